@@ -1,0 +1,82 @@
+package catalog
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+var (
+	listProducts = function.Operation{
+		Method: http.MethodGet, Path: "/api/products", Access: function.Public, Summary: "List products",
+		Description: "In the order in which they were added.",
+	}
+	getProduct = function.Operation{
+		Method: http.MethodGet, Path: "/api/products/{id}", Access: function.Public, Summary: "Show a product",
+		Description: "With If-None-Match, 304 when the product is still the one the caller has.",
+		Errors:      []int{http.StatusNotModified},
+	}
+)
+
+type listInput struct {
+	Limit  int    `query:"limit" minimum:"1" maximum:"100" default:"20"`
+	Cursor string `query:"cursor" maxLength:"1024" doc:"The next of the page before."`
+}
+
+type listOutput struct {
+	Body struct {
+		Items []Product `json:"items"`
+		Next  string    `json:"next,omitempty" doc:"The cursor of the next page; none: this is the last."`
+	}
+}
+
+func (c *catalog) list(ctx context.Context, tx *function.Tx, in *listInput) (*listOutput, error) {
+	page, err := c.products.Query(ctx, tx, store.Find{
+		Where: []store.Filter{{Field: "deleted", Op: store.Equal, Value: false}}, Limit: in.Limit, Cursor: in.Cursor,
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := &listOutput{}
+	out.Body.Items, out.Body.Next = make([]Product, len(page.Items)), page.Next
+	for i, item := range page.Items {
+		out.Body.Items[i] = item.Value.shown(item.ID)
+	}
+	return out, nil
+}
+
+type getInput struct {
+	ID          string `path:"id" maxLength:"128"`
+	IfNoneMatch string `header:"If-None-Match"`
+}
+
+type productOutput struct {
+	Status   int
+	Location string `header:"Location"`
+	ETag     string `header:"ETag" doc:"The version of the product; If-Match takes it."`
+	Body     Product
+}
+
+func (c *catalog) get(ctx context.Context, tx *function.Tx, in *getInput) (*productOutput, error) {
+	p, version, err := c.find(ctx, tx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	out := &productOutput{ETag: etag(version), Body: p.shown(in.ID)}
+	if in.IfNoneMatch != "" && listed(in.IfNoneMatch, version, true) {
+		out.Status = http.StatusNotModified
+	}
+	return out, nil
+}
+
+// find is a product that is for sale.
+func (c *catalog) find(ctx context.Context, tx *function.Tx, id string) (product, int64, error) {
+	p, version, err := c.products.Read(ctx, tx, id)
+	if err == nil && (version == 0 || p.Deleted) {
+		err = fault.New(fault.NotFound, "there is no such product")
+	}
+	return p, version, err
+}

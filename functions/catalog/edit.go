@@ -1,0 +1,124 @@
+package catalog
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+)
+
+var (
+	addProduct = function.Operation{
+		Method: http.MethodPost, Path: "/api/products", Status: http.StatusCreated, Access: function.Only(auth.RoleAdmin),
+		Summary: "Add a product",
+	}
+	changeProduct = function.Operation{
+		Method: http.MethodPatch, Path: "/api/products/{id}", Access: function.Only(auth.RoleAdmin), Summary: "Change a product",
+		Description: "What is left out stays. If-Match holds the ETag of the version that the change was made for: without it 428, and 412 when the product has changed since.",
+		Errors:      []int{http.StatusPreconditionFailed, http.StatusPreconditionRequired},
+	}
+	removeProduct = function.Operation{
+		Method: http.MethodDelete, Path: "/api/products/{id}", Status: http.StatusNoContent, Access: function.Only(auth.RoleAdmin),
+		Summary: "Take a product off the catalogue", Description: "If-Match is honoured, but not needed.",
+		Errors: []int{http.StatusPreconditionFailed},
+	}
+)
+
+type addInput struct {
+	Body struct {
+		Name  string `json:"name" doc:"1 to 500 characters."`
+		Price Money  `json:"price"`
+	}
+}
+
+func (c *catalog) add(ctx context.Context, tx *function.Tx, in *addInput) (*productOutput, error) {
+	p := product{
+		Name: strings.TrimSpace(in.Body.Name), Price: in.Body.Price, CreatedAt: tx.Now(), UpdatedAt: tx.Now(),
+	}
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	id := tx.NewID()
+	if err := c.products.Create(ctx, tx, id, p); err != nil {
+		return nil, err
+	}
+	tx.Emit(p.changed(id, 1))
+	return &productOutput{Location: "/api/products/" + id, ETag: etag(1), Body: p.shown(id)}, nil
+}
+
+type changeInput struct {
+	ID      string `path:"id" maxLength:"128"`
+	IfMatch string `header:"If-Match"`
+	Body    struct {
+		Name  *string `json:"name,omitempty" doc:"1 to 500 characters."`
+		Price *Money  `json:"price,omitempty"`
+	}
+}
+
+func (c *catalog) change(ctx context.Context, tx *function.Tx, in *changeInput) (*productOutput, error) {
+	if in.IfMatch == "" {
+		return nil, fault.New(fault.Invalid, "a change needs an If-Match header with the product's ETag").As(http.StatusPreconditionRequired)
+	}
+	p, version, err := c.findVersion(ctx, tx, in.ID, in.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	before := p
+	if in.Body.Name != nil {
+		p.Name = strings.TrimSpace(*in.Body.Name)
+	}
+	if in.Body.Price != nil {
+		p.Price = *in.Body.Price
+	}
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	// Each version is one event: what changes nothing makes no version.
+	if p != before {
+		p.UpdatedAt = tx.Now()
+		if version, err = c.save(ctx, tx, in.ID, p); err != nil {
+			return nil, err
+		}
+	}
+	return &productOutput{ETag: etag(version), Body: p.shown(in.ID)}, nil
+}
+
+type removeInput struct {
+	ID      string `path:"id" maxLength:"128"`
+	IfMatch string `header:"If-Match"`
+}
+
+func (c *catalog) remove(ctx context.Context, tx *function.Tx, in *removeInput) (*struct{}, error) {
+	p, _, err := c.findVersion(ctx, tx, in.ID, in.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	p.Deleted, p.UpdatedAt = true, tx.Now()
+	_, err = c.save(ctx, tx, in.ID, p)
+	return nil, err
+}
+
+// findVersion is the product, if it is still in one of the versions that ifMatch names.
+func (c *catalog) findVersion(ctx context.Context, tx *function.Tx, id, ifMatch string) (product, int64, error) {
+	p, version, err := c.find(ctx, tx, id)
+	if err == nil && ifMatch != "" && !listed(ifMatch, version, false) {
+		err = fault.New(fault.Invalid, "the product has changed since; its ETag is %s now", etag(version)).As(http.StatusPreconditionFailed)
+	}
+	return p, version, err
+}
+
+// save writes the next version of a product and tells of it.
+func (c *catalog) save(ctx context.Context, tx *function.Tx, id string, p product) (int64, error) {
+	if err := c.products.Put(ctx, tx, id, p); err != nil {
+		return 0, err
+	}
+	version, err := c.products.Version(ctx, tx, id)
+	if err != nil {
+		return 0, err
+	}
+	tx.Emit(p.changed(id, version))
+	return version, nil
+}

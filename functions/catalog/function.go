@@ -1,0 +1,24 @@
+package catalog
+
+import (
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+type catalog struct {
+	products *store.Collection[product]
+}
+
+// New declares the catalog function.
+func New(env function.Env) (*function.Function, error) {
+	f := function.New("catalog", env)
+	c := &catalog{products: function.Collection[product](f, "products", store.On("deleted"))}
+	function.Says(f, events.ProductChanged.Info())
+	function.Serve(f, listProducts, c.list)
+	function.Serve(f, getProduct, c.get)
+	function.Serve(f, addProduct, c.add)
+	function.Serve(f, changeProduct, c.change)
+	function.Serve(f, removeProduct, c.remove)
+	return f, nil
+}

@@ -1,0 +1,39 @@
+package clock
+
+import (
+	"time"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+// Config is what the environment says.
+type Config struct {
+	Sweep time.Duration `envconfig:"EBB_CLOCK_SWEEP" default:"10m" desc:"how often every function is told to look through its outbox"`
+}
+
+type clock struct {
+	timers *store.Collection[timer]
+	sweeps *store.Collection[sweep]
+	every  time.Duration
+}
+
+// New declares the clock.
+func New(env function.Env) (*function.Function, error) {
+	config, err := function.Config[Config](env)
+	if err != nil {
+		return nil, err
+	}
+	f := function.New("clock", env)
+	c := &clock{
+		timers: function.Collection[timer](f, "timers", store.On("due")),
+		sweeps: function.Collection[sweep](f, "sweeps"),
+		every:  config.Sweep,
+	}
+	function.On(f, events.ClockSchedule, c.schedule)
+	function.On(f, events.ClockCancel, c.cancel)
+	function.OnTick(f, c.tick)
+	function.Says(f, events.ClockSwept.Info())
+	return f, nil
+}

@@ -1,0 +1,46 @@
+package clock
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+)
+
+// timer is an event and when it is due. Its document's id is the timer's.
+type timer struct {
+	Due   string          `json:"due"` // see moment
+	Event json.RawMessage `json:"event"`
+}
+
+// moment writes a time so that texts sort as times do.
+func moment(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000000Z") }
+
+// schedule sets a timer, or moves the one that has the id already.
+func (c *clock) schedule(ctx context.Context, tx *function.Tx, cmd events.ScheduleEvent) error {
+	if _, err := parse(cmd.Event); err != nil {
+		return err
+	}
+	return c.timers.Put(ctx, tx, cmd.TimerID, timer{Due: moment(cmd.Due), Event: cmd.Event})
+}
+
+// cancel forgets a timer. One that is unknown has gone off, or was cancelled before.
+func (c *clock) cancel(ctx context.Context, tx *function.Tx, cmd events.CancelTimer) error {
+	return c.timers.Delete(ctx, tx, cmd.TimerID)
+}
+
+func parse(data json.RawMessage) (event.Event, error) {
+	var e event.Event
+	if err := json.Unmarshal(data, &e); err != nil {
+		return e, fault.Wrap(err, fault.Invalid, "the event to publish is not a CloudEvent in structured JSON")
+	}
+	if err := e.Validate(); err != nil {
+		return e, fault.Wrap(err, fault.Invalid, "the event to publish is not a valid CloudEvent: %v", err)
+	}
+	return e, nil
+}

@@ -1,0 +1,11 @@
+// Package gateway is the one door of the system: it routes HTTP requests to the
+// functions that serve them, and is the only one that calls a function synchronously.
+//
+// Its routes come from the functions' manifests, so a new operation needs nothing here.
+// It checks a token once at the door and refuses early; the function checks again, because
+// it trusts no header. It says and hears no events and keeps no state, so it may be
+// stopped after any request.
+//
+// Of its own it serves GET /api/me, composed from several functions, the documents
+// that describe the system, and health and metrics. Every failure is a problem document (RFC 9457).
+package gateway

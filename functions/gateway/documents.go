@@ -1,0 +1,104 @@
+package gateway
+
+import (
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"net/http"
+	"regexp"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/generate"
+)
+
+// docs shows /openapi.json to a person. It needs nothing from elsewhere.
+//
+//go:embed docs.html
+var docs []byte
+
+// addDocuments serves what describes the system, and what those ask who watch over it.
+func (g *Gateway) addDocuments(cfg Config) error {
+	openAPI, err := generate.OpenAPI(cfg.Functions, Operations()...)
+	if err != nil {
+		return err
+	}
+	asyncAPI, err := generate.AsyncAPI(cfg.Functions)
+	if err != nil {
+		return err
+	}
+	ready := func(w http.ResponseWriter, r *http.Request) {
+		if err := cfg.Directory.Ready(r.Context()); err != nil {
+			Problem(w, r, fault.Wrap(err, fault.Unavailable, "not ready: %s", fault.Public(err)))
+			return
+		}
+		healthy(w, r)
+	}
+	return errors.Join(
+		g.serveDocument("/openapi.json", document("application/vnd.oai.openapi+json;version=3.1", openAPI)),
+		g.serveDocument("/asyncapi.json", document("application/vnd.aai.asyncapi+json;version=3.0.0", asyncAPI)),
+		g.serveDocument("/docs", page(docs)),
+		g.serveDocument("/healthz", healthy),
+		g.serveDocument("/readyz", ready),
+		g.serveDocument("/metrics", g.telemetry.MetricsHandler().ServeHTTP),
+	)
+}
+
+func (g *Gateway) serveDocument(path string, h http.HandlerFunc) error {
+	return g.tree.add(http.MethodGet, path, &route{pattern: path, span: "gateway GET " + path, handler: h, document: true, maxBody: maxBody})
+}
+
+func healthy(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write([]byte(`{"status":"ok"}` + "\n"))
+}
+
+// document serves bytes that do not change while the process runs. Browsers and most tools want
+// plain application/json, so only who asks for the registered type gets it.
+func document(contentType string, body []byte) http.HandlerFunc {
+	sum := sha256.Sum256(body)
+	tag := `"` + hex.EncodeToString(sum[:8]) + `"`
+	return func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("ETag", tag)
+		h.Set("Cache-Control", "no-cache")
+		h.Set("Content-Type", "application/json")
+		if accept := r.Header.Get("Accept"); accept != "" && accept == contentType {
+			h.Set("Content-Type", contentType)
+		}
+		h.Add("Vary", "Accept")
+		if r.Header.Get("If-None-Match") == tag {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		_, _ = w.Write(body)
+	}
+}
+
+var (
+	scripts = regexp.MustCompile(`(?s)<script>(.*?)</script>`)
+	styles  = regexp.MustCompile(`(?s)<style>(.*?)</style>`)
+)
+
+// page serves a page whose own script and style, and no others, a browser may run.
+func page(body []byte) http.HandlerFunc {
+	policy := "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'" +
+		"; script-src" + hashes(scripts, body) + "; style-src" + hashes(styles, body)
+	return func(w http.ResponseWriter, _ *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("Content-Type", "text/html; charset=utf-8")
+		h.Set("Cache-Control", "no-cache")
+		_, _ = w.Write(body)
+	}
+}
+
+func hashes(which *regexp.Regexp, body []byte) (list string) {
+	for _, found := range which.FindAllSubmatch(body, -1) {
+		sum := sha256.Sum256(found[1])
+		list += " 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+	}
+	return list
+}

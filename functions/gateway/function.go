@@ -1,0 +1,81 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/ebb-dev/ebb/infra/discovery"
+	"github.com/ebb-dev/ebb/infra/function"
+)
+
+// Name is the gateway's own.
+const Name = "gateway"
+
+// Config is what the gateway is derived from, besides its Env.
+type Config struct {
+	Functions []*function.Function // instances that only tell what they are
+	Directory discovery.Discovery  // finds those that answer
+
+	// Parts are what GET /api/me is composed of; nil: DefaultParts. A part whose path no
+	// function serves is left out.
+	Parts []Part
+}
+
+// settings are what a team may want to change without building.
+type settings struct {
+	Origins []string `envconfig:"EBB_CORS_ORIGINS" desc:"origins whose scripts may call from a browser, with commas between; * for any"`
+}
+
+// New derives a gateway. All that is wrong with its configuration is told at once.
+func New(env function.Env, cfg Config) (*Gateway, error) {
+	set, err := function.Config[settings](env)
+	if err != nil {
+		return nil, err
+	}
+	f := function.New(Name, env) // for its defaults
+	g := &Gateway{
+		tokens: env.Tokens, telemetry: env.Telemetry, logger: f.Env().Logger, origins: map[string]bool{},
+	}
+	for _, o := range set.Origins {
+		g.origins[strings.TrimSuffix(strings.TrimSpace(o), "/")] = true
+	}
+	var faults []error
+	for _, f := range cfg.Functions {
+		faults = append(faults, g.addRoutes(f.Manifest(), cfg.Directory))
+	}
+	faults = append(faults, g.addMe(cfg.Parts), g.addDocuments(cfg))
+	if err := errors.Join(faults...); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	return g, nil
+}
+
+func (g *Gateway) addRoutes(m function.Manifest, directory discovery.Discovery) error {
+	if len(m.Routes) == 0 || m.Name == Name {
+		return nil
+	}
+	handler, err := directory.Endpoint(m.Name)
+	if err != nil {
+		return err
+	}
+	var faults []error
+	for _, r := range m.Routes {
+		to := &route{pattern: r.Path, span: "gateway " + r.Method + " " + r.Path, handler: handler, maxBody: maxBody, access: accessOf(r)}
+		if r.MaxBody > 0 {
+			to.maxBody = r.MaxBody
+		}
+		faults = append(faults, g.tree.add(r.Method, r.Path, to))
+	}
+	return errors.Join(faults...)
+}
+
+func accessOf(r function.Route) access {
+	return access{public: r.Access == "public", roles: r.Roles}
+}
+
+// serveOwn adds an operation of the gateway's own.
+func (g *Gateway) serveOwn(method, path string, a access, h http.HandlerFunc) error {
+	return g.tree.add(method, path, &route{pattern: path, span: "gateway " + method + " " + path, handler: h, access: a, maxBody: maxBody})
+}

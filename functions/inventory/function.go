@@ -1,0 +1,33 @@
+package inventory
+
+import (
+	"net/http"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/function"
+)
+
+// New declares the function.
+func New(env function.Env) (*function.Function, error) {
+	f := function.New("inventory", env)
+	i := &inventory{
+		stock:        function.Collection[Stock](f, "stock"),
+		reservations: function.Collection[Reservation](f, "reservations"),
+	}
+	function.Serve(f, function.Operation{
+		Method: http.MethodGet, Path: "/api/stock/{product_id}", Access: function.Public,
+		Summary: "The stock of a product",
+	}, i.get)
+	function.Serve(f, function.Operation{
+		Method: http.MethodPut, Path: "/api/stock/{product_id}", Access: function.Only(auth.RoleAdmin),
+		Summary:     "Set what is available of a product",
+		Description: "What orders have reserved or taken stays as it is, and what there ever was follows from the rest.",
+	}, i.put)
+	function.On(f, events.InventoryReserve, i.reserve)
+	function.On(f, events.InventoryRelease, i.release)
+	function.On(f, events.InventoryShip, i.ship)
+	function.Says(f, events.InventoryReserved.Info(), events.InventoryRefused.Info(), events.InventoryReleased.Info(),
+		events.InventoryShipped.Info(), events.StockChanged.Info())
+	return f, nil
+}

@@ -1,0 +1,39 @@
+package notifications
+
+import (
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+// Config is what the environment says.
+type Config struct {
+	SMTP string `envconfig:"EBB_SMTP_URL" secret:"true" desc:"smtp://user:password@host:port, or smtps://; mail is logged when there is none"`
+	From string `envconfig:"EBB_MAIL_FROM" default:"Ebb <shop@ebb.example>" desc:"whom mail comes from"`
+}
+
+type notifications struct {
+	users *store.Collection[user]
+	mail  mailer
+}
+
+// New declares the notifications.
+func New(env function.Env) (*function.Function, error) {
+	config, err := function.Config[Config](env)
+	if err != nil {
+		return nil, err
+	}
+	f := function.New("notifications", env)
+	n := &notifications{users: function.Collection[user](f, "users")}
+	if n.mail, err = newMailer(config, f.Env().Logger); err != nil {
+		return nil, err
+	}
+	f.Concurrent(16)
+	function.On(f, events.UserRegistered, n.registered)
+	function.On(f, events.UserChanged, n.changed)
+	function.On(f, events.UserDeleted, n.deleted)
+	function.On(f, events.OrderConfirmed, n.confirmed)
+	function.On(f, events.OrderCancelled, n.cancelled)
+	function.Says(f, events.NotificationSent.Info(), events.NotificationFailed.Info())
+	return f, nil
+}

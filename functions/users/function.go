@@ -1,0 +1,98 @@
+package users
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+// Config is what users is configured with.
+type Config struct {
+	SigningKeys   string        `envconfig:"EBB_SIGNING_KEYS" required:"true" secret:"true" desc:"private JWK set that access tokens are signed with, the signing key first"`
+	Issuer        string        `envconfig:"EBB_ISSUER" default:"ebb" desc:"the iss claim of access tokens"`
+	Audience      string        `envconfig:"EBB_AUDIENCE" default:"ebb" desc:"the aud claim of access tokens"`
+	AccessTTL     time.Duration `envconfig:"EBB_ACCESS_TTL" default:"15m" desc:"how long an access token is valid"`
+	RefreshTTL    time.Duration `envconfig:"EBB_REFRESH_TTL" default:"720h" desc:"how long a session lasts without a refresh"`
+	AdminEmail    string        `envconfig:"EBB_ADMIN_EMAIL" desc:"address of the first admin, who comes to be at the first sign-in"`
+	AdminPassword string        `envconfig:"EBB_ADMIN_PASSWORD" secret:"true" desc:"password of the first admin"`
+}
+
+// Validate says what is wrong with the values together.
+func (c Config) Validate() error {
+	var faults []error
+	if c.AccessTTL < time.Second {
+		faults = append(faults, errors.New("EBB_ACCESS_TTL must be at least 1s"))
+	}
+	if c.RefreshTTL <= c.AccessTTL {
+		faults = append(faults, errors.New("EBB_REFRESH_TTL must be longer than EBB_ACCESS_TTL"))
+	}
+	if (c.AdminEmail == "") != (c.AdminPassword == "") {
+		faults = append(faults, errors.New("EBB_ADMIN_EMAIL and EBB_ADMIN_PASSWORD go together: set both or neither"))
+	}
+	if c.AdminEmail != "" && len(checkEmail(normalise(c.AdminEmail))) > 0 {
+		faults = append(faults, errors.New("EBB_ADMIN_EMAIL is not an e-mail address"))
+	}
+	if c.AdminPassword != "" && len(checkPassword(c.AdminPassword)) > 0 {
+		faults = append(faults, errors.New("EBB_ADMIN_PASSWORD must have 8 to 128 characters"))
+	}
+	return errors.Join(faults...)
+}
+
+// smallBody is enough for any request here, at six bytes of JSON for each character.
+const smallBody = 16 << 10
+
+type users struct {
+	config Config
+	admin  firstAdmin
+	issuer *auth.Issuer
+	public auth.JWKS
+	hasher *hasher
+
+	accounts     *store.Collection[account]
+	emails       *store.Collection[claim]
+	credentials  *store.Collection[credentials]
+	sessions     *store.Collection[session]
+	appointments *store.Collection[appointment]
+}
+
+// New declares the users function.
+func New(env function.Env) (*function.Function, error) {
+	config, err := function.Config[Config](env)
+	if err != nil {
+		return nil, fmt.Errorf("users: %w", err)
+	}
+	ring, err := auth.ParseKeyRing([]byte(config.SigningKeys))
+	if err != nil {
+		return nil, fmt.Errorf("users: EBB_SIGNING_KEYS: %w", err)
+	}
+	f := function.New("users", env)
+	u := &users{
+		config: config,
+		admin:  newFirstAdmin(config.AdminEmail, config.AdminPassword),
+		issuer: auth.NewIssuer(ring, config.Issuer, config.Audience, env.Now),
+		public: ring.Public(),
+		hasher: newHasher(),
+
+		accounts:     function.Collection[account](f, "users", store.On("deleted")),
+		emails:       function.Collection[claim](f, "emails"),
+		credentials:  function.Collection[credentials](f, "credentials"),
+		sessions:     function.Collection[session](f, "sessions"),
+		appointments: function.Collection[appointment](f, "appointments"),
+	}
+	function.Says(f, events.UserRegistered.Info(), events.UserChanged.Info(), events.UserDeleted.Info())
+	function.Serve(f, registerUser, u.register)
+	function.Serve(f, openSession, u.login)
+	function.Serve(f, refreshSession, u.refresh)
+	function.Serve(f, closeSession, u.logout)
+	function.Serve(f, getUser, u.get)
+	function.Serve(f, changeUser, u.change)
+	function.Serve(f, deleteUser, u.remove)
+	function.Serve(f, listUsers, u.list)
+	function.Serve(f, showKeys, u.keys)
+	return f, nil
+}

@@ -1,0 +1,158 @@
+package users
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+)
+
+// What these answer are secrets, of which only hashes may be kept: no Idempotency-Key.
+var (
+	openSession = function.Operation{
+		Method: http.MethodPost, Path: "/api/sessions", Status: http.StatusCreated, Access: function.Public,
+		Summary: "Sign in", Idempotency: function.Off, MaxBody: smallBody,
+		Errors: []int{http.StatusUnauthorized, http.StatusTooManyRequests},
+	}
+	refreshSession = function.Operation{
+		Method: http.MethodPost, Path: "/api/sessions/refresh", Status: http.StatusCreated, Access: function.Public,
+		Summary: "Exchange a refresh token", Idempotency: function.Off, MaxBody: smallBody,
+		Description: "A refresh token works once, and the answer holds the next one. Showing a used one again ends the session.",
+		Errors:      []int{http.StatusUnauthorized},
+	}
+	closeSession = function.Operation{
+		Method: http.MethodDelete, Path: "/api/sessions/current", Status: http.StatusNoContent,
+		Summary: "Sign out", Description: "The refresh token stops working; the access token is good until it expires.",
+	}
+)
+
+type loginInput struct {
+	Body struct {
+		Email    string `json:"email"`
+		Password string `json:"password" format:"password" writeOnly:"true"`
+	}
+	work work
+}
+
+type tokensOutput struct {
+	CacheControl string `header:"Cache-Control"`
+	Body         Tokens
+}
+
+// Tokens are what a session gives, named as in RFC 6749 section 5.1.
+type Tokens struct {
+	AccessToken  string `json:"access_token"`
+	RefreshToken string `json:"refresh_token"`
+	TokenType    string `json:"token_type" enum:"Bearer"`
+	ExpiresIn    int    `json:"expires_in" doc:"Seconds until the access token expires."`
+}
+
+// wrong is one answer for an unknown address and a wrong password, so that nobody learns who is a user.
+func wrong() error {
+	return fault.New(fault.Unauthenticated, "the e-mail address or the password is wrong")
+}
+
+func (u *users) login(ctx context.Context, tx *function.Tx, in *loginInput) (*tokensOutput, error) {
+	id, err := u.identify(ctx, tx, in)
+	if err != nil {
+		return nil, err
+	}
+	a, err := u.accounts.Get(ctx, tx, id)
+	if err != nil {
+		return nil, err
+	}
+	c, err := u.credentials.Get(ctx, tx, credentialsID(id))
+	if err != nil {
+		return nil, err
+	}
+	if outdated(c.Password) {
+		if c.Password, err = in.work.hash(ctx, u.hasher, in.Body.Password); err != nil {
+			return nil, err
+		}
+	}
+	if c.Sessions, err = u.makeRoom(ctx, tx, c.Sessions); err != nil {
+		return nil, err
+	}
+	session, token, err := u.open(ctx, tx, id)
+	if err != nil {
+		return nil, err
+	}
+	c.Sessions = append(c.Sessions, session)
+	if err := u.credentials.Put(ctx, tx, credentialsID(id), c); err != nil {
+		return nil, err
+	}
+	return u.tokens(id, a, session, token)
+}
+
+// identify is whose credentials these are. Every refusal costs exactly one hash.
+func (u *users) identify(ctx context.Context, tx *function.Tx, in *loginInput) (id string, err error) {
+	email := normalise(in.Body.Email)
+	known, ok, err := u.emails.Find(ctx, tx, emailKey(email))
+	if err != nil {
+		return "", err
+	}
+	stored := u.hasher.decoy
+	if ok {
+		c, err := u.credentials.Get(ctx, tx, credentialsID(known.UserID))
+		if err != nil {
+			return "", err
+		}
+		stored = c.Password
+	} else if id, appointed, err := u.appoint(ctx, tx, email, in); err != nil || appointed {
+		return id, err
+	}
+	password := in.Body.Password
+	if len(checkPassword(password)) > 0 {
+		password = "" // nobody's; and a huge one is not worth hashing
+	}
+	right, err := in.work.matches(ctx, u.hasher, password, stored)
+	if err != nil {
+		return "", err
+	}
+	if !ok || !right {
+		return "", wrong()
+	}
+	return known.UserID, nil
+}
+
+// makeRoom forgets the sessions that are over, and the oldest ones beyond the limit.
+func (u *users) makeRoom(ctx context.Context, tx *function.Tx, ids []string) ([]string, error) {
+	known, err := u.sessions.GetMany(ctx, tx, ids...)
+	if err != nil {
+		return nil, err
+	}
+	var open []string
+	for i, id := range ids {
+		s, ok := known[id]
+		if ok && tx.Now().Before(s.ExpiresAt) && len(ids)-i < maxSessions {
+			open = append(open, id)
+			continue
+		}
+		if err := u.sessions.Delete(ctx, tx, id); err != nil {
+			return nil, err
+		}
+	}
+	return open, nil
+}
+
+func (u *users) open(ctx context.Context, tx *function.Tx, user string) (id, token string, err error) {
+	id = tx.NewID()
+	token = newRefreshToken(id)
+	err = u.sessions.Create(ctx, tx, id, session{
+		UserID: user, Current: auth.HashToken(token),
+		CreatedAt: tx.Now(), ExpiresAt: tx.Now().Add(u.config.RefreshTTL),
+	})
+	return id, token, err
+}
+
+func (u *users) tokens(user string, a account, session, refresh string) (*tokensOutput, error) {
+	access, _, err := u.issuer.Issue(auth.Grant{Subject: user, Roles: a.Roles, Session: session, TTL: u.config.AccessTTL})
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Internal, "issue an access token")
+	}
+	return &tokensOutput{CacheControl: "no-store", Body: Tokens{
+		AccessToken: access, RefreshToken: refresh, TokenType: "Bearer", ExpiresIn: int(u.config.AccessTTL.Seconds()),
+	}}, nil
+}

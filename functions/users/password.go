@@ -1,0 +1,153 @@
+package users
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/argon2"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+)
+
+// cost is what one hash takes. It is written into each hash, so that raising it leaves the old ones valid.
+type cost struct {
+	memory  uint32 // KiB
+	passes  uint32
+	threads uint8
+}
+
+// today is the first choice of OWASP's Password Storage Cheat Sheet for argon2id.
+var today = cost{memory: 19 << 10, passes: 2, threads: 1}
+
+const (
+	saltSize = 16
+	keySize  = 32
+	// What a stored hash may ask of us; more than that nobody here has ever written.
+	maxMemory = 256 << 10
+	maxPasses = 16
+)
+
+// hasher makes and checks password hashes, at most a few at once: each takes 19 MiB and
+// a core for some 20 ms, so that a burst of sign-ins would otherwise take all memory. Whoever
+// finds all places taken waits a while and is then told to come again.
+type hasher struct {
+	places chan struct{}
+	decoy  string
+}
+
+const patience = 5 * time.Second
+
+func newHasher() *hasher {
+	return &hasher{
+		places: make(chan struct{}, max(1, min(4, runtime.GOMAXPROCS(0)))),
+		decoy:  phc(today, make([]byte, saltSize), make([]byte, keySize)),
+	}
+}
+
+// hash is a new PHC string for the password.
+func (h *hasher) hash(ctx context.Context, password string) (string, error) {
+	salt := make([]byte, saltSize)
+	_, _ = rand.Read(salt) // never fails
+	key, err := h.derive(ctx, password, salt, today)
+	if err != nil {
+		return "", err
+	}
+	return phc(today, salt, key), nil
+}
+
+// matches reports whether the password is the one that the PHC string was made from. With h.decoy
+// it takes the same time as with any other, and says no.
+func (h *hasher) matches(ctx context.Context, password, stored string) (bool, error) {
+	c, salt, want, err := parsePHC(stored)
+	if err != nil {
+		return false, fault.Wrap(err, fault.Internal, "read a stored password")
+	}
+	got, err := h.derive(ctx, password, salt, c)
+	if err != nil {
+		return false, err
+	}
+	return subtle.ConstantTimeCompare(got, want) == 1, nil
+}
+
+// outdated reports whether a hash was made at another cost than today's.
+func outdated(stored string) bool {
+	c, _, _, err := parsePHC(stored)
+	return err != nil || c != today
+}
+
+func (h *hasher) derive(ctx context.Context, password string, salt []byte, c cost) ([]byte, error) {
+	wait, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	select {
+	case h.places <- struct{}{}:
+		defer func() { <-h.places }()
+	case <-wait.Done():
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		return nil, fault.New(fault.Exhausted, "too many sign-ins at the moment").After(patience)
+	}
+	return argon2.IDKey([]byte(password), salt, c.passes, c.memory, c.threads, keySize), nil
+}
+
+// phc is the Password Hashing Competition's string format, as the argon2 reference code writes it.
+func phc(c cost, salt, key []byte) string {
+	b64 := base64.RawStdEncoding.EncodeToString
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, c.memory, c.passes, c.threads, b64(salt), b64(key))
+}
+
+func parsePHC(s string) (c cost, salt, key []byte, err error) {
+	bad := errors.New("not an argon2id PHC string")
+	part := strings.Split(s, "$")
+	if len(part) != 6 || part[0] != "" || part[1] != "argon2id" || part[2] != fmt.Sprintf("v=%d", argon2.Version) {
+		return cost{}, nil, nil, bad
+	}
+	if _, err := fmt.Sscanf(part[3], "m=%d,t=%d,p=%d", &c.memory, &c.passes, &c.threads); err != nil {
+		return cost{}, nil, nil, bad
+	}
+	if c.memory < 8 || c.memory > maxMemory || c.passes < 1 || c.passes > maxPasses || c.threads < 1 {
+		return cost{}, nil, nil, errors.New("an argon2id PHC string whose cost is out of bounds")
+	}
+	salt, errSalt := base64.RawStdEncoding.Strict().DecodeString(part[4])
+	key, errKey := base64.RawStdEncoding.Strict().DecodeString(part[5])
+	if errSalt != nil || errKey != nil || len(salt) < 8 || len(key) != keySize {
+		return cost{}, nil, nil, bad
+	}
+	return c, salt, key, nil
+}
+
+// work remembers what was hashed for one request, because its handler may be run again.
+type work struct {
+	made   string
+	judged map[string]bool
+}
+
+func (w *work) hash(ctx context.Context, h *hasher, password string) (string, error) {
+	if w.made != "" {
+		return w.made, nil
+	}
+	made, err := h.hash(ctx, password)
+	w.made = made
+	return made, err
+}
+
+func (w *work) matches(ctx context.Context, h *hasher, password, stored string) (bool, error) {
+	if ok, known := w.judged[stored]; known {
+		return ok, nil
+	}
+	ok, err := h.matches(ctx, password, stored)
+	if err == nil {
+		if w.judged == nil {
+			w.judged = map[string]bool{}
+		}
+		w.judged[stored] = ok
+	}
+	return ok, err
+}

@@ -1,0 +1,230 @@
+package users
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+var (
+	getUser = function.Operation{
+		Method: http.MethodGet, Path: "/api/users/{id}", Summary: "Show a user",
+		Description: "Oneself, or anyone for an admin. Somebody else's is 404.",
+	}
+	changeUser = function.Operation{
+		Method: http.MethodPatch, Path: "/api/users/{id}", Summary: "Change a user",
+		Description: "What is left out stays. A new password ends the user's other sessions. Only an admin changes roles.",
+		Idempotency: function.Off, MaxBody: smallBody, // the body may hold a password; see registerUser
+		Errors: []int{http.StatusForbidden, http.StatusConflict},
+	}
+	deleteUser = function.Operation{
+		Method: http.MethodDelete, Path: "/api/users/{id}", Status: http.StatusNoContent, Summary: "Delete a user",
+		Description: "Personal data, the claim to the address and all sessions are gone at once; others erase what they keep when they hear of it.",
+	}
+	listUsers = function.Operation{
+		Method: http.MethodGet, Path: "/api/users", Access: function.Only(auth.RoleAdmin), Summary: "List users",
+		Description: "In the order in which they registered.",
+	}
+)
+
+type oneUser struct {
+	ID string `path:"id" maxLength:"128"`
+}
+
+// find is a user whom the principal may see and change.
+func (u *users) find(ctx context.Context, tx *function.Tx, id string) (account, error) {
+	if !mayTouch(tx.Principal(), id) {
+		return account{}, noSuchUser()
+	}
+	a, ok, err := u.accounts.Find(ctx, tx, id)
+	if err == nil && (!ok || a.Deleted) {
+		err = noSuchUser()
+	}
+	return a, err
+}
+
+func (u *users) get(ctx context.Context, tx *function.Tx, in *oneUser) (*userOutput, error) {
+	a, err := u.find(ctx, tx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &userOutput{Body: a.shown(in.ID)}, nil
+}
+
+type changeInput struct {
+	ID   string `path:"id" maxLength:"128"`
+	Body struct {
+		Name            *string  `json:"name,omitempty" doc:"1 to 200 characters."`
+		Email           *string  `json:"email,omitempty" maxLength:"320"`
+		Password        *string  `json:"password,omitempty" format:"password" writeOnly:"true" doc:"8 to 128 characters."`
+		CurrentPassword *string  `json:"current_password,omitempty" format:"password" writeOnly:"true" doc:"Needed by whoever changes their own password."`
+		Roles           []string `json:"roles,omitempty" minItems:"1" maxItems:"8" uniqueItems:"true" enum:"customer,admin"`
+	}
+	work work
+}
+
+func (u *users) change(ctx context.Context, tx *function.Tx, in *changeInput) (*userOutput, error) {
+	before, err := u.find(ctx, tx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	after, err := in.applied(before, tx.Principal())
+	if err != nil {
+		return nil, err
+	}
+	if in.Body.Password != nil {
+		if err := u.changePassword(ctx, tx, in); err != nil {
+			return nil, err
+		}
+	}
+	if after.Email != before.Email {
+		if err := u.move(ctx, tx, in.ID, before.Email, after.Email); err != nil {
+			return nil, err
+		}
+	}
+	// Each version of a user is one event: a write without one would be a gap to whoever listens.
+	if !after.equal(before) {
+		if err := u.accounts.Put(ctx, tx, in.ID, after); err != nil {
+			return nil, err
+		}
+		tx.Emit(events.UserChanged.New(in.ID, events.ChangedUser{UserID: in.ID, Name: after.Name, Email: after.Email}))
+	}
+	return &userOutput{Body: after.shown(in.ID)}, nil
+}
+
+// applied is the account with what the request changes.
+func (in *changeInput) applied(a account, who auth.Principal) (account, error) {
+	var checks [][]fault.Detail
+	if in.Body.Name != nil {
+		a.Name = strings.TrimSpace(*in.Body.Name)
+		checks = append(checks, checkName(a.Name))
+	}
+	if in.Body.Email != nil {
+		a.Email = normalise(*in.Body.Email)
+		checks = append(checks, checkEmail(a.Email))
+	}
+	if in.Body.Password != nil {
+		checks = append(checks, checkPassword(*in.Body.Password))
+	}
+	if len(in.Body.Roles) > 0 {
+		if !who.Is(auth.RoleAdmin) {
+			return account{}, fault.New(fault.Denied, "only an admin changes roles")
+		}
+		a.Roles = slices.Sorted(slices.Values(in.Body.Roles))
+	}
+	return a, invalid(checks...)
+}
+
+// changePassword sets a new password. Whoever changes their own shows the old one, so that a stolen
+// access token does not become a stolen account.
+func (u *users) changePassword(ctx context.Context, tx *function.Tx, in *changeInput) error {
+	c, err := u.credentials.Get(ctx, tx, credentialsID(in.ID))
+	if err != nil {
+		return err
+	}
+	keep := ""
+	if tx.Principal().Subject == in.ID {
+		keep = tx.Principal().Session
+		if err := u.confirm(ctx, in, c); err != nil {
+			return err
+		}
+	}
+	if c.Password, err = in.work.hash(ctx, u.hasher, *in.Body.Password); err != nil {
+		return err
+	}
+	var kept []string
+	for _, s := range c.Sessions {
+		if s == keep {
+			kept = append(kept, s)
+		} else if err := u.sessions.Delete(ctx, tx, s); err != nil {
+			return err
+		}
+	}
+	c.Sessions = kept
+	return u.credentials.Put(ctx, tx, credentialsID(in.ID), c)
+}
+
+func (u *users) confirm(ctx context.Context, in *changeInput, c credentials) error {
+	wrong := fault.New(fault.Invalid, "the password stays as it is").With(
+		fault.Detail{Location: "body.current_password", Message: "must be the password until now"})
+	if in.Body.CurrentPassword == nil || len(checkPassword(*in.Body.CurrentPassword)) > 0 {
+		return wrong
+	}
+	ok, err := in.work.matches(ctx, u.hasher, *in.Body.CurrentPassword, c.Password)
+	if err == nil && !ok {
+		err = wrong
+	}
+	return err
+}
+
+// move hands the user another address and lets go of the old one.
+func (u *users) move(ctx context.Context, tx *function.Tx, id, from, to string) error {
+	if err := u.free(ctx, tx, to); err != nil {
+		return err
+	}
+	if err := u.emails.Create(ctx, tx, emailKey(to), claim{UserID: id}); err != nil {
+		return err
+	}
+	return u.emails.Delete(ctx, tx, emailKey(from))
+}
+
+func (u *users) remove(ctx context.Context, tx *function.Tx, in *oneUser) (*struct{}, error) {
+	a, err := u.find(ctx, tx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	c, err := u.credentials.Get(ctx, tx, credentialsID(in.ID))
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range c.Sessions {
+		if err := u.sessions.Delete(ctx, tx, s); err != nil {
+			return nil, err
+		}
+	}
+	if err := u.credentials.Delete(ctx, tx, credentialsID(in.ID)); err != nil {
+		return nil, err
+	}
+	if err := u.emails.Delete(ctx, tx, emailKey(a.Email)); err != nil {
+		return nil, err
+	}
+	if err := u.accounts.Put(ctx, tx, in.ID, account{Deleted: true}); err != nil {
+		return nil, err
+	}
+	tx.Emit(events.UserDeleted.New(in.ID, events.DeletedUser{UserID: in.ID}))
+	return nil, nil
+}
+
+type listInput struct {
+	Limit  int    `query:"limit" minimum:"1" maximum:"100" default:"20"`
+	Cursor string `query:"cursor" maxLength:"1024" doc:"The next of the page before."`
+}
+
+type usersOutput struct {
+	Body struct {
+		Items []User `json:"items"`
+		Next  string `json:"next,omitempty" doc:"The cursor of the next page; none: this is the last."`
+	}
+}
+
+func (u *users) list(ctx context.Context, tx *function.Tx, in *listInput) (*usersOutput, error) {
+	page, err := u.accounts.Query(ctx, tx, store.Find{
+		Where: []store.Filter{{Field: "deleted", Op: store.Equal, Value: false}}, Limit: in.Limit, Cursor: in.Cursor,
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := &usersOutput{}
+	out.Body.Items, out.Body.Next = make([]User, len(page.Items)), page.Next
+	for i, item := range page.Items {
+		out.Body.Items[i] = item.Value.shown(item.ID)
+	}
+	return out, nil
+}

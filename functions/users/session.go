@@ -1,0 +1,96 @@
+package users
+
+import (
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/base64"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ebb-dev/ebb/infra/auth"
+)
+
+// session is a family of refresh tokens: the one that is good now and those before it. Only
+// hashes are kept.
+type session struct {
+	UserID    string    `json:"user_id"`
+	Current   string    `json:"current"`
+	Used      []string  `json:"used,omitempty"` // the latest ones, oldest first
+	CreatedAt time.Time `json:"created_at"`
+	ExpiresAt time.Time `json:"expires_at"` // moves on with each refresh
+}
+
+// maxUsed bounds the memory for used tokens. One that is older than that is refused like an unknown
+// one: it opens nothing, but it does not end the session either.
+const maxUsed = 100
+
+// credentials are the secrets of a user. They are apart from the user, whose versions number the
+// user's events. The list of sessions is what a sign-in and a deletion both write, so that
+// neither misses the other.
+type credentials struct {
+	Password string   `json:"password"` // PHC
+	Sessions []string `json:"sessions,omitempty"`
+}
+
+// maxSessions is how many sessions a user may have open; the oldest gives way.
+const maxSessions = 20
+
+// without is the list with one session less.
+func (c credentials) without(session string) credentials {
+	c.Sessions = slices.DeleteFunc(slices.Clone(c.Sessions), func(id string) bool { return id == session })
+	return c
+}
+
+// credentialsID differs from the user's id, so that no event about the user is numbered after it.
+func credentialsID(user string) string { return "of-" + user }
+
+// A refresh token is "<session id>.<32 random bytes>". Its hash is taken over the whole.
+const secretSize = 32
+
+func newRefreshToken(session string) string {
+	secret := make([]byte, secretSize)
+	_, _ = rand.Read(secret) // never fails
+	return session + "." + base64.RawURLEncoding.EncodeToString(secret)
+}
+
+// sessionOf is the session a refresh token says it belongs to. Whether it does, its hash decides.
+func sessionOf(token string) (string, bool) {
+	id, secret, ok := strings.Cut(token, ".")
+	return id, ok && id != "" && len(secret) == base64.RawURLEncoding.EncodedLen(secretSize)
+}
+
+type verdict int
+
+const (
+	unknown verdict = iota // not a token of this session, or one of long ago
+	current
+	replayed // it was good once, and was exchanged
+	expired
+)
+
+// judge says what a refresh token is to the session.
+func (s session) judge(token string, now time.Time) verdict {
+	hash := auth.HashToken(token)
+	switch {
+	case slices.ContainsFunc(s.Used, func(used string) bool { return same(used, hash) }):
+		return replayed
+	case !same(s.Current, hash):
+		return unknown
+	case !now.Before(s.ExpiresAt):
+		return expired
+	}
+	return current
+}
+
+func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
+
+// rotated is the session with a new token; the one before it counts as used.
+func (s session) rotated(token string, expires time.Time) session {
+	s.Used = append(slices.Clone(s.Used), s.Current)
+	if extra := len(s.Used) - maxUsed; extra > 0 {
+		s.Used = s.Used[extra:]
+	}
+	s.Current, s.ExpiresAt = auth.HashToken(token), expires
+	return s
+}

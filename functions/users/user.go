@@ -1,0 +1,112 @@
+package users
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"net/mail"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/fault"
+)
+
+// User is a user as the API shows them.
+type User struct {
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+	Email     string    `json:"email"`
+	Roles     []string  `json:"roles"`
+	CreatedAt time.Time `json:"created_at"`
+}
+
+// account is a user as they are stored. A deleted one has no other field.
+type account struct {
+	Name      string    `json:"name,omitempty"`
+	Email     string    `json:"email,omitempty"` // normalised
+	Roles     []string  `json:"roles,omitempty"`
+	CreatedAt time.Time `json:"created_at,omitzero"`
+	Deleted   bool      `json:"deleted"`
+}
+
+func (a account) shown(id string) User {
+	return User{ID: id, Name: a.Name, Email: a.Email, Roles: a.Roles, CreatedAt: a.CreatedAt}
+}
+
+func (a account) equal(b account) bool {
+	return a.Name == b.Name && a.Email == b.Email && slices.Equal(a.Roles, b.Roles)
+}
+
+// claim is the entry that makes an address somebody's.
+type claim struct {
+	UserID string `json:"user_id"`
+}
+
+// mayTouch reports whether p may see and change the user. To everybody else the user does not exist.
+func mayTouch(p auth.Principal, id string) bool {
+	return !p.Anonymous() && (p.Subject == id || p.Is(auth.RoleAdmin))
+}
+
+func noSuchUser() error { return fault.New(fault.NotFound, "there is no such user") }
+
+const (
+	maxName     = 200
+	maxEmail    = 254
+	minPassword = 8
+	maxPassword = 128
+)
+
+// normalise gives two spellings of one address the same form. Strictly the part before the @ may be
+// told apart by case; no mail provider of today does, and people mistype it.
+func normalise(email string) string { return strings.ToLower(strings.TrimSpace(email)) }
+
+// emailKey is the id of an address's claim: a hash, since an id must suit every store and a
+// store may show ids where it does not show documents.
+func emailKey(normalised string) string {
+	sum := sha256.Sum256([]byte(normalised))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+func checkEmail(normalised string) []fault.Detail {
+	a, err := mail.ParseAddress(normalised)
+	local, domain, _ := strings.Cut(normalised, "@")
+	switch {
+	case err != nil, a.Address != normalised, local == "", domain == "",
+		strings.ContainsAny(normalised, " \t\"()<>[],:;\\"),
+		strings.ContainsFunc(normalised, unicode.IsControl):
+		return []fault.Detail{{Location: "body.email", Message: "is not an e-mail address"}}
+	case len(normalised) > maxEmail:
+		return []fault.Detail{{Location: "body.email", Message: "is longer than 254 bytes"}}
+	}
+	return nil
+}
+
+func checkName(name string) []fault.Detail {
+	n := utf8.RuneCountInString(name)
+	switch {
+	case n == 0 || n > maxName:
+		return []fault.Detail{{Location: "body.name", Message: "must have 1 to 200 characters besides the blanks around it"}}
+	case strings.ContainsFunc(name, unicode.IsControl) || !utf8.ValidString(name):
+		return []fault.Detail{{Location: "body.name", Message: "must not have control characters"}}
+	}
+	return nil
+}
+
+// The length of a password is checked here and not by the schema, whose complaints quote the value.
+func checkPassword(password string) []fault.Detail {
+	if n := utf8.RuneCountInString(password); n < minPassword || n > maxPassword {
+		return []fault.Detail{{Location: "body.password", Message: "must have 8 to 128 characters"}}
+	}
+	return nil
+}
+
+// invalid is one error for everything that is wrong with a request; nil when nothing is.
+func invalid(checks ...[]fault.Detail) error {
+	if details := slices.Concat(checks...); len(details) > 0 {
+		return fault.New(fault.Invalid, "the user is not acceptable like this").With(details...)
+	}
+	return nil
+}

@@ -1,0 +1,124 @@
+package auth
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// KeyRing holds private Ed25519 keys. The first signs, all verify: a ring that was
+// rotated still honours the tokens of its older keys. A KeyRing never changes, and it
+// prints as the kids of its keys, so that a log cannot leak one.
+type KeyRing struct {
+	keys []signingKey
+}
+
+type signingKey struct {
+	kid     string
+	private ed25519.PrivateKey
+}
+
+// privateJWK is an OKP key with its private member (RFC 8037 section 2).
+type privateJWK struct {
+	JWK
+	D string `json:"d"`
+}
+
+// GenerateKeyRing makes a ring of one new key.
+func GenerateKeyRing() (*KeyRing, error) { return new(KeyRing).Rotate() }
+
+// Rotate returns a ring that signs with a new key and still knows the old ones.
+// Publish its Public set everywhere before the first token is signed with it.
+func (k *KeyRing) Rotate() (*KeyRing, error) {
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("generate a signing key: %w", err)
+	}
+	jwk, err := NewJWK("", public)
+	if err != nil {
+		return nil, err
+	}
+	return &KeyRing{keys: append([]signingKey{{jwk.Kid, private}}, k.keys...)}, nil
+}
+
+// ParseKeyRing reads what Marshal wrote: a JWK Set of private Ed25519 keys, the signing one first.
+func ParseKeyRing(privateJWKS []byte) (*KeyRing, error) {
+	var set struct {
+		Keys []privateJWK `json:"keys"`
+	}
+	if json.Unmarshal(privateJWKS, &set) != nil {
+		return nil, errors.New("parse a key ring: not a JWK set") // the cause could quote a private key
+	}
+	if len(set.Keys) == 0 {
+		return nil, errors.New("parse a key ring: it holds no key")
+	}
+	ring := &KeyRing{}
+	for i, k := range set.Keys {
+		private, err := k.private()
+		if err != nil {
+			return nil, fmt.Errorf("parse a key ring: key %d: %w", i, err)
+		}
+		ring.keys = append(ring.keys, signingKey{k.Kid, private})
+	}
+	if _, err := ring.Public().byKid(); err != nil {
+		return nil, fmt.Errorf("parse a key ring: %w", err)
+	}
+	return ring, nil
+}
+
+func (k privateJWK) private() (ed25519.PrivateKey, error) {
+	if k.Kty != "OKP" || k.Crv != "Ed25519" {
+		return nil, fmt.Errorf("kty %q with crv %q cannot sign here; only OKP with Ed25519 can", k.Kty, k.Crv)
+	}
+	seed, errD := decode("d", k.D, ed25519.SeedSize)
+	public, errX := decode("x", k.X, ed25519.PublicKeySize)
+	if err := errors.Join(errD, errX); err != nil {
+		return nil, err
+	}
+	private := ed25519.NewKeyFromSeed(seed)
+	if !bytes.Equal(private[ed25519.SeedSize:], public) {
+		return nil, errors.New("x is not the public key of d")
+	}
+	return private, nil
+}
+
+// Marshal writes the ring as a JWK Set with its private keys. Keep it where secrets are kept.
+func (k *KeyRing) Marshal() ([]byte, error) {
+	public := k.Public()
+	set := struct {
+		Keys []privateJWK `json:"keys"`
+	}{Keys: make([]privateJWK, 0, len(k.keys))}
+	for i, key := range k.keys {
+		set.Keys = append(set.Keys, privateJWK{public.Keys[i], encode(key.private.Seed())})
+	}
+	return json.Marshal(set)
+}
+
+// Public is the JWK Set to publish, in the order of the ring.
+func (k *KeyRing) Public() JWKS {
+	set := JWKS{Keys: make([]JWK, 0, len(k.keys))}
+	for _, key := range k.keys {
+		jwk, _ := members(key.private.Public().(ed25519.PublicKey)) // cannot fail for this type
+		jwk.Kid, jwk.Use = key.kid, "sig"
+		set.Keys = append(set.Keys, jwk)
+	}
+	return set
+}
+
+// String names the kids and nothing else.
+func (k *KeyRing) String() string {
+	if k == nil {
+		return "auth.KeyRing(nil)"
+	}
+	kids := make([]string, 0, len(k.keys))
+	for _, key := range k.keys {
+		kids = append(kids, key.kid)
+	}
+	return fmt.Sprintf("auth.KeyRing%v", kids)
+}
+
+// GoString is String, so that %#v shows no key either.
+func (k *KeyRing) GoString() string { return k.String() }

@@ -1,0 +1,133 @@
+// Package broker is the port to whatever carries CloudEvents between functions.
+//
+// Its semantics are those of Knative Eventing's data-plane specification,
+// wherever it runs: a trigger is a durable subscription with filters, a retry
+// policy, a timeout and dead letters, and hands each event to its subscriber at
+// least once. Every driver passes the suite in brokertest.
+package broker
+
+import (
+	"context"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+)
+
+// Publisher takes events. Publish returns nil when all of them are as durable as the
+// driver's documentation promises; on an error any of them may have been taken.
+// The order of events with the same partitionkey is kept. May be called concurrently;
+// the events must not be changed afterwards. An event that breaks the CloudEvents
+// specification, or is over the driver's size, is fault.Invalid and nothing is taken.
+type Publisher interface {
+	Publish(ctx context.Context, events ...event.Event) error
+}
+
+// Broker takes events and hands them to triggers.
+type Broker interface {
+	Publisher
+
+	// Subscribe makes the trigger durable under its name and hands its events to the
+	// handler until ctx ends, the subscription is closed or the broker is. A trigger that
+	// was known before goes on where it stopped; a new one begins with the next event that is
+	// published after Subscribe has returned. Two subscriptions of one name share the events.
+	Subscribe(ctx context.Context, t Trigger, h Handler) (Subscription, error)
+
+	// Close stops handing out, waits for handlers that run (at most until ctx ends) and releases everything.
+	Close(ctx context.Context) error
+}
+
+// Subscription is a trigger that is being served.
+type Subscription interface {
+	// Close stops handing out and waits for handlers that run. The trigger stays
+	// known, and keeps its place, so that events wait for the next Subscribe.
+	Close() error
+}
+
+// Handler takes a batch of events of one trigger and answers each, in order.
+// The slice it returns is as long as the batch. Events of one partition key come in order and
+// a later one never comes while an earlier one is unfinished, unless both are in the same
+// batch. The events are shared: a handler changes none of them.
+type Handler func(ctx context.Context, batch []event.Event) []Result
+
+// Result answers one delivery, in HTTP's terms, as Knative's delivery does.
+type Result struct {
+	Status     int           // 2xx: done; others as the specification's retry table says; 0: no answer, tried again
+	RetryAfter time.Duration // with 429 and 503: do not try again sooner
+	Message    string        // why it failed; goes into knativeerrordata of a dead letter
+	Reply      *event.Event  // with 2xx: an event to publish in answer
+	Skipped    bool          // not tried, because an earlier event of the same key in the batch failed; does not count as an attempt
+}
+
+// OK reports whether the delivery succeeded.
+func (r Result) OK() bool { return r.Status >= 200 && r.Status < 300 }
+
+// Trigger declares a durable subscription.
+type Trigger struct {
+	Name        string   // unique within the broker, a DNS label
+	Subscriber  string   // what is told as knativeerrordest when a delivery fails
+	Filters     []Filter // all must pass; none: every event
+	Delivery    Delivery
+	Batch       int // the most events in one call of the handler; 0 or 1: one
+	Concurrency int // how many calls of the handler may run at once; 0: one
+}
+
+// Delivery is how a trigger's events are tried, in the terms of Knative's DeliverySpec.
+// The zero Delivery never retries and drops what fails, which is what Knative's does; DefaultDelivery is what Ebb's triggers have.
+type Delivery struct {
+	Retry         int           // further attempts after the first
+	BackoffPolicy BackoffPolicy // Exponential unless said otherwise
+	BackoffDelay  time.Duration // linear: delay × attempt; exponential: delay × 2^attempt
+	BackoffMax    time.Duration // no wait is longer; 0: no bound
+	Timeout       time.Duration // for one attempt; 0: no bound
+	// DeadLetter takes what could not be delivered, with the extensions knativeerrordest, knativeerrorcode and
+	// knativeerrordata. It is tried, with backoff, until it answers 2xx. Nil: what could not be delivered is dropped.
+	DeadLetter Handler `json:"-"`
+}
+
+// BackoffPolicy says how the wait grows from attempt to attempt.
+type BackoffPolicy string
+
+// The policies of Knative's DeliverySpec.
+const (
+	Linear      BackoffPolicy = "linear"
+	Exponential BackoffPolicy = "exponential"
+)
+
+// DefaultDelivery is the policy of a trigger that does not say otherwise: 10 further attempts over about a minute and a half.
+var DefaultDelivery = Delivery{
+	Retry:         10,
+	BackoffPolicy: Exponential,
+	BackoffDelay:  50 * time.Millisecond,
+	BackoffMax:    30 * time.Second,
+	Timeout:       30 * time.Second,
+}
+
+// Backoff is how long to wait before attempt n, the first retry being 1.
+func (d Delivery) Backoff(n int) time.Duration {
+	wait := d.BackoffDelay * time.Duration(n)
+	if d.BackoffPolicy != Linear {
+		wait = d.BackoffDelay << min(n, 30)
+	}
+	if d.BackoffMax > 0 && (wait > d.BackoffMax || wait < 0) {
+		return d.BackoffMax
+	}
+	return wait
+}
+
+// Filter is one expression of Knative's Subscriptions API. Exactly one field is set.
+type Filter struct {
+	Exact  map[string]string `json:"exact,omitempty"`
+	Prefix map[string]string `json:"prefix,omitempty"`
+	Suffix map[string]string `json:"suffix,omitempty"`
+	All    []Filter          `json:"all,omitempty"`
+	Any    []Filter          `json:"any,omitempty"`
+	Not    *Filter           `json:"not,omitempty"`
+	CESQL  string            `json:"cesql,omitempty"`
+}
+
+// The extensions that a dead letter carries, by Knative's data-plane specification.
+const (
+	ErrorDest = "knativeerrordest" // the subscriber that did not take it
+	ErrorCode = "knativeerrorcode" // its last HTTP status
+	ErrorData = "knativeerrordata" // the beginning of its last answer
+)

@@ -1,0 +1,150 @@
+package dispatch
+
+import (
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/cloudevents/sdk-go/v2/types"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+)
+
+// check refuses what breaks the CloudEvents specification or is too large, and returns the
+// event in version 1.0 with its size. The SDK's own Validate allocates much, so that events
+// which are plainly right do not go through it.
+func check(e event.Event, limit int) (event.Event, int, error) {
+	if e.Context == nil {
+		return e, 0, fault.New(fault.Invalid, "an event without attributes was published")
+	}
+	c, ok := e.Context.(*event.EventContextV1)
+	if !ok {
+		c = e.Context.AsV1()
+		e.Context = c
+	}
+	if len(e.FieldErrors) > 0 || !plain(c) {
+		if err := e.Validate(); err != nil {
+			return e, 0, fault.Wrap(err, fault.Invalid, "event %q breaks the CloudEvents specification", c.ID)
+		}
+	}
+	if err := checkURIs(c); err != nil {
+		return e, 0, fault.Wrap(err, fault.Invalid, "event %q has an attribute that is no URI", c.ID)
+	}
+	if err := checkExtensions(c); err != nil {
+		return e, 0, err
+	}
+	size := sizeOf(e, c)
+	if size > limit {
+		return e, 0, fault.New(fault.Invalid, "event %q has %d bytes, the broker takes %d", c.ID, size, limit)
+	}
+	e.Context = own(c)
+	return e, size, nil
+}
+
+// own copies the attributes. Publishers promise to leave them alone, but an event is a pointer
+// inside, and one that is used again for the next message would change what waits here.
+func own(c *event.EventContextV1) *event.EventContextV1 {
+	d := *c
+	d.Extensions = maps.Clone(c.Extensions)
+	return &d
+}
+
+// plain reports whether the attributes are right at first sight.
+func plain(c *event.EventContextV1) bool {
+	filled := func(s string) bool { return s != "" && s[0] > ' ' }
+	return filled(c.ID) && filled(c.Type) && (c.Source.Path != "" || c.Source.Host != "" || c.Source.Opaque != "") &&
+		(c.Subject == nil || filled(*c.Subject)) && c.DataSchema == nil &&
+		(c.DataContentType == nil || *c.DataContentType == event.ApplicationJSON)
+}
+
+// checkURIs refuses addresses that would not survive being written and read again.
+func checkURIs(c *event.EventContextV1) error {
+	if s := &c.Source; s.Scheme == "" && s.Host == "" && s.Opaque == "" && strings.HasPrefix(s.Path, "/") {
+		return nil
+	}
+	if _, err := url.Parse(c.Source.String()); err != nil {
+		return err
+	}
+	if c.DataSchema != nil {
+		_, err := url.Parse(c.DataSchema.String())
+		return err
+	}
+	return nil
+}
+
+// contextAttributes may not be used as extensions: they would be two things of one name.
+var contextAttributes = []string{"id", "source", "type", "datacontenttype", "subject", "time", "specversion", "dataschema", "data"}
+
+func checkExtensions(c *event.EventContextV1) error {
+	for name, value := range c.Extensions {
+		if !lowerAlphanumeric(name) || slices.Contains(contextAttributes, name) {
+			return fault.New(fault.Invalid, "event %q has an extension that must not be called %q", c.ID, name)
+		}
+		switch value.(type) {
+		case string, int32, bool, []byte, types.URI, types.URIRef, types.Timestamp:
+			continue
+		}
+		if _, err := types.Validate(value); err != nil || value == nil {
+			return fault.New(fault.Invalid, "extension %q of event %q is of no CloudEvents type: %T", name, c.ID, value)
+		}
+	}
+	return nil
+}
+
+func lowerAlphanumeric(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// sizeOf is about what the event takes in the log.
+func sizeOf(e event.Event, c *event.EventContextV1) int {
+	n := 64 + len(e.DataEncoded) + len(c.ID) + len(c.Type) + len(c.Source.Path)
+	if c.Subject != nil {
+		n += len(*c.Subject)
+	}
+	for name, value := range c.Extensions {
+		n += len(name) + 8
+		switch v := value.(type) {
+		case string:
+			n += len(v)
+		case []byte:
+			n += len(v)
+		}
+	}
+	return n
+}
+
+// partitionKey is the key whose events keep their order; empty: no order is asked for.
+func partitionKey(e *event.Event) string {
+	c, ok := e.Context.(*event.EventContextV1)
+	if !ok {
+		return ""
+	}
+	switch key := c.Extensions["partitionkey"].(type) {
+	case nil:
+		return ""
+	case string:
+		return key
+	default:
+		text, _ := types.Format(key)
+		return text
+	}
+}
+
+// withExtensions is a copy of the event with further extensions; the event stays as it is.
+func withExtensions(e event.Event, more map[string]any) event.Event {
+	c := *e.Context.AsV1()
+	c.Extensions = maps.Clone(c.Extensions)
+	if c.Extensions == nil {
+		c.Extensions = make(map[string]any, len(more))
+	}
+	maps.Copy(c.Extensions, more)
+	e.Context = &c
+	return e
+}

@@ -1,0 +1,184 @@
+// Package nats is the broker over NATS JetStream: a server inside the process with its files in
+// one directory, or an outside cluster.
+//
+// What is published together, or while an append is under way, becomes one message of one stream,
+// so that one write, and one fsync, serves all of it. That a trigger exists is written as durably, in
+// a second stream; its place, which moves all the time, is one small message in a third.
+//
+// What survives, of an embedded server:
+//
+//   - A killed process: every event whose Publish returned, whatever the configuration. Places are
+//     at most some 50 ms old; what was finished since then comes again.
+//   - A power cut: every event whose Publish returned, unless Config.SyncInterval is set; then the
+//     events of about that interval may be lost. Places may be older than after a kill.
+//
+// Of an outside cluster, what its operators promise; the stream has Config.Replicas copies.
+//
+// Several processes may use one cluster. Each trigger is served by one of them at a time, by a
+// lease that it renews; when it dies another takes over after Config.Lease. Around a change of
+// hands events may come twice, and the order of a key may overlap, as at-least-once allows.
+package nats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/broker/internal/dispatch"
+	"github.com/ebb-dev/ebb/infra/fault"
+)
+
+// Config says where the broker is. Exactly one of Dir and URL is set.
+type Config struct {
+	Dir string // a server in this process keeps its files here; only one process at a time may use it
+	URL string // an outside cluster, as nats.Connect takes it
+
+	Options []nats.Option // further options for the connection to an outside cluster: credentials, TLS
+
+	Stream   string // names the stream, and so the broker; "": "ebb"
+	Replicas int    // of an outside stream; 0: 1
+
+	// SyncInterval is how often an embedded server syncs to disk. 0: before each Publish
+	// returns, which is what an outbox relies on.
+	SyncInterval time.Duration
+
+	Lease time.Duration // how long a dead process keeps its triggers, on an outside cluster; 0: 10 s
+
+	MaxEvent int             // the largest event in bytes; 0: 1 MiB, or what an outside cluster takes
+	Observer broker.Observer // nil: none
+	Logger   *slog.Logger    // nil: slog.Default
+}
+
+func (c *Config) validate() error {
+	var faults []error
+	if (c.Dir == "") == (c.URL == "") {
+		faults = append(faults, errors.New("exactly one of Dir and URL must be set"))
+	}
+	if c.SyncInterval < 0 || c.Lease < 0 || c.MaxEvent < 0 || c.Replicas < 0 {
+		faults = append(faults, errors.New("SyncInterval, Lease, MaxEvent and Replicas must not be negative"))
+	}
+	if c.MaxEvent > maxPayload/2 {
+		faults = append(faults, fmt.Errorf("MaxEvent must be %d at most", maxPayload/2))
+	}
+	if c.Stream == "" {
+		c.Stream = "ebb"
+	}
+	if !streamName(c.Stream) {
+		faults = append(faults, fmt.Errorf("Stream must be letters, digits, - and _ only, not %q", c.Stream))
+	}
+	c.Replicas = max(c.Replicas, 1)
+	if c.Lease == 0 {
+		c.Lease = 10 * time.Second
+	}
+	if c.MaxEvent == 0 {
+		c.MaxEvent = 1 << 20
+	}
+	if err := errors.Join(faults...); err != nil {
+		return fault.Wrap(err, fault.Invalid, "the NATS broker is not configured well")
+	}
+	return nil
+}
+
+func streamName(s string) bool {
+	for _, r := range s {
+		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// Broker is a broker.Broker over JetStream.
+type Broker struct{ *dispatch.Core }
+
+var _ broker.Broker = (*Broker)(nil)
+
+// Open starts or finds the server, and makes the streams if they are not there.
+func Open(ctx context.Context, cfg Config) (*Broker, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	l := &log{cfg: cfg, recent: newRecent()}
+	if err := l.open(ctx); err != nil {
+		l.Close()
+		return nil, fault.Wrap(err, fault.Unavailable, "the NATS broker cannot be opened")
+	}
+	limit := min(cfg.MaxEvent, int(l.nc.MaxPayload())-headroom)
+	var driver dispatch.Log = l
+	if cfg.URL != "" {
+		driver = &shared{log: l}
+	}
+	core, err := dispatch.New(driver, dispatch.Options{Observer: cfg.Observer, Logger: cfg.Logger, MaxEvent: limit})
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	return &Broker{core}, nil
+}
+
+const (
+	maxPayload = 8 << 20  // of the embedded server
+	headroom   = 16 << 10 // what a message needs besides its events
+)
+
+// open connects, and makes the streams.
+func (l *log) open(ctx context.Context) error {
+	if err := l.connect(); err != nil {
+		return err
+	}
+	var err error
+	if l.js, err = jetstream.New(l.nc); err != nil {
+		return err
+	}
+	if err := l.makeStreams(ctx); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (l *log) connect() (err error) {
+	if l.cfg.URL != "" {
+		opts := append([]nats.Option{nats.Name("ebb"), nats.MaxReconnects(-1)}, l.cfg.Options...)
+		l.nc, err = nats.Connect(l.cfg.URL, opts...)
+		return err
+	}
+	if l.server, err = startServer(l.cfg); err != nil {
+		return err
+	}
+	l.nc, err = nats.Connect("", nats.InProcessServer(l.server), nats.Name("ebb"))
+	return err
+}
+
+// startServer starts a server that nobody outside of the process can reach.
+func startServer(cfg Config) (*server.Server, error) {
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	opts := &server.Options{
+		ServerName: "ebb", DontListen: true, JetStream: true, StoreDir: cfg.Dir,
+		NoSigs: true, NoLog: true, MaxPayload: maxPayload, MaxPending: 64 << 20,
+		JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: 1 << 50,
+		SyncAlways: cfg.SyncInterval == 0, SyncInterval: cfg.SyncInterval,
+	}
+	if opts.SyncInterval == 0 {
+		opts.SyncInterval = time.Minute
+	}
+	s, err := server.NewServer(opts)
+	if err != nil {
+		return nil, err
+	}
+	s.Start()
+	if !s.ReadyForConnections(10*time.Second) || !s.JetStreamEnabled() {
+		s.Shutdown()
+		return nil, fmt.Errorf("the embedded NATS server does not start in %s", cfg.Dir)
+	}
+	return s, nil
+}

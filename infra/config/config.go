@@ -1,0 +1,137 @@
+// Package config fills a struct from environment variables, says everything that
+// is wrong with them at once, and shows what came out with the secrets masked.
+//
+// It is built on kelseyhightower/envconfig: the tags, the names and the conversions
+// are envconfig's. What it adds is a Lookup in place of the process's own environment, a
+// report of every fault instead of the first, and no silence about empty values:
+//
+//	type Config struct {
+//		Port  int           `envconfig:"PORT" default:"8080" desc:"where to listen"`
+//		Idle  time.Duration `default:"1m" desc:"stop a function that idles this long"`
+//		Store struct {
+//			URL url.URL `required:"true" secret:"true"`
+//		}
+//	}
+//
+// With the prefix EBB these are EBB_PORT, EBB_IDLE and EBB_STORE_URL. A name in an
+// envconfig tag is also tried without the prefix, for the names a platform has already given, such as
+// PORT and K_SINK; the prefixed one wins.
+//
+// A variable that is set but empty counts as not set, so that an empty value never hides
+// a default. A required variable that is set but empty is a fault even if it has a default.
+package config
+
+import (
+	"os"
+	"slices"
+	"strings"
+)
+
+// Lookup finds the value of a variable and says whether it is set.
+type Lookup func(key string) (string, bool)
+
+// Environment is the environment of the process.
+func Environment(key string) (string, bool) { return os.LookupEnv(key) }
+
+// Map looks variables up in m, which must not change any more.
+func Map(m map[string]string) Lookup {
+	return func(key string) (string, bool) {
+		value, ok := m[key]
+		return value, ok
+	}
+}
+
+// Overlay asks each Lookup in turn; the first that has the variable wins. A nil one has none.
+func Overlay(lookups ...Lookup) Lookup {
+	return func(key string) (string, bool) {
+		for _, lookup := range lookups {
+			if lookup == nil {
+				continue
+			}
+			if value, ok := lookup(key); ok {
+				return value, true
+			}
+		}
+		return "", false
+	}
+}
+
+// Load fills a T, which must be a struct, from the variables that start with the prefix. If
+// *T or T has a method Validate() error it is called too. The error is an *Error with every fault.
+func Load[T any](prefix string, lookup Lookup) (T, error) {
+	var t T
+	infos, err := gather(prefix, &t)
+	if err != nil {
+		return t, err
+	}
+	var faults []Fault
+	for _, info := range infos {
+		if f := info.load(lookup); f != nil {
+			faults = append(faults, *f)
+		}
+	}
+	if v, ok := any(&t).(interface{ Validate() error }); ok {
+		faults = append(faults, validation(v.Validate(), faults)...)
+	}
+	return t, asError(faults)
+}
+
+// validation turns what Validate said into faults. It leaves out what speaks of a variable
+// that is already at fault: that one has no value, so nothing said of its value is news.
+func validation(err error, known []Fault) []Fault {
+	var faults []Fault
+	for _, err := range split(err) {
+		text := err.Error()
+		if !slices.ContainsFunc(known, func(f Fault) bool { return mentions(text, f.Variable) }) {
+			faults = append(faults, Fault{Problem: text})
+		}
+	}
+	return faults
+}
+
+// mentions reports whether name occurs in text as a whole variable name.
+func mentions(text, name string) bool {
+	return slices.Contains(strings.FieldsFunc(text, func(r rune) bool {
+		return r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	}), name)
+}
+
+// Variable describes one variable that a struct is filled from.
+type Variable struct {
+	Name     string // with its prefix
+	Also     string // a name without prefix that is tried next, if any
+	Type     string // in Go's words
+	Default  string
+	Desc     string
+	Required bool
+	Secret   bool
+}
+
+// Variables describes what Load[T] reads, in the order of the struct.
+func Variables[T any](prefix string) []Variable {
+	var t T
+	infos, err := gather(prefix, &t)
+	if err != nil {
+		return nil
+	}
+	variables := make([]Variable, 0, len(infos))
+	for _, i := range infos {
+		variables = append(variables, Variable{
+			Name: i.key, Also: i.alt, Type: i.field.Type().String(), Default: i.tag.Get("default"),
+			Desc: i.tag.Get("desc"), Required: i.required(), Secret: i.secret(),
+		})
+	}
+	return variables
+}
+
+// Names are the names of Variables, those without prefix included: what Unknown wants to know.
+func Names[T any](prefix string) []string {
+	var names []string
+	for _, v := range Variables[T](prefix) {
+		names = append(names, v.Name)
+		if v.Also != "" {
+			names = append(names, v.Also)
+		}
+	}
+	return names
+}

@@ -1,0 +1,100 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"net/url"
+	"reflect"
+	"strings"
+	"time"
+)
+
+// masked stands for the value of a secret that is set.
+const masked = "***"
+
+// Effective is a configuration as a main logs it at its start: one attribute for each
+// variable, named without prefix in lower case. Secrets are masked, and so is a
+// password in a URL that nobody tagged as a secret. v is a struct or a pointer to one; of
+// anything else there is nothing to show.
+func Effective(v any) []slog.Attr {
+	value := reflect.Indirect(reflect.ValueOf(v))
+	if value.Kind() != reflect.Struct {
+		return nil
+	}
+	spec := reflect.New(value.Type()) // a copy, as gathering fills pointers to structs
+	spec.Elem().Set(value)
+	infos, err := gather("", spec.Interface())
+	if err != nil {
+		return nil
+	}
+	attrs := make([]slog.Attr, 0, len(infos))
+	for _, i := range infos {
+		attrs = append(attrs, slog.Attr{Key: strings.ToLower(i.key), Value: i.effective()})
+	}
+	return attrs
+}
+
+func (i info) effective() slog.Value {
+	if i.secret() {
+		if i.field.IsZero() {
+			return slog.StringValue("")
+		}
+		return slog.StringValue(masked)
+	}
+	field := i.field
+	if field.Kind() == reflect.Pointer {
+		if field.IsNil() {
+			return slog.StringValue("")
+		}
+		field = field.Elem()
+	}
+	switch v := field.Interface().(type) {
+	case url.URL:
+		return slog.StringValue(v.Redacted())
+	case time.Duration:
+		return slog.DurationValue(v)
+	case fmt.Stringer:
+		return slog.StringValue(redact(v.String()))
+	case string:
+		return slog.StringValue(redact(v))
+	case []string:
+		return slog.StringValue(redactAll(v))
+	default:
+		return plain(field)
+	}
+}
+
+// plain shows numbers and truth values as themselves, and all else as text.
+func plain(field reflect.Value) slog.Value {
+	switch {
+	case field.Kind() == reflect.Bool:
+		return slog.BoolValue(field.Bool())
+	case field.CanInt():
+		return slog.Int64Value(field.Int())
+	case field.CanUint():
+		return slog.Uint64Value(field.Uint())
+	case field.CanFloat():
+		return slog.Float64Value(field.Float())
+	}
+	return slog.StringValue(redact(fmt.Sprint(field.Interface())))
+}
+
+func redactAll(values []string) string {
+	shown := make([]string, 0, len(values))
+	for _, v := range values {
+		shown = append(shown, redact(v))
+	}
+	return strings.Join(shown, ",")
+}
+
+// redact hides the password of a value that looks like a URL with one.
+func redact(value string) string {
+	if !holdsPassword(value) {
+		return value
+	}
+	u, err := url.Parse(value)
+	if err != nil {
+		return masked
+	}
+	return u.Redacted()
+}

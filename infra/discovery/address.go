@@ -1,0 +1,92 @@
+package discovery
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+)
+
+// Addresses makes a function's address of its name, with a template such as
+// "http://{function}.shop.svc.cluster.local": Knative's cluster-local DNS, where the
+// platform itself finds or starts an instance behind that name.
+type Addresses struct {
+	template  string
+	transport http.RoundTripper
+	fail      func(http.ResponseWriter, *http.Request, error)
+
+	mu      sync.Mutex
+	proxies map[string]http.Handler
+}
+
+var _ Discovery = (*Addresses)(nil)
+
+const placeholder = "{function}"
+
+// NewAddresses checks the template. A nil transport is one made for many requests to few
+// hosts; fail answers a request that could not be delivered.
+func NewAddresses(template string, transport http.RoundTripper, fail func(http.ResponseWriter, *http.Request, error)) (*Addresses, error) {
+	u, err := url.Parse(strings.ReplaceAll(template, placeholder, "x"))
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || !strings.Contains(template, placeholder) {
+		return nil, fmt.Errorf("%q is no address template: it must be like http://%s.shop.svc.cluster.local", template, placeholder)
+	}
+	if transport == nil {
+		transport = &http.Transport{
+			DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+			MaxIdleConnsPerHost:   256,
+			IdleConnTimeout:       90 * time.Second,
+			ResponseHeaderTimeout: 70 * time.Second, // a cold start and the longest wait a caller may ask for
+			ForceAttemptHTTP2:     true,
+		}
+	}
+	return &Addresses{template: template, transport: transport, fail: fail, proxies: map[string]http.Handler{}}, nil
+}
+
+var label = regexp.MustCompile(`^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
+// Endpoint implements Discovery. Every name that is a DNS label has an address.
+func (a *Addresses) Endpoint(name string) (http.Handler, error) {
+	if !label.MatchString(name) {
+		return nil, unknown(name)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if h := a.proxies[name]; h != nil {
+		return h, nil
+	}
+	target, err := url.Parse(strings.ReplaceAll(a.template, placeholder, name))
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Internal, "the address of %q", name)
+	}
+	h := a.proxy(target)
+	a.proxies[name] = h
+	return h, nil
+}
+
+// Ready implements Discovery. Whether an instance runs is the platform's business.
+func (a *Addresses) Ready(context.Context) error { return nil }
+
+func (a *Addresses) proxy(target *url.URL) http.Handler {
+	return &httputil.ReverseProxy{
+		Transport: a.transport,
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(target)
+			r.SetXForwarded()
+		},
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if a.fail == nil {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			a.fail(w, r, fault.Wrap(err, fault.Unavailable, "the function that answers this cannot be reached just now"))
+		},
+	}
+}

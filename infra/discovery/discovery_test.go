@@ -1,0 +1,77 @@
+package discovery_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/ebb-dev/ebb/infra/discovery"
+	"github.com/ebb-dev/ebb/infra/fault"
+)
+
+func TestStaticKnowsWhatItWasGiven(t *testing.T) {
+	s := discovery.Static{"users": http.NotFoundHandler()}
+	if h, err := s.Endpoint("users"); err != nil || h == nil {
+		t.Errorf("users: %v, %v", h, err)
+	}
+	if _, err := s.Endpoint("nobody"); !fault.Is(err, fault.NotFound) {
+		t.Errorf("nobody: %v; want not found", err)
+	}
+}
+
+func TestAddressesReachTheFunctionByItsName(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, r.URL.Path+" "+r.Header.Get("Authorization"))
+	}))
+	defer server.Close()
+	a, err := discovery.NewAddresses(server.URL+"/{function}", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := a.Endpoint("users")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest("GET", "/api/users/1", nil)
+	r.Header.Set("Authorization", "Bearer x")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if got, want := w.Body.String(), "/users/api/users/1 Bearer x"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestAFunctionThatIsAwayIsAFault(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	server.Close()
+	var told error
+	a, err := discovery.NewAddresses(server.URL+"/{function}", nil, func(w http.ResponseWriter, _ *http.Request, err error) {
+		told = err
+		w.WriteHeader(fault.KindOf(err).HTTPStatus())
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, _ := a.Endpoint("users")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if w.Code != http.StatusServiceUnavailable || !fault.Is(told, fault.Unavailable) {
+		t.Errorf("got %d, %v", w.Code, told)
+	}
+}
+
+func TestAddressesRefuse(t *testing.T) {
+	for _, template := range []string{"", "http://users", "{function}", "ftp://{function}", "http://{function}:x"} {
+		if _, err := discovery.NewAddresses(template, nil, nil); err == nil {
+			t.Errorf("%q was accepted", template)
+		}
+	}
+	a, _ := discovery.NewAddresses("http://{function}", nil, nil)
+	for _, name := range []string{"", "a.b", "A", "../x", strings.Repeat("a", 64)} {
+		if _, err := a.Endpoint(name); err == nil {
+			t.Errorf("the name %q was accepted", name)
+		}
+	}
+}

@@ -1,0 +1,277 @@
+package function_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/function/functiontest"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+// counting is a capability that counts what it is told, under the name inventory.
+type counter struct {
+	Name string `json:"name"`
+	N    int    `json:"n"`
+}
+
+type countInput struct {
+	Name string `path:"name" maxLength:"20"`
+	Body struct {
+		By int `json:"by" minimum:"1" maximum:"100"`
+	}
+}
+
+type countOutput struct {
+	Location string `header:"Location"`
+	Body     counter
+}
+
+func counting(env function.Env) (*function.Function, error) {
+	f := function.New("inventory", env)
+	counters := function.Collection[counter](f, "counters", store.On("n"))
+	function.Says(f, events.InventoryShipped.Info())
+	add := func(ctx context.Context, tx *function.Tx, name string, by int) (counter, error) {
+		c, _, err := counters.Find(ctx, tx, name)
+		if err != nil {
+			return c, err
+		}
+		c.Name, c.N = name, c.N+by
+		tx.Emit(events.InventoryShipped.New(name, events.ShippedStock{OrderID: orderID}))
+		return c, counters.Put(ctx, tx, name, c)
+	}
+	function.Serve(f, function.Operation{Method: "POST", Path: "/api/counters/{name}", Status: 201},
+		func(ctx context.Context, tx *function.Tx, in *countInput) (*countOutput, error) {
+			switch in.Name {
+			case "panic":
+				panic("on purpose")
+			case "secret":
+				return nil, errors.New("the password is hunter2")
+			case "revoked":
+				if _, err := add(ctx, tx, in.Name, in.Body.By); err != nil {
+					return nil, err
+				}
+				return nil, function.CommitThen(fault.New(fault.Unauthenticated, "revoked"))
+			}
+			c, err := add(ctx, tx, in.Name, in.Body.By)
+			return &countOutput{Location: "/api/counters/" + in.Name, Body: c}, err
+		})
+	function.Serve(f, function.Operation{Method: "GET", Path: "/api/counters/{name}", Access: function.Public},
+		func(ctx context.Context, tx *function.Tx, in *struct {
+			Name string `path:"name"`
+		}) (*countOutput, error) {
+			c, err := counters.Get(ctx, tx, in.Name)
+			return &countOutput{Body: c}, err
+		})
+	function.On(f, events.InventoryShip, func(ctx context.Context, tx *function.Tx, cmd events.ShipStock) error {
+		switch tx.Event().Subject() {
+		case "not-yet":
+			return fault.New(fault.NotYet, "too early")
+		case "never":
+			return fault.New(fault.NotFound, "no such thing")
+		case "panic":
+			panic("on purpose")
+		}
+		_, err := add(ctx, tx, tx.Event().Subject(), 1)
+		return err
+	})
+	return f, nil
+}
+
+const orderID = "0190b5a0-0000-7000-8000-000000000001"
+
+func ship(subject string) events.Draft {
+	return events.InventoryShip.New(subject, events.ShipStock{OrderID: orderID})
+}
+
+func count(t *testing.T, h *functiontest.Harness, name string) int {
+	t.Helper()
+	var c counter
+	r := h.Call("GET", "/api/counters/"+name, functiontest.Nobody, nil)
+	if r.Status == http.StatusNotFound {
+		return 0
+	}
+	r.Expect(200).JSON(&c)
+	return c.N
+}
+
+// A request commits its state and its events together, and the events carry what the kit stamps.
+func TestRequest(t *testing.T) {
+	h := functiontest.New(t, counting)
+	r := h.Call("POST", "/api/counters/a", functiontest.As("u1"), `{"by":3}`).Expect(201)
+	if got := r.Header.Get("Location"); got != "/api/counters/a" {
+		t.Errorf("got Location %q", got)
+	}
+	if got := count(t, h, "a"); got != 3 {
+		t.Errorf("got %d, want 3", got)
+	}
+	said := h.Emitted()
+	if len(said) != 1 {
+		t.Fatalf("got %d events, want 1", len(said))
+	}
+	e := said[0]
+	if e.Source() != "/functions/inventory" || e.Subject() != "a" || e.Extensions()["partitionkey"] != "a" ||
+		e.Extensions()["sequence"] != "1" || e.Extensions()["correlationid"] == nil || e.Validate() != nil {
+		t.Errorf("got event %v", e)
+	}
+}
+
+// The same key gives the same answer and the effect happens once; with another body it is refused.
+func TestIdempotencyKey(t *testing.T) {
+	h := functiontest.New(t, counting)
+	key := []string{"Idempotency-Key", "k1"}
+	first := h.Call("POST", "/api/counters/a", functiontest.As("u1"), `{"by":3}`, key...).Expect(201)
+	h.Restart()
+	again := h.Call("POST", "/api/counters/a", functiontest.As("u1"), `{"by":3}`, key...).Expect(201)
+	if string(first.Body) != string(again.Body) || again.Header.Get("Location") == "" {
+		t.Errorf("got %s then %s", first.Body, again.Body)
+	}
+	h.Call("POST", "/api/counters/a", functiontest.As("u1"), `{"by":4}`, key...).Expect(422)
+	h.Call("POST", "/api/counters/a", functiontest.As("u2"), `{"by":4}`, key...).Expect(201)
+	if got := count(t, h, "a"); got != 7 {
+		t.Errorf("got %d, want 7", got)
+	}
+	if got := len(h.Emitted()); got != 2 {
+		t.Errorf("got %d events, want 2", got)
+	}
+}
+
+// Whatever is wrong with a request is a problem document that says so, and nothing happens.
+func TestBadRequests(t *testing.T) {
+	h := functiontest.New(t, counting)
+	u := functiontest.As("u1")
+	for name, c := range map[string]struct {
+		method, path, body string
+		who                bool
+		status             int
+		says               string
+	}{
+		"no token":      {"POST", "/api/counters/a", `{"by":1}`, false, 401, "bearer token"},
+		"unknown path":  {"GET", "/api/nothing", "", true, 404, "nothing at"},
+		"wrong method":  {"DELETE", "/api/counters/a", "", true, 405, "not allowed"},
+		"malformed":     {"POST", "/api/counters/a", `{"by":`, true, 400, ""},
+		"bad UTF-8":     {"POST", "/api/counters/a", "{\"by\":1,\"x\":\"\xff\"}", true, 400, "UTF-8"},
+		"wrong type":    {"POST", "/api/counters/a", `{"by":"1"}`, true, 422, "by"},
+		"out of range":  {"POST", "/api/counters/a", `{"by":101}`, true, 422, "by"},
+		"missing":       {"POST", "/api/counters/a", `{}`, true, 422, "by"},
+		"unknown field": {"POST", "/api/counters/a", `{"by":1,"bye":1}`, true, 422, "bye"},
+		"unknown query": {"GET", "/api/counters/a?x=1", "", true, 422, "x"},
+		"too large":     {"POST", "/api/counters/a", `{"by":1` + strings.Repeat(" ", 1<<20) + `}`, true, 413, "larger"},
+		"a panic":       {"POST", "/api/counters/panic", `{"by":1}`, true, 500, "our side"},
+		"a secret":      {"POST", "/api/counters/secret", `{"by":1}`, true, 500, "our side"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			who := u
+			if !c.who {
+				who = functiontest.Nobody
+			}
+			r := h.Call(c.method, c.path, who, c.body).Expect(c.status)
+			if got := r.Header.Get("Content-Type"); got != "application/problem+json" {
+				t.Errorf("got content type %q", got)
+			}
+			if !strings.Contains(string(r.Body), c.says) || strings.Contains(string(r.Body), "hunter2") {
+				t.Errorf("got %s", r.Body)
+			}
+		})
+	}
+	if got := len(h.Emitted()); got != 0 {
+		t.Errorf("got %d events, want none", got)
+	}
+}
+
+// A refusal can keep what the handler wrote.
+func TestCommitThen(t *testing.T) {
+	h := functiontest.New(t, counting)
+	h.Call("POST", "/api/counters/revoked", functiontest.As("u1"), `{"by":3}`).Expect(401)
+	if got := count(t, h, "revoked"); got != 3 {
+		t.Errorf("got %d, want 3", got)
+	}
+}
+
+// An event that comes twice, in one batch or later or after a restart, is handled once.
+func TestInbox(t *testing.T) {
+	h := functiontest.New(t, counting)
+	e := h.Event(ship("a"))
+	h.Receive(e, e)
+	h.Receive(e)
+	h.Restart()
+	for _, r := range h.Receive(e) {
+		if !r.OK() {
+			t.Errorf("got %+v for a duplicate", r)
+		}
+	}
+	if got := count(t, h, "a"); got != 1 {
+		t.Errorf("got %d, want 1", got)
+	}
+	if got := len(h.Emitted()); got != 1 {
+		t.Errorf("got %d events, want 1", got)
+	}
+}
+
+// In a batch one event's failure is its own, and holds back later ones of its key only.
+func TestBatch(t *testing.T) {
+	h := functiontest.New(t, counting)
+	late := ship("a").Keyed("not-yet")
+	results := h.Deliver(ship("a"), ship("not-yet"), late, ship("never"), ship("panic"), ship("b"))
+	want := []int{200, 503, 0, 422, 500, 200}
+	for i, r := range results {
+		if r.Status != want[i] || r.Skipped != (want[i] == 0) {
+			t.Errorf("event %d: got %+v, want status %d", i, r, want[i])
+		}
+	}
+	if a, b := count(t, h, "a"), count(t, h, "b"); a != 1 || b != 1 {
+		t.Errorf("got a=%d b=%d, want 1 and 1", a, b)
+	}
+}
+
+// What nobody hears, or is no event at all, or breaks its schema, is final and says why.
+func TestBadEvents(t *testing.T) {
+	h := functiontest.New(t, counting)
+	unknown, noID, broken, version := h.Event(ship("a")), h.Event(ship("a")), h.Event(ship("a")), h.Event(ship("a"))
+	unknown.SetType("dev.ebb.inventory.shrink.v1")
+	noID.SetID("")
+	broken.DataEncoded = []byte(`{"order_id":7}`)
+	version.SetType("dev.ebb.inventory.ship.v9")
+	for i, r := range h.Receive(unknown, noID, broken, version) {
+		if r.Status != 422 || r.Message == "" {
+			t.Errorf("event %d: got %+v", i, r)
+		}
+	}
+}
+
+// When the broker does not take the events the caller hears of it, and the next unit publishes them.
+func TestOutboxKeepsWhatCouldNotBePublished(t *testing.T) {
+	h := functiontest.New(t, counting)
+	h.RefuseToPublish(errors.New("broker down"))
+	key := []string{"Idempotency-Key", "k1"}
+	h.Call("POST", "/api/counters/a", functiontest.As("u1"), `{"by":3}`, key...).Expect(503)
+	h.RefuseToPublish(nil)
+	h.Call("POST", "/api/counters/a", functiontest.As("u1"), `{"by":3}`, key...).Expect(201)
+	if got := len(h.Emitted()); got != 1 {
+		t.Errorf("got %d events, want 1", got)
+	}
+	if got := count(t, h, "a"); got != 3 {
+		t.Errorf("got %d, want 3", got)
+	}
+}
+
+// A function that stopped after its commit publishes what is left when it wakes up.
+func TestWakeUpPublishesTheOutbox(t *testing.T) {
+	h := functiontest.New(t, counting)
+	h.RefuseToPublish(errors.New("broker down"))
+	h.Deliver(ship("a"))
+	h.RefuseToPublish(nil)
+	h.Restart()
+	if got := len(h.Emitted()); got != 1 {
+		t.Errorf("got %d events, want 1", got)
+	}
+	h.Restart()
+	if got := len(h.Emitted()); got != 0 {
+		t.Errorf("got %d events again, want none", got)
+	}
+}

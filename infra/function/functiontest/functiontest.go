@@ -1,0 +1,297 @@
+// Package functiontest runs one capability alone, on the memory store, with a clock that stands still, so that a
+// test can call it, hand it events and see what it says. Every handler runs twice, which shows impure ones.
+package functiontest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/uuid"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/memory"
+)
+
+// Issuer and Audience are what test tokens are issued by and for.
+const (
+	Issuer   = "ebb"
+	Audience = "ebb"
+)
+
+// Harness is one capability under test. Its methods may be called concurrently.
+type Harness struct {
+	T     testing.TB
+	Clock *Clock
+	F     *function.Function
+	Store store.Opener
+
+	new     func(function.Env) (*function.Function, error)
+	env     function.Env
+	tokens  *auth.Issuer
+	mu      sync.Mutex
+	emitted []ce.Event
+	refuse  error
+}
+
+// Option changes the environment of the capability.
+type Option func(*Harness)
+
+// Set gives the capability a configuration variable.
+func Set(vars map[string]string) Option {
+	return func(h *Harness) { h.env.Lookup = config.Overlay(config.Map(vars), h.env.Lookup) }
+}
+
+// Once runs handlers once only: for those whose first, lost attempt would be seen elsewhere.
+func Once() Option { return func(h *Harness) { h.Store = memory.Opener() } }
+
+// New starts the capability that the constructor makes.
+func New(t testing.TB, constructor func(function.Env) (*function.Function, error), options ...Option) *Harness {
+	t.Helper()
+	h := &Harness{T: t, Clock: &Clock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}, Store: memory.Opener(memory.Twice()), new: constructor}
+	keys, err := auth.GenerateKeyRing()
+	check(t, err)
+	private, err := keys.Marshal()
+	check(t, err)
+	verifier, err := auth.NewVerifier(auth.VerifierConfig{Keys: keys.Public(), Issuer: Issuer, Audience: Audience, Clock: h.Clock.Now})
+	check(t, err)
+	h.tokens = auth.NewIssuer(keys, Issuer, Audience, h.Clock.Now)
+	h.env = function.Env{
+		Publisher: (*collector)(h), Tokens: verifier, Now: h.Clock.Now,
+		Logger: slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelError})),
+		Lookup: config.Map(map[string]string{"EBB_SIGNING_KEYS": string(private), "EBB_ISSUER": Issuer, "EBB_AUDIENCE": Audience}),
+	}
+	for _, o := range options {
+		o(h)
+	}
+	h.env.Store = h.Store
+	h.Restart()
+	t.Cleanup(func() { _ = h.F.Stop(context.Background()) })
+	return h
+}
+
+// Restart drops the function with everything it held in memory, and starts it anew on the same data.
+func (h *Harness) Restart() {
+	h.T.Helper()
+	if h.F != nil {
+		check(h.T, h.F.Stop(context.Background()))
+	}
+	f, err := h.new(h.env)
+	check(h.T, err)
+	check(h.T, f.Start(context.Background()))
+	h.F = f
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+type testLog struct{ t testing.TB }
+
+func (l testLog) Write(p []byte) (int, error) {
+	l.t.Log(strings.TrimSpace(string(p)))
+	return len(p), nil
+}
+
+// collector keeps what the capability publishes.
+type collector Harness
+
+func (c *collector) Publish(_ context.Context, es ...ce.Event) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.refuse != nil {
+		return c.refuse
+	}
+	c.emitted = append(c.emitted, es...)
+	return nil
+}
+
+// RefuseToPublish makes the broker answer err until it is called with nil.
+func (h *Harness) RefuseToPublish(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refuse = err
+}
+
+// Emitted is what the capability has published since the last call.
+func (h *Harness) Emitted() []ce.Event {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	es := h.emitted
+	h.emitted = nil
+	return es
+}
+
+// Types are the types of events, without the common beginning: "orders.placed.v1".
+func Types(es []ce.Event) []string {
+	types := make([]string, len(es))
+	for i, e := range es {
+		types[i] = strings.TrimPrefix(e.Type(), "dev.ebb.")
+	}
+	return types
+}
+
+// As is a customer with this id; Admin one who is an administrator too.
+func As(id string) auth.Principal {
+	return auth.Principal{Subject: id, Roles: []string{auth.RoleCustomer}}
+}
+
+// Admin is an administrator.
+func Admin() auth.Principal {
+	return auth.Principal{Subject: "admin", Roles: []string{auth.RoleAdmin, auth.RoleCustomer}}
+}
+
+// Nobody sends no token.
+var Nobody auth.Principal
+
+// Response is what the capability answered.
+type Response struct {
+	T      testing.TB
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// JSON decodes the body.
+func (r *Response) JSON(v any) {
+	r.T.Helper()
+	if err := json.Unmarshal(r.Body, v); err != nil {
+		r.T.Fatalf("decode %q: %v", r.Body, err)
+	}
+}
+
+// Expect fails the test when the status is another.
+func (r *Response) Expect(status int) *Response {
+	r.T.Helper()
+	if r.Status != status {
+		r.T.Fatalf("got status %d, want %d: %s", r.Status, status, r.Body)
+	}
+	return r
+}
+
+// Call sends a request as somebody. The body is marshalled unless it is a string, which is sent
+// as it is. Headers are pairs of name and value.
+func (h *Harness) Call(method, path string, as auth.Principal, body any, headers ...string) *Response {
+	h.T.Helper()
+	var reader io.Reader
+	switch b := body.(type) {
+	case nil:
+	case string:
+		reader = strings.NewReader(b)
+	default:
+		data, err := json.Marshal(b)
+		check(h.T, err)
+		reader = bytes.NewReader(data)
+	}
+	r := httptest.NewRequest(method, path, reader)
+	if reader != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	if !as.Anonymous() {
+		r.Header.Set("Authorization", "Bearer "+h.Token(as))
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	h.F.ServeHTTP(w, r)
+	return &Response{T: h.T, Status: w.Code, Header: w.Header(), Body: w.Body.Bytes()}
+}
+
+// Token is a valid token of somebody.
+func (h *Harness) Token(as auth.Principal) string {
+	h.T.Helper()
+	token, _, err := h.tokens.Issue(auth.Grant{Subject: as.Subject, Roles: as.Roles, Session: as.Session, TTL: time.Hour})
+	check(h.T, err)
+	return token
+}
+
+// Event makes a draft a whole event, as its capability would have sent it.
+func (h *Harness) Event(d events.Draft) ce.Event {
+	h.T.Helper()
+	data, err := d.Encode()
+	check(h.T, err)
+	e := ce.New()
+	e.SetID(uuid.Must(uuid.NewV7()).String())
+	e.SetSource("/functions/" + d.Info.Capability)
+	e.SetType(d.Info.Name)
+	e.SetSubject(d.Subject)
+	e.SetTime(h.Clock.Now())
+	e.SetDataSchema(d.Info.DataSchema)
+	e.SetExtension(function.PartitionKey, d.Key)
+	e.SetExtension(function.CorrelationID, d.Key)
+	check(h.T, e.SetData(ce.ApplicationJSON, data))
+	return e
+}
+
+// Deliver hands events over in one batch and answers each.
+func (h *Harness) Deliver(drafts ...events.Draft) []broker.Result {
+	h.T.Helper()
+	batch := make([]ce.Event, len(drafts))
+	for i, d := range drafts {
+		batch[i] = h.Event(d)
+	}
+	return h.Receive(batch...)
+}
+
+// Receive hands over whole events in one batch.
+func (h *Harness) Receive(batch ...ce.Event) []broker.Result {
+	return h.F.Receive(context.Background(), batch)
+}
+
+// MustDeliver fails the test when any of the events is not taken.
+func (h *Harness) MustDeliver(drafts ...events.Draft) {
+	h.T.Helper()
+	for i, r := range h.Deliver(drafts...) {
+		if !r.OK() {
+			h.T.Fatalf("%s: got status %d: %s", drafts[i].Info.Name, r.Status, r.Message)
+		}
+	}
+}
+
+// Tick tells the function the time until it has nothing more to do.
+func (h *Harness) Tick() {
+	h.T.Helper()
+	for more := true; more; {
+		var err error
+		more, err = h.F.Tick(context.Background(), h.Clock.Now())
+		check(h.T, err)
+	}
+}
+
+// Clock stands still until it is advanced.
+type Clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+// Now is the clock's time.
+func (c *Clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+// Advance moves the clock.
+func (c *Clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}

@@ -1,0 +1,174 @@
+package function
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+// outbox remembers what this instance has published, so that a later commit takes
+// the entries away for nothing. Losing it costs a second publish and no more.
+type outbox struct {
+	mu        sync.Mutex
+	published []store.Key
+	left      atomic.Bool  // entries may wait that nobody is publishing
+	prune     atomic.Int64 // when to look for what is past its time, Unix nanoseconds
+}
+
+// entry is one unit's events, as they wait in the outbox.
+type outboxEntry struct {
+	At     time.Time         `json:"at"`
+	Events []json.RawMessage `json:"events"`
+}
+
+// takeMost bounds how many entries one commit takes away.
+const takeMost = 256
+
+func (o *outbox) take() []store.Key {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := min(len(o.published), takeMost)
+	keys := append([]store.Key(nil), o.published[:n]...)
+	o.published = append(o.published[:0], o.published[n:]...)
+	return keys
+}
+
+func (o *outbox) done(keys ...store.Key) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.published = append(o.published, keys...)
+}
+
+// forget answers which of the entries this instance has published, and leaves their removal to the caller.
+func (o *outbox) forget(docs []store.Document) map[store.Key]bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	known := map[store.Key]bool{}
+	for _, k := range o.published {
+		known[k] = true
+	}
+	asked := map[store.Key]bool{}
+	for _, d := range docs {
+		asked[d.Key] = true
+	}
+	o.published = slices.DeleteFunc(o.published, func(k store.Key) bool { return asked[k] })
+	return known
+}
+
+func discard(keys []store.Key) store.Batch {
+	var b store.Batch
+	for _, k := range keys {
+		b.Mutations = append(b.Mutations, store.Mutation{Key: k})
+	}
+	return b
+}
+
+// put writes the events into the outbox of the transaction under one key.
+func put(ctx context.Context, tx *store.Tx, id string, now time.Time, sealed []event) error {
+	entry := outboxEntry{At: now, Events: make([]json.RawMessage, len(sealed))}
+	for i, e := range sealed {
+		data, err := json.Marshal(e)
+		if err != nil {
+			return fault.Wrap(err, fault.Internal, "encode %s for the outbox", e.Type())
+		}
+		entry.Events[i] = data
+	}
+	data, err := json.Marshal(entry)
+	if err != nil {
+		return fault.Wrap(err, fault.Internal, "encode the outbox")
+	}
+	return tx.Create(ctx, store.Key{Collection: outboxName, ID: id}, data)
+}
+
+// publish hands over what a unit committed.
+func (f *Function) publish(ctx context.Context, key store.Key, sealed []event) error {
+	if len(sealed) == 0 {
+		return nil
+	}
+	if err := f.env.Publisher.Publish(context.WithoutCancel(ctx), sealed...); err != nil {
+		f.outbox.left.Store(true)
+		return fault.Wrap(err, fault.Unavailable, "the change is kept, but its events could not be published yet; try again")
+	}
+	f.env.Telemetry.Published(f.name, len(sealed))
+	f.outbox.done(key)
+	return nil
+}
+
+// publishLeft publishes whatever waits in the outbox, oldest first, and takes it away.
+func (f *Function) publishLeft(ctx context.Context) error {
+	db, err := f.open()
+	if err != nil {
+		return err
+	}
+	f.outbox.left.Store(true)
+	for first := true; ; first = false {
+		docs, more, err := db.Query(ctx, store.Query{Collection: outboxName, Limit: 100})
+		if err != nil {
+			return err
+		}
+		if first && len(docs) > 0 {
+			f.reportAge(docs[0])
+		}
+		if err := f.republish(ctx, db, docs); err != nil {
+			return err
+		}
+		if !more {
+			f.outbox.left.Store(false)
+			return nil
+		}
+	}
+}
+
+func (f *Function) reportAge(d store.Document) {
+	var entry outboxEntry
+	if json.Unmarshal(d.Data, &entry) == nil {
+		f.env.Telemetry.OutboxAge(f.name, f.env.Now().Sub(entry.At))
+	}
+}
+
+func (f *Function) republish(ctx context.Context, db store.Driver, docs []store.Document) error {
+	if len(docs) == 0 {
+		return nil
+	}
+	var all []event
+	keys := make([]store.Key, len(docs))
+	known := f.outbox.forget(docs)
+	for i, d := range docs {
+		keys[i] = d.Key
+		if known[d.Key] {
+			continue
+		}
+		waiting, err := decodeEntry(d)
+		if err != nil {
+			return err
+		}
+		all = append(all, waiting...)
+	}
+	if len(all) > 0 {
+		if err := f.env.Publisher.Publish(ctx, all...); err != nil {
+			return err
+		}
+		f.env.Telemetry.Published(f.name, len(all))
+	}
+	return db.Commit(ctx, discard(keys))
+}
+
+func decodeEntry(d store.Document) ([]event, error) {
+	var entry outboxEntry
+	if err := json.Unmarshal(d.Data, &entry); err != nil {
+		return nil, fault.Wrap(err, fault.Internal, "decode the outbox entry %s", d.ID)
+	}
+	waiting := make([]event, len(entry.Events))
+	for i, data := range entry.Events {
+		if err := json.Unmarshal(data, &waiting[i]); err != nil {
+			return nil, fault.Wrap(err, fault.Internal, "decode an event of the outbox entry %s", d.ID)
+		}
+	}
+	return waiting, nil
+}

@@ -1,0 +1,273 @@
+package function
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/telemetry"
+)
+
+// handler takes one event, decoded or not.
+type handler func(ctx context.Context, tx *Tx, e event) error
+
+// On subscribes to a type of event. The data is checked against its schema before the handler
+// runs; data that fails is a dead letter. A type is heard by one handler.
+func On[T any](f *Function, t events.Type[T], h func(ctx context.Context, tx *Tx, data T) error) {
+	if _, twice := f.hears[t.Name()]; twice {
+		panic("function " + f.name + " hears " + t.Name() + " twice")
+	}
+	f.hears[t.Name()] = func(ctx context.Context, tx *Tx, e event) error {
+		data, err := t.Decode(e)
+		if err != nil {
+			return fault.Wrap(err, fault.Invalid, "%s", err.Error())
+		}
+		return h(ctx, tx, data)
+	}
+}
+
+// OnAny subscribes to every event there is, whatever its type.
+func OnAny(f *Function, h func(ctx context.Context, tx *Tx, e event) error) { f.any = h }
+
+// OnDeadLetter takes the events that no attempt could deliver, from every trigger.
+func OnDeadLetter(f *Function, h func(ctx context.Context, tx *Tx, e event) error) { f.dead = h }
+
+// OnTick runs when the host's clock ticks. Ticks come straight from the host and may come late, twice or not at all.
+func OnTick(f *Function, h func(ctx context.Context, tx *Tx, now time.Time) error) { f.tick = h }
+
+// Receive handles a batch of deliveries as broker.Handler says. The events of a batch share one unit
+// of work: what one handler writes the next one reads, and one commit makes all of it durable. An event that fails
+// leaves nothing of its own, and the later ones of its key in the batch are skipped.
+func (f *Function) Receive(ctx context.Context, batch []event) []broker.Result {
+	r := reception{f: f, batch: batch, results: make([]broker.Result, len(batch)), ids: make([][]string, len(batch)), now: f.env.Now().UTC()}
+	ctx = telemetry.WithFunction(ctx, f.name)
+	err := f.commit(ctx, r.handle)
+	if err == nil && f.outbox.left.Load() {
+		err = f.publishLeft(ctx)
+	}
+	if err != nil {
+		r.fail(err)
+	}
+	for i, e := range batch {
+		f.observe(ctx, e, r.results[i], r.took[i], r.errs[i])
+	}
+	return r.results
+}
+
+type reception struct {
+	f       *Function
+	batch   []event
+	results []broker.Result
+	errs    []error
+	took    []time.Duration
+	ids     [][]string
+	now     time.Time
+}
+
+// fail answers every event that had succeeded: without the commit nothing has.
+func (r *reception) fail(err error) {
+	for i := range r.results {
+		if r.results[i].OK() {
+			r.results[i], r.errs[i] = resultOf(err), err
+		}
+	}
+	if r.errs == nil {
+		r.errs, r.took = make([]error, len(r.batch)), make([]time.Duration, len(r.batch))
+		for i := range r.results {
+			r.results[i], r.errs[i] = resultOf(err), err
+		}
+	}
+}
+
+func resultOf(err error) broker.Result {
+	if err == nil {
+		return broker.Result{Status: statusOK}
+	}
+	return broker.Result{Status: fault.KindOf(err).EventStatus(), RetryAfter: fault.RetryAfter(err), Message: fault.Public(err)}
+}
+
+func (r *reception) handle(ctx context.Context, db *store.Tx) ([]event, error) {
+	r.errs, r.took = make([]error, len(r.batch)), make([]time.Duration, len(r.batch))
+	inbox := make([]store.Key, len(r.batch))
+	for i, e := range r.batch {
+		if e.Context != nil {
+			inbox[i] = store.Key{Collection: inboxName, ID: inboxID(e)}
+		}
+	}
+	if err := db.Load(ctx, inbox...); err != nil {
+		return nil, err
+	}
+	var sealed []event
+	blocked := map[string]bool{}
+	for i, e := range r.batch {
+		key := keyOf(e)
+		if key != "" && blocked[key] {
+			r.results[i] = broker.Result{Skipped: true}
+			continue
+		}
+		said, err := r.one(ctx, db, inbox[i], i)
+		r.results[i], r.errs[i] = resultOf(err), err
+		if err != nil {
+			blocked[key] = fault.KindOf(err).Retryable()
+			continue
+		}
+		sealed = append(sealed, said...)
+	}
+	return sealed, r.f.prune(ctx, db, r.now)
+}
+
+// one handles one event in a transaction inside the batch's.
+func (r *reception) one(ctx context.Context, db *store.Tx, inbox store.Key, i int) (said []event, err error) {
+	e, begin := r.batch[i], time.Now()
+	defer func() { r.took[i] = time.Since(begin) }()
+	h, err := r.f.handlerOf(e)
+	if err != nil {
+		return nil, err
+	}
+	if d, err := db.Get(ctx, inbox); err != nil || d.Version > 0 {
+		if err == nil {
+			r.f.env.Telemetry.Duplicate(r.f.name)
+			// Whoever handled it may have stopped before it published: have the outbox looked through.
+			r.f.outbox.left.Store(true)
+		}
+		return nil, err
+	}
+	ctx, end := r.f.within(ctx, e)
+	defer func() { end(err) }()
+	nested := db.Nest()
+	tx := r.f.newTx(ctx, nested, r.now, e.Source()+" "+e.ID())
+	tx.cause, tx.ids = e, r.ids[i]
+	err = r.f.guarded(ctx, tx, h, e)
+	if err == nil {
+		said, err = tx.seal(ctx)
+	}
+	r.ids[i] = tx.ids
+	if err == nil {
+		err = nested.Create(ctx, inbox, inboxEntry)
+	}
+	if err != nil {
+		return nil, err
+	}
+	nested.Merge()
+	return said, nil
+}
+
+var inboxEntry = json.RawMessage(`{}`)
+
+// within puts the event's trace and correlation into the context and begins a span.
+func (f *Function) within(ctx context.Context, e event) (context.Context, func(error)) {
+	if parent := extension(e, TraceParent); parent != "" {
+		ctx = telemetry.WithTraceparent(ctx, parent)
+	}
+	correlation := extension(e, CorrelationID)
+	if correlation == "" {
+		correlation = e.ID()
+	}
+	ctx = telemetry.WithCorrelation(ctx, correlation)
+	return f.env.Telemetry.Span(ctx, f.name+" "+e.Type())
+}
+
+// guarded runs a handler and turns a panic into a fault.
+func (f *Function) guarded(ctx context.Context, tx *Tx, h handler, e event) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = f.panicked(ctx, p)
+		}
+	}()
+	return h(ctx, tx, e)
+}
+
+// handlerOf finds who takes an event, or says why nobody does.
+func (f *Function) handlerOf(e event) (handler, error) {
+	if e.Context == nil {
+		return nil, fault.New(fault.Invalid, "this is not a CloudEvent")
+	}
+	if err := e.Validate(); err != nil {
+		return nil, fault.Wrap(err, fault.Invalid, "this is not a valid CloudEvent: %v", err)
+	}
+	if f.dead != nil && extension(e, broker.ErrorDest) != "" {
+		return f.dead, nil
+	}
+	if e.Type() == events.ClockSwept.Name() && f.hears[e.Type()] == nil && f.any == nil {
+		return f.swept, nil
+	}
+	if h, ok := f.hears[e.Type()]; ok {
+		return h, nil
+	}
+	if f.any != nil {
+		return f.any, nil
+	}
+	if _, known := events.Lookup(e.Type()); !known {
+		return nil, fault.New(fault.Invalid, "no event is of the type %q", e.Type())
+	}
+	return nil, fault.New(fault.Invalid, "function %s does not hear %s", f.name, e.Type())
+}
+
+// swept is what a function does that only needs waking: opening it has published what was left.
+func (f *Function) swept(context.Context, *Tx, event) error {
+	f.outbox.left.Store(true) // the next unit of work publishes what another instance left
+	return nil
+}
+
+func (f *Function) observe(ctx context.Context, e event, res broker.Result, took time.Duration, err error) {
+	if res.Skipped || e.Context == nil {
+		return
+	}
+	outcome := "ok"
+	if err != nil {
+		outcome = fault.KindOf(err).String()
+		ctx, end := f.within(ctx, e)
+		end(nil)
+		log := f.env.Logger.WarnContext
+		if res.Status == http.StatusInternalServerError {
+			log = f.env.Logger.ErrorContext
+		}
+		log(ctx, "an event was not handled", "type", e.Type(), "event", e.ID(), "kind", outcome, "error", err)
+	}
+	f.env.Telemetry.Handled(f.name, e.Type(), outcome, took)
+}
+
+// Inbox entries are kept for three days from the event's own time: longer than any broker tries.
+const (
+	inboxKept  = 72 * time.Hour
+	pruneEvery = 15 * time.Second
+	pruneMost  = 200
+)
+
+// prune takes a few entries that are past their time out of the inbox and the kept
+// answers, now and then, in a transaction that commits anyway.
+func (f *Function) prune(ctx context.Context, db *store.Tx, now time.Time) error {
+	next := f.outbox.prune.Load()
+	if now.UnixNano() < next || !f.outbox.prune.CompareAndSwap(next, now.Add(pruneEvery).UnixNano()) {
+		return nil
+	}
+	old, more, err := db.Query(ctx, store.Query{Collection: inboxName, Limit: pruneMost})
+	if err != nil {
+		return err
+	}
+	horizon := hourOf(now.Add(-inboxKept))
+	gone := 0
+	for _, d := range old {
+		if d.ID < horizon {
+			db.Discard(d.Key)
+			gone++
+		}
+	}
+	answers, _, err := db.Query(ctx, store.Query{Collection: keysName, Limit: pruneMost, Order: []store.Order{{Field: "at"}},
+		Where: []store.Filter{{Field: "at", Op: store.Less, Value: now.Add(-keptFor).Unix()}}})
+	if err != nil {
+		return err
+	}
+	for _, d := range answers {
+		db.Discard(d.Key)
+	}
+	if more && gone == pruneMost || len(answers) == pruneMost {
+		f.outbox.prune.Store(0) // the next unit goes on
+	}
+	return nil
+}

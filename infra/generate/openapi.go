@@ -1,0 +1,147 @@
+package generate
+
+import (
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/ebb-dev/ebb/infra/function"
+)
+
+const schemaRef = "#/components/schemas/"
+
+// OpenAPI is one OpenAPI 3.1 document of what all functions serve, and of further documents.
+// Schemas that two functions name alike and mean differently get the function's name before theirs.
+func OpenAPI(functions []*function.Function, more ...[]byte) ([]byte, error) {
+	m := merged{paths: object{}, schemas: object{}, operations: map[string]string{}}
+	for _, f := range byName(functions) {
+		raw, err := json.Marshal(f.OpenAPI())
+		if err != nil {
+			return nil, fmt.Errorf("openapi of %s: %w", f.Name(), err)
+		}
+		if err := m.add(f.Name(), raw); err != nil {
+			return nil, err
+		}
+	}
+	for _, raw := range more {
+		if err := m.add("gateway", raw); err != nil {
+			return nil, err
+		}
+	}
+	return encode(object{
+		"openapi": "3.1.0",
+		"info": object{
+			"title": "Ebb", "version": Version,
+			"description": "Everything that the functions of this system serve, through its gateway. Failures are problem documents (RFC 9457).",
+			"license":     object{"name": "Apache-2.0", "identifier": "Apache-2.0"},
+		},
+		"servers": []any{object{"url": "/"}},
+		"tags":    m.tags,
+		"paths":   m.paths,
+		"components": object{
+			"schemas":         m.schemas,
+			"securitySchemes": object{"bearer": object{"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "An access token of POST /api/sessions."}},
+		},
+	})
+}
+
+type merged struct {
+	paths, schemas object
+	operations     map[string]string // operationId → where
+	tags           []any
+}
+
+func (m *merged) add(name string, raw []byte) error {
+	var doc struct {
+		Paths      object `json:"paths"`
+		Components struct {
+			Schemas object `json:"schemas"`
+		} `json:"components"`
+	}
+	if err := json.Unmarshal(raw, &doc); err != nil {
+		return fmt.Errorf("openapi of %s: %w", name, err)
+	}
+	if len(doc.Paths) == 0 {
+		return nil
+	}
+	renamed := m.clashes(name, doc.Components.Schemas)
+	for old, schema := range doc.Components.Schemas {
+		m.schemas[renameOf(renamed, old)] = rewrite(schema, renamed)
+	}
+	for path, item := range doc.Paths {
+		if err := m.addPath(name, path, rewrite(item, renamed)); err != nil {
+			return err
+		}
+	}
+	m.tags = append(m.tags, object{"name": name})
+	return nil
+}
+
+func (m *merged) addPath(name, path string, item any) error {
+	into, _ := m.paths[path].(object)
+	if into == nil {
+		into = object{}
+		m.paths[path] = into
+	}
+	operations, _ := item.(object)
+	for _, method := range sortedKeys(operations) {
+		if _, twice := into[method]; twice {
+			return fmt.Errorf("openapi: %s %s is served by two functions, %s is one", strings.ToUpper(method), path, name)
+		}
+		operation, _ := operations[method].(object)
+		id, _ := operation["operationId"].(string)
+		if other := m.operations[id]; id != "" && other != "" {
+			return fmt.Errorf("openapi: %s and %s have the operation id %s", other, method+" "+path, id)
+		}
+		m.operations[id] = method + " " + path
+		into[method] = operations[method]
+	}
+	return nil
+}
+
+// clashes finds the schemas that are there already and differ, in themselves or in what they refer to.
+func (m *merged) clashes(name string, schemas object) map[string]string {
+	renamed := map[string]string{}
+	prefix := strings.ToUpper(name[:1]) + name[1:]
+	for again := true; again; {
+		again = false
+		for own, schema := range schemas {
+			if there, ok := m.schemas[own]; ok && renamed[own] == "" && !reflect.DeepEqual(there, rewrite(schema, renamed)) {
+				renamed[own] = prefix + own
+				again = true
+			}
+		}
+	}
+	return renamed
+}
+
+func renameOf(renamed map[string]string, name string) string {
+	if to := renamed[name]; to != "" {
+		return to
+	}
+	return name
+}
+
+// rewrite is a copy of v whose references to schemas follow the new names.
+func rewrite(v any, renamed map[string]string) any {
+	switch v := v.(type) {
+	case object:
+		out := make(object, len(v))
+		for key, value := range v {
+			if ref, ok := value.(string); ok && key == "$ref" && strings.HasPrefix(ref, schemaRef) {
+				out[key] = schemaRef + renameOf(renamed, strings.TrimPrefix(ref, schemaRef))
+				continue
+			}
+			out[key] = rewrite(value, renamed)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i := range v {
+			out[i] = rewrite(v[i], renamed)
+		}
+		return out
+	}
+	return v
+}

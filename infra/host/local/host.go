@@ -1,0 +1,368 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/broker/nats"
+	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/discovery"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/store/sqlite"
+	"github.com/ebb-dev/ebb/infra/telemetry"
+)
+
+// Capability is a function that the host can make.
+type Capability struct {
+	Name string
+	New  func(function.Env) (*function.Function, error)
+}
+
+// Front makes what stands before all functions: the gateway. Described are instances that
+// only tell what they are; requests go to what the directory finds.
+type Front func(env function.Env, described []*function.Function, directory discovery.Discovery) (http.Handler, error)
+
+// Config says what runs and where. Dir, Capabilities and Front are required.
+type Config struct {
+	Dir          string // the data: broker, stores and keys
+	Capabilities []Capability
+	Front        Front
+
+	Idle time.Duration // after it without work a function is dropped; 0: a minute
+	Tick time.Duration // how often those functions are told the time that ask for it; 0: 500 ms
+
+	Lookup  config.Lookup            // what functions are configured from; nil: nothing
+	Secrets map[string]config.Lookup // what only the function of that name may see; goes before Lookup
+
+	Issuer   string // the function that signs tokens: it alone gets the private keys; "": users
+	Claims   Claims // what tokens say of their origin
+	KeysName string // the variable the private keys are in; "": EBB_SIGNING_KEYS
+
+	Telemetry *telemetry.Telemetry // nil: none
+}
+
+// Claims name the origin and the audience of tokens.
+type Claims struct{ Issuer, Audience string }
+
+func (c *Config) validate() error {
+	var faults []error
+	if c.Dir == "" {
+		faults = append(faults, errors.New("no data directory"))
+	}
+	if len(c.Capabilities) == 0 || c.Front == nil {
+		faults = append(faults, errors.New("nothing to host"))
+	}
+	if c.Idle < 0 || c.Tick < 0 {
+		faults = append(faults, errors.New("idle and tick must not be negative"))
+	}
+	if c.Idle == 0 {
+		c.Idle = time.Minute
+	}
+	if c.Tick == 0 {
+		c.Tick = 500 * time.Millisecond
+	}
+	if c.Issuer == "" {
+		c.Issuer = "users"
+	}
+	if c.KeysName == "" {
+		c.KeysName = "EBB_SIGNING_KEYS"
+	}
+	return errors.Join(faults...)
+}
+
+// Host is a running system.
+type Host struct {
+	cfg       Config
+	broker    broker.Broker
+	handler   http.Handler
+	described []*function.Function
+	slots     map[string]*slot
+	unlock    func() error
+
+	subscriptions []broker.Subscription
+	background    sync.WaitGroup
+	stop          context.CancelFunc
+}
+
+var _ discovery.Discovery = (*Host)(nil)
+
+// New opens the broker, subscribes every function's trigger and begins to tell the time. No function
+// is running yet, but events that were left from before start some of them.
+func New(ctx context.Context, cfg Config) (_ *Host, err error) {
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("local host: %w", err)
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("local host: the data directory: %w", err)
+	}
+	h := &Host{cfg: cfg, slots: map[string]*slot{}}
+	if h.unlock, err = lock(cfg.Dir); err != nil {
+		return nil, fmt.Errorf("local host: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			_ = h.Close(context.WithoutCancel(ctx)) // the reason why it does not run is the better error
+		}
+	}()
+	h.broker, err = nats.Open(ctx, nats.Config{
+		Dir: filepath.Join(cfg.Dir, "broker"), Observer: observer{cfg.Telemetry}, Logger: cfg.Telemetry.Logger("broker"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := h.prepare(); err != nil {
+		return nil, err
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	h.stop = stop
+	if err := h.subscribe(background); err != nil {
+		return nil, err
+	}
+	h.background.Go(func() { h.sweep(background) })
+	h.background.Go(func() { h.tick(background) })
+	return h, nil
+}
+
+// prepare makes a slot for every function, and the front.
+func (h *Host) prepare() error {
+	keys, err := loadKeys(h.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	private, err := keys.Marshal()
+	if err != nil {
+		return err
+	}
+	verifier, err := auth.NewVerifier(auth.VerifierConfig{
+		Keys: keys.Public(), Issuer: h.cfg.Claims.Issuer, Audience: h.cfg.Claims.Audience,
+	})
+	if err != nil {
+		return err
+	}
+	signing := config.Map(map[string]string{h.cfg.KeysName: string(private)})
+	var faults []error
+	for _, c := range h.cfg.Capabilities {
+		env := h.env(c.Name, verifier)
+		if c.Name == h.cfg.Issuer {
+			env.Lookup = config.Overlay(env.Lookup, signing)
+		}
+		described, err := c.New(env) // a throw-away: it tells what it is, and is never started
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		h.described = append(h.described, described)
+		h.slots[c.Name] = &slot{
+			name: c.Name, telemetry: h.cfg.Telemetry, logger: env.Logger,
+			make: func() (instance, error) { return c.New(env) },
+		}
+	}
+	if err := config.Join(faults...); err != nil {
+		return err
+	}
+	h.handler, err = h.cfg.Front(h.env("gateway", verifier), h.described, h)
+	return err
+}
+
+func (h *Host) env(name string, tokens *auth.Verifier) function.Env {
+	return function.Env{
+		Store:     sqlite.Opener(filepath.Join(h.cfg.Dir, "store")),
+		Publisher: h.broker,
+		Lookup:    config.Overlay(h.cfg.Secrets[name], h.cfg.Lookup),
+		Tokens:    tokens,
+		Telemetry: h.cfg.Telemetry,
+		Logger:    h.cfg.Telemetry.Logger(name),
+		Now:       time.Now,
+	}
+}
+
+// subscribe gives every function that hears something its trigger. All triggers exist before the
+// first of them is served, or a fact that one function says early would be lost on another.
+func (h *Host) subscribe(ctx context.Context) error {
+	var deadLetters broker.Handler
+	for _, f := range h.described {
+		if f.Manifest().DeadLetters {
+			deadLetters = h.slots[f.Name()].receive
+		}
+	}
+	open := make(chan struct{})
+	defer close(open)
+	for _, f := range h.described {
+		if len(f.Manifest().Hears) == 0 {
+			continue
+		}
+		t, s := f.Trigger(), h.slots[f.Name()]
+		t.Delivery.DeadLetter = deadLetters
+		sub, err := h.broker.Subscribe(ctx, t, func(ctx context.Context, batch []event.Event) []broker.Result {
+			<-open
+			return s.receive(ctx, batch)
+		})
+		if err != nil {
+			return err
+		}
+		h.subscriptions = append(h.subscriptions, sub)
+	}
+	return nil
+}
+
+// sweep drops functions that have been idle for long enough.
+func (h *Host) sweep(ctx context.Context) {
+	every(ctx, max(h.cfg.Idle/4, 5*time.Millisecond), func() {
+		for _, s := range h.slots {
+			s.sweep(ctx, h.cfg.Idle)
+		}
+	})
+}
+
+// tick tells the time to the functions that ask for it. It is what wakes a timer that is due.
+func (h *Host) tick(ctx context.Context) {
+	var ticking []*slot
+	for _, f := range h.described {
+		if f.Manifest().Ticks {
+			ticking = append(ticking, h.slots[f.Name()])
+		}
+	}
+	if len(ticking) == 0 {
+		return
+	}
+	every(ctx, h.cfg.Tick, func() {
+		for _, s := range ticking {
+			if err := s.tick(ctx, time.Now()); err != nil && ctx.Err() == nil {
+				s.logger.Warn("the tick failed; the next one does its work", "error", err)
+			}
+		}
+	})
+}
+
+func every(ctx context.Context, d time.Duration, do func()) {
+	ticker := time.NewTicker(d)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			do()
+		}
+	}
+}
+
+// Handler is the system's HTTP side.
+func (h *Host) Handler() http.Handler { return h.handler }
+
+// Endpoint implements discovery.Discovery: the request is handed over as it is.
+func (h *Host) Endpoint(name string) (http.Handler, error) {
+	s := h.slots[name]
+	if s == nil {
+		return nil, fault.New(fault.NotFound, "there is no function called %q", name)
+	}
+	return s, nil
+}
+
+// Ready implements discovery.Discovery. A host that is there can start whatever is asked for.
+func (h *Host) Ready(context.Context) error { return nil }
+
+// Running says which functions have an instance just now, and Starts how often one was started.
+func (h *Host) Running(name string) bool {
+	s := h.slots[name]
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.running != nil
+}
+
+// Starts is how often the function has been started.
+func (h *Host) Starts(name string) int64 {
+	if s := h.slots[name]; s != nil {
+		return s.starts.Load()
+	}
+	return 0
+}
+
+// Close drains: no more events are handed out, what runs may end until ctx does, then the functions
+// are stopped and the broker is closed. Stop serving HTTP before. What is left undone is
+// done after the next start.
+func (h *Host) Close(ctx context.Context) error {
+	var stopping sync.WaitGroup
+	for _, s := range h.subscriptions {
+		stopping.Go(func() { _ = s.Close() })
+	}
+	if !wait(ctx, &stopping) && h.stop != nil {
+		h.stop()
+	}
+	if h.stop != nil {
+		h.stop()
+	}
+	var closing sync.WaitGroup
+	for _, s := range h.slots {
+		closing.Go(func() { s.close(ctx) })
+	}
+	closing.Wait()
+	h.background.Wait()
+	var err error
+	if h.broker != nil {
+		err = h.broker.Close(ctx)
+	}
+	if h.unlock != nil {
+		err = errors.Join(err, h.unlock())
+	}
+	return err
+}
+
+// wait reports whether the group was done before ctx ended.
+func wait(ctx context.Context, g *sync.WaitGroup) bool {
+	done := make(chan struct{})
+	go func() {
+		g.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// ServeHTTP hands a request to the function, which is started if need be.
+func (s *slot) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	i, err := s.acquire(r.Context())
+	if err != nil {
+		problem(w, err)
+		return
+	}
+	defer s.release()
+	i.ServeHTTP(w, r)
+}
+
+func problem(w http.ResponseWriter, err error) {
+	status := fault.KindOf(err).HTTPStatus()
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Retry-After", "1")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"type": "about:blank", "title": http.StatusText(status), "status": status, "detail": fault.Public(err),
+	})
+}
+
+// observer counts what the broker does.
+type observer struct{ *telemetry.Telemetry }
+
+func (observer) Published(int)                        {}
+func (observer) Delivered(string, int, time.Duration) {}
+
+var _ broker.Observer = observer{}

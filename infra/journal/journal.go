@@ -1,0 +1,203 @@
+// Package journal keeps event-sourced aggregates: what happened to each, in order, and beside it a
+// snapshot of what that comes to.
+//
+// An aggregate is a head document, whose id is the aggregate's, and one document for each group of
+// events that was appended together, whose id is "<aggregate>/<version>". The head holds the
+// version, which counts the groups, the snapshot, and the revision of the fold that made it. Loading
+// reads the head and nothing else. When the fold has another revision than the snapshot, the snapshot is folded
+// anew from the events, and kept by the next append. No call but Query queries the store.
+//
+// Concurrency is optimistic: every append writes the head, so of two units of work that append to one
+// aggregate the store lets one through and the kit runs the other again.
+//
+// The events of a journal are its function's own affair and no contract. They are read for
+// as long as the aggregate lives, so a fold keeps reading what an older one wrote.
+package journal
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+// Journal keeps aggregates of state S made of events E. Its methods may be called
+// concurrently for different units of work.
+type Journal[S, E any] struct {
+	name     string
+	fold     func(S, E) S
+	revision int
+	heads    *store.Collection[Head[S]]
+	groups   *store.Collection[Group[E]]
+}
+
+// Head is an aggregate as it is now.
+type Head[S any] struct {
+	Version  int64 `json:"version"`  // how many groups of events there are
+	Revision int   `json:"revision"` // of the fold that made the snapshot
+	State    S     `json:"state"`
+}
+
+// Group is what was appended at once. Version starts with 1.
+type Group[E any] struct {
+	Version int64 `json:"version"`
+	Events  []E   `json:"events"`
+}
+
+// Option changes a journal.
+type Option func(*options)
+
+type options struct {
+	revision int
+	indexes  []store.Index
+}
+
+// Revision numbers the fold; it starts at 1. Give it a new number whenever the fold would
+// make another state out of the same events. Queries see a new field of an aggregate from its next append on.
+func Revision(n int) Option { return func(o *options) { o.revision = n } }
+
+// Indexes declares what Query filters and orders by: fields of the snapshot, as "state.customer_id".
+func Indexes(indexes ...store.Index) Option {
+	return func(o *options) { o.indexes = append(o.indexes, indexes...) }
+}
+
+// New declares a journal of the function: the collections name and name_events. The fold is pure and
+// does not change the state it is given; the zero S is an aggregate to which nothing has happened.
+func New[S, E any](f *function.Function, name string, fold func(S, E) S, opts ...Option) *Journal[S, E] {
+	o := options{revision: 1}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	return &Journal[S, E]{
+		name: name, fold: fold, revision: o.revision,
+		heads:  function.Collection[Head[S]](f, name, o.indexes...),
+		groups: function.Collection[Group[E]](f, name+"_events"),
+	}
+}
+
+// Load is the aggregate's state; fault.NotFound when nothing has happened to it.
+func (j *Journal[S, E]) Load(ctx context.Context, u store.Unit, id string) (S, error) {
+	s, ok, err := j.Find(ctx, u, id)
+	if err == nil && !ok {
+		err = fault.New(fault.NotFound, "there is no such entry in %s", j.name)
+	}
+	return s, err
+}
+
+// Find is the state of an aggregate that may not exist.
+func (j *Journal[S, E]) Find(ctx context.Context, u store.Unit, id string) (S, bool, error) {
+	h, err := j.head(ctx, u, id)
+	return h.State, h.Version > 0, err
+}
+
+func (j *Journal[S, E]) head(ctx context.Context, u store.Unit, id string) (Head[S], error) {
+	h, ok, err := j.heads.Find(ctx, u, id)
+	if err != nil || !ok {
+		return Head[S]{}, err
+	}
+	return h, j.refresh(ctx, u, id, &h)
+}
+
+// refresh folds the events again if another fold made the snapshot.
+func (j *Journal[S, E]) refresh(ctx context.Context, u store.Unit, id string, h *Head[S]) error {
+	if h.Revision == j.revision {
+		return nil
+	}
+	groups, err := j.groupsTo(ctx, u, id, h.Version)
+	if err != nil {
+		return err
+	}
+	var s S
+	for _, g := range groups {
+		s = j.folded(s, g.Events)
+	}
+	h.State, h.Revision = s, j.revision
+	return nil
+}
+
+func (j *Journal[S, E]) folded(s S, happened []E) S {
+	for _, e := range happened {
+		s = j.fold(s, e)
+	}
+	return s
+}
+
+// Create begins an aggregate with its first events. The id must be new; an aggregate that exists is
+// fault.Conflict. Nothing is read.
+func (j *Journal[S, E]) Create(ctx context.Context, u store.Unit, id string, happened ...E) (S, error) {
+	var s S
+	h := Head[S]{Version: 1, Revision: j.revision, State: j.folded(s, happened)}
+	if len(happened) == 0 {
+		return s, fault.New(fault.Internal, "create %s in %s: no events", id, j.name)
+	}
+	if err := j.heads.Create(ctx, u, id, h); err != nil {
+		return s, err
+	}
+	return h.State, j.groups.Create(ctx, u, groupID(id, 1), Group[E]{1, happened})
+}
+
+// Append adds what happened to the aggregate, one group for all of it, and returns its new state. An
+// aggregate that does not exist begins so. Appending nothing changes nothing.
+func (j *Journal[S, E]) Append(ctx context.Context, u store.Unit, id string, happened ...E) (S, error) {
+	h, err := j.head(ctx, u, id)
+	if err != nil || len(happened) == 0 {
+		return h.State, err
+	}
+	h = Head[S]{Version: h.Version + 1, Revision: j.revision, State: j.folded(h.State, happened)}
+	if err := j.heads.Put(ctx, u, id, h); err != nil {
+		return h.State, err
+	}
+	return h.State, j.groups.Create(ctx, u, groupID(id, h.Version), Group[E]{h.Version, happened})
+}
+
+// History is everything that happened to the aggregate, in order; fault.NotFound when there is none.
+func (j *Journal[S, E]) History(ctx context.Context, u store.Unit, id string) ([]Group[E], error) {
+	h, err := j.heads.Get(ctx, u, id)
+	if err != nil {
+		return nil, err
+	}
+	return j.groupsTo(ctx, u, id, h.Version)
+}
+
+// groupsTo reads the groups 1 to version by their keys.
+func (j *Journal[S, E]) groupsTo(ctx context.Context, u store.Unit, id string, version int64) ([]Group[E], error) {
+	ids := make([]string, version)
+	for i := range ids {
+		ids[i] = groupID(id, int64(i)+1)
+	}
+	found, err := j.groups.GetMany(ctx, u, ids...)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Group[E], len(ids))
+	for i := range ids {
+		g, ok := found[ids[i]]
+		if !ok {
+			return nil, fault.New(fault.Internal, "%s %s has lost its events of version %d", j.name, id, i+1)
+		}
+		all[i] = g
+	}
+	return all, nil
+}
+
+// Query reads a page of aggregates by fields of their snapshots ("state.customer_id"). The version of
+// an item is that of its aggregate.
+func (j *Journal[S, E]) Query(ctx context.Context, u store.Unit, f store.Find) (store.Page[S], error) {
+	found, err := j.heads.Query(ctx, u, f)
+	if err != nil {
+		return store.Page[S]{}, err
+	}
+	page := store.Page[S]{Items: make([]store.Item[S], len(found.Items)), Next: found.Next}
+	for i, item := range found.Items {
+		h := item.Value
+		if err := j.refresh(ctx, u, item.ID, &h); err != nil {
+			return store.Page[S]{}, err
+		}
+		page.Items[i] = store.Item[S]{ID: item.ID, Version: h.Version, Value: h.State}
+	}
+	return page, nil
+}
+
+func groupID(id string, version int64) string { return id + "/" + strconv.FormatInt(version, 10) }

@@ -1,0 +1,206 @@
+package journal_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/journal"
+	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/memory"
+)
+
+// An account has an owner and a balance.
+type account struct {
+	Owner   string `json:"owner"`
+	Balance int    `json:"balance"`
+	Moves   int    `json:"moves,omitempty"`
+}
+
+type event struct {
+	Owner string `json:"owner,omitempty"`
+	Paid  int    `json:"paid,omitempty"`
+}
+
+func fold(a account, e event) account {
+	if e.Owner != "" {
+		a.Owner = e.Owner
+	}
+	a.Balance += e.Paid
+	return a
+}
+
+// countingFold is the next revision: it also counts.
+func countingFold(a account, e event) account {
+	a = fold(a, e)
+	a.Moves++
+	return a
+}
+
+type bank struct {
+	t *testing.T
+	f *function.Function
+	j *journal.Journal[account, event]
+}
+
+func open(t *testing.T, db store.Opener, fold func(account, event) account, revision int) bank {
+	t.Helper()
+	f := function.New("bank", function.Env{Store: db})
+	j := journal.New(f, "accounts", fold, journal.Revision(revision), journal.Indexes(store.On("state.owner", "state.balance")))
+	if err := f.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Stop(context.Background()) })
+	return bank{t, f, j}
+}
+
+func (b bank) update(fn func(ctx context.Context, tx *function.Tx) error) error {
+	return b.f.Update(b.t.Context(), fn)
+}
+
+func (b bank) append(id string, happened ...event) account {
+	b.t.Helper()
+	var got account
+	if err := b.update(func(ctx context.Context, tx *function.Tx) (err error) {
+		got, err = b.j.Append(ctx, tx, id, happened...)
+		return err
+	}); err != nil {
+		b.t.Fatal(err)
+	}
+	return got
+}
+
+func (b bank) load(id string) account {
+	b.t.Helper()
+	var got account
+	if err := b.f.Read(b.t.Context(), func(ctx context.Context, tx *function.Tx) (err error) {
+		got, err = b.j.Load(ctx, tx, id)
+		return err
+	}); err != nil {
+		b.t.Fatal(err)
+	}
+	return got
+}
+
+// What was appended comes back folded, and its history in the groups it was appended in.
+func TestAppendAndLoad(t *testing.T) {
+	b := open(t, memory.Opener(memory.Twice()), fold, 1)
+	b.append("a", event{Owner: "ada"}, event{Paid: 5})
+	if got, want := b.append("a", event{Paid: 2}), (account{Owner: "ada", Balance: 7}); got != want {
+		t.Errorf("append answers %+v, want %+v", got, want)
+	}
+	b.append("a") // nothing happened
+	if got, want := b.load("a"), (account{Owner: "ada", Balance: 7}); got != want {
+		t.Errorf("loaded %+v, want %+v", got, want)
+	}
+	err := b.f.Read(t.Context(), func(ctx context.Context, tx *function.Tx) error {
+		h, err := b.j.History(ctx, tx, "a")
+		if len(h) != 2 || len(h[0].Events) != 2 || h[1].Version != 2 || h[1].Events[0].Paid != 2 {
+			t.Errorf("history is %+v", h)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// An aggregate to which nothing happened is not there.
+func TestMissing(t *testing.T) {
+	b := open(t, memory.Opener(), fold, 1)
+	_ = b.f.Read(t.Context(), func(ctx context.Context, tx *function.Tx) error {
+		if _, err := b.j.Load(ctx, tx, "nobody"); !fault.Is(err, fault.NotFound) {
+			t.Errorf("load answers %v, want not found", err)
+		}
+		if _, err := b.j.History(ctx, tx, "nobody"); !fault.Is(err, fault.NotFound) {
+			t.Errorf("history answers %v, want not found", err)
+		}
+		if _, ok, err := b.j.Find(ctx, tx, "nobody"); ok || err != nil {
+			t.Errorf("find answers %v, %v", ok, err)
+		}
+		return nil
+	})
+}
+
+// Create is for new ids only, and several appends may share one unit of work.
+func TestCreate(t *testing.T) {
+	b := open(t, memory.Opener(memory.Twice()), fold, 1)
+	create := func(ctx context.Context, tx *function.Tx) error {
+		if _, err := b.j.Create(ctx, tx, "a", event{Owner: "ada"}); err != nil {
+			return err
+		}
+		_, err := b.j.Append(ctx, tx, "a", event{Paid: 3})
+		return err
+	}
+	if err := b.update(create); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := b.load("a"), (account{Owner: "ada", Balance: 3}); got != want {
+		t.Errorf("loaded %+v, want %+v", got, want)
+	}
+	if err := b.update(create); !fault.Is(err, fault.Conflict) {
+		t.Errorf("creating again answers %v, want conflict", err)
+	}
+	if err := b.update(func(ctx context.Context, tx *function.Tx) error {
+		_, err := b.j.Create(ctx, tx, "b")
+		return err
+	}); err == nil {
+		t.Error("an aggregate was created by nothing")
+	}
+}
+
+// A fold of another revision makes the state anew from the events, on loads, queries and appends.
+func TestRefold(t *testing.T) {
+	db := memory.Opener(memory.Twice())
+	old := open(t, db, fold, 1)
+	old.append("a", event{Owner: "ada"}, event{Paid: 5})
+	old.append("a", event{Paid: 2})
+
+	b := open(t, db, countingFold, 2)
+	want := account{Owner: "ada", Balance: 7, Moves: 3}
+	if got := b.load("a"); got != want {
+		t.Errorf("loaded %+v, want %+v", got, want)
+	}
+	err := b.f.Read(t.Context(), func(ctx context.Context, tx *function.Tx) error {
+		page, err := b.j.Query(ctx, tx, store.Find{Where: []store.Filter{{Field: "state.owner", Op: store.Equal, Value: "ada"}}})
+		if err == nil && (len(page.Items) != 1 || page.Items[0].Value != want || page.Items[0].Version != 2) {
+			t.Errorf("query found %+v", page)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := b.append("a", event{Paid: 1}), (account{Owner: "ada", Balance: 8, Moves: 4}); got != want {
+		t.Errorf("append answers %+v, want %+v", got, want)
+	}
+}
+
+// Twenty writers at once: no append is lost.
+func TestParallelAppends(t *testing.T) {
+	b := open(t, memory.Opener(), fold, 1)
+	b.append("a", event{Owner: "ada"})
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			for {
+				err := b.update(func(ctx context.Context, tx *function.Tx) error {
+					_, err := b.j.Append(ctx, tx, "a", event{Paid: 1})
+					return err
+				})
+				if !fault.Is(err, fault.Conflict) {
+					if err != nil {
+						t.Error(err)
+					}
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	if got, want := b.load("a"), (account{Owner: "ada", Balance: 20}); got != want {
+		t.Errorf("loaded %+v, want %+v", got, want)
+	}
+}

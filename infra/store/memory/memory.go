@@ -1,0 +1,229 @@
+// Package memory keeps a function's documents in the memory of the process. It is
+// a real driver, for tests and for trying things out: it passes the same suite as
+// the databases. What it keeps outlives a handle and an Opener's functions being
+// dropped and started again; nothing outlives the process.
+package memory
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+// Option changes how a Store behaves.
+type Option func(*Store)
+
+// Twice has the transaction runner rehearse each handler once before it counts, so
+// that a handler which does more than read and write its transaction shows in an ordinary test.
+func Twice() Option { return func(s *Store) { s.twice = true } }
+
+// Store is a handle on one database.
+type Store struct {
+	schema store.Schema
+	twice  bool
+
+	db *database
+
+	closing sync.RWMutex // held for reading by every call; what Close waits for
+	closed  bool
+}
+
+var _ store.Driver = (*Store)(nil)
+
+// database is what the handles of one function share.
+type database struct {
+	mu          sync.RWMutex
+	collections map[string]map[string]store.Document
+}
+
+// New makes a Store with an empty database of its own.
+func New(schema store.Schema, opts ...Option) *Store { return open(newDatabase(), schema, opts) }
+
+// Opener opens databases by the function's name and keeps them: a function that is
+// dropped and started again finds its data.
+func Opener(opts ...Option) store.Opener {
+	var mu sync.Mutex
+	databases := map[string]*database{}
+	return func(ctx context.Context, function string, schema store.Schema) (store.Driver, error) {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if databases[function] == nil {
+			databases[function] = newDatabase()
+		}
+		return open(databases[function], schema, opts), nil
+	}
+}
+
+func newDatabase() *database {
+	return &database{collections: map[string]map[string]store.Document{}}
+}
+
+func open(db *database, schema store.Schema, opts []Option) *Store {
+	s := &Store{schema: schema, db: db}
+	for _, o := range opts {
+		o(s)
+	}
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	for _, spec := range schema {
+		if db.collections[spec.Name] == nil {
+			db.collections[spec.Name] = map[string]store.Document{}
+		}
+	}
+	return s
+}
+
+// RunTwice tells the transaction runner to rehearse each handler; see Twice.
+func (s *Store) RunTwice() bool { return s.twice }
+
+// Get implements store.Driver.
+func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Document, error) {
+	done, err := s.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	for _, k := range keys {
+		if err := s.declared(k); err != nil {
+			return nil, err
+		}
+	}
+
+	s.db.mu.RLock()
+	defer s.db.mu.RUnlock()
+	docs := make([]store.Document, len(keys))
+	for i, k := range keys {
+		docs[i] = s.db.get(k)
+	}
+	return docs, nil
+}
+
+// Query implements store.Driver. It looks at every document of the collection.
+func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document, more bool, err error) {
+	done, err := s.enter(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	defer done()
+	if err := s.schema.Check(q); err != nil {
+		return nil, false, err
+	}
+
+	s.db.mu.RLock()
+	defer s.db.mu.RUnlock()
+	hits := s.db.find(q)
+	if len(hits) > q.Limit {
+		hits, more = hits[:q.Limit], true
+	}
+	docs = make([]store.Document, len(hits))
+	for i, h := range hits {
+		docs[i] = copied(h.doc)
+	}
+	return docs, more, nil
+}
+
+// Commit implements store.Driver. A batch is durable for as long as the process lives.
+func (s *Store) Commit(ctx context.Context, b store.Batch) error {
+	done, err := s.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	for _, p := range b.Preconditions {
+		if err := s.declared(p.Key); err != nil {
+			return err
+		}
+	}
+	for _, m := range b.Mutations {
+		if err := s.declared(m.Key); err != nil {
+			return err
+		}
+	}
+
+	s.db.mu.Lock()
+	defer s.db.mu.Unlock()
+	for _, p := range b.Preconditions {
+		if now := s.db.collections[p.Collection][p.ID].Version; now != p.Version {
+			return fault.New(fault.Conflict, "%s %q has changed in the meantime", p.Collection, p.ID)
+		}
+	}
+	for _, m := range b.Mutations {
+		s.db.apply(m)
+	}
+	return nil
+}
+
+// Close implements store.Driver. The data stays for the next handle of the same Opener.
+func (s *Store) Close() error {
+	s.closing.Lock()
+	defer s.closing.Unlock()
+	s.closed = true
+	return nil
+}
+
+// enter begins a call; done ends it.
+func (s *Store) enter(ctx context.Context) (done func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.closing.RLock()
+	if s.closed {
+		s.closing.RUnlock()
+		return nil, fault.New(fault.Unavailable, "the database is closed")
+	}
+	return s.closing.RUnlock, nil
+}
+
+func (s *Store) declared(k store.Key) error {
+	if _, ok := s.schema.Spec(k.Collection); !ok {
+		return fault.New(fault.Internal, "collection %q is not declared", k.Collection)
+	}
+	return nil
+}
+
+func (db *database) get(k store.Key) store.Document {
+	if d, ok := db.collections[k.Collection][k.ID]; ok {
+		return copied(d)
+	}
+	return store.Document{Key: k}
+}
+
+func (db *database) apply(m store.Mutation) {
+	if m.Data == nil {
+		delete(db.collections[m.Collection], m.ID)
+		return
+	}
+	db.collections[m.Collection][m.ID] = copied(store.Document(m))
+}
+
+// hit is a document that a query found, and where it stands in its order.
+type hit struct {
+	doc store.Document
+	at  store.Position
+}
+
+func (db *database) find(q store.Query) []hit {
+	var hits []hit
+	for _, d := range db.collections[q.Collection] {
+		if !store.Match(d.Data, q.Where) {
+			continue
+		}
+		at := store.PositionOf(d, q.Order)
+		if q.After == nil || store.Compare(at, *q.After, q.Order) > 0 {
+			hits = append(hits, hit{d, at})
+		}
+	}
+	slices.SortFunc(hits, func(a, b hit) int { return store.Compare(a.at, b.at, q.Order) })
+	return hits
+}
+
+func copied(d store.Document) store.Document {
+	d.Data = slices.Clone(d.Data)
+	return d
+}

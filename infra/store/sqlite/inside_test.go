@@ -1,0 +1,255 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	zombie "zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+var insideSchema = store.Schema{{Name: "things", Indexes: []store.Index{store.On("n"), store.On("kind", "n")}}}
+
+func openInside(t *testing.T) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), filepath.Join(t.TempDir(), "inside.db"), insideSchema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func write(id, data string) store.Batch {
+	return store.Batch{Mutations: []store.Mutation{{
+		Key: store.Key{Collection: "things", ID: id}, Version: 1, Data: []byte(data)}}}
+}
+
+// Every query finds its documents by an index, a cursor finds its place by it too, and
+// only those that filter by a field and yet want the order of the ids have to sort.
+func TestQueriesUseTheirIndex(t *testing.T) {
+	s := openInside(t)
+	equal := []store.Filter{{Field: "kind", Op: store.Equal, Value: "x"}}
+	between := []store.Filter{{Field: "n", Op: store.Greater, Value: 1.0}, {Field: "n", Op: store.Less, Value: 5.0}}
+	for _, desc := range []bool{false, true} {
+		byN := []store.Order{{Field: "n", Desc: desc}}
+		at := &store.Position{Values: []any{1.0}, ID: "a"}
+		for _, q := range []store.Query{
+			{},
+			{After: &store.Position{ID: "a"}},
+			{Where: equal},
+			{Where: between},
+			{Order: byN},
+			{Order: byN, After: at},
+			{Where: between, Order: byN, After: at},
+			{Where: equal, Order: byN},
+			{Where: equal, Order: byN, After: at},
+			{Where: append(equal, between...), Order: byN, After: at},
+		} {
+			q.Collection, q.Limit = "things", 10
+			plan := explain(t, s.writer.conn, q)
+			searches := strings.Contains(plan, "SEARCH") || len(q.Where) == 0 && q.After == nil
+			finds := q.After == nil || strings.ContainsAny(strings.ReplaceAll(plan, "<expr>", ""), "<>")
+			sorts := strings.Contains(plan, "TEMP B-TREE") && !(len(q.Where) > 0 && q.Order == nil)
+			if sorts || !searches || !finds {
+				t.Errorf("%+v\n%s", q, plan)
+			}
+		}
+	}
+}
+
+func explain(t *testing.T, c *conn, q store.Query) (plan string) {
+	t.Helper()
+	sql, args := selectSQL(q)
+	err := sqlitex.ExecuteTransient(c.Conn, "EXPLAIN QUERY PLAN "+sql, &sqlitex.ExecOptions{
+		Args: args,
+		ResultFunc: func(stmt *zombie.Stmt) error {
+			plan += stmt.ColumnText(3) + "\n"
+			return nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
+
+// A batch that cannot be written fails alone; the others of its group are committed.
+// So does one with a conflict and one whose caller has gone.
+func TestGroup(t *testing.T) {
+	s := openInside(t)
+	limit(t, s, 200)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	conflict := write("conflict", `{}`)
+	conflict.Preconditions = []store.Precondition{{Key: store.Key{Collection: "things", ID: "none"}, Version: 1}}
+	group := []*request{
+		{ctx: t.Context(), batch: write("a", `{}`)},
+		{ctx: t.Context(), batch: conflict},
+		{ctx: t.Context(), batch: write("huge", `{"x":"`+strings.Repeat("x", 2<<20)+`"}`)},
+		{ctx: gone, batch: write("gone", `{}`)},
+		{ctx: t.Context(), batch: write("b", `{}`)},
+	}
+	s.writer.commitGroup(group)
+
+	for i, want := range []string{"a:ok", "conflict:conflict", "huge:unavailable", "gone:unavailable", "b:ok"} {
+		id, kind, _ := strings.Cut(want, ":")
+		err := translate(group[i].err, "commit")
+		if got := kindName(err); got != kind {
+			t.Errorf("%s: got %v, want %s", id, err, kind)
+		}
+		docs, err := s.Get(t.Context(), store.Key{Collection: "things", ID: id})
+		if err != nil || (docs[0].Version == 1) != (kind == "ok") {
+			t.Errorf("%s: got %v, %v", id, docs, err)
+		}
+	}
+}
+
+func kindName(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	return fault.KindOf(err).String()
+}
+
+// A full disk is told as such, and is over when there is space again.
+func TestDiskFull(t *testing.T) {
+	s := openInside(t)
+	limit(t, s, 50)
+	big := write("big", `{"x":"`+strings.Repeat("x", 1<<20)+`"}`)
+	err := s.Commit(t.Context(), big)
+	if !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.Public(err), "free some space") {
+		t.Errorf("got %v", err)
+	}
+	limit(t, s, 1<<20)
+	if err := s.Commit(t.Context(), big); err != nil {
+		t.Error(err)
+	}
+}
+
+// limit lets the file grow to so many pages, then it is as if the disk were full.
+func limit(t *testing.T, s *Store, pages int) {
+	t.Helper()
+	if err := sqlitex.ExecuteTransient(s.writer.conn.Conn, fmt.Sprint("PRAGMA max_page_count = ", pages), nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A file that is no database, or a damaged one, says what to do.
+func TestDamagedFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "damaged.db")
+	if err := os.WriteFile(path, []byte(strings.Repeat("not a database ", 1000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(t.Context(), path, insideSchema)
+	if !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.Public(err), "restore it from a backup") {
+		t.Errorf("no database: got %v", err)
+	}
+
+	s := openInside(t)
+	for i := range 100 {
+		if err := s.Commit(t.Context(), write(fmt.Sprint(i), `{"x":"`+strings.Repeat("x", 400)+`"}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path = s.reads.path
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	spoilPages(t, path)
+	s, err = Open(t.Context(), path, insideSchema)
+	if err == nil {
+		defer func() { _ = s.Close() }()
+		_, _, err = s.Query(t.Context(), store.Query{Collection: "things", Limit: 1000})
+	}
+	if !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.Public(err), "restore it from a backup") {
+		t.Errorf("damaged pages: got %v", err)
+	}
+}
+
+// spoilPages overwrites everything but the first page, which holds the schema.
+func spoilPages(t *testing.T, path string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 4096; i < len(text); i++ {
+		text[i] = 0xa5
+	}
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Whatever keeps the database from working is unavailable and comes with one sentence; the rest is our defect.
+func TestTranslate(t *testing.T) {
+	for code, want := range map[zombie.ResultCode]fault.Kind{
+		zombie.ResultReadOnly: fault.Unavailable, zombie.ResultReadOnlyDBMoved: fault.Unavailable,
+		zombie.ResultCantOpen: fault.Unavailable, zombie.ResultIOErrFsync: fault.Unavailable,
+		zombie.ResultFull: fault.Unavailable, zombie.ResultCorruptVTab: fault.Unavailable,
+		zombie.ResultBusySnapshot: fault.Unavailable, zombie.ResultTooBig: fault.TooLarge,
+		zombie.ResultError: fault.Internal, zombie.ResultMisuse: fault.Internal,
+	} {
+		if got := translate(fmt.Errorf("step: %w", code.ToError()), "commit"); fault.KindOf(got) != want {
+			t.Errorf("%v: got %v, want %v", code, got, want)
+		}
+	}
+	if err := translate(errors.Join(nil, context.Canceled), "get"); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A database in a directory that is not there says so; the Opener makes it.
+func TestMissingDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "not", "there")
+	if _, err := Open(t.Context(), filepath.Join(dir, "x.db"), insideSchema); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("got %v", err)
+	}
+	d, err := Opener(dir)(t.Context(), "orders", insideSchema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "orders.db")); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "orders.db-wal")); err == nil {
+		t.Error("a closed database still has a log")
+	}
+	for _, bad := range []string{"../orders", "a/b"} {
+		if _, err := Opener(dir)(t.Context(), bad, insideSchema); !fault.Is(err, fault.Internal) {
+			t.Errorf("%q: got %v", bad, err)
+		}
+	}
+}
+
+// The log does not grow without end, however much is written and read.
+func TestLogStaysSmall(t *testing.T) {
+	s := openInside(t)
+	data := `{"n":1,"x":"` + strings.Repeat("x", 4000) + `"}`
+	for i := range 5000 {
+		if err := s.Commit(t.Context(), write(fmt.Sprint(i%100), data)); err != nil {
+			t.Fatal(err)
+		}
+		if i%10 == 0 {
+			if _, _, err := s.Query(t.Context(), store.Query{Collection: "things", Limit: 10}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	info, err := os.Stat(s.reads.path + "-wal")
+	if err != nil || info.Size() > 16<<20 {
+		t.Errorf("the log has %d bytes, %v", info.Size(), err)
+	}
+}

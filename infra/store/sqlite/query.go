@@ -1,0 +1,126 @@
+package sqlite
+
+import (
+	"encoding/binary"
+	"math"
+	"strings"
+
+	"zombiezen.com/go/sqlite"
+
+	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/internal/field"
+)
+
+// keyFunction is ebb_key(data, path): a field's value as bytes that sort as
+// store.Compare does. Indexes are made over it rather than over json_extract, for
+// which true is 1 and whose reading of some decimals differs from Go's in the last
+// bit, so that a cursor made in Go could skip a document.
+var keyFunction = sqlite.FunctionImpl{
+	NArgs:         2,
+	Deterministic: true,
+	AllowIndirect: true,
+	Scalar: func(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
+		return sqlite.BlobValue(key(field.Value(args[0].Blob(), args[1].Text()))), nil
+	},
+}
+
+// key is a value as bytes: its kind, then what sorts within the kind.
+func key(v any) []byte {
+	k := []byte{byte(field.Kind(v))}
+	switch v := v.(type) {
+	case nil:
+		return k
+	case bool:
+		if v {
+			return append(k, 1)
+		}
+		return append(k, 0)
+	case string:
+		return append(k, v...)
+	}
+	bits := math.Float64bits(field.Number(v))
+	if bits>>63 == 1 {
+		bits = ^bits // negative: the larger the bits, the smaller the number
+	} else {
+		bits |= 1 << 63
+	}
+	return binary.BigEndian.AppendUint64(k, bits)
+}
+
+// selectSQL is a query in SQL with its arguments. It asks for one document more
+// than the limit, to know whether there are more.
+func selectSQL(q store.Query) (sql string, args []any) {
+	var where []string
+	for _, f := range q.Where {
+		c, a := condition(f)
+		where, args = append(where, c), append(args, a...)
+	}
+	desc := len(q.Order) > 0 && q.Order[0].Desc // Schema.Check saw that all are the same
+	if q.After != nil {
+		c, a := after(*q.After, q.Order, desc)
+		where, args = append(where, c), append(args, a...)
+	}
+	sql = "SELECT id, version, data FROM " + quote(q.Collection)
+	if len(where) > 0 {
+		sql += " WHERE " + strings.Join(where, " AND ")
+	}
+	direction := " ASC"
+	if desc {
+		direction = " DESC"
+	}
+	sql += " ORDER BY " + strings.Join(sorted(q.Order), direction+", ") + direction + " LIMIT ?"
+	return sql, append(args, q.Limit+1)
+}
+
+// condition is a filter in SQL. One that is not Equal is also bounded by the
+// value's kind, since fields compare with their own kind only.
+func condition(f store.Filter) (sql string, args []any) {
+	kind, k, v := byte(field.Kind(f.Value)), expression(f.Field), key(f.Value)
+	switch {
+	case kind == 0:
+		return "0", nil
+	case f.Op == store.Equal:
+		return k + " = ?", []any{v}
+	case f.Op == store.Less:
+		return k + " < ? AND " + k + " >= ?", []any{v, []byte{kind}}
+	case f.Op == store.LessOrEqual:
+		return k + " <= ? AND " + k + " >= ?", []any{v, []byte{kind}}
+	case f.Op == store.Greater:
+		return k + " > ? AND " + k + " < ?", []any{v, []byte{kind + 1}}
+	case f.Op == store.GreaterOrEqual:
+		return k + " >= ? AND " + k + " < ?", []any{v, []byte{kind + 1}}
+	}
+	return "0", nil
+}
+
+// after keeps what comes after a position. SQLite finds no place in an index by a row
+// of expressions, so the first of them is also bounded by itself.
+func after(p store.Position, order []store.Order, desc bool) (sql string, args []any) {
+	for _, v := range p.Values {
+		args = append(args, key(v))
+	}
+	args = append(args, p.ID)
+	op, by := " >", sorted(order)
+	if desc {
+		op = " <"
+	}
+	marks := strings.TrimSuffix(strings.Repeat("?, ", len(args)), ", ")
+	row := "(" + strings.Join(by, ", ") + ")" + op + " (" + marks + ")"
+	return by[0] + op + "= ? AND " + row, append([]any{args[0]}, args...)
+}
+
+// sorted are the expressions that an order sorts by, the id last.
+func sorted(order []store.Order) []string {
+	var by []string
+	for _, o := range order {
+		by = append(by, expression(o.Field))
+	}
+	return append(by, "id")
+}
+
+// expression is a field as the indexes hold it; they are found by its exact text.
+func expression(path string) string {
+	return "ebb_key(data, '" + strings.ReplaceAll(path, "'", "''") + "')"
+}
+
+func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

@@ -1,0 +1,190 @@
+// Package sqlite keeps a function's documents in one SQLite file. It is the
+// embedded default: pure Go, nothing to install.
+//
+// What is promised: when Commit returns nil, the batch survives the process being
+// killed at any moment, and the power going. The latter asks that the disk and its
+// file system honour fsync; the write-ahead log is synchronised at every commit
+// (synchronous=FULL). A batch whose Commit has not returned is there whole or not at all.
+//
+// Commits that wait at the same time share one SQLite transaction and so one fsync;
+// a batch whose precondition fails does not disturb the others. Reads see everything
+// that was acknowledged before they began, and do not wait for writers.
+//
+// Several processes may open one file, on a local disk; a network file system will damage it.
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+// Store is an open database file.
+type Store struct {
+	schema store.Schema
+	writer *writer
+	reads  *pool
+
+	closing sync.RWMutex // held for reading by every call; what Close waits for
+	closed  bool
+}
+
+var _ store.Driver = (*Store)(nil)
+
+// Opener opens the database of each function as the file <function>.db in dir,
+// which it makes when it is missing.
+func Opener(dir string) store.Opener {
+	return func(ctx context.Context, function string, schema store.Schema) (store.Driver, error) {
+		name := function + ".db"
+		if filepath.Base(name) != name {
+			return nil, fault.New(fault.Internal, "function name %q cannot name a file", function)
+		}
+		if err := makeDir(dir); err != nil {
+			return nil, fault.Wrap(err, fault.Unavailable, "the database directory cannot be made; make it, writable")
+		}
+		s, err := Open(ctx, filepath.Join(dir, name), schema)
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
+	}
+}
+
+// Open opens a database file, makes it when it is missing, and brings its
+// collections and indexes to what the schema declares. It never drops a collection.
+func Open(ctx context.Context, path string, schema store.Schema) (*Store, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c, err := connect(ctx, path)
+	if err != nil {
+		return nil, translate(err, "open "+path)
+	}
+	if err := reconcile(c, schema); err != nil {
+		_ = c.close() // the reason why it cannot be used is the better error
+		return nil, translate(err, "open "+path)
+	}
+	return &Store{schema: schema, writer: startWriter(c), reads: newPool(path)}, nil
+}
+
+// Get implements store.Driver.
+func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Document, error) {
+	done, err := s.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	for _, k := range keys {
+		if err := s.declared(k); err != nil {
+			return nil, err
+		}
+	}
+	c, err := s.reads.take(ctx)
+	if err != nil {
+		return nil, translate(err, "get")
+	}
+	defer s.reads.give(c)
+	docs, err := c.snapshot(keys)
+	return docs, translate(err, "get")
+}
+
+// Query implements store.Driver.
+func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document, more bool, err error) {
+	done, err := s.enter(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	defer done()
+	if err := s.schema.Check(q); err != nil {
+		return nil, false, err
+	}
+	c, err := s.reads.take(ctx)
+	if err != nil {
+		return nil, false, translate(err, "query")
+	}
+	defer s.reads.give(c)
+	docs, err = c.query(ctx, q)
+	if ctx.Err() != nil {
+		return nil, false, ctx.Err()
+	}
+	if err != nil {
+		return nil, false, translate(err, "query")
+	}
+	if len(docs) > q.Limit {
+		return docs[:q.Limit], true, nil
+	}
+	return docs, false, nil
+}
+
+// Commit implements store.Driver. When it returns nil, the batch is on the disk.
+func (s *Store) Commit(ctx context.Context, b store.Batch) error {
+	done, err := s.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	for _, p := range b.Preconditions {
+		if err := s.declared(p.Key); err != nil {
+			return err
+		}
+	}
+	for _, m := range b.Mutations {
+		if err := s.declared(m.Key); err != nil {
+			return err
+		}
+	}
+	return translate(s.writer.commit(ctx, b), "commit")
+}
+
+// Close implements store.Driver. It moves the write-ahead log into the file, so
+// that the file alone is the whole database.
+func (s *Store) Close() error {
+	s.closing.Lock()
+	defer s.closing.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	return translate(errors.Join(s.reads.close(), s.writer.close()), "close")
+}
+
+// enter begins a call; done ends it.
+func (s *Store) enter(ctx context.Context) (done func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.closing.RLock()
+	if s.closed {
+		s.closing.RUnlock()
+		return nil, fault.New(fault.Unavailable, "the database is closed")
+	}
+	return s.closing.RUnlock, nil
+}
+
+func (s *Store) declared(k store.Key) error {
+	if _, ok := s.schema.Spec(k.Collection); !ok {
+		return fault.New(fault.Internal, "collection %q is not declared", k.Collection)
+	}
+	return nil
+}
+
+// makeDir makes a directory and puts its entry on the disk, without which a power
+// cut could take a new database away whole. SQLite does the same for its files.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	parent, err := os.Open(filepath.Dir(filepath.Clean(dir)))
+	if err != nil {
+		return err
+	}
+	return errors.Join(parent.Sync(), parent.Close())
+}

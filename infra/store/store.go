@@ -1,0 +1,211 @@
+// Package store is the port to a function's own database: documents in
+// collections, one database per function.
+//
+// A driver has three verbs, Get, Query and Commit, and knows nothing of types,
+// transactions or retries: those are written once here, in Tx and Collection.
+// Every driver passes the suite in storetest.
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+)
+
+// Key names one document.
+type Key struct {
+	Collection string
+	ID         string
+}
+
+// Document is one stored document. Version 0 means that there is none; the first
+// write of a document makes version 1 and each further write a larger one.
+// Numbering may start again after a delete.
+type Document struct {
+	Key
+	Version int64
+	Data    json.RawMessage // a JSON object
+}
+
+// Driver is what a database must be able to do. All methods may be called
+// concurrently. A method called after Close answers fault.Unavailable; a
+// cancelled context ends a call early, and what a Commit interrupted so has done is
+// then unknown. Vendor errors are translated to fault kinds at the driver's edge.
+type Driver interface {
+	// Get returns one document per key, in the order of the keys. A missing one has
+	// Version 0 and no Data. The caller may keep and change what it gets.
+	// What several keys return is one consistent state.
+	Get(ctx context.Context, keys ...Key) ([]Document, error)
+
+	// Query returns the documents of one collection that satisfy every filter,
+	// in order, at most Limit of them, starting after After.
+	// More reports whether there are further ones.
+	Query(ctx context.Context, q Query) (docs []Document, more bool, err error)
+
+	// Commit checks every precondition and applies every mutation, or does nothing at
+	// all and returns fault.Conflict. When it returns nil, the batch is as durable as
+	// the driver's documentation promises. A key appears at most once in each list.
+	Commit(ctx context.Context, b Batch) error
+
+	// Close waits for running calls and releases everything. Closing twice is allowed.
+	Close() error
+}
+
+// Batch is one atomic change.
+type Batch struct {
+	Preconditions []Precondition
+	Mutations     []Mutation
+}
+
+// Precondition holds when the document is at this version; 0: when it does not exist.
+type Precondition struct {
+	Key
+	Version int64
+}
+
+// Mutation writes one document at a version, or deletes it when Data is nil.
+// The version is the writer's: one more than what it read for each change since.
+type Mutation struct {
+	Key
+	Version int64
+	Data    json.RawMessage
+}
+
+// Op compares a field with a value.
+type Op string
+
+// The comparisons every driver knows. Fields compare with values of their own
+// kind only: a string field is never less than a number.
+const (
+	Equal          Op = "=="
+	Less           Op = "<"
+	LessOrEqual    Op = "<="
+	Greater        Op = ">"
+	GreaterOrEqual Op = ">="
+)
+
+// Filter keeps the documents whose field compares so with the value. Field is a
+// path into the document with dots ("state.customer_id"). Value is a string, an
+// int64, a float64 or a bool. A document without the field does not satisfy it.
+type Filter struct {
+	Field string
+	Op    Op
+	Value any
+}
+
+// Order sorts by one field. Documents without the field come first.
+type Order struct {
+	Field string
+	Desc  bool
+}
+
+// Query asks for documents of one collection. Ties, and queries without Order,
+// are ordered by document id, in the direction of the last Order. An index declared
+// for the collection must cover it: equality fields first, then the order fields; see Index.
+type Query struct {
+	Collection string
+	Where      []Filter
+	Order      []Order
+	Limit      int // 1 to MaxLimit
+	After      *Position
+}
+
+// MaxLimit is the most documents that one query returns.
+const MaxLimit = 1000
+
+// Position is a place in a query's order: the values of the order fields, and
+// the id, of the document that was last seen. A value is nil, a string, a float64 or a bool.
+type Position struct {
+	Values []any
+	ID     string
+}
+
+// Index declares that queries filter or order by these fields, in this sequence: first those that
+// are compared with Equal, then those that are ordered by or compared otherwise.
+type Index struct {
+	Fields []string
+}
+
+// On declares an index over fields.
+func On(fields ...string) Index { return Index{Fields: fields} }
+
+// Spec declares one collection.
+type Spec struct {
+	Name    string
+	Indexes []Index
+}
+
+// Schema declares all collections of one function. Opening a driver with a
+// schema creates what is missing and is safe when many instances do so at once.
+type Schema []Spec
+
+// Spec finds a collection by name.
+func (s Schema) Spec(name string) (Spec, bool) {
+	i := slices.IndexFunc(s, func(c Spec) bool { return c.Name == name })
+	if i < 0 {
+		return Spec{}, false
+	}
+	return s[i], true
+}
+
+// Opener opens the database of one function. The host chooses it; a function only declares its schema.
+type Opener func(ctx context.Context, function string, schema Schema) (Driver, error)
+
+// Check refuses a query that no declared index covers, so that it fails on the
+// laptop and not first where the database insists. Every driver calls it.
+func (s Schema) Check(q Query) error {
+	spec, ok := s.Spec(q.Collection)
+	if !ok {
+		return fault.New(fault.Internal, "collection %q is not declared", q.Collection)
+	}
+	if q.Limit < 1 || q.Limit > MaxLimit {
+		return fault.New(fault.Internal, "query of %q: limit %d is not within 1 and %d", q.Collection, q.Limit, MaxLimit)
+	}
+	if q.After != nil && len(q.After.Values) != len(q.Order) {
+		return fault.New(fault.Invalid, "the cursor does not belong to this query")
+	}
+	if len(q.Where) == 0 && len(q.Order) == 0 {
+		return nil
+	}
+	if slices.ContainsFunc(spec.Indexes, func(i Index) bool { return i.covers(q) }) {
+		return nil
+	}
+	return fault.New(fault.Internal, "query of %q is not covered by a declared index: %v %v", q.Collection, q.Where, q.Order)
+}
+
+func (i Index) covers(q Query) bool {
+	equal, ranged := map[string]bool{}, ""
+	for _, f := range q.Where {
+		switch {
+		case f.Op == Equal:
+			equal[f.Field] = true
+		case ranged == "" || ranged == f.Field:
+			ranged = f.Field
+		default:
+			return false // two ranges cannot share one index
+		}
+	}
+	if len(i.Fields) < len(equal) {
+		return false
+	}
+	for _, f := range i.Fields[:len(equal)] {
+		if !equal[f] {
+			return false
+		}
+	}
+	rest := i.Fields[len(equal):]
+	if ranged != "" && (len(rest) == 0 || rest[0] != ranged || len(q.Order) > 0 && q.Order[0].Field != ranged) {
+		return false
+	}
+	if len(rest) < len(q.Order) {
+		return false
+	}
+	for n, o := range q.Order {
+		if rest[n] != o.Field || o.Desc != q.Order[0].Desc {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,140 @@
+package telemetry
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/term"
+)
+
+type (
+	correlationKey struct{}
+	functionKey    struct{}
+)
+
+// WithCorrelation returns a context that carries the id of the story that all its events belong to.
+func WithCorrelation(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, correlationKey{}, id)
+}
+
+// Correlation is the correlation id of ctx, or "".
+func Correlation(ctx context.Context) string {
+	id, _ := ctx.Value(correlationKey{}).(string)
+	return id
+}
+
+// WithFunction returns a context that carries the name of the function at work, for
+// loggers that belong to no function.
+func WithFunction(ctx context.Context, name string) context.Context {
+	return context.WithValue(ctx, functionKey{}, name)
+}
+
+// Function is the name of the function at work in ctx, or "".
+func Function(ctx context.Context) string {
+	name, _ := ctx.Value(functionKey{}).(string)
+	return name
+}
+
+// Logger writes lines with the function's name and, of the context that a line is logged with, the
+// trace_id, span_id and correlation_id. With "" the function too is taken from the context.
+func (t *Telemetry) Logger(function string) *slog.Logger {
+	if t == nil || t.log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	if function == "" {
+		return slog.New(contextHandler{base: t.log})
+	}
+	bound := t.log.WithAttrs([]slog.Attr{slog.String("function", function)})
+	return slog.New(contextHandler{base: bound, named: true})
+}
+
+func newLogHandler(w io.Writer, env environment) (slog.Handler, error) {
+	w = orStderr(w)
+	var level slog.Level
+	if text := env.get("EBB_LOG_LEVEL"); text != "" {
+		if err := level.UnmarshalText([]byte(text)); err != nil {
+			return nil, fmt.Errorf("EBB_LOG_LEVEL is %q; expected debug, info, warn or error", text)
+		}
+	}
+	terminal := isTerminal(w)
+	switch format := env.get("EBB_LOG_FORMAT"); {
+	case format == "text", format == "" && terminal:
+		return newTextHandler(w, level, terminal && env.get("NO_COLOR") == ""), nil
+	case format == "json", format == "":
+		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}), nil
+	default:
+		return nil, fmt.Errorf("EBB_LOG_FORMAT is %q; expected json or text", format)
+	}
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// contextHandler adds what a context knows to each line, always at the top level: a
+// group that a caller opened is opened only after that.
+type contextHandler struct {
+	base  slog.Handler
+	named bool                              // the function is known already
+	then  []func(slog.Handler) slog.Handler // from the first group on
+}
+
+func (h contextHandler) Enabled(ctx context.Context, level slog.Level) bool {
+	return h.base.Enabled(ctx, level)
+}
+
+func (h contextHandler) Handle(ctx context.Context, r slog.Record) error {
+	var room [4]slog.Attr
+	attrs := h.of(ctx, room[:0])
+	if len(h.then) == 0 {
+		r = r.Clone()
+		r.AddAttrs(attrs...)
+		return h.base.Handle(ctx, r)
+	}
+	base := h.base.WithAttrs(attrs)
+	for _, then := range h.then {
+		base = then(base)
+	}
+	return base.Handle(ctx, r)
+}
+
+func (h contextHandler) of(ctx context.Context, attrs []slog.Attr) []slog.Attr {
+	if ctx == nil {
+		return attrs
+	}
+	if name := Function(ctx); name != "" && !h.named {
+		attrs = append(attrs, slog.String("function", name))
+	}
+	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
+		attrs = append(attrs, slog.String("trace_id", sc.TraceID().String()), slog.String("span_id", sc.SpanID().String()))
+	}
+	if id := Correlation(ctx); id != "" {
+		attrs = append(attrs, slog.String("correlation_id", id))
+	}
+	return attrs
+}
+
+func (h contextHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	if len(h.then) == 0 {
+		h.base = h.base.WithAttrs(attrs)
+		return h
+	}
+	return h.and(func(base slog.Handler) slog.Handler { return base.WithAttrs(attrs) })
+}
+
+func (h contextHandler) WithGroup(name string) slog.Handler {
+	if name == "" {
+		return h
+	}
+	return h.and(func(base slog.Handler) slog.Handler { return base.WithGroup(name) })
+}
+
+func (h contextHandler) and(then func(slog.Handler) slog.Handler) slog.Handler {
+	h.then = append(h.then[:len(h.then):len(h.then)], then)
+	return h
+}

@@ -1,0 +1,306 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+)
+
+// Durations of work and ages of things have buckets of their own, in seconds: work takes
+// milliseconds, an order may wait for a day.
+var (
+	workBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
+	ageBuckets  = []float64{.01, .05, .1, .5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600}
+)
+
+// instruments are all that the helpers record with, made once.
+type instruments struct {
+	meter metric.Meter
+
+	http, handled, coldStart, outboxAge                                  metric.Float64Histogram
+	outboxOldest                                                         metric.Float64Gauge
+	coldStarts, stops, retries, deadLetters, duplicates, conflicts, sent metric.Int64Counter
+	running                                                              metric.Int64UpDownCounter
+
+	requests  cache[request]
+	handlings cache[handling]
+	functions cache[string]
+	triggers  cache[string]
+	outcomes  cache[string]
+
+	mu   sync.Mutex // guards who makes a new age
+	ages atomic.Pointer[map[string]metric.Float64Histogram]
+}
+
+type request struct {
+	function, route, method string
+	status                  int
+}
+
+type handling struct{ function, event, outcome string }
+
+// The units are those of UCUM, as OpenTelemetry has it: Prometheus gets ebb_cold_starts_total of
+// ebb.cold_starts in {start}, and ebb_handler_duration_seconds of ebb.handler.duration in s.
+func newInstruments(m metric.Meter) (*instruments, error) {
+	i := &instruments{meter: m}
+	i.ages.Store(&map[string]metric.Float64Histogram{})
+	b := builder{meter: m}
+	i.http = b.histogram("ebb.http.duration", "How long HTTP requests took.", workBuckets)
+	i.handled = b.histogram("ebb.handler.duration", "How long deliveries of events took, by outcome: ok or a kind of fault.", workBuckets)
+	i.coldStart = b.histogram("ebb.cold_start.duration", "How long functions took to start.", workBuckets)
+	i.outboxAge = b.histogram("ebb.outbox.age", "Age of the oldest event that was found unpublished at a wake-up.", ageBuckets)
+	i.outboxOldest = b.gauge("ebb.outbox.oldest_age", "Age of the oldest unpublished event at the last wake-up.")
+	i.coldStarts = b.counter("ebb.cold_starts", "{start}", "Functions started because something came for them.")
+	i.stops = b.counter("ebb.stops", "{stop}", "Functions stopped.")
+	i.running = b.upDown("ebb.functions.running", "{function}", "Functions that are running in this process.")
+	i.retries = b.counter("ebb.retries", "{delivery}", "Deliveries tried again.")
+	i.deadLetters = b.counter("ebb.dead_letters", "{event}", "Events given up on.")
+	i.duplicates = b.counter("ebb.duplicates", "{event}", "Events that had been handled before and were dropped.")
+	i.conflicts = b.counter("ebb.conflicts", "{commit}", "Commits that lost a race.")
+	i.sent = b.counter("ebb.published", "{event}", "Events published.")
+	return i, errors.Join(b.errs...)
+}
+
+// builder makes instruments and keeps the errors for the end.
+type builder struct {
+	meter metric.Meter
+	errs  []error
+}
+
+func (b *builder) histogram(name, about string, buckets []float64) metric.Float64Histogram {
+	h, err := b.meter.Float64Histogram(name, metric.WithUnit("s"), metric.WithDescription(about),
+		metric.WithExplicitBucketBoundaries(buckets...))
+	b.errs = append(b.errs, err)
+	return h
+}
+
+func (b *builder) gauge(name, about string) metric.Float64Gauge {
+	g, err := b.meter.Float64Gauge(name, metric.WithUnit("s"), metric.WithDescription(about))
+	b.errs = append(b.errs, err)
+	return g
+}
+
+func (b *builder) counter(name, unit, about string) metric.Int64Counter {
+	c, err := b.meter.Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(about))
+	b.errs = append(b.errs, err)
+	return c
+}
+
+func (b *builder) upDown(name, unit, about string) metric.Int64UpDownCounter {
+	c, err := b.meter.Int64UpDownCounter(name, metric.WithUnit(unit), metric.WithDescription(about))
+	b.errs = append(b.errs, err)
+	return c
+}
+
+// HTTP records a request that was answered. The route is the pattern, such as
+// "GET /api/orders/{id}" or its path; a method that HTTP does not define counts as _OTHER.
+func (t *Telemetry) HTTP(function, route, method string, status int, d time.Duration) {
+	if t.off() {
+		return
+	}
+	l := t.metrics.requests.get(request{function, route, known(method), status}, func(r request) []attribute.KeyValue {
+		return []attribute.KeyValue{
+			attribute.String("function", r.function), attribute.String("route", r.route),
+			attribute.String("method", r.method), attribute.String("status", strconv.Itoa(r.status)),
+		}
+	})
+	t.metrics.http.Record(context.Background(), d.Seconds(), l.record...)
+}
+
+func known(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
+		http.MethodDelete, http.MethodConnect, http.MethodOptions, http.MethodTrace:
+		return method
+	}
+	return "_OTHER"
+}
+
+// Handled records the delivery of an event. The outcome is "ok" or the name of a fault.Kind.
+func (t *Telemetry) Handled(function, eventType, outcome string, d time.Duration) {
+	if t.off() {
+		return
+	}
+	l := t.metrics.handlings.get(handling{function, eventType, outcome}, func(h handling) []attribute.KeyValue {
+		return []attribute.KeyValue{
+			attribute.String("function", h.function), attribute.String("event", h.event),
+			attribute.String("outcome", h.outcome),
+		}
+	})
+	t.metrics.handled.Record(context.Background(), d.Seconds(), l.record...)
+}
+
+// ColdStart records that a function was started and how long that took.
+func (t *Telemetry) ColdStart(function string, d time.Duration) {
+	if t.off() {
+		return
+	}
+	l := t.metrics.function(function)
+	t.metrics.coldStarts.Add(context.Background(), 1, l.add...)
+	t.metrics.running.Add(context.Background(), 1, l.add...)
+	t.metrics.coldStart.Record(context.Background(), d.Seconds(), l.record...)
+}
+
+// Stopped records the end of what ColdStart recorded.
+func (t *Telemetry) Stopped(function string) {
+	if t.off() {
+		return
+	}
+	l := t.metrics.function(function)
+	t.metrics.stops.Add(context.Background(), 1, l.add...)
+	t.metrics.running.Add(context.Background(), -1, l.add...)
+}
+
+// Retried counts a delivery that a trigger tries again.
+func (t *Telemetry) Retried(trigger string) {
+	if !t.off() {
+		t.metrics.retries.Add(context.Background(), 1, t.metrics.trigger(trigger).add...)
+	}
+}
+
+// DeadLettered counts an event that a trigger gave up on.
+func (t *Telemetry) DeadLettered(trigger string) {
+	if !t.off() {
+		t.metrics.deadLetters.Add(context.Background(), 1, t.metrics.trigger(trigger).add...)
+	}
+}
+
+// Duplicate counts an event that the inbox of a function knew already.
+func (t *Telemetry) Duplicate(function string) {
+	if !t.off() {
+		t.metrics.duplicates.Add(context.Background(), 1, t.metrics.function(function).add...)
+	}
+}
+
+// Conflict counts a commit of a function that lost a race.
+func (t *Telemetry) Conflict(function string) {
+	if !t.off() {
+		t.metrics.conflicts.Add(context.Background(), 1, t.metrics.function(function).add...)
+	}
+}
+
+// Published counts n events that a function published.
+func (t *Telemetry) Published(function string, n int) {
+	if !t.off() && n > 0 {
+		t.metrics.sent.Add(context.Background(), int64(n), t.metrics.function(function).add...)
+	}
+}
+
+// OutboxAge records, at the wake-up of a function, the age of the oldest event it found
+// unpublished; 0 says that there was none, which resets the gauge and is no age.
+func (t *Telemetry) OutboxAge(function string, d time.Duration) {
+	if t.off() {
+		return
+	}
+	l := t.metrics.function(function)
+	t.metrics.outboxOldest.Record(context.Background(), d.Seconds(), l.record...)
+	if d > 0 {
+		t.metrics.outboxAge.Record(context.Background(), d.Seconds(), l.record...)
+	}
+}
+
+// Age records how old something was when it came to an end, such as an order that was
+// confirmed: Age("order", "confirmed", d) is ebb_order_age_seconds{outcome="confirmed"}. The
+// entity is a word of the code's; characters that a metric's name cannot have become "_".
+func (t *Telemetry) Age(entity, outcome string, d time.Duration) {
+	if t.off() {
+		return
+	}
+	l := t.metrics.outcomes.get(outcome, func(o string) []attribute.KeyValue {
+		return []attribute.KeyValue{attribute.String("outcome", o)}
+	})
+	t.metrics.age(entity).Record(context.Background(), d.Seconds(), l.record...)
+}
+
+func (i *instruments) age(entity string) metric.Float64Histogram {
+	if h, ok := (*i.ages.Load())[entity]; ok {
+		return h
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	ages := *i.ages.Load()
+	if h, ok := ages[entity]; ok {
+		return h
+	}
+	b := builder{meter: i.meter} // its only error is a name that is too long, and h still works then
+	h := b.histogram("ebb."+word(entity)+".age", "Age of a "+entity+" at its end, by outcome.", ageBuckets)
+	ages = maps.Clone(ages)
+	ages[entity] = h
+	i.ages.Store(&ages)
+	return h
+}
+
+func word(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '_'
+	}, strings.ToLower(s))
+}
+
+func (i *instruments) function(name string) *labels {
+	return i.functions.get(name, func(n string) []attribute.KeyValue {
+		return []attribute.KeyValue{attribute.String("function", n)}
+	})
+}
+
+func (i *instruments) trigger(name string) *labels {
+	return i.triggers.get(name, func(n string) []attribute.KeyValue {
+		return []attribute.KeyValue{attribute.String("trigger", n)}
+	})
+}
+
+// labels is one set of attributes, ready for every instrument.
+type labels struct {
+	record []metric.RecordOption
+	add    []metric.AddOption
+}
+
+func newLabels(attrs []attribute.KeyValue) *labels {
+	set := metric.WithAttributeSet(attribute.NewSet(attrs...))
+	return &labels{record: []metric.RecordOption{set}, add: []metric.AddOption{set}}
+}
+
+// maxLabels bounds a cache, should somebody use an id for a label after all. OpenTelemetry
+// folds what is beyond its own limit into one series; here it only costs time.
+const maxLabels = 4096
+
+// cache keeps labels by what they are made of. A reader takes no lock; the few writers copy.
+type cache[K comparable] struct {
+	mu  sync.Mutex
+	all atomic.Pointer[map[K]*labels]
+}
+
+func (c *cache[K]) get(key K, attributes func(K) []attribute.KeyValue) *labels {
+	if all := c.all.Load(); all != nil {
+		if l, ok := (*all)[key]; ok {
+			return l
+		}
+	}
+	return c.add(key, newLabels(attributes(key)))
+}
+
+func (c *cache[K]) add(key K, l *labels) *labels {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	grown := map[K]*labels{}
+	if all := c.all.Load(); all != nil {
+		if len(*all) >= maxLabels {
+			return l
+		}
+		grown = maps.Clone(*all)
+	}
+	grown[key] = l
+	c.all.Store(&grown)
+	return l
+}

@@ -1,0 +1,131 @@
+package telemetry
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"math/rand/v2"
+	"slices"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+)
+
+// Span begins a span named after package and operation, such as "orders.place". The
+// function it returns ends it, and is called once; an error marks the span as failed, with the kind
+// of the fault and with what may be shown of it. The cause is in the log, under the same trace id.
+//
+// Without an exporter a span is its ids: a child keeps the trace of its parent, and its
+// sampling decision too.
+func (t *Telemetry) Span(ctx context.Context, name string, attrs ...attribute.KeyValue) (context.Context, func(err error)) {
+	if t.off() {
+		return ctx, endNothing
+	}
+	if t.tracer == nil {
+		return trace.ContextWithSpan(ctx, newIDSpan(trace.SpanContextFromContext(ctx))), endNothing
+	}
+	// A clone, so that the attributes of callers above stay on their stacks.
+	ctx, span := t.tracer.Start(ctx, name, trace.WithAttributes(slices.Clone(attrs)...))
+	return ctx, func(err error) { end(span, err) }
+}
+
+func endNothing(error) {}
+
+func end(span trace.Span, err error) {
+	if err != nil && span.IsRecording() {
+		span.SetAttributes(attribute.String("error.type", fault.KindOf(err).String()))
+		span.SetStatus(codes.Error, fault.Public(err))
+	}
+	span.End()
+}
+
+// traceparentLen is the length of version 00 of the header: 00-<32>-<16>-<2>.
+const traceparentLen = 55
+
+// Traceparent is the span of ctx in the form of W3C Trace Context, for the header and
+// the CloudEvents attribute of that name; "" when ctx has none.
+func Traceparent(ctx context.Context) string {
+	sc := trace.SpanContextFromContext(ctx)
+	if !sc.IsValid() {
+		return ""
+	}
+	id, span := sc.TraceID(), sc.SpanID()
+	var b [traceparentLen]byte
+	b[0], b[1], b[2], b[35], b[52] = '0', '0', '-', '-', '-'
+	hex.Encode(b[3:], id[:])
+	hex.Encode(b[36:], span[:])
+	hex.Encode(b[53:], []byte{byte(sc.TraceFlags())})
+	return string(b[:])
+}
+
+// WithTraceparent returns a context whose next span continues the trace of a
+// traceparent that came from outside. One that is malformed is ignored, as W3C Trace
+// Context section 3.2 asks: the trace then starts here.
+func WithTraceparent(ctx context.Context, traceparent string) context.Context {
+	if traceparent == "" {
+		return ctx
+	}
+	return propagation.TraceContext{}.Extract(ctx, header(traceparent))
+}
+
+// header is a carrier with nothing but a traceparent.
+type header string
+
+func (h header) Get(key string) string {
+	if key == "traceparent" {
+		return string(h)
+	}
+	return ""
+}
+func (h header) Set(string, string) {}
+func (h header) Keys() []string     { return []string{"traceparent"} }
+
+// idSpan is a span that has ids and records nothing.
+type idSpan struct {
+	tracenoop.Span
+	sc trace.SpanContext
+}
+
+// newIDSpan makes a child of parent, or the root of a new trace. Nobody records a new
+// trace, so it is not flagged as sampled. The ids are random, as section 4.1 of the
+// specification wants, but no secrets, so the quick generator does.
+func newIDSpan(parent trace.SpanContext) idSpan {
+	id := parent.TraceID()
+	for !id.IsValid() {
+		binary.NativeEndian.PutUint64(id[:8], rand.Uint64())
+		binary.NativeEndian.PutUint64(id[8:], rand.Uint64())
+	}
+	var span trace.SpanID
+	for !span.IsValid() {
+		binary.NativeEndian.PutUint64(span[:], rand.Uint64())
+	}
+	return idSpan{sc: trace.NewSpanContext(trace.SpanContextConfig{
+		TraceID:    id,
+		SpanID:     span,
+		TraceFlags: parent.TraceFlags(),
+		TraceState: parent.TraceState(),
+	})}
+}
+
+func (s idSpan) SpanContext() trace.SpanContext       { return s.sc }
+func (s idSpan) TracerProvider() trace.TracerProvider { return idProvider{} }
+
+type idProvider struct{ tracenoop.TracerProvider }
+
+func (idProvider) Tracer(string, ...trace.TracerOption) trace.Tracer { return idTracer{} }
+
+type idTracer struct{ tracenoop.Tracer }
+
+func (idTracer) Start(ctx context.Context, _ string, options ...trace.SpanStartOption) (context.Context, trace.Span) {
+	parent := trace.SpanContextFromContext(ctx)
+	if c := trace.NewSpanStartConfig(options...); c.NewRoot() {
+		parent = trace.SpanContext{}
+	}
+	span := newIDSpan(parent)
+	return trace.ContextWithSpan(ctx, span), span
+}
