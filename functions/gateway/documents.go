@@ -10,6 +10,7 @@ import (
 	"regexp"
 
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/generate"
 )
 
@@ -18,9 +19,19 @@ import (
 //go:embed docs.html
 var docs []byte
 
+// own describes what the gateway itself serves.
+//
+//go:embed openapi.json
+var own []byte
+
+// OpenAPI describes what the functions serve, and the gateway of its own.
+func OpenAPI(functions []*function.Function) ([]byte, error) {
+	return generate.OpenAPI(functions, own)
+}
+
 // addDocuments serves what describes the system, and what those ask who watch over it.
 func (g *Gateway) addDocuments(cfg Config) error {
-	openAPI, err := generate.OpenAPI(cfg.Functions, Operations()...)
+	openAPI, err := OpenAPI(cfg.Functions)
 	if err != nil {
 		return err
 	}

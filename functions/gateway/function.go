@@ -28,16 +28,24 @@ type settings struct {
 	Origins []string `envconfig:"EBB_CORS_ORIGINS" desc:"origins whose scripts may call from a browser, with commas between; * for any"`
 }
 
-// New derives a gateway. All that is wrong with its configuration is told at once.
-func New(env function.Env, cfg Config) (*Gateway, error) {
+// New declares the gateway function.
+func New(env function.Env, cfg Config) (*function.Function, error) {
+	f := function.New(Name, env)
+	g, err := newGateway(f.Env(), cfg)
+	if err != nil {
+		return nil, err
+	}
+	function.Front(f, g)
+	return f, nil
+}
+
+// newGateway derives a gateway. All that is wrong with its configuration is told at once.
+func newGateway(env function.Env, cfg Config) (*Gateway, error) {
 	set, err := function.Config[settings](env)
 	if err != nil {
 		return nil, err
 	}
-	f := function.New(Name, env) // for its defaults
-	g := &Gateway{
-		tokens: env.Tokens, telemetry: env.Telemetry, logger: f.Env().Logger, origins: map[string]bool{},
-	}
+	g := &Gateway{tokens: env.Tokens, telemetry: env.Telemetry, logger: env.Logger, origins: map[string]bool{}}
 	for _, o := range set.Origins {
 		g.origins[strings.TrimSuffix(strings.TrimSpace(o), "/")] = true
 	}

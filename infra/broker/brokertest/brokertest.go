@@ -748,14 +748,13 @@ func testContext(t *testing.T, h Harness) {
 	f := open(t, h)
 	ctx, cancel := context.WithCancel(t.Context())
 	var j journal
-	sub, err := f.Subscribe(ctx, broker.Trigger{Name: "ends"}, j.handler())
-	if err != nil {
+	if _, err := f.Subscribe(ctx, broker.Trigger{Name: "ends"}, j.handler()); err != nil {
 		t.Fatal(err)
 	}
 	f.publish(Event("1", ""))
 	j.await(t, 1)
 	cancel()
-	sub.Close()
+	settle()
 	f.publish(Event("2", ""))
 	settle()
 	if j.len() != 1 {

@@ -1,0 +1,50 @@
+# Run `make help` for what there is.
+
+GO       ?= go
+PACKAGES ?= ./...
+# The packages where goroutines meet: tested with the race detector.
+RACE     ?= ./infra/... ./functions/...
+BENCH    ?= .
+FUZZTIME ?= 1m
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## Run the whole system on http://127.0.0.1:8080, data under .ebb/
+	@$(GO) run ./cmd/ebb dev
+
+.PHONY: build
+build: ## Build the developer's command into bin/
+	$(GO) build -o bin/ebb ./cmd/ebb
+
+.PHONY: test
+test: ## Run all tests that need no outside service
+	$(GO) test -race $(RACE)
+	$(GO) test $$($(GO) list $(PACKAGES) | grep -v -e /infra/ -e /functions/)
+
+.PHONY: check
+check: ## Check format, vet, staticcheck, go.mod and the derived files
+	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+		if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet $(PACKAGES)
+	$(GO) tool staticcheck $(PACKAGES)
+	$(GO) mod tidy -diff
+	$(GO) run ./cmd/ebb generate --check
+
+.PHONY: generate
+generate: ## Write the derived files: OpenAPI, AsyncAPI, the manifest for Terraform
+	$(GO) run ./cmd/ebb generate
+
+.PHONY: bench
+bench: ## Measure orders, reads, events, start and memory; print a table and write bench/results/
+	$(GO) run ./test/bench $(BENCHFLAGS)
+
+.PHONY: fuzz
+fuzz: ## Fuzz every decoder for FUZZTIME each
+	@$(GO) list $(PACKAGES) | while read -r p; do \
+		$(GO) test -list '^Fuzz' $$p | grep '^Fuzz' | while read -r f; do \
+			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; done || exit 1; done

@@ -1,0 +1,122 @@
+package archive
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sort"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+)
+
+// stored is one event. Its document's id is its position; see key.
+type stored struct {
+	Position      int64           `json:"position"`
+	At            string          `json:"at"` // when it came; see moment
+	ID            string          `json:"id"`
+	Source        string          `json:"source"`
+	Type          string          `json:"type"`
+	Subject       string          `json:"subject,omitempty"`
+	CorrelationID string          `json:"correlation_id,omitempty"`
+	CausationID   string          `json:"causation_id,omitempty"`
+	Time          time.Time       `json:"time,omitzero"`
+	Event         json.RawMessage `json:"event"` // structured
+}
+
+// head is the end of the log. Both its fields only grow.
+type head struct {
+	Position int64  `json:"position"`
+	At       string `json:"at"`
+}
+
+const headID = "head"
+
+// key is the document id of a position: as text it sorts as the number does.
+func key(position int64) string { return fmt.Sprintf("%016x", position) }
+
+// moment writes a time so that texts sort as times do.
+func moment(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000000Z") }
+
+// keep appends an event to the log.
+func (a *archive) keep(ctx context.Context, tx *function.Tx, e event.Event) error {
+	switch addressee := text(e, function.ReplayTo); {
+	case addressee == "":
+	case addressee == "archive" && text(e, function.Replay) == "":
+		// A dead letter of our own that was replayed: it never got in.
+		e = e.Clone()
+		e.SetExtension(function.ReplayTo, nil)
+	default:
+		return nil
+	}
+	data, err := json.Marshal(e)
+	if err != nil {
+		return fault.Wrap(err, fault.Invalid, "the event cannot be written as JSON")
+	}
+	h, _, err := a.heads.Find(ctx, tx, headID)
+	if err != nil {
+		return err
+	}
+	h.Position, h.At = h.Position+1, max(h.At, moment(tx.Now()))
+	if err := a.heads.Put(ctx, tx, headID, h); err != nil {
+		return err
+	}
+	return a.events.Create(ctx, tx, key(h.Position), stored{
+		Position: h.Position, At: h.At, ID: e.ID(), Source: e.Source(), Type: e.Type(), Subject: e.Subject(),
+		CorrelationID: text(e, function.CorrelationID), CausationID: text(e, function.CausationID), Time: e.Time(), Event: data,
+	})
+}
+
+// text is an extension as text; empty when there is none.
+func text(e event.Event, name string) string {
+	v, ok := e.Extensions()[name]
+	if !ok {
+		return ""
+	}
+	return fmt.Sprint(v)
+}
+
+// end is the position of the last event; 0 when there is none.
+func (a *archive) end(ctx context.Context, tx *function.Tx) (int64, error) {
+	h, _, err := a.heads.Find(ctx, tx, headID)
+	return h.Position, err
+}
+
+// since is the first position whose event came at the time or later; end+1 when none did.
+func (a *archive) since(ctx context.Context, tx *function.Tx, t time.Time, end int64) (int64, error) {
+	if t.IsZero() {
+		return 1, nil
+	}
+	var failed error
+	at := moment(t)
+	n := sort.Search(int(end), func(i int) bool {
+		if failed != nil {
+			return true
+		}
+		e, err := a.events.Get(ctx, tx, key(int64(i)+1))
+		failed = err
+		return e.At >= at
+	})
+	return int64(n) + 1, failed
+}
+
+// span is a range of positions, both ends included.
+type span struct{ first, last int64 }
+
+// between is the span of a range of time: from since on and before until. Zero times are open ends.
+func (a *archive) between(ctx context.Context, tx *function.Tx, since, until time.Time) (span, error) {
+	end, err := a.end(ctx, tx)
+	if err != nil {
+		return span{}, err
+	}
+	s := span{last: end}
+	if s.first, err = a.since(ctx, tx, since, end); err != nil || until.IsZero() {
+		return s, err
+	}
+	after, err := a.since(ctx, tx, until, end)
+	s.last = after - 1
+	return s, err
+}

@@ -1,0 +1,39 @@
+package users
+
+import "context"
+
+// What the tests of the rules look at.
+var (
+	Normalise     = normalise
+	MaxSessions   = maxSessions
+	RefreshedUsed = maxUsed
+)
+
+func EmailFaults(email string) int       { return len(checkEmail(normalise(email))) }
+func NameFaults(name string) int         { return len(checkName(name)) }
+func PasswordFaults(password string) int { return len(checkPassword(password)) }
+
+func Hash(password string) (string, error) { return newHasher().hash(context.Background(), password) }
+func Matches(password, phc string) (bool, error) {
+	return newHasher().matches(context.Background(), password, phc)
+}
+func Outdated(phc string) bool { return outdated(phc) }
+func Decoy() string            { return newHasher().decoy }
+
+// HashTwice is what one request gets whose handler runs twice.
+func HashTwice(password string) (first, second string) {
+	w, h := work{}, newHasher()
+	first, _ = w.hash(context.Background(), h, password)
+	second, _ = w.hash(context.Background(), h, password)
+	return first, second
+}
+
+// FullHouse is what becomes of a request that finds all places for hashing taken and whose time is up.
+func FullHouse(ctx context.Context) error {
+	h := newHasher()
+	for range cap(h.places) {
+		h.places <- struct{}{}
+	}
+	_, err := h.hash(ctx, "whatever it is")
+	return err
+}
