@@ -48,7 +48,7 @@ func (s span) empty() bool { return s.first > s.last }
 func (a *archive) read(ctx context.Context, tx *function.Tx, c choice, s span, desc bool, limit int) (portion, error) {
 	p := portion{rest: s}
 	for looked := 0; looked < scanned && len(p.events) < limit && !p.rest.empty(); {
-		size := min(limit, store.MaxLimit, scanned-looked)
+		size := min(max(limit, 100), store.MaxLimit, scanned-looked)
 		page, left, err := a.page(ctx, tx, c, p.rest, desc, size)
 		if err != nil {
 			return p, err
@@ -104,12 +104,25 @@ func (a *archive) page(ctx context.Context, tx *function.Tx, c choice, s span, d
 
 // run reads a run of neighbours. Positions have no gaps, so their keys are known without an index.
 func (a *archive) run(ctx context.Context, tx *function.Tx, s span, desc bool, size int) ([]stored, span, error) {
-	first, last := s.first, min(s.last, s.first+int64(size)-1)
 	if desc {
-		first, last = max(s.first, s.last-int64(size)+1), s.last
+		return a.runBack(ctx, tx, s, size)
 	}
-	ids := make([]string, 0, size)
-	for n := first; n <= last; n++ {
+	size = int(min(int64(size), s.last-s.first+1))
+	found, err := a.events.Query(ctx, tx, store.Find{Limit: size, Cursor: store.EncodeCursor(store.Position{ID: key(s.first - 1)})})
+	if err != nil {
+		return nil, s, err
+	}
+	page := make([]stored, len(found.Items))
+	for i, item := range found.Items {
+		page[i] = item.Value
+	}
+	return page, span{s.first + int64(size), s.last}, nil
+}
+
+func (a *archive) runBack(ctx context.Context, tx *function.Tx, s span, size int) ([]stored, span, error) {
+	first := max(s.first, s.last-int64(size)+1)
+	var ids []string
+	for n := s.last; n >= first; n-- {
 		ids = append(ids, key(n))
 	}
 	found, err := a.events.GetMany(ctx, tx, ids...)
@@ -122,9 +135,5 @@ func (a *archive) run(ctx context.Context, tx *function.Tx, s span, desc bool, s
 			page = append(page, e)
 		}
 	}
-	if desc {
-		slices.Reverse(page)
-		return page, span{s.first, first - 1}, nil
-	}
-	return page, span{last + 1, s.last}, nil
+	return page, span{s.first, first - 1}, nil
 }

@@ -24,7 +24,9 @@ func (s Stock) counted(available int) Stock {
 	return s
 }
 
-func (s Stock) changed() events.Draft { return events.StockChanged.New(s.ProductID, events.ChangedStock(s)) }
+func (s Stock) changed() events.Draft {
+	return events.StockChanged.New(s.ProductID, events.ChangedStock(s))
+}
 
 // shelf is the stock of some products by their ids. A product that is not on it has none.
 type shelf map[string]Stock

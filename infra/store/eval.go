@@ -56,7 +56,7 @@ func Compare(a, b Position, order []Order) int {
 			return directed(c, o.Desc)
 		}
 	}
-	return strings.Compare(a.ID, b.ID)
+	return directed(strings.Compare(a.ID, b.ID), len(order) > 0 && order[len(order)-1].Desc)
 }
 
 func directed(c int, desc bool) int {

@@ -200,8 +200,8 @@ func TestTraceIsContinued(t *testing.T) {
 			}
 			_, deeper := inner.TracerProvider().Tracer("x").Start(trace.ContextWithSpan(ctx, inner), "e.f")
 			defer deeper.End()
-			if got := deeper.SpanContext().TraceID().String(); got != from[3:35] {
-				t.Errorf("a library's own span is of trace %s", got)
+			if got := deeper.SpanContext(); got.TraceID().String() != from[3:35] || got.SpanID() == inner.SpanContext().SpanID() {
+				t.Errorf("a library's own span is %v", got)
 			}
 		})
 	}
@@ -409,7 +409,7 @@ func TestStartNamesEveryWrongVariable(t *testing.T) {
 	if err != nil && strings.Contains(err.Error(), "hunter2") {
 		t.Error("a header shows")
 	}
-	for _, pair := range [][2]string{{"OTEL_TRACES_SAMPLER", "jaeger_remote"}, {"EBB_LOG_FORMAT", "xml"}} {
+	for _, pair := range [][2]string{{"OTEL_TRACES_SAMPLER", "jaeger_remote"}, {"EBB_LOG_FORMAT", "xml"}, {"OTEL_EXPORTER_OTLP_ENDPOINT", "http:///v1"}, {"OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"}} {
 		if _, err := Start(context.Background(), Config{Log: io.Discard, Lookup: vars(pair[0], pair[1])}); err == nil || !strings.Contains(err.Error(), pair[0]) {
 			t.Errorf("%v: %v", pair, err)
 		}
@@ -496,6 +496,13 @@ func TestLogLine(t *testing.T) {
 	}
 }
 
+func TestAGroupWithoutNameIsNone(t *testing.T) {
+	h := contextHandler{base: slog.DiscardHandler}
+	if got := h.WithGroup("").(contextHandler); len(got.then) != 0 {
+		t.Error("a group was opened")
+	}
+}
+
 func TestLogLevel(t *testing.T) {
 	for level, lines := range map[string]int{"": 3, "debug": 4, "info": 3, "WARN": 2, "error": 1} {
 		var out bytes.Buffer
@@ -514,9 +521,9 @@ func TestTextLine(t *testing.T) {
 	var out bytes.Buffer
 	tel := start(t, Config{Log: &out, Lookup: vars("EBB_LOG_FORMAT", "text")})
 	ctx := WithCorrelation(WithTraceparent(context.Background(), "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), "c-1")
-	tel.Logger("orders").With("order", "o 1").WithGroup("g").WarnContext(ctx, "no stock\nERR forged \x1b[31m", "n", 2, slog.Group("h", "k", "a=b\n"), "d", time.Second)
+	tel.Logger("orders").With("order", "o 1").WithGroup("g").WarnContext(ctx, "no stock\nERR forged \x1b[31m", "n", 2, slog.Group("h", "k", "a=b\n"), "d", time.Second, "e", "\x1b[0m")
 	_, rest, _ := strings.Cut(out.String(), " ")
-	if want := `WRN orders         no stock\nERR forged \x1b[31m  order="o 1" trace=4bf92f35 correlation_id=c-1 g.n=2 g.h.k="a=b\n" g.d=1s` + "\n"; rest != want {
+	if want := `WRN orders         no stock\nERR forged \x1b[31m  order="o 1" trace=4bf92f35 correlation_id=c-1 g.n=2 g.h.k="a=b\n" g.d=1s g.e="\x1b[0m"` + "\n"; rest != want {
 		t.Errorf("got\n%swant\n%s", rest, want)
 	}
 	out.Reset()

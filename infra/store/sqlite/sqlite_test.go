@@ -1,8 +1,10 @@
 package sqlite_test
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/ebb-dev/ebb/infra/store"
@@ -22,4 +24,29 @@ func TestConformance(t *testing.T) {
 		return d
 	}
 	storetest.Run(t, storetest.Harness{New: open, Reopen: open})
+}
+
+// Many may open a file that is not there yet, at once; one makes it and all can use it.
+func TestOpenNewFileTogether(t *testing.T) {
+	dir := t.TempDir()
+	for round := range 10 {
+		path := filepath.Join(dir, fmt.Sprint(round, ".db"))
+		var running sync.WaitGroup
+		for range 8 {
+			running.Go(func() {
+				s, err := sqlite.Open(t.Context(), path, storetest.Schema)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := s.Get(t.Context(), store.Key{Collection: "things", ID: "a"}); err != nil {
+					t.Error(err)
+				}
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		running.Wait()
+	}
 }

@@ -90,6 +90,22 @@ var queryCases = map[string]func(*testing.T, Harness){
 		}
 	},
 
+	"fields compare with values of their own kind only": func(t *testing.T, h Harness) {
+		d := h.open(t)
+		commit(t, d, put(thing("string"), 1, `{"n":"1"}`), put(thing("number"), 1, `{"n":1}`), put(thing("null"), 1, `{"n":null}`),
+			put(thing("bool"), 1, `{"n":true}`), put(thing("missing"), 1, `{}`), put(thing("object"), 1, `{"n":{}}`))
+		for want, filters := range map[string][]store.Filter{
+			"number": {where("n", store.Less, int64(5)), where("n", store.GreaterOrEqual, 0.5), where("n", store.Equal, 1.0), where("n", store.Greater, int64(-7))},
+			"string": {where("n", store.Less, "z"), where("n", store.Greater, ""), where("n", store.Equal, "1")},
+			"bool":   {where("n", store.Greater, false), where("n", store.LessOrEqual, true), where("n", store.Equal, true)},
+		} {
+			for _, f := range filters {
+				docs, _ := query(t, d, store.Query{Collection: "things", Where: []store.Filter{f}, Limit: 10})
+				same(t, ids(docs), []string{want})
+			}
+		}
+	},
+
 	"a range has two ends": func(t *testing.T, h Harness) {
 		d := h.open(t)
 		agree(t, d, fill(t, d), store.Query{Collection: "things", Where: []store.Filter{

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/ebb-dev/ebb/functions"
+	"github.com/ebb-dev/ebb/functions/gateway"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/generate"
+)
+
+// derived is a file that is made from what the functions declare.
+type derived struct {
+	path string
+	make func() ([]byte, error)
+}
+
+func derivedFiles() ([]derived, error) {
+	described, err := functions.Describe(nil)
+	if err != nil {
+		return nil, err
+	}
+	everything, err := withGateway(described)
+	if err != nil {
+		return nil, err
+	}
+	return []derived{
+		{"api/openapi.json", func() ([]byte, error) { return gateway.OpenAPI(described) }},
+		{"api/asyncapi.json", func() ([]byte, error) { return generate.AsyncAPI(described) }},
+		{"terraform/manifest.json", func() ([]byte, error) { return generate.Terraform(everything) }},
+	}, nil
+}
+
+// withGateway adds the gateway, whose environment needs nothing to be described.
+func withGateway(described []*function.Function) ([]*function.Function, error) {
+	all := functions.All()
+	front, err := all[len(all)-1].New(function.Env{})
+	return append(described[:len(described):len(described)], front), err
+}
+
+func generateFiles(_ context.Context, t *tool, args []string) error {
+	f := t.flags("generate", "")
+	check := f.Bool("check", false, "write nothing, and fail if a file is stale")
+	if rest, err := parse(f, args); err != nil {
+		return err
+	} else if len(rest) > 0 {
+		return wrong("generate takes no arguments")
+	}
+	files, err := derivedFiles()
+	if err != nil {
+		return err
+	}
+	stale := false
+	for _, file := range files {
+		changed, err := t.derive(file, *check)
+		if err != nil {
+			return fmt.Errorf("%s: %w", file.path, err)
+		}
+		stale = stale || changed
+	}
+	if *check && stale {
+		fmt.Fprintln(t.err, "ebb: run ebb generate and commit what it wrote")
+		return errStale
+	}
+	return nil
+}
+
+// derive writes a file unless it is right already, or only says so.
+func (t *tool) derive(file derived, check bool) (changed bool, err error) {
+	data, err := file.make()
+	if err != nil {
+		return false, err
+	}
+	path := filepath.Join(t.dir, file.path)
+	there, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	if bytes.Equal(there, data) {
+		return false, nil
+	}
+	if check {
+		fmt.Fprintf(t.err, "%s is stale\n", file.path)
+		return true, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return true, err
+	}
+	fmt.Fprintln(t.out, "wrote", file.path)
+	return true, os.WriteFile(path, data, 0o644)
+}
+
+func manifest(_ context.Context, t *tool, args []string) error {
+	f := t.flags("manifest", "")
+	asJSON := f.Bool("json", false, "as JSON")
+	if rest, err := parse(f, args); err != nil {
+		return err
+	} else if len(rest) > 0 {
+		return wrong("manifest takes no arguments")
+	}
+	described, err := functions.Describe(nil)
+	if err != nil {
+		return err
+	}
+	everything, err := withGateway(described)
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		e := json.NewEncoder(t.out)
+		e.SetEscapeHTML(false)
+		e.SetIndent("", "  ")
+		return e.Encode(generate.Manifest(everything))
+	}
+	for i, f := range everything {
+		if i > 0 {
+			fmt.Fprintln(t.out)
+		}
+		t.show(f.Manifest())
+	}
+	return nil
+}
+
+func (t *tool) show(m function.Manifest) {
+	fmt.Fprintln(t.out, m.Name)
+	for _, r := range m.Routes {
+		who := r.Access
+		if len(r.Roles) > 0 {
+			who = strings.Join(r.Roles, " or ")
+		}
+		fmt.Fprintf(t.out, "  serves  %-6s %s (%s)\n", r.Method, r.Path, who)
+	}
+	for _, list := range []struct {
+		verb  string
+		items []string
+	}{{"hears ", m.Hears}, {"says  ", m.Says}, {"stores", stored(m)}} {
+		for _, item := range list.items {
+			fmt.Fprintf(t.out, "  %s  %s\n", list.verb, item)
+		}
+	}
+	for what, is := range map[string]bool{"is told the time": m.Ticks, "takes dead letters": m.DeadLetters, "serves the outside": m.Front} {
+		if is {
+			fmt.Fprintln(t.out, "  "+what)
+		}
+	}
+}
+
+func stored(m function.Manifest) (names []string) {
+	for _, c := range m.Collections {
+		if !strings.HasPrefix(c.Name, "_") {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}

@@ -1,0 +1,5 @@
+package main
+
+import "context"
+
+func scaffold(context.Context, *tool, []string) error { return nil }

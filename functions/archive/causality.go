@@ -1,0 +1,128 @@
+package archive
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+)
+
+// Node is an event and what it caused.
+type Node struct {
+	ID            string    `json:"id"`
+	Position      string    `json:"position"`
+	Type          string    `json:"type"`
+	Source        string    `json:"source"`
+	Subject       string    `json:"subject,omitempty"`
+	CorrelationID string    `json:"correlation_id,omitempty"`
+	CausationID   string    `json:"causation_id,omitempty"`
+	Time          time.Time `json:"time"`
+	Caused        []*Node   `json:"caused,omitempty"`
+}
+
+type causalityInput struct {
+	ID string `path:"id" maxLength:"200" doc:"A correlation id, or the id of an entity such as an order."`
+}
+
+type causalityOutput struct {
+	Body struct {
+		Correlations []string `json:"correlations"`
+		Count        int      `json:"count"`
+		Truncated    bool     `json:"truncated,omitempty" doc:"There are more events than are shown."`
+		Roots        []*Node  `json:"roots"`
+	}
+}
+
+// shown bounds the nodes of one answer.
+const shown = 2000
+
+// causality shows the stories that a correlation, or an entity, is part of.
+func (a *archive) causality(ctx context.Context, tx *function.Tx, in *causalityInput) (*causalityOutput, error) {
+	end, err := a.end(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	all := span{1, end}
+	about, err := a.read(ctx, tx, choice{subject: in.ID}, all, false, shown)
+	if err != nil {
+		return nil, err
+	}
+	correlations := []string{in.ID}
+	for _, e := range about.events {
+		if e.CorrelationID != "" && !slices.Contains(correlations, e.CorrelationID) {
+			correlations = append(correlations, e.CorrelationID)
+		}
+	}
+	found, truncated := map[int64]stored{}, !about.rest.empty()
+	for _, e := range about.events {
+		found[e.Position] = e
+	}
+	out := &causalityOutput{}
+	out.Body.Correlations = []string{}
+	for _, id := range correlations {
+		if len(found) >= shown {
+			truncated = true
+			break
+		}
+		p, err := a.read(ctx, tx, choice{correlation: id}, all, false, shown)
+		if err != nil {
+			return nil, err
+		}
+		truncated = truncated || !p.rest.empty()
+		if len(p.events) > 0 {
+			out.Body.Correlations = append(out.Body.Correlations, id)
+		}
+		for _, e := range p.events {
+			found[e.Position] = e
+		}
+	}
+	if len(found) == 0 {
+		return nil, fault.New(fault.NotFound, "no event has this correlation or subject")
+	}
+	out.Body.Count, out.Body.Truncated, out.Body.Roots = len(found), truncated, forest(found)
+	return out, nil
+}
+
+// forest hangs each event under the one that caused it, in the order of arrival. What was caused by nothing that
+// was found is a root; so is what an endless circle of causes, which only a forged event can make, would hide.
+func forest(found map[int64]stored) []*Node {
+	byID, order := make(map[string]*Node, len(found)), make([]*Node, 0, len(found))
+	for _, e := range found {
+		order = append(order, &Node{ID: e.ID, Position: key(e.Position), Type: e.Type, Source: e.Source, Subject: e.Subject,
+			CorrelationID: e.CorrelationID, CausationID: e.CausationID, Time: e.Time})
+	}
+	slices.SortFunc(order, func(a, b *Node) int {
+		if a.Position < b.Position {
+			return -1
+		}
+		return 1
+	})
+	for _, n := range order {
+		if byID[n.ID] == nil {
+			byID[n.ID] = n
+		}
+	}
+	roots := []*Node{}
+	for _, n := range order {
+		cause := byID[n.CausationID]
+		if cause == nil || within(byID, cause, n) {
+			roots = append(roots, n)
+			continue
+		}
+		cause.Caused = append(cause.Caused, n)
+	}
+	return roots
+}
+
+// within reports whether the causes of n lead to target.
+func within(byID map[string]*Node, n, target *Node) bool {
+	for steps := 0; n != nil && steps <= len(byID); steps++ {
+		if n == target {
+			return true
+		}
+		n = byID[n.CausationID]
+	}
+	return n != nil // they lead in a circle
+}

@@ -1,0 +1,214 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"net/url"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+// The states of a dead letter.
+const (
+	waiting  = "waiting"  // somebody has to look at it
+	replayed = "replayed" // it was sent out again, and has not come back
+)
+
+// letter is an event that a subscriber could not be brought to take.
+type letter struct {
+	State      string          `json:"state"`
+	At         string          `json:"at"` // when it died last; see moment
+	FirstAt    string          `json:"first_at"`
+	ReplayedAt time.Time       `json:"replayed_at,omitzero"`
+	Times      int             `json:"times"`
+	Subscriber string          `json:"subscriber"`
+	Function   string          `json:"function"`
+	Code       string          `json:"code,omitempty"`
+	Reason     string          `json:"reason,omitempty"`
+	Mended     bool            `json:"mended,omitempty"`
+	Type       string          `json:"type"`
+	Event      json.RawMessage `json:"event"` // as it was before it died
+}
+
+// bury keeps a dead letter. The same event for the same subscriber is one entry, however often it dies.
+func (a *archive) bury(ctx context.Context, tx *function.Tx, e event.Event) error {
+	subscriber := text(e, broker.ErrorDest)
+	l := letter{State: waiting, At: moment(tx.Now()), Subscriber: subscriber, Function: functionOf(subscriber),
+		Code: text(e, broker.ErrorCode), Reason: text(e, broker.ErrorData), Type: e.Type()}
+	plain := e.Clone()
+	for _, name := range []string{broker.ErrorDest, broker.ErrorCode, broker.ErrorData} {
+		plain.SetExtension(name, nil)
+	}
+	data, err := json.Marshal(plain)
+	if err != nil {
+		return fault.Wrap(err, fault.Invalid, "the event cannot be written as JSON")
+	}
+	l.Event = data
+	id := letterID(subscriber, e)
+	known, _, err := a.dead.Find(ctx, tx, id)
+	if err != nil {
+		return err
+	}
+	l.FirstAt, l.Times, l.Mended = known.FirstAt, known.Times+1, known.Mended
+	if l.FirstAt == "" {
+		l.FirstAt = l.At
+	}
+	return a.dead.Put(ctx, tx, id, l)
+}
+
+func letterID(subscriber string, e event.Event) string {
+	sum := sha256.Sum256([]byte(subscriber + "\x00" + e.Source() + "\x00" + e.ID()))
+	return base64.RawURLEncoding.EncodeToString(sum[:18])
+}
+
+// functionOf is the function behind a subscriber: the last part of a path such as /functions/payments, or
+// the first label of a host, which is how a cluster names its services.
+func functionOf(subscriber string) string {
+	if u, err := url.Parse(subscriber); err == nil && u.Host != "" {
+		name, _, _ := strings.Cut(u.Hostname(), ".")
+		return name
+	}
+	return path.Base(subscriber)
+}
+
+// DeadLetter is a dead letter as it is shown.
+type DeadLetter struct {
+	ID         string          `json:"id"`
+	State      string          `json:"state" enum:"waiting,replayed"`
+	At         string          `json:"at" format:"date-time" doc:"When it died last."`
+	FirstAt    string          `json:"first_at" format:"date-time"`
+	ReplayedAt time.Time       `json:"replayed_at,omitzero"`
+	Times      int             `json:"times" doc:"How often it has died."`
+	Subscriber string          `json:"subscriber"`
+	Function   string          `json:"function"`
+	Code       string          `json:"code,omitempty" doc:"The last status that the subscriber answered."`
+	Reason     string          `json:"reason,omitempty"`
+	Mended     bool            `json:"mended,omitempty"`
+	Event      json.RawMessage `json:"event" doc:"The CloudEvent in structured JSON."`
+}
+
+func (l letter) shown(id string) DeadLetter {
+	return DeadLetter{ID: id, State: l.State, At: l.At, FirstAt: l.FirstAt, ReplayedAt: l.ReplayedAt, Times: l.Times, Subscriber: l.Subscriber,
+		Function: l.Function, Code: l.Code, Reason: l.Reason, Mended: l.Mended, Event: l.Event}
+}
+
+type listDeadInput struct {
+	State  string `query:"state" enum:"waiting,replayed" default:"waiting"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
+	Cursor string `query:"cursor" maxLength:"1000"`
+}
+
+type listDeadOutput struct {
+	Body struct {
+		Items []DeadLetter `json:"items"`
+		Next  string       `json:"next,omitempty"`
+	}
+}
+
+func (a *archive) listDead(ctx context.Context, tx *function.Tx, in *listDeadInput) (*listDeadOutput, error) {
+	page, err := a.dead.Query(ctx, tx, store.Find{
+		Where: []store.Filter{{Field: "state", Op: store.Equal, Value: in.State}},
+		Order: []store.Order{{Field: "at", Desc: true}},
+		Limit: in.Limit, Cursor: in.Cursor,
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := &listDeadOutput{}
+	out.Body.Items, out.Body.Next = make([]DeadLetter, len(page.Items)), page.Next
+	for i, item := range page.Items {
+		out.Body.Items[i] = item.Value.shown(item.ID)
+	}
+	return out, nil
+}
+
+type deadInput struct {
+	ID string `path:"id" maxLength:"100"`
+}
+
+type deadOutput struct{ Body DeadLetter }
+
+func (a *archive) find(ctx context.Context, tx *function.Tx, id string) (letter, error) {
+	l, ok, err := a.dead.Find(ctx, tx, id)
+	if err == nil && !ok {
+		err = fault.New(fault.NotFound, "there is no such dead letter")
+	}
+	return l, err
+}
+
+func (a *archive) getDead(ctx context.Context, tx *function.Tx, in *deadInput) (*deadOutput, error) {
+	l, err := a.find(ctx, tx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &deadOutput{l.shown(in.ID)}, nil
+}
+
+type mendInput struct {
+	ID   string `path:"id" maxLength:"100"`
+	Body struct {
+		Data json.RawMessage `json:"data" doc:"The whole new data of the event."`
+	}
+}
+
+// mendDead gives a dead letter other data. It must keep to the schema of its type, or it would die again.
+func (a *archive) mendDead(ctx context.Context, tx *function.Tx, in *mendInput) (*deadOutput, error) {
+	l, err := a.find(ctx, tx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	var e event.Event
+	if err := json.Unmarshal(l.Event, &e); err != nil {
+		return nil, fault.Wrap(err, fault.Internal, "decode a dead letter")
+	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, in.Body.Data); err != nil {
+		return nil, fault.Wrap(err, fault.Invalid, "the data is not JSON")
+	}
+	if info, known := events.Lookup(e.Type()); known {
+		if err := info.Check(compact.Bytes()); err != nil {
+			return nil, fault.Wrap(err, fault.Invalid, "the data does not keep to its schema: %v", err)
+		}
+	}
+	if err := e.SetData(events.ContentType, json.RawMessage(compact.Bytes())); err != nil {
+		return nil, fault.Wrap(err, fault.Invalid, "the data cannot be put into the event")
+	}
+	if l.Event, err = json.Marshal(e); err != nil {
+		return nil, fault.Wrap(err, fault.Internal, "encode a dead letter")
+	}
+	l.Mended = true
+	return &deadOutput{l.shown(in.ID)}, a.dead.Put(ctx, tx, in.ID, l)
+}
+
+// replayDead sends the event to the function that failed, with its own id, so that the function's inbox decides whether
+// it is news, and with effects. An event that was part of a replay stays part of it.
+func (a *archive) replayDead(ctx context.Context, tx *function.Tx, in *deadInput) (*deadOutput, error) {
+	l, err := a.find(ctx, tx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	if err := sayAgain(tx, l.Event, l.Function, ""); err != nil {
+		return nil, err
+	}
+	l.State, l.ReplayedAt = replayed, tx.Now()
+	return &deadOutput{l.shown(in.ID)}, a.dead.Put(ctx, tx, in.ID, l)
+}
+
+func (a *archive) dropDead(ctx context.Context, tx *function.Tx, in *deadInput) (*struct{}, error) {
+	if _, err := a.find(ctx, tx, in.ID); err != nil {
+		return nil, err
+	}
+	return nil, a.dead.Delete(ctx, tx, in.ID)
+}

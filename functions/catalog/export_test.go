@@ -1,0 +1,7 @@
+package catalog
+
+// What the tests of the rules look at.
+var (
+	KnownCurrency = knownCurrency
+	Listed        = listed
+)

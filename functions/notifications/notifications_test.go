@@ -1,0 +1,280 @@
+package notifications_test
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/mail"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/functions/notifications"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/function/functiontest"
+)
+
+// server is a mail server as small as SMTP (RFC 5321) allows. It answers RCPT as it is told to.
+type server struct {
+	listener net.Listener
+	mu       sync.Mutex
+	rcpt     string
+	mails    []string
+}
+
+func serve(t *testing.T) *server {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{listener: l, rcpt: "250 fine"}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go s.talk(c)
+		}
+	}()
+	return s
+}
+
+func (s *server) url() string { return "smtp://" + s.listener.Addr().String() }
+
+func (s *server) answer(rcpt string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rcpt = rcpt
+}
+
+func (s *server) got() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string(nil), s.mails...)
+}
+
+func (s *server) talk(c net.Conn) {
+	defer c.Close()
+	in := bufio.NewReader(c)
+	say := func(line string) { fmt.Fprintf(c, "%s\r\n", line) }
+	say("220 here")
+	for {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			return
+		}
+		switch word := strings.ToUpper(strings.Fields(line + " ?")[0]); word {
+		case "RCPT":
+			s.mu.Lock()
+			say(s.rcpt)
+			s.mu.Unlock()
+		case "DATA":
+			say("354 go on")
+			var text strings.Builder
+			for line, _ = in.ReadString('\n'); line != ".\r\n" && line != ""; line, _ = in.ReadString('\n') {
+				text.WriteString(line)
+			}
+			s.mu.Lock()
+			s.mails = append(s.mails, text.String())
+			s.mu.Unlock()
+			say("250 taken")
+		case "QUIT":
+			say("221 bye")
+			return
+		default:
+			say("250 fine")
+		}
+	}
+}
+
+var (
+	ada       = events.UserRegistered.New("ada", events.RegisteredUser{UserID: "ada", Name: "Ada", Email: "ada@example.com"})
+	confirmed = events.OrderConfirmed.New("order-1", events.ConfirmedOrder{OrderID: "order-1", CustomerID: "ada",
+		Total: events.Money{Amount: 3998, Currency: "EUR"}, ConfirmedAt: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)})
+	cancelled = events.OrderCancelled.New("order-2", events.CancelledOrder{OrderID: "order-2", CustomerID: "ada",
+		Reason: "the card was declined", CancelledAt: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)})
+)
+
+func withMail(t *testing.T) (*functiontest.Harness, *server) {
+	t.Helper()
+	s := serve(t)
+	return functiontest.New(t, notifications.New, functiontest.Once(), functiontest.Set(map[string]string{"EBB_SMTP_URL": s.url()})), s
+}
+
+func read(t *testing.T, text string) (*mail.Message, string) {
+	t.Helper()
+	m, err := mail.ReadMessage(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var body strings.Builder
+	if _, err := bufio.NewReader(m.Body).WriteTo(&body); err != nil {
+		t.Fatal(err)
+	}
+	return m, body.String()
+}
+
+// A customer is welcomed, and told how each order ended.
+func TestMailLeaves(t *testing.T) {
+	h, s := withMail(t)
+	h.MustDeliver(ada)
+	h.MustDeliver(confirmed)
+	h.MustDeliver(cancelled)
+	mails := s.got()
+	if len(mails) != 3 {
+		t.Fatalf("got %d mails, want 3", len(mails))
+	}
+	for i, want := range []struct{ subject, text string }{
+		{"Welcome to Ebb", "Hello Ada,"},
+		{"Your order order-1 is confirmed", "39.98 EUR"},
+		{"Your order order-2 is cancelled", "the card was declined"},
+	} {
+		m, body := read(t, mails[i])
+		if got := m.Header.Get("Subject"); got != want.subject {
+			t.Errorf("got subject %q, want %q", got, want.subject)
+		}
+		if got := m.Header.Get("To"); got != "<ada@example.com>" {
+			t.Errorf("got recipient %q", got)
+		}
+		if !strings.Contains(body, want.text) {
+			t.Errorf("got %q, want %q in it", body, want.text)
+		}
+	}
+	got := h.Emitted()
+	if types := strings.Join(functiontest.Types(got), " "); types != "notifications.sent.v1 notifications.sent.v1 notifications.sent.v1" {
+		t.Fatalf("got %s", types)
+	}
+	sent, err := events.NotificationSent.Decode(got[1])
+	if err != nil || sent.UserID != "ada" || sent.OrderID != "order-1" || sent.Channel != "email" || sent.Template != "order-confirmed" {
+		t.Fatalf("got %+v, %v", sent, err)
+	}
+}
+
+// The same event again sends nothing. When the first commit was lost after the mail had left, the second
+// mail has the same Message-ID, so that it is known for what it is.
+func TestTwice(t *testing.T) {
+	h, s := withMail(t)
+	e := h.Event(ada)
+	h.Receive(e)
+	h.Receive(e)
+	if got := s.got(); len(got) != 1 {
+		t.Fatalf("got %d mails, want 1", len(got))
+	}
+	twice := functiontest.New(t, notifications.New, functiontest.Set(map[string]string{"EBB_SMTP_URL": s.url()}))
+	twice.Receive(e)
+	mails := s.got()
+	if len(mails) != 3 {
+		t.Fatalf("got %d mails, want one and two attempts", len(mails))
+	}
+	first, _ := read(t, mails[0])
+	for _, text := range mails[1:] {
+		if again, _ := read(t, text); again.Header.Get("Message-Id") != first.Header.Get("Message-Id") || first.Header.Get("Message-Id") == "" {
+			t.Fatalf("got %q and %q", first.Header.Get("Message-Id"), again.Header.Get("Message-Id"))
+		}
+	}
+}
+
+// A replayed event brings the address back and sends nothing.
+func TestReplayed(t *testing.T) {
+	h, s := withMail(t)
+	e := h.Event(ada)
+	e.SetExtension(function.Replay, "replay-1")
+	e.SetExtension(function.ReplayTo, "notifications")
+	h.Receive(e)
+	if got := s.got(); len(got) != 0 || len(h.Emitted()) != 0 {
+		t.Fatalf("got %d mails", len(got))
+	}
+	h.MustDeliver(confirmed)
+	if got := s.got(); len(got) != 1 {
+		t.Fatalf("got %d mails, want that of the order", len(got))
+	}
+}
+
+// What the server refuses for good is said to have failed; what it may take later is tried again.
+func TestServerRefuses(t *testing.T) {
+	h, s := withMail(t)
+	s.answer("450 not now")
+	e := h.Event(ada)
+	if got := h.Receive(e); got[0].Status != 503 {
+		t.Fatalf("got %+v, want 503", got[0])
+	}
+	s.answer("550 no such mailbox")
+	if got := h.Receive(e); !got[0].OK() {
+		t.Fatalf("got %+v, want success", got[0])
+	}
+	got := h.Emitted()
+	if len(got) != 1 || functiontest.Types(got)[0] != "notifications.failed.v1" {
+		t.Fatalf("got %v", got)
+	}
+	if strings.Contains(got[0].String(), "ada@example.com") {
+		t.Fatal("the event holds the address")
+	}
+}
+
+// A server that is away is tried again.
+func TestServerIsAway(t *testing.T) {
+	h, s := withMail(t)
+	_ = s.listener.Close()
+	if got := h.Deliver(ada); got[0].Status != 503 {
+		t.Fatalf("got %+v, want 503", got[0])
+	}
+}
+
+// Mail goes to the latest address, in whatever order the news of it came.
+func TestAddressChanges(t *testing.T) {
+	h, s := withMail(t)
+	old := h.Event(ada)
+	old.SetExtension(function.Sequence, "1")
+	latest := h.Event(events.UserChanged.New("ada", events.ChangedUser{UserID: "ada", Name: "Ada King", Email: "king@example.com"}))
+	latest.SetExtension(function.Sequence, "2")
+	h.Receive(latest)
+	h.Receive(old)
+	h.MustDeliver(confirmed)
+	mails := s.got()
+	if m, _ := read(t, mails[len(mails)-1]); m.Header.Get("To") != "<king@example.com>" {
+		t.Fatalf("got %q", m.Header.Get("To"))
+	}
+}
+
+// Nobody writes to a customer who is gone, nor keeps their address; of one who is unknown more may still be heard.
+func TestNoAddress(t *testing.T) {
+	h, s := withMail(t)
+	if got := h.Deliver(confirmed); got[0].Status != 503 {
+		t.Fatalf("unknown customer: got %+v, want 503", got[0])
+	}
+	h.MustDeliver(ada)
+	h.MustDeliver(events.UserDeleted.New("ada", events.DeletedUser{UserID: "ada"}))
+	h.Emitted()
+	before := len(s.got())
+	h.MustDeliver(confirmed)
+	if got := functiontest.Types(h.Emitted()); len(s.got()) != before || len(got) != 1 || got[0] != "notifications.failed.v1" {
+		t.Fatalf("got %v", got)
+	}
+}
+
+// Without a mail server mail is logged, and counts as sent.
+func TestLogged(t *testing.T) {
+	h := functiontest.New(t, notifications.New)
+	h.MustDeliver(ada)
+	got := h.Emitted()
+	sent, err := events.NotificationSent.Decode(got[0])
+	if err != nil || sent.Channel != "log" {
+		t.Fatalf("got %+v, %v", sent, err)
+	}
+}
+
+// A bad configuration fails at the start and does not show the password.
+func TestConfiguration(t *testing.T) {
+	for _, url := range []string{"http://u:hush@host", "smtp://u:hush@host:99999", "smtp://", "smtp://u:hush@host:x%zz"} {
+		lookup := func(key string) (string, bool) { return url, key == "EBB_SMTP_URL" }
+		_, err := notifications.New(function.Env{Lookup: lookup})
+		if err == nil || strings.Contains(err.Error(), "hush") {
+			t.Errorf("%s: got %v", url, err)
+		}
+	}
+}

@@ -1,0 +1,4 @@
+package payments
+
+// NewWith lets tests choose the provider.
+var NewWith = newWith

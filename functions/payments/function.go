@@ -1,0 +1,84 @@
+package payments
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/functions/payments/provider"
+	"github.com/ebb-dev/ebb/functions/payments/sandbox"
+	"github.com/ebb-dev/ebb/functions/payments/stripe"
+	"github.com/ebb-dev/ebb/infra/function"
+)
+
+// Config is what payments is configured with.
+type Config struct {
+	Provider  string        `envconfig:"EBB_PAYMENTS_PROVIDER" default:"sandbox" desc:"who moves the money: sandbox or stripe"`
+	Slow      time.Duration `envconfig:"EBB_PAYMENTS_SLOW" default:"500ms" desc:"how long the sandbox takes for tok_slow"`
+	StripeKey string        `envconfig:"STRIPE_SECRET_KEY" secret:"true" desc:"the secret key of the Stripe account"`
+	StripeAPI string        `envconfig:"STRIPE_API_BASE" default:"https://api.stripe.com" desc:"where Stripe's API is"`
+}
+
+// Validate says what is wrong with the values together.
+func (c Config) Validate() error {
+	var faults []error
+	switch c.Provider {
+	case "sandbox":
+		if c.Slow < 0 {
+			faults = append(faults, errors.New("EBB_PAYMENTS_SLOW must not be negative"))
+		}
+	case "stripe":
+		if c.StripeKey == "" {
+			faults = append(faults, errors.New("EBB_PAYMENTS_PROVIDER=stripe needs STRIPE_SECRET_KEY"))
+		}
+		if u, err := url.Parse(c.StripeAPI); err != nil || u.Host == "" {
+			faults = append(faults, errors.New("STRIPE_API_BASE must be an address, as https://api.stripe.com"))
+		}
+	default:
+		faults = append(faults, errors.New("EBB_PAYMENTS_PROVIDER must be sandbox or stripe"))
+	}
+	return errors.Join(faults...)
+}
+
+func (c Config) provider(memory sandbox.Memory) provider.Provider {
+	if c.Provider == "stripe" {
+		return stripe.New(c.StripeAPI, c.StripeKey)
+	}
+	return sandbox.New(memory, c.Slow)
+}
+
+// atOnce is how many payments are under way at the same time.
+const atOnce = 32
+
+// New declares the function.
+func New(env function.Env) (*function.Function, error) {
+	c, err := function.Config[Config](env)
+	if err != nil {
+		return nil, err
+	}
+	return newWith(env, c.provider), nil
+}
+
+func newWith(env function.Env, driver func(sandbox.Memory) provider.Provider) *function.Function {
+	f := function.New("payments", env)
+	f.Concurrent(atOnce)
+	s := &payments{
+		f:        f,
+		payments: function.Collection[Payment](f, "payments"),
+		failures: function.Collection[failure](f, "sandbox_failures"),
+	}
+	s.provider = driver(s)
+	function.Serve(f, function.Operation{
+		Method: http.MethodGet, Path: "/api/payments/{id}", Summary: "The payment of an order",
+		Description: "For the customer who pays and for admins; to others it is not there.",
+	}, s.get)
+	function.On(f, events.PaymentAuthorize, s.authorize)
+	function.On(f, events.PaymentCapture, s.capture)
+	function.On(f, events.PaymentVoid, s.void)
+	function.On(f, events.PaymentRefund, s.refund)
+	function.Says(f, events.PaymentAuthorized.Info(), events.PaymentDeclined.Info(), events.PaymentCaptured.Info(),
+		events.PaymentVoided.Info(), events.PaymentRefunded.Info())
+	return f
+}

@@ -1,0 +1,366 @@
+package payments_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/functions/payments"
+	"github.com/ebb-dev/ebb/functions/payments/provider"
+	"github.com/ebb-dev/ebb/functions/payments/sandbox"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/function/functiontest"
+)
+
+var price = events.Money{Amount: 1999, Currency: "EUR"}
+
+func authorize(token string) events.Draft {
+	return events.PaymentAuthorize.New("o1", events.AuthorizePayment{OrderID: "o1", CustomerID: "ada", Amount: price, Token: token})
+}
+
+var (
+	capture = events.PaymentCapture.New("o1", events.CapturePayment{OrderID: "o1"})
+	void    = events.PaymentVoid.New("o1", events.VoidPayment{OrderID: "o1"})
+	refund  = events.PaymentRefund.New("o1", events.RefundPayment{OrderID: "o1"})
+)
+
+// bank is a provider that keeps the money of orders. It wants payments to be opened if opens is set.
+type bank struct {
+	mu     sync.Mutex
+	opens  bool
+	opened map[string]bool
+	money  map[string]string // held, taken; gone: never again
+	fail   error             // what every call answers after it has done its work
+	during func()            // what happens while an authorize is under way, once
+}
+
+func newBank() *bank { return &bank{opened: map[string]bool{}, money: map[string]string{}} }
+
+type openingBank struct{ *bank }
+
+func (b openingBank) Open(_ context.Context, p provider.Payment) (string, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.opened["pi_"+p.OrderID] = true
+	return "pi_" + p.OrderID, nil
+}
+
+func (b *bank) do(p provider.Payment, from, to string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.opens && !b.opened[p.Ref] {
+		return fault.New(fault.Internal, "there is no %q", p.Ref)
+	}
+	switch b.money[p.OrderID] {
+	case from:
+		b.money[p.OrderID] = to
+	case to:
+	case "taken":
+		return provider.ErrCaptured
+	default:
+		return fault.New(fault.Conflict, "the payment is %q", b.money[p.OrderID])
+	}
+	return b.fail
+}
+
+func (b *bank) Authorize(_ context.Context, p provider.Payment) error {
+	if p.Token == "tok_declined" {
+		return &provider.Declined{Code: "card_declined", Reason: "no money"}
+	}
+	err := b.do(p, "", "held")
+	if during := b.during; during != nil {
+		b.during = nil
+		during()
+	}
+	return err
+}
+func (b *bank) Capture(_ context.Context, p provider.Payment) error { return b.do(p, "held", "taken") }
+func (b *bank) Refund(_ context.Context, p provider.Payment) error  { return b.do(p, "taken", "gone") }
+func (b *bank) Void(_ context.Context, p provider.Payment) error {
+	if b.holds() == "" {
+		return b.do(p, "", "gone")
+	}
+	return b.do(p, "held", "gone")
+}
+
+func (b *bank) holds() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.money["o1"]
+}
+
+func with(t testing.TB, b *bank, options ...functiontest.Option) *functiontest.Harness {
+	return functiontest.New(t, func(env function.Env) (*function.Function, error) {
+		return payments.NewWith(env, func(sandbox.Memory) provider.Provider {
+			if b.opens {
+				return openingBank{b}
+			}
+			return b
+		}), nil
+	}, options...)
+}
+
+func wantSaid(h *functiontest.Harness, want string) {
+	h.T.Helper()
+	var said []string
+	for _, e := range h.Emitted() {
+		info, _ := events.Lookup(e.Type())
+		said = append(said, info.What)
+	}
+	if got := strings.Join(said, " "); got != want {
+		h.T.Errorf("said %q, want %q", got, want)
+	}
+}
+
+func wantStatus(h *functiontest.Harness, want payments.Status) {
+	h.T.Helper()
+	var p payments.Payment
+	if r := h.Call("GET", "/api/payments/o1", functiontest.Admin(), nil); r.Status == http.StatusOK {
+		r.JSON(&p)
+	}
+	if p.Status != want {
+		h.T.Errorf("the payment is %q, want %q", p.Status, want)
+	}
+}
+
+// Every command in every state of a payment: the answer, what is said, what the payment is then, and
+// where the money is. It is the same whether the provider wants payments to be opened or not.
+func TestEveryCommandInEveryState(t *testing.T) {
+	states := map[string][]events.Draft{
+		"none":       nil,
+		"authorized": {authorize("tok_ok")},
+		"declined":   {authorize("tok_declined")},
+		"captured":   {authorize("tok_ok"), capture},
+		"voided":     {authorize("tok_ok"), void},
+		"void early": {void},
+		"refunded":   {authorize("tok_ok"), capture, refund},
+		"given back": {authorize("tok_ok"), refund}, // before it was captured
+	}
+	ask := authorize("tok_ok")
+	tests := []struct {
+		state   string
+		command events.Draft
+		answer  int
+		says    string
+		then    payments.Status
+		money   string
+	}{
+		{"none", ask, 200, "authorized", payments.Authorized, "held"},
+		{"none", authorize("tok_declined"), 200, "declined", payments.Declined, ""},
+		{"none", capture, 503, "", "", ""},
+		{"none", void, 200, "voided", payments.Voided, ""},
+		{"none", refund, 503, "", "", ""},
+
+		{"authorized", ask, 200, "authorized", payments.Authorized, "held"},
+		{"authorized", capture, 200, "captured", payments.Captured, "taken"},
+		{"authorized", void, 200, "voided", payments.Voided, "gone"},
+		{"authorized", refund, 200, "refunded", payments.Refunded, "gone"},
+
+		{"declined", ask, 200, "declined", payments.Declined, ""},
+		{"declined", capture, 200, "declined", payments.Declined, ""},
+		{"declined", void, 200, "voided", payments.Declined, ""},
+		{"declined", refund, 200, "refunded", payments.Declined, ""},
+
+		{"captured", ask, 200, "captured", payments.Captured, "taken"},
+		{"captured", capture, 200, "captured", payments.Captured, "taken"},
+		{"captured", void, 503, "", payments.Captured, "taken"},
+		{"captured", refund, 200, "refunded", payments.Refunded, "gone"},
+
+		{"voided", ask, 200, "voided", payments.Voided, "gone"},
+		{"voided", capture, 200, "voided", payments.Voided, "gone"},
+		{"voided", void, 200, "voided", payments.Voided, "gone"},
+		{"voided", refund, 200, "refunded", payments.Voided, "gone"},
+
+		{"void early", ask, 200, "voided", payments.Voided, ""},
+		{"void early", capture, 200, "voided", payments.Voided, ""},
+		{"void early", void, 200, "voided", payments.Voided, ""},
+		{"void early", refund, 422, "", payments.Voided, ""},
+
+		{"refunded", ask, 200, "refunded", payments.Refunded, "gone"},
+		{"refunded", capture, 200, "refunded", payments.Refunded, "gone"},
+		{"refunded", void, 200, "voided", payments.Refunded, "gone"},
+		{"refunded", refund, 200, "refunded", payments.Refunded, "gone"},
+
+		{"given back", ask, 200, "refunded", payments.Refunded, "gone"},
+		{"given back", capture, 200, "refunded", payments.Refunded, "gone"},
+		{"given back", void, 200, "voided", payments.Refunded, "gone"},
+		{"given back", refund, 200, "refunded", payments.Refunded, "gone"},
+	}
+	for _, opens := range []bool{false, true} {
+		for _, tt := range tests {
+			name := tt.command.Info.What + " when " + tt.state
+			if opens {
+				name += ", opened"
+			}
+			t.Run(name, func(t *testing.T) {
+				b := newBank()
+				b.opens = opens
+				h := with(t, b)
+				for _, d := range states[tt.state] {
+					h.MustDeliver(d)
+				}
+				h.Emitted()
+				if got := h.Deliver(tt.command)[0]; got.Status != tt.answer {
+					t.Errorf("answered %+v, want %d", got, tt.answer)
+				}
+				wantSaid(h, tt.says)
+				wantStatus(h, tt.then)
+				if got := b.holds(); got != tt.money {
+					t.Errorf("the money is %q, want %q", got, tt.money)
+				}
+			})
+		}
+	}
+}
+
+// A void that comes while the authorize is with the provider wins: no money stays set aside,
+// though the authorize has worked there.
+func TestVoidOvertakesAuthorize(t *testing.T) {
+	b := newBank()
+	b.opens = true
+	h := with(t, b, functiontest.Once())
+	b.during = func() { h.MustDeliver(void) }
+	h.MustDeliver(authorize("tok_ok"))
+	wantSaid(h, "voided voided")
+	wantStatus(h, payments.Voided)
+	if got := b.holds(); got != "gone" {
+		t.Errorf("the money is %q, want gone", got)
+	}
+}
+
+// The function stops after the provider has set the money aside and before it has kept that: a void finds it.
+func TestVoidFindsWhatACrashLeft(t *testing.T) {
+	b := newBank()
+	b.opens, b.fail = true, fault.New(fault.Unavailable, "the answer is lost")
+	h := with(t, b)
+	if got := h.Deliver(authorize("tok_ok"))[0]; got.Status != http.StatusServiceUnavailable || b.holds() != "held" {
+		t.Fatalf("answered %+v, the money is %q", got, b.holds())
+	}
+	wantStatus(h, payments.Opened)
+	b.fail = nil
+	h.Restart()
+	if got := h.Deliver(capture)[0]; got.Status != http.StatusServiceUnavailable {
+		t.Errorf("a capture too early is answered %+v", got)
+	}
+	h.MustDeliver(void)
+	if got := b.holds(); got != "gone" {
+		t.Errorf("the money is %q, want gone", got)
+	}
+	h.MustDeliver(authorize("tok_ok"))
+	wantSaid(h, "voided voided")
+}
+
+// A capture worked but was not kept when the refund comes: the money is given back all the same, and
+// the late capture takes nothing.
+func TestRefundFindsWhatACrashLeft(t *testing.T) {
+	b := newBank()
+	h := with(t, b)
+	h.MustDeliver(authorize("tok_ok"))
+	b.fail = fault.New(fault.Unavailable, "the answer is lost")
+	h.Deliver(capture)
+	b.fail = nil
+	if got := h.Deliver(void)[0]; got.Status != http.StatusServiceUnavailable || b.holds() != "taken" {
+		t.Errorf("a void of captured money is answered %+v, the money is %q", got, b.holds())
+	}
+	h.Emitted()
+	h.MustDeliver(refund)
+	h.MustDeliver(capture)
+	wantSaid(h, "refunded refunded")
+	if got := b.holds(); got != "gone" {
+		t.Errorf("the money is %q, want gone", got)
+	}
+}
+
+// A replayed command moves no money and says nothing.
+func TestReplay(t *testing.T) {
+	b := newBank()
+	h := with(t, b)
+	e := h.Event(authorize("tok_ok"))
+	e.SetExtension(function.Replay, "r1")
+	if r := h.Receive(e)[0]; !r.OK() || b.holds() != "" {
+		t.Errorf("answered %+v, the money is %q", r, b.holds())
+	}
+	wantSaid(h, "")
+}
+
+// The sandbox does what its tokens say.
+func TestSandboxTokens(t *testing.T) {
+	for token, want := range map[string]struct{ says, reason string }{
+		"tok_ok":       {"authorized", ""},
+		"tok_slow":     {"authorized", ""},
+		"tok_declined": {"declined", "the card was declined"},
+		"tok_whatever": {"declined", "unknown payment token"},
+	} {
+		t.Run(token, func(t *testing.T) {
+			h := functiontest.New(t, payments.New, functiontest.Set(map[string]string{"EBB_PAYMENTS_SLOW": "1ms"}))
+			h.MustDeliver(authorize(token))
+			wantSaid(h, want.says)
+			var p payments.Payment
+			h.Call("GET", "/api/payments/o1", functiontest.As("ada"), nil).Expect(http.StatusOK).JSON(&p)
+			if p.Reason != want.reason || p.Amount != price || p.ID != "o1" || p.CustomerID != "ada" || p.CreatedAt.IsZero() {
+				t.Errorf("the payment is %+v", p)
+			}
+		})
+	}
+}
+
+// tok_error_once fails once per order, also when the function forgets everything in between.
+func TestErrorOnce(t *testing.T) {
+	h := functiontest.New(t, payments.New, functiontest.Once())
+	e := h.Event(authorize("tok_error_once"))
+	if r := h.Receive(e)[0]; r.Status != http.StatusServiceUnavailable {
+		t.Fatalf("the first attempt is answered %+v, want 503", r)
+	}
+	wantSaid(h, "")
+	h.Restart()
+	if r := h.Receive(e)[0]; !r.OK() {
+		t.Fatalf("the second attempt is answered %+v", r)
+	}
+	wantSaid(h, "authorized")
+}
+
+// tok_slow is slow, but not longer than anybody waits.
+func TestSlowHonoursItsContext(t *testing.T) {
+	s := sandbox.New(nil, time.Hour)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if err := s.Authorize(ctx, provider.Payment{OrderID: "o1", Token: "tok_slow"}); !fault.Is(err, fault.Timeout) {
+		t.Errorf("got %v, want a timeout", err)
+	}
+}
+
+// A payment is there for its owner and for admins.
+func TestWhoMaySee(t *testing.T) {
+	h := functiontest.New(t, payments.New)
+	h.MustDeliver(authorize("tok_ok"))
+	h.Call("GET", "/api/payments/o1", functiontest.As("ada"), nil).Expect(http.StatusOK)
+	h.Call("GET", "/api/payments/o1", functiontest.Admin(), nil).Expect(http.StatusOK)
+	h.Call("GET", "/api/payments/o1", functiontest.As("bob"), nil).Expect(http.StatusNotFound)
+	h.Call("GET", "/api/payments/o2", functiontest.As("ada"), nil).Expect(http.StatusNotFound)
+	h.Call("GET", "/api/payments/o1", functiontest.Nobody, nil).Expect(http.StatusUnauthorized)
+}
+
+// A configuration that cannot work is refused with all its faults.
+func TestConfig(t *testing.T) {
+	for name, tt := range map[string]struct {
+		vars map[string]string
+		want string
+	}{
+		"unknown provider": {map[string]string{"EBB_PAYMENTS_PROVIDER": "paypal"}, "sandbox or stripe"},
+		"no key":           {map[string]string{"EBB_PAYMENTS_PROVIDER": "stripe"}, "STRIPE_SECRET_KEY"},
+		"no address":       {map[string]string{"EBB_PAYMENTS_PROVIDER": "stripe", "STRIPE_SECRET_KEY": "sk", "STRIPE_API_BASE": "api"}, "STRIPE_API_BASE"},
+		"negative":         {map[string]string{"EBB_PAYMENTS_SLOW": "-1s"}, "EBB_PAYMENTS_SLOW"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := payments.New(function.Env{Lookup: func(key string) (string, bool) { v, ok := tt.vars[key]; return v, ok }})
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want a fault about %s", err, tt.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,208 @@
+package stripe_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ebb-dev/ebb/functions/payments/provider"
+	"github.com/ebb-dev/ebb/functions/payments/stripe"
+	"github.com/ebb-dev/ebb/infra/fault"
+)
+
+var payment = provider.Payment{OrderID: "o1", Ref: "pi_1", Amount: 1999, Currency: "EUR", Token: "tok_visa"}
+
+type call func(*stripe.Provider, context.Context, provider.Payment) error
+
+var calls = map[string]call{
+	"open": func(s *stripe.Provider, ctx context.Context, p provider.Payment) error {
+		_, err := s.Open(ctx, p)
+		return err
+	},
+	"authorize": (*stripe.Provider).Authorize,
+	"capture":   (*stripe.Provider).Capture,
+	"void":      (*stripe.Provider).Void,
+	"refund":    (*stripe.Provider).Refund,
+}
+
+// answering is a Stripe that gives one answer to everything, and what it was asked last.
+func answering(t *testing.T, status int, body string, header ...string) (*stripe.Provider, *string) {
+	var asked string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		form, _ := io.ReadAll(r.Body)
+		asked = fmt.Sprintf("%s %s %s %s %s %s", r.Method, r.URL.Path, r.Header.Get("Authorization"), r.Header.Get("Content-Type"), r.Header.Get("Idempotency-Key"), form)
+		for i := 0; i+1 < len(header); i += 2 {
+			w.Header().Set(header[i], header[i+1])
+		}
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body)
+	}))
+	t.Cleanup(server.Close)
+	return stripe.New(server.URL+"/", "sk_test_1"), &asked
+}
+
+// Each call asks for what Stripe's reference says, under a key of its own for the order.
+func TestRequests(t *testing.T) {
+	const head = "Bearer sk_test_1 application/x-www-form-urlencoded "
+	byMethod := payment
+	byMethod.Token = "pm_1"
+	for name, tt := range map[string]struct {
+		do   call
+		with provider.Payment
+		want string
+	}{
+		"open":                {calls["open"], payment, "POST /v1/payment_intents " + head + "o1:open amount=1999&capture_method=manual&currency=eur&metadata%5Border_id%5D=o1&payment_method_types%5B%5D=card"},
+		"authorize":           {calls["authorize"], payment, "POST /v1/payment_intents/pi_1/confirm " + head + "o1:authorize payment_method=pi_1"}, // the one answer's id
+		"authorize by method": {calls["authorize"], byMethod, "POST /v1/payment_intents/pi_1/confirm " + head + "o1:authorize payment_method=pm_1"},
+		"capture":             {calls["capture"], payment, "POST /v1/payment_intents/pi_1/capture " + head + "o1:capture "},
+		"void":                {calls["void"], payment, "POST /v1/payment_intents/pi_1/cancel " + head + "o1:void "},
+		"refund":              {calls["refund"], payment, "POST /v1/refunds " + head + "o1:refund payment_intent=pi_1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, asked := answering(t, 200, `{"id":"pi_1","status":"requires_capture"}`)
+			if err := tt.do(s, t.Context(), tt.with); err != nil {
+				t.Fatal(err)
+			}
+			if *asked != tt.want {
+				t.Errorf("asked\n%s, want\n%s", *asked, tt.want)
+			}
+		})
+	}
+}
+
+// A failure becomes a fault whose kind says whether to try again, and tells nothing of Stripe to callers.
+func TestFaults(t *testing.T) {
+	for name, tt := range map[string]struct {
+		status int
+		body   string
+		kind   fault.Kind
+	}{
+		"rate limit":           {429, `{"error":{"type":"invalid_request_error","code":"rate_limit","message":"slow down"}}`, fault.Exhausted},
+		"defect at stripe":     {500, `{"error":{"type":"api_error"}}`, fault.Unavailable},
+		"gateway":              {503, `<html>`, fault.Unavailable},
+		"key in use":           {409, `{"error":{"type":"idempotency_error"}}`, fault.Unavailable},
+		"wrong key":            {401, `{"error":{"type":"invalid_request_error","message":"Invalid API Key sk_test_1"}}`, fault.Internal},
+		"wrong request":        {400, `{"error":{"type":"invalid_request_error","param":"amount"}}`, fault.Internal},
+		"not JSON":             {200, `hello`, fault.Unavailable},
+		"intent in processing": {400, `{"error":{"type":"invalid_request_error","code":"payment_intent_unexpected_state","payment_intent":{"id":"pi_1","status":"processing"}}}`, fault.Conflict},
+	} {
+		for operation, do := range calls {
+			t.Run(name+", "+operation, func(t *testing.T) {
+				s, _ := answering(t, tt.status, tt.body, "Retry-After", "3")
+				err := do(s, t.Context(), payment)
+				if !fault.Is(err, tt.kind) {
+					t.Fatalf("got %v (%s), want %s", err, fault.KindOf(err), tt.kind)
+				}
+				if strings.Contains(fault.Public(err), "sk_test") || strings.Contains(fault.Public(err), "stripe") {
+					t.Errorf("callers are told %q", fault.Public(err))
+				}
+				if want := 3 * time.Second; tt.kind == fault.Exhausted && fault.RetryAfter(err) != want {
+					t.Errorf("retry after %s, want %s", fault.RetryAfter(err), want)
+				}
+			})
+		}
+	}
+}
+
+// A card that is refused is declined, for good.
+func TestDeclined(t *testing.T) {
+	for name, tt := range map[string]struct {
+		status int
+		body   string
+		want   provider.Declined
+	}{
+		"funds":         {402, `{"error":{"type":"card_error","code":"card_declined","decline_code":"insufficient_funds","message":"Your card has insufficient funds."}}`, provider.Declined{Code: "insufficient_funds", Reason: "Your card has insufficient funds."}},
+		"expired":       {402, `{"error":{"type":"card_error","code":"expired_card","message":"Your card has expired."}}`, provider.Declined{Code: "expired_card", Reason: "Your card has expired."}},
+		"no words":      {402, `{"error":{"type":"card_error","code":"card_declined"}}`, provider.Declined{Code: "card_declined", Reason: "the card was declined"}},
+		"wants action":  {200, `{"id":"pi_1","status":"requires_action"}`, provider.Declined{Code: "authentication_required", Reason: "the card wants its holder to confirm, which this shop cannot ask for"}},
+		"unknown token": {400, `{"error":{"type":"invalid_request_error","code":"resource_missing","param":"payment_method"}}`, provider.Declined{Code: "invalid_token", Reason: "unknown payment token"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := answering(t, tt.status, tt.body)
+			err := s.Authorize(t.Context(), payment)
+			var got *provider.Declined
+			if !errors.As(err, &got) || *got != tt.want {
+				t.Errorf("got %v, want %v", err, tt.want)
+			}
+		})
+	}
+}
+
+// An intent that is where the operation would bring it is fine; a captured one cannot be voided; a
+// voided one is never authorized.
+func TestUnexpectedStates(t *testing.T) {
+	state := func(status string) string {
+		return `{"error":{"type":"invalid_request_error","code":"payment_intent_unexpected_state","payment_intent":{"id":"pi_1","status":"` + status + `"}}}`
+	}
+	for name, tt := range map[string]struct {
+		operation string
+		body      string
+		check     func(error) bool
+	}{
+		"capture twice":          {"capture", state("succeeded"), func(err error) bool { return err == nil }},
+		"void twice":             {"void", state("canceled"), func(err error) bool { return err == nil }},
+		"refund twice":           {"refund", `{"error":{"type":"invalid_request_error","code":"charge_already_refunded"}}`, func(err error) bool { return err == nil }},
+		"void what is captured":  {"void", state("succeeded"), func(err error) bool { return errors.Is(err, provider.ErrCaptured) }},
+		"authorize what is void": {"authorize", state("canceled"), func(err error) bool { return fault.Is(err, fault.Conflict) }},
+		"capture what is void":   {"capture", state("canceled"), func(err error) bool { return fault.Is(err, fault.Conflict) }},
+		"authorize without intent": {"authorize", `{"error":{"type":"invalid_request_error","code":"resource_missing","param":"intent"}}`,
+			func(err error) bool { return fault.Is(err, fault.Internal) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := answering(t, 400, tt.body)
+			if err := calls[tt.operation](s, t.Context(), payment); !tt.check(err) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// Nobody there, or nobody answering, is worth another try.
+func TestUnreachable(t *testing.T) {
+	gone := stripe.New("http://127.0.0.1:1", "sk_test_1")
+	if err := gone.Capture(t.Context(), payment); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("got %v, want unavailable", err)
+	}
+	hangs := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hangs }))
+	defer server.Close()
+	defer close(hangs)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := stripe.New(server.URL, "sk_test_1").Capture(ctx, payment); !fault.Is(err, fault.Timeout) {
+		t.Errorf("got %v, want a timeout", err)
+	}
+}
+
+// Stripe's own mock checks every request against Stripe's specification. Its answers are always the same.
+func TestAgainstStripeMock(t *testing.T) {
+	base := os.Getenv("EBB_TEST_STRIPE")
+	if base == "" {
+		t.Skip("go install github.com/stripe/stripe-mock@v0.203.0; stripe-mock -http-addr 127.0.0.1:12111; then set EBB_TEST_STRIPE=http://127.0.0.1:12111")
+	}
+	s := stripe.New(base, "sk_test_123")
+	p := payment
+	var err error
+	if p.Ref, err = s.Open(t.Context(), p); err != nil || !strings.HasPrefix(p.Ref, "pi_") {
+		t.Fatalf("open: %q, %v", p.Ref, err)
+	}
+	for _, token := range []string{"tok_visa", "pm_card_visa"} {
+		p.Token = token
+		var no *provider.Declined // the mock's intents never get a payment method
+		if err := s.Authorize(t.Context(), p); err != nil && !errors.As(err, &no) {
+			t.Errorf("authorize by %s: %v", token, err)
+		}
+	}
+	for _, operation := range []string{"capture", "void", "refund"} {
+		if err := calls[operation](s, t.Context(), p); err != nil {
+			t.Errorf("%s: %v", operation, err)
+		}
+	}
+}

@@ -1,0 +1,85 @@
+package views
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/function"
+)
+
+// earned is what confirmed orders came to on a day, for one customer or for everyone.
+type earned struct {
+	Generation int64  `json:"generation"`
+	CustomerID string `json:"customer_id"`
+	Day        string `json:"day"`
+	Currency   string `json:"currency"`
+	Amount     int64  `json:"amount"`
+	Orders     int    `json:"orders"`
+}
+
+// everyone stands for all customers; no id of a customer is empty.
+const everyone = "*"
+
+func keyed(generation int64, id string) string { return strconv.FormatInt(generation, 10) + "/" + id }
+
+// change changes an order in each generation that the event is for.
+func (v *views) change(ctx context.Context, tx *function.Tx, id string, apply func(generation int64, o *order) error) error {
+	into, err := v.into(ctx, tx)
+	if err != nil {
+		return err
+	}
+	for _, generation := range into {
+		o, _, err := v.orders.Find(ctx, tx, keyed(generation, id))
+		if err != nil {
+			return err
+		}
+		o.Generation, o.OrderID = generation, id
+		if err := apply(generation, &o); err != nil {
+			return err
+		}
+		if err := v.orders.Put(ctx, tx, keyed(generation, id), o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *views) orderPlaced(ctx context.Context, tx *function.Tx, data events.PlacedOrder) error {
+	return v.change(ctx, tx, data.OrderID, func(_ int64, o *order) error {
+		o.placed(data)
+		return nil
+	})
+}
+
+func (v *views) orderCancelled(ctx context.Context, tx *function.Tx, data events.CancelledOrder) error {
+	return v.change(ctx, tx, data.OrderID, func(_ int64, o *order) error {
+		o.cancelled(data)
+		return nil
+	})
+}
+
+func (v *views) orderConfirmed(ctx context.Context, tx *function.Tx, data events.ConfirmedOrder) error {
+	return v.change(ctx, tx, data.OrderID, func(generation int64, o *order) error {
+		if !o.confirmed(data) {
+			return nil
+		}
+		for _, customer := range []string{everyone, data.CustomerID} {
+			if err := v.count(ctx, tx, generation, customer, data); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (v *views) count(ctx context.Context, tx *function.Tx, generation int64, customer string, data events.ConfirmedOrder) error {
+	id := keyed(generation, customer+"/"+day(data.ConfirmedAt)+"/"+data.Total.Currency)
+	e, _, err := v.revenue.Find(ctx, tx, id)
+	if err != nil {
+		return err
+	}
+	e.Generation, e.CustomerID, e.Day, e.Currency = generation, customer, day(data.ConfirmedAt), data.Total.Currency
+	e.Amount, e.Orders = e.Amount+data.Total.Amount, e.Orders+1
+	return v.revenue.Put(ctx, tx, id, e)
+}

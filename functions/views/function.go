@@ -1,0 +1,64 @@
+package views
+
+import (
+	"net/http"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+type views struct {
+	orders      *store.Collection[order]
+	revenue     *store.Collection[earned]
+	users       *store.Collection[user]
+	products    *store.Collection[product]
+	generations *store.Collection[generations]
+	progress    *store.Collection[progress]
+	removals    *store.Collection[removal]
+}
+
+// New declares the views.
+func New(env function.Env) (*function.Function, error) {
+	f := function.New("views", env)
+	v := &views{
+		orders: function.Collection[order](f, "orders",
+			store.On("generation", "placed"), store.On("generation", "customer_id", "placed"),
+			store.On("generation", "status", "placed"), store.On("generation", "customer_id", "status", "placed")),
+		revenue:     function.Collection[earned](f, "revenue", store.On("generation", "customer_id", "day")),
+		users:       function.Collection[user](f, "users"),
+		products:    function.Collection[product](f, "products"),
+		generations: function.Collection[generations](f, "generations"),
+		progress:    function.Collection[progress](f, "progress"),
+		removals:    function.Collection[removal](f, "removals"),
+	}
+	function.On(f, events.UserRegistered, heard(v, v.userRegistered))
+	function.On(f, events.UserChanged, heard(v, v.userChanged))
+	function.On(f, events.UserDeleted, heard(v, v.userDeleted))
+	function.On(f, events.ProductChanged, heard(v, v.productChanged))
+	function.On(f, events.OrderPlaced, heard(v, v.orderPlaced))
+	function.On(f, events.OrderConfirmed, heard(v, v.orderConfirmed))
+	function.On(f, events.OrderCancelled, heard(v, v.orderCancelled))
+	function.On(f, events.ArchiveReplayed, v.replayed)
+	function.Says(f, events.ArchiveReplay.Info())
+
+	admin := function.Only(auth.RoleAdmin)
+	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/api/views/orders",
+		Summary: "List orders, newest first", Description: "An administrator sees everybody's, anyone else their own."}, v.listOrders)
+	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/api/views/revenue",
+		Summary: "What confirmed orders came to, per day and currency", Description: "An administrator sees all of it, anyone else what they spent."}, v.listRevenue)
+	function.Serve(f, function.Operation{Method: http.MethodPost, Path: "/api/views/rebuild", Access: admin, Status: http.StatusAccepted,
+		Summary: "Build the views anew from the archive", Description: "The present ones stay until then. A rebuild under way is given up."}, v.rebuild)
+	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/api/views/rebuild", Access: admin,
+		Summary: "How far a rebuild has come"}, v.showRebuild)
+	return f, nil
+}
+
+// replayable are the types that the views are built from.
+func replayable() []string {
+	return []string{
+		events.UserRegistered.Name(), events.UserChanged.Name(), events.UserDeleted.Name(), events.ProductChanged.Name(),
+		events.OrderPlaced.Name(), events.OrderConfirmed.Name(), events.OrderCancelled.Name(),
+	}
+}

@@ -1,0 +1,74 @@
+package views
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/function"
+)
+
+// user is the name of a user. The sequence, and where there is none the time, says whether a word
+// about them is newer than the last. Deleted stays deleted, without a name.
+type user struct {
+	Name     string    `json:"name,omitempty"`
+	Sequence int64     `json:"sequence,omitempty"`
+	At       time.Time `json:"at,omitzero"`
+	Deleted  bool      `json:"deleted,omitempty"`
+}
+
+func (u user) accept(next user) user {
+	switch {
+	case u.Deleted:
+		return u
+	case next.Deleted, u.olderThan(next):
+		return next
+	}
+	return u
+}
+
+func (u user) olderThan(next user) bool {
+	if u.Sequence != next.Sequence && u.Sequence > 0 && next.Sequence > 0 {
+		return u.Sequence < next.Sequence
+	}
+	return !next.At.Before(u.At)
+}
+
+func (v *views) userRegistered(ctx context.Context, tx *function.Tx, data events.RegisteredUser) error {
+	return v.learn(ctx, tx, data.UserID, user{Name: data.Name})
+}
+
+func (v *views) userChanged(ctx context.Context, tx *function.Tx, data events.ChangedUser) error {
+	return v.learn(ctx, tx, data.UserID, user{Name: data.Name})
+}
+
+func (v *views) userDeleted(ctx context.Context, tx *function.Tx, data events.DeletedUser) error {
+	return v.learn(ctx, tx, data.UserID, user{Deleted: true})
+}
+
+func (v *views) learn(ctx context.Context, tx *function.Tx, id string, next user) error {
+	e := tx.Event()
+	next.At = e.Time().UTC()
+	next.Sequence, _ = strconv.ParseInt(fmt.Sprint(e.Extensions()[function.Sequence]), 10, 64) // none: 0
+	known, _, err := v.users.Find(ctx, tx, id)
+	if err != nil {
+		return err
+	}
+	return v.users.Put(ctx, tx, id, known.accept(next))
+}
+
+// product is the name of a product. It is kept when the product is off the catalogue: orders still speak of it.
+type product struct {
+	Name    string `json:"name"`
+	Version int    `json:"version"`
+}
+
+func (v *views) productChanged(ctx context.Context, tx *function.Tx, data events.ChangedProduct) error {
+	known, _, err := v.products.Find(ctx, tx, data.ProductID)
+	if err != nil || known.Version >= data.Version {
+		return err
+	}
+	return v.products.Put(ctx, tx, data.ProductID, product{Name: data.Name, Version: data.Version})
+}

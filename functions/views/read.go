@@ -1,0 +1,187 @@
+package views
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+// Order is an order as it is shown.
+type Order struct {
+	ID           string       `json:"id"`
+	CustomerID   string       `json:"customer_id"`
+	CustomerName string       `json:"customer_name,omitempty" doc:"None: not known yet, or deleted."`
+	Lines        []Line       `json:"lines"`
+	Total        events.Money `json:"total"`
+	Status       string       `json:"status" enum:"pending,confirmed,cancelled"`
+	Reason       string       `json:"reason,omitempty"`
+	PlacedAt     *time.Time   `json:"placed_at,omitempty"`
+	EndedAt      *time.Time   `json:"ended_at,omitempty"`
+}
+
+// Line is a line of an order, with the name that the product has now.
+type Line struct {
+	ProductID   string       `json:"product_id"`
+	ProductName string       `json:"product_name,omitempty"`
+	Quantity    int          `json:"quantity"`
+	UnitPrice   events.Money `json:"unit_price"`
+}
+
+type listOrdersInput struct {
+	CustomerID string `query:"customer_id" maxLength:"128" doc:"For administrators: of this customer only."`
+	Status     string `query:"status" enum:"pending,confirmed,cancelled"`
+	Limit      int    `query:"limit" minimum:"1" maximum:"100" default:"20"`
+	Cursor     string `query:"cursor" maxLength:"1000"`
+}
+
+type listOrdersOutput struct {
+	Body struct {
+		Items []Order `json:"items"`
+		Next  string  `json:"next,omitempty"`
+	}
+}
+
+// owner is whose documents the caller may see: their own, or for an administrator those of whom they name.
+func owner(who auth.Principal, named string) (string, error) {
+	if who.Is(auth.RoleAdmin) {
+		return named, nil
+	}
+	if named != "" && named != who.Subject {
+		return "", fault.New(fault.Denied, "you may only see what is your own")
+	}
+	return who.Subject, nil
+}
+
+func (v *views) listOrders(ctx context.Context, tx *function.Tx, in *listOrdersInput) (*listOrdersOutput, error) {
+	customer, err := owner(tx.Principal(), in.CustomerID)
+	if err != nil {
+		return nil, err
+	}
+	g, err := v.generation(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	find := store.Find{
+		Where: []store.Filter{{Field: "generation", Op: store.Equal, Value: g.Live}},
+		Order: []store.Order{{Field: "placed", Desc: true}},
+		Limit: in.Limit, Cursor: in.Cursor,
+	}
+	if customer != "" {
+		find.Where = append(find.Where, store.Filter{Field: "customer_id", Op: store.Equal, Value: customer})
+	}
+	if in.Status != "" {
+		find.Where = append(find.Where, store.Filter{Field: "status", Op: store.Equal, Value: in.Status})
+	}
+	page, err := v.orders.Query(ctx, tx, find)
+	if err != nil {
+		return nil, err
+	}
+	out := &listOrdersOutput{}
+	out.Body.Next = page.Next
+	out.Body.Items, err = v.named(ctx, tx, page.Items)
+	return out, err
+}
+
+// named joins the orders with the names of their customers and products.
+func (v *views) named(ctx context.Context, tx *function.Tx, items []store.Item[order]) ([]Order, error) {
+	userIDs, productIDs := map[string]bool{}, map[string]bool{}
+	for _, item := range items {
+		userIDs[item.Value.CustomerID] = true
+		for _, line := range item.Value.Lines {
+			productIDs[line.ProductID] = true
+		}
+	}
+	users, err := v.users.GetMany(ctx, tx, slices.Collect(maps.Keys(userIDs))...)
+	if err != nil {
+		return nil, err
+	}
+	products, err := v.products.GetMany(ctx, tx, slices.Collect(maps.Keys(productIDs))...)
+	if err != nil {
+		return nil, err
+	}
+	orders := make([]Order, len(items))
+	for i, item := range items {
+		orders[i] = shown(item.Value, users, products)
+	}
+	return orders, nil
+}
+
+func shown(o order, users map[string]user, products map[string]product) Order {
+	s := Order{ID: o.OrderID, CustomerID: o.CustomerID, CustomerName: users[o.CustomerID].Name, Total: o.Total,
+		Status: o.Status, Reason: o.Reason, Lines: make([]Line, len(o.Lines))}
+	if placed, err := time.Parse(time.RFC3339Nano, o.Placed); err == nil {
+		s.PlacedAt = &placed
+	}
+	if !o.Ended.IsZero() {
+		s.EndedAt = &o.Ended
+	}
+	for i, l := range o.Lines {
+		s.Lines[i] = Line{ProductID: l.ProductID, ProductName: l.Name, Quantity: l.Quantity, UnitPrice: l.UnitPrice}
+		if p, ok := products[l.ProductID]; ok {
+			s.Lines[i].ProductName = p.Name
+		}
+	}
+	return s
+}
+
+// Day is what the orders that were confirmed on a day came to, in one currency.
+type Day struct {
+	Day      string `json:"day" format:"date" doc:"In UTC."`
+	Currency string `json:"currency"`
+	Amount   int64  `json:"amount" doc:"In minor units."`
+	Orders   int    `json:"orders"`
+}
+
+type listRevenueInput struct {
+	From   string `query:"from" format:"date" doc:"The first day."`
+	To     string `query:"to" format:"date" doc:"The last day."`
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"400"`
+	Cursor string `query:"cursor" maxLength:"1000"`
+}
+
+type listRevenueOutput struct {
+	Body struct {
+		Items []Day  `json:"items"`
+		Next  string `json:"next,omitempty"`
+	}
+}
+
+func (v *views) listRevenue(ctx context.Context, tx *function.Tx, in *listRevenueInput) (*listRevenueOutput, error) {
+	g, err := v.generation(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	customer := everyone
+	if !tx.Principal().Is(auth.RoleAdmin) {
+		customer = tx.Principal().Subject
+	}
+	find := store.Find{
+		Where: []store.Filter{{Field: "generation", Op: store.Equal, Value: g.Live}, {Field: "customer_id", Op: store.Equal, Value: customer}},
+		Order: []store.Order{{Field: "day"}},
+		Limit: in.Limit, Cursor: in.Cursor,
+	}
+	if in.From != "" {
+		find.Where = append(find.Where, store.Filter{Field: "day", Op: store.GreaterOrEqual, Value: in.From})
+	}
+	if in.To != "" {
+		find.Where = append(find.Where, store.Filter{Field: "day", Op: store.LessOrEqual, Value: in.To})
+	}
+	page, err := v.revenue.Query(ctx, tx, find)
+	if err != nil {
+		return nil, err
+	}
+	out := &listRevenueOutput{}
+	out.Body.Items, out.Body.Next = make([]Day, len(page.Items)), page.Next
+	for i, item := range page.Items {
+		e := item.Value
+		out.Body.Items[i] = Day{Day: e.Day, Currency: e.Currency, Amount: e.Amount, Orders: e.Orders}
+	}
+	return out, nil
+}

@@ -1,0 +1,210 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/memory"
+)
+
+type item struct {
+	Shelf string `json:"shelf"`
+	N     int    `json:"n"`
+}
+
+var (
+	items = store.NewCollection[item]("items", store.On("shelf", "n"))
+	ctx   = context.Background()
+)
+
+func open() store.Driver { return memory.New(store.Schema{items.Spec()}) }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func update(t *testing.T, d store.Driver, fn func(tx *store.Tx) error) error {
+	t.Helper()
+	return store.Update(ctx, d, func(_ context.Context, tx *store.Tx) error { return fn(tx) })
+}
+
+func read(t *testing.T, d store.Driver, id string) (item, int64) {
+	t.Helper()
+	v, version, err := items.Read(ctx, store.Begin(d), id)
+	must(t, err)
+	return v, version
+}
+
+// A unit reads what it wrote, nobody else does before the commit, and a failed one leaves nothing.
+func TestUpdateIsAtomic(t *testing.T) {
+	d := open()
+	broken := errors.New("broken")
+	err := update(t, d, func(tx *store.Tx) error {
+		must(t, items.Put(ctx, tx, "a", item{N: 1}))
+		v, err := items.Get(ctx, tx, "a")
+		must(t, err)
+		if _, version := read(t, d, "a"); v.N != 1 || version != 0 {
+			t.Errorf("got %v inside and version %d outside", v, version)
+		}
+		return broken
+	})
+	if _, version := read(t, d, "a"); !errors.Is(err, broken) || version != 0 {
+		t.Errorf("got %v, version %d", err, version)
+	}
+}
+
+// Twenty writers on one document: every increment survives, and each write makes the next version.
+func TestConcurrentIncrements(t *testing.T) {
+	d := open()
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			for range 10 {
+				for {
+					err := update(t, d, func(tx *store.Tx) error {
+						v, _, err := items.Find(ctx, tx, "a")
+						must(t, err)
+						v.N++
+						return items.Put(ctx, tx, "a", v)
+					})
+					if err == nil {
+						break
+					}
+					if !fault.Is(err, fault.Conflict) {
+						t.Error(err)
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if v, version := read(t, d, "a"); v.N != 200 || version != 200 {
+		t.Errorf("got %d at version %d, want 200 at 200", v.N, version)
+	}
+}
+
+// A nested transaction is part of the outer one after Merge and forgotten otherwise, and counts its writes.
+func TestNest(t *testing.T) {
+	d := open()
+	must(t, update(t, d, func(tx *store.Tx) error {
+		must(t, items.Put(ctx, tx, "a", item{N: 1}))
+		kept, lost := tx.Nest(), tx.Nest()
+		must(t, items.Put(ctx, lost, "a", item{N: 99}))
+		must(t, items.Create(ctx, lost, "b", item{}))
+		v, err := items.Get(ctx, kept, "a")
+		must(t, err)
+		must(t, items.Put(ctx, kept, "a", item{N: v.N + 1}))
+		kept.Merge()
+		if got := tx.Written("a"); got != 2 {
+			t.Errorf("got version %d for a, want 2", got)
+		}
+		return nil
+	}))
+	if v, version := read(t, d, "a"); v.N != 2 || version != 2 {
+		t.Errorf("got %v at %d", v, version)
+	}
+	if _, version := read(t, d, "b"); version != 0 {
+		t.Error("what was not merged is there")
+	}
+}
+
+// A query sees the unit's own writes, in place, whatever the page.
+func TestQuerySeesOwnWrites(t *testing.T) {
+	d := open()
+	for n := range 10 {
+		must(t, update(t, d, func(tx *store.Tx) error { return items.Put(ctx, tx, fmt.Sprint("i", n), item{"s", n * 10}) }))
+	}
+	must(t, update(t, d, func(tx *store.Tx) error {
+		must(t, items.Put(ctx, tx, "new", item{"s", 35}))
+		must(t, items.Put(ctx, tx, "i1", item{"elsewhere", 10}))
+		must(t, items.Put(ctx, tx, "i8", item{"s", 5}))
+		must(t, items.Delete(ctx, tx, "i4"))
+		inner := tx.Nest()
+		must(t, items.Create(ctx, inner, "inner", item{"s", 36}))
+		var got []int
+		for f := (store.Find{Where: []store.Filter{{Field: "shelf", Op: store.Equal, Value: "s"}}, Order: []store.Order{{Field: "n"}}, Limit: 3}); ; {
+			page, err := items.Query(ctx, inner, f)
+			must(t, err)
+			for _, i := range page.Items {
+				got = append(got, i.Value.N)
+			}
+			if page.Next == "" {
+				break
+			}
+			f.Cursor = page.Next
+		}
+		if want := []int{0, 5, 20, 30, 35, 36, 50, 60, 70, 90}; !slices.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+		return nil
+	}))
+}
+
+// Creating what exists is refused, whether the unit knows it or only the database does.
+func TestCreate(t *testing.T) {
+	d := open()
+	for range 2 {
+		create := func(tx *store.Tx) error { return items.Create(ctx, tx, "a", item{N: 1}) }
+		first := update(t, d, create)
+		if err := update(t, d, create); first != nil && !fault.Is(first, fault.Conflict) || !fault.Is(err, fault.Conflict) {
+			t.Errorf("got %v, then %v", first, err)
+		}
+	}
+	if v, version := read(t, d, "a"); v.N != 1 || version != 1 {
+		t.Errorf("got %v at %d", v, version)
+	}
+}
+
+// A decision made on what has changed since is made again.
+func TestLostRaceRunsAgain(t *testing.T) {
+	d := open()
+	runs := 0
+	must(t, update(t, d, func(tx *store.Tx) error {
+		runs++
+		v, _, err := items.Find(ctx, tx, "a")
+		must(t, err)
+		if runs == 1 {
+			must(t, update(t, d, func(tx *store.Tx) error { return items.Put(ctx, tx, "a", item{N: 5}) }))
+		}
+		return items.Put(ctx, tx, "b", item{N: v.N})
+	}))
+	if v, _ := read(t, d, "b"); runs != 2 || v.N != 5 {
+		t.Errorf("got %v after %d runs, want 5 after 2", v.N, runs)
+	}
+}
+
+// Only our own cursors are taken.
+func TestCursor(t *testing.T) {
+	p := store.Position{ID: "ü/1", Values: []any{"a", 1.5, nil, true}}
+	got, err := store.DecodeCursor(store.EncodeCursor(p))
+	must(t, err)
+	if fmt.Sprint(got) != fmt.Sprint(p) {
+		t.Errorf("got %v, want %v", got, p)
+	}
+	for _, bad := range []string{"!", "e30", "W10", "WzFd", "W3t9XQ", "WyJhIix7fV0"} {
+		if _, err := store.DecodeCursor(bad); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%q: got %v", bad, err)
+		}
+	}
+}
+
+func FuzzDecodeCursor(f *testing.F) {
+	f.Add("WyJhIl0")
+	f.Fuzz(func(t *testing.T, cursor string) {
+		if p, err := store.DecodeCursor(cursor); err == nil {
+			if again, err := store.DecodeCursor(store.EncodeCursor(p)); err != nil || fmt.Sprint(again) != fmt.Sprint(p) {
+				t.Errorf("%q: got %v, then %v, %v", cursor, p, again, err)
+			}
+		}
+	})
+}

@@ -1,0 +1,200 @@
+// Package shop drives the shop from outside as its customers do, runs the real process, and sums
+// over the stores that it leaves behind.
+package shop
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// The administrator that a system under test is started with.
+const (
+	AdminEmail    = "admin@example.com"
+	AdminPassword = "an administrator's password"
+)
+
+// Client talks to one running shop. It may be used concurrently.
+type Client struct {
+	URL  string
+	HTTP *http.Client
+}
+
+// NewClient keeps up to connections connections open.
+func NewClient(url string, connections int) *Client {
+	transport := &http.Transport{
+		MaxIdleConns: connections, MaxIdleConnsPerHost: connections, MaxConnsPerHost: connections,
+		DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+	}
+	return &Client{URL: url, HTTP: &http.Client{Transport: transport, Timeout: 90 * time.Second}}
+}
+
+// Status is an answer that was not the expected one.
+type Status struct {
+	Call string
+	Code int
+	Body string
+}
+
+func (s *Status) Error() string { return fmt.Sprintf("%s: status %d: %s", s.Call, s.Code, s.Body) }
+
+// Do sends a request and decodes the answer into out, unless out is nil. Any status but 2xx is a *Status.
+func (c *Client) Do(ctx context.Context, method, path, token string, in, out any, headers ...string) error {
+	var body io.Reader
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(data)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, c.URL+path, body)
+	if err != nil {
+		return err
+	}
+	if in != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	w, err := c.HTTP.Do(r)
+	if err != nil {
+		return err
+	}
+	defer w.Body.Close()
+	data, err := io.ReadAll(w.Body)
+	if err != nil {
+		return err
+	}
+	if w.StatusCode/100 != 2 {
+		return &Status{Call: method + " " + path, Code: w.StatusCode, Body: strings.TrimSpace(string(data))}
+	}
+	if out == nil || len(data) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(data, out); err != nil {
+		return fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	return nil
+}
+
+// Login opens a session and returns its access token.
+func (c *Client) Login(ctx context.Context, email, password string) (string, error) {
+	var session struct {
+		AccessToken string `json:"access_token"`
+	}
+	err := c.Do(ctx, "POST", "/api/sessions", "", map[string]string{"email": email, "password": password}, &session)
+	return session.AccessToken, err
+}
+
+// Customer is somebody who has registered and logged in.
+type Customer struct {
+	ID    string
+	Token string
+}
+
+// Register makes a customer.
+func (c *Client) Register(ctx context.Context, name string) (Customer, error) {
+	email, password := name+"@example.com", "a password for "+name
+	var user struct {
+		ID string `json:"id"`
+	}
+	err := c.Do(ctx, "POST", "/api/users", "", map[string]string{"name": name, "email": email, "password": password}, &user)
+	if err != nil {
+		return Customer{}, err
+	}
+	token, err := c.Login(ctx, email, password)
+	return Customer{ID: user.ID, Token: token}, err
+}
+
+// AddProduct makes a product with so much stock.
+func (c *Client) AddProduct(ctx context.Context, admin, name string, amount, available int) (string, error) {
+	var product struct {
+		ID string `json:"id"`
+	}
+	in := map[string]any{"name": name, "price": map[string]any{"amount": amount, "currency": "EUR"}}
+	if err := c.Do(ctx, "POST", "/api/products", admin, in, &product); err != nil {
+		return "", err
+	}
+	return product.ID, c.Do(ctx, "PUT", "/api/stock/"+product.ID, admin, map[string]int{"available": available}, nil)
+}
+
+// Line is so many of a product.
+type Line struct {
+	ProductID string `json:"product_id"`
+	Quantity  int    `json:"quantity"`
+}
+
+// Order is what the shop says of an order.
+type Order struct {
+	ID     string `json:"id"`
+	Status string `json:"status"`
+	Reason string `json:"reason"`
+}
+
+// Ended reports whether nothing will happen to the order any more.
+func (o Order) Ended() bool { return o.Status == "confirmed" || o.Status == "cancelled" }
+
+// Place places an order under a key, and waits so many seconds for its end.
+func (c *Client) Place(ctx context.Context, by Customer, key, payment string, wait int, lines ...Line) (Order, error) {
+	headers := []string{"Idempotency-Key", key}
+	if wait > 0 {
+		headers = append(headers, "Prefer", fmt.Sprintf("wait=%d", wait))
+	}
+	var o Order
+	err := c.Do(ctx, "POST", "/api/orders", by.Token, map[string]any{"lines": lines, "payment": map[string]string{"token": payment}}, &o, headers...)
+	return o, err
+}
+
+// Order asks for an order.
+func (c *Client) Order(ctx context.Context, by Customer, id string) (Order, error) {
+	var o Order
+	err := c.Do(ctx, "GET", "/api/orders/"+id, by.Token, nil, &o)
+	return o, err
+}
+
+// AwaitOrder asks until the order has ended.
+func (c *Client) AwaitOrder(ctx context.Context, by Customer, id string) (Order, error) {
+	for {
+		o, err := c.Order(ctx, by, id)
+		if err != nil || o.Ended() {
+			return o, err
+		}
+		select {
+		case <-ctx.Done():
+			return o, fmt.Errorf("order %s is still %s: %w", id, o.Status, ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// ProductsKnown waits until orders takes the products, which it knows from events.
+func (c *Client) ProductsKnown(ctx context.Context, by Customer, ids ...string) error {
+	for _, id := range ids {
+		for n := 0; ; n++ {
+			_, err := c.Place(ctx, by, fmt.Sprintf("probe-%s-%d", id, n), "tok_declined", 10, Line{id, 1})
+			if s, ok := err.(*Status); !ok || s.Code != http.StatusUnprocessableEntity {
+				if err != nil {
+					return err
+				}
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return err
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}
+	return nil
+}
