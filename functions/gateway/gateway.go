@@ -32,6 +32,7 @@ type Gateway struct {
 var (
 	nosniff    = []string{"nosniff"}
 	noReferrer = []string{"no-referrer"}
+	noStore    = []string{"no-store"}
 	noFrame    = []string{"DENY"}
 	noContent  = []string{"default-src 'none'; frame-ancestors 'none'"}
 )
@@ -94,6 +95,9 @@ func (g *Gateway) serve(w *response, r *http.Request, to *route, id string) {
 	if err := g.admit(r, to); err != nil {
 		Problem(w, r, err)
 		return
+	}
+	if !to.access.public && !to.document {
+		w.Header()["Cache-Control"] = noStore // unless the function knows better
 	}
 	if r.ContentLength > to.maxBody {
 		w.Header().Set("Connection", "close") // what is under way is not worth reading

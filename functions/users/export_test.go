@@ -4,9 +4,8 @@ import "context"
 
 // What the tests of the rules look at.
 var (
-	Normalise     = normalise
-	MaxSessions   = maxSessions
-	RefreshedUsed = maxUsed
+	Normalise   = normalise
+	MaxSessions = maxSessions
 )
 
 func EmailFaults(email string) int       { return len(checkEmail(normalise(email))) }
@@ -19,6 +18,9 @@ func Matches(password, phc string) (bool, error) {
 }
 func Outdated(phc string) bool { return outdated(phc) }
 func Decoy() string            { return newHasher().decoy }
+
+// Derived is how often a password was worked on so far.
+func Derived() int64 { return derived.Load() }
 
 // HashTwice is what one request gets whose handler runs twice.
 func HashTwice(password string) (first, second string) {

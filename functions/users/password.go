@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/argon2"
@@ -82,6 +83,9 @@ func outdated(stored string) bool {
 	return err != nil || c != today
 }
 
+// derived counts how often a password was worked on: what an observer from outside could tell by the time.
+var derived atomic.Int64
+
 func (h *hasher) derive(ctx context.Context, password string, salt []byte, c cost) ([]byte, error) {
 	wait, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -94,6 +98,7 @@ func (h *hasher) derive(ctx context.Context, password string, salt []byte, c cos
 		}
 		return nil, fault.New(fault.Exhausted, "too many sign-ins at the moment").After(patience)
 	}
+	derived.Add(1)
 	return argon2.IDKey([]byte(password), salt, c.passes, c.memory, c.threads, keySize), nil
 }
 

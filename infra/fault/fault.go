@@ -80,11 +80,11 @@ func RetryableStatus(status int) bool {
 	return status >= 500 || status < 200
 }
 
-// Detail is one fault in one place of an input, in the terms of RFC 9457 section 3.
+// Detail is one fault in one place of an input, in the terms of RFC 9457 section 3. It does
+// not hold the value, which may be a secret.
 type Detail struct {
 	Location string `json:"location,omitempty"`
 	Message  string `json:"message"`
-	Value    any    `json:"value,omitempty"`
 }
 
 // Error is a failure with its kind. Message is safe to show to whoever asked;

@@ -257,7 +257,24 @@ func (p *Problem) GetHeaders() http.Header {
 	return h
 }
 
-// problemOf logs err where it should be and turns it into what Huma writes.
+// Huma's own validation problems take our shape too. What was sent is left out of them: it may be a password.
+func init() {
+	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
+		p := &Problem{Title: http.StatusText(status), Status: status, Detail: msg}
+		for _, err := range errs {
+			var d huma.ErrorDetailer
+			switch {
+			case errors.As(err, &d):
+				p.Errors = append(p.Errors, fault.Detail{Location: d.ErrorDetail().Location, Message: d.ErrorDetail().Message})
+			case err != nil:
+				p.Errors = append(p.Errors, fault.Detail{Message: err.Error()})
+			}
+		}
+		return p
+	}
+}
+
+// problemOf turns err into what Huma writes.
 func problemOf(ctx context.Context, err error) error {
 	if rq := requestOf(ctx); rq != nil {
 		p := ProblemOf(err)

@@ -91,7 +91,10 @@ func (f *Function) publish(ctx context.Context, key store.Key, sealed []event) e
 	if len(sealed) == 0 {
 		return nil
 	}
-	if err := f.env.Publisher.Publish(context.WithoutCancel(ctx), sealed...); err != nil {
+	ctx, end := f.env.Telemetry.Span(context.WithoutCancel(ctx), f.name+" publish")
+	err := f.env.Publisher.Publish(ctx, sealed...)
+	end(err)
+	if err != nil {
 		f.outbox.left.Store(true)
 		return fault.Wrap(err, fault.Unavailable, "the change is kept, but its events could not be published yet; try again")
 	}

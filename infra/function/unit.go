@@ -52,13 +52,15 @@ func (f *Function) commit(ctx context.Context, fn func(ctx context.Context, db *
 	}
 	u := unit{f: f, id: newID(), gone: f.outbox.take()}
 	first := true
-	err = store.Update(ctx, db, func(ctx context.Context, tx *store.Tx) error {
+	committing, end := f.env.Telemetry.Span(ctx, f.name+" commit")
+	err = store.Update(committing, db, func(ctx context.Context, tx *store.Tx) error {
 		if !first {
 			f.env.Telemetry.Conflict(f.name)
 		}
 		first = false
 		return u.attempt(ctx, tx, fn)
 	})
+	end(err)
 	if err != nil {
 		f.outbox.done(u.gone...)
 		return err

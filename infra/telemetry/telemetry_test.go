@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
@@ -416,6 +417,15 @@ func TestStartNamesEveryWrongVariable(t *testing.T) {
 	}
 	if _, err := Start(context.Background(), Config{Log: io.Discard, Lookup: vars("OTEL_TRACES_EXPORTER", "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")}); err == nil {
 		t.Error("grpc is promised")
+	}
+}
+
+func TestExportErrorsAreLogged(t *testing.T) {
+	var log safeBuffer
+	start(t, Config{Log: &log, Lookup: vars("OTEL_EXPORTER_OTLP_ENDPOINT", newCollector(t).URL+"/otlp")})
+	otel.Handle(errors.New("no route to the collector"))
+	if !strings.Contains(log.String(), "no route to the collector") {
+		t.Errorf("log = %q", log.String())
 	}
 }
 

@@ -163,6 +163,7 @@ func (s *Store) Commit(ctx context.Context, b store.Batch) error {
 func (s *Store) Close() error {
 	s.closing.Lock()
 	defer s.closing.Unlock()
+	s.closed = true
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
+	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
@@ -41,25 +42,25 @@ type statements struct {
 }
 
 // connect opens a connection to a file, which it makes when it is missing.
-func connect(ctx context.Context, path string) (*conn, error) {
+func connect(path string) (*conn, error) {
 	db, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)
 	if err != nil {
 		return nil, err
 	}
 	c := &conn{Conn: db, collections: map[string]*statements{}}
-	if err := c.setUp(ctx); err != nil {
+	if err := c.setUp(); err != nil {
 		_ = db.Close() // the reason why it cannot be used is the better error
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *conn) setUp(ctx context.Context) error {
+func (c *conn) setUp() error {
 	c.SetBusyTimeout(patience)
 	if err := c.CreateFunction("ebb_key", &keyFunction); err != nil {
 		return err
 	}
-	if err := c.useLog(ctx); err != nil {
+	if err := c.useLog(); err != nil {
 		return err
 	}
 	for _, sql := range pragmas {
@@ -72,20 +73,19 @@ func (c *conn) setUp(ctx context.Context) error {
 	})
 }
 
-// useLog turns the write-ahead log on. SQLite does not wait for the lock that the
-// first change of mode needs, so those who open a new file together try again.
-func (c *conn) useLog(ctx context.Context) error {
-	for deadline := time.Now().Add(patience); ; {
-		err := sqlitex.ExecuteTransient(c.Conn, "PRAGMA journal_mode = WAL", nil)
-		if sqlite.ErrCode(err).ToPrimary() != sqlite.ResultBusy || time.Now().After(deadline) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(5 * time.Millisecond):
-		}
+// useLog turns the write-ahead log on, or finds it on.
+func (c *conn) useLog() error {
+	mode := ""
+	err := sqlitex.ExecuteTransient(c.Conn, "PRAGMA journal_mode = DELETE", &sqlitex.ExecOptions{
+		ResultFunc: func(stmt *sqlite.Stmt) error {
+			mode = stmt.ColumnText(0)
+			return nil
+		},
+	})
+	if err == nil && mode != "wal" {
+		return fault.New(fault.Unavailable, "the database cannot use a write-ahead log; put its file on a local disk")
 	}
+	return err
 }
 
 func (c *conn) prepareAll(queries map[string]**sqlite.Stmt) (err error) {

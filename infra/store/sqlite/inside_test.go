@@ -237,8 +237,8 @@ func TestMissingDirectory(t *testing.T) {
 // The log does not grow without end, however much is written and read.
 func TestLogStaysSmall(t *testing.T) {
 	s := openInside(t)
-	data := `{"n":1,"x":"` + strings.Repeat("x", 4000) + `"}`
-	for i := range 5000 {
+	data := `{"n":1,"x":"` + strings.Repeat("x", 16000) + `"}`
+	for i := range 1500 {
 		if err := s.Commit(t.Context(), write(fmt.Sprint(i%100), data)); err != nil {
 			t.Fatal(err)
 		}

@@ -32,7 +32,7 @@ func (p *pool) take(ctx context.Context) (*conn, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	c, err := connect(ctx, p.path)
+	c, err := connect(p.path)
 	if err != nil {
 		p.free <- nil
 	}

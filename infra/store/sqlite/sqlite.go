@@ -61,7 +61,7 @@ func Open(ctx context.Context, path string, schema store.Schema) (*Store, error)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	c, err := connect(ctx, path)
+	c, err := connect(path)
 	if err != nil {
 		return nil, translate(err, "open "+path)
 	}

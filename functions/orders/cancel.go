@@ -1,0 +1,56 @@
+package orders
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/saga"
+)
+
+var cancelOrder = function.Operation{
+	Method: http.MethodPost, Path: "/api/orders/{id}/cancellation", Summary: "Cancel an order", Status: http.StatusAccepted,
+	Description: "What was done for the order is undone, money included; when all of it is, the order is cancelled. An order that is " +
+		"confirmed is on its way and cannot be cancelled: 409.",
+	Errors: []int{http.StatusConflict},
+}
+
+type cancelInput struct {
+	ID   string `path:"id" minLength:"1" maxLength:"128"`
+	Body *struct {
+		Reason string `json:"reason,omitempty" maxLength:"500"`
+	}
+}
+
+func (in *cancelInput) reason(o order, subject string) (reason, code string) {
+	reason, code = "cancelled by the customer", "cancelled_by_customer"
+	if subject != o.CustomerID {
+		reason, code = "cancelled by the shop", "cancelled_by_shop"
+	}
+	if in.Body != nil && in.Body.Reason != "" {
+		reason += ": " + in.Body.Reason
+	}
+	return reason, code
+}
+
+func (s *orders) cancel(ctx context.Context, tx *function.Tx, in *cancelInput) (*orderOutput, error) {
+	o, err := s.visible(ctx, tx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	if o.Status == Confirmed {
+		return nil, fault.New(fault.Conflict, "the order is confirmed and on its way; it cannot be cancelled any more")
+	}
+	reason, code := in.reason(o, tx.Principal().Subject)
+	o, err = s.advance(ctx, tx, o, happening{What: cancelled, Code: code},
+		func(p saga.Progress, o order, now time.Time) (saga.Progress, []events.Draft, bool) {
+			return s.saga.Cancel(p, o, reason, now)
+		})
+	if err != nil {
+		return nil, err
+	}
+	return &orderOutput{Body: o.shown()}, nil
+}

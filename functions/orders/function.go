@@ -1,0 +1,59 @@
+package orders
+
+import (
+	"errors"
+	"time"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/journal"
+)
+
+// Config is what orders is configured with.
+type Config struct {
+	StepDeadline time.Duration `envconfig:"EBB_ORDERS_STEP_DEADLINE" default:"30s" desc:"how long a step of an order may take before the order is undone"`
+}
+
+// Validate says what is wrong with the values.
+func (c Config) Validate() error {
+	if c.StepDeadline <= 0 {
+		return errors.New("EBB_ORDERS_STEP_DEADLINE must be more than nothing")
+	}
+	return nil
+}
+
+// New declares the function.
+func New(env function.Env) (*function.Function, error) {
+	c, err := function.Config[Config](env)
+	if err != nil {
+		return nil, err
+	}
+	steps, err := placing(c.StepDeadline)
+	if err != nil {
+		return nil, err
+	}
+	f := function.New("orders", env)
+	s := &orders{
+		f: f, saga: steps,
+		journal:  journal.New(f, "orders", fold, journal.Revision(foldRevision), journal.Indexes(byCustomer)),
+		products: function.Collection[product](f, "products"),
+	}
+	function.Serve(f, placeOrder, s.place, function.Then(s.waitFor))
+	function.Serve(f, listOrders, s.list)
+	function.Serve(f, getOrder, s.get)
+	function.Serve(f, cancelOrder, s.cancel)
+	function.On(f, events.InventoryReserved, s.reserved)
+	function.On(f, events.InventoryRefused, s.refused)
+	function.On(f, events.InventoryReleased, s.released)
+	function.On(f, events.PaymentAuthorized, s.authorized)
+	function.On(f, events.PaymentDeclined, s.declined)
+	function.On(f, events.PaymentCaptured, s.captured)
+	function.On(f, events.PaymentVoided, s.voided)
+	function.On(f, events.PaymentRefunded, s.refunded)
+	function.On(f, events.ProductChanged, s.productChanged)
+	function.On(f, events.OrderDeadline, s.deadline)
+	function.Says(f, events.OrderPlaced.Info(), events.OrderConfirmed.Info(), events.OrderCancelled.Info(), events.OrderDeadline.Info(),
+		events.InventoryReserve.Info(), events.InventoryRelease.Info(), events.InventoryShip.Info(),
+		events.PaymentAuthorize.Info(), events.PaymentCapture.Info(), events.PaymentVoid.Info(), events.PaymentRefund.Info())
+	return f, nil
+}

@@ -1,0 +1,167 @@
+package orders
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+)
+
+// longestWait is the most that Prefer: wait may ask for, in seconds.
+const longestWait = 60
+
+var placeOrder = function.Operation{
+	Method: http.MethodPost, Path: "/api/orders", Summary: "Place an order", Status: http.StatusAccepted,
+	Description: "Answers at once that the order is taken; what becomes of it shows under its Location. With Prefer: wait=N (RFC 7240, " +
+		"at most 60 seconds) it answers when the order has ended: 200 then, or 202 if the time was too short.",
+	Access: function.Only(auth.RoleCustomer), Idempotency: function.Required,
+	Deadline: (longestWait + 15) * time.Second, Errors: []int{http.StatusUnprocessableEntity},
+}
+
+type orderedLine struct {
+	ProductID string `json:"product_id" minLength:"1" maxLength:"128"`
+	Quantity  int    `json:"quantity" minimum:"1" maximum:"1000000"`
+}
+
+type placeInput struct {
+	Prefer string `header:"Prefer" doc:"wait=N: wait up to N seconds for the end of the order."`
+	Body   struct {
+		Lines   []orderedLine `json:"lines" minItems:"1" maxItems:"100" doc:"Each product once, all in one currency."`
+		Payment struct {
+			Token string `json:"token" minLength:"1" maxLength:"500" doc:"A one-time token of the payment provider."`
+		} `json:"payment"`
+	}
+}
+
+type placeOutput struct {
+	Status            int
+	Location          string `header:"Location"`
+	PreferenceApplied string `header:"Preference-Applied" doc:"wait=N: it waited."`
+	Body              Order
+}
+
+func (s *orders) place(ctx context.Context, tx *function.Tx, in *placeInput) (*placeOutput, error) {
+	lines, total, err := s.price(ctx, tx, in.Body.Lines)
+	if err != nil {
+		return nil, err
+	}
+	o := order{
+		ID: tx.NewID(), CustomerID: tx.Principal().Subject, Lines: lines, Total: total,
+		Token: in.Body.Payment.Token, CreatedAt: tx.Now(), Status: Pending,
+	}
+	progress, drafts := s.saga.Start(o, tx.Now())
+	tx.Emit(o.placedEvent()) // it begins the story
+	tx.Emit(drafts...)
+	o.Saga = progress
+	if o.Timer, err = s.arm(tx, o.ID, progress.Due); err != nil {
+		return nil, err
+	}
+	o, err = s.journal.Create(ctx, tx, o.ID, happening{What: placed, At: tx.Now(), Placed: &o})
+	if err != nil {
+		return nil, err
+	}
+	return &placeOutput{Location: "/api/orders/" + o.ID, Body: o.shown()}, nil
+}
+
+// price looks the products up and adds everything together, or says all that is wrong with the lines.
+func (s *orders) price(ctx context.Context, tx *function.Tx, asked []orderedLine) ([]events.OrderLine, events.Money, error) {
+	ids := make([]string, len(asked))
+	for i, l := range asked {
+		ids[i] = l.ProductID
+	}
+	known, err := s.products.GetMany(ctx, tx, ids...)
+	if err != nil {
+		return nil, events.Money{}, err
+	}
+	return priced(asked, known)
+}
+
+// maxTotal is the most that events.Money carries.
+const maxTotal = 1_000_000_000_000_000
+
+func priced(asked []orderedLine, known map[string]product) ([]events.OrderLine, events.Money, error) {
+	var bad *fault.Error
+	refuse := func(i int, field, format string, args ...any) {
+		message := fmt.Sprintf(format, args...)
+		if bad == nil {
+			bad = fault.New(fault.Invalid, "%s", message)
+		}
+		bad = bad.With(fault.Detail{Location: fmt.Sprintf("body.lines[%d].%s", i, field), Message: message})
+	}
+	lines, total, seen := make([]events.OrderLine, 0, len(asked)), events.Money{}, make(map[string]bool, len(asked))
+	for i, l := range asked {
+		p, ok := known[l.ProductID]
+		switch {
+		case seen[l.ProductID]:
+			refuse(i, "product_id", "product %s is there twice", l.ProductID)
+			continue
+		case !ok || p.Deleted:
+			refuse(i, "product_id", "there is no product %s", l.ProductID)
+			continue
+		case total.Currency != "" && total.Currency != p.Price.Currency:
+			refuse(i, "product_id", "product %s is sold for %s, others of this order for %s", l.ProductID, p.Price.Currency, total.Currency)
+			continue
+		}
+		seen[l.ProductID], total.Currency = true, p.Price.Currency
+		if p.Price.Amount > (maxTotal-total.Amount)/int64(l.Quantity) {
+			refuse(i, "quantity", "the order is worth more than can be paid")
+			continue
+		}
+		total.Amount += p.Price.Amount * int64(l.Quantity)
+		lines = append(lines, events.OrderLine{ProductID: l.ProductID, Quantity: l.Quantity, UnitPrice: p.Price, Name: p.Name})
+	}
+	if bad != nil {
+		return nil, events.Money{}, bad
+	}
+	return lines, total, nil
+}
+
+// waitFor answers with the end of the order, if the caller prefers to wait for it.
+func (s *orders) waitFor(ctx context.Context, in *placeInput, out *placeOutput) (*placeOutput, error) {
+	seconds := waitOf(in.Prefer)
+	if seconds == 0 {
+		return out, nil
+	}
+	err := function.Await(ctx, s.f, out.Body.ID, time.Now().Add(time.Duration(seconds)*time.Second),
+		func(ctx context.Context, tx *function.Tx) (bool, error) {
+			o, err := s.journal.Load(ctx, tx, out.Body.ID)
+			if err == nil {
+				out.Body = o.shown()
+			}
+			return o.Status.ended(), err
+		})
+	if err != nil {
+		return nil, err
+	}
+	out.PreferenceApplied = "wait=" + strconv.Itoa(seconds)
+	out.Status = http.StatusAccepted
+	if out.Body.Status.ended() {
+		out.Status = http.StatusOK
+	}
+	return out, nil
+}
+
+// waitOf is the wait preference of a Prefer header (RFC 7240 section 4.3) in seconds, at most
+// longestWait; 0 if there is none that makes sense.
+func waitOf(prefer string) int {
+	for preference := range strings.SplitSeq(prefer, ",") {
+		preference, _, _ = strings.Cut(preference, ";")
+		name, value, _ := strings.Cut(preference, "=")
+		if !strings.EqualFold(strings.TrimSpace(name), "wait") {
+			continue
+		}
+		n, err := strconv.ParseUint(strings.Trim(strings.TrimSpace(value), `"`), 10, 31)
+		if err != nil {
+			return 0
+		}
+		return min(int(n), longestWait) // the first one counts
+	}
+	return 0
+}

@@ -1,0 +1,79 @@
+package orders
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+var (
+	getOrder = function.Operation{
+		Method: http.MethodGet, Path: "/api/orders/{id}", Summary: "Show an order",
+		Description: "For the customer who placed it and for admins; to others it is not there.",
+	}
+	listOrders = function.Operation{
+		Method: http.MethodGet, Path: "/api/orders", Summary: "List your orders", Description: "The newest first.",
+	}
+)
+
+// byCustomer serves listOrders. Ids are UUIDv7, so their order is that of time.
+var byCustomer = store.On("state.customer_id", "state.id")
+
+type orderID struct {
+	ID string `path:"id" minLength:"1" maxLength:"128"`
+}
+
+type orderOutput struct{ Body Order }
+
+func (s *orders) get(ctx context.Context, tx *function.Tx, in *orderID) (*orderOutput, error) {
+	o, err := s.visible(ctx, tx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &orderOutput{Body: o.shown()}, nil
+}
+
+// visible is an order that whoever asks may see.
+func (s *orders) visible(ctx context.Context, tx *function.Tx, id string) (order, error) {
+	o, ok, err := s.journal.Find(ctx, tx, id)
+	if err != nil {
+		return o, err
+	}
+	who := tx.Principal()
+	if !ok || !o.seenBy(who.Subject, who.Is(auth.RoleAdmin)) {
+		return order{}, fault.New(fault.NotFound, "there is no order %s", id)
+	}
+	return o, nil
+}
+
+type listInput struct {
+	Limit  int    `query:"limit" minimum:"1" maximum:"100" default:"20"`
+	Cursor string `query:"cursor" maxLength:"1024" doc:"The next of the page before."`
+}
+
+type listOutput struct {
+	Body struct {
+		Items []Order `json:"items"`
+		Next  string  `json:"next,omitempty" doc:"The cursor of the next page; none: this is the last."`
+	}
+}
+
+func (s *orders) list(ctx context.Context, tx *function.Tx, in *listInput) (*listOutput, error) {
+	page, err := s.journal.Query(ctx, tx, store.Find{
+		Where: []store.Filter{{Field: "state.customer_id", Op: store.Equal, Value: tx.Principal().Subject}},
+		Order: []store.Order{{Field: "state.id", Desc: true}}, Limit: in.Limit, Cursor: in.Cursor,
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := &listOutput{}
+	out.Body.Items, out.Body.Next = make([]Order, len(page.Items)), page.Next
+	for i, item := range page.Items {
+		out.Body.Items[i] = item.Value.shown()
+	}
+	return out, nil
+}
