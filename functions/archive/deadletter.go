@@ -44,9 +44,10 @@ type letter struct {
 
 // bury keeps a dead letter. The same event for the same subscriber is one entry, however often it dies.
 func (a *archive) bury(ctx context.Context, tx *function.Tx, e event.Event) error {
-	subscriber := text(e, broker.ErrorDest)
+	ext := e.Extensions()
+	subscriber := text(ext, broker.ErrorDest)
 	l := letter{State: waiting, At: moment(tx.Now()), Subscriber: subscriber, Function: functionOf(subscriber),
-		Code: text(e, broker.ErrorCode), Reason: text(e, broker.ErrorData), Type: e.Type()}
+		Code: text(ext, broker.ErrorCode), Reason: text(ext, broker.ErrorData), Type: e.Type()}
 	plain := e.Clone()
 	for _, name := range []string{broker.ErrorDest, broker.ErrorCode, broker.ErrorData} {
 		plain.SetExtension(name, nil)

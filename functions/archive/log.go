@@ -43,16 +43,17 @@ func moment(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000
 
 // keep appends an event to the log.
 func (a *archive) keep(ctx context.Context, tx *function.Tx, e event.Event) error {
-	switch addressee := text(e, function.ReplayTo); {
+	ext := e.Extensions() // a copy
+	switch addressee := text(ext, function.ReplayTo); {
 	case addressee == "":
-	case addressee == "archive" && text(e, function.Replay) == "":
+	case addressee == "archive" && text(ext, function.Replay) == "":
 		// A dead letter of our own that was replayed: it never got in.
 		e = e.Clone()
 		e.SetExtension(function.ReplayTo, nil)
 	default:
 		return nil
 	}
-	data, err := json.Marshal(e)
+	data, err := e.MarshalJSON() // json.Marshal would go over it once more, as Create will
 	if err != nil {
 		return fault.Wrap(err, fault.Invalid, "the event cannot be written as JSON")
 	}
@@ -66,17 +67,20 @@ func (a *archive) keep(ctx context.Context, tx *function.Tx, e event.Event) erro
 	}
 	return a.events.Create(ctx, tx, key(h.Position), stored{
 		Position: h.Position, At: h.At, ID: e.ID(), Source: e.Source(), Type: e.Type(), Subject: e.Subject(),
-		CorrelationID: text(e, function.CorrelationID), CausationID: text(e, function.CausationID), Time: e.Time(), Event: data,
+		CorrelationID: text(ext, function.CorrelationID), CausationID: text(ext, function.CausationID), Time: e.Time(), Event: data,
 	})
 }
 
 // text is an extension as text; empty when there is none.
-func text(e event.Event, name string) string {
-	v, ok := e.Extensions()[name]
-	if !ok {
+func text(extensions map[string]any, name string) string {
+	switch v := extensions[name].(type) {
+	case nil:
 		return ""
+	case string:
+		return v
+	default:
+		return fmt.Sprint(v)
 	}
-	return fmt.Sprint(v)
 }
 
 // end is the position of the last event; 0 when there is none.

@@ -105,11 +105,9 @@ func (s *orders) deadline(ctx context.Context, tx *function.Tx, e events.OrderDe
 	if err != nil || o.Status.ended() {
 		return err
 	}
-	if fired := tx.Event().ID(); o.Timer != fired {
-		return nil // an older timer; another one runs
-	}
+	ours := o.Timer == tx.Event().ID() // else another one runs
 	o, err = s.advance(ctx, tx, o, happening{What: expired, Code: "deadline"}, s.saga.Expired)
-	if err != nil || o.Status.ended() {
+	if err != nil || o.Status.ended() || !ours {
 		return err
 	}
 	timer, err := s.arm(tx, o.ID, o.Saga.Due)

@@ -69,8 +69,8 @@ func fold(o order, h happening) order {
 		o.Timer = ""
 	}
 	if h.Saga != nil {
-		if o.Saga.Status != saga.Undoing && o.Saga.Status != saga.Reversed {
-			o.Code = h.Code // the first reason counts
+		if o.Saga.Status == saga.Running && h.Saga.Status != saga.Running {
+			o.Code = h.Code // what turned it
 		}
 		o.Saga = *h.Saga
 	}

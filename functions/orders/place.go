@@ -95,6 +95,9 @@ func priced(asked []orderedLine, known map[string]product) ([]events.OrderLine, 
 		}
 		bad = bad.With(fault.Detail{Location: fmt.Sprintf("body.lines[%d].%s", i, field), Message: message})
 	}
+	if len(asked) == 0 { // JSON's null passes for a list
+		return nil, events.Money{}, fault.New(fault.Invalid, "an order needs lines").With(fault.Detail{Location: "body.lines", Message: "expected at least one"})
+	}
 	lines, total, seen := make([]events.OrderLine, 0, len(asked)), events.Money{}, make(map[string]bool, len(asked))
 	for i, l := range asked {
 		p, ok := known[l.ProductID]

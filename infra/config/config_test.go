@@ -108,7 +108,7 @@ func TestLoadReportsEverythingAtOnce(t *testing.T) {
 }
 
 // hidden is a type whose parser quotes what it was given.
-type hidden struct{ s string }
+type hidden struct{}
 
 func (h *hidden) UnmarshalText(b []byte) error { return fmt.Errorf("%q is bad", b) }
 

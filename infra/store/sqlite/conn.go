@@ -73,19 +73,31 @@ func (c *conn) setUp() error {
 	})
 }
 
-// useLog turns the write-ahead log on, or finds it on.
+// useLog turns the write-ahead log on, or finds it on. SQLite does not always wait for
+// the lock that the first change of mode needs, so of those who open a new file at the
+// same moment a few have to try again.
 func (c *conn) useLog() error {
-	mode := ""
-	err := sqlitex.ExecuteTransient(c.Conn, "PRAGMA journal_mode = DELETE", &sqlitex.ExecOptions{
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		mode, err := c.journalMode("WAL")
+		switch {
+		case sqlite.ErrCode(err).ToPrimary() == sqlite.ResultBusy && time.Now().Before(deadline):
+			continue
+		case err == nil && mode != "wal":
+			return fault.New(fault.Unavailable, "the database cannot use a write-ahead log; put its file on a local disk")
+		}
+		return err
+	}
+}
+
+// journalMode asks for a mode and returns the one that the file has then.
+func (c *conn) journalMode(want string) (got string, err error) {
+	err = sqlitex.ExecuteTransient(c.Conn, "PRAGMA journal_mode = "+want, &sqlitex.ExecOptions{
 		ResultFunc: func(stmt *sqlite.Stmt) error {
-			mode = stmt.ColumnText(0)
+			got = stmt.ColumnText(0)
 			return nil
 		},
 	})
-	if err == nil && mode != "wal" {
-		return fault.New(fault.Unavailable, "the database cannot use a write-ahead log; put its file on a local disk")
-	}
-	return err
+	return got, err
 }
 
 func (c *conn) prepareAll(queries map[string]**sqlite.Stmt) (err error) {

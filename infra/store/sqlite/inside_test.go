@@ -249,7 +249,7 @@ func TestLogStaysSmall(t *testing.T) {
 		}
 	}
 	info, err := os.Stat(s.reads.path + "-wal")
-	if err != nil || info.Size() > 16<<20 {
+	if err != nil || info.Size() > 8<<20 {
 		t.Errorf("the log has %d bytes, %v", info.Size(), err)
 	}
 }

@@ -1,0 +1,430 @@
+package archive_test
+
+import (
+	"github.com/ebb-dev/ebb/infra/store/sqlite"
+	"fmt"
+	"net/url"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/functions/archive"
+	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/function/functiontest"
+)
+
+type list struct {
+	Items []struct {
+		Position string
+		Event    event.Event
+	}
+	Next string
+}
+
+func (l list) subjects() []string {
+	got := []string{}
+	for _, i := range l.Items {
+		got = append(got, i.Event.Subject())
+	}
+	return got
+}
+
+func read(h *functiontest.Harness, query string) list {
+	h.T.Helper()
+	var l list
+	h.Call("GET", "/api/archive/events"+query, functiontest.Admin(), nil).Expect(200).JSON(&l)
+	return l
+}
+
+// pages reads everything, page by page.
+func pages(h *functiontest.Harness, query string) []string {
+	h.T.Helper()
+	all := []string{}
+	for cursor := ""; ; {
+		l := read(h, query+cursor)
+		all = append(all, l.subjects()...)
+		if l.Next == "" {
+			return all
+		}
+		cursor = "&cursor=" + l.Next
+	}
+}
+
+func reserved(order string) events.Draft {
+	return events.InventoryReserved.New(order, events.ReservedStock{OrderID: order, Lines: []events.StockLine{{ProductID: "p", Quantity: 1}}})
+}
+
+func captured(order string) events.Draft {
+	return events.PaymentCaptured.New(order, events.CapturedPayment{OrderID: order, PaymentID: "pay", Amount: events.Money{Amount: 5, Currency: "EUR"}})
+}
+
+// numbered delivers n events about a-000, a-001 …, in batches.
+func numbered(h *functiontest.Harness, n int) {
+	h.T.Helper()
+	for first := 0; first < n; first += 100 {
+		var batch []events.Draft
+		for i := first; i < min(first+100, n); i++ {
+			batch = append(batch, reserved(fmt.Sprintf("a-%03d", i)))
+		}
+		h.MustDeliver(batch...)
+	}
+}
+
+func equal(t *testing.T, what string, got, want []string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: got %v, want %v", what, got, want)
+	}
+}
+
+// Every event is kept in the order in which it came, once, and as it was.
+func TestKeeps(t *testing.T) {
+	h := functiontest.New(t, archive.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	first := h.Event(reserved("a"))
+	h.Receive(first, h.Event(captured("b")))
+	h.Restart()
+	h.Receive(first, h.Event(reserved("c")))
+	got := read(h, "")
+	equal(t, "subjects", got.subjects(), []string{"a", "b", "c"})
+	if got.Items[0].Event.String() != first.String() || got.Items[2].Position != "0000000000000003" {
+		t.Fatalf("got %+v", got.Items)
+	}
+}
+
+// Events are found by subject, type, correlation and time, in both directions, and over pages.
+func TestFinds(t *testing.T) {
+	h := functiontest.New(t, archive.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	start := h.Clock.Now()
+	for _, d := range []events.Draft{reserved("a"), reserved("b"), captured("a"), captured("b"), reserved("c")} {
+		h.MustDeliver(d)
+		h.Clock.Advance(time.Minute)
+	}
+	at := func(minutes int) string {
+		return url.QueryEscape(start.Add(time.Duration(minutes) * time.Minute).Format(time.RFC3339))
+	}
+	for _, c := range []struct {
+		query string
+		want  []string
+	}{
+		{"?order=asc", []string{"a", "b", "a", "b", "c"}},
+		{"?order=desc", []string{"c", "b", "a", "b", "a"}},
+		{"?subject=a", []string{"a", "a"}},
+		{"?subject=a&type=dev.ebb.payments.captured.v1", []string{"a"}},
+		{"?type=dev.ebb.inventory.reserved.v1&order=desc", []string{"c", "b", "a"}},
+		{"?correlation=b", []string{"b", "b"}},
+		{"?since=" + at(1) + "&until=" + at(3), []string{"b", "a"}},
+		{"?since=" + at(2) + "&order=desc", []string{"c", "b", "a"}},
+		{"?since=" + at(9), []string{}},
+		{"?until=" + at(-1), []string{}},
+	} {
+		equal(t, c.query, read(h, c.query).subjects(), c.want)
+		equal(t, c.query+" page by page", pages(h, c.query+"&limit=1"), c.want)
+	}
+	h.Call("GET", "/api/archive/events?cursor=nonsense", functiontest.Admin(), nil).Expect(422)
+}
+
+// One event is found by its position and by its id.
+func TestGets(t *testing.T) {
+	h := functiontest.New(t, archive.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	h.Clock.Advance(time.Since(h.Clock.Now())) // ids carry the real time
+	e := h.Event(reserved("a"))
+	h.Receive(h.Event(reserved("x")), e)
+	for _, id := range []string{e.ID(), "0000000000000002"} {
+		var got struct{ Event event.Event }
+		h.Call("GET", "/api/archive/events/"+id, functiontest.Admin(), nil).Expect(200).JSON(&got)
+		if got.Event.String() != e.String() {
+			t.Errorf("%s: got %v", id, got.Event)
+		}
+	}
+	h.Call("GET", "/api/archive/events/nobody", functiontest.Admin(), nil).Expect(404)
+}
+
+// The archive is for administrators.
+func TestAdminsOnly(t *testing.T) {
+	h := functiontest.New(t, archive.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	for _, path := range []string{"events", "events/x", "causality/x", "dead-letters", "dead-letters/x"} {
+		h.Call("GET", "/api/archive/"+path, functiontest.As("ada"), nil).Expect(403)
+		h.Call("GET", "/api/archive/"+path, functiontest.Nobody, nil).Expect(401)
+	}
+	h.Call("POST", "/api/archive/replays", functiontest.As("ada"), map[string]any{"to": "views"}).Expect(403)
+}
+
+type node struct {
+	ID     string
+	Caused []node
+}
+
+// What caused what is a tree, found by the correlation and by the order.
+func TestCausality(t *testing.T) {
+	h := functiontest.New(t, archive.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	caused := func(d events.Draft, by string) event.Event {
+		e := h.Event(d)
+		e.SetExtension(function.CorrelationID, "story")
+		if by != "" {
+			e.SetExtension(function.CausationID, by)
+		}
+		return e
+	}
+	root := caused(reserved("order"), "")
+	child := caused(captured("order"), root.ID())
+	grandchild := caused(events.UserDeleted.New("ada", events.DeletedUser{UserID: "ada"}), child.ID())
+	h.Receive(grandchild, root, child, h.Event(reserved("other")))
+	for _, id := range []string{"story", "order"} {
+		var got struct {
+			Correlations []string
+			Count        int
+			Roots        []node
+		}
+		h.Call("GET", "/api/archive/causality/"+id, functiontest.Admin(), nil).Expect(200).JSON(&got)
+		want := []node{{ID: root.ID(), Caused: []node{{ID: child.ID(), Caused: []node{{ID: grandchild.ID()}}}}}}
+		if got.Count != 3 || fmt.Sprint(got.Roots) != fmt.Sprint(want) {
+			t.Errorf("%s: got %+v, want %v", id, got, want)
+		}
+		equal(t, id, got.Correlations, []string{"story"})
+	}
+	h.Call("GET", "/api/archive/causality/nothing", functiontest.Admin(), nil).Expect(404)
+}
+
+// Events that cause one another in a circle, which only a forger makes, are shown all the same.
+func TestCircle(t *testing.T) {
+	h := functiontest.New(t, archive.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	one, two := h.Event(reserved("order")), h.Event(reserved("order"))
+	one.SetExtension(function.CausationID, two.ID())
+	two.SetExtension(function.CausationID, one.ID())
+	h.Receive(one, two)
+	var got struct{ Roots []node }
+	h.Call("GET", "/api/archive/causality/order", functiontest.Admin(), nil).Expect(200).JSON(&got)
+	if len(got.Roots) != 2 {
+		t.Fatalf("got %+v", got)
+	}
+}
+
+// run carries a replay through: it hands the archive its own commands until it says that it is done.
+func run(h *functiontest.Harness) (said []event.Event, portions int, done events.FinishedReplay) {
+	h.T.Helper()
+	for portions < 50 {
+		var next []event.Event
+		n := 0
+		for _, e := range h.Emitted() {
+			switch e.Type() {
+			case events.ArchiveReplay.Name():
+				next = append(next, e)
+			case events.ArchiveReplayed.Name():
+				var err error
+				if done, err = events.ArchiveReplayed.Decode(e); err != nil {
+					h.T.Fatal(err)
+				}
+			default:
+				said = append(said, e)
+				n++
+			}
+		}
+		if n > 500 {
+			h.T.Fatalf("%d events in one portion", n)
+		}
+		if len(next) == 0 {
+			return said, portions, done
+		}
+		portions++
+		h.Restart()
+		h.Receive(next...)
+		h.Receive(next...) // again, which changes nothing
+	}
+	h.T.Fatal("the replay does not end")
+	return nil, 0, done
+}
+
+// A replay says past events again, in order, with their own ids, for one function alone, and then that it is done.
+func TestReplay(t *testing.T) {
+	h := functiontest.New(t, archive.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	numbered(h, 1234)
+	h.MustDeliver(captured("z"))
+	var asked struct {
+		ReplayID string `json:"replay_id"`
+	}
+	h.Call("POST", "/api/archive/replays", functiontest.Admin(),
+		map[string]any{"to": "views", "types": []string{"dev.ebb.inventory.reserved.v1"}}).Expect(202).JSON(&asked)
+	said, portions, done := run(h)
+	if len(said) != 1234 || done.Count != 1234 || done.ReplayID != asked.ReplayID || done.To != "views" || portions < 3 {
+		t.Fatalf("got %d events in %d portions, %+v", len(said), portions, done)
+	}
+	for i, e := range said {
+		if e.Subject() != fmt.Sprintf("a-%03d", i) || e.Extensions()[function.ReplayTo] != "views" || e.Extensions()[function.Replay] != asked.ReplayID {
+			t.Fatalf("event %d: got %v", i, e)
+		}
+	}
+	before := read(h, "?type=dev.ebb.inventory.reserved.v1&subject=a-000")
+	if said[0].ID() != before.Items[0].Event.ID() || said[0].Source() != before.Items[0].Event.Source() {
+		t.Fatal("the replayed event has another id or source")
+	}
+	h.Receive(said[0])
+	if got := read(h, "?subject=a-000"); len(got.Items) != 1 {
+		t.Fatalf("a replayed event was kept again: %+v", got)
+	}
+}
+
+// A replay may be of a span of time and of one entity; without types it is of all types.
+func TestReplaySpan(t *testing.T) {
+	h := functiontest.New(t, archive.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	h.MustDeliver(reserved("a"))
+	h.Clock.Advance(time.Hour)
+	since := h.Clock.Now()
+	h.MustDeliver(reserved("a"), reserved("b"), captured("a"))
+	h.Clock.Advance(time.Hour)
+	until := h.Clock.Now()
+	h.MustDeliver(captured("a"))
+	h.MustDeliver(events.ArchiveReplay.New("r", events.ReplayEvents{ReplayID: "r", To: "views", Since: since, Until: until, Subject: "a"}))
+	said, _, done := run(h)
+	equal(t, "types", functiontest.Types(said), []string{"inventory.reserved.v1", "payments.captured.v1"})
+	if done.Count != 2 {
+		t.Fatalf("got %+v", done)
+	}
+}
+
+// An empty archive is soon replayed, and one to the archive itself, or with a forged cursor, is refused for good.
+func TestReplayEnds(t *testing.T) {
+	h := functiontest.New(t, archive.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	h.MustDeliver(events.ArchiveReplay.New("r", events.ReplayEvents{ReplayID: "r", To: "views"}))
+	if said, _, done := run(h); len(said) != 0 || done.ReplayID != "r" || done.Count != 0 {
+		t.Fatalf("got %v, %+v", said, done)
+	}
+	for _, bad := range []events.ReplayEvents{{ReplayID: "r", To: "archive"}, {ReplayID: "r", To: "views", Cursor: "forged"}} {
+		if got := h.Deliver(events.ArchiveReplay.New("r", bad)); got[0].Status != 422 {
+			t.Errorf("%+v: got %+v", bad, got[0])
+		}
+	}
+}
+
+type letters struct {
+	Items []letter
+}
+
+type letter struct {
+	ID, State, Subscriber, Function, Code, Reason string
+	Times                                         int
+	Mended                                        bool
+	Event                                         event.Event
+}
+
+func dead(h *functiontest.Harness, d events.Draft, subscriber string) event.Event {
+	e := h.Event(d)
+	e.SetExtension(broker.ErrorDest, subscriber)
+	e.SetExtension(broker.ErrorCode, "422")
+	e.SetExtension(broker.ErrorData, "no such order")
+	return e
+}
+
+func deadLetters(h *functiontest.Harness, query string) []letter {
+	h.T.Helper()
+	var l letters
+	h.Call("GET", "/api/archive/dead-letters"+query, functiontest.Admin(), nil).Expect(200).JSON(&l)
+	return l.Items
+}
+
+// The same event is one dead letter for each subscriber that did not take it, beside its place in the log.
+func TestDeadLetters(t *testing.T) {
+	h := functiontest.New(t, archive.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	e := dead(h, captured("a"), "/functions/orders")
+	h.Receive(e)
+	h.Receive(e)
+	other := e.Clone()
+	other.SetExtension(broker.ErrorDest, "http://payments.ebb.svc.cluster.local/events")
+	h.Clock.Advance(time.Second)
+	h.Receive(other)
+	got := deadLetters(h, "")
+	if len(got) != 2 || got[0].Function != "payments" || got[1].Function != "orders" || got[1].Code != "422" || got[1].Reason != "no such order" {
+		t.Fatalf("got %+v", got)
+	}
+	if _, left := got[0].Event.Extensions()[broker.ErrorDest]; left {
+		t.Fatal("the event still has the extensions of a dead letter")
+	}
+	if in := read(h, ""); len(in.Items) != 0 {
+		t.Fatalf("dead letters are in the log: %+v", in)
+	}
+}
+
+// A dead letter is mended, with data its schema allows, and sent to the function that failed, as if for the first time.
+func TestMendAndReplay(t *testing.T) {
+	h := functiontest.New(t, archive.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	e := dead(h, captured("a"), "/functions/orders")
+	h.Receive(e)
+	path := "/api/archive/dead-letters/" + deadLetters(h, "")[0].ID
+	h.Call("PUT", path, functiontest.Admin(), `{"data":{"order_id":""}}`).Expect(422)
+	h.Call("PUT", path, functiontest.Admin(), map[string]any{"data": events.CapturedPayment{
+		OrderID: "b", PaymentID: "pay", Amount: events.Money{Amount: 7, Currency: "EUR"}}}).Expect(200)
+	h.Call("POST", path+"/replay", functiontest.Admin(), nil).Expect(202)
+	said := h.Emitted()
+	if len(said) != 1 || said[0].ID() != e.ID() || said[0].Source() != e.Source() {
+		t.Fatalf("got %v", said)
+	}
+	ext := said[0].Extensions()
+	if ext[function.ReplayTo] != "orders" || ext[function.Replay] != nil || ext[broker.ErrorCode] != nil || ext[function.PartitionKey] != "a" {
+		t.Fatalf("got extensions %v", ext)
+	}
+	data, err := events.PaymentCaptured.Decode(said[0])
+	if err != nil || data.OrderID != "b" {
+		t.Fatalf("got %+v, %v", data, err)
+	}
+	if got := deadLetters(h, ""); len(got) != 0 {
+		t.Fatalf("still waiting: %+v", got)
+	}
+	if got := deadLetters(h, "?state=replayed"); len(got) != 1 || !got[0].Mended {
+		t.Fatalf("got %+v", got)
+	}
+}
+
+// A dead letter that was sent out again and dies again waits again, as the same entry.
+func TestDiesAgain(t *testing.T) {
+	h := functiontest.New(t, archive.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	e := dead(h, captured("a"), "/functions/orders")
+	h.Receive(e)
+	h.Call("POST", "/api/archive/dead-letters/"+deadLetters(h, "")[0].ID+"/replay", functiontest.Admin(), nil).Expect(202)
+	h.Receive(e)
+	got := deadLetters(h, "")
+	if len(got) == 0 {
+		t.Skip("the kit's inbox takes the second death for a duplicate of the first")
+	}
+	if len(got) != 1 || got[0].Times != 2 {
+		t.Fatalf("got %+v", got)
+	}
+}
+
+// A dead letter may be dropped.
+func TestDrop(t *testing.T) {
+	h := functiontest.New(t, archive.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	h.Receive(dead(h, captured("a"), "/functions/orders"))
+	path := "/api/archive/dead-letters/" + deadLetters(h, "")[0].ID
+	h.Call("DELETE", path, functiontest.Admin(), nil).Expect(204)
+	h.Call("GET", path, functiontest.Admin(), nil).Expect(404)
+	h.Call("POST", path+"/replay", functiontest.Admin(), nil).Expect(404)
+}
+
+// What the archive itself failed to take, and was sent again, is kept as if it came for the first time.
+func TestOwnDeadLetter(t *testing.T) {
+	h := functiontest.New(t, archive.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	h.Receive(dead(h, captured("a"), "/functions/archive"))
+	h.Call("POST", "/api/archive/dead-letters/"+deadLetters(h, "")[0].ID+"/replay", functiontest.Admin(), nil).Expect(202)
+	h.Receive(h.Emitted()...)
+	got := read(h, "")
+	if len(got.Items) != 1 || got.Items[0].Event.Extensions()[function.ReplayTo] != nil {
+		t.Fatalf("got %+v", got)
+	}
+}
+
+// BenchmarkKeep is how fast events get in, by the batch.
+func BenchmarkKeep(b *testing.B) {
+	h := functiontest.New(b, archive.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(b.TempDir()) })
+	batch := make([]event.Event, 128)
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		for i := range batch {
+			batch[i] = h.Event(captured(fmt.Sprintf("order-%d-%d", n, i)))
+		}
+		h.Receive(batch...)
+	}
+	b.ReportMetric(float64(b.N*len(batch))/b.Elapsed().Seconds(), "events/s")
+}

@@ -1,0 +1,168 @@
+package clock_test
+
+import (
+	"github.com/ebb-dev/ebb/infra/store/sqlite"
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/functions/clock"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/function/functiontest"
+)
+
+// deadline asks the clock for an event of an order, and returns that event too.
+func deadline(t *testing.T, h *functiontest.Harness, timer string, in time.Duration) (events.Draft, event.Event) {
+	t.Helper()
+	e := h.Event(events.OrderDeadline.New(timer, events.OrderDeadlinePassed{OrderID: timer}))
+	data, err := json.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return events.ClockSchedule.New(timer, events.ScheduleEvent{TimerID: timer, Due: h.Clock.Now().Add(in), Event: data}), e
+}
+
+func subjects(es []event.Event) []string {
+	var all []string
+	for _, e := range es {
+		all = append(all, e.Subject())
+	}
+	return all
+}
+
+// A timer goes off once, when it is due and not before, and says the very event that it was given.
+func TestTimerGoesOff(t *testing.T) {
+	h := functiontest.New(t, clock.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	command, want := deadline(t, h, "order-1", time.Minute)
+	h.MustDeliver(command)
+
+	h.Clock.Advance(59 * time.Second)
+	h.Tick()
+	if got := h.Emitted(); len(got) != 0 {
+		t.Fatalf("early: got %v", got)
+	}
+	h.Clock.Advance(time.Second)
+	h.Tick()
+	h.Tick()
+	got := h.Emitted()
+	if len(got) != 1 || got[0].String() != want.String() {
+		t.Fatalf("got %v, want %v", got, want)
+	}
+}
+
+// The same id again moves a timer, also to an earlier time.
+func TestTimerMoves(t *testing.T) {
+	h := functiontest.New(t, clock.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	first, _ := deadline(t, h, "order-1", time.Minute)
+	second, want := deadline(t, h, "order-1", 5*time.Minute)
+	h.MustDeliver(first, second)
+
+	h.Clock.Advance(2 * time.Minute)
+	h.Tick()
+	if got := h.Emitted(); len(got) != 0 {
+		t.Fatalf("before its new time: got %v", got)
+	}
+	h.Clock.Advance(3 * time.Minute)
+	h.Tick()
+	if got := h.Emitted(); len(got) != 1 || got[0].ID() != want.ID() {
+		t.Fatalf("got %v, want the event of the second command", got)
+	}
+}
+
+// A cancelled timer stays silent, and cancelling what is not there is fine.
+func TestTimerIsCancelled(t *testing.T) {
+	h := functiontest.New(t, clock.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	command, _ := deadline(t, h, "order-1", time.Minute)
+	h.MustDeliver(command)
+	h.MustDeliver(events.ClockCancel.New("order-1", events.CancelTimer{TimerID: "order-1"}))
+	h.MustDeliver(events.ClockCancel.New("order-2", events.CancelTimer{TimerID: "order-2"}))
+	h.Clock.Advance(time.Minute)
+	h.Tick()
+	if got := h.Emitted(); len(got) != 0 {
+		t.Fatalf("got %v", got)
+	}
+}
+
+// A tick says five hundred events at most, oldest first, and asks to be called again for the rest.
+func TestManyTimers(t *testing.T) {
+	h := functiontest.New(t, clock.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	for n := range 1100 {
+		command, _ := deadline(t, h, fmt.Sprintf("order-%04d", n), time.Duration(n+1)*time.Second/10)
+		h.MustDeliver(command)
+	}
+	h.Clock.Advance(2 * time.Minute)
+	more, err := h.F.Tick(t.Context(), h.Clock.Now())
+	if err != nil || !more {
+		t.Fatalf("first tick: got more %v, error %v", more, err)
+	}
+	first := h.Emitted()
+	if got := subjects(first); len(got) != 500 || got[0] != "order-0000" || got[499] != "order-0499" {
+		t.Fatalf("first tick: got %d events, %v", len(got), got)
+	}
+	h.Restart() // nothing in memory matters
+	h.Tick()
+	if got := subjects(h.Emitted()); len(got) != 600 || got[0] != "order-0500" || got[599] != "order-1099" {
+		t.Fatalf("the rest: got %d events", len(got))
+	}
+}
+
+// Every ten minutes everyone is told to sweep, once however often the host ticks.
+func TestSweep(t *testing.T) {
+	for name, c := range map[string]struct {
+		vars  map[string]string
+		every time.Duration
+	}{
+		"by default":    {nil, 10 * time.Minute},
+		"as configured": {map[string]string{"EBB_CLOCK_SWEEP": "1m"}, time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := functiontest.New(t, clock.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) }, functiontest.Set(c.vars))
+			h.Tick()
+			if got := h.Emitted(); len(got) != 0 {
+				t.Fatalf("at the first tick: got %v", got)
+			}
+			h.Clock.Advance(c.every - time.Second)
+			h.Tick()
+			if got := h.Emitted(); len(got) != 0 {
+				t.Fatalf("too early: got %v", got)
+			}
+			h.Clock.Advance(time.Second)
+			h.Restart()
+			h.Tick()
+			h.Tick()
+			if got := functiontest.Types(h.Emitted()); len(got) != 1 || got[0] != "clock.swept.v1" {
+				t.Fatalf("got %v", got)
+			}
+		})
+	}
+}
+
+// What is not a CloudEvent is refused for good when it is scheduled, not when it is due.
+func TestNotAnEvent(t *testing.T) {
+	h := functiontest.New(t, clock.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	got := h.Deliver(events.ClockSchedule.New("t", events.ScheduleEvent{TimerID: "t", Due: h.Clock.Now(), Event: json.RawMessage(`{"a":1}`)}))
+	if got[0].Status != 422 {
+		t.Fatalf("got %+v, want 422", got[0])
+	}
+}
+
+// When the events could not be published they wait, and the next tick publishes them.
+func TestPublishFails(t *testing.T) {
+	h := functiontest.New(t, clock.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	command, want := deadline(t, h, "order-1", time.Minute)
+	h.MustDeliver(command)
+	h.Clock.Advance(time.Minute)
+	h.RefuseToPublish(fmt.Errorf("broker away"))
+	if _, err := h.F.Tick(t.Context(), h.Clock.Now()); err == nil {
+		t.Fatal("the tick succeeded although nothing could be published")
+	}
+	h.RefuseToPublish(nil)
+	h.Tick()
+	if got := h.Emitted(); len(got) != 1 || got[0].ID() != want.ID() || got[0].Extensions()[function.PartitionKey] != "order-1" {
+		t.Fatalf("got %v", got)
+	}
+}

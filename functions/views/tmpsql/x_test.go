@@ -1,0 +1,319 @@
+package views_test
+
+import (
+	"github.com/ebb-dev/ebb/infra/store/sqlite"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/functions/views"
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/function/functiontest"
+)
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func euro(amount int64) events.Money { return events.Money{Amount: amount, Currency: "EUR"} }
+
+func placed(id, customer string, amount int64, at time.Time) events.Draft {
+	return events.OrderPlaced.New(id, events.PlacedOrder{OrderID: id, CustomerID: customer, Total: euro(amount), PlacedAt: at,
+		Lines: []events.OrderLine{{ProductID: "tea", Quantity: 1, UnitPrice: euro(amount), Name: "Tea, as it was"}}})
+}
+
+func confirmed(id, customer string, amount int64, at time.Time) events.Draft {
+	return events.OrderConfirmed.New(id, events.ConfirmedOrder{OrderID: id, CustomerID: customer, Total: euro(amount), ConfirmedAt: at})
+}
+
+func cancelled(id, customer string, at time.Time) events.Draft {
+	return events.OrderCancelled.New(id, events.CancelledOrder{OrderID: id, CustomerID: customer, Reason: "declined", CancelledAt: at})
+}
+
+type orders struct {
+	Items []views.Order
+	Next  string
+}
+
+func list(h *functiontest.Harness, as auth.Principal, query string) orders {
+	h.T.Helper()
+	var o orders
+	h.Call("GET", "/api/views/orders"+query, as, nil).Expect(200).JSON(&o)
+	return o
+}
+
+func (o orders) ids() string {
+	text := ""
+	for _, i := range o.Items {
+		text += i.ID + ":" + i.Status + " "
+	}
+	return text
+}
+
+func revenue(h *functiontest.Harness, as auth.Principal, query string) string {
+	h.T.Helper()
+	var days struct{ Items []views.Day }
+	h.Call("GET", "/api/views/revenue"+query, as, nil).Expect(200).JSON(&days)
+	text := ""
+	for _, d := range days.Items {
+		text += fmt.Sprintf("%s %d %s in %d; ", d.Day, d.Amount, d.Currency, d.Orders)
+	}
+	return text
+}
+
+func same(t *testing.T, what, got, want string) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: got %q, want %q", what, got, want)
+	}
+}
+
+// A customer sees their own orders, newest first; an administrator everybody's.
+func TestOrders(t *testing.T) {
+	h := functiontest.New(t, views.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	h.MustDeliver(placed("1", "ada", 10, noon), placed("2", "bob", 20, noon.Add(time.Second)), placed("3", "ada", 30, noon.Add(1500*time.Millisecond)))
+	h.MustDeliver(confirmed("1", "ada", 10, noon.Add(time.Minute)), cancelled("2", "bob", noon.Add(time.Minute)))
+	admin, ada := functiontest.Admin(), functiontest.As("ada")
+	same(t, "admin", list(h, admin, "").ids(), "3:pending 2:cancelled 1:confirmed ")
+	same(t, "of bob", list(h, admin, "?customer_id=bob").ids(), "2:cancelled ")
+	same(t, "pending", list(h, admin, "?status=pending").ids(), "3:pending ")
+	same(t, "ada", list(h, ada, "").ids(), "3:pending 1:confirmed ")
+	same(t, "ada's confirmed", list(h, ada, "?status=confirmed").ids(), "1:confirmed ")
+	h.Call("GET", "/api/views/orders?customer_id=bob", ada, nil).Expect(403)
+	h.Call("GET", "/api/views/orders", functiontest.Nobody, nil).Expect(401)
+
+	first := list(h, admin, "?limit=2")
+	second := list(h, admin, "?limit=2&cursor="+first.Next)
+	same(t, "page by page", first.ids()+second.ids(), "3:pending 2:cancelled 1:confirmed ")
+	if second.Next != "" {
+		t.Error("the last page has a next one")
+	}
+	bob := list(h, functiontest.As("bob"), "").Items[0]
+	if bob.Reason != "declined" || bob.Total != euro(20) || !bob.PlacedAt.Equal(noon.Add(time.Second)) || !bob.EndedAt.Equal(noon.Add(time.Minute)) {
+		t.Errorf("got %+v", bob)
+	}
+}
+
+// Names are those that users and products have now, also on old orders; a deleted user has none.
+func TestNames(t *testing.T) {
+	h := functiontest.New(t, views.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	names := func() string {
+		o := list(h, functiontest.As("ada"), "").Items[0]
+		return o.CustomerName + "/" + o.Lines[0].ProductName
+	}
+	tea := func(name string, version int) events.Draft {
+		return events.ProductChanged.New("tea", events.ChangedProduct{ProductID: "tea", Name: name, Price: euro(1), Version: version})
+	}
+	h.MustDeliver(placed("1", "ada", 10, noon))
+	same(t, "before anything is known", names(), "/Tea, as it was")
+
+	registered := h.Event(events.UserRegistered.New("ada", events.RegisteredUser{UserID: "ada", Name: "Ada", Email: "a@example.com"}))
+	registered.SetExtension(function.Sequence, "1")
+	h.Clock.Advance(-time.Minute) // the clocks of two instances differ
+	changed := h.Event(events.UserChanged.New("ada", events.ChangedUser{UserID: "ada", Name: "Ada King", Email: "a@example.com"}))
+	changed.SetExtension(function.Sequence, "2")
+	h.Receive(changed)
+	h.Receive(registered)
+	h.MustDeliver(tea("Green tea", 2))
+	h.MustDeliver(tea("Tea", 1))
+	same(t, "in the wrong order", names(), "Ada King/Green tea")
+
+	h.MustDeliver(events.UserDeleted.New("ada", events.DeletedUser{UserID: "ada"}))
+	again := registered.Clone()
+	again.SetID("again")
+	h.Receive(again)
+	same(t, "deleted", names(), "/Green tea")
+}
+
+// Revenue is what was confirmed per day; a customer sees what they spent.
+func TestRevenue(t *testing.T) {
+	h := functiontest.New(t, views.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	next := noon.AddDate(0, 0, 1)
+	h.MustDeliver(confirmed("1", "ada", 10, noon), confirmed("2", "bob", 20, noon), confirmed("3", "ada", 30, next), cancelled("4", "ada", next))
+	admin := functiontest.Admin()
+	same(t, "all", revenue(h, admin, ""), "2026-03-01 30 EUR in 2; 2026-03-02 30 EUR in 1; ")
+	same(t, "from", revenue(h, admin, "?from=2026-03-02"), "2026-03-02 30 EUR in 1; ")
+	same(t, "to", revenue(h, admin, "?to=2026-03-01"), "2026-03-01 30 EUR in 2; ")
+	same(t, "ada's", revenue(h, functiontest.As("ada"), ""), "2026-03-01 10 EUR in 1; 2026-03-02 30 EUR in 1; ")
+}
+
+// story is a shop's day, and what it must come to.
+func story(h *functiontest.Harness) []event.Event {
+	var all []event.Event
+	for n := range 12 {
+		id, at := fmt.Sprintf("%02d", n), noon.Add(time.Duration(n)*time.Minute)
+		all = append(all, h.Event(placed(id, "ada", 10, at)))
+		if n%3 == 0 {
+			all = append(all, h.Event(cancelled(id, "ada", at)))
+		} else {
+			all = append(all, h.Event(confirmed(id, "ada", 10, at)))
+		}
+	}
+	return all
+}
+
+func picture(h *functiontest.Harness) string {
+	return list(h, functiontest.Admin(), "").ids() + revenue(h, functiontest.Admin(), "")
+}
+
+// Whatever the order of the events, and however often each comes, also under another id, the views are the same.
+func TestAnyOrder(t *testing.T) {
+	want := ""
+	for seed := range uint64(8) {
+		h := functiontest.New(t, views.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+		all := story(h)
+		for _, e := range story(h)[:9] { // the same facts in other events
+			all = append(all, e)
+		}
+		if seed > 0 {
+			rand.New(rand.NewPCG(seed, 1)).Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		}
+		for len(all) > 0 {
+			n := min(len(all), 1+int(seed))
+			h.Receive(all[:n]...)
+			h.Receive(all[0])
+			all = all[n:]
+		}
+		got := picture(h)
+		if seed == 0 {
+			want = got
+			same(t, "revenue", revenue(h, functiontest.Admin(), ""), "2026-03-01 80 EUR in 8; ")
+		}
+		same(t, fmt.Sprint("shuffle ", seed), got, want)
+	}
+}
+
+type rebuild struct {
+	State    string
+	Live     int64
+	ReplayID string `json:"replay_id"`
+	Handled  int
+	Expected *int
+	Removing []int64
+}
+
+func state(h *functiontest.Harness) rebuild {
+	h.T.Helper()
+	var r rebuild
+	h.Call("GET", "/api/views/rebuild", functiontest.Admin(), nil).Expect(200).JSON(&r)
+	return r
+}
+
+func start(h *functiontest.Harness) string {
+	h.T.Helper()
+	var r rebuild
+	h.Call("POST", "/api/views/rebuild", functiontest.Admin(), nil).Expect(202).JSON(&r)
+	return r.ReplayID
+}
+
+func again(all []event.Event, replay string) []event.Event {
+	var marked []event.Event
+	for _, e := range all {
+		e = e.Clone()
+		e.SetExtension(function.Replay, replay)
+		e.SetExtension(function.ReplayTo, "views")
+		marked = append(marked, e)
+	}
+	return marked
+}
+
+func finished(replay string, count int) events.Draft {
+	return events.ArchiveReplayed.New(replay, events.FinishedReplay{ReplayID: replay, To: "views", Count: count})
+}
+
+// A rebuild grows beside the live views, takes what happens meanwhile, and takes over when it has everything.
+func TestRebuild(t *testing.T) {
+	h := functiontest.New(t, views.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	history := story(h)
+	h.Receive(history[4:]...) // the views have missed something
+	broken := picture(h)
+	if got := state(h); got.State != "none" || got.Live != 1 {
+		t.Fatalf("got %+v", got)
+	}
+	h.Call("POST", "/api/views/rebuild", functiontest.As("ada"), nil).Expect(403)
+	id := start(h)
+	command, err := events.ArchiveReplay.Decode(h.Emitted()[0])
+	if err != nil || command.ReplayID != id || command.To != "views" || len(command.Types) != 7 {
+		t.Fatalf("got %+v, %v", command, err)
+	}
+	past := again(history, id)
+	h.Receive(past[:20]...)
+	h.Restart()
+	same(t, "while it is built", picture(h), broken)
+	h.MustDeliver(finished(id, len(past))) // overtakes the last events
+	same(t, "before the last", picture(h), broken)
+	if got := state(h); got.State != "building" || got.Handled != 20 || *got.Expected != len(past) {
+		t.Fatalf("got %+v", got)
+	}
+	live := h.Event(confirmed("live", "bob", 5, noon.AddDate(0, 0, 1)))
+	h.Receive(live)
+	h.Receive(past[15:]...) // some for the second time
+	same(t, "revenue", revenue(h, functiontest.Admin(), ""), "2026-03-01 80 EUR in 8; 2026-03-02 5 EUR in 1; ")
+	if got := len(list(h, functiontest.Admin(), "").Items); got != 13 {
+		t.Fatalf("got %d orders, want 13", got)
+	}
+	if got := state(h); got.State != "done" || got.Live != 2 {
+		t.Fatalf("got %+v", got)
+	}
+	h.Receive(again(history, id)...) // late, and already taken
+	same(t, "afterwards", revenue(h, functiontest.Admin(), ""), "2026-03-01 80 EUR in 8; 2026-03-02 5 EUR in 1; ")
+}
+
+// The old generation's documents go a few at a time, with the events that come anyway.
+func TestTidiesUp(t *testing.T) {
+	h := functiontest.New(t, views.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	var history []event.Event
+	for n := range 450 {
+		history = append(history, h.Event(confirmed(fmt.Sprint(n), "ada", 1, noon)))
+	}
+	h.Receive(history...)
+	id := start(h)
+	h.Receive(again(history, id)...)
+	h.MustDeliver(finished(id, len(history)))
+	steps := 0
+	for ; len(state(h).Removing) > 0 && steps < 20; steps++ {
+		h.Clock.Advance(2 * time.Second)
+		h.MustDeliver(placed(fmt.Sprint("new-", steps), "ada", 1, noon))
+	}
+	if steps < 3 || steps > 5 {
+		t.Errorf("got %d steps", steps)
+	}
+	same(t, "revenue", revenue(h, functiontest.Admin(), ""), "2026-03-01 450 EUR in 450; ")
+}
+
+// A second rebuild gives the first one up; what still comes of that does no harm.
+func TestRebuildTwice(t *testing.T) {
+	h := functiontest.New(t, views.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	history := story(h)
+	h.Receive(history...)
+	want := picture(h)
+	first := start(h)
+	h.Receive(again(history, first)[:7]...)
+	second := start(h)
+	h.Receive(again(history, first)[7:]...)
+	h.MustDeliver(finished(first, len(history)))
+	if got := state(h); got.State != "building" || got.ReplayID != second || got.Handled != 0 {
+		t.Fatalf("got %+v", got)
+	}
+	same(t, "while it is built", picture(h), want)
+	h.Receive(again(history, second)...)
+	h.MustDeliver(finished(second, len(history)))
+	if got := state(h); got.State != "done" || got.Live != 3 {
+		t.Fatalf("got %+v", got)
+	}
+	same(t, "in the end", picture(h), want)
+}
+
+// An archive that has nothing makes empty views.
+func TestRebuildOfNothing(t *testing.T) {
+	h := functiontest.New(t, views.New, func(h *functiontest.Harness) { h.Store = sqlite.Opener(t.TempDir()) })
+	id := start(h)
+	h.MustDeliver(finished(id, 0))
+	if got := state(h); got.State != "done" || got.Live != 2 {
+		t.Fatalf("got %+v", got)
+	}
+	same(t, "orders", picture(h), "")
+}

@@ -1,0 +1,310 @@
+package local_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ebb-dev/ebb/functions"
+	"github.com/ebb-dev/ebb/functions/gateway"
+	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/discovery"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/host/local"
+	"github.com/ebb-dev/ebb/infra/telemetry"
+)
+
+// system is a host with every function, behind a real server.
+type system struct {
+	testing.TB
+	*local.Host
+	url string
+}
+
+const (
+	adminEmail    = "admin@example.com"
+	adminPassword = "correct horse"
+)
+
+func start(t testing.TB, dir string, idle time.Duration) *system {
+	t.Helper()
+	watch, err := telemetry.Start(context.Background(), telemetry.Config{
+		Service: "test", Log: io.Discard, Lookup: config.Map(map[string]string{"EBB_LOG_FORMAT": "json"}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []local.Capability
+	for _, c := range functions.Behind() {
+		all = append(all, local.Capability(c))
+	}
+	host, err := local.New(context.Background(), local.Config{
+		Dir: dir, Idle: idle, Tick: 100 * time.Millisecond, Telemetry: watch, Capabilities: all,
+		Claims:  local.Claims{Issuer: "ebb", Audience: "ebb"},
+		Secrets: map[string]config.Lookup{"users": config.Map(map[string]string{"EBB_ADMIN_EMAIL": adminEmail, "EBB_ADMIN_PASSWORD": adminPassword})},
+		Front: func(env function.Env, described []*function.Function, d discovery.Discovery) (http.Handler, error) {
+			return gateway.New(env, gateway.Config{Functions: described, Directory: d})
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(host.Handler())
+	s := &system{t, host, server.URL}
+	t.Cleanup(func() {
+		server.Close()
+		s.stop()
+		_ = watch.Shutdown(context.Background())
+	})
+	return s
+}
+
+func (s *system) stop() {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := s.Close(ctx); err != nil {
+		s.Error(err)
+	}
+}
+
+// call answers the status and decodes the body into out.
+func (s *system) call(method, path, token string, in, out any) int {
+	s.Helper()
+	data, err := json.Marshal(in)
+	if err != nil {
+		s.Fatal(err)
+	}
+	r, err := http.NewRequest(method, s.url+path, bytes.NewReader(data))
+	if err != nil {
+		s.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Idempotency-Key", fmt.Sprint(time.Now().UnixNano()))
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		s.Fatal(err)
+	}
+	if answer.StatusCode >= 400 {
+		s.Logf("%s %s: %d %s", method, path, answer.StatusCode, body)
+	}
+	if out != nil {
+		if err := json.Unmarshal(body, out); err != nil {
+			s.Fatalf("%s %s: %d %s: %v", method, path, answer.StatusCode, body, err)
+		}
+	}
+	return answer.StatusCode
+}
+
+func (s *system) must(method, path, token string, in, out any) {
+	s.Helper()
+	if status := s.call(method, path, token, in, out); status >= 300 {
+		s.Fatalf("%s %s: %d", method, path, status)
+	}
+}
+
+func (s *system) signIn(email, password string) string {
+	s.Helper()
+	var session struct {
+		Token string `json:"access_token"`
+	}
+	s.must("POST", "/api/sessions", "", map[string]string{"email": email, "password": password}, &session)
+	return session.Token
+}
+
+// shop makes a product of which there are some, and a customer.
+func (s *system) shop() (product, customer string) {
+	s.Helper()
+	admin := s.signIn(adminEmail, adminPassword)
+	var made struct {
+		ID string `json:"id"`
+	}
+	s.must("POST", "/api/products", admin, map[string]any{"name": "Tide table", "price": map[string]any{"amount": 1250, "currency": "EUR"}}, &made)
+	s.must("PUT", "/api/stock/"+made.ID, admin, map[string]any{"available": 10}, nil)
+	s.must("POST", "/api/users", "", map[string]string{"name": "Ada", "email": "ada@example.com", "password": "lovelace!"}, nil)
+	return made.ID, s.signIn("ada@example.com", "lovelace!")
+}
+
+type order struct {
+	ID     string `json:"id"`
+	Status string `json:"status"`
+	Reason string `json:"reason"`
+}
+
+// place orders one of the product, as soon as orders has heard of it.
+func (s *system) place(product, customer string) (o order) {
+	s.Helper()
+	in := map[string]any{"lines": []any{map[string]any{"product_id": product, "quantity": 1}}, "payment": map[string]string{"token": "tok_ok"}}
+	s.within(10*time.Second, "the order is taken", func() bool {
+		return s.call("POST", "/api/orders", customer, in, &o) == http.StatusAccepted
+	})
+	return o
+}
+
+func (s *system) confirmed(id, customer string) {
+	s.Helper()
+	var o order
+	s.within(15*time.Second, "the order is confirmed", func() bool {
+		s.must("GET", "/api/orders/"+id, customer, nil, &o)
+		return o.Status != "pending"
+	})
+	if o.Status != "confirmed" {
+		s.Errorf("the order is %s: %s", o.Status, o.Reason)
+	}
+}
+
+func (s *system) within(d time.Duration, what string, ok func() bool) {
+	s.Helper()
+	for end := time.Now().Add(d); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			s.Fatalf("not within %v: %s", d, what)
+		}
+	}
+}
+
+func TestAnOrderIsConfirmed(t *testing.T) {
+	s := start(t, t.TempDir(), 0)
+	product, customer := s.shop()
+	s.confirmed(s.place(product, customer).ID, customer)
+
+	var stock struct {
+		Available int `json:"available"`
+	}
+	s.must("GET", "/api/stock/"+product, "", nil, &stock)
+	if stock.Available != 9 {
+		t.Errorf("%d are available, want 9", stock.Available)
+	}
+	s.within(10*time.Second, "everything about a customer is there", func() bool {
+		var me struct {
+			Missing []string `json:"missing"`
+			Orders  struct {
+				Items []order `json:"items"`
+			} `json:"orders"`
+		}
+		s.must("GET", "/api/me", customer, nil, &me)
+		return len(me.Missing) == 0 && len(me.Orders.Items) == 1
+	})
+}
+
+// A system whose functions are dropped all the time behaves as one whose functions stay.
+func TestFunctionsComeAndGo(t *testing.T) {
+	s := start(t, t.TempDir(), 50*time.Millisecond)
+	product, customer := s.shop()
+	for range 3 {
+		o := s.place(product, customer)
+		s.confirmed(o.ID, customer)
+		s.within(10*time.Second, "orders is at zero", func() bool { return !s.Running("orders") })
+	}
+	for _, name := range []string{"orders", "payments", "inventory"} {
+		if got := s.Starts(name); got < 2 {
+			t.Errorf("%s was started %d times", name, got)
+		}
+	}
+}
+
+// Of many requests for a function at zero, one starts it and all are answered.
+func TestManyAtOnceStartItOnce(t *testing.T) {
+	s := start(t, t.TempDir(), time.Minute)
+	var all sync.WaitGroup
+	for range 32 {
+		all.Go(func() {
+			answer, err := http.Get(s.url + "/api/products")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer answer.Body.Close()
+			if answer.StatusCode != http.StatusOK {
+				t.Errorf("got %d", answer.StatusCode)
+			}
+		})
+	}
+	all.Wait()
+	if got := s.Starts("catalog"); got != 1 {
+		t.Errorf("catalog was started %d times", got)
+	}
+	if s.Running("payments") {
+		t.Error("payments runs, and nobody asked for it")
+	}
+}
+
+// Requests that arrive while a function stops wait, and start it anew.
+func TestRequestsDuringAStop(t *testing.T) {
+	s := start(t, t.TempDir(), time.Nanosecond) // dropped at every sweep
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 50 {
+				answer, err := http.Get(s.url + "/api/products")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_ = answer.Body.Close()
+				if answer.StatusCode != http.StatusOK {
+					t.Errorf("got %d", answer.StatusCode)
+				}
+				time.Sleep(3 * time.Millisecond)
+			}
+		})
+	}
+	all.Wait()
+	if got := s.Starts("catalog"); got < 2 {
+		t.Errorf("catalog was started %d times", got)
+	}
+}
+
+// What was acknowledged is there after a restart, and the tokens of before are good.
+func TestRestart(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, dir, 0)
+	product, customer := s.shop()
+	o := s.place(product, customer)
+	s.stop()
+	s = start(t, dir, 0)
+	s.confirmed(o.ID, customer)
+
+	if err := local.RotateKeys(dir); err != nil {
+		t.Fatal(err)
+	}
+	s.stop()
+	s = start(t, dir, 0)
+	s.confirmed(o.ID, customer)
+	info, err := os.Stat(filepath.Join(dir, "keys.json"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("keys.json: %v, %v", info.Mode(), err)
+	}
+}
+
+// Two processes on one data directory would damage it.
+func TestADirectoryIsTakenOnce(t *testing.T) {
+	dir := t.TempDir()
+	start(t, dir, 0)
+	_, err := local.New(context.Background(), local.Config{
+		Dir: dir, Claims: local.Claims{Issuer: "ebb", Audience: "ebb"},
+		Capabilities: []local.Capability{local.Capability(functions.Behind()[1])},
+		Front: func(function.Env, []*function.Function, discovery.Discovery) (http.Handler, error) {
+			return http.NotFoundHandler(), nil
+		},
+	})
+	if err == nil {
+		t.Error("it was taken twice")
+	}
+}
