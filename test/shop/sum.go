@@ -29,8 +29,10 @@ type (
 	OrderBook struct {
 		State struct {
 			Status string `json:"status"`
-			Reason string `json:"reason"`
-			Total  struct {
+			Saga   struct {
+				Reason string `json:"reason"`
+			} `json:"saga"`
+			Total struct {
 				Amount int64 `json:"amount"`
 			} `json:"total"`
 			Lines []struct {
@@ -198,7 +200,7 @@ func (a *audit) order(id string, o OrderBook) {
 		default:
 			a.fault("order %s is cancelled, its stock %s", id, r.Status)
 		}
-		if o.State.Reason == "" {
+		if o.State.Saga.Reason == "" {
 			a.fault("order %s is cancelled without a reason", id)
 		}
 	default:

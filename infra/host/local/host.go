@@ -2,7 +2,6 @@ package local
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -94,6 +93,9 @@ type Host struct {
 	subscriptions []broker.Subscription
 	background    sync.WaitGroup
 	stop          context.CancelFunc
+
+	closing  sync.Once
+	closeErr error
 }
 
 var _ discovery.Discovery = (*Host)(nil)
@@ -295,15 +297,18 @@ func (h *Host) Starts(name string) int64 {
 
 // Close drains: no more events are handed out, what runs may end until ctx does, then the functions
 // are stopped and the broker is closed. Stop serving HTTP before. What is left undone is
-// done after the next start.
+// done after the next start. Closing twice is allowed.
 func (h *Host) Close(ctx context.Context) error {
+	h.closing.Do(func() { h.closeErr = h.close(ctx) })
+	return h.closeErr
+}
+
+func (h *Host) close(ctx context.Context) error {
 	var stopping sync.WaitGroup
 	for _, s := range h.subscriptions {
 		stopping.Go(func() { _ = s.Close() })
 	}
-	if !wait(ctx, &stopping) && h.stop != nil {
-		h.stop()
-	}
+	wait(ctx, &stopping)
 	if h.stop != nil {
 		h.stop()
 	}
@@ -323,8 +328,8 @@ func (h *Host) Close(ctx context.Context) error {
 	return err
 }
 
-// wait reports whether the group was done before ctx ended.
-func wait(ctx context.Context, g *sync.WaitGroup) bool {
+// wait waits for the group, at most until ctx ends.
+func wait(ctx context.Context, g *sync.WaitGroup) {
 	done := make(chan struct{})
 	go func() {
 		g.Wait()
@@ -332,9 +337,7 @@ func wait(ctx context.Context, g *sync.WaitGroup) bool {
 	}()
 	select {
 	case <-done:
-		return true
 	case <-ctx.Done():
-		return false
 	}
 }
 
@@ -342,21 +345,11 @@ func wait(ctx context.Context, g *sync.WaitGroup) bool {
 func (s *slot) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	i, err := s.acquire(r.Context())
 	if err != nil {
-		problem(w, err)
+		function.WriteProblem(w, r, err)
 		return
 	}
 	defer s.release()
 	i.ServeHTTP(w, r)
-}
-
-func problem(w http.ResponseWriter, err error) {
-	status := fault.KindOf(err).HTTPStatus()
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Retry-After", "1")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{
-		"type": "about:blank", "title": http.StatusText(status), "status": status, "detail": fault.Public(err),
-	})
 }
 
 // observer counts what the broker does.

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ebb-dev/ebb/infra/config"
+)
+
+// said is what a command writes, for tests that read while it runs.
+type said struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func ebb(ctx context.Context, dir string, vars map[string]string, args ...string) (code int, out, errs *said) {
+	out, errs = &said{}, &said{}
+	t := &tool{out: out, err: errs, lookup: config.Map(vars), dir: dir}
+	return t.main(ctx, args), out, errs
+}
+
+func TestWhoeverCallsItWronglyIsToldSo(t *testing.T) {
+	tests := map[string]struct {
+		args []string
+		code int
+		want string // somewhere in what it says
+	}{
+		"help":               {[]string{"help"}, 0, "ebb dev"},
+		"a command's help":   {[]string{"dev", "--help"}, 0, "-idle"},
+		"nothing":            {nil, 2, "ebb dev"},
+		"an unknown command": {[]string{"depv"}, 2, `"depv"`},
+		"an unknown flag":    {[]string{"dev", "--port", "1"}, 2, "-port"},
+		"a superfluous word": {[]string{"dev", "now"}, 2, `"now"`},
+		"new what":           {[]string{"new", "reviews"}, 2, "ebb new function NAME"},
+		"a name with a dash": {[]string{"new", "function", "my-reviews"}, 2, "my-reviews"},
+		"a keyword":          {[]string{"new", "function", "func"}, 2, "func"},
+		"events of what":     {[]string{"events", "show"}, 2, "wants one id"},
+		"no admin":           {[]string{"dlq", "--data", "/nowhere"}, 1, "EBB_ADMIN_EMAIL"},
+		"no address":         {[]string{"dlq", "--url", "here"}, 2, "no address"},
+		"keys":               {[]string{"keys"}, 2, "rotate"},
+		"manifest":           {[]string{"manifest"}, 0, "serves  POST   /api/orders (authenticated)"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			code, out, errs := ebb(t.Context(), t.TempDir(), nil, test.args...)
+			if both := out.String() + errs.String(); code != test.code || !strings.Contains(both, test.want) {
+				t.Errorf("got %d, %q; want %d, %q", code, both, test.code, test.want)
+			}
+		})
+	}
+}
+
+// All that is wrong with the configuration is told at once.
+func TestFaultsOfTheConfiguration(t *testing.T) {
+	vars := map[string]string{"EBB_ADDR": "here", "EBB_IDLE": "soon", "EBB_LOG_FORMAT": "xml"}
+	code, _, errs := ebb(t.Context(), "", vars, "dev", "--data", t.TempDir())
+	if code != exitUsage {
+		t.Errorf("exit code %d", code)
+	}
+	for name := range vars {
+		if !strings.Contains(errs.String(), name) {
+			t.Errorf("%s is not in %q", name, errs)
+		}
+	}
+	// What functions find wrong counts too.
+	code, _, errs = ebb(t.Context(), "", map[string]string{"EBB_ACCESS_TTL": "soon", "EBB_CLOCK_SWEEP": "late"}, "dev", "--addr", "127.0.0.1:0", "--data", t.TempDir())
+	if code != exitUsage || !strings.Contains(errs.String(), "EBB_ACCESS_TTL") || !strings.Contains(errs.String(), "EBB_CLOCK_SWEEP") {
+		t.Errorf("got %d, %q", code, errs)
+	}
+}
+
+func TestAPortInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	code, _, errs := ebb(t.Context(), "", nil, "dev", "--addr", l.Addr().String(), "--data", t.TempDir())
+	if code != exitFailed || !strings.Contains(errs.String(), "in use") || strings.Count(errs.String(), "\n") != 1 {
+		t.Errorf("got %d, %q", code, errs)
+	}
+}
+
+// A system that runs has its products, shows its events, and drains when it is interrupted.
+func TestDev(t *testing.T) {
+	dir := t.TempDir()
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	out, errs := &said{}, &said{}
+	ended := make(chan int, 1)
+	go func() {
+		tool := &tool{out: out, err: errs, lookup: config.Map(nil), dir: dir}
+		ended <- tool.main(ctx, []string{"dev", "--addr", "127.0.0.1:0", "--data", dir, "--idle", "200ms"})
+	}()
+	var url []string
+	for end := time.Now().Add(20 * time.Second); url == nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("it does not start: %s%s", out, errs)
+		}
+		url = regexp.MustCompile(`at (http://\S+) `).FindStringSubmatch(out.String())
+	}
+	if !strings.Contains(out.String(), "Admin: ") {
+		t.Errorf("the admin is not told: %s", out)
+	}
+	see := func(want string, args ...string) {
+		t.Helper()
+		args = append(args, "--url", url[1], "--data", dir)
+		for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+			code, out, errs := ebb(t.Context(), dir, nil, args...)
+			if code == exitOK && strings.Contains(out.String(), want) {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%v: %d, %s%s", args, code, out, errs)
+			}
+		}
+	}
+	see("catalog.product-changed.v1", "events")
+	see(`"type":"dev.ebb.inventory.stock-changed.v1"`, "events", "list", "--json", "--type", "dev.ebb.inventory.stock-changed.v1", "--since", "1h")
+	see("No dead letters.", "dlq")
+	code, listed, _ := ebb(t.Context(), dir, nil, "events", "--limit", "1", "--url", url[1], "--data", dir)
+	if lines := strings.Split(strings.TrimSpace(listed.String()), "\n"); code != exitOK || len(lines) != 1 {
+		t.Errorf("--limit 1: %d, %q", code, lines)
+	}
+	id := strings.Fields(listed.String())
+	see(id[3], "events", "show", id[3])
+	see("+0s", "events", "tree", id[2])
+
+	interrupt()
+	select {
+	case code := <-ended:
+		if code != exitOK {
+			t.Errorf("exit code %d: %s", code, errs)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it does not end")
+	}
+	info, err := os.Stat(filepath.Join(dir, adminFile))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%s: %v, %v", adminFile, info, err)
+	}
+}
+
+// The committed files are those that the functions of today give, every time.
+func TestDerivedFilesAreFresh(t *testing.T) {
+	if code, _, errs := ebb(t.Context(), "../..", nil, "generate", "--check"); code != exitOK {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+	dir := t.TempDir()
+	if code, _, errs := ebb(t.Context(), dir, nil, "generate"); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, errs)
+	}
+	if code, _, errs := ebb(t.Context(), dir, nil, "generate", "--check"); code != exitOK {
+		t.Errorf("made twice they differ: %s", errs)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "api/openapi.json"), []byte("{}"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := ebb(t.Context(), dir, nil, "generate", "--check"); code != exitFailed || !strings.Contains(errs.String(), "api/openapi.json is stale") {
+		t.Errorf("a stale file: %d, %s", code, errs)
+	}
+}
+
+// A scaffolded function compiles, passes its own tests and those of the events, and is part of the system.
+func TestNewFunction(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it compiles a copy of everything")
+	}
+	dir := t.TempDir()
+	copyTree(t, "../..", dir)
+	code, _, errs := ebb(t.Context(), dir, nil, "new", "function", "reviews")
+	if code != exitOK {
+		t.Fatalf("exit code %d: %s", code, errs)
+	}
+	run := func(args ...string) string {
+		t.Helper()
+		c := exec.CommandContext(t.Context(), "go", args...)
+		c.Dir = dir
+		out, err := c.CombinedOutput()
+		if err != nil {
+			t.Fatalf("go %v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	run("vet", "./functions/reviews", "./functions")
+	run("test", "./functions/reviews", "./events")
+	if out := run("run", "./cmd/ebb", "manifest"); !strings.Contains(out, "/api/reviews/{id}") {
+		t.Errorf("reviews is not in the manifest: %s", out)
+	}
+	run("run", "./cmd/ebb", "generate", "--check")
+	if code, _, _ := ebb(t.Context(), dir, nil, "new", "function", "reviews"); code != exitFailed {
+		t.Errorf("the second time: exit code %d", code)
+	}
+}
+
+// copyTree copies the Go code and what it embeds.
+func copyTree(t *testing.T, from, to string) {
+	t.Helper()
+	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if strings.HasPrefix(d.Name(), ".") && name != "." {
+				return fs.SkipDir
+			}
+			return os.MkdirAll(filepath.Join(to, name), 0o755)
+		}
+		if !d.Type().IsRegular() {
+			return nil
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, name), data, 0o644)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
