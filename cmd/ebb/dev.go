@@ -26,6 +26,7 @@ import (
 
 // devConfig is what ebb dev reads from the environment. Flags go before.
 type devConfig struct {
+	Profile  string        `envconfig:"EBB_PROFILE" desc:"file that a CPU profile of the whole run is written to"`
 	Addr     string        `envconfig:"EBB_ADDR" default:"127.0.0.1:8080" desc:"where to listen"`
 	Data     string        `envconfig:"EBB_DATA" default:".ebb" desc:"directory of the data"`
 	Idle     time.Duration `envconfig:"EBB_IDLE" default:"60s" desc:"after this time without work a function is stopped"`
@@ -101,6 +102,11 @@ func listen(addr string) (net.Listener, error) {
 
 // run hosts the system until ctx ends, and then drains it.
 func run(ctx context.Context, t *tool, cfg devConfig, lookup config.Lookup, watch *telemetry.Telemetry, listener net.Listener) (err error) {
+	stop, err := profile(cfg.Profile)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	admin, made, err := firstAdmin(cfg.Data, lookup)
 	if err != nil {
 		return err

@@ -23,19 +23,23 @@ type move func(p saga.Progress, o order, now time.Time) (saga.Progress, []events
 
 // advance lets the saga of an order make a move: it notes what happened, says what the saga asks for, and ends
 // the order if the saga has ended. A move that changes nothing writes nothing.
-func (s *orders) advance(ctx context.Context, tx *function.Tx, o order, h happening, m move) (order, error) {
-	p, drafts, changed := m(o.Saga, o, tx.Now())
-	if !changed {
-		return o, nil
-	}
-	h.At, h.Saga = tx.Now(), &p
-	happened := []happening{h}
-	if p.Status.Ended() {
-		happened = append(happened, happening{What: ended, At: tx.Now()})
-	}
-	timer := o.Timer
-	o, err := s.journal.Append(ctx, tx, o.ID, happened...)
-	if err != nil {
+func (s *orders) advance(ctx context.Context, tx *function.Tx, orderID string, h happening, m move) (order, error) {
+	var drafts []events.Draft
+	var timer string
+	changed := false
+	o, err := s.journal.Change(ctx, tx, orderID, func(o order) ([]happening, error) {
+		var p saga.Progress
+		if p, drafts, changed = m(o.Saga, o, tx.Now()); !changed {
+			return nil, nil
+		}
+		timer = o.Timer
+		h.At, h.Saga = tx.Now(), &p
+		if p.Status.Ended() {
+			return []happening{h, {What: ended, At: tx.Now()}}, nil
+		}
+		return []happening{h}, nil
+	})
+	if err != nil || !changed {
 		return o, err
 	}
 	tx.Emit(drafts...)
@@ -51,11 +55,7 @@ func (s *orders) advance(ctx context.Context, tx *function.Tx, o order, h happen
 
 // heard takes an answer to one of the saga's commands. The reason and the code are those of a failure.
 func (s *orders) heard(ctx context.Context, tx *function.Tx, orderID string, info *events.Info, reason, code string) error {
-	o, err := s.journal.Load(ctx, tx, orderID)
-	if err != nil {
-		return err
-	}
-	_, err = s.advance(ctx, tx, o, happening{What: heard, Event: info.Name, Code: code},
+	_, err := s.advance(ctx, tx, orderID, happening{What: heard, Event: info.Name, Code: code},
 		func(p saga.Progress, o order, now time.Time) (saga.Progress, []events.Draft, bool) {
 			return s.saga.Heard(p, o, info.Name, clipped(reason), now)
 		})
@@ -106,7 +106,7 @@ func (s *orders) deadline(ctx context.Context, tx *function.Tx, e events.OrderDe
 		return err
 	}
 	ours := o.Timer == tx.Event().ID() // else another one runs
-	o, err = s.advance(ctx, tx, o, happening{What: expired, Code: "deadline"}, s.saga.Expired)
+	o, err = s.advance(ctx, tx, o.ID, happening{What: expired, Code: "deadline"}, s.saga.Expired)
 	if err != nil || o.Status.ended() || !ours {
 		return err
 	}

@@ -45,7 +45,7 @@ func (s *orders) cancel(ctx context.Context, tx *function.Tx, in *cancelInput) (
 		return nil, fault.New(fault.Conflict, "the order is confirmed and on its way; it cannot be cancelled any more")
 	}
 	reason, code := in.reason(o, tx.Principal().Subject)
-	o, err = s.advance(ctx, tx, o, happening{What: cancelled, Code: code},
+	o, err = s.advance(ctx, tx, o.ID, happening{What: cancelled, Code: code},
 		func(p saga.Progress, o order, now time.Time) (saga.Progress, []events.Draft, bool) {
 			return s.saga.Cancel(p, o, reason, now)
 		})

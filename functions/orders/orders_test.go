@@ -294,6 +294,19 @@ func pending(t testing.TB, es []ce.Event) ce.Event {
 	return ce.Event{}
 }
 
+// A deadline that is not the order's own timer asks the saga too, but starts no second timer.
+func TestForeignTimer(t *testing.T) {
+	h := shop(t)
+	o := place(h)
+	h.Emitted()
+	foreign := events.OrderDeadline.New(o.ID, events.OrderDeadlinePassed{OrderID: o.ID})
+	h.MustDeliver(foreign)
+	wantSaid(h, "")
+	h.Clock.Advance(11 * time.Second)
+	h.MustDeliver(foreign)
+	wantSaid(h, "inventory.release")
+}
+
 // What an order ends with carries what readers need, and the timer that is cancelled is the one that runs.
 func TestEnds(t *testing.T) {
 	h := shop(t)

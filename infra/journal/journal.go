@@ -142,8 +142,32 @@ func (j *Journal[S, E]) Create(ctx context.Context, u store.Unit, id string, hap
 // aggregate that does not exist begins so. Appending nothing changes nothing.
 func (j *Journal[S, E]) Append(ctx context.Context, u store.Unit, id string, happened ...E) (S, error) {
 	h, err := j.head(ctx, u, id)
-	if err != nil || len(happened) == 0 {
+	if err != nil {
 		return h.State, err
+	}
+	return j.append(ctx, u, id, h, happened)
+}
+
+// Change loads the aggregate, has decide say what happens to it, and appends that, as Load and Append
+// would together, but with one look at the head. It returns the new state, or the old one if nothing happens.
+func (j *Journal[S, E]) Change(ctx context.Context, u store.Unit, id string, decide func(S) ([]E, error)) (S, error) {
+	h, err := j.head(ctx, u, id)
+	if err != nil {
+		return h.State, err
+	}
+	if h.Version == 0 {
+		return h.State, fault.New(fault.NotFound, "there is no such entry in %s", j.name)
+	}
+	happened, err := decide(h.State)
+	if err != nil {
+		return h.State, err
+	}
+	return j.append(ctx, u, id, h, happened)
+}
+
+func (j *Journal[S, E]) append(ctx context.Context, u store.Unit, id string, h Head[S], happened []E) (S, error) {
+	if len(happened) == 0 {
+		return h.State, nil
 	}
 	h = Head[S]{Version: h.Version + 1, Revision: j.revision, State: j.folded(h.State, happened)}
 	if err := j.heads.Put(ctx, u, id, h); err != nil {

@@ -151,6 +151,33 @@ func TestCreate(t *testing.T) {
 	}
 }
 
+// Change decides on the state as it is; nothing decided or a refusal changes nothing.
+func TestChange(t *testing.T) {
+	b := open(t, memory.Opener(memory.Twice()), fold, 1)
+	b.append("a", event{Owner: "ada"}, event{Paid: 5})
+	double := func(a account) ([]event, error) { return []event{{Paid: a.Balance}}, nil }
+	nothing := func(account) ([]event, error) { return nil, nil }
+	refuse := func(account) ([]event, error) { return []event{{Paid: 1}}, fault.New(fault.Denied, "no") }
+	for _, tt := range []struct {
+		id     string
+		decide func(account) ([]event, error)
+		want   int
+		kind   fault.Kind
+	}{{"a", double, 10, 0}, {"a", nothing, 10, 0}, {"a", refuse, 10, fault.Denied}, {"nobody", double, 0, fault.NotFound}} {
+		var got account
+		err := b.update(func(ctx context.Context, tx *function.Tx) (err error) {
+			got, err = b.j.Change(ctx, tx, tt.id, tt.decide)
+			return err
+		})
+		if got.Balance != tt.want || (err != nil) != (tt.kind != 0) || err != nil && !fault.Is(err, tt.kind) {
+			t.Errorf("%s: got %+v, %v; want %d, %s", tt.id, got, err, tt.want, tt.kind)
+		}
+	}
+	if got := b.load("a").Balance; got != 10 {
+		t.Errorf("the balance is %d, want 10", got)
+	}
+}
+
 // A fold of another revision makes the state anew from the events, on loads, queries and appends.
 func TestRefold(t *testing.T) {
 	db := memory.Opener(memory.Twice())

@@ -182,6 +182,24 @@ func (b *bench) crowd(ctx context.Context, p *shop.Process, customers int) (*cro
 	return c, c.client.ProductsKnown(ctx, c.customers[0], c.products...)
 }
 
+// settled waits until what follows the end of an order, its stock leaving the house, has happened too.
+func (c *crowd) settled(ctx context.Context) error {
+	for _, id := range c.products {
+		for {
+			var stock struct{ Reserved int }
+			if err := c.client.Do(ctx, "GET", "/api/stock/"+id, "", nil, &stock); err != nil {
+				return err
+			}
+			if stock.Reserved == 0 {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	time.Sleep(time.Second) // views and the archive hear of it at the same time
+	return nil
+}
+
 // place places one order and waits for its end.
 func (c *crowd) place(ctx context.Context) (time.Duration, error) {
 	n := int(c.next.Add(1))
@@ -282,6 +300,9 @@ func (b *bench) orders(ctx context.Context) error {
 		fmt.Sprintf("%d customers in a closed loop for %s, each waiting for its order's end; SQLite and JetStream on disk", b.customers, b.duration))
 	b.add("processor time per order", fmt.Sprintf("%.2f ms", float64((cpu(p.Pid())-before).Microseconds())/1000/float64(n)), "", "the process alone, same load")
 	if err := b.latency(ctx, c); err != nil {
+		return err
+	}
+	if err := c.settled(ctx); err != nil {
 		return err
 	}
 	if err := p.Stop(ctx); err != nil {

@@ -14,6 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions"
 	"github.com/ebb-dev/ebb/functions/gateway"
 	"github.com/ebb-dev/ebb/infra/config"
@@ -306,5 +309,53 @@ func TestADirectoryIsTakenOnce(t *testing.T) {
 	})
 	if err == nil {
 		t.Error("it was taken twice")
+	}
+}
+
+// What a function cannot take is found in the archive, where it can be mended and sent again.
+func TestDeadLetters(t *testing.T) {
+	s := start(t, t.TempDir(), 200*time.Millisecond)
+	admin := s.signIn(adminEmail, adminPassword)
+	e := event.New()
+	e.SetID("01920000-0000-7000-8000-00000000dead")
+	e.SetSource("/functions/catalog")
+	e.SetType(events.ProductChanged.Name())
+	e.SetSubject("p-1")
+	e.SetTime(time.Now())
+	e.SetExtension("partitionkey", "p-1")
+	if err := e.SetData(events.ContentType, map[string]any{"product_id": "p-1"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Broker().Publish(context.Background(), e); err != nil {
+		t.Fatal(err)
+	}
+	type letter struct {
+		ID, Function, Code string
+	}
+	var page struct{ Items []letter }
+	waiting := func() map[string]letter {
+		t.Helper()
+		page.Items = nil
+		s.must("GET", "/api/archive/dead-letters", admin, nil, &page)
+		found := map[string]letter{}
+		for _, l := range page.Items {
+			found[l.Function] = l
+		}
+		return found
+	}
+	s.within(10*time.Second, "orders and views have dead letters", func() bool { w := waiting(); return w["orders"].ID != "" && w["views"].ID != "" })
+	l := waiting()["orders"]
+	if l.Code != "422" {
+		t.Errorf("the code is %q", l.Code)
+	}
+	good := map[string]any{"data": map[string]any{"product_id": "p-1", "name": "Tide table", "price": map[string]any{"amount": 1, "currency": "EUR"}, "version": 1}}
+	path := "/api/archive/dead-letters/" + l.ID
+	s.must("PUT", path, admin, good, nil)
+	s.must("POST", path+"/replay", admin, nil, nil)
+	s.must("POST", "/api/users", "", map[string]string{"name": "Ada", "email": "ada@example.com", "password": "lovelace!"}, nil)
+	customer := s.signIn("ada@example.com", "lovelace!")
+	s.place("p-1", customer) // which only succeeds once orders has heard of the product
+	if _, again := waiting()["orders"]; again {
+		t.Error("it is a dead letter again")
 	}
 }
