@@ -60,7 +60,7 @@ func Describe(lookup config.Lookup) ([]*function.Function, error) {
 		return nil, err
 	}
 	// Users insists on a key. This one never signs anything.
-	env := function.Env{Lookup: config.Overlay(config.Map(map[string]string{"EBB_SIGNING_KEYS": string(private)}), lookup)}
+	env := function.Env{Lookup: config.Overlay(lookup, config.Map(map[string]string{"EBB_SIGNING_KEYS": string(private)}))}
 	var described []*function.Function
 	var faults []error
 	for _, c := range Behind() {

@@ -57,7 +57,8 @@ func dev(ctx context.Context, t *tool, args []string) error {
 	}
 	cfg, err := config.Load[devConfig]("", lookup)
 	watch, telemetryErr := telemetry.Start(ctx, telemetry.Config{Service: "ebb", Log: t.err, Lookup: quiet(lookup)})
-	if err := config.Join(err, telemetryErr); err != nil {
+	_, functionsErr := functions.Describe(lookup) // what they find wrong is told together with the rest
+	if err := config.Join(err, telemetryErr, functionsErr); err != nil {
 		return err
 	}
 	defer func() { _ = watch.Shutdown(context.WithoutCancel(ctx)) }()

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,7 +25,22 @@ type world struct {
 	*testing.T
 	issuer  *auth.Issuer
 	handler http.Handler
+	mu      sync.Mutex // a part that came too late may still be looking
 	behind  map[string]http.HandlerFunc
+}
+
+// answers chooses what a function does.
+func (w *world) answers(name string, h http.HandlerFunc) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.behind[name] = h
+}
+
+func (w *world) serve(name string, rw http.ResponseWriter, r *http.Request) {
+	w.mu.Lock()
+	h := w.behind[name]
+	w.mu.Unlock()
+	h(rw, r)
 }
 
 type input struct{}
@@ -73,7 +89,7 @@ func newWorld(t *testing.T, vars map[string]string) *world {
 		w.behind[name] = func(rw http.ResponseWriter, r *http.Request) {
 			_ = json.NewEncoder(rw).Encode(map[string]string{"function": name, "path": r.URL.Path, "method": r.Method})
 		}
-		directory[name] = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.behind[name](rw, r) })
+		directory[name] = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.serve(name, rw, r) })
 	}
 	env := function.Env{Tokens: verifier, Lookup: config.Map(vars), Logger: slog.New(slog.DiscardHandler)}
 	if w.handler, err = gateway.New(env, gateway.Config{Functions: functions, Directory: directory}); err != nil {
@@ -186,7 +202,7 @@ func TestRequestIDs(t *testing.T) {
 	w := newWorld(t, nil)
 	for given, kept := range map[string]bool{"": false, "abc-1.2_3": true, "a b": false, strings.Repeat("a", 129): false, "a\"b": false} {
 		var seen string
-		w.behind["users"] = func(_ http.ResponseWriter, r *http.Request) { seen = r.Header.Get("X-Request-Id") }
+		w.answers("users", func(_ http.ResponseWriter, r *http.Request) { seen = r.Header.Get("X-Request-Id") })
 		rec := w.call("POST", "/api/users", "", nil, "X-Request-Id", given)
 		got := rec.Header().Get("X-Request-Id")
 		if got != seen || got == "" || (got == given) != kept {
@@ -197,11 +213,11 @@ func TestRequestIDs(t *testing.T) {
 
 func TestBodies(t *testing.T) {
 	w := newWorld(t, nil)
-	w.behind["users"] = func(rw http.ResponseWriter, r *http.Request) {
+	w.answers("users", func(rw http.ResponseWriter, r *http.Request) {
 		if _, err := io.ReadAll(r.Body); err != nil {
 			rw.WriteHeader(http.StatusRequestEntityTooLarge)
 		}
-	}
+	})
 	w.problem(w.call("POST", "/api/users", "", strings.NewReader(strings.Repeat("a", 101))), 413)
 	if rec := w.call("POST", "/api/users", "", strings.NewReader(strings.Repeat("a", 100))); rec.Code != 200 {
 		t.Errorf("a body at the limit: %d", rec.Code)
@@ -215,7 +231,7 @@ func TestBodies(t *testing.T) {
 
 func TestAPanicIsAProblem(t *testing.T) {
 	w := newWorld(t, nil)
-	w.behind["users"] = func(http.ResponseWriter, *http.Request) { panic("secret") }
+	w.answers("users", func(http.ResponseWriter, *http.Request) { panic("secret") })
 	rec := w.call("POST", "/api/users", "", nil)
 	w.problem(rec, 500)
 	if strings.Contains(rec.Body.String(), "secret") {
@@ -245,8 +261,8 @@ func TestMe(t *testing.T) {
 	if got := ask(); got.User["path"] != "/api/users/ada" || got.Orders["path"] != "/api/orders" || len(got.Missing) != 0 {
 		t.Errorf("got %+v", got)
 	}
-	w.behind["orders"] = func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(503) }
-	w.behind["views"] = func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	w.answers("orders", func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(503) })
+	w.answers("views", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	began := time.Now()
 	got := ask()
 	if took := time.Since(began); took > 3*time.Second {
@@ -255,7 +271,7 @@ func TestMe(t *testing.T) {
 	if got.User == nil || got.Orders != nil || strings.Join(got.Missing, " ") != "orders views" {
 		t.Errorf("got %+v", got)
 	}
-	w.behind["users"] = func(http.ResponseWriter, *http.Request) { panic("down") }
+	w.answers("users", func(http.ResponseWriter, *http.Request) { panic("down") })
 	w.problem(w.call("GET", "/api/me", w.token("customer"), nil), 503)
 }
 

@@ -70,7 +70,7 @@ func Await(ctx context.Context, f *Function, key string, until time.Time, check 
 	defer remove()
 	patience := time.NewTimer(time.Until(until))
 	defer patience.Stop()
-	for look := 20 * time.Millisecond; ; look = min(2*look, 500*time.Millisecond) {
+	for look := 100 * time.Millisecond; ; look = min(2*look, time.Second) {
 		done := false
 		err := f.Read(ctx, func(ctx context.Context, tx *Tx) (err error) {
 			done, err = check(ctx, tx)

@@ -129,13 +129,18 @@ func (r *reception) one(ctx context.Context, db *store.Tx, inbox store.Key, i in
 	if err != nil {
 		return nil, err
 	}
-	if d, err := db.Get(ctx, inbox); err != nil || d.Version > 0 {
+	// A dead letter may die again after it was mended, with the same id: its handler knows it by its subscriber.
+	remember := !r.f.isDead(e)
+	if d, err := db.Get(ctx, inbox); err != nil || remember && d.Version > 0 {
 		if err == nil {
 			r.f.env.Telemetry.Duplicate(r.f.name)
 			// Whoever handled it may have stopped before it published: have the outbox looked through.
 			r.f.outbox.left.Store(true)
 		}
 		return nil, err
+	}
+	if e.Type() == events.ClockSwept.Name() {
+		r.f.outbox.left.Store(true) // another instance may have left something
 	}
 	ctx, end := r.f.within(ctx, e)
 	defer func() { end(err) }()
@@ -147,7 +152,7 @@ func (r *reception) one(ctx context.Context, db *store.Tx, inbox store.Key, i in
 		said, err = tx.seal(ctx)
 	}
 	r.ids[i] = tx.ids
-	if err == nil {
+	if err == nil && remember {
 		err = nested.Create(ctx, inbox, inboxEntry)
 	}
 	if err != nil {
@@ -190,11 +195,8 @@ func (f *Function) handlerOf(e event) (handler, error) {
 	if err := e.Validate(); err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "this is not a valid CloudEvent: %v", err)
 	}
-	if f.dead != nil && extension(e, broker.ErrorDest) != "" {
+	if f.isDead(e) {
 		return f.dead, nil
-	}
-	if e.Type() == events.ClockSwept.Name() && f.hears[e.Type()] == nil && f.any == nil {
-		return f.swept, nil
 	}
 	if h, ok := f.hears[e.Type()]; ok {
 		return h, nil
@@ -202,17 +204,17 @@ func (f *Function) handlerOf(e event) (handler, error) {
 	if f.any != nil {
 		return f.any, nil
 	}
+	if e.Type() == events.ClockSwept.Name() {
+		return func(context.Context, *Tx, event) error { return nil }, nil
+	}
 	if _, known := events.Lookup(e.Type()); !known {
 		return nil, fault.New(fault.Invalid, "no event is of the type %q", e.Type())
 	}
 	return nil, fault.New(fault.Invalid, "function %s does not hear %s", f.name, e.Type())
 }
 
-// swept is what a function does that only needs waking: opening it has published what was left.
-func (f *Function) swept(context.Context, *Tx, event) error {
-	f.outbox.left.Store(true) // the next unit of work publishes what another instance left
-	return nil
-}
+// isDead reports whether e is a dead letter that the function keeps.
+func (f *Function) isDead(e event) bool { return f.dead != nil && extension(e, broker.ErrorDest) != "" }
 
 func (f *Function) observe(ctx context.Context, e event, res broker.Result, took time.Duration, err error) {
 	if res.Skipped || e.Context == nil {

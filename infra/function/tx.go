@@ -8,6 +8,7 @@ import (
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/uuid"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/auth"
@@ -125,6 +126,9 @@ func (tx *Tx) seal(ctx context.Context) ([]event, error) {
 		if err := e.Validate(); err != nil {
 			return nil, fault.Wrap(err, fault.Invalid, "the event to publish is not a valid CloudEvent")
 		}
+		if e.DataMediaType() == ce.ApplicationJSON && len(e.Data()) > 0 && !json.Valid(e.Data()) {
+			return nil, fault.New(fault.Invalid, "the data of the event to publish is not JSON")
+		}
 		sealed = append(sealed, e)
 	}
 	return sealed, nil
@@ -203,22 +207,26 @@ func extension(e event, name string) string {
 // keyOf is what the event is ordered by.
 func keyOf(e event) string { return extension(e, PartitionKey) }
 
-// inboxID names an event in the inbox. It begins with the hour of the event, so that
-// what is old enough is found at the front and removed without an index.
+// inboxID names an event in the inbox. It begins with the hour of the event, or of the replay that
+// it is part of, so that what is old enough is found at the front and removed without an index.
 func inboxID(e event) string {
+	replay := extension(e, Replay)
+	id := inboxHour(e, replay) + " " + e.Source() + " " + e.ID()
+	if replay != "" {
+		id += " " + replay
+	}
+	return id
+}
+
+func inboxHour(e event, replay string) string {
 	at := e.Time()
-	hour := "ffffffff"
-	if !at.IsZero() {
-		hour = hourOf(at)
+	if id, err := uuid.Parse(replay); err == nil && id.Version() == 7 {
+		at = time.Unix(id.Time().UnixTime())
 	}
-	parts := []string{hour, e.Source(), e.ID()}
-	if r := extension(e, Replay); r != "" {
-		parts = append(parts, r)
+	if at.IsZero() {
+		return "ffffffff" // kept for good: nothing tells its age
 	}
-	if d := extension(e, "knativeerrordest"); d != "" {
-		parts = append(parts, d)
-	}
-	return strings.Join(parts, " ")
+	return hourOf(at)
 }
 
 func hourOf(t time.Time) string {

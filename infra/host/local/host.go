@@ -139,7 +139,7 @@ func New(ctx context.Context, cfg Config) (_ *Host, err error) {
 
 // prepare makes a slot for every function, and the front.
 func (h *Host) prepare() error {
-	keys, err := loadKeys(h.cfg.Dir)
+	keys, err := h.keys()
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func (h *Host) prepare() error {
 	for _, c := range h.cfg.Capabilities {
 		env := h.env(c.Name, verifier)
 		if c.Name == h.cfg.Issuer {
-			env.Lookup = config.Overlay(env.Lookup, signing)
+			env.Lookup = config.Overlay(signing, env.Lookup)
 		}
 		described, err := c.New(env) // a throw-away: it tells what it is, and is never started
 		if err != nil {
@@ -178,11 +178,35 @@ func (h *Host) prepare() error {
 	return err
 }
 
+// keys are those that the environment names, or else those of the data directory.
+func (h *Host) keys() (*auth.KeyRing, error) {
+	if h.cfg.Lookup != nil {
+		if named, ok := h.cfg.Lookup(h.cfg.KeysName); ok && named != "" {
+			ring, err := auth.ParseKeyRing([]byte(named))
+			if err != nil {
+				return nil, &config.Error{Faults: []config.Fault{{Variable: h.cfg.KeysName, Problem: "is not accepted: " + err.Error()}}}
+			}
+			return ring, nil
+		}
+	}
+	return loadKeys(h.cfg.Dir)
+}
+
+// hidden is a lookup that does not have the variable: private keys are nobody's but the issuer's.
+func hidden(lookup config.Lookup, name string) config.Lookup {
+	return func(key string) (string, bool) {
+		if lookup == nil || key == name {
+			return "", false
+		}
+		return lookup(key)
+	}
+}
+
 func (h *Host) env(name string, tokens *auth.Verifier) function.Env {
 	return function.Env{
 		Store:     sqlite.Opener(filepath.Join(h.cfg.Dir, "store")),
 		Publisher: h.broker,
-		Lookup:    config.Overlay(h.cfg.Secrets[name], h.cfg.Lookup),
+		Lookup:    config.Overlay(h.cfg.Secrets[name], hidden(h.cfg.Lookup, h.cfg.KeysName)),
 		Tokens:    tokens,
 		Telemetry: h.cfg.Telemetry,
 		Logger:    h.cfg.Telemetry.Logger(name),

@@ -1,0 +1,120 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/fault"
+)
+
+// double is an instance that a test makes fail or slow.
+type double struct {
+	http.Handler
+	start, stop func() error
+}
+
+func (d *double) Start(context.Context) error                   { return d.start() }
+func (d *double) Stop(context.Context) error                    { return d.stop() }
+func (d *double) Tick(context.Context, time.Time) (bool, error) { return false, nil }
+func (d *double) Receive(_ context.Context, batch []event.Event) []broker.Result {
+	return make([]broker.Result, len(batch))
+}
+
+func slotOf(d *double) *slot {
+	return &slot{name: "x", logger: slog.New(slog.DiscardHandler), make: func() (instance, error) { return d, nil }}
+}
+
+func nothing() error { return nil }
+
+// Everyone who waits for a start that fails is told, and the next one tries again.
+func TestAStartThatFails(t *testing.T) {
+	var tries atomic.Int32
+	s := slotOf(&double{stop: nothing, start: func() error {
+		time.Sleep(20 * time.Millisecond)
+		if tries.Add(1) == 1 {
+			return errors.New("no disk")
+		}
+		return nil
+	}})
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			if _, err := s.acquire(t.Context()); !fault.Is(err, fault.Unavailable) {
+				t.Errorf("got %v, want unavailable", err)
+			}
+		})
+	}
+	all.Wait()
+	if _, err := s.acquire(t.Context()); err != nil || tries.Load() != 2 {
+		t.Errorf("after %d tries: %v", tries.Load(), err)
+	}
+	results := slotOf(&double{stop: nothing, start: func() error { return errors.New("no disk") }}).receive(t.Context(), make([]event.Event, 2))
+	if len(results) != 2 || results[1].Status != http.StatusServiceUnavailable {
+		t.Errorf("events are answered %v, want 503 so that they come again", results)
+	}
+}
+
+// Who gives up waiting takes the start from nobody else.
+func TestAWaiterGivesUp(t *testing.T) {
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	s := slotOf(&double{stop: nothing, start: func() error { close(begun); <-goOn; return nil }})
+	ctx, cancel := context.WithCancel(t.Context())
+	gaveUp := make(chan error)
+	go func() { _, err := s.acquire(ctx); gaveUp <- err }()
+	<-begun
+	cancel()
+	if err := <-gaveUp; err == nil {
+		t.Error("it got an instance that had not started")
+	}
+	close(goOn)
+	if _, err := s.acquire(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A busy function is not dropped, and one that stops is waited for.
+func TestStopping(t *testing.T) {
+	var running atomic.Int32
+	d := &double{}
+	d.start = func() error {
+		if running.Add(1) > 1 {
+			t.Error("two instances at once")
+		}
+		return nil
+	}
+	d.stop = func() error { time.Sleep(20 * time.Millisecond); running.Add(-1); return nil }
+	s := slotOf(d)
+	if _, err := s.acquire(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s.sweep(t.Context(), 0); running.Load() != 1 {
+		t.Error("it was dropped while it was busy")
+	}
+	s.release()
+	go s.sweep(t.Context(), 0)
+	for {
+		s.mu.Lock()
+		going := s.running == nil
+		s.mu.Unlock()
+		if going {
+			break
+		}
+	}
+	if _, err := s.acquire(t.Context()); err != nil || s.starts.Load() != 2 {
+		t.Errorf("started %d times, %v", s.starts.Load(), err)
+	}
+	s.release()
+	s.close(t.Context())
+	if _, err := s.acquire(t.Context()); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("after the end: %v", err)
+	}
+}
