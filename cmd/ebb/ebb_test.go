@@ -186,7 +186,6 @@ func TestNewFunction(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it compiles a copy of everything")
 	}
-	t.Setenv("GOFLAGS", "-trimpath") // so that what was compiled in another copy need not be again
 	dir := t.TempDir()
 	copyTree(t, "../..", dir)
 	code, _, errs := ebb(t.Context(), dir, nil, "new", "function", "reviews")

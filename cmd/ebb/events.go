@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ebb-dev/ebb/events"
 )
 
 // kept is an event as the archive shows it.
@@ -35,11 +37,14 @@ func eventsCommand(ctx context.Context, t *tool, args []string) error {
 	q := url.Values{}
 	for flag, parameter := range map[string][2]string{
 		"order":       {"subject", "only events about this entity, such as an order"},
-		"type":        {"type", "only events of this type"},
 		"correlation": {"correlation", "only events of this correlation"},
 	} {
 		f.Func(flag, parameter[1], func(v string) error { q.Set(parameter[0], v); return nil })
 	}
+	f.Func("type", "only events of this type; orders.placed is short for dev.ebb.orders.placed.v1", func(v string) error {
+		q.Set("type", typeName(v))
+		return nil
+	})
 	for _, name := range []string{"since", "until"} {
 		f.Func(name, "a time (RFC 3339) or how long ago, such as 10m", func(v string) error { return setTime(q, name, v) })
 	}
@@ -69,6 +74,18 @@ func eventsCommand(ctx context.Context, t *tool, args []string) error {
 		return l.follow(ctx)
 	}
 	return l.latest(ctx, *limit)
+}
+
+// typeName is the whole name of a type in the catalogue that was named in short, at its latest version; what is
+// not in the catalogue stays as it is.
+func typeName(short string) string {
+	name := short
+	for _, info := range events.Catalogue() { // sorted, so that later versions come later
+		if info.Capability+"."+info.What == short || info.Name == "dev.ebb."+short {
+			name = info.Name
+		}
+	}
+	return name
 }
 
 // verb takes a command's words apart: the first of the verbs stands alone and is meant when there is none, the others want an id.

@@ -164,9 +164,7 @@ func TestAnyOrder(t *testing.T) {
 	for seed := range uint64(8) {
 		h := functiontest.New(t, views.New)
 		all := story(h)
-		for _, e := range story(h)[:9] { // the same facts in other events
-			all = append(all, e)
-		}
+		all = append(all, story(h)[:9]...) // the same facts in other events
 		if seed > 0 {
 			rand.New(rand.NewPCG(seed, 1)).Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 		}

@@ -72,7 +72,7 @@ func (c *Config) validate() error {
 		c.Stream = "ebb"
 	}
 	if !streamName(c.Stream) {
-		faults = append(faults, fmt.Errorf("Stream must be letters, digits, - and _ only, not %q", c.Stream))
+		faults = append(faults, fmt.Errorf("the stream's name must be letters, digits, - and _ only, not %q", c.Stream))
 	}
 	c.Replicas = max(c.Replicas, 1)
 	if c.Lease == 0 {
