@@ -60,7 +60,7 @@ type changeInput struct {
 
 func (c *catalog) change(ctx context.Context, tx *function.Tx, in *changeInput) (*productOutput, error) {
 	if in.IfMatch == "" {
-		return nil, fault.New(fault.Invalid, "a change needs an If-Match header with the product's ETag").As(http.StatusPreconditionRequired)
+		return nil, fault.New(fault.Invalid, "a change needs an If-Match header with the product's ETag").WithStatus(http.StatusPreconditionRequired)
 	}
 	p, version, err := c.findVersion(ctx, tx, in.ID, in.IfMatch)
 	if err != nil {
@@ -105,7 +105,7 @@ func (c *catalog) remove(ctx context.Context, tx *function.Tx, in *removeInput) 
 func (c *catalog) findVersion(ctx context.Context, tx *function.Tx, id, ifMatch string) (product, int64, error) {
 	p, version, err := c.find(ctx, tx, id)
 	if err == nil && ifMatch != "" && !listed(ifMatch, version, false) {
-		err = fault.New(fault.Invalid, "the product has changed since; its ETag is %s now", etag(version)).As(http.StatusPreconditionFailed)
+		err = fault.New(fault.Invalid, "the product has changed since; its ETag is %s now", etag(version)).WithStatus(http.StatusPreconditionFailed)
 	}
 	return p, version, err
 }

@@ -81,7 +81,7 @@ func (g *Gateway) route(w *response, r *http.Request, id string) (pattern string
 		return "OPTIONS"
 	}
 	w.Header().Set("Allow", p.allow)
-	Problem(w, r, fault.New(fault.Invalid, "this path answers %s", p.allow).As(http.StatusMethodNotAllowed))
+	Problem(w, r, fault.New(fault.Invalid, "this path answers %s", p.allow).WithStatus(http.StatusMethodNotAllowed))
 	return ""
 }
 

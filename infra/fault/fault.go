@@ -127,8 +127,8 @@ func (e *Error) After(d time.Duration) *Error {
 	return &c
 }
 
-// As returns a copy of e that an HTTP caller sees with this status: 412 or 428, say, for an Invalid.
-func (e *Error) As(status int) *Error {
+// WithStatus returns a copy of e that an HTTP caller sees with this status: 412 or 428, say, for an Invalid.
+func (e *Error) WithStatus(status int) *Error {
 	c := *e
 	c.Status = status
 	return &c

@@ -82,8 +82,8 @@ func TestUnclassified(t *testing.T) {
 }
 
 // A status that is more exact than the kind's is for HTTP callers only.
-func TestAs(t *testing.T) {
-	err := fault.New(fault.Invalid, "stale").As(412)
+func TestWithStatus(t *testing.T) {
+	err := fault.New(fault.Invalid, "stale").WithStatus(412)
 	if got := fault.HTTPStatus(err); got != 412 {
 		t.Errorf("got %d", got)
 	}

@@ -25,6 +25,7 @@ import (
 // serveWith sets up the typed HTTP side: Huma on the standard library's mux.
 func (f *Function) serveWith(name string) {
 	f.mux = http.NewServeMux()
+	f.mux.HandleFunc(anything, f.nothing)
 	c := huma.DefaultConfig(name, "1")
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", "", nil
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
@@ -42,7 +43,8 @@ type guarded Function
 func (g *guarded) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Request)) {
 	f := (*Function)(g)
 	op := f.routes[len(f.routes)-1].op // Serve has just declared it
-	f.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { f.guard(op, h, w, r) })
+	span := f.name + " " + op.Method + " " + op.Path
+	f.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { f.guard(&op, span, h, w, r) })
 }
 
 func (g *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.mux.ServeHTTP(w, r) }
@@ -67,30 +69,28 @@ func (f *Function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.front.ServeHTTP(w, r)
 		return
 	}
-	h, pattern := f.mux.Handler(r)
-	if pattern != "" {
-		f.mux.ServeHTTP(w, r)
-		return
+	f.mux.ServeHTTP(w, r)
+}
+
+// nothing answers what no operation is declared for: 405 where another method is, 404 elsewhere.
+func (f *Function) nothing(w http.ResponseWriter, r *http.Request) {
+	var allowed []string
+	for _, method := range []string{http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodPatch, http.MethodPost, http.MethodPut} {
+		other := &http.Request{Method: method, URL: r.URL, Host: r.Host}
+		if _, pattern := f.mux.Handler(other); pattern != anything {
+			allowed = append(allowed, method)
+		}
 	}
-	refused := &refusal{header: http.Header{}}
-	h.ServeHTTP(refused, r)
-	if refused.status == http.StatusMethodNotAllowed {
-		w.Header().Set("Allow", refused.header.Get("Allow"))
-		WriteProblem(w, r, fault.New(fault.Invalid, "%s is not allowed here", r.Method).As(refused.status))
+	if len(allowed) > 0 {
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		WriteProblem(w, r, fault.New(fault.Invalid, "%s is not allowed here", r.Method).WithStatus(http.StatusMethodNotAllowed))
 		return
 	}
 	WriteProblem(w, r, fault.New(fault.NotFound, "there is nothing at %s", r.URL.Path))
 }
 
-// refusal catches what the mux would have said in plain text.
-type refusal struct {
-	header http.Header
-	status int
-}
-
-func (r *refusal) Header() http.Header         { return r.header }
-func (r *refusal) WriteHeader(status int)      { r.status = status }
-func (r *refusal) Write(p []byte) (int, error) { return len(p), nil }
+// anything is the pattern of what no operation is declared for.
+const anything = "/"
 
 // status remembers what was answered, for metrics.
 type status struct {
@@ -107,7 +107,7 @@ func (s *status) WriteHeader(code int) {
 
 func (s *status) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
-func (f *Function) guard(op Operation, h http.HandlerFunc, w http.ResponseWriter, r *http.Request) {
+func (f *Function) guard(op *Operation, span string, h http.HandlerFunc, w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
 	out := &status{ResponseWriter: w}
 	ctx, cancel := context.WithTimeout(r.Context(), op.Deadline)
@@ -116,7 +116,7 @@ func (f *Function) guard(op Operation, h http.HandlerFunc, w http.ResponseWriter
 		ctx = telemetry.WithTraceparent(ctx, parent)
 	}
 	ctx = telemetry.WithFunction(ctx, f.name)
-	ctx, end := f.env.Telemetry.Span(ctx, f.name+" "+op.Method+" "+op.Path)
+	ctx, end := f.env.Telemetry.Span(ctx, span)
 	var err error
 	defer func() {
 		if p := recover(); p != nil {
@@ -136,7 +136,7 @@ func (f *Function) guard(op Operation, h http.HandlerFunc, w http.ResponseWriter
 }
 
 // admit checks the token, the key and the body before anything is parsed.
-func (f *Function) admit(ctx context.Context, op Operation, r *http.Request) (context.Context, error) {
+func (f *Function) admit(ctx context.Context, op *Operation, r *http.Request) (context.Context, error) {
 	who, err := f.authenticate(r)
 	if err == nil {
 		err = op.Access.Allow(who)
@@ -182,10 +182,10 @@ func readBody(r *http.Request, most int64) ([]byte, error) {
 		return nil, tooLarge
 	}
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Invalid, "the body could not be read").As(http.StatusBadRequest)
+		return nil, fault.Wrap(err, fault.Invalid, "the body could not be read").WithStatus(http.StatusBadRequest)
 	}
 	if !utf8.Valid(body) {
-		return nil, fault.New(fault.Invalid, "the body is not valid UTF-8").As(http.StatusBadRequest)
+		return nil, fault.New(fault.Invalid, "the body is not valid UTF-8").WithStatus(http.StatusBadRequest)
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.ContentLength = int64(len(body))
@@ -194,16 +194,16 @@ func readBody(r *http.Request, most int64) ([]byte, error) {
 
 const maxKey = 255
 
-func idempotencyKey(op Operation, r *http.Request) (string, error) {
+func idempotencyKey(op *Operation, r *http.Request) (string, error) {
 	if op.Idempotency == Off {
 		return "", nil
 	}
 	key := strings.Trim(r.Header.Get("Idempotency-Key"), `"`)
 	switch {
 	case key == "" && op.Idempotency == Required:
-		return "", fault.New(fault.Invalid, "this needs an Idempotency-Key header").As(http.StatusBadRequest)
+		return "", fault.New(fault.Invalid, "this needs an Idempotency-Key header").WithStatus(http.StatusBadRequest)
 	case len(key) > maxKey:
-		return "", fault.New(fault.Invalid, "the Idempotency-Key is longer than %d bytes", maxKey).As(http.StatusBadRequest)
+		return "", fault.New(fault.Invalid, "the Idempotency-Key is longer than %d bytes", maxKey).WithStatus(http.StatusBadRequest)
 	}
 	return key, nil
 }
@@ -249,7 +249,7 @@ func (*Problem) ContentType(string) string { return "application/problem+json" }
 func (p *Problem) GetHeaders() http.Header {
 	h := http.Header{}
 	if p.Status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", "Bearer")
+		h.Set("WWW-Authenticate", "Bearer") // RFC 6750 section 3
 	}
 	if p.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int((p.retryAfter+time.Second-1)/time.Second)))
