@@ -3,9 +3,12 @@ package inventory
 import (
 	"net/http"
 
+	"github.com/cloudevents/sdk-go/v2/event"
+
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/store"
 )
 
 // New declares the function.
@@ -24,6 +27,7 @@ func New(env function.Env) (*function.Function, error) {
 		Summary:     "Set what is available of a product",
 		Description: "What orders have reserved or taken stays as it is, and what there ever was follows from the rest.",
 	}, i.put)
+	function.Prefetch(f, func(e event.Event) []store.Key { return []store.Key{i.reservations.Key(e.Subject())} })
 	function.On(f, events.InventoryReserve, i.reserve)
 	function.On(f, events.InventoryRelease, i.release)
 	function.On(f, events.InventoryShip, i.ship)

@@ -4,9 +4,12 @@ import (
 	"errors"
 	"time"
 
+	"github.com/cloudevents/sdk-go/v2/event"
+
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/journal"
+	"github.com/ebb-dev/ebb/infra/store"
 )
 
 // Config is what orders is configured with.
@@ -52,6 +55,12 @@ func New(env function.Env) (*function.Function, error) {
 	function.On(f, events.PaymentRefunded, s.refunded)
 	function.On(f, events.ProductChanged, s.productChanged)
 	function.On(f, events.OrderDeadline, s.deadline)
+	function.Prefetch(f, func(e event.Event) []store.Key {
+		if e.Type() == events.ProductChanged.Name() {
+			return nil
+		}
+		return []store.Key{s.journal.Key(e.Subject())}
+	})
 	function.Says(f, events.OrderPlaced.Info(), events.OrderConfirmed.Info(), events.OrderCancelled.Info(), events.OrderDeadline.Info(),
 		events.InventoryReserve.Info(), events.InventoryRelease.Info(), events.InventoryShip.Info(),
 		events.PaymentAuthorize.Info(), events.PaymentCapture.Info(), events.PaymentVoid.Info(), events.PaymentRefund.Info())

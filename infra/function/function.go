@@ -73,6 +73,7 @@ type Function struct {
 	dead       handler
 	tick       func(ctx context.Context, tx *Tx, now time.Time) error
 	says       map[string]bool
+	prefetch   func(e event) []store.Key
 	concurrent int
 
 	opening sync.Mutex // one Start or Stop at a time

@@ -37,6 +37,10 @@ func OnAny(f *Function, h func(ctx context.Context, tx *Tx, e event) error) { f.
 // OnDeadLetter takes the events that no attempt could deliver, from every trigger.
 func OnDeadLetter(f *Function, h func(ctx context.Context, tx *Tx, e event) error) { f.dead = h }
 
+// Prefetch names documents that handling an event will read, so that those of a whole batch are read in
+// one call of the store. It is a hint: what it does not name is read when it is asked for.
+func Prefetch(f *Function, keys func(e event) []store.Key) { f.prefetch = keys }
+
 // OnTick runs when the host's clock ticks. Ticks come straight from the host and may come late, twice or not at all.
 func OnTick(f *Function, h func(ctx context.Context, tx *Tx, now time.Time) error) { f.tick = h }
 
@@ -94,12 +98,18 @@ func resultOf(err error) broker.Result {
 func (r *reception) handle(ctx context.Context, db *store.Tx) ([]event, error) {
 	r.errs, r.took = make([]error, len(r.batch)), make([]time.Duration, len(r.batch))
 	inbox := make([]store.Key, len(r.batch))
+	var keys []store.Key
 	for i, e := range r.batch {
-		if e.Context != nil {
-			inbox[i] = store.Key{Collection: inboxName, ID: inboxID(e)}
+		if e.Context == nil {
+			continue
+		}
+		inbox[i] = store.Key{Collection: inboxName, ID: inboxID(e)}
+		keys = append(keys, inbox[i])
+		if r.f.prefetch != nil {
+			keys = append(keys, r.f.prefetch(e)...)
 		}
 	}
-	if err := db.Load(ctx, inbox...); err != nil {
+	if err := db.Load(ctx, keys...); err != nil {
 		return nil, err
 	}
 	var sealed []event

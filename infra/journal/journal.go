@@ -77,6 +77,9 @@ func New[S, E any](f *function.Function, name string, fold func(S, E) S, opts ..
 	}
 }
 
+// Key names the document that loading an aggregate reads, for function.Prefetch.
+func (j *Journal[S, E]) Key(id string) store.Key { return j.heads.Key(id) }
+
 // Load is the aggregate's state; fault.NotFound when nothing has happened to it.
 func (j *Journal[S, E]) Load(ctx context.Context, u store.Unit, id string) (S, error) {
 	s, ok, err := j.Find(ctx, u, id)

@@ -81,8 +81,10 @@ func (tx *Tx) known(k Key) (*entry, bool) {
 // Load makes the unit hold the documents, in one call of the driver for all that it does not hold yet.
 func (tx *Tx) Load(ctx context.Context, keys ...Key) error {
 	var missing []Key
+	asked := make(map[Key]bool, len(keys))
 	for _, k := range keys {
-		if _, ok := tx.known(k); !ok && !slices.Contains(missing, k) {
+		if _, ok := tx.known(k); !ok && !asked[k] {
+			asked[k] = true
 			missing = append(missing, k)
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions"
@@ -38,11 +39,13 @@ const (
 	adminPassword = "correct horse"
 )
 
-func start(t testing.TB, dir string, idle time.Duration) *system {
+func start(t testing.TB, dir string, idle time.Duration, spans ...sdktrace.SpanExporter) *system {
 	t.Helper()
-	watch, err := telemetry.Start(context.Background(), telemetry.Config{
-		Service: "test", Log: io.Discard, Lookup: config.Map(map[string]string{"EBB_LOG_FORMAT": "json"}),
-	})
+	watched := telemetry.Config{Service: "test", Log: io.Discard, Lookup: config.Map(map[string]string{"EBB_LOG_FORMAT": "json"})}
+	for _, exporter := range spans {
+		watched.Spans = exporter
+	}
+	watch, err := telemetry.Start(context.Background(), watched)
 	if err != nil {
 		t.Fatal(err)
 	}
