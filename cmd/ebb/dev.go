@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -45,6 +46,15 @@ func (c devConfig) Validate() error {
 		faults = append(faults, errors.New("EBB_IDLE must be more than 0"))
 	}
 	return errors.Join(faults...)
+}
+
+// spareProcessors lets the scheduler run something else while the stores and the broker sync: a goroutine in
+// fsync holds its processor until the runtime notices, and there is one such goroutine per function. See
+// docs/performance.md.
+func spareProcessors(lookup config.Lookup, functions int) {
+	if _, said := lookup("GOMAXPROCS"); !said {
+		runtime.GOMAXPROCS(runtime.NumCPU() + functions)
+	}
 }
 
 // drainLimit is how long requests that are under way may take after an interrupt.
@@ -103,6 +113,7 @@ func listen(addr string) (net.Listener, error) {
 
 // run hosts the system until ctx ends, and then drains it.
 func run(ctx context.Context, t *tool, cfg devConfig, lookup config.Lookup, watch *telemetry.Telemetry, listener net.Listener) (err error) {
+	spareProcessors(lookup, len(functions.Behind()))
 	stop, err := profile(cfg.Profile)
 	if err != nil {
 		return err
