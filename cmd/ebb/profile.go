@@ -6,7 +6,8 @@ import (
 	"runtime/pprof"
 )
 
-// profile writes a CPU profile to the file until the function it returns is called; no file, no profile.
+// profile writes a CPU profile to the file until the function it returns is called, which writes a
+// heap profile beside it; no file, no profile.
 func profile(path string) (stop func(), err error) {
 	if path == "" {
 		return func() {}, nil
@@ -19,5 +20,12 @@ func profile(path string) (stop func(), err error) {
 		f.Close()
 		return nil, fmt.Errorf("EBB_PROFILE: %w", err)
 	}
-	return func() { pprof.StopCPUProfile(); f.Close() }, nil
+	return func() {
+		pprof.StopCPUProfile()
+		f.Close()
+		if heap, err := os.Create(path + ".heap"); err == nil {
+			_ = pprof.WriteHeapProfile(heap) // it is only a profile
+			heap.Close()
+		}
+	}, nil
 }

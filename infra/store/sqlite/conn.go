@@ -17,7 +17,7 @@ import (
 // How long a connection waits for another process's lock.
 const patience = 5 * time.Second
 
-// Each connection keeps at most 2 MB of pages and maps no files, so that ten
+// The writer keeps at most 2 MB of pages, a reader less, and neither maps files, so that ten
 // functions fit one small process. The log is moved into the file at 4 MB, which
 // takes a few milliseconds, and is cut back should it ever have grown beyond 16 MB.
 var pragmas = []string{
