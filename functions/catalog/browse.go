@@ -21,10 +21,7 @@ var (
 	}
 )
 
-type listInput struct {
-	Limit  int    `query:"limit" minimum:"1" maximum:"100" default:"20"`
-	Cursor string `query:"cursor" maxLength:"1024" doc:"The next of the page before."`
-}
+type listInput struct{ function.Paging }
 
 type listOutput struct {
 	Body struct {

@@ -2,9 +2,6 @@ package notifications
 
 import (
 	"context"
-	"fmt"
-	"strconv"
-	"time"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/function"
@@ -13,11 +10,10 @@ import (
 // user is what is known of somebody to write to. The sequence, and where there is none the time,
 // says whether a word about them is newer than the last.
 type user struct {
-	Name     string    `json:"name,omitempty"`
-	Email    string    `json:"email,omitempty"`
-	Sequence int64     `json:"sequence,omitempty"`
-	At       time.Time `json:"at,omitzero"`
-	Deleted  bool      `json:"deleted,omitempty"`
+	Name  string `json:"name,omitempty"`
+	Email string `json:"email,omitempty"`
+	function.Moment
+	Deleted bool `json:"deleted,omitempty"`
 }
 
 // accept is the later of two words about a user. Deleted stays deleted.
@@ -25,17 +21,10 @@ func (u user) accept(next user) user {
 	switch {
 	case u.Deleted:
 		return u
-	case next.Deleted, u.olderThan(next):
+	case next.Deleted, u.Precedes(next.Moment):
 		return next
 	}
 	return u
-}
-
-func (u user) olderThan(next user) bool {
-	if u.Sequence != next.Sequence && u.Sequence > 0 && next.Sequence > 0 {
-		return u.Sequence < next.Sequence
-	}
-	return !next.At.Before(u.At)
 }
 
 func (n *notifications) registered(ctx context.Context, tx *function.Tx, data events.RegisteredUser) error {
@@ -54,9 +43,7 @@ func (n *notifications) deleted(ctx context.Context, tx *function.Tx, data event
 }
 
 func (n *notifications) learn(ctx context.Context, tx *function.Tx, id string, next user) error {
-	e := tx.Event()
-	next.At = e.Time().UTC()
-	next.Sequence, _ = strconv.ParseInt(fmt.Sprint(e.Extensions()[function.Sequence]), 10, 64) // none: 0
+	next.Moment = tx.Moment()
 	known, _, err := n.users.Find(ctx, tx, id)
 	if err != nil {
 		return err

@@ -202,10 +202,7 @@ func (u *users) remove(ctx context.Context, tx *function.Tx, in *oneUser) (*stru
 	return nil, nil
 }
 
-type listInput struct {
-	Limit  int    `query:"limit" minimum:"1" maximum:"100" default:"20"`
-	Cursor string `query:"cursor" maxLength:"1024" doc:"The next of the page before."`
-}
+type listInput struct{ function.Paging }
 
 type usersOutput struct {
 	Body struct {

@@ -2,9 +2,6 @@ package views
 
 import (
 	"context"
-	"fmt"
-	"strconv"
-	"time"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/function"
@@ -13,27 +10,19 @@ import (
 // user is the name of a user. The sequence, and where there is none the time, says whether a word
 // about them is newer than the last. Deleted stays deleted, without a name.
 type user struct {
-	Name     string    `json:"name,omitempty"`
-	Sequence int64     `json:"sequence,omitempty"`
-	At       time.Time `json:"at,omitzero"`
-	Deleted  bool      `json:"deleted,omitempty"`
+	Name string `json:"name,omitempty"`
+	function.Moment
+	Deleted bool `json:"deleted,omitempty"`
 }
 
 func (u user) accept(next user) user {
 	switch {
 	case u.Deleted:
 		return u
-	case next.Deleted, u.olderThan(next):
+	case next.Deleted, u.Precedes(next.Moment):
 		return next
 	}
 	return u
-}
-
-func (u user) olderThan(next user) bool {
-	if u.Sequence != next.Sequence && u.Sequence > 0 && next.Sequence > 0 {
-		return u.Sequence < next.Sequence
-	}
-	return !next.At.Before(u.At)
 }
 
 func (v *views) userRegistered(ctx context.Context, tx *function.Tx, data events.RegisteredUser) error {
@@ -49,9 +38,7 @@ func (v *views) userDeleted(ctx context.Context, tx *function.Tx, data events.De
 }
 
 func (v *views) learn(ctx context.Context, tx *function.Tx, id string, next user) error {
-	e := tx.Event()
-	next.At = e.Time().UTC()
-	next.Sequence, _ = strconv.ParseInt(fmt.Sprint(e.Extensions()[function.Sequence]), 10, 64) // none: 0
+	next.Moment = tx.Moment()
 	known, _, err := v.users.Find(ctx, tx, id)
 	if err != nil {
 		return err

@@ -90,7 +90,7 @@ func (r *reception) fail(err error) {
 
 func resultOf(err error) broker.Result {
 	if err == nil {
-		return broker.Result{Status: statusOK}
+		return broker.Result{Status: http.StatusOK}
 	}
 	return broker.Result{Status: fault.KindOf(err).EventStatus(), RetryAfter: fault.RetryAfter(err), Message: fault.Public(err)}
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/auth"
@@ -249,6 +248,3 @@ func (f *Function) Tick(ctx context.Context, now time.Time) (more bool, err erro
 	})
 	return more && err == nil, err
 }
-
-// statusOK is what a delivery that succeeded is answered.
-const statusOK = http.StatusOK
