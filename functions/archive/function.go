@@ -19,7 +19,7 @@ type archive struct {
 func New(env function.Env) (*function.Function, error) {
 	f := function.New("archive", env)
 	a := &archive{
-		events: function.Collection[stored](f, "events",
+		events: function.Collection[stored](f, "events", store.Large,
 			store.On("subject", "position"), store.On("correlation_id", "position"), store.On("type", "position")),
 		heads: function.Collection[head](f, "heads"),
 		dead:  function.Collection[letter](f, "dead_letters", store.On("state", "at")),

@@ -131,8 +131,8 @@ func (f *Function) Concurrent(n int) { f.concurrent = n }
 func Front(f *Function, h http.Handler) { f.front = h }
 
 // Collection declares a collection of the function's own database.
-func Collection[T any](f *Function, name string, indexes ...store.Index) *store.Collection[T] {
-	c := store.NewCollection[T](name, indexes...)
+func Collection[T any](f *Function, name string, options ...store.Option) *store.Collection[T] {
+	c := store.NewCollection[T](name, options...)
 	f.schema = append(f.schema, c.Spec())
 	return c
 }
@@ -162,7 +162,7 @@ func (f *Function) Schema() store.Schema {
 		return nil
 	}
 	return append(append(store.Schema(nil), f.schema...),
-		store.Spec{Name: inboxName}, store.Spec{Name: outboxName},
+		store.Spec{Name: inboxName}, store.Spec{Name: outboxName, Large: true},
 		store.Spec{Name: keysName, Indexes: []store.Index{store.On("at")}})
 }
 

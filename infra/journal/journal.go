@@ -51,7 +51,7 @@ type Option func(*options)
 
 type options struct {
 	revision int
-	indexes  []store.Index
+	heads    []store.Option
 }
 
 // Revision numbers the fold; it starts at 1. Give it a new number whenever the fold would
@@ -60,19 +60,23 @@ func Revision(n int) Option { return func(o *options) { o.revision = n } }
 
 // Indexes declares what Query filters and orders by: fields of the snapshot, as "state.customer_id".
 func Indexes(indexes ...store.Index) Option {
-	return func(o *options) { o.indexes = append(o.indexes, indexes...) }
+	return func(o *options) {
+		for _, i := range indexes {
+			o.heads = append(o.heads, i)
+		}
+	}
 }
 
 // New declares a journal of the function: the collections name and name_events. The fold is pure and
 // does not change the state it is given; the zero S is an aggregate to which nothing has happened.
 func New[S, E any](f *function.Function, name string, fold func(S, E) S, opts ...Option) *Journal[S, E] {
-	o := options{revision: 1}
+	o := options{revision: 1, heads: []store.Option{store.Large}}
 	for _, opt := range opts {
 		opt(&o)
 	}
 	return &Journal[S, E]{
 		name: name, fold: fold, revision: o.revision,
-		heads:  function.Collection[Head[S]](f, name, o.indexes...),
+		heads:  function.Collection[Head[S]](f, name, o.heads...),
 		groups: function.Collection[Group[E]](f, name+"_events"),
 	}
 }

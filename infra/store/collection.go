@@ -13,8 +13,12 @@ import (
 type Collection[T any] struct{ spec Spec }
 
 // NewCollection declares a collection of T, a struct that marshals to a JSON object.
-func NewCollection[T any](name string, indexes ...Index) *Collection[T] {
-	return &Collection[T]{Spec{Name: name, Indexes: indexes}}
+func NewCollection[T any](name string, options ...Option) *Collection[T] {
+	c := &Collection[T]{Spec{Name: name}}
+	for _, o := range options {
+		o.declare(&c.spec)
+	}
+	return c
 }
 
 // Spec is what the schema of the function says of the collection.

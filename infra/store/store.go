@@ -135,7 +135,21 @@ func On(fields ...string) Index { return Index{Fields: fields} }
 type Spec struct {
 	Name    string
 	Indexes []Index
+	Large   bool `json:",omitempty"` // see Large
 }
+
+// Option is a part of the declaration of a collection: an Index, or Large.
+type Option interface{ declare(*Spec) }
+
+func (i Index) declare(s *Spec) { s.Indexes = append(s.Indexes, i) }
+
+// Large says that most documents are about a kilobyte or more, for drivers that lay those out in another
+// way than small ones. It changes nothing but the cost.
+var Large Option = large{}
+
+type large struct{}
+
+func (large) declare(s *Spec) { s.Large = true }
 
 // Schema declares all collections of one function. Opening a driver with a
 // schema creates what is missing and is safe when many instances do so at once.

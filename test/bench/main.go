@@ -28,6 +28,7 @@ type options struct {
 	products  int
 	many      int
 	only      string
+	program   string
 	out       string
 }
 
@@ -37,7 +38,8 @@ func main() {
 	flag.IntVar(&o.customers, "customers", 128, "how many customers order at once")
 	flag.IntVar(&o.products, "products", 20, "how many products they order")
 	flag.IntVar(&o.many, "many", 100_000, "orders after which memory and cost are looked at again; 0: not at all")
-	flag.StringVar(&o.only, "only", "", "figures to measure, comma separated: start, orders, latency, reads, events, growth")
+	flag.StringVar(&o.only, "only", "", "figures to measure, comma separated: start, orders, latency (with orders), reads, events, growth")
+	flag.StringVar(&o.program, "program", "", "an ebb that was built before, to compare two; empty: build this tree's")
 	flag.StringVar(&o.out, "out", "bench/results", "folder the table is written to")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -75,9 +77,11 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	binary, err := shop.Build(dir)
-	if err != nil {
-		return err
+	binary := o.program
+	if binary == "" {
+		if binary, err = shop.Build(dir); err != nil {
+			return err
+		}
 	}
 	b := &bench{options: o, dir: dir, binary: binary}
 	for _, part := range []struct {
@@ -299,8 +303,10 @@ func (b *bench) orders(ctx context.Context) error {
 	b.add("orders to confirmed", fmt.Sprintf("%.0f/s", b.rate), "1,000/s",
 		fmt.Sprintf("%d customers in a closed loop for %s, each waiting for its order's end; SQLite and JetStream on disk", b.customers, b.duration))
 	b.add("processor time per order", fmt.Sprintf("%.2f ms", float64((cpu(p.Pid())-before).Microseconds())/1000/float64(n)), "", "the process alone, same load")
-	if err := b.latency(ctx, c); err != nil {
-		return err
+	if b.wants("latency") {
+		if err := b.latency(ctx, c); err != nil {
+			return err
+		}
 	}
 	if err := c.settled(ctx); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/internal/field"
 )
 
 // How long a connection waits for another process's lock.
@@ -33,21 +34,25 @@ var pragmas = []string{
 type conn struct {
 	*sqlite.Conn
 	begin, beginWrite, commit *sqlite.Stmt
+	schema                    store.Schema
 	collections               map[string]*statements
 }
 
-// statements are those that every collection needs.
+// statements are those of a collection. The last three write only where the version is the expected one;
+// keep leaves the keys of the indexes alone and writes only where they are what they shall be.
 type statements struct {
-	get, version, put, remove *sqlite.Stmt
+	fields                      []string // that have a key
+	get, version, put, remove   *sqlite.Stmt
+	insert, update, keep, erase *sqlite.Stmt
 }
 
 // connect opens a connection to a file, which it makes when it is missing.
-func connect(path string) (*conn, error) {
+func connect(path string, schema store.Schema) (*conn, error) {
 	db, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: db, collections: map[string]*statements{}}
+	c := &conn{Conn: db, schema: schema, collections: map[string]*statements{}}
 	if err := c.setUp(); err != nil {
 		_ = db.Close() // the reason why it cannot be used is the better error
 		return nil, err
@@ -57,9 +62,6 @@ func connect(path string) (*conn, error) {
 
 func (c *conn) setUp() error {
 	c.SetBusyTimeout(patience)
-	if err := c.CreateFunction("ebb_key", &keyFunction); err != nil {
-		return err
-	}
 	if err := c.useLog(); err != nil {
 		return err
 	}
@@ -114,19 +116,37 @@ func (c *conn) in(collection string) (*statements, error) {
 	if s, ok := c.collections[collection]; ok {
 		return s, nil
 	}
-	s, table := new(statements), quote(collection)
+	spec, _ := c.schema.Spec(collection) // every call has seen that it is there
+	s, table := &statements{fields: fieldsOf(spec)}, quote(collection)
+	var columns, marks, sets, same string
+	for _, path := range s.fields {
+		column := columnOf(path)
+		columns, marks = columns+", "+column, marks+", ?"
+		sets, same = sets+", "+column+" = ?", same+" AND "+column+" = ?"
+	}
+	insert := "INSERT INTO " + table + " (version, data" + columns + ", id) VALUES (?, ?" + marks + ", ?) ON CONFLICT (id) DO "
 	err := c.prepareAll(map[string]**sqlite.Stmt{
-		"SELECT version, data FROM " + table + " WHERE id = ?": &s.get,
-		"SELECT version FROM " + table + " WHERE id = ?":       &s.version,
-		"DELETE FROM " + table + " WHERE id = ?":               &s.remove,
-		"INSERT INTO " + table + " (id, version, data) VALUES (?, ?, ?) " +
-			"ON CONFLICT (id) DO UPDATE SET version = excluded.version, data = excluded.data": &s.put,
+		"SELECT version, data FROM " + table + " WHERE id = ?":   &s.get,
+		"SELECT version FROM " + table + " WHERE id = ?":         &s.version,
+		"DELETE FROM " + table + " WHERE id = ?":                 &s.remove,
+		"DELETE FROM " + table + " WHERE id = ? AND version = ?": &s.erase,
+		insert + "NOTHING": &s.insert,
+		insert + "UPDATE SET version = excluded.version, data = excluded.data" + excluded(s.fields): &s.put,
+		"UPDATE " + table + " SET version = ?, data = ?" + sets + " WHERE id = ? AND version = ?":   &s.update,
+		"UPDATE " + table + " SET version = ?, data = ? WHERE id = ? AND version = ?" + same:        &s.keep,
 	})
 	if err != nil {
 		return nil, err
 	}
 	c.collections[collection] = s
 	return s, nil
+}
+
+func excluded(fields []string) (sets string) {
+	for _, path := range fields {
+		sets += ", " + columnOf(path) + " = excluded." + columnOf(path)
+	}
+	return sets
 }
 
 // snapshot reads documents in one consistent state.
@@ -180,6 +200,7 @@ func (c *conn) version(k store.Key) (v int64, err error) {
 	return v, s.version.Reset()
 }
 
+// apply writes a document, or removes it, whatever is there.
 func (c *conn) apply(m store.Mutation) error {
 	s, err := c.in(m.Collection)
 	if err != nil {
@@ -189,10 +210,67 @@ func (c *conn) apply(m store.Mutation) error {
 		s.remove.BindText(1, m.ID)
 		return run(s.remove)
 	}
-	s.put.BindText(1, m.ID)
-	s.put.BindInt64(2, m.Version)
-	s.put.BindText(3, string(m.Data))
+	s.bind(s.put, m, s.keys(m.Data)).BindText(3+len(s.fields), m.ID)
 	return run(s.put)
+}
+
+// swap does the same if the document is at the version, 0 being that of a missing one, and reports whether it was.
+func (c *conn) swap(m store.Mutation, version int64) (was bool, err error) {
+	s, err := c.in(m.Collection)
+	switch {
+	case err != nil:
+		return false, err
+	case m.Data == nil && version == 0:
+		now, err := c.version(m.Key)
+		return now == 0, err
+	case m.Data == nil:
+		s.erase.BindText(1, m.ID)
+		s.erase.BindInt64(2, version)
+		return c.hit(s.erase)
+	case version == 0:
+		s.bind(s.insert, m, s.keys(m.Data)).BindText(3+len(s.fields), m.ID)
+		return c.hit(s.insert)
+	}
+	keys := s.keys(m.Data)
+	s.bind(s.keep, m, nil).BindText(3, m.ID)
+	s.keep.BindInt64(4, version)
+	for i, k := range keys {
+		s.keep.BindBytes(5+i, k)
+	}
+	if was, err = c.hit(s.keep); was || err != nil || len(keys) == 0 {
+		return was, err
+	}
+	s.bind(s.update, m, keys).BindText(3+len(keys), m.ID)
+	s.update.BindInt64(4+len(keys), version)
+	return c.hit(s.update)
+}
+
+// keys are what the indexes hold of a document.
+func (s *statements) keys(data []byte) [][]byte {
+	if len(s.fields) == 0 {
+		return nil
+	}
+	keys := make([][]byte, len(s.fields))
+	for i, path := range s.fields {
+		keys[i] = key(field.Value(data, path))
+	}
+	return keys
+}
+
+// bind gives a statement its first parameters: version, data and keys.
+func (s *statements) bind(stmt *sqlite.Stmt, m store.Mutation, keys [][]byte) *sqlite.Stmt {
+	stmt.BindInt64(1, m.Version)
+	stmt.BindText(2, string(m.Data))
+	for i, k := range keys {
+		stmt.BindBytes(3+i, k)
+	}
+	return stmt
+}
+
+// hit runs a statement and reports whether it changed something.
+func (c *conn) hit(stmt *sqlite.Stmt) (bool, error) {
+	err := run(stmt)
+	return err == nil && c.Changes() > 0, err
 }
 
 // query runs a query that the schema has checked, for one document more than its limit.

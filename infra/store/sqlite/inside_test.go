@@ -113,6 +113,95 @@ func TestGroup(t *testing.T) {
 	}
 }
 
+// A batch that meets its conflict after its first write leaves nothing of that, and the others of its group are committed.
+func TestConflictHalfWay(t *testing.T) {
+	s := openInside(t)
+	if err := s.Commit(t.Context(), write("there", `{"n":1}`)); err != nil {
+		t.Fatal(err)
+	}
+	half := write("new", `{}`)
+	half.Mutations = append(half.Mutations, write("there", `{"n":2}`).Mutations...)
+	half.Preconditions = []store.Precondition{{Key: half.Mutations[0].Key}, {Key: half.Mutations[1].Key, Version: 7}}
+	whole := write("whole", `{}`)
+	group := []*request{{ctx: t.Context(), batch: half}, {ctx: t.Context(), batch: whole}}
+	s.writer.commitGroup(group)
+
+	if !fault.Is(group[0].err, fault.Conflict) || group[1].err != nil {
+		t.Errorf("got %v, %v", group[0].err, group[1].err)
+	}
+	docs, err := s.Get(t.Context(), half.Mutations[0].Key, half.Mutations[1].Key, whole.Mutations[0].Key)
+	if err != nil || docs[0].Version != 0 || string(docs[1].Data) != `{"n":1}` || docs[2].Version != 1 {
+		t.Errorf("got %v, %v", docs, err)
+	}
+}
+
+// A document at the expected version is written and removed; its place in the indexes follows.
+func TestSwap(t *testing.T) {
+	s := openInside(t)
+	at := func(version int64, m store.Mutation) store.Batch {
+		return store.Batch{Preconditions: []store.Precondition{{Key: m.Key, Version: version}}, Mutations: []store.Mutation{m}}
+	}
+	m := write("a", `{"n":1}`).Mutations[0]
+	for n, data := range []string{`{"n":1}`, `{"n":1,"x":2}`, `{"n":5}`, `{"n":5,"kind":"k"}`, ""} {
+		m.Version, m.Data = int64(n)+1, []byte(data)
+		if data == "" {
+			m.Data = nil
+		}
+		if err := s.Commit(t.Context(), at(int64(n)+3, m)); !fault.Is(err, fault.Conflict) {
+			t.Fatalf("step %d at another version: got %v", n, err)
+		}
+		if err := s.Commit(t.Context(), at(int64(n), m)); err != nil {
+			t.Fatalf("step %d: got %v", n, err)
+		}
+		for _, want := range []float64{1, 5} {
+			docs, _, err := s.Query(t.Context(), store.Query{Collection: "things", Limit: 9, Where: []store.Filter{{Field: "n", Op: store.Equal, Value: want}}})
+			found := len(docs) == 1 && string(docs[0].Data) == data
+			if is := strings.Contains(data, fmt.Sprint(`"n":`, want)); err != nil || found != is {
+				t.Fatalf("step %d, n == %v: got %v, %v", n, want, docs, err)
+			}
+		}
+	}
+}
+
+// A file that was laid out otherwise, by an older version or for other indexes, is laid out anew with all it holds.
+func TestLaidOutAnew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "old.db")
+	old, err := connect(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := old.CreateFunction("ebb_key", &keyFunction); err != nil {
+		t.Fatal(err)
+	}
+	err = old.execute("CREATE TABLE ebb_schema (fingerprint TEXT NOT NULL)", "INSERT INTO ebb_schema VALUES ('of layout 1')",
+		`CREATE TABLE "things" (id TEXT PRIMARY KEY NOT NULL, version INTEGER NOT NULL, data TEXT NOT NULL) WITHOUT ROWID`,
+		`CREATE INDEX "things by n" ON "things" (ebb_key(data, 'n'), id)`,
+		`INSERT INTO "things" VALUES ('a', 3, '{"n":2}'), ('b', 1, '{"n":1}'), ('c', 1, '{}')`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := old.close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, schema := range []store.Schema{insideSchema, {{Name: "things", Large: true, Indexes: []store.Index{store.On("n")}}}, insideSchema} {
+		s, err := Open(t.Context(), path, schema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		docs, _, err := s.Query(t.Context(), store.Query{Collection: "things", Limit: 9, Order: []store.Order{{Field: "n"}}})
+		got := ""
+		for _, d := range docs {
+			got += fmt.Sprint(d.ID, d.Version, " ")
+		}
+		if err != nil || got != "c1 b1 a3 " {
+			t.Errorf("%+v: got %q, %v", schema, got, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func kindName(err error) string {
 	if err == nil {
 		return "ok"

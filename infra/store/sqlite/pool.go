@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/ebb-dev/ebb/infra/store"
 )
 
 // Reads are short and the machine's cores few: more connections would only hold more memory.
@@ -18,12 +20,15 @@ const readerCache = "PRAGMA cache_size = -256"
 // last is taken first, so that more are opened only for reads at the same time.
 type pool struct {
 	path   string
+	schema store.Schema
 	places chan struct{} // one for each connection in use
 	mu     sync.Mutex
 	free   []*conn
 }
 
-func newPool(path string) *pool { return &pool{path: path, places: make(chan struct{}, readers)} }
+func newPool(path string, schema store.Schema) *pool {
+	return &pool{path: path, schema: schema, places: make(chan struct{}, readers)}
+}
 
 // take waits for a connection; give returns it.
 func (p *pool) take(ctx context.Context) (*conn, error) {
@@ -35,7 +40,7 @@ func (p *pool) take(ctx context.Context) (*conn, error) {
 	if c := p.last(); c != nil {
 		return c, nil
 	}
-	c, err := connect(p.path)
+	c, err := connect(p.path, p.schema)
 	if err == nil {
 		err = sqlitex.ExecuteTransient(c.Conn, readerCache, nil)
 	}

@@ -11,10 +11,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/store/internal/field"
 )
 
-// keyFunction is ebb_key(data, path): a field's value as bytes that sort as
-// store.Compare does. Indexes are made over it rather than over json_extract, for
-// which true is 1 and whose reading of some decimals differs from Go's in the last
-// bit, so that a cursor made in Go could skip a document.
+// keyFunction is ebb_key(data, path): the key of a document's field. It fills the columns of an index that
+// is declared for documents which are there already.
 var keyFunction = sqlite.FunctionImpl{
 	NArgs:         2,
 	Deterministic: true,
@@ -24,7 +22,9 @@ var keyFunction = sqlite.FunctionImpl{
 	},
 }
 
-// key is a value as bytes: its kind, then what sorts within the kind.
+// key is a value as bytes that sort as store.Compare does: its kind, then what sorts within the
+// kind. Indexes hold keys rather than what json_extract finds, for which true is 1 and whose reading of some
+// decimals differs from Go's in the last bit, so that a cursor made in Go could skip a document.
 func key(v any) []byte {
 	k := []byte{byte(field.Kind(v))}
 	switch v := v.(type) {
@@ -75,7 +75,7 @@ func selectSQL(q store.Query) (sql string, args []any) {
 // condition is a filter in SQL. One that is not Equal is also bounded by the
 // value's kind, since fields compare with their own kind only.
 func condition(f store.Filter) (sql string, args []any) {
-	kind, k, v := byte(field.Kind(f.Value)), expression(f.Field), key(f.Value)
+	kind, k, v := byte(field.Kind(f.Value)), columnOf(f.Field), key(f.Value)
 	switch {
 	case kind == 0:
 		return "0", nil
@@ -93,8 +93,8 @@ func condition(f store.Filter) (sql string, args []any) {
 	return "0", nil
 }
 
-// after keeps what comes after a position. SQLite finds no place in an index by a row
-// of expressions, so the first of them is also bounded by itself.
+// after keeps what comes after a position. SQLite finds a place in an index by the first
+// column of a row, so that is also bounded by itself.
 func after(p store.Position, order []store.Order, desc bool) (sql string, args []any) {
 	for _, v := range p.Values {
 		args = append(args, key(v))
@@ -109,18 +109,16 @@ func after(p store.Position, order []store.Order, desc bool) (sql string, args [
 	return by[0] + op + "= ? AND " + row, append([]any{args[0]}, args...)
 }
 
-// sorted are the expressions that an order sorts by, the id last.
+// sorted are the columns that an order sorts by, the id last.
 func sorted(order []store.Order) []string {
 	var by []string
 	for _, o := range order {
-		by = append(by, expression(o.Field))
+		by = append(by, columnOf(o.Field))
 	}
 	return append(by, "id")
 }
 
-// expression is a field as the indexes hold it; they are found by its exact text.
-func expression(path string) string {
-	return "ebb_key(data, '" + strings.ReplaceAll(path, "'", "''") + "')"
-}
+// columnOf is the column that holds the key of a field.
+func columnOf(path string) string { return quote("key of " + path) }
 
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

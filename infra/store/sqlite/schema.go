@@ -14,7 +14,7 @@ import (
 )
 
 // layout changes when tables or keys are laid out differently, so that a file is looked over again.
-const layout = "1"
+const layout = "2"
 
 // reconcile makes what the schema declares and the file lacks, and drops indexes that
 // are declared no longer. A file that was last opened with the same schema costs one read.
@@ -25,6 +25,9 @@ func reconcile(c *conn, schema store.Schema) error {
 	}
 	if got, err := stored(c); err == nil && got == want {
 		return nil
+	}
+	if err := c.CreateFunction("ebb_key", &keyFunction); err != nil {
+		return err
 	}
 	if err := run(c.beginWrite); err != nil {
 		return err
@@ -57,18 +60,18 @@ func stored(c *conn) (hash string, err error) {
 }
 
 func (c *conn) create(schema store.Schema, hash string) error {
-	script := []string{"CREATE TABLE IF NOT EXISTS ebb_schema (fingerprint TEXT NOT NULL)"}
+	if err := c.execute("CREATE TABLE IF NOT EXISTS ebb_schema (fingerprint TEXT NOT NULL)"); err != nil {
+		return err
+	}
 	for _, spec := range schema {
-		stale, err := c.stale(spec)
-		if err != nil {
+		if err := c.createCollection(spec); err != nil {
 			return err
 		}
-		for _, name := range stale {
-			script = append(script, "DROP INDEX "+quote(name))
-		}
-		script = append(script, createSQL(spec)...)
 	}
-	script = append(script, "DELETE FROM ebb_schema", "INSERT INTO ebb_schema VALUES ('"+hash+"')")
+	return c.execute("DELETE FROM ebb_schema", "INSERT INTO ebb_schema VALUES ('"+hash+"')")
+}
+
+func (c *conn) execute(script ...string) error {
 	for _, sql := range script {
 		if err := sqlitex.ExecuteTransient(c.Conn, sql, nil); err != nil {
 			return err
@@ -77,37 +80,101 @@ func (c *conn) create(schema store.Schema, hash string) error {
 	return nil
 }
 
-// stale are the indexes of a collection that it declares no longer.
-func (c *conn) stale(spec store.Spec) (names []string, err error) {
-	const sql = "SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL AND tbl_name = ?"
-	err = sqlitex.ExecuteTransient(c.Conn, sql, &sqlitex.ExecOptions{
-		Args: []any{spec.Name},
-		ResultFunc: func(stmt *sqlite.Stmt) error {
-			name := stmt.ColumnText(0)
-			if !slices.ContainsFunc(spec.Indexes, func(i store.Index) bool { return indexName(spec, i) == name }) {
-				names = append(names, name)
-			}
-			return nil
-		},
-	})
-	return names, err
-}
-
-func createSQL(spec store.Spec) []string {
-	table := quote(spec.Name)
-	sql := []string{"CREATE TABLE IF NOT EXISTS " + table +
-		" (id TEXT PRIMARY KEY NOT NULL, version INTEGER NOT NULL, data TEXT NOT NULL) WITHOUT ROWID"}
+// createCollection makes the table of a collection. One that is laid out otherwise, because it had
+// other indexes or an older version of this package made it, is copied.
+func (c *conn) createCollection(spec store.Spec) error {
+	want := tableSQL(spec)
+	have, err := c.tableSQL(spec.Name)
+	if err != nil || have == want {
+		return err
+	}
+	table, before := quote(spec.Name), quote("before "+spec.Name)
+	var script []string
+	if have != "" {
+		stale, err := c.indexes(spec.Name)
+		if err != nil {
+			return err
+		}
+		for _, name := range stale {
+			script = append(script, "DROP INDEX "+quote(name))
+		}
+		script = append(script, "ALTER TABLE "+table+" RENAME TO "+before)
+	}
+	script = append(script, want)
+	if have != "" {
+		columns, keys := "id, version, data", "id, version, data"
+		for _, path := range fieldsOf(spec) {
+			columns += ", " + columnOf(path)
+			keys += ", ebb_key(data, " + literal(path) + ")"
+		}
+		script = append(script, "INSERT INTO "+table+" ("+columns+") SELECT "+keys+" FROM "+before, "DROP TABLE "+before)
+	}
 	for _, i := range spec.Indexes {
 		var fields []store.Order
 		for _, f := range i.Fields {
 			fields = append(fields, store.Order{Field: f})
 		}
-		sql = append(sql, "CREATE INDEX IF NOT EXISTS "+quote(indexName(spec, i))+
-			" ON "+table+" ("+strings.Join(sorted(fields), ", ")+")")
+		script = append(script, "CREATE INDEX "+quote(indexName(spec, i))+" ON "+table+" ("+strings.Join(sorted(fields), ", ")+")")
+	}
+	return c.execute(script...)
+}
+
+// tableSQL is the statement that made the table; empty when there is none.
+func (c *conn) tableSQL(name string) (sql string, err error) {
+	found, err := c.texts("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?", name)
+	return strings.Join(found, ""), err
+}
+
+// indexes are those of a table that were declared, and not made for its primary key.
+func (c *conn) indexes(table string) (names []string, err error) {
+	return c.texts("SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL AND tbl_name = ?", table)
+}
+
+func (c *conn) texts(sql, arg string) (texts []string, err error) {
+	err = sqlitex.ExecuteTransient(c.Conn, sql, &sqlitex.ExecOptions{
+		Args: []any{arg},
+		ResultFunc: func(stmt *sqlite.Stmt) error {
+			texts = append(texts, stmt.ColumnText(0))
+			return nil
+		},
+	})
+	return texts, err
+}
+
+// tableSQL makes the table of a collection. Beside the document it has a column with the key of each field that an
+// index needs. Small documents lie in the tree of their ids, which is the least work; but there SQLite has to gather
+// a row that does not fit a quarter of a page from its overflow pages each time it compares it with an
+// id, so that large ones lie apart.
+func tableSQL(spec store.Spec) string {
+	sql := "CREATE TABLE " + quote(spec.Name) + " (id TEXT NOT NULL PRIMARY KEY, version INTEGER NOT NULL, data TEXT NOT NULL"
+	for _, path := range fieldsOf(spec) {
+		sql += ", " + columnOf(path) + " BLOB NOT NULL"
+	}
+	// The indexes belong to the layout: a table whose text differs is made anew, with those it shall have.
+	for _, i := range spec.Indexes {
+		sql += " /* " + strings.ReplaceAll(indexName(spec, i), "*", "") + " */"
+	}
+	sql += ")"
+	if !spec.Large {
+		sql += " WITHOUT ROWID"
 	}
 	return sql
+}
+
+// fieldsOf are the fields that a collection's indexes need, each once.
+func fieldsOf(spec store.Spec) (paths []string) {
+	for _, i := range spec.Indexes {
+		for _, path := range i.Fields {
+			if !slices.Contains(paths, path) {
+				paths = append(paths, path)
+			}
+		}
+	}
+	return paths
 }
 
 func indexName(spec store.Spec, i store.Index) string {
 	return spec.Name + " by " + strings.Join(i.Fields, ", ")
 }
+
+func literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

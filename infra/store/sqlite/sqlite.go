@@ -61,7 +61,7 @@ func Open(ctx context.Context, path string, schema store.Schema) (*Store, error)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	c, err := connect(path)
+	c, err := connect(path, schema)
 	if err != nil {
 		return nil, translate(err, "open "+path)
 	}
@@ -69,7 +69,7 @@ func Open(ctx context.Context, path string, schema store.Schema) (*Store, error)
 		_ = c.close() // the reason why it cannot be used is the better error
 		return nil, translate(err, "open "+path)
 	}
-	return &Store{schema: schema, writer: startWriter(c), reads: newPool(path)}, nil
+	return &Store{schema: schema, writer: startWriter(c), reads: newPool(path, schema)}, nil
 }
 
 // Get implements store.Driver.

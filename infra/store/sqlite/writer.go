@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"runtime"
 
 	"github.com/ebb-dev/ebb/infra/fault"
@@ -14,9 +15,10 @@ const maxGroup = 256
 // writer is the one goroutine that writes. It takes all batches that wait and
 // commits them together, so that they share one fsync.
 type writer struct {
-	conn    *conn
-	queue   chan *request
-	stopped chan struct{}
+	conn     *conn
+	versions map[store.Key]int64 // scratch of write
+	queue    chan *request
+	stopped  chan struct{}
 }
 
 // request is a batch on its way through the writer.
@@ -28,7 +30,7 @@ type request struct {
 }
 
 func startWriter(c *conn) *writer {
-	w := &writer{conn: c, queue: make(chan *request, maxGroup), stopped: make(chan struct{})}
+	w := &writer{conn: c, versions: map[store.Key]int64{}, queue: make(chan *request, maxGroup), stopped: make(chan struct{})}
 	go w.run()
 	return w
 }
@@ -106,7 +108,25 @@ func (w *writer) commitGroup(group []*request) {
 
 // try commits a group in one transaction. An error concerns all of it; blame says
 // that one batch caused it, and that nothing has been committed.
+//
+// Conditions are looked at by the statements that write, which costs nothing more. A batch that meets its conflict only
+// after it has written has to be taken back, and with it the whole group, which is then tried
+// again with a look at each condition first.
 func (w *writer) try(group []*request) (blame bool, err error) {
+	write := w.write
+	for {
+		blame, err = w.tryWith(group, write)
+		if !errors.Is(err, errHalf) {
+			return blame, err
+		}
+		write = w.checkAndWrite
+	}
+}
+
+// errHalf says that a batch met its conflict after it had written something.
+var errHalf = errors.New("a conflict half-way")
+
+func (w *writer) tryWith(group []*request, write func(store.Batch) (conflict, err error)) (blame bool, err error) {
 	if err := run(w.conn.beginWrite); err != nil {
 		return false, err
 	}
@@ -115,31 +135,81 @@ func (w *writer) try(group []*request) (blame bool, err error) {
 		if r.err = r.ctx.Err(); r.err != nil {
 			continue
 		}
-		if r.err, err = w.check(r.batch); err != nil {
+		if r.err, err = write(r.batch); err != nil {
 			return true, err
-		}
-		if r.err != nil {
-			continue
-		}
-		for _, m := range r.batch.Mutations {
-			if err := w.conn.apply(m); err != nil {
-				return true, err
-			}
 		}
 	}
 	return false, run(w.conn.commit)
 }
 
-// check returns a conflict when a precondition of a batch does not hold.
-func (w *writer) check(b store.Batch) (conflict, err error) {
+// write applies a batch whose conditions hold, and returns a conflict otherwise.
+func (w *writer) write(b store.Batch) (conflict, err error) {
+	versions := w.conditions(b)
 	for _, p := range b.Preconditions {
-		now, err := w.conn.version(p.Key)
-		if err != nil {
-			return nil, err
+		if _, written := versions[p.Key]; written {
+			continue
 		}
-		if now != p.Version {
-			return fault.New(fault.Conflict, "%s %q has changed in the meantime", p.Collection, p.ID), nil
+		if now, err := w.conn.version(p.Key); err != nil || now != p.Version {
+			return changed(p.Key), err
+		}
+	}
+	for i, m := range b.Mutations {
+		version, conditional := versions[m.Key]
+		if !conditional {
+			if err := w.conn.apply(m); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		was, err := w.conn.swap(m, version)
+		switch {
+		case err != nil:
+			return nil, err
+		case !was && i > 0:
+			return nil, errHalf
+		case !was:
+			return changed(m.Key), nil
 		}
 	}
 	return nil, nil
+}
+
+// conditions are the versions at which the documents that a batch writes must be.
+func (w *writer) conditions(b store.Batch) map[store.Key]int64 {
+	clear(w.versions)
+	for _, m := range b.Mutations {
+		w.versions[m.Key] = unconditional
+	}
+	for _, p := range b.Preconditions {
+		if _, written := w.versions[p.Key]; written {
+			w.versions[p.Key] = p.Version
+		}
+	}
+	for k, version := range w.versions {
+		if version == unconditional {
+			delete(w.versions, k)
+		}
+	}
+	return w.versions
+}
+
+const unconditional = -1
+
+// checkAndWrite does the same, but looks at each condition before it writes anything.
+func (w *writer) checkAndWrite(b store.Batch) (conflict, err error) {
+	for _, p := range b.Preconditions {
+		if now, err := w.conn.version(p.Key); err != nil || now != p.Version {
+			return changed(p.Key), err
+		}
+	}
+	for _, m := range b.Mutations {
+		if err := w.conn.apply(m); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+func changed(k store.Key) error {
+	return fault.New(fault.Conflict, "%s %q has changed in the meantime", k.Collection, k.ID)
 }
