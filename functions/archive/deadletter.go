@@ -44,10 +44,9 @@ type letter struct {
 
 // bury keeps a dead letter. The same event for the same subscriber is one entry, however often it dies.
 func (a *archive) bury(ctx context.Context, tx *function.Tx, e event.Event) error {
-	ext := e.Extensions()
-	subscriber := text(ext, broker.ErrorDest)
+	subscriber := function.Extension(e, broker.ErrorDest)
 	l := letter{State: waiting, At: moment(tx.Now()), Subscriber: subscriber, Function: functionOf(subscriber),
-		Code: text(ext, broker.ErrorCode), Reason: text(ext, broker.ErrorData), Type: e.Type()}
+		Code: function.Extension(e, broker.ErrorCode), Reason: function.Extension(e, broker.ErrorData), Type: e.Type()}
 	plain := e.Clone()
 	for _, name := range []string{broker.ErrorDest, broker.ErrorCode, broker.ErrorData} {
 		plain.SetExtension(name, nil)

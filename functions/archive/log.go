@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -15,16 +16,21 @@ import (
 
 // stored is one event. Its document's id is its position; see key.
 type stored struct {
-	Position      int64           `json:"position"`
-	At            string          `json:"at"` // when it came; see moment
-	ID            string          `json:"id"`
-	Source        string          `json:"source"`
-	Type          string          `json:"type"`
-	Subject       string          `json:"subject,omitempty"`
-	CorrelationID string          `json:"correlation_id,omitempty"`
-	CausationID   string          `json:"causation_id,omitempty"`
-	Time          time.Time       `json:"time,omitzero"`
-	Event         json.RawMessage `json:"event"` // structured
+	about
+	Event json.RawMessage `json:"event"` // structured
+}
+
+// about is what the archive asks of an event.
+type about struct {
+	Position      int64     `json:"position"`
+	At            string    `json:"at"` // when it came; see moment
+	ID            string    `json:"id"`
+	Source        string    `json:"source"`
+	Type          string    `json:"type"`
+	Subject       string    `json:"subject,omitempty"`
+	CorrelationID string    `json:"correlation_id,omitempty"`
+	CausationID   string    `json:"causation_id,omitempty"`
+	Time          time.Time `json:"time,omitzero"`
 }
 
 // head is the end of the log. Both its fields only grow.
@@ -43,19 +49,14 @@ func moment(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000
 
 // keep appends an event to the log.
 func (a *archive) keep(ctx context.Context, tx *function.Tx, e event.Event) error {
-	ext := e.Extensions() // a copy
-	switch addressee := text(ext, function.ReplayTo); {
+	switch addressee := function.Extension(e, function.ReplayTo); {
 	case addressee == "":
-	case addressee == "archive" && text(ext, function.Replay) == "":
+	case addressee == "archive" && function.Extension(e, function.Replay) == "":
 		// A dead letter of our own that was replayed: it never got in.
 		e = e.Clone()
 		e.SetExtension(function.ReplayTo, nil)
 	default:
 		return nil
-	}
-	data, err := e.MarshalJSON() // json.Marshal would go over it once more, as Create will
-	if err != nil {
-		return fault.Wrap(err, fault.Invalid, "the event cannot be written as JSON")
 	}
 	h, _, err := a.heads.Find(ctx, tx, headID)
 	if err != nil {
@@ -65,22 +66,30 @@ func (a *archive) keep(ctx context.Context, tx *function.Tx, e event.Event) erro
 	if err := a.heads.Put(ctx, tx, headID, h); err != nil {
 		return err
 	}
-	return a.events.Create(ctx, tx, key(h.Position), stored{
-		Position: h.Position, At: h.At, ID: e.ID(), Source: e.Source(), Type: e.Type(), Subject: e.Subject(),
-		CorrelationID: text(ext, function.CorrelationID), CausationID: text(ext, function.CausationID), Time: e.Time(), Event: data,
-	})
+	data, err := encode(about{
+		Position: h.Position, At: h.At, ID: e.ID(), Source: e.Source(), Type: e.Type(), Subject: e.Subject(), Time: e.Time(),
+		CorrelationID: function.Extension(e, function.CorrelationID), CausationID: function.Extension(e, function.CausationID),
+	}, e)
+	if err != nil {
+		return err
+	}
+	return tx.StoreTx().Create(ctx, a.events.Key(key(h.Position)), data)
 }
 
-// text is an extension as text; empty when there is none.
-func text(extensions map[string]any, name string) string {
-	switch v := extensions[name].(type) {
-	case nil:
-		return ""
-	case string:
-		return v
-	default:
-		return fmt.Sprint(v)
+// encode writes what a stored is in JSON. It is joined by hand: encoding/json would go over the event twice more.
+func encode(a about, e event.Event) (json.RawMessage, error) {
+	head, err := json.Marshal(a)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Internal, "encode what is known of an event")
 	}
+	data := bytes.NewBuffer(make([]byte, 0, 3*len(head)+len(e.DataEncoded)))
+	data.Write(head[:len(head)-1])
+	data.WriteString(`,"event":`)
+	if err := event.WriteJson(&e, data); err != nil {
+		return nil, fault.Wrap(err, fault.Invalid, "the event cannot be written as JSON")
+	}
+	data.WriteByte('}')
+	return data.Bytes(), nil
 }
 
 // end is the position of the last event; 0 when there is none.

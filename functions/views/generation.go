@@ -2,7 +2,6 @@ package views
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -50,10 +49,7 @@ func (g generations) builtBy(replay string) bool {
 }
 
 func replayOf(tx *function.Tx) string {
-	if !tx.Replayed() {
-		return ""
-	}
-	return fmt.Sprint(tx.Event().Extensions()[function.Replay])
+	return function.Extension(tx.Event(), function.Replay)
 }
 
 // progress counts a rebuild's replayed events. It is apart from generations, which every live event reads.

@@ -1,12 +1,15 @@
 package function
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
@@ -69,22 +72,30 @@ func discard(keys []store.Key) store.Batch {
 	return b
 }
 
+// attributesSize is about what the attributes of an event take in JSON.
+const attributesSize = 768
+
 // put writes the events into the outbox of the transaction under one key. The entry is an
 // outboxEntry, joined by hand: encoding/json would go over every event a second time.
 func put(ctx context.Context, tx *store.Tx, id string, now time.Time, sealed []event) error {
-	data := append([]byte(`{"at":"`), now.Format(time.RFC3339Nano)...)
-	data = append(data, `","events":[`...)
-	for i, e := range sealed {
-		if i > 0 {
-			data = append(data, ',')
-		}
-		one, err := e.MarshalJSON()
-		if err != nil {
-			return fault.Wrap(err, fault.Internal, "encode %s for the outbox", e.Type())
-		}
-		data = append(data, one...)
+	size := 64
+	for i := range sealed {
+		size += attributesSize + len(sealed[i].DataEncoded)
 	}
-	return tx.Create(ctx, store.Key{Collection: outboxName, ID: id}, append(data, "]}"...))
+	data := bytes.NewBuffer(make([]byte, 0, size))
+	data.WriteString(`{"at":"`)
+	data.WriteString(now.Format(time.RFC3339Nano))
+	data.WriteString(`","events":[`)
+	for i := range sealed {
+		if i > 0 {
+			data.WriteByte(',')
+		}
+		if err := ce.WriteJson(&sealed[i], data); err != nil {
+			return fault.Wrap(err, fault.Internal, "encode %s for the outbox", sealed[i].Type())
+		}
+	}
+	data.WriteString("]}")
+	return tx.Create(ctx, store.Key{Collection: outboxName, ID: id}, data.Bytes())
 }
 
 // publish hands over what a unit committed.

@@ -185,12 +185,20 @@ func (tx *Tx) correlation(ctx context.Context) string {
 	return tx.cause.ID()
 }
 
-// extension reads an extension as text; empty when there is none.
+// Extension reads an extension of an event as text; empty when there is none.
+func Extension(e ce.Event, name string) string { return extension(e, name) }
+
 func extension(e event, name string) string {
 	if e.Context == nil {
 		return ""
 	}
-	switch v := e.Extensions()[name].(type) {
+	var value any
+	if c, ok := e.Context.(*ce.EventContextV1); ok {
+		value = c.Extensions[name] // Extensions copies all of them
+	} else {
+		value = e.Extensions()[name]
+	}
+	switch v := value.(type) {
 	case nil:
 		return ""
 	case string:

@@ -23,10 +23,19 @@ type Unit interface{ StoreTx() *Tx }
 type Tx struct {
 	driver  Driver
 	parent  *Tx
-	entries map[Key]*entry
-	order   []Key // first touch first, so that a batch is the same every time
-	careful bool  // an attempt before lost a race: look before assuming that a document is new
+	touched []touch        // first touch first, so that a batch is the same every time
+	index   map[Key]*entry // of touched, once that is long
+	careful bool           // an attempt before lost a race: look before assuming that a document is new
 }
+
+// touch is a document that the unit has read or written.
+type touch struct {
+	Key
+	*entry
+}
+
+// short is how many documents are found faster by looking at each than by an index.
+const short = 12
 
 type entry struct {
 	base    int64 // the version in the database
@@ -36,7 +45,7 @@ type entry struct {
 }
 
 // Begin starts a transaction.
-func Begin(d Driver) *Tx { return &Tx{driver: d, entries: make(map[Key]*entry, 8)} }
+func Begin(d Driver) *Tx { return &Tx{driver: d} }
 
 // StoreTx makes a Tx its own Unit.
 func (tx *Tx) StoreTx() *Tx { return tx }
@@ -44,26 +53,49 @@ func (tx *Tx) StoreTx() *Tx { return tx }
 // Nest starts a transaction inside tx: it sees what tx has written, and what it writes is
 // part of tx after Merge and forgotten otherwise.
 func (tx *Tx) Nest() *Tx {
-	return &Tx{driver: tx.driver, parent: tx, entries: make(map[Key]*entry, 8), careful: tx.careful}
+	return &Tx{driver: tx.driver, parent: tx, careful: tx.careful}
 }
 
 // Merge hands what a nested transaction read and wrote to the one around it.
 func (tx *Tx) Merge() {
-	for _, k := range tx.order {
-		tx.parent.put(k, tx.entries[k])
+	for _, t := range tx.touched {
+		tx.parent.put(t.Key, t.entry)
 	}
 }
 
-func (tx *Tx) put(k Key, e *entry) {
-	if _, known := tx.entries[k]; !known {
-		tx.order = append(tx.order, k)
+// find is what this level holds of a document; nil when it holds nothing.
+func (tx *Tx) find(k Key) *entry {
+	if tx.index != nil {
+		return tx.index[k]
 	}
-	tx.entries[k] = e
+	for i := range tx.touched {
+		if t := &tx.touched[i]; t.ID == k.ID && t.Collection == k.Collection {
+			return t.entry
+		}
+	}
+	return nil
+}
+
+func (tx *Tx) put(k Key, e *entry) {
+	if known := tx.find(k); known != nil {
+		*known = *e
+		return
+	}
+	tx.touched = append(tx.touched, touch{k, e})
+	switch {
+	case tx.index != nil:
+		tx.index[k] = e
+	case len(tx.touched) > short:
+		tx.index = make(map[Key]*entry, 4*short)
+		for _, t := range tx.touched {
+			tx.index[t.Key] = t.entry
+		}
+	}
 }
 
 // known finds what this unit already holds of a document, copied into this level.
 func (tx *Tx) known(k Key) (*entry, bool) {
-	if e, ok := tx.entries[k]; ok {
+	if e := tx.find(k); e != nil {
 		return e, true
 	}
 	if tx.parent == nil {
@@ -172,9 +204,9 @@ const blind = -1
 // collection has one with this id; 0 when it writes none.
 func (tx *Tx) Written(id string) int64 {
 	var version int64
-	for k, e := range tx.entries {
-		if k.ID == id && e.dirty && e.data != nil {
-			version = max(version, e.version)
+	for _, t := range tx.touched {
+		if t.ID == id && t.dirty && t.data != nil {
+			version = max(version, t.version)
 		}
 	}
 	if version == 0 && tx.parent != nil {
@@ -185,9 +217,9 @@ func (tx *Tx) Written(id string) int64 {
 
 // Changed calls f for each document the unit writes.
 func (tx *Tx) Changed(f func(Key)) {
-	for _, k := range tx.order {
-		if tx.entries[k].dirty {
-			f(k)
+	for _, t := range tx.touched {
+		if t.dirty {
+			f(t.Key)
 		}
 	}
 }
@@ -237,28 +269,27 @@ func (tx *Tx) pending(collection string) map[string]*entry {
 	if tx.parent != nil {
 		found = tx.parent.pending(collection)
 	}
-	for k, e := range tx.entries {
-		if k.Collection != collection || !e.dirty {
+	for _, t := range tx.touched {
+		if t.Collection != collection || !t.dirty {
 			continue
 		}
 		if found == nil {
 			found = map[string]*entry{}
 		}
-		found[k.ID] = e
+		found[t.ID] = t.entry
 	}
 	return found
 }
 
 // Batch is what Commit sends to the driver.
 func (tx *Tx) Batch() Batch {
-	var b Batch
-	for _, k := range tx.order {
-		e := tx.entries[k]
-		if e.base != blind {
-			b.Preconditions = append(b.Preconditions, Precondition{k, e.base})
+	b := Batch{Preconditions: make([]Precondition, 0, len(tx.touched)), Mutations: make([]Mutation, 0, len(tx.touched))}
+	for _, t := range tx.touched {
+		if t.base != blind {
+			b.Preconditions = append(b.Preconditions, Precondition{t.Key, t.base})
 		}
-		if e.dirty && (e.data != nil || e.base != 0) {
-			b.Mutations = append(b.Mutations, Mutation{k, e.version, e.data})
+		if t.dirty && (t.data != nil || t.base != 0) {
+			b.Mutations = append(b.Mutations, Mutation{t.Key, t.version, t.data})
 		}
 	}
 	return b

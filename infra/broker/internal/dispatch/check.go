@@ -55,7 +55,7 @@ func own(c *event.EventContextV1) *event.EventContextV1 {
 func plain(c *event.EventContextV1) bool {
 	filled := func(s string) bool { return s != "" && s[0] > ' ' }
 	return filled(c.ID) && filled(c.Type) && (c.Source.Path != "" || c.Source.Host != "" || c.Source.Opaque != "") &&
-		(c.Subject == nil || filled(*c.Subject)) && c.DataSchema == nil &&
+		(c.Subject == nil || filled(*c.Subject)) && (c.DataSchema == nil || c.DataSchema.IsAbs()) &&
 		(c.DataContentType == nil || *c.DataContentType == event.ApplicationJSON)
 }
 
