@@ -49,6 +49,7 @@ type statements struct {
 
 // connect opens a connection to a file, which it makes when it is missing.
 func connect(path string, schema store.Schema) (*conn, error) {
+	tuneMemory()
 	db, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)
 	if err != nil {
 		return nil, err
