@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/cloudevents/sdk-go/v2/types"
 
 	"github.com/ebb-dev/ebb/events"
 )
@@ -350,6 +351,35 @@ func BenchmarkEncode(b *testing.B) {
 	for b.Loop() {
 		if _, err := (events.Draft{Info: info, Data: info.Example()}).Encode(); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// An event that is plainly right and one that has to be looked at closely are judged as the SDK does.
+func TestValid(t *testing.T) {
+	right := func() event.Event {
+		e := event.New()
+		e.SetID("1")
+		e.SetSource("/functions/orders")
+		e.SetType("dev.ebb.orders.placed.v1")
+		e.SetSubject("o")
+		e.SetDataSchema("https://ebb.dev/schemas/x")
+		return e
+	}
+	for what, spoil := range map[string]func(*event.Event){
+		"right":                  func(*event.Event) {},
+		"no id":                  func(e *event.Event) { e.SetID("") },
+		"a blank type":           func(e *event.Event) { e.SetType(" ") },
+		"no source":              func(e *event.Event) { e.SetSource("") },
+		"an empty subject":       func(e *event.Event) { e.Context.(*event.EventContextV1).Subject = new(string) },
+		"a relative data schema": func(e *event.Event) { e.Context.(*event.EventContextV1).DataSchema = &types.URI{} },
+		"another content type":   func(e *event.Event) { e.SetDataContentType("text/plain") },
+		"version 0.3":            func(e *event.Event) { e.Context = e.Context.AsV03() },
+	} {
+		e := right()
+		spoil(&e)
+		if got, want := events.Valid(e), e.Validate(); (got == nil) != (want == nil) {
+			t.Errorf("%s: got %v, want %v", what, got, want)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package function
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,66 +14,105 @@ import (
 // who waits also looks by itself, since another instance may make the change.
 type waiters struct {
 	mu    sync.Mutex
-	on    map[string][]chan struct{}
+	on    map[string][]*waiter
 	count atomic.Int64
+}
+
+// waiter holds the documents of its id as they were last committed here.
+type waiter struct {
+	woken chan struct{}
+	docs  map[store.Key]store.Document // guarded by waiters.mu
 }
 
 func (w *waiters) any() bool { return w.count.Load() > 0 }
 
-func (w *waiters) add(key string) (changed chan struct{}, remove func()) {
-	changed = make(chan struct{}, 1)
+func (w *waiters) add(id string) (me *waiter, remove func()) {
+	me = &waiter{woken: make(chan struct{}, 1), docs: map[store.Key]store.Document{}}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.on == nil {
-		w.on = map[string][]chan struct{}{}
+		w.on = map[string][]*waiter{}
 	}
-	w.on[key] = append(w.on[key], changed)
+	w.on[id] = append(w.on[id], me)
 	w.count.Add(1)
-	return changed, func() { w.remove(key, changed) }
+	return me, func() { w.remove(id, me) }
 }
 
-func (w *waiters) remove(key string, changed chan struct{}) {
+func (w *waiters) remove(id string, me *waiter) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.count.Add(-1)
-	rest := w.on[key][:0]
-	for _, c := range w.on[key] {
-		if c != changed {
-			rest = append(rest, c)
-		}
-	}
-	if w.on[key] = rest; len(rest) == 0 {
-		delete(w.on, key)
+	w.on[id] = slices.DeleteFunc(w.on[id], func(o *waiter) bool { return o == me })
+	if len(w.on[id]) == 0 {
+		delete(w.on, id)
 	}
 }
 
-func (w *waiters) wake(keys []store.Key) {
-	if len(keys) == 0 {
+// pick collects the documents that somebody waits for.
+func (w *waiters) pick(into *[]store.Document) func(store.Document) {
+	return func(d store.Document) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if len(w.on[d.ID]) > 0 {
+			*into = append(*into, d)
+		}
+	}
+}
+
+// wake hands over what was committed. An older document that comes late, because units of one
+// document that follow each other return in any order, takes no newer one's place.
+func (w *waiters) wake(docs []store.Document) {
+	if len(docs) == 0 {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, k := range keys {
-		for _, c := range w.on[k.ID] {
+	for _, d := range docs {
+		for _, o := range w.on[d.ID] {
+			if known, ok := o.docs[d.Key]; ok && d.Version > 0 && known.Version > d.Version {
+				continue
+			}
+			o.docs[d.Key] = d
 			select {
-			case c <- struct{}{}:
+			case o.woken <- struct{}{}:
 			default: // it has been woken and has not looked yet
 			}
 		}
 	}
 }
 
+// take is what was committed since the last time.
+func (w *waiters) take(me *waiter) (docs []store.Document) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, d := range me.docs {
+		docs = append(docs, d)
+	}
+	clear(me.docs)
+	return docs
+}
+
+// How long Await waits before it looks by itself, at first and at most.
+const (
+	firstLook = 250 * time.Millisecond
+	lastLook  = time.Second
+)
+
 // Await waits until check is done with the function's data, until passes or ctx ends, whichever
-// is first; the latter two are no error. It looks when this instance has committed a
-// document with the id key, and by itself from time to time.
-func Await(ctx context.Context, f *Function, key string, until time.Time, check func(ctx context.Context, tx *Tx) (bool, error)) error {
-	changed, remove := f.waiters.add(key)
+// is first; the latter two are no error. It looks when this instance has committed a document with the id, with
+// that document as it was committed, and by itself from time to time.
+func Await(ctx context.Context, f *Function, id string, until time.Time, check func(ctx context.Context, tx *Tx) (bool, error)) error {
+	me, remove := f.waiters.add(id)
 	defer remove()
 	patience := time.NewTimer(time.Until(until))
 	defer patience.Stop()
-	for look := 100 * time.Millisecond; ; look = min(2*look, time.Second) {
+	look := time.NewTimer(firstLook)
+	defer look.Stop()
+	for pause := firstLook; ; {
+		committed := f.waiters.take(me)
 		done := false
 		err := f.Read(ctx, func(ctx context.Context, tx *Tx) (err error) {
+			tx.db.Assume(committed...)
 			done, err = check(ctx, tx)
 			return err
 		})
@@ -80,12 +120,14 @@ func Await(ctx context.Context, f *Function, key string, until time.Time, check 
 			return err
 		}
 		select {
-		case <-changed:
-		case <-time.After(look):
+		case <-me.woken:
+		case <-look.C:
+			pause = min(2*pause, lastLook)
 		case <-patience.C:
 			return nil
 		case <-ctx.Done():
 			return nil
 		}
+		look.Reset(pause)
 	}
 }

@@ -202,7 +202,7 @@ func (f *Function) handlerOf(e event) (handler, error) {
 	if e.Context == nil {
 		return nil, fault.New(fault.Invalid, "this is not a CloudEvent")
 	}
-	if err := e.Validate(); err != nil {
+	if err := events.Valid(e); err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "this is not a valid CloudEvent: %v", err)
 	}
 	if f.isDead(e) {

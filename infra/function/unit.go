@@ -29,8 +29,8 @@ type unit struct {
 	f      *Function
 	id     string // names its outbox entry
 	sealed []event
-	gone   []store.Key // outbox entries that its commit takes away
-	keys   []store.Key // documents it wrote, for Await
+	gone   []store.Key      // outbox entries that its commit takes away
+	wrote  []store.Document // for Await
 }
 
 // newTx is the handler's view of one attempt.
@@ -64,7 +64,7 @@ func (f *Function) commit(ctx context.Context, fn func(ctx context.Context, db *
 		f.outbox.done(u.gone...)
 		return err
 	}
-	f.waiters.wake(u.keys)
+	f.waiters.wake(u.wrote)
 	return f.publish(ctx, store.Key{Collection: outboxName, ID: u.id}, u.sealed)
 }
 
@@ -78,9 +78,9 @@ func (u *unit) attempt(ctx context.Context, tx *store.Tx, fn func(context.Contex
 			return err
 		}
 	}
-	u.keys = u.keys[:0]
+	u.wrote = u.wrote[:0]
 	if u.f.waiters.any() {
-		tx.Changed(func(k store.Key) { u.keys = append(u.keys, k) })
+		tx.Changed(u.f.waiters.pick(&u.wrote))
 	}
 	for _, k := range u.gone {
 		tx.Discard(k)

@@ -127,9 +127,7 @@ func (tx *Tx) Load(ctx context.Context, keys ...Key) error {
 	if err != nil {
 		return err
 	}
-	for _, d := range docs {
-		tx.put(d.Key, &entry{base: d.Version, version: d.Version, data: d.Data})
-	}
+	tx.Assume(docs...)
 	return nil
 }
 
@@ -215,12 +213,19 @@ func (tx *Tx) Written(id string) int64 {
 	return version
 }
 
-// Changed calls f for each document the unit writes.
-func (tx *Tx) Changed(f func(Key)) {
+// Changed calls f for each document the unit writes, as it will be; one that is removed has Version 0.
+func (tx *Tx) Changed(f func(Document)) {
 	for _, t := range tx.touched {
 		if t.dirty {
-			f(t.Key)
+			f(t.document(t.Key))
 		}
+	}
+}
+
+// Assume makes the unit hold documents that were just read, or committed, elsewhere.
+func (tx *Tx) Assume(docs ...Document) {
+	for _, d := range docs {
+		tx.put(d.Key, &entry{base: d.Version, version: d.Version, data: d.Data})
 	}
 }
 

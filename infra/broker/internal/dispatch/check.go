@@ -9,12 +9,12 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/cloudevents/sdk-go/v2/types"
 
+	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
 // check refuses what breaks the CloudEvents specification or is too large, and returns the
-// event in version 1.0 with its size. The SDK's own Validate allocates much, so that events
-// which are plainly right do not go through it.
+// event in version 1.0 with its size.
 func check(e event.Event, limit int) (event.Event, int, error) {
 	if e.Context == nil {
 		return e, 0, fault.New(fault.Invalid, "an event without attributes was published")
@@ -24,10 +24,8 @@ func check(e event.Event, limit int) (event.Event, int, error) {
 		c = e.Context.AsV1()
 		e.Context = c
 	}
-	if len(e.FieldErrors) > 0 || !plain(c) {
-		if err := e.Validate(); err != nil {
-			return e, 0, fault.Wrap(err, fault.Invalid, "event %q breaks the CloudEvents specification", c.ID)
-		}
+	if err := events.Valid(e); err != nil {
+		return e, 0, fault.Wrap(err, fault.Invalid, "event %q breaks the CloudEvents specification", c.ID)
 	}
 	if err := checkURIs(c); err != nil {
 		return e, 0, fault.Wrap(err, fault.Invalid, "event %q has an attribute that is no URI", c.ID)
@@ -49,14 +47,6 @@ func own(c *event.EventContextV1) *event.EventContextV1 {
 	d := *c
 	d.Extensions = maps.Clone(c.Extensions)
 	return &d
-}
-
-// plain reports whether the attributes are right at first sight.
-func plain(c *event.EventContextV1) bool {
-	filled := func(s string) bool { return s != "" && s[0] > ' ' }
-	return filled(c.ID) && filled(c.Type) && (c.Source.Path != "" || c.Source.Host != "" || c.Source.Opaque != "") &&
-		(c.Subject == nil || filled(*c.Subject)) && (c.DataSchema == nil || c.DataSchema.IsAbs()) &&
-		(c.DataContentType == nil || *c.DataContentType == event.ApplicationJSON)
 }
 
 // checkURIs refuses addresses that would not survive being written and read again.
