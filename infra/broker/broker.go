@@ -22,6 +22,22 @@ type Publisher interface {
 	Publish(ctx context.Context, events ...event.Event) error
 }
 
+// Settler is a Publisher whose Publish may return when the events survive the death of the process, but not yet
+// a power cut. Whoever keeps what it has published until it has settled, and publishes it again when it finds it
+// after a start, loses nothing by either. Its methods may be called concurrently.
+type Settler interface {
+	Publisher
+
+	// Place is one that all events have reached whose Publish has returned.
+	Place() uint64
+
+	// Settled is the place up to which everything survives a power cut. It only grows.
+	Settled() uint64
+
+	// Settle returns when everything has settled whose Publish had returned before.
+	Settle(ctx context.Context) error
+}
+
 // Broker takes events and hands them to triggers.
 type Broker interface {
 	Publisher

@@ -79,6 +79,7 @@ type Function struct {
 	opening sync.Mutex // one Start or Stop at a time
 	db      atomic.Pointer[database]
 	outbox  outbox
+	settler broker.Settler // nil: what was published is durable
 	waiters waiters
 }
 
@@ -101,7 +102,8 @@ func New(name string, env Env) *Function {
 	if env.Publisher == nil {
 		env.Publisher = unassigned(name)
 	}
-	f := &Function{name: name, env: env, hears: map[string]handler{}, says: map[string]bool{}, concurrent: 1}
+	settler, _ := env.Publisher.(broker.Settler)
+	f := &Function{name: name, env: env, settler: settler, hears: map[string]handler{}, says: map[string]bool{}, concurrent: 1}
 	f.serveWith(name)
 	return f
 }
@@ -194,12 +196,26 @@ func (f *Function) Stop(ctx context.Context) error {
 	if db == nil {
 		return nil
 	}
-	if gone := f.outbox.take(); len(gone) > 0 {
-		if err := db.Commit(ctx, discard(gone)); err != nil {
-			f.env.Logger.WarnContext(ctx, "published events stay in the outbox and will be published twice", "function", f.name, "error", err)
-		}
+	if err := f.forgetPublished(ctx, db); err != nil {
+		f.env.Logger.WarnContext(ctx, "published events stay in the outbox and will be published twice", "function", f.name, "error", err)
 	}
 	return db.Close()
+}
+
+// forgetPublished takes everything out of the outbox that was published.
+func (f *Function) forgetPublished(ctx context.Context, db store.Driver) error {
+	if f.outbox.empty() {
+		return nil
+	}
+	if err := f.settle(ctx); err != nil {
+		return err
+	}
+	for gone := f.outbox.take(f.settled()); len(gone) > 0; gone = f.outbox.take(f.settled()) {
+		if err := db.Commit(ctx, discard(gone)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (f *Function) open() (store.Driver, error) {

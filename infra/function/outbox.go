@@ -19,9 +19,15 @@ import (
 // the entries away for nothing. Losing it costs a second publish and no more.
 type outbox struct {
 	mu        sync.Mutex
-	published []store.Key
+	published []published
 	left      atomic.Bool  // entries may wait that nobody is publishing
 	prune     atomic.Int64 // when to look for what is past its time, Unix nanoseconds
+}
+
+// published is an entry whose events the broker has. It may go when the place has settled; see broker.Settler.
+type published struct {
+	store.Key
+	place uint64
 }
 
 // entry is one unit's events, as they wait in the outbox.
@@ -33,19 +39,38 @@ type outboxEntry struct {
 // takeMost bounds how many entries one commit takes away.
 const takeMost = 256
 
-func (o *outbox) take() []store.Key {
+// take removes the keys of entries that may go.
+func (o *outbox) take(settled uint64) []store.Key {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	n := min(len(o.published), takeMost)
-	keys := append([]store.Key(nil), o.published[:n]...)
+	n := 0
+	for n < min(len(o.published), takeMost) && o.published[n].place <= settled {
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	keys := make([]store.Key, n)
+	for i, p := range o.published[:n] {
+		keys[i] = p.Key
+	}
 	o.published = append(o.published[:0], o.published[n:]...)
 	return keys
 }
 
-func (o *outbox) done(keys ...store.Key) {
+func (o *outbox) empty() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.published = append(o.published, keys...)
+	return len(o.published) == 0
+}
+
+// done notes entries that were published up to the place.
+func (o *outbox) done(place uint64, keys ...store.Key) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, k := range keys {
+		o.published = append(o.published, published{k, place})
+	}
 }
 
 // forget answers which of the entries this instance has published, and leaves their removal to the caller.
@@ -53,14 +78,14 @@ func (o *outbox) forget(docs []store.Document) map[store.Key]bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	known := map[store.Key]bool{}
-	for _, k := range o.published {
-		known[k] = true
+	for _, p := range o.published {
+		known[p.Key] = true
 	}
 	asked := map[store.Key]bool{}
 	for _, d := range docs {
 		asked[d.Key] = true
 	}
-	o.published = slices.DeleteFunc(o.published, func(k store.Key) bool { return asked[k] })
+	o.published = slices.DeleteFunc(o.published, func(p published) bool { return asked[p.Key] })
 	return known
 }
 
@@ -111,8 +136,31 @@ func (f *Function) publish(ctx context.Context, key store.Key, sealed []event) e
 		return fault.Wrap(err, fault.Unavailable, "the change is kept, but its events could not be published yet; try again")
 	}
 	f.env.Telemetry.Published(f.name, len(sealed))
-	f.outbox.done(key)
+	f.outbox.done(f.place(), key)
 	return nil
+}
+
+// place is one that everything published so far has reached; 0 when the broker makes events durable at once.
+func (f *Function) place() uint64 {
+	if f.settler == nil {
+		return 0
+	}
+	return f.settler.Place()
+}
+
+func (f *Function) settled() uint64 {
+	if f.settler == nil {
+		return 0
+	}
+	return f.settler.Settled()
+}
+
+// settle waits until what was published is safe from a power cut too.
+func (f *Function) settle(ctx context.Context) error {
+	if f.settler == nil {
+		return nil
+	}
+	return f.settler.Settle(ctx)
 }
 
 // publishLeft publishes whatever waits in the outbox, oldest first, and takes it away.
@@ -170,6 +218,9 @@ func (f *Function) republish(ctx context.Context, db store.Driver, docs []store.
 			return err
 		}
 		f.env.Telemetry.Published(f.name, len(all))
+	}
+	if err := f.settle(ctx); err != nil {
+		return err
 	}
 	return db.Commit(ctx, discard(keys))
 }

@@ -49,7 +49,7 @@ func (f *Function) commit(ctx context.Context, fn func(ctx context.Context, db *
 			return fault.Wrap(err, fault.Unavailable, "events of an earlier change could not be published yet; try again")
 		}
 	}
-	u := unit{f: f, id: newID(), gone: f.outbox.take()}
+	u := unit{f: f, id: newID(), gone: f.outbox.take(f.settled())}
 	first := true
 	committing, end := f.env.Telemetry.Span(ctx, f.name+" commit")
 	err = store.Update(committing, db, func(ctx context.Context, tx *store.Tx) error {
@@ -61,7 +61,7 @@ func (f *Function) commit(ctx context.Context, fn func(ctx context.Context, db *
 	})
 	end(err)
 	if err != nil {
-		f.outbox.done(u.gone...)
+		f.outbox.done(0, u.gone...)
 		return err
 	}
 	f.waiters.wake(u.wrote)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,6 +33,7 @@ type log struct {
 	known  jetstream.Stream // the triggers, each with the place it began at
 	buf    []byte
 	recent *recent
+	synced synced
 }
 
 var _ dispatch.Log = (*log)(nil)
@@ -118,6 +120,11 @@ func (l *log) Append(ctx context.Context, events []event.Event) (uint64, error) 
 	}
 	l.recent.add(dispatch.Entry{Pos: ack.Sequence, Events: events}, int(len(l.buf)))
 	return ack.Sequence, nil
+}
+
+// Sync implements dispatch.Syncer. Only an embedded server's log is asked to.
+func (l *log) Sync(context.Context) error {
+	return l.synced.sync(filepath.Join(l.cfg.Dir, "jetstream", server.DEFAULT_GLOBAL_ACCOUNT, "streams", l.cfg.Stream, "msgs"))
 }
 
 // Read implements dispatch.Log. What this process has appended lately comes from memory.

@@ -9,8 +9,9 @@
 //
 //   - A killed process: every event whose Publish returned, whatever the configuration. Places are
 //     at most some 50 ms old; what was finished since then comes again.
-//   - A power cut: every event whose Publish returned, unless Config.SyncInterval is set; then the
-//     events of about that interval may be lost. Places may be older than after a kill.
+//   - A power cut: every event whose Publish returned; if Config.SyncInterval is set, every event that has
+//     settled (see broker.Settler), and the others their publishers have kept. Places may be older than after a
+//     kill, and a place behind the end of what is left is set back to it.
 //
 // Of an outside cluster, what its operators promise; the stream has Config.Replicas copies.
 //
@@ -46,8 +47,9 @@ type Config struct {
 	Stream   string // names the stream, and so the broker; "": "ebb"
 	Replicas int    // of an outside stream; 0: 1
 
-	// SyncInterval is how often an embedded server syncs to disk. 0: before each Publish
-	// returns, which is what an outbox relies on.
+	// SyncInterval is how often an embedded broker syncs its events to disk. 0: before each Publish
+	// returns. Otherwise publishers must keep what they have published until it has settled; the outbox of
+	// a function does.
 	SyncInterval time.Duration
 
 	Lease time.Duration // how long a dead process keeps its triggers, on an outside cluster; 0: 10 s
@@ -116,7 +118,9 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 	if cfg.URL != "" {
 		driver = &shared{log: l}
 	}
-	core, err := dispatch.New(driver, dispatch.Options{Observer: cfg.Observer, Logger: cfg.Logger, MaxEvent: limit})
+	core, err := dispatch.New(driver, dispatch.Options{
+		Observer: cfg.Observer, Logger: cfg.Logger, MaxEvent: limit, SettleEvery: cfg.SyncInterval,
+	})
 	if err != nil {
 		l.Close()
 		return nil, err
@@ -166,10 +170,7 @@ func startServer(cfg Config) (*server.Server, error) {
 		ServerName: "ebb", DontListen: true, JetStream: true, StoreDir: cfg.Dir,
 		NoSigs: true, NoLog: true, MaxPayload: maxPayload, MaxPending: 64 << 20,
 		JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: 1 << 50,
-		SyncAlways: cfg.SyncInterval == 0, SyncInterval: cfg.SyncInterval,
-	}
-	if opts.SyncInterval == 0 {
-		opts.SyncInterval = time.Minute
+		SyncAlways: cfg.SyncInterval == 0, SyncInterval: time.Minute, // else the driver syncs, which knows when it has
 	}
 	s, err := server.NewServer(opts)
 	if err != nil {

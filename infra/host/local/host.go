@@ -119,7 +119,7 @@ func New(ctx context.Context, cfg Config) (_ *Host, err error) {
 		}
 	}()
 	h.broker, err = nats.Open(ctx, nats.Config{
-		Dir: filepath.Join(cfg.Dir, "broker"), Observer: observer{cfg.Telemetry}, Logger: cfg.Telemetry.Logger("broker"),
+		Dir: filepath.Join(cfg.Dir, "broker"), SyncInterval: settleEvery, Observer: observer{cfg.Telemetry}, Logger: cfg.Telemetry.Logger("broker"),
 	})
 	if err != nil {
 		return nil, err
@@ -136,6 +136,10 @@ func New(ctx context.Context, cfg Config) (_ *Host, err error) {
 	h.background.Go(func() { h.tick(background) })
 	return h, nil
 }
+
+// settleEvery is how often the broker's log is synced; until then the outboxes of functions keep what they have
+// published. A power cut has functions publish at most so much again.
+const settleEvery = 100 * time.Millisecond
 
 // prepare makes a slot for every function, and the front.
 func (h *Host) prepare() error {

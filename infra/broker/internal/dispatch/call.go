@@ -185,7 +185,7 @@ func (q *queue) reply(ctx context.Context, c *call, results []broker.Result) {
 			replies = append(replies, *r.Reply)
 		}
 	}
-	if len(replies) == 0 || c.dead || q.t.core.Publish(ctx, replies...) == nil {
+	if len(replies) == 0 || c.dead || q.t.core.publishSettled(ctx, replies...) == nil {
 		return
 	}
 	for i := range c.items { // one of them may be at fault: each for itself
@@ -193,10 +193,18 @@ func (q *queue) reply(ctx context.Context, c *call, results []broker.Result) {
 		if !r.OK() || r.Reply == nil {
 			continue
 		}
-		if err := q.t.core.Publish(ctx, *r.Reply); err != nil {
+		if err := q.t.core.publishSettled(ctx, *r.Reply); err != nil {
 			*r = broker.Result{Status: http.StatusBadGateway, Message: "the reply was not taken: " + fault.Public(err)}
 		}
 	}
+}
+
+// publishSettled publishes what nobody keeps: the event it answers is finished once it is published.
+func (c *Core) publishSettled(ctx context.Context, replies ...event.Event) error {
+	if err := c.Publish(ctx, replies...); err != nil {
+		return err
+	}
+	return c.Settle(ctx)
 }
 
 // settle notes the answers and gives the lanes back; false when that was done before.

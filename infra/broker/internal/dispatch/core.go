@@ -17,6 +17,9 @@ type Options struct {
 	Observer broker.Observer // nil: none
 	Logger   *slog.Logger    // nil: slog.Default
 	MaxEvent int             // the largest event in bytes; 0: 1 MiB
+
+	// SettleEvery is how often a log that is a Syncer is synced; 0: its Append does that.
+	SettleEvery time.Duration
 }
 
 // Core is a broker.Broker over a Log. Drivers embed it.
@@ -24,6 +27,9 @@ type Core struct {
 	log  Log
 	opts Options
 	hub  hub
+
+	settle    settler
+	settleEnd chan struct{}
 
 	pubMu     sync.Mutex
 	pending   []*submission
@@ -62,11 +68,14 @@ func New(log Log, opts Options) (*Core, error) {
 		log: log, opts: opts,
 		submitted: make(chan struct{}, 1), appended: make(chan struct{}),
 		triggers: make(map[string]*trigger), closed: make(chan struct{}),
-		dirty: make(chan struct{}, 1), keeperEnd: make(chan struct{}),
+		dirty: make(chan struct{}, 1), keeperEnd: make(chan struct{}), settleEnd: make(chan struct{}),
 	}
 	c.life, c.end = context.WithCancel(context.Background())
 	c.keptCtx, c.stopKeep = context.WithCancel(context.Background())
 	end, err := log.End(c.life)
+	if err == nil {
+		err = c.rewind(c.life, end)
+	}
 	if err != nil {
 		c.end()
 		c.stopKeep()
@@ -79,6 +88,12 @@ func New(log Log, opts Options) (*Core, error) {
 	go c.appendLoop()
 	go c.hub.run()
 	go c.keep()
+	if s, ok := log.(Syncer); ok && opts.SettleEvery > 0 {
+		c.settle.log = s
+		go c.settleLoop(opts.SettleEvery)
+	} else {
+		close(c.settleEnd)
+	}
 	return c, nil
 }
 
@@ -197,6 +212,7 @@ func (c *Core) Close(ctx context.Context) error {
 	c.stopPublishing()
 	c.stopKeep()
 	<-c.keeperEnd
+	<-c.settleEnd
 	c.closeErr = c.log.Close()
 	if late && c.closeErr == nil {
 		c.closeErr = fault.Wrap(ctx.Err(), fault.Timeout, "the broker was closed while handlers were running")

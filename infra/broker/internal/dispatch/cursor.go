@@ -25,6 +25,17 @@ func (c Cursor) low() uint64 {
 	return c.Next
 }
 
+// before is the cursor without what is at the position or after it.
+func (c Cursor) before(end uint64) Cursor {
+	cut := Cursor{Next: min(c.Next, end)}
+	for _, p := range c.Open {
+		if p.entry < end {
+			cut.Open = append(cut.Open, p)
+		}
+	}
+	return cut
+}
+
 const cursorVersion = 1
 
 func (c Cursor) encode() []byte {

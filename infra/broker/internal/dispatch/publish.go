@@ -125,6 +125,9 @@ func (c *Core) appendGroup(group []*submission) {
 	if err != nil {
 		err = fault.Wrap(err, fault.Unavailable, "the broker's log does not take events just now")
 	}
+	if err == nil {
+		c.settle.appended.Store(pos) // before anybody asks for his place
+	}
 	for _, s := range group {
 		s.done <- err
 	}

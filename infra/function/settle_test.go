@@ -1,0 +1,91 @@
+package function_test
+
+import (
+	"context"
+	"testing"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/memory"
+)
+
+// lagging is a broker that takes events at once and settles them only when it is asked to.
+type lagging struct{ place, settled uint64 }
+
+func (l *lagging) Publish(_ context.Context, es ...ce.Event) error {
+	l.place += uint64(len(es))
+	return nil
+}
+
+func (l *lagging) Place() uint64   { return l.place }
+func (l *lagging) Settled() uint64 { return l.settled }
+
+func (l *lagging) Settle(context.Context) error {
+	l.settled = l.place
+	return nil
+}
+
+// What was published stays in the outbox until the broker has settled it: an instance that comes after a
+// crash publishes it again, and one that stops has it settled first.
+func TestOutboxUntilSettled(t *testing.T) {
+	broker, opener := &lagging{}, memory.Opener()
+	start := func() *function.Function {
+		t.Helper()
+		f, err := counting(function.Env{Store: opener, Publisher: broker})
+		if err == nil {
+			err = f.Start(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	f, n := start(), 0
+	deliver := func() {
+		t.Helper()
+		n++
+		e := ce.New()
+		e.SetID(string(rune('a' + n)))
+		e.SetSource("/functions/orders")
+		d := ship("a")
+		e.SetType(d.Info.Name)
+		data, err := d.Encode()
+		if err == nil {
+			err = e.SetData(ce.ApplicationJSON, data)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := f.Receive(t.Context(), []ce.Event{e}); !got[0].OK() {
+			t.Fatalf("got %+v", got)
+		}
+	}
+	waiting := func(what string, want int, published uint64) {
+		t.Helper()
+		db, err := opener(t.Context(), "inventory", f.Schema())
+		if err != nil {
+			t.Fatal(err)
+		}
+		docs, _, err := db.Query(t.Context(), store.Query{Collection: "_outbox", Limit: 100})
+		if err != nil || len(docs) != want || broker.place != published {
+			t.Errorf("%s: got %d entries (%v) and %d published, want %d and %d", what, len(docs), err, broker.place, want, published)
+		}
+	}
+	deliver()
+	deliver()
+	waiting("nothing has settled", 2, 2)
+	f = start() // the one before has crashed
+	waiting("after a crash", 0, 4)
+	deliver()
+	deliver()
+	waiting("nothing more has settled", 2, 6)
+	broker.settled = broker.place
+	deliver()
+	waiting("after all but the last have settled", 1, 7)
+	if err := f.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	waiting("after a stop", 0, 7)
+}
