@@ -14,6 +14,7 @@ type views struct {
 	revenue     *store.Collection[earned]
 	users       *store.Collection[user]
 	products    *store.Collection[product]
+	stock       *store.Collection[stock]
 	generations *store.Collection[generations]
 	progress    *store.Collection[progress]
 	removals    *store.Collection[removal]
@@ -29,6 +30,7 @@ func New(env function.Env) (*function.Function, error) {
 		revenue:     function.Collection[earned](f, "revenue", store.On("generation", "customer_id", "day")),
 		users:       function.Collection[user](f, "users"),
 		products:    function.Collection[product](f, "products"),
+		stock:       function.Collection[stock](f, "stock"),
 		generations: function.Collection[generations](f, "generations"),
 		progress:    function.Collection[progress](f, "progress"),
 		removals:    function.Collection[removal](f, "removals"),
@@ -37,6 +39,7 @@ func New(env function.Env) (*function.Function, error) {
 	function.On(f, events.UserChanged, heard(v, v.userChanged))
 	function.On(f, events.UserDeleted, heard(v, v.userDeleted))
 	function.On(f, events.ProductChanged, heard(v, v.productChanged))
+	function.On(f, events.StockChanged, heard(v, v.stockChanged))
 	function.On(f, events.OrderPlaced, heard(v, v.orderPlaced))
 	function.On(f, events.OrderConfirmed, heard(v, v.orderConfirmed))
 	function.On(f, events.OrderCancelled, heard(v, v.orderCancelled))
@@ -48,6 +51,8 @@ func New(env function.Env) (*function.Function, error) {
 		Summary: "List orders, newest first", Description: "An administrator sees everybody's, anyone else their own."}, v.listOrders)
 	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/api/views/revenue",
 		Summary: "What confirmed orders came to, per day and currency", Description: "An administrator sees all of it, anyone else what they spent."}, v.listRevenue)
+	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/api/views/products", Access: function.Public,
+		Summary: "List products with their price and how much there is of them", Description: "Joined from what catalog and inventory say. A page may be short and still have a next one."}, v.listProducts)
 	function.Serve(f, function.Operation{Method: http.MethodPost, Path: "/api/views/rebuild", Access: admin, Status: http.StatusAccepted,
 		Summary: "Build the views anew from the archive", Description: "The present ones stay until then. A rebuild under way is given up."}, v.rebuild)
 	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/api/views/rebuild", Access: admin,
@@ -58,7 +63,7 @@ func New(env function.Env) (*function.Function, error) {
 // replayable are the types that the views are built from.
 func replayable() []string {
 	return []string{
-		events.UserRegistered.Name(), events.UserChanged.Name(), events.UserDeleted.Name(), events.ProductChanged.Name(),
+		events.UserRegistered.Name(), events.UserChanged.Name(), events.UserDeleted.Name(), events.ProductChanged.Name(), events.StockChanged.Name(),
 		events.OrderPlaced.Name(), events.OrderConfirmed.Name(), events.OrderCancelled.Name(),
 	}
 }

@@ -46,10 +46,12 @@ func (v *views) learn(ctx context.Context, tx *function.Tx, id string, next user
 	return v.users.Put(ctx, tx, id, known.accept(next))
 }
 
-// product is the name of a product. It is kept when the product is off the catalogue: orders still speak of it.
+// product is what the catalogue says of a product. It is kept when the product is off it: orders still speak of it.
 type product struct {
-	Name    string `json:"name"`
-	Version int    `json:"version"`
+	Name    string       `json:"name"`
+	Price   events.Money `json:"price,omitzero"`
+	Deleted bool         `json:"deleted,omitempty"`
+	Version int          `json:"version"`
 }
 
 func (v *views) productChanged(ctx context.Context, tx *function.Tx, data events.ChangedProduct) error {
@@ -57,5 +59,21 @@ func (v *views) productChanged(ctx context.Context, tx *function.Tx, data events
 	if err != nil || known.Version >= data.Version {
 		return err
 	}
-	return v.products.Put(ctx, tx, data.ProductID, product{Name: data.Name, Version: data.Version})
+	return v.products.Put(ctx, tx, data.ProductID, product{
+		Name: data.Name, Price: data.Price, Deleted: data.Deleted, Version: data.Version,
+	})
+}
+
+// stock is how much of a product may be ordered.
+type stock struct {
+	Available int `json:"available"`
+	function.Moment
+}
+
+func (v *views) stockChanged(ctx context.Context, tx *function.Tx, data events.ChangedStock) error {
+	known, _, err := v.stock.Find(ctx, tx, data.ProductID)
+	if err != nil || !known.Precedes(tx.Moment()) {
+		return err
+	}
+	return v.stock.Put(ctx, tx, data.ProductID, stock{Available: data.Available, Moment: tx.Moment()})
 }

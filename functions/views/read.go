@@ -185,3 +185,43 @@ func (v *views) listRevenue(ctx context.Context, tx *function.Tx, in *listRevenu
 	}
 	return out, nil
 }
+
+// Product is a product as a shop shows it.
+type Product struct {
+	ID        string       `json:"id"`
+	Name      string       `json:"name"`
+	Price     events.Money `json:"price"`
+	Available int          `json:"available" doc:"How many may be ordered."`
+}
+
+type listProductsInput struct{ function.Paging }
+
+type listProductsOutput struct {
+	Body struct {
+		Items []Product `json:"items"`
+		Next  string    `json:"next,omitempty"`
+	}
+}
+
+func (v *views) listProducts(ctx context.Context, tx *function.Tx, in *listProductsInput) (*listProductsOutput, error) {
+	page, err := v.products.Query(ctx, tx, store.Find{Limit: in.Limit, Cursor: in.Cursor})
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]string, len(page.Items))
+	for i, item := range page.Items {
+		ids[i] = item.ID
+	}
+	stocks, err := v.stock.GetMany(ctx, tx, ids...)
+	if err != nil {
+		return nil, err
+	}
+	out := &listProductsOutput{}
+	out.Body.Items, out.Body.Next = make([]Product, 0, len(page.Items)), page.Next
+	for _, item := range page.Items {
+		if p := item.Value; !p.Deleted {
+			out.Body.Items = append(out.Body.Items, Product{ID: item.ID, Name: p.Name, Price: p.Price, Available: stocks[item.ID].Available})
+		}
+	}
+	return out, nil
+}

@@ -70,6 +70,24 @@ func same(t *testing.T, what, got, want string) {
 	}
 }
 
+// Products are shown with their price and stock, whichever word of them comes last; what is off the catalogue is not.
+func TestProducts(t *testing.T) {
+	h := functiontest.New(t, views.New)
+	changed := func(id string, version int, amount int64, deleted bool) events.Draft {
+		return events.ProductChanged.New(id, events.ChangedProduct{ProductID: id, Name: id, Price: euro(amount), Version: version, Deleted: deleted})
+	}
+	counted := func(id string, available int) event.Event {
+		return h.Event(events.StockChanged.New(id, events.ChangedStock{ProductID: id, Available: available, Initial: available}))
+	}
+	early := counted("tea", 5)
+	h.Clock.Advance(time.Second)
+	h.Receive(counted("tea", 4), early)
+	h.MustDeliver(changed("tea", 2, 300, false), changed("tea", 1, 200, false), changed("rum", 1, 900, false), changed("rum", 2, 900, true), changed("oil", 1, 100, false))
+	var got struct{ Items []views.Product }
+	h.Call("GET", "/api/views/products", functiontest.Nobody, nil).Expect(200).JSON(&got)
+	same(t, "products", fmt.Sprint(got.Items), "[{oil oil {100 EUR} 0} {tea tea {300 EUR} 4}]")
+}
+
 // A customer sees their own orders, newest first; an administrator everybody's.
 func TestOrders(t *testing.T) {
 	h := functiontest.New(t, views.New)
@@ -233,7 +251,7 @@ func TestRebuild(t *testing.T) {
 	h.Call("POST", "/api/views/rebuild", functiontest.As("ada"), nil).Expect(403)
 	id := start(h)
 	command, err := events.ArchiveReplay.Decode(h.Emitted()[0])
-	if err != nil || command.ReplayID != id || command.To != "views" || len(command.Types) != 7 {
+	if err != nil || command.ReplayID != id || command.To != "views" || len(command.Types) != 8 {
 		t.Fatalf("got %+v, %v", command, err)
 	}
 	past := again(history, id)
