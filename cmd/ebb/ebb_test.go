@@ -14,6 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/broker/nats"
 	"github.com/ebb-dev/ebb/infra/config"
 )
 
@@ -101,64 +105,129 @@ func TestAPortInUse(t *testing.T) {
 	}
 }
 
+// running is a system in a directory of its own.
+type running struct {
+	t         *testing.T
+	dir, url  string
+	out, errs *said
+	interrupt context.CancelFunc
+	ended     chan int
+}
+
+func startDev(t *testing.T, dir string) *running {
+	t.Helper()
+	ctx, interrupt := context.WithCancel(t.Context())
+	r := &running{t: t, dir: dir, out: &said{}, errs: &said{}, interrupt: interrupt, ended: make(chan int, 1)}
+	t.Cleanup(interrupt)
+	go func() {
+		tool := &tool{out: r.out, err: r.errs, lookup: config.Map(nil), dir: dir}
+		r.ended <- tool.main(ctx, []string{"dev", "--addr", "127.0.0.1:0", "--data", dir, "--idle", "200ms"})
+	}()
+	for end := time.Now().Add(20 * time.Second); r.url == ""; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("it does not start: %s%s", r.out, r.errs)
+		}
+		if found := regexp.MustCompile(`at (http://\S+) `).FindStringSubmatch(r.out.String()); found != nil {
+			r.url = found[1]
+		}
+	}
+	return r
+}
+
+// ask runs a command against the system.
+func (r *running) ask(args ...string) (code int, out, errs *said) {
+	return ebb(r.t.Context(), r.dir, nil, append(args, "--url", r.url, "--data", r.dir)...)
+}
+
+// see runs a command until it says something.
+func (r *running) see(want string, args ...string) string {
+	r.t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		code, out, errs := r.ask(args...)
+		if code == exitOK && strings.Contains(out.String(), want) {
+			return out.String()
+		}
+		if time.Now().After(end) {
+			r.t.Fatalf("%v: %d, %s%s", args, code, out, errs)
+		}
+	}
+}
+
+func (r *running) stop() {
+	r.t.Helper()
+	r.interrupt()
+	select {
+	case code := <-r.ended:
+		if code != exitOK {
+			r.t.Errorf("exit code %d: %s", code, r.errs)
+		}
+	case <-time.After(20 * time.Second):
+		r.t.Fatal("it does not end")
+	}
+}
+
 // A system that runs has its products, shows its events, and drains when it is interrupted.
 func TestDev(t *testing.T) {
-	dir := t.TempDir()
-	ctx, interrupt := context.WithCancel(t.Context())
-	defer interrupt()
-	out, errs := &said{}, &said{}
-	ended := make(chan int, 1)
-	go func() {
-		tool := &tool{out: out, err: errs, lookup: config.Map(nil), dir: dir}
-		ended <- tool.main(ctx, []string{"dev", "--addr", "127.0.0.1:0", "--data", dir, "--idle", "200ms"})
-	}()
-	var url []string
-	for end := time.Now().Add(20 * time.Second); url == nil; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("it does not start: %s%s", out, errs)
-		}
-		url = regexp.MustCompile(`at (http://\S+) `).FindStringSubmatch(out.String())
+	r := startDev(t, t.TempDir())
+	if !strings.Contains(r.out.String(), "Admin: ") {
+		t.Errorf("the admin is not told: %s", r.out)
 	}
-	if !strings.Contains(out.String(), "Admin: ") {
-		t.Errorf("the admin is not told: %s", out)
-	}
-	see := func(want string, args ...string) {
-		t.Helper()
-		args = append(args, "--url", url[1], "--data", dir)
-		for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-			code, out, errs := ebb(t.Context(), dir, nil, args...)
-			if code == exitOK && strings.Contains(out.String(), want) {
-				return
-			}
-			if time.Now().After(end) {
-				t.Fatalf("%v: %d, %s%s", args, code, out, errs)
-			}
-		}
-	}
-	see("catalog.product-changed.v1", "events")
-	see(`"type":"dev.ebb.inventory.stock-changed.v1"`, "events", "list", "--json", "--type", "dev.ebb.inventory.stock-changed.v1", "--since", "1h")
-	see("No dead letters.", "dlq")
-	code, listed, _ := ebb(t.Context(), dir, nil, "events", "--limit", "1", "--url", url[1], "--data", dir)
+	r.see("catalog.product-changed.v1", "events")
+	r.see(`"type":"dev.ebb.inventory.stock-changed.v1"`, "events", "list", "--json", "--type", "dev.ebb.inventory.stock-changed.v1", "--since", "1h")
+	r.see("No dead letters.", "dlq")
+	code, listed, _ := r.ask("events", "--limit", "1")
 	if lines := strings.Split(strings.TrimSpace(listed.String()), "\n"); code != exitOK || len(lines) != 1 {
 		t.Errorf("--limit 1: %d, %q", code, lines)
 	}
 	id := strings.Fields(listed.String())
-	see(id[3], "events", "show", id[3])
-	see("+0s", "events", "tree", id[2])
+	r.see(id[3], "events", "show", id[3])
+	r.see("+0s", "events", "tree", id[2])
+	r.stop()
 
-	interrupt()
-	select {
-	case code := <-ended:
-		if code != exitOK {
-			t.Errorf("exit code %d: %s", code, errs)
-		}
-	case <-time.After(20 * time.Second):
-		t.Fatal("it does not end")
-	}
-	info, err := os.Stat(filepath.Join(dir, adminFile))
+	info, err := os.Stat(filepath.Join(r.dir, adminFile))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%s: %v, %v", adminFile, info, err)
 	}
+}
+
+// An event that no attempt can deliver is listed with its reason, shown, sent out again, comes back, and is dropped.
+func TestDeadLetters(t *testing.T) {
+	r := startDev(t, t.TempDir())
+	r.see("inventory.stock-changed.v1", "events") // inventory has its trigger
+	r.stop()
+	poison := event.New()
+	poison.SetID("poison")
+	poison.SetSource("/functions/orders")
+	poison.SetType(events.InventoryShip.Name())
+	poison.SetSubject("no-order")
+	if err := poison.SetData(event.ApplicationJSON, map[string]any{"order_id": ""}); err != nil {
+		t.Fatal(err)
+	}
+	b, err := nats.Open(t.Context(), nats.Config{Dir: filepath.Join(r.dir, "broker")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Publish(t.Context(), poison); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	r = startDev(t, r.dir)
+	listed := r.see("inventory did not take inventory.ship.v1 about no-order (422 ", "dlq")
+	id := strings.Fields(listed)[0]
+	r.see(`"times": 1`, "dlq", "show", id)
+	r.see("on its way again", "dlq", "replay", id)
+	r.see(`"times": 2`, "dlq", "show", id)
+	if code, _, errs := r.ask("dlq", "drop", id); code != exitOK {
+		t.Errorf("drop: %d, %s", code, errs)
+	}
+	r.see("No dead letters.", "dlq", "list")
+	if code, _, errs := r.ask("dlq", "show", id); code != exitFailed || !strings.Contains(errs.String(), "404") {
+		t.Errorf("after the drop: %d, %s", code, errs)
+	}
+	r.stop()
 }
 
 // The committed files are those that the functions of today give, every time.
