@@ -95,6 +95,9 @@ func (m *merged) addPath(name, path string, item any) error {
 			return fmt.Errorf("openapi: %s and %s have the operation id %s", other, method+" "+path, id)
 		}
 		m.operations[id] = method + " " + path
+		if operation != nil && operation["security"] == nil {
+			operation["security"] = []any{} // said, rather than left out: anyone may call it
+		}
 		into[method] = operations[method]
 	}
 	return nil

@@ -121,14 +121,15 @@ func (s *slot) start(c *change) {
 	close(c.done)
 }
 
-// sweep drops the instance if it has been idle for that long.
-func (s *slot) sweep(ctx context.Context, idle time.Duration) {
+// sweep drops the instance if it has been idle for that long, and reports whether it did.
+func (s *slot) sweep(ctx context.Context, idle time.Duration) bool {
 	s.mu.Lock()
 	if s.running == nil || s.busy > 0 || time.Since(s.idle) < idle {
 		s.mu.Unlock()
-		return
+		return false
 	}
 	s.drop(ctx)
+	return true
 }
 
 // drop stops the running instance. It is called with the lock held, which it gives back.
