@@ -46,6 +46,7 @@ type Env struct {
 	Telemetry *telemetry.Telemetry // nil: none
 	Logger    *slog.Logger         // nil: slog.Default
 	Now       func() time.Time     // nil: time.Now
+	NewID     func() string        // makes the ids of events and of what handlers create; nil: UUIDv7. Each must be new
 }
 
 // Config loads a function's own configuration: an envconfig struct whose tags
@@ -93,6 +94,9 @@ func New(name string, env Env) *Function {
 	}
 	if env.Now == nil {
 		env.Now = time.Now
+	}
+	if env.NewID == nil {
+		env.NewID = newID
 	}
 	if env.Store == nil {
 		env.Store = func(context.Context, string, store.Schema) (store.Driver, error) {

@@ -55,10 +55,10 @@ func (tx *Tx) StoreTx() *store.Tx { return tx.db }
 // Now is the time of the unit of work, in UTC, the same however often the handler runs.
 func (tx *Tx) Now() time.Time { return tx.now }
 
-// NewID makes a UUIDv7. When the handler runs again it gets the same ids in the same order.
+// NewID makes an id, a UUIDv7 unless Env says otherwise. When the handler runs again it gets the same ids in the same order.
 func (tx *Tx) NewID() string {
 	if tx.drawn == len(tx.ids) {
-		tx.ids = append(tx.ids, newID())
+		tx.ids = append(tx.ids, tx.f.env.NewID())
 	}
 	tx.drawn++
 	return tx.ids[tx.drawn-1]

@@ -49,7 +49,7 @@ func (f *Function) commit(ctx context.Context, fn func(ctx context.Context, db *
 			return fault.Wrap(err, fault.Unavailable, "events of an earlier change could not be published yet; try again")
 		}
 	}
-	u := unit{f: f, id: newID(), gone: f.outbox.take(f.settled())}
+	u := unit{f: f, id: f.env.NewID(), gone: f.outbox.take(f.settled())}
 	first := true
 	committing, end := f.env.Telemetry.Span(ctx, f.name+" commit")
 	err = store.Update(committing, db, func(ctx context.Context, tx *store.Tx) error {
@@ -106,7 +106,7 @@ func (f *Function) request(ctx context.Context, op Operation, decide func(contex
 }
 
 func (f *Function) decideRequest(ctx context.Context, op Operation, decide func(context.Context, *Tx) (answer, error)) (answer, error) {
-	now, message, ids := f.env.Now().UTC(), newID(), []string(nil)
+	now, message, ids := f.env.Now().UTC(), f.env.NewID(), []string(nil)
 	begin := func(db *store.Tx) *Tx {
 		tx := f.newTx(ctx, db, now, message)
 		tx.who, tx.ids = auth.From(ctx), ids
@@ -211,7 +211,7 @@ func fingerprint(rq *request) string {
 
 // Update runs a unit of work of the function's own, outside of any message: its events go through the outbox like others'.
 func (f *Function) Update(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
-	now, message, ids := f.env.Now().UTC(), newID(), []string(nil)
+	now, message, ids := f.env.Now().UTC(), f.env.NewID(), []string(nil)
 	return f.commit(ctx, func(ctx context.Context, db *store.Tx) ([]event, error) {
 		tx := f.newTx(ctx, db, now, message)
 		tx.ids = ids

@@ -337,7 +337,11 @@ func Update(ctx context.Context, d Driver, fn func(context.Context, *Tx) error) 
 		if !errors.As(err, &race) || n == attempts || ctx.Err() != nil {
 			return err
 		}
-		pause(ctx, n)
+		if p, ok := d.(interface{ Pause(context.Context, int) }); ok {
+			p.Pause(ctx, n)
+		} else {
+			pause(ctx, n)
+		}
 	}
 }
 
