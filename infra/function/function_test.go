@@ -275,3 +275,48 @@ func TestWakeUpPublishesTheOutbox(t *testing.T) {
 		t.Errorf("got %d events again, want none", got)
 	}
 }
+
+// unsure is a database that has made a commit and says that it has not, once.
+type unsure struct {
+	store.Driver
+	once *bool
+}
+
+func (u unsure) Commit(ctx context.Context, b store.Batch) error {
+	err := u.Driver.Commit(ctx, b)
+	if err == nil && *u.once && len(b.Mutations) > 0 {
+		*u.once = false
+		err = fault.New(fault.Unavailable, "the database does not answer")
+	}
+	return err
+}
+
+// An answer that is given again for its key is not given before its events are published, whoever lost them.
+func TestIdempotencyKeyPublishesWhatIsLeft(t *testing.T) {
+	once := false
+	h := functiontest.New(t, counting, functiontest.Once(), func(h *functiontest.Harness) {
+		open := h.Store
+		h.Store = func(ctx context.Context, name string, s store.Schema) (store.Driver, error) {
+			db, err := open(ctx, name, s)
+			return unsure{db, &once}, err
+		}
+	})
+	once = true
+	add := func() *functiontest.Response {
+		return h.Call("POST", "/api/counters/a", functiontest.As("ada"), map[string]any{"by": 2}, "Idempotency-Key", "k")
+	}
+	add().Expect(http.StatusServiceUnavailable)
+	if said := h.Emitted(); len(said) != 0 {
+		t.Fatalf("got %v", functiontest.Types(said))
+	}
+	h.RefuseToPublish(errors.New("the broker is not there"))
+	add().Expect(http.StatusServiceUnavailable)
+	h.RefuseToPublish(nil)
+	add().Expect(http.StatusCreated)
+	if said := h.Emitted(); len(said) != 1 {
+		t.Fatalf("got %v", functiontest.Types(said))
+	}
+	if n := count(t, h, "a"); n != 2 {
+		t.Fatalf("counted to %d", n)
+	}
+}

@@ -145,6 +145,12 @@ func (f *Function) decideRequest(ctx context.Context, op Operation, decide func(
 		}
 		return sealed, f.remember(ctx, db, op, rq, now, a)
 	})
+	if err == nil && f.outbox.left.Load() {
+		err = f.publishLeft(ctx)
+		if err != nil {
+			err = fault.Wrap(err, fault.Unavailable, "the change is kept, but its events could not be published yet; try again")
+		}
+	}
 	if err == nil {
 		err = refused
 	}
@@ -181,6 +187,8 @@ func (f *Function) recall(ctx context.Context, db *store.Tx, op Operation, rq *r
 		return nil, fault.New(fault.Invalid, "this Idempotency-Key was used for another request")
 	}
 	f.env.Telemetry.Duplicate(f.name)
+	// Whoever gave the answer may have stopped before it published: have the outbox looked through.
+	f.outbox.left.Store(true)
 	return &k.Answer, nil
 }
 
