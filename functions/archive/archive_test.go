@@ -284,6 +284,45 @@ func TestReplaySpan(t *testing.T) {
 	}
 }
 
+// What keeps to no schema is kept and not replayed: nobody could take it, and who counts would wait for ever.
+func TestReplayLeavesOutWhatNobodyCanTake(t *testing.T) {
+	h := functiontest.New(t, archive.New)
+	bad := h.Event(reserved("bad"))
+	if err := bad.SetData(event.ApplicationJSON, []byte(`{"order_id":7}`)); err != nil {
+		t.Fatal(err)
+	}
+	h.Receive(bad)
+	h.MustDeliver(reserved("a"))
+	h.MustDeliver(events.ArchiveReplay.New("r", events.ReplayEvents{ReplayID: "r", To: "views"}))
+	said, _, done := run(h)
+	if len(said) != 1 || said[0].Subject() != "a" || done.Count != 1 {
+		t.Fatalf("got %v, %+v", said, done)
+	}
+	if got := read(h, "?subject=bad"); len(got.Items) != 1 {
+		t.Fatalf("it was not kept: %+v", got)
+	}
+}
+
+// An event from before a replay that comes to the archive only after it is said again when it comes; one
+// from long after it, or of another type, is not.
+func TestReplayMissesNothing(t *testing.T) {
+	h := functiontest.New(t, archive.New)
+	late, other := h.Event(reserved("late")), h.Event(captured("other"))
+	h.MustDeliver(reserved("a"))
+	h.MustDeliver(events.ArchiveReplay.New("r", events.ReplayEvents{ReplayID: "r", To: "views", Types: []string{late.Type()}}))
+	if said, _, done := run(h); len(said) != 1 || done.Count != 1 {
+		t.Fatalf("got %v, %+v", said, done)
+	}
+	h.Clock.Advance(time.Hour)
+	h.Restart()
+	h.Receive(late, other)
+	h.MustDeliver(reserved("b"))
+	said := h.Emitted()
+	if len(said) != 1 || said[0].ID() != late.ID() || said[0].Extensions()[function.ReplayTo] != "views" || said[0].Extensions()[function.Replay] != "r" {
+		t.Fatalf("got %v", said)
+	}
+}
+
 // An empty archive is soon replayed, and one to the archive itself, or with a forged cursor, is refused for good.
 func TestReplayEnds(t *testing.T) {
 	h := functiontest.New(t, archive.New)

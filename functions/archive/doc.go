@@ -14,7 +14,8 @@
 //
 // A replay goes on by a command of the archive to itself, so that each portion is one unit of work and a stop
 // between two loses nothing. A portion that is handled again says the same events with the same ids, which the
-// reader's inbox drops. The replay ends where the archive ended when its last portion was reached, plus one
-// look further, so that events still under way when it was asked for are not missed. Portions
-// and archive.replayed have different partition keys: a reader that must have seen everything counts.
+// reader's inbox drops. The replay ends when a portion has reached the end of the log. An event that was said before
+// the replay was asked for and comes to the archive only after its end is said again when it comes, as part of the same
+// replay, so that it is not missed either. What does not keep to its schema is kept and not replayed: nobody could take
+// it. Portions and archive.replayed have different partition keys: a reader that must have seen everything counts.
 package archive

@@ -33,10 +33,11 @@ type about struct {
 	Time          time.Time `json:"time,omitzero"`
 }
 
-// head is the end of the log. Both its fields only grow.
+// head is the end of the log. Its position and time only grow.
 type head struct {
-	Position int64  `json:"position"`
-	At       string `json:"at"`
+	Position int64    `json:"position"`
+	At       string   `json:"at"`
+	Replays  []ending `json:"replays,omitempty"` // those that have ended lately
 }
 
 const headID = "head"
@@ -66,6 +67,7 @@ func (a *archive) keep(ctx context.Context, tx *function.Tx, e event.Event) erro
 	if err := a.heads.Put(ctx, tx, headID, h); err != nil {
 		return err
 	}
+	h.late(tx, e)
 	data, err := encode(about{
 		Position: h.Position, At: h.At, ID: e.ID(), Source: e.Source(), Type: e.Type(), Subject: e.Subject(), Time: e.Time(),
 		CorrelationID: function.Extension(e, function.CorrelationID), CausationID: function.Extension(e, function.CausationID),

@@ -20,8 +20,61 @@ const most = 500
 type progress struct {
 	Next  int64 `json:"next"`
 	Last  int64 `json:"last"`
-	Open  bool  `json:"open,omitempty"` // Last was where the log ended, and may be looked at once more
+	Open  bool  `json:"open,omitempty"` // Last is where the log ends, and moves with it
 	Count int   `json:"count"`
+
+	Asked time.Time `json:"asked,omitzero"` // none: the replay does not go up to the present
+}
+
+// ending is a replay up to the present that has ended. Whoever asked for it may have had events before that reach the
+// archive only now, and would miss them: they are said again when they come.
+type ending struct {
+	ID      string    `json:"id"`
+	To      string    `json:"to"`
+	Types   []string  `json:"types,omitempty"`
+	Subject string    `json:"subject,omitempty"`
+	Asked   time.Time `json:"asked"`
+}
+
+// An ending is remembered for so long, and at most so many are. Clocks may differ by apart.
+const (
+	endingKept = 24 * time.Hour
+	endingMost = 8
+	apart      = 5 * time.Minute
+)
+
+// ended remembers that a replay has ended.
+func (a *archive) ended(ctx context.Context, tx *function.Tx, e ending) error {
+	h, _, err := a.heads.Find(ctx, tx, headID)
+	if err != nil {
+		return err
+	}
+	known := []ending{e}
+	for _, o := range h.Replays {
+		if o.ID != e.ID && tx.Now().Sub(o.Asked) < endingKept && len(known) < endingMost {
+			known = append(known, o)
+		}
+	}
+	h.Replays = known
+	return a.heads.Put(ctx, tx, headID, h)
+}
+
+// late says an event again, to those whose replay ended before it came and began after it was said.
+func (h head) late(tx *function.Tx, e event.Event) {
+	for _, r := range h.Replays {
+		c := choice{subject: r.Subject, types: r.Types}
+		if e.Time().After(r.Asked.Add(apart)) || !c.takes(stored{about: about{Subject: e.Subject(), Type: e.Type()}}) || !playable(e) {
+			continue
+		}
+		again(tx, e.Clone(), r.To, r.ID)
+	}
+}
+
+// playable reports whether somebody can take the event: one that does not keep to its schema is a dead letter wherever it
+// comes, and who counts what was replayed would wait for it for ever.
+func playable(e event.Event) bool {
+	info, known := events.Lookup(e.Type())
+	return e.Type() != events.ArchiveReplay.Name() && (!known || info.Check(e.Data()) == nil)
 }
 
 func (p progress) cursor() string {
@@ -50,6 +103,11 @@ func (a *archive) replay(ctx context.Context, tx *function.Tx, cmd events.Replay
 	if err != nil {
 		return err
 	}
+	if p.Open {
+		if p.Last, err = a.end(ctx, tx); err != nil {
+			return err
+		}
+	}
 	// The command is an event like any other. It is kept only after the end of the log was noted, and never replayed.
 	if err := a.keep(ctx, tx, tx.Event()); err != nil {
 		return err
@@ -59,26 +117,24 @@ func (a *archive) replay(ctx context.Context, tx *function.Tx, cmd events.Replay
 		return err
 	}
 	for _, e := range found.events {
-		if e.Type == events.ArchiveReplay.Name() {
+		said, err := parse(e.Event)
+		if err != nil {
+			return err
+		}
+		if !playable(said) {
 			continue
 		}
-		if err := sayAgain(tx, e.Event, cmd.To, cmd.ReplayID); err != nil {
-			return err
-		}
+		again(tx, said, cmd.To, cmd.ReplayID)
 		p.Count++
 	}
-	p.Next = found.rest.first
 	if found.rest.empty() {
-		p.Next = p.Last + 1
-		if !p.Open {
-			tx.Emit(events.ArchiveReplayed.New(cmd.ReplayID, events.FinishedReplay{ReplayID: cmd.ReplayID, To: cmd.To, Count: p.Count}))
+		tx.Emit(events.ArchiveReplayed.New(cmd.ReplayID, events.FinishedReplay{ReplayID: cmd.ReplayID, To: cmd.To, Count: p.Count}))
+		if p.Asked.IsZero() {
 			return nil
 		}
-		if p.Last, err = a.end(ctx, tx); err != nil {
-			return err
-		}
-		p.Open = false
+		return a.ended(ctx, tx, ending{ID: cmd.ReplayID, To: cmd.To, Types: cmd.Types, Subject: cmd.Subject, Asked: p.Asked})
 	}
+	p.Next = found.rest.first
 	cmd.Cursor = p.cursor()
 	tx.Emit(events.ArchiveReplay.New(cmd.ReplayID, cmd))
 	return nil
@@ -90,21 +146,36 @@ func (a *archive) begin(ctx context.Context, tx *function.Tx, cmd events.ReplayE
 		return parseCursor(cmd.Cursor)
 	}
 	s, err := a.between(ctx, tx, cmd.Since, cmd.Until)
-	return progress{Next: s.first, Last: s.last, Open: cmd.Until.IsZero()}, err
+	p := progress{Next: s.first, Last: s.last, Open: cmd.Until.IsZero()}
+	if p.Open {
+		p.Asked = tx.Event().Time()
+	}
+	return p, err
 }
 
 // sayAgain publishes a past event for one function alone, with its own id and source. No replay named: with effects.
 func sayAgain(tx *function.Tx, data json.RawMessage, to, replay string) error {
+	e, err := parse(data)
+	if err == nil {
+		again(tx, e, to, replay)
+	}
+	return err
+}
+
+func parse(data json.RawMessage) (event.Event, error) {
 	var e event.Event
 	if err := json.Unmarshal(data, &e); err != nil {
-		return fault.Wrap(err, fault.Internal, "decode a kept event")
+		return e, fault.Wrap(err, fault.Internal, "decode a kept event")
 	}
+	return e, nil
+}
+
+func again(tx *function.Tx, e event.Event, to, replay string) {
 	e.SetExtension(function.ReplayTo, to)
 	if replay != "" {
 		e.SetExtension(function.Replay, replay)
 	}
 	tx.EmitRaw(e)
-	return nil
 }
 
 type replayInput struct {
