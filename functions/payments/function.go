@@ -61,6 +61,11 @@ func New(env function.Env) (*function.Function, error) {
 	return newWith(env, c.provider), nil
 }
 
+// NewWith declares the function with a provider of the caller's own.
+func NewWith(env function.Env, p provider.Provider) *function.Function {
+	return newWith(env, func(sandbox.Memory) provider.Provider { return p })
+}
+
 func newWith(env function.Env, driver func(sandbox.Memory) provider.Provider) *function.Function {
 	f := function.New("payments", env)
 	f.Concurrent(atOnce)

@@ -96,12 +96,10 @@ func (b *bank) holds() string {
 
 func with(t testing.TB, b *bank, options ...functiontest.Option) *functiontest.Harness {
 	return functiontest.New(t, func(env function.Env) (*function.Function, error) {
-		return payments.NewWith(env, func(sandbox.Memory) provider.Provider {
-			if b.opens {
-				return openingBank{b}
-			}
-			return b
-		}), nil
+		if b.opens {
+			return payments.NewWith(env, openingBank{b}), nil
+		}
+		return payments.NewWith(env, b), nil
 	}, options...)
 }
 

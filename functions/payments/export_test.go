@@ -1,4 +1,0 @@
-package payments
-
-// NewWith lets tests choose the provider.
-var NewWith = newWith
