@@ -6,6 +6,7 @@ package memory
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 
@@ -37,6 +38,7 @@ var _ store.Driver = (*Store)(nil)
 type database struct {
 	mu          sync.RWMutex
 	collections map[string]map[string]store.Document
+	ids         map[string][]string // of a collection, sorted; none: not known since the last change of them
 }
 
 // New makes a Store with an empty database of its own.
@@ -61,7 +63,7 @@ func Opener(opts ...Option) store.Opener {
 }
 
 func newDatabase() *database {
-	return &database{collections: map[string]map[string]store.Document{}}
+	return &database{collections: map[string]map[string]store.Document{}, ids: map[string][]string{}}
 }
 
 func open(db *database, schema store.Schema, opts []Option) *Store {
@@ -115,6 +117,10 @@ func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document
 		return nil, false, err
 	}
 
+	if len(q.Where)+len(q.Order) == 0 {
+		docs, more = s.db.run(q)
+		return docs, more, nil
+	}
 	s.db.mu.RLock()
 	defer s.db.mu.RUnlock()
 	hits := s.db.find(q)
@@ -195,11 +201,40 @@ func (db *database) get(k store.Key) store.Document {
 }
 
 func (db *database) apply(m store.Mutation) {
+	if _, there := db.collections[m.Collection][m.ID]; there == (m.Data == nil) {
+		delete(db.ids, m.Collection)
+	}
 	if m.Data == nil {
 		delete(db.collections[m.Collection], m.ID)
 		return
 	}
 	db.collections[m.Collection][m.ID] = copied(store.Document(m))
+}
+
+// run answers a query that asks for neither a filter nor an order: neighbours by their ids.
+func (db *database) run(q store.Query) (docs []store.Document, more bool) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	ids, known := db.ids[q.Collection]
+	if !known {
+		ids = slices.Sorted(maps.Keys(db.collections[q.Collection]))
+		db.ids[q.Collection] = ids
+	}
+	if q.After != nil {
+		at, found := slices.BinarySearch(ids, q.After.ID)
+		if found {
+			at++
+		}
+		ids = ids[at:]
+	}
+	if len(ids) > q.Limit {
+		ids, more = ids[:q.Limit], true
+	}
+	docs = make([]store.Document, len(ids))
+	for i, id := range ids {
+		docs[i] = copied(db.collections[q.Collection][id])
+	}
+	return docs, more
 }
 
 // hit is a document that a query found, and where it stands in its order.
