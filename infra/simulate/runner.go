@@ -1,0 +1,135 @@
+package simulate
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Runner runs many seeds on all cores.
+type Runner struct {
+	System  System
+	First   uint64 // the first seed
+	Seeds   int
+	Workers int                       // 0: one per core
+	Around  func(run func())          // runs one seed, several at once: inside testing/synctest, say; nil: as it is
+	Every   time.Duration             // between two calls of Progress; 0: never
+	Tell    func(Progress)            // is told how far it is; from one goroutine at a time
+	Enough  func(failed *Report) bool // whether a failure ends it, asked by several goroutines at once; nil: the first does
+}
+
+// Progress is how far a Runner has come.
+type Progress struct {
+	Done, Seeds, Failed           int
+	Events, Deliveries, Instances int
+	Counts                        map[string]int
+	Took                          time.Duration // real time
+}
+
+// String is the progress in one line.
+func (p Progress) String() string {
+	text := fmt.Sprintf("%d of %d seeds, %d failed, %d events", p.Done, p.Seeds, p.Failed, p.Events)
+	for _, what := range slices.Sorted(maps.Keys(p.Counts)) {
+		text += fmt.Sprintf(", %d %s", p.Counts[what], what)
+		if p.Took > 0 {
+			text += fmt.Sprintf(" (%.0f/s)", float64(p.Counts[what])/p.Took.Seconds())
+		}
+	}
+	return text + " in " + p.Took.Round(10*time.Millisecond).String()
+}
+
+// Run runs the seeds and returns how far it came, and the failures by their seeds, not shortened. It ends early when ctx does.
+func (r Runner) Run(ctx context.Context) (Progress, []*Report) {
+	if r.Workers == 0 {
+		r.Workers = runtime.GOMAXPROCS(0)
+	}
+	if r.Around == nil {
+		r.Around = func(run func()) { run() }
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c := collector{runner: r, began: time.Now(), stop: cancel}
+	c.p = Progress{Seeds: r.Seeds, Counts: map[string]int{}}
+	c.said = c.began
+	seeds := make(chan uint64)
+	var workers sync.WaitGroup
+	for range r.Workers {
+		workers.Go(func() {
+			for seed := range seeds {
+				var report *Report
+				r.Around(func() { report = Run(r.System, seed) })
+				c.take(report)
+			}
+		})
+	}
+	for n := range r.Seeds {
+		if ctx.Err() != nil {
+			break
+		}
+		seeds <- r.First + uint64(n)
+	}
+	close(seeds)
+	workers.Wait()
+	c.p.Took = time.Since(c.began)
+	slices.SortFunc(c.failed, func(a, b *Report) int { return cmp.Compare(a.Seed, b.Seed) })
+	return c.p, c.failed
+}
+
+type collector struct {
+	runner Runner
+	began  time.Time
+	stop   context.CancelFunc
+
+	mu     sync.Mutex
+	p      Progress
+	failed []*Report
+	said   time.Time
+}
+
+func (c *collector) take(r *Report) {
+	enough := !r.OK() && (c.runner.Enough == nil || c.runner.Enough(r))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.p.Done++
+	c.p.Events += r.Events
+	c.p.Deliveries += r.Deliveries
+	c.p.Instances += r.Instances
+	for name, n := range r.Counts {
+		c.p.Counts[name] += n
+	}
+	if !r.OK() {
+		c.p.Failed++
+		c.failed = append(c.failed, r)
+	}
+	if enough {
+		c.stop()
+	}
+	if c.runner.Every > 0 && c.runner.Tell != nil && time.Since(c.said) >= c.runner.Every {
+		c.said = time.Now()
+		c.p.Took = c.said.Sub(c.began)
+		c.runner.Tell(c.p)
+	}
+}
+
+// TB is as much of a testing.TB as Test needs.
+type TB interface {
+	Helper()
+	Logf(format string, args ...any)
+	Errorf(format string, args ...any)
+}
+
+// Test runs so many seeds, from the first on, and fails t with the shortest story of the first that violates.
+func Test(t TB, sys System, seeds int) {
+	t.Helper()
+	p, failed := Runner{System: sys, First: 1, Seeds: seeds}.Run(context.Background())
+	t.Logf("%s", p)
+	for _, f := range failed {
+		t.Errorf("%s", Shrink(sys, f.Seed))
+		return
+	}
+}
