@@ -6,6 +6,9 @@ PACKAGES ?= ./...
 RACE     ?= ./infra/... ./functions/...
 BENCH    ?= .
 FUZZTIME ?= 1m
+# What make simulate runs: so many seeds, from the first on.
+SEEDS    ?= 10000
+FIRST    ?= 1
 
 .DEFAULT_GOAL := help
 
@@ -25,6 +28,10 @@ build: ## Build the developer's command into bin/
 test: ## Run all tests that need no outside service
 	$(GO) test -race $(RACE)
 	$(GO) test $$($(GO) list $(PACKAGES) | grep -v -e /infra/ -e /functions/)
+
+.PHONY: simulate
+simulate: ## Simulate SEEDS seeds of the shop with faults, on all cores, from FIRST on
+	$(GO) test ./test/simulation -run '^TestShop$$' -count 1 -timeout 0 -v -seeds $(SEEDS) -first $(FIRST)
 
 .PHONY: check
 check: ## Check format, vet, staticcheck, go.mod and the derived files

@@ -1,0 +1,326 @@
+// Package simulation runs the whole shop under infra/simulate: customers, carts, cards and cancellations by seed, and
+// faults by seed, and then everything that DESIGN says must hold.
+package simulation
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/functions"
+	"github.com/ebb-dev/ebb/functions/payments"
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/simulate"
+)
+
+// The cards of customers.
+const (
+	good     = "tok_ok"
+	declined = "tok_declined"
+	flaky    = "tok_error_once"
+	slow     = "tok_slow"
+)
+
+var cards = []string{good, good, good, good, good, good, declined, flaky, slow}
+
+// Broken is how a shop differs from the one that customers get. The zero Broken is that one.
+type Broken struct {
+	Change   func(*simulate.Capability)                  // how a capability is made
+	Handle   func(string, broker.Handler) broker.Handler // how its events are handled
+	Careless bool                                        // the bank takes money as often as it is told to
+}
+
+// Shop is the system of all capabilities behind the gateway.
+func Shop(b Broken) simulate.System {
+	return simulate.System{
+		Rest:   90 * time.Second, // longer than three sweeps
+		Settle: 20 * time.Minute,
+		Begin:  func(w *simulate.World, r *rand.Rand) *simulate.Scenario { return begin(w, r, b) },
+	}
+}
+
+// run is one run of the shop.
+type run struct {
+	w    *simulate.World
+	bank *bank
+
+	products []string
+	prices   []int64
+	asked    map[string]int // keys tried, by customer
+	acked    []string       // orders that were acknowledged
+	byAction map[int]string // the same by action
+	log      []event.Event
+}
+
+const customers = 5
+
+func customer(n int) string { return fmt.Sprint("customer-", n) }
+
+func begin(w *simulate.World, r *rand.Rand, b Broken) *simulate.Scenario {
+	s := &run{w: w, bank: &bank{w: w, accounts: map[string]*account{}, careless: b.Careless}, asked: map[string]int{}, byAction: map[int]string{}}
+	sc := &simulate.Scenario{
+		Setup: func(*simulate.World) { s.setup(r) }, Settled: s.settled, Check: s.check, Projections: s.projections(), Archive: s.archived,
+		Remotes: []string{"payments"}, Handle: b.Handle,
+	}
+	for _, c := range functions.Behind() {
+		made := simulate.Capability{Name: c.Name, New: c.New, Env: env("10s")}
+		switch c.Name {
+		case "payments":
+			made.New = func(e function.Env) (*function.Function, error) { return payments.NewWith(e, s.bank), nil }
+			made.Next = made.New
+		case "orders":
+			next := env("14s")
+			made.Next = func(e function.Env) (*function.Function, error) {
+				e.Lookup = next.Lookup
+				return c.New(e)
+			}
+		default:
+			made.Next = c.New
+		}
+		if b.Change != nil {
+			b.Change(&made)
+		}
+		sc.Capabilities = append(sc.Capabilities, made)
+	}
+	for range 2 + r.IntN(3) {
+		s.prices = append(s.prices, 100+r.Int64N(5000))
+	}
+	sc.Actions = s.actions(r)
+	return sc
+}
+
+// secrets are what all runs share: keys and tokens that stay valid.
+var secrets = sync.OnceValue(func() (k struct {
+	private  string
+	verifier *auth.Verifier
+	tokens   map[string]string
+}) {
+	clock := func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
+	keys, err := auth.GenerateKeyRing()
+	if err != nil {
+		panic(err)
+	}
+	private, err := keys.Marshal()
+	if err != nil {
+		panic(err)
+	}
+	k.private = string(private)
+	if k.verifier, err = auth.NewVerifier(auth.VerifierConfig{Keys: keys.Public(), Issuer: "ebb", Audience: "ebb", Clock: clock}); err != nil {
+		panic(err)
+	}
+	k.tokens = map[string]string{}
+	issuer := auth.NewIssuer(keys, "ebb", "ebb", clock)
+	grant := func(subject string, roles ...string) {
+		if k.tokens[subject], _, err = issuer.Issue(auth.Grant{Subject: subject, Roles: roles, TTL: 24 * time.Hour}); err != nil {
+			panic(err)
+		}
+	}
+	for n := range customers {
+		grant(customer(n), auth.RoleCustomer)
+	}
+	grant("admin", auth.RoleAdmin)
+	return k
+})
+
+func env(deadline string) function.Env {
+	k := secrets()
+	return function.Env{
+		Tokens: k.verifier,
+		Lookup: config.Map(map[string]string{
+			"EBB_SIGNING_KEYS": k.private, "EBB_ORDERS_STEP_DEADLINE": deadline, "EBB_CLOCK_SWEEP": "25s",
+		}),
+	}
+}
+
+func token(who string) string { return secrets().tokens[who] }
+
+// said is an event as its capability would have sent it.
+func said(w *simulate.World, n int, d events.Draft, sequence int) event.Event {
+	data, err := d.Encode()
+	if err != nil {
+		w.Violated("cannot encode %s: %v", d.Info.Name, err)
+	}
+	e := event.New()
+	e.SetID(fmt.Sprintf("%s-%d-%d", d.Subject, n, sequence))
+	e.SetSource("/functions/" + d.Info.Capability)
+	e.SetType(d.Info.Name)
+	e.SetSubject(d.Subject)
+	e.SetTime(w.Now())
+	e.SetDataSchema(d.Info.DataSchema)
+	e.SetExtension(function.PartitionKey, d.Key)
+	e.SetExtension(function.Sequence, fmt.Sprint(sequence))
+	_ = e.SetData(event.ApplicationJSON, data)
+	return e
+}
+
+// setup opens the shop: customers are known, products have a price and stock, and everybody has heard of them.
+func (s *run) setup(r *rand.Rand) {
+	for n := range customers {
+		id := customer(n)
+		s.w.Publish(said(s.w, n, events.UserRegistered.New(id, events.RegisteredUser{UserID: id, Name: "Customer " + fmt.Sprint(n), Email: id + "@example.com"}), 1))
+	}
+	for n, price := range s.prices {
+		var made struct {
+			ID string `json:"id"`
+		}
+		answer := s.w.Call(simulate.Request{Function: "catalog", Method: http.MethodPost, Path: "/api/products", Token: token("admin"),
+			Key: fmt.Sprint("product-", n), Body: map[string]any{"name": fmt.Sprint("product ", n), "price": map[string]any{"amount": price, "currency": "EUR"}}})
+		if answer.JSON(&made) != nil || made.ID == "" {
+			s.w.Violated("no product is made: %d", answer.Status)
+			return
+		}
+		s.products = append(s.products, made.ID)
+		s.stock(n, []int{5, 20, 100000}[r.IntN(3)], nil)
+	}
+}
+
+func (s *run) stock(product, available int, done func(simulate.Response)) {
+	r := simulate.Request{Function: "inventory", Method: http.MethodPut, Path: "/api/stock/" + s.products[product], Token: token("admin"),
+		Body: map[string]any{"available": available}}
+	if done == nil {
+		s.w.Call(r)
+		return
+	}
+	s.w.Send(r, done)
+}
+
+// actions are what customers and the shop's people do.
+func (s *run) actions(r *rand.Rand) []simulate.Action {
+	const during = 90 * time.Second
+	at := func() time.Duration { return time.Duration(r.Int64N(int64(during))) }
+	var actions []simulate.Action
+	add := func(at time.Duration, do func(), format string, args ...any) {
+		actions = append(actions, simulate.Action{At: at, What: fmt.Sprintf(format, args...), Do: func(*simulate.World) { do() }})
+	}
+	for n := range 10 + r.IntN(90) {
+		who, card, when := customer(r.IntN(customers)), cards[r.IntN(len(cards))], at()
+		lines, text := s.cart(r)
+		add(when, func() { s.order(n, who, card, lines) }, "order %d: %s orders %s with %s", n, who, text, card)
+		if r.IntN(8) == 0 {
+			add(when+time.Duration(r.Int64N(int64(3*time.Second))), func() { s.cancel(n, who) }, "%s cancels order %d", who, n)
+		}
+		if r.IntN(8) == 0 {
+			add(when+time.Duration(r.Int64N(int64(5*time.Second))), func() { s.look(n, who) }, "%s looks at order %d", who, n)
+		}
+	}
+	for range r.IntN(3) {
+		product, available := r.IntN(len(s.prices)), r.IntN(30)
+		add(at(), func() { s.stock(product, available, s.wants(http.StatusOK)) }, "the shop counts %d of product %d", available, product)
+	}
+	for n := range r.IntN(3) {
+		product, price := r.IntN(len(s.prices)), 100+r.Int64N(5000)
+		add(at(), func() { s.price(product, price) }, "price change %d: product %d costs %d", n, product, price)
+	}
+	for n := range r.IntN(4) {
+		who := customer(r.IntN(customers))
+		if r.IntN(3) == 0 {
+			add(at(), func() {
+				s.w.Publish(said(s.w, 100+n, events.UserDeleted.New(who, events.DeletedUser{UserID: who}), 100+n))
+			}, "%s leaves", who)
+			continue
+		}
+		name := fmt.Sprintf("%s the %dth", who, n)
+		add(at(), func() {
+			s.w.Publish(said(s.w, 10+n, events.UserChanged.New(who, events.ChangedUser{UserID: who, Name: name, Email: who + "@example.org"}), 2+n))
+		}, "%s changes name", who)
+	}
+	if r.IntN(3) == 0 {
+		add(at(), func() {
+			s.w.Send(simulate.Request{Function: "views", Method: http.MethodPost, Path: "/api/views/rebuild", Token: token("admin"), Key: "rebuild"}, s.wants(http.StatusAccepted))
+		}, "the views are built anew")
+	}
+	return actions
+}
+
+type line struct {
+	product, quantity int
+}
+
+func (s *run) cart(r *rand.Rand) (lines []line, text string) {
+	for _, p := range r.Perm(len(s.prices))[:1+r.IntN(2)] {
+		l := line{p, 1 + r.IntN(3)}
+		lines = append(lines, l)
+		text += fmt.Sprintf("%d of product %d ", l.quantity, l.product)
+	}
+	return lines, text[:len(text)-1]
+}
+
+func (s *run) order(n int, who, card string, lines []line) {
+	var wanted []map[string]any
+	for _, l := range lines {
+		wanted = append(wanted, map[string]any{"product_id": s.products[l.product], "quantity": l.quantity})
+	}
+	s.w.Count("orders", 1)
+	s.asked[who]++
+	s.w.Send(simulate.Request{
+		Function: "orders", Method: http.MethodPost, Path: "/api/orders", Token: token(who), Key: fmt.Sprint("order-", n),
+		Body: map[string]any{"lines": wanted, "payment": map[string]any{"token": card}},
+	}, func(a simulate.Response) {
+		var o struct {
+			ID string `json:"id"`
+		}
+		if a.Status != http.StatusAccepted || a.JSON(&o) != nil {
+			s.w.Violated("an order was not taken: %d %s", a.Status, a.Body)
+			return
+		}
+		if !s.published(events.OrderPlaced.Name(), o.ID) {
+			s.w.Violated("an order is acknowledged before it is said to be placed: %s", o.ID)
+		}
+		s.acked = append(s.acked, o.ID)
+		s.byAction[n] = o.ID
+	})
+}
+
+// published reports whether the broker has an event.
+func (s *run) published(name, subject string) bool {
+	return slices.ContainsFunc(s.w.Published(), func(e event.Event) bool { return e.Subject() == subject && e.Type() == name })
+}
+
+func (s *run) cancel(n int, who string) {
+	id := s.byAction[n]
+	if id == "" {
+		return
+	}
+	s.w.Send(simulate.Request{Function: "orders", Method: http.MethodPost, Path: "/api/orders/" + id + "/cancellation", Token: token(who),
+		Key: fmt.Sprint("cancel-", n), Times: 4}, func(a simulate.Response) {
+		if a.Status >= 400 && a.Status != http.StatusConflict && a.Status < 500 {
+			s.w.Violated("a cancellation is answered %d", a.Status)
+		}
+	})
+}
+
+func (s *run) look(n int, who string) {
+	if id := s.byAction[n]; id != "" {
+		s.w.Send(simulate.Request{Function: "orders", Method: http.MethodGet, Path: "/api/orders/" + id, Token: token(who)}, s.wants(http.StatusOK))
+	}
+	s.w.Send(simulate.Request{Function: "views", Method: http.MethodGet, Path: "/api/views/orders", Token: token(who)}, s.wants(http.StatusOK))
+}
+
+func (s *run) price(product int, price int64) {
+	path := "/api/products/" + s.products[product]
+	s.w.Send(simulate.Request{Function: "catalog", Method: http.MethodGet, Path: path}, func(a simulate.Response) {
+		if a.Status != http.StatusOK {
+			s.w.Violated("a product is answered %d", a.Status)
+			return
+		}
+		s.w.Send(simulate.Request{Function: "catalog", Method: http.MethodPatch, Path: path, Token: token("admin"), Header: map[string]string{"If-Match": a.Header.Get("ETag")},
+			Body: map[string]any{"price": map[string]any{"amount": price, "currency": "EUR"}}, Times: 3}, func(simulate.Response) {})
+	})
+}
+
+func (s *run) wants(status int) func(simulate.Response) {
+	return func(a simulate.Response) {
+		if a.Status != status {
+			s.w.Violated("a request is answered %d %s", a.Status, a.Body)
+		}
+	}
+}

@@ -1,0 +1,94 @@
+package simulation_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ebb-dev/ebb/infra/simulate"
+	"github.com/ebb-dev/ebb/test/simulation"
+)
+
+var (
+	seeds = flag.Int("seeds", 200, "how many seeds TestShop runs")
+	first = flag.Uint64("first", 1, "the first of them")
+	tell  = flag.Uint64("tell", 0, "tell the whole story of this seed and run no other")
+)
+
+// A run makes much garbage and keeps little.
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(400)
+	os.Exit(m.Run())
+}
+
+// bubbled runs something where time is not real, so that nothing in it can wait.
+func bubbled(t *testing.T) func(func()) {
+	return func(run func()) { synctest.Test(t, func(*testing.T) { run() }) }
+}
+
+// Whatever happens, in whatever order, and whatever fails: every promise of the shop holds.
+func TestShop(t *testing.T) {
+	around, shop := bubbled(t), simulation.Shop(simulation.Broken{})
+	if *tell > 0 {
+		around(func() { t.Log(simulate.Tell(shop, *tell)) })
+		return
+	}
+	r := simulate.Runner{System: shop, First: *first, Seeds: *seeds, Around: around, Every: 2 * time.Second}
+	if testing.Verbose() {
+		r.Tell = func(p simulate.Progress) { fmt.Fprintln(os.Stderr, p) }
+	}
+	p, failed := r.Run(t.Context())
+	t.Log(p)
+	for _, f := range failed {
+		around(func() { t.Errorf("%s", simulate.Shrink(shop, f.Seed)) })
+	}
+	if p.Failed == 0 && p.Counts["orders"] < 10**seeds {
+		t.Errorf("%d seeds made %d orders only", *seeds, p.Counts["orders"])
+	}
+}
+
+// A seed does the same again, alone or beside others, in a bubble or not; another seed does something else.
+func TestSeedReplaysExactly(t *testing.T) {
+	shop := simulation.Shop(simulation.Broken{})
+	digests := map[uint64]uint64{}
+	for seed := uint64(1); seed <= 8; seed++ {
+		digests[seed] = simulate.Run(shop, seed).Digest
+	}
+	for seed := uint64(1); seed <= 8; seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			bubbled(t)(func() {
+				if got := simulate.Tell(shop, seed); got.Digest != digests[seed] || len(got.Story) == 0 {
+					t.Errorf("seed %d: got %x, then %x", seed, digests[seed], got.Digest)
+				}
+			})
+		})
+	}
+	if digests[1] == digests[2] {
+		t.Error("two seeds do the same")
+	}
+}
+
+// The story of a failure is short: of all faults and all customers it keeps those that it takes.
+func TestShortestStory(t *testing.T) {
+	shop := simulation.Shop(forgetting("_idempotency", nil))
+	for seed := uint64(1); ; seed++ {
+		whole := simulate.Run(shop, seed)
+		if whole.OK() || len(whole.Faults) < 5 {
+			continue
+		}
+		short := simulate.Shrink(shop, seed)
+		if len(short.Faults) != 1 || len(short.Actions) != 1 || short.Violations[0].Class != whole.Violations[0].Class {
+			t.Errorf("got %s", short)
+		}
+		if text := short.String(); !strings.Contains(text, "FAULT") || !strings.Contains(text, "VIOLATED") || !strings.Contains(text, "orders.placed") {
+			t.Errorf("the story does not tell: %s", text)
+		}
+		return
+	}
+}
