@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 
+	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/memory"
@@ -93,7 +94,10 @@ func (w *World) checkAge() {
 	for _, s := range w.slots {
 		rounds = max(rounds, 2+len(w.Documents(s.name, inboxName))/200)
 	}
-	w.runFor(time.Duration(rounds) * w.sys.Rest)
+	for n := range rounds {
+		w.publish(sweep(n, w.Now())) // it wakes everybody, as the clock does now and then
+		w.runFor(20 * time.Second)
+	}
 	w.Rest(w.sys.Settle)
 	for _, s := range w.slots {
 		if s.trigger == nil {
@@ -116,6 +120,16 @@ func (w *World) checkAge() {
 	}
 }
 
+func sweep(n int, at time.Time) event.Event {
+	e := event.New()
+	e.SetID(fmt.Sprint("sweep-", n))
+	e.SetSource("/simulation")
+	e.SetType(events.ClockSwept.Name())
+	e.SetTime(at)
+	_ = e.SetData(event.ApplicationJSON, events.SweptClock{At: at})
+	return e
+}
+
 // field is the number after a mark in JSON.
 func field(data []byte, mark string) string {
 	s := string(data)
@@ -136,12 +150,12 @@ func (w *World) checkProjections() {
 	if len(w.scenario.Projections) == 0 {
 		return
 	}
-	events := w.published
+	log := w.published
 	if w.scenario.Archive != nil {
-		events = w.scenario.Archive(w)
+		log = w.scenario.Archive(w)
 	}
 	for _, p := range w.scenario.Projections {
-		if err := w.checkProjection(p, events); err != nil {
+		if err := w.checkProjection(p, log); err != nil {
 			w.Violated("%s cannot be built anew: %v", p.Function, err)
 		}
 	}
@@ -149,7 +163,7 @@ func (w *World) checkProjections() {
 
 const replayed = "019b0000-0000-7000-8000-000000000000"
 
-func (w *World) checkProjection(p Projection, events []event.Event) error {
+func (w *World) checkProjection(p Projection, log []event.Event) error {
 	s := w.byName[p.Function]
 	if s == nil {
 		return fmt.Errorf("there is no such function")
@@ -166,7 +180,7 @@ func (w *World) checkProjection(p Projection, events []event.Event) error {
 		return err
 	}
 	var batch []event.Event
-	for _, e := range events {
+	for _, e := range log {
 		if slices.Contains(p.Types, e.Type()) && !w.isPoison(e) && text(e, function.ReplayTo) == "" {
 			e = e.Clone()
 			e.SetExtension(function.Replay, replayed)

@@ -10,8 +10,8 @@ import (
 type Report struct {
 	Seed       uint64
 	Violations []Violation
-	Faults     []Fault  // as planned, or what was left of the plan
-	Struck     []string // those that found an opportunity, in order
+	Faults     []Fault // as planned, or what was left of the plan
+	Struck     []Fault // those that found an opportunity, in order, each time
 	Actions    []string
 	Story      []string // what happened, if it was asked for
 	Digest     uint64   // the same for runs in which the same happened

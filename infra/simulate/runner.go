@@ -27,7 +27,8 @@ type Runner struct {
 type Progress struct {
 	Done, Seeds, Failed           int
 	Events, Deliveries, Instances int
-	Counts                        map[string]int
+	Counts                        map[string]int // the scenarios' own figures
+	Struck                        map[Kind]int
 	Took                          time.Duration // real time
 }
 
@@ -54,7 +55,7 @@ func (r Runner) Run(ctx context.Context) (Progress, []*Report) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c := collector{runner: r, began: time.Now(), stop: cancel}
-	c.p = Progress{Seeds: r.Seeds, Counts: map[string]int{}}
+	c.p = Progress{Seeds: r.Seeds, Counts: map[string]int{}, Struck: map[Kind]int{}}
 	c.said = c.began
 	seeds := make(chan uint64)
 	var workers sync.WaitGroup
@@ -99,6 +100,9 @@ func (c *collector) take(r *Report) {
 	c.p.Events += r.Events
 	c.p.Deliveries += r.Deliveries
 	c.p.Instances += r.Instances
+	for _, f := range r.Struck {
+		c.p.Struck[f.Kind]++
+	}
 	for name, n := range r.Counts {
 		c.p.Counts[name] += n
 	}

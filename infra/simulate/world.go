@@ -45,7 +45,7 @@ type World struct {
 
 	violations []Violation
 	counts     map[string]int
-	strikes    []string
+	strikes    []Fault
 	digest     uint64
 	telling    bool
 	story      []string
@@ -165,7 +165,7 @@ func (w *World) Note(format string, args ...any) {
 }
 
 func (w *World) struck(f Fault, format string, args ...any) {
-	w.strikes = append(w.strikes, f.String())
+	w.strikes = append(w.strikes, f)
 	w.mixText(string(f.Kind))
 	if w.telling {
 		w.tell("FAULT (%s): %s", f.Kind, fmt.Sprintf(format, args...))

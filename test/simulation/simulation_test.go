@@ -47,6 +47,11 @@ func TestShop(t *testing.T) {
 	for _, f := range failed {
 		around(func() { t.Errorf("%s", simulate.Shrink(shop, f.Seed)) })
 	}
+	for _, kind := range simulate.Kinds() {
+		if p.Done >= 100 && p.Struck[kind] == 0 {
+			t.Errorf("in %d seeds no %q ever struck", p.Done, kind)
+		}
+	}
 	if p.Failed == 0 && p.Counts["orders"] < 10**seeds {
 		t.Errorf("%d seeds made %d orders only", *seeds, p.Counts["orders"])
 	}

@@ -1,0 +1,338 @@
+package simulate_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/simulate"
+)
+
+// account is what a customer has collected.
+type account struct {
+	Points int64  `json:"points"`
+	Name   string `json:"name,omitempty"`
+	function.Moment
+}
+
+type accountInput struct {
+	ID string `path:"id"`
+}
+
+type accountOutput struct{ Body account }
+
+// loyalty is a capability of somebody's own: a point for every cent that was spent, and the customer's name.
+func loyalty(env function.Env) (*function.Function, error) {
+	f := function.New("loyalty", env)
+	accounts := function.Collection[account](f, "accounts")
+	function.On(f, events.OrderConfirmed, func(ctx context.Context, tx *function.Tx, e events.ConfirmedOrder) error {
+		a, _, err := accounts.Find(ctx, tx, e.CustomerID)
+		if err != nil {
+			return err
+		}
+		a.Points += e.Total.Amount
+		return accounts.Put(ctx, tx, e.CustomerID, a)
+	})
+	function.On(f, events.UserChanged, func(ctx context.Context, tx *function.Tx, e events.ChangedUser) error {
+		a, _, err := accounts.Find(ctx, tx, e.UserID)
+		if err != nil || !a.Precedes(tx.Moment()) {
+			return err
+		}
+		a.Name, a.Moment = e.Name, tx.Moment()
+		return accounts.Put(ctx, tx, e.UserID, a)
+	})
+	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/api/accounts/{id}", Access: function.Public},
+		func(ctx context.Context, tx *function.Tx, in *accountInput) (*accountOutput, error) {
+			a, err := accounts.Get(ctx, tx, in.ID)
+			return &accountOutput{a}, err
+		})
+	return f, nil
+}
+
+// said is an event as its capability would have sent it.
+func said(w *simulate.World, id string, d events.Draft, sequence int) event.Event {
+	data, err := d.Encode()
+	if err != nil {
+		w.Violated("cannot encode: %v", err)
+	}
+	e := event.New()
+	e.SetID(id)
+	e.SetSource("/functions/" + d.Info.Capability)
+	e.SetType(d.Info.Name)
+	e.SetSubject(d.Subject)
+	e.SetTime(w.Now())
+	e.SetExtension(function.PartitionKey, d.Key)
+	e.SetExtension(function.Sequence, fmt.Sprint(sequence))
+	_ = e.SetData(event.ApplicationJSON, data)
+	return e
+}
+
+// points is the system: customers spend and are renamed, and in the end everybody has what they spent and is called
+// what they were called last.
+func points(make func(function.Env) (*function.Function, error)) simulate.System {
+	return simulate.System{Begin: func(w *simulate.World, r *rand.Rand) *simulate.Scenario {
+		spent, called := map[string]int64{}, map[string]string{}
+		var actions []simulate.Action
+		for n := range 40 {
+			who, amount := fmt.Sprint("customer-", r.IntN(3)), 1+r.Int64N(1000)
+			at := time.Duration(r.Int64N(int64(time.Minute)))
+			actions = append(actions, simulate.Action{At: at, What: fmt.Sprintf("%s spends %d", who, amount), Do: func(w *simulate.World) {
+				spent[who] += amount
+				w.Count("orders", 1)
+				id := fmt.Sprint("order-", n)
+				w.Publish(said(w, id, events.OrderConfirmed.New(id, events.ConfirmedOrder{OrderID: id, CustomerID: who,
+					Total: events.Money{Amount: amount, Currency: "EUR"}, ConfirmedAt: w.Now()}), 1))
+			}})
+		}
+		for n := range 20 { // two at a time
+			who, name := fmt.Sprint("customer-", n/2%3), fmt.Sprint("name ", n)
+			at := time.Duration(n/2)*6*time.Second + time.Duration(n%2)*200*time.Millisecond
+			actions = append(actions, simulate.Action{At: at, What: who + " is called " + name, Do: func(w *simulate.World) {
+				called[who] = name
+				w.Publish(said(w, name, events.UserChanged.New(who, events.ChangedUser{UserID: who, Name: name, Email: "a@example.com"}), n+1))
+			}})
+		}
+		return &simulate.Scenario{
+			Capabilities: []simulate.Capability{{Name: "loyalty", New: make, Next: make}},
+			Actions:      actions,
+			Projections: []simulate.Projection{{Function: "loyalty", Collections: []string{"accounts"},
+				Types: []string{events.OrderConfirmed.Name(), events.UserChanged.Name()}}},
+			Check: func(w *simulate.World) {
+				has := map[string]account{}
+				for _, d := range w.Documents("loyalty", "accounts") {
+					var a account
+					_ = json.Unmarshal(d.Data, &a)
+					has[d.ID] = a
+				}
+				for who, want := range spent {
+					if got := has[who].Points; got != want {
+						w.Violated("somebody has other points than they spent: %s", fmt.Sprintf("%s has %d of %d", who, got, want))
+					}
+					if got := w.Call(simulate.Request{Function: "loyalty", Method: http.MethodGet, Path: "/api/accounts/" + who}); got.Status != http.StatusOK {
+						w.Violated("an account is answered %d", got.Status)
+					}
+				}
+				for who, want := range called {
+					if got := has[who].Name; got != want {
+						w.Violated("somebody is called by an old name: %s", fmt.Sprintf("%s %q, not %q", who, got, want))
+					}
+				}
+			},
+		}
+	}}
+}
+
+// A capability of one's own, under everything that may go wrong, in one line.
+func TestLoyalty(t *testing.T) {
+	simulate.Test(t, points(loyalty), 100)
+}
+
+// failing is a test that should fail.
+type failing struct{ text []string }
+
+func (f *failing) Helper()             {}
+func (f *failing) Logf(string, ...any) {}
+func (f *failing) Errorf(format string, args ...any) {
+	f.text = append(f.text, fmt.Sprintf(format, args...))
+}
+
+// broken is a loyalty that decides with handle instead.
+func broken(handle func(ctx context.Context, tx *function.Tx, a account, e events.ConfirmedOrder) (account, error),
+	rename func(a account, m function.Moment, name string) account) func(env function.Env) (*function.Function, error) {
+	return func(env function.Env) (*function.Function, error) {
+		f := function.New("loyalty", env)
+		accounts := function.Collection[account](f, "accounts")
+		function.On(f, events.OrderConfirmed, func(ctx context.Context, tx *function.Tx, e events.ConfirmedOrder) error {
+			a, _, err := accounts.Find(ctx, tx, e.CustomerID)
+			if err == nil {
+				a, err = handle(ctx, tx, a, e)
+			}
+			if err != nil {
+				return err
+			}
+			return accounts.Put(ctx, tx, e.CustomerID, a)
+		})
+		function.On(f, events.UserChanged, func(ctx context.Context, tx *function.Tx, e events.ChangedUser) error {
+			a, _, err := accounts.Find(ctx, tx, e.UserID)
+			if err != nil {
+				return err
+			}
+			return accounts.Put(ctx, tx, e.UserID, rename(a, tx.Moment(), e.Name))
+		})
+		function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/api/accounts/{id}", Access: function.Public},
+			func(ctx context.Context, tx *function.Tx, in *accountInput) (*accountOutput, error) {
+				a, err := accounts.Get(ctx, tx, in.ID)
+				return &accountOutput{a}, err
+			})
+		return f, nil
+	}
+}
+
+func add(_ context.Context, _ *function.Tx, a account, e events.ConfirmedOrder) (account, error) {
+	a.Points += e.Total.Amount
+	return a, nil
+}
+
+func latest(a account, m function.Moment, name string) account {
+	if a.Precedes(m) {
+		a.Name, a.Moment = name, m
+	}
+	return a
+}
+
+// What people get wrong is found, by the kind of fault that is there for it, and told in a few lines.
+func TestFindsMistakes(t *testing.T) {
+	for name, c := range map[string]struct {
+		make func(function.Env) (*function.Function, error)
+		by   simulate.Kind
+		text string
+	}{
+		"it takes the last event for the latest": {
+			broken(add, func(a account, _ function.Moment, name string) account { a.Name = name; return a }),
+			simulate.Reorder, "old name",
+		},
+		"it believes its clock": {
+			broken(func(ctx context.Context, tx *function.Tx, a account, e events.ConfirmedOrder) (account, error) {
+				if tx.Now().Sub(e.ConfirmedAt).Abs() > 30*time.Second {
+					return a, nil // surely this has come before
+				}
+				return add(ctx, tx, a, e)
+			}, latest),
+			simulate.Skew, "other points",
+		},
+		"it gives up what comes late": {
+			broken(func(ctx context.Context, tx *function.Tx, a account, e events.ConfirmedOrder) (account, error) {
+				if tx.Now().Sub(e.ConfirmedAt) > 2*time.Second {
+					return a, nil
+				}
+				return add(ctx, tx, a, e)
+			}, latest),
+			simulate.Delay, "other points",
+		},
+		"it has no patience": {
+			broken(func(ctx context.Context, tx *function.Tx, a account, e events.ConfirmedOrder) (account, error) {
+				if tx.Now().Sub(tx.Event().Time()) > 10*time.Second {
+					return a, fault.New(fault.Invalid, "too old")
+				}
+				return add(ctx, tx, a, e)
+			}, latest),
+			simulate.Slow, "dead letter",
+		},
+		"it answers 500": {
+			broken(func(_ context.Context, tx *function.Tx, a account, _ events.ConfirmedOrder) (account, error) {
+				if tx.Now().Sub(tx.Event().Time()) > 3*time.Second {
+					return a, errors.New("never thought of")
+				}
+				return a, nil
+			}, latest),
+			simulate.Jump, "500",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sys := points(c.make)
+			sys.Faults, sys.Most = []simulate.Kind{c.by}, 30
+			var f failing
+			simulate.Test(&f, sys, 200)
+			if len(f.text) != 1 || !strings.Contains(f.text[0], c.text) || !strings.Contains(f.text[0], "FAULT ("+string(c.by)+")") {
+				t.Errorf("got %q", f.text)
+			}
+			if lines := strings.Count(strings.Join(f.text, ""), "\n"); lines > 60 {
+				t.Errorf("the story has %d lines", lines)
+			}
+		})
+	}
+}
+
+// What a function keeps in memory only is gone when it is dropped.
+func TestFindsMemory(t *testing.T) {
+	sys := points(func(env function.Env) (*function.Function, error) {
+		remembered := map[string]int64{}
+		return broken(func(_ context.Context, _ *function.Tx, a account, e events.ConfirmedOrder) (account, error) {
+			remembered[e.CustomerID] += e.Total.Amount
+			a.Points = remembered[e.CustomerID]
+			return a, nil
+		}, latest)(env)
+	})
+	for _, kind := range []simulate.Kind{simulate.Crash, simulate.Drop, simulate.Deploy, simulate.Scale} {
+		sys.Faults = []simulate.Kind{kind}
+		var f failing
+		if simulate.Test(&f, sys, 200); len(f.text) != 1 {
+			t.Errorf("%s: got %q", kind, f.text)
+		}
+	}
+	sys.Most = -1
+	simulate.Test(t, sys, 5) // it works where nothing ever happens
+}
+
+// A run ends with the context, a runner goes on after a failure if it is told to, and counts.
+func TestRunner(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if p, _ := (simulate.Runner{System: points(loyalty), Seeds: 100}).Run(ctx); p.Done != 0 {
+		t.Errorf("ran %d seeds of an ended context", p.Done)
+	}
+	sys := points(broken(add, func(a account, _ function.Moment, name string) account { a.Name = name; return a }))
+	sys.Faults = []simulate.Kind{simulate.Reorder}
+	told := 0
+	p, failed := simulate.Runner{System: sys, First: 7, Seeds: 60, Workers: 3, Every: 1, Tell: func(simulate.Progress) { told++ },
+		Enough: func(*simulate.Report) bool { return false }}.Run(t.Context())
+	if p.Done != 60 || p.Failed < 2 || len(failed) != p.Failed || told != 60 || p.Counts["orders"] != 60*40 || p.Struck[simulate.Reorder] == 0 {
+		t.Errorf("got %s, told %d times", p, told)
+	}
+	for i, f := range failed {
+		if f.Seed < 7 || f.Seed > 66 || i > 0 && failed[i-1].Seed >= f.Seed {
+			t.Errorf("got seed %d", f.Seed)
+		}
+	}
+	if text := p.String(); !strings.Contains(text, "60 of 60 seeds") || !strings.Contains(text, "2400 orders") {
+		t.Errorf("got %q", text)
+	}
+}
+
+// What does not come to rest is said so, and the run ends.
+func TestEndsWithoutRest(t *testing.T) {
+	sys := points(broken(func(_ context.Context, _ *function.Tx, a account, _ events.ConfirmedOrder) (account, error) {
+		return a, fault.New(fault.Unavailable, "never")
+	}, latest))
+	sys.Most, sys.Horizon, sys.Settle = -1, time.Minute, 5*time.Second
+	r := simulate.Run(sys, 1)
+	if r.OK() || !strings.Contains(r.Violations[0].Text, "come to rest") {
+		t.Errorf("got %s", r)
+	}
+	sys.Settle = 0 // long enough for all attempts: dead letters then
+	if r := simulate.Run(sys, 1); !strings.Contains(r.String(), "dead letter") {
+		t.Errorf("got %s", r)
+	}
+}
+
+// A constructor that fails is a violation and no panic; so is a request to nobody.
+func TestBadSystems(t *testing.T) {
+	if r := simulate.Run(points(func(function.Env) (*function.Function, error) { return nil, errors.New("no") }), 1); r.OK() {
+		t.Error("a function that cannot be made was")
+	}
+	sys := points(loyalty)
+	begin := sys.Begin
+	sys.Begin = func(w *simulate.World, r *rand.Rand) *simulate.Scenario {
+		s := begin(w, r)
+		s.Setup = func(w *simulate.World) {
+			if got := w.Call(simulate.Request{Function: "nobody", Method: http.MethodGet, Path: "/"}); got.Status != 0 {
+				w.Violated("nobody answers %d", got.Status)
+			}
+		}
+		return s
+	}
+	if r := simulate.Run(sys, 1); len(r.Violations) != 1 || r.Violations[0].Text != "there is no function nobody" {
+		t.Errorf("got %s", r)
+	}
+}
