@@ -320,3 +320,21 @@ func TestIdempotencyKeyPublishesWhatIsLeft(t *testing.T) {
 		t.Fatalf("counted to %d", n)
 	}
 }
+
+// What a commit left whose answer was lost is published by the next unit of work, whatever that is about.
+func TestNextUnitPublishesWhatIsLeft(t *testing.T) {
+	once := false
+	h := functiontest.New(t, counting, functiontest.Once(), func(h *functiontest.Harness) {
+		open := h.Store
+		h.Store = func(ctx context.Context, name string, s store.Schema) (store.Driver, error) {
+			db, err := open(ctx, name, s)
+			return unsure{db, &once}, err
+		}
+	})
+	once = true
+	h.Call("POST", "/api/counters/a", functiontest.As("ada"), map[string]any{"by": 2}).Expect(http.StatusServiceUnavailable)
+	h.Call("POST", "/api/counters/b", functiontest.As("ada"), map[string]any{"by": 2}).Expect(http.StatusCreated)
+	if said := h.Emitted(); len(said) != 2 || said[0].Subject() != "a" || said[1].Subject() != "b" {
+		t.Fatalf("got %v", functiontest.Types(said))
+	}
+}

@@ -31,6 +31,7 @@ type unit struct {
 	sealed []event
 	gone   []store.Key      // outbox entries that its commit takes away
 	wrote  []store.Document // for Await
+	asked  bool             // the last attempt came as far as asking the store to commit
 }
 
 // newTx is the handler's view of one attempt.
@@ -62,6 +63,9 @@ func (f *Function) commit(ctx context.Context, fn func(ctx context.Context, db *
 	end(err)
 	if err != nil {
 		f.outbox.done(0, u.gone...)
+		if u.asked && len(u.sealed) > 0 && !fault.Is(err, fault.Conflict) {
+			f.outbox.left.Store(true) // the store may have committed all the same: the next unit looks
+		}
 		return err
 	}
 	f.waiters.wake(u.wrote)
@@ -70,6 +74,7 @@ func (f *Function) commit(ctx context.Context, fn func(ctx context.Context, db *
 
 func (u *unit) attempt(ctx context.Context, tx *store.Tx, fn func(context.Context, *store.Tx) ([]event, error)) error {
 	var err error
+	u.asked = false
 	if u.sealed, err = fn(ctx, tx); err != nil {
 		return err
 	}
@@ -85,6 +90,7 @@ func (u *unit) attempt(ctx context.Context, tx *store.Tx, fn func(context.Contex
 	for _, k := range u.gone {
 		tx.Discard(k)
 	}
+	u.asked = true
 	return nil
 }
 
