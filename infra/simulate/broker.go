@@ -52,10 +52,19 @@ func newTrigger(s *slot, decl broker.Trigger) (*trigger, error) {
 	return &trigger{s: s, decl: decl, match: m, lanes: map[string]*lane{}}, nil
 }
 
+// mostEvents ends a run that would not end by itself.
+const mostEvents = 50_000
+
 // publish makes the events durable and offers them to every trigger.
 func (w *World) publish(es ...event.Event) {
 	for _, e := range es {
-		w.events++
+		if w.events++; w.events > mostEvents {
+			if !w.over {
+				w.Violated("the system says events without end: more than %d", mostEvents)
+			}
+			w.over = true
+			return
+		}
 		w.published = append(w.published, e)
 		w.mixText(e.ID())
 		if w.telling && e.Type() != events.ClockSwept.Name() {

@@ -88,7 +88,7 @@ func (w *World) after(d time.Duration, do func()) { w.agenda.put(w.now+max(d, 0)
 
 // run works the agenda off until done says so or nothing is on it.
 func (w *World) run(done func() bool) {
-	for !done() && len(w.agenda.items) > 0 {
+	for !w.over && !done() && len(w.agenda.items) > 0 {
 		e := w.agenda.take()
 		w.now = max(w.now, e.at)
 		e.do()
@@ -250,7 +250,10 @@ func (w *World) live() {
 	if w.telling {
 		w.tell("no more faults from here on")
 	}
-	if !w.Rest(w.sys.Settle) {
+	switch rests := w.Rest(w.sys.Settle); {
+	case w.over:
+		return
+	case !rests:
 		w.Violated("the system does not come to rest: %d deliveries and %d requests are under way", w.open, w.clients)
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -213,6 +214,20 @@ func TestBroken(t *testing.T) {
 				}
 				t.Logf("seed %d: %s", found.Load().Seed, found.Load().Violations[0].Text)
 			})
+		}
+	}
+}
+
+// What is never forgotten is found too, without any fault: it only takes time.
+func TestNeverForgets(t *testing.T) {
+	gone := func(m store.Mutation) bool { return m.Data == nil }
+	for _, c := range []struct{ collection, text string }{
+		{"_inbox", "older than three days"}, {"_idempotency", "older than a day"}, {"_outbox", "without end"},
+	} {
+		sys := simulation.Shop(forgetting(c.collection, gone))
+		sys.Most, sys.Age = -1, 1
+		if r := simulate.Run(sys, 3); r.OK() || !strings.Contains(r.Violations[0].Text, c.text) {
+			t.Errorf("%s: got %s", c.collection, r)
 		}
 	}
 }

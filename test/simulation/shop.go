@@ -233,6 +233,10 @@ func (s *run) actions(r *rand.Rand) []simulate.Action {
 			s.w.Publish(said(s.w, 10+n, events.UserChanged.New(who, events.ChangedUser{UserID: who, Name: name, Email: who + "@example.org"}), 2+n))
 		}, "%s changes name", who)
 	}
+	if r.IntN(6) == 0 { // rarely: a password takes as long to hash as some orders take to simulate
+		when, leaves := at(), r.IntN(2) == 0
+		add(when, func() { s.register(leaves) }, "ada registers")
+	}
 	if r.IntN(3) == 0 {
 		add(at(), func() {
 			s.w.Send(simulate.Request{Function: "views", Method: http.MethodPost, Path: "/api/views/rebuild", Token: token("admin"), Key: "rebuild"}, s.wants(http.StatusAccepted))
@@ -303,6 +307,37 @@ func (s *run) look(n int, who string) {
 		s.w.Send(simulate.Request{Function: "orders", Method: http.MethodGet, Path: "/api/orders/" + id, Token: token(who)}, s.wants(http.StatusOK))
 	}
 	s.w.Send(simulate.Request{Function: "views", Method: http.MethodGet, Path: "/api/views/orders", Token: token(who)}, s.wants(http.StatusOK))
+}
+
+// register makes a customer, who then changes her name, and perhaps leaves.
+func (s *run) register(leaves bool) {
+	done := map[string]int{http.MethodPatch: http.StatusOK, http.MethodDelete: http.StatusNoContent}
+	change := func(method, id string, body any, then func()) {
+		s.w.Send(simulate.Request{Function: "users", Method: method, Path: "/api/users/" + id, Token: token("admin"), Body: body}, func(a simulate.Response) {
+			if a.Status != done[method] && (a.Sent == 1 || a.Status != http.StatusNotFound) { // gone: the first answer was lost
+				s.w.Violated("a change of a user is answered %d", a.Status)
+			}
+			then()
+		})
+	}
+	s.w.Send(simulate.Request{Function: "users", Method: http.MethodPost, Path: "/api/users", Times: 6,
+		Body: map[string]any{"name": "Ada", "email": "ada@example.com", "password": "correct horse battery"}}, func(a simulate.Response) {
+		var u struct {
+			ID string `json:"id"`
+		}
+		switch {
+		case a.Sent > 1 && a.Status != http.StatusCreated: // the address may be taken: by her, and the answer was lost
+			return
+		case a.Status != http.StatusCreated || a.JSON(&u) != nil:
+			s.w.Violated("a registration is answered %d", a.Status)
+			return
+		}
+		change(http.MethodPatch, u.ID, map[string]any{"name": "Ada King"}, func() {
+			if leaves {
+				change(http.MethodDelete, u.ID, nil, func() {})
+			}
+		})
+	})
 }
 
 func (s *run) price(product int, price int64) {

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -17,12 +18,18 @@ import (
 var (
 	seeds = flag.Int("seeds", 200, "how many seeds TestShop runs")
 	first = flag.Uint64("first", 1, "the first of them")
+	print = flag.Uint64("digest", 0, "print the digest of this seed and run nothing")
 	tell  = flag.Uint64("tell", 0, "tell the whole story of this seed and run no other")
 )
 
 // A run makes much garbage and keeps little.
 func TestMain(m *testing.M) {
+	flag.Parse()
 	debug.SetGCPercent(400)
+	if *print > 0 {
+		fmt.Printf("%x", simulate.Run(simulation.Shop(simulation.Broken{}), *print).Digest)
+		return
+	}
 	os.Exit(m.Run())
 }
 
@@ -57,7 +64,8 @@ func TestShop(t *testing.T) {
 	}
 }
 
-// A seed does the same again, alone or beside others, in a bubble or not; another seed does something else.
+// A seed does the same again: alone or beside others, in a bubble or not, told or not, and in another process. Another seed
+// does something else.
 func TestSeedReplaysExactly(t *testing.T) {
 	shop := simulation.Shop(simulation.Broken{})
 	digests := map[uint64]uint64{}
@@ -73,6 +81,10 @@ func TestSeedReplaysExactly(t *testing.T) {
 				}
 			})
 		})
+	}
+	other, err := exec.CommandContext(t.Context(), os.Args[0], "-digest", "5").Output()
+	if want := fmt.Sprintf("%x", digests[5]); err != nil || string(other) != want {
+		t.Errorf("another process: got %s, %v, want %s", other, err, want)
 	}
 	if digests[1] == digests[2] {
 		t.Error("two seeds do the same")
