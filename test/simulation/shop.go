@@ -233,7 +233,7 @@ func (s *run) actions(r *rand.Rand) []simulate.Action {
 			s.w.Publish(said(s.w, 10+n, events.UserChanged.New(who, events.ChangedUser{UserID: who, Name: name, Email: who + "@example.org"}), 2+n))
 		}, "%s changes name", who)
 	}
-	if r.IntN(6) == 0 { // rarely: a password takes as long to hash as some orders take to simulate
+	if r.IntN(20) == 0 { // rarely: a password takes as long to hash as some orders take to simulate
 		when, leaves := at(), r.IntN(2) == 0
 		add(when, func() { s.register(leaves) }, "ada registers")
 	}
