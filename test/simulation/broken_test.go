@@ -150,7 +150,7 @@ var brokenShops = []struct {
 	{"drops the outbox", forgetting("_outbox", nil),
 		[]simulate.Kind{simulate.CrashAfterCommit, simulate.BrokerError, simulate.StoreErrorAfter, simulate.BrokerErrorPart}, false},
 	{"publishes before it commits", committing(publishFirst),
-		[]simulate.Kind{simulate.CrashBeforeCommit, simulate.StoreError}, false},
+		[]simulate.Kind{simulate.CrashBeforeCommit}, false},
 	{"forgets preconditions", committing(func(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
 		return db.Commit(ctx, store.Batch{Mutations: b.Mutations})
 	}), []simulate.Kind{simulate.Twin}, false},
@@ -162,7 +162,7 @@ var brokenShops = []struct {
 		return err
 	}), []simulate.Kind{simulate.Conflict}, false},
 	{"commits in halves", committing(inHalves),
-		[]simulate.Kind{simulate.CrashBeforeCommit, simulate.StoreError, simulate.StoreErrorAfter, simulate.CrashAfterCommit}, false},
+		[]simulate.Kind{simulate.CrashBeforeCommit, simulate.StoreErrorAfter, simulate.CrashAfterCommit}, false},
 	{"acknowledges before it commits", answering(func(r broker.Result) broker.Result {
 		return broker.Result{Status: http.StatusOK}
 	}), []simulate.Kind{simulate.StoreError, simulate.BrokerError, simulate.Conflict}, false},
