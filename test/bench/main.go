@@ -365,7 +365,7 @@ func (b *bench) growth(ctx context.Context) error {
 		stored = upTo + n
 		cost := (cpu(p.Pid()) - before) / time.Duration(n)
 		busy := memory(p.Pid())
-		time.Sleep(6 * time.Second) // the functions are dropped
+		time.Sleep(15 * time.Second) // the functions are dropped, and the broker gives its buffers back
 		b.add(fmt.Sprintf("with %d orders stored", upTo),
 			fmt.Sprintf("%.2f ms processor time per order, %.0f/s, %d MB at the end of it, %d MB idle",
 				float64(cost.Microseconds())/1000, float64(n)/took.Seconds(), busy>>20, memory(p.Pid())>>20),

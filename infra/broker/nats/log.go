@@ -303,7 +303,7 @@ type recent struct {
 }
 
 // recentBytes bounds what is held, as encoded.
-const recentBytes = 8 << 20
+const recentBytes = 2 << 20
 
 func newRecent() *recent { return &recent{} }
 
