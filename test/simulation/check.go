@@ -19,19 +19,19 @@ import (
 // projections are what follows from events alone.
 func (s *run) projections() []simulate.Projection {
 	return []simulate.Projection{
-		{Function: "views", Types: viewed, Collections: []string{"orders", "revenue", "users", "products"}, Seen: s.ofGeneration},
+		{Function: "views", Types: viewed, Collections: []string{"orders", "revenue", "users", "products", "stock"}, Seen: s.ofGeneration},
 		{Function: "orders", Types: []string{events.ProductChanged.Name()}, Collections: []string{"products"}},
 		{Function: "notifications", Types: []string{events.UserRegistered.Name(), events.UserChanged.Name(), events.UserDeleted.Name()}, Collections: []string{"users"}},
 	}
 }
 
-var viewed = []string{events.UserRegistered.Name(), events.UserChanged.Name(), events.UserDeleted.Name(), events.ProductChanged.Name(),
+var viewed = []string{events.UserRegistered.Name(), events.UserChanged.Name(), events.UserDeleted.Name(), events.ProductChanged.Name(), events.StockChanged.Name(),
 	events.OrderPlaced.Name(), events.OrderConfirmed.Name(), events.OrderCancelled.Name()}
 
-// ofGeneration is a document of the views without the number of its generation, if that is the one that is read. Users
-// and products have none.
+// ofGeneration is a document of the views without the number of its generation, if that is the one that is read. Users,
+// products and stock have none.
 func (s *run) ofGeneration(d store.Document, live bool) (name, data string, ok bool) {
-	if d.Collection == "users" || d.Collection == "products" {
+	if d.Collection == "users" || d.Collection == "products" || d.Collection == "stock" {
 		return d.ID, string(d.Data), true
 	}
 	if live && !strings.HasPrefix(d.ID, s.generation()+"/") {
