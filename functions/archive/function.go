@@ -2,6 +2,7 @@ package archive
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/auth"
@@ -18,6 +19,7 @@ type archive struct {
 // New declares the archive.
 func New(env function.Env) (*function.Function, error) {
 	f := function.New("archive", env)
+	f.Pace(25 * time.Millisecond) // nobody waits for it, and every event there is comes here
 	a := &archive{
 		events: function.Collection[stored](f, "events", store.Large,
 			store.On("subject", "position"), store.On("correlation_id", "position"), store.On("type", "position")),

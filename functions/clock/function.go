@@ -26,6 +26,7 @@ func New(env function.Env) (*function.Function, error) {
 		return nil, err
 	}
 	f := function.New("clock", env)
+	f.Pace(25 * time.Millisecond) // timers are about seconds
 	c := &clock{
 		timers: function.Collection[timer](f, "timers", store.On("due")),
 		sweeps: function.Collection[sweep](f, "sweeps"),

@@ -2,6 +2,7 @@ package views
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/auth"
@@ -23,6 +24,7 @@ type views struct {
 // New declares the views.
 func New(env function.Env) (*function.Function, error) {
 	f := function.New("views", env)
+	f.Pace(25 * time.Millisecond) // a read model is behind in any case
 	v := &views{
 		orders: function.Collection[order](f, "orders",
 			store.On("generation", "placed"), store.On("generation", "customer_id", "placed"),

@@ -76,6 +76,7 @@ type Function struct {
 	says       map[string]bool
 	prefetch   func(e event) []store.Key
 	concurrent int
+	pace       time.Duration
 
 	opening sync.Mutex // one Start or Stop at a time
 	db      atomic.Pointer[database]
@@ -131,6 +132,10 @@ func (f *Function) Source() string { return "/functions/" + f.name }
 // its own: for handlers that call something slow. Without it many events share one unit, in order,
 // which costs one commit for all of them.
 func (f *Function) Concurrent(n int) { f.concurrent = n }
+
+// Pace makes batches of events begin at least d apart while there are many: fewer commits, for a function that nobody
+// waits for. A lone event is handled at once. It is a hint, which not every broker takes.
+func (f *Function) Pace(d time.Duration) { f.pace = d }
 
 // Front makes h the whole HTTP side of the function: no tokens are checked and no unit of work is
 // begun for it. It is for the gateway, which does its own checks.

@@ -107,7 +107,7 @@ const maxBatch = 128
 
 // Trigger is the function's durable subscription, named after it. The host adds where dead letters go.
 func (f *Function) Trigger() broker.Trigger {
-	t := broker.Trigger{Name: f.name, Subscriber: f.Source(), Delivery: broker.DefaultDelivery, Batch: maxBatch, Concurrency: 1}
+	t := broker.Trigger{Name: f.name, Subscriber: f.Source(), Delivery: broker.DefaultDelivery, Batch: maxBatch, Concurrency: 1, Pace: f.pace}
 	if f.concurrent > 1 {
 		t.Batch, t.Concurrency = 1, f.concurrent
 	}

@@ -46,6 +46,43 @@ func attempts(t *testing.T, d broker.Delivery, r broker.Result, wait time.Durati
 	return at
 }
 
+// A trigger with a pace handles a lone event at once, and what comes soon after it in one batch when it is time, or
+// as soon as that is full.
+func TestPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := memory.New(quiet)
+		defer b.Close(t.Context())
+		calls, began := make(chan string, 10), time.Now()
+		_, err := b.Subscribe(t.Context(), broker.Trigger{Name: "x", Batch: 3, Pace: time.Second}, func(_ context.Context, batch []event.Event) []broker.Result {
+			calls <- fmt.Sprint(len(batch), " after ", time.Since(began).Round(100*time.Millisecond))
+			return slices.Repeat([]broker.Result{{Status: 200}}, len(batch))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		publish := func(ids ...string) {
+			for _, id := range ids {
+				if err := b.Publish(t.Context(), brokertest.Event(id, id)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		publish("1")
+		time.Sleep(400 * time.Millisecond)
+		publish("2", "3")
+		time.Sleep(time.Second)
+		publish("4", "5", "6")
+		time.Sleep(5 * time.Second)
+		publish("7")
+		synctest.Wait()
+		for _, want := range []string{"1 after 0s", "2 after 1s", "3 after 1.4s", "1 after 6.4s"} {
+			if got := <-calls; got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+		}
+	})
+}
+
 // The waits are exactly what the delivery says, and Retry-After only ever makes them longer.
 func TestBackoffToTheMillisecond(t *testing.T) {
 	s := time.Second

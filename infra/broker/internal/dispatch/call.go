@@ -35,11 +35,47 @@ func (q *queue) spawn() {
 
 // work handles calls until there is nothing to do.
 func (q *queue) work() {
-	for c := q.take(); c != nil; c = q.take() {
-		if !q.do(c) {
-			return // given up: another worker has this one's place
+	for {
+		q.pace()
+		c := q.take()
+		if c == nil || !q.do(c) { // given up: another worker has this one's place
+			return
 		}
 	}
+}
+
+// paceLook is how often a worker that keeps the pace looks whether a batch is full.
+const paceLook = 5 * time.Millisecond
+
+// pace waits until the next call may begin.
+func (q *queue) pace() {
+	for {
+		wait := q.early()
+		if wait <= 0 {
+			return
+		}
+		time.Sleep(min(wait, paceLook))
+	}
+}
+
+// early is how long the next call has to wait still. When it need not, it counts as begun.
+func (q *queue) early() time.Duration {
+	pace := q.t.decl.Pace
+	if pace <= 0 {
+		return 0
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.halted || q.ready.len+q.dead.len == 0 {
+		return 0 // there will be no call
+	}
+	now := time.Now()
+	wait := q.began.Add(pace).Sub(now)
+	if wait > 0 && q.dead.len == 0 && q.ready.len < q.t.decl.Batch {
+		return wait
+	}
+	q.began = now
+	return 0
 }
 
 // take holds lanes for a call. A batch takes the first event of each ready lane, and when

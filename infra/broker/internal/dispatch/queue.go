@@ -44,9 +44,10 @@ type queue struct {
 	full    bool // somebody waits for room
 	lanes   map[string]*lane
 	ready   list
-	dead    list // lanes whose first event waits for the dead-letter sink
-	workers int  // goroutines that take calls
-	calls   int  // calls of a handler that have not returned
+	dead    list      // lanes whose first event waits for the dead-letter sink
+	workers int       // goroutines that take calls
+	calls   int       // calls of a handler that have not returned
+	began   time.Time // when the last call did, of a trigger that keeps a pace
 }
 
 // item is one event that is not finished.
