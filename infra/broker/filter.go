@@ -6,13 +6,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
-	cesql "github.com/cloudevents/sdk-go/sql/v2"
-	"github.com/cloudevents/sdk-go/sql/v2/parser"
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/cloudevents/sdk-go/v2/types"
 
+	"github.com/ebb-dev/ebb/infra/broker/internal/cesql"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
@@ -145,34 +143,23 @@ func (c *compiler) any(at string, filters []Filter) test {
 	}
 }
 
-// The parser shares tables between its instances and is not promised to be safe for
-// concurrent use; the expressions it makes are.
-var parsing sync.Mutex
-
-func (c *compiler) cesql(at, text string) (t test) {
-	defer func() { // the generated parser panics on some inputs
-		if r := recover(); r != nil {
-			t = c.fail(at, "cannot be parsed: %v", r)
-		}
-	}()
-	parsing.Lock()
-	defer parsing.Unlock()
-	expr, err := parser.Parse(text)
+func (c *compiler) cesql(at, text string) test {
+	expr, err := cesql.Compile(text)
 	if err != nil {
 		return c.fail(at, "cannot be parsed: %v", err)
 	}
-	return func(e *event.Event) bool { return evaluate(expr, e) }
+	return func(e *event.Event) bool {
+		return expr.Match(func(name string) (any, bool) { return value(e, name) })
+	}
 }
 
-func evaluate(expr cesql.Expression, e *event.Event) (ok bool) {
-	defer func() {
-		if recover() != nil {
-			ok = false
-		}
-	}()
-	v, err := expr.Evaluate(*e)
-	b, isBool := v.(bool)
-	return err == nil && isBool && b
+// value is an attribute of the event as CESQL sees it: integers and booleans are such, all else is text.
+func value(e *event.Event, name string) (any, bool) {
+	switch v := e.Extensions()[name].(type) {
+	case int32, bool:
+		return v, true
+	}
+	return attribute(e, name)
 }
 
 // typeOf is e.Type() without the copy of the whole context that the SDK's getter makes.
