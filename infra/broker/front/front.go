@@ -1,0 +1,130 @@
+// Package front is a door of HTTP before any broker.Broker: it makes a stand-alone CloudEvents broker of it.
+//
+// Events are posted to its root in the binary, the structured or the batched mode of the CloudEvents HTTP binding, and
+// are answered with 202 when the broker has them. Triggers are resources of the CloudEvents Subscriptions API under
+// /subscriptions; their config is Knative's DeliverySpec. Deliveries go to HTTP sinks as Knative's data plane says:
+// Prefer: reply, the retry table, Retry-After, replies, dead letters.
+//
+// Whoever reaches the door may post and subscribe, unless a token is asked for. A running shop therefore has none:
+// its broker is inside the process. A sink is called from where the front runs, so that who may subscribe may
+// reach what the front can reach.
+package front
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+)
+
+// Config is how a front behaves. The zero Config is right, except that everybody may use it.
+type Config struct {
+	Token    string       // a bearer token that every request must carry; "": none is asked for
+	File     string       // where subscriptions are kept; "": nowhere, they end with the process
+	MaxBody  int          // the largest request, and reply, in bytes; 0: 1 MiB. The broker must take events that large
+	Client   *http.Client // calls sinks; nil: one of the front's own, which follows no redirects
+	Logger   *slog.Logger // nil: slog.Default
+	Parallel int          // how many deliveries of one subscription run at once; 0: 32
+}
+
+// Headroom is by how much the limit of a broker should be larger than MaxBody: attributes in
+// header fields are no part of the body.
+const Headroom = 64 << 10
+
+// Front is the door. It is an http.Handler.
+type Front struct {
+	broker broker.Broker
+	cfg    Config
+	mux    http.Handler
+
+	mu   sync.Mutex
+	subs map[string]*served
+}
+
+var _ http.Handler = (*Front)(nil)
+
+// New opens a front before the broker, and serves the subscriptions that were kept. The broker stays the
+// caller's, and is closed after the front.
+func New(ctx context.Context, b broker.Broker, cfg Config) (*Front, error) {
+	if cfg.MaxBody == 0 {
+		cfg.MaxBody = 1 << 20
+	}
+	if cfg.Parallel == 0 {
+		cfg.Parallel = 32
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.Client == nil {
+		cfg.Client = NewClient()
+	}
+	f := &Front{broker: b, cfg: cfg, subs: map[string]*served{}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/{$}", f.ingress)
+	mux.HandleFunc("POST /subscriptions", f.create)
+	mux.HandleFunc("GET /subscriptions", f.list)
+	mux.HandleFunc("GET /subscriptions/{id}", f.retrieve)
+	mux.HandleFunc("DELETE /subscriptions/{id}", f.remove)
+	f.mux = http.NewCrossOriginProtection().Handler(mux) // a web page must not post to what listens on loopback
+	if err := f.restore(ctx); err != nil {
+		return nil, errors.Join(err, f.Close(ctx))
+	}
+	return f, nil
+}
+
+// NewClient is a client for sinks: it follows no redirects, because an event is not for where they point.
+func NewClient() *http.Client {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.MaxIdleConnsPerHost = 32
+	return &http.Client{
+		Transport:     t,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// ServeHTTP asks for the token, if there is one, and passes the request on.
+func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !f.allowed(r) {
+		function.WriteProblem(w, r, fault.New(fault.Unauthenticated, "a bearer token is asked for"))
+		return
+	}
+	f.mux.ServeHTTP(w, r)
+}
+
+// allowed compares hashes, so that the time it takes tells nothing about the token.
+func (f *Front) allowed(r *http.Request) bool {
+	if f.cfg.Token == "" {
+		return true
+	}
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	want, got := sha256.Sum256([]byte(f.cfg.Token)), sha256.Sum256([]byte(strings.TrimSpace(token)))
+	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(want[:], got[:]) == 1
+}
+
+// Close stops delivering and waits for deliveries that run, at most until ctx ends; then they are given up, and
+// come again. Subscriptions that are kept go on with the next front.
+func (f *Front) Close(ctx context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var faults []error
+	for _, s := range f.subs {
+		stop := context.AfterFunc(ctx, s.giveUp)
+		faults = append(faults, s.running.Close())
+		stop()
+		s.giveUp()
+	}
+	clear(f.subs)
+	return errors.Join(faults...)
+}
+
+// longest bounds an attempt of a subscription that asks for no timeout.
+const longest = time.Minute
