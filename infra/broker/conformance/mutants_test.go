@@ -1,0 +1,215 @@
+package conformance_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/ebb-dev/ebb/infra/broker/conformance"
+	"github.com/ebb-dev/ebb/infra/broker/front"
+)
+
+// mutant is a broker that does one thing wrong: with what is posted to it, with what it is told of triggers,
+// or with what it says to sinks and hears from them.
+type mutant struct {
+	door   func(w http.ResponseWriter, r *http.Request, next http.Handler)
+	filter func(f map[string]any) bool                // false: the filter is dropped
+	config func(c map[string]any)                     // of a subscription
+	out    func(r *http.Request)                      // a delivery
+	in     func(a *http.Response, body []byte) []byte // its answer
+	client *http.Client                               // instead of out and in
+	fails  string                                     // exactly these cases
+}
+
+var mutants = map[string]mutant{
+	"retries on 400":          {in: status(400, 503), fails: "status-400"},
+	"does not retry on 404":   {in: status(404, 400), fails: "status-404"},
+	"takes 204 for a failure": {in: status(204, 400), fails: "status-204"},
+	"drops Retry-After": {in: func(a *http.Response, body []byte) []byte { a.Header.Del("Retry-After"); return body },
+		fails: "retry-after-429 retry-after-503 retry-after-date retry-after-max"},
+	"forgets knativeerrorcode": {out: drop("Ce-Knativeerrorcode"), fails: "dead-code"},
+	"forgets knativeerrordest": {out: drop("Ce-Knativeerrordest"), fails: "dead-dest"},
+	"does not say Prefer":      {out: drop("Prefer"), fails: "reply-prefer"},
+	"loses the trace":          {out: drop("Ce-Traceparent"), fails: "trace-delivery trace-reply"},
+	"loses replies": {in: func(a *http.Response, body []byte) []byte {
+		if a.StatusCode != http.StatusOK {
+			return body
+		}
+		a.Header = http.Header{}
+		return nil
+	}, fails: "reply-binary reply-filtered reply-malformed reply-no-event reply-refused reply-structured trace-reply"},
+	"takes 202 for a reply": {in: func(a *http.Response, body []byte) []byte {
+		if len(body) > 0 && a.StatusCode == http.StatusAccepted {
+			a.StatusCode = http.StatusOK
+		}
+		return body
+	}, fails: "reply-202"},
+	"follows redirects": {client: &http.Client{}, fails: "redirect"},
+	"does not percent-encode": {out: func(r *http.Request) {
+		for name, values := range r.Header {
+			if strings.HasPrefix(name, "Ce-") {
+				values[0], _ = url.PathUnescape(values[0])
+			}
+		}
+	}, fails: "binding-percent-in binding-percent-out"},
+	"cuts large data short": {out: func(r *http.Request) {
+		if body, _ := io.ReadAll(r.Body); len(body) > 32<<10 {
+			setBody(r, body[:32<<10])
+		} else {
+			setBody(r, body)
+		}
+	}, fails: "binding-64k binding-too-large"},
+	"makes up an id": {door: func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if r.Method == http.MethodPost && r.Header.Get("Ce-Id") == "" {
+			r.Header.Set("Ce-Id", "made-up")
+		}
+		next.ServeHTTP(w, r)
+	}, fails: "ingress-refuses-no-id"},
+	"takes GET for a good request": {door: func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if r.Method != http.MethodGet || r.URL.Path != "/" {
+			next.ServeHTTP(w, r)
+		}
+	}, fails: "ingress-methods"},
+	"takes what is good of a batch": {door: func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/cloudevents-batch") {
+			next.ServeHTTP(w, r)
+			return
+		}
+		var all []json.RawMessage
+		json.NewDecoder(r.Body).Decode(&all)
+		r.Header.Set("Content-Type", "application/cloudevents+json")
+		for _, one := range all {
+			setBody(r, one)
+			next.ServeHTTP(&nowhere{}, r)
+		}
+		w.WriteHeader(http.StatusAccepted)
+	}, fails: "batch-all-or-nothing"},
+	"ignores prefix": {filter: func(f map[string]any) bool { return f["prefix"] == nil },
+		fails: "filter-list filter-prefix filter-prefix-many filter-refuses-empty-prefix filter-refuses-two-dialects"},
+	"ignores not": {filter: func(f map[string]any) bool { return f["not"] == nil },
+		fails: "filter-list filter-nested filter-not filter-not-absent filter-refuses-nested"},
+	"takes unknown dialects": {filter: func(f map[string]any) bool { return f["regex"] == nil }, fails: "filter-refuses-dialect"},
+	"lets divisions by zero pass": {filter: func(f map[string]any) bool {
+		expr, _ := f["cesql"].(string)
+		return !strings.HasPrefix(expr, "1 / 0")
+	}, fails: "cesql-division-by-zero"},
+	"ignores the timeout":   {config: func(c map[string]any) { delete(c, "timeout") }, fails: "timeout timeout-dead"},
+	"ignores retryAfterMax": {config: func(c map[string]any) { delete(c, "retryAfterMax") }, fails: "retry-after-max retry-after-zero"},
+	"takes exponential for linear": {config: func(c map[string]any) {
+		if c["backoffPolicy"] == "exponential" {
+			c["backoffPolicy"] = "linear"
+		}
+	}, fails: "backoff-exponential"},
+	"drops what failed": {config: func(c map[string]any) { c["deadLetterSink"] = nil }, fails: "backoff-exponential backoff-linear dead-code dead-data dead-data-any dead-dest dead-each-trigger dead-same dead-sink-retried redirect " +
+		"reply-malformed reply-no-event retry-count retry-same status-300 status-304 status-400 status-401 status-403 status-404 status-405 status-408 status-409 " +
+		"status-410 status-413 status-415 status-422 status-429 status-451 status-500 status-502 status-503 status-504 status-599 timeout-dead"},
+}
+
+func status(from, to int) func(*http.Response, []byte) []byte {
+	return func(a *http.Response, body []byte) []byte {
+		if a.StatusCode == from {
+			a.StatusCode = to
+		}
+		return body
+	}
+}
+
+func drop(name string) func(*http.Request) { return func(r *http.Request) { r.Header.Del(name) } }
+
+func setBody(r *http.Request, body []byte) {
+	r.Body, r.ContentLength, r.GetBody = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
+}
+
+// nowhere is a response that nobody reads.
+type nowhere struct{}
+
+func (*nowhere) Header() http.Header         { return http.Header{} }
+func (*nowhere) Write(p []byte) (int, error) { return len(p), nil }
+func (*nowhere) WriteHeader(int)             {}
+
+// RoundTrip puts the mutation between the front and a sink.
+func (m mutant) RoundTrip(r *http.Request) (*http.Response, error) {
+	if m.out != nil {
+		if r.Body == nil {
+			r.Body = http.NoBody
+		}
+		m.out(r)
+	}
+	a, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil || m.in == nil {
+		return a, err
+	}
+	body, err := io.ReadAll(a.Body)
+	a.Body.Close()
+	a.Body = io.NopCloser(bytes.NewReader(m.in(a, body)))
+	return a, err
+}
+
+// wrap puts the mutation before the front.
+func (m mutant) wrap(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && r.URL.Path == "/subscriptions" && (m.filter != nil || m.config != nil) {
+			m.rewrite(r)
+		}
+		if m.door != nil {
+			m.door(w, r, next)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (m mutant) rewrite(r *http.Request) {
+	var s map[string]any
+	json.NewDecoder(r.Body).Decode(&s)
+	if filters, ok := s["filters"].([]any); ok && m.filter != nil {
+		s["filters"] = slices.DeleteFunc(filters, func(f any) bool { return !m.filter(f.(map[string]any)) })
+	}
+	if c, ok := s["config"].(map[string]any); ok && m.config != nil {
+		m.config(c)
+	}
+	text, _ := json.Marshal(s)
+	setBody(r, text)
+}
+
+// most are the cases beside CESQL, of which a few stand for all: they are many.
+var most = regexp.MustCompile(`^(ingress|binding|batch|delivery|status|redirect|no-answer|retry|backoff|timeout|dead|reply|trace|filter|api|cesql-(division|boolean))`)
+
+// A broker that does one thing wrong fails those cases that are about it, and no other.
+func TestTheSuiteBites(t *testing.T) {
+	turn := make(chan struct{}, 6)
+	var wg sync.WaitGroup
+	for _, name := range slices.Sorted(maps.Keys(mutants)) {
+		m := mutants[name]
+		client := m.client
+		if client == nil {
+			client = front.NewClient()
+			client.Transport = m
+		}
+		url := stand(t, inMemory(), front.Config{Client: client}, m.wrap)
+		wg.Go(func() {
+			turn <- struct{}{}
+			defer func() { <-turn }()
+			report := try(t, conformance.Config{URL: url, Only: most, Patience: 0.5})
+			var failed []string
+			for _, r := range report.Results {
+				if r.Outcome != conformance.Held {
+					failed = append(failed, r.ID)
+				}
+			}
+			slices.Sort(failed)
+			if got := strings.Join(failed, " "); got != m.fails {
+				t.Errorf("a broker that %s fails\n%s, want\n%s", name, got, m.fails)
+			}
+		})
+	}
+	wg.Wait()
+}
