@@ -1,0 +1,194 @@
+// Package kube makes triggers for the conformance suite as Knative Trigger objects of a Kubernetes cluster. It speaks
+// to the API server in plain HTTPS and JSON: four requests do not need a client library of Kubernetes.
+package kube
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/ebb-dev/ebb/infra/broker/conformance"
+	"github.com/ebb-dev/ebb/infra/fault"
+)
+
+// Config says which broker triggers are made for.
+type Config struct {
+	Namespace string        // "": that of the kubeconfig's context, or default
+	Broker    string        // "": default
+	Settle    time.Duration // how long to wait after a trigger has become Ready: its data plane may lag behind
+}
+
+// Triggers is a conformance.Triggers over Trigger objects.
+type Triggers struct {
+	access *Access
+	cfg    Config
+}
+
+var _ conformance.Triggers = (*Triggers)(nil)
+
+// New makes triggers through the access.
+func New(a *Access, cfg Config) *Triggers {
+	for _, namespace := range []string{a.namespace, "default"} {
+		if cfg.Namespace == "" {
+			cfg.Namespace = namespace
+		}
+	}
+	if cfg.Broker == "" {
+		cfg.Broker = "default"
+	}
+	return &Triggers{a, cfg}
+}
+
+// object is what of a Trigger is written.
+type object struct {
+	APIVersion string   `json:"apiVersion"`
+	Kind       string   `json:"kind"`
+	Metadata   metadata `json:"metadata"`
+	Spec       spec     `json:"spec"`
+}
+
+type metadata struct {
+	Name   string            `json:"name"`
+	Labels map[string]string `json:"labels,omitempty"`
+}
+
+type spec struct {
+	Broker     string                  `json:"broker"`
+	Filter     *attributes             `json:"filter,omitempty"`
+	Filters    []conformance.Filter    `json:"filters,omitempty"`
+	Subscriber conformance.Destination `json:"subscriber"`
+	Delivery   *conformance.Delivery   `json:"delivery,omitempty"`
+}
+
+type attributes struct {
+	Attributes map[string]string `json:"attributes"`
+}
+
+// label marks what a run leaves behind when it is killed: kubectl delete triggers -l with it.
+var label = map[string]string{"app.kubernetes.io/managed-by": "ebb-conformance"}
+
+// Create implements conformance.Triggers. It waits until the trigger is Ready.
+func (t *Triggers) Create(ctx context.Context, want conformance.Trigger) (string, error) {
+	o := object{
+		APIVersion: "eventing.knative.dev/v1", Kind: "Trigger",
+		Metadata: metadata{"conformance-" + strings.ToLower(rand.Text())[:16], label},
+		Spec:     spec{Broker: t.cfg.Broker, Filters: want.Filters, Subscriber: conformance.Destination{URI: want.Sink}, Delivery: want.Delivery},
+	}
+	if len(want.Attributes) > 0 {
+		o.Spec.Filter = &attributes{want.Attributes}
+	}
+	if err := t.call(ctx, http.MethodPost, "", o, nil); err != nil {
+		return "", err
+	}
+	if err := t.ready(ctx, o.Metadata.Name); err != nil {
+		_ = t.Delete(context.WithoutCancel(ctx), o.Metadata.Name) // the first error is the better one
+		return "", err
+	}
+	return o.Metadata.Name, nil
+}
+
+// Delete implements conformance.Triggers.
+func (t *Triggers) Delete(ctx context.Context, name string) error {
+	err := t.call(ctx, http.MethodDelete, name, nil, nil)
+	if fault.Is(err, fault.NotFound) {
+		return nil
+	}
+	return err
+}
+
+// Lacks implements conformance.Triggers: what Knative's brokers lack, or have behind a switch that is off.
+func (*Triggers) Lacks() map[conformance.Capability]string {
+	return map[conformance.Capability]string{
+		conformance.Batch:         "the HTTP binding does not ask a receiver for it, and Knative's ingress takes no batches",
+		conformance.Order:         "Knative promises no order",
+		conformance.RetryAfter:    "Knative has it behind the feature delivery-retryafter, which is off by default (--with retry-after where it is on)",
+		conformance.Subscriptions: "triggers are objects of Kubernetes here",
+	}
+}
+
+type condition struct{ Type, Status, Reason, Message string }
+
+// ready waits until the trigger says so.
+func (t *Triggers) ready(ctx context.Context, name string) error {
+	last := "it has no condition Ready"
+	for {
+		var got struct {
+			Status struct{ Conditions []condition }
+		}
+		if err := t.call(ctx, http.MethodGet, name, nil, &got); err != nil && !fault.Is(err, fault.Unavailable) {
+			return err
+		}
+		for _, c := range got.Status.Conditions {
+			if c.Type == "Ready" {
+				last = strings.TrimSpace(c.Status + " " + c.Reason + " " + c.Message)
+			}
+		}
+		wait, done := 250*time.Millisecond, last == "True"
+		if done {
+			wait = t.cfg.Settle
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return fault.New(fault.Timeout, "trigger %s does not become Ready: %s", name, last)
+		}
+		if done {
+			return nil
+		}
+	}
+}
+
+func (t *Triggers) call(ctx context.Context, method, name string, in, out any) error {
+	path := "/apis/eventing.knative.dev/v1/namespaces/" + url.PathEscape(t.cfg.Namespace) + "/triggers"
+	if name != "" {
+		path += "/" + url.PathEscape(name)
+	}
+	var body io.Reader
+	if in != nil {
+		text, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(text)
+	}
+	status, text, err := t.access.do(ctx, method, path, body)
+	if err != nil {
+		return fault.Wrap(err, fault.Unavailable, "no Kubernetes answers at %s", t.access.server)
+	}
+	if status >= 300 {
+		return failure(method, status, text)
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(text, out)
+}
+
+// failure is what an answer of the API server means. Only what the schema or a webhook has against the
+// object itself is a refusal.
+func failure(method string, status int, text []byte) error {
+	var said struct{ Message string }
+	_ = json.Unmarshal(text, &said) // the status says enough
+	message := fmt.Sprintf("%s trigger: %d %.300s", method, status, said.Message)
+	webhook := strings.Contains(said.Message, "admission webhook")
+	switch {
+	case status == http.StatusBadRequest, status == http.StatusUnprocessableEntity, status == http.StatusForbidden && webhook:
+		return conformance.Refused{Status: status, Message: said.Message}
+	case status == http.StatusUnauthorized:
+		return fault.New(fault.Unauthenticated, "%s", message)
+	case status == http.StatusForbidden:
+		return fault.New(fault.Denied, "%s", message)
+	case status == http.StatusNotFound && method == http.MethodPost:
+		return fault.New(fault.Invalid, "%s; is Knative Eventing installed, and is there the namespace?", message)
+	case status == http.StatusNotFound:
+		return fault.New(fault.NotFound, "%s", message)
+	}
+	return fault.New(fault.Unavailable, "%s", message)
+}
