@@ -2,10 +2,12 @@ package conformance_test
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker/front"
 	"github.com/ebb-dev/ebb/infra/broker/memory"
 	"github.com/ebb-dev/ebb/infra/broker/nats"
+	"github.com/ebb-dev/ebb/infra/fault"
 )
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -81,5 +84,97 @@ func TestOurBrokersConform(t *testing.T) {
 			}
 			t.Log(report.Took)
 		})
+	}
+}
+
+// What a broker is said to lack is skipped, counted, and told with the reason; nothing else is.
+func TestSkippedCasesAreTold(t *testing.T) {
+	seen := 0
+	report := try(t, conformance.Config{
+		URL: stand(t, inMemory(), front.Config{}, nil), Only: regexp.MustCompile("^(batch|reply-prefer|retry-after-429|cesql-equal)"),
+		Lacks:   map[conformance.Capability]string{conformance.Batch: "it is small", conformance.RetryAfter: "it is hasty"},
+		Has:     []conformance.Capability{conformance.RetryAfter},
+		Observe: func(conformance.Result) { seen++ },
+	})
+	got := text(report)
+	for _, want := range []string{
+		"skip  a batch is accepted", "needs batch: it is small", "ok    429 with Retry-After", "6 cases, 4 held, 0 failed, 2 skipped",
+		"CESQL 1.0\n", "[should]",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in\n%s", want, got)
+		}
+	}
+	if seen != len(report.Results) || !report.OK() {
+		t.Errorf("%d of %d results were observed, ok %v", seen, len(report.Results), report.OK())
+	}
+}
+
+// A failure says what was expected and what was seen, in text and in JSON.
+func TestFailuresAreTold(t *testing.T) {
+	m := mutants["takes GET for a good request"]
+	report := try(t, conformance.Config{URL: stand(t, inMemory(), front.Config{}, m.wrap), Only: regexp.MustCompile("^ingress-methods$")})
+	if got := text(report); report.OK() || !strings.Contains(got, "FAIL  a produce request") ||
+		!strings.Contains(got, "expected: GET answers 405") || !strings.Contains(got, "seen:     200") {
+		t.Errorf("the report is\n%s", got)
+	}
+	var b strings.Builder
+	if err := report.WriteJSON(&b); err != nil {
+		t.Fatal(err)
+	}
+	var out struct {
+		Failed  int
+		Results []struct {
+			ID      string
+			Outcome string
+			Faults  []conformance.Fault
+		}
+	}
+	if err := json.Unmarshal([]byte(b.String()), &out); err != nil || out.Failed != 1 || out.Results[0].Outcome != "FAIL" || len(out.Results[0].Faults) != 1 {
+		t.Errorf("%v: %s", err, &b)
+	}
+}
+
+// A broker that asks for a token is shown it, by events and by subscriptions.
+func TestToken(t *testing.T) {
+	const token = "sesame-sesame-sesame"
+	report := try(t, conformance.Config{
+		URL: stand(t, inMemory(), front.Config{Token: token}, nil), Header: http.Header{"Authorization": {"Bearer " + token}},
+		Only: regexp.MustCompile("^(ingress-binary|api-)"),
+	})
+	if !report.OK() {
+		t.Error(text(report))
+	}
+}
+
+// What cannot be tried at all is an error, and no report.
+func TestNothingToTry(t *testing.T) {
+	s := httptest.NewServer(http.NotFoundHandler())
+	s.Close()
+	api := &conformance.SubscriptionsAPI{}
+	for name, c := range map[string]struct {
+		cfg  conformance.Config
+		want fault.Kind
+	}{
+		"nobody answers": {conformance.Config{URL: s.URL, Triggers: api}, fault.Unavailable},
+		"no URL":         {conformance.Config{Triggers: api}, fault.Invalid},
+		"no HTTP":        {conformance.Config{URL: "amqp://x", Triggers: api}, fault.Invalid},
+		"no triggers":    {conformance.Config{URL: s.URL}, fault.Invalid},
+		"no address":     {conformance.Config{URL: s.URL, Triggers: api, Listen: "nowhere:x"}, fault.Unavailable},
+	} {
+		if _, err := conformance.Run(t.Context(), c.cfg); !fault.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+// Ids are unique and short enough for names, and every case says what it is about.
+func TestCases(t *testing.T) {
+	ids := map[string]bool{}
+	for _, c := range conformance.Cases() {
+		if ids[c.ID] || !regexp.MustCompile(`^[a-z0-9-]{3,45}$`).MatchString(c.ID) || c.Section == "" || c.Sentence == "" || c.Level == "" {
+			t.Errorf("%+v", c)
+		}
+		ids[c.ID] = true
 	}
 }

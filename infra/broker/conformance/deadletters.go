@@ -37,7 +37,7 @@ func (t *trial) checkAttribute(d *delivery, name, want string) {
 }
 
 func deadDest(t *trial) {
-	tomb := t.sink(nil)
+	tomb := t.tomb(nil)
 	k := t.subscribe(always(400), retries(0).deadTo(tomb))
 	m := t.event()
 	t.send(m)
@@ -66,7 +66,7 @@ func deadDataAny(t *trial) {
 }
 
 func deadRetried(t *trial) {
-	tomb := t.sink(inTurn(answer{status: 503}, answer{}))
+	tomb := t.tomb(inTurn(answer{status: 503}, answer{}))
 	t.subscribe(always(400), retries(3).deadTo(tomb))
 	m := t.event()
 	t.send(m)
@@ -74,7 +74,7 @@ func deadRetried(t *trial) {
 }
 
 func deadEach(t *trial) {
-	tombs := []*sink{t.sink(nil), t.sink(nil)}
+	tombs := []*sink{t.tomb(nil), t.tomb(nil)}
 	t.subscribe(always(400), retries(0).deadTo(tombs[0]))
 	t.subscribe(nil, retries(0).deadTo(tombs[1]))
 	m := t.event()

@@ -176,6 +176,7 @@ func retryCases() []Case {
 	return append(cases,
 		Case{ID: "redirect", Section: sectionRetry, Level: Must, Sentence: "a redirect is an error: it is not followed, and the event is a dead letter", run: redirect},
 		Case{ID: "no-answer", Section: sectionRetry, Level: Should, Sentence: "a delivery whose connection breaks without an answer is tried again", run: noAnswer},
+		Case{ID: "no-answer-dead", Section: sectionRetry, Level: Must, Sentence: "an event whose every delivery breaks without an answer is a dead letter", run: noAnswerDead},
 		Case{ID: "retry-succeeds", Section: sectionRetry, Level: Must, Sentence: "an event that is tried again, and then taken, is done: no dead letter", run: retrySucceeds},
 		Case{ID: "retry-same", Section: sectionRetry, Level: Must, Sentence: "every attempt carries the same source, id, type and data", run: retrySame},
 	)
@@ -183,7 +184,7 @@ func retryCases() []Case {
 
 // failing sends an event to a subscriber that answers so, and waits for its dead letter.
 func (t *trial) failing(s script, d *Delivery) (m message, tries []*delivery, dead *delivery) {
-	tomb := t.sink(nil)
+	tomb := t.tomb(nil)
 	k := t.subscribe(s, d.deadTo(tomb))
 	m = t.event().with("subject", "s", "datacontenttype", "application/json", "data", `{"n":1}`)
 	t.send(m)
@@ -203,7 +204,7 @@ func statusFinal(t *trial, status int) {
 }
 
 func statusDone(t *trial, status int) {
-	tomb := t.sink(nil)
+	tomb := t.tomb(nil)
 	k := t.subscribe(always(status), retries(2).deadTo(tomb))
 	m := t.event()
 	t.send(m)
@@ -230,8 +231,13 @@ func noAnswer(t *trial) {
 	t.await(k, m.id(), 2)
 }
 
+func noAnswerDead(t *trial) {
+	_, tries, _ := t.failing(func(*delivery) answer { return answer{abort: true} }, retries(1))
+	t.check(len(tries) >= 2, "2 attempts with retry 1, or more", "%d", len(tries))
+}
+
 func retrySucceeds(t *trial) {
-	tomb := t.sink(nil)
+	tomb := t.tomb(nil)
 	k := t.subscribe(inTurn(answer{status: 503}, answer{status: 500}, answer{status: 202}), retries(5).deadTo(tomb))
 	m := t.event()
 	t.send(m)
@@ -273,7 +279,7 @@ func backoffCases() []Case {
 
 func retryCount(t *trial) {
 	each(t, []int{0, 1, 4}, func(n int) {
-		tomb := t.sink(nil)
+		tomb := t.tomb(nil)
 		k := t.subscribe(always(500), retries(n).deadTo(tomb), exact("subject", fmt.Sprint(n)))
 		m := t.event().with("subject", fmt.Sprint(n))
 		t.send(m)

@@ -108,7 +108,7 @@ var mutants = map[string]mutant{
 			c["backoffPolicy"] = "linear"
 		}
 	}, fails: "backoff-exponential"},
-	"drops what failed": {config: func(c map[string]any) { c["deadLetterSink"] = nil }, fails: "backoff-exponential backoff-linear dead-code dead-data dead-data-any dead-dest dead-each-trigger dead-same dead-sink-retried redirect " +
+	"drops what failed": {config: func(c map[string]any) { c["deadLetterSink"] = nil }, fails: "backoff-exponential backoff-linear dead-code dead-data dead-data-any dead-dest dead-each-trigger dead-same dead-sink-retried no-answer-dead redirect " +
 		"reply-malformed reply-no-event retry-count retry-same status-300 status-304 status-400 status-401 status-403 status-404 status-405 status-408 status-409 " +
 		"status-410 status-413 status-415 status-422 status-429 status-451 status-500 status-502 status-503 status-504 status-599 timeout-dead"},
 }
@@ -207,7 +207,7 @@ func TestTheSuiteBites(t *testing.T) {
 			}
 			slices.Sort(failed)
 			if got := strings.Join(failed, " "); got != m.fails {
-				t.Errorf("a broker that %s fails\n%s, want\n%s", name, got, m.fails)
+				t.Errorf("a broker that %s fails\n%s, want\n%s\n%s", name, got, m.fails, text(report))
 			}
 		})
 	}

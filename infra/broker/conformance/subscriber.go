@@ -51,7 +51,7 @@ func (s *server) open(name string, script script) *sink {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	path := "/" + name
-	k := &sink{url: s.base + path, script: script, attempts: map[string]int{}, changed: make(chan struct{}), over: make(chan struct{})}
+	k := &sink{url: s.base + path, what: "deliveries", script: script, attempts: map[string]int{}, changed: make(chan struct{}), over: make(chan struct{})}
 	s.sinks[path] = k
 	return k
 }
@@ -115,6 +115,7 @@ func inTurn(answers ...answer) script {
 // sink is one subscriber.
 type sink struct {
 	url    string
+	what   string // comes to it
 	script script
 
 	mu       sync.Mutex

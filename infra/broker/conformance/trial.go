@@ -192,6 +192,13 @@ func (t *trial) sink(s script) *sink {
 	return t.server.open(fmt.Sprintf("%s%d", t.path(), t.next()), s)
 }
 
+// tomb is a dead-letter sink.
+func (t *trial) tomb(s script) *sink {
+	k := t.sink(s)
+	k.what = "dead letters"
+	return k
+}
+
 func (t *trial) path() string { return t.run + "/" + t.id + "/" }
 
 // create makes a trigger, which is taken away after the trial.
@@ -245,7 +252,7 @@ func (t *trial) await(k *sink, id string, n int) []*delivery {
 		select {
 		case <-changed:
 		case <-limit:
-			t.stop(fmt.Sprintf("%d deliveries within %v", n, t.patience()), "%d", len(got))
+			t.stop(fmt.Sprintf("%s within %v: %d", k.what, t.patience(), n), "%d", len(got))
 		case <-t.ctx.Done():
 			t.stop("time enough", "%v", t.ctx.Err())
 		}
@@ -272,7 +279,7 @@ func (t *trial) settle() {
 // never checks that the sink was not handed the event. The trial has waited for something later before.
 func (t *trial) never(k *sink, id, expected string) {
 	got, _ := k.deliveries(id)
-	t.check(len(got) == 0, expected, "%d deliveries", len(got))
+	t.check(len(got) == 0, expected, "%s: %d", k.what, len(got))
 }
 
 // each does it for all, at once; triggers take a while on a cluster.

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -221,8 +222,8 @@ func InCluster(host, port, dir string) (*Access, error) {
 	}, nil
 }
 
-func (a *Access) do(ctx context.Context, method, path string, body io.Reader) (int, []byte, error) {
-	r, err := http.NewRequestWithContext(ctx, method, a.server+path, body)
+func (a *Access) do(ctx context.Context, method, path string, body []byte) (int, []byte, error) {
+	r, err := http.NewRequestWithContext(ctx, method, a.server+path, bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, err
 	}

@@ -3,12 +3,10 @@
 package kube
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -150,15 +148,21 @@ func (t *Triggers) call(ctx context.Context, method, name string, in, out any) e
 	if name != "" {
 		path += "/" + url.PathEscape(name)
 	}
-	var body io.Reader
+	var body []byte
 	if in != nil {
-		text, err := json.Marshal(in)
-		if err != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
 			return err
 		}
-		body = bytes.NewReader(text)
 	}
 	status, text, err := t.access.do(ctx, method, path, body)
+	for status == http.StatusTooManyRequests && ctx.Err() == nil { // the API server has others to serve
+		select {
+		case <-time.After(time.Second):
+			status, text, err = t.access.do(ctx, method, path, body)
+		case <-ctx.Done():
+		}
+	}
 	if err != nil {
 		return fault.Wrap(err, fault.Unavailable, "no Kubernetes answers at %s", t.access.server)
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,8 +16,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-
-	"log/slog"
 
 	"github.com/ebb-dev/ebb/infra/broker/conformance"
 	"github.com/ebb-dev/ebb/infra/broker/conformance/kube"
@@ -32,7 +31,7 @@ type cluster struct {
 
 	mu       sync.Mutex
 	triggers map[string]*trigger
-	asked    []string // method, path and who asked
+	busy     int // so many requests are answered with 429
 }
 
 type trigger struct {
@@ -59,8 +58,13 @@ func newCluster(t *testing.T) *cluster {
 	mux.HandleFunc("DELETE "+triggersPath+"/{name}", c.remove)
 	c.Server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c.mu.Lock()
-		c.asked = append(c.asked, r.Method+" "+r.URL.Path+" "+r.Header.Get("Authorization"))
+		c.busy--
+		busy := c.busy >= 0
 		c.mu.Unlock()
+		if busy {
+			failure(w, 429, "too many requests")
+			return
+		}
 		if r.Header.Get("Authorization") != "Bearer secret" {
 			failure(w, 401, "Unauthorized")
 			return
@@ -243,6 +247,15 @@ func TestCreate(t *testing.T) {
 	}
 	if c.triggers[id].polls < 2 {
 		t.Error("it was not waited for")
+	}
+}
+
+// An API server that is busy is asked again.
+func TestBusy(t *testing.T) {
+	c := newCluster(t)
+	c.busy = 2
+	if _, err := c.open(t).Create(t.Context(), conformance.Trigger{Sink: "http://sink.example/"}); err != nil {
+		t.Error(err)
 	}
 }
 
