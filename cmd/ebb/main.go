@@ -46,6 +46,8 @@ func commands() []command {
 		{"manifest", "[--json]", "show what every function serves, hears, says and stores", manifest},
 		{"events", "[list] | show ID | tree ORDER", "look at the events of a running system", eventsCommand},
 		{"dlq", "[list] | show ID | replay ID | drop ID", "look at, replay and drop dead letters of a running system", dlq},
+		{"broker", "[--data DIR]", "serve a stand-alone CloudEvents broker on loopback", brokerCommand},
+		{"conformance", "URL", "hold any CloudEvents broker against Knative's delivery specification and CESQL", conformanceCommand},
 		{"keys", "rotate", "put a new signing key before the ones in the data directory", keys},
 	}
 }

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ebb-dev/ebb/infra/broker/conformance"
+	"github.com/ebb-dev/ebb/infra/broker/conformance/kube"
+	"github.com/ebb-dev/ebb/infra/fault"
+)
+
+// conformanceFlags are what the command was asked for.
+type conformanceFlags struct {
+	cfg           conformance.Config
+	list, json    bool
+	verbose       bool
+	only          string
+	has, lacks    string
+	triggers      string // how triggers are made
+	subscriptions string
+	token         string
+
+	kubeconfig, context, namespace, broker string
+	settle                                 time.Duration
+}
+
+// conformanceCommand holds a broker against the specifications. Its exit code is 1 when a case fails.
+func conformanceCommand(ctx context.Context, t *tool, args []string) error {
+	c := &conformanceFlags{token: fallback(t.lookup, brokerToken, "")}
+	f := t.flags("conformance", "URL")
+	c.define(f)
+	rest, err := parse(f, args)
+	if err != nil {
+		return err
+	}
+	if err := c.understand(t, rest); err != nil {
+		return err
+	}
+	if c.list {
+		return t.listCases(c.cfg)
+	}
+	if c.cfg.Triggers, err = c.driver(t); err != nil {
+		return asUsage(err)
+	}
+	if c.verbose {
+		c.cfg.Observe = func(r conformance.Result) { fmt.Fprintf(t.err, "%-4s  %s\n", r.Outcome, r.ID) }
+	}
+	report, err := conformance.Run(ctx, c.cfg)
+	if err != nil {
+		return asUsage(err)
+	}
+	write := report.WriteText
+	if c.json {
+		write = report.WriteJSON
+	}
+	if err := write(t.out); err != nil {
+		return err
+	}
+	if !report.OK() {
+		return errStale // the report has told
+	}
+	return nil
+}
+
+func (c *conformanceFlags) define(f *flag.FlagSet) {
+	f.StringVar(&c.only, "only", "", "run the cases whose id or sentence this regular expression finds")
+	f.BoolVar(&c.list, "list", false, "list the cases, and run none")
+	f.BoolVar(&c.json, "json", false, "as JSON")
+	f.BoolVar(&c.verbose, "verbose", false, "tell of each case when it is done")
+	f.Float64Var(&c.cfg.Patience, "patience", 1, "scales every wait; a cluster wants 3 or more")
+	f.IntVar(&c.cfg.Parallel, "parallel", 24, "how many cases run at once")
+	f.StringVar(&c.cfg.Listen, "listen", "127.0.0.1:0", "where deliveries are received")
+	f.StringVar(&c.cfg.Sink, "sink", "", "base URL under which the broker reaches what listens; http:// and the address listened on")
+	f.StringVar(&c.has, "with", "", "capabilities that the broker has although they are off by default, with commas")
+	f.StringVar(&c.lacks, "without", "", "capabilities that the broker lacks, with commas: "+names(conformance.Capabilities()))
+	f.StringVar(&c.triggers, "triggers", "subscriptions", "how triggers are made: by the Subscriptions API, or knative objects")
+	f.StringVar(&c.subscriptions, "subscriptions", "", "URL of the Subscriptions API; /subscriptions below the broker's")
+	f.StringVar(&c.kubeconfig, "kubeconfig", "", "for knative: the file (KUBECONFIG, ~/.kube/config, or the pod's service account)")
+	f.StringVar(&c.context, "context", "", "for knative: the context of the kubeconfig; its current one")
+	f.StringVar(&c.namespace, "namespace", "", "for knative: where the broker is; that of the context")
+	f.StringVar(&c.broker, "broker", "default", "for knative: the broker's name")
+	f.DurationVar(&c.settle, "settle", 2*time.Second, "for knative: how long to wait after a trigger has become Ready")
+}
+
+func names(all []conformance.Capability) string {
+	out := make([]string, len(all))
+	for i, c := range all {
+		out[i] = string(c)
+	}
+	return strings.Join(out, ", ")
+}
+
+// understand checks what was asked for.
+func (c *conformanceFlags) understand(t *tool, rest []string) (err error) {
+	switch {
+	case len(rest) != 1 && !c.list:
+		return wrong("conformance wants one URL: that of the broker's ingress")
+	case c.triggers != "subscriptions" && c.triggers != "knative":
+		return wrong("--triggers must be subscriptions or knative, not %q", c.triggers)
+	case c.cfg.Patience <= 0 || c.cfg.Parallel <= 0:
+		return wrong("--patience and --parallel must be more than 0")
+	}
+	if len(rest) == 1 {
+		c.cfg.URL = rest[0]
+	}
+	if c.only != "" {
+		if c.cfg.Only, err = regexp.Compile(c.only); err != nil {
+			return wrong("--only: %v", err)
+		}
+		if len(conformance.Select(c.cfg.Only)) == 0 {
+			return wrong("--only %s finds no case; --list shows them", c.only)
+		}
+	}
+	if c.cfg.Has, err = capabilitiesOf(c.has); err != nil {
+		return err
+	}
+	lacks, err := capabilitiesOf(c.lacks)
+	c.cfg.Lacks = map[conformance.Capability]string{}
+	for _, capability := range lacks {
+		c.cfg.Lacks[capability] = "--without says that the broker lacks it"
+	}
+	if c.token != "" {
+		c.cfg.Header = http.Header{"Authorization": {"Bearer " + c.token}}
+	}
+	return err
+}
+
+func capabilitiesOf(list string) (out []conformance.Capability, err error) {
+	for _, name := range strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' }) {
+		capability := conformance.Capability(name)
+		if !slices.Contains(conformance.Capabilities(), capability) {
+			return nil, wrong("%q is no capability; there are %s", name, names(conformance.Capabilities()))
+		}
+		out = append(out, capability)
+	}
+	return out, nil
+}
+
+func (t *tool) listCases(cfg conformance.Config) error {
+	for _, c := range conformance.Select(cfg.Only) {
+		needs := ""
+		if len(c.Needs) > 0 {
+			needs = " (needs " + names(c.Needs) + ")"
+		}
+		fmt.Fprintf(t.out, "%-28s  %s: %s%s\n", c.ID, c.Level, c.Sentence, needs)
+	}
+	return nil
+}
+
+// driver is how triggers are made.
+func (c *conformanceFlags) driver(t *tool) (conformance.Triggers, error) {
+	if c.triggers == "subscriptions" {
+		if c.subscriptions == "" {
+			c.subscriptions = strings.TrimSuffix(c.cfg.URL, "/") + "/subscriptions"
+		}
+		return &conformance.SubscriptionsAPI{URL: c.subscriptions, Header: c.cfg.Header, Client: &http.Client{Timeout: time.Minute}}, nil
+	}
+	access, err := c.access(t)
+	if err != nil {
+		return nil, err
+	}
+	return kube.New(access, kube.Config{Namespace: c.namespace, Broker: c.broker, Settle: c.settle}), nil
+}
+
+// access is the kubeconfig that was named, or the usual one, or what a pod has.
+func (c *conformanceFlags) access(t *tool) (*kube.Access, error) {
+	path := c.kubeconfig
+	if path == "" {
+		path, _, _ = strings.Cut(fallback(t.lookup, "KUBECONFIG", ""), string(filepath.ListSeparator))
+	}
+	if path != "" {
+		return kube.Load(path, c.context)
+	}
+	path = filepath.Join(fallback(t.lookup, "HOME", "."), ".kube", "config")
+	host := fallback(t.lookup, "KUBERNETES_SERVICE_HOST", "")
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && host != "" {
+		return kube.InCluster(host, fallback(t.lookup, "KUBERNETES_SERVICE_PORT", "443"), kube.ServiceAccount)
+	}
+	return kube.Load(path, c.context)
+}
+
+// asUsage has what was asked for wrongly be the caller's fault.
+func asUsage(err error) error {
+	if fault.Is(err, fault.Invalid) {
+		return usage{err}
+	}
+	return err
+}
