@@ -334,17 +334,17 @@ func backoffExponential(t *trial) {
 
 func timeout(t *trial) {
 	d := retries(2)
-	d.Timeout = "PT0.5S"
+	d.Timeout = "PT1S"
 	k := t.subscribe(inTurn(answer{hang: true}, answer{}), d)
 	m := t.event()
 	t.send(m)
 	tries := t.await(k, m.id(), 2)
-	t.checkWaits(tries[:2], 500*time.Millisecond)
+	t.checkWaits(tries[:2], time.Second)
 }
 
 func timeoutDead(t *trial) {
 	d := retries(1)
-	d.Timeout = "PT0.3S"
+	d.Timeout = "PT1S"
 	_, tries, _ := t.failing(func(*delivery) answer { return answer{hang: true} }, d)
 	t.check(len(tries) == 2, "2 attempts with retry 1", "%d", len(tries))
 }

@@ -49,18 +49,22 @@ func (s *sink) deliver(ctx context.Context, e event.Event) broker.Result {
 	}
 	answer, err := s.front.cfg.Client.Do(r)
 	if err != nil {
-		return unanswered(ctx, err)
+		return s.unanswered(ctx, err)
 	}
 	defer answer.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(answer.Body, int64(s.front.cfg.MaxBody)+1))
 	if err != nil {
-		return unanswered(ctx, err)
+		return s.unanswered(ctx, err)
 	}
 	return s.result(answer, body, e)
 }
 
-// unanswered is what a sink that cannot be reached, or is cut off, comes down to: a gateway's statuses.
-func unanswered(ctx context.Context, err error) broker.Result {
+// unanswered is what a sink that cannot be reached, or is cut off, comes down to: a gateway's statuses. A
+// delivery that was given up because its subscription is over counts as none.
+func (s *sink) unanswered(ctx context.Context, err error) broker.Result {
+	if s.life.Err() != nil {
+		return broker.Result{Skipped: true}
+	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return broker.Result{Status: http.StatusGatewayTimeout, Message: "no answer in time"}
 	}
