@@ -142,7 +142,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	s.server = server
 	s.http = &http.Client{
 		Timeout:       s.patience(),
-		Transport:     &http.Transport{MaxIdleConnsPerHost: cfg.Parallel, ExpectContinueTimeout: time.Second},
+		Transport:     &http.Transport{MaxIdleConnsPerHost: cfg.Parallel, ExpectContinueTimeout: s.patience() / 2},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	defer s.http.CloseIdleConnections()

@@ -203,16 +203,24 @@ func statusFinal(t *trial, status int) {
 	t.check(len(tries) == 1, "1 attempt", "%d", len(tries))
 }
 
+// statusDone has another event fail behind the one that is done: when that is a dead letter, the other would be one too.
 func statusDone(t *trial, status int) {
 	tomb := t.tomb(nil)
-	k := t.subscribe(always(status), retries(2).deadTo(tomb))
-	m := t.event()
+	k := t.subscribe(func(d *delivery) answer {
+		if d.event != nil && d.event.Subject() == "last" {
+			return answer{status: http.StatusBadRequest}
+		}
+		return answer{status: status}
+	}, retries(2).deadTo(tomb))
+	m, last := t.event(), t.event().with("subject", "last")
 	t.send(m)
 	t.await(k, m.id(), 1)
+	t.send(last)
+	t.await(tomb, last.id(), 1)
 	t.settle()
 	n := k.count(m.id())
 	t.check(n == 1, "1 attempt", "%d", n)
-	t.never(tomb, "", "no dead letter")
+	t.never(tomb, m.id(), "no dead letter")
 }
 
 func redirect(t *trial) {

@@ -20,7 +20,6 @@ func both(d, n, v, m, w string) Filter {
 type filterCase struct {
 	id, sentence string
 	level        Level
-	attributes   map[string]string // instead of filters: Knative's older filter
 	filters      []Filter
 	pass, stop   []message // members beside those of every event
 }

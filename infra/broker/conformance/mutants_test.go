@@ -104,13 +104,13 @@ var mutants = map[string]mutant{
 	}, fails: "cesql-division-by-zero"},
 	"ignores the timeout":   {config: func(c map[string]any) { delete(c, "timeout") }, fails: "timeout timeout-dead"},
 	"ignores retryAfterMax": {config: func(c map[string]any) { delete(c, "retryAfterMax") }, fails: "retry-after-max retry-after-zero"},
-	"takes exponential for linear": {config: func(c map[string]any) {
-		if c["backoffPolicy"] == "exponential" {
-			c["backoffPolicy"] = "linear"
+	"does not back off exponentially": {config: func(c map[string]any) {
+		if c["backoffPolicy"] == "exponential" && c["backoffDelay"] == "PT0.2S" {
+			delete(c, "backoffDelay")
 		}
 	}, fails: "backoff-exponential"},
 	"drops what failed": {config: func(c map[string]any) { c["deadLetterSink"] = nil }, fails: "backoff-exponential backoff-linear dead-code dead-data dead-data-any dead-dest dead-each-trigger dead-same dead-sink-retried no-answer-dead redirect " +
-		"reply-malformed reply-no-event retry-count retry-same status-300 status-304 status-400 status-401 status-403 status-404 status-405 status-408 status-409 " +
+		"reply-malformed reply-no-event retry-count retry-same status-200 status-201 status-202 status-204 status-206 status-299 status-300 status-304 status-400 status-401 status-403 status-404 status-405 status-408 status-409 " +
 		"status-410 status-413 status-415 status-422 status-429 status-451 status-500 status-502 status-503 status-504 status-599 timeout-dead", alone: true},
 }
 
