@@ -169,8 +169,8 @@ func (a *archive) mendDead(ctx context.Context, tx *function.Tx, in *mendInput) 
 	if err != nil {
 		return nil, err
 	}
-	var e event.Event
-	if err := json.Unmarshal(l.Event, &e); err != nil {
+	e, err := events.FromJSON(l.Event)
+	if err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "decode a dead letter")
 	}
 	var compact bytes.Buffer

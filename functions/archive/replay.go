@@ -163,8 +163,8 @@ func sayAgain(tx *function.Tx, data json.RawMessage, to, replay string) error {
 }
 
 func parse(data json.RawMessage) (event.Event, error) {
-	var e event.Event
-	if err := json.Unmarshal(data, &e); err != nil {
+	e, err := events.FromJSON(data)
+	if err != nil {
 		return e, fault.Wrap(err, fault.Internal, "decode a kept event")
 	}
 	return e, nil

@@ -143,9 +143,11 @@ func TestSweep(t *testing.T) {
 // What is not a CloudEvent is refused for good when it is scheduled, not when it is due.
 func TestNotAnEvent(t *testing.T) {
 	h := functiontest.New(t, clock.New)
-	got := h.Deliver(events.ClockSchedule.New("t", events.ScheduleEvent{TimerID: "t", Due: h.Clock.Now(), Event: json.RawMessage(`{"a":1}`)}))
-	if got[0].Status != 422 {
-		t.Fatalf("got %+v, want 422", got[0])
+	for _, bad := range []string{`{"nothing":true}`, `{"specversion":"1.0","data_base64":0}`} {
+		got := h.Deliver(events.ClockSchedule.New("x", events.ScheduleEvent{TimerID: "x", Due: h.Clock.Now(), Event: json.RawMessage(bad)}))
+		if got[0].Status != 422 {
+			t.Errorf("%s: got %+v, want 422", bad, got[0])
+		}
 	}
 }
 

@@ -35,8 +35,8 @@ func (c *clock) cancel(ctx context.Context, tx *function.Tx, cmd events.CancelTi
 }
 
 func parse(data json.RawMessage) (event.Event, error) {
-	var e event.Event
-	if err := json.Unmarshal(data, &e); err != nil {
+	e, err := events.FromJSON(data)
+	if err != nil {
 		return e, fault.Wrap(err, fault.Invalid, "the event to publish is not a CloudEvent in structured JSON")
 	}
 	if err := e.Validate(); err != nil {
