@@ -3,6 +3,7 @@ module github.com/ebb-dev/ebb
 go 1.26.0
 
 require (
+	github.com/anishathalye/porcupine v1.1.0
 	github.com/cloudevents/sdk-go/v2 v2.16.2
 	github.com/danielgtaylor/huma/v2 v2.37.2
 	github.com/golang-jwt/jwt/v5 v5.3.1
@@ -28,6 +29,7 @@ require (
 	google.golang.org/protobuf v1.36.12
 	modernc.org/libc v1.65.7
 	modernc.org/sqlite v1.37.1
+	pgregory.net/rapid v1.2.0
 	zombiezen.com/go/sqlite v1.4.2
 )
 

@@ -46,7 +46,7 @@ var Schema = store.Schema{
 // Run runs the whole suite.
 func Run(t *testing.T, h Harness) {
 	groups := map[string]map[string]func(*testing.T, Harness){
-		"get": getCases, "commit": commitCases, "query": queryCases, "life": lifeCases,
+		"get": getCases, "commit": commitCases, "query": queryCases, "life": lifeCases, "property": propertyCases,
 	}
 	for group, cases := range groups {
 		t.Run(group, func(t *testing.T) {

@@ -1,0 +1,252 @@
+package storetest
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+// How many histories are recorded, and how large they are. A few documents and many clients make for many races; short
+// histories keep the search for an order of them short.
+const (
+	histories   = 40
+	clients     = 6
+	calls       = 8 // of each client
+	cells       = 3 // documents
+	cellsPrefix = "cell "
+)
+
+// cell is what one document holds; version 0: nothing. Every write has a value of its own.
+type cell struct{ Version, Value int64 }
+
+// cellsState is a database of the model. It is comparable, which porcupine makes use of.
+type cellsState [cells]cell
+
+// cellCall is one call of a driver. A read looks at the cells of the mask, by key or by query; a write gives
+// those of the mask a value or deletes them, if those of expect are at their versions.
+type cellCall struct {
+	write, query bool
+	mask         [cells]bool
+	checks       [cells]bool
+	expect       [cells]int64
+	values       [cells]int64 // 0: delete
+}
+
+// cellAnswer is what came back: the cells of the mask that was read, or whether the write was taken.
+type cellAnswer struct {
+	seen      cellsState
+	committed bool
+}
+
+// cellsModel is what a driver is: a table in which each call happens at one moment.
+var cellsModel = porcupine.Model{
+	Init: func() any { return cellsState{} },
+	Step: func(state, input, output any) (bool, any) {
+		s, c, a := state.(cellsState), input.(cellCall), output.(cellAnswer)
+		if !c.write {
+			for i, asked := range c.mask {
+				if asked && s[i] != a.seen[i] {
+					return false, s
+				}
+			}
+			return true, s
+		}
+		holds := true
+		for i, checked := range c.checks {
+			holds = holds && (!checked || s[i].Version == c.expect[i])
+		}
+		if holds != a.committed {
+			return false, s
+		}
+		if holds {
+			s = c.apply(s)
+		}
+		return true, s
+	},
+	DescribeOperation: func(input, output any) string { return fmt.Sprintf("%+v → %+v", input, output) },
+}
+
+func (c cellCall) apply(s cellsState) cellsState {
+	for i, written := range c.mask {
+		switch {
+		case written && c.values[i] == 0:
+			s[i] = cell{}
+		case written:
+			s[i] = cell{c.newVersion(i), c.values[i]}
+		}
+	}
+	return s
+}
+
+// newVersion is the writer's: one more than what it expects, or, when it expects nothing, the value, which nobody else has.
+func (c cellCall) newVersion(i int) int64 {
+	if c.checks[i] {
+		return c.expect[i] + 1
+	}
+	return c.values[i]
+}
+
+// linearizable records what clients that read and write at the same time are answered, through several handles if the
+// driver can open them, and searches for an order in which one client alone could have been answered so.
+func linearizable(t *testing.T, h Harness) {
+	handles := []store.Driver{h.open(t)}
+	if h.Reopen != nil {
+		handles = append(handles, h.reopen(t, Schema))
+	}
+	for n := range histories {
+		history := record(t, handles, int64(n))
+		if t.Failed() {
+			return
+		}
+		if !porcupine.CheckOperations(cellsModel, history) {
+			t.Fatalf("history %d is not linearizable:\n%s", n, describeHistory(history))
+		}
+	}
+}
+
+func record(t *testing.T, handles []store.Driver, seed int64) (history []porcupine.Operation) {
+	for i := range cells {
+		commit(t, handles[0], remove(cellKey(i)))
+	}
+	var mu sync.Mutex
+	var running sync.WaitGroup
+	start, begin := make(chan struct{}), time.Now()
+	for id := range clients {
+		running.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(seed), uint64(id)))
+			known := cellsState{} // what the client has seen last, and so what it expects
+			<-start
+			for n := range calls {
+				c := someCall(r, known, int64(1000*(id+1)+n+1))
+				op := porcupine.Operation{ClientId: id, Input: c, Call: time.Since(begin).Nanoseconds()}
+				a, ok := c.run(t, handles[id%len(handles)])
+				op.Output, op.Return = a, time.Since(begin).Nanoseconds()
+				if !ok {
+					return
+				}
+				known = c.learn(known, a)
+				mu.Lock()
+				history = append(history, op)
+				mu.Unlock()
+			}
+		})
+	}
+	close(start)
+	running.Wait()
+	return history
+}
+
+func someCall(r *rand.Rand, known cellsState, value int64) (c cellCall) {
+	kind := r.IntN(10)
+	c.write, c.query = kind >= 5, kind == 0
+	for i := range cells {
+		c.mask[i] = c.query || r.IntN(2) == 0
+		c.checks[i] = c.write && (c.mask[i] && r.IntN(8) > 0 || r.IntN(4) == 0)
+		c.expect[i] = known[i].Version
+		if r.IntN(6) > 0 {
+			c.values[i] = value
+		}
+	}
+	return c
+}
+
+// learn is what a client knows after an answer.
+func (c cellCall) learn(known cellsState, a cellAnswer) cellsState {
+	if c.write {
+		if a.committed {
+			known = c.apply(known)
+		}
+		return known
+	}
+	for i, asked := range c.mask {
+		if asked {
+			known[i] = a.seen[i]
+		}
+	}
+	return known
+}
+
+func (c cellCall) run(t *testing.T, d store.Driver) (a cellAnswer, ok bool) {
+	var err error
+	switch {
+	case c.write:
+		err = d.Commit(t.Context(), c.batch())
+		a.committed = err == nil
+		if fault.Is(err, fault.Conflict) {
+			err = nil
+		}
+	case c.query:
+		var docs []store.Document
+		docs, _, err = d.Query(t.Context(), store.Query{Collection: "things", Limit: 10})
+		a.see(docs)
+	default:
+		var docs []store.Document
+		docs, err = d.Get(t.Context(), c.keys()...)
+		a.see(docs)
+	}
+	if err != nil {
+		t.Errorf("%+v: %v", c, err)
+	}
+	return a, err == nil
+}
+
+func (c cellCall) keys() (keys []store.Key) {
+	for i, asked := range c.mask {
+		if asked {
+			keys = append(keys, cellKey(i))
+		}
+	}
+	return keys
+}
+
+func (c cellCall) batch() (b store.Batch) {
+	for i := range cells {
+		if c.checks[i] {
+			b.Preconditions = append(b.Preconditions, at(cellKey(i), c.expect[i]))
+		}
+		switch {
+		case c.mask[i] && c.values[i] == 0:
+			b.Mutations = append(b.Mutations, remove(cellKey(i)))
+		case c.mask[i]:
+			b.Mutations = append(b.Mutations, put(cellKey(i), c.newVersion(i), fmt.Sprintf(`{"n":%d}`, c.values[i])))
+		}
+	}
+	return b
+}
+
+func (a *cellAnswer) see(docs []store.Document) {
+	for _, d := range docs {
+		var fields struct{ N int64 }
+		if d.Version > 0 && json.Unmarshal(d.Data, &fields) == nil {
+			var i int
+			if _, err := fmt.Sscanf(d.ID, cellsPrefix+"%d", &i); err == nil && i < cells {
+				a.seen[i] = cell{d.Version, fields.N}
+			}
+		}
+	}
+}
+
+func cellKey(i int) store.Key { return thing(fmt.Sprint(cellsPrefix, i)) }
+
+func describeHistory(history []porcupine.Operation) string {
+	var b strings.Builder
+	for _, op := range history {
+		c, a := op.Input.(cellCall), op.Output.(cellAnswer)
+		fmt.Fprintf(&b, "%9d – %9d ns  client %d  ", op.Call, op.Return, op.ClientId)
+		if c.write {
+			fmt.Fprintf(&b, "commit %s: %v\n", show(c.batch()), a.committed)
+		} else {
+			fmt.Fprintf(&b, "read %v (query %v): %v\n", c.mask, c.query, a.seen)
+		}
+	}
+	return b.String()
+}
