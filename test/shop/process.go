@@ -38,6 +38,7 @@ func FreeAddress() (string, error) {
 type Process struct {
 	Binary, Addr, Data string
 	Args, Env          []string
+	Under              []string // a command, with its arguments, that the process runs under
 
 	cmd  *exec.Cmd
 	done chan struct{}
@@ -71,33 +72,54 @@ func (p *Process) Pid() int { return p.cmd.Process.Pid }
 // Start starts the process and waits until it answers; it returns how long that took.
 func (p *Process) Start(ctx context.Context) (time.Duration, error) {
 	begin := time.Now()
-	p.cmd = exec.Command(p.Binary, append([]string{"dev", "--addr", p.Addr, "--data", p.Data}, p.Args...)...)
+	if err := p.Launch(); err != nil {
+		return 0, err
+	}
+	err := p.Ready(ctx)
+	return time.Since(begin), err
+}
+
+// Launch starts the process and does not wait for it.
+func (p *Process) Launch() error {
+	name, args := p.Binary, append([]string{"dev", "--addr", p.Addr, "--data", p.Data}, p.Args...)
+	if len(p.Under) > 0 {
+		name, args = p.Under[0], append(append(p.Under[1:len(p.Under):len(p.Under)], p.Binary), args...)
+	}
+	p.cmd = exec.Command(name, args...)
 	p.cmd.Env = append(os.Environ(), "EBB_ADMIN_EMAIL="+AdminEmail, "EBB_ADMIN_PASSWORD="+AdminPassword, "EBB_LOG_LEVEL=warn")
 	p.cmd.Env = append(p.cmd.Env, p.Env...)
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	if err := p.cmd.Start(); err != nil {
-		return 0, err
+		return err
 	}
-	done := make(chan struct{})
+	cmd, done := p.cmd, make(chan struct{})
 	p.done = done
-	go func() { _ = p.cmd.Wait(); close(done) }()
+	go func() { _ = cmd.Wait(); close(done) }()
+	return nil
+}
+
+// Ready waits until the process answers. One that ends instead is an error with what it printed.
+func (p *Process) Ready(ctx context.Context) error {
 	for {
 		r, err := http.Get(p.URL() + "/readyz")
 		if err == nil {
 			r.Body.Close()
 			if r.StatusCode == http.StatusOK {
-				return time.Since(begin), nil
+				return nil
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return 0, fmt.Errorf("not ready: %w: %s", ctx.Err(), p.Output())
-		case <-done:
-			return 0, fmt.Errorf("it ended: %s", p.Output())
+			return fmt.Errorf("not ready: %w: %s", ctx.Err(), p.Output())
+		case <-p.done:
+			return fmt.Errorf("it ended: %s", p.Output())
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
 }
+
+// Ended is closed when the process has ended.
+func (p *Process) Ended() <-chan struct{} { return p.done }
 
 // Kill ends the process at once, as a SIGKILL does.
 func (p *Process) Kill() {

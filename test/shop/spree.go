@@ -1,0 +1,167 @@
+package shop
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Spree places many orders of every kind, through kills and restarts, and remembers which were acknowledged. Its methods
+// may be called concurrently.
+type Spree struct {
+	Client *Client
+
+	customers []*account
+	plenty    string
+	scarce    string
+
+	mu    sync.Mutex
+	taken map[string]*account // by order id
+}
+
+// account is a customer who logs in again when the token has run out.
+type account struct {
+	name string
+	mu   sync.Mutex
+	Customer
+}
+
+func (a *account) current() Customer {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.Customer
+}
+
+func (a *account) login(ctx context.Context, c *Client) error {
+	token, err := c.Login(ctx, a.name+"@example.com", "a password for "+a.name)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.Token = token
+	return nil
+}
+
+// The payments of a spree: good, declined, failing, slow and unheard-of cards.
+var cards = []string{"tok_ok", "tok_ok", "tok_ok", "tok_ok", "tok_declined", "tok_error_once", "tok_ok", "tok_slow", "tok_ok", "tok_unheard_of"}
+
+// NewSpree makes the customers, and two products: of one there is plenty, of the other too little.
+func NewSpree(ctx context.Context, url string) (*Spree, error) {
+	s := &Spree{Client: NewClient(url, 64), taken: map[string]*account{}}
+	admin, err := s.Client.Login(ctx, AdminEmail, AdminPassword)
+	if err != nil {
+		return nil, err
+	}
+	if s.plenty, err = s.Client.AddProduct(ctx, admin, "plenty", 1999, 1_000_000); err != nil {
+		return nil, err
+	}
+	if s.scarce, err = s.Client.AddProduct(ctx, admin, "scarce", 4999, 40); err != nil {
+		return nil, err
+	}
+	for n := range 4 {
+		a := &account{name: fmt.Sprint("customer", n)}
+		if a.Customer, err = s.Client.Register(ctx, a.name); err != nil {
+			return nil, err
+		}
+		s.customers = append(s.customers, a)
+	}
+	return s, s.Client.ProductsKnown(ctx, s.customers[0].Customer, s.plenty, s.scarce)
+}
+
+// Place repeats order number n under its key until it is answered, as a client does that wants its order.
+func (s *Spree) Place(ctx context.Context, n int) error {
+	by, line := s.customers[n%len(s.customers)], Line{ProductID: s.plenty, Quantity: 1 + n%3}
+	if n%7 == 0 {
+		line.ProductID = s.scarce
+	}
+	return s.insist(ctx, by, func() error {
+		o, err := s.Client.Place(ctx, by.current(), fmt.Sprint("spree-", n), cards[n%len(cards)], 0, line)
+		if err == nil {
+			s.mu.Lock()
+			s.taken[o.ID] = by
+			s.mu.Unlock()
+		}
+		return err
+	})
+}
+
+// insist repeats a call until it is answered for good.
+func (s *Spree) insist(ctx context.Context, by *account, call func() error) error {
+	for {
+		err := call()
+		var refused *Status
+		switch {
+		case err == nil:
+			return nil
+		case !errors.As(err, &refused) || refused.Code >= 500 || refused.Code == http.StatusConflict || refused.Code == http.StatusTooManyRequests:
+		case refused.Code == http.StatusUnauthorized:
+			_ = by.login(ctx, s.Client) // when that fails, so will the next call
+		default:
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// Acknowledged are the ids of the orders that were answered.
+func (s *Spree) Acknowledged() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := make([]string, 0, len(s.taken))
+	for id := range s.taken {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// AwaitEnds waits until every acknowledged order has ended, and counts how.
+func (s *Spree) AwaitEnds(ctx context.Context) (ended map[string]int, err error) {
+	ended = map[string]int{}
+	for _, id := range s.Acknowledged() {
+		by := s.taken[id]
+		var o Order
+		err := s.insist(ctx, by, func() (err error) {
+			o, err = s.Client.AwaitOrder(ctx, by.current(), id)
+			return err
+		})
+		if err != nil {
+			return ended, fmt.Errorf("order %s: %w", id, err)
+		}
+		ended[o.Status]++
+	}
+	return ended, nil
+}
+
+// Settle waits until everything that follows the orders' ends, shipping and views, has been handled too, then stops the
+// process and audits what it leaves behind.
+func (s *Spree) Settle(ctx context.Context, p *Process) (books *Books, faults []string, err error) {
+	wait, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		books, err = ReadBooks(ctx, p.Data)
+		if err == nil && len(books.Audit(s.Acknowledged())) == 0 {
+			break
+		}
+		select {
+		case <-time.After(200 * time.Millisecond):
+			continue
+		case <-wait.Done():
+		}
+		break
+	}
+	if err := p.Stop(ctx); err != nil {
+		return nil, nil, err
+	}
+	if books, err = ReadBooks(ctx, p.Data); err != nil {
+		return nil, nil, err
+	}
+	return books, books.Audit(s.Acknowledged()), nil
+}
