@@ -72,10 +72,7 @@ func New(log Log, opts Options) (*Core, error) {
 	}
 	c.life, c.end = context.WithCancel(context.Background())
 	c.keptCtx, c.stopKeep = context.WithCancel(context.Background())
-	end, err := log.End(c.life)
-	if err == nil {
-		err = c.rewind(c.life, end)
-	}
+	end, err := c.begin()
 	if err != nil {
 		c.end()
 		c.stopKeep()
@@ -95,6 +92,34 @@ func New(log Log, opts Options) (*Core, error) {
 		close(c.settleEnd)
 	}
 	return c, nil
+}
+
+// begin returns the end of the log, once no trigger's place is after it. A log that lost its end, to a power cut or a
+// damaged disk, writes the next events at positions that triggers have passed: without this they would never be handed
+// out. It is done before anything is appended, since later nobody could tell.
+func (c *Core) begin() (end uint64, err error) {
+	cursors, err := c.log.Cursors(c.life)
+	if err != nil {
+		return 0, err
+	}
+	if end, err = c.log.End(c.life); err != nil {
+		return 0, err
+	}
+	mended, last := map[string][]byte{}, end
+	for name, b := range cursors {
+		cur, err := decodeCursor(b)
+		if err == nil && cur.Next > end {
+			last = max(last, cur.Next)
+			mended[name] = cur.clamp(end).encode()
+		}
+	}
+	if len(mended) == 0 {
+		return end, nil
+	}
+	c.opts.Logger.Error("the broker's log has lost its end; what had not settled is published again from the outboxes, "+
+		"but if this was no power cut, restore the data directory from a backup, or replay from the archive what is missing",
+		"lost_from", end, "lost_to", last-1, "triggers", len(mended))
+	return end, c.log.SaveCursors(c.life, mended)
 }
 
 // triggerName is a DNS label (RFC 1123).

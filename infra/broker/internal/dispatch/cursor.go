@@ -3,6 +3,7 @@ package dispatch
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 )
 
 // place is where an event is in the log.
@@ -25,15 +26,10 @@ func (c Cursor) low() uint64 {
 	return c.Next
 }
 
-// before is the cursor without what is at the position or after it.
-func (c Cursor) before(end uint64) Cursor {
-	cut := Cursor{Next: min(c.Next, end)}
-	for _, p := range c.Open {
-		if p.entry < end {
-			cut.Open = append(cut.Open, p)
-		}
-	}
-	return cut
+// clamp is the cursor in a log that ends before it.
+func (c Cursor) clamp(end uint64) Cursor {
+	open := slices.DeleteFunc(slices.Clone(c.Open), func(p place) bool { return p.entry >= end })
+	return Cursor{Next: min(c.Next, end), Open: open}
 }
 
 const cursorVersion = 1

@@ -42,3 +42,14 @@ func FuzzDecodeCursor(f *testing.F) {
 		}
 	})
 }
+
+// In a log that ends before it, a cursor is at the end, and what was open after that is gone.
+func TestClamp(t *testing.T) {
+	c := Cursor{Next: 10, Open: []place{{2, 0}, {4, 1}, {5, 0}, {9, 3}}}
+	if got, want := c.clamp(5), (Cursor{Next: 5, Open: []place{{2, 0}, {4, 1}}}); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if got := c.clamp(10); !reflect.DeepEqual(got, c) {
+		t.Errorf("got %v, want %v", got, c)
+	}
+}

@@ -83,30 +83,3 @@ func (c *Core) settleLoop(every time.Duration) {
 		}
 	}
 }
-
-// rewind sets cursors back that are behind the end of the log: a power cut took the events away that they
-// had passed, and the next ones will have the same places.
-func (c *Core) rewind(ctx context.Context, end uint64) error {
-	if _, shared := c.log.(Leaser); shared {
-		return nil // it is an outside cluster's business to lose nothing
-	}
-	cursors, err := c.log.Cursors(ctx)
-	if err != nil {
-		return err
-	}
-	behind := make(map[string][]byte)
-	for name, b := range cursors {
-		cur, err := decodeCursor(b)
-		if err != nil {
-			return err
-		}
-		if cur.Next > end {
-			behind[name] = cur.before(end).encode()
-		}
-	}
-	if len(behind) == 0 {
-		return nil
-	}
-	c.opts.Logger.Warn("the log ends before what triggers have read; they go on from its end", "triggers", len(behind))
-	return c.log.SaveCursors(ctx, behind)
-}

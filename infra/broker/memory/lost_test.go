@@ -1,0 +1,90 @@
+package memory_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/broker/brokertest"
+	"github.com/ebb-dev/ebb/infra/broker/memory"
+)
+
+// hear subscribes and tells what it is handed.
+func hear(t *testing.T, b broker.Broker) <-chan string {
+	t.Helper()
+	got := make(chan string, 100)
+	_, err := b.Subscribe(t.Context(), broker.Trigger{Name: "x"}, func(_ context.Context, batch []event.Event) []broker.Result {
+		got <- batch[0].ID()
+		return []broker.Result{{Status: 200}}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func publish(t *testing.T, b broker.Broker, ids ...string) {
+	t.Helper()
+	for _, id := range ids {
+		if err := b.Publish(t.Context(), brokertest.Event(id, "")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A log that has lost its end writes the next events where triggers have been already. They are handed out all the
+// same, also when the trigger is not served before they are there, and an operator is told.
+func TestLogThatLostItsEnd(t *testing.T) {
+	whole := memory.NewLog()
+	b := memory.Open(whole, quiet)
+	got := hear(t, b)
+	for n := range 6 {
+		publish(t, b, fmt.Sprint("old ", n))
+		<-got
+	}
+	b.Close(t.Context())
+	cursors, err := whole.Cursors(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for _, first := range []int{0, 2, 10} {
+		short := memory.NewLog()
+		for n := range 2 {
+			if _, err := short.Append(t.Context(), []event.Event{brokertest.Event(fmt.Sprint("old ", n), "")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := short.SaveCursors(t.Context(), cursors); err != nil {
+			t.Fatal(err)
+		}
+		var said bytes.Buffer
+		b := memory.Open(short, memory.WithLogger(slog.New(slog.NewTextHandler(&said, nil))))
+		var want []string
+		for n := range first {
+			publish(t, b, fmt.Sprint("early ", n))
+			want = append(want, fmt.Sprint("early ", n))
+		}
+		got := hear(t, b)
+		publish(t, b, "new")
+		want = append(want, "new")
+		var have []string
+		for range want {
+			have = append(have, <-got)
+		}
+		b.Close(t.Context())
+		if !slices.Equal(have, want) {
+			t.Errorf("got %v, want %v", have, want)
+		}
+		if !strings.Contains(said.String(), "lost its end") {
+			t.Errorf("nobody is told: %s", &said)
+		}
+	}
+}
