@@ -32,6 +32,9 @@ func translate(err error, doing string) error {
 		return err
 	}
 	code := sqlite.ErrCode(err).ToPrimary()
+	if sqlite.ErrCode(err) == sqlite.ResultIOErrSHMSize {
+		code = sqlite.ResultFull // there was no room for the index of the write-ahead log
+	}
 	if remedy, ok := remedies[code]; ok {
 		return fault.Wrap(err, fault.Unavailable, "%s", remedy)
 	}
