@@ -51,6 +51,7 @@ type Config struct {
 	KeysName string // the variable the private keys are in; "": EBB_SIGNING_KEYS
 
 	Telemetry *telemetry.Telemetry // nil: none
+	Now       func() time.Time     // what functions take for the time, and tokens run out by; nil: time.Now
 }
 
 // Claims name the origin and the audience of tokens.
@@ -72,6 +73,9 @@ func (c *Config) validate() error {
 	}
 	if c.Tick == 0 {
 		c.Tick = 500 * time.Millisecond
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	if c.Issuer == "" {
 		c.Issuer = "users"
@@ -153,7 +157,7 @@ func (h *Host) prepare() error {
 		return err
 	}
 	verifier, err := auth.NewVerifier(auth.VerifierConfig{
-		Keys: keys.Public(), Issuer: h.cfg.Claims.Issuer, Audience: h.cfg.Claims.Audience,
+		Keys: keys.Public(), Issuer: h.cfg.Claims.Issuer, Audience: h.cfg.Claims.Audience, Clock: h.cfg.Now,
 	})
 	if err != nil {
 		return err
@@ -215,7 +219,7 @@ func (h *Host) env(name string, tokens *auth.Verifier) function.Env {
 		Tokens:    tokens,
 		Telemetry: h.cfg.Telemetry,
 		Logger:    h.cfg.Telemetry.Logger(name),
-		Now:       time.Now,
+		Now:       h.cfg.Now,
 	}
 }
 
@@ -279,7 +283,7 @@ func (h *Host) tick(ctx context.Context) {
 	}
 	every(ctx, h.cfg.Tick, func() {
 		for _, s := range ticking {
-			if err := s.tick(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			if err := s.tick(ctx, h.cfg.Now()); err != nil && ctx.Err() == nil {
 				s.logger.Warn("the tick failed; the next one does its work", "error", err)
 			}
 		}
