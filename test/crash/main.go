@@ -18,6 +18,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/term"
@@ -26,7 +27,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "crash:", err)
@@ -83,11 +84,15 @@ func (o *options) prepare() (err error) {
 	return err
 }
 
+// environment makes slow cards quick and has the outboxes swept often: what was left in one by a crash is published
+// when its function wakes up next, and at the latest by the sweep.
+var environment = []string{"EBB_PAYMENTS_SLOW=200ms", "EBB_CLOCK_SWEEP=2s"}
+
 // process is one with its data in a directory of that name.
 func (o *options) process(name string) (*shop.Process, error) {
 	addr, err := shop.FreeAddress()
 	return &shop.Process{Binary: o.binary, Addr: addr, Data: filepath.Join(o.dir, name),
-		Args: []string{"--idle", "100ms"}, Env: []string{"EBB_PAYMENTS_SLOW=200ms"}}, err
+		Args: []string{"--idle", "100ms"}, Env: environment}, err
 }
 
 // between is a random time.

@@ -111,6 +111,18 @@ func (s *Spree) insist(ctx context.Context, by *account, call func() error) erro
 	}
 }
 
+// At is the same spree at another process, which has the same customers and products; these orders, and no others, were
+// acknowledged there before.
+func (s *Spree) At(url string, acknowledged []string) *Spree {
+	other := &Spree{Client: NewClient(url, 64), customers: s.customers, plenty: s.plenty, scarce: s.scarce, taken: map[string]*account{}}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range acknowledged {
+		other.taken[id] = s.taken[id]
+	}
+	return other
+}
+
 // Acknowledged are the ids of the orders that were answered.
 func (s *Spree) Acknowledged() []string {
 	s.mu.Lock()
@@ -140,23 +152,32 @@ func (s *Spree) AwaitEnds(ctx context.Context) (ended map[string]int, err error)
 	return ended, nil
 }
 
-// Settle waits until everything that follows the orders' ends, shipping and views, has been handled too, then stops the
-// process and audits what it leaves behind.
-func (s *Spree) Settle(ctx context.Context, p *Process) (books *Books, faults []string, err error) {
-	wait, cancel := context.WithTimeout(ctx, time.Minute)
+// Quiet waits until everything that follows the orders' ends, shipping and views, has been handled too. It says what does
+// not hold when that takes more than a minute.
+func (s *Spree) Quiet(ctx context.Context, p *Process) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
-		books, err = ReadBooks(ctx, p.Data)
-		if err == nil && len(books.Audit(s.Acknowledged())) == 0 {
-			break
+		books, err := ReadBooks(ctx, p.Data)
+		if err == nil {
+			if faults := books.Audit(s.Acknowledged()); len(faults) > 0 {
+				err = fmt.Errorf("%d invariants do not hold, the first: %s", len(faults), faults[0])
+			}
+		}
+		if err == nil {
+			return nil
 		}
 		select {
 		case <-time.After(200 * time.Millisecond):
-			continue
-		case <-wait.Done():
+		case <-ctx.Done():
+			return err
 		}
-		break
 	}
+}
+
+// Settle waits until it is quiet, then stops the process and audits what it leaves behind.
+func (s *Spree) Settle(ctx context.Context, p *Process) (books *Books, faults []string, err error) {
+	_ = s.Quiet(ctx, p) // what does not hold is found again
 	if err := p.Stop(ctx); err != nil {
 		return nil, nil, err
 	}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ebb-dev/ebb/functions"
+	"github.com/ebb-dev/ebb/functions/gateway"
+	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/discovery"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/host/local"
+	"github.com/ebb-dev/ebb/test/shop"
+)
+
+// clock is the time with an offset that can be changed.
+type clock struct {
+	mu     sync.Mutex
+	offset time.Duration
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.offset)
+}
+
+func (c *clock) set(offset time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.offset = offset
+}
+
+// The clock is set back by an hour, and forward by two, in the midst of orders: customers may have to log in again, and
+// every order ends as it would have.
+func TestClockIsSet(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	c, data := &clock{}, t.TempDir()
+	var hosted []local.Capability
+	for _, b := range functions.Behind() {
+		hosted = append(hosted, local.Capability(b))
+	}
+	host, err := local.New(ctx, local.Config{
+		Dir: data, Idle: 100 * time.Millisecond, Capabilities: hosted, Now: c.Now, Claims: local.Claims{Issuer: "ebb", Audience: "ebb"},
+		Front: func(env function.Env, described []*function.Function, directory discovery.Discovery) (http.Handler, error) {
+			return gateway.New(env, gateway.Config{Functions: described, Directory: directory})
+		},
+		Lookup: config.Map(map[string]string{"EBB_ADMIN_EMAIL": shop.AdminEmail, "EBB_ADMIN_PASSWORD": shop.AdminPassword,
+			"EBB_PAYMENTS_SLOW": "200ms", "EBB_CLOCK_SWEEP": "2s"}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closing := sync.OnceValue(func() error { return host.Close(context.WithoutCancel(ctx)) })
+	defer closing()
+	server := httptest.NewServer(host.Handler())
+	defer server.Close()
+
+	s, err := shop.NewSpree(ctx, server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	orders := placing(ctx, s)
+	const each = 40
+	for n, offset := range []time.Duration{0, -time.Hour, time.Hour, -24 * time.Hour} {
+		orders.add(each)
+		for len(s.Acknowledged()) < n*each+each/2 && ctx.Err() == nil { // in the midst of them
+			pause(ctx, time.Millisecond)
+		}
+		c.set(offset)
+	}
+	if err := orders.wait(); err != nil {
+		t.Fatal(err)
+	}
+	ended, err := s.AwaitEnds(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Quiet(ctx, &shop.Process{Data: data}); err != nil {
+		t.Error(err)
+	}
+	if err := closing(); err != nil {
+		t.Error(err)
+	}
+	books, err := shop.ReadBooks(ctx, filepath.Clean(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if faults := books.Audit(s.Acknowledged()); len(faults) > 0 {
+		t.Errorf("%d invariants do not hold:\n%s", len(faults), strings.Join(faults, "\n"))
+	}
+	if books.DeadLetters > 0 || ended["confirmed"] == 0 {
+		t.Errorf("got %d dead letters, ended %v", books.DeadLetters, ended)
+	}
+}
