@@ -9,6 +9,10 @@ FUZZTIME ?= 1m
 # What make simulate runs: so many seeds, from the first on.
 SEEDS    ?= 10000
 FIRST    ?= 1
+ROUNDS   ?= 200
+ORDERS   ?= 10000
+# A seed repeats the draws of a run that failed: make crash SEED=42
+SEED     ?=
 
 .DEFAULT_GOAL := help
 
@@ -53,3 +57,13 @@ bench: ## Measure orders, reads, events, start and memory; print a table and wri
 .PHONY: fuzz
 fuzz: ## Fuzz every decoder for FUZZTIME each: 1m, or 5000x for so many inputs
 	@GO="$(GO)" .ci/fuzz $(FUZZTIME)
+
+.PHONY: crash
+crash: ## Kill the process ROUNDS times in the midst of ORDERS orders, and audit
+	$(GO) run ./test/crash kills -rounds $(ROUNDS) -orders $(ORDERS) $(if $(SEED),-seed $(SEED))
+
+.PHONY: power
+power: ROUNDS = 100
+power: ORDERS = 60
+power: ## Cut the power ROUNDS times in a recording of ORDERS orders, and audit; needs strace
+	$(GO) run ./test/crash power -rounds $(ROUNDS) -orders $(ORDERS) $(if $(SEED),-seed $(SEED))
