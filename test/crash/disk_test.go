@@ -37,6 +37,7 @@ var built = sync.OnceValues(func() (*world, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.Args = []string{"--idle", "1h"} // a function that is dropped leaves no log of SQLite
 	if _, err := p.Start(ctx); err != nil {
 		return nil, err
 	}

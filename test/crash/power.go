@@ -21,9 +21,9 @@ var errNoStrace = errors.New("strace is not installed, which records what is wri
 
 // outage is what a run of power cuts has come to.
 type outage struct {
-	rounds, orders, lines, calls int
-	acknowledged                 int // summed over the rounds, at the moment of the cut
-	took                         time.Duration
+	rounds, orders, calls int
+	acknowledged          int // summed over the rounds, at the moment of the cut
+	took                  time.Duration
 }
 
 func (r *outage) String() string {

@@ -177,12 +177,15 @@ func (s *Spree) Quiet(ctx context.Context, p *Process) error {
 
 // Settle waits until it is quiet, then stops the process and audits what it leaves behind.
 func (s *Spree) Settle(ctx context.Context, p *Process) (books *Books, faults []string, err error) {
-	_ = s.Quiet(ctx, p) // what does not hold is found again
+	quiet := s.Quiet(ctx, p) // what does not hold is found again
 	if err := p.Stop(ctx); err != nil {
 		return nil, nil, err
 	}
 	if books, err = ReadBooks(ctx, p.Data); err != nil {
 		return nil, nil, err
+	}
+	if quiet == nil {
+		books.Outbox = nil // they were empty; a tick that the stop interrupted is published by the next start
 	}
 	return books, books.Audit(s.Acknowledged()), nil
 }
