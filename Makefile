@@ -2,8 +2,8 @@
 
 GO       ?= go
 PACKAGES ?= ./...
-# The packages where goroutines meet: tested with the race detector.
-RACE     ?= ./infra/... ./functions/...
+# The packages where goroutines meet are tested with the race detector, but for those that wait for real time.
+RACE     ?= $$($(GO) list ./infra/... ./functions/... | grep -v /conformance)
 BENCH    ?= .
 FUZZTIME ?= 1m
 # What make simulate runs: so many seeds, from the first on.
@@ -31,7 +31,7 @@ build: ## Build the developer's command into bin/
 .PHONY: test
 test: ## Run all tests that need no outside service
 	$(GO) test -race $(RACE)
-	$(GO) test $$($(GO) list $(PACKAGES) | grep -v -e /infra/ -e /functions/)
+	$(GO) test $$($(GO) list $(PACKAGES) | grep -e /conformance; $(GO) list $(PACKAGES) | grep -v -e /infra/ -e /functions/)
 
 .PHONY: simulate
 simulate: ## Simulate SEEDS seeds of the shop with faults, on all cores, from FIRST on
