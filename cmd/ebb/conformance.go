@@ -163,7 +163,7 @@ func (c *conformanceFlags) driver(t *tool) (conformance.Triggers, error) {
 		if c.subscriptions == "" {
 			c.subscriptions = strings.TrimSuffix(c.cfg.URL, "/") + "/subscriptions"
 		}
-		return &conformance.SubscriptionsAPI{URL: c.subscriptions, Header: c.cfg.Header, Client: &http.Client{Timeout: time.Minute}}, nil
+		return &conformance.SubscriptionsAPI{URL: c.subscriptions, Header: c.cfg.Header}, nil
 	}
 	access, err := c.access(t)
 	if err != nil {

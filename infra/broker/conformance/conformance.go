@@ -142,7 +142,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	s.server = server
 	s.http = &http.Client{
 		Timeout:       s.patience(),
-		Transport:     &http.Transport{MaxIdleConnsPerHost: cfg.Parallel, ExpectContinueTimeout: s.patience() / 2},
+		Transport:     &http.Transport{MaxIdleConnsPerHost: cfg.Parallel, ExpectContinueTimeout: s.patience() / 2, IdleConnTimeout: idle},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	defer s.http.CloseIdleConnections()
@@ -165,6 +165,9 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	report.Took = time.Since(began)
 	return report, ctx.Err()
 }
+
+// idle is how long a connection is kept without use: less than servers keep it, so that none is closed just when it is used.
+const idle = 5 * time.Second
 
 // suite is one run.
 type suite struct {

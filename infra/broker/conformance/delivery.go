@@ -376,7 +376,7 @@ func patient(max string) *Delivery {
 }
 
 func retryAfterOf(status int) func(*trial) {
-	return func(t *trial) { t.checkWaits(t.afterward(status, "1", patient("PT30S")), time.Second) }
+	return func(t *trial) { t.checkWaits(t.afterward(status, "2", patient("PT30S")), 2*time.Second) }
 }
 
 // retryAfterDate asks for three seconds: a date has no fractions, and so may be up to a second sooner.

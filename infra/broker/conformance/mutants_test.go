@@ -236,7 +236,7 @@ func TestTheSuiteBites(t *testing.T) {
 			return h
 		})
 		wg.Go(func() {
-			report := try(t, conformance.Config{URL: url, Only: most, Patience: 0.7})
+			report := try(t, conformance.Config{URL: url, Only: most, Patience: 0.7, Parallel: 12})
 			var failed []string
 			for _, r := range report.Results {
 				if r.Outcome != conformance.Held {

@@ -39,7 +39,9 @@ func listen(address, base string) (*server, error) {
 	if u, err := url.Parse(s.base); err == nil {
 		s.prefix = u.Path
 	}
-	s.http = &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
+	// A sender may dial a connection and use it much later. One that is closed meanwhile looks to it as if the
+	// subscriber had failed, and an event that is tried once is lost.
+	s.http = &http.Server{Handler: s, ReadHeaderTimeout: time.Hour}
 	go s.http.Serve(l)
 	return s, nil
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 )
@@ -17,10 +18,12 @@ import (
 type SubscriptionsAPI struct {
 	URL    string       // of the collection, such as http://127.0.0.1:8081/subscriptions
 	Header http.Header  // for every request: who asks, say
-	Client *http.Client // nil: http.DefaultClient
+	Client *http.Client // nil: one that waits for a minute at most
 }
 
 var _ Triggers = (*SubscriptionsAPI)(nil)
+
+var patientClient = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 32, IdleConnTimeout: idle}}
 
 // Create implements Triggers.
 func (a *SubscriptionsAPI) Create(ctx context.Context, t Trigger) (string, error) {
@@ -68,7 +71,7 @@ func (a *SubscriptionsAPI) call(ctx context.Context, method, address string, in,
 	r.Header.Set("Content-Type", "application/json")
 	client := a.Client
 	if client == nil {
-		client = http.DefaultClient
+		client = patientClient
 	}
 	answer, err := client.Do(r)
 	if err != nil {

@@ -85,6 +85,7 @@ func New(ctx context.Context, b broker.Broker, cfg Config) (*Front, error) {
 func NewClient() *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.MaxIdleConnsPerHost = 32
+	t.IdleConnTimeout = 5 * time.Second // less than servers keep one, so that none is closed just when it is used
 	return &http.Client{
 		Transport:     t,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
