@@ -248,7 +248,10 @@ func (l *log) CreateCursor(ctx context.Context, trigger string, cursor []byte) e
 	if errors.As(err, &refused) && refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
 		return nil
 	}
-	return err
+	if err != nil || l.server == nil || l.cfg.SyncInterval == 0 {
+		return err
+	}
+	return syncTree(filepath.Join(l.cfg.Dir, "jetstream", server.DEFAULT_GLOBAL_ACCOUNT, "streams", l.cfg.Stream+"-triggers"))
 }
 
 // SaveCursors implements dispatch.Log.

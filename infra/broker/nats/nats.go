@@ -145,6 +145,9 @@ func (l *log) open(ctx context.Context) error {
 	if err := l.makeStreams(ctx); err != nil {
 		return err
 	}
+	if l.server != nil && l.cfg.SyncInterval > 0 {
+		return syncTree(l.cfg.Dir) // what the streams are; the server syncs that only when it syncs everything
+	}
 	return nil
 }
 

@@ -68,3 +68,18 @@ func fsync(path string) error {
 	}
 	return errors.Join(f.Sync(), f.Close())
 }
+
+// syncTree syncs every file and folder below a folder, and the folder.
+func syncTree(dir string) error {
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil // the server has removed it
+		case err != nil:
+			return err
+		case e.IsDir() || e.Type().IsRegular():
+			return fsync(path)
+		}
+		return nil
+	})
+}
