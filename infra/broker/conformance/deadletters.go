@@ -171,6 +171,7 @@ func (t *trial) silent(a answer) {
 	t.settle()
 	t.send(control)
 	t.await(hears, control.id(), 1)
+	t.settle()
 	t.never(hears, reply.id(), "no reply is published")
 }
 

@@ -133,12 +133,12 @@ func (t *trial) filters(f filterCase) {
 		t.await(control, e.id(), 1)
 		t.mayWait(k, e.id(), fmt.Sprintf("%v passes %v", f.filters, f.pass[i]))
 	}
-	for i, e := range stopped {
+	for _, e := range stopped {
 		t.await(control, e.id(), 1)
-		t.never(k, e.id(), fmt.Sprintf("%v does not pass %v", f.filters, f.stop[i]))
 	}
-	if len(passed) == 0 {
-		t.settle()
+	t.settle()
+	for i, e := range stopped {
+		t.never(k, e.id(), fmt.Sprintf("%v does not pass %v", f.filters, f.stop[i]))
 	}
 }
 
@@ -166,6 +166,7 @@ func filterAttributes(t *trial) {
 		t.await(control, e.id(), 1)
 	}
 	t.one(k, passed.id())
+	t.settle()
 	for _, e := range stopped {
 		t.never(k, e.id(), fmt.Sprintf("tier %v does not pass", e["tier"]))
 	}
@@ -190,6 +191,9 @@ func filterAllAttributes(t *trial) {
 	t.await(version, other.id(), 1)
 	for _, name := range names {
 		t.mayWait(sinks[name], e.id(), fmt.Sprintf("exact %s %v passes", name, e[name]))
+	}
+	t.settle()
+	for _, name := range names {
 		t.never(sinks[name], other.id(), fmt.Sprintf("exact %s %v does not pass %v", name, e[name], other[name]))
 	}
 }
