@@ -1,0 +1,142 @@
+// Package load is the benches' load generator for HTTP. It writes requests to sockets and reads
+// past the answers, so that little of the machine goes into the measuring.
+package load
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// patience is how long an answer may take beyond the end of the load.
+const patience = 15 * time.Second
+
+// Same is the request that is sent again and again.
+func Same(request string) func() []byte {
+	b := []byte(request)
+	return func() []byte { return b }
+}
+
+// Hammer keeps one request under way on each connection for so long, and returns how long each took, sorted.
+// next makes a request with its head and body; it is called concurrently. Any answer but 2xx ends the load.
+func Hammer(ctx context.Context, addr string, connections int, d time.Duration, next func() []byte) ([]time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	all := make([][]time.Duration, connections)
+	errs := make([]error, connections)
+	var wg sync.WaitGroup
+	for i := range connections {
+		wg.Go(func() {
+			c := client{addr: addr}
+			defer c.close()
+			if all[i], errs[i] = c.repeat(ctx, d, next); errs[i] != nil {
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	if err := first(errs); err != nil {
+		return nil, err
+	}
+	latencies := slices.Concat(all...)
+	slices.Sort(latencies)
+	return latencies, nil
+}
+
+func first(errs []error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type client struct {
+	addr string
+	conn net.Conn
+	in   *bufio.Reader
+}
+
+func (c *client) close() {
+	if c.conn != nil {
+		c.conn.Close()
+		c.conn = nil
+	}
+}
+
+func (c *client) repeat(ctx context.Context, d time.Duration, next func() []byte) ([]time.Duration, error) {
+	var latencies []time.Duration
+	limit := time.Now().Add(d + patience)
+	for ctx.Err() == nil {
+		request, begin := next(), time.Now()
+		if c.conn == nil {
+			conn, err := net.DialTimeout("tcp", c.addr, patience)
+			if err != nil {
+				return nil, err
+			}
+			_ = conn.SetDeadline(limit)
+			c.conn, c.in = conn, bufio.NewReader(conn)
+		}
+		if _, err := c.conn.Write(request); err != nil {
+			return nil, err
+		}
+		last, err := skipAnswer(c.in)
+		if err != nil {
+			return nil, err
+		}
+		if last {
+			c.close()
+		}
+		latencies = append(latencies, time.Since(begin))
+	}
+	return latencies, nil
+}
+
+// skipAnswer reads past one answer, and says whether the server ends the connection with it.
+func skipAnswer(in *bufio.Reader) (last bool, err error) {
+	line, err := in.ReadSlice('\n')
+	if err != nil {
+		return false, err
+	}
+	status := string(bytes.TrimSpace(line))
+	good := strings.HasPrefix(status, "HTTP/1.1 2")
+	length := -1
+	for {
+		line, err := in.ReadSlice('\n')
+		if err != nil {
+			return false, err
+		}
+		if len(line) <= 2 {
+			break
+		}
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		switch {
+		case bytes.EqualFold(name, []byte("Content-Length")):
+			if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil {
+				return false, err
+			}
+		case bytes.EqualFold(name, []byte("Connection")):
+			last = bytes.EqualFold(bytes.TrimSpace(value), []byte("close"))
+		}
+	}
+	if !good {
+		body := make([]byte, min(max(length, 0), 300))
+		n, _ := io.ReadFull(in, body)
+		return false, fmt.Errorf("answered %s: %s", status, body[:n])
+	}
+	if length < 0 {
+		return false, errors.New("the answer has no Content-Length")
+	}
+	_, err = in.Discard(length)
+	return last, err
+}

@@ -1,0 +1,59 @@
+package load_test
+
+import (
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ebb-dev/ebb/test/bench/load"
+)
+
+const request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+func TestEveryAnswerIsCounted(t *testing.T) {
+	var answered atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if answered.Add(1)%3 == 0 {
+			w.Header().Set("Connection", "close") // the client comes again
+		}
+		_, _ = w.Write([]byte("hello"))
+	}))
+	defer s.Close()
+	l, err := load.Hammer(t.Context(), s.Listener.Addr().String(), 4, 50*time.Millisecond, load.Same(request))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if int64(len(l)) != answered.Load() || len(l) == 0 {
+		t.Errorf("counted %d answers of %d", len(l), answered.Load())
+	}
+}
+
+func TestARefusalEndsTheLoad(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "no token", http.StatusUnauthorized)
+	}))
+	defer s.Close()
+	begin := time.Now()
+	_, err := load.Hammer(t.Context(), s.Listener.Addr().String(), 4, time.Minute, load.Same(request))
+	if err == nil || !strings.Contains(err.Error(), "401") || !strings.Contains(err.Error(), "no token") {
+		t.Errorf("got %v", err)
+	}
+	if time.Since(begin) > 10*time.Second {
+		t.Error("the load went on")
+	}
+}
+
+func TestNobodyThere(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	if _, err := load.Hammer(t.Context(), l.Addr().String(), 1, time.Second, load.Same(request)); err == nil {
+		t.Error("no error")
+	}
+}
