@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/ebb-dev/ebb/test/shop"
+)
+
+const customers = 32
+
+type silent struct{}
+
+func (silent) Debug(string, ...any) {}
+func (silent) Info(string, ...any)  {}
+func (silent) Warn(string, ...any)  {}
+func (silent) Error(string, ...any) {}
+
+// order is the saga's path when all goes well, with nothing in its steps.
+func order(ctx workflow.Context) error {
+	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: 10 * time.Second})
+	for _, step := range []any{reserve, authorize, capture} {
+		if err := workflow.ExecuteActivity(ctx, step).Get(ctx, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func reserve(context.Context) error   { return nil }
+func authorize(context.Context) error { return nil }
+func capture(context.Context) error   { return nil }
+
+func (b *bench) temporalSaga(ctx context.Context) (*opened, error) {
+	a, err := addresses(1)
+	if err != nil {
+		return nil, err
+	}
+	p, err := start(ctx, []string{"HOME=" + b.dir}, a, find(b.temporal), "server", "start-dev", "--ip", "127.0.0.1", "--port", a[0][strings.LastIndexByte(a[0], ':')+1:],
+		"--headless", "--db-filename", filepath.Join(b.folder("temporal"), "temporal.db"), "--log-level", "error")
+	if err != nil {
+		return nil, err
+	}
+	c, err := dial(ctx, a[0])
+	if err != nil {
+		p.stop()
+		return nil, fmt.Errorf("%w: %s", err, p.output())
+	}
+	w := worker.New(c, "orders", worker.Options{MaxConcurrentWorkflowTaskPollers: 8, MaxConcurrentActivityTaskPollers: 8})
+	w.RegisterWorkflow(order)
+	for _, step := range []any{reserve, authorize, capture} {
+		w.RegisterActivity(step)
+	}
+	if err := w.Start(); err != nil {
+		c.Close()
+		p.stop()
+		return nil, err
+	}
+	return &opened{close: func() { w.Stop(); c.Close(); p.stop() }, run: loop(customers, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+		defer cancel()
+		run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{TaskQueue: "orders"}, order)
+		if err != nil {
+			return err
+		}
+		return run.Get(ctx, nil)
+	})}, nil
+}
+
+// dial waits until the namespace is there, which is later than the port.
+func dial(ctx context.Context, addr string) (client.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		c, err := client.DialContext(ctx, client.Options{HostPort: addr, Logger: silent{}})
+		if err == nil {
+			if _, err = c.CountWorkflow(ctx, &workflowservice.CountWorkflowExecutionsRequest{}); err == nil {
+				return c, nil
+			}
+			c.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func (b *bench) oursSaga(ctx context.Context) (*opened, error) {
+	p, end, err := b.system(ctx, "orders")
+	if err != nil {
+		return nil, err
+	}
+	c, err := b.place(ctx, p)
+	if err != nil {
+		end()
+		return nil, err
+	}
+	return &opened{close: end, run: loop(customers, c)}, nil
+}
+
+// place makes a customer and a product, and a call that orders it and waits for the end.
+func (b *bench) place(ctx context.Context, p *shop.Process) (func(context.Context) error, error) {
+	client := shop.NewClient(p.URL(), customers)
+	admin, err := client.Login(ctx, shop.AdminEmail, shop.AdminPassword)
+	if err != nil {
+		return nil, err
+	}
+	var products []string
+	for n := range 20 {
+		id, err := client.AddProduct(ctx, admin, fmt.Sprint("product ", n), 1000, 900_000_000)
+		if err != nil {
+			return nil, err
+		}
+		products = append(products, id)
+	}
+	who, err := client.Register(ctx, "customer")
+	if err != nil {
+		return nil, err
+	}
+	if err := client.ProductsKnown(ctx, who, products...); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error {
+		n := counter.Add(1)
+		o, err := client.Place(ctx, who, fmt.Sprint("peers-", n), "tok_ok", 30, shop.Line{ProductID: products[n%int64(len(products))], Quantity: 1})
+		if err == nil && o.Status != "confirmed" {
+			err = fmt.Errorf("order %s is %s: %s", o.ID, o.Status, o.Reason)
+		}
+		return err
+	}, nil
+}
+
+func (b *bench) sagas(context.Context) ([]comparison, error) {
+	peer := contender{name: "Temporal dev server", note: "SQLite file; the worker in the bench's process; three activities that do nothing, no undo, no view, no mail", open: b.temporalSaga}
+	if path := find(b.temporal); path == "" {
+		peer.absent = "not installed: make peers-tools (a quarter of an hour), and $TEMPORAL or -temporal says where it is"
+	} else {
+		peer.version = strings.Join([]string{"CLI", field(2, told(path, "--version")), "sdk", module("go.temporal.io/sdk")}, " ")
+	}
+	return []comparison{{
+		title: "Saga of an order, from start to known end",
+		how:   fmt.Sprintf("%d callers in a closed loop, each waiting for the end. Ours is the whole shop: its steps reserve stock and move money in three functions' own stores, and views, archive and mail hear of it.", customers),
+		contenders: []contender{
+			{name: "ebb dev: POST /api/orders", version: "this tree", note: "Prefer: wait, through the gateway", open: b.oursSaga}, peer,
+		},
+	}}, nil
+}

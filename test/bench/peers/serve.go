@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"crypto/rsa"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/luraproject/lura/v2/config"
+	"github.com/luraproject/lura/v2/logging"
+	"github.com/luraproject/lura/v2/proxy"
+	lura "github.com/luraproject/lura/v2/router/gin"
+	"github.com/luraproject/lura/v2/transport/http/server"
+
+	"github.com/ebb-dev/ebb/functions/gateway"
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/discovery"
+	"github.com/ebb-dev/ebb/infra/function"
+)
+
+type role struct {
+	name, addr, upstream, jwks, pem string
+	check                           bool
+}
+
+// serve is what the bench starts itself as, for the contenders that are a few lines of Go.
+func serve(args []string) error {
+	var r role
+	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
+	flags.StringVar(&r.name, "role", "", "upstream, proxy, lura or ours")
+	flags.StringVar(&r.addr, "addr", "", "where to listen")
+	flags.StringVar(&r.upstream, "upstream", "", "where the answers come from")
+	flags.StringVar(&r.jwks, "jwks", "", "keys that tokens are checked with")
+	flags.StringVar(&r.pem, "pem", "", "the same as PEM")
+	flags.BoolVar(&r.check, "check", false, "the proxy checks tokens")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if r.name == "lura" {
+		return r.lura(ctx)
+	}
+	h, err := r.handler()
+	if err != nil {
+		return err
+	}
+	s := &http.Server{Addr: r.addr, Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	context.AfterFunc(ctx, func() { s.Close() })
+	if err := s.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func (r role) handler() (http.Handler, error) {
+	switch r.name {
+	case "upstream":
+		body := []byte(`{"id":"0190b5a0-0000-7000-8000-000000000001","name":"somebody"}`)[:62]
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write(body)
+		}), nil
+	case "proxy":
+		return r.proxy()
+	case "ours":
+		return r.ours()
+	}
+	return nil, fmt.Errorf("there is no role %q", r.name)
+}
+
+func (r role) proxy() (http.Handler, error) {
+	p := &httputil.ReverseProxy{
+		Transport: &http.Transport{MaxIdleConnsPerHost: 256, IdleConnTimeout: 90 * time.Second},
+		Rewrite: func(q *httputil.ProxyRequest) {
+			q.SetURL(&url.URL{Scheme: "http", Host: r.upstream})
+			q.SetXForwarded()
+		},
+	}
+	if !r.check {
+		return p, nil
+	}
+	data, err := os.ReadFile(r.pem)
+	if err != nil {
+		return nil, err
+	}
+	key, err := jwt.ParseRSAPublicKeyFromPEM(data)
+	if err != nil {
+		return nil, err
+	}
+	return checkToken(key, p), nil
+}
+
+func checkToken(key *rsa.PublicKey, next http.Handler) http.Handler {
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256"}), jwt.WithIssuer(issuer), jwt.WithAudience(audience), jwt.WithExpirationRequired())
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if _, err := parser.Parse(token, func(*jwt.Token) (any, error) { return key, nil }); err != nil {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// ours is the gateway before one function that is reached by its address, as on a cluster.
+func (r role) ours() (http.Handler, error) {
+	data, err := os.ReadFile(r.jwks)
+	if err != nil {
+		return nil, err
+	}
+	set, err := auth.ParseJWKS(data)
+	if err != nil {
+		return nil, err
+	}
+	verifier, err := auth.NewVerifier(auth.VerifierConfig{Keys: set, Issuer: issuer, Audience: audience, Algorithms: []string{"RS256"}})
+	if err != nil {
+		return nil, err
+	}
+	env := function.Env{Lookup: func(string) (string, bool) { return "", false }, Tokens: verifier}
+	f := function.New("bench", env)
+	nothing := func(context.Context, *function.Tx, *struct{}) (*struct{}, error) { return nil, nil }
+	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/bench/open", Access: function.Public, Summary: "For anyone"}, nothing)
+	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/bench/closed", Summary: "With a token"}, nothing)
+	directory, err := discovery.NewAddresses("http://"+r.upstream+"/{function}", nil, gateway.Problem)
+	if err != nil {
+		return nil, err
+	}
+	return gateway.New(env, gateway.Config{Functions: []*function.Function{f}, Directory: directory, Parts: []gateway.Part{}})
+}
+
+func (r role) lura(ctx context.Context) error {
+	_, port, err := net.SplitHostPort(r.addr)
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return err
+	}
+	cfg := config.ServiceConfig{
+		Version: config.ConfigVersion, Address: "127.0.0.1", Port: n, Timeout: 10 * time.Second,
+		Endpoints: []*config.EndpointConfig{{
+			Endpoint: "/bench/open", Method: http.MethodGet, OutputEncoding: "no-op",
+			Backend: []*config.Backend{{Host: []string{"http://" + r.upstream}, URLPattern: "/bench/open", Encoding: "no-op"}},
+		}},
+	}
+	if err := cfg.Init(); err != nil {
+		return err
+	}
+	gin.SetMode(gin.ReleaseMode)
+	log.SetFlags(0)
+	lura.NewFactory(lura.Config{
+		Engine: gin.New(), HandlerFactory: lura.EndpointHandler, ProxyFactory: proxy.DefaultFactory(logging.NoOp),
+		Logger: logging.NoOp, RunServer: server.RunServer,
+	}).NewWithContext(ctx).Run(cfg)
+	return nil
+}
