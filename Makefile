@@ -18,7 +18,7 @@ SEED     ?=
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: ## Run the whole system on http://127.0.0.1:8080, data under .ebb/
@@ -44,6 +44,7 @@ check: ## Check format, vet, staticcheck, go.mod and the derived files
 	$(GO) vet $(PACKAGES)
 	$(GO) tool staticcheck $(PACKAGES)
 	$(GO) mod tidy -diff
+	cd test/bench/peers && $(GO) vet ./... && $(GO) mod tidy -diff
 	$(GO) run ./cmd/ebb generate --check
 
 .PHONY: generate
@@ -51,8 +52,21 @@ generate: ## Write the derived files: OpenAPI, AsyncAPI, the manifest for Terraf
 	$(GO) run ./cmd/ebb generate
 
 .PHONY: bench
-bench: ## Measure orders, reads, events, start and memory; print a table and write bench/results/
+bench: ## Measure orders, reads, events, start and memory; with PEERS=1 ours beside its peers; tables in bench/results/
+ifdef PEERS
+	cd test/bench/peers && CADDY=$(call tool,caddy) TEMPORAL=$(call tool,temporal) $(GO) run . -out $(CURDIR)/bench/results $(BENCHFLAGS)
+else
 	$(GO) run ./test/bench $(BENCHFLAGS)
+endif
+
+# A tool that make peers-tools has built, or the one on the PATH.
+tool = $(or $(wildcard $(CURDIR)/bin/$(1)),$(1))
+
+.PHONY: peers-tools
+peers-tools: ## Build Caddy and Temporal's CLI into bin/ (a quarter of an hour); says what else the peers need
+	@echo "as root: apt-get install nginx-light haproxy redis-server python3-fastapi uvicorn python3-jwt python3-redis"
+	GOBIN=$(CURDIR)/bin $(GO) install github.com/caddyserver/caddy/v2/cmd/caddy@v2.11.9
+	GOBIN=$(CURDIR)/bin $(GO) install github.com/temporalio/cli/cmd/temporal@v1.5.1
 
 .PHONY: fuzz
 fuzz: ## Fuzz every decoder for FUZZTIME each: 1m, or 5000x for so many inputs
