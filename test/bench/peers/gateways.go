@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -164,13 +165,13 @@ func (b *bench) gateways(ctx context.Context) ([]comparison, error) {
 	const noCaddy = "not installed: make peers-tools, and $CADDY or -caddy says where it is"
 	var nginxVersion, haproxyVersion, caddyVersion string
 	if nginx != "" {
-		nginxVersion = field(2, told(nginx, "-v"))
+		nginxVersion = strings.TrimPrefix(field(2, told(nginx, "-v")), "nginx/")
 	}
 	if haproxy != "" {
 		haproxyVersion = field(2, told(haproxy, "-v"))
 	}
 	if caddy != "" {
-		caddyVersion = field(0, told(caddy, "version"))
+		caddyVersion = built(caddy)
 	}
 	bare := contender{name: "no gateway: the upstream itself", version: "net/http", note: "the limit", open: func(ctx context.Context) (*opened, error) {
 		return b.checked(ctx, upstream, "/bench/open", "", func() {})

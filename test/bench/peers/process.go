@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"debug/buildinfo"
 	"embed"
 	"errors"
 	"fmt"
@@ -177,6 +178,15 @@ func module(path string) string {
 		}
 	}
 	return ""
+}
+
+// built is the version of the main module that a Go program was built from.
+func built(program string) string {
+	info, err := buildinfo.ReadFile(program)
+	if err != nil {
+		return ""
+	}
+	return info.Main.Version
 }
 
 // addresses are so many that nobody listens on.

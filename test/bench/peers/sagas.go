@@ -39,13 +39,18 @@ func reserve(context.Context) error   { return nil }
 func authorize(context.Context) error { return nil }
 func capture(context.Context) error   { return nil }
 
-func (b *bench) temporalSaga(ctx context.Context) (*opened, error) {
+// temporalSaga keeps its history in a file, or as the dev server does unless told otherwise, in memory.
+func (b *bench) temporalSaga(more ...string) func(context.Context) (*opened, error) {
+	return func(ctx context.Context) (*opened, error) { return b.openTemporal(ctx, more) }
+}
+
+func (b *bench) openTemporal(ctx context.Context, more []string) (*opened, error) {
 	a, err := addresses(1)
 	if err != nil {
 		return nil, err
 	}
-	p, err := start(ctx, []string{"HOME=" + b.dir}, a, find(b.temporal), "server", "start-dev", "--ip", "127.0.0.1", "--port", a[0][strings.LastIndexByte(a[0], ':')+1:],
-		"--headless", "--db-filename", filepath.Join(b.folder("temporal"), "temporal.db"), "--log-level", "error")
+	args := []string{"server", "start-dev", "--ip", "127.0.0.1", "--port", a[0][strings.LastIndexByte(a[0], ':')+1:], "--headless", "--log-level", "error"}
+	p, err := start(ctx, []string{"HOME=" + b.dir}, a, find(b.temporal), append(args, more...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -141,17 +146,22 @@ func (b *bench) place(ctx context.Context, p *shop.Process) (func(context.Contex
 }
 
 func (b *bench) sagas(context.Context) ([]comparison, error) {
-	peer := contender{name: "Temporal dev server", note: "SQLite file; the worker in the bench's process; three activities that do nothing, no undo, no view, no mail", open: b.temporalSaga}
+	peer := contender{name: "Temporal dev server", note: "the worker in the bench's process; three activities that do nothing, no undo, no view, no mail"}
 	if path := find(b.temporal); path == "" {
 		peer.absent = "not installed: make peers-tools (a quarter of an hour), and $TEMPORAL or -temporal says where it is"
 	} else {
-		peer.version = strings.Join([]string{"CLI", field(2, told(path, "--version")), "sdk", module("go.temporal.io/sdk")}, " ")
+		peer.version = "CLI " + built(path) + ", sdk " + module("go.temporal.io/sdk")
 	}
+	onDisk, inMemory := peer, peer
+	onDisk.name += ", SQLite file"
+	onDisk.open = b.temporalSaga("--db-filename", filepath.Join(b.folder("temporal"), "temporal.db"))
+	inMemory.name += ", in memory"
+	inMemory.open = b.temporalSaga()
 	return []comparison{{
 		title: "Saga of an order, from start to known end",
 		how:   fmt.Sprintf("%d callers in a closed loop, each waiting for the end. Ours is the whole shop: its steps reserve stock and move money in three functions' own stores, and views, archive and mail hear of it.", customers),
 		contenders: []contender{
-			{name: "ebb dev: POST /api/orders", version: "this tree", note: "Prefer: wait, through the gateway", open: b.oursSaga}, peer,
+			{name: "ebb dev: POST /api/orders", version: "this tree", note: "Prefer: wait, through the gateway", open: b.oursSaga}, onDisk, inMemory,
 		},
 	}}, nil
 }
