@@ -7,14 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/binding"
 	"github.com/cloudevents/sdk-go/v2/event"
-	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 
 	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/internal/httpevent"
 )
 
 // sink hands events to one address.
@@ -73,29 +71,16 @@ func (s *sink) unanswered(ctx context.Context, err error) broker.Result {
 
 // request is the event in the binary mode.
 func (s *sink) request(ctx context.Context, e event.Event) (*http.Request, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, nil)
-	if err != nil {
-		return nil, err
-	}
-	if err := cehttp.WriteRequest(binding.WithForceBinary(ctx), (*binding.EventMessage)(&e), r); err != nil {
-		return nil, err
-	}
-	for name, values := range r.Header {
-		if strings.HasPrefix(name, "Ce-") {
-			for i, v := range values {
-				values[i] = encode(v)
-			}
-		}
-	}
-	if s.replies {
+	r, err := httpevent.Request(ctx, s.url, e)
+	if err == nil && s.replies {
 		r.Header.Set("Prefer", "reply")
 	}
-	return r, nil
+	return r, err
 }
 
 // result is what an answer means.
 func (s *sink) result(answer *http.Response, body []byte, to event.Event) broker.Result {
-	out := broker.Result{Status: answer.StatusCode, RetryAfter: retryAfter(answer.Header.Get("Retry-After"), time.Now())}
+	out := broker.Result{Status: answer.StatusCode, RetryAfter: httpevent.RetryAfter(answer.Header.Get("Retry-After"), time.Now())}
 	if s.longest != nil {
 		out.RetryAfter = min(out.RetryAfter, *s.longest)
 	}
@@ -124,7 +109,7 @@ func (s *sink) reply(answer *http.Response, body []byte) (*event.Event, error) {
 	if len(body) > s.front.cfg.MaxBody {
 		return nil, fmt.Errorf("it is larger than %d bytes", s.front.cfg.MaxBody)
 	}
-	events, err := parse(answer.Header, body)
+	events, err := httpevent.Read(answer.Header, body)
 	if err != nil {
 		return nil, err
 	}
