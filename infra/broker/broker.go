@@ -38,6 +38,13 @@ type Settler interface {
 	Settle(ctx context.Context) error
 }
 
+// Limiter is a Publisher that takes events up to a size only. The kit refuses what is larger before it commits anything
+// that says it.
+type Limiter interface {
+	// MaxEvent is the largest event in bytes, about: its data and its attributes.
+	MaxEvent() int
+}
+
 // Broker takes events and hands them to triggers.
 type Broker interface {
 	Publisher
