@@ -92,5 +92,10 @@ func newGateway(env function.Env) (*function.Function, error) {
 	if err != nil {
 		return nil, err
 	}
-	return gateway.New(env, gateway.Config{Functions: described, Directory: directory})
+	f, err := gateway.New(env, gateway.Config{Functions: described, Directory: directory})
+	if err != nil {
+		return nil, err
+	}
+	_, err = function.Configure[settings](f) // declares them; that they are well is known by now
+	return f, err
 }

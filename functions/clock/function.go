@@ -21,11 +21,11 @@ type clock struct {
 
 // New declares the clock.
 func New(env function.Env) (*function.Function, error) {
-	config, err := function.Config[Config](env)
+	f := function.New("clock", env)
+	config, err := function.Configure[Config](f)
 	if err != nil {
 		return nil, err
 	}
-	f := function.New("clock", env)
 	f.Pace(25 * time.Millisecond) // timers are about seconds
 	c := &clock{
 		timers: function.Collection[timer](f, "timers", store.On("due")),

@@ -31,7 +31,7 @@ type settings struct {
 // New declares the gateway function.
 func New(env function.Env, cfg Config) (*function.Function, error) {
 	f := function.New(Name, env)
-	g, err := newGateway(f.Env(), cfg)
+	g, err := newGateway(f, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -40,11 +40,12 @@ func New(env function.Env, cfg Config) (*function.Function, error) {
 }
 
 // newGateway derives a gateway. All that is wrong with its configuration is told at once.
-func newGateway(env function.Env, cfg Config) (*Gateway, error) {
-	set, err := function.Config[settings](env)
+func newGateway(f *function.Function, cfg Config) (*Gateway, error) {
+	set, err := function.Configure[settings](f)
 	if err != nil {
 		return nil, err
 	}
+	env := f.Env()
 	g := &Gateway{tokens: env.Tokens, telemetry: env.Telemetry, logger: env.Logger, origins: map[string]bool{}}
 	for _, o := range set.Origins {
 		g.origins[strings.TrimSuffix(strings.TrimSpace(o), "/")] = true

@@ -19,11 +19,11 @@ type notifications struct {
 
 // New declares the notifications.
 func New(env function.Env) (*function.Function, error) {
-	config, err := function.Config[Config](env)
+	f := function.New("notifications", env)
+	config, err := function.Configure[Config](f)
 	if err != nil {
 		return nil, err
 	}
-	f := function.New("notifications", env)
 	n := &notifications{users: function.Collection[user](f, "users")}
 	if n.mail, err = newMailer(config, f.Env().Logger); err != nil {
 		return nil, err

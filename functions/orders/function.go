@@ -27,7 +27,8 @@ func (c Config) Validate() error {
 
 // New declares the function.
 func New(env function.Env) (*function.Function, error) {
-	c, err := function.Config[Config](env)
+	f := function.New("orders", env)
+	c, err := function.Configure[Config](f)
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +36,6 @@ func New(env function.Env) (*function.Function, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := function.New("orders", env)
 	s := &orders{
 		f: f, saga: steps,
 		journal:  journal.New(f, "orders", fold, journal.Revision(foldRevision), journal.Indexes(byCustomer)),

@@ -54,20 +54,20 @@ const atOnce = 32
 
 // New declares the function.
 func New(env function.Env) (*function.Function, error) {
-	c, err := function.Config[Config](env)
+	f := function.New("payments", env)
+	c, err := function.Configure[Config](f)
 	if err != nil {
 		return nil, err
 	}
-	return newWith(env, c.provider), nil
+	return declare(f, c.provider), nil
 }
 
 // NewWith declares the function with a provider of the caller's own.
 func NewWith(env function.Env, p provider.Provider) *function.Function {
-	return newWith(env, func(sandbox.Memory) provider.Provider { return p })
+	return declare(function.New("payments", env), func(sandbox.Memory) provider.Provider { return p })
 }
 
-func newWith(env function.Env, driver func(sandbox.Memory) provider.Provider) *function.Function {
-	f := function.New("payments", env)
+func declare(f *function.Function, driver func(sandbox.Memory) provider.Provider) *function.Function {
 	f.Concurrent(atOnce)
 	s := &payments{
 		f:        f,
@@ -83,6 +83,7 @@ func newWith(env function.Env, driver func(sandbox.Memory) provider.Provider) *f
 	function.On(f, events.PaymentCapture, s.capture)
 	function.On(f, events.PaymentVoid, s.void)
 	function.On(f, events.PaymentRefund, s.refund)
+	function.Wakes(f, events.OrderPlaced.Info()) // its payment comes when the stock is reserved
 	function.Says(f, events.PaymentAuthorized.Info(), events.PaymentDeclined.Info(), events.PaymentCaptured.Info(),
 		events.PaymentVoided.Info(), events.PaymentRefunded.Info())
 	return f

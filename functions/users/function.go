@@ -62,7 +62,8 @@ type users struct {
 
 // New declares the users function.
 func New(env function.Env) (*function.Function, error) {
-	config, err := function.Config[Config](env)
+	f := function.New("users", env)
+	config, err := function.Configure[Config](f)
 	if err != nil {
 		return nil, fmt.Errorf("users: %w", err)
 	}
@@ -70,7 +71,6 @@ func New(env function.Env) (*function.Function, error) {
 	if err != nil {
 		return nil, fmt.Errorf("users: EBB_SIGNING_KEYS: %w", err)
 	}
-	f := function.New("users", env)
 	u := &users{
 		config: config,
 		admin:  newFirstAdmin(config.AdminEmail, config.AdminPassword),

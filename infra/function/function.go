@@ -59,6 +59,15 @@ func Config[T any](env Env) (T, error) {
 	return config.Load[T]("", lookup)
 }
 
+// Configure loads the function's configuration as Config does, and declares what it reads: its variables are
+// a part of the manifest.
+func Configure[T any](f *Function) (T, error) {
+	for _, v := range config.Variables[T]("") {
+		f.settings = append(f.settings, Setting{Variable: v.Name, Description: v.Desc, Default: v.Default, Required: v.Required, Secret: v.Secret})
+	}
+	return Config[T](f.env)
+}
+
 // Function is one capability: what it serves, hears, says and stores. It is declared once,
 // before Start; afterwards its methods may be called concurrently.
 type Function struct {
@@ -74,6 +83,8 @@ type Function struct {
 	dead       handler
 	tick       func(ctx context.Context, tx *Tx, now time.Time) error
 	says       map[string]bool
+	wakes      []string
+	settings   []Setting
 	prefetch   func(e event) []store.Key
 	concurrent int
 	pace       time.Duration
@@ -152,6 +163,14 @@ func Collection[T any](f *Function, name string, options ...store.Option) *store
 func Says(f *Function, types ...*events.Info) {
 	for _, t := range types {
 		f.says[t.Name] = true
+	}
+}
+
+// Wakes names events that are not handled but tell that work for the function is on its way. Where functions are started
+// by what is delivered to them, its start then overlaps with what comes before it. Nothing depends on it.
+func Wakes(f *Function, types ...*events.Info) {
+	for _, t := range types {
+		f.wakes = append(f.wakes, t.Name)
 	}
 }
 

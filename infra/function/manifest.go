@@ -1,6 +1,9 @@
 package function
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"maps"
 	"slices"
 
@@ -14,9 +17,11 @@ type Manifest struct {
 	Name        string       `json:"name"`
 	Routes      []Route      `json:"routes,omitempty"`
 	Hears       []string     `json:"hears,omitempty"` // event types, sorted; "*" is everything
+	Wakes       []string     `json:"wakes,omitempty"` // event types that only start it, sorted
 	Says        []string     `json:"says,omitempty"`
 	Collections []Stored     `json:"collections,omitempty"`
 	Trigger     *TriggerSpec `json:"trigger,omitempty"`
+	Settings    []Setting    `json:"settings,omitempty"`
 	Ticks       bool         `json:"ticks,omitempty"`        // is told when the host's clock ticks
 	DeadLetters bool         `json:"dead_letters,omitempty"` // takes the dead letters of every trigger
 	Front       bool         `json:"front,omitempty"`        // serves the outside
@@ -48,6 +53,15 @@ func routeOf(op Operation) Route {
 	return r
 }
 
+// Setting is a variable that configures the function.
+type Setting struct {
+	Variable    string `json:"variable"`
+	Description string `json:"description,omitempty"`
+	Default     string `json:"default,omitempty"`
+	Required    bool   `json:"required,omitempty"`
+	Secret      bool   `json:"secret,omitempty"`
+}
+
 // Stored is one collection of the function's database.
 type Stored struct {
 	Name    string     `json:"name"`
@@ -67,7 +81,7 @@ type TriggerSpec struct {
 
 // Manifest says what the function declares. It needs no Start.
 func (f *Function) Manifest() Manifest {
-	m := Manifest{Name: f.name, Routes: slices.Clone(f.routes), Says: sorted(f.says), Ticks: f.tick != nil, DeadLetters: f.dead != nil, Front: f.front != nil}
+	m := Manifest{Name: f.name, Routes: slices.Clone(f.routes), Says: sorted(f.says), Settings: f.settings, Ticks: f.tick != nil, DeadLetters: f.dead != nil, Front: f.front != nil}
 	for _, c := range f.Schema() {
 		s := Stored{Name: c.Name}
 		for _, i := range c.Indexes {
@@ -78,11 +92,22 @@ func (f *Function) Manifest() Manifest {
 	if !f.subscribed() {
 		return m
 	}
-	m.Hears = f.heard()
-	t := f.Trigger()
+	m.Hears, m.Wakes = f.heard(), slices.Sorted(slices.Values(f.wakes))
+	t := f.trigger(slices.Concat(m.Hears, m.Wakes))
 	m.Trigger = &TriggerSpec{Filters: t.Filters, Batch: t.Batch, Concurrency: t.Concurrency, Retry: t.Delivery.Retry,
 		Backoff: string(t.Delivery.BackoffPolicy), Delay: t.Delivery.BackoffDelay.String(), Timeout: t.Delivery.Timeout.String()}
 	return m
+}
+
+// Hash names the declaration: 16 hexadecimal digits of the SHA-256 of its JSON. What was deployed with one manifest and runs an
+// image of another is found by it.
+func (m Manifest) Hash() string {
+	data, err := json.Marshal(m)
+	if err != nil {
+		panic(err) // it is strings, numbers and lists of them
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:8])
 }
 
 func sorted(set map[string]bool) []string { return slices.Sorted(maps.Keys(set)) }
@@ -106,17 +131,19 @@ func (f *Function) heard() []string {
 const maxBatch = 128
 
 // Trigger is the function's durable subscription, named after it. The host adds where dead letters go.
-func (f *Function) Trigger() broker.Trigger {
+func (f *Function) Trigger() broker.Trigger { return f.trigger(f.heard()) }
+
+func (f *Function) trigger(types []string) broker.Trigger {
 	t := broker.Trigger{Name: f.name, Subscriber: f.Source(), Delivery: broker.DefaultDelivery, Batch: maxBatch, Concurrency: 1, Pace: f.pace}
 	if f.concurrent > 1 {
 		t.Batch, t.Concurrency = 1, f.concurrent
 	}
 	if f.any == nil {
-		types := broker.Filter{}
-		for _, name := range f.heard() {
-			types.Any = append(types.Any, broker.Filter{Exact: map[string]string{"type": name}})
+		any := broker.Filter{}
+		for _, name := range types {
+			any.Any = append(any.Any, broker.Filter{Exact: map[string]string{"type": name}})
 		}
-		t.Filters = append(t.Filters, types)
+		t.Filters = append(t.Filters, any)
 	}
 	// A replayed event is for the function it is addressed to, and for nobody else.
 	toAll := broker.Filter{Not: &broker.Filter{CESQL: "EXISTS " + ReplayTo}}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/ebb-dev/ebb/events"
@@ -139,6 +140,9 @@ func (r *reception) one(ctx context.Context, db *store.Tx, inbox store.Key, i in
 	if err != nil {
 		return nil, err
 	}
+	if !r.f.handles(e) {
+		return nil, nil // it has woken the function, which is all
+	}
 	// A dead letter may die again after it was mended, with the same id: its handler knows it by its subscriber.
 	remember := !r.f.isDead(e)
 	if d, err := db.Get(ctx, inbox); err != nil || remember && d.Version > 0 {
@@ -215,13 +219,23 @@ func (f *Function) handlerOf(e event) (handler, error) {
 		return f.any, nil
 	}
 	if e.Type() == events.ClockSwept.Name() {
-		return func(context.Context, *Tx, event) error { return nil }, nil
+		return nothingToDo, nil
+	}
+	if slices.Contains(f.wakes, e.Type()) {
+		return nothingToDo, nil
 	}
 	if _, known := events.Lookup(e.Type()); !known {
 		return nil, fault.New(fault.Invalid, "no event is of the type %q", e.Type())
 	}
 	return nil, fault.New(fault.Invalid, "function %s does not hear %s", f.name, e.Type())
 }
+
+// handles reports whether there is a handler for e, rather than that it only wakes the function.
+func (f *Function) handles(e event) bool {
+	return f.any != nil || f.isDead(e) || f.hears[e.Type()] != nil || !slices.Contains(f.wakes, e.Type())
+}
+
+func nothingToDo(context.Context, *Tx, event) error { return nil }
 
 // isDead reports whether e is a dead letter that the function keeps.
 func (f *Function) isDead(e event) bool { return f.dead != nil && extension(e, broker.ErrorDest) != "" }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/telemetry"
@@ -131,7 +132,21 @@ func (tx *Tx) seal(ctx context.Context) ([]event, error) {
 		}
 		sealed = append(sealed, e)
 	}
-	return sealed, nil
+	return sealed, tx.f.fits(sealed)
+}
+
+// fits refuses what the broker would not take: once it is committed it could never be published.
+func (f *Function) fits(sealed []event) error {
+	limited, ok := f.env.Publisher.(broker.Limiter)
+	if !ok {
+		return nil
+	}
+	for i := range sealed {
+		if size := len(sealed[i].DataEncoded) + attributesSize; size > limited.MaxEvent() {
+			return fault.New(fault.Invalid, "the event %s has %d bytes, and the broker takes %d at most", sealed[i].Type(), size, limited.MaxEvent())
+		}
+	}
+	return nil
 }
 
 func (tx *Tx) stamp(ctx context.Context, d events.Draft) (event, error) {
