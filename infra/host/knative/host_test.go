@@ -1,0 +1,458 @@
+package knative_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/uuid"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/host/knative"
+	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/memory"
+)
+
+// count is what the function under test keeps.
+type count struct {
+	N int `json:"n"`
+}
+
+// shop is a function that counts what is shipped, and fails as it is told to.
+type shop struct {
+	fail    atomic.Pointer[error]
+	commits atomic.Int64
+	ticks   atomic.Int64
+	opens   atomic.Int64
+	down    atomic.Bool
+	block   chan struct{} // not nil: an operation waits for it
+	entered chan struct{}
+}
+
+func (s *shop) function(t *testing.T) *function.Function {
+	t.Helper()
+	opener := memory.Opener()
+	f := function.New("inventory", function.Env{
+		Store: func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
+			s.opens.Add(1)
+			if s.down.Load() {
+				return nil, fault.New(fault.Unavailable, "the database does not answer")
+			}
+			d, err := opener(ctx, name, schema)
+			return committing{d, &s.commits}, err
+		},
+		Publisher: nowhere{}, Logger: slog.New(slog.DiscardHandler),
+	})
+	counts := function.Collection[count](f, "counts")
+	function.On(f, events.InventoryShip, func(ctx context.Context, tx *function.Tx, cmd events.ShipStock) error {
+		if err := s.fail.Load(); err != nil && *err != nil {
+			return *err
+		}
+		c, _, err := counts.Find(ctx, tx, "all")
+		if err != nil {
+			return err
+		}
+		c.N++
+		return counts.Put(ctx, tx, "all", c)
+	})
+	function.OnTick(f, func(context.Context, *function.Tx, time.Time) error {
+		s.ticks.Add(1)
+		return nil
+	})
+	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/api/count", Summary: "How many", Access: function.Public},
+		func(ctx context.Context, tx *function.Tx, _ *struct{}) (*answer, error) {
+			if s.block != nil {
+				s.entered <- struct{}{}
+				<-s.block
+			}
+			c, _, err := counts.Find(ctx, tx, "all")
+			return &answer{Body: c}, err
+		})
+	return f
+}
+
+type answer struct{ Body count }
+
+type nowhere struct{}
+
+func (nowhere) Publish(context.Context, ...ce.Event) error { return nil }
+
+// committing counts commits, and takes a while for each, so that deliveries meet.
+type committing struct {
+	store.Driver
+	n *atomic.Int64
+}
+
+func (c committing) Commit(ctx context.Context, b store.Batch) error {
+	c.n.Add(1)
+	time.Sleep(5 * time.Millisecond)
+	return c.Driver.Commit(ctx, b)
+}
+
+func ship(t *testing.T) ce.Event {
+	t.Helper()
+	d := events.InventoryShip.New(uuid.NewString(), events.ShipStock{OrderID: uuid.NewString()})
+	data, err := d.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := ce.New()
+	e.SetID(uuid.NewString())
+	e.SetSource("/functions/orders")
+	e.SetType(d.Info.Name)
+	e.SetTime(time.Now())
+	if err := e.SetData(ce.ApplicationJSON, data); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// binary is a delivery as Knative's dispatcher sends it.
+func binary(e ce.Event) *http.Request {
+	r := httptest.NewRequest(http.MethodPost, knative.EventsPath, bytes.NewReader(e.Data()))
+	r.Header.Set("Content-Type", e.DataContentType())
+	r.Header.Set("Ce-Specversion", "1.0")
+	r.Header.Set("Ce-Id", e.ID())
+	r.Header.Set("Ce-Source", e.Source())
+	r.Header.Set("Ce-Type", e.Type())
+	r.Header.Set("Ce-Time", e.Time().Format(time.RFC3339Nano))
+	return r
+}
+
+func send(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+func started(t *testing.T, s *shop, cfg knative.Config) *knative.Host {
+	t.Helper()
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	h := knative.New(s.function(t), cfg)
+	h.Start()
+	t.Cleanup(func() {
+		if err := h.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	for until := time.Now().Add(5 * time.Second); h.Ready() != nil; time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal(h.Ready())
+		}
+	}
+	return h
+}
+
+func counted(t *testing.T, h http.Handler, want int) {
+	t.Helper()
+	w := send(h, httptest.NewRequest(http.MethodGet, "/api/count", nil))
+	if got, want := strings.TrimSpace(w.Body.String()), fmt.Sprintf(`{"n":%d}`, want); w.Code != http.StatusOK || got != want {
+		t.Errorf("got %d %s, want %s", w.Code, got, want)
+	}
+}
+
+// All three modes of the HTTP binding are taken, an event that comes twice counts once, and the answer to what
+// succeeded is empty.
+func TestModes(t *testing.T) {
+	h := started(t, &shop{}, knative.Config{})
+	e := ship(t)
+	structured := func(media string, v any) *http.Request {
+		data, err := marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest(http.MethodPost, knative.EventsPath, bytes.NewReader(data))
+		r.Header.Set("Content-Type", media)
+		return r
+	}
+	for _, r := range []*http.Request{
+		binary(e), binary(e),
+		structured(ce.ApplicationCloudEventsJSON, ship(t)),
+		structured(ce.ApplicationCloudEventsBatchJSON, []ce.Event{ship(t), e, ship(t)}),
+	} {
+		if w := send(h, r); w.Code != http.StatusOK || w.Body.Len() > 0 {
+			t.Errorf("%s: got %d %s", r.Header.Get("Content-Type"), w.Code, w.Body)
+		}
+	}
+	counted(t, h, 4)
+}
+
+// What is no event, or none for this function, is refused for good, and nothing is done.
+func TestRefused(t *testing.T) {
+	h := started(t, &shop{}, knative.Config{MaxBody: 4096})
+	strange := ship(t)
+	strange.SetType("dev.ebb.inventory.vanish.v1")
+	wrong := ship(t)
+	_ = wrong.SetData(ce.ApplicationJSON, map[string]any{"order_id": 7})
+	missing := binary(ship(t))
+	missing.Header.Del("Ce-Id")
+	large := binary(ship(t))
+	large.Body, large.ContentLength = io.NopCloser(strings.NewReader(strings.Repeat("x", 5000))), 5000
+	get := binary(ship(t))
+	get.Method = http.MethodGet
+	for name, c := range map[string]struct {
+		r    *http.Request
+		want int
+	}{
+		"a type that nobody knows":   {binary(strange), http.StatusUnprocessableEntity},
+		"data that fails its schema": {binary(wrong), http.StatusUnprocessableEntity},
+		"an event without id":        {missing, http.StatusUnprocessableEntity},
+		"a body over the limit":      {large, http.StatusRequestEntityTooLarge},
+		"a GET":                      {get, http.StatusMethodNotAllowed},
+		"no event at all":            {httptest.NewRequest(http.MethodPost, knative.EventsPath, strings.NewReader("hello")), http.StatusUnsupportedMediaType},
+	} {
+		if w := send(h, c.r); w.Code != c.want || fault.RetryableStatus(w.Code) {
+			t.Errorf("%s: got %d %s, want %d", name, w.Code, w.Body, c.want)
+		}
+	}
+	counted(t, h, 0)
+}
+
+// A failure's kind decides the status, as the table of package fault says, and what failed comes again.
+func TestFailures(t *testing.T) {
+	s := &shop{}
+	h := started(t, s, knative.Config{})
+	e := ship(t)
+	for _, c := range []struct {
+		err   error
+		want  int
+		after string
+	}{
+		{fault.New(fault.Invalid, "no"), http.StatusUnprocessableEntity, ""},
+		{fault.New(fault.NotFound, "no"), http.StatusUnprocessableEntity, ""},
+		{fault.New(fault.NotYet, "no").After(1500 * time.Millisecond), http.StatusServiceUnavailable, "2"},
+		{fault.New(fault.Conflict, "no"), http.StatusConflict, ""},
+		{fault.New(fault.Exhausted, "no"), http.StatusTooManyRequests, ""},
+		{fault.New(fault.Unavailable, "no"), http.StatusServiceUnavailable, ""},
+		{errors.New("secret"), http.StatusInternalServerError, ""},
+		{nil, http.StatusOK, ""},
+	} {
+		s.fail.Store(&c.err)
+		w := send(h, binary(e))
+		if w.Code != c.want || w.Header().Get("Retry-After") != c.after || strings.Contains(w.Body.String(), "secret") {
+			t.Errorf("%v: got %d, Retry-After %q, %s", c.err, w.Code, w.Header().Get("Retry-After"), w.Body)
+		}
+	}
+	counted(t, h, 1)
+}
+
+// One of several events that is to be tried again has all of them come again; the others are then known.
+func TestBatchFails(t *testing.T) {
+	s := &shop{}
+	h := started(t, s, knative.Config{})
+	bad := ship(t)
+	bad.SetType("dev.ebb.inventory.vanish.v1")
+	batch := func() *httptest.ResponseRecorder {
+		data, err := marshal([]ce.Event{bad, ship(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest(http.MethodPost, knative.EventsPath, bytes.NewReader(data))
+		r.Header.Set("Content-Type", ce.ApplicationCloudEventsBatchJSON)
+		return send(h, r)
+	}
+	if w := batch(); w.Code != http.StatusUnprocessableEntity {
+		t.Errorf("one refused for good: got %d", w.Code)
+	}
+	var busy error = fault.New(fault.Unavailable, "busy")
+	s.fail.Store(&busy)
+	if w := batch(); w.Code != http.StatusServiceUnavailable {
+		t.Errorf("one refused for good, one for now: got %d", w.Code)
+	}
+	counted(t, h, 1)
+}
+
+// A PingSource's event is the clock's tick.
+func TestTick(t *testing.T) {
+	s := &shop{}
+	h := started(t, s, knative.Config{})
+	e := ship(t)
+	e.SetType("dev.knative.sources.ping")
+	if w := send(h, binary(e)); w.Code != http.StatusOK || s.ticks.Load() != 1 {
+		t.Errorf("got %d and %d ticks: %s", w.Code, s.ticks.Load(), w.Body)
+	}
+}
+
+// Deliveries that wait at the same time share commits.
+func TestShared(t *testing.T) {
+	s := &shop{}
+	h := started(t, s, knative.Config{})
+	before := s.commits.Load()
+	var all sync.WaitGroup
+	for range 100 {
+		r := binary(ship(t))
+		all.Go(func() {
+			if w := send(h, r); w.Code != http.StatusOK {
+				t.Errorf("got %d %s", w.Code, w.Body)
+			}
+		})
+	}
+	all.Wait()
+	counted(t, h, 100)
+	if n := s.commits.Load() - before; n > 50 {
+		t.Errorf("100 deliveries made %d commits", n)
+	}
+}
+
+// A caller that goes away leaves nothing half done, and does not end what others wait for.
+func TestCallerGoes(t *testing.T) {
+	h := started(t, &shop{}, knative.Config{})
+	var all sync.WaitGroup
+	for i := range 40 {
+		r := binary(ship(t))
+		if i%2 == 0 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*time.Millisecond/2)
+			defer cancel()
+			r = r.WithContext(ctx)
+		}
+		all.Go(func() {
+			if w := send(h, r); i%2 == 1 && w.Code != http.StatusOK {
+				t.Errorf("got %d %s", w.Code, w.Body)
+			}
+		})
+	}
+	all.Wait()
+	w := send(h, httptest.NewRequest(http.MethodGet, "/api/count", nil))
+	var n int
+	if _, err := fmt.Sscanf(w.Body.String(), `{"n":%d}`, &n); err != nil || n < 20 {
+		t.Errorf("got %s", w.Body)
+	}
+}
+
+// A function whose store is down is alive, not ready, takes no event, and becomes ready when the store comes up.
+func TestStoreDown(t *testing.T) {
+	s := &shop{}
+	s.down.Store(true)
+	h := knative.New(s.function(t), knative.Config{})
+	h.Start()
+	defer func() { _ = h.Stop(context.Background()) }()
+	for s.opens.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(5 * time.Millisecond)
+	status := func(path string) int { return send(h, httptest.NewRequest(http.MethodGet, path, nil)).Code }
+	if live, ready := status(knative.LivenessPath), status(knative.ReadinessPath); live != http.StatusOK || ready != http.StatusServiceUnavailable {
+		t.Errorf("alive %d, ready %d", live, ready)
+	}
+	if err := h.Ready(); err == nil || !strings.Contains(err.Error(), "the database does not answer") {
+		t.Errorf("got %v", err)
+	}
+	if w := send(h, binary(ship(t))); w.Code != http.StatusServiceUnavailable {
+		t.Errorf("an event: got %d", w.Code)
+	}
+	s.down.Store(false)
+	for until := time.Now().Add(5 * time.Second); status(knative.ReadinessPath) != http.StatusOK; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("it did not become ready")
+		}
+	}
+}
+
+// An image that declares the function otherwise than the platform was set up for never becomes ready.
+func TestManifest(t *testing.T) {
+	s := &shop{}
+	right := s.function(t).Manifest().Hash()
+	started(t, s, knative.Config{Manifest: right})
+	h := knative.New(s.function(t), knative.Config{Manifest: "0123456789abcdef"})
+	h.Start()
+	defer func() { _ = h.Stop(context.Background()) }()
+	if err := h.Ready(); err == nil || !strings.Contains(err.Error(), right) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// When it is told to end, what runs is answered, probes fail, and the store is closed after all that.
+func TestDrain(t *testing.T) {
+	s := &shop{block: make(chan struct{}), entered: make(chan struct{}, 1)}
+	h := knative.New(s.function(t), knative.Config{Quiet: 50 * time.Millisecond})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(ctx, l) }()
+	for h.Ready() != nil {
+		time.Sleep(time.Millisecond)
+	}
+	slow := make(chan int, 1)
+	go func() {
+		w, err := http.Get("http://" + l.Addr().String() + "/api/count")
+		if err != nil {
+			t.Error(err)
+			slow <- 0
+			return
+		}
+		w.Body.Close()
+		slow <- w.StatusCode
+	}()
+	<-s.entered
+	end()
+	probe := func() int {
+		r := httptest.NewRequest(http.MethodGet, knative.ReadinessPath, nil)
+		r.Header.Set("User-Agent", "kube-probe/1.34")
+		return send(h, r).Code
+	}
+	for until := time.Now().Add(5 * time.Second); probe() != http.StatusServiceUnavailable; time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("it is ready while it drains")
+		}
+	}
+	select {
+	case err := <-served:
+		t.Fatalf("it ended before its request did: %v", err)
+	case <-time.After(150 * time.Millisecond):
+	}
+	close(s.block)
+	if got := <-slow; got != http.StatusOK {
+		t.Errorf("the request that ran was answered %d", got)
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+	if h.Ready() == nil {
+		t.Error("it is ready after its end")
+	}
+}
+
+// HTTP/2 without TLS is spoken, for a port that is named h2c.
+func TestH2C(t *testing.T) {
+	h := knative.New((&shop{}).function(t), knative.Config{Quiet: time.Millisecond})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(ctx, l) }()
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	c := http.Client{Transport: &http.Transport{Protocols: &protocols}}
+	w, err := c.Get("http://" + l.Addr().String() + knative.LivenessPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Body.Close()
+	c.CloseIdleConnections()
+	if w.StatusCode != http.StatusOK || w.ProtoMajor != 2 {
+		t.Errorf("got %s over %s", w.Status, w.Proto)
+	}
+	end()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,107 @@
+package knative
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/function"
+)
+
+// inlet has deliveries that come side by side share units of work, as many as the function's trigger allows. Nothing
+// runs while no delivery waits: whoever finds no unit under way begins one, for all that wait by then.
+type inlet struct {
+	receive func(context.Context, []event.Event) []broker.Result
+	batch   int           // the most events of one unit
+	limit   time.Duration // of one unit
+
+	slots chan struct{} // as many as units may run at once
+
+	mu      sync.Mutex
+	waiting []*delivery
+}
+
+// delivery is one event that waits for its result.
+type delivery struct {
+	event event.Event
+	done  chan broker.Result
+}
+
+func newInlet(f *function.Function) *inlet {
+	t := f.Trigger()
+	return &inlet{receive: f.Receive, batch: max(t.Batch, 1), limit: t.Delivery.Timeout, slots: make(chan struct{}, max(t.Concurrency, 1))}
+}
+
+// take waits for the results of all events. A caller that goes away leaves them to the unit that they are part of.
+func (in *inlet) take(ctx context.Context, batch []event.Event) []broker.Result {
+	mine := make([]*delivery, len(batch))
+	for i := range batch {
+		mine[i] = &delivery{batch[i], make(chan broker.Result, 1)}
+	}
+	in.mu.Lock()
+	in.waiting = append(in.waiting, mine...)
+	in.mu.Unlock()
+	results := make([]broker.Result, len(mine))
+	for i, d := range mine {
+		results[i] = in.wait(ctx, d)
+	}
+	return results
+}
+
+// wait is the result of one delivery. Meanwhile the caller does the work, if nobody else does.
+func (in *inlet) wait(ctx context.Context, d *delivery) broker.Result {
+	for {
+		select {
+		case res := <-d.done:
+			return res
+		default:
+		}
+		select {
+		case res := <-d.done:
+			return res
+		case <-ctx.Done():
+			in.leave(d)
+			return broker.Result{Status: http.StatusServiceUnavailable, Message: "the delivery was given up"}
+		case in.slots <- struct{}{}:
+			in.unit(ctx)
+			<-in.slots
+		}
+	}
+}
+
+// unit handles what waits, at most one batch. It belongs to several callers, so that one who goes away does not end it.
+func (in *inlet) unit(ctx context.Context) {
+	in.mu.Lock()
+	n := min(len(in.waiting), in.batch)
+	unit := append([]*delivery(nil), in.waiting[:n]...)
+	in.waiting = append(in.waiting[:0], in.waiting[n:]...)
+	in.mu.Unlock()
+	if n == 0 {
+		return
+	}
+	batch := make([]event.Event, n)
+	for i, d := range unit {
+		batch[i] = d.event
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), in.limit)
+	defer cancel()
+	for i, res := range in.receive(ctx, batch) {
+		unit[i].done <- res
+	}
+}
+
+// leave takes a delivery back that no unit has begun.
+func (in *inlet) leave(d *delivery) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for i, w := range in.waiting {
+		if w == d {
+			in.waiting = append(in.waiting[:i], in.waiting[i+1:]...)
+			return
+		}
+	}
+}
