@@ -246,24 +246,6 @@ func namedAdmin(lookup config.Lookup) (credentials, bool) {
 	return credentials{Email: email, Password: password}, email != "" || password != ""
 }
 
-// keys rotates the signing keys of a data directory.
-func keys(_ context.Context, t *tool, args []string) error {
-	f := t.flags("keys", "rotate")
-	data := f.String("data", fallback(t.lookup, "EBB_DATA", ".ebb"), "directory of the data")
-	rest, err := parse(f, args)
-	if err != nil {
-		return err
-	}
-	if len(rest) != 1 || rest[0] != "rotate" {
-		return wrong("keys does one thing: ebb keys rotate")
-	}
-	if err := local.RotateKeys(*data); err != nil {
-		return err
-	}
-	fmt.Fprintln(t.out, "A new key signs from the next start of ebb dev on; the tokens of the older ones stay valid.")
-	return nil
-}
-
 func fallback(lookup config.Lookup, name, otherwise string) string {
 	if value, ok := lookup(name); ok && value != "" {
 		return value

@@ -33,6 +33,7 @@ type command struct {
 
 // tool is the world as commands see it.
 type tool struct {
+	in       io.Reader
 	out, err io.Writer
 	lookup   config.Lookup
 	dir      string // where the code is
@@ -48,13 +49,13 @@ func commands() []command {
 		{"dlq", "[list] | show ID | replay ID | drop ID", "look at, replay and drop dead letters of a running system", dlq},
 		{"broker", "[--data DIR]", "serve a stand-alone CloudEvents broker on loopback", brokerCommand},
 		{"conformance", "URL", "hold any CloudEvents broker against Knative's delivery specification and CESQL", conformanceCommand},
-		{"keys", "rotate", "put a new signing key before the ones in the data directory", keys},
+		{"keys", "generate | public | rotate", "make signing keys, show their public side, or rotate those of the data directory", keys},
 	}
 }
 
 func main() {
 	ctx, stop := interrupted()
-	t := &tool{out: os.Stdout, err: os.Stderr, lookup: config.Environment, dir: "."}
+	t := &tool{in: os.Stdin, out: os.Stdout, err: os.Stderr, lookup: config.Environment, dir: "."}
 	code := t.main(ctx, os.Args[1:])
 	stop()
 	os.Exit(code)
