@@ -61,12 +61,16 @@ type (
 
 // ReadBooks opens the stores below the data directory of a process that has ended.
 func ReadBooks(ctx context.Context, data string) (*Books, error) {
+	return ReadBooksOf(ctx, sqlite.Opener(filepath.Join(data, "store")))
+}
+
+// ReadBooksOf opens the stores of all functions, wherever they are.
+func ReadBooksOf(ctx context.Context, open store.Opener) (*Books, error) {
 	described, err := functions.Describe(nil)
 	if err != nil {
 		return nil, err
 	}
 	b := &Books{Outbox: map[string]int{}}
-	open := sqlite.Opener(filepath.Join(data, "store"))
 	for _, f := range described {
 		if err := b.read(ctx, open, f); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Name(), err)
