@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/http"
 	"regexp"
+	"sync"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
@@ -31,14 +32,8 @@ func OpenAPI(functions []*function.Function) ([]byte, error) {
 
 // addDocuments serves what describes the system, and what those ask who watch over it.
 func (g *Gateway) addDocuments(cfg Config) error {
-	openAPI, err := OpenAPI(cfg.Functions)
-	if err != nil {
-		return err
-	}
-	asyncAPI, err := generate.AsyncAPI(cfg.Functions)
-	if err != nil {
-		return err
-	}
+	openAPI := func() ([]byte, error) { return OpenAPI(cfg.Functions) }
+	asyncAPI := func() ([]byte, error) { return generate.AsyncAPI(cfg.Functions) }
 	ready := func(w http.ResponseWriter, r *http.Request) {
 		if err := cfg.Directory.Ready(r.Context()); err != nil {
 			Problem(w, r, fault.Wrap(err, fault.Unavailable, "not ready: %s", fault.Public(err)))
@@ -66,12 +61,19 @@ func healthy(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte(`{"status":"ok"}` + "\n"))
 }
 
-// document serves bytes that do not change while the process runs. Browsers and most tools want
-// plain application/json, so only who asks for the registered type gets it.
-func document(contentType string, body []byte) http.HandlerFunc {
-	sum := sha256.Sum256(body)
-	tag := `"` + hex.EncodeToString(sum[:8]) + `"`
+// document serves bytes that do not change while the process runs. They are made when somebody first asks for them: it takes
+// longer than all else that the gateway does before it is ready. Browsers and most tools want plain application/json, so only
+// who asks for the registered type gets it.
+func document(contentType string, content func() ([]byte, error)) http.HandlerFunc {
+	content = sync.OnceValues(content)
 	return func(w http.ResponseWriter, r *http.Request) {
+		body, err := content()
+		if err != nil {
+			Problem(w, r, fault.Wrap(err, fault.Internal, "the document could not be made"))
+			return
+		}
+		sum := sha256.Sum256(body)
+		tag := `"` + hex.EncodeToString(sum[:8]) + `"`
 		h := w.Header()
 		h.Set("ETag", tag)
 		h.Set("Cache-Control", "no-cache")
