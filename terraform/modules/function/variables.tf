@@ -1,0 +1,259 @@
+variable "broker" {
+  description = "Where it publishes and what wakes it, as the platform's output says: the broker's name and the pods that take events in for it."
+  type = object({
+    name = string
+    ingress = object({
+      namespace  = string
+      pod_labels = map(string)
+      port       = number
+    })
+  })
+  nullable = false
+}
+
+variable "canary" {
+  description = "A second image that gets this percentage of the requests and events while `image` gets the rest. Change nothing else meanwhile."
+  type = object({
+    image   = string
+    percent = number
+  })
+  default = null
+
+  validation {
+    condition     = var.canary == null ? true : var.canary.percent >= 0 && var.canary.percent <= 100
+    error_message = "A canary's percent lies between 0 and 100."
+  }
+}
+
+variable "config" {
+  description = "The platform's ConfigMap of what functions share: its name, the variables it has and a digest of its contents."
+  type = object({
+    name   = string
+    keys   = list(string)
+    sha256 = string
+  })
+  nullable = false
+}
+
+variable "dead_letter_sink" {
+  description = "Name of the function that takes what could not be delivered; null only for that function itself."
+  type        = string
+  default     = null
+}
+
+variable "dns" {
+  description = "Where names are resolved: the pods, and addresses of a cache on the node when there is one."
+  type = object({
+    namespace  = optional(string, "kube-system")
+    pod_labels = optional(map(string), { k8s-app = "kube-dns" })
+    cidrs      = optional(list(string), [])
+  })
+  default  = {}
+  nullable = false
+}
+
+variable "egress" {
+  description = "Further rules of a NetworkPolicy's egress, for what the manifest does not know: a mail server, Stripe."
+  type        = any
+  default     = []
+  nullable    = false
+}
+
+variable "environment" {
+  description = "Further environment variables, such as OTEL_EXPORTER_OTLP_ENDPOINT. The function's own belong into `settings`."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+}
+
+variable "image" {
+  description = "The image of cmd/function, best by digest."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = length(var.image) > 0
+    error_message = "A function needs an image."
+  }
+}
+
+variable "image_pull_policy" {
+  description = "Always, IfNotPresent or Never; null leaves it to Kubernetes."
+  type        = string
+  default     = null
+}
+
+variable "image_pull_secrets" {
+  description = "Names of the Secrets that a private registry is read with. They are made by others."
+  type        = list(string)
+  default     = []
+  nullable    = false
+}
+
+variable "ingress" {
+  description = "Knative's ingress: the namespaces of its gateways, and the port on which their pods serve cluster-local routes."
+  type = object({
+    namespaces = list(string)
+    port       = optional(number, 8081)
+  })
+  nullable = false
+
+  validation {
+    condition     = length(var.ingress.namespaces) > 0
+    error_message = "Nobody reaches a function unless ingress.namespaces names where the gateways of Knative's ingress run."
+  }
+}
+
+variable "kubectl" {
+  description = "The kubeconfig and the context that kubectl uses to wait until things are ready; null is its own default."
+  type = object({
+    kubeconfig = optional(string)
+    context    = optional(string)
+  })
+  default  = {}
+  nullable = false
+}
+
+variable "manifest" {
+  description = "What the function declares: its entry in the generated terraform/manifest.json."
+  type        = any
+  nullable    = false
+}
+
+variable "name" {
+  description = "The capability, and the name of everything that belongs to it."
+  type        = string
+  nullable    = false
+}
+
+variable "namespace" {
+  description = "The platform's namespace."
+  type        = string
+  nullable    = false
+}
+
+variable "public" {
+  description = "Whether the outside reaches it. Without it the route is cluster-local."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "resources" {
+  description = "Of the function's container."
+  type = object({
+    requests = optional(map(string), { cpu = "50m", memory = "32Mi" })
+    limits   = optional(map(string), { memory = "128Mi" })
+  })
+  default  = {}
+  nullable = false
+}
+
+variable "scale" {
+  description = "Pods at least and at most; concurrent requests per pod that the autoscaler aims at, and may not be exceeded (0: no limit); the autoscaler's window."
+  type = object({
+    min    = optional(number, 0)
+    max    = optional(number, 10)
+    target = optional(number, 50)
+    limit  = optional(number, 0)
+    window = optional(string)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = var.scale.min >= 0 && var.scale.max >= 1 && var.scale.min <= var.scale.max
+    error_message = "A function scales between 0 <= min <= max pods, and max is given: 0 would mean without bound."
+  }
+}
+
+variable "secret" {
+  description = "Name of the Secret that holds its secret variables under their own names. It is made by others."
+  type        = string
+  default     = null
+}
+
+variable "sender_identity" {
+  description = "Who may post events: the API server's addresses after its Service, and the service accounts of the senders. Null: whoever the network policies let through."
+  type = object({
+    api_server = object({
+      cidrs = list(string)
+      port  = optional(number, 6443)
+    })
+    audience                  = string
+    dead_letter_sink_audience = optional(string)
+    senders                   = list(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.sender_identity == null ? true : length(var.sender_identity.api_server.cidrs) > 0 && length(var.sender_identity.senders) > 0
+    error_message = "Sender identity needs the API server's addresses, whose keys the function reads, and the service accounts that may send."
+  }
+}
+
+variable "service_account_annotations" {
+  description = "Of its ServiceAccount, for a cloud's workload identity."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+}
+
+variable "settings" {
+  description = "Values of the variables that the manifest lists. What is left out has the default that the Go code gives it."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+}
+
+variable "store" {
+  description = "Where its documents are: postgres://, firestore:// or memory:, without a password, and the addresses it is reached at."
+  type = object({
+    url   = string
+    cidrs = optional(list(string), [])
+  })
+  default = null
+
+  validation {
+    condition     = var.store == null ? true : can(regex("^(postgres|postgresql|firestore)://[^/]+/.+|^memory:$", var.store.url))
+    error_message = "A store on a cluster is postgres://user@host:5432/database, firestore://project/database or memory: (sqlite needs a disk that outlives the pod)."
+  }
+  validation {
+    condition     = var.store == null ? true : !can(regex("^[a-z]+://[^/@]*:[^/@]*@", var.store.url))
+    error_message = "The URL of a store holds no password: that is PGPASSWORD in the function's Secret."
+  }
+  validation {
+    condition     = var.store == null ? true : var.store.url == "memory:" || length(var.store.cidrs) > 0
+    error_message = "A store needs its cidrs: network policies know addresses, not names."
+  }
+}
+
+variable "timeout_seconds" {
+  description = "How long an answer may take. It is longer than the trigger's timeout, so that it is the broker who gives up first."
+  type        = number
+  default     = 60
+  nullable    = false
+}
+
+variable "traffic" {
+  description = "How requests and events are shared out among revisions, when `canary` is not enough: name (null: the latest), percent, tag."
+  type = list(object({
+    revision = optional(string)
+    percent  = number
+    tag      = optional(string)
+  }))
+  default  = []
+  nullable = false
+
+  validation {
+    condition     = length(var.traffic) == 0 || sum(concat([0], var.traffic[*].percent)) == 100
+    error_message = "The percentages of the traffic add up to 100."
+  }
+}
+
+variable "trigger_annotations" {
+  description = "Of its Trigger: kafka.eventing.knative.dev/delivery.order = \"ordered\" keeps order per partition key on a Kafka broker."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+}

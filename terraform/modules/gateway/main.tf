@@ -1,0 +1,55 @@
+# The one service that the outside reaches.
+module "function" {
+  source = "../function"
+
+  broker                      = var.broker
+  canary                      = var.canary
+  config                      = var.config
+  dns                         = var.dns
+  egress                      = var.egress
+  environment                 = var.environment
+  image                       = var.image
+  image_pull_policy           = var.image_pull_policy
+  image_pull_secrets          = var.image_pull_secrets
+  ingress                     = var.ingress
+  kubectl                     = var.kubectl
+  manifest                    = var.manifest
+  name                        = var.manifest.name
+  namespace                   = var.namespace
+  public                      = true
+  resources                   = var.resources
+  scale                       = var.scale
+  secret                      = var.secret
+  service_account_annotations = var.service_account_annotations
+  settings                    = var.settings
+  timeout_seconds             = var.timeout_seconds
+  traffic                     = var.traffic
+}
+
+resource "kubectl_manifest" "claim" {
+  for_each = toset(var.hosts)
+
+  server_side_apply = true
+  force_conflicts   = true
+  yaml_body = yamlencode({
+    apiVersion = "networking.internal.knative.dev/v1alpha1"
+    kind       = "ClusterDomainClaim"
+    metadata   = { name = each.key }
+    spec       = { namespace = var.namespace }
+  })
+}
+
+resource "kubectl_manifest" "host" {
+  for_each = toset(var.hosts)
+
+  server_side_apply = true
+  force_conflicts   = true
+  yaml_body = yamlencode({
+    apiVersion = "serving.knative.dev/v1beta1"
+    kind       = "DomainMapping"
+    metadata   = { name = each.key, namespace = var.namespace }
+    spec       = { ref = { apiVersion = "serving.knative.dev/v1", kind = "Service", name = module.function.name } }
+  })
+
+  depends_on = [kubectl_manifest.claim]
+}

@@ -1,0 +1,127 @@
+locals {
+  functions = var.manifest.functions
+  front     = one([for name, f in local.functions : name if try(f.front, false)])
+  behind    = toset([for name, f in local.functions : name if !try(f.front, false)])
+
+  # What is said by function speaks of functions that there are. A capability that was renamed or a typo would
+  # otherwise be left with the defaults.
+  named = distinct(concat(
+    [for by in [
+      var.canaries, var.egress, var.images, var.resources, var.scale, var.secrets,
+      var.service_account_annotations, var.settings, var.stores, var.traffic,
+    ] : keys(by)]...
+  ))
+  unknown = setsubtract(local.named, concat(["*"], keys(local.functions)))
+
+  images    = { for name, f in local.functions : name => lookup(var.images, name, var.image) }
+  tagged    = [for image in distinct(concat(values(local.images), values(var.canaries)[*].image)) : image if !can(regex("@sha256:[0-9a-f]{64}$", image))]
+  forgetful = [for name, a in local.arguments : name if try(a.store.url, "") == "memory:"]
+
+  arguments = { for name, f in local.functions : name => {
+    egress      = try(var.egress[name], [])
+    resources   = try(var.resources[name], var.resources["*"], {})
+    scale       = try(var.scale[name], var.scale["*"], {})
+    secret      = try(replace(try(var.secrets[name], var.secrets["*"]), "{function}", name), null)
+    settings    = try(var.settings[name], {})
+    annotations = try(var.service_account_annotations[name], {})
+    store = length(try(f.collections, [])) == 0 ? null : try({
+      url   = replace(try(var.stores[name], var.stores["*"]).url, "{function}", name)
+      cidrs = try(var.stores[name], var.stores["*"]).cidrs
+    }, null)
+  } }
+}
+
+# What speaks of the whole manifest is checked here, before anything is made.
+resource "terraform_data" "checks" {
+  lifecycle {
+    precondition {
+      condition     = length(local.unknown) == 0
+      error_message = "There is no function ${join(", ", local.unknown)}; there are ${join(", ", keys(local.functions))}."
+    }
+    precondition {
+      condition     = !var.strict || length(local.tagged) == 0
+      error_message = "Images are named by digest here, and not ${join(", ", local.tagged)}."
+    }
+    precondition {
+      condition     = !var.strict || length(local.forgetful) == 0
+      error_message = "${join(", ", local.forgetful)} would keep documents in memory."
+    }
+    precondition {
+      condition     = !var.strict || var.sender_identity != null
+      error_message = "Events are taken here from senders only that prove who they are: say sender_identity."
+    }
+  }
+}
+
+module "platform" {
+  source = "../platform"
+
+  broker            = var.broker
+  dns               = var.dns
+  kubectl           = var.kubectl
+  labels            = var.labels
+  manifest          = local.functions
+  namespace         = var.namespace
+  schedule          = var.schedule
+  sender_identity   = var.sender_identity
+  verification_keys = var.verification_keys
+}
+
+module "function" {
+  source   = "../function"
+  for_each = local.behind
+
+  broker                      = module.platform.broker
+  canary                      = lookup(var.canaries, each.key, null)
+  config                      = module.platform.config
+  dead_letter_sink            = module.platform.dead_letter_sink
+  dns                         = module.platform.dns
+  egress                      = local.arguments[each.key].egress
+  environment                 = var.environment
+  image                       = local.images[each.key]
+  image_pull_policy           = var.image_pull_policy
+  image_pull_secrets          = var.image_pull_secrets
+  ingress                     = var.ingress
+  kubectl                     = var.kubectl
+  manifest                    = local.functions[each.key]
+  name                        = each.key
+  namespace                   = module.platform.namespace
+  resources                   = local.arguments[each.key].resources
+  scale                       = local.arguments[each.key].scale
+  secret                      = local.arguments[each.key].secret
+  sender_identity             = try(module.platform.sender_identity[each.key], null)
+  service_account_annotations = local.arguments[each.key].annotations
+  settings                    = local.arguments[each.key].settings
+  store                       = local.arguments[each.key].store
+  timeout_seconds             = var.timeout_seconds
+  traffic                     = lookup(var.traffic, each.key, [])
+  trigger_annotations         = var.trigger_annotations
+}
+
+module "gateway" {
+  source = "../gateway"
+
+  broker                      = module.platform.broker
+  canary                      = lookup(var.canaries, local.front, null)
+  config                      = module.platform.config
+  dns                         = module.platform.dns
+  domain                      = var.domain
+  egress                      = local.arguments[local.front].egress
+  environment                 = var.environment
+  hosts                       = var.hosts
+  image                       = local.images[local.front]
+  image_pull_policy           = var.image_pull_policy
+  image_pull_secrets          = var.image_pull_secrets
+  ingress                     = var.ingress
+  kubectl                     = var.kubectl
+  manifest                    = local.functions[local.front]
+  namespace                   = module.platform.namespace
+  resources                   = local.arguments[local.front].resources
+  scale                       = local.arguments[local.front].scale
+  scheme                      = var.scheme
+  secret                      = local.arguments[local.front].secret
+  service_account_annotations = local.arguments[local.front].annotations
+  settings                    = local.arguments[local.front].settings
+  timeout_seconds             = var.timeout_seconds
+  traffic                     = lookup(var.traffic, local.front, [])
+}
