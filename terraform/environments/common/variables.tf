@@ -1,0 +1,130 @@
+# What an environment is told from outside, in a terraform.tfvars that example.tfvars shows. Nothing here that matters
+# for safety has a default: what is lost is missed.
+
+variable "canaries" {
+  description = "Functions that try a second image: {orders = {image, percent}}."
+  type        = map(object({ image = string, percent = number }))
+  default     = {}
+}
+
+variable "dns" {
+  description = "Where pods resolve names, when that is not k8s-app=kube-dns in kube-system: {namespace, pod_labels, cidrs}."
+  type = object({
+    namespace  = optional(string)
+    pod_labels = optional(map(string))
+    cidrs      = optional(list(string))
+  })
+  default = {}
+}
+
+variable "domain" {
+  description = "Knative's domain in this cluster."
+  type        = string
+}
+
+variable "egress" {
+  description = "Further rules of egress by function."
+  type        = any
+  default     = {}
+}
+
+variable "environment" {
+  description = "Further environment variables of every function."
+  type        = map(string)
+  default     = {}
+}
+
+variable "hosts" {
+  description = "Own names of the gateway."
+  type        = list(string)
+  default     = []
+}
+
+variable "image" {
+  description = "The image of every function that images does not name."
+  type        = string
+}
+
+variable "image_pull_policy" {
+  description = "Always, IfNotPresent or Never; null leaves it to Kubernetes."
+  type        = string
+  default     = null
+}
+
+variable "image_pull_secrets" {
+  description = "Names of the Secrets that a private registry is read with."
+  type        = list(string)
+  default     = []
+}
+
+variable "images" {
+  description = "Images by function."
+  type        = map(string)
+  default     = {}
+}
+
+variable "ingress" {
+  description = "The namespaces of the gateways of Knative's ingress, and the port of their pods for cluster-local routes."
+  type        = object({ namespaces = list(string), port = optional(number) })
+}
+
+variable "kube_context" {
+  description = "The context of the kubeconfig, said by name so that nothing lands in whichever cluster is current."
+  type        = string
+}
+
+variable "kubeconfig" {
+  description = "Path of the kubeconfig."
+  type        = string
+  default     = "~/.kube/config"
+}
+
+variable "namespace" {
+  description = "Another namespace than the environment's own, for a second one beside it."
+  type        = string
+  default     = null
+}
+
+variable "scheme" {
+  description = "Of the gateway's URL: http or https."
+  type        = string
+  default     = "http"
+}
+
+variable "secrets" {
+  description = "Names of the Secrets by function; \"*\" for all others, with {function} for the name."
+  type        = map(string)
+}
+
+variable "sender_identity" {
+  description = "{api_server = {cidrs, port}} where Knative's OIDC is on; null says that it is not."
+  type        = object({ api_server = object({ cidrs = list(string), port = optional(number) }) })
+}
+
+variable "service_account_annotations" {
+  description = "Annotations of the ServiceAccounts, by function."
+  type        = map(map(string))
+  default     = {}
+}
+
+variable "settings" {
+  description = "Settings by function."
+  type        = map(map(string))
+  default     = {}
+}
+
+variable "stores" {
+  description = "Stores by function; \"*\" for all others, with {function} for the name."
+  type        = map(object({ url = string, cidrs = optional(list(string), []) }))
+}
+
+variable "traffic" {
+  description = "Shares of revisions by function."
+  type        = map(list(object({ revision = optional(string), percent = number, tag = optional(string) })))
+  default     = {}
+}
+
+variable "verification_keys" {
+  description = "The public JWK set that access tokens are checked with."
+  type        = string
+}

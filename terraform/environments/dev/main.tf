@@ -1,0 +1,14 @@
+# Small, on what every Knative has.
+locals {
+  environment = {
+    name      = "dev"
+    namespace = "shop-dev"
+    strict    = false
+
+    broker              = { class = "MTChannelBasedBroker" }
+    trigger_annotations = {}
+
+    scale     = { "*" = { min = 0, max = 3 } }
+    resources = { "*" = { requests = { cpu = "25m", memory = "32Mi" }, limits = { memory = "128Mi" } } }
+  }
+}

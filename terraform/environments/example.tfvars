@@ -1,0 +1,17 @@
+# A terraform.tfvars to begin with: copy it into an environment's folder and say what is yours. The plans of CI use it.
+kube_context = "kind-ebb"
+domain       = "example.com"
+ingress      = { namespaces = ["kourier-system"] }
+
+image = "registry.example.com/ebb@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+
+# Each function has a database and a role of its own, and a Secret with that role's password (PGPASSWORD) and whatever
+# secret variables the function has. See terraform/README.md.
+stores  = { "*" = { url = "postgres://ebb_{function}@db.example.com:5432/ebb_{function}", cidrs = ["192.0.2.10/32"] } }
+secrets = { "*" = "ebb-{function}" }
+
+# Where the API server's pods or nodes are, which a Service's address hides: kubectl get endpoints kubernetes.
+sender_identity = { api_server = { cidrs = ["192.0.2.1/32"], port = 6443 } }
+
+# The public half of the users' EBB_SIGNING_KEYS.
+verification_keys = "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\",\"kid\":\"example\",\"use\":\"sig\",\"alg\":\"ES256\",\"x\":\"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU\",\"y\":\"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0\"}]}"
