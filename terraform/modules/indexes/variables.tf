@@ -1,0 +1,5 @@
+variable "manifest" {
+  description = "The functions of terraform/manifest.json."
+  type        = any
+  nullable    = false
+}
