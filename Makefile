@@ -68,6 +68,19 @@ peers-tools: ## Build Caddy and Temporal's CLI into bin/ (a quarter of an hour);
 	GOBIN=$(CURDIR)/bin $(GO) install github.com/caddyserver/caddy/v2/cmd/caddy@v2.11.9
 	GOBIN=$(CURDIR)/bin $(GO) install github.com/temporalio/cli/cmd/temporal@v1.5.1
 
+# The provider of the Knative objects, in the folder layout that terraform init -plugin-dir reads.
+KUBECTL_PROVIDER := bin/terraform/registry.terraform.io/gavinbunney/kubectl/1.19.0/$$($(GO) env GOOS)_$$($(GO) env GOARCH)
+
+.PHONY: tools
+tools: ## Build Terraform's provider into bin/terraform (some minutes the first time); says where Terraform is from
+	@command -v terraform >/dev/null || echo "Terraform itself (1.9 or later) is not here: https://developer.hashicorp.com/terraform/install"
+	@dir=$(CURDIR)/$(KUBECTL_PROVIDER); [ -x $$dir/terraform-provider-kubectl ] || \
+		CGO_ENABLED=0 GOBIN=$$dir $(GO) install -trimpath -ldflags '-s -w' github.com/gavinbunney/terraform-provider-kubectl@v1.19.0
+
+.PHONY: terraform
+terraform: ## Check terraform/ without a cluster: format, validity, tests, a plan of each environment; after make tools
+	@terraform/check
+
 .PHONY: fuzz
 fuzz: ## Fuzz every decoder for FUZZTIME each: 1m, or 5000x for so many inputs
 	@GO="$(GO)" .ci/fuzz $(FUZZTIME)
