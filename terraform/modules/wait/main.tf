@@ -14,6 +14,7 @@ resource "terraform_data" "wait" {
   input            = var.object
 
   provisioner "local-exec" {
+    quiet       = true
     command     = "{ ${join(" && ", local.waits)}; } || { ${local.why}; exit 1; }"
     environment = { for k, v in { KUBECONFIG = var.kubectl.kubeconfig } : k => pathexpand(v) if v != null }
   }
