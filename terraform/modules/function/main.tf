@@ -66,6 +66,8 @@ locals {
 resource "kubectl_manifest" "service" {
   server_side_apply = true
   force_conflicts   = true
+  # What the SinkBinding appends is no drift; what is missing of ours is.
+  ignore_fields = ["spec.template.spec.containers.0.env.#"]
   yaml_body = yamlencode({
     apiVersion = "serving.knative.dev/v1"
     kind       = "Service"
@@ -144,7 +146,7 @@ module "wait" {
 resource "kubectl_manifest" "service_account" {
   server_side_apply = true
   force_conflicts   = true
-  yaml_body = yamlencode({
+  yaml_body = yamlencode(merge({
     apiVersion = "v1"
     kind       = "ServiceAccount"
     metadata = {
@@ -153,8 +155,10 @@ resource "kubectl_manifest" "service_account" {
       labels      = local.labels
       annotations = var.service_account_annotations
     }
-    imagePullSecrets = [for name in var.image_pull_secrets : { name = name }]
     # Only to read the keys of the cluster's issuer.
     automountServiceAccountToken = var.sender_identity != null && local.trigger != null
-  })
+    },
+    # An empty list would take away what the cluster adds by itself.
+    { for k in ["imagePullSecrets"] : k => [for name in var.image_pull_secrets : { name = name }] if length(var.image_pull_secrets) > 0 },
+  ))
 }

@@ -73,6 +73,14 @@ run "service" {
     condition     = yamldecode(kubectl_manifest.service_account.yaml_body_parsed).automountServiceAccountToken == false
     error_message = "It has no token of the cluster."
   }
+  assert {
+    condition     = !can(yamldecode(kubectl_manifest.service_account.yaml_body_parsed).imagePullSecrets)
+    error_message = "What the cluster adds to read registries with is left alone."
+  }
+  assert {
+    condition     = join(",", kubectl_manifest.service.ignore_fields) == "spec.template.spec.containers.0.env.#"
+    error_message = "That the SinkBinding appends variables is no drift, and nothing else is ignored."
+  }
 }
 
 run "events" {
