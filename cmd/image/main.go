@@ -1,0 +1,207 @@
+// Command image makes the OCI image of a command without a container engine: it writes an archive, or pushes to a registry, with a bill of
+// materials. It is a module of its own, so that what talks to registries stays out of the project's go.mod.
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/ebb-dev/ebb/cmd/image/pack"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "image:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	dir, pkg, name, out, root string
+	platforms                 []pack.Platform
+	push, twice               bool
+}
+
+func parse(args []string, out io.Writer) (options, error) {
+	var o options
+	flags := flag.NewFlagSet("image", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // what is wrong is said once, as all errors are
+	flags.StringVar(&o.dir, "C", ".", "the folder of the Go module")
+	flags.StringVar(&o.pkg, "package", "./cmd/function", "the command")
+	flags.StringVar(&o.name, "name", "", "the image's name with its registry (default dev.local/ebb/COMMAND; a tag that is left out is the version)")
+	flags.StringVar(&o.out, "out", "bin/image.tar", "the archive, when nothing is pushed; bills of materials are written beside it")
+	flags.StringVar(&o.root, "root", "", "write the root file system into this folder, and nothing else")
+	flags.BoolVar(&o.push, "push", false, "push to the registry in the name, with the credentials of docker login or podman login")
+	flags.BoolVar(&o.twice, "twice", false, "build a second time, from a copy in another folder, and fail unless all bytes are the same")
+	platforms := flags.String("platform", "linux/amd64,linux/arm64", "which platforms")
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		flags.SetOutput(out)
+		flags.PrintDefaults()
+		return o, err
+	} else if err != nil {
+		return o, fmt.Errorf("%w; see -help", err)
+	}
+	if flags.NArg() > 0 {
+		return o, fmt.Errorf("what is %q? see -help", flags.Arg(0))
+	}
+	if o.push && o.name == "" {
+		return o, fmt.Errorf("name the image to push: IMAGE=registry.example.com/shop/function:1")
+	}
+	var err error
+	if o.platforms, err = pack.ParsePlatforms(*platforms); err == nil && o.root != "" && len(o.platforms) > 1 {
+		err = fmt.Errorf("a root file system is of one platform")
+	}
+	return o, err
+}
+
+func run(ctx context.Context, args []string, getenv func(string) string, out io.Writer) error {
+	o, err := parse(args, out)
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	facts, err := pack.ReadFacts(ctx, o.dir, getenv("SOURCE_DATE_EPOCH"))
+	if err != nil {
+		return err
+	}
+	if o.root != "" {
+		b, err := pack.Build(ctx, o.dir, o.pkg, o.platforms[0])
+		if err != nil {
+			return err
+		}
+		return pack.WriteRoot(o.root, b, facts.Time)
+	}
+	if o.name == "" {
+		// Knative takes images of dev.local as they are on the node and asks no registry for their digest.
+		o.name = "dev.local/ebb/" + filepath.Base(o.pkg)
+	}
+	tag, err := pack.ParseName(o.name, facts.Version)
+	if err != nil {
+		return err
+	}
+	made, err := pack.Make(ctx, o.dir, o.pkg, o.platforms, facts)
+	if err != nil {
+		return err
+	}
+	if o.twice {
+		if err := again(ctx, o, facts, made); err != nil {
+			return err
+		}
+		fmt.Fprintln(out, "built twice, from two folders: the same bytes")
+	}
+	if o.push {
+		if err := pack.Push(ctx, tag, made.Top, made.Images, made.SBOMs); err != nil {
+			return err
+		}
+	} else if err := write(o.out, func(w io.Writer) error { return pack.Archive(w, tag, made.Top, made.Images, facts.Time) }); err != nil {
+		return err
+	}
+	return report(out, o, made, pack.FullName(tag))
+}
+
+// again builds from a copy of the files in another folder and compares.
+func again(ctx context.Context, o options, facts pack.Facts, made pack.Made) error {
+	dir, err := os.MkdirTemp("", "image-again-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := copyTree(ctx, o.dir, dir); err != nil {
+		return fmt.Errorf("copy the files for a second build: %w", err)
+	}
+	other, err := pack.Make(ctx, dir, o.pkg, o.platforms, facts)
+	if err != nil {
+		return fmt.Errorf("build a second time: %w", err)
+	}
+	return made.Differs(other)
+}
+
+// copyTree copies the files that git knows, or would add, into another folder.
+func copyTree(ctx context.Context, from, to string) error {
+	list, err := exec.CommandContext(ctx, "git", "-C", from, "ls-files", "-co", "--exclude-standard", "-z").Output()
+	if err != nil {
+		return fmt.Errorf("ask git for them: %w", err)
+	}
+	for _, file := range strings.Split(strings.TrimSuffix(string(list), "\x00"), "\x00") {
+		body, err := os.ReadFile(filepath.Join(from, file))
+		if os.IsNotExist(err) {
+			continue // deleted, and not committed yet
+		} else if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(to, file)), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(to, file), body, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func write(path string, content func(io.Writer) error) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if err := content(&b); err != nil {
+		return err
+	}
+	return os.WriteFile(path, b.Bytes(), 0o644)
+}
+
+// report says what was made: its digest, its size, where it is.
+func report(out io.Writer, o options, made pack.Made, fullName string) error {
+	digest, err := made.Top.Digest()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%s\n  digest %s\n", fullName, digest)
+	for i, img := range made.Images {
+		if err := reportImage(out, made.Binaries[i], img); err != nil {
+			return err
+		}
+	}
+	if o.push {
+		fmt.Fprintf(out, "  pushed; use it as %s@%s\n", strings.TrimSuffix(fullName, ":"+tagOf(fullName)), digest)
+		return nil
+	}
+	fmt.Fprintf(out, "  in %s, for ctr images import, kind load image-archive, docker load\n", o.out)
+	for i, b := range made.Binaries {
+		path := strings.TrimSuffix(o.out, ".tar") + "-" + b.Platform.Arch + ".spdx.json"
+		if err := write(path, func(w io.Writer) error { _, err := w.Write(made.SBOMs[i]); return err }); err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "  bill of materials in %s\n", path)
+	}
+	return nil
+}
+
+func reportImage(out io.Writer, b pack.Binary, img v1.Image) error {
+	size, err := pack.Size(img)
+	if err != nil {
+		return err
+	}
+	modules, licensed := pack.Modules(b)
+	fmt.Fprintf(out, "  %s: %.1f MB compressed, %.1f MB as a file; %s, %d modules, %d of them with a known license\n",
+		b.Platform, float64(size)/1e6, float64(len(b.Bytes))/1e6, b.Info.GoVersion, modules, licensed)
+	return nil
+}
+
+func tagOf(fullName string) string { return fullName[strings.LastIndex(fullName, ":")+1:] }
