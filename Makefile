@@ -13,6 +13,9 @@ ROUNDS   ?= 200
 ORDERS   ?= 10000
 # A seed repeats the draws of a run that failed: make crash SEED=42
 SEED     ?=
+# What make image makes: its name with the registry (dev.local/ebb/function:VERSION where it is left out), and for what.
+IMAGE    ?=
+PLATFORM ?= linux/amd64,linux/arm64
 
 .DEFAULT_GOAL := help
 
@@ -32,6 +35,7 @@ build: ## Build the developer's command into bin/
 test: ## Run all tests that need no outside service
 	$(GO) test -race $(RACE)
 	$(GO) test $$($(GO) list $(PACKAGES) | grep -e /conformance; $(GO) list $(PACKAGES) | grep -v -e /infra/ -e /functions/)
+	cd cmd/image && $(GO) test ./...
 
 .PHONY: simulate
 simulate: ## Simulate SEEDS seeds of the shop with faults, on all cores, from FIRST on
@@ -45,11 +49,24 @@ check: ## Check format, vet, staticcheck, go.mod and the derived files
 	$(GO) tool staticcheck $(PACKAGES)
 	$(GO) mod tidy -diff
 	cd test/bench/peers && $(GO) vet ./... && $(GO) mod tidy -diff
+	cd cmd/image && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff
 	$(GO) run ./cmd/ebb generate --check
 
 .PHONY: generate
 generate: ## Write the derived files: OpenAPI, AsyncAPI, the manifest for Terraform
 	$(GO) run ./cmd/ebb generate
+
+.PHONY: image
+image: bin/image ## Make the image into bin/image.tar, or push it: IMAGE=registry/name:tag PUSH=1; PLATFORM=linux/amd64 for one
+	@bin/image -name '$(IMAGE)' -platform $(PLATFORM) $(if $(PUSH),-push) $(IMAGEFLAGS)
+
+.PHONY: image-check
+image-check: bin/image ## Make the image twice, from two folders, and compare the bytes
+	@bin/image -platform $(PLATFORM) -twice $(IMAGEFLAGS)
+
+.PHONY: bin/image
+bin/image:
+	@$(GO) build -C cmd/image -o $(CURDIR)/bin/image .
 
 .PHONY: bench
 bench: ## Measure orders, reads, events, start and memory; with PEERS=1 ours beside its peers; tables in bench/results/
