@@ -51,6 +51,11 @@ var cards = []string{"tok_ok", "tok_ok", "tok_ok", "tok_ok", "tok_declined", "to
 
 // NewSpree makes the customers, and two products: of one there is plenty, of the other too little.
 func NewSpree(ctx context.Context, url string) (*Spree, error) {
+	return NewSpreeOf(ctx, url, "customer")
+}
+
+// NewSpreeOf makes one whose customers' names begin so, beside others at the same shop.
+func NewSpreeOf(ctx context.Context, url, customers string) (*Spree, error) {
 	s := &Spree{Client: NewClient(url, 64), taken: map[string]*account{}}
 	admin, err := s.Client.Login(ctx, AdminEmail, AdminPassword)
 	if err != nil {
@@ -63,7 +68,7 @@ func NewSpree(ctx context.Context, url string) (*Spree, error) {
 		return nil, err
 	}
 	for n := range 4 {
-		a := &account{name: fmt.Sprint("customer", n)}
+		a := &account{name: fmt.Sprint(customers, n)}
 		if a.Customer, err = s.Client.Register(ctx, a.name); err != nil {
 			return nil, err
 		}

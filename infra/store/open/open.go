@@ -2,22 +2,38 @@
 package open
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/memory"
+	"github.com/ebb-dev/ebb/infra/store/postgres"
 	"github.com/ebb-dev/ebb/infra/store/sqlite"
 )
 
-// ByURL is the opener that a URL names: memory:, or sqlite: and the folder of a function's file.
+// ByURL is the opener of the store that a URL names:
+//
+//	memory:                               gone with the process
+//	sqlite:FOLDER                         a file for each function in the folder
+//	postgres://ROLE@HOST:5432/DATABASE    the role's own schema; its password is in PGPASSWORD
+//
+// The error says what is wrong with it, and never shows the URL, which may hold a password.
 func ByURL(url string) (store.Opener, error) {
 	scheme, rest, _ := strings.Cut(url, ":")
-	switch {
-	case scheme == "memory" && rest == "":
+	switch scheme {
+	case "memory":
+		if rest != "" {
+			return nil, errors.New("has something behind memory:, which takes nothing")
+		}
 		return memory.Opener(), nil
-	case scheme == "sqlite" && rest != "":
+	case "sqlite":
+		if rest == "" {
+			return nil, errors.New("names no folder behind sqlite:")
+		}
 		return sqlite.Opener(rest), nil
+	case "postgres", "postgresql":
+		return postgres.Opener(url)
 	}
-	return nil, fmt.Errorf("is no store; memory: and sqlite:FOLDER are")
+	return nil, fmt.Errorf("has the scheme %.20q, but there are only memory:, sqlite: and postgres:", scheme)
 }

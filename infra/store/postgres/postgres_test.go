@@ -1,0 +1,37 @@
+package postgres_test
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/postgres"
+	"github.com/ebb-dev/ebb/infra/store/postgres/pgtest"
+	"github.com/ebb-dev/ebb/infra/store/storetest"
+)
+
+func TestConformance(t *testing.T) { conform(t, "cache_statement") }
+
+// Without prepared statements, as behind a PgBouncer that does not know them, all is the same.
+func TestConformanceWithoutPreparedStatements(t *testing.T) { conform(t, "exec") }
+
+func conform(t *testing.T, mode string) {
+	pgtest.Superuser(t) // skips here and not in each case
+	var urls sync.Map   // by test
+	reopen := func(t *testing.T, schema store.Schema) store.Driver {
+		url, _ := urls.Load(t.Name())
+		d, err := postgres.Open(t.Context(), url.(string), "orders", schema)
+		if err != nil {
+			t.Error(err)
+			return nil
+		}
+		return d
+	}
+	storetest.Run(t, storetest.Harness{
+		New: func(t *testing.T, schema store.Schema) store.Driver {
+			urls.Store(t.Name(), pgtest.Param(t, pgtest.Role(t), "default_query_exec_mode", mode))
+			return reopen(t, schema)
+		},
+		Reopen: reopen,
+	})
+}

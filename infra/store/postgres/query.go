@@ -1,0 +1,151 @@
+package postgres
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/internal/field"
+)
+
+// keyFunction is the key of a field of a document: a text whose bytes sort as store.Compare does, its kind first. It is what
+// key makes in Go. A function of the schema and not a longer expression, so that a document is unpacked once for each key, and
+// in PL/pgSQL, whose calls cost less than those of a function in SQL that is not inlined. Should keys ever look otherwise,
+// the function gets another name, and indexes with it, since older versions go on using these.
+const keyFunction = `CREATE OR REPLACE FUNCTION %s.ebb_key(v jsonb) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $ebb$
+DECLARE
+	f float8;
+BEGIN
+	CASE jsonb_typeof(v)
+	WHEN 'string' THEN
+		RETURN '3' || (v #>> '{}');
+	WHEN 'number' THEN
+		f := v::float8;
+		IF f < 0 THEN
+			RETURN '20' || translate(encode(float8send(-f), 'hex'), '0123456789abcdef', 'fedcba9876543210');
+		END IF;
+		RETURN '21' || encode(float8send(f), 'hex');
+	WHEN 'boolean' THEN
+		RETURN CASE WHEN v::boolean THEN '11' ELSE '10' END;
+	ELSE
+		RETURN '0';
+	END CASE;
+END
+$ebb$`
+
+// key is what keyFunction makes of a value.
+func key(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "0"
+	case bool:
+		if v {
+			return "11"
+		}
+		return "10"
+	case string:
+		return "3" + escape(v)
+	}
+	f := field.Number(v)
+	if f < 0 {
+		return fmt.Sprintf("20%016x", ^math.Float64bits(-f))
+	}
+	return fmt.Sprintf("21%016x", math.Float64bits(f))
+}
+
+// table is a collection in the database, and the statements that need no more than its name.
+type table struct {
+	namespace, name                                    string // quoted
+	create, change, put, erase, remove, check, reserve string
+}
+
+func newTable(namespace, collection string) *table {
+	t := &table{namespace: quote(namespace), name: quote(namespace, collection)}
+	t.prepare()
+	return t
+}
+
+// selectSQL is a query in SQL with its arguments. It asks for one document more than the limit, to know whether there are
+// more. The limit is no argument: with one, a plan that PostgreSQL keeps is made for a tenth of the table.
+func (t *table) selectSQL(q store.Query) (sql string, args []any) {
+	var where []string
+	add := func(format string, values ...string) {
+		marks := make([]any, len(values))
+		for i, v := range values {
+			args = append(args, v)
+			marks[i] = len(args)
+		}
+		where = append(where, fmt.Sprintf(format, marks...))
+	}
+	for _, f := range q.Where {
+		condition(f, strings.ReplaceAll(t.keyOf(f.Field), "%", "%%"), add)
+	}
+	desc := len(q.Order) > 0 && q.Order[0].Desc // Schema.Check saw that all are the same
+	by, direction, beyond := t.sorted(q.Order), " ASC", ">"
+	if desc {
+		direction, beyond = " DESC", "<"
+	}
+	if q.After != nil {
+		var values, marks []string
+		for _, v := range q.After.Values {
+			values, marks = append(values, key(v)), append(marks, "$%d")
+		}
+		values, marks = append(values, q.After.ID), append(marks, "$%d")
+		row := strings.ReplaceAll(strings.Join(by, ", "), "%", "%%")
+		add("("+row+") "+beyond+" ("+strings.Join(marks, ", ")+")", values...)
+	}
+	sql = "SELECT " + literal(q.Collection) + ", id, version, data, exact FROM " + t.name
+	if len(where) > 0 {
+		sql += " WHERE " + strings.Join(where, " AND ")
+	}
+	sql += " ORDER BY " + strings.Join(by, direction+", ") + direction
+	return sql + fmt.Sprintf(" LIMIT %d", q.Limit+1), args
+}
+
+// condition is a filter in SQL. One that is not Equal is also bounded by the
+// value's kind, since fields compare with their own kind only.
+func condition(f store.Filter, k string, add func(format string, values ...string)) {
+	kind, v := field.Kind(f.Value), key(f.Value)
+	lower, upper := fmt.Sprint(kind), fmt.Sprint(kind+1)
+	switch {
+	case kind == 0:
+		add("false")
+	case f.Op == store.Equal:
+		add(k+" = $%d", v)
+	case f.Op == store.Less:
+		add(k+" < $%d AND "+k+" >= $%d", v, lower)
+	case f.Op == store.LessOrEqual:
+		add(k+" <= $%d AND "+k+" >= $%d", v, lower)
+	case f.Op == store.Greater:
+		add(k+" > $%d AND "+k+" < $%d", v, upper)
+	case f.Op == store.GreaterOrEqual:
+		add(k+" >= $%d AND "+k+" < $%d", v, upper)
+	default:
+		add("false")
+	}
+}
+
+// sorted are the expressions that an order sorts by, the id last.
+func (t *table) sorted(order []store.Order) (by []string) {
+	for _, o := range order {
+		by = append(by, t.keyOf(o.Field))
+	}
+	return append(by, "id")
+}
+
+// keyOf is the key of a field in SQL, word for word as the indexes have it. The arrow finds a member of an object and
+// nothing in an array, as a path does.
+func (t *table) keyOf(path string) string {
+	sql := t.namespace + ".ebb_key(data"
+	for _, name := range strings.Split(path, ".") {
+		sql += " -> " + literal(escape(name))
+	}
+	return sql + `) COLLATE "C"`
+}
+
+func quote(names ...string) string { return pgx.Identifier(names).Sanitize() }
+
+func literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
