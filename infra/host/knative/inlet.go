@@ -12,8 +12,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
-// inlet has deliveries that come side by side share units of work, as many as the function's trigger allows. Nothing
-// runs while no delivery waits: whoever finds no unit under way begins one, for all that wait by then.
+// inlet has deliveries that come side by side share units of work. Nothing runs while no delivery waits: whoever finds
+// fewer units under way than may be begins one, for all that wait by then.
 type inlet struct {
 	receive func(context.Context, []event.Event) []broker.Result
 	batch   int           // the most events of one unit
@@ -31,9 +31,14 @@ type delivery struct {
 	done  chan broker.Result
 }
 
+// units is how many units of work run at once at least, also of a function whose local trigger has one after the other: a unit
+// waits for its publish, and a broker may let that wait for deliveries to this very function. The order of events is
+// not the broker's promise here anyway, and instances run side by side; the store settles who was first.
+const units = 8
+
 func newInlet(f *function.Function) *inlet {
 	t := f.Trigger()
-	return &inlet{receive: f.Receive, batch: max(t.Batch, 1), limit: t.Delivery.Timeout, slots: make(chan struct{}, max(t.Concurrency, 1))}
+	return &inlet{receive: f.Receive, batch: max(t.Batch, 1), limit: t.Delivery.Timeout, slots: make(chan struct{}, max(t.Concurrency, units))}
 }
 
 // take waits for the results of all events. A caller that goes away leaves them to the unit that they are part of.
