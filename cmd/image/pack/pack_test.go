@@ -138,6 +138,27 @@ func TestFilesOfAnImage(t *testing.T) {
 	}
 }
 
+// Each layer is a whole tar, with the two empty blocks at its end that Go's reader does not miss, but others do.
+func TestLayersAreWhole(t *testing.T) {
+	layers, err := image(t, binary(amd64), facts()).Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, l := range layers {
+		content, err := l.Uncompressed()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := io.ReadAll(content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(all)%512 != 0 || !bytes.HasSuffix(all, make([]byte, 1024)) {
+			t.Errorf("layer %d breaks off after %d bytes", i, len(all))
+		}
+	}
+}
+
 // Servers of the world can be verified: the certificates are where Go looks, are Mozilla's, and can all be read.
 func TestCertificates(t *testing.T) {
 	pem := files(t, image(t, binary(amd64), facts()))["etc/ssl/certs/ca-certificates.crt"].body

@@ -85,7 +85,10 @@ func tarOf(files []file, at time.Time) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return out.Bytes(), w.Close()
+	if err := w.Close(); err != nil { // which writes the end
+		return nil, err
+	}
+	return out.Bytes(), nil
 }
 
 // WriteRoot writes the root file system of an image into a folder, for those who make the image by other means.
