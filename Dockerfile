@@ -1,10 +1,9 @@
 # What make image makes, by way of a container engine: the same files, user and entry point. make image needs no engine, and is the one
-# whose bytes are the same twice. docker build --build-arg SOURCE_DATE_EPOCH=$(git show -s --format=%ct) gives the files the commit's time.
+# whose bytes are the same twice.
 FROM --platform=$BUILDPLATFORM golang:1.26 AS build
 WORKDIR /src
 COPY . .
 ARG TARGETARCH=amd64
-ARG SOURCE_DATE_EPOCH
 RUN go -C cmd/image run . -C ../.. -platform linux/$TARGETARCH -root /rootfs
 
 FROM scratch

@@ -85,7 +85,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 		if err != nil {
 			return err
 		}
-		return pack.WriteRoot(o.root, b, facts.Time)
+		return pack.WriteRoot(o.root, b)
 	}
 	if o.name == "" {
 		// Knative takes images of dev.local as they are on the node and asks no registry for their digest.

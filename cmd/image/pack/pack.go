@@ -29,7 +29,7 @@ func Image(b Binary, f Facts) (v1.Image, error) {
 		{baseFiles(), "certificates, a user and /tmp"},
 		{commandFiles(b), "the command"},
 	} {
-		layer, err := newLayer(l.files, f)
+		layer, err := newLayer(l.files)
 		if err != nil {
 			return nil, err
 		}
@@ -61,8 +61,8 @@ func Image(b Binary, f Facts) (v1.Image, error) {
 	return mutate.Annotations(img, f.annotations(b.Name)).(v1.Image), nil
 }
 
-func newLayer(files []file, f Facts) (v1.Layer, error) {
-	content, err := tarOf(files, f.Time)
+func newLayer(files []file) (v1.Layer, error) {
+	content, err := tarOf(files)
 	if err != nil {
 		return nil, err
 	}

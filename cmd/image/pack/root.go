@@ -69,12 +69,15 @@ func RootsVersion() string {
 	return ""
 }
 
+// modified is the time of all files, not the commit's: a layer that a commit does not change stays the same, and nodes have it.
+var modified = time.Unix(0, 0)
+
 // tarOf is a layer's content: the same bytes for the same files.
-func tarOf(files []file, at time.Time) ([]byte, error) {
+func tarOf(files []file) ([]byte, error) {
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
 	for _, f := range files {
-		h := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: f.mode, Size: int64(len(f.body)), ModTime: at, Format: tar.FormatUSTAR}
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: f.mode, Size: int64(len(f.body)), ModTime: modified, Format: tar.FormatUSTAR}
 		if strings.HasSuffix(f.name, "/") {
 			h.Typeflag = tar.TypeDir
 		}
@@ -92,7 +95,7 @@ func tarOf(files []file, at time.Time) ([]byte, error) {
 }
 
 // WriteRoot writes the root file system of an image into a folder, for those who make the image by other means.
-func WriteRoot(dir string, b Binary, at time.Time) error {
+func WriteRoot(dir string, b Binary) error {
 	files := append(baseFiles(), commandFiles(b)...)
 	for _, f := range files {
 		to := filepath.Join(dir, filepath.FromSlash(f.name))
@@ -114,7 +117,7 @@ func WriteRoot(dir string, b Binary, at time.Time) error {
 		if err := os.Chmod(to, mode); err != nil {
 			return err
 		}
-		if err := os.Chtimes(to, at, at); err != nil {
+		if err := os.Chtimes(to, modified, modified); err != nil {
 			return err
 		}
 	}
