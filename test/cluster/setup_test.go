@@ -220,7 +220,7 @@ func (e *environment) terraform(t *testing.T, args ...string) (string, error) {
 			"cidrs": []string{e.Host + "/32"},
 		}},
 		"secrets":           object{"*": "ebb-{function}"},
-		"settings":          object{"users": object{"EBB_ADMIN_EMAIL": shop.AdminEmail}, "clock": object{"EBB_CLOCK_SWEEP": "1m"}},
+		"settings":          object{"users": object{"EBB_ADMIN_EMAIL": shop.AdminEmail}},
 		"sender_identity":   e.identity(t),
 		"verification_keys": e.public,
 	}
@@ -302,7 +302,7 @@ func (e *environment) awaitZero(t *testing.T) {
 // insist repeats a call until it succeeds, as a client does whose first request may meet a start.
 func insist(t *testing.T, what string, call func(ctx context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
 	defer cancel()
 	for {
 		err := call(ctx)

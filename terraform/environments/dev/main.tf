@@ -5,7 +5,7 @@ locals {
     namespace = "shop-dev"
     strict    = false
 
-    broker              = { class = "MTChannelBasedBroker" }
+    broker              = { class = "MTChannelBasedBroker", async_channel = true } # an event is as safe as its channel's memory
     trigger_annotations = {}
 
     scale     = { "*" = { min = 0, max = 3 } }

@@ -45,6 +45,41 @@ resource "terraform_data" "broker_class" {
   input = [var.broker.class, local.config]
 }
 
+# The Broker takes the channel of this name for its own, and would make it without the annotation, which the dispatcher
+# looks at only when it first hears of the channel.
+resource "kubectl_manifest" "channel" {
+  count = var.broker.async_channel ? 1 : 0
+
+  server_side_apply = true
+  force_conflicts   = true
+  wait              = true
+  yaml_body = yamlencode({
+    apiVersion = "messaging.knative.dev/v1"
+    kind       = "InMemoryChannel"
+    metadata = {
+      name      = "${var.broker.name}-kne-trigger"
+      namespace = var.namespace
+      labels    = local.labels
+      annotations = {
+        "eventing.knative.dev/scope"          = "cluster"
+        "messaging.knative.dev/async-handler" = "true"
+      }
+    }
+  })
+
+  depends_on = [kubectl_manifest.namespace]
+}
+
+module "channel_wait" {
+  source = "../wait"
+  count  = var.broker.async_channel ? 1 : 0
+
+  kubectl       = var.kubectl
+  namespace     = var.namespace
+  object        = "inmemorychannels.messaging.knative.dev/${var.broker.name}-kne-trigger"
+  version_of_it = [kubectl_manifest.channel[0].uid]
+}
+
 resource "kubectl_manifest" "broker" {
   server_side_apply = true
   force_conflicts   = true
@@ -83,7 +118,7 @@ resource "kubectl_manifest" "broker" {
     replace_triggered_by = [terraform_data.broker_class]
   }
 
-  depends_on = [kubectl_manifest.namespace]
+  depends_on = [kubectl_manifest.namespace, module.channel_wait]
 }
 
 module "broker_wait" {

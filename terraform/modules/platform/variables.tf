@@ -21,10 +21,18 @@ variable "broker" {
       pod_labels = map(string)
       port       = optional(number, 8080)
     }))
+    # Of MTChannelBasedBroker's in-memory channel. By default it answers a publish when all subscribers have had the event, so
+    # that functions wait for one another's starts; with this it answers at once, and a dispatcher that dies takes
+    # along what it was handing out.
+    async_channel = optional(bool, false)
   })
   default  = {}
   nullable = false
 
+  validation {
+    condition     = !coalesce(var.broker.async_channel, false) || var.broker.class == "MTChannelBasedBroker"
+    error_message = "async_channel is for the channel of a MTChannelBasedBroker."
+  }
   validation {
     condition = contains(["MTChannelBasedBroker", "Kafka"], var.broker.class) || (
       var.broker.config != null && var.broker.ingress != null

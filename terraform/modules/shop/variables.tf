@@ -14,6 +14,7 @@ variable "broker" {
       pod_labels = map(string)
       port       = optional(number)
     }))
+    async_channel = optional(bool)
   })
   default  = {}
   nullable = false
