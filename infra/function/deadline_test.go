@@ -27,6 +27,7 @@ func (w *timed) SetReadDeadline(at time.Time) error {
 // of all that follow on its connection, when one passes while a handler runs.
 func TestNoDeadlineIsLeft(t *testing.T) {
 	f := function.New("inventory", function.Env{Store: memory.Opener()})
+	function.Collection[struct{}](f, "things")
 	w := &timed{ResponseRecorder: httptest.NewRecorder()}
 	seen := -1
 	type in struct{ Body struct{} }
