@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -102,7 +103,7 @@ func linearizable(t *testing.T, h Harness) {
 	if h.Reopen != nil {
 		handles = append(handles, h.reopen(t, Schema))
 	}
-	for n := range histories {
+	for n := range cmp.Or(h.Histories, histories) {
 		history := record(t, handles, int64(n))
 		if t.Failed() {
 			return

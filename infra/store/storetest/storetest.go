@@ -30,6 +30,10 @@ type Harness struct {
 
 	// MaxDocument is the size in bytes of the largest document that the driver is asked to keep; 0: 1 MiB.
 	MaxDocument int
+
+	// Histories is how many histories of calls at the same time are recorded; 0: 40. It is for databases where those
+	// who get in each other's way wait for seconds.
+	Histories int
 }
 
 // Schema is what most cases open a database with.
