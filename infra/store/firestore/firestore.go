@@ -1,0 +1,261 @@
+// Package firestore keeps a function's documents in a Firestore database of its own, in native mode.
+//
+// What is promised: when Commit returns nil, the batch is in Firestore, which keeps it in several zones, or regions, of
+// Google's. When a call ends with fault.Unavailable or fault.Timeout, it may have been applied. Reads are strongly consistent.
+//
+// Firestore's limits are errors of this package: a document of more than 1 MiB, a field with an index of more than 1,500
+// bytes, a commit of more than 10 MiB. Firestore sustains about one write per second of one document; those who write one
+// faster lose races, and are told so when they have lost too many.
+//
+// The database and its composite indexes are made by Terraform, from what layout.Indexes says.
+package firestore
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"cloud.google.com/go/firestore"
+	"google.golang.org/grpc"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+// patience is how long a call may take, with all that is tried again, when its context has no earlier deadline.
+const patience = 15 * time.Second
+
+// Store is a handle on one database.
+type Store struct {
+	config Config
+	schema store.Schema
+	client *firestore.Client
+	seen   *seen
+
+	prepared task             // registers the schema
+	states   map[string]state // of the collections; set once prepared is done
+	sweeps   map[string]*task // of those with an index that older documents may lack; so too
+
+	closing    sync.RWMutex // held for reading by every call; what Close waits for
+	closed     bool
+	background context.Context // of what calls wait for but do not do themselves; ends with Close
+	stop       context.CancelFunc
+}
+
+var _ store.Driver = (*Store)(nil)
+
+// Config names a database.
+type Config struct {
+	Project  string
+	Database string // empty: the function's name
+	Function string // whose it is; another function is refused it. Empty: nobody is
+
+	options []grpc.DialOption // for tests
+}
+
+// Opener opens the database of a project as that of whichever function asks; without a name, the one that is named as the
+// function is.
+func Opener(project, database string) store.Opener {
+	return func(ctx context.Context, function string, schema store.Schema) (store.Driver, error) {
+		s, err := Open(ctx, Config{Project: project, Database: database, Function: function}, schema)
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
+	}
+}
+
+// Open makes a handle and returns without waiting for Firestore, to which it begins to connect. What the first calls
+// wait for, and whether it went well, Ready tells.
+func Open(ctx context.Context, c Config, schema store.Schema) (*Store, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c.Database = cmp.Or(c.Database, c.Function)
+	client, err := connect(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{config: c, schema: schema, client: client, seen: newSeen()}
+	s.background, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	s.prepared.run = s.register
+	s.prepared.begin(s.background, time.Time{})
+	return s, nil
+}
+
+// Ready waits until the database has answered, and says what to do when it cannot be used.
+func (s *Store) Ready(ctx context.Context) error {
+	done, err := s.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return s.translate(ctx, s.ready(ctx), "open")
+}
+
+func (s *Store) ready(ctx context.Context) error {
+	return s.prepared.wait(ctx, s.background, time.Time{})
+}
+
+// Get implements store.Driver.
+func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Document, error) {
+	done, err := s.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	for _, k := range keys {
+		if err := s.declared(k); err != nil {
+			return nil, err
+		}
+	}
+	docs := make([]store.Document, len(keys))
+	if len(keys) == 0 {
+		return docs, nil
+	}
+	refs, err := s.refs(keys)
+	if err != nil {
+		return nil, err
+	}
+	limited, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err = s.ready(limited)
+	if err == nil {
+		err = again(limited, func() error { return s.get(limited, keys, refs, docs) })
+	}
+	if err != nil {
+		return nil, s.translate(ctx, err, "get")
+	}
+	return docs, nil
+}
+
+func (s *Store) get(ctx context.Context, keys []store.Key, refs []*firestore.DocumentRef, docs []store.Document) error {
+	snaps, err := s.snapshots(ctx, refs)
+	if err != nil {
+		return err
+	}
+	for i, snap := range snaps {
+		if docs[i], err = s.document(keys[i], snap); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// snapshots reads documents as they are at one time. That is what Firestore does, but the client asks again for what it did not
+// get when the connection broke; so read, they are read once more in a transaction, which has one time.
+func (s *Store) snapshots(ctx context.Context, refs []*firestore.DocumentRef) (snaps []*firestore.DocumentSnapshot, err error) {
+	snaps, err = s.client.GetAll(ctx, refs)
+	if err != nil || atOneTime(snaps) {
+		return snaps, err
+	}
+	err = s.client.RunTransaction(ctx, func(_ context.Context, tx *firestore.Transaction) (err error) {
+		snaps, err = tx.GetAll(refs)
+		return err
+	}, firestore.ReadOnly)
+	return snaps, err
+}
+
+func atOneTime(snaps []*firestore.DocumentSnapshot) bool {
+	return !slices.ContainsFunc(snaps, func(s *firestore.DocumentSnapshot) bool { return !s.ReadTime.Equal(snaps[0].ReadTime) })
+}
+
+// Query implements store.Driver.
+func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document, more bool, err error) {
+	done, err := s.enter(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	defer done()
+	if err := s.schema.Check(q); err != nil {
+		return nil, false, err
+	}
+	limited, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err = s.ready(limited); err == nil {
+		err = s.swept(limited, q)
+	}
+	if err == nil {
+		err = again(limited, func() (err error) {
+			docs, err = s.query(limited, q)
+			return err
+		})
+	}
+	if err != nil {
+		return nil, false, s.translate(ctx, err, "query "+q.Collection)
+	}
+	if len(docs) > q.Limit {
+		return docs[:q.Limit], true, nil
+	}
+	return docs, false, nil
+}
+
+// Commit implements store.Driver.
+func (s *Store) Commit(ctx context.Context, b store.Batch) error {
+	done, err := s.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	for _, p := range b.Preconditions {
+		if err := s.declared(p.Key); err != nil {
+			return err
+		}
+	}
+	for _, m := range b.Mutations {
+		if err := s.declared(m.Key); err != nil {
+			return err
+		}
+	}
+	if len(b.Preconditions)+len(b.Mutations) == 0 {
+		return nil
+	}
+	limited, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err = s.ready(limited)
+	if err == nil {
+		err = s.commit(limited, b)
+	}
+	return s.translate(ctx, err, "commit")
+}
+
+// Close implements store.Driver.
+func (s *Store) Close() error {
+	s.closing.Lock()
+	defer s.closing.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	s.stop()
+	s.prepared.join()
+	for _, t := range s.sweeps {
+		t.join()
+	}
+	if err := s.client.Close(); err != nil {
+		return fault.Wrap(err, fault.Internal, "firestore: close")
+	}
+	return nil
+}
+
+// enter begins a call; done ends it.
+func (s *Store) enter(ctx context.Context) (done func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.closing.RLock()
+	if s.closed {
+		s.closing.RUnlock()
+		return nil, fault.New(fault.Unavailable, "the database is closed")
+	}
+	return s.closing.RUnlock, nil
+}
+
+func (s *Store) declared(k store.Key) error {
+	if _, ok := s.schema.Spec(k.Collection); !ok {
+		return fault.New(fault.Internal, "collection %q is not declared", k.Collection)
+	}
+	return nil
+}
