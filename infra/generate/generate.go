@@ -40,24 +40,18 @@ func Manifest(functions []*function.Function) map[string]function.Manifest {
 	return all
 }
 
-// deployed is a manifest with its hash, which a function is deployed with and compares with its own.
-type deployed struct {
-	function.Manifest
-	Hash string `json:"hash"`
-}
-
-// Terraform is the input of the Terraform modules: every function's manifest by its name, and
-// the event types that triggers may filter on.
+// Terraform is the input of the Terraform modules: every function's manifest by its name with the indexes of its
+// database, and the event types that triggers may filter on.
 func Terraform(functions []*function.Function) ([]byte, error) {
-	manifests := map[string]deployed{}
-	for name, m := range Manifest(functions) {
-		manifests[name] = deployed{m, m.Hash()}
+	all, err := deploy(functions)
+	if err != nil {
+		return nil, err
 	}
 	types := []string{}
 	for _, info := range events.Catalogue() {
 		types = append(types, info.Name)
 	}
-	return encode(object{"functions": manifests, "event_types": types})
+	return encode(object{"functions": all, "event_types": types})
 }
 
 func byName(functions []*function.Function) []*function.Function {

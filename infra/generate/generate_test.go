@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/generate"
+	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/firestore/layout"
 )
 
 type none struct{}
@@ -86,5 +90,34 @@ func TestTheSameDeclarationsGiveTheSameBytes(t *testing.T) {
 	}
 	if doc.Operations["a_says_users_deleted_v1"] == nil {
 		t.Errorf("operations are %v", doc.Operations)
+	}
+}
+
+// Terraform reads which composite indexes a Firestore database needs, by the names that the driver gives to fields, and which fields
+// need none.
+func TestFirestoreIndexes(t *testing.T) {
+	f := function.New("boats", function.Env{})
+	function.Collection[struct{}](f, "boats", store.On("owner.id", "built"))
+	raw, err := generate.Terraform([]*function.Function{f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc struct {
+		Functions map[string]struct {
+			Collections []struct{ Name string }
+			Indexes     []layout.Index     `json:"firestore_indexes"`
+			Unindexed   []layout.Unindexed `json:"firestore_unindexed"`
+		}
+	}
+	if err := json.Unmarshal(raw, &doc); err != nil {
+		t.Fatal(err)
+	}
+	got := doc.Functions["boats"]
+	want := layout.Index{Collection: "boats", Fields: []layout.OrderedField{{Path: "keys.`owner.id`", Order: "DESCENDING"}, {Path: "keys.built", Order: "DESCENDING"}}}
+	if len(got.Indexes) != 2 || !reflect.DeepEqual(got.Indexes[1], want) {
+		t.Errorf("got %+v", got.Indexes)
+	}
+	if len(got.Unindexed) != 2*len(got.Collections) || !slices.Contains(got.Unindexed, layout.Unindexed{Collection: "boats", Field: "data"}) {
+		t.Errorf("got %+v for %+v", got.Unindexed, got.Collections)
 	}
 }
