@@ -27,6 +27,7 @@ type service struct {
 	mu     sync.Mutex
 	asked  map[string]int
 	answer func(method string, n int) error // to the nth call
+	half   bool                             // the first read of documents breaks after one of them
 }
 
 func (s *service) said(method string) error {
@@ -57,6 +58,9 @@ func (s *service) BatchGetDocuments(r *firestorepb.BatchGetDocumentsRequest, str
 		missing := &firestorepb.BatchGetDocumentsResponse_Missing{Missing: name}
 		if err := stream.Send(&firestorepb.BatchGetDocumentsResponse{Result: missing, ReadTime: timestamppb.Now()}); err != nil {
 			return err
+		}
+		if s.half && s.times("BatchGetDocuments") == 1 {
+			return status.Error(codes.Unavailable, "gone")
 		}
 	}
 	return nil
@@ -311,7 +315,7 @@ func TestADatabaseThatComesLater(t *testing.T) {
 func TestOldAndNewTogether(t *testing.T) {
 	needEmulator(t)
 	defer firestore.SetLag(0)()
-	before := store.Schema{{Name: "things", Indexes: []store.Index{store.On("n")}}}
+	before := store.Schema{{Name: "things", Indexes: []store.Index{store.On("n"), store.On("size")}}}
 	after := store.Schema{{Name: "things", Indexes: []store.Index{store.On("kind", "n"), store.On("n")}}}
 	older := closing(t, open(t, before))
 	for _, id := range []string{"a", "b", "c"} {
@@ -341,5 +345,23 @@ func TestOldAndNewTogether(t *testing.T) {
 	defer firestore.SetLag(time.Hour)()
 	if got := find(); got != "bacde" {
 		t.Errorf("with those of an older one that started later: got %s", got)
+	}
+	// The newer one goes on writing what the older one needs, and it does not.
+	commit(t, newer, put(thing("f"), 1, `{"size":7}`))
+	docs, _, err := older.Query(t.Context(), store.Query{Collection: "things", Limit: 10, Where: []store.Filter{{Field: "size", Op: store.Equal, Value: int64(7)}}})
+	if err != nil || len(docs) != 1 {
+		t.Errorf("the older one finds %d, %v", len(docs), err)
+	}
+}
+
+// What several keys return is of one time, also when the connection breaks half-way and the client asks for the rest once more.
+func TestSplitReads(t *testing.T) {
+	s, d := serve(t, nil)
+	s.half = true
+	if _, err := d.Get(t.Context(), thing("a"), thing("b")); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.times("BatchGetDocuments"); got != 3 || s.times("BeginTransaction") != 1 {
+		t.Errorf("got %d reads and %d transactions, want 2 and one more in a transaction", got, s.times("BeginTransaction"))
 	}
 }

@@ -56,7 +56,7 @@ func (s *Store) translate(ctx context.Context, err error, doing string) error {
 
 // tooLarge recognises the limits of size in a text of Firestore's, which has one code for all that is wrong.
 func tooLarge(text string) bool {
-	for _, sign := range []string{"exceeds the maximum", "exceeds the limit", "too big", "too large", "longer than", "maximum 500 writes"} {
+	for _, sign := range []string{"exceeds the maximum", "exceeds the limit", "too big", "too large", "longer than", "maximum entity size", "maximum 500 writes"} {
 		if strings.Contains(text, sign) {
 			return true
 		}
