@@ -69,6 +69,9 @@ func driver(path string) string {
 	if len(parts) < 3 || parts[0] != "infra" || parts[2] == "internal" || strings.HasSuffix(parts[2], "test") {
 		return ""
 	}
+	if parts[1] == "store" && parts[2] == "open" {
+		return "" // it chooses among the drivers
+	}
 	switch parts[1] {
 	case "store", "broker":
 		return strings.Join(parts[:3], "/")

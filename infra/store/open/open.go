@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/firestore"
 	"github.com/ebb-dev/ebb/infra/store/memory"
 	"github.com/ebb-dev/ebb/infra/store/postgres"
 	"github.com/ebb-dev/ebb/infra/store/sqlite"
@@ -17,6 +18,7 @@ import (
 //	memory:                               gone with the process
 //	sqlite:FOLDER                         a file for each function in the folder
 //	postgres://ROLE@HOST:5432/DATABASE    the role's own schema; its password is in PGPASSWORD
+//	firestore://PROJECT/DATABASE          with Google's default credentials
 //
 // The error says what is wrong with it, and never shows the URL, which may hold a password.
 func ByURL(url string) (store.Opener, error) {
@@ -34,6 +36,12 @@ func ByURL(url string) (store.Opener, error) {
 		return sqlite.Opener(rest), nil
 	case "postgres", "postgresql":
 		return postgres.Opener(url)
+	case "firestore":
+		project, database, err := firestore.ParseURL(url)
+		if err != nil {
+			return nil, err
+		}
+		return firestore.Opener(project, database), nil
 	}
-	return nil, fmt.Errorf("has the scheme %.20q, but there are only memory:, sqlite: and postgres:", scheme)
+	return nil, fmt.Errorf("has the scheme %.20q, but there are only memory:, sqlite:, postgres: and firestore:", scheme)
 }

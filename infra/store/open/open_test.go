@@ -47,6 +47,7 @@ func TestWrong(t *testing.T) {
 		"postgre://shop:hunter2@db/shop":  "postgres:",
 		"postgres://shop:hunter2@/":       "",
 		"postgres://shop:hunter2@db:x/ab": "",
+		"firestore://":                    "firestore",
 		"mysql://shop:hunter2@db/shop":    "postgres:",
 	} {
 		_, err := open.ByURL(url)
