@@ -21,6 +21,18 @@ locals {
     "app.kubernetes.io/managed-by" = "terraform"
   }
 
+  delivery = {
+    retry         = var.delivery.retry
+    backoffPolicy = var.delivery.backoff_policy
+    backoffDelay  = var.delivery.backoff_delay
+    timeout       = var.delivery.timeout
+    # By address: the function needs the Broker to start, so a reference would have each wait for the other.
+    deadLetterSink = merge(
+      { uri = "http://${local.dead_letter_sink}.${var.namespace}.svc.cluster.local/events" },
+      { for k in ["audience"] : k => local.audiences[local.dead_letter_sink] if var.sender_identity != null },
+    )
+  }
+
   dead_letter_sink = one([for name, m in var.manifest : name if try(m.dead_letters, false)])
   audiences        = { for name, m in var.manifest : name => "serving.knative.dev/service/${var.namespace}/${name}" }
 }
@@ -59,12 +71,17 @@ resource "kubectl_manifest" "channel" {
     metadata = {
       name      = "${var.broker.name}-kne-trigger"
       namespace = var.namespace
-      labels    = local.labels
+      labels = merge(local.labels, {
+        "eventing.knative.dev/broker"           = var.broker.name
+        "eventing.knative.dev/brokerEverything" = "true"
+      })
       annotations = {
         "eventing.knative.dev/scope"          = "cluster"
         "messaging.knative.dev/async-handler" = "true"
       }
     }
+    # The Broker's own, as the labels are. Where they differ the Broker writes the channel anew, without the annotation.
+    spec = { delivery = local.delivery }
   })
 
   depends_on = [kubectl_manifest.namespace]
@@ -100,17 +117,7 @@ resource "kubectl_manifest" "broker" {
         namespace  = local.config.namespace
         name       = local.config.name
       }
-      delivery = {
-        retry         = var.delivery.retry
-        backoffPolicy = var.delivery.backoff_policy
-        backoffDelay  = var.delivery.backoff_delay
-        timeout       = var.delivery.timeout
-        # By address: the function needs the Broker to start, so a reference would have each wait for the other.
-        deadLetterSink = merge(
-          { uri = "http://${local.dead_letter_sink}.${var.namespace}.svc.cluster.local/events" },
-          { for k in ["audience"] : k => local.audiences[local.dead_letter_sink] if var.sender_identity != null },
-        )
-      }
+      delivery = local.delivery
     }
   })
 

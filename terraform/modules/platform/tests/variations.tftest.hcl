@@ -26,6 +26,33 @@ run "kafka" {
   }
 }
 
+run "async_channel" {
+  command = plan
+
+  variables {
+    broker = { async_channel = true }
+  }
+
+  assert {
+    condition     = yamldecode(kubectl_manifest.channel[0].yaml_body_parsed).metadata.annotations["messaging.knative.dev/async-handler"] == "true"
+    error_message = "The channel answers at once."
+  }
+  assert {
+    condition     = yamldecode(kubectl_manifest.channel[0].yaml_body_parsed).spec.delivery == yamldecode(kubectl_manifest.broker.yaml_body_parsed).spec.delivery
+    error_message = "The Broker would write a channel anew that differs from what it wants."
+  }
+}
+
+run "async_channel_of_another_class" {
+  command = plan
+
+  variables {
+    broker = { class = "Kafka", async_channel = true }
+  }
+
+  expect_failures = [var.broker]
+}
+
 run "sender_identity" {
   command = plan
 
