@@ -116,7 +116,9 @@ func (e *environment) start(t *testing.T, host, path string) float64 {
 	return a.Millis
 }
 
-func (e *environment) host(name string) string { return name + "." + e.namespace + ".svc.cluster.local" }
+func (e *environment) host(name string) string {
+	return name + "." + e.namespace + ".svc.cluster.local"
+}
 
 const bareHost = "bare." + elsewhere + ".svc.cluster.local"
 
@@ -251,7 +253,7 @@ func (e *environment) poison(t *testing.T) {
 		}
 		return fmt.Errorf("it is not there")
 	})
-	if shown := e.ebb(t, "dlq", "show", letter); !strings.Contains(shown, id) || !strings.Contains(shown, "422") {
+	if shown := e.ebb(t, "dlq", "show", "--", letter); !strings.Contains(shown, id) || !strings.Contains(shown, "422") {
 		t.Errorf("it does not say what happened: %s", shown)
 	}
 	admin, err := e.client.Login(t.Context(), shop.AdminEmail, shop.AdminPassword)
@@ -262,7 +264,7 @@ func (e *environment) poison(t *testing.T) {
 	if err := e.client.Do(t.Context(), http.MethodPut, "/api/archive/dead-letters/"+letter, admin, mended, nil); err != nil {
 		t.Fatal(err)
 	}
-	e.ebb(t, "dlq", "replay", letter)
+	e.ebb(t, "dlq", "replay", "--", letter)
 	insist(t, "its replay", func(context.Context) error {
 		if list := e.ebb(t, "events", "--type", "dev.ebb.inventory.released.v1"); !strings.Contains(list, "01900000-0000-7000-8000-000000000000") && !strings.Contains(list, "inventory.released") {
 			return fmt.Errorf("no answer to it: %s", list)
