@@ -31,7 +31,7 @@ func ByURL(url string) (store.Opener, error) {
 		return memory.Opener(), nil
 	case "sqlite":
 		if rest == "" {
-			return nil, errors.New("names no folder behind sqlite:")
+			return nil, errors.New("has no folder behind its scheme sqlite")
 		}
 		return sqlite.Opener(rest), nil
 	case "postgres", "postgresql":
@@ -43,5 +43,5 @@ func ByURL(url string) (store.Opener, error) {
 		}
 		return firestore.Opener(project, database), nil
 	}
-	return nil, fmt.Errorf("has the scheme %.20q, but there are only memory:, sqlite:, postgres: and firestore:", scheme)
+	return nil, fmt.Errorf("has the scheme %.20q, but there are only memory, sqlite, postgres and firestore", scheme)
 }

@@ -44,11 +44,11 @@ func TestWrong(t *testing.T) {
 		"":                                "scheme",
 		"memory:x":                        "memory:",
 		"sqlite:":                         "folder",
-		"postgre://shop:hunter2@db/shop":  "postgres:",
+		"postgre://shop:hunter2@db/shop":  "postgres",
 		"postgres://shop:hunter2@/":       "",
 		"postgres://shop:hunter2@db:x/ab": "",
 		"firestore://":                    "firestore",
-		"mysql://shop:hunter2@db/shop":    "postgres:",
+		"mysql://shop:hunter2@db/shop":    "postgres",
 	} {
 		_, err := open.ByURL(url)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
