@@ -167,12 +167,41 @@ func (s Schema) Spec(name string) (Spec, bool) {
 // Opener opens the database of one function. The host chooses it; a function only declares its schema.
 type Opener func(ctx context.Context, function string, schema Schema) (Driver, error)
 
+// CheckKeys refuses keys of collections that are not declared. Every driver calls it for what it is to get.
+func (s Schema) CheckKeys(keys ...Key) error {
+	for _, k := range keys {
+		if _, ok := s.Spec(k.Collection); !ok {
+			return undeclared(k.Collection)
+		}
+	}
+	return nil
+}
+
+// CheckBatch does the same for what a driver is to commit.
+func (s Schema) CheckBatch(b Batch) error {
+	for _, p := range b.Preconditions {
+		if err := s.CheckKeys(p.Key); err != nil {
+			return err
+		}
+	}
+	for _, m := range b.Mutations {
+		if err := s.CheckKeys(m.Key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func undeclared(collection string) error {
+	return fault.New(fault.Internal, "collection %q is not declared", collection)
+}
+
 // Check refuses a query that no declared index covers, so that it fails on the
 // laptop and not first where the database insists. Every driver calls it.
 func (s Schema) Check(q Query) error {
 	spec, ok := s.Spec(q.Collection)
 	if !ok {
-		return fault.New(fault.Internal, "collection %q is not declared", q.Collection)
+		return undeclared(q.Collection)
 	}
 	if q.Limit < 1 || q.Limit > MaxLimit {
 		return fault.New(fault.Internal, "query of %q: limit %d is not within 1 and %d", q.Collection, q.Limit, MaxLimit)

@@ -14,7 +14,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"sync"
 	"time"
 
 	"cloud.google.com/go/firestore"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/internal/gate"
 )
 
 // patience is how long a call may take, with all that is tried again, when its context has no earlier deadline.
@@ -34,13 +34,11 @@ type Store struct {
 	client *firestore.Client
 	seen   *seen
 
-	prepared task             // registers the schema
-	states   map[string]state // of the collections; set once prepared is done
-	sweeps   map[string]*task // of those with an index that older documents may lack; so too
-
-	closing    sync.RWMutex // held for reading by every call; what Close waits for
-	closed     bool
-	background context.Context // of what calls wait for but do not do themselves; ends with Close
+	prepared   task             // registers the schema
+	states     map[string]state // of the collections; set once prepared is done
+	sweeps     map[string]*task // of those with an index that older documents may lack; so too
+	gate       gate.Gate        // every call goes through it
+	background context.Context  // of what calls wait for but do not do themselves; ends with Close
 	stop       context.CancelFunc
 }
 
@@ -87,7 +85,7 @@ func Open(ctx context.Context, c Config, schema store.Schema) (*Store, error) {
 
 // Ready waits until the database has answered, and says what to do when it cannot be used.
 func (s *Store) Ready(ctx context.Context) error {
-	done, err := s.enter(ctx)
+	done, err := s.gate.Enter(ctx)
 	if err != nil {
 		return err
 	}
@@ -101,15 +99,13 @@ func (s *Store) ready(ctx context.Context) error {
 
 // Get implements store.Driver.
 func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Document, error) {
-	done, err := s.enter(ctx)
+	done, err := s.gate.Enter(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	for _, k := range keys {
-		if err := s.declared(k); err != nil {
-			return nil, err
-		}
+	if err := s.schema.CheckKeys(keys...); err != nil {
+		return nil, err
 	}
 	docs := make([]store.Document, len(keys))
 	if len(keys) == 0 {
@@ -164,7 +160,7 @@ func atOneTime(snaps []*firestore.DocumentSnapshot) bool {
 
 // Query implements store.Driver.
 func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document, more bool, err error) {
-	done, err := s.enter(ctx)
+	done, err := s.gate.Enter(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -194,20 +190,13 @@ func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document
 
 // Commit implements store.Driver.
 func (s *Store) Commit(ctx context.Context, b store.Batch) error {
-	done, err := s.enter(ctx)
+	done, err := s.gate.Enter(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	for _, p := range b.Preconditions {
-		if err := s.declared(p.Key); err != nil {
-			return err
-		}
-	}
-	for _, m := range b.Mutations {
-		if err := s.declared(m.Key); err != nil {
-			return err
-		}
+	if err := s.schema.CheckBatch(b); err != nil {
+		return err
 	}
 	if len(b.Preconditions)+len(b.Mutations) == 0 {
 		return nil
@@ -223,39 +212,15 @@ func (s *Store) Commit(ctx context.Context, b store.Batch) error {
 
 // Close implements store.Driver.
 func (s *Store) Close() error {
-	s.closing.Lock()
-	defer s.closing.Unlock()
-	if s.closed {
+	return s.gate.Close(func() error {
+		s.stop()
+		s.prepared.join()
+		for _, t := range s.sweeps {
+			t.join()
+		}
+		if err := s.client.Close(); err != nil {
+			return fault.Wrap(err, fault.Internal, "firestore: close")
+		}
 		return nil
-	}
-	s.closed = true
-	s.stop()
-	s.prepared.join()
-	for _, t := range s.sweeps {
-		t.join()
-	}
-	if err := s.client.Close(); err != nil {
-		return fault.Wrap(err, fault.Internal, "firestore: close")
-	}
-	return nil
-}
-
-// enter begins a call; done ends it.
-func (s *Store) enter(ctx context.Context) (done func(), err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	s.closing.RLock()
-	if s.closed {
-		s.closing.RUnlock()
-		return nil, fault.New(fault.Unavailable, "the database is closed")
-	}
-	return s.closing.RUnlock, nil
-}
-
-func (s *Store) declared(k store.Key) error {
-	if _, ok := s.schema.Spec(k.Collection); !ok {
-		return fault.New(fault.Internal, "collection %q is not declared", k.Collection)
-	}
-	return nil
+	})
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/internal/gate"
 )
 
 // Option changes how a Store behaves.
@@ -26,10 +27,8 @@ type Store struct {
 	schema store.Schema
 	twice  bool
 
-	db *database
-
-	closing sync.RWMutex // held for reading by every call; what Close waits for
-	closed  bool
+	db   *database
+	gate gate.Gate // every call goes through it
 }
 
 var _ store.Driver = (*Store)(nil)
@@ -86,15 +85,13 @@ func (s *Store) RunTwice() bool { return s.twice }
 
 // Get implements store.Driver.
 func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Document, error) {
-	done, err := s.enter(ctx)
+	done, err := s.gate.Enter(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	for _, k := range keys {
-		if err := s.declared(k); err != nil {
-			return nil, err
-		}
+	if err := s.schema.CheckKeys(keys...); err != nil {
+		return nil, err
 	}
 
 	s.db.mu.RLock()
@@ -108,7 +105,7 @@ func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Document, e
 
 // Query implements store.Driver. It looks at every document of the collection.
 func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document, more bool, err error) {
-	done, err := s.enter(ctx)
+	done, err := s.gate.Enter(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -136,20 +133,13 @@ func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document
 
 // Commit implements store.Driver. A batch is durable for as long as the process lives.
 func (s *Store) Commit(ctx context.Context, b store.Batch) error {
-	done, err := s.enter(ctx)
+	done, err := s.gate.Enter(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	for _, p := range b.Preconditions {
-		if err := s.declared(p.Key); err != nil {
-			return err
-		}
-	}
-	for _, m := range b.Mutations {
-		if err := s.declared(m.Key); err != nil {
-			return err
-		}
+	if err := s.schema.CheckBatch(b); err != nil {
+		return err
 	}
 
 	s.db.mu.Lock()
@@ -167,30 +157,7 @@ func (s *Store) Commit(ctx context.Context, b store.Batch) error {
 
 // Close implements store.Driver. The data stays for the next handle of the same Opener.
 func (s *Store) Close() error {
-	s.closing.Lock()
-	defer s.closing.Unlock()
-	s.closed = true
-	return nil
-}
-
-// enter begins a call; done ends it.
-func (s *Store) enter(ctx context.Context) (done func(), err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	s.closing.RLock()
-	if s.closed {
-		s.closing.RUnlock()
-		return nil, fault.New(fault.Unavailable, "the database is closed")
-	}
-	return s.closing.RUnlock, nil
-}
-
-func (s *Store) declared(k store.Key) error {
-	if _, ok := s.schema.Spec(k.Collection); !ok {
-		return fault.New(fault.Internal, "collection %q is not declared", k.Collection)
-	}
-	return nil
+	return s.gate.Close(func() error { return nil })
 }
 
 func (db *database) get(k store.Key) store.Document {

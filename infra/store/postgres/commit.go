@@ -128,20 +128,13 @@ const attempts = 4
 
 // Commit implements store.Driver.
 func (s *Store) Commit(ctx context.Context, b store.Batch) error {
-	done, err := s.enter(ctx)
+	done, err := s.gate.Enter(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	for _, p := range b.Preconditions {
-		if err := s.declared(p.Key); err != nil {
-			return err
-		}
-	}
-	for _, m := range b.Mutations {
-		if err := s.declared(m.Key); err != nil {
-			return err
-		}
+	if err := s.schema.CheckBatch(b); err != nil {
+		return err
 	}
 	all := changes(b)
 	for n := 1; ; n++ {

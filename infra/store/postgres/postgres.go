@@ -24,7 +24,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
@@ -32,6 +31,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/internal/gate"
 )
 
 // Store is an open schema of a database.
@@ -39,9 +39,7 @@ type Store struct {
 	schema store.Schema
 	pool   *pgxpool.Pool
 	tables map[string]*table // by collection
-
-	closing sync.RWMutex // held for reading by every call; what Close waits for
-	closed  bool
+	gate   gate.Gate         // every call goes through it
 }
 
 var _ store.Driver = (*Store)(nil)
@@ -102,16 +100,16 @@ func (c config) open(ctx context.Context, function string, schema store.Schema) 
 
 // Get implements store.Driver. It is one statement, and so sees one state.
 func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Document, error) {
-	done, err := s.enter(ctx)
+	done, err := s.gate.Enter(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
+	if err := s.schema.CheckKeys(keys...); err != nil {
+		return nil, err
+	}
 	docs := make([]store.Document, len(keys))
 	for i, k := range keys {
-		if err := s.declared(k); err != nil {
-			return nil, err
-		}
 		docs[i].Key = k
 	}
 	sql, args := s.getSQL(keys)
@@ -161,7 +159,7 @@ func storable(id string) bool { return utf8.ValidString(id) && strings.IndexByte
 
 // Query implements store.Driver.
 func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document, more bool, err error) {
-	done, err := s.enter(ctx)
+	done, err := s.gate.Enter(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -209,29 +207,8 @@ func (s *Store) readOnce(ctx context.Context, sql string, args []any) ([]store.D
 
 // Close implements store.Driver.
 func (s *Store) Close() error {
-	s.closing.Lock()
-	defer s.closing.Unlock()
-	s.closed = true
-	s.pool.Close()
-	return nil
-}
-
-// enter begins a call; done ends it.
-func (s *Store) enter(ctx context.Context) (done func(), err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	s.closing.RLock()
-	if s.closed {
-		s.closing.RUnlock()
-		return nil, fault.New(fault.Unavailable, "the database is closed")
-	}
-	return s.closing.RUnlock, nil
-}
-
-func (s *Store) declared(k store.Key) error {
-	if _, ok := s.tables[k.Collection]; !ok {
-		return fault.New(fault.Internal, "collection %q is not declared", k.Collection)
-	}
-	return nil
+	return s.gate.Close(func() error {
+		s.pool.Close()
+		return nil
+	})
 }

@@ -18,10 +18,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"sync"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/internal/gate"
 )
 
 // Store is an open database file.
@@ -29,9 +29,7 @@ type Store struct {
 	schema store.Schema
 	writer *writer
 	reads  *pool
-
-	closing sync.RWMutex // held for reading by every call; what Close waits for
-	closed  bool
+	gate   gate.Gate // every call goes through it
 }
 
 var _ store.Driver = (*Store)(nil)
@@ -74,15 +72,13 @@ func Open(ctx context.Context, path string, schema store.Schema) (*Store, error)
 
 // Get implements store.Driver.
 func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Document, error) {
-	done, err := s.enter(ctx)
+	done, err := s.gate.Enter(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	for _, k := range keys {
-		if err := s.declared(k); err != nil {
-			return nil, err
-		}
+	if err := s.schema.CheckKeys(keys...); err != nil {
+		return nil, err
 	}
 	c, err := s.reads.take(ctx)
 	if err != nil {
@@ -95,7 +91,7 @@ func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Document, e
 
 // Query implements store.Driver.
 func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document, more bool, err error) {
-	done, err := s.enter(ctx)
+	done, err := s.gate.Enter(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -123,20 +119,13 @@ func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document
 
 // Commit implements store.Driver. When it returns nil, the batch is on the disk.
 func (s *Store) Commit(ctx context.Context, b store.Batch) error {
-	done, err := s.enter(ctx)
+	done, err := s.gate.Enter(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	for _, p := range b.Preconditions {
-		if err := s.declared(p.Key); err != nil {
-			return err
-		}
-	}
-	for _, m := range b.Mutations {
-		if err := s.declared(m.Key); err != nil {
-			return err
-		}
+	if err := s.schema.CheckBatch(b); err != nil {
+		return err
 	}
 	return translate(s.writer.commit(ctx, b), "commit")
 }
@@ -144,33 +133,9 @@ func (s *Store) Commit(ctx context.Context, b store.Batch) error {
 // Close implements store.Driver. It moves the write-ahead log into the file, so
 // that the file alone is the whole database.
 func (s *Store) Close() error {
-	s.closing.Lock()
-	defer s.closing.Unlock()
-	if s.closed {
-		return nil
-	}
-	s.closed = true
-	return translate(errors.Join(s.reads.close(), s.writer.close()), "close")
-}
-
-// enter begins a call; done ends it.
-func (s *Store) enter(ctx context.Context) (done func(), err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	s.closing.RLock()
-	if s.closed {
-		s.closing.RUnlock()
-		return nil, fault.New(fault.Unavailable, "the database is closed")
-	}
-	return s.closing.RUnlock, nil
-}
-
-func (s *Store) declared(k store.Key) error {
-	if _, ok := s.schema.Spec(k.Collection); !ok {
-		return fault.New(fault.Internal, "collection %q is not declared", k.Collection)
-	}
-	return nil
+	return s.gate.Close(func() error {
+		return translate(errors.Join(s.reads.close(), s.writer.close()), "close")
+	})
 }
 
 // makeDir makes a directory and puts its entry on the disk, without which a power
