@@ -8,9 +8,12 @@ package broker
 
 import (
 	"context"
+	"net/http"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/infra/fault"
 )
 
 // Publisher takes events. Publish returns nil when all of them are as durable as the
@@ -83,6 +86,14 @@ type Result struct {
 
 // OK reports whether the delivery succeeded.
 func (r Result) OK() bool { return r.Status >= 200 && r.Status < 300 }
+
+// ResultOf answers a delivery that ended with err: by the kind of failure that it is, as package fault says, or 200 for nil.
+func ResultOf(err error) Result {
+	if err == nil {
+		return Result{Status: http.StatusOK}
+	}
+	return Result{Status: fault.KindOf(err).EventStatus(), RetryAfter: fault.RetryAfter(err), Message: fault.Public(err)}
+}
 
 // Trigger declares a durable subscription.
 type Trigger struct {

@@ -78,22 +78,15 @@ type reception struct {
 func (r *reception) fail(err error) {
 	for i := range r.results {
 		if r.results[i].OK() {
-			r.results[i], r.errs[i] = resultOf(err), err
+			r.results[i], r.errs[i] = broker.ResultOf(err), err
 		}
 	}
 	if r.errs == nil {
 		r.errs, r.took = make([]error, len(r.batch)), make([]time.Duration, len(r.batch))
 		for i := range r.results {
-			r.results[i], r.errs[i] = resultOf(err), err
+			r.results[i], r.errs[i] = broker.ResultOf(err), err
 		}
 	}
-}
-
-func resultOf(err error) broker.Result {
-	if err == nil {
-		return broker.Result{Status: http.StatusOK}
-	}
-	return broker.Result{Status: fault.KindOf(err).EventStatus(), RetryAfter: fault.RetryAfter(err), Message: fault.Public(err)}
 }
 
 func (r *reception) handle(ctx context.Context, db *store.Tx) ([]event, error) {
@@ -122,7 +115,7 @@ func (r *reception) handle(ctx context.Context, db *store.Tx) ([]event, error) {
 			continue
 		}
 		said, err := r.one(ctx, db, inbox[i], i)
-		r.results[i], r.errs[i] = resultOf(err), err
+		r.results[i], r.errs[i] = broker.ResultOf(err), err
 		if err != nil {
 			blocked[key] = fault.KindOf(err).Retryable()
 			continue
@@ -140,7 +133,7 @@ func (r *reception) one(ctx context.Context, db *store.Tx, inbox store.Key, i in
 	if err != nil {
 		return nil, err
 	}
-	if !r.f.handles(e) {
+	if h == nil {
 		return nil, nil // it has woken the function, which is all
 	}
 	// A dead letter may die again after it was mended, with the same id: its handler knows it by its subscriber.
@@ -201,7 +194,7 @@ func (f *Function) guarded(ctx context.Context, tx *Tx, h handler, e event) (err
 	return h(ctx, tx, e)
 }
 
-// handlerOf finds who takes an event, or says why nobody does.
+// handlerOf finds who takes an event, or says why nobody does. It is nil for one that only wakes the function.
 func (f *Function) handlerOf(e event) (handler, error) {
 	if e.Context == nil {
 		return nil, fault.New(fault.Invalid, "this is not a CloudEvent")
@@ -222,17 +215,12 @@ func (f *Function) handlerOf(e event) (handler, error) {
 		return nothingToDo, nil
 	}
 	if slices.Contains(f.wakes, e.Type()) {
-		return nothingToDo, nil
+		return nil, nil
 	}
 	if _, known := events.Lookup(e.Type()); !known {
 		return nil, fault.New(fault.Invalid, "no event is of the type %q", e.Type())
 	}
 	return nil, fault.New(fault.Invalid, "function %s does not hear %s", f.name, e.Type())
-}
-
-// handles reports whether there is a handler for e, rather than that it only wakes the function.
-func (f *Function) handles(e event) bool {
-	return f.any != nil || f.isDead(e) || f.hears[e.Type()] != nil || !slices.Contains(f.wakes, e.Type())
 }
 
 func nothingToDo(context.Context, *Tx, event) error { return nil }

@@ -61,11 +61,8 @@ func (h *Host) take(ctx context.Context, batch []event.Event) []broker.Result {
 func (h *Host) tick(ctx context.Context) broker.Result {
 	for {
 		more, err := h.f.Tick(ctx, h.f.Env().Now())
-		if err != nil {
-			return broker.Result{Status: fault.KindOf(err).EventStatus(), RetryAfter: fault.RetryAfter(err), Message: fault.Public(err)}
-		}
-		if !more {
-			return broker.Result{Status: http.StatusOK}
+		if err != nil || !more {
+			return broker.ResultOf(err)
 		}
 	}
 }
