@@ -11,8 +11,6 @@ package knative
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,6 +30,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/internal/httpevent"
+	"github.com/ebb-dev/ebb/infra/internal/trust"
 )
 
 // Config says where events go. Sink is required.
@@ -80,14 +79,11 @@ func New(cfg Config) (*Publisher, error) {
 		ForceAttemptHTTP2:   true,
 	}
 	if cfg.CACerts != "" {
-		pool, err := x509.SystemCertPool()
-		if err != nil {
-			pool = x509.NewCertPool()
-		}
-		if !pool.AppendCertsFromPEM([]byte(cfg.CACerts)) {
+		trusted, ok := trust.Config([]byte(cfg.CACerts))
+		if !ok {
 			return nil, errors.New("the certificates of the sink's authority are not PEM")
 		}
-		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+		transport.TLSClientConfig = trusted
 	}
 	if cfg.MaxEvent == 0 {
 		cfg.MaxEvent = 1 << 20

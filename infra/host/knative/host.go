@@ -18,7 +18,6 @@ package knative
 
 import (
 	"context"
-	"crypto/subtle"
 	"errors"
 	"log/slog"
 	"net"
@@ -148,7 +147,7 @@ func (h *Host) mismatch() string {
 		return ""
 	}
 	own := h.f.Manifest().Hash()
-	if subtle.ConstantTimeCompare([]byte(own), []byte(h.cfg.Manifest)) == 1 {
+	if own == h.cfg.Manifest {
 		return ""
 	}
 	return "the image declares " + h.f.Name() + " otherwise than the manifest that it was deployed with (" + own + ", not " + h.cfg.Manifest + "); deploy both from one version"

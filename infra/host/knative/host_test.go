@@ -37,7 +37,6 @@ type shop struct {
 	fail    atomic.Pointer[error]
 	commits atomic.Int64
 	ticks   atomic.Int64
-	opens   atomic.Int64
 	down    atomic.Bool
 	block   chan struct{} // not nil: an operation waits for it
 	entered chan struct{}
@@ -48,7 +47,6 @@ func (s *shop) function(t *testing.T) *function.Function {
 	opener := memory.Opener()
 	f := function.New("inventory", function.Env{
 		Store: func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
-			s.opens.Add(1)
 			if s.down.Load() {
 				return nil, fault.New(fault.Unavailable, "the database does not answer")
 			}
@@ -340,10 +338,11 @@ func TestStoreDown(t *testing.T) {
 	h := knative.New(s.function(t), knative.Config{})
 	h.Start()
 	defer func() { _ = h.Stop(context.Background()) }()
-	for s.opens.Load() == 0 {
-		time.Sleep(time.Millisecond)
+	for until := time.Now().Add(5 * time.Second); strings.Contains(h.Ready().Error(), "it is starting"); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("it does not say why it is not ready")
+		}
 	}
-	time.Sleep(5 * time.Millisecond)
 	status := func(path string) int { return send(h, httptest.NewRequest(http.MethodGet, path, nil)).Code }
 	if live, ready := status(knative.LivenessPath), status(knative.ReadinessPath); live != http.StatusOK || ready != http.StatusServiceUnavailable {
 		t.Errorf("alive %d, ready %d", live, ready)

@@ -2,8 +2,6 @@ package knative
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +15,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/internal/trust"
 )
 
 // SendersConfig says who may deliver events. All but Client, Account and Now are required.
@@ -81,18 +80,14 @@ func NewSenders(cfg SendersConfig) (*Senders, error) {
 
 // accountClient trusts the authority of the cluster, if there is one, beside the system's.
 func accountClient(dir string) (*http.Client, error) {
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
-	}
 	ca, err := os.ReadFile(dir + "/ca.crt")
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	pool.AppendCertsFromPEM(ca)
+	trusted, _ := trust.Config(ca)
 	return &http.Client{
 		Timeout:   5 * time.Second,
-		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true},
+		Transport: &http.Transport{TLSClientConfig: trusted, ForceAttemptHTTP2: true},
 	}, nil
 }
 
