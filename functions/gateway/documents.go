@@ -65,28 +65,34 @@ func healthy(w http.ResponseWriter, _ *http.Request) {
 // longer than all else that the gateway does before it is ready. Browsers and most tools want plain application/json, so only
 // who asks for the registered type gets it.
 func document(contentType string, content func() ([]byte, error)) http.HandlerFunc {
-	content = sync.OnceValues(content)
-	return func(w http.ResponseWriter, r *http.Request) {
+	type made struct {
+		body []byte
+		tag  string
+	}
+	once := sync.OnceValues(func() (made, error) {
 		body, err := content()
+		sum := sha256.Sum256(body)
+		return made{body, `"` + hex.EncodeToString(sum[:8]) + `"`}, err
+	})
+	return func(w http.ResponseWriter, r *http.Request) {
+		doc, err := once()
 		if err != nil {
 			Problem(w, r, fault.Wrap(err, fault.Internal, "the document could not be made"))
 			return
 		}
-		sum := sha256.Sum256(body)
-		tag := `"` + hex.EncodeToString(sum[:8]) + `"`
 		h := w.Header()
-		h.Set("ETag", tag)
+		h.Set("ETag", doc.tag)
 		h.Set("Cache-Control", "no-cache")
 		h.Set("Content-Type", "application/json")
 		if accept := r.Header.Get("Accept"); accept != "" && accept == contentType {
 			h.Set("Content-Type", contentType)
 		}
 		h.Add("Vary", "Accept")
-		if r.Header.Get("If-None-Match") == tag {
+		if r.Header.Get("If-None-Match") == doc.tag {
 			w.WriteHeader(http.StatusNotModified)
 			return
 		}
-		_, _ = w.Write(body)
+		_, _ = w.Write(doc.body)
 	}
 }
 
