@@ -49,11 +49,11 @@ func wrong(from, to string) string {
 		return ""
 	case strings.HasPrefix(from, "functions/") && strings.HasPrefix(to, "functions/") && capability(from) != capability(to):
 		return "a function never imports another"
-	case strings.HasPrefix(from, "functions/") && driver(to) != "":
+	case strings.HasPrefix(from, "functions/") && (driver(to) != "" || to == chooser):
 		return "a function does not choose the driver of a port"
 	case strings.HasPrefix(from, "infra/") && strings.HasPrefix(to, "functions"):
 		return "the kit knows no capability"
-	case driver(from) != "" && driver(to) != "" && driver(from) != driver(to):
+	case driver(from) != "" && (driver(to) != "" && driver(from) != driver(to) || to == chooser):
 		return "a driver knows its port only"
 	case !strings.HasPrefix(from, "cmd/") && strings.HasPrefix(to, "cmd/"):
 		return "nobody imports a command"
@@ -61,16 +61,16 @@ func wrong(from, to string) string {
 	return ""
 }
 
+// chooser opens any store by its URL: it is no driver, and for those who compose.
+const chooser = "infra/store/open"
+
 func capability(path string) string { return strings.Split(path, "/")[1] }
 
 // driver is the port's driver that a package is part of; empty when it is part of none.
 func driver(path string) string {
 	parts := strings.Split(path, "/")
-	if len(parts) < 3 || parts[0] != "infra" || parts[2] == "internal" || strings.HasSuffix(parts[2], "test") {
+	if len(parts) < 3 || parts[0] != "infra" || path == chooser || parts[2] == "internal" || strings.HasSuffix(parts[2], "test") {
 		return ""
-	}
-	if parts[1] == "store" && parts[2] == "open" {
-		return "" // it chooses among the drivers
 	}
 	switch parts[1] {
 	case "store", "broker":
@@ -100,6 +100,8 @@ func TestWrongArrows(t *testing.T) {
 		{"functions/users", module + "infra/store/sqlite"},
 		{"infra/function", module + "functions/users"},
 		{"infra/store/sqlite", module + "infra/store/memory"},
+		{"functions/users", module + "infra/store/open"},
+		{"infra/store/sqlite", module + "infra/store/open"},
 		{"infra/host/local", module + "cmd/ebb"},
 	} {
 		if wrong(module+c[0], c[1]) == "" {
