@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/ebb-dev/ebb/functions"
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/test/shop"
 )
 
 // variables are those that every capability has on a cluster.
@@ -123,12 +125,16 @@ func TestFaults(t *testing.T) {
 // A function that was told to end ends, and says nothing.
 func TestServe(t *testing.T) {
 	vars := variables(t, "catalog")
-	vars["PORT"] = "18099"
+	addr, err := shop.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, vars["PORT"], _ = net.SplitHostPort(addr)
 	ctx, end := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- Serve(ctx, config.Map(vars), io.Discard) }()
 	for until := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		w, err := http.Get("http://127.0.0.1:18099/health/readiness")
+		w, err := http.Get("http://" + addr + "/health/readiness")
 		if err == nil {
 			w.Body.Close()
 			if w.StatusCode == http.StatusOK {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/nats"
+	"github.com/ebb-dev/ebb/test/bench/load"
 )
 
 func (b *bench) events(ctx context.Context) error {
@@ -38,7 +39,7 @@ func (b *bench) events(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.add("the same at 1,000 a second", fmt.Sprintf("p50 %s, p99 %s", ms(quantile(l, 0.5)), ms(quantile(l, 0.99))), "p50 ≤ 1 ms", fmt.Sprintf("open loop for %s, publish to handled", d))
+	b.add("the same at 1,000 a second", fmt.Sprintf("p50 %s, p99 %s", ms(load.Quantile(l, 0.5)), ms(load.Quantile(l, 0.99))), "p50 ≤ 1 ms", fmt.Sprintf("open loop for %s, publish to handled", d))
 	return nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/ebb-dev/ebb/test/bench/load"
 	"github.com/ebb-dev/ebb/test/shop"
 )
 
@@ -273,13 +274,6 @@ func (c *crowd) open(ctx context.Context, rate float64, d time.Duration) ([]time
 	return latencies, failed
 }
 
-func quantile(sorted []time.Duration, q float64) time.Duration {
-	if len(sorted) == 0 {
-		return 0
-	}
-	return sorted[min(int(float64(len(sorted))*q), len(sorted)-1)]
-}
-
 func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }
 
 func (b *bench) orders(ctx context.Context) error {
@@ -326,16 +320,16 @@ func (b *bench) orders(ctx context.Context) error {
 }
 
 func (b *bench) latency(ctx context.Context, c *crowd) error {
-	for _, load := range []struct {
+	for _, pace := range []struct {
 		name string
 		rate float64
 	}{{"half that load", b.rate / 2}, {"500 a second", 500}} {
-		l, err := c.open(ctx, load.rate, b.duration/2)
+		l, err := c.open(ctx, pace.rate, b.duration/2)
 		if err != nil {
 			return err
 		}
-		b.add("order to confirmed at "+load.name, fmt.Sprintf("p50 %s, p99 %s", ms(quantile(l, 0.5)), ms(quantile(l, 0.99))),
-			"p50 ≤ 15 ms, p99 ≤ 100 ms", fmt.Sprintf("POST with Prefer: wait, %.0f a second in an open loop for %s, counted from when each was due", load.rate, b.duration/2))
+		b.add("order to confirmed at "+pace.name, fmt.Sprintf("p50 %s, p99 %s", ms(load.Quantile(l, 0.5)), ms(load.Quantile(l, 0.99))),
+			"p50 ≤ 15 ms, p99 ≤ 100 ms", fmt.Sprintf("POST with Prefer: wait, %.0f a second in an open loop for %s, counted from when each was due", pace.rate, b.duration/2))
 	}
 	return nil
 }

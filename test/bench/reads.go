@@ -30,7 +30,7 @@ func (b *bench) reads(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.add("GET /api/users/{id}", fmt.Sprintf("%.0f/s, p50 %s, p99 %s", float64(len(latencies))/d.Seconds(), ms(quantile(latencies, 0.5)), ms(quantile(latencies, 0.99))),
+	b.add("GET /api/users/{id}", fmt.Sprintf("%.0f/s, p50 %s, p99 %s", float64(len(latencies))/d.Seconds(), ms(load.Quantile(latencies, 0.5)), ms(load.Quantile(latencies, 0.99))),
 		"20,000/s, p99 ≤ 10 ms", fmt.Sprintf("%d connections for %s, through gateway and token check", readers, d))
 	return p.Stop(ctx)
 }

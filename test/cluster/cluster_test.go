@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ebb-dev/ebb/test/bench/load"
 	"github.com/ebb-dev/ebb/test/shop"
 )
 
@@ -154,8 +155,7 @@ func (e *environment) fromZero(t *testing.T, spree *shop.Spree) {
 func median(v []float64) float64 { return quantile(v, 0.5) }
 
 func quantile(v []float64, q float64) float64 {
-	s := slices.Sorted(slices.Values(v))
-	return s[min(int(float64(len(s))*q), len(s)-1)]
+	return load.Quantile(slices.Sorted(slices.Values(v)), q)
 }
 
 func quantiles(v []float64) string {

@@ -52,6 +52,14 @@ func Hammer(ctx context.Context, addr string, connections int, d time.Duration, 
 	return latencies, nil
 }
 
+// Quantile is the value below which that share of sorted values lies; 0 of none.
+func Quantile[T time.Duration | float64](sorted []T, q float64) T {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[min(int(float64(len(sorted))*q), len(sorted)-1)]
+}
+
 func first(errs []error) error {
 	for _, err := range errs {
 		if err != nil {

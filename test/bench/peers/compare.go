@@ -11,6 +11,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/ebb-dev/ebb/test/bench/load"
 )
 
 // comparison is one piece of work that several do. The first contender is ours.
@@ -38,14 +40,7 @@ type sample struct {
 }
 
 func sampleOf(sorted []time.Duration, took time.Duration) sample {
-	return sample{rate: float64(len(sorted)) / took.Seconds(), p50: quantile(sorted, 0.5), p99: quantile(sorted, 0.99)}
-}
-
-func quantile(sorted []time.Duration, q float64) time.Duration {
-	if len(sorted) == 0 {
-		return 0
-	}
-	return sorted[min(int(float64(len(sorted))*q), len(sorted)-1)]
+	return sample{rate: float64(len(sorted)) / took.Seconds(), p50: load.Quantile(sorted, 0.5), p99: load.Quantile(sorted, 0.99)}
 }
 
 type result struct {
