@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"net/url"
 	"path"
@@ -70,7 +70,7 @@ func (a *archive) bury(ctx context.Context, tx *function.Tx, e event.Event) erro
 
 func letterID(subscriber string, e event.Event) string {
 	sum := sha256.Sum256([]byte(subscriber + "\x00" + e.Source() + "\x00" + e.ID()))
-	return base64.RawURLEncoding.EncodeToString(sum[:18])
+	return hex.EncodeToString(sum[:16]) // which does not begin with a dash, as an option does
 }
 
 // functionOf is the function behind a subscriber: the last part of a path such as /functions/payments, or
