@@ -27,8 +27,9 @@ locals {
         ports           = [{ containerPort = 8080 }]
         resources       = var.resources
         # Knative's default of 10 s between two probes makes an unlucky start wait that long.
-        readinessProbe = { httpGet = { path = "/health/readiness" }, periodSeconds = 1 }
-        livenessProbe  = { httpGet = { path = "/health/liveness" }, periodSeconds = 10 }
+        # All that Knative would add is written down: it adds nothing where a service goes back to a revision that there is.
+        readinessProbe = { httpGet = { path = "/health/readiness" }, periodSeconds = 1, timeoutSeconds = 1, successThreshold = 1, failureThreshold = 3 }
+        livenessProbe  = { httpGet = { path = "/health/liveness" }, periodSeconds = 10, timeoutSeconds = 1, successThreshold = 1, failureThreshold = 3 }
         securityContext = {
           allowPrivilegeEscalation = false
           capabilities             = { drop = ["ALL"] }
