@@ -68,6 +68,11 @@ image-check: bin/image ## Make the image twice, from two folders, and compare th
 bin/image:
 	@$(GO) build -C cmd/image -o $(CURDIR)/bin/image .
 
+.PHONY: e2e
+e2e: build tools ## Put the shop on the Knative that KUBECONFIG and EBB_E2E_* name, try it, take it away: docs/testing.md
+	@[ -n "$$EBB_E2E_INGRESS" ] || { echo "there is no cluster: set KUBECONFIG and EBB_E2E_*, as docs/testing.md says"; exit 2; }
+	$(GO) test ./test/cluster -run '^TestCluster$$' -count 1 -timeout 0 -v
+
 .PHONY: bench
 bench: ## Measure orders, reads, events, start and memory; with PEERS=1 ours beside its peers; tables in bench/results/
 ifdef PEERS

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +18,8 @@ type Spree struct {
 	customers []*account
 	plenty    string
 	scarce    string
+
+	repeated atomic.Int64
 
 	mu    sync.Mutex
 	taken map[string]*account // by order id
@@ -94,15 +97,19 @@ func (s *Spree) Place(ctx context.Context, n int) error {
 	})
 }
 
-// insist repeats a call until it is answered for good.
+// Repeated is how many calls had to be made again: they were cut, or answered with 409, 429 or 5xx.
+func (s *Spree) Repeated() int { return int(s.repeated.Load()) }
+
+// insist repeats a call until it is answered for good, after waits that grow from 10 to 250 milliseconds.
 func (s *Spree) insist(ctx context.Context, by *account, call func() error) error {
-	for {
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
 		err := call()
 		var refused *Status
 		switch {
 		case err == nil:
 			return nil
 		case !errors.As(err, &refused) || refused.Code >= 500 || refused.Code == http.StatusConflict || refused.Code == http.StatusTooManyRequests:
+			s.repeated.Add(1)
 		case refused.Code == http.StatusUnauthorized:
 			_ = by.login(ctx, s.Client) // when that fails, so will the next call
 		default:
@@ -111,7 +118,7 @@ func (s *Spree) insist(ctx context.Context, by *account, call func() error) erro
 		select {
 		case <-ctx.Done():
 			return err
-		case <-time.After(10 * time.Millisecond):
+		case <-time.After(wait):
 		}
 	}
 }
