@@ -140,6 +140,23 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// A host whose clock was far ahead for a while does not keep everyone from being told until that time has come.
+func TestSweepAfterAClockWasAhead(t *testing.T) {
+	h := functiontest.New(t, clock.New)
+	h.Tick()
+	now := h.Clock.Now()
+	if _, err := h.F.Tick(t.Context(), now.Add(24*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	h.Emitted()
+	if _, err := h.F.Tick(t.Context(), now.Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if got := functiontest.Types(h.Emitted()); len(got) != 1 || got[0] != "clock.swept.v1" {
+		t.Fatalf("got %v", got)
+	}
+}
+
 // What is not a CloudEvent is refused for good when it is scheduled, not when it is due.
 func TestNotAnEvent(t *testing.T) {
 	h := functiontest.New(t, clock.New)
