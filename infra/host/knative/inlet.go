@@ -28,6 +28,7 @@ type inlet struct {
 // delivery is one event that waits for its result.
 type delivery struct {
 	event event.Event
+	begun chan struct{} // closed when a unit has it
 	done  chan broker.Result
 }
 
@@ -45,7 +46,7 @@ func newInlet(f *function.Function) *inlet {
 func (in *inlet) take(ctx context.Context, batch []event.Event) []broker.Result {
 	mine := make([]*delivery, len(batch))
 	for i := range batch {
-		mine[i] = &delivery{batch[i], make(chan broker.Result, 1)}
+		mine[i] = &delivery{batch[i], make(chan struct{}), make(chan broker.Result, 1)}
 	}
 	in.mu.Lock()
 	in.waiting = append(in.waiting, mine...)
@@ -57,12 +58,13 @@ func (in *inlet) take(ctx context.Context, batch []event.Event) []broker.Result 
 	return results
 }
 
-// wait is the result of one delivery. Meanwhile the caller does the work, if nobody else does.
+// wait is the result of one delivery. Until a unit has it, the caller may be the one who begins the next.
 func (in *inlet) wait(ctx context.Context, d *delivery) broker.Result {
+	slots := in.slots
 	for {
 		select {
-		case res := <-d.done:
-			return res
+		case <-d.begun:
+			slots = nil
 		default:
 		}
 		select {
@@ -71,7 +73,7 @@ func (in *inlet) wait(ctx context.Context, d *delivery) broker.Result {
 		case <-ctx.Done():
 			in.leave(d)
 			return broker.Result{Status: http.StatusServiceUnavailable, Message: "the delivery was given up"}
-		case in.slots <- struct{}{}:
+		case slots <- struct{}{}:
 			in.unit(ctx)
 			<-in.slots
 		}
@@ -84,6 +86,9 @@ func (in *inlet) unit(ctx context.Context) {
 	n := min(len(in.waiting), in.batch)
 	unit := append([]*delivery(nil), in.waiting[:n]...)
 	in.waiting = append(in.waiting[:0], in.waiting[n:]...)
+	for _, d := range unit {
+		close(d.begun)
+	}
 	in.mu.Unlock()
 	if n == 0 {
 		return

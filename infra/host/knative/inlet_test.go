@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -62,4 +63,27 @@ func TestUnits(t *testing.T) {
 		t.Errorf("the next unit has %d events, and %d waited", got, waiting)
 	}
 	all.Wait()
+}
+
+// Whoever shares a unit of another's sleeps while it runs. In a bubble no time passes while anybody is busy.
+func TestShareAsleep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := &inlet{batch: 128, limit: time.Minute, slots: make(chan struct{}, 2)}
+		in.receive = func(_ context.Context, batch []event.Event) []broker.Result {
+			time.Sleep(map[string]time.Duration{"a": time.Second, "b": 2 * time.Second}[batch[0].ID()] + 10*time.Second*time.Duration(len(batch)-1))
+			return make([]broker.Result, len(batch))
+		}
+		var all sync.WaitGroup
+		began := time.Now()
+		for _, id := range []string{"a", "b", "c", "d"} {
+			e := event.New()
+			e.SetID(id)
+			all.Go(func() { in.take(t.Context(), []event.Event{e}) })
+			synctest.Wait()
+		}
+		all.Wait()
+		if took := time.Since(began); took != 11*time.Second { // c and d share a unit after a
+			t.Errorf("took %v", took)
+		}
+	})
 }
