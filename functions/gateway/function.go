@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
+	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/function"
 )
@@ -51,8 +53,13 @@ func newGateway(f *function.Function, cfg Config) (*Gateway, error) {
 		g.origins[strings.TrimSuffix(strings.TrimSpace(o), "/")] = true
 	}
 	var faults []error
+	var all []function.Manifest
 	for _, f := range cfg.Functions {
-		faults = append(faults, g.addRoutes(f.Manifest(), cfg.Directory))
+		all = append(all, f.Manifest())
+	}
+	g.waker, _ = cfg.Directory.(discovery.Waker)
+	for _, m := range all {
+		faults = append(faults, g.addRoutes(m, partners(m, all), cfg.Directory))
 	}
 	faults = append(faults, g.addMe(cfg.Parts), g.addDocuments(cfg))
 	if err := errors.Join(faults...); err != nil {
@@ -61,7 +68,21 @@ func newGateway(f *function.Function, cfg Config) (*Gateway, error) {
 	return g, nil
 }
 
-func (g *Gateway) addRoutes(m function.Manifest, directory discovery.Discovery) error {
+// partners are the functions that one says something to and hears something from, as a saga does with those who do its
+// steps. The sweep, which everyone hears, is no conversation.
+func partners(m function.Manifest, all []function.Manifest) (names []string) {
+	swept := events.ClockSwept.Name()
+	for _, other := range all {
+		told := slices.ContainsFunc(other.Hears, func(t string) bool { return t != swept && slices.Contains(m.Says, t) })
+		tells := slices.ContainsFunc(other.Says, func(t string) bool { return t != swept && slices.Contains(m.Hears, t) })
+		if told && tells && other.Name != m.Name {
+			names = append(names, other.Name)
+		}
+	}
+	return names
+}
+
+func (g *Gateway) addRoutes(m function.Manifest, partners []string, directory discovery.Discovery) error {
 	if len(m.Routes) == 0 || m.Name == Name {
 		return nil
 	}
@@ -74,6 +95,9 @@ func (g *Gateway) addRoutes(m function.Manifest, directory discovery.Discovery) 
 		to := &route{pattern: r.Path, span: "gateway " + r.Method + " " + r.Path, handler: handler, maxBody: maxBody, access: accessOf(r)}
 		if r.MaxBody > 0 {
 			to.maxBody = r.MaxBody
+		}
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			to.wakes = partners
 		}
 		faults = append(faults, g.tree.add(r.Method, r.Path, to))
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
@@ -24,6 +25,7 @@ type Gateway struct {
 	tokens    *auth.Verifier
 	telemetry *telemetry.Telemetry
 	logger    *slog.Logger
+	waker     discovery.Waker // nil: functions start in no time
 	origins   map[string]bool // that other sites' scripts may come from; "*": any
 }
 
@@ -116,6 +118,9 @@ func (g *Gateway) serve(w *response, r *http.Request, to *route, id string) {
 	r2.Header["X-Request-Id"] = []string{id}
 	if trace := telemetry.Traceparent(ctx); trace != "" {
 		r2.Header["Traceparent"] = []string{trace}
+	}
+	if g.waker != nil && len(to.wakes) > 0 {
+		g.waker.Wake(to.wakes...)
 	}
 	to.handler.ServeHTTP(w, r2)
 	end(w.failure())

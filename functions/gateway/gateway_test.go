@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/gateway"
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/config"
@@ -357,3 +359,50 @@ type sink struct{ header http.Header }
 func (s *sink) Header() http.Header         { return s.header }
 func (s *sink) WriteHeader(int)             {}
 func (s *sink) Write(b []byte) (int, error) { return len(b), nil }
+
+// waking is a directory that writes down who is woken.
+type waking struct {
+	discovery.Static
+	woken []string
+}
+
+func (w *waking) Wake(names ...string) { w.woken = append(w.woken, names...) }
+
+// A request that changes something wakes those who converse with the function by events, and no others: not who only
+// listens, not who only speaks.
+func TestWakesPartners(t *testing.T) {
+	declared := func(name string, hears func(*function.Function), says ...*events.Info) *function.Function {
+		f := described(name, function.Operation{Method: "POST", Path: "/api/" + name, Access: function.Public}, function.Operation{Method: "GET", Path: "/api/" + name, Access: function.Public})
+		hears(f)
+		function.Says(f, says...)
+		return f
+	}
+	reserved := func(f *function.Function) { on(f, events.InventoryReserved) }
+	d := &waking{Static: discovery.Static{}}
+	functions := []*function.Function{
+		declared("orders", reserved, events.InventoryReserve.Info(), events.OrderPlaced.Info()),
+		declared("inventory", func(f *function.Function) { on(f, events.InventoryReserve) }, events.InventoryReserved.Info()),
+		declared("notifications", func(f *function.Function) { on(f, events.OrderPlaced) }, events.NotificationFailed.Info()),
+		declared("audit", reserved, events.InventoryReserved.Info()),
+	}
+	for _, f := range functions {
+		d.Static[f.Name()] = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	}
+	g, err := gateway.New(function.Env{}, gateway.Config{Functions: functions, Directory: d})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ method, path, want string }{
+		{"GET", "/api/orders", "[]"}, {"POST", "/api/notifications", "[]"}, {"POST", "/api/inventory", "[orders]"}, {"POST", "/api/orders", "[inventory]"},
+	} {
+		d.woken = nil
+		g.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(c.method, c.path, nil))
+		if got := fmt.Sprint(d.woken); got != c.want {
+			t.Errorf("%s %s wakes %s, want %s", c.method, c.path, got, c.want)
+		}
+	}
+}
+
+func on[T any](f *function.Function, t events.Type[T]) {
+	function.On(f, t, func(context.Context, *function.Tx, T) error { return nil })
+}

@@ -15,7 +15,8 @@ type route struct {
 	access   access
 	maxBody  int64
 	handler  http.Handler
-	document bool // one of the gateway's own, open to everyone
+	wakes    []string // functions that will have work when this one has done its own
+	document bool     // one of the gateway's own, open to everyone
 }
 
 // access is who may come in.

@@ -25,9 +25,13 @@ type Addresses struct {
 
 	mu      sync.Mutex
 	proxies map[string]http.Handler
+	woken   map[string]time.Time // when it was last asked to start
 }
 
-var _ Discovery = (*Addresses)(nil)
+var (
+	_ Discovery = (*Addresses)(nil)
+	_ Waker     = (*Addresses)(nil)
+)
 
 const placeholder = "{function}"
 
@@ -47,7 +51,7 @@ func NewAddresses(template string, transport http.RoundTripper, fail func(http.R
 			ForceAttemptHTTP2:     true,
 		}
 	}
-	return &Addresses{template: template, transport: transport, fail: fail, proxies: map[string]http.Handler{}}, nil
+	return &Addresses{template: template, transport: transport, fail: fail, proxies: map[string]http.Handler{}, woken: map[string]time.Time{}}, nil
 }
 
 var label = regexp.MustCompile(`^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$`)
@@ -73,6 +77,46 @@ func (a *Addresses) Endpoint(name string) (http.Handler, error) {
 
 // Ready implements Discovery. Whether an instance runs is the platform's business.
 func (a *Addresses) Ready(context.Context) error { return nil }
+
+// An instance that was woken lives for longer than wakeEvery, and has started within wakeLimit.
+const (
+	wakeEvery = 5 * time.Second
+	wakeLimit = 60 * time.Second
+)
+
+// Wake implements Waker: it asks each function whether it is ready, which makes the platform start it. One that was asked a
+// moment ago is left alone.
+func (a *Addresses) Wake(names ...string) {
+	for _, name := range names {
+		if a.mayWake(name) {
+			go a.wake(strings.ReplaceAll(a.template, placeholder, name) + "/health/readiness")
+		}
+	}
+}
+
+func (a *Addresses) mayWake(name string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	if !label.MatchString(name) || now.Sub(a.woken[name]) < wakeEvery {
+		return false
+	}
+	a.woken[name] = now
+	return true
+}
+
+// wake makes one request, whose answer is nobody's business.
+func (a *Addresses) wake(url string) {
+	ctx, cancel := context.WithTimeout(context.Background(), wakeLimit)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return
+	}
+	if answer, err := a.transport.RoundTrip(r); err == nil {
+		_ = answer.Body.Close()
+	}
+}
 
 func (a *Addresses) proxy(target *url.URL) http.Handler {
 	return &httputil.ReverseProxy{

@@ -23,6 +23,12 @@ type Discovery interface {
 	Ready(ctx context.Context) error
 }
 
+// Waker is a Discovery of functions whose instances take a while to start.
+type Waker interface {
+	// Wake has an instance of each function started, if none runs, and returns at once. Nothing depends on it.
+	Wake(names ...string)
+}
+
 // Static knows its functions from the beginning: in tests, by hand, or beside in one process.
 type Static map[string]http.Handler
 

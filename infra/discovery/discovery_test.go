@@ -4,8 +4,10 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/fault"
@@ -40,6 +42,34 @@ func TestAddressesReachTheFunctionByItsName(t *testing.T) {
 	h.ServeHTTP(w, r)
 	if got, want := w.Body.String(), "/users/api/users/1 Bearer x"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Waking asks each function once, however often it is called for, and waits for none.
+func TestWake(t *testing.T) {
+	asked := make(chan string, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.Method + " " + r.URL.Path
+		<-r.Context().Done()
+	}))
+	defer server.Close()
+	defer server.CloseClientConnections()
+	a, err := discovery.NewAddresses(server.URL+"/{function}", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		a.Wake("payments", "No/Label", "inventory")
+	}
+	got := []string{<-asked, <-asked}
+	slices.Sort(got)
+	if want := []string{"GET /inventory/health/readiness", "GET /payments/health/readiness"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	select {
+	case more := <-asked:
+		t.Errorf("it was asked again: %s", more)
+	case <-time.After(50 * time.Millisecond):
 	}
 }
 
