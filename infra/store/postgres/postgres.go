@@ -44,7 +44,8 @@ type Store struct {
 
 var _ store.Driver = (*Store)(nil)
 
-// Opener opens the database of each function at a URL, as Open does. A URL that cannot be right is refused at once.
+// Opener opens the database of each function at a URL, as Open does. A URL that cannot be right is refused at once, with
+// what is wrong with it and nothing of the URL itself: "names no host; write …".
 func Opener(url string) (store.Opener, error) {
 	c, err := parse(url)
 	if err != nil {
@@ -68,7 +69,7 @@ func Opener(url string) (store.Opener, error) {
 func Open(ctx context.Context, url, function string, schema store.Schema) (*Store, error) {
 	c, err := parse(url)
 	if err != nil {
-		return nil, err
+		return nil, fault.New(fault.Invalid, "the URL of the database %v", err)
 	}
 	return c.open(ctx, function, schema)
 }

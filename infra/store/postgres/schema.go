@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,10 +29,10 @@ type opening struct {
 	namespace string // the schema of the database; empty: the role's
 }
 
-// missing is what there is to do: a script that makes tables and functions, and then one statement after the other.
-type missing struct{ first, then []string }
+// work is what there is to do: a script that makes tables and functions, and then one statement after the other.
+type work struct{ first, then []string }
 
-func (m missing) none() bool { return len(m.first)+len(m.then) == 0 }
+func (w work) none() bool { return len(w.first)+len(w.then) == 0 }
 
 // reconcile makes what is missing. Of many who find something missing one makes it; the others look until all is there.
 func (o *opening) reconcile(ctx context.Context) error {
@@ -87,7 +88,7 @@ func (o *opening) tryLock(ctx context.Context, c *pgx.Conn) (locked bool, err er
 	return false, err
 }
 
-func (o *opening) build(ctx context.Context, todo missing) error {
+func (o *opening) build(ctx context.Context, todo work) error {
 	if len(todo.first) > 0 { // one message of several statements is one transaction
 		if _, err := o.pool.Exec(ctx, strings.Join(todo.first, ";\n")); err != nil {
 			return o.explain(err)
@@ -111,71 +112,53 @@ func (o *opening) explain(err error) error {
 	return err
 }
 
-// inventory is what there is of some names in the schema that is named, or in the role's: one row for each relation, and
-// at least one. The functions count as one.
-const inventory = `SELECT s.name, n.oid IS NOT NULL, coalesce(has_schema_privilege(n.oid, 'USAGE'), false),
+// inventory tells which of some names there are not in the schema that is named, or in the role's. It looks names up and reads
+// no table of the catalogue: to plan that would take a new connection longer than all the rest.
+const inventory = `SELECT coalesce(name, ''), oid IS NOT NULL, coalesce(has_schema_privilege(oid, 'USAGE'), false),
 	current_setting('server_encoding'), current_setting('synchronous_commit'),
-	(SELECT count(*) FROM pg_proc p WHERE p.pronamespace = n.oid AND p.proname IN ('ebb_key', 'ebb_expect')),
-	coalesce(c.relname::text, ''), coalesce(c.relkind::text, ''), coalesce(i.indisvalid, true), coalesce(d.description, '')
-FROM (SELECT coalesce(nullif($1::text, ''), current_schema()::text, '') AS name) s
-LEFT JOIN pg_namespace n ON n.nspname = s.name
-LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = ANY($2::text[])
-LEFT JOIN pg_index i ON i.indexrelid = c.oid
-LEFT JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass AND d.objsubid = 0`
-
-// relation is a table or an index that is there.
-type relation struct {
-	kind, comment string
-	valid         bool
-}
+	ARRAY(SELECT x FROM unnest($2::text[]) x WHERE
+		CASE WHEN has_schema_privilege(oid, 'USAGE') THEN to_regclass(quote_ident(name) || '.' || quote_ident(x)) IS NULL END)
+FROM (SELECT name, to_regnamespace(quote_ident(name))::oid AS oid FROM
+	(SELECT coalesce(nullif($1::text, ''), current_schema()::text) AS name) named) found`
 
 // look finds out what is missing, in one query that is not prepared, since it is needed once.
-func (o *opening) look(ctx context.Context) (missing, error) {
+func (o *opening) look(ctx context.Context) (work, error) {
 	names, err := o.names()
 	if err != nil {
-		return missing{}, err
-	}
-	rows, err := o.pool.Query(ctx, inventory, pgx.QueryExecModeExec, o.namespace, names)
-	if err != nil {
-		return missing{}, err
+		return work{}, err
 	}
 	var namespace, encoding, durability string
 	var exists, usable bool
-	var functions int
-	there := map[string]relation{}
-	var name string
-	var r relation
-	_, err = pgx.ForEachRow(rows, []any{&namespace, &exists, &usable, &encoding, &durability, &functions, &name, &r.kind, &r.valid, &r.comment}, func() error {
-		there[name] = r
-		return nil
-	})
+	var missing []string
+	err = o.pool.QueryRow(ctx, inventory, pgx.QueryExecModeExec, o.namespace, names).
+		Scan(&namespace, &exists, &usable, &encoding, &durability, &missing)
 	if err != nil {
-		return missing{}, err
+		return work{}, err
 	}
 	role := quote(o.pool.Config().ConnConfig.User)
 	switch {
 	case namespace == "":
-		return missing{}, fault.New(fault.Unavailable, "the role finds no schema; run CREATE SCHEMA AUTHORIZATION %s, or name one with search_path in the store's URL", role)
+		return work{}, fault.New(fault.Unavailable, "the role finds no schema; run CREATE SCHEMA AUTHORIZATION %s, or name one with search_path in the store's URL", role)
 	case !exists:
-		return missing{}, fault.New(fault.Unavailable, "the schema %q does not exist; run CREATE SCHEMA %s AUTHORIZATION %s", namespace, quote(namespace), role)
+		return work{}, fault.New(fault.Unavailable, "the schema %q does not exist; run CREATE SCHEMA %s AUTHORIZATION %s", namespace, quote(namespace), role)
 	case !usable:
-		return missing{}, fault.New(fault.Unavailable, "the role may not use the schema %q; run ALTER SCHEMA %s OWNER TO %s", namespace, quote(namespace), role)
+		return work{}, fault.New(fault.Unavailable, "the role may not use the schema %q; run ALTER SCHEMA %s OWNER TO %s", namespace, quote(namespace), role)
 	case encoding != "UTF8":
-		return missing{}, fault.New(fault.Unavailable, "the database keeps text as %s; create one with ENCODING 'UTF8'", encoding)
+		return work{}, fault.New(fault.Unavailable, "the database keeps text as %s; create one with ENCODING 'UTF8'", encoding)
 	case durability == "off":
-		return missing{}, fault.New(fault.Unavailable, "the database acknowledges what is not on its disk yet; run ALTER ROLE %s SET synchronous_commit = on", role)
+		return work{}, fault.New(fault.Unavailable, "the database acknowledges what is not on its disk yet; run ALTER ROLE %s SET synchronous_commit = on", role)
 	}
 	o.namespace = namespace
-	return o.compare(there, functions == 2)
+	return o.compare(missing)
 }
 
-// names are those of all tables and indexes.
+// names are those of all tables, their primary keys, and indexes.
 func (o *opening) names() (names []string, err error) {
 	for _, spec := range o.schema {
-		if len(spec.Name) > nameLimit || !storable(spec.Name) {
+		if len(spec.Name) > nameLimit || spec.Name == "" || !storable(spec.Name) {
 			return nil, fault.New(fault.Internal, "collection name %q cannot name a table", spec.Name)
 		}
-		names = append(names, spec.Name)
+		names = append(names, spec.Name, o.keyName(spec))
 		for _, i := range spec.Indexes {
 			names = append(names, indexName(spec, i))
 		}
@@ -183,41 +166,44 @@ func (o *opening) names() (names []string, err error) {
 	return names, nil
 }
 
-func (o *opening) compare(there map[string]relation, functions bool) (m missing, err error) {
-	namespace, owned := quote(o.namespace), "documents of the function "+o.function
-	if !functions {
-		m.first = append(m.first, fmt.Sprintf(keyFunction, namespace), fmt.Sprintf(expectFunction, namespace))
-	}
+// compare is what to do when these names are missing. A table that is there without the primary key that we give it is
+// somebody else's: its name says of which function it is.
+func (o *opening) compare(missing []string) (todo work, err error) {
+	lacks := func(name string) bool { return slices.Contains(missing, name) }
 	for _, spec := range o.schema {
-		table, r := newTable(o.namespace, spec.Name), there[spec.Name]
-		fresh := r.kind == ""
+		t, fresh := newTable(o.namespace, spec.Name), lacks(spec.Name)
 		switch {
-		case !fresh && r.kind != "r" && r.kind != "p":
-			return m, fault.New(fault.Unavailable, "the schema %q has something else of the name %q; give the function a schema of its own", o.namespace, spec.Name)
-		case !fresh && strings.HasPrefix(r.comment, "documents of the function ") && r.comment != owned:
-			return m, fault.New(fault.Unavailable, "the schema %q holds the %s; give %s a schema of its own", o.namespace, r.comment, o.function)
-		case fresh || r.comment != owned:
-			m.first = append(m.first,
-				"CREATE TABLE IF NOT EXISTS "+table.name+` (id text COLLATE "C" PRIMARY KEY, version bigint NOT NULL, data jsonb NOT NULL, exact bytea)`,
-				"COMMENT ON TABLE "+table.name+" IS "+literal(owned))
+		case !fresh && lacks(o.keyName(spec)):
+			return work{}, fault.New(fault.Unavailable, "the schema %q has a table %q that is not of the function %s; give each function a schema of its own",
+				o.namespace, spec.Name, o.function)
+		case fresh:
+			todo.first = append(todo.first, fmt.Sprintf(`CREATE TABLE %s (id text COLLATE "C" CONSTRAINT %s PRIMARY KEY, version bigint NOT NULL, data jsonb NOT NULL, exact bytea)`,
+				t.name, quote(o.keyName(spec))))
 		}
 		for _, i := range spec.Indexes {
 			name := indexName(spec, i)
-			index := there[name]
-			switch {
-			case fresh:
-				m.first = append(m.first, table.indexSQL("", name, i))
-			case index.kind != "" && !index.valid: // whoever made it was stopped
-				m.then = append(m.then, "DROP INDEX CONCURRENTLY IF EXISTS "+quote(o.namespace, name))
-				fallthrough
-			case index.kind == "":
-				// Other instances write to the table meanwhile, and go on: this takes longer than CREATE INDEX, which
-				// would have them wait until it is done.
-				m.then = append(m.then, table.indexSQL("CONCURRENTLY ", name, i))
+			if !lacks(name) {
+				continue
 			}
+			missing = slices.DeleteFunc(missing, func(m string) bool { return m == name }) // it may be declared twice
+			if fresh {
+				todo.first = append(todo.first, t.indexSQL("", name, i))
+				continue
+			}
+			// Other instances write to the table meanwhile, and go on: this takes longer than CREATE INDEX, which would have
+			// them wait until it is done. When it is stopped half-way, an index is left that is of no use; so it gets its name last.
+			draft := "new_" + name
+			todo.then = append(todo.then,
+				"DROP INDEX CONCURRENTLY IF EXISTS "+quote(o.namespace, draft),
+				t.indexSQL("CONCURRENTLY ", draft, i),
+				"ALTER INDEX "+quote(o.namespace, draft)+" RENAME TO "+quote(name))
 		}
 	}
-	return m, nil
+	if len(todo.first) > 0 {
+		namespace := quote(o.namespace)
+		todo.first = append([]string{fmt.Sprintf(keyFunction, namespace), fmt.Sprintf(expectFunction, namespace)}, todo.first...)
+	}
+	return todo, nil
 }
 
 func (t *table) indexSQL(how, name string, i store.Index) string {
@@ -225,18 +211,30 @@ func (t *table) indexSQL(how, name string, i store.Index) string {
 	for _, f := range i.Fields {
 		fields = append(fields, store.Order{Field: f})
 	}
-	return "CREATE INDEX " + how + "IF NOT EXISTS " + quote(name) + " ON " + t.name + " (" + strings.Join(t.sorted(fields), ", ") + ")"
+	return "CREATE INDEX " + how + quote(name) + " ON " + t.name + " (" + strings.Join(t.sorted(fields), ", ") + ")"
 }
 
 // PostgreSQL cuts longer names.
 const nameLimit = 63
 
+// layout is part of the names of keys and indexes. It changes with the functions and the columns.
+const layout = "1"
+
+// keyName is the name of the primary key of a collection, which says whose it is.
+func (o *opening) keyName(spec store.Spec) string {
+	return nameOf(spec.Name+" of "+o.function, "key", spec.Name, o.function)
+}
+
+// indexName is the name of an index. One that is declared otherwise is another index.
+func indexName(spec store.Spec, i store.Index) string {
+	return nameOf(spec.Name+" by "+strings.Join(i.Fields, " "), append([]string{"index", spec.Name}, i.Fields...)...)
+}
+
 var unspeakable = regexp.MustCompile(`[^a-z0-9]+`)
 
-// indexName begins with what an index is for, as far as there is room, and ends with a digest of what it is exactly: one
-// that is declared otherwise, or made by another keyFunction, is another index.
-func indexName(spec store.Spec, i store.Index) string {
-	sum := sha256.Sum256([]byte("ebb_key\x00" + spec.Name + "\x00" + strings.Join(i.Fields, "\x00")))
-	words := unspeakable.ReplaceAllString(strings.ToLower(spec.Name+"_by_"+strings.Join(i.Fields, "_")), "_")
-	return words[:min(len(words), nameLimit-9)] + "_" + hex.EncodeToString(sum[:4])
+// nameOf begins with words for people, as far as there is room, and ends with a digest of what exactly is named.
+func nameOf(words string, exactly ...string) string {
+	sum := sha256.Sum256([]byte(layout + "\x00" + strings.Join(exactly, "\x00")))
+	words = unspeakable.ReplaceAllString(strings.ToLower(words), "_")
+	return words[:min(len(words), nameLimit-len("new_")-9)] + "_" + hex.EncodeToString(sum[:4])
 }

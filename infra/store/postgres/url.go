@@ -71,18 +71,18 @@ const form = "postgres://role@host:5432/database?name=value"
 func parse(text string) (config, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || u.Opaque != "" || u.Fragment != "" || strings.ContainsRune(text, 0) {
-		return config{}, bad("it cannot be read; write %s, with %%40 for an @ and so on", form)
+		return config{}, bad("cannot be read; write %s, with %%40 for an @ and so on", form)
 	}
 	values, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return config{}, bad("what follows its ? cannot be read; write name=value, with & between several")
+		return config{}, bad("has something after its ? that cannot be read; write name=value, with & between several")
 	}
 	if err := check(u, values); err != nil {
 		return config{}, err
 	}
 	pool, err := pgxpool.ParseConfig(text)
 	if err != nil { // its words may hold parts of the URL
-		return config{}, bad("pgx cannot use it; see that its port is one and that its files, such as sslrootcert, can be read")
+		return config{}, bad("is of no use to pgx; see that its port is one and that its files, such as sslrootcert, can be read")
 	}
 	if !values.Has("pool_max_conns") {
 		pool.MaxConns = maxConns
@@ -101,11 +101,11 @@ func parse(text string) (config, error) {
 func check(u *url.URL, values url.Values) error {
 	switch {
 	case u.User.Username() == "":
-		return bad("it names no role; write %s", form)
+		return bad("names no role; write %s", form)
 	case u.Hostname() == "" && values.Get("host") == "":
-		return bad("it names no host; write %s", form)
+		return bad("names no host; write %s", form)
 	case strings.Trim(u.Path, "/") == "":
-		return bad("it names no database; write %s", form)
+		return bad("names no database; write %s", form)
 	}
 	known := 0
 	for _, p := range parameters {
@@ -114,10 +114,10 @@ func check(u *url.URL, values url.Values) error {
 			continue
 		}
 		if known++; len(given) > 1 {
-			return bad("it says %s twice", p.name)
+			return bad("says %s twice", p.name)
 		}
 		if !p.ok(given[0]) {
-			return bad("its %s must be %s", p.name, p.want)
+			return bad("has a %s that is not %s", p.name, p.want)
 		}
 	}
 	if known < len(values) {
@@ -125,11 +125,10 @@ func check(u *url.URL, values url.Values) error {
 		for _, p := range parameters {
 			names = append(names, p.name)
 		}
-		return bad("it has a parameter that there is not; there are %s", strings.Join(names, ", "))
+		return bad("has a parameter that there is not; there are %s", strings.Join(names, ", "))
 	}
 	return nil
 }
 
-func bad(format string, args ...any) error {
-	return fault.New(fault.Invalid, "the store's postgres URL is wrong: "+format, args...)
-}
+// bad says what is wrong with a URL, as in "names no host": who calls knows what the URL is called.
+func bad(format string, args ...any) error { return fault.New(fault.Invalid, format, args...) }

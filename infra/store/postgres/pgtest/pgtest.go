@@ -66,9 +66,14 @@ func RoleOf(t testing.TB, superuser string) string {
 		"CREATE ROLE "+name+" LOGIN PASSWORD '"+password+"'",
 		"CREATE SCHEMA "+name+" AUTHORIZATION "+name)
 	t.Cleanup(func() {
-		if c, err := pgx.Connect(context.Background(), superuser); err == nil { // the test may have stopped its server
-			_ = c.Close(context.Background())
-			Exec(t, superuser, "DROP SCHEMA IF EXISTS "+name+" CASCADE", "DROP OWNED BY "+name, "DROP ROLE "+name)
+		c, err := pgx.Connect(context.Background(), superuser)
+		if err != nil {
+			return // the test has stopped its server
+		}
+		defer func() { _ = c.Close(context.Background()) }()
+		sql := "DROP SCHEMA IF EXISTS " + name + " CASCADE; DROP OWNED BY " + name + "; DROP ROLE " + name
+		if _, err := c.Exec(context.Background(), sql); err != nil {
+			t.Error(err)
 		}
 	})
 	return With(t, superuser, func(u *url.URL) { u.User = url.UserPassword(name, password) })

@@ -1,0 +1,273 @@
+package postgres_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/postgres"
+	"github.com/ebb-dev/ebb/infra/store/postgres/pgtest"
+	"github.com/ebb-dev/ebb/infra/store/storetest"
+)
+
+func thing(id string) store.Key { return store.Key{Collection: "things", ID: id} }
+func other(id string) store.Key { return store.Key{Collection: "others", ID: id} }
+
+func put(k store.Key, version int64, data string) store.Mutation {
+	return store.Mutation{Key: k, Version: version, Data: []byte(data)}
+}
+
+func at(k store.Key, version int64) store.Precondition {
+	return store.Precondition{Key: k, Version: version}
+}
+
+func open(t *testing.T, url string, schema store.Schema) *postgres.Store {
+	t.Helper()
+	s, err := postgres.Open(t.Context(), url, "orders", schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func commit(t *testing.T, s *postgres.Store, pre []store.Precondition, mutations ...store.Mutation) {
+	t.Helper()
+	if err := s.Commit(t.Context(), store.Batch{Preconditions: pre, Mutations: mutations}); err != nil {
+		t.Error(err)
+	}
+}
+
+func version(t *testing.T, s *postgres.Store, k store.Key) int64 {
+	t.Helper()
+	docs, err := s.Get(t.Context(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return docs[0].Version
+}
+
+// together runs functions at the same time and returns their errors.
+func together(functions ...func() error) []error {
+	errs := make([]error, len(functions))
+	var running sync.WaitGroup
+	for i, f := range functions {
+		running.Go(func() { errs[i] = f() })
+	}
+	running.Wait()
+	return errs
+}
+
+// Two who each read what the other writes cannot both have read it before: what a batch only expects still holds when it is
+// committed. So it is for documents that are there and for those that are not.
+func TestExpectationsHoldAtCommit(t *testing.T) {
+	s := open(t, pgtest.Role(t), storetest.Schema)
+	for _, there := range []bool{true, false} {
+		conflicts := 0
+		for round := range 150 {
+			a, b := thing(fmt.Sprint(there, round, "a")), thing(fmt.Sprint(there, round, "b"))
+			var v int64
+			if there {
+				v = 1
+				commit(t, s, nil, put(a, 1, `{}`), put(b, 1, `{}`))
+			}
+			cross := func(read, write store.Key) func() error {
+				return func() error {
+					return s.Commit(t.Context(), store.Batch{
+						Preconditions: []store.Precondition{at(read, v)}, Mutations: []store.Mutation{put(write, v+1, `{"n":1}`)}})
+				}
+			}
+			errs := together(cross(a, b), cross(b, a))
+			if errs[0] == nil && errs[1] == nil {
+				t.Fatalf("there %v, round %d: both were committed", there, round)
+			}
+			for _, err := range errs {
+				if err != nil && !fault.Is(err, fault.Conflict) {
+					t.Fatalf("there %v: %v", there, err)
+				} else if err != nil {
+					conflicts++
+				}
+			}
+		}
+		if conflicts == 0 {
+			t.Errorf("there %v: nobody ever lost, so nobody was tried", there)
+		}
+	}
+}
+
+// A batch expects that a document is absent, which another transaction is just about to make: it waits, and knows then.
+func TestAbsenceIsNotGuessed(t *testing.T) {
+	url := pgtest.Role(t)
+	s := open(t, url, storetest.Schema)
+	for made, want := range map[bool]fault.Kind{true: fault.Conflict, false: 0} {
+		id := fmt.Sprint("a", made)
+		c := pgtest.Connect(t, url)
+		tx, err := c.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(t.Context(), "INSERT INTO things VALUES ($1, 1, '{}')", id); err != nil {
+			t.Fatal(err)
+		}
+		answer := make(chan error, 1)
+		go func() {
+			answer <- s.Commit(t.Context(), store.Batch{Preconditions: []store.Precondition{at(thing(id), 0)}, Mutations: []store.Mutation{put(other(id), 1, `{}`)}})
+		}()
+		waitFor(t, url, "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND wait_event_type = 'Lock'", 1)
+		end := tx.Rollback
+		if made {
+			end = tx.Commit
+		}
+		if err := end(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-answer; made && !fault.Is(err, want) || !made && err != nil {
+			t.Errorf("made %v: got %v", made, err)
+		}
+		// What held the place of the absent document is gone.
+		if v := version(t, s, thing(id)); (v == 1) != made {
+			t.Errorf("made %v: the document is at %d", made, v)
+		}
+	}
+}
+
+// waitFor waits until a query says so.
+func waitFor(t *testing.T, url, sql string, want int) {
+	t.Helper()
+	c := pgtest.Connect(t, url)
+	for got := -1; got != want; {
+		if err := c.QueryRow(t.Context(), sql).Scan(&got); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Batches that touch the same documents in opposite orders do not wait for one another in a circle. PostgreSQL is told not to look for
+// one, so that it would be for ever.
+func TestNoDeadlock(t *testing.T) {
+	url := pgtest.Role(t)
+	pgtest.Exec(t, pgtest.Superuser(t), "ALTER ROLE "+pgtest.User(t, url)+" SET deadlock_timeout = '1h'")
+	s := open(t, url, storetest.Schema)
+	var there store.Batch
+	var batches [2]store.Batch
+	for i := range 40 {
+		a, b, c := thing(fmt.Sprint(i)), other(fmt.Sprint(i)), other(fmt.Sprint(i, " never"))
+		there.Mutations = append(there.Mutations, put(a, 1, `{"n":1}`), put(b, 1, `{}`))
+		batches[0].Mutations = append(batches[0].Mutations, put(a, 1, `{"n":1}`), put(b, 1, `{}`))
+		batches[1].Mutations = append(batches[1].Mutations, put(b, 1, `{}`))
+		batches[1].Preconditions = append(batches[1].Preconditions, at(a, 1), at(c, 0))
+	}
+	slices.Reverse(batches[1].Mutations)
+	slices.Reverse(batches[1].Preconditions)
+	if err := s.Commit(t.Context(), there); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var writers []func() error
+	for i := range 8 {
+		writers = append(writers, func() error {
+			for range 10 {
+				if err := s.Commit(ctx, batches[i%2]); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	for _, err := range together(writers...) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Who locks rows by hand in another order can make a deadlock. The driver that loses it tries again.
+func TestDeadlockIsTriedAgain(t *testing.T) {
+	url := pgtest.Role(t)
+	s := open(t, url, storetest.Schema)
+	commit(t, s, nil, put(thing("a"), 1, `{}`), put(thing("b"), 1, `{}`))
+	tx, err := pgtest.Connect(t, pgtest.Superuser(t)).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock := func(id string) {
+		if _, err := tx.Exec(t.Context(), "SELECT FROM "+pgtest.User(t, url)+".things WHERE id = $1 FOR UPDATE", id); err != nil {
+			t.Fatal("the wrong one lost:", err)
+		}
+	}
+	// Who finds a deadlock is who loses it, and this one never looks for one.
+	if _, err := tx.Exec(t.Context(), "SET LOCAL deadlock_timeout = '1h'"); err != nil {
+		t.Fatal(err)
+	}
+	lock("b")
+	answer := make(chan error, 1)
+	go func() {
+		answer <- s.Commit(t.Context(), store.Batch{
+			Preconditions: []store.Precondition{at(thing("a"), 1), at(thing("b"), 1)},
+			Mutations:     []store.Mutation{put(thing("a"), 2, `{}`), put(thing("b"), 2, `{}`)}})
+	}()
+	waitFor(t, url, "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND wait_event_type = 'Lock'", 1)
+	lock("a")
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answer; err != nil {
+		t.Error(err)
+	}
+	if v := version(t, s, thing("b")); v != 2 {
+		t.Errorf("got version %d", v)
+	}
+}
+
+// Roles may have another isolation by default; everything holds in each.
+func TestOtherIsolations(t *testing.T) {
+	for _, level := range []string{"repeatable read", "serializable"} {
+		url := pgtest.Role(t)
+		pgtest.Exec(t, pgtest.Superuser(t), "ALTER ROLE "+pgtest.User(t, url)+" SET default_transaction_isolation = '"+level+"'")
+		s := open(t, url, storetest.Schema)
+		var won atomic.Int64
+		var all []func() error
+		for range 8 {
+			all = append(all, func() error {
+				for range 10 {
+					v, err := increment(t.Context(), s)
+					if err != nil {
+						return err
+					}
+					won.Store(max(won.Load(), v))
+				}
+				return nil
+			})
+		}
+		for _, err := range together(all...) {
+			if err != nil {
+				t.Errorf("%s: %v", level, err)
+			}
+		}
+		if v := version(t, s, thing("counter")); v != 80 {
+			t.Errorf("%s: the counter is at %d of 80", level, v)
+		}
+	}
+}
+
+// increment adds one to a document's version, however often it loses the race.
+func increment(ctx context.Context, s *postgres.Store) (int64, error) {
+	for {
+		docs, err := s.Get(ctx, thing("counter"))
+		if err != nil {
+			return 0, err
+		}
+		v := docs[0].Version
+		err = s.Commit(ctx, store.Batch{Preconditions: []store.Precondition{at(thing("counter"), v)}, Mutations: []store.Mutation{put(thing("counter"), v+1, `{}`)}})
+		if !fault.Is(err, fault.Conflict) {
+			return v + 1, err
+		}
+	}
+}
