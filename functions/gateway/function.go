@@ -52,14 +52,18 @@ func newGateway(f *function.Function, cfg Config) (*Gateway, error) {
 	for _, o := range set.Origins {
 		g.origins[strings.TrimSuffix(strings.TrimSpace(o), "/")] = true
 	}
-	var faults []error
 	var all []function.Manifest
 	for _, f := range cfg.Functions {
 		all = append(all, f.Manifest())
 	}
 	g.waker, _ = cfg.Directory.(discovery.Waker)
+	var faults []error
 	for _, m := range all {
-		faults = append(faults, g.addRoutes(m, partners(m, all), cfg.Directory))
+		var wakes []string
+		if g.waker != nil {
+			wakes = partners(m, all)
+		}
+		faults = append(faults, g.addRoutes(m, wakes, cfg.Directory))
 	}
 	faults = append(faults, g.addMe(cfg.Parts), g.addDocuments(cfg))
 	if err := errors.Join(faults...); err != nil {
@@ -82,7 +86,7 @@ func partners(m function.Manifest, all []function.Manifest) (names []string) {
 	return names
 }
 
-func (g *Gateway) addRoutes(m function.Manifest, partners []string, directory discovery.Discovery) error {
+func (g *Gateway) addRoutes(m function.Manifest, wakes []string, directory discovery.Discovery) error {
 	if len(m.Routes) == 0 || m.Name == Name {
 		return nil
 	}
@@ -96,8 +100,8 @@ func (g *Gateway) addRoutes(m function.Manifest, partners []string, directory di
 		if r.MaxBody > 0 {
 			to.maxBody = r.MaxBody
 		}
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			to.wakes = partners
+		if !r.Safe() {
+			to.wakes = wakes
 		}
 		faults = append(faults, g.tree.add(r.Method, r.Path, to))
 	}

@@ -119,7 +119,7 @@ func (g *Gateway) serve(w *response, r *http.Request, to *route, id string) {
 	if trace := telemetry.Traceparent(ctx); trace != "" {
 		r2.Header["Traceparent"] = []string{trace}
 	}
-	if g.waker != nil && len(to.wakes) > 0 {
+	if len(to.wakes) > 0 {
 		g.waker.Wake(to.wakes...)
 	}
 	to.handler.ServeHTTP(w, r2)

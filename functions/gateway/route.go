@@ -15,7 +15,7 @@ type route struct {
 	access   access
 	maxBody  int64
 	handler  http.Handler
-	wakes    []string // functions that will have work when this one has done its own
+	wakes    []string // functions that will have work when this one has done its own; none without a waker
 	document bool     // one of the gateway's own, open to everyone
 }
 

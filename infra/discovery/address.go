@@ -66,13 +66,17 @@ func (a *Addresses) Endpoint(name string) (http.Handler, error) {
 	if h := a.proxies[name]; h != nil {
 		return h, nil
 	}
-	target, err := url.Parse(strings.ReplaceAll(a.template, placeholder, name))
+	target, err := url.Parse(a.address(name))
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "the address of %q", name)
 	}
 	h := a.proxy(target)
 	a.proxies[name] = h
 	return h, nil
+}
+
+func (a *Addresses) address(name string) string {
+	return strings.ReplaceAll(a.template, placeholder, name)
 }
 
 // Ready implements Discovery. Whether an instance runs is the platform's business.
@@ -89,7 +93,7 @@ const (
 func (a *Addresses) Wake(names ...string) {
 	for _, name := range names {
 		if a.mayWake(name) {
-			go a.wake(strings.ReplaceAll(a.template, placeholder, name) + "/health/readiness")
+			go a.wake(a.address(name) + "/health/readiness")
 		}
 	}
 }

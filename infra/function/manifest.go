@@ -39,6 +39,9 @@ type Route struct {
 	op Operation
 }
 
+// Safe reports whether the operation only reads (RFC 9110, section 9.2.1).
+func (r Route) Safe() bool { return safe(r.Method) }
+
 func routeOf(op Operation) Route {
 	r := Route{Method: op.Method, Path: op.Path, Summary: op.Summary, Access: "authenticated", op: op}
 	if op.MaxBody != DefaultMaxBody {

@@ -80,7 +80,9 @@ type Operation struct {
 	Hidden      bool          // not in OpenAPI
 }
 
-func (op Operation) unsafe() bool { return op.Method != http.MethodGet && op.Method != http.MethodHead }
+func (op Operation) unsafe() bool { return !safe(op.Method) }
+
+func safe(method string) bool { return method == http.MethodGet || method == http.MethodHead }
 
 func (op Operation) withDefaults(function string) Operation {
 	if op.Tag == "" {

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/internal/spelling"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/firestore"
 	"github.com/ebb-dev/ebb/infra/store/memory"
@@ -70,28 +71,7 @@ func forms() string {
 func meant(url, prefix string) bool {
 	name, _, _ := strings.Cut(prefix, ":")
 	typed, _, found := strings.Cut(url, ":")
-	return found && len(typed) <= len(name)+2 && distance(strings.ToLower(typed), name) <= 2
-}
-
-// distance is how many letters have to be put in, taken out or changed to make one word of the other.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		before := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := before
-			if a[i] != b[j] {
-				change++
-			}
-			before = row[j+1]
-			row[j+1] = min(change, before+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
+	return found && len(typed) <= len(name)+2 && spelling.Distance(strings.ToLower(typed), name) <= 2
 }
 
 func memoryURL(url string) (store.Opener, error) {
