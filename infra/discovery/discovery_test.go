@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/discovery"
@@ -45,32 +46,40 @@ func TestAddressesReachTheFunctionByItsName(t *testing.T) {
 	}
 }
 
-// Waking asks each function once, however often it is called for, and waits for none.
+// transport answers no request before it is given up, and tells of each.
+type transport chan string
+
+func (asked transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	asked <- r.Method + " " + r.URL.String()
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+// Waking asks each function once in a while, however often it is called for, and waits for none.
 func TestWake(t *testing.T) {
-	asked := make(chan string, 10)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked <- r.Method + " " + r.URL.Path
-		<-r.Context().Done()
-	}))
-	defer server.Close()
-	defer server.CloseClientConnections()
-	a, err := discovery.NewAddresses(server.URL+"/{function}", nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 3 {
-		a.Wake("payments", "No/Label", "inventory")
-	}
-	got := []string{<-asked, <-asked}
-	slices.Sort(got)
-	if want := []string{"GET /inventory/health/readiness", "GET /payments/health/readiness"}; !slices.Equal(got, want) {
-		t.Errorf("got %v, want %v", got, want)
-	}
-	select {
-	case more := <-asked:
-		t.Errorf("it was asked again: %s", more)
-	case <-time.After(50 * time.Millisecond):
-	}
+	synctest.Test(t, func(t *testing.T) {
+		asked := make(transport, 10)
+		a, err := discovery.NewAddresses("http://{function}.shop", asked, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			for range 3 {
+				a.Wake("payments", "No/Label", "inventory")
+				synctest.Wait()
+			}
+			if len(asked) != 2 {
+				t.Fatalf("it was asked %d times", len(asked))
+			}
+			got := []string{<-asked, <-asked}
+			slices.Sort(got)
+			if want := []string{"GET http://inventory.shop/health/readiness", "GET http://payments.shop/health/readiness"}; !slices.Equal(got, want) {
+				t.Errorf("got %v, want %v", got, want)
+			}
+			time.Sleep(5 * time.Second)
+		}
+		time.Sleep(time.Minute) // they give up
+	})
 }
 
 func TestAFunctionThatIsAwayIsAFault(t *testing.T) {

@@ -16,53 +16,48 @@ import (
 
 // Deliveries that wait while as many units run as may share the next one, and each gets its own result.
 func TestUnits(t *testing.T) {
-	const most, waiting = 4, 92
-	begun, release := make(chan int, most+waiting), make(chan struct{})
-	in := &inlet{batch: 128, limit: time.Minute, slots: make(chan struct{}, most)}
-	in.receive = func(_ context.Context, batch []event.Event) []broker.Result {
-		begun <- len(batch)
-		<-release
-		results := make([]broker.Result, len(batch))
-		for i, e := range batch {
-			results[i] = broker.Result{Status: http.StatusOK, Message: e.ID()}
-		}
-		return results
-	}
-	var all sync.WaitGroup
-	deliver := func(n int) {
-		e := event.New()
-		e.SetID(fmt.Sprint(n))
-		all.Go(func() {
-			if got := in.take(t.Context(), []event.Event{e}); len(got) != 1 || got[0].Message != e.ID() {
-				t.Errorf("delivery %d got %+v", n, got)
+	synctest.Test(t, func(t *testing.T) {
+		const most, waiting = 4, 92
+		begun, release := make(chan int, most+waiting), make(chan struct{})
+		in := &inlet{batch: 128, limit: time.Minute, slots: make(chan struct{}, most)}
+		in.receive = func(_ context.Context, batch []event.Event) []broker.Result {
+			begun <- len(batch)
+			<-release
+			results := make([]broker.Result, len(batch))
+			for i, e := range batch {
+				results[i] = broker.Result{Status: http.StatusOK, Message: e.ID()}
 			}
-		})
-	}
-	for n := range most {
-		deliver(n)
-		if got := <-begun; got != 1 {
-			t.Fatalf("unit %d has %d events", n, got)
+			return results
 		}
-	}
-	for n := range waiting {
-		deliver(most + n)
-	}
-	for until := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
-		in.mu.Lock()
-		n := len(in.waiting)
-		in.mu.Unlock()
-		if n == waiting {
-			break
+		var all sync.WaitGroup
+		deliver := func(n int) {
+			e := event.New()
+			e.SetID(fmt.Sprint(n))
+			all.Go(func() {
+				if got := in.take(t.Context(), []event.Event{e}); len(got) != 1 || got[0].Message != e.ID() {
+					t.Errorf("delivery %d got %+v", n, got)
+				}
+			})
 		}
-		if time.Now().After(until) {
+		for n := range most {
+			deliver(n)
+			if got := <-begun; got != 1 {
+				t.Fatalf("unit %d has %d events", n, got)
+			}
+		}
+		for n := range waiting {
+			deliver(most + n)
+		}
+		synctest.Wait()
+		if n := len(in.waiting); n != waiting {
 			t.Fatalf("%d of %d wait", n, waiting)
 		}
-	}
-	close(release)
-	if got := <-begun; got != waiting {
-		t.Errorf("the next unit has %d events, and %d waited", got, waiting)
-	}
-	all.Wait()
+		close(release)
+		if got := <-begun; got != waiting {
+			t.Errorf("the next unit has %d events, and %d waited", got, waiting)
+		}
+		all.Wait()
+	})
 }
 
 // Whoever shares a unit of another's sleeps while it runs. In a bubble no time passes while anybody is busy.

@@ -35,7 +35,7 @@ func killKeys(w, n int) []store.Key {
 
 // write commits numbered batches until it is told to stop, and returns how many were acknowledged, or seen to be done after it
 // was not known. Nothing but Unavailable may come of a connection that is cut, and Conflict where it was not known.
-func write(ctx context.Context, t *testing.T, s *postgres.Store, w int) (n int) {
+func write(ctx context.Context, t *testing.T, s *postgres.Store, w int, acknowledged chan<- struct{}) (n int) {
 	unknown := false
 	for ctx.Err() == nil {
 		err := s.Commit(t.Context(), killBatch(w, n))
@@ -43,6 +43,10 @@ func write(ctx context.Context, t *testing.T, s *postgres.Store, w int) (n int) 
 		case err == nil:
 			n++
 			unknown = false
+			select {
+			case acknowledged <- struct{}{}: // somebody counts
+			default:
+			}
 			continue
 		case fault.Is(err, fault.Unavailable):
 			unknown = true
@@ -70,8 +74,9 @@ func write(ctx context.Context, t *testing.T, s *postgres.Store, w int) (n int) 
 	return n
 }
 
-// writeWhile has several writers write while something is done to the server, and looks at what came of it.
-func writeWhile(t *testing.T, url string, do func()) {
+// writeWhile has several writers write while something is done to the server, and looks at what came of it. What is done
+// waits with more until so many further batches are acknowledged.
+func writeWhile(t *testing.T, url string, do func(more func(batches int))) {
 	t.Helper()
 	s, err := postgres.Open(t.Context(), url, "orders", killSchema)
 	if err != nil {
@@ -80,13 +85,25 @@ func writeWhile(t *testing.T, url string, do func()) {
 	defer func() { _ = s.Close() }()
 	ctx, stop := context.WithCancel(t.Context())
 	var acknowledged [writers]int
+	one, ended := make(chan struct{}), make(chan struct{})
 	var running sync.WaitGroup
 	for w := range writers {
-		running.Go(func() { acknowledged[w] = write(ctx, t, s, w) })
+		running.Go(func() { acknowledged[w] = write(ctx, t, s, w, one) })
 	}
-	do()
+	go func() {
+		running.Wait()
+		close(ended)
+	}()
+	do(func(batches int) {
+		for range batches {
+			select {
+			case <-one:
+			case <-ended: // all have failed
+			}
+		}
+	})
 	stop()
-	running.Wait()
+	<-ended
 	total := 0
 	for w, n := range acknowledged {
 		total += n
@@ -100,9 +117,13 @@ func writeWhile(t *testing.T, url string, do func()) {
 func checkWriter(t *testing.T, s *postgres.Store, w, batches int) {
 	t.Helper()
 	for n := range batches + 1 {
+		docs, err := s.Get(t.Context(), killKeys(w, n)[:2]...)
+		if err != nil {
+			t.Fatal(err)
+		}
 		present := 0
-		for _, k := range killKeys(w, n)[:2] {
-			if version(t, s, k) > 0 {
+		for _, d := range docs {
+			if d.Version > 0 {
 				present++
 			}
 		}
@@ -125,9 +146,9 @@ func TestCutConnections(t *testing.T) {
 	url := pgtest.Role(t)
 	superuser := pgtest.Connect(t, pgtest.Superuser(t))
 	cut := 0
-	writeWhile(t, url, func() {
+	writeWhile(t, url, func(more func(int)) {
 		for cut < 30 {
-			time.Sleep(60 * time.Millisecond) // a new connection takes a while
+			more(4)
 			// Whoever is just at work, so that it is in the midst of something.
 			var one int
 			err := superuser.QueryRow(t.Context(), `SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM
@@ -145,12 +166,12 @@ func TestCutConnections(t *testing.T) {
 // The server crashes and replays its log: the same.
 func TestServerCrashes(t *testing.T) {
 	server := pgtest.New(t)
-	writeWhile(t, pgtest.RoleOf(t, server.URL), func() {
+	writeWhile(t, pgtest.RoleOf(t, server.URL), func(more func(int)) {
 		for range 4 {
-			time.Sleep(300 * time.Millisecond)
+			more(500)
 			server.Stop(t, syscall.SIGQUIT)
 			server.Start(t)
 		}
-		time.Sleep(100 * time.Millisecond)
+		more(500)
 	})
 }
