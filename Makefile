@@ -69,8 +69,9 @@ bin/image:
 	@$(GO) build -C cmd/image -o $(CURDIR)/bin/image .
 
 .PHONY: e2e
-e2e: build tools ## Put the shop on the Knative that KUBECONFIG and EBB_E2E_* name, try it, take it away: docs/testing.md
+e2e: ## Put the shop on the Knative that KUBECONFIG and EBB_E2E_* name, try it, take it away: docs/testing.md
 	@[ -n "$$EBB_E2E_INGRESS" ] || { echo "there is no cluster: set KUBECONFIG and EBB_E2E_*, as docs/testing.md says"; exit 2; }
+	@$(MAKE) --no-print-directory build tools
 	$(GO) test ./test/cluster -run '^TestCluster$$' -count 1 -timeout 0 -v
 
 .PHONY: bench

@@ -124,14 +124,6 @@ func (e *environment) host(name string) string {
 
 const bareHost = "bare." + elsewhere + ".svc.cluster.local"
 
-func (e *environment) bareAtZero(t *testing.T) {
-	for until := time.Now().Add(3 * time.Minute); e.kubectl(t, "-n", elsewhere, "get", "pods", "-l", "serving.knative.dev/service", "-o", "name") != ""; time.Sleep(500 * time.Millisecond) {
-		if time.Now().After(until) {
-			t.Fatal("the bare service does not go to zero")
-		}
-	}
-}
-
 // fromZero places orders while nothing runs, each by one request that waits for the end.
 func (e *environment) fromZero(t *testing.T) {
 	ctx := t.Context()
@@ -139,7 +131,6 @@ func (e *environment) fromZero(t *testing.T) {
 	var bare, order []float64
 	for n := range 3 {
 		e.awaitZero(t)
-		e.bareAtZero(t)
 		bare = append(bare, e.start(t, bareHost, "/"))
 		began := time.Now()
 		o, err := e.client.Place(ctx, by, fmt.Sprint("from-zero-", n), "tok_ok", 60, shop.Line{ProductID: product, Quantity: 1})
@@ -495,7 +486,7 @@ func (e *environment) kills(t *testing.T) {
 	killer.Go(func() {
 		for killing.Err() == nil {
 			time.Sleep(time.Duration(500+rand.IntN(1500)) * time.Millisecond)
-			pods := e.pods(t, "serving.knative.dev/service")
+			pods := e.pods(t, e.namespace, "serving.knative.dev/service")
 			if len(pods) == 0 {
 				continue
 			}
@@ -540,10 +531,9 @@ func (e *environment) coldStarts(t *testing.T) {
 	took := map[string][]float64{}
 	for range e.Cold {
 		e.awaitZero(t)
-		e.bareAtZero(t)
 		took["bare"] = append(took["bare"], e.start(t, bareHost, "/"))
 		for name := range e.manifest {
-			if name == "clock" && len(e.pods(t, "serving.knative.dev/service=clock")) > 0 {
+			if name == "clock" && len(e.pods(t, e.namespace, "serving.knative.dev/service=clock")) > 0 {
 				continue // its tick was first
 			}
 			took[name] = append(took[name], e.start(t, e.host(name), "/health/readiness"))

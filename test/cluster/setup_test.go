@@ -282,25 +282,33 @@ func (e *environment) store(ctx context.Context, name string, schema store.Schem
 	return postgres.Open(ctx, u.String(), name, schema)
 }
 
-// awaitZero waits until no function has a pod, nor one that is still going, which would take from the start of the next. The
-// clock does not count: a tick wakes it every minute.
+// awaitZero waits until neither a function nor the bare service has a pod, wanted or still going, which would take from the
+// start of the next. The clock does not count: a tick wakes it every minute.
 func (e *environment) awaitZero(t *testing.T) {
 	t.Helper()
-	for until := time.Now().Add(4 * time.Minute); ; time.Sleep(500 * time.Millisecond) {
-		pods := e.pods(t, "serving.knative.dev/service,serving.knative.dev/service!=clock")
-		if len(pods) == 0 {
+	e.awaitNone(t, e.namespace, "serving.knative.dev/service,serving.knative.dev/service!=clock", 4*time.Minute)
+	e.awaitNone(t, elsewhere, "serving.knative.dev/service", 3*time.Minute)
+}
+
+// awaitNone waits until the deployments with the labels want no pod, and have none.
+func (s *suite) awaitNone(t *testing.T, namespace, labels string, most time.Duration) {
+	t.Helper()
+	for until := time.Now().Add(most); ; time.Sleep(500 * time.Millisecond) {
+		wanted := s.kubectl(t, "-n", namespace, "get", "deployments", "-l", labels, "-o", "jsonpath={.items[*].spec.replicas}")
+		pods := s.pods(t, namespace, labels)
+		if wanted != "" && strings.Trim(wanted, "0 ") == "" && len(pods) == 0 {
 			return
 		}
 		if time.Now().After(until) {
-			t.Fatalf("not all functions are at zero: %s", pods)
+			t.Fatalf("not all of %s are at zero: they want %q pods, and there are %v", namespace, wanted, pods)
 		}
 	}
 }
 
 // pods are the names of those with the labels.
-func (e *environment) pods(t *testing.T, labels string) []string {
+func (s *suite) pods(t *testing.T, namespace, labels string) []string {
 	t.Helper()
-	return strings.Fields(e.kubectl(t, "-n", e.namespace, "get", "pods", "-l", labels, "-o", "jsonpath={.items[*].metadata.name}"))
+	return strings.Fields(s.kubectl(t, "-n", namespace, "get", "pods", "-l", labels, "-o", "jsonpath={.items[*].metadata.name}"))
 }
 
 // insist repeats a call until it succeeds, as a client does whose first request may meet a start.
