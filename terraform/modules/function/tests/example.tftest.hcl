@@ -54,8 +54,8 @@ run "service" {
     error_message = "Its environment is its store, its name, the shared keys and the role's password by reference."
   }
   assert {
-    condition     = yamldecode(kubectl_manifest.service.yaml_body_parsed).spec.template.spec.containers[0].readinessProbe == { httpGet = { path = "/health/readiness" }, periodSeconds = 1 }
-    error_message = "Readiness is asked every second."
+    condition     = yamldecode(kubectl_manifest.service.yaml_body_parsed).spec.template.spec.containers[0].readinessProbe == { httpGet = { path = "/health/readiness" }, periodSeconds = 1, successThreshold = 1, failureThreshold = 3, timeoutSeconds = 1 }
+    error_message = "Readiness is asked every second, and the rest is written as Knative would add it."
   }
   assert {
     condition     = yamldecode(kubectl_manifest.service.yaml_body_parsed).spec.template.metadata.annotations["autoscaling.knative.dev/min-scale"] == "0"
