@@ -172,7 +172,7 @@ func (w *World) checkProjection(p Projection, log []event.Event) error {
 	open := memory.Opener()
 	env := s.capability.Env
 	env.Store, env.Publisher, env.Now, env.Logger = open, nowhere{}, w.Now, quiet
-	f, err := s.make(env)
+	f, err := s.capability.version(s.version)(env)
 	if err != nil {
 		return err
 	}

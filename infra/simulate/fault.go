@@ -38,7 +38,7 @@ const (
 	Jump              Kind = "jump"                // time leaps forward for everyone, as after a machine has slept
 	Skew              Kind = "skew"                // the function's clock is wrong from now on
 	Ticks             Kind = "ticks"               // the host's tick comes from two hosts at once
-	Deploy            Kind = "deploy"              // the next version takes over, while the old one finishes what it does
+	Deploy            Kind = "deploy"              // the next version takes half of the calls, and after a while all
 	Poison            Kind = "poison"              // an event that no handler can take
 )
 
@@ -187,8 +187,7 @@ func (w *World) strike(f Fault) {
 		s.want = f.Times
 		w.after(f.For, func() { s.want = 1 })
 	case Deploy:
-		w.struck(f, "%s is deployed in its next version", s.name)
-		s.deploy()
+		s.deploy(f)
 	case Poison:
 		s.poison(f)
 	default:

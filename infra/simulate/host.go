@@ -23,13 +23,15 @@ type slot struct {
 	w          *World
 	name       string
 	capability Capability
-	make       func(function.Env) (*function.Function, error)
+	version    int        // of the capability that takes calls: 0 is New, 1 is Next
+	both       bool       // half of the calls go to the version before
 	rng        *rand.Rand // how long its calls take
 	ids        *rand.Rand
 	skew       time.Duration
 	want       int // instances
 	all        []*instance
 	turn       int
+	calls      int // while there are both versions
 	armed      []*armed
 
 	manifest function.Manifest
@@ -51,6 +53,7 @@ const (
 // instance is one process of a function.
 type instance struct {
 	s       *slot
+	version int
 	f       *function.Function
 	handle  broker.Handler
 	state   state
@@ -64,9 +67,9 @@ func (w *World) prepare() error {
 	for _, c := range w.scenario.Capabilities {
 		h := fnv.New64a()
 		_, _ = h.Write([]byte(c.Name))
-		s := &slot{w: w, name: c.Name, capability: c, make: c.New, want: 1,
+		s := &slot{w: w, name: c.Name, capability: c, want: 1,
 			rng: rand.New(rand.NewPCG(w.seed, h.Sum64())), ids: rand.New(rand.NewPCG(w.seed, h.Sum64()+1))}
-		i, err := s.create()
+		i, err := s.create(0)
 		if err != nil {
 			return err
 		}
@@ -89,15 +92,22 @@ func (w *World) prepare() error {
 	return nil
 }
 
-// create makes an instance that has not started.
-func (s *slot) create() (*instance, error) {
-	i := &instance{s: s}
+func (c Capability) version(n int) func(function.Env) (*function.Function, error) {
+	if n > 0 {
+		return c.Next
+	}
+	return c.New
+}
+
+// create makes an instance of a version that has not started.
+func (s *slot) create(version int) (*instance, error) {
+	i := &instance{s: s, version: version}
 	env := s.capability.Env
 	env.Store, env.Publisher, env.Now, env.NewID = i.open, i, i.now, i.newID
 	if env.Logger == nil {
 		env.Logger = quiet
 	}
-	f, err := s.make(env)
+	f, err := s.capability.version(version)(env)
 	if err != nil {
 		return nil, err
 	}
@@ -128,9 +138,14 @@ func (i *instance) takes() bool { return i.state < leaving }
 
 // pick is the instance for the next call, one that is not but if possible.
 func (s *slot) pick(but *instance) *instance {
+	version := s.version
+	if s.both {
+		s.calls++
+		version -= s.calls % 2
+	}
 	var able []*instance
 	for _, i := range s.all {
-		if i.takes() && i != but {
+		if i.takes() && i != but && i.version == version {
 			able = append(able, i)
 		}
 	}
@@ -139,7 +154,7 @@ func (s *slot) pick(but *instance) *instance {
 		want = 1
 	}
 	if len(able) < want {
-		i, err := s.create()
+		i, err := s.create(version)
 		if err == nil {
 			return i
 		}
@@ -222,9 +237,29 @@ func (s *slot) drop(f Fault) {
 	}
 }
 
-// deploy makes new calls go to the next version.
-func (s *slot) deploy() {
-	s.make = s.capability.Next
+// rollout is how long a new version shares the calls with the one before.
+const rollout = 20 * time.Second
+
+// deploy makes half of the new calls go to the next version, and all of them when that has gone on for a while. What
+// runs in its next version is only started anew.
+func (s *slot) deploy(f Fault) {
+	w := s.w
+	if s.version > 0 {
+		w.struck(f, "%s is deployed once more", s.name)
+		s.replace()
+		return
+	}
+	w.struck(f, "%s is deployed in its next version, which takes half of the calls", s.name)
+	s.version, s.both = 1, true
+	w.after(rollout, func() {
+		w.tell("the next version of %s takes all calls", s.name)
+		s.both = false
+		s.replace()
+	})
+}
+
+// replace lets all instances finish what they do, and go.
+func (s *slot) replace() {
 	for _, i := range slices.Clone(s.all) {
 		switch {
 		case i.state == fresh:

@@ -4,17 +4,21 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"reflect"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
 // Collection is a typed view of one collection. Its methods work in the transaction of
 // the unit they are given and may be called concurrently for different units.
-type Collection[T any] struct{ spec Spec }
+type Collection[T any] struct {
+	spec    Spec
+	members map[string]bool // that T has; nil when it may have any
+}
 
 // NewCollection declares a collection of T, a struct that marshals to a JSON object.
 func NewCollection[T any](name string, options ...Option) *Collection[T] {
-	c := &Collection[T]{Spec{Name: name}}
+	c := &Collection[T]{spec: Spec{Name: name}, members: membersOf(reflect.TypeFor[T]())}
 	for _, o := range options {
 		o.declare(&c.spec)
 	}
@@ -80,10 +84,21 @@ func (c *Collection[T]) GetMany(ctx context.Context, u Unit, ids ...string) (map
 }
 
 // Put creates or replaces a document. The commit fails with fault.Conflict when somebody else changed it since.
+//
+// Members of the document before that T does not have stay: they are those of another version of the function, which
+// runs beside this one while traffic goes from one to the other. Only whole members of the document count, not those of
+// a struct within it.
 func (c *Collection[T]) Put(ctx context.Context, u Unit, id string, v T) error {
 	data, err := c.encode(v)
 	if err != nil {
 		return err
+	}
+	before, err := u.StoreTx().Get(ctx, c.Key(id))
+	if err != nil {
+		return err
+	}
+	if c.members != nil && before.Version > 0 {
+		data = keep(before.Data, data, c.members)
 	}
 	_, err = u.StoreTx().Set(ctx, c.Key(id), data)
 	return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -207,4 +208,49 @@ func FuzzDecodeCursor(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Two versions of a function run beside each other while traffic goes from one to the other: what the next one adds to a
+// document outlives a write of the one before.
+func TestPutKeepsMembersOfAnotherVersion(t *testing.T) {
+	type base struct {
+		Shelf string `json:"shelf"`
+	}
+	type next struct {
+		base
+		N     int            `json:"n"`
+		Color string         `json:"color,omitempty"`
+		Notes map[string]int `json:"notes,omitempty"`
+		Quote string         `json:"a<&>b,omitempty"`
+	}
+	others := store.NewCollection[next]("items")
+	d := open()
+	put := func(do func(tx *store.Tx) error) { t.Helper(); must(t, update(t, d, do)) }
+	put(func(tx *store.Tx) error {
+		return others.Put(ctx, tx, "a", next{base{"top"}, 1, "red", map[string]int{"x": 7}, "q"})
+	})
+	put(func(tx *store.Tx) error { return items.Put(ctx, tx, "a", item{"low", 2}) })
+	get := func() next {
+		t.Helper()
+		v, err := others.Get(ctx, store.Begin(d), "a")
+		must(t, err)
+		return v
+	}
+	if got, want := get(), (next{base{"low"}, 2, "red", map[string]int{"x": 7}, "q"}); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	// What a version has itself, it can leave out.
+	put(func(tx *store.Tx) error { return others.Put(ctx, tx, "a", next{N: 3}) })
+	if got, want := get(), (next{N: 3}); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	// A document that is taken away and comes again is another one.
+	put(func(tx *store.Tx) error { return others.Put(ctx, tx, "a", next{Color: "red"}) })
+	put(func(tx *store.Tx) error {
+		must(t, items.Delete(ctx, tx, "a"))
+		return items.Put(ctx, tx, "a", item{N: 4})
+	})
+	if got, want := get(), (next{N: 4}); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
 }

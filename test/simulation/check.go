@@ -20,26 +20,29 @@ import (
 func (s *run) projections() []simulate.Projection {
 	return []simulate.Projection{
 		{Function: "views", Types: viewed, Collections: []string{"orders", "revenue", "users", "products", "stock"}, Seen: s.ofGeneration},
-		{Function: "orders", Types: []string{events.ProductChanged.Name()}, Collections: []string{"products"}},
-		{Function: "notifications", Types: []string{events.UserRegistered.Name(), events.UserChanged.Name(), events.UserDeleted.Name()}, Collections: []string{"users"}},
+		{Function: "orders", Types: []string{events.ProductChanged.Name()}, Collections: []string{"products"}, Seen: whole},
+		{Function: "notifications", Types: []string{events.UserRegistered.Name(), events.UserChanged.Name(), events.UserDeleted.Name()}, Collections: []string{"users"}, Seen: whole},
 	}
 }
 
 var viewed = []string{events.UserRegistered.Name(), events.UserChanged.Name(), events.UserDeleted.Name(), events.ProductChanged.Name(), events.StockChanged.Name(),
 	events.OrderPlaced.Name(), events.OrderConfirmed.Name(), events.OrderCancelled.Name()}
 
+// whole is all of a document that every version knows.
+func whole(d store.Document, _ bool) (name, data string, ok bool) { return d.ID, without(d.Data), true }
+
 // ofGeneration is a document of the views without the number of its generation, if that is the one that is read. Users,
 // products and stock have none.
 func (s *run) ofGeneration(d store.Document, live bool) (name, data string, ok bool) {
 	if d.Collection == "users" || d.Collection == "products" || d.Collection == "stock" {
-		return d.ID, string(d.Data), true
+		return whole(d, live)
 	}
 	if live && !strings.HasPrefix(d.ID, s.generation()+"/") {
 		return "", "", false
 	}
 	var doc map[string]any
-	if json.Unmarshal(d.Data, &doc) != nil {
-		return d.ID, string(d.Data), true
+	if json.Unmarshal([]byte(without(d.Data)), &doc) != nil {
+		return whole(d, live)
 	}
 	delete(doc, "generation")
 	plain, err := json.Marshal(doc)

@@ -71,6 +71,7 @@ func begin(w *simulate.World, r *rand.Rand, b Broken) *simulate.Scenario {
 		Setup: func(*simulate.World) { s.setup(r) }, Settled: s.settled, Check: s.check, Projections: s.projections(), Archive: s.archived,
 		Remotes: []string{"payments"}, Handle: b.Handle,
 	}
+	versions := &schemas{w: w, added: map[place]bool{}}
 	for _, c := range functions.Behind() {
 		made := simulate.Capability{Name: c.Name, New: c.New, Env: env("10s")}
 		switch c.Name {
@@ -89,6 +90,7 @@ func begin(w *simulate.World, r *rand.Rand, b Broken) *simulate.Scenario {
 		if b.Change != nil {
 			b.Change(&made)
 		}
+		versions.change(&made)
 		sc.Capabilities = append(sc.Capabilities, made)
 	}
 	for range 2 + r.IntN(3) {

@@ -1,0 +1,97 @@
+package store
+
+import (
+	"bytes"
+	"encoding/json"
+	"iter"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// membersOf are the names of a struct's members in JSON, as its tags say; nil for what is no struct, or marshals itself,
+// and may have any.
+func membersOf(t reflect.Type) map[string]bool {
+	if t.Kind() != reflect.Struct || reflect.PointerTo(t).Implements(reflect.TypeFor[json.Marshaler]()) {
+		return nil
+	}
+	names := map[string]bool{}
+	for _, f := range reflect.VisibleFields(t) {
+		tag := f.Tag.Get("json")
+		name, _, _ := strings.Cut(tag, ",")
+		switch {
+		case tag == "-" || !f.IsExported() || f.Anonymous && name == "" && f.Type.Kind() == reflect.Struct:
+		case name == "":
+			names[f.Name] = true
+		default:
+			names[name] = true
+		}
+	}
+	return names
+}
+
+// keep adds to a document the members of the one before that T does not have. A document is a JSON object, which its
+// driver vouches for.
+func keep(before, data json.RawMessage, known map[string]bool) json.RawMessage {
+	out := data
+	for name, member := range members(before) {
+		if bytes.IndexByte(name, '\\') >= 0 {
+			name = unescaped(name)
+		}
+		if known[string(name)] {
+			continue
+		}
+		if len(out) == len(data) {
+			out = slices.Clip(data)
+		}
+		out = out[:len(out)-1] // the brace
+		if len(out) > len(`{`) {
+			out = append(out, ',')
+		}
+		out = append(append(out, member...), '}')
+	}
+	return out
+}
+
+func unescaped(name []byte) []byte {
+	var plain string
+	if json.Unmarshal(slices.Concat([]byte{'"'}, name, []byte{'"'}), &plain) != nil {
+		return name // no driver has such a document
+	}
+	return []byte(plain)
+}
+
+// members are the members of a JSON object: the name of each, as it is escaped there, and the whole of it with its value.
+func members(object []byte) iter.Seq2[[]byte, []byte] {
+	return func(yield func(name, member []byte) bool) {
+		depth, start, name := 0, -1, []byte(nil)
+		for i := 0; i < len(object); i++ {
+			switch c := object[i]; c {
+			case '"':
+				end := i + 1
+				for end < len(object) && object[end] != '"' {
+					if object[end] == '\\' {
+						end++
+					}
+					end++
+				}
+				if depth == 1 && start < 0 {
+					start, name = i, object[i+1:min(end, len(object))]
+				}
+				i = end
+			case '{', '[':
+				depth++
+			case '}', ']', ',':
+				if depth == 1 && start >= 0 {
+					if !yield(name, bytes.TrimRight(object[start:i], " \t\r\n")) {
+						return
+					}
+					start = -1
+				}
+				if c != ',' {
+					depth--
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,133 @@
+package simulation
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"sync"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/simulate"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+// added is what the next version of every function has in its documents, and in the data of its events, of which the one
+// before knows nothing.
+const added = `"added_by_the_next_version":{"is":[1,"kept"]}`
+
+// schemas follows documents through a change of their schema, while functions run in two versions beside each other.
+type schemas struct {
+	w     *simulate.World
+	mu    sync.Mutex
+	added map[place]bool // where the next version has added it
+}
+
+type place struct {
+	function string
+	store.Key
+}
+
+// change gives a capability a next version whose documents and events have one member more, and sees that no write of
+// the version before loses it.
+func (s *schemas) change(c *simulate.Capability) {
+	first, next := c.New, c.Next
+	c.New = func(e function.Env) (*function.Function, error) {
+		e.Store = s.open(e.Store, func(b store.Batch) store.Batch { return b })
+		return first(e)
+	}
+	c.Next = func(e function.Env) (*function.Function, error) {
+		e.Store = s.open(e.Store, withMember)
+		e.Publisher = says{e.Publisher}
+		return next(e)
+	}
+}
+
+func (s *schemas) open(open store.Opener, change func(store.Batch) store.Batch) store.Opener {
+	return func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
+		db, err := open(ctx, name, schema)
+		if err != nil {
+			return nil, err
+		}
+		return &versioned{db, s, name, change}, nil
+	}
+}
+
+// versioned is the store of one version of a function.
+type versioned struct {
+	store.Driver
+	schemas  *schemas
+	function string
+	change   func(store.Batch) store.Batch
+}
+
+// Commit implements store.Driver.
+func (v *versioned) Commit(ctx context.Context, b store.Batch) error {
+	b = v.change(b)
+	if err := v.Driver.Commit(ctx, b); err != nil {
+		return err
+	}
+	s := v.schemas
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range b.Mutations {
+		at := place{v.function, m.Key}
+		has := bytes.Contains(m.Data, []byte(added))
+		if m.Version > 1 && m.Data != nil && !has && s.added[at] {
+			s.w.Violated("%s loses what its next version has added to %s of %s", v.function, m.ID, m.Collection)
+		}
+		s.added[at] = has
+	}
+	return nil
+}
+
+// Pause implements what store.Update looks for.
+func (v *versioned) Pause(ctx context.Context, n int) {
+	v.Driver.(interface{ Pause(context.Context, int) }).Pause(ctx, n)
+}
+
+// withMember is the batch of a version that has the member in all its documents, but for those of the kit: "_inbox".
+func withMember(b store.Batch) store.Batch {
+	mutations := make([]store.Mutation, len(b.Mutations))
+	for i, m := range b.Mutations {
+		if m.Data != nil && m.Collection[0] != '_' {
+			m.Data = with(m.Data)
+		}
+		mutations[i] = m
+	}
+	b.Mutations = mutations
+	return b
+}
+
+// with adds the member to an object that does not have it.
+func with(object []byte) []byte {
+	if len(object) < 2 || object[0] != '{' || bytes.Contains(object, []byte(added)) {
+		return object
+	}
+	out := append([]byte{'{'}, added...)
+	if object[1] != '}' {
+		out = append(out, ',')
+	}
+	return append(out, object[1:]...)
+}
+
+// without is an object without the member, wherever it stands.
+func without(object []byte) string {
+	s := strings.Replace(string(object), added+",", "", 1)
+	return strings.Replace(s, ","+added, "", 1)
+}
+
+// says publishes events whose data has the member.
+type says struct{ broker.Publisher }
+
+// Publish implements broker.Publisher.
+func (p says) Publish(ctx context.Context, es ...event.Event) error {
+	changed := make([]event.Event, len(es))
+	for i, e := range es {
+		changed[i] = e.Clone()
+		changed[i].DataEncoded = with(e.DataEncoded)
+	}
+	return p.Publisher.Publish(ctx, changed...)
+}
