@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -434,27 +435,26 @@ func (e *environment) roll(t *testing.T) {
 	e.row(t, "orders placed while the image rolled there and back", "%d, %d requests repeated, ended %v", placed, spree.Repeated(), ended)
 }
 
-// place orders up to a number of them, at the pace that is set, until the context ends, and fails the test for each that is not taken.
+// place has customers place orders, each the next one when the one before has ended, up to a number of them or until the
+// context ends. It fails the test for each that is not taken.
 func (e *environment) place(ctx context.Context, t *testing.T, spree *shop.Spree, most int) (placed int) {
-	pace := time.NewTicker(time.Duration(float64(time.Second) / e.Rate))
-	defer pace.Stop()
-	var orders sync.WaitGroup
-	defer orders.Wait()
-	for placed < most {
-		select {
-		case <-ctx.Done():
-			return placed
-		case <-pace.C:
-		}
-		n := placed
-		placed++
-		orders.Go(func() {
-			if err := spree.Place(context.WithoutCancel(ctx), n); err != nil {
-				t.Errorf("order %d is not taken: %v", n, err)
+	var next atomic.Int64
+	var customers sync.WaitGroup
+	for range e.Customers {
+		customers.Go(func() {
+			for ctx.Err() == nil {
+				n := int(next.Add(1)) - 1
+				if n >= most {
+					return
+				}
+				if err := spree.Follow(context.WithoutCancel(ctx), n); err != nil {
+					t.Errorf("order %d does not end: %v", n, err)
+				}
 			}
 		})
 	}
-	return placed
+	customers.Wait()
+	return min(int(next.Load()), most)
 }
 
 // sideBySide puts a second environment into the cluster and sees that neither hears the other.
@@ -485,7 +485,7 @@ func (e *environment) kills(t *testing.T) {
 	var killer sync.WaitGroup
 	killer.Go(func() {
 		for killing.Err() == nil {
-			time.Sleep(time.Duration(500+rand.IntN(1500)) * time.Millisecond)
+			time.Sleep(time.Duration(rand.ExpFloat64() * float64(time.Minute) / e.Kills))
 			pods := e.pods(t, e.namespace, "serving.knative.dev/service")
 			if len(pods) == 0 {
 				continue
@@ -526,16 +526,18 @@ func (e *environment) kills(t *testing.T) {
 	e.row(t, fmt.Sprintf("%d orders while %d pods were killed", e.Orders, killed), "%v in %.0f s, %d invariants broken", ended, took.Seconds(), len(faults))
 }
 
-// coldStarts asks every function from zero, and the bare service beside it.
+// coldStarts asks every function from zero, and the bare service beside it, one after the other: while one starts, those
+// asked before it go.
 func (e *environment) coldStarts(t *testing.T) {
 	took := map[string][]float64{}
 	for range e.Cold {
-		e.awaitZero(t)
+		e.awaitNone(t, elsewhere, "serving.knative.dev/service=bare", 3*time.Minute)
 		took["bare"] = append(took["bare"], e.start(t, bareHost, "/"))
 		for name := range e.manifest {
 			if name == "clock" && len(e.pods(t, e.namespace, "serving.knative.dev/service=clock")) > 0 {
 				continue // its tick was first
 			}
+			e.awaitNone(t, e.namespace, "serving.knative.dev/service="+name, 3*time.Minute)
 			took[name] = append(took[name], e.start(t, e.host(name), "/health/readiness"))
 		}
 	}

@@ -42,7 +42,8 @@ type settings struct {
 	APIServer   string   `envconfig:"EBB_E2E_API_SERVER" desc:"address and port of the API server behind its Service, where Knative's OIDC is on; none: it is off"`
 	Cold        int      `envconfig:"EBB_E2E_COLD" default:"20" desc:"cold starts measured of each function"`
 	Orders      int      `envconfig:"EBB_E2E_ORDERS" default:"500" desc:"orders while pods are killed"`
-	Rate        float64  `envconfig:"EBB_E2E_RATE" default:"1" desc:"orders placed a second while an image rolls and pods are killed; two cores do not do two"`
+	Customers   int      `envconfig:"EBB_E2E_CUSTOMERS" default:"3" desc:"customers who place one order after the other while an image rolls and while pods are killed"`
+	Kills       float64  `envconfig:"EBB_E2E_KILLS" default:"10" desc:"pods killed a minute; one that starts takes a second of two processors"`
 	Keep        bool     `envconfig:"EBB_E2E_KEEP" desc:"leave the environment as it is at the end, to look at it"`
 }
 

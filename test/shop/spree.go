@@ -82,19 +82,35 @@ func NewSpreeOf(ctx context.Context, url, customers string) (*Spree, error) {
 
 // Place repeats order number n under its key until it is answered, as a client does that wants its order.
 func (s *Spree) Place(ctx context.Context, n int) error {
+	_, err := s.place(ctx, n)
+	return err
+}
+
+// Follow places order number n and waits until it has ended.
+func (s *Spree) Follow(ctx context.Context, n int) error {
+	id, err := s.place(ctx, n)
+	if err == nil {
+		_, err = s.await(ctx, id)
+	}
+	return err
+}
+
+func (s *Spree) place(ctx context.Context, n int) (id string, err error) {
 	by, line := s.customers[n%len(s.customers)], Line{ProductID: s.plenty, Quantity: 1 + n%3}
 	if n%7 == 0 {
 		line.ProductID = s.scarce
 	}
-	return s.insist(ctx, by, func() error {
+	err = s.insist(ctx, by, func() error {
 		o, err := s.Client.Place(ctx, by.current(), fmt.Sprint("spree-", n), cards[n%len(cards)], 0, line)
 		if err == nil {
 			s.mu.Lock()
 			s.taken[o.ID] = by
 			s.mu.Unlock()
+			id = o.ID
 		}
 		return err
 	})
+	return id, err
 }
 
 // Repeated is how many calls had to be made again: they were cut, or answered with 409, 429 or 5xx.
@@ -150,18 +166,27 @@ func (s *Spree) Acknowledged() []string {
 func (s *Spree) AwaitEnds(ctx context.Context) (ended map[string]int, err error) {
 	ended = map[string]int{}
 	for _, id := range s.Acknowledged() {
-		by := s.taken[id]
-		var o Order
-		err := s.insist(ctx, by, func() (err error) {
-			o, err = s.Client.AwaitOrder(ctx, by.current(), id)
-			return err
-		})
+		o, err := s.await(ctx, id)
 		if err != nil {
-			return ended, fmt.Errorf("order %s: %w", id, err)
+			return ended, err
 		}
 		ended[o.Status]++
 	}
 	return ended, nil
+}
+
+func (s *Spree) await(ctx context.Context, id string) (o Order, err error) {
+	s.mu.Lock()
+	by := s.taken[id]
+	s.mu.Unlock()
+	err = s.insist(ctx, by, func() (err error) {
+		o, err = s.Client.AwaitOrder(ctx, by.current(), id)
+		return err
+	})
+	if err != nil {
+		return o, fmt.Errorf("order %s: %w", id, err)
+	}
+	return o, nil
 }
 
 // Quiet waits until everything that follows the orders' ends, shipping and views, has been handled too. It says what does
