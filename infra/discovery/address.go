@@ -43,13 +43,13 @@ func NewAddresses(template string, transport http.RoundTripper, fail func(http.R
 		return nil, fmt.Errorf("%q is no address template: it must be like http://%s.shop.svc.cluster.local", template, placeholder)
 	}
 	if transport == nil {
-		transport = &http.Transport{
-			DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-			MaxIdleConnsPerHost:   256,
-			IdleConnTimeout:       90 * time.Second,
-			ResponseHeaderTimeout: 70 * time.Second, // a cold start and the longest wait a caller may ask for
+		transport = &Transport{Other: &http.Transport{
+			DialContext:           (&net.Dialer{Timeout: dialLimit, KeepAlive: 30 * time.Second}).DialContext,
+			MaxIdleConnsPerHost:   idleMost,
+			IdleConnTimeout:       idleLimit,
+			ResponseHeaderTimeout: headerLimit,
 			ForceAttemptHTTP2:     true,
-		}
+		}}
 	}
 	return &Addresses{template: template, transport: transport, fail: fail, proxies: map[string]http.Handler{}, woken: map[string]time.Time{}}, nil
 }

@@ -1,0 +1,401 @@
+package discovery_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ebb-dev/ebb/infra/discovery"
+)
+
+// counted is a server that counts the connections it is given.
+func counted(t testing.TB, h http.HandlerFunc) (*httptest.Server, *atomic.Int64) {
+	var conns atomic.Int64
+	s := httptest.NewUnstartedServer(h)
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			conns.Add(1)
+		}
+	}
+	s.Start()
+	t.Cleanup(s.Close)
+	return s, &conns
+}
+
+// answered is what a round trip comes to, for comparison.
+func answered(t *testing.T, by http.RoundTripper, r *http.Request) string {
+	t.Helper()
+	a, err := by.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(a.Body)
+	if closed := a.Body.Close(); err == nil {
+		err = closed
+	}
+	a.Header.Del("Date")
+	return fmt.Sprintf("%d %s %d %v %v %q %v", a.StatusCode, a.Proto, a.ContentLength, a.Header, a.Trailer, body, err)
+}
+
+// Whatever a server answers, it answers as through http.Transport; one connection after the other is enough.
+func TestTransportAnswersAsHTTPDoes(t *testing.T) {
+	server, conns := counted(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.Header().Set("Asked", fmt.Sprintf("%s %s %s %d %q %q", r.Method, r.URL, r.Host, r.ContentLength, r.Header["X-Given"], r.Header["User-Agent"]))
+		switch r.URL.Path {
+		case "/empty":
+			w.WriteHeader(http.StatusNoContent)
+		case "/unchanged":
+			w.WriteHeader(http.StatusNotModified)
+		case "/pieces":
+			for range 3 {
+				_, _ = w.Write(bytes.Repeat([]byte("x"), 3000))
+				w.(http.Flusher).Flush()
+			}
+		case "/trailer":
+			w.Header().Set("Trailer", "Sum")
+			_, _ = w.Write([]byte("with a trailer"))
+			w.Header().Set("Sum", "14")
+		case "/fails":
+			w.WriteHeader(http.StatusInternalServerError)
+			_, _ = w.Write([]byte("it does not work"))
+		default:
+			_, _ = w.Write(body)
+		}
+	})
+	ours, std := &discovery.Transport{}, &http.Transport{DisableCompression: true}
+	defer std.CloseIdleConnections()
+	requests := []struct{ method, path, body string }{
+		{"GET", "/plain", ""}, {"GET", "/empty", ""}, {"GET", "/unchanged", ""}, {"GET", "/pieces?q=a%20b", ""}, {"GET", "/trailer", ""}, {"HEAD", "/plain", ""}, {"HEAD", "/pieces", ""},
+		{"POST", "/echo", "small"}, {"PUT", "/echo", strings.Repeat("large ", 10_000)}, {"POST", "/fails", "x"}, {"DELETE", "/a%2Fb", ""}, {"OPTIONS", "/plain", ""}, {"POST", "/echo", ""},
+	}
+	for range 2 {
+		for _, c := range requests {
+			make := func() *http.Request {
+				r, err := http.NewRequest(c.method, server.URL+c.path, strings.NewReader(c.body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Header["X-Given"] = []string{"one", "two"}
+				r.Header["User-Agent"] = []string{""}
+				r.Host = "another.host"
+				return r
+			}
+			if got, want := answered(t, ours, make()), answered(t, std, make()); got != want {
+				t.Errorf("%s %s:\ngot  %.300s\nwant %.300s", c.method, c.path, got, want)
+			}
+		}
+	}
+	if n := conns.Load(); n != 2 {
+		t.Errorf("they took %d connections", n)
+	}
+}
+
+// raw is a server that says what the script has, one connection after the other; it reads a request's header before each answer.
+func raw(t *testing.T, answers ...string) (url string, conns *atomic.Int64) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conns = new(atomic.Int64)
+	next := make(chan string, len(answers))
+	for _, a := range answers {
+		next <- a
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conns.Add(1)
+			go func() {
+				defer c.Close()
+				from := bufio.NewReader(c)
+				for {
+					if _, err := http.ReadRequest(from); err != nil {
+						return
+					}
+					answer, more := "", false
+					select {
+					case answer = <-next:
+						answer, more = strings.CutSuffix(answer, "MORE")
+					default:
+					}
+					if _, err := io.WriteString(c, answer); err != nil || !more {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return "http://" + l.Addr().String(), conns
+}
+
+const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+// A connection that was closed while it was kept is no fault of the next request's, if it may be sent again.
+func TestTransportAsksAgain(t *testing.T) {
+	for _, c := range []struct {
+		name, method, key, body string
+		answers                 []string
+		want                    string
+		conns                   int64
+	}{
+		{"read", "GET", "", "", []string{ok + "MORE", "", ok}, "ok", 2},
+		{"write with a key", "POST", "k", "", []string{ok + "MORE", "", ok}, "ok", 2},
+		{"write", "POST", "", "", []string{ok + "MORE", "", ok}, "EOF", 1},
+		{"write with a body", "PUT", "", "x", []string{ok + "MORE", "", ok}, "EOF", 1},
+		{"half an answer", "GET", "", "", []string{ok + "MORE", "HTTP/1.1 200", ok}, "unexpected EOF", 1},
+		{"a new connection", "GET", "", "", []string{"", ok}, "EOF", 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			url, conns := raw(t, c.answers...)
+			tr := &discovery.Transport{}
+			ask := func(method string) string {
+				r, err := http.NewRequest(method, url, strings.NewReader(c.body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if c.key != "" {
+					r.Header.Set("Idempotency-Key", c.key)
+				}
+				a, err := tr.RoundTrip(r)
+				if err != nil {
+					return err.Error()
+				}
+				defer a.Body.Close()
+				body, err := io.ReadAll(a.Body)
+				if err != nil {
+					return err.Error()
+				}
+				return string(body)
+			}
+			if c.name != "a new connection" {
+				if got := ask("GET"); got != "ok" {
+					t.Fatal(got)
+				}
+			}
+			if got := ask(c.method); got != c.want || conns.Load() != c.conns {
+				t.Errorf("got %q on %d connections", got, conns.Load())
+			}
+		})
+	}
+}
+
+// A connection that the server has closed or wants closed, or talks on unasked, is not used again: a request that must not be
+// sent twice is not lost on it, and nobody gets another's answer.
+func TestTransportLooksBeforeItAsks(t *testing.T) {
+	const nothing, more = "HTTP/1.1 204 No Content\r\n\r\n", "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
+	for _, last := range []string{
+		ok, ok + more, ok + more + "MORE", nothing + more + "MORE",
+		"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nokMORE", "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\nMORE",
+	} {
+		url, conns := raw(t, last, ok)
+		tr := &discovery.Transport{}
+		for n := range 2 {
+			r, err := http.NewRequest("POST", url, strings.NewReader("x"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := answered(t, tr, r); !strings.HasPrefix(got, "20") {
+				t.Errorf("after %q: got %s", last, got)
+			}
+			if n == 0 { // until the server's end of it has arrived
+				time.Sleep(50 * time.Millisecond)
+			}
+		}
+		if conns.Load() != 2 {
+			t.Errorf("after %q: %d connections", last, conns.Load())
+		}
+	}
+}
+
+func TestTransportRefuses(t *testing.T) {
+	for _, c := range []struct{ name, answer, want string }{
+		{"no HTTP", "hello\r\n\r\n", "malformed HTTP"},
+		{"a header without end", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 2<<20), "too long"},
+		{"a switch of protocols", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n", "switches protocols"},
+		{"hints without end", strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 100), "more to say"},
+		{"half a body", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", "unexpected EOF"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			url, _ := raw(t, c.answer)
+			r, err := http.NewRequest("GET", url, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a, err := (&discovery.Transport{}).RoundTrip(r)
+			if err == nil {
+				_, err = io.ReadAll(a.Body)
+				_ = a.Body.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// Early hints reach whoever traces the request, before the answer.
+func TestTransportPassesHintsOn(t *testing.T) {
+	url, _ := raw(t, "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"+ok)
+	var hints []string
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+		hints = append(hints, fmt.Sprint(code, h.Get("Link")))
+		return nil
+	}})
+	r, err := http.NewRequestWithContext(ctx, "GET", url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := answered(t, &discovery.Transport{}, r); !strings.Contains(got, `"ok"`) || fmt.Sprint(hints) != "[103</a.css>]" {
+		t.Errorf("got %s after %v", got, hints)
+	}
+}
+
+// A server may answer before it has read all, and hang up.
+func TestTransportTakesAnEarlyAnswer(t *testing.T) {
+	url, _ := raw(t, "HTTP/1.1 413 Request Entity Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+	r, err := http.NewRequest("POST", url, bytes.NewReader(make([]byte, 60<<10)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := answered(t, &discovery.Transport{}, r); !strings.HasPrefix(got, "413") {
+		t.Errorf("got %s", got)
+	}
+}
+
+// Whoever has stopped waiting is let go at once, before an answer and in the midst of one, and the server hears of it.
+func TestTransportStopsWithTheContext(t *testing.T) {
+	for _, path := range []string{"/nothing", "/half"} {
+		left := make(chan struct{})
+		server, _ := counted(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/half" {
+				_, _ = w.Write([]byte("half"))
+				w.(http.Flusher).Flush()
+			}
+			<-r.Context().Done()
+			close(left)
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		r, err := http.NewRequestWithContext(ctx, "GET", server.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(20*time.Millisecond, cancel)
+		a, err := (&discovery.Transport{}).RoundTrip(r)
+		if err == nil {
+			_, err = io.ReadAll(a.Body)
+			_ = a.Body.Close()
+		}
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: got %v", path, err)
+		}
+		<-left
+	}
+}
+
+// What cannot go this way goes another: here, a body of unknown length.
+func TestTransportHandsOver(t *testing.T) {
+	server, _ := counted(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
+	var others atomic.Int64
+	tr := &discovery.Transport{Other: roundTrips(func(r *http.Request) (*http.Response, error) {
+		others.Add(1)
+		return http.DefaultTransport.RoundTrip(r)
+	})}
+	for _, body := range []io.Reader{io.MultiReader(strings.NewReader("of unknown length")), bytes.NewReader(make([]byte, 1<<20)), strings.NewReader("short")} {
+		r, err := http.NewRequest("POST", server.URL, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answered(t, tr, r)
+	}
+	r, err := http.NewRequest("GET", server.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Upgrade", "websocket")
+	answered(t, tr, r)
+	if others.Load() != 3 {
+		t.Errorf("%d of 4 went another way", others.Load())
+	}
+}
+
+type roundTrips func(*http.Request) (*http.Response, error)
+
+func (f roundTrips) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// Many at once get each its own answer.
+func TestTransportManyAtOnce(t *testing.T) {
+	server, conns := counted(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
+	tr := &discovery.Transport{}
+	defer tr.CloseIdleConnections()
+	var all sync.WaitGroup
+	for n := range 16 {
+		all.Go(func() {
+			for m := range 50 {
+				body := fmt.Sprintf("%d of %d", m, n)
+				r, err := http.NewRequest("POST", server.URL, strings.NewReader(body))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				a, err := tr.RoundTrip(r)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				got, err := io.ReadAll(a.Body)
+				_ = a.Body.Close()
+				if err != nil || string(got) != body {
+					t.Errorf("got %q, %v, want %q", got, err, body)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if n := conns.Load(); n > 16 {
+		t.Errorf("%d connections for 16 clients", n)
+	}
+}
+
+// One request through a proxy on either transport.
+func BenchmarkTransport(b *testing.B) {
+	server, _ := counted(b, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"id":"1"}`)) })
+	for _, by := range []struct {
+		name string
+		rt   http.RoundTripper
+	}{{"http", &http.Transport{MaxIdleConnsPerHost: 64}}, {"ours", &discovery.Transport{}}} {
+		b.Run(by.name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(p *testing.PB) {
+				for p.Next() {
+					r, _ := http.NewRequest("GET", server.URL, nil)
+					a, err := by.rt.RoundTrip(r)
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					_, _ = io.Copy(io.Discard, a.Body)
+					_ = a.Body.Close()
+				}
+			})
+		})
+	}
+}
