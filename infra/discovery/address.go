@@ -122,9 +122,21 @@ func (a *Addresses) wake(url string) {
 	}
 }
 
+// buffers are what answers are copied through. Without them each answer has 32 KiB of its own.
+type buffers struct{}
+
+var bufferPool = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// Get implements httputil.BufferPool.
+func (buffers) Get() []byte { return bufferPool.Get().(*[32 << 10]byte)[:] }
+
+// Put implements httputil.BufferPool.
+func (buffers) Put(b []byte) { bufferPool.Put((*[32 << 10]byte)(b)) }
+
 func (a *Addresses) proxy(target *url.URL) http.Handler {
 	return &httputil.ReverseProxy{
-		Transport: a.transport,
+		Transport:  a.transport,
+		BufferPool: buffers{},
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
 			r.SetXForwarded()
