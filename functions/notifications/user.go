@@ -18,10 +18,11 @@ type user struct {
 
 // accept is the later of two words about a user. Deleted stays deleted.
 func (u user) accept(next user) user {
-	switch {
-	case u.Deleted:
-		return u
-	case next.Deleted, u.Precedes(next.Moment):
+	later := u.Precedes(next.Moment)
+	if u.Deleted != next.Deleted {
+		later = next.Deleted
+	}
+	if later {
 		return next
 	}
 	return u

@@ -16,10 +16,11 @@ type user struct {
 }
 
 func (u user) accept(next user) user {
-	switch {
-	case u.Deleted:
-		return u
-	case next.Deleted, u.Precedes(next.Moment):
+	later := u.Precedes(next.Moment)
+	if u.Deleted != next.Deleted {
+		later = next.Deleted
+	}
+	if later {
 		return next
 	}
 	return u
