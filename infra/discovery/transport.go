@@ -93,6 +93,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		_ = c.Close()
 		var unanswered *unansweredError
 		if !errors.As(err, &unanswered) || !c.used || !again(r) || r.Context().Err() != nil {
+			closeBody(r)
 			return nil, err
 		}
 	}
