@@ -239,7 +239,7 @@ func (f *Function) forgetPublished(ctx context.Context, db store.Driver) error {
 		return err
 	}
 	for gone := f.outbox.take(f.settled()); len(gone) > 0; gone = f.outbox.take(f.settled()) {
-		if err := db.Commit(ctx, discard(gone)); err != nil {
+		if err := remove(ctx, db, gone); err != nil {
 			return err
 		}
 	}

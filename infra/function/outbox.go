@@ -89,14 +89,6 @@ func (o *outbox) forget(docs []store.Document) map[store.Key]bool {
 	return known
 }
 
-func discard(keys []store.Key) store.Batch {
-	var b store.Batch
-	for _, k := range keys {
-		b.Mutations = append(b.Mutations, store.Mutation{Key: k})
-	}
-	return b
-}
-
 // attributesSize is about what the attributes of an event take in JSON.
 const attributesSize = 768
 
@@ -222,7 +214,17 @@ func (f *Function) republish(ctx context.Context, db store.Driver, docs []store.
 	if err := f.settle(ctx); err != nil {
 		return err
 	}
-	return db.Commit(ctx, discard(keys))
+	return remove(ctx, db, keys)
+}
+
+// remove takes entries away. Another instance may be about to do the same, and a database may call that a conflict.
+func remove(ctx context.Context, db store.Driver, keys []store.Key) error {
+	return store.Update(ctx, db, func(_ context.Context, tx *store.Tx) error {
+		for _, k := range keys {
+			tx.Discard(k)
+		}
+		return nil
+	})
 }
 
 func decodeEntry(d store.Document) ([]event, error) {
