@@ -12,17 +12,12 @@ import (
 type user struct {
 	Name  string `json:"name,omitempty"`
 	Email string `json:"email,omitempty"`
-	function.Moment
-	Deleted bool `json:"deleted,omitempty"`
+	function.Life
 }
 
 // accept is the later of two words about a user. Deleted stays deleted.
 func (u user) accept(next user) user {
-	later := u.Precedes(next.Moment)
-	if u.Deleted != next.Deleted {
-		later = next.Deleted
-	}
-	if later {
+	if u.Precedes(next.Life) {
 		return next
 	}
 	return u
@@ -40,7 +35,7 @@ func (n *notifications) changed(ctx context.Context, tx *function.Tx, data event
 }
 
 func (n *notifications) deleted(ctx context.Context, tx *function.Tx, data events.DeletedUser) error {
-	return n.learn(ctx, tx, data.UserID, user{Deleted: true})
+	return n.learn(ctx, tx, data.UserID, user{Life: function.Life{Deleted: true}})
 }
 
 func (n *notifications) learn(ctx context.Context, tx *function.Tx, id string, next user) error {

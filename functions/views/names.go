@@ -11,16 +11,11 @@ import (
 // about them is newer than the last. Deleted stays deleted, without a name.
 type user struct {
 	Name string `json:"name,omitempty"`
-	function.Moment
-	Deleted bool `json:"deleted,omitempty"`
+	function.Life
 }
 
 func (u user) accept(next user) user {
-	later := u.Precedes(next.Moment)
-	if u.Deleted != next.Deleted {
-		later = next.Deleted
-	}
-	if later {
+	if u.Precedes(next.Life) {
 		return next
 	}
 	return u
@@ -35,7 +30,7 @@ func (v *views) userChanged(ctx context.Context, tx *function.Tx, data events.Ch
 }
 
 func (v *views) userDeleted(ctx context.Context, tx *function.Tx, data events.DeletedUser) error {
-	return v.learn(ctx, tx, data.UserID, user{Deleted: true})
+	return v.learn(ctx, tx, data.UserID, user{Life: function.Life{Deleted: true}})
 }
 
 func (v *views) learn(ctx context.Context, tx *function.Tx, id string, next user) error {

@@ -3,7 +3,6 @@ package discovery
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -44,7 +43,7 @@ func NewAddresses(template string, transport http.RoundTripper, fail func(http.R
 	}
 	if transport == nil {
 		transport = &Transport{Other: &http.Transport{
-			DialContext:           (&net.Dialer{Timeout: dialLimit, KeepAlive: 30 * time.Second}).DialContext,
+			DialContext:           dialer.DialContext,
 			MaxIdleConnsPerHost:   idleMost,
 			IdleConnTimeout:       idleLimit,
 			ResponseHeaderTimeout: headerLimit,

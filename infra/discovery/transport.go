@@ -10,13 +10,13 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"slices"
 	"sync"
 	"time"
 )
 
 // Limits of a Transport.
 const (
-	dialLimit   = 5 * time.Second
 	headerLimit = 70 * time.Second // a cold start and the longest wait that a caller may ask for
 	idleLimit   = 60 * time.Second // less than what servers wait for the next request
 	idleMost    = 256              // connections to one host
@@ -24,9 +24,11 @@ const (
 	headMost    = 1 << 20          // bytes of an answer's status line and header
 )
 
+var dialer = &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
+
 // Transport is an http.RoundTripper for many small requests to few hosts: it writes a request and reads its answer on the
-// goroutine that asks, where http.Transport has two more for each connection and hands over between them, which is a
-// third of what a gateway does. HTTP/1.1 over plain TCP alone goes this way; TLS, upgrades, and requests whose body is
+// goroutine that asks, where http.Transport has two more for each connection and hands over between them, which costs a
+// gateway a sixth of its processor time. HTTP/1.1 over plain TCP alone goes this way; TLS, upgrades, and requests whose body is
 // large or of unknown length take http.Transport. It may be used concurrently.
 //
 // An answer that does not begin within 70 seconds is an error. A request is sent again when a connection that was kept turns out
@@ -140,8 +142,7 @@ func (t *Transport) take(ctx context.Context, host string) (*conn, error) {
 		}
 		_ = c.Close()
 	}
-	d := net.Dialer{Timeout: dialLimit, KeepAlive: 30 * time.Second}
-	plain, err := d.DialContext(ctx, "tcp", host)
+	plain, err := dialer.DialContext(ctx, "tcp", host)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +168,7 @@ func (t *Transport) keep(host string, c *conn) {
 	for range 2 {
 		if len(kept) > 0 && c.since.Sub(kept[0].since) > idleLimit {
 			_ = kept[0].Close()
-			kept = append(kept[:0], kept[1:]...)
+			kept = slices.Delete(kept, 0, 1)
 		}
 	}
 	t.idle[host] = append(kept, c)

@@ -104,14 +104,16 @@ func TestTransportAnswersAsHTTPDoes(t *testing.T) {
 	}
 }
 
-// raw is a server that says what the script has, one connection after the other; it reads a request's header before each answer.
-func raw(t *testing.T, answers ...string) (url string, conns *atomic.Int64) {
+// raw is a server that says what the script has, one connection after the other; it reads a request's header before each answer. It tells
+// when it has closed one.
+func raw(t *testing.T, answers ...string) (url string, conns *atomic.Int64, closed <-chan struct{}) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	conns = new(atomic.Int64)
+	ends := make(chan struct{}, 2*len(answers))
 	next := make(chan string, len(answers))
 	for _, a := range answers {
 		next <- a
@@ -125,7 +127,7 @@ func raw(t *testing.T, answers ...string) (url string, conns *atomic.Int64) {
 			}
 			conns.Add(1)
 			go func() {
-				defer c.Close()
+				defer func() { _ = c.Close(); ends <- struct{}{} }()
 				from := bufio.NewReader(c)
 				for {
 					if _, err := http.ReadRequest(from); err != nil {
@@ -144,7 +146,7 @@ func raw(t *testing.T, answers ...string) (url string, conns *atomic.Int64) {
 			}()
 		}
 	}()
-	return "http://" + l.Addr().String(), conns
+	return "http://" + l.Addr().String(), conns, ends
 }
 
 const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -165,7 +167,7 @@ func TestTransportAsksAgain(t *testing.T) {
 		{"a new connection", "GET", "", "", []string{"", ok}, "EOF", 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			url, conns := raw(t, c.answers...)
+			url, conns, _ := raw(t, c.answers...)
 			tr := &discovery.Transport{}
 			ask := func(method string) string {
 				r, err := http.NewRequest(method, url, strings.NewReader(c.body))
@@ -206,7 +208,7 @@ func TestTransportLooksBeforeItAsks(t *testing.T) {
 		ok, ok + more, ok + more + "MORE", nothing + more + "MORE",
 		"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nokMORE", "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\nMORE",
 	} {
-		url, conns := raw(t, last, ok)
+		url, conns, closed := raw(t, last, ok)
 		tr := &discovery.Transport{}
 		for n := range 2 {
 			r, err := http.NewRequest("POST", url, strings.NewReader("x"))
@@ -216,8 +218,8 @@ func TestTransportLooksBeforeItAsks(t *testing.T) {
 			if got := answered(t, tr, r); !strings.HasPrefix(got, "20") {
 				t.Errorf("after %q: got %s", last, got)
 			}
-			if n == 0 { // until the server's end of it has arrived
-				time.Sleep(50 * time.Millisecond)
+			if n == 0 && !strings.HasSuffix(last, "MORE") {
+				<-closed
 			}
 		}
 		if conns.Load() != 2 {
@@ -235,7 +237,7 @@ func TestTransportRefuses(t *testing.T) {
 		{"half a body", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", "unexpected EOF"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			url, _ := raw(t, c.answer)
+			url, _, _ := raw(t, c.answer)
 			r, err := http.NewRequest("GET", url, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -254,7 +256,7 @@ func TestTransportRefuses(t *testing.T) {
 
 // Early hints reach whoever traces the request, before the answer.
 func TestTransportPassesHintsOn(t *testing.T) {
-	url, _ := raw(t, "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"+ok)
+	url, _, _ := raw(t, "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"+ok)
 	var hints []string
 	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
 		hints = append(hints, fmt.Sprint(code, h.Get("Link")))
@@ -271,7 +273,7 @@ func TestTransportPassesHintsOn(t *testing.T) {
 
 // A server may answer before it has read all, and hang up.
 func TestTransportTakesAnEarlyAnswer(t *testing.T) {
-	url, _ := raw(t, "HTTP/1.1 413 Request Entity Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+	url, _, _ := raw(t, "HTTP/1.1 413 Request Entity Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 	r, err := http.NewRequest("POST", url, bytes.NewReader(make([]byte, 60<<10)))
 	if err != nil {
 		t.Fatal(err)

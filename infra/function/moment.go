@@ -12,6 +12,20 @@ type Moment struct {
 	At       time.Time `json:"at,omitzero"`
 }
 
+// Life is the Moment of an entity that can be deleted, and whether it is. Embed it in the document instead.
+type Life struct {
+	Moment
+	Deleted bool `json:"deleted,omitempty"`
+}
+
+// Precedes reports whether next is to be taken after l. Deleted stays deleted, whenever the other word was said.
+func (l Life) Precedes(next Life) bool {
+	if l.Deleted != next.Deleted {
+		return next.Deleted
+	}
+	return l.Moment.Precedes(next.Moment)
+}
+
 // Moment is that of the event being handled.
 func (tx *Tx) Moment() Moment {
 	sequence, _ := strconv.ParseInt(extension(tx.cause, Sequence), 10, 64) // none: 0

@@ -31,7 +31,7 @@ func membersOf(t reflect.Type) map[string]bool {
 }
 
 // keep adds to a document the members of the one before that T does not have. A document is a JSON object, which its
-// driver vouches for.
+// driver vouches for; data may be written over.
 func keep(before, data json.RawMessage, known map[string]bool) json.RawMessage {
 	out := data
 	for name, member := range members(before) {
@@ -40,9 +40,6 @@ func keep(before, data json.RawMessage, known map[string]bool) json.RawMessage {
 		}
 		if known[string(name)] {
 			continue
-		}
-		if len(out) == len(data) {
-			out = slices.Clip(data)
 		}
 		out = out[:len(out)-1] // the brace
 		if len(out) > len(`{`) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"strings"
-	"sync"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 
@@ -21,7 +20,6 @@ const added = `"added_by_the_next_version":{"is":[1,"kept"]}`
 // schemas follows documents through a change of their schema, while functions run in two versions beside each other.
 type schemas struct {
 	w     *simulate.World
-	mu    sync.Mutex
 	added map[place]bool // where the next version has added it
 }
 
@@ -70,8 +68,6 @@ func (v *versioned) Commit(ctx context.Context, b store.Batch) error {
 		return err
 	}
 	s := v.schemas
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for _, m := range b.Mutations {
 		at := place{v.function, m.Key}
 		has := bytes.Contains(m.Data, []byte(added))
