@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // membersOf are the names of a struct's members in JSON, as its tags say; nil for what is no struct, or marshals itself,
@@ -35,7 +36,7 @@ func membersOf(t reflect.Type) map[string]bool {
 func keep(before, data json.RawMessage, known map[string]bool) json.RawMessage {
 	out := data
 	for name, member := range members(before) {
-		if bytes.IndexByte(name, '\\') >= 0 {
+		if bytes.IndexByte(name, '\\') >= 0 || !utf8.Valid(name) {
 			name = unescaped(name)
 		}
 		if known[string(name)] {
@@ -50,6 +51,7 @@ func keep(before, data json.RawMessage, known map[string]bool) json.RawMessage {
 	return out
 }
 
+// unescaped is a name as encoding/json reads it, to which what is not UTF-8 is U+FFFD.
 func unescaped(name []byte) []byte {
 	var plain string
 	if json.Unmarshal(slices.Concat([]byte{'"'}, name, []byte{'"'}), &plain) != nil {

@@ -10,7 +10,7 @@ import (
 // Whatever an object has is kept, beside nothing and beside others; what is known is not.
 func FuzzKeep(f *testing.F) {
 	for _, seed := range []string{
-		`{}`, ` { } `, `{"a":1}`, `{ "a" : "x, \"y\" }" , "b\\": [1,{"c":"]"}], "\u003c\"":{"d":{}}, "":null}`, `{"a":"\\","b":-1.5e9}`, `{"a":[],"b":[[]],"c":true}`,
+		`{}`, ` { } `, `{"a":1}`, `{ "a" : "x, \"y\" }" , "b\\": [1,{"c":"]"}], "\u003c\"":{"d":{}}, "":null}`, `{"a":"\\","b":-1.5e9}`, `{"a":[],"b":[[]],"c":true}`, "{\"\xff\":0}",
 	} {
 		f.Add([]byte(seed))
 	}
