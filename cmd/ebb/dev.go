@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -48,12 +49,16 @@ func (c devConfig) Validate() error {
 	return errors.Join(faults...)
 }
 
-// spareProcessors lets the scheduler run something else while the stores and the broker sync: a goroutine in
-// fsync holds its processor until the runtime notices, and there is one such goroutine per function. See
-// docs/performance.md.
-func spareProcessors(lookup config.Lookup, functions int) {
+// tuneRuntime makes the runtime fit a process that holds so many functions, where the environment does not say how. One
+// processor more for each lets the scheduler run something else while their stores sync: a goroutine in fsync holds its
+// processor until the runtime notices. A collection at three times what lives rather than two is seldom enough under
+// load, and costs nothing at rest: the host returns memory when a function is dropped. See docs/performance.md.
+func tuneRuntime(lookup config.Lookup, functions int) {
 	if _, said := lookup("GOMAXPROCS"); !said {
 		runtime.GOMAXPROCS(runtime.NumCPU() + functions)
+	}
+	if _, said := lookup("GOGC"); !said {
+		debug.SetGCPercent(200)
 	}
 }
 
@@ -113,7 +118,7 @@ func listen(addr string) (net.Listener, error) {
 
 // run hosts the system until ctx ends, and then drains it.
 func run(ctx context.Context, t *tool, cfg devConfig, lookup config.Lookup, watch *telemetry.Telemetry, listener net.Listener) (err error) {
-	spareProcessors(lookup, len(functions.Behind()))
+	tuneRuntime(lookup, len(functions.Behind()))
 	stop, err := profile(cfg.Profile)
 	if err != nil {
 		return err

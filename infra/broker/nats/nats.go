@@ -153,16 +153,20 @@ func (l *log) open(ctx context.Context) error {
 
 func (l *log) connect() (err error) {
 	if l.cfg.URL != "" {
-		opts := append([]nats.Option{nats.Name("ebb"), nats.MaxReconnects(-1)}, l.cfg.Options...)
+		opts := append([]nats.Option{nats.Name("ebb"), nats.SyncQueueLen(answers), nats.MaxReconnects(-1)}, l.cfg.Options...)
 		l.nc, err = nats.Connect(l.cfg.URL, opts...)
 		return err
 	}
 	if l.server, err = startServer(l.cfg); err != nil {
 		return err
 	}
-	l.nc, err = nats.Connect("", nats.InProcessServer(l.server), nats.Name("ebb"))
+	l.nc, err = nats.Connect("", nats.InProcessServer(l.server), nats.Name("ebb"), nats.SyncQueueLen(answers))
 	return err
 }
+
+// answers is how many messages may wait for the one that has asked for them; a read of the log asks for fewer. Room
+// for them is made at each read, and by default it would be half a megabyte.
+const answers = 512
 
 // startServer starts a server that nobody outside of the process can reach.
 func startServer(cfg Config) (*server.Server, error) {
