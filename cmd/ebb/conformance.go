@@ -56,17 +56,19 @@ func conformanceCommand(ctx context.Context, t *tool, args []string) error {
 		c.cfg.Observe = func(r conformance.Result) { fmt.Fprintf(t.err, "%-4s  %s\n", r.Outcome, r.ID) }
 	}
 	report, err := conformance.Run(ctx, c.cfg)
-	if err != nil {
+	if report == nil {
 		return asUsage(err)
 	}
 	write := report.WriteText
 	if c.json {
 		write = report.WriteJSON
 	}
-	if err := write(t.out); err != nil {
-		return err
-	}
-	if !report.OK() {
+	switch failed := write(t.out); {
+	case failed != nil:
+		return failed
+	case err != nil:
+		return errors.New("interrupted; what had not ended by then is skipped in the report")
+	case !report.OK():
 		return errStale // the report has told
 	}
 	return nil

@@ -128,7 +128,8 @@ func Select(only *regexp.Regexp) []Case {
 	})
 }
 
-// Run tries the broker. The error tells why nothing could be tried; what a broker does wrong is in the report.
+// Run tries the broker. The error tells why nothing could be tried; what a broker does wrong is in the report. When ctx ends
+// before all is done, there are both: the cases that had not ended are skipped in the report.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -222,8 +223,11 @@ func (s *suite) try(ctx context.Context, c *Case) Result {
 			r.Outcome, r.Why = Skipped, "needs "+string(need)+": "+why
 		}
 	}
-	if r.Outcome != Skipped {
+	if r.Outcome != Skipped && ctx.Err() == nil {
 		s.conduct(ctx, c, &r)
+	}
+	if r.Outcome != Skipped && ctx.Err() != nil { // whatever it saw may be because of that
+		r = Result{Case: *c, Outcome: Skipped, Why: "the run ended before it", Took: r.Took}
 	}
 	s.told.Lock()
 	defer s.told.Unlock()

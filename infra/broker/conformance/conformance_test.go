@@ -3,6 +3,7 @@ package conformance_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -84,6 +85,28 @@ func TestOurBrokersConform(t *testing.T) {
 			}
 			t.Log(report.Took)
 		})
+	}
+}
+
+// A run that is interrupted tells what it has found so far, and blames the broker for nothing.
+func TestInterrupted(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	url := stand(t, inMemory(), front.Config{}, nil)
+	report, err := conformance.Run(ctx, conformance.Config{
+		URL: url, Triggers: &conformance.SubscriptionsAPI{URL: url + "/subscriptions"}, Parallel: 2, Only: regexp.MustCompile("^(ingress|retry)-"),
+		Observe: func(r conformance.Result) {
+			if strings.HasPrefix(r.ID, "ingress-") && r.Outcome == conformance.Held {
+				interrupt()
+			}
+		},
+	})
+	if !errors.Is(err, context.Canceled) || report == nil {
+		t.Fatalf("got %v, %v", report, err)
+	}
+	held, skipped := report.Count(conformance.Held), report.Count(conformance.Skipped)
+	if held == 0 || skipped == 0 || held+skipped != len(report.Results) || !strings.Contains(text(report), "the run ended before it") {
+		t.Errorf("got %s", text(report))
 	}
 }
 
