@@ -5,10 +5,13 @@ ingress      = { namespaces = ["kourier-system"] }
 
 image = "registry.example.com/ebb@sha256:0000000000000000000000000000000000000000000000000000000000000000"
 
-# Each function has a database and a role of its own, and a Secret with that role's password (PGPASSWORD) and whatever
-# secret variables the function has. See terraform/README.md.
-stores  = { "*" = { url = "postgres://ebb_{function}@db.example.com:5432/ebb_{function}", cidrs = ["192.0.2.10/32"] } }
+# Each function has a role and a schema of its own, both of this name, in the database shop; and a Secret with that
+# role's password (PGPASSWORD) and whatever secret variables the function has. See terraform/README.md.
+stores  = { "*" = { url = "postgres://ebb_{function}@db.example.com:5432/shop?sslmode=verify-full", cidrs = ["192.0.2.10/32"] } }
 secrets = { "*" = "ebb-{function}" }
+
+# The first administrator. EBB_ADMIN_PASSWORD is in the Secret of users, which does not start with one of the two alone.
+settings = { users = { EBB_ADMIN_EMAIL = "admin@example.com" } }
 
 # Where the API server's pods or nodes are, which a Service's address hides: kubectl get endpoints kubernetes.
 sender_identity = { api_server = { cidrs = ["192.0.2.1/32"], port = 6443 } }
