@@ -27,8 +27,7 @@ type Spree struct {
 
 // account is a customer who logs in again when the token has run out.
 type account struct {
-	name string
-	mu   sync.Mutex
+	mu sync.Mutex
 	Customer
 }
 
@@ -39,13 +38,13 @@ func (a *account) current() Customer {
 }
 
 func (a *account) login(ctx context.Context, c *Client) error {
-	token, err := c.Login(ctx, a.name+"@example.com", "a password for "+a.name)
+	again, err := c.LoginAgain(ctx, a.current())
 	if err != nil {
 		return err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.Token = token
+	a.Customer = again
 	return nil
 }
 
@@ -71,11 +70,11 @@ func NewSpreeOf(ctx context.Context, url, customers string) (*Spree, error) {
 		return nil, err
 	}
 	for n := range 4 {
-		a := &account{name: fmt.Sprint(customers, n)}
-		if a.Customer, err = s.Client.Register(ctx, a.name); err != nil {
+		one, err := s.Client.Register(ctx, fmt.Sprint(customers, n))
+		if err != nil {
 			return nil, err
 		}
-		s.customers = append(s.customers, a)
+		s.customers = append(s.customers, &account{Customer: one})
 	}
 	return s, s.Client.ProductsKnown(ctx, s.customers[0].Customer, s.plenty, s.scarce)
 }

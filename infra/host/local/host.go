@@ -252,21 +252,15 @@ func (h *Host) subscribe(ctx context.Context) error {
 	return nil
 }
 
-// freeEvery bounds how often memory is returned to the system, which takes a collection.
-const freeEvery = 5 * time.Second
-
 // sweep drops functions that have been idle for long enough.
 func (h *Host) sweep(ctx context.Context) {
-	var freed time.Time
+	freed := pages{free: debug.FreeOSMemory}
 	every(ctx, max(h.cfg.Idle/4, 5*time.Millisecond), func() {
 		dropped := false
 		for _, s := range h.slots {
 			dropped = s.sweep(ctx, h.cfg.Idle) || dropped
 		}
-		if dropped && time.Since(freed) > freeEvery {
-			debug.FreeOSMemory() // what a function held goes with it, memory and all
-			freed = time.Now()
-		}
+		freed.look(time.Now(), dropped)
 	})
 }
 
