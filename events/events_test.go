@@ -367,14 +367,16 @@ func TestValid(t *testing.T) {
 		return e
 	}
 	for what, spoil := range map[string]func(*event.Event){
-		"right":                  func(*event.Event) {},
-		"no id":                  func(e *event.Event) { e.SetID("") },
-		"a blank type":           func(e *event.Event) { e.SetType(" ") },
-		"no source":              func(e *event.Event) { e.SetSource("") },
-		"an empty subject":       func(e *event.Event) { e.Context.(*event.EventContextV1).Subject = new(string) },
-		"a relative data schema": func(e *event.Event) { e.Context.(*event.EventContextV1).DataSchema = &types.URI{} },
-		"another content type":   func(e *event.Event) { e.SetDataContentType("text/plain") },
-		"version 0.3":            func(e *event.Event) { e.Context = e.Context.AsV03() },
+		"right":                         func(*event.Event) {},
+		"no id":                         func(e *event.Event) { e.SetID("") },
+		"a blank type":                  func(e *event.Event) { e.SetType(" ") },
+		"a subject of a no-break space": func(e *event.Event) { e.SetSubject("\u00a0") },
+		"a subject in another script":   func(e *event.Event) { e.SetSubject("é") },
+		"no source":                     func(e *event.Event) { e.SetSource("") },
+		"an empty subject":              func(e *event.Event) { e.Context.(*event.EventContextV1).Subject = new(string) },
+		"a relative data schema":        func(e *event.Event) { e.Context.(*event.EventContextV1).DataSchema = &types.URI{} },
+		"another content type":          func(e *event.Event) { e.SetDataContentType("text/plain") },
+		"version 0.3":                   func(e *event.Event) { e.Context = e.Context.AsV03() },
 	} {
 		e := right()
 		spoil(&e)

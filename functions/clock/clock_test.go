@@ -72,6 +72,26 @@ func TestTimerMoves(t *testing.T) {
 	}
 }
 
+// Commands of the past that are played again set no timer off and cancel none.
+func TestReplayed(t *testing.T) {
+	h := functiontest.New(t, clock.New)
+	replayed := func(d events.Draft) event.Event {
+		e := h.Event(d)
+		e.SetExtension(function.Replay, "r1")
+		e.SetExtension(function.ReplayTo, "clock")
+		return e
+	}
+	past, _ := deadline(t, h, "order-1", time.Minute)
+	command, want := deadline(t, h, "order-2", time.Minute)
+	h.MustDeliver(command)
+	h.Receive(replayed(past), replayed(events.ClockCancel.New("order-2", events.CancelTimer{TimerID: "order-2"})))
+	h.Clock.Advance(time.Hour)
+	h.Tick()
+	if got := h.Emitted(); len(got) != 1 || got[0].ID() != want.ID() {
+		t.Fatalf("got %v, want the event of order-2", subjects(got))
+	}
+}
+
 // A cancelled timer stays silent, and cancelling what is not there is fine.
 func TestTimerIsCancelled(t *testing.T) {
 	h := functiontest.New(t, clock.New)

@@ -23,14 +23,17 @@ func moment(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000
 
 // schedule sets a timer, or moves the one that has the id already.
 func (c *clock) schedule(ctx context.Context, tx *function.Tx, cmd events.ScheduleEvent) error {
-	if _, err := parse(cmd.Event); err != nil {
-		return err
+	if _, err := parse(cmd.Event); err != nil || tx.Replayed() {
+		return err // a timer of the past has gone off, or was cancelled
 	}
 	return c.timers.Put(ctx, tx, cmd.TimerID, timer{Due: moment(cmd.Due), Event: cmd.Event})
 }
 
 // cancel forgets a timer. One that is unknown has gone off, or was cancelled before.
 func (c *clock) cancel(ctx context.Context, tx *function.Tx, cmd events.CancelTimer) error {
+	if tx.Replayed() {
+		return nil
+	}
 	return c.timers.Delete(ctx, tx, cmd.TimerID)
 }
 

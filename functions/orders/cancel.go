@@ -47,7 +47,7 @@ func (s *orders) cancel(ctx context.Context, tx *function.Tx, in *cancelInput) (
 	reason, code := in.reason(o, tx.Principal().Subject)
 	o, err = s.advance(ctx, tx, o.ID, happening{What: cancelled, Code: code},
 		func(p saga.Progress, o order, now time.Time) (saga.Progress, []events.Draft, bool) {
-			return s.saga.Cancel(p, o, reason, now)
+			return s.saga.Cancel(p, o, clipped(reason), now)
 		})
 	if err != nil {
 		return nil, err

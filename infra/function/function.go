@@ -208,6 +208,7 @@ func (f *Function) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	f.outbox.left.give() // by whoever was here before
 	f.db.Store(&database{db})
 	if err := f.publishLeft(ctx); err != nil {
 		// They are safe where they are, and the next unit of work tries again.

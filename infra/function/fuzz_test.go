@@ -21,12 +21,13 @@ func FuzzRequest(f *testing.F) {
 	f.Add("POST", "a", "", "", []byte(`{"by":101}`))
 	f.Add("POST", "%2e%2e", "text/plain", `"k"`, []byte(`{"by":1,"by":2}`))
 	f.Add("GET", "a", "", "", []byte(nil))
+	f.Add("POST", "%20", "application/json", "", []byte(`{"by":1,"By":0}`))
 	f.Add("PATCH", "a", "application/cbor", "\x00", []byte{0xa1, 0x62, 'b', 'y', 3})
 	f.Add("POST", "a", "application/json", strings.Repeat("k", 256), []byte(`[[[[[[`))
 	f.Add("POST", "a?x=y", "application/json;charset=latin1", "", []byte("{\"by\":1}\xff"))
 	f.Fuzz(func(t *testing.T, method, name, contentType, key string, body []byte) {
 		target := "/api/counters/" + name
-		if u, err := url.ParseRequestURI(target); err != nil || u.Path != strings.TrimSpace(u.Path) {
+		if _, err := url.ParseRequestURI(target); err != nil {
 			return // no server takes such a request line
 		}
 		if decoded, _ := url.PathUnescape(name); strings.HasPrefix(decoded, "panic") || strings.HasPrefix(decoded, "secret") || strings.HasPrefix(decoded, "revoked") {

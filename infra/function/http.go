@@ -195,9 +195,52 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error
 	if !utf8.Valid(body) {
 		return nil, fault.New(fault.Invalid, "the body is not valid UTF-8").WithStatus(http.StatusBadRequest)
 	}
+	if name, is := twice(body); is {
+		return nil, fault.New(fault.Invalid, "%q stands twice in one object of the body", name).WithStatus(http.StatusBadRequest)
+	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.ContentLength = int64(len(body))
 	return body, nil
+}
+
+// twice finds a name that an object of a JSON text has twice (RFC 7493, section 2.3): what is validated and what is decoded
+// may differ on which of them counts. What is no JSON has none.
+func twice(text []byte) (name string, is bool) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	type object struct {
+		names map[string]bool // nil: an array
+		value bool            // a value comes next
+	}
+	var open []object
+	for {
+		token, err := d.Token()
+		if err != nil {
+			return "", false
+		}
+		var in *object
+		if n := len(open); n > 0 && open[n-1].names != nil {
+			in = &open[n-1]
+		}
+		switch s, isText := token.(string); {
+		case token == json.Delim('}') || token == json.Delim(']'):
+			open = open[:len(open)-1]
+			continue
+		case in != nil && !in.value && isText:
+			if in.names[s] {
+				return s, true
+			}
+			in.names[s], in.value = true, true
+			continue
+		case in != nil:
+			in.value = false
+		}
+		switch token {
+		case json.Delim('{'):
+			open = append(open, object{names: map[string]bool{}})
+		case json.Delim('['):
+			open = append(open, object{})
+		}
+	}
 }
 
 const maxKey = 255
@@ -267,6 +310,8 @@ func (p *Problem) GetHeaders() http.Header {
 
 // Huma's own validation problems take our shape too. What was sent is left out of them: it may be a password.
 func init() {
+	// Names are compared without regard to case by encoding/json: what is validated must be what is decoded.
+	huma.ValidateStrictCasing = true
 	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
 		p := &Problem{Title: http.StatusText(status), Status: status, Detail: msg}
 		for _, err := range errs {

@@ -20,8 +20,9 @@ import (
 type outbox struct {
 	mu        sync.Mutex
 	published []published
-	left      atomic.Bool  // entries may wait that nobody is publishing
-	prune     atomic.Int64 // when to look for what is past its time, Unix nanoseconds
+	left      notice             // entries may wait that nobody is publishing
+	prune     atomic.Int64       // when to look for what is past its time, Unix nanoseconds
+	refused   map[store.Key]bool // entries with an event that the broker will never take
 }
 
 // published is an entry whose events the broker has. It may go when the place has settled; see broker.Settler.
@@ -56,6 +57,21 @@ func (o *outbox) take(settled uint64) []store.Key {
 	}
 	o.published = append(o.published[:0], o.published[n:]...)
 	return keys
+}
+
+func (o *outbox) refuse(k store.Key) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.refused == nil {
+		o.refused = map[store.Key]bool{}
+	}
+	o.refused[k] = true
+}
+
+func (o *outbox) isRefused(k store.Key) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.refused[k]
 }
 
 func (o *outbox) empty() bool {
@@ -124,7 +140,7 @@ func (f *Function) publish(ctx context.Context, key store.Key, sealed []event) e
 	err := f.env.Publisher.Publish(ctx, sealed...)
 	end(err)
 	if err != nil {
-		f.outbox.left.Store(true)
+		f.outbox.left.give()
 		return fault.Wrap(err, fault.Unavailable, "the change is kept, but its events could not be published yet; try again")
 	}
 	f.env.Telemetry.Published(f.name, len(sealed))
@@ -157,26 +173,34 @@ func (f *Function) settle(ctx context.Context) error {
 
 // publishLeft publishes whatever waits in the outbox, oldest first, and takes it away.
 func (f *Function) publishLeft(ctx context.Context) error {
+	given := f.outbox.left.latest()
+	err := f.publishAll(ctx)
+	if err != nil {
+		f.outbox.left.give()
+		return err
+	}
+	f.outbox.left.heed(given)
+	return nil
+}
+
+func (f *Function) publishAll(ctx context.Context) error {
 	db, err := f.open()
 	if err != nil {
 		return err
 	}
-	f.outbox.left.Store(true)
-	for first := true; ; first = false {
-		docs, more, err := db.Query(ctx, store.Query{Collection: outboxName, Limit: 100})
+	q := store.Query{Collection: outboxName, Limit: 100}
+	for {
+		docs, more, err := db.Query(ctx, q)
 		if err != nil {
 			return err
 		}
-		if first && len(docs) > 0 {
+		if q.After == nil && len(docs) > 0 {
 			f.reportAge(docs[0])
 		}
-		if err := f.republish(ctx, db, docs); err != nil {
+		if err := f.republish(ctx, db, docs); err != nil || !more {
 			return err
 		}
-		if !more {
-			f.outbox.left.Store(false)
-			return nil
-		}
+		q.After = &store.Position{ID: docs[len(docs)-1].ID}
 	}
 }
 
@@ -188,14 +212,15 @@ func (f *Function) reportAge(d store.Document) {
 }
 
 func (f *Function) republish(ctx context.Context, db store.Driver, docs []store.Document) error {
-	if len(docs) == 0 {
-		return nil
-	}
 	var all []event
-	keys := make([]store.Key, len(docs))
+	var keys []store.Key
+	entries := map[store.Key][]event{}
 	known := f.outbox.forget(docs)
-	for i, d := range docs {
-		keys[i] = d.Key
+	for _, d := range docs {
+		if f.outbox.isRefused(d.Key) {
+			continue
+		}
+		keys = append(keys, d.Key)
 		if known[d.Key] {
 			continue
 		}
@@ -203,18 +228,63 @@ func (f *Function) republish(ctx context.Context, db store.Driver, docs []store.
 		if err != nil {
 			return err
 		}
-		all = append(all, waiting...)
+		all, entries[d.Key] = append(all, waiting...), waiting
 	}
-	if len(all) > 0 {
-		if err := f.env.Publisher.Publish(ctx, all...); err != nil {
+	if len(keys) == 0 {
+		return nil
+	}
+	switch err := f.say(ctx, all...); {
+	case err == nil:
+	case fault.KindOf(err).Retryable():
+		return err
+	default:
+		if keys, err = f.sayEach(ctx, keys, entries); err != nil {
 			return err
 		}
-		f.env.Telemetry.Published(f.name, len(all))
 	}
 	if err := f.settle(ctx); err != nil {
 		return err
 	}
 	return remove(ctx, db, keys)
+}
+
+// say publishes events that have waited.
+func (f *Function) say(ctx context.Context, waiting ...event) error {
+	if len(waiting) == 0 {
+		return nil
+	}
+	err := f.env.Publisher.Publish(ctx, waiting...)
+	if err == nil {
+		f.env.Telemetry.Published(f.name, len(waiting))
+	}
+	return err
+}
+
+// sayEach publishes event by event, since the broker has refused one of them for good, and returns the entries of which it
+// took everything. The others stay where they are for somebody to look at, and this instance no longer tries them: nothing
+// that comes after them waits.
+func (f *Function) sayEach(ctx context.Context, keys []store.Key, entries map[store.Key][]event) (said []store.Key, err error) {
+	for _, k := range keys {
+		taken := true
+		for _, e := range entries[k] {
+			err := f.say(ctx, e)
+			switch {
+			case err == nil:
+			case fault.KindOf(err).Retryable():
+				return nil, err
+			default:
+				taken = false
+				f.env.Logger.ErrorContext(ctx, "the broker refuses an event for good; it stays in the outbox", "function", f.name,
+					"entry", k.ID, "event", e.ID(), "type", e.Type(), "error", err)
+			}
+		}
+		if taken {
+			said = append(said, k)
+		} else {
+			f.outbox.refuse(k)
+		}
+	}
+	return said, nil
 }
 
 // remove takes entries away. Another instance may be about to do the same, and a database may call that a conflict.

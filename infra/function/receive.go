@@ -3,6 +3,7 @@ package function
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -47,12 +48,23 @@ func OnTick(f *Function, h func(ctx context.Context, tx *Tx, now time.Time) erro
 
 // Receive handles a batch of deliveries as broker.Handler says. The events of a batch share one unit
 // of work: what one handler writes the next one reads, and one commit makes all of it durable. An event that fails
-// leaves nothing of its own, and the later ones of its key in the batch are skipped.
+// leaves nothing of its own, and the later ones of its key in the batch are skipped. A commit that the store refuses for good
+// is tried again in halves, so that only what is to blame fails.
 func (f *Function) Receive(ctx context.Context, batch []event) []broker.Result {
-	r := reception{f: f, batch: batch, results: make([]broker.Result, len(batch)), ids: make([][]string, len(batch)), now: f.env.Now().UTC()}
 	ctx = telemetry.WithFunction(ctx, f.name)
+	return f.receive(ctx, batch, map[string]bool{})
+}
+
+// receive handles a batch. Events of blocked keys are skipped, and the keys of those that fail become blocked.
+func (f *Function) receive(ctx context.Context, batch []event, blocked map[string]bool) []broker.Result {
+	r := reception{f: f, batch: batch, ids: make([][]string, len(batch)), before: blocked, now: f.env.Now().UTC()}
+	r.reset()
 	err := f.commit(ctx, r.handle)
-	if err == nil && f.outbox.left.Load() {
+	if err != nil && len(batch) > 1 && r.handled && !fault.KindOf(err).Retryable() {
+		half := len(batch) / 2
+		return append(f.receive(ctx, batch[:half], blocked), f.receive(ctx, batch[half:], blocked)...)
+	}
+	if err == nil && f.outbox.left.stands() {
 		err = f.publishLeft(ctx)
 	}
 	if err != nil {
@@ -61,36 +73,48 @@ func (f *Function) Receive(ctx context.Context, batch []event) []broker.Result {
 	for i, e := range batch {
 		f.observe(ctx, e, r.results[i], r.took[i], r.errs[i])
 	}
+	maps.Copy(blocked, r.blocked)
 	return r.results
 }
 
 type reception struct {
 	f       *Function
 	batch   []event
+	ids     [][]string
+	before  map[string]bool // keys that were blocked before the batch
+	now     time.Time
+	handled bool // every event has been looked at: what fails then is the commit of all of them
+
+	// of an attempt
 	results []broker.Result
 	errs    []error
 	took    []time.Duration
-	ids     [][]string
-	now     time.Time
+	blocked map[string]bool // keys of events that failed and will come again
 }
 
-// fail answers every event that had succeeded: without the commit nothing has.
+func (r *reception) reset() {
+	r.results, r.errs, r.took = make([]broker.Result, len(r.batch)), make([]error, len(r.batch)), make([]time.Duration, len(r.batch))
+	r.blocked, r.handled = maps.Clone(r.before), false
+}
+
+// fail answers every event that had succeeded, or that nobody came to: without the commit nothing has happened.
 func (r *reception) fail(err error) {
 	for i := range r.results {
-		if r.results[i].OK() {
-			r.results[i], r.errs[i] = broker.ResultOf(err), err
+		if res := &r.results[i]; res.OK() || res.Status == 0 && !res.Skipped {
+			r.failed(i, err)
 		}
 	}
-	if r.errs == nil {
-		r.errs, r.took = make([]error, len(r.batch)), make([]time.Duration, len(r.batch))
-		for i := range r.results {
-			r.results[i], r.errs[i] = broker.ResultOf(err), err
-		}
+}
+
+func (r *reception) failed(i int, err error) {
+	r.results[i], r.errs[i] = broker.ResultOf(err), err
+	if key := keyOf(r.batch[i]); key != "" && fault.KindOf(err).Retryable() {
+		r.blocked[key] = true
 	}
 }
 
 func (r *reception) handle(ctx context.Context, db *store.Tx) ([]event, error) {
-	r.errs, r.took = make([]error, len(r.batch)), make([]time.Duration, len(r.batch))
+	r.reset()
 	inbox := make([]store.Key, len(r.batch))
 	var keys []store.Key
 	for i, e := range r.batch {
@@ -107,21 +131,20 @@ func (r *reception) handle(ctx context.Context, db *store.Tx) ([]event, error) {
 		return nil, err
 	}
 	var sealed []event
-	blocked := map[string]bool{}
 	for i, e := range r.batch {
-		key := keyOf(e)
-		if key != "" && blocked[key] {
+		if key := keyOf(e); key != "" && r.blocked[key] {
 			r.results[i] = broker.Result{Skipped: true}
 			continue
 		}
 		said, err := r.one(ctx, db, inbox[i], i)
-		r.results[i], r.errs[i] = broker.ResultOf(err), err
 		if err != nil {
-			blocked[key] = fault.KindOf(err).Retryable()
+			r.failed(i, err)
 			continue
 		}
+		r.results[i] = broker.ResultOf(nil)
 		sealed = append(sealed, said...)
 	}
+	r.handled = true
 	return sealed, r.f.prune(ctx, db, r.now)
 }
 
@@ -142,12 +165,12 @@ func (r *reception) one(ctx context.Context, db *store.Tx, inbox store.Key, i in
 		if err == nil {
 			r.f.env.Telemetry.Duplicate(r.f.name)
 			// Whoever handled it may have stopped before it published: have the outbox looked through.
-			r.f.outbox.left.Store(true)
+			r.f.outbox.left.give()
 		}
 		return nil, err
 	}
 	if e.Type() == events.ClockSwept.Name() {
-		r.f.outbox.left.Store(true) // another instance may have left something
+		r.f.outbox.left.give() // another instance may have left something
 	}
 	ctx, end := r.f.within(ctx, e)
 	defer func() { end(err) }()
@@ -160,7 +183,7 @@ func (r *reception) one(ctx context.Context, db *store.Tx, inbox store.Key, i in
 	}
 	r.ids[i] = tx.ids
 	if err == nil && remember {
-		err = nested.Create(ctx, inbox, inboxEntry)
+		err = nested.Create(ctx, inbox, inboxEntry(inbox.ID, r.now))
 	}
 	if err != nil {
 		return nil, err
@@ -169,7 +192,31 @@ func (r *reception) one(ctx context.Context, db *store.Tx, inbox store.Key, i in
 	return said, nil
 }
 
-var inboxEntry = json.RawMessage(`{}`)
+// noted is an inbox entry. At says in Unix seconds when an event came that was past its time already.
+type noted struct {
+	At int64 `json:"at,omitempty"`
+}
+
+var onTime = json.RawMessage(`{}`)
+
+func inboxEntry(id string, now time.Time) json.RawMessage {
+	if id >= inboxHorizon(now) {
+		return onTime
+	}
+	data, _ := json.Marshal(noted{At: now.Unix()}) // a number always marshals
+	return data
+}
+
+// forgotten reports whether an inbox entry is past its time: that of its event, or of when that came if it was late.
+func forgotten(d store.Document, now time.Time) bool {
+	var entry noted
+	if d.ID >= inboxHorizon(now) || len(d.Data) > len(onTime) && json.Unmarshal(d.Data, &entry) != nil {
+		return false
+	}
+	return now.Sub(time.Unix(entry.At, 0)) > inboxKept
+}
+
+func inboxHorizon(now time.Time) string { return hourOf(now.Add(-inboxKept)) }
 
 // within puts the event's trace and correlation into the context and begins a span.
 func (f *Function) within(ctx context.Context, e event) (context.Context, func(error)) {
@@ -246,7 +293,8 @@ func (f *Function) observe(ctx context.Context, e event, res broker.Result, took
 	f.env.Telemetry.Handled(f.name, e.Type(), outcome, took)
 }
 
-// Inbox entries are kept for three days from the event's own time: longer than any broker tries.
+// Inbox entries are kept for three days from the event's own time, or from when it came if that was later still: longer
+// than any broker tries.
 const (
 	inboxKept  = 72 * time.Hour
 	pruneEvery = 15 * time.Second
@@ -264,10 +312,9 @@ func (f *Function) prune(ctx context.Context, db *store.Tx, now time.Time) error
 	if err != nil {
 		return err
 	}
-	horizon := hourOf(now.Add(-inboxKept))
 	gone := 0
 	for _, d := range old {
-		if d.ID < horizon {
+		if forgotten(d, now) {
 			db.Discard(d.Key)
 			gone++
 		}

@@ -71,6 +71,7 @@ func TestOutboxUntilSettled(t *testing.T) {
 		e.SetSource("/functions/orders")
 		d := ship("a")
 		e.SetType(d.Info.Name)
+		e.SetSubject(d.Subject)
 		data, err := d.Encode()
 		if err == nil {
 			err = e.SetData(ce.ApplicationJSON, data)

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
@@ -85,11 +86,15 @@ func (tx *Tx) EmitRaw(e event) { tx.raw = append(tx.raw, e) }
 func (tx *Tx) Again() { tx.more = true }
 
 // After says an event when it is due, and returns the timer's id. The timer is durable: the clock capability
-// keeps it. The event has its id from now on, so that it is handled once however often it is published.
+// keeps it. The event has its id from now on, so that it is handled once however often it is published. Its time is when it is
+// due.
 func (tx *Tx) After(due time.Time, d events.Draft) (timer string, err error) {
 	e, err := tx.stamp(tx.ctx, d)
 	if err != nil {
 		return "", err
+	}
+	if due.After(tx.now) {
+		e.SetTime(due.UTC())
 	}
 	data, err := json.Marshal(e)
 	if err != nil {
@@ -142,7 +147,7 @@ func (f *Function) fits(sealed []event) error {
 		return nil
 	}
 	for i := range sealed {
-		if size := len(sealed[i].DataEncoded) + attributesSize; size > limited.MaxEvent() {
+		if size := len(sealed[i].DataEncoded) + attributesSize + len(sealed[i].Subject()) + len(keyOf(sealed[i])); size > limited.MaxEvent() {
 			return fault.New(fault.Invalid, "the event %s has %d bytes, and the broker takes %d at most", sealed[i].Type(), size, limited.MaxEvent())
 		}
 	}
@@ -181,7 +186,20 @@ func (tx *Tx) stamp(ctx context.Context, d events.Draft) (event, error) {
 	} else if parent := extension(tx.cause, TraceParent); parent != "" {
 		ext[TraceParent] = parent
 	}
+	if err := sayable(e, d); err != nil {
+		return event{}, fault.Wrap(err, fault.Invalid, "%s cannot be said: %s", d.Info.Name, strings.TrimSpace(err.Error()))
+	}
 	return e, nil
+}
+
+// sayable refuses an event that a broker would: once it is committed it could never be published.
+func sayable(e event, d events.Draft) error {
+	for _, text := range []string{d.Subject, d.Key} {
+		if strings.ContainsFunc(text, unicode.IsControl) { // CloudEvents 1.0.2, section 3.1
+			return fault.New(fault.Invalid, "there is a control character in %q", text)
+		}
+	}
+	return events.Valid(e)
 }
 
 var jsonType = "application/json"

@@ -45,7 +45,7 @@ func (f *Function) commit(ctx context.Context, fn func(ctx context.Context, db *
 	if err != nil {
 		return err
 	}
-	if f.outbox.left.Load() {
+	if f.outbox.left.stands() {
 		if err := f.publishLeft(ctx); err != nil {
 			return fault.Wrap(err, fault.Unavailable, "events of an earlier change could not be published yet; try again")
 		}
@@ -64,7 +64,7 @@ func (f *Function) commit(ctx context.Context, fn func(ctx context.Context, db *
 	if err != nil {
 		f.outbox.done(0, u.gone...)
 		if u.asked && len(u.sealed) > 0 && !fault.Is(err, fault.Conflict) {
-			f.outbox.left.Store(true) // the store may have committed all the same: the next unit looks
+			f.outbox.left.give() // the store may have committed all the same: the next unit looks
 		}
 		return err
 	}
@@ -151,7 +151,7 @@ func (f *Function) decideRequest(ctx context.Context, op Operation, decide func(
 		}
 		return sealed, f.remember(ctx, db, op, rq, now, a)
 	})
-	if err == nil && f.outbox.left.Load() {
+	if err == nil && f.outbox.left.stands() {
 		err = f.publishLeft(ctx)
 		if err != nil {
 			err = fault.Wrap(err, fault.Unavailable, "the change is kept, but its events could not be published yet; try again")
@@ -194,7 +194,7 @@ func (f *Function) recall(ctx context.Context, db *store.Tx, op Operation, rq *r
 	}
 	f.env.Telemetry.Duplicate(f.name)
 	// Whoever gave the answer may have stopped before it published: have the outbox looked through.
-	f.outbox.left.Store(true)
+	f.outbox.left.give()
 	return &k.Answer, nil
 }
 

@@ -52,7 +52,10 @@ type Core struct {
 	keeperEnd chan struct{}
 }
 
-var _ broker.Broker = (*Core)(nil)
+var (
+	_ broker.Broker  = (*Core)(nil)
+	_ broker.Limiter = (*Core)(nil)
+)
 
 var errClosed = fault.New(fault.Unavailable, "the broker is closed")
 

@@ -25,6 +25,9 @@ type submission struct {
 	done   chan error
 }
 
+// MaxEvent implements broker.Limiter.
+func (c *Core) MaxEvent() int { return c.opts.MaxEvent }
+
 // Publish implements broker.Publisher. Calls that arrive while an append is under way are
 // put together into the next one, so that they share its cost: one fsync for all of them.
 func (c *Core) Publish(ctx context.Context, events ...event.Event) error {
