@@ -13,7 +13,7 @@ type pages struct {
 
 const (
 	freeEvery = 5 * time.Second  // at the most
-	quietFor  = 20 * time.Second // until the broker has let go
+	quietFor  = 12 * time.Second // until the broker has let go
 )
 
 // look is called now and then, and told whether a function was dropped.

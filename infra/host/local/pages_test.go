@@ -17,7 +17,7 @@ func TestMemoryGoesBack(t *testing.T) {
 		now = began.Add(time.Duration(second) * time.Second)
 		p.look(now, drops[second])
 	}
-	if want := "3 8 24 29 34 50 55 90 110 115 "; freed != want {
+	if want := "3 8 16 21 30 42 47 90 102 107 "; freed != want {
 		t.Errorf("got %s, want %s", freed, want)
 	}
 }
