@@ -12,6 +12,8 @@
 //     the clock sweeps; each of these publishes what is left.
 //   - after that, before the answer: the events may be published twice; every receiver's inbox drops the second.
 //
+// An inbox remembers for three days. An event that comes again later than that is handled again.
+//
 // The pattern is the transactional outbox with an idempotent consumer (microservices.io), without
 // a relay process, because nothing runs while a function is at zero.
 package function
