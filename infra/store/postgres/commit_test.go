@@ -141,9 +141,11 @@ func TestAbsenceIsNotGuessed(t *testing.T) {
 func waitFor(t *testing.T, url, sql string, want int) {
 	t.Helper()
 	c := pgtest.Connect(t, url)
-	for got := -1; got != want; {
-		if err := c.QueryRow(t.Context(), sql).Scan(&got); err != nil {
-			t.Fatal(err)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for got := -1; got != want; time.Sleep(time.Millisecond) {
+		if err := c.QueryRow(ctx, sql).Scan(&got); err != nil {
+			t.Fatalf("%s was %d, and never %d: %v", sql, got, want, err)
 		}
 	}
 }
