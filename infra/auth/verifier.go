@@ -150,13 +150,16 @@ func (v *Verifier) keyFor(t *jwt.Token) (any, error) {
 	}
 	key, known := v.keys[kid]
 	if !known {
-		return nil, refusal("the token is signed with a key that is not known (kid)")
+		return nil, ErrUnknownKey
 	}
 	if !key.allows(t.Method.Alg()) {
 		return nil, refusal("the token's algorithm does not fit its key (alg)")
 	}
 	return key.key, nil
 }
+
+// ErrUnknownKey is the reason of a refusal that another set of keys may lift.
+const ErrUnknownKey = refusal("the token is signed with a key that is not known (kid)")
 
 // refusal is a reason of our own that passes through the JWT library.
 type refusal string

@@ -11,7 +11,10 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
@@ -32,16 +35,26 @@ type SendersConfig struct {
 // account is where Kubernetes puts a pod's service account.
 const account = "/var/run/secrets/kubernetes.io/serviceaccount"
 
-// refetch is how long keys are kept before a key that nobody knows has them fetched again.
-const refetch = 10 * time.Second
+// refetch is how long keys are kept before a key that nobody knows has them fetched again, refetchFailed how long there are
+// none after they could not be had.
+const (
+	refetch       = 10 * time.Second
+	refetchFailed = time.Second
+	fetchTime     = 5 * time.Second
+)
 
 // Senders checks the identity that Knative Eventing gives each delivery when OIDC authentication is on: a service
 // account token of the trigger or the source, meant for the audience of the subscriber alone. Its keys are those of
 // OpenID Connect Discovery 1.0 at the issuer, fetched with the first delivery. It may be used concurrently.
 type Senders struct {
-	cfg SendersConfig
+	cfg  SendersConfig
+	keys atomic.Pointer[keys]
 
-	mu       sync.Mutex
+	mu    sync.Mutex // held while keys are fetched, which nobody waits for whose key is known
+	asked time.Time
+}
+
+type keys struct {
 	verifier *auth.Verifier
 	fetched  time.Time
 }
@@ -112,35 +125,62 @@ func (s *Senders) Check(r *http.Request) error {
 }
 
 func (s *Senders) verify(ctx context.Context, header string) (auth.Principal, error) {
-	v, fresh, err := s.keys(ctx, false)
-	if err != nil {
-		return auth.Principal{}, err
+	k := s.keys.Load()
+	if k == nil {
+		var err error
+		if k, err = s.renew(ctx, nil); err != nil {
+			return auth.Principal{}, err
+		}
 	}
-	who, err := v.FromHeader(header)
-	if err == nil || fresh {
+	who, err := k.verifier.FromHeader(header)
+	if !errors.Is(err, auth.ErrUnknownKey) {
 		return who, err
 	}
-	// The key may be newer than ours.
-	if v, fresh, err2 := s.keys(ctx, true); err2 == nil && fresh {
-		return v.FromHeader(header)
+	newer, failed := s.renew(ctx, k)
+	switch {
+	case failed == nil:
+		return newer.verifier.FromHeader(header)
+	case issued(header).After(k.fetched):
+		return who, failed // with a key that is newer than ours, perhaps: it must come again
 	}
 	return who, err
 }
 
-// keys is a verifier, and whether its keys have just been fetched.
-func (s *Senders) keys(ctx context.Context, renew bool) (v *auth.Verifier, fresh bool, err error) {
+// issued is when a token says that it was issued, which nobody has checked.
+func issued(header string) time.Time {
+	var claims jwt.RegisteredClaims
+	_, token, _ := strings.Cut(header, " ")
+	if _, _, err := jwt.NewParser().ParseUnverified(token, &claims); err != nil || claims.IssuedAt == nil {
+		return time.Time{}
+	}
+	return claims.IssuedAt.Time
+}
+
+// renew fetches the keys, unless somebody has since those that were known, or has tried just now.
+func (s *Senders) renew(ctx context.Context, known *keys) (*keys, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if k := s.keys.Load(); k != known {
+		return k, nil
+	}
 	now := s.cfg.Now()
-	if s.verifier != nil && (!renew || now.Sub(s.fetched) < refetch) {
-		return s.verifier, false, nil
+	wait := refetch
+	if known == nil {
+		wait = refetchFailed
 	}
-	v, err = s.fetch(ctx)
+	if since := now.Sub(s.asked); since < wait {
+		return nil, fault.New(fault.Unavailable, "the keys that senders are known by were asked for just now").After(wait - since)
+	}
+	s.asked = now
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTime) // it is for others too
+	defer cancel()
+	v, err := s.fetch(ctx)
 	if err != nil {
-		return nil, false, fault.Wrap(err, fault.Unavailable, "the keys that senders are known by cannot be had just now")
+		return nil, fault.Wrap(err, fault.Unavailable, "the keys that senders are known by cannot be had just now")
 	}
-	s.verifier, s.fetched = v, now
-	return v, true, nil
+	k := &keys{verifier: v, fetched: now}
+	s.keys.Store(k)
+	return k, nil
 }
 
 func (s *Senders) fetch(ctx context.Context) (*auth.Verifier, error) {

@@ -105,6 +105,7 @@ func TestSenders(t *testing.T) {
 		t.Errorf("the issuer is down: got %d; the event must come again", got)
 	}
 	c.down.Store(false)
+	now = now.Add(2 * time.Second)
 	for name, x := range map[string]struct {
 		token string
 		want  int
@@ -135,6 +136,41 @@ func TestSenders(t *testing.T) {
 	if n := c.asked.Load() - asked; n > 0 {
 		t.Errorf("forged tokens had the keys fetched %d times within %s", n, 10*time.Second)
 	}
+}
+
+// A delivery with a key that is newer than ours comes again when the keys cannot be had just now: a refusal would be final.
+// Deliveries with a known key wait for nobody who asks for another.
+func TestANewKey(t *testing.T) {
+	c, forger := newCluster(t), newCluster(t)
+	now := time.Now().Add(-5 * time.Second) // every token is newer than what was fetched
+	senders, err := knative.NewSenders(knative.SendersConfig{
+		Issuer: c.URL, Audience: audience, Subjects: []string{"system:serviceaccount:shop:oidc-*"}, Now: func() time.Time { return now },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := started(t, &shop{}, knative.Config{Senders: senders})
+	deliver := func(what, token string, want int) {
+		t.Helper()
+		r := binary(ship(t))
+		r.Header.Set("Authorization", "Bearer "+token)
+		if got := send(h, r).Code; got != want {
+			t.Errorf("%s: got %d, want %d", what, got, want)
+		}
+	}
+	old := c.token(t, trigger, audience)
+	deliver("the first", old, 200)
+	c.rotate(t)
+	deliver("the next, just after the keys were fetched", c.token(t, trigger, audience), 503)
+	deliver("an old one", old, 200)
+	now = now.Add(10 * time.Second)
+	c.down.Store(true)
+	deliver("the next, when the issuer is down", c.token(t, trigger, audience), 503)
+	c.down.Store(false)
+	deliver("just after that", c.token(t, trigger, audience), 503)
+	now = now.Add(10 * time.Second)
+	deliver("later", c.token(t, trigger, audience), 200)
+	deliver("a forged one", forger.token(t, trigger, audience), 401)
 }
 
 // What is wrong with the configuration is said before anything runs.
