@@ -167,8 +167,8 @@ func run(ctx context.Context, t *tool, cfg devConfig, lookup config.Lookup, watc
 	return nil
 }
 
-// newServer bounds what a slow or greedy client can hold. How long a body may take is the functions' to say: a ReadTimeout of
-// the server would go on while a handler runs, and end the contexts of all requests of the connection.
+// newServer bounds what a slow or greedy client can hold. How long a body may take is the handlers' to say: see
+// infra/internal/slowbody.
 func newServer(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           h,

@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httputil"
@@ -143,6 +144,11 @@ func (a *Addresses) proxy(target *url.URL) http.Handler {
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if a.fail == nil {
 				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			var large *http.MaxBytesError
+			if errors.As(err, &large) {
+				a.fail(w, r, fault.Wrap(err, fault.TooLarge, "the body is over the limit of %d bytes", large.Limit))
 				return
 			}
 			a.fail(w, r, fault.Wrap(err, fault.Unavailable, "the function that answers this cannot be reached just now"))

@@ -101,6 +101,26 @@ func TestAFunctionThatIsAwayIsAFault(t *testing.T) {
 	}
 }
 
+// A body that turns out too large on its way is the caller's fault, not the function's.
+func TestABodyThatIsTooLarge(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	defer server.Close()
+	a, err := discovery.NewAddresses(server.URL+"/{function}", nil, func(w http.ResponseWriter, _ *http.Request, err error) {
+		w.WriteHeader(fault.HTTPStatus(err))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, _ := a.Endpoint("users")
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest("POST", "/", io.MultiReader(strings.NewReader(strings.Repeat("a", 101))))
+	r.Body = http.MaxBytesReader(w, r.Body, 100)
+	h.ServeHTTP(w, r)
+	if w.Code != http.StatusRequestEntityTooLarge {
+		t.Errorf("got %d", w.Code)
+	}
+}
+
 func TestAddressesRefuse(t *testing.T) {
 	for _, template := range []string{"", "http://users", "{function}", "ftp://{function}", "http://{function}:x"} {
 		if _, err := discovery.NewAddresses(template, nil, nil); err == nil {

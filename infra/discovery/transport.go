@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -36,6 +38,8 @@ var dialer = &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
 // Idempotency-Key.
 type Transport struct {
 	Other http.RoundTripper // what does not go this way; nil: http.DefaultTransport
+
+	patience time.Duration // until an answer begins; 0: headerLimit
 
 	mu   sync.Mutex
 	idle map[string][]*conn // by host and port; the one that was used last is at the end
@@ -94,7 +98,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		_ = c.Close()
 		var unanswered *unansweredError
-		if !errors.As(err, &unanswered) || !c.used || !again(r) || r.Context().Err() != nil {
+		if !errors.As(err, &unanswered) || errors.Is(err, os.ErrDeadlineExceeded) || !c.used || !again(r) || r.Context().Err() != nil {
 			closeBody(r)
 			return nil, err
 		}
@@ -193,7 +197,7 @@ func (e *unansweredError) Unwrap() error { return e.error }
 
 // ask sends the request and reads the answer's header.
 func (t *Transport) ask(c *conn, host string, r *http.Request) (*http.Response, error) {
-	if err := c.SetDeadline(time.Now().Add(headerLimit)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(cmp.Or(t.patience, headerLimit))); err != nil {
 		return nil, &unansweredError{err}
 	}
 	ctx := r.Context()
@@ -209,7 +213,8 @@ func (t *Transport) ask(c *conn, host string, r *http.Request) (*http.Response, 
 		err = c.to.Flush()
 	}
 	c.left = headMost
-	if err != nil {
+	cut := err != nil
+	if cut {
 		// It may have been answered before all of it was read: 413, and the connection closed.
 		if _, peeked := c.from.Peek(1); peeked != nil {
 			return nil, because(&unansweredError{err})
@@ -222,6 +227,7 @@ func (t *Transport) ask(c *conn, host string, r *http.Request) (*http.Response, 
 		return nil, because(err)
 	}
 	c.left = -1
+	answer.Close = answer.Close || cut // the rest of the request is owed
 	if !answer.Close && answer.ContentLength == 0 {
 		if free() && c.from.Buffered() == 0 && c.SetDeadline(time.Time{}) == nil {
 			t.keep(host, c)

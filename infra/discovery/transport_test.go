@@ -12,10 +12,12 @@ import (
 	"net/http/httptest"
 	"net/http/httptrace"
 	"net/textproto"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/discovery"
@@ -280,6 +282,54 @@ func TestTransportTakesAnEarlyAnswer(t *testing.T) {
 	}
 	if got := answered(t, &discovery.Transport{}, r); !strings.HasPrefix(got, "413") {
 		t.Errorf("got %s", got)
+	}
+}
+
+// A request that is not answered in time is not sent again, though its connection was used before.
+func TestTransportGivesUpOnce(t *testing.T) {
+	var asked atomic.Int64
+	release := make(chan struct{})
+	server, _ := counted(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			asked.Add(1)
+			<-release
+		}
+	})
+	defer close(release)
+	tr := &discovery.Transport{}
+	get := func(path string) error {
+		r, err := http.NewRequest("GET", server.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = tr.RoundTrip(r)
+		return err
+	}
+	if err := get("/"); err != nil {
+		t.Fatal(err)
+	}
+	tr.Within(50 * time.Millisecond)
+	if err := get("/slow"); !errors.Is(err, os.ErrDeadlineExceeded) || asked.Load() != 1 {
+		t.Errorf("got %v after %d requests", err, asked.Load())
+	}
+}
+
+// A connection on which part of a request is owed is not used again, however early the answer came.
+func TestTransportOwesNoBody(t *testing.T) {
+	url, conns, _ := raw(t, ok+"MORE", ok)
+	tr := &discovery.Transport{}
+	for _, body := range []io.Reader{io.MultiReader(strings.NewReader("half"), iotest.ErrReader(errors.New("gone"))), strings.NewReader("12345678")} {
+		r, err := http.NewRequest("POST", url, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.ContentLength = 8
+		if got := answered(t, tr, r); !strings.HasPrefix(got, "200") {
+			t.Errorf("got %s", got)
+		}
+	}
+	if n := conns.Load(); n != 2 {
+		t.Errorf("both went over %d connections", n)
 	}
 }
 

@@ -126,7 +126,7 @@ func (f *Function) guard(op *Operation, span string, h http.HandlerFunc, w http.
 		end(err)
 		f.env.Telemetry.HTTP(f.name, op.Path, op.Method, out.code, time.Since(begin))
 	}()
-	ctx, err = f.admit(ctx, op, out, r)
+	ctx, err = f.admit(ctx, op, r)
 	if err != nil {
 		f.logFault(ctx, err)
 		WriteProblem(out, r, err)
@@ -136,7 +136,7 @@ func (f *Function) guard(op *Operation, span string, h http.HandlerFunc, w http.
 }
 
 // admit checks the token, the key and the body before anything is parsed.
-func (f *Function) admit(ctx context.Context, op *Operation, w http.ResponseWriter, r *http.Request) (context.Context, error) {
+func (f *Function) admit(ctx context.Context, op *Operation, r *http.Request) (context.Context, error) {
 	who, err := f.authenticate(r)
 	if err == nil {
 		err = op.Access.Allow(who)
@@ -147,7 +147,7 @@ func (f *Function) admit(ctx context.Context, op *Operation, w http.ResponseWrit
 	ctx = auth.With(ctx, who)
 	rq := &request{http: r}
 	if op.unsafe() {
-		if rq.body, err = readBody(w, r, op.MaxBody); err != nil {
+		if rq.body, err = readBody(r, op.MaxBody); err != nil {
 			return ctx, err
 		}
 		if rq.key, err = idempotencyKey(op, r); err != nil {
@@ -168,17 +168,10 @@ func (f *Function) authenticate(r *http.Request) (auth.Principal, error) {
 	return f.env.Tokens.FromHeader(header)
 }
 
-// bodyTime bounds how long a body may take to arrive.
-const bodyTime = 30 * time.Second
-
-// readBody reads the whole body. The deadline is taken off the connection again: one that passes while the handler runs would
-// end the contexts of this and of every later request on it.
-func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
+// readBody reads the whole body. How long it may take to arrive is the server's to say.
+func readBody(r *http.Request, most int64) ([]byte, error) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil, nil
-	}
-	if c := http.NewResponseController(w); c.SetReadDeadline(time.Now().Add(bodyTime)) == nil {
-		defer func() { _ = c.SetReadDeadline(time.Time{}) }()
 	}
 	tooLarge := fault.New(fault.TooLarge, "the body is larger than %d bytes", most)
 	if r.ContentLength > most {

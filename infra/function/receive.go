@@ -228,7 +228,7 @@ func (f *Function) within(ctx context.Context, e event) (context.Context, func(e
 		correlation = e.ID()
 	}
 	ctx = telemetry.WithCorrelation(ctx, correlation)
-	return f.env.Telemetry.Span(ctx, f.name+" "+e.Type())
+	return f.env.Telemetry.Span(ctx, f.name+" "+f.label(e.Type()))
 }
 
 // guarded runs a handler and turns a panic into a fault.
@@ -288,10 +288,24 @@ func (f *Function) observe(ctx context.Context, e event, res broker.Result, took
 		if res.Status == http.StatusInternalServerError {
 			log = f.env.Logger.ErrorContext
 		}
-		log(ctx, "an event was not handled", "type", e.Type(), "event", e.ID(), "kind", outcome, "error", err)
+		log(ctx, "an event was not handled", "type", short(e.Type()), "event", short(e.ID()), "kind", outcome, "error", err)
 	}
-	f.env.Telemetry.Handled(f.name, e.Type(), outcome, took)
+	f.env.Telemetry.Handled(f.name, f.label(e.Type()), outcome, took)
 }
+
+// label is a type as metrics and traces carry it: never what a sender made up.
+func (f *Function) label(eventType string) string {
+	if _, heard := f.hears[eventType]; heard {
+		return eventType
+	}
+	if _, known := events.Lookup(eventType); known {
+		return eventType
+	}
+	return "_OTHER" // as OpenTelemetry's conventions call what is not known
+}
+
+// short is the beginning of what a sender wrote.
+func short(text string) string { return text[:min(len(text), 200)] }
 
 // Inbox entries are kept for three days from the event's own time, or from when it came if that was later still: longer
 // than any broker tries.

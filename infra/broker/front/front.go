@@ -24,6 +24,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/internal/slowbody"
 )
 
 // Config is how a front behaves. The zero Config is right, except that everybody may use it.
@@ -92,8 +93,13 @@ func NewClient() *http.Client {
 	}
 }
 
-// ServeHTTP asks for the token, if there is one, and passes the request on.
+// ServeHTTP implements http.Handler.
 func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	slowbody.Handler(http.HandlerFunc(f.answer), slowbody.Limit).ServeHTTP(w, r)
+}
+
+// answer asks for the token, if there is one, and passes the request on.
+func (f *Front) answer(w http.ResponseWriter, r *http.Request) {
 	if !f.allowed(r) {
 		function.WriteProblem(w, r, fault.New(fault.Unauthenticated, "a bearer token is asked for"))
 		return

@@ -30,6 +30,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/internal/slowbody"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
@@ -91,7 +92,9 @@ func New(f *function.Function, cfg Config) *Host {
 	h := &Host{f: f, cfg: cfg, inlet: newInlet(f), own: http.NewServeMux()}
 	h.stopping, h.stop = context.WithCancel(context.Background())
 	h.because("it is starting")
-	h.own.HandleFunc(EventsPath, h.events)
+	if m := f.Manifest(); m.Trigger != nil || m.Ticks || m.DeadLetters {
+		h.own.HandleFunc(EventsPath, h.events)
+	}
 	h.own.HandleFunc("GET "+LivenessPath, h.alive)
 	h.own.HandleFunc("GET "+ReadinessPath, h.readiness)
 	h.own.Handle("GET "+MetricsPath, cfg.Telemetry.MetricsHandler())
@@ -178,7 +181,7 @@ func (h *Host) Serve(ctx context.Context, l net.Listener) error {
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true) // h2c, for a port of that name
 	server := &http.Server{
-		Handler: h, Protocols: &protocols, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: 64 << 10,
+		Handler: slowbody.Handler(h, slowbody.Limit), Protocols: &protocols, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(h.cfg.Logger.Handler(), slog.LevelDebug),
 	}
 	served := make(chan error, 1)

@@ -25,6 +25,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/host/knative"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/memory"
+	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
 // count is what the function under test keeps.
@@ -39,6 +40,8 @@ type shop struct {
 	down    atomic.Bool
 	block   chan struct{} // not nil: an operation waits for it
 	entered chan struct{}
+
+	telemetry *telemetry.Telemetry
 }
 
 func (s *shop) function(t *testing.T) *function.Function {
@@ -52,7 +55,7 @@ func (s *shop) function(t *testing.T) *function.Function {
 			d, err := opener(ctx, name, schema)
 			return committing{d}, err
 		},
-		Publisher: nowhere{}, Logger: slog.New(slog.DiscardHandler),
+		Publisher: nowhere{}, Logger: slog.New(slog.DiscardHandler), Telemetry: s.telemetry,
 	})
 	counts := function.Collection[count](f, "counts")
 	function.On(f, events.InventoryShip, func(ctx context.Context, tx *function.Tx, cmd events.ShipStock) error {
@@ -443,5 +446,30 @@ func TestH2C(t *testing.T) {
 	end()
 	if err := <-served; err != nil {
 		t.Error(err)
+	}
+}
+
+// What nobody hears leaves no name of its own in the metrics, and a function that hears nothing takes no events at all.
+func TestStrangersEvents(t *testing.T) {
+	watch, err := telemetry.Start(t.Context(), telemetry.Config{Service: "test", Log: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &shop{telemetry: watch}
+	h := started(t, s, knative.Config{Telemetry: watch})
+	strange := ship(t)
+	strange.SetType("made.up.by.a.stranger")
+	if got := send(h, binary(strange)).Code; got != http.StatusUnprocessableEntity {
+		t.Errorf("got %d", got)
+	}
+	metrics := send(h, httptest.NewRequest(http.MethodGet, knative.MetricsPath, nil)).Body.String()
+	if !strings.Contains(metrics, "_OTHER") || strings.Contains(metrics, "stranger") {
+		t.Errorf("got %s", metrics)
+	}
+	deaf := knative.New(function.New("deaf", function.Env{}), knative.Config{Logger: slog.New(slog.DiscardHandler)})
+	deaf.Start()
+	t.Cleanup(func() { _ = deaf.Stop(context.Background()) })
+	if got := send(deaf, binary(ship(t))).Code; got != http.StatusNotFound {
+		t.Errorf("deaf: got %d", got)
 	}
 }

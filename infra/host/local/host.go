@@ -20,6 +20,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/internal/slowbody"
 	"github.com/ebb-dev/ebb/infra/store/sqlite"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
@@ -298,7 +299,7 @@ func every(ctx context.Context, d time.Duration, do func()) {
 }
 
 // Handler is the system's HTTP side.
-func (h *Host) Handler() http.Handler { return h.handler }
+func (h *Host) Handler() http.Handler { return slowbody.Handler(h.handler, slowbody.Limit) }
 
 // Endpoint implements discovery.Discovery: the request is handed over as it is.
 func (h *Host) Endpoint(name string) (http.Handler, error) {

@@ -1,0 +1,65 @@
+package slowbody_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/ebb-dev/ebb/infra/internal/slowbody"
+)
+
+const limit = 100 * time.Millisecond
+
+// A body that never comes ends the request, whether the handler reads it or not; one that has come leaves the handler, and the
+// connection, all the time they want.
+func TestLimit(t *testing.T) {
+	s := httptest.NewServer(slowbody.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/refuses":
+			w.WriteHeader(http.StatusNotFound)
+		default:
+			if _, err := io.ReadAll(r.Body); err != nil {
+				w.WriteHeader(http.StatusBadRequest)
+				return
+			}
+			select {
+			case <-r.Context().Done():
+				t.Error("the context of a request ended whose body had come")
+			case <-time.After(2 * limit):
+			}
+		}
+	}), limit))
+	defer s.Close()
+	for _, x := range []struct {
+		path, body string
+		length     int
+		want       int
+	}{
+		{"/refuses", "", 1, 404}, {"/reads", "a", 2, 400}, {"/reads", "ab", 2, 200}, {"/reads", "", 0, 200},
+	} {
+		c, err := net.Dial("tcp", s.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		in := bufio.NewReader(c)
+		for again := range 2 {
+			fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", x.path, x.length, x.body)
+			answer, err := http.ReadResponse(in, nil)
+			if err != nil || answer.StatusCode != x.want {
+				t.Errorf("%s with %d of %d bytes: got %v, %v, want %d", x.path, len(x.body), x.length, answer, err, x.want)
+				break
+			}
+			_, _ = io.Copy(io.Discard, answer.Body)
+			if x.want != 200 && again == 0 {
+				break // its connection is of no more use
+			}
+		}
+		c.Close()
+	}
+}
