@@ -180,7 +180,8 @@ func TestSweepAfterAClockWasAhead(t *testing.T) {
 // What is not a CloudEvent is refused for good when it is scheduled, not when it is due.
 func TestNotAnEvent(t *testing.T) {
 	h := functiontest.New(t, clock.New)
-	for _, bad := range []string{`{"nothing":true}`, `{"specversion":"1.0","data_base64":0}`} {
+	for _, bad := range []string{`{"nothing":true}`, `{"specversion":"1.0","data_base64":0}`,
+		`{"specversion":"1.0","id":"1","source":"/x","type":"x.y","datacontenttype":"application/json","data_base64":"bm90"}`} {
 		got := h.Deliver(events.ClockSchedule.New("x", events.ScheduleEvent{TimerID: "x", Due: h.Clock.Now(), Event: json.RawMessage(bad)}))
 		if got[0].Status != 422 {
 			t.Errorf("%s: got %+v, want 422", bad, got[0])

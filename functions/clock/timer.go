@@ -42,8 +42,5 @@ func parse(data json.RawMessage) (event.Event, error) {
 	if err != nil {
 		return e, fault.Wrap(err, fault.Invalid, "the event to publish is not a CloudEvent in structured JSON")
 	}
-	if err := e.Validate(); err != nil {
-		return e, fault.Wrap(err, fault.Invalid, "the event to publish is not a valid CloudEvent: %v", err)
-	}
-	return e, nil
+	return e, function.Sayable(e)
 }

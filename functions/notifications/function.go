@@ -13,6 +13,7 @@ type Config struct {
 }
 
 type notifications struct {
+	f     *function.Function
 	users *store.Collection[user]
 	mail  mailer
 }
@@ -24,7 +25,7 @@ func New(env function.Env) (*function.Function, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &notifications{users: function.Collection[user](f, "users")}
+	n := &notifications{f: f, users: function.Collection[user](f, "users")}
 	if n.mail, err = newMailer(config, f.Env().Logger); err != nil {
 		return nil, err
 	}

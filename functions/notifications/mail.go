@@ -114,6 +114,9 @@ func (s *smtp) send(ctx context.Context, l letter) error {
 		return err
 	}
 	err = client.DialAndSendWithContext(ctx, m)
+	if m.IsDelivered() {
+		return nil // what went wrong in saying goodbye is no reason to send it again
+	}
 	if final(err) {
 		return errors.Join(errRefused, err)
 	}

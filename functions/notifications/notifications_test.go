@@ -20,6 +20,7 @@ import (
 type server struct {
 	listener net.Listener
 	mu       sync.Mutex
+	rude     bool // it hangs up after each letter
 	rcpt     string
 	mails    []string
 }
@@ -83,9 +84,17 @@ func (s *server) talk(c net.Conn) {
 			s.mails = append(s.mails, text.String())
 			s.mu.Unlock()
 			say("250 taken")
-		case "QUIT":
+		case "RSET", "QUIT":
+			s.mu.Lock()
+			rude := s.rude
+			s.mu.Unlock()
+			if rude {
+				return
+			}
 			say("221 bye")
-			return
+			if word == "QUIT" {
+				return
+			}
 		default:
 			say("250 fine")
 		}
@@ -222,6 +231,32 @@ func TestServerIsAway(t *testing.T) {
 	_ = s.listener.Close()
 	if got := h.Deliver(ada); got[0].Status != 503 {
 		t.Fatalf("got %+v, want 503", got[0])
+	}
+}
+
+// A server that hangs up once it has taken a letter has taken it.
+func TestServerIsRude(t *testing.T) {
+	h, s := withMail(t)
+	s.mu.Lock()
+	s.rude = true
+	s.mu.Unlock()
+	h.MustDeliver(ada)
+	if got := functiontest.Types(h.Emitted()); len(s.got()) != 1 || len(got) != 1 || got[0] != "notifications.sent.v1" {
+		t.Fatalf("got %d letters and %v", len(s.got()), got)
+	}
+}
+
+// Who registers while the mail server is away gets later mail all the same.
+func TestRegisteredWithoutMail(t *testing.T) {
+	h, s := withMail(t)
+	s.answer("451 not now")
+	if got := h.Deliver(ada); got[0].Status != 503 {
+		t.Fatalf("got %+v, want 503", got[0])
+	}
+	s.answer("250 fine")
+	h.MustDeliver(confirmed)
+	if got := s.got(); len(got) != 1 || !strings.Contains(got[0], "ada@example.com") {
+		t.Fatalf("got %v", got)
 	}
 }
 

@@ -24,7 +24,13 @@ func (u user) accept(next user) user {
 }
 
 func (n *notifications) registered(ctx context.Context, tx *function.Tx, data events.RegisteredUser) error {
-	if err := n.learn(ctx, tx, data.UserID, user{Name: data.Name, Email: data.Email}); err != nil {
+	next := user{Name: data.Name, Email: data.Email, Life: function.Life{Moment: tx.Moment()}}
+	if tx.Replayed() {
+		return n.accept(ctx, tx, data.UserID, next)
+	}
+	// What is known of somebody is kept in a unit of its own, whatever becomes of the mail: later mail needs it.
+	err := n.f.Update(ctx, func(ctx context.Context, own *function.Tx) error { return n.accept(ctx, own, data.UserID, next) })
+	if err != nil {
 		return err
 	}
 	return n.notify(ctx, tx, notice{template: "welcome", userID: data.UserID})
@@ -40,6 +46,10 @@ func (n *notifications) deleted(ctx context.Context, tx *function.Tx, data event
 
 func (n *notifications) learn(ctx context.Context, tx *function.Tx, id string, next user) error {
 	next.Moment = tx.Moment()
+	return n.accept(ctx, tx, id, next)
+}
+
+func (n *notifications) accept(ctx context.Context, tx *function.Tx, id string, next user) error {
 	known, _, err := n.users.Find(ctx, tx, id)
 	if err != nil {
 		return err

@@ -23,8 +23,10 @@ func (s *payments) authorize(ctx context.Context, tx *function.Tx, cmd events.Au
 		return nil
 	}
 	asked := Payment{ID: cmd.OrderID, OrderID: cmd.OrderID, CustomerID: cmd.CustomerID, Amount: cmd.Amount}
-	if err := s.open(ctx, asked); err != nil {
-		return err
+	var no *provider.Declined
+	opened := s.open(ctx, asked)
+	if opened != nil && !errors.As(opened, &no) {
+		return opened
 	}
 	p, err := s.find(ctx, tx, cmd.OrderID)
 	if err != nil {
@@ -37,10 +39,11 @@ func (s *payments) authorize(ctx context.Context, tx *function.Tx, cmd events.Au
 	if p.Status == "" {
 		p = asked
 	}
-	ask := p.ask()
-	ask.Token = cmd.Token
-	err = s.provider.Authorize(ctx, ask)
-	var no *provider.Declined
+	if err = opened; err == nil {
+		ask := p.ask()
+		ask.Token = cmd.Token
+		err = s.provider.Authorize(ctx, ask)
+	}
 	switch {
 	case errors.As(err, &no):
 		p.Reason, p.Code = no.Reason, no.Code

@@ -129,15 +129,23 @@ func (tx *Tx) seal(ctx context.Context) ([]event, error) {
 		sealed = append(sealed, e)
 	}
 	for _, e := range tx.raw {
-		if err := e.Validate(); err != nil {
-			return nil, fault.Wrap(err, fault.Invalid, "the event to publish is not a valid CloudEvent")
-		}
-		if e.DataMediaType() == ce.ApplicationJSON && len(e.Data()) > 0 && !json.Valid(e.Data()) {
-			return nil, fault.New(fault.Invalid, "the data of the event to publish is not JSON")
+		if err := Sayable(e); err != nil {
+			return nil, err
 		}
 		sealed = append(sealed, e)
 	}
 	return sealed, tx.f.fits(sealed)
+}
+
+// Sayable refuses a complete event that EmitRaw could not say: fault.Invalid.
+func Sayable(e ce.Event) error {
+	if err := e.Validate(); err != nil {
+		return fault.Wrap(err, fault.Invalid, "the event to publish is not a valid CloudEvent: %s", strings.TrimSpace(err.Error()))
+	}
+	if e.DataMediaType() == ce.ApplicationJSON && len(e.Data()) > 0 && !json.Valid(e.Data()) {
+		return fault.New(fault.Invalid, "the data of the event to publish is not JSON")
+	}
+	return nil
 }
 
 // fits refuses what the broker would not take: once it is committed it could never be published.

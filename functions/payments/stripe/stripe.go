@@ -9,9 +9,11 @@ package stripe
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -51,8 +53,12 @@ func New(base, secretKey string) *Provider {
 
 // Open creates the intent.
 func (s *Provider) Open(ctx context.Context, p provider.Payment) (string, error) {
+	amount, err := amountOf(p)
+	if err != nil {
+		return "", err
+	}
 	intent, err := s.call(ctx, "/v1/payment_intents", p.OrderID+":open", url.Values{
-		"amount":                 {strconv.FormatInt(p.Amount, 10)},
+		"amount":                 {strconv.FormatInt(amount, 10)},
 		"currency":               {strings.ToLower(p.Currency)},
 		"capture_method":         {"manual"},
 		"payment_method_types[]": {"card"},
@@ -62,6 +68,31 @@ func (s *Provider) Open(ctx context.Context, p provider.Payment) (string, error)
 		err = fault.New(fault.Internal, "stripe created a payment intent without an id")
 	}
 	return intent.ID, err
+}
+
+// amountOf is an amount as Stripe counts it, which for some currencies is not in the minor units of ISO 4217
+// (https://docs.stripe.com/currencies#minor-units). What Stripe cannot take, or is not clear about, is declined.
+func amountOf(p provider.Payment) (int64, error) {
+	no := &provider.Declined{Code: "unsupported_amount", Reason: "the payment provider does not take this amount of " + p.Currency}
+	switch p.Currency {
+	case "ISK":
+		if p.Amount > math.MaxInt64/100 {
+			return 0, no
+		}
+		return p.Amount * 100, nil
+	case "MGA":
+		if p.Amount%100 != 0 {
+			return 0, no
+		}
+		return p.Amount / 100, nil
+	case "BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND":
+		if p.Amount%10 != 0 {
+			return 0, no
+		}
+	case "UGX":
+		return 0, no
+	}
+	return p.Amount, nil
 }
 
 // Authorize confirms the intent.
@@ -158,6 +189,8 @@ type Error struct {
 	Intent      *object `json:"payment_intent"`
 	HTTP        int     `json:"-"`
 	RequestID   string  `json:"-"`
+
+	copied bool // it is the answer to an earlier request of the same key
 }
 
 func (e *Error) Error() string {
@@ -175,7 +208,20 @@ func (e *Error) status() string {
 // largest is more than any answer that is read.
 const largest = 1 << 20
 
+// call makes a request under its key. Stripe keeps the first answer to a key for a day, whatever it was, once it has begun to do
+// what was asked, and gives it again: a failure of Stripe's own would last as long. So a failure that is only a copy is asked
+// for once more under a new key. What is asked for twice then moves no money twice: the intent's state, or that it is
+// refunded already, stands against it, and an intent that nobody confirms is nothing.
 func (s *Provider) call(ctx context.Context, path, idempotencyKey string, form url.Values) (object, error) {
+	o, err := s.ask(ctx, path, idempotencyKey, form)
+	var e *Error
+	if errors.As(err, &e) && e.copied {
+		return s.ask(ctx, path, idempotencyKey+":"+rand.Text(), form)
+	}
+	return o, err
+}
+
+func (s *Provider) ask(ctx context.Context, path, idempotencyKey string, form url.Values) (object, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.base+path, strings.NewReader(form.Encode()))
 	if err != nil {
 		return object{}, fault.Wrap(err, fault.Internal, "make a request to stripe")
@@ -218,7 +264,7 @@ func refused(res *http.Response, body []byte) error {
 	}
 	_ = json.Unmarshal(body, &answer) // a proxy's page has no such thing
 	e := &answer.Error
-	e.HTTP, e.RequestID = res.StatusCode, res.Header.Get("Request-Id")
+	e.HTTP, e.RequestID, e.copied = res.StatusCode, res.Header.Get("Request-Id"), res.Header.Get("Idempotent-Replayed") == "true"
 	switch {
 	case e.Type == "card_error":
 		code := e.DeclineCode

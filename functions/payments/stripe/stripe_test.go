@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -203,6 +206,62 @@ func TestAgainstStripeMock(t *testing.T) {
 	for _, operation := range []string{"capture", "void", "refund"} {
 		if err := calls[operation](s, t.Context(), p); err != nil {
 			t.Errorf("%s: %v", operation, err)
+		}
+	}
+}
+
+// keyed is a Stripe that keeps its first answer to each key, the very first of which is a failure of its own.
+func keyed(t *testing.T) (*stripe.Provider, *atomic.Int64) {
+	var done atomic.Int64
+	kept := map[string]int{}
+	var mu sync.Mutex
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		status, replayed := kept[r.Header.Get("Idempotency-Key")]
+		if replayed {
+			w.Header().Set("Idempotent-Replayed", "true")
+		} else if status = http.StatusOK; done.Add(1) == 1 {
+			status = http.StatusInternalServerError
+		}
+		kept[r.Header.Get("Idempotency-Key")] = status
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, `{"id":"pi_1"}`)
+	}))
+	t.Cleanup(server.Close)
+	return stripe.New(server.URL, "sk_test_1"), &done
+}
+
+// A failure of Stripe's own, which it keeps for a day under the key, is over when Stripe is well again.
+func TestAFailureThatIsKept(t *testing.T) {
+	s, done := keyed(t)
+	if err := s.Void(t.Context(), payment); !fault.Is(err, fault.Unavailable) {
+		t.Fatalf("got %v", err)
+	}
+	if err := s.Void(t.Context(), payment); err != nil || done.Load() != 2 {
+		t.Errorf("got %v, and Stripe did something %d times", err, done.Load())
+	}
+}
+
+// Amounts are sent as Stripe counts them, and what it cannot take is declined before it is asked.
+func TestAmounts(t *testing.T) {
+	for _, x := range []struct {
+		currency     string
+		amount, want int64 // 0: declined
+	}{
+		{"EUR", 1999, 1999}, {"JPY", 500, 500}, {"ISK", 5000, 500000}, {"MGA", 5000, 50}, {"MGA", 5001, 0},
+		{"KWD", 5120, 5120}, {"KWD", 5124, 0}, {"UGX", 5, 0}, {"ISK", math.MaxInt64 / 10, 0},
+	} {
+		s, asked := answering(t, 200, `{"id":"pi_1"}`)
+		p := payment
+		p.Currency, p.Amount = x.currency, x.amount
+		_, err := s.Open(t.Context(), p)
+		var no *provider.Declined
+		if x.want == 0 && (!errors.As(err, &no) || *asked != "") {
+			t.Errorf("%d %s: got %v after %q", x.amount, x.currency, err, *asked)
+		}
+		if x.want > 0 && (err != nil || !strings.Contains(*asked, fmt.Sprintf("amount=%d&", x.want))) {
+			t.Errorf("%d %s: got %v after %q", x.amount, x.currency, err, *asked)
 		}
 	}
 }
