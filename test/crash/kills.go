@@ -81,7 +81,15 @@ func kills(ctx context.Context, o *options) (*killed, error) {
 	if k.orders != o.orders {
 		return nil, fmt.Errorf("%d orders are acknowledged of %d", k.orders, o.orders)
 	}
-	return k, audited(faults, books)
+	return k, audited(append(faults, doubled(books, o.orders)...), books)
+}
+
+// doubled tells of orders that nobody asked for: a request that is repeated under its key must not make another.
+func doubled(books *shop.Books, asked int) []string {
+	if n := len(books.Orders) - shop.Probes; n > asked {
+		return []string{fmt.Sprintf("%d requests, each with a key of its own, made %d orders", asked, n)}
+	}
+	return nil
 }
 
 func (k *killed) start(ctx context.Context, p *shop.Process) error {

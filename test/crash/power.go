@@ -195,7 +195,7 @@ func (rec *recording) outage(ctx context.Context, o *options, name string, cut f
 	if len(s.Acknowledged()) != rec.orders {
 		faults = append(faults, fmt.Sprintf("%d requests made %d orders", rec.orders, len(s.Acknowledged())))
 	}
-	if err := audited(faults, books); err != nil {
+	if err := audited(append(faults, doubled(books, rec.orders)...), books); err != nil {
 		return 0, fmt.Errorf("%w\n%s", err, p.Output())
 	}
 	return len(before), os.RemoveAll(p.Data)

@@ -56,6 +56,9 @@ func NewSpree(ctx context.Context, url string) (*Spree, error) {
 	return NewSpreeOf(ctx, url, "customer")
 }
 
+// Probes is how many orders a new Spree makes itself, to see that its products are known: one for each of the two.
+const Probes = 2
+
 // NewSpreeOf makes one whose customers' names begin so, beside others at the same shop.
 func NewSpreeOf(ctx context.Context, url, customers string) (*Spree, error) {
 	s := &Spree{Client: NewClient(url, 64), taken: map[string]*account{}}
