@@ -23,7 +23,11 @@ func moment(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000
 
 // schedule sets a timer, or moves the one that has the id already.
 func (c *clock) schedule(ctx context.Context, tx *function.Tx, cmd events.ScheduleEvent) error {
-	if _, err := parse(cmd.Event); err != nil || tx.Replayed() {
+	e, err := parse(cmd.Event)
+	if err == nil {
+		err = function.Sayable(e) // when it is due it would stop all others
+	}
+	if err != nil || tx.Replayed() {
 		return err // a timer of the past has gone off, or was cancelled
 	}
 	return c.timers.Put(ctx, tx, cmd.TimerID, timer{Due: moment(cmd.Due), Event: cmd.Event})
@@ -42,5 +46,5 @@ func parse(data json.RawMessage) (event.Event, error) {
 	if err != nil {
 		return e, fault.Wrap(err, fault.Invalid, "the event to publish is not a CloudEvent in structured JSON")
 	}
-	return e, function.Sayable(e)
+	return e, nil
 }

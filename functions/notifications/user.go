@@ -24,12 +24,12 @@ func (u user) accept(next user) user {
 }
 
 func (n *notifications) registered(ctx context.Context, tx *function.Tx, data events.RegisteredUser) error {
-	next := user{Name: data.Name, Email: data.Email, Life: function.Life{Moment: tx.Moment()}}
+	said, who := tx.Moment(), user{Name: data.Name, Email: data.Email}
 	if tx.Replayed() {
-		return n.accept(ctx, tx, data.UserID, next)
+		return n.learn(ctx, tx, said, data.UserID, who)
 	}
 	// What is known of somebody is kept in a unit of its own, whatever becomes of the mail: later mail needs it.
-	err := n.f.Update(ctx, func(ctx context.Context, own *function.Tx) error { return n.accept(ctx, own, data.UserID, next) })
+	err := n.f.Update(ctx, func(ctx context.Context, own *function.Tx) error { return n.learn(ctx, own, said, data.UserID, who) })
 	if err != nil {
 		return err
 	}
@@ -37,19 +37,16 @@ func (n *notifications) registered(ctx context.Context, tx *function.Tx, data ev
 }
 
 func (n *notifications) changed(ctx context.Context, tx *function.Tx, data events.ChangedUser) error {
-	return n.learn(ctx, tx, data.UserID, user{Name: data.Name, Email: data.Email})
+	return n.learn(ctx, tx, tx.Moment(), data.UserID, user{Name: data.Name, Email: data.Email})
 }
 
 func (n *notifications) deleted(ctx context.Context, tx *function.Tx, data events.DeletedUser) error {
-	return n.learn(ctx, tx, data.UserID, user{Life: function.Life{Deleted: true}})
+	return n.learn(ctx, tx, tx.Moment(), data.UserID, user{Life: function.Life{Deleted: true}})
 }
 
-func (n *notifications) learn(ctx context.Context, tx *function.Tx, id string, next user) error {
-	next.Moment = tx.Moment()
-	return n.accept(ctx, tx, id, next)
-}
-
-func (n *notifications) accept(ctx context.Context, tx *function.Tx, id string, next user) error {
+// learn keeps what was said of a user at the moment, unless more recent is known.
+func (n *notifications) learn(ctx context.Context, tx *function.Tx, said function.Moment, id string, next user) error {
+	next.Moment = said
 	known, _, err := n.users.Find(ctx, tx, id)
 	if err != nil {
 		return err

@@ -24,9 +24,8 @@ func (s *payments) authorize(ctx context.Context, tx *function.Tx, cmd events.Au
 	}
 	asked := Payment{ID: cmd.OrderID, OrderID: cmd.OrderID, CustomerID: cmd.CustomerID, Amount: cmd.Amount}
 	var no *provider.Declined
-	opened := s.open(ctx, asked)
-	if opened != nil && !errors.As(opened, &no) {
-		return opened
+	if err := s.open(ctx, asked); err != nil && !errors.As(err, &no) {
+		return err
 	}
 	p, err := s.find(ctx, tx, cmd.OrderID)
 	if err != nil {
@@ -39,17 +38,16 @@ func (s *payments) authorize(ctx context.Context, tx *function.Tx, cmd events.Au
 	if p.Status == "" {
 		p = asked
 	}
-	if err = opened; err == nil {
+	if no == nil {
 		ask := p.ask()
 		ask.Token = cmd.Token
-		err = s.provider.Authorize(ctx, ask)
+		if err := s.provider.Authorize(ctx, ask); err != nil && !errors.As(err, &no) {
+			return err
+		}
 	}
-	switch {
-	case errors.As(err, &no):
+	if no != nil {
 		p.Reason, p.Code = no.Reason, no.Code
 		return s.keep(ctx, tx, p.becomes(Declined, tx.Now()))
-	case err != nil:
-		return err
 	}
 	return s.keep(ctx, tx, p.becomes(Authorized, tx.Now()))
 }

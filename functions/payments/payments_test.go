@@ -36,6 +36,7 @@ type bank struct {
 	opened map[string]bool
 	money  map[string]string // held, taken; gone: never again
 	fail   error             // what every call answers after it has done its work
+	closed error             // what Open answers
 	during func()            // what happens while an authorize is under way, once
 }
 
@@ -46,6 +47,9 @@ type openingBank struct{ *bank }
 func (b openingBank) Open(_ context.Context, p provider.Payment) (string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.closed != nil {
+		return "", b.closed
+	}
 	b.opened["pi_"+p.OrderID] = true
 	return "pi_" + p.OrderID, nil
 }
@@ -305,6 +309,22 @@ func TestSandboxTokens(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What the provider declines when it is asked to open the payment is declined as what it declines later: nothing is asked
+// of it again, and the order hears why.
+func TestDeclinedAtTheDoor(t *testing.T) {
+	b := newBank()
+	b.opens, b.closed = true, &provider.Declined{Code: "unsupported_amount", Reason: "not this amount"}
+	h := with(t, b)
+	h.MustDeliver(authorize("tok_ok"))
+	wantSaid(h, "declined")
+	wantStatus(h, payments.Declined)
+	if len(b.money) != 0 {
+		t.Errorf("the bank has %v", b.money)
+	}
+	h.MustDeliver(void)
+	wantSaid(h, "voided")
 }
 
 // tok_error_once fails once per order, also when the function forgets everything in between.

@@ -137,13 +137,12 @@ func (f *Function) publish(ctx context.Context, key store.Key, sealed []event) e
 		return nil
 	}
 	ctx, end := f.env.Telemetry.Span(context.WithoutCancel(ctx), f.name+" publish")
-	err := f.env.Publisher.Publish(ctx, sealed...)
+	err := f.say(ctx, sealed...)
 	end(err)
 	if err != nil {
 		f.outbox.left.give()
 		return fault.Wrap(err, fault.Unavailable, "the change is kept, but its events could not be published yet; try again")
 	}
-	f.env.Telemetry.Published(f.name, len(sealed))
 	f.outbox.done(f.place(), key)
 	return nil
 }
@@ -248,14 +247,14 @@ func (f *Function) republish(ctx context.Context, db store.Driver, docs []store.
 	return remove(ctx, db, keys)
 }
 
-// say publishes events that have waited.
-func (f *Function) say(ctx context.Context, waiting ...event) error {
-	if len(waiting) == 0 {
+// say hands events to the broker, and counts them.
+func (f *Function) say(ctx context.Context, sealed ...event) error {
+	if len(sealed) == 0 {
 		return nil
 	}
-	err := f.env.Publisher.Publish(ctx, waiting...)
+	err := f.env.Publisher.Publish(ctx, sealed...)
 	if err == nil {
-		f.env.Telemetry.Published(f.name, len(waiting))
+		f.env.Telemetry.Published(f.name, len(sealed))
 	}
 	return err
 }

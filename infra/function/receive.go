@@ -58,8 +58,10 @@ func (f *Function) Receive(ctx context.Context, batch []event) []broker.Result {
 // receive handles a batch. Events of blocked keys are skipped, and the keys of those that fail become blocked.
 func (f *Function) receive(ctx context.Context, batch []event, blocked map[string]bool) []broker.Result {
 	r := reception{f: f, batch: batch, ids: make([][]string, len(batch)), before: blocked, now: f.env.Now().UTC()}
-	r.reset()
 	err := f.commit(ctx, r.handle)
+	if r.results == nil {
+		r.reset() // it did not come to that
+	}
 	if err != nil && len(batch) > 1 && r.handled && !fault.KindOf(err).Retryable() {
 		half := len(batch) / 2
 		return append(f.receive(ctx, batch[:half], blocked), f.receive(ctx, batch[half:], blocked)...)

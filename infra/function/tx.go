@@ -139,7 +139,7 @@ func (tx *Tx) seal(ctx context.Context) ([]event, error) {
 
 // Sayable refuses a complete event that EmitRaw could not say: fault.Invalid.
 func Sayable(e ce.Event) error {
-	if err := e.Validate(); err != nil {
+	if err := events.Valid(e); err != nil {
 		return fault.Wrap(err, fault.Invalid, "the event to publish is not a valid CloudEvent: %s", strings.TrimSpace(err.Error()))
 	}
 	if e.DataMediaType() == ce.ApplicationJSON && len(e.Data()) > 0 && !json.Valid(e.Data()) {
@@ -194,14 +194,14 @@ func (tx *Tx) stamp(ctx context.Context, d events.Draft) (event, error) {
 	} else if parent := extension(tx.cause, TraceParent); parent != "" {
 		ext[TraceParent] = parent
 	}
-	if err := sayable(e, d); err != nil {
+	if err := publishable(e, d); err != nil {
 		return event{}, fault.Wrap(err, fault.Invalid, "%s cannot be said: %s", d.Info.Name, strings.TrimSpace(err.Error()))
 	}
 	return e, nil
 }
 
-// sayable refuses an event that a broker would: once it is committed it could never be published.
-func sayable(e event, d events.Draft) error {
+// publishable refuses a draft's event that a broker would: once it is committed it could never be published.
+func publishable(e event, d events.Draft) error {
 	for _, text := range []string{d.Subject, d.Key} {
 		if strings.ContainsFunc(text, unicode.IsControl) { // CloudEvents 1.0.2, section 3.1
 			return fault.New(fault.Invalid, "there is a control character in %q", text)

@@ -45,6 +45,7 @@ const Headroom = 64 << 10
 type Front struct {
 	broker broker.Broker
 	cfg    Config
+	door   http.Handler // answer, with a limit on bodies
 	mux    http.Handler
 
 	mu   sync.Mutex
@@ -76,6 +77,7 @@ func New(ctx context.Context, b broker.Broker, cfg Config) (*Front, error) {
 	mux.HandleFunc("GET /subscriptions/{id}", f.retrieve)
 	mux.HandleFunc("DELETE /subscriptions/{id}", f.remove)
 	f.mux = http.NewCrossOriginProtection().Handler(mux) // a web page must not post to what listens on loopback
+	f.door = slowbody.Handler(http.HandlerFunc(f.answer), slowbody.Limit)
 	if err := f.restore(ctx); err != nil {
 		return nil, errors.Join(err, f.Close(ctx))
 	}
@@ -94,9 +96,7 @@ func NewClient() *http.Client {
 }
 
 // ServeHTTP implements http.Handler.
-func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	slowbody.Handler(http.HandlerFunc(f.answer), slowbody.Limit).ServeHTTP(w, r)
-}
+func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) { f.door.ServeHTTP(w, r) }
 
 // answer asks for the token, if there is one, and passes the request on.
 func (f *Front) answer(w http.ResponseWriter, r *http.Request) {
