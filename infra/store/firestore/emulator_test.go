@@ -62,7 +62,7 @@ func open(t testing.TB, schema store.Schema) *firestore.Store {
 // needEmulator makes FIRESTORE_EMULATOR_HOST that of an emulator, or skips.
 func needEmulator(t testing.TB) {
 	t.Helper()
-	address, err := startEmulator()
+	err := startEmulator()
 	if errors.Is(err, exec.ErrNotFound) {
 		t.Skip("there is no Firestore emulator: install the Cloud SDK, its component cloud-firestore-emulator and Java, " +
 			"or start one elsewhere (gcloud emulators firestore start --host-port=127.0.0.1:8085) and set FIRESTORE_EMULATOR_HOST")
@@ -70,26 +70,26 @@ func needEmulator(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv(emulatorHost, address)
 }
 
 var stopEmulator = func() {}
 
-var startEmulator = sync.OnceValues(func() (address string, err error) {
-	if address = os.Getenv(emulatorHost); address != "" {
-		return address, nil
+// startEmulator names the emulator in the environment for all tests, once: they open databases from several goroutines.
+var startEmulator = sync.OnceValue(func() error {
+	if os.Getenv(emulatorHost) != "" {
+		return nil
 	}
 	script, err := findEmulator()
 	if err != nil {
-		return "", err
+		return err
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", err
+		return err
 	}
-	address = l.Addr().String()
+	address := l.Addr().String()
 	if err := l.Close(); err != nil {
-		return "", err
+		return err
 	}
 	_, port, _ := net.SplitHostPort(address)
 	// The shell ends the emulator when this process is no more, however it ended.
@@ -99,10 +99,10 @@ var startEmulator = sync.OnceValues(func() (address string, err error) {
 	c.Stderr = said
 	stdin, err := c.StdinPipe()
 	if err != nil {
-		return "", err
+		return err
 	}
 	if err := c.Start(); err != nil {
-		return "", err
+		return err
 	}
 	stopEmulator = func() {
 		_ = stdin.Close()
@@ -110,12 +110,12 @@ var startEmulator = sync.OnceValues(func() (address string, err error) {
 	}
 	for range 600 {
 		if conn, err := net.Dial("tcp", address); err == nil {
-			return address, conn.Close()
+			return errors.Join(conn.Close(), os.Setenv(emulatorHost, address))
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
 	stopEmulator()
-	return "", fmt.Errorf("the emulator does not start: %s", said)
+	return fmt.Errorf("the emulator does not start: %s", said)
 })
 
 // findEmulator finds what `gcloud emulators firestore start` runs.
