@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/system"
 )
 
 // client talks to the gateway of a running system, as its admin.
@@ -117,14 +118,6 @@ func (c *client) send(ctx context.Context, method, path string, in, out any) err
 	return json.Unmarshal(data, out)
 }
 
-// refusal is an answer that is no success.
-type refusal struct {
-	status int
-	text   string
-}
-
-func (r refusal) Error() string { return r.text }
-
 func refused(method, path string, status int, body []byte) error {
 	var problem struct {
 		Detail string `json:"detail"`
@@ -141,5 +134,5 @@ func refused(method, path string, status int, body []byte) error {
 	for _, e := range problem.Errors {
 		text += fmt.Sprintf("; %s %s", e.Location, e.Message)
 	}
-	return refusal{status, text}
+	return &system.StatusError{Status: status, Text: text}
 }

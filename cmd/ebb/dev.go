@@ -18,10 +18,7 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/functions"
-	"github.com/ebb-dev/ebb/functions/gateway"
 	"github.com/ebb-dev/ebb/infra/config"
-	"github.com/ebb-dev/ebb/infra/discovery"
-	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/host/local"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
@@ -72,8 +69,13 @@ func dev(ctx context.Context, t *tool, args []string) error {
 	}
 	cfg, err := config.Load[devConfig]("", lookup)
 	watch, telemetryErr := telemetry.Start(ctx, telemetry.Config{Service: "ebb", Log: t.err, Lookup: quiet(lookup)})
-	_, functionsErr := functions.Describe(lookup) // what they find wrong is told together with the rest
-	if err := config.Join(err, telemetryErr, functionsErr); err != nil {
+	declared, declareErr := functions.System().Declare()
+	if declareErr != nil {
+		return declareErr
+	}
+	keys := config.Map(map[string]string{"EBB_SIGNING_KEYS": "made by the host"})
+	settingsErr := declared.CheckSettings(config.Overlay(lookup, keys)) // named together with the rest
+	if err := config.Join(err, telemetryErr, settingsErr); err != nil {
 		return err
 	}
 	defer func() { _ = watch.Shutdown(context.WithoutCancel(ctx)) }()
@@ -118,7 +120,8 @@ func listen(addr string) (net.Listener, error) {
 
 // run hosts the system until ctx ends, and then drains it.
 func run(ctx context.Context, t *tool, cfg devConfig, lookup config.Lookup, watch *telemetry.Telemetry, listener net.Listener) (err error) {
-	tuneRuntime(lookup, len(functions.Behind()))
+	sys := functions.System()
+	tuneRuntime(lookup, len(sys.Functions))
 	stop, err := profile(cfg.Profile)
 	if err != nil {
 		return err
@@ -130,7 +133,7 @@ func run(ctx context.Context, t *tool, cfg devConfig, lookup config.Lookup, watc
 	}
 	host, err := local.New(ctx, local.Config{
 		Dir: cfg.Data, Idle: cfg.Idle, Lookup: lookup, Telemetry: watch,
-		Capabilities: capabilities(), Front: front,
+		System:  sys,
 		Claims:  local.Claims{Issuer: cfg.Issuer, Audience: cfg.Audience},
 		Secrets: map[string]config.Lookup{"users": config.Map(map[string]string{"EBB_ADMIN_EMAIL": admin.Email, "EBB_ADMIN_PASSWORD": admin.Password})},
 	})
@@ -147,8 +150,8 @@ func run(ctx context.Context, t *tool, cfg devConfig, lookup config.Lookup, watc
 	go func() { served <- server.Serve(listener) }()
 
 	c := &client{url: "http://" + reachable(listener.Addr()), admin: admin}
-	if cfg.Seed {
-		if err := seed(ctx, c); err != nil && ctx.Err() == nil {
+	if cfg.Seed && sys.Seed != nil {
+		if err := sys.Seed(ctx, c.call); err != nil && ctx.Err() == nil {
 			fmt.Fprintln(t.err, "ebb: the sample products could not be added:", err)
 		}
 	}
@@ -176,18 +179,6 @@ func newServer(h http.Handler) *http.Server {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 	}
-}
-
-func capabilities() []local.Capability {
-	var all []local.Capability
-	for _, c := range functions.Behind() {
-		all = append(all, local.Capability(c))
-	}
-	return all
-}
-
-func front(env function.Env, described []*function.Function, directory discovery.Discovery) (http.Handler, error) {
-	return gateway.New(env, gateway.Config{Functions: described, Directory: directory})
 }
 
 // reachable is an address that a client on this machine can use.

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/functions"
 )
 
 // kept is an event as the archive shows it.
@@ -80,8 +80,12 @@ func eventsCommand(ctx context.Context, t *tool, args []string) error {
 // not in the catalogue stays as it is.
 func typeName(short string) string {
 	name := short
-	for _, info := range events.Catalogue() { // sorted, so that later versions come later
-		if info.Capability+"."+info.What == short || info.Name == "dev.ebb."+short {
+	declared, err := functions.System().Declare()
+	if err != nil {
+		return short
+	}
+	for _, info := range declared.Types().All() { // sorted, so that later versions come later
+		if info.Function+"."+info.What == short || info.Short == short {
 			name = info.Name
 		}
 	}

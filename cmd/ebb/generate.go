@@ -11,9 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/ebb-dev/ebb/infra/manifest"
+
 	"github.com/ebb-dev/ebb/functions"
-	"github.com/ebb-dev/ebb/functions/gateway"
-	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/generate"
 )
 
@@ -24,26 +24,16 @@ type derived struct {
 }
 
 func derivedFiles() ([]derived, error) {
-	described, err := functions.Describe(nil)
-	if err != nil {
-		return nil, err
-	}
-	everything, err := withGateway(described)
+	sys := functions.System()
+	declared, err := sys.Declare()
 	if err != nil {
 		return nil, err
 	}
 	return []derived{
-		{"api/openapi.json", func() ([]byte, error) { return gateway.OpenAPI(described) }},
-		{"api/asyncapi.json", func() ([]byte, error) { return generate.AsyncAPI(described) }},
-		{"terraform/manifest.json", func() ([]byte, error) { return generate.Terraform(everything) }},
+		{"api/openapi.json", func() ([]byte, error) { return generate.OpenAPI(sys.Documents, declared) }},
+		{"api/asyncapi.json", func() ([]byte, error) { return generate.AsyncAPI(sys.Documents, declared) }},
+		{"terraform/manifest.json", func() ([]byte, error) { return generate.Terraform(declared) }},
 	}, nil
-}
-
-// withGateway adds the gateway, whose environment needs nothing to be described.
-func withGateway(described []*function.Function) ([]*function.Function, error) {
-	all := functions.All()
-	front, err := all[len(all)-1].New(function.Env{})
-	return append(described[:len(described):len(described)], front), err
 }
 
 func generateFiles(_ context.Context, t *tool, args []string) error {
@@ -98,7 +88,7 @@ func (t *tool) derive(file derived, check bool) (changed bool, err error) {
 	return true, os.WriteFile(path, data, 0o644)
 }
 
-func manifest(_ context.Context, t *tool, args []string) error {
+func manifestCommand(_ context.Context, t *tool, args []string) error {
 	f := t.flags("manifest", "")
 	asJSON := f.Bool("json", false, "as JSON")
 	if rest, err := parse(f, args); err != nil {
@@ -106,11 +96,7 @@ func manifest(_ context.Context, t *tool, args []string) error {
 	} else if len(rest) > 0 {
 		return wrong("manifest takes no arguments")
 	}
-	described, err := functions.Describe(nil)
-	if err != nil {
-		return err
-	}
-	everything, err := withGateway(described)
+	declared, err := functions.System().Declare()
 	if err != nil {
 		return err
 	}
@@ -118,18 +104,18 @@ func manifest(_ context.Context, t *tool, args []string) error {
 		e := json.NewEncoder(t.out)
 		e.SetEscapeHTML(false)
 		e.SetIndent("", "  ")
-		return e.Encode(generate.Manifest(everything))
+		return e.Encode(declared.Manifests())
 	}
-	for i, f := range everything {
+	for i, d := range declared.Functions {
 		if i > 0 {
 			fmt.Fprintln(t.out)
 		}
-		t.show(f.Manifest())
+		t.show(d.Function)
 	}
 	return nil
 }
 
-func (t *tool) show(m function.Manifest) {
+func (t *tool) show(m manifest.Function) {
 	fmt.Fprintln(t.out, m.Name)
 	for _, r := range m.Routes {
 		who := r.Access
@@ -141,19 +127,19 @@ func (t *tool) show(m function.Manifest) {
 	for _, list := range []struct {
 		verb  string
 		items []string
-	}{{"hears ", m.Hears}, {"says  ", m.Says}, {"stores", stored(m)}} {
+	}{{"hears ", m.Consumes}, {"says  ", m.Emits}, {"stores", stored(m)}} {
 		for _, item := range list.items {
 			fmt.Fprintf(t.out, "  %s  %s\n", list.verb, item)
 		}
 	}
-	for what, is := range map[string]bool{"is told the time": m.Ticks, "takes dead letters": m.DeadLetters, "serves the outside": m.Front} {
+	for what, is := range map[string]bool{"is told the time": m.Ticks, "takes dead letters": m.DeadLetters, "serves the outside": m.Gateway} {
 		if is {
 			fmt.Fprintln(t.out, "  "+what)
 		}
 	}
 }
 
-func stored(m function.Manifest) (names []string) {
+func stored(m manifest.Function) (names []string) {
 	for _, c := range m.Collections {
 		if !strings.HasPrefix(c.Name, "_") {
 			names = append(names, c.Name)

@@ -44,7 +44,7 @@ func commands() []command {
 		{"dev", "", "run the whole system in this process", dev},
 		{"new", "function NAME", "scaffold a function that compiles and runs", scaffold},
 		{"generate", "[--check]", "write the files that are derived from the functions, or say which are stale", generateFiles},
-		{"manifest", "[--json]", "show what every function serves, hears, says and stores", manifest},
+		{"manifest", "[--json]", "show what every function serves, hears, says and stores", manifestCommand},
 		{"events", "[list] | show ID | tree ORDER", "look at the events of a running system", eventsCommand},
 		{"dlq", "[list] | show ID | replay ID | drop ID", "look at, replay and drop dead letters of a running system", dlq},
 		{"broker", "[--data DIR]", "serve a stand-alone CloudEvents broker on loopback", brokerCommand},

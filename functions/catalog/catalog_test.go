@@ -9,9 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ebb-dev/ebb/infra/event"
+
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/catalog"
-	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
 )
 
@@ -40,7 +41,7 @@ func told(h *functiontest.Harness) []events.ChangedProduct {
 		if err != nil {
 			h.T.Fatal(err)
 		}
-		if e.Subject() != data.ProductID || e.Extensions()[function.Sequence] != fmt.Sprint(data.Version) {
+		if e.Subject() != data.ProductID || e.Extensions()[event.Sequence] != fmt.Sprint(data.Version) {
 			h.T.Errorf("event %v does not fit its data", e)
 		}
 		all = append(all, data)

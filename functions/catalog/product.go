@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
@@ -41,7 +42,7 @@ func (p product) shown(id string) Product {
 }
 
 // changed is the event of one version of the product. A product is new in its first version.
-func (p product) changed(id string, version int64) events.Draft {
+func (p product) changed(id string, version int64) event.Draft {
 	return events.ProductChanged.New(id, events.ChangedProduct{
 		ProductID: id, Name: p.Name, Price: events.Money(p.Price),
 		Version: int(version), Created: version == 1, Deleted: p.Deleted,

@@ -5,10 +5,13 @@ import (
 	_ "embed"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"regexp"
 	"sync"
+
+	"github.com/ebb-dev/ebb/infra/problem"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
@@ -25,18 +28,30 @@ var docs []byte
 //go:embed openapi.json
 var own []byte
 
-// OpenAPI describes what the functions serve, and the gateway of its own.
-func OpenAPI(functions []*function.Function) ([]byte, error) {
-	return generate.OpenAPI(functions, own)
+// openAPI returns the description of what the gateway itself serves, the composed answer included.
+func (c Config) openAPI() []byte {
+	if len(c.Parts) == 0 {
+		return own
+	}
+	var doc struct {
+		Paths map[string]any `json:"paths"`
+	}
+	err := json.Unmarshal(own, &doc)
+	doc.Paths[mePath] = map[string]any{"get": c.describeMe()}
+	described, failed := json.Marshal(doc)
+	if err = errors.Join(err, failed); err != nil {
+		panic(err) // the document is embedded
+	}
+	return described
 }
 
-// addDocuments serves what describes the system, and what those ask who watch over it.
-func (g *Gateway) addDocuments(cfg Config) error {
-	openAPI := func() ([]byte, error) { return OpenAPI(cfg.Functions) }
-	asyncAPI := func() ([]byte, error) { return generate.AsyncAPI(cfg.Functions) }
+// addDocuments serves what describes the system, and the endpoints of those who monitor it.
+func (g *Gateway) addDocuments(c Config, env function.Env) error {
+	openAPI := func() ([]byte, error) { return generate.OpenAPI(c.Documents, env.System()) }
+	asyncAPI := func() ([]byte, error) { return generate.AsyncAPI(c.Documents, env.System()) }
 	ready := func(w http.ResponseWriter, r *http.Request) {
-		if err := cfg.Directory.Ready(r.Context()); err != nil {
-			Problem(w, r, fault.Wrap(err, fault.Unavailable, "not ready: %s", fault.Public(err)))
+		if err := env.Discovery.Ready(r.Context()); err != nil {
+			problem.Write(w, r, fault.Wrap(err, fault.Unavailable, "not ready: %s", fault.Public(err)))
 			return
 		}
 		healthy(w, r)
@@ -77,7 +92,7 @@ func document(contentType string, content func() ([]byte, error)) http.HandlerFu
 	return func(w http.ResponseWriter, r *http.Request) {
 		doc, err := once()
 		if err != nil {
-			Problem(w, r, fault.Wrap(err, fault.Internal, "the document could not be made"))
+			problem.Write(w, r, fault.Wrap(err, fault.Internal, "the document could not be made"))
 			return
 		}
 		h := w.Header()
