@@ -6,13 +6,16 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"mime"
 	"net/http"
 	"regexp"
+	"strings"
 	"sync"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/generate"
+	"github.com/ebb-dev/ebb/infra/httprequest"
 )
 
 // docs shows /openapi.json to a person. It needs nothing from elsewhere.
@@ -84,16 +87,38 @@ func document(contentType string, content func() ([]byte, error)) http.HandlerFu
 		h.Set("ETag", doc.tag)
 		h.Set("Cache-Control", "no-cache")
 		h.Set("Content-Type", "application/json")
-		if accept := r.Header.Get("Accept"); accept != "" && accept == contentType {
+		if accepts(r.Header.Get("Accept"), contentType) {
 			h.Set("Content-Type", contentType)
 		}
-		h.Add("Vary", "Accept")
-		if r.Header.Get("If-None-Match") == doc.tag {
+		vary(h, "Accept")
+		if httprequest.NoneMatch(r.Header.Get("If-None-Match"), doc.tag) {
 			w.WriteHeader(http.StatusNotModified)
 			return
 		}
 		_, _ = w.Write(doc.body)
 	}
+}
+
+// accepts reports whether an Accept field names the media type, with no weight of 0. A range such as */* does not name it.
+func accepts(field, contentType string) bool {
+	want, _, _ := mime.ParseMediaType(contentType)
+	for item := range strings.SplitSeq(field, ",") {
+		media, parameters, err := mime.ParseMediaType(item)
+		if err != nil || media != want {
+			continue
+		}
+		weight, has := parameters["q"]
+		return !has || strings.Trim(weight, "0.") != ""
+	}
+	return false
+}
+
+// vary adds a field to those that the answer depends on, all in one line.
+func vary(h http.Header, name string) {
+	if before := h.Get("Vary"); before != "" {
+		name = before + ", " + name
+	}
+	h.Set("Vary", name)
 }
 
 var (

@@ -13,6 +13,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/httprequest"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
@@ -57,6 +58,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // route finds who answers, and says under which pattern.
 func (g *Gateway) route(w *response, r *http.Request, id string) (pattern string) {
+	if err := httprequest.Check(r); err != nil {
+		Problem(w, r, err)
+		return ""
+	}
 	path := r.URL.Path
 	if r.URL.RawPath != "" {
 		path = r.URL.RawPath // an escaped slash does not part segments

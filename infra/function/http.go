@@ -19,6 +19,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/httprequest"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
@@ -67,6 +68,10 @@ func requestOf(ctx context.Context) *request {
 func (f *Function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if f.front != nil {
 		f.front.ServeHTTP(w, r)
+		return
+	}
+	if err := httprequest.Check(r); err != nil {
+		WriteProblem(w, r, err)
 		return
 	}
 	f.mux.ServeHTTP(w, r)
@@ -159,7 +164,10 @@ func (f *Function) admit(ctx context.Context, op *Operation, r *http.Request) (c
 
 func (f *Function) authenticate(r *http.Request) (auth.Principal, error) {
 	header := r.Header.Get("Authorization")
-	if header == "" {
+	switch {
+	case len(r.Header["Authorization"]) > 1:
+		return auth.Principal{}, fault.New(fault.Unauthenticated, "there is more than one Authorization header")
+	case header == "":
 		return auth.Principal{}, nil
 	}
 	if f.env.Tokens == nil {
