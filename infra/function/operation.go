@@ -171,8 +171,11 @@ func (f *Function) describe(op Operation, c codec) huma.Operation {
 		Tags: []string{op.Tag}, MaxBodyBytes: op.MaxBody, Hidden: op.Hidden, DefaultStatus: op.Status,
 		Errors: op.Errors, Metadata: map[string]any{"ebb": op},
 		RejectUnknownQueryParameters: true,
-		// The body has been read by then. Huma's deadline of 5 s would stay on the connection, and end whatever takes longer.
+		// The body has been read by then. Without a limit Huma copies it in one piece. Huma's deadline of 5 s would stay on the connection, and end whatever takes longer.
 		BodyReadTimeout: -1,
+	}
+	if op.unsafe() {
+		h.MaxBodyBytes = -1
 	}
 	if !op.Access.public {
 		h.Security = []map[string][]string{{"bearer": {}}}

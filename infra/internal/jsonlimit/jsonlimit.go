@@ -4,10 +4,14 @@
 package jsonlimit
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"hash/maphash"
 	"net/http"
+	"slices"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 )
@@ -15,21 +19,27 @@ import (
 // The limits of every text. A name is part of the place of each fault beneath it, and so of the answer.
 const (
 	MaxDepth = 32
-	MaxName  = 256
+	MaxName  = 128
 )
 
-// Shape is what is expected of a value, as far as it bounds arrays. Nil expects nothing.
+// maxFaults is the most members that are missing or unknown. Each would be a fault of its own to those who validate.
+const maxFaults = 100
+
+// Shape is what is expected of a value, as far as it bounds arrays and the number of faults. Nil expects nothing.
 type Shape struct {
 	MaxItems int               // of an array; 0: any number
 	Items    *Shape            // of an array
 	Fields   map[string]*Shape // of an object
 	Others   *Shape            // of an object: the members that are not in Fields
+	Closed   bool              // of an object: there must be no others
+	Required map[string]bool   // of an object: the members that must be there
 }
 
 // Check returns nil, or the fault.Invalid of the first thing that is refused: nesting deeper than MaxDepth, more values than
-// given, names longer than MaxName bytes, arrays longer than the shape allows, names that an object has twice (RFC 7493
-// section 2.3), numbers outside the range of float64. A text that is not JSON is not refused: its decoder knows better what
-// is wrong. Check allocates nothing but names.
+// given, names longer than MaxName bytes, arrays longer than the shape allows, more than 100 missing or unknown members,
+// names that an object has twice (RFC 7493 section 2.3), numbers outside the range of float64. A text that is not JSON is not refused: its decoder knows better what
+// is wrong. Check allocates little: names are compared by
+// their hashes of 64 bits.
 func Check(text []byte, values int, shape *Shape) error {
 	if !json.Valid(text) {
 		return nil
@@ -41,8 +51,9 @@ func Check(text []byte, values int, shape *Shape) error {
 type scanner struct {
 	text   []byte
 	values int // that may still come
+	faults int
 	open   []container
-	names  []string // of the open objects, one object's after another's
+	names  []uint64 // hashes of the names of the open objects, one object's after another's
 }
 
 // container is an object or an array that is not at its end yet.
@@ -52,8 +63,9 @@ type container struct {
 	value  bool            // of an object: a value comes next
 	items  int             // of an array
 	first  int             // of an object: where its names begin
-	seen   map[string]bool // of an object with many names
-	name   string          // of an object: of the value that comes next
+	seen   map[uint64]bool // of an object with many names
+	name   []byte          // of an object: of the value that comes next
+	needed int             // of an object: required members that did not come yet
 }
 
 func (s *scanner) run(shape *Shape) error {
@@ -63,6 +75,9 @@ func (s *scanner) run(shape *Shape) error {
 			at++
 		case '}', ']':
 			last := &s.open[len(s.open)-1]
+			if s.faults += last.needed; s.faults > maxFaults {
+				return s.tooMany()
+			}
 			s.names = s.names[:min(last.first, len(s.names))]
 			s.open = s.open[:len(s.open)-1]
 			at++
@@ -84,7 +99,11 @@ func (s *scanner) run(shape *Shape) error {
 			if len(s.open) == MaxDepth {
 				return refuse("the body is nested deeper than %d levels", MaxDepth)
 			}
-			s.open = append(s.open, container{shape: of, object: c == '{', first: len(s.names)})
+			in := container{shape: of, object: c == '{', first: len(s.names)}
+			if of != nil && in.object {
+				in.needed = len(of.Required)
+			}
+			s.open = append(s.open, in)
 			at++
 		default:
 			if _, err := s.value(shape); err != nil {
@@ -121,7 +140,7 @@ func (s *scanner) value(whole *Shape) (*Shape, error) {
 		if in.shape == nil {
 			return nil, nil
 		}
-		if of, ok := in.shape.Fields[in.name]; ok {
+		if of, ok := in.shape.Fields[string(in.name)]; ok {
 			return of, nil
 		}
 		return in.shape.Others, nil
@@ -136,6 +155,8 @@ func (s *scanner) value(whole *Shape) (*Shape, error) {
 	return in.shape.Items, nil
 }
 
+var seed = maphash.MakeSeed()
+
 // many is how many names an object has at least whose names are looked up in a map.
 const many = 16
 
@@ -144,31 +165,42 @@ func (s *scanner) name(in *container, quoted []byte) error {
 	if len(quoted) > MaxName+2 {
 		return refuse("a name in the body is longer than %d bytes", MaxName)
 	}
-	var name string
-	if err := json.Unmarshal(quoted, &name); err != nil {
-		return refuse("a name in the body cannot be read")
-	}
-	twice := in.seen[name]
-	if own := s.names[in.first:]; in.seen == nil {
-		for _, other := range own {
-			twice = twice || other == name
+	name := quoted[1 : len(quoted)-1]
+	if bytes.IndexByte(name, '\\') >= 0 || !utf8.Valid(name) {
+		var plain string
+		if err := json.Unmarshal(quoted, &plain); err != nil {
+			return refuse("a name in the body cannot be read")
 		}
-		if len(own) == many {
-			in.seen = make(map[string]bool, 2*many)
-			for _, other := range own {
-				in.seen[other] = true
-			}
+		name = []byte(plain)
+	}
+	hash := maphash.Bytes(seed, name)
+	own := s.names[in.first:]
+	twice := in.seen[hash] || in.seen == nil && slices.Contains(own, hash)
+	if in.seen == nil && len(own) == many {
+		in.seen = make(map[uint64]bool, 2*many)
+		for _, other := range own {
+			in.seen[other] = true
 		}
 	}
 	if twice {
 		return refuse("%q stands twice in one object of the body", name)
 	}
 	if in.seen != nil {
-		in.seen[name] = true
+		in.seen[hash] = true
 	} else {
-		s.names = append(s.names, name)
+		s.names = append(s.names, hash)
 	}
 	in.name, in.value = name, true
+	if of := in.shape; of != nil {
+		if of.Required[string(name)] {
+			in.needed--
+		}
+		if _, known := of.Fields[string(name)]; !known && of.Closed {
+			if s.faults++; s.faults > maxFaults {
+				return s.tooMany()
+			}
+		}
+	}
 	return nil
 }
 
@@ -196,12 +228,17 @@ func (s *scanner) fault(message string) error {
 	place := "body"
 	for _, c := range s.open {
 		if c.object {
-			place += "." + c.name
+			place += "." + string(c.name)
 		} else {
 			place += "[" + strconv.Itoa(c.items-1) + "]"
 		}
 	}
 	return fault.New(fault.Invalid, "validation failed").With(fault.Detail{Location: place, Message: message})
+}
+
+func (s *scanner) tooMany() error {
+	message := fmt.Sprintf("more than %d members are missing or unknown", maxFaults)
+	return fault.New(fault.Invalid, "validation failed").With(fault.Detail{Location: "body", Message: message})
 }
 
 func refuse(format string, args ...any) error {

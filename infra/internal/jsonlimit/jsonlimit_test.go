@@ -34,8 +34,8 @@ func TestCheck(t *testing.T) {
 		strings.Repeat("[", 33) + strings.Repeat("]", 33):       "the body is nested deeper than 32 levels",
 		"[" + strings.Repeat("1,", 98) + "1]":                   "",
 		"[" + strings.Repeat("1,", 99) + "1]":                   "the body holds too many values",
-		`{"` + strings.Repeat("a", 256) + `":1}`:                "",
-		`{"` + strings.Repeat("a", 257) + `":1}`:                "a name in the body is longer than 256 bytes",
+		`{"` + strings.Repeat("a", 128) + `":1}`:                "",
+		`{"` + strings.Repeat("a", 129) + `":1}`:                "a name in the body is longer than 128 bytes",
 		`{` + members(40) + `,"m39":1}`:                         `"m39" stands twice in one object of the body`,
 		`{` + members(40) + `,"m3":1}`:                          `"m3" stands twice in one object of the body`,
 		`{` + members(40) + `}`:                                 "",
@@ -55,6 +55,25 @@ func TestCheck(t *testing.T) {
 		}
 		if got != want {
 			t.Errorf("%.60s: got %q, want %q", text, got, want)
+		}
+	}
+}
+
+// An object whose members are not known beforehand may have many; one with a shape is refused when too much of it is wrong.
+func TestFaultsAreCounted(t *testing.T) {
+	shape := &jsonlimit.Shape{Items: &jsonlimit.Shape{
+		Fields: map[string]*jsonlimit.Shape{"a": nil, "b": nil}, Required: map[string]bool{"a": true, "b": true}, Closed: true,
+	}}
+	for text, refused := range map[string]bool{
+		"[" + strings.Repeat(`{"a":1,"b":2},`, 1000) + `{"a":1,"b":1}]`: false,
+		"[" + strings.Repeat(`{"a":1},`, 99) + `{"a":1}]`:               false,
+		"[" + strings.Repeat(`{"a":1},`, 100) + `{"a":1}]`:              true,
+		"[" + strings.Repeat(`{"a":1,"b":1,"c":1},`, 101) + `{}]`:       true,
+		"[{" + members(98) + `}]`:                                       false, // and two are missing
+		"[{" + members(101) + `}]`:                                      true,
+	} {
+		if err := jsonlimit.Check([]byte(text), 10_000, shape); (err != nil) != refused {
+			t.Errorf("%.60s: got %v, want refused %t", text, err, refused)
 		}
 	}
 }
