@@ -45,6 +45,7 @@ func (g *Gateway) addDocuments(cfg Config) error {
 		healthy(w, r)
 	}
 	return errors.Join(
+		g.root.add(http.MethodGet, "/", &route{pattern: "/", span: "gateway GET /", handler: http.HandlerFunc(toDocs), document: true, maxBody: maxBody}),
 		g.serveDocument("/openapi.json", document("application/vnd.oai.openapi+json;version=3.1", openAPI)),
 		g.serveDocument("/asyncapi.json", document("application/vnd.aai.asyncapi+json;version=3.0.0", asyncAPI)),
 		g.serveDocument("/docs", page(docs)),
@@ -56,6 +57,13 @@ func (g *Gateway) addDocuments(cfg Config) error {
 
 func (g *Gateway) serveDocument(path string, h http.HandlerFunc) error {
 	return g.tree.add(http.MethodGet, path, &route{pattern: path, span: "gateway GET " + path, handler: h, document: true, maxBody: maxBody})
+}
+
+// toDocs leads a person who has only the address to the documentation.
+func toDocs(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Location", "/docs")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusTemporaryRedirect)
 }
 
 func healthy(w http.ResponseWriter, _ *http.Request) {

@@ -23,6 +23,7 @@ const maxBody = 1 << 20
 // Gateway routes requests. It is safe for concurrent use.
 type Gateway struct {
 	tree      node
+	root      place // of the path /
 	tokens    *auth.Verifier
 	telemetry *telemetry.Telemetry
 	logger    *slog.Logger
@@ -74,6 +75,9 @@ func (g *Gateway) route(w *response, r *http.Request, id string) (pattern string
 		return "*"
 	}
 	p := g.tree.find(strings.TrimPrefix(path, "/"))
+	if path == "/" {
+		p = &g.root
+	}
 	if p == nil {
 		Problem(w, r, fault.New(fault.NotFound, "nothing is served at this path"))
 		return ""
