@@ -4,7 +4,8 @@
 // Hears: nothing.
 //
 // Says: users.registered, users.changed, users.deleted. Each write of a user is one
-// event, so the sequence of a user's events has no gaps.
+// event, so the sequence of a user's events has no gaps. And users.signed-out, which has
+// no sequence: sessions of the user have ended, and what was issued in them is to be refused.
 //
 // Owns, one collection each:
 //
@@ -14,13 +15,16 @@
 //     what makes an address unique.
 //   - credentials: the password as an argon2id PHC string, and the ids of the open sessions.
 //   - sessions: one entry per family of refresh tokens, holding hashes only.
-//   - appointments: which configured first admin has been created already.
+//   - staff: some of the admins, so that one who leaves finds another.
 //
 // Delivery: there is nothing to receive. A request that comes twice under one
 // Idempotency-Key is carried out once, as everywhere; without a key a second registration is
 // refused because the address is taken, and a second sign-in opens a second session.
 //
-// An access token is valid until it expires, also after its session or its user is gone;
-// it is short-lived for that reason. A refresh token works once. Showing a used one again
+// What somebody may do here, the stored account says, which is read in the unit of work of each
+// request: a token gives no power over accounts after its account is gone, its role is lost or its session has ended.
+// Elsewhere an access token is valid until it expires; it is short-lived for that reason, that of staff
+// above all. There is always an admin: the last one cannot leave. And the admin whom the configuration names always
+// gets in, whatever another admin did to their account. A refresh token works once. Showing a used one again
 // means that two parties hold it, so the whole session ends.
 package users

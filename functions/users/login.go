@@ -24,7 +24,7 @@ var (
 	}
 	closeSession = function.Operation{
 		Method: http.MethodDelete, Path: "/api/sessions/current", Status: http.StatusNoContent,
-		Summary: "Sign out", Description: "The refresh token stops working; the access token is good until it expires.",
+		Summary: "Sign out", Description: "The refresh token stops working, and the access token has no power over accounts any more; other operations may take it until it expires.",
 	}
 )
 
@@ -67,12 +67,17 @@ func (u *users) login(ctx context.Context, tx *function.Tx, in *loginInput) (*to
 	if err != nil {
 		return nil, err
 	}
+	if a.admin() {
+		if err := u.enlist(ctx, tx, id); err != nil {
+			return nil, err
+		}
+	}
 	if outdated(c.Password) {
 		if c.Password, err = in.work.hash(ctx, u.hasher, in.Body.Password); err != nil {
 			return nil, err
 		}
 	}
-	if c.Sessions, err = u.makeRoom(ctx, tx, c.Sessions); err != nil {
+	if c.Sessions, err = u.makeRoom(ctx, tx, id, c.Sessions); err != nil {
 		return nil, err
 	}
 	session, token, err := u.open(ctx, tx, id)
@@ -89,6 +94,9 @@ func (u *users) login(ctx context.Context, tx *function.Tx, in *loginInput) (*to
 // identify is whose credentials these are. Every refusal costs exactly one hash.
 func (u *users) identify(ctx context.Context, tx *function.Tx, in *loginInput) (id string, err error) {
 	email := normalise(in.Body.Email)
+	if u.admin.is(email, in.Body.Password) {
+		return u.recoverAdmin(ctx, tx, in)
+	}
 	known, ok, err := u.emails.Find(ctx, tx, emailKey(email))
 	if err != nil {
 		return "", err
@@ -100,8 +108,6 @@ func (u *users) identify(ctx context.Context, tx *function.Tx, in *loginInput) (
 			return "", err
 		}
 		stored = c.Password
-	} else if id, appointed, err := u.appoint(ctx, tx, email, in); err != nil || appointed {
-		return id, err
 	}
 	password := in.Body.Password
 	if len(checkPassword(password)) > 0 {
@@ -118,22 +124,27 @@ func (u *users) identify(ctx context.Context, tx *function.Tx, in *loginInput) (
 }
 
 // makeRoom forgets the sessions that are over, and the oldest ones beyond the limit.
-func (u *users) makeRoom(ctx context.Context, tx *function.Tx, ids []string) ([]string, error) {
+func (u *users) makeRoom(ctx context.Context, tx *function.Tx, user string, ids []string) ([]string, error) {
 	known, err := u.sessions.GetMany(ctx, tx, ids...)
 	if err != nil {
 		return nil, err
 	}
-	var open []string
+	var open, ended []string
 	for i, id := range ids {
 		s, ok := known[id]
-		if ok && tx.Now().Before(s.ExpiresAt) && len(ids)-i < maxSessions {
+		over := !ok || !tx.Now().Before(s.ExpiresAt)
+		if !over && len(ids)-i < maxSessions {
 			open = append(open, id)
 			continue
+		}
+		if !over {
+			ended = append(ended, id)
 		}
 		if err := u.sessions.Delete(ctx, tx, id); err != nil {
 			return nil, err
 		}
 	}
+	u.signedOut(tx, user, ended...)
 	return open, nil
 }
 
@@ -148,11 +159,15 @@ func (u *users) open(ctx context.Context, tx *function.Tx, user string) (id, tok
 }
 
 func (u *users) tokens(user string, a account, session, refresh string) (*tokensOutput, error) {
-	access, _, err := u.issuer.Issue(auth.Grant{Subject: user, Roles: a.Roles, Session: session, TTL: u.config.AccessTTL})
+	ttl := u.config.AccessTTL
+	if a.staff() {
+		ttl = min(ttl, u.config.StaffTTL)
+	}
+	access, _, err := u.issuer.Issue(auth.Grant{Subject: user, Roles: a.Roles, Session: session, TTL: ttl})
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "issue an access token")
 	}
 	return &tokensOutput{CacheControl: "no-store", Body: Tokens{
-		AccessToken: access, RefreshToken: refresh, TokenType: "Bearer", ExpiresIn: int(u.config.AccessTTL.Seconds()),
+		AccessToken: access, RefreshToken: refresh, TokenType: "Bearer", ExpiresIn: int(ttl.Seconds()),
 	}}, nil
 }

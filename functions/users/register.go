@@ -55,7 +55,7 @@ func (u *users) register(ctx context.Context, tx *function.Tx, in *registerInput
 	return &userOutput{Location: "/api/users/" + id, Body: a.shown(id)}, nil
 }
 
-// free answers fault.Conflict when the address is somebody's, or kept for the first admin: whoever
+// free answers fault.Conflict when the address is somebody's, or kept for the configured admin: whoever
 // registered that one would bar the admin from the shop.
 func (u *users) free(ctx context.Context, tx *function.Tx, email string) error {
 	_, taken, err := u.emails.Find(ctx, tx, emailKey(email))
@@ -79,6 +79,11 @@ func (u *users) admit(ctx context.Context, tx *function.Tx, a account, c credent
 	}
 	if err := u.credentials.Create(ctx, tx, credentialsID(id), c); err != nil {
 		return "", err
+	}
+	if a.admin() {
+		if err := u.enlist(ctx, tx, id); err != nil {
+			return "", err
+		}
 	}
 	tx.Emit(events.UserRegistered.New(id, events.RegisteredUser{UserID: id, Name: a.Name, Email: a.Email, Roles: a.Roles}))
 	return id, nil

@@ -36,6 +36,14 @@ func (a account) shown(id string) User {
 	return User{ID: id, Name: a.Name, Email: a.Email, Roles: a.Roles, CreatedAt: a.CreatedAt}
 }
 
+// admin reports whether the account is that of an admin.
+func (a account) admin() bool { return !a.Deleted && slices.Contains(a.Roles, auth.RoleAdmin) }
+
+// staff reports whether the account has a role beyond that of a customer.
+func (a account) staff() bool {
+	return slices.ContainsFunc(a.Roles, func(role string) bool { return role != auth.RoleCustomer })
+}
+
 func (a account) equal(b account) bool {
 	return a.Name == b.Name && a.Email == b.Email && slices.Equal(a.Roles, b.Roles)
 }
@@ -45,14 +53,10 @@ type claim struct {
 	UserID string `json:"user_id"`
 }
 
-// mayTouch reports whether p may see and change the user. To everybody else the user does not exist.
-func mayTouch(p auth.Principal, id string) bool {
-	return !p.Anonymous() && (p.Subject == id || p.Is(auth.RoleAdmin))
-}
-
 func noSuchUser() error { return fault.New(fault.NotFound, "there is no such user") }
 
 const (
+	maxID       = 128
 	maxName     = 200
 	maxEmail    = 254
 	minPassword = 8
