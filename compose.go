@@ -16,6 +16,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/host/knative"
+	"github.com/ebb-dev/ebb/infra/host/memlimit"
 	"github.com/ebb-dev/ebb/infra/store/open"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
@@ -85,6 +86,7 @@ func compose(lookup config.Lookup, log io.Writer) (*hosted, error) {
 	if at < 0 && set.Function != "" {
 		err = config.Join(err, wrong("FUNCTION", "is %q, but there are only %s", set.Function, strings.Join(names, ", ")))
 	}
+	memlimit.Set() // before functions are made, which may size what they hold by it
 	watch, watchErr := telemetry.Start(context.Background(), telemetry.Config{
 		Service: "ebb-" + set.Function, Version: set.Revision, Log: log, Lookup: lookup,
 	})

@@ -23,6 +23,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/host/local"
+	"github.com/ebb-dev/ebb/infra/host/memlimit"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
@@ -70,6 +71,7 @@ func dev(ctx context.Context, t *tool, args []string) error {
 	if err != nil {
 		return err
 	}
+	memlimit.Set() // before functions are made, which may size what they hold by it
 	cfg, err := config.Load[devConfig]("", lookup)
 	watch, telemetryErr := telemetry.Start(ctx, telemetry.Config{Service: "ebb", Log: t.err, Lookup: quiet(lookup)})
 	_, functionsErr := functions.Describe(lookup) // what they find wrong is told together with the rest
