@@ -14,7 +14,7 @@ var (
 	openSession = function.Operation{
 		Method: http.MethodPost, Path: "/api/sessions", Status: http.StatusCreated, Access: function.Public,
 		Summary: "Sign in", Idempotency: function.Off, MaxBody: smallBody,
-		Errors: []int{http.StatusUnauthorized, http.StatusTooManyRequests},
+		Errors: []int{http.StatusUnauthorized, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}
 	refreshSession = function.Operation{
 		Method: http.MethodPost, Path: "/api/sessions/refresh", Status: http.StatusCreated, Access: function.Public,

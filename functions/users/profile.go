@@ -22,7 +22,7 @@ var (
 		Method: http.MethodPatch, Path: "/api/users/{id}", Summary: "Change a user",
 		Description: "What is left out stays. A new password ends the user's other sessions. Only an admin changes roles. The last admin keeps theirs: 409.",
 		Idempotency: function.Off, MaxBody: smallBody, // the body may hold a password; see registerUser
-		Errors: []int{http.StatusForbidden, http.StatusConflict},
+		Errors: []int{http.StatusForbidden, http.StatusConflict, http.StatusServiceUnavailable},
 	}
 	deleteUser = function.Operation{
 		Method: http.MethodDelete, Path: "/api/users/{id}", Status: http.StatusNoContent, Summary: "Delete a user",

@@ -15,7 +15,7 @@ import (
 // there is no Idempotency-Key here. A repetition is refused because the address is taken.
 var registerUser = function.Operation{
 	Method: http.MethodPost, Path: "/api/users", Status: http.StatusCreated, Access: function.Public,
-	Summary: "Register", Idempotency: function.Off, MaxBody: smallBody, Errors: []int{http.StatusConflict},
+	Summary: "Register", Idempotency: function.Off, MaxBody: smallBody, Errors: []int{http.StatusConflict, http.StatusServiceUnavailable},
 	Description: "Anyone may register and is a customer then. A taken address is 409.",
 }
 
