@@ -33,6 +33,11 @@ type SignedOutUser struct {
 	Until        time.Time `json:"until" doc:"After this no token that the event names is valid, so that the event can be forgotten."`
 }
 
+// TakenAddress is a user whose address somebody has asked for.
+type TakenAddress struct {
+	UserID string `json:"user_id" minLength:"1" maxLength:"128"`
+}
+
 // What users says.
 var (
 	UserRegistered = define("users.registered", 1, Fact, "Somebody has signed up.",
@@ -51,4 +56,8 @@ var (
 		"Sessions of a user have ended: by signing out, by a new password, or because a refresh token was shown twice.",
 		SignedOutUser{UserID: exUser, SessionIDs: []string{exSession}, IssuedBefore: exTime, Until: exTime.Add(15 * time.Minute)},
 		SignedOutUser{UserID: exUser, IssuedBefore: exTime, Until: exTime.Add(15 * time.Minute)})
+
+	UserAddressTaken = define("users.address-taken", 1, Fact,
+		"Somebody has asked for an address that is a user's already. They were not told; the user is to be.",
+		TakenAddress{UserID: exUser})
 )

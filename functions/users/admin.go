@@ -64,6 +64,7 @@ func (u *users) resetPassword(ctx context.Context, tx *function.Tx, id string, c
 	if c.Password, err = in.work.hash(ctx, u.hasher, in.Body.Password); err != nil {
 		return err
 	}
+	c.DeviceKey = ""
 	if err := u.endSessions(ctx, tx, id, &c, ""); err != nil {
 		return err
 	}

@@ -62,6 +62,7 @@ type users struct {
 	credentials *store.Collection[credentials]
 	sessions    *store.Collection[session]
 	staff       *store.Collection[staff]
+	attempts    *store.Collection[attempts]
 }
 
 // New declares the users function.
@@ -87,8 +88,9 @@ func New(env function.Env) (*function.Function, error) {
 		credentials: function.Collection[credentials](f, "credentials"),
 		sessions:    function.Collection[session](f, "sessions"),
 		staff:       function.Collection[staff](f, "staff"),
+		attempts:    function.Collection[attempts](f, "attempts", store.On("expires")),
 	}
-	function.Says(f, events.UserRegistered.Info(), events.UserChanged.Info(), events.UserDeleted.Info(), events.UserSignedOut.Info())
+	function.Says(f, events.UserRegistered.Info(), events.UserChanged.Info(), events.UserDeleted.Info(), events.UserSignedOut.Info(), events.UserAddressTaken.Info())
 	function.Serve(f, registerUser, u.register)
 	function.Serve(f, openSession, u.login)
 	function.Serve(f, refreshSession, u.refresh)

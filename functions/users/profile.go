@@ -20,9 +20,10 @@ var (
 	}
 	changeUser = function.Operation{
 		Method: http.MethodPatch, Path: "/api/users/{id}", Summary: "Change a user",
-		Description: "What is left out stays. A new password ends the user's other sessions. Only an admin changes roles. The last admin keeps theirs: 409.",
+		Description: "What is left out stays. A new password ends the user's other sessions. Only an admin changes roles. The last admin keeps theirs: 409. " +
+			"An address that is another user's is answered like a free one: its owner gets a mail, and the user signs in with the address until now. Only an admin is told: 409.",
 		Idempotency: function.Off, MaxBody: smallBody, // the body may hold a password; see registerUser
-		Errors: []int{http.StatusForbidden, http.StatusConflict, http.StatusServiceUnavailable},
+		Errors: []int{http.StatusForbidden, http.StatusConflict, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}
 	deleteUser = function.Operation{
 		Method: http.MethodDelete, Path: "/api/users/{id}", Status: http.StatusNoContent, Summary: "Delete a user",
@@ -56,11 +57,11 @@ func (u *users) find(ctx context.Context, tx *function.Tx, id string) (account, 
 }
 
 func (u *users) get(ctx context.Context, tx *function.Tx, in *oneUser) (*userOutput, error) {
-	a, _, err := u.find(ctx, tx, in.ID)
+	a, by, err := u.find(ctx, tx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	return &userOutput{Body: a.shown(in.ID)}, nil
+	return &userOutput{Body: a.shownTo(by, in.ID)}, nil
 }
 
 type changeInput struct {
@@ -84,6 +85,11 @@ func (u *users) change(ctx context.Context, tx *function.Tx, in *changeInput) (*
 	if err != nil {
 		return nil, err
 	}
+	if in.Body.Password != nil { // first: a wrong one commits that it was tried, and nothing else
+		if err := u.changePassword(ctx, tx, in); err != nil {
+			return nil, err
+		}
+	}
 	switch {
 	case after.admin() && !before.admin():
 		err = u.enlist(ctx, tx, in.ID)
@@ -93,13 +99,8 @@ func (u *users) change(ctx context.Context, tx *function.Tx, in *changeInput) (*
 	if err != nil {
 		return nil, err
 	}
-	if in.Body.Password != nil {
-		if err := u.changePassword(ctx, tx, in); err != nil {
-			return nil, err
-		}
-	}
-	if after.Email != before.Email {
-		if err := u.move(ctx, tx, in.ID, before.Email, after.Email); err != nil {
+	if in.Body.Email != nil {
+		if after, err = u.move(ctx, tx, by, in.ID, before, after); err != nil {
 			return nil, err
 		}
 	}
@@ -109,7 +110,7 @@ func (u *users) change(ctx context.Context, tx *function.Tx, in *changeInput) (*
 			return nil, err
 		}
 	}
-	return &userOutput{Body: after.shown(in.ID)}, nil
+	return &userOutput{Body: after.shownTo(by, in.ID)}, nil
 }
 
 // applied is the account with what the request changes.
@@ -145,13 +146,14 @@ func (u *users) changePassword(ctx context.Context, tx *function.Tx, in *changeI
 	keep := ""
 	if tx.Principal().Subject == in.ID {
 		keep = tx.Principal().Session
-		if err := u.confirm(ctx, in, c); err != nil {
+		if err := u.confirm(ctx, tx, in, c); err != nil {
 			return err
 		}
 	}
 	if c.Password, err = in.work.hash(ctx, u.hasher, *in.Body.Password); err != nil {
 		return err
 	}
+	c.DeviceKey = "" // whoever knew the old password may have had a device
 	if err := u.endSessions(ctx, tx, in.ID, &c, keep); err != nil {
 		return err
 	}
@@ -176,28 +178,59 @@ func (u *users) endSessions(ctx context.Context, tx *function.Tx, user string, c
 	return nil
 }
 
-func (u *users) confirm(ctx context.Context, in *changeInput, c credentials) error {
+// confirm checks that the request shows the password until now. A holder of a stolen access token may guess no oftener than
+// anyone else.
+func (u *users) confirm(ctx context.Context, tx *function.Tx, in *changeInput, c credentials) error {
 	wrong := fault.New(fault.Invalid, "the password stays as it is").With(
 		fault.Detail{Location: "body.current_password", Message: "must be the password until now"})
 	if in.Body.CurrentPassword == nil || len(checkPassword(*in.Body.CurrentPassword)) > 0 {
 		return wrong
 	}
-	ok, err := in.work.matches(ctx, u.hasher, *in.Body.CurrentPassword, c.Password)
-	if err == nil && !ok {
-		err = wrong
+	guess := byOwner.of(in.ID)
+	if err := u.allowed(ctx, tx, guess); err != nil {
+		return err
 	}
-	return err
+	ok, err := in.work.matches(ctx, u.hasher, *in.Body.CurrentPassword, c.Password)
+	if err != nil || ok {
+		return err
+	}
+	if err := u.count(ctx, tx, guess); err != nil {
+		return err
+	}
+	return function.CommitThen(wrong)
 }
 
-// move hands the user another address and lets go of the old one.
-func (u *users) move(ctx context.Context, tx *function.Tx, id, from, to string) error {
-	if err := u.free(ctx, tx, to); err != nil {
-		return err
+// move hands the user another address and lets go of the old one. If the address is another user's, only an admin is told, who
+// may see all addresses: the user sees the address as their own, its owner gets a mail, and nothing else changes.
+func (u *users) move(ctx context.Context, tx *function.Tx, by actor, id string, before, after account) (account, error) {
+	if after.Email == before.Email {
+		after.Wanted = ""
+		return after, nil
 	}
-	if err := u.emails.Create(ctx, tx, emailKey(to), claim{UserID: id}); err != nil {
-		return err
+	if !by.admin {
+		try := moves.of(id)
+		if err := u.allowed(ctx, tx, try); err != nil {
+			return after, err
+		}
+		if err := u.count(ctx, tx, try); err != nil {
+			return after, err
+		}
 	}
-	return u.emails.Delete(ctx, tx, emailKey(from))
+	owner, taken, err := u.ownerOf(ctx, tx, after.Email)
+	switch {
+	case err != nil:
+		return after, err
+	case taken && by.admin:
+		return after, fault.New(fault.Conflict, "this e-mail address is taken")
+	case taken:
+		after.Email, after.Wanted = before.Email, after.Email
+		return after, u.tellOwner(ctx, tx, owner, after.Wanted)
+	}
+	after.Wanted = ""
+	if err := u.emails.Create(ctx, tx, emailKey(after.Email), claim{UserID: id}); err != nil {
+		return after, err
+	}
+	return after, u.emails.Delete(ctx, tx, emailKey(before.Email))
 }
 
 func (u *users) remove(ctx context.Context, tx *function.Tx, in *oneUser) (*struct{}, error) {

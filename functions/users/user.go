@@ -29,6 +29,7 @@ type account struct {
 	Email     string    `json:"email,omitempty"` // normalised
 	Roles     []string  `json:"roles,omitempty"`
 	CreatedAt time.Time `json:"created_at,omitzero"`
+	Wanted    string    `json:"wanted,omitempty"` // an address the user asked for that is another's; nobody else sees it
 	Deleted   bool      `json:"deleted"`
 }
 
@@ -44,8 +45,17 @@ func (a account) staff() bool {
 	return slices.ContainsFunc(a.Roles, func(role string) bool { return role != auth.RoleCustomer })
 }
 
+// shownTo is the user as the actor may see them: a user who asked for another's address is not told that it is.
+func (a account) shownTo(by actor, id string) User {
+	u := a.shown(id)
+	if !by.admin && a.Wanted != "" {
+		u.Email = a.Wanted
+	}
+	return u
+}
+
 func (a account) equal(b account) bool {
-	return a.Name == b.Name && a.Email == b.Email && slices.Equal(a.Roles, b.Roles)
+	return a.Name == b.Name && a.Email == b.Email && a.Wanted == b.Wanted && slices.Equal(a.Roles, b.Roles)
 }
 
 // claim is the entry that makes an address somebody's.
