@@ -63,7 +63,8 @@ func TestRefusalsAreRead(t *testing.T) {
 	r.stop()
 }
 
-// What the system serves on loopback is not for web pages: neither under a name that leads there, nor from another site.
+// What the system serves on loopback is not for web pages: neither under a name that leads there, nor from another
+// site.
 func TestWebPagesAreRefused(t *testing.T) {
 	r := startDev(t, t.TempDir())
 	for name, c := range map[string]struct {
@@ -95,7 +96,8 @@ func TestWebPagesAreRefused(t *testing.T) {
 		}
 		text, _ := io.ReadAll(w.Body)
 		w.Body.Close()
-		if problem := w.Header.Get("Content-Type") == "application/problem+json"; w.StatusCode != c.want || problem != (c.want >= 400) {
+		problem := w.Header.Get("Content-Type") == "application/problem+json"
+		if w.StatusCode != c.want || problem != (c.want >= 400) {
 			t.Errorf("%s: got %d %.100s, want %d", name, w.StatusCode, text, c.want)
 		}
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/internal/jsonlimit"
 )
 
-// bytesPerValue is how many bytes of MaxBody allow one JSON value. A body of DefaultMaxBody, or less, holds 5461 values: as
-// many as take, with all that may be wrong with them, less than 8 MiB to decode and to validate.
+// bytesPerValue is how many bytes of MaxBody allow one JSON value. A body of DefaultMaxBody, or less, holds 5461
+// values: as many as take, with all that may be wrong with them, less than 8 MiB to decode and to validate.
 const bytesPerValue = 192
 
 // maxErrors is the most faults that a problem document lists.
@@ -96,8 +96,8 @@ func (rule bodyRule) check(body []byte) error {
 	return jsonlimit.Check(body, values, rule.shape)
 }
 
-// readAll reads r to its end and refuses more than most bytes. Length is what is expected, and not believed: memory grows
-// with what has come.
+// readAll reads r to its end and refuses more than most bytes. Length is what is expected, and not believed: memory
+// grows with what has come.
 func readAll(r io.Reader, length, most int64) ([]byte, error) {
 	const first = 64 << 10
 	size := min(max(length, 512), first) + 1 // one more, in which the end is seen
@@ -122,8 +122,8 @@ func readAll(r io.Reader, length, most int64) ([]byte, error) {
 	}
 }
 
-// detailOf returns what the outside is told of one of Huma's errors. Those of decoders name types of Go, which mean nothing
-// outside.
+// detailOf returns what the outside is told of one of Huma's errors. Those of decoders name types of Go, which mean
+// nothing outside.
 func detailOf(err error) fault.Detail {
 	var d huma.ErrorDetailer
 	var own *Problem

@@ -1,8 +1,8 @@
 // Package hostcheck protects servers on a developer's machine from the web pages that the developer's browser shows.
 //
-// A page can reach loopback under a name of its own, by DNS rebinding, and then read every answer: only the names that the
-// server is known by are taken. A page can also send what browsers call simple requests to any address, without being asked
-// beforehand and without reading the answer: those that change something are refused.
+// A page can reach loopback under a name of its own, by DNS rebinding, and then read every answer: only the names that
+// the server is known by are taken. A page can also send what browsers call simple requests to any address, without
+// being asked beforehand and without reading the answer: those that change something are refused.
 package hostcheck
 
 import (
@@ -23,8 +23,8 @@ type Config struct {
 	Refuse func(http.ResponseWriter, *http.Request, error) // answers a request that is not taken
 }
 
-// Handler returns h for requests that are taken. The others get a fault with status 421 for their Host, 403 for their origin,
-// or 415 for a body without a Content-Type.
+// Handler returns h for requests that are taken. The others get a fault with status 421 for their Host, 403 for their
+// origin, or 415 for a body without a Content-Type.
 func Handler(h http.Handler, c Config) http.Handler {
 	k := checker{Config: c, hosts: map[string]bool{}, origins: map[string]bool{}, cross: http.NewCrossOriginProtection()}
 	for _, name := range c.Hosts {
@@ -55,8 +55,8 @@ type checker struct {
 func (k *checker) check(r *http.Request) error {
 	if k.restricted {
 		if name := normal(hostname(r.Host)); !loopback(name) && !k.hosts[name] {
-			return fault.New(fault.Invalid, "this server is not known by the name of the Host header; EBB_HOSTS lists further names").
-				WithStatus(http.StatusMisdirectedRequest)
+			const message = "this server is not known by the name of the Host header; EBB_HOSTS lists further names"
+			return fault.New(fault.Invalid, message).WithStatus(http.StatusMisdirectedRequest)
 		}
 	}
 	origin := r.Header.Get("Origin")

@@ -31,13 +31,18 @@ func TestHosts(t *testing.T) {
 		host   string
 		want   int
 	}{
-		{local, "localhost", 200}, {local, "localhost:8080", 200}, {local, "LOCALHOST.:8080", 200}, {local, "shop.localhost:1", 200},
-		{local, "127.0.0.1:8080", 200}, {local, "127.9.8.7", 200}, {local, "[::1]:8080", 200}, {local, "[::1]", 200}, {local, "[::ffff:127.0.0.1]", 200},
-		{local, "evil.example:8080", 421}, {local, "localhost.evil.example", 421}, {local, "127.0.0.1.evil.example", 421}, {local, "notlocalhost", 421},
-		{local, "10.0.0.1:8080", 421}, {local, "0.0.0.0:8080", 421}, {local, "", 421}, {local, "127.0.0.1@evil.example", 421}, {local, "shop.example", 421},
+		{local, "localhost", 200}, {local, "localhost:8080", 200}, {local, "LOCALHOST.:8080", 200},
+		{local, "shop.localhost:1", 200},
+		{local, "127.0.0.1:8080", 200}, {local, "127.9.8.7", 200}, {local, "[::1]:8080", 200}, {local, "[::1]", 200},
+		{local, "[::ffff:127.0.0.1]", 200},
+		{local, "evil.example:8080", 421}, {local, "localhost.evil.example", 421},
+		{local, "127.0.0.1.evil.example", 421}, {local, "notlocalhost", 421},
+		{local, "10.0.0.1:8080", 421}, {local, "0.0.0.0:8080", 421}, {local, "", 421},
+		{local, "127.0.0.1@evil.example", 421}, {local, "shop.example", 421},
 		{named, "shop.example:8080", 200}, {named, "localhost", 200}, {named, "evil.example", 421},
 		{public, "SHOP.example", 200}, {public, "localhost", 200}, {public, "evil.example", 421},
-		{hostcheck.Config{}, "evil.example", 200}, {hostcheck.Config{Loopback: true, Hosts: []string{"*"}}, "evil.example", 200},
+		{hostcheck.Config{}, "evil.example", 200},
+		{hostcheck.Config{Loopback: true, Hosts: []string{"*"}}, "evil.example", 200},
 	} {
 		r := httptest.NewRequest("GET", "/metrics", nil)
 		r.Host = c.host
@@ -87,7 +92,8 @@ func TestContentType(t *testing.T) {
 		want                      int
 	}{
 		{"POST", "{}", "", "", 415}, {"PUT", "{}", "", "", 415}, {"DELETE", "{}", "", "", 415}, {"POST", "", "", "", 200},
-		{"POST", "{}", "Content-Type", "application/json", 200}, {"POST", "{}", "Ce-Specversion", "1.0", 200}, {"GET", "", "", "", 200},
+		{"POST", "{}", "Content-Type", "application/json", 200}, {"POST", "{}", "Ce-Specversion", "1.0", 200},
+		{"GET", "", "", "", 200},
 	} {
 		r := httptest.NewRequest(c.method, "http://localhost/", strings.NewReader(c.body))
 		if c.name != "" {

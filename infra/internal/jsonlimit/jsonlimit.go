@@ -1,6 +1,6 @@
-// Package jsonlimit refuses JSON texts that would cost far more memory than they have bytes, before they are decoded: a body
-// of 1 MiB may hold 300,000 empty objects. It also finds what decoders disagree about: names that an object has twice, and
-// numbers that no float64 holds.
+// Package jsonlimit refuses JSON texts that would cost far more memory than they have bytes, before they are decoded:
+// a body of 1 MiB may hold 300,000 empty objects. It also finds what decoders disagree about: names that an object has
+// twice, and numbers that no float64 holds.
 package jsonlimit
 
 import (
@@ -35,11 +35,11 @@ type Shape struct {
 	Required map[string]bool   // of an object: the members that must be there
 }
 
-// Check returns nil, or the fault.Invalid of the first thing that is refused: nesting deeper than MaxDepth, more values than
-// given, names longer than MaxName bytes, arrays longer than the shape allows, more than 100 missing or unknown members,
-// names that an object has twice (RFC 7493 section 2.3), numbers outside the range of float64. A text that is not JSON is not refused: its decoder knows better what
-// is wrong. Check allocates little: names are compared by
-// their hashes of 64 bits.
+// Check returns nil, or the fault.Invalid of the first thing that is refused: nesting deeper than MaxDepth, more
+// values than given, names longer than MaxName bytes, arrays longer than the shape allows, more than 100 missing or
+// unknown members, names that an object has twice (RFC 7493 section 2.3), numbers outside the range of float64. A text
+// that is not JSON is not refused: its decoder knows better what is wrong. Check allocates little: names are compared
+// by their hashes of 64 bits.
 func Check(text []byte, values int, shape *Shape) error {
 	if !json.Valid(text) {
 		return nil
