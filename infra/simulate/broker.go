@@ -66,6 +66,7 @@ func (w *World) publish(es ...event.Event) {
 			return
 		}
 		w.published = append(w.published, e)
+		w.waits.observe(&e, w.sys.maxDeadline())
 		w.mixText(e.ID())
 		if w.telling && e.Type() != events.ClockSwept.Name() {
 			w.tell("%s says %s of %s", e.Source(), e.Type(), w.short(e.Subject()))
@@ -84,19 +85,30 @@ func (w *World) Publish(es ...event.Event) { w.publish(es...) }
 func (t *trigger) offer(e event.Event) {
 	w := t.s.w
 	key := text(e, function.PartitionKey)
-	if f, ok := t.s.hit(Duplicate); ok {
-		w.struck(f, "%s of %s comes to %s once more, after %s", e.Type(), w.short(e.Subject()), t.s.name, f.For)
-		t.add("", e, w.now+f.For)
+	if e.Type() == events.ClockSwept.Name() {
+		t.add(key, e, 0) // a late sweep shows nothing
+		return
 	}
-	if f, ok := t.s.hit(Reorder); ok {
-		w.struck(f, "%s of %s comes to %s out of order, after %s", e.Type(), w.short(e.Subject()), t.s.name, f.For)
-		t.add("", e, w.now+f.For)
+	// What lasts as long as a deadline is about commands, where there are any.
+	fits := func(f Fault) bool { return f.Deadlines == 0 || !t.s.commands || isCommand(e.Type()) }
+	if f, ok := t.s.hitIf(Duplicate, fits); ok {
+		d := w.hold(f)
+		w.struck(f, "%s of %s comes to %s once more, after %s", e.Type(), w.short(e.Subject()), t.s.name, d)
+		t.add("", e, w.now+d)
+	}
+	if f, ok := t.s.hitIf(Reorder, fits); ok {
+		d := w.hold(f)
+		w.struck(f, "%s of %s comes to %s out of order, after %s", e.Type(), w.short(e.Subject()), t.s.name, d)
+		w.keepBack(d)
+		t.add("", e, w.now+d)
 		return
 	}
 	var at time.Duration
-	if f, ok := t.s.hit(Delay); ok {
-		w.struck(f, "%s of %s comes to %s after %s", e.Type(), w.short(e.Subject()), t.s.name, f.For)
-		at = w.now + f.For
+	if f, ok := t.s.hitIf(Delay, fits); ok {
+		d := w.hold(f)
+		w.struck(f, "%s of %s comes to %s after %s", e.Type(), w.short(e.Subject()), t.s.name, d)
+		w.keepBack(d)
+		at = w.now + d
 	}
 	t.add(key, e, at)
 }
@@ -311,8 +323,11 @@ func (t *trigger) noted(it *item, r broker.Result) bool {
 	if r.Status == http.StatusInternalServerError {
 		w.Violated("%s answers 500 to %s: %s", t.s.name, it.e.Type(), r.Message)
 	}
-	it.attempts++
 	d := &t.decl.Delivery
+	if w.waits.held > 0 {
+		it.attempts = min(it.attempts, d.Retry/2)
+	}
+	it.attempts++
 	if it.attempts <= d.Retry && fault.RetryableStatus(r.Status) {
 		wait := d.Backoff(it.attempts)
 		if r.Status == http.StatusTooManyRequests || r.Status == http.StatusServiceUnavailable {

@@ -120,10 +120,13 @@ func (w *World) checkAge() {
 	}
 }
 
+// simulationSource is the source of the sweeps that the simulation itself sends.
+const simulationSource = "/simulation"
+
 func sweep(n int, at time.Time) event.Event {
 	e := event.New()
 	e.SetID(fmt.Sprint("sweep-", n))
-	e.SetSource("/simulation")
+	e.SetSource(simulationSource)
 	e.SetType(events.ClockSwept.Name())
 	e.SetTime(at)
 	_ = e.SetData(event.ApplicationJSON, events.SweptClock{At: at})

@@ -56,6 +56,9 @@ type Fault struct {
 	At       time.Duration // when it may strike, from the end of the setup
 	For      time.Duration // how late, how long or how far, where the kind has such a thing
 	Times    int           // how often in a row, or how many, where the kind has such a thing
+	// Deadlines, unless 0, is how late in multiples of the longest deadline that the functions wait for. For is how
+	// late if they wait for none.
+	Deadlines float64
 }
 
 // String is the fault in words.
@@ -66,6 +69,9 @@ func (f Fault) String() string {
 	}
 	if f.For != 0 {
 		s += " for " + f.For.String()
+	}
+	if f.Deadlines != 0 {
+		s += fmt.Sprintf(", or %.2f of the longest deadline", f.Deadlines)
 	}
 	if f.Times > 1 {
 		s += fmt.Sprintf(" ×%d", f.Times)
@@ -104,8 +110,33 @@ func (w *World) plan(r *rand.Rand) []Fault {
 		f.measure(length*length, times)
 		faults = append(faults, f)
 	}
+	if len(faults) > 0 && r.IntN(2) == 0 {
+		faults = append(faults, w.overtaking(r)...)
+	}
 	slices.SortStableFunc(faults, func(a, b Fault) int { return cmp.Compare(a.At, b.At) })
 	return faults
+}
+
+// overtaking draws one more fault that keeps a command back until about the time its sender gives up, so that the undo
+// may overtake it; none where no function takes commands or neither kind of fault is asked for.
+func (w *World) overtaking(r *rand.Rand) []Fault {
+	f := Fault{Kind: Reorder, At: time.Duration(r.Int64N(int64(w.sys.Horizon)))}
+	target, length, delay := r.IntN(1<<20), r.Float64(), r.IntN(4) == 0
+	if delay && slices.Contains(w.sys.Faults, Delay) {
+		f.Kind = Delay
+	}
+	var names []string
+	for _, s := range w.slots {
+		if s.commands {
+			names = append(names, s.name)
+		}
+	}
+	if len(names) == 0 || !slices.Contains(w.sys.Faults, f.Kind) {
+		return nil
+	}
+	f.Function = names[target%len(names)]
+	f.measure(length*length, 0)
+	return []Fault{f}
 }
 
 // measure says how long and how often, by a number from 0 to 1 and one of any size.
@@ -116,6 +147,9 @@ func (f *Fault) measure(length float64, times int) {
 	switch f.Kind {
 	case Duplicate, Delay, Reorder:
 		f.For = up(latest)
+		if times%2 == 0 {
+			f.Deadlines = 0.9 + 1.1*length // around the longest deadline and beyond, mostly a little
+		}
 	case RemoteSlow, Slow:
 		f.For = up(slowest)
 	case Scale:
@@ -143,8 +177,10 @@ func (w *World) targets(k Kind) []string {
 	for _, s := range w.slots {
 		ok := s.stateful
 		switch k {
-		case Twin, Duplicate, Delay, Reorder, LoseAck:
+		case Twin, LoseAck:
 			ok = s.trigger != nil
+		case Duplicate, Delay, Reorder:
+			ok = s.consumes
 		case LoseAnswer:
 			ok = len(s.manifest.Routes) > 0
 		case BrokerError, BrokerErrorPart, BrokerErrorAfter, CrashAfterPublish, CrashAfterCommit:
@@ -202,12 +238,12 @@ type armed struct {
 }
 
 // hit takes a fault of the kind that waits for the function, if there is one.
-func (s *slot) hit(k Kind) (Fault, bool) {
-	if len(s.armed) == 0 {
-		return Fault{}, false
-	}
+func (s *slot) hit(k Kind) (Fault, bool) { return s.hitIf(k, func(Fault) bool { return true }) }
+
+// hitIf takes a fault of the kind that waits for the function and fits, if there is one.
+func (s *slot) hitIf(k Kind, fits func(Fault) bool) (Fault, bool) {
 	for i, a := range s.armed {
-		if a.Kind != k {
+		if a.Kind != k || !fits(a.Fault) {
 			continue
 		}
 		if a.left--; a.left == 0 {

@@ -38,6 +38,9 @@ type slot struct {
 	schema   store.Schema
 	stateful bool
 	trigger  *trigger
+	consumes bool // events other than the clock's sweep
+	commands bool // it consumes commands
+	sweeps   bool // it is the clock
 }
 
 type state int
@@ -75,6 +78,11 @@ func (w *World) prepare() error {
 		}
 		s.manifest, s.schema = i.f.Manifest(), i.f.Schema()
 		s.stateful = len(s.schema) > 0
+		s.sweeps = slices.Contains(s.manifest.Says, events.ClockSwept.Name())
+		for _, name := range s.manifest.Hears {
+			s.consumes = s.consumes || name != events.ClockSwept.Name()
+			s.commands = s.commands || isCommand(name)
+		}
 		if len(s.manifest.Hears) > 0 {
 			if s.trigger, err = newTrigger(s, i.f.Trigger()); err != nil {
 				return err
@@ -339,6 +347,12 @@ func unavailable(n int) []broker.Result {
 		results[i] = broker.Result{Status: http.StatusServiceUnavailable, Message: "the function does not start just now"}
 	}
 	return results
+}
+
+// isCommand reports whether events of the type ask a function to act, other than those that ask the clock for timers.
+func isCommand(eventType string) bool {
+	info, known := events.Lookup(eventType)
+	return known && info.Kind == events.Command && info.Capability != events.ClockSchedule.Info().Capability
 }
 
 // poisonable are the types that the function hears and whose data can be wrong.

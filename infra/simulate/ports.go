@@ -111,6 +111,7 @@ func (d *driver) Commit(ctx context.Context, b store.Batch) error {
 		return err
 	}
 	s.w.mix(uint64(len(b.Mutations)))
+	s.w.waits.committed(s.name, b)
 	if f, ok := s.hit(StoreErrorAfter); ok {
 		s.w.struck(f, "%s has committed, and is told that it has not", s.name)
 		return down("store")

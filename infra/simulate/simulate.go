@@ -43,9 +43,14 @@ type System struct {
 	Most    int           // the most faults of one run; 0: 24, negative: none
 	Horizon time.Duration // faults strike within this time; 0: two minutes
 	Settle  time.Duration // how long the system has after it to come to rest; 0: an hour
-	Rest    time.Duration // how long it is watched when it has; 0: a minute. Longer than the slowest sweep
-	Tick    time.Duration // how often functions are told the time that ask for it; 0: a second
-	Age     uint64        // every so many seeds, let days pass and see that what is past its time is gone; 0: 16
+	// Rest is the least that a system at rest is watched; 0: a minute. It is watched for longer than that where its
+	// functions wait longer: for their deadlines, and for two sweeps of the clock.
+	Rest time.Duration
+	// Deadline is the least that counts as the longest deadline of the functions, to which delays and reorders are
+	// scaled; 0: that of the timers that they set, as the run goes.
+	Deadline time.Duration
+	Tick     time.Duration // how often functions are told the time that ask for it; 0: a second
+	Age      uint64        // every so many seeds, let days pass and see that what is past its time is gone; 0: 16
 }
 
 // Scenario is one run: the functions, what is asked of them and what must then be true.

@@ -43,6 +43,7 @@ type World struct {
 	poisoned  map[string]bool // by id, whether it became a dead letter
 	dead      []string
 
+	waits      waits
 	violations []Violation
 	counts     map[string]int
 	strikes    []Fault
@@ -203,7 +204,8 @@ func Run(sys System, seed uint64) *Report { return run(sys, seed, nil, false) }
 func run(sys System, seed uint64, part *choice, telling bool) *Report {
 	w := &World{sys: sys.withDefaults(), seed: seed, rng: rand.New(rand.NewPCG(seed, 1)), byName: map[string]*slot{},
 		opener: memory.Opener(), poisoned: map[string]bool{}, counts: map[string]int{}, digest: 0xcbf29ce484222325,
-		telling: telling, names: map[string]string{}}
+		telling: telling, names: map[string]string{},
+		waits: waits{deadline: sys.Deadline, timers: map[string]bool{}, expired: map[string]bool{}, undone: map[string]bool{}}}
 	defer w.end()
 	w.scenario = w.sys.Begin(w, rand.New(rand.NewPCG(seed, 2)))
 	r := &Report{Seed: seed}

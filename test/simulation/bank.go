@@ -48,7 +48,7 @@ func (b *bank) Open(_ context.Context, p provider.Payment) (string, error) {
 // Authorize implements provider.Provider, by the tokens of the sandbox.
 func (b *bank) Authorize(_ context.Context, p provider.Payment) error {
 	if p.Token == slow {
-		b.w.Sleep(6 * time.Second) // with what the network takes, sometimes longer than the order's step may
+		b.w.Sleep(18 * time.Second) // with what the network takes, sometimes longer than the order's step may
 	}
 	return b.w.Remote(func() error {
 		a := b.of(p)

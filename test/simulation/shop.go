@@ -37,6 +37,7 @@ type Broken struct {
 	Change   func(*simulate.Capability)                  // how a capability is made
 	Handle   func(string, broker.Handler) broker.Handler // how its events are handled
 	Careless bool                                        // the bank takes money as often as it is told to
+	Patient  bool                                        // customers never cancel an order
 }
 
 // Shop is the system of all capabilities behind the gateway.
@@ -73,13 +74,13 @@ func begin(w *simulate.World, r *rand.Rand, b Broken) *simulate.Scenario {
 	}
 	versions := &schemas{w: w, added: map[place]bool{}}
 	for _, c := range functions.Behind() {
-		made := simulate.Capability{Name: c.Name, New: c.New, Env: env("10s")}
+		made := simulate.Capability{Name: c.Name, New: c.New, Env: env("30s")}
 		switch c.Name {
 		case "payments":
 			made.New = func(e function.Env) (*function.Function, error) { return payments.NewWith(e, s.bank), nil }
 			made.Next = made.New
 		case "orders":
-			next := env("14s")
+			next := env("42s")
 			made.Next = func(e function.Env) (*function.Function, error) {
 				e.Lookup = next.Lookup
 				return c.New(e)
@@ -96,7 +97,7 @@ func begin(w *simulate.World, r *rand.Rand, b Broken) *simulate.Scenario {
 	for range 2 + r.IntN(3) {
 		s.prices = append(s.prices, 100+r.Int64N(5000))
 	}
-	sc.Actions = s.actions(r)
+	sc.Actions = s.actions(r, b.Patient)
 	return sc
 }
 
@@ -196,7 +197,7 @@ func (s *run) stock(product, available int, done func(simulate.Response)) {
 }
 
 // actions are what customers and the shop's people do.
-func (s *run) actions(r *rand.Rand) []simulate.Action {
+func (s *run) actions(r *rand.Rand, patient bool) []simulate.Action {
 	const during = 90 * time.Second
 	at := func() time.Duration { return time.Duration(r.Int64N(int64(during))) }
 	var actions []simulate.Action
@@ -207,7 +208,7 @@ func (s *run) actions(r *rand.Rand) []simulate.Action {
 		who, card, when := customer(r.IntN(customers)), cards[r.IntN(len(cards))], at()
 		lines, text := s.cart(r)
 		add(when, func() { s.order(n, who, card, lines) }, "order %d: %s orders %s with %s", n, who, text, card)
-		if r.IntN(8) == 0 {
+		if r.IntN(8) == 0 && !patient {
 			add(when+time.Duration(r.Int64N(int64(3*time.Second))), func() { s.cancel(n, who) }, "%s cancels order %d", who, n)
 		}
 		if r.IntN(8) == 0 {
