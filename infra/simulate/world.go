@@ -252,15 +252,13 @@ func (w *World) live() {
 	if w.telling {
 		w.tell("no more faults from here on")
 	}
-	switch rests := w.Rest(w.sys.Settle); {
+	switch rests := w.Rest(w.sys.Settle) && w.watch(); {
 	case w.over:
 		return
 	case !rests:
 		w.Violated("the system does not come to rest: %d deliveries and %d requests are under way", w.open, w.clients)
 		return
 	}
-	w.runFor(w.sys.Rest)
-	w.Rest(w.sys.Settle)
 	if w.scenario.Check != nil {
 		w.scenario.Check(w)
 	}

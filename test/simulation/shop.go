@@ -43,7 +43,6 @@ type Broken struct {
 // Shop is the system of all capabilities behind the gateway.
 func Shop(b Broken) simulate.System {
 	return simulate.System{
-		Rest:   90 * time.Second, // longer than three sweeps
 		Settle: 20 * time.Minute,
 		Begin:  func(w *simulate.World, r *rand.Rand) *simulate.Scenario { return begin(w, r, b) },
 	}

@@ -1,0 +1,137 @@
+package simulate_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/simulate"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+// sweptAt is when the clock swept last.
+type sweptAt struct {
+	At time.Time `json:"at"`
+}
+
+// sweeper is a clock that only sweeps, every ten minutes as the real one does by default.
+func sweeper(env function.Env) (*function.Function, error) {
+	f := function.New("clock", env)
+	sweeps := function.Collection[sweptAt](f, "sweeps")
+	function.OnTick(f, func(ctx context.Context, tx *function.Tx, now time.Time) error {
+		last, known, err := sweeps.Find(ctx, tx, "last")
+		if err != nil || known && now.Sub(last.At).Abs() < 10*time.Minute {
+			return err
+		}
+		if known {
+			tx.Emit(events.ClockSwept.New("clock", events.SweptClock{At: now.UTC()}))
+		}
+		return sweeps.Put(ctx, tx, "last", sweptAt{now.UTC()})
+	})
+	function.Says(f, events.ClockSwept.Info())
+	return f, nil
+}
+
+type tillInput struct {
+	ID string `path:"id"`
+}
+
+// till takes orders over HTTP and emits that each is confirmed.
+func till(env function.Env) (*function.Function, error) {
+	f := function.New("orders", env)
+	orders := function.Collection[events.ConfirmedOrder](f, "orders")
+	function.Serve(f, function.Operation{Method: http.MethodPost, Path: "/api/orders/{id}", Access: function.Public},
+		func(ctx context.Context, tx *function.Tx, in *tillInput) (*struct{}, error) {
+			o := events.ConfirmedOrder{OrderID: in.ID, CustomerID: in.ID, ConfirmedAt: tx.Now(),
+				Total: events.Money{Amount: 1, Currency: "EUR"}}
+			tx.Emit(events.OrderConfirmed.New(in.ID, o))
+			return nil, orders.Put(ctx, tx, in.ID, o)
+		})
+	function.Says(f, events.OrderConfirmed.Info())
+	return f, nil
+}
+
+// withoutOutbox is the constructor of a function whose store loses what waits to be published.
+func withoutOutbox(make func(function.Env) (*function.Function, error)) func(function.Env) (*function.Function, error) {
+	return func(env function.Env) (*function.Function, error) {
+		open := env.Store
+		env.Store = func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
+			db, err := open(ctx, name, schema)
+			return losing{db}, err
+		}
+		return make(env)
+	}
+}
+
+type losing struct{ store.Driver }
+
+func (l losing) Commit(ctx context.Context, b store.Batch) error {
+	b.Mutations = slices.DeleteFunc(slices.Clone(b.Mutations), func(m store.Mutation) bool { return m.Collection == "_outbox" })
+	return l.Driver.Commit(ctx, b)
+}
+
+// product is a small system with a clock: orders are taken by till, whose clients never ask twice, and each order that
+// was taken is worth a point.
+func product(till func(function.Env) (*function.Function, error)) simulate.System {
+	return simulate.System{Begin: func(w *simulate.World, r *rand.Rand) *simulate.Scenario {
+		var actions []simulate.Action
+		for n := range 10 {
+			id := fmt.Sprint("order-", n)
+			actions = append(actions, simulate.Action{At: time.Duration(r.Int64N(int64(time.Minute))), What: id, Do: func(w *simulate.World) {
+				w.Send(simulate.Request{Function: "orders", Method: http.MethodPost, Path: "/api/orders/" + id, Times: 1}, func(simulate.Response) {})
+			}})
+		}
+		return &simulate.Scenario{
+			Capabilities: []simulate.Capability{{Name: "orders", New: till}, {Name: "loyalty", New: loyalty}, {Name: "clock", New: sweeper}},
+			Actions:      actions,
+			Check: func(w *simulate.World) {
+				taken, rewarded := w.Documents("orders", "orders"), w.Documents("loyalty", "accounts")
+				if len(taken) != len(rewarded) {
+					w.Violated("an order is worth no point: %s", fmt.Sprintf("%d orders, %d accounts", len(taken), len(rewarded)))
+				}
+			},
+		}
+	}}
+}
+
+// What a function could not publish waits for the clock's sweep, and so does the simulation, however long that takes: no
+// promise is broken. An event that is really lost is still found.
+func TestWaitsForTheSweep(t *testing.T) {
+	for _, kind := range []simulate.Kind{simulate.BrokerError, simulate.CrashAfterCommit} {
+		sys := product(till)
+		sys.Faults, sys.Most = []simulate.Kind{kind}, 20
+		simulate.Test(t, sys, 100)
+
+		sys = product(withoutOutbox(till))
+		sys.Faults, sys.Most = []simulate.Kind{kind}, 20
+		var f failing
+		if simulate.Test(&f, sys, 100); len(f.text) != 1 || !strings.Contains(f.text[0], "an order is worth no point") {
+			t.Errorf("%s: got %q", kind, f.text)
+		}
+	}
+}
+
+// A clock that does not sweep is found too.
+func TestClockThatNeverSweeps(t *testing.T) {
+	sys := product(till)
+	begin := sys.Begin
+	sys.Begin = func(w *simulate.World, r *rand.Rand) *simulate.Scenario {
+		s := begin(w, r)
+		s.Capabilities[2].New = func(env function.Env) (*function.Function, error) {
+			f, err := sweeper(env)
+			function.OnTick(f, func(context.Context, *function.Tx, time.Time) error { return nil })
+			return f, err
+		}
+		return s
+	}
+	if r := simulate.Run(sys, 1); r.OK() || !strings.Contains(r.Violations[0].Text, "the clock does not sweep") {
+		t.Errorf("got %s", r)
+	}
+}
