@@ -20,6 +20,10 @@ type Report struct {
 	Counts                        map[string]int // the scenario's own figures
 	Took                          time.Duration  // in the world's time
 
+	Timers, Fired   int  // timers that functions set, and those that went off
+	Sagas           bool // a function stored the progress of a saga
+	Expired, Undone int  // steps of sagas whose deadline passed, and those whose undo was sent
+
 	planned, actions int
 }
 
@@ -27,6 +31,8 @@ func (r *Report) of(w *World) *Report {
 	r.Violations, r.Struck, r.Story, r.Digest = w.violations, w.strikes, w.story, w.digest
 	r.Events, r.Deliveries, r.Instances = w.events, w.deliveries, w.instances
 	r.Counts, r.Took = w.counts, w.now-w.start
+	r.Timers, r.Fired = len(w.waits.timers), w.waits.fired
+	r.Sagas, r.Expired, r.Undone = w.waits.sagas, len(w.waits.expired), len(w.waits.undone)
 	return r
 }
 

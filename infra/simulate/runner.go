@@ -30,6 +30,26 @@ type Progress struct {
 	Counts                        map[string]int // the scenarios' own figures
 	Struck                        map[Kind]int
 	Took                          time.Duration // real time
+
+	Timers, Fired   int // timers that functions set, and those that went off
+	Sagas           int // runs in which a function stored the progress of a saga
+	Expired, Undone int // steps of sagas whose deadline passed, and those whose undo was sent
+}
+
+// Warnings returns what the runs so far never came to and so cannot vouch for: a timer that goes off, a step that
+// expires, an undo. It returns nothing for a system that has neither timers nor sagas.
+func (p Progress) Warnings() []string {
+	var all []string
+	if p.Timers > 0 && p.Fired == 0 {
+		all = append(all, fmt.Sprintf("%d timers were set and none ever went off", p.Timers))
+	}
+	if p.Sagas > 0 && p.Expired == 0 {
+		all = append(all, fmt.Sprintf("there are sagas, and in %d seeds no step ever expired", p.Done))
+	}
+	if p.Sagas > 0 && p.Undone == 0 {
+		all = append(all, fmt.Sprintf("there are sagas, and in %d seeds no undo ever ran", p.Done))
+	}
+	return all
 }
 
 // String is the progress in one line.
@@ -40,6 +60,12 @@ func (p Progress) String() string {
 		if p.Took > 0 {
 			text += fmt.Sprintf(" (%.0f/s)", float64(p.Counts[what])/p.Took.Seconds())
 		}
+	}
+	if p.Timers > 0 {
+		text += fmt.Sprintf(", %d timers set, %d went off", p.Timers, p.Fired)
+	}
+	if p.Sagas > 0 {
+		text += fmt.Sprintf(", %d steps expired, %d undos ran", p.Expired, p.Undone)
 	}
 	return text + " in " + p.Took.Round(10*time.Millisecond).String()
 }
@@ -100,6 +126,13 @@ func (c *collector) take(r *Report) {
 	c.p.Events += r.Events
 	c.p.Deliveries += r.Deliveries
 	c.p.Instances += r.Instances
+	c.p.Timers += r.Timers
+	c.p.Fired += r.Fired
+	c.p.Expired += r.Expired
+	c.p.Undone += r.Undone
+	if r.Sagas {
+		c.p.Sagas++
+	}
 	for _, f := range r.Struck {
 		c.p.Struck[f.Kind]++
 	}
@@ -132,6 +165,9 @@ func Test(t TB, sys System, seeds int) {
 	t.Helper()
 	p, failed := Runner{System: sys, First: 1, Seeds: seeds}.Run(context.Background())
 	t.Logf("%s", p)
+	for _, warning := range p.Warnings() {
+		t.Logf("WARNING: %s: more seeds, more actions or faults of more kinds are needed", warning)
+	}
 	for _, f := range failed {
 		t.Errorf("%s", Shrink(sys, f.Seed))
 		return

@@ -59,6 +59,12 @@ func TestShop(t *testing.T) {
 			t.Errorf("in %d seeds no %q ever struck", p.Done, kind)
 		}
 	}
+	for _, warning := range p.Warnings() {
+		t.Logf("WARNING: %s", warning)
+		if p.Done >= 100 {
+			t.Errorf("the simulation proves little: %s", warning)
+		}
+	}
 	if p.Failed == 0 && p.Counts["orders"] < 10**seeds {
 		t.Errorf("%d seeds made %d orders only", *seeds, p.Counts["orders"])
 	}
