@@ -13,29 +13,29 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// waits records how long functions wait for one another, and what came of their waiting.
+// waits records the deadlines of a run, and which of them passed.
 type waits struct {
 	deadline time.Duration   // the longest timer that was set, or System.Deadline
 	timers   map[string]bool // by the id of the timer's event; true: it went off
 	fired    int
-	held     int // events that a fault keeps back
-	sweeps   int // by the clock of the system
-	other    int // events that are not sweeps
+	held     int // events that a fault holds back
+	sweeps   int // by the clock function
+	other    int // other events
 	sagas    bool
 	expired  map[string]bool // each step whose deadline passed
 	undone   map[string]bool // each step whose undo was sent
 }
 
-// maxDeadline returns the longest timer that counts as a deadline: faults that outlast it still leave the system
+// maxDeadline returns the longest timer that counts as a deadline. A fault that outlasts it still leaves the system
 // time to come to rest within Settle.
 func (s System) maxDeadline() time.Duration { return s.Settle / 4 }
 
-// observe records what an event tells about timers and sweeps.
-func (w *waits) observe(e *event.Event, max time.Duration) {
+// observe records a sweep, or a timer that is set or goes off.
+func (sim *waits) observe(e *event.Event, max time.Duration) {
 	switch e.Type() {
 	case events.ClockSwept.Name():
 		if e.Source() != simulationSource {
-			w.sweeps++
+			sim.sweeps++
 		}
 		return
 	case events.ClockSchedule.Name():
@@ -46,19 +46,19 @@ func (w *waits) observe(e *event.Event, max time.Duration) {
 		if json.Unmarshal(e.Data(), &timer) != nil {
 			break
 		}
-		w.timers[timer.ID] = w.timers[timer.ID]
-		if d := timer.Due.Sub(e.Time()); d <= max && d > w.deadline {
-			w.deadline = d
+		sim.timers[timer.ID] = sim.timers[timer.ID]
+		if d := timer.Due.Sub(e.Time()); d <= max && d > sim.deadline {
+			sim.deadline = d
 		}
 	}
-	w.other++
-	if fired, set := w.timers[e.ID()]; set && !fired {
-		w.timers[e.ID()] = true
-		w.fired++
+	sim.other++
+	if fired, set := sim.timers[e.ID()]; set && !fired {
+		sim.timers[e.ID()] = true
+		sim.fired++
 	}
 }
 
-// Marks in the JSON of a saga.Progress: that it is one, and that a step expired or an undo was sent.
+// The marks of a saga.Progress in JSON: of each, of one with an undo, of one whose deadline passed.
 var (
 	progressMark = []byte(`"steps":[`)
 	undoMark     = []byte(`"undoing_at"`)
@@ -66,75 +66,76 @@ var (
 	againMark    = []byte(`"again":`)
 )
 
-// committed records what a function's commit tells about its sagas. Each step counts once, however often its progress
-// is stored: a saga is known by the function and the time its first step began.
-func (w *waits) committed(function string, b store.Batch) {
+// committed records the expired and undone steps of the sagas in a commit. Each counts once, however often its progress
+// is stored: a saga is identified by its function and the time at which its first step began.
+func (sim *waits) committed(function string, b store.Batch) {
 	for _, m := range b.Mutations {
 		if !bytes.Contains(m.Data, progressMark) {
 			continue
 		}
-		telling := bytes.Contains(m.Data, undoMark) || bytes.Contains(m.Data, expiredMark) || bytes.Contains(m.Data, againMark)
-		if w.sagas && !telling {
+		tracing := bytes.Contains(m.Data, undoMark) || bytes.Contains(m.Data, expiredMark) ||
+			bytes.Contains(m.Data, againMark)
+		if sim.sagas && !tracing {
 			continue
 		}
 		for _, p := range saga.Find(m.Data) {
-			w.sagas = true
+			sim.sagas = true
 			began := function + p.Steps[0].StartedAt.Format(time.RFC3339Nano)
 			if step := p.Expired(); step != "" {
-				w.expired[began+step] = true
+				sim.expired[began+step] = true
 			}
 			if p.Again > 0 {
-				w.expired[began+p.Step+fmt.Sprint(p.Again)] = true
+				sim.expired[began+p.Step+fmt.Sprint(p.Again)] = true
 			}
 			for _, s := range p.Steps {
 				if !s.UndoingAt.IsZero() {
-					w.undone[began+s.Name] = true
+					sim.undone[began+s.Name] = true
 				}
 			}
 		}
 	}
 }
 
-// hold returns how long a fault keeps an event back.
-func (w *World) hold(f Fault) time.Duration {
-	if f.Deadlines > 0 && w.waits.deadline > 0 {
-		return time.Duration(f.Deadlines * float64(w.waits.deadline)).Round(time.Millisecond)
+// hold returns how long a fault holds an event back.
+func (sim *Simulation) hold(f Fault) time.Duration {
+	if f.Deadlines > 0 && sim.waits.deadline > 0 {
+		return time.Duration(f.Deadlines * float64(sim.waits.deadline)).Round(time.Millisecond)
 	}
 	return f.For
 }
 
-// keepBack counts an event as kept back for d. Meanwhile nothing runs out of attempts: what waits for that event would
-// otherwise become a dead letter that only an operator could mend, which is no finding.
-func (w *World) keepBack(d time.Duration) {
-	w.waits.held++
-	w.after(d, func() { w.waits.held-- })
+// holdBack counts an event as held back for d. Meanwhile no delivery runs out of attempts: one that waits for the event
+// would be dead-lettered because of the fault alone.
+func (sim *Simulation) holdBack(d time.Duration) {
+	sim.waits.held++
+	sim.after(d, func() { sim.waits.held-- })
 }
 
-// quietRounds bounds how often a system that still does something is watched once more.
+// quietRounds bounds how often an active system is watched once more.
 const quietRounds = 10
 
-// watch lets time pass until the system has done nothing for as long as anything in it may wait: the longest deadline, two
-// sweeps of the clock and the least that System.Rest asks for. Retries need no waiting, for an event that waits for
-// its next attempt is under way. It reports whether the system came to rest each time.
-func (w *World) watch() bool {
+// watch lets time pass until the system has emitted nothing during System.Rest, the longest deadline and two sweeps of
+// the clock. Retries need no extra time, since a delivery that waits for an attempt counts as work. It reports whether
+// the system came to rest each time.
+func (sim *Simulation) watch() bool {
 	sweeps := false
-	for _, s := range w.slots {
+	for _, s := range sim.supervisors {
 		sweeps = sweeps || s.sweeps
 	}
 	for range quietRounds {
-		before, swept, began := w.waits.other, w.waits.sweeps, w.now
-		w.runFor(max(w.sys.Rest, w.waits.deadline+2*w.sys.Tick+time.Second))
-		if limit := began + 4*w.sys.Settle; sweeps && w.waits.sweeps < swept+2 {
-			w.run(func() bool { return w.waits.sweeps >= swept+2 || w.now >= limit })
-			if w.waits.sweeps < swept+2 && !w.over {
-				w.Violated("the clock does not sweep: not twice in %s, which is four times Settle", 4*w.sys.Settle)
+		before, swept, began := sim.waits.other, sim.waits.sweeps, sim.now
+		sim.runFor(max(sim.sys.Rest, sim.waits.deadline+2*sim.sys.Tick+time.Second))
+		if limit := began + 4*sim.sys.Settle; sweeps && sim.waits.sweeps < swept+2 {
+			sim.run(func() bool { return sim.waits.sweeps >= swept+2 || sim.now >= limit })
+			if sim.waits.sweeps < swept+2 && !sim.over {
+				sim.Violated("the clock does not sweep: not twice in %s, which is four times Settle", 4*sim.sys.Settle)
 				return true
 			}
 		}
-		if !w.Rest(w.sys.Settle) {
+		if !sim.Rest(sim.sys.Settle) {
 			return false
 		}
-		if w.waits.other == before {
+		if sim.waits.other == before {
 			return true
 		}
 	}

@@ -26,7 +26,8 @@ func timerEvent(t *testing.T, id string, d time.Duration) *event.Event {
 	e.SetSource("/functions/orders")
 	e.SetType(events.ClockSchedule.Name())
 	e.SetTime(epoch)
-	if err := e.SetData(event.ApplicationJSON, events.ScheduleEvent{TimerID: id, Due: epoch.Add(d), Event: json.RawMessage(`{}`)}); err != nil {
+	timer := events.ScheduleEvent{TimerID: id, Due: epoch.Add(d), Event: json.RawMessage(`{}`)}
+	if err := e.SetData(event.ApplicationJSON, timer); err != nil {
 		t.Fatal(err)
 	}
 	return &e
@@ -36,30 +37,30 @@ func newWaits() waits {
 	return waits{timers: map[string]bool{}, expired: map[string]bool{}, undone: map[string]bool{}}
 }
 
-// Faults last as long as the longest timer asks for; one that is no deadline, because it outlasts what a run has, does not
-// count. A timer that goes off is counted once.
+// Faults last as long as the longest timer asks for; one that is no deadline, because it outlasts what a run has, does
+// not count. A timer that goes off is counted once.
 func TestDeadlineOfTimers(t *testing.T) {
-	w := &World{waits: newWaits()}
+	sim := &Simulation{waits: newWaits()}
 	fault := Fault{For: 3 * time.Second, Deadlines: 1.5}
-	if got := w.hold(fault); got != 3*time.Second {
+	if got := sim.hold(fault); got != 3*time.Second {
 		t.Errorf("without a timer: got %s", got)
 	}
-	w.waits.observe(timerEvent(t, "a", 30*time.Second), 15*time.Minute)
-	w.waits.observe(timerEvent(t, "b", 20*time.Second), 15*time.Minute)
-	w.waits.observe(timerEvent(t, "c", 30*24*time.Hour), 15*time.Minute)
-	if got := w.hold(fault); got != 45*time.Second {
+	sim.waits.observe(timerEvent(t, "a", 30*time.Second), 15*time.Minute)
+	sim.waits.observe(timerEvent(t, "b", 20*time.Second), 15*time.Minute)
+	sim.waits.observe(timerEvent(t, "c", 30*24*time.Hour), 15*time.Minute)
+	if got := sim.hold(fault); got != 45*time.Second {
 		t.Errorf("with a timer of 30 s: got %s", got)
 	}
-	if got := w.hold(Fault{For: 3 * time.Second}); got != 3*time.Second {
+	if got := sim.hold(Fault{For: 3 * time.Second}); got != 3*time.Second {
 		t.Errorf("a fault that is not scaled: got %s", got)
 	}
 	for range 2 {
 		e := event.New()
 		e.SetID("a")
-		w.waits.observe(&e, 0)
+		sim.waits.observe(&e, 0)
 	}
-	if len(w.waits.timers) != 3 || w.waits.fired != 1 {
-		t.Errorf("got %d timers, %d fired", len(w.waits.timers), w.waits.fired)
+	if len(sim.waits.timers) != 3 || sim.waits.fired != 1 {
+		t.Errorf("got %d timers, %d fired", len(sim.waits.timers), sim.waits.fired)
 	}
 }
 
@@ -67,9 +68,9 @@ func TestDeadlineOfTimers(t *testing.T) {
 // function consumes commands; none of a kind that was not asked for.
 func TestPlanOutlastsDeadlines(t *testing.T) {
 	plan := func(seed uint64, commands bool, kinds ...Kind) []Fault {
-		w := &World{sys: System{Faults: kinds}.withDefaults()}
-		w.slots = []*slot{{w: w, name: "payments", consumes: true, commands: commands}}
-		return w.plan(rand.New(rand.NewPCG(seed, 3)))
+		sim := &Simulation{sys: System{Faults: kinds}.withDefaults()}
+		sim.supervisors = []*supervisor{{sim: sim, name: "payments", consumes: true, commands: commands}}
+		return sim.plan(rand.New(rand.NewPCG(seed, 3)))
 	}
 	var below, beyond, short, extra int
 	for seed := range uint64(200) {
@@ -82,7 +83,7 @@ func TestPlanOutlastsDeadlines(t *testing.T) {
 			default:
 				beyond++
 			}
-			if f.Deadlines > 2 || f.For > latest {
+			if f.Deadlines > 2 || f.For > maxDelay {
 				t.Fatalf("got %s", f)
 			}
 		}
@@ -99,42 +100,63 @@ func TestPlanOutlastsDeadlines(t *testing.T) {
 	}
 }
 
-// While a fault keeps an event back nothing runs out of attempts; afterwards it does.
-func TestNothingDiesWhileAnEventIsKeptBack(t *testing.T) {
-	w := &World{names: map[string]string{}, poisoned: map[string]bool{}, waits: newWaits()}
-	tr := &trigger{s: &slot{w: w, name: "views"}, decl: broker.Trigger{Delivery: broker.DefaultDelivery}}
+// While a fault holds an event back no delivery runs out of attempts; afterwards it does.
+func TestNoDeadLetterWhileAnEventIsHeldBack(t *testing.T) {
+	sim := &Simulation{names: map[string]string{}, poisoned: map[string]bool{}, waits: newWaits()}
+	tr := &trigger{s: &supervisor{sim: sim, name: "views"}, decl: broker.Trigger{Delivery: broker.DefaultDelivery}}
 	it := &item{e: event.New()}
 	notYet := broker.Result{Status: http.StatusServiceUnavailable}
-	w.keepBack(time.Hour)
+	sim.holdBack(time.Hour)
 	for range 100 {
-		tr.noted(it, notYet)
+		tr.recorded(it, notYet)
 	}
 	if it.dead != nil {
-		t.Fatal("it is dead while another event is kept back")
+		t.Fatal("it is dead-lettered while another event is held back")
 	}
-	w.waits.held--
+	sim.waits.held--
 	n := 0
 	for ; it.dead == nil; n++ {
-		tr.noted(it, notYet)
+		tr.recorded(it, notYet)
 	}
 	if n < 3 || n > broker.DefaultDelivery.Retry {
 		t.Errorf("it had %d more attempts", n)
 	}
 }
 
-// What sagas come to is seen in what functions commit, once for each step however often it is stored.
+// Expired and undone steps are counted from commits, once each however often they are stored.
 func TestCommittedSagas(t *testing.T) {
 	steps := func(at time.Time, states ...saga.StepProgress) []saga.StepProgress {
 		states[0].StartedAt = at
 		return states
 	}
-	reserved, voiding := saga.StepProgress{Name: "reserve", State: saga.Done}, saga.StepProgress{Name: "pay", State: saga.BeingUndone, UndoingAt: epoch}
-	running := saga.Progress{Status: saga.Running, Step: "pay", Steps: steps(epoch, reserved, saga.StepProgress{Name: "pay", State: saga.Doing})}
-	undoing := saga.Progress{Status: saga.Undoing, Step: "pay", Reason: "step pay timed out", Steps: steps(epoch, reserved, voiding)}
-	another := saga.Progress{Status: saga.Undoing, Step: "pay", Reason: "a change of mind", Steps: steps(epoch.Add(1), reserved, voiding)}
+	reserved, voiding := saga.StepProgress{
+		Name:  "reserve",
+		State: saga.Done,
+	}, saga.StepProgress{
+		Name:      "pay",
+		State:     saga.BeingUndone,
+		UndoingAt: epoch,
+	}
+	running := saga.Progress{
+		Status: saga.Running,
+		Step:   "pay",
+		Steps:  steps(epoch, reserved, saga.StepProgress{Name: "pay", State: saga.Doing}),
+	}
+	undoing := saga.Progress{
+		Status: saga.Undoing,
+		Step:   "pay",
+		Reason: "step pay timed out",
+		Steps:  steps(epoch, reserved, voiding),
+	}
+	another := saga.Progress{
+		Status: saga.Undoing,
+		Step:   "pay",
+		Reason: "a change of mind",
+		Steps:  steps(epoch.Add(1), reserved, voiding),
+	}
 	again := another
 	again.Again = 2
-	w := newWaits()
+	sim := newWaits()
 	for _, c := range []struct {
 		p               saga.Progress
 		expired, undone int
@@ -143,14 +165,14 @@ func TestCommittedSagas(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.committed("orders", store.Batch{Mutations: []store.Mutation{{Data: data}}})
-		if !w.sagas || len(w.expired) != c.expired || len(w.undone) != c.undone {
-			t.Errorf("after %s: got %d expired, %d undone", data, len(w.expired), len(w.undone))
+		sim.committed("orders", store.Batch{Mutations: []store.Mutation{{Data: data}}})
+		if !sim.sagas || len(sim.expired) != c.expired || len(sim.undone) != c.undone {
+			t.Errorf("after %s: got %d expired, %d undone", data, len(sim.expired), len(sim.undone))
 		}
 	}
 }
 
-// A run that never came to what it is meant to try says so; one that has nothing of the kind does not.
+// Progress warns of timers, deadlines and undos that no run came to, and not of those that the system lacks.
 func TestWarnings(t *testing.T) {
 	for _, c := range []struct {
 		p    Progress
@@ -158,7 +180,8 @@ func TestWarnings(t *testing.T) {
 	}{
 		{Progress{Done: 9}, "[]"},
 		{Progress{Done: 9, Timers: 3, Fired: 1, Sagas: 9, Expired: 1, Undone: 1}, "[]"},
-		{Progress{Done: 9, Timers: 3, Sagas: 9, Undone: 1}, "[3 timers were set and none ever went off; there are sagas, and in 9 seeds no step ever expired]"},
+		{Progress{Done: 9, Timers: 3, Sagas: 9, Undone: 1},
+			"[3 timers were set and none ever went off; there are sagas, and in 9 seeds no step ever expired]"},
 		{Progress{Done: 9, Sagas: 9, Expired: 1}, "[there are sagas, and in 9 seeds no undo ever ran]"},
 	} {
 		if got := "[" + strings.Join(c.p.Warnings(), "; ") + "]"; got != c.want {

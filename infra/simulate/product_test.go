@@ -16,12 +16,12 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// sweptAt is when the clock swept last.
+// sweptAt holds the time of the last sweep.
 type sweptAt struct {
 	At time.Time `json:"at"`
 }
 
-// sweeper is a clock that only sweeps, every ten minutes as the real one does by default.
+// sweeper is a clock function that only sweeps, every ten minutes as the real one does by default.
 func sweeper(env function.Env) (*function.Function, error) {
 	f := function.New("clock", env)
 	sweeps := function.Collection[sweptAt](f, "sweeps")
@@ -43,7 +43,7 @@ type tillInput struct {
 	ID string `path:"id"`
 }
 
-// till takes orders over HTTP and emits that each is confirmed.
+// till takes orders over HTTP and emits an event for each.
 func till(env function.Env) (*function.Function, error) {
 	f := function.New("orders", env)
 	orders := function.Collection[events.ConfirmedOrder](f, "orders")
@@ -58,7 +58,7 @@ func till(env function.Env) (*function.Function, error) {
 	return f, nil
 }
 
-// withoutOutbox is the constructor of a function whose store loses what waits to be published.
+// withoutOutbox returns a constructor of the function on a store that loses outbox entries.
 func withoutOutbox(make func(function.Env) (*function.Function, error)) func(function.Env) (*function.Function, error) {
 	return func(env function.Env) (*function.Function, error) {
 		open := env.Store
@@ -73,44 +73,57 @@ func withoutOutbox(make func(function.Env) (*function.Function, error)) func(fun
 type losing struct{ store.Driver }
 
 func (l losing) Commit(ctx context.Context, b store.Batch) error {
-	b.Mutations = slices.DeleteFunc(slices.Clone(b.Mutations), func(m store.Mutation) bool { return m.Collection == "_outbox" })
+	b.Mutations = slices.DeleteFunc(
+		slices.Clone(b.Mutations),
+		func(m store.Mutation) bool { return m.Collection == "_outbox" },
+	)
 	return l.Driver.Commit(ctx, b)
 }
 
-// product is a small system with a clock: orders are taken by till, whose clients never ask twice, and each order that
-// was taken is worth a point.
+// product returns a small system with a clock: till takes orders from clients that never repeat a request, and each
+// order is worth a point.
 func product(till func(function.Env) (*function.Function, error)) simulate.System {
-	return simulate.System{Begin: func(w *simulate.World, r *rand.Rand) *simulate.Scenario {
+	return simulate.System{Begin: func(sim *simulate.Simulation, r *rand.Rand) *simulate.Scenario {
 		var actions []simulate.Action
 		for n := range 10 {
 			id := fmt.Sprint("order-", n)
-			actions = append(actions, simulate.Action{At: time.Duration(r.Int64N(int64(time.Minute))), What: id, Do: func(w *simulate.World) {
-				w.Send(simulate.Request{Function: "orders", Method: http.MethodPost, Path: "/api/orders/" + id, Times: 1}, func(simulate.Response) {})
-			}})
+			actions = append(
+				actions,
+				simulate.Action{At: time.Duration(r.Int64N(int64(time.Minute))), What: id, Do: func(sim *simulate.Simulation) {
+					sim.Send(
+						simulate.Request{Function: "orders", Method: http.MethodPost, Path: "/api/orders/" + id, Times: 1},
+						func(simulate.Response) {},
+					)
+				}},
+			)
 		}
 		return &simulate.Scenario{
-			Capabilities: []simulate.Capability{{Name: "orders", New: till}, {Name: "loyalty", New: loyalty}, {Name: "clock", New: sweeper}},
-			Actions:      actions,
-			Check: func(w *simulate.World) {
-				taken, rewarded := w.Documents("orders", "orders"), w.Documents("loyalty", "accounts")
+			Functions: []simulate.Function{
+				{Name: "orders", New: till},
+				{Name: "loyalty", New: loyalty},
+				{Name: "clock", New: sweeper},
+			},
+			Actions: actions,
+			Check: func(sim *simulate.Simulation) {
+				taken, rewarded := sim.Documents("orders", "orders"), sim.Documents("loyalty", "accounts")
 				if len(taken) != len(rewarded) {
-					w.Violated("an order is worth no point: %s", fmt.Sprintf("%d orders, %d accounts", len(taken), len(rewarded)))
+					sim.Violated("an order is worth no point: %s", fmt.Sprintf("%d orders, %d accounts", len(taken), len(rewarded)))
 				}
 			},
 		}
 	}}
 }
 
-// What a function could not publish waits for the clock's sweep, and so does the simulation, however long that takes: no
-// promise is broken. An event that is really lost is still found.
+// An event that could not be published waits in the outbox for the clock's sweep, and the simulation waits as long: no
+// violation. An event that is really lost is still found.
 func TestWaitsForTheSweep(t *testing.T) {
 	for _, kind := range []simulate.Kind{simulate.BrokerError, simulate.CrashAfterCommit} {
 		sys := product(till)
-		sys.Faults, sys.Most = []simulate.Kind{kind}, 20
+		sys.Faults, sys.MaxFaults = []simulate.Kind{kind}, 20
 		simulate.Test(t, sys, 100)
 
 		sys = product(withoutOutbox(till))
-		sys.Faults, sys.Most = []simulate.Kind{kind}, 20
+		sys.Faults, sys.MaxFaults = []simulate.Kind{kind}, 20
 		var f failing
 		if simulate.Test(&f, sys, 100); len(f.text) != 1 || !strings.Contains(f.text[0], "an order is worth no point") {
 			t.Errorf("%s: got %q", kind, f.text)
@@ -118,13 +131,13 @@ func TestWaitsForTheSweep(t *testing.T) {
 	}
 }
 
-// A clock that does not sweep is found too.
+// A clock that never sweeps is a violation.
 func TestClockThatNeverSweeps(t *testing.T) {
 	sys := product(till)
 	begin := sys.Begin
-	sys.Begin = func(w *simulate.World, r *rand.Rand) *simulate.Scenario {
-		s := begin(w, r)
-		s.Capabilities[2].New = func(env function.Env) (*function.Function, error) {
+	sys.Begin = func(sim *simulate.Simulation, r *rand.Rand) *simulate.Scenario {
+		s := begin(sim, r)
+		s.Functions[2].New = func(env function.Env) (*function.Function, error) {
 			f, err := sweeper(env)
 			function.OnTick(f, func(context.Context, *function.Tx, time.Time) error { return nil })
 			return f, err
