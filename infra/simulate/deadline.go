@@ -31,11 +31,11 @@ type waits struct {
 func (s System) maxDeadline() time.Duration { return s.Settle / 4 }
 
 // observe records a sweep, or a timer that is set or goes off.
-func (sim *waits) observe(e *event.Event, max time.Duration) {
+func (w *waits) observe(e *event.Event, limit time.Duration) {
 	switch e.Type() {
 	case events.ClockSwept.Name():
 		if e.Source() != simulationSource {
-			sim.sweeps++
+			w.sweeps++
 		}
 		return
 	case events.ClockSchedule.Name():
@@ -46,15 +46,17 @@ func (sim *waits) observe(e *event.Event, max time.Duration) {
 		if json.Unmarshal(e.Data(), &timer) != nil {
 			break
 		}
-		sim.timers[timer.ID] = sim.timers[timer.ID]
-		if d := timer.Due.Sub(e.Time()); d <= max && d > sim.deadline {
-			sim.deadline = d
+		if _, set := w.timers[timer.ID]; !set {
+			w.timers[timer.ID] = false
+		}
+		if d := timer.Due.Sub(e.Time()); d <= limit && d > w.deadline {
+			w.deadline = d
 		}
 	}
-	sim.other++
-	if fired, set := sim.timers[e.ID()]; set && !fired {
-		sim.timers[e.ID()] = true
-		sim.fired++
+	w.other++
+	if fired, set := w.timers[e.ID()]; set && !fired {
+		w.timers[e.ID()] = true
+		w.fired++
 	}
 }
 
@@ -68,28 +70,28 @@ var (
 
 // committed records the expired and undone steps of the sagas in a commit. Each counts once, however often its progress
 // is stored: a saga is identified by its function and the time at which its first step began.
-func (sim *waits) committed(function string, b store.Batch) {
+func (w *waits) committed(function string, b store.Batch) {
 	for _, m := range b.Mutations {
 		if !bytes.Contains(m.Data, progressMark) {
 			continue
 		}
-		tracing := bytes.Contains(m.Data, undoMark) || bytes.Contains(m.Data, expiredMark) ||
+		relevant := bytes.Contains(m.Data, undoMark) || bytes.Contains(m.Data, expiredMark) ||
 			bytes.Contains(m.Data, againMark)
-		if sim.sagas && !tracing {
+		if w.sagas && !relevant {
 			continue
 		}
 		for _, p := range saga.Find(m.Data) {
-			sim.sagas = true
+			w.sagas = true
 			began := function + p.Steps[0].StartedAt.Format(time.RFC3339Nano)
 			if step := p.Expired(); step != "" {
-				sim.expired[began+step] = true
+				w.expired[began+step] = true
 			}
 			if p.Again > 0 {
-				sim.expired[began+p.Step+fmt.Sprint(p.Again)] = true
+				w.expired[began+p.Step+fmt.Sprint(p.Again)] = true
 			}
 			for _, s := range p.Steps {
 				if !s.UndoingAt.IsZero() {
-					sim.undone[began+s.Name] = true
+					w.undone[began+s.Name] = true
 				}
 			}
 		}
