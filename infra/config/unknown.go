@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ebb-dev/ebb/infra/internal/spelling"
+	"github.com/ebb-dev/ebb/infra/internal/editdistance"
 )
 
 // Unknown reports the variables of environ, in the form of os.Environ, that start with
@@ -30,7 +30,7 @@ func Unknown(prefix string, known, environ []string) error {
 func suggestion(name string, known []string) string {
 	best, least := "", len(name)/3+1
 	for _, k := range known {
-		if d := spelling.Distance(name, k); d < least {
+		if d := editdistance.Distance(name, k); d < least {
 			best, least = k, d
 		}
 	}
