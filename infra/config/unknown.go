@@ -28,12 +28,7 @@ func Unknown(prefix string, known, environ []string) error {
 
 // suggestion is the nearest known name, if it is near enough to be what was meant.
 func suggestion(name string, known []string) string {
-	best, least := "", len(name)/3+1
-	for _, k := range known {
-		if d := editdistance.Distance(name, k); d < least {
-			best, least = k, d
-		}
-	}
+	best := editdistance.Nearest(name, known)
 	if best == "" {
 		return ""
 	}

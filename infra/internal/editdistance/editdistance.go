@@ -28,7 +28,7 @@ func Distance(a, b string) int {
 // Nearest returns the word that is nearest to what was typed, the first of several that are equally near. It
 // returns "" if none is near enough to have been meant: more than a third of what was typed would have to change.
 func Nearest(typed string, words []string) string {
-	best, nearest := max(2, len(typed)/3)+1, ""
+	best, nearest := max(1, len(typed)/3)+1, ""
 	for _, word := range words {
 		if d := Distance(typed, word); d < best {
 			best, nearest = d, word
