@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	brokerfront "github.com/ebb-dev/ebb/infra/broker/front"
@@ -29,29 +31,31 @@ type brokerConfig struct {
 }
 
 // brokerCommand serves a CloudEvents broker on its own.
-func brokerCommand(ctx context.Context, t *tool, args []string) error {
-	cfg := brokerConfig{token: fallback(t.lookup, brokerToken, "")}
-	f := t.flags("broker", "")
+func (a *app) brokerCommand() *cobra.Command {
+	cfg := brokerConfig{token: fallback(a.Lookup, brokerToken, "")}
+	c := &cobra.Command{
+		Use:     "broker",
+		Short:   "Serve a stand-alone CloudEvents broker on loopback",
+		Example: a.example("$ broker                              in memory, on http://127.0.0.1:8081\n$ broker --data events --addr 127.0.0.1:9000"),
+		Args:    noArgs,
+	}
+	f := c.Flags()
 	f.StringVar(&cfg.addr, "addr", "127.0.0.1:8081", "where to listen; anything but loopback needs a token in "+brokerToken)
 	f.StringVar(&cfg.data, "data", "", "directory of the events and the subscriptions")
-	f.BoolVar(&cfg.memory, "memory", false, "keep everything in memory, and lose it at the end; so it is without --data")
+	f.BoolVar(&cfg.memory, "memory", false, "keep everything in memory, and lose it at the end; the same without --data")
 	f.IntVar(&cfg.limit, "limit", 1<<20, "the largest request in bytes")
-	rest, err := parse(f, args)
-	if err == nil && len(rest) > 0 {
-		err = wrong("broker takes no arguments, but there is %q", rest[0])
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := cfg.validate(); err != nil {
+			return err
+		}
+		listener, err := listen(cfg.addr)
+		if err != nil {
+			return err
+		}
+		defer listener.Close()
+		return a.serveBroker(c.Context(), cfg, listener)
 	}
-	if err == nil {
-		err = cfg.validate()
-	}
-	if err != nil {
-		return err
-	}
-	listener, err := listen(cfg.addr)
-	if err != nil {
-		return err
-	}
-	defer listener.Close()
-	return serveBroker(ctx, t, cfg, listener)
+	return c
 }
 
 func (c brokerConfig) validate() error {
@@ -59,15 +63,15 @@ func (c brokerConfig) validate() error {
 	ip := net.ParseIP(host)
 	switch {
 	case err != nil:
-		return wrong("--addr is %q, which is not a host and a port such as 127.0.0.1:8081", c.addr)
+		return usageErrorf("--addr is %q, which is not a host and a port such as 127.0.0.1:8081", c.addr)
 	case c.memory && c.data != "":
-		return wrong("--memory and --data exclude one another")
+		return usageErrorf("--memory and --data exclude one another")
 	case c.limit < 64<<10 || c.limit > 3<<20:
-		return wrong("--limit must be from 65536 to %d", 3<<20)
+		return usageErrorf("--limit must be from 65536 to %d", 3<<20)
 	case c.token != "" && len(c.token) < minToken:
-		return wrong("the token in %s must have %d characters at least", brokerToken, minToken)
+		return usageErrorf("the token in %s must have %d characters at least", brokerToken, minToken)
 	case c.token == "" && host != "localhost" && (ip == nil || !ip.IsLoopback()):
-		return wrong("whoever reaches %s could post and read events: listen on 127.0.0.1, or set a token in %s", c.addr, brokerToken)
+		return usageErrorf("anyone who reaches %s could post and read events: listen on 127.0.0.1, or set a token in %s", c.addr, brokerToken)
 	}
 	return nil
 }
@@ -85,7 +89,7 @@ func openBroker(ctx context.Context, cfg brokerConfig) (b broker.Broker, file st
 }
 
 // serveBroker serves until ctx ends, and then finishes the deliveries that run.
-func serveBroker(ctx context.Context, t *tool, cfg brokerConfig, listener net.Listener) error {
+func (a *app) serveBroker(ctx context.Context, cfg brokerConfig, listener net.Listener) error {
 	b, file, err := openBroker(ctx, cfg)
 	if err != nil {
 		return err
@@ -101,7 +105,8 @@ func serveBroker(ctx context.Context, t *tool, cfg brokerConfig, listener net.Li
 	if cfg.data != "" {
 		where = "in " + cfg.data
 	}
-	fmt.Fprintf(t.out, "A CloudEvents broker is at http://%s, subscriptions at /subscriptions; events are kept %s.\nCtrl-C stops it.\n", reachable(listener.Addr()), where)
+	fmt.Fprintf(a.Out, "A CloudEvents broker is at http://%s, subscriptions at /subscriptions; events are kept %s.\nCtrl-C stops it.\n",
+		reachable(listener.Addr()), where)
 	select {
 	case err = <-served:
 	case <-ctx.Done():

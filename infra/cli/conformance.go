@@ -1,9 +1,8 @@
-package main
+package cli
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -13,6 +12,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/ebb-dev/ebb/infra/broker/conformance"
 	"github.com/ebb-dev/ebb/infra/broker/conformance/kube"
@@ -34,28 +36,44 @@ type conformanceFlags struct {
 	settle                                 time.Duration
 }
 
-// conformanceCommand holds a broker against the specifications. Its exit code is 1 when a case fails.
-func conformanceCommand(ctx context.Context, t *tool, args []string) error {
-	c := &conformanceFlags{token: fallback(t.lookup, brokerToken, "")}
-	f := t.flags("conformance", "URL")
-	c.define(f)
-	rest, err := parse(f, args)
+// conformanceCommand tries a broker by the specifications. Its exit code is 1 when a case fails.
+func (a *app) conformanceCommand() *cobra.Command {
+	f := &conformanceFlags{token: fallback(a.Lookup, brokerToken, "")}
+	c := &cobra.Command{
+		Use:   "conformance URL",
+		Short: "Try any CloudEvents broker by Knative's delivery specification and CESQL",
+		Example: a.example(`
+$ conformance http://127.0.0.1:8081
+$ conformance --list --only cesql
+$ conformance http://broker-ingress/ns/default --triggers knative --patience 3`),
+		Args: cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error { return a.conformance(c.Context(), f, args) },
+	}
+	f.define(c.Flags())
+	return c
+}
+
+func (a *app) conformance(ctx context.Context, c *conformanceFlags, args []string) error {
+	err := c.understand(args)
 	if err != nil {
 		return err
 	}
-	if err := c.understand(t, rest); err != nil {
-		return err
-	}
 	if c.list {
-		return t.listCases(c.cfg)
+		return a.listCases(c.cfg)
 	}
-	if c.cfg.Triggers, err = c.driver(t); err != nil {
+	if c.cfg.Triggers, err = c.driver(a); err != nil {
 		return asUsage(err)
 	}
 	if c.verbose {
-		c.cfg.Observe = func(r conformance.Result) { fmt.Fprintf(t.err, "%-4s  %s\n", r.Outcome, r.ID) }
+		c.cfg.Observe = func(r conformance.Result) { fmt.Fprintf(a.Err, "%-4s  %s\n", r.Outcome, r.ID) }
 	}
-	report, err := conformance.Run(ctx, c.cfg)
+	var report *conformance.Report
+	run := func() (err error) { report, err = conformance.Run(ctx, c.cfg); return err }
+	if c.verbose {
+		err = run()
+	} else {
+		err = a.during("trying "+c.cfg.URL, run)
+	}
 	if report == nil {
 		return asUsage(err)
 	}
@@ -63,18 +81,18 @@ func conformanceCommand(ctx context.Context, t *tool, args []string) error {
 	if c.json {
 		write = report.WriteJSON
 	}
-	switch failed := write(t.out); {
+	switch failed := write(a.Out); {
 	case failed != nil:
 		return failed
 	case err != nil:
 		return errors.New("interrupted; what had not ended by then is skipped in the report")
 	case !report.OK():
-		return errStale // the report has told
+		return errReported
 	}
 	return nil
 }
 
-func (c *conformanceFlags) define(f *flag.FlagSet) {
+func (c *conformanceFlags) define(f *pflag.FlagSet) {
 	f.StringVar(&c.only, "only", "", "run the cases whose id or sentence this regular expression finds")
 	f.BoolVar(&c.list, "list", false, "list the cases, and run none")
 	f.BoolVar(&c.json, "json", false, "as JSON")
@@ -103,24 +121,24 @@ func names(all []conformance.Capability) string {
 }
 
 // understand checks what was asked for.
-func (c *conformanceFlags) understand(t *tool, rest []string) (err error) {
+func (c *conformanceFlags) understand(rest []string) (err error) {
 	switch {
 	case len(rest) != 1 && !c.list:
-		return wrong("conformance wants one URL: that of the broker's ingress")
+		return usageErrorf("conformance wants one URL: that of the broker's ingress")
 	case c.triggers != "subscriptions" && c.triggers != "knative":
-		return wrong("--triggers must be subscriptions or knative, not %q", c.triggers)
+		return usageErrorf("--triggers must be subscriptions or knative, not %q", c.triggers)
 	case c.cfg.Patience <= 0 || c.cfg.Parallel <= 0:
-		return wrong("--patience and --parallel must be more than 0")
+		return usageErrorf("--patience and --parallel must be more than 0")
 	}
 	if len(rest) == 1 {
 		c.cfg.URL = rest[0]
 	}
 	if c.only != "" {
 		if c.cfg.Only, err = regexp.Compile(c.only); err != nil {
-			return wrong("--only: %v", err)
+			return usageErrorf("--only: %v", err)
 		}
 		if len(conformance.Select(c.cfg.Only)) == 0 {
-			return wrong("--only %s finds no case; --list shows them", c.only)
+			return usageErrorf("--only %s finds no case; --list shows them", c.only)
 		}
 	}
 	if c.cfg.Has, err = capabilitiesOf(c.has); err != nil {
@@ -141,33 +159,33 @@ func capabilitiesOf(list string) (out []conformance.Capability, err error) {
 	for _, name := range strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' }) {
 		capability := conformance.Capability(name)
 		if !slices.Contains(conformance.Capabilities(), capability) {
-			return nil, wrong("%q is no capability; there are %s", name, names(conformance.Capabilities()))
+			return nil, usageErrorf("%q is no capability; there are %s", name, names(conformance.Capabilities()))
 		}
 		out = append(out, capability)
 	}
 	return out, nil
 }
 
-func (t *tool) listCases(cfg conformance.Config) error {
+func (a *app) listCases(cfg conformance.Config) error {
 	for _, c := range conformance.Select(cfg.Only) {
 		needs := ""
 		if len(c.Needs) > 0 {
 			needs = " (needs " + names(c.Needs) + ")"
 		}
-		fmt.Fprintf(t.out, "%-28s  %s: %s%s\n", c.ID, c.Level, c.Sentence, needs)
+		fmt.Fprintf(a.Out, "%-28s  %s: %s%s\n", c.ID, c.Level, c.Sentence, needs)
 	}
 	return nil
 }
 
 // driver is how triggers are made.
-func (c *conformanceFlags) driver(t *tool) (conformance.Triggers, error) {
+func (c *conformanceFlags) driver(a *app) (conformance.Triggers, error) {
 	if c.triggers == "subscriptions" {
 		if c.subscriptions == "" {
 			c.subscriptions = strings.TrimSuffix(c.cfg.URL, "/") + "/subscriptions"
 		}
 		return &conformance.SubscriptionsAPI{URL: c.subscriptions, Header: c.cfg.Header}, nil
 	}
-	access, err := c.access(t)
+	access, err := c.access(a)
 	if err != nil {
 		return nil, err
 	}
@@ -175,18 +193,18 @@ func (c *conformanceFlags) driver(t *tool) (conformance.Triggers, error) {
 }
 
 // access is the kubeconfig that was named, or the usual one, or what a pod has.
-func (c *conformanceFlags) access(t *tool) (*kube.Access, error) {
+func (c *conformanceFlags) access(a *app) (*kube.Access, error) {
 	path := c.kubeconfig
 	if path == "" {
-		path, _, _ = strings.Cut(fallback(t.lookup, "KUBECONFIG", ""), string(filepath.ListSeparator))
+		path, _, _ = strings.Cut(fallback(a.Lookup, "KUBECONFIG", ""), string(filepath.ListSeparator))
 	}
 	if path != "" {
 		return kube.Load(path, c.context)
 	}
-	path = filepath.Join(fallback(t.lookup, "HOME", "."), ".kube", "config")
-	host := fallback(t.lookup, "KUBERNETES_SERVICE_HOST", "")
+	path = filepath.Join(fallback(a.Lookup, "HOME", "."), ".kube", "config")
+	host := fallback(a.Lookup, "KUBERNETES_SERVICE_HOST", "")
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && host != "" {
-		return kube.InCluster(host, fallback(t.lookup, "KUBERNETES_SERVICE_PORT", "443"), kube.ServiceAccount)
+		return kube.InCluster(host, fallback(a.Lookup, "KUBERNETES_SERVICE_PORT", "443"), kube.ServiceAccount)
 	}
 	return kube.Load(path, c.context)
 }
@@ -194,7 +212,7 @@ func (c *conformanceFlags) access(t *tool) (*kube.Access, error) {
 // asUsage has what was asked for wrongly be the caller's fault.
 func asUsage(err error) error {
 	if fault.Is(err, fault.Invalid) {
-		return usage{err}
+		return usageError{err}
 	}
 	return err
 }

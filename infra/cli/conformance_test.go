@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -9,20 +9,15 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/ebb-dev/ebb/infra/config"
 )
 
 // startBroker runs ebb broker until the test ends, and returns its address.
 func startBroker(t *testing.T, vars map[string]string, args ...string) string {
 	t.Helper()
 	ctx, interrupt := context.WithCancel(context.WithoutCancel(t.Context()))
-	out, errs := &said{}, &said{}
+	p, out, errs := process(t.TempDir(), vars)
 	ended := make(chan int, 1)
-	go func() {
-		tool := &tool{out: out, err: errs, lookup: config.Map(vars), dir: "."}
-		ended <- tool.main(ctx, append([]string{"broker", "--addr", "127.0.0.1:0"}, args...))
-	}()
+	go func() { ended <- Run(ctx, empty(), p, append([]string{"broker", "--addr", "127.0.0.1:0"}, args...)) }()
 	t.Cleanup(func() {
 		interrupt()
 		select {

@@ -1,52 +1,171 @@
-package main
+package cli
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"strings"
 	"syscall"
 	"time"
 
-	"github.com/ebb-dev/ebb/functions"
-	"github.com/ebb-dev/ebb/functions/gateway"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
 	"github.com/ebb-dev/ebb/infra/config"
-	"github.com/ebb-dev/ebb/infra/discovery"
-	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/host/local"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
-// devConfig is what ebb dev reads from the environment. Flags go before.
+const defaultAddr = "127.0.0.1:8080"
+
+// devConfig is what dev reads from the environment. Flags go before.
 type devConfig struct {
 	Profile  string        `envconfig:"EBB_PROFILE" desc:"file that a CPU profile of the whole run is written to"`
 	Addr     string        `envconfig:"EBB_ADDR" default:"127.0.0.1:8080" desc:"where to listen"`
-	Data     string        `envconfig:"EBB_DATA" default:".ebb" desc:"directory of the data"`
+	Data     string        `envconfig:"EBB_DATA" desc:"directory of the data"`
 	Idle     time.Duration `envconfig:"EBB_IDLE" default:"60s" desc:"after this time without work a function is stopped"`
 	Issuer   string        `envconfig:"EBB_ISSUER" default:"ebb" desc:"the iss claim of tokens"`
 	Audience string        `envconfig:"EBB_AUDIENCE" default:"ebb" desc:"the aud claim of tokens"`
-	Seed     bool          `envconfig:"EBB_SEED" default:"true" desc:"add sample products to an empty catalog"`
+	Seed     bool          `envconfig:"EBB_SEED" default:"true" desc:"fill a new system with samples"`
 }
 
-// Validate says what is wrong with the values.
+// Validate returns what is wrong with the values.
 func (c devConfig) Validate() error {
-	var faults []error
-	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
-		faults = append(faults, fmt.Errorf("EBB_ADDR is %q, which is not a host and a port such as 127.0.0.1:8080", c.Addr))
+	var violations []error
+	if err := checkAddr(c.Addr); err != nil {
+		violations = append(violations, fmt.Errorf("EBB_ADDR is %q, which is not a host and a port such as 127.0.0.1:8080", c.Addr))
 	}
 	if c.Idle <= 0 {
-		faults = append(faults, errors.New("EBB_IDLE must be more than 0"))
+		violations = append(violations, errors.New("EBB_IDLE must be more than 0"))
 	}
-	return errors.Join(faults...)
+	return errors.Join(violations...)
+}
+
+func checkAddr(addr string) error {
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return errors.New("want HOST:PORT such as 127.0.0.1:8080")
+	}
+	return nil
+}
+
+// drainLimit is how long requests that are under way may take after an interrupt.
+const drainLimit = 20 * time.Second
+
+// devFlags are the flags of dev.
+type devFlags struct {
+	given map[string]string // variables of devConfig that flags have set
+	watch bool
+	child bool // started by dev --watch: see child.go
+}
+
+func (a *app) devCommand() *cobra.Command {
+	d := devFlags{given: map[string]string{}}
+	c := &cobra.Command{
+		Use:   "dev",
+		Short: "Run the whole system in this process",
+		Long: `Run the whole system in this process, with an embedded broker and embedded stores in one directory.
+
+With --watch it is built again and restarted when a file of the module changes. The old one serves until the new one
+is built; what the compiler finds wrong is shown here and at the address. The data stays.
+
+What it logs is also kept in the directory of the data: the logs command shows it.`,
+		Example: a.example(`
+$ dev
+$ dev --addr 127.0.0.1:9000 --data /tmp/try --idle 5s
+$ dev --watch`),
+		Args: noArgs,
+	}
+	d.define(a, c.Flags())
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if !d.child {
+			if done, err := a.delegate(c.Context(), mayBeForeign); done || err != nil {
+				return err
+			}
+		}
+		return a.dev(c.Context(), d)
+	}
+	return c
+}
+
+func (d *devFlags) define(a *app, f *pflag.FlagSet) {
+	variable := func(name, variable, usage string, check func(string) error) {
+		f.Func(name, usage, func(value string) error {
+			if err := check(value); err != nil {
+				return err
+			}
+			d.given[variable] = value
+			return nil
+		})
+	}
+	variable("addr", "EBB_ADDR", "where to listen: `HOST:PORT` (EBB_ADDR, "+defaultAddr+")", checkAddr)
+	variable("data", "EBB_DATA", "`directory` of the data (EBB_DATA, "+a.dataDir()+")", func(string) error { return nil })
+	variable("idle", "EBB_IDLE", "after this `time` without work a function is stopped (EBB_IDLE, 60s)", func(v string) error {
+		if idle, err := time.ParseDuration(v); err != nil || idle <= 0 {
+			return errors.New("want a duration of more than 0 such as 250ms or 1m30s")
+		}
+		return nil
+	})
+	f.BoolVar(&d.watch, "watch", false, "build and restart the system when a file changes")
+	f.BoolVar(&d.child, "watched", false, "")
+	_ = f.MarkHidden("watched")
+}
+
+func (a *app) dev(ctx context.Context, d devFlags) error {
+	lookup := config.Overlay(config.Map(d.given), a.Lookup, config.Map(map[string]string{"EBB_DATA": a.dataDir()}))
+	cfg, err := config.Load[devConfig]("", lookup)
+	if cfg.Data == "" { // the variable is set, but empty
+		cfg.Data = a.dataDir()
+	}
+	if d.watch {
+		if err != nil {
+			return err
+		}
+		return a.watch(ctx, cfg)
+	}
+	logs := &logFile{path: filepath.Join(cfg.Data, logDir, logName)}
+	defer logs.Close()
+	watch, telemetryErr := telemetry.Start(ctx, telemetry.Config{Service: a.system.Name, Log: a.Err, Copy: logs, Lookup: quiet(lookup)})
+	if err := config.Join(err, telemetryErr, checkSettings(a.system, lookup)); err != nil {
+		return err
+	}
+	defer func() { _ = watch.Shutdown(context.WithoutCancel(ctx)) }()
+	if d.child {
+		var stop context.CancelFunc
+		ctx, stop = untilParentEnds(ctx, a.In)
+		defer stop()
+	}
+	listener, err := d.listen(cfg.Addr)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	return a.host(ctx, cfg, lookup, watch, listener)
+}
+
+// listen opens the address, or takes the listener that dev --watch has passed on.
+func (d devFlags) listen(addr string) (net.Listener, error) {
+	if d.child {
+		return inherited()
+	}
+	return listen(addr)
+}
+
+func listen(addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s is in use by another process; stop it, or choose another address with --addr", addr)
+	}
+	return l, err
+}
+
+// quiet logs warnings and worse unless asked for more: a laptop's terminal is for people.
+func quiet(lookup config.Lookup) config.Lookup {
+	return config.Overlay(lookup, config.Map(map[string]string{"EBB_LOG_LEVEL": "warn"}))
 }
 
 // tuneRuntime makes the runtime fit a process that holds so many functions, where the environment does not say how. One
@@ -62,78 +181,24 @@ func tuneRuntime(lookup config.Lookup, functions int) {
 	}
 }
 
-// drainLimit is how long requests that are under way may take after an interrupt.
-const drainLimit = 20 * time.Second
-
-func dev(ctx context.Context, t *tool, args []string) error {
-	lookup, err := devFlags(t, args)
-	if err != nil {
-		return err
-	}
-	cfg, err := config.Load[devConfig]("", lookup)
-	watch, telemetryErr := telemetry.Start(ctx, telemetry.Config{Service: "ebb", Log: t.err, Lookup: quiet(lookup)})
-	_, functionsErr := functions.Describe(lookup) // what they find wrong is told together with the rest
-	if err := config.Join(err, telemetryErr, functionsErr); err != nil {
-		return err
-	}
-	defer func() { _ = watch.Shutdown(context.WithoutCancel(ctx)) }()
-	listener, err := listen(cfg.Addr)
-	if err != nil {
-		return err
-	}
-	defer listener.Close()
-	return run(ctx, t, cfg, lookup, watch, listener)
-}
-
-// devFlags puts what the flags say before the environment.
-func devFlags(t *tool, args []string) (config.Lookup, error) {
-	f := t.flags("dev", "")
-	said := map[string]string{}
-	for name, variable := range map[string]string{"addr": "EBB_ADDR", "data": "EBB_DATA", "idle": "EBB_IDLE"} {
-		f.Func(name, map[string]string{
-			"addr": "where to listen (EBB_ADDR, 127.0.0.1:8080)",
-			"data": "directory of the data (EBB_DATA, .ebb)",
-			"idle": "after this time without work a function is stopped (EBB_IDLE, 60s)",
-		}[name], func(value string) error { said[variable] = value; return nil })
-	}
-	rest, err := parse(f, args)
-	if err == nil && len(rest) > 0 {
-		err = wrong("dev takes no arguments, but there is %q", rest[0])
-	}
-	return config.Overlay(config.Map(said), t.lookup), err
-}
-
-// quiet logs warnings and worse unless asked for more: a laptop's terminal is for people.
-func quiet(lookup config.Lookup) config.Lookup {
-	return config.Overlay(lookup, config.Map(map[string]string{"EBB_LOG_LEVEL": "warn"}))
-}
-
-func listen(addr string) (net.Listener, error) {
-	l, err := net.Listen("tcp", addr)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%s is in use by another process; stop it, or choose another address with --addr", addr)
-	}
-	return l, err
-}
-
-// run hosts the system until ctx ends, and then drains it.
-func run(ctx context.Context, t *tool, cfg devConfig, lookup config.Lookup, watch *telemetry.Telemetry, listener net.Listener) (err error) {
-	tuneRuntime(lookup, len(functions.Behind()))
+// host hosts the system until ctx ends, and then drains it.
+func (a *app) host(ctx context.Context, cfg devConfig, lookup config.Lookup, watch *telemetry.Telemetry, listener net.Listener) (err error) {
+	tuneRuntime(lookup, len(behind(a.system)))
 	stop, err := profile(cfg.Profile)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	admin, made, err := firstAdmin(cfg.Data, lookup)
+	admin, made, err := firstAdmin(a.system.Name, cfg.Data, lookup)
 	if err != nil {
 		return err
 	}
-	host, err := local.New(ctx, local.Config{
+	named := map[string]string{"EBB_ADMIN_EMAIL": admin.Email, "EBB_ADMIN_PASSWORD": admin.Password}
+	host, err := local.New(ctx, hostConfig(a.system, local.Config{
 		Dir: cfg.Data, Idle: cfg.Idle, Lookup: lookup, Telemetry: watch,
-		Capabilities: capabilities(), Front: front,
 		Claims:  local.Claims{Issuer: cfg.Issuer, Audience: cfg.Audience},
-		Secrets: map[string]config.Lookup{"users": config.Map(map[string]string{"EBB_ADMIN_EMAIL": admin.Email, "EBB_ADMIN_PASSWORD": admin.Password})},
-	})
+		Secrets: map[string]config.Lookup{"users": config.Map(named)},
+	}))
 	if err != nil {
 		return err
 	}
@@ -146,25 +211,34 @@ func run(ctx context.Context, t *tool, cfg devConfig, lookup config.Lookup, watc
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 
-	c := &client{url: "http://" + reachable(listener.Addr()), admin: admin}
-	if cfg.Seed {
-		if err := seed(ctx, c); err != nil && ctx.Err() == nil {
-			fmt.Fprintln(t.err, "ebb: the sample products could not be added:", err)
-		}
-	}
-	banner(t, c.url, cfg.Data, admin, made)
+	address := "http://" + reachable(listener.Addr())
+	a.seed(ctx, cfg, address, admin)
+	a.banner(address, cfg.Data, admin, made)
 	select {
 	case err := <-served:
 		return err
 	case <-ctx.Done():
 	}
-	fmt.Fprintln(t.err, "ebb: draining; a second interrupt leaves at once")
+	fmt.Fprintf(a.Err, "%s: draining; a second interrupt leaves at once\n", a.Name)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
 	defer cancel()
 	if err := server.Shutdown(drain); err != nil {
 		_ = server.Close()
 	}
 	return nil
+}
+
+// seed has the system filled through its API. A failure is told, and no reason not to run.
+func (a *app) seed(ctx context.Context, cfg devConfig, address string, admin credentials) {
+	if !cfg.Seed || a.system.Seed == nil {
+		return
+	}
+	quietly := *a
+	quietly.terminal = func(io.Writer) bool { return false }
+	c := quietly.newClient(address, func() (credentials, error) { return admin, nil })
+	if err := a.system.Seed(ctx, c.callLazily); err != nil && ctx.Err() == nil {
+		fmt.Fprintf(a.Err, "%s: the samples could not be added: %v\n", a.Name, err)
+	}
 }
 
 // newServer bounds what a slow or greedy client can hold. How long a body may take is the handlers' to say: see
@@ -176,18 +250,6 @@ func newServer(h http.Handler) *http.Server {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 	}
-}
-
-func capabilities() []local.Capability {
-	var all []local.Capability
-	for _, c := range functions.Behind() {
-		all = append(all, local.Capability(c))
-	}
-	return all
-}
-
-func front(env function.Env, described []*function.Function, directory discovery.Discovery) (http.Handler, error) {
-	return gateway.New(env, gateway.Config{Functions: described, Directory: directory})
 }
 
 // reachable is an address that a client on this machine can use.
@@ -202,58 +264,10 @@ func reachable(a net.Addr) string {
 	return net.JoinHostPort(host, port)
 }
 
-func banner(t *tool, url, data string, admin credentials, made bool) {
-	fmt.Fprintf(t.out, "Ebb is running at %s (documentation at %s/docs), its data is in %s.\n", url, url, data)
+func (a *app) banner(url, data string, admin credentials, made bool) {
+	fmt.Fprintf(a.Out, "%s is running at %s (documentation at %s/docs), its data is in %s.\n", a.system.Title, url, url, data)
 	if made {
-		fmt.Fprintf(t.out, "Admin: %s with password %s\n", admin.Email, admin.Password)
+		fmt.Fprintf(a.Out, "Admin: %s with password %s\n", admin.Email, admin.Password)
 	}
-	fmt.Fprintln(t.out, "Ctrl-C stops it.")
-}
-
-// credentials sign somebody in.
-type credentials struct {
-	Email    string `json:"email"`
-	Password string `json:"password"`
-}
-
-// adminFile keeps the admin that ebb dev made because nobody was named.
-const adminFile = "admin.json"
-
-// firstAdmin is who the environment names, or who was made for this data directory.
-func firstAdmin(dir string, lookup config.Lookup) (admin credentials, made bool, err error) {
-	if admin, ok := namedAdmin(lookup); ok {
-		return admin, false, nil
-	}
-	path := filepath.Join(dir, adminFile)
-	data, err := os.ReadFile(path)
-	if err == nil {
-		if err := json.Unmarshal(data, &admin); err != nil {
-			return admin, false, fmt.Errorf("%s: %w", path, err)
-		}
-		return admin, true, nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return admin, false, err
-	}
-	admin = credentials{Email: "admin@ebb.localhost", Password: strings.ToLower(rand.Text())}
-	if data, err = json.Marshal(admin); err == nil {
-		if err = os.MkdirAll(dir, 0o700); err == nil {
-			err = local.WriteSecret(path, data)
-		}
-	}
-	return admin, true, err
-}
-
-// namedAdmin passes half a pair on too, for users to refuse.
-func namedAdmin(lookup config.Lookup) (credentials, bool) {
-	email, _ := lookup("EBB_ADMIN_EMAIL")
-	password, _ := lookup("EBB_ADMIN_PASSWORD")
-	return credentials{Email: email, Password: password}, email != "" || password != ""
-}
-
-func fallback(lookup config.Lookup, name, otherwise string) string {
-	if value, ok := lookup(name); ok && value != "" {
-		return value
-	}
-	return otherwise
+	fmt.Fprintln(a.Out, "Ctrl-C stops it.")
 }

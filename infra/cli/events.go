@@ -1,9 +1,9 @@
-package main
+package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -12,16 +12,17 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ebb-dev/ebb/events"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
-// kept is an event as the archive shows it.
-type kept struct {
+// archived is an event as the archive shows it.
+type archived struct {
 	Position string          `json:"position"`
 	Event    json.RawMessage `json:"event"`
 }
 
-// envelope is what a line says of an event.
+// envelope is what a row says of an event.
 type envelope struct {
 	ID          string    `json:"id"`
 	Type        string    `json:"type"`
@@ -31,114 +32,143 @@ type envelope struct {
 	Correlation string    `json:"correlationid"`
 }
 
-func eventsCommand(ctx context.Context, t *tool, args []string) error {
-	f := t.flags("events", "[list] | show ID | tree ORDER")
-	open := clientFlags(t, f)
-	q := url.Values{}
-	for flag, parameter := range map[string][2]string{
-		"order":       {"subject", "only events about this entity, such as an order"},
-		"correlation": {"correlation", "only events of this correlation"},
-	} {
-		f.Func(flag, parameter[1], func(v string) error { q.Set(parameter[0], v); return nil })
+func (a *app) eventsCommand() *cobra.Command {
+	var n connection
+	var o output
+	l := lister{app: a, output: &o, connection: &n}
+	root := &cobra.Command{
+		Use:   "events [list] | show ID | tree ORDER",
+		Short: "Look at the events of a running system",
+		Example: a.example(`
+$ events                                  the last 50
+$ events list --type orders.placed --since 10m
+$ events list --follow -o json
+$ events tree ORDER                       what caused what`),
 	}
-	f.Func("type", "only events of this type; orders.placed is short for dev.ebb.orders.placed.v1", func(v string) error {
-		q.Set("type", typeName(v))
-		return nil
-	})
-	for _, name := range []string{"since", "until"} {
-		f.Func(name, "a time (RFC 3339) or how long ago, such as 10m", func(v string) error { return setTime(q, name, v) })
-	}
-	limit := f.Int("limit", 50, "show at most so many, the latest ones; 0 for all")
-	follow := f.Bool("follow", false, "go on as events come")
-	asJSON := f.Bool("json", false, "as JSON, one event per line")
-	rest, err := parse(f, args)
-	if err != nil {
-		return err
-	}
-	what, id, err := verb(rest, "list", "show", "tree")
-	if err != nil {
-		return err
-	}
-	c, err := open()
-	if err != nil {
-		return err
-	}
-	switch what {
-	case "show":
-		return t.showOne(ctx, c, "/api/archive/events/"+url.PathEscape(id))
-	case "tree":
-		return t.tree(ctx, c, id, *asJSON)
-	}
-	l := lister{tool: t, client: c, query: q, json: *asJSON}
-	if *follow {
-		return l.follow(ctx)
-	}
-	return l.latest(ctx, *limit)
-}
-
-// typeName is the whole name of a type in the catalogue that was named in short, at its latest version; what is
-// not in the catalogue stays as it is.
-func typeName(short string) string {
-	name := short
-	for _, info := range events.Catalogue() { // sorted, so that later versions come later
-		if info.Capability+"."+info.What == short || info.Name == "dev.ebb."+short {
-			name = info.Name
+	n.define(a, root.PersistentFlags())
+	o.define(a, root.PersistentFlags())
+	completeFormats(root)
+	list := func(c *cobra.Command, _ []string) (err error) {
+		if l.client, err = n.open(); err != nil {
+			return err
 		}
+		return l.run(c.Context())
 	}
-	return name
+	root.RunE = list
+	l.define(root)
+	listed := &cobra.Command{Use: "list", Short: "List events, or follow them", Args: noArgs, RunE: list,
+		Example: a.example("$ events list --order ORDER --since 2026-01-02T15:04:05Z\n$ events list --follow")}
+	l.define(listed)
+	show := oneID(&cobra.Command{Use: "show ID", Short: "Show one event, by its id or its position", Example: a.example("$ events show 0000000000000002"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.showOne(c.Context(), &n, &o, "/api/archive/events/", args[0])
+		}})
+	tree := oneID(&cobra.Command{Use: "tree ORDER", Short: "Show what caused what, by a correlation or an entity such as an order", Example: a.example("$ events tree ORDER"),
+		RunE: func(c *cobra.Command, args []string) error {
+			client, err := n.open()
+			if err != nil {
+				return err
+			}
+			return a.tree(c.Context(), client, args[0], &o)
+		}})
+	return group(root, listed, show, tree)
 }
 
-// verb takes a command's words apart: the first of the verbs stands alone and is meant when there is none, the others want an id.
-func verb(args []string, verbs ...string) (what, id string, err error) {
-	if len(args) == 0 {
-		return verbs[0], "", nil
-	}
-	what = args[0]
-	switch {
-	case !slices.Contains(verbs, what):
-		return "", "", wrong("there is no %q here; it is one of %s", what, strings.Join(verbs, ", "))
-	case what == verbs[0] && len(args) > 1:
-		return "", "", wrong("%s takes no arguments", what)
-	case what != verbs[0] && len(args) != 2:
-		return "", "", wrong("%s wants one id", what)
-	case len(args) == 2:
-		id = args[1]
-	}
-	return what, id, nil
+// lister lists events.
+type lister struct {
+	*app
+	connection *connection
+	client     *client
+	output     *output
+
+	order, correlation, eventType, since, until string
+
+	limit  int
+	follow bool
+	table  *table
 }
 
-func setTime(q url.Values, name, v string) error {
-	if ago, err := time.ParseDuration(v); err == nil {
-		q.Set(name, time.Now().Add(-ago).UTC().Format(time.RFC3339Nano))
+// define adds the flags of the list.
+func (l *lister) define(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&l.order, "order", "", "only events about this entity, such as an order")
+	f.StringVar(&l.correlation, "correlation", "", "only events of this correlation")
+	f.StringVar(&l.eventType, "type", "", "only events of this type; orders.placed is short for the whole name with its latest version")
+	moment := func(at *string, name, usage string) {
+		f.VarPF(momentValue{at}, name, "", usage+": a `time` (RFC 3339) or how long ago, such as 10m")
+	}
+	moment(&l.since, "since", "only events from then on")
+	moment(&l.until, "until", "only events before")
+	f.IntVar(&l.limit, "limit", 50, "show at most so many, the latest ones; 0 for all")
+	f.BoolVarP(&l.follow, "follow", "f", false, "go on as events come")
+	_ = c.RegisterFlagCompletionFunc("type", l.connection.completeTypes)
+}
+
+// momentValue is a flag with a time, or how long ago it was. It is kept as the API takes it.
+type momentValue struct{ at *string }
+
+func (v momentValue) String() string {
+	if v.at == nil {
+		return ""
+	}
+	return *v.at
+}
+
+func (momentValue) Type() string { return "time" }
+
+func (v momentValue) Set(s string) error {
+	if ago, err := time.ParseDuration(s); err == nil {
+		*v.at = time.Now().Add(-ago).UTC().Format(time.RFC3339Nano)
 		return nil
 	}
-	at, err := time.Parse(time.RFC3339, v)
+	at, err := time.Parse(time.RFC3339, s)
 	if err != nil {
-		return fmt.Errorf("%q is neither a time such as 2026-01-02T03:04:05Z nor how long ago, such as 10m", v)
+		return errors.New("want a time such as 2026-01-02T03:04:05Z or how long ago, such as 10m")
 	}
-	q.Set(name, at.UTC().Format(time.RFC3339Nano))
+	*v.at = at.UTC().Format(time.RFC3339Nano)
 	return nil
 }
 
-type lister struct {
-	*tool
-	client *client
-	query  url.Values
-	json   bool
+var _ pflag.Value = momentValue{}
+
+func (l *lister) run(ctx context.Context) error {
+	q := url.Values{}
+	set := func(name, value string) {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	if l.eventType != "" {
+		name, err := l.client.typeName(ctx, l.eventType)
+		if err != nil {
+			return err
+		}
+		set("type", name)
+	}
+	set("subject", l.order)
+	set("correlation", l.correlation)
+	set("since", l.since)
+	set("until", l.until)
+	header := []string{"TIME", "TYPE", "SUBJECT", "ID"}
+	if l.output.wide() {
+		header = append(header, "SOURCE", "CORRELATION", "POSITION")
+	}
+	l.table = l.app.table(header...)
+	if l.follow {
+		return l.followed(ctx, q)
+	}
+	return l.latest(ctx, q)
 }
 
 type pageOfEvents struct {
-	Items []kept `json:"items"`
-	Next  string `json:"next"`
+	Items []archived `json:"items"`
+	Next  string     `json:"next"`
 }
 
-func (l lister) page(ctx context.Context, cursor, order string, limit int) (p pageOfEvents, err error) {
-	q := url.Values{}
-	for name, values := range l.query {
-		q[name] = values
-	}
+func (l *lister) page(ctx context.Context, q url.Values, cursor, order string, limit int) (p pageOfEvents, err error) {
 	q.Set("order", order)
 	q.Set("limit", strconv.Itoa(limit))
+	q.Del("cursor")
 	if cursor != "" {
 		q.Set("cursor", cursor)
 	}
@@ -147,20 +177,20 @@ func (l lister) page(ctx context.Context, cursor, order string, limit int) (p pa
 
 const mostPerPage = 500
 
-// latest shows the last few events in the order in which they came.
-func (l lister) latest(ctx context.Context, limit int) error {
-	var all []kept
+// latest shows the last events in the order in which they came.
+func (l *lister) latest(ctx context.Context, q url.Values) error {
+	var all []archived
 	for cursor := ""; ; {
 		size := mostPerPage
-		if limit > 0 {
-			size = min(size, limit-len(all))
+		if l.limit > 0 {
+			size = min(size, l.limit-len(all))
 		}
-		p, err := l.page(ctx, cursor, "desc", size)
+		p, err := l.page(ctx, q, cursor, "desc", size)
 		if err != nil {
 			return err
 		}
 		all = append(all, p.Items...)
-		if cursor = p.Next; cursor == "" || limit > 0 && len(all) >= limit {
+		if cursor = p.Next; cursor == "" || l.limit > 0 && len(all) >= l.limit {
 			break
 		}
 	}
@@ -168,14 +198,14 @@ func (l lister) latest(ctx context.Context, limit int) error {
 	return l.print(all)
 }
 
-// follow shows events as they come until it is interrupted.
-func (l lister) follow(ctx context.Context) error {
-	if l.query.Get("since") == "" {
-		l.query.Set("since", time.Now().UTC().Format(time.RFC3339Nano))
+// followed shows events as they come until ctx ends.
+func (l *lister) followed(ctx context.Context, q url.Values) error {
+	if l.since == "" {
+		q.Set("since", time.Now().UTC().Format(time.RFC3339Nano))
 	}
 	from := ""
 	for ctx.Err() == nil {
-		p, err := l.page(ctx, from, "asc", mostPerPage)
+		p, err := l.page(ctx, q, from, "asc", mostPerPage)
 		if err != nil {
 			if ctx.Err() != nil {
 				break
@@ -200,7 +230,7 @@ func (l lister) follow(ctx context.Context) error {
 	return nil
 }
 
-// after is the place behind a position; both are in hexadecimal.
+// after returns the position behind another; both are in hexadecimal.
 func after(position string) string {
 	n, err := strconv.ParseUint(position, 16, 64)
 	if err != nil {
@@ -209,43 +239,40 @@ func after(position string) string {
 	return fmt.Sprintf("%016x", n+1)
 }
 
-func (l lister) print(items []kept) error {
+func (l *lister) print(items []archived) error {
 	for _, item := range items {
-		if l.json {
-			var line bytes.Buffer
-			if err := json.Compact(&line, item.Event); err != nil {
+		if l.output.structured() {
+			if err := l.output.item(item.Event); err != nil {
 				return err
 			}
-			fmt.Fprintln(l.out, line.String())
 			continue
 		}
 		var e envelope
 		if err := json.Unmarshal(item.Event, &e); err != nil {
 			return err
 		}
-		fmt.Fprintf(l.out, "%s  %-34s  %-36s  %s\n", e.Time.Local().Format("15:04:05.000"), short(e.Type), e.Subject, e.ID)
+		cells := []string{timestamp(e.Time), shortType(e.Type), e.Subject, e.ID}
+		if l.output.wide() {
+			cells = append(cells, e.Source, e.Correlation, item.Position)
+		}
+		l.table.row(cells...)
+	}
+	if !l.output.structured() {
+		l.table.flush()
 	}
 	return nil
 }
 
-// short leaves out what all types have in common.
-func short(eventType string) string { return strings.TrimPrefix(eventType, "dev.ebb.") }
-
-func (t *tool) showOne(ctx context.Context, c *client, path string) error {
+func (a *app) showOne(ctx context.Context, n *connection, o *output, path, id string) error {
+	c, err := n.open()
+	if err != nil {
+		return err
+	}
 	var one json.RawMessage
-	if err := c.call(ctx, http.MethodGet, path, nil, &one); err != nil {
+	if err := c.call(ctx, http.MethodGet, path+url.PathEscape(id), nil, &one); err != nil {
 		return err
 	}
-	return t.indented(one)
-}
-
-func (t *tool) indented(raw json.RawMessage) error {
-	var b bytes.Buffer
-	if err := json.Indent(&b, raw, "", "  "); err != nil {
-		return err
-	}
-	fmt.Fprintln(t.out, b.String())
-	return nil
+	return o.one(one)
 }
 
 // caused is an event and what it caused.
@@ -258,14 +285,14 @@ type caused struct {
 	Caused  []caused  `json:"caused"`
 }
 
-// tree shows what came of what in the story of an order, with the time since the story began.
-func (t *tool) tree(ctx context.Context, c *client, id string, asJSON bool) error {
+// tree shows which event caused which, with the time since the first of them.
+func (a *app) tree(ctx context.Context, c *client, id string, o *output) error {
 	var raw json.RawMessage
 	if err := c.call(ctx, http.MethodGet, "/api/archive/causality/"+url.PathEscape(id), nil, &raw); err != nil {
 		return err
 	}
-	if asJSON {
-		return t.indented(raw)
+	if o.structured() {
+		return o.one(raw)
 	}
 	var graph struct {
 		Roots     []caused `json:"roots"`
@@ -275,22 +302,26 @@ func (t *tool) tree(ctx context.Context, c *client, id string, asJSON bool) erro
 		return err
 	}
 	for _, root := range graph.Roots {
-		t.branch(root, "", "", root.Time)
+		a.branch(root, "", "", root.Time, o.wide())
 	}
 	if graph.Truncated {
-		fmt.Fprintln(t.out, "… and more")
+		fmt.Fprintln(a.Out, "… and more")
 	}
 	return nil
 }
 
-func (t *tool) branch(n caused, first, below string, begin time.Time) {
+func (a *app) branch(n caused, first, below string, begin time.Time, wide bool) {
 	who := strings.TrimPrefix(n.Source, "/functions/")
-	fmt.Fprintf(t.out, "%s%s  +%s  by %s\n", first, short(n.Type), n.Time.Sub(begin).Round(time.Millisecond/10), who)
+	line := fmt.Sprintf("%s  +%s  by %s", shortType(n.Type), n.Time.Sub(begin).Round(time.Millisecond/10), who)
+	if wide {
+		line += fmt.Sprintf("  %s  %s", n.Subject, n.ID)
+	}
+	fmt.Fprintln(a.Out, first+oneLine(line))
 	for i, child := range n.Caused {
 		if i == len(n.Caused)-1 {
-			t.branch(child, below+"└─ ", below+"   ", begin)
+			a.branch(child, below+"└─ ", below+"   ", begin, wide)
 		} else {
-			t.branch(child, below+"├─ ", below+"│  ", begin)
+			a.branch(child, below+"├─ ", below+"│  ", begin, wide)
 		}
 	}
 }

@@ -1,163 +1,72 @@
-package main
+package cli
 
 import (
 	"bytes"
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
-	"github.com/ebb-dev/ebb/functions"
-	"github.com/ebb-dev/ebb/functions/gateway"
-	"github.com/ebb-dev/ebb/infra/function"
-	"github.com/ebb-dev/ebb/infra/generate"
+	"github.com/spf13/cobra"
 )
 
-// derived is a file that is made from what the functions declare.
-type derived struct {
-	path string
-	make func() ([]byte, error)
+func (a *app) generateCommand() *cobra.Command {
+	var check bool
+	c := &cobra.Command{
+		Use:     "generate",
+		Short:   "Write the files that are derived from the functions, or say which are stale",
+		Long:    "Write the files that are derived from the functions: OpenAPI, AsyncAPI and the input of Terraform.",
+		Example: a.example("$ generate\n$ generate --check                  for CI: writes nothing, fails if a file is stale"),
+		Args:    noArgs,
+	}
+	c.Flags().BoolVar(&check, "check", false, "write nothing, and fail if a file is stale")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if done, err := a.delegate(c.Context(), mustBeOwn); done || err != nil {
+			return err
+		}
+		return a.generate(check)
+	}
+	return c
 }
 
-func derivedFiles() ([]derived, error) {
-	described, err := functions.Describe(nil)
-	if err != nil {
-		return nil, err
-	}
-	everything, err := withGateway(described)
-	if err != nil {
-		return nil, err
-	}
-	return []derived{
-		{"api/openapi.json", func() ([]byte, error) { return gateway.OpenAPI(described) }},
-		{"api/asyncapi.json", func() ([]byte, error) { return generate.AsyncAPI(described) }},
-		{"terraform/manifest.json", func() ([]byte, error) { return generate.Terraform(everything) }},
-	}, nil
-}
-
-// withGateway adds the gateway, whose environment needs nothing to be described.
-func withGateway(described []*function.Function) ([]*function.Function, error) {
-	all := functions.All()
-	front, err := all[len(all)-1].New(function.Env{})
-	return append(described[:len(described):len(described)], front), err
-}
-
-func generateFiles(_ context.Context, t *tool, args []string) error {
-	f := t.flags("generate", "")
-	check := f.Bool("check", false, "write nothing, and fail if a file is stale")
-	if rest, err := parse(f, args); err != nil {
-		return err
-	} else if len(rest) > 0 {
-		return wrong("generate takes no arguments")
-	}
-	files, err := derivedFiles()
+func (a *app) generate(check bool) error {
+	files, err := derivedFiles(a.system)
 	if err != nil {
 		return err
 	}
 	stale := false
 	for _, file := range files {
-		changed, err := t.derive(file, *check)
+		changed, err := a.derive(file, check)
 		if err != nil {
 			return fmt.Errorf("%s: %w", file.path, err)
 		}
 		stale = stale || changed
 	}
-	if *check && stale {
-		fmt.Fprintln(t.err, "ebb: run ebb generate and commit what it wrote")
-		return errStale
+	if check && stale {
+		fmt.Fprintf(a.Err, "%s: run %s generate and commit what it wrote\n", a.Name, a.Name)
+		return errReported
 	}
 	return nil
 }
 
-// derive writes a file unless it is right already, or only says so.
-func (t *tool) derive(file derived, check bool) (changed bool, err error) {
-	data, err := file.make()
-	if err != nil {
-		return false, err
-	}
-	path := filepath.Join(t.dir, file.path)
+// derive writes a file unless it is up to date, or only says so.
+func (a *app) derive(file derivedFile, check bool) (changed bool, err error) {
+	path := filepath.Join(a.Dir, file.path)
 	there, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	if bytes.Equal(there, data) {
+	if bytes.Equal(there, file.data) {
 		return false, nil
 	}
 	if check {
-		fmt.Fprintf(t.err, "%s is stale\n", file.path)
+		fmt.Fprintf(a.Err, "%s is stale\n", file.path)
 		return true, nil
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return true, err
 	}
-	fmt.Fprintln(t.out, "wrote", file.path)
-	return true, os.WriteFile(path, data, 0o644)
-}
-
-func manifest(_ context.Context, t *tool, args []string) error {
-	f := t.flags("manifest", "")
-	asJSON := f.Bool("json", false, "as JSON")
-	if rest, err := parse(f, args); err != nil {
-		return err
-	} else if len(rest) > 0 {
-		return wrong("manifest takes no arguments")
-	}
-	described, err := functions.Describe(nil)
-	if err != nil {
-		return err
-	}
-	everything, err := withGateway(described)
-	if err != nil {
-		return err
-	}
-	if *asJSON {
-		e := json.NewEncoder(t.out)
-		e.SetEscapeHTML(false)
-		e.SetIndent("", "  ")
-		return e.Encode(generate.Manifest(everything))
-	}
-	for i, f := range everything {
-		if i > 0 {
-			fmt.Fprintln(t.out)
-		}
-		t.show(f.Manifest())
-	}
-	return nil
-}
-
-func (t *tool) show(m function.Manifest) {
-	fmt.Fprintln(t.out, m.Name)
-	for _, r := range m.Routes {
-		who := r.Access
-		if len(r.Roles) > 0 {
-			who = strings.Join(r.Roles, " or ")
-		}
-		fmt.Fprintf(t.out, "  serves  %-6s %s (%s)\n", r.Method, r.Path, who)
-	}
-	for _, list := range []struct {
-		verb  string
-		items []string
-	}{{"hears ", m.Hears}, {"says  ", m.Says}, {"stores", stored(m)}} {
-		for _, item := range list.items {
-			fmt.Fprintf(t.out, "  %s  %s\n", list.verb, item)
-		}
-	}
-	for what, is := range map[string]bool{"is told the time": m.Ticks, "takes dead letters": m.DeadLetters, "serves the outside": m.Front} {
-		if is {
-			fmt.Fprintln(t.out, "  "+what)
-		}
-	}
-}
-
-func stored(m function.Manifest) (names []string) {
-	for _, c := range m.Collections {
-		if !strings.HasPrefix(c.Name, "_") {
-			names = append(names, c.Name)
-		}
-	}
-	return names
+	fmt.Fprintln(a.Out, "wrote", file.path)
+	return true, os.WriteFile(path, file.data, 0o644)
 }

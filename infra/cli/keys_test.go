@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"encoding/json"
@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/ebb-dev/ebb/infra/auth"
-	"github.com/ebb-dev/ebb/infra/config"
 )
 
 // What generate prints, users takes; what public makes of it verifies what those keys sign, and holds nothing private.
@@ -19,9 +18,9 @@ func TestKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, errs := &said{}, &said{}
-	tool := &tool{in: strings.NewReader(private.String()), out: out, err: errs, lookup: config.Map(nil), dir: t.TempDir()}
-	if code := tool.main(t.Context(), []string{"keys", "public"}); code != 0 {
+	p, out, errs := process(t.TempDir(), nil)
+	p.In = strings.NewReader(private.String())
+	if code := Run(t.Context(), empty(), p, []string{"keys", "public"}); code != 0 {
 		t.Fatal(errs)
 	}
 	want, err := json.Marshal(ring.Public())
@@ -31,8 +30,8 @@ func TestKeys(t *testing.T) {
 	if got := strings.TrimSpace(out.String()); got != string(want) {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	tool.in = strings.NewReader(out.String())
-	if code := tool.main(t.Context(), []string{"keys", "public"}); code != 2 {
+	p.In = strings.NewReader(out.String())
+	if code := Run(t.Context(), empty(), p, []string{"keys", "public"}); code != 2 {
 		t.Errorf("a public set is taken for a private one: %d %s", code, errs)
 	}
 }

@@ -1,18 +1,21 @@
-// Command ebb is the developer's tool: it runs the whole system on a laptop, scaffolds functions,
-// writes the files that are derived from them, and looks into a system that is running.
-package main
+package cli
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
 	"syscall"
 
+	"github.com/spf13/cobra"
+
 	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/system"
 )
 
 // The exit codes, after the conventions of shells.
@@ -23,46 +26,57 @@ const (
 	exitInterrupted = 130 // 128 and SIGINT
 )
 
-// command is one thing ebb can do.
-type command struct {
-	name  string
-	args  string
-	about string
-	run   func(ctx context.Context, t *tool, args []string) error
+// Process is what surrounds one call of the command. Main takes it from the operating system; tests give their own.
+type Process struct {
+	Name     string // of the command in its help; "": the system's
+	In       io.Reader
+	Out, Err io.Writer
+	Lookup   config.Lookup
+	Dir      string // where the code is; "": the working directory
+
+	ConfigDir string           // of the user's configuration; "": os.UserConfigDir
+	CacheDir  string           // for commands that are built; "": os.UserCacheDir
+	Build     *debug.BuildInfo // how the command itself was built; nil: unknown
 }
 
-// tool is the world as commands see it.
-type tool struct {
-	in       io.Reader
-	out, err io.Writer
-	lookup   config.Lookup
-	dir      string // where the code is
-}
-
-func commands() []command {
-	return []command{
-		{"dev", "", "run the whole system in this process", dev},
-		{"new", "function NAME", "scaffold a function that compiles and runs", scaffold},
-		{"generate", "[--check]", "write the files that are derived from the functions, or say which are stale", generateFiles},
-		{"manifest", "[--json]", "show what every function serves, hears, says and stores", manifest},
-		{"events", "[list] | show ID | tree ORDER", "look at the events of a running system", eventsCommand},
-		{"dlq", "[list] | show ID | replay ID | drop ID", "look at, replay and drop dead letters of a running system", dlq},
-		{"broker", "[--data DIR]", "serve a stand-alone CloudEvents broker on loopback", brokerCommand},
-		{"conformance", "URL", "hold any CloudEvents broker against Knative's delivery specification and CESQL", conformanceCommand},
-		{"keys", "generate | public | rotate", "make signing keys, show their public side, or rotate those of the data directory", keys},
-	}
-}
-
-func main() {
-	ctx, stop := interrupted()
-	t := &tool{in: os.Stdin, out: os.Stdout, err: os.Stderr, lookup: config.Environment, dir: "."}
-	code := t.main(ctx, os.Args[1:])
+// Main runs the command of a product with the arguments of the process, and exits.
+func Main(s system.System) {
+	ctx, stop := interruptible()
+	p := Process{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Lookup: config.Environment, Name: calledAs(os.Args[0])}
+	p.Build, _ = debug.ReadBuildInfo()
+	code := Run(ctx, s, p, os.Args[1:])
 	stop()
 	os.Exit(code)
 }
 
-// interrupted is a context that ends with the first signal. The second leaves at once.
-func interrupted() (context.Context, context.CancelFunc) {
+// Run runs the command with these arguments until it is done or ctx ends, and returns the exit code.
+func Run(ctx context.Context, s system.System, p Process, args []string) int {
+	if p.Name == "" {
+		p.Name = s.Name
+	}
+	if p.Dir == "" {
+		p.Dir = "."
+	}
+	a := &app{Process: p, system: s, terminal: isTerminal}
+	root := a.root()
+	a.args = rewrite(root, args)
+	root.SetArgs(a.args)
+	called, err := root.ExecuteContextC(ctx)
+	return a.report(called, err)
+}
+
+// app is one call of the command.
+type app struct {
+	Process
+	system   system.System
+	args     []string
+	terminal func(io.Writer) bool
+}
+
+func calledAs(arg0 string) string { return strings.TrimSuffix(filepath.Base(arg0), ".exe") }
+
+// interruptible returns a context that ends with the first signal. The second ends the process at once.
+func interruptible() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -75,93 +89,46 @@ func interrupted() (context.Context, context.CancelFunc) {
 	return ctx, cancel
 }
 
-func (t *tool) main(ctx context.Context, args []string) int {
-	if len(args) == 0 {
-		t.help(t.err)
-		return exitUsage
-	}
-	switch args[0] {
-	case "help", "-h", "-help", "--help":
-		t.help(t.out)
-		return exitOK
-	}
-	for _, c := range commands() {
-		if c.name == args[0] {
-			return t.report(c.run(ctx, t, args[1:]))
-		}
-	}
-	fmt.Fprintf(t.err, "ebb: there is no command %q; ebb help lists them\n", args[0])
-	return exitUsage
-}
+// usageError is an error of the caller.
+type usageError struct{ error }
 
-func (t *tool) help(w io.Writer) {
-	fmt.Fprint(w, "ebb runs and develops a system of functions that scale to zero.\n\n")
-	for _, c := range commands() {
-		fmt.Fprintf(w, "  ebb %s\n        %s\n", trim(c.name+" "+c.args), c.about)
-	}
-	fmt.Fprint(w, "\nebb COMMAND --help shows a command's flags.\n")
-}
+func (e usageError) Unwrap() error { return e.error }
 
-func trim(s string) string {
-	for len(s) > 0 && s[len(s)-1] == ' ' {
-		s = s[:len(s)-1]
-	}
-	return s
-}
+func usageErrorf(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// usage is an error of whoever called.
-type usage struct{ error }
+// errReported is a failure that the user has read of already.
+var errReported = errors.New("")
 
-func wrong(format string, args ...any) error { return usage{fmt.Errorf(format, args...)} }
+// exitCode is the code of another process that did the work, and has told what there was to tell.
+type exitCode int
 
-// errStale says that something is wrong which has been told already.
-var errStale = errors.New("")
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
-func (t *tool) report(err error) int {
-	var faults *config.Error
-	var called usage
+// report tells the user of an error and returns the exit code.
+func (a *app) report(called *cobra.Command, err error) int {
+	var settings *config.Error
+	var usage usageError
+	var code exitCode
 	switch {
-	case err == nil, errors.Is(err, flag.ErrHelp):
+	case err == nil:
 		return exitOK
-	case errors.As(err, &faults):
-		fmt.Fprintln(t.err, faults.Error())
+	case errors.As(err, &code):
+		return int(code)
+	case errors.As(err, &settings):
+		fmt.Fprintln(a.Err, settings.Error())
 		return exitUsage
-	case errors.As(err, &called):
-		fmt.Fprintln(t.err, "ebb:", err)
+	case errors.As(err, &usage):
+		a.complain(err)
+		if called != nil {
+			fmt.Fprintf(a.Err, "usage: %s\n", called.UseLine())
+		}
 		return exitUsage
-	case err != errStale:
-		fmt.Fprintln(t.err, "ebb:", err)
+	case err != errReported:
+		a.complain(err)
 	}
 	return exitFailed
 }
 
-// flags makes a set whose faults are the caller's.
-func (t *tool) flags(name, args string) *flag.FlagSet {
-	f := flag.NewFlagSet(name, flag.ContinueOnError)
-	f.SetOutput(io.Discard)
-	f.Usage = func() {
-		fmt.Fprintf(t.out, "usage: ebb %s [flags]\n", trim(name+" "+args))
-		f.SetOutput(t.out)
-		f.PrintDefaults()
-		f.SetOutput(io.Discard)
-	}
-	return f
-}
-
-// parse takes flags before, between and behind the other arguments, which it returns.
-func parse(f *flag.FlagSet, args []string) ([]string, error) {
-	var rest []string
-	for {
-		if err := f.Parse(args); err != nil {
-			if errors.Is(err, flag.ErrHelp) {
-				return nil, err
-			}
-			return nil, usage{err}
-		}
-		if f.NArg() == 0 {
-			return rest, nil
-		}
-		rest = append(rest, f.Arg(0))
-		args = f.Args()[1:]
-	}
+func (a *app) complain(err error) {
+	fmt.Fprintf(a.Err, "%s %s\n", a.paint(a.Err, red, a.Name+":"), plain(err.Error()))
 }
