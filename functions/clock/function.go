@@ -1,9 +1,11 @@
 package clock
 
 import (
+	"net/http"
 	"time"
 
 	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
 )
@@ -36,5 +38,7 @@ func New(env function.Env) (*function.Function, error) {
 	function.On(f, events.ClockCancel, c.cancel)
 	function.OnTick(f, c.tick)
 	function.Says(f, events.ClockSwept.Info())
+	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/api/timers", Access: function.Only(auth.RoleAdmin),
+		Summary: "List timers", Description: "Those that have not gone off, the one that is due first at the top."}, c.list)
 	return f, nil
 }
