@@ -34,19 +34,23 @@ func (a *app) watch(ctx context.Context, cfg devConfig) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
+	name := filepath.Base(m.command)
 	w := &watcher{
 		app: a, listener: listener, changes: changes,
-		build: func(ctx context.Context, into string) (string, error) { return m.build(ctx, into, fast...) },
+		build: func(ctx context.Context, into string) (string, error) { return m.build(ctx, into, m.fast()...) },
 		start: a.startChild,
 		args:  childArgs(cfg),
-		next:  filepath.Join(dir, "next"), current: filepath.Join(dir, "current"),
-		name: filepath.Base(m.command),
+		next:  filepath.Join(dir, name+".next"), current: filepath.Join(dir, name),
+		name: name,
 	}
 	return w.run(ctx)
 }
 
-// fast are flags of go build that leave out what a program that lives for minutes does not need.
-var fast = []string{"-buildvcs=false", "-ldflags=-s -w"}
+// fast returns flags of go build that leave out what a program that lives for minutes does not need, and that compile
+// the functions, which are what changes, without optimising them.
+func (m goModule) fast() []string {
+	return []string{"-buildvcs=false", "-ldflags=-s -w", "-gcflags=" + m.path + "/functions/...=-N -l"}
+}
 
 // childArgs are the arguments of the child. All else it has from the environment, as the parent has.
 func childArgs(cfg devConfig) []string {
