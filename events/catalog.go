@@ -1,5 +1,7 @@
 package events
 
+import "github.com/ebb-dev/ebb/infra/event"
+
 // ChangedProduct is a product as it is after a change.
 type ChangedProduct struct {
 	ProductID string `json:"product_id" minLength:"1" maxLength:"128"`
@@ -12,7 +14,7 @@ type ChangedProduct struct {
 
 // What catalog says.
 var (
-	ProductChanged = define("catalog.product-changed", 1, Fact,
+	ProductChanged = event.Define(namespace, "catalog.product-changed", 1, event.Fact,
 		"A product was added, changed or taken off the catalogue. It carries the whole product, so the latest is all a reader needs.",
 		ChangedProduct{ProductID: exProduct, Name: "Notes on the Analytical Engine", Price: exPrice, Version: 1, Created: true},
 		ChangedProduct{ProductID: exProduct, Name: "Notes on the Analytical Engine", Price: exPrice, Version: 2},

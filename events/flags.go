@@ -1,6 +1,10 @@
 package events
 
-import "encoding/json"
+import (
+	"encoding/json"
+
+	"github.com/ebb-dev/ebb/infra/event"
+)
 
 // ChangedFlag is a feature flag as it is after a change.
 type ChangedFlag struct {
@@ -11,7 +15,7 @@ type ChangedFlag struct {
 
 // What flags says.
 var (
-	FlagChanged = define("flags.changed", 1, Fact, "A feature flag is another now.",
+	FlagChanged = event.Define(namespace, "flags.changed", 1, event.Fact, "A feature flag is another now.",
 		ChangedFlag{Flag: "express-checkout", Enabled: true, Value: json.RawMessage(`{"percentage":25}`)},
 		ChangedFlag{Flag: "express-checkout", Enabled: false})
 )

@@ -1,5 +1,7 @@
 package events
 
+import "github.com/ebb-dev/ebb/infra/event"
+
 // StockLine is a quantity of one product.
 type StockLine struct {
 	ProductID string `json:"product_id" minLength:"1" maxLength:"128"`
@@ -59,36 +61,36 @@ var exStock = []StockLine{{ProductID: exProduct, Quantity: 2}}
 
 // What inventory is asked.
 var (
-	InventoryReserve = define("inventory.reserve", 1, Command,
+	InventoryReserve = event.Define(namespace, "inventory.reserve", 1, event.Command,
 		"Keep stock for an order: all its lines or none. Answered by inventory.reserved or inventory.refused.",
 		ReserveStock{OrderID: exOrder, Lines: exStock})
 
-	InventoryRelease = define("inventory.release", 1, Command,
+	InventoryRelease = event.Define(namespace, "inventory.release", 1, event.Command,
 		"Give an order's reserved stock back, or promise never to reserve any. Answered by inventory.released.",
 		ReleaseStock{OrderID: exOrder, Reason: "card declined"},
 		ReleaseStock{OrderID: exOrder})
 
-	InventoryShip = define("inventory.ship", 1, Command,
+	InventoryShip = event.Define(namespace, "inventory.ship", 1, event.Command,
 		"Let an order's reserved stock leave. Answered by inventory.shipped.",
 		ShipStock{OrderID: exOrder})
 )
 
 // What inventory says.
 var (
-	InventoryReserved = define("inventory.reserved", 1, Fact, "All lines of an order are reserved.",
+	InventoryReserved = event.Define(namespace, "inventory.reserved", 1, event.Fact, "All lines of an order are reserved.",
 		ReservedStock{OrderID: exOrder, Lines: exStock})
 
-	InventoryRefused = define("inventory.refused", 1, Fact, "Nothing was reserved for an order, and why.",
+	InventoryRefused = event.Define(namespace, "inventory.refused", 1, event.Fact, "Nothing was reserved for an order, and why.",
 		RefusedStock{OrderID: exOrder, Reason: "not enough in stock", ProductID: exProduct},
 		RefusedStock{OrderID: exOrder, Reason: "not enough in stock"})
 
-	InventoryReleased = define("inventory.released", 1, Fact, "An order holds no stock.",
+	InventoryReleased = event.Define(namespace, "inventory.released", 1, event.Fact, "An order holds no stock.",
 		ReleasedStock{OrderID: exOrder})
 
-	InventoryShipped = define("inventory.shipped", 1, Fact, "An order's stock has left, once.",
+	InventoryShipped = event.Define(namespace, "inventory.shipped", 1, event.Fact, "An order's stock has left, once.",
 		ShippedStock{OrderID: exOrder})
 
-	StockChanged = define("inventory.stock-changed", 1, Fact,
+	StockChanged = event.Define(namespace, "inventory.stock-changed", 1, event.Fact,
 		"The stock of a product is another now. It carries all four counts, so the latest is all a reader needs.",
 		ChangedStock{ProductID: exProduct, Available: 95, Reserved: 2, Shipped: 3, Initial: 100})
 )

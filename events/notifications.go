@@ -1,5 +1,7 @@
 package events
 
+import "github.com/ebb-dev/ebb/infra/event"
+
 // SentNotification is a message that has left.
 type SentNotification struct {
 	NotificationID string `json:"notification_id" minLength:"1" maxLength:"128"`
@@ -21,11 +23,11 @@ type FailedNotification struct {
 
 // What notifications says.
 var (
-	NotificationSent = define("notifications.sent", 1, Fact, "A message to a user has left.",
+	NotificationSent = event.Define(namespace, "notifications.sent", 1, event.Fact, "A message to a user has left.",
 		SentNotification{NotificationID: exNotice, UserID: exUser, OrderID: exOrder, Channel: "email", Template: "order-confirmed"},
 		SentNotification{NotificationID: exNotice, UserID: exUser, Channel: "email", Template: "welcome"})
 
-	NotificationFailed = define("notifications.failed", 1, Fact, "A message to a user will not be sent, and why.",
+	NotificationFailed = event.Define(namespace, "notifications.failed", 1, event.Fact, "A message to a user will not be sent, and why.",
 		FailedNotification{NotificationID: exNotice, UserID: exUser, OrderID: exOrder, Channel: "email", Template: "order-confirmed", Reason: "mailbox unknown"},
 		FailedNotification{NotificationID: exNotice, UserID: exUser, Channel: "email", Template: "welcome", Reason: "mailbox unknown"})
 )

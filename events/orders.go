@@ -1,6 +1,10 @@
 package events
 
-import "time"
+import (
+	"time"
+
+	"github.com/ebb-dev/ebb/infra/event"
+)
 
 // OrderLine is a quantity of one product at the price it was ordered for.
 type OrderLine struct {
@@ -44,7 +48,7 @@ type OrderDeadlinePassed struct {
 
 // What orders asks of itself.
 var (
-	OrderDeadline = define("orders.deadline", 1, Command,
+	OrderDeadline = event.Define(namespace, "orders.deadline", 1, event.Command,
 		"Give up a step of an order's saga unless it is done by now. Orders has the clock send it.",
 		OrderDeadlinePassed{OrderID: exOrder, Step: "authorize"},
 		OrderDeadlinePassed{OrderID: exOrder})
@@ -52,7 +56,7 @@ var (
 
 // What orders says.
 var (
-	OrderPlaced = define("orders.placed", 1, Fact, "A customer has ordered; whether they get it is not known yet.",
+	OrderPlaced = event.Define(namespace, "orders.placed", 1, event.Fact, "A customer has ordered; whether they get it is not known yet.",
 		PlacedOrder{
 			OrderID: exOrder, CustomerID: exUser, Total: exTotal, PlacedAt: exTime,
 			Lines: []OrderLine{{ProductID: exProduct, Quantity: 2, UnitPrice: exPrice, Name: "Notes on the Analytical Engine"}},
@@ -62,10 +66,10 @@ var (
 			Lines: []OrderLine{{ProductID: exProduct, Quantity: 2, UnitPrice: exPrice}},
 		})
 
-	OrderConfirmed = define("orders.confirmed", 1, Fact, "An order is charged, and its stock is leaving. It stays so.",
+	OrderConfirmed = event.Define(namespace, "orders.confirmed", 1, event.Fact, "An order is charged, and its stock is leaving. It stays so.",
 		ConfirmedOrder{OrderID: exOrder, CustomerID: exUser, Total: exTotal, ConfirmedAt: exTime})
 
-	OrderCancelled = define("orders.cancelled", 1, Fact, "An order has ended undone, and why. It stays so.",
+	OrderCancelled = event.Define(namespace, "orders.cancelled", 1, event.Fact, "An order has ended undone, and why. It stays so.",
 		CancelledOrder{OrderID: exOrder, CustomerID: exUser, Reason: "the card was declined", Code: "card_declined", CancelledAt: exTime},
 		CancelledOrder{OrderID: exOrder, CustomerID: exUser, Reason: "the card was declined", CancelledAt: exTime})
 )

@@ -1,5 +1,7 @@
 package events
 
+import "github.com/ebb-dev/ebb/infra/event"
+
 // AuthorizePayment asks for money to be set aside for an order.
 type AuthorizePayment struct {
 	OrderID    string `json:"order_id" minLength:"1" maxLength:"128"`
@@ -63,19 +65,19 @@ type RefundedPayment struct {
 
 // What payments is asked.
 var (
-	PaymentAuthorize = define("payments.authorize", 1, Command,
+	PaymentAuthorize = event.Define(namespace, "payments.authorize", 1, event.Command,
 		"Set money aside for an order. Answered by payments.authorized or payments.declined.",
 		AuthorizePayment{OrderID: exOrder, CustomerID: exUser, Amount: exTotal, Token: "tok_ok"})
 
-	PaymentCapture = define("payments.capture", 1, Command,
+	PaymentCapture = event.Define(namespace, "payments.capture", 1, event.Command,
 		"Take the money set aside for an order. Answered by payments.captured or payments.declined.",
 		CapturePayment{OrderID: exOrder})
 
-	PaymentVoid = define("payments.void", 1, Command,
+	PaymentVoid = event.Define(namespace, "payments.void", 1, event.Command,
 		"Let the money set aside for an order go, or promise never to set any aside. Answered by payments.voided.",
 		VoidPayment{OrderID: exOrder})
 
-	PaymentRefund = define("payments.refund", 1, Command,
+	PaymentRefund = event.Define(namespace, "payments.refund", 1, event.Command,
 		"Give the money taken for an order back. Answered by payments.refunded.",
 		RefundPayment{OrderID: exOrder, Reason: "cancelled by the customer"},
 		RefundPayment{OrderID: exOrder})
@@ -83,21 +85,21 @@ var (
 
 // What payments says.
 var (
-	PaymentAuthorized = define("payments.authorized", 1, Fact, "Money is set aside for an order.",
+	PaymentAuthorized = event.Define(namespace, "payments.authorized", 1, event.Fact, "Money is set aside for an order.",
 		AuthorizedPayment{OrderID: exOrder, PaymentID: exPayment, Amount: exTotal})
 
-	PaymentDeclined = define("payments.declined", 1, Fact, "The provider has refused, finally, and why.",
+	PaymentDeclined = event.Define(namespace, "payments.declined", 1, event.Fact, "The provider has refused, finally, and why.",
 		DeclinedPayment{OrderID: exOrder, PaymentID: exPayment, Reason: "the card was declined", Code: "card_declined"},
 		DeclinedPayment{OrderID: exOrder, Reason: "the card was declined"})
 
-	PaymentCaptured = define("payments.captured", 1, Fact, "Money was taken for an order, once.",
+	PaymentCaptured = event.Define(namespace, "payments.captured", 1, event.Fact, "Money was taken for an order, once.",
 		CapturedPayment{OrderID: exOrder, PaymentID: exPayment, Amount: exTotal})
 
-	PaymentVoided = define("payments.voided", 1, Fact, "No money is set aside for an order.",
+	PaymentVoided = event.Define(namespace, "payments.voided", 1, event.Fact, "No money is set aside for an order.",
 		VoidedPayment{OrderID: exOrder, PaymentID: exPayment},
 		VoidedPayment{OrderID: exOrder})
 
-	PaymentRefunded = define("payments.refunded", 1, Fact, "The money taken for an order was given back, once.",
+	PaymentRefunded = event.Define(namespace, "payments.refunded", 1, event.Fact, "The money taken for an order was given back, once.",
 		RefundedPayment{OrderID: exOrder, PaymentID: exPayment, Amount: exTotal},
 		RefundedPayment{OrderID: exOrder, Amount: exTotal})
 )

@@ -1,5 +1,7 @@
 package events
 
+import "github.com/ebb-dev/ebb/infra/event"
+
 // RegisteredUser is somebody who has just signed up.
 type RegisteredUser struct {
 	UserID string   `json:"user_id" minLength:"1" maxLength:"128"`
@@ -22,14 +24,14 @@ type DeletedUser struct {
 
 // What users says.
 var (
-	UserRegistered = define("users.registered", 1, Fact, "Somebody has signed up.",
+	UserRegistered = event.Define(namespace, "users.registered", 1, event.Fact, "Somebody has signed up.",
 		RegisteredUser{UserID: exUser, Name: "Ada Lovelace", Email: "ada@example.com", Roles: []string{"customer"}},
 		RegisteredUser{UserID: exUser, Name: "Ada Lovelace", Email: "ada@example.com"})
 
-	UserChanged = define("users.changed", 1, Fact, "A user's name or address is another now.",
+	UserChanged = event.Define(namespace, "users.changed", 1, event.Fact, "A user's name or address is another now.",
 		ChangedUser{UserID: exUser, Name: "Ada King", Email: "ada.king@example.com"})
 
-	UserDeleted = define("users.deleted", 1, Fact,
+	UserDeleted = event.Define(namespace, "users.deleted", 1, event.Fact,
 		"A user is gone. Whoever kept a copy of their personal data erases it.",
 		DeletedUser{UserID: exUser})
 )

@@ -1,101 +1,48 @@
-// Package functions is the list of all capabilities. Only what composes a system imports it:
-// the hosts' mains, the developer's command and the tests that span functions.
+// Package functions lists the functions of the product. Only what composes a system imports it: the commands, the root
+// package and the tests that span functions.
 package functions
 
 import (
-	"errors"
-	"fmt"
+	"context"
+	"slices"
 
 	"github.com/ebb-dev/ebb/functions/archive"
-	"github.com/ebb-dev/ebb/functions/catalog"
 	"github.com/ebb-dev/ebb/functions/clock"
 	"github.com/ebb-dev/ebb/functions/gateway"
-	"github.com/ebb-dev/ebb/functions/inventory"
 	"github.com/ebb-dev/ebb/functions/notifications"
-	"github.com/ebb-dev/ebb/functions/orders"
-	"github.com/ebb-dev/ebb/functions/payments"
 	"github.com/ebb-dev/ebb/functions/users"
-	"github.com/ebb-dev/ebb/functions/views"
-	"github.com/ebb-dev/ebb/infra/auth"
-	"github.com/ebb-dev/ebb/infra/config"
-	"github.com/ebb-dev/ebb/infra/discovery"
-	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/event"
+	"github.com/ebb-dev/ebb/infra/generate"
+	"github.com/ebb-dev/ebb/infra/system"
 )
 
-// Capability is one function by its name, and how to make it.
-type Capability struct {
-	Name string
-	New  func(function.Env) (*function.Function, error)
+// addition is what a product has beside the functions that any product can take.
+type addition struct {
+	functions []system.Definition
+	parts     []gateway.Part // of GET /api/me
+	events    []*event.Info
+	seed      func(context.Context, system.Caller) error
 }
 
-// All is every capability. The gateway is the last, as it is derived from the others.
-func All() []Capability {
-	return append(Behind(), Capability{gateway.Name, newGateway})
-}
+// shop is set by shop.go.
+var shop addition
 
-// Behind is every capability behind the gateway.
-func Behind() []Capability {
-	return []Capability{
-		{"users", users.New},
-		{"catalog", catalog.New},
-		{"inventory", inventory.New},
-		{"orders", orders.New},
-		{"payments", payments.New},
-		{"notifications", notifications.New},
-		{"views", views.New},
-		{"archive", archive.New},
-		{"clock", clock.New},
-	}
-}
+// documents is how OpenAPI and AsyncAPI name the product.
+var documents = generate.Product{Title: "Ebb", License: "Apache-2.0"}
 
-// Describe makes instances of all functions behind the gateway that only tell what they are. They have no
-// store, no broker and no secrets, and must not be started.
-func Describe(lookup config.Lookup) ([]*function.Function, error) {
-	keys, err := auth.GenerateKeyRing()
-	if err != nil {
-		return nil, err
+// System returns the product: the functions below, which any product can take, and what shop.go adds.
+func System() system.System {
+	return system.System{
+		Name:      "ebb",
+		Documents: documents,
+		Functions: slices.Concat([]system.Definition{
+			{Name: "users", New: users.New},
+			{Name: "notifications", New: notifications.New},
+			{Name: "archive", New: archive.New},
+			{Name: "clock", New: clock.New},
+			{Name: "gateway", New: gateway.Config{Documents: documents, Parts: shop.parts}.New},
+		}, shop.functions),
+		Events: shop.events,
+		Seed:   shop.seed,
 	}
-	private, err := keys.Marshal()
-	if err != nil {
-		return nil, err
-	}
-	// Users insists on a key. This one never signs anything.
-	env := function.Env{Lookup: config.Overlay(lookup, config.Map(map[string]string{"EBB_SIGNING_KEYS": string(private)}))}
-	var described []*function.Function
-	var faults []error
-	for _, c := range Behind() {
-		f, err := c.New(env)
-		if err != nil {
-			faults = append(faults, fmt.Errorf("%s: %w", c.Name, err))
-			continue
-		}
-		described = append(described, f)
-	}
-	return described, errors.Join(faults...)
-}
-
-// settings of the gateway where every function has an address.
-type settings struct {
-	Address string `envconfig:"EBB_FUNCTION_URL" default:"http://{function}.default.svc.cluster.local" desc:"where the gateway finds a function, with {function} for its name"`
-}
-
-func newGateway(env function.Env) (*function.Function, error) {
-	set, err := function.Config[settings](env)
-	if err != nil {
-		return nil, err
-	}
-	directory, err := discovery.NewAddresses(set.Address, nil, gateway.Problem)
-	if err != nil {
-		return nil, fmt.Errorf("EBB_FUNCTION_URL: %w", err)
-	}
-	described, err := Describe(env.Lookup)
-	if err != nil {
-		return nil, err
-	}
-	f, err := gateway.New(env, gateway.Config{Functions: described, Directory: directory})
-	if err != nil {
-		return nil, err
-	}
-	_, err = function.Configure[settings](f) // declares them; that they are well is known by now
-	return f, err
 }

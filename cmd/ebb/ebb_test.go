@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions"
@@ -162,12 +162,12 @@ func TestDeadLetters(t *testing.T) {
 	r := startDev(t, t.TempDir())
 	r.see("inventory.stock-changed.v1", "events") // inventory has its trigger
 	r.stop()
-	poison := event.New()
+	poison := ce.New()
 	poison.SetID("poison")
 	poison.SetSource("/functions/orders")
 	poison.SetType(events.InventoryShip.Name())
 	poison.SetSubject("no-order")
-	if err := poison.SetData(event.ApplicationJSON, map[string]any{"order_id": ""}); err != nil {
+	if err := poison.SetData(ce.ApplicationJSON, map[string]any{"order_id": ""}); err != nil {
 		t.Fatal(err)
 	}
 	b, err := nats.Open(t.Context(), nats.Config{Dir: filepath.Join(r.dir, "broker")})

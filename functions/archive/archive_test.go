@@ -7,19 +7,19 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/archive"
 	"github.com/ebb-dev/ebb/infra/broker"
-	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
 )
 
 type list struct {
 	Items []struct {
 		Position string
-		Event    event.Event
+		Event    ce.Event
 	}
 	Next string
 }
@@ -53,11 +53,11 @@ func pages(h *functiontest.Harness, query string) []string {
 	}
 }
 
-func reserved(order string) events.Draft {
+func reserved(order string) event.Draft {
 	return events.InventoryReserved.New(order, events.ReservedStock{OrderID: order, Lines: []events.StockLine{{ProductID: "p", Quantity: 1}}})
 }
 
-func captured(order string) events.Draft {
+func captured(order string) event.Draft {
 	return events.PaymentCaptured.New(order, events.CapturedPayment{OrderID: order, PaymentID: "pay", Amount: events.Money{Amount: 5, Currency: "EUR"}})
 }
 
@@ -65,7 +65,7 @@ func captured(order string) events.Draft {
 func numbered(h *functiontest.Harness, n int) {
 	h.T.Helper()
 	for first := 0; first < n; first += 100 {
-		var batch []events.Draft
+		var batch []event.Draft
 		for i := first; i < min(first+100, n); i++ {
 			batch = append(batch, reserved(fmt.Sprintf("a-%03d", i)))
 		}
@@ -98,7 +98,7 @@ func TestKeeps(t *testing.T) {
 func TestFinds(t *testing.T) {
 	h := functiontest.New(t, archive.New)
 	start := h.Clock.Now()
-	for _, d := range []events.Draft{reserved("a"), reserved("b"), captured("a"), captured("b"), reserved("c")} {
+	for _, d := range []event.Draft{reserved("a"), reserved("b"), captured("a"), captured("b"), reserved("c")} {
 		h.MustDeliver(d)
 		h.Clock.Advance(time.Minute)
 	}
@@ -133,7 +133,7 @@ func TestGets(t *testing.T) {
 	e := h.Event(reserved("a"))
 	h.Receive(h.Event(reserved("x")), e)
 	for _, id := range []string{e.ID(), "0000000000000002"} {
-		var got struct{ Event event.Event }
+		var got struct{ Event ce.Event }
 		h.Call("GET", "/api/archive/events/"+id, functiontest.Admin(), nil).Expect(200).JSON(&got)
 		if got.Event.String() != e.String() {
 			t.Errorf("%s: got %v", id, got.Event)
@@ -160,11 +160,11 @@ type node struct {
 // What caused what is a tree, found by the correlation and by the order.
 func TestCausality(t *testing.T) {
 	h := functiontest.New(t, archive.New)
-	caused := func(d events.Draft, by string) event.Event {
+	caused := func(d event.Draft, by string) ce.Event {
 		e := h.Event(d)
-		e.SetExtension(function.CorrelationID, "story")
+		e.SetExtension(event.CorrelationID, "story")
 		if by != "" {
-			e.SetExtension(function.CausationID, by)
+			e.SetExtension(event.CausationID, by)
 		}
 		return e
 	}
@@ -192,8 +192,8 @@ func TestCausality(t *testing.T) {
 func TestCircle(t *testing.T) {
 	h := functiontest.New(t, archive.New)
 	one, two := h.Event(reserved("order")), h.Event(reserved("order"))
-	one.SetExtension(function.CausationID, two.ID())
-	two.SetExtension(function.CausationID, one.ID())
+	one.SetExtension(event.CausationID, two.ID())
+	two.SetExtension(event.CausationID, one.ID())
 	h.Receive(one, two)
 	var got struct{ Roots []node }
 	h.Call("GET", "/api/archive/causality/order", functiontest.Admin(), nil).Expect(200).JSON(&got)
@@ -203,18 +203,18 @@ func TestCircle(t *testing.T) {
 }
 
 // run carries a replay through: it hands the archive its own commands until it says that it is done.
-func run(h *functiontest.Harness) (said []event.Event, portions int, done events.FinishedReplay) {
+func run(h *functiontest.Harness) (said []ce.Event, portions int, done event.FinishedReplay) {
 	h.T.Helper()
 	for portions < 50 {
-		var next []event.Event
+		var next []ce.Event
 		n := 0
 		for _, e := range h.Emitted() {
 			switch e.Type() {
-			case events.ArchiveReplay.Name():
+			case event.ArchiveReplay.Name():
 				next = append(next, e)
-			case events.ArchiveReplayed.Name():
+			case event.ArchiveReplayed.Name():
 				var err error
-				if done, err = events.ArchiveReplayed.Decode(e); err != nil {
+				if done, err = event.ArchiveReplayed.Decode(e); err != nil {
 					h.T.Fatal(err)
 				}
 			default:
@@ -252,7 +252,7 @@ func TestReplay(t *testing.T) {
 		t.Fatalf("got %d events in %d portions, %+v", len(said), portions, done)
 	}
 	for i, e := range said {
-		if e.Subject() != fmt.Sprintf("a-%03d", i) || e.Extensions()[function.ReplayTo] != "views" || e.Extensions()[function.Replay] != asked.ReplayID {
+		if e.Subject() != fmt.Sprintf("a-%03d", i) || e.Extensions()[event.ReplayTo] != "views" || e.Extensions()[event.Replay] != asked.ReplayID {
 			t.Fatalf("event %d: got %v", i, e)
 		}
 	}
@@ -276,7 +276,7 @@ func TestReplaySpan(t *testing.T) {
 	h.Clock.Advance(time.Hour)
 	until := h.Clock.Now()
 	h.MustDeliver(captured("a"))
-	h.MustDeliver(events.ArchiveReplay.New("r", events.ReplayEvents{ReplayID: "r", To: "views", Since: since, Until: until, Subject: "a"}))
+	h.MustDeliver(event.ArchiveReplay.New("r", event.ReplayEvents{ReplayID: "r", To: "views", Since: since, Until: until, Subject: "a"}))
 	said, _, done := run(h)
 	equal(t, "types", functiontest.Types(said), []string{"inventory.reserved.v1", "payments.captured.v1"})
 	if done.Count != 2 {
@@ -288,12 +288,12 @@ func TestReplaySpan(t *testing.T) {
 func TestReplayLeavesOutWhatNobodyCanTake(t *testing.T) {
 	h := functiontest.New(t, archive.New)
 	bad := h.Event(reserved("bad"))
-	if err := bad.SetData(event.ApplicationJSON, []byte(`{"order_id":7}`)); err != nil {
+	if err := bad.SetData(ce.ApplicationJSON, []byte(`{"order_id":7}`)); err != nil {
 		t.Fatal(err)
 	}
 	h.Receive(bad)
 	h.MustDeliver(reserved("a"))
-	h.MustDeliver(events.ArchiveReplay.New("r", events.ReplayEvents{ReplayID: "r", To: "views"}))
+	h.MustDeliver(event.ArchiveReplay.New("r", event.ReplayEvents{ReplayID: "r", To: "views"}))
 	said, _, done := run(h)
 	if len(said) != 1 || said[0].Subject() != "a" || done.Count != 1 {
 		t.Fatalf("got %v, %+v", said, done)
@@ -309,7 +309,7 @@ func TestReplayMissesNothing(t *testing.T) {
 	h := functiontest.New(t, archive.New)
 	late, other := h.Event(reserved("late")), h.Event(captured("other"))
 	h.MustDeliver(reserved("a"))
-	h.MustDeliver(events.ArchiveReplay.New("r", events.ReplayEvents{ReplayID: "r", To: "views", Types: []string{late.Type()}}))
+	h.MustDeliver(event.ArchiveReplay.New("r", event.ReplayEvents{ReplayID: "r", To: "views", Types: []string{late.Type()}}))
 	if said, _, done := run(h); len(said) != 1 || done.Count != 1 {
 		t.Fatalf("got %v, %+v", said, done)
 	}
@@ -318,7 +318,7 @@ func TestReplayMissesNothing(t *testing.T) {
 	h.Receive(late, other)
 	h.MustDeliver(reserved("b"))
 	said := h.Emitted()
-	if len(said) != 1 || said[0].ID() != late.ID() || said[0].Extensions()[function.ReplayTo] != "views" || said[0].Extensions()[function.Replay] != "r" {
+	if len(said) != 1 || said[0].ID() != late.ID() || said[0].Extensions()[event.ReplayTo] != "views" || said[0].Extensions()[event.Replay] != "r" {
 		t.Fatalf("got %v", said)
 	}
 }
@@ -326,12 +326,12 @@ func TestReplayMissesNothing(t *testing.T) {
 // An empty archive is soon replayed, and one to the archive itself, or with a forged cursor, is refused for good.
 func TestReplayEnds(t *testing.T) {
 	h := functiontest.New(t, archive.New)
-	h.MustDeliver(events.ArchiveReplay.New("r", events.ReplayEvents{ReplayID: "r", To: "views"}))
+	h.MustDeliver(event.ArchiveReplay.New("r", event.ReplayEvents{ReplayID: "r", To: "views"}))
 	if said, _, done := run(h); len(said) != 0 || done.ReplayID != "r" || done.Count != 0 {
 		t.Fatalf("got %v, %+v", said, done)
 	}
-	for _, bad := range []events.ReplayEvents{{ReplayID: "r", To: "archive"}, {ReplayID: "r", To: "views", Cursor: "forged"}} {
-		if got := h.Deliver(events.ArchiveReplay.New("r", bad)); got[0].Status != 422 {
+	for _, bad := range []event.ReplayEvents{{ReplayID: "r", To: "archive"}, {ReplayID: "r", To: "views", Cursor: "forged"}} {
+		if got := h.Deliver(event.ArchiveReplay.New("r", bad)); got[0].Status != 422 {
 			t.Errorf("%+v: got %+v", bad, got[0])
 		}
 	}
@@ -345,10 +345,10 @@ type letter struct {
 	ID, State, Subscriber, Function, Code, Reason string
 	Times                                         int
 	Mended                                        bool
-	Event                                         event.Event
+	Event                                         ce.Event
 }
 
-func dead(h *functiontest.Harness, d events.Draft, subscriber string) event.Event {
+func dead(h *functiontest.Harness, d event.Draft, subscriber string) ce.Event {
 	e := h.Event(d)
 	e.SetExtension(broker.ErrorDest, subscriber)
 	e.SetExtension(broker.ErrorCode, "422")
@@ -400,7 +400,7 @@ func TestMendAndReplay(t *testing.T) {
 		t.Fatalf("got %v", said)
 	}
 	ext := said[0].Extensions()
-	if ext[function.ReplayTo] != "orders" || ext[function.Replay] != nil || ext[broker.ErrorCode] != nil || ext[function.PartitionKey] != "a" {
+	if ext[event.ReplayTo] != "orders" || ext[event.Replay] != nil || ext[broker.ErrorCode] != nil || ext[event.PartitionKey] != "a" {
 		t.Fatalf("got extensions %v", ext)
 	}
 	data, err := events.PaymentCaptured.Decode(said[0])
@@ -445,7 +445,7 @@ func TestOwnDeadLetter(t *testing.T) {
 	h.Call("POST", "/api/archive/dead-letters/"+deadLetters(h, "")[0].ID+"/replay", functiontest.Admin(), nil).Expect(202)
 	h.Receive(h.Emitted()...)
 	got := read(h, "")
-	if len(got.Items) != 1 || got.Items[0].Event.Extensions()[function.ReplayTo] != nil {
+	if len(got.Items) != 1 || got.Items[0].Event.Extensions()[event.ReplayTo] != nil {
 		t.Fatalf("got %+v", got)
 	}
 }
@@ -453,7 +453,7 @@ func TestOwnDeadLetter(t *testing.T) {
 // BenchmarkKeep is how fast events get in, by the batch.
 func BenchmarkKeep(b *testing.B) {
 	h := functiontest.New(b, archive.New, functiontest.Once())
-	batch := make([]event.Event, 128)
+	batch := make([]ce.Event, 128)
 	b.ReportAllocs()
 	for n := 0; b.Loop(); n++ {
 		for i := range batch {

@@ -11,10 +11,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
-	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
@@ -43,10 +43,10 @@ type letter struct {
 }
 
 // bury keeps a dead letter. The same event for the same subscriber is one entry, however often it dies.
-func (a *archive) bury(ctx context.Context, tx *function.Tx, e event.Event) error {
-	subscriber := function.Extension(e, broker.ErrorDest)
+func (a *archive) bury(ctx context.Context, tx *function.Tx, e ce.Event) error {
+	subscriber := event.Extension(e, broker.ErrorDest)
 	l := letter{State: waiting, At: moment(tx.Now()), Subscriber: subscriber, Function: functionOf(subscriber),
-		Code: function.Extension(e, broker.ErrorCode), Reason: function.Extension(e, broker.ErrorData), Type: e.Type()}
+		Code: event.Extension(e, broker.ErrorCode), Reason: event.Extension(e, broker.ErrorData), Type: e.Type()}
 	plain := e.Clone()
 	for _, name := range []string{broker.ErrorDest, broker.ErrorCode, broker.ErrorData} {
 		plain.SetExtension(name, nil)
@@ -68,7 +68,7 @@ func (a *archive) bury(ctx context.Context, tx *function.Tx, e event.Event) erro
 	return a.dead.Put(ctx, tx, id, l)
 }
 
-func letterID(subscriber string, e event.Event) string {
+func letterID(subscriber string, e ce.Event) string {
 	sum := sha256.Sum256([]byte(subscriber + "\x00" + e.Source() + "\x00" + e.ID()))
 	return hex.EncodeToString(sum[:16]) // which does not begin with a dash, as an option does
 }
@@ -169,7 +169,7 @@ func (a *archive) mendDead(ctx context.Context, tx *function.Tx, in *mendInput) 
 	if err != nil {
 		return nil, err
 	}
-	e, err := events.FromJSON(l.Event)
+	e, err := event.FromJSON(l.Event)
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "decode a dead letter")
 	}
@@ -177,12 +177,12 @@ func (a *archive) mendDead(ctx context.Context, tx *function.Tx, in *mendInput) 
 	if err := json.Compact(&compact, in.Body.Data); err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "the data is not JSON")
 	}
-	if info, known := events.Lookup(e.Type()); known {
+	if info, known := a.types().Lookup(e.Type()); known {
 		if err := info.Check(compact.Bytes()); err != nil {
 			return nil, fault.Wrap(err, fault.Invalid, "the data does not keep to its schema: %v", err)
 		}
 	}
-	if err := e.SetData(events.ContentType, json.RawMessage(compact.Bytes())); err != nil {
+	if err := e.SetData(event.ContentType, json.RawMessage(compact.Bytes())); err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "the data cannot be put into the event")
 	}
 	if l.Event, err = json.Marshal(e); err != nil {

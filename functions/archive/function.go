@@ -2,15 +2,17 @@ package archive
 
 import (
 	"net/http"
+	"sync"
 	"time"
 
-	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
 type archive struct {
+	types  func() event.Catalogue // of the system
 	events *store.Collection[stored]
 	heads  *store.Collection[head]
 	dead   *store.Collection[letter]
@@ -20,8 +22,9 @@ type archive struct {
 // New declares the archive.
 func New(env function.Env) (*function.Function, error) {
 	f := function.New("archive", env)
-	f.Pace(25 * time.Millisecond) // nobody waits for it, and every event there is comes here
+	function.MinBatchInterval(f, 25*time.Millisecond) // nobody waits for it, and every event there is comes here
 	a := &archive{
+		types: sync.OnceValue(func() event.Catalogue { return f.Env().System().Types() }),
 		events: function.Collection[stored](f, "events", store.Large,
 			store.On("subject", "position"), store.On("correlation_id", "position"), store.On("type", "position")),
 		heads:  function.Collection[head](f, "heads"),
@@ -29,9 +32,9 @@ func New(env function.Env) (*function.Function, error) {
 		source: f.Source(),
 	}
 	function.OnAny(f, a.keep)
-	function.On(f, events.ArchiveReplay, a.replay)
+	function.On(f, event.ArchiveReplay, a.replay)
 	function.OnDeadLetter(f, a.bury)
-	function.Says(f, events.ArchiveReplay.Info(), events.ArchiveReplayed.Info())
+	function.Emits(f, event.ArchiveReplay, event.ArchiveReplayed)
 
 	admin := function.Only(auth.RoleAdmin)
 	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/api/archive/events", Access: admin,

@@ -8,7 +8,9 @@ import (
 	"sort"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/ebb-dev/ebb/infra/event"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
@@ -49,13 +51,13 @@ func key(position int64) string { return fmt.Sprintf("%016x", position) }
 func moment(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000000Z") }
 
 // keep appends an event to the log.
-func (a *archive) keep(ctx context.Context, tx *function.Tx, e event.Event) error {
-	switch addressee := function.Extension(e, function.ReplayTo); {
+func (a *archive) keep(ctx context.Context, tx *function.Tx, e ce.Event) error {
+	switch addressee := event.Extension(e, event.ReplayTo); {
 	case addressee == "":
-	case addressee == "archive" && function.Extension(e, function.Replay) == "":
+	case addressee == "archive" && event.Extension(e, event.Replay) == "":
 		// A dead letter of our own that was replayed: it never got in.
 		e = e.Clone()
-		e.SetExtension(function.ReplayTo, nil)
+		e.SetExtension(event.ReplayTo, nil)
 	default:
 		return nil
 	}
@@ -67,10 +69,10 @@ func (a *archive) keep(ctx context.Context, tx *function.Tx, e event.Event) erro
 	if err := a.heads.Put(ctx, tx, headID, h); err != nil {
 		return err
 	}
-	h.late(tx, e)
+	a.late(h, tx, e)
 	data, err := encode(about{
 		Position: h.Position, At: h.At, ID: e.ID(), Source: e.Source(), Type: e.Type(), Subject: e.Subject(), Time: e.Time(),
-		CorrelationID: function.Extension(e, function.CorrelationID), CausationID: function.Extension(e, function.CausationID),
+		CorrelationID: event.Extension(e, event.CorrelationID), CausationID: event.Extension(e, event.CausationID),
 	}, e)
 	if err != nil {
 		return err
@@ -79,7 +81,7 @@ func (a *archive) keep(ctx context.Context, tx *function.Tx, e event.Event) erro
 }
 
 // encode writes what a stored is in JSON. It is joined by hand: encoding/json would go over the event twice more.
-func encode(a about, e event.Event) (json.RawMessage, error) {
+func encode(a about, e ce.Event) (json.RawMessage, error) {
 	head, err := json.Marshal(a)
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "encode what is known of an event")
@@ -87,7 +89,7 @@ func encode(a about, e event.Event) (json.RawMessage, error) {
 	data := bytes.NewBuffer(make([]byte, 0, 3*len(head)+len(e.DataEncoded)))
 	data.Write(head[:len(head)-1])
 	data.WriteString(`,"event":`)
-	if err := event.WriteJson(&e, data); err != nil {
+	if err := ce.WriteJson(&e, data); err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "the event cannot be written as JSON")
 	}
 	data.WriteByte('}')

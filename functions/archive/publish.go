@@ -6,9 +6,9 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
-	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 )
@@ -28,7 +28,7 @@ type publishOutput struct {
 // publish emits an event of any type, with the archive as its source. Data that its schema does not allow is refused: it
 // would end as a dead letter of every function that consumes it.
 func (a *archive) publish(_ context.Context, tx *function.Tx, in *publishInput) (*publishOutput, error) {
-	info, known := events.Lookup(in.Body.Type)
+	info, known := a.types().Lookup(in.Body.Type)
 	if !known {
 		return nil, fault.New(fault.Invalid, "unknown event type %q", in.Body.Type)
 	}
@@ -39,18 +39,18 @@ func (a *archive) publish(_ context.Context, tx *function.Tx, in *publishInput) 
 		return nil, fault.New(fault.Invalid, "there is a control character in the subject")
 	}
 	id := tx.NewID()
-	e := event.New()
+	e := ce.New()
 	e.SetID(id)
 	e.SetSource(a.source)
 	e.SetType(info.Name)
 	e.SetTime(tx.Now())
 	e.SetDataSchema(info.DataSchema)
-	e.SetExtension(function.CorrelationID, id)
+	e.SetExtension(event.CorrelationID, id)
 	if in.Body.Subject != "" {
 		e.SetSubject(in.Body.Subject)
-		e.SetExtension(function.PartitionKey, in.Body.Subject)
+		e.SetExtension(event.PartitionKey, in.Body.Subject)
 	}
-	if err := e.SetData(events.ContentType, in.Body.Data); err != nil {
+	if err := e.SetData(event.ContentType, in.Body.Data); err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "the data cannot be put into the event")
 	}
 	data, err := json.Marshal(e)

@@ -4,25 +4,32 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/archive"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
+	"github.com/ebb-dev/ebb/infra/manifest"
 )
 
 // An admin publishes an event, once for one key; what its schema does not allow is refused, as is anyone else.
 func TestPublish(t *testing.T) {
-	h := functiontest.New(t, archive.New)
+	h := functiontest.New(t, func(env function.Env) (*function.Function, error) {
+		env.System = func() manifest.System {
+			return manifest.System{Functions: []*manifest.Declaration{{Types: events.Types()}}}
+		}
+		return archive.New(env)
+	})
 	shipped := map[string]any{"type": events.InventoryShip.Name(), "subject": "o1", "data": map[string]any{"order_id": "o1"}}
-	var answered event.Event
+	var answered ce.Event
 	h.Call("POST", "/api/archive/events", functiontest.Admin(), shipped).Expect(202).JSON(&answered)
 	got := h.Emitted()
 	if len(got) != 1 || got[0].String() != answered.String() {
 		t.Fatalf("published %v, answered %v", got, answered)
 	}
-	if e := got[0]; e.Source() != "/functions/archive" || e.Subject() != "o1" || e.Extensions()[function.PartitionKey] != "o1" || events.InventoryShip.Info().CheckEvent(e) != nil {
+	if e := got[0]; e.Source() != "/functions/archive" || e.Subject() != "o1" || e.Extensions()[event.PartitionKey] != "o1" || events.InventoryShip.Info().CheckEvent(e) != nil {
 		t.Errorf("published %v", e)
 	}
 	for name, bad := range map[string]map[string]any{

@@ -6,9 +6,9 @@ import (
 	"encoding/json"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
-	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 )
@@ -60,21 +60,21 @@ func (a *archive) ended(ctx context.Context, tx *function.Tx, e ending) error {
 }
 
 // late says an event again, to those whose replay ended before it came and began after it was said.
-func (h head) late(tx *function.Tx, e event.Event) {
+func (a *archive) late(h head, tx *function.Tx, e ce.Event) {
 	for _, r := range h.Replays {
 		c := choice{subject: r.Subject, types: r.Types}
-		if e.Time().After(r.Asked.Add(apart)) || !c.takes(stored{about: about{Subject: e.Subject(), Type: e.Type()}}) || !playable(e) {
+		if e.Time().After(r.Asked.Add(apart)) || !c.takes(stored{about: about{Subject: e.Subject(), Type: e.Type()}}) || !a.playable(e) {
 			continue
 		}
 		again(tx, e.Clone(), r.To, r.ID)
 	}
 }
 
-// playable reports whether somebody can take the event: one that does not keep to its schema is a dead letter wherever it
-// comes, and who counts what was replayed would wait for it for ever.
-func playable(e event.Event) bool {
-	info, known := events.Lookup(e.Type())
-	return e.Type() != events.ArchiveReplay.Name() && (!known || info.Check(e.Data()) == nil)
+// playable reports whether a consumer can take the event: one that does not conform to its schema is a dead letter wherever
+// it arrives, and a consumer that counts what was replayed would wait for it for ever.
+func (a *archive) playable(e ce.Event) bool {
+	info, known := a.types().Lookup(e.Type())
+	return e.Type() != event.ArchiveReplay.Name() && (!known || info.Check(e.Data()) == nil)
 }
 
 func (p progress) cursor() string {
@@ -95,7 +95,7 @@ func parseCursor(cursor string) (progress, error) {
 }
 
 // replay says one portion of a replay, and then a command for the next or that it is done.
-func (a *archive) replay(ctx context.Context, tx *function.Tx, cmd events.ReplayEvents) error {
+func (a *archive) replay(ctx context.Context, tx *function.Tx, cmd event.ReplayEvents) error {
 	if cmd.To == "archive" {
 		return fault.New(fault.Invalid, "the archive has no use for a replay")
 	}
@@ -121,14 +121,14 @@ func (a *archive) replay(ctx context.Context, tx *function.Tx, cmd events.Replay
 		if err != nil {
 			return err
 		}
-		if !playable(said) {
+		if !a.playable(said) {
 			continue
 		}
 		again(tx, said, cmd.To, cmd.ReplayID)
 		p.Count++
 	}
 	if found.rest.empty() {
-		tx.Emit(events.ArchiveReplayed.New(cmd.ReplayID, events.FinishedReplay{ReplayID: cmd.ReplayID, To: cmd.To, Count: p.Count}))
+		tx.Emit(event.ArchiveReplayed.New(cmd.ReplayID, event.FinishedReplay{ReplayID: cmd.ReplayID, To: cmd.To, Count: p.Count}))
 		if p.Asked.IsZero() {
 			return nil
 		}
@@ -136,12 +136,12 @@ func (a *archive) replay(ctx context.Context, tx *function.Tx, cmd events.Replay
 	}
 	p.Next = found.rest.first
 	cmd.Cursor = p.cursor()
-	tx.Emit(events.ArchiveReplay.New(cmd.ReplayID, cmd))
+	tx.Emit(event.ArchiveReplay.New(cmd.ReplayID, cmd))
 	return nil
 }
 
 // begin is where the portion starts.
-func (a *archive) begin(ctx context.Context, tx *function.Tx, cmd events.ReplayEvents) (progress, error) {
+func (a *archive) begin(ctx context.Context, tx *function.Tx, cmd event.ReplayEvents) (progress, error) {
 	if cmd.Cursor != "" {
 		return parseCursor(cmd.Cursor)
 	}
@@ -162,18 +162,18 @@ func sayAgain(tx *function.Tx, data json.RawMessage, to, replay string) error {
 	return err
 }
 
-func parse(data json.RawMessage) (event.Event, error) {
-	e, err := events.FromJSON(data)
+func parse(data json.RawMessage) (ce.Event, error) {
+	e, err := event.FromJSON(data)
 	if err != nil {
 		return e, fault.Wrap(err, fault.Internal, "decode a kept event")
 	}
 	return e, nil
 }
 
-func again(tx *function.Tx, e event.Event, to, replay string) {
-	e.SetExtension(function.ReplayTo, to)
+func again(tx *function.Tx, e ce.Event, to, replay string) {
+	e.SetExtension(event.ReplayTo, to)
 	if replay != "" {
-		e.SetExtension(function.Replay, replay)
+		e.SetExtension(event.Replay, replay)
 	}
 	tx.EmitRaw(e)
 }
@@ -201,7 +201,7 @@ func (a *archive) startReplay(_ context.Context, tx *function.Tx, in *replayInpu
 	}
 	out := &replayOutput{}
 	out.Body.ReplayID = tx.NewID()
-	tx.Emit(events.ArchiveReplay.New(out.Body.ReplayID, events.ReplayEvents{
+	tx.Emit(event.ArchiveReplay.New(out.Body.ReplayID, event.ReplayEvents{
 		ReplayID: out.Body.ReplayID, To: in.Body.To, Types: in.Body.Types, Since: in.Body.Since, Until: in.Body.Until, Subject: in.Body.Subject,
 	}))
 	return out, nil

@@ -3,15 +3,17 @@ package catalog_test
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/ebb-dev/ebb/infra/event"
+
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/catalog"
-	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
 )
 
@@ -40,7 +42,7 @@ func told(h *functiontest.Harness) []events.ChangedProduct {
 		if err != nil {
 			h.T.Fatal(err)
 		}
-		if e.Subject() != data.ProductID || e.Extensions()[function.Sequence] != fmt.Sprint(data.Version) {
+		if e.Subject() != data.ProductID || e.Extensions()[event.Sequence] != fmt.Sprint(data.Version) {
 			h.T.Errorf("event %v does not fit its data", e)
 		}
 		all = append(all, data)
@@ -131,6 +133,12 @@ func TestNotModified(t *testing.T) {
 		if len(r.Body) > 0 || r.Header.Get("ETag") != `"1"` {
 			t.Errorf("%s: got %q %v", tags, r.Body, r.Header)
 		}
+	}
+	two := httptest.NewRequest("GET", path, nil)
+	two.Header["If-None-Match"] = []string{`"0"`, `W/"1"`}
+	w := httptest.NewRecorder()
+	if h.I.ServeHTTP(w, two); w.Code != http.StatusNotModified {
+		t.Errorf("a list in two lines: got %d", w.Code)
 	}
 	h.Call("GET", path, nobody, nil, "If-None-Match", `"2"`).Expect(200)
 	h.Call("PATCH", path, admin, m{"name": "Books"}, "If-Match", `"1"`).Expect(200)

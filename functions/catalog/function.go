@@ -14,7 +14,7 @@ type catalog struct {
 func New(env function.Env) (*function.Function, error) {
 	f := function.New("catalog", env)
 	c := &catalog{products: function.Collection[product](f, "products", store.On("deleted"))}
-	function.Says(f, events.ProductChanged.Info())
+	function.Emits(f, events.ProductChanged)
 	function.Serve(f, listProducts, c.list)
 	function.Serve(f, getProduct, c.get)
 	function.Serve(f, addProduct, c.add)

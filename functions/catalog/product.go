@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -9,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
@@ -41,7 +41,7 @@ func (p product) shown(id string) Product {
 }
 
 // changed is the event of one version of the product. A product is new in its first version.
-func (p product) changed(id string, version int64) events.Draft {
+func (p product) changed(id string, version int64) event.Draft {
 	return events.ProductChanged.New(id, events.ChangedProduct{
 		ProductID: id, Name: p.Name, Price: events.Money(p.Price),
 		Version: int(version), Created: version == 1, Deleted: p.Deleted,
@@ -79,15 +79,3 @@ func (p product) check() error {
 
 // etag is the entity tag of a version (RFC 9110 section 8.8.3).
 func etag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
-
-// listed reports whether a list of entity tags, as If-Match and If-None-Match have it, names the version.
-// If-Match compares strongly, and a weak tag never matches there.
-func listed(tags string, version int64, weak bool) bool {
-	return slices.ContainsFunc(strings.Split(tags, ","), func(tag string) bool {
-		tag = strings.TrimSpace(tag)
-		if weak {
-			tag = strings.TrimPrefix(tag, "W/")
-		}
-		return tag == "*" || tag == etag(version)
-	})
-}

@@ -6,26 +6,26 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/clock"
-	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
 )
 
 // deadline asks the clock for an event of an order, and returns that event too.
-func deadline(t *testing.T, h *functiontest.Harness, timer string, in time.Duration) (events.Draft, event.Event) {
+func deadline(t *testing.T, h *functiontest.Harness, timer string, in time.Duration) (event.Draft, ce.Event) {
 	t.Helper()
 	e := h.Event(events.OrderDeadline.New(timer, events.OrderDeadlinePassed{OrderID: timer}))
 	data, err := json.Marshal(e)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return events.ClockSchedule.New(timer, events.ScheduleEvent{TimerID: timer, Due: h.Clock.Now().Add(in), Event: data}), e
+	return event.ClockSchedule.New(timer, event.ScheduleEvent{TimerID: timer, Due: h.Clock.Now().Add(in), Event: data}), e
 }
 
-func subjects(es []event.Event) []string {
+func subjects(es []ce.Event) []string {
 	var all []string
 	for _, e := range es {
 		all = append(all, e.Subject())
@@ -75,16 +75,16 @@ func TestTimerMoves(t *testing.T) {
 // Commands of the past that are played again set no timer off and cancel none.
 func TestReplayed(t *testing.T) {
 	h := functiontest.New(t, clock.New)
-	replayed := func(d events.Draft) event.Event {
+	replayed := func(d event.Draft) ce.Event {
 		e := h.Event(d)
-		e.SetExtension(function.Replay, "r1")
-		e.SetExtension(function.ReplayTo, "clock")
+		e.SetExtension(event.Replay, "r1")
+		e.SetExtension(event.ReplayTo, "clock")
 		return e
 	}
 	past, _ := deadline(t, h, "order-1", time.Minute)
 	command, want := deadline(t, h, "order-2", time.Minute)
 	h.MustDeliver(command)
-	h.Receive(replayed(past), replayed(events.ClockCancel.New("order-2", events.CancelTimer{TimerID: "order-2"})))
+	h.Receive(replayed(past), replayed(event.ClockCancel.New("order-2", event.CancelTimer{TimerID: "order-2"})))
 	h.Clock.Advance(time.Hour)
 	h.Tick()
 	if got := h.Emitted(); len(got) != 1 || got[0].ID() != want.ID() {
@@ -97,8 +97,8 @@ func TestTimerIsCancelled(t *testing.T) {
 	h := functiontest.New(t, clock.New)
 	command, _ := deadline(t, h, "order-1", time.Minute)
 	h.MustDeliver(command)
-	h.MustDeliver(events.ClockCancel.New("order-1", events.CancelTimer{TimerID: "order-1"}))
-	h.MustDeliver(events.ClockCancel.New("order-2", events.CancelTimer{TimerID: "order-2"}))
+	h.MustDeliver(event.ClockCancel.New("order-1", event.CancelTimer{TimerID: "order-1"}))
+	h.MustDeliver(event.ClockCancel.New("order-2", event.CancelTimer{TimerID: "order-2"}))
 	h.Clock.Advance(time.Minute)
 	h.Tick()
 	if got := h.Emitted(); len(got) != 0 {
@@ -114,7 +114,7 @@ func TestManyTimers(t *testing.T) {
 		h.MustDeliver(command)
 	}
 	h.Clock.Advance(2 * time.Minute)
-	more, err := h.F.Tick(t.Context(), h.Clock.Now())
+	more, err := h.I.Tick(t.Context(), h.Clock.Now())
 	if err != nil || !more {
 		t.Fatalf("first tick: got more %v, error %v", more, err)
 	}
@@ -165,11 +165,11 @@ func TestSweepAfterAClockWasAhead(t *testing.T) {
 	h := functiontest.New(t, clock.New)
 	h.Tick()
 	now := h.Clock.Now()
-	if _, err := h.F.Tick(t.Context(), now.Add(24*time.Hour)); err != nil {
+	if _, err := h.I.Tick(t.Context(), now.Add(24*time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	h.Emitted()
-	if _, err := h.F.Tick(t.Context(), now.Add(time.Minute)); err != nil {
+	if _, err := h.I.Tick(t.Context(), now.Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if got := functiontest.Types(h.Emitted()); len(got) != 1 || got[0] != "clock.swept.v1" {
@@ -182,7 +182,7 @@ func TestNotAnEvent(t *testing.T) {
 	h := functiontest.New(t, clock.New)
 	for _, bad := range []string{`{"nothing":true}`, `{"specversion":"1.0","data_base64":0}`,
 		`{"specversion":"1.0","id":"1","source":"/x","type":"x.y","datacontenttype":"application/json","data_base64":"bm90"}`} {
-		got := h.Deliver(events.ClockSchedule.New("x", events.ScheduleEvent{TimerID: "x", Due: h.Clock.Now(), Event: json.RawMessage(bad)}))
+		got := h.Deliver(event.ClockSchedule.New("x", event.ScheduleEvent{TimerID: "x", Due: h.Clock.Now(), Event: json.RawMessage(bad)}))
 		if got[0].Status != 422 {
 			t.Errorf("%s: got %+v, want 422", bad, got[0])
 		}
@@ -196,12 +196,12 @@ func TestPublishFails(t *testing.T) {
 	h.MustDeliver(command)
 	h.Clock.Advance(time.Minute)
 	h.RefuseToPublish(fmt.Errorf("broker away"))
-	if _, err := h.F.Tick(t.Context(), h.Clock.Now()); err == nil {
+	if _, err := h.I.Tick(t.Context(), h.Clock.Now()); err == nil {
 		t.Fatal("the tick succeeded although nothing could be published")
 	}
 	h.RefuseToPublish(nil)
 	h.Tick()
-	if got := h.Emitted(); len(got) != 1 || got[0].ID() != want.ID() || got[0].Extensions()[function.PartitionKey] != "order-1" {
+	if got := h.Emitted(); len(got) != 1 || got[0].ID() != want.ID() || got[0].Extensions()[event.PartitionKey] != "order-1" {
 		t.Fatalf("got %v", got)
 	}
 }

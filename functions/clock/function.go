@@ -4,8 +4,8 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
 )
@@ -28,16 +28,16 @@ func New(env function.Env) (*function.Function, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.Pace(25 * time.Millisecond) // timers are about seconds
+	function.MinBatchInterval(f, 25*time.Millisecond) // timers are about seconds
 	c := &clock{
 		timers: function.Collection[timer](f, "timers", store.On("due")),
 		sweeps: function.Collection[sweep](f, "sweeps"),
 		every:  config.Sweep,
 	}
-	function.On(f, events.ClockSchedule, c.schedule)
-	function.On(f, events.ClockCancel, c.cancel)
+	function.On(f, event.ClockSchedule, c.schedule)
+	function.On(f, event.ClockCancel, c.cancel)
 	function.OnTick(f, c.tick)
-	function.Says(f, events.ClockSwept.Info())
+	function.Emits(f, event.ClockSwept)
 	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/api/timers", Access: function.Only(auth.RoleAdmin),
 		Summary: "List timers", Description: "Those that have not gone off, the one that is due first at the top."}, c.list)
 	return f, nil

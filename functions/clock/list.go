@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
 )
@@ -47,7 +48,7 @@ func (c *clock) list(ctx context.Context, tx *function.Tx, in *listInput) (*list
 		}
 		out.Body.Items[i] = Pending{
 			ID: item.ID, Due: due, EventID: e.ID(), Type: e.Type(), Source: e.Source(), Subject: e.Subject(),
-			CorrelationID: function.Extension(e, function.CorrelationID),
+			CorrelationID: event.Extension(e, event.CorrelationID),
 		}
 	}
 	return out, nil

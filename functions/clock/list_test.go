@@ -7,6 +7,7 @@ import (
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/clock"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
 )
 
@@ -17,7 +18,7 @@ func TestList(t *testing.T) {
 		command, _ := deadline(t, h, timer, in)
 		h.MustDeliver(command)
 	}
-	h.MustDeliver(events.ClockCancel.New("b", events.CancelTimer{TimerID: "b"}))
+	h.MustDeliver(event.ClockCancel.New("b", event.CancelTimer{TimerID: "b"}))
 	var got []string
 	for cursor, pages := "", 0; ; pages++ {
 		var page struct {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
 )
@@ -55,7 +55,7 @@ func (c *clock) tick(ctx context.Context, tx *function.Tx, now time.Time) error 
 		}
 	}
 	if due.Next != "" {
-		tx.Again()
+		tx.RequestTick()
 	}
 	return nil
 }
@@ -68,7 +68,7 @@ func (c *clock) sweepIfDue(ctx context.Context, tx *function.Tx, now time.Time) 
 		return err
 	}
 	if known {
-		tx.Emit(events.ClockSwept.New("clock", events.SweptClock{At: now.UTC()}))
+		tx.Emit(event.ClockSwept.New("clock", event.SweptClock{At: now.UTC()}))
 	}
 	return c.sweeps.Put(ctx, tx, "last", sweep{At: now.UTC()})
 }

@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
-	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 )
@@ -22,10 +22,10 @@ type timer struct {
 func moment(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000000Z") }
 
 // schedule sets a timer, or moves the one that has the id already.
-func (c *clock) schedule(ctx context.Context, tx *function.Tx, cmd events.ScheduleEvent) error {
+func (c *clock) schedule(ctx context.Context, tx *function.Tx, cmd event.ScheduleEvent) error {
 	e, err := parse(cmd.Event)
 	if err == nil {
-		err = function.Sayable(e) // when it is due it would stop all others
+		err = event.CheckEvent(e) // when it is due it would stop all others
 	}
 	if err != nil || tx.Replayed() {
 		return err // a timer of the past has gone off, or was cancelled
@@ -34,15 +34,15 @@ func (c *clock) schedule(ctx context.Context, tx *function.Tx, cmd events.Schedu
 }
 
 // cancel forgets a timer. One that is unknown has gone off, or was cancelled before.
-func (c *clock) cancel(ctx context.Context, tx *function.Tx, cmd events.CancelTimer) error {
+func (c *clock) cancel(ctx context.Context, tx *function.Tx, cmd event.CancelTimer) error {
 	if tx.Replayed() {
 		return nil
 	}
 	return c.timers.Delete(ctx, tx, cmd.TimerID)
 }
 
-func parse(data json.RawMessage) (event.Event, error) {
-	e, err := events.FromJSON(data)
+func parse(data json.RawMessage) (ce.Event, error) {
+	e, err := event.FromJSON(data)
 	if err != nil {
 		return e, fault.Wrap(err, fault.Invalid, "the event to publish is not a CloudEvent in structured JSON")
 	}

@@ -10,9 +10,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ebb-dev/ebb/infra/problem"
+
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/httprequest"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
@@ -21,12 +24,13 @@ const maxBody = 1 << 20
 
 // Gateway routes requests. It is safe for concurrent use.
 type Gateway struct {
-	tree      node
-	tokens    *auth.Verifier
-	telemetry *telemetry.Telemetry
-	logger    *slog.Logger
-	waker     discovery.Waker // nil: functions start in no time
-	origins   map[string]bool // that other sites' scripts may come from; "*": any
+	tree          node
+	root          place              // of the path /
+	authenticator auth.Authenticator // nil: none is accepted
+	telemetry     *telemetry.Telemetry
+	logger        *slog.Logger
+	waker         discovery.Waker // nil: functions start in no time
+	origins       map[string]bool // that other sites' scripts may come from; "*": any
 }
 
 // Header values that are the same for every answer. Sharing a slice saves an allocation;
@@ -57,6 +61,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // route finds who answers, and says under which pattern.
 func (g *Gateway) route(w *response, r *http.Request, id string) (pattern string) {
+	if err := httprequest.Check(r); err != nil {
+		problem.Write(w, r, err)
+		return ""
+	}
 	path := r.URL.Path
 	if r.URL.RawPath != "" {
 		path = r.URL.RawPath // an escaped slash does not part segments
@@ -69,8 +77,11 @@ func (g *Gateway) route(w *response, r *http.Request, id string) (pattern string
 		return "*"
 	}
 	p := g.tree.find(strings.TrimPrefix(path, "/"))
+	if path == "/" {
+		p = &g.root
+	}
 	if p == nil {
-		Problem(w, r, fault.New(fault.NotFound, "nothing is served at this path"))
+		problem.Write(w, r, fault.New(fault.NotFound, "nothing is served at this path"))
 		return ""
 	}
 	to := p.of(r.Method)
@@ -83,7 +94,7 @@ func (g *Gateway) route(w *response, r *http.Request, id string) (pattern string
 		return "OPTIONS"
 	}
 	w.Header().Set("Allow", p.allow)
-	Problem(w, r, fault.New(fault.Invalid, "this path answers %s", p.allow).WithStatus(http.StatusMethodNotAllowed))
+	problem.Write(w, r, fault.New(fault.Invalid, "this path answers %s", p.allow).WithStatus(http.StatusMethodNotAllowed))
 	return ""
 }
 
@@ -95,7 +106,7 @@ func (g *Gateway) serve(w *response, r *http.Request, to *route, id string) {
 		}
 	}()
 	if err := g.admit(r, to); err != nil {
-		Problem(w, r, err)
+		problem.Write(w, r, err)
 		return
 	}
 	if !to.access.public && !to.document {
@@ -103,7 +114,7 @@ func (g *Gateway) serve(w *response, r *http.Request, to *route, id string) {
 	}
 	if r.ContentLength > to.maxBody {
 		w.Header().Set("Connection", "close") // what is under way is not worth reading
-		Problem(w, r, tooLarge(to.maxBody))
+		problem.Write(w, r, tooLarge(to.maxBody))
 		return
 	}
 	ctx := telemetry.WithTraceparent(r.Context(), r.Header.Get("Traceparent"))
@@ -131,24 +142,14 @@ func (g *Gateway) admit(r *http.Request, to *route) error {
 	if to.document {
 		return nil
 	}
-	shown := r.Header["Authorization"]
-	if len(shown) == 0 {
-		if to.access.public {
-			return nil
-		}
-		return fault.New(fault.Unauthenticated, "this needs a bearer token; POST /api/sessions gives one")
-	}
-	if len(shown) > 1 {
-		return fault.New(fault.Unauthenticated, "there is more than one Authorization header")
-	}
-	who, err := g.verify(shown[0])
+	who, err := g.authenticate(r)
 	switch {
 	case err != nil:
 		return err
 	case to.access.public:
 		return nil
 	case who.Anonymous():
-		return fault.New(fault.Unauthenticated, "this needs a bearer token; POST /api/sessions gives one")
+		return fault.New(fault.Unauthenticated, "this needs a bearer token")
 	case len(to.access.roles) == 0:
 		return nil
 	}
@@ -160,11 +161,15 @@ func (g *Gateway) admit(r *http.Request, to *route) error {
 	return fault.New(fault.Denied, "this needs the role %s", strings.Join(to.access.roles, " or "))
 }
 
-func (g *Gateway) verify(authorization string) (auth.Principal, error) {
-	if g.tokens == nil {
+// authenticate returns who sent the request; anonymous when it has no credentials.
+func (g *Gateway) authenticate(r *http.Request) (auth.Principal, error) {
+	if g.authenticator == nil {
+		if r.Header.Get("Authorization") == "" {
+			return auth.Principal{}, nil
+		}
 		return auth.Principal{}, fault.New(fault.Unauthenticated, "no tokens are accepted here")
 	}
-	return g.tokens.FromHeader(authorization)
+	return g.authenticator.Authenticate(r)
 }
 
 func tooLarge(limit int64) error {
@@ -179,7 +184,7 @@ func (g *Gateway) panicked(w *response, r *http.Request, to *route, cause any) {
 	if w.status != 0 {
 		panic(http.ErrAbortHandler) // half an answer is out: all that is left is to break off
 	}
-	Problem(w, r, fault.New(fault.Internal, "panic"))
+	problem.Write(w, r, fault.New(fault.Internal, "panic"))
 }
 
 // requestID is the caller's, if it is fit for headers and logs, or a new one.

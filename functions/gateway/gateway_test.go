@@ -14,11 +14,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ebb-dev/ebb/infra/manifest"
+
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/gateway"
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/discovery"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
@@ -49,6 +52,35 @@ type input struct{}
 type output struct{ Body map[string]any }
 
 func nothing(context.Context, *function.Tx, *input) (*output, error) { return nil, nil }
+
+// gatewayOf returns the gateway of the functions as a handler.
+func gatewayOf(
+	env function.Env, parts []gateway.Part, directory discovery.Discovery, functions ...*function.Function,
+) (http.Handler, error) {
+	env.Discovery = directory
+	constructor := gateway.Config{Parts: parts}.New
+	own, err := function.Declare(constructor)
+	if err != nil {
+		return nil, err
+	}
+	all := manifest.System{Functions: []*manifest.Declaration{own}}
+	for _, f := range functions {
+		all.Functions = append(all.Functions, f.Instance().Declaration())
+	}
+	env.System = func() manifest.System { return all }
+	f, err := constructor(env)
+	if err != nil {
+		return nil, err
+	}
+	return f.Instance(), nil
+}
+
+// parts are what the composed answer has.
+var parts = []gateway.Part{
+	{Name: "user", Path: "/api/users/{subject}"},
+	{Name: "orders", Path: "/api/orders"},
+	{Name: "views", Path: "/api/views/orders"},
+}
 
 func described(name string, operations ...function.Operation) *function.Function {
 	f := function.New(name, function.Env{})
@@ -93,8 +125,8 @@ func newWorld(t *testing.T, vars map[string]string) *world {
 		}
 		directory[name] = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.serve(name, rw, r) })
 	}
-	env := function.Env{Tokens: verifier, Lookup: config.Map(vars), Logger: slog.New(slog.DiscardHandler)}
-	if w.handler, err = gateway.New(env, gateway.Config{Functions: functions, Directory: directory}); err != nil {
+	env := function.Env{Authenticator: verifier, Lookup: config.Map(vars), Logger: slog.New(slog.DiscardHandler)}
+	if w.handler, err = gatewayOf(env, parts, directory, functions...); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -164,7 +196,9 @@ func TestTheDoor(t *testing.T) {
 		"an empty segment":          {"GET", "/api//users", admin, 404},
 		"a slash at the end":        {"GET", "/api/users/", admin, 404},
 		"an escaped slash":          {"GET", "/api/users/a%2Fb", admin, 200},
-		"the root":                  {"GET", "/", admin, 404},
+		"the root":                  {"GET", "/", "", 307},
+		"the root's HEAD":           {"HEAD", "/", "", 307},
+		"another method of it":      {"POST", "/", admin, 405},
 		"a method in lower case":    {"get", "/api/users/1", admin, 405},
 		"health, with a bad token":  {"GET", "/healthz", forged, 200},
 		"readiness":                 {"GET", "/readyz", "", 200},
@@ -300,6 +334,16 @@ func TestDocuments(t *testing.T) {
 	if policy := rec.Header().Get("Content-Security-Policy"); rec.Code != 200 || !strings.Contains(policy, "script-src 'sha256-") || strings.Contains(policy, "unsafe") {
 		t.Errorf("docs: %d, %s", rec.Code, policy)
 	}
+	if root := w.call("GET", "/", "", nil); root.Header().Get("Location") != "/docs" {
+		t.Errorf("the root leads to %q", root.Header().Get("Location"))
+	}
+	// An empty list of requirements is a public operation.
+	if security := openAPI.Paths["/api/users"]["post"].(map[string]any)["security"]; fmt.Sprint(security) != "[]" {
+		t.Errorf("a public operation has the security %v", security)
+	}
+	if !strings.Contains(rec.Body.String(), `op.security&&op.security.length?el("span",{className:"lock"},"needs a token")`) {
+		t.Error("docs do not tell public operations from others")
+	}
 	for _, outside := range []string{"http://", "https://", "//cdn"} {
 		if strings.Contains(rec.Body.String(), outside) {
 			t.Errorf("docs speak of %s, but should need nothing from elsewhere", outside)
@@ -330,7 +374,7 @@ func TestAPathServedTwiceIsRefused(t *testing.T) {
 	op := function.Operation{Method: "GET", Path: "/api/things"}
 	functions := []*function.Function{described("one", op), described("two", op)}
 	directory := discovery.Static{"one": http.NotFoundHandler(), "two": http.NotFoundHandler()}
-	if _, err := gateway.New(function.Env{}, gateway.Config{Functions: functions, Directory: directory}); err == nil {
+	if _, err := gatewayOf(function.Env{}, nil, directory, functions...); err == nil {
 		t.Error("it was accepted")
 	}
 }
@@ -342,7 +386,7 @@ func BenchmarkDoor(b *testing.B) {
 	token, _, _ := auth.NewIssuer(keys, "ebb", "ebb", nil).Issue(auth.Grant{Subject: "ada", Roles: []string{"customer"}, TTL: time.Hour})
 	f := described("users", function.Operation{Method: "GET", Path: "/api/users/{id}"})
 	directory := discovery.Static{"users": http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
-	g, err := gateway.New(function.Env{Tokens: verifier}, gateway.Config{Functions: []*function.Function{f}, Directory: directory})
+	g, err := gatewayOf(function.Env{Authenticator: verifier}, nil, directory, f)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -371,10 +415,10 @@ func (w *waking) Wake(names ...string) { w.woken = append(w.woken, names...) }
 // A request that changes something wakes those who converse with the function by events, and no others: not who only
 // listens, not who only speaks.
 func TestWakesPartners(t *testing.T) {
-	declared := func(name string, hears func(*function.Function), says ...*events.Info) *function.Function {
+	declared := func(name string, hears func(*function.Function), says ...event.Typed) *function.Function {
 		f := described(name, function.Operation{Method: "POST", Path: "/api/" + name, Access: function.Public}, function.Operation{Method: "GET", Path: "/api/" + name, Access: function.Public})
 		hears(f)
-		function.Says(f, says...)
+		function.Emits(f, says...)
 		return f
 	}
 	reserved := func(f *function.Function) { on(f, events.InventoryReserved) }
@@ -388,7 +432,7 @@ func TestWakesPartners(t *testing.T) {
 	for _, f := range functions {
 		d.Static[f.Name()] = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	}
-	g, err := gateway.New(function.Env{}, gateway.Config{Functions: functions, Directory: d})
+	g, err := gatewayOf(function.Env{}, nil, d, functions...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -403,6 +447,6 @@ func TestWakesPartners(t *testing.T) {
 	}
 }
 
-func on[T any](f *function.Function, t events.Type[T]) {
+func on[T any](f *function.Function, t event.Type[T]) {
 	function.On(f, t, func(context.Context, *function.Tx, T) error { return nil })
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ebb-dev/ebb/infra/problem"
+
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
@@ -19,11 +21,29 @@ type Part struct {
 	Path string // what is asked for; {subject} is whoever asks
 }
 
-// DefaultParts are what GET /api/me is made of.
-var DefaultParts = []Part{
-	{Name: "user", Path: "/api/users/{subject}"},
-	{Name: "orders", Path: "/api/orders"},
-	{Name: "views", Path: "/api/views/orders"},
+// describeMe returns the OpenAPI description of the composed answer.
+func (c Config) describeMe() map[string]any {
+	refused := map[string]any{"description": "Unauthorized", "content": map[string]any{problem.ContentType: map[string]any{}}}
+	none := map[string]any{"description": "No part is available", "content": map[string]any{problem.ContentType: map[string]any{}}}
+	members := map[string]any{"missing": map[string]any{
+		"type": "array", "items": map[string]any{"type": "string"}, "description": "Parts that are not available just now.",
+	}}
+	for _, p := range c.Parts {
+		path := strings.ReplaceAll(p.Path, "{subject}", "{id}")
+		members[p.Name] = map[string]any{"type": "object", "description": "As GET " + path + " answers it."}
+	}
+	return map[string]any{
+		"operationId": "get-me", "summary": "Everything about the caller", "tags": []string{Name},
+		"description": "Composed of several functions at once. A part that does not answer within a second is left out, and " +
+			"named in `missing`.",
+		"security": []any{map[string]any{"bearer": []string{}}},
+		"responses": map[string]any{
+			"200": map[string]any{"description": "OK", "content": map[string]any{"application/json": map[string]any{
+				"schema": map[string]any{"type": "object", "required": []string{"missing"}, "properties": members},
+			}}},
+			"401": refused, "503": none,
+		},
+	}
 }
 
 // partLimit is how long a part may take before the answer goes without it.
@@ -34,9 +54,6 @@ const maxPart = 1 << 20
 
 // addMe serves GET /api/me of those parts that some function serves.
 func (g *Gateway) addMe(parts []Part) error {
-	if parts == nil {
-		parts = DefaultParts
-	}
 	var c composed
 	for _, p := range parts {
 		place := g.tree.find(strings.TrimPrefix(p.Path, "/"))
@@ -67,9 +84,9 @@ type source struct {
 // serve asks for all parts at once and answers with those that came in time. "missing" names the others,
 // so that a caller can tell a customer without orders from orders that are down.
 func (c composed) serve(w http.ResponseWriter, r *http.Request) {
-	who, err := c.gateway.verify(r.Header.Get("Authorization"))
+	who, err := c.gateway.authenticate(r)
 	if err != nil {
-		Problem(w, r, err)
+		problem.Write(w, r, err)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), partLimit)
@@ -92,7 +109,7 @@ func (c composed) serve(w http.ResponseWriter, r *http.Request) {
 		missing = append(missing, p.Name)
 	}
 	if len(whole) == 0 {
-		Problem(w, r, fault.New(fault.Unavailable, "none of the parts of this answer is available just now").After(time.Second))
+		problem.Write(w, r, fault.New(fault.Unavailable, "none of the parts of this answer is available just now").After(time.Second))
 		return
 	}
 	whole["missing"] = missing

@@ -3,7 +3,7 @@ package inventory
 import (
 	"net/http"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/auth"
@@ -27,11 +27,11 @@ func New(env function.Env) (*function.Function, error) {
 		Summary:     "Set what is available of a product",
 		Description: "What orders have reserved or taken stays as it is, and what there ever was follows from the rest.",
 	}, i.put)
-	function.Prefetch(f, func(e event.Event) []store.Key { return []store.Key{i.reservations.Key(e.Subject())} })
+	function.Prefetch(f, func(e ce.Event) []store.Key { return []store.Key{i.reservations.Key(e.Subject())} })
 	function.On(f, events.InventoryReserve, i.reserve)
 	function.On(f, events.InventoryRelease, i.release)
 	function.On(f, events.InventoryShip, i.ship)
-	function.Says(f, events.InventoryReserved.Info(), events.InventoryRefused.Info(), events.InventoryReleased.Info(),
-		events.InventoryShipped.Info(), events.StockChanged.Info())
+	function.Emits(f, events.InventoryReserved, events.InventoryRefused, events.InventoryReleased,
+		events.InventoryShipped, events.StockChanged)
 	return f, nil
 }

@@ -12,8 +12,11 @@ import (
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/inventory"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
 )
+
+var types = event.NewCatalogue(events.Types()...)
 
 // shop is an inventory with 5 apples and 3 pears.
 func shop(t testing.TB) *functiontest.Harness {
@@ -47,13 +50,13 @@ func wantStock(h *functiontest.Harness, product, want string) {
 	}
 }
 
-func reserve(order string, lines ...events.StockLine) events.Draft {
+func reserve(order string, lines ...events.StockLine) event.Draft {
 	return events.InventoryReserve.New(order, events.ReserveStock{OrderID: order, Lines: lines})
 }
-func release(order string) events.Draft {
+func release(order string) event.Draft {
 	return events.InventoryRelease.New(order, events.ReleaseStock{OrderID: order})
 }
-func ship(order string) events.Draft {
+func ship(order string) event.Draft {
 	return events.InventoryShip.New(order, events.ShipStock{OrderID: order})
 }
 func of(product string, n int) events.StockLine {
@@ -64,7 +67,7 @@ func of(product string, n int) events.StockLine {
 func says(es []ce.Event) string {
 	var all []string
 	for _, e := range es {
-		info, _ := events.Lookup(e.Type())
+		info, _ := types.Lookup(e.Type())
 		all = append(all, info.What+":"+e.Subject())
 	}
 	return strings.Join(all, " ")
@@ -121,7 +124,7 @@ func TestRefused(t *testing.T) {
 
 // Every command in every state of a reservation: what is said, what is left, and what is answered.
 func TestEveryCommandInEveryState(t *testing.T) {
-	states := map[string][]events.Draft{
+	states := map[string][]event.Draft{
 		"none":     nil,
 		"reserved": {reserve("o1", of("apple", 2))},
 		"refused":  {reserve("o1", of("apple", 9))},
@@ -132,7 +135,7 @@ func TestEveryCommandInEveryState(t *testing.T) {
 	again := reserve("o1", of("apple", 2))
 	tests := []struct {
 		state  string
-		cmd    events.Draft
+		cmd    event.Draft
 		status int
 		says   string
 		apple  string
@@ -186,7 +189,7 @@ func TestSameEventTwice(t *testing.T) {
 // A batch shares one unit of work: each order sees what those before it took, to the last apple.
 func TestBatch(t *testing.T) {
 	h := shop(t)
-	var batch []events.Draft
+	var batch []event.Draft
 	for n := range 8 {
 		batch = append(batch, reserve(fmt.Sprint("o", n), of("apple", 1)))
 	}
@@ -230,10 +233,10 @@ func TestInvariant(t *testing.T) {
 		want := map[string]inventory.Status{}
 		for range 60 {
 			order := fmt.Sprint("o", rnd.IntN(15))
-			d := []events.Draft{reserve(order, of("apple", 3), of("pear", rnd.IntN(2)+1)), reserve(order, of("apple", 3)), release(order), ship(order)}[rnd.IntN(4)]
+			d := []event.Draft{reserve(order, of("apple", 3), of("pear", rnd.IntN(2)+1)), reserve(order, of("apple", 3)), release(order), ship(order)}[rnd.IntN(4)]
 			h.Deliver(d)
 			for _, e := range h.Emitted() {
-				if info, _ := events.Lookup(e.Type()); info.What != "stock-changed" {
+				if info, _ := types.Lookup(e.Type()); info.What != "stock-changed" {
 					want[e.Subject()] = inventory.Status(info.What)
 				}
 			}

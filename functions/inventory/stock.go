@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
@@ -24,7 +25,7 @@ func (s Stock) counted(available int) Stock {
 	return s
 }
 
-func (s Stock) changed() events.Draft {
+func (s Stock) changed() event.Draft {
 	return events.StockChanged.New(s.ProductID, events.ChangedStock(s))
 }
 
@@ -116,7 +117,7 @@ func (r Reservation) move(on shelf, by func(*Stock, int)) shelf {
 }
 
 // fact is the event that says how the reservation stands.
-func (r Reservation) fact() events.Draft {
+func (r Reservation) fact() event.Draft {
 	switch r.Status {
 	case Reserved:
 		return events.InventoryReserved.New(r.OrderID, events.ReservedStock{OrderID: r.OrderID, Lines: r.Lines})

@@ -29,12 +29,12 @@ func New(env function.Env) (*function.Function, error) {
 	if n.mail, err = newMailer(config, f.Env().Logger); err != nil {
 		return nil, err
 	}
-	f.Concurrent(16)
+	function.Concurrency(f, 16)
 	function.On(f, events.UserRegistered, n.registered)
 	function.On(f, events.UserChanged, n.changed)
 	function.On(f, events.UserDeleted, n.deleted)
 	function.On(f, events.OrderConfirmed, n.confirmed)
 	function.On(f, events.OrderCancelled, n.cancelled)
-	function.Says(f, events.NotificationSent.Info(), events.NotificationFailed.Info())
+	function.Emits(f, events.NotificationSent, events.NotificationFailed)
 	return f, nil
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ebb-dev/ebb/infra/event"
+
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/notifications"
 	"github.com/ebb-dev/ebb/infra/function"
@@ -192,8 +194,8 @@ func TestTwice(t *testing.T) {
 func TestReplayed(t *testing.T) {
 	h, s := withMail(t)
 	e := h.Event(ada)
-	e.SetExtension(function.Replay, "replay-1")
-	e.SetExtension(function.ReplayTo, "notifications")
+	e.SetExtension(event.Replay, "replay-1")
+	e.SetExtension(event.ReplayTo, "notifications")
 	h.Receive(e)
 	if got := s.got(); len(got) != 0 || len(h.Emitted()) != 0 {
 		t.Fatalf("got %d mails", len(got))
@@ -264,9 +266,9 @@ func TestRegisteredWithoutMail(t *testing.T) {
 func TestAddressChanges(t *testing.T) {
 	h, s := withMail(t)
 	old := h.Event(ada)
-	old.SetExtension(function.Sequence, "1")
+	old.SetExtension(event.Sequence, "1")
 	latest := h.Event(events.UserChanged.New("ada", events.ChangedUser{UserID: "ada", Name: "Ada King", Email: "king@example.com"}))
-	latest.SetExtension(function.Sequence, "2")
+	latest.SetExtension(event.Sequence, "2")
 	h.Receive(latest)
 	h.Receive(old)
 	h.MustDeliver(confirmed)

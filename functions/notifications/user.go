@@ -12,19 +12,19 @@ import (
 type user struct {
 	Name  string `json:"name,omitempty"`
 	Email string `json:"email,omitempty"`
-	function.Life
+	function.EntityRevision
 }
 
 // accept is the later of two words about a user. Deleted stays deleted.
 func (u user) accept(next user) user {
-	if u.Precedes(next.Life) {
+	if u.Before(next.EntityRevision) {
 		return next
 	}
 	return u
 }
 
 func (n *notifications) registered(ctx context.Context, tx *function.Tx, data events.RegisteredUser) error {
-	said, who := tx.Moment(), user{Name: data.Name, Email: data.Email}
+	said, who := tx.Revision(), user{Name: data.Name, Email: data.Email}
 	if tx.Replayed() {
 		return n.learn(ctx, tx, said, data.UserID, who)
 	}
@@ -37,16 +37,16 @@ func (n *notifications) registered(ctx context.Context, tx *function.Tx, data ev
 }
 
 func (n *notifications) changed(ctx context.Context, tx *function.Tx, data events.ChangedUser) error {
-	return n.learn(ctx, tx, tx.Moment(), data.UserID, user{Name: data.Name, Email: data.Email})
+	return n.learn(ctx, tx, tx.Revision(), data.UserID, user{Name: data.Name, Email: data.Email})
 }
 
 func (n *notifications) deleted(ctx context.Context, tx *function.Tx, data events.DeletedUser) error {
-	return n.learn(ctx, tx, tx.Moment(), data.UserID, user{Life: function.Life{Deleted: true}})
+	return n.learn(ctx, tx, tx.Revision(), data.UserID, user{EntityRevision: function.EntityRevision{Deleted: true}})
 }
 
 // learn keeps what was said of a user at the moment, unless more recent is known.
-func (n *notifications) learn(ctx context.Context, tx *function.Tx, said function.Moment, id string, next user) error {
-	next.Moment = said
+func (n *notifications) learn(ctx context.Context, tx *function.Tx, said function.Revision, id string, next user) error {
+	next.Revision = said
 	known, _, err := n.users.Find(ctx, tx, id)
 	if err != nil {
 		return err

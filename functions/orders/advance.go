@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/journal"
 	"github.com/ebb-dev/ebb/infra/saga"
@@ -19,12 +20,12 @@ type orders struct {
 }
 
 // move is what the saga makes of something that happened.
-type move func(p saga.Progress, o order, now time.Time) (saga.Progress, []events.Draft, bool)
+type move func(p saga.Progress, o order, now time.Time) (saga.Progress, []event.Draft, bool)
 
 // advance lets the saga of an order make a move: it notes what happened, says what the saga asks for, and ends
 // the order if the saga has ended. A move that changes nothing writes nothing.
 func (s *orders) advance(ctx context.Context, tx *function.Tx, orderID string, h happening, m move) (order, error) {
-	var drafts []events.Draft
+	var drafts []event.Draft
 	var timer string
 	changed := false
 	o, err := s.journal.Change(ctx, tx, orderID, func(o order) ([]happening, error) {
@@ -54,9 +55,9 @@ func (s *orders) advance(ctx context.Context, tx *function.Tx, orderID string, h
 }
 
 // heard takes an answer to one of the saga's commands. The reason and the code are those of a failure.
-func (s *orders) heard(ctx context.Context, tx *function.Tx, orderID string, info *events.Info, reason, code string) error {
+func (s *orders) heard(ctx context.Context, tx *function.Tx, orderID string, info *event.Info, reason, code string) error {
 	_, err := s.advance(ctx, tx, orderID, happening{What: heard, Event: info.Name, Code: code},
-		func(p saga.Progress, o order, now time.Time) (saga.Progress, []events.Draft, bool) {
+		func(p saga.Progress, o order, now time.Time) (saga.Progress, []event.Draft, bool) {
 			return s.saga.Heard(p, o, info.Name, clipped(reason), now)
 		})
 	return err

@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/saga"
@@ -46,7 +46,7 @@ func (s *orders) cancel(ctx context.Context, tx *function.Tx, in *cancelInput) (
 	}
 	reason, code := in.reason(o, tx.Principal().Subject)
 	o, err = s.advance(ctx, tx, o.ID, happening{What: cancelled, Code: code},
-		func(p saga.Progress, o order, now time.Time) (saga.Progress, []events.Draft, bool) {
+		func(p saga.Progress, o order, now time.Time) (saga.Progress, []event.Draft, bool) {
 			return s.saga.Cancel(p, o, clipped(reason), now)
 		})
 	if err != nil {

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/function"
@@ -55,14 +55,14 @@ func New(env function.Env) (*function.Function, error) {
 	function.On(f, events.PaymentRefunded, s.refunded)
 	function.On(f, events.ProductChanged, s.productChanged)
 	function.On(f, events.OrderDeadline, s.deadline)
-	function.Prefetch(f, func(e event.Event) []store.Key {
+	function.Prefetch(f, func(e ce.Event) []store.Key {
 		if e.Type() == events.ProductChanged.Name() {
 			return nil
 		}
 		return []store.Key{s.journal.Key(e.Subject())}
 	})
-	function.Says(f, events.OrderPlaced.Info(), events.OrderConfirmed.Info(), events.OrderCancelled.Info(), events.OrderDeadline.Info(),
-		events.InventoryReserve.Info(), events.InventoryRelease.Info(), events.InventoryShip.Info(),
-		events.PaymentAuthorize.Info(), events.PaymentCapture.Info(), events.PaymentVoid.Info(), events.PaymentRefund.Info())
+	function.Emits(f, events.OrderPlaced, events.OrderConfirmed, events.OrderCancelled, events.OrderDeadline,
+		events.InventoryReserve, events.InventoryRelease, events.InventoryShip,
+		events.PaymentAuthorize, events.PaymentCapture, events.PaymentVoid, events.PaymentRefund)
 	return f, nil
 }

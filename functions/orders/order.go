@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/saga"
 )
 
@@ -97,21 +98,21 @@ func (o order) needsToken() bool { return o.Saga.Status == saga.Running && o.Sag
 // seenBy reports whether somebody may know of the order.
 func (o order) seenBy(subject string, admin bool) bool { return admin || o.CustomerID == subject }
 
-func (o order) placedEvent() events.Draft {
+func (o order) placedEvent() event.Draft {
 	return events.OrderPlaced.New(o.ID, events.PlacedOrder{
 		OrderID: o.ID, CustomerID: o.CustomerID, Lines: o.Lines, Total: o.Total, PlacedAt: o.CreatedAt,
 	})
 }
 
 // endedEvents are what an order says when it has ended.
-func (o order) endedEvents() []events.Draft {
+func (o order) endedEvents() []event.Draft {
 	if o.Status == Confirmed {
-		return []events.Draft{
+		return []event.Draft{
 			events.OrderConfirmed.New(o.ID, events.ConfirmedOrder{OrderID: o.ID, CustomerID: o.CustomerID, Total: o.Total, ConfirmedAt: o.EndedAt}),
 			events.InventoryShip.New(o.ID, events.ShipStock{OrderID: o.ID}),
 		}
 	}
-	return []events.Draft{events.OrderCancelled.New(o.ID, events.CancelledOrder{
+	return []event.Draft{events.OrderCancelled.New(o.ID, events.CancelledOrder{
 		OrderID: o.ID, CustomerID: o.CustomerID, Reason: o.Saga.Reason, Code: o.Code, CancelledAt: o.EndedAt,
 	})}
 }

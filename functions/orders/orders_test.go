@@ -12,6 +12,7 @@ import (
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/orders"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
 )
@@ -22,7 +23,7 @@ func product(id string, version int, amount int64, currency string) events.Chang
 	return events.ChangedProduct{ProductID: id, Name: "a " + id, Price: events.Money{Amount: amount, Currency: currency}, Version: version}
 }
 
-func changed(p events.ChangedProduct) events.Draft { return events.ProductChanged.New(p.ProductID, p) }
+func changed(p events.ChangedProduct) event.Draft { return events.ProductChanged.New(p.ProductID, p) }
 
 // shop sells apples at 1.50, pears at 2.00, and plums for dollars. Coconuts were sold once.
 func shop(t testing.TB) *functiontest.Harness {
@@ -90,7 +91,7 @@ func wantSaid(h *functiontest.Harness, want string) []ce.Event {
 }
 
 // answer is an event of another function about an order.
-func answer(what, id string) events.Draft {
+func answer(what, id string) event.Draft {
 	money := events.Money{Amount: 500, Currency: "EUR"}
 	switch what {
 	case "reserved":
@@ -138,11 +139,11 @@ func TestPlace(t *testing.T) {
 	}
 	es := wantSaid(h, "orders.placed inventory.reserve clock.schedule")
 	for _, e := range es {
-		if e.Extensions()[function.CorrelationID] != es[0].Extensions()[function.CorrelationID] || e.Extensions()[function.PartitionKey] != o.ID {
+		if e.Extensions()[event.CorrelationID] != es[0].Extensions()[event.CorrelationID] || e.Extensions()[event.PartitionKey] != o.ID {
 			t.Errorf("%s is %v", e.Type(), e.Extensions())
 		}
 	}
-	if e := es[0]; e.Subject() != o.ID || e.Extensions()[function.Sequence] != "1" {
+	if e := es[0]; e.Subject() != o.ID || e.Extensions()[event.Sequence] != "1" {
 		t.Errorf("placed is of %s, %v", e.Subject(), e.Extensions())
 	}
 	if got := get(h, o.ID); got.Total != o.Total || got.Status != orders.Pending {
@@ -277,10 +278,10 @@ func TestStories(t *testing.T) {
 func pending(t testing.TB, es []ce.Event) ce.Event {
 	t.Helper()
 	for _, e := range es {
-		if e.Type() != events.ClockSchedule.Name() {
+		if e.Type() != event.ClockSchedule.Name() {
 			continue
 		}
-		s, err := events.ClockSchedule.Decode(e)
+		s, err := event.ClockSchedule.Decode(e)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -320,10 +321,10 @@ func TestEnds(t *testing.T) {
 	h.MustDeliver(answer("authorized", o.ID), answer("captured", o.ID)) // in one batch
 	es := h.Emitted()
 	confirmed, err := events.OrderConfirmed.Decode(es[1])
-	if err != nil || confirmed.Total != o.Total || confirmed.CustomerID != "ada" || es[1].Extensions()[function.Sequence] != "4" {
+	if err != nil || confirmed.Total != o.Total || confirmed.CustomerID != "ada" || es[1].Extensions()[event.Sequence] != "4" {
 		t.Errorf("confirmed with %+v, %v, %v", confirmed, es[1].Extensions(), err)
 	}
-	if c, err := events.ClockCancel.Decode(es[3]); err != nil || c.TimerID != timer.ID() {
+	if c, err := event.ClockCancel.Decode(es[3]); err != nil || c.TimerID != timer.ID() {
 		t.Errorf("the clock forgets %q, want %q (%v)", c.TimerID, timer.ID(), err)
 	}
 

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/saga"
 )
 
@@ -19,33 +20,33 @@ func placing(deadline time.Duration) (*saga.Saga[order], error) {
 	return saga.New("order",
 		saga.Step[order]{
 			Name: stepReserve, Deadline: deadline,
-			Command: func(o order) events.Draft {
+			Command: func(o order) event.Draft {
 				return events.InventoryReserve.New(o.ID, events.ReserveStock{OrderID: o.ID, Lines: stockLines(o.Lines)})
 			},
 			Done: events.InventoryReserved.Info(), Failed: events.InventoryRefused.Info(),
-			Undo: func(o order) events.Draft {
+			Undo: func(o order) event.Draft {
 				return events.InventoryRelease.New(o.ID, events.ReleaseStock{OrderID: o.ID})
 			},
 			Undone: events.InventoryReleased.Info(),
 		},
 		saga.Step[order]{
 			Name: stepAuthorize, Deadline: deadline,
-			Command: func(o order) events.Draft {
+			Command: func(o order) event.Draft {
 				return events.PaymentAuthorize.New(o.ID, events.AuthorizePayment{OrderID: o.ID, CustomerID: o.CustomerID, Amount: o.Total, Token: o.Token})
 			},
 			Done: events.PaymentAuthorized.Info(), Failed: events.PaymentDeclined.Info(),
-			Undo: func(o order) events.Draft {
+			Undo: func(o order) event.Draft {
 				return events.PaymentVoid.New(o.ID, events.VoidPayment{OrderID: o.ID})
 			},
 			Undone: events.PaymentVoided.Info(),
 		},
 		saga.Step[order]{
 			Name: stepCapture, Deadline: deadline, Pivot: true,
-			Command: func(o order) events.Draft {
+			Command: func(o order) event.Draft {
 				return events.PaymentCapture.New(o.ID, events.CapturePayment{OrderID: o.ID})
 			},
 			Done: events.PaymentCaptured.Info(), Failed: events.PaymentDeclined.Info(),
-			Undo: func(o order) events.Draft {
+			Undo: func(o order) event.Draft {
 				return events.PaymentRefund.New(o.ID, events.RefundPayment{OrderID: o.ID})
 			},
 			Undone: events.PaymentRefunded.Info(),

@@ -68,7 +68,7 @@ func NewWith(env function.Env, p provider.Provider) *function.Function {
 }
 
 func declare(f *function.Function, driver func(sandbox.Memory) provider.Provider) *function.Function {
-	f.Concurrent(atOnce)
+	function.Concurrency(f, atOnce)
 	s := &payments{
 		f:        f,
 		payments: function.Collection[Payment](f, "payments"),
@@ -83,8 +83,8 @@ func declare(f *function.Function, driver func(sandbox.Memory) provider.Provider
 	function.On(f, events.PaymentCapture, s.capture)
 	function.On(f, events.PaymentVoid, s.void)
 	function.On(f, events.PaymentRefund, s.refund)
-	function.Wakes(f, events.OrderPlaced.Info()) // its payment comes when the stock is reserved
-	function.Says(f, events.PaymentAuthorized.Info(), events.PaymentDeclined.Info(), events.PaymentCaptured.Info(),
-		events.PaymentVoided.Info(), events.PaymentRefunded.Info())
+	function.Prewarm(f, events.OrderPlaced) // its payment comes when the stock is reserved
+	function.Emits(f, events.PaymentAuthorized, events.PaymentDeclined, events.PaymentCaptured,
+		events.PaymentVoided, events.PaymentRefunded)
 	return f
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
@@ -69,7 +70,7 @@ func (p Payment) becomes(s Status, now time.Time) Payment {
 func (p Payment) known() bool { return p.Amount.Currency != "" }
 
 // fact is the event that says how the payment stands.
-func (p Payment) fact() events.Draft {
+func (p Payment) fact() event.Draft {
 	switch p.Status {
 	case Authorized:
 		return events.PaymentAuthorized.New(p.OrderID, events.AuthorizedPayment{OrderID: p.OrderID, PaymentID: p.ID, Amount: p.Amount})
@@ -83,11 +84,11 @@ func (p Payment) fact() events.Draft {
 	return p.voided()
 }
 
-func (p Payment) declined(reason, code string) events.Draft {
+func (p Payment) declined(reason, code string) event.Draft {
 	return events.PaymentDeclined.New(p.OrderID, events.DeclinedPayment{OrderID: p.OrderID, PaymentID: p.ID, Reason: reason, Code: code})
 }
 
-func (p Payment) voided() events.Draft {
+func (p Payment) voided() event.Draft {
 	d := events.VoidedPayment{OrderID: p.OrderID}
 	if p.known() {
 		d.PaymentID = p.ID
@@ -95,7 +96,7 @@ func (p Payment) voided() events.Draft {
 	return events.PaymentVoided.New(p.OrderID, d)
 }
 
-func (p Payment) refunded() events.Draft {
+func (p Payment) refunded() event.Draft {
 	return events.PaymentRefunded.New(p.OrderID, events.RefundedPayment{OrderID: p.OrderID, PaymentID: p.ID, Amount: p.Amount})
 }
 

@@ -12,14 +12,17 @@ import (
 	"github.com/ebb-dev/ebb/functions/payments"
 	"github.com/ebb-dev/ebb/functions/payments/provider"
 	"github.com/ebb-dev/ebb/functions/payments/sandbox"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
 )
 
+var types = event.NewCatalogue(events.Types()...)
+
 var price = events.Money{Amount: 1999, Currency: "EUR"}
 
-func authorize(token string) events.Draft {
+func authorize(token string) event.Draft {
 	return events.PaymentAuthorize.New("o1", events.AuthorizePayment{OrderID: "o1", CustomerID: "ada", Amount: price, Token: token})
 }
 
@@ -111,7 +114,7 @@ func wantSaid(h *functiontest.Harness, want string) {
 	h.T.Helper()
 	var said []string
 	for _, e := range h.Emitted() {
-		info, _ := events.Lookup(e.Type())
+		info, _ := types.Lookup(e.Type())
 		said = append(said, info.What)
 	}
 	if got := strings.Join(said, " "); got != want {
@@ -133,7 +136,7 @@ func wantStatus(h *functiontest.Harness, want payments.Status) {
 // Every command in every state of a payment: the answer, what is said, what the payment is then, and
 // where the money is. It is the same whether the provider wants payments to be opened or not.
 func TestEveryCommandInEveryState(t *testing.T) {
-	states := map[string][]events.Draft{
+	states := map[string][]event.Draft{
 		"none":       nil,
 		"authorized": {authorize("tok_ok")},
 		"declined":   {authorize("tok_declined")},
@@ -146,7 +149,7 @@ func TestEveryCommandInEveryState(t *testing.T) {
 	ask := authorize("tok_ok")
 	tests := []struct {
 		state   string
-		command events.Draft
+		command event.Draft
 		answer  int
 		says    string
 		then    payments.Status
@@ -283,7 +286,7 @@ func TestReplay(t *testing.T) {
 	b := newBank()
 	h := with(t, b)
 	e := h.Event(authorize("tok_ok"))
-	e.SetExtension(function.Replay, "r1")
+	e.SetExtension(event.Replay, "r1")
 	if r := h.Receive(e)[0]; !r.OK() || b.holds() != "" {
 		t.Errorf("answered %+v, the money is %q", r, b.holds())
 	}

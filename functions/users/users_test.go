@@ -3,7 +3,6 @@ package users_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -11,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/ebb-dev/ebb/infra/event"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/users"
@@ -83,13 +84,13 @@ func (s shop) with(access, method, path string, body any) *functiontest.Response
 func (s shop) stored() string {
 	s.T.Helper()
 	s.Restart()
-	db, err := s.Store(context.Background(), "users", s.F.Schema())
+	db, err := s.Store(context.Background(), "users", s.I.Declaration().Schema)
 	if err != nil {
 		s.T.Fatal(err)
 	}
 	defer db.Close()
 	var all bytes.Buffer
-	for _, spec := range s.F.Schema() {
+	for _, spec := range s.I.Declaration().Schema {
 		docs, _, err := db.Query(context.Background(), store.Query{Collection: spec.Name, Limit: store.MaxLimit})
 		if err != nil {
 			s.T.Fatal(err)
@@ -125,7 +126,7 @@ func TestRegister(t *testing.T) {
 		t.Fatalf("got %v", got)
 	}
 	data, err := events.UserRegistered.Decode(es[0])
-	if err != nil || data.UserID != u.ID || data.Email != u.Email || es[0].Extensions()[function.Sequence] != "1" || es[0].Subject() != u.ID {
+	if err != nil || data.UserID != u.ID || data.Email != u.Email || es[0].Extensions()[event.Sequence] != "1" || es[0].Subject() != u.ID {
 		t.Errorf("got %v %+v, %v", es[0], data, err)
 	}
 	// The password is nowhere.
@@ -365,7 +366,7 @@ func TestChange(t *testing.T) {
 	s.Call("PATCH", path, self, m{"email": "eve"}).Expect(422)
 	s.Call("PATCH", path, self, m{"id": "x"}).Expect(422)
 	es := s.Emitted()
-	if got := functiontest.Types(es); !slices.Equal(got, []string{"users.changed.v1"}) || es[0].Extensions()[function.Sequence] != "2" {
+	if got := functiontest.Types(es); !slices.Equal(got, []string{"users.changed.v1"}) || es[0].Extensions()[event.Sequence] != "2" {
 		t.Fatalf("got %v", es)
 	}
 	if data, err := events.UserChanged.Decode(es[0]); err != nil || data.Name != "Ada King" || data.Email != "ada.king@example.com" {
@@ -427,7 +428,7 @@ func TestDelete(t *testing.T) {
 		t.Fatalf("got %v", got)
 	}
 	for i, e := range es {
-		if got := e.Extensions()[function.Sequence]; got != fmt.Sprint(i+1) {
+		if got := e.Extensions()[event.Sequence]; got != fmt.Sprint(i+1) {
 			t.Errorf("%s has number %v, want %d", e.Type(), got, i+1)
 		}
 	}
@@ -586,7 +587,7 @@ func TestConfiguration(t *testing.T) {
 
 func TestDescription(t *testing.T) {
 	s := open(t)
-	doc, err := json.Marshal(s.F.OpenAPI())
+	doc, err := s.I.Declaration().OpenAPI()
 	if err != nil {
 		t.Fatal(err)
 	}

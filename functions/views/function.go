@@ -6,6 +6,7 @@ import (
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
 )
@@ -24,7 +25,7 @@ type views struct {
 // New declares the views.
 func New(env function.Env) (*function.Function, error) {
 	f := function.New("views", env)
-	f.Pace(25 * time.Millisecond) // a read model is behind in any case
+	function.MinBatchInterval(f, 25*time.Millisecond) // a read model is behind in any case
 	v := &views{
 		orders: function.Collection[order](f, "orders",
 			store.On("generation", "placed"), store.On("generation", "customer_id", "placed"),
@@ -45,8 +46,8 @@ func New(env function.Env) (*function.Function, error) {
 	function.On(f, events.OrderPlaced, heard(v, v.orderPlaced))
 	function.On(f, events.OrderConfirmed, heard(v, v.orderConfirmed))
 	function.On(f, events.OrderCancelled, heard(v, v.orderCancelled))
-	function.On(f, events.ArchiveReplayed, v.replayed)
-	function.Says(f, events.ArchiveReplay.Info())
+	function.On(f, event.ArchiveReplayed, v.replayed)
+	function.Emits(f, event.ArchiveReplay)
 
 	admin := function.Only(auth.RoleAdmin)
 	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/api/views/orders",

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
 )
@@ -49,7 +49,7 @@ func (g generations) builtBy(replay string) bool {
 }
 
 func replayOf(tx *function.Tx) string {
-	return function.Extension(tx.Event(), function.Replay)
+	return event.Extension(tx.Event(), event.Replay)
 }
 
 // progress counts a rebuild's replayed events. It is apart from generations, which every live event reads.
@@ -73,7 +73,7 @@ func heard[T any](v *views, h func(context.Context, *function.Tx, T) error) func
 }
 
 // replayed learns how many events a replay had.
-func (v *views) replayed(ctx context.Context, tx *function.Tx, data events.FinishedReplay) error {
+func (v *views) replayed(ctx context.Context, tx *function.Tx, data event.FinishedReplay) error {
 	return v.advance(ctx, tx, data.ReplayID, func(p *progress) { p.Expected, p.Known = data.Count, true })
 }
 
@@ -128,7 +128,7 @@ func (v *views) rebuild(ctx context.Context, tx *function.Tx, _ *struct{}) (*reb
 	if err := v.generations.Put(ctx, tx, only, g); err != nil {
 		return nil, err
 	}
-	tx.Emit(events.ArchiveReplay.New(g.ReplayID, events.ReplayEvents{ReplayID: g.ReplayID, To: "views", Types: replayable()}))
+	tx.Emit(event.ArchiveReplay.New(g.ReplayID, event.ReplayEvents{ReplayID: g.ReplayID, To: "views", Types: replayable()}))
 	return out, nil
 }
 

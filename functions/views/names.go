@@ -11,11 +11,11 @@ import (
 // about them is newer than the last. Deleted stays deleted, without a name.
 type user struct {
 	Name string `json:"name,omitempty"`
-	function.Life
+	function.EntityRevision
 }
 
 func (u user) accept(next user) user {
-	if u.Precedes(next.Life) {
+	if u.Before(next.EntityRevision) {
 		return next
 	}
 	return u
@@ -30,11 +30,11 @@ func (v *views) userChanged(ctx context.Context, tx *function.Tx, data events.Ch
 }
 
 func (v *views) userDeleted(ctx context.Context, tx *function.Tx, data events.DeletedUser) error {
-	return v.learn(ctx, tx, data.UserID, user{Life: function.Life{Deleted: true}})
+	return v.learn(ctx, tx, data.UserID, user{EntityRevision: function.EntityRevision{Deleted: true}})
 }
 
 func (v *views) learn(ctx context.Context, tx *function.Tx, id string, next user) error {
-	next.Moment = tx.Moment()
+	next.Revision = tx.Revision()
 	known, _, err := v.users.Find(ctx, tx, id)
 	if err != nil {
 		return err
@@ -63,13 +63,13 @@ func (v *views) productChanged(ctx context.Context, tx *function.Tx, data events
 // stock is how much of a product may be ordered.
 type stock struct {
 	Available int `json:"available"`
-	function.Moment
+	function.Revision
 }
 
 func (v *views) stockChanged(ctx context.Context, tx *function.Tx, data events.ChangedStock) error {
 	known, _, err := v.stock.Find(ctx, tx, data.ProductID)
-	if err != nil || !known.Precedes(tx.Moment()) {
+	if err != nil || !known.Before(tx.Revision()) {
 		return err
 	}
-	return v.stock.Put(ctx, tx, data.ProductID, stock{Available: data.Available, Moment: tx.Moment()})
+	return v.stock.Put(ctx, tx, data.ProductID, stock{Available: data.Available, Revision: tx.Revision()})
 }

@@ -6,12 +6,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/views"
 	"github.com/ebb-dev/ebb/infra/auth"
-	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
 )
 
@@ -19,16 +19,16 @@ var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func euro(amount int64) events.Money { return events.Money{Amount: amount, Currency: "EUR"} }
 
-func placed(id, customer string, amount int64, at time.Time) events.Draft {
+func placed(id, customer string, amount int64, at time.Time) event.Draft {
 	return events.OrderPlaced.New(id, events.PlacedOrder{OrderID: id, CustomerID: customer, Total: euro(amount), PlacedAt: at,
 		Lines: []events.OrderLine{{ProductID: "tea", Quantity: 1, UnitPrice: euro(amount), Name: "Tea, as it was"}}})
 }
 
-func confirmed(id, customer string, amount int64, at time.Time) events.Draft {
+func confirmed(id, customer string, amount int64, at time.Time) event.Draft {
 	return events.OrderConfirmed.New(id, events.ConfirmedOrder{OrderID: id, CustomerID: customer, Total: euro(amount), ConfirmedAt: at})
 }
 
-func cancelled(id, customer string, at time.Time) events.Draft {
+func cancelled(id, customer string, at time.Time) event.Draft {
 	return events.OrderCancelled.New(id, events.CancelledOrder{OrderID: id, CustomerID: customer, Reason: "declined", CancelledAt: at})
 }
 
@@ -73,10 +73,10 @@ func same(t *testing.T, what, got, want string) {
 // Products are shown with their price and stock, whichever word of them comes last; what is off the catalogue is not.
 func TestProducts(t *testing.T) {
 	h := functiontest.New(t, views.New)
-	changed := func(id string, version int, amount int64, deleted bool) events.Draft {
+	changed := func(id string, version int, amount int64, deleted bool) event.Draft {
 		return events.ProductChanged.New(id, events.ChangedProduct{ProductID: id, Name: id, Price: euro(amount), Version: version, Deleted: deleted})
 	}
-	counted := func(id string, available int) event.Event {
+	counted := func(id string, available int) ce.Event {
 		return h.Event(events.StockChanged.New(id, events.ChangedStock{ProductID: id, Available: available, Initial: available}))
 	}
 	early := counted("tea", 5)
@@ -121,17 +121,17 @@ func TestNames(t *testing.T) {
 		o := list(h, functiontest.As("ada"), "").Items[0]
 		return o.CustomerName + "/" + o.Lines[0].ProductName
 	}
-	tea := func(name string, version int) events.Draft {
+	tea := func(name string, version int) event.Draft {
 		return events.ProductChanged.New("tea", events.ChangedProduct{ProductID: "tea", Name: name, Price: euro(1), Version: version})
 	}
 	h.MustDeliver(placed("1", "ada", 10, noon))
 	same(t, "before anything is known", names(), "/Tea, as it was")
 
 	registered := h.Event(events.UserRegistered.New("ada", events.RegisteredUser{UserID: "ada", Name: "Ada", Email: "a@example.com"}))
-	registered.SetExtension(function.Sequence, "1")
+	registered.SetExtension(event.Sequence, "1")
 	h.Clock.Advance(-time.Minute) // the clocks of two instances differ
 	changed := h.Event(events.UserChanged.New("ada", events.ChangedUser{UserID: "ada", Name: "Ada King", Email: "a@example.com"}))
-	changed.SetExtension(function.Sequence, "2")
+	changed.SetExtension(event.Sequence, "2")
 	h.Receive(changed)
 	h.Receive(registered)
 	h.MustDeliver(tea("Green tea", 2))
@@ -158,8 +158,8 @@ func TestRevenue(t *testing.T) {
 }
 
 // story is a shop's day, and what it must come to.
-func story(h *functiontest.Harness) []event.Event {
-	var all []event.Event
+func story(h *functiontest.Harness) []ce.Event {
+	var all []ce.Event
 	for n := range 12 {
 		id, at := fmt.Sprintf("%02d", n), noon.Add(time.Duration(n)*time.Minute)
 		all = append(all, h.Event(placed(id, "ada", 10, at)))
@@ -224,19 +224,19 @@ func start(h *functiontest.Harness) string {
 	return r.ReplayID
 }
 
-func again(all []event.Event, replay string) []event.Event {
-	var marked []event.Event
+func again(all []ce.Event, replay string) []ce.Event {
+	var marked []ce.Event
 	for _, e := range all {
 		e = e.Clone()
-		e.SetExtension(function.Replay, replay)
-		e.SetExtension(function.ReplayTo, "views")
+		e.SetExtension(event.Replay, replay)
+		e.SetExtension(event.ReplayTo, "views")
 		marked = append(marked, e)
 	}
 	return marked
 }
 
-func finished(replay string, count int) events.Draft {
-	return events.ArchiveReplayed.New(replay, events.FinishedReplay{ReplayID: replay, To: "views", Count: count})
+func finished(replay string, count int) event.Draft {
+	return event.ArchiveReplayed.New(replay, event.FinishedReplay{ReplayID: replay, To: "views", Count: count})
 }
 
 // A rebuild grows beside the live views, takes what happens meanwhile, and takes over when it has everything.
@@ -250,7 +250,7 @@ func TestRebuild(t *testing.T) {
 	}
 	h.Call("POST", "/api/views/rebuild", functiontest.As("ada"), nil).Expect(403)
 	id := start(h)
-	command, err := events.ArchiveReplay.Decode(h.Emitted()[0])
+	command, err := event.ArchiveReplay.Decode(h.Emitted()[0])
 	if err != nil || command.ReplayID != id || command.To != "views" || len(command.Types) != 8 {
 		t.Fatalf("got %+v, %v", command, err)
 	}
@@ -280,7 +280,7 @@ func TestRebuild(t *testing.T) {
 // The old generation's documents go a few at a time, with the events that come anyway.
 func TestTidiesUp(t *testing.T) {
 	h := functiontest.New(t, views.New, functiontest.Once())
-	var history []event.Event
+	var history []ce.Event
 	for n := range 450 {
 		history = append(history, h.Event(confirmed(fmt.Sprint(n), "ada", 1, noon)))
 	}

@@ -5,14 +5,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-func placed() event.Event {
-	e := event.New()
+func placed() ce.Event {
+	e := ce.New()
 	e.SetID("1")
 	e.SetSource("/functions/orders")
 	e.SetType("dev.ebb.orders.placed.v1")

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ebb-dev/ebb/infra/config"
-	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/system"
 )
 
@@ -37,7 +36,7 @@ func (s *said) String() string {
 
 // empty is a product without functions.
 func empty() system.System {
-	return system.System{Name: "ebb", Title: "Ebb", Describe: func(config.Lookup) ([]*function.Function, error) { return nil, nil }}
+	return system.System{Name: "ebb"}
 }
 
 // process is what a command is called with in a test.

@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/system"
 )
 
 // client talks to the gateway of a running system, as its admin. It follows no redirects: the admin's password and
@@ -116,7 +116,7 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 // callLazily is call for what may be public: it signs in only when it is refused without a token.
 func (c *client) callLazily(ctx context.Context, method, path string, in, out any) error {
 	err := c.send(ctx, method, path, in, out)
-	if c.token != "" || !fault.Is(err, fault.Unauthenticated) {
+	if c.token != "" || system.StatusOf(err) != http.StatusUnauthorized {
 		return err
 	}
 	return c.call(ctx, method, path, in, out)
@@ -202,7 +202,7 @@ func (c *client) do(ctx context.Context, method, path string, header http.Header
 	return a, err
 }
 
-// failure is an answer that is no success as an error with its problem details and the kind of its status.
+// failure is an answer that is no success as an error with its problem details: a *system.StatusError.
 func (a answer) failure(method, path string) error {
 	var problem struct {
 		Detail string `json:"detail"`
@@ -219,28 +219,5 @@ func (a answer) failure(method, path string) error {
 	for _, e := range problem.Errors {
 		text += fmt.Sprintf("; %s %s", e.Location, e.Message)
 	}
-	return &fault.Error{Kind: kindOf(a.status), Message: text, Status: a.status}
-}
-
-func kindOf(status int) fault.Kind {
-	switch status {
-	case http.StatusUnauthorized:
-		return fault.Unauthenticated
-	case http.StatusForbidden:
-		return fault.Denied
-	case http.StatusNotFound:
-		return fault.NotFound
-	case http.StatusConflict:
-		return fault.Conflict
-	case http.StatusTooManyRequests:
-		return fault.Exhausted
-	case http.StatusServiceUnavailable, http.StatusBadGateway:
-		return fault.Unavailable
-	case http.StatusGatewayTimeout:
-		return fault.Timeout
-	}
-	if status < 500 {
-		return fault.Invalid
-	}
-	return fault.Internal
+	return &system.StatusError{Status: a.status, Text: text}
 }

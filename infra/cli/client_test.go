@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/system"
 )
 
 // fake is a running system that remembers what it was asked.
@@ -280,7 +280,7 @@ func TestSeedSignsInWhenItMust(t *testing.T) {
 	if err := c.callLazily(t.Context(), "GET", "/closed", nil, nil); err != nil || c.token != "sesame" {
 		t.Errorf("closed: %v, asked %q", err, f.asked)
 	}
-	if err := c.callLazily(t.Context(), "GET", "/missing", nil, nil); !fault.Is(err, fault.NotFound) {
+	if err := c.callLazily(t.Context(), "GET", "/missing", nil, nil); system.StatusOf(err) != 404 {
 		t.Errorf("missing: %v", err)
 	}
 }

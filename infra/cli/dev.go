@@ -1,12 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -18,6 +18,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/host/local"
+	"github.com/ebb-dev/ebb/infra/httpserver"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
@@ -183,7 +184,7 @@ func tuneRuntime(lookup config.Lookup, functions int) {
 
 // host hosts the system until ctx ends, and then drains it.
 func (a *app) host(ctx context.Context, cfg devConfig, lookup config.Lookup, watch *telemetry.Telemetry, listener net.Listener) (err error) {
-	tuneRuntime(lookup, len(behind(a.system)))
+	tuneRuntime(lookup, len(a.system.Functions))
 	stop, err := profile(cfg.Profile)
 	if err != nil {
 		return err
@@ -194,11 +195,12 @@ func (a *app) host(ctx context.Context, cfg devConfig, lookup config.Lookup, wat
 		return err
 	}
 	named := map[string]string{"EBB_ADMIN_EMAIL": admin.Email, "EBB_ADMIN_PASSWORD": admin.Password}
-	host, err := local.New(ctx, hostConfig(a.system, local.Config{
+	host, err := local.New(ctx, local.Config{
 		Dir: cfg.Data, Idle: cfg.Idle, Lookup: lookup, Telemetry: watch,
+		System:  a.system,
 		Claims:  local.Claims{Issuer: cfg.Issuer, Audience: cfg.Audience},
 		Secrets: map[string]config.Lookup{"users": config.Map(named)},
-	}))
+	})
 	if err != nil {
 		return err
 	}
@@ -207,9 +209,9 @@ func (a *app) host(ctx context.Context, cfg devConfig, lookup config.Lookup, wat
 		defer cancel()
 		err = errors.Join(err, host.Close(drain))
 	}()
-	server := newServer(host.Handler())
+	server := httpserver.New(host.Handler())
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() { served <- server.Serve(httpserver.Listener(listener)) }()
 
 	address := "http://" + reachable(listener.Addr())
 	a.seed(ctx, cfg, address, admin)
@@ -241,17 +243,6 @@ func (a *app) seed(ctx context.Context, cfg devConfig, address string, admin cre
 	}
 }
 
-// newServer bounds what a slow or greedy client can hold. How long a body may take is the handlers' to say: see
-// infra/internal/slowbody.
-func newServer(h http.Handler) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
-	}
-}
-
 // reachable is an address that a client on this machine can use.
 func reachable(a net.Addr) string {
 	host, port, err := net.SplitHostPort(a.String())
@@ -265,7 +256,7 @@ func reachable(a net.Addr) string {
 }
 
 func (a *app) banner(url, data string, admin credentials, made bool) {
-	fmt.Fprintf(a.Out, "%s is running at %s (documentation at %s/docs), its data is in %s.\n", a.system.Title, url, url, data)
+	fmt.Fprintf(a.Out, "%s is running at %s (documentation at %s/docs), its data is in %s.\n", cmp.Or(a.system.Documents.Title, a.system.Name), url, url, data)
 	if made {
 		fmt.Fprintf(a.Out, "Admin: %s with password %s\n", admin.Email, admin.Password)
 	}

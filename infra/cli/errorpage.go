@@ -2,13 +2,15 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"html"
 	"net"
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/ebb-dev/ebb/infra/httpserver"
+	"github.com/ebb-dev/ebb/infra/problem"
 )
 
 // errorPage answers every request at a listener with what is wrong, until it is closed.
@@ -29,8 +31,8 @@ func serveErrorPage(listener net.Listener, title, text string) (*errorPage, erro
 	if err != nil {
 		return nil, err
 	}
-	p := &errorPage{newServer(failing(title, text))}
-	go func() { _ = p.server.Serve(own) }() // it ends when it is closed
+	p := &errorPage{httpserver.New(failing(title, text))}
+	go func() { _ = p.server.Serve(httpserver.Listener(own)) }() // it ends when it is closed
 	return p, nil
 }
 
@@ -57,14 +59,8 @@ func failing(title, text string) http.Handler {
 			fmt.Fprintf(w, errorHTML, html.EscapeString(title), html.EscapeString(title), html.EscapeString(text))
 			return
 		}
-		body, err := json.Marshal(map[string]any{"type": "about:blank", "title": title, "status": http.StatusServiceUnavailable, "detail": text})
-		if err != nil {
-			http.Error(w, title, http.StatusServiceUnavailable)
-			return
-		}
-		h.Set("Content-Type", "application/problem+json")
-		w.WriteHeader(http.StatusServiceUnavailable)
-		_, _ = w.Write(append(body, '\n'))
+		p := problem.Problem{Title: title, Status: http.StatusServiceUnavailable, Detail: text}
+		p.Write(w, r)
 	})
 }
 

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ebb-dev/ebb/infra/event/golden"
 )
 
 func (a *app) generateCommand() *cobra.Command {
@@ -16,7 +18,7 @@ func (a *app) generateCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "generate",
 		Short:   "Write the files that are derived from the functions, or say which are stale",
-		Long:    "Write the files that are derived from the functions: OpenAPI, AsyncAPI and the input of Terraform.",
+		Long:    "Write the files that are derived from the functions: OpenAPI, AsyncAPI, the input of\nTerraform, and golden files for what is new among the event types. Golden files that exist are never changed.",
 		Example: a.example("$ generate\n$ generate --check                  for CI: writes nothing, fails if a file is stale"),
 		Args:    noArgs,
 	}
@@ -35,7 +37,10 @@ func (a *app) generate(check bool) error {
 	if err != nil {
 		return err
 	}
-	stale := false
+	stale, err := a.golden(check)
+	if err != nil {
+		return err
+	}
 	for _, file := range files {
 		changed, err := a.derive(file, check)
 		if err != nil {
@@ -48,6 +53,29 @@ func (a *app) generate(check bool) error {
 		return errReported
 	}
 	return nil
+}
+
+// goldenDir is where the golden files of a product's event types are.
+const goldenDir = "events/testdata"
+
+// golden adds the golden files that are missing, or only says which are.
+func (a *app) golden(check bool) (stale bool, err error) {
+	dir := filepath.Join(a.Dir, goldenDir)
+	if check {
+		faults := golden.Check(dir, a.system.Events)
+		for _, fault := range faults {
+			fmt.Fprintln(a.Err, fault)
+		}
+		return len(faults) > 0, nil
+	}
+	added, err := golden.Update(dir, a.system.Events)
+	for _, path := range added {
+		if shown, err := filepath.Rel(a.Dir, path); err == nil {
+			path = shown
+		}
+		fmt.Fprintln(a.Out, "wrote", filepath.ToSlash(path))
+	}
+	return false, err
 }
 
 // derive writes a file unless it is up to date, or only says so.

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/manifest"
 )
 
 func (a *app) manifestCommand() *cobra.Command {
@@ -29,42 +29,38 @@ func (a *app) manifestCommand() *cobra.Command {
 }
 
 func (a *app) manifest(o *output) error {
-	all, err := manifests(a.system)
+	declared, err := a.system.Declare()
 	if err != nil {
 		return err
 	}
 	switch {
 	case o.structured():
-		byName := map[string]function.Manifest{}
-		for _, m := range all {
-			byName[m.Name] = m
-		}
-		return o.one(byName)
+		return o.one(declared.Manifests())
 	case o.wide():
-		a.routes(all)
+		a.routes(declared)
 		return nil
 	}
-	for i, m := range all {
+	for i, d := range declared.Functions {
 		if i > 0 {
 			fmt.Fprintln(a.Out)
 		}
-		a.declaration(m)
+		a.declaration(d.Function)
 	}
 	return nil
 }
 
 // routes shows all routes of all functions in one table.
-func (a *app) routes(all []function.Manifest) {
+func (a *app) routes(declared manifest.System) {
 	t := a.table("FUNCTION", "METHOD", "PATH", "ACCESS")
-	for _, m := range all {
-		for _, r := range m.Routes {
-			t.row(m.Name, r.Method, r.Path, whoMay(r))
+	for _, d := range declared.Functions {
+		for _, r := range d.Function.Routes {
+			t.row(d.Name, r.Method, r.Path, whoMay(r))
 		}
 	}
 	t.flush()
 }
 
-func whoMay(r function.Route) string {
+func whoMay(r manifest.Route) string {
 	if len(r.Roles) > 0 {
 		return strings.Join(r.Roles, " or ")
 	}
@@ -72,7 +68,7 @@ func whoMay(r function.Route) string {
 }
 
 // declaration shows one function.
-func (a *app) declaration(m function.Manifest) {
+func (a *app) declaration(m manifest.Function) {
 	fmt.Fprintln(a.Out, a.paint(a.Out, bold, m.Name))
 	for _, r := range m.Routes {
 		fmt.Fprintf(a.Out, "  serves  %-6s %s (%s)\n", r.Method, r.Path, whoMay(r))
@@ -80,7 +76,7 @@ func (a *app) declaration(m function.Manifest) {
 	for _, list := range []struct {
 		verb  string
 		items []string
-	}{{"hears ", m.Hears}, {"says  ", m.Says}, {"stores", stored(m)}} {
+	}{{"hears ", m.Consumes}, {"says  ", m.Emits}, {"stores", stored(m)}} {
 		for _, item := range list.items {
 			fmt.Fprintf(a.Out, "  %s  %s\n", list.verb, item)
 		}
@@ -88,14 +84,14 @@ func (a *app) declaration(m function.Manifest) {
 	for _, trait := range []struct {
 		text string
 		is   bool
-	}{{"is told the time", m.Ticks}, {"takes dead letters", m.DeadLetters}, {"serves the outside", m.Front}} {
+	}{{"is told the time", m.Ticks}, {"takes dead letters", m.DeadLetters}, {"serves the outside", m.Gateway}} {
 		if trait.is {
 			fmt.Fprintln(a.Out, "  "+trait.text)
 		}
 	}
 }
 
-func stored(m function.Manifest) (names []string) {
+func stored(m manifest.Function) (names []string) {
 	for _, c := range m.Collections {
 		if !strings.HasPrefix(c.Name, "_") {
 			names = append(names, c.Name)

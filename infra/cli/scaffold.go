@@ -66,20 +66,17 @@ var files = map[string]string{
 	"function.go":      "functions/%s/function.go",
 	"function_test.go": "functions/%s/function_test.go",
 	"event.go":         "events/%s.go",
-	"full.json":        "events/testdata/dev.ebb.%s.added.v1/full.json",
-	"schema.json":      "events/testdata/dev.ebb.%s.added.v1/schema.json",
 }
 
 // write makes the files and adds the function to the list: all of it or, if the list is not as expected, nothing.
 func (s *scaffold) write() error {
-	list := filepath.Join(s.root, "functions", "functions.go")
-	before, err := os.ReadFile(list)
+	list, before, err := s.list()
 	if err != nil {
 		return err
 	}
-	after, err := s.listed(string(before))
+	after, err := s.listed(before)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", list, err)
 	}
 	made := map[string][]byte{list: after}
 	for name, path := range files {
@@ -114,22 +111,40 @@ func (s *scaffold) render(name string) ([]byte, error) {
 	return format.Source(b.Bytes())
 }
 
-// The list is written so that a line for each function is all there is to add.
+// The list of functions is written so that a line for each is all there is to add.
 var (
-	lastEntry  = regexp.MustCompile(`(?s)^(.*\n)(\t+)(\{"[a-z0-9]+", [a-z0-9]+\.New\},\n)`)
+	lastEntry  = regexp.MustCompile(`(?s)^(.*\n)(\t+)(\{Name: "[a-z0-9]+", New: [a-z0-9]+\.New\},\n)`)
 	firstInfra = regexp.MustCompile(`\n\t"[^"\n]+/infra/`)
 )
+
+// list returns the file with the list of functions, the last by name of those in functions that have one.
+func (s *scaffold) list() (path, content string, err error) {
+	paths, err := filepath.Glob(filepath.Join(s.root, "functions", "*.go"))
+	if err != nil {
+		return "", "", err
+	}
+	for _, path := range slices.Backward(paths) {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return "", "", err
+		}
+		if lastEntry.Match(data) {
+			return path, string(data), nil
+		}
+	}
+	return "", "", fmt.Errorf(`no file of %s lists functions such as {Name: "users", New: users.New},`, filepath.Join(s.root, "functions"))
+}
 
 func (s *scaffold) listed(list string) ([]byte, error) {
 	entry := lastEntry.FindStringSubmatchIndex(list)
 	if entry == nil {
-		return nil, errors.New("functions/functions.go has no list of functions such as {\"users\", users.New},")
+		return nil, errors.New(`no list of functions such as {Name: "users", New: users.New},`)
 	}
 	indent := list[entry[4]:entry[5]]
-	list = list[:entry[1]] + fmt.Sprintf("%s{%q, %s.New},\n", indent, s.Name, s.Name) + list[entry[1]:]
+	list = list[:entry[1]] + fmt.Sprintf("%s{Name: %q, New: %s.New},\n", indent, s.Name, s.Name) + list[entry[1]:]
 	at := firstInfra.FindStringIndex(list)
 	if at == nil {
-		return nil, errors.New("functions/functions.go has no imports of infra to put a function's before")
+		return nil, errors.New("no imports of infra to put a function's before")
 	}
 	list = list[:at[0]] + fmt.Sprintf("\n\t%q", s.Module+"/functions/"+s.Name) + list[at[0]:]
 	return format.Source([]byte(list))

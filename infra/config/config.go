@@ -56,6 +56,17 @@ func Overlay(lookups ...Lookup) Lookup {
 	}
 }
 
+// Defaults returns a T with the defaults of its variables and everything else zero. It looks nothing up and validates
+// nothing: it is for what is known of a program before its settings are.
+func Defaults[T any](prefix string) (T, error) {
+	var t T
+	infos, err := gather(prefix, &t)
+	for _, info := range infos {
+		_ = info.load(Map(nil)) // what is required has no default
+	}
+	return t, err
+}
+
 // Load fills a T, which must be a struct, from the variables that start with the prefix. If
 // *T or T has a method Validate() error it is called too. The error is an *Error with every fault.
 func Load[T any](prefix string, lookup Lookup) (T, error) {

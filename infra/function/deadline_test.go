@@ -37,12 +37,12 @@ func TestNoDeadlineIsLeft(t *testing.T) {
 			seen = len(w.deadlines)
 			return nil, nil
 		})
-	if err := f.Start(t.Context()); err != nil {
+	if err := f.Instance().Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	r := httptest.NewRequest(http.MethodPost, "/api/x", strings.NewReader("{}"))
 	r.Header.Set("Content-Type", "application/json")
-	slowbody.Handler(f, slowbody.Limit).ServeHTTP(w, r)
+	slowbody.Handler(f.Instance(), slowbody.Limit).ServeHTTP(w, r)
 	if w.Code >= 300 || seen < 2 {
 		t.Fatalf("got %d %s, %d deadlines", w.Code, w.Body, seen)
 	}

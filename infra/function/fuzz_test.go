@@ -9,8 +9,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ebb-dev/ebb/events"
-	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/manifest"
+
+	"github.com/ebb-dev/ebb/infra/problem"
+
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
 )
 
@@ -43,13 +46,13 @@ func FuzzRequest(f *testing.F) {
 		r.Header.Set("Idempotency-Key", key)
 		r.Header.Set("Authorization", "Bearer "+h.Token(functiontest.As("u1")))
 		w := httptest.NewRecorder()
-		h.F.ServeHTTP(w, r)
+		h.I.ServeHTTP(w, r)
 		said := h.Emitted()
 		switch {
 		case w.Code >= 500:
 			t.Errorf("%s %s: status %d: %s", method, target, w.Code, w.Body)
 		case w.Code >= 400:
-			var p function.Problem
+			var p problem.Problem
 			if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || p.Status != w.Code || p.Title == "" {
 				t.Errorf("%s %s: status %d with the document %s, %v", method, target, w.Code, w.Body, err)
 			}
@@ -77,9 +80,9 @@ func FuzzReceive(f *testing.F) {
 	f.Add([]byte(strings.Replace(string(good), "dev.ebb.inventory.ship.v1", "dev.ebb.nobody.knows.v1", 1)))
 	f.Add([]byte(`{"specversion":"1.0","id":"1","source":"/functions/orders","type":"dev.ebb.inventory.ship.v1","data":{"order_id":7}}`))
 	f.Add([]byte(`{"specversion":"0.3","id":"1","source":"x:y","type":"dev.ebb.inventory.ship.v1","data_base64":"AAE=","sequence":"x"}`))
-	f.Add([]byte(`{"specversion":"1.0","id":"1","source":"/functions/clock","type":"` + events.ClockSwept.Name() + `","data":{}}`))
+	f.Add([]byte(`{"specversion":"1.0","id":"1","source":"/functions/clock","type":"` + event.ClockSwept.Name() + `","data":{}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		e, err := events.FromJSON(text)
+		e, err := event.FromJSON(text)
 		if err != nil || e.Validate() != nil {
 			return
 		}
@@ -107,14 +110,14 @@ func FuzzReceive(f *testing.F) {
 // What reads a manifest, as the tools behind it do, gives back what it read.
 func FuzzManifest(f *testing.F) {
 	h := functiontest.New(f, counting)
-	own, err := json.Marshal(h.F.Manifest())
+	own, err := json.Marshal(h.I.Declaration().Function)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(own)
 	f.Add([]byte(`{"name":"x","routes":[{"method":"GET","path":"/","access":"public","max_body":-1}],"trigger":{"filters":[{"not":{"cesql":"'"}}]}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		var m, again function.Manifest
+		var m, again manifest.Function
 		if json.Unmarshal(text, &m) != nil {
 			return
 		}

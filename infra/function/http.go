@@ -3,13 +3,11 @@ package function
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -18,24 +16,25 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/httprequest"
+	"github.com/ebb-dev/ebb/infra/problem"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
-// serveWith sets up the typed HTTP side: Huma on the standard library's mux.
-func (f *Function) serveWith(name string) {
+// newAPI makes the typed HTTP side: Huma on the standard library's mux.
+func (f *Function) newAPI() {
 	f.mux = http.NewServeMux()
-	f.mux.HandleFunc(anything, f.nothing)
-	c := huma.DefaultConfig(name, "1")
+	f.mux.HandleFunc(unmatched, f.refuseUnmatched)
+	c := huma.DefaultConfig(f.name, "1")
+	c.Transformers = append(c.Transformers, asProblem)
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", "", nil
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"bearer": {Type: "http", Scheme: "bearer", BearerFormat: "JWT"},
 	}
 	f.api = humago.New((*guarded)(f), c)
 }
-
-// OpenAPI is the description of what the function serves. It needs no Start.
-func (f *Function) OpenAPI() *huma.OpenAPI { return f.api.OpenAPI() }
 
 // guarded is the mux as Huma sees it: every handler gets the checks that come before parsing.
 type guarded Function
@@ -44,7 +43,8 @@ func (g *guarded) HandleFunc(pattern string, h func(http.ResponseWriter, *http.R
 	f := (*Function)(g)
 	op := f.routes[len(f.routes)-1].op // Serve has just declared it
 	span := f.name + " " + op.Method + " " + op.Path
-	f.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { f.guard(&op, span, h, w, r) })
+	rule := f.bodyRuleOf(op)
+	f.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { f.guard(&op, rule, span, h, w, r) })
 }
 
 func (g *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.mux.ServeHTTP(w, r) }
@@ -63,34 +63,25 @@ func requestOf(ctx context.Context) *request {
 	return r
 }
 
-// ServeHTTP serves the declared operations. It checks tokens itself and trusts no header but Authorization.
-func (f *Function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if f.front != nil {
-		f.front.ServeHTTP(w, r)
-		return
-	}
-	f.mux.ServeHTTP(w, r)
-}
-
-// nothing answers what no operation is declared for: 405 where another method is, 404 elsewhere.
-func (f *Function) nothing(w http.ResponseWriter, r *http.Request) {
+// refuseUnmatched answers requests that no operation is declared for: 405 where another method is, 404 elsewhere.
+func (f *Function) refuseUnmatched(w http.ResponseWriter, r *http.Request) {
 	var allowed []string
 	for _, method := range []string{http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodPatch, http.MethodPost, http.MethodPut} {
 		other := &http.Request{Method: method, URL: r.URL, Host: r.Host}
-		if _, pattern := f.mux.Handler(other); pattern != anything {
+		if _, pattern := f.mux.Handler(other); pattern != unmatched {
 			allowed = append(allowed, method)
 		}
 	}
 	if len(allowed) > 0 {
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
-		WriteProblem(w, r, fault.New(fault.Invalid, "%s is not allowed here", r.Method).WithStatus(http.StatusMethodNotAllowed))
+		problem.Write(w, r, fault.New(fault.Invalid, "%s is not allowed here", r.Method).WithStatus(http.StatusMethodNotAllowed))
 		return
 	}
-	WriteProblem(w, r, fault.New(fault.NotFound, "there is nothing at %s", r.URL.Path))
+	problem.Write(w, r, fault.New(fault.NotFound, "there is nothing at %s", r.URL.Path))
 }
 
-// anything is the pattern of what no operation is declared for.
-const anything = "/"
+// unmatched is the pattern of requests that no operation is declared for.
+const unmatched = "/"
 
 // status remembers what was answered, for metrics.
 type status struct {
@@ -107,12 +98,12 @@ func (s *status) WriteHeader(code int) {
 
 func (s *status) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
-func (f *Function) guard(op *Operation, span string, h http.HandlerFunc, w http.ResponseWriter, r *http.Request) {
+func (f *Function) guard(op *Operation, rule func() bodyRule, span string, h http.HandlerFunc, w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
 	out := &status{ResponseWriter: w}
 	ctx, cancel := context.WithTimeout(r.Context(), op.Deadline)
 	defer cancel()
-	if parent := r.Header.Get(TraceParent); parent != "" && telemetry.Traceparent(ctx) == "" {
+	if parent := r.Header.Get(event.TraceParent); parent != "" && telemetry.Traceparent(ctx) == "" {
 		ctx = telemetry.WithTraceparent(ctx, parent)
 	}
 	ctx = telemetry.WithFunction(ctx, f.name)
@@ -121,25 +112,25 @@ func (f *Function) guard(op *Operation, span string, h http.HandlerFunc, w http.
 	defer func() {
 		if p := recover(); p != nil {
 			err = f.panicked(ctx, p)
-			WriteProblem(out, r, err)
+			problem.Write(out, r, err)
 		}
 		end(err)
 		f.env.Telemetry.HTTP(f.name, op.Path, op.Method, out.code, time.Since(begin))
 	}()
-	ctx, err = f.admit(ctx, op, r)
+	ctx, err = f.admit(ctx, op, rule, r)
 	if err != nil {
-		f.logFault(ctx, err)
-		WriteProblem(out, r, err)
+		f.logError(ctx, err)
+		problem.Write(out, r, err)
 		return
 	}
 	h(out, r.WithContext(ctx))
 }
 
 // admit checks the token, the key and the body before anything is parsed.
-func (f *Function) admit(ctx context.Context, op *Operation, r *http.Request) (context.Context, error) {
+func (f *Function) admit(ctx context.Context, op *Operation, rule func() bodyRule, r *http.Request) (context.Context, error) {
 	who, err := f.authenticate(r)
 	if err == nil {
-		err = op.Access.Allow(who)
+		err = op.Access.allow(who)
 	}
 	if err != nil {
 		return ctx, err
@@ -147,7 +138,7 @@ func (f *Function) admit(ctx context.Context, op *Operation, r *http.Request) (c
 	ctx = auth.With(ctx, who)
 	rq := &request{http: r}
 	if op.unsafe() {
-		if rq.body, err = readBody(r, op.MaxBody); err != nil {
+		if rq.body, err = readBody(r, rule()); err != nil {
 			return ctx, err
 		}
 		if rq.key, err = idempotencyKey(op, r); err != nil {
@@ -157,29 +148,35 @@ func (f *Function) admit(ctx context.Context, op *Operation, r *http.Request) (c
 	return context.WithValue(ctx, requestKey{}, rq), nil
 }
 
+// authenticate returns who sent the request; anonymous when it has no credentials.
 func (f *Function) authenticate(r *http.Request) (auth.Principal, error) {
-	header := r.Header.Get("Authorization")
-	if header == "" {
-		return auth.Principal{}, nil
-	}
-	if f.env.Tokens == nil {
+	if f.env.Authenticator == nil {
+		if r.Header.Get("Authorization") == "" {
+			return auth.Principal{}, nil
+		}
 		return auth.Principal{}, fault.New(fault.Unauthenticated, "this function was given no keys to check tokens with")
 	}
-	return f.env.Tokens.FromHeader(header)
+	return f.env.Authenticator.Authenticate(r)
 }
 
 // readBody reads the whole body. How long it may take to arrive is the server's to say.
-func readBody(r *http.Request, most int64) ([]byte, error) {
+func readBody(r *http.Request, rule bodyRule) ([]byte, error) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil, nil
 	}
-	tooLarge := fault.New(fault.TooLarge, "the body is larger than %d bytes", most)
-	if r.ContentLength > most {
+	tooLarge := fault.New(fault.TooLarge, "the body is larger than %d bytes", rule.max)
+	if r.ContentLength > rule.max {
 		return nil, tooLarge
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, most+1))
+	if rule.json {
+		if err := httprequest.JSON(r.Header); err != nil {
+			return nil, err
+		}
+		r.Header.Set("Content-Type", "application/json") // as Huma knows it
+	}
+	body, err := readAll(r.Body, r.ContentLength, rule.max)
 	var limit *http.MaxBytesError
-	if errors.As(err, &limit) || int64(len(body)) > most {
+	if errors.As(err, &limit) {
 		return nil, tooLarge
 	}
 	if err != nil {
@@ -188,52 +185,12 @@ func readBody(r *http.Request, most int64) ([]byte, error) {
 	if !utf8.Valid(body) {
 		return nil, fault.New(fault.Invalid, "the body is not valid UTF-8").WithStatus(http.StatusBadRequest)
 	}
-	if name, is := twice(body); is {
-		return nil, fault.New(fault.Invalid, "%q stands twice in one object of the body", name).WithStatus(http.StatusBadRequest)
+	if err := rule.check(body); err != nil {
+		return nil, err
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.ContentLength = int64(len(body))
 	return body, nil
-}
-
-// twice finds a name that an object of a JSON text has twice (RFC 7493, section 2.3): what is validated and what is decoded
-// may differ on which of them counts. What is no JSON has none.
-func twice(text []byte) (name string, is bool) {
-	d := json.NewDecoder(bytes.NewReader(text))
-	type object struct {
-		names map[string]bool // nil: an array
-		value bool            // a value comes next
-	}
-	var open []object
-	for {
-		token, err := d.Token()
-		if err != nil {
-			return "", false
-		}
-		var in *object
-		if n := len(open); n > 0 && open[n-1].names != nil {
-			in = &open[n-1]
-		}
-		switch s, isText := token.(string); {
-		case token == json.Delim('}') || token == json.Delim(']'):
-			open = open[:len(open)-1]
-			continue
-		case in != nil && !in.value && isText:
-			if in.names[s] {
-				return s, true
-			}
-			in.names[s], in.value = true, true
-			continue
-		case in != nil:
-			in.value = false
-		}
-		switch token {
-		case json.Delim('{'):
-			open = append(open, object{names: map[string]bool{}})
-		case json.Delim('['):
-			open = append(open, object{})
-		}
-	}
 }
 
 const maxKey = 255
@@ -257,8 +214,8 @@ func (f *Function) panicked(ctx context.Context, p any) error {
 	return fault.New(fault.Internal, "a handler panicked: %v", p)
 }
 
-// logFault logs what operators should know of, once, at the edge.
-func (f *Function) logFault(ctx context.Context, err error) {
+// logError logs a failure that operators should know of, once, where the request leaves the function.
+func (f *Function) logError(ctx context.Context, err error) {
 	switch fault.KindOf(err) {
 	case fault.Internal:
 		f.env.Logger.ErrorContext(ctx, "a request failed", "function", f.name, "error", err)
@@ -267,79 +224,16 @@ func (f *Function) logFault(ctx context.Context, err error) {
 	}
 }
 
-// Problem is an RFC 9457 problem document. It never holds a cause or a stack.
-type Problem struct {
-	Title    string         `json:"title"`
-	Status   int            `json:"status"`
-	Detail   string         `json:"detail,omitempty"`
-	Instance string         `json:"instance,omitempty"`
-	Errors   []fault.Detail `json:"errors,omitempty"`
-
-	retryAfter time.Duration
-}
-
-// ProblemOf is what the outside is told of an error.
-func ProblemOf(err error) *Problem {
-	code := fault.HTTPStatus(err)
-	return &Problem{Title: http.StatusText(code), Status: code, Detail: fault.Public(err),
-		Errors: fault.DetailsOf(err), retryAfter: fault.RetryAfter(err)}
-}
-
-func (p *Problem) Error() string           { return p.Detail }
-func (p *Problem) GetStatus() int          { return p.Status }
-func (*Problem) ContentType(string) string { return "application/problem+json" }
-
-// GetHeaders are the header fields that belong to the problem.
-func (p *Problem) GetHeaders() http.Header {
-	h := http.Header{}
-	if p.Status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", "Bearer") // RFC 6750 section 3
+// asProblem makes Huma's own errors, which are those of validation, problem documents like the kit's. The values that were
+// sent are left out of them: one may be a password.
+func asProblem(ctx huma.Context, _ string, v any) (any, error) {
+	e, ok := v.(*huma.ErrorModel)
+	if !ok {
+		return v, nil
 	}
-	if p.retryAfter > 0 {
-		h.Set("Retry-After", strconv.Itoa(int((p.retryAfter+time.Second-1)/time.Second)))
+	p := &problem.Problem{Title: http.StatusText(e.Status), Status: e.Status, Detail: e.Detail, Instance: ctx.URL().Path}
+	for _, d := range e.Errors[:min(len(e.Errors), problem.MaxErrors)] {
+		p.Errors = append(p.Errors, detailOf(d))
 	}
-	return h
-}
-
-// Huma's own validation problems take our shape too. What was sent is left out of them: it may be a password.
-func init() {
-	// Names are compared without regard to case by encoding/json: what is validated must be what is decoded.
-	huma.ValidateStrictCasing = true
-	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
-		p := &Problem{Title: http.StatusText(status), Status: status, Detail: msg}
-		for _, err := range errs {
-			var d huma.ErrorDetailer
-			switch {
-			case errors.As(err, &d):
-				p.Errors = append(p.Errors, fault.Detail{Location: d.ErrorDetail().Location, Message: d.ErrorDetail().Message})
-			case err != nil:
-				p.Errors = append(p.Errors, fault.Detail{Message: err.Error()})
-			}
-		}
-		return p
-	}
-}
-
-// problemOf turns err into what Huma writes.
-func problemOf(ctx context.Context, err error) error {
-	if rq := requestOf(ctx); rq != nil {
-		p := ProblemOf(err)
-		p.Instance = rq.http.URL.Path
-		return p
-	}
-	return ProblemOf(err)
-}
-
-// WriteProblem answers a request with the problem document of err.
-func WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
-	p := ProblemOf(err)
-	p.Instance = r.URL.Path
-	h := w.Header()
-	for name, values := range p.GetHeaders() {
-		h[name] = values
-	}
-	h.Set("Content-Type", "application/problem+json")
-	w.WriteHeader(p.Status)
-	data, _ := json.Marshal(p) // its fields always marshal
-	_, _ = w.Write(data)
+	return p, nil
 }

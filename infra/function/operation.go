@@ -2,8 +2,6 @@ package function
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"net/http"
 	"reflect"
 	"slices"
@@ -12,29 +10,30 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/problem"
 )
 
-// Access says who may call an operation. The zero Access is Authenticated.
+// Access is who may call an operation. The zero Access is Authenticated.
 type Access struct {
 	public bool
 	roles  []string
 }
 
-// Public is for anyone; a token that comes along is checked all the same.
+// Public lets anyone call. Credentials that a request has are checked all the same.
 var Public = Access{public: true}
 
-// Authenticated is for anyone with a valid token.
+// Authenticated lets everyone call who has valid credentials.
 var Authenticated = Access{}
 
-// Only is for whoever has one of the roles.
+// Only lets those call who have one of the roles.
 func Only(roles ...string) Access { return Access{roles: roles} }
 
-// Allow answers nil, fault.Unauthenticated or fault.Denied.
-func (a Access) Allow(p auth.Principal) error {
+// allow returns nil, fault.Unauthenticated or fault.Denied.
+func (a Access) allow(p auth.Principal) error {
 	switch {
 	case a.public:
 		return nil
@@ -46,11 +45,12 @@ func (a Access) Allow(p auth.Principal) error {
 	return nil
 }
 
-// Idempotency says what an Idempotency-Key does (draft-ietf-httpapi-idempotency-key-header).
+// Idempotency is how an operation treats an Idempotency-Key (draft-ietf-httpapi-idempotency-key-header-07).
 type Idempotency int
 
-// With a key, the answer of the first request is kept for a day and given again; the same key
-// with another request is 422. By default an operation that changes something and needs a token takes a key.
+// With a key, the response to the first request is stored for a day and given again, marked by the header field
+// Idempotency-Replayed: true. The same key with another request is 422. By default an operation that changes something
+// and is not public takes a key.
 const (
 	Default Idempotency = iota
 	Optional
@@ -58,9 +58,9 @@ const (
 	Off
 )
 
-// The limits of an operation that does not say otherwise.
+// The limits of an operation that declares none.
 const (
-	DefaultMaxBody  = 1 << 20
+	DefaultMaxBody  = manifest.DefaultMaxBody // bytes
 	DefaultDeadline = 30 * time.Second
 )
 
@@ -70,19 +70,32 @@ type Operation struct {
 	Path        string // with its /api prefix and {names}
 	Summary     string
 	Description string
-	Tag         string // the function's name unless it says otherwise
-	Status      int    // of success; 200 unless it says otherwise
+	Tag         string // empty: the function's name
+	Status      int    // of success; 0: 200
 	Access      Access
 	Idempotency Idempotency
-	MaxBody     int64         // bytes; DefaultMaxBody unless it says otherwise
-	Deadline    time.Duration // for the handler; DefaultDeadline unless it says otherwise
-	Errors      []int         // statuses worth documenting besides the usual ones
-	Hidden      bool          // not in OpenAPI
+	MaxBody     int64         // bytes; 0: DefaultMaxBody
+	Deadline    time.Duration // for the handler; 0: DefaultDeadline
+	Errors      []int         // statuses to document besides the usual ones
+	Hidden      bool          // left out of OpenAPI
 }
 
-func (op Operation) unsafe() bool { return !safe(op.Method) }
+func (op Operation) unsafe() bool { return !op.route().Safe() }
 
-func safe(method string) bool { return method == http.MethodGet || method == http.MethodHead }
+// route returns the operation as the manifest has it.
+func (op Operation) route() manifest.Route {
+	r := manifest.Route{Method: op.Method, Path: op.Path, Summary: op.Summary, Access: manifest.AccessAuthenticated}
+	if op.MaxBody != DefaultMaxBody {
+		r.MaxBody = op.MaxBody
+	}
+	switch {
+	case op.Access.public:
+		r.Access = manifest.AccessPublic
+	case len(op.Access.roles) > 0:
+		r.Access, r.Roles = manifest.AccessRoles, op.Access.roles
+	}
+	return r
+}
 
 func (op Operation) withDefaults(function string) Operation {
 	if op.Tag == "" {
@@ -109,8 +122,8 @@ func (op Operation) withDefaults(function string) Operation {
 // Option changes how an operation is served.
 type Option[In, Out any] func(*served[In, Out])
 
-// Then runs after the unit has committed and its events are published, outside of any transaction, and
-// may replace the answer. It also runs when an answer is given again for its Idempotency-Key.
+// Then runs a function after the unit has committed and its events are published, outside of any transaction. It may
+// replace the response. It also runs when a stored response is given again for its Idempotency-Key.
 func Then[In, Out any](then func(ctx context.Context, in *In, out *Out) (*Out, error)) Option[In, Out] {
 	return func(s *served[In, Out]) { s.then = then }
 }
@@ -123,78 +136,103 @@ type served[In, Out any] struct {
 	then   func(context.Context, *In, *Out) (*Out, error)
 }
 
-// Serve declares an HTTP operation. In and Out are input and output structs as Huma has
-// them: path, query and header tags, a Body; Out may have a Status. Input is validated before the handler runs.
-func Serve[In, Out any](f *Function, op Operation, h func(ctx context.Context, tx *Tx, in *In) (*Out, error), options ...Option[In, Out]) {
+// Serve declares an HTTP operation. In and Out are input and output structs as Huma has them: path, query and header
+// tags, a Body; Out may have a Status. Input is validated before the handler runs.
+func Serve[In, Out any](
+	f *Function, op Operation, h func(ctx context.Context, tx *Tx, in *In) (*Out, error), options ...Option[In, Out],
+) {
 	op = op.withDefaults(f.name)
 	s := &served[In, Out]{f: f, op: op, codec: codecOf(reflect.TypeFor[Out]()), handle: h}
 	for _, o := range options {
 		o(s)
 	}
-	f.routes = append(f.routes, routeOf(op))
+	f.routes = append(f.routes, route{op.route(), op})
 	huma.Register(f.api, f.describe(op, s.codec), func(ctx context.Context, in *In) (*huma.StreamResponse, error) {
 		a, err := s.run(ctx, in)
 		if err != nil {
-			return nil, problemOf(ctx, err)
+			return &huma.StreamResponse{Body: writeProblem(err)}, nil
 		}
 		return &huma.StreamResponse{Body: a.write}, nil
 	})
 }
 
-func (s *served[In, Out]) run(ctx context.Context, in *In) (answer, error) {
-	decide := func(ctx context.Context, tx *Tx) (answer, error) {
+func (s *served[In, Out]) run(ctx context.Context, in *In) (response, error) {
+	decide := func(ctx context.Context, tx *Tx) (response, error) {
 		out, err := s.handle(ctx, tx, in)
 		if err != nil {
-			return answer{}, err
+			return response{}, err
 		}
 		return s.codec.encode(reflect.ValueOf(out), s.op.Status)
 	}
-	a, err := s.f.request(ctx, s.op, decide)
+	a, err := s.f.serve(ctx, s.op, decide)
 	if err != nil || s.then == nil {
 		return a, err
 	}
 	var out Out
 	if err := s.codec.decode(a, reflect.ValueOf(&out)); err != nil {
-		return answer{}, err
+		return response{}, err
 	}
 	final, err := s.then(ctx, in, &out)
 	if err != nil {
-		return answer{}, err
+		return response{}, err
 	}
-	return s.codec.encode(reflect.ValueOf(final), a.Status)
+	replaced, err := s.codec.encode(reflect.ValueOf(final), a.Status)
+	replaced.replayed = a.replayed
+	return replaced, err
 }
 
-// describe is the operation as Huma and OpenAPI know it.
+// describe returns the operation as Huma and OpenAPI have it.
 func (f *Function) describe(op Operation, c codec) huma.Operation {
 	h := huma.Operation{
 		OperationID: operationID(op), Method: op.Method, Path: op.Path, Summary: op.Summary, Description: op.Description,
 		Tags: []string{op.Tag}, MaxBodyBytes: op.MaxBody, Hidden: op.Hidden, DefaultStatus: op.Status,
-		Errors: op.Errors, Metadata: map[string]any{"ebb": op},
 		RejectUnknownQueryParameters: true,
-		// The body has been read by then. Huma's deadline of 5 s would stay on the connection, and end whatever takes longer.
+		// The body has been read by then. Without a limit Huma copies it in one piece. Huma's deadline of 5 s would stay on the connection, and end whatever takes longer.
 		BodyReadTimeout: -1,
+	}
+	if op.unsafe() {
+		h.MaxBodyBytes = -1
 	}
 	if !op.Access.public {
 		h.Security = []map[string][]string{{"bearer": {}}}
-		h.Errors = append(h.Errors, http.StatusUnauthorized)
-		if len(op.Access.roles) > 0 {
-			h.Errors = append(h.Errors, http.StatusForbidden)
-		}
 	}
-	if strings.Contains(op.Path, "{") {
-		h.Errors = append(h.Errors, http.StatusNotFound)
-	}
-	slices.Sort(h.Errors)
-	h.Errors = slices.Compact(h.Errors)
 	if op.Idempotency == Optional || op.Idempotency == Required {
 		h.Parameters = append(h.Parameters, &huma.Param{
 			Name: "Idempotency-Key", In: "header", Required: op.Idempotency == Required,
-			Description: "The first answer for this key is kept for a day and given again; another request with the same key is 422.",
-			Schema:      &huma.Schema{Type: huma.TypeString, MinLength: ptr(1), MaxLength: ptr(maxKey)},
+			Description: "The first response for this key is stored for a day and given again; another request with the " +
+				"same key is 422.",
+			Schema: &huma.Schema{Type: huma.TypeString, MinLength: ptr(1), MaxLength: ptr(maxKey)},
 		})
 	}
-	h.Responses = map[string]*huma.Response{strconv.Itoa(op.Status): c.describe(f.api.OpenAPI().Components.Schemas, op)}
+	schemas := f.api.OpenAPI().Components.Schemas
+	h.Responses = op.failures(schemas)
+	h.Responses[strconv.Itoa(op.Status)] = c.describe(schemas, op)
 	return h
+}
+
+// failures returns the responses that are not a success: problem documents.
+func (op Operation) failures(schemas huma.Registry) map[string]*huma.Response {
+	statuses := slices.Clone(op.Errors)
+	if !op.Access.public {
+		statuses = append(statuses, http.StatusUnauthorized)
+		if len(op.Access.roles) > 0 {
+			statuses = append(statuses, http.StatusForbidden)
+		}
+	}
+	if strings.Contains(op.Path, "{") {
+		statuses = append(statuses, http.StatusNotFound)
+	}
+	content := map[string]*huma.MediaType{
+		problem.ContentType: {Schema: schemas.Schema(reflect.TypeFor[problem.Problem](), true, "Problem")},
+	}
+	if len(statuses) == 0 {
+		return map[string]*huma.Response{"default": {Description: "Error", Content: content}}
+	}
+	responses := map[string]*huma.Response{}
+	for _, status := range append(statuses, http.StatusUnprocessableEntity, http.StatusInternalServerError) {
+		responses[strconv.Itoa(status)] = &huma.Response{Description: http.StatusText(status), Content: content}
+	}
+	return responses
 }
 
 func ptr[T any](v T) *T { return &v }
@@ -202,122 +240,4 @@ func ptr[T any](v T) *T { return &v }
 func operationID(op Operation) string {
 	path := strings.NewReplacer("/api/", "", "{", "", "}", "", "/", "-", ".", "").Replace(op.Path)
 	return strings.ToLower(op.Method) + "-" + strings.Trim(path, "-")
-}
-
-// codec turns an Out into an answer and back; what reflection finds is found once.
-type codec struct {
-	status  int // field index; -1: none
-	body    int
-	headers map[int]string
-	typ     reflect.Type
-}
-
-func codecOf(t reflect.Type) codec {
-	c := codec{status: -1, body: -1, headers: map[int]string{}, typ: t}
-	for i := range t.NumField() {
-		f := t.Field(i)
-		switch {
-		case f.Name == "Status" && f.Type.Kind() == reflect.Int:
-			c.status = i
-		case f.Name == "Body":
-			c.body = i
-		case f.Tag.Get("header") != "":
-			c.headers[i] = f.Tag.Get("header")
-		}
-	}
-	return c
-}
-
-func (c codec) describe(schemas huma.Registry, op Operation) *huma.Response {
-	r := &huma.Response{Description: http.StatusText(op.Status)}
-	if c.body >= 0 {
-		t := c.typ.Field(c.body).Type
-		r.Content = map[string]*huma.MediaType{"application/json": {Schema: huma.SchemaFromType(schemas, t)}}
-		if s := schemas.Schema(t, true, operationID(op)+"-response"); s != nil {
-			r.Content["application/json"].Schema = s
-		}
-	}
-	for i, name := range c.headers {
-		if r.Headers == nil {
-			r.Headers = map[string]*huma.Param{}
-		}
-		r.Headers[name] = &huma.Header{Schema: huma.SchemaFromType(schemas, c.typ.Field(i).Type), Description: c.typ.Field(i).Tag.Get("doc")}
-	}
-	return r
-}
-
-// answer is a whole HTTP answer, as it is sent and as it is kept for an Idempotency-Key.
-type answer struct {
-	Status int               `json:"status"`
-	Header map[string]string `json:"header,omitempty"`
-	Body   json.RawMessage   `json:"body,omitempty"`
-}
-
-func (c codec) encode(v reflect.Value, status int) (answer, error) {
-	a := answer{Status: status}
-	if v.IsNil() {
-		if status == http.StatusOK {
-			a.Status = http.StatusNoContent
-		}
-		return a, nil
-	}
-	v = v.Elem()
-	if c.status >= 0 && v.Field(c.status).Int() != 0 {
-		a.Status = int(v.Field(c.status).Int())
-	}
-	for i, name := range c.headers {
-		text := fmt.Sprint(v.Field(i).Interface())
-		if v.Field(i).IsZero() {
-			continue
-		}
-		if a.Header == nil {
-			a.Header = make(map[string]string, len(c.headers))
-		}
-		a.Header[name] = text
-	}
-	if c.body < 0 || a.Status == http.StatusNoContent || a.Status == http.StatusNotModified {
-		return a, nil
-	}
-	if raw, ok := v.Field(c.body).Interface().([]byte); ok {
-		a.Body = raw
-		return a, nil
-	}
-	body, err := json.Marshal(v.Field(c.body).Interface())
-	if err != nil {
-		return answer{}, fault.Wrap(err, fault.Internal, "encode the answer")
-	}
-	a.Body = body
-	return a, nil
-}
-
-func (c codec) decode(a answer, v reflect.Value) error {
-	v = v.Elem()
-	if c.status >= 0 {
-		v.Field(c.status).SetInt(int64(a.Status))
-	}
-	for i, name := range c.headers {
-		if text, ok := a.Header[name]; ok && v.Field(i).Kind() == reflect.String {
-			v.Field(i).SetString(text)
-		}
-	}
-	if c.body < 0 || len(a.Body) == 0 {
-		return nil
-	}
-	if err := json.Unmarshal(a.Body, v.Field(c.body).Addr().Interface()); err != nil {
-		return fault.Wrap(err, fault.Internal, "decode the kept answer")
-	}
-	return nil
-}
-
-func (a answer) write(ctx huma.Context) {
-	_, w := humago.Unwrap(ctx)
-	h := w.Header()
-	for name, value := range a.Header {
-		h.Set(name, value)
-	}
-	if len(a.Body) > 0 && h.Get("Content-Type") == "" {
-		h.Set("Content-Type", "application/json")
-	}
-	w.WriteHeader(a.Status)
-	_, _ = w.Write(a.Body) // a caller that has gone away is nobody's fault
 }

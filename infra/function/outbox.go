@@ -15,47 +15,51 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// outbox remembers what this instance has published, so that a later commit takes
-// the entries away for nothing. Losing it costs a second publish and no more.
+// outbox remembers what this instance has published, so that a later commit removes those entries at no extra cost.
+// Losing it costs a second publish of them and no more.
+//
+// An entry is written by the unit of work that emitted its events, in the same commit. The unit then publishes it. When
+// the broker has it durably (see broker.Settler), the entry is removed by a later commit or by Stop. What a crash or an
+// error leaves is published again by publishWaiting, which runs when the outbox is marked dirty.
 type outbox struct {
-	mu        sync.Mutex
-	published []published
-	left      notice             // entries may wait that nobody is publishing
-	prune     atomic.Int64       // when to look for what is past its time, Unix nanoseconds
-	refused   map[store.Key]bool // entries with an event that the broker will never take
+	mu      sync.Mutex
+	done    []publishedEntry
+	dirty   dirtyFlag          // entries may wait that no unit of this instance is publishing
+	prune   atomic.Int64       // when to look for expired entries of the kit's collections, Unix nanoseconds
+	refused map[store.Key]bool // entries with an event that the broker will never take
 }
 
-// published is an entry whose events the broker has. It may go when the place has settled; see broker.Settler.
-type published struct {
+// publishedEntry is an entry whose events the broker has. It may be removed when the offset is durable.
+type publishedEntry struct {
 	store.Key
-	place uint64
+	offset uint64
 }
 
-// entry is one unit's events, as they wait in the outbox.
+// outboxEntry is the events of one unit of work.
 type outboxEntry struct {
 	At     time.Time         `json:"at"`
 	Events []json.RawMessage `json:"events"`
 }
 
-// takeMost bounds how many entries one commit takes away.
-const takeMost = 256
+// removeLimit is how many entries one commit removes.
+const removeLimit = 256
 
-// take removes the keys of entries that may go.
-func (o *outbox) take(settled uint64) []store.Key {
+// take returns the keys of published entries that may be removed, and forgets them.
+func (o *outbox) take(durable uint64) []store.Key {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	n := 0
-	for n < min(len(o.published), takeMost) && o.published[n].place <= settled {
+	for n < min(len(o.done), removeLimit) && o.done[n].offset <= durable {
 		n++
 	}
 	if n == 0 {
 		return nil
 	}
 	keys := make([]store.Key, n)
-	for i, p := range o.published[:n] {
+	for i, p := range o.done[:n] {
 		keys[i] = p.Key
 	}
-	o.published = append(o.published[:0], o.published[n:]...)
+	o.done = append(o.done[:0], o.done[n:]...)
 	return keys
 }
 
@@ -77,40 +81,40 @@ func (o *outbox) isRefused(k store.Key) bool {
 func (o *outbox) empty() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return len(o.published) == 0
+	return len(o.done) == 0
 }
 
-// done notes entries that were published up to the place.
-func (o *outbox) done(place uint64, keys ...store.Key) {
+// published records entries that the broker has up to the offset.
+func (o *outbox) published(offset uint64, keys ...store.Key) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, k := range keys {
-		o.published = append(o.published, published{k, place})
+		o.done = append(o.done, publishedEntry{k, offset})
 	}
 }
 
-// forget answers which of the entries this instance has published, and leaves their removal to the caller.
-func (o *outbox) forget(docs []store.Document) map[store.Key]bool {
+// takeKnown returns which of the entries this instance has published, and forgets them: the caller removes them.
+func (o *outbox) takeKnown(docs []store.Document) map[store.Key]bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	known := map[store.Key]bool{}
-	for _, p := range o.published {
+	for _, p := range o.done {
 		known[p.Key] = true
 	}
 	asked := map[store.Key]bool{}
 	for _, d := range docs {
 		asked[d.Key] = true
 	}
-	o.published = slices.DeleteFunc(o.published, func(p published) bool { return asked[p.Key] })
+	o.done = slices.DeleteFunc(o.done, func(p publishedEntry) bool { return asked[p.Key] })
 	return known
 }
 
 // attributesSize is about what the attributes of an event take in JSON.
 const attributesSize = 768
 
-// put writes the events into the outbox of the transaction under one key. The entry is an
-// outboxEntry, joined by hand: encoding/json would go over every event a second time.
-func put(ctx context.Context, tx *store.Tx, id string, now time.Time, sealed []event) error {
+// createEntry writes the events into the outbox of the transaction under one key. The entry is an outboxEntry that is
+// written by hand: encoding/json would go over every event a second time.
+func createEntry(ctx context.Context, tx *store.Tx, id string, now time.Time, sealed []ce.Event) error {
 	size := 64
 	for i := range sealed {
 		size += attributesSize + len(sealed[i].DataEncoded)
@@ -131,59 +135,60 @@ func put(ctx context.Context, tx *store.Tx, id string, now time.Time, sealed []e
 	return tx.Create(ctx, store.Key{Collection: outboxName, ID: id}, data.Bytes())
 }
 
-// publish hands over what a unit committed.
-func (f *Function) publish(ctx context.Context, key store.Key, sealed []event) error {
+// publish publishes what a unit committed.
+func (f *Function) publish(ctx context.Context, key store.Key, sealed []ce.Event) error {
 	if len(sealed) == 0 {
 		return nil
 	}
 	ctx, end := f.env.Telemetry.Span(context.WithoutCancel(ctx), f.name+" publish")
-	err := f.say(ctx, sealed...)
+	err := f.publishEvents(ctx, sealed...)
 	end(err)
 	if err != nil {
-		f.outbox.left.give()
+		f.outbox.dirty.mark()
 		return fault.Wrap(err, fault.Unavailable, "the change is kept, but its events could not be published yet; try again")
 	}
-	f.outbox.done(f.place(), key)
+	f.outbox.published(f.offset(), key)
 	return nil
 }
 
-// place is one that everything published so far has reached; 0 when the broker makes events durable at once.
-func (f *Function) place() uint64 {
-	if f.settler == nil {
+// offset returns one that everything published so far has reached; 0 when the broker makes events durable at once.
+func (f *Function) offset() uint64 {
+	if f.flusher == nil {
 		return 0
 	}
-	return f.settler.Place()
+	return f.flusher.Place()
 }
 
-func (f *Function) settled() uint64 {
-	if f.settler == nil {
+// durableOffset returns the offset up to which events survive a power cut.
+func (f *Function) durableOffset() uint64 {
+	if f.flusher == nil {
 		return 0
 	}
-	return f.settler.Settled()
+	return f.flusher.Settled()
 }
 
-// settle waits until what was published is safe from a power cut too.
-func (f *Function) settle(ctx context.Context) error {
-	if f.settler == nil {
+// flush waits until what was published survives a power cut.
+func (f *Function) flush(ctx context.Context) error {
+	if f.flusher == nil {
 		return nil
 	}
-	return f.settler.Settle(ctx)
+	return f.flusher.Settle(ctx)
 }
 
-// publishLeft publishes whatever waits in the outbox, oldest first, and takes it away.
-func (f *Function) publishLeft(ctx context.Context) error {
-	given := f.outbox.left.latest()
+// publishWaiting publishes every entry of the outbox, oldest first, and removes it.
+func (f *Function) publishWaiting(ctx context.Context) error {
+	upTo := f.outbox.dirty.latest()
 	err := f.publishAll(ctx)
 	if err != nil {
-		f.outbox.left.give()
+		f.outbox.dirty.mark()
 		return err
 	}
-	f.outbox.left.heed(given)
+	f.outbox.dirty.clear(upTo)
 	return nil
 }
 
 func (f *Function) publishAll(ctx context.Context) error {
-	db, err := f.open()
+	db, err := f.driver()
 	if err != nil {
 		return err
 	}
@@ -211,10 +216,10 @@ func (f *Function) reportAge(d store.Document) {
 }
 
 func (f *Function) republish(ctx context.Context, db store.Driver, docs []store.Document) error {
-	var all []event
+	var all []ce.Event
 	var keys []store.Key
-	entries := map[store.Key][]event{}
-	known := f.outbox.forget(docs)
+	entries := map[store.Key][]ce.Event{}
+	known := f.outbox.takeKnown(docs)
 	for _, d := range docs {
 		if f.outbox.isRefused(d.Key) {
 			continue
@@ -232,23 +237,23 @@ func (f *Function) republish(ctx context.Context, db store.Driver, docs []store.
 	if len(keys) == 0 {
 		return nil
 	}
-	switch err := f.say(ctx, all...); {
+	switch err := f.publishEvents(ctx, all...); {
 	case err == nil:
 	case fault.KindOf(err).Retryable():
 		return err
 	default:
-		if keys, err = f.sayEach(ctx, keys, entries); err != nil {
+		if keys, err = f.publishEach(ctx, keys, entries); err != nil {
 			return err
 		}
 	}
-	if err := f.settle(ctx); err != nil {
+	if err := f.flush(ctx); err != nil {
 		return err
 	}
-	return remove(ctx, db, keys)
+	return removeEntries(ctx, db, keys)
 }
 
-// say hands events to the broker, and counts them.
-func (f *Function) say(ctx context.Context, sealed ...event) error {
+// publishEvents publishes events and counts them.
+func (f *Function) publishEvents(ctx context.Context, sealed ...ce.Event) error {
 	if len(sealed) == 0 {
 		return nil
 	}
@@ -259,35 +264,37 @@ func (f *Function) say(ctx context.Context, sealed ...event) error {
 	return err
 }
 
-// sayEach publishes event by event, since the broker has refused one of them for good, and returns the entries of which it
-// took everything. The others stay where they are for somebody to look at, and this instance no longer tries them: nothing
-// that comes after them waits.
-func (f *Function) sayEach(ctx context.Context, keys []store.Key, entries map[store.Key][]event) (said []store.Key, err error) {
+// publishEach publishes event by event, since the broker has refused one of them for good, and returns the entries of which
+// it took every event. The others stay in the outbox for an operator, and this instance does not try them again: nothing
+// behind them waits.
+func (f *Function) publishEach(
+	ctx context.Context, keys []store.Key, entries map[store.Key][]ce.Event,
+) (done []store.Key, err error) {
 	for _, k := range keys {
 		taken := true
 		for _, e := range entries[k] {
-			err := f.say(ctx, e)
+			err := f.publishEvents(ctx, e)
 			switch {
 			case err == nil:
 			case fault.KindOf(err).Retryable():
 				return nil, err
 			default:
 				taken = false
-				f.env.Logger.ErrorContext(ctx, "the broker refuses an event for good; it stays in the outbox", "function", f.name,
-					"entry", k.ID, "event", e.ID(), "type", e.Type(), "error", err)
+				f.env.Logger.ErrorContext(ctx, "the broker refuses an event for good; it stays in the outbox",
+					"function", f.name, "entry", k.ID, "event", e.ID(), "type", e.Type(), "error", err)
 			}
 		}
 		if taken {
-			said = append(said, k)
+			done = append(done, k)
 		} else {
 			f.outbox.refuse(k)
 		}
 	}
-	return said, nil
+	return done, nil
 }
 
-// remove takes entries away. Another instance may be about to do the same, and a database may call that a conflict.
-func remove(ctx context.Context, db store.Driver, keys []store.Key) error {
+// removeEntries removes entries. Another instance may be doing the same, which a database may call a conflict.
+func removeEntries(ctx context.Context, db store.Driver, keys []store.Key) error {
 	return store.Update(ctx, db, func(_ context.Context, tx *store.Tx) error {
 		for _, k := range keys {
 			tx.Discard(k)
@@ -296,16 +303,32 @@ func remove(ctx context.Context, db store.Driver, keys []store.Key) error {
 	})
 }
 
-func decodeEntry(d store.Document) ([]event, error) {
+func decodeEntry(d store.Document) ([]ce.Event, error) {
 	var entry outboxEntry
 	if err := json.Unmarshal(d.Data, &entry); err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "decode the outbox entry %s", d.ID)
 	}
-	waiting := make([]event, len(entry.Events))
+	waiting := make([]ce.Event, len(entry.Events))
 	for i, data := range entry.Events {
 		if err := json.Unmarshal(data, &waiting[i]); err != nil {
 			return nil, fault.Wrap(err, fault.Internal, "decode an event of the outbox entry %s", d.ID)
 		}
 	}
 	return waiting, nil
+}
+
+// removePublished removes everything from the outbox that this instance has published.
+func (f *Function) removePublished(ctx context.Context, db store.Driver) error {
+	if f.outbox.empty() {
+		return nil
+	}
+	if err := f.flush(ctx); err != nil {
+		return err
+	}
+	for keys := f.outbox.take(f.durableOffset()); len(keys) > 0; keys = f.outbox.take(f.durableOffset()) {
+		if err := removeEntries(ctx, db, keys); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -55,7 +55,7 @@ func TestOutboxUntilSettled(t *testing.T) {
 		t.Helper()
 		f, err := counting(function.Env{Store: raced, Publisher: broker})
 		if err == nil {
-			err = f.Start(t.Context())
+			err = f.Instance().Start(t.Context())
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -79,13 +79,13 @@ func TestOutboxUntilSettled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := f.Receive(t.Context(), []ce.Event{e}); !got[0].OK() {
+		if got := f.Instance().Receive(t.Context(), []ce.Event{e}); !got[0].OK() {
 			t.Fatalf("got %+v", got)
 		}
 	}
 	waiting := func(what string, want int, published uint64) {
 		t.Helper()
-		db, err := opener(t.Context(), "inventory", f.Schema())
+		db, err := opener(t.Context(), "inventory", f.Instance().Declaration().Schema)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,7 +107,7 @@ func TestOutboxUntilSettled(t *testing.T) {
 	deliver()
 	waiting("after all but the last have settled", 1, 7)
 	lost = 3
-	if err := f.Stop(t.Context()); err != nil {
+	if err := f.Instance().Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	waiting("after a stop", 0, 7)

@@ -3,15 +3,17 @@ package generate
 import (
 	"strings"
 
-	"github.com/ebb-dev/ebb/events"
-	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/manifest"
+
+	"github.com/ebb-dev/ebb/infra/event"
 )
 
-// AsyncAPI is an AsyncAPI 3.0 document of the events: a channel for each type, and an operation
-// for each function that says or hears it.
-func AsyncAPI(functions []*function.Function) ([]byte, error) {
+// AsyncAPI returns an AsyncAPI 3.0 document of the events that the functions of a system consume and emit: a channel for
+// each type, and an operation for each function that emits or consumes it.
+func AsyncAPI(product Product, system manifest.System) ([]byte, error) {
 	channels, messages, schemas, operations := object{}, object{}, object{}, object{}
-	for _, info := range events.Catalogue() {
+	types := system.Types()
+	for _, info := range types.All() {
 		id := channelID(info)
 		channels[id] = object{
 			"address": info.Name, "title": info.Name, "description": info.Doc,
@@ -20,22 +22,18 @@ func AsyncAPI(functions []*function.Function) ([]byte, error) {
 		schemas[id] = info.Schema
 		messages[id] = message(info, id)
 	}
-	for _, f := range byName(functions) {
-		m := f.Manifest()
-		for _, name := range m.Says {
-			operation(operations, m.Name, "send", "says", name)
+	for _, d := range system.Sorted() {
+		for _, name := range d.Emits {
+			addOperation(operations, types, d.Name, "send", "says", name)
 		}
-		for _, name := range m.Hears {
-			operation(operations, m.Name, "receive", "hears", name)
+		for _, name := range d.Consumes {
+			addOperation(operations, types, d.Name, "receive", "hears", name)
 		}
 	}
 	return encode(object{
 		"asyncapi": "3.0.0",
-		"info": object{
-			"title": "Ebb", "version": Version,
-			"description": "The events that the functions of this system say and hear: CloudEvents 1.0 in JSON, through one broker. Each is delivered at least once.",
-			"license":     object{"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
-		},
+		"info": product.info("The events that the functions of this system emit and consume: CloudEvents 1.0 in JSON, "+
+			"through one broker. Each is delivered at least once.", "url", "https://spdx.org/licenses/"+product.License+".html"),
 		"defaultContentType": "application/cloudevents+json",
 		"channels":           channels,
 		"operations":         operations,
@@ -43,19 +41,19 @@ func AsyncAPI(functions []*function.Function) ([]byte, error) {
 	})
 }
 
-func channelID(info *events.Info) string {
-	return strings.NewReplacer(".", "_", "-", "_").Replace(strings.TrimPrefix(info.Name, "dev.ebb."))
+func channelID(info *event.Info) string {
+	return strings.NewReplacer(".", "_", "-", "_").Replace(info.Short)
 }
 
-// operation adds what one function does with one type; "*" is all of them.
-func operation(into object, function, action, verb, name string) {
+// addOperation adds what one function does with one type; "*" is all of them.
+func addOperation(into object, types event.Catalogue, function, action, verb, name string) {
 	if name == "*" {
-		for _, info := range events.Catalogue() {
-			operation(into, function, action, verb, info.Name)
+		for _, info := range types.All() {
+			addOperation(into, types, function, action, verb, info.Name)
 		}
 		return
 	}
-	info, known := events.Lookup(name)
+	info, known := types.Lookup(name)
 	if !known {
 		return
 	}
@@ -68,14 +66,14 @@ func operation(into object, function, action, verb, name string) {
 	}
 }
 
-func message(info *events.Info, id string) object {
+func message(info *event.Info, id string) object {
 	examples := []any{}
 	for _, e := range info.Examples {
 		examples = append(examples, object{"name": e.Name, "payload": e.Data})
 	}
 	return object{
-		"name": info.Name, "title": info.Name, "summary": info.Doc, "contentType": events.ContentType,
-		"tags":     []any{object{"name": string(info.Kind)}, object{"name": info.Capability}},
+		"name": info.Name, "title": info.Name, "summary": info.Doc, "contentType": event.ContentType,
+		"tags":     []any{object{"name": string(info.Kind)}, object{"name": info.Function}},
 		"traits":   []any{object{"$ref": "#/components/messageTraits/cloudevent"}},
 		"payload":  object{"$ref": "#/components/schemas/" + id},
 		"examples": examples,
@@ -91,7 +89,7 @@ func envelope() object {
 		"properties": object{
 			"ce-specversion":   object{"type": "string", "const": "1.0"},
 			"ce-id":            text("UUIDv7"),
-			"ce-source":        text("/functions/<capability>"),
+			"ce-source":        text("/functions/<function>"),
 			"ce-type":          text("the type of the event"),
 			"ce-subject":       text("the id of the entity"),
 			"ce-time":          object{"type": "string", "format": "date-time"},

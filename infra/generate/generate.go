@@ -1,19 +1,17 @@
-// Package generate derives files from what functions declare: OpenAPI for their HTTP side,
-// AsyncAPI for their events, and Terraform's input for what they need around them.
+// Package generate derives documents from what functions declare: OpenAPI for their HTTP side, AsyncAPI for their events,
+// and Terraform's input for what they need around them.
 //
-// The same declarations give the same bytes, so a test can tell whether a committed
-// file is stale.
+// The same declarations give the same bytes, so that a check can tell whether a committed file is stale.
 package generate
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"maps"
 	"slices"
-	"strings"
 
-	"github.com/ebb-dev/ebb/events"
-	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/manifest"
 )
 
 // Version is the version of the documents, and of the interfaces that they describe.
@@ -31,33 +29,33 @@ func encode(v any) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// Manifest is what all functions declare, by name.
-func Manifest(functions []*function.Function) map[string]function.Manifest {
-	all := map[string]function.Manifest{}
-	for _, f := range functions {
-		all[f.Name()] = f.Manifest()
-	}
-	return all
+// Product is how documents name the product that they describe.
+type Product struct {
+	Title   string // "Helpdesk"; empty: "Functions"
+	License string // SPDX identifier; empty: the documents name none
 }
 
-// Terraform is the input of the Terraform modules: every function's manifest by its name with the indexes of its
+// info returns the information object of a document; the member where tells where the license is.
+func (p Product) info(description, where, license string) object {
+	info := object{"title": cmp.Or(p.Title, "Functions"), "version": Version, "description": description}
+	if p.License != "" {
+		info["license"] = object{"name": p.License, where: license}
+	}
+	return info
+}
+
+// Terraform returns the input of the Terraform modules: every function's manifest by its name with the indexes of its
 // database, and the event types that triggers may filter on.
-func Terraform(functions []*function.Function) ([]byte, error) {
-	all, err := deploy(functions)
+func Terraform(system manifest.System) ([]byte, error) {
+	all, err := deploy(system)
 	if err != nil {
 		return nil, err
 	}
 	types := []string{}
-	for _, info := range events.Catalogue() {
+	for _, info := range system.Types().All() {
 		types = append(types, info.Name)
 	}
 	return encode(object{"functions": all, "event_types": types})
-}
-
-func byName(functions []*function.Function) []*function.Function {
-	return slices.SortedFunc(slices.Values(functions), func(a, b *function.Function) int {
-		return strings.Compare(a.Name(), b.Name())
-	})
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

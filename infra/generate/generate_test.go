@@ -8,7 +8,9 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/manifest"
+
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/generate"
 	"github.com/ebb-dev/ebb/infra/store"
@@ -17,12 +19,19 @@ import (
 
 type none struct{}
 
-func serving[T any](name, path string, says ...*events.Info) *function.Function {
+func serving[T any](name, path string, says ...event.Typed) *function.Function {
 	f := function.New(name, function.Env{})
 	type out struct{ Body T }
 	function.Serve(f, function.Operation{Method: "GET", Path: path}, func(context.Context, *function.Tx, *none) (*out, error) { return nil, nil })
-	function.Says(f, says...)
+	function.Emits(f, says...)
 	return f
+}
+
+func declared(functions ...*function.Function) (s manifest.System) {
+	for _, f := range functions {
+		s.Functions = append(s.Functions, f.Instance().Declaration())
+	}
+	return s
 }
 
 // Two functions may name two things alike; the document keeps them apart, and what refers to them too.
@@ -39,7 +48,7 @@ func TestSchemasOfOneName(t *testing.T) {
 		}
 		return serving[Thing]("boats", "/api/boats")
 	}()
-	raw, err := generate.OpenAPI([]*function.Function{b, a})
+	raw, err := generate.OpenAPI(generate.Product{}, declared(b, a))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,19 +71,19 @@ func TestSchemasOfOneName(t *testing.T) {
 }
 
 func TestAPathOfTwoFunctionsIsRefused(t *testing.T) {
-	if _, err := generate.OpenAPI([]*function.Function{serving[none]("a", "/api/x"), serving[none]("b", "/api/x")}); err == nil {
+	if _, err := generate.OpenAPI(generate.Product{}, declared(serving[none]("a", "/api/x"), serving[none]("b", "/api/x"))); err == nil {
 		t.Error("it was accepted")
 	}
 }
 
-// The order of the functions does not show, and every type of event has its channel.
+// The order of the functions does not show, and the types that they emit and consume, no others, have a channel each.
 func TestTheSameDeclarationsGiveTheSameBytes(t *testing.T) {
-	a, b := serving[none]("a", "/api/a", events.UserDeleted.Info()), serving[none]("b", "/api/b")
-	one, err := generate.AsyncAPI([]*function.Function{a, b})
+	a, b := serving[none]("a", "/api/a", event.ArchiveReplayed), serving[none]("b", "/api/b")
+	one, err := generate.AsyncAPI(generate.Product{}, declared(a, b))
 	if err != nil {
 		t.Fatal(err)
 	}
-	two, err := generate.AsyncAPI([]*function.Function{b, a})
+	two, err := generate.AsyncAPI(generate.Product{}, declared(b, a))
 	if err != nil || !bytes.Equal(one, two) {
 		t.Errorf("they differ, %v", err)
 	}
@@ -85,10 +94,10 @@ func TestTheSameDeclarationsGiveTheSameBytes(t *testing.T) {
 	if err := json.Unmarshal(one, &doc); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := len(doc.Channels), len(events.Catalogue()); got != want {
+	if got, want := len(doc.Channels), 2; got != want {
 		t.Errorf("%d channels, want %d", got, want)
 	}
-	if doc.Operations["a_says_users_deleted_v1"] == nil {
+	if doc.Operations["a_says_archive_replayed_v1"] == nil {
 		t.Errorf("operations are %v", doc.Operations)
 	}
 }
@@ -98,7 +107,7 @@ func TestTheSameDeclarationsGiveTheSameBytes(t *testing.T) {
 func TestFirestoreIndexes(t *testing.T) {
 	f := function.New("boats", function.Env{})
 	function.Collection[struct{}](f, "boats", store.On("owner.id", "built"))
-	raw, err := generate.Terraform([]*function.Function{f})
+	raw, err := generate.Terraform(declared(f))
 	if err != nil {
 		t.Fatal(err)
 	}

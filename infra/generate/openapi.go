@@ -6,36 +6,28 @@ import (
 	"reflect"
 	"strings"
 
-	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/manifest"
 )
 
 const schemaRef = "#/components/schemas/"
 
-// OpenAPI is one OpenAPI 3.1 document of what all functions serve, and of further documents.
-// Schemas that two functions name alike and mean differently get the function's name before theirs.
-func OpenAPI(functions []*function.Function, more ...[]byte) ([]byte, error) {
+// OpenAPI returns one OpenAPI 3.1 document of what all functions of a system serve. Schemas that two functions name alike
+// and that differ get the function's name before theirs.
+func OpenAPI(product Product, system manifest.System) ([]byte, error) {
 	m := merged{paths: object{}, schemas: object{}, operations: map[string]string{}}
-	for _, f := range byName(functions) {
-		raw, err := json.Marshal(f.OpenAPI())
+	for _, d := range system.Sorted() {
+		raw, err := d.OpenAPI()
 		if err != nil {
-			return nil, fmt.Errorf("openapi of %s: %w", f.Name(), err)
+			return nil, fmt.Errorf("OpenAPI of %s: %w", d.Name, err)
 		}
-		if err := m.add(f.Name(), raw); err != nil {
-			return nil, err
-		}
-	}
-	for _, raw := range more {
-		if err := m.add("gateway", raw); err != nil {
+		if err := m.add(d.Name, raw); err != nil {
 			return nil, err
 		}
 	}
 	return encode(object{
 		"openapi": "3.1.0",
-		"info": object{
-			"title": "Ebb", "version": Version,
-			"description": "Everything that the functions of this system serve, through its gateway. Failures are problem documents (RFC 9457).",
-			"license":     object{"name": "Apache-2.0", "identifier": "Apache-2.0"},
-		},
+		"info": product.info("Everything that the functions of this system serve, through its gateway. Failures are problem "+
+			"documents (RFC 9457).", "identifier", product.License),
 		"servers": []any{object{"url": "/"}},
 		"tags":    m.tags,
 		"paths":   m.paths,

@@ -49,10 +49,10 @@ func open(t *testing.T, db store.Opener, fold func(account, event) account, revi
 	t.Helper()
 	f := function.New("bank", function.Env{Store: db})
 	j := journal.New(f, "accounts", fold, journal.Revision(revision), journal.Indexes(store.On("state.owner", "state.balance")))
-	if err := f.Start(t.Context()); err != nil {
+	if err := f.Instance().Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = f.Stop(context.Background()) })
+	t.Cleanup(func() { _ = f.Instance().Stop(context.Background()) })
 	return bank{t, f, j}
 }
 

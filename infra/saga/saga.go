@@ -26,18 +26,18 @@ import (
 	"slices"
 	"time"
 
-	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/event"
 )
 
 // Step is one step of a saga over an entity of type S.
 type Step[S any] struct {
 	Name    string
-	Command func(S) events.Draft // what asks for the step
-	Done    *events.Info         // the event that says it is done
-	Failed  *events.Info         // the event that says it had no effect and never will; may be nil
+	Command func(S) event.Draft // what asks for the step
+	Done    *event.Info         // the event that says it is done
+	Failed  *event.Info         // the event that says it had no effect and never will; may be nil
 
-	Undo   func(S) events.Draft // what takes the step back; nil: there is nothing to take back
-	Undone *events.Info         // the event that says it is taken back
+	Undo   func(S) event.Draft // what takes the step back; nil: there is nothing to take back
+	Undone *event.Info         // the event that says it is taken back
 
 	Deadline time.Duration // how long to wait for an answer, to the command and to its undo
 
@@ -106,10 +106,10 @@ func New[S any](name string, steps ...Step[S]) (*Saga[S], error) {
 func (s *Saga[S]) Name() string { return s.name }
 
 // Hears is every type of event the saga reacts to, each once.
-func (s *Saga[S]) Hears() []*events.Info {
-	var all []*events.Info
+func (s *Saga[S]) Hears() []*event.Info {
+	var all []*event.Info
 	for _, step := range s.steps {
-		for _, info := range []*events.Info{step.Done, step.Failed, step.Undone} {
+		for _, info := range []*event.Info{step.Done, step.Failed, step.Undone} {
 			if info != nil && !slices.Contains(all, info) {
 				all = append(all, info)
 			}
@@ -119,7 +119,7 @@ func (s *Saga[S]) Hears() []*events.Info {
 }
 
 // Start is the progress of a saga that begins now, and its first command.
-func (s *Saga[S]) Start(entity S, now time.Time) (Progress, []events.Draft) {
+func (s *Saga[S]) Start(entity S, now time.Time) (Progress, []event.Draft) {
 	p := Progress{Status: Running, Steps: make([]StepProgress, len(s.steps))}
 	for i, step := range s.steps {
 		p.Steps[i] = StepProgress{Name: step.Name, State: ToDo}
@@ -128,7 +128,7 @@ func (s *Saga[S]) Start(entity S, now time.Time) (Progress, []events.Draft) {
 }
 
 // Heard takes notice of an event. The reason is what the saga is undone for if the event is a failure.
-func (s *Saga[S]) Heard(p Progress, entity S, eventType, reason string, now time.Time) (Progress, []events.Draft, bool) {
+func (s *Saga[S]) Heard(p Progress, entity S, eventType, reason string, now time.Time) (Progress, []event.Draft, bool) {
 	i := s.current(p)
 	if i < 0 {
 		return p, nil, false
@@ -152,7 +152,7 @@ func (s *Saga[S]) Heard(p Progress, entity S, eventType, reason string, now time
 }
 
 // Expired does what is to be done when the step's deadline has passed by now; nothing before.
-func (s *Saga[S]) Expired(p Progress, entity S, now time.Time) (Progress, []events.Draft, bool) {
+func (s *Saga[S]) Expired(p Progress, entity S, now time.Time) (Progress, []event.Draft, bool) {
 	i := s.current(p)
 	if i < 0 || now.Before(p.Due) {
 		return p, nil, false
@@ -163,17 +163,17 @@ func (s *Saga[S]) Expired(p Progress, entity S, now time.Time) (Progress, []even
 	case p.Status == Undoing:
 		p.Due = now.Add(step.Deadline)
 		p.Again++
-		return p, []events.Draft{step.Undo(entity)}, true
+		return p, []event.Draft{step.Undo(entity)}, true
 	case i > s.pivot:
 		p.Due = now.Add(step.Deadline)
 		p.Again++
-		return p, []events.Draft{step.Command(entity)}, true
+		return p, []event.Draft{step.Command(entity)}, true
 	}
 	return p, s.turn(&p, i, entity, "step "+step.Name+" timed out", now), true
 }
 
 // Cancel undoes the saga, unless its pivot is done, it is being undone already, or it has ended.
-func (s *Saga[S]) Cancel(p Progress, entity S, reason string, now time.Time) (Progress, []events.Draft, bool) {
+func (s *Saga[S]) Cancel(p Progress, entity S, reason string, now time.Time) (Progress, []event.Draft, bool) {
 	i := s.current(p)
 	if i < 0 || p.Status != Running || i > s.pivot {
 		return p, nil, false
@@ -195,24 +195,24 @@ func (s *Saga[S]) current(p Progress) int {
 }
 
 // begin starts step i, or completes the saga.
-func (s *Saga[S]) begin(p *Progress, i int, entity S, now time.Time) []events.Draft {
+func (s *Saga[S]) begin(p *Progress, i int, entity S, now time.Time) []event.Draft {
 	if i == len(s.steps) {
 		p.end(Completed)
 		return nil
 	}
 	p.await(s.steps[i].Name, now.Add(s.steps[i].Deadline))
 	p.Steps[i].State, p.Steps[i].StartedAt = Doing, now
-	return []events.Draft{s.steps[i].Command(entity)}
+	return []event.Draft{s.steps[i].Command(entity)}
 }
 
 // turn makes a running saga go backwards from step i.
-func (s *Saga[S]) turn(p *Progress, i int, entity S, reason string, now time.Time) []events.Draft {
+func (s *Saga[S]) turn(p *Progress, i int, entity S, reason string, now time.Time) []event.Draft {
 	p.Status, p.Reason = Undoing, reason
 	return s.undo(p, i, entity, now)
 }
 
 // undo takes back the last step at or before i that can be, or ends the saga.
-func (s *Saga[S]) undo(p *Progress, i int, entity S, now time.Time) []events.Draft {
+func (s *Saga[S]) undo(p *Progress, i int, entity S, now time.Time) []event.Draft {
 	for ; i >= 0; i-- {
 		step := s.steps[i]
 		if step.Undo == nil {
@@ -221,10 +221,10 @@ func (s *Saga[S]) undo(p *Progress, i int, entity S, now time.Time) []events.Dra
 		}
 		p.await(step.Name, now.Add(step.Deadline))
 		p.Steps[i].State, p.Steps[i].UndoingAt = BeingUndone, now
-		return []events.Draft{step.Undo(entity)}
+		return []event.Draft{step.Undo(entity)}
 	}
 	p.end(Reversed)
 	return nil
 }
 
-func is(info *events.Info, eventType string) bool { return info != nil && info.Name == eventType }
+func is(info *event.Info, eventType string) bool { return info != nil && info.Name == eventType }

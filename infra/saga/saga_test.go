@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/saga"
 )
 
@@ -19,26 +20,26 @@ func steps() []saga.Step[order] {
 	return []saga.Step[order]{
 		{
 			Name:    "reserve",
-			Command: func(o order) events.Draft { return events.InventoryReserve.New(o.id, events.ReserveStock{}) },
+			Command: func(o order) event.Draft { return events.InventoryReserve.New(o.id, events.ReserveStock{}) },
 			Done:    events.InventoryReserved.Info(), Failed: events.InventoryRefused.Info(),
-			Undo:   func(o order) events.Draft { return events.InventoryRelease.New(o.id, events.ReleaseStock{}) },
+			Undo:   func(o order) event.Draft { return events.InventoryRelease.New(o.id, events.ReleaseStock{}) },
 			Undone: events.InventoryReleased.Info(), Deadline: 10 * time.Second,
 		},
 		{
 			Name:    "note", // cannot be undone, and need not be
-			Command: func(o order) events.Draft { return events.OrderDeadline.New(o.id, events.OrderDeadlinePassed{}) },
+			Command: func(o order) event.Draft { return events.OrderDeadline.New(o.id, events.OrderDeadlinePassed{}) },
 			Done:    events.NotificationSent.Info(), Deadline: 20 * time.Second,
 		},
 		{
 			Name:    "capture",
-			Command: func(o order) events.Draft { return events.PaymentCapture.New(o.id, events.CapturePayment{}) },
+			Command: func(o order) event.Draft { return events.PaymentCapture.New(o.id, events.CapturePayment{}) },
 			Done:    events.PaymentCaptured.Info(), Failed: events.PaymentDeclined.Info(),
-			Undo:   func(o order) events.Draft { return events.PaymentRefund.New(o.id, events.RefundPayment{}) },
+			Undo:   func(o order) event.Draft { return events.PaymentRefund.New(o.id, events.RefundPayment{}) },
 			Undone: events.PaymentRefunded.Info(), Deadline: 30 * time.Second, Pivot: true,
 		},
 		{
 			Name:    "ship",
-			Command: func(o order) events.Draft { return events.InventoryShip.New(o.id, events.ShipStock{}) },
+			Command: func(o order) event.Draft { return events.InventoryShip.New(o.id, events.ShipStock{}) },
 			Done:    events.InventoryShipped.Info(), Deadline: 40 * time.Second,
 		},
 	}
@@ -157,7 +158,7 @@ func TestStories(t *testing.T) {
 	}
 }
 
-func what(drafts []events.Draft) string {
+func what(drafts []event.Draft) string {
 	var all []string
 	for _, d := range drafts {
 		all = append(all, d.Info.What)

@@ -5,12 +5,11 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
-	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
-	"github.com/ebb-dev/ebb/infra/function"
 )
 
 // trigger is a function's durable subscription. Its rules are those of the port: events of one partition key
@@ -35,11 +34,11 @@ type lane struct {
 
 // item is one delivery that has not come to its end.
 type item struct {
-	e         event.Event
+	e         ce.Event
 	lane      *lane
 	attempts  int
 	notBefore time.Duration
-	dead      *event.Event // what the dead-letter sink shall take
+	dead      *ce.Event // what the dead-letter sink shall take
 	done      bool
 }
 
@@ -56,7 +55,7 @@ func newTrigger(s *slot, decl broker.Trigger) (*trigger, error) {
 const mostEvents = 50_000
 
 // publish makes the events durable and offers them to every trigger.
-func (w *World) publish(es ...event.Event) {
+func (w *World) publish(es ...ce.Event) {
 	for _, e := range es {
 		if w.events++; w.events > mostEvents {
 			if !w.over {
@@ -67,7 +66,7 @@ func (w *World) publish(es ...event.Event) {
 		}
 		w.published = append(w.published, e)
 		w.mixText(e.ID())
-		if w.telling && e.Type() != events.ClockSwept.Name() {
+		if w.telling && e.Type() != event.ClockSwept.Name() {
 			w.tell("%s says %s of %s", e.Source(), e.Type(), w.short(e.Subject()))
 		}
 		for _, s := range w.slots {
@@ -79,11 +78,11 @@ func (w *World) publish(es ...event.Event) {
 }
 
 // Publish hands events to the broker from outside of all functions, as it is and without a fault.
-func (w *World) Publish(es ...event.Event) { w.publish(es...) }
+func (w *World) Publish(es ...ce.Event) { w.publish(es...) }
 
-func (t *trigger) offer(e event.Event) {
+func (t *trigger) offer(e ce.Event) {
 	w := t.s.w
-	key := text(e, function.PartitionKey)
+	key := text(e, event.PartitionKey)
 	if f, ok := t.s.hit(Duplicate); ok {
 		w.struck(f, "%s of %s comes to %s once more, after %s", e.Type(), w.short(e.Subject()), t.s.name, f.For)
 		t.add("", e, w.now+f.For)
@@ -101,7 +100,7 @@ func (t *trigger) offer(e event.Event) {
 	t.add(key, e, at)
 }
 
-func (t *trigger) add(key string, e event.Event, notBefore time.Duration) {
+func (t *trigger) add(key string, e ce.Event, notBefore time.Duration) {
 	t.s.w.open++
 	it := &item{e: e, notBefore: notBefore}
 	l := &lane{key: key}
@@ -158,7 +157,7 @@ type call struct {
 	t     *trigger
 	lanes []*lane
 	items []*item
-	batch []event.Event
+	batch []ce.Event
 	dead  bool
 	over  bool // answered, or given up
 }
@@ -169,7 +168,7 @@ func (t *trigger) call() {
 	if first := t.ready[0]; first.items[0].dead != nil {
 		t.ready = t.ready[1:]
 		first.taken = 1
-		c.dead, c.lanes, c.items, c.batch = true, []*lane{first}, first.items[:1:1], []event.Event{*first.items[0].dead}
+		c.dead, c.lanes, c.items, c.batch = true, []*lane{first}, first.items[:1:1], []ce.Event{*first.items[0].dead}
 	} else {
 		c.fill()
 	}
@@ -201,7 +200,7 @@ func (c *call) fill() {
 			}
 		}
 	}
-	c.batch = make([]event.Event, len(c.items))
+	c.batch = make([]ce.Event, len(c.items))
 	for i, it := range c.items {
 		c.batch[i] = it.e
 	}
@@ -361,8 +360,8 @@ func (t *trigger) release(l *lane) {
 	t.free(l)
 }
 
-func text(e event.Event, name string) string {
-	c, ok := e.Context.(*event.EventContextV1)
+func text(e ce.Event, name string) string {
+	c, ok := e.Context.(*ce.EventContextV1)
 	if !ok {
 		return ""
 	}

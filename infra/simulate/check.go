@@ -8,10 +8,9 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
-	"github.com/ebb-dev/ebb/events"
-	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/memory"
 )
@@ -61,7 +60,7 @@ func (w *World) checkDead() {
 	}
 }
 
-func (w *World) isPoison(e event.Event) bool {
+func (w *World) isPoison(e ce.Event) bool {
 	_, poisonous := w.poisoned[e.ID()]
 	return poisonous
 }
@@ -120,13 +119,13 @@ func (w *World) checkAge() {
 	}
 }
 
-func sweep(n int, at time.Time) event.Event {
-	e := event.New()
+func sweep(n int, at time.Time) ce.Event {
+	e := ce.New()
 	e.SetID(fmt.Sprint("sweep-", n))
 	e.SetSource("/simulation")
-	e.SetType(events.ClockSwept.Name())
+	e.SetType(event.ClockSwept.Name())
 	e.SetTime(at)
-	_ = e.SetData(event.ApplicationJSON, events.SweptClock{At: at})
+	_ = e.SetData(ce.ApplicationJSON, event.SweptClock{At: at})
 	return e
 }
 
@@ -163,7 +162,7 @@ func (w *World) checkProjections() {
 
 const replayed = "019b0000-0000-7000-8000-000000000000"
 
-func (w *World) checkProjection(p Projection, log []event.Event) error {
+func (w *World) checkProjection(p Projection, log []ce.Event) error {
 	s := w.byName[p.Function]
 	if s == nil {
 		return fmt.Errorf("there is no such function")
@@ -172,18 +171,19 @@ func (w *World) checkProjection(p Projection, log []event.Event) error {
 	open := memory.Opener()
 	env := s.capability.Env
 	env.Store, env.Publisher, env.Now, env.Logger = open, nowhere{}, w.Now, quiet
-	f, err := s.capability.version(s.version)(env)
+	made, err := s.capability.version(s.version)(env)
 	if err != nil {
 		return err
 	}
+	f := made.Instance()
 	if err := f.Start(ctx); err != nil {
 		return err
 	}
-	var batch []event.Event
+	var batch []ce.Event
 	for _, e := range log {
-		if slices.Contains(p.Types, e.Type()) && !w.isPoison(e) && text(e, function.ReplayTo) == "" {
+		if slices.Contains(p.Types, e.Type()) && !w.isPoison(e) && text(e, event.ReplayTo) == "" {
 			e = e.Clone()
-			e.SetExtension(function.Replay, replayed)
+			e.SetExtension(event.Replay, replayed)
 			batch = append(batch, e)
 		}
 	}
@@ -228,4 +228,4 @@ func (w *World) compare(p Projection, collection string, live, anew map[string]s
 // nowhere takes events and forgets them.
 type nowhere struct{}
 
-func (nowhere) Publish(context.Context, ...event.Event) error { return nil }
+func (nowhere) Publish(context.Context, ...ce.Event) error { return nil }

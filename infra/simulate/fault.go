@@ -148,7 +148,7 @@ func (w *World) targets(k Kind) []string {
 		case LoseAnswer:
 			ok = len(s.manifest.Routes) > 0
 		case BrokerError, BrokerErrorPart, BrokerErrorAfter, CrashAfterPublish, CrashAfterCommit:
-			ok = len(s.manifest.Says) > 0 || s.manifest.Ticks
+			ok = len(s.manifest.Emits) > 0 || s.manifest.Ticks
 		case RemoteError, RemoteErrorAfter, RemoteSlow:
 			ok = slices.Contains(w.scenario.Remotes, s.name)
 		case Ticks:

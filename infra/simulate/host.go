@@ -9,11 +9,14 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
 
-	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/host"
+	"github.com/ebb-dev/ebb/infra/manifest"
+
 	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
 )
@@ -34,7 +37,7 @@ type slot struct {
 	calls      int // while there are both versions
 	armed      []*armed
 
-	manifest function.Manifest
+	manifest manifest.Function
 	schema   store.Schema
 	stateful bool
 	trigger  *trigger
@@ -54,7 +57,7 @@ const (
 type instance struct {
 	s       *slot
 	version int
-	f       *function.Function
+	f       host.Instance
 	handle  broker.Handler
 	state   state
 	calls   int
@@ -73,10 +76,12 @@ func (w *World) prepare() error {
 		if err != nil {
 			return err
 		}
-		s.manifest, s.schema = i.f.Manifest(), i.f.Schema()
+		declared := i.f.Declaration()
+		w.system.Functions = append(w.system.Functions, declared)
+		s.manifest, s.schema = declared.Function, declared.Schema
 		s.stateful = len(s.schema) > 0
-		if len(s.manifest.Hears) > 0 {
-			if s.trigger, err = newTrigger(s, i.f.Trigger()); err != nil {
+		if len(s.manifest.Consumes) > 0 {
+			if s.trigger, err = newTrigger(s, declared.Subscription); err != nil {
 				return err
 			}
 		}
@@ -107,13 +112,14 @@ func (s *slot) create(version int) (*instance, error) {
 	if env.Logger == nil {
 		env.Logger = quiet
 	}
+	env.System = func() manifest.System { return s.w.system }
 	f, err := s.capability.version(version)(env)
 	if err != nil {
 		return nil, err
 	}
-	i.f, i.handle = f, f.Receive
+	i.f, i.handle = f.Instance(), f.Instance().Receive
 	if s.w.scenario.Handle != nil {
-		i.handle = s.w.scenario.Handle(s.name, f.Receive)
+		i.handle = s.w.scenario.Handle(s.name, i.f.Receive)
 	}
 	s.all = append(s.all, i)
 	s.w.instances++
@@ -320,7 +326,7 @@ func (s *slot) tickOn(i *instance) {
 }
 
 // receive hands a batch to an instance, and gives what it answered; nil: it did not.
-func (i *instance) receive(batch []event.Event) (results []broker.Result) {
+func (i *instance) receive(batch []ce.Event) (results []broker.Result) {
 	defer func() {
 		if p := recover(); p != nil {
 			i.s.w.Violated("%s panicked: %v", i.s.name, p)
@@ -344,8 +350,8 @@ func unavailable(n int) []broker.Result {
 // poisonable are the types that the function hears and whose data can be wrong.
 func (s *slot) poisonable() []string {
 	var types []string
-	for _, name := range s.manifest.Hears {
-		if _, known := events.Lookup(name); known && name != events.ClockSwept.Name() {
+	for _, name := range s.manifest.Consumes {
+		if name != "*" && name != event.ClockSwept.Name() {
 			types = append(types, name)
 		}
 	}
@@ -355,13 +361,13 @@ func (s *slot) poisonable() []string {
 // poison publishes an event that keeps to no schema.
 func (s *slot) poison(f Fault) {
 	types := s.poisonable()
-	e := event.New()
+	e := ce.New()
 	e.SetID("poison-" + f.At.String())
 	e.SetSource("/poison")
 	e.SetType(types[int(f.At)%len(types)])
 	e.SetSubject("poison")
 	e.SetTime(s.w.Now())
-	_ = e.SetData(event.ApplicationJSON, []byte(`{"order_id":7,"user_id":7,"product_id":7,"poison":true}`))
+	_ = e.SetData(ce.ApplicationJSON, []byte(`{"order_id":7,"user_id":7,"product_id":7,"poison":true}`))
 	s.w.poisoned[e.ID()] = false
 	s.w.struck(f, "an event %s that nobody can take", e.Type())
 	s.w.publish(e)

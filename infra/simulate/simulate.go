@@ -26,7 +26,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/function"
@@ -57,7 +57,7 @@ type Scenario struct {
 	Check        func(w *World)      // after the dust has settled; says what is wrong with World.Violated
 
 	Projections []Projection                                // built anew and compared, after Check
-	Archive     func(w *World) []event.Event                // what projections are built from; nil: what was published
+	Archive     func(w *World) []ce.Event                   // what projections are built from; nil: what was published
 	Handle      func(string, broker.Handler) broker.Handler // wraps how the events of a function are handled; nil: not
 	Remotes     []string                                    // the functions that call World.Remote, for its faults
 }

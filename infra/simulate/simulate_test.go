@@ -11,9 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/simulate"
@@ -23,7 +24,7 @@ import (
 type account struct {
 	Points int64  `json:"points"`
 	Name   string `json:"name,omitempty"`
-	function.Moment
+	function.Revision
 }
 
 type accountInput struct {
@@ -46,10 +47,10 @@ func loyalty(env function.Env) (*function.Function, error) {
 	})
 	function.On(f, events.UserChanged, func(ctx context.Context, tx *function.Tx, e events.ChangedUser) error {
 		a, _, err := accounts.Find(ctx, tx, e.UserID)
-		if err != nil || !a.Precedes(tx.Moment()) {
+		if err != nil || !a.Before(tx.Revision()) {
 			return err
 		}
-		a.Name, a.Moment = e.Name, tx.Moment()
+		a.Name, a.Revision = e.Name, tx.Revision()
 		return accounts.Put(ctx, tx, e.UserID, a)
 	})
 	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/api/accounts/{id}", Access: function.Public},
@@ -61,20 +62,20 @@ func loyalty(env function.Env) (*function.Function, error) {
 }
 
 // said is an event as its capability would have sent it.
-func said(w *simulate.World, id string, d events.Draft, sequence int) event.Event {
+func said(w *simulate.World, id string, d event.Draft, sequence int) ce.Event {
 	data, err := d.Encode()
 	if err != nil {
 		w.Violated("cannot encode: %v", err)
 	}
-	e := event.New()
+	e := ce.New()
 	e.SetID(id)
-	e.SetSource("/functions/" + d.Info.Capability)
+	e.SetSource("/functions/" + d.Info.Function)
 	e.SetType(d.Info.Name)
 	e.SetSubject(d.Subject)
 	e.SetTime(w.Now())
-	e.SetExtension(function.PartitionKey, d.Key)
-	e.SetExtension(function.Sequence, fmt.Sprint(sequence))
-	_ = e.SetData(event.ApplicationJSON, data)
+	e.SetExtension(event.PartitionKey, d.Key)
+	e.SetExtension(event.Sequence, fmt.Sprint(sequence))
+	_ = e.SetData(ce.ApplicationJSON, data)
 	return e
 }
 
@@ -149,7 +150,7 @@ func (f *failing) Errorf(format string, args ...any) {
 
 // broken is a loyalty that decides with handle instead.
 func broken(handle func(ctx context.Context, tx *function.Tx, a account, e events.ConfirmedOrder) (account, error),
-	rename func(a account, m function.Moment, name string) account) func(env function.Env) (*function.Function, error) {
+	rename func(a account, m function.Revision, name string) account) func(env function.Env) (*function.Function, error) {
 	return func(env function.Env) (*function.Function, error) {
 		f := function.New("loyalty", env)
 		accounts := function.Collection[account](f, "accounts")
@@ -168,7 +169,7 @@ func broken(handle func(ctx context.Context, tx *function.Tx, a account, e event
 			if err != nil {
 				return err
 			}
-			return accounts.Put(ctx, tx, e.UserID, rename(a, tx.Moment(), e.Name))
+			return accounts.Put(ctx, tx, e.UserID, rename(a, tx.Revision(), e.Name))
 		})
 		function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/api/accounts/{id}", Access: function.Public},
 			func(ctx context.Context, tx *function.Tx, in *accountInput) (*accountOutput, error) {
@@ -184,9 +185,9 @@ func add(_ context.Context, _ *function.Tx, a account, e events.ConfirmedOrder) 
 	return a, nil
 }
 
-func latest(a account, m function.Moment, name string) account {
-	if a.Precedes(m) {
-		a.Name, a.Moment = name, m
+func latest(a account, m function.Revision, name string) account {
+	if a.Before(m) {
+		a.Name, a.Revision = name, m
 	}
 	return a
 }
@@ -199,7 +200,7 @@ func TestFindsMistakes(t *testing.T) {
 		text string
 	}{
 		"it takes the last event for the latest": {
-			broken(add, func(a account, _ function.Moment, name string) account { a.Name = name; return a }),
+			broken(add, func(a account, _ function.Revision, name string) account { a.Name = name; return a }),
 			simulate.Reorder, "old name",
 		},
 		"it believes its clock": {
@@ -282,7 +283,7 @@ func TestRunner(t *testing.T) {
 	if p, _ := (simulate.Runner{System: points(loyalty), Seeds: 100}).Run(ctx); p.Done != 0 {
 		t.Errorf("ran %d seeds of an ended context", p.Done)
 	}
-	sys := points(broken(add, func(a account, _ function.Moment, name string) account { a.Name = name; return a }))
+	sys := points(broken(add, func(a account, _ function.Revision, name string) account { a.Name = name; return a }))
 	sys.Faults = []simulate.Kind{simulate.Reorder}
 	told := 0
 	p, failed := simulate.Runner{System: sys, First: 7, Seeds: 60, Workers: 3, Every: 1, Tell: func(simulate.Progress) { told++ },

@@ -7,7 +7,9 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/ebb-dev/ebb/infra/manifest"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
@@ -19,6 +21,7 @@ var epoch = time.Date(2026, 1, 1, 9, 0, 0, 0, time.UTC)
 
 // World is one run. It belongs to the goroutine that runs it.
 type World struct {
+	system   manifest.System // what every function declares
 	sys      System
 	seed     uint64
 	scenario *Scenario
@@ -39,7 +42,7 @@ type World struct {
 	opener    store.Opener
 	open      int // deliveries that have not come to their end
 	clients   int // requests that were not answered for good
-	published []event.Event
+	published []ce.Event
 	poisoned  map[string]bool // by id, whether it became a dead letter
 	dead      []string
 
@@ -136,7 +139,7 @@ func (w *World) Documents(function, collection string) []store.Document {
 
 // Published is every event that a broker took, duplicates by a publisher included, in the order in which it did.
 // The events must not be changed.
-func (w *World) Published() []event.Event { return w.published }
+func (w *World) Published() []ce.Event { return w.published }
 
 // mix makes what happens part of the digest.
 func (w *World) mix(values ...uint64) {

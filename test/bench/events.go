@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
 
 	"github.com/ebb-dev/ebb/infra/broker"
@@ -51,7 +51,7 @@ type receiver struct {
 	took    []time.Duration
 }
 
-func (r *receiver) handle(_ context.Context, batch []event.Event) []broker.Result {
+func (r *receiver) handle(_ context.Context, batch []ce.Event) []broker.Result {
 	now := time.Now()
 	results := make([]broker.Result, len(batch))
 	r.mu.Lock()
@@ -67,15 +67,15 @@ func (r *receiver) handle(_ context.Context, batch []event.Event) []broker.Resul
 	return results
 }
 
-func newEvent() event.Event {
-	e := event.New()
+func newEvent() ce.Event {
+	e := ce.New()
 	e.SetID(uuid.Must(uuid.NewV7()).String())
 	e.SetSource("/functions/bench")
 	e.SetType("dev.ebb.bench.happened.v1")
 	e.SetSubject("one")
 	e.SetTime(time.Now())
 	e.SetExtension("partitionkey", e.ID())
-	_ = e.SetData(event.ApplicationJSON, []byte(`{"order_id":"0190b5a0-0000-7000-8000-000000000001","amount":{"amount":1999,"currency":"EUR"}}`))
+	_ = e.SetData(ce.ApplicationJSON, []byte(`{"order_id":"0190b5a0-0000-7000-8000-000000000001","amount":{"amount":1999,"currency":"EUR"}}`))
 	return e
 }
 

@@ -18,9 +18,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ebb-dev/ebb/infra/manifest"
+
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/config"
-	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/postgres"
 	"github.com/ebb-dev/ebb/infra/store/postgres/pgtest"
@@ -52,7 +53,7 @@ type suite struct {
 	settings
 	root     string // of the repository
 	server   *pgtest.Server
-	manifest map[string]function.Manifest
+	manifest map[string]manifest.Function
 	signing  string
 	public   string
 	table    [][2]string
@@ -71,7 +72,7 @@ func newSuite(t *testing.T) *suite {
 	if s.root, err = filepath.Abs("../.."); err != nil {
 		t.Fatal(err)
 	}
-	var m struct{ Functions map[string]function.Manifest }
+	var m struct{ Functions map[string]manifest.Function }
 	data, err := os.ReadFile(filepath.Join(s.root, "terraform/manifest.json"))
 	if err == nil {
 		err = json.Unmarshal(data, &m)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
@@ -11,10 +10,7 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/functions"
-	"github.com/ebb-dev/ebb/functions/gateway"
 	"github.com/ebb-dev/ebb/infra/config"
-	"github.com/ebb-dev/ebb/infra/discovery"
-	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/host/local"
 	"github.com/ebb-dev/ebb/test/shop"
 )
@@ -43,15 +39,8 @@ func TestClockIsSet(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	c, data := &clock{}, t.TempDir()
-	var hosted []local.Capability
-	for _, b := range functions.Behind() {
-		hosted = append(hosted, local.Capability(b))
-	}
 	host, err := local.New(ctx, local.Config{
-		Dir: data, Idle: 100 * time.Millisecond, Capabilities: hosted, Now: c.Now, Claims: local.Claims{Issuer: "ebb", Audience: "ebb"},
-		Front: func(env function.Env, described []*function.Function, directory discovery.Discovery) (http.Handler, error) {
-			return gateway.New(env, gateway.Config{Functions: described, Directory: directory})
-		},
+		Dir: data, Idle: 100 * time.Millisecond, System: functions.System(), Now: c.Now, Claims: local.Claims{Issuer: "ebb", Audience: "ebb"},
 		Lookup: config.Map(map[string]string{"EBB_ADMIN_EMAIL": shop.AdminEmail, "EBB_ADMIN_PASSWORD": shop.AdminPassword,
 			"EBB_PAYMENTS_SLOW": "200ms", "EBB_CLOCK_SWEEP": "2s"}),
 	})

@@ -7,8 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/ebb-dev/ebb/infra/manifest"
+
 	"github.com/ebb-dev/ebb/functions"
-	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/sqlite"
 )
@@ -66,21 +67,24 @@ func ReadBooks(ctx context.Context, data string) (*Books, error) {
 
 // ReadBooksOf opens the stores of all functions, wherever they are.
 func ReadBooksOf(ctx context.Context, open store.Opener) (*Books, error) {
-	described, err := functions.Describe(nil)
+	declared, err := functions.System().Declare()
 	if err != nil {
 		return nil, err
 	}
 	b := &Books{Outbox: map[string]int{}}
-	for _, f := range described {
-		if err := b.read(ctx, open, f); err != nil {
-			return nil, fmt.Errorf("%s: %w", f.Name(), err)
+	for _, d := range declared.Functions {
+		if len(d.Schema) == 0 {
+			continue
+		}
+		if err := b.read(ctx, open, d); err != nil {
+			return nil, fmt.Errorf("%s: %w", d.Name, err)
 		}
 	}
 	return b, nil
 }
 
-func (b *Books) read(ctx context.Context, open store.Opener, f *function.Function) error {
-	db, err := open(ctx, f.Name(), f.Schema())
+func (b *Books) read(ctx context.Context, open store.Opener, d *manifest.Declaration) error {
+	db, err := open(ctx, d.Name, d.Schema)
 	if err != nil {
 		return err
 	}
@@ -89,8 +93,8 @@ func (b *Books) read(ctx context.Context, open store.Opener, f *function.Functio
 	if err != nil {
 		return err
 	}
-	b.Outbox[f.Name()] = len(left)
-	switch f.Name() {
+	b.Outbox[d.Name] = len(left)
+	switch d.Name {
 	case "orders":
 		b.Orders, err = documents[OrderBook](ctx, db, "orders")
 	case "payments":

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/broker"
@@ -74,21 +74,21 @@ func forgetting(collection string, meant func(store.Mutation) bool) simulation.B
 }
 
 // publisher is a broker's front that does not keep the port's promises.
-type publisher func(ctx context.Context, es []event.Event) error
+type publisher func(ctx context.Context, es []ce.Event) error
 
-func (p publisher) Publish(ctx context.Context, es ...event.Event) error { return p(ctx, es) }
+func (p publisher) Publish(ctx context.Context, es ...ce.Event) error { return p(ctx, es) }
 
-func publishing(by func(ctx context.Context, to broker.Publisher, es []event.Event) error) simulation.Broken {
+func publishing(by func(ctx context.Context, to broker.Publisher, es []ce.Event) error) simulation.Broken {
 	return simulation.Broken{Change: env(func(e *function.Env) {
 		to := e.Publisher
-		e.Publisher = publisher(func(ctx context.Context, es []event.Event) error { return by(ctx, to, es) })
+		e.Publisher = publisher(func(ctx context.Context, es []ce.Event) error { return by(ctx, to, es) })
 	})}
 }
 
 // answering is a shop whose host changes what functions answer to events.
 func answering(by func(broker.Result) broker.Result) simulation.Broken {
 	return simulation.Broken{Handle: func(_ string, next broker.Handler) broker.Handler {
-		return func(ctx context.Context, batch []event.Event) []broker.Result {
+		return func(ctx context.Context, batch []ce.Event) []broker.Result {
 			results := slices.Clone(next(ctx, batch))
 			for i := range results {
 				results[i] = by(results[i])
@@ -101,7 +101,7 @@ func answering(by func(broker.Result) broker.Result) simulation.Broken {
 // publishFirst is a unit of work that says what it is about to do.
 func publishFirst(ctx context.Context, db store.Driver, say broker.Publisher, b store.Batch) error {
 	for _, m := range b.Mutations {
-		var entry struct{ Events []event.Event }
+		var entry struct{ Events []ce.Event }
 		if m.Collection == "_outbox" && m.Data != nil && json.Unmarshal(m.Data, &entry) == nil {
 			if err := say.Publish(ctx, entry.Events...); err != nil {
 				return err
@@ -180,10 +180,10 @@ var brokenShops = []struct {
 		}
 		return r
 	}), []simulate.Kind{simulate.Poison}, false},
-	{"loses an undo", publishing(func(ctx context.Context, to broker.Publisher, es []event.Event) error {
-		return to.Publish(ctx, slices.DeleteFunc(slices.Clone(es), func(e event.Event) bool { return e.Type() == events.InventoryRelease.Name() })...)
+	{"loses an undo", publishing(func(ctx context.Context, to broker.Publisher, es []ce.Event) error {
+		return to.Publish(ctx, slices.DeleteFunc(slices.Clone(es), func(e ce.Event) bool { return e.Type() == events.InventoryRelease.Name() })...)
 	}), []simulate.Kind{simulate.RemoteSlow, simulate.Delay}, true},
-	{"does not believe the broker's errors", publishing(func(ctx context.Context, to broker.Publisher, es []event.Event) error {
+	{"does not believe the broker's errors", publishing(func(ctx context.Context, to broker.Publisher, es []ce.Event) error {
 		_ = to.Publish(ctx, es...)
 		return nil
 	}), []simulate.Kind{simulate.BrokerError, simulate.BrokerErrorPart}, false},

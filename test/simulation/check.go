@@ -7,10 +7,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/ebb-dev/ebb/infra/event"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/events"
-	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/simulate"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/test/shop"
@@ -159,13 +160,13 @@ func (s *run) checkAsked(w *simulate.World) {
 const poison = "/poison"
 
 // archived is the archive's log, as it was when it was first asked for.
-func (s *run) archived(w *simulate.World) []event.Event {
+func (s *run) archived(w *simulate.World) []ce.Event {
 	if s.log != nil {
 		return s.log
 	}
-	var log []event.Event
+	var log []ce.Event
 	for _, d := range w.Documents("archive", "events") {
-		var kept struct{ Event event.Event }
+		var kept struct{ Event ce.Event }
 		if err := json.Unmarshal(d.Data, &kept); err != nil {
 			w.Violated("the archive cannot be read: %v", err)
 			return log
@@ -177,7 +178,7 @@ func (s *run) archived(w *simulate.World) []event.Event {
 }
 
 // checkArchive compares what was published with what is archived: every event, once.
-func (s *run) checkArchive(w *simulate.World, log []event.Event) {
+func (s *run) checkArchive(w *simulate.World, log []ce.Event) {
 	kept := map[string]int{}
 	for _, e := range log {
 		kept[e.Source()+" "+e.ID()]++
@@ -188,7 +189,7 @@ func (s *run) checkArchive(w *simulate.World, log []event.Event) {
 		}
 	}
 	for _, e := range w.Published() {
-		if e.Extensions()[function.ReplayTo] != nil {
+		if e.Extensions()[event.ReplayTo] != nil {
 			continue
 		}
 		if kept[e.Source()+" "+e.ID()] == 0 {
@@ -198,7 +199,7 @@ func (s *run) checkArchive(w *simulate.World, log []event.Event) {
 }
 
 // checkSaidOnce sees that every order ended once, its stock left once, and its customer was told once.
-func (s *run) checkSaidOnce(w *simulate.World, books *shop.Books, log []event.Event) {
+func (s *run) checkSaidOnce(w *simulate.World, books *shop.Books, log []ce.Event) {
 	ids := map[string]map[string]bool{}
 	count := func(what, subject, id string) {
 		key := what + " of " + subject
@@ -242,7 +243,7 @@ func (s *run) checkSaidOnce(w *simulate.World, books *shop.Books, log []event.Ev
 }
 
 // checkViews folds the archive by itself, more simply than the views do, and compares.
-func (s *run) checkViews(w *simulate.World, books *shop.Books, log []event.Event) {
+func (s *run) checkViews(w *simulate.World, books *shop.Books, log []ce.Event) {
 	status, revenue, counted := map[string]string{}, map[string]int64{}, map[string]bool{}
 	for _, e := range log {
 		if e.Source() == poison {
@@ -294,7 +295,7 @@ func (s *run) checkViews(w *simulate.World, books *shop.Books, log []event.Event
 func (s *run) checkLetters(w *simulate.World) {
 	for _, l := range documents[struct {
 		Type, Subscriber string
-		Event            event.Event
+		Event            ce.Event
 	}](w, "archive", "dead_letters") {
 		if l.Event.Source() != poison {
 			w.Violated("the archive buried an event that was not poisonous: %s", l.Type+" for "+l.Subscriber)

@@ -10,14 +10,16 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions"
+	"github.com/ebb-dev/ebb/functions/gateway"
 	"github.com/ebb-dev/ebb/functions/payments"
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/simulate"
 )
@@ -58,7 +60,7 @@ type run struct {
 	asked    map[string]int // keys tried, by customer
 	acked    []string       // orders that were acknowledged
 	byAction map[int]string // the same by action
-	log      []event.Event
+	log      []ce.Event
 }
 
 const customers = 5
@@ -72,7 +74,10 @@ func begin(w *simulate.World, r *rand.Rand, b Broken) *simulate.Scenario {
 		Remotes: []string{"payments"}, Handle: b.Handle,
 	}
 	versions := &schemas{w: w, added: map[place]bool{}}
-	for _, c := range functions.Behind() {
+	for _, c := range functions.System().Functions {
+		if c.Name == gateway.Name {
+			continue
+		}
 		made := simulate.Capability{Name: c.Name, New: c.New, Env: env("10s")}
 		switch c.Name {
 		case "payments":
@@ -136,7 +141,7 @@ var secrets = sync.OnceValue(func() (k struct {
 func env(deadline string) function.Env {
 	k := secrets()
 	return function.Env{
-		Tokens: k.verifier,
+		Authenticator: k.verifier,
 		Lookup: config.Map(map[string]string{
 			"EBB_SIGNING_KEYS": k.private, "EBB_ORDERS_STEP_DEADLINE": deadline, "EBB_CLOCK_SWEEP": "25s",
 		}),
@@ -146,21 +151,21 @@ func env(deadline string) function.Env {
 func token(who string) string { return secrets().tokens[who] }
 
 // said is an event as its capability would have sent it.
-func said(w *simulate.World, n int, d events.Draft, sequence int) event.Event {
+func said(w *simulate.World, n int, d event.Draft, sequence int) ce.Event {
 	data, err := d.Encode()
 	if err != nil {
 		w.Violated("cannot encode %s: %v", d.Info.Name, err)
 	}
-	e := event.New()
+	e := ce.New()
 	e.SetID(fmt.Sprintf("%s-%d-%d", d.Subject, n, sequence))
-	e.SetSource("/functions/" + d.Info.Capability)
+	e.SetSource("/functions/" + d.Info.Function)
 	e.SetType(d.Info.Name)
 	e.SetSubject(d.Subject)
 	e.SetTime(w.Now())
 	e.SetDataSchema(d.Info.DataSchema)
-	e.SetExtension(function.PartitionKey, d.Key)
-	e.SetExtension(function.Sequence, fmt.Sprint(sequence))
-	_ = e.SetData(event.ApplicationJSON, data)
+	e.SetExtension(event.PartitionKey, d.Key)
+	e.SetExtension(event.Sequence, fmt.Sprint(sequence))
+	_ = e.SetData(ce.ApplicationJSON, data)
 	return e
 }
 
@@ -288,7 +293,7 @@ func (s *run) order(n int, who, card string, lines []line) {
 
 // published reports whether the broker has an event.
 func (s *run) published(name, subject string) bool {
-	return slices.ContainsFunc(s.w.Published(), func(e event.Event) bool { return e.Subject() == subject && e.Type() == name })
+	return slices.ContainsFunc(s.w.Published(), func(e ce.Event) bool { return e.Subject() == subject && e.Type() == name })
 }
 
 func (s *run) cancel(n int, who string) {

@@ -5,7 +5,7 @@ import (
 	"context"
 	"strings"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/function"
@@ -119,8 +119,8 @@ func without(object []byte) string {
 type says struct{ broker.Publisher }
 
 // Publish implements broker.Publisher.
-func (p says) Publish(ctx context.Context, es ...event.Event) error {
-	changed := make([]event.Event, len(es))
+func (p says) Publish(ctx context.Context, es ...ce.Event) error {
+	changed := make([]ce.Event, len(es))
 	for i, e := range es {
 		changed[i] = e.Clone()
 		changed[i].DataEncoded = with(e.DataEncoded)

@@ -21,9 +21,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ebb-dev/ebb/infra/problem"
+
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/fault"
-	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/internal/slowbody"
 )
 
@@ -101,7 +102,7 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) { f.door.Serve
 // answer asks for the token, if there is one, and passes the request on.
 func (f *Front) answer(w http.ResponseWriter, r *http.Request) {
 	if !f.allowed(r) {
-		function.WriteProblem(w, r, fault.New(fault.Unauthenticated, "a bearer token is asked for"))
+		problem.Write(w, r, fault.New(fault.Unauthenticated, "a bearer token is asked for"))
 		return
 	}
 	f.mux.ServeHTTP(w, r)

@@ -4,10 +4,11 @@ import (
 	"errors"
 	"net/http"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/ebb-dev/ebb/infra/problem"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/fault"
-	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/internal/httpevent"
 )
 
@@ -21,7 +22,7 @@ func (f *Front) ingress(w http.ResponseWriter, r *http.Request) {
 		return
 	default:
 		w.Header().Set("Allow", "OPTIONS, POST")
-		function.WriteProblem(w, r, fault.New(fault.Invalid, "events are posted").WithStatus(http.StatusMethodNotAllowed))
+		problem.Write(w, r, fault.New(fault.Invalid, "events are posted").WithStatus(http.StatusMethodNotAllowed))
 		return
 	}
 	events, err := f.read(w, r)
@@ -45,11 +46,11 @@ func (f *Front) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	case fault.Internal, fault.Unavailable, fault.Timeout:
 		f.cfg.Logger.Warn("a request failed", "error", err)
 	}
-	function.WriteProblem(w, r, err)
+	problem.Write(w, r, err)
 }
 
 // read is the events of a request.
-func (f *Front) read(w http.ResponseWriter, r *http.Request) ([]event.Event, error) {
+func (f *Front) read(w http.ResponseWriter, r *http.Request) ([]ce.Event, error) {
 	body, err := httpevent.Body(w, r, f.cfg.MaxBody)
 	if err != nil {
 		return nil, err

@@ -17,11 +17,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ebb-dev/ebb/infra/problem"
+
 	"github.com/google/uuid"
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/fault"
-	"github.com/ebb-dev/ebb/infra/function"
 )
 
 // Subscription is a trigger as a resource of the CloudEvents Subscriptions API.
@@ -68,7 +69,7 @@ const maxSubscription = 256 << 10
 
 func (f *Front) create(w http.ResponseWriter, r *http.Request) {
 	if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media != "application/json" {
-		function.WriteProblem(w, r, fault.New(fault.Invalid, "a subscription is application/json").WithStatus(http.StatusUnsupportedMediaType))
+		problem.Write(w, r, fault.New(fault.Invalid, "a subscription is application/json").WithStatus(http.StatusUnsupportedMediaType))
 		return
 	}
 	var s Subscription
@@ -81,7 +82,7 @@ func (f *Front) create(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if err != nil {
-		function.WriteProblem(w, r, fault.Wrap(err, fault.Invalid, "the subscription cannot be read: %.200v", err).WithStatus(http.StatusBadRequest))
+		problem.Write(w, r, fault.Wrap(err, fault.Invalid, "the subscription cannot be read: %.200v", err).WithStatus(http.StatusBadRequest))
 		return
 	}
 	id, err := uuid.NewV7()
@@ -163,7 +164,7 @@ func (f *Front) retrieve(w http.ResponseWriter, r *http.Request) {
 	s := f.subs[r.PathValue("id")]
 	f.mu.Unlock()
 	if s == nil {
-		function.WriteProblem(w, r, fault.New(fault.NotFound, "there is no such subscription"))
+		problem.Write(w, r, fault.New(fault.NotFound, "there is no such subscription"))
 		return
 	}
 	answer(w, http.StatusOK, s.Subscription)

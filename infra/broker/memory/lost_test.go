@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/brokertest"
@@ -20,7 +20,7 @@ import (
 func hear(t *testing.T, b broker.Broker) <-chan string {
 	t.Helper()
 	got := make(chan string, 100)
-	_, err := b.Subscribe(t.Context(), broker.Trigger{Name: "x"}, func(_ context.Context, batch []event.Event) []broker.Result {
+	_, err := b.Subscribe(t.Context(), broker.Trigger{Name: "x"}, func(_ context.Context, batch []ce.Event) []broker.Result {
 		got <- batch[0].ID()
 		return []broker.Result{{Status: 200}}
 	})
@@ -58,7 +58,7 @@ func TestLogThatLostItsEnd(t *testing.T) {
 	for _, first := range []int{0, 2, 10} {
 		short := memory.NewLog()
 		for n := range 2 {
-			if _, err := short.Append(t.Context(), []event.Event{brokertest.Event(fmt.Sprint("old ", n), "")}); err != nil {
+			if _, err := short.Append(t.Context(), []ce.Event{brokertest.Event(fmt.Sprint("old ", n), "")}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -13,7 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/brokertest"
@@ -29,7 +29,7 @@ func attempts(t *testing.T, d broker.Delivery, r broker.Result, wait time.Durati
 		defer b.Close(t.Context())
 		var mu sync.Mutex
 		var began time.Time
-		b.Subscribe(t.Context(), broker.Trigger{Name: "x", Delivery: d}, func(context.Context, []event.Event) []broker.Result {
+		b.Subscribe(t.Context(), broker.Trigger{Name: "x", Delivery: d}, func(context.Context, []ce.Event) []broker.Result {
 			mu.Lock()
 			defer mu.Unlock()
 			at = append(at, time.Since(began).Round(time.Millisecond))
@@ -53,7 +53,7 @@ func TestPace(t *testing.T) {
 		b := memory.New(quiet)
 		defer b.Close(t.Context())
 		calls, began := make(chan string, 10), time.Now()
-		_, err := b.Subscribe(t.Context(), broker.Trigger{Name: "x", Batch: 3, Pace: time.Second}, func(_ context.Context, batch []event.Event) []broker.Result {
+		_, err := b.Subscribe(t.Context(), broker.Trigger{Name: "x", Batch: 3, Pace: time.Second}, func(_ context.Context, batch []ce.Event) []broker.Result {
 			calls <- fmt.Sprint(len(batch), " after ", time.Since(began).Round(100*time.Millisecond))
 			return slices.Repeat([]broker.Result{{Status: 200}}, len(batch))
 		})
@@ -119,7 +119,7 @@ func TestSinkBackoffIsCapped(t *testing.T) {
 		began := time.Now()
 		var last time.Duration
 		var asked, taken atomic.Int64
-		sink := func(context.Context, []event.Event) []broker.Result {
+		sink := func(context.Context, []ce.Event) []broker.Result {
 			now := time.Since(began)
 			if now-last > 31*time.Second {
 				t.Errorf("the sink was not asked for %v", now-last)
@@ -133,7 +133,7 @@ func TestSinkBackoffIsCapped(t *testing.T) {
 			return []broker.Result{{Status: 202}}
 		}
 		b.Subscribe(t.Context(), broker.Trigger{Name: "x", Delivery: broker.Delivery{DeadLetter: sink}},
-			func(context.Context, []event.Event) []broker.Result { return []broker.Result{{Status: 400}} })
+			func(context.Context, []ce.Event) []broker.Result { return []broker.Result{{Status: 400}} })
 		b.Publish(t.Context(), brokertest.Event("1", ""))
 		time.Sleep(4 * time.Hour)
 		if taken.Load() != 1 {
@@ -162,9 +162,9 @@ func TestObserver(t *testing.T) {
 		var c counts
 		b := memory.New(quiet, memory.WithObserver(&c))
 		defer b.Close(t.Context())
-		ok := func(context.Context, []event.Event) []broker.Result { return []broker.Result{{Status: 200}} }
+		ok := func(context.Context, []ce.Event) []broker.Result { return []broker.Result{{Status: 200}} }
 		b.Subscribe(t.Context(), broker.Trigger{Name: "x", Delivery: broker.Delivery{Retry: 2, DeadLetter: ok}},
-			func(_ context.Context, batch []event.Event) []broker.Result {
+			func(_ context.Context, batch []ce.Event) []broker.Result {
 				if batch[0].ID() == "bad" {
 					return []broker.Result{{Status: 500}}
 				}
@@ -188,7 +188,7 @@ func TestNoGrowth(t *testing.T) {
 	b := memory.New(quiet)
 	defer b.Close(t.Context())
 	var handled atomic.Int64
-	b.Subscribe(t.Context(), broker.Trigger{Name: "x", Batch: 100}, func(_ context.Context, batch []event.Event) []broker.Result {
+	b.Subscribe(t.Context(), broker.Trigger{Name: "x", Batch: 100}, func(_ context.Context, batch []ce.Event) []broker.Result {
 		handled.Add(int64(len(batch)))
 		out := make([]broker.Result, len(batch))
 		for i := range out {
@@ -225,7 +225,7 @@ func TestForget(t *testing.T) {
 	b := memory.New(quiet)
 	defer b.Close(t.Context())
 	got := make(chan string, 10)
-	h := func(_ context.Context, batch []event.Event) []broker.Result {
+	h := func(_ context.Context, batch []ce.Event) []broker.Result {
 		got <- batch[0].ID()
 		return []broker.Result{{Status: 200}}
 	}

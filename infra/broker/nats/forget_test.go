@@ -4,7 +4,7 @@ import (
 	"context"
 	"testing"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/brokertest"
@@ -16,7 +16,7 @@ func TestForget(t *testing.T) {
 	dir := t.TempDir()
 	b := open(t, nats.Config{Dir: dir})
 	got := make(chan string, 10)
-	h := func(_ context.Context, batch []event.Event) []broker.Result {
+	h := func(_ context.Context, batch []ce.Event) []broker.Result {
 		got <- batch[0].ID()
 		return []broker.Result{{Status: 200}}
 	}

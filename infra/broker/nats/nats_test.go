@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/ebb-dev/ebb/infra/broker"
@@ -106,7 +106,7 @@ func TestOtherProcessTakesOver(t *testing.T) {
 	first, second := open(t, cfg), open(t, cfg)
 	seen := make(chan string, 100)
 	handler := func(who string) broker.Handler {
-		return func(_ context.Context, batch []event.Event) []broker.Result {
+		return func(_ context.Context, batch []ce.Event) []broker.Result {
 			seen <- who + batch[0].ID()
 			return []broker.Result{{Status: 200}}
 		}
@@ -152,7 +152,7 @@ func TestKill(t *testing.T) {
 		b := open(t, nats.Config{Dir: dir})
 		var mu sync.Mutex
 		got := map[string]bool{}
-		sub, err := b.Subscribe(t.Context(), broker.Trigger{Name: "all", Batch: 100}, func(_ context.Context, batch []event.Event) []broker.Result {
+		sub, err := b.Subscribe(t.Context(), broker.Trigger{Name: "all", Batch: 100}, func(_ context.Context, batch []ce.Event) []broker.Result {
 			mu.Lock()
 			defer mu.Unlock()
 			out := make([]broker.Result, len(batch))
@@ -225,7 +225,7 @@ func publishForever(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	never := broker.Delivery{Retry: 1, BackoffDelay: time.Hour}
-	if _, err := b.Subscribe(t.Context(), broker.Trigger{Name: "all", Delivery: never}, func(_ context.Context, batch []event.Event) []broker.Result {
+	if _, err := b.Subscribe(t.Context(), broker.Trigger{Name: "all", Delivery: never}, func(_ context.Context, batch []ce.Event) []broker.Result {
 		return make([]broker.Result, len(batch))
 	}); err != nil {
 		t.Fatal(err)

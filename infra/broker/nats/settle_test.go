@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/brokertest"
@@ -70,7 +70,7 @@ func TestTriggerAheadOfTheLog(t *testing.T) {
 	run := func(ids ...string) {
 		t.Helper()
 		b := open(t, nats.Config{Dir: dir, SyncInterval: time.Hour})
-		_, err := b.Subscribe(t.Context(), broker.Trigger{Name: "x"}, func(_ context.Context, batch []event.Event) []broker.Result {
+		_, err := b.Subscribe(t.Context(), broker.Trigger{Name: "x"}, func(_ context.Context, batch []ce.Event) []broker.Result {
 			got <- batch[0].ID()
 			return []broker.Result{{Status: 200}}
 		})

@@ -18,11 +18,12 @@ import (
 	ce "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
 
-	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/host"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/memory"
 )
@@ -38,6 +39,7 @@ type Harness struct {
 	T     testing.TB
 	Clock *Clock
 	F     *function.Function
+	I     host.Instance // of F
 	Store store.Opener
 
 	new     func(function.Env) (*function.Function, error)
@@ -71,7 +73,7 @@ func New(t testing.TB, constructor func(function.Env) (*function.Function, error
 	check(t, err)
 	h.tokens = auth.NewIssuer(keys, Issuer, Audience, h.Clock.Now)
 	h.env = function.Env{
-		Publisher: (*collector)(h), Tokens: verifier, Now: h.Clock.Now,
+		Publisher: (*collector)(h), Authenticator: verifier, Now: h.Clock.Now,
 		Logger: slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelError})),
 		Lookup: config.Map(map[string]string{"EBB_SIGNING_KEYS": string(private), "EBB_ISSUER": Issuer, "EBB_AUDIENCE": Audience}),
 	}
@@ -80,20 +82,20 @@ func New(t testing.TB, constructor func(function.Env) (*function.Function, error
 	}
 	h.env.Store = h.Store
 	h.Restart()
-	t.Cleanup(func() { _ = h.F.Stop(context.Background()) })
+	t.Cleanup(func() { _ = h.I.Stop(context.Background()) })
 	return h
 }
 
 // Restart drops the function with everything it held in memory, and starts it anew on the same data.
 func (h *Harness) Restart() {
 	h.T.Helper()
-	if h.F != nil {
-		check(h.T, h.F.Stop(context.Background()))
+	if h.I != nil {
+		check(h.T, h.I.Stop(context.Background()))
 	}
 	f, err := h.new(h.env)
 	check(h.T, err)
-	check(h.T, f.Start(context.Background()))
-	h.F = f
+	check(h.T, f.Instance().Start(context.Background()))
+	h.F, h.I = f, f.Instance()
 }
 
 func check(t testing.TB, err error) {
@@ -143,9 +145,15 @@ func (h *Harness) Emitted() []ce.Event {
 func Types(es []ce.Event) []string {
 	types := make([]string, len(es))
 	for i, e := range es {
-		types[i] = strings.TrimPrefix(e.Type(), "dev.ebb.")
+		types[i] = shortType(e.Type())
 	}
 	return types
+}
+
+// shortType returns FUNCTION.WHAT.VERSION of a type.
+func shortType(name string) string {
+	parts := strings.Split(name, ".")
+	return strings.Join(parts[max(len(parts)-3, 0):], ".")
 }
 
 // As is a customer with this id; Admin one who is an administrator too.
@@ -211,7 +219,7 @@ func (h *Harness) Call(method, path string, as auth.Principal, body any, headers
 		r.Header.Set(headers[i], headers[i+1])
 	}
 	w := httptest.NewRecorder()
-	h.F.ServeHTTP(w, r)
+	h.I.ServeHTTP(w, r)
 	return &Response{T: h.T, Status: w.Code, Header: w.Header(), Body: w.Body.Bytes()}
 }
 
@@ -224,25 +232,25 @@ func (h *Harness) Token(as auth.Principal) string {
 }
 
 // Event makes a draft a whole event, as its capability would have sent it.
-func (h *Harness) Event(d events.Draft) ce.Event {
+func (h *Harness) Event(d event.Draft) ce.Event {
 	h.T.Helper()
 	data, err := d.Encode()
 	check(h.T, err)
 	e := ce.New()
 	e.SetID(uuid.Must(uuid.NewV7()).String())
-	e.SetSource("/functions/" + d.Info.Capability)
+	e.SetSource("/functions/" + d.Info.Function)
 	e.SetType(d.Info.Name)
 	e.SetSubject(d.Subject)
 	e.SetTime(h.Clock.Now())
 	e.SetDataSchema(d.Info.DataSchema)
-	e.SetExtension(function.PartitionKey, d.Key)
-	e.SetExtension(function.CorrelationID, d.Key)
+	e.SetExtension(event.PartitionKey, d.Key)
+	e.SetExtension(event.CorrelationID, d.Key)
 	check(h.T, e.SetData(ce.ApplicationJSON, data))
 	return e
 }
 
 // Deliver hands events over in one batch and answers each.
-func (h *Harness) Deliver(drafts ...events.Draft) []broker.Result {
+func (h *Harness) Deliver(drafts ...event.Draft) []broker.Result {
 	h.T.Helper()
 	batch := make([]ce.Event, len(drafts))
 	for i, d := range drafts {
@@ -253,11 +261,11 @@ func (h *Harness) Deliver(drafts ...events.Draft) []broker.Result {
 
 // Receive hands over whole events in one batch.
 func (h *Harness) Receive(batch ...ce.Event) []broker.Result {
-	return h.F.Receive(context.Background(), batch)
+	return h.I.Receive(context.Background(), batch)
 }
 
 // MustDeliver fails the test when any of the events is not taken.
-func (h *Harness) MustDeliver(drafts ...events.Draft) {
+func (h *Harness) MustDeliver(drafts ...event.Draft) {
 	h.T.Helper()
 	for i, r := range h.Deliver(drafts...) {
 		if !r.OK() {
@@ -271,7 +279,7 @@ func (h *Harness) Tick() {
 	h.T.Helper()
 	for more := true; more; {
 		var err error
-		more, err = h.F.Tick(context.Background(), h.Clock.Now())
+		more, err = h.I.Tick(context.Background(), h.Clock.Now())
 		check(h.T, err)
 	}
 }

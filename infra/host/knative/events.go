@@ -7,11 +7,12 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/ebb-dev/ebb/infra/problem"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/fault"
-	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/internal/httpevent"
 )
 
@@ -22,36 +23,36 @@ const pingType = "dev.knative.sources.ping"
 func (h *Host) events(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		function.WriteProblem(w, r, fault.New(fault.Invalid, "events are posted").WithStatus(http.StatusMethodNotAllowed))
+		problem.Write(w, r, fault.New(fault.Invalid, "events are posted").WithStatus(http.StatusMethodNotAllowed))
 		return
 	}
 	if h.cfg.Senders != nil {
 		if err := h.cfg.Senders.Check(r); err != nil {
 			h.cfg.Logger.WarnContext(r.Context(), "a delivery was refused", "error", err)
-			function.WriteProblem(w, r, err)
+			problem.Write(w, r, err)
 			return
 		}
 	}
 	if err := h.Ready(); err != nil {
-		function.WriteProblem(w, r, fault.New(fault.Unavailable, "the function is not ready").After(time.Second))
+		problem.Write(w, r, fault.New(fault.Unavailable, "the function is not ready").After(time.Second))
 		return
 	}
 	body, err := httpevent.Body(w, r, h.cfg.MaxBody)
 	if err != nil {
-		function.WriteProblem(w, r, err)
+		problem.Write(w, r, err)
 		return
 	}
 	batch, err := httpevent.Read(r.Header, body)
 	if err != nil {
-		function.WriteProblem(w, r, err)
+		problem.Write(w, r, err)
 		return
 	}
 	h.answer(w, r, worst(h.take(r.Context(), batch)))
 }
 
 // take hands events over: ticks to the clock's side of the function, all others to its handlers.
-func (h *Host) take(ctx context.Context, batch []event.Event) []broker.Result {
-	if len(batch) == 1 && batch[0].Type() == pingType && h.f.Manifest().Ticks {
+func (h *Host) take(ctx context.Context, batch []ce.Event) []broker.Result {
+	if len(batch) == 1 && batch[0].Type() == pingType && h.m.Ticks {
 		return []broker.Result{h.tick(ctx)}
 	}
 	return h.inlet.take(ctx, batch)
@@ -60,7 +61,7 @@ func (h *Host) take(ctx context.Context, batch []event.Event) []broker.Result {
 // tick tells the function the time, as often as it has more to do.
 func (h *Host) tick(ctx context.Context) broker.Result {
 	for {
-		more, err := h.f.Tick(ctx, h.f.Env().Now())
+		more, err := h.f.Tick(ctx, h.cfg.Now())
 		if err != nil || !more {
 			return broker.ResultOf(err)
 		}

@@ -10,7 +10,7 @@
 //   - GET /metrics.
 //
 // Deliveries that wait at the same time share a unit of work, as they do everywhere else (one commit for all of
-// them); see function.Receive.
+// them); see host.Instance.
 //
 // What a kill leaves is what the kit says. Before the process ends by SIGTERM it fails its readiness, waits until no
 // request has come for a while, lets those that run end, and closes the store.
@@ -26,10 +26,15 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ebb-dev/ebb/infra/host"
+	"github.com/ebb-dev/ebb/infra/manifest"
+
+	"github.com/ebb-dev/ebb/infra/problem"
+
 	"knative.dev/pkg/network/handlers"
 
 	"github.com/ebb-dev/ebb/infra/fault"
-	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/httpserver"
 	"github.com/ebb-dev/ebb/infra/internal/slowbody"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
@@ -50,21 +55,21 @@ type Config struct {
 	Quiet     time.Duration
 	Telemetry *telemetry.Telemetry // nil: none
 	Logger    *slog.Logger         // nil: slog.Default
+	Now       func() time.Time     // the time of ticks; nil: time.Now
 }
 
 // Limits of the server and of what comes before and after its work.
 const (
-	maxBody    = 10 << 20
-	quiet      = time.Second
-	headerTime = 10 * time.Second
-	idleTime   = 2 * time.Minute
-	startTime  = 30 * time.Second // one attempt to open the store
-	again      = time.Second      // between attempts
+	maxBody   = 10 << 20
+	quiet     = time.Second
+	startTime = 30 * time.Second // one attempt to open the store
+	again     = time.Second      // between attempts
 )
 
 // Host serves one function. Its methods may be called concurrently, but for Start and Stop, which come once.
 type Host struct {
-	f       *function.Function
+	f       host.Instance
+	m       manifest.Function
 	cfg     Config
 	own     *http.ServeMux
 	inlet   *inlet
@@ -78,21 +83,25 @@ type Host struct {
 	reason atomic.Pointer[string] // why it is not ready
 }
 
-// New makes a host of a function that is declared and not started.
-func New(f *function.Function, cfg Config) *Host {
+// New returns a host of a function that is not started.
+func New(f host.Instance, cfg Config) *Host {
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = maxBody
 	}
 	if cfg.Quiet == 0 {
 		cfg.Quiet = quiet
 	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	h := &Host{f: f, cfg: cfg, inlet: newInlet(f), own: http.NewServeMux()}
+	declared := f.Declaration()
+	h := &Host{f: f, m: declared.Function, cfg: cfg, inlet: newInlet(f, declared.Subscription), own: http.NewServeMux()}
 	h.stopping, h.stop = context.WithCancel(context.Background())
 	h.because("it is starting")
-	if m := f.Manifest(); m.Trigger != nil || m.Ticks || m.DeadLetters {
+	if m := h.m; m.Trigger != nil || m.Ticks || m.DeadLetters {
 		h.own.HandleFunc(EventsPath, h.events)
 	}
 	h.own.HandleFunc("GET "+LivenessPath, h.alive)
@@ -120,7 +129,7 @@ func (h *Host) Start() {
 			err := h.open()
 			if err == nil {
 				h.ready.Store(true)
-				h.cfg.Telemetry.ColdStart(h.f.Name(), time.Since(began))
+				h.cfg.Telemetry.ColdStart(h.m.Name, time.Since(began))
 				h.cfg.Logger.Info("the function is ready", "took", time.Since(began).String())
 				return
 			}
@@ -149,11 +158,11 @@ func (h *Host) mismatch() string {
 	if h.cfg.Manifest == "" {
 		return ""
 	}
-	own := h.f.Manifest().Hash()
+	own := h.m.Hash()
 	if own == h.cfg.Manifest {
 		return ""
 	}
-	return "the image declares " + h.f.Name() + " otherwise than the manifest that it was deployed with (" + own + ", not " + h.cfg.Manifest + "); deploy both from one version"
+	return "the image declares " + h.m.Name + " otherwise than the manifest that it was deployed with (" + own + ", not " + h.cfg.Manifest + "); deploy both from one version"
 }
 
 // Stop closes what Start has opened. The function's requests have ended before.
@@ -170,7 +179,7 @@ func (h *Host) Ready() error {
 	if h.ready.Load() {
 		return nil
 	}
-	return fault.New(fault.Unavailable, "%s is not ready: %s", h.f.Name(), *h.reason.Load())
+	return fault.New(fault.Unavailable, "%s is not ready: %s", h.m.Name, *h.reason.Load())
 }
 
 func (h *Host) because(why string) { h.reason.Store(&why) }
@@ -180,12 +189,11 @@ func (h *Host) Serve(ctx context.Context, l net.Listener) error {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true) // h2c, for a port of that name
-	server := &http.Server{
-		Handler: slowbody.Handler(h, slowbody.Limit), Protocols: &protocols, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(h.cfg.Logger.Handler(), slog.LevelDebug),
-	}
+	server := httpserver.New(slowbody.Handler(h, slowbody.Limit))
+	server.Protocols, server.MaxHeaderBytes = &protocols, 64<<10
+	server.ErrorLog = slog.NewLogLogger(h.cfg.Logger.Handler(), slog.LevelDebug)
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
+	go func() { served <- server.Serve(httpserver.Listener(l)) }()
 	h.Start()
 	var err error
 	select {
@@ -218,7 +226,7 @@ func (h *Host) alive(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(htt
 
 func (h *Host) readiness(w http.ResponseWriter, r *http.Request) {
 	if err := h.Ready(); err != nil {
-		function.WriteProblem(w, r, fault.New(fault.Unavailable, "not ready"))
+		problem.Write(w, r, fault.New(fault.Unavailable, "not ready"))
 		return
 	}
 	w.WriteHeader(http.StatusOK)

@@ -138,7 +138,7 @@ func send(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
 func started(t *testing.T, s *shop, cfg knative.Config) *knative.Host {
 	t.Helper()
 	cfg.Logger = slog.New(slog.DiscardHandler)
-	h := knative.New(s.function(t), cfg)
+	h := knative.New(s.function(t).Instance(), cfg)
 	h.Start()
 	t.Cleanup(func() {
 		if err := h.Stop(context.Background()); err != nil {
@@ -328,7 +328,7 @@ func TestCallerGoes(t *testing.T) {
 func TestStoreDown(t *testing.T) {
 	s := &shop{}
 	s.down.Store(true)
-	h := knative.New(s.function(t), knative.Config{})
+	h := knative.New(s.function(t).Instance(), knative.Config{})
 	h.Start()
 	defer func() { _ = h.Stop(context.Background()) }()
 	for until := time.Now().Add(5 * time.Second); strings.Contains(h.Ready().Error(), "it is starting"); time.Sleep(time.Millisecond) {
@@ -357,9 +357,9 @@ func TestStoreDown(t *testing.T) {
 // An image that declares the function otherwise than the platform was set up for never becomes ready.
 func TestManifest(t *testing.T) {
 	s := &shop{}
-	right := s.function(t).Manifest().Hash()
+	right := s.function(t).Instance().Declaration().Function.Hash()
 	started(t, s, knative.Config{Manifest: right})
-	h := knative.New(s.function(t), knative.Config{Manifest: "0123456789abcdef"})
+	h := knative.New(s.function(t).Instance(), knative.Config{Manifest: "0123456789abcdef"})
 	h.Start()
 	defer func() { _ = h.Stop(context.Background()) }()
 	if err := h.Ready(); err == nil || !strings.Contains(err.Error(), right) {
@@ -370,7 +370,7 @@ func TestManifest(t *testing.T) {
 // When it is told to end, what runs is answered, probes fail, and the store is closed after all that.
 func TestDrain(t *testing.T) {
 	s := &shop{block: make(chan struct{}), entered: make(chan struct{}, 1)}
-	h := knative.New(s.function(t), knative.Config{Quiet: 50 * time.Millisecond})
+	h := knative.New(s.function(t).Instance(), knative.Config{Quiet: 50 * time.Millisecond})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -423,7 +423,7 @@ func TestDrain(t *testing.T) {
 
 // HTTP/2 without TLS is spoken, for a port that is named h2c.
 func TestH2C(t *testing.T) {
-	h := knative.New((&shop{}).function(t), knative.Config{Quiet: time.Millisecond})
+	h := knative.New((&shop{}).function(t).Instance(), knative.Config{Quiet: time.Millisecond})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -466,10 +466,40 @@ func TestStrangersEvents(t *testing.T) {
 	if !strings.Contains(metrics, "_OTHER") || strings.Contains(metrics, "stranger") {
 		t.Errorf("got %s", metrics)
 	}
-	deaf := knative.New(function.New("deaf", function.Env{}), knative.Config{Logger: slog.New(slog.DiscardHandler)})
+	deaf := knative.New(function.New("deaf", function.Env{}).Instance(), knative.Config{Logger: slog.New(slog.DiscardHandler)})
 	deaf.Start()
 	t.Cleanup(func() { _ = deaf.Stop(context.Background()) })
 	if got := send(deaf, binary(ship(t))).Code; got != http.StatusNotFound {
 		t.Errorf("deaf: got %d", got)
+	}
+}
+
+// A client that sends a whole large request before it reads, and closes afterwards, reads the refusal.
+func TestARefusalCanBeRead(t *testing.T) {
+	h := knative.New((&shop{}).function(t).Instance(), knative.Config{Quiet: time.Millisecond})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(ctx, l) }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := make([]byte, 8<<20)
+	fmt.Fprintf(c, "POST /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", len(body))
+	if n, err := c.Write(body); err != nil {
+		t.Errorf("sending stopped after %d bytes: %v", n, err)
+	}
+	answer, err := io.ReadAll(c)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 404") {
+		t.Errorf("got %q, %v", answer, err)
+	}
+	c.Close()
+	end()
+	if err := <-served; err != nil {
+		t.Error(err)
 	}
 }

@@ -6,16 +6,16 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/broker"
-	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/host"
 )
 
 // inlet has deliveries that come side by side share units of work. Nothing runs while no delivery waits: whoever finds
 // fewer units under way than may be begins one, for all that wait by then.
 type inlet struct {
-	receive func(context.Context, []event.Event) []broker.Result
+	receive func(context.Context, []ce.Event) []broker.Result
 	batch   int           // the most events of one unit
 	limit   time.Duration // of one unit
 
@@ -27,7 +27,7 @@ type inlet struct {
 
 // delivery is one event that waits for its result.
 type delivery struct {
-	event event.Event
+	event ce.Event
 	begun chan struct{} // closed when a unit has it
 	done  chan broker.Result
 }
@@ -37,13 +37,12 @@ type delivery struct {
 // not the broker's promise here anyway, and instances run side by side; the store settles who was first.
 const units = 8
 
-func newInlet(f *function.Function) *inlet {
-	t := f.Trigger()
+func newInlet(f host.Instance, t broker.Trigger) *inlet {
 	return &inlet{receive: f.Receive, batch: max(t.Batch, 1), limit: t.Delivery.Timeout, slots: make(chan struct{}, max(t.Concurrency, units))}
 }
 
 // take waits for the results of all events. A caller that goes away leaves them to the unit that they are part of.
-func (in *inlet) take(ctx context.Context, batch []event.Event) []broker.Result {
+func (in *inlet) take(ctx context.Context, batch []ce.Event) []broker.Result {
 	mine := make([]*delivery, len(batch))
 	for i := range batch {
 		mine[i] = &delivery{batch[i], make(chan struct{}), make(chan broker.Result, 1)}
@@ -93,7 +92,7 @@ func (in *inlet) unit(ctx context.Context) {
 	if n == 0 {
 		return
 	}
-	batch := make([]event.Event, n)
+	batch := make([]ce.Event, n)
 	for i, d := range unit {
 		batch[i] = d.event
 	}

@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/broker"
 )
@@ -20,7 +20,7 @@ func TestUnits(t *testing.T) {
 		const most, waiting = 4, 92
 		begun, release := make(chan int, most+waiting), make(chan struct{})
 		in := &inlet{batch: 128, limit: time.Minute, slots: make(chan struct{}, most)}
-		in.receive = func(_ context.Context, batch []event.Event) []broker.Result {
+		in.receive = func(_ context.Context, batch []ce.Event) []broker.Result {
 			begun <- len(batch)
 			<-release
 			results := make([]broker.Result, len(batch))
@@ -31,10 +31,10 @@ func TestUnits(t *testing.T) {
 		}
 		var all sync.WaitGroup
 		deliver := func(n int) {
-			e := event.New()
+			e := ce.New()
 			e.SetID(fmt.Sprint(n))
 			all.Go(func() {
-				if got := in.take(t.Context(), []event.Event{e}); len(got) != 1 || got[0].Message != e.ID() {
+				if got := in.take(t.Context(), []ce.Event{e}); len(got) != 1 || got[0].Message != e.ID() {
 					t.Errorf("delivery %d got %+v", n, got)
 				}
 			})
@@ -64,16 +64,16 @@ func TestUnits(t *testing.T) {
 func TestShareAsleep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		in := &inlet{batch: 128, limit: time.Minute, slots: make(chan struct{}, 2)}
-		in.receive = func(_ context.Context, batch []event.Event) []broker.Result {
+		in.receive = func(_ context.Context, batch []ce.Event) []broker.Result {
 			time.Sleep(map[string]time.Duration{"a": time.Second, "b": 2 * time.Second}[batch[0].ID()] + 10*time.Second*time.Duration(len(batch)-1))
 			return make([]broker.Result, len(batch))
 		}
 		var all sync.WaitGroup
 		began := time.Now()
 		for _, id := range []string{"a", "b", "c", "d"} {
-			e := event.New()
+			e := ce.New()
 			e.SetID(id)
-			all.Go(func() { in.take(t.Context(), []event.Event{e}) })
+			all.Go(func() { in.take(t.Context(), []ce.Event{e}) })
 			synctest.Wait()
 		}
 		all.Wait()

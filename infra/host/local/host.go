@@ -11,7 +11,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/ebb-dev/ebb/infra/host"
+	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/system"
+
+	"github.com/ebb-dev/ebb/infra/problem"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/broker"
@@ -25,37 +31,26 @@ import (
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
-// Capability is a function that the host can make.
-type Capability struct {
-	Name string
-	New  func(function.Env) (*function.Function, error)
-}
-
-// Front makes what stands before all functions: the gateway. Described are instances that
-// only tell what they are; requests go to what the directory finds.
-type Front func(env function.Env, described []*function.Function, directory discovery.Discovery) (http.Handler, error)
-
-// Config says what runs and where. Dir, Capabilities and Front are required.
+// Config is what runs and where. Dir and System are required.
 type Config struct {
-	Dir          string // the data: broker, stores and keys
-	Capabilities []Capability
-	Front        Front
+	Dir    string // of the data: broker, stores and keys
+	System system.System
 
-	Idle time.Duration // after it without work a function is dropped; 0: a minute
-	Tick time.Duration // how often those functions are told the time that ask for it; 0: 500 ms
+	Idle time.Duration // without work after which a function is stopped; 0: a minute
+	Tick time.Duration // between ticks of the functions that declare OnTick; 0: 500 ms
 
-	Lookup  config.Lookup            // what functions are configured from; nil: nothing
-	Secrets map[string]config.Lookup // what only the function of that name may see; goes before Lookup
+	Lookup  config.Lookup            // looks up the settings of functions; nil: none is set
+	Secrets map[string]config.Lookup // settings that only the function of that name sees; they come before Lookup
 
 	Issuer   string // the function that signs tokens: it alone gets the private keys; "": users
-	Claims   Claims // what tokens say of their origin
-	KeysName string // the variable the private keys are in; "": EBB_SIGNING_KEYS
+	Claims   Claims // of tokens
+	KeysName string // the variable of the private keys; "": EBB_SIGNING_KEYS
 
 	Telemetry *telemetry.Telemetry // nil: none
-	Now       func() time.Time     // what functions take for the time, and tokens run out by; nil: time.Now
+	Now       func() time.Time     // the time of functions, and of the expiry of tokens; nil: time.Now
 }
 
-// Claims name the origin and the audience of tokens.
+// Claims are the iss and the aud claim of tokens.
 type Claims struct{ Issuer, Audience string }
 
 func (c *Config) validate() error {
@@ -63,8 +58,8 @@ func (c *Config) validate() error {
 	if c.Dir == "" {
 		faults = append(faults, errors.New("no data directory"))
 	}
-	if len(c.Capabilities) == 0 || c.Front == nil {
-		faults = append(faults, errors.New("nothing to host"))
+	if len(c.System.Functions) == 0 {
+		faults = append(faults, errors.New("the system has no functions"))
 	}
 	if c.Idle < 0 || c.Tick < 0 {
 		faults = append(faults, errors.New("idle and tick must not be negative"))
@@ -89,12 +84,12 @@ func (c *Config) validate() error {
 
 // Host is a running system.
 type Host struct {
-	cfg       Config
-	broker    broker.Broker
-	handler   http.Handler
-	described []*function.Function
-	slots     map[string]*slot
-	unlock    func() error
+	cfg      Config
+	broker   broker.Broker
+	handler  http.Handler
+	declared manifest.System
+	slots    map[string]*slot
+	unlock   func() error
 
 	subscriptions []broker.Subscription
 	background    sync.WaitGroup
@@ -147,7 +142,7 @@ func New(ctx context.Context, cfg Config) (_ *Host, err error) {
 // published. A power cut has functions publish at most so much again.
 const settleEvery = 100 * time.Millisecond
 
-// prepare makes a slot for every function, and the front.
+// prepare makes a slot for every function, and the gateway, which is never stopped.
 func (h *Host) prepare() error {
 	keys, err := h.keys()
 	if err != nil {
@@ -163,29 +158,44 @@ func (h *Host) prepare() error {
 	if err != nil {
 		return err
 	}
-	signing := config.Map(map[string]string{h.cfg.KeysName: string(private)})
-	var faults []error
-	for _, c := range h.cfg.Capabilities {
-		env := h.env(c.Name, verifier)
-		if c.Name == h.cfg.Issuer {
-			env.Lookup = config.Overlay(signing, env.Lookup)
-		}
-		described, err := c.New(env) // a throw-away: it tells what it is, and is never started
-		if err != nil {
-			faults = append(faults, err)
-			continue
-		}
-		h.described = append(h.described, described)
-		h.slots[c.Name] = &slot{
-			name: c.Name, telemetry: h.cfg.Telemetry, logger: env.Logger,
-			make: func() (instance, error) { return c.New(env) },
-		}
-	}
-	if err := config.Join(faults...); err != nil {
+	if h.declared, err = h.cfg.System.Declare(); err != nil {
 		return err
 	}
-	h.handler, err = h.cfg.Front(h.env("gateway", verifier), h.described, h)
-	return err
+	signing := config.Map(map[string]string{h.cfg.KeysName: string(private)})
+	gateway := ""
+	for i, d := range h.cfg.System.Functions {
+		env := h.env(d.Name, verifier)
+		if d.Name == h.cfg.Issuer {
+			env.Lookup = config.Overlay(signing, env.Lookup)
+		}
+		if h.declared.Functions[i].Gateway {
+			gateway = d.Name
+		}
+		h.slots[d.Name] = &slot{name: d.Name, telemetry: h.cfg.Telemetry, logger: env.Logger, make: func() (host.Instance, error) {
+			f, err := d.New(env)
+			if err != nil {
+				return nil, err
+			}
+			return f.Instance(), nil
+		}}
+	}
+	var errs []error
+	for _, name := range h.cfg.System.Names() {
+		s := h.slots[name]
+		s.first, err = s.make() // now, so that all wrong settings are named at once
+		errs = append(errs, err)
+	}
+	h.handler = http.HandlerFunc(noGateway)
+	if s := h.slots[gateway]; s != nil {
+		h.handler = s.first
+		delete(h.slots, gateway)
+	}
+	return config.Join(errs...)
+}
+
+// noGateway answers for a system that has no gateway.
+func noGateway(w http.ResponseWriter, r *http.Request) {
+	problem.Write(w, r, fault.New(fault.NotFound, "the system has no gateway function"))
 }
 
 // keys are those that the environment names, or else those of the data directory.
@@ -212,12 +222,13 @@ func hidden(lookup config.Lookup, name string) config.Lookup {
 	}
 }
 
-func (h *Host) env(name string, tokens *auth.Verifier) function.Env {
+func (h *Host) env(name string, authenticator auth.Authenticator) function.Env {
 	return function.Env{
-		Store:     sqlite.Opener(filepath.Join(h.cfg.Dir, "store")),
-		Publisher: h.broker,
-		Lookup:    config.Overlay(h.cfg.Secrets[name], hidden(h.cfg.Lookup, h.cfg.KeysName)),
-		Tokens:    tokens,
+		Store:         sqlite.Opener(filepath.Join(h.cfg.Dir, "store")),
+		Publisher:     h.broker,
+		Lookup:        config.Overlay(h.cfg.Secrets[name], hidden(h.cfg.Lookup, h.cfg.KeysName)),
+		Authenticator: authenticator,
+		System:        func() manifest.System { return h.declared }, Discovery: h,
 		Telemetry: h.cfg.Telemetry,
 		Logger:    h.cfg.Telemetry.Logger(name),
 		Now:       h.cfg.Now,
@@ -228,20 +239,20 @@ func (h *Host) env(name string, tokens *auth.Verifier) function.Env {
 // first of them is served, or a fact that one function says early would be lost on another.
 func (h *Host) subscribe(ctx context.Context) error {
 	var deadLetters broker.Handler
-	for _, f := range h.described {
-		if f.Manifest().DeadLetters {
-			deadLetters = h.slots[f.Name()].receive
+	for _, d := range h.declared.Functions {
+		if d.DeadLetters {
+			deadLetters = h.slots[d.Name].receive
 		}
 	}
 	open := make(chan struct{})
 	defer close(open)
-	for _, f := range h.described {
-		if len(f.Manifest().Hears) == 0 {
+	for _, d := range h.declared.Functions {
+		if len(d.Consumes) == 0 {
 			continue
 		}
-		t, s := f.Trigger(), h.slots[f.Name()]
+		t, s := d.Subscription, h.slots[d.Name]
 		t.Delivery.DeadLetter = deadLetters
-		sub, err := h.broker.Subscribe(ctx, t, func(ctx context.Context, batch []event.Event) []broker.Result {
+		sub, err := h.broker.Subscribe(ctx, t, func(ctx context.Context, batch []ce.Event) []broker.Result {
 			<-open
 			return s.receive(ctx, batch)
 		})
@@ -268,9 +279,9 @@ func (h *Host) sweep(ctx context.Context) {
 // tick tells the time to the functions that ask for it. It is what wakes a timer that is due.
 func (h *Host) tick(ctx context.Context) {
 	var ticking []*slot
-	for _, f := range h.described {
-		if f.Manifest().Ticks {
-			ticking = append(ticking, h.slots[f.Name()])
+	for _, d := range h.declared.Functions {
+		if d.Ticks {
+			ticking = append(ticking, h.slots[d.Name])
 		}
 	}
 	if len(ticking) == 0 {
@@ -382,7 +393,7 @@ func wait(ctx context.Context, g *sync.WaitGroup) {
 func (s *slot) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	i, err := s.acquire(r.Context())
 	if err != nil {
-		function.WriteProblem(w, r, err)
+		problem.Write(w, r, err)
 		return
 	}
 	defer s.release()

@@ -14,15 +14,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions"
-	"github.com/ebb-dev/ebb/functions/gateway"
 	"github.com/ebb-dev/ebb/infra/config"
-	"github.com/ebb-dev/ebb/infra/discovery"
-	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/host/local"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
@@ -49,17 +47,10 @@ func start(t testing.TB, dir string, idle time.Duration, spans ...sdktrace.SpanE
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all []local.Capability
-	for _, c := range functions.Behind() {
-		all = append(all, local.Capability(c))
-	}
 	host, err := local.New(context.Background(), local.Config{
-		Dir: dir, Idle: idle, Tick: 100 * time.Millisecond, Telemetry: watch, Capabilities: all,
+		Dir: dir, Idle: idle, Tick: 100 * time.Millisecond, Telemetry: watch, System: functions.System(),
 		Claims:  local.Claims{Issuer: "ebb", Audience: "ebb"},
 		Secrets: map[string]config.Lookup{"users": config.Map(map[string]string{"EBB_ADMIN_EMAIL": adminEmail, "EBB_ADMIN_PASSWORD": adminPassword})},
-		Front: func(env function.Env, described []*function.Function, d discovery.Discovery) (http.Handler, error) {
-			return gateway.New(env, gateway.Config{Functions: described, Directory: d})
-		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -305,10 +296,7 @@ func TestADirectoryIsTakenOnce(t *testing.T) {
 	start(t, dir, 0)
 	_, err := local.New(context.Background(), local.Config{
 		Dir: dir, Claims: local.Claims{Issuer: "ebb", Audience: "ebb"},
-		Capabilities: []local.Capability{local.Capability(functions.Behind()[1])},
-		Front: func(function.Env, []*function.Function, discovery.Discovery) (http.Handler, error) {
-			return http.NotFoundHandler(), nil
-		},
+		System: functions.System(),
 	})
 	if err == nil {
 		t.Error("it was taken twice")
@@ -319,14 +307,14 @@ func TestADirectoryIsTakenOnce(t *testing.T) {
 func TestDeadLetters(t *testing.T) {
 	s := start(t, t.TempDir(), 200*time.Millisecond)
 	admin := s.signIn(adminEmail, adminPassword)
-	e := event.New()
+	e := ce.New()
 	e.SetID("01920000-0000-7000-8000-00000000dead")
 	e.SetSource("/functions/catalog")
 	e.SetType(events.ProductChanged.Name())
 	e.SetSubject("p-1")
 	e.SetTime(time.Now())
 	e.SetExtension("partitionkey", "p-1")
-	if err := e.SetData(events.ContentType, map[string]any{"product_id": "p-1"}); err != nil {
+	if err := e.SetData(event.ContentType, map[string]any{"product_id": "p-1"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Broker().Publish(context.Background(), e); err != nil {

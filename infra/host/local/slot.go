@@ -8,24 +8,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/fault"
-	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/host"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
-
-// instance is as much of a *function.Function as runs here.
-type instance interface {
-	http.Handler
-	Start(ctx context.Context) error
-	Receive(ctx context.Context, batch []event.Event) []broker.Result
-	Tick(ctx context.Context, now time.Time) (more bool, err error)
-	Stop(ctx context.Context) error
-}
-
-var _ instance = (*function.Function)(nil)
 
 // startLimit and stopLimit bound what a function may take to come and to go.
 const (
@@ -36,15 +25,16 @@ const (
 // slot is where one function runs, or does not. At any time it has one instance at most.
 type slot struct {
 	name      string
-	make      func() (instance, error)
+	make      func() (host.Instance, error)
+	first     host.Instance // the one that make returns first; nil: it has been used
 	telemetry *telemetry.Telemetry
 	logger    *slog.Logger
 
 	mu      sync.Mutex
-	running instance  // nil: at zero, or coming, or going
-	busy    int       // calls that are under way in running
-	idle    time.Time // since when busy is 0
-	change  *change   // not nil while an instance comes or goes
+	running host.Instance // nil: at zero, or coming, or going
+	busy    int           // calls that are under way in running
+	idle    time.Time     // since when busy is 0
+	change  *change       // not nil while an instance comes or goes
 	closed  bool
 
 	starts atomic.Int64
@@ -57,7 +47,7 @@ type change struct {
 }
 
 // acquire is the running instance, started if there is none. Release it after the call.
-func (s *slot) acquire(ctx context.Context) (instance, error) {
+func (s *slot) acquire(ctx context.Context) (host.Instance, error) {
 	s.mu.Lock()
 	for s.running == nil {
 		if s.closed {
@@ -86,6 +76,18 @@ func (s *slot) acquire(ctx context.Context) (instance, error) {
 	return running, nil
 }
 
+// newInstance returns the instance that was made when the system was, and later new ones.
+func (s *slot) newInstance() (host.Instance, error) {
+	s.mu.Lock()
+	i := s.first
+	s.first = nil
+	s.mu.Unlock()
+	if i != nil {
+		return i, nil
+	}
+	return s.make()
+}
+
 func (s *slot) release() {
 	s.mu.Lock()
 	if s.busy--; s.busy == 0 {
@@ -99,7 +101,7 @@ func (s *slot) start(c *change) {
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
 	began := time.Now()
-	i, err := s.make()
+	i, err := s.newInstance()
 	if err == nil {
 		if err = i.Start(ctx); err != nil {
 			_ = i.Stop(ctx) // the reason why it does not start is the better error
@@ -180,7 +182,7 @@ func (s *slot) close(ctx context.Context) {
 }
 
 // receive hands a batch of events to the function, which is started if need be.
-func (s *slot) receive(ctx context.Context, batch []event.Event) []broker.Result {
+func (s *slot) receive(ctx context.Context, batch []ce.Event) []broker.Result {
 	i, err := s.acquire(ctx)
 	if err != nil {
 		answers := make([]broker.Result, len(batch))

@@ -10,7 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/ebb-dev/ebb/infra/host"
+	"github.com/ebb-dev/ebb/infra/manifest"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/fault"
@@ -22,15 +25,16 @@ type double struct {
 	start, stop func() error
 }
 
+func (d *double) Declaration() *manifest.Declaration            { return nil }
 func (d *double) Start(context.Context) error                   { return d.start() }
 func (d *double) Stop(context.Context) error                    { return d.stop() }
 func (d *double) Tick(context.Context, time.Time) (bool, error) { return false, nil }
-func (d *double) Receive(_ context.Context, batch []event.Event) []broker.Result {
+func (d *double) Receive(_ context.Context, batch []ce.Event) []broker.Result {
 	return make([]broker.Result, len(batch))
 }
 
 func slotOf(d *double) *slot {
-	return &slot{name: "x", logger: slog.New(slog.DiscardHandler), make: func() (instance, error) { return d, nil }}
+	return &slot{name: "x", logger: slog.New(slog.DiscardHandler), make: func() (host.Instance, error) { return d, nil }}
 }
 
 func nothing() error { return nil }
@@ -57,7 +61,7 @@ func TestAStartThatFails(t *testing.T) {
 	if _, err := s.acquire(t.Context()); err != nil || tries.Load() != 2 {
 		t.Errorf("after %d tries: %v", tries.Load(), err)
 	}
-	results := slotOf(&double{stop: nothing, start: func() error { return errors.New("no disk") }}).receive(t.Context(), make([]event.Event, 2))
+	results := slotOf(&double{stop: nothing, start: func() error { return errors.New("no disk") }}).receive(t.Context(), make([]ce.Event, 2))
 	if len(results) != 2 || results[1].Status != http.StatusServiceUnavailable {
 		t.Errorf("events are answered %v, want 503 so that they come again", results)
 	}

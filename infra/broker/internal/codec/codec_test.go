@@ -7,22 +7,22 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/cloudevents/sdk-go/v2/types"
 
-	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/broker/internal/codec"
+	"github.com/ebb-dev/ebb/infra/event"
 )
 
-func full() event.Event {
-	e := event.New()
+func full() ce.Event {
+	e := ce.New()
 	e.SetID("0190-ä")
 	e.SetSource("/functions/orders")
 	e.SetType("dev.ebb.orders.placed.v1")
 	e.SetSubject("42")
 	e.SetTime(time.Date(2024, 2, 29, 1, 2, 3, 456, time.FixedZone("", 3600)))
 	e.SetDataSchema("https://example.com/schema#x")
-	e.SetData(event.ApplicationJSON, map[string]int{"n": 1})
+	e.SetData(ce.ApplicationJSON, map[string]int{"n": 1})
 	e.SetExtension("partitionkey", "42")
 	e.SetExtension("yes", true)
 	e.SetExtension("no", false)
@@ -35,9 +35,9 @@ func full() event.Event {
 }
 
 // normal makes times comparable: two zones of the same offset are not equal to reflect.
-func normal(e event.Event) event.Event {
+func normal(e ce.Event) ce.Event {
 	e = e.Clone()
-	c := e.Context.(*event.EventContextV1)
+	c := e.Context.(*ce.EventContextV1)
 	if c.Time != nil {
 		t, _ := time.Parse(time.RFC3339Nano, c.Time.Format(time.RFC3339Nano))
 		c.Time = &types.Timestamp{Time: t}
@@ -53,7 +53,7 @@ func normal(e event.Event) event.Event {
 	return e
 }
 
-func roundTrip(t *testing.T, events ...event.Event) {
+func roundTrip(t *testing.T, events ...ce.Event) {
 	t.Helper()
 	b, err := codec.Append(nil, events)
 	if err != nil {
@@ -75,7 +75,7 @@ func roundTrip(t *testing.T, events ...event.Event) {
 
 // Every attribute of every type comes back, and data as it was, be it text, binary, empty or none.
 func TestRoundTrip(t *testing.T) {
-	bare := event.New()
+	bare := ce.New()
 	bare.SetID("1")
 	bare.SetSource("urn:uuid:6e8bc430-9c3a-11d9-9669-0800200c9a66")
 	bare.SetType("t")
@@ -89,7 +89,7 @@ func TestRoundTrip(t *testing.T) {
 
 // What was cut off anywhere is refused, and never read as something else.
 func TestCutShort(t *testing.T) {
-	b, err := codec.Append(nil, []event.Event{full(), full()})
+	b, err := codec.Append(nil, []ce.Event{full(), full()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,11 +109,11 @@ func FuzzRoundTrip(f *testing.F) {
 	f.Add(seed)
 	f.Add([]byte(`{"specversion":"1.0","id":"1","source":"x:y","type":"t","data_base64":"AAE=","n":1,"b":true}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		e, err := events.FromJSON(text)
+		e, err := event.FromJSON(text)
 		if err != nil || e.Validate() != nil {
 			return
 		}
-		c, ok := e.Context.(*event.EventContextV1)
+		c, ok := e.Context.(*ce.EventContextV1)
 		if !ok {
 			return
 		}
@@ -131,7 +131,7 @@ func FuzzRoundTrip(f *testing.F) {
 
 // Arbitrary bytes never bring the reader down, and what it reads it also writes.
 func FuzzDecode(f *testing.F) {
-	seed, err := codec.Append(nil, []event.Event{full()})
+	seed, err := codec.Append(nil, []ce.Event{full()})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -149,7 +149,7 @@ func FuzzDecode(f *testing.F) {
 }
 
 func BenchmarkEncode(b *testing.B) {
-	e := []event.Event{full()}
+	e := []ce.Event{full()}
 	b.Run("codec", func(b *testing.B) {
 		var buf []byte
 		for b.Loop() {
@@ -159,14 +159,14 @@ func BenchmarkEncode(b *testing.B) {
 	b.Run("sdk", func(b *testing.B) {
 		for b.Loop() {
 			var buf bytes.Buffer
-			event.WriteJson(&e[0], &buf)
+			ce.WriteJson(&e[0], &buf)
 		}
 	})
 }
 
 func BenchmarkDecode(b *testing.B) {
 	e := full()
-	own, _ := codec.Append(nil, []event.Event{e})
+	own, _ := codec.Append(nil, []ce.Event{e})
 	sdk, _ := json.Marshal(e)
 	b.Run("codec", func(b *testing.B) {
 		b.ReportAllocs()
@@ -177,7 +177,7 @@ func BenchmarkDecode(b *testing.B) {
 	b.Run("sdk", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			var out event.Event
+			var out ce.Event
 			json.Unmarshal(sdk, &out)
 		}
 	})

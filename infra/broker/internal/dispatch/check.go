@@ -6,25 +6,25 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	ce "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/cloudevents/sdk-go/v2/types"
 
-	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
 // check refuses what breaks the CloudEvents specification or is too large, and returns the
 // event in version 1.0 with its size.
-func check(e event.Event, limit int) (event.Event, int, error) {
+func check(e ce.Event, limit int) (ce.Event, int, error) {
 	if e.Context == nil {
 		return e, 0, fault.New(fault.Invalid, "an event without attributes was published")
 	}
-	c, ok := e.Context.(*event.EventContextV1)
+	c, ok := e.Context.(*ce.EventContextV1)
 	if !ok {
 		c = e.Context.AsV1()
 		e.Context = c
 	}
-	if err := events.Valid(e); err != nil {
+	if err := event.Valid(e); err != nil {
 		return e, 0, fault.Wrap(err, fault.Invalid, "event %q breaks the CloudEvents specification", c.ID)
 	}
 	if err := checkURIs(c); err != nil {
@@ -43,14 +43,14 @@ func check(e event.Event, limit int) (event.Event, int, error) {
 
 // own copies the attributes. Publishers promise to leave them alone, but an event is a pointer
 // inside, and one that is used again for the next message would change what waits here.
-func own(c *event.EventContextV1) *event.EventContextV1 {
+func own(c *ce.EventContextV1) *ce.EventContextV1 {
 	d := *c
 	d.Extensions = maps.Clone(c.Extensions)
 	return &d
 }
 
 // checkURIs refuses addresses that would not survive being written and read again.
-func checkURIs(c *event.EventContextV1) error {
+func checkURIs(c *ce.EventContextV1) error {
 	if s := &c.Source; s.Scheme == "" && s.Host == "" && s.Opaque == "" && strings.HasPrefix(s.Path, "/") {
 		return nil
 	}
@@ -67,7 +67,7 @@ func checkURIs(c *event.EventContextV1) error {
 // contextAttributes may not be used as extensions: they would be two things of one name.
 var contextAttributes = []string{"id", "source", "type", "datacontenttype", "subject", "time", "specversion", "dataschema", "data"}
 
-func checkExtensions(c *event.EventContextV1) error {
+func checkExtensions(c *ce.EventContextV1) error {
 	for name, value := range c.Extensions {
 		if !lowerAlphanumeric(name) || slices.Contains(contextAttributes, name) {
 			return fault.New(fault.Invalid, "event %q has an extension that must not be called %q", c.ID, name)
@@ -93,7 +93,7 @@ func lowerAlphanumeric(s string) bool {
 }
 
 // sizeOf is about what the event takes in the log.
-func sizeOf(e event.Event, c *event.EventContextV1) int {
+func sizeOf(e ce.Event, c *ce.EventContextV1) int {
 	n := 64 + len(e.DataEncoded) + len(c.ID) + len(c.Type) + len(c.Source.Path)
 	if c.Subject != nil {
 		n += len(*c.Subject)
@@ -111,8 +111,8 @@ func sizeOf(e event.Event, c *event.EventContextV1) int {
 }
 
 // partitionKey is the key whose events keep their order; empty: no order is asked for.
-func partitionKey(e *event.Event) string {
-	c, ok := e.Context.(*event.EventContextV1)
+func partitionKey(e *ce.Event) string {
+	c, ok := e.Context.(*ce.EventContextV1)
 	if !ok {
 		return ""
 	}
@@ -128,7 +128,7 @@ func partitionKey(e *event.Event) string {
 }
 
 // withExtensions is a copy of the event with further extensions; the event stays as it is.
-func withExtensions(e event.Event, more map[string]any) event.Event {
+func withExtensions(e ce.Event, more map[string]any) ce.Event {
 	c := *e.Context.AsV1()
 	c.Extensions = maps.Clone(c.Extensions)
 	if c.Extensions == nil {

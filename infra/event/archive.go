@@ -1,0 +1,38 @@
+package event
+
+import "time"
+
+// ReplayEvents asks the archive to say again what it has kept.
+type ReplayEvents struct {
+	ReplayID string    `json:"replay_id" minLength:"1" maxLength:"128"`
+	To       string    `json:"to" minLength:"1" maxLength:"100" doc:"The one function that is to hear it."`
+	Types    []string  `json:"types,omitempty" doc:"None: every type."`
+	Since    time.Time `json:"since,omitzero" doc:"From this time on; none: from the beginning."`
+	Until    time.Time `json:"until,omitzero" doc:"Up to this time; none: until the command was sent."`
+	Subject  string    `json:"subject,omitempty" maxLength:"200" doc:"Only events about this entity."`
+	Cursor   string    `json:"cursor,omitempty" maxLength:"4096" doc:"Where to go on; the archive sends itself one command for each portion."`
+}
+
+// FinishedReplay is a replay that has come to its end.
+type FinishedReplay struct {
+	ReplayID string `json:"replay_id" minLength:"1" maxLength:"128"`
+	To       string `json:"to" minLength:"1" maxLength:"100"`
+	Count    int    `json:"count" min:"0" doc:"Events said again."`
+}
+
+// What the archive is asked.
+var (
+	ArchiveReplay = Define(kit, "archive.replay", 1, Command,
+		"Publish kept events again, for one function alone, marked so that side effects do not happen again. Ends with archive.replayed.",
+		ReplayEvents{
+			ReplayID: exReplay, To: "views", Types: []string{"dev.ebb.orders.placed.v1"}, Since: exTime, Until: exTime.AddDate(0, 1, 0),
+			Subject: exOrder, Cursor: "b3JkZXI6Mg",
+		},
+		ReplayEvents{ReplayID: exReplay, To: "views"})
+)
+
+// What the archive says.
+var (
+	ArchiveReplayed = Define(kit, "archive.replayed", 1, Fact, "A replay has published all it had to.",
+		FinishedReplay{ReplayID: exReplay, To: "views", Count: 42})
+)

@@ -1,0 +1,154 @@
+package function
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/event"
+	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+// The kit's own collections.
+const (
+	inboxName       = "_inbox"
+	outboxName      = "_outbox"
+	idempotencyName = "_idempotency"
+)
+
+// stateful reports whether the function needs a database.
+func (f *Function) stateful() bool {
+	return len(f.schema) > 0 || len(f.subscriptions) > 0 || f.any != nil || f.deadLetter != nil || len(f.emits) > 0
+}
+
+// databaseSchema returns everything that the function stores, with the kit's own collections.
+func (f *Function) databaseSchema() store.Schema {
+	if !f.stateful() {
+		return nil
+	}
+	return append(append(store.Schema(nil), f.schema...),
+		store.Spec{Name: inboxName}, store.Spec{Name: outboxName, Large: true},
+		store.Spec{Name: idempotencyName, Indexes: []store.Index{store.On("at")}})
+}
+
+func (f *Function) declaration() *manifest.Declaration {
+	d := &manifest.Declaration{
+		Function: f.manifest(), Schema: f.databaseSchema(), Types: f.types(),
+		OpenAPI: f.describeAPI, CheckSettings: f.checkSettings,
+	}
+	if f.subscribed() {
+		d.Subscription = f.trigger(f.consumes())
+	}
+	return d
+}
+
+func (f *Function) checkSettings(lookup config.Lookup) error {
+	var errs []error
+	for _, check := range f.settingsChecks {
+		errs = append(errs, check(lookup))
+	}
+	return config.Join(errs...)
+}
+
+func (f *Function) describeAPI() ([]byte, error) {
+	if f.openAPI != nil {
+		return f.openAPI, nil
+	}
+	doc := f.api.OpenAPI()
+	schemas := doc.Components.Schemas.Map() // Huma adds its own errors, which are never sent
+	delete(schemas, "ErrorModel")
+	delete(schemas, "ErrorDetail")
+	return json.Marshal(doc)
+}
+
+func (f *Function) manifest() manifest.Function {
+	m := manifest.Function{
+		Name: f.name, Emits: sortedKeys(f.emits), Settings: f.settings,
+		Ticks: f.tick != nil, DeadLetters: f.deadLetter != nil, Gateway: f.http != nil,
+	}
+	for _, r := range f.routes {
+		m.Routes = append(m.Routes, r.Route)
+	}
+	for _, c := range f.databaseSchema() {
+		s := manifest.Collection{Name: c.Name}
+		for _, i := range c.Indexes {
+			s.Indexes = append(s.Indexes, i.Fields)
+		}
+		m.Collections = append(m.Collections, s)
+	}
+	if !f.subscribed() {
+		return m
+	}
+	m.Consumes, m.Prewarm = f.consumes(), sortedKeys(f.prewarm)
+	t := f.trigger(slices.Concat(m.Consumes, m.Prewarm))
+	m.Trigger = &manifest.Trigger{
+		Filters: t.Filters, Batch: t.Batch, Concurrency: t.Concurrency, Retry: t.Delivery.Retry,
+		Backoff: string(t.Delivery.BackoffPolicy), Delay: t.Delivery.BackoffDelay.String(), Timeout: t.Delivery.Timeout.String(),
+	}
+	return m
+}
+
+// types returns every event type that the function names, sorted by name.
+func (f *Function) types() []*event.Info {
+	all := event.Catalogue{}
+	if f.subscribed() {
+		all[event.ClockSwept.Name()] = event.ClockSwept.Info()
+	}
+	for name, s := range f.subscriptions {
+		all[name] = s.info
+	}
+	maps.Copy(all, f.emits)
+	maps.Copy(all, f.prewarm)
+	return all.All()
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	return slices.SortedFunc(maps.Keys(m), strings.Compare)
+}
+
+// subscribed reports whether the function consumes events. One that emits consumes the clock's sweep.
+func (f *Function) subscribed() bool {
+	return f.any != nil || len(f.subscriptions) > 0 || len(f.emits) > 0
+}
+
+func (f *Function) consumes() []string {
+	if f.any != nil {
+		return []string{"*"}
+	}
+	types := slices.Collect(maps.Keys(f.subscriptions))
+	if !slices.Contains(types, event.ClockSwept.Name()) {
+		types = append(types, event.ClockSwept.Name())
+	}
+	slices.Sort(types)
+	return types
+}
+
+// maxBatch is how many events share a unit of work at most.
+const maxBatch = 128
+
+// trigger returns a durable subscription to the types, which has the function's name. The host adds where dead letters go.
+func (f *Function) trigger(types []string) broker.Trigger {
+	t := broker.Trigger{
+		Name: f.name, Subscriber: f.Source(), Delivery: broker.DefaultDelivery, Batch: maxBatch, Concurrency: 1,
+		Pace: f.minBatchInterval,
+	}
+	if f.concurrency > 1 {
+		t.Batch, t.Concurrency = 1, f.concurrency
+	}
+	if f.any == nil {
+		oneOf := broker.Filter{}
+		for _, name := range types {
+			oneOf.Any = append(oneOf.Any, broker.Filter{Exact: map[string]string{"type": name}})
+		}
+		t.Filters = append(t.Filters, oneOf)
+	}
+	// A replayed event is for the one function that it is addressed to.
+	toAll := broker.Filter{Not: &broker.Filter{CESQL: "EXISTS " + event.ReplayTo}}
+	toMe := broker.Filter{Exact: map[string]string{event.ReplayTo: f.name}}
+	t.Filters = append(t.Filters, broker.Filter{Any: []broker.Filter{toMe, toAll}})
+	return t
+}

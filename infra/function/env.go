@@ -1,0 +1,114 @@
+package function
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/uuid"
+
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/discovery"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/telemetry"
+)
+
+// Env is what a host gives a function. A port that is left out fails with a clear error when it is used; Telemetry, Logger,
+// Now and NewID have plain defaults.
+type Env struct {
+	Store         store.Opener         // opens the function's own database
+	Publisher     broker.Publisher     // publishes the events that it emits
+	Lookup        config.Lookup        // looks up its settings
+	Authenticator auth.Authenticator   // authenticates requests; nil refuses all credentials
+	Telemetry     *telemetry.Telemetry // nil: none
+	Logger        *slog.Logger         // nil: slog.Default
+	Now           func() time.Time     // nil: time.Now
+	NewID         func() string        // returns a new id for an event or for what a handler creates; nil: UUIDv7
+
+	// System returns what is deployed together with the function, for those few that need all of it: a gateway, an archive.
+	// It may take some milliseconds the first time. Nil: nothing is known.
+	System func() manifest.System
+
+	// Discovery finds the functions of the system, for the gateway, the only one that calls others. Nil: the gateway has
+	// settings of its own.
+	Discovery discovery.Discovery
+
+	declaring bool // no instance is wanted: settings have their defaults, and none is required
+}
+
+// Config loads settings into a T, an envconfig struct whose tags hold the whole names of the variables. The error is a
+// *config.Error and names every violation.
+func Config[T any](env Env) (T, error) {
+	switch {
+	case env.declaring:
+		return config.Defaults[T]("")
+	case env.Lookup == nil:
+		return config.Load[T]("", config.Map(nil))
+	}
+	return config.Load[T]("", env.Lookup)
+}
+
+// Configure declares the settings of a function, so that they are a part of its manifest, and loads them as Config does.
+// While the function is only declared (see Declare) they have their defaults, and a setting that is required is empty.
+func Configure[T any](f *Function) (T, error) {
+	for _, v := range config.Variables[T]("") {
+		f.settings = append(f.settings, manifest.Setting{
+			Variable: v.Name, Description: v.Desc, Default: v.Default, Required: v.Required, Secret: v.Secret,
+		})
+	}
+	f.settingsChecks = append(f.settingsChecks, func(lookup config.Lookup) error {
+		_, err := config.Load[T]("", lookup)
+		return err
+	})
+	return Config[T](f.env)
+}
+
+// Declare returns what the function of a constructor declares, as data. The constructor gets no store, no broker and no
+// settings.
+func Declare(constructor func(Env) (*Function, error)) (*manifest.Declaration, error) {
+	f, err := constructor(Env{declaring: true})
+	if err != nil {
+		return nil, err
+	}
+	return f.declaration(), nil
+}
+
+// withDefaults returns the environment with something in every place.
+func (e Env) withDefaults(name string) Env {
+	if e.Logger == nil {
+		e.Logger = slog.Default()
+	}
+	if e.Now == nil {
+		e.Now = time.Now
+	}
+	if e.NewID == nil {
+		e.NewID = newID
+	}
+	if e.Store == nil {
+		e.Store = func(context.Context, string, store.Schema) (store.Driver, error) {
+			return nil, fault.New(fault.Internal, "function %s was given no store", name)
+		}
+	}
+	if e.Publisher == nil {
+		e.Publisher = unassigned(name)
+	}
+	if e.System == nil {
+		e.System = func() manifest.System { return manifest.System{} }
+	}
+	return e
+}
+
+// unassigned is the publisher of a function that was given none.
+type unassigned string
+
+func (u unassigned) Publish(context.Context, ...ce.Event) error {
+	return fault.New(fault.Internal, "function %s was given no broker", string(u))
+}
+
+// newID returns a UUIDv7 (RFC 9562): unique, and sorted by the time at which it was made.
+func newID() string { return uuid.Must(uuid.NewV7()).String() }

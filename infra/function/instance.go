@@ -1,0 +1,110 @@
+package function
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/host"
+	"github.com/ebb-dev/ebb/infra/httprequest"
+	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/problem"
+	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/telemetry"
+)
+
+// instance is the function as hosts run it.
+type instance struct{ *Function }
+
+var _ host.Instance = instance{}
+
+// Instance returns the function as hosts run it. Every call returns the same instance.
+func (f *Function) Instance() host.Instance { return instance{f} }
+
+// Declaration implements host.Instance.
+func (i instance) Declaration() *manifest.Declaration { return i.declaration() }
+
+// Start implements host.Instance.
+func (i instance) Start(ctx context.Context) error {
+	f := i.Function
+	f.opening.Lock()
+	defer f.opening.Unlock()
+	if !f.stateful() || f.db.Load() != nil {
+		return nil
+	}
+	db, err := f.env.Store(ctx, f.name, f.databaseSchema())
+	if err != nil {
+		return err
+	}
+	f.outbox.dirty.mark() // by an earlier instance
+	f.db.Store(&database{db})
+	if err := f.publishWaiting(ctx); err != nil {
+		// The events are safe in the outbox, and the next unit of work tries again.
+		f.env.Logger.WarnContext(ctx, "events in the outbox could not be published yet", "function", f.name, "error", err)
+	}
+	return nil
+}
+
+// Stop implements host.Instance.
+func (i instance) Stop(ctx context.Context) error {
+	f := i.Function
+	f.opening.Lock()
+	defer f.opening.Unlock()
+	db := f.db.Swap(nil)
+	if db == nil {
+		return nil
+	}
+	if err := f.removePublished(ctx, db); err != nil {
+		f.env.Logger.WarnContext(ctx, "published events stay in the outbox and will be published twice",
+			"function", f.name, "error", err)
+	}
+	return db.Close()
+}
+
+// ServeHTTP implements host.Instance.
+func (i instance) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if i.http != nil {
+		i.http.ServeHTTP(w, r)
+		return
+	}
+	if err := httprequest.Check(r); err != nil {
+		problem.Write(w, r, err)
+		return
+	}
+	i.mux.ServeHTTP(w, r)
+}
+
+// Receive implements host.Instance. The events of a batch share one unit of work: a handler reads what the one before it
+// wrote, and one commit makes all of it durable. An event that fails leaves nothing of its own, and later events of its
+// partition key in the batch are skipped. A commit that the store refuses for good is tried again in halves, so that only
+// the event that is to blame fails.
+func (i instance) Receive(ctx context.Context, events []ce.Event) []broker.Result {
+	return i.receive(telemetry.WithFunction(ctx, i.name), events, map[string]bool{})
+}
+
+// Tick implements host.Instance.
+func (i instance) Tick(ctx context.Context, now time.Time) (more bool, err error) {
+	f := i.Function
+	if f.tick == nil {
+		return false, fault.New(fault.Invalid, "function %s declares no tick", f.name)
+	}
+	ctx = telemetry.WithFunction(ctx, f.name)
+	err = f.Update(ctx, func(ctx context.Context, tx *Tx) error {
+		err := f.tick(ctx, tx, now)
+		more = tx.tickAgain
+		return err
+	})
+	return more && err == nil, err
+}
+
+// driver returns the open database; fault.Unavailable before Start and after Stop.
+func (f *Function) driver() (store.Driver, error) {
+	if db := f.db.Load(); db != nil {
+		return db.Driver, nil
+	}
+	return nil, fault.New(fault.Unavailable, "function %s is not running", f.name)
+}

@@ -1,0 +1,47 @@
+package function
+
+import (
+	"context"
+	"time"
+
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+const (
+	pruneInterval = 15 * time.Second
+	pruneLimit    = 200 // entries of a collection that one unit removes
+)
+
+// prune removes a few expired entries of the inbox and of the stored responses, from time to time, in a transaction that
+// commits anyway.
+func (f *Function) prune(ctx context.Context, db *store.Tx, now time.Time) error {
+	next := f.outbox.prune.Load()
+	if now.UnixNano() < next || !f.outbox.prune.CompareAndSwap(next, now.Add(pruneInterval).UnixNano()) {
+		return nil
+	}
+	old, more, err := db.Query(ctx, store.Query{Collection: inboxName, Limit: pruneLimit})
+	if err != nil {
+		return err
+	}
+	removed := 0
+	for _, d := range old {
+		if inboxExpired(d, now) {
+			db.Discard(d.Key)
+			removed++
+		}
+	}
+	responses, _, err := db.Query(ctx, store.Query{
+		Collection: idempotencyName, Limit: pruneLimit, Order: []store.Order{{Field: "at"}},
+		Where: []store.Filter{{Field: "at", Op: store.Less, Value: now.Add(-responseRetention).Unix()}},
+	})
+	if err != nil {
+		return err
+	}
+	for _, d := range responses {
+		db.Discard(d.Key)
+	}
+	if more && removed == pruneLimit || len(responses) == pruneLimit {
+		f.outbox.prune.Store(0) // the next unit goes on
+	}
+	return nil
+}

@@ -1,0 +1,105 @@
+package function
+
+import (
+	"context"
+	"time"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/event"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+// handler handles one event, decoded or not.
+type handler func(ctx context.Context, tx *Tx, e ce.Event) error
+
+// subscription is a type of event and its handler.
+type subscription struct {
+	info   *event.Info
+	handle handler
+}
+
+// On subscribes to a type of event. The data is checked against its schema before the handler runs; data that fails is a
+// dead letter. A type has one handler; a second one panics.
+func On[T any](f *Function, t event.Type[T], h func(ctx context.Context, tx *Tx, data T) error) {
+	if _, twice := f.subscriptions[t.Name()]; twice {
+		panic("function " + f.name + " subscribes to " + t.Name() + " twice")
+	}
+	f.subscriptions[t.Name()] = subscription{t.Info(), func(ctx context.Context, tx *Tx, e ce.Event) error {
+		data, err := t.Decode(e)
+		if err != nil {
+			return fault.Wrap(err, fault.Invalid, "%s", err.Error())
+		}
+		return h(ctx, tx, data)
+	}}
+}
+
+// OnAny subscribes to every event, whatever its type.
+func OnAny(f *Function, h func(ctx context.Context, tx *Tx, e ce.Event) error) { f.any = h }
+
+// OnDeadLetter handles the events that could not be delivered, of every trigger.
+func OnDeadLetter(f *Function, h func(ctx context.Context, tx *Tx, e ce.Event) error) {
+	f.deadLetter = h
+}
+
+// Prefetch names documents that handling an event will read, so that those of a whole batch are read in one call of the
+// store. It is a hint: what it does not name is read when it is asked for.
+func Prefetch(f *Function, keys func(e ce.Event) []store.Key) { f.prefetch = keys }
+
+// OnTick runs when the host's clock ticks. Ticks come from the host directly and may come late, twice or not at all.
+func OnTick(f *Function, h func(ctx context.Context, tx *Tx, now time.Time) error) { f.tick = h }
+
+// handlerOf returns the handler of an event, or why it has none. Both are nil for an event that only starts the function.
+func (f *Function) handlerOf(e ce.Event) (handler, error) {
+	if e.Context == nil {
+		return nil, fault.New(fault.Invalid, "this is not a CloudEvent")
+	}
+	if err := event.Valid(e); err != nil {
+		return nil, fault.Wrap(err, fault.Invalid, "this is not a valid CloudEvent: %v", err)
+	}
+	if f.isDeadLetter(e) {
+		return f.deadLetter, nil
+	}
+	if s, ok := f.subscriptions[e.Type()]; ok {
+		return s.handle, nil
+	}
+	if f.any != nil {
+		return f.any, nil
+	}
+	if e.Type() == event.ClockSwept.Name() {
+		return handleSweep, nil
+	}
+	if f.prewarm[e.Type()] != nil {
+		return nil, nil
+	}
+	return nil, fault.New(fault.Invalid, "function %s does not consume events of type %q", f.name, e.Type())
+}
+
+// handleSweep does nothing: that the event arrived has the outbox looked through.
+func handleSweep(context.Context, *Tx, ce.Event) error { return nil }
+
+// isDeadLetter reports whether e is a dead letter that the function keeps.
+func (f *Function) isDeadLetter(e ce.Event) bool {
+	return f.deadLetter != nil && event.Extension(e, broker.ErrorDest) != ""
+}
+
+// label returns a type as metrics and traces have it: never what a sender made up.
+func (f *Function) label(eventType string) string {
+	if _, ok := f.subscriptions[eventType]; ok || f.emits[eventType] != nil || eventType == event.ClockSwept.Name() {
+		return eventType
+	}
+	if f.any != nil {
+		if _, known := f.systemTypes()[eventType]; known {
+			return eventType
+		}
+	}
+	return "_OTHER" // OpenTelemetry's semantic conventions
+}
+
+// systemTypes returns the event types of the system.
+func (f *Function) systemTypes() event.Catalogue {
+	f.typesOnce.Do(func() { f.allTypes = f.env.System().Types() })
+	return f.allTypes
+}

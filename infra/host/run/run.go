@@ -1,0 +1,193 @@
+// Package run turns settings into a hosted function, for any product: it reads the environment, opens the ports that it
+// names and hosts the function on Knative.
+//
+//   - FUNCTION, and PORT (8080).
+//   - EBB_STORE: memory:, sqlite:PATH, postgres://USER@HOST/DATABASE, firestore://PROJECT/DATABASE.
+//   - K_SINK, K_CE_OVERRIDES and K_CA_CERTS, which a SinkBinding sets: where events are published.
+//   - EBB_VERIFICATION_KEYS, EBB_ISSUER, EBB_AUDIENCE: what access tokens are checked with.
+//   - EBB_SENDER_AUDIENCE, EBB_SENDERS, EBB_SENDER_ISSUER: who may deliver events; see knative.Senders.
+//   - EBB_MANIFEST_HASH: the hash of the declaration that the platform was set up with.
+//   - the settings of the function itself; see terraform/manifest.json.
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/ebb-dev/ebb/infra/auth"
+	brokerknative "github.com/ebb-dev/ebb/infra/broker/knative"
+	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/host/knative"
+	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/store/open"
+	"github.com/ebb-dev/ebb/infra/system"
+	"github.com/ebb-dev/ebb/infra/telemetry"
+)
+
+// settings are what the host reads, beside what the function itself does.
+type settings struct {
+	Function       string   `envconfig:"FUNCTION" required:"true" desc:"the function that this process hosts"`
+	Port           int      `envconfig:"PORT" default:"8080" desc:"where to listen"`
+	Store          string   `envconfig:"EBB_STORE" desc:"where its documents are: memory:, sqlite:PATH, postgres://USER@HOST/DATABASE, firestore://PROJECT/DATABASE"`
+	Sink           string   `envconfig:"K_SINK" desc:"where its events are published"`
+	Overrides      string   `envconfig:"K_CE_OVERRIDES" desc:"extensions that its events get"`
+	CACerts        string   `envconfig:"K_CA_CERTS" desc:"authorities that the sink's certificate may come from"`
+	Keys           string   `envconfig:"EBB_VERIFICATION_KEYS" desc:"public JWK set that access tokens are checked with"`
+	Issuer         string   `envconfig:"EBB_ISSUER" default:"ebb" desc:"the iss claim of access tokens"`
+	Audience       string   `envconfig:"EBB_AUDIENCE" default:"ebb" desc:"the aud claim of access tokens"`
+	SenderIssuer   string   `envconfig:"EBB_SENDER_ISSUER" default:"https://kubernetes.default.svc" desc:"who issues the identities of those who deliver events"`
+	SenderAudience string   `envconfig:"EBB_SENDER_AUDIENCE" desc:"what the identity of a sender must be meant for; none: identities are not checked"`
+	Senders        []string `envconfig:"EBB_SENDERS" desc:"who may deliver events, with commas between; a * at the end stands for anything"`
+	Manifest       string   `envconfig:"EBB_MANIFEST_HASH" desc:"hash of the declaration that the platform was set up with"`
+	Service        string   `envconfig:"K_SERVICE" desc:"name of the Knative Service"`
+	Revision       string   `envconfig:"K_REVISION" desc:"name of its revision"`
+}
+
+// Validate reports every value that cannot be used.
+func (s settings) Validate() error {
+	var faults []error
+	if s.Port < 1 || s.Port > 65535 {
+		faults = append(faults, fmt.Errorf("PORT is %d, which is no port", s.Port))
+	}
+	if (s.SenderAudience == "") != (len(s.Senders) == 0) {
+		faults = append(faults, errors.New("EBB_SENDER_AUDIENCE and EBB_SENDERS go together: set both or neither"))
+	}
+	return errors.Join(faults...)
+}
+
+// hosted is a host with what was opened around it.
+type hosted struct {
+	*knative.Host
+	telemetry *telemetry.Telemetry
+	port      int
+}
+
+// Serve hosts the function of the system that $FUNCTION names at $PORT until ctx ends, and drains. An error of the
+// settings is a *config.Error and names every violation. Log lines go to log; nil is standard error.
+func Serve(ctx context.Context, sys system.System, lookup config.Lookup, log io.Writer) error {
+	h, err := compose(sys, lookup, log)
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", ":"+strconv.Itoa(h.port))
+	if err != nil {
+		return err
+	}
+	err = h.Host.Serve(ctx, l)
+	return errors.Join(err, h.telemetry.Shutdown(context.WithoutCancel(ctx)))
+}
+
+// compose makes the host of a function. It opens nothing.
+func compose(sys system.System, lookup config.Lookup, log io.Writer) (*hosted, error) {
+	set, err := config.Load[settings]("", lookup)
+	definition, known := sys.Lookup(set.Function)
+	if !known && set.Function != "" {
+		err = config.Join(err, settingError("FUNCTION", "is %q, but the functions are %s",
+			set.Function, strings.Join(sys.Names(), ", ")))
+	}
+	watch, watchErr := telemetry.Start(context.Background(), telemetry.Config{
+		Service: sys.Name + "-" + set.Function, Version: set.Revision, Log: log, Lookup: lookup,
+	})
+	if err = config.Join(err, watchErr); err != nil {
+		return nil, err
+	}
+	env := function.Env{
+		Lookup: lookup, Telemetry: watch, Logger: watch.Logger(set.Function), System: sys.Declared(),
+	}
+	opened := set.open(&env)
+	f, err := definition.New(env)
+	if err == nil {
+		err = set.missing(f.Instance().Declaration().Function)
+	}
+	senders, sendersErr := set.senders()
+	if err = config.Join(opened, err, sendersErr); err != nil {
+		return nil, err
+	}
+	return &hosted{telemetry: watch, port: set.Port, Host: knative.New(f.Instance(), knative.Config{
+		Senders: senders, Manifest: set.Manifest, Telemetry: watch, Logger: env.Logger,
+	})}, nil
+}
+
+// open makes the ports that the settings name.
+func (s settings) open(env *function.Env) error {
+	var faults []error
+	if s.Store != "" {
+		opener, err := open.ByURL(s.Store)
+		if err != nil {
+			faults = append(faults, settingError("EBB_STORE", "%v", err))
+		}
+		env.Store = opener
+	}
+	if s.Sink != "" {
+		overrides, err := brokerknative.Overrides(s.Overrides)
+		if err != nil {
+			faults = append(faults, settingError("K_CE_OVERRIDES", "%v", err))
+		}
+		publisher, err := brokerknative.New(brokerknative.Config{
+			Sink: s.Sink, Overrides: overrides, CACerts: s.CACerts, TokenFile: brokerknative.TokenFile, Logger: env.Logger,
+		})
+		if err != nil {
+			faults = append(faults, settingError("K_SINK", "%v", err))
+		} else {
+			env.Publisher = publisher
+		}
+	}
+	if s.Keys != "" {
+		verifier, err := s.verifier()
+		if err != nil {
+			faults = append(faults, settingError("EBB_VERIFICATION_KEYS", "%v", err))
+		}
+		env.Authenticator = verifier
+	}
+	return config.Join(faults...)
+}
+
+func (s settings) verifier() (*auth.Verifier, error) {
+	keys, err := auth.ParseJWKS([]byte(s.Keys))
+	if err != nil {
+		return nil, err
+	}
+	return auth.NewVerifier(auth.VerifierConfig{Keys: keys, Issuer: s.Issuer, Audience: s.Audience})
+}
+
+// missing reports the settings that the function needs and that are not set.
+func (s settings) missing(m manifest.Function) error {
+	var faults []error
+	need := func(variable, value, why string) {
+		if value == "" {
+			faults = append(faults, settingError(variable, "is required but not set; %s %s", s.Function, why))
+		}
+	}
+	if len(m.Collections) > 0 {
+		need("EBB_STORE", s.Store, "stores documents")
+	}
+	if len(m.Emits) > 0 {
+		need("K_SINK", s.Sink, "emits events")
+	}
+	if len(m.Routes) > 0 || m.Gateway {
+		need("EBB_VERIFICATION_KEYS", s.Keys, "checks access tokens")
+	}
+	return config.Join(faults...)
+}
+
+func (s settings) senders() (*knative.Senders, error) {
+	if s.SenderAudience == "" {
+		return nil, nil
+	}
+	senders, err := knative.NewSenders(knative.SendersConfig{Issuer: s.SenderIssuer, Audience: s.SenderAudience, Subjects: s.Senders})
+	if err != nil {
+		return nil, settingError("EBB_SENDERS", "%v", err)
+	}
+	return senders, nil
+}
+
+// settingError returns the violation of one setting.
+func settingError(variable, format string, args ...any) error {
+	return &config.Error{Faults: []config.Fault{{Variable: variable, Problem: fmt.Sprintf(format, args...)}}}
+}

@@ -1,0 +1,61 @@
+package manifest
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/event"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+// Declaration is a function's manifest with the documents behind it: what a database is made of, the schemas of its
+// events and the description of its operations. It is data: nothing runs, and it must not be changed.
+type Declaration struct {
+	Function
+	Schema       store.Schema   // of the database, with the kit's own collections
+	Types        []*event.Info  // that it consumes, emits or is started by, sorted by name
+	Subscription broker.Trigger // of a function that consumes events; it has no dead-letter handler yet
+
+	// CheckSettings reports every setting that is missing or not valid, as a *config.Error.
+	CheckSettings func(config.Lookup) error
+
+	// OpenAPI returns the description of the operations, an OpenAPI 3.1 document. It is made at each call.
+	OpenAPI func() ([]byte, error)
+}
+
+// System is the functions that are deployed together.
+type System struct{ Functions []*Declaration }
+
+// Manifests returns the manifest of every function, by name.
+func (s System) Manifests() map[string]Function {
+	all := make(map[string]Function, len(s.Functions))
+	for _, d := range s.Functions {
+		all[d.Name] = d.Function
+	}
+	return all
+}
+
+// Sorted returns the declarations sorted by name. The slice belongs to the caller.
+func (s System) Sorted() []*Declaration {
+	return slices.SortedFunc(slices.Values(s.Functions), func(a, b *Declaration) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// CheckSettings reports every setting of every function that is missing or not valid, as a *config.Error.
+func (s System) CheckSettings(lookup config.Lookup) error {
+	var errs []error
+	for _, d := range s.Functions {
+		errs = append(errs, d.CheckSettings(lookup))
+	}
+	return config.Join(errs...)
+}
+
+// Types returns every event type that a function of the system consumes or emits.
+func (s System) Types() event.Catalogue {
+	var all []*event.Info
+	for _, d := range s.Functions {
+		all = append(all, d.Types...)
+	}
+	return event.NewCatalogue(all...)
+}

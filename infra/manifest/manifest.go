@@ -1,0 +1,88 @@
+// Package manifest is what functions declare, as data: routes, event types, collections, triggers and settings. Gateways,
+// generators and consoles read it, and it can come from a running function, from a file or from another process.
+package manifest
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+
+	"github.com/ebb-dev/ebb/infra/broker"
+)
+
+// Function is everything that one function declares. Triggers, network policies, routes, OpenAPI, AsyncAPI and
+// Terraform's input are derived from it.
+type Function struct {
+	Name        string       `json:"name"`
+	Routes      []Route      `json:"routes,omitempty"`
+	Consumes    []string     `json:"hears,omitempty"` // event types, sorted; "*" is every type
+	Prewarm     []string     `json:"wakes,omitempty"` // event types that only start it, sorted
+	Emits       []string     `json:"says,omitempty"`  // event types, sorted
+	Collections []Collection `json:"collections,omitempty"`
+	Trigger     *Trigger     `json:"trigger,omitempty"`
+	Settings    []Setting    `json:"settings,omitempty"`
+	Ticks       bool         `json:"ticks,omitempty"`        // is called when the host's clock ticks
+	DeadLetters bool         `json:"dead_letters,omitempty"` // takes the dead letters of every trigger
+	Gateway     bool         `json:"front,omitempty"`        // serves the outside
+}
+
+// Route is one HTTP operation.
+type Route struct {
+	Method  string   `json:"method"`
+	Path    string   `json:"path"`
+	Summary string   `json:"summary,omitempty"`
+	Access  string   `json:"access"` // AccessPublic, AccessAuthenticated or AccessRoles
+	Roles   []string `json:"roles,omitempty"`
+	MaxBody int64    `json:"max_body,omitempty"` // bytes; 0: DefaultMaxBody
+}
+
+// Who may call an operation.
+const (
+	AccessPublic        = "public"        // anyone
+	AccessAuthenticated = "authenticated" // anyone with a valid token
+	AccessRoles         = "roles"         // anyone with one of the route's roles
+)
+
+// DefaultMaxBody is the largest body of a request, in bytes, unless the operation declares another limit.
+const DefaultMaxBody = 1 << 20
+
+// Safe reports whether the operation only reads (RFC 9110, section 9.2.1).
+func (r Route) Safe() bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }
+
+// Setting is an environment variable that configures the function.
+type Setting struct {
+	Variable    string `json:"variable"`
+	Description string `json:"description,omitempty"`
+	Default     string `json:"default,omitempty"`
+	Required    bool   `json:"required,omitempty"`
+	Secret      bool   `json:"secret,omitempty"`
+}
+
+// Collection is one collection of the function's database.
+type Collection struct {
+	Name    string     `json:"name"`
+	Indexes [][]string `json:"indexes,omitempty"`
+}
+
+// Trigger is the function's durable subscription. Durations are written as Go does: 30s.
+type Trigger struct {
+	Filters     []broker.Filter `json:"filters,omitempty"`
+	Batch       int             `json:"batch"`
+	Concurrency int             `json:"concurrency"`
+	Retry       int             `json:"retry"`
+	Backoff     string          `json:"backoff"`
+	Delay       string          `json:"delay"`
+	Timeout     string          `json:"timeout"`
+}
+
+// Hash returns 16 hexadecimal digits of the SHA-256 of the manifest's JSON. A function compares it with the hash that it
+// was deployed with, so that an image that runs beside the triggers of another version is found.
+func (f Function) Hash() string {
+	data, err := json.Marshal(f)
+	if err != nil {
+		panic(err) // it is strings, numbers and lists of them
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:8])
+}

@@ -1,0 +1,84 @@
+// Package problem writes problem documents (RFC 9457): what the kit answers instead of a success.
+package problem
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+)
+
+// ContentType is the media type of a problem document.
+const ContentType = "application/problem+json"
+
+// MaxErrors is how many details a problem document has at most.
+const MaxErrors = 20
+
+// Problem is a problem document. It never has the cause of an error, a stack or the name of a Go type.
+type Problem struct {
+	Title    string         `json:"title"`
+	Status   int            `json:"status"`
+	Detail   string         `json:"detail,omitempty"`
+	Instance string         `json:"instance,omitempty"`
+	Errors   []fault.Detail `json:"errors,omitempty"`
+
+	retryAfter time.Duration
+}
+
+// Of returns the problem document of an error: its kind's status, its public message and its details.
+func Of(err error) *Problem {
+	status, details := fault.HTTPStatus(err), fault.DetailsOf(err)
+	return &Problem{
+		Title: http.StatusText(status), Status: status, Detail: fault.Public(err),
+		Errors: details[:min(len(details), MaxErrors)], retryAfter: fault.RetryAfter(err),
+	}
+}
+
+// Write answers the request with the problem document of err: status, Retry-After, and for 401 the challenge that RFC 6750
+// section 3 asks for. It writes nothing else, so header fields that were set before are kept.
+func Write(w http.ResponseWriter, r *http.Request, err error) {
+	p := Of(err)
+	p.Instance = r.URL.Path
+	p.Write(w, r)
+}
+
+// Write answers the request with the document.
+func (p *Problem) Write(w http.ResponseWriter, r *http.Request) {
+	body, err := json.Marshal(p)
+	if err != nil { // a detail's value that JSON cannot hold
+		short := *p
+		short.Errors = nil
+		body, _ = json.Marshal(short) // text and numbers always marshal
+	}
+	h := w.Header()
+	p.SetHeader(h, r)
+	h.Set("Content-Type", ContentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(body) // a caller that has gone away needs no answer
+}
+
+// SetHeader sets the header fields that belong to the problem, beside those of its content.
+func (p *Problem) SetHeader(h http.Header, r *http.Request) {
+	h.Set("Cache-Control", "no-store")
+	if p.Status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", challenge(r, p.Detail))
+	}
+	if p.retryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int((p.retryAfter+time.Second-1)/time.Second)))
+	}
+}
+
+var quoted = strings.NewReplacer(`"`, "'", `\`, "'")
+
+// challenge returns the WWW-Authenticate field, which names an error only if the request had credentials (RFC 6750,
+// section 3).
+func challenge(r *http.Request, detail string) string {
+	if r.Header.Get("Authorization") == "" {
+		return `Bearer realm="ebb"`
+	}
+	return `Bearer realm="ebb", error="invalid_token", error_description="` + quoted.Replace(detail) + `"`
+}
