@@ -87,7 +87,8 @@ func startDev(t *testing.T, dir string) *running {
 	r := &running{t: t, dir: dir, out: out, errs: errs, interrupt: interrupt, ended: make(chan int, 1)}
 	t.Cleanup(interrupt)
 	go func() {
-		r.ended <- cli.Run(ctx, functions.System(), p, []string{"dev", "--addr", "127.0.0.1:0", "--data", dir, "--idle", "200ms"})
+		args := []string{"dev", "--addr", "127.0.0.1:0", "--data", dir, "--idle", "200ms"}
+		r.ended <- cli.Run(ctx, functions.System(), p, args)
 	}()
 	for end := time.Now().Add(20 * time.Second); r.url == ""; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -139,7 +140,16 @@ func TestDev(t *testing.T) {
 		t.Errorf("the admin is not told: %s", r.out)
 	}
 	r.see("catalog.product-changed.v1", "events")
-	r.see(`"type":"dev.ebb.inventory.stock-changed.v1"`, "events", "list", "--json", "--type", "dev.ebb.inventory.stock-changed.v1", "--since", "1h")
+	r.see(
+		`"type":"dev.ebb.inventory.stock-changed.v1"`,
+		"events",
+		"list",
+		"--json",
+		"--type",
+		"dev.ebb.inventory.stock-changed.v1",
+		"--since",
+		"1h",
+	)
 	r.see("No dead letters.", "dlq")
 	code, listed, _ := r.ask("events", "--limit", "1")
 	lines := strings.Split(strings.TrimSpace(listed.String()), "\n")
@@ -216,7 +226,8 @@ func TestDerivedFilesAreFresh(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "api/openapi.json"), []byte("{}"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if code, _, errs := ebb(t.Context(), dir, nil, "generate", "--check"); code != 1 || !strings.Contains(errs.String(), "api/openapi.json is stale") {
+	if code, _, errs := ebb(t.Context(), dir, nil, "generate", "--check"); code != 1 ||
+		!strings.Contains(errs.String(), "api/openapi.json is stale") {
 		t.Errorf("a stale file: %d, %s", code, errs)
 	}
 }

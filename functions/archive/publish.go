@@ -15,8 +15,8 @@ import (
 
 type publishInput struct {
 	Body struct {
-		Type    string          `json:"type" minLength:"1" maxLength:"200" doc:"The whole name of an event type, with its version."`
-		Subject string          `json:"subject,omitempty" maxLength:"200" doc:"The entity that the event is about, and its partition key."`
+		Type    string          `json:"type" minLength:"1" maxLength:"200" doc:"A whole name, with its version."`
+		Subject string          `json:"subject,omitempty" maxLength:"200" doc:"What it is about; also its partition key."`
 		Data    json.RawMessage `json:"data" doc:"Its data, as the schema of the type has it."`
 	}
 }
@@ -25,8 +25,8 @@ type publishOutput struct {
 	Body json.RawMessage `doc:"The CloudEvent in structured JSON."`
 }
 
-// publish emits an event of any type, with the archive as its source. Data that its schema does not allow is refused: it
-// would end as a dead letter of every function that consumes it.
+// publish emits an event of any type, with the archive as its source. Data that its schema does not allow is refused:
+// it would end as a dead letter of every function that consumes it.
 func (a *archive) publish(_ context.Context, tx *function.Tx, in *publishInput) (*publishOutput, error) {
 	info, known := a.types().Lookup(in.Body.Type)
 	if !known {

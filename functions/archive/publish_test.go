@@ -22,14 +22,20 @@ func TestPublish(t *testing.T) {
 		}
 		return archive.New(env)
 	})
-	shipped := map[string]any{"type": events.InventoryShip.Name(), "subject": "o1", "data": map[string]any{"order_id": "o1"}}
+	shipped := map[string]any{
+		"type":    events.InventoryShip.Name(),
+		"subject": "o1",
+		"data":    map[string]any{"order_id": "o1"},
+	}
 	var answered ce.Event
 	h.Call("POST", "/api/archive/events", functiontest.Admin(), shipped).Expect(202).JSON(&answered)
 	got := h.Emitted()
 	if len(got) != 1 || got[0].String() != answered.String() {
 		t.Fatalf("published %v, answered %v", got, answered)
 	}
-	if e := got[0]; e.Source() != "/functions/archive" || e.Subject() != "o1" || e.Extensions()[event.PartitionKey] != "o1" || events.InventoryShip.Info().CheckEvent(e) != nil {
+	if e := got[0]; e.Source() != "/functions/archive" || e.Subject() != "o1" ||
+		e.Extensions()[event.PartitionKey] != "o1" ||
+		events.InventoryShip.Info().CheckEvent(e) != nil {
 		t.Errorf("published %v", e)
 	}
 	for name, bad := range map[string]map[string]any{
@@ -37,7 +43,10 @@ func TestPublish(t *testing.T) {
 		"order_id":           {"type": events.InventoryShip.Name(), "data": map[string]any{"order_id": ""}},
 		"control character":  {"type": events.InventoryShip.Name(), "subject": "a\nb", "data": map[string]any{"order_id": "o1"}},
 	} {
-		if answer := h.Call("POST", "/api/archive/events", functiontest.Admin(), bad).Expect(422); !strings.Contains(string(answer.Body), name) {
+		if answer := h.Call("POST", "/api/archive/events", functiontest.Admin(), bad).Expect(422); !strings.Contains(
+			string(answer.Body),
+			name,
+		) {
 			t.Errorf("%s: answered %s", name, answer.Body)
 		}
 	}

@@ -31,7 +31,11 @@ type listOutput struct {
 
 // list returns a page of the timers, the one that is due first at the top. The data of their events is left out.
 func (c *clock) list(ctx context.Context, tx *function.Tx, in *listInput) (*listOutput, error) {
-	page, err := c.timers.Query(ctx, tx, store.Find{Order: []store.Order{{Field: "due"}}, Limit: in.Limit, Cursor: in.Cursor})
+	page, err := c.timers.Query(
+		ctx,
+		tx,
+		store.Find{Order: []store.Order{{Field: "due"}}, Limit: in.Limit, Cursor: in.Cursor},
+	)
 	if err != nil {
 		return nil, err
 	}

@@ -28,7 +28,8 @@ func TestList(t *testing.T) {
 		h.Call("GET", "/api/timers?limit=1"+cursor, functiontest.Admin(), nil).Expect(200).JSON(&page)
 		for _, p := range page.Items {
 			got = append(got, p.ID)
-			if p.Type != events.OrderDeadline.Name() || p.Subject != p.ID || p.EventID == "" || !p.Due.After(h.Clock.Now()) {
+			if p.Type != events.OrderDeadline.Name() || p.Subject != p.ID || p.EventID == "" ||
+				!p.Due.After(h.Clock.Now()) {
 				t.Errorf("got %+v", p)
 			}
 		}

@@ -35,15 +35,28 @@ type brokerConfig struct {
 func (a *app) brokerCommand() *cobra.Command {
 	cfg := brokerConfig{token: fallback(a.Lookup, brokerToken, "")}
 	c := &cobra.Command{
-		Use:     "broker",
-		Short:   "Serve a stand-alone CloudEvents broker on loopback",
-		Example: a.example("$ broker                              in memory, on http://127.0.0.1:8081\n$ broker --data events --addr 127.0.0.1:9000"),
-		Args:    noArgs,
+		Use:   "broker",
+		Short: "Serve a stand-alone CloudEvents broker on loopback",
+		Example: a.example(
+			"$ broker                              in memory, on http://127.0.0.1:8081\n" +
+				"$ broker --data events --addr 127.0.0.1:9000",
+		),
+		Args: noArgs,
 	}
 	f := c.Flags()
-	f.StringVar(&cfg.addr, "addr", "127.0.0.1:8081", "where to listen; anything but loopback needs a token in "+brokerToken)
+	f.StringVar(
+		&cfg.addr,
+		"addr",
+		"127.0.0.1:8081",
+		"where to listen; anything but loopback needs a token in "+brokerToken,
+	)
 	f.StringVar(&cfg.data, "data", "", "directory of the events and the subscriptions")
-	f.BoolVar(&cfg.memory, "memory", false, "keep everything in memory, and lose it at the end; the same without --data")
+	f.BoolVar(
+		&cfg.memory,
+		"memory",
+		false,
+		"keep everything in memory, and lose it at the end; the same without --data",
+	)
 	f.IntVar(&cfg.limit, "limit", 1<<20, "the largest request in bytes")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if err := cfg.validate(); err != nil {
@@ -72,7 +85,11 @@ func (c brokerConfig) validate() error {
 	case c.token != "" && len(c.token) < minToken:
 		return usageErrorf("the token in %s must have %d characters at least", brokerToken, minToken)
 	case c.token == "" && host != "localhost" && (ip == nil || !ip.IsLoopback()):
-		return usageErrorf("anyone who reaches %s could post and read events: listen on 127.0.0.1, or set a token in %s", c.addr, brokerToken)
+		return usageErrorf(
+			"anyone who reaches %s could post and read events: listen on 127.0.0.1, or set a token in %s",
+			c.addr,
+			brokerToken,
+		)
 	}
 	return nil
 }
@@ -106,8 +123,13 @@ func (a *app) serveBroker(ctx context.Context, cfg brokerConfig, listener net.Li
 	if cfg.data != "" {
 		where = "in " + cfg.data
 	}
-	fmt.Fprintf(a.Out, "A CloudEvents broker is at http://%s, subscriptions at /subscriptions; events are kept %s.\nCtrl-C stops it.\n",
-		reachable(listener.Addr()), where)
+	fmt.Fprintf(
+		a.Out,
+		"A CloudEvents broker is at http://%s, subscriptions at /subscriptions; events are kept %s.\n"+
+			"Ctrl-C stops it.\n",
+		reachable(listener.Addr()),
+		where,
+	)
 	select {
 	case err = <-served:
 	case <-ctx.Done():

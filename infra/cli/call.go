@@ -27,7 +27,8 @@ func (a *app) callCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "call [OPERATION]",
 		Short: "Call an operation of a running system by its name in OpenAPI",
-		Long: `Call an operation of a running system by its name in OpenAPI, as the admin. Without an operation it lists them.
+		Long: `Call an operation of a running system by its name in OpenAPI, as the admin. Without an operation it
+lists them.
 
 The answer goes to standard output. An answer that is no success is an error, with exit code 1.`,
 		Example: a.example(`

@@ -118,7 +118,8 @@ func TestHelp(t *testing.T) {
 // Four shells get a script that completes.
 func TestCompletion(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
-		if code, out, errs := ebb(t.Context(), t.TempDir(), nil, "completion", shell); code != exitOK || !strings.Contains(out.String(), "__complete") {
+		if code, out, errs := ebb(t.Context(), t.TempDir(), nil, "completion", shell); code != exitOK ||
+			!strings.Contains(out.String(), "__complete") {
 			t.Errorf("%s: got %d, %.100s%s", shell, code, out, errs)
 		}
 	}

@@ -98,7 +98,10 @@ func (n *connection) credentials(u *url.URL) (credentials, error) {
 	}
 	if dir == "" {
 		if _, named := namedAdmin(n.app.Lookup); !named && !isLoopback(u.Hostname()) {
-			return credentials{}, fmt.Errorf("no admin is known for %s: set EBB_ADMIN_EMAIL and EBB_ADMIN_PASSWORD", u.Host)
+			return credentials{}, fmt.Errorf(
+				"no admin is known for %s: set EBB_ADMIN_EMAIL and EBB_ADMIN_PASSWORD",
+				u.Host,
+			)
 		}
 		dir = n.app.dataDir()
 	}
@@ -197,7 +200,11 @@ func (c *client) do(ctx context.Context, method, path string, header http.Header
 		return a, fmt.Errorf("no system answers at %s (%w); is it running?", c.url, failed.Err)
 	}
 	if to := a.header.Get("Location"); err == nil && a.status >= 300 && a.status < 400 && to != "" {
-		return a, fmt.Errorf("%s redirects to %s, which is not followed: name the system's own address with --url", c.url+path, to)
+		return a, fmt.Errorf(
+			"%s redirects to %s, which is not followed: name the system's own address with --url",
+			c.url+path,
+			to,
+		)
 	}
 	return a, err
 }

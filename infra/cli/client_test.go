@@ -25,8 +25,10 @@ type fake struct {
 const openAPI = `{"security":[{"bearer":[]}],"paths":{
 	"/api/products":{"get":{"operationId":"get-products","summary":"List products","tags":["catalog"],"security":[],
 		"parameters":[{"name":"limit","in":"query"},{"name":"cursor","in":"query"}]},
-		"post":{"operationId":"post-products","summary":"Add a product","tags":["catalog"],"requestBody":{"required":true}}},
-	"/api/products/{id}":{"delete":{"operationId":"delete-products-id","parameters":[{"name":"id","in":"path","required":true}]}}}}`
+		"post":{"operationId":"post-products","summary":"Add a product","tags":["catalog"],
+		"requestBody":{"required":true}}},
+	"/api/products/{id}":{"delete":{"operationId":"delete-products-id",
+		"parameters":[{"name":"id","in":"path","required":true}]}}}}`
 
 const asyncAPI = `{"channels":{"a":{"address":"dev.ebb.orders.placed.v1"},"b":{"address":"dev.ebb.orders.placed.v2"},
 	"c":{"address":"com.example.helpdesk.tickets.opened.v1"}}}`
@@ -40,7 +42,12 @@ func newFake(t *testing.T) *fake {
 			t.Error(err)
 		}
 		if !strings.HasSuffix(r.URL.Path, "api.json") {
-			f.asked = append(f.asked, strings.TrimSpace(fmt.Sprint(r.Method, " ", r.URL, " ", r.Header.Get("Authorization"), " ", string(body))))
+			f.asked = append(
+				f.asked,
+				strings.TrimSpace(
+					fmt.Sprint(r.Method, " ", r.URL, " ", r.Header.Get("Authorization"), " ", string(body)),
+				),
+			)
 		}
 		f.mux.ServeHTTP(w, r)
 	}))
@@ -93,32 +100,69 @@ func TestCall(t *testing.T) {
 		out, errs string // a part of each
 		asked     string // by the last request
 	}{
-		"the list":           {[]string{"call"}, 0, "OPERATION           METHOD  PATH                SUMMARY\ndelete-products-id  DELETE  /api/products/{id}", "", ""},
-		"the list, wide":     {[]string{"call", "-o", "wide"}, 0, "catalog   public", "", ""},
-		"the list as JSON":   {[]string{"call", "-o", "json"}, 0, `{"operationId":"get-products","method":"GET","path":"/api/products"`, "", ""},
-		"public":             {[]string{"call", "get-products", "--query", "limit=1"}, 0, `"name": "Tea <b>"`, "", "GET /api/products?limit=1"},
-		"as YAML":            {[]string{"call", "get-products", "-o", "yaml"}, 0, "items:\n  - id: p1\n    name: Tea <b>\nnext: x\n", "", "GET /api/products"},
-		"with a body":        {[]string{"call", "post-products", "--data", `{"name":"Tea"}`}, 0, `"id": "p2"`, "", `POST /api/products Bearer sesame {"name":"Tea"}`},
-		"with a file":        {[]string{"call", "post-products", "--data", "@" + file}, 0, `"id": "p2"`, "", `POST /api/products Bearer sesame {"name":"Tea"}`},
-		"with another token": {[]string{"call", "post-products", "--data", "1", "--header", "Authorization: Bearer x"}, 0, "p2", "", `POST /api/products Bearer x 1`},
-		"with no token":      {[]string{"call", "post-products", "--data", "1", "--anonymous"}, 0, "p2", "", "POST /api/products  1"},
-		"a refusal":          {[]string{"call", "delete-products-id", "--path", "id=a/b"}, 1, "", "404 Not Found: no such product", "DELETE /api/products/a%2Fb Bearer sesame"},
-		"a slip":             {[]string{"call", "get-product"}, 2, "", `unknown operation "get-product"; did you mean "get-products"?`, ""},
-		"unknown":            {[]string{"call", "frobnicate"}, 2, "", "call without an operation lists them", ""},
-		"a slip in a query":  {[]string{"call", "get-products", "--query", "limt=1"}, 2, "", `did you mean "limit"?`, ""},
-		"no such parameter":  {[]string{"call", "post-products", "--query", "x=1"}, 2, "", "has no query parameters", ""},
-		"no path parameter":  {[]string{"call", "delete-products-id"}, 2, "", "needs --path id=VALUE", ""},
-		"no body":            {[]string{"call", "post-products"}, 2, "", "needs a body", ""},
-		"a body too many":    {[]string{"call", "get-products", "--data", "1"}, 2, "", "takes no body", ""},
-		"no JSON":            {[]string{"call", "post-products", "--data", "{"}, 2, "", "no JSON", ""},
-		"no header":          {[]string{"call", "get-products", "--header", "x"}, 2, "", "want NAME:VALUE", ""},
+		"the list": {
+			[]string{"call"}, 0,
+			"OPERATION           METHOD  PATH                SUMMARY\ndelete-products-id  DELETE  /api/products/{id}", "", "",
+		},
+		"the list, wide": {[]string{"call", "-o", "wide"}, 0, "catalog   public", "", ""},
+		"the list as JSON": {
+			[]string{"call", "-o", "json"}, 0,
+			`{"operationId":"get-products","method":"GET","path":"/api/products"`, "", "",
+		},
+		"public": {
+			[]string{"call", "get-products", "--query", "limit=1"}, 0,
+			`"name": "Tea <b>"`, "", "GET /api/products?limit=1",
+		},
+		"as YAML": {
+			[]string{"call", "get-products", "-o", "yaml"}, 0,
+			"items:\n  - id: p1\n    name: Tea <b>\nnext: x\n", "", "GET /api/products",
+		},
+		"with a body": {
+			[]string{"call", "post-products", "--data", `{"name":"Tea"}`}, 0,
+			`"id": "p2"`, "", `POST /api/products Bearer sesame {"name":"Tea"}`,
+		},
+		"with a file": {
+			[]string{"call", "post-products", "--data", "@" + file}, 0,
+			`"id": "p2"`, "", `POST /api/products Bearer sesame {"name":"Tea"}`,
+		},
+		"with another token": {
+			[]string{"call", "post-products", "--data", "1", "--header", "Authorization: Bearer x"}, 0,
+			"p2", "", `POST /api/products Bearer x 1`,
+		},
+		"with no token": {
+			[]string{"call", "post-products", "--data", "1", "--anonymous"}, 0,
+			"p2", "", "POST /api/products  1",
+		},
+		"a refusal": {
+			[]string{"call", "delete-products-id", "--path", "id=a/b"}, 1,
+			"", "404 Not Found: no such product", "DELETE /api/products/a%2Fb Bearer sesame",
+		},
+		"a slip": {
+			[]string{"call", "get-product"}, 2,
+			"", `unknown operation "get-product"; did you mean "get-products"?`, "",
+		},
+		"unknown": {[]string{"call", "frobnicate"}, 2, "", "call without an operation lists them", ""},
+		"a slip in a query": {
+			[]string{"call", "get-products", "--query", "limt=1"}, 2,
+			"", `did you mean "limit"?`, "",
+		},
+		"no such parameter": {
+			[]string{"call", "post-products", "--query", "x=1"}, 2,
+			"", "has no query parameters", "",
+		},
+		"no path parameter": {[]string{"call", "delete-products-id"}, 2, "", "needs --path id=VALUE", ""},
+		"no body":           {[]string{"call", "post-products"}, 2, "", "needs a body", ""},
+		"a body too many":   {[]string{"call", "get-products", "--data", "1"}, 2, "", "takes no body", ""},
+		"no JSON":           {[]string{"call", "post-products", "--data", "{"}, 2, "", "no JSON", ""},
+		"no header":         {[]string{"call", "get-products", "--header", "x"}, 2, "", "want NAME:VALUE", ""},
 	} {
 		code, out, errs, asked := f.run(t, test.args...)
 		last := ""
 		if len(asked) > 0 {
 			last = asked[len(asked)-1]
 		}
-		if code != test.code || !strings.Contains(out, test.out) || !strings.Contains(errs, test.errs) || last != test.asked {
+		if code != test.code || !strings.Contains(out, test.out) || !strings.Contains(errs, test.errs) ||
+			last != test.asked {
 			t.Errorf("%s: got %d, %q, %q, asked %q", name, code, out, errs, asked)
 		}
 	}
@@ -138,19 +182,28 @@ func TestSend(t *testing.T) {
 		"send orders.placed":          "needs --data",
 		"send":                        "wants one event type",
 	} {
-		if code, _, errs, asked := f.run(t, strings.Fields(args)...); code != exitUsage || !strings.Contains(errs, want) || len(asked) > 0 {
+		if code, _, errs, asked := f.run(t, strings.Fields(args)...); code != exitUsage ||
+			!strings.Contains(errs, want) ||
+			len(asked) > 0 {
 			t.Errorf("%s: got %d, %q, asked %q", args, code, errs, asked)
 		}
 	}
-	if code, out, _, _ := f.run(t, "send", "--list"); code != 0 || !strings.Contains(out, "tickets.opened.v1  com.example.helpdesk.tickets.opened.v1") {
+	if code, out, _, _ := f.run(t, "send", "--list"); code != 0 ||
+		!strings.Contains(out, "tickets.opened.v1  com.example.helpdesk.tickets.opened.v1") {
 		t.Errorf("the list: got %d, %q", code, out)
 	}
 }
 
 func TestResolveType(t *testing.T) {
-	all := []string{"com.example.helpdesk.tickets.opened.v1", "dev.ebb.orders.placed.v1", "dev.ebb.orders.placed.v10", "dev.ebb.orders.placed.v2"}
+	all := []string{
+		"com.example.helpdesk.tickets.opened.v1",
+		"dev.ebb.orders.placed.v1",
+		"dev.ebb.orders.placed.v10",
+		"dev.ebb.orders.placed.v2",
+	}
 	for typed, want := range map[string]string{
-		"orders.placed": all[2], "orders.placed.v2": all[3], "dev.ebb.orders.placed": all[2], "dev.ebb.orders.placed.v1": all[1], "tickets.opened": all[0], "opened": all[0],
+		"orders.placed": all[2], "orders.placed.v2": all[3], "dev.ebb.orders.placed": all[2],
+		"dev.ebb.orders.placed.v1": all[1], "tickets.opened": all[0], "opened": all[0],
 	} {
 		if got, err := resolveType(all, typed); got != want || err != nil {
 			t.Errorf("%s: got %q, %v; want %q", typed, got, err, want)
@@ -165,9 +218,11 @@ func TestResolveType(t *testing.T) {
 func TestEvents(t *testing.T) {
 	f := newFake(t)
 	f.mux.HandleFunc("GET /api/archive/events", func(w http.ResponseWriter, r *http.Request) {
-		page := `{"items":[{"position":"2","event":{"id":"e2","type":"dev.ebb.orders.placed.v1","subject":"a\u001b[2J","source":"/functions/orders","time":"2026-01-02T03:04:05Z"}}],"next":"1"}`
+		page := `{"items":[{"position":"2","event":{"id":"e2","type":"dev.ebb.orders.placed.v1",` +
+			`"subject":"a\u001b[2J","source":"/functions/orders","time":"2026-01-02T03:04:05Z"}}],"next":"1"}`
 		if r.URL.Query().Get("cursor") == "1" {
-			page = `{"items":[{"position":"1","event":{"id":"e1","type":"dev.ebb.orders.placed.v1","time":"2026-01-02T03:04:04Z"}}]}`
+			page = `{"items":[{"position":"1","event":{"id":"e1","type":"dev.ebb.orders.placed.v1",` +
+				`"time":"2026-01-02T03:04:04Z"}}]}`
 		}
 		_, _ = io.WriteString(w, page)
 	})
@@ -180,13 +235,16 @@ func TestEvents(t *testing.T) {
 	if len(asked) != 2 || !strings.Contains(asked[0], "type=dev.ebb.orders.placed.v1") {
 		t.Errorf("asked %q", asked)
 	}
-	if code, _, errs, asked := f.run(t, "events", "list", "--type", "order.placed"); code != exitUsage || !strings.Contains(errs, `did you mean "orders.placed"?`) || len(asked) > 0 {
+	if code, _, errs, asked := f.run(t, "events", "list", "--type", "order.placed"); code != exitUsage ||
+		!strings.Contains(errs, `did you mean "orders.placed"?`) ||
+		len(asked) > 0 {
 		t.Errorf("a slip: got %d, %q, asked %q", code, errs, asked)
 	}
 	if code, out, _, _ := f.run(t, "events", "-o", "yaml"); code != 0 || !strings.Contains(out, "---\nid: e1\n") {
 		t.Errorf("as YAML: got %d, %q", code, out)
 	}
-	if code, out, _, _ := f.run(t, "events", "--json"); code != 0 || !strings.HasPrefix(out, `{"id":"e1",`) || strings.Count(out, "\n") != 2 {
+	if code, out, _, _ := f.run(t, "events", "--json"); code != 0 || !strings.HasPrefix(out, `{"id":"e1",`) ||
+		strings.Count(out, "\n") != 2 {
 		t.Errorf("as JSON: got %d, %q", code, out)
 	}
 }
@@ -194,20 +252,25 @@ func TestEvents(t *testing.T) {
 func TestTimers(t *testing.T) {
 	f := newFake(t)
 	f.mux.HandleFunc("GET /api/timers", func(w http.ResponseWriter, r *http.Request) {
-		page := `{"items":[{"id":"t1","due":"2026-01-02T03:04:05Z","type":"dev.ebb.orders.deadline.v1","subject":"o1"}],"next":"n"}`
+		page := `{"items":[{"id":"t1","due":"2026-01-02T03:04:05Z",` +
+			`"type":"dev.ebb.orders.deadline.v1","subject":"o1"}],"next":"n"}`
 		if r.URL.Query().Get("cursor") == "n" {
-			page = `{"items":[{"id":"t2","due":"2026-01-02T03:04:06Z","type":"dev.ebb.orders.deadline.v1","subject":"o2"}]}`
+			page = `{"items":[{"id":"t2","due":"2026-01-02T03:04:06Z",` +
+				`"type":"dev.ebb.orders.deadline.v1","subject":"o2"}]}`
 		}
 		_, _ = io.WriteString(w, page)
 	})
 	code, out, errs, asked := f.run(t, "timers", "-o", "wide")
-	if lines := strings.Split(out, "\n"); code != 0 || len(lines) != 4 || !strings.HasPrefix(lines[0], "DUE") || !strings.Contains(lines[2], "orders.deadline.v1  o2") {
+	if lines := strings.Split(out, "\n"); code != 0 || len(lines) != 4 || !strings.HasPrefix(lines[0], "DUE") ||
+		!strings.Contains(lines[2], "orders.deadline.v1  o2") {
 		t.Errorf("got %d, %q, %q", code, out, errs)
 	}
 	if len(asked) != 2 {
 		t.Errorf("asked %q", asked)
 	}
-	if code, out, _, asked := f.run(t, "timers", "--limit", "1", "-o", "json"); code != 0 || strings.Count(out, "\n") != 1 || len(asked) != 1 {
+	if code, out, _, asked := f.run(t, "timers", "--limit", "1", "-o", "json"); code != 0 ||
+		strings.Count(out, "\n") != 1 ||
+		len(asked) != 1 {
 		t.Errorf("--limit 1: got %d, %q, asked %q", code, out, asked)
 	}
 }
@@ -256,7 +319,8 @@ func TestTheAdminOfDevStaysHere(t *testing.T) {
 		{[]string{"dlq", "--url", "http://192.0.2.1", "--data", "/nowhere"}, "no such file"},
 		{[]string{"dlq", "--data", "/nowhere"}, "EBB_ADMIN_EMAIL"},
 	} {
-		if code, _, errs := ebb(t.Context(), t.TempDir(), nil, c.args...); code != exitFailed || !strings.Contains(errs.String(), c.want) {
+		if code, _, errs := ebb(t.Context(), t.TempDir(), nil, c.args...); code != exitFailed ||
+			!strings.Contains(errs.String(), c.want) {
 			t.Errorf("%v: got %d, %q", c.args, code, errs)
 		}
 	}
@@ -307,7 +371,8 @@ func TestContexts(t *testing.T) {
 	if got := run(2, "context", "use", "pod"); !strings.Contains(got, `did you mean "prod"?`) {
 		t.Errorf("a slip: %s", got)
 	}
-	if got := run(0, "context", "list"); got != "CURRENT  NAME  URL\n         prod  https://prod.example.com\n*        test  http://192.0.2.2\n" {
+	if got := run(0, "context", "list"); got != "CURRENT  NAME  URL\n"+
+		"         prod  https://prod.example.com\n*        test  http://192.0.2.2\n" {
 		t.Errorf("got %q", got)
 	}
 	if got := run(1, "dlq"); !strings.Contains(got, "for 192.0.2.2") {

@@ -100,12 +100,37 @@ func (c *conformanceFlags) define(f *pflag.FlagSet) {
 	f.Float64Var(&c.cfg.Patience, "patience", 1, "scales every wait; a cluster wants 3 or more")
 	f.IntVar(&c.cfg.Parallel, "parallel", 24, "how many cases run at once")
 	f.StringVar(&c.cfg.Listen, "listen", "127.0.0.1:0", "where deliveries are received")
-	f.StringVar(&c.cfg.Sink, "sink", "", "base URL under which the broker reaches what listens; http:// and the address listened on")
+	f.StringVar(
+		&c.cfg.Sink,
+		"sink",
+		"",
+		"base URL under which the broker reaches what listens; http:// and the address listened on",
+	)
 	f.StringVar(&c.has, "with", "", "capabilities that the broker has although they are off by default, with commas")
-	f.StringVar(&c.lacks, "without", "", "capabilities that the broker lacks, with commas: "+names(conformance.Capabilities()))
-	f.StringVar(&c.triggers, "triggers", "subscriptions", "how triggers are made: by the Subscriptions API, or knative objects")
-	f.StringVar(&c.subscriptions, "subscriptions", "", "URL of the Subscriptions API; /subscriptions below the broker's")
-	f.StringVar(&c.kubeconfig, "kubeconfig", "", "for knative: the file (KUBECONFIG, ~/.kube/config, or the pod's service account)")
+	f.StringVar(
+		&c.lacks,
+		"without",
+		"",
+		"capabilities that the broker lacks, with commas: "+names(conformance.Capabilities()),
+	)
+	f.StringVar(
+		&c.triggers,
+		"triggers",
+		"subscriptions",
+		"how triggers are made: by the Subscriptions API, or knative objects",
+	)
+	f.StringVar(
+		&c.subscriptions,
+		"subscriptions",
+		"",
+		"URL of the Subscriptions API; /subscriptions below the broker's",
+	)
+	f.StringVar(
+		&c.kubeconfig,
+		"kubeconfig",
+		"",
+		"for knative: the file (KUBECONFIG, ~/.kube/config, or the pod's service account)",
+	)
 	f.StringVar(&c.context, "context", "", "for knative: the context of the kubeconfig; its current one")
 	f.StringVar(&c.namespace, "namespace", "", "for knative: where the broker is; that of the context")
 	f.StringVar(&c.broker, "broker", "default", "for knative: the broker's name")

@@ -44,7 +44,8 @@ func TestTheBrokerConforms(t *testing.T) {
 		url := startBroker(t, nil, args...)
 		code, out, errs := ebb(t.Context(), "", nil, "conformance", url, "--only", "^(ingress|reply|dead)-", "--json")
 		var report struct{ Cases, Held int }
-		if err := json.Unmarshal([]byte(out.String()), &report); err != nil || code != exitOK || report.Cases == 0 || report.Held != report.Cases {
+		if err := json.Unmarshal([]byte(out.String()), &report); err != nil || code != exitOK || report.Cases == 0 ||
+			report.Held != report.Cases {
 			t.Errorf("%s: %d, %v, %s%s", name, code, err, out, errs)
 		}
 	}
@@ -54,10 +55,12 @@ func TestTheBrokerConforms(t *testing.T) {
 func TestTheBrokerAsksForItsToken(t *testing.T) {
 	vars := map[string]string{brokerToken: "sesame-sesame-sesame"}
 	url := startBroker(t, vars)
-	if code, out, _ := ebb(t.Context(), "", nil, "conformance", url, "--only", "ingress-binary"); code != exitFailed || !strings.Contains(out.String(), "401") {
+	if code, out, _ := ebb(t.Context(), "", nil, "conformance", url, "--only", "ingress-binary"); code != exitFailed ||
+		!strings.Contains(out.String(), "401") {
 		t.Errorf("without: %d, %s", code, out)
 	}
-	if code, out, errs := ebb(t.Context(), "", vars, "conformance", url, "--only", "ingress-binary", "--verbose"); code != exitOK || !strings.Contains(errs.String(), "ok    ingress-binary") {
+	if code, out, errs := ebb(t.Context(), "", vars, "conformance", url, "--only", "ingress-binary", "--verbose"); code != exitOK ||
+		!strings.Contains(errs.String(), "ok    ingress-binary") {
 		t.Errorf("with: %d, %s%s", code, out, errs)
 	}
 }
@@ -65,11 +68,13 @@ func TestTheBrokerAsksForItsToken(t *testing.T) {
 // A broker that does not conform is told so by the exit code, one that nobody serves by an error.
 func TestConformanceFails(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	if code, out, _ := ebb(t.Context(), "", nil, "conformance", s.URL, "--only", "ingress-methods"); code != exitFailed || !strings.Contains(out.String(), "1 failed") {
+	if code, out, _ := ebb(t.Context(), "", nil, "conformance", s.URL, "--only", "ingress-methods"); code != exitFailed ||
+		!strings.Contains(out.String(), "1 failed") {
 		t.Errorf("got %d, %s", code, out)
 	}
 	s.Close()
-	if code, _, errs := ebb(t.Context(), "", nil, "conformance", s.URL); code != exitFailed || !strings.Contains(errs.String(), "no broker answers") {
+	if code, _, errs := ebb(t.Context(), "", nil, "conformance", s.URL); code != exitFailed ||
+		!strings.Contains(errs.String(), "no broker answers") {
 		t.Errorf("got %d, %s", code, errs)
 	}
 }

@@ -118,7 +118,12 @@ $ events list --context prod`),
 
 func (a *app) contextList() *cobra.Command {
 	var o output
-	c := &cobra.Command{Use: "list", Short: "List the contexts; * marks the current one", Args: noArgs, Example: a.example("$ context list -o json")}
+	c := &cobra.Command{
+		Use:     "list",
+		Short:   "List the contexts; * marks the current one",
+		Args:    noArgs,
+		Example: a.example("$ context list -o json"),
+	}
 	o.define(a, c.Flags())
 	completeFormats(c)
 	c.RunE = func(*cobra.Command, []string) error {
@@ -156,8 +161,13 @@ type shownContext struct {
 
 func (a *app) contextShow() *cobra.Command {
 	var o output
-	c := &cobra.Command{Use: "show [NAME]", Short: "Show a context, the current one unless it is named", Args: atMostOne("name"), Example: a.example("$ context show"),
-		ValidArgsFunction: a.completeContexts}
+	c := &cobra.Command{
+		Use:               "show [NAME]",
+		Short:             "Show a context, the current one unless it is named",
+		Args:              atMostOne("name"),
+		Example:           a.example("$ context show"),
+		ValidArgsFunction: a.completeContexts,
+	}
 	o.define(a, c.Flags())
 	completeFormats(c)
 	c.RunE = func(_ *cobra.Command, args []string) error {
@@ -186,8 +196,11 @@ func (a *app) contextShow() *cobra.Command {
 }
 
 func (a *app) contextAdd() *cobra.Command {
-	return &cobra.Command{Use: "add NAME URL", Short: "Add a context, or change the address of one", Example: a.example("$ context add prod https://shop.example.com"),
-		Args: exactly("name", "URL"),
+	return &cobra.Command{
+		Use:     "add NAME URL",
+		Short:   "Add a context, or change the address of one",
+		Example: a.example("$ context add prod https://shop.example.com"),
+		Args:    exactly("name", "URL"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			name, address := args[0], args[1]
 			if err := checkAddress(address); err != nil {
@@ -203,7 +216,8 @@ func (a *app) contextAdd() *cobra.Command {
 				all.Contexts = append(all.Contexts, namedContext{name, address})
 			}
 			return a.saveContexts(all)
-		}}
+		},
+	}
 }
 
 // checkAddress refuses what is no address of a system, and one that holds a password.
@@ -219,7 +233,11 @@ func checkAddress(address string) error {
 }
 
 func (a *app) contextUse() *cobra.Command {
-	return &cobra.Command{Use: "use NAME", Short: "Make a context the current one", Args: exactly("name"), Example: a.example("$ context use prod"),
+	return &cobra.Command{
+		Use:               "use NAME",
+		Short:             "Make a context the current one",
+		Args:              exactly("name"),
+		Example:           a.example("$ context use prod"),
 		ValidArgsFunction: a.completeContexts,
 		RunE: func(_ *cobra.Command, args []string) error {
 			all, err := a.loadContexts()
@@ -231,11 +249,16 @@ func (a *app) contextUse() *cobra.Command {
 			}
 			all.Current = args[0]
 			return a.saveContexts(all)
-		}}
+		},
+	}
 }
 
 func (a *app) contextRemove() *cobra.Command {
-	return &cobra.Command{Use: "remove NAME", Short: "Remove a context", Args: exactly("name"), Example: a.example("$ context remove prod"),
+	return &cobra.Command{
+		Use:               "remove NAME",
+		Short:             "Remove a context",
+		Args:              exactly("name"),
+		Example:           a.example("$ context remove prod"),
 		ValidArgsFunction: a.completeContexts,
 		RunE: func(_ *cobra.Command, args []string) error {
 			all, err := a.loadContexts()
@@ -250,7 +273,8 @@ func (a *app) contextRemove() *cobra.Command {
 				all.Current = ""
 			}
 			return a.saveContexts(all)
-		}}
+		},
+	}
 }
 
 func (a *app) completeContexts(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {

@@ -61,7 +61,10 @@ func knownAdmin(dir string, lookup config.Lookup) (credentials, error) {
 		err = json.Unmarshal(data, &admin)
 	}
 	if err != nil {
-		return admin, fmt.Errorf("no admin is known: set EBB_ADMIN_EMAIL and EBB_ADMIN_PASSWORD, or --data to where dev keeps its data (%w)", err)
+		return admin, fmt.Errorf(
+			"no admin is known: set EBB_ADMIN_EMAIL and EBB_ADMIN_PASSWORD, or --data to where dev keeps its data (%w)",
+			err,
+		)
 	}
 	return admin, nil
 }

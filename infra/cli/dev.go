@@ -29,7 +29,7 @@ type devConfig struct {
 	Profile  string        `envconfig:"EBB_PROFILE" desc:"file that a CPU profile of the whole run is written to"`
 	Addr     string        `envconfig:"EBB_ADDR" default:"127.0.0.1:8080" desc:"where to listen"`
 	Data     string        `envconfig:"EBB_DATA" desc:"directory of the data"`
-	Idle     time.Duration `envconfig:"EBB_IDLE" default:"60s" desc:"after this time without work a function is stopped"`
+	Idle     time.Duration `envconfig:"EBB_IDLE" default:"60s" desc:"time without work after which a function is stopped"`
 	Issuer   string        `envconfig:"EBB_ISSUER" default:"ebb" desc:"the iss claim of tokens"`
 	Audience string        `envconfig:"EBB_AUDIENCE" default:"ebb" desc:"the aud claim of tokens"`
 	Seed     bool          `envconfig:"EBB_SEED" default:"true" desc:"fill a new system with samples"`
@@ -39,7 +39,10 @@ type devConfig struct {
 func (c devConfig) Validate() error {
 	var violations []error
 	if err := checkAddr(c.Addr); err != nil {
-		violations = append(violations, fmt.Errorf("EBB_ADDR is %q, which is not a host and a port such as 127.0.0.1:8080", c.Addr))
+		violations = append(
+			violations,
+			fmt.Errorf("EBB_ADDR is %q, which is not a host and a port such as 127.0.0.1:8080", c.Addr),
+		)
 	}
 	if c.Idle <= 0 {
 		violations = append(violations, errors.New("EBB_IDLE must be more than 0"))
@@ -104,13 +107,23 @@ func (d *devFlags) define(a *app, f *pflag.FlagSet) {
 		})
 	}
 	variable("addr", "EBB_ADDR", "where to listen: `HOST:PORT` (EBB_ADDR, "+defaultAddr+")", checkAddr)
-	variable("data", "EBB_DATA", "`directory` of the data (EBB_DATA, "+a.dataDir()+")", func(string) error { return nil })
-	variable("idle", "EBB_IDLE", "after this `time` without work a function is stopped (EBB_IDLE, 60s)", func(v string) error {
-		if idle, err := time.ParseDuration(v); err != nil || idle <= 0 {
-			return errors.New("want a duration of more than 0 such as 250ms or 1m30s")
-		}
-		return nil
-	})
+	variable(
+		"data",
+		"EBB_DATA",
+		"`directory` of the data (EBB_DATA, "+a.dataDir()+")",
+		func(string) error { return nil },
+	)
+	variable(
+		"idle",
+		"EBB_IDLE",
+		"after this `time` without work a function is stopped (EBB_IDLE, 60s)",
+		func(v string) error {
+			if idle, err := time.ParseDuration(v); err != nil || idle <= 0 {
+				return errors.New("want a duration of more than 0 such as 250ms or 1m30s")
+			}
+			return nil
+		},
+	)
 	f.BoolVar(&d.watch, "watch", false, "build and restart the system when a file changes")
 	f.BoolVar(&d.child, "watched", false, "")
 	_ = f.MarkHidden("watched")
@@ -130,7 +143,10 @@ func (a *app) dev(ctx context.Context, d devFlags) error {
 	}
 	logs := &logFile{path: filepath.Join(cfg.Data, logDir, logName)}
 	defer logs.Close()
-	watch, telemetryErr := telemetry.Start(ctx, telemetry.Config{Service: a.system.Name, Log: a.Err, Copy: logs, Lookup: quiet(lookup)})
+	watch, telemetryErr := telemetry.Start(
+		ctx,
+		telemetry.Config{Service: a.system.Name, Log: a.Err, Copy: logs, Lookup: quiet(lookup)},
+	)
 	if err := config.Join(err, telemetryErr, checkSettings(a.system, lookup)); err != nil {
 		return err
 	}
@@ -183,7 +199,13 @@ func tuneRuntime(lookup config.Lookup, functions int) {
 }
 
 // host hosts the system until ctx ends, and then drains it.
-func (a *app) host(ctx context.Context, cfg devConfig, lookup config.Lookup, watch *telemetry.Telemetry, listener net.Listener) (err error) {
+func (a *app) host(
+	ctx context.Context,
+	cfg devConfig,
+	lookup config.Lookup,
+	watch *telemetry.Telemetry,
+	listener net.Listener,
+) (err error) {
 	tuneRuntime(lookup, len(a.system.Functions))
 	stop, err := profile(cfg.Profile)
 	if err != nil {
@@ -256,7 +278,14 @@ func reachable(a net.Addr) string {
 }
 
 func (a *app) banner(url, data string, admin credentials, made bool) {
-	fmt.Fprintf(a.Out, "%s is running at %s (documentation at %s/docs), its data is in %s.\n", cmp.Or(a.system.Documents.Title, a.system.Name), url, url, data)
+	fmt.Fprintf(
+		a.Out,
+		"%s is running at %s (documentation at %s/docs), its data is in %s.\n",
+		cmp.Or(a.system.Documents.Title, a.system.Name),
+		url,
+		url,
+		data,
+	)
 	if made {
 		fmt.Fprintf(a.Out, "Admin: %s with password %s\n", admin.Email, admin.Password)
 	}

@@ -47,36 +47,51 @@ $ dlq replay ID                           deliver it again to the function that 
 	}
 	define := func(c *cobra.Command) {
 		c.Flags().StringVar(&state, "state", "waiting", "list those that are waiting, or replayed")
-		_ = c.RegisterFlagCompletionFunc("state", cobra.FixedCompletions([]string{"waiting", "replayed"}, cobra.ShellCompDirectiveNoFileComp))
+		_ = c.RegisterFlagCompletionFunc(
+			"state",
+			cobra.FixedCompletions([]string{"waiting", "replayed"}, cobra.ShellCompDirectiveNoFileComp),
+		)
 	}
 	root.RunE = list
 	define(root)
-	listed := &cobra.Command{Use: "list", Short: "List dead letters, the newest first", Args: noArgs, RunE: list, Example: a.example("$ dlq list --state replayed")}
+	listed := &cobra.Command{
+		Use:     "list",
+		Short:   "List dead letters, the newest first",
+		Args:    noArgs,
+		RunE:    list,
+		Example: a.example("$ dlq list --state replayed"),
+	}
 	define(listed)
 	path := func(id string) string { return "/api/archive/dead-letters/" + url.PathEscape(id) }
-	show := oneID(&cobra.Command{Use: "show ID", Short: "Show one dead letter", Example: a.example("$ dlq show ID -o yaml"),
-		RunE: func(c *cobra.Command, args []string) error {
-			return a.showOne(c.Context(), &n, &o, "/api/archive/dead-letters/", args[0])
-		}})
-	replay := oneID(&cobra.Command{Use: "replay ID", Short: "Deliver a dead letter again", Example: a.example("$ dlq replay ID"),
-		RunE: func(c *cobra.Command, args []string) error {
-			client, err := n.open()
-			if err == nil {
-				err = client.call(c.Context(), http.MethodPost, path(args[0])+"/replay", nil, nil)
-			}
-			if err == nil {
-				fmt.Fprintln(a.Out, "It is on its way again. If it fails again it comes back here.")
-			}
-			return err
-		}})
-	drop := oneID(&cobra.Command{Use: "drop ID", Short: "Drop a dead letter for good", Example: a.example("$ dlq drop ID"),
-		RunE: func(c *cobra.Command, args []string) error {
-			client, err := n.open()
-			if err != nil {
+	show := oneID(
+		&cobra.Command{Use: "show ID", Short: "Show one dead letter", Example: a.example("$ dlq show ID -o yaml"),
+			RunE: func(c *cobra.Command, args []string) error {
+				return a.showOne(c.Context(), &n, &o, "/api/archive/dead-letters/", args[0])
+			}},
+	)
+	replay := oneID(
+		&cobra.Command{Use: "replay ID", Short: "Deliver a dead letter again", Example: a.example("$ dlq replay ID"),
+			RunE: func(c *cobra.Command, args []string) error {
+				client, err := n.open()
+				if err == nil {
+					err = client.call(c.Context(), http.MethodPost, path(args[0])+"/replay", nil, nil)
+				}
+				if err == nil {
+					fmt.Fprintln(a.Out, "It is on its way again. If it fails again it comes back here.")
+				}
 				return err
-			}
-			return client.call(c.Context(), http.MethodDelete, path(args[0]), nil, nil)
-		}})
+			}},
+	)
+	drop := oneID(
+		&cobra.Command{Use: "drop ID", Short: "Drop a dead letter for good", Example: a.example("$ dlq drop ID"),
+			RunE: func(c *cobra.Command, args []string) error {
+				client, err := n.open()
+				if err != nil {
+					return err
+				}
+				return client.call(c.Context(), http.MethodDelete, path(args[0]), nil, nil)
+			}},
+	)
 	return group(root, listed, show, replay, drop)
 }
 
@@ -130,7 +145,15 @@ func (a *app) dead(t *table, o *output, raw json.RawMessage) error {
 	if err := json.Unmarshal(d.Event, &e); err != nil {
 		return err
 	}
-	cells := []string{d.ID, timestamp(d.At), d.Function, shortType(e.Type), e.Subject, fmt.Sprint(d.Times), d.Code + " " + d.Reason}
+	cells := []string{
+		d.ID,
+		timestamp(d.At),
+		d.Function,
+		shortType(e.Type),
+		e.Subject,
+		fmt.Sprint(d.Times),
+		d.Code + " " + d.Reason,
+	}
 	if o.wide() {
 		cells = append(cells, d.State, e.ID)
 	}

@@ -59,18 +59,30 @@ $ events tree ORDER                       what caused what`),
 	listed := &cobra.Command{Use: "list", Short: "List events, or follow them", Args: noArgs, RunE: list,
 		Example: a.example("$ events list --order ORDER --since 2026-01-02T15:04:05Z\n$ events list --follow")}
 	l.define(listed)
-	show := oneID(&cobra.Command{Use: "show ID", Short: "Show one event, by its id or its position", Example: a.example("$ events show 0000000000000002"),
-		RunE: func(c *cobra.Command, args []string) error {
-			return a.showOne(c.Context(), &n, &o, "/api/archive/events/", args[0])
-		}})
-	tree := oneID(&cobra.Command{Use: "tree ORDER", Short: "Show what caused what, by a correlation or an entity such as an order", Example: a.example("$ events tree ORDER"),
-		RunE: func(c *cobra.Command, args []string) error {
-			client, err := n.open()
-			if err != nil {
-				return err
-			}
-			return a.tree(c.Context(), client, args[0], &o)
-		}})
+	show := oneID(
+		&cobra.Command{
+			Use:     "show ID",
+			Short:   "Show one event, by its id or its position",
+			Example: a.example("$ events show 0000000000000002"),
+			RunE: func(c *cobra.Command, args []string) error {
+				return a.showOne(c.Context(), &n, &o, "/api/archive/events/", args[0])
+			},
+		},
+	)
+	tree := oneID(
+		&cobra.Command{
+			Use:     "tree ORDER",
+			Short:   "Show what caused what, by a correlation or an entity such as an order",
+			Example: a.example("$ events tree ORDER"),
+			RunE: func(c *cobra.Command, args []string) error {
+				client, err := n.open()
+				if err != nil {
+					return err
+				}
+				return a.tree(c.Context(), client, args[0], &o)
+			},
+		},
+	)
 	return group(root, listed, show, tree)
 }
 
@@ -93,7 +105,12 @@ func (l *lister) define(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&l.order, "order", "", "only events about this entity, such as an order")
 	f.StringVar(&l.correlation, "correlation", "", "only events of this correlation")
-	f.StringVar(&l.eventType, "type", "", "only events of this type; orders.placed is short for the whole name with its latest version")
+	f.StringVar(
+		&l.eventType,
+		"type",
+		"",
+		"only events of this type; orders.placed is short for the whole name with its latest version",
+	)
 	moment := func(at *string, name, usage string) {
 		f.VarPF(momentValue{at}, name, "", usage+": a `time` (RFC 3339) or how long ago, such as 10m")
 	}

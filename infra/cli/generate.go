@@ -16,11 +16,14 @@ import (
 func (a *app) generateCommand() *cobra.Command {
 	var check bool
 	c := &cobra.Command{
-		Use:     "generate",
-		Short:   "Write the files that are derived from the functions, or say which are stale",
-		Long:    "Write the files that are derived from the functions: OpenAPI, AsyncAPI, the input of\nTerraform, and golden files for what is new among the event types. Golden files that exist are never changed.",
-		Example: a.example("$ generate\n$ generate --check                  for CI: writes nothing, fails if a file is stale"),
-		Args:    noArgs,
+		Use:   "generate",
+		Short: "Write the files that are derived from the functions, or say which are stale",
+		Long: "Write the files that are derived from the functions: OpenAPI, AsyncAPI, the input of Terraform, and golden\n" +
+			"files for what is new among the event types. Golden files that exist are never changed.",
+		Example: a.example(
+			"$ generate\n$ generate --check                  for CI: writes nothing, fails if a file is stale",
+		),
+		Args: noArgs,
 	}
 	c.Flags().BoolVar(&check, "check", false, "write nothing, and fail if a file is stale")
 	c.RunE = func(c *cobra.Command, _ []string) error {

@@ -25,20 +25,40 @@ $ keys rotate --data .ebb`),
 	}
 	data := fallback(a.Lookup, "EBB_DATA", a.dataDir())
 	root.PersistentFlags().StringVar(&data, "data", data, "for rotate: directory of the data")
-	return group(root,
-		&cobra.Command{Use: "generate", Short: "Print a new private JWK set", Args: noArgs, Example: a.example("$ keys generate > private.json"),
-			RunE: func(*cobra.Command, []string) error { return a.generateKeys() }},
-		&cobra.Command{Use: "public", Short: "Print the public side of the private JWK set on standard input", Args: noArgs,
+	return group(
+		root,
+		&cobra.Command{
+			Use:     "generate",
+			Short:   "Print a new private JWK set",
+			Args:    noArgs,
+			Example: a.example("$ keys generate > private.json"),
+			RunE:    func(*cobra.Command, []string) error { return a.generateKeys() },
+		},
+		&cobra.Command{
+			Use:     "public",
+			Short:   "Print the public side of the private JWK set on standard input",
+			Args:    noArgs,
 			Example: a.example("$ keys public < private.json"),
-			RunE:    func(*cobra.Command, []string) error { return a.publicKeys() }},
-		&cobra.Command{Use: "rotate", Short: "Add a new signing key to a data directory", Args: noArgs, Example: a.example("$ keys rotate --data .ebb"),
+			RunE:    func(*cobra.Command, []string) error { return a.publicKeys() },
+		},
+		&cobra.Command{
+			Use:     "rotate",
+			Short:   "Add a new signing key to a data directory",
+			Args:    noArgs,
+			Example: a.example("$ keys rotate --data .ebb"),
 			RunE: func(*cobra.Command, []string) error {
 				if err := local.RotateKeys(data); err != nil {
 					return err
 				}
-				fmt.Fprintf(a.Out, "A new key signs from the next start of %s dev on; the tokens of the older ones stay valid.\n", a.Name)
+				fmt.Fprintf(
+					a.Out,
+					"A new key signs from the next start of %s dev on; the tokens of the older ones stay valid.\n",
+					a.Name,
+				)
 				return nil
-			}})
+			},
+		},
+	)
 }
 
 // generateKeys prints a new private JWK set: what users is given as EBB_SIGNING_KEYS.

@@ -54,7 +54,12 @@ $ logs --since 10m -o json`),
 	f.StringVar(&data, "data", data, "directory of the data")
 	f.StringVar(&r.function, "function", "", "only lines of this function")
 	f.Func("level", "only lines of this `level` and worse: debug, info, warn or error", r.setLevel)
-	f.VarPF(momentValue{&r.since}, "since", "", "only lines from then on: a `time` (RFC 3339) or how long ago, such as 10m")
+	f.VarPF(
+		momentValue{&r.since},
+		"since",
+		"",
+		"only lines from then on: a `time` (RFC 3339) or how long ago, such as 10m",
+	)
 	f.IntVar(&r.limit, "limit", 200, "show at most so many, the latest ones; 0 for all")
 	f.BoolVarP(&r.follow, "follow", "f", false, "go on as lines come")
 	_ = c.RegisterFlagCompletionFunc("level", cobra.FixedCompletions(levels, cobra.ShellCompDirectiveNoFileComp))
@@ -123,7 +128,10 @@ func (r *logReader) run(ctx context.Context) error {
 		return err
 	}
 	if _, err := os.Stat(filepath.Dir(r.path)); err != nil && !r.follow {
-		return fmt.Errorf("nothing was logged in %s; is --data the directory of a system that dev runs?", filepath.Dir(r.path))
+		return fmt.Errorf(
+			"nothing was logged in %s; is --data the directory of a system that dev runs?",
+			filepath.Dir(r.path),
+		)
 	}
 	if err := r.show(lines); err != nil || !r.follow {
 		return err

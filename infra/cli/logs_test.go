@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-const logged = `{"time":"2026-01-02T03:04:0%d.5Z","level":"%s","msg":"%s","function":"%s","order":7,"correlation_id":"c"}` + "\n"
+const logged = `{"time":"2026-01-02T03:04:0%d.5Z","level":"%s","msg":"%s","function":"%s",` +
+	`"order":7,"correlation_id":"c"}` + "\n"
 
 // writeLogs writes lines to the log of a data directory: every three of them fill a file.
 func writeLogs(t *testing.T, dir string, lines ...string) *logFile {
@@ -41,9 +42,14 @@ func TestLogs(t *testing.T) {
 		"--since 2026-01-02T03:04:04Z":           "m4 m5 m6",
 		"--level error --function orders -ojson": "m6",
 	} {
-		code, out, errs := ebb(t.Context(), dir, nil, append([]string{"logs", "--data", dir}, strings.Fields(args)...)...)
+		code, out, errs := ebb(
+			t.Context(),
+			dir,
+			nil,
+			append([]string{"logs", "--data", dir}, strings.Fields(args)...)...)
 		var got []string
-		for _, word := range strings.FieldsFunc(out.String(), func(r rune) bool { return strings.ContainsRune(" \n\",", r) }) {
+		between := func(r rune) bool { return strings.ContainsRune(" \n\",", r) }
+		for _, word := range strings.FieldsFunc(out.String(), between) {
 			if strings.HasPrefix(word, "m") && len(word) == 2 {
 				got = append(got, word)
 			}
@@ -52,10 +58,14 @@ func TestLogs(t *testing.T) {
 			t.Errorf("%q: got %d, %q, want %q: %s%s", args, code, got, want, out, errs)
 		}
 	}
-	if _, out, _ := ebb(t.Context(), dir, nil, "logs", "--data", dir, "--limit", "1"); !strings.Contains(out.String(), "m6  order=7") {
+	if _, out, _ := ebb(t.Context(), dir, nil, "logs", "--data", dir, "--limit", "1"); !strings.Contains(
+		out.String(),
+		"m6  order=7",
+	) {
 		t.Errorf("without its attributes: %s", out)
 	}
-	if code, _, errs := ebb(t.Context(), dir, nil, "logs", "--data", filepath.Join(dir, "nothing")); code != exitFailed || !strings.Contains(errs.String(), "--data") {
+	if code, _, errs := ebb(t.Context(), dir, nil, "logs", "--data", filepath.Join(dir, "nothing")); code != exitFailed ||
+		!strings.Contains(errs.String(), "--data") {
 		t.Errorf("nothing there: got %d, %s", code, errs)
 	}
 }

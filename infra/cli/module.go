@@ -89,7 +89,12 @@ func (m goModule) findCommand() (string, error) {
 			return "./cmd/" + name, nil
 		}
 	}
-	return "", fmt.Errorf("several commands below %s import %s: %s", filepath.Join(m.dir, "cmd"), self(), strings.Join(found, ", "))
+	return "", fmt.Errorf(
+		"several commands below %s import %s: %s",
+		filepath.Join(m.dir, "cmd"),
+		self(),
+		strings.Join(found, ", "),
+	)
 }
 
 // importsSelf reports whether a Go file in dir, tests left out, imports this package.
@@ -146,8 +151,12 @@ func (a *app) delegate(ctx context.Context, s standing) (done bool, err error) {
 	case m.path == a.builtFrom() && !a.installed():
 		return false, nil
 	case m.command == "" && (s == mustBeOwn || a.installed()):
-		return true, fmt.Errorf("the module %s has no command of its own: want a main package below %s that calls cli.Main of %s",
-			m.path, filepath.Join(m.dir, "cmd"), self())
+		return true, fmt.Errorf(
+			"the module %s has no command of its own: want a main package below %s that calls cli.Main of %s",
+			m.path,
+			filepath.Join(m.dir, "cmd"),
+			self(),
+		)
 	case m.command == "":
 		return false, nil
 	}
@@ -173,7 +182,11 @@ func (a *app) builtFrom() string {
 func (a *app) ownModule() (goModule, error) {
 	m, err := moduleAt(a.Dir)
 	if err == nil && m.command == "" {
-		err = fmt.Errorf("the module %s has no main package below %s that calls cli.Main", m.path, filepath.Join(m.dir, "cmd"))
+		err = fmt.Errorf(
+			"the module %s has no main package below %s that calls cli.Main",
+			m.path,
+			filepath.Join(m.dir, "cmd"),
+		)
 	}
 	return m, err
 }

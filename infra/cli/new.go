@@ -18,7 +18,8 @@ func (a *app) newCommand() *cobra.Command {
 	function := &cobra.Command{
 		Use:   "function NAME",
 		Short: "Scaffold a function with an operation, an event and tests",
-		Long: `Scaffold a function with an operation, an event and tests, add it to the list of functions and write the derived files.
+		Long: `Scaffold a function with an operation, an event and tests, add it to the list of functions and write the
+derived files.
 
 The name is good as a Go package, a DNS label and a part of an event's type: 2 to 30 lower-case letters and digits, a
 letter first.`,
@@ -47,7 +48,10 @@ func (a *app) newFunction(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	err = a.announced("compiling "+m.command+" to write the derived files", func() error { return goTool(ctx, m.dir, "run", m.command, "generate") })
+	err = a.announced(
+		"compiling "+m.command+" to write the derived files",
+		func() error { return goTool(ctx, m.dir, "run", m.command, "generate") },
+	)
 	if err != nil {
 		return err
 	}

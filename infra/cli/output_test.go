@@ -45,12 +45,17 @@ func TestProgress(t *testing.T) {
 		takes    time.Duration
 		terminal bool
 		told     bool
-	}{"quick": {900 * time.Millisecond, true, false}, "slow": {1500 * time.Millisecond, true, true}, "to a file": {time.Minute, false, false}} {
+	}{
+		"quick":     {900 * time.Millisecond, true, false},
+		"slow":      {1500 * time.Millisecond, true, true},
+		"to a file": {time.Minute, false, false},
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			a, _, errs := onTerminal(t, nil)
 			a.terminal = func(io.Writer) bool { return test.terminal }
 			err := a.during("brewing tea", func() error { time.Sleep(test.takes); return failed })
-			if err != failed || strings.Contains(errs.String(), "brewing tea (1.2 s)") != test.told || (errs.String() == "") == test.told {
+			if err != failed || strings.Contains(errs.String(), "brewing tea (1.2 s)") != test.told ||
+				(errs.String() == "") == test.told {
 				t.Errorf("%s: got %v, %q", name, err, errs)
 			}
 			if test.told && !strings.HasSuffix(errs.String(), "\r\x1b[K") {
@@ -65,7 +70,8 @@ func TestAnnounced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _, errs := onTerminal(t, nil)
 		a.terminal = func(io.Writer) bool { return false }
-		if err := a.announced("compiling", func() error { time.Sleep(5 * time.Second); return nil }); err != nil || errs.String() != "ebb: compiling …\n" {
+		if err := a.announced("compiling", func() error { time.Sleep(5 * time.Second); return nil }); err != nil ||
+			errs.String() != "ebb: compiling …\n" {
 			t.Errorf("got %v, %q", err, errs)
 		}
 	})
@@ -74,7 +80,8 @@ func TestAnnounced(t *testing.T) {
 // JSON becomes YAML with its members in their order, and its texts remain texts.
 func TestYAML(t *testing.T) {
 	got, err := yamlOf([]byte(`{"z":1,"a":[true,null,1.5,"true","1","a: b","",{}],"s":"\ud83c\udf0a\nx","e":[]}`))
-	want := "z: 1\na:\n  - true\n  - null\n  - 1.5\n  - \"true\"\n  - \"1\"\n  - 'a: b'\n  - \"\"\n  - {}\ns: \"\\U0001F30A\\nx\"\ne: []\n"
+	want := "z: 1\na:\n  - true\n  - null\n  - 1.5\n  - \"true\"\n  - \"1\"\n  - 'a: b'\n  - \"\"\n  - {}\n" +
+		"s: \"\\U0001F30A\\nx\"\ne: []\n"
 	if err != nil || string(got) != want {
 		t.Errorf("got %v\n%s\nwant\n%s", err, got, want)
 	}
@@ -84,19 +91,35 @@ func TestVersion(t *testing.T) {
 	p, out, errs := process(t.TempDir(), nil)
 	p.Build = &debug.BuildInfo{
 		GoVersion: "go1.26.8", Main: debug.Module{Path: "example.com/helpdesk", Version: "v1.2.3"},
-		Settings: []debug.BuildSetting{{Key: "vcs.revision", Value: "abc"}, {Key: "vcs.time", Value: "2026-01-02T03:04:05Z"}, {Key: "vcs.modified", Value: "true"}},
-		Deps:     []*debug.Module{{Path: kitModule(), Version: "v0.9.0"}},
+		Settings: []debug.BuildSetting{
+			{Key: "vcs.revision", Value: "abc"},
+			{Key: "vcs.time", Value: "2026-01-02T03:04:05Z"},
+			{Key: "vcs.modified", Value: "true"},
+		},
+		Deps: []*debug.Module{{Path: kitModule(), Version: "v0.9.0"}},
 	}
 	if code := Run(t.Context(), empty(), p, []string{"version", "-o", "json"}); code != exitOK {
 		t.Fatalf("got %d, %s", code, errs)
 	}
 	var got version
-	want := version{Module: "example.com/helpdesk", Version: "v1.2.3", Commit: "abc", Time: "2026-01-02T03:04:05Z", Dirty: true, Go: "go1.26.8", Kit: "v0.9.0"}
+	want := version{
+		Module:  "example.com/helpdesk",
+		Version: "v1.2.3",
+		Commit:  "abc",
+		Time:    "2026-01-02T03:04:05Z",
+		Dirty:   true,
+		Go:      "go1.26.8",
+		Kit:     "v0.9.0",
+	}
 	if err := json.Unmarshal([]byte(out.String()), &got); err != nil || got != want {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	p.Out = errs
-	if code := Run(t.Context(), empty(), p, []string{"version"}); code != exitOK || !strings.Contains(errs.String(), "ebb v1.2.3 (example.com/helpdesk)\ncommit abc of 2026-01-02T03:04:05Z, with changes\nkit v0.9.0\n") {
+	if code := Run(t.Context(), empty(), p, []string{"version"}); code != exitOK ||
+		!strings.Contains(
+			errs.String(),
+			"ebb v1.2.3 (example.com/helpdesk)\ncommit abc of 2026-01-02T03:04:05Z, with changes\nkit v0.9.0\n",
+		) {
 		t.Errorf("got %d, %s", code, errs)
 	}
 }

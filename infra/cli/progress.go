@@ -33,7 +33,8 @@ func (a *app) during(what string, work func() error) error {
 	})
 }
 
-// announced does work, and says so where it takes over a second: a terminal is kept up to date, anything else is told once.
+// announced does work, and says so where it takes over a second: a terminal is kept up to date, anything else is told
+// once.
 func (a *app) announced(what string, work func() error) error {
 	if a.terminal(a.Err) {
 		return a.during(what, work)
@@ -47,7 +48,8 @@ func (a *app) announced(what string, work func() error) error {
 	})
 }
 
-// waiting does work and calls show ten times a second from the first second on, and once more at the end if it was called.
+// waiting does work and calls show ten times a second from the first second on, and once more at the end if it was
+// called.
 func (a *app) waiting(work func() error, show func(elapsed time.Duration, done bool)) error {
 	began := time.Now()
 	finished := make(chan error, 1)

@@ -24,7 +24,8 @@ var functionName = regexp.MustCompile(`^[a-z][a-z0-9]{1,29}$`)
 
 // reserved names would collide with a package that a scaffolded function imports.
 var reserved = []string{
-	"events", "function", "functions", "fault", "store", "context", "http", "strings", "time", "main", "test", "utf8", "entry", "api",
+	"events", "event", "function", "functions", "fault", "store", "context", "http", "strings", "time", "main", "test",
+	"utf8", "entry", "api",
 }
 
 // scaffold is a function that is to be written.
@@ -40,7 +41,10 @@ type scaffold struct {
 // newScaffold checks the name, and that nothing with it is there.
 func newScaffold(a *app, name string) (*scaffold, error) {
 	if !functionName.MatchString(name) || token.IsKeyword(name) {
-		return nil, usageErrorf("invalid function name %q: want 2 to 30 lower-case letters and digits, a letter first", name)
+		return nil, usageErrorf(
+			"invalid function name %q: want 2 to 30 lower-case letters and digits, a letter first",
+			name,
+		)
 	}
 	if slices.Contains(reserved, name) {
 		return nil, usageErrorf("invalid function name %q: a package that every function uses has it", name)
@@ -49,7 +53,14 @@ func newScaffold(a *app, name string) (*scaffold, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &scaffold{app: a, Name: name, Type: strings.ToUpper(name[:1]) + name[1:], Module: m.path, Kit: kitModule(), root: m.dir}
+	s := &scaffold{
+		app:    a,
+		Name:   name,
+		Type:   strings.ToUpper(name[:1]) + name[1:],
+		Module: m.path,
+		Kit:    kitModule(),
+		root:   m.dir,
+	}
 	for _, path := range []string{"functions/" + name, "events/" + name + ".go"} {
 		if _, err := os.Stat(filepath.Join(s.root, path)); err == nil {
 			return nil, fmt.Errorf("%s exists already", path)
@@ -132,7 +143,10 @@ func (s *scaffold) list() (path, content string, err error) {
 			return path, string(data), nil
 		}
 	}
-	return "", "", fmt.Errorf(`no file of %s lists functions such as {Name: "users", New: users.New},`, filepath.Join(s.root, "functions"))
+	return "", "", fmt.Errorf(
+		`no file of %s lists functions such as {Name: "users", New: users.New},`,
+		filepath.Join(s.root, "functions"),
+	)
 }
 
 func (s *scaffold) listed(list string) ([]byte, error) {

@@ -17,9 +17,10 @@ func (a *app) sendCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "send TYPE",
 		Short: "Publish an event into a running system",
-		Long: `Publish an event into a running system. The archive checks its data by the schema of its type and publishes it.
+		Long: `Publish an event into a running system. The archive checks its data by the schema of its type and
+publishes it.
 
-An event is for every function that consumes its type, as if the function that emits it had published it.`,
+It goes to every function that consumes its type, with the archive as its source.`,
 		Example: a.example(`
 $ send orders.placed --subject ORDER --data @placed.json
 $ send catalog.product-changed --data '{"product_id":"p1",…}'

@@ -37,5 +37,9 @@ func derivedFiles(s system.System) ([]derivedFile, error) {
 		return nil, err
 	}
 	terraform, err := generate.Terraform(declared)
-	return []derivedFile{{"api/openapi.json", openAPI}, {"api/asyncapi.json", asyncAPI}, {"terraform/manifest.json", terraform}}, err
+	return []derivedFile{
+		{"api/openapi.json", openAPI},
+		{"api/asyncapi.json", asyncAPI},
+		{"terraform/manifest.json", terraform},
+	}, err
 }

@@ -95,7 +95,12 @@ func (a *app) timer(t *table, o *output, raw json.RawMessage) error {
 	if err := json.Unmarshal(raw, &one); err != nil {
 		return err
 	}
-	cells := []string{timestamp(one.Due), time.Until(one.Due).Round(time.Second).String(), shortType(one.Type), one.Subject}
+	cells := []string{
+		timestamp(one.Due),
+		time.Until(one.Due).Round(time.Second).String(),
+		shortType(one.Type),
+		one.Subject,
+	}
 	if o.wide() {
 		cells = append(cells, one.Source, one.ID)
 	}

@@ -57,7 +57,8 @@ func resolveType(all []string, typed string) (string, error) {
 		if name == typed {
 			return name, nil
 		}
-		if (base == typed || strings.HasSuffix(base, "."+typed) || strings.HasSuffix(name, "."+typed)) && version > latest {
+		if (base == typed || strings.HasSuffix(base, "."+typed) || strings.HasSuffix(name, "."+typed)) &&
+			version > latest {
 			found, latest = name, version
 		}
 	}

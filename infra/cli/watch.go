@@ -121,7 +121,10 @@ func (w *watcher) cycle(ctx context.Context) (changed bool, err error) {
 	done := make(chan built, 1)
 	go func() {
 		var b built
-		b.err = w.app.announced("building "+w.name, func() (err error) { b.output, err = w.build(building, w.next); return err })
+		b.err = w.app.announced(
+			"building "+w.name,
+			func() (err error) { b.output, err = w.build(building, w.next); return err },
+		)
 		done <- b
 	}()
 	select {

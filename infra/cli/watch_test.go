@@ -91,7 +91,13 @@ func TestWatch(t *testing.T) {
 	}
 	starts := 0
 	var builds atomic.Int32
-	w := &watcher{app: a, listener: listener, changes: changes, name: "watched", next: filepath.Join(data, "next"), current: filepath.Join(data, "current"),
+	w := &watcher{
+		app:      a,
+		listener: listener,
+		changes:  changes,
+		name:     "watched",
+		next:     filepath.Join(data, "next"),
+		current:  filepath.Join(data, "current"),
 		build: func(ctx context.Context, into string) (string, error) {
 			defer builds.Add(1)
 			return m.build(ctx, into, m.fast()...)
@@ -142,7 +148,8 @@ func TestWatch(t *testing.T) {
 	if starts != 6 { // one, two, three, crash, four, five
 		t.Errorf("started %d times: %s%s", starts, out, errs)
 	}
-	if !strings.Contains(errs.String(), "watched does not compile\n") || !strings.Contains(errs.String(), "word.go:3:14") {
+	if !strings.Contains(errs.String(), "watched does not compile\n") ||
+		!strings.Contains(errs.String(), "word.go:3:14") {
 		t.Errorf("the terminal shows %s", errs)
 	}
 }

@@ -56,14 +56,18 @@ func (f fileWatch) addTree(dir string) error {
 
 func (f fileWatch) ignoresDir(path string) bool {
 	name := filepath.Base(path)
-	return path == f.except || strings.HasPrefix(name, ".") || name == "vendor" || name == "node_modules" || name == "testdata"
+	return path == f.except || strings.HasPrefix(name, ".") || name == "vendor" || name == "node_modules" ||
+		name == "testdata"
 }
 
 // ignores reports whether a file cannot change what is built: tests, and what editors leave beside a file.
 func ignores(path string) bool {
 	name := filepath.Base(path)
 	return strings.HasSuffix(name, "_test.go") || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "#") ||
-		strings.HasSuffix(name, "~") || strings.HasSuffix(name, ".swp") || strings.HasSuffix(name, ".tmp") || name == "4913"
+		strings.HasSuffix(
+			name,
+			"~",
+		) || strings.HasSuffix(name, ".swp") || strings.HasSuffix(name, ".tmp") || name == "4913"
 }
 
 func (f fileWatch) run(ctx context.Context, changes chan<- struct{}) {
