@@ -11,10 +11,10 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/ebb-dev/ebb/infra/manifest"
-
 	"github.com/ebb-dev/ebb/functions"
+	"github.com/ebb-dev/ebb/infra/event/golden"
 	"github.com/ebb-dev/ebb/infra/generate"
+	"github.com/ebb-dev/ebb/infra/manifest"
 )
 
 // derived is a file that is made from what the functions declare.
@@ -56,11 +56,35 @@ func generateFiles(_ context.Context, t *tool, args []string) error {
 		}
 		stale = stale || changed
 	}
-	if *check && stale {
+	recorded, err := t.record(*check)
+	if err != nil {
+		return err
+	}
+	if stale = stale || recorded; *check && stale {
 		fmt.Fprintln(t.err, "ebb: run ebb generate and commit what it wrote")
 		return errStale
 	}
 	return nil
+}
+
+// record records the product's event types below events/testdata, or only says what is not recorded.
+func (t *tool) record(check bool) (changed bool, err error) {
+	dir, types := filepath.Join(t.dir, "events", "testdata"), functions.System().Events
+	if check {
+		errs := golden.Check(dir, types)
+		for _, err := range errs {
+			fmt.Fprintln(t.err, err)
+		}
+		return len(errs) > 0, nil
+	}
+	written, removed, err := golden.Update(dir, types)
+	for _, path := range removed {
+		fmt.Fprintln(t.out, "removed", filepath.ToSlash(path), "(it was never committed)")
+	}
+	for _, path := range written {
+		fmt.Fprintln(t.out, "wrote", filepath.ToSlash(path))
+	}
+	return len(written)+len(removed) > 0, err
 }
 
 // derive writes a file unless it is right already, or only says so.
