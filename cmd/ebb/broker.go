@@ -14,6 +14,7 @@ import (
 	brokerfront "github.com/ebb-dev/ebb/infra/broker/front"
 	"github.com/ebb-dev/ebb/infra/broker/memory"
 	"github.com/ebb-dev/ebb/infra/broker/nats"
+	"github.com/ebb-dev/ebb/infra/httpserver"
 )
 
 // brokerToken is the variable with the token that the stand-alone broker asks for, and that the suite shows.
@@ -94,9 +95,9 @@ func serveBroker(ctx context.Context, t *tool, cfg brokerConfig, listener net.Li
 	if err != nil {
 		return errors.Join(err, b.Close(ctx))
 	}
-	server := newServer(door)
+	server := httpserver.New(door)
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() { served <- server.Serve(httpserver.Listener(listener)) }()
 	where := "in memory, and lost at the end"
 	if cfg.data != "" {
 		where = "in " + cfg.data

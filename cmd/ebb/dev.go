@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -20,6 +19,7 @@ import (
 	"github.com/ebb-dev/ebb/functions"
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/host/local"
+	"github.com/ebb-dev/ebb/infra/httpserver"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
@@ -145,9 +145,9 @@ func run(ctx context.Context, t *tool, cfg devConfig, lookup config.Lookup, watc
 		defer cancel()
 		err = errors.Join(err, host.Close(drain))
 	}()
-	server := newServer(host.Handler())
+	server := httpserver.New(host.Handler())
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() { served <- server.Serve(httpserver.Listener(listener)) }()
 
 	c := &client{url: "http://" + reachable(listener.Addr()), admin: admin}
 	if cfg.Seed && sys.Seed != nil {
@@ -168,17 +168,6 @@ func run(ctx context.Context, t *tool, cfg devConfig, lookup config.Lookup, watc
 		_ = server.Close()
 	}
 	return nil
-}
-
-// newServer bounds what a slow or greedy client can hold. How long a body may take is the handlers' to say: see
-// infra/internal/slowbody.
-func newServer(h http.Handler) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
-	}
 }
 
 // reachable is an address that a client on this machine can use.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/httprequest"
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
@@ -63,7 +64,7 @@ func (c *catalog) get(ctx context.Context, tx *function.Tx, in *getInput) (*prod
 		return nil, err
 	}
 	out := &productOutput{ETag: etag(version), Body: p.shown(in.ID)}
-	if in.IfNoneMatch != "" && listed(in.IfNoneMatch, version, true) {
+	if httprequest.NoneMatch(in.IfNoneMatch, out.ETag) {
 		out.Status = http.StatusNotModified
 	}
 	return out, nil

@@ -3,6 +3,7 @@ package catalog_test
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -132,6 +133,12 @@ func TestNotModified(t *testing.T) {
 		if len(r.Body) > 0 || r.Header.Get("ETag") != `"1"` {
 			t.Errorf("%s: got %q %v", tags, r.Body, r.Header)
 		}
+	}
+	two := httptest.NewRequest("GET", path, nil)
+	two.Header["If-None-Match"] = []string{`"0"`, `W/"1"`}
+	w := httptest.NewRecorder()
+	if h.I.ServeHTTP(w, two); w.Code != http.StatusNotModified {
+		t.Errorf("a list in two lines: got %d", w.Code)
 	}
 	h.Call("GET", path, nobody, nil, "If-None-Match", `"2"`).Expect(200)
 	h.Call("PATCH", path, admin, m{"name": "Books"}, "If-Match", `"1"`).Expect(200)

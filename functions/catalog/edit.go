@@ -8,6 +8,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/httprequest"
 )
 
 var (
@@ -104,7 +105,7 @@ func (c *catalog) remove(ctx context.Context, tx *function.Tx, in *removeInput) 
 // findVersion is the product, if it is still in one of the versions that ifMatch names.
 func (c *catalog) findVersion(ctx context.Context, tx *function.Tx, id, ifMatch string) (product, int64, error) {
 	p, version, err := c.find(ctx, tx, id)
-	if err == nil && ifMatch != "" && !listed(ifMatch, version, false) {
+	if err == nil && ifMatch != "" && !httprequest.Match(ifMatch, etag(version)) {
 		err = fault.New(fault.Invalid, "the product has changed since; its ETag is %s now", etag(version)).WithStatus(http.StatusPreconditionFailed)
 	}
 	return p, version, err

@@ -1,7 +1,4 @@
 package catalog
 
 // What the tests of the rules look at.
-var (
-	KnownCurrency = knownCurrency
-	Listed        = listed
-)
+var KnownCurrency = knownCurrency

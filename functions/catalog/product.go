@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -80,15 +79,3 @@ func (p product) check() error {
 
 // etag is the entity tag of a version (RFC 9110 section 8.8.3).
 func etag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
-
-// listed reports whether a list of entity tags, as If-Match and If-None-Match have it, names the version.
-// If-Match compares strongly, and a weak tag never matches there.
-func listed(tags string, version int64, weak bool) bool {
-	return slices.ContainsFunc(strings.Split(tags, ","), func(tag string) bool {
-		tag = strings.TrimSpace(tag)
-		if weak {
-			tag = strings.TrimPrefix(tag, "W/")
-		}
-		return tag == "*" || tag == etag(version)
-	})
-}

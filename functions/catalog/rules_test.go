@@ -17,28 +17,3 @@ func TestCurrencies(t *testing.T) {
 		}
 	}
 }
-
-// RFC 9110: If-None-Match compares weakly, If-Match strongly.
-func TestEntityTags(t *testing.T) {
-	for _, c := range []struct {
-		tags         string
-		strong, weak bool
-	}{
-		{`"7"`, true, true},
-		{`"6", "7"`, true, true},
-		{`"6","7" `, true, true},
-		{`*`, true, true},
-		{`W/"7"`, false, true},
-		{`7`, false, false},
-		{`"77"`, false, false},
-		{`"6"`, false, false},
-		{``, false, false},
-	} {
-		if got := catalog.Listed(c.tags, 7, false); got != c.strong {
-			t.Errorf("strong %s: got %v", c.tags, got)
-		}
-		if got := catalog.Listed(c.tags, 7, true); got != c.weak {
-			t.Errorf("weak %s: got %v", c.tags, got)
-		}
-	}
-}

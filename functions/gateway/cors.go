@@ -21,7 +21,7 @@ func (g *Gateway) allowOrigin(h http.Header, r *http.Request) {
 	if len(g.origins) == 0 {
 		return
 	}
-	h.Add("Vary", "Origin")
+	vary(h, "Origin")
 	if origin := r.Header.Get("Origin"); g.allowed(origin) {
 		h.Set("Access-Control-Allow-Origin", origin)
 		h.Set("Access-Control-Expose-Headers", corsExposed)

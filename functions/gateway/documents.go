@@ -7,8 +7,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"mime"
 	"net/http"
 	"regexp"
+	"strings"
 	"sync"
 
 	"github.com/ebb-dev/ebb/infra/problem"
@@ -16,6 +18,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/generate"
+	"github.com/ebb-dev/ebb/infra/httprequest"
 )
 
 // docs shows /openapi.json to a person. It needs nothing from elsewhere.
@@ -57,6 +60,7 @@ func (g *Gateway) addDocuments(c Config, env function.Env) error {
 		healthy(w, r)
 	}
 	return errors.Join(
+		g.root.add(http.MethodGet, "/", &route{pattern: "/", span: "gateway GET /", handler: http.HandlerFunc(toDocs), document: true, maxBody: maxBody}),
 		g.serveDocument("/openapi.json", document("application/vnd.oai.openapi+json;version=3.1", openAPI)),
 		g.serveDocument("/asyncapi.json", document("application/vnd.aai.asyncapi+json;version=3.0.0", asyncAPI)),
 		g.serveDocument("/docs", page(docs)),
@@ -68,6 +72,13 @@ func (g *Gateway) addDocuments(c Config, env function.Env) error {
 
 func (g *Gateway) serveDocument(path string, h http.HandlerFunc) error {
 	return g.tree.add(http.MethodGet, path, &route{pattern: path, span: "gateway GET " + path, handler: h, document: true, maxBody: maxBody})
+}
+
+// toDocs leads a person who has only the address to the documentation.
+func toDocs(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Location", "/docs")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusTemporaryRedirect)
 }
 
 func healthy(w http.ResponseWriter, _ *http.Request) {
@@ -99,16 +110,38 @@ func document(contentType string, content func() ([]byte, error)) http.HandlerFu
 		h.Set("ETag", doc.tag)
 		h.Set("Cache-Control", "no-cache")
 		h.Set("Content-Type", "application/json")
-		if accept := r.Header.Get("Accept"); accept != "" && accept == contentType {
+		if accepts(r.Header.Get("Accept"), contentType) {
 			h.Set("Content-Type", contentType)
 		}
-		h.Add("Vary", "Accept")
-		if r.Header.Get("If-None-Match") == doc.tag {
+		vary(h, "Accept")
+		if httprequest.NoneMatch(r.Header.Get("If-None-Match"), doc.tag) {
 			w.WriteHeader(http.StatusNotModified)
 			return
 		}
 		_, _ = w.Write(doc.body)
 	}
+}
+
+// accepts reports whether an Accept field names the media type, with no weight of 0. A range such as */* does not name it.
+func accepts(field, contentType string) bool {
+	want, _, _ := mime.ParseMediaType(contentType)
+	for item := range strings.SplitSeq(field, ",") {
+		media, parameters, err := mime.ParseMediaType(item)
+		if err != nil || media != want {
+			continue
+		}
+		weight, has := parameters["q"]
+		return !has || strings.Trim(weight, "0.") != ""
+	}
+	return false
+}
+
+// vary adds a field to those that the answer depends on, all in one line.
+func vary(h http.Header, name string) {
+	if before := h.Get("Vary"); before != "" {
+		name = before + ", " + name
+	}
+	h.Set("Vary", name)
 }
 
 var (

@@ -15,6 +15,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/httprequest"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
@@ -24,6 +25,7 @@ const maxBody = 1 << 20
 // Gateway routes requests. It is safe for concurrent use.
 type Gateway struct {
 	tree          node
+	root          place              // of the path /
 	authenticator auth.Authenticator // nil: none is accepted
 	telemetry     *telemetry.Telemetry
 	logger        *slog.Logger
@@ -59,6 +61,10 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // route finds who answers, and says under which pattern.
 func (g *Gateway) route(w *response, r *http.Request, id string) (pattern string) {
+	if err := httprequest.Check(r); err != nil {
+		problem.Write(w, r, err)
+		return ""
+	}
 	path := r.URL.Path
 	if r.URL.RawPath != "" {
 		path = r.URL.RawPath // an escaped slash does not part segments
@@ -71,6 +77,9 @@ func (g *Gateway) route(w *response, r *http.Request, id string) (pattern string
 		return "*"
 	}
 	p := g.tree.find(strings.TrimPrefix(path, "/"))
+	if path == "/" {
+		p = &g.root
+	}
 	if p == nil {
 		problem.Write(w, r, fault.New(fault.NotFound, "nothing is served at this path"))
 		return ""

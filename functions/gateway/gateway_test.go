@@ -196,7 +196,9 @@ func TestTheDoor(t *testing.T) {
 		"an empty segment":          {"GET", "/api//users", admin, 404},
 		"a slash at the end":        {"GET", "/api/users/", admin, 404},
 		"an escaped slash":          {"GET", "/api/users/a%2Fb", admin, 200},
-		"the root":                  {"GET", "/", admin, 404},
+		"the root":                  {"GET", "/", "", 307},
+		"the root's HEAD":           {"HEAD", "/", "", 307},
+		"another method of it":      {"POST", "/", admin, 405},
 		"a method in lower case":    {"get", "/api/users/1", admin, 405},
 		"health, with a bad token":  {"GET", "/healthz", forged, 200},
 		"readiness":                 {"GET", "/readyz", "", 200},
@@ -331,6 +333,16 @@ func TestDocuments(t *testing.T) {
 	rec = w.call("GET", "/docs", "", nil)
 	if policy := rec.Header().Get("Content-Security-Policy"); rec.Code != 200 || !strings.Contains(policy, "script-src 'sha256-") || strings.Contains(policy, "unsafe") {
 		t.Errorf("docs: %d, %s", rec.Code, policy)
+	}
+	if root := w.call("GET", "/", "", nil); root.Header().Get("Location") != "/docs" {
+		t.Errorf("the root leads to %q", root.Header().Get("Location"))
+	}
+	// An empty list of requirements is a public operation.
+	if security := openAPI.Paths["/api/users"]["post"].(map[string]any)["security"]; fmt.Sprint(security) != "[]" {
+		t.Errorf("a public operation has the security %v", security)
+	}
+	if !strings.Contains(rec.Body.String(), `op.security&&op.security.length?el("span",{className:"lock"},"needs a token")`) {
+		t.Error("docs do not tell public operations from others")
 	}
 	for _, outside := range []string{"http://", "https://", "//cdn"} {
 		if strings.Contains(rec.Body.String(), outside) {

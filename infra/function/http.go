@@ -3,7 +3,6 @@ package function
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +18,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/httprequest"
 	"github.com/ebb-dev/ebb/infra/problem"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
@@ -43,7 +43,8 @@ func (g *guarded) HandleFunc(pattern string, h func(http.ResponseWriter, *http.R
 	f := (*Function)(g)
 	op := f.routes[len(f.routes)-1].op // Serve has just declared it
 	span := f.name + " " + op.Method + " " + op.Path
-	f.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { f.guard(&op, span, h, w, r) })
+	rule := f.bodyRuleOf(op)
+	f.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { f.guard(&op, rule, span, h, w, r) })
 }
 
 func (g *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.mux.ServeHTTP(w, r) }
@@ -97,7 +98,7 @@ func (s *status) WriteHeader(code int) {
 
 func (s *status) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
-func (f *Function) guard(op *Operation, span string, h http.HandlerFunc, w http.ResponseWriter, r *http.Request) {
+func (f *Function) guard(op *Operation, rule func() bodyRule, span string, h http.HandlerFunc, w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
 	out := &status{ResponseWriter: w}
 	ctx, cancel := context.WithTimeout(r.Context(), op.Deadline)
@@ -116,7 +117,7 @@ func (f *Function) guard(op *Operation, span string, h http.HandlerFunc, w http.
 		end(err)
 		f.env.Telemetry.HTTP(f.name, op.Path, op.Method, out.code, time.Since(begin))
 	}()
-	ctx, err = f.admit(ctx, op, r)
+	ctx, err = f.admit(ctx, op, rule, r)
 	if err != nil {
 		f.logError(ctx, err)
 		problem.Write(out, r, err)
@@ -126,7 +127,7 @@ func (f *Function) guard(op *Operation, span string, h http.HandlerFunc, w http.
 }
 
 // admit checks the token, the key and the body before anything is parsed.
-func (f *Function) admit(ctx context.Context, op *Operation, r *http.Request) (context.Context, error) {
+func (f *Function) admit(ctx context.Context, op *Operation, rule func() bodyRule, r *http.Request) (context.Context, error) {
 	who, err := f.authenticate(r)
 	if err == nil {
 		err = op.Access.allow(who)
@@ -137,7 +138,7 @@ func (f *Function) admit(ctx context.Context, op *Operation, r *http.Request) (c
 	ctx = auth.With(ctx, who)
 	rq := &request{http: r}
 	if op.unsafe() {
-		if rq.body, err = readBody(r, op.MaxBody); err != nil {
+		if rq.body, err = readBody(r, rule()); err != nil {
 			return ctx, err
 		}
 		if rq.key, err = idempotencyKey(op, r); err != nil {
@@ -159,17 +160,23 @@ func (f *Function) authenticate(r *http.Request) (auth.Principal, error) {
 }
 
 // readBody reads the whole body. How long it may take to arrive is the server's to say.
-func readBody(r *http.Request, most int64) ([]byte, error) {
+func readBody(r *http.Request, rule bodyRule) ([]byte, error) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil, nil
 	}
-	tooLarge := fault.New(fault.TooLarge, "the body is larger than %d bytes", most)
-	if r.ContentLength > most {
+	tooLarge := fault.New(fault.TooLarge, "the body is larger than %d bytes", rule.max)
+	if r.ContentLength > rule.max {
 		return nil, tooLarge
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, most+1))
+	if rule.json {
+		if err := httprequest.JSON(r.Header); err != nil {
+			return nil, err
+		}
+		r.Header.Set("Content-Type", "application/json") // as Huma knows it
+	}
+	body, err := readAll(r.Body, r.ContentLength, rule.max)
 	var limit *http.MaxBytesError
-	if errors.As(err, &limit) || int64(len(body)) > most {
+	if errors.As(err, &limit) {
 		return nil, tooLarge
 	}
 	if err != nil {
@@ -178,52 +185,12 @@ func readBody(r *http.Request, most int64) ([]byte, error) {
 	if !utf8.Valid(body) {
 		return nil, fault.New(fault.Invalid, "the body is not valid UTF-8").WithStatus(http.StatusBadRequest)
 	}
-	if name, is := twice(body); is {
-		return nil, fault.New(fault.Invalid, "%q stands twice in one object of the body", name).WithStatus(http.StatusBadRequest)
+	if err := rule.check(body); err != nil {
+		return nil, err
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.ContentLength = int64(len(body))
 	return body, nil
-}
-
-// twice finds a name that an object of a JSON text has twice (RFC 7493, section 2.3): what is validated and what is decoded
-// may differ on which of them counts. What is no JSON has none.
-func twice(text []byte) (name string, is bool) {
-	d := json.NewDecoder(bytes.NewReader(text))
-	type object struct {
-		names map[string]bool // nil: an array
-		value bool            // a value comes next
-	}
-	var open []object
-	for {
-		token, err := d.Token()
-		if err != nil {
-			return "", false
-		}
-		var in *object
-		if n := len(open); n > 0 && open[n-1].names != nil {
-			in = &open[n-1]
-		}
-		switch s, isText := token.(string); {
-		case token == json.Delim('}') || token == json.Delim(']'):
-			open = open[:len(open)-1]
-			continue
-		case in != nil && !in.value && isText:
-			if in.names[s] {
-				return s, true
-			}
-			in.names[s], in.value = true, true
-			continue
-		case in != nil:
-			in.value = false
-		}
-		switch token {
-		case json.Delim('{'):
-			open = append(open, object{names: map[string]bool{}})
-		case json.Delim('['):
-			open = append(open, object{})
-		}
-	}
 }
 
 const maxKey = 255
@@ -265,13 +232,8 @@ func asProblem(ctx huma.Context, _ string, v any) (any, error) {
 		return v, nil
 	}
 	p := &problem.Problem{Title: http.StatusText(e.Status), Status: e.Status, Detail: e.Detail, Instance: ctx.URL().Path}
-	for _, d := range e.Errors {
-		p.Errors = append(p.Errors, fault.Detail{Location: d.Location, Message: d.Message})
+	for _, d := range e.Errors[:min(len(e.Errors), problem.MaxErrors)] {
+		p.Errors = append(p.Errors, detailOf(d))
 	}
 	return p, nil
-}
-
-func init() {
-	// encoding/json compares names without regard to case: what is validated must be what is decoded.
-	huma.ValidateStrictCasing = true
 }

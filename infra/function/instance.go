@@ -10,7 +10,9 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/host"
+	"github.com/ebb-dev/ebb/infra/httprequest"
 	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/problem"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
@@ -67,6 +69,10 @@ func (i instance) Stop(ctx context.Context) error {
 func (i instance) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if i.http != nil {
 		i.http.ServeHTTP(w, r)
+		return
+	}
+	if err := httprequest.Check(r); err != nil {
+		problem.Write(w, r, err)
 		return
 	}
 	i.mux.ServeHTTP(w, r)

@@ -14,6 +14,9 @@ import (
 // ContentType is the media type of a problem document.
 const ContentType = "application/problem+json"
 
+// MaxErrors is how many details a problem document has at most.
+const MaxErrors = 20
+
 // Problem is a problem document. It never has the cause of an error, a stack or the name of a Go type.
 type Problem struct {
 	Title    string         `json:"title"`
@@ -27,10 +30,10 @@ type Problem struct {
 
 // Of returns the problem document of an error: its kind's status, its public message and its details.
 func Of(err error) *Problem {
-	status := fault.HTTPStatus(err)
+	status, details := fault.HTTPStatus(err), fault.DetailsOf(err)
 	return &Problem{
 		Title: http.StatusText(status), Status: status, Detail: fault.Public(err),
-		Errors: fault.DetailsOf(err), retryAfter: fault.RetryAfter(err),
+		Errors: details[:min(len(details), MaxErrors)], retryAfter: fault.RetryAfter(err),
 	}
 }
 

@@ -99,4 +99,3 @@ func (s System) Declared() func() manifest.System {
 		return declared
 	})
 }
-

@@ -34,6 +34,7 @@ import (
 	"knative.dev/pkg/network/handlers"
 
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/httpserver"
 	"github.com/ebb-dev/ebb/infra/internal/slowbody"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
@@ -59,12 +60,10 @@ type Config struct {
 
 // Limits of the server and of what comes before and after its work.
 const (
-	maxBody    = 10 << 20
-	quiet      = time.Second
-	headerTime = 10 * time.Second
-	idleTime   = 2 * time.Minute
-	startTime  = 30 * time.Second // one attempt to open the store
-	again      = time.Second      // between attempts
+	maxBody   = 10 << 20
+	quiet     = time.Second
+	startTime = 30 * time.Second // one attempt to open the store
+	again     = time.Second      // between attempts
 )
 
 // Host serves one function. Its methods may be called concurrently, but for Start and Stop, which come once.
@@ -190,12 +189,11 @@ func (h *Host) Serve(ctx context.Context, l net.Listener) error {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true) // h2c, for a port of that name
-	server := &http.Server{
-		Handler: slowbody.Handler(h, slowbody.Limit), Protocols: &protocols, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(h.cfg.Logger.Handler(), slog.LevelDebug),
-	}
+	server := httpserver.New(slowbody.Handler(h, slowbody.Limit))
+	server.Protocols, server.MaxHeaderBytes = &protocols, 64<<10
+	server.ErrorLog = slog.NewLogLogger(h.cfg.Logger.Handler(), slog.LevelDebug)
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
+	go func() { served <- server.Serve(httpserver.Listener(l)) }()
 	h.Start()
 	var err error
 	select {

@@ -473,3 +473,33 @@ func TestStrangersEvents(t *testing.T) {
 		t.Errorf("deaf: got %d", got)
 	}
 }
+
+// A client that sends a whole large request before it reads, and closes afterwards, reads the refusal.
+func TestARefusalCanBeRead(t *testing.T) {
+	h := knative.New((&shop{}).function(t).Instance(), knative.Config{Quiet: time.Millisecond})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(ctx, l) }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := make([]byte, 8<<20)
+	fmt.Fprintf(c, "POST /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", len(body))
+	if n, err := c.Write(body); err != nil {
+		t.Errorf("sending stopped after %d bytes: %v", n, err)
+	}
+	answer, err := io.ReadAll(c)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 404") {
+		t.Errorf("got %q, %v", answer, err)
+	}
+	c.Close()
+	end()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}

@@ -24,7 +24,11 @@ func Handler(h http.Handler, d time.Duration) http.Handler {
 		}
 		c := http.NewResponseController(w)
 		if c.SetReadDeadline(time.Now().Add(d)) == nil {
-			r.Body = &body{ReadCloser: r.Body, arrived: func() { _ = c.SetReadDeadline(time.Time{}) }}
+			// The server looks at the body of its own request when it answers: replaced there, it would ask a client that
+			// expects "100 Continue" for the body, and wait for it before it sends a refusal.
+			mine := *r
+			mine.Body = &body{ReadCloser: r.Body, arrived: func() { _ = c.SetReadDeadline(time.Time{}) }}
+			r = &mine
 		}
 		h.ServeHTTP(w, r)
 	})

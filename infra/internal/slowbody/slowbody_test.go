@@ -63,3 +63,22 @@ func TestLimit(t *testing.T) {
 		c.Close()
 	}
 }
+
+// A client that waits for "100 Continue" is told of a refusal at once, and is not asked for the body.
+func TestExpectIsAnsweredAtOnce(t *testing.T) {
+	s := httptest.NewServer(slowbody.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusUnauthorized)
+	}), time.Hour))
+	defer s.CloseClientConnections() // a server that still waits for the body would not close
+	c, err := net.Dial("tcp", s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n")
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if want := "HTTP/1.1 401 Unauthorized\r\n"; err != nil || line != want {
+		t.Errorf("got %q, %v, want %q", line, err, want)
+	}
+}

@@ -1,0 +1,149 @@
+package httpserver
+
+import (
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// The limits of a connection.
+const (
+	// writeLimit is how long a client may take to accept writeStep bytes of an answer.
+	writeLimit = 30 * time.Second
+	writeStep  = 64 << 10
+
+	// lingerBytes and lingerLimit bound what is read of a request after its answer, and lingerQuiet a pause in between.
+	lingerBytes = 72 << 20
+	lingerLimit = 30 * time.Second
+	lingerQuiet = 5 * time.Second
+)
+
+// Listener returns a listener for a server of New. Its connections differ from those of l in two ways.
+//
+// A connection that is closed after a request with a body reads on and discards what still comes: at most 72 MiB, for 30 s,
+// with pauses of 5 s. A client that sends its whole request before it reads would otherwise see a reset instead of the
+// answer (RFC 9112 section 9.6).
+//
+// A write fails when the client has not accepted the next 64 KiB within 30 s. The limit is not for the whole answer, so that
+// a slow client gets a large answer, and one that does not read loses the connection.
+func Listener(l net.Listener) net.Listener { return listener{l} }
+
+type listener struct{ net.Listener }
+
+// Accept implements net.Listener.
+func (l listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &conn{Conn: c}, nil
+}
+
+// conn is a connection with the limits. Its methods may be called concurrently, except for Write and the setters of
+// deadlines, which the server calls one after another.
+type conn struct {
+	net.Conn
+	body   atomic.Bool // the last request has a body
+	closed atomic.Bool
+
+	asked time.Time // the deadline for writes that the server, or a handler, has set; zero: none
+	set   time.Time // the deadline that is set
+}
+
+// Read implements net.Conn.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.closed.Load() {
+		return 0, net.ErrClosed // what comes now is for linger
+	}
+	return n, err
+}
+
+// Write implements net.Conn.
+func (c *conn) Write(p []byte) (n int, err error) {
+	for {
+		if err := c.extend(time.Now()); err != nil {
+			return n, err
+		}
+		m, err := c.Conn.Write(p[n:min(n+writeStep, len(p))])
+		if n += m; err != nil || n == len(p) {
+			return n, err
+		}
+	}
+}
+
+// extend moves the deadline of writes. It leaves one alone that is still good for a half of the limit: setting one costs
+// more than looking at the time.
+func (c *conn) extend(now time.Time) error {
+	if c.set.Sub(now) > writeLimit/2 {
+		return nil
+	}
+	c.set = now.Add(writeLimit)
+	if !c.asked.IsZero() && c.asked.Before(c.set) {
+		c.set = c.asked
+	}
+	return c.Conn.SetWriteDeadline(c.set)
+}
+
+// SetWriteDeadline implements net.Conn. The limit holds too: the earlier of the two counts.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.asked, c.set = t, time.Time{}
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// SetDeadline implements net.Conn.
+func (c *conn) SetDeadline(t time.Time) error {
+	c.asked, c.set = t, time.Time{}
+	return c.Conn.SetDeadline(t)
+}
+
+// CloseWrite ends the answer. The server calls it when it knows that it did not read the whole request, waits for a moment,
+// and closes the connection.
+func (c *conn) CloseWrite() error {
+	if half, ok := c.Conn.(halfCloser); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+type halfCloser interface{ CloseWrite() error }
+
+// Close implements net.Conn. It does not wait for a connection that lingers.
+func (c *conn) Close() error {
+	half, ok := c.Conn.(halfCloser)
+	if c.closed.Swap(true) {
+		return net.ErrClosed
+	}
+	if !ok || !c.body.Load() || half.CloseWrite() != nil {
+		return c.Conn.Close()
+	}
+	_ = c.Conn.SetDeadline(time.Now()) // ends a Read or a Write of the server
+	go c.linger()
+	return nil
+}
+
+// linger discards what the client still sends, and then closes the connection.
+func (c *conn) linger() {
+	end := time.Now().Add(lingerLimit)
+	_, _ = io.CopyN(io.Discard, until{c.Conn, end}, lingerBytes) // however it ends: the connection is closed next
+	_ = c.Conn.Close()
+}
+
+// until reads up to a point in time, and up to a long pause.
+type until struct {
+	net.Conn
+	end time.Time
+}
+
+// Read implements io.Reader.
+func (u until) Read(p []byte) (int, error) {
+	limit := time.Now().Add(lingerQuiet)
+	if u.end.Before(limit) {
+		limit = u.end
+	}
+	if err := u.SetReadDeadline(limit); err != nil {
+		return 0, err
+	}
+	return u.Conn.Read(p)
+}
