@@ -33,7 +33,7 @@ func (n *notifications) registered(ctx context.Context, tx *function.Tx, data ev
 	if err != nil {
 		return err
 	}
-	return n.notify(ctx, tx, notice{template: "welcome", userID: data.UserID})
+	return n.notify(ctx, tx, welcome, Message{UserID: data.UserID})
 }
 
 func (n *notifications) changed(ctx context.Context, tx *function.Tx, data events.ChangedUser) error {
