@@ -56,12 +56,22 @@ func knownAdmin(dir string, lookup config.Lookup) (credentials, error) {
 	return admin, nil
 }
 
-// call sends in as JSON and reads the answer into out; nil for neither. Without a token it signs in first.
+// call sends in as JSON and reads the answer into out; nil for neither. Without a token it signs in first, and once more
+// when the token is refused: one of an admin lives for minutes, and a command that follows events for longer.
 func (c *client) call(ctx context.Context, method, path string, in, out any) error {
-	if c.token == "" {
+	signedIn := c.token == ""
+	if signedIn {
 		if err := c.signIn(ctx); err != nil {
 			return err
 		}
+	}
+	err := c.send(ctx, method, path, in, out)
+	if signedIn || system.StatusOf(err) != http.StatusUnauthorized {
+		return err
+	}
+	c.token = ""
+	if err := c.signIn(ctx); err != nil {
+		return err
 	}
 	return c.send(ctx, method, path, in, out)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/ebb-dev/ebb/functions"
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/host/local"
+	"github.com/ebb-dev/ebb/infra/host/memlimit"
 	"github.com/ebb-dev/ebb/infra/httpserver"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
@@ -67,6 +68,7 @@ func dev(ctx context.Context, t *tool, args []string) error {
 	if err != nil {
 		return err
 	}
+	memlimit.Set() // before functions are made, which may size what they hold by it
 	cfg, err := config.Load[devConfig]("", lookup)
 	watch, telemetryErr := telemetry.Start(ctx, telemetry.Config{Service: "ebb", Log: t.err, Lookup: quiet(lookup)})
 	declared, declareErr := functions.System().Declare()

@@ -13,9 +13,7 @@ import (
 	"github.com/ebb-dev/ebb/functions/archive"
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/event"
-	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
-	"github.com/ebb-dev/ebb/infra/manifest"
 )
 
 type list struct {
@@ -62,22 +60,6 @@ var (
 	moneyCaptured = event.Define(product, "payments.captured", 1, event.Fact, "Money was taken.", capturedMoney{OrderID: "o", Amount: 5})
 )
 
-// newArchive returns the archive of a product that emits these types.
-func newArchive(env function.Env) (*function.Function, error) {
-	env.System = func() manifest.System {
-		declared, err := function.Declare(func(env function.Env) (*function.Function, error) {
-			f := function.New("product", env)
-			function.Emits(f, stockReserved, moneyCaptured)
-			return f, nil
-		})
-		if err != nil {
-			panic(err)
-		}
-		return manifest.System{Functions: []*manifest.Declaration{declared}}
-	}
-	return archive.New(env)
-}
-
 type reservedStock struct {
 	OrderID string `json:"order_id" minLength:"1"`
 }
@@ -116,7 +98,7 @@ func equal(t *testing.T, what string, got, want []string) {
 
 // Every event is kept in the order in which it came, once, and as it was.
 func TestKeeps(t *testing.T) {
-	h := functiontest.New(t, newArchive)
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	first := h.Event(reserved("a"))
 	h.Receive(first, h.Event(captured("b")))
 	h.Restart()
@@ -130,7 +112,7 @@ func TestKeeps(t *testing.T) {
 
 // Events are found by subject, type, correlation and time, in both directions, and over pages.
 func TestFinds(t *testing.T) {
-	h := functiontest.New(t, newArchive)
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	start := h.Clock.Now()
 	for _, d := range []event.Draft{reserved("a"), reserved("b"), captured("a"), captured("b"), reserved("c")} {
 		h.MustDeliver(d)
@@ -162,7 +144,7 @@ func TestFinds(t *testing.T) {
 
 // One event is found by its position and by its id.
 func TestGets(t *testing.T) {
-	h := functiontest.New(t, newArchive)
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	h.Clock.Advance(time.Since(h.Clock.Now())) // ids carry the real time
 	e := h.Event(reserved("a"))
 	h.Receive(h.Event(reserved("x")), e)
@@ -178,7 +160,7 @@ func TestGets(t *testing.T) {
 
 // The archive is for administrators.
 func TestAdminsOnly(t *testing.T) {
-	h := functiontest.New(t, newArchive)
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	for _, path := range []string{"events", "events/x", "causality/x", "dead-letters", "dead-letters/x"} {
 		h.Call("GET", "/api/archive/"+path, functiontest.As("ada"), nil).Expect(403)
 		h.Call("GET", "/api/archive/"+path, functiontest.Nobody, nil).Expect(401)
@@ -193,7 +175,7 @@ type node struct {
 
 // What caused what is a tree, found by the correlation and by the order.
 func TestCausality(t *testing.T) {
-	h := functiontest.New(t, newArchive)
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	caused := func(d event.Draft, by string) ce.Event {
 		e := h.Event(d)
 		e.SetExtension(event.CorrelationID, "story")
@@ -224,7 +206,7 @@ func TestCausality(t *testing.T) {
 
 // Events that cause one another in a circle, which only a forger makes, are shown all the same.
 func TestCircle(t *testing.T) {
-	h := functiontest.New(t, newArchive)
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	one, two := h.Event(reserved("order")), h.Event(reserved("order"))
 	one.SetExtension(event.CausationID, two.ID())
 	two.SetExtension(event.CausationID, one.ID())
@@ -273,7 +255,7 @@ func run(h *functiontest.Harness) (said []ce.Event, portions int, done event.Fin
 
 // A replay says past events again, in order, with their own ids, for one function alone, and then that it is done.
 func TestReplay(t *testing.T) {
-	h := functiontest.New(t, newArchive)
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	numbered(h, 1234)
 	h.MustDeliver(captured("z"))
 	var asked struct {
@@ -302,7 +284,7 @@ func TestReplay(t *testing.T) {
 
 // A replay may be of a span of time and of one entity; without types it is of all types.
 func TestReplaySpan(t *testing.T) {
-	h := functiontest.New(t, newArchive)
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	h.MustDeliver(reserved("a"))
 	h.Clock.Advance(time.Hour)
 	since := h.Clock.Now()
@@ -320,7 +302,7 @@ func TestReplaySpan(t *testing.T) {
 
 // What keeps to no schema is kept and not replayed: nobody could take it, and who counts would wait for ever.
 func TestReplayLeavesOutWhatNobodyCanTake(t *testing.T) {
-	h := functiontest.New(t, newArchive)
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	bad := h.Event(reserved("bad"))
 	if err := bad.SetData(ce.ApplicationJSON, []byte(`{"order_id":7}`)); err != nil {
 		t.Fatal(err)
@@ -340,7 +322,7 @@ func TestReplayLeavesOutWhatNobodyCanTake(t *testing.T) {
 // An event from before a replay that comes to the archive only after it is said again when it comes; one
 // from long after it, or of another type, is not.
 func TestReplayMissesNothing(t *testing.T) {
-	h := functiontest.New(t, newArchive)
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	late, other := h.Event(reserved("late")), h.Event(captured("other"))
 	h.MustDeliver(reserved("a"))
 	h.MustDeliver(event.ArchiveReplay.New("r", event.ReplayEvents{ReplayID: "r", To: "views", Types: []string{late.Type()}}))
@@ -359,7 +341,7 @@ func TestReplayMissesNothing(t *testing.T) {
 
 // An empty archive is soon replayed, and one to the archive itself, or with a forged cursor, is refused for good.
 func TestReplayEnds(t *testing.T) {
-	h := functiontest.New(t, newArchive)
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	h.MustDeliver(event.ArchiveReplay.New("r", event.ReplayEvents{ReplayID: "r", To: "views"}))
 	if said, _, done := run(h); len(said) != 0 || done.ReplayID != "r" || done.Count != 0 {
 		t.Fatalf("got %v, %+v", said, done)
@@ -399,7 +381,7 @@ func deadLetters(h *functiontest.Harness, query string) []letter {
 
 // The same event is one dead letter for each subscriber that did not take it, beside its place in the log.
 func TestDeadLetters(t *testing.T) {
-	h := functiontest.New(t, newArchive)
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	e := dead(h, captured("a"), "/functions/orders")
 	h.Receive(e)
 	h.Receive(e)
@@ -421,7 +403,7 @@ func TestDeadLetters(t *testing.T) {
 
 // A dead letter is mended, with data its schema allows, and sent to the function that failed, as if for the first time.
 func TestMendAndReplay(t *testing.T) {
-	h := functiontest.New(t, newArchive)
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	e := dead(h, captured("a"), "/functions/orders")
 	h.Receive(e)
 	path := "/api/archive/dead-letters/" + deadLetters(h, "")[0].ID
@@ -450,7 +432,7 @@ func TestMendAndReplay(t *testing.T) {
 
 // A dead letter that was sent out again and dies again waits again, as the same entry.
 func TestDiesAgain(t *testing.T) {
-	h := functiontest.New(t, newArchive)
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	e := dead(h, captured("a"), "/functions/orders")
 	h.Receive(e)
 	h.Call("POST", "/api/archive/dead-letters/"+deadLetters(h, "")[0].ID+"/replay", functiontest.Admin(), nil).Expect(202)
@@ -463,7 +445,7 @@ func TestDiesAgain(t *testing.T) {
 
 // A dead letter may be dropped.
 func TestDrop(t *testing.T) {
-	h := functiontest.New(t, newArchive)
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	h.Receive(dead(h, captured("a"), "/functions/orders"))
 	path := "/api/archive/dead-letters/" + deadLetters(h, "")[0].ID
 	h.Call("DELETE", path, functiontest.Admin(), nil).Expect(204)
@@ -473,7 +455,7 @@ func TestDrop(t *testing.T) {
 
 // What the archive itself failed to take, and was sent again, is kept as if it came for the first time.
 func TestOwnDeadLetter(t *testing.T) {
-	h := functiontest.New(t, newArchive)
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	h.Receive(dead(h, captured("a"), "/functions/archive"))
 	h.Call("POST", "/api/archive/dead-letters/"+deadLetters(h, "")[0].ID+"/replay", functiontest.Admin(), nil).Expect(202)
 	h.Receive(h.Emitted()...)
@@ -485,7 +467,7 @@ func TestOwnDeadLetter(t *testing.T) {
 
 // BenchmarkKeep is how fast events get in, by the batch.
 func BenchmarkKeep(b *testing.B) {
-	h := functiontest.New(b, newArchive, functiontest.Once())
+	h := functiontest.New(b, archive.New, functiontest.Once())
 	batch := make([]ce.Event, 128)
 	b.ReportAllocs()
 	for n := 0; b.Loop(); n++ {

@@ -24,11 +24,13 @@ func moment(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000
 // schedule sets a timer, or moves the one that has the id already.
 func (c *clock) schedule(ctx context.Context, tx *function.Tx, cmd event.ScheduleEvent) error {
 	e, err := parse(cmd.Event)
+	if err == nil {
+		if why := event.CheckEvent(e); why != nil { // when it is due it would stop all others
+			err = fault.Wrap(why, fault.Invalid, "the event of the timer cannot be published: %v", why)
+		}
+	}
 	if err != nil || tx.Replayed() {
 		return err // a timer of the past has gone off, or was cancelled
-	}
-	if err := event.CheckEvent(e); err != nil { // when it is due it would stop all others
-		return fault.Wrap(err, fault.Invalid, "the event to publish: %v", err)
 	}
 	return c.timers.Put(ctx, tx, cmd.TimerID, timer{Due: moment(cmd.Due), Event: cmd.Event})
 }

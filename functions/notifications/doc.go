@@ -1,7 +1,8 @@
-// Package notifications writes to users: when they sign up, and when an event happened that the product has a letter for
+// Package notifications writes to users: when they sign up, when somebody else asks for
+// their address, and when an event happened that the product has a letter for
 // (see Config).
 //
-// It consumes users.registered, users.changed, users.deleted and the events of the letters. It emits notifications.sent
+// It consumes users.registered, users.changed, users.deleted, users.address-taken and the events of the letters. It emits notifications.sent
 // and notifications.failed, with ids and the letter's name and never the text.
 //
 // It stores a copy of the names and e-mail addresses that it writes to. The latest event about a user counts, in

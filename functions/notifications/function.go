@@ -44,6 +44,7 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 	function.On(f, events.UserRegistered, n.registered)
 	function.On(f, events.UserChanged, n.changed)
 	function.On(f, events.UserDeleted, n.deleted)
+	function.On(f, events.UserAddressTaken, n.addressTaken)
 	for _, l := range c.Letters {
 		l.on(n)
 	}

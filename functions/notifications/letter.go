@@ -2,7 +2,7 @@ package notifications
 
 import (
 	"context"
-	_ "embed"
+	"embed"
 	"fmt"
 	"strings"
 	"text/template"
@@ -44,10 +44,19 @@ func (l Letter) Preview(product, user string, data any) (subject, body string, e
 	return l.write(facts{Product: product, Name: user, Data: data})
 }
 
-//go:embed templates/welcome.txt
-var welcomeText string
+//go:embed templates/*.txt
+var templates embed.FS
 
-var welcome = Letter{name: "welcome", text: template.Must(template.New("welcome").Parse(welcomeText))}
+// The letters that every product writes.
+var (
+	welcome      = own("welcome")
+	addressTaken = own("address-taken")
+)
+
+// own returns a letter of this package. Its event is handled by the function itself.
+func own(name string) Letter {
+	return Letter{name: name, text: template.Must(template.New(name+".txt").ParseFS(templates, "templates/"+name+".txt"))}
+}
 
 // letter is one message, ready to be sent. ID is the same however often it is sent.
 type letter struct {
