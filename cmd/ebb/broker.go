@@ -25,6 +25,7 @@ const minToken = 16
 
 type brokerConfig struct {
 	addr, data, token string
+	hosts             string
 	memory            bool
 	limit             int
 }
@@ -34,6 +35,7 @@ func brokerCommand(ctx context.Context, t *tool, args []string) error {
 	cfg := brokerConfig{token: fallback(t.lookup, brokerToken, "")}
 	f := t.flags("broker", "")
 	f.StringVar(&cfg.addr, "addr", "127.0.0.1:8081", "where to listen; anything but loopback needs a token in "+brokerToken)
+	f.StringVar(&cfg.hosts, "hosts", fallback(t.lookup, hostsName, ""), hostsHelp)
 	f.StringVar(&cfg.data, "data", "", "directory of the events and the subscriptions")
 	f.BoolVar(&cfg.memory, "memory", false, "keep everything in memory, and lose it at the end; so it is without --data")
 	f.IntVar(&cfg.limit, "limit", 1<<20, "the largest request in bytes")
@@ -91,7 +93,9 @@ func serveBroker(ctx context.Context, t *tool, cfg brokerConfig, listener net.Li
 	if err != nil {
 		return err
 	}
-	door, err := brokerfront.New(ctx, b, brokerfront.Config{Token: cfg.token, File: file, MaxBody: cfg.limit})
+	door, err := brokerfront.New(ctx, b, brokerfront.Config{
+		Loopback: onLoopback(listener.Addr()), Hosts: list(cfg.hosts), Token: cfg.token, File: file, MaxBody: cfg.limit,
+	})
 	if err != nil {
 		return errors.Join(err, b.Close(ctx))
 	}

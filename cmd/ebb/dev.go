@@ -28,6 +28,8 @@ import (
 type devConfig struct {
 	Profile  string        `envconfig:"EBB_PROFILE" desc:"file that a CPU profile of the whole run is written to"`
 	Addr     string        `envconfig:"EBB_ADDR" default:"127.0.0.1:8080" desc:"where to listen"`
+	Hosts    string        `envconfig:"EBB_HOSTS" desc:"further names that requests may be for, with commas between; * for any"`
+	Origins  string        `envconfig:"EBB_CORS_ORIGINS" desc:"origins whose scripts may call from a browser, with commas between; * for any"`
 	Data     string        `envconfig:"EBB_DATA" default:".ebb" desc:"directory of the data"`
 	Idle     time.Duration `envconfig:"EBB_IDLE" default:"60s" desc:"after this time without work a function is stopped"`
 	Issuer   string        `envconfig:"EBB_ISSUER" default:"ebb" desc:"the iss claim of tokens"`
@@ -93,11 +95,12 @@ func dev(ctx context.Context, t *tool, args []string) error {
 func devFlags(t *tool, args []string) (config.Lookup, error) {
 	f := t.flags("dev", "")
 	said := map[string]string{}
-	for name, variable := range map[string]string{"addr": "EBB_ADDR", "data": "EBB_DATA", "idle": "EBB_IDLE"} {
+	for name, variable := range map[string]string{"addr": "EBB_ADDR", "data": "EBB_DATA", "idle": "EBB_IDLE", "hosts": hostsName} {
 		f.Func(name, map[string]string{
-			"addr": "where to listen (EBB_ADDR, 127.0.0.1:8080)",
-			"data": "directory of the data (EBB_DATA, .ebb)",
-			"idle": "after this time without work a function is stopped (EBB_IDLE, 60s)",
+			"addr":  "where to listen (EBB_ADDR, 127.0.0.1:8080)",
+			"data":  "directory of the data (EBB_DATA, .ebb)",
+			"idle":  "after this time without work a function is stopped (EBB_IDLE, 60s)",
+			"hosts": hostsHelp,
 		}[name], func(value string) error { said[variable] = value; return nil })
 	}
 	rest, err := parse(f, args)
@@ -105,6 +108,26 @@ func devFlags(t *tool, args []string) (config.Lookup, error) {
 		err = wrong("dev takes no arguments, but there is %q", rest[0])
 	}
 	return config.Overlay(config.Map(said), t.lookup), err
+}
+
+// The names that requests may be for, besides those of loopback.
+const (
+	hostsName = "EBB_HOSTS"
+	hostsHelp = "further names, with commas between, that requests may be for; * for any. On loopback only loopback's names are without it (" + hostsName + ")"
+)
+
+// onLoopback reports whether only this machine reaches the address.
+func onLoopback(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+// list returns what stands between commas.
+func list(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, ",")
 }
 
 // quiet logs warnings and worse unless asked for more: a laptop's terminal is for people.
@@ -135,7 +158,8 @@ func run(ctx context.Context, t *tool, cfg devConfig, lookup config.Lookup, watc
 	}
 	host, err := local.New(ctx, local.Config{
 		Dir: cfg.Data, Idle: cfg.Idle, Lookup: lookup, Telemetry: watch,
-		System:  sys,
+		System:   sys,
+		Loopback: onLoopback(listener.Addr()), Hosts: list(cfg.Hosts), Origins: list(cfg.Origins),
 		Claims:  local.Claims{Issuer: cfg.Issuer, Audience: cfg.Audience},
 		Secrets: map[string]config.Lookup{"users": config.Map(map[string]string{"EBB_ADMIN_EMAIL": admin.Email, "EBB_ADMIN_PASSWORD": admin.Password})},
 	})
