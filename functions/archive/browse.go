@@ -21,6 +21,7 @@ type Item struct {
 
 func (e stored) item() Item { return Item{Position: key(e.Position), ArchivedAt: e.At, Event: e.Event} }
 
+// listInput has larger pages than function.Paging.
 type listInput struct {
 	Subject     string    `query:"subject" maxLength:"200" doc:"Only events about this entity."`
 	Type        string    `query:"type" maxLength:"200"`
@@ -32,15 +33,8 @@ type listInput struct {
 	Cursor      string    `query:"cursor" maxLength:"100" doc:"The next of the page before."`
 }
 
-type listOutput struct {
-	Body struct {
-		Items []Item `json:"items"`
-		Next  string `json:"next,omitempty"`
-	}
-}
-
-// list reads a page of the log.
-func (a *archive) list(ctx context.Context, tx *function.Tx, in *listInput) (*listOutput, error) {
+// list returns a page of the log.
+func (a *archive) list(ctx context.Context, tx *function.Tx, in *listInput) (*function.Page[Item], error) {
 	c := choice{subject: in.Subject, correlation: in.Correlation}
 	if in.Type != "" {
 		c.types = []string{in.Type}
@@ -65,7 +59,7 @@ func (a *archive) list(ctx context.Context, tx *function.Tx, in *listInput) (*li
 	if err != nil {
 		return nil, err
 	}
-	out := &listOutput{}
+	out := &function.Page[Item]{}
 	out.Body.Items = make([]Item, len(p.events))
 	for i, e := range p.events {
 		out.Body.Items[i] = e.item()

@@ -104,20 +104,14 @@ func (l letter) shown(id string) DeadLetter {
 		Function: l.Function, Code: l.Code, Reason: l.Reason, Mended: l.Mended, Event: l.Event}
 }
 
+// listDeadInput has larger pages than function.Paging.
 type listDeadInput struct {
 	State  string `query:"state" enum:"waiting,replayed" default:"waiting"`
 	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
-	Cursor string `query:"cursor" maxLength:"1000"`
+	Cursor string `query:"cursor" maxLength:"1024" doc:"The next of the page before."`
 }
 
-type listDeadOutput struct {
-	Body struct {
-		Items []DeadLetter `json:"items"`
-		Next  string       `json:"next,omitempty"`
-	}
-}
-
-func (a *archive) listDead(ctx context.Context, tx *function.Tx, in *listDeadInput) (*listDeadOutput, error) {
+func (a *archive) listDead(ctx context.Context, tx *function.Tx, in *listDeadInput) (*function.Page[DeadLetter], error) {
 	page, err := a.dead.Query(ctx, tx, store.Find{
 		Where: []store.Filter{{Field: "state", Op: store.Equal, Value: in.State}},
 		Order: []store.Order{{Field: "at", Desc: true}},
@@ -126,12 +120,7 @@ func (a *archive) listDead(ctx context.Context, tx *function.Tx, in *listDeadInp
 	if err != nil {
 		return nil, err
 	}
-	out := &listDeadOutput{}
-	out.Body.Items, out.Body.Next = make([]DeadLetter, len(page.Items)), page.Next
-	for i, item := range page.Items {
-		out.Body.Items[i] = item.Value.shown(item.ID)
-	}
-	return out, nil
+	return function.PageOf(page, func(item store.Item[letter]) DeadLetter { return item.Value.shown(item.ID) }), nil
 }
 
 type deadInput struct {

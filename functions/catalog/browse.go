@@ -24,26 +24,14 @@ var (
 
 type listInput struct{ function.Paging }
 
-type listOutput struct {
-	Body struct {
-		Items []Product `json:"items"`
-		Next  string    `json:"next,omitempty" doc:"The cursor of the next page; none: this is the last."`
-	}
-}
-
-func (c *catalog) list(ctx context.Context, tx *function.Tx, in *listInput) (*listOutput, error) {
+func (c *catalog) list(ctx context.Context, tx *function.Tx, in *listInput) (*function.Page[Product], error) {
 	page, err := c.products.Query(ctx, tx, store.Find{
 		Where: []store.Filter{{Field: "deleted", Op: store.Equal, Value: false}}, Limit: in.Limit, Cursor: in.Cursor,
 	})
 	if err != nil {
 		return nil, err
 	}
-	out := &listOutput{}
-	out.Body.Items, out.Body.Next = make([]Product, len(page.Items)), page.Next
-	for i, item := range page.Items {
-		out.Body.Items[i] = item.Value.shown(item.ID)
-	}
-	return out, nil
+	return function.PageOf(page, func(item store.Item[product]) Product { return item.Value.shown(item.ID) }), nil
 }
 
 type getInput struct {

@@ -52,14 +52,7 @@ func (s *orders) visible(ctx context.Context, tx *function.Tx, id string) (order
 
 type listInput struct{ function.Paging }
 
-type listOutput struct {
-	Body struct {
-		Items []Order `json:"items"`
-		Next  string  `json:"next,omitempty" doc:"The cursor of the next page; none: this is the last."`
-	}
-}
-
-func (s *orders) list(ctx context.Context, tx *function.Tx, in *listInput) (*listOutput, error) {
+func (s *orders) list(ctx context.Context, tx *function.Tx, in *listInput) (*function.Page[Order], error) {
 	page, err := s.journal.Query(ctx, tx, store.Find{
 		Where: []store.Filter{{Field: "state.customer_id", Op: store.Equal, Value: tx.Principal().Subject}},
 		Order: []store.Order{{Field: "state.id", Desc: true}}, Limit: in.Limit, Cursor: in.Cursor,
@@ -67,10 +60,5 @@ func (s *orders) list(ctx context.Context, tx *function.Tx, in *listInput) (*lis
 	if err != nil {
 		return nil, err
 	}
-	out := &listOutput{}
-	out.Body.Items, out.Body.Next = make([]Order, len(page.Items)), page.Next
-	for i, item := range page.Items {
-		out.Body.Items[i] = item.Value.shown()
-	}
-	return out, nil
+	return function.PageOf(page, func(item store.Item[order]) Order { return item.Value.shown() }), nil
 }

@@ -35,17 +35,9 @@ type Line struct {
 }
 
 type listOrdersInput struct {
-	CustomerID string `query:"customer_id" maxLength:"128" doc:"For administrators: of this customer only."`
+	CustomerID string `query:"customer_id" maxLength:"128" doc:"For administrators: only orders of this customer."`
 	Status     string `query:"status" enum:"pending,confirmed,cancelled"`
-	Limit      int    `query:"limit" minimum:"1" maximum:"100" default:"20"`
-	Cursor     string `query:"cursor" maxLength:"1000"`
-}
-
-type listOrdersOutput struct {
-	Body struct {
-		Items []Order `json:"items"`
-		Next  string  `json:"next,omitempty"`
-	}
+	function.Paging
 }
 
 // owner is whose documents the caller may see: their own, or for an administrator those of whom they name.
@@ -59,7 +51,7 @@ func owner(who auth.Principal, named string) (string, error) {
 	return who.Subject, nil
 }
 
-func (v *views) listOrders(ctx context.Context, tx *function.Tx, in *listOrdersInput) (*listOrdersOutput, error) {
+func (v *views) listOrders(ctx context.Context, tx *function.Tx, in *listOrdersInput) (*function.Page[Order], error) {
 	customer, err := owner(tx.Principal(), in.CustomerID)
 	if err != nil {
 		return nil, err
@@ -83,7 +75,7 @@ func (v *views) listOrders(ctx context.Context, tx *function.Tx, in *listOrdersI
 	if err != nil {
 		return nil, err
 	}
-	out := &listOrdersOutput{}
+	out := &function.Page[Order]{}
 	out.Body.Next = page.Next
 	out.Body.Items, err = v.named(ctx, tx, page.Items)
 	return out, err
@@ -139,21 +131,15 @@ type Day struct {
 	Orders   int    `json:"orders"`
 }
 
+// listRevenueInput has larger pages than function.Paging: a year of days is one page.
 type listRevenueInput struct {
 	From   string `query:"from" format:"date" doc:"The first day."`
 	To     string `query:"to" format:"date" doc:"The last day."`
 	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"400"`
-	Cursor string `query:"cursor" maxLength:"1000"`
+	Cursor string `query:"cursor" maxLength:"1024" doc:"The next of the page before."`
 }
 
-type listRevenueOutput struct {
-	Body struct {
-		Items []Day  `json:"items"`
-		Next  string `json:"next,omitempty"`
-	}
-}
-
-func (v *views) listRevenue(ctx context.Context, tx *function.Tx, in *listRevenueInput) (*listRevenueOutput, error) {
+func (v *views) listRevenue(ctx context.Context, tx *function.Tx, in *listRevenueInput) (*function.Page[Day], error) {
 	g, err := v.generation(ctx, tx)
 	if err != nil {
 		return nil, err
@@ -177,13 +163,10 @@ func (v *views) listRevenue(ctx context.Context, tx *function.Tx, in *listRevenu
 	if err != nil {
 		return nil, err
 	}
-	out := &listRevenueOutput{}
-	out.Body.Items, out.Body.Next = make([]Day, len(page.Items)), page.Next
-	for i, item := range page.Items {
+	return function.PageOf(page, func(item store.Item[earned]) Day {
 		e := item.Value
-		out.Body.Items[i] = Day{Day: e.Day, Currency: e.Currency, Amount: e.Amount, Orders: e.Orders}
-	}
-	return out, nil
+		return Day{Day: e.Day, Currency: e.Currency, Amount: e.Amount, Orders: e.Orders}
+	}), nil
 }
 
 // Product is a product as a shop shows it.
@@ -196,14 +179,9 @@ type Product struct {
 
 type listProductsInput struct{ function.Paging }
 
-type listProductsOutput struct {
-	Body struct {
-		Items []Product `json:"items"`
-		Next  string    `json:"next,omitempty"`
-	}
-}
-
-func (v *views) listProducts(ctx context.Context, tx *function.Tx, in *listProductsInput) (*listProductsOutput, error) {
+func (v *views) listProducts(
+	ctx context.Context, tx *function.Tx, in *listProductsInput,
+) (*function.Page[Product], error) {
 	page, err := v.products.Query(ctx, tx, store.Find{Limit: in.Limit, Cursor: in.Cursor})
 	if err != nil {
 		return nil, err
@@ -216,7 +194,7 @@ func (v *views) listProducts(ctx context.Context, tx *function.Tx, in *listProdu
 	if err != nil {
 		return nil, err
 	}
-	out := &listProductsOutput{}
+	out := &function.Page[Product]{}
 	out.Body.Items, out.Body.Next = make([]Product, 0, len(page.Items)), page.Next
 	for _, item := range page.Items {
 		if p := item.Value; !p.Deleted {
