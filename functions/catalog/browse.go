@@ -17,7 +17,7 @@ var (
 	}
 	getProduct = function.Operation{
 		Method: http.MethodGet, Path: "/api/products/{id}", Access: function.Public, Summary: "Show a product",
-		Description: "With If-None-Match, 304 when the product is still the one the caller has.",
+		Description: "With If-None-Match, 304 when the product's ETag is one of those given.",
 		Errors:      []int{http.StatusNotModified},
 	}
 )
@@ -58,7 +58,7 @@ func (c *catalog) get(ctx context.Context, tx *function.Tx, in *getInput) (*prod
 	return out, nil
 }
 
-// find is a product that is for sale.
+// find returns a product with its version; fault.NotFound when it is missing or was removed.
 func (c *catalog) find(ctx context.Context, tx *function.Tx, id string) (product, int64, error) {
 	p, version, err := c.products.Read(ctx, tx, id)
 	if err == nil && (version == 0 || p.Deleted) {

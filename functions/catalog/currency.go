@@ -2,7 +2,7 @@ package catalog
 
 import "strings"
 
-// currencies are the codes of ISO 4217 list one that somebody can pay with: no funds codes, no
+// currencies lists the codes of ISO 4217 list one that are means of payment: no funds codes, no
 // metals, no codes for testing. Since 2025 XCG stands for ANG, and since 2026 BGN is the euro.
 const currencies = " AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD " +
 	"CAD CDF CHF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD " +
