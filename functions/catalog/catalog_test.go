@@ -175,7 +175,7 @@ func TestChange(t *testing.T) {
 	if r.Header.Get("ETag") != `"2"` {
 		t.Errorf("got %v", r.Header)
 	}
-// A request that changes nothing makes no version.
+	// A request that changes nothing makes no version.
 	r = h.Call("PATCH", path, admin, m{"name": "Book"}, "If-Match", `"2"`).Expect(200)
 	if r.Header.Get("ETag") != `"2"` {
 		t.Errorf("got %v", r.Header)

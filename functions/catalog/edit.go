@@ -17,15 +17,17 @@ var (
 		Summary: "Add a product",
 	}
 	changeProduct = function.Operation{
-		Method: http.MethodPatch, Path: "/api/products/{id}", Access: function.Only(auth.RoleAdmin), Summary: "Change a product",
-		Description: "Fields that are left out keep their values. If-Match holds the ETag of the version that the change was " +
-			"made for: without it 428, and 412 when the product has changed since.",
+		Method: http.MethodPatch, Path: "/api/products/{id}", Access: function.Only(auth.RoleAdmin),
+		Summary: "Change a product",
+		Description: "Fields that are left out keep their values. If-Match holds the ETag of the version that the change " +
+			"was made for: without it 428, and 412 when the product has changed since.",
 		Errors: []int{http.StatusPreconditionFailed, http.StatusPreconditionRequired},
 	}
 	removeProduct = function.Operation{
-		Method: http.MethodDelete, Path: "/api/products/{id}", Status: http.StatusNoContent, Access: function.Only(auth.RoleAdmin),
-		Summary: "Remove a product from the catalogue", Description: "If-Match is checked when it is given.",
-		Errors: []int{http.StatusPreconditionFailed},
+		Method: http.MethodDelete, Path: "/api/products/{id}", Status: http.StatusNoContent,
+		Access: function.Only(auth.RoleAdmin), Summary: "Remove a product from the catalogue",
+		Description: "If-Match is checked when it is given.",
+		Errors:      []int{http.StatusPreconditionFailed},
 	}
 )
 
@@ -79,7 +81,7 @@ func (c *catalog) change(ctx context.Context, tx *function.Tx, in *changeInput) 
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-// Each version is one event, so a request that changes nothing makes no version.
+	// Each version is one event, so a request that changes nothing makes no version.
 	if p != before {
 		p.UpdatedAt = tx.Now()
 		if version, err = c.save(ctx, tx, in.ID, p); err != nil {

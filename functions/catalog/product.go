@@ -60,7 +60,7 @@ func (p product) check() error {
 		details = append(details, fault.Detail{Location: location, Message: message})
 	}
 	if n := utf8.RuneCountInString(p.Name); n == 0 || n > maxName {
-at("body.name", "must have 1 to 500 characters, not counting leading and trailing blanks")
+		at("body.name", "must have 1 to 500 characters, not counting leading and trailing blanks")
 	}
 	if strings.ContainsFunc(p.Name, unicode.IsControl) {
 		at("body.name", "must not have control characters")
@@ -74,7 +74,7 @@ at("body.name", "must have 1 to 500 characters, not counting leading and trailin
 	if details == nil {
 		return nil
 	}
-return fault.New(fault.Invalid, "the product is not valid").With(details...)
+	return fault.New(fault.Invalid, "the product is not valid").With(details...)
 }
 
 // etag returns the entity tag of a version (RFC 9110 section 8.8.3).
