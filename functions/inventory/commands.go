@@ -38,7 +38,8 @@ func (i *inventory) ship(ctx context.Context, tx *function.Tx, cmd events.ShipSt
 	return i.change(ctx, tx, cmd.OrderID, Reservation.ship)
 }
 
-// change applies a command to an order's reservation. apply returns the new reservation and the stock levels it changed.
+// change applies a command to an order's reservation. apply returns the new reservation and the stock levels it
+// changed.
 func (i *inventory) change(
 	ctx context.Context, tx *function.Tx, orderID string,
 	apply func(Reservation, stockLevels) (Reservation, stockLevels, error),

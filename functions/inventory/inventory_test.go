@@ -89,7 +89,8 @@ func TestReserveAndShip(t *testing.T) {
 	h.MustDeliver(reserve("o1", of("apple", 2), of("pear", 3)))
 	es := wantEmitted(h, "stock-changed:apple stock-changed:pear reserved:o1")
 	got, err := events.StockChanged.Decode(es[0])
-	if want := (events.ChangedStock{ProductID: "apple", Available: 3, Reserved: 2, Initial: 5}); err != nil || got != want {
+	want := events.ChangedStock{ProductID: "apple", Available: 3, Reserved: 2, Initial: 5}
+	if err != nil || got != want {
 		t.Errorf("emitted %+v, %v, want %+v", got, err, want)
 	}
 	wantStock(h, "apple", "3/2/0/5")
@@ -225,8 +226,8 @@ func TestSetAvailable(t *testing.T) {
 	wantStock(h, "plum", "0/0/0/0")
 }
 
-// After random commands in random order the invariant holds for each product, and the reserved and shipped stock is that
-// of the orders' reservations.
+// After random commands in random order the invariant holds for each product, and the reserved and shipped stock is
+// that of the orders' reservations.
 func TestInvariant(t *testing.T) {
 	for seed := range uint64(30) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
@@ -236,7 +237,8 @@ func TestInvariant(t *testing.T) {
 		for range 60 {
 			order := fmt.Sprint("o", rnd.IntN(15))
 			d := []event.Draft{
-				reserve(order, of("apple", 3), of("pear", rnd.IntN(2)+1)), reserve(order, of("apple", 3)), release(order), ship(order),
+				reserve(order, of("apple", 3), of("pear", rnd.IntN(2)+1)), reserve(order, of("apple", 3)),
+				release(order), ship(order),
 			}[rnd.IntN(4)]
 			h.Deliver(d)
 			for _, e := range h.Emitted() {
