@@ -14,7 +14,7 @@ import (
 
 // Config holds the settings of orders.
 type Config struct {
-	StepDeadline time.Duration `envconfig:"EBB_ORDERS_STEP_DEADLINE" default:"30s" desc:"how long a step may take before the order is undone"`
+	StepDeadline time.Duration `envconfig:"EBB_ORDERS_STEP_DEADLINE" default:"30s" desc:"time per step; after it the order is undone"`
 }
 
 // Validate returns an error for a value that cannot work.
