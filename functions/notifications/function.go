@@ -8,17 +8,17 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// Config is what a product writes to its users. The zero Config welcomes new users in the name of Ebb.
+// Config holds the letters of a product. The zero Config sends only the letters of this package, signed with Ebb.
 type Config struct {
 	Product string   // the name that letters are signed with; "": Ebb
 	From    string   // the sender, unless EBB_MAIL_FROM names another; "": PRODUCT <no-reply@ebb.example>
-	Letters []Letter // besides the welcome
+	Letters []Letter // besides those of this package
 }
 
-// settings are what a team may want to change without building.
+// settings holds the settings from the environment.
 type settings struct {
-	SMTP string `envconfig:"EBB_SMTP_URL" secret:"true" desc:"smtp://user:password@host:port, or smtps://; mail is logged when there is none"`
-	From string `envconfig:"EBB_MAIL_FROM" desc:"whom mail comes from; left out: the sender that the product has built in"`
+	SMTP string `envconfig:"EBB_SMTP_URL" secret:"true" desc:"smtp(s)://user:password@host:port; empty: mail is logged"`
+	From string `envconfig:"EBB_MAIL_FROM" desc:"the sender of mail; empty: the product's own"`
 }
 
 type notifications struct {
@@ -28,7 +28,7 @@ type notifications struct {
 	mail    mailer
 }
 
-// New declares the notifications.
+// New declares the notifications function.
 func (c Config) New(env function.Env) (*function.Function, error) {
 	f := function.New("notifications", env)
 	set, err := function.Configure[settings](f)

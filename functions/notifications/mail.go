@@ -14,7 +14,7 @@ import (
 	gomail "github.com/wneessen/go-mail"
 )
 
-// mailer sends one letter. errRefused is final; any other error may pass.
+// mailer sends letters. The error errRefused is final; any other is retried.
 type mailer interface {
 	send(ctx context.Context, l letter) error
 	channel() string
@@ -23,7 +23,7 @@ type mailer interface {
 func newMailer(c settings, log *slog.Logger) (mailer, error) {
 	from, err := mail.ParseAddress(c.From)
 	if err != nil {
-		return nil, fmt.Errorf("EBB_MAIL_FROM is no mail address: %w", err)
+		return nil, fmt.Errorf("invalid EBB_MAIL_FROM: %w", err)
 	}
 	if c.SMTP == "" {
 		return logged{log}, nil
@@ -39,12 +39,14 @@ func newMailer(c settings, log *slog.Logger) (mailer, error) {
 	return &smtp{from: c.From, domain: domain, host: host, options: options}, nil
 }
 
-// smtpOptions reads smtp://user:password@host:port. A password never crosses a network in the
-// clear: with one, TLS is a must unless the server is on this machine.
+// smtpOptions returns the options and the host of an address smtp://user:password@host:port. With a password TLS is
+// required, unless the server is on this machine.
 func smtpOptions(address string) ([]gomail.Option, string, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Hostname() == "" || u.Scheme != "smtp" && u.Scheme != "smtps" {
-		return nil, "", errors.New("EBB_SMTP_URL must look like smtp://user:password@host:port") // err would show the password
+		return nil, "", errors.New(
+			"invalid EBB_SMTP_URL: want smtp://user:password@host:port",
+		) // not err: it shows the password
 	}
 	options := []gomail.Option{gomail.WithTimeout(10 * time.Second)}
 	_, secret := u.User.Password()
@@ -60,7 +62,7 @@ func smtpOptions(address string) ([]gomail.Option, string, error) {
 	}
 	if text := u.Port(); text != "" {
 		if port, err = strconv.Atoi(text); err != nil {
-			return nil, "", errors.New("EBB_SMTP_URL has no proper port")
+			return nil, "", errors.New("invalid EBB_SMTP_URL: invalid port")
 		}
 	}
 	options = append(options, gomail.WithPort(port))
@@ -70,7 +72,9 @@ func smtpOptions(address string) ([]gomail.Option, string, error) {
 		if local && u.Scheme == "smtp" {
 			kind = gomail.SMTPAuthPlainNoEnc
 		}
-		options = append(options, gomail.WithSMTPAuth(kind), gomail.WithUsername(u.User.Username()), gomail.WithPassword(password))
+		options = append(
+			options, gomail.WithSMTPAuth(kind), gomail.WithUsername(u.User.Username()), gomail.WithPassword(password),
+		)
 	}
 	return options, u.Hostname(), nil
 }
@@ -89,7 +93,7 @@ func cutLast(s string, sep byte) (before, after string, found bool) {
 	return s, "", false
 }
 
-// smtp sends each letter over a connection of its own: an idle one would not outlive the function.
+// smtp sends each letter over its own connection, because an instance may stop after any request.
 type smtp struct {
 	from, domain, host string
 	options            []gomail.Option
@@ -115,7 +119,7 @@ func (s *smtp) send(ctx context.Context, l letter) error {
 	}
 	err = client.DialAndSendWithContext(ctx, m)
 	if m.IsDelivered() {
-		return nil // what went wrong in saying goodbye is no reason to send it again
+		return nil // an error after the delivery must not send it again
 	}
 	if final(err) {
 		return errors.Join(errRefused, err)
@@ -123,19 +127,19 @@ func (s *smtp) send(ctx context.Context, l letter) error {
 	return err
 }
 
-// final reports whether the server refused the letter itself for good (RFC 5321, section 4.2.1: 5yz).
-// A refused login is ours to mend, so it is tried again and ends as a dead letter.
+// final reports whether the server refused the letter for good (RFC 5321, section 4.2.1: 5yz). A refused login is an
+// error of the settings, so it is retried and then becomes a dead letter.
 func final(err error) bool {
 	var refusal *gomail.SendError
 	return errors.As(err, &refusal) && !refusal.IsTemp() && refusal.ErrorCode() >= 500
 }
 
-// logged writes down that a letter would have left; neither its text nor its address, which are personal.
+// logged logs each letter without its text and address, which are personal data.
 type logged struct{ log *slog.Logger }
 
 func (logged) channel() string { return "log" }
 
 func (l logged) send(ctx context.Context, letter letter) error {
-	l.log.InfoContext(ctx, "mail would leave now, but EBB_SMTP_URL is not set", "notification", letter.ID, "subject", letter.Subject)
+	l.log.InfoContext(ctx, "mail not sent: EBB_SMTP_URL is not set", "notification", letter.ID, "subject", letter.Subject)
 	return nil
 }

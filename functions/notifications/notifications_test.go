@@ -17,11 +17,11 @@ import (
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
 )
 
-// server is a mail server as small as SMTP (RFC 5321) allows. It answers RCPT as it is told to.
+// server is a mail server with the least that SMTP (RFC 5321) requires. Its reply to RCPT can be set.
 type server struct {
 	listener net.Listener
 	mu       sync.Mutex
-	rude     bool // it hangs up after each letter
+	hangUp   bool // closes the connection after each letter
 	rcpt     string
 	mails    []string
 }
@@ -87,9 +87,9 @@ func (s *server) talk(c net.Conn) {
 			say("250 taken")
 		case "RSET", "QUIT":
 			s.mu.Lock()
-			rude := s.rude
+			hangUp := s.hangUp
 			s.mu.Unlock()
-			if rude {
+			if hangUp {
 				return
 			}
 			say("221 bye")
@@ -107,25 +107,31 @@ var (
 	closed = ticketClosed.New("ticket-1", closedTicket{TicketID: "ticket-1", UserID: "ada", Answer: "Turn it on."})
 )
 
-// The product of these tests writes when a ticket is closed.
+// The product of these tests sends a letter when a ticket is closed.
 type closedTicket struct {
 	TicketID string `json:"ticket_id"`
 	UserID   string `json:"user_id"`
 	Answer   string `json:"answer"`
 }
 
-var ticketClosed = event.Define(event.NewNamespace("com.example.desk", "https://desk.example.com/schemas"), "tickets.closed", 1,
+var ticketClosed = event.Define(event.NewNamespace(
+	"com.example.desk", "https://desk.example.com/schemas",
+), "tickets.closed", 1,
 	event.Fact, "A ticket was closed.", closedTicket{TicketID: "1", UserID: "ada", Answer: "Turn it on."})
 
-var config = notifications.Config{Product: "Helpdesk", From: "Helpdesk <desk@example.com>", Letters: []notifications.Letter{
-	notifications.On(ticketClosed, "ticket-closed", "Your ticket {{.Data.TicketID}}\n\nHello {{.Name}},\n\n{{.Data.Answer}}\n\n{{.Product}}\n",
-		func(e closedTicket) notifications.Message { return notifications.Message{UserID: e.UserID, Data: e} }),
-}}
+var config = notifications.Config{
+	Product: "Helpdesk", From: "Helpdesk <desk@example.com>", Letters: []notifications.Letter{
+		notifications.On(ticketClosed, "ticket-closed", "Your ticket {{.Data.TicketID}}\n\nHello {{.Name}},"+
+			"\n\n{{.Data.Answer}}\n\n{{.Product}}\n",
+			func(e closedTicket) notifications.Message { return notifications.Message{UserID: e.UserID, Data: e} }),
+	}}
 
 func withMail(t *testing.T) (*functiontest.Harness, *server) {
 	t.Helper()
 	s := serve(t)
-	return functiontest.New(t, config.New, functiontest.Once(), functiontest.Set(map[string]string{"EBB_SMTP_URL": s.url()})), s
+	return functiontest.New(
+		t, config.New, functiontest.Once(), functiontest.Set(map[string]string{"EBB_SMTP_URL": s.url()}),
+	), s
 }
 
 func read(t *testing.T, text string) (*mail.Message, string) {
@@ -141,8 +147,8 @@ func read(t *testing.T, text string) (*mail.Message, string) {
 	return m, body.String()
 }
 
-// A user is welcomed, and gets the letters of the product.
-func TestMailLeaves(t *testing.T) {
+// A user gets the welcome letter and the letters of the product.
+func TestLetters(t *testing.T) {
 	h, s := withMail(t)
 	h.MustDeliver(ada)
 	h.MustDeliver(closed)
@@ -178,8 +184,8 @@ func TestMailLeaves(t *testing.T) {
 	}
 }
 
-// The same event again sends nothing. When the first commit was lost after the mail had left, the second
-// mail has the same Message-ID, so that it is known for what it is.
+// The same event again sends nothing. When the first commit failed after the mail was sent, the second mail has the
+// same Message-ID.
 func TestTwice(t *testing.T) {
 	h, s := withMail(t)
 	e := h.Event(ada)
@@ -196,13 +202,14 @@ func TestTwice(t *testing.T) {
 	}
 	first, _ := read(t, mails[0])
 	for _, text := range mails[1:] {
-		if again, _ := read(t, text); again.Header.Get("Message-Id") != first.Header.Get("Message-Id") || first.Header.Get("Message-Id") == "" {
+		if again, _ := read(t, text); again.Header.Get("Message-Id") != first.Header.Get("Message-Id") ||
+			first.Header.Get("Message-Id") == "" {
 			t.Fatalf("got %q and %q", first.Header.Get("Message-Id"), again.Header.Get("Message-Id"))
 		}
 	}
 }
 
-// A replayed event brings the address back and sends nothing.
+// A replayed event stores the address again and sends nothing.
 func TestReplayed(t *testing.T) {
 	h, s := withMail(t)
 	e := h.Event(ada)
@@ -218,7 +225,7 @@ func TestReplayed(t *testing.T) {
 	}
 }
 
-// What the server refuses for good is said to have failed; what it may take later is tried again.
+// A letter that the server refuses for good emits notifications.failed; a temporary refusal is retried.
 func TestServerRefuses(t *testing.T) {
 	h, s := withMail(t)
 	s.answer("450 not now")
@@ -239,8 +246,8 @@ func TestServerRefuses(t *testing.T) {
 	}
 }
 
-// A server that is away is tried again.
-func TestServerIsAway(t *testing.T) {
+// A server that cannot be reached is retried.
+func TestServerUnreachable(t *testing.T) {
 	h, s := withMail(t)
 	_ = s.listener.Close()
 	if got := h.Deliver(ada); got[0].Status != 503 {
@@ -248,11 +255,11 @@ func TestServerIsAway(t *testing.T) {
 	}
 }
 
-// A server that hangs up once it has taken a letter has taken it.
-func TestServerIsRude(t *testing.T) {
+// A letter counts as sent when the server closes the connection right after accepting it.
+func TestServerHangsUp(t *testing.T) {
 	h, s := withMail(t)
 	s.mu.Lock()
-	s.rude = true
+	s.hangUp = true
 	s.mu.Unlock()
 	h.MustDeliver(ada)
 	if got := functiontest.Types(h.Emitted()); len(s.got()) != 1 || len(got) != 1 || got[0] != "notifications.sent.v1" {
@@ -260,7 +267,7 @@ func TestServerIsRude(t *testing.T) {
 	}
 }
 
-// Who registers while the mail server is away gets later mail all the same.
+// A user who registers while the mail server is unreachable gets later mail.
 func TestRegisteredWithoutMail(t *testing.T) {
 	h, s := withMail(t)
 	s.answer("451 not now")
@@ -274,7 +281,7 @@ func TestRegisteredWithoutMail(t *testing.T) {
 	}
 }
 
-// The owner of an address that somebody else has asked for is told, and nobody else is.
+// When a second person registers with an address, its owner gets a letter, and only the owner.
 func TestTakenAddress(t *testing.T) {
 	h, s := withMail(t)
 	taken := events.UserAddressTaken.New("ada", events.TakenAddress{UserID: "ada"})
@@ -288,17 +295,20 @@ func TestTakenAddress(t *testing.T) {
 		t.Fatalf("got %d letters", len(mails))
 	}
 	m, body := read(t, mails[1])
-	if m.Header.Get("To") != "<ada@example.com>" || !strings.Contains(m.Header.Get("Subject"), "your address") || !strings.Contains(body, "Hello Ada") {
+	if m.Header.Get("To") != "<ada@example.com>" || !strings.Contains(m.Header.Get("Subject"), "your address") ||
+		!strings.Contains(body, "Hello Ada") {
 		t.Errorf("got %v\n%s", m.Header, body)
 	}
 }
 
-// Mail goes to the latest address, in whatever order the news of it came.
+// Mail is sent to the latest address, in any order of the events.
 func TestAddressChanges(t *testing.T) {
 	h, s := withMail(t)
 	old := h.Event(ada)
 	old.SetExtension(event.Sequence, "1")
-	latest := h.Event(events.UserChanged.New("ada", events.ChangedUser{UserID: "ada", Name: "Ada King", Email: "king@example.com"}))
+	latest := h.Event(
+		events.UserChanged.New("ada", events.ChangedUser{UserID: "ada", Name: "Ada King", Email: "king@example.com"}),
+	)
 	latest.SetExtension(event.Sequence, "2")
 	h.Receive(latest)
 	h.Receive(old)
@@ -309,7 +319,7 @@ func TestAddressChanges(t *testing.T) {
 	}
 }
 
-// A deleted user gets no mail; one who is unknown may still become known.
+// A deleted user gets no mail; an event about an unknown user is retried.
 func TestNoAddress(t *testing.T) {
 	h, s := withMail(t)
 	if got := h.Deliver(closed); got[0].Status != 503 {
@@ -320,12 +330,13 @@ func TestNoAddress(t *testing.T) {
 	h.Emitted()
 	before := len(s.got())
 	h.MustDeliver(closed)
-	if got := functiontest.Types(h.Emitted()); len(s.got()) != before || len(got) != 1 || got[0] != "notifications.failed.v1" {
+	if got := functiontest.Types(h.Emitted()); len(s.got()) != before || len(got) != 1 ||
+		got[0] != "notifications.failed.v1" {
 		t.Fatalf("got %v", got)
 	}
 }
 
-// Without a mail server mail is logged, and counts as sent.
+// Without a mail server mail is logged and counts as sent.
 func TestLogged(t *testing.T) {
 	h := functiontest.New(t, config.New)
 	h.MustDeliver(ada)
@@ -336,7 +347,7 @@ func TestLogged(t *testing.T) {
 	}
 }
 
-// A bad configuration fails at the start and does not show the password.
+// An invalid configuration fails at the start, and the error does not show the password.
 func TestConfiguration(t *testing.T) {
 	for _, url := range []string{"http://u:hush@host", "smtp://u:hush@host:99999", "smtp://", "smtp://u:hush@host:x%zz"} {
 		lookup := func(key string) (string, bool) { return url, key == "EBB_SMTP_URL" }

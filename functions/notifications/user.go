@@ -7,15 +7,14 @@ import (
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
-// user is what is known of somebody to write to. The sequence, and where there is none the time,
-// says whether a word about them is newer than the last.
+// user is the copy of a user. Its revision decides whether an event is newer.
 type user struct {
 	Name  string `json:"name,omitempty"`
 	Email string `json:"email,omitempty"`
 	function.EntityRevision
 }
 
-// accept is the later of two words about a user. Deleted stays deleted.
+// accept returns the later of two versions of a user. Deleted stays deleted.
 func (u user) accept(next user) user {
 	if u.Before(next.EntityRevision) {
 		return next
@@ -24,12 +23,14 @@ func (u user) accept(next user) user {
 }
 
 func (n *notifications) registered(ctx context.Context, tx *function.Tx, data events.RegisteredUser) error {
-	said, who := tx.Revision(), user{Name: data.Name, Email: data.Email}
+	revision, next := tx.Revision(), user{Name: data.Name, Email: data.Email}
 	if tx.Replayed() {
-		return n.learn(ctx, tx, said, data.UserID, who)
+		return n.save(ctx, tx, revision, data.UserID, next)
 	}
-	// What is known of somebody is kept in a unit of its own, whatever becomes of the mail: later mail needs it.
-	err := n.f.Update(ctx, func(ctx context.Context, own *function.Tx) error { return n.learn(ctx, own, said, data.UserID, who) })
+	// The user is stored in a unit of work of its own, also when the mail fails: later mail needs it.
+	err := n.f.Update(ctx, func(ctx context.Context, own *function.Tx) error {
+		return n.save(ctx, own, revision, data.UserID, next)
+	})
 	if err != nil {
 		return err
 	}
@@ -37,20 +38,22 @@ func (n *notifications) registered(ctx context.Context, tx *function.Tx, data ev
 }
 
 func (n *notifications) changed(ctx context.Context, tx *function.Tx, data events.ChangedUser) error {
-	return n.learn(ctx, tx, tx.Revision(), data.UserID, user{Name: data.Name, Email: data.Email})
+	return n.save(ctx, tx, tx.Revision(), data.UserID, user{Name: data.Name, Email: data.Email})
 }
 
 func (n *notifications) deleted(ctx context.Context, tx *function.Tx, data events.DeletedUser) error {
-	return n.learn(ctx, tx, tx.Revision(), data.UserID, user{EntityRevision: function.EntityRevision{Deleted: true}})
+	return n.save(ctx, tx, tx.Revision(), data.UserID, user{EntityRevision: function.EntityRevision{Deleted: true}})
 }
 
 func (n *notifications) addressTaken(ctx context.Context, tx *function.Tx, data events.TakenAddress) error {
 	return n.notify(ctx, tx, addressTaken, Message{UserID: data.UserID})
 }
 
-// learn keeps what was said of a user at the moment, unless more recent is known.
-func (n *notifications) learn(ctx context.Context, tx *function.Tx, said function.Revision, id string, next user) error {
-	next.Revision = said
+// save stores a version of a user, unless a later one is stored already.
+func (n *notifications) save(
+	ctx context.Context, tx *function.Tx, revision function.Revision, id string, next user,
+) error {
+	next.Revision = revision
 	known, _, err := n.users.Find(ctx, tx, id)
 	if err != nil {
 		return err
