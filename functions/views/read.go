@@ -13,11 +13,11 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// Order is an order as it is shown.
+// Order is the API's form of an order.
 type Order struct {
 	ID           string       `json:"id"`
 	CustomerID   string       `json:"customer_id"`
-	CustomerName string       `json:"customer_name,omitempty" doc:"None: not known yet, or deleted."`
+	CustomerName string       `json:"customer_name,omitempty" doc:"Missing: not known yet, or deleted."`
 	Lines        []Line       `json:"lines"`
 	Total        events.Money `json:"total"`
 	Status       string       `json:"status" enum:"pending,confirmed,cancelled"`
@@ -26,7 +26,7 @@ type Order struct {
 	EndedAt      *time.Time   `json:"ended_at,omitempty"`
 }
 
-// Line is a line of an order, with the name that the product has now.
+// Line is a line of an order, with the product's present name.
 type Line struct {
 	ProductID   string       `json:"product_id"`
 	ProductName string       `json:"product_name,omitempty"`
@@ -40,15 +40,16 @@ type listOrdersInput struct {
 	function.Paging
 }
 
-// owner is whose documents the caller may see: their own, or for an administrator those of whom they name.
-func owner(who auth.Principal, named string) (string, error) {
-	if who.Is(auth.RoleAdmin) {
-		return named, nil
+// owner returns the customer whose documents the caller may see: the caller, or for an administrator the requested
+// customer; empty for all.
+func owner(caller auth.Principal, requested string) (string, error) {
+	if caller.Is(auth.RoleAdmin) {
+		return requested, nil
 	}
-	if named != "" && named != who.Subject {
+	if requested != "" && requested != caller.Subject {
 		return "", fault.New(fault.Denied, "you may only see what is your own")
 	}
-	return who.Subject, nil
+	return caller.Subject, nil
 }
 
 func (v *views) listOrders(ctx context.Context, tx *function.Tx, in *listOrdersInput) (*function.Page[Order], error) {
@@ -81,7 +82,7 @@ func (v *views) listOrders(ctx context.Context, tx *function.Tx, in *listOrdersI
 	return out, err
 }
 
-// named joins the orders with the names of their customers and products.
+// named returns the orders with the names of their customers and products.
 func (v *views) named(ctx context.Context, tx *function.Tx, items []store.Item[order]) ([]Order, error) {
 	userIDs, productIDs := map[string]bool{}, map[string]bool{}
 	for _, item := range items {
@@ -123,7 +124,7 @@ func shown(o order, users map[string]user, products map[string]product) Order {
 	return s
 }
 
-// Day is what the orders that were confirmed on a day came to, in one currency.
+// Day is the sum of the orders confirmed on one day, in one currency.
 type Day struct {
 	Day      string `json:"day" format:"date" doc:"In UTC."`
 	Currency string `json:"currency"`
@@ -144,12 +145,14 @@ func (v *views) listRevenue(ctx context.Context, tx *function.Tx, in *listRevenu
 	if err != nil {
 		return nil, err
 	}
-	customer := everyone
+	customer := allCustomers
 	if !tx.Principal().Is(auth.RoleAdmin) {
 		customer = tx.Principal().Subject
 	}
 	find := store.Find{
-		Where: []store.Filter{{Field: "generation", Op: store.Equal, Value: g.Live}, {Field: "customer_id", Op: store.Equal, Value: customer}},
+		Where: []store.Filter{
+			{Field: "generation", Op: store.Equal, Value: g.Live}, {Field: "customer_id", Op: store.Equal, Value: customer},
+		},
 		Order: []store.Order{{Field: "day"}},
 		Limit: in.Limit, Cursor: in.Cursor,
 	}
@@ -163,18 +166,18 @@ func (v *views) listRevenue(ctx context.Context, tx *function.Tx, in *listRevenu
 	if err != nil {
 		return nil, err
 	}
-	return function.PageOf(page, func(item store.Item[earned]) Day {
+	return function.PageOf(page, func(item store.Item[dayRevenue]) Day {
 		e := item.Value
 		return Day{Day: e.Day, Currency: e.Currency, Amount: e.Amount, Orders: e.Orders}
 	}), nil
 }
 
-// Product is a product as a shop shows it.
+// Product is a product with its available stock.
 type Product struct {
 	ID        string       `json:"id"`
 	Name      string       `json:"name"`
 	Price     events.Money `json:"price"`
-	Available int          `json:"available" doc:"How many may be ordered."`
+	Available int          `json:"available" doc:"The number that may be ordered."`
 }
 
 type listProductsInput struct{ function.Paging }
@@ -198,7 +201,9 @@ func (v *views) listProducts(
 	out.Body.Items, out.Body.Next = make([]Product, 0, len(page.Items)), page.Next
 	for _, item := range page.Items {
 		if p := item.Value; !p.Deleted {
-			out.Body.Items = append(out.Body.Items, Product{ID: item.ID, Name: p.Name, Price: p.Price, Available: stocks[item.ID].Available})
+			out.Body.Items = append(
+				out.Body.Items, Product{ID: item.ID, Name: p.Name, Price: p.Price, Available: stocks[item.ID].Available},
+			)
 		}
 	}
 	return out, nil
