@@ -14,7 +14,7 @@ import (
 
 // Config holds the settings of orders.
 type Config struct {
-	StepDeadline time.Duration `envconfig:"EBB_ORDERS_STEP_DEADLINE" default:"30s" desc:"time per step; after it the order is undone"`
+	StepDeadline time.Duration `envconfig:"EBB_ORDERS_STEP_DEADLINE" default:"30s" desc:"the deadline of each step"`
 }
 
 // Validate returns an error for a value that cannot work.

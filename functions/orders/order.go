@@ -127,7 +127,7 @@ type Order struct {
 	ID         string             `json:"id"`
 	Status     Status             `json:"status" enum:"pending,confirmed,cancelled"`
 	Reason     string             `json:"reason,omitempty" doc:"Why the order is, or is being, cancelled."`
-	Code       string             `json:"code,omitempty" doc:"The reason for programs: out_of_stock, card_declined, deadline …"`
+	Code       string             `json:"code,omitempty" doc:"The reason for programs, such as out_of_stock."`
 	Total      events.Money       `json:"total"`
 	Lines      []events.OrderLine `json:"lines"`
 	CustomerID string             `json:"customer_id"`
