@@ -14,7 +14,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/manifest"
 )
 
-// An admin publishes an event, once for one key; what its schema does not allow is refused, as is anyone else.
+// An administrator publishes an event, once per key; data that does not conform to the schema is refused, and so are
+// other callers.
 func TestPublish(t *testing.T) {
 	h := functiontest.New(t, func(env function.Env) (*function.Function, error) {
 		env.System = func() manifest.System {
@@ -41,7 +42,9 @@ func TestPublish(t *testing.T) {
 	for name, bad := range map[string]map[string]any{
 		"unknown event type": {"type": "dev.ebb.nothing.v1", "data": map[string]any{}},
 		"order_id":           {"type": events.InventoryShip.Name(), "data": map[string]any{"order_id": ""}},
-		"control character":  {"type": events.InventoryShip.Name(), "subject": "a\nb", "data": map[string]any{"order_id": "o1"}},
+		"control character": {
+			"type": events.InventoryShip.Name(), "subject": "a\nb", "data": map[string]any{"order_id": "o1"},
+		},
 	} {
 		if answer := h.Call("POST", "/api/archive/events", functiontest.Admin(), bad).Expect(422); !strings.Contains(
 			string(answer.Body),
