@@ -10,13 +10,13 @@ import (
 
 var catalogue = event.NewCatalogue(events.Types()...)
 
-// Today's types read what was emitted earlier, and are recorded themselves.
+// Today's types decode the events that were emitted earlier, and each has a golden file.
 func TestGolden(t *testing.T) { eventtest.Golden(t, "testdata", events.Types()) }
 
-// Examples come back as they were, and show every field.
+// Examples are equal after encoding and decoding, and use every field.
 func TestExamples(t *testing.T) { eventtest.Examples(t, events.Types()) }
 
-// The catalogue keeps to the naming rules that triggers and dead letters rely on.
+// The catalogue follows the naming rules that triggers and dead letters rely on.
 func TestCatalogueIsWellNamed(t *testing.T) {
 	all := events.Types()
 	if len(all) < 25 {
