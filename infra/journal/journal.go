@@ -85,7 +85,7 @@ func New[S, E any](f *function.Function, name string, fold func(S, E) S, opts ..
 func (j *Journal[S, E]) Key(id string) store.Key { return j.heads.Key(id) }
 
 // Load is the aggregate's state; fault.NotFound when nothing has happened to it.
-func (j *Journal[S, E]) Load(ctx context.Context, u store.Unit, id string) (S, error) {
+func (j *Journal[S, E]) Load(ctx context.Context, u store.Transactor, id string) (S, error) {
 	s, ok, err := j.Find(ctx, u, id)
 	if err == nil && !ok {
 		err = fault.New(fault.NotFound, "there is no such entry in %s", j.name)
@@ -94,12 +94,12 @@ func (j *Journal[S, E]) Load(ctx context.Context, u store.Unit, id string) (S, e
 }
 
 // Find is the state of an aggregate that may not exist.
-func (j *Journal[S, E]) Find(ctx context.Context, u store.Unit, id string) (S, bool, error) {
+func (j *Journal[S, E]) Find(ctx context.Context, u store.Transactor, id string) (S, bool, error) {
 	h, err := j.head(ctx, u, id)
 	return h.State, h.Version > 0, err
 }
 
-func (j *Journal[S, E]) head(ctx context.Context, u store.Unit, id string) (Head[S], error) {
+func (j *Journal[S, E]) head(ctx context.Context, u store.Transactor, id string) (Head[S], error) {
 	h, ok, err := j.heads.Find(ctx, u, id)
 	if err != nil || !ok {
 		return Head[S]{}, err
@@ -108,7 +108,7 @@ func (j *Journal[S, E]) head(ctx context.Context, u store.Unit, id string) (Head
 }
 
 // refresh folds the events again if another fold made the snapshot.
-func (j *Journal[S, E]) refresh(ctx context.Context, u store.Unit, id string, h *Head[S]) error {
+func (j *Journal[S, E]) refresh(ctx context.Context, u store.Transactor, id string, h *Head[S]) error {
 	if h.Revision == j.revision {
 		return nil
 	}
@@ -133,7 +133,7 @@ func (j *Journal[S, E]) folded(s S, happened []E) S {
 
 // Create begins an aggregate with its first events. The id must be new; an aggregate that exists is
 // fault.Conflict. Nothing is read.
-func (j *Journal[S, E]) Create(ctx context.Context, u store.Unit, id string, happened ...E) (S, error) {
+func (j *Journal[S, E]) Create(ctx context.Context, u store.Transactor, id string, happened ...E) (S, error) {
 	var s S
 	h := Head[S]{Version: 1, Revision: j.revision, State: j.folded(s, happened)}
 	if len(happened) == 0 {
@@ -147,7 +147,7 @@ func (j *Journal[S, E]) Create(ctx context.Context, u store.Unit, id string, hap
 
 // Append adds what happened to the aggregate, one group for all of it, and returns its new state. An
 // aggregate that does not exist begins so. Appending nothing changes nothing.
-func (j *Journal[S, E]) Append(ctx context.Context, u store.Unit, id string, happened ...E) (S, error) {
+func (j *Journal[S, E]) Append(ctx context.Context, u store.Transactor, id string, happened ...E) (S, error) {
 	h, err := j.head(ctx, u, id)
 	if err != nil {
 		return h.State, err
@@ -157,7 +157,7 @@ func (j *Journal[S, E]) Append(ctx context.Context, u store.Unit, id string, hap
 
 // Change loads the aggregate, has decide say what happens to it, and appends that, as Load and Append
 // would together, but with one look at the head. It returns the new state, or the old one if nothing happens.
-func (j *Journal[S, E]) Change(ctx context.Context, u store.Unit, id string, decide func(S) ([]E, error)) (S, error) {
+func (j *Journal[S, E]) Change(ctx context.Context, u store.Transactor, id string, decide func(S) ([]E, error)) (S, error) {
 	h, err := j.head(ctx, u, id)
 	if err != nil {
 		return h.State, err
@@ -172,7 +172,7 @@ func (j *Journal[S, E]) Change(ctx context.Context, u store.Unit, id string, dec
 	return j.append(ctx, u, id, h, happened)
 }
 
-func (j *Journal[S, E]) append(ctx context.Context, u store.Unit, id string, h Head[S], happened []E) (S, error) {
+func (j *Journal[S, E]) append(ctx context.Context, u store.Transactor, id string, h Head[S], happened []E) (S, error) {
 	if len(happened) == 0 {
 		return h.State, nil
 	}
@@ -184,7 +184,7 @@ func (j *Journal[S, E]) append(ctx context.Context, u store.Unit, id string, h H
 }
 
 // History is everything that happened to the aggregate, in order; fault.NotFound when there is none.
-func (j *Journal[S, E]) History(ctx context.Context, u store.Unit, id string) ([]Group[E], error) {
+func (j *Journal[S, E]) History(ctx context.Context, u store.Transactor, id string) ([]Group[E], error) {
 	h, err := j.heads.Get(ctx, u, id)
 	if err != nil {
 		return nil, err
@@ -193,7 +193,7 @@ func (j *Journal[S, E]) History(ctx context.Context, u store.Unit, id string) ([
 }
 
 // groupsTo reads the groups 1 to version by their keys.
-func (j *Journal[S, E]) groupsTo(ctx context.Context, u store.Unit, id string, version int64) ([]Group[E], error) {
+func (j *Journal[S, E]) groupsTo(ctx context.Context, u store.Transactor, id string, version int64) ([]Group[E], error) {
 	ids := make([]string, version)
 	for i := range ids {
 		ids[i] = groupID(id, int64(i)+1)
@@ -215,7 +215,7 @@ func (j *Journal[S, E]) groupsTo(ctx context.Context, u store.Unit, id string, v
 
 // Query reads a page of aggregates by fields of their snapshots ("state.customer_id"). The version of
 // an item is that of its aggregate.
-func (j *Journal[S, E]) Query(ctx context.Context, u store.Unit, f store.Find) (store.Page[S], error) {
+func (j *Journal[S, E]) Query(ctx context.Context, u store.Transactor, f store.Find) (store.Page[S], error) {
 	found, err := j.heads.Query(ctx, u, f)
 	if err != nil {
 		return store.Page[S]{}, err

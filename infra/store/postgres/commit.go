@@ -128,7 +128,7 @@ const attempts = 4
 
 // Commit implements store.Driver.
 func (s *Store) Commit(ctx context.Context, b store.Batch) error {
-	done, err := s.gate.Enter(ctx)
+	done, err := s.closing.Enter(ctx)
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
-	"github.com/ebb-dev/ebb/infra/store/internal/gate"
+	"github.com/ebb-dev/ebb/infra/store/internal/closegate"
 )
 
 // Store is an open schema of a database.
@@ -39,7 +39,7 @@ type Store struct {
 	schema store.Schema
 	pool   *pgxpool.Pool
 	tables map[string]*table // by collection
-	gate   gate.Gate         // every call goes through it
+	closing   closegate.Gate         // every call goes through it
 }
 
 var _ store.Driver = (*Store)(nil)
@@ -101,7 +101,7 @@ func (c config) open(ctx context.Context, function string, schema store.Schema) 
 
 // Get implements store.Driver. It is one statement, and so sees one state.
 func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Document, error) {
-	done, err := s.gate.Enter(ctx)
+	done, err := s.closing.Enter(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +160,7 @@ func storable(id string) bool { return utf8.ValidString(id) && strings.IndexByte
 
 // Query implements store.Driver.
 func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document, more bool, err error) {
-	done, err := s.gate.Enter(ctx)
+	done, err := s.closing.Enter(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -208,7 +208,7 @@ func (s *Store) readOnce(ctx context.Context, sql string, args []any) ([]store.D
 
 // Close implements store.Driver.
 func (s *Store) Close() error {
-	return s.gate.Close(func() error {
+	return s.closing.Close(func() error {
 		s.pool.Close()
 		return nil
 	})

@@ -21,7 +21,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
-	"github.com/ebb-dev/ebb/infra/store/internal/gate"
+	"github.com/ebb-dev/ebb/infra/store/internal/closegate"
 )
 
 // Store is an open database file.
@@ -29,7 +29,7 @@ type Store struct {
 	schema store.Schema
 	writer *writer
 	reads  *pool
-	gate   gate.Gate // every call goes through it
+	closing   closegate.Gate // every call goes through it
 }
 
 var _ store.Driver = (*Store)(nil)
@@ -72,7 +72,7 @@ func Open(ctx context.Context, path string, schema store.Schema) (*Store, error)
 
 // Get implements store.Driver.
 func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Document, error) {
-	done, err := s.gate.Enter(ctx)
+	done, err := s.closing.Enter(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Document, e
 
 // Query implements store.Driver.
 func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document, more bool, err error) {
-	done, err := s.gate.Enter(ctx)
+	done, err := s.closing.Enter(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -119,7 +119,7 @@ func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document
 
 // Commit implements store.Driver. When it returns nil, the batch is on the disk.
 func (s *Store) Commit(ctx context.Context, b store.Batch) error {
-	done, err := s.gate.Enter(ctx)
+	done, err := s.closing.Enter(ctx)
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func (s *Store) Commit(ctx context.Context, b store.Batch) error {
 // Close implements store.Driver. It moves the write-ahead log into the file, so
 // that the file alone is the whole database.
 func (s *Store) Close() error {
-	return s.gate.Close(func() error {
+	return s.closing.Close(func() error {
 		return translate(errors.Join(s.reads.close(), s.writer.close()), "close")
 	})
 }
