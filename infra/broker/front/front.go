@@ -26,7 +26,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/internal/hostcheck"
-	"github.com/ebb-dev/ebb/infra/internal/slowbody"
+	"github.com/ebb-dev/ebb/infra/internal/bodydeadline"
 )
 
 // Config is how a front behaves. The zero Config is right, except that everybody may use it.
@@ -81,7 +81,7 @@ func New(ctx context.Context, b broker.Broker, cfg Config) (*Front, error) {
 	mux.HandleFunc("GET /subscriptions/{id}", f.retrieve)
 	mux.HandleFunc("DELETE /subscriptions/{id}", f.remove)
 	f.mux = mux
-	f.door = hostcheck.Handler(slowbody.Handler(http.HandlerFunc(f.answer), slowbody.Limit), hostcheck.Config{
+	f.door = hostcheck.Handler(bodydeadline.Handler(http.HandlerFunc(f.answer), bodydeadline.Limit), hostcheck.Config{
 		Loopback: cfg.Loopback, Hosts: cfg.Hosts, Refuse: problem.Write,
 	})
 	if err := f.restore(ctx); err != nil {

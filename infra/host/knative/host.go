@@ -35,7 +35,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/httpserver"
-	"github.com/ebb-dev/ebb/infra/internal/slowbody"
+	"github.com/ebb-dev/ebb/infra/internal/bodydeadline"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
@@ -189,7 +189,7 @@ func (h *Host) Serve(ctx context.Context, l net.Listener) error {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true) // h2c, for a port of that name
-	server := httpserver.New(slowbody.Handler(h, slowbody.Limit))
+	server := httpserver.New(bodydeadline.Handler(h, bodydeadline.Limit))
 	server.Protocols, server.MaxHeaderBytes = &protocols, 64<<10
 	server.ErrorLog = slog.NewLogLogger(h.cfg.Logger.Handler(), slog.LevelDebug)
 	served := make(chan error, 1)
