@@ -93,7 +93,7 @@ func (h *Host) answer(w http.ResponseWriter, r *http.Request, res broker.Result)
 	case res.OK() && res.Reply == nil:
 		w.WriteHeader(http.StatusOK) // and no body: any other than an event would count as a failure
 	case res.OK():
-		if err := httpevent.Answer(r.Context(), w, *res.Reply); err != nil {
+		if err := httpevent.WriteReply(r.Context(), w, *res.Reply); err != nil {
 			h.cfg.Logger.ErrorContext(r.Context(), "a reply could not be written", "error", err)
 		}
 	default:

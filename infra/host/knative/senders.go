@@ -18,7 +18,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
-	"github.com/ebb-dev/ebb/infra/internal/trust"
+	"github.com/ebb-dev/ebb/infra/internal/tlsconfig"
 )
 
 // SendersConfig says who may deliver events. All but Client, Account and Now are required.
@@ -97,7 +97,7 @@ func accountClient(dir string) (*http.Client, error) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	trusted, _ := trust.Config(ca)
+	trusted, _ := tlsconfig.Config(ca)
 	return &http.Client{
 		Timeout:   5 * time.Second,
 		Transport: &http.Transport{TLSClientConfig: trusted, ForceAttemptHTTP2: true},
