@@ -76,7 +76,8 @@ const form = "postgres://role@host:5432/database?name=value"
 // parse parses a URL. Its errors contain no part of the URL, because any part may be a password.
 func parse(text string) (config, error) {
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || u.Opaque != "" || u.Fragment != "" || strings.ContainsRune(text, 0) {
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || u.Opaque != "" || u.Fragment != "" ||
+		strings.ContainsRune(text, 0) {
 		return config{}, invalid("is not a valid URL; want %s, with %%40 for an @", form)
 	}
 	values, err := url.ParseQuery(u.RawQuery)
@@ -136,6 +137,6 @@ func check(u *url.URL, values url.Values) error {
 	return nil
 }
 
-// invalid returns the error of an invalid URL: a predicate such as "has no host", before which the caller puts the name of
-// the setting.
+// invalid returns the error of an invalid URL: a predicate such as "has no host", before which the caller puts the name
+// of the setting.
 func invalid(format string, args ...any) error { return fault.New(fault.Invalid, format, args...) }
