@@ -25,7 +25,7 @@ help: ## Show this list
 
 .PHONY: run
 run: ## Run the whole system on http://127.0.0.1:8080, data under .ebb/
-	@$(GO) build -o bin/ebb ./cmd/ebb && exec bin/ebb dev
+	@echo "building bin/ebb"; $(GO) build -o bin/ebb ./cmd/ebb && exec bin/ebb dev
 
 .PHONY: build
 build: ## Build the developer's command into bin/

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,7 +16,9 @@ import (
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/functions"
 	"github.com/ebb-dev/ebb/infra/broker/nats"
+	"github.com/ebb-dev/ebb/infra/cli"
 	"github.com/ebb-dev/ebb/infra/config"
 )
 
@@ -39,41 +40,18 @@ func (s *said) String() string {
 	return s.b.String()
 }
 
-func ebb(ctx context.Context, dir string, vars map[string]string, args ...string) (code int, out, errs *said) {
+// process is what the command is called with in a test.
+func process(dir string, vars map[string]string) (p cli.Process, out, errs *said) {
 	out, errs = &said{}, &said{}
-	t := &tool{out: out, err: errs, lookup: config.Map(vars), dir: dir}
-	return t.main(ctx, args), out, errs
+	return cli.Process{
+		In: strings.NewReader(""), Out: out, Err: errs, Lookup: config.Map(vars), Dir: dir,
+		ConfigDir: filepath.Join(dir, "config"), CacheDir: filepath.Join(dir, "cache"),
+	}, out, errs
 }
 
-func TestWhoeverCallsItWronglyIsToldSo(t *testing.T) {
-	tests := map[string]struct {
-		args []string
-		code int
-		want string // somewhere in what it says
-	}{
-		"help":               {[]string{"help"}, 0, "ebb dev"},
-		"a command's help":   {[]string{"dev", "--help"}, 0, "-idle"},
-		"nothing":            {nil, 2, "ebb dev"},
-		"an unknown command": {[]string{"depv"}, 2, `"depv"`},
-		"an unknown flag":    {[]string{"dev", "--port", "1"}, 2, "-port"},
-		"a superfluous word": {[]string{"dev", "now"}, 2, `"now"`},
-		"new what":           {[]string{"new", "reviews"}, 2, "ebb new function NAME"},
-		"a name with a dash": {[]string{"new", "function", "my-reviews"}, 2, "my-reviews"},
-		"a keyword":          {[]string{"new", "function", "func"}, 2, "func"},
-		"events of what":     {[]string{"events", "show"}, 2, "wants one id"},
-		"no admin":           {[]string{"dlq", "--data", "/nowhere"}, 1, "EBB_ADMIN_EMAIL"},
-		"no address":         {[]string{"dlq", "--url", "here"}, 2, "no address"},
-		"keys":               {[]string{"keys"}, 2, "rotate"},
-		"manifest":           {[]string{"manifest"}, 0, "serves  POST   /api/orders (customer)"},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			code, out, errs := ebb(t.Context(), t.TempDir(), nil, test.args...)
-			if both := out.String() + errs.String(); code != test.code || !strings.Contains(both, test.want) {
-				t.Errorf("got %d, %q; want %d, %q", code, both, test.code, test.want)
-			}
-		})
-	}
+func ebb(ctx context.Context, dir string, vars map[string]string, args ...string) (code int, out, errs *said) {
+	p, out, errs := process(dir, vars)
+	return cli.Run(ctx, functions.System(), p, args), out, errs
 }
 
 // All that is wrong with the configuration is told at once.
@@ -83,25 +61,13 @@ func TestFaultsOfTheConfiguration(t *testing.T) {
 		"EBB_ACCESS_TTL": "soon", "EBB_CLOCK_SWEEP": "late", "EBB_ADMIN_EMAIL": "me", // functions'
 	}
 	code, _, errs := ebb(t.Context(), "", vars, "dev", "--data", t.TempDir())
-	if code != exitUsage {
+	if code != 2 {
 		t.Errorf("exit code %d", code)
 	}
 	for name := range vars {
 		if !strings.Contains(errs.String(), name) {
 			t.Errorf("%s is not in %q", name, errs)
 		}
-	}
-}
-
-func TestAPortInUse(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	code, _, errs := ebb(t.Context(), "", nil, "dev", "--addr", l.Addr().String(), "--data", t.TempDir())
-	if code != exitFailed || !strings.Contains(errs.String(), "in use") || strings.Count(errs.String(), "\n") != 1 {
-		t.Errorf("got %d, %q", code, errs)
 	}
 }
 
@@ -117,11 +83,12 @@ type running struct {
 func startDev(t *testing.T, dir string) *running {
 	t.Helper()
 	ctx, interrupt := context.WithCancel(t.Context())
-	r := &running{t: t, dir: dir, out: &said{}, errs: &said{}, interrupt: interrupt, ended: make(chan int, 1)}
+	p, out, errs := process(dir, nil)
+	r := &running{t: t, dir: dir, out: out, errs: errs, interrupt: interrupt, ended: make(chan int, 1)}
 	t.Cleanup(interrupt)
 	go func() {
-		tool := &tool{out: r.out, err: r.errs, lookup: config.Map(nil), dir: dir}
-		r.ended <- tool.main(ctx, []string{"dev", "--addr", "127.0.0.1:0", "--data", dir, "--idle", "200ms"})
+		args := []string{"dev", "--addr", "127.0.0.1:0", "--data", dir, "--idle", "200ms"}
+		r.ended <- cli.Run(ctx, functions.System(), p, args)
 	}()
 	for end := time.Now().Add(20 * time.Second); r.url == ""; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -144,7 +111,7 @@ func (r *running) see(want string, args ...string) string {
 	r.t.Helper()
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		code, out, errs := r.ask(args...)
-		if code == exitOK && strings.Contains(out.String(), want) {
+		if code == 0 && strings.Contains(out.String(), want) {
 			return out.String()
 		}
 		if time.Now().After(end) {
@@ -158,7 +125,7 @@ func (r *running) stop() {
 	r.interrupt()
 	select {
 	case code := <-r.ended:
-		if code != exitOK {
+		if code != 0 {
 			r.t.Errorf("exit code %d: %s", code, r.errs)
 		}
 	case <-time.After(20 * time.Second):
@@ -173,20 +140,30 @@ func TestDev(t *testing.T) {
 		t.Errorf("the admin is not told: %s", r.out)
 	}
 	r.see("catalog.product-changed.v1", "events")
-	r.see(`"type":"dev.ebb.inventory.stock-changed.v1"`, "events", "list", "--json", "--type", "dev.ebb.inventory.stock-changed.v1", "--since", "1h")
+	r.see(
+		`"type":"dev.ebb.inventory.stock-changed.v1"`,
+		"events",
+		"list",
+		"--json",
+		"--type",
+		"dev.ebb.inventory.stock-changed.v1",
+		"--since",
+		"1h",
+	)
 	r.see("No dead letters.", "dlq")
 	code, listed, _ := r.ask("events", "--limit", "1")
-	if lines := strings.Split(strings.TrimSpace(listed.String()), "\n"); code != exitOK || len(lines) != 1 {
-		t.Errorf("--limit 1: %d, %q", code, lines)
+	lines := strings.Split(strings.TrimSpace(listed.String()), "\n")
+	if code != 0 || len(lines) != 2 || !strings.HasPrefix(lines[0], "TIME ") {
+		t.Fatalf("--limit 1: %d, %q", code, lines)
 	}
-	id := strings.Fields(listed.String())
-	r.see(id[3], "events", "show", id[3])
-	r.see("+0s", "events", "tree", id[2])
+	row := strings.Fields(lines[1]) // time, type, subject, id
+	r.see(row[3], "events", "show", row[3])
+	r.see("+0s", "events", "tree", row[2])
 	r.stop()
 
-	info, err := os.Stat(filepath.Join(r.dir, adminFile))
+	info, err := os.Stat(filepath.Join(r.dir, "admin.json"))
 	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%s: %v, %v", adminFile, info, err)
+		t.Errorf("admin.json: %v, %v", info, err)
 	}
 }
 
@@ -215,16 +192,20 @@ func TestDeadLetters(t *testing.T) {
 	}
 
 	r = startDev(t, r.dir)
-	listed := r.see("inventory did not take inventory.ship.v1 about no-order (422 ", "dlq")
-	id := strings.Fields(listed)[0]
+	listed := strings.Split(r.see("inventory.ship.v1", "dlq"), "\n")
+	row := strings.Fields(listed[1]) // id, time, function, type, subject, times, code and reason
+	id := row[0]
+	if got := strings.Join(row[2:7], " "); got != "inventory inventory.ship.v1 no-order 1 422" {
+		t.Errorf("the list shows %q", got)
+	}
 	r.see(`"times": 1`, "dlq", "show", id)
 	r.see("on its way again", "dlq", "replay", id)
 	r.see(`"times": 2`, "dlq", "show", id)
-	if code, _, errs := r.ask("dlq", "drop", id); code != exitOK {
+	if code, _, errs := r.ask("dlq", "drop", id); code != 0 {
 		t.Errorf("drop: %d, %s", code, errs)
 	}
 	r.see("No dead letters.", "dlq", "list")
-	if code, _, errs := r.ask("dlq", "show", id); code != exitFailed || !strings.Contains(errs.String(), "404") {
+	if code, _, errs := r.ask("dlq", "show", id); code != 1 || !strings.Contains(errs.String(), "404") {
 		t.Errorf("after the drop: %d, %s", code, errs)
 	}
 	r.stop()
@@ -232,20 +213,21 @@ func TestDeadLetters(t *testing.T) {
 
 // The committed files are those that the functions of today give, every time.
 func TestDerivedFilesAreFresh(t *testing.T) {
-	if code, _, errs := ebb(t.Context(), "../..", nil, "generate", "--check"); code != exitOK {
+	if code, _, errs := ebb(t.Context(), "../..", nil, "generate", "--check"); code != 0 {
 		t.Errorf("exit code %d: %s", code, errs)
 	}
 	dir := t.TempDir()
-	if code, _, errs := ebb(t.Context(), dir, nil, "generate"); code != exitOK {
+	if code, _, errs := ebb(t.Context(), dir, nil, "generate"); code != 0 {
 		t.Fatalf("exit code %d: %s", code, errs)
 	}
-	if code, _, errs := ebb(t.Context(), dir, nil, "generate", "--check"); code != exitOK {
+	if code, _, errs := ebb(t.Context(), dir, nil, "generate", "--check"); code != 0 {
 		t.Errorf("made twice they differ: %s", errs)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "api/openapi.json"), []byte("{}"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if code, _, errs := ebb(t.Context(), dir, nil, "generate", "--check"); code != exitFailed || !strings.Contains(errs.String(), "api/openapi.json is stale") {
+	if code, _, errs := ebb(t.Context(), dir, nil, "generate", "--check"); code != 1 ||
+		!strings.Contains(errs.String(), "api/openapi.json is stale") {
 		t.Errorf("a stale file: %d, %s", code, errs)
 	}
 }
@@ -258,7 +240,7 @@ func TestNewFunction(t *testing.T) {
 	dir := t.TempDir()
 	copyTree(t, "../..", dir)
 	code, _, errs := ebb(t.Context(), dir, nil, "new", "function", "reviews")
-	if code != exitOK {
+	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, errs)
 	}
 	run := func(args ...string) string {
@@ -277,7 +259,7 @@ func TestNewFunction(t *testing.T) {
 		t.Errorf("reviews is not in the manifest: %s", out)
 	}
 	run("run", "./cmd/ebb", "generate", "--check")
-	if code, _, _ := ebb(t.Context(), dir, nil, "new", "function", "reviews"); code != exitFailed {
+	if code, _, _ := ebb(t.Context(), dir, nil, "new", "function", "reviews"); code != 1 {
 		t.Errorf("the second time: exit code %d", code)
 	}
 }

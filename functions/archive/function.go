@@ -16,6 +16,7 @@ type archive struct {
 	events *store.Collection[stored]
 	heads  *store.Collection[head]
 	dead   *store.Collection[letter]
+	source string // of the events that it is asked to publish
 }
 
 // New declares the archive.
@@ -26,8 +27,9 @@ func New(env function.Env) (*function.Function, error) {
 		types: sync.OnceValue(func() event.Catalogue { return f.Env().System().Types() }),
 		events: function.Collection[stored](f, "events", store.Large,
 			store.On("subject", "position"), store.On("correlation_id", "position"), store.On("type", "position")),
-		heads: function.Collection[head](f, "heads"),
-		dead:  function.Collection[letter](f, "dead_letters", store.On("state", "at")),
+		heads:  function.Collection[head](f, "heads"),
+		dead:   function.Collection[letter](f, "dead_letters", store.On("state", "at")),
+		source: f.Source(),
 	}
 	function.OnAny(f, a.keep)
 	function.On(f, event.ArchiveReplay, a.replay)
@@ -37,6 +39,8 @@ func New(env function.Env) (*function.Function, error) {
 	admin := function.Only(auth.RoleAdmin)
 	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/api/archive/events", Access: admin,
 		Summary: "List events", Description: "In the order of their arrival, or with order=desc the other way round. A page may be short and still have a next one."}, a.list)
+	function.Serve(f, function.Operation{Method: http.MethodPost, Path: "/api/archive/events", Access: admin, Status: http.StatusAccepted,
+		Summary: "Publish an event", Description: "Of any type, with data that its schema allows. The archive is its source."}, a.publish)
 	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/api/archive/events/{id}", Access: admin,
 		Summary: "One event, by its position or its id", Description: "By position it is always found. By id it is looked for around the time that a UUIDv7 names."}, a.get)
 	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/api/archive/causality/{id}", Access: admin,

@@ -5,6 +5,8 @@
 // Says whatever it was asked to say, exactly as it was given, and clock.swept every ten minutes
 // (EBB_CLOCK_SWEEP), on which every function publishes what a crash may have left in its outbox.
 //
+// Serves a list of the timers to admins.
+//
 // Owns one document per timer that has not gone off, and the time of the last sweep.
 //
 // A tick may come late, twice, or from two hosts at once: a timer is removed in the transaction that

@@ -1,8 +1,10 @@
 package clock
 
 import (
+	"net/http"
 	"time"
 
+	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
@@ -36,5 +38,7 @@ func New(env function.Env) (*function.Function, error) {
 	function.On(f, event.ClockCancel, c.cancel)
 	function.OnTick(f, c.tick)
 	function.Emits(f, event.ClockSwept)
+	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/api/timers", Access: function.Only(auth.RoleAdmin),
+		Summary: "List timers", Description: "Those that have not gone off, the one that is due first at the top."}, c.list)
 	return f, nil
 }

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ebb-dev/ebb/infra/internal/spelling"
+	"github.com/ebb-dev/ebb/infra/internal/editdistance"
 )
 
 // Unknown reports the variables of environ, in the form of os.Environ, that start with
@@ -28,12 +28,7 @@ func Unknown(prefix string, known, environ []string) error {
 
 // suggestion is the nearest known name, if it is near enough to be what was meant.
 func suggestion(name string, known []string) string {
-	best, least := "", len(name)/3+1
-	for _, k := range known {
-		if d := spelling.Distance(name, k); d < least {
-			best, least = k, d
-		}
-	}
+	best := editdistance.Nearest(name, known)
 	if best == "" {
 		return ""
 	}

@@ -52,7 +52,8 @@ func (t *Telemetry) Logger(function string) *slog.Logger {
 	return slog.New(contextHandler{base: bound, named: true})
 }
 
-func newLogHandler(w io.Writer, env environment) (slog.Handler, error) {
+// newLogHandler returns what writes to w, and to also if it is not nil.
+func newLogHandler(w, also io.Writer, env environment) (slog.Handler, error) {
 	w = orStderr(w)
 	var level slog.Level
 	if text := env.get("EBB_LOG_LEVEL"); text != "" {
@@ -63,12 +64,20 @@ func newLogHandler(w io.Writer, env environment) (slog.Handler, error) {
 	terminal := isTerminal(w)
 	switch format := env.get("EBB_LOG_FORMAT"); {
 	case format == "text", format == "" && terminal:
-		return newTextHandler(w, level, terminal && env.get("NO_COLOR") == ""), nil
+		return copied(newTextHandler(w, level, terminal && env.get("NO_COLOR") == ""), also, level), nil
 	case format == "json", format == "":
-		return slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}), nil
+		return copied(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}), also, level), nil
 	default:
 		return nil, fmt.Errorf("EBB_LOG_FORMAT is %q; expected json or text", format)
 	}
+}
+
+// copied adds a second writer, of JSON at level info or a lesser one that was asked for.
+func copied(h slog.Handler, also io.Writer, level slog.Level) slog.Handler {
+	if also == nil {
+		return h
+	}
+	return slog.NewMultiHandler(h, slog.NewJSONHandler(also, &slog.HandlerOptions{Level: min(level, slog.LevelInfo)}))
 }
 
 func isTerminal(w io.Writer) bool {

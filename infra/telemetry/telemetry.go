@@ -50,6 +50,10 @@ type Config struct {
 	// terminal gets text and all else JSON.
 	Log io.Writer
 
+	// Copy also gets the log lines, as JSON, those of level info and worse even where EBB_LOG_LEVEL leaves them out of
+	// Log; nil: nothing does. A write that fails is not told.
+	Copy io.Writer
+
 	// Lookup finds EBB_LOG_*, NO_COLOR and the standard OTEL_* variables; nil finds none.
 	// Tuning that only the exporters understand (OTEL_BSP_*, client certificates) they read
 	// from the environment of the process themselves.
@@ -82,7 +86,7 @@ func (t *Telemetry) off() bool { return t == nil || t.metrics == nil }
 // them all; a collector that cannot be reached is no reason for a function not to start.
 func Start(ctx context.Context, c Config) (*Telemetry, error) {
 	env := environment(c.Lookup)
-	log, logErr := newLogHandler(c.Log, env)
+	log, logErr := newLogHandler(c.Log, c.Copy, env)
 	export, exportErr := env.exports()
 	if err := errors.Join(logErr, exportErr); err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)

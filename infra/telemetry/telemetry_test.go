@@ -527,6 +527,31 @@ func TestLogLevel(t *testing.T) {
 	}
 }
 
+// A second writer gets JSON from info on, whatever the first is and leaves out.
+func TestLogCopy(t *testing.T) {
+	for level, want := range map[string]string{"": "2 3", "warn": "2 3", "error": "2 3", "debug": "1 2 3"} {
+		var out, also bytes.Buffer
+		log := start(t, Config{Log: &out, Copy: &also, Lookup: vars("EBB_LOG_LEVEL", level, "EBB_LOG_FORMAT", "text")}).Logger("f")
+		log.Debug("1")
+		log.Info("2")
+		log.Warn("3")
+		var got []string
+		for line := range strings.Lines(also.String()) {
+			var l struct{ Msg, Function string }
+			if err := json.Unmarshal([]byte(line), &l); err != nil || l.Function != "f" {
+				t.Errorf("%q: %q: %v", level, line, err)
+			}
+			got = append(got, l.Msg)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%q: got %v, want %s", level, got, want)
+		}
+		if level == "error" && out.Len() > 0 {
+			t.Errorf("the first writer got %s", &out)
+		}
+	}
+}
+
 func TestTextLine(t *testing.T) {
 	var out bytes.Buffer
 	tel := start(t, Config{Log: &out, Lookup: vars("EBB_LOG_FORMAT", "text")})

@@ -15,7 +15,7 @@ import (
 	"strings"
 
 	"github.com/ebb-dev/ebb/infra/fault"
-	"github.com/ebb-dev/ebb/infra/internal/spelling"
+	"github.com/ebb-dev/ebb/infra/internal/editdistance"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/firestore"
 	"github.com/ebb-dev/ebb/infra/store/memory"
@@ -71,7 +71,7 @@ func forms() string {
 func meant(url, prefix string) bool {
 	name, _, _ := strings.Cut(prefix, ":")
 	typed, _, found := strings.Cut(url, ":")
-	return found && len(typed) <= len(name)+2 && spelling.Distance(strings.ToLower(typed), name) <= 2
+	return found && len(typed) <= len(name)+2 && editdistance.Distance(strings.ToLower(typed), name) <= 2
 }
 
 func memoryURL(url string) (store.Opener, error) {

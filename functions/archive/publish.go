@@ -1,0 +1,62 @@
+package archive
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"unicode"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/infra/event"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+)
+
+type publishInput struct {
+	Body struct {
+		Type    string          `json:"type" minLength:"1" maxLength:"200" doc:"A whole name, with its version."`
+		Subject string          `json:"subject,omitempty" maxLength:"200" doc:"What it is about; also its partition key."`
+		Data    json.RawMessage `json:"data" doc:"Its data, as the schema of the type has it."`
+	}
+}
+
+type publishOutput struct {
+	Body json.RawMessage `doc:"The CloudEvent in structured JSON."`
+}
+
+// publish emits an event of any type, with the archive as its source. Data that its schema does not allow is refused:
+// it would end as a dead letter of every function that consumes it.
+func (a *archive) publish(_ context.Context, tx *function.Tx, in *publishInput) (*publishOutput, error) {
+	info, known := a.types().Lookup(in.Body.Type)
+	if !known {
+		return nil, fault.New(fault.Invalid, "unknown event type %q", in.Body.Type)
+	}
+	if err := info.Check(in.Body.Data); err != nil {
+		return nil, fault.Wrap(err, fault.Invalid, "the data does not keep to its schema: %v", err)
+	}
+	if strings.ContainsFunc(in.Body.Subject, unicode.IsControl) { // CloudEvents 1.0.2, section 3.1
+		return nil, fault.New(fault.Invalid, "there is a control character in the subject")
+	}
+	id := tx.NewID()
+	e := ce.New()
+	e.SetID(id)
+	e.SetSource(a.source)
+	e.SetType(info.Name)
+	e.SetTime(tx.Now())
+	e.SetDataSchema(info.DataSchema)
+	e.SetExtension(event.CorrelationID, id)
+	if in.Body.Subject != "" {
+		e.SetSubject(in.Body.Subject)
+		e.SetExtension(event.PartitionKey, in.Body.Subject)
+	}
+	if err := e.SetData(event.ContentType, in.Body.Data); err != nil {
+		return nil, fault.Wrap(err, fault.Invalid, "the data cannot be put into the event")
+	}
+	data, err := json.Marshal(e)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Invalid, "the event cannot be written as JSON")
+	}
+	tx.EmitRaw(e)
+	return &publishOutput{Body: data}, nil
+}

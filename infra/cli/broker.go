@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ebb-dev/ebb/infra/broker"
+	brokerfront "github.com/ebb-dev/ebb/infra/broker/front"
+	"github.com/ebb-dev/ebb/infra/broker/memory"
+	"github.com/ebb-dev/ebb/infra/broker/nats"
+	"github.com/ebb-dev/ebb/infra/httpserver"
+)
+
+// brokerToken is the variable with the token that the stand-alone broker asks for, and that the suite shows.
+const brokerToken = "EBB_BROKER_TOKEN"
+
+// minToken is the shortest token that is taken for a secret.
+const minToken = 16
+
+type brokerConfig struct {
+	addr, data, token string
+	hosts             string
+	memory            bool
+	limit             int
+}
+
+// brokerCommand serves a CloudEvents broker on its own.
+func (a *app) brokerCommand() *cobra.Command {
+	cfg := brokerConfig{token: fallback(a.Lookup, brokerToken, "")}
+	c := &cobra.Command{
+		Use:   "broker",
+		Short: "Serve a stand-alone CloudEvents broker on loopback",
+		Example: a.example(
+			"$ broker                              in memory, on http://127.0.0.1:8081\n" +
+				"$ broker --data events --addr 127.0.0.1:9000",
+		),
+		Args: noArgs,
+	}
+	f := c.Flags()
+	f.StringVar(
+		&cfg.addr,
+		"addr",
+		"127.0.0.1:8081",
+		"where to listen; anything but loopback needs a token in "+brokerToken,
+	)
+	f.StringVar(&cfg.hosts, "hosts", fallback(a.Lookup, hostsVariable, ""), hostsUsage)
+	f.StringVar(&cfg.data, "data", "", "directory of the events and the subscriptions")
+	f.BoolVar(
+		&cfg.memory,
+		"memory",
+		false,
+		"keep everything in memory, and lose it at the end; the same without --data",
+	)
+	f.IntVar(&cfg.limit, "limit", 1<<20, "the largest request in bytes")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := cfg.validate(); err != nil {
+			return err
+		}
+		listener, err := listen(cfg.addr)
+		if err != nil {
+			return err
+		}
+		defer listener.Close()
+		return a.serveBroker(c.Context(), cfg, listener)
+	}
+	return c
+}
+
+func (c brokerConfig) validate() error {
+	host, _, err := net.SplitHostPort(c.addr)
+	ip := net.ParseIP(host)
+	switch {
+	case err != nil:
+		return usageErrorf("--addr is %q, which is not a host and a port such as 127.0.0.1:8081", c.addr)
+	case c.memory && c.data != "":
+		return usageErrorf("--memory and --data exclude one another")
+	case c.limit < 64<<10 || c.limit > 3<<20:
+		return usageErrorf("--limit must be from 65536 to %d", 3<<20)
+	case c.token != "" && len(c.token) < minToken:
+		return usageErrorf("the token in %s must have %d characters at least", brokerToken, minToken)
+	case c.token == "" && host != "localhost" && (ip == nil || !ip.IsLoopback()):
+		return usageErrorf(
+			"anyone who reaches %s could post and read events: listen on 127.0.0.1, or set a token in %s",
+			c.addr,
+			brokerToken,
+		)
+	}
+	return nil
+}
+
+func openBroker(ctx context.Context, cfg brokerConfig) (b broker.Broker, file string, err error) {
+	limit := cfg.limit + brokerfront.Headroom
+	if cfg.data == "" {
+		return memory.New(memory.WithMaxEvent(limit)), "", nil
+	}
+	if err := os.MkdirAll(cfg.data, 0o700); err != nil {
+		return nil, "", err
+	}
+	b, err = nats.Open(ctx, nats.Config{Dir: filepath.Join(cfg.data, "broker"), MaxEvent: limit})
+	return b, filepath.Join(cfg.data, "subscriptions.json"), err
+}
+
+// serveBroker serves until ctx ends, and then finishes the deliveries that run.
+func (a *app) serveBroker(ctx context.Context, cfg brokerConfig, listener net.Listener) error {
+	b, file, err := openBroker(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	door, err := brokerfront.New(ctx, b, brokerfront.Config{
+		Loopback: onLoopback(listener.Addr()), Hosts: list(cfg.hosts), Token: cfg.token, File: file, MaxBody: cfg.limit,
+	})
+	if err != nil {
+		return errors.Join(err, b.Close(ctx))
+	}
+	server := httpserver.New(door)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(httpserver.Listener(listener)) }()
+	where := "in memory, and lost at the end"
+	if cfg.data != "" {
+		where = "in " + cfg.data
+	}
+	fmt.Fprintf(
+		a.Out,
+		"A CloudEvents broker is at http://%s, subscriptions at /subscriptions; events are kept %s.\n"+
+			"Ctrl-C stops it.\n",
+		reachable(listener.Addr()),
+		where,
+	)
+	select {
+	case err = <-served:
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
+	defer cancel()
+	if stopErr := server.Shutdown(drain); stopErr != nil {
+		_ = server.Close()
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		err = nil
+	}
+	short, stop := context.WithTimeout(drain, 5*time.Second)
+	defer stop()
+	return errors.Join(err, door.Close(short), b.Close(drain))
+}

@@ -1,0 +1,239 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/ebb-dev/ebb/infra/system"
+)
+
+// client talks to the gateway of a running system, as its admin. It follows no redirects: the admin's password and
+// token go to the address that the user named, and to no other.
+type client struct {
+	app   *app
+	url   string
+	admin func() (credentials, error) // asked before the first sign-in only
+	token string
+	http  http.Client
+}
+
+func (a *app) newClient(url string, admin func() (credentials, error)) *client {
+	return &client{app: a, url: strings.TrimSuffix(url, "/"), admin: admin, http: http.Client{
+		Timeout:       time.Minute,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// connection is what a command needs that talks to a running system.
+type connection struct {
+	app                *app
+	url, data, context string
+}
+
+// define adds the flags. Where --data is something else, defineAddress adds the others.
+func (n *connection) define(a *app, f *pflag.FlagSet) {
+	n.defineAddress(a, f)
+	f.StringVar(&n.data, "data", "", "directory where dev keeps the admin it made (EBB_DATA, "+a.dataDir()+")")
+}
+
+func (n *connection) defineAddress(a *app, f *pflag.FlagSet) {
+	n.app = a
+	f.StringVar(&n.url, "url", "", "where the system runs (EBB_URL, the context, http://127.0.0.1:8080)")
+	f.StringVar(&n.context, "context", "", "the context to use instead of the current one")
+}
+
+// open returns a client for the system that was named: by --url, by --context, by the environment, or by the
+// current context.
+func (n *connection) open() (*client, error) {
+	address, err := n.address()
+	if err != nil {
+		return nil, err
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, usageErrorf("%q is no address of a system: want http://HOST:PORT or https://HOST", address)
+	}
+	return n.app.newClient(address, func() (credentials, error) { return n.credentials(u) }), nil
+}
+
+func (n *connection) address() (string, error) {
+	if n.url != "" {
+		return n.url, nil
+	}
+	if n.context != "" {
+		return n.app.contextURL(n.context)
+	}
+	if address := fallback(n.app.Lookup, "EBB_URL", ""); address != "" {
+		return address, nil
+	}
+	if addr := fallback(n.app.Lookup, "EBB_ADDR", ""); addr != "" {
+		return "http://" + addr, nil
+	}
+	contexts, err := n.app.loadContexts()
+	if err != nil {
+		return "", err
+	}
+	if contexts.Current != "" {
+		return contexts.url(contexts.Current)
+	}
+	return "http://" + defaultAddr, nil
+}
+
+// credentials are those of the environment, or those that dev has made. The latter are for a system on this machine:
+// another one gets them only if the user has named their directory.
+func (n *connection) credentials(u *url.URL) (credentials, error) {
+	dir := n.data
+	if dir == "" {
+		dir = fallback(n.app.Lookup, "EBB_DATA", "")
+	}
+	if dir == "" {
+		if _, named := namedAdmin(n.app.Lookup); !named && !isLoopback(u.Hostname()) {
+			return credentials{}, fmt.Errorf(
+				"no admin is known for %s: set EBB_ADMIN_EMAIL and EBB_ADMIN_PASSWORD",
+				u.Host,
+			)
+		}
+		dir = n.app.dataDir()
+	}
+	return knownAdmin(dir, n.app.Lookup)
+}
+
+// call sends in as JSON and reads the answer into out; nil stands for neither. Without a token it signs in first.
+func (c *client) call(ctx context.Context, method, path string, in, out any) error {
+	signedIn := c.token == ""
+	if err := c.signIn(ctx); err != nil {
+		return err
+	}
+	err := c.send(ctx, method, path, in, out)
+	if signedIn || system.StatusOf(err) != http.StatusUnauthorized {
+		return err
+	}
+	c.token = "" // it has expired: an admin's lives for minutes, and a command that follows events for longer
+	if err := c.signIn(ctx); err != nil {
+		return err
+	}
+	return c.send(ctx, method, path, in, out)
+}
+
+// callLazily is call for what may be public: it signs in only when it is refused without a token.
+func (c *client) callLazily(ctx context.Context, method, path string, in, out any) error {
+	err := c.send(ctx, method, path, in, out)
+	if c.token != "" || system.StatusOf(err) != http.StatusUnauthorized {
+		return err
+	}
+	return c.call(ctx, method, path, in, out)
+}
+
+// signIn gets a token, if there is none.
+func (c *client) signIn(ctx context.Context) error {
+	if c.token != "" {
+		return nil
+	}
+	admin, err := c.admin()
+	if err != nil {
+		return err
+	}
+	var session struct {
+		AccessToken string `json:"access_token"`
+	}
+	if err := c.send(ctx, http.MethodPost, "/api/sessions", admin, &session); err != nil {
+		return fmt.Errorf("sign in as %s: %w", admin.Email, err)
+	}
+	c.token = session.AccessToken
+	return nil
+}
+
+func (c *client) send(ctx context.Context, method, path string, in, out any) error {
+	var body []byte
+	header := http.Header{}
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = data
+		header.Set("Content-Type", "application/json")
+	}
+	a, err := c.do(ctx, method, path, header, body)
+	if err != nil {
+		return err
+	}
+	if a.status >= 300 {
+		return a.failure(method, path)
+	}
+	if out == nil || len(a.body) == 0 {
+		return nil
+	}
+	return json.Unmarshal(a.body, out)
+}
+
+// answer is what came back for a request.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// do makes one request. A redirect is an error, any other answer is none.
+func (c *client) do(ctx context.Context, method, path string, header http.Header, body []byte) (a answer, err error) {
+	r, err := http.NewRequestWithContext(ctx, method, c.url+path, bytes.NewReader(body))
+	if err != nil {
+		return a, err
+	}
+	r.Header = header.Clone()
+	if c.token != "" && r.Header.Get("Authorization") == "" {
+		r.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	err = c.app.during("waiting for "+c.url, func() error {
+		resp, err := c.http.Do(r)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		a.status, a.header = resp.StatusCode, resp.Header
+		a.body, err = io.ReadAll(resp.Body)
+		return err
+	})
+	var failed *url.Error
+	if errors.As(err, &failed) && ctx.Err() == nil {
+		return a, fmt.Errorf("no system answers at %s (%w); is it running?", c.url, failed.Err)
+	}
+	if to := a.header.Get("Location"); err == nil && a.status >= 300 && a.status < 400 && to != "" {
+		return a, fmt.Errorf(
+			"%s redirects to %s, which is not followed: name the system's own address with --url",
+			c.url+path,
+			to,
+		)
+	}
+	return a, err
+}
+
+// failure is an answer that is no success as an error with its problem details: a *system.StatusError.
+func (a answer) failure(method, path string) error {
+	var problem struct {
+		Detail string `json:"detail"`
+		Errors []struct {
+			Location string `json:"location"`
+			Message  string `json:"message"`
+		} `json:"errors"`
+	}
+	_ = json.Unmarshal(a.body, &problem) // where it is no problem document, the status says enough
+	text := fmt.Sprintf("%s %s: %d %s", method, path, a.status, http.StatusText(a.status))
+	if problem.Detail != "" {
+		text += ": " + problem.Detail
+	}
+	for _, e := range problem.Errors {
+		text += fmt.Sprintf("; %s %s", e.Location, e.Message)
+	}
+	return &system.StatusError{Status: a.status, Text: text}
+}

@@ -1,0 +1,243 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/ebb-dev/ebb/infra/broker/conformance"
+	"github.com/ebb-dev/ebb/infra/broker/conformance/kube"
+	"github.com/ebb-dev/ebb/infra/fault"
+)
+
+// conformanceFlags are what the command was asked for.
+type conformanceFlags struct {
+	cfg           conformance.Config
+	list, json    bool
+	verbose       bool
+	only          string
+	has, lacks    string
+	triggers      string // how triggers are made
+	subscriptions string
+	token         string
+
+	kubeconfig, context, namespace, broker string
+	settle                                 time.Duration
+}
+
+// conformanceCommand tries a broker by the specifications. Its exit code is 1 when a case fails.
+func (a *app) conformanceCommand() *cobra.Command {
+	f := &conformanceFlags{token: fallback(a.Lookup, brokerToken, "")}
+	c := &cobra.Command{
+		Use:   "conformance URL",
+		Short: "Try any CloudEvents broker by Knative's delivery specification and CESQL",
+		Example: a.example(`
+$ conformance http://127.0.0.1:8081
+$ conformance --list --only cesql
+$ conformance http://broker-ingress/ns/default --triggers knative --patience 3`),
+		Args: cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error { return a.conformance(c.Context(), f, args) },
+	}
+	f.define(c.Flags())
+	return c
+}
+
+func (a *app) conformance(ctx context.Context, c *conformanceFlags, args []string) error {
+	err := c.understand(args)
+	if err != nil {
+		return err
+	}
+	if c.list {
+		return a.listCases(c.cfg)
+	}
+	if c.cfg.Triggers, err = c.driver(a); err != nil {
+		return asUsage(err)
+	}
+	if c.verbose {
+		c.cfg.Observe = func(r conformance.Result) { fmt.Fprintf(a.Err, "%-4s  %s\n", r.Outcome, r.ID) }
+	}
+	var report *conformance.Report
+	run := func() (err error) { report, err = conformance.Run(ctx, c.cfg); return err }
+	if c.verbose {
+		err = run()
+	} else {
+		err = a.during("trying "+c.cfg.URL, run)
+	}
+	if report == nil {
+		return asUsage(err)
+	}
+	write := report.WriteText
+	if c.json {
+		write = report.WriteJSON
+	}
+	switch failed := write(a.Out); {
+	case failed != nil:
+		return failed
+	case err != nil:
+		return errors.New("interrupted; what had not ended by then is skipped in the report")
+	case !report.OK():
+		return errReported
+	}
+	return nil
+}
+
+func (c *conformanceFlags) define(f *pflag.FlagSet) {
+	f.StringVar(&c.only, "only", "", "run the cases whose id or sentence this regular expression finds")
+	f.BoolVar(&c.list, "list", false, "list the cases, and run none")
+	f.BoolVar(&c.json, "json", false, "as JSON")
+	f.BoolVar(&c.verbose, "verbose", false, "tell of each case when it is done")
+	f.Float64Var(&c.cfg.Patience, "patience", 1, "scales every wait; a cluster wants 3 or more")
+	f.IntVar(&c.cfg.Parallel, "parallel", 24, "how many cases run at once")
+	f.StringVar(&c.cfg.Listen, "listen", "127.0.0.1:0", "where deliveries are received")
+	f.StringVar(
+		&c.cfg.Sink,
+		"sink",
+		"",
+		"base URL under which the broker reaches what listens; http:// and the address listened on",
+	)
+	f.StringVar(&c.has, "with", "", "capabilities that the broker has although they are off by default, with commas")
+	f.StringVar(
+		&c.lacks,
+		"without",
+		"",
+		"capabilities that the broker lacks, with commas: "+names(conformance.Capabilities()),
+	)
+	f.StringVar(
+		&c.triggers,
+		"triggers",
+		"subscriptions",
+		"how triggers are made: by the Subscriptions API, or knative objects",
+	)
+	f.StringVar(
+		&c.subscriptions,
+		"subscriptions",
+		"",
+		"URL of the Subscriptions API; /subscriptions below the broker's",
+	)
+	f.StringVar(
+		&c.kubeconfig,
+		"kubeconfig",
+		"",
+		"for knative: the file (KUBECONFIG, ~/.kube/config, or the pod's service account)",
+	)
+	f.StringVar(&c.context, "context", "", "for knative: the context of the kubeconfig; its current one")
+	f.StringVar(&c.namespace, "namespace", "", "for knative: where the broker is; that of the context")
+	f.StringVar(&c.broker, "broker", "default", "for knative: the broker's name")
+	f.DurationVar(&c.settle, "settle", 2*time.Second, "for knative: how long to wait after a trigger has become Ready")
+}
+
+func names(all []conformance.Capability) string {
+	out := make([]string, len(all))
+	for i, c := range all {
+		out[i] = string(c)
+	}
+	return strings.Join(out, ", ")
+}
+
+// understand checks what was asked for.
+func (c *conformanceFlags) understand(rest []string) (err error) {
+	switch {
+	case len(rest) != 1 && !c.list:
+		return usageErrorf("conformance wants one URL: that of the broker's ingress")
+	case c.triggers != "subscriptions" && c.triggers != "knative":
+		return usageErrorf("--triggers must be subscriptions or knative, not %q", c.triggers)
+	case c.cfg.Patience <= 0 || c.cfg.Parallel <= 0:
+		return usageErrorf("--patience and --parallel must be more than 0")
+	}
+	if len(rest) == 1 {
+		c.cfg.URL = rest[0]
+	}
+	if c.only != "" {
+		if c.cfg.Only, err = regexp.Compile(c.only); err != nil {
+			return usageErrorf("--only: %v", err)
+		}
+		if len(conformance.Select(c.cfg.Only)) == 0 {
+			return usageErrorf("--only %s finds no case; --list shows them", c.only)
+		}
+	}
+	if c.cfg.Has, err = capabilitiesOf(c.has); err != nil {
+		return err
+	}
+	lacks, err := capabilitiesOf(c.lacks)
+	c.cfg.Lacks = map[conformance.Capability]string{}
+	for _, capability := range lacks {
+		c.cfg.Lacks[capability] = "--without says that the broker lacks it"
+	}
+	if c.token != "" {
+		c.cfg.Header = http.Header{"Authorization": {"Bearer " + c.token}}
+	}
+	return err
+}
+
+func capabilitiesOf(list string) (out []conformance.Capability, err error) {
+	for _, name := range strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' }) {
+		capability := conformance.Capability(name)
+		if !slices.Contains(conformance.Capabilities(), capability) {
+			return nil, usageErrorf("%q is no capability; there are %s", name, names(conformance.Capabilities()))
+		}
+		out = append(out, capability)
+	}
+	return out, nil
+}
+
+func (a *app) listCases(cfg conformance.Config) error {
+	for _, c := range conformance.Select(cfg.Only) {
+		needs := ""
+		if len(c.Needs) > 0 {
+			needs = " (needs " + names(c.Needs) + ")"
+		}
+		fmt.Fprintf(a.Out, "%-28s  %s: %s%s\n", c.ID, c.Level, c.Sentence, needs)
+	}
+	return nil
+}
+
+// driver is how triggers are made.
+func (c *conformanceFlags) driver(a *app) (conformance.Triggers, error) {
+	if c.triggers == "subscriptions" {
+		if c.subscriptions == "" {
+			c.subscriptions = strings.TrimSuffix(c.cfg.URL, "/") + "/subscriptions"
+		}
+		return &conformance.SubscriptionsAPI{URL: c.subscriptions, Header: c.cfg.Header}, nil
+	}
+	access, err := c.access(a)
+	if err != nil {
+		return nil, err
+	}
+	return kube.New(access, kube.Config{Namespace: c.namespace, Broker: c.broker, Settle: c.settle}), nil
+}
+
+// access is the kubeconfig that was named, or the usual one, or what a pod has.
+func (c *conformanceFlags) access(a *app) (*kube.Access, error) {
+	path := c.kubeconfig
+	if path == "" {
+		path, _, _ = strings.Cut(fallback(a.Lookup, "KUBECONFIG", ""), string(filepath.ListSeparator))
+	}
+	if path != "" {
+		return kube.Load(path, c.context)
+	}
+	path = filepath.Join(fallback(a.Lookup, "HOME", "."), ".kube", "config")
+	host := fallback(a.Lookup, "KUBERNETES_SERVICE_HOST", "")
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) && host != "" {
+		return kube.InCluster(host, fallback(a.Lookup, "KUBERNETES_SERVICE_PORT", "443"), kube.ServiceAccount)
+	}
+	return kube.Load(path, c.context)
+}
+
+// asUsage has what was asked for wrongly be the caller's fault.
+func asUsage(err error) error {
+	if fault.Is(err, fault.Invalid) {
+		return usageError{err}
+	}
+	return err
+}

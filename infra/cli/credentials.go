@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/host/local"
+)
+
+// credentials sign somebody in.
+type credentials struct {
+	Email    string `json:"email"`
+	Password string `json:"password"`
+}
+
+// adminFile holds, in the data directory, the admin that dev made because the environment named none.
+const adminFile = "admin.json"
+
+// firstAdmin returns the admin that the environment names, or the one of the data directory, which it makes if there
+// is none. made reports whether it is the latter.
+func firstAdmin(name, dir string, lookup config.Lookup) (admin credentials, made bool, err error) {
+	if admin, ok := namedAdmin(lookup); ok {
+		return admin, false, nil
+	}
+	path := filepath.Join(dir, adminFile)
+	data, err := os.ReadFile(path)
+	if err == nil {
+		if err := json.Unmarshal(data, &admin); err != nil {
+			return admin, false, fmt.Errorf("%s: %w", path, err)
+		}
+		return admin, true, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return admin, false, err
+	}
+	admin = credentials{Email: "admin@" + name + ".localhost", Password: strings.ToLower(rand.Text())}
+	if data, err = json.Marshal(admin); err == nil {
+		if err = os.MkdirAll(dir, 0o700); err == nil {
+			err = local.WriteSecret(path, data)
+		}
+	}
+	return admin, true, err
+}
+
+// knownAdmin returns the admin that the environment names, or the one that dev made. It makes none.
+func knownAdmin(dir string, lookup config.Lookup) (credentials, error) {
+	if admin, ok := namedAdmin(lookup); ok {
+		return admin, nil
+	}
+	var admin credentials
+	data, err := os.ReadFile(filepath.Join(dir, adminFile))
+	if err == nil {
+		err = json.Unmarshal(data, &admin)
+	}
+	if err != nil {
+		return admin, fmt.Errorf(
+			"no admin is known: set EBB_ADMIN_EMAIL and EBB_ADMIN_PASSWORD, or --data to where dev keeps its data (%w)",
+			err,
+		)
+	}
+	return admin, nil
+}
+
+// namedAdmin passes half a pair on too: users refuses it with the reason.
+func namedAdmin(lookup config.Lookup) (credentials, bool) {
+	email, _ := lookup("EBB_ADMIN_EMAIL")
+	password, _ := lookup("EBB_ADMIN_PASSWORD")
+	return credentials{Email: email, Password: password}, email != "" || password != ""
+}
+
+// dataDir is where the data is if nothing else is said.
+func (a *app) dataDir() string { return "." + a.system.Name }
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || ip != nil && ip.IsLoopback()
+}
+
+func fallback(lookup config.Lookup, name, otherwise string) string {
+	if value, ok := lookup(name); ok && value != "" {
+		return value
+	}
+	return otherwise
+}

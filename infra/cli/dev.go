@@ -1,0 +1,321 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/host/local"
+	"github.com/ebb-dev/ebb/infra/host/memlimit"
+	"github.com/ebb-dev/ebb/infra/httpserver"
+	"github.com/ebb-dev/ebb/infra/telemetry"
+)
+
+const defaultAddr = "127.0.0.1:8080"
+
+// devConfig is what dev reads from the environment. Flags go before.
+type devConfig struct {
+	Profile  string        `envconfig:"EBB_PROFILE" desc:"file that a CPU profile of the whole run is written to"`
+	Addr     string        `envconfig:"EBB_ADDR" default:"127.0.0.1:8080" desc:"where to listen"`
+	Hosts    string        `envconfig:"EBB_HOSTS" desc:"further names that requests may be for, with commas between; * for any"`
+	Origins  string        `envconfig:"EBB_CORS_ORIGINS" desc:"origins whose scripts may call from a browser, with commas between; * for any"`
+	Data     string        `envconfig:"EBB_DATA" desc:"directory of the data"`
+	Idle     time.Duration `envconfig:"EBB_IDLE" default:"60s" desc:"time without work after which a function is stopped"`
+	Issuer   string        `envconfig:"EBB_ISSUER" default:"ebb" desc:"the iss claim of tokens"`
+	Audience string        `envconfig:"EBB_AUDIENCE" default:"ebb" desc:"the aud claim of tokens"`
+	Seed     bool          `envconfig:"EBB_SEED" default:"true" desc:"fill a new system with samples"`
+}
+
+// Validate returns what is wrong with the values.
+func (c devConfig) Validate() error {
+	var violations []error
+	if err := checkAddr(c.Addr); err != nil {
+		violations = append(
+			violations,
+			fmt.Errorf("EBB_ADDR is %q, which is not a host and a port such as 127.0.0.1:8080", c.Addr),
+		)
+	}
+	if c.Idle <= 0 {
+		violations = append(violations, errors.New("EBB_IDLE must be more than 0"))
+	}
+	return errors.Join(violations...)
+}
+
+func checkAddr(addr string) error {
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return errors.New("want HOST:PORT such as 127.0.0.1:8080")
+	}
+	return nil
+}
+
+// drainLimit is how long requests that are under way may take after an interrupt.
+const drainLimit = 20 * time.Second
+
+// devFlags are the flags of dev.
+type devFlags struct {
+	given map[string]string // variables of devConfig that flags have set
+	watch bool
+	child bool // started by dev --watch: see child.go
+}
+
+func (a *app) devCommand() *cobra.Command {
+	d := devFlags{given: map[string]string{}}
+	c := &cobra.Command{
+		Use:   "dev",
+		Short: "Run the whole system in this process",
+		Long: `Run the whole system in this process, with an embedded broker and embedded stores in one directory.
+
+With --watch it is built again and restarted when a file of the module changes. The old one serves until the new one
+is built; what the compiler finds wrong is shown here and at the address. The data stays.
+
+What it logs is also kept in the directory of the data: the logs command shows it.`,
+		Example: a.example(`
+$ dev
+$ dev --addr 127.0.0.1:9000 --data /tmp/try --idle 5s
+$ dev --watch`),
+		Args: noArgs,
+	}
+	d.define(a, c.Flags())
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if !d.child {
+			if done, err := a.delegate(c.Context(), mayBeForeign); done || err != nil {
+				return err
+			}
+		}
+		return a.dev(c.Context(), d)
+	}
+	return c
+}
+
+func (d *devFlags) define(a *app, f *pflag.FlagSet) {
+	variable := func(name, variable, usage string, check func(string) error) {
+		f.Func(name, usage, func(value string) error {
+			if err := check(value); err != nil {
+				return err
+			}
+			d.given[variable] = value
+			return nil
+		})
+	}
+	variable("addr", "EBB_ADDR", "where to listen: `HOST:PORT` (EBB_ADDR, "+defaultAddr+")", checkAddr)
+	variable(
+		"data",
+		"EBB_DATA",
+		"`directory` of the data (EBB_DATA, "+a.dataDir()+")",
+		func(string) error { return nil },
+	)
+	variable(
+		"idle",
+		"EBB_IDLE",
+		"after this `time` without work a function is stopped (EBB_IDLE, 60s)",
+		func(v string) error {
+			if idle, err := time.ParseDuration(v); err != nil || idle <= 0 {
+				return errors.New("want a duration of more than 0 such as 250ms or 1m30s")
+			}
+			return nil
+		},
+	)
+	variable("hosts", hostsVariable, hostsUsage, func(string) error { return nil })
+	f.BoolVar(&d.watch, "watch", false, "build and restart the system when a file changes")
+	f.BoolVar(&d.child, "watched", false, "")
+	_ = f.MarkHidden("watched")
+}
+
+func (a *app) dev(ctx context.Context, d devFlags) error {
+	lookup := config.Overlay(config.Map(d.given), a.Lookup, config.Map(map[string]string{"EBB_DATA": a.dataDir()}))
+	cfg, err := config.Load[devConfig]("", lookup)
+	if cfg.Data == "" { // the variable is set, but empty
+		cfg.Data = a.dataDir()
+	}
+	if d.watch {
+		if err != nil {
+			return err
+		}
+		return a.watch(ctx, cfg)
+	}
+	memlimit.Set() // before functions are made, which may size what they hold by it
+	logs := &logFile{path: filepath.Join(cfg.Data, logDir, logName)}
+	defer logs.Close()
+	watch, telemetryErr := telemetry.Start(
+		ctx,
+		telemetry.Config{Service: a.system.Name, Log: a.Err, Copy: logs, Lookup: quiet(lookup)},
+	)
+	if err := config.Join(err, telemetryErr, checkSettings(a.system, lookup)); err != nil {
+		return err
+	}
+	defer func() { _ = watch.Shutdown(context.WithoutCancel(ctx)) }()
+	if d.child {
+		var stop context.CancelFunc
+		ctx, stop = untilParentEnds(ctx, a.In)
+		defer stop()
+	}
+	listener, err := d.listen(cfg.Addr)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	return a.host(ctx, cfg, lookup, watch, listener)
+}
+
+// listen opens the address, or takes the listener that dev --watch has passed on.
+func (d devFlags) listen(addr string) (net.Listener, error) {
+	if d.child {
+		return inherited()
+	}
+	return listen(addr)
+}
+
+func listen(addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s is in use by another process; stop it, or choose another address with --addr", addr)
+	}
+	return l, err
+}
+
+// The names that requests may be for, beside those of loopback.
+const (
+	hostsVariable = "EBB_HOSTS"
+	hostsUsage    = "further `names`, with commas between, that requests may be for; * for any. On loopback only " +
+		"loopback's names are without it (" + hostsVariable + ")"
+)
+
+// onLoopback reports whether only this machine reaches the address.
+func onLoopback(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+// list returns what is between commas.
+func list(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, ",")
+}
+
+// quiet logs warnings and worse unless asked for more: a laptop's terminal is for people.
+func quiet(lookup config.Lookup) config.Lookup {
+	return config.Overlay(lookup, config.Map(map[string]string{"EBB_LOG_LEVEL": "warn"}))
+}
+
+// tuneRuntime makes the runtime fit a process that holds so many functions, where the environment does not say how. One
+// processor more for each lets the scheduler run something else while their stores sync: a goroutine in fsync holds its
+// processor until the runtime notices. A collection at three times what lives rather than two is seldom enough under
+// load, and costs nothing at rest: the host returns memory when a function is dropped. See docs/performance.md.
+func tuneRuntime(lookup config.Lookup, functions int) {
+	if _, said := lookup("GOMAXPROCS"); !said {
+		runtime.GOMAXPROCS(runtime.NumCPU() + functions)
+	}
+	if _, said := lookup("GOGC"); !said {
+		debug.SetGCPercent(200)
+	}
+}
+
+// host hosts the system until ctx ends, and then drains it.
+func (a *app) host(
+	ctx context.Context,
+	cfg devConfig,
+	lookup config.Lookup,
+	watch *telemetry.Telemetry,
+	listener net.Listener,
+) (err error) {
+	tuneRuntime(lookup, len(a.system.Functions))
+	stop, err := profile(cfg.Profile)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	admin, made, err := firstAdmin(a.system.Name, cfg.Data, lookup)
+	if err != nil {
+		return err
+	}
+	named := map[string]string{"EBB_ADMIN_EMAIL": admin.Email, "EBB_ADMIN_PASSWORD": admin.Password}
+	host, err := local.New(ctx, local.Config{
+		Dir: cfg.Data, Idle: cfg.Idle, Lookup: lookup, Telemetry: watch,
+		System:   a.system,
+		Loopback: onLoopback(listener.Addr()), Hosts: list(cfg.Hosts), Origins: list(cfg.Origins),
+		Claims:  local.Claims{Issuer: cfg.Issuer, Audience: cfg.Audience},
+		Secrets: map[string]config.Lookup{"users": config.Map(named)},
+	})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
+		defer cancel()
+		err = errors.Join(err, host.Close(drain))
+	}()
+	server := httpserver.New(host.Handler())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(httpserver.Listener(listener)) }()
+
+	address := "http://" + reachable(listener.Addr())
+	a.seed(ctx, cfg, address, admin)
+	a.banner(address, cfg.Data, admin, made)
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	fmt.Fprintf(a.Err, "%s: draining; a second interrupt leaves at once\n", a.Name)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
+	defer cancel()
+	if err := server.Shutdown(drain); err != nil {
+		_ = server.Close()
+	}
+	return nil
+}
+
+// seed has the system filled through its API. A failure is told, and no reason not to run.
+func (a *app) seed(ctx context.Context, cfg devConfig, address string, admin credentials) {
+	if !cfg.Seed || a.system.Seed == nil {
+		return
+	}
+	quietly := *a
+	quietly.terminal = func(io.Writer) bool { return false }
+	c := quietly.newClient(address, func() (credentials, error) { return admin, nil })
+	if err := a.system.Seed(ctx, c.callLazily); err != nil && ctx.Err() == nil {
+		fmt.Fprintf(a.Err, "%s: the samples could not be added: %v\n", a.Name, err)
+	}
+}
+
+// reachable is an address that a client on this machine can use.
+func reachable(a net.Addr) string {
+	host, port, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+func (a *app) banner(url, data string, admin credentials, made bool) {
+	fmt.Fprintf(
+		a.Out,
+		"%s is running at %s (documentation at %s/docs), its data is in %s.\n",
+		cmp.Or(a.system.Documents.Title, a.system.Name),
+		url,
+		url,
+		data,
+	)
+	if made {
+		fmt.Fprintf(a.Out, "Admin: %s with password %s\n", admin.Email, admin.Password)
+	}
+	fmt.Fprintln(a.Out, "Ctrl-C stops it.")
+}

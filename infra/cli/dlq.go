@@ -1,0 +1,162 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// deadLetter is an event that a function could not be brought to take.
+type deadLetter struct {
+	ID       string          `json:"id"`
+	State    string          `json:"state"`
+	At       time.Time       `json:"at"`
+	Times    int             `json:"times"`
+	Function string          `json:"function"`
+	Code     string          `json:"code"`
+	Reason   string          `json:"reason"`
+	Event    json.RawMessage `json:"event"`
+}
+
+func (a *app) dlqCommand() *cobra.Command {
+	var n connection
+	var o output
+	state := "waiting"
+	root := &cobra.Command{
+		Use:   "dlq [list] | show ID | replay ID | drop ID",
+		Short: "Look at, replay and drop dead letters of a running system",
+		Example: a.example(`
+$ dlq                                     those that wait for somebody to look at them
+$ dlq show ID
+$ dlq replay ID                           deliver it again to the function that failed`),
+	}
+	n.define(a, root.PersistentFlags())
+	o.define(a, root.PersistentFlags())
+	completeFormats(root)
+	list := func(c *cobra.Command, _ []string) error {
+		client, err := n.open()
+		if err != nil {
+			return err
+		}
+		return a.listDead(c.Context(), client, state, &o)
+	}
+	define := func(c *cobra.Command) {
+		c.Flags().StringVar(&state, "state", "waiting", "list those that are waiting, or replayed")
+		_ = c.RegisterFlagCompletionFunc(
+			"state",
+			cobra.FixedCompletions([]string{"waiting", "replayed"}, cobra.ShellCompDirectiveNoFileComp),
+		)
+	}
+	root.RunE = list
+	define(root)
+	listed := &cobra.Command{
+		Use:     "list",
+		Short:   "List dead letters, the newest first",
+		Args:    noArgs,
+		RunE:    list,
+		Example: a.example("$ dlq list --state replayed"),
+	}
+	define(listed)
+	path := func(id string) string { return "/api/archive/dead-letters/" + url.PathEscape(id) }
+	show := oneID(
+		&cobra.Command{Use: "show ID", Short: "Show one dead letter", Example: a.example("$ dlq show ID -o yaml"),
+			RunE: func(c *cobra.Command, args []string) error {
+				return a.showOne(c.Context(), &n, &o, "/api/archive/dead-letters/", args[0])
+			}},
+	)
+	replay := oneID(
+		&cobra.Command{Use: "replay ID", Short: "Deliver a dead letter again", Example: a.example("$ dlq replay ID"),
+			RunE: func(c *cobra.Command, args []string) error {
+				client, err := n.open()
+				if err == nil {
+					err = client.call(c.Context(), http.MethodPost, path(args[0])+"/replay", nil, nil)
+				}
+				if err == nil {
+					fmt.Fprintln(a.Out, "It is on its way again. If it fails again it comes back here.")
+				}
+				return err
+			}},
+	)
+	drop := oneID(
+		&cobra.Command{Use: "drop ID", Short: "Drop a dead letter for good", Example: a.example("$ dlq drop ID"),
+			RunE: func(c *cobra.Command, args []string) error {
+				client, err := n.open()
+				if err != nil {
+					return err
+				}
+				return client.call(c.Context(), http.MethodDelete, path(args[0]), nil, nil)
+			}},
+	)
+	return group(root, listed, show, replay, drop)
+}
+
+func (a *app) listDead(ctx context.Context, c *client, state string, o *output) error {
+	header := []string{"ID", "AT", "FUNCTION", "TYPE", "SUBJECT", "TIMES", "REASON"}
+	if o.wide() {
+		header = append(header, "STATE", "EVENT")
+	}
+	t, none := a.table(header...), true
+	for cursor := ""; ; {
+		q := url.Values{"state": {state}, "limit": {"200"}}
+		if cursor != "" {
+			q.Set("cursor", cursor)
+		}
+		var page struct {
+			Items []json.RawMessage `json:"items"`
+			Next  string            `json:"next"`
+		}
+		if err := c.call(ctx, http.MethodGet, "/api/archive/dead-letters?"+q.Encode(), nil, &page); err != nil {
+			return err
+		}
+		for _, raw := range page.Items {
+			none = false
+			if err := a.dead(t, o, raw); err != nil {
+				return err
+			}
+		}
+		if cursor = page.Next; cursor == "" {
+			break
+		}
+	}
+	switch {
+	case o.structured():
+	case none:
+		fmt.Fprintln(a.Out, "No dead letters.")
+	default:
+		t.flush()
+	}
+	return nil
+}
+
+func (a *app) dead(t *table, o *output, raw json.RawMessage) error {
+	if o.structured() {
+		return o.item(raw)
+	}
+	var d deadLetter
+	var e envelope
+	if err := json.Unmarshal(raw, &d); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(d.Event, &e); err != nil {
+		return err
+	}
+	cells := []string{
+		d.ID,
+		timestamp(d.At),
+		d.Function,
+		shortType(e.Type),
+		e.Subject,
+		fmt.Sprint(d.Times),
+		d.Code + " " + d.Reason,
+	}
+	if o.wide() {
+		cells = append(cells, d.State, e.ID)
+	}
+	t.row(cells...)
+	return nil
+}

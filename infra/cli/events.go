@@ -1,0 +1,344 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// archived is an event as the archive shows it.
+type archived struct {
+	Position string          `json:"position"`
+	Event    json.RawMessage `json:"event"`
+}
+
+// envelope is what a row says of an event.
+type envelope struct {
+	ID          string    `json:"id"`
+	Type        string    `json:"type"`
+	Source      string    `json:"source"`
+	Subject     string    `json:"subject"`
+	Time        time.Time `json:"time"`
+	Correlation string    `json:"correlationid"`
+}
+
+func (a *app) eventsCommand() *cobra.Command {
+	var n connection
+	var o output
+	l := lister{app: a, output: &o, connection: &n}
+	root := &cobra.Command{
+		Use:   "events [list] | show ID | tree ORDER",
+		Short: "Look at the events of a running system",
+		Example: a.example(`
+$ events                                  the last 50
+$ events list --type orders.placed --since 10m
+$ events list --follow -o json
+$ events tree ORDER                       what caused what`),
+	}
+	n.define(a, root.PersistentFlags())
+	o.define(a, root.PersistentFlags())
+	completeFormats(root)
+	list := func(c *cobra.Command, _ []string) (err error) {
+		if l.client, err = n.open(); err != nil {
+			return err
+		}
+		return l.run(c.Context())
+	}
+	root.RunE = list
+	l.define(root)
+	listed := &cobra.Command{Use: "list", Short: "List events, or follow them", Args: noArgs, RunE: list,
+		Example: a.example("$ events list --order ORDER --since 2026-01-02T15:04:05Z\n$ events list --follow")}
+	l.define(listed)
+	show := oneID(
+		&cobra.Command{
+			Use:     "show ID",
+			Short:   "Show one event, by its id or its position",
+			Example: a.example("$ events show 0000000000000002"),
+			RunE: func(c *cobra.Command, args []string) error {
+				return a.showOne(c.Context(), &n, &o, "/api/archive/events/", args[0])
+			},
+		},
+	)
+	tree := oneID(
+		&cobra.Command{
+			Use:     "tree ORDER",
+			Short:   "Show what caused what, by a correlation or an entity such as an order",
+			Example: a.example("$ events tree ORDER"),
+			RunE: func(c *cobra.Command, args []string) error {
+				client, err := n.open()
+				if err != nil {
+					return err
+				}
+				return a.tree(c.Context(), client, args[0], &o)
+			},
+		},
+	)
+	return group(root, listed, show, tree)
+}
+
+// lister lists events.
+type lister struct {
+	*app
+	connection *connection
+	client     *client
+	output     *output
+
+	order, correlation, eventType, since, until string
+
+	limit  int
+	follow bool
+	table  *table
+}
+
+// define adds the flags of the list.
+func (l *lister) define(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&l.order, "order", "", "only events about this entity, such as an order")
+	f.StringVar(&l.correlation, "correlation", "", "only events of this correlation")
+	f.StringVar(
+		&l.eventType,
+		"type",
+		"",
+		"only events of this type; orders.placed is short for the whole name with its latest version",
+	)
+	moment := func(at *string, name, usage string) {
+		f.VarPF(momentValue{at}, name, "", usage+": a `time` (RFC 3339) or how long ago, such as 10m")
+	}
+	moment(&l.since, "since", "only events from then on")
+	moment(&l.until, "until", "only events before")
+	f.IntVar(&l.limit, "limit", 50, "show at most so many, the latest ones; 0 for all")
+	f.BoolVarP(&l.follow, "follow", "f", false, "go on as events come")
+	_ = c.RegisterFlagCompletionFunc("type", l.connection.completeTypes)
+}
+
+// momentValue is a flag with a time, or how long ago it was. It is kept as the API takes it.
+type momentValue struct{ at *string }
+
+func (v momentValue) String() string {
+	if v.at == nil {
+		return ""
+	}
+	return *v.at
+}
+
+func (momentValue) Type() string { return "time" }
+
+func (v momentValue) Set(s string) error {
+	if ago, err := time.ParseDuration(s); err == nil {
+		*v.at = time.Now().Add(-ago).UTC().Format(time.RFC3339Nano)
+		return nil
+	}
+	at, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return errors.New("want a time such as 2026-01-02T03:04:05Z or how long ago, such as 10m")
+	}
+	*v.at = at.UTC().Format(time.RFC3339Nano)
+	return nil
+}
+
+var _ pflag.Value = momentValue{}
+
+func (l *lister) run(ctx context.Context) error {
+	q := url.Values{}
+	set := func(name, value string) {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	if l.eventType != "" {
+		name, err := l.client.typeName(ctx, l.eventType)
+		if err != nil {
+			return err
+		}
+		set("type", name)
+	}
+	set("subject", l.order)
+	set("correlation", l.correlation)
+	set("since", l.since)
+	set("until", l.until)
+	header := []string{"TIME", "TYPE", "SUBJECT", "ID"}
+	if l.output.wide() {
+		header = append(header, "SOURCE", "CORRELATION", "POSITION")
+	}
+	l.table = l.app.table(header...)
+	if l.follow {
+		return l.followed(ctx, q)
+	}
+	return l.latest(ctx, q)
+}
+
+type pageOfEvents struct {
+	Items []archived `json:"items"`
+	Next  string     `json:"next"`
+}
+
+func (l *lister) page(ctx context.Context, q url.Values, cursor, order string, limit int) (p pageOfEvents, err error) {
+	q.Set("order", order)
+	q.Set("limit", strconv.Itoa(limit))
+	q.Del("cursor")
+	if cursor != "" {
+		q.Set("cursor", cursor)
+	}
+	return p, l.client.call(ctx, http.MethodGet, "/api/archive/events?"+q.Encode(), nil, &p)
+}
+
+const mostPerPage = 500
+
+// latest shows the last events in the order in which they came.
+func (l *lister) latest(ctx context.Context, q url.Values) error {
+	var all []archived
+	for cursor := ""; ; {
+		size := mostPerPage
+		if l.limit > 0 {
+			size = min(size, l.limit-len(all))
+		}
+		p, err := l.page(ctx, q, cursor, "desc", size)
+		if err != nil {
+			return err
+		}
+		all = append(all, p.Items...)
+		if cursor = p.Next; cursor == "" || l.limit > 0 && len(all) >= l.limit {
+			break
+		}
+	}
+	slices.Reverse(all)
+	return l.print(all)
+}
+
+// followed shows events as they come until ctx ends.
+func (l *lister) followed(ctx context.Context, q url.Values) error {
+	if l.since == "" {
+		q.Set("since", time.Now().UTC().Format(time.RFC3339Nano))
+	}
+	from := ""
+	for ctx.Err() == nil {
+		p, err := l.page(ctx, q, from, "asc", mostPerPage)
+		if err != nil {
+			if ctx.Err() != nil {
+				break
+			}
+			return err
+		}
+		if err := l.print(p.Items); err != nil {
+			return err
+		}
+		if n := len(p.Items); n > 0 {
+			from = after(p.Items[n-1].Position)
+		}
+		if p.Next != "" {
+			from = p.Next
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// after returns the position behind another; both are in hexadecimal.
+func after(position string) string {
+	n, err := strconv.ParseUint(position, 16, 64)
+	if err != nil {
+		return position
+	}
+	return fmt.Sprintf("%016x", n+1)
+}
+
+func (l *lister) print(items []archived) error {
+	for _, item := range items {
+		if l.output.structured() {
+			if err := l.output.item(item.Event); err != nil {
+				return err
+			}
+			continue
+		}
+		var e envelope
+		if err := json.Unmarshal(item.Event, &e); err != nil {
+			return err
+		}
+		cells := []string{timestamp(e.Time), shortType(e.Type), e.Subject, e.ID}
+		if l.output.wide() {
+			cells = append(cells, e.Source, e.Correlation, item.Position)
+		}
+		l.table.row(cells...)
+	}
+	if !l.output.structured() {
+		l.table.flush()
+	}
+	return nil
+}
+
+func (a *app) showOne(ctx context.Context, n *connection, o *output, path, id string) error {
+	c, err := n.open()
+	if err != nil {
+		return err
+	}
+	var one json.RawMessage
+	if err := c.call(ctx, http.MethodGet, path+url.PathEscape(id), nil, &one); err != nil {
+		return err
+	}
+	return o.one(one)
+}
+
+// caused is an event and what it caused.
+type caused struct {
+	ID      string    `json:"id"`
+	Type    string    `json:"type"`
+	Source  string    `json:"source"`
+	Subject string    `json:"subject"`
+	Time    time.Time `json:"time"`
+	Caused  []caused  `json:"caused"`
+}
+
+// tree shows which event caused which, with the time since the first of them.
+func (a *app) tree(ctx context.Context, c *client, id string, o *output) error {
+	var raw json.RawMessage
+	if err := c.call(ctx, http.MethodGet, "/api/archive/causality/"+url.PathEscape(id), nil, &raw); err != nil {
+		return err
+	}
+	if o.structured() {
+		return o.one(raw)
+	}
+	var graph struct {
+		Roots     []caused `json:"roots"`
+		Truncated bool     `json:"truncated"`
+	}
+	if err := json.Unmarshal(raw, &graph); err != nil {
+		return err
+	}
+	for _, root := range graph.Roots {
+		a.branch(root, "", "", root.Time, o.wide())
+	}
+	if graph.Truncated {
+		fmt.Fprintln(a.Out, "… and more")
+	}
+	return nil
+}
+
+func (a *app) branch(n caused, first, below string, begin time.Time, wide bool) {
+	who := strings.TrimPrefix(n.Source, "/functions/")
+	line := fmt.Sprintf("%s  +%s  by %s", shortType(n.Type), n.Time.Sub(begin).Round(time.Millisecond/10), who)
+	if wide {
+		line += fmt.Sprintf("  %s  %s", n.Subject, n.ID)
+	}
+	fmt.Fprintln(a.Out, first+oneLine(line))
+	for i, child := range n.Caused {
+		if i == len(n.Caused)-1 {
+			a.branch(child, below+"└─ ", below+"   ", begin, wide)
+		} else {
+			a.branch(child, below+"├─ ", below+"│  ", begin, wide)
+		}
+	}
+}

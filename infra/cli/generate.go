@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ebb-dev/ebb/infra/event/golden"
+)
+
+func (a *app) generateCommand() *cobra.Command {
+	var check bool
+	c := &cobra.Command{
+		Use:   "generate",
+		Short: "Write the files that are derived from the functions, or say which are stale",
+		Long: "Write the files that are derived from the functions: OpenAPI, AsyncAPI, the input of Terraform, and golden\n" +
+			"files for what is new among the event types. Golden files that exist are never changed.",
+		Example: a.example(
+			"$ generate\n$ generate --check                  for CI: writes nothing, fails if a file is stale",
+		),
+		Args: noArgs,
+	}
+	c.Flags().BoolVar(&check, "check", false, "write nothing, and fail if a file is stale")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if done, err := a.delegate(c.Context(), mustBeOwn); done || err != nil {
+			return err
+		}
+		return a.generate(check)
+	}
+	return c
+}
+
+func (a *app) generate(check bool) error {
+	files, err := derivedFiles(a.system)
+	if err != nil {
+		return err
+	}
+	stale, err := a.golden(check)
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		changed, err := a.derive(file, check)
+		if err != nil {
+			return fmt.Errorf("%s: %w", file.path, err)
+		}
+		stale = stale || changed
+	}
+	if check && stale {
+		fmt.Fprintf(a.Err, "%s: run %s generate and commit what it wrote\n", a.Name, a.Name)
+		return errReported
+	}
+	return nil
+}
+
+// goldenDir is where the golden files of a product's event types are.
+const goldenDir = "events/testdata"
+
+// golden adds the golden files that are missing, or only says which are.
+func (a *app) golden(check bool) (stale bool, err error) {
+	dir := filepath.Join(a.Dir, goldenDir)
+	if check {
+		faults := golden.Check(dir, a.system.Events)
+		for _, fault := range faults {
+			fmt.Fprintln(a.Err, fault)
+		}
+		return len(faults) > 0, nil
+	}
+	written, removed, err := golden.Update(dir, a.system.Events)
+	for _, path := range removed {
+		fmt.Fprintln(a.Out, "removed", a.shown(path), "(it was never committed)")
+	}
+	for _, path := range written {
+		fmt.Fprintln(a.Out, "wrote", a.shown(path))
+	}
+	return false, err
+}
+
+// shown returns a path as messages have it: below the directory of the code, with slashes.
+func (a *app) shown(path string) string {
+	if below, err := filepath.Rel(a.Dir, path); err == nil {
+		path = below
+	}
+	return filepath.ToSlash(path)
+}
+
+// derive writes a file unless it is up to date, or only says so.
+func (a *app) derive(file derivedFile, check bool) (changed bool, err error) {
+	path := filepath.Join(a.Dir, file.path)
+	there, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	if bytes.Equal(there, file.data) {
+		return false, nil
+	}
+	if check {
+		fmt.Fprintf(a.Err, "%s is stale\n", file.path)
+		return true, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return true, err
+	}
+	fmt.Fprintln(a.Out, "wrote", file.path)
+	return true, os.WriteFile(path, file.data, 0o644)
+}

@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/system"
+)
+
+// The exit codes, after the conventions of shells.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2   // it was called, or configured, wrongly
+	exitInterrupted = 130 // 128 and SIGINT
+)
+
+// Process is what surrounds one call of the command. Main takes it from the operating system; tests give their own.
+type Process struct {
+	Name     string // of the command in its help; "": the system's
+	In       io.Reader
+	Out, Err io.Writer
+	Lookup   config.Lookup
+	Dir      string // where the code is; "": the working directory
+
+	ConfigDir string           // of the user's configuration; "": os.UserConfigDir
+	CacheDir  string           // for commands that are built; "": os.UserCacheDir
+	Build     *debug.BuildInfo // how the command itself was built; nil: unknown
+}
+
+// Main runs the command of a product with the arguments of the process, and exits.
+func Main(s system.System) {
+	ctx, stop := interruptible()
+	p := Process{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Lookup: config.Environment, Name: calledAs(os.Args[0])}
+	p.Build, _ = debug.ReadBuildInfo()
+	code := Run(ctx, s, p, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// Run runs the command with these arguments until it is done or ctx ends, and returns the exit code.
+func Run(ctx context.Context, s system.System, p Process, args []string) int {
+	if p.Name == "" {
+		p.Name = s.Name
+	}
+	if p.Dir == "" {
+		p.Dir = "."
+	}
+	a := &app{Process: p, system: s, terminal: isTerminal}
+	root := a.root()
+	a.args = rewrite(root, args)
+	root.SetArgs(a.args)
+	called, err := root.ExecuteContextC(ctx)
+	return a.report(called, err)
+}
+
+// app is one call of the command.
+type app struct {
+	Process
+	system   system.System
+	args     []string
+	terminal func(io.Writer) bool
+}
+
+func calledAs(arg0 string) string { return strings.TrimSuffix(filepath.Base(arg0), ".exe") }
+
+// interruptible returns a context that ends with the first signal. The second ends the process at once.
+func interruptible() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		os.Exit(exitInterrupted)
+	}()
+	return ctx, cancel
+}
+
+// usageError is an error of the caller.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usageErrorf(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// errReported is a failure that the user has read of already.
+var errReported = errors.New("")
+
+// exitCode is the code of another process that did the work, and has told what there was to tell.
+type exitCode int
+
+func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+// report tells the user of an error and returns the exit code.
+func (a *app) report(called *cobra.Command, err error) int {
+	var settings *config.Error
+	var usage usageError
+	var code exitCode
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &code):
+		return int(code)
+	case errors.As(err, &settings):
+		fmt.Fprintln(a.Err, settings.Error())
+		return exitUsage
+	case errors.As(err, &usage):
+		a.complain(err)
+		if called != nil {
+			fmt.Fprintf(a.Err, "usage: %s\n", called.UseLine())
+		}
+		return exitUsage
+	case err != errReported:
+		a.complain(err)
+	}
+	return exitFailed
+}
+
+func (a *app) complain(err error) {
+	fmt.Fprintf(a.Err, "%s %s\n", a.paint(a.Err, red, a.Name+":"), plain(err.Error()))
+}

@@ -1,0 +1,45 @@
+package cli
+
+import (
+	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/generate"
+	"github.com/ebb-dev/ebb/infra/system"
+)
+
+// checkSettings returns what is wrong with the settings of the functions. The host makes the signing keys itself.
+func checkSettings(s system.System, lookup config.Lookup) error {
+	declared, err := s.Declare()
+	if err != nil {
+		return err
+	}
+	keys := config.Map(map[string]string{"EBB_SIGNING_KEYS": "made by the host"})
+	return declared.CheckSettings(config.Overlay(lookup, keys))
+}
+
+// derivedFile is a file that is made from what the functions declare.
+type derivedFile struct {
+	path string
+	data []byte
+}
+
+// derivedFiles returns the files that generate writes, with their content.
+func derivedFiles(s system.System) ([]derivedFile, error) {
+	declared, err := s.Declare()
+	if err != nil {
+		return nil, err
+	}
+	openAPI, err := generate.OpenAPI(s.Documents, declared)
+	if err != nil {
+		return nil, err
+	}
+	asyncAPI, err := generate.AsyncAPI(s.Documents, declared)
+	if err != nil {
+		return nil, err
+	}
+	terraform, err := generate.Terraform(declared)
+	return []derivedFile{
+		{"api/openapi.json", openAPI},
+		{"api/asyncapi.json", asyncAPI},
+		{"terraform/manifest.json", terraform},
+	}, err
+}

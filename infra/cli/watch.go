@@ -1,0 +1,194 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// watch builds the command that it is, runs it as a child with the same flags, and does both again when a file of the
+// module changes. It holds the listener all the time, so that no connection is refused in between.
+func (a *app) watch(ctx context.Context, cfg devConfig) error {
+	m, err := a.ownModule()
+	if err != nil {
+		return fmt.Errorf("dev --watch builds the command from its source: %w", err)
+	}
+	listener, err := listen(cfg.Addr)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	data, err := filepath.Abs(cfg.Data)
+	if err != nil {
+		return err
+	}
+	changes, err := watchFiles(ctx, m.dir, data)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(data, "watch")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	name := filepath.Base(m.command)
+	w := &watcher{
+		app: a, listener: listener, changes: changes,
+		build: func(ctx context.Context, into string) (string, error) { return m.build(ctx, into, m.fast()...) },
+		start: a.startChild,
+		args:  childArgs(cfg),
+		next:  filepath.Join(dir, name+".next"), current: filepath.Join(dir, name),
+		name: name,
+	}
+	return w.run(ctx)
+}
+
+// fast returns flags of go build that leave out what a program that lives for minutes does not need, and that compile
+// the functions, which are what changes, without optimising them.
+func (m goModule) fast() []string {
+	return []string{"-buildvcs=false", "-ldflags=-s -w", "-gcflags=" + m.path + "/functions/...=-N -l"}
+}
+
+// childArgs are the arguments of the child. All else it has from the environment, as the parent has.
+func childArgs(cfg devConfig) []string {
+	return []string{"dev", "--watched", "--addr", cfg.Addr, "--data", cfg.Data, "--idle", cfg.Idle.String()}
+}
+
+// watcher builds, runs and restarts one command.
+type watcher struct {
+	app      *app
+	listener net.Listener
+	changes  <-chan struct{} // one for each burst of changes
+	name     string          // of the command, for what is told
+	args     []string
+
+	build func(ctx context.Context, into string) (output string, err error)
+	start func(binary string, args []string, listener net.Listener) (*child, error)
+
+	next, current string // paths of the binary that is built, and of the one that runs
+
+	running *child
+	page    *errorPage // serves while nothing else can; nil: it does not
+}
+
+// run builds and restarts until ctx ends, and then drains the child. A child that ends by itself is shown at the
+// address, and started again with the next change.
+func (w *watcher) run(ctx context.Context) error {
+	defer w.stop()
+	for {
+		changed, err := w.cycle(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if changed {
+			continue
+		}
+		var ended <-chan struct{}
+		if w.running != nil {
+			ended = w.running.done
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.changes:
+		case <-ended:
+			w.crashed()
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-w.changes:
+			}
+		}
+	}
+}
+
+// cycle builds once, and restarts if what was built is new. changed reports that files changed meanwhile: the build was
+// given up.
+func (w *watcher) cycle(ctx context.Context) (changed bool, err error) {
+	began := time.Now()
+	building, stop := context.WithCancel(ctx)
+	defer stop()
+	type built struct {
+		output string
+		err    error
+	}
+	done := make(chan built, 1)
+	go func() {
+		var b built
+		b.err = w.app.announced(
+			"building "+w.name,
+			func() (err error) { b.output, err = w.build(building, w.next); return err },
+		)
+		done <- b
+	}()
+	select {
+	case <-w.changes:
+		stop()
+		<-done
+		return true, nil
+	case b := <-done:
+		if ctx.Err() != nil {
+			return false, nil
+		}
+		if b.err != nil {
+			w.fail("does not compile", b.output, b.err)
+			return false, nil
+		}
+	}
+	if w.running != nil && !w.running.ended() && sameFile(w.next, w.current) {
+		return false, nil
+	}
+	restarted := w.running != nil
+	w.stop()
+	if err := os.Rename(w.next, w.current); err != nil {
+		return false, err
+	}
+	if w.running, err = w.start(w.current, w.args, w.listener); err != nil {
+		return false, err
+	}
+	if restarted {
+		fmt.Fprintf(w.app.Err, "%s: built and restarted after %.1f s\n", w.app.Name, time.Since(began).Seconds())
+	}
+	return false, nil
+}
+
+// stop ends the child, or the page that stands in for it, and waits until the data directory is free.
+func (w *watcher) stop() {
+	if w.running != nil {
+		w.running.stop()
+		w.running = nil
+	}
+	if w.page != nil {
+		w.page.close()
+		w.page = nil
+	}
+}
+
+// fail shows in the terminal and at the address why there is nothing new to run.
+func (w *watcher) fail(what, output string, err error) {
+	text := output
+	if text == "" {
+		text = err.Error()
+	}
+	fmt.Fprintf(w.app.Err, "%s: %s %s\n%s\n", w.app.Name, w.name, w.app.paint(w.app.Err, red, what), plain(text))
+	w.stop()
+	page, err := serveErrorPage(w.listener, w.name+" "+what, text)
+	if err != nil {
+		fmt.Fprintf(w.app.Err, "%s: the address shows nothing: %v\n", w.app.Name, err)
+		return
+	}
+	w.page = page
+}
+
+// crashed shows that the child has ended by itself.
+func (w *watcher) crashed() {
+	c := w.running
+	w.running = nil
+	w.fail("has ended", c.lastWords(), errors.New(c.state()))
+}
