@@ -25,9 +25,6 @@ type Session struct {
 	// Replace is applied to what is run and written: pairs of old and new, such as addresses and paths.
 	Replace *strings.Replacer
 
-	// Run runs a command in place of the shell, in the current directory of the shell. It reports whether it did.
-	Run func(ctx context.Context, dir, command string) (output string, done bool, err error)
-
 	// Patience is for how long a command that only reads is repeated until it prints what is promised: what it reads
 	// may come by an event.
 	Patience time.Duration
@@ -227,15 +224,6 @@ func (s *Session) command(c Command) error {
 }
 
 func (s *Session) once(text string, fails bool) (string, error) {
-	dir, err := s.Dir()
-	if err != nil {
-		return "", err
-	}
-	if s.Run != nil {
-		if out, done, err := s.Run(s.ctx, dir, text); done || err != nil {
-			return out, err
-		}
-	}
 	out, status, err := s.do(text)
 	if err == nil && (status != 0) != fails {
 		err = fmt.Errorf("exit status %d\n%s", status, out)

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ebb-dev/ebb/infra/scaffold"
 	"github.com/ebb-dev/ebb/test/shop"
 )
 
@@ -21,8 +20,12 @@ const checkout = "../.."
 // comments behind them say.
 func TestTutorials(t *testing.T) {
 	need(t, "bash", "curl", "sed", "make")
+	ebb, err := shop.Build(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range []string{"first-function", "first-saga", "what-can-go-wrong", "deploying"} {
-		t.Run(name, func(t *testing.T) { tutorial(t, "docs/"+name+".md") })
+		t.Run(name, func(t *testing.T) { tutorial(t, "docs/"+name+".md", ebb) })
 	}
 }
 
@@ -35,13 +38,17 @@ func need(t *testing.T, tools ...string) {
 	}
 }
 
-func tutorial(t *testing.T, name string) {
+func tutorial(t *testing.T, name, ebb string) {
 	page, err := Read(filepath.Join(checkout, name), name, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
+	kit, err := filepath.Abs(checkout)
+	if err != nil {
+		t.Fatal(err)
+	}
 	addr, err := shop.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
@@ -56,8 +63,10 @@ func tutorial(t *testing.T, name string) {
 			t.Error(err)
 		}
 	})
-	s.Replace = strings.NewReplacer("127.0.0.1:8080", addr)
-	s.Run = newProduct
+	s.Replace = strings.NewReplacer(
+		"127.0.0.1:8080", addr,
+		"ebb new product helpdesk --module", ebb+" new product helpdesk --kit "+kit+" --module",
+	)
 	for _, b := range page.Blocks {
 		// A subtest for each block, so that one that is skipped is seen and counted.
 		done := t.Run(fmt.Sprintf("line %d", b.Line), func(t *testing.T) {
@@ -81,23 +90,4 @@ func needTerraform(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(checkout, "bin/terraform")); err != nil {
 		t.Skip("the page needs Terraform's provider: run make tools")
 	}
-}
-
-// newProduct does what `ebb new product NAME --module PATH` does, on this checkout.
-func newProduct(ctx context.Context, dir, command string) (string, bool, error) {
-	words := strings.Fields(command)
-	if !strings.HasPrefix(command, "ebb new product ") || len(words) != 6 || words[4] != "--module" {
-		return "", false, nil
-	}
-	product := filepath.Join(dir, words[3])
-	if _, err := scaffold.Product(scaffold.ProductOptions{Dir: product, Module: words[5], Kit: checkout}); err != nil {
-		return "", true, err
-	}
-	tidy := exec.CommandContext(ctx, "go", "mod", "tidy")
-	tidy.Dir = product
-	out, err := tidy.CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("go mod tidy: %w\n%s", err, out)
-	}
-	return string(out), true, err
 }
