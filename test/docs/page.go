@@ -4,7 +4,7 @@
 // A fenced block of a page is one of these, by its language and its first line:
 //
 //   - sh: commands. A comment behind three spaces ("   # …") promises what the output has, several of them in their
-//     order, with three spaces between. A command whose promise contains FAIL must fail, any other must succeed.
+//     order, with three spaces between. A command that promises FAIL or an exit status must fail, any other must succeed.
 //   - diff that begins with "+++ FILE": lines to take out of a file and to put into it, with lines around them. Lines
 //     that begin with @@ separate changes.
 //   - any other language with a path as comment in the first line ("// functions/reviews/reviews.go"): a whole file. With
@@ -125,8 +125,10 @@ type Command struct {
 	Line  int // of the page
 }
 
-// MustFail reports whether the command has to fail.
-func (c Command) MustFail() bool { return strings.Contains(strings.Join(c.Wants, " "), "FAIL") }
+var failure = regexp.MustCompile(`FAIL|exit status [1-9]`)
+
+// MustFail reports whether the command has to fail: it promises FAIL or an exit status.
+func (c Command) MustFail() bool { return failure.MatchString(strings.Join(c.Wants, " ")) }
 
 // Commands returns the commands of a block of shell.
 func (b Block) Commands() []Command {
