@@ -217,7 +217,7 @@ func (s *Session) command(c Command) error {
 		if err == nil {
 			err = promised(out, wants)
 		}
-		if err == nil || !repeatable(text) || time.Now().After(until) {
+		if err == nil || !repeatable(c.Text) || time.Now().After(until) {
 			return err
 		}
 	}
