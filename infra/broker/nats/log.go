@@ -18,10 +18,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ebb-dev/ebb/infra/broker/internal/codec"
-	"github.com/ebb-dev/ebb/infra/broker/internal/dispatch"
+	"github.com/ebb-dev/ebb/infra/broker/internal/eventlog"
 )
 
-// log is a dispatch.Log over three streams: the entries, the triggers, and their places with one
+// log is a eventlog.Log over three streams: the entries, the triggers, and their places with one
 // message per trigger.
 type log struct {
 	cfg    Config
@@ -36,7 +36,7 @@ type log struct {
 	synced synced
 }
 
-var _ dispatch.Log = (*log)(nil)
+var _ eventlog.Log = (*log)(nil)
 
 func (l *log) subject() string              { return l.cfg.Stream + ".events" }
 func (l *log) wakeSubject() string          { return l.cfg.Stream + "-wake" }
@@ -105,7 +105,7 @@ func (l *log) makePlaces(ctx context.Context) (err error) {
 	return err
 }
 
-// Append implements dispatch.Log.
+// Append implements eventlog.Log.
 func (l *log) Append(ctx context.Context, events []event.Event) (uint64, error) {
 	var err error
 	if l.buf, err = codec.Append(l.buf[:0], events); err != nil {
@@ -118,17 +118,17 @@ func (l *log) Append(ctx context.Context, events []event.Event) (uint64, error) 
 	if cap(l.buf) > 1<<20 {
 		l.buf = nil
 	}
-	l.recent.add(dispatch.Entry{Pos: ack.Sequence, Events: events}, int(len(l.buf)))
+	l.recent.add(eventlog.Entry{Pos: ack.Sequence, Events: events}, int(len(l.buf)))
 	return ack.Sequence, nil
 }
 
-// Sync implements dispatch.Syncer. Only an embedded server's log is asked to.
+// Sync implements eventlog.Syncer. Only an embedded server's log is asked to.
 func (l *log) Sync(context.Context) error {
 	return l.synced.sync(filepath.Join(l.cfg.Dir, "jetstream", server.DEFAULT_GLOBAL_ACCOUNT, "streams", l.cfg.Stream, "msgs"))
 }
 
-// Read implements dispatch.Log. What this process has appended lately comes from memory.
-func (l *log) Read(ctx context.Context, from uint64, limit int) ([]dispatch.Entry, error) {
+// Read implements eventlog.Log. What this process has appended lately comes from memory.
+func (l *log) Read(ctx context.Context, from uint64, limit int) ([]eventlog.Entry, error) {
 	if entries, ok := l.recent.read(from, limit, l.server != nil); ok {
 		return entries, nil
 	}
@@ -139,7 +139,7 @@ func (l *log) Read(ctx context.Context, from uint64, limit int) ([]dispatch.Entr
 const fetchBytes = 4 << 20
 
 // fetch asks the stream for several messages at once, without a consumer: it keeps no state there.
-func (l *log) fetch(ctx context.Context, from uint64, limit int) (entries []dispatch.Entry, err error) {
+func (l *log) fetch(ctx context.Context, from uint64, limit int) (entries []eventlog.Entry, err error) {
 	inbox := l.nc.NewInbox()
 	sub, err := l.nc.SubscribeSync(inbox)
 	if err != nil {
@@ -175,7 +175,7 @@ func (l *log) fetch(ctx context.Context, from uint64, limit int) (entries []disp
 	}
 }
 
-func decode(msg *nats.Msg) (e dispatch.Entry, err error) {
+func decode(msg *nats.Msg) (e eventlog.Entry, err error) {
 	if e.Pos, err = strconv.ParseUint(msg.Header.Get("Nats-Sequence"), 10, 64); err != nil {
 		return e, fmt.Errorf("a message without a sequence: %w", err)
 	}
@@ -185,7 +185,7 @@ func decode(msg *nats.Msg) (e dispatch.Entry, err error) {
 	return e, nil
 }
 
-// End implements dispatch.Log.
+// End implements eventlog.Log.
 func (l *log) End(ctx context.Context) (uint64, error) {
 	info, err := l.events.Info(ctx)
 	if err != nil {
@@ -194,12 +194,12 @@ func (l *log) End(ctx context.Context) (uint64, error) {
 	return info.State.LastSeq + 1, nil
 }
 
-// Trim implements dispatch.Log.
+// Trim implements eventlog.Log.
 func (l *log) Trim(ctx context.Context, before uint64) error {
 	return l.events.Purge(ctx, jetstream.WithPurgeSequence(before))
 }
 
-// Cursors implements dispatch.Log.
+// Cursors implements eventlog.Log.
 func (l *log) Cursors(ctx context.Context) (map[string][]byte, error) {
 	info, err := l.known.Info(ctx, jetstream.WithSubjectFilter(l.knownSubject(">")))
 	if err != nil {
@@ -219,7 +219,7 @@ func (l *log) Cursors(ctx context.Context) (map[string][]byte, error) {
 	return out, nil
 }
 
-// LoadCursor implements dispatch.Log. A place that was lost, or never saved, is the one the trigger began at.
+// LoadCursor implements eventlog.Log. A place that was lost, or never saved, is the one the trigger began at.
 func (l *log) LoadCursor(ctx context.Context, trigger string) ([]byte, error) {
 	b, err := last(ctx, l.places, l.placeSubject(trigger))
 	if b == nil && err == nil {
@@ -240,7 +240,7 @@ func last(ctx context.Context, s jetstream.Stream, subject string) ([]byte, erro
 	return msg.Data, nil
 }
 
-// CreateCursor implements dispatch.Log. Unlike a place that is saved later, this one must not be
+// CreateCursor implements eventlog.Log. Unlike a place that is saved later, this one must not be
 // lost: a trigger that nobody remembers would begin anew, after events it was promised.
 func (l *log) CreateCursor(ctx context.Context, trigger string, cursor []byte) error {
 	_, err := l.js.Publish(ctx, l.knownSubject(trigger), cursor, jetstream.WithExpectLastSequencePerSubject(0))
@@ -254,7 +254,7 @@ func (l *log) CreateCursor(ctx context.Context, trigger string, cursor []byte) e
 	return syncTree(filepath.Join(l.cfg.Dir, "jetstream", server.DEFAULT_GLOBAL_ACCOUNT, "streams", l.cfg.Stream+"-triggers"))
 }
 
-// SaveCursors implements dispatch.Log.
+// SaveCursors implements eventlog.Log.
 func (l *log) SaveCursors(ctx context.Context, cursors map[string][]byte) error {
 	var acks []jetstream.PubAckFuture
 	for trigger, cursor := range cursors {
@@ -276,7 +276,7 @@ func (l *log) SaveCursors(ctx context.Context, cursors map[string][]byte) error 
 	return nil
 }
 
-// DropCursor implements dispatch.Log.
+// DropCursor implements eventlog.Log.
 func (l *log) DropCursor(ctx context.Context, trigger string) error {
 	if err := l.places.Purge(ctx, jetstream.WithPurgeSubject(l.placeSubject(trigger))); err != nil {
 		return err
@@ -284,7 +284,7 @@ func (l *log) DropCursor(ctx context.Context, trigger string) error {
 	return l.known.Purge(ctx, jetstream.WithPurgeSubject(l.knownSubject(trigger)))
 }
 
-// Close implements dispatch.Log.
+// Close implements eventlog.Log.
 func (l *log) Close() error {
 	if l.nc != nil {
 		l.nc.Close()
@@ -300,7 +300,7 @@ func (l *log) Close() error {
 // decoded. It holds a run of consecutive positions; another process's entry ends a run.
 type recent struct {
 	mu      sync.Mutex
-	entries []dispatch.Entry
+	entries []eventlog.Entry
 	sizes   []int
 	bytes   int
 }
@@ -310,7 +310,7 @@ const recentBytes = 2 << 20
 
 func newRecent() *recent { return &recent{} }
 
-func (r *recent) add(e dispatch.Entry, size int) {
+func (r *recent) add(e eventlog.Entry, size int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if n := len(r.entries); n > 0 && r.entries[n-1].Pos+1 != e.Pos {
@@ -319,14 +319,14 @@ func (r *recent) add(e dispatch.Entry, size int) {
 	r.entries, r.sizes, r.bytes = append(r.entries, e), append(r.sizes, size), r.bytes+size
 	for r.bytes > recentBytes && len(r.entries) > 1 {
 		r.bytes -= r.sizes[0]
-		r.entries[0] = dispatch.Entry{}
+		r.entries[0] = eventlog.Entry{}
 		r.entries, r.sizes = r.entries[1:], r.sizes[1:]
 	}
 }
 
 // read answers from memory when from is in the run. That nothing is there yet behind the run
 // it knows only when nobody but this process appends, as to an embedded server.
-func (r *recent) read(from uint64, limit int, alone bool) ([]dispatch.Entry, bool) {
+func (r *recent) read(from uint64, limit int, alone bool) ([]eventlog.Entry, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.entries) == 0 || from < r.entries[0].Pos {
@@ -337,5 +337,5 @@ func (r *recent) read(from uint64, limit int, alone bool) ([]dispatch.Entry, boo
 		return nil, alone
 	}
 	end := min(i+uint64(limit), uint64(len(r.entries)))
-	return append([]dispatch.Entry(nil), r.entries[i:end]...), true
+	return append([]eventlog.Entry(nil), r.entries[i:end]...), true
 }

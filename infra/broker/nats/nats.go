@@ -33,7 +33,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ebb-dev/ebb/infra/broker"
-	"github.com/ebb-dev/ebb/infra/broker/internal/dispatch"
+	"github.com/ebb-dev/ebb/infra/broker/internal/eventlog"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
@@ -99,7 +99,7 @@ func streamName(s string) bool {
 }
 
 // Broker is a broker.Broker over JetStream.
-type Broker struct{ *dispatch.Core }
+type Broker struct{ *eventlog.Broker }
 
 var _ broker.Broker = (*Broker)(nil)
 
@@ -114,12 +114,12 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 		return nil, fault.Wrap(err, fault.Unavailable, "the NATS broker cannot be opened")
 	}
 	limit := min(cfg.MaxEvent, int(l.nc.MaxPayload())-headroom)
-	var driver dispatch.Log = l
+	var driver eventlog.Log = l
 	if cfg.URL != "" {
 		driver = &shared{log: l}
 	}
-	core, err := dispatch.New(driver, dispatch.Options{
-		Observer: cfg.Observer, Logger: cfg.Logger, MaxEvent: limit, SettleEvery: cfg.SyncInterval,
+	core, err := eventlog.New(driver, eventlog.Options{
+		Observer: cfg.Observer, Logger: cfg.Logger, MaxEvent: limit, FlushInterval: cfg.SyncInterval,
 	})
 	if err != nil {
 		l.Close()
