@@ -171,12 +171,12 @@ func (e *Engine[R]) pop(l *list[R]) *keyQueue[R] {
 }
 
 // Revoke takes back events that belong to another process by now. They are not handed out any more; what a handler
-// answers that has one already is ignored, and finished is not called for them.
+// answers that has one already is ignored, and finished is not called for them. Events that were never added are ignored.
 func (e *Engine[R]) Revoke(items []*Item[R]) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, it := range items {
-		if it.done {
+		if it.done || it.key == nil {
 			continue
 		}
 		e.remove(it)
