@@ -25,20 +25,20 @@ type Publisher interface {
 	Publish(ctx context.Context, events ...event.Event) error
 }
 
-// Settler is a Publisher whose Publish may return when the events survive the death of the process, but not yet
-// a power cut. Whoever keeps what it has published until it has settled, and publishes it again when it finds it
-// after a start, loses nothing by either. Its methods may be called concurrently.
-type Settler interface {
+// Flusher is a Publisher whose Publish may return when the events survive the death of the process, but not yet a power
+// cut. A publisher that keeps what it has published until it is durable, and publishes it again when it finds it after a
+// start, loses nothing by either. The methods may be called concurrently.
+type Flusher interface {
 	Publisher
 
-	// Place is one that all events have reached whose Publish has returned.
-	Place() uint64
+	// Offset returns one that all events have reached whose Publish has returned.
+	Offset() uint64
 
-	// Settled is the place up to which everything survives a power cut. It only grows.
-	Settled() uint64
+	// DurableOffset returns the offset up to which everything survives a power cut. It only grows.
+	DurableOffset() uint64
 
-	// Settle returns when everything has settled whose Publish had returned before.
-	Settle(ctx context.Context) error
+	// Flush returns when everything survives a power cut whose Publish had returned before.
+	Flush(ctx context.Context) error
 }
 
 // Limiter is a Publisher that takes events up to a size only. The kit refuses what is larger before it commits anything

@@ -9,8 +9,8 @@
 //
 //   - A killed process: every event whose Publish returned, whatever the configuration. Places are
 //     at most some 50 ms old; what was finished since then comes again.
-//   - A power cut: every event whose Publish returned; if Config.SyncInterval is set, every event that has
-//     settled (see broker.Settler), and the others their publishers have kept. Places may be older than after a
+//   - A power cut: every event whose Publish returned; if Config.SyncInterval is set, every event up to the
+//     durable offset (see broker.Flusher), and the others their publishers have kept. Places may be older than after a
 //     kill, and a place behind the end of what is left is set back to it.
 //
 // Of an outside cluster, what its operators promise; the stream has Config.Replicas copies.

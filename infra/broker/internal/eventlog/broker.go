@@ -170,5 +170,5 @@ func (b *Broker) publishDurably(ctx context.Context, replies ...event.Event) err
 	if err := b.Publish(ctx, replies...); err != nil {
 		return err
 	}
-	return b.Settle(ctx)
+	return b.Flush(ctx)
 }

@@ -27,41 +27,41 @@ type flusher struct {
 	failed   error      // guarded by mu
 }
 
-var _ broker.Settler = (*Broker)(nil)
+var _ broker.Flusher = (*Broker)(nil)
 
-// Place implements broker.Settler.
-func (b *Broker) Place() uint64 { return b.flush.appended.Load() }
+// Offset implements broker.Flusher.
+func (b *Broker) Offset() uint64 { return b.flush.appended.Load() }
 
-// Settled implements broker.Settler.
-func (b *Broker) Settled() uint64 {
+// DurableOffset implements broker.Flusher.
+func (b *Broker) DurableOffset() uint64 {
 	if b.flush.log == nil {
 		return math.MaxUint64
 	}
 	return b.flush.durable.Load()
 }
 
-// Settle implements broker.Settler.
-func (b *Broker) Settle(ctx context.Context) error {
-	s := &b.flush
-	want := s.appended.Load()
-	if b.Settled() >= want {
+// Flush implements broker.Flusher.
+func (b *Broker) Flush(ctx context.Context) error {
+	f := &b.flush
+	want := f.appended.Load()
+	if b.DurableOffset() >= want {
 		return nil
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.durable.Load() >= want {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.durable.Load() >= want {
 		return nil // by another call
 	}
-	if s.failed == nil {
-		reached := s.appended.Load()
-		if s.failed = s.log.Sync(ctx); s.failed == nil {
-			s.durable.Store(reached)
+	if f.failed == nil {
+		reached := f.appended.Load()
+		if f.failed = f.log.Sync(ctx); f.failed == nil {
+			f.durable.Store(reached)
 			return nil
 		}
 	}
 	// The kernel may have given up what it could not write, and the next fsync would not tell: nothing becomes
 	// durable any more, and what was published since then is published again after the next start.
-	return fault.Wrap(s.failed, fault.Unavailable, "the disk does not take the broker's log; check the disk and start again")
+	return fault.Wrap(f.failed, fault.Unavailable, "the disk does not take the broker's log; check the disk and start again")
 }
 
 // flushLoop syncs what is not durable yet, every so often and once more at the end.
@@ -76,7 +76,7 @@ func (b *Broker) flushLoop(ctx context.Context, every time.Duration) {
 			done = true
 		}
 		limit, cancel := context.WithTimeout(context.Background(), appendTimeout)
-		err := b.Settle(limit)
+		err := b.Flush(limit)
 		cancel()
 		if err != nil {
 			b.opts.Logger.Error("the log cannot be synced; publishers keep what they have published", "error", err)
