@@ -104,9 +104,9 @@ type Trigger struct {
 	Batch       int // the most events in one call of the handler; 0 or 1: one
 	Concurrency int // how many calls of the handler may run at once; 0: one
 
-	// Pace is how far apart calls of the handler begin at least, unless a batch is full; 0: they begin at once. It makes
-	// fewer and larger batches for whoever is in no hurry. The first event after a pause never waits.
-	Pace time.Duration
+	// MinBatchInterval is the least time between the beginnings of two calls of the handler, unless a batch is full; 0: none.
+	// It makes fewer and larger batches for a handler that may be late. The first event after a pause never waits.
+	MinBatchInterval time.Duration
 }
 
 // Delivery is how a trigger's events are tried, in the terms of Knative's DeliverySpec.

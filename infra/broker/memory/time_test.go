@@ -46,14 +46,15 @@ func attempts(t *testing.T, d broker.Delivery, r broker.Result, wait time.Durati
 	return at
 }
 
-// A trigger with a pace handles a lone event at once, and what comes soon after it in one batch when it is time, or
-// as soon as that is full.
-func TestPace(t *testing.T) {
+// A trigger with a MinBatchInterval handles a lone event at once, and what comes soon after it in one batch when it is
+// time, or as soon as that is full.
+func TestMinBatchInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := memory.New(quiet)
 		defer b.Close(t.Context())
 		calls, began := make(chan string, 10), time.Now()
-		_, err := b.Subscribe(t.Context(), broker.Trigger{Name: "x", Batch: 3, Pace: time.Second}, func(_ context.Context, batch []ce.Event) []broker.Result {
+		trigger := broker.Trigger{Name: "x", Batch: 3, MinBatchInterval: time.Second}
+		_, err := b.Subscribe(t.Context(), trigger, func(_ context.Context, batch []ce.Event) []broker.Result {
 			calls <- fmt.Sprint(len(batch), " after ", time.Since(began).Round(100*time.Millisecond))
 			return slices.Repeat([]broker.Result{{Status: 200}}, len(batch))
 		})

@@ -52,7 +52,7 @@ func (e *Engine[R]) waitInterval() {
 
 // untilNextCall returns how long the next call still has to wait. When it need not wait, it counts as begun.
 func (e *Engine[R]) untilNextCall() time.Duration {
-	interval := e.trigger.decl.Pace
+	interval := e.trigger.decl.MinBatchInterval
 	if interval <= 0 {
 		return 0
 	}
