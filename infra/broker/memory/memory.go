@@ -1,6 +1,5 @@
-// Package memory is the broker that keeps its events in the memory of one process: for tests,
-// and for runs that need not survive. It behaves like the drivers on disk, on the same core,
-// but a killed process loses everything.
+// Package memory is the broker over a log in the memory of one process: for tests, and for runs that need not survive.
+// It shares package eventlog with the drivers on disk, but a killed process loses everything.
 package memory
 
 import (
@@ -24,10 +23,10 @@ var _ broker.Broker = (*Broker)(nil)
 // Option changes how New makes a broker.
 type Option func(*eventlog.Options)
 
-// WithObserver has the broker tell o what it does.
+// WithObserver makes the broker call o.
 func WithObserver(o broker.Observer) Option { return func(c *eventlog.Options) { c.Observer = o } }
 
-// WithLogger has the broker log to l instead of the default.
+// WithLogger makes the broker log to l; the default is slog.Default.
 func WithLogger(l *slog.Logger) Option { return func(c *eventlog.Options) { c.Logger = l } }
 
 // WithMaxEvent bounds the size of an event; the default is 1 MiB.
@@ -36,7 +35,7 @@ func WithMaxEvent(bytes int) Option { return func(c *eventlog.Options) { c.MaxEv
 // New makes an empty broker. It holds goroutines until it is closed.
 func New(opts ...Option) *Broker { return Open(NewLog(), opts...) }
 
-// Open makes a broker over a log that another one has used before and has closed: a restart in small.
+// Open makes a broker over a log that another broker has used before and has closed.
 func Open(log *Log, opts ...Option) *Broker {
 	var o eventlog.Options
 	for _, opt := range opts {
@@ -49,7 +48,7 @@ func Open(log *Log, opts ...Option) *Broker {
 	return &Broker{core}
 }
 
-// Log is the events and cursors of a broker; it outlives the broker that uses it.
+// Log holds the events and cursors of a broker. It outlives the broker that uses it.
 type Log struct {
 	mu      sync.Mutex
 	next    uint64

@@ -189,8 +189,8 @@ func TestCrash(t *testing.T) {
 	})
 }
 
-// An event that cannot be delivered is acknowledged only after the dead-letter sink has taken it, so that no crash loses
-// it in between.
+// An event that cannot be delivered is acknowledged only after the dead-letter sink has taken it, so that no crash
+// loses it in between.
 func TestDeadLetterBeforeAck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var seen log

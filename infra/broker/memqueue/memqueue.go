@@ -1,9 +1,10 @@
 // Package memqueue is the broker over queues with acknowledgements, in the memory of one process: for tests, and as the
-// pattern for drivers of RabbitMQ, SQS and Redis Streams. It behaves as SQS FIFO does: a message that is received is held
-// for a visibility timeout, and while a message of a partition key is held, nobody receives another one of that key.
+// pattern for drivers of RabbitMQ, SQS and Redis Streams. It behaves as SQS FIFO does: a message that is received is
+// held for a visibility timeout, and while a message of a partition key is held, no receiver gets another one of that
+// key.
 //
-// A process that is killed loses everything. A Broker that is given up without Close loses nothing: what it held comes to
-// the next Broker over the same Queues when its visibility has run out.
+// A process that is killed loses everything. A Broker that is given up without Close loses nothing: what it held comes
+// to the next Broker over the same Queues when its visibility has run out.
 package memqueue
 
 import (

@@ -36,7 +36,8 @@ func TestFlushes(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	always := open(t, nats.Config{Dir: t.TempDir()})
-	if err := always.Publish(t.Context(), brokertest.Event("1", "")); err != nil || always.DurableOffset() < always.Offset() {
+	err := always.Publish(t.Context(), brokertest.Event("1", ""))
+	if err != nil || always.DurableOffset() < always.Offset() {
 		t.Errorf("without an interval: durable up to %d of %d, %v", always.DurableOffset(), always.Offset(), err)
 	}
 }
@@ -70,10 +71,11 @@ func TestTriggerAheadOfTheLog(t *testing.T) {
 	run := func(ids ...string) {
 		t.Helper()
 		b := open(t, nats.Config{Dir: dir, SyncInterval: time.Hour})
-		_, err := b.Subscribe(t.Context(), broker.Trigger{Name: "x"}, func(_ context.Context, batch []ce.Event) []broker.Result {
-			got <- batch[0].ID()
-			return []broker.Result{{Status: 200}}
-		})
+		_, err := b.Subscribe(t.Context(), broker.Trigger{Name: "x"},
+			func(_ context.Context, batch []ce.Event) []broker.Result {
+				got <- batch[0].ID()
+				return []broker.Result{{Status: 200}}
+			})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -21,28 +21,28 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker/internal/eventlog"
 )
 
-// log is a eventlog.Log over three streams: the entries, the triggers, and their places with one
+// log is an eventlog.Log over three streams: the entries, the triggers, and the cursors with one
 // message per trigger.
 type log struct {
-	cfg    Config
-	server *server.Server // nil: outside
-	nc     *nats.Conn
-	js     jetstream.JetStream
-	events jetstream.Stream
-	places jetstream.Stream
-	known  jetstream.Stream // the triggers, each with the place it began at
-	buf    []byte
-	recent *recent
-	synced synced
+	cfg     Config
+	server  *server.Server // nil: outside
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	events  jetstream.Stream
+	cursors jetstream.Stream
+	known   jetstream.Stream // the triggers, each with the cursor it began at
+	buf     []byte
+	recent  *recent
+	synced  synced
 }
 
 var _ eventlog.Log = (*log)(nil)
 
-func (l *log) subject() string              { return l.cfg.Stream + ".events" }
-func (l *log) wakeSubject() string          { return l.cfg.Stream + "-wake" }
-func (l *log) placesStream() string         { return l.cfg.Stream + "-places" }
-func (l *log) placeSubject(t string) string { return l.cfg.Stream + "-places." + t }
-func (l *log) knownSubject(t string) string { return l.cfg.Stream + "-triggers." + t }
+func (l *log) subject() string               { return l.cfg.Stream + ".events" }
+func (l *log) wakeSubject() string           { return l.cfg.Stream + "-wake" }
+func (l *log) cursorsStream() string         { return l.cfg.Stream + "-places" }
+func (l *log) cursorSubject(t string) string { return l.cfg.Stream + "-places." + t }
+func (l *log) knownSubject(t string) string  { return l.cfg.Stream + "-triggers." + t }
 func (l *log) triggerOf(subject string) string {
 	return strings.TrimPrefix(subject, l.knownSubject(""))
 }
@@ -55,8 +55,8 @@ func (l *log) makeStreams(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", l.cfg.Stream, err)
 	}
-	if err = l.makePlaces(ctx); err != nil {
-		return fmt.Errorf("stream %s: %w", l.placesStream(), err)
+	if err = l.makeCursors(ctx); err != nil {
+		return fmt.Errorf("stream %s: %w", l.cursorsStream(), err)
 	}
 	l.known, err = l.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: l.cfg.Stream + "-triggers", Subjects: []string{l.knownSubject(">")}, Storage: jetstream.FileStorage,
@@ -68,16 +68,16 @@ func (l *log) makeStreams(ctx context.Context) (err error) {
 	return nil
 }
 
-// makePlaces makes the stream of the cursors. On the embedded server it is persisted
-// asynchronously: a place that is lost costs only deliveries that come again, so that it is
+// makeCursors makes the stream of the cursors. On the embedded server it is persisted
+// asynchronously: a cursor that is lost costs only deliveries that come again, so that it is
 // not worth an fsync. The client has no field for that, hence the raw request.
-func (l *log) makePlaces(ctx context.Context) (err error) {
-	l.places, err = l.js.Stream(ctx, l.placesStream())
+func (l *log) makeCursors(ctx context.Context) (err error) {
+	l.cursors, err = l.js.Stream(ctx, l.cursorsStream())
 	if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return err
 	}
 	cfg := map[string]any{
-		"name": l.placesStream(), "subjects": []string{l.placeSubject(">")}, "storage": "file",
+		"name": l.cursorsStream(), "subjects": []string{l.cursorSubject(">")}, "storage": "file",
 		"retention": "limits", "discard": "old", "num_replicas": l.cfg.Replicas, "max_msgs_per_subject": 1,
 		"max_consumers": -1, "max_msgs": -1, "max_bytes": -1, "allow_direct": true,
 	}
@@ -88,7 +88,7 @@ func (l *log) makePlaces(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	reply, err := l.nc.RequestWithContext(ctx, "$JS.API.STREAM.CREATE."+l.placesStream(), body)
+	reply, err := l.nc.RequestWithContext(ctx, "$JS.API.STREAM.CREATE."+l.cursorsStream(), body)
 	if err != nil {
 		return err
 	}
@@ -101,7 +101,7 @@ func (l *log) makePlaces(ctx context.Context) (err error) {
 	if answer.Error != nil {
 		return answer.Error
 	}
-	l.places, err = l.js.Stream(ctx, l.placesStream())
+	l.cursors, err = l.js.Stream(ctx, l.cursorsStream())
 	return err
 }
 
@@ -124,7 +124,7 @@ func (l *log) Append(ctx context.Context, events []event.Event) (uint64, error) 
 
 // Sync implements eventlog.Syncer. Only an embedded server's log is asked to.
 func (l *log) Sync(context.Context) error {
-	return l.synced.sync(filepath.Join(l.cfg.Dir, "jetstream", server.DEFAULT_GLOBAL_ACCOUNT, "streams", l.cfg.Stream, "msgs"))
+	return l.synced.sync(filepath.Join(l.streamDir(l.cfg.Stream), "msgs"))
 }
 
 // Read implements eventlog.Log. What this process has appended lately comes from memory.
@@ -219,16 +219,16 @@ func (l *log) Cursors(ctx context.Context) (map[string][]byte, error) {
 	return out, nil
 }
 
-// LoadCursor implements eventlog.Log. A place that was lost, or never saved, is the one the trigger began at.
+// LoadCursor implements eventlog.Log. It returns the one that the trigger began at when none was saved, or it is lost.
 func (l *log) LoadCursor(ctx context.Context, trigger string) ([]byte, error) {
-	b, err := last(ctx, l.places, l.placeSubject(trigger))
+	b, err := last(ctx, l.cursors, l.cursorSubject(trigger))
 	if b == nil && err == nil {
 		b, err = last(ctx, l.known, l.knownSubject(trigger))
 	}
 	return b, err
 }
 
-// last is the last message of a subject; nil when there is none.
+// last returns the last message of a subject; nil when there is none.
 func last(ctx context.Context, s jetstream.Stream, subject string) ([]byte, error) {
 	msg, err := s.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -240,8 +240,8 @@ func last(ctx context.Context, s jetstream.Stream, subject string) ([]byte, erro
 	return msg.Data, nil
 }
 
-// CreateCursor implements eventlog.Log. Unlike a place that is saved later, this one must not be
-// lost: a trigger that nobody remembers would begin anew, after events it was promised.
+// CreateCursor implements eventlog.Log. Unlike a cursor that is saved later, this one must not be
+// lost: the trigger would begin anew, after events that it was promised.
 func (l *log) CreateCursor(ctx context.Context, trigger string, cursor []byte) error {
 	_, err := l.js.Publish(ctx, l.knownSubject(trigger), cursor, jetstream.WithExpectLastSequencePerSubject(0))
 	var refused *jetstream.APIError
@@ -251,14 +251,19 @@ func (l *log) CreateCursor(ctx context.Context, trigger string, cursor []byte) e
 	if err != nil || l.server == nil || l.cfg.SyncInterval == 0 {
 		return err
 	}
-	return syncTree(filepath.Join(l.cfg.Dir, "jetstream", server.DEFAULT_GLOBAL_ACCOUNT, "streams", l.cfg.Stream+"-triggers"))
+	return syncTree(l.streamDir(l.cfg.Stream + "-triggers"))
+}
+
+// streamDir returns the folder in which the embedded server keeps a stream.
+func (l *log) streamDir(stream string) string {
+	return filepath.Join(l.cfg.Dir, "jetstream", server.DEFAULT_GLOBAL_ACCOUNT, "streams", stream)
 }
 
 // SaveCursors implements eventlog.Log.
 func (l *log) SaveCursors(ctx context.Context, cursors map[string][]byte) error {
 	var acks []jetstream.PubAckFuture
 	for trigger, cursor := range cursors {
-		ack, err := l.js.PublishAsync(l.placeSubject(trigger), cursor)
+		ack, err := l.js.PublishAsync(l.cursorSubject(trigger), cursor)
 		if err != nil {
 			return err
 		}
@@ -278,7 +283,7 @@ func (l *log) SaveCursors(ctx context.Context, cursors map[string][]byte) error 
 
 // DropCursor implements eventlog.Log.
 func (l *log) DropCursor(ctx context.Context, trigger string) error {
-	if err := l.places.Purge(ctx, jetstream.WithPurgeSubject(l.placeSubject(trigger))); err != nil {
+	if err := l.cursors.Purge(ctx, jetstream.WithPurgeSubject(l.cursorSubject(trigger))); err != nil {
 		return err
 	}
 	return l.known.Purge(ctx, jetstream.WithPurgeSubject(l.knownSubject(trigger)))
@@ -296,7 +301,7 @@ func (l *log) Close() error {
 	return nil
 }
 
-// recent is what this process has appended lately, so that it need not be read back and
+// recent holds what this process has appended lately, so that it need not be read back and
 // decoded. It holds a run of consecutive positions; another process's entry ends a run.
 type recent struct {
 	mu      sync.Mutex
@@ -325,7 +330,7 @@ func (r *recent) add(e eventlog.Entry, size int) {
 }
 
 // read answers from memory when from is in the run. That nothing is there yet behind the run
-// it knows only when nobody but this process appends, as to an embedded server.
+// it knows only when no other process appends, as to an embedded server.
 func (r *recent) read(from uint64, limit int, alone bool) ([]eventlog.Entry, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -72,7 +72,7 @@ func (s *shared) Close() error {
 	return s.log.Close()
 }
 
-// bucket holds the leases: a key that was not renewed in time is gone, and whoever creates it has it.
+// bucket holds the leases: a key that was not renewed in time is gone, and the process that creates it has it.
 func (s *shared) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -12,8 +12,8 @@ import (
 // skipPause is how long an event waits that was skipped although no event before it had failed.
 const skipPause = 10 * time.Millisecond
 
-// record notes the answers, gives the key queues back and reports what has finished. It returns false, and does nothing,
-// when the call was recorded before.
+// record notes the answers, gives the key queues back and reports what has finished. It returns false, and does
+// nothing, when the call was recorded before.
 func (e *Engine[R]) record(c *call[R], results []broker.Result, took time.Duration) bool {
 	e.mu.Lock()
 	if c.over {

@@ -15,9 +15,9 @@ import (
 // grace is how long a handler may take to answer after its context has ended.
 const grace = 200 * time.Millisecond
 
-// do calls the handler and records its answer. A handler that does not return soon after its timeout is given up, so that
-// it holds up nothing: as on Knative, its event may then be tried again while it still runs. It returns false when the
-// call was given up.
+// do calls the handler and records its answer. A handler that does not return soon after its timeout is given up, so
+// that it holds up nothing: as on Knative, its event may then be tried again while it still runs. It returns false when
+// the call was given up.
 func (e *Engine[R]) do(c *call[R]) bool {
 	defer e.leave()
 	began := time.Now()

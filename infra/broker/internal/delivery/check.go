@@ -13,8 +13,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// CheckEvent returns the event in version 1.0, with its size in bytes, about. It refuses with fault.Invalid what breaks the
-// CloudEvents specification or is larger than limit.
+// CheckEvent returns the event in version 1.0, with its size in bytes, about. It refuses with fault.Invalid what breaks
+// the CloudEvents specification or is larger than limit.
 func CheckEvent(e ce.Event, limit int) (ce.Event, int, error) {
 	if e.Context == nil {
 		return e, 0, fault.New(fault.Invalid, "an event without attributes was published")
@@ -41,8 +41,8 @@ func CheckEvent(e ce.Event, limit int) (ce.Event, int, error) {
 	return e, size, nil
 }
 
-// copyAttributes copies the attributes. Publishers promise not to change them, but an event is a pointer inside, and one
-// that is used again for the next message would change what waits here.
+// copyAttributes copies the attributes. Publishers promise not to change them, but an event is a pointer inside, and
+// one that is used again for the next message would change what waits here.
 func copyAttributes(c *ce.EventContextV1) *ce.EventContextV1 {
 	d := *c
 	d.Extensions = maps.Clone(c.Extensions)

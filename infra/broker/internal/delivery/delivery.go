@@ -1,13 +1,13 @@
 // Package delivery hands the events of triggers to their handlers by the rules of Knative's delivery specification:
-// order per partition key, batches, a bound on concurrent calls, retries with backoff, Retry-After, timeouts, replies and
-// dead letters. It does not know where the events come from; a Source does.
+// order per partition key, batches, a bound on concurrent calls, retries with backoff, Retry-After, timeouts, replies
+// and dead letters. It does not know where the events come from; a Source does.
 //
 // Registry holds the triggers that a broker serves and their subscriptions. For each trigger that is being served the
-// source makes an Engine, adds events to it and is told which of them have finished. Package eventlog is the source that
-// reads a log and keeps a cursor, package eventqueue the one that receives from a queue and acknowledges.
+// source makes an Engine, adds events to it and is told which of them have finished. Package eventlog is the source
+// that reads a log and keeps a cursor, package eventqueue the one that receives from a queue and acknowledges.
 //
-// An Engine keeps everything in memory. After a crash the source brings the events again that had not finished, and their
-// attempts are counted from zero.
+// An Engine keeps everything in memory. After a crash the source brings the events again that had not finished, and
+// their attempts are counted from zero.
 package delivery
 
 import (

@@ -15,8 +15,9 @@ const (
 
 // Engine holds the unfinished events of a trigger that is being served and hands them to its handlers.
 //
-// Events of one partition key wait in one key queue, which is in at most one call of a handler at a time; an event without
-// a key has a queue of its own. R is what a source needs to know an event again. The methods may be called concurrently.
+// Events of one partition key wait in one key queue, which is in at most one call of a handler at a time; an event
+// without a key has a queue of its own. R is what a source needs to know an event again. The methods may be called
+// concurrently.
 type Engine[R any] struct {
 	trigger  *Trigger
 	finished func([]*Item[R])
@@ -28,7 +29,7 @@ type Engine[R any] struct {
 	halted  bool
 	count   int // unfinished events
 	bytes   int
-	full    bool // somebody waits for room
+	full    bool // WaitRoom waits, or would
 	keys    map[string]*keyQueue[R]
 	ready   list[R]
 	dead    list[R]   // key queues whose first event waits for the dead-letter sink
@@ -37,8 +38,8 @@ type Engine[R any] struct {
 	began   time.Time // when the last call did, of a trigger with a MinBatchInterval
 }
 
-// NewEngine makes an engine for the trigger. It calls finished with the events that are done for good: handled, taken by
-// the dead-letter sink, or dropped. That call holds no lock and Halt waits for it; several may run at once. With a
+// NewEngine makes an engine for the trigger. It calls finished with the events that are done for good: handled, taken
+// by the dead-letter sink, or dropped. That call holds no lock and Halt waits for it; several may run at once. With a
 // prefetch the engine has no room while that many key queues wait for a handler; 0: only the bounds of memory count.
 func NewEngine[R any](t *Trigger, prefetch int, finished func([]*Item[R])) *Engine[R] {
 	return &Engine[R]{
@@ -153,7 +154,8 @@ func (e *Engine[R]) unpark(k *keyQueue[R]) {
 	e.spawn()
 }
 
-// pop takes the first key queue of a list. A queue whose first event was revoked may be empty, or stand in the wrong list.
+// pop takes the first key queue of a list. A queue whose first event was revoked may be empty, or stand in the wrong
+// list.
 func (e *Engine[R]) pop(l *list[R]) *keyQueue[R] {
 	for {
 		k := l.pop()
@@ -171,7 +173,8 @@ func (e *Engine[R]) pop(l *list[R]) *keyQueue[R] {
 }
 
 // Revoke takes back events that belong to another process by now. They are not handed out any more; what a handler
-// answers that has one already is ignored, and finished is not called for them. Events that were never added are ignored.
+// answers that has one already is ignored, and finished is not called for them. Events that were never added are
+// ignored.
 func (e *Engine[R]) Revoke(items []*Item[R]) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -139,7 +139,8 @@ func (r *Registry) Forget(trigger string, drop func() error) error {
 	return drop()
 }
 
-// Stats returns what was counted for each trigger that is being served, in no order. Open and Lag are left to the source.
+// Stats returns what was counted for each trigger that is being served, in no order. Open and Lag are left to the
+// source.
 func (r *Registry) Stats() []broker.Stats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -151,8 +152,8 @@ func (r *Registry) Stats() []broker.Stats {
 }
 
 // Close stops all triggers and waits until ctx ends for the handlers that run, cancels the contexts of those that still
-// do, and calls release. It returns the error of release, or fault.Timeout when handlers were still running. A second call
-// waits for the first one and returns the same.
+// do, and calls release. It returns the error of release, or fault.Timeout when handlers were still running. A second
+// call waits for the first one and returns the same.
 func (r *Registry) Close(ctx context.Context, release func() error) error {
 	r.mu.Lock()
 	if r.closing {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,6 +41,9 @@ func (s *source) Serve(ctx context.Context, t *delivery.Trigger) error {
 func TestRevoke(t *testing.T) {
 	const hour = time.Hour
 	sink := func(context.Context, []event.Event) []broker.Result { return []broker.Result{{Status: 503}} }
+	retried := broker.Trigger{Delivery: broker.Delivery{Retry: 1, BackoffDelay: hour}}
+	dead := broker.Trigger{Delivery: broker.Delivery{DeadLetter: sink}}
+	ids := strings.Fields
 	for name, c := range map[string]struct {
 		trigger broker.Trigger
 		first   int // what the handler answers to event 1, after a second
@@ -48,14 +52,14 @@ func TestRevoke(t *testing.T) {
 		want    []string // handed out
 		done    []string // reported as finished
 	}{
-		"in a call":           {broker.Trigger{}, 200, 0, []string{"1"}, []string{"1", "2", "3"}, []string{"2", "3"}},
-		"behind a call":       {broker.Trigger{}, 200, 0, []string{"2"}, []string{"1", "3"}, []string{"1", "3"}},
-		"all":                 {broker.Trigger{}, 200, 0, []string{"1", "2", "3"}, []string{"1"}, nil},
-		"twice":               {broker.Trigger{}, 200, 0, []string{"2", "2"}, []string{"1", "3"}, []string{"1", "3"}},
-		"already finished":    {broker.Trigger{}, 200, 2 * hour, []string{"1"}, []string{"1", "2", "3"}, []string{"1", "2", "3"}},
-		"waits for its retry": {broker.Trigger{Delivery: broker.Delivery{Retry: 1, BackoffDelay: hour}}, 500, time.Minute, []string{"1"}, []string{"1", "2", "3"}, []string{"2", "3"}},
-		"all, first waits":    {broker.Trigger{Delivery: broker.Delivery{Retry: 1, BackoffDelay: hour}}, 500, time.Minute, []string{"1", "2", "3"}, []string{"1"}, nil},
-		"waits for the sink":  {broker.Trigger{Delivery: broker.Delivery{DeadLetter: sink}}, 400, time.Minute, []string{"1"}, []string{"1", "2", "3"}, []string{"2", "3"}},
+		"in a call":           {broker.Trigger{}, 200, 0, ids("1"), ids("1 2 3"), ids("2 3")},
+		"behind a call":       {broker.Trigger{}, 200, 0, ids("2"), ids("1 3"), ids("1 3")},
+		"all":                 {broker.Trigger{}, 200, 0, ids("1 2 3"), ids("1"), nil},
+		"twice":               {broker.Trigger{}, 200, 0, ids("2 2"), ids("1 3"), ids("1 3")},
+		"already finished":    {broker.Trigger{}, 200, 2 * hour, ids("1"), ids("1 2 3"), ids("1 2 3")},
+		"waits for its retry": {retried, 500, time.Minute, ids("1"), ids("1 2 3"), ids("2 3")},
+		"all, first waits":    {retried, 500, time.Minute, ids("1 2 3"), ids("1"), nil},
+		"waits for the sink":  {dead, 400, time.Minute, ids("1"), ids("1 2 3"), ids("2 3")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -146,8 +150,8 @@ func TestRevokeReady(t *testing.T) {
 	})
 }
 
-// A key whose first event waits for the dead-letter sink, while all workers are busy, goes on with the next one when that
-// is revoked.
+// A key whose first event waits for the dead-letter sink, while all workers are busy, goes on with the next one when
+// that is revoked.
 func TestRevokeDeadLetter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{engine: make(chan *delivery.Engine[string], 1)}

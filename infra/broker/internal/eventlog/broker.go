@@ -92,9 +92,9 @@ func New(log Log, opts Options) (*Broker, error) {
 	return b, nil
 }
 
-// begin returns the end of the log, and sets back cursors that are after it. A log that lost its end, to a power cut or a
-// damaged disk, writes the next events at positions that triggers have passed: without this they would never be handed
-// out. It is done before anything is appended, since later nobody could tell.
+// begin returns the end of the log, and sets back cursors that are after it. A log that lost its end, to a power cut or
+// a damaged disk, writes the next events at positions that triggers have passed: without this they would never be
+// handed out. It is done before anything is appended, since later it could not be told.
 func (b *Broker) begin(ctx context.Context) (end uint64, err error) {
 	cursors, err := b.log.Cursors(ctx)
 	if err != nil {
@@ -114,8 +114,9 @@ func (b *Broker) begin(ctx context.Context) (end uint64, err error) {
 	if len(mended) == 0 {
 		return end, nil
 	}
-	b.opts.Logger.Error("the broker's log has lost its end; what was not yet flushed is published again from the outboxes, "+
-		"but if this was no power cut, restore the data directory from a backup, or replay from the archive what is missing",
+	b.opts.Logger.Error("the broker's log has lost its end; what was not yet flushed is published again from the "+
+		"outboxes, but if this was no power cut, restore the data directory from a backup, or "+
+		"replay from the archive what is missing",
 		"lost_from", end, "lost_to", last-1, "triggers", len(mended))
 	return end, b.log.SaveCursors(ctx, mended)
 }

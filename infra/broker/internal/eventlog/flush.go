@@ -61,7 +61,8 @@ func (b *Broker) Flush(ctx context.Context) error {
 	}
 	// The kernel may have given up what it could not write, and the next fsync would not tell: nothing becomes
 	// durable any more, and what was published since then is published again after the next start.
-	return fault.Wrap(f.failed, fault.Unavailable, "the disk does not take the broker's log; check the disk and start again")
+	return fault.Wrap(f.failed, fault.Unavailable,
+		"the disk does not take the broker's log; check the disk and start again")
 }
 
 // flushLoop syncs what is not durable yet, every so often and once more at the end.

@@ -1,10 +1,10 @@
 // Package eventlog is the broker that all drivers over a log share. It groups what is published into log entries, reads
 // each entry once per process, and hands the events that match to the triggers through package delivery.
 //
-// A driver supplies a Log and embeds Broker. Memory stays bounded whatever a trigger does: a trigger holds a bounded number
-// of unfinished events, and reads on from the log when there is room. What a trigger has finished is saved as a Cursor: the
-// position up to which it has read, and the few events before it that are not finished. So one stuck event costs one line
-// and not a list of everything that was finished after it.
+// A driver supplies a Log and embeds Broker. Memory stays bounded whatever a trigger does: a trigger holds a bounded
+// number of unfinished events, and reads on from the log when there is room. What a trigger has finished is saved as a
+// Cursor: the position up to which it has read, and the few events before it that are not finished. So one stuck event
+// costs one line and not a list of everything that was finished after it.
 //
 // After a crash a trigger goes on from its saved cursor: what was finished after the last save comes again.
 package eventlog
@@ -22,8 +22,8 @@ type Log interface {
 	// It is called by one goroutine at a time.
 	Append(ctx context.Context, events []event.Event) (pos uint64, err error)
 
-	// Read returns up to limit entries from a position onward, in order. It does not wait: it returns none when there is no
-	// entry at or after from yet.
+	// Read returns up to limit entries from a position onward, in order. It does not wait: it returns none when there is
+	// no entry at or after from yet.
 	Read(ctx context.Context, from uint64, limit int) ([]Entry, error)
 
 	// End returns a position after every entry whose Append has returned.

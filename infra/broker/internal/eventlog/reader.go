@@ -11,9 +11,9 @@ import (
 // readAhead is how many entries one read of the log takes.
 const readAhead = 64
 
-// sharedReader reads the log once for all triggers that keep up: each entry is read and decoded once, and handed to all of
-// them in memory. A trigger that has no room leaves, and joins again when it has caught up by itself, so that no trigger
-// waits for another.
+// sharedReader reads the log once for all triggers that keep up: each entry is read and decoded once, and handed to all
+// of them in memory. A trigger that has no room leaves, and joins again when it has caught up by itself, so that no
+// trigger waits for another.
 type sharedReader struct {
 	broker *Broker
 	grown  chan struct{}      // the log has entries that were not read

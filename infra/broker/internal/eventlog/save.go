@@ -12,8 +12,8 @@ const (
 	trimTail  = 256  // entries that stay in any case
 )
 
-// keep saves cursors that have moved and trims the log, until ctx ends. After a slow save it waits longer, so that saving
-// never takes more than a tenth of the time.
+// keep saves cursors that have moved and trims the log, until ctx ends. After a slow save it waits longer, so that
+// saving never takes more than a tenth of the time.
 func (b *Broker) keep(ctx context.Context) {
 	defer close(b.keeperEnd)
 	for {

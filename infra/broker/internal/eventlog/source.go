@@ -22,7 +22,8 @@ func (s *source) Register(ctx context.Context, trigger string) error {
 	return s.log.CreateCursor(ctx, trigger, Cursor{Next: end}.encode())
 }
 
-// Serve implements delivery.Source: it serves the trigger from its saved cursor until it is stopped or the lease is lost.
+// Serve implements delivery.Source: it serves the trigger from its saved cursor until it is stopped or the lease is
+// lost.
 func (s *source) Serve(ctx context.Context, t *delivery.Trigger) error {
 	var lost <-chan struct{}
 	if l, ok := s.log.(Leaser); ok {

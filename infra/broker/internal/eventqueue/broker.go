@@ -96,8 +96,8 @@ func (b *Broker) Forget(ctx context.Context, trigger string) error {
 	return b.triggers.Forget(trigger, func() error { return b.driver.Drop(ctx, trigger) })
 }
 
-// Stats returns the counts of the triggers that this process serves, in no order. Lag is 0: a queue does not say how much
-// waits in it.
+// Stats returns the counts of the triggers that this process serves, in no order. Lag is 0: a queue does not say how
+// much waits in it.
 func (b *Broker) Stats() []broker.Stats {
 	out := b.triggers.Stats()
 	b.mu.Lock()

@@ -20,8 +20,9 @@ func (s *session) extendLoop(ctx context.Context) {
 	}
 }
 
-// extend extends all held messages, and revokes those that are lost. A message whose visibility must have run out, because
-// no request came through, counts as lost: another process may have handled it and later ones of its key by now.
+// extend extends all held messages, and revokes those that are lost. A message whose visibility must have run out,
+// because no request came through, counts as lost: another process may have handled it and later ones of its key by
+// now.
 func (s *session) extend(ctx context.Context, timeout time.Duration) {
 	s.mu.Lock()
 	receipts := make([]string, 0, len(s.held))

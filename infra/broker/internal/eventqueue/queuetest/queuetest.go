@@ -1,5 +1,6 @@
-// Package queuetest is the suite that every eventqueue.Driver passes. A driver passes brokertest as well, as every broker
-// does; this suite has what a broker in good health never shows: holds that run out, late receipts, several receivers.
+// Package queuetest is the suite that every eventqueue.Driver passes. A driver passes brokertest as well, as every
+// broker does; this suite has what a broker in good health never shows: holds that run out, late receipts, several
+// receivers.
 package queuetest
 
 import (
