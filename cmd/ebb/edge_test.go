@@ -62,3 +62,44 @@ func TestRefusalsAreRead(t *testing.T) {
 	}
 	r.stop()
 }
+
+// What the system serves on loopback is not for web pages: neither under a name that leads there, nor from another
+// site.
+func TestWebPagesAreRefused(t *testing.T) {
+	r := startDev(t, t.TempDir())
+	for name, c := range map[string]struct {
+		method, path, host string
+		header             [2]string
+		want               int
+	}{
+		"metrics":                {"GET", "/metrics", "", [2]string{}, 200},
+		"metrics, rebound":       {"GET", "/metrics", "evil.example", [2]string{}, 421},
+		"an operation, rebound":  {"GET", "/api/products", "evil.example:8080", [2]string{}, 421},
+		"a page's form":          {"POST", "/api/users", "", [2]string{"Sec-Fetch-Site", "cross-site"}, 403},
+		"a body without a type":  {"POST", "/api/users", "", [2]string{}, 415},
+		"a body of another type": {"POST", "/api/users", "", [2]string{"Content-Type", "text/plain"}, 415},
+	} {
+		q, err := http.NewRequest(c.method, r.url+c.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.method == "POST" {
+			q.Body, q.ContentLength = io.NopCloser(strings.NewReader("{}")), 2
+		}
+		if q.Host = c.host; c.header[0] != "" {
+			q.Header.Set(c.header[0], c.header[1])
+		}
+		w, err := http.DefaultClient.Do(q)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		text, _ := io.ReadAll(w.Body)
+		w.Body.Close()
+		problem := w.Header.Get("Content-Type") == "application/problem+json"
+		if w.StatusCode != c.want || problem != (c.want >= 400) {
+			t.Errorf("%s: got %d %.100s, want %d", name, w.StatusCode, text, c.want)
+		}
+	}
+	r.stop()
+}

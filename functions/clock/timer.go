@@ -25,7 +25,9 @@ func moment(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000
 func (c *clock) schedule(ctx context.Context, tx *function.Tx, cmd event.ScheduleEvent) error {
 	e, err := parse(cmd.Event)
 	if err == nil {
-		err = event.CheckEvent(e) // when it is due it would stop all others
+		if why := event.CheckEvent(e); why != nil { // when it is due it would stop all others
+			err = fault.Wrap(why, fault.Invalid, "the event of the timer cannot be published: %v", why)
+		}
 	}
 	if err != nil || tx.Replayed() {
 		return err // a timer of the past has gone off, or was cancelled

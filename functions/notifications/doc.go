@@ -1,6 +1,7 @@
-// Package notifications writes to customers: when they sign up, and when an order has ended.
+// Package notifications writes to customers: when they sign up, when somebody else asks for their address, and when an
+// order has ended.
 //
-// Hears users.registered, users.changed, users.deleted, orders.confirmed and orders.cancelled.
+// Hears users.registered, users.changed, users.deleted, users.address-taken, orders.confirmed and orders.cancelled.
 // Says notifications.sent and notifications.failed, with ids and the template's name and never the text.
 //
 // Owns the replica of names and e-mail addresses that it writes to. The latest word about a user holds, in whatever

@@ -33,6 +33,7 @@ func New(env function.Env) (*function.Function, error) {
 	function.On(f, events.UserRegistered, n.registered)
 	function.On(f, events.UserChanged, n.changed)
 	function.On(f, events.UserDeleted, n.deleted)
+	function.On(f, events.UserAddressTaken, n.addressTaken)
 	function.On(f, events.OrderConfirmed, n.confirmed)
 	function.On(f, events.OrderCancelled, n.cancelled)
 	function.Emits(f, events.NotificationSent, events.NotificationFailed)

@@ -262,6 +262,25 @@ func TestRegisteredWithoutMail(t *testing.T) {
 	}
 }
 
+// The owner of an address that somebody else has asked for is told, and nobody else is.
+func TestTakenAddress(t *testing.T) {
+	h, s := withMail(t)
+	taken := events.UserAddressTaken.New("ada", events.TakenAddress{UserID: "ada"})
+	if got := h.Deliver(taken); got[0].Status != 503 { // it came before the owner was known
+		t.Fatalf("got %+v, want 503", got[0])
+	}
+	h.MustDeliver(ada)
+	h.MustDeliver(taken)
+	mails := s.got()
+	if len(mails) != 2 {
+		t.Fatalf("got %d letters", len(mails))
+	}
+	m, body := read(t, mails[1])
+	if m.Header.Get("To") != "<ada@example.com>" || !strings.Contains(m.Header.Get("Subject"), "your address") || !strings.Contains(body, "Hello Ada") {
+		t.Errorf("got %v\n%s", m.Header, body)
+	}
+}
+
 // Mail goes to the latest address, in whatever order the news of it came.
 func TestAddressChanges(t *testing.T) {
 	h, s := withMail(t)

@@ -44,6 +44,10 @@ func (n *notifications) deleted(ctx context.Context, tx *function.Tx, data event
 	return n.learn(ctx, tx, tx.Revision(), data.UserID, user{EntityRevision: function.EntityRevision{Deleted: true}})
 }
 
+func (n *notifications) addressTaken(ctx context.Context, tx *function.Tx, data events.TakenAddress) error {
+	return n.notify(ctx, tx, notice{template: "address-taken", userID: data.UserID})
+}
+
 // learn keeps what was said of a user at the moment, unless more recent is known.
 func (n *notifications) learn(ctx context.Context, tx *function.Tx, said function.Revision, id string, next user) error {
 	next.Revision = said

@@ -4,52 +4,88 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
-	"time"
+	"slices"
 
+	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
-// firstAdmin is who the configuration names. They come to be when they sign in for the first
-// time, and once only: an admin who was deleted does not come back through an old setting.
-type firstAdmin struct {
-	email    string // normalised; empty: nobody is named
+// configuredAdmin is the admin that the configuration names. It is the way in that no other admin can close: signing in
+// with the configured address and password makes the account if there is none, gives it the role, and makes the
+// configured password the only one.
+type configuredAdmin struct {
+	email    string // normalised; empty: none is configured
 	password [sha256.Size]byte
 }
 
-func newFirstAdmin(email, password string) firstAdmin {
-	return firstAdmin{email: normalise(email), password: sha256.Sum256([]byte(password))}
+func newConfiguredAdmin(email, password string) configuredAdmin {
+	return configuredAdmin{email: normalise(email), password: sha256.Sum256([]byte(password))}
 }
 
 // is compares in the same time whatever differs. Only digests are compared, so no length shows.
-func (f firstAdmin) is(email, password string) bool {
+func (f configuredAdmin) is(email, password string) bool {
 	given := sha256.Sum256([]byte(password))
 	return f.email != "" && email == f.email && subtle.ConstantTimeCompare(given[:], f.password[:]) == 1
 }
 
-// appointment remembers that the first admin of one address has come to be.
-type appointment struct {
-	At time.Time `json:"at"`
+// recoverAdmin returns the id of the configured admin, who showed the configured password. Whatever of the account is
+// not as configured is made so; the sessions that another password opened end.
+func (u *users) recoverAdmin(ctx context.Context, tx *function.Tx, in *loginInput) (id string, err error) {
+	known, ok, err := u.emails.Find(ctx, tx, emailKey(u.admin.email))
+	if err != nil {
+		return "", err
+	}
+	if !ok {
+		password, err := in.work.hash(ctx, u.hasher, in.Body.Password)
+		if err != nil {
+			return "", err
+		}
+		return u.admit(ctx, tx, account{
+			Name: "Admin", Email: u.admin.email, Roles: []string{auth.RoleAdmin, auth.RoleCustomer}, CreatedAt: tx.Now(),
+		}, credentials{Password: password})
+	}
+	id = known.UserID
+	c, err := u.credentials.Get(ctx, tx, credentialsID(id))
+	if err != nil {
+		return "", err
+	}
+	same, err := in.work.matches(ctx, u.hasher, in.Body.Password, c.Password)
+	if err == nil && !same {
+		err = u.resetPassword(ctx, tx, id, c, in)
+	}
+	if err != nil {
+		return "", err
+	}
+	return id, u.restoreRole(ctx, tx, id)
 }
 
-// appoint creates the first admin if these are the credentials that the configuration names, and
-// nobody came to be by them before.
-func (u *users) appoint(ctx context.Context, tx *function.Tx, email string, in *loginInput) (id string, ok bool, err error) {
-	if !u.admin.is(email, in.Body.Password) {
-		return "", false, nil
+func (u *users) resetPassword(ctx context.Context, tx *function.Tx, id string, c credentials, in *loginInput) (err error) {
+	if c.Password, err = in.work.hash(ctx, u.hasher, in.Body.Password); err != nil {
+		return err
 	}
-	if _, before, err := u.appointments.Find(ctx, tx, emailKey(email)); err != nil || before {
-		return "", false, err
+	c.DeviceKey = ""
+	if err := u.endSessions(ctx, tx, id, &c, ""); err != nil {
+		return err
 	}
-	password, err := in.work.hash(ctx, u.hasher, in.Body.Password)
-	if err != nil {
-		return "", false, err
+	return u.credentials.Put(ctx, tx, credentialsID(id), c)
+}
+
+func (u *users) restoreRole(ctx context.Context, tx *function.Tx, id string) error {
+	a, err := u.accounts.Get(ctx, tx, id)
+	if err != nil || a.admin() {
+		return err
 	}
-	if err := u.appointments.Create(ctx, tx, emailKey(email), appointment{At: tx.Now()}); err != nil {
-		return "", false, err
+	a.Roles = append(slices.Clone(a.Roles), auth.RoleAdmin)
+	slices.Sort(a.Roles)
+	return u.save(ctx, tx, id, a)
+}
+
+// save writes a changed account and emits the change: each version of a user is one event.
+func (u *users) save(ctx context.Context, tx *function.Tx, id string, a account) error {
+	if err := u.accounts.Put(ctx, tx, id, a); err != nil {
+		return err
 	}
-	id, err = u.admit(ctx, tx, account{
-		Name: "Admin", Email: email, Roles: []string{auth.RoleAdmin, auth.RoleCustomer}, CreatedAt: tx.Now(),
-	}, credentials{Password: password})
-	return id, err == nil, err
+	tx.Emit(events.UserChanged.New(id, events.ChangedUser{UserID: id, Name: a.Name, Email: a.Email, Roles: a.Roles}))
+	return nil
 }

@@ -1,6 +1,9 @@
 package users
 
-import "context"
+import (
+	"context"
+	"math"
+)
 
 // What the tests of the rules look at.
 var (
@@ -33,9 +36,23 @@ func HashTwice(password string) (first, second string) {
 // FullHouse is what becomes of a request that finds all places for hashing taken and whose time is up.
 func FullHouse(ctx context.Context) error {
 	h := newHasher()
-	for range cap(h.places) {
-		h.places <- struct{}{}
-	}
+	h.queue.free = 0
 	_, err := h.hash(ctx, "whatever it is")
 	return err
 }
+
+// NoLimit is the memory limit of a runtime that has none.
+const NoLimit = math.MaxInt64
+
+// Places is how many passwords are worked on at once.
+func Places(limit int64, cpus int) int { return places(limit, cpus) }
+
+// Queue hands out places.
+type Queue struct{ q *queue }
+
+func NewQueue(places int) Queue { return Queue{newQueue(places)} }
+
+func (q Queue) Acquire(ctx context.Context, key string, known bool) error {
+	return q.q.acquire(ctx, caller{key, known})
+}
+func (q Queue) Release() { q.q.release() }

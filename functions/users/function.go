@@ -17,9 +17,10 @@ type Config struct {
 	Issuer        string        `envconfig:"EBB_ISSUER" default:"ebb" desc:"the iss claim of access tokens"`
 	Audience      string        `envconfig:"EBB_AUDIENCE" default:"ebb" desc:"the aud claim of access tokens"`
 	AccessTTL     time.Duration `envconfig:"EBB_ACCESS_TTL" default:"15m" desc:"how long an access token is valid"`
+	StaffTTL      time.Duration `envconfig:"EBB_STAFF_ACCESS_TTL" default:"5m" desc:"how long an access token of a user with a role beyond customer is valid, if that is shorter"`
 	RefreshTTL    time.Duration `envconfig:"EBB_REFRESH_TTL" default:"720h" desc:"how long a session lasts without a refresh"`
-	AdminEmail    string        `envconfig:"EBB_ADMIN_EMAIL" desc:"address of the first admin, who comes to be at the first sign-in"`
-	AdminPassword string        `envconfig:"EBB_ADMIN_PASSWORD" secret:"true" desc:"password of the first admin"`
+	AdminEmail    string        `envconfig:"EBB_ADMIN_EMAIL" desc:"address of the admin who can always sign in, and is made, or made an admin again, by doing so"`
+	AdminPassword string        `envconfig:"EBB_ADMIN_PASSWORD" secret:"true" desc:"password of that admin"`
 }
 
 // Validate says what is wrong with the values together.
@@ -27,6 +28,9 @@ func (c Config) Validate() error {
 	var faults []error
 	if c.AccessTTL < time.Second {
 		faults = append(faults, errors.New("EBB_ACCESS_TTL must be at least 1s"))
+	}
+	if c.StaffTTL < time.Second {
+		faults = append(faults, errors.New("EBB_STAFF_ACCESS_TTL must be at least 1s"))
 	}
 	if c.RefreshTTL <= c.AccessTTL {
 		faults = append(faults, errors.New("EBB_REFRESH_TTL must be longer than EBB_ACCESS_TTL"))
@@ -48,16 +52,17 @@ const smallBody = 16 << 10
 
 type users struct {
 	config Config
-	admin  firstAdmin
+	admin  configuredAdmin
 	issuer *auth.Issuer
 	public auth.JWKS
 	hasher *hasher
 
-	accounts     *store.Collection[account]
-	emails       *store.Collection[claim]
-	credentials  *store.Collection[credentials]
-	sessions     *store.Collection[session]
-	appointments *store.Collection[appointment]
+	accounts    *store.Collection[account]
+	emails      *store.Collection[claim]
+	credentials *store.Collection[credentials]
+	sessions    *store.Collection[session]
+	staff       *store.Collection[staff]
+	attempts    *store.Collection[attempts]
 }
 
 // New declares the users function.
@@ -69,14 +74,15 @@ func New(env function.Env) (*function.Function, error) {
 	}
 	u := &users{
 		config: config,
-		admin:  newFirstAdmin(config.AdminEmail, config.AdminPassword),
+		admin:  newConfiguredAdmin(config.AdminEmail, config.AdminPassword),
 		hasher: newHasher(),
 
-		accounts:     function.Collection[account](f, "users", store.On("deleted")),
-		emails:       function.Collection[claim](f, "emails"),
-		credentials:  function.Collection[credentials](f, "credentials"),
-		sessions:     function.Collection[session](f, "sessions"),
-		appointments: function.Collection[appointment](f, "appointments"),
+		accounts:    function.Collection[account](f, "users", store.On("deleted")),
+		emails:      function.Collection[claim](f, "emails"),
+		credentials: function.Collection[credentials](f, "credentials"),
+		sessions:    function.Collection[session](f, "sessions"),
+		staff:       function.Collection[staff](f, "staff"),
+		attempts:    function.Collection[attempts](f, "attempts", store.On("expires")),
 	}
 	if config.SigningKeys != "" { // empty only where the function is declared and never run
 		ring, err := auth.ParseKeyRing([]byte(config.SigningKeys))
@@ -85,7 +91,8 @@ func New(env function.Env) (*function.Function, error) {
 		}
 		u.issuer, u.public = auth.NewIssuer(ring, config.Issuer, config.Audience, env.Now), ring.Public()
 	}
-	function.Emits(f, events.UserRegistered, events.UserChanged, events.UserDeleted)
+	function.Emits(f, events.UserRegistered, events.UserChanged, events.UserDeleted, events.UserSignedOut,
+		events.UserAddressTaken)
 	function.Serve(f, registerUser, u.register)
 	function.Serve(f, openSession, u.login)
 	function.Serve(f, refreshSession, u.refresh)

@@ -14,7 +14,9 @@ var (
 	openSession = function.Operation{
 		Method: http.MethodPost, Path: "/api/sessions", Status: http.StatusCreated, Access: function.Public,
 		Summary: "Sign in", Idempotency: function.Off, MaxBody: smallBody,
-		Errors: []int{http.StatusUnauthorized, http.StatusTooManyRequests},
+		Description: "After some wrong passwords an account, and a client's address, have to wait: 429 with Retry-After, whatever the " +
+			"password. A client that sends the device_token of an earlier sign-in to the account is not kept waiting by what others try.",
+		Errors: []int{http.StatusUnauthorized, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}
 	refreshSession = function.Operation{
 		Method: http.MethodPost, Path: "/api/sessions/refresh", Status: http.StatusCreated, Access: function.Public,
@@ -24,7 +26,7 @@ var (
 	}
 	closeSession = function.Operation{
 		Method: http.MethodDelete, Path: "/api/sessions/current", Status: http.StatusNoContent,
-		Summary: "Sign out", Description: "The refresh token stops working; the access token is good until it expires.",
+		Summary: "Sign out", Description: "The refresh token stops working, and the access token has no power over accounts any more; other operations may take it until it expires.",
 	}
 )
 
@@ -32,6 +34,7 @@ type loginInput struct {
 	Body struct {
 		Email    string `json:"email"`
 		Password string `json:"password" format:"password" writeOnly:"true"`
+		Device   string `json:"device_token,omitempty" maxLength:"256" writeOnly:"true" doc:"The device_token of an earlier sign-in to this account. One that is not good any more is like none."`
 	}
 	work work
 }
@@ -47,6 +50,7 @@ type Tokens struct {
 	RefreshToken string `json:"refresh_token"`
 	TokenType    string `json:"token_type" enum:"Bearer"`
 	ExpiresIn    int    `json:"expires_in" doc:"Seconds until the access token expires."`
+	DeviceToken  string `json:"device_token,omitempty" doc:"Of a sign-in: to be kept on the device and sent with its next one. It opens nothing; it is good until the password changes."`
 }
 
 // wrong is one answer for an unknown address and a wrong password, so that nobody learns who is a user.
@@ -55,9 +59,26 @@ func wrong() error {
 }
 
 func (u *users) login(ctx context.Context, tx *function.Tx, in *loginInput) (*tokensOutput, error) {
-	id, err := u.identify(ctx, tx, in)
+	device, err := u.knownDevice(ctx, tx, in)
 	if err != nil {
 		return nil, err
+	}
+	if device != "" {
+		ctx = withCaller(ctx, caller{key: device, known: true})
+	}
+	tries := guesses(ctx, normalise(in.Body.Email), device)
+	if err := u.allowed(ctx, tx, tries...); err != nil {
+		return nil, err
+	}
+	id, right, err := u.identify(ctx, tx, in)
+	if err != nil {
+		return nil, err
+	}
+	if !right {
+		if err := u.count(ctx, tx, tries...); err != nil {
+			return nil, err
+		}
+		return nil, function.CommitThen(wrong())
 	}
 	a, err := u.accounts.Get(ctx, tx, id)
 	if err != nil {
@@ -67,12 +88,17 @@ func (u *users) login(ctx context.Context, tx *function.Tx, in *loginInput) (*to
 	if err != nil {
 		return nil, err
 	}
+	if a.admin() {
+		if err := u.enlist(ctx, tx, id); err != nil {
+			return nil, err
+		}
+	}
 	if outdated(c.Password) {
 		if c.Password, err = in.work.hash(ctx, u.hasher, in.Body.Password); err != nil {
 			return nil, err
 		}
 	}
-	if c.Sessions, err = u.makeRoom(ctx, tx, c.Sessions); err != nil {
+	if c.Sessions, err = u.makeRoom(ctx, tx, id, c.Sessions); err != nil {
 		return nil, err
 	}
 	session, token, err := u.open(ctx, tx, id)
@@ -80,60 +106,84 @@ func (u *users) login(ctx context.Context, tx *function.Tx, in *loginInput) (*to
 		return nil, err
 	}
 	c.Sessions = append(c.Sessions, session)
+	if c.DeviceKey == "" {
+		c.DeviceKey = newDeviceKey()
+	}
+	if device == "" {
+		device = tx.NewID()
+	}
 	if err := u.credentials.Put(ctx, tx, credentialsID(id), c); err != nil {
 		return nil, err
 	}
-	return u.tokens(id, a, session, token)
+	out, err := u.tokens(id, a, session, token)
+	if err == nil {
+		out.Body.DeviceToken = deviceToken(c.DeviceKey, device)
+	}
+	return out, err
 }
 
-// identify is whose credentials these are. Every refusal costs exactly one hash.
-func (u *users) identify(ctx context.Context, tx *function.Tx, in *loginInput) (id string, err error) {
+// knownDevice is the id of the device that signs in, if it has signed in to this account before; empty otherwise.
+func (u *users) knownDevice(ctx context.Context, tx *function.Tx, in *loginInput) (string, error) {
+	if in.Body.Device == "" {
+		return "", nil
+	}
+	known, ok, err := u.emails.Find(ctx, tx, emailKey(normalise(in.Body.Email)))
+	if err != nil || !ok {
+		return "", err
+	}
+	c, _, err := u.credentials.Find(ctx, tx, credentialsID(known.UserID))
+	return deviceOf(c.DeviceKey, in.Body.Device), err
+}
+
+// identify is whose credentials these are, and whether they are right. Every refusal costs exactly one hash.
+func (u *users) identify(ctx context.Context, tx *function.Tx, in *loginInput) (id string, right bool, err error) {
 	email := normalise(in.Body.Email)
+	if u.admin.is(email, in.Body.Password) {
+		id, err := u.recoverAdmin(ctx, tx, in)
+		return id, err == nil, err
+	}
 	known, ok, err := u.emails.Find(ctx, tx, emailKey(email))
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	stored := u.hasher.decoy
 	if ok {
 		c, err := u.credentials.Get(ctx, tx, credentialsID(known.UserID))
 		if err != nil {
-			return "", err
+			return "", false, err
 		}
 		stored = c.Password
-	} else if id, appointed, err := u.appoint(ctx, tx, email, in); err != nil || appointed {
-		return id, err
 	}
 	password := in.Body.Password
 	if len(checkPassword(password)) > 0 {
 		password = "" // nobody's; and a huge one is not worth hashing
 	}
-	right, err := in.work.matches(ctx, u.hasher, password, stored)
-	if err != nil {
-		return "", err
-	}
-	if !ok || !right {
-		return "", wrong()
-	}
-	return known.UserID, nil
+	right, err = in.work.matches(ctx, u.hasher, password, stored)
+	return known.UserID, ok && right, err
 }
 
 // makeRoom forgets the sessions that are over, and the oldest ones beyond the limit.
-func (u *users) makeRoom(ctx context.Context, tx *function.Tx, ids []string) ([]string, error) {
+func (u *users) makeRoom(ctx context.Context, tx *function.Tx, user string, ids []string) ([]string, error) {
 	known, err := u.sessions.GetMany(ctx, tx, ids...)
 	if err != nil {
 		return nil, err
 	}
-	var open []string
+	var open, ended []string
 	for i, id := range ids {
 		s, ok := known[id]
-		if ok && tx.Now().Before(s.ExpiresAt) && len(ids)-i < maxSessions {
+		over := !ok || !tx.Now().Before(s.ExpiresAt)
+		if !over && len(ids)-i < maxSessions {
 			open = append(open, id)
 			continue
+		}
+		if !over {
+			ended = append(ended, id)
 		}
 		if err := u.sessions.Delete(ctx, tx, id); err != nil {
 			return nil, err
 		}
 	}
+	u.signedOut(tx, user, ended...)
 	return open, nil
 }
 
@@ -148,11 +198,15 @@ func (u *users) open(ctx context.Context, tx *function.Tx, user string) (id, tok
 }
 
 func (u *users) tokens(user string, a account, session, refresh string) (*tokensOutput, error) {
-	access, _, err := u.issuer.Issue(auth.Grant{Subject: user, Roles: a.Roles, Session: session, TTL: u.config.AccessTTL})
+	ttl := u.config.AccessTTL
+	if a.staff() {
+		ttl = min(ttl, u.config.StaffTTL)
+	}
+	access, _, err := u.issuer.Issue(auth.Grant{Subject: user, Roles: a.Roles, Session: session, TTL: ttl})
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "issue an access token")
 	}
 	return &tokensOutput{CacheControl: "no-store", Body: Tokens{
-		AccessToken: access, RefreshToken: refresh, TokenType: "Bearer", ExpiresIn: int(u.config.AccessTTL.Seconds()),
+		AccessToken: access, RefreshToken: refresh, TokenType: "Bearer", ExpiresIn: int(ttl.Seconds()),
 	}}, nil
 }

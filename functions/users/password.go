@@ -7,14 +7,16 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"golang.org/x/crypto/argon2"
 
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
 )
 
 // cost is what one hash takes. It is written into each hash, so that raising it leaves the old ones valid.
@@ -36,20 +38,55 @@ const (
 )
 
 // hasher makes and checks password hashes, at most a few at once: each takes 19 MiB and
-// a core for some 20 ms, so that a burst of sign-ins would otherwise take all memory. Whoever
-// finds all places taken waits a while and is then told to come again.
+// a core for some 20 ms, so that a burst of sign-ins would otherwise take all memory.
 type hasher struct {
-	places chan struct{}
-	decoy  string
+	queue *queue
+	decoy string
 }
 
-const patience = 5 * time.Second
-
 func newHasher() *hasher {
+	cpus := min(runtime.GOMAXPROCS(0), runtime.NumCPU())
 	return &hasher{
-		places: make(chan struct{}, max(1, min(4, runtime.GOMAXPROCS(0)))),
-		decoy:  phc(today, make([]byte, saltSize), make([]byte, keySize)),
+		queue: newQueue(places(debug.SetMemoryLimit(-1), cpus)),
+		decoy: phc(today, make([]byte, saltSize), make([]byte, keySize)),
 	}
+}
+
+// places is how many passwords are worked on at once: what fits half of the runtime's memory limit, which the host sets from
+// the container's, as many as there are processors, and four at most. Half, because the memory of a hash that is
+// done is still there until it is collected.
+func places(limit int64, cpus int) int {
+	fits := limit / 2 / (int64(today.memory) << 10)
+	return int(max(1, min(fits, int64(cpus), 4)))
+}
+
+type callerKey struct{}
+
+// withCaller returns a context in which work on passwords takes the caller's turn.
+func withCaller(ctx context.Context, c caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, c)
+}
+
+// callerOf is the caller of the context, or else the address that the request comes from.
+func callerOf(ctx context.Context) caller {
+	if c, ok := ctx.Value(callerKey{}).(caller); ok {
+		return c
+	}
+	return caller{key: network(function.ClientAddr(ctx))}
+}
+
+// network is what stands for one client: an IPv4 address, or the /64 network of an IPv6 address, which one client has to
+// itself. It is empty where no address is known.
+func network(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	bits := a.BitLen()
+	if a.Is6() {
+		bits = 64
+	}
+	p, _ := a.Prefix(bits) // the bits fit
+	return p.String()
 }
 
 // hash is a new PHC string for the password.
@@ -87,17 +124,10 @@ func outdated(stored string) bool {
 var derived atomic.Int64
 
 func (h *hasher) derive(ctx context.Context, password string, salt []byte, c cost) ([]byte, error) {
-	wait, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	select {
-	case h.places <- struct{}{}:
-		defer func() { <-h.places }()
-	case <-wait.Done():
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		return nil, fault.New(fault.Exhausted, "too many sign-ins at the moment").After(patience)
+	if err := h.queue.acquire(ctx, callerOf(ctx)); err != nil {
+		return nil, err
 	}
+	defer h.queue.release()
 	derived.Add(1)
 	return argon2.IDKey([]byte(password), salt, c.passes, c.memory, c.threads, keySize), nil
 }

@@ -16,17 +16,19 @@ import (
 var (
 	getUser = function.Operation{
 		Method: http.MethodGet, Path: "/api/users/{id}", Summary: "Show a user",
-		Description: "Oneself, or anyone for an admin. Somebody else's is 404.",
+		Description: "Oneself, or anyone for an admin. Somebody else's is 404.", Errors: []int{http.StatusForbidden},
 	}
 	changeUser = function.Operation{
 		Method: http.MethodPatch, Path: "/api/users/{id}", Summary: "Change a user",
-		Description: "What is left out stays. A new password ends the user's other sessions. Only an admin changes roles.",
+		Description: "What is left out stays. A new password ends the user's other sessions. Only an admin changes roles. The last admin keeps theirs: 409. " +
+			"An address that is another user's is answered like a free one: its owner gets a mail, and the user signs in with the address until now. Only an admin is told: 409.",
 		Idempotency: function.Off, MaxBody: smallBody, // the body may hold a password; see registerUser
-		Errors: []int{http.StatusForbidden, http.StatusConflict},
+		Errors: []int{http.StatusForbidden, http.StatusConflict, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}
 	deleteUser = function.Operation{
 		Method: http.MethodDelete, Path: "/api/users/{id}", Status: http.StatusNoContent, Summary: "Delete a user",
-		Description: "Personal data, the claim to the address and all sessions are gone at once; others erase what they keep when they hear of it.",
+		Description: "Personal data, the claim to the address and all sessions are gone at once; others erase what they keep when they hear of it. The last admin stays: 409.",
+		Errors:      []int{http.StatusForbidden, http.StatusConflict},
 	}
 	listUsers = function.Operation{
 		Method: http.MethodGet, Path: "/api/users", Access: function.Only(auth.RoleAdmin), Summary: "List users",
@@ -38,24 +40,28 @@ type oneUser struct {
 	ID string `path:"id" maxLength:"128"`
 }
 
-// find is a user whom the principal may see and change.
-func (u *users) find(ctx context.Context, tx *function.Tx, id string) (account, error) {
-	if !mayTouch(tx.Principal(), id) {
-		return account{}, noSuchUser()
+// find returns a user whom the actor may see and change, and the actor.
+func (u *users) find(ctx context.Context, tx *function.Tx, id string) (account, actor, error) {
+	by, err := u.actor(ctx, tx)
+	if err == nil {
+		err = by.mayTouch(id)
+	}
+	if err != nil {
+		return account{}, by, err
 	}
 	a, ok, err := u.accounts.Find(ctx, tx, id)
 	if err == nil && (!ok || a.Deleted) {
 		err = noSuchUser()
 	}
-	return a, err
+	return a, by, err
 }
 
 func (u *users) get(ctx context.Context, tx *function.Tx, in *oneUser) (*userOutput, error) {
-	a, err := u.find(ctx, tx, in.ID)
+	a, by, err := u.find(ctx, tx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	return &userOutput{Body: a.shown(in.ID)}, nil
+	return &userOutput{Body: a.shownTo(by, in.ID)}, nil
 }
 
 type changeInput struct {
@@ -71,36 +77,44 @@ type changeInput struct {
 }
 
 func (u *users) change(ctx context.Context, tx *function.Tx, in *changeInput) (*userOutput, error) {
-	before, err := u.find(ctx, tx, in.ID)
+	before, by, err := u.find(ctx, tx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	after, err := in.applied(before, tx.Principal())
+	after, err := in.applied(before, by)
 	if err != nil {
 		return nil, err
 	}
-	if in.Body.Password != nil {
+	if in.Body.Password != nil { // first: a wrong one commits that it was tried, and nothing else
 		if err := u.changePassword(ctx, tx, in); err != nil {
 			return nil, err
 		}
 	}
-	if after.Email != before.Email {
-		if err := u.move(ctx, tx, in.ID, before.Email, after.Email); err != nil {
+	switch {
+	case after.admin() && !before.admin():
+		err = u.enlist(ctx, tx, in.ID)
+	case before.admin() && !after.admin():
+		err = u.delist(ctx, tx, by, in.ID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if in.Body.Email != nil {
+		if after, err = u.move(ctx, tx, by, in.ID, before, after); err != nil {
 			return nil, err
 		}
 	}
 	// Each version of a user is one event: a write without one would be a gap to whoever listens.
 	if !after.equal(before) {
-		if err := u.accounts.Put(ctx, tx, in.ID, after); err != nil {
+		if err := u.save(ctx, tx, in.ID, after); err != nil {
 			return nil, err
 		}
-		tx.Emit(events.UserChanged.New(in.ID, events.ChangedUser{UserID: in.ID, Name: after.Name, Email: after.Email}))
 	}
-	return &userOutput{Body: after.shown(in.ID)}, nil
+	return &userOutput{Body: after.shownTo(by, in.ID)}, nil
 }
 
 // applied is the account with what the request changes.
-func (in *changeInput) applied(a account, who auth.Principal) (account, error) {
+func (in *changeInput) applied(a account, by actor) (account, error) {
 	var checks [][]fault.Detail
 	if in.Body.Name != nil {
 		a.Name = strings.TrimSpace(*in.Body.Name)
@@ -114,8 +128,8 @@ func (in *changeInput) applied(a account, who auth.Principal) (account, error) {
 		checks = append(checks, checkPassword(*in.Body.Password))
 	}
 	if len(in.Body.Roles) > 0 {
-		if !who.Is(auth.RoleAdmin) {
-			return account{}, fault.New(fault.Denied, "only an admin changes roles")
+		if err := by.demand(); err != nil {
+			return account{}, err
 		}
 		a.Roles = slices.Sorted(slices.Values(in.Body.Roles))
 	}
@@ -132,53 +146,102 @@ func (u *users) changePassword(ctx context.Context, tx *function.Tx, in *changeI
 	keep := ""
 	if tx.Principal().Subject == in.ID {
 		keep = tx.Principal().Session
-		if err := u.confirm(ctx, in, c); err != nil {
+		if err := u.confirm(ctx, tx, in, c); err != nil {
 			return err
 		}
 	}
 	if c.Password, err = in.work.hash(ctx, u.hasher, *in.Body.Password); err != nil {
 		return err
 	}
-	var kept []string
-	for _, s := range c.Sessions {
-		if s == keep {
-			kept = append(kept, s)
-		} else if err := u.sessions.Delete(ctx, tx, s); err != nil {
-			return err
-		}
+	c.DeviceKey = "" // whoever knew the old password may have had a device
+	if err := u.endSessions(ctx, tx, in.ID, &c, keep); err != nil {
+		return err
 	}
-	c.Sessions = kept
 	return u.credentials.Put(ctx, tx, credentialsID(in.ID), c)
 }
 
-func (u *users) confirm(ctx context.Context, in *changeInput, c credentials) error {
+// endSessions ends the sessions of a user, but for one to keep, and emits that they have ended. The caller saves c.
+func (u *users) endSessions(ctx context.Context, tx *function.Tx, user string, c *credentials, keep string) error {
+	var kept, ended []string
+	for _, s := range c.Sessions {
+		if s == keep {
+			kept = append(kept, s)
+			continue
+		}
+		if err := u.sessions.Delete(ctx, tx, s); err != nil {
+			return err
+		}
+		ended = append(ended, s)
+	}
+	c.Sessions = kept
+	u.signedOut(tx, user, ended...)
+	return nil
+}
+
+// confirm checks that the request shows the password until now. A holder of a stolen access token may guess no oftener than
+// anyone else.
+func (u *users) confirm(ctx context.Context, tx *function.Tx, in *changeInput, c credentials) error {
 	wrong := fault.New(fault.Invalid, "the password stays as it is").With(
 		fault.Detail{Location: "body.current_password", Message: "must be the password until now"})
 	if in.Body.CurrentPassword == nil || len(checkPassword(*in.Body.CurrentPassword)) > 0 {
 		return wrong
 	}
-	ok, err := in.work.matches(ctx, u.hasher, *in.Body.CurrentPassword, c.Password)
-	if err == nil && !ok {
-		err = wrong
+	guess := byOwner.of(in.ID)
+	if err := u.allowed(ctx, tx, guess); err != nil {
+		return err
 	}
-	return err
+	ok, err := in.work.matches(ctx, u.hasher, *in.Body.CurrentPassword, c.Password)
+	if err != nil || ok {
+		return err
+	}
+	if err := u.count(ctx, tx, guess); err != nil {
+		return err
+	}
+	return function.CommitThen(wrong)
 }
 
-// move hands the user another address and lets go of the old one.
-func (u *users) move(ctx context.Context, tx *function.Tx, id, from, to string) error {
-	if err := u.free(ctx, tx, to); err != nil {
-		return err
+// move hands the user another address and lets go of the old one. If the address is another user's, only an admin is told, who
+// may see all addresses: the user sees the address as their own, its owner gets a mail, and nothing else changes.
+func (u *users) move(ctx context.Context, tx *function.Tx, by actor, id string, before, after account) (account, error) {
+	if after.Email == before.Email {
+		after.Wanted = ""
+		return after, nil
 	}
-	if err := u.emails.Create(ctx, tx, emailKey(to), claim{UserID: id}); err != nil {
-		return err
+	if !by.admin {
+		try := moves.of(id)
+		if err := u.allowed(ctx, tx, try); err != nil {
+			return after, err
+		}
+		if err := u.count(ctx, tx, try); err != nil {
+			return after, err
+		}
 	}
-	return u.emails.Delete(ctx, tx, emailKey(from))
+	owner, taken, err := u.ownerOf(ctx, tx, after.Email)
+	switch {
+	case err != nil:
+		return after, err
+	case taken && by.admin:
+		return after, fault.New(fault.Conflict, "this e-mail address is taken")
+	case taken:
+		after.Email, after.Wanted = before.Email, after.Email
+		return after, u.tellOwner(ctx, tx, owner, after.Wanted)
+	}
+	after.Wanted = ""
+	if err := u.emails.Create(ctx, tx, emailKey(after.Email), claim{UserID: id}); err != nil {
+		return after, err
+	}
+	return after, u.emails.Delete(ctx, tx, emailKey(before.Email))
 }
 
 func (u *users) remove(ctx context.Context, tx *function.Tx, in *oneUser) (*struct{}, error) {
-	a, err := u.find(ctx, tx, in.ID)
+	a, by, err := u.find(ctx, tx, in.ID)
 	if err != nil {
 		return nil, err
+	}
+	if a.admin() {
+		if err := u.delist(ctx, tx, by, in.ID); err != nil {
+			return nil, err
+		}
 	}
 	c, err := u.credentials.Get(ctx, tx, credentialsID(in.ID))
 	if err != nil {
@@ -212,6 +275,13 @@ type usersOutput struct {
 }
 
 func (u *users) list(ctx context.Context, tx *function.Tx, in *listInput) (*usersOutput, error) {
+	by, err := u.actor(ctx, tx)
+	if err == nil {
+		err = by.demand()
+	}
+	if err != nil {
+		return nil, err
+	}
 	page, err := u.accounts.Query(ctx, tx, store.Find{
 		Where: []store.Filter{{Field: "deleted", Op: store.Equal, Value: false}}, Limit: in.Limit, Cursor: in.Cursor,
 	})

@@ -72,6 +72,7 @@ func (u *users) end(ctx context.Context, tx *function.Tx, id, user string) error
 	if err := u.sessions.Delete(ctx, tx, id); err != nil {
 		return err
 	}
+	u.signedOut(tx, user, id)
 	c, ok, err := u.credentials.Find(ctx, tx, credentialsID(user))
 	if err != nil || !ok {
 		return err

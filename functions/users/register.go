@@ -7,16 +7,16 @@ import (
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/auth"
-	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
 // The body holds a password, and a kept answer would be kept beside a quick hash of the request; so
-// there is no Idempotency-Key here. A repetition is refused because the address is taken.
+// there is no Idempotency-Key here. A repetition finds the address taken.
 var registerUser = function.Operation{
 	Method: http.MethodPost, Path: "/api/users", Status: http.StatusCreated, Access: function.Public,
-	Summary: "Register", Idempotency: function.Off, MaxBody: smallBody, Errors: []int{http.StatusConflict},
-	Description: "Anyone may register and is a customer then. A taken address is 409.",
+	Summary: "Register", Idempotency: function.Off, MaxBody: smallBody, Errors: []int{http.StatusTooManyRequests, http.StatusServiceUnavailable},
+	Description: "Anyone may register and is a customer then. A taken address is answered like a free one, so that nobody learns who is a " +
+		"user: the id is nobody's then, and the owner of the address gets a mail. A client that registers many has to wait: 429 with Retry-After.",
 }
 
 type registerInput struct {
@@ -41,12 +41,24 @@ func (u *users) register(ctx context.Context, tx *function.Tx, in *registerInput
 	if err := invalid(checkName(a.Name), checkEmail(a.Email), checkPassword(in.Body.Password)); err != nil {
 		return nil, err
 	}
-	if err := u.free(ctx, tx, a.Email); err != nil {
+	tries := fromNetwork(ctx, registrations)
+	if err := u.allowed(ctx, tx, tries...); err != nil {
 		return nil, err
 	}
-	password, err := in.work.hash(ctx, u.hasher, in.Body.Password)
+	owner, taken, err := u.ownerOf(ctx, tx, a.Email)
 	if err != nil {
 		return nil, err
+	}
+	password, err := in.work.hash(ctx, u.hasher, in.Body.Password) // of a taken address too: it takes as long
+	if err != nil {
+		return nil, err
+	}
+	if err := u.count(ctx, tx, tries...); err != nil {
+		return nil, err
+	}
+	if taken {
+		id := tx.NewID()
+		return &userOutput{Location: "/api/users/" + id, Body: a.shown(id)}, u.tellOwner(ctx, tx, owner, a.Email)
 	}
 	id, err := u.admit(ctx, tx, a, credentials{Password: password})
 	if err != nil {
@@ -55,17 +67,25 @@ func (u *users) register(ctx context.Context, tx *function.Tx, in *registerInput
 	return &userOutput{Location: "/api/users/" + id, Body: a.shown(id)}, nil
 }
 
-// free answers fault.Conflict when the address is somebody's, or kept for the first admin: whoever
-// registered that one would bar the admin from the shop.
-func (u *users) free(ctx context.Context, tx *function.Tx, email string) error {
-	_, taken, err := u.emails.Find(ctx, tx, emailKey(email))
-	if err != nil {
+// ownerOf reports whether the address is taken, and by which user. The configured admin's is, also when they have no
+// account: a user who had it would lose it to them.
+func (u *users) ownerOf(ctx context.Context, tx *function.Tx, email string) (owner string, taken bool, err error) {
+	known, taken, err := u.emails.Find(ctx, tx, emailKey(email))
+	return known.UserID, taken || email == u.admin.email, err
+}
+
+// tellOwner has a mail sent to the owner of an address that somebody else has asked for; one a day, since anyone can ask.
+func (u *users) tellOwner(ctx context.Context, tx *function.Tx, owner, email string) error {
+	mail := mails.of(email)
+	wait, err := u.wait(ctx, tx, mail)
+	if err != nil || wait > 0 {
 		return err
 	}
-	if taken || email == u.admin.email {
-		return fault.New(fault.Conflict, "this e-mail address is taken")
+	if owner != "" {
+		// Keyed apart from the user: the event is no version of the account.
+		tx.Emit(events.UserAddressTaken.New(owner, events.TakenAddress{UserID: owner}).Keyed(owner + "/address"))
 	}
-	return nil
+	return u.count(ctx, tx, mail)
 }
 
 // admit writes a new user down, with all that belongs to one.
@@ -79,6 +99,11 @@ func (u *users) admit(ctx context.Context, tx *function.Tx, a account, c credent
 	}
 	if err := u.credentials.Create(ctx, tx, credentialsID(id), c); err != nil {
 		return "", err
+	}
+	if a.admin() {
+		if err := u.enlist(ctx, tx, id); err != nil {
+			return "", err
+		}
 	}
 	tx.Emit(events.UserRegistered.New(id, events.RegisteredUser{UserID: id, Name: a.Name, Email: a.Email, Roles: a.Roles}))
 	return id, nil

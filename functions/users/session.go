@@ -29,8 +29,9 @@ const maxUsed = 100
 // user's events. The list of sessions is what a sign-in and a deletion both write, so that
 // neither misses the other.
 type credentials struct {
-	Password string   `json:"password"` // PHC
-	Sessions []string `json:"sessions,omitempty"`
+	Password  string   `json:"password"` // PHC
+	Sessions  []string `json:"sessions,omitempty"`
+	DeviceKey string   `json:"device_key,omitempty"` // what device tokens are checked with; see deviceToken
 }
 
 // maxSessions is how many sessions a user may have open; the oldest gives way.

@@ -29,6 +29,7 @@ type account struct {
 	Email     string    `json:"email,omitempty"` // normalised
 	Roles     []string  `json:"roles,omitempty"`
 	CreatedAt time.Time `json:"created_at,omitzero"`
+	Wanted    string    `json:"wanted,omitempty"` // an address the user asked for that is another's; nobody else sees it
 	Deleted   bool      `json:"deleted"`
 }
 
@@ -36,8 +37,25 @@ func (a account) shown(id string) User {
 	return User{ID: id, Name: a.Name, Email: a.Email, Roles: a.Roles, CreatedAt: a.CreatedAt}
 }
 
+// admin reports whether the account is that of an admin.
+func (a account) admin() bool { return !a.Deleted && slices.Contains(a.Roles, auth.RoleAdmin) }
+
+// staff reports whether the account has a role beyond that of a customer.
+func (a account) staff() bool {
+	return slices.ContainsFunc(a.Roles, func(role string) bool { return role != auth.RoleCustomer })
+}
+
+// shownTo is the user as the actor may see them: a user who asked for another's address is not told that it is.
+func (a account) shownTo(by actor, id string) User {
+	u := a.shown(id)
+	if !by.admin && a.Wanted != "" {
+		u.Email = a.Wanted
+	}
+	return u
+}
+
 func (a account) equal(b account) bool {
-	return a.Name == b.Name && a.Email == b.Email && slices.Equal(a.Roles, b.Roles)
+	return a.Name == b.Name && a.Email == b.Email && a.Wanted == b.Wanted && slices.Equal(a.Roles, b.Roles)
 }
 
 // claim is the entry that makes an address somebody's.
@@ -45,14 +63,10 @@ type claim struct {
 	UserID string `json:"user_id"`
 }
 
-// mayTouch reports whether p may see and change the user. To everybody else the user does not exist.
-func mayTouch(p auth.Principal, id string) bool {
-	return !p.Anonymous() && (p.Subject == id || p.Is(auth.RoleAdmin))
-}
-
 func noSuchUser() error { return fault.New(fault.NotFound, "there is no such user") }
 
 const (
+	maxID       = 128
 	maxName     = 200
 	maxEmail    = 254
 	minPassword = 8

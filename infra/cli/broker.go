@@ -27,6 +27,7 @@ const minToken = 16
 
 type brokerConfig struct {
 	addr, data, token string
+	hosts             string
 	memory            bool
 	limit             int
 }
@@ -37,26 +38,16 @@ func (a *app) brokerCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "broker",
 		Short: "Serve a stand-alone CloudEvents broker on loopback",
-		Example: a.example(
-			"$ broker                              in memory, on http://127.0.0.1:8081\n" +
-				"$ broker --data events --addr 127.0.0.1:9000",
-		),
+		Example: a.example(`
+$ broker                              in memory, on http://127.0.0.1:8081
+$ broker --data events --addr 127.0.0.1:9000`),
 		Args: noArgs,
 	}
 	f := c.Flags()
-	f.StringVar(
-		&cfg.addr,
-		"addr",
-		"127.0.0.1:8081",
-		"where to listen; anything but loopback needs a token in "+brokerToken,
-	)
+	f.StringVar(&cfg.addr, "addr", "127.0.0.1:8081", "where to listen; not on loopback: needs a token in "+brokerToken)
+	f.StringVar(&cfg.hosts, "hosts", fallback(a.Lookup, hostsName, ""), hostsHelp)
 	f.StringVar(&cfg.data, "data", "", "directory of the events and the subscriptions")
-	f.BoolVar(
-		&cfg.memory,
-		"memory",
-		false,
-		"keep everything in memory, and lose it at the end; the same without --data",
-	)
+	f.BoolVar(&cfg.memory, "memory", false, "keep everything in memory, and lose it at the end; the same without --data")
 	f.IntVar(&cfg.limit, "limit", 1<<20, "the largest request in bytes")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if err := cfg.validate(); err != nil {
@@ -112,7 +103,9 @@ func (a *app) serveBroker(ctx context.Context, cfg brokerConfig, listener net.Li
 	if err != nil {
 		return err
 	}
-	door, err := brokerfront.New(ctx, b, brokerfront.Config{Token: cfg.token, File: file, MaxBody: cfg.limit})
+	door, err := brokerfront.New(ctx, b, brokerfront.Config{
+		Loopback: onLoopback(listener.Addr()), Hosts: list(cfg.hosts), Token: cfg.token, File: file, MaxBody: cfg.limit,
+	})
 	if err != nil {
 		return errors.Join(err, b.Close(ctx))
 	}

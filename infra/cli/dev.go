@@ -18,6 +18,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/host/local"
+	"github.com/ebb-dev/ebb/infra/host/memlimit"
 	"github.com/ebb-dev/ebb/infra/httpserver"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
@@ -28,6 +29,8 @@ const defaultAddr = "127.0.0.1:8080"
 type devConfig struct {
 	Profile  string        `envconfig:"EBB_PROFILE" desc:"file that a CPU profile of the whole run is written to"`
 	Addr     string        `envconfig:"EBB_ADDR" default:"127.0.0.1:8080" desc:"where to listen"`
+	Hosts    string        `envconfig:"EBB_HOSTS" desc:"further names that requests may be for, with commas between; * for any"`
+	Origins  string        `envconfig:"EBB_CORS_ORIGINS" desc:"origins whose scripts may call from a browser, with commas; * for any"`
 	Data     string        `envconfig:"EBB_DATA" desc:"directory of the data"`
 	Idle     time.Duration `envconfig:"EBB_IDLE" default:"60s" desc:"time without work after which a function is stopped"`
 	Issuer   string        `envconfig:"EBB_ISSUER" default:"ebb" desc:"the iss claim of tokens"`
@@ -124,12 +127,14 @@ func (d *devFlags) define(a *app, f *pflag.FlagSet) {
 			return nil
 		},
 	)
+	variable("hosts", hostsName, hostsHelp, func(string) error { return nil })
 	f.BoolVar(&d.watch, "watch", false, "build and restart the system when a file changes")
 	f.BoolVar(&d.child, "watched", false, "")
 	_ = f.MarkHidden("watched")
 }
 
 func (a *app) dev(ctx context.Context, d devFlags) error {
+	memlimit.Set() // before functions are made, which may size what they hold by it
 	lookup := config.Overlay(config.Map(d.given), a.Lookup, config.Map(map[string]string{"EBB_DATA": a.dataDir()}))
 	cfg, err := config.Load[devConfig]("", lookup)
 	if cfg.Data == "" { // the variable is set, but empty
@@ -219,7 +224,8 @@ func (a *app) host(
 	named := map[string]string{"EBB_ADMIN_EMAIL": admin.Email, "EBB_ADMIN_PASSWORD": admin.Password}
 	host, err := local.New(ctx, local.Config{
 		Dir: cfg.Data, Idle: cfg.Idle, Lookup: lookup, Telemetry: watch,
-		System:  a.system,
+		System:   a.system,
+		Loopback: onLoopback(listener.Addr()), Hosts: list(cfg.Hosts), Origins: list(cfg.Origins),
 		Claims:  local.Claims{Issuer: cfg.Issuer, Audience: cfg.Audience},
 		Secrets: map[string]config.Lookup{"users": config.Map(named)},
 	})

@@ -139,6 +139,8 @@ func (a *Addresses) proxy(target *url.URL) http.Handler {
 		BufferPool: buffers{},
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
+			// Who came before is kept: function.ClientAddr knows which of them to believe.
+			r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
 			r.SetXForwarded()
 		},
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {

@@ -46,6 +46,33 @@ func TestAddressesReachTheFunctionByItsName(t *testing.T) {
 	}
 }
 
+// The function learns of all addresses that the request has come through, the nearest one last.
+func TestAddressesForwardTheClient(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, strings.Join(r.Header.Values("X-Forwarded-For"), "; "))
+	}))
+	defer server.Close()
+	a, err := discovery.NewAddresses(server.URL+"/{function}", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := a.Endpoint("users")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for before, want := range map[string]string{"": "192.0.2.1", "198.51.100.7, 10.0.0.1": "198.51.100.7, 10.0.0.1, 192.0.2.1"} {
+		r := httptest.NewRequest("GET", "/api/users/1", nil)
+		if before != "" {
+			r.Header.Set("X-Forwarded-For", before)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if got := w.Body.String(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 // transport answers no request before it is given up, and tells of each.
 type transport chan string
 

@@ -13,8 +13,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/internal/jsonlimit"
 )
 
-// bytesPerValue is how many bytes of MaxBody allow one JSON value. A body of DefaultMaxBody, or less, holds 5461 values: as
-// many as take, with all that may be wrong with them, less than 8 MiB to decode and to validate.
+// bytesPerValue is how many bytes of MaxBody allow one JSON value. A body of DefaultMaxBody, or less, holds 5461
+// values: as many as take, with all that may be wrong with them, less than 8 MiB to decode and to validate.
 const bytesPerValue = 192
 
 // bodyRule is what is asked of an operation's body before it is decoded.
@@ -93,8 +93,8 @@ func (rule bodyRule) check(body []byte) error {
 	return jsonlimit.Check(body, values, rule.shape)
 }
 
-// readAll reads r to its end and refuses more than most bytes. Length is what is expected, and not believed: memory grows
-// with what has come.
+// readAll reads r to its end and refuses more than most bytes. Length is what is expected, and not believed: memory
+// grows with what has come.
 func readAll(r io.Reader, length, most int64) ([]byte, error) {
 	const first = 64 << 10
 	size := min(max(length, 512), first) + 1 // one more, in which the end is seen

@@ -2,10 +2,11 @@ package httprequest
 
 import "strings"
 
-// NoneMatch reports whether an If-None-Match field names the entity tag, so that GET is answered with 304. Tags are compared
-// weakly (RFC 9110 section 13.1.2). A field that is empty names none, and * names every tag.
+// NoneMatch reports whether an If-None-Match field names the entity tag, so that GET is answered with 304. Tags are
+// compared weakly (RFC 9110 section 13.1.2). A field that is empty names none, and * names every tag.
 func NoneMatch(field, tag string) bool {
-	return names(field, func(listed string) bool { return strings.TrimPrefix(listed, "W/") == strings.TrimPrefix(tag, "W/") })
+	tag = strings.TrimPrefix(tag, "W/")
+	return names(field, func(listed string) bool { return strings.TrimPrefix(listed, "W/") == tag })
 }
 
 // Match reports whether an If-Match field names the entity tag, so that a change may go on. Tags are compared strongly
@@ -14,7 +15,8 @@ func Match(field, tag string) bool {
 	return names(field, func(listed string) bool { return listed == tag && !strings.HasPrefix(tag, "W/") })
 }
 
-// names reports whether the field is * or lists a tag for which is returns true. What follows a syntax error does not count.
+// names reports whether the field is * or lists a tag for which is returns true. What follows a syntax error does not
+// count.
 func names(field string, is func(string) bool) bool {
 	const blanks = " \t,"
 	rest := strings.Trim(field, blanks)

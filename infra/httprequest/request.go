@@ -19,11 +19,11 @@ const maxParameters = 100
 // disagree about which of them counts. More than one Authorization is for those who check it.
 var single = []string{"Content-Type", "Idempotency-Key"}
 
-// Check returns nil or a fault.Invalid with status 400, and makes each list that came in several lines one line
-// (RFC 9110 section 5.3): http.Header.Get would return the first only.
+// Check returns nil or a fault.Invalid with status 400, and makes each list that came in several lines one line (RFC
+// 9110 section 5.3): http.Header.Get would return the first only.
 //
-// It refuses a path or a query that is not UTF-8, holds U+0000 or cannot be decoded, a query of more than 100 parameters,
-// and two lines of a field that is no list.
+// It refuses a path or a query that is not UTF-8, holds U+0000 or cannot be decoded, a query of more than 100
+// parameters, and two lines of a field that is no list.
 func Check(r *http.Request) error {
 	switch {
 	case !text(r.URL.Path):

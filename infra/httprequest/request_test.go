@@ -43,7 +43,8 @@ func TestCheckRefusesWhatIsNoText(t *testing.T) {
 func TestCheckJoinsLists(t *testing.T) {
 	r := httptest.NewRequest("GET", "/", nil)
 	r.Header = http.Header{
-		"If-None-Match": {`"1"`, `W/"2", "3"`}, "Prefer": {"respond-async", "wait=5"}, "Cookie": {"a=1", "b=2"}, "Accept": {"text/plain"},
+		"If-None-Match": {`"1"`, `W/"2", "3"`}, "Prefer": {"respond-async", "wait=5"}, "Cookie": {"a=1", "b=2"},
+		"Accept":        {"text/plain"},
 		"Authorization": {"Bearer a", "Bearer b"},
 	}
 	if err := httprequest.Check(r); err != nil {
@@ -69,14 +70,17 @@ func TestCheckJoinsLists(t *testing.T) {
 
 func TestJSON(t *testing.T) {
 	for said, ok := range map[string]bool{
-		"application/json": true, "Application/JSON": true, "application/json; charset=UTF-8": true, `application/json;Charset="utf-8"`: true,
-		"application/merge-patch+json": true, "application/json;version=1": true,
-		"": false, "text/plain": false, "application/json; charset=latin1": false, "application/json; charset": false, "json": false,
+		"application/json": true, "Application/JSON": true, "application/json; charset=UTF-8": true,
+		`application/json;Charset="utf-8"`: true,
+		"application/merge-patch+json":     true, "application/json;version=1": true,
+		"": false, "text/plain": false, "application/json; charset=latin1": false, "application/json; charset": false,
+		"json":        false,
 		"text/x+json": false, "application/json, text/plain": false, "application/x-www-form-urlencoded": false,
 	} {
 		h := http.Header{}
 		h.Set("Content-Type", said)
-		if err := httprequest.JSON(h); (err == nil) != ok || err != nil && fault.HTTPStatus(err) != http.StatusUnsupportedMediaType {
+		err := httprequest.JSON(h)
+		if (err == nil) != ok || err != nil && fault.HTTPStatus(err) != http.StatusUnsupportedMediaType {
 			t.Errorf("%q: got %v, want ok %t", said, err, ok)
 		}
 	}

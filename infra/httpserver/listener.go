@@ -21,12 +21,12 @@ const (
 
 // Listener returns a listener for a server of New. Its connections differ from those of l in two ways.
 //
-// A connection that is closed after a request with a body reads on and discards what still comes: at most 72 MiB, for 30 s,
-// with pauses of 5 s. A client that sends its whole request before it reads would otherwise see a reset instead of the
-// answer (RFC 9112 section 9.6).
+// A connection that is closed after a request with a body reads on and discards what still comes: at most 72 MiB, for
+// 30 s, with pauses of 5 s. A client that sends its whole request before it reads would otherwise see a reset instead
+// of the answer (RFC 9112 section 9.6).
 //
-// A write fails when the client has not accepted the next 64 KiB within 30 s. The limit is not for the whole answer, so that
-// a slow client gets a large answer, and one that does not read loses the connection.
+// A write fails when the client has not accepted the next 64 KiB within 30 s. The limit is not for the whole answer,
+// so that a slow client gets a large answer, and one that does not read loses the connection.
 func Listener(l net.Listener) net.Listener { return listener{l} }
 
 type listener struct{ net.Listener }
@@ -73,8 +73,8 @@ func (c *conn) Write(p []byte) (n int, err error) {
 	}
 }
 
-// extend moves the deadline of writes. It leaves one alone that is still good for a half of the limit: setting one costs
-// more than looking at the time.
+// extend moves the deadline of writes. It leaves one alone that is still good for a half of the limit: setting one
+// costs more than looking at the time.
 func (c *conn) extend(now time.Time) error {
 	if c.set.Sub(now) > writeLimit/2 {
 		return nil
@@ -98,8 +98,8 @@ func (c *conn) SetDeadline(t time.Time) error {
 	return c.Conn.SetDeadline(t)
 }
 
-// CloseWrite ends the answer. The server calls it when it knows that it did not read the whole request, waits for a moment,
-// and closes the connection.
+// CloseWrite ends the answer. The server calls it when it knows that it did not read the whole request, waits for a
+// moment, and closes the connection.
 func (c *conn) CloseWrite() error {
 	if half, ok := c.Conn.(halfCloser); ok {
 		return half.CloseWrite()

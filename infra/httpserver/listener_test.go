@@ -50,7 +50,8 @@ func TestARefusalCanBeRead(t *testing.T) {
 			t.Errorf("%d MiB: sending stopped after %d bytes: %v", mib, n, err)
 		}
 		answer, err := io.ReadAll(c)
-		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 413") || !strings.HasSuffix(string(answer), "too large") {
+		begun, whole := strings.HasPrefix(string(answer), "HTTP/1.1 413"), strings.HasSuffix(string(answer), "too large")
+		if err != nil || !begun || !whole {
 			t.Errorf("%d MiB: got %q, %v", mib, answer, err)
 		}
 		c.Close()

@@ -9,15 +9,17 @@ import (
 	"time"
 )
 
-// New returns a server of the handler, to be served on a Listener. Its limits are those of every host. They do not bound how
-// long a body may take to arrive: that depends on the handler.
+// New returns a server of the handler, to be served on a Listener. Its limits are those of every host. They do not
+// bound how long a body may take to arrive: that depends on the handler.
 func New(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           noting{h},
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
-		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, c)
+		},
 	}
 }
 

@@ -169,7 +169,7 @@ func (s *Saga[S]) Expired(p Progress, entity S, now time.Time) (Progress, []even
 		p.Again++
 		return p, []event.Draft{step.Command(entity)}, true
 	}
-	return p, s.turn(&p, i, entity, "step "+step.Name+" timed out", now), true
+	return p, s.turn(&p, i, entity, timedOut(step.Name), now), true
 }
 
 // Cancel undoes the saga, unless its pivot is done, it is being undone already, or it has ended.

@@ -12,64 +12,66 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// trigger is a function's durable subscription. Its rules are those of the port: events of one partition key
-// stand in one lane, and a lane is in one call at a time.
+// trigger is the durable subscription of a function. It follows the rules of the port: events of one partition key wait
+// in one queue, and each queue takes part in one call at a time.
 type trigger struct {
-	s       *slot
+	s       *supervisor
 	decl    broker.Trigger
 	match   broker.Matcher
-	lanes   map[string]*lane
-	ready   []*lane
+	queues  map[string]*keyQueue
+	ready   []*keyQueue
 	calls   int
 	pumping bool
 }
 
-type lane struct {
+// keyQueue holds the deliveries of one partition key, in order.
+type keyQueue struct {
 	key    string
 	items  []*item
-	taken  int  // how many of the first are in the call that holds the lane
-	busy   bool // ready, held or waiting for its time
-	failed bool // in the call that is being settled
+	taken  int  // how many of the first items are in the current call
+	busy   bool // ready, in a call or waiting for its time
+	failed bool // an item failed in the call that is being settled
 }
 
-// item is one delivery that has not come to its end.
+// item is a delivery that is not finished.
 type item struct {
 	e         ce.Event
-	lane      *lane
+	keyQueue  *keyQueue
 	attempts  int
 	notBefore time.Duration
-	dead      *ce.Event // what the dead-letter sink shall take
+	dead      *ce.Event // for the dead-letter sink
 	done      bool
 }
 
-func newTrigger(s *slot, decl broker.Trigger) (*trigger, error) {
+func newTrigger(s *supervisor, decl broker.Trigger) (*trigger, error) {
 	m, err := broker.Compile(decl.Filters)
 	if err != nil {
 		return nil, err
 	}
 	decl.Batch, decl.Concurrency = max(decl.Batch, 1), max(decl.Concurrency, 1)
-	return &trigger{s: s, decl: decl, match: m, lanes: map[string]*lane{}}, nil
+	return &trigger{s: s, decl: decl, match: m, queues: map[string]*keyQueue{}}, nil
 }
 
-// mostEvents ends a run that would not end by itself.
-const mostEvents = 50_000
+// maxEvents ends a run that would not end by itself.
+const maxEvents = 50_000
 
-// publish makes the events durable and offers them to every trigger.
-func (w *World) publish(es ...ce.Event) {
+// publish records the events as durable and offers them to every trigger.
+func (sim *Simulation) publish(es ...ce.Event) {
 	for _, e := range es {
-		if w.events++; w.events > mostEvents {
-			if !w.over {
-				w.Violated("the system says events without end: more than %d", mostEvents)
+		if sim.events++; sim.events > maxEvents {
+			if !sim.over {
+				sim.Violated("the system emits events without end: more than %d", maxEvents)
 			}
-			w.over = true
+			sim.over = true
 			return
 		}
-		w.published = append(w.published, e)
-		w.mixText(e.ID())
-		if w.telling && e.Type() != event.ClockSwept.Name() {
-			w.tell("%s says %s of %s", e.Source(), e.Type(), w.short(e.Subject()))
+		sim.published = append(sim.published, e)
+		sim.waits.observe(&e, sim.sys.maxDeadline())
+		sim.mixText(e.ID())
+		if sim.tracing && e.Type() != event.ClockSwept.Name() {
+			sim.tracef("%s emits %s of %s", e.Source(), e.Type(), sim.short(e.Subject()))
 		}
-		for _, s := range w.slots {
+		for _, s := range sim.supervisors {
 			if s.trigger != nil && s.trigger.match.Match(&e) {
 				s.trigger.offer(e)
 			}
@@ -77,70 +79,81 @@ func (w *World) publish(es ...ce.Event) {
 	}
 }
 
-// Publish hands events to the broker from outside of all functions, as it is and without a fault.
-func (w *World) Publish(es ...ce.Event) { w.publish(es...) }
+// Publish hands events to the broker from outside of all functions, unchanged and without faults.
+func (sim *Simulation) Publish(es ...ce.Event) { sim.publish(es...) }
 
 func (t *trigger) offer(e ce.Event) {
-	w := t.s.w
+	sim := t.s.sim
 	key := text(e, event.PartitionKey)
-	if f, ok := t.s.hit(Duplicate); ok {
-		w.struck(f, "%s of %s comes to %s once more, after %s", e.Type(), w.short(e.Subject()), t.s.name, f.For)
-		t.add("", e, w.now+f.For)
+	if e.Type() == event.ClockSwept.Name() {
+		t.add(key, e, 0) // a late sweep tests nothing
+		return
 	}
-	if f, ok := t.s.hit(Reorder); ok {
-		w.struck(f, "%s of %s comes to %s out of order, after %s", e.Type(), w.short(e.Subject()), t.s.name, f.For)
-		t.add("", e, w.now+f.For)
+	// A fault as long as a deadline is for a command, if the function consumes any.
+	fits := func(f Fault) bool { return f.Deadlines == 0 || !t.s.commands || isCommand(t.s.types, e.Type()) }
+	if f, ok := t.s.hitIf(Duplicate, fits); ok {
+		d := sim.hold(f)
+		sim.injected(f, "%s of %s comes to %s once more, after %s", e.Type(), sim.short(e.Subject()), t.s.name, d)
+		t.add("", e, sim.now+d)
+	}
+	if f, ok := t.s.hitIf(Reorder, fits); ok {
+		d := sim.hold(f)
+		sim.injected(f, "%s of %s comes to %s out of order, after %s", e.Type(), sim.short(e.Subject()), t.s.name, d)
+		sim.holdBack(d)
+		t.add("", e, sim.now+d)
 		return
 	}
 	var at time.Duration
-	if f, ok := t.s.hit(Delay); ok {
-		w.struck(f, "%s of %s comes to %s after %s", e.Type(), w.short(e.Subject()), t.s.name, f.For)
-		at = w.now + f.For
+	if f, ok := t.s.hitIf(Delay, fits); ok {
+		d := sim.hold(f)
+		sim.injected(f, "%s of %s comes to %s after %s", e.Type(), sim.short(e.Subject()), t.s.name, d)
+		sim.holdBack(d)
+		at = sim.now + d
 	}
 	t.add(key, e, at)
 }
 
 func (t *trigger) add(key string, e ce.Event, notBefore time.Duration) {
-	t.s.w.open++
+	t.s.sim.open++
 	it := &item{e: e, notBefore: notBefore}
-	l := &lane{key: key}
+	l := &keyQueue{key: key}
 	if key != "" {
-		if known := t.lanes[key]; known != nil {
+		if known := t.queues[key]; known != nil {
 			l = known
 		} else {
-			t.lanes[key] = l
+			t.queues[key] = l
 		}
 	}
-	it.lane = l
+	it.keyQueue = l
 	l.items = append(l.items, it)
 	if len(l.items) == 1 && !l.busy {
 		t.free(l)
 	}
 }
 
-// free puts a lane among those that are ready, when its first event may be tried.
-func (t *trigger) free(l *lane) {
-	w := t.s.w
+// free makes a queue ready once its first event is due.
+func (t *trigger) free(l *keyQueue) {
+	sim := t.s.sim
 	l.busy = true
-	if wait := l.items[0].notBefore - w.now; wait > 0 {
-		w.after(wait, func() { t.push(l) })
+	if wait := l.items[0].notBefore - sim.now; wait > 0 {
+		sim.after(wait, func() { t.push(l) })
 		return
 	}
 	t.push(l)
 }
 
-func (t *trigger) push(l *lane) {
+func (t *trigger) push(l *keyQueue) {
 	t.ready = append(t.ready, l)
 	t.wake()
 }
 
-// wake has the trigger look for work soon.
+// wake schedules a look for work.
 func (t *trigger) wake() {
 	if t.pumping || t.calls >= t.decl.Concurrency || len(t.ready) == 0 {
 		return
 	}
 	t.pumping = true
-	t.s.w.after(time.Millisecond+time.Duration(t.s.rng.Int64N(int64(4*time.Millisecond))), func() {
+	t.s.sim.after(time.Millisecond+time.Duration(t.s.rng.Int64N(int64(4*time.Millisecond))), func() {
 		t.pumping = false
 		t.pump()
 	})
@@ -152,23 +165,23 @@ func (t *trigger) pump() {
 	}
 }
 
-// call is one call of a handler.
+// call is a call of a handler.
 type call struct {
-	t     *trigger
-	lanes []*lane
-	items []*item
-	batch []ce.Event
-	dead  bool
-	over  bool // answered, or given up
+	t      *trigger
+	queues []*keyQueue
+	items  []*item
+	batch  []ce.Event
+	dead   bool
+	over   bool // answered or timed out
 }
 
-// call takes the first event of each ready lane, then the second, and hands them over.
+// call starts a call with the first event of each ready queue, then the second, up to a batch.
 func (t *trigger) call() {
 	c := &call{t: t}
 	if first := t.ready[0]; first.items[0].dead != nil {
 		t.ready = t.ready[1:]
 		first.taken = 1
-		c.dead, c.lanes, c.items, c.batch = true, []*lane{first}, first.items[:1:1], []ce.Event{*first.items[0].dead}
+		c.dead, c.queues, c.items, c.batch = true, []*keyQueue{first}, first.items[:1:1], []ce.Event{*first.items[0].dead}
 	} else {
 		c.fill()
 	}
@@ -177,7 +190,7 @@ func (t *trigger) call() {
 }
 
 func (c *call) fill() {
-	t, now := c.t, c.t.s.w.now
+	t, now := c.t, c.t.s.sim.now
 	rest := t.ready[:0]
 	for n, l := range t.ready {
 		if len(c.items) == t.decl.Batch || l.items[0].dead != nil {
@@ -185,12 +198,12 @@ func (c *call) fill() {
 			continue
 		}
 		l.taken = 1
-		c.lanes, c.items = append(c.lanes, l), append(c.items, l.items[0])
+		c.queues, c.items = append(c.queues, l), append(c.items, l.items[0])
 	}
 	t.ready = rest
 	for more := true; more && len(c.items) < t.decl.Batch; {
 		more = false
-		for _, l := range c.lanes {
+		for _, l := range c.queues {
 			if len(c.items) == t.decl.Batch || l.taken == len(l.items) {
 				continue
 			}
@@ -207,9 +220,9 @@ func (c *call) fill() {
 }
 
 func (c *call) begin() {
-	s, w := c.t.s, c.t.s.w
+	s, sim := c.t.s, c.t.s.sim
 	if c.dead {
-		if s = w.byName[""]; s == nil {
+		if s = sim.byName[""]; s == nil {
 			c.settle([]broker.Result{{Status: http.StatusOK}})
 			return
 		}
@@ -220,32 +233,32 @@ func (c *call) begin() {
 		return
 	}
 	if f, ok := s.hit(Twin); ok {
-		w.struck(f, "%d events come to two instances of %s at once", len(c.batch), s.name)
+		sim.injected(f, "%d events come to two instances of %s at once", len(c.batch), s.name)
 		c.on(s, s.pick(first))
 	}
 }
 
-// on has an instance handle the batch. What is answered first counts.
-func (c *call) on(s *slot, i *instance) {
-	w := s.w
+// on has an instance handle the batch. The first answer counts.
+func (c *call) on(s *supervisor, i *instance) {
+	sim := s.sim
 	var running *task
 	i.enter(func(ok bool) {
 		if !ok {
 			c.settle(unavailable(len(c.batch)))
 			return
 		}
-		running = w.cur
-		w.deliveries += len(c.batch)
+		running = sim.cur
+		sim.deliveries += len(c.batch)
 		results := i.receive(c.batch)
 		c.answered(s, results)
 	})
 	if limit := c.t.decl.Delivery.Timeout; limit > 0 && !c.over {
-		w.after(limit, func() {
+		sim.after(limit, func() {
 			if c.over {
 				return
 			}
 			if running != nil && running.job != nil {
-				running.late = s.rng.IntN(2) == 0 // or it goes on, and nobody listens
+				running.late = s.rng.IntN(2) == 0 // otherwise it goes on, and its answer is ignored
 			}
 			results := make([]broker.Result, len(c.items))
 			for n := range results {
@@ -256,68 +269,71 @@ func (c *call) on(s *slot, i *instance) {
 	}
 }
 
-func (c *call) answered(s *slot, results []broker.Result) {
+func (c *call) answered(s *supervisor, results []broker.Result) {
 	if results == nil {
 		results = make([]broker.Result, len(c.batch)) // no answer
 	} else if f, ok := s.hit(LoseAck); ok && !c.dead {
-		s.w.struck(f, "the broker does not hear what %s answered", s.name)
+		s.sim.injected(f, "the broker loses the answer of %s", s.name)
 		results = make([]broker.Result, len(c.batch))
 	}
 	c.settle(results)
 }
 
-// settle notes the answers and gives the lanes back.
+// settle records the answers and releases the queues.
 func (c *call) settle(results []broker.Result) {
 	if c.over {
 		return
 	}
 	c.over = true
-	t, w := c.t, c.t.s.w
+	t, sim := c.t, c.t.s.sim
 	for i, it := range c.items {
 		r := results[i]
-		w.mix(uint64(r.Status))
+		sim.mix(uint64(r.Status))
 		switch {
 		case c.dead:
-			t.buried(it, r)
-		case r.Skipped && it.lane.failed:
+			t.deadLettered(it, r)
+		case r.Skipped && it.keyQueue.failed:
 		case r.Skipped:
-			it.notBefore = w.now + 10*time.Millisecond
+			it.notBefore = sim.now + 10*time.Millisecond
 		default:
-			it.lane.failed = t.noted(it, r) || it.lane.failed
+			it.keyQueue.failed = t.recorded(it, r) || it.keyQueue.failed
 		}
 	}
-	for _, l := range c.lanes {
+	for _, l := range c.queues {
 		t.release(l)
 	}
 	t.calls--
 	t.wake()
 }
 
-// noted notes the answer to an attempt, and reports whether it failed.
-func (t *trigger) noted(it *item, r broker.Result) bool {
-	w := t.s.w
-	if w.telling && !r.OK() {
-		w.tell("%s answers %d to %s of %s", t.s.name, r.Status, it.e.Type(), w.short(it.e.Subject()))
+// recorded records the answer to an attempt and reports whether it failed.
+func (t *trigger) recorded(it *item, r broker.Result) bool {
+	sim := t.s.sim
+	if sim.tracing && !r.OK() {
+		sim.tracef("%s answers %d to %s of %s", t.s.name, r.Status, it.e.Type(), sim.short(it.e.Subject()))
 	}
 	if r.OK() {
 		it.done = true
-		w.open--
+		sim.open--
 		if r.Reply != nil {
-			w.publish(*r.Reply)
+			sim.publish(*r.Reply)
 		}
 		return false
 	}
 	if r.Status == http.StatusInternalServerError {
-		w.Violated("%s answers 500 to %s: %s", t.s.name, it.e.Type(), r.Message)
+		sim.Violated("%s answers 500 to %s: %s", t.s.name, it.e.Type(), r.Message)
+	}
+	d := &t.decl.Delivery
+	if sim.waits.held > 0 {
+		it.attempts = min(it.attempts, d.Retry/2)
 	}
 	it.attempts++
-	d := &t.decl.Delivery
 	if it.attempts <= d.Retry && fault.RetryableStatus(r.Status) {
 		wait := d.Backoff(it.attempts)
 		if r.Status == http.StatusTooManyRequests || r.Status == http.StatusServiceUnavailable {
 			wait = max(wait, r.RetryAfter)
 		}
-		it.notBefore = w.now + wait
+		it.notBefore = sim.now + wait
 		return true
 	}
 	dead := it.e.Clone()
@@ -325,26 +341,27 @@ func (t *trigger) noted(it *item, r broker.Result) bool {
 	dead.SetExtension(broker.ErrorCode, int32(r.Status))
 	dead.SetExtension(broker.ErrorData, r.Message)
 	it.dead, it.attempts, it.notBefore = &dead, 0, 0
-	if _, poisonous := w.poisoned[it.e.ID()]; poisonous {
-		w.poisoned[it.e.ID()] = true
+	if _, poisonous := sim.poisoned[it.e.ID()]; poisonous {
+		sim.poisoned[it.e.ID()] = true
 	} else {
-		w.dead = append(w.dead, fmt.Sprintf("%s of %s for %s: %d %s", it.e.Type(), w.short(it.e.Subject()), t.s.name, r.Status, r.Message))
+		sim.dead = append(sim.dead, fmt.Sprintf("%s of %s for %s: %d %s",
+			it.e.Type(), sim.short(it.e.Subject()), t.s.name, r.Status, r.Message))
 	}
 	return true
 }
 
-// buried notes the answer of the dead-letter sink, which is asked until it takes the event.
-func (t *trigger) buried(it *item, r broker.Result) {
+// deadLettered records the answer of the dead-letter sink, which is tried until it accepts the event.
+func (t *trigger) deadLettered(it *item, r broker.Result) {
 	if r.OK() {
 		it.done = true
-		t.s.w.open--
+		t.s.sim.open--
 		return
 	}
 	it.attempts++
-	it.notBefore = t.s.w.now + min(broker.DefaultDelivery.Backoff(it.attempts), 30*time.Second)
+	it.notBefore = t.s.sim.now + min(broker.DefaultDelivery.Backoff(it.attempts), 30*time.Second)
 }
 
-func (t *trigger) release(l *lane) {
+func (t *trigger) release(l *keyQueue) {
 	rest := l.items[:0:0]
 	for _, it := range l.items {
 		if !it.done {
@@ -354,7 +371,7 @@ func (t *trigger) release(l *lane) {
 	l.items, l.taken, l.busy = rest, 0, false
 	l.failed = false
 	if len(l.items) == 0 {
-		delete(t.lanes, l.key)
+		delete(t.queues, l.key)
 		return
 	}
 	t.free(l)

@@ -15,8 +15,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/store/memory"
 )
 
-// The kit's own collections, and how long it keeps what is in them; an hour more, because an inbox counts in hours, and one
-// for clocks that were wrong.
+// The kit's own collections, and how long it keeps their entries: an hour more, because an inbox counts in hours, and
+// another one for skewed clocks.
 const (
 	inboxName  = "_inbox"
 	outboxName = "_outbox"
@@ -26,7 +26,7 @@ const (
 	keysKept  = 24*time.Hour + 2*time.Hour
 )
 
-// all reads a whole collection.
+// all returns every document of a collection.
 func all(schema store.Schema, open store.Opener, function, collection string) []store.Document {
 	ctx := context.Background()
 	if _, ok := schema.Spec(collection); !ok {
@@ -49,27 +49,27 @@ func all(schema store.Schema, open store.Opener, function, collection string) []
 	return found
 }
 
-func (w *World) checkDead() {
-	for _, d := range w.dead {
-		w.Violated("a dead letter: %s", d)
+func (sim *Simulation) checkDead() {
+	for _, d := range sim.dead {
+		sim.Violated("a dead letter: %s", d)
 	}
-	for _, id := range slices.Sorted(maps.Keys(w.poisoned)) {
-		if !w.poisoned[id] {
-			w.Violated("an event that nobody can take became no dead letter: %s", id)
+	for _, id := range slices.Sorted(maps.Keys(sim.poisoned)) {
+		if !sim.poisoned[id] {
+			sim.Violated("an event that no handler accepts was not dead-lettered: %s", id)
 		}
 	}
 }
 
-func (w *World) isPoison(e ce.Event) bool {
-	_, poisonous := w.poisoned[e.ID()]
+func (sim *Simulation) isPoison(e ce.Event) bool {
+	_, poisonous := sim.poisoned[e.ID()]
 	return poisonous
 }
 
-// checkOutbox stops every function in good order and sees that its outbox is empty.
-func (w *World) checkOutbox() {
-	w.closing = true
-	w.run(func() bool { return w.idle() })
-	for _, s := range w.slots {
+// checkOutbox stops every function gracefully and checks that its outbox is empty.
+func (sim *Simulation) checkOutbox() {
+	sim.closing = true
+	sim.run(func() bool { return sim.idle() })
+	for _, s := range sim.supervisors {
 		for _, i := range slices.Clone(s.all) {
 			if i.state == up && i.calls == 0 {
 				i.state = leaving
@@ -77,59 +77,62 @@ func (w *World) checkOutbox() {
 			}
 		}
 	}
-	w.run(func() bool { return w.running == 0 })
-	for _, s := range w.slots {
-		if left := w.Documents(s.name, outboxName); len(left) > 0 {
-			w.Violated("the outbox of %s has %d entries left", s.name, len(left))
+	sim.run(func() bool { return sim.running == 0 })
+	for _, s := range sim.supervisors {
+		if left := sim.Documents(s.name, outboxName); len(left) > 0 {
+			sim.Violated("the outbox of %s has %d entries left", s.name, len(left))
 		}
 	}
 }
 
-// checkAge lets days pass, and sees that inboxes and kept answers are forgotten.
-func (w *World) checkAge() {
-	w.now += inboxKept + time.Hour
-	w.Note("days pass")
+// checkAge lets days pass and checks that old inbox entries and stored responses are removed.
+func (sim *Simulation) checkAge() {
+	sim.now += inboxKept + time.Hour
+	sim.Note("days pass")
 	rounds := 2
-	for _, s := range w.slots {
-		rounds = max(rounds, 2+len(w.Documents(s.name, inboxName))/200)
+	for _, s := range sim.supervisors {
+		rounds = max(rounds, 2+len(sim.Documents(s.name, inboxName))/200)
 	}
 	for n := range rounds {
-		w.publish(sweep(n, w.Now())) // it wakes everybody, as the clock does now and then
-		w.runFor(20 * time.Second)
+		sim.publish(sweep(n, sim.Now())) // it wakes every function, as the clock does
+		sim.runFor(20 * time.Second)
 	}
-	w.Rest(w.sys.Settle)
-	for _, s := range w.slots {
+	sim.Rest(sim.sys.Settle)
+	for _, s := range sim.supervisors {
 		if s.trigger == nil {
 			continue
 		}
-		horizon := w.Now().Add(-inboxKept).Unix() / 3600
-		for _, d := range w.Documents(s.name, inboxName) {
+		horizon := sim.Now().Add(-inboxKept).Unix() / 3600
+		for _, d := range sim.Documents(s.name, inboxName) {
 			if hour, err := strconv.ParseInt(d.ID[:min(8, len(d.ID))], 16, 64); err == nil && hour < horizon {
-				w.Violated("the inbox of %s still has an entry that is older than three days: %s", s.name, d.ID)
+				sim.Violated("the inbox of %s has an entry that is older than three days: %s", s.name, d.ID)
 				break
 			}
 		}
-		horizon = w.Now().Add(-keysKept).Unix()
-		for _, d := range w.Documents(s.name, keysName) {
+		horizon = sim.Now().Add(-keysKept).Unix()
+		for _, d := range sim.Documents(s.name, keysName) {
 			if at, err := strconv.ParseInt(field(d.Data, `"at":`), 10, 64); err == nil && at < horizon {
-				w.Violated("%s still keeps an answer that is older than a day", s.name)
+				sim.Violated("%s keeps a stored response that is older than a day", s.name)
 				break
 			}
 		}
 	}
 }
+
+// simulationSource is the source of the sweeps that the simulation itself sends.
+const simulationSource = "/simulation"
 
 func sweep(n int, at time.Time) ce.Event {
 	e := ce.New()
 	e.SetID(fmt.Sprint("sweep-", n))
-	e.SetSource("/simulation")
+	e.SetSource(simulationSource)
 	e.SetType(event.ClockSwept.Name())
 	e.SetTime(at)
 	_ = e.SetData(ce.ApplicationJSON, event.SweptClock{At: at})
 	return e
 }
 
-// field is the number after a mark in JSON.
+// field returns the digits after a mark in JSON.
 func field(data []byte, mark string) string {
 	s := string(data)
 	for i := 0; i+len(mark) <= len(s); i++ {
@@ -144,34 +147,34 @@ func field(data []byte, mark string) string {
 	return ""
 }
 
-// checkProjections builds what the scenario names anew from the events, and compares.
-func (w *World) checkProjections() {
-	if len(w.scenario.Projections) == 0 {
+// checkProjections rebuilds the scenario's projections from the events and compares them with the live ones.
+func (sim *Simulation) checkProjections() {
+	if len(sim.scenario.Projections) == 0 {
 		return
 	}
-	log := w.published
-	if w.scenario.Archive != nil {
-		log = w.scenario.Archive(w)
+	log := sim.published
+	if sim.scenario.Archive != nil {
+		log = sim.scenario.Archive(sim)
 	}
-	for _, p := range w.scenario.Projections {
-		if err := w.checkProjection(p, log); err != nil {
-			w.Violated("%s cannot be built anew: %v", p.Function, err)
+	for _, p := range sim.scenario.Projections {
+		if err := sim.checkProjection(p, log); err != nil {
+			sim.Violated("%s cannot be rebuilt: %v", p.Function, err)
 		}
 	}
 }
 
 const replayed = "019b0000-0000-7000-8000-000000000000"
 
-func (w *World) checkProjection(p Projection, log []ce.Event) error {
-	s := w.byName[p.Function]
+func (sim *Simulation) checkProjection(p Projection, log []ce.Event) error {
+	s := sim.byName[p.Function]
 	if s == nil {
-		return fmt.Errorf("there is no such function")
+		return fmt.Errorf("unknown function")
 	}
 	ctx := context.Background()
 	open := memory.Opener()
-	env := s.capability.Env
-	env.Store, env.Publisher, env.Now, env.Logger = open, nowhere{}, w.Now, quiet
-	made, err := s.capability.version(s.version)(env)
+	env := s.function.Env
+	env.Store, env.Publisher, env.Now, env.Logger = open, nowhere{}, sim.Now, discard
+	made, err := s.function.version(s.version)(env)
 	if err != nil {
 		return err
 	}
@@ -181,7 +184,7 @@ func (w *World) checkProjection(p Projection, log []ce.Event) error {
 	}
 	var batch []ce.Event
 	for _, e := range log {
-		if slices.Contains(p.Types, e.Type()) && !w.isPoison(e) && text(e, event.ReplayTo) == "" {
+		if slices.Contains(p.Types, e.Type()) && !sim.isPoison(e) && text(e, event.ReplayTo) == "" {
 			e = e.Clone()
 			e.SetExtension(event.Replay, replayed)
 			batch = append(batch, e)
@@ -195,7 +198,12 @@ func (w *World) checkProjection(p Projection, log []ce.Event) error {
 		}
 	}
 	for _, c := range p.Collections {
-		w.compare(p, c, seen(p, all(s.schema, w.opener, p.Function, c), true), seen(p, all(s.schema, open, p.Function, c), false))
+		sim.compare(
+			p,
+			c,
+			seen(p, all(s.schema, sim.opener, p.Function, c), true),
+			seen(p, all(s.schema, open, p.Function, c), false),
+		)
 	}
 	return nil
 }
@@ -214,18 +222,19 @@ func seen(p Projection, docs []store.Document, live bool) map[string]string {
 	return found
 }
 
-func (w *World) compare(p Projection, collection string, live, anew map[string]string) {
+func (sim *Simulation) compare(p Projection, collection string, live, rebuilt map[string]string) {
 	names := maps.Clone(live)
-	maps.Copy(names, anew)
+	maps.Copy(names, rebuilt)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		if live[name] != anew[name] {
-			w.Violated("%s of %s is not what the events say: %s is %q, built anew %q", collection, p.Function, name, live[name], anew[name])
+		if live[name] != rebuilt[name] {
+			sim.Violated("%s of %s does not follow from the events: %s is %q, rebuilt %q",
+				collection, p.Function, name, live[name], rebuilt[name])
 			return
 		}
 	}
 }
 
-// nowhere takes events and forgets them.
+// nowhere is a publisher that drops its events.
 type nowhere struct{}
 
 func (nowhere) Publish(context.Context, ...ce.Event) error { return nil }

@@ -15,10 +15,10 @@ type Request struct {
 	Key                    string // the Idempotency-Key; "": none
 	Body                   any    // marshalled to JSON; nil: none
 	Header                 map[string]string
-	Times                  int // how often it is sent until it is answered for good; 0: 30
+	Times                  int // the most attempts; 0: 30
 }
 
-// Response is what was answered. Status 0: nothing ever was.
+// Response is the answer to a Request. Status 0: no attempt was answered.
 type Response struct {
 	Status int
 	Header http.Header
@@ -29,15 +29,15 @@ type Response struct {
 // OK reports whether the request succeeded.
 func (r Response) OK() bool { return r.Status >= 200 && r.Status < 300 }
 
-// JSON decodes the body into v.
+// JSON decodes the body into v, and returns the error of encoding/json.
 func (r Response) JSON(v any) error { return json.Unmarshal(r.Body, v) }
 
-// Send sends a request as a client does that wants an answer: again and again, always later, until it is answered with
-// something else than 409, 429 or 5xx, or it has been sent often enough; then done is called, by the scheduler.
-func (w *World) Send(r Request, done func(Response)) {
+// Send sends a request as a persistent client does: it repeats it, with backoff, until the answer is final (not 409,
+// 429 or 5xx) or Times attempts were made. Then the scheduler calls done, which must not wait.
+func (sim *Simulation) Send(r Request, done func(Response)) {
 	body, err := json.Marshal(r.Body)
 	if err != nil {
-		w.Violated("a request cannot be encoded: %v", err)
+		sim.Violated("a request cannot be encoded: %v", err)
 		return
 	}
 	if r.Body == nil {
@@ -46,26 +46,26 @@ func (w *World) Send(r Request, done func(Response)) {
 	if r.Times == 0 {
 		r.Times = 30
 	}
-	w.clients++
-	w.attempt(r, body, 1, done)
+	sim.clients++
+	sim.attempt(r, body, 1, done)
 }
 
-// Call is Send for Setup and Check: it lets time pass until the answer is there.
-func (w *World) Call(r Request) Response {
+// Call sends a request as Send does and lets time pass until it has the answer. It is for Setup and Check.
+func (sim *Simulation) Call(r Request) Response {
 	var got *Response
-	w.Send(r, func(a Response) { got = &a })
-	w.run(func() bool { return got != nil })
+	sim.Send(r, func(a Response) { got = &a })
+	sim.run(func() bool { return got != nil })
 	if got == nil {
 		return Response{}
 	}
 	return *got
 }
 
-func (w *World) attempt(r Request, body []byte, n int, done func(Response)) {
-	s := w.byName[r.Function]
+func (sim *Simulation) attempt(r Request, body []byte, n int, done func(Response)) {
+	s := sim.byName[r.Function]
 	if s == nil {
-		w.Violated("there is no function %s", r.Function)
-		w.clients--
+		sim.Violated("unknown function %q", r.Function)
+		sim.clients--
 		return
 	}
 	i := s.pick(nil)
@@ -76,34 +76,34 @@ func (w *World) attempt(r Request, body []byte, n int, done func(Response)) {
 		}
 		if i.takes() || i.state == leaving {
 			if f, hit := s.hit(LoseAnswer); hit {
-				w.struck(f, "the client does not hear that %s answers %d to %s %s", s.name, a.Status, r.Method, r.Path)
+				sim.injected(f, "the client loses the answer %[2]d of %[1]s to %[3]s %[4]s", s.name, a.Status, r.Method, r.Path)
 				a = Response{}
 			}
 		} else {
 			a = Response{}
 		}
 		a.Sent = n
-		w.mix(uint64(a.Status))
-		if w.telling {
-			w.tell("%s answers %d to %s %s", s.name, a.Status, r.Method, w.shortPath(r.Path))
+		sim.mix(uint64(a.Status))
+		if sim.tracing {
+			sim.tracef("%s answers %d to %s %s", s.name, a.Status, r.Method, sim.shortPath(r.Path))
 		}
 		if a.Status == http.StatusInternalServerError {
-			w.Violated("%s answers 500 to %s", s.name, r.Method+" "+r.Path)
+			sim.Violated("%s answers 500 to %s", s.name, r.Method+" "+r.Path)
 		}
 		again := a.Status == 0 || a.Status == http.StatusConflict || a.Status == http.StatusTooManyRequests || a.Status >= 500
 		if again && n < r.Times {
-			w.after(min(50*time.Millisecond<<min(n, 10), 5*time.Second), func() { w.attempt(r, body, n+1, done) })
+			sim.after(min(50*time.Millisecond<<min(n, 10), 5*time.Second), func() { sim.attempt(r, body, n+1, done) })
 			return
 		}
-		w.clients--
-		w.after(0, func() { done(a) })
+		sim.clients--
+		sim.after(0, func() { done(a) })
 	})
 }
 
-func (w *World) shortPath(path string) string {
+func (sim *Simulation) shortPath(path string) string {
 	for i := len(path) - 1; i >= 0; i-- {
 		if path[i] == '/' && len(path)-i > 30 {
-			return path[:i+1] + w.short(path[i+1:])
+			return path[:i+1] + sim.short(path[i+1:])
 		}
 	}
 	return path
@@ -112,7 +112,7 @@ func (w *World) shortPath(path string) string {
 func (i *instance) serve(r Request, body []byte) Response {
 	req, err := http.NewRequest(r.Method, "http://simulation"+r.Path, bytes.NewReader(body))
 	if err != nil {
-		i.s.w.Violated("a request cannot be made: %v", err)
+		i.s.sim.Violated("a request cannot be made: %v", err)
 		return Response{Status: http.StatusBadRequest}
 	}
 	if len(body) > 0 {
@@ -130,14 +130,14 @@ func (i *instance) serve(r Request, body []byte) Response {
 	out := &recorder{header: http.Header{}}
 	defer func() {
 		if p := recover(); p != nil {
-			i.s.w.Violated("%s panicked: %v", i.s.name, fmt.Sprint(p))
+			i.s.sim.Violated("%s panicked: %v", i.s.name, fmt.Sprint(p))
 		}
 	}()
 	i.f.ServeHTTP(out, req)
 	return Response{Status: out.status, Header: out.header, Body: out.body.Bytes()}
 }
 
-// recorder keeps an answer.
+// recorder is an http.ResponseWriter that keeps the response.
 type recorder struct {
 	status int
 	header http.Header

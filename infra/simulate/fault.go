@@ -8,57 +8,86 @@ import (
 	"time"
 )
 
-// Kind is one way in which the world is not what a program hopes for.
+// Kind is a kind of fault.
 type Kind string
 
-// The kinds of faults. Each strikes one function, at the first opportunity after its time.
+// The kinds of faults. Each is injected into one function, at the first opportunity after its time.
 const (
 	CrashBeforeCommit Kind = "crash before commit" // the process stops, and the commit is not made
 	CrashAfterCommit  Kind = "crash after commit"  // the process stops, and what it emitted is not published
 	CrashAfterPublish Kind = "crash after publish" // the process stops, and what it did is not acknowledged
-	Crash             Kind = "crash"               // all its processes stop at once, whatever they do
-	Drop              Kind = "drop"                // it is dropped in good order when it is idle, as one that scales to zero
-	Scale             Kind = "scale"               // it has several instances for a while
+	Crash             Kind = "crash"               // all processes of the function stop at once
+	Drop              Kind = "drop"                // the idle function is stopped gracefully, as when it scales to zero
+	Scale             Kind = "scale"               // the function runs in several instances for a while
 	Twin              Kind = "twin"                // a delivery goes to two instances at once
-	Duplicate         Kind = "duplicate"           // an event comes once more
-	Delay             Kind = "delay"               // an event comes late, and those after it wait
-	Reorder           Kind = "reorder"             // an event comes late, and those after it do not wait
-	LoseAck           Kind = "lose ack"            // the broker does not hear that an event was handled
-	LoseAnswer        Kind = "lose answer"         // the client does not hear what was answered
+	Duplicate         Kind = "duplicate"           // an event is delivered once more
+	Delay             Kind = "delay"               // an event is delivered late, and later ones of its key wait
+	Reorder           Kind = "reorder"             // an event is delivered late, and later ones do not wait
+	LoseAck           Kind = "lose ack"            // the broker loses the answer to a delivery
+	LoseAnswer        Kind = "lose answer"         // the client loses the answer to a request
 	Conflict          Kind = "conflict"            // commits lose a race
-	StoreError        Kind = "store error"         // the store is not there, and does nothing
-	StoreErrorAfter   Kind = "store error after"   // a commit is made, and the store says that it was not
-	BrokerError       Kind = "broker error"        // the broker is not there, and takes nothing
-	BrokerErrorPart   Kind = "broker error part"   // the broker takes the first of several events and fails
-	BrokerErrorAfter  Kind = "broker error after"  // the broker takes the events, and says that it did not
-	RemoteError       Kind = "remote error"        // the other service is not there, and does nothing
-	RemoteErrorAfter  Kind = "remote error after"  // the other service does it, and does not answer
-	RemoteSlow        Kind = "remote slow"         // the other service takes long, perhaps longer than anybody waits
-	Slow              Kind = "slow"                // a call of the store takes long, perhaps longer than anybody waits
-	Jump              Kind = "jump"                // time leaps forward for everyone, as after a machine has slept
-	Skew              Kind = "skew"                // the function's clock is wrong from now on
-	Ticks             Kind = "ticks"               // the host's tick comes from two hosts at once
-	Deploy            Kind = "deploy"              // the next version takes half of the calls, and after a while all
-	Poison            Kind = "poison"              // an event that no handler can take
+	StoreError        Kind = "store error"         // the store fails and does nothing
+	StoreErrorAfter   Kind = "store error after"   // the store commits and reports a failure
+	BrokerError       Kind = "broker error"        // the broker fails and accepts nothing
+	BrokerErrorPart   Kind = "broker error part"   // the broker accepts the first of several events and fails
+	BrokerErrorAfter  Kind = "broker error after"  // the broker accepts the events and reports a failure
+	RemoteError       Kind = "remote error"        // the other service fails and does nothing
+	RemoteErrorAfter  Kind = "remote error after"  // the other service does its work and does not answer
+	RemoteSlow        Kind = "remote slow"         // the other service takes long, up to more than the trigger waits
+	Slow              Kind = "slow"                // a call of the store takes long, up to more than the trigger waits
+	Jump              Kind = "jump"                // time leaps forward for all functions, as after a suspended machine
+	Skew              Kind = "skew"                // the clock of the function is off until the end of the faults
+	Ticks             Kind = "ticks"               // two hosts send a tick at once
+	Deploy            Kind = "deploy"              // the next version gets half of the calls, and later all of them
+	Poison            Kind = "poison"              // an event arrives that no handler accepts
 )
 
-// Kinds is every kind of fault.
+// Kinds returns every kind of fault.
 func Kinds() []Kind {
-	return []Kind{CrashBeforeCommit, CrashAfterCommit, CrashAfterPublish, Crash, Drop, Scale, Twin, Duplicate, Delay, Reorder,
-		LoseAck, LoseAnswer, Conflict, StoreError, StoreErrorAfter, BrokerError, BrokerErrorPart, BrokerErrorAfter,
-		RemoteError, RemoteErrorAfter, RemoteSlow, Slow, Jump, Skew, Ticks, Deploy, Poison}
+	return []Kind{
+		CrashBeforeCommit,
+		CrashAfterCommit,
+		CrashAfterPublish,
+		Crash,
+		Drop,
+		Scale,
+		Twin,
+		Duplicate,
+		Delay,
+		Reorder,
+		LoseAck,
+		LoseAnswer,
+		Conflict,
+		StoreError,
+		StoreErrorAfter,
+		BrokerError,
+		BrokerErrorPart,
+		BrokerErrorAfter,
+		RemoteError,
+		RemoteErrorAfter,
+		RemoteSlow,
+		Slow,
+		Jump,
+		Skew,
+		Ticks,
+		Deploy,
+		Poison,
+	}
 }
 
-// Fault is one planned fault.
+// Fault is a planned or injected fault.
 type Fault struct {
 	Kind     Kind
-	Function string        // "": everyone
-	At       time.Duration // when it may strike, from the end of the setup
-	For      time.Duration // how late, how long or how far, where the kind has such a thing
-	Times    int           // how often in a row, or how many, where the kind has such a thing
+	Function string        // "": all
+	At       time.Duration // the earliest time, from the end of the setup
+	For      time.Duration // how late, how long or how far, for kinds that have a duration
+	Times    int           // how often in a row or how many, for kinds that have a number
+	// Deadlines, unless 0, replaces For by a multiple of the longest deadline of the functions. For applies if they
+	// have none.
+	Deadlines float64
 }
 
-// String is the fault in words.
+// String describes the fault in a few words.
 func (f Fault) String() string {
 	s := fmt.Sprintf("%s at %s", f.Kind, f.At.Round(time.Millisecond))
 	if f.Function != "" {
@@ -67,25 +96,28 @@ func (f Fault) String() string {
 	if f.For != 0 {
 		s += " for " + f.For.String()
 	}
+	if f.Deadlines != 0 {
+		s += fmt.Sprintf(", or %.2f of the longest deadline", f.Deadlines)
+	}
 	if f.Times > 1 {
 		s += fmt.Sprintf(" ×%d", f.Times)
 	}
 	return s
 }
 
-// Faults are bounded so that no event needs more attempts than the kit's triggers have: what an operator would
-// have to mend is no finding.
+// The bounds of faults. They keep an event from needing more attempts than the kit's triggers have: a dead letter that
+// the faults alone explain is no finding.
 const (
-	latest  = 8 * time.Second
-	slowest = 45 * time.Second // longer than triggers wait
-	wrong   = 90 * time.Second // of a clock
-	leap    = 3 * time.Minute
+	maxDelay = 8 * time.Second
+	maxSlow  = 45 * time.Second // longer than the timeout of triggers
+	maxSkew  = 90 * time.Second // of a function's clock
+	maxJump  = 3 * time.Minute
 )
 
 // plan draws the faults of a run.
-func (w *World) plan(r *rand.Rand) []Fault {
-	most := w.sys.Most
-	if most < 0 || len(w.sys.Faults) == 0 {
+func (sim *Simulation) plan(r *rand.Rand) []Fault {
+	most := sim.sys.MaxFaults
+	if most < 0 || len(sim.sys.Faults) == 0 {
 		return nil
 	}
 	n := r.IntN(most + 1)
@@ -94,9 +126,9 @@ func (w *World) plan(r *rand.Rand) []Fault {
 	}
 	faults := make([]Fault, 0, n)
 	for range n {
-		f := Fault{Kind: w.sys.Faults[r.IntN(len(w.sys.Faults))], At: time.Duration(r.Int64N(int64(w.sys.Horizon)))}
+		f := Fault{Kind: sim.sys.Faults[r.IntN(len(sim.sys.Faults))], At: time.Duration(r.Int64N(int64(sim.sys.Horizon)))}
 		target, length, times := r.IntN(1<<20), r.Float64(), r.IntN(1<<20)
-		targets := w.targets(f.Kind)
+		targets := sim.targets(f.Kind)
 		if len(targets) == 0 {
 			continue
 		}
@@ -104,26 +136,55 @@ func (w *World) plan(r *rand.Rand) []Fault {
 		f.measure(length*length, times)
 		faults = append(faults, f)
 	}
+	if len(faults) > 0 && r.IntN(2) == 0 {
+		faults = append(faults, sim.overtaking(r)...)
+	}
 	slices.SortStableFunc(faults, func(a, b Fault) int { return cmp.Compare(a.At, b.At) })
 	return faults
 }
 
-// measure says how long and how often, by a number from 0 to 1 and one of any size.
+// overtaking draws a fault that holds a command back until about the time at which its sender gives up, so that the
+// undo may overtake it. It returns none if no function consumes commands or the system's kinds do not include such a
+// fault.
+func (sim *Simulation) overtaking(r *rand.Rand) []Fault {
+	f := Fault{Kind: Reorder, At: time.Duration(r.Int64N(int64(sim.sys.Horizon)))}
+	target, length, delay := r.IntN(1<<20), r.Float64(), r.IntN(4) == 0
+	if delay && slices.Contains(sim.sys.Faults, Delay) {
+		f.Kind = Delay
+	}
+	var names []string
+	for _, s := range sim.supervisors {
+		if s.commands {
+			names = append(names, s.name)
+		}
+	}
+	if len(names) == 0 || !slices.Contains(sim.sys.Faults, f.Kind) {
+		return nil
+	}
+	f.Function = names[target%len(names)]
+	f.measure(length*length, 0)
+	return []Fault{f}
+}
+
+// measure sets the duration and the number of the fault from a number in [0, 1) and one of any size.
 func (f *Fault) measure(length float64, times int) {
 	up := func(most time.Duration) time.Duration {
 		return time.Duration(length * float64(most)).Round(time.Millisecond)
 	}
 	switch f.Kind {
 	case Duplicate, Delay, Reorder:
-		f.For = up(latest)
+		f.For = up(maxDelay)
+		if times%2 == 0 {
+			f.Deadlines = 0.9 + 1.1*length // around the longest deadline and beyond, near it more often
+		}
 	case RemoteSlow, Slow:
-		f.For = up(slowest)
+		f.For = up(maxSlow)
 	case Scale:
 		f.For, f.Times = up(time.Minute), 2+times%2
 	case Jump:
-		f.For = up(leap)
+		f.For = up(maxJump)
 	case Skew:
-		f.For = up(wrong)
+		f.For = up(maxSkew)
 		if times%2 == 0 {
 			f.For = -f.For
 		}
@@ -134,27 +195,29 @@ func (f *Fault) measure(length float64, times int) {
 	}
 }
 
-// targets are the functions that a fault of the kind can strike.
-func (w *World) targets(k Kind) []string {
+// targets returns the functions that a fault of the kind can be injected into.
+func (sim *Simulation) targets(k Kind) []string {
 	if k == Jump {
 		return []string{""}
 	}
 	var names []string
-	for _, s := range w.slots {
+	for _, s := range sim.supervisors {
 		ok := s.stateful
 		switch k {
-		case Twin, Duplicate, Delay, Reorder, LoseAck:
+		case Twin, LoseAck:
 			ok = s.trigger != nil
+		case Duplicate, Delay, Reorder:
+			ok = s.consumes
 		case LoseAnswer:
 			ok = len(s.manifest.Routes) > 0
 		case BrokerError, BrokerErrorPart, BrokerErrorAfter, CrashAfterPublish, CrashAfterCommit:
 			ok = len(s.manifest.Emits) > 0 || s.manifest.Ticks
 		case RemoteError, RemoteErrorAfter, RemoteSlow:
-			ok = slices.Contains(w.scenario.Remotes, s.name)
+			ok = slices.Contains(sim.scenario.Remotes, s.name)
 		case Ticks:
 			ok = s.manifest.Ticks
 		case Deploy:
-			ok = s.capability.Next != nil
+			ok = s.function.Next != nil
 		case Poison:
 			ok = len(s.poisonable()) > 0
 		}
@@ -165,27 +228,27 @@ func (w *World) targets(k Kind) []string {
 	return names
 }
 
-// strike lets a fault loose: it does what it does, or waits for its opportunity.
-func (w *World) strike(f Fault) {
-	s := w.byName[f.Function]
+// inject applies a fault, or arms it for its first opportunity.
+func (sim *Simulation) inject(f Fault) {
+	s := sim.byName[f.Function]
 	switch f.Kind {
 	case Jump:
-		w.struck(f, "time leaps by %s", f.For)
-		w.now += f.For
+		sim.injected(f, "time leaps by %s", f.For)
+		sim.now += f.For
 	case Skew:
-		w.struck(f, "the clock of %s is off by %s", s.name, f.For)
+		sim.injected(f, "the clock of %s is off by %s", s.name, f.For)
 		s.skew = f.For
 	case Crash:
 		if len(s.all) > 0 {
-			w.struck(f, "%s crashes", s.name)
+			sim.injected(f, "%s crashes", s.name)
 		}
 		s.killAll()
 	case Drop:
 		s.drop(f)
 	case Scale:
-		w.struck(f, "%s runs in %d instances", s.name, f.Times)
+		sim.injected(f, "%s runs in %d instances", s.name, f.Times)
 		s.want = f.Times
-		w.after(f.For, func() { s.want = 1 })
+		sim.after(f.For, func() { s.want = 1 })
 	case Deploy:
 		s.deploy(f)
 	case Poison:
@@ -195,19 +258,21 @@ func (w *World) strike(f Fault) {
 	}
 }
 
-// armed is a fault that waits for its opportunity.
+// armed is a fault that waits for an opportunity.
 type armed struct {
 	Fault
 	left int
 }
 
-// hit takes a fault of the kind that waits for the function, if there is one.
-func (s *slot) hit(k Kind) (Fault, bool) {
-	if len(s.armed) == 0 {
-		return Fault{}, false
-	}
+// hit consumes an armed fault of the kind and returns it; ok is false if none is armed.
+func (s *supervisor) hit(k Kind) (f Fault, ok bool) {
+	return s.hitIf(k, func(Fault) bool { return true })
+}
+
+// hitIf does as hit does for the faults that fit.
+func (s *supervisor) hitIf(k Kind, fits func(Fault) bool) (f Fault, ok bool) {
 	for i, a := range s.armed {
-		if a.Kind != k {
+		if a.Kind != k || !fits(a.Fault) {
 			continue
 		}
 		if a.left--; a.left == 0 {

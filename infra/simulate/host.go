@@ -21,26 +21,30 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// slot is where one function runs, in as many instances as it happens to have.
-type slot struct {
-	w          *World
-	name       string
-	capability Capability
-	version    int        // of the capability that takes calls: 0 is New, 1 is Next
-	both       bool       // half of the calls go to the version before
-	rng        *rand.Rand // how long its calls take
-	ids        *rand.Rand
-	skew       time.Duration
-	want       int // instances
-	all        []*instance
-	turn       int
-	calls      int // while there are both versions
-	armed      []*armed
+// supervisor runs one function, in as many instances as are wanted.
+type supervisor struct {
+	sim      *Simulation
+	name     string
+	function Function
+	version  int        // that gets calls: 0 is New, 1 is Next
+	both     bool       // half of the calls go to the previous version
+	rng      *rand.Rand // for how long its calls take
+	ids      *rand.Rand
+	skew     time.Duration
+	want     int // instances
+	all      []*instance
+	turn     int
+	calls    int // while both versions run
+	armed    []*armed
 
 	manifest manifest.Function
+	types    event.Catalogue // that the function names
 	schema   store.Schema
 	stateful bool
 	trigger  *trigger
+	consumes bool // it consumes events other than the clock's sweep
+	commands bool // it consumes commands
+	sweeps   bool // it is the clock
 }
 
 type state int
@@ -49,13 +53,13 @@ const (
 	fresh state = iota
 	starting
 	up
-	leaving // takes no more calls
+	leaving // gets no more calls
 	gone
 )
 
 // instance is one process of a function.
 type instance struct {
-	s       *slot
+	s       *supervisor
 	version int
 	f       host.Instance
 	handle  broker.Handler
@@ -65,70 +69,77 @@ type instance struct {
 	lastID  int64
 }
 
-// prepare makes a first instance of every function, and the triggers.
-func (w *World) prepare() error {
-	for _, c := range w.scenario.Capabilities {
+// prepare creates a first instance of every function, and the triggers.
+func (sim *Simulation) prepare() error {
+	for _, c := range sim.scenario.Functions {
 		h := fnv.New64a()
 		_, _ = h.Write([]byte(c.Name))
-		s := &slot{w: w, name: c.Name, capability: c, want: 1,
-			rng: rand.New(rand.NewPCG(w.seed, h.Sum64())), ids: rand.New(rand.NewPCG(w.seed, h.Sum64()+1))}
+		s := &supervisor{sim: sim, name: c.Name, function: c, want: 1,
+			rng: rand.New(rand.NewPCG(sim.seed, h.Sum64())), ids: rand.New(rand.NewPCG(sim.seed, h.Sum64()+1))}
 		i, err := s.create(0)
 		if err != nil {
 			return err
 		}
 		declared := i.f.Declaration()
-		w.system.Functions = append(w.system.Functions, declared)
+		sim.system.Functions = append(sim.system.Functions, declared)
 		s.manifest, s.schema = declared.Function, declared.Schema
 		s.stateful = len(s.schema) > 0
+		s.sweeps = slices.Contains(s.manifest.Emits, event.ClockSwept.Name())
+		s.types = event.NewCatalogue(declared.Types...)
+		for _, name := range s.manifest.Consumes {
+			s.consumes = s.consumes || name != event.ClockSwept.Name()
+			s.commands = s.commands || isCommand(s.types, name)
+		}
 		if len(s.manifest.Consumes) > 0 {
 			if s.trigger, err = newTrigger(s, declared.Subscription); err != nil {
 				return err
 			}
 		}
 		if s.manifest.DeadLetters {
-			w.byName[""] = s // who takes dead letters
+			sim.byName[""] = s // the dead-letter sink
 		}
-		w.slots = append(w.slots, s)
-		w.byName[c.Name] = s
+		sim.supervisors = append(sim.supervisors, s)
+		sim.byName[c.Name] = s
 		if s.manifest.Ticks {
-			w.after(w.sys.Tick, s.tick)
+			sim.after(sim.sys.Tick, s.tick)
 		}
 	}
 	return nil
 }
 
-func (c Capability) version(n int) func(function.Env) (*function.Function, error) {
+func (c Function) version(n int) func(function.Env) (*function.Function, error) {
 	if n > 0 {
 		return c.Next
 	}
 	return c.New
 }
 
-// create makes an instance of a version that has not started.
-func (s *slot) create(version int) (*instance, error) {
+// create makes an instance of a version, without starting it.
+func (s *supervisor) create(version int) (*instance, error) {
 	i := &instance{s: s, version: version}
-	env := s.capability.Env
+	env := s.function.Env
 	env.Store, env.Publisher, env.Now, env.NewID = i.open, i, i.now, i.newID
 	if env.Logger == nil {
-		env.Logger = quiet
+		env.Logger = discard
 	}
-	env.System = func() manifest.System { return s.w.system }
-	f, err := s.capability.version(version)(env)
+	env.System = func() manifest.System { return s.sim.system }
+	f, err := s.function.version(version)(env)
 	if err != nil {
 		return nil, err
 	}
-	i.f, i.handle = f.Instance(), f.Instance().Receive
-	if s.w.scenario.Handle != nil {
-		i.handle = s.w.scenario.Handle(s.name, i.f.Receive)
+	i.f = f.Instance()
+	i.handle = i.f.Receive
+	if s.sim.scenario.Handle != nil {
+		i.handle = s.sim.scenario.Handle(s.name, i.f.Receive)
 	}
 	s.all = append(s.all, i)
-	s.w.instances++
+	s.sim.instances++
 	return i, nil
 }
 
-func (i *instance) now() time.Time { return epoch.Add(i.s.w.now + i.s.skew) }
+func (i *instance) now() time.Time { return epoch.Add(i.s.sim.now + i.s.skew) }
 
-// newID is a UUIDv7 by the instance's clock. As with the library's, those of one process only grow.
+// newID returns a UUIDv7 by the instance's clock. As with the uuid library, the ids of one process only grow.
 func (i *instance) newID() string {
 	at := i.now().UnixNano() / 1000 // microseconds
 	i.lastID = max(i.lastID+1, at)
@@ -142,8 +153,8 @@ func (i *instance) newID() string {
 // takes reports whether new calls may go to the instance.
 func (i *instance) takes() bool { return i.state < leaving }
 
-// pick is the instance for the next call, one that is not but if possible.
-func (s *slot) pick(but *instance) *instance {
+// pick returns the instance for the next call, which is not the instance but unless no other can be made.
+func (s *supervisor) pick(but *instance) *instance {
 	version := s.version
 	if s.both {
 		s.calls++
@@ -164,18 +175,18 @@ func (s *slot) pick(but *instance) *instance {
 		if err == nil {
 			return i
 		}
-		s.w.Violated("%s cannot be made: %v", s.name, err)
+		s.sim.Violated("%s cannot be made: %v", s.name, err)
 		return nil
 	}
 	s.turn++
 	return able[s.turn%min(len(able), max(want, 1))]
 }
 
-// coldStart is the least that a start takes.
+// coldStart is the shortest time that a start takes.
 const coldStart = 20 * time.Millisecond
 
-// enter runs job as a call of the instance. Without an instance, or one that does not start, ok is false. It
-// must be called by the scheduler.
+// enter runs job as a call of the instance. ok is false if the instance is nil or does not start. Only the scheduler
+// may call it.
 func (i *instance) enter(job func(ok bool)) {
 	if i == nil {
 		job(false)
@@ -183,7 +194,7 @@ func (i *instance) enter(job func(ok bool)) {
 	}
 	i.calls++
 	work := func() {
-		i.s.w.cur.inst = i
+		i.s.sim.cur.inst = i
 		i.begin(job)
 		i.calls--
 		i.leaveIfIdle()
@@ -192,7 +203,7 @@ func (i *instance) enter(job func(ok bool)) {
 		i.waiting = append(i.waiting, work)
 		return
 	}
-	i.s.w.spawn(work)
+	i.s.sim.spawn(work)
 }
 
 func (i *instance) begin(job func(ok bool)) {
@@ -203,9 +214,9 @@ func (i *instance) begin(job func(ok bool)) {
 }
 
 func (i *instance) start() {
-	w := i.s.w
+	sim := i.s.sim
 	i.state = starting
-	w.sleep(coldStart + time.Duration(i.s.rng.Int64N(int64(100*time.Millisecond))))
+	sim.sleep(coldStart + time.Duration(i.s.rng.Int64N(int64(100*time.Millisecond))))
 	err := i.f.Start(context.Background())
 	switch {
 	case i.state == gone:
@@ -215,57 +226,57 @@ func (i *instance) start() {
 		i.state = up
 	}
 	for _, work := range i.waiting {
-		w.after(0, func() { w.spawn(work) })
+		sim.after(0, func() { sim.spawn(work) })
 	}
 	i.waiting = nil
 }
 
-// remove ends the process: no call of it has an effect any more, and its memory is gone.
+// remove ends the process: its calls have no further effect, and its memory is lost.
 func (i *instance) remove() {
 	i.state = gone
 	i.s.all = slices.DeleteFunc(i.s.all, func(o *instance) bool { return o == i })
 }
 
-func (s *slot) killAll() {
+func (s *supervisor) killAll() {
 	for _, i := range slices.Clone(s.all) {
 		i.remove()
 	}
 }
 
-// drop stops what is idle, in good order.
-func (s *slot) drop(f Fault) {
+// drop stops the idle instances gracefully.
+func (s *supervisor) drop(f Fault) {
 	for _, i := range slices.Clone(s.all) {
 		if i.state == up && i.calls == 0 {
-			s.w.struck(f, "%s is dropped", s.name)
+			s.sim.injected(f, "%s is dropped", s.name)
 			i.state = leaving
 			i.stopNow()
 		}
 	}
 }
 
-// rollout is how long a new version shares the calls with the one before.
+// rollout is how long a new version shares the calls with the previous one.
 const rollout = 20 * time.Second
 
-// deploy makes half of the new calls go to the next version, and all of them when that has gone on for a while. What
-// runs in its next version is only started anew.
-func (s *slot) deploy(f Fault) {
-	w := s.w
+// deploy sends half of the new calls to the next version, and all of them after the rollout. A function that runs its
+// next version already is only restarted.
+func (s *supervisor) deploy(f Fault) {
+	sim := s.sim
 	if s.version > 0 {
-		w.struck(f, "%s is deployed once more", s.name)
+		sim.injected(f, "%s is deployed again", s.name)
 		s.replace()
 		return
 	}
-	w.struck(f, "%s is deployed in its next version, which takes half of the calls", s.name)
+	sim.injected(f, "the next version of %s is deployed and gets half of the calls", s.name)
 	s.version, s.both = 1, true
-	w.after(rollout, func() {
-		w.tell("the next version of %s takes all calls", s.name)
+	sim.after(rollout, func() {
+		sim.tracef("the next version of %s gets all calls", s.name)
 		s.both = false
 		s.replace()
 	})
 }
 
-// replace lets all instances finish what they do, and go.
-func (s *slot) replace() {
+// replace lets all instances finish their calls and stops them.
+func (s *supervisor) replace() {
 	for _, i := range slices.Clone(s.all) {
 		switch {
 		case i.state == fresh:
@@ -281,7 +292,7 @@ func (s *slot) replace() {
 
 func (i *instance) leaveIfIdle() {
 	if i.state == leaving && i.calls == 0 {
-		i.s.w.after(0, i.stopNow)
+		i.s.sim.after(0, i.stopNow)
 	}
 }
 
@@ -290,46 +301,46 @@ func (i *instance) stopNow() {
 		return
 	}
 	i.calls++
-	i.s.w.spawn(func() {
-		i.s.w.cur.inst = i
-		_ = i.f.Stop(context.Background()) // it has logged what it could not do
+	i.s.sim.spawn(func() {
+		i.s.sim.cur.inst = i
+		_ = i.f.Stop(context.Background()) // it logs its errors
 		i.remove()
 	})
 }
 
-// tick tells the function the time, and does so again.
-func (s *slot) tick() {
-	if s.w.closing {
+// tick sends a tick to the function, and schedules the next one.
+func (s *supervisor) tick() {
+	if s.sim.closing {
 		return
 	}
-	s.w.after(s.w.sys.Tick, s.tick)
+	s.sim.after(s.sim.sys.Tick, s.tick)
 	i := s.pick(nil)
 	s.tickOn(i)
 	if f, ok := s.hit(Ticks); ok {
-		s.w.struck(f, "two hosts tell %s the time", s.name)
+		s.sim.injected(f, "two hosts send %s a tick", s.name)
 		s.tickOn(s.pick(i))
 	}
 }
 
-func (s *slot) tickOn(i *instance) {
-	if i == nil || i.calls > 8 { // ticks that pile up tell nothing new
+func (s *supervisor) tickOn(i *instance) {
+	if i == nil || i.calls > 8 { // ticks that pile up add nothing
 		return
 	}
 	i.enter(func(ok bool) {
 		for more := ok; more; {
 			var err error
 			if more, err = i.f.Tick(context.Background(), i.now()); err != nil {
-				return // the next one does its work
+				return // the next tick does the rest
 			}
 		}
 	})
 }
 
-// receive hands a batch to an instance, and gives what it answered; nil: it did not.
+// receive hands a batch to the instance and returns its results; nil if it stopped before it answered.
 func (i *instance) receive(batch []ce.Event) (results []broker.Result) {
 	defer func() {
 		if p := recover(); p != nil {
-			i.s.w.Violated("%s panicked: %v", i.s.name, p)
+			i.s.sim.Violated("%s panicked: %v", i.s.name, p)
 		}
 	}()
 	results = i.handle(context.Background(), batch)
@@ -342,13 +353,19 @@ func (i *instance) receive(batch []ce.Event) (results []broker.Result) {
 func unavailable(n int) []broker.Result {
 	results := make([]broker.Result, n)
 	for i := range results {
-		results[i] = broker.Result{Status: http.StatusServiceUnavailable, Message: "the function does not start just now"}
+		results[i] = broker.Result{Status: http.StatusServiceUnavailable, Message: "the function does not start"}
 	}
 	return results
 }
 
-// poisonable are the types that the function hears and whose data can be wrong.
-func (s *slot) poisonable() []string {
+// isCommand reports whether events of the type ask a function to act, other than those that ask the clock for timers.
+func isCommand(types event.Catalogue, eventType string) bool {
+	info, known := types.Lookup(eventType)
+	return known && info.Kind == event.Command && info.Function != event.ClockSchedule.Info().Function
+}
+
+// poisonable returns the types that the function consumes and whose data can be invalid.
+func (s *supervisor) poisonable() []string {
 	var types []string
 	for _, name := range s.manifest.Consumes {
 		if name != "*" && name != event.ClockSwept.Name() {
@@ -358,17 +375,17 @@ func (s *slot) poisonable() []string {
 	return types
 }
 
-// poison publishes an event that keeps to no schema.
-func (s *slot) poison(f Fault) {
+// poison publishes an event whose data matches no schema.
+func (s *supervisor) poison(f Fault) {
 	types := s.poisonable()
 	e := ce.New()
 	e.SetID("poison-" + f.At.String())
 	e.SetSource("/poison")
 	e.SetType(types[int(f.At)%len(types)])
 	e.SetSubject("poison")
-	e.SetTime(s.w.Now())
+	e.SetTime(s.sim.Now())
 	_ = e.SetData(ce.ApplicationJSON, []byte(`{"order_id":7,"user_id":7,"product_id":7,"poison":true}`))
-	s.w.poisoned[e.ID()] = false
-	s.w.struck(f, "an event %s that nobody can take", e.Type())
-	s.w.publish(e)
+	s.sim.poisoned[e.ID()] = false
+	s.sim.injected(f, "an event %s that no handler accepts", e.Type())
+	s.sim.publish(e)
 }

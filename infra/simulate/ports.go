@@ -10,28 +10,28 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// step is what every call of a port begins with: it takes its time, in which others have their turn, and fails for a
-// process that does not exist any more or that nobody waits for.
+// step begins a call of a port: it lets some time pass, in which other tasks run, and returns an error if the process
+// has stopped or its caller no longer waits.
 func (i *instance) step(least, spread time.Duration) error {
-	w := i.s.w
-	if i.state == gone || w.over {
+	sim := i.s.sim
+	if i.state == gone || sim.over {
 		return errGone
 	}
-	t := w.cur
-	w.sleep(least + time.Duration(i.s.rng.Int64N(int64(spread))))
+	t := sim.cur
+	sim.sleep(least + time.Duration(i.s.rng.Int64N(int64(spread))))
 	switch {
-	case i.state == gone || w.over:
+	case i.state == gone || sim.over:
 		return errGone
 	case t != nil && t.late:
-		return fault.New(fault.Timeout, "it took too long")
+		return fault.New(fault.Timeout, "the caller no longer waits")
 	}
-	w.mix(uint64(w.now))
+	sim.mix(uint64(sim.now))
 	return nil
 }
 
-// down is what a store or a broker that is not there answers.
+// down returns the error of a store, a broker or another service that does not respond.
 func down(what string) error {
-	return fault.New(fault.Unavailable, "the %s is not there just now", what)
+	return fault.New(fault.Unavailable, "the %s is unavailable", what)
 }
 
 func (i *instance) open(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
@@ -39,17 +39,17 @@ func (i *instance) open(ctx context.Context, name string, schema store.Schema) (
 		return nil, err
 	}
 	if f, ok := i.s.hit(StoreError); ok {
-		i.s.w.struck(f, "the store of %s does not open", i.s.name)
+		i.s.sim.injected(f, "the store of %s does not open", i.s.name)
 		return nil, down("store")
 	}
-	inner, err := i.s.w.opener(ctx, name, schema)
+	inner, err := i.s.sim.opener(ctx, name, schema)
 	if err != nil {
 		return nil, err
 	}
 	return &driver{i: i, inner: inner}, nil
 }
 
-// driver is a function's database as one process sees it.
+// driver is the database of a function as one of its processes uses it.
 type driver struct {
 	i     *instance
 	inner store.Driver
@@ -57,17 +57,17 @@ type driver struct {
 
 var _ store.Driver = (*driver)(nil)
 
-// before is what goes wrong before the store does anything.
+// before injects the faults that come before the store does anything.
 func (d *driver) before(what string, least, spread time.Duration) error {
 	if f, ok := d.i.s.hit(Slow); ok {
-		d.i.s.w.struck(f, "%s: the store takes %s to %s", d.i.s.name, f.For, what)
+		d.i.s.sim.injected(f, "%s: the store takes %s to %s", d.i.s.name, f.For, what)
 		least += f.For
 	}
 	if err := d.i.step(least, spread); err != nil {
 		return err
 	}
 	if f, ok := d.i.s.hit(StoreError); ok {
-		d.i.s.w.struck(f, "%s: the store fails to %s", d.i.s.name, what)
+		d.i.s.sim.injected(f, "%s: the store fails to %s", d.i.s.name, what)
 		return down("store")
 	}
 	return nil
@@ -96,36 +96,37 @@ func (d *driver) Commit(ctx context.Context, b store.Batch) error {
 		return err
 	}
 	if f, ok := s.hit(CrashBeforeCommit); ok {
-		s.w.struck(f, "%s stops before it commits", s.name)
+		s.sim.injected(f, "%s stops before it commits", s.name)
 		d.i.remove()
 		return errGone
 	}
 	if f, ok := s.hit(Conflict); ok {
-		s.w.struck(f, "%s loses a race", s.name)
-		return fault.New(fault.Conflict, "somebody was quicker")
+		s.sim.injected(f, "%s loses a race", s.name)
+		return fault.New(fault.Conflict, "another commit came first")
 	}
 	if err := d.inner.Commit(context.WithoutCancel(ctx), b); err != nil {
-		if s.w.telling {
-			s.w.tell("%s lost a race", s.name)
+		if s.sim.tracing {
+			s.sim.tracef("%s lost a race", s.name)
 		}
 		return err
 	}
-	s.w.mix(uint64(len(b.Mutations)))
+	s.sim.mix(uint64(len(b.Mutations)))
+	s.sim.waits.committed(s.name, b)
 	if f, ok := s.hit(StoreErrorAfter); ok {
-		s.w.struck(f, "%s has committed, and is told that it has not", s.name)
+		s.sim.injected(f, "%s has committed, and the store reports a failure", s.name)
 		return down("store")
 	}
 	if f, ok := s.hit(CrashAfterCommit); ok {
-		s.w.struck(f, "%s stops after it has committed", s.name)
+		s.sim.injected(f, "%s stops after it has committed", s.name)
 		d.i.remove()
 		return errGone
 	}
 	return nil
 }
 
-// Pause is how a unit of work waits between two attempts.
+// Pause waits between two attempts of a unit of work, in simulated time.
 func (d *driver) Pause(_ context.Context, n int) {
-	d.i.s.w.sleep(time.Duration(d.i.s.rng.Int64N(int64(n) * int64(time.Millisecond))))
+	d.i.s.sim.sleep(time.Duration(d.i.s.rng.Int64N(int64(n) * int64(time.Millisecond))))
 }
 
 // Close implements store.Driver.
@@ -138,58 +139,59 @@ func (i *instance) Publish(_ context.Context, es ...event.Event) error {
 		return err
 	}
 	if f, ok := s.hit(BrokerError); ok {
-		s.w.struck(f, "the broker takes nothing of %s", s.name)
+		s.sim.injected(f, "the broker accepts nothing of %s", s.name)
 		return down("broker")
 	}
 	if len(es) > 1 {
 		if f, ok := s.hit(BrokerErrorPart); ok {
-			s.w.struck(f, "the broker takes 1 of %d events of %s and fails", len(es), s.name)
-			s.w.publish(es[0])
+			s.sim.injected(f, "the broker accepts 1 of %d events of %s and fails", len(es), s.name)
+			s.sim.publish(es[0])
 			return down("broker")
 		}
 	}
-	s.w.publish(es...)
+	s.sim.publish(es...)
 	if f, ok := s.hit(BrokerErrorAfter); ok {
-		s.w.struck(f, "the broker has taken events of %s, and says that it has not", s.name)
+		s.sim.injected(f, "the broker has accepted events of %s and reports a failure", s.name)
 		return down("broker")
 	}
 	if f, ok := s.hit(CrashAfterPublish); ok {
-		s.w.struck(f, "%s stops after it has published", s.name)
+		s.sim.injected(f, "%s stops after it has published", s.name)
 		i.remove()
 		return errGone
 	}
 	return nil
 }
 
-// Remote is a call of another service, which a double of it makes inside of a handler: it takes its time and fails as
-// the faults say. The effect must be idempotent by itself if the service is; an error of it is returned. A process
-// that has stopped has no effect any more. What fails is fault.Unavailable, what nobody waits for fault.Timeout.
-func (w *World) Remote(effect func() error) error {
-	if w.cur == nil || w.cur.inst == nil {
+// Remote runs effect as a call of another service: doubles of services call it inside a handler. It takes some time and
+// fails as the faults say, before or after the effect, which must be idempotent if the service is. It returns the
+// error of effect, fault.Unavailable for an injected failure or a stopped process, and fault.Timeout if the caller
+// no longer waits.
+func (sim *Simulation) Remote(effect func() error) error {
+	if sim.cur == nil || sim.cur.inst == nil {
 		return effect()
 	}
-	i := w.cur.inst
+	i := sim.cur.inst
 	least := 5 * time.Millisecond
 	if f, ok := i.s.hit(RemoteSlow); ok {
-		w.struck(f, "what %s calls takes %s", i.s.name, f.For)
+		sim.injected(f, "the service that %s calls takes %s", i.s.name, f.For)
 		least += f.For
 	}
 	if f, ok := i.s.hit(RemoteError); ok {
-		w.struck(f, "what %s calls is not there", i.s.name)
-		w.sleep(least)
+		sim.injected(f, "the service that %s calls is unavailable", i.s.name)
+		sim.sleep(least)
 		return down("other service")
 	}
-	if i.state == gone || w.over {
+	if i.state == gone || sim.over {
 		return errGone
 	}
-	// The request is on its way: it takes effect whatever becomes of the caller.
-	w.sleep(least)
-	if w.over {
+	// The request was sent: it takes effect even if the caller stops.
+	sim.sleep(least)
+	if sim.over {
 		return errGone
 	}
 	err := effect()
 	if f, ok := i.s.hit(RemoteErrorAfter); ok {
-		w.struck(f, "what %s calls has done it and does not answer", i.s.name)
+		sim.injected(f, "the service that %s calls did its work and does not answer", i.s.name)
 		return down("other service")
 	}
 	if stepped := i.step(time.Millisecond, 20*time.Millisecond); stepped != nil {

@@ -6,37 +6,51 @@ import (
 	"time"
 )
 
-// Report is what came of a run.
+// Report is the result of a run.
 type Report struct {
 	Seed       uint64
 	Violations []Violation
-	Faults     []Fault // as planned, or what was left of the plan
-	Struck     []Fault // those that found an opportunity, in order, each time
+	Faults     []Fault // the plan, or the part of it that was kept
+	Injected   []Fault // the faults that found an opportunity, in order, once for each time
 	Actions    []string
-	Story      []string // what happened, if it was asked for
-	Digest     uint64   // the same for runs in which the same happened
+	Trace      []string // what happened, of a run that keeps a trace
+	Digest     uint64   // equal for runs in which the same happened
 
 	Events, Deliveries, Instances int
 	Counts                        map[string]int // the scenario's own figures
-	Took                          time.Duration  // in the world's time
+	Took                          time.Duration  // in simulated time
+
+	Timers, Fired   int  // timers that functions set, and those that went off
+	Sagas           bool // a function stored the progress of a saga
+	Expired, Undone int  // steps of sagas whose deadline passed, and those whose undo was sent
 
 	planned, actions int
 }
 
-func (r *Report) of(w *World) *Report {
-	r.Violations, r.Struck, r.Story, r.Digest = w.violations, w.strikes, w.story, w.digest
-	r.Events, r.Deliveries, r.Instances = w.events, w.deliveries, w.instances
-	r.Counts, r.Took = w.counts, w.now-w.start
+func (r *Report) of(sim *Simulation) *Report {
+	r.Violations, r.Injected, r.Trace, r.Digest = sim.violations, sim.injections, sim.trace, sim.digest
+	r.Events, r.Deliveries, r.Instances = sim.events, sim.deliveries, sim.instances
+	r.Counts, r.Took = sim.counts, sim.now-sim.start
+	r.Timers, r.Fired = len(sim.waits.timers), sim.waits.fired
+	r.Sagas, r.Expired, r.Undone = sim.waits.sagas, len(sim.waits.expired), len(sim.waits.undone)
 	return r
 }
 
-// OK reports whether every promise was kept.
+// OK reports whether no promise was broken.
 func (r *Report) OK() bool { return len(r.Violations) == 0 }
 
-// String tells the whole of it: what was promised and not kept, and the story if there is one.
+// String describes the run in several lines: violations, faults, actions, and the trace if it has one.
 func (r *Report) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: %d violations, %d actions, %d faults of which struck %d\n", r.Seed, len(r.Violations), len(r.Actions), len(r.Faults), len(r.Struck))
+	fmt.Fprintf(
+		&b,
+		"seed %d: %d violations, %d actions, %d faults, %d injected\n",
+		r.Seed,
+		len(r.Violations),
+		len(r.Actions),
+		len(r.Faults),
+		len(r.Injected),
+	)
 	for i, v := range r.Violations {
 		if i == 10 {
 			fmt.Fprintf(&b, "  and %d more\n", len(r.Violations)-i)
@@ -50,10 +64,10 @@ func (r *Report) String() string {
 	for _, a := range r.Actions {
 		fmt.Fprintf(&b, "  action: %s\n", a)
 	}
-	if len(r.Story) > 0 {
-		b.WriteString("the story:\n")
+	if len(r.Trace) > 0 {
+		b.WriteString("trace:\n")
 	}
-	for _, line := range r.Story {
+	for _, line := range r.Trace {
 		b.WriteString(line + "\n")
 	}
 	return b.String()

@@ -1,18 +1,18 @@
 package simulate
 
-// shrinkRuns bounds how often a seed is run again to find its shortest story.
+// shrinkRuns bounds the runs that look for the shortest trace of a seed.
 const shrinkRuns = 600
 
-// Shrink finds the shortest story of a seed that violates: it leaves out faults and actions, by delta debugging
-// (Zeller and Hildebrandt, 2002), for as long as what is left still breaks the same promise, and tells what then happens.
-// Of a seed that violates nothing it is the whole run, untold.
+// Shrink returns the report, with a trace, of the shortest run of a seed that breaks the same promise as the whole run
+// does. It leaves out faults and actions by delta debugging (Zeller and Hildebrandt, 2002). For a seed without a
+// violation it returns the report of the whole run, without a trace.
 func Shrink(sys System, seed uint64) *Report {
 	whole := run(sys, seed, nil, false)
 	if whole.OK() {
 		return whole
 	}
 	s := shrinker{sys: sys, seed: seed, class: whole.Violations[0].Class}
-	part := choice{kept(whole.planned, nil), kept(whole.actions, nil)}
+	part := choice{selected(whole.planned, nil), selected(whole.actions, nil)}
 	for before := -1; before != len(part.faults)+len(part.actions); {
 		before = len(part.faults) + len(part.actions)
 		part.faults = s.reduce(part.faults, func(f []int) choice { return choice{f, part.actions} })
@@ -21,8 +21,8 @@ func Shrink(sys System, seed uint64) *Report {
 	return run(sys, seed, &part, true)
 }
 
-// Tell runs a seed once more and tells what happens.
-func Tell(sys System, seed uint64) *Report { return run(sys, seed, nil, true) }
+// Trace runs a seed and returns its report with a trace.
+func Trace(sys System, seed uint64) *Report { return run(sys, seed, nil, true) }
 
 type shrinker struct {
 	sys   System
@@ -41,7 +41,7 @@ func (s *shrinker) fails(c choice) bool {
 	return false
 }
 
-// reduce leaves out as much of the list as it can.
+// reduce returns the part of the list that the failure needs.
 func (s *shrinker) reduce(list []int, with func([]int) choice) []int {
 	if len(list) > 0 && s.fails(with([]int{})) {
 		return []int{}

@@ -1,25 +1,27 @@
-// Package simulate runs a whole system of functions on one thread, in a time of its own, with faults that a
-// seed plans, and says which of the system's promises did not hold.
+// Package simulate runs a whole system of functions on one thread, in simulated time, with faults that a seed plans,
+// and reports which of the system's promises were broken.
 //
-// A run is a function of its System and its seed, and of nothing else: the same seed does the same again, in any
-// process and however often. Everything that functions have to do with, the store, the broker, other services, the clock
-// and the ids, goes through the simulation, and at each of these calls another request or delivery may have its
-// turn. Handlers run as coroutines, so two instances of a function really do meet between a read and a commit, but never
-// in the same instant. A crash is a call of a port that does not come back: what the instance held in memory is gone
-// and what it had committed is there.
+// A run depends on its System and its seed only: the same seed does the same again, in any process. The store, the
+// broker, other services, the clock and the ids of a function all belong to the simulation, and at each call of one of
+// them another request or delivery may go on. Handlers run as coroutines, so two instances of a function can meet
+// between a read and a commit, but never run at the same instant. After a crash every call of a port fails: the
+// instance has lost its memory, and what it committed stays.
 //
-// What is simulated: functions that start on their first request or event and are dropped; a broker with Knative's
+// The simulation has functions that start on their first request or event and are stopped; a broker with Knative's
 // semantics (retries, backoff, timeouts, dead letters, at least once, in the order of the partition key unless a
-// fault says otherwise); the ticks of the host; clients that repeat what was not answered; deploys.
+// fault changes it); the ticks of the host; clients that repeat unanswered requests; and deploys.
 //
-// What a run checks by itself, whatever the system is for: every event that was published came to its end; nothing
-// became a dead letter but what was made poisonous; no handler answered 500; no outbox kept an event that was not
-// published; no inbox and no kept answer outlived its time; and each projection that the scenario names,
-// built anew from the events, is the live one. The rest is the scenario's to check.
+// Faults last up to and beyond the longest deadline of the functions, which is the longest timer they set: an undo can
+// overtake its command. A system at rest is watched until nothing in it waits any more (System.Rest).
 //
-// A handler that calls its ports from goroutines of its own cannot be simulated, nor can one that waits for
-// real time: inside testing/synctest such a wait costs nothing, elsewhere it stops the run for as long. A Runner, a
-// System and a Report may be used concurrently; a World belongs to one run and one goroutine.
+// Every run checks that each published event was handled or dead-lettered, that only poisonous events were
+// dead-lettered, that no handler answered 500, that no outbox keeps an unpublished event, that inbox entries and stored
+// responses are removed in time, and that each projection that the scenario names equals the one rebuilt from the
+// events. The scenario checks the rest.
+//
+// A handler that calls its ports from its own goroutines cannot be simulated. One that waits for real time stops the
+// run for as long, except inside testing/synctest. A Runner, a System and a Report may be used concurrently; a
+// Simulation belongs to one run and one goroutine.
 package simulate
 
 import (
@@ -33,63 +35,68 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// System is what is simulated. Begin is required; the zero values of the rest are sensible.
+// System declares what to simulate. Begin is required; the zero values of the other fields mean their defaults.
 type System struct {
-	// Begin makes the scenario of one run. It must draw everything that is random from r, and keep
-	// nothing outside of what it returns: it is called once per run, by several goroutines at once.
-	Begin func(w *World, r *rand.Rand) *Scenario
+	// Begin returns the scenario of one run. It must draw all random values from r and keep no state outside of what
+	// it returns: it is called once per run, by several goroutines at once.
+	Begin func(sim *Simulation, r *rand.Rand) *Scenario
 
-	Faults  []Kind        // what may go wrong; nil: every kind that the scenario has a use for
-	Most    int           // the most faults of one run; 0: 24, negative: none
-	Horizon time.Duration // faults strike within this time; 0: two minutes
-	Settle  time.Duration // how long the system has after it to come to rest; 0: an hour
-	Rest    time.Duration // how long it is watched when it has; 0: a minute. Longer than the slowest sweep
-	Tick    time.Duration // how often functions are told the time that ask for it; 0: a second
-	Age     uint64        // every so many seeds, let days pass and see that what is past its time is gone; 0: 16
+	Faults    []Kind        // the kinds to inject; nil: all that apply to the scenario
+	MaxFaults int           // the most faults of one run; 0: 24, negative: none
+	Horizon   time.Duration // faults are injected within this time; 0: two minutes
+	Settle    time.Duration // the longest time after that to come to rest; 0: an hour
+	// Rest is the shortest time for which a system at rest is watched; 0: a minute. It is watched for longer if its
+	// functions wait longer: for the longest deadline and for two sweeps of the clock.
+	Rest time.Duration
+	// Deadline is the lower bound of the longest deadline, to which delays and reorders are scaled. The timers that
+	// functions set raise it, up to a quarter of Settle; 0: the timers alone count.
+	Deadline time.Duration
+	Tick     time.Duration // the interval of the ticks for functions that have a tick handler; 0: a second
+	Age      uint64        // every Age-th seed checks, after simulated days, that old entries are removed; 0: 16
 }
 
-// Scenario is one run: the functions, what is asked of them and what must then be true.
+// Scenario declares one run: the functions, the actions from outside and the checks at the end.
 type Scenario struct {
-	Capabilities []Capability
-	Setup        func(w *World)      // before the first fault; may use World.Call
-	Actions      []Action            // what happens, in any order; a story is shortened by leaving some out
-	Settled      func(w *World) bool // whether the system has nothing more to do; nil: when the broker is empty
-	Check        func(w *World)      // after the dust has settled; says what is wrong with World.Violated
+	Functions []Function
+	Setup     func(sim *Simulation)      // runs before the first fault; may use Simulation.Call
+	Actions   []Action                   // in any order; the shrinker leaves some out
+	Settled   func(sim *Simulation) bool // reports whether the system has nothing to do; nil: as soon as it is idle
+	Check     func(sim *Simulation)      // runs at rest; reports broken promises with Simulation.Violated
 
-	Projections []Projection                                // built anew and compared, after Check
-	Archive     func(w *World) []ce.Event                   // what projections are built from; nil: what was published
-	Handle      func(string, broker.Handler) broker.Handler // wraps how the events of a function are handled; nil: not
-	Remotes     []string                                    // the functions that call World.Remote, for its faults
+	Projections []Projection                                // rebuilt and compared, after Check
+	Archive     func(sim *Simulation) []ce.Event            // returns the events to rebuild from; nil: those published
+	Handle      func(string, broker.Handler) broker.Handler // wraps the event handler of a function; nil: none
+	Remotes     []string                                    // the functions that call Simulation.Remote
 }
 
-// Capability is one function of the system.
-type Capability struct {
+// Function is one function of the system.
+type Function struct {
 	Name string
 	New  func(function.Env) (*function.Function, error)
-	Next func(function.Env) (*function.Function, error) // its next version, for deploys; nil: there is none
-	Env  function.Env                                   // what it is given beside store, broker, clock and ids
+	Next func(function.Env) (*function.Function, error) // its next version, for deploys; nil: none
+	Env  function.Env                                   // its environment, without store, broker, clock and ids
 }
 
-// Action is something that happens to the system from outside. At counts from the end of the setup.
+// Action is something that happens from outside. At counts from the end of the setup.
 type Action struct {
 	At   time.Duration
-	What string // for the story: "ada orders 2 apples"
-	Do   func(w *World)
+	What string // for the trace: "ada orders 2 apples"
+	Do   func(sim *Simulation)
 }
 
-// Projection is data of a function that follows from events alone.
+// Projection names collections of a function that follow from events alone.
 type Projection struct {
 	Function    string
-	Types       []string // the events it is made of
+	Types       []string // of the events it is built from
 	Collections []string
-	// Seen is what of a document is compared, and under which name; nil: the whole of it. ok is false for one that is
-	// not. live is false for a document that was built anew.
+	// Seen returns the name and the part of a document to compare, or ok false to leave it out; nil: all of it, under
+	// its id. live is false for a rebuilt document.
 	Seen func(d store.Document, live bool) (name, data string, ok bool)
 }
 
 func (s System) withDefaults() System {
-	if s.Most == 0 {
-		s.Most = 24
+	if s.MaxFaults == 0 {
+		s.MaxFaults = 24
 	}
 	if s.Horizon == 0 {
 		s.Horizon = 2 * time.Minute

@@ -20,7 +20,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/simulate"
 )
 
-// account is what a customer has collected.
+// account is the document of a customer.
 type account struct {
 	Points int64  `json:"points"`
 	Name   string `json:"name,omitempty"`
@@ -33,7 +33,7 @@ type accountInput struct {
 
 type accountOutput struct{ Body account }
 
-// loyalty is a capability of somebody's own: a point for every cent that was spent, and the customer's name.
+// loyalty is a small function: it keeps a point for every cent that a customer spent, and the customer's name.
 func loyalty(env function.Env) (*function.Function, error) {
 	f := function.New("loyalty", env)
 	accounts := function.Collection[account](f, "accounts")
@@ -61,72 +61,80 @@ func loyalty(env function.Env) (*function.Function, error) {
 	return f, nil
 }
 
-// said is an event as its capability would have sent it.
-func said(w *simulate.World, id string, d event.Draft, sequence int) ce.Event {
+// emitted returns the event that its function would have sent.
+func emitted(sim *simulate.Simulation, id string, d event.Draft, sequence int) ce.Event {
 	data, err := d.Encode()
 	if err != nil {
-		w.Violated("cannot encode: %v", err)
+		sim.Violated("cannot encode: %v", err)
 	}
 	e := ce.New()
 	e.SetID(id)
 	e.SetSource("/functions/" + d.Info.Function)
 	e.SetType(d.Info.Name)
 	e.SetSubject(d.Subject)
-	e.SetTime(w.Now())
+	e.SetTime(sim.Now())
 	e.SetExtension(event.PartitionKey, d.Key)
 	e.SetExtension(event.Sequence, fmt.Sprint(sequence))
 	_ = e.SetData(ce.ApplicationJSON, data)
 	return e
 }
 
-// points is the system: customers spend and are renamed, and in the end everybody has what they spent and is called
-// what they were called last.
+// points returns a system in which customers spend and are renamed. In the end each has the points that they spent and
+// their last name.
 func points(make func(function.Env) (*function.Function, error)) simulate.System {
-	return simulate.System{Begin: func(w *simulate.World, r *rand.Rand) *simulate.Scenario {
+	return simulate.System{Begin: func(sim *simulate.Simulation, r *rand.Rand) *simulate.Scenario {
 		spent, called := map[string]int64{}, map[string]string{}
 		var actions []simulate.Action
 		for n := range 40 {
 			who, amount := fmt.Sprint("customer-", r.IntN(3)), 1+r.Int64N(1000)
 			at := time.Duration(r.Int64N(int64(time.Minute)))
-			actions = append(actions, simulate.Action{At: at, What: fmt.Sprintf("%s spends %d", who, amount), Do: func(w *simulate.World) {
-				spent[who] += amount
-				w.Count("orders", 1)
-				id := fmt.Sprint("order-", n)
-				w.Publish(said(w, id, events.OrderConfirmed.New(id, events.ConfirmedOrder{OrderID: id, CustomerID: who,
-					Total: events.Money{Amount: amount, Currency: "EUR"}, ConfirmedAt: w.Now()}), 1))
-			}})
+			actions = append(
+				actions,
+				simulate.Action{At: at, What: fmt.Sprintf("%s spends %d", who, amount), Do: func(sim *simulate.Simulation) {
+					spent[who] += amount
+					sim.Count("orders", 1)
+					id := fmt.Sprint("order-", n)
+					sim.Publish(emitted(sim, id, events.OrderConfirmed.New(id, events.ConfirmedOrder{OrderID: id, CustomerID: who,
+						Total: events.Money{Amount: amount, Currency: "EUR"}, ConfirmedAt: sim.Now()}), 1))
+				}},
+			)
 		}
 		for n := range 20 { // two at a time
 			who, name := fmt.Sprint("customer-", n/2%3), fmt.Sprint("name ", n)
 			at := time.Duration(n/2)*6*time.Second + time.Duration(n%2)*200*time.Millisecond
-			actions = append(actions, simulate.Action{At: at, What: who + " is called " + name, Do: func(w *simulate.World) {
-				called[who] = name
-				w.Publish(said(w, name, events.UserChanged.New(who, events.ChangedUser{UserID: who, Name: name, Email: "a@example.com"}), n+1))
-			}})
+			actions = append(
+				actions,
+				simulate.Action{At: at, What: who + " is called " + name, Do: func(sim *simulate.Simulation) {
+					called[who] = name
+					u := events.ChangedUser{UserID: who, Name: name, Email: "a@example.com"}
+					sim.Publish(emitted(sim, name, events.UserChanged.New(who, u), n+1))
+				}},
+			)
 		}
 		return &simulate.Scenario{
-			Capabilities: []simulate.Capability{{Name: "loyalty", New: make, Next: make}},
-			Actions:      actions,
+			Functions: []simulate.Function{{Name: "loyalty", New: make, Next: make}},
+			Actions:   actions,
 			Projections: []simulate.Projection{{Function: "loyalty", Collections: []string{"accounts"},
 				Types: []string{events.OrderConfirmed.Name(), events.UserChanged.Name()}}},
-			Check: func(w *simulate.World) {
+			Check: func(sim *simulate.Simulation) {
 				has := map[string]account{}
-				for _, d := range w.Documents("loyalty", "accounts") {
+				for _, d := range sim.Documents("loyalty", "accounts") {
 					var a account
 					_ = json.Unmarshal(d.Data, &a)
 					has[d.ID] = a
 				}
 				for who, want := range spent {
 					if got := has[who].Points; got != want {
-						w.Violated("somebody has other points than they spent: %s", fmt.Sprintf("%s has %d of %d", who, got, want))
+						sim.Violated("a customer has other points than they spent: %s", fmt.Sprintf("%s has %d of %d", who, got, want))
 					}
-					if got := w.Call(simulate.Request{Function: "loyalty", Method: http.MethodGet, Path: "/api/accounts/" + who}); got.Status != http.StatusOK {
-						w.Violated("an account is answered %d", got.Status)
+					got := sim.Call(simulate.Request{Function: "loyalty", Method: http.MethodGet, Path: "/api/accounts/" + who})
+					if got.Status != http.StatusOK {
+						sim.Violated("an account is answered %d", got.Status)
 					}
 				}
 				for who, want := range called {
 					if got := has[who].Name; got != want {
-						w.Violated("somebody is called by an old name: %s", fmt.Sprintf("%s %q, not %q", who, got, want))
+						sim.Violated("a customer has an old name: %s", fmt.Sprintf("%s %q, not %q", who, got, want))
 					}
 				}
 			},
@@ -134,12 +142,12 @@ func points(make func(function.Env) (*function.Function, error)) simulate.System
 	}}
 }
 
-// A capability of one's own, under everything that may go wrong, in one line.
+// A single function passes under all kinds of faults.
 func TestLoyalty(t *testing.T) {
 	simulate.Test(t, points(loyalty), 100)
 }
 
-// failing is a test that should fail.
+// failing is a simulate.TB that records the failures.
 type failing struct{ text []string }
 
 func (f *failing) Helper()             {}
@@ -148,7 +156,7 @@ func (f *failing) Errorf(format string, args ...any) {
 	f.text = append(f.text, fmt.Sprintf(format, args...))
 }
 
-// broken is a loyalty that decides with handle instead.
+// broken returns a loyalty function with other handlers.
 func broken(handle func(ctx context.Context, tx *function.Tx, a account, e events.ConfirmedOrder) (account, error),
 	rename func(a account, m function.Revision, name string) account) func(env function.Env) (*function.Function, error) {
 	return func(env function.Env) (*function.Function, error) {
@@ -192,21 +200,21 @@ func latest(a account, m function.Revision, name string) account {
 	return a
 }
 
-// What people get wrong is found, by the kind of fault that is there for it, and told in a few lines.
+// Each common mistake is found by its kind of fault, with a short trace.
 func TestFindsMistakes(t *testing.T) {
 	for name, c := range map[string]struct {
 		make func(function.Env) (*function.Function, error)
 		by   simulate.Kind
 		text string
 	}{
-		"it takes the last event for the latest": {
+		"it applies events in the order of arrival": {
 			broken(add, func(a account, _ function.Revision, name string) account { a.Name = name; return a }),
 			simulate.Reorder, "old name",
 		},
 		"it believes its clock": {
 			broken(func(ctx context.Context, tx *function.Tx, a account, e events.ConfirmedOrder) (account, error) {
 				if tx.Now().Sub(e.ConfirmedAt).Abs() > 30*time.Second {
-					return a, nil // surely this has come before
+					return a, nil // taken for a duplicate
 				}
 				return add(ctx, tx, a, e)
 			}, latest),
@@ -242,20 +250,21 @@ func TestFindsMistakes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			sys := points(c.make)
-			sys.Faults, sys.Most = []simulate.Kind{c.by}, 30
+			sys.Faults, sys.MaxFaults = []simulate.Kind{c.by}, 30
 			var f failing
 			simulate.Test(&f, sys, 200)
-			if len(f.text) != 1 || !strings.Contains(f.text[0], c.text) || !strings.Contains(f.text[0], "FAULT ("+string(c.by)+")") {
+			if len(f.text) != 1 || !strings.Contains(f.text[0], c.text) ||
+				!strings.Contains(f.text[0], "FAULT ("+string(c.by)+")") {
 				t.Errorf("got %q", f.text)
 			}
 			if lines := strings.Count(strings.Join(f.text, ""), "\n"); lines > 60 {
-				t.Errorf("the story has %d lines", lines)
+				t.Errorf("the trace has %d lines", lines)
 			}
 		})
 	}
 }
 
-// What a function keeps in memory only is gone when it is dropped.
+// State in memory is lost when a function stops, which is found.
 func TestFindsMemory(t *testing.T) {
 	sys := points(func(env function.Env) (*function.Function, error) {
 		remembered := map[string]int64{}
@@ -272,11 +281,11 @@ func TestFindsMemory(t *testing.T) {
 			t.Errorf("%s: got %q", kind, f.text)
 		}
 	}
-	sys.Most = -1
-	simulate.Test(t, sys, 5) // it works where nothing ever happens
+	sys.MaxFaults = -1
+	simulate.Test(t, sys, 5) // without faults it works
 }
 
-// A run ends with the context, a runner goes on after a failure if it is told to, and counts.
+// A runner stops with its context, goes on after a failure if Enough says so, and counts.
 func TestRunner(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -285,11 +294,21 @@ func TestRunner(t *testing.T) {
 	}
 	sys := points(broken(add, func(a account, _ function.Revision, name string) account { a.Name = name; return a }))
 	sys.Faults = []simulate.Kind{simulate.Reorder}
-	told := 0
-	p, failed := simulate.Runner{System: sys, First: 7, Seeds: 60, Workers: 3, Every: 1, Tell: func(simulate.Progress) { told++ },
-		Enough: func(*simulate.Report) bool { return false }}.Run(t.Context())
-	if p.Done != 60 || p.Failed < 2 || len(failed) != p.Failed || told != 60 || p.Counts["orders"] != 60*40 || p.Struck[simulate.Reorder] == 0 {
-		t.Errorf("got %s, told %d times", p, told)
+	calls := 0
+	p, failed := simulate.Runner{
+		System:     sys,
+		First:      7,
+		Seeds:      60,
+		Workers:    3,
+		Every:      1,
+		OnProgress: func(simulate.Progress) { calls++ },
+		Enough:     func(*simulate.Report) bool { return false },
+	}.Run(
+		t.Context(),
+	)
+	if p.Done != 60 || p.Failed < 2 || len(failed) != p.Failed || calls != 60 || p.Counts["orders"] != 60*40 ||
+		p.Injected[simulate.Reorder] == 0 {
+		t.Errorf("got %s, %d calls", p, calls)
 	}
 	for i, f := range failed {
 		if f.Seed < 7 || f.Seed > 66 || i > 0 && failed[i-1].Seed >= f.Seed {
@@ -301,39 +320,40 @@ func TestRunner(t *testing.T) {
 	}
 }
 
-// What does not come to rest is said so, and the run ends.
+// A system that does not come to rest is a violation, and the run ends.
 func TestEndsWithoutRest(t *testing.T) {
 	sys := points(broken(func(_ context.Context, _ *function.Tx, a account, _ events.ConfirmedOrder) (account, error) {
 		return a, fault.New(fault.Unavailable, "never")
 	}, latest))
-	sys.Most, sys.Horizon, sys.Settle = -1, time.Minute, 5*time.Second
+	sys.MaxFaults, sys.Horizon, sys.Settle = -1, time.Minute, 5*time.Second
 	r := simulate.Run(sys, 1)
 	if r.OK() || !strings.Contains(r.Violations[0].Text, "come to rest") {
 		t.Errorf("got %s", r)
 	}
-	sys.Settle = 0 // long enough for all attempts: dead letters then
+	sys.Settle = 0 // long enough for all attempts, hence dead letters
 	if r := simulate.Run(sys, 1); !strings.Contains(r.String(), "dead letter") {
 		t.Errorf("got %s", r)
 	}
 }
 
-// A constructor that fails is a violation and no panic; so is a request to nobody.
+// A constructor that fails is a violation and not a panic; so is a request to an unknown function.
 func TestBadSystems(t *testing.T) {
-	if r := simulate.Run(points(func(function.Env) (*function.Function, error) { return nil, errors.New("no") }), 1); r.OK() {
+	failing := func(function.Env) (*function.Function, error) { return nil, errors.New("no") }
+	if r := simulate.Run(points(failing), 1); r.OK() {
 		t.Error("a function that cannot be made was")
 	}
 	sys := points(loyalty)
 	begin := sys.Begin
-	sys.Begin = func(w *simulate.World, r *rand.Rand) *simulate.Scenario {
-		s := begin(w, r)
-		s.Setup = func(w *simulate.World) {
-			if got := w.Call(simulate.Request{Function: "nobody", Method: http.MethodGet, Path: "/"}); got.Status != 0 {
-				w.Violated("nobody answers %d", got.Status)
+	sys.Begin = func(sim *simulate.Simulation, r *rand.Rand) *simulate.Scenario {
+		s := begin(sim, r)
+		s.Setup = func(sim *simulate.Simulation) {
+			if got := sim.Call(simulate.Request{Function: "nobody", Method: http.MethodGet, Path: "/"}); got.Status != 0 {
+				sim.Violated("an unknown function answers %d", got.Status)
 			}
 		}
 		return s
 	}
-	if r := simulate.Run(sys, 1); len(r.Violations) != 1 || r.Violations[0].Text != "there is no function nobody" {
+	if r := simulate.Run(sys, 1); len(r.Violations) != 1 || r.Violations[0].Text != `unknown function "nobody"` {
 		t.Errorf("got %s", r)
 	}
 }

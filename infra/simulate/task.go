@@ -5,22 +5,22 @@ import (
 	"time"
 )
 
-// task is a coroutine: one request or delivery under way. It gives way at every call of a port.
+// task is a coroutine that runs one request or delivery. It yields at every call of a port.
 type task struct {
 	next  func() (struct{}, bool)
 	stop  func()
 	yield func(struct{}) bool
 	job   func()
-	inst  *instance // whose memory it works on; nil: nobody's
-	late  bool      // whoever asked no longer waits
+	inst  *instance // the instance it runs in; nil: none
+	late  bool      // the caller no longer waits
 }
 
-// spawn begins a task, from the scheduler or out of the agenda and never out of another task.
-func (w *World) spawn(job func()) {
+// spawn starts a task. Only the scheduler may call it, never a task.
+func (sim *Simulation) spawn(job func()) {
 	var t *task
-	if n := len(w.pool); n > 0 {
-		t = w.pool[n-1]
-		w.pool = w.pool[:n-1]
+	if n := len(sim.pool); n > 0 {
+		t = sim.pool[n-1]
+		sim.pool = sim.pool[:n-1]
 	} else {
 		t = &task{}
 		t.next, t.stop = iter.Pull(func(yield func(struct{}) bool) {
@@ -28,50 +28,50 @@ func (w *World) spawn(job func()) {
 			for {
 				t.job()
 				t.job, t.inst, t.late = nil, nil, false
-				if w.over || !yield(struct{}{}) {
+				if sim.over || !yield(struct{}{}) {
 					return
 				}
 			}
 		})
-		w.tasks = append(w.tasks, t)
+		sim.tasks = append(sim.tasks, t)
 	}
 	t.job = job
-	w.running++
-	w.resume(t)
+	sim.running++
+	sim.resume(t)
 }
 
-func (w *World) resume(t *task) {
-	before := w.cur
-	w.cur = t
+func (sim *Simulation) resume(t *task) {
+	before := sim.cur
+	sim.cur = t
 	t.next()
-	w.cur = before
-	if t.job == nil && !w.over {
-		w.running--
-		w.pool = append(w.pool, t)
+	sim.cur = before
+	if t.job == nil && !sim.over {
+		sim.running--
+		sim.pool = append(sim.pool, t)
 	}
 }
 
-// sleep lets time pass for the task that runs, and others have their turn meanwhile.
-func (w *World) sleep(d time.Duration) {
-	if w.over || w.cur == nil {
+// sleep suspends the current task for d of simulated time.
+func (sim *Simulation) sleep(d time.Duration) {
+	if sim.over || sim.cur == nil {
 		return
 	}
-	at := w.now + d
-	if len(w.agenda.items) == 0 || w.agenda.items[0].at > at {
-		w.now = at
+	at := sim.now + d
+	if len(sim.queue.items) == 0 || sim.queue.items[0].at > at {
+		sim.now = at
 		return
 	}
-	t := w.cur
-	w.agenda.put(at, func() { w.resume(t) })
+	t := sim.cur
+	sim.queue.put(at, func() { sim.resume(t) })
 	if !t.yield(struct{}{}) {
-		w.over = true
+		sim.over = true
 	}
 }
 
-// end unwinds every task that is under way: its ports answer errors from now on.
-func (w *World) end() {
-	w.over = true
-	for _, t := range w.tasks {
+// end unwinds every unfinished task: its ports return errors from now on.
+func (sim *Simulation) end() {
+	sim.over = true
+	for _, t := range sim.tasks {
 		t.stop()
 	}
 }

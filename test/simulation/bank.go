@@ -9,10 +9,10 @@ import (
 	"github.com/ebb-dev/ebb/infra/simulate"
 )
 
-// bank is a payment provider with books of its own, which say what really became of the money. It is reached over
-// the simulated network, so its calls are slow, fail, and fail after they have worked.
+// bank is a payment provider that keeps accounts of its own, to compare the shop with. Its calls go over the simulated
+// network, so they are slow, fail, and fail after they took effect.
 type bank struct {
-	w        *simulate.World
+	sim      *simulate.Simulation
 	accounts map[string]*account // by order
 	careless bool
 }
@@ -38,7 +38,7 @@ func (b *bank) of(p provider.Payment) *account {
 
 // Open implements provider.Opener.
 func (b *bank) Open(_ context.Context, p provider.Payment) (string, error) {
-	err := b.w.Remote(func() error {
+	err := b.sim.Remote(func() error {
 		b.of(p)
 		return nil
 	})
@@ -48,9 +48,9 @@ func (b *bank) Open(_ context.Context, p provider.Payment) (string, error) {
 // Authorize implements provider.Provider, by the tokens of the sandbox.
 func (b *bank) Authorize(_ context.Context, p provider.Payment) error {
 	if p.Token == slow {
-		b.w.Sleep(6 * time.Second) // with what the network takes, sometimes longer than the order's step may
+		b.sim.Sleep(18 * time.Second) // with a slow network, longer than the deadline of the step
 	}
-	return b.w.Remote(func() error {
+	return b.sim.Remote(func() error {
 		a := b.of(p)
 		switch {
 		case p.Ref == "":
@@ -72,7 +72,7 @@ func (b *bank) Authorize(_ context.Context, p provider.Payment) error {
 
 // Capture implements provider.Provider.
 func (b *bank) Capture(_ context.Context, p provider.Payment) error {
-	return b.w.Remote(func() error {
+	return b.sim.Remote(func() error {
 		a := b.of(p)
 		switch a.state {
 		case "held":
@@ -91,7 +91,7 @@ func (b *bank) Capture(_ context.Context, p provider.Payment) error {
 
 // Void implements provider.Provider.
 func (b *bank) Void(_ context.Context, p provider.Payment) error {
-	return b.w.Remote(func() error {
+	return b.sim.Remote(func() error {
 		a := b.of(p)
 		switch a.state {
 		case "", "held":
@@ -105,7 +105,7 @@ func (b *bank) Void(_ context.Context, p provider.Payment) error {
 
 // Refund implements provider.Provider.
 func (b *bank) Refund(_ context.Context, p provider.Payment) error {
-	return b.w.Remote(func() error {
+	return b.sim.Remote(func() error {
 		a := b.of(p)
 		switch a.state {
 		case "taken":

@@ -22,28 +22,28 @@ import (
 	"github.com/ebb-dev/ebb/test/simulation"
 )
 
-// commit is what a broken driver makes of a commit.
-type commit func(ctx context.Context, db store.Driver, say broker.Publisher, b store.Batch) error
+// commit replaces the Commit of a driver.
+type commit func(ctx context.Context, db store.Driver, out broker.Publisher, b store.Batch) error
 
-// driver is a store that does not keep the port's promises.
+// driver is a store that breaks promises of the port.
 type driver struct {
 	store.Driver
-	say    broker.Publisher
+	out    broker.Publisher
 	commit commit
 }
 
 func (d driver) Commit(ctx context.Context, b store.Batch) error {
-	return d.commit(ctx, d.Driver, d.say, b)
+	return d.commit(ctx, d.Driver, d.out, b)
 }
 
-// Pause implements what store.Update looks for.
+// Pause forwards to the simulated store, which store.Update waits with.
 func (d driver) Pause(ctx context.Context, n int) {
 	d.Driver.(interface{ Pause(context.Context, int) }).Pause(ctx, n)
 }
 
-// env changes what every version of a capability is given.
-func env(change func(*function.Env)) func(*simulate.Capability) {
-	return func(c *simulate.Capability) {
+// env returns a change of the environment of every version of a function.
+func env(change func(*function.Env)) func(*simulate.Function) {
+	return func(c *simulate.Function) {
 		first, next := c.New, c.Next
 		c.New = func(e function.Env) (*function.Function, error) { change(&e); return first(e) }
 		c.Next = func(e function.Env) (*function.Function, error) { change(&e); return next(e) }
@@ -52,28 +52,31 @@ func env(change func(*function.Env)) func(*simulate.Capability) {
 
 func committing(by commit) simulation.Broken {
 	return simulation.Broken{Change: env(func(e *function.Env) {
-		open, say := e.Store, e.Publisher
+		open, out := e.Store, e.Publisher
 		e.Store = func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
 			db, err := open(ctx, name, schema)
-			return driver{db, say, by}, err
+			return driver{db, out, by}, err
 		}
 	})}
 }
 
-// without is the batch without the writes that are meant.
+// without returns the batch without the mutations that match.
 func without(b store.Batch, meant func(store.Mutation) bool) store.Batch {
 	b.Mutations = slices.DeleteFunc(slices.Clone(b.Mutations), meant)
 	return b
 }
 
-// forgetting is a shop whose stores lose writes to a collection.
+// forgetting returns a shop whose stores lose writes to a collection.
 func forgetting(collection string, meant func(store.Mutation) bool) simulation.Broken {
 	return committing(func(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
-		return db.Commit(ctx, without(b, func(m store.Mutation) bool { return m.Collection == collection && (meant == nil || meant(m)) }))
+		return db.Commit(
+			ctx,
+			without(b, func(m store.Mutation) bool { return m.Collection == collection && (meant == nil || meant(m)) }),
+		)
 	})
 }
 
-// publisher is a broker's front that does not keep the port's promises.
+// publisher is a broker.Publisher that breaks promises of the port.
 type publisher func(ctx context.Context, es []ce.Event) error
 
 func (p publisher) Publish(ctx context.Context, es ...ce.Event) error { return p(ctx, es) }
@@ -85,7 +88,7 @@ func publishing(by func(ctx context.Context, to broker.Publisher, es []ce.Event)
 	})}
 }
 
-// answering is a shop whose host changes what functions answer to events.
+// answering returns a shop whose host changes the results of functions.
 func answering(by func(broker.Result) broker.Result) simulation.Broken {
 	return simulation.Broken{Handle: func(_ string, next broker.Handler) broker.Handler {
 		return func(ctx context.Context, batch []ce.Event) []broker.Result {
@@ -98,12 +101,12 @@ func answering(by func(broker.Result) broker.Result) simulation.Broken {
 	}}
 }
 
-// publishFirst is a unit of work that says what it is about to do.
-func publishFirst(ctx context.Context, db store.Driver, say broker.Publisher, b store.Batch) error {
+// publishFirst publishes the events of a batch before it commits.
+func publishFirst(ctx context.Context, db store.Driver, out broker.Publisher, b store.Batch) error {
 	for _, m := range b.Mutations {
 		var entry struct{ Events []ce.Event }
 		if m.Collection == "_outbox" && m.Data != nil && json.Unmarshal(m.Data, &entry) == nil {
-			if err := say.Publish(ctx, entry.Events...); err != nil {
+			if err := out.Publish(ctx, entry.Events...); err != nil {
 				return err
 			}
 		}
@@ -111,7 +114,7 @@ func publishFirst(ctx context.Context, db store.Driver, say broker.Publisher, b 
 	return db.Commit(ctx, b)
 }
 
-// inHalves is a commit that is not atomic.
+// inHalves commits a batch in two parts.
 func inHalves(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
 	half := len(b.Mutations) / 2
 	if half > 0 {
@@ -127,7 +130,7 @@ func status(m store.Mutation, want string) bool {
 	return bytes.Contains(m.Data, []byte(`"status":"`+want+`"`))
 }
 
-// stripped is a document without its last member, if that was kept for another version.
+// stripped returns a document without its last member, if that belongs to the next version.
 func stripped(data []byte) []byte {
 	if at := bytes.LastIndex(data, []byte(`,"added_by_the_next_version":`)); at >= 0 {
 		return append(bytes.Clone(data[:at]), '}')
@@ -135,8 +138,8 @@ func stripped(data []byte) []byte {
 	return data
 }
 
-// amnesia is a next version that does not find what the one before it has kept.
-func amnesia(c *simulate.Capability) {
+// amnesia gives orders a next version with an empty store.
+func amnesia(c *simulate.Function) {
 	if c.Name != "orders" {
 		return
 	}
@@ -147,28 +150,62 @@ func amnesia(c *simulate.Capability) {
 	}
 }
 
+// forgettingVoids returns a shop that does not store a void that overtakes its authorize. The authorize that comes
+// later holds money for a cancelled order.
+func forgettingVoids() simulation.Broken {
+	return forgetting("payments", func(m store.Mutation) bool { return m.Version == 1 && status(m, "voided") })
+}
+
+// patient returns the shop with customers who never cancel, so that orders are undone only after a failure or a
+// deadline.
+func patient(b simulation.Broken) simulation.Broken {
+	b.Patient = true
+	return b
+}
+
 var brokenShops = []struct {
 	name   string
 	broken simulation.Broken
-	faults []simulate.Kind // each of which shows it alone
-	always bool            // it shows without a fault too
+	faults []simulate.Kind // each finds it alone; nil: the default faults find it
+	always bool            // it is found without faults too
 }{
 	{"drops the inbox", forgetting("_inbox", nil),
-		[]simulate.Kind{simulate.Duplicate, simulate.LoseAck, simulate.Twin, simulate.CrashAfterPublish, simulate.BrokerErrorAfter}, false},
+		[]simulate.Kind{
+			simulate.Duplicate,
+			simulate.LoseAck,
+			simulate.Twin,
+			simulate.CrashAfterPublish,
+			simulate.BrokerErrorAfter,
+		}, false},
 	{"drops the outbox", forgetting("_outbox", nil),
-		[]simulate.Kind{simulate.CrashAfterCommit, simulate.BrokerError, simulate.StoreErrorAfter, simulate.BrokerErrorPart}, false},
+		[]simulate.Kind{
+			simulate.CrashAfterCommit,
+			simulate.BrokerError,
+			simulate.StoreErrorAfter,
+			simulate.BrokerErrorPart,
+		}, false},
 	{"publishes before it commits", committing(publishFirst),
 		[]simulate.Kind{simulate.CrashBeforeCommit}, false},
-	{"forgets preconditions", committing(func(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
-		return db.Commit(ctx, store.Batch{Mutations: b.Mutations})
-	}), []simulate.Kind{simulate.Twin}, false},
-	{"takes a lost race for a won one", committing(func(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
-		err := db.Commit(ctx, b)
-		if fault.Is(err, fault.Conflict) {
-			return nil
-		}
-		return err
-	}), []simulate.Kind{simulate.Conflict}, false},
+	{
+		"forgets preconditions",
+		committing(func(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
+			return db.Commit(ctx, store.Batch{Mutations: b.Mutations})
+		}),
+		[]simulate.Kind{simulate.Twin},
+		false,
+	},
+	{
+		"ignores a lost race",
+		committing(func(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
+			err := db.Commit(ctx, b)
+			if fault.Is(err, fault.Conflict) {
+				return nil
+			}
+			return err
+		}),
+		[]simulate.Kind{simulate.Conflict},
+		false,
+	},
 	{"commits in halves", committing(inHalves),
 		[]simulate.Kind{simulate.CrashBeforeCommit, simulate.StoreErrorAfter, simulate.CrashAfterCommit}, false},
 	{"acknowledges before it commits", answering(func(r broker.Result) broker.Result {
@@ -181,50 +218,77 @@ var brokenShops = []struct {
 		return r
 	}), []simulate.Kind{simulate.Poison}, false},
 	{"loses an undo", publishing(func(ctx context.Context, to broker.Publisher, es []ce.Event) error {
-		return to.Publish(ctx, slices.DeleteFunc(slices.Clone(es), func(e ce.Event) bool { return e.Type() == events.InventoryRelease.Name() })...)
+		return to.Publish(
+			ctx,
+			slices.DeleteFunc(
+				slices.Clone(es),
+				func(e ce.Event) bool { return e.Type() == events.InventoryRelease.Name() },
+			)...)
 	}), []simulate.Kind{simulate.RemoteSlow, simulate.Delay}, true},
-	{"does not believe the broker's errors", publishing(func(ctx context.Context, to broker.Publisher, es []ce.Event) error {
-		_ = to.Publish(ctx, es...)
-		return nil
-	}), []simulate.Kind{simulate.BrokerError, simulate.BrokerErrorPart}, false},
-	{"forgets kept answers", forgetting("_idempotency", nil),
+	{
+		"does not believe the broker's errors",
+		publishing(func(ctx context.Context, to broker.Publisher, es []ce.Event) error {
+			_ = to.Publish(ctx, es...)
+			return nil
+		}),
+		[]simulate.Kind{simulate.BrokerError, simulate.BrokerErrorPart},
+		false,
+	},
+	{"forgets stored responses", forgetting("_idempotency", nil),
 		[]simulate.Kind{simulate.LoseAnswer, simulate.CrashAfterCommit, simulate.StoreErrorAfter}, false},
-	{"forgets an undo that overtakes its command", forgetting("payments", func(m store.Mutation) bool { return m.Version == 1 && status(m, "voided") }),
-		[]simulate.Kind{simulate.Reorder}, false},
+	{"forgets an undo that overtakes its command", forgettingVoids(), []simulate.Kind{simulate.Reorder}, false},
+	{"forgets an undo that overtakes its command, while nobody cancels", patient(forgettingVoids()), nil, false},
 	{"calls the bank without a key", simulation.Broken{Careless: true},
 		[]simulate.Kind{simulate.RemoteErrorAfter}, false},
-	{"writes documents as its own version knows them", committing(func(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
-		for i, m := range b.Mutations {
-			b.Mutations[i].Data = stripped(m.Data)
-		}
-		return db.Commit(ctx, b)
-	}), []simulate.Kind{simulate.Deploy}, false},
+	{
+		"writes documents as its own version knows them",
+		committing(func(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
+			for i, m := range b.Mutations {
+				b.Mutations[i].Data = stripped(m.Data)
+			}
+			return db.Commit(ctx, b)
+		}),
+		[]simulate.Kind{simulate.Deploy},
+		false,
+	},
 	{"forgets everything in its next version", simulation.Broken{Change: amnesia},
 		[]simulate.Kind{simulate.Deploy}, false},
 }
 
-// Each promise that the kit makes is there for a reason: without it, faults of one kind alone soon break the
-// shop, on a seed that without the faults breaks nothing.
+// Each promise of the kit is needed: without it, faults of one kind alone break the shop, on a seed that passes
+// without the faults.
 func TestBroken(t *testing.T) {
 	const within = 200
 	for _, b := range brokenShops {
-		for _, kind := range b.faults {
+		kinds := b.faults
+		if kinds == nil {
+			kinds = []simulate.Kind{"all together"}
+		}
+		for _, kind := range kinds {
 			t.Run(b.name+"/"+string(kind), func(t *testing.T) {
 				sys := simulation.Shop(b.broken)
-				sys.Faults, sys.Most = []simulate.Kind{kind}, 40
+				if b.faults != nil {
+					sys.Faults, sys.MaxFaults = []simulate.Kind{kind}, 40
+				}
 				without := sys
-				without.Most = -1
+				without.MaxFaults = -1
 				var found atomic.Pointer[simulate.Report]
-				r := simulate.Runner{System: sys, First: 1, Seeds: within, Around: bubbled(t), Enough: func(failed *simulate.Report) bool {
-					if !b.always && !simulate.Run(without, failed.Seed).OK() {
-						return false // it was not the fault
-					}
-					found.Store(failed)
-					return true
-				}}
+				r := simulate.Runner{
+					System: sys,
+					First:  1,
+					Seeds:  within,
+					Around: bubbled(t),
+					Enough: func(failed *simulate.Report) bool {
+						if !b.always && !simulate.Run(without, failed.Seed).OK() {
+							return false // it fails without the faults
+						}
+						found.Store(failed)
+						return true
+					},
+				}
 				r.Run(t.Context())
 				if found.Load() == nil {
-					t.Fatalf("%d seeds find nothing wrong with a shop that %s", within, b.name)
+					t.Fatalf("%d seeds find no violation in a shop that %s", within, b.name)
 				}
 				t.Logf("seed %d: %s", found.Load().Seed, found.Load().Violations[0].Text)
 			})
@@ -232,14 +296,14 @@ func TestBroken(t *testing.T) {
 	}
 }
 
-// What is never forgotten is found too, without any fault: it only takes time.
+// Entries that are never removed are found without faults, after simulated days.
 func TestNeverForgets(t *testing.T) {
 	gone := func(m store.Mutation) bool { return m.Data == nil }
 	for _, c := range []struct{ collection, text string }{
 		{"_inbox", "older than three days"}, {"_idempotency", "older than a day"}, {"_outbox", "without end"},
 	} {
 		sys := simulation.Shop(forgetting(c.collection, gone))
-		sys.Most, sys.Age = -1, 1
+		sys.MaxFaults, sys.Age = -1, 1
 		if r := simulate.Run(sys, 3); r.OK() || !strings.Contains(r.Violations[0].Text, c.text) {
 			t.Errorf("%s: got %s", c.collection, r)
 		}

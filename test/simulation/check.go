@@ -17,23 +17,41 @@ import (
 	"github.com/ebb-dev/ebb/test/shop"
 )
 
-// projections are what follows from events alone.
+// projections returns the collections that follow from events alone.
 func (s *run) projections() []simulate.Projection {
 	return []simulate.Projection{
-		{Function: "views", Types: viewed, Collections: []string{"orders", "revenue", "users", "products", "stock"}, Seen: s.ofGeneration},
+		{
+			Function:    "views",
+			Types:       viewed,
+			Collections: []string{"orders", "revenue", "users", "products", "stock"},
+			Seen:        s.ofGeneration,
+		},
 		{Function: "orders", Types: []string{events.ProductChanged.Name()}, Collections: []string{"products"}, Seen: whole},
-		{Function: "notifications", Types: []string{events.UserRegistered.Name(), events.UserChanged.Name(), events.UserDeleted.Name()}, Collections: []string{"users"}, Seen: whole},
+		{
+			Function:    "notifications",
+			Types:       []string{events.UserRegistered.Name(), events.UserChanged.Name(), events.UserDeleted.Name()},
+			Collections: []string{"users"},
+			Seen:        whole,
+		},
 	}
 }
 
-var viewed = []string{events.UserRegistered.Name(), events.UserChanged.Name(), events.UserDeleted.Name(), events.ProductChanged.Name(), events.StockChanged.Name(),
-	events.OrderPlaced.Name(), events.OrderConfirmed.Name(), events.OrderCancelled.Name()}
+var viewed = []string{
+	events.UserRegistered.Name(),
+	events.UserChanged.Name(),
+	events.UserDeleted.Name(),
+	events.ProductChanged.Name(),
+	events.StockChanged.Name(),
+	events.OrderPlaced.Name(),
+	events.OrderConfirmed.Name(),
+	events.OrderCancelled.Name(),
+}
 
-// whole is all of a document that every version knows.
+// whole returns a document without the member of the next version.
 func whole(d store.Document, _ bool) (name, data string, ok bool) { return d.ID, without(d.Data), true }
 
-// ofGeneration is a document of the views without the number of its generation, if that is the one that is read. Users,
-// products and stock have none.
+// ofGeneration returns a document of the live generation of the views without the generation's number. Users, products
+// and stock have no generation.
 func (s *run) ofGeneration(d store.Document, live bool) (name, data string, ok bool) {
 	if d.Collection == "users" || d.Collection == "products" || d.Collection == "stock" {
 		return whole(d, live)
@@ -52,65 +70,69 @@ func (s *run) ofGeneration(d store.Document, live bool) (name, data string, ok b
 }
 
 // settled reports whether every order has ended and nothing is being rebuilt.
-func (s *run) settled(w *simulate.World) bool {
-	for _, d := range w.Documents("orders", "orders") {
+func (s *run) settled(sim *simulate.Simulation) bool {
+	for _, d := range sim.Documents("orders", "orders") {
 		if bytes.Contains(d.Data, []byte(`"status":"pending"`)) {
 			return false
 		}
 	}
-	for _, d := range w.Documents("views", "generations") {
+	for _, d := range sim.Documents("views", "generations") {
 		if bytes.Contains(d.Data, []byte(`"building"`)) {
 			return false
 		}
 	}
-	return len(w.Documents("clock", "timers")) == 0
+	return len(sim.Documents("clock", "timers")) == 0
 }
 
-func documents[T any](w *simulate.World, function, collection string) map[string]T {
+func documents[T any](sim *simulate.Simulation, function, collection string) map[string]T {
 	found := map[string]T{}
-	for _, d := range w.Documents(function, collection) {
+	for _, d := range sim.Documents(function, collection) {
 		var v T
 		if err := json.Unmarshal(d.Data, &v); err != nil {
-			w.Violated("%s of %s cannot be read: %v", collection, function, err)
+			sim.Violated("%s of %s cannot be read: %v", collection, function, err)
 		}
 		found[d.ID] = v
 	}
 	return found
 }
 
-// check is everything that must hold when the dust has settled.
-func (s *run) check(w *simulate.World) {
+// check checks everything that must hold at rest.
+func (s *run) check(sim *simulate.Simulation) {
 	books := &shop.Books{
-		Orders:   documents[shop.OrderBook](w, "orders", "orders"),
-		Payments: documents[shop.PaymentBook](w, "payments", "payments"),
-		Stock:    documents[shop.StockBook](w, "inventory", "stock"), Reservations: documents[shop.ReservationBook](w, "inventory", "reservations"),
-		Views: s.liveViews(w),
+		Orders:   documents[shop.OrderBook](sim, "orders", "orders"),
+		Payments: documents[shop.PaymentBook](sim, "payments", "payments"),
+		Stock: documents[shop.StockBook](
+			sim,
+			"inventory",
+			"stock",
+		), Reservations: documents[shop.ReservationBook](sim, "inventory", "reservations"),
+		Views: s.liveViews(sim),
 	}
-	for _, fault := range books.Audit(s.acked) {
-		w.Violated("the books: %s", fault)
+	for _, failure := range books.Audit(s.acked) {
+		sim.Violated("the books: %s", failure)
 	}
-	log := s.archived(w)
-	s.checkMoney(w, books)
-	s.checkAsked(w)
-	s.checkArchive(w, log)
-	s.checkSaidOnce(w, books, log)
-	s.checkViews(w, books, log)
-	s.checkLetters(w)
+	log := s.archived(sim)
+	s.checkMoney(sim, books)
+	s.checkAsked(sim)
+	s.checkArchive(sim, log)
+	s.checkEmittedOnce(sim, books, log)
+	s.checkViews(sim, books, log)
+	s.checkLetters(sim)
 }
 
-// generation is the number of the views that are read.
+// generation returns the number of the live generation of the views.
 func (s *run) generation() string {
-	for _, g := range documents[struct{ Live int64 }](s.w, "views", "generations") {
+	for _, g := range documents[struct{ Live int64 }](s.sim, "views", "generations") {
 		return fmt.Sprint(g.Live)
 	}
 	return "1"
 }
 
-// liveViews are the views' orders by their ids, of the generation that is read.
-func (s *run) liveViews(w *simulate.World) map[string]shop.ViewBook {
+// liveViews returns the orders of the live generation of the views, by their ids.
+func (s *run) liveViews(sim *simulate.Simulation) map[string]shop.ViewBook {
 	found := map[string]shop.ViewBook{}
 	live := s.generation() + "/"
-	for key, v := range documents[shop.ViewBook](w, "views", "orders") {
+	for key, v := range documents[shop.ViewBook](sim, "views", "orders") {
 		if id, ok := strings.CutPrefix(key, live); ok {
 			found[id] = v
 		}
@@ -118,8 +140,8 @@ func (s *run) liveViews(w *simulate.World) map[string]shop.ViewBook {
 	return found
 }
 
-// checkMoney asks the bank itself.
-func (s *run) checkMoney(w *simulate.World, books *shop.Books) {
+// checkMoney compares the orders with the accounts of the bank.
+func (s *run) checkMoney(sim *simulate.Simulation, books *shop.Books) {
 	for id, o := range books.Orders {
 		a := s.bank.accounts[id]
 		if a == nil {
@@ -127,79 +149,85 @@ func (s *run) checkMoney(w *simulate.World, books *shop.Books) {
 		}
 		switch {
 		case o.State.Status == "confirmed" && (a.state != "taken" || a.charges != 1 || a.amount != o.State.Total.Amount):
-			w.Violated("a confirmed order is not charged exactly once: %s", fmt.Sprintf("%s %q %d times %d of %d", id, a.state, a.charges, a.amount, o.State.Total.Amount))
+			sim.Violated(
+				"a confirmed order is not charged exactly once: %s",
+				fmt.Sprintf("%s %q %d times %d of %d", id, a.state, a.charges, a.amount, o.State.Total.Amount),
+			)
 		case o.State.Status == "cancelled" && (a.state == "held" || a.state == "taken"):
-			w.Violated("a cancelled order holds money: %s", fmt.Sprintf("%s %q", id, a.state))
+			sim.Violated("a cancelled order holds money: %s", fmt.Sprintf("%s %q", id, a.state))
 		}
 	}
 	for id, a := range s.bank.accounts {
 		if _, ok := books.Orders[id]; !ok && a.state != "" {
-			w.Violated("the bank holds money of an order that there is not: %s", id)
+			sim.Violated("the bank holds money for an unknown order: %s", id)
 		}
 	}
 }
 
-// checkAsked sees that an Idempotency-Key made one order at most.
-func (s *run) checkAsked(w *simulate.World) {
+// checkAsked checks that an Idempotency-Key made one order at most.
+func (s *run) checkAsked(sim *simulate.Simulation) {
 	had := map[string]int{}
 	for _, o := range documents[struct {
 		State struct {
 			CustomerID string `json:"customer_id"`
 		}
-	}](w, "orders", "orders") {
+	}](sim, "orders", "orders") {
 		had[o.State.CustomerID]++
 	}
 	for who, n := range had {
 		if n > s.asked[who] {
-			w.Violated("a customer has more orders than were asked for: %s", fmt.Sprintf("%s has %d of %d", who, n, s.asked[who]))
+			sim.Violated(
+				"a customer has more orders than were asked for: %s",
+				fmt.Sprintf("%s has %d of %d", who, n, s.asked[who]),
+			)
 		}
 	}
 }
 
-// poison is the source of events that nobody can take.
+// poison is the source of the events that no handler accepts.
 const poison = "/poison"
 
-// archived is the archive's log, as it was when it was first asked for.
-func (s *run) archived(w *simulate.World) []ce.Event {
+// archived returns the log of the archive at the time of its first call.
+func (s *run) archived(sim *simulate.Simulation) []ce.Event {
 	if s.log != nil {
 		return s.log
 	}
 	var log []ce.Event
-	for _, d := range w.Documents("archive", "events") {
-		var kept struct{ Event ce.Event }
-		if err := json.Unmarshal(d.Data, &kept); err != nil {
-			w.Violated("the archive cannot be read: %v", err)
+	for _, d := range sim.Documents("archive", "events") {
+		var doc struct{ Event ce.Event }
+		if err := json.Unmarshal(d.Data, &doc); err != nil {
+			sim.Violated("the archive cannot be read: %v", err)
 			return log
 		}
-		log = append(log, kept.Event)
+		log = append(log, doc.Event)
 	}
 	s.log = log
 	return log
 }
 
-// checkArchive compares what was published with what is archived: every event, once.
-func (s *run) checkArchive(w *simulate.World, log []ce.Event) {
-	kept := map[string]int{}
+// checkArchive checks that every published event is archived once.
+func (s *run) checkArchive(sim *simulate.Simulation, log []ce.Event) {
+	archived := map[string]int{}
 	for _, e := range log {
-		kept[e.Source()+" "+e.ID()]++
+		archived[e.Source()+" "+e.ID()]++
 	}
-	for id, n := range kept {
+	for id, n := range archived {
 		if n > 1 {
-			w.Violated("the archive keeps an event more than once: %s", fmt.Sprintf("%s %d times", id, n))
+			sim.Violated("the archive keeps an event more than once: %s", fmt.Sprintf("%s %d times", id, n))
 		}
 	}
-	for _, e := range w.Published() {
+	for _, e := range sim.Published() {
 		if e.Extensions()[event.ReplayTo] != nil {
 			continue
 		}
-		if kept[e.Source()+" "+e.ID()] == 0 {
-			w.Violated("the archive does not keep an event: %s", e.Type()+" "+e.ID())
+		if archived[e.Source()+" "+e.ID()] == 0 {
+			sim.Violated("the archive does not keep an event: %s", e.Type()+" "+e.ID())
 		}
 	}
 }
 
-// checkSaidOnce sees that every order ended once, its stock left once, and its customer was told once.
-func (s *run) checkSaidOnce(w *simulate.World, books *shop.Books, log []ce.Event) {
+// checkEmittedOnce checks that each order was placed, ended and notified about exactly once.
+func (s *run) checkEmittedOnce(sim *simulate.Simulation, books *shop.Books, log []ce.Event) {
 	ids := map[string]map[string]bool{}
 	count := func(what, subject, id string) {
 		key := what + " of " + subject
@@ -230,20 +258,20 @@ func (s *run) checkSaidOnce(w *simulate.World, books *shop.Books, log []ce.Event
 	for id := range books.Orders {
 		for _, what := range []string{"placed", "ended", "notified"} {
 			if n := len(ids[what+" of "+id]); n != 1 {
-				w.Violated("an order is not said once to be "+what+": %s", fmt.Sprintf("%s %d times", id, n))
+				sim.Violated("an order is not "+what+" exactly once: %s", fmt.Sprintf("%s %d times", id, n))
 			}
 		}
 		delete(ids, "placed of "+id)
 	}
 	for key := range ids {
 		if strings.HasPrefix(key, "placed of ") {
-			w.Violated("an order was said to be placed and is not there: %s", key)
+			sim.Violated("an order was placed and is missing: %s", key)
 		}
 	}
 }
 
-// checkViews folds the archive by itself, more simply than the views do, and compares.
-func (s *run) checkViews(w *simulate.World, books *shop.Books, log []ce.Event) {
+// checkViews compares the views with its own, simpler fold of the archive.
+func (s *run) checkViews(sim *simulate.Simulation, books *shop.Books, log []ce.Event) {
 	status, revenue, counted := map[string]string{}, map[string]int64{}, map[string]bool{}
 	for _, e := range log {
 		if e.Source() == poison {
@@ -267,18 +295,21 @@ func (s *run) checkViews(w *simulate.World, books *shop.Books, log []ce.Event) {
 	}
 	for id, want := range status {
 		if got := books.Views[id].Status; got != want {
-			w.Violated("a view is not what the archive says: %s", fmt.Sprintf("%s is %q, not %q", id, got, want))
+			sim.Violated("a view does not follow from the archive: %s", fmt.Sprintf("%s is %q, not %q", id, got, want))
 		}
 	}
 	if len(books.Views) != len(status) {
-		w.Violated("the views have other orders than the archive: %s", fmt.Sprintf("%d, not %d", len(books.Views), len(status)))
+		sim.Violated(
+			"the views have other orders than the archive: %s",
+			fmt.Sprintf("%d, not %d", len(books.Views), len(status)),
+		)
 	}
 	var got, want int64
 	for _, e := range documents[struct {
 		CustomerID string `json:"customer_id"`
 		Generation int64
 		Amount     int64
-	}](w, "views", "revenue") {
+	}](sim, "views", "revenue") {
 		if e.CustomerID == "*" && fmt.Sprint(e.Generation) == s.generation() {
 			got += e.Amount
 		}
@@ -287,18 +318,18 @@ func (s *run) checkViews(w *simulate.World, books *shop.Books, log []ce.Event) {
 		want += amount
 	}
 	if got != want {
-		w.Violated("the revenue is not what the archive says: %s", fmt.Sprintf("%d, not %d", got, want))
+		sim.Violated("the revenue does not follow from the archive: %s", fmt.Sprintf("%d, not %d", got, want))
 	}
 }
 
-// checkLetters sees that the archive buried what was poisonous and nothing else.
-func (s *run) checkLetters(w *simulate.World) {
+// checkLetters checks that the archive keeps poisonous events as dead letters and no others.
+func (s *run) checkLetters(sim *simulate.Simulation) {
 	for _, l := range documents[struct {
 		Type, Subscriber string
 		Event            ce.Event
-	}](w, "archive", "dead_letters") {
+	}](sim, "archive", "dead_letters") {
 		if l.Event.Source() != poison {
-			w.Violated("the archive buried an event that was not poisonous: %s", l.Type+" for "+l.Subscriber)
+			sim.Violated("the archive keeps a dead letter that was not poisonous: %s", l.Type+" for "+l.Subscriber)
 		}
 	}
 }

@@ -19,10 +19,10 @@ var (
 	seeds = flag.Int("seeds", 200, "how many seeds TestShop runs")
 	first = flag.Uint64("first", 1, "the first of them")
 	print = flag.Uint64("digest", 0, "print the digest of this seed and run nothing")
-	tell  = flag.Uint64("tell", 0, "tell the whole story of this seed and run no other")
+	tell  = flag.Uint64("tell", 0, "print the whole trace of this seed and run no other")
 )
 
-// A run makes much garbage and keeps little.
+// TestMain sets the garbage collector to run less often: a run makes much garbage and keeps little.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	debug.SetGCPercent(400)
@@ -33,21 +33,21 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// bubbled runs something where time is not real, so that nothing in it can wait.
+// bubbled returns a func that runs another in a synctest bubble, where waits take no real time.
 func bubbled(t *testing.T) func(func()) {
 	return func(run func()) { synctest.Test(t, func(*testing.T) { run() }) }
 }
 
-// Whatever happens, in whatever order, and whatever fails: every promise of the shop holds.
+// Every promise of the shop holds under all kinds of faults.
 func TestShop(t *testing.T) {
 	around, shop := bubbled(t), simulation.Shop(simulation.Broken{})
 	if *tell > 0 {
-		around(func() { t.Log(simulate.Tell(shop, *tell)) })
+		around(func() { t.Log(simulate.Trace(shop, *tell)) })
 		return
 	}
 	r := simulate.Runner{System: shop, First: *first, Seeds: *seeds, Around: around, Every: 2 * time.Second}
 	if testing.Verbose() {
-		r.Tell = func(p simulate.Progress) { fmt.Fprintln(os.Stderr, p) }
+		r.OnProgress = func(p simulate.Progress) { fmt.Fprintln(os.Stderr, p) }
 	}
 	p, failed := r.Run(t.Context())
 	t.Log(p)
@@ -55,8 +55,14 @@ func TestShop(t *testing.T) {
 		around(func() { t.Errorf("%s", simulate.Shrink(shop, f.Seed)) })
 	}
 	for _, kind := range simulate.Kinds() {
-		if p.Done >= 100 && p.Struck[kind] == 0 {
-			t.Errorf("in %d seeds no %q ever struck", p.Done, kind)
+		if p.Done >= 100 && p.Injected[kind] == 0 {
+			t.Errorf("in %d seeds no %q was ever injected", p.Done, kind)
+		}
+	}
+	for _, warning := range p.Warnings() {
+		t.Logf("WARNING: %s", warning)
+		if p.Done >= 100 {
+			t.Errorf("the simulation proves little: %s", warning)
 		}
 	}
 	if p.Failed == 0 && p.Counts["orders"] < 10**seeds {
@@ -64,8 +70,8 @@ func TestShop(t *testing.T) {
 	}
 }
 
-// A seed does the same again: alone or beside others, in a bubble or not, told or not, and in another process. Another seed
-// does something else.
+// A seed does the same again: alone or beside others, in a bubble or not, traced or not, and in another process.
+// Another seed does something else.
 func TestSeedReplaysExactly(t *testing.T) {
 	shop := simulation.Shop(simulation.Broken{})
 	digests := map[uint64]uint64{}
@@ -76,7 +82,7 @@ func TestSeedReplaysExactly(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			bubbled(t)(func() {
-				if got := simulate.Tell(shop, seed); got.Digest != digests[seed] || len(got.Story) == 0 {
+				if got := simulate.Trace(shop, seed); got.Digest != digests[seed] || len(got.Trace) == 0 {
 					t.Errorf("seed %d: got %x, then %x", seed, digests[seed], got.Digest)
 				}
 			})
@@ -91,8 +97,8 @@ func TestSeedReplaysExactly(t *testing.T) {
 	}
 }
 
-// The story of a failure is short: of all faults and all customers it keeps those that it takes.
-func TestShortestStory(t *testing.T) {
+// The trace of a failure is short: it keeps the faults and actions that the failure needs.
+func TestShortestTrace(t *testing.T) {
 	shop := simulation.Shop(forgetting("_idempotency", nil))
 	for seed := uint64(1); ; seed++ {
 		whole := simulate.Run(shop, seed)
@@ -103,8 +109,9 @@ func TestShortestStory(t *testing.T) {
 		if len(short.Faults) != 1 || len(short.Actions) != 1 || short.Violations[0].Class != whole.Violations[0].Class {
 			t.Errorf("got %s", short)
 		}
-		if text := short.String(); !strings.Contains(text, "FAULT") || !strings.Contains(text, "VIOLATED") || !strings.Contains(text, "orders.placed") {
-			t.Errorf("the story does not tell: %s", text)
+		if text := short.String(); !strings.Contains(text, "FAULT") || !strings.Contains(text, "VIOLATED") ||
+			!strings.Contains(text, "orders.placed") {
+			t.Errorf("the trace lacks a line: %s", text)
 		}
 		return
 	}

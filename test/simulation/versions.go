@@ -13,14 +13,14 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// added is what the next version of every function has in its documents, and in the data of its events, of which the one
-// before knows nothing.
+// added is the member that the next version of every function has in its documents and in the data of its events, and
+// that the previous version does not know.
 const added = `"added_by_the_next_version":{"is":[1,"kept"]}`
 
-// schemas follows documents through a change of their schema, while functions run in two versions beside each other.
+// schemas follows documents through a change of their schema, while functions run in two versions at once.
 type schemas struct {
-	w     *simulate.World
-	added map[place]bool // where the next version has added it
+	sim   *simulate.Simulation
+	added map[place]bool // the documents that have the member
 }
 
 type place struct {
@@ -28,9 +28,9 @@ type place struct {
 	store.Key
 }
 
-// change gives a capability a next version whose documents and events have one member more, and sees that no write of
-// the version before loses it.
-func (s *schemas) change(c *simulate.Capability) {
+// change gives a function a next version whose documents and events have one more member, and reports a violation when
+// a write of the previous version loses it.
+func (s *schemas) change(c *simulate.Function) {
 	first, next := c.New, c.Next
 	c.New = func(e function.Env) (*function.Function, error) {
 		e.Store = s.open(e.Store, func(b store.Batch) store.Batch { return b })
@@ -38,7 +38,7 @@ func (s *schemas) change(c *simulate.Capability) {
 	}
 	c.Next = func(e function.Env) (*function.Function, error) {
 		e.Store = s.open(e.Store, withMember)
-		e.Publisher = says{e.Publisher}
+		e.Publisher = addingPublisher{e.Publisher}
 		return next(e)
 	}
 }
@@ -72,19 +72,19 @@ func (v *versioned) Commit(ctx context.Context, b store.Batch) error {
 		at := place{v.function, m.Key}
 		has := bytes.Contains(m.Data, []byte(added))
 		if m.Version > 1 && m.Data != nil && !has && s.added[at] {
-			s.w.Violated("%s loses what its next version has added to %s of %s", v.function, m.ID, m.Collection)
+			s.sim.Violated("%s loses what its next version has added to %s of %s", v.function, m.ID, m.Collection)
 		}
 		s.added[at] = has
 	}
 	return nil
 }
 
-// Pause implements what store.Update looks for.
+// Pause forwards to the simulated store, which store.Update waits with.
 func (v *versioned) Pause(ctx context.Context, n int) {
 	v.Driver.(interface{ Pause(context.Context, int) }).Pause(ctx, n)
 }
 
-// withMember is the batch of a version that has the member in all its documents, but for those of the kit: "_inbox".
+// withMember returns the batch with the member added to all documents except the kit's own, such as "_inbox".
 func withMember(b store.Batch) store.Batch {
 	mutations := make([]store.Mutation, len(b.Mutations))
 	for i, m := range b.Mutations {
@@ -97,7 +97,7 @@ func withMember(b store.Batch) store.Batch {
 	return b
 }
 
-// with adds the member to an object that does not have it.
+// with returns an object with the member added, if it lacks it.
 func with(object []byte) []byte {
 	if len(object) < 2 || object[0] != '{' || bytes.Contains(object, []byte(added)) {
 		return object
@@ -109,17 +109,17 @@ func with(object []byte) []byte {
 	return append(out, object[1:]...)
 }
 
-// without is an object without the member, wherever it stands.
+// without returns an object without the member.
 func without(object []byte) string {
 	s := strings.Replace(string(object), added+",", "", 1)
 	return strings.Replace(s, ","+added, "", 1)
 }
 
-// says publishes events whose data has the member.
-type says struct{ broker.Publisher }
+// addingPublisher adds the member to the data of events.
+type addingPublisher struct{ broker.Publisher }
 
 // Publish implements broker.Publisher.
-func (p says) Publish(ctx context.Context, es ...ce.Event) error {
+func (p addingPublisher) Publish(ctx context.Context, es ...ce.Event) error {
 	changed := make([]ce.Event, len(es))
 	for i, e := range es {
 		changed[i] = e.Clone()

@@ -25,11 +25,14 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/internal/hostcheck"
 	"github.com/ebb-dev/ebb/infra/internal/slowbody"
 )
 
 // Config is how a front behaves. The zero Config is right, except that everybody may use it.
 type Config struct {
+	Loopback bool         // it is served on loopback: requests for other names than loopback's are refused
+	Hosts    []string     // further names that requests may be for; not empty: no others, also elsewhere; * for any
 	Token    string       // a bearer token that every request must carry; "": none is asked for
 	File     string       // where subscriptions are kept; "": nowhere, they end with the process
 	MaxBody  int          // the largest request, and reply, in bytes; 0: 1 MiB. The broker must take events that large
@@ -77,8 +80,10 @@ func New(ctx context.Context, b broker.Broker, cfg Config) (*Front, error) {
 	mux.HandleFunc("GET /subscriptions", f.list)
 	mux.HandleFunc("GET /subscriptions/{id}", f.retrieve)
 	mux.HandleFunc("DELETE /subscriptions/{id}", f.remove)
-	f.mux = http.NewCrossOriginProtection().Handler(mux) // a web page must not post to what listens on loopback
-	f.door = slowbody.Handler(http.HandlerFunc(f.answer), slowbody.Limit)
+	f.mux = mux
+	f.door = hostcheck.Handler(slowbody.Handler(http.HandlerFunc(f.answer), slowbody.Limit), hostcheck.Config{
+		Loopback: cfg.Loopback, Hosts: cfg.Hosts, Refuse: problem.Write,
+	})
 	if err := f.restore(ctx); err != nil {
 		return nil, errors.Join(err, f.Close(ctx))
 	}

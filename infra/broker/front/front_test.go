@@ -91,6 +91,28 @@ func TestOtherOriginsAreRefused(t *testing.T) {
 	}
 }
 
+// A page that has its own name lead to loopback reads nothing and subscribes to nothing.
+func TestOtherHostsAreRefused(t *testing.T) {
+	plain, _ := open(t, memory.NewLog(), front.Config{Loopback: true})
+	named, _ := open(t, memory.NewLog(), front.Config{Loopback: true, Hosts: []string{"broker.example"}})
+	for _, c := range []struct {
+		f    *front.Front
+		host string
+		want int
+	}{
+		{plain, "127.0.0.1:8081", 201}, {plain, "localhost:8081", 201}, {plain, "evil.example:8081", 421}, {plain, "broker.example", 421},
+		{named, "broker.example", 201}, {named, "evil.example", 421},
+	} {
+		r := httptest.NewRequest("POST", "/subscriptions", strings.NewReader(`{"sink":"http://127.0.0.1:1/","protocol":"HTTP"}`))
+		r.Host = c.host
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		if c.f.ServeHTTP(w, r); w.Code != c.want || c.want == 421 && w.Header().Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: got %d %s, want %d", c.host, w.Code, w.Body, c.want)
+		}
+	}
+}
+
 // A subscription is there after a restart, and what was published meanwhile is delivered.
 func TestSubscriptionsAreKept(t *testing.T) {
 	got := make(chan string, 10)

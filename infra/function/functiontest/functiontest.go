@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ebb-dev/ebb/infra/manifest"
+
 	ce "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
 
@@ -60,6 +62,12 @@ func Set(vars map[string]string) Option {
 
 // Once runs handlers once only: for those whose first, lost attempt would be seen elsewhere.
 func Once() Option { return func(h *Harness) { h.Store = memory.Opener() } }
+
+// Knows makes event types known to a function that asks what the system's functions consume and emit.
+func Knows(types ...*event.Info) Option {
+	system := manifest.System{Functions: []*manifest.Declaration{{Types: types}}}
+	return func(h *Harness) { h.env.System = func() manifest.System { return system } }
+}
 
 // New starts the capability that the constructor makes.
 func New(t testing.TB, constructor func(function.Env) (*function.Function, error), options ...Option) *Harness {

@@ -26,6 +26,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/internal/hostcheck"
 	"github.com/ebb-dev/ebb/infra/internal/slowbody"
 	"github.com/ebb-dev/ebb/infra/store/sqlite"
 	"github.com/ebb-dev/ebb/infra/telemetry"
@@ -45,6 +46,10 @@ type Config struct {
 	Issuer   string // the function that signs tokens: it alone gets the private keys; "": users
 	Claims   Claims // of tokens
 	KeysName string // the variable of the private keys; "": EBB_SIGNING_KEYS
+
+	Loopback bool     // the handler is served on loopback: requests for other names than loopback's are refused
+	Hosts    []string // further names that requests may be for; not empty: no others, also elsewhere; * for any
+	Origins  []string // of other sites whose pages may change something; * for any
 
 	Telemetry *telemetry.Telemetry // nil: none
 	Now       func() time.Time     // the time of functions, and of the expiry of tokens; nil: time.Now
@@ -309,8 +314,13 @@ func every(ctx context.Context, d time.Duration, do func()) {
 	}
 }
 
-// Handler is the system's HTTP side.
-func (h *Host) Handler() http.Handler { return slowbody.Handler(h.handler, slowbody.Limit) }
+// Handler returns the system's HTTP side. It refuses requests for other names than those of Config, and those that other
+// sites' pages make to change something.
+func (h *Host) Handler() http.Handler {
+	return hostcheck.Handler(slowbody.Handler(h.handler, slowbody.Limit), hostcheck.Config{
+		Loopback: h.cfg.Loopback, Hosts: h.cfg.Hosts, Origins: h.cfg.Origins, Refuse: problem.Write,
+	})
+}
 
 // Endpoint implements discovery.Discovery: the request is handed over as it is.
 func (h *Host) Endpoint(name string) (http.Handler, error) {

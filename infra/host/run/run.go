@@ -24,6 +24,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/host/knative"
+	"github.com/ebb-dev/ebb/infra/host/memlimit"
 	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/store/open"
 	"github.com/ebb-dev/ebb/infra/system"
@@ -91,6 +92,7 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer) (*hosted, e
 		err = config.Join(err, settingError("FUNCTION", "is %q, but the functions are %s",
 			set.Function, strings.Join(sys.Names(), ", ")))
 	}
+	memlimit.Set() // before functions are made, which may size what they hold by it
 	watch, watchErr := telemetry.Start(context.Background(), telemetry.Config{
 		Service: sys.Name + "-" + set.Function, Version: set.Revision, Log: log, Lookup: lookup,
 	})

@@ -1,6 +1,6 @@
-// Package jsonlimit refuses JSON texts that would cost far more memory than they have bytes, before they are decoded: a body
-// of 1 MiB may hold 300,000 empty objects. It also finds what decoders disagree about: names that an object has twice, and
-// numbers that no float64 holds.
+// Package jsonlimit refuses JSON texts that would cost far more memory than they have bytes, before they are decoded:
+// a body of 1 MiB may hold 300,000 empty objects. It also finds what decoders disagree about: names that an object has
+// twice, and numbers that no float64 holds.
 package jsonlimit
 
 import (

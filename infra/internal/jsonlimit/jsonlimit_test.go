@@ -59,10 +59,12 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// An object whose members are not known beforehand may have many; one with a shape is refused when too much of it is wrong.
+// An object whose members are not known beforehand may have many; one with a shape is refused when too much of it is
+// wrong.
 func TestFaultsAreCounted(t *testing.T) {
 	shape := &jsonlimit.Shape{Items: &jsonlimit.Shape{
-		Fields: map[string]*jsonlimit.Shape{"a": nil, "b": nil}, Required: map[string]bool{"a": true, "b": true}, Closed: true,
+		Fields: map[string]*jsonlimit.Shape{"a": nil, "b": nil}, Closed: true,
+		Required: map[string]bool{"a": true, "b": true},
 	}}
 	for text, refused := range map[string]bool{
 		"[" + strings.Repeat(`{"a":1,"b":2},`, 1000) + `{"a":1,"b":1}]`: false,
@@ -104,7 +106,9 @@ func TestCost(t *testing.T) {
 
 // Whatever Check lets through, a decoder takes or refuses on its own; nothing makes it panic.
 func FuzzCheck(f *testing.F) {
-	for _, seed := range []string{`{"lines":[{},{"tags":["a","b"]}]}`, `[1,"\"",{"a":[null]}]`, `{"\ud800":1}`, `"a`, " 1 ", `{"a":{},"b":[]}`} {
+	for _, seed := range []string{
+		`{"lines":[{},{"tags":["a","b"]}]}`, `[1,"\"",{"a":[null]}]`, `{"\ud800":1}`, `"a`, " 1 ", `{"a":{},"b":[]}`,
+	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// What is put down comes in the order of time, and at the same time in the order in which it was put down.
+// Entries come in the order of time, and at the same time in the order of put.
 func TestAgenda(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
-	var a agenda
+	var a eventQueue
 	for range 2000 {
 		a.put(time.Duration(r.IntN(50)), nil)
 		if r.IntN(3) == 0 {
@@ -25,17 +25,17 @@ func TestAgenda(t *testing.T) {
 	}
 }
 
-// What is left of a list is what it takes, wherever that stands.
+// The shrinker keeps exactly the actions that a violation needs.
 func TestReduce(t *testing.T) {
-	sys := System{Begin: func(w *World, _ *rand.Rand) *Scenario {
+	sys := System{Begin: func(sim *Simulation, _ *rand.Rand) *Scenario {
 		done := map[int]bool{}
-		s := &Scenario{Check: func(w *World) {
+		s := &Scenario{Check: func(sim *Simulation) {
 			if done[17] && done[61] {
-				w.Violated("both")
+				sim.Violated("both")
 			}
 		}}
 		for n := range 100 {
-			s.Actions = append(s.Actions, Action{At: time.Duration(n), What: "act", Do: func(*World) { done[n] = true }})
+			s.Actions = append(s.Actions, Action{At: time.Duration(n), What: "act", Do: func(*Simulation) { done[n] = true }})
 		}
 		return s
 	}}

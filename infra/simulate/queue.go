@@ -2,8 +2,8 @@ package simulate
 
 import "time"
 
-// agenda is what will happen, earliest first; at the same time, in the order in which it was put down.
-type agenda struct {
+// eventQueue holds what will happen, earliest first, and in the order of put at the same time.
+type eventQueue struct {
 	items []entry
 	n     uint64
 }
@@ -16,7 +16,7 @@ type entry struct {
 
 func (e entry) before(o entry) bool { return e.at < o.at || e.at == o.at && e.n < o.n }
 
-func (a *agenda) put(at time.Duration, do func()) {
+func (a *eventQueue) put(at time.Duration, do func()) {
 	a.n++
 	a.items = append(a.items, entry{at, a.n, do})
 	for i := len(a.items) - 1; i > 0; {
@@ -29,7 +29,7 @@ func (a *agenda) put(at time.Duration, do func()) {
 	}
 }
 
-func (a *agenda) take() entry {
+func (a *eventQueue) take() entry {
 	first, last := a.items[0], len(a.items)-1
 	a.items[0] = a.items[last]
 	a.items[last] = entry{}
