@@ -47,7 +47,7 @@ $ broker --data events --addr 127.0.0.1:9000`),
 	f.StringVar(&cfg.addr, "addr", "127.0.0.1:8081", "where to listen; not on loopback: needs a token in "+brokerToken)
 	f.StringVar(&cfg.hosts, "hosts", fallback(a.Lookup, hostsName, ""), hostsHelp)
 	f.StringVar(&cfg.data, "data", "", "directory of the events and the subscriptions")
-	f.BoolVar(&cfg.memory, "memory", false, "keep everything in memory, and lose it at the end; the same without --data")
+	f.BoolVar(&cfg.memory, "memory", false, "keep everything in memory and lose it at the end, as without --data")
 	f.IntVar(&cfg.limit, "limit", 1<<20, "the largest request in bytes")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if err := cfg.validate(); err != nil {

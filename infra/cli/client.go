@@ -108,8 +108,8 @@ func (n *connection) credentials(u *url.URL) (credentials, error) {
 	return knownAdmin(dir, n.app.Lookup)
 }
 
-// call sends in as JSON and reads the answer into out; nil stands for neither. Without a token it signs in first, and once
-// more when the token is refused: one of an admin lives for minutes, and a command that follows events for longer.
+// call sends in as JSON and reads the answer into out; nil stands for neither. Without a token it signs in first, and
+// once more when the token is refused: one of an admin lives for minutes, and a command that follows events for longer.
 func (c *client) call(ctx context.Context, method, path string, in, out any) error {
 	fresh := c.token == ""
 	if err := c.signIn(ctx); err != nil {

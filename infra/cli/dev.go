@@ -29,10 +29,10 @@ const defaultAddr = "127.0.0.1:8080"
 type devConfig struct {
 	Profile  string        `envconfig:"EBB_PROFILE" desc:"file that a CPU profile of the whole run is written to"`
 	Addr     string        `envconfig:"EBB_ADDR" default:"127.0.0.1:8080" desc:"where to listen"`
-	Hosts    string        `envconfig:"EBB_HOSTS" desc:"further names that requests may be for, with commas between; * for any"`
-	Origins  string        `envconfig:"EBB_CORS_ORIGINS" desc:"origins whose scripts may call from a browser, with commas; * for any"`
+	Hosts    string        `envconfig:"EBB_HOSTS" desc:"further names that requests may be for; * for any"`
+	Origins  string        `envconfig:"EBB_CORS_ORIGINS" desc:"origins whose scripts may call; * for any"`
 	Data     string        `envconfig:"EBB_DATA" desc:"directory of the data"`
-	Idle     time.Duration `envconfig:"EBB_IDLE" default:"60s" desc:"time without work after which a function is stopped"`
+	Idle     time.Duration `envconfig:"EBB_IDLE" default:"60s" desc:"time without work until a function is stopped"`
 	Issuer   string        `envconfig:"EBB_ISSUER" default:"ebb" desc:"the iss claim of tokens"`
 	Audience string        `envconfig:"EBB_AUDIENCE" default:"ebb" desc:"the aud claim of tokens"`
 	Seed     bool          `envconfig:"EBB_SEED" default:"true" desc:"fill a new system with samples"`

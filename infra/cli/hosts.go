@@ -8,8 +8,8 @@ import (
 // The names that requests may be for, besides those of loopback.
 const (
 	hostsName = "EBB_HOSTS"
-	hostsHelp = "further `names`, with commas between, that requests may be for; * for any; on loopback those of loopback are " +
-		"always taken (" + hostsName + ")"
+	hostsHelp = "further `names`, with commas between, that requests may be for; * for any; on loopback its own " +
+		"names are always taken (" + hostsName + ")"
 )
 
 // onLoopback reports whether only this machine reaches the address.
