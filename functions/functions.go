@@ -20,6 +20,7 @@ import (
 type addition struct {
 	functions []system.Definition
 	parts     []gateway.Part // of GET /api/me
+	letters   []notifications.Letter
 	events    []*event.Info
 	seed      func(context.Context, system.Caller) error
 }
@@ -37,7 +38,7 @@ func System() system.System {
 		Documents: documents,
 		Functions: slices.Concat([]system.Definition{
 			{Name: "users", New: users.New},
-			{Name: "notifications", New: notifications.New},
+			{Name: "notifications", New: notifications.Config{From: "Ebb <shop@ebb.example>", Letters: shop.letters}.New},
 			{Name: "archive", New: archive.New},
 			{Name: "clock", New: clock.New},
 			{Name: "gateway", New: gateway.Config{Documents: documents, Parts: shop.parts}.New},

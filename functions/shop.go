@@ -31,8 +31,9 @@ func init() {
 			{Name: "orders", Path: "/api/orders"},
 			{Name: "views", Path: "/api/views/orders"},
 		},
-		events: events.Types(),
-		seed:   addSamples,
+		letters: letters,
+		events:  events.Types(),
+		seed:    addSamples,
 	}
 }
 

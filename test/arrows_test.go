@@ -4,28 +4,215 @@ package test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
 
-const module = "github.com/ebb-dev/ebb/"
+const module = "github.com/ebb-dev/ebb"
 
-type listed struct {
-	ImportPath string
-	Imports    []string
-	Standard   bool
+// layer is a group of packages and what they may import. Packages are named by their path in the module, "." for the
+// root; "path/..." is the package and all below it, and "*" begins any one element of a path. In what a layer may
+// import, "$" is the part of the importer's path that stands before "/...", so that "$/..." is its own folder.
+type layer struct {
+	packages string
+	may      string // packages of the module, with spaces between
+	tests    string // that its tests may import besides
+	outside  string // packages of other modules, with spaces between; "": any, "none": the standard library only
 }
 
-func packages(t *testing.T) []listed {
-	t.Helper()
-	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...").Output()
-	if err != nil {
-		t.Fatalf("go list: %v", err)
+// layers are the allowed imports. The first layer that a package is in holds for it; a package in none is an error.
+var layers = []layer{
+	// The kit's foundations.
+	{packages: "infra/fault", outside: "none"},
+	{packages: "infra/event", tests: "infra/event/eventtest", outside: "github.com/cloudevents/sdk-go/v2/..."},
+	{packages: "infra/event/*", may: "infra/event infra/event/golden", outside: "github.com/cloudevents/sdk-go/v2/..."},
+	{packages: "infra/internal/*/...", may: "infra/fault infra/internal/..."},
+	{packages: "infra/auth/...", may: "infra/fault infra/auth/..."},
+	{packages: "infra/config", may: "infra/internal/..."},
+	{packages: "infra/telemetry", may: "infra/fault infra/internal/..."},
+	{packages: "infra/problem", may: "infra/fault"},
+	{packages: "infra/httprequest", may: "infra/fault infra/problem"},
+	{packages: "infra/httpserver", may: "infra/fault infra/problem infra/internal/..."},
+
+	// Ports, their drivers and the suites of the drivers. A driver knows its port and no other driver; only hosts and
+	// infra/store/open choose one.
+	{packages: "infra/store", may: "infra/fault infra/store/internal/...", tests: "infra/store/memory"},
+	{packages: "infra/store/internal/...", may: "infra/fault infra/store infra/store/internal/..."},
+	{packages: "infra/store/storetest", may: "infra/fault infra/store", tests: "infra/store/memory"},
+	{packages: "infra/store/open", may: "infra/fault infra/store/... infra/internal/..."},
+	{
+		packages: "infra/store/*/...", may: "infra/fault infra/store infra/store/internal/... infra/internal/... $/...",
+		tests: "infra/store/storetest",
+	},
+	{packages: "infra/broker", may: "infra/fault infra/broker/internal/...", tests: "infra/broker/memory"},
+	{
+		packages: "infra/broker/internal/*/*test",
+		may:      "infra/fault infra/broker infra/broker/brokertest infra/broker/internal/...",
+	},
+	{
+		packages: "infra/broker/internal/...", may: "infra/fault infra/event infra/broker infra/broker/internal/...",
+		tests: "infra/broker/brokertest infra/broker/memory",
+	},
+	{packages: "infra/broker/brokertest", may: "infra/fault infra/event infra/broker"},
+	{
+		packages: "infra/broker/front", may: "infra/fault infra/problem infra/broker infra/internal/...",
+		tests: "infra/broker/memory",
+	},
+	{
+		packages: "infra/broker/conformance/...", may: "infra/fault $/...",
+		tests: "infra/broker infra/broker/front infra/broker/memory infra/broker/nats",
+	},
+	{
+		packages: "infra/broker/*/...",
+		may:      "infra/fault infra/event infra/broker infra/broker/internal/... infra/internal/... $/...",
+		tests:    "infra/broker/brokertest",
+	},
+	{packages: "infra/discovery/...", may: "infra/fault infra/internal/... $/..."},
+	{packages: "infra/balance/...", may: "infra/fault infra/discovery infra/internal/... $/..."},
+	{packages: "infra/proxy/...", may: "infra/fault infra/problem infra/discovery infra/balance infra/internal/... $/..."},
+	{packages: "infra/flag/...", may: "infra/fault infra/event infra/store $/..."},
+
+	// What functions are made of.
+	{packages: "infra/manifest", may: "infra/broker infra/config infra/event infra/store"},
+	{packages: "infra/host", may: "infra/broker infra/manifest"},
+	{
+		packages: "infra/function", may: kit + " infra/host infra/internal/...",
+		tests: "infra/function/functiontest infra/store/memory",
+	},
+	{packages: "infra/function/functiontest", may: kit + " infra/function infra/host infra/store/memory"},
+	{packages: "infra/saga", may: "infra/event", outside: "none"},
+	{packages: "infra/journal", may: "infra/fault infra/function infra/store", tests: "infra/store/memory"},
+	{
+		packages: "infra/generate", may: "infra/event infra/manifest infra/store/firestore/layout",
+		tests: "infra/function infra/store",
+	},
+	{
+		packages: "infra/gateway/...", may: kit + " infra/balance infra/proxy infra/generate infra/internal/... $/...",
+		tests: "infra/function infra/function/functiontest",
+	},
+
+	// What runs them. Hosts know functions by host.Instance; those that compose a system know a driver too.
+	{packages: "infra/system", may: "infra/event infra/function infra/generate infra/manifest"},
+	{
+		packages: "infra/simulate/...",
+		may:      kit + " infra/function infra/host infra/saga infra/system infra/store/memory $/...",
+	},
+	{packages: "infra/host/memlimit"},
+	{
+		packages: "infra/host/knative", may: kit + " infra/host infra/httpserver infra/internal/...",
+		tests: "infra/function infra/store/memory",
+	},
+	{
+		packages: "infra/host/run",
+		may: kit + " infra/function infra/host infra/host/knative infra/host/memlimit infra/httpserver infra/system" +
+			" infra/internal/... infra/broker/knative infra/store/open",
+	},
+	{
+		packages: "infra/host/local",
+		may: kit + " infra/function infra/host infra/httpserver infra/system infra/internal/..." +
+			" infra/broker/nats infra/store/sqlite",
+	},
+	{packages: "infra/cli/...", may: "infra/..."},
+
+	// A product: here the shop. Its functions take ports and never drivers, hosts or one another.
+	{packages: "events", may: "infra/event", tests: "infra/event/eventtest", outside: "none"},
+	{
+		packages: "functions",
+		may:      "events functions/... infra/auth infra/event infra/function infra/generate infra/system",
+		tests:    "infra/function/functiontest infra/simulate",
+	},
+	{
+		packages: "functions/*/...",
+		may: "events " + kit + " infra/function infra/saga infra/journal infra/generate infra/gateway/... infra/flag" +
+			" infra/balance infra/proxy $/...",
+		tests: "infra/function/functiontest infra/simulate infra/store/memory",
+	},
+	{packages: ".", may: "..."},
+	{packages: "cmd/...", may: "..."},
+	{packages: "test/...", may: "..."},
+}
+
+// kit is what functions and all that is about them may use: plain data, ports without drivers, and the foundations.
+const kit = "infra/auth infra/broker infra/config infra/discovery infra/event infra/fault infra/httprequest" +
+	" infra/manifest infra/problem infra/store infra/telemetry"
+
+// match reports whether the path is one that the pattern names, and returns the part of it before "/...".
+func match(pattern, path string) (base string, ok bool) {
+	pattern, below := strings.CutSuffix("/"+pattern, "/...")
+	want, got := strings.Split(pattern, "/"), strings.Split("/"+path, "/")
+	if len(got) < len(want) || len(got) > len(want) && !below {
+		return "", false
 	}
-	var all []listed
-	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+	for i, w := range want {
+		switch suffix, wild := strings.CutPrefix(w, "*"); {
+		case wild && strings.HasSuffix(got[i], suffix):
+		case w != got[i]:
+			return "", false
+		}
+	}
+	return strings.Join(got[1:len(want)], "/"), true
+}
+
+// layerOf returns the layer of a package and what "$" stands for in it.
+func layerOf(path string) (l layer, base string, ok bool) {
+	for _, l := range layers {
+		if base, ok := match(l.packages, path); ok {
+			return l, base, true
+		}
+	}
+	return layer{}, "", false
+}
+
+// inModule returns the path of a package in the module.
+func inModule(path string) (string, bool) {
+	if path == module {
+		return ".", true
+	}
+	return strings.CutPrefix(path, module+"/")
+}
+
+// refused returns why a package, or its test, may not import another; "" when it may.
+func refused(from, to string, test bool) string {
+	from, _ = inModule(from)
+	l, base, ok := layerOf(from)
+	if !ok {
+		return "it is in no layer"
+	}
+	allowed := l.outside
+	to, ours := inModule(to)
+	switch {
+	case ours && test:
+		allowed = l.may + " " + l.tests + " " + from
+	case ours:
+		allowed = l.may
+	case test || l.outside == "" || !strings.Contains(strings.Split(to, "/")[0], "."):
+		return ""
+	}
+	all := strings.Fields(strings.ReplaceAll(allowed, "$", base))
+	for _, pattern := range all {
+		if _, ok := match(pattern, to); ok {
+			return ""
+		}
+	}
+	return fmt.Sprintf("%s may import %q", l.packages, all)
+}
+
+type listed struct {
+	ImportPath                         string
+	Imports, TestImports, XTestImports []string
+}
+
+func packages(t *testing.T) (all []listed) {
+	t.Helper()
+	fields := "-json=ImportPath,Imports,TestImports,XTestImports"
+	d := json.NewDecoder(strings.NewReader(goList(t, fields, module+"/...")))
+	for {
 		var p listed
 		if err := d.Decode(&p); errors.Is(err, io.EOF) {
 			return all
@@ -36,79 +223,137 @@ func packages(t *testing.T) []listed {
 	}
 }
 
-// wrong says why an import points the wrong way; empty when it does not.
-func wrong(from, to string) string {
-	from, ours := strings.TrimPrefix(from, module), strings.HasPrefix(to, module)
-	to = strings.TrimPrefix(to, module)
-	switch {
-	case from == "events" && ours:
-		return "events imports the standard library and the CloudEvents SDK only"
-	case from == "events" && strings.Contains(strings.SplitN(to, "/", 2)[0], ".") && !strings.HasPrefix(to, "github.com/cloudevents/sdk-go/v2"):
-		return "events imports the standard library and the CloudEvents SDK only"
-	case !ours:
-		return ""
-	case strings.HasPrefix(from, "functions/") && strings.HasPrefix(to, "functions/") && capability(from) != capability(to):
-		return "a function never imports another"
-	case strings.HasPrefix(from, "functions/") && (driver(to) != "" || to == chooser):
-		return "a function does not choose the driver of a port"
-	case strings.HasPrefix(from, "infra/") && strings.HasPrefix(to, "functions"):
-		return "the kit knows no capability"
-	case driver(from) != "" && (driver(to) != "" && driver(from) != driver(to) || to == chooser):
-		return "a driver knows its port only"
-	case !strings.HasPrefix(from, "cmd/") && strings.HasPrefix(to, "cmd/"):
-		return "nobody imports a command"
+// goList returns what go list prints. It reads every folder of the module first: go test keeps a result until a file or
+// folder that the test has read changes, and does not see what go list reads.
+func goList(t *testing.T, args ...string) string {
+	t.Helper()
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), ".") && d.Name() != ".." {
+			return fs.SkipDir
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	return ""
+	out, err := exec.Command("go", append([]string{"list"}, args...)...).Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Fatalf("go list: %v\n%s", err, exit.Stderr)
+		}
+		t.Fatalf("go list: %v", err)
+	}
+	return string(out)
 }
 
-// chooser opens any store by its URL: it is no driver, and for those who compose.
-const chooser = "infra/store/open"
-
-func capability(path string) string { return strings.Split(path, "/")[1] }
-
-// driver is the port's driver that a package is part of; empty when it is part of none.
-func driver(path string) string {
-	parts := strings.Split(path, "/")
-	if len(parts) < 3 || parts[0] != "infra" || path == chooser || parts[2] == "internal" || strings.HasSuffix(parts[2], "test") {
-		return ""
-	}
-	switch parts[1] {
-	case "store", "broker":
-		return strings.Join(parts[:3], "/")
-	}
-	return ""
-}
-
-// Imports point one way: functions to events and infra, drivers to their port, and only commands,
-// hosts and tests put the parts together.
+// Every import of every package and of its tests is one that its layer may have.
 func TestArrows(t *testing.T) {
 	for _, p := range packages(t) {
+		path, _ := inModule(p.ImportPath)
+		if _, _, ok := layerOf(path); !ok {
+			t.Errorf("%s is in no layer: add it to one in layers", p.ImportPath)
+			continue
+		}
 		for _, to := range p.Imports {
-			if why := wrong(p.ImportPath, to); why != "" {
-				t.Errorf("%s imports %s: %s", strings.TrimPrefix(p.ImportPath, module), strings.TrimPrefix(to, module), why)
+			if why := refused(p.ImportPath, to, false); why != "" {
+				t.Errorf("%s imports %s: %s", p.ImportPath, to, why)
+			}
+		}
+		for _, to := range slices.Concat(p.TestImports, p.XTestImports) {
+			if why := refused(p.ImportPath, to, true); why != "" {
+				t.Errorf("a test of %s imports %s: %s", p.ImportPath, to, why)
 			}
 		}
 	}
 }
 
-// The rule itself refuses what it should.
-func TestWrongArrows(t *testing.T) {
-	for _, c := range [][2]string{
-		{"events", module + "infra/fault"},
-		{"events", "github.com/google/uuid"},
-		{"functions/users", module + "functions/orders"},
-		{"functions/users", module + "infra/store/sqlite"},
-		{"infra/function", module + "functions/users"},
-		{"infra/store/sqlite", module + "infra/store/memory"},
-		{"functions/users", module + "infra/store/open"},
-		{"infra/store/sqlite", module + "infra/store/open"},
-		{"infra/host/local", module + "cmd/ebb"},
+// The rule refuses the imports that it should, and allows those that the design names.
+func TestRefusedArrows(t *testing.T) {
+	const own = module + "/"
+	for _, c := range []struct {
+		from, to string
+		test     bool
+	}{
+		{"infra/event", own + "infra/store", false},
+		{"infra/event", own + "events", true},
+		{"infra/event", "github.com/google/uuid", false},
+		{"infra/fault", "github.com/google/uuid", false},
+		{"infra/saga", own + "infra/function", false},
+		{"infra/saga", own + "events", true},
+		{"infra/manifest", own + "infra/function", false},
+		{"infra/function", own + "events", false},
+		{"infra/function", own + "events", true},
+		{"infra/function", own + "functions/users", false},
+		{"infra/function", own + "infra/store/memory", false},
+		{"infra/function", own + "infra/host/local", true},
+		{"infra/host/local", own + "functions", true},
+		{"infra/host/local", own + "cmd/ebb", false},
+		{"infra/host/knative", own + "infra/store/sqlite", false},
+		{"infra/simulate", own + "events", true},
+		{"infra/cli", own + "functions", false},
+		{"infra/cli", own + "functions", true},
+		{"infra/store", own + "infra/store/sqlite", false},
+		{"infra/store/sqlite", own + "infra/store/memory", false},
+		{"infra/store/sqlite", own + "infra/store/open", false},
+		{"infra/store/sqlite", own + "infra/broker", false},
+		{"infra/broker/memory", own + "infra/broker/nats", true},
+		{"infra/store/strange", own + "infra/function", false},
+		{"events", own + "infra/fault", false},
+		{"events", own + "functions/orders", true},
+		{"events", "github.com/google/uuid", false},
+		{"functions/users", own + "functions/orders", false},
+		{"functions/users", own + "functions/orders", true},
+		{"functions/users", own + "infra/store/sqlite", false},
+		{"functions/users", own + "infra/store/open", false},
+		{"functions/users", own + "infra/broker/memory", true},
+		{"functions/users", own + "infra/host/local", false},
+		{"functions/users", own + "infra/cli", false},
+		{"functions/users", own + "infra/system", false},
+		{"functions/users", own + "test/shop", true},
+		{"functions/payments/stripe", own + "functions/orders", false},
+		{"functions", own + "infra/host/local", false},
+		{"infra/new", own + "infra/fault", false}, // in no layer
 	} {
-		if wrong(module+c[0], c[1]) == "" {
-			t.Errorf("%s may import %s", c[0], c[1])
+		if refused(own+c.from, c.to, c.test) == "" {
+			t.Errorf("%s may import %s (test: %v)", c.from, c.to, c.test)
 		}
 	}
-	if why := wrong(module+"functions/orders", module+"infra/saga"); why != "" {
-		t.Errorf("orders may not use a saga: %s", why)
+	for _, c := range [][2]string{
+		{"functions/orders", own + "infra/saga"},
+		{"functions/orders", own + "events"},
+		{"functions/payments", own + "functions/payments/stripe"},
+		{"functions/payments/stripe", own + "functions/payments/provider"},
+		{"infra/store/firestore", own + "infra/store/firestore/layout"},
+		{"infra/store/firestore", "cloud.google.com/go/firestore"},
+		{"events", own + "infra/event"},
+		{"events", "encoding/json"},
+		{"cmd/function", own + "functions"},
+		{"test/shop", module},
+	} {
+		if why := refused(own+c[0], c[1], false); why != "" {
+			t.Errorf("%s may not import %s: %s", c[0], c[1], why)
+		}
+	}
+}
+
+// A program that hosts one function links nothing that only a developer's command or a test needs, so that it is small
+// and quick to start.
+func TestLean(t *testing.T) {
+	for _, program := range []string{module + "/cmd/function", module} {
+		for _, dep := range strings.Fields(goList(t, "-deps", program)) {
+			dep = strings.TrimPrefix(dep, module+"/")
+			for _, heavy := range []string{
+				"github.com/nats-io/...", "github.com/spf13/...",
+				"testing", "pgregory.net/...", "github.com/anishathalye/porcupine",
+				"infra/cli/...", "infra/host/local", "infra/simulate/...", "infra/broker/nats", "infra/broker/memory",
+				"infra/broker/front", "infra/broker/conformance/...", "infra/broker/brokertest", "infra/store/storetest",
+				"infra/function/functiontest", "infra/event/golden", "infra/event/eventtest", "cmd/ebb/...", "test/...",
+			} {
+				if _, ok := match(heavy, dep); ok {
+					t.Errorf("%s links %s", program, dep)
+				}
+			}
+		}
 	}
 }

@@ -43,7 +43,7 @@ func parse(args []string, out io.Writer) (options, error) {
 	flags.SetOutput(io.Discard) // what is wrong is said once, as all errors are
 	flags.StringVar(&o.dir, "C", ".", "the folder of the Go module")
 	flags.StringVar(&o.pkg, "package", "./cmd/function", "the command")
-	flags.StringVar(&o.name, "name", "", "the image's name with its registry (default dev.local/ebb/COMMAND; a tag that is left out is the version)")
+	flags.StringVar(&o.name, "name", "", "the image's name with its registry (default dev.local/MODULE/COMMAND, with the last part of the\nmodule path; a tag that is left out is the version)")
 	flags.StringVar(&o.out, "out", "bin/image.tar", "the archive, when nothing is pushed; bills of materials are written beside it")
 	flags.StringVar(&o.root, "root", "", "write the root file system into this folder, and nothing else")
 	flags.BoolVar(&o.push, "push", false, "push to the registry in the name, with the credentials of docker login or podman login")
@@ -89,7 +89,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	}
 	if o.name == "" {
 		// Knative takes images of dev.local as they are on the node and asks no registry for their digest.
-		o.name = "dev.local/ebb/" + filepath.Base(o.pkg)
+		o.name = "dev.local/" + facts.Name + "/" + filepath.Base(o.pkg)
 	}
 	tag, err := pack.ParseName(o.name, facts.Version)
 	if err != nil {

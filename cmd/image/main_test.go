@@ -55,7 +55,7 @@ func TestArchive(t *testing.T) {
 			t.Errorf("the bill of materials has no %s", part)
 		}
 	}
-	for _, part := range []string{"the same bytes", "dev.local/ebb/function:v0.0.0-20261124100000-", "digest sha256:", "linux/amd64: ", "MB compressed", out} {
+	for _, part := range []string{"the same bytes", "dev.local/shop/function:v0.0.0-20261124100000-", "digest sha256:", "linux/amd64: ", "MB compressed", out} {
 		if !strings.Contains(said.String(), part) {
 			t.Errorf("it does not say %q:\n%s", part, &said)
 		}

@@ -53,12 +53,28 @@ func pages(h *functiontest.Harness, query string) []string {
 	}
 }
 
+// The types of the product that the archive keeps the events of.
+var (
+	product       = event.NewNamespace("dev.ebb", "https://ebb.dev/schemas/")
+	stockReserved = event.Define(product, "inventory.reserved", 1, event.Fact, "Stock is set aside.", reservedStock{OrderID: "o"})
+	moneyCaptured = event.Define(product, "payments.captured", 1, event.Fact, "Money was taken.", capturedMoney{OrderID: "o", Amount: 5})
+)
+
+type reservedStock struct {
+	OrderID string `json:"order_id" minLength:"1"`
+}
+
+type capturedMoney struct {
+	OrderID string `json:"order_id" minLength:"1"`
+	Amount  int    `json:"amount"`
+}
+
 func reserved(order string) event.Draft {
-	return events.InventoryReserved.New(order, events.ReservedStock{OrderID: order, Lines: []events.StockLine{{ProductID: "p", Quantity: 1}}})
+	return stockReserved.New(order, reservedStock{OrderID: order})
 }
 
 func captured(order string) event.Draft {
-	return events.PaymentCaptured.New(order, events.CapturedPayment{OrderID: order, PaymentID: "pay", Amount: events.Money{Amount: 5, Currency: "EUR"}})
+	return moneyCaptured.New(order, capturedMoney{OrderID: order, Amount: 5})
 }
 
 // numbered delivers n events about a-000, a-001 …, in batches.
@@ -82,7 +98,7 @@ func equal(t *testing.T, what string, got, want []string) {
 
 // Every event is kept in the order in which it came, once, and as it was.
 func TestKeeps(t *testing.T) {
-	h := functiontest.New(t, archive.New, functiontest.Knows(events.Types()...))
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	first := h.Event(reserved("a"))
 	h.Receive(first, h.Event(captured("b")))
 	h.Restart()
@@ -96,7 +112,7 @@ func TestKeeps(t *testing.T) {
 
 // Events are found by subject, type, correlation and time, in both directions, and over pages.
 func TestFinds(t *testing.T) {
-	h := functiontest.New(t, archive.New, functiontest.Knows(events.Types()...))
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	start := h.Clock.Now()
 	for _, d := range []event.Draft{reserved("a"), reserved("b"), captured("a"), captured("b"), reserved("c")} {
 		h.MustDeliver(d)
@@ -128,7 +144,7 @@ func TestFinds(t *testing.T) {
 
 // One event is found by its position and by its id.
 func TestGets(t *testing.T) {
-	h := functiontest.New(t, archive.New, functiontest.Knows(events.Types()...))
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	h.Clock.Advance(time.Since(h.Clock.Now())) // ids carry the real time
 	e := h.Event(reserved("a"))
 	h.Receive(h.Event(reserved("x")), e)
@@ -144,7 +160,7 @@ func TestGets(t *testing.T) {
 
 // The archive is for administrators.
 func TestAdminsOnly(t *testing.T) {
-	h := functiontest.New(t, archive.New, functiontest.Knows(events.Types()...))
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	for _, path := range []string{"events", "events/x", "causality/x", "dead-letters", "dead-letters/x"} {
 		h.Call("GET", "/api/archive/"+path, functiontest.As("ada"), nil).Expect(403)
 		h.Call("GET", "/api/archive/"+path, functiontest.Nobody, nil).Expect(401)
@@ -159,7 +175,7 @@ type node struct {
 
 // What caused what is a tree, found by the correlation and by the order.
 func TestCausality(t *testing.T) {
-	h := functiontest.New(t, archive.New, functiontest.Knows(events.Types()...))
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	caused := func(d event.Draft, by string) ce.Event {
 		e := h.Event(d)
 		e.SetExtension(event.CorrelationID, "story")
@@ -190,7 +206,7 @@ func TestCausality(t *testing.T) {
 
 // Events that cause one another in a circle, which only a forger makes, are shown all the same.
 func TestCircle(t *testing.T) {
-	h := functiontest.New(t, archive.New, functiontest.Knows(events.Types()...))
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	one, two := h.Event(reserved("order")), h.Event(reserved("order"))
 	one.SetExtension(event.CausationID, two.ID())
 	two.SetExtension(event.CausationID, one.ID())
@@ -239,7 +255,7 @@ func run(h *functiontest.Harness) (said []ce.Event, portions int, done event.Fin
 
 // A replay says past events again, in order, with their own ids, for one function alone, and then that it is done.
 func TestReplay(t *testing.T) {
-	h := functiontest.New(t, archive.New, functiontest.Knows(events.Types()...))
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	numbered(h, 1234)
 	h.MustDeliver(captured("z"))
 	var asked struct {
@@ -268,7 +284,7 @@ func TestReplay(t *testing.T) {
 
 // A replay may be of a span of time and of one entity; without types it is of all types.
 func TestReplaySpan(t *testing.T) {
-	h := functiontest.New(t, archive.New, functiontest.Knows(events.Types()...))
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	h.MustDeliver(reserved("a"))
 	h.Clock.Advance(time.Hour)
 	since := h.Clock.Now()
@@ -286,7 +302,7 @@ func TestReplaySpan(t *testing.T) {
 
 // What keeps to no schema is kept and not replayed: nobody could take it, and who counts would wait for ever.
 func TestReplayLeavesOutWhatNobodyCanTake(t *testing.T) {
-	h := functiontest.New(t, archive.New, functiontest.Knows(events.Types()...))
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	bad := h.Event(reserved("bad"))
 	if err := bad.SetData(ce.ApplicationJSON, []byte(`{"order_id":7}`)); err != nil {
 		t.Fatal(err)
@@ -306,7 +322,7 @@ func TestReplayLeavesOutWhatNobodyCanTake(t *testing.T) {
 // An event from before a replay that comes to the archive only after it is said again when it comes; one
 // from long after it, or of another type, is not.
 func TestReplayMissesNothing(t *testing.T) {
-	h := functiontest.New(t, archive.New, functiontest.Knows(events.Types()...))
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	late, other := h.Event(reserved("late")), h.Event(captured("other"))
 	h.MustDeliver(reserved("a"))
 	h.MustDeliver(event.ArchiveReplay.New("r", event.ReplayEvents{ReplayID: "r", To: "views", Types: []string{late.Type()}}))
@@ -325,7 +341,7 @@ func TestReplayMissesNothing(t *testing.T) {
 
 // An empty archive is soon replayed, and one to the archive itself, or with a forged cursor, is refused for good.
 func TestReplayEnds(t *testing.T) {
-	h := functiontest.New(t, archive.New, functiontest.Knows(events.Types()...))
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	h.MustDeliver(event.ArchiveReplay.New("r", event.ReplayEvents{ReplayID: "r", To: "views"}))
 	if said, _, done := run(h); len(said) != 0 || done.ReplayID != "r" || done.Count != 0 {
 		t.Fatalf("got %v, %+v", said, done)
@@ -365,7 +381,7 @@ func deadLetters(h *functiontest.Harness, query string) []letter {
 
 // The same event is one dead letter for each subscriber that did not take it, beside its place in the log.
 func TestDeadLetters(t *testing.T) {
-	h := functiontest.New(t, archive.New, functiontest.Knows(events.Types()...))
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	e := dead(h, captured("a"), "/functions/orders")
 	h.Receive(e)
 	h.Receive(e)
@@ -387,13 +403,12 @@ func TestDeadLetters(t *testing.T) {
 
 // A dead letter is mended, with data its schema allows, and sent to the function that failed, as if for the first time.
 func TestMendAndReplay(t *testing.T) {
-	h := functiontest.New(t, archive.New, functiontest.Knows(events.Types()...))
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	e := dead(h, captured("a"), "/functions/orders")
 	h.Receive(e)
 	path := "/api/archive/dead-letters/" + deadLetters(h, "")[0].ID
 	h.Call("PUT", path, functiontest.Admin(), `{"data":{"order_id":""}}`).Expect(422)
-	h.Call("PUT", path, functiontest.Admin(), map[string]any{"data": events.CapturedPayment{
-		OrderID: "b", PaymentID: "pay", Amount: events.Money{Amount: 7, Currency: "EUR"}}}).Expect(200)
+	h.Call("PUT", path, functiontest.Admin(), map[string]any{"data": capturedMoney{OrderID: "b", Amount: 7}}).Expect(200)
 	h.Call("POST", path+"/replay", functiontest.Admin(), nil).Expect(202)
 	said := h.Emitted()
 	if len(said) != 1 || said[0].ID() != e.ID() || said[0].Source() != e.Source() {
@@ -403,7 +418,7 @@ func TestMendAndReplay(t *testing.T) {
 	if ext[event.ReplayTo] != "orders" || ext[event.Replay] != nil || ext[broker.ErrorCode] != nil || ext[event.PartitionKey] != "a" {
 		t.Fatalf("got extensions %v", ext)
 	}
-	data, err := events.PaymentCaptured.Decode(said[0])
+	data, err := moneyCaptured.Decode(said[0])
 	if err != nil || data.OrderID != "b" {
 		t.Fatalf("got %+v, %v", data, err)
 	}
@@ -417,7 +432,7 @@ func TestMendAndReplay(t *testing.T) {
 
 // A dead letter that was sent out again and dies again waits again, as the same entry.
 func TestDiesAgain(t *testing.T) {
-	h := functiontest.New(t, archive.New, functiontest.Knows(events.Types()...))
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	e := dead(h, captured("a"), "/functions/orders")
 	h.Receive(e)
 	h.Call("POST", "/api/archive/dead-letters/"+deadLetters(h, "")[0].ID+"/replay", functiontest.Admin(), nil).Expect(202)
@@ -430,7 +445,7 @@ func TestDiesAgain(t *testing.T) {
 
 // A dead letter may be dropped.
 func TestDrop(t *testing.T) {
-	h := functiontest.New(t, archive.New, functiontest.Knows(events.Types()...))
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	h.Receive(dead(h, captured("a"), "/functions/orders"))
 	path := "/api/archive/dead-letters/" + deadLetters(h, "")[0].ID
 	h.Call("DELETE", path, functiontest.Admin(), nil).Expect(204)
@@ -440,7 +455,7 @@ func TestDrop(t *testing.T) {
 
 // What the archive itself failed to take, and was sent again, is kept as if it came for the first time.
 func TestOwnDeadLetter(t *testing.T) {
-	h := functiontest.New(t, archive.New, functiontest.Knows(events.Types()...))
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	h.Receive(dead(h, captured("a"), "/functions/archive"))
 	h.Call("POST", "/api/archive/dead-letters/"+deadLetters(h, "")[0].ID+"/replay", functiontest.Admin(), nil).Expect(202)
 	h.Receive(h.Emitted()...)

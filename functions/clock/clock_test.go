@@ -8,16 +8,22 @@ import (
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
-	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/clock"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
 )
 
+type passed struct {
+	OrderID string `json:"order_id"`
+}
+
+var deadlinePassed = event.Define(event.NewNamespace("com.example.shop", "https://shop.example.com/schemas"), "orders.deadline", 1,
+	event.Fact, "An order waited long enough.", passed{OrderID: "o"})
+
 // deadline asks the clock for an event of an order, and returns that event too.
 func deadline(t *testing.T, h *functiontest.Harness, timer string, in time.Duration) (event.Draft, ce.Event) {
 	t.Helper()
-	e := h.Event(events.OrderDeadline.New(timer, events.OrderDeadlinePassed{OrderID: timer}))
+	e := h.Event(deadlinePassed.New(timer, passed{OrderID: timer}))
 	data, err := json.Marshal(e)
 	if err != nil {
 		t.Fatal(err)

@@ -16,7 +16,6 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/manifest"
 
-	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/gateway"
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/config"
@@ -412,6 +411,18 @@ type waking struct {
 
 func (w *waking) Wake(names ...string) { w.woken = append(w.woken, names...) }
 
+type order struct {
+	ID string `json:"id"`
+}
+
+var (
+	shop          = event.NewNamespace("com.example.shop", "https://shop.example.com/schemas")
+	orderPlaced   = event.Define(shop, "orders.placed", 1, event.Fact, "An order was placed.", order{ID: "o"})
+	reserve       = event.Define(shop, "inventory.reserve", 1, event.Command, "Set stock aside.", order{ID: "o"})
+	stockReserved = event.Define(shop, "inventory.reserved", 1, event.Fact, "Stock is set aside.", order{ID: "o"})
+	letterFailed  = event.Define(shop, "notifications.failed", 1, event.Fact, "A letter will not be sent.", order{ID: "o"})
+)
+
 // A request that changes something wakes those who converse with the function by events, and no others: not who only
 // listens, not who only speaks.
 func TestWakesPartners(t *testing.T) {
@@ -421,13 +432,13 @@ func TestWakesPartners(t *testing.T) {
 		function.Emits(f, says...)
 		return f
 	}
-	reserved := func(f *function.Function) { on(f, events.InventoryReserved) }
+	reserved := func(f *function.Function) { on(f, stockReserved) }
 	d := &waking{Static: discovery.Static{}}
 	functions := []*function.Function{
-		declared("orders", reserved, events.InventoryReserve.Info(), events.OrderPlaced.Info()),
-		declared("inventory", func(f *function.Function) { on(f, events.InventoryReserve) }, events.InventoryReserved.Info()),
-		declared("notifications", func(f *function.Function) { on(f, events.OrderPlaced) }, events.NotificationFailed.Info()),
-		declared("audit", reserved, events.InventoryReserved.Info()),
+		declared("orders", reserved, reserve.Info(), orderPlaced.Info()),
+		declared("inventory", func(f *function.Function) { on(f, reserve) }, stockReserved.Info()),
+		declared("notifications", func(f *function.Function) { on(f, orderPlaced) }, letterFailed.Info()),
+		declared("audit", reserved, stockReserved.Info()),
 	}
 	for _, f := range functions {
 		d.Static[f.Name()] = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})

@@ -1,18 +1,62 @@
 package notifications
 
 import (
+	"context"
 	"embed"
 	"fmt"
 	"strings"
 	"text/template"
 
-	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/event"
+	"github.com/ebb-dev/ebb/infra/function"
 )
 
-//go:embed templates/*.txt
-var files embed.FS
+// Letter is a letter that an event causes. Make it with On.
+type Letter struct {
+	name string
+	text *template.Template
+	on   func(*notifications)
+}
 
-var templates = template.Must(template.ParseFS(files, "templates/*.txt"))
+// Message says whom a letter is to and what it is about.
+type Message struct {
+	UserID  string
+	OrderID string // of an order, if it is about one: notifications.sent and notifications.failed carry it
+	Data    any    // .Data of the template
+}
+
+// On returns the letter that is sent to a user for each event of a type. The name is that of the template in
+// notifications.sent; the text is a template (text/template) whose first line is the subject, with .Name for the user's
+// name, .Product for the product's, and .Data. about derives the message from the event. On panics when the text is not
+// a template.
+func On[T any](t event.Type[T], name, text string, about func(T) Message) Letter {
+	l := Letter{name: name, text: template.Must(template.New(name).Parse(text))}
+	l.on = func(n *notifications) {
+		function.On(n.f, t, func(ctx context.Context, tx *function.Tx, data T) error {
+			return n.notify(ctx, tx, l, about(data))
+		})
+	}
+	return l
+}
+
+// Preview returns the letter as a user of this name would get it.
+func (l Letter) Preview(product, user string, data any) (subject, body string, err error) {
+	return l.write(facts{Product: product, Name: user, Data: data})
+}
+
+//go:embed templates/*.txt
+var templates embed.FS
+
+// The letters that every product writes.
+var (
+	welcome      = own("welcome")
+	addressTaken = own("address-taken")
+)
+
+// own returns a letter of this package. Its event is handled by the function itself.
+func own(name string) Letter {
+	return Letter{name: name, text: template.Must(template.New(name+".txt").ParseFS(templates, "templates/"+name+".txt"))}
+}
 
 // letter is one message, ready to be sent. ID is the same however often it is sent.
 type letter struct {
@@ -21,38 +65,18 @@ type letter struct {
 
 // facts are what templates speak of.
 type facts struct {
-	Name, OrderID, Total, Reason string
+	Product, Name string
+	Data          any
 }
 
-// write fills a template. Its first line is the subject.
-func write(name string, about facts) (subject, body string, err error) {
+// write fills the template. Its first line is the subject.
+func (l Letter) write(about facts) (subject, body string, err error) {
 	var out strings.Builder
-	if err := templates.ExecuteTemplate(&out, name+".txt", about); err != nil {
-		return "", "", fmt.Errorf("write %s: %w", name, err)
+	if err := l.text.Execute(&out, about); err != nil {
+		return "", "", fmt.Errorf("write %s: %w", l.name, err)
 	}
 	subject, body, _ = strings.Cut(out.String(), "\n")
-	// What a customer is called must not be able to add a header line.
+	// The name of a user must not be able to add a header line.
 	subject = strings.Join(strings.Fields(subject), " ")
 	return subject, strings.TrimLeft(body, "\n"), nil
-}
-
-// decimals are the currencies whose minor unit is not a hundredth (ISO 4217).
-var decimals = map[string]int{
-	"BHD": 3, "IQD": 3, "JOD": 3, "KWD": 3, "LYD": 3, "OMR": 3, "TND": 3,
-	"BIF": 0, "CLP": 0, "DJF": 0, "GNF": 0, "ISK": 0, "JPY": 0, "KMF": 0, "KRW": 0,
-	"PYG": 0, "RWF": 0, "UGX": 0, "VND": 0, "VUV": 0, "XAF": 0, "XOF": 0, "XPF": 0,
-}
-
-// price writes an amount as people do: 39.98 EUR.
-func price(m events.Money) string {
-	n, special := decimals[m.Currency]
-	if !special {
-		n = 2
-	}
-	if n == 0 {
-		return fmt.Sprintf("%d %s", m.Amount, m.Currency)
-	}
-	digits := fmt.Sprintf("%0*d", n+1, m.Amount)
-	whole := len(digits) - n
-	return digits[:whole] + "." + digits[whole:] + " " + m.Currency
 }

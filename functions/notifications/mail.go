@@ -20,7 +20,7 @@ type mailer interface {
 	channel() string
 }
 
-func newMailer(c Config, log *slog.Logger) (mailer, error) {
+func newMailer(c settings, log *slog.Logger) (mailer, error) {
 	from, err := mail.ParseAddress(c.From)
 	if err != nil {
 		return nil, fmt.Errorf("EBB_MAIL_FROM is no mail address: %w", err)

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/ebb-dev/ebb/infra/event"
 
@@ -104,17 +103,29 @@ func (s *server) talk(c net.Conn) {
 }
 
 var (
-	ada       = events.UserRegistered.New("ada", events.RegisteredUser{UserID: "ada", Name: "Ada", Email: "ada@example.com"})
-	confirmed = events.OrderConfirmed.New("order-1", events.ConfirmedOrder{OrderID: "order-1", CustomerID: "ada",
-		Total: events.Money{Amount: 3998, Currency: "EUR"}, ConfirmedAt: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)})
-	cancelled = events.OrderCancelled.New("order-2", events.CancelledOrder{OrderID: "order-2", CustomerID: "ada",
-		Reason: "the card was declined", CancelledAt: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)})
+	ada    = events.UserRegistered.New("ada", events.RegisteredUser{UserID: "ada", Name: "Ada", Email: "ada@example.com"})
+	closed = ticketClosed.New("ticket-1", closedTicket{TicketID: "ticket-1", UserID: "ada", Answer: "Turn it on."})
 )
+
+// The product of these tests writes when a ticket is closed.
+type closedTicket struct {
+	TicketID string `json:"ticket_id"`
+	UserID   string `json:"user_id"`
+	Answer   string `json:"answer"`
+}
+
+var ticketClosed = event.Define(event.NewNamespace("com.example.desk", "https://desk.example.com/schemas"), "tickets.closed", 1,
+	event.Fact, "A ticket was closed.", closedTicket{TicketID: "1", UserID: "ada", Answer: "Turn it on."})
+
+var config = notifications.Config{Product: "Helpdesk", From: "Helpdesk <desk@example.com>", Letters: []notifications.Letter{
+	notifications.On(ticketClosed, "ticket-closed", "Your ticket {{.Data.TicketID}}\n\nHello {{.Name}},\n\n{{.Data.Answer}}\n\n{{.Product}}\n",
+		func(e closedTicket) notifications.Message { return notifications.Message{UserID: e.UserID, Data: e} }),
+}}
 
 func withMail(t *testing.T) (*functiontest.Harness, *server) {
 	t.Helper()
 	s := serve(t)
-	return functiontest.New(t, notifications.New, functiontest.Once(), functiontest.Set(map[string]string{"EBB_SMTP_URL": s.url()})), s
+	return functiontest.New(t, config.New, functiontest.Once(), functiontest.Set(map[string]string{"EBB_SMTP_URL": s.url()})), s
 }
 
 func read(t *testing.T, text string) (*mail.Message, string) {
@@ -130,24 +141,25 @@ func read(t *testing.T, text string) (*mail.Message, string) {
 	return m, body.String()
 }
 
-// A customer is welcomed, and told how each order ended.
+// A user is welcomed, and gets the letters of the product.
 func TestMailLeaves(t *testing.T) {
 	h, s := withMail(t)
 	h.MustDeliver(ada)
-	h.MustDeliver(confirmed)
-	h.MustDeliver(cancelled)
+	h.MustDeliver(closed)
 	mails := s.got()
-	if len(mails) != 3 {
-		t.Fatalf("got %d mails, want 3", len(mails))
+	if len(mails) != 2 {
+		t.Fatalf("got %d mails, want 2", len(mails))
 	}
 	for i, want := range []struct{ subject, text string }{
-		{"Welcome to Ebb", "Hello Ada,"},
-		{"Your order order-1 is confirmed", "39.98 EUR"},
-		{"Your order order-2 is cancelled", "the card was declined"},
+		{"Welcome to Helpdesk", "Hello Ada,"},
+		{"Your ticket ticket-1", "Turn it on.\r\n\r\nHelpdesk"},
 	} {
 		m, body := read(t, mails[i])
 		if got := m.Header.Get("Subject"); got != want.subject {
 			t.Errorf("got subject %q, want %q", got, want.subject)
+		}
+		if got := m.Header.Get("From"); got != `"Helpdesk" <desk@example.com>` {
+			t.Errorf("got sender %q", got)
 		}
 		if got := m.Header.Get("To"); got != "<ada@example.com>" {
 			t.Errorf("got recipient %q", got)
@@ -157,11 +169,11 @@ func TestMailLeaves(t *testing.T) {
 		}
 	}
 	got := h.Emitted()
-	if types := strings.Join(functiontest.Types(got), " "); types != "notifications.sent.v1 notifications.sent.v1 notifications.sent.v1" {
+	if types := strings.Join(functiontest.Types(got), " "); types != "notifications.sent.v1 notifications.sent.v1" {
 		t.Fatalf("got %s", types)
 	}
 	sent, err := events.NotificationSent.Decode(got[1])
-	if err != nil || sent.UserID != "ada" || sent.OrderID != "order-1" || sent.Channel != "email" || sent.Template != "order-confirmed" {
+	if err != nil || sent.UserID != "ada" || sent.Channel != "email" || sent.Template != "ticket-closed" {
 		t.Fatalf("got %+v, %v", sent, err)
 	}
 }
@@ -176,7 +188,7 @@ func TestTwice(t *testing.T) {
 	if got := s.got(); len(got) != 1 {
 		t.Fatalf("got %d mails, want 1", len(got))
 	}
-	twice := functiontest.New(t, notifications.New, functiontest.Set(map[string]string{"EBB_SMTP_URL": s.url()}))
+	twice := functiontest.New(t, config.New, functiontest.Set(map[string]string{"EBB_SMTP_URL": s.url()}))
 	twice.Receive(e)
 	mails := s.got()
 	if len(mails) != 3 {
@@ -200,9 +212,9 @@ func TestReplayed(t *testing.T) {
 	if got := s.got(); len(got) != 0 || len(h.Emitted()) != 0 {
 		t.Fatalf("got %d mails", len(got))
 	}
-	h.MustDeliver(confirmed)
+	h.MustDeliver(closed)
 	if got := s.got(); len(got) != 1 {
-		t.Fatalf("got %d mails, want that of the order", len(got))
+		t.Fatalf("got %d mails, want that of the ticket", len(got))
 	}
 }
 
@@ -256,7 +268,7 @@ func TestRegisteredWithoutMail(t *testing.T) {
 		t.Fatalf("got %+v, want 503", got[0])
 	}
 	s.answer("250 fine")
-	h.MustDeliver(confirmed)
+	h.MustDeliver(closed)
 	if got := s.got(); len(got) != 1 || !strings.Contains(got[0], "ada@example.com") {
 		t.Fatalf("got %v", got)
 	}
@@ -290,24 +302,24 @@ func TestAddressChanges(t *testing.T) {
 	latest.SetExtension(event.Sequence, "2")
 	h.Receive(latest)
 	h.Receive(old)
-	h.MustDeliver(confirmed)
+	h.MustDeliver(closed)
 	mails := s.got()
 	if m, _ := read(t, mails[len(mails)-1]); m.Header.Get("To") != "<king@example.com>" {
 		t.Fatalf("got %q", m.Header.Get("To"))
 	}
 }
 
-// Nobody writes to a customer who is gone, nor keeps their address; of one who is unknown more may still be heard.
+// A deleted user gets no mail; one who is unknown may still become known.
 func TestNoAddress(t *testing.T) {
 	h, s := withMail(t)
-	if got := h.Deliver(confirmed); got[0].Status != 503 {
-		t.Fatalf("unknown customer: got %+v, want 503", got[0])
+	if got := h.Deliver(closed); got[0].Status != 503 {
+		t.Fatalf("unknown user: got %+v, want 503", got[0])
 	}
 	h.MustDeliver(ada)
 	h.MustDeliver(events.UserDeleted.New("ada", events.DeletedUser{UserID: "ada"}))
 	h.Emitted()
 	before := len(s.got())
-	h.MustDeliver(confirmed)
+	h.MustDeliver(closed)
 	if got := functiontest.Types(h.Emitted()); len(s.got()) != before || len(got) != 1 || got[0] != "notifications.failed.v1" {
 		t.Fatalf("got %v", got)
 	}
@@ -315,7 +327,7 @@ func TestNoAddress(t *testing.T) {
 
 // Without a mail server mail is logged, and counts as sent.
 func TestLogged(t *testing.T) {
-	h := functiontest.New(t, notifications.New)
+	h := functiontest.New(t, config.New)
 	h.MustDeliver(ada)
 	got := h.Emitted()
 	sent, err := events.NotificationSent.Decode(got[0])
@@ -328,7 +340,7 @@ func TestLogged(t *testing.T) {
 func TestConfiguration(t *testing.T) {
 	for _, url := range []string{"http://u:hush@host", "smtp://u:hush@host:99999", "smtp://", "smtp://u:hush@host:x%zz"} {
 		lookup := func(key string) (string, bool) { return url, key == "EBB_SMTP_URL" }
-		_, err := notifications.New(function.Env{Lookup: lookup})
+		_, err := config.New(function.Env{Lookup: lookup})
 		if err == nil || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s: got %v", url, err)
 		}

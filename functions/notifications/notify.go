@@ -11,67 +11,52 @@ import (
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
-// notice says which message somebody is to get, and why.
-type notice struct {
-	template, userID string
-	about            facts
-}
-
-func (n *notifications) confirmed(ctx context.Context, tx *function.Tx, data events.ConfirmedOrder) error {
-	return n.notify(ctx, tx, notice{"order-confirmed", data.CustomerID, facts{OrderID: data.OrderID, Total: price(data.Total)}})
-}
-
-func (n *notifications) cancelled(ctx context.Context, tx *function.Tx, data events.CancelledOrder) error {
-	return n.notify(ctx, tx, notice{"order-cancelled", data.CustomerID, facts{OrderID: data.OrderID, Reason: data.Reason}})
-}
-
 // errRefused marks mail that no further attempt will deliver; its text is for people.
 var errRefused = errors.New("refused")
 
-// notify sends the message and says whether it left. A user of whom nothing was heard
-// yet may still be: the order of events about different entities is nobody's promise.
-func (n *notifications) notify(ctx context.Context, tx *function.Tx, what notice) error {
+// notify sends the letter and emits whether it left. Events about different entities come in any order, so an unknown
+// user may still become known.
+func (n *notifications) notify(ctx context.Context, tx *function.Tx, l Letter, m Message) error {
 	if tx.Replayed() {
 		return nil
 	}
-	to, known, err := n.users.Find(ctx, tx, what.userID)
+	to, known, err := n.users.Find(ctx, tx, m.UserID)
 	switch {
 	case err != nil:
 		return err
 	case !known:
-		return fault.New(fault.NotYet, "nothing is known of the customer %s yet", what.userID)
+		return fault.New(fault.NotYet, "nothing is known of the user %s yet", m.UserID)
 	case to.Deleted:
-		n.failed(tx, what, "the customer is gone")
+		n.failed(tx, l, m, "the user is gone")
 		return nil
 	}
-	what.about.Name = to.Name
-	subject, body, err := write(what.template, what.about)
+	subject, body, err := l.write(facts{Product: n.product, Name: to.Name, Data: m.Data})
 	if err != nil {
 		return err
 	}
-	err = n.mail.send(ctx, letter{ID: noticeID(tx, what.template), To: to.Email, Subject: subject, Body: body})
+	err = n.mail.send(ctx, letter{ID: noticeID(tx, l.name), To: to.Email, Subject: subject, Body: body})
 	switch {
 	case errors.Is(err, errRefused):
-		n.failed(tx, what, "the mail server refused it")
+		n.failed(tx, l, m, "the mail server refused it")
 	case err != nil:
 		return fault.Wrap(err, fault.Unavailable, "the mail could not be sent yet")
 	default:
-		id := noticeID(tx, what.template)
+		id := noticeID(tx, l.name)
 		tx.Emit(events.NotificationSent.New(id, events.SentNotification{
-			NotificationID: id, UserID: what.userID, OrderID: what.about.OrderID, Channel: n.mail.channel(), Template: what.template,
-		}).Keyed(what.userID))
+			NotificationID: id, UserID: m.UserID, OrderID: m.OrderID, Channel: n.mail.channel(), Template: l.name,
+		}).Keyed(m.UserID))
 	}
 	return nil
 }
 
-func (n *notifications) failed(tx *function.Tx, what notice, reason string) {
-	id := noticeID(tx, what.template)
+func (n *notifications) failed(tx *function.Tx, l Letter, m Message, reason string) {
+	id := noticeID(tx, l.name)
 	tx.Emit(events.NotificationFailed.New(id, events.FailedNotification{
-		NotificationID: id, UserID: what.userID, OrderID: what.about.OrderID, Channel: n.mail.channel(), Template: what.template, Reason: reason,
-	}).Keyed(what.userID))
+		NotificationID: id, UserID: m.UserID, OrderID: m.OrderID, Channel: n.mail.channel(), Template: l.name, Reason: reason,
+	}).Keyed(m.UserID))
 }
 
-// noticeID names a message after the event that caused it: the same however often that comes.
+// noticeID returns the id of a letter, which is made of the event that caused it: the same however often that comes.
 func noticeID(tx *function.Tx, template string) string {
 	return uuid.NewSHA1(uuid.NameSpaceURL, []byte(tx.Key(template))).String()
 }

@@ -33,7 +33,7 @@ func (n *notifications) registered(ctx context.Context, tx *function.Tx, data ev
 	if err != nil {
 		return err
 	}
-	return n.notify(ctx, tx, notice{template: "welcome", userID: data.UserID})
+	return n.notify(ctx, tx, welcome, Message{UserID: data.UserID})
 }
 
 func (n *notifications) changed(ctx context.Context, tx *function.Tx, data events.ChangedUser) error {
@@ -45,7 +45,7 @@ func (n *notifications) deleted(ctx context.Context, tx *function.Tx, data event
 }
 
 func (n *notifications) addressTaken(ctx context.Context, tx *function.Tx, data events.TakenAddress) error {
-	return n.notify(ctx, tx, notice{template: "address-taken", userID: data.UserID})
+	return n.notify(ctx, tx, addressTaken, Message{UserID: data.UserID})
 }
 
 // learn keeps what was said of a user at the moment, unless more recent is known.

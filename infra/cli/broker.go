@@ -38,16 +38,27 @@ func (a *app) brokerCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "broker",
 		Short: "Serve a stand-alone CloudEvents broker on loopback",
-		Example: a.example(`
-$ broker                              in memory, on http://127.0.0.1:8081
-$ broker --data events --addr 127.0.0.1:9000`),
+		Example: a.example(
+			"$ broker                              in memory, on http://127.0.0.1:8081\n" +
+				"$ broker --data events --addr 127.0.0.1:9000",
+		),
 		Args: noArgs,
 	}
 	f := c.Flags()
-	f.StringVar(&cfg.addr, "addr", "127.0.0.1:8081", "where to listen; not on loopback: needs a token in "+brokerToken)
-	f.StringVar(&cfg.hosts, "hosts", fallback(a.Lookup, hostsName, ""), hostsHelp)
+	f.StringVar(
+		&cfg.addr,
+		"addr",
+		"127.0.0.1:8081",
+		"where to listen; anything but loopback needs a token in "+brokerToken,
+	)
+	f.StringVar(&cfg.hosts, "hosts", fallback(a.Lookup, hostsVariable, ""), hostsUsage)
 	f.StringVar(&cfg.data, "data", "", "directory of the events and the subscriptions")
-	f.BoolVar(&cfg.memory, "memory", false, "keep everything in memory and lose it at the end, as without --data")
+	f.BoolVar(
+		&cfg.memory,
+		"memory",
+		false,
+		"keep everything in memory, and lose it at the end; the same without --data",
+	)
 	f.IntVar(&cfg.limit, "limit", 1<<20, "the largest request in bytes")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if err := cfg.validate(); err != nil {

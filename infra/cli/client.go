@@ -108,18 +108,17 @@ func (n *connection) credentials(u *url.URL) (credentials, error) {
 	return knownAdmin(dir, n.app.Lookup)
 }
 
-// call sends in as JSON and reads the answer into out; nil stands for neither. Without a token it signs in first, and
-// once more when the token is refused: one of an admin lives for minutes, and a command that follows events for longer.
+// call sends in as JSON and reads the answer into out; nil stands for neither. Without a token it signs in first.
 func (c *client) call(ctx context.Context, method, path string, in, out any) error {
-	fresh := c.token == ""
+	signedIn := c.token == ""
 	if err := c.signIn(ctx); err != nil {
 		return err
 	}
 	err := c.send(ctx, method, path, in, out)
-	if fresh || system.StatusOf(err) != http.StatusUnauthorized {
+	if signedIn || system.StatusOf(err) != http.StatusUnauthorized {
 		return err
 	}
-	c.token = ""
+	c.token = "" // it has expired: an admin's lives for minutes, and a command that follows events for longer
 	if err := c.signIn(ctx); err != nil {
 		return err
 	}
@@ -129,10 +128,9 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 // callLazily is call for what may be public: it signs in only when it is refused without a token.
 func (c *client) callLazily(ctx context.Context, method, path string, in, out any) error {
 	err := c.send(ctx, method, path, in, out)
-	if system.StatusOf(err) != http.StatusUnauthorized {
+	if c.token != "" || system.StatusOf(err) != http.StatusUnauthorized {
 		return err
 	}
-	c.token = ""
 	return c.call(ctx, method, path, in, out)
 }
 

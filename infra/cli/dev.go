@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -29,10 +30,10 @@ const defaultAddr = "127.0.0.1:8080"
 type devConfig struct {
 	Profile  string        `envconfig:"EBB_PROFILE" desc:"file that a CPU profile of the whole run is written to"`
 	Addr     string        `envconfig:"EBB_ADDR" default:"127.0.0.1:8080" desc:"where to listen"`
-	Hosts    string        `envconfig:"EBB_HOSTS" desc:"further names that requests may be for; * for any"`
-	Origins  string        `envconfig:"EBB_CORS_ORIGINS" desc:"origins whose scripts may call; * for any"`
+	Hosts    string        `envconfig:"EBB_HOSTS" desc:"further names that requests may be for, with commas between; * for any"`
+	Origins  string        `envconfig:"EBB_CORS_ORIGINS" desc:"origins whose scripts may call from a browser, with commas between; * for any"`
 	Data     string        `envconfig:"EBB_DATA" desc:"directory of the data"`
-	Idle     time.Duration `envconfig:"EBB_IDLE" default:"60s" desc:"time without work until a function is stopped"`
+	Idle     time.Duration `envconfig:"EBB_IDLE" default:"60s" desc:"time without work after which a function is stopped"`
 	Issuer   string        `envconfig:"EBB_ISSUER" default:"ebb" desc:"the iss claim of tokens"`
 	Audience string        `envconfig:"EBB_AUDIENCE" default:"ebb" desc:"the aud claim of tokens"`
 	Seed     bool          `envconfig:"EBB_SEED" default:"true" desc:"fill a new system with samples"`
@@ -127,14 +128,13 @@ func (d *devFlags) define(a *app, f *pflag.FlagSet) {
 			return nil
 		},
 	)
-	variable("hosts", hostsName, hostsHelp, func(string) error { return nil })
+	variable("hosts", hostsVariable, hostsUsage, func(string) error { return nil })
 	f.BoolVar(&d.watch, "watch", false, "build and restart the system when a file changes")
 	f.BoolVar(&d.child, "watched", false, "")
 	_ = f.MarkHidden("watched")
 }
 
 func (a *app) dev(ctx context.Context, d devFlags) error {
-	memlimit.Set() // before functions are made, which may size what they hold by it
 	lookup := config.Overlay(config.Map(d.given), a.Lookup, config.Map(map[string]string{"EBB_DATA": a.dataDir()}))
 	cfg, err := config.Load[devConfig]("", lookup)
 	if cfg.Data == "" { // the variable is set, but empty
@@ -146,6 +146,7 @@ func (a *app) dev(ctx context.Context, d devFlags) error {
 		}
 		return a.watch(ctx, cfg)
 	}
+	memlimit.Set() // before functions are made, which may size what they hold by it
 	logs := &logFile{path: filepath.Join(cfg.Data, logDir, logName)}
 	defer logs.Close()
 	watch, telemetryErr := telemetry.Start(
@@ -183,6 +184,27 @@ func listen(addr string) (net.Listener, error) {
 		return nil, fmt.Errorf("%s is in use by another process; stop it, or choose another address with --addr", addr)
 	}
 	return l, err
+}
+
+// The names that requests may be for, beside those of loopback.
+const (
+	hostsVariable = "EBB_HOSTS"
+	hostsUsage    = "further `names`, with commas between, that requests may be for; * for any. On loopback only " +
+		"loopback's names are without it (" + hostsVariable + ")"
+)
+
+// onLoopback reports whether only this machine reaches the address.
+func onLoopback(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+// list returns what is between commas.
+func list(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, ",")
 }
 
 // quiet logs warnings and worse unless asked for more: a laptop's terminal is for people.

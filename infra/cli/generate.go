@@ -71,14 +71,22 @@ func (a *app) golden(check bool) (stale bool, err error) {
 		}
 		return len(faults) > 0, nil
 	}
-	added, err := golden.Update(dir, a.system.Events)
-	for _, path := range added {
-		if shown, err := filepath.Rel(a.Dir, path); err == nil {
-			path = shown
-		}
-		fmt.Fprintln(a.Out, "wrote", filepath.ToSlash(path))
+	written, removed, err := golden.Update(dir, a.system.Events)
+	for _, path := range removed {
+		fmt.Fprintln(a.Out, "removed", a.shown(path), "(it was never committed)")
+	}
+	for _, path := range written {
+		fmt.Fprintln(a.Out, "wrote", a.shown(path))
 	}
 	return false, err
+}
+
+// shown returns a path as messages have it: below the directory of the code, with slashes.
+func (a *app) shown(path string) string {
+	if below, err := filepath.Rel(a.Dir, path); err == nil {
+		path = below
+	}
+	return filepath.ToSlash(path)
 }
 
 // derive writes a file unless it is up to date, or only says so.

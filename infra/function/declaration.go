@@ -87,7 +87,8 @@ func (f *Function) manifest() manifest.Function {
 	t := f.trigger(slices.Concat(m.Consumes, m.Prewarm))
 	m.Trigger = &manifest.Trigger{
 		Filters: t.Filters, Batch: t.Batch, Concurrency: t.Concurrency, Retry: t.Delivery.Retry,
-		Backoff: string(t.Delivery.BackoffPolicy), Delay: t.Delivery.BackoffDelay.String(), Timeout: t.Delivery.Timeout.String(),
+		Backoff: string(t.Delivery.BackoffPolicy), Delay: t.Delivery.BackoffDelay.String(),
+		Timeout: t.Delivery.Timeout.String(),
 	}
 	return m
 }
@@ -130,7 +131,8 @@ func (f *Function) consumes() []string {
 // maxBatch is how many events share a unit of work at most.
 const maxBatch = 128
 
-// trigger returns a durable subscription to the types, which has the function's name. The host adds where dead letters go.
+// trigger returns a durable subscription to the types, which has the function's name. The host adds where dead letters
+// go.
 func (f *Function) trigger(types []string) broker.Trigger {
 	t := broker.Trigger{
 		Name: f.name, Subscriber: f.Source(), Delivery: broker.DefaultDelivery, Batch: maxBatch, Concurrency: 1,

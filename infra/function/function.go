@@ -82,8 +82,8 @@ func (f *Function) Env() Env { return f.env }
 // Source returns the CloudEvents source of the events that the function emits.
 func (f *Function) Source() string { return "/functions/" + f.name }
 
-// Concurrency makes up to n events be handled at once, each in a unit of work of its own: for handlers that call something
-// slow. Without it many events share one unit, in order, which costs one commit for all of them.
+// Concurrency makes up to n events be handled at once, each in a unit of work of its own: for handlers that call
+// something slow. Without it many events share one unit, in order, which costs one commit for all of them.
 func Concurrency(f *Function, n int) { f.concurrency = n }
 
 // MinBatchInterval makes batches of events begin at least d apart while many arrive: fewer commits, for a function that

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
@@ -15,7 +14,18 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// counting is a capability that counts what it is told, under the name inventory.
+// orderRef is the data of the events in these tests.
+type orderRef struct {
+	OrderID string `json:"order_id" minLength:"1" maxLength:"128"`
+}
+
+var (
+	example      = event.NewNamespace("com.example", "https://example.com/schemas/")
+	orderShip    = event.Define(example, "inventory.ship", 1, event.Command, "Ship an order.", orderRef{OrderID: "o1"})
+	orderShipped = event.Define(example, "inventory.shipped", 1, event.Fact, "An order was shipped.", orderRef{OrderID: "o1"})
+)
+
+// counter is what the function of these tests counts under a name.
 type counter struct {
 	Name string `json:"name"`
 	N    int    `json:"n"`
@@ -33,17 +43,18 @@ type countOutput struct {
 	Body     counter
 }
 
+// counting makes a function called inventory that adds to counters, by requests and by events.
 func counting(env function.Env) (*function.Function, error) {
 	f := function.New("inventory", env)
 	counters := function.Collection[counter](f, "counters", store.On("n"))
-	function.Emits(f, events.InventoryShipped)
+	function.Emits(f, orderShipped)
 	add := func(ctx context.Context, tx *function.Tx, name string, by int) (counter, error) {
 		c, _, err := counters.Find(ctx, tx, name)
 		if err != nil {
 			return c, err
 		}
 		c.Name, c.N = name, c.N+by
-		tx.Emit(events.InventoryShipped.New(name, events.ShippedStock{OrderID: orderID}))
+		tx.Emit(orderShipped.New(name, orderRef{OrderID: orderID}))
 		return c, counters.Put(ctx, tx, name, c)
 	}
 	function.Serve(f, function.Operation{Method: "POST", Path: "/api/counters/{name}", Status: 201},
@@ -69,7 +80,7 @@ func counting(env function.Env) (*function.Function, error) {
 			c, err := counters.Get(ctx, tx, in.Name)
 			return &countOutput{Body: c}, err
 		})
-	function.On(f, events.InventoryShip, func(ctx context.Context, tx *function.Tx, cmd events.ShipStock) error {
+	function.On(f, orderShip, func(ctx context.Context, tx *function.Tx, cmd orderRef) error {
 		switch tx.Event().Subject() {
 		case "not-yet":
 			return fault.New(fault.NotYet, "too early")
@@ -87,7 +98,7 @@ func counting(env function.Env) (*function.Function, error) {
 const orderID = "0190b5a0-0000-7000-8000-000000000001"
 
 func ship(subject string) event.Draft {
-	return events.InventoryShip.New(subject, events.ShipStock{OrderID: orderID})
+	return orderShip.New(subject, orderRef{OrderID: orderID})
 }
 
 func count(t *testing.T, h *functiontest.Harness, name string) int {
@@ -239,10 +250,10 @@ func TestBatch(t *testing.T) {
 func TestBadEvents(t *testing.T) {
 	h := functiontest.New(t, counting)
 	unknown, noID, broken, version := h.Event(ship("a")), h.Event(ship("a")), h.Event(ship("a")), h.Event(ship("a"))
-	unknown.SetType("dev.ebb.inventory.shrink.v1")
+	unknown.SetType("com.example.inventory.shrink.v1")
 	noID.SetID("")
 	broken.DataEncoded = []byte(`{"order_id":7}`)
-	version.SetType("dev.ebb.inventory.ship.v9")
+	version.SetType("com.example.inventory.ship.v9")
 	for i, r := range h.Receive(unknown, noID, broken, version) {
 		if r.Status != 422 || r.Message == "" {
 			t.Errorf("event %d: got %+v", i, r)

@@ -77,9 +77,9 @@ func FuzzReceive(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(good)
-	f.Add([]byte(strings.Replace(string(good), "dev.ebb.inventory.ship.v1", "dev.ebb.nobody.knows.v1", 1)))
-	f.Add([]byte(`{"specversion":"1.0","id":"1","source":"/functions/orders","type":"dev.ebb.inventory.ship.v1","data":{"order_id":7}}`))
-	f.Add([]byte(`{"specversion":"0.3","id":"1","source":"x:y","type":"dev.ebb.inventory.ship.v1","data_base64":"AAE=","sequence":"x"}`))
+	f.Add([]byte(strings.Replace(string(good), "com.example.inventory.ship.v1", "com.example.nobody.knows.v1", 1)))
+	f.Add([]byte(`{"specversion":"1.0","id":"1","source":"/functions/orders","type":"com.example.inventory.ship.v1","data":{"order_id":7}}`))
+	f.Add([]byte(`{"specversion":"0.3","id":"1","source":"x:y","type":"com.example.inventory.ship.v1","data_base64":"AAE=","sequence":"x"}`))
 	f.Add([]byte(`{"specversion":"1.0","id":"1","source":"/functions/clock","type":"` + event.ClockSwept.Name() + `","data":{}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		e, err := event.FromJSON(text)

@@ -264,9 +264,9 @@ func (f *Function) publishEvents(ctx context.Context, sealed ...ce.Event) error 
 	return err
 }
 
-// publishEach publishes event by event, since the broker has refused one of them for good, and returns the entries of which
-// it took every event. The others stay in the outbox for an operator, and this instance does not try them again: nothing
-// behind them waits.
+// publishEach publishes event by event, since the broker has refused one of them for good, and returns the entries of
+// which it took every event. The others stay in the outbox for an operator, and this instance does not try them again:
+// nothing behind them waits.
 func (f *Function) publishEach(
 	ctx context.Context, keys []store.Key, entries map[store.Key][]ce.Event,
 ) (done []store.Key, err error) {

@@ -43,8 +43,9 @@ func (r racing) Commit(ctx context.Context, b store.Batch) error {
 	return r.Driver.Commit(ctx, b)
 }
 
-// What was published stays in the outbox until the broker has settled it: an instance that comes after a
-// crash publishes it again, and one that stops has it settled first. A race that is lost over what is taken away is run again.
+// What was published stays in the outbox until the broker has settled it: an instance that comes after a crash
+// publishes it again, and one that stops has it settled first. A race that is lost over what is taken away is run
+// again.
 func TestOutboxUntilSettled(t *testing.T) {
 	broker, opener, lost := &lagging{}, memory.Opener(), 0
 	raced := func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {

@@ -37,8 +37,8 @@ func Of(err error) *Problem {
 	}
 }
 
-// Write answers the request with the problem document of err: status, Retry-After, and for 401 the challenge that RFC 6750
-// section 3 asks for. It writes nothing else, so header fields that were set before are kept.
+// Write answers the request with the problem document of err: status, Retry-After, and for 401 the challenge that RFC
+// 6750 section 3 asks for. It writes nothing else, so header fields that were set before are kept.
 func Write(w http.ResponseWriter, r *http.Request, err error) {
 	p := Of(err)
 	p.Instance = r.URL.Path

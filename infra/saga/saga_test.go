@@ -7,12 +7,37 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/saga"
 )
 
 type order struct{ id string }
+
+// orderData is the data of every event in these tests.
+type orderData struct {
+	OrderID string `json:"order_id"`
+}
+
+// types are the commands of the saga and the events that answer them.
+var types = func() (t struct {
+	reserve, reserved, refused, release, released, note, noted   event.Type[orderData]
+	capture, captured, declined, refund, refunded, ship, shipped event.Type[orderData]
+}) {
+	n := event.NewNamespace("com.example", "https://example.com/schemas/")
+	command := func(name string) event.Type[orderData] {
+		return event.Define(n, name, 1, event.Command, "A command.", orderData{OrderID: "o1"})
+	}
+	fact := func(name string) event.Type[orderData] {
+		return event.Define(n, name, 1, event.Fact, "A fact.", orderData{OrderID: "o1"})
+	}
+	t.reserve, t.reserved, t.refused = command("inventory.reserve"), fact("inventory.reserved"), fact("inventory.refused")
+	t.release, t.released = command("inventory.release"), fact("inventory.released")
+	t.note, t.noted = command("notifications.note"), fact("notifications.sent")
+	t.capture, t.captured, t.declined = command("payments.capture"), fact("payments.captured"), fact("payments.declined")
+	t.refund, t.refunded = command("payments.refund"), fact("payments.refunded")
+	t.ship, t.shipped = command("inventory.ship"), fact("inventory.shipped")
+	return t
+}()
 
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
@@ -20,27 +45,27 @@ func steps() []saga.Step[order] {
 	return []saga.Step[order]{
 		{
 			Name:    "reserve",
-			Command: func(o order) event.Draft { return events.InventoryReserve.New(o.id, events.ReserveStock{}) },
-			Done:    events.InventoryReserved.Info(), Failed: events.InventoryRefused.Info(),
-			Undo:   func(o order) event.Draft { return events.InventoryRelease.New(o.id, events.ReleaseStock{}) },
-			Undone: events.InventoryReleased.Info(), Deadline: 10 * time.Second,
+			Command: func(o order) event.Draft { return types.reserve.New(o.id, orderData{OrderID: o.id}) },
+			Done:    types.reserved.Info(), Failed: types.refused.Info(),
+			Undo:   func(o order) event.Draft { return types.release.New(o.id, orderData{OrderID: o.id}) },
+			Undone: types.released.Info(), Deadline: 10 * time.Second,
 		},
 		{
 			Name:    "note", // cannot be undone, and need not be
-			Command: func(o order) event.Draft { return events.OrderDeadline.New(o.id, events.OrderDeadlinePassed{}) },
-			Done:    events.NotificationSent.Info(), Deadline: 20 * time.Second,
+			Command: func(o order) event.Draft { return types.note.New(o.id, orderData{OrderID: o.id}) },
+			Done:    types.noted.Info(), Deadline: 20 * time.Second,
 		},
 		{
 			Name:    "capture",
-			Command: func(o order) event.Draft { return events.PaymentCapture.New(o.id, events.CapturePayment{}) },
-			Done:    events.PaymentCaptured.Info(), Failed: events.PaymentDeclined.Info(),
-			Undo:   func(o order) event.Draft { return events.PaymentRefund.New(o.id, events.RefundPayment{}) },
-			Undone: events.PaymentRefunded.Info(), Deadline: 30 * time.Second, Pivot: true,
+			Command: func(o order) event.Draft { return types.capture.New(o.id, orderData{OrderID: o.id}) },
+			Done:    types.captured.Info(), Failed: types.declined.Info(),
+			Undo:   func(o order) event.Draft { return types.refund.New(o.id, orderData{OrderID: o.id}) },
+			Undone: types.refunded.Info(), Deadline: 30 * time.Second, Pivot: true,
 		},
 		{
 			Name:    "ship",
-			Command: func(o order) event.Draft { return events.InventoryShip.New(o.id, events.ShipStock{}) },
-			Done:    events.InventoryShipped.Info(), Deadline: 40 * time.Second,
+			Command: func(o order) event.Draft { return types.ship.New(o.id, orderData{OrderID: o.id}) },
+			Done:    types.shipped.Info(), Deadline: 40 * time.Second,
 		},
 	}
 }
@@ -71,15 +96,15 @@ func TestStories(t *testing.T) {
 		reason string
 	}{
 		"every step is done": {
-			[]beat{{reserved, "deadline"}, {sent, "capture"}, {captured, "ship"}, {shipped, ""}},
+			[]beat{{reserved, "note"}, {sent, "capture"}, {captured, "ship"}, {shipped, ""}},
 			saga.Completed, "done done done done", "",
 		},
 		"nothing after the end changes anything": {
-			[]beat{{reserved, "deadline"}, {sent, "capture"}, {captured, "ship"}, {shipped, ""}, {shipped, "-"}, {refused, "-"}, {"cancel", "-"}, {"+1h", "-"}},
+			[]beat{{reserved, "note"}, {sent, "capture"}, {captured, "ship"}, {shipped, ""}, {shipped, "-"}, {refused, "-"}, {"cancel", "-"}, {"+1h", "-"}},
 			saga.Completed, "done done done done", "",
 		},
 		"what is repeated or comes too early changes nothing": {
-			[]beat{{captured, "-"}, {released, "-"}, {reserved, "deadline"}, {reserved, "-"}, {refused, "-"}, {shipped, "-"}},
+			[]beat{{captured, "-"}, {released, "-"}, {reserved, "note"}, {reserved, "-"}, {refused, "-"}, {shipped, "-"}},
 			saga.Running, "done running todo todo", "",
 		},
 		"the first step fails: there is nothing to undo": {
@@ -87,11 +112,11 @@ func TestStories(t *testing.T) {
 			saga.Reversed, "failed todo todo todo", "because of inventory.refused",
 		},
 		"a later step fails: what was done before is undone, the failed step is not": {
-			[]beat{{reserved, "deadline"}, {sent, "capture"}, {declined, "release"}, {refunded, "-"}, {released, ""}},
+			[]beat{{reserved, "note"}, {sent, "capture"}, {declined, "release"}, {refunded, "-"}, {released, ""}},
 			saga.Reversed, "undone undone failed todo", "because of payments.declined",
 		},
 		"a deadline passes: the step in doubt is undone first": {
-			[]beat{{reserved, "deadline"}, {sent, "capture"}, {"+29s", "-"}, {"+1s", "refund"}, {captured, "-"}, {released, "-"}, {refunded, "release"}, {released, ""}},
+			[]beat{{reserved, "note"}, {sent, "capture"}, {"+29s", "-"}, {"+1s", "refund"}, {captured, "-"}, {released, "-"}, {refunded, "release"}, {released, ""}},
 			saga.Reversed, "undone undone undone todo", "step capture timed out",
 		},
 		"an undo that is not answered is asked for again, and again": {
@@ -103,11 +128,11 @@ func TestStories(t *testing.T) {
 			saga.Undoing, "undoing todo todo todo", "the customer says so",
 		},
 		"a cancel while the pivot is in doubt undoes it": {
-			[]beat{{reserved, "deadline"}, {sent, "capture"}, {"cancel", "refund"}},
+			[]beat{{reserved, "note"}, {sent, "capture"}, {"cancel", "refund"}},
 			saga.Undoing, "done done undoing todo", "the customer says so",
 		},
 		"after the pivot a cancel comes too late and a deadline only asks again": {
-			[]beat{{reserved, "deadline"}, {sent, "capture"}, {captured, "ship"}, {"cancel", "-"}, {"+40s", "ship"}, {"+40s", "ship"}, {shipped, ""}},
+			[]beat{{reserved, "note"}, {sent, "capture"}, {captured, "ship"}, {"cancel", "-"}, {"+40s", "ship"}, {"+40s", "ship"}, {shipped, ""}},
 			saga.Completed, "done done done done", "",
 		},
 	}
@@ -130,7 +155,7 @@ func TestStories(t *testing.T) {
 					now = now.Add(d)
 					next, drafts, changed = s.Expired(p, order{"o1"}, now)
 				default:
-					next, drafts, changed = s.Heard(p, order{"o1"}, "dev.ebb."+b.in+".v1", "because of "+b.in, now)
+					next, drafts, changed = s.Heard(p, order{"o1"}, "com.example."+b.in+".v1", "because of "+b.in, now)
 				}
 				if after, _ := json.Marshal(p); string(after) != string(before) {
 					t.Fatalf("beat %d (%s) changed the progress it was given", n, b.in)
@@ -178,7 +203,7 @@ var undoes = map[string]string{"release": "reserve", "refund": "capture"}
 
 func (w *world) do(command string, rnd *rand.Rand) {
 	answer := map[string]string{
-		"reserve": "inventory.reserved", "deadline": "notifications.sent", "capture": "payments.captured", "ship": "inventory.shipped",
+		"reserve": "inventory.reserved", "note": "notifications.sent", "capture": "payments.captured", "ship": "inventory.shipped",
 		"release": "inventory.released", "refund": "payments.refunded",
 	}[command]
 	refusal := map[string]string{"reserve": "inventory.refused", "capture": "payments.declined"}[command]
@@ -191,7 +216,7 @@ func (w *world) do(command string, rnd *rand.Rand) {
 		w.held[command] = true
 	}
 	if answer != "" {
-		w.mail = append(w.mail, "dev.ebb."+answer+".v1")
+		w.mail = append(w.mail, "com.example."+answer+".v1")
 	}
 }
 
@@ -272,8 +297,8 @@ func TestEverySagaEnds(t *testing.T) {
 func TestNewValidates(t *testing.T) {
 	_, err := saga.New("order",
 		saga.Step[order]{Name: "a"},
-		saga.Step[order]{Name: "a", Command: steps()[0].Command, Done: events.InventoryReserved.Info(), Undone: events.InventoryReleased.Info(), Deadline: 1, Pivot: true},
-		saga.Step[order]{Name: "b", Command: steps()[0].Command, Done: events.InventoryReserved.Info(), Failed: events.InventoryReserved.Info(), Deadline: 1, Pivot: true},
+		saga.Step[order]{Name: "a", Command: steps()[0].Command, Done: types.reserved.Info(), Undone: types.released.Info(), Deadline: 1, Pivot: true},
+		saga.Step[order]{Name: "b", Command: steps()[0].Command, Done: types.reserved.Info(), Failed: types.reserved.Info(), Deadline: 1, Pivot: true},
 	)
 	for _, want := range []string{`"a" wants a command`, `"a" wants a deadline`, `"a" is there twice`, `"a" wants an undo`, `"b" has one event`, `"b" comes after the pivot`, `"b" is a second pivot`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -298,7 +323,7 @@ func TestPicture(t *testing.T) {
 			t.Errorf("want %q in\n%s", want, picture)
 		}
 	}
-	if got := s.Steps(); len(got) != 4 || !got[2].Pivot || got[2].Undone != "dev.ebb.payments.refunded.v1" || len(s.Hears()) != 8 {
+	if got := s.Steps(); len(got) != 4 || !got[2].Pivot || got[2].Undone != "com.example.payments.refunded.v1" || len(s.Hears()) != 8 {
 		t.Errorf("declared: %+v, hears %d types", got, len(s.Hears()))
 	}
 	p, _ := s.Start(order{"o1"}, start)

@@ -13,11 +13,11 @@ import (
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
-	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/simulate"
+	"github.com/ebb-dev/ebb/infra/simulate/internal/events"
 )
 
 // account is the document of a customer.

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +18,7 @@ import (
 // Facts are what an image says about where it comes from. They are read from the commit and the files alone, so that
 // whoever builds the same commit says the same, wherever and whenever.
 type Facts struct {
+	Name     string // the last part of the module's path, in lower case
 	Source   string // where the module lives, by its path
 	Revision string // the commit, with -dirty when the files are not that commit's; empty without git
 	Version  string // the tag of the commit, else a pseudo-version of it as Go makes them
@@ -29,7 +32,7 @@ func ReadFacts(ctx context.Context, dir, epoch string) (Facts, error) {
 	if err != nil {
 		return Facts{}, err
 	}
-	f := Facts{Source: "https://" + module, Version: "v0.0.0", License: License(dir), Time: time.Unix(0, 0).UTC()}
+	f := Facts{Name: moduleName(module), Source: "https://" + module, Version: "v0.0.0", License: License(dir), Time: time.Unix(0, 0).UTC()}
 	if err := f.readCommit(ctx, dir); err != nil {
 		return Facts{}, err
 	}
@@ -94,6 +97,17 @@ func (f Facts) annotations(title string) map[string]string {
 		}
 	}
 	return a
+}
+
+// majorVersion is the last part of the path of a module that is past v1.
+var majorVersion = regexp.MustCompile(`^v[0-9]+$`)
+
+// moduleName returns what a module is called: helpdesk for example.com/helpdesk/v2.
+func moduleName(module string) string {
+	if before, last := path.Split(module); majorVersion.MatchString(last) && before != "" {
+		module = strings.TrimSuffix(before, "/")
+	}
+	return strings.ToLower(path.Base(module))
 }
 
 func modulePath(dir string) (string, error) {

@@ -550,7 +550,7 @@ func TestFactsWithoutGit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (pack.Facts{Source: "https://example.com/shop", Version: "v0.0.0", Time: time.Unix(0, 0).UTC()}); f != want {
+	if want := (pack.Facts{Name: "shop", Source: "https://example.com/shop", Version: "v0.0.0", Time: time.Unix(0, 0).UTC()}); f != want {
 		t.Errorf("the facts are %+v", f)
 	}
 	if _, err := pack.ReadFacts(context.Background(), t.TempDir(), ""); err == nil {
@@ -566,4 +566,20 @@ func ExampleParseName() {
 	// Output:
 	// registry.example.com/shop/function:v1.2.3 <nil>
 	// image "shop/function:1" names no registry: want one in front, as in registry.example.com/shop/function:1
+}
+
+// A module is called by the last part of its path that is not a version.
+func TestModuleName(t *testing.T) {
+	for path, want := range map[string]string{
+		"github.com/ebb-dev/ebb": "ebb", "example.com/Helpdesk/v2": "helpdesk", "helpdesk": "helpdesk", "v2": "v2",
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module "+path+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		facts, err := pack.ReadFacts(t.Context(), dir, "")
+		if err != nil || facts.Name != want {
+			t.Errorf("%s: got %q, %v; want %q", path, facts.Name, err, want)
+		}
+	}
 }

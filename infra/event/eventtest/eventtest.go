@@ -11,17 +11,19 @@ import (
 	"github.com/ebb-dev/ebb/infra/event/golden"
 )
 
-var update = flag.Bool("update", false, "add golden files for new event types, examples and schemas")
+var update = flag.Bool("update", false, "record new event types, examples and schemas")
 
-// Golden checks the types against the golden files in dir, usually testdata beside the definitions: today's code reads
+// Golden checks the types against the recordings in dir, usually testdata beside the definitions: today's code reads
 // every event that was ever emitted, no schema changed in a way that a consumer could trip over, and every schema and
-// example of today is recorded. Run the test with -update, or ebb generate, to add what is missing.
+// example of today is recorded. Run the test with -update, or ebb generate, to record what is missing.
 func Golden(t *testing.T, dir string, types []*event.Info) {
 	t.Helper()
 	if *update {
-		if _, err := golden.Update(dir, types); err != nil {
+		written, removed, err := golden.Update(dir, types)
+		if err != nil {
 			t.Fatal(err)
 		}
+		t.Log("wrote", written, "removed", removed)
 	}
 	for _, err := range golden.Check(dir, types) {
 		t.Error(err)

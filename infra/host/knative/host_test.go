@@ -19,7 +19,7 @@ import (
 	ce "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
 
-	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/host/knative"
@@ -27,6 +27,14 @@ import (
 	"github.com/ebb-dev/ebb/infra/store/memory"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
+
+// orderRef is the data of the events in these tests.
+type orderRef struct {
+	OrderID string `json:"order_id" minLength:"1" maxLength:"128"`
+}
+
+var orderShip = event.Define(event.NewNamespace("com.example", "https://example.com/schemas/"),
+	"inventory.ship", 1, event.Command, "Ship an order.", orderRef{OrderID: "o1"})
 
 // count is what the function under test keeps.
 type count struct {
@@ -58,7 +66,7 @@ func (s *shop) function(t *testing.T) *function.Function {
 		Publisher: nowhere{}, Logger: slog.New(slog.DiscardHandler), Telemetry: s.telemetry,
 	})
 	counts := function.Collection[count](f, "counts")
-	function.On(f, events.InventoryShip, func(ctx context.Context, tx *function.Tx, cmd events.ShipStock) error {
+	function.On(f, orderShip, func(ctx context.Context, tx *function.Tx, cmd orderRef) error {
 		if err := s.fail.Load(); err != nil && *err != nil {
 			return *err
 		}
@@ -101,7 +109,7 @@ func (c committing) Commit(ctx context.Context, b store.Batch) error {
 
 func ship(t *testing.T) ce.Event {
 	t.Helper()
-	d := events.InventoryShip.New(uuid.NewString(), events.ShipStock{OrderID: uuid.NewString()})
+	d := orderShip.New(uuid.NewString(), orderRef{OrderID: uuid.NewString()})
 	data, err := d.Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -191,7 +199,7 @@ func TestModes(t *testing.T) {
 func TestRefused(t *testing.T) {
 	h := started(t, &shop{}, knative.Config{MaxBody: 4096})
 	strange := ship(t)
-	strange.SetType("dev.ebb.inventory.vanish.v1")
+	strange.SetType("com.example.inventory.vanish.v1")
 	wrong := ship(t)
 	_ = wrong.SetData(ce.ApplicationJSON, map[string]any{"order_id": 7})
 	missing := binary(ship(t))
@@ -251,7 +259,7 @@ func TestBatchFails(t *testing.T) {
 	s := &shop{}
 	h := started(t, s, knative.Config{})
 	bad := ship(t)
-	bad.SetType("dev.ebb.inventory.vanish.v1")
+	bad.SetType("com.example.inventory.vanish.v1")
 	batch := func() *httptest.ResponseRecorder {
 		data, err := marshal([]ce.Event{bad, ship(t)})
 		if err != nil {

@@ -1,352 +1,521 @@
 package local_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
-	"github.com/ebb-dev/ebb/events"
-	"github.com/ebb-dev/ebb/functions"
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/event"
+	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/host/local"
+	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/system"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
-// system is a host with every function, behind a real server.
-type system struct {
-	testing.TB
+// addition is the data of the one event of the system under test.
+type addition struct {
+	Name string `json:"name" minLength:"1"`
+}
+
+var added = event.Define(event.NewNamespace("com.example", "https://example.com/schemas/"),
+	"counts.added", 1, event.Fact, "A count went up by one.", addition{Name: "a"})
+
+// count is what counts, totals and ticks keep.
+type count struct {
+	N int `json:"n"`
+}
+
+type named struct {
+	Name string `path:"name"`
+}
+
+type response[T any] struct{ Body T }
+
+// product is a system of small functions that show what the host does with them: counts has operations and emits
+// events, totals consumes them, letters takes the dead letters, ticks is called by the host's clock, tokens signs tokens,
+// and gateway hands requests on by the segment after /api.
+type product struct {
+	entered chan struct{} // an operation that waits was called
+	proceed chan struct{} // lets it go on
+	lookups sync.Map      // of settings, by function
+}
+
+func newProduct() *product {
+	return &product{entered: make(chan struct{}, 1), proceed: make(chan struct{})}
+}
+
+func (p *product) system() system.System {
+	return system.System{Name: "example", Functions: []system.Definition{
+		{Name: "counts", New: p.counts}, {Name: "totals", New: totals}, {Name: "letters", New: letters},
+		{Name: "ticks", New: ticks}, {Name: "tokens", New: p.tokens}, {Name: "gateway", New: gateway},
+	}}
+}
+
+func (p *product) counts(env function.Env) (*function.Function, error) {
+	if env.Lookup != nil {
+		p.lookups.Store("counts", env.Lookup)
+	}
+	f := function.New("counts", env)
+	counts := function.Collection[count](f, "counts")
+	function.Emits(f, added)
+	add := func(ctx context.Context, tx *function.Tx, in *named) (*response[count], error) {
+		c, _, err := counts.Find(ctx, tx, in.Name)
+		if err != nil {
+			return nil, err
+		}
+		c.N++
+		tx.Emit(added.New(in.Name, addition(*in)))
+		return &response[count]{c}, counts.Put(ctx, tx, in.Name, c)
+	}
+	get := func(ctx context.Context, tx *function.Tx, in *named) (*response[count], error) {
+		c, _, err := counts.Find(ctx, tx, in.Name)
+		return &response[count]{c}, err
+	}
+	function.Serve(f, function.Operation{Method: "POST", Path: "/api/counts/{name}", Access: function.Public}, add)
+	function.Serve(f, function.Operation{Method: "GET", Path: "/api/counts/{name}", Access: function.Public}, get)
+	function.Serve(f, function.Operation{Method: "GET", Path: "/api/counts/{name}/signed-in"}, get)
+	function.Serve(f, function.Operation{Method: "POST", Path: "/api/counts/{name}/slow", Access: function.Public},
+		func(ctx context.Context, tx *function.Tx, in *named) (*response[count], error) {
+			p.entered <- struct{}{}
+			<-p.proceed
+			return add(ctx, tx, in)
+		})
+	function.Serve(f, function.Operation{Method: "POST", Path: "/api/counts/{name}/invalid", Access: function.Public},
+		func(_ context.Context, tx *function.Tx, in *named) (*struct{}, error) {
+			e := ce.New()
+			e.SetID(tx.NewID())
+			e.SetSource("/functions/counts")
+			e.SetType(added.Name())
+			e.SetSubject(in.Name)
+			e.SetTime(tx.Now())
+			e.SetExtension(event.PartitionKey, in.Name)
+			err := e.SetData(event.ContentType, map[string]int{"name": 7})
+			tx.EmitRaw(e)
+			return nil, err
+		})
+	return f, nil
+}
+
+func totals(env function.Env) (*function.Function, error) {
+	f := function.New("totals", env)
+	sums := function.Collection[count](f, "totals")
+	function.On(f, added, func(ctx context.Context, tx *function.Tx, a addition) error {
+		c, _, err := sums.Find(ctx, tx, a.Name)
+		if err != nil {
+			return err
+		}
+		c.N++
+		return sums.Put(ctx, tx, a.Name, c)
+	})
+	function.Serve(f, function.Operation{Method: "GET", Path: "/api/totals/{name}", Access: function.Public},
+		func(ctx context.Context, tx *function.Tx, in *named) (*response[count], error) {
+			c, _, err := sums.Find(ctx, tx, in.Name)
+			return &response[count]{c}, err
+		})
+	return f, nil
+}
+
+// letter is a dead letter.
+type letter struct {
+	ID         string `json:"id"`
+	Subscriber string `json:"subscriber"`
+	Code       string `json:"code"`
+}
+
+func letters(env function.Env) (*function.Function, error) {
+	f := function.New("letters", env)
+	dead := function.Collection[letter](f, "letters")
+	function.OnDeadLetter(f, func(ctx context.Context, tx *function.Tx, e ce.Event) error {
+		return dead.Put(ctx, tx, e.ID(), letter{
+			ID: e.ID(), Subscriber: event.Extension(e, broker.ErrorDest), Code: event.Extension(e, broker.ErrorCode),
+		})
+	})
+	function.Serve(f, function.Operation{Method: "GET", Path: "/api/letters", Access: function.Public},
+		func(ctx context.Context, tx *function.Tx, _ *struct{}) (*response[[]letter], error) {
+			page, err := dead.Query(ctx, tx, store.Find{Limit: 10})
+			all := make([]letter, 0, len(page.Items))
+			for _, item := range page.Items {
+				all = append(all, item.Value)
+			}
+			return &response[[]letter]{all}, err
+		})
+	return f, nil
+}
+
+func ticks(env function.Env) (*function.Function, error) {
+	f := function.New("ticks", env)
+	calls := function.Collection[count](f, "ticks")
+	function.OnTick(f, func(ctx context.Context, tx *function.Tx, _ time.Time) error {
+		c, _, err := calls.Find(ctx, tx, "all")
+		if err != nil {
+			return err
+		}
+		c.N++
+		return calls.Put(ctx, tx, "all", c)
+	})
+	function.Serve(f, function.Operation{Method: "GET", Path: "/api/ticks", Access: function.Public},
+		func(ctx context.Context, tx *function.Tx, _ *struct{}) (*response[count], error) {
+			c, _, err := calls.Find(ctx, tx, "all")
+			return &response[count]{c}, err
+		})
+	return f, nil
+}
+
+func (p *product) tokens(env function.Env) (*function.Function, error) {
+	if env.Lookup != nil {
+		p.lookups.Store("tokens", env.Lookup)
+	}
+	f := function.New("tokens", env)
+	settings, err := function.Configure[struct {
+		Keys string `envconfig:"EBB_SIGNING_KEYS" required:"true" secret:"true"`
+	}](f)
+	if err != nil {
+		return nil, err
+	}
+	issued := function.Collection[count](f, "issued")
+	function.Serve(f, function.Operation{Method: "POST", Path: "/api/tokens", Access: function.Public},
+		func(ctx context.Context, tx *function.Tx, _ *struct{}) (*response[string], error) {
+			keys, err := auth.ParseKeyRing([]byte(settings.Keys))
+			if err != nil {
+				return nil, err
+			}
+			token, _, err := auth.NewIssuer(keys, "ebb", "ebb", nil).Issue(auth.Grant{Subject: "u-1", TTL: time.Minute})
+			if err != nil {
+				return nil, err
+			}
+			return &response[string]{token}, issued.Put(ctx, tx, tx.NewID(), count{1})
+		})
+	return f, nil
+}
+
+func gateway(env function.Env) (*function.Function, error) {
+	f := function.New("gateway", env)
+	function.Handler(f, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/api/"), "/")
+		to, err := env.Discovery.Endpoint(name)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
+		to.ServeHTTP(w, r)
+	}), []byte(`{}`))
+	return f, nil
+}
+
+// hosted is a product on a local host.
+type hosted struct {
+	*testing.T
 	*local.Host
-	url string
+	*product
 }
 
-const (
-	adminEmail    = "admin@example.com"
-	adminPassword = "correct horse"
-)
-
-func start(t testing.TB, dir string, idle time.Duration, spans ...sdktrace.SpanExporter) *system {
+// start runs a new product on the data of a directory until the test ends.
+func start(t *testing.T, dir string, change ...func(*local.Config)) *hosted {
 	t.Helper()
-	watched := telemetry.Config{Service: "test", Log: io.Discard, Lookup: config.Map(map[string]string{"EBB_LOG_FORMAT": "json"})}
-	for _, exporter := range spans {
-		watched.Spans = exporter
-	}
-	watch, err := telemetry.Start(context.Background(), watched)
+	watch, err := telemetry.Start(t.Context(), telemetry.Config{Service: "test", Log: io.Discard})
 	if err != nil {
 		t.Fatal(err)
 	}
-	host, err := local.New(context.Background(), local.Config{
-		Dir: dir, Idle: idle, Tick: 100 * time.Millisecond, Telemetry: watch, System: functions.System(),
-		Claims:  local.Claims{Issuer: "ebb", Audience: "ebb"},
-		Secrets: map[string]config.Lookup{"users": config.Map(map[string]string{"EBB_ADMIN_EMAIL": adminEmail, "EBB_ADMIN_PASSWORD": adminPassword})},
-	})
+	p := newProduct()
+	cfg := local.Config{
+		Dir: dir, Idle: time.Minute, Tick: 10 * time.Millisecond, Telemetry: watch, System: p.system(),
+		Claims: local.Claims{Issuer: "ebb", Audience: "ebb"}, Issuer: "tokens",
+	}
+	for _, f := range change {
+		f(&cfg)
+	}
+	host, err := local.New(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(host.Handler())
-	s := &system{t, host, server.URL}
-	t.Cleanup(func() {
-		server.Close()
-		s.stop()
-		_ = watch.Shutdown(context.Background())
-	})
-	return s
+	h := &hosted{t, host, p}
+	t.Cleanup(h.stop)
+	return h
 }
 
-func (s *system) stop() {
-	s.Helper()
+func idle(d time.Duration) func(*local.Config) { return func(cfg *local.Config) { cfg.Idle = d } }
+
+func (h *hosted) stop() {
+	h.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	if err := s.Close(ctx); err != nil {
-		s.Error(err)
+	if err := h.Close(ctx); err != nil {
+		h.Error(err)
 	}
 }
 
-// call answers the status and decodes the body into out.
-func (s *system) call(method, path, token string, in, out any) int {
-	s.Helper()
-	data, err := json.Marshal(in)
-	if err != nil {
-		s.Fatal(err)
-	}
-	r, err := http.NewRequest(method, s.url+path, bytes.NewReader(data))
-	if err != nil {
-		s.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set("Idempotency-Key", fmt.Sprint(time.Now().UnixNano()))
+// request returns the status of the response and decodes its body into out; nil for not at all.
+func (h *hosted) request(method, path, token string, out any) int {
+	h.Helper()
+	r := httptest.NewRequest(method, path, nil)
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
-	answer, err := http.DefaultClient.Do(r)
-	if err != nil {
-		s.Fatal(err)
-	}
-	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body)
-	if err != nil {
-		s.Fatal(err)
-	}
-	if answer.StatusCode >= 400 {
-		s.Logf("%s %s: %d %s", method, path, answer.StatusCode, body)
-	}
-	if out != nil {
-		if err := json.Unmarshal(body, out); err != nil {
-			s.Fatalf("%s %s: %d %s: %v", method, path, answer.StatusCode, body, err)
+	w := httptest.NewRecorder()
+	h.Handler().ServeHTTP(w, r)
+	if out != nil && w.Code < 300 {
+		if err := json.Unmarshal(w.Body.Bytes(), out); err != nil {
+			h.Errorf("%s %s: %s: %v", method, path, w.Body, err)
 		}
 	}
-	return answer.StatusCode
+	return w.Code
 }
 
-func (s *system) must(method, path, token string, in, out any) {
-	s.Helper()
-	if status := s.call(method, path, token, in, out); status >= 300 {
-		s.Fatalf("%s %s: %d", method, path, status)
+func (h *hosted) must(method, path, token string, out any) {
+	h.Helper()
+	if status := h.request(method, path, token, out); status >= 300 {
+		h.Fatalf("%s %s: %d", method, path, status)
 	}
 }
 
-func (s *system) signIn(email, password string) string {
-	s.Helper()
-	var session struct {
-		Token string `json:"access_token"`
-	}
-	s.must("POST", "/api/sessions", "", map[string]string{"email": email, "password": password}, &session)
-	return session.Token
+func (h *hosted) n(path string) int {
+	h.Helper()
+	var c count
+	h.must("GET", path, "", &c)
+	return c.N
 }
 
-// shop makes a product of which there are some, and a customer.
-func (s *system) shop() (product, customer string) {
-	s.Helper()
-	admin := s.signIn(adminEmail, adminPassword)
-	var made struct {
-		ID string `json:"id"`
-	}
-	s.must("POST", "/api/products", admin, map[string]any{"name": "Tide table", "price": map[string]any{"amount": 1250, "currency": "EUR"}}, &made)
-	s.must("PUT", "/api/stock/"+made.ID, admin, map[string]any{"available": 10}, nil)
-	s.must("POST", "/api/users", "", map[string]string{"name": "Ada", "email": "ada@example.com", "password": "lovelace!"}, nil)
-	return made.ID, s.signIn("ada@example.com", "lovelace!")
-}
-
-type order struct {
-	ID     string `json:"id"`
-	Status string `json:"status"`
-	Reason string `json:"reason"`
-}
-
-// place orders one of the product, as soon as orders has heard of it.
-func (s *system) place(product, customer string) (o order) {
-	s.Helper()
-	in := map[string]any{"lines": []any{map[string]any{"product_id": product, "quantity": 1}}, "payment": map[string]string{"token": "tok_ok"}}
-	s.within(10*time.Second, "the order is taken", func() bool {
-		return s.call("POST", "/api/orders", customer, in, &o) == http.StatusAccepted
-	})
-	return o
-}
-
-func (s *system) confirmed(id, customer string) {
-	s.Helper()
-	var o order
-	s.within(15*time.Second, "the order is confirmed", func() bool {
-		s.must("GET", "/api/orders/"+id, customer, nil, &o)
-		return o.Status != "pending"
-	})
-	if o.Status != "confirmed" {
-		s.Errorf("the order is %s: %s", o.Status, o.Reason)
-	}
-}
-
-func (s *system) within(d time.Duration, what string, ok func() bool) {
-	s.Helper()
-	for end := time.Now().Add(d); !ok(); time.Sleep(10 * time.Millisecond) {
+// within waits until ok returns true, and fails the test when it does not come true.
+func (h *hosted) within(what string, ok func() bool) {
+	h.Helper()
+	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			s.Fatalf("not within %v: %s", d, what)
+			h.Fatalf("not within 10 s: %s", what)
 		}
 	}
 }
 
-func TestAnOrderIsConfirmed(t *testing.T) {
-	s := start(t, t.TempDir(), 0)
-	product, customer := s.shop()
-	s.confirmed(s.place(product, customer).ID, customer)
-
-	var stock struct {
-		Available int `json:"available"`
-	}
-	s.must("GET", "/api/stock/"+product, "", nil, &stock)
-	if stock.Available != 9 {
-		t.Errorf("%d are available, want 9", stock.Available)
-	}
-	s.within(10*time.Second, "everything about a customer is there", func() bool {
-		var me struct {
-			Missing []string `json:"missing"`
-			Orders  struct {
-				Items []order `json:"items"`
-			} `json:"orders"`
-		}
-		s.must("GET", "/api/me", customer, nil, &me)
-		return len(me.Missing) == 0 && len(me.Orders.Items) == 1
-	})
-}
-
-// A system whose functions are dropped all the time behaves as one whose functions stay.
+// A function starts with the first request or event for it, stops when it has been idle, and starts again with its
+// data.
 func TestFunctionsComeAndGo(t *testing.T) {
-	s := start(t, t.TempDir(), 50*time.Millisecond)
-	product, customer := s.shop()
-	for range 3 {
-		o := s.place(product, customer)
-		s.confirmed(o.ID, customer)
-		s.within(10*time.Second, "orders is at zero", func() bool { return !s.Running("orders") })
+	h := start(t, t.TempDir(), idle(20*time.Millisecond))
+	if h.Starts("counts") != 0 || h.Running("counts") {
+		t.Error("counts runs before the first request")
 	}
-	for _, name := range []string{"orders", "payments", "inventory"} {
-		if got := s.Starts(name); got < 2 {
-			t.Errorf("%s was started %d times", name, got)
-		}
+	for n := range 3 {
+		h.must("POST", "/api/counts/a", "", nil)
+		h.within("counts and totals are at zero", func() bool {
+			return h.Starts("totals") > int64(n) && !h.Running("counts") && !h.Running("totals")
+		})
+	}
+	if got := h.Starts("counts"); got != 3 {
+		t.Errorf("counts was started %d times, want 3", got)
+	}
+	if c, total := h.n("/api/counts/a"), h.n("/api/totals/a"); c != 3 || total != 3 {
+		t.Errorf("counted %d and %d in total, want 3 and 3", c, total)
 	}
 }
 
-// Of many requests for a function at zero, one starts it and all are answered.
+// Of many requests for a function at zero, one starts it and all are answered. Others stay at zero.
 func TestManyAtOnceStartItOnce(t *testing.T) {
-	s := start(t, t.TempDir(), time.Minute)
+	h := start(t, t.TempDir())
 	var all sync.WaitGroup
 	for range 32 {
 		all.Go(func() {
-			answer, err := http.Get(s.url + "/api/products")
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer answer.Body.Close()
-			if answer.StatusCode != http.StatusOK {
-				t.Errorf("got %d", answer.StatusCode)
+			if got := h.request("GET", "/api/counts/a", "", nil); got != http.StatusOK {
+				t.Errorf("got %d", got)
 			}
 		})
 	}
 	all.Wait()
-	if got := s.Starts("catalog"); got != 1 {
-		t.Errorf("catalog was started %d times", got)
+	if got := h.Starts("counts"); got != 1 {
+		t.Errorf("counts was started %d times", got)
 	}
-	if s.Running("payments") {
-		t.Error("payments runs, and nobody asked for it")
+	if h.Running("totals") || h.Running("tokens") {
+		t.Error("a function runs that was sent nothing")
 	}
 }
 
 // Requests that arrive while a function stops wait, and start it anew.
 func TestRequestsDuringAStop(t *testing.T) {
-	s := start(t, t.TempDir(), time.Nanosecond) // dropped at every sweep
+	h := start(t, t.TempDir(), idle(time.Nanosecond)) // dropped at every sweep
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
-			for range 50 {
-				answer, err := http.Get(s.url + "/api/products")
-				if err != nil {
-					t.Error(err)
+			for n := 0; n < 20 || h.Starts("counts") < 3; n++ {
+				if got := h.request("GET", "/api/counts/a", "", nil); got != http.StatusOK {
+					t.Errorf("got %d", got)
 					return
 				}
-				_ = answer.Body.Close()
-				if answer.StatusCode != http.StatusOK {
-					t.Errorf("got %d", answer.StatusCode)
-				}
-				time.Sleep(3 * time.Millisecond)
 			}
 		})
 	}
 	all.Wait()
-	if got := s.Starts("catalog"); got < 2 {
-		t.Errorf("catalog was started %d times", got)
-	}
 }
 
-// What was acknowledged is there after a restart, and the tokens of before are good.
+// What was acknowledged is there after a restart, its event is delivered, and the tokens from before are accepted, also
+// after a rotation of the keys.
 func TestRestart(t *testing.T) {
 	dir := t.TempDir()
-	s := start(t, dir, 0)
-	product, customer := s.shop()
-	o := s.place(product, customer)
-	s.stop()
-	s = start(t, dir, 0)
-	s.confirmed(o.ID, customer)
+	h := start(t, dir)
+	var token string
+	h.must("POST", "/api/tokens", "", &token)
+	h.must("POST", "/api/counts/a", "", nil)
+	h.stop()
+	h = start(t, dir)
+	h.must("GET", "/api/counts/a/signed-in", token, nil)
+	if got := h.n("/api/counts/a"); got != 1 {
+		t.Errorf("counted %d, want 1", got)
+	}
+	h.within("the event is delivered", func() bool { return h.n("/api/totals/a") == 1 })
 
 	if err := local.RotateKeys(dir); err != nil {
 		t.Fatal(err)
 	}
-	s.stop()
-	s = start(t, dir, 0)
-	s.confirmed(o.ID, customer)
+	h.stop()
+	h = start(t, dir)
+	h.must("GET", "/api/counts/a/signed-in", token, nil)
+	old := token
+	h.must("POST", "/api/tokens", "", &token)
+	if token == old || strings.Split(token, ".")[0] == strings.Split(old, ".")[0] {
+		t.Error("the new token is signed with the old key")
+	}
+	h.must("GET", "/api/counts/a/signed-in", token, nil)
+	if got := h.request("GET", "/api/counts/a/signed-in", "", nil); got != http.StatusUnauthorized {
+		t.Errorf("without a token: got %d, want 401", got)
+	}
 	info, err := os.Stat(filepath.Join(dir, "keys.json"))
 	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("keys.json: %v, %v", info.Mode(), err)
+		t.Errorf("keys.json: %v, %v", info, err)
 	}
 }
 
 // Two processes on one data directory would damage it.
 func TestADirectoryIsTakenOnce(t *testing.T) {
 	dir := t.TempDir()
-	start(t, dir, 0)
-	_, err := local.New(context.Background(), local.Config{
-		Dir: dir, Claims: local.Claims{Issuer: "ebb", Audience: "ebb"},
-		System: functions.System(),
-	})
-	if err == nil {
+	h := start(t, dir)
+	cfg := local.Config{
+		Dir: dir, Claims: local.Claims{Issuer: "ebb", Audience: "ebb"}, Issuer: "tokens", System: newProduct().system(),
+	}
+	if _, err := local.New(t.Context(), cfg); err == nil {
 		t.Error("it was taken twice")
+	}
+	h.stop()
+	again, err := local.New(t.Context(), cfg)
+	if err != nil {
+		t.Fatalf("after the end of the first: %v", err)
+	}
+	if err := again.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 
-// What a function cannot take is found in the archive, where it can be mended and sent again.
+// An event that its consumer refuses for good goes to the function that takes dead letters, and those that follow it
+// are delivered.
 func TestDeadLetters(t *testing.T) {
-	s := start(t, t.TempDir(), 200*time.Millisecond)
-	admin := s.signIn(adminEmail, adminPassword)
-	e := ce.New()
-	e.SetID("01920000-0000-7000-8000-00000000dead")
-	e.SetSource("/functions/catalog")
-	e.SetType(events.ProductChanged.Name())
-	e.SetSubject("p-1")
-	e.SetTime(time.Now())
-	e.SetExtension("partitionkey", "p-1")
-	if err := e.SetData(event.ContentType, map[string]any{"product_id": "p-1"}); err != nil {
+	h := start(t, t.TempDir(), idle(20*time.Millisecond))
+	h.must("POST", "/api/counts/a/invalid", "", nil)
+	h.must("POST", "/api/counts/a", "", nil)
+	var letters []letter
+	h.within("there is a dead letter", func() bool {
+		h.must("GET", "/api/letters", "", &letters)
+		return len(letters) > 0
+	})
+	if l := letters[0]; len(letters) != 1 || l.Code != "422" || !strings.Contains(l.Subscriber, "totals") {
+		t.Errorf("got %+v, want one of totals with code 422", letters)
+	}
+	h.within("the next event is delivered", func() bool { return h.n("/api/totals/a") == 1 })
+}
+
+// The host's clock calls the functions that declare OnTick, and starts no others.
+func TestTicks(t *testing.T) {
+	h := start(t, t.TempDir())
+	h.within("ticks was called twice", func() bool { return h.n("/api/ticks") >= 2 })
+	if h.Starts("totals") != 0 {
+		t.Error("the clock started totals")
+	}
+}
+
+// A request that is under way when the host closes is answered and its effects are kept; later ones are refused.
+func TestDrain(t *testing.T) {
+	dir := t.TempDir()
+	h := start(t, dir)
+	answered := make(chan int)
+	go func() { answered <- h.request("POST", "/api/counts/a/slow", "", nil) }()
+	<-h.entered
+	closed := make(chan error)
+	go func() { closed <- h.Close(context.Background()) }()
+	h.within("new requests are refused", func() bool {
+		return h.request("GET", "/api/totals/a", "", nil) == http.StatusServiceUnavailable
+	})
+	select {
+	case err := <-closed:
+		t.Fatalf("it closed before the request was answered: %v", err)
+	default:
+	}
+	close(h.proceed)
+	if got := <-answered; got != http.StatusOK {
+		t.Errorf("the request under way was answered %d", got)
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	if got := h.request("GET", "/api/counts/a", "", nil); got != http.StatusServiceUnavailable {
+		t.Errorf("after the end: got %d, want 503", got)
+	}
+	h = start(t, dir)
+	if got := h.n("/api/counts/a"); got != 1 {
+		t.Errorf("counted %d after the restart, want 1", got)
+	}
+}
+
+// The private keys are for the issuer alone, and the secrets of a function for that function.
+func TestSecrets(t *testing.T) {
+	ring, err := auth.GenerateKeyRing()
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Broker().Publish(context.Background(), e); err != nil {
+	keys, err := ring.Marshal()
+	if err != nil {
 		t.Fatal(err)
 	}
-	type letter struct {
-		ID, Function, Code string
-	}
-	var page struct{ Items []letter }
-	waiting := func() map[string]letter {
-		t.Helper()
-		page.Items = nil
-		s.must("GET", "/api/archive/dead-letters", admin, nil, &page)
-		found := map[string]letter{}
-		for _, l := range page.Items {
-			found[l.Function] = l
+	dir := t.TempDir()
+	h := start(t, dir, func(cfg *local.Config) {
+		cfg.Lookup = config.Map(map[string]string{"EBB_SIGNING_KEYS": string(keys), "SHARED": "1"})
+		cfg.Secrets = map[string]config.Lookup{"tokens": config.Map(map[string]string{"SECRET": "x"})}
+	})
+	for _, c := range []struct {
+		function, variable string
+		want               bool
+	}{
+		{"tokens", "EBB_SIGNING_KEYS", true}, {"counts", "EBB_SIGNING_KEYS", false},
+		{"tokens", "SECRET", true}, {"counts", "SECRET", false},
+		{"tokens", "SHARED", true}, {"counts", "SHARED", true},
+	} {
+		lookup, _ := h.lookups.Load(c.function)
+		if _, got := lookup.(config.Lookup)(c.variable); got != c.want {
+			t.Errorf("%s sees %s: %v, want %v", c.function, c.variable, got, c.want)
 		}
-		return found
 	}
-	s.within(10*time.Second, "orders and views have dead letters", func() bool { w := waiting(); return w["orders"].ID != "" && w["views"].ID != "" })
-	l := waiting()["orders"]
-	if l.Code != "422" {
-		t.Errorf("the code is %q", l.Code)
+	if _, err := os.Stat(filepath.Join(dir, "keys.json")); err == nil {
+		t.Error("keys were made although the settings name some")
 	}
-	good := map[string]any{"data": map[string]any{"product_id": "p-1", "name": "Tide table", "price": map[string]any{"amount": 1, "currency": "EUR"}, "version": 1}}
-	path := "/api/archive/dead-letters/" + l.ID
-	s.must("PUT", path, admin, good, nil)
-	s.must("POST", path+"/replay", admin, nil, nil)
-	s.must("POST", "/api/users", "", map[string]string{"name": "Ada", "email": "ada@example.com", "password": "lovelace!"}, nil)
-	customer := s.signIn("ada@example.com", "lovelace!")
-	s.place("p-1", customer) // which only succeeds once orders has heard of the product
-	if _, again := waiting()["orders"]; again {
-		t.Error("it is a dead letter again")
+	var token string
+	h.must("POST", "/api/tokens", "", &token)
+	h.must("GET", "/api/counts/a/signed-in", token, nil)
+}
+
+// A system without a gateway runs, and its HTTP side answers that there is none.
+func TestNoGateway(t *testing.T) {
+	h := start(t, t.TempDir(), func(cfg *local.Config) { cfg.System.Functions = cfg.System.Functions[:5] })
+	w := httptest.NewRecorder()
+	h.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/api/counts/a", nil))
+	if w.Code != http.StatusNotFound || !strings.Contains(w.Body.String(), "no gateway") {
+		t.Errorf("got %d %s, want 404", w.Code, w.Body)
 	}
+	h.within("ticks was started", func() bool { return h.Starts("ticks") > 0 })
 }

@@ -1,5 +1,5 @@
 module "shop" {
-  source = "../../modules/shop"
+  source = "../../modules/product"
 
   manifest  = jsondecode(file("${path.module}/../../manifest.json"))
   namespace = coalesce(var.namespace, local.environment.namespace)

@@ -24,7 +24,7 @@ variable "manifest" {
 }
 
 variable "namespace" {
-  description = "The shop's namespace: databases and service accounts are named NAMESPACE-FUNCTION."
+  description = "The product's namespace: databases and service accounts are named NAMESPACE-FUNCTION."
   type        = string
   nullable    = false
 }

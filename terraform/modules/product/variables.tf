@@ -132,7 +132,7 @@ variable "manifest" {
 }
 
 variable "namespace" {
-  description = "Name of the namespace, which is made and belongs to this shop alone."
+  description = "Name of the namespace, which is made and belongs to this product alone."
   type        = string
   nullable    = false
 }

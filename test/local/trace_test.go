@@ -9,7 +9,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// names are the spans of the trace that the named span is part of.
+// names returns the names of the spans of the trace that the named span is part of.
 func names(spans tracetest.SpanStubs, in string) []string {
 	var id trace.TraceID
 	for _, s := range spans {
@@ -30,14 +30,16 @@ func names(spans tracetest.SpanStubs, in string) []string {
 func TestOneTrace(t *testing.T) {
 	spans := tracetest.NewInMemoryExporter()
 	s := start(t, t.TempDir(), 0, spans)
-	product, customer := s.shop()
+	product, customer := s.customer()
 	s.confirmed(s.place(product, customer).ID, customer)
 	var got []string
 	want := []string{
 		"orders POST /api/orders", "orders commit", "orders publish",
 		"inventory dev.ebb.inventory.reserve.v1", "orders dev.ebb.inventory.reserved.v1",
-		"payments dev.ebb.payments.authorize.v1", "payments dev.ebb.payments.capture.v1", "orders dev.ebb.payments.captured.v1",
-		"inventory dev.ebb.inventory.ship.v1", "views dev.ebb.orders.confirmed.v1", "notifications dev.ebb.orders.confirmed.v1",
+		"payments dev.ebb.payments.authorize.v1", "payments dev.ebb.payments.capture.v1",
+		"orders dev.ebb.payments.captured.v1",
+		"inventory dev.ebb.inventory.ship.v1", "views dev.ebb.orders.confirmed.v1",
+		"notifications dev.ebb.orders.confirmed.v1",
 		"archive dev.ebb.notifications.sent.v1", "clock dev.ebb.clock.cancel.v1",
 	}
 	defer func() {

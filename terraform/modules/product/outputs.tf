@@ -9,6 +9,6 @@ output "revisions" {
 }
 
 output "url" {
-  description = "Where the outside reaches the shop."
+  description = "Where the outside reaches the product."
   value       = module.gateway.url
 }

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// BenchmarkGetUser is a request through the gateway, a function and its store, without the network.
+// BenchmarkGetUser sends a request through the gateway, a function and its store, without the network.
 func BenchmarkGetUser(b *testing.B) {
 	s := start(b, b.TempDir(), time.Minute)
-	_, customer := s.shop()
+	_, customer := s.customer()
 	var me struct {
 		User struct {
 			ID string `json:"id"`
