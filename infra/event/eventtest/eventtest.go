@@ -1,4 +1,4 @@
-// Package eventtest holds a product's event types to their golden files, to their examples and to one another.
+// Package eventtest checks a product's event types against their golden files and their examples.
 package eventtest
 
 import (
@@ -14,8 +14,8 @@ import (
 var update = flag.Bool("update", false, "add golden files for new event types, examples and schemas")
 
 // Golden checks the types against the golden files in dir, usually testdata beside the definitions: today's code reads
-// every event that was ever emitted, no schema changed in a way that a consumer could trip over, and every schema and
-// example of today is recorded. Run the test with -update, or ebb generate, to add what is missing.
+// every event that was ever emitted, no schema changed in an incompatible way, and every schema and example of today
+// has a golden file. Run the test with -update, or ebb generate, to add what is missing.
 func Golden(t *testing.T, dir string, types []*event.Info) {
 	t.Helper()
 	if *update {

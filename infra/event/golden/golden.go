@@ -1,7 +1,8 @@
-// Package golden keeps the history of event types in files, so that today's code is held to what was emitted earlier.
+// Package golden keeps the history of event types in files, so that a test shows when today's code cannot read what was
+// emitted earlier.
 //
-// A folder holds one folder per type, named after it, with every schema that the type ever had (schema.json,
-// schema-2.json, …) and examples of events (full.json, minimal.json, …). Files are added and never changed or removed.
+// A folder has one folder per type, named after it, with every schema that the type ever had (schema.json,
+// schema-2.json ...) and examples of events (full.json, minimal.json ...). Files are added, never changed or removed.
 package golden
 
 import (
@@ -20,13 +21,13 @@ import (
 	"github.com/ebb-dev/ebb/infra/event"
 )
 
-// Check holds the types against the golden files of a folder. Each error names one fault:
+// Check compares the types with the golden files of a folder. Each error names one difference:
 //
 //   - an event in a golden file that today's schema refuses, or whose type is gone;
 //   - a schema in a golden file that today's schema is not compatible with (see event.Compatible);
 //   - a schema or an example that is in no golden file yet: Update adds it.
 //
-// A folder that does not exist is an empty one.
+// A folder that does not exist counts as empty.
 func Check(dir string, types []*event.Info) []error {
 	c := checker{dir: dir, types: event.NewCatalogue(types...)}
 	c.folders()
@@ -84,7 +85,7 @@ func (c *checker) add(format string, args ...any) {
 	c.errs = append(c.errs, fmt.Errorf(format, args...))
 }
 
-// folders reports golden files whose type is gone: events of it could not be read any more.
+// folders reports golden files whose type is not defined any more: its events cannot be read.
 func (c *checker) folders() {
 	entries, err := os.ReadDir(c.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
