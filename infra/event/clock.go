@@ -27,7 +27,8 @@ var (
 	ClockSchedule = Define(kit, "clock.schedule", 1, Command, "Publish an event when it is due.",
 		ScheduleEvent{TimerID: exTimer, Due: exTime, Event: json.RawMessage(
 			`{"specversion":"1.0","id":"` + exTimer + `","source":"/functions/orders",` +
-				`"type":"dev.ebb.orders.deadline.v1","subject":"` + exOrder + `","datacontenttype":"application/json","data":{"order_id":"` + exOrder + `","step":"authorize"}}`)})
+				`"type":"dev.ebb.orders.deadline.v1","subject":"` + exOrder + `",` +
+				`"datacontenttype":"application/json","data":{"order_id":"` + exOrder + `","step":"authorize"}}`)})
 
 	ClockCancel = Define(kit, "clock.cancel", 1, Command,
 		"Forget a timer. One that is unknown or has gone off is no error.",
