@@ -44,8 +44,8 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Join makes one *Error of the faults of several, so that a main which loads more
-// than one struct still reports everything at once. Without a fault it is nil.
+// Join returns one *Error with the violations of several errors, so that a main which loads more than one struct
+// reports everything at once. It returns nil if there is no violation.
 func Join(errs ...error) error {
 	var faults []Fault
 	for _, err := range errs {
@@ -61,7 +61,7 @@ func Join(errs ...error) error {
 	return asError(faults)
 }
 
-// asError avoids a typed nil.
+// asError returns nil, and not a nil *Error, if there is no violation.
 func asError(faults []Fault) error {
 	if len(faults) == 0 {
 		return nil
@@ -69,7 +69,7 @@ func asError(faults []Fault) error {
 	return &Error{Faults: faults}
 }
 
-// split takes errors.Join and its like apart.
+// split returns the parts of an error of errors.Join and the like.
 func split(err error) []error {
 	if err == nil {
 		return nil
@@ -85,8 +85,8 @@ func split(err error) []error {
 	return errs
 }
 
-// reject says why a value does not do. The value of a secret is not in it, nor is
-// the cause, which may quote the value.
+// reject returns why a value is not valid. The value of a secret is not in it, nor is the cause, which may quote the
+// value.
 func (i info) reject(value string, cause error) string {
 	var parse *envconfig.ParseError
 	if errors.As(cause, &parse) {
@@ -106,7 +106,7 @@ func (i info) reject(value string, cause error) string {
 	return fmt.Sprintf("is %s: %v", show(value), cause)
 }
 
-// want says what a variable without a value should hold.
+// want describes the value that a variable should have.
 func (i info) want() string {
 	text := "expected " + expectation(i.field.Type())
 	if text == "expected " {
@@ -123,7 +123,7 @@ var (
 	urlType      = reflect.TypeFor[url.URL]()
 )
 
-// expectation is what a type takes, in words; "" when only the type itself can say.
+// expectation describes the values of a type; "" for a type that decodes itself.
 func expectation(t reflect.Type) string {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -170,7 +170,7 @@ func decodesItself(t reflect.Type) bool {
 	return false
 }
 
-// show quotes a value, but not one that looks as if it held a password.
+// show quotes a value, but not one that looks as if it has a password in it.
 func show(value string) string {
 	if holdsPassword(value) {
 		return "a value that may hold a password"
@@ -178,7 +178,7 @@ func show(value string) string {
 	return fmt.Sprintf("%q", value)
 }
 
-// holdsPassword reports whether a value looks like a URL with somebody's credentials.
+// holdsPassword reports whether a value looks like a URL with credentials.
 func holdsPassword(value string) bool {
 	_, rest, ok := strings.Cut(value, "://")
 	return ok && strings.Contains(rest, "@")
