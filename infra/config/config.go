@@ -76,29 +76,29 @@ func Load[T any](prefix string, lookup Lookup) (T, error) {
 	if err != nil {
 		return t, err
 	}
-	var faults []Fault
+	var violations []Violation
 	for _, info := range infos {
-		if f := info.load(lookup); f != nil {
-			faults = append(faults, *f)
+		if v := info.load(lookup); v != nil {
+			violations = append(violations, *v)
 		}
 	}
 	if v, ok := any(&t).(interface{ Validate() error }); ok {
-		faults = append(faults, validation(v.Validate(), faults)...)
+		violations = append(violations, validation(v.Validate(), violations)...)
 	}
-	return t, asError(faults)
+	return t, asError(violations)
 }
 
 // validation returns the errors of Validate as violations. It leaves out those that mention a variable with a
 // violation: it has no value, so an error about its value tells nothing.
-func validation(err error, known []Fault) []Fault {
-	var faults []Fault
+func validation(err error, known []Violation) []Violation {
+	var violations []Violation
 	for _, err := range split(err) {
 		text := err.Error()
-		if !slices.ContainsFunc(known, func(f Fault) bool { return mentions(text, f.Variable) }) {
-			faults = append(faults, Fault{Problem: text})
+		if !slices.ContainsFunc(known, func(v Violation) bool { return mentions(text, v.Variable) }) {
+			violations = append(violations, Violation{Problem: text})
 		}
 	}
-	return faults
+	return violations
 }
 
 // mentions reports whether name occurs in text as a whole variable name.

@@ -112,7 +112,7 @@ type hidden struct{}
 
 func (h *hidden) UnmarshalText(b []byte) error { return fmt.Errorf("%q is bad", b) }
 
-func TestFaultsNeverTellASecret(t *testing.T) {
+func TestViolationsNeverTellASecret(t *testing.T) {
 	_, err := Load[struct {
 		Number int      `secret:"true"`
 		Own    hidden   `secret:"true"`
@@ -122,15 +122,15 @@ func TestFaultsNeverTellASecret(t *testing.T) {
 		"EBB_NUMBER": "hunter2", "EBB_OWN": "hunter2",
 		"EBB_DSN": "postgres://u:hunter2@%zz/", "EBB_URLS": "amqp://u:hunter2@h",
 	}))
-	if err == nil || len(err.(*Error).Faults) != 4 {
-		t.Fatalf("want four faults: %v", err)
+	if err == nil || len(err.(*Error).Violations) != 4 {
+		t.Fatalf("want four violations: %v", err)
 	}
 	if strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("a secret shows: %v", err)
 	}
 }
 
-func TestEmptyRequiredIsAFaultDespiteADefault(t *testing.T) {
+func TestEmptyRequiredIsAViolationDespiteADefault(t *testing.T) {
 	type s struct {
 		Name string `required:"true" default:"x"`
 	}
@@ -197,7 +197,7 @@ func TestJoin(t *testing.T) {
 		A int `required:"true"`
 	}]("EBB", Map(nil))
 	err := Join(nil, load, errors.Join(Unknown("EBB", nil, []string{"EBB_B="}), errors.New("c")))
-	if e, ok := err.(*Error); !ok || len(e.Faults) != 3 {
+	if e, ok := err.(*Error); !ok || len(e.Violations) != 3 {
 		t.Errorf("%v", err)
 	}
 	if err := Join(nil, nil); err != nil {

@@ -52,23 +52,23 @@ func (i info) flag(name string) bool {
 }
 
 // load looks the variable up and sets the field, or returns a violation.
-func (i info) load(lookup Lookup) *Fault {
+func (i info) load(lookup Lookup) *Violation {
 	name, value, set := i.find(lookup)
 	if value == "" && set && i.required() {
-		return &Fault{Variable: name, Problem: "is set but empty; " + i.want()}
+		return &Violation{Variable: name, Problem: "is set but empty; " + i.want()}
 	}
 	if value == "" {
 		name, value = i.key, i.tag.Get("default")
 	}
 	if value == "" && i.required() {
-		return &Fault{Variable: i.key, Problem: "is required but not set; " + i.want()}
+		return &Violation{Variable: i.key, Problem: "is required but not set; " + i.want()}
 	}
 	if value == "" {
 		return nil
 	}
 	parsed, err := convert(value, i.field.Type())
 	if err != nil {
-		return &Fault{Variable: name, Problem: i.reject(value, err)}
+		return &Violation{Variable: name, Problem: i.reject(value, err)}
 	}
 	i.field.Set(parsed)
 	return nil

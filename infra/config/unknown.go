@@ -14,15 +14,16 @@ import (
 // with one prefix passes the Names of all of them.
 func Unknown(prefix string, known, environ []string) error {
 	start := strings.ToUpper(prefix) + "_"
-	var faults []Fault
+	var violations []Violation
 	for _, e := range environ {
 		name, _, _ := strings.Cut(e, "=")
 		if strings.HasPrefix(name, start) && !slices.Contains(known, name) {
-			faults = append(faults, Fault{Variable: name, Problem: "is not a variable that is known" + suggestion(name, known)})
+			problem := "is not a variable that is known" + suggestion(name, known)
+			violations = append(violations, Violation{Variable: name, Problem: problem})
 		}
 	}
-	slices.SortFunc(faults, func(a, b Fault) int { return strings.Compare(a.Variable, b.Variable) })
-	return asError(faults)
+	slices.SortFunc(violations, func(a, b Violation) int { return strings.Compare(a.Variable, b.Variable) })
+	return asError(violations)
 }
 
 // suggestion returns the nearest known name, if it is near enough to be the one that was meant.

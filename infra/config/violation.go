@@ -12,34 +12,34 @@ import (
 	"github.com/kelseyhightower/envconfig"
 )
 
-// Fault is one thing that is wrong. Variable is empty when Validate said it.
-type Fault struct {
+// Violation is one setting that is missing or not valid. Variable is empty when Validate reported it.
+type Violation struct {
 	Variable string
 	Problem  string
 }
 
-func (f Fault) String() string {
-	if f.Variable == "" {
-		return f.Problem
+func (v Violation) String() string {
+	if v.Variable == "" {
+		return v.Problem
 	}
-	return f.Variable + " " + f.Problem
+	return v.Variable + " " + v.Problem
 }
 
-// Error is every fault of a configuration. Its text has a header and a line for
-// each fault, made for a main to print before it exits with status 2.
+// Error is every violation of a configuration. Its text has a header and a line for each violation, for a main to print
+// before it exits with status 2.
 type Error struct {
-	Faults []Fault
+	Violations []Violation
 }
 
 func (e *Error) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "config: %d faults", len(e.Faults))
-	if len(e.Faults) == 1 {
+	fmt.Fprintf(&b, "config: %d faults", len(e.Violations))
+	if len(e.Violations) == 1 {
 		b.Reset()
 		b.WriteString("config: 1 fault")
 	}
-	for _, f := range e.Faults {
-		b.WriteString("\n  " + strings.ReplaceAll(f.String(), "\n", " "))
+	for _, v := range e.Violations {
+		b.WriteString("\n  " + strings.ReplaceAll(v.String(), "\n", " "))
 	}
 	return b.String()
 }
@@ -47,26 +47,26 @@ func (e *Error) Error() string {
 // Join returns one *Error with the violations of several errors, so that a main which loads more than one struct
 // reports everything at once. It returns nil if there is no violation.
 func Join(errs ...error) error {
-	var faults []Fault
+	var violations []Violation
 	for _, err := range errs {
 		for _, err := range split(err) {
 			var e *Error
 			if errors.As(err, &e) {
-				faults = append(faults, e.Faults...)
+				violations = append(violations, e.Violations...)
 			} else {
-				faults = append(faults, Fault{Problem: err.Error()})
+				violations = append(violations, Violation{Problem: err.Error()})
 			}
 		}
 	}
-	return asError(faults)
+	return asError(violations)
 }
 
 // asError returns nil, and not a nil *Error, if there is no violation.
-func asError(faults []Fault) error {
-	if len(faults) == 0 {
+func asError(violations []Violation) error {
+	if len(violations) == 0 {
 		return nil
 	}
-	return &Error{Faults: faults}
+	return &Error{Violations: violations}
 }
 
 // split returns the parts of an error of errors.Join and the like.
