@@ -136,7 +136,7 @@ const maxBatch = 128
 func (f *Function) trigger(types []string) broker.Trigger {
 	t := broker.Trigger{
 		Name: f.name, Subscriber: f.Source(), Delivery: broker.DefaultDelivery, Batch: maxBatch, Concurrency: 1,
-		Pace: f.minBatchInterval,
+		MinBatchInterval: f.minBatchInterval,
 	}
 	if f.concurrency > 1 {
 		t.Batch, t.Concurrency = 1, f.concurrency

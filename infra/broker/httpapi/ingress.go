@@ -1,4 +1,4 @@
-package front
+package httpapi
 
 import (
 	"errors"
@@ -13,7 +13,7 @@ import (
 )
 
 // ingress takes events.
-func (f *Front) ingress(w http.ResponseWriter, r *http.Request) {
+func (f *Handler) ingress(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodPost:
 	case http.MethodOptions:
@@ -37,7 +37,7 @@ func (f *Front) ingress(w http.ResponseWriter, r *http.Request) {
 }
 
 // refuse answers with a problem. What is wrong with an event is 400, as the broker's specification says.
-func (f *Front) refuse(w http.ResponseWriter, r *http.Request, err error) {
+func (f *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	var e *fault.Error
 	if errors.As(err, &e) && e.Kind == fault.Invalid && e.Status == 0 {
 		err = e.WithStatus(http.StatusBadRequest)
@@ -50,7 +50,7 @@ func (f *Front) refuse(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 // read is the events of a request.
-func (f *Front) read(w http.ResponseWriter, r *http.Request) ([]ce.Event, error) {
+func (f *Handler) read(w http.ResponseWriter, r *http.Request) ([]ce.Event, error) {
 	body, err := httpevent.Body(w, r, f.cfg.MaxBody)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package front
+package httpapi
 
 import (
 	"encoding/json"

@@ -1,4 +1,4 @@
-package front_test
+package httpapi_test
 
 import (
 	"context"
@@ -14,19 +14,19 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/broker"
-	"github.com/ebb-dev/ebb/infra/broker/front"
+	"github.com/ebb-dev/ebb/infra/broker/httpapi"
 	"github.com/ebb-dev/ebb/infra/broker/memory"
 )
 
-// What a front does with events is what the suite in infra/broker/conformance holds it to. Here is the rest.
+// The suite in infra/broker/conformance tests what a Handler does with events. Here is the rest.
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
-func open(t *testing.T, log *memory.Log, cfg front.Config) (*front.Front, broker.Broker) {
+func open(t *testing.T, log *memory.Log, cfg httpapi.Config) (*httpapi.Handler, broker.Broker) {
 	t.Helper()
 	b := memory.Open(log, memory.WithLogger(quiet))
 	cfg.Logger = quiet
-	f, err := front.New(t.Context(), b, cfg)
+	f, err := httpapi.New(t.Context(), b, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func open(t *testing.T, log *memory.Log, cfg front.Config) (*front.Front, broker
 	return f, b
 }
 
-func shut(t *testing.T, f *front.Front, b broker.Broker) {
+func shut(t *testing.T, f *httpapi.Handler, b broker.Broker) {
 	t.Helper()
 	if err := f.Close(context.Background()); err != nil {
 		t.Error(err)
@@ -59,7 +59,7 @@ const structured = "application/cloudevents+json"
 
 // With a token, nothing is done for anybody who does not show it.
 func TestToken(t *testing.T) {
-	f, _ := open(t, memory.NewLog(), front.Config{Token: "sesame-sesame-sesame"})
+	f, _ := open(t, memory.NewLog(), httpapi.Config{Token: "sesame-sesame-sesame"})
 	for name, c := range map[string]struct {
 		header []string
 		want   int
@@ -81,7 +81,7 @@ func TestToken(t *testing.T) {
 
 // A web page that a browser shows cannot use what listens on loopback.
 func TestOtherOriginsAreRefused(t *testing.T) {
-	f, _ := open(t, memory.NewLog(), front.Config{})
+	f, _ := open(t, memory.NewLog(), httpapi.Config{})
 	sub := `{"sink":"http://127.0.0.1:1/","protocol":"HTTP"}`
 	if w := call(f, "POST", "/subscriptions", sub, "Sec-Fetch-Site", "cross-site"); w.Code != 403 {
 		t.Errorf("a cross-site request: %d, want 403", w.Code)
@@ -93,10 +93,10 @@ func TestOtherOriginsAreRefused(t *testing.T) {
 
 // A page that has its own name lead to loopback reads nothing and subscribes to nothing.
 func TestOtherHostsAreRefused(t *testing.T) {
-	plain, _ := open(t, memory.NewLog(), front.Config{Loopback: true})
-	named, _ := open(t, memory.NewLog(), front.Config{Loopback: true, Hosts: []string{"broker.example"}})
+	plain, _ := open(t, memory.NewLog(), httpapi.Config{Loopback: true})
+	named, _ := open(t, memory.NewLog(), httpapi.Config{Loopback: true, Hosts: []string{"broker.example"}})
 	for _, c := range []struct {
-		f    *front.Front
+		f    *httpapi.Handler
 		host string
 		want int
 	}{
@@ -119,14 +119,14 @@ func TestSubscriptionsAreKept(t *testing.T) {
 	sink := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got <- r.Header.Get("Ce-Id") }))
 	defer sink.Close()
 	log, file := memory.NewLog(), filepath.Join(t.TempDir(), "subscriptions.json")
-	f, b := open(t, log, front.Config{File: file})
+	f, b := open(t, log, httpapi.Config{File: file})
 	w := call(f, "POST", "/subscriptions", `{"sink":"`+sink.URL+`","protocol":"HTTP","filters":[{"sql":"id = '1'"}],"config":{"retry":3,"backoffDelay":"PT0.1S"}}`)
 	if w.Code != 201 {
 		t.Fatal(w.Code, w.Body)
 	}
 	before := call(f, "GET", w.Header().Get("Location"), "").Body.String()
 	shut(t, f, b)
-	f, _ = open(t, log, front.Config{File: file})
+	f, _ = open(t, log, httpapi.Config{File: file})
 	if after := call(f, "GET", w.Header().Get("Location"), "").Body.String(); after != before || !strings.Contains(after, `"sql"`) {
 		t.Errorf("after the restart it is\n%s, was\n%s", after, before)
 	}
@@ -154,14 +154,14 @@ func TestSubscriptionsThatCannotBeRead(t *testing.T) {
 	}
 	b := memory.New(memory.WithLogger(quiet))
 	defer b.Close(context.Background())
-	if _, err := front.New(t.Context(), b, front.Config{File: file}); err == nil {
+	if _, err := httpapi.New(t.Context(), b, httpapi.Config{File: file}); err == nil {
 		t.Error("opened")
 	}
 }
 
 // All that is wrong with a subscription is told at once.
 func TestBadSubscription(t *testing.T) {
-	f, _ := open(t, memory.NewLog(), front.Config{})
+	f, _ := open(t, memory.NewLog(), httpapi.Config{})
 	w := call(f, "POST", "/subscriptions", `{"sink":"here","protocol":"AMQP","filters":[{"regex":{}}],"config":{"retry":-1,"backoffPolicy":"x","deadLetterSink":{"uri":""}}}`)
 	for _, want := range []string{"sink", "protocol", "filters[0]", "config.retry", "config.backoffPolicy", "config.deadLetterSink.uri"} {
 		if !strings.Contains(w.Body.String(), `"location":"`+want+`"`) {
@@ -181,7 +181,7 @@ func TestHangingSink(t *testing.T) {
 	sink := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { close(called); <-release }))
 	defer sink.Close()
 	defer close(release)
-	f, _ := open(t, memory.NewLog(), front.Config{})
+	f, _ := open(t, memory.NewLog(), httpapi.Config{})
 	w := call(f, "POST", "/subscriptions", `{"sink":"`+sink.URL+`","protocol":"HTTP"}`)
 	call(f, "POST", "/", anEvent, "Content-Type", structured)
 	<-called
@@ -200,18 +200,18 @@ func TestDuration(t *testing.T) {
 		"PT0S": 0, "PT1S": time.Second, "PT0.25S": 250 * time.Millisecond, "PT0,5S": 500 * time.Millisecond, "PT1M30S": 90 * time.Second,
 		"PT2H": 2 * time.Hour, "P1D": 24 * time.Hour, "P1W": 7 * 24 * time.Hour, "P1DT1S": 24*time.Hour + time.Second,
 	} {
-		got, err := front.ParseDuration(text)
+		got, err := httpapi.ParseDuration(text)
 		if err != nil || time.Duration(got) != want {
 			t.Errorf("%s: %v, %v, want %v", text, time.Duration(got), err, want)
 		}
-		var again front.Duration
+		var again httpapi.Duration
 		written, _ := json.Marshal(got)
 		if err := json.Unmarshal(written, &again); err != nil || again != got {
 			t.Errorf("%s is written %s and read %v, %v", text, written, time.Duration(again), err)
 		}
 	}
 	for _, text := range []string{"", "P", "PT", "1S", "PT1", "P1Y", "P1M", "-PT1S", "PT-1S", "PT1S ", "PT1H1D", "P1DT", "PT9999999999H"} {
-		if got, err := front.ParseDuration(text); err == nil {
+		if got, err := httpapi.ParseDuration(text); err == nil {
 			t.Errorf("%q: %v, want a refusal", text, time.Duration(got))
 		}
 	}

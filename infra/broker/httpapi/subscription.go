@@ -1,4 +1,4 @@
-package front
+package httpapi
 
 import (
 	"context"
@@ -67,9 +67,10 @@ func (s *served) close() error {
 // maxSubscription is more than any subscription needs.
 const maxSubscription = 256 << 10
 
-func (f *Front) create(w http.ResponseWriter, r *http.Request) {
+func (f *Handler) create(w http.ResponseWriter, r *http.Request) {
 	if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media != "application/json" {
-		problem.Write(w, r, fault.New(fault.Invalid, "a subscription is application/json").WithStatus(http.StatusUnsupportedMediaType))
+		err := fault.New(fault.Invalid, "a subscription is application/json")
+		problem.Write(w, r, err.WithStatus(http.StatusUnsupportedMediaType))
 		return
 	}
 	var s Subscription
@@ -82,7 +83,8 @@ func (f *Front) create(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if err != nil {
-		problem.Write(w, r, fault.Wrap(err, fault.Invalid, "the subscription cannot be read: %.200v", err).WithStatus(http.StatusBadRequest))
+		err := fault.Wrap(err, fault.Invalid, "the subscription cannot be read: %.200v", err)
+		problem.Write(w, r, err.WithStatus(http.StatusBadRequest))
 		return
 	}
 	id, err := uuid.NewV7()
@@ -99,7 +101,7 @@ func (f *Front) create(w http.ResponseWriter, r *http.Request) {
 }
 
 // add serves a subscription, and keeps it. A new one is forgotten again when it cannot be kept.
-func (f *Front) add(ctx context.Context, s Subscription) error {
+func (f *Handler) add(ctx context.Context, s Subscription) error {
 	made, err := f.serve(ctx, s)
 	if err != nil {
 		return err
@@ -114,14 +116,14 @@ func (f *Front) add(ctx context.Context, s Subscription) error {
 	return nil
 }
 
-func (f *Front) serve(ctx context.Context, s Subscription) (*served, error) {
+func (f *Handler) serve(ctx context.Context, s Subscription) (*served, error) {
 	life, giveUp := context.WithCancel(context.WithoutCancel(ctx))
 	t, err := f.trigger(s, life)
 	if err != nil {
 		giveUp()
 		return nil, err
 	}
-	target := &sink{front: f, url: s.Sink, life: life, replies: true}
+	target := &sink{api: f, url: s.Sink, life: life, replies: true}
 	if s.Config != nil && s.Config.RetryAfterMax != nil {
 		target.longest = (*time.Duration)(s.Config.RetryAfterMax)
 	}
@@ -134,7 +136,7 @@ func (f *Front) serve(ctx context.Context, s Subscription) (*served, error) {
 }
 
 // forget drops the place of a trigger that is gone for good, where the broker keeps one.
-func (f *Front) forget(ctx context.Context, id string) error {
+func (f *Handler) forget(ctx context.Context, id string) error {
 	if b, ok := f.broker.(interface {
 		Forget(ctx context.Context, trigger string) error
 	}); ok {
@@ -143,7 +145,7 @@ func (f *Front) forget(ctx context.Context, id string) error {
 	return nil
 }
 
-func (f *Front) list(w http.ResponseWriter, _ *http.Request) {
+func (f *Handler) list(w http.ResponseWriter, _ *http.Request) {
 	f.mu.Lock()
 	all := f.all()
 	f.mu.Unlock()
@@ -151,7 +153,7 @@ func (f *Front) list(w http.ResponseWriter, _ *http.Request) {
 }
 
 // all are the subscriptions, the oldest first.
-func (f *Front) all() []Subscription {
+func (f *Handler) all() []Subscription {
 	out := make([]Subscription, 0, len(f.subs))
 	for _, id := range slices.Sorted(maps.Keys(f.subs)) {
 		out = append(out, f.subs[id].Subscription)
@@ -159,7 +161,7 @@ func (f *Front) all() []Subscription {
 	return out
 }
 
-func (f *Front) retrieve(w http.ResponseWriter, r *http.Request) {
+func (f *Handler) retrieve(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	s := f.subs[r.PathValue("id")]
 	f.mu.Unlock()
@@ -170,7 +172,7 @@ func (f *Front) retrieve(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, s.Subscription)
 }
 
-func (f *Front) remove(w http.ResponseWriter, r *http.Request) {
+func (f *Handler) remove(w http.ResponseWriter, r *http.Request) {
 	s, err := f.take(r.PathValue("id"))
 	if err == nil {
 		err = s.close()
@@ -186,7 +188,7 @@ func (f *Front) remove(w http.ResponseWriter, r *http.Request) {
 }
 
 // take takes a subscription out of those that are kept. It is still being served.
-func (f *Front) take(id string) (*served, error) {
+func (f *Handler) take(id string) (*served, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.subs[id]
@@ -209,7 +211,7 @@ func answer(w http.ResponseWriter, status int, body any) {
 }
 
 // keep writes all subscriptions. The caller holds the lock.
-func (f *Front) keep() error {
+func (f *Handler) keep() error {
 	if f.cfg.File == "" {
 		return nil
 	}
@@ -241,7 +243,7 @@ func replace(path string, text []byte) error {
 }
 
 // restore serves the subscriptions that were kept.
-func (f *Front) restore(ctx context.Context) error {
+func (f *Handler) restore(ctx context.Context) error {
 	if f.cfg.File == "" {
 		return nil
 	}
@@ -267,7 +269,7 @@ func (f *Front) restore(ctx context.Context) error {
 }
 
 // trigger is the subscription as the broker knows it. All that is wrong is told at once.
-func (f *Front) trigger(s Subscription, life context.Context) (broker.Trigger, error) {
+func (f *Handler) trigger(s Subscription, life context.Context) (broker.Trigger, error) {
 	var faults []fault.Detail
 	wrong := func(at, format string, args ...any) {
 		faults = append(faults, fault.Detail{Location: at, Message: fmt.Sprintf(format, args...)})
@@ -305,7 +307,9 @@ func (f *Front) trigger(s Subscription, life context.Context) (broker.Trigger, e
 	return t, nil
 }
 
-func (f *Front) delivery(c *Delivery, life context.Context, wrong func(at, format string, args ...any)) broker.Delivery {
+func (f *Handler) delivery(
+	c *Delivery, life context.Context, wrong func(at, format string, args ...any),
+) broker.Delivery {
 	d := broker.Delivery{BackoffPolicy: broker.BackoffPolicy(c.BackoffPolicy)}
 	if c.Retry != nil {
 		d.Retry = *c.Retry
@@ -318,7 +322,9 @@ func (f *Front) delivery(c *Delivery, life context.Context, wrong func(at, forma
 	default:
 		wrong("config.backoffPolicy", "must be linear or exponential")
 	}
-	for to, from := range map[*time.Duration]*Duration{&d.BackoffDelay: c.BackoffDelay, &d.BackoffMax: c.BackoffMax, &d.Timeout: c.Timeout} {
+	for to, from := range map[*time.Duration]*Duration{
+		&d.BackoffDelay: c.BackoffDelay, &d.BackoffMax: c.BackoffMax, &d.Timeout: c.Timeout,
+	} {
 		if from != nil {
 			*to = time.Duration(*from)
 		}
@@ -329,7 +335,7 @@ func (f *Front) delivery(c *Delivery, life context.Context, wrong func(at, forma
 	if !address(c.DeadLetterSink.URI) {
 		wrong("config.deadLetterSink.uri", "must be an absolute URL of http or https")
 	}
-	d.DeadLetter = (&sink{front: f, url: c.DeadLetterSink.URI, life: life}).handle
+	d.DeadLetter = (&sink{api: f, url: c.DeadLetterSink.URI, life: life}).handle
 	return d
 }
 

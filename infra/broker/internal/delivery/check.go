@@ -1,4 +1,4 @@
-package dispatch
+package delivery
 
 import (
 	"maps"
@@ -13,9 +13,9 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// check refuses what breaks the CloudEvents specification or is too large, and returns the
-// event in version 1.0 with its size.
-func check(e ce.Event, limit int) (ce.Event, int, error) {
+// CheckEvent returns the event in version 1.0, with its size in bytes, about. It refuses with fault.Invalid what breaks
+// the CloudEvents specification or is larger than limit.
+func CheckEvent(e ce.Event, limit int) (ce.Event, int, error) {
 	if e.Context == nil {
 		return e, 0, fault.New(fault.Invalid, "an event without attributes was published")
 	}
@@ -28,7 +28,7 @@ func check(e ce.Event, limit int) (ce.Event, int, error) {
 		return e, 0, fault.Wrap(err, fault.Invalid, "event %q breaks the CloudEvents specification", c.ID)
 	}
 	if err := checkURIs(c); err != nil {
-		return e, 0, fault.Wrap(err, fault.Invalid, "event %q has an attribute that is no URI", c.ID)
+		return e, 0, fault.Wrap(err, fault.Invalid, "event %q has an attribute that is not a URI", c.ID)
 	}
 	if err := checkExtensions(c); err != nil {
 		return e, 0, err
@@ -37,13 +37,13 @@ func check(e ce.Event, limit int) (ce.Event, int, error) {
 	if size > limit {
 		return e, 0, fault.New(fault.Invalid, "event %q has %d bytes, the broker takes %d", c.ID, size, limit)
 	}
-	e.Context = own(c)
+	e.Context = copyAttributes(c)
 	return e, size, nil
 }
 
-// own copies the attributes. Publishers promise to leave them alone, but an event is a pointer
-// inside, and one that is used again for the next message would change what waits here.
-func own(c *ce.EventContextV1) *ce.EventContextV1 {
+// copyAttributes copies the attributes. Publishers promise not to change them, but an event is a pointer inside, and
+// one that is used again for the next message would change what waits here.
+func copyAttributes(c *ce.EventContextV1) *ce.EventContextV1 {
 	d := *c
 	d.Extensions = maps.Clone(c.Extensions)
 	return &d
@@ -65,19 +65,22 @@ func checkURIs(c *ce.EventContextV1) error {
 }
 
 // contextAttributes may not be used as extensions: they would be two things of one name.
-var contextAttributes = []string{"id", "source", "type", "datacontenttype", "subject", "time", "specversion", "dataschema", "data"}
+var contextAttributes = []string{
+	"id", "source", "type", "datacontenttype", "subject", "time", "specversion", "dataschema", "data",
+}
 
 func checkExtensions(c *ce.EventContextV1) error {
 	for name, value := range c.Extensions {
 		if !lowerAlphanumeric(name) || slices.Contains(contextAttributes, name) {
-			return fault.New(fault.Invalid, "event %q has an extension that must not be called %q", c.ID, name)
+			return fault.New(fault.Invalid, "event %q has an invalid extension name %q", c.ID, name)
 		}
 		switch value.(type) {
 		case string, int32, bool, []byte, types.URI, types.URIRef, types.Timestamp:
 			continue
 		}
 		if _, err := types.Validate(value); err != nil || value == nil {
-			return fault.New(fault.Invalid, "extension %q of event %q is of no CloudEvents type: %T", name, c.ID, value)
+			return fault.New(fault.Invalid, "extension %q of event %q has a type that CloudEvents does not know: %T",
+				name, c.ID, value)
 		}
 	}
 	return nil
@@ -92,7 +95,7 @@ func lowerAlphanumeric(s string) bool {
 	return s != ""
 }
 
-// sizeOf is about what the event takes in the log.
+// sizeOf returns about how many bytes the event takes when it is encoded.
 func sizeOf(e ce.Event, c *ce.EventContextV1) int {
 	n := 64 + len(e.DataEncoded) + len(c.ID) + len(c.Type) + len(c.Source.Path)
 	if c.Subject != nil {
@@ -108,33 +111,4 @@ func sizeOf(e ce.Event, c *ce.EventContextV1) int {
 		}
 	}
 	return n
-}
-
-// partitionKey is the key whose events keep their order; empty: no order is asked for.
-func partitionKey(e *ce.Event) string {
-	c, ok := e.Context.(*ce.EventContextV1)
-	if !ok {
-		return ""
-	}
-	switch key := c.Extensions["partitionkey"].(type) {
-	case nil:
-		return ""
-	case string:
-		return key
-	default:
-		text, _ := types.Format(key)
-		return text
-	}
-}
-
-// withExtensions is a copy of the event with further extensions; the event stays as it is.
-func withExtensions(e ce.Event, more map[string]any) ce.Event {
-	c := *e.Context.AsV1()
-	c.Extensions = maps.Clone(c.Extensions)
-	if c.Extensions == nil {
-		c.Extensions = make(map[string]any, len(more))
-	}
-	maps.Copy(c.Extensions, more)
-	e.Context = &c
-	return e
 }

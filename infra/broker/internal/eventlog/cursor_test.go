@@ -1,4 +1,4 @@
-package dispatch
+package eventlog
 
 import (
 	"bytes"
@@ -8,7 +8,7 @@ import (
 
 // A cursor comes back from its bytes, and what is cut off anywhere is refused.
 func TestCursor(t *testing.T) {
-	for _, want := range []Cursor{{Next: 1}, {Next: 1 << 40, Open: []place{{3, 0}, {3, 7}, {1 << 33, 255}}}} {
+	for _, want := range []Cursor{{Next: 1}, {Next: 1 << 40, Open: []position{{3, 0}, {3, 7}, {1 << 33, 255}}}} {
 		b := want.encode()
 		if got, err := decodeCursor(b); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %v, %v, want %v", got, err, want)
@@ -26,7 +26,7 @@ func TestCursor(t *testing.T) {
 func FuzzDecodeCursor(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(Cursor{Next: 1}.encode())
-	f.Add(Cursor{Next: 300, Open: []place{{3, 0}, {3, 7}, {280, 255}}}.encode())
+	f.Add(Cursor{Next: 300, Open: []position{{3, 0}, {3, 7}, {280, 255}}}.encode())
 	f.Add([]byte{cursorVersion, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := decodeCursor(b)
@@ -45,8 +45,8 @@ func FuzzDecodeCursor(f *testing.F) {
 
 // In a log that ends before it, a cursor is at the end, and what was open after that is gone.
 func TestClamp(t *testing.T) {
-	c := Cursor{Next: 10, Open: []place{{2, 0}, {4, 1}, {5, 0}, {9, 3}}}
-	if got, want := c.clamp(5), (Cursor{Next: 5, Open: []place{{2, 0}, {4, 1}}}); !reflect.DeepEqual(got, want) {
+	c := Cursor{Next: 10, Open: []position{{2, 0}, {4, 1}, {5, 0}, {9, 3}}}
+	if got, want := c.clamp(5), (Cursor{Next: 5, Open: []position{{2, 0}, {4, 1}}}); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	if got := c.clamp(10); !reflect.DeepEqual(got, c) {

@@ -1,4 +1,4 @@
-package dispatch
+package eventlog
 
 import (
 	"encoding/binary"
@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// place is where an event is in the log.
-type place struct {
+// position says where an event is in the log: the entry, and the index in it.
+type position struct {
 	entry uint64
 	index int
 }
@@ -15,10 +15,10 @@ type place struct {
 // Cursor says what a trigger has finished: everything before Next, but not what is Open.
 type Cursor struct {
 	Next uint64
-	Open []place // ascending
+	Open []position // ascending
 }
 
-// low is the position below which the trigger needs nothing any more.
+// low returns the position before which the trigger needs nothing any more.
 func (c Cursor) low() uint64 {
 	if len(c.Open) > 0 {
 		return c.Open[0].entry
@@ -26,9 +26,9 @@ func (c Cursor) low() uint64 {
 	return c.Next
 }
 
-// clamp is the cursor in a log that ends before it.
+// clamp returns the cursor as it must be in a log that ends at end.
 func (c Cursor) clamp(end uint64) Cursor {
-	open := slices.DeleteFunc(slices.Clone(c.Open), func(p place) bool { return p.entry >= end })
+	open := slices.DeleteFunc(slices.Clone(c.Open), func(p position) bool { return p.entry >= end })
 	return Cursor{Next: min(c.Next, end), Open: open}
 }
 
@@ -70,7 +70,7 @@ func decodeCursor(b []byte) (c Cursor, err error) {
 	var last uint64
 	for ; n > 0 && err == nil; n-- {
 		last += next()
-		c.Open = append(c.Open, place{last, int(next())})
+		c.Open = append(c.Open, position{last, int(next())})
 	}
 	return c, err
 }

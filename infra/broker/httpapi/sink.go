@@ -1,4 +1,4 @@
-package front
+package httpapi
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ import (
 
 // sink hands events to one address.
 type sink struct {
-	front   *Front
+	api     *Handler
 	url     string
 	life    context.Context // of the subscription; a delivery does not outlive it
 	replies bool            // what it answers is published
@@ -45,12 +45,12 @@ func (s *sink) deliver(ctx context.Context, e event.Event) broker.Result {
 	if err != nil {
 		return broker.Result{Status: http.StatusUnprocessableEntity, Message: "the event cannot be written: " + err.Error()}
 	}
-	answer, err := s.front.cfg.Client.Do(r)
+	answer, err := s.api.cfg.Client.Do(r)
 	if err != nil {
 		return s.unanswered(ctx, err)
 	}
 	defer answer.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, int64(s.front.cfg.MaxBody)+1))
+	body, err := io.ReadAll(io.LimitReader(answer.Body, int64(s.api.cfg.MaxBody)+1))
 	if err != nil {
 		return s.unanswered(ctx, err)
 	}
@@ -80,7 +80,8 @@ func (s *sink) request(ctx context.Context, e event.Event) (*http.Request, error
 
 // result is what an answer means.
 func (s *sink) result(answer *http.Response, body []byte, to event.Event) broker.Result {
-	out := broker.Result{Status: answer.StatusCode, RetryAfter: httpevent.RetryAfter(answer.Header.Get("Retry-After"), time.Now())}
+	wait := httpevent.RetryAfter(answer.Header.Get("Retry-After"), time.Now())
+	out := broker.Result{Status: answer.StatusCode, RetryAfter: wait}
 	if s.longest != nil {
 		out.RetryAfter = min(out.RetryAfter, *s.longest)
 	}
@@ -106,8 +107,8 @@ func empty(answer *http.Response, body []byte) bool {
 }
 
 func (s *sink) reply(answer *http.Response, body []byte) (*event.Event, error) {
-	if len(body) > s.front.cfg.MaxBody {
-		return nil, fmt.Errorf("it is larger than %d bytes", s.front.cfg.MaxBody)
+	if len(body) > s.api.cfg.MaxBody {
+		return nil, fmt.Errorf("it is larger than %d bytes", s.api.cfg.MaxBody)
 	}
 	events, err := httpevent.Read(answer.Header, body)
 	if err != nil {

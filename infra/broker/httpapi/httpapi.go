@@ -1,14 +1,14 @@
-// Package front is a door of HTTP before any broker.Broker: it makes a stand-alone CloudEvents broker of it.
+// Package httpapi serves any broker.Broker over HTTP, as a stand-alone CloudEvents broker.
 //
 // Events are posted to its root in the binary, the structured or the batched mode of the CloudEvents HTTP binding, and
 // are answered with 202 when the broker has them. Triggers are resources of the CloudEvents Subscriptions API under
 // /subscriptions; their config is Knative's DeliverySpec. Deliveries go to HTTP sinks as Knative's data plane says:
 // Prefer: reply, the retry table, Retry-After, replies, dead letters.
 //
-// Whoever reaches the door may post and subscribe, unless a token is asked for. A running shop therefore has none:
-// its broker is inside the process. A sink is called from where the front runs, so that who may subscribe may
-// reach what the front can reach.
-package front
+// Every client that reaches it may post and subscribe, unless Config.Token is set. A running shop therefore has none:
+// its broker is inside the process. Sinks are called from this process, so that a client that may subscribe reaches
+// what this process can reach.
+package httpapi
 
 import (
 	"context"
@@ -29,38 +29,38 @@ import (
 	"github.com/ebb-dev/ebb/infra/internal/slowbody"
 )
 
-// Config is how a front behaves. The zero Config is right, except that everybody may use it.
+// Config configures a Handler. The zero Config has the defaults; with it every client may use the broker.
 type Config struct {
 	Loopback bool         // it is served on loopback: requests for other names than loopback's are refused
 	Hosts    []string     // further names that requests may be for; not empty: no others, also elsewhere; * for any
 	Token    string       // a bearer token that every request must carry; "": none is asked for
 	File     string       // where subscriptions are kept; "": nowhere, they end with the process
 	MaxBody  int          // the largest request, and reply, in bytes; 0: 1 MiB. The broker must take events that large
-	Client   *http.Client // calls sinks; nil: one of the front's own, which follows no redirects
+	Client   *http.Client // calls sinks; nil: one of its own, which follows no redirects
 	Logger   *slog.Logger // nil: slog.Default
 	Parallel int          // how many deliveries of one subscription run at once; 0: 32
 }
 
-// Headroom is by how much the limit of a broker should be larger than MaxBody: attributes in
-// header fields are no part of the body.
+// Headroom is by how many bytes the limit of a broker should be larger than MaxBody: attributes in header fields do not
+// count as part of the body.
 const Headroom = 64 << 10
 
-// Front is the door. It is an http.Handler.
-type Front struct {
-	broker broker.Broker
-	cfg    Config
-	door   http.Handler // answer, with a limit on bodies
-	mux    http.Handler
+// Handler serves a broker over HTTP. It must be closed.
+type Handler struct {
+	broker  broker.Broker
+	cfg     Config
+	handler http.Handler // answer, with a limit on bodies
+	mux     http.Handler
 
 	mu   sync.Mutex
 	subs map[string]*served
 }
 
-var _ http.Handler = (*Front)(nil)
+var _ http.Handler = (*Handler)(nil)
 
-// New opens a front before the broker, and serves the subscriptions that were kept. The broker stays the
-// caller's, and is closed after the front.
-func New(ctx context.Context, b broker.Broker, cfg Config) (*Front, error) {
+// New makes a Handler for the broker, and serves the subscriptions that were kept. The broker stays the caller's, who
+// closes it after the Handler.
+func New(ctx context.Context, b broker.Broker, cfg Config) (*Handler, error) {
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = 1 << 20
 	}
@@ -73,7 +73,7 @@ func New(ctx context.Context, b broker.Broker, cfg Config) (*Front, error) {
 	if cfg.Client == nil {
 		cfg.Client = NewClient()
 	}
-	f := &Front{broker: b, cfg: cfg, subs: map[string]*served{}}
+	f := &Handler{broker: b, cfg: cfg, subs: map[string]*served{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", f.ingress)
 	mux.HandleFunc("POST /subscriptions", f.create)
@@ -81,7 +81,7 @@ func New(ctx context.Context, b broker.Broker, cfg Config) (*Front, error) {
 	mux.HandleFunc("GET /subscriptions/{id}", f.retrieve)
 	mux.HandleFunc("DELETE /subscriptions/{id}", f.remove)
 	f.mux = mux
-	f.door = hostcheck.Handler(slowbody.Handler(http.HandlerFunc(f.answer), slowbody.Limit), hostcheck.Config{
+	f.handler = hostcheck.Handler(slowbody.Handler(http.HandlerFunc(f.answer), slowbody.Limit), hostcheck.Config{
 		Loopback: cfg.Loopback, Hosts: cfg.Hosts, Refuse: problem.Write,
 	})
 	if err := f.restore(ctx); err != nil {
@@ -102,10 +102,10 @@ func NewClient() *http.Client {
 }
 
 // ServeHTTP implements http.Handler.
-func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) { f.door.ServeHTTP(w, r) }
+func (f *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { f.handler.ServeHTTP(w, r) }
 
 // answer asks for the token, if there is one, and passes the request on.
-func (f *Front) answer(w http.ResponseWriter, r *http.Request) {
+func (f *Handler) answer(w http.ResponseWriter, r *http.Request) {
 	if !f.allowed(r) {
 		problem.Write(w, r, fault.New(fault.Unauthenticated, "a bearer token is asked for"))
 		return
@@ -114,7 +114,7 @@ func (f *Front) answer(w http.ResponseWriter, r *http.Request) {
 }
 
 // allowed compares hashes, so that the time it takes tells nothing about the token.
-func (f *Front) allowed(r *http.Request) bool {
+func (f *Handler) allowed(r *http.Request) bool {
 	if f.cfg.Token == "" {
 		return true
 	}
@@ -124,8 +124,8 @@ func (f *Front) allowed(r *http.Request) bool {
 }
 
 // Close stops delivering and waits for deliveries that run, at most until ctx ends; then they are given up, and
-// come again. Subscriptions that are kept go on with the next front.
-func (f *Front) Close(ctx context.Context) error {
+// come again. Subscriptions that are kept go on with the next Handler.
+func (f *Handler) Close(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var faults []error

@@ -1,4 +1,4 @@
-package dispatch
+package eventlog
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 
+	"github.com/ebb-dev/ebb/infra/broker/internal/delivery"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
@@ -15,7 +16,7 @@ const (
 	groupBytes  = 128 << 10
 )
 
-// appendTimeout bounds one append; a log that takes longer is not available.
+// appendTimeout bounds one append. A log that takes longer is unavailable.
 const appendTimeout = 30 * time.Second
 
 // submission is a part of one Publish call that waits to be appended.
@@ -26,26 +27,26 @@ type submission struct {
 }
 
 // MaxEvent implements broker.Limiter.
-func (c *Core) MaxEvent() int { return c.opts.MaxEvent }
+func (b *Broker) MaxEvent() int { return b.opts.MaxEvent }
 
 // Publish implements broker.Publisher. Calls that arrive while an append is under way are
 // put together into the next one, so that they share its cost: one fsync for all of them.
-func (c *Core) Publish(ctx context.Context, events ...event.Event) error {
+func (b *Broker) Publish(ctx context.Context, events ...event.Event) error {
 	if len(events) == 0 {
 		return nil
 	}
-	parts, err := c.split(events)
+	parts, err := b.split(events)
 	if err != nil {
 		return err
 	}
-	c.pubMu.Lock()
-	if c.pubClosed {
-		c.pubMu.Unlock()
-		return errClosed
+	b.pubMu.Lock()
+	if b.pubClosed {
+		b.pubMu.Unlock()
+		return delivery.ErrClosed
 	}
-	c.pending = append(c.pending, parts...)
-	c.pubMu.Unlock()
-	signal(c.submitted)
+	b.pending = append(b.pending, parts...)
+	b.pubMu.Unlock()
+	delivery.Signal(b.submitted)
 	for _, part := range parts {
 		select {
 		case err := <-part.done:
@@ -59,12 +60,12 @@ func (c *Core) Publish(ctx context.Context, events ...event.Event) error {
 	return nil
 }
 
-// split checks all events before any of them is taken, and cuts them into parts of at most a group.
-func (c *Core) split(events []event.Event) ([]*submission, error) {
+// split checks all events before any of them is taken, and returns them in parts of at most a group each.
+func (b *Broker) split(events []event.Event) ([]*submission, error) {
 	part := &submission{done: make(chan error, 1), events: make([]event.Event, 0, min(len(events), groupEvents))}
 	parts := []*submission{part}
 	for i := range events {
-		e, size, err := check(events[i], c.opts.MaxEvent)
+		e, size, err := delivery.CheckEvent(events[i], b.opts.MaxEvent)
 		if err != nil {
 			return nil, err
 		}
@@ -79,27 +80,27 @@ func (c *Core) split(events []event.Event) ([]*submission, error) {
 }
 
 // appendLoop writes groups until publishing is closed and nothing is pending.
-func (c *Core) appendLoop() {
-	defer close(c.appended)
+func (b *Broker) appendLoop() {
+	defer close(b.appended)
 	for {
-		group, closed := c.takeGroup()
+		group, closed := b.takeGroup()
 		if len(group) == 0 {
 			if closed {
 				return
 			}
-			<-c.submitted
+			<-b.submitted
 			continue
 		}
-		c.appendGroup(group)
+		b.appendGroup(group)
 	}
 }
 
-// takeGroup takes what is pending, up to the size of one entry.
-func (c *Core) takeGroup() (group []*submission, closed bool) {
-	c.pubMu.Lock()
-	defer c.pubMu.Unlock()
+// takeGroup takes what is pending, up to the size of one entry, and reports whether publishing is closed.
+func (b *Broker) takeGroup() (group []*submission, closed bool) {
+	b.pubMu.Lock()
+	defer b.pubMu.Unlock()
 	n, events, bytes := 0, 0, 0
-	for _, s := range c.pending {
+	for _, s := range b.pending {
 		events += len(s.events)
 		bytes += s.bytes
 		if n > 0 && (events > groupEvents || bytes > groupBytes) {
@@ -107,14 +108,14 @@ func (c *Core) takeGroup() (group []*submission, closed bool) {
 		}
 		n++
 	}
-	group = c.pending[:n:n]
-	if c.pending = c.pending[n:]; len(c.pending) == 0 {
-		c.pending = nil
+	group = b.pending[:n:n]
+	if b.pending = b.pending[n:]; len(b.pending) == 0 {
+		b.pending = nil
 	}
-	return group, c.pubClosed
+	return group, b.pubClosed
 }
 
-func (c *Core) appendGroup(group []*submission) {
+func (b *Broker) appendGroup(group []*submission) {
 	events := group[0].events
 	if len(group) > 1 {
 		events = make([]event.Event, 0, 2*len(group))
@@ -123,13 +124,13 @@ func (c *Core) appendGroup(group []*submission) {
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
-	pos, err := c.log.Append(ctx, events)
+	pos, err := b.log.Append(ctx, events)
 	cancel()
 	if err != nil {
 		err = fault.Wrap(err, fault.Unavailable, "the broker's log does not take events just now")
 	}
 	if err == nil {
-		c.settle.appended.Store(pos) // before anybody asks for his place
+		b.flush.appended.Store(pos) // before a publisher asks for its offset
 	}
 	for _, s := range group {
 		s.done <- err
@@ -137,19 +138,19 @@ func (c *Core) appendGroup(group []*submission) {
 	if err != nil {
 		return
 	}
-	signal(c.hub.grown)
-	if c.opts.Observer != nil {
-		c.opts.Observer.Published(len(events))
+	delivery.Signal(b.reader.grown)
+	if b.opts.Observer != nil {
+		b.opts.Observer.Published(len(events))
 	}
-	if pos > c.lastTrim.Load()+trimEvery {
-		signal(c.dirty)
+	if pos > b.lastTrim.Load()+trimEvery {
+		delivery.Signal(b.dirty)
 	}
 }
 
-// signal wakes the one reader of ch; a reader that is awake already will look again.
-func signal(ch chan struct{}) {
-	select {
-	case ch <- struct{}{}:
-	default:
-	}
+func (b *Broker) stopPublishing() {
+	b.pubMu.Lock()
+	b.pubClosed = true
+	b.pubMu.Unlock()
+	delivery.Signal(b.submitted)
+	<-b.appended
 }
