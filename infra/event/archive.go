@@ -26,8 +26,8 @@ var (
 		"Publish kept events again, for one function alone, marked so that side effects do not happen again. "+
 			"Ends with archive.replayed.",
 		ReplayEvents{
-			ReplayID: exReplay, To: "views", Types: []string{"dev.ebb.orders.placed.v1"},
-			Since: exTime, Until: exTime.AddDate(0, 1, 0), Subject: exOrder, Cursor: "b3JkZXI6Mg",
+			ReplayID: exReplay, To: "views", Types: []string{"com.example.helpdesk.tickets.opened.v1"},
+			Since: exTime, Until: exTime.AddDate(0, 1, 0), Subject: exTicket, Cursor: "b3JkZXI6Mg",
 		},
 		ReplayEvents{ReplayID: exReplay, To: "views"})
 )

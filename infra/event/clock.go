@@ -26,9 +26,9 @@ type SweptClock struct {
 var (
 	ClockSchedule = Define(kit, "clock.schedule", 1, Command, "Publish an event when it is due.",
 		ScheduleEvent{TimerID: exTimer, Due: exTime, Event: json.RawMessage(
-			`{"specversion":"1.0","id":"` + exTimer + `","source":"/functions/orders",` +
-				`"type":"dev.ebb.orders.deadline.v1","subject":"` + exOrder + `",` +
-				`"datacontenttype":"application/json","data":{"order_id":"` + exOrder + `","step":"authorize"}}`)})
+			`{"specversion":"1.0","id":"` + exTimer + `","source":"/functions/tickets",` +
+				`"type":"com.example.helpdesk.tickets.deadline.v1","subject":"` + exTicket + `",` +
+				`"datacontenttype":"application/json","data":{"ticket_id":"` + exTicket + `"}}`)})
 
 	ClockCancel = Define(kit, "clock.cancel", 1, Command,
 		"Forget a timer. One that is unknown or has gone off is no error.",

@@ -10,7 +10,7 @@ func KitTypes() []*Info { return kit.Types() }
 
 // The values that the examples of the kit's types share.
 const (
-	exOrder  = "01920000-0000-7000-8000-000000000003"
+	exTicket = "01920000-0000-7000-8000-000000000003"
 	exTimer  = "01920000-0000-7000-8000-000000000006"
 	exReplay = "01920000-0000-7000-8000-000000000007"
 )
