@@ -46,7 +46,7 @@ type Function struct {
 	opening sync.Mutex // one Start or Stop at a time
 	db      atomic.Pointer[database]
 	outbox  outbox
-	flusher broker.Settler // nil: what was published is durable
+	flusher broker.Flusher // nil: what was published is durable
 	waiters waiters
 
 	typesOnce sync.Once
@@ -68,7 +68,7 @@ func New(name string, env Env) *Function {
 		name: name, env: env.withDefaults(name), concurrency: 1,
 		subscriptions: map[string]subscription{}, emits: map[string]*event.Info{}, prewarm: map[string]*event.Info{},
 	}
-	f.flusher, _ = f.env.Publisher.(broker.Settler)
+	f.flusher, _ = f.env.Publisher.(broker.Flusher)
 	f.newAPI()
 	return f
 }
