@@ -79,8 +79,9 @@ func (a *app) newProductCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "product DIR",
 		Short: "Scaffold a product: a repository with two functions and a saga over them",
-		Long: `Scaffold a product in a new or empty directory: a repository with two functions, a saga over them with its test and
-its simulation, the functions of the kit that every product can take, and environments on the kit's Terraform modules.
+		Long: `Scaffold a product in a new or empty directory: a repository with two functions, a saga over them with its test
+and its simulation, the functions of the kit that every product can take, and environments on the kit's Terraform
+modules.
 
 The last part of the module's path names the product and its command.`,
 		Example: a.example("$ new product helpdesk --module example.com/helpdesk\n" +
@@ -102,14 +103,17 @@ The last part of the module's path names the product and its command.`,
 			o.Kit = filepath.Join(a.Dir, o.Kit)
 		}
 		if o.Version = a.kitVersion(); o.Kit == "" && o.Version == "" {
-			return usageErrorf("new product needs --kit: this command was built from a checkout of the kit, want its path")
+			return usageErrorf(
+				"new product needs --kit: this command was built from a checkout of the kit, want its path",
+			)
 		}
 		return a.newProduct(c.Context(), args[0], o)
 	}
 	return c
 }
 
-// kitVersion returns the published version of the kit that this command is built with; "" if it is built with a checkout.
+// kitVersion returns the published version of the kit that this command is built with; "" if it is built with a
+// checkout.
 func (a *app) kitVersion() string {
 	if a.Build == nil {
 		return ""
@@ -122,7 +126,8 @@ func (a *app) kitVersion() string {
 	return ""
 }
 
-// newProduct writes the files of a product, and completes it with the go command. What it has written stays when that fails.
+// newProduct writes the files of a product, and completes it with the go command. What it has written stays when that
+// fails.
 func (a *app) newProduct(ctx context.Context, shown string, o scaffold.ProductOptions) error {
 	written, err := scaffold.Product(o)
 	if err != nil {
@@ -158,8 +163,8 @@ func (a *app) initRepository(ctx context.Context, dir string) {
 	}
 }
 
-// goTool runs the go command in a directory, with the environment env or, if that is nil, this process's; what it prints
-// is shown only if it fails.
+// goTool runs the go command in a directory, with the environment env or, if that is nil, this process's; what it
+// prints is shown only if it fails.
 func goTool(ctx context.Context, dir string, env []string, args ...string) error {
 	c := exec.CommandContext(ctx, "go", args...)
 	c.Dir, c.Env = dir, env
