@@ -204,7 +204,7 @@ func start(t *testing.T, dir string) *running {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	s := &running{t: t, out: &bytes.Buffer{}, ended: make(chan error, 1)}
-	s.process = exec.CommandContext(ctx, filepath.Join(dir, "bin/helpdesk"), "dev", "--addr", "127.0.0.1:0", "--data", ".ebb")
+	s.process = exec.CommandContext(ctx, filepath.Join(dir, "bin/helpdesk"), "dev", "--addr", "127.0.0.1:0")
 	s.process.Dir = dir
 	s.process.Stderr = s.out
 	out, err := s.process.StdoutPipe()
@@ -240,7 +240,7 @@ func start(t *testing.T, dir string) *running {
 	var session struct {
 		Token string `json:"access_token"`
 	}
-	s.call("POST", "/api/sessions", read(t, dir, ".ebb/admin.json"), &session)
+	s.call("POST", "/api/sessions", read(t, dir, ".helpdesk/admin.json"), &session)
 	s.token = session.Token
 	return s
 }
