@@ -1,4 +1,4 @@
-package discovery
+package proxy
 
 import (
 	"bufio"
@@ -19,47 +19,59 @@ import (
 
 // Limits of a Transport.
 const (
-	headerLimit = 70 * time.Second // a cold start and the longest wait that a caller may ask for
-	idleLimit   = 60 * time.Second // less than what servers wait for the next request
-	idleMost    = 256              // connections to one host
-	bodyMost    = 64 << 10         // bytes of a request that are written before the answer is read
-	headMost    = 1 << 20          // bytes of an answer's status line and header
+	headerTimeout  = 70 * time.Second // a cold start and the longest wait that a caller may ask for
+	idleTimeout    = 60 * time.Second // less than servers wait for the next request
+	maxIdle        = 256              // connections to one host
+	maxRequestBody = 64 << 10         // bytes of a request that are written before the answer is read
+	maxHeader      = 1 << 20          // bytes of an answer's status line and header
 )
 
 var dialer = &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
 
 // Transport is an http.RoundTripper for many small requests to few hosts: it writes a request and reads its answer on the
-// goroutine that asks, where http.Transport has two more for each connection and hands over between them, which costs a
-// gateway a sixth of its processor time. HTTP/1.1 over plain TCP alone goes this way; TLS, upgrades, and requests whose body is
-// large or of unknown length take http.Transport. It may be used concurrently.
+// caller's goroutine, where http.Transport has two more for each connection and switches between them, which costs a
+// gateway a sixth of its processor time. It sends requests of HTTP/1.1 over plain TCP only; TLS, upgrades, and requests
+// whose body is large or of unknown length are left to Other. It may be used concurrently.
 //
-// An answer that does not begin within 70 seconds is an error. A request is sent again when a connection that was kept turns out
-// to be closed before a byte of the answer has come, and the method is idempotent (RFC 9110, 9.2.2 and 9.3.1) or it has an
-// Idempotency-Key.
+// An answer that does not begin within 70 seconds is an error. A request is sent again when a connection that was kept
+// turns out to be closed before a byte of the answer has come, and the request has no body and an idempotent method (RFC
+// 9110, 9.2.2 and 9.3.1) or an Idempotency-Key.
 type Transport struct {
-	Other http.RoundTripper // what does not go this way; nil: http.DefaultTransport
+	Other http.RoundTripper // sends the requests that Transport does not; nil: http.DefaultTransport
 
-	patience time.Duration // until an answer begins; 0: headerLimit
+	headerTimeout time.Duration // until an answer begins; 0: the constant of that name
 
 	mu   sync.Mutex
 	idle map[string][]*conn // by host and port; the one that was used last is at the end
 }
 
+// NewTransport returns a Transport, with an http.Transport of the same limits for the requests that it does not send
+// itself.
+func NewTransport() *Transport {
+	return &Transport{Other: &http.Transport{
+		DialContext:           dialer.DialContext,
+		MaxIdleConnsPerHost:   maxIdle,
+		IdleConnTimeout:       idleTimeout,
+		ResponseHeaderTimeout: headerTimeout,
+		ForceAttemptHTTP2:     true,
+	}}
+}
+
 var _ http.RoundTripper = (*Transport)(nil)
 
-// conn is a connection, in the hands of one request at a time.
+// conn is a connection. One request at a time uses it.
 type conn struct {
 	net.Conn
-	from  *bufio.Reader
-	to    *bufio.Writer
-	left  int64 // bytes that may still be read of a header; -1: as many as come
-	since time.Time
-	used  bool // it has answered before
+	from      *bufio.Reader
+	to        *bufio.Writer
+	left      int64     // bytes of a header that may still be read; -1: no limit
+	idleSince time.Time // set while it is kept
+	used      bool      // a request was answered on it before
 }
 
 var errHeader = errors.New("the header of the answer is too long")
 
-// Read reads what is not over the limit.
+// Read reads at most as many bytes as the limit leaves, and fails at the limit.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.left == 0 {
 		return 0, errHeader
@@ -76,7 +88,7 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // RoundTrip implements http.RoundTripper.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	if !small(r) {
+	if !sendable(r) {
 		if t.Other != nil {
 			return t.Other.RoundTrip(r)
 		}
@@ -87,31 +99,34 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		host = net.JoinHostPort(r.URL.Hostname(), "80")
 	}
 	for {
-		c, err := t.take(r.Context(), host)
+		c, err := t.connect(r.Context(), host)
 		if err != nil {
 			closeBody(r)
 			return nil, err
 		}
-		answer, err := t.ask(c, host, r)
+		answer, err := t.exchange(c, host, r)
 		if err == nil {
 			return answer, nil
 		}
 		_ = c.Close()
 		var unanswered *unansweredError
-		if !errors.As(err, &unanswered) || errors.Is(err, os.ErrDeadlineExceeded) || !c.used || !again(r) || r.Context().Err() != nil {
+		if !errors.As(err, &unanswered) || errors.Is(err, os.ErrDeadlineExceeded) || !c.used || !repeatable(r) || r.Context().Err() != nil {
 			closeBody(r)
 			return nil, err
 		}
 	}
 }
 
-func small(r *http.Request) bool {
-	return r.URL.Scheme == "http" && r.ContentLength >= 0 && r.ContentLength <= bodyMost &&
-		(r.ContentLength > 0 || r.Body == nil || r.Body == http.NoBody) && r.Header["Upgrade"] == nil && r.Header["Expect"] == nil && len(r.Trailer) == 0
+// sendable reports whether Transport sends the request itself.
+func sendable(r *http.Request) bool {
+	noBody := r.Body == nil || r.Body == http.NoBody
+	return r.URL.Scheme == "http" && r.ContentLength >= 0 && r.ContentLength <= maxRequestBody &&
+		(r.ContentLength > 0 || noBody) && r.Header["Upgrade"] == nil && r.Header["Expect"] == nil && len(r.Trailer) == 0
 }
 
-// again reports whether the request can be sent once more: nothing of it is used up, and twice is as good as once.
-func again(r *http.Request) bool {
+// repeatable reports whether the request can be sent once more: it has no body that was read, and sending it twice has the
+// effect of sending it once.
+func repeatable(r *http.Request) bool {
 	if r.Body != nil && r.Body != http.NoBody {
 		return false
 	}
@@ -128,8 +143,8 @@ func closeBody(r *http.Request) {
 	}
 }
 
-// take is a connection that was kept, or a new one.
-func (t *Transport) take(ctx context.Context, host string) (*conn, error) {
+// connect returns a connection that was kept, or a new one.
+func (t *Transport) connect(ctx context.Context, host string) (*conn, error) {
 	for {
 		t.mu.Lock()
 		kept := t.idle[host]
@@ -141,7 +156,7 @@ func (t *Transport) take(ctx context.Context, host string) (*conn, error) {
 		kept[len(kept)-1] = nil
 		t.idle[host] = kept[:len(kept)-1]
 		t.mu.Unlock()
-		if time.Since(c.since) < idleLimit && open(c.Conn) {
+		if time.Since(c.idleSince) < idleTimeout && usable(c.Conn) {
 			return c, nil
 		}
 		_ = c.Close()
@@ -155,22 +170,23 @@ func (t *Transport) take(ctx context.Context, host string) (*conn, error) {
 	return c, nil
 }
 
-// keep puts a connection back whose answer has been read to its end.
+// keep stores a connection for a later request. The answer on it has been read to its end.
 func (t *Transport) keep(host string, c *conn) {
-	c.used, c.since = true, time.Now()
+	c.used, c.idleSince = true, time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.idle == nil {
 		t.idle = map[string][]*conn{}
 	}
 	kept := t.idle[host]
-	if len(kept) >= idleMost {
+	if len(kept) >= maxIdle {
 		_ = c.Close()
 		return
 	}
-	// Those that have waited longest are at the front: two go for each that comes, so that a burst's do not stay for ever.
+	// The connections that were not used for longest are first. At most two of them are closed for each that is added, so
+	// that the connections of a burst do not stay for ever.
 	for range 2 {
-		if len(kept) > 0 && c.since.Sub(kept[0].since) > idleLimit {
+		if len(kept) > 0 && c.idleSince.Sub(kept[0].idleSince) > idleTimeout {
 			_ = kept[0].Close()
 			kept = slices.Delete(kept, 0, 1)
 		}
@@ -178,7 +194,7 @@ func (t *Transport) keep(host string, c *conn) {
 	t.idle[host] = append(kept, c)
 }
 
-// CloseIdleConnections closes what is kept for later requests.
+// CloseIdleConnections closes the connections that are kept for later requests.
 func (t *Transport) CloseIdleConnections() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -190,18 +206,19 @@ func (t *Transport) CloseIdleConnections() {
 	t.idle = nil
 }
 
-// unansweredError is that no byte of an answer came.
+// unansweredError says that no byte of an answer came.
 type unansweredError struct{ error }
 
 func (e *unansweredError) Unwrap() error { return e.error }
 
-// ask sends the request and reads the answer's header.
-func (t *Transport) ask(c *conn, host string, r *http.Request) (*http.Response, error) {
-	if err := c.SetDeadline(time.Now().Add(cmp.Or(t.patience, headerLimit))); err != nil {
+// exchange sends the request and reads the answer's header.
+func (t *Transport) exchange(c *conn, host string, r *http.Request) (*http.Response, error) {
+	if err := c.SetDeadline(time.Now().Add(cmp.Or(t.headerTimeout, headerTimeout))); err != nil {
 		return nil, &unansweredError{err}
 	}
 	ctx := r.Context()
-	free := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) }) // whoever waits is let go
+	// The end of the context ends every read and write at once.
+	free := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	because := func(err error) error {
 		if free(); ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -212,10 +229,10 @@ func (t *Transport) ask(c *conn, host string, r *http.Request) (*http.Response, 
 	if err == nil {
 		err = c.to.Flush()
 	}
-	c.left = headMost
+	c.left = maxHeader
 	cut := err != nil
 	if cut {
-		// It may have been answered before all of it was read: 413, and the connection closed.
+		// The server may have answered before it read all of the request: 413, and the connection closed.
 		if _, peeked := c.from.Peek(1); peeked != nil {
 			return nil, because(&unansweredError{err})
 		}
@@ -227,7 +244,7 @@ func (t *Transport) ask(c *conn, host string, r *http.Request) (*http.Response, 
 		return nil, because(err)
 	}
 	c.left = -1
-	answer.Close = answer.Close || cut // the rest of the request is owed
+	answer.Close = answer.Close || cut // the server still waits for the rest of the request
 	if !answer.Close && answer.ContentLength == 0 {
 		if free() && c.from.Buffered() == 0 && c.SetDeadline(time.Time{}) == nil {
 			t.keep(host, c)
@@ -239,14 +256,14 @@ func (t *Transport) ask(c *conn, host string, r *http.Request) (*http.Response, 
 	if err := c.SetDeadline(time.Time{}); err != nil {
 		return nil, because(err)
 	}
-	if ctx.Err() != nil { // the deadline was set before it was lifted
+	if ctx.Err() != nil { // the line above removed the deadline that the end of the context had set
 		return nil, because(ctx.Err())
 	}
 	answer.Body = &body{ReadCloser: answer.Body, t: t, c: c, host: host, free: free, ctx: ctx, keep: !answer.Close}
 	return answer, nil
 }
 
-// readFinal reads an answer's header, and passes on those that come before it (RFC 9110, 15.2).
+// readFinal reads the header of the final answer. It hands interim answers to the request's trace (RFC 9110, 15.2).
 func readFinal(c *conn, r *http.Request) (*http.Response, error) {
 	for range 8 {
 		answer, err := http.ReadResponse(c.from, r)
@@ -257,7 +274,7 @@ func readFinal(c *conn, r *http.Request) (*http.Response, error) {
 			return answer, nil
 		}
 		if answer.StatusCode == http.StatusSwitchingProtocols {
-			return nil, fmt.Errorf("%s switches protocols unasked", r.URL.Host)
+			return nil, fmt.Errorf("%s switched protocols without being asked", r.URL.Host)
 		}
 		if trace := httptrace.ContextClientTrace(r.Context()); trace != nil && trace.Got1xxResponse != nil {
 			if err := trace.Got1xxResponse(answer.StatusCode, textproto.MIMEHeader(answer.Header)); err != nil {
@@ -265,10 +282,10 @@ func readFinal(c *conn, r *http.Request) (*http.Response, error) {
 			}
 		}
 	}
-	return nil, fmt.Errorf("%s has more to say than an answer", r.URL.Host)
+	return nil, fmt.Errorf("%s sent too many interim answers", r.URL.Host)
 }
 
-// body gives the connection back when it has been read to its end.
+// body is the body of an answer. It returns the connection to the Transport when it has been read to its end.
 type body struct {
 	io.ReadCloser
 	t     *Transport
@@ -278,7 +295,7 @@ type body struct {
 	ctx   context.Context
 	keep  bool
 	done  bool
-	after error // what is read then
+	after error // returned by Read once done
 }
 
 // Read implements io.Reader.
@@ -302,7 +319,7 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close implements io.Closer. A connection whose answer was not read to its end is of no further use.
+// Close implements io.Closer. It closes the connection unless the answer was read to its end.
 func (b *body) Close() error {
 	if b.done {
 		return nil
