@@ -1,0 +1,30 @@
+package gateway
+
+import (
+	"errors"
+	"strconv"
+
+	"github.com/ebb-dev/ebb/infra/telemetry"
+)
+
+// trace records a span for the request, as part of the caller's trace if it has one, and hands it on to the function.
+func (g *Gateway) trace(next Handler) Handler {
+	return func(x *Exchange) {
+		ctx := telemetry.WithTraceparent(x.Request.Context(), x.Request.Header.Get("Traceparent"))
+		ctx, end := g.cfg.Telemetry.Span(ctx, x.Route.span)
+		x.Request, x.own = x.Request.WithContext(ctx), true
+		if traceparent := telemetry.Traceparent(ctx); traceparent != "" {
+			x.Request.Header["Traceparent"] = []string{traceparent}
+		}
+		next(x)
+		end(failure(x.Status()))
+	}
+}
+
+// failure returns the error that a span is marked with; nil below 500.
+func failure(status int) error {
+	if status < 500 {
+		return nil
+	}
+	return errors.New(strconv.Itoa(status))
+}
