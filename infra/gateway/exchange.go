@@ -38,13 +38,14 @@ type Exchange struct {
 	// none, and for a request without.
 	Caller auth.Principal
 
+	id       [1]string // of the request
 	path     *pathItem // that the request's path matches; nil: none
 	own      bool      // Request is a copy
 	response response
 }
 
-// Own returns the request, made a copy first if it is still the server's. Only what it returns may be changed: the server
-// looks at its own request when it writes the answer, and would wait for a body that was replaced there.
+// Own returns the request, made a copy first if it is still the server's. Only the copy's method, URL and body may be changed:
+// the server looks at its own request when it writes the answer, and would wait for a body that was replaced there.
 func (x *Exchange) Own() *http.Request {
 	if !x.own {
 		copied := *x.Request

@@ -9,8 +9,9 @@ import (
 // and the answer has it, both as X-Request-Id.
 func identify(next Handler) Handler {
 	return func(x *Exchange) {
-		id := []string{requestID(x.Request.Header)}
-		x.Request.Header["X-Request-Id"] = id // sharing the slice saves an allocation: headers are not changed in place
+		x.id[0] = requestID(x.Request.Header)
+		id := x.id[:] // both headers share it, which saves allocations: appending to one copies it
+		x.Request.Header["X-Request-Id"] = id
 		x.Writer.Header()["X-Request-Id"] = id
 		next(x)
 	}

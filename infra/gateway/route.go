@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"net/http"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/manifest"
@@ -41,7 +42,12 @@ func (g *Gateway) addFunction(m manifest.Function) error {
 		return err
 	}
 	p := proxy.New(m.Name, proxy.Config{Discovery: g.cfg.Discovery, Transport: g.cfg.Transport})
-	call := func(x *Exchange) { p.ServeHTTP(x.Writer, x.Own()) }
+	call := func(x *Exchange) {
+		if x.Request.Body != nil && x.Request.Body != http.NoBody {
+			x.Own() // a function of this process may replace the body by one that it has read
+		}
+		p.ServeHTTP(x.Writer, x.Request)
+	}
 	var prewarm []string
 	if g.prewarmer != nil {
 		prewarm = partners(m, g.cfg.System)

@@ -78,7 +78,9 @@ func (d *Discovery) Instances(_ context.Context, name string) ([]discovery.Insta
 	return grown[name], nil
 }
 
-func (d *Discovery) address(name string) string { return strings.ReplaceAll(d.template, placeholder, name) }
+func (d *Discovery) address(name string) string {
+	return strings.ReplaceAll(d.template, placeholder, name)
+}
 
 // Ready implements discovery.Discovery. It always returns nil: the platform starts instances when requests come.
 func (d *Discovery) Ready(context.Context) error { return nil }

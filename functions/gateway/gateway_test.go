@@ -1,0 +1,169 @@
+package gateway_test
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ebb-dev/ebb/functions/gateway"
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/discovery/static"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/generate"
+	"github.com/ebb-dev/ebb/infra/manifest"
+)
+
+// product is the policy under test.
+var product = gateway.Config{
+	Documents: generate.Product{Title: "Example"},
+	Parts:     []gateway.Part{{Name: "user", Path: "/api/users/{subject}"}, {Name: "orders", Path: "/api/orders"}},
+}
+
+func users(env function.Env) (*function.Function, error) {
+	f := function.New("users", env)
+	type input struct {
+		ID string `path:"id"`
+	}
+	type output struct{ Body map[string]any }
+	function.Serve(f, function.Operation{Method: "GET", Path: "/api/users/{id}"},
+		func(context.Context, *function.Tx, *input) (*output, error) { return nil, nil })
+	return f, nil
+}
+
+// newGateway returns the gateway of a system that has only users beside it.
+func newGateway(t *testing.T, cfg gateway.Config, env function.Env) http.Handler {
+	t.Helper()
+	var all manifest.System
+	for _, constructor := range []func(function.Env) (*function.Function, error){users, cfg.New} {
+		d, err := function.Declare(constructor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Functions = append(all.Functions, d)
+	}
+	env.System = func() manifest.System { return all }
+	env.Logger = slog.New(slog.DiscardHandler)
+	f, err := cfg.New(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f.Instance()
+}
+
+func get(h http.Handler, path string, headers ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest("GET", path, nil)
+	for i := 0; i+1 < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+// signIn returns what checks tokens, and a token of ada.
+func signIn(t *testing.T) (auth.Authenticator, string) {
+	t.Helper()
+	keys, err := auth.GenerateKeyRing()
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifier, err := auth.NewVerifier(auth.VerifierConfig{Keys: keys.Public(), Issuer: "ebb", Audience: "ebb"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, _, err := auth.NewIssuer(keys, "ebb", "ebb", nil).Issue(auth.Grant{Subject: "ada", TTL: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return verifier, "Bearer " + token
+}
+
+// answer returns a handler that answers with the path as a JSON string.
+func answer() http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { _ = json.NewEncoder(w).Encode(r.URL.Path) }
+}
+
+// GET /api/me has the parts that a function serves, and the documents describe it. Without parts it is not served.
+func TestMe(t *testing.T) {
+	authenticator, token := signIn(t)
+	env := function.Env{Authenticator: authenticator, Discovery: static.Discovery{"users": static.Handler(answer())}}
+	g := newGateway(t, product, env)
+	if got, want := get(g, "/api/me", "Authorization", token).Body.String(), `{"missing":[],"user":"/api/users/ada"}`+"\n"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	var document struct {
+		Info  struct{ Title string }
+		Paths map[string]map[string]struct {
+			OperationID string `json:"operationId"`
+		}
+	}
+	if err := json.Unmarshal(get(g, "/openapi.json").Body.Bytes(), &document); err != nil {
+		t.Fatal(err)
+	}
+	if document.Info.Title != "Example" || document.Paths["/api/me"]["get"].OperationID != "get-me" {
+		t.Errorf("the document has the title %q and %v", document.Info.Title, document.Paths["/api/me"])
+	}
+
+	g = newGateway(t, gateway.Config{}, env)
+	if w := get(g, "/api/me", "Authorization", token); w.Code != http.StatusNotFound {
+		t.Errorf("without parts: got %d", w.Code)
+	}
+	if got := get(g, "/openapi.json").Body.String(); strings.Contains(got, "/api/me") || !strings.Contains(got, "/healthz") {
+		t.Errorf("without parts the document is %s", got)
+	}
+}
+
+// Without a Discovery, a function has the address that EBB_FUNCTION_URL makes of its name.
+func TestFunctionURL(t *testing.T) {
+	server := httptest.NewServer(answer())
+	defer server.Close()
+	authenticator, token := signIn(t)
+	settings := map[string]string{"EBB_FUNCTION_URL": server.URL + "/{function}"}
+	g := newGateway(t, product, function.Env{Authenticator: authenticator, Lookup: config.Map(settings)})
+	if got, want := get(g, "/api/users/1", "Authorization", token).Body.String(), `"/users/api/users/1"`+"\n"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+
+	settings["EBB_FUNCTION_URL"] = "http://users"
+	_, err := product.New(function.Env{Lookup: config.Map(settings)})
+	if err == nil || !strings.HasPrefix(err.Error(), "EBB_FUNCTION_URL: ") {
+		t.Errorf("an address without {function}: got %v", err)
+	}
+}
+
+// EBB_CORS_ORIGINS lists the origins whose scripts may read answers.
+func TestOrigins(t *testing.T) {
+	g := newGateway(t, product, function.Env{
+		Lookup:    config.Map(map[string]string{"EBB_CORS_ORIGINS": "https://shop.example, https://admin.example/"}),
+		Discovery: static.Discovery{"users": static.Handler(answer())},
+	})
+	for origin, want := range map[string]string{
+		"https://shop.example":  "https://shop.example",
+		"https://admin.example": "https://admin.example",
+		"https://evil.example":  "",
+	} {
+		if got := get(g, "/healthz", "Origin", origin).Header().Get("Access-Control-Allow-Origin"); got != want {
+			t.Errorf("%s: got %q, want %q", origin, got, want)
+		}
+	}
+}
+
+// The gateway consumes and emits nothing and stores nothing, and declares its settings.
+func TestDeclaration(t *testing.T) {
+	d, err := function.Declare(product.New)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !d.Gateway || len(d.Consumes)+len(d.Emits)+len(d.Collections) > 0 || len(d.Settings) != 2 {
+		t.Errorf("got %+v", d.Function)
+	}
+	if err := d.CheckSettings(config.Map(nil)); err != nil {
+		t.Error(err)
+	}
+}
