@@ -10,10 +10,10 @@ import (
 
 var catalogue = event.NewCatalogue(events.Types()...)
 
-// Today's types read what was emitted earlier, and are recorded themselves.
+// Today's types read what was emitted earlier, and have golden files themselves.
 func TestGolden(t *testing.T) { eventtest.Golden(t, "testdata", events.Types()) }
 
-// Examples come back as they were, and show every field.
+// Examples are unchanged by encoding and decoding, and show every field.
 func TestExamples(t *testing.T) { eventtest.Examples(t, events.Types()) }
 
 // The catalogue keeps to the naming rules that triggers and dead letters rely on.

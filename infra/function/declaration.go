@@ -20,9 +20,11 @@ const (
 	idempotencyName = "_idempotency"
 )
 
-// stateful reports whether the function needs a database.
+// stateful reports whether the function needs a database: for documents of its own, or for the unit of work of an event,
+// of a tick or of an operation that changes something.
 func (f *Function) stateful() bool {
-	return len(f.schema) > 0 || len(f.subscriptions) > 0 || f.any != nil || f.deadLetter != nil || len(f.emits) > 0
+	return len(f.schema) > 0 || f.subscribed() || f.deadLetter != nil || f.tick != nil ||
+		slices.ContainsFunc(f.routes, func(r route) bool { return !r.Safe() })
 }
 
 // databaseSchema returns everything that the function stores, with the kit's own collections.
@@ -87,7 +89,8 @@ func (f *Function) manifest() manifest.Function {
 	t := f.trigger(slices.Concat(m.Consumes, m.Prewarm))
 	m.Trigger = &manifest.Trigger{
 		Filters: t.Filters, Batch: t.Batch, Concurrency: t.Concurrency, Retry: t.Delivery.Retry,
-		Backoff: string(t.Delivery.BackoffPolicy), Delay: t.Delivery.BackoffDelay.String(), Timeout: t.Delivery.Timeout.String(),
+		Backoff: string(t.Delivery.BackoffPolicy), Delay: t.Delivery.BackoffDelay.String(),
+		Timeout: t.Delivery.Timeout.String(),
 	}
 	return m
 }
@@ -130,11 +133,12 @@ func (f *Function) consumes() []string {
 // maxBatch is how many events share a unit of work at most.
 const maxBatch = 128
 
-// trigger returns a durable subscription to the types, which has the function's name. The host adds where dead letters go.
+// trigger returns a durable subscription to the types, which has the function's name. The host adds where dead letters
+// go.
 func (f *Function) trigger(types []string) broker.Trigger {
 	t := broker.Trigger{
 		Name: f.name, Subscriber: f.Source(), Delivery: broker.DefaultDelivery, Batch: maxBatch, Concurrency: 1,
-		Pace: f.minBatchInterval,
+		MinBatchInterval: f.minBatchInterval,
 	}
 	if f.concurrency > 1 {
 		t.Batch, t.Concurrency = 1, f.concurrency

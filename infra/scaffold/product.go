@@ -113,7 +113,7 @@ func (o ProductOptions) product() (p product, err error) {
 		if !isRelease(o.Version) {
 			return p, fmt.Errorf("invalid version of the kit %q: want a published one such as v0.3.0, or the path of a checkout", o.Version)
 		}
-		p.TerraformModule = "git::https://" + Kit + ".git//terraform/modules/product?ref=" + o.Version
+		p.TerraformModule = "git::https://" + Kit + ".git//terraform/modules/product?ref=" + gitRef(o.Version)
 		return p, nil
 	}
 	return p, p.replace(o)
@@ -233,4 +233,12 @@ func namespaceOf(modulePath string) string {
 // of a checkout.
 func isRelease(version string) bool {
 	return version != "" && module.CanonicalVersion(version) == version && !strings.Contains(version, "+")
+}
+
+// gitRef returns what git calls a version: its tag, or the commit of a pseudo-version.
+func gitRef(version string) string {
+	if rev, err := module.PseudoVersionRev(version); err == nil {
+		return rev
+	}
+	return version
 }
