@@ -16,12 +16,13 @@ const Name = "gateway"
 // Part is one member of the answer of GET /api/me.
 type Part = gateway.Part
 
-// Config is the policy of a product's gateway. The zero Config serves every function of the system and composes nothing.
+// Config is the policy of a product's gateway. The zero Config serves every function of the system and composes
+// nothing.
 type Config struct {
 	Documents generate.Product // how /openapi.json and /asyncapi.json name the product
 
-	// Parts are the members of GET /api/me, which is not served if there are none. A part whose path no function serves is
-	// left out.
+	// Parts are the members of GET /api/me, which is not served if there are none. A part whose path no function serves
+	// is left out.
 	Parts []Part
 }
 
@@ -31,8 +32,8 @@ type settings struct {
 	Address string   `envconfig:"EBB_FUNCTION_URL" default:"http://{function}.default.svc.cluster.local" desc:"where the gateway finds a function, with {function} for its name"`
 }
 
-// New declares the gateway of the system that the environment names. Without a Discovery in the environment each function
-// has the address that EBB_FUNCTION_URL gives it.
+// New declares the gateway of the system that the environment names. Without a Discovery in the environment each
+// function has the address that EBB_FUNCTION_URL gives it.
 func (c Config) New(env function.Env) (*function.Function, error) {
 	f := function.New(Name, env)
 	set, err := function.Configure[settings](f)

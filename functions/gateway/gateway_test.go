@@ -94,7 +94,8 @@ func TestMe(t *testing.T) {
 	authenticator, token := signIn(t)
 	env := function.Env{Authenticator: authenticator, Discovery: static.Discovery{"users": static.Handler(answer())}}
 	g := newGateway(t, product, env)
-	if got, want := get(g, "/api/me", "Authorization", token).Body.String(), `{"missing":[],"user":"/api/users/ada"}`+"\n"; got != want {
+	got, want := get(g, "/api/me", "Authorization", token).Body.String(), `{"missing":[],"user":"/api/users/ada"}`+"\n"
+	if got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	var document struct {
@@ -114,7 +115,8 @@ func TestMe(t *testing.T) {
 	if w := get(g, "/api/me", "Authorization", token); w.Code != http.StatusNotFound {
 		t.Errorf("without parts: got %d", w.Code)
 	}
-	if got := get(g, "/openapi.json").Body.String(); strings.Contains(got, "/api/me") || !strings.Contains(got, "/healthz") {
+	got = get(g, "/openapi.json").Body.String()
+	if strings.Contains(got, "/api/me") || !strings.Contains(got, "/healthz") {
 		t.Errorf("without parts the document is %s", got)
 	}
 }
@@ -126,7 +128,8 @@ func TestFunctionURL(t *testing.T) {
 	authenticator, token := signIn(t)
 	settings := map[string]string{"EBB_FUNCTION_URL": server.URL + "/{function}"}
 	g := newGateway(t, product, function.Env{Authenticator: authenticator, Lookup: config.Map(settings)})
-	if got, want := get(g, "/api/users/1", "Authorization", token).Body.String(), `"/users/api/users/1"`+"\n"; got != want {
+	got, want := get(g, "/api/users/1", "Authorization", token).Body.String(), `"/users/api/users/1"`+"\n"
+	if got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 

@@ -15,8 +15,8 @@ type Balancer interface {
 	Choose(r *http.Request, instances []discovery.Instance) int
 }
 
-// RoundRobin is a Balancer that gives each instance its turn, in the order of the list. The zero RoundRobin begins with the
-// first instance.
+// RoundRobin is a Balancer that gives each instance its turn, in the order of the list. The zero RoundRobin begins with
+// the first instance.
 type RoundRobin struct{ next atomic.Uint64 }
 
 var _ Balancer = (*RoundRobin)(nil)

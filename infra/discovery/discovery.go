@@ -1,7 +1,7 @@
 // Package discovery is the port from the name of a function to its instances.
 //
-// Discovery only lists instances: package balance chooses one of them for a request, and package proxy carries the request
-// to it. The gateway is the only user, because functions never call one another.
+// Discovery only lists instances: package balance chooses one of them for a request, and package proxy carries the
+// request to it. The gateway is the only user, because functions never call one another.
 package discovery
 
 import (
@@ -21,9 +21,9 @@ type Instance struct {
 
 // Discovery lists the instances of functions. Its methods may be called concurrently.
 type Discovery interface {
-	// Instances returns the instances that can be sent a request now, those that the first request starts included. It is
-	// called for every request, so a driver answers from memory, with the same slice in the same order until something
-	// changes. The slice and its addresses are shared and must not be changed, not even by the driver.
+	// Instances returns the instances that can be sent a request now, those that the first request starts included. It
+	// is called for every request, so a driver answers from memory, with the same slice in the same order until
+	// something changes. The slice and its addresses are shared and must not be changed, not even by the driver.
 	//
 	// A function that has no instance now has an empty list and no error. A name that no function can have, or that the
 	// driver knows to be missing for good, is fault.NotFound. While the source of the instances cannot be asked, the

@@ -8,8 +8,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// authorize checks the credentials of the request and whether its caller may call the operation. The function checks both
-// again. Answers of operations that are not public are not stored by caches, unless the function says otherwise.
+// authorize checks the credentials of the request and whether its caller may call the operation. The function checks
+// both again. Answers of operations that are not public are not stored by caches, unless the function says otherwise.
 func (g *Gateway) authorize(next Handler) Handler {
 	return func(x *Exchange) {
 		if x.Route.document {

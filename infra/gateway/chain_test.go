@@ -10,8 +10,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/gateway"
 )
 
-// A request meets the policies of the product in their order, after the gateway's own: its route and its caller are known,
-// and it has an id. What a policy does after calling the next one happens in the opposite order.
+// A request meets the policies of the product in their order, after the gateway's own: its route and its caller are
+// known, and it has an id. What a policy does after calling the next one happens in the opposite order.
 func TestPolicies(t *testing.T) {
 	var steps []string
 	policy := func(name string) gateway.Middleware {
@@ -29,7 +29,8 @@ func TestPolicies(t *testing.T) {
 			}
 		}
 	}
-	f := newFixture(t, func(cfg *gateway.Config) { cfg.Policies = []gateway.Middleware{policy("first"), policy("second")} })
+	policies := []gateway.Middleware{policy("first"), policy("second")}
+	f := newFixture(t, func(cfg *gateway.Config) { cfg.Policies = policies })
 	f.handle("users", func(w http.ResponseWriter, _ *http.Request) {
 		steps = append(steps, "function")
 		w.WriteHeader(http.StatusAccepted)
@@ -50,8 +51,8 @@ func TestPolicies(t *testing.T) {
 	}
 }
 
-// A policy can answer itself, and its problem document has the header fields of every answer. A panic in one is an answer
-// too.
+// A policy can answer itself, and its problem document has the header fields of every answer. A panic in one is an
+// answer too.
 func TestPolicyAnswers(t *testing.T) {
 	for name, test := range map[string]struct {
 		policy gateway.Handler
@@ -113,7 +114,7 @@ func TestTheRequestOfTheFunction(t *testing.T) {
 		r.Header.Set("Authorization", "Bearer "+f.token("customer"))
 		f.gateway.ServeHTTP(&sink{header: http.Header{}}, r)
 		if seen.Method != c.want || seen == r || r.Method != c.method {
-			t.Errorf("%s: the function got %s, the server's own: %v; the server has %s", c.method, seen.Method, seen == r, r.Method)
+			t.Errorf("%s: the function got %s of %p, the server has %s of %p", c.method, seen.Method, seen, r.Method, r)
 		}
 	}
 }

@@ -15,7 +15,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/problem"
 )
 
-// Composition is a GET operation whose answer is an object of the answers of several operations. Its caller needs a token.
+// Composition is a GET operation whose answer is an object of the answers of several operations. Its caller needs a
+// token.
 type Composition struct {
 	Path        string
 	OperationID string // in the OpenAPI document
@@ -46,8 +47,8 @@ func (c Composition) describe() map[string]any {
 	}
 	return map[string]any{
 		"operationId": c.OperationID, "summary": c.Summary, "tags": []string{"gateway"},
-		"description": "Composed of several functions at once. A part that does not answer within a second is left out, and " +
-			"named in `missing`.",
+		"description": "Composed of several functions at once. A part that does not answer within a second is left out, " +
+			"and named in `missing`.",
 		"security": []any{map[string]any{"bearer": []string{}}},
 		"responses": map[string]any{
 			"200": map[string]any{"description": "OK", "content": map[string]any{"application/json": map[string]any{
@@ -80,8 +81,8 @@ type source struct {
 	route *Route
 }
 
-// compose asks for all parts at the same time and answers with those that came in time. "missing" names the others, so that
-// a caller can tell a customer without orders from orders that are down.
+// compose asks for all parts at the same time and answers with those that came in time. "missing" names the others, so
+// that a caller can tell a customer without orders from orders that are down.
 func (g *Gateway) compose(x *Exchange, parts []source) {
 	ctx, cancel := context.WithTimeout(x.Request.Context(), partTimeout)
 	defer cancel()

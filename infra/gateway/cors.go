@@ -9,7 +9,8 @@ import (
 // Scripts of other sites get nothing unless their origin is listed. Tokens travel in a header and never in a cookie, so
 // credentials are never allowed.
 const (
-	corsHeaders = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Prefer, Traceparent, X-Request-Id"
+	corsHeaders = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Prefer, Traceparent, " +
+		"X-Request-Id"
 	corsExposed = "ETag, Location, Retry-After, Link, X-Request-Id"
 	corsMaxAge  = "600"
 )

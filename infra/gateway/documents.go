@@ -92,9 +92,9 @@ func alive(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte(`{"status":"ok"}` + "\n"))
 }
 
-// document serves bytes that do not change while the process runs. They are made for the first request, because that takes
-// longer than all else that the gateway does before it is ready. Browsers and most tools want plain application/json, so the
-// registered media type is used only for requests that name it.
+// document serves bytes that do not change while the process runs. They are made for the first request, because that
+// takes longer than all else that the gateway does before it is ready. Browsers and most tools want plain
+// application/json, so the registered media type is used only for requests that name it.
 func document(contentType string, content func() ([]byte, error)) http.HandlerFunc {
 	type made struct {
 		body []byte
@@ -127,7 +127,8 @@ func document(contentType string, content func() ([]byte, error)) http.HandlerFu
 	}
 }
 
-// accepts reports whether an Accept field names the media type, with no weight of 0. A range such as */* does not name it.
+// accepts reports whether an Accept field names the media type, with no weight of 0. A range such as */* does not name
+// it.
 func accepts(field, contentType string) bool {
 	want, _, _ := mime.ParseMediaType(contentType)
 	for item := range strings.SplitSeq(field, ",") {

@@ -10,8 +10,8 @@ import (
 // Handler answers a request. It may be called concurrently, with another Exchange each time.
 type Handler func(x *Exchange)
 
-// Middleware is a policy: it returns a Handler that does its part of the work before or after it calls next, or answers the
-// request itself and does not call next. It is called once, when the gateway is made.
+// Middleware is a policy: it returns a Handler that does its part of the work before or after it calls next, or answers
+// the request itself and does not call next. It is called once, when the gateway is made.
 type Middleware func(next Handler) Handler
 
 // chain returns the handler that runs the policies in order, the first one outermost, and then the handler.
@@ -22,10 +22,11 @@ func chain(h Handler, policies ...Middleware) Handler {
 	return h
 }
 
-// Exchange is a request on its way through the chain, with what the policies have found out about it. One goroutine at a
-// time uses it.
+// Exchange is a request on its way through the chain, with what the policies have found out about it. One goroutine at
+// a time uses it.
 type Exchange struct {
-	// Writer takes the answer. A policy may set a wrapper, which must have an Unwrap method for http.ResponseController.
+	// Writer takes the answer. A policy may set a wrapper, which must have an Unwrap method for
+	// http.ResponseController.
 	Writer http.ResponseWriter
 
 	// Request is the request as it came. Policies may change its header; for other changes see Own.
@@ -34,8 +35,8 @@ type Exchange struct {
 	// Route is the operation that the request asks for; nil while it is not known, and where none is declared.
 	Route *Route
 
-	// Caller is who sent the request, as its credentials say. It is anonymous until they are checked, on routes that check
-	// none, and for a request without.
+	// Caller is who sent the request, as its credentials say. It is anonymous until they are checked, on routes that
+	// check none, and for a request without.
 	Caller auth.Principal
 
 	id       [1]string // of the request
@@ -44,8 +45,9 @@ type Exchange struct {
 	response response
 }
 
-// Own returns the request, made a copy first if it is still the server's. Only the copy's method, URL and body may be changed:
-// the server looks at its own request when it writes the answer, and would wait for a body that was replaced there.
+// Own returns the request, made a copy first if it is still the server's. Only the copy's method, URL and body may be
+// changed: the server looks at its own request when it writes the answer, and would wait for a body that was replaced
+// there.
 func (x *Exchange) Own() *http.Request {
 	if !x.own {
 		copied := *x.Request

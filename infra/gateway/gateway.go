@@ -46,8 +46,8 @@ type Gateway struct {
 
 var _ http.Handler = (*Gateway)(nil)
 
-// New returns the gateway of a system. The error names everything that is wrong: a path that cannot be routed or that two
-// functions serve, a function that discovery does not know.
+// New returns the gateway of a system. The error names everything that is wrong: a path that cannot be routed or that
+// two functions serve, a function that discovery does not know.
 func New(cfg Config) (*Gateway, error) {
 	if cfg.Transport == nil {
 		cfg.Transport = proxy.NewTransport()
@@ -74,8 +74,8 @@ func New(cfg Config) (*Gateway, error) {
 	return g, nil
 }
 
-// chain returns the policies in the order in which a request meets them. The ones before answerUnmatched see every request,
-// the ones after it only those that a declared operation answers.
+// chain returns the policies in the order in which a request meets them. The ones before answerUnmatched see every
+// request, the ones after it only those that a declared operation answers.
 func (g *Gateway) chain() []Middleware {
 	before := []Middleware{
 		identify,

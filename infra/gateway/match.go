@@ -10,8 +10,8 @@ import (
 // wholeServer is the path of "OPTIONS *", which asks for nothing in particular (RFC 9110, 9.3.7).
 var wholeServer = &pathItem{}
 
-// match finds the route of the request. It answers nothing: see answerUnmatched. HEAD is served by the route of GET, unless
-// one is declared for it; the server leaves out the body.
+// match finds the route of the request. It answers nothing: see answerUnmatched. HEAD is served by the route of GET,
+// unless one is declared for it; the server leaves out the body.
 func (g *Gateway) match(next Handler) Handler {
 	return func(x *Exchange) {
 		path, method := x.Request.URL.Path, x.Request.Method
@@ -36,8 +36,8 @@ func (g *Gateway) match(next Handler) Handler {
 	}
 }
 
-// answerUnmatched answers the requests that have no route: 404 for an unknown path, 405 for another method of a known one,
-// and OPTIONS with the methods that the path has.
+// answerUnmatched answers the requests that have no route: 404 for an unknown path, 405 for another method of a known
+// one, and OPTIONS with the methods that the path has.
 func answerUnmatched(next Handler) Handler {
 	return func(x *Exchange) {
 		switch {

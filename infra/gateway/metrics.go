@@ -18,7 +18,8 @@ func (g *Gateway) measure(next Handler) Handler {
 	}
 }
 
-// label returns the route's path as it was declared; "" for a request that no operation is declared for, except OPTIONS.
+// label returns the route's path as it was declared; "" for a request that no operation is declared for, except
+// OPTIONS.
 func (x *Exchange) label(method string) string {
 	switch {
 	case x.Route != nil:

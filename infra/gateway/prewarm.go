@@ -7,8 +7,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/manifest"
 )
 
-// prewarm starts the functions that will have work when the function of the request has done its own, so that they start at
-// the same time.
+// prewarm starts the functions that will have work when the function of the request has done its own, so that they
+// start at the same time.
 func (g *Gateway) prewarm(next Handler) Handler {
 	if g.prewarmer == nil {
 		return next
@@ -21,8 +21,8 @@ func (g *Gateway) prewarm(next Handler) Handler {
 	}
 }
 
-// partners returns the functions that consume an event of this one and emit one that it consumes, as the orchestrator of a
-// saga and those that do its steps. The clock's sweep does not count, because every function consumes it.
+// partners returns the functions that consume an event of this one and emit one that it consumes, as the orchestrator
+// of a saga and those that do its steps. The clock's sweep does not count, because every function consumes it.
 func partners(m manifest.Function, system manifest.System) (names []string) {
 	swept := event.ClockSwept.Name()
 	reaches := func(from, to manifest.Function) bool {

@@ -28,7 +28,8 @@ func (g *Gateway) panicked(x *Exchange, cause any) {
 	if x.Route != nil {
 		path = x.Route.Path
 	}
-	g.cfg.Logger.ErrorContext(x.Request.Context(), "a handler panicked", "route", path, "panic", cause, "stack", string(debug.Stack()))
+	ctx, stack := x.Request.Context(), string(debug.Stack())
+	g.cfg.Logger.ErrorContext(ctx, "a handler panicked", "route", path, "panic", cause, "stack", stack)
 	if x.Status() != 0 {
 		panic(http.ErrAbortHandler)
 	}

@@ -5,8 +5,8 @@ import (
 	"net/http"
 )
 
-// identify gives the request its id: the caller's, if it can be used in headers and logs, or a new one. The function gets it
-// and the answer has it, both as X-Request-Id.
+// identify gives the request its id: the caller's, if it can be used in headers and logs, or a new one. The function
+// gets it and the answer has it, both as X-Request-Id.
 func identify(next Handler) Handler {
 	return func(x *Exchange) {
 		x.id[0] = requestID(x.Request.Header)

@@ -7,8 +7,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
-// trace records a span for the request, as part of the caller's trace if it has one, and hands it on to the function. Without
-// telemetry it only hands on the caller's.
+// trace records a span for the request, as part of the caller's trace if it has one, and hands it on to the function.
+// Without telemetry it only hands on the caller's.
 func (g *Gateway) trace(next Handler) Handler {
 	return func(x *Exchange) {
 		parent := x.Request.Header.Get("Traceparent")

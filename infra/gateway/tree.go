@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// node is a segment in the tree of paths. A segment that is spelt out is tried before a parameter, and a parameter before
-// all that follows.
+// node is a segment in the tree of paths. A segment that is spelt out is tried before a parameter, and a parameter
+// before all that follows.
 type node struct {
 	static map[string]*node
 	param  *node
@@ -83,8 +83,8 @@ func (p *pathItem) add(r *Route) error {
 	return nil
 }
 
-// find returns what is at a path, given without its first slash; nil if nothing is. A path with a segment that is empty, "."
-// or ".." matches nothing, because it could mean another path to the function.
+// find returns what is at a path, given without its first slash; nil if nothing is. A path with a segment that is
+// empty, "." or ".." matches nothing, because it could mean another path to the function.
 func (n *node) find(path string) *pathItem {
 	segment, below, more := strings.Cut(path, "/")
 	if !plain(segment) {

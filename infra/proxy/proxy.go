@@ -1,7 +1,8 @@
 // Package proxy carries a request to an instance of a function and its answer back.
 //
-// An instance of the same process is called with the request itself, without a copy; to another the request is sent over
-// HTTP. A request is sent to one instance only: see Transport for the one case in which it is sent again, to the same one.
+// An instance of the same process is called with the request itself, without a copy; to another the request is sent
+// over HTTP. A request is sent to one instance only: see Transport for the one case in which it is sent again, to the
+// same one.
 package proxy
 
 import (
@@ -69,8 +70,8 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 const unreachable = "the function that answers this cannot be reached just now"
 
-// handlers returns the handler of each instance. A Discovery returns the same slice until something changes, so they are
-// prepared once for each change.
+// handlers returns the handler of each instance. A Discovery returns the same slice until something changes, so they
+// are prepared once for each change.
 func (p *Proxy) handlers(instances []discovery.Instance) []http.Handler {
 	last := p.prepared.Load()
 	if last != nil && len(last.instances) == len(instances) && &last.instances[0] == &instances[0] {

@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -63,7 +62,8 @@ func TestProxySendsTheRequestToTheAddress(t *testing.T) {
 func TestProxyCallsAHandlerWithoutACopy(t *testing.T) {
 	var gotRequest *http.Request
 	var gotWriter http.ResponseWriter
-	p := proxyOf(static.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { gotRequest, gotWriter = r, w }))...)
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { gotRequest, gotWriter = r, w })
+	p := proxyOf(static.Handler(h)...)
 	r, w := httptest.NewRequest("GET", "/", nil), httptest.NewRecorder()
 	p.ServeHTTP(w, r)
 	if gotRequest != r || gotWriter != w {
@@ -154,7 +154,8 @@ func TestProxySeesChanges(t *testing.T) {
 	}
 	d := static.Discovery{}
 	p := proxy.New("users", proxy.Config{Discovery: d})
-	for n, instances := range [][]discovery.Instance{{named("a")}, {named("b")}, {named("c"), named("c")}, nil, {named("d")}} {
+	a, b, c := named("a"), named("b"), named("c")
+	for n, instances := range [][]discovery.Instance{{a}, {b}, {c, c}, nil, {b}} {
 		d["users"] = instances
 		for range 2 {
 			w := call(p, httptest.NewRequest("GET", "/", nil))
@@ -169,7 +170,9 @@ func TestProxySeesChanges(t *testing.T) {
 
 // A body that turns out too large while it is sent is the caller's fault, not the function's.
 func TestProxyRefusesABodyThatIsTooLarge(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+	}))
 	defer server.Close()
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest("POST", "/", io.MultiReader(strings.NewReader(strings.Repeat("a", 101))))
@@ -180,7 +183,9 @@ func TestProxyRefusesABodyThatIsTooLarge(t *testing.T) {
 
 // BenchmarkProxy measures one request to an instance with an address, with many at the same time.
 func BenchmarkProxy(b *testing.B) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"id":"1"}`) }))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"id":"1"}`)
+	}))
 	defer server.Close()
 	u, err := url.Parse(server.URL)
 	if err != nil {

@@ -28,14 +28,14 @@ const (
 
 var dialer = &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
 
-// Transport is an http.RoundTripper for many small requests to few hosts: it writes a request and reads its answer on the
-// caller's goroutine, where http.Transport has two more for each connection and switches between them, which costs a
-// gateway a sixth of its processor time. It sends requests of HTTP/1.1 over plain TCP only; TLS, upgrades, and requests
-// whose body is large or of unknown length are left to Other. It may be used concurrently.
+// Transport is an http.RoundTripper for many small requests to few hosts: it writes a request and reads its answer on
+// the caller's goroutine, where http.Transport has two more for each connection and switches between them, which costs
+// a gateway a sixth of its processor time. It sends requests of HTTP/1.1 over plain TCP only; TLS, upgrades, and
+// requests whose body is large or of unknown length are left to Other. It may be used concurrently.
 //
 // An answer that does not begin within 70 seconds is an error. A request is sent again when a connection that was kept
-// turns out to be closed before a byte of the answer has come, and the request has no body and an idempotent method (RFC
-// 9110, 9.2.2 and 9.3.1) or an Idempotency-Key.
+// turns out to be closed before a byte of the answer has come, and the request has no body and an idempotent method
+// (RFC 9110, 9.2.2 and 9.3.1) or an Idempotency-Key.
 type Transport struct {
 	Other http.RoundTripper // sends the requests that Transport does not; nil: http.DefaultTransport
 
@@ -110,7 +110,8 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		_ = c.Close()
 		var unanswered *unansweredError
-		if !errors.As(err, &unanswered) || errors.Is(err, os.ErrDeadlineExceeded) || !c.used || !repeatable(r) || r.Context().Err() != nil {
+		closed := c.used && errors.As(err, &unanswered) && !errors.Is(err, os.ErrDeadlineExceeded)
+		if !closed || !repeatable(r) || r.Context().Err() != nil {
 			closeBody(r)
 			return nil, err
 		}
@@ -124,8 +125,8 @@ func sendable(r *http.Request) bool {
 		(r.ContentLength > 0 || noBody) && r.Header["Upgrade"] == nil && r.Header["Expect"] == nil && len(r.Trailer) == 0
 }
 
-// repeatable reports whether the request can be sent once more: it has no body that was read, and sending it twice has the
-// effect of sending it once.
+// repeatable reports whether the request can be sent once more: it has no body that was read, and sending it twice has
+// the effect of sending it once.
 func repeatable(r *http.Request) bool {
 	if r.Body != nil && r.Body != http.NoBody {
 		return false
@@ -183,8 +184,8 @@ func (t *Transport) keep(host string, c *conn) {
 		_ = c.Close()
 		return
 	}
-	// The connections that were not used for longest are first. At most two of them are closed for each that is added, so
-	// that the connections of a burst do not stay for ever.
+	// The connections that were not used for longest are first. At most two of them are closed for each that is added,
+	// so that the connections of a burst do not stay for ever.
 	for range 2 {
 		if len(kept) > 0 && c.idleSince.Sub(kept[0].idleSince) > idleTimeout {
 			_ = kept[0].Close()

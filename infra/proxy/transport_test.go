@@ -56,8 +56,8 @@ func answered(t *testing.T, by http.RoundTripper, r *http.Request) string {
 func TestTransportAnswersAsHTTPDoes(t *testing.T) {
 	server, conns := counted(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		asked := fmt.Sprintf("%s %s %s %d %q %q", r.Method, r.URL, r.Host, r.ContentLength, r.Header["X-Given"], r.Header["User-Agent"])
-		w.Header().Set("Asked", asked)
+		fields := fmt.Sprintf("%q %q", r.Header["X-Given"], r.Header["User-Agent"])
+		w.Header().Set("Asked", fmt.Sprintf("%s %s %s %d %s", r.Method, r.URL, r.Host, r.ContentLength, fields))
 		switch r.URL.Path {
 		case "/empty":
 			w.WriteHeader(http.StatusNoContent)
@@ -109,8 +109,8 @@ func TestTransportAnswersAsHTTPDoes(t *testing.T) {
 	}
 }
 
-// raw starts a server that sends the answers in order. It reads a request's header before each, closes the connection after
-// an answer that does not end with MORE, and reports each connection that it has closed.
+// raw starts a server that sends the answers in order. It reads a request's header before each, closes the connection
+// after an answer that does not end with MORE, and reports each connection that it has closed.
 func raw(t *testing.T, answers ...string) (url string, conns *atomic.Int64, closed <-chan struct{}) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -205,10 +205,11 @@ func TestTransportSendsAgain(t *testing.T) {
 	}
 }
 
-// A connection that the server has closed or wants closed, or has sent more on than the answer, is not used again: a request
-// that must not be sent twice is not lost on it, and no request gets the answer of another.
+// A connection that the server has closed or wants closed, or has sent more on than the answer, is not used again: a
+// request that must not be sent twice is not lost on it, and no request gets the answer of another.
 func TestTransportChecksKeptConnections(t *testing.T) {
-	const nothing, more = "HTTP/1.1 204 No Content\r\n\r\n", "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
+	const nothing = "HTTP/1.1 204 No Content\r\n\r\n"
+	const more = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
 	for _, last := range []string{
 		ok, ok + more, ok + more + "MORE", nothing + more + "MORE",
 		"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nokMORE",
@@ -238,7 +239,8 @@ func TestTransportRefuses(t *testing.T) {
 	for _, c := range []struct{ name, answer, want string }{
 		{"no HTTP", "hello\r\n\r\n", "malformed HTTP"},
 		{"a header without end", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 2<<20), "too long"},
-		{"a switch of protocols", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n", "switched protocols"},
+		{"a switch of protocols", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n",
+			"switched protocols"},
 		{"hints without end", strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 100), "too many interim answers"},
 		{"half a body", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", "unexpected EOF"},
 	} {
@@ -264,10 +266,11 @@ func TestTransportRefuses(t *testing.T) {
 func TestTransportReportsEarlyHints(t *testing.T) {
 	url, _, _ := raw(t, "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"+ok)
 	var hints []string
-	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+	got := func(code int, h textproto.MIMEHeader) error {
 		hints = append(hints, fmt.Sprint(code, h.Get("Link")))
 		return nil
-	}})
+	}
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: got})
 	r, err := http.NewRequestWithContext(ctx, "GET", url, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -377,7 +380,8 @@ func TestTransportUsesOther(t *testing.T) {
 		return http.DefaultTransport.RoundTrip(r)
 	})}
 	for _, body := range []io.Reader{
-		io.MultiReader(strings.NewReader("of unknown length")), bytes.NewReader(make([]byte, 1<<20)), strings.NewReader("short"),
+		io.MultiReader(strings.NewReader("of unknown length")), bytes.NewReader(make([]byte, 1<<20)),
+		strings.NewReader("short"),
 	} {
 		r, err := http.NewRequest("POST", server.URL, body)
 		if err != nil {

@@ -1,5 +1,5 @@
-// Package dns is discovery by host name: the address of a function is made from its name, as with the cluster-local DNS of
-// Knative, where the platform itself finds or starts an instance behind that address.
+// Package dns is discovery by host name: the address of a function is made from its name, as with the cluster-local DNS
+// of Knative, where the platform itself finds or starts an instance behind that address.
 package dns
 
 import (
@@ -35,13 +35,14 @@ var (
 
 const placeholder = "{function}"
 
-// New returns the Discovery of an address template such as "http://{function}.shop.svc.cluster.local", or an error if the
-// template is no http or https URL with {function} in it. Prewarm sends its requests through transport; nil is
+// New returns the Discovery of an address template such as "http://{function}.shop.svc.cluster.local", or an error if
+// the template is no http or https URL with {function} in it. Prewarm sends its requests through transport; nil is
 // http.DefaultTransport.
 func New(template string, transport http.RoundTripper) (*Discovery, error) {
 	u, err := url.Parse(strings.ReplaceAll(template, placeholder, "x"))
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || !strings.Contains(template, placeholder) {
-		return nil, fmt.Errorf("invalid address template %q: want a URL like http://%s.shop.svc.cluster.local", template, placeholder)
+	valid := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
+	if !valid || !strings.Contains(template, placeholder) {
+		return nil, fmt.Errorf("invalid address template %q: want one like http://{function}.shop.svc.cluster.local", template)
 	}
 	if transport == nil {
 		transport = http.DefaultTransport
@@ -91,8 +92,8 @@ const (
 	prewarmLimit = 60 * time.Second
 )
 
-// Prewarm implements discovery.Prewarmer: it sends a readiness check to each function, which makes the platform start one
-// that has no instance. A function that was asked less than 5 seconds ago is left alone.
+// Prewarm implements discovery.Prewarmer: it sends a readiness check to each function, which makes the platform start
+// one that has no instance. A function that was asked less than 5 seconds ago is left alone.
 func (d *Discovery) Prewarm(names ...string) {
 	for _, name := range names {
 		if d.mayPrewarm(name) {

@@ -98,7 +98,8 @@ func TestPrewarm(t *testing.T) {
 			}
 			got := []string{<-asked, <-asked}
 			slices.Sort(got)
-			if want := []string{"GET http://inventory.shop/health/readiness", "GET http://payments.shop/health/readiness"}; !slices.Equal(got, want) {
+			want := []string{"GET http://inventory.shop/health/readiness", "GET http://payments.shop/health/readiness"}
+			if !slices.Equal(got, want) {
 				t.Errorf("got %v, want %v", got, want)
 			}
 			time.Sleep(5 * time.Second)

@@ -1,5 +1,5 @@
-// Package static is discovery from a list that does not change while the process runs: in tests, and for functions in the
-// same process.
+// Package static is discovery from a list that does not change while the process runs: in tests, and for functions in
+// the same process.
 package static
 
 import (

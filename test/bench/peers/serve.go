@@ -108,7 +108,8 @@ func (r role) proxy() (http.Handler, error) {
 }
 
 func checkToken(key *rsa.PublicKey, next http.Handler) http.Handler {
-	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256"}), jwt.WithIssuer(issuer), jwt.WithAudience(audience), jwt.WithExpirationRequired())
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256"}), jwt.WithIssuer(issuer), jwt.WithAudience(audience),
+		jwt.WithExpirationRequired())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		if _, err := parser.Parse(token, func(*jwt.Token) (any, error) { return key, nil }); err != nil {
@@ -129,14 +130,16 @@ func (r role) ours() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	verifier, err := auth.NewVerifier(auth.VerifierConfig{Keys: set, Issuer: issuer, Audience: audience, Algorithms: []string{"RS256"}})
+	verifier, err := auth.NewVerifier(auth.VerifierConfig{
+		Keys: set, Issuer: issuer, Audience: audience, Algorithms: []string{"RS256"},
+	})
 	if err != nil {
 		return nil, err
 	}
 	f := function.New("bench", function.Env{})
 	nothing := func(context.Context, *function.Tx, *struct{}) (*struct{}, error) { return nil, nil }
-	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/bench/open", Access: function.Public, Summary: "For anyone"}, nothing)
-	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/bench/closed", Summary: "With a token"}, nothing)
+	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/bench/open", Access: function.Public}, nothing)
+	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/bench/closed"}, nothing)
 	transport := proxy.NewTransport()
 	directory, err := dns.New("http://"+r.upstream+"/{function}", transport)
 	if err != nil {
