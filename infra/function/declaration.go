@@ -18,6 +18,7 @@ const (
 	inboxName       = "_inbox"
 	outboxName      = "_outbox"
 	idempotencyName = "_idempotency"
+	revokedName     = "_revoked"
 )
 
 // stateful reports whether the function needs a database.
@@ -30,9 +31,13 @@ func (f *Function) databaseSchema() store.Schema {
 	if !f.stateful() {
 		return nil
 	}
-	return append(append(store.Schema(nil), f.schema...),
+	schema := append(append(store.Schema(nil), f.schema...),
 		store.Spec{Name: inboxName}, store.Spec{Name: outboxName, Large: true},
 		store.Spec{Name: idempotencyName, Indexes: []store.Index{store.On("at")}})
+	if f.checksRevocations() {
+		schema = append(schema, store.Spec{Name: revokedName, Indexes: []store.Index{store.On("expires")}})
+	}
+	return schema
 }
 
 func (f *Function) declaration() *manifest.Declaration {
@@ -98,6 +103,9 @@ func (f *Function) types() []*event.Info {
 	if f.subscribed() {
 		all[event.ClockSwept.Name()] = event.ClockSwept.Info()
 	}
+	if f.checksRevocations() {
+		all[event.AccessRevoked.Name()] = event.AccessRevoked.Info()
+	}
 	for name, s := range f.subscriptions {
 		all[name] = s.info
 	}
@@ -112,19 +120,19 @@ func sortedKeys[V any](m map[string]V) []string {
 
 // subscribed reports whether the function consumes events. One that emits consumes the clock's sweep.
 func (f *Function) subscribed() bool {
-	return f.any != nil || len(f.subscriptions) > 0 || len(f.emits) > 0
+	return f.any != nil || len(f.subscriptions) > 0 || len(f.emits) > 0 || f.checksRevocations()
 }
 
 func (f *Function) consumes() []string {
 	if f.any != nil {
 		return []string{"*"}
 	}
-	types := slices.Collect(maps.Keys(f.subscriptions))
-	if !slices.Contains(types, event.ClockSwept.Name()) {
-		types = append(types, event.ClockSwept.Name())
+	types := append(slices.Collect(maps.Keys(f.subscriptions)), event.ClockSwept.Name())
+	if f.checksRevocations() {
+		types = append(types, event.AccessRevoked.Name())
 	}
 	slices.Sort(types)
-	return types
+	return slices.Compact(types)
 }
 
 // maxBatch is how many events share a unit of work at most.
