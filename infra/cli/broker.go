@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ebb-dev/ebb/infra/broker"
-	brokerfront "github.com/ebb-dev/ebb/infra/broker/front"
+	"github.com/ebb-dev/ebb/infra/broker/httpapi"
 	"github.com/ebb-dev/ebb/infra/broker/memory"
 	"github.com/ebb-dev/ebb/infra/broker/nats"
 	"github.com/ebb-dev/ebb/infra/httpserver"
@@ -97,7 +97,7 @@ func (c brokerConfig) validate() error {
 }
 
 func openBroker(ctx context.Context, cfg brokerConfig) (b broker.Broker, file string, err error) {
-	limit := cfg.limit + brokerfront.Headroom
+	limit := cfg.limit + httpapi.Headroom
 	if cfg.data == "" {
 		return memory.New(memory.WithMaxEvent(limit)), "", nil
 	}
@@ -114,13 +114,13 @@ func (a *app) serveBroker(ctx context.Context, cfg brokerConfig, listener net.Li
 	if err != nil {
 		return err
 	}
-	door, err := brokerfront.New(ctx, b, brokerfront.Config{
+	api, err := httpapi.New(ctx, b, httpapi.Config{
 		Loopback: onLoopback(listener.Addr()), Hosts: list(cfg.hosts), Token: cfg.token, File: file, MaxBody: cfg.limit,
 	})
 	if err != nil {
 		return errors.Join(err, b.Close(ctx))
 	}
-	server := httpserver.New(door)
+	server := httpserver.New(api)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(httpserver.Listener(listener)) }()
 	where := "in memory, and lost at the end"
@@ -148,5 +148,5 @@ func (a *app) serveBroker(ctx context.Context, cfg brokerConfig, listener net.Li
 	}
 	short, stop := context.WithTimeout(drain, 5*time.Second)
 	defer stop()
-	return errors.Join(err, door.Close(short), b.Close(drain))
+	return errors.Join(err, api.Close(short), b.Close(drain))
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/httpserver"
+	"github.com/ebb-dev/ebb/infra/internal/hostcheck"
 	"github.com/ebb-dev/ebb/infra/problem"
 )
 
@@ -17,7 +18,7 @@ import (
 type errorPage struct{ server *http.Server }
 
 // serveErrorPage serves on a copy of the listener, so that closing the page leaves the listener open.
-func serveErrorPage(listener net.Listener, title, text string) (*errorPage, error) {
+func serveErrorPage(listener net.Listener, hosts []string, title, text string) (*errorPage, error) {
 	tcp, ok := listener.(*net.TCPListener)
 	if !ok {
 		return nil, fmt.Errorf("a %T cannot be copied", listener)
@@ -31,7 +32,10 @@ func serveErrorPage(listener net.Listener, title, text string) (*errorPage, erro
 	if err != nil {
 		return nil, err
 	}
-	p := &errorPage{httpserver.New(failing(title, text))}
+	checked := hostcheck.Handler(failing(title, text), hostcheck.Config{
+		Loopback: onLoopback(listener.Addr()), Hosts: hosts, Refuse: problem.Write,
+	})
+	p := &errorPage{httpserver.New(checked)}
 	go func() { _ = p.server.Serve(httpserver.Listener(own)) }() // it ends when it is closed
 	return p, nil
 }

@@ -18,7 +18,7 @@ func (a *app) generateCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "generate",
 		Short: "Write the files that are derived from the functions, or say which are stale",
-		Long: "Write the files that are derived from the functions: OpenAPI, AsyncAPI, the input of Terraform, and golden\n" +
+		Long: "Write the files that are derived from the functions: OpenAPI, AsyncAPI, the input of Terraform, and\ngolden " +
 			"files for what is new among the event types. Golden files that exist are never changed.",
 		Example: a.example(
 			"$ generate\n$ generate --check                  for CI: writes nothing, fails if a file is stale",

@@ -39,8 +39,8 @@ func (a *app) watch(ctx context.Context, cfg devConfig) error {
 		app: a, listener: listener, changes: changes,
 		build: func(ctx context.Context, into string) (string, error) { return m.build(ctx, into, m.fast()...) },
 		start: a.startChild,
-		args:  childArgs(cfg),
-		next:  filepath.Join(dir, name+".next"), current: filepath.Join(dir, name),
+		args:  childArgs(cfg), hosts: list(cfg.Hosts),
+		next: filepath.Join(dir, name+".next"), current: filepath.Join(dir, name),
 		name: name,
 	}
 	return w.run(ctx)
@@ -54,7 +54,11 @@ func (m goModule) fast() []string {
 
 // childArgs are the arguments of the child. All else it has from the environment, as the parent has.
 func childArgs(cfg devConfig) []string {
-	return []string{"dev", "--watched", "--addr", cfg.Addr, "--data", cfg.Data, "--idle", cfg.Idle.String()}
+	args := []string{"dev", "--watched", "--addr", cfg.Addr, "--data", cfg.Data, "--idle", cfg.Idle.String()}
+	if cfg.Hosts != "" {
+		args = append(args, "--hosts", cfg.Hosts)
+	}
+	return args
 }
 
 // watcher builds, runs and restarts one command.
@@ -64,6 +68,7 @@ type watcher struct {
 	changes  <-chan struct{} // one for each burst of changes
 	name     string          // of the command, for what is told
 	args     []string
+	hosts    []string // names that requests may be for, besides those of loopback
 
 	build func(ctx context.Context, into string) (output string, err error)
 	start func(binary string, args []string, listener net.Listener) (*child, error)
@@ -178,7 +183,7 @@ func (w *watcher) fail(what, output string, err error) {
 	}
 	fmt.Fprintf(w.app.Err, "%s: %s %s\n%s\n", w.app.Name, w.name, w.app.paint(w.app.Err, red, what), plain(text))
 	w.stop()
-	page, err := serveErrorPage(w.listener, w.name+" "+what, text)
+	page, err := serveErrorPage(w.listener, w.hosts, w.name+" "+what, text)
 	if err != nil {
 		fmt.Fprintf(w.app.Err, "%s: the address shows nothing: %v\n", w.app.Name, err)
 		return

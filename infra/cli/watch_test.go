@@ -130,6 +130,14 @@ func TestWatch(t *testing.T) {
 	save("functions/word/word.go", "package word\n\nconst Word = <three>\n")
 	sees(503, "*/*", `"title":"watched does not compile"`)
 	sees(503, "text/html", "word.go:3:14: syntax error: unexpected &lt;")
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Host, r.Close = "evil.example", true // the page is not for a page that has rebound its name
+	if resp, err := http.DefaultClient.Do(r); err != nil || resp.StatusCode != http.StatusMisdirectedRequest {
+		t.Errorf("another name: got %v, %v", resp, err)
+	}
 	word("three")
 	sees(200, "*/*", "three")
 	word("crash")

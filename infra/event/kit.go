@@ -8,12 +8,12 @@ var kit = NewNamespace("dev.ebb", "https://ebb.dev/schemas/")
 // KitTypes returns the kit's own event types, sorted by name: those of the clock, of the archive and of access.
 func KitTypes() []*Info { return kit.Types() }
 
-// What the examples of the kit's types speak of.
+// The values that the examples of the kit's types share.
 const (
-	exOrder   = "01920000-0000-7000-8000-000000000003"
+	exUser    = "01920000-0000-7000-8000-000000000001"
+	exTicket  = "01920000-0000-7000-8000-000000000003"
 	exTimer   = "01920000-0000-7000-8000-000000000006"
 	exReplay  = "01920000-0000-7000-8000-000000000007"
-	exUser    = "01920000-0000-7000-8000-000000000001"
 	exSession = "01920000-0000-7000-8000-000000000008"
 )
 

@@ -21,9 +21,11 @@ const (
 	revokedName     = "_revoked"
 )
 
-// stateful reports whether the function needs a database.
+// stateful reports whether the function needs a database: for documents of its own, or for the unit of work of an event,
+// of a tick or of an operation that changes something.
 func (f *Function) stateful() bool {
-	return len(f.schema) > 0 || len(f.subscriptions) > 0 || f.any != nil || f.deadLetter != nil || len(f.emits) > 0
+	return len(f.schema) > 0 || f.namesEvents() || f.deadLetter != nil || f.tick != nil ||
+		slices.ContainsFunc(f.routes, func(r route) bool { return !r.Safe() })
 }
 
 // databaseSchema returns everything that the function stores, with the kit's own collections.
@@ -92,7 +94,8 @@ func (f *Function) manifest() manifest.Function {
 	t := f.trigger(slices.Concat(m.Consumes, m.Prewarm))
 	m.Trigger = &manifest.Trigger{
 		Filters: t.Filters, Batch: t.Batch, Concurrency: t.Concurrency, Retry: t.Delivery.Retry,
-		Backoff: string(t.Delivery.BackoffPolicy), Delay: t.Delivery.BackoffDelay.String(), Timeout: t.Delivery.Timeout.String(),
+		Backoff: string(t.Delivery.BackoffPolicy), Delay: t.Delivery.BackoffDelay.String(),
+		Timeout: t.Delivery.Timeout.String(),
 	}
 	return m
 }
@@ -119,9 +122,10 @@ func sortedKeys[V any](m map[string]V) []string {
 }
 
 // subscribed reports whether the function consumes events. One that emits consumes the clock's sweep.
-func (f *Function) subscribed() bool {
-	return f.any != nil || len(f.subscriptions) > 0 || len(f.emits) > 0 || f.checksRevocations()
-}
+func (f *Function) subscribed() bool { return f.namesEvents() || f.checksRevocations() }
+
+// namesEvents reports whether the function itself declares that it consumes or emits events.
+func (f *Function) namesEvents() bool { return f.any != nil || len(f.subscriptions) > 0 || len(f.emits) > 0 }
 
 func (f *Function) consumes() []string {
 	if f.any != nil {
@@ -138,11 +142,12 @@ func (f *Function) consumes() []string {
 // maxBatch is how many events share a unit of work at most.
 const maxBatch = 128
 
-// trigger returns a durable subscription to the types, which has the function's name. The host adds where dead letters go.
+// trigger returns a durable subscription to the types, which has the function's name. The host adds where dead letters
+// go.
 func (f *Function) trigger(types []string) broker.Trigger {
 	t := broker.Trigger{
 		Name: f.name, Subscriber: f.Source(), Delivery: broker.DefaultDelivery, Batch: maxBatch, Concurrency: 1,
-		Pace: f.minBatchInterval,
+		MinBatchInterval: f.minBatchInterval,
 	}
 	if f.concurrency > 1 {
 		t.Batch, t.Concurrency = 1, f.concurrency

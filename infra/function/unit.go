@@ -22,7 +22,8 @@ type unit struct {
 	askedCommit bool             // the last attempt came as far as asking the store to commit
 }
 
-// commit runs fn in a transaction and then publishes the events that it returned, which the commit puts into the outbox.
+// commit runs fn in a transaction and then publishes the events that it returned, which the commit puts into the
+// outbox.
 func (f *Function) commit(ctx context.Context, fn func(ctx context.Context, db *store.Tx) ([]ce.Event, error)) error {
 	db, err := f.driver()
 	if err != nil {
@@ -223,7 +224,8 @@ func (f *Function) readOnly(
 	}
 }
 
-// Update runs a unit of work of the function's own, outside of any message: its events go through the outbox like others.
+// Update runs a unit of work of the function's own, outside of any message: its events go through the outbox like
+// others.
 func (f *Function) Update(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
 	now, message, ids := f.env.Now().UTC(), f.env.NewID(), []string(nil)
 	return f.commit(ctx, func(ctx context.Context, db *store.Tx) ([]ce.Event, error) {

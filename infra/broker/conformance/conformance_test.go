@@ -14,7 +14,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/conformance"
-	"github.com/ebb-dev/ebb/infra/broker/front"
+	"github.com/ebb-dev/ebb/infra/broker/httpapi"
 	"github.com/ebb-dev/ebb/infra/broker/memory"
 	"github.com/ebb-dev/ebb/infra/broker/nats"
 	"github.com/ebb-dev/ebb/infra/fault"
@@ -22,11 +22,11 @@ import (
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
-// stand puts a broker behind a front, and that behind a server.
-func stand(t *testing.T, b broker.Broker, cfg front.Config, wrap func(http.Handler) http.Handler) string {
+// stand serves a broker over HTTP and returns the address.
+func stand(t *testing.T, b broker.Broker, cfg httpapi.Config, wrap func(http.Handler) http.Handler) string {
 	t.Helper()
 	cfg.Logger = quiet
-	f, err := front.New(t.Context(), b, cfg)
+	f, err := httpapi.New(t.Context(), b, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func stand(t *testing.T, b broker.Broker, cfg front.Config, wrap func(http.Handl
 }
 
 func inMemory() broker.Broker {
-	return memory.New(memory.WithMaxEvent(1<<20+front.Headroom), memory.WithLogger(quiet))
+	return memory.New(memory.WithMaxEvent(1<<20+httpapi.Headroom), memory.WithLogger(quiet))
 }
 
 func try(t *testing.T, cfg conformance.Config) *conformance.Report {
@@ -65,12 +65,12 @@ func text(r *conformance.Report) string {
 	return b.String()
 }
 
-// Our brokers hold every sentence, through the front.
+// Our brokers hold every sentence, through httpapi.
 func TestOurBrokersConform(t *testing.T) {
 	for name, open := range map[string]func(t *testing.T) broker.Broker{
 		"memory": func(*testing.T) broker.Broker { return inMemory() },
 		"nats": func(t *testing.T) broker.Broker {
-			b, err := nats.Open(t.Context(), nats.Config{Dir: t.TempDir(), MaxEvent: 1<<20 + front.Headroom, Logger: quiet})
+			b, err := nats.Open(t.Context(), nats.Config{Dir: t.TempDir(), MaxEvent: 1<<20 + httpapi.Headroom, Logger: quiet})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -79,7 +79,7 @@ func TestOurBrokersConform(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			report := try(t, conformance.Config{URL: stand(t, open(t), front.Config{}, nil)})
+			report := try(t, conformance.Config{URL: stand(t, open(t), httpapi.Config{}, nil)})
 			if n := report.Count(conformance.Held); n != len(conformance.Cases()) {
 				t.Errorf("%d of %d cases held:\n%s", n, len(conformance.Cases()), text(report))
 			}
@@ -92,7 +92,7 @@ func TestOurBrokersConform(t *testing.T) {
 func TestInterrupted(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
-	url := stand(t, inMemory(), front.Config{}, nil)
+	url := stand(t, inMemory(), httpapi.Config{}, nil)
 	report, err := conformance.Run(ctx, conformance.Config{
 		URL: url, Triggers: &conformance.SubscriptionsAPI{URL: url + "/subscriptions"}, Parallel: 2, Only: regexp.MustCompile("^(ingress|retry)-"),
 		Observe: func(r conformance.Result) {
@@ -114,7 +114,7 @@ func TestInterrupted(t *testing.T) {
 func TestSkippedCasesAreTold(t *testing.T) {
 	seen := 0
 	report := try(t, conformance.Config{
-		URL: stand(t, inMemory(), front.Config{}, nil), Only: regexp.MustCompile("^(batch|reply-prefer|retry-after-429|cesql-equal)"),
+		URL: stand(t, inMemory(), httpapi.Config{}, nil), Only: regexp.MustCompile("^(batch|reply-prefer|retry-after-429|cesql-equal)"),
 		Lacks:   map[conformance.Capability]string{conformance.Batch: "it is small", conformance.RetryAfter: "it is hasty"},
 		Has:     []conformance.Capability{conformance.RetryAfter},
 		Observe: func(conformance.Result) { seen++ },
@@ -136,7 +136,7 @@ func TestSkippedCasesAreTold(t *testing.T) {
 // A failure says what was expected and what was seen, in text and in JSON.
 func TestFailuresAreTold(t *testing.T) {
 	m := mutants["takes GET for a good request"]
-	report := try(t, conformance.Config{URL: stand(t, inMemory(), front.Config{}, m.wrap), Only: regexp.MustCompile("^ingress-methods$")})
+	report := try(t, conformance.Config{URL: stand(t, inMemory(), httpapi.Config{}, m.wrap), Only: regexp.MustCompile("^ingress-methods$")})
 	if got := text(report); report.OK() || !strings.Contains(got, "FAIL  a produce request") ||
 		!strings.Contains(got, "expected: GET answers 405") || !strings.Contains(got, "seen:     200") {
 		t.Errorf("the report is\n%s", got)
@@ -162,7 +162,7 @@ func TestFailuresAreTold(t *testing.T) {
 func TestToken(t *testing.T) {
 	const token = "sesame-sesame-sesame"
 	report := try(t, conformance.Config{
-		URL: stand(t, inMemory(), front.Config{Token: token}, nil), Header: http.Header{"Authorization": {"Bearer " + token}},
+		URL: stand(t, inMemory(), httpapi.Config{Token: token}, nil), Header: http.Header{"Authorization": {"Bearer " + token}},
 		Only: regexp.MustCompile("^(ingress-binary|api-)"),
 	})
 	if !report.OK() {

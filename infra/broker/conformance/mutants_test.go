@@ -14,7 +14,7 @@ import (
 	"testing"
 
 	"github.com/ebb-dev/ebb/infra/broker/conformance"
-	"github.com/ebb-dev/ebb/infra/broker/front"
+	"github.com/ebb-dev/ebb/infra/broker/httpapi"
 )
 
 // mutant is a broker that does one thing wrong: with what is posted to it, with what it is told of triggers,
@@ -136,7 +136,7 @@ func (*nowhere) Header() http.Header         { return http.Header{} }
 func (*nowhere) Write(p []byte) (int, error) { return len(p), nil }
 func (*nowhere) WriteHeader(int)             {}
 
-// path puts the mutations between the front and a sink.
+// path puts the mutations between the handler and a sink.
 type path struct {
 	http.RoundTripper
 	mutants []mutant
@@ -167,7 +167,7 @@ func (p path) RoundTrip(r *http.Request) (*http.Response, error) {
 	return a, err
 }
 
-// wrap puts the mutation before the front.
+// wrap puts the mutation before the handler.
 func (m mutant) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost && r.URL.Path == "/subscriptions" && (m.filter != nil || m.config != nil) {
@@ -217,7 +217,7 @@ func brokers() (out [][]string) {
 func TestTheSuiteBites(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, names := range brokers() {
-		client := front.NewClient()
+		client := httpapi.NewClient()
 		p := path{RoundTripper: client.Transport}
 		var want []string
 		for _, name := range names {
@@ -229,7 +229,7 @@ func TestTheSuiteBites(t *testing.T) {
 			}
 		}
 		client.Transport = p
-		url := stand(t, inMemory(), front.Config{Client: client}, func(h http.Handler) http.Handler {
+		url := stand(t, inMemory(), httpapi.Config{Client: client}, func(h http.Handler) http.Handler {
 			for _, m := range p.mutants {
 				h = m.wrap(h)
 			}

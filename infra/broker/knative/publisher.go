@@ -37,7 +37,7 @@ import (
 type Config struct {
 	Sink      string            // the address, K_SINK
 	Overrides map[string]string // extensions that every event gets, from K_CE_OVERRIDES
-	CACerts   string            // PEM of the authorities that the sink's certificate may come from, beside the system's: K_CA_CERTS
+	CACerts   string            // PEM of authorities that may sign the sink's certificate, beside the system's: K_CA_CERTS
 	TokenFile string            // a file whose content is sent as bearer token, if it is there; see TokenFile
 	MaxEvent  int               // the largest event in bytes; 0: 1 MiB
 	Logger    *slog.Logger      // nil: slog.Default
@@ -70,7 +70,8 @@ var (
 func New(cfg Config) (*Publisher, error) {
 	u, err := url.Parse(cfg.Sink)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("the sink %q is no address such as http://broker-ingress.knative-eventing.svc.cluster.local/shop/default", cfg.Sink)
+		return nil, fmt.Errorf("invalid sink %q: want an address such as "+
+			"http://broker-ingress.knative-eventing.svc.cluster.local/shop/default", cfg.Sink)
 	}
 	transport := &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
@@ -128,18 +129,18 @@ func (p *Publisher) Publish(ctx context.Context, events ...event.Event) error {
 			return fault.Wrap(err, fault.Invalid, "the event to publish breaks the specification")
 		}
 	}
-	lanes := byKey(events)
-	if len(lanes) == 1 {
-		return p.lane(ctx, lanes[0])
+	queues := byKey(events)
+	if len(queues) == 1 {
+		return p.publishInOrder(ctx, queues[0])
 	}
 	var working sync.WaitGroup
-	faults := make([]error, len(lanes))
-	slots := make(chan struct{}, parallel)
-	for i, lane := range lanes {
-		slots <- struct{}{}
+	faults := make([]error, len(queues))
+	running := make(chan struct{}, parallel)
+	for i, queue := range queues {
+		running <- struct{}{}
 		working.Go(func() {
-			defer func() { <-slots }()
-			faults[i] = p.lane(ctx, lane)
+			defer func() { <-running }()
+			faults[i] = p.publishInOrder(ctx, queue)
 		})
 	}
 	working.Wait()
@@ -153,24 +154,24 @@ func (p *Publisher) Publish(ctx context.Context, events ...event.Event) error {
 
 // byKey parts the events by their partition key, in order. One without a key is alone.
 func byKey(events []event.Event) [][]*event.Event {
-	var lanes [][]*event.Event
+	var queues [][]*event.Event
 	at := map[string]int{}
 	for i := range events {
 		key, _ := events[i].Extensions()["partitionkey"].(string)
 		n, known := at[key]
 		if key == "" || !known {
-			n = len(lanes)
-			lanes = append(lanes, nil)
+			n = len(queues)
+			queues = append(queues, nil)
 		}
 		if key != "" {
 			at[key] = n
 		}
-		lanes[n] = append(lanes[n], &events[i])
+		queues[n] = append(queues[n], &events[i])
 	}
-	return lanes
+	return queues
 }
 
-func (p *Publisher) lane(ctx context.Context, events []*event.Event) error {
+func (p *Publisher) publishInOrder(ctx context.Context, events []*event.Event) error {
 	for _, e := range events {
 		if err := p.persist(ctx, e); err != nil {
 			return err

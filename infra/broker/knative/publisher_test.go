@@ -135,8 +135,9 @@ func TestAnswers(t *testing.T) {
 	}
 	s := newSink(t)
 	s.Close()
-	if err := publisher(t, knative.Config{Sink: s.URL}).Publish(t.Context(), event("1", "k")); !fault.Is(err, fault.Unavailable) {
-		t.Errorf("nobody there: got %v", err)
+	err := publisher(t, knative.Config{Sink: s.URL}).Publish(t.Context(), event("1", "k"))
+	if !fault.Is(err, fault.Unavailable) {
+		t.Errorf("without a broker: got %v", err)
 	}
 	if err := publisher(t, knative.Config{Sink: s.URL}).Publish(t.Context(), ce.New()); !fault.Is(err, fault.Invalid) {
 		t.Errorf("no event: got %v", err)
@@ -159,7 +160,8 @@ func TestPlatform(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := event("2", "k")
-	if err := publisher(t, knative.Config{Sink: s.URL, TokenFile: file, Overrides: overrides}).Publish(t.Context(), e); err != nil {
+	cfg := knative.Config{Sink: s.URL, TokenFile: file, Overrides: overrides}
+	if err := publisher(t, cfg).Publish(t.Context(), e); err != nil {
 		t.Fatal(err)
 	}
 	if _, changed := e.Extensions()["tenant"]; changed {
@@ -179,10 +181,12 @@ func TestAuthority(t *testing.T) {
 	s.Server = httptest.NewTLSServer(http.HandlerFunc(s.serve))
 	defer s.Close()
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
-	if err := publisher(t, knative.Config{Sink: s.URL, CACerts: string(ca)}).Publish(t.Context(), event("1", "k")); err != nil {
+	trusting := publisher(t, knative.Config{Sink: s.URL, CACerts: string(ca)})
+	if err := trusting.Publish(t.Context(), event("1", "k")); err != nil {
 		t.Error(err)
 	}
-	if err := publisher(t, knative.Config{Sink: s.URL}).Publish(t.Context(), event("2", "k")); !fault.Is(err, fault.Unavailable) {
+	err := publisher(t, knative.Config{Sink: s.URL}).Publish(t.Context(), event("2", "k"))
+	if !fault.Is(err, fault.Unavailable) {
 		t.Errorf("an unknown authority: got %v", err)
 	}
 	if ids := s.ids(); !slices.Equal(ids, []string{"1"}) {

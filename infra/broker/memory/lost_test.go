@@ -20,10 +20,11 @@ import (
 func hear(t *testing.T, b broker.Broker) <-chan string {
 	t.Helper()
 	got := make(chan string, 100)
-	_, err := b.Subscribe(t.Context(), broker.Trigger{Name: "x"}, func(_ context.Context, batch []ce.Event) []broker.Result {
-		got <- batch[0].ID()
-		return []broker.Result{{Status: 200}}
-	})
+	_, err := b.Subscribe(t.Context(), broker.Trigger{Name: "x"},
+		func(_ context.Context, batch []ce.Event) []broker.Result {
+			got <- batch[0].ID()
+			return []broker.Result{{Status: 200}}
+		})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +85,7 @@ func TestLogThatLostItsEnd(t *testing.T) {
 			t.Errorf("got %v, want %v", have, want)
 		}
 		if !strings.Contains(said.String(), "lost its end") {
-			t.Errorf("nobody is told: %s", &said)
+			t.Errorf("the log does not say so: %s", &said)
 		}
 	}
 }

@@ -46,14 +46,15 @@ func attempts(t *testing.T, d broker.Delivery, r broker.Result, wait time.Durati
 	return at
 }
 
-// A trigger with a pace handles a lone event at once, and what comes soon after it in one batch when it is time, or
-// as soon as that is full.
-func TestPace(t *testing.T) {
+// A trigger with a MinBatchInterval handles a lone event at once, and what comes soon after it in one batch when it is
+// time, or as soon as that is full.
+func TestMinBatchInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := memory.New(quiet)
 		defer b.Close(t.Context())
 		calls, began := make(chan string, 10), time.Now()
-		_, err := b.Subscribe(t.Context(), broker.Trigger{Name: "x", Batch: 3, Pace: time.Second}, func(_ context.Context, batch []ce.Event) []broker.Result {
+		trigger := broker.Trigger{Name: "x", Batch: 3, MinBatchInterval: time.Second}
+		_, err := b.Subscribe(t.Context(), trigger, func(_ context.Context, batch []ce.Event) []broker.Result {
 			calls <- fmt.Sprint(len(batch), " after ", time.Since(began).Round(100*time.Millisecond))
 			return slices.Repeat([]broker.Result{{Status: 200}}, len(batch))
 		})
@@ -86,17 +87,20 @@ func TestPace(t *testing.T) {
 // The waits are exactly what the delivery says, and Retry-After only ever makes them longer.
 func TestBackoffToTheMillisecond(t *testing.T) {
 	s := time.Second
+	linear := broker.Delivery{Retry: 3, BackoffPolicy: broker.Linear, BackoffDelay: s}
+	three, once := broker.Delivery{Retry: 3, BackoffDelay: s}, broker.Delivery{Retry: 1, BackoffDelay: s}
+	bounded := broker.Delivery{Retry: 3, BackoffDelay: s, BackoffMax: 3 * s}
 	for name, c := range map[string]struct {
 		d    broker.Delivery
 		r    broker.Result
 		want []time.Duration
 	}{
-		"linear":             {broker.Delivery{Retry: 3, BackoffPolicy: broker.Linear, BackoffDelay: s}, broker.Result{Status: 500}, []time.Duration{0, s, 3 * s, 6 * s}},
-		"exponential":        {broker.Delivery{Retry: 3, BackoffDelay: s}, broker.Result{Status: 500}, []time.Duration{0, 2 * s, 6 * s, 14 * s}},
-		"bounded":            {broker.Delivery{Retry: 3, BackoffDelay: s, BackoffMax: 3 * s}, broker.Result{Status: 500}, []time.Duration{0, 2 * s, 5 * s, 8 * s}},
-		"longer by header":   {broker.Delivery{Retry: 1, BackoffDelay: s}, broker.Result{Status: 429, RetryAfter: time.Minute}, []time.Duration{0, 60 * s}},
-		"never shorter":      {broker.Delivery{Retry: 1, BackoffDelay: s}, broker.Result{Status: 503, RetryAfter: s}, []time.Duration{0, 2 * s}},
-		"not with a 500":     {broker.Delivery{Retry: 1, BackoffDelay: s}, broker.Result{Status: 500, RetryAfter: time.Minute}, []time.Duration{0, 2 * s}},
+		"linear":             {linear, broker.Result{Status: 500}, []time.Duration{0, s, 3 * s, 6 * s}},
+		"exponential":        {three, broker.Result{Status: 500}, []time.Duration{0, 2 * s, 6 * s, 14 * s}},
+		"bounded":            {bounded, broker.Result{Status: 500}, []time.Duration{0, 2 * s, 5 * s, 8 * s}},
+		"longer by header":   {once, broker.Result{Status: 429, RetryAfter: time.Minute}, []time.Duration{0, 60 * s}},
+		"never shorter":      {once, broker.Result{Status: 503, RetryAfter: s}, []time.Duration{0, 2 * s}},
+		"not with a 500":     {once, broker.Result{Status: 500, RetryAfter: time.Minute}, []time.Duration{0, 2 * s}},
 		"skipped on its own": {broker.Delivery{}, broker.Result{Skipped: true}, nil},
 	} {
 		if c.want == nil { // it does not spin
@@ -188,14 +192,15 @@ func TestNoGrowth(t *testing.T) {
 	b := memory.New(quiet)
 	defer b.Close(t.Context())
 	var handled atomic.Int64
-	b.Subscribe(t.Context(), broker.Trigger{Name: "x", Batch: 100}, func(_ context.Context, batch []ce.Event) []broker.Result {
-		handled.Add(int64(len(batch)))
-		out := make([]broker.Result, len(batch))
-		for i := range out {
-			out[i].Status = 200
-		}
-		return out
-	})
+	b.Subscribe(t.Context(), broker.Trigger{Name: "x", Batch: 100},
+		func(_ context.Context, batch []ce.Event) []broker.Result {
+			handled.Add(int64(len(batch)))
+			out := make([]broker.Result, len(batch))
+			for i := range out {
+				out[i].Status = 200
+			}
+			return out
+		})
 	n := int64(0)
 	push := func(rounds int) uint64 {
 		for range rounds {

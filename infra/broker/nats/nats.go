@@ -3,15 +3,15 @@
 //
 // What is published together, or while an append is under way, becomes one message of one stream,
 // so that one write, and one fsync, serves all of it. That a trigger exists is written as durably, in
-// a second stream; its place, which moves all the time, is one small message in a third.
+// a second stream; its cursor, which moves all the time, is one small message in a third.
 //
 // What survives, of an embedded server:
 //
-//   - A killed process: every event whose Publish returned, whatever the configuration. Places are
+//   - A killed process: every event whose Publish returned, whatever the configuration. Cursors are
 //     at most some 50 ms old; what was finished since then comes again.
-//   - A power cut: every event whose Publish returned; if Config.SyncInterval is set, every event that has
-//     settled (see broker.Settler), and the others their publishers have kept. Places may be older than after a
-//     kill, and a place behind the end of what is left is set back to it.
+//   - A power cut: every event whose Publish returned; if Config.SyncInterval is set, every event up to the
+//     durable offset (see broker.Flusher), and the others their publishers have kept. Cursors may be older than after a
+//     kill, and a cursor behind the end of what is left is set back to it.
 //
 // Of an outside cluster, what its operators promise; the stream has Config.Replicas copies.
 //
@@ -33,7 +33,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ebb-dev/ebb/infra/broker"
-	"github.com/ebb-dev/ebb/infra/broker/internal/dispatch"
+	"github.com/ebb-dev/ebb/infra/broker/internal/eventlog"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
@@ -48,7 +48,7 @@ type Config struct {
 	Replicas int    // of an outside stream; 0: 1
 
 	// SyncInterval is how often an embedded broker syncs its events to disk. 0: before each Publish
-	// returns. Otherwise publishers must keep what they have published until it has settled; the outbox of
+	// returns. Otherwise publishers must keep what they have published until it is durable; the outbox of
 	// a function does.
 	SyncInterval time.Duration
 
@@ -74,7 +74,7 @@ func (c *Config) validate() error {
 		c.Stream = "ebb"
 	}
 	if !streamName(c.Stream) {
-		faults = append(faults, fmt.Errorf("the stream's name must be letters, digits, - and _ only, not %q", c.Stream))
+		faults = append(faults, fmt.Errorf("invalid stream name %q: want letters, digits, - and _ only", c.Stream))
 	}
 	c.Replicas = max(c.Replicas, 1)
 	if c.Lease == 0 {
@@ -84,7 +84,7 @@ func (c *Config) validate() error {
 		c.MaxEvent = 1 << 20
 	}
 	if err := errors.Join(faults...); err != nil {
-		return fault.Wrap(err, fault.Invalid, "the NATS broker is not configured well")
+		return fault.Wrap(err, fault.Invalid, "invalid configuration of the NATS broker")
 	}
 	return nil
 }
@@ -99,7 +99,7 @@ func streamName(s string) bool {
 }
 
 // Broker is a broker.Broker over JetStream.
-type Broker struct{ *dispatch.Core }
+type Broker struct{ *eventlog.Broker }
 
 var _ broker.Broker = (*Broker)(nil)
 
@@ -114,12 +114,12 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 		return nil, fault.Wrap(err, fault.Unavailable, "the NATS broker cannot be opened")
 	}
 	limit := min(cfg.MaxEvent, int(l.nc.MaxPayload())-headroom)
-	var driver dispatch.Log = l
+	var driver eventlog.Log = l
 	if cfg.URL != "" {
 		driver = &shared{log: l}
 	}
-	core, err := dispatch.New(driver, dispatch.Options{
-		Observer: cfg.Observer, Logger: cfg.Logger, MaxEvent: limit, SettleEvery: cfg.SyncInterval,
+	core, err := eventlog.New(driver, eventlog.Options{
+		Observer: cfg.Observer, Logger: cfg.Logger, MaxEvent: limit, FlushInterval: cfg.SyncInterval,
 	})
 	if err != nil {
 		l.Close()
@@ -168,7 +168,7 @@ func (l *log) connect() (err error) {
 // for them is made at each read, and by default it would be half a megabyte.
 const answers = 512
 
-// startServer starts a server that nobody outside of the process can reach.
+// startServer starts a server that only this process can reach.
 func startServer(cfg Config) (*server.Server, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err

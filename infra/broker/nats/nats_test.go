@@ -152,16 +152,17 @@ func TestKill(t *testing.T) {
 		b := open(t, nats.Config{Dir: dir})
 		var mu sync.Mutex
 		got := map[string]bool{}
-		sub, err := b.Subscribe(t.Context(), broker.Trigger{Name: "all", Batch: 100}, func(_ context.Context, batch []ce.Event) []broker.Result {
-			mu.Lock()
-			defer mu.Unlock()
-			out := make([]broker.Result, len(batch))
-			for i := range batch {
-				got[batch[i].ID()] = true
-				out[i].Status = 200
-			}
-			return out
-		})
+		sub, err := b.Subscribe(t.Context(), broker.Trigger{Name: "all", Batch: 100},
+			func(_ context.Context, batch []ce.Event) []broker.Result {
+				mu.Lock()
+				defer mu.Unlock()
+				out := make([]broker.Result, len(batch))
+				for i := range batch {
+					got[batch[i].ID()] = true
+					out[i].Status = 200
+				}
+				return out
+			})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -225,9 +226,10 @@ func publishForever(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	never := broker.Delivery{Retry: 1, BackoffDelay: time.Hour}
-	if _, err := b.Subscribe(t.Context(), broker.Trigger{Name: "all", Delivery: never}, func(_ context.Context, batch []ce.Event) []broker.Result {
-		return make([]broker.Result, len(batch))
-	}); err != nil {
+	if _, err := b.Subscribe(t.Context(), broker.Trigger{Name: "all", Delivery: never},
+		func(_ context.Context, batch []ce.Event) []broker.Result {
+			return make([]broker.Result, len(batch))
+		}); err != nil {
 		t.Fatal(err)
 	}
 	var mu sync.Mutex

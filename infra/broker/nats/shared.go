@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 
-	"github.com/ebb-dev/ebb/infra/broker/internal/dispatch"
+	"github.com/ebb-dev/ebb/infra/broker/internal/eventlog"
 )
 
 // shared is a log on an outside cluster, which other processes use as well.
@@ -24,12 +24,12 @@ type shared struct {
 }
 
 var (
-	_ dispatch.Log      = (*shared)(nil)
-	_ dispatch.Notifier = (*shared)(nil)
-	_ dispatch.Leaser   = (*shared)(nil)
+	_ eventlog.Log      = (*shared)(nil)
+	_ eventlog.Notifier = (*shared)(nil)
+	_ eventlog.Leaser   = (*shared)(nil)
 )
 
-// Append implements dispatch.Log, and tells the other processes.
+// Append implements eventlog.Log, and tells the other processes.
 func (s *shared) Append(ctx context.Context, events []event.Event) (uint64, error) {
 	pos, err := s.log.Append(ctx, events)
 	if err == nil {
@@ -41,7 +41,7 @@ func (s *shared) Append(ctx context.Context, events []event.Event) (uint64, erro
 // pollEvery bounds the delay when a wake-up was lost.
 const pollEvery = 500 * time.Millisecond
 
-// Notify implements dispatch.Notifier.
+// Notify implements eventlog.Notifier.
 func (s *shared) Notify(wake func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -62,7 +62,7 @@ func (s *shared) Notify(wake func()) {
 	}()
 }
 
-// Close implements dispatch.Log.
+// Close implements eventlog.Log.
 func (s *shared) Close() error {
 	s.mu.Lock()
 	if s.stop != nil {
@@ -72,7 +72,7 @@ func (s *shared) Close() error {
 	return s.log.Close()
 }
 
-// bucket holds the leases: a key that was not renewed in time is gone, and whoever creates it has it.
+// bucket holds the leases: a key that was not renewed in time is gone, and the process that creates it has it.
 func (s *shared) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,7 +88,7 @@ func (s *shared) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	return kv, err
 }
 
-// Lease implements dispatch.Leaser.
+// Lease implements eventlog.Leaser.
 func (s *shared) Lease(ctx context.Context, trigger string) (<-chan struct{}, func(), error) {
 	kv, err := s.bucket(ctx)
 	if err != nil {

@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// synced syncs the files of a stream. The server writes a message to its file before it acknowledges it, and fsync
-// is about the file, whoever has written to it. The server's own timer for syncing does not tell when it has done so.
+// synced syncs the files of a stream. The server writes a message to its file before it acknowledges it, and fsync is
+// about the file, whichever descriptor it was written by. The server's own timer for syncing does not tell when it has
+// done so.
 type synced struct {
 	known map[string]state
 }

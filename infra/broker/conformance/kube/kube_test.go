@@ -19,15 +19,15 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/broker/conformance"
 	"github.com/ebb-dev/ebb/infra/broker/conformance/kube"
-	"github.com/ebb-dev/ebb/infra/broker/front"
+	"github.com/ebb-dev/ebb/infra/broker/httpapi"
 	"github.com/ebb-dev/ebb/infra/broker/memory"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// cluster is an API server that knows Trigger objects: it makes subscriptions of a front of them, as a controller would.
+// cluster is an API server that knows Trigger objects: it makes subscriptions of a handler of them, as a controller would.
 type cluster struct {
 	*httptest.Server
-	front string
+	url string
 
 	mu       sync.Mutex
 	triggers map[string]*trigger
@@ -45,13 +45,13 @@ const triggersPath = "/apis/eventing.knative.dev/v1/namespaces/shop/triggers"
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
-	b := memory.New(memory.WithLogger(quiet), memory.WithMaxEvent(1<<20+front.Headroom))
-	f, err := front.New(t.Context(), b, front.Config{Logger: quiet})
+	b := memory.New(memory.WithLogger(quiet), memory.WithMaxEvent(1<<20+httpapi.Headroom))
+	f, err := httpapi.New(t.Context(), b, httpapi.Config{Logger: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
-	door := httptest.NewServer(f)
-	c := &cluster{front: door.URL, triggers: map[string]*trigger{}}
+	server := httptest.NewServer(f)
+	c := &cluster{url: server.URL, triggers: map[string]*trigger{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+triggersPath, c.create)
 	mux.HandleFunc("GET "+triggersPath+"/{name}", c.get)
@@ -74,7 +74,7 @@ func newCluster(t *testing.T) *cluster {
 	t.Cleanup(func() {
 		c.Close()
 		f.Close(context.Background())
-		door.Close()
+		server.Close()
 		b.Close(context.Background())
 	})
 	return c
@@ -108,7 +108,7 @@ func (c *cluster) create(w http.ResponseWriter, r *http.Request) {
 		s["filters"] = []any{map[string]any{"exact": o.Spec.Filter.Attributes}}
 	}
 	body, _ := json.Marshal(s)
-	answer, err := http.Post(c.front+"/subscriptions", "application/json", strings.NewReader(string(body)))
+	answer, err := http.Post(c.url+"/subscriptions", "application/json", strings.NewReader(string(body)))
 	if err != nil {
 		failure(w, 500, err.Error())
 		return
@@ -154,7 +154,7 @@ func (c *cluster) remove(w http.ResponseWriter, r *http.Request) {
 		failure(w, 404, "not found")
 		return
 	}
-	request, _ := http.NewRequest("DELETE", c.front+"/subscriptions/"+tr.subscription, nil)
+	request, _ := http.NewRequest("DELETE", c.url+"/subscriptions/"+tr.subscription, nil)
 	answer, err := http.DefaultClient.Do(request)
 	if err == nil {
 		answer.Body.Close()
@@ -206,7 +206,7 @@ func (c *cluster) open(t *testing.T) *kube.Triggers {
 func TestTheSuiteRunsOverTriggers(t *testing.T) {
 	c := newCluster(t)
 	report, err := conformance.Run(t.Context(), conformance.Config{
-		URL: c.front, Triggers: c.open(t), Only: regexp.MustCompile("^(ingress-binary|batch|delivery|dead|reply|filter|retry-after|api|cesql-(equal|parse-error))"),
+		URL: c.url, Triggers: c.open(t), Only: regexp.MustCompile("^(ingress-binary|batch|delivery|dead|reply|filter|retry-after|api|cesql-(equal|parse-error))"),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -60,7 +60,10 @@ type token struct {
 	text string
 }
 
-var keywords = map[string]bool{"AND": true, "OR": true, "XOR": true, "NOT": true, "LIKE": true, "EXISTS": true, "IN": true, "TRUE": true, "FALSE": true}
+var keywords = map[string]bool{
+	"AND": true, "OR": true, "XOR": true, "NOT": true,
+	"LIKE": true, "EXISTS": true, "IN": true, "TRUE": true, "FALSE": true,
+}
 
 // scan cuts the text into tokens.
 func scan(text string) (tokens []token, err error) {
