@@ -111,7 +111,7 @@ func (c *conformanceFlags) define(f *pflag.FlagSet) {
 		&c.lacks,
 		"without",
 		"",
-		"capabilities that the broker lacks, with commas: "+names(conformance.Capabilities()),
+		"capabilities that the broker lacks, with commas: "+names(conformance.Features()),
 	)
 	f.StringVar(
 		&c.triggers,
@@ -137,7 +137,7 @@ func (c *conformanceFlags) define(f *pflag.FlagSet) {
 	f.DurationVar(&c.settle, "settle", 2*time.Second, "for knative: how long to wait after a trigger has become Ready")
 }
 
-func names(all []conformance.Capability) string {
+func names(all []conformance.Feature) string {
 	out := make([]string, len(all))
 	for i, c := range all {
 		out[i] = string(c)
@@ -166,13 +166,13 @@ func (c *conformanceFlags) understand(rest []string) (err error) {
 			return usageErrorf("--only %s finds no case; --list shows them", c.only)
 		}
 	}
-	if c.cfg.Has, err = capabilitiesOf(c.has); err != nil {
+	if c.cfg.With, err = featuresOf(c.has); err != nil {
 		return err
 	}
-	lacks, err := capabilitiesOf(c.lacks)
-	c.cfg.Lacks = map[conformance.Capability]string{}
-	for _, capability := range lacks {
-		c.cfg.Lacks[capability] = "--without says that the broker lacks it"
+	lacks, err := featuresOf(c.lacks)
+	c.cfg.Without = map[conformance.Feature]string{}
+	for _, feature := range lacks {
+		c.cfg.Without[feature] = "--without says that the broker lacks it"
 	}
 	if c.token != "" {
 		c.cfg.Header = http.Header{"Authorization": {"Bearer " + c.token}}
@@ -180,13 +180,13 @@ func (c *conformanceFlags) understand(rest []string) (err error) {
 	return err
 }
 
-func capabilitiesOf(list string) (out []conformance.Capability, err error) {
+func featuresOf(list string) (out []conformance.Feature, err error) {
 	for _, name := range strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' }) {
-		capability := conformance.Capability(name)
-		if !slices.Contains(conformance.Capabilities(), capability) {
-			return nil, usageErrorf("%q is no capability; there are %s", name, names(conformance.Capabilities()))
+		feature := conformance.Feature(name)
+		if !slices.Contains(conformance.Features(), feature) {
+			return nil, usageErrorf("%q is no feature; there are %s", name, names(conformance.Features()))
 		}
-		out = append(out, capability)
+		out = append(out, feature)
 	}
 	return out, nil
 }
@@ -214,7 +214,7 @@ func (c *conformanceFlags) driver(a *app) (conformance.Triggers, error) {
 	if err != nil {
 		return nil, err
 	}
-	return kube.New(access, kube.Config{Namespace: c.namespace, Broker: c.broker, Settle: c.settle}), nil
+	return kube.New(access, kube.Config{Namespace: c.namespace, Broker: c.broker, ReadyDelay: c.settle}), nil
 }
 
 // access is the kubeconfig that was named, or the usual one, or what a pod has.
