@@ -21,7 +21,7 @@ func (a *app) newCommand() *cobra.Command {
 		Long: `Scaffold a function with an operation, an event and tests, add it to the list of functions and write the
 derived files.
 
-The name is good as a Go package, a DNS label and a part of an event's type: 2 to 30 lower-case letters and digits, a
+The name becomes a Go package, a DNS label and a part of an event's type: 2 to 30 lower-case letters and digits, a
 letter first.`,
 		Example: a.example("$ new function reviews"),
 		Args:    exactly("name"),
@@ -35,7 +35,7 @@ letter first.`,
 	return group(root, function)
 }
 
-// newFunction writes the files of a function, and has the module's command write the derived files: it is built once.
+// newFunction writes the files of a function, and runs the module's command to write the derived files.
 func (a *app) newFunction(ctx context.Context, name string) error {
 	s, err := newScaffold(a, name)
 	if err != nil {
@@ -48,10 +48,8 @@ func (a *app) newFunction(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	err = a.announced(
-		"compiling "+m.command+" to write the derived files",
-		func() error { return goTool(ctx, m.dir, "run", m.command, "generate") },
-	)
+	err = a.announced("compiling "+m.command+" to write the derived files",
+		func() error { return goTool(ctx, m.dir, "run", m.command, "generate") })
 	if err != nil {
 		return err
 	}
@@ -60,7 +58,7 @@ func (a *app) newFunction(ctx context.Context, name string) error {
 	return nil
 }
 
-// goTool runs the go command in a directory; what it prints is shown only if it fails.
+// goTool runs the go command in a directory. Its output is part of the error.
 func goTool(ctx context.Context, dir string, args ...string) error {
 	c := exec.CommandContext(ctx, "go", args...)
 	c.Dir = dir

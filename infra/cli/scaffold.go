@@ -19,16 +19,16 @@ import (
 //go:embed scaffold/*.tmpl
 var templates embed.FS
 
-// functionName is good as a Go package, a DNS label and a part of an event's type.
+// functionName matches names that are valid as a Go package, a DNS label and a part of an event's type.
 var functionName = regexp.MustCompile(`^[a-z][a-z0-9]{1,29}$`)
 
-// reserved names would collide with a package that a scaffolded function imports.
+// reserved holds names that would collide with a package that a scaffolded function imports.
 var reserved = []string{
 	"events", "event", "function", "functions", "fault", "store", "context", "http", "strings", "time", "main", "test",
 	"utf8", "entry", "api",
 }
 
-// scaffold is a function that is to be written.
+// scaffold describes a function to write.
 type scaffold struct {
 	*app
 	Name   string // reviews
@@ -38,16 +38,13 @@ type scaffold struct {
 	root   string // directory of the module
 }
 
-// newScaffold checks the name, and that nothing with it is there.
+// newScaffold checks the name, and that no function or event file with it exists.
 func newScaffold(a *app, name string) (*scaffold, error) {
 	if !functionName.MatchString(name) || token.IsKeyword(name) {
-		return nil, usageErrorf(
-			"invalid function name %q: want 2 to 30 lower-case letters and digits, a letter first",
-			name,
-		)
+		return nil, usageErrorf("invalid function name %q: want 2 to 30 lower-case letters and digits, a letter first", name)
 	}
 	if slices.Contains(reserved, name) {
-		return nil, usageErrorf("invalid function name %q: a package that every function uses has it", name)
+		return nil, usageErrorf("invalid function name %q: it is the name of a package that functions use", name)
 	}
 	m, err := moduleAt(a.Dir)
 	if err != nil {
@@ -69,7 +66,7 @@ func newScaffold(a *app, name string) (*scaffold, error) {
 	return s, nil
 }
 
-// files are the templates, and where what they make goes.
+// files maps the templates to the paths of the files that they make.
 var files = map[string]string{
 	"doc.go":           "functions/%s/doc.go",
 	"rule.go":          "functions/%s/rule.go",
@@ -79,7 +76,8 @@ var files = map[string]string{
 	"event.go":         "events/%s.go",
 }
 
-// write makes the files and adds the function to the list: all of it or, if the list is not as expected, nothing.
+// write makes the files and adds the function to the list. If the list does not have the expected form, it writes
+// nothing.
 func (s *scaffold) write() error {
 	list, before, err := s.list()
 	if err != nil {
@@ -122,13 +120,13 @@ func (s *scaffold) render(name string) ([]byte, error) {
 	return format.Source(b.Bytes())
 }
 
-// The list of functions is written so that a line for each is all there is to add.
+// The patterns find where to add a function to the list of functions: one line, and one import.
 var (
 	lastEntry  = regexp.MustCompile(`(?s)^(.*\n)(\t+)(\{Name: "[a-z0-9]+", New: [a-z0-9]+\.New\},\n)`)
 	firstInfra = regexp.MustCompile(`\n\t"[^"\n]+/infra/`)
 )
 
-// list returns the file with the list of functions, the last by name of those in functions that have one.
+// list returns the file in functions with the list of functions. Of several it returns the last by name.
 func (s *scaffold) list() (path, content string, err error) {
 	paths, err := filepath.Glob(filepath.Join(s.root, "functions", "*.go"))
 	if err != nil {
@@ -143,10 +141,8 @@ func (s *scaffold) list() (path, content string, err error) {
 			return path, string(data), nil
 		}
 	}
-	return "", "", fmt.Errorf(
-		`no file of %s lists functions such as {Name: "users", New: users.New},`,
-		filepath.Join(s.root, "functions"),
-	)
+	return "", "", fmt.Errorf(`no file of %s lists functions such as {Name: "users", New: users.New},`,
+		filepath.Join(s.root, "functions"))
 }
 
 func (s *scaffold) listed(list string) ([]byte, error) {
@@ -158,7 +154,7 @@ func (s *scaffold) listed(list string) ([]byte, error) {
 	list = list[:entry[1]] + fmt.Sprintf("%s{Name: %q, New: %s.New},\n", indent, s.Name, s.Name) + list[entry[1]:]
 	at := firstInfra.FindStringIndex(list)
 	if at == nil {
-		return nil, errors.New("no imports of infra to put a function's before")
+		return nil, errors.New("no imports of infra, before which a function's import would go")
 	}
 	list = list[:at[0]] + fmt.Sprintf("\n\t%q", s.Module+"/functions/"+s.Name) + list[at[0]:]
 	return format.Source([]byte(list))
