@@ -52,6 +52,10 @@ check: ## Check format, vet, staticcheck, go.mod and the derived files
 	cd cmd/image && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff
 	$(GO) run ./cmd/ebb generate --check
 
+.PHONY: api
+api: ## Compare the Go API with that of the last release: VERSION says what may have changed
+	@.ci/api
+
 .PHONY: generate
 generate: ## Write the derived files: OpenAPI, AsyncAPI, the manifest for Terraform
 	$(GO) run ./cmd/ebb generate

@@ -61,12 +61,12 @@ var layers = []layer{
 	},
 	{packages: "infra/broker/brokertest", may: "infra/fault infra/event infra/broker"},
 	{
-		packages: "infra/broker/front", may: "infra/fault infra/problem infra/broker infra/internal/...",
+		packages: "infra/broker/httpapi", may: "infra/fault infra/problem infra/broker infra/internal/...",
 		tests: "infra/broker/memory",
 	},
 	{
 		packages: "infra/broker/conformance/...", may: "infra/fault $/...",
-		tests: "infra/broker infra/broker/front infra/broker/memory infra/broker/nats",
+		tests: "infra/broker infra/broker/httpapi infra/broker/memory infra/broker/nats",
 	},
 	{
 		packages: "infra/broker/*/...",
@@ -347,7 +347,7 @@ func TestLean(t *testing.T) {
 				"github.com/nats-io/...", "github.com/spf13/...",
 				"testing", "pgregory.net/...", "github.com/anishathalye/porcupine",
 				"infra/cli/...", "infra/host/local", "infra/simulate/...", "infra/broker/nats", "infra/broker/memory",
-				"infra/broker/front", "infra/broker/conformance/...", "infra/broker/brokertest", "infra/store/storetest",
+				"infra/broker/httpapi", "infra/broker/conformance/...", "infra/broker/brokertest", "infra/store/storetest",
 				"infra/function/functiontest", "infra/event/golden", "infra/event/eventtest", "cmd/ebb/...", "test/...",
 			} {
 				if _, ok := match(heavy, dep); ok {

@@ -209,7 +209,9 @@ func (h *Host) keys() (*auth.KeyRing, error) {
 		if named, ok := h.cfg.Lookup(h.cfg.KeysName); ok && named != "" {
 			ring, err := auth.ParseKeyRing([]byte(named))
 			if err != nil {
-				return nil, &config.Error{Faults: []config.Fault{{Variable: h.cfg.KeysName, Problem: "is not accepted: " + err.Error()}}}
+				return nil, &config.Error{Violations: []config.Violation{
+					{Variable: h.cfg.KeysName, Problem: "is not accepted: " + err.Error()},
+				}}
 			}
 			return ring, nil
 		}

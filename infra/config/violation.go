@@ -12,64 +12,64 @@ import (
 	"github.com/kelseyhightower/envconfig"
 )
 
-// Fault is one thing that is wrong. Variable is empty when Validate said it.
-type Fault struct {
+// Violation is one setting that is missing or not valid. Variable is empty when Validate reported it.
+type Violation struct {
 	Variable string
 	Problem  string
 }
 
-func (f Fault) String() string {
-	if f.Variable == "" {
-		return f.Problem
+func (v Violation) String() string {
+	if v.Variable == "" {
+		return v.Problem
 	}
-	return f.Variable + " " + f.Problem
+	return v.Variable + " " + v.Problem
 }
 
-// Error is every fault of a configuration. Its text has a header and a line for
-// each fault, made for a main to print before it exits with status 2.
+// Error is every violation of a configuration. Its text has a header and a line for each violation, for a main to print
+// before it exits with status 2.
 type Error struct {
-	Faults []Fault
+	Violations []Violation
 }
 
 func (e *Error) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "config: %d faults", len(e.Faults))
-	if len(e.Faults) == 1 {
+	fmt.Fprintf(&b, "config: %d faults", len(e.Violations))
+	if len(e.Violations) == 1 {
 		b.Reset()
 		b.WriteString("config: 1 fault")
 	}
-	for _, f := range e.Faults {
-		b.WriteString("\n  " + strings.ReplaceAll(f.String(), "\n", " "))
+	for _, v := range e.Violations {
+		b.WriteString("\n  " + strings.ReplaceAll(v.String(), "\n", " "))
 	}
 	return b.String()
 }
 
-// Join makes one *Error of the faults of several, so that a main which loads more
-// than one struct still reports everything at once. Without a fault it is nil.
+// Join returns one *Error with the violations of several errors, so that a main which loads more than one struct
+// reports everything at once. It returns nil if there is no violation.
 func Join(errs ...error) error {
-	var faults []Fault
+	var violations []Violation
 	for _, err := range errs {
 		for _, err := range split(err) {
 			var e *Error
 			if errors.As(err, &e) {
-				faults = append(faults, e.Faults...)
+				violations = append(violations, e.Violations...)
 			} else {
-				faults = append(faults, Fault{Problem: err.Error()})
+				violations = append(violations, Violation{Problem: err.Error()})
 			}
 		}
 	}
-	return asError(faults)
+	return asError(violations)
 }
 
-// asError avoids a typed nil.
-func asError(faults []Fault) error {
-	if len(faults) == 0 {
+// asError returns nil, and not a nil *Error, if there is no violation.
+func asError(violations []Violation) error {
+	if len(violations) == 0 {
 		return nil
 	}
-	return &Error{Faults: faults}
+	return &Error{Violations: violations}
 }
 
-// split takes errors.Join and its like apart.
+// split returns the parts of an error of errors.Join and the like.
 func split(err error) []error {
 	if err == nil {
 		return nil
@@ -85,8 +85,8 @@ func split(err error) []error {
 	return errs
 }
 
-// reject says why a value does not do. The value of a secret is not in it, nor is
-// the cause, which may quote the value.
+// reject returns why a value is not valid. The value of a secret is not in it, nor is the cause, which may quote the
+// value.
 func (i info) reject(value string, cause error) string {
 	var parse *envconfig.ParseError
 	if errors.As(cause, &parse) {
@@ -106,7 +106,7 @@ func (i info) reject(value string, cause error) string {
 	return fmt.Sprintf("is %s: %v", show(value), cause)
 }
 
-// want says what a variable without a value should hold.
+// want describes the value that a variable should have.
 func (i info) want() string {
 	text := "expected " + expectation(i.field.Type())
 	if text == "expected " {
@@ -123,7 +123,7 @@ var (
 	urlType      = reflect.TypeFor[url.URL]()
 )
 
-// expectation is what a type takes, in words; "" when only the type itself can say.
+// expectation describes the values of a type; "" for a type that decodes itself.
 func expectation(t reflect.Type) string {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -170,7 +170,7 @@ func decodesItself(t reflect.Type) bool {
 	return false
 }
 
-// show quotes a value, but not one that looks as if it held a password.
+// show quotes a value, but not one that looks as if it has a password in it.
 func show(value string) string {
 	if holdsPassword(value) {
 		return "a value that may hold a password"
@@ -178,7 +178,7 @@ func show(value string) string {
 	return fmt.Sprintf("%q", value)
 }
 
-// holdsPassword reports whether a value looks like a URL with somebody's credentials.
+// holdsPassword reports whether a value looks like a URL with credentials.
 func holdsPassword(value string) bool {
 	_, rest, ok := strings.Cut(value, "://")
 	return ok && strings.Contains(rest, "@")
