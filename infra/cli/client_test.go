@@ -149,7 +149,7 @@ func TestCall(t *testing.T) {
 		"no path parameter": {[]string{"call", "delete-products-id"}, 2, "", "needs --path id=VALUE", ""},
 		"no body":           {[]string{"call", "post-products"}, 2, "", "needs a body", ""},
 		"a body too many":   {[]string{"call", "get-products", "--data", "1"}, 2, "", "takes no body", ""},
-		"no JSON":           {[]string{"call", "post-products", "--data", "{"}, 2, "", "no JSON", ""},
+		"no JSON":           {[]string{"call", "post-products", "--data", "{"}, 2, "", "want JSON", ""},
 		"no header":         {[]string{"call", "get-products", "--header", "x"}, 2, "", "want NAME:VALUE", ""},
 	} {
 		code, out, errs, asked := f.run(t, test.args...)
