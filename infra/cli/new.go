@@ -77,8 +77,9 @@ func (a *app) newProductCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "product DIR",
 		Short: "Scaffold a product: a repository with two functions and a saga over them",
-		Long: `Scaffold a product in a new or empty directory: a repository with two functions, a saga over them with its test and
-its simulation, the functions of the kit that every product can take, and environments on the kit's Terraform modules.
+		Long: `Scaffold a product in a new or empty directory: a repository with two functions, a saga over them with its test
+and its simulation, the functions of the kit that every product can take, and environments on the kit's Terraform
+modules.
 
 The last part of the module's path names the product and its command.`,
 		Example: a.example("$ new product helpdesk --module example.com/helpdesk\n" +

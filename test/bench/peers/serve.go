@@ -22,16 +22,16 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/luraproject/lura/v2/config"
 	"github.com/luraproject/lura/v2/logging"
-	"github.com/luraproject/lura/v2/proxy"
+	luraproxy "github.com/luraproject/lura/v2/proxy"
 	lura "github.com/luraproject/lura/v2/router/gin"
 	"github.com/luraproject/lura/v2/transport/http/server"
 
-	"github.com/ebb-dev/ebb/functions/gateway"
 	"github.com/ebb-dev/ebb/infra/auth"
-	"github.com/ebb-dev/ebb/infra/discovery"
+	"github.com/ebb-dev/ebb/infra/discovery/dns"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/gateway"
 	"github.com/ebb-dev/ebb/infra/manifest"
-	"github.com/ebb-dev/ebb/infra/problem"
+	"github.com/ebb-dev/ebb/infra/proxy"
 )
 
 type role struct {
@@ -130,27 +130,25 @@ func (r role) ours() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	verifier, err := auth.NewVerifier(auth.VerifierConfig{Keys: set, Issuer: issuer, Audience: audience,
-		Algorithms: []string{"RS256"}})
-	if err != nil {
-		return nil, err
-	}
-	directory, err := discovery.NewAddresses("http://"+r.upstream+"/{function}", nil, problem.Write)
-	if err != nil {
-		return nil, err
-	}
-	declared := &manifest.Declaration{Function: manifest.Function{Name: "bench", Routes: []manifest.Route{
-		{Method: http.MethodGet, Path: "/bench/open", Access: manifest.AccessPublic},
-		{Method: http.MethodGet, Path: "/bench/closed", Access: manifest.AccessAuthenticated},
-	}}}
-	f, err := gateway.Config{}.New(function.Env{
-		Authenticator: verifier, Discovery: directory,
-		System: func() manifest.System { return manifest.System{Functions: []*manifest.Declaration{declared}} },
+	verifier, err := auth.NewVerifier(auth.VerifierConfig{
+		Keys: set, Issuer: issuer, Audience: audience, Algorithms: []string{"RS256"},
 	})
 	if err != nil {
 		return nil, err
 	}
-	return f.Instance(), nil
+	f := function.New("bench", function.Env{})
+	nothing := func(context.Context, *function.Tx, *struct{}) (*struct{}, error) { return nil, nil }
+	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/bench/open", Access: function.Public}, nothing)
+	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/bench/closed"}, nothing)
+	transport := proxy.NewTransport()
+	directory, err := dns.New("http://"+r.upstream+"/{function}", transport)
+	if err != nil {
+		return nil, err
+	}
+	return gateway.New(gateway.Config{
+		System:    manifest.System{Functions: []*manifest.Declaration{f.Instance().Declaration()}},
+		Discovery: directory, Transport: transport, Authenticator: verifier,
+	})
 }
 
 func (r role) lura(ctx context.Context) error {
@@ -175,7 +173,7 @@ func (r role) lura(ctx context.Context) error {
 	gin.SetMode(gin.ReleaseMode)
 	log.SetFlags(0)
 	lura.NewFactory(lura.Config{
-		Engine: gin.New(), HandlerFactory: lura.EndpointHandler, ProxyFactory: proxy.DefaultFactory(logging.NoOp),
+		Engine: gin.New(), HandlerFactory: lura.EndpointHandler, ProxyFactory: luraproxy.DefaultFactory(logging.NoOp),
 		Logger: logging.NoOp, RunServer: server.RunServer,
 	}).NewWithContext(ctx).Run(cfg)
 	return nil
