@@ -168,8 +168,8 @@ func TestPaths(t *testing.T) {
 	}
 }
 
-// Every target of make and every command of ebb that a page names exists. The pages about a product name those that its own
-// Makefile and command have too.
+// Every target of make and every command of ebb that a page names exists. The pages about a product name those that its
+// own Makefile and command have too.
 func TestCommands(t *testing.T) {
 	targets := names(t, `(?m)^([a-z][a-z0-9-]*):`, filepath.Join(checkout, "Makefile"))
 	binary, err := shop.Build(t.TempDir())

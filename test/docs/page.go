@@ -1,14 +1,15 @@
-// Package docs reads the pages of the documentation and does what they say: it writes the files that a page shows, runs its
-// commands in a shell, and compares what they print with what the page promises.
+// Package docs reads the pages of the documentation and does what they say: it writes the files that a page shows, runs
+// its commands in a shell, and compares what they print with what the page promises.
 //
 // A fenced block of a page is one of these, by its language and its first line:
 //
 //   - sh: commands. A comment behind three spaces ("   # …") promises what the output has, several of them in their
-//     order, with three spaces between. A command that promises FAIL or an exit status must fail, any other must succeed.
+//     order, with three spaces between. A command that promises FAIL or an exit status must fail, any other must
+//     succeed.
 //   - diff that begins with "+++ FILE": lines to take out of a file and to put into it, with lines around them. Lines
 //     that begin with @@ separate changes.
-//   - any other language with a path as comment in the first line ("// functions/reviews/reviews.go"): a whole file. With
-//     " (excerpt)" behind the path: lines that the file has already.
+//   - any other language with a path as comment in the first line ("// functions/reviews/reviews.go"): a whole file.
+//     With " (excerpt)" behind the path: lines that the file has already.
 //
 // Everything else is text.
 package docs

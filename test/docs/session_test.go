@@ -19,8 +19,8 @@ import (
 	"time"
 )
 
-// Session is a shell in which the commands of a page run one after the other, with the servers that they start. It is used
-// by one goroutine.
+// Session is a shell in which the commands of a page run one after the other, with the servers that they start. It is
+// used by one goroutine.
 type Session struct {
 	// Replace is applied to what is run and written: pairs of old and new, such as addresses and paths.
 	Replace *strings.Replacer
@@ -39,7 +39,8 @@ type Session struct {
 
 // NewSession starts a shell in a directory. Close ends it and the servers.
 func NewSession(ctx context.Context, dir string, env ...string) (*Session, error) {
-	s := &Session{ctx: ctx, env: append(os.Environ(), env...), Replace: strings.NewReplacer(), Patience: 20 * time.Second}
+	s := &Session{ctx: ctx, env: append(os.Environ(), env...), Replace: strings.NewReplacer()}
+	s.Patience = 20 * time.Second
 	s.shell = exec.CommandContext(ctx, "bash", "--noprofile", "--norc")
 	s.shell.Dir, s.shell.Env = dir, s.env
 	var err error

@@ -56,17 +56,19 @@ func (s *timers) sorted() []Timer {
 	})
 }
 
-// Timers returns the timers that the function has set and that have neither gone off nor been cancelled, the earliest first.
+// Timers returns the timers that the function has set and that have neither gone off nor been cancelled, the earliest
+// first.
 func (h *Harness) Timers() []Timer {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.timers.sorted()
 }
 
-// Advance moves the clock by d. It stops at each timer that is due on the way, also at those that are set on the way, and
-// delivers the timer's event if the function consumes its type, as the clock function and the broker would. It returns
-// the events that were due, in this order. An event that the function does not accept fails the test and its timer stays,
-// as the broker would deliver the event again. To test such an attempt, hand the event of Timers to Receive instead.
+// Advance moves the clock by d. It stops at each timer that is due on the way, also at those that are set on the way,
+// and delivers the timer's event if the function consumes its type, as the clock function and the broker would. It
+// returns the events that were due, in this order. An event that the function does not accept fails the test, and its
+// timer stays, as the broker would deliver the event again. To test such an attempt, hand the event of Timers to
+// Receive instead.
 func (h *Harness) Advance(d time.Duration) []ce.Event {
 	h.T.Helper()
 	end := h.Clock.Now().Add(d)
@@ -79,7 +81,7 @@ func (h *Harness) Advance(d time.Duration) []ce.Event {
 		if wait := timer.Due.Sub(h.Clock.Now()); wait > 0 { // one that was set in the past is due now
 			h.Clock.Advance(wait)
 		}
-		if consumes := h.I.Declaration().Consumes; slices.Contains(consumes, "*") || slices.Contains(consumes, timer.Event.Type()) {
+		if h.consumes(timer.Event.Type()) {
 			if r := h.Receive(timer.Event)[0]; !r.OK() {
 				h.T.Fatalf("timer %s: %s: got status %d: %s", timer.ID, timer.Event.Type(), r.Status, r.Message)
 			}
@@ -89,6 +91,11 @@ func (h *Harness) Advance(d time.Duration) []ce.Event {
 	}
 	h.Clock.Advance(end.Sub(h.Clock.Now()))
 	return fired
+}
+
+func (h *Harness) consumes(eventType string) bool {
+	types := h.I.Declaration().Consumes
+	return slices.Contains(types, "*") || slices.Contains(types, eventType)
 }
 
 // firstDue returns the earliest timer that is due by end.

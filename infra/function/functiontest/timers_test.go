@@ -23,8 +23,9 @@ type reminder struct {
 
 var (
 	namespace = event.NewNamespace("com.example.reminders", "https://example.com/schemas/")
-	reminded  = event.Define(namespace, "reminders.due", 1, event.Fact, "It is time.", reminder{Text: "tea", Again: 1})
-	beyond    = event.Define(namespace, "others.due", 1, event.Fact, "It is time for another function.", reminder{Text: "tea", Again: 1})
+	example   = reminder{Text: "tea", Again: 1}
+	reminded  = event.Define(namespace, "reminders.due", 1, event.Fact, "It is time.", example)
+	beyond    = event.Define(namespace, "others.due", 1, event.Fact, "It is time for another function.", example)
 )
 
 // reminders sets a timer for each reminder, cancels it, and counts those that were due.
