@@ -26,7 +26,7 @@ var (
 	}
 	closeSession = function.Operation{
 		Method: http.MethodDelete, Path: "/api/sessions/current", Status: http.StatusNoContent,
-		Summary: "Sign out", Description: "The refresh token stops working, and the access token has no power over accounts any more; other operations may take it until it expires.",
+		Summary: "Sign out", Description: "The refresh token stops working at once, and so does the access token as soon as the other functions have learnt of it.",
 	}
 )
 
