@@ -89,7 +89,7 @@ func TestFaults(t *testing.T) {
 		"nothing named":           {map[string]string{"FUNCTION": ""}, []string{"FUNCTION is set but empty"}},
 		"a name that is none":     {map[string]string{"FUNCTION": "ordres"}, []string{`FUNCTION is "ordres", but the functions are users, notifications,`}},
 		"no sink":                 {map[string]string{"K_SINK": ""}, []string{"K_SINK is required but not set; users emits events"}},
-		"a sink that is none":     {map[string]string{"K_SINK": "broker"}, []string{`K_SINK the sink "broker" is no address`}},
+		"a sink that is none":     {map[string]string{"K_SINK": "broker"}, []string{`K_SINK invalid sink "broker"`}},
 		"a store with a typo":     {map[string]string{"EBB_STORE": "postgre://shop:hunter2@db/shop"}, []string{"EBB_STORE"}},
 		"no store":                {map[string]string{"EBB_STORE": ""}, []string{"EBB_STORE is required but not set; users stores documents"}},
 		"keys that are none":      {map[string]string{"EBB_VERIFICATION_KEYS": "{}"}, []string{"EBB_VERIFICATION_KEYS"}},

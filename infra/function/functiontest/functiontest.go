@@ -49,6 +49,7 @@ type Harness struct {
 	tokens  *auth.Issuer
 	mu      sync.Mutex
 	emitted []ce.Event
+	timers  timers
 	refuse  error
 }
 
@@ -133,6 +134,9 @@ func (c *collector) Publish(_ context.Context, es ...ce.Event) error {
 	defer c.mu.Unlock()
 	if c.refuse != nil {
 		return c.refuse
+	}
+	if err := c.timers.take(es); err != nil {
+		return err
 	}
 	c.emitted = append(c.emitted, es...)
 	return nil

@@ -1,4 +1,4 @@
-package discovery_test
+package proxy_test
 
 import (
 	"bufio"
@@ -20,10 +20,10 @@ import (
 	"testing/iotest"
 	"time"
 
-	"github.com/ebb-dev/ebb/infra/discovery"
+	"github.com/ebb-dev/ebb/infra/proxy"
 )
 
-// counted is a server that counts the connections it is given.
+// counted starts a server that counts the connections it is given.
 func counted(t testing.TB, h http.HandlerFunc) (*httptest.Server, *atomic.Int64) {
 	var conns atomic.Int64
 	s := httptest.NewUnstartedServer(h)
@@ -37,7 +37,7 @@ func counted(t testing.TB, h http.HandlerFunc) (*httptest.Server, *atomic.Int64)
 	return s, &conns
 }
 
-// answered is what a round trip comes to, for comparison.
+// answered returns the answer of a round trip as text, for comparison.
 func answered(t *testing.T, by http.RoundTripper, r *http.Request) string {
 	t.Helper()
 	a, err := by.RoundTrip(r)
@@ -52,11 +52,12 @@ func answered(t *testing.T, by http.RoundTripper, r *http.Request) string {
 	return fmt.Sprintf("%d %s %d %v %v %q %v", a.StatusCode, a.Proto, a.ContentLength, a.Header, a.Trailer, body, err)
 }
 
-// Whatever a server answers, it answers as through http.Transport; one connection after the other is enough.
+// Every answer is the same as through http.Transport, and one connection is enough for requests one after the other.
 func TestTransportAnswersAsHTTPDoes(t *testing.T) {
 	server, conns := counted(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		w.Header().Set("Asked", fmt.Sprintf("%s %s %s %d %q %q", r.Method, r.URL, r.Host, r.ContentLength, r.Header["X-Given"], r.Header["User-Agent"]))
+		fields := fmt.Sprintf("%q %q", r.Header["X-Given"], r.Header["User-Agent"])
+		w.Header().Set("Asked", fmt.Sprintf("%s %s %s %d %s", r.Method, r.URL, r.Host, r.ContentLength, fields))
 		switch r.URL.Path {
 		case "/empty":
 			w.WriteHeader(http.StatusNoContent)
@@ -78,11 +79,13 @@ func TestTransportAnswersAsHTTPDoes(t *testing.T) {
 			_, _ = w.Write(body)
 		}
 	})
-	ours, std := &discovery.Transport{}, &http.Transport{DisableCompression: true}
+	ours, std := &proxy.Transport{}, &http.Transport{DisableCompression: true}
 	defer std.CloseIdleConnections()
 	requests := []struct{ method, path, body string }{
-		{"GET", "/plain", ""}, {"GET", "/empty", ""}, {"GET", "/unchanged", ""}, {"GET", "/pieces?q=a%20b", ""}, {"GET", "/trailer", ""}, {"HEAD", "/plain", ""}, {"HEAD", "/pieces", ""},
-		{"POST", "/echo", "small"}, {"PUT", "/echo", strings.Repeat("large ", 10_000)}, {"POST", "/fails", "x"}, {"DELETE", "/a%2Fb", ""}, {"OPTIONS", "/plain", ""}, {"POST", "/echo", ""},
+		{"GET", "/plain", ""}, {"GET", "/empty", ""}, {"GET", "/unchanged", ""}, {"GET", "/pieces?q=a%20b", ""},
+		{"GET", "/trailer", ""}, {"HEAD", "/plain", ""}, {"HEAD", "/pieces", ""}, {"POST", "/echo", "small"},
+		{"PUT", "/echo", strings.Repeat("large ", 10_000)}, {"POST", "/fails", "x"}, {"DELETE", "/a%2Fb", ""},
+		{"OPTIONS", "/plain", ""}, {"POST", "/echo", ""},
 	}
 	for range 2 {
 		for _, c := range requests {
@@ -106,8 +109,8 @@ func TestTransportAnswersAsHTTPDoes(t *testing.T) {
 	}
 }
 
-// raw is a server that says what the script has, one connection after the other; it reads a request's header before each answer. It tells
-// when it has closed one.
+// raw starts a server that sends the answers in order. It reads a request's header before each, closes the connection
+// after an answer that does not end with MORE, and reports each connection that it has closed.
 func raw(t *testing.T, answers ...string) (url string, conns *atomic.Int64, closed <-chan struct{}) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -153,8 +156,8 @@ func raw(t *testing.T, answers ...string) (url string, conns *atomic.Int64, clos
 
 const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
-// A connection that was closed while it was kept is no fault of the next request's, if it may be sent again.
-func TestTransportAsksAgain(t *testing.T) {
+// A request that finds its kept connection closed is sent again on a new one, if it may be sent twice.
+func TestTransportSendsAgain(t *testing.T) {
 	for _, c := range []struct {
 		name, method, key, body string
 		answers                 []string
@@ -170,7 +173,7 @@ func TestTransportAsksAgain(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			url, conns, _ := raw(t, c.answers...)
-			tr := &discovery.Transport{}
+			tr := &proxy.Transport{}
 			ask := func(method string) string {
 				r, err := http.NewRequest(method, url, strings.NewReader(c.body))
 				if err != nil {
@@ -202,16 +205,18 @@ func TestTransportAsksAgain(t *testing.T) {
 	}
 }
 
-// A connection that the server has closed or wants closed, or talks on unasked, is not used again: a request that must not be
-// sent twice is not lost on it, and nobody gets another's answer.
-func TestTransportLooksBeforeItAsks(t *testing.T) {
-	const nothing, more = "HTTP/1.1 204 No Content\r\n\r\n", "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
+// A connection that the server has closed or wants closed, or has sent more on than the answer, is not used again: a
+// request that must not be sent twice is not lost on it, and no request gets the answer of another.
+func TestTransportChecksKeptConnections(t *testing.T) {
+	const nothing = "HTTP/1.1 204 No Content\r\n\r\n"
+	const more = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
 	for _, last := range []string{
 		ok, ok + more, ok + more + "MORE", nothing + more + "MORE",
-		"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nokMORE", "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\nMORE",
+		"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nokMORE",
+		"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\nMORE",
 	} {
 		url, conns, closed := raw(t, last, ok)
-		tr := &discovery.Transport{}
+		tr := &proxy.Transport{}
 		for n := range 2 {
 			r, err := http.NewRequest("POST", url, strings.NewReader("x"))
 			if err != nil {
@@ -234,8 +239,9 @@ func TestTransportRefuses(t *testing.T) {
 	for _, c := range []struct{ name, answer, want string }{
 		{"no HTTP", "hello\r\n\r\n", "malformed HTTP"},
 		{"a header without end", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 2<<20), "too long"},
-		{"a switch of protocols", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n", "switches protocols"},
-		{"hints without end", strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 100), "more to say"},
+		{"a switch of protocols", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n",
+			"switched protocols"},
+		{"hints without end", strings.Repeat("HTTP/1.1 103 Early Hints\r\n\r\n", 100), "too many interim answers"},
 		{"half a body", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", "unexpected EOF"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -244,7 +250,7 @@ func TestTransportRefuses(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			a, err := (&discovery.Transport{}).RoundTrip(r)
+			a, err := (&proxy.Transport{}).RoundTrip(r)
 			if err == nil {
 				_, err = io.ReadAll(a.Body)
 				_ = a.Body.Close()
@@ -256,37 +262,38 @@ func TestTransportRefuses(t *testing.T) {
 	}
 }
 
-// Early hints reach whoever traces the request, before the answer.
-func TestTransportPassesHintsOn(t *testing.T) {
+// The trace of a request gets early hints before the answer.
+func TestTransportReportsEarlyHints(t *testing.T) {
 	url, _, _ := raw(t, "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"+ok)
 	var hints []string
-	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+	got := func(code int, h textproto.MIMEHeader) error {
 		hints = append(hints, fmt.Sprint(code, h.Get("Link")))
 		return nil
-	}})
+	}
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got1xxResponse: got})
 	r, err := http.NewRequestWithContext(ctx, "GET", url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := answered(t, &discovery.Transport{}, r); !strings.Contains(got, `"ok"`) || fmt.Sprint(hints) != "[103</a.css>]" {
+	if got := answered(t, &proxy.Transport{}, r); !strings.Contains(got, `"ok"`) || fmt.Sprint(hints) != "[103</a.css>]" {
 		t.Errorf("got %s after %v", got, hints)
 	}
 }
 
-// A server may answer before it has read all, and hang up.
-func TestTransportTakesAnEarlyAnswer(t *testing.T) {
+// A server may answer before it has read all of the request, and close the connection.
+func TestTransportReadsAnEarlyAnswer(t *testing.T) {
 	url, _, _ := raw(t, "HTTP/1.1 413 Request Entity Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 	r, err := http.NewRequest("POST", url, bytes.NewReader(make([]byte, 60<<10)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := answered(t, &discovery.Transport{}, r); !strings.HasPrefix(got, "413") {
+	if got := answered(t, &proxy.Transport{}, r); !strings.HasPrefix(got, "413") {
 		t.Errorf("got %s", got)
 	}
 }
 
 // A request that is not answered in time is not sent again, though its connection was used before.
-func TestTransportGivesUpOnce(t *testing.T) {
+func TestTransportTimesOutOnce(t *testing.T) {
 	var asked atomic.Int64
 	release := make(chan struct{})
 	server, _ := counted(t, func(_ http.ResponseWriter, r *http.Request) {
@@ -296,7 +303,7 @@ func TestTransportGivesUpOnce(t *testing.T) {
 		}
 	})
 	defer close(release)
-	tr := &discovery.Transport{}
+	tr := &proxy.Transport{}
 	get := func(path string) error {
 		r, err := http.NewRequest("GET", server.URL+path, nil)
 		if err != nil {
@@ -308,17 +315,18 @@ func TestTransportGivesUpOnce(t *testing.T) {
 	if err := get("/"); err != nil {
 		t.Fatal(err)
 	}
-	tr.Within(500 * time.Millisecond) // the server has to be asked by then
+	tr.SetHeaderTimeout(500 * time.Millisecond) // the server has to be asked by then
 	if err := get("/slow"); !errors.Is(err, os.ErrDeadlineExceeded) || asked.Load() != 1 {
 		t.Errorf("got %v after %d requests", err, asked.Load())
 	}
 }
 
-// A connection on which part of a request is owed is not used again, however early the answer came.
-func TestTransportOwesNoBody(t *testing.T) {
+// A connection on which only part of a request was sent is not used again, however early the answer came.
+func TestTransportDoesNotReuseAHalfSentRequest(t *testing.T) {
 	url, conns, _ := raw(t, ok+"MORE", ok)
-	tr := &discovery.Transport{}
-	for _, body := range []io.Reader{io.MultiReader(strings.NewReader("half"), iotest.ErrReader(errors.New("gone"))), strings.NewReader("12345678")} {
+	tr := &proxy.Transport{}
+	half := io.MultiReader(strings.NewReader("half"), iotest.ErrReader(errors.New("gone")))
+	for _, body := range []io.Reader{half, strings.NewReader("12345678")} {
 		r, err := http.NewRequest("POST", url, body)
 		if err != nil {
 			t.Fatal(err)
@@ -333,7 +341,7 @@ func TestTransportOwesNoBody(t *testing.T) {
 	}
 }
 
-// Whoever has stopped waiting is let go at once, before an answer and in the midst of one, and the server hears of it.
+// The end of the context ends a request at once, before its answer and while it is read, and closes the connection.
 func TestTransportStopsWithTheContext(t *testing.T) {
 	for _, path := range []string{"/nothing", "/half"} {
 		left := make(chan struct{})
@@ -351,7 +359,7 @@ func TestTransportStopsWithTheContext(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.AfterFunc(20*time.Millisecond, cancel)
-		a, err := (&discovery.Transport{}).RoundTrip(r)
+		a, err := (&proxy.Transport{}).RoundTrip(r)
 		if err == nil {
 			_, err = io.ReadAll(a.Body)
 			_ = a.Body.Close()
@@ -363,15 +371,18 @@ func TestTransportStopsWithTheContext(t *testing.T) {
 	}
 }
 
-// What cannot go this way goes another: here, a body of unknown length.
-func TestTransportHandsOver(t *testing.T) {
+// Other sends the requests that Transport does not: bodies that are large or of unknown length, and upgrades.
+func TestTransportUsesOther(t *testing.T) {
 	server, _ := counted(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
 	var others atomic.Int64
-	tr := &discovery.Transport{Other: roundTrips(func(r *http.Request) (*http.Response, error) {
+	tr := &proxy.Transport{Other: roundTrips(func(r *http.Request) (*http.Response, error) {
 		others.Add(1)
 		return http.DefaultTransport.RoundTrip(r)
 	})}
-	for _, body := range []io.Reader{io.MultiReader(strings.NewReader("of unknown length")), bytes.NewReader(make([]byte, 1<<20)), strings.NewReader("short")} {
+	for _, body := range []io.Reader{
+		io.MultiReader(strings.NewReader("of unknown length")), bytes.NewReader(make([]byte, 1<<20)),
+		strings.NewReader("short"),
+	} {
 		r, err := http.NewRequest("POST", server.URL, body)
 		if err != nil {
 			t.Fatal(err)
@@ -385,7 +396,7 @@ func TestTransportHandsOver(t *testing.T) {
 	r.Header.Set("Upgrade", "websocket")
 	answered(t, tr, r)
 	if others.Load() != 3 {
-		t.Errorf("%d of 4 went another way", others.Load())
+		t.Errorf("Other sent %d of 4 requests, want 3", others.Load())
 	}
 }
 
@@ -393,10 +404,10 @@ type roundTrips func(*http.Request) (*http.Response, error)
 
 func (f roundTrips) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// Many at once get each its own answer.
+// Each of many requests at the same time gets its own answer.
 func TestTransportManyAtOnce(t *testing.T) {
 	server, conns := counted(t, func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
-	tr := &discovery.Transport{}
+	tr := &proxy.Transport{}
 	defer tr.CloseIdleConnections()
 	var all sync.WaitGroup
 	for n := range 16 {
@@ -433,7 +444,7 @@ func BenchmarkTransport(b *testing.B) {
 	for _, by := range []struct {
 		name string
 		rt   http.RoundTripper
-	}{{"http", &http.Transport{MaxIdleConnsPerHost: 64}}, {"ours", &discovery.Transport{}}} {
+	}{{"http", &http.Transport{MaxIdleConnsPerHost: 64}}, {"ours", &proxy.Transport{}}} {
 		b.Run(by.name, func(b *testing.B) {
 			b.ReportAllocs()
 			b.RunParallel(func(p *testing.PB) {

@@ -1,14 +1,14 @@
 //go:build unix
 
-package discovery
+package proxy
 
 import (
 	"net"
 	"syscall"
 )
 
-// open reports whether the other side has neither closed the connection nor said anything unasked.
-func open(c net.Conn) bool {
+// usable reports whether the other side has neither closed the connection nor sent anything on it.
+func usable(c net.Conn) bool {
 	raw, ok := c.(syscall.Conn)
 	if !ok {
 		return true
