@@ -27,5 +27,5 @@
 //
 // The pattern is the transactional outbox with idempotent consumers (microservices.io), without a relay process,
 // because nothing runs while a function is at zero. Each part has its file: unit.go, inbox.go, outbox.go,
-// idempotency.go, timer.go, retention.go.
+// idempotency.go, timer.go, retention.go, revocation.go.
 package function
