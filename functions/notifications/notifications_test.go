@@ -103,7 +103,10 @@ func (s *server) talk(c net.Conn) {
 }
 
 var (
-	ada    = events.UserRegistered.New("ada", events.RegisteredUser{UserID: "ada", Name: "Ada", Email: "ada@example.com"})
+	ada = events.UserRegistered.New(
+		"ada",
+		events.RegisteredUser{UserID: "ada", Name: "Ada", Email: "ada@example.com"},
+	)
 	closed = ticketClosed.New("ticket-1", closedTicket{TicketID: "ticket-1", UserID: "ada", Answer: "Turn it on."})
 )
 

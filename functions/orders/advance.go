@@ -62,7 +62,7 @@ func (s *orders) answer(
 ) error {
 	_, err := s.advance(ctx, tx, orderID, orderEvent{What: answered, Event: info.Name, Code: code},
 		func(p saga.Progress, o order, now time.Time) (saga.Progress, []event.Draft, bool) {
-			return s.saga.Heard(p, o, info.Name, truncated(reason), now)
+			return s.saga.Handle(p, o, info.Name, truncated(reason), now)
 		})
 	return err
 }

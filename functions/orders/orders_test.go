@@ -578,6 +578,20 @@ func TestVisibility(t *testing.T) {
 	h.Call("GET", "/api/orders?cursor=x", ada, nil).Expect(http.StatusUnprocessableEntity)
 }
 
+// The token of a customer who was deleted orders nothing and sees nothing, and so nothing is charged.
+func TestDeletedCustomer(t *testing.T) {
+	h := shop(t)
+	o := place(h)
+	h.Emitted()
+	until := h.Clock.Now().Add(15 * time.Minute)
+	h.MustDeliver(event.AccessRevoked.New("ada", event.RevokedAccess{Subject: "ada", IssuedBefore: until, Until: until}))
+	post(h, body(of("apple", 1))).Expect(http.StatusUnauthorized)
+	cancel(h, o.ID).Expect(http.StatusUnauthorized)
+	h.Call("GET", "/api/orders/"+o.ID, ada, nil).Expect(http.StatusUnauthorized)
+	h.Call("GET", "/api/orders", ada, nil).Expect(http.StatusUnauthorized)
+	wantEmitted(h, "")
+}
+
 // A fact about an unknown order is refused for good.
 func TestUnknownOrder(t *testing.T) {
 	h := shop(t)

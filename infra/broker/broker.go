@@ -1,4 +1,4 @@
-// Package broker is the port to whatever carries CloudEvents between functions.
+// Package broker is the port to what carries CloudEvents between functions.
 //
 // Its semantics are those of Knative Eventing's data-plane specification,
 // wherever it runs: a trigger is a durable subscription with filters, a retry
@@ -16,7 +16,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// Publisher takes events. Publish returns nil when all of them are as durable as the
+// Publisher publishes events. Publish returns nil when all of them are as durable as the
 // driver's documentation promises; on an error any of them may have been taken.
 // The order of events with the same partitionkey is kept. May be called concurrently;
 // the events must not be changed afterwards. An event that breaks the CloudEvents
@@ -25,26 +25,26 @@ type Publisher interface {
 	Publish(ctx context.Context, events ...event.Event) error
 }
 
-// Settler is a Publisher whose Publish may return when the events survive the death of the process, but not yet
-// a power cut. Whoever keeps what it has published until it has settled, and publishes it again when it finds it
-// after a start, loses nothing by either. Its methods may be called concurrently.
-type Settler interface {
+// Flusher is a Publisher whose Publish may return when the events survive the death of the process, but not yet a power
+// cut. A publisher that keeps what it has published until it is durable, and publishes it again when it finds it after
+// a start, loses nothing by either. The methods may be called concurrently.
+type Flusher interface {
 	Publisher
 
-	// Place is one that all events have reached whose Publish has returned.
-	Place() uint64
+	// Offset returns one that all events have reached whose Publish has returned.
+	Offset() uint64
 
-	// Settled is the place up to which everything survives a power cut. It only grows.
-	Settled() uint64
+	// DurableOffset returns the offset up to which everything survives a power cut. It only grows.
+	DurableOffset() uint64
 
-	// Settle returns when everything has settled whose Publish had returned before.
-	Settle(ctx context.Context) error
+	// Flush returns when everything survives a power cut whose Publish had returned before.
+	Flush(ctx context.Context) error
 }
 
-// Limiter is a Publisher that takes events up to a size only. The kit refuses what is larger before it commits anything
-// that says it.
+// Limiter is a Publisher that takes events up to a size only. The kit refuses to commit a change whose events are
+// larger.
 type Limiter interface {
-	// MaxEvent is the largest event in bytes, about: its data and its attributes.
+	// MaxEvent returns about how many bytes the largest event has: its data and its attributes.
 	MaxEvent() int
 }
 
@@ -65,7 +65,7 @@ type Broker interface {
 // Subscription is a trigger that is being served.
 type Subscription interface {
 	// Close stops handing out and waits for handlers that run. The trigger stays
-	// known, and keeps its place, so that events wait for the next Subscribe.
+	// known, and keeps its cursor or its queue, so that events wait for the next Subscribe.
 	Close() error
 }
 
@@ -81,13 +81,13 @@ type Result struct {
 	RetryAfter time.Duration // with 429 and 503: do not try again sooner
 	Message    string        // why it failed; goes into knativeerrordata of a dead letter
 	Reply      *event.Event  // with 2xx: an event to publish in answer
-	Skipped    bool          // not tried, because an earlier event of the same key in the batch failed; does not count as an attempt
+	Skipped    bool          // not tried, since an earlier event of its key in the batch failed; no attempt
 }
 
 // OK reports whether the delivery succeeded.
 func (r Result) OK() bool { return r.Status >= 200 && r.Status < 300 }
 
-// ResultOf answers a delivery that ended with err: by the kind of failure that it is, as package fault says, or 200 for nil.
+// ResultOf returns the answer to a delivery that ended with err: its kind decides, as package fault says; 200 for nil.
 func ResultOf(err error) Result {
 	if err == nil {
 		return Result{Status: http.StatusOK}
@@ -98,19 +98,19 @@ func ResultOf(err error) Result {
 // Trigger declares a durable subscription.
 type Trigger struct {
 	Name        string   // unique within the broker, a DNS label
-	Subscriber  string   // what is told as knativeerrordest when a delivery fails
+	Subscriber  string   // the value of knativeerrordest when a delivery fails
 	Filters     []Filter // all must pass; none: every event
 	Delivery    Delivery
 	Batch       int // the most events in one call of the handler; 0 or 1: one
 	Concurrency int // how many calls of the handler may run at once; 0: one
 
-	// Pace is how far apart calls of the handler begin at least, unless a batch is full; 0: they begin at once. It makes
-	// fewer and larger batches for whoever is in no hurry. The first event after a pause never waits.
-	Pace time.Duration
+	// MinBatchInterval is the least time between the beginnings of two calls of the handler, unless a batch is full; 0:
+	// none. It makes fewer and larger batches for a handler that may be late. The first event after a pause never waits.
+	MinBatchInterval time.Duration
 }
 
-// Delivery is how a trigger's events are tried, in the terms of Knative's DeliverySpec.
-// The zero Delivery never retries and drops what fails, which is what Knative's does; DefaultDelivery is what Ebb's triggers have.
+// Delivery is how a trigger's events are tried, in the terms of Knative's DeliverySpec. The zero Delivery never retries
+// and drops what fails, which is what Knative's does; DefaultDelivery is what Ebb's triggers have.
 type Delivery struct {
 	Retry         int           // further attempts after the first
 	BackoffPolicy BackoffPolicy // Exponential unless said otherwise
@@ -131,7 +131,8 @@ const (
 	Exponential BackoffPolicy = "exponential"
 )
 
-// DefaultDelivery is the policy of a trigger that does not say otherwise: 10 further attempts over about a minute and a half.
+// DefaultDelivery is the policy of a trigger that has no other: 10 further attempts over about a minute and a
+// half.
 var DefaultDelivery = Delivery{
 	Retry:         10,
 	BackoffPolicy: Exponential,
@@ -140,7 +141,7 @@ var DefaultDelivery = Delivery{
 	Timeout:       30 * time.Second,
 }
 
-// Backoff is how long to wait before attempt n, the first retry being 1.
+// Backoff returns how long to wait before retry n; the first one is 1.
 func (d Delivery) Backoff(n int) time.Duration {
 	wait := d.BackoffDelay * time.Duration(n)
 	if d.BackoffPolicy != Linear {

@@ -12,7 +12,8 @@ import (
 // it passes; and what one filter passes, its negation does not.
 func FuzzFilters(f *testing.F) {
 	for _, seed := range []string{
-		`[]`, `[{}]`, `null`, `[{"exact":{"type":"dev.ebb.orders.placed.v1","subject":"42"}}]`, `[{"prefix":{"type":"dev."}},{"suffix":{"type":".v1"}}]`,
+		`[]`, `[{}]`, `null`, `[{"exact":{"type":"dev.ebb.orders.placed.v1","subject":"42"}}]`,
+		`[{"prefix":{"type":"dev."}},{"suffix":{"type":".v1"}}]`,
 		`[{"any":[{"exact":{"type":"x"}},{"not":{"all":[{"exact":{"sequence":"3"}}]}}]}]`, `[{"any":[]}]`, `[{"not":{}}]`,
 		`[{"cesql":"type LIKE 'dev.ebb.orders.%' AND sequence > 2"}]`, `[{"exact":{"Type":""},"cesql":"((("}]`,
 	} {
@@ -43,8 +44,10 @@ func FuzzFilters(f *testing.F) {
 // Any text as a CESQL expression is refused as invalid, or answers every event without bringing the process down.
 func FuzzCESQL(f *testing.F) {
 	for _, seed := range []string{
-		"", "TRUE", "type LIKE 'dev.ebb.orders.%' AND sequence > 2", "EXISTS replayto", "INT(subject) / 0 = 1", "NO_SUCH(", "'", `"\"`,
-		"type IN ('a', 'b') OR NOT (id = '1')", "CONCAT_WS('.', type, id) != SUBSTRING(subject, -1)", "-2147483648 % -1 = 0", "2147483648 = 1", "((((", "ABS(-2147483648) > 0",
+		"", "TRUE", "type LIKE 'dev.ebb.orders.%' AND sequence > 2", "EXISTS replayto", "INT(subject) / 0 = 1", "NO_SUCH(",
+		"'", `"\"`,
+		"type IN ('a', 'b') OR NOT (id = '1')", "CONCAT_WS('.', type, id) != SUBSTRING(subject, -1)",
+		"-2147483648 % -1 = 0", "2147483648 = 1", "((((", "ABS(-2147483648) > 0",
 	} {
 		f.Add(seed)
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// waiters are requests that wait for a document to change. They are a short cut only:
-// who waits also looks by itself, since another instance may make the change.
+// waiters are requests that wait for a document to change. They are a short cut only: a waiter also looks by itself,
+// since another instance may make the change.
 type waiters struct {
 	mu    sync.Mutex
 	on    map[string][]*waiter
@@ -48,7 +48,7 @@ func (w *waiters) remove(id string, me *waiter) {
 	}
 }
 
-// pick collects the documents that somebody waits for.
+// pick collects the documents that a request waits for.
 func (w *waiters) pick(into *[]store.Document) func(store.Document) {
 	return func(d store.Document) {
 		w.mu.Lock()
@@ -101,7 +101,9 @@ const (
 // Await waits until check is done with the function's data, until passes or ctx ends, whichever
 // is first; the latter two are no error. It looks when this instance has committed a document with the id, with
 // that document as it was committed, and by itself from time to time.
-func Await(ctx context.Context, f *Function, id string, until time.Time, check func(ctx context.Context, tx *Tx) (bool, error)) error {
+func Await(
+	ctx context.Context, f *Function, id string, until time.Time, check func(ctx context.Context, tx *Tx) (bool, error),
+) error {
 	me, remove := f.waiters.add(id)
 	defer remove()
 	patience := time.NewTimer(time.Until(until))

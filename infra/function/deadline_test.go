@@ -24,8 +24,8 @@ func (w *timed) SetReadDeadline(at time.Time) error {
 	return nil
 }
 
-// A body has to arrive in time, and then no deadline is left on the connection: net/http ends the context of a request, and
-// of all that follow on its connection, when one passes while a handler runs.
+// A body has to arrive in time, and then no deadline is left on the connection: net/http ends the context of a
+// request, and of all that follow on its connection, when one passes while a handler runs.
 func TestNoDeadlineIsLeft(t *testing.T) {
 	f := function.New("inventory", function.Env{Store: memory.Opener()})
 	function.Collection[struct{}](f, "things")

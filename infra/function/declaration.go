@@ -18,11 +18,14 @@ const (
 	inboxName       = "_inbox"
 	outboxName      = "_outbox"
 	idempotencyName = "_idempotency"
+	revokedName     = "_revoked"
 )
 
-// stateful reports whether the function needs a database.
+// stateful reports whether the function needs a database: for documents of its own, or for the unit of work of an
+// event, of a tick or of an operation that changes something.
 func (f *Function) stateful() bool {
-	return len(f.schema) > 0 || len(f.subscriptions) > 0 || f.any != nil || f.deadLetter != nil || len(f.emits) > 0
+	return len(f.schema) > 0 || f.namesEvents() || f.deadLetter != nil || f.tick != nil ||
+		slices.ContainsFunc(f.routes, func(r route) bool { return !r.Safe() })
 }
 
 // databaseSchema returns everything that the function stores, with the kit's own collections.
@@ -30,9 +33,13 @@ func (f *Function) databaseSchema() store.Schema {
 	if !f.stateful() {
 		return nil
 	}
-	return append(append(store.Schema(nil), f.schema...),
+	schema := append(append(store.Schema(nil), f.schema...),
 		store.Spec{Name: inboxName}, store.Spec{Name: outboxName, Large: true},
 		store.Spec{Name: idempotencyName, Indexes: []store.Index{store.On("at")}})
+	if f.checksRevocations() {
+		schema = append(schema, store.Spec{Name: revokedName, Indexes: []store.Index{store.On("expires")}})
+	}
+	return schema
 }
 
 func (f *Function) declaration() *manifest.Declaration {
@@ -87,7 +94,8 @@ func (f *Function) manifest() manifest.Function {
 	t := f.trigger(slices.Concat(m.Consumes, m.Prewarm))
 	m.Trigger = &manifest.Trigger{
 		Filters: t.Filters, Batch: t.Batch, Concurrency: t.Concurrency, Retry: t.Delivery.Retry,
-		Backoff: string(t.Delivery.BackoffPolicy), Delay: t.Delivery.BackoffDelay.String(), Timeout: t.Delivery.Timeout.String(),
+		Backoff: string(t.Delivery.BackoffPolicy), Delay: t.Delivery.BackoffDelay.String(),
+		Timeout: t.Delivery.Timeout.String(),
 	}
 	return m
 }
@@ -97,6 +105,9 @@ func (f *Function) types() []*event.Info {
 	all := event.Catalogue{}
 	if f.subscribed() {
 		all[event.ClockSwept.Name()] = event.ClockSwept.Info()
+	}
+	if f.checksRevocations() {
+		all[event.AccessRevoked.Name()] = event.AccessRevoked.Info()
 	}
 	for name, s := range f.subscriptions {
 		all[name] = s.info
@@ -111,7 +122,10 @@ func sortedKeys[V any](m map[string]V) []string {
 }
 
 // subscribed reports whether the function consumes events. One that emits consumes the clock's sweep.
-func (f *Function) subscribed() bool {
+func (f *Function) subscribed() bool { return f.namesEvents() || f.checksRevocations() }
+
+// namesEvents reports whether the function itself declares that it consumes or emits events.
+func (f *Function) namesEvents() bool {
 	return f.any != nil || len(f.subscriptions) > 0 || len(f.emits) > 0
 }
 
@@ -119,22 +133,23 @@ func (f *Function) consumes() []string {
 	if f.any != nil {
 		return []string{"*"}
 	}
-	types := slices.Collect(maps.Keys(f.subscriptions))
-	if !slices.Contains(types, event.ClockSwept.Name()) {
-		types = append(types, event.ClockSwept.Name())
+	types := append(slices.Collect(maps.Keys(f.subscriptions)), event.ClockSwept.Name())
+	if f.checksRevocations() {
+		types = append(types, event.AccessRevoked.Name())
 	}
 	slices.Sort(types)
-	return types
+	return slices.Compact(types)
 }
 
 // maxBatch is how many events share a unit of work at most.
 const maxBatch = 128
 
-// trigger returns a durable subscription to the types, which has the function's name. The host adds where dead letters go.
+// trigger returns a durable subscription to the types, which has the function's name. The host adds where dead letters
+// go.
 func (f *Function) trigger(types []string) broker.Trigger {
 	t := broker.Trigger{
 		Name: f.name, Subscriber: f.Source(), Delivery: broker.DefaultDelivery, Batch: maxBatch, Concurrency: 1,
-		Pace: f.minBatchInterval,
+		MinBatchInterval: f.minBatchInterval,
 	}
 	if f.concurrency > 1 {
 		t.Batch, t.Concurrency = 1, f.concurrency

@@ -1,5 +1,5 @@
-// Package function is what an author writes a function with: typed HTTP operations, event subscriptions, and the unit of
-// work around each handler, so that a handler may run twice and its effects happen once.
+// Package function is what an author writes a function with: typed HTTP operations, event subscriptions, and the unit
+// of work around each handler, so that a handler may run twice and its effects happen once.
 //
 //	func New(env function.Env) (*function.Function, error) {
 //		f := function.New("payments", env)
@@ -12,7 +12,7 @@
 //
 // Declarations are calls of package functions with the *Function first: Serve, On, OnAny, OnTick, Collection, Emits,
 // Configure, Concurrency and so on. They are made in New and open nothing. A host then runs the function's Instance;
-// what the function declares can be had without running it (Instance().Declaration()).
+// what a function declares can be had without running it, see Declare.
 //
 // A handler only decides. It reads and writes collections, emits events and sets timers through its Tx, and all of that
 // commits together or not at all. The kit then publishes the events and answers. What a crash leaves:
@@ -25,7 +25,7 @@
 //
 // An inbox remembers an event for three days. An event that arrives again later than that is handled again.
 //
-// The pattern is the transactional outbox with idempotent consumers (microservices.io), without a relay process, because
-// nothing runs while a function is at zero. Each part has its file: unit.go, inbox.go, outbox.go, idempotency.go,
-// timer.go, retention.go.
+// The pattern is the transactional outbox with idempotent consumers (microservices.io), without a relay process,
+// because nothing runs while a function is at zero. Each part has its file: unit.go, inbox.go, outbox.go,
+// idempotency.go, timer.go, retention.go, revocation.go.
 package function

@@ -18,8 +18,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
-// Env is what a host gives a function. A port that is left out fails with a clear error when it is used; Telemetry, Logger,
-// Now and NewID have plain defaults.
+// Env is what a host gives a function. A port that is left out fails with a clear error when it is used; Telemetry,
+// Logger, Now and NewID have plain defaults.
 type Env struct {
 	Store         store.Opener         // opens the function's own database
 	Publisher     broker.Publisher     // publishes the events that it emits
@@ -30,11 +30,11 @@ type Env struct {
 	Now           func() time.Time     // nil: time.Now
 	NewID         func() string        // returns a new id for an event or for what a handler creates; nil: UUIDv7
 
-	// System returns what is deployed together with the function, for those few that need all of it: a gateway, an archive.
-	// It may take some milliseconds the first time. Nil: nothing is known.
+	// System returns what is deployed together with the function, for those few that need all of it: a gateway, an
+	// archive. It may take some milliseconds the first time. Nil: nothing is known.
 	System func() manifest.System
 
-	// Discovery finds the functions of the system, for the gateway, the only one that calls others. Nil: the gateway has
+	// Discovery lists the instances of functions, for the gateway, the only one that calls others. Nil: the gateway has
 	// settings of its own.
 	Discovery discovery.Discovery
 
@@ -53,8 +53,9 @@ func Config[T any](env Env) (T, error) {
 	return config.Load[T]("", env.Lookup)
 }
 
-// Configure declares the settings of a function, so that they are a part of its manifest, and loads them as Config does.
-// While the function is only declared (see Declare) they have their defaults, and a setting that is required is empty.
+// Configure declares the settings of a function, so that they are a part of its manifest, and loads them as Config
+// does. While the function is only declared (see Declare) they have their defaults, and a setting that is required is
+// empty.
 func Configure[T any](f *Function) (T, error) {
 	for _, v := range config.Variables[T]("") {
 		f.settings = append(f.settings, manifest.Setting{

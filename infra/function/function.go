@@ -46,7 +46,7 @@ type Function struct {
 	opening sync.Mutex // one Start or Stop at a time
 	db      atomic.Pointer[database]
 	outbox  outbox
-	flusher broker.Settler // nil: what was published is durable
+	flusher broker.Flusher // nil: what was published is durable
 	waiters waiters
 
 	typesOnce sync.Once
@@ -68,7 +68,7 @@ func New(name string, env Env) *Function {
 		name: name, env: env.withDefaults(name), concurrency: 1,
 		subscriptions: map[string]subscription{}, emits: map[string]*event.Info{}, prewarm: map[string]*event.Info{},
 	}
-	f.flusher, _ = f.env.Publisher.(broker.Settler)
+	f.flusher, _ = f.env.Publisher.(broker.Flusher)
 	f.newAPI()
 	return f
 }
@@ -82,8 +82,8 @@ func (f *Function) Env() Env { return f.env }
 // Source returns the CloudEvents source of the events that the function emits.
 func (f *Function) Source() string { return "/functions/" + f.name }
 
-// Concurrency makes up to n events be handled at once, each in a unit of work of its own: for handlers that call something
-// slow. Without it many events share one unit, in order, which costs one commit for all of them.
+// Concurrency makes up to n events be handled at once, each in a unit of work of its own: for handlers that call
+// something slow. Without it many events share one unit, in order, which costs one commit for all of them.
 func Concurrency(f *Function, n int) { f.concurrency = n }
 
 // MinBatchInterval makes batches of events begin at least d apart while many arrive: fewer commits, for a function that

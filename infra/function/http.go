@@ -224,8 +224,8 @@ func (f *Function) logError(ctx context.Context, err error) {
 	}
 }
 
-// asProblem makes Huma's own errors, which are those of validation, problem documents like the kit's. The values that were
-// sent are left out of them: one may be a password.
+// asProblem makes Huma's own errors, which are those of validation, problem documents like the kit's. The values that
+// were sent are left out of them: one may be a password.
 func asProblem(ctx huma.Context, _ string, v any) (any, error) {
 	e, ok := v.(*huma.ErrorModel)
 	if !ok {

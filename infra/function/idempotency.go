@@ -25,8 +25,8 @@ type storedResponse struct {
 // replayedHeader marks a response that was stored before.
 const replayedHeader = "Idempotency-Replayed"
 
-// loadResponse returns the response that is stored for the request's key; nil when there is none. A key that was used for
-// another request is fault.Invalid.
+// loadResponse returns the response that is stored for the request's key; nil when there is none. A key that was used
+// for another request is fault.Invalid.
 func (f *Function) loadResponse(ctx context.Context, db *store.Tx, op Operation, rq *request) (*response, error) {
 	if rq == nil || rq.key == "" {
 		return nil, nil

@@ -13,8 +13,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// inboxRetention is how long an inbox entry is stored, from the event's own time or from its arrival if it arrived later
-// than that: longer than any broker retries.
+// inboxRetention is how long an inbox entry is stored, from the event's own time or from its arrival if it arrived
+// later than that: longer than any broker retries.
 const inboxRetention = 72 * time.Hour
 
 // inboxEntry remembers an event that was handled. At has in Unix seconds when an event arrived that was past its time.
@@ -24,8 +24,8 @@ type inboxEntry struct {
 
 var onTime = json.RawMessage(`{}`)
 
-// inboxID returns the id of an event's inbox entry. It begins with the hour of the event, or of the replay that it is part
-// of, so that expired entries are at the front and are found without an index.
+// inboxID returns the id of an event's inbox entry. It begins with the hour of the event, or of the replay that it is
+// part of, so that expired entries are at the front and are found without an index.
 func inboxID(e ce.Event) string {
 	replay := event.Extension(e, event.Replay)
 	id := inboxHour(e, replay) + " " + e.Source() + " " + e.ID()
@@ -59,7 +59,8 @@ func newInboxEntry(id string, now time.Time) json.RawMessage {
 	return data
 }
 
-// inboxExpired reports whether an inbox entry is past its time: that of its event, or of its arrival if it arrived late.
+// inboxExpired reports whether an inbox entry is past its time: that of its event, or of its arrival if it arrived
+// late.
 func inboxExpired(d store.Document, now time.Time) bool {
 	var entry inboxEntry
 	if d.ID >= inboxHorizon(now) || len(d.Data) > len(onTime) && json.Unmarshal(d.Data, &entry) != nil {

@@ -187,7 +187,8 @@ func (f *Function) describe(op Operation, c codec) huma.Operation {
 		OperationID: operationID(op), Method: op.Method, Path: op.Path, Summary: op.Summary, Description: op.Description,
 		Tags: []string{op.Tag}, MaxBodyBytes: op.MaxBody, Hidden: op.Hidden, DefaultStatus: op.Status,
 		RejectUnknownQueryParameters: true,
-		// The body has been read by then. Without a limit Huma copies it in one piece. Huma's deadline of 5 s would stay on the connection, and end whatever takes longer.
+		// The body has been read by then. Without a limit Huma copies it in one piece. Huma's deadline of 5 s would stay on
+		// the connection, and end whatever takes longer.
 		BodyReadTimeout: -1,
 	}
 	if op.unsafe() {

@@ -19,7 +19,7 @@ import (
 // Losing it costs a second publish of them and no more.
 //
 // An entry is written by the unit of work that emitted its events, in the same commit. The unit then publishes it. When
-// the broker has it durably (see broker.Settler), the entry is removed by a later commit or by Stop. What a crash or an
+// the broker has it durably (see broker.Flusher), the entry is removed by a later commit or by Stop. What a crash or an
 // error leaves is published again by publishWaiting, which runs when the outbox is marked dirty.
 type outbox struct {
 	mu      sync.Mutex
@@ -156,7 +156,7 @@ func (f *Function) offset() uint64 {
 	if f.flusher == nil {
 		return 0
 	}
-	return f.flusher.Place()
+	return f.flusher.Offset()
 }
 
 // durableOffset returns the offset up to which events survive a power cut.
@@ -164,7 +164,7 @@ func (f *Function) durableOffset() uint64 {
 	if f.flusher == nil {
 		return 0
 	}
-	return f.flusher.Settled()
+	return f.flusher.DurableOffset()
 }
 
 // flush waits until what was published survives a power cut.
@@ -172,7 +172,7 @@ func (f *Function) flush(ctx context.Context) error {
 	if f.flusher == nil {
 		return nil
 	}
-	return f.flusher.Settle(ctx)
+	return f.flusher.Flush(ctx)
 }
 
 // publishWaiting publishes every entry of the outbox, oldest first, and removes it.
@@ -264,9 +264,9 @@ func (f *Function) publishEvents(ctx context.Context, sealed ...ce.Event) error 
 	return err
 }
 
-// publishEach publishes event by event, since the broker has refused one of them for good, and returns the entries of which
-// it took every event. The others stay in the outbox for an operator, and this instance does not try them again: nothing
-// behind them waits.
+// publishEach publishes event by event, since the broker has refused one of them for good, and returns the entries of
+// which it took every event. The others stay in the outbox for an operator, and this instance does not try them again:
+// nothing behind them waits.
 func (f *Function) publishEach(
 	ctx context.Context, keys []store.Key, entries map[store.Key][]ce.Event,
 ) (done []store.Key, err error) {

@@ -29,7 +29,8 @@ func (p *picky) Publish(_ context.Context, es ...ce.Event) error {
 	return nil
 }
 
-// An event that the broker refuses for good stays in the outbox and holds nothing else up; the next instance tries it again.
+// An event that the broker refuses for good stays in the outbox and holds nothing else up; the next instance tries it
+// again.
 func TestAnEventThatTheBrokerRefuses(t *testing.T) {
 	b := &picky{}
 	h := functiontest.New(t, func(env function.Env) (*function.Function, error) {
@@ -130,7 +131,8 @@ func TestAStoreThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
-// An event that comes days after it was said is handled once all the same, also by an instance that clears its inbox at once.
+// An event that comes days after it was said is handled once all the same, also by an instance that clears its inbox
+// at once.
 func TestALateEventComesTwice(t *testing.T) {
 	h := functiontest.New(t, counting, functiontest.Once())
 	late := h.Event(ship("a"))

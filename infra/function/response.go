@@ -50,12 +50,15 @@ func (c codec) describe(schemas huma.Registry, op Operation) *huma.Response {
 		if r.Headers == nil {
 			r.Headers = map[string]*huma.Param{}
 		}
-		r.Headers[name] = &huma.Header{Schema: huma.SchemaFromType(schemas, c.typ.Field(i).Type), Description: c.typ.Field(i).Tag.Get("doc")}
+		field := c.typ.Field(i)
+		r.Headers[name] = &huma.Header{
+			Schema: huma.SchemaFromType(schemas, field.Type), Description: field.Tag.Get("doc"),
+		}
 	}
 	return r
 }
 
-// response is a whole HTTP response, as it is sent and as it is stored for an Idempotency-Key.
+// response is an HTTP response as it is sent and as it is stored for an Idempotency-Key.
 type response struct {
 	Status int               `json:"status"`
 	Header map[string]string `json:"header,omitempty"`

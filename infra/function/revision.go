@@ -28,8 +28,8 @@ func (r EntityRevision) Before(next EntityRevision) bool {
 	return r.Revision.Before(next.Revision)
 }
 
-// Before reports whether next replaces r: by the sequence, and where one of the two has none or both have the same, unless
-// next is of an earlier time.
+// Before reports whether next replaces r: by the sequence, and where one of the two has none or both have the same,
+// unless next is of an earlier time.
 func (r Revision) Before(next Revision) bool {
 	if r.Sequence != next.Sequence && r.Sequence > 0 && next.Sequence > 0 {
 		return r.Sequence < next.Sequence

@@ -6,24 +6,27 @@ import (
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
+	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/memory"
 )
 
-// lagging is a broker that takes events at once and settles them only when it is asked to.
+// lagging is a broker.Flusher that makes events durable only in Flush.
 type lagging struct{ place, settled uint64 }
+
+var _ broker.Flusher = (*lagging)(nil)
 
 func (l *lagging) Publish(_ context.Context, es ...ce.Event) error {
 	l.place += uint64(len(es))
 	return nil
 }
 
-func (l *lagging) Place() uint64   { return l.place }
-func (l *lagging) Settled() uint64 { return l.settled }
+func (l *lagging) Offset() uint64        { return l.place }
+func (l *lagging) DurableOffset() uint64 { return l.settled }
 
-func (l *lagging) Settle(context.Context) error {
+func (l *lagging) Flush(context.Context) error {
 	l.settled = l.place
 	return nil
 }
@@ -43,17 +46,18 @@ func (r racing) Commit(ctx context.Context, b store.Batch) error {
 	return r.Driver.Commit(ctx, b)
 }
 
-// What was published stays in the outbox until the broker has settled it: an instance that comes after a
-// crash publishes it again, and one that stops has it settled first. A race that is lost over what is taken away is run again.
+// What was published stays in the outbox until the broker has settled it: an instance that comes after a crash
+// publishes it again, and one that stops has it settled first. A race that is lost over what is taken away is run
+// again.
 func TestOutboxUntilSettled(t *testing.T) {
-	broker, opener, lost := &lagging{}, memory.Opener(), 0
+	lag, opener, lost := &lagging{}, memory.Opener(), 0
 	raced := func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
 		db, err := opener(ctx, name, schema)
 		return racing{db, &lost}, err
 	}
 	start := func() *function.Function {
 		t.Helper()
-		f, err := counting(function.Env{Store: raced, Publisher: broker})
+		f, err := counting(function.Env{Store: raced, Publisher: lag})
 		if err == nil {
 			err = f.Instance().Start(t.Context())
 		}
@@ -90,8 +94,8 @@ func TestOutboxUntilSettled(t *testing.T) {
 			t.Fatal(err)
 		}
 		docs, _, err := db.Query(t.Context(), store.Query{Collection: "_outbox", Limit: 100})
-		if err != nil || len(docs) != want || broker.place != published {
-			t.Errorf("%s: got %d entries (%v) and %d published, want %d and %d", what, len(docs), err, broker.place, want, published)
+		if err != nil || len(docs) != want || lag.place != published {
+			t.Errorf("%s: got %d entries (%v) and %d published, want %d and %d", what, len(docs), err, lag.place, want, published)
 		}
 	}
 	deliver()
@@ -103,7 +107,7 @@ func TestOutboxUntilSettled(t *testing.T) {
 	deliver()
 	deliver()
 	waiting("nothing more has settled", 2, 6)
-	broker.settled = broker.place
+	lag.settled = lag.place
 	deliver()
 	waiting("after all but the last have settled", 1, 7)
 	lost = 3

@@ -21,8 +21,8 @@ type subscription struct {
 	handle handler
 }
 
-// On subscribes to a type of event. The data is checked against its schema before the handler runs; data that fails is a
-// dead letter. A type has one handler; a second one panics.
+// On subscribes to a type of event. The data is checked against its schema before the handler runs; data that fails is
+// a dead letter. A type has one handler; a second one panics.
 func On[T any](f *Function, t event.Type[T], h func(ctx context.Context, tx *Tx, data T) error) {
 	if _, twice := f.subscriptions[t.Name()]; twice {
 		panic("function " + f.name + " subscribes to " + t.Name() + " twice")
@@ -51,7 +51,8 @@ func Prefetch(f *Function, keys func(e ce.Event) []store.Key) { f.prefetch = key
 // OnTick runs when the host's clock ticks. Ticks come from the host directly and may come late, twice or not at all.
 func OnTick(f *Function, h func(ctx context.Context, tx *Tx, now time.Time) error) { f.tick = h }
 
-// handlerOf returns the handler of an event, or why it has none. Both are nil for an event that only starts the function.
+// handlerOf returns the handler of an event, or why it has none. Both are nil for an event that only starts the
+// function.
 func (f *Function) handlerOf(e ce.Event) (handler, error) {
 	if e.Context == nil {
 		return nil, fault.New(fault.Invalid, "this is not a CloudEvent")
@@ -62,11 +63,15 @@ func (f *Function) handlerOf(e ce.Event) (handler, error) {
 	if f.isDeadLetter(e) {
 		return f.deadLetter, nil
 	}
+	own := f.any
 	if s, ok := f.subscriptions[e.Type()]; ok {
-		return s.handle, nil
+		own = s.handle
 	}
-	if f.any != nil {
-		return f.any, nil
+	if e.Type() == event.AccessRevoked.Name() && f.checksRevocations() {
+		return learnRevocation(own), nil
+	}
+	if own != nil {
+		return own, nil
 	}
 	if e.Type() == event.ClockSwept.Name() {
 		return handleSweep, nil
@@ -87,7 +92,8 @@ func (f *Function) isDeadLetter(e ce.Event) bool {
 
 // label returns a type as metrics and traces have it: never what a sender made up.
 func (f *Function) label(eventType string) string {
-	if _, ok := f.subscriptions[eventType]; ok || f.emits[eventType] != nil || eventType == event.ClockSwept.Name() {
+	kit := eventType == event.ClockSwept.Name() || eventType == event.AccessRevoked.Name()
+	if _, ok := f.subscriptions[eventType]; ok || f.emits[eventType] != nil || kit {
 		return eventType
 	}
 	if f.any != nil {

@@ -8,8 +8,9 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// After emits an event when it is due, and returns the timer's id. The timer is durable: the clock function keeps it. The
-// event has its id from now on, so that it is handled once however often it is published. Its time is when it is due.
+// After emits an event when it is due, and returns the timer's id. The timer is durable: the clock function keeps it.
+// The event has its id from now on, so that it is handled once however often it is published. Its time is when it is
+// due.
 func (tx *Tx) After(due time.Time, d event.Draft) (timer string, err error) {
 	e, err := tx.stamp(d)
 	if err != nil {
@@ -22,7 +23,8 @@ func (tx *Tx) After(due time.Time, d event.Draft) (timer string, err error) {
 	if err != nil {
 		return "", fault.Wrap(err, fault.Internal, "encode the event of a timer")
 	}
-	tx.Emit(event.ClockSchedule.New(e.ID(), event.ScheduleEvent{TimerID: e.ID(), Due: due.UTC(), Event: data}).Keyed(d.Key))
+	command := event.ScheduleEvent{TimerID: e.ID(), Due: due.UTC(), Event: data}
+	tx.Emit(event.ClockSchedule.New(e.ID(), command).Keyed(d.Key))
 	return e.ID(), nil
 }
 

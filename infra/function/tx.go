@@ -17,8 +17,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
-// Tx is a handler's unit of work: what it reads and writes, emits and schedules commits together or not at all. It belongs
-// to one call of the handler and must not be used by several goroutines at once.
+// Tx is a handler's unit of work: what it reads and writes, emits and schedules commits together or not at all. It
+// belongs to one call of the handler and must not be used by several goroutines at once.
 type Tx struct {
 	f           *Function
 	db          *store.Tx
@@ -50,8 +50,8 @@ func (tx *Tx) StoreTx() *store.Tx { return tx.db }
 // Now returns the time of the unit of work, in UTC, the same however often the handler runs.
 func (tx *Tx) Now() time.Time { return tx.now }
 
-// NewID returns a new id, a UUIDv7 unless Env has another source. When the handler runs again it gets the same ids in the
-// same order.
+// NewID returns a new id, a UUIDv7 unless Env has another source. When the handler runs again it gets the same ids in
+// the same order.
 func (tx *Tx) NewID() string {
 	if tx.drawn == len(tx.ids) {
 		tx.ids = append(tx.ids, tx.f.env.NewID())
@@ -126,8 +126,9 @@ func (f *Function) checkSize(sealed []ce.Event) error {
 
 // stamp returns the complete event of a draft.
 func (tx *Tx) stamp(d event.Draft) (ce.Event, error) {
-	if d.Info == nil || tx.f.emits[d.Info.Name] == nil && d.Info != event.ClockSchedule.Info() && d.Info != event.ClockCancel.Info() {
-		return ce.Event{}, fault.New(fault.Internal, "function %s emits %s without having declared it", tx.f.name, nameOf(d.Info))
+	if !tx.f.mayEmit(d.Info) {
+		return ce.Event{}, fault.New(fault.Internal, "function %s emits %s without having declared it",
+			tx.f.name, nameOf(d.Info))
 	}
 	data, err := d.Encode()
 	if err != nil {
@@ -163,6 +164,11 @@ func (tx *Tx) stamp(d event.Draft) (ce.Event, error) {
 	return e, nil
 }
 
+// mayEmit reports whether the function has declared that it emits the type. Every function may set timers.
+func (f *Function) mayEmit(info *event.Info) bool {
+	return info != nil && (f.emits[info.Name] != nil || info == event.ClockSchedule.Info() || info == event.ClockCancel.Info())
+}
+
 func nameOf(info *event.Info) string {
 	if info == nil {
 		return "a draft without a type"
@@ -182,7 +188,8 @@ func checkPublishable(e ce.Event, d event.Draft) error {
 
 var jsonType = event.ContentType
 
-// correlationID returns the correlation of the message, or the id of the message when it is the first of its correlation.
+// correlationID returns the correlation of the message, or the id of the message when it is the first of its
+// correlation.
 func (tx *Tx) correlationID() string {
 	if tx.cause.Context == nil {
 		if tx.correlation != "" {

@@ -13,9 +13,9 @@ import (
 	"github.com/ebb-dev/ebb/infra/manifest"
 )
 
-// Instance is a function as a host runs it. A host calls Start before anything else but Declaration, and Stop when nothing
-// runs any more; in between, all methods may be called concurrently. An instance may be stopped at any moment: what it
-// holds in memory is never needed again.
+// Instance is a function as a host runs it. A host calls Start before anything else but Declaration, and Stop when
+// nothing runs any more; in between, all methods may be called concurrently. An instance may be stopped at any moment:
+// what it holds in memory is never needed again.
 type Instance interface {
 	// ServeHTTP serves the declared operations. It authenticates every request itself.
 	http.Handler

@@ -50,8 +50,8 @@ type product struct {
 }
 
 // Product writes the files of a new product and returns their paths below its directory. Two more steps make it
-// complete, both by running the go command in it: go mod tidy, and go run ./cmd/NAME generate (see ProductName). An error
-// leaves nothing written, except one of the file system.
+// complete, both by running the go command in it: go mod tidy, and go run ./cmd/NAME generate (see ProductName). An
+// error leaves nothing written, except one of the file system.
 func Product(o ProductOptions) ([]string, error) {
 	p, err := o.product()
 	if err != nil {
@@ -98,8 +98,12 @@ func (o ProductOptions) product() (p product, err error) {
 		}
 	}
 	p = product{Kit: Kit, Module: o.Module, Version: o.Version, Name: ProductName(o.Module)}
-	if !label.MatchString(p.Name) || slices.Contains([]string{"function", "functions", "events", "test", "main"}, p.Name) {
-		return p, fmt.Errorf("invalid module path %q: its last part names the product and its command: want 2 to 40 letters, digits and hyphens, a letter first", o.Module)
+	if !label.MatchString(p.Name) ||
+		slices.Contains([]string{"function", "functions", "events", "test", "main"}, p.Name) {
+		return p, fmt.Errorf(
+			"invalid module path %q: its last part names the product: want 2 to 40 letters, digits and hyphens, a letter first",
+			o.Module,
+		)
 	}
 	p.Title = titled(p.Name)
 	p.Package = strings.ReplaceAll(p.Name, "-", "")
@@ -110,10 +114,13 @@ func (o ProductOptions) product() (p product, err error) {
 	}
 	p.Created = o.Now.UTC().Format(time.RFC3339)
 	if o.Kit == "" {
-		if !isRelease(o.Version) {
-			return p, fmt.Errorf("invalid version of the kit %q: want a published one such as v0.3.0, or the path of a checkout", o.Version)
+		if !IsPublished(o.Version) {
+			return p, fmt.Errorf(
+				"invalid version of the kit %q: want a published one such as v0.3.0, or the path of a checkout",
+				o.Version,
+			)
 		}
-		p.TerraformModule = "git::https://" + Kit + ".git//terraform/modules/product?ref=" + o.Version
+		p.TerraformModule = "git::https://" + Kit + ".git//terraform/modules/product?ref=" + gitRef(o.Version)
 		return p, nil
 	}
 	return p, p.replace(o)
@@ -139,8 +146,8 @@ func (p *product) replace(o ProductOptions) error {
 	return err
 }
 
-// relative returns the path from a directory, which need not exist, to another, in the form that Go and Terraform take for
-// a local one: it begins with a dot. Links are followed, because .. leads out of what a link names.
+// relative returns the path from a directory, which need not exist, to another, in the form that Go and Terraform take
+// for a local one: it begins with a dot. Links are followed, because .. leads out of what a link names.
 func relative(from, to string) (string, error) {
 	from, err := resolved(from)
 	if err != nil {
@@ -229,8 +236,16 @@ func namespaceOf(modulePath string) string {
 	return strings.Join(all, ".")
 }
 
-// isRelease reports whether a version can be required from a proxy and fetched from git: it was not made up by the build
-// of a checkout.
-func isRelease(version string) bool {
+// IsPublished reports whether a version of the kit can be required from a proxy and fetched from git: the build of a
+// checkout made none up.
+func IsPublished(version string) bool {
 	return version != "" && module.CanonicalVersion(version) == version && !strings.Contains(version, "+")
+}
+
+// gitRef returns what git calls a version: its tag, or the commit of a pseudo-version.
+func gitRef(version string) string {
+	if rev, err := module.PseudoVersionRev(version); err == nil {
+		return rev
+	}
+	return version
 }

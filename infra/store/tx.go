@@ -25,6 +25,13 @@ type Tx struct {
 	touched []touch        // in the order of first use, so that the batch is deterministic
 	index   map[Key]*entry // of touched, when that is longer than short
 	careful bool           // a conflict ended the attempt before: Create reads the document first
+	watched *watched       // nil: none
+}
+
+// watched is a document that every read by key also reads.
+type watched struct {
+	doc    Document
+	latest bool // no read came after it
 }
 
 // touch is a document that the transaction has read or written.
@@ -52,7 +59,7 @@ func (tx *Tx) StoreTx() *Tx { return tx }
 // Nest starts a transaction inside tx. It reads the writes of tx; its own writes become a part of tx with Merge and are
 // dropped otherwise.
 func (tx *Tx) Nest() *Tx {
-	return &Tx{driver: tx.driver, parent: tx, careful: tx.careful}
+	return &Tx{driver: tx.driver, parent: tx, careful: tx.careful, watched: tx.watched}
 }
 
 // Merge adds the reads and writes of a nested transaction to the outer one.
@@ -122,12 +129,39 @@ func (tx *Tx) Load(ctx context.Context, keys ...Key) error {
 	if len(missing) == 0 {
 		return nil
 	}
+	w := tx.watched
+	if w != nil {
+		missing = append(missing, w.doc.Key)
+	}
 	docs, err := tx.driver.Get(ctx, missing...)
 	if err != nil {
 		return err
 	}
+	if w != nil {
+		last := len(docs) - 1
+		w.doc, w.latest, docs = docs[last], true, docs[:last]
+	}
 	tx.Assume(docs...)
 	return nil
+}
+
+// Watch makes each call of the driver that reads documents by key also read this one. It is for a transaction that only
+// reads: Commit does not require that the document is unchanged. A transaction has at most one watched document.
+func (tx *Tx) Watch(k Key) { tx.watched = &watched{doc: Document{Key: k}} }
+
+// Watched returns the watched document as of the transaction's last read or later, so that every document the
+// transaction has read was read before any later change of it. It calls the driver only when the last read was a query,
+// or there was none. A missing document has Version 0.
+func (tx *Tx) Watched(ctx context.Context) (Document, error) {
+	w := tx.watched
+	if !w.latest {
+		docs, err := tx.driver.Get(ctx, w.doc.Key)
+		if err != nil {
+			return Document{}, err
+		}
+		w.doc, w.latest = docs[0], true
+	}
+	return w.doc, nil
 }
 
 // Get returns one document. A missing one has Version 0. The caller must not change the data.
@@ -234,6 +268,9 @@ func (tx *Tx) Query(ctx context.Context, q Query) ([]Document, bool, error) {
 	ask := q
 	ask.Limit = min(q.Limit+len(pending), MaxLimit)
 	docs, more, err := tx.driver.Query(ctx, ask)
+	if tx.watched != nil {
+		tx.watched.latest = false
+	}
 	if err != nil || len(pending) == 0 {
 		return docs, more, err
 	}

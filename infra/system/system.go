@@ -1,5 +1,12 @@
 // Package system describes a product: the functions that it is made of and what they are named after. Hosts, generators
 // and the product's command are made from it.
+//
+//	func System() system.System {
+//		return system.System{Name: "helpdesk", Events: events.Types(), Functions: []system.Definition{
+//			{Name: "tickets", New: tickets.New},
+//			{Name: "clock", New: clock.New},
+//		}}
+//	}
 package system
 
 import (
@@ -32,8 +39,8 @@ type System struct {
 	Seed func(ctx context.Context, call Caller) error
 }
 
-// Caller calls an operation of a running system. It sends in as JSON and decodes the answer into out; nil for neither. An
-// answer that is no success is an error; see StatusOf.
+// Caller calls an operation of a running system. It sends in as JSON and decodes the answer into out; nil for neither.
+// An answer that is no success is an error; see StatusOf.
 type Caller func(ctx context.Context, method, path string, in, out any) error
 
 // StatusError is an answer that is no success.
@@ -91,8 +98,8 @@ func (s System) Declare() (manifest.System, error) {
 	return declared, errors.Join(errs...)
 }
 
-// Declared returns a function that declares the system when it is first called, for function.Env. What cannot be declared
-// is left out: a host that runs the function names the error.
+// Declared returns a function that declares the system when it is first called, for function.Env. What cannot be
+// declared is left out: a host that runs the function names the error.
 func (s System) Declared() func() manifest.System {
 	return sync.OnceValue(func() manifest.System {
 		declared, _ := s.Declare()

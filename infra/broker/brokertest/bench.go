@@ -99,14 +99,15 @@ func benchLatency(b *testing.B, br broker.Broker, rate int) {
 }
 
 func subscribe(b *testing.B, br broker.Broker, batch int, h func([]event.Event)) {
-	_, err := br.Subscribe(b.Context(), broker.Trigger{Name: "bench", Batch: batch}, func(_ context.Context, batch []event.Event) []broker.Result {
-		h(batch)
-		out := make([]broker.Result, len(batch))
-		for i := range out {
-			out[i].Status = 200
-		}
-		return out
-	})
+	_, err := br.Subscribe(b.Context(), broker.Trigger{Name: "bench", Batch: batch},
+		func(_ context.Context, batch []event.Event) []broker.Result {
+			h(batch)
+			out := make([]broker.Result, len(batch))
+			for i := range out {
+				out[i].Status = 200
+			}
+			return out
+		})
 	if err != nil {
 		b.Fatal(err)
 	}

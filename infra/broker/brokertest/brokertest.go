@@ -19,7 +19,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// Harness is what a driver's test hands to the suite.
+// Harness opens a driver for the suite.
 type Harness struct {
 	// New opens an empty broker. The suite closes it.
 	New func(t testing.TB) broker.Broker
@@ -30,7 +30,7 @@ type Harness struct {
 // patience is how long the suite waits for what must happen.
 const patience = 20 * time.Second
 
-// Run holds the driver against the suite.
+// Run runs the suite against the driver.
 func Run(t *testing.T, h Harness) {
 	for _, c := range []struct {
 		name string
@@ -68,7 +68,7 @@ func Run(t *testing.T, h Harness) {
 		{"closing waits for handlers that run", testCloseWaits},
 		{"a closed broker takes nothing", testClosed},
 		{"a reopened broker redelivers what was unfinished and nothing that was finished", testReopen},
-		{"publishing to nobody is no error", testNobody},
+		{"publishing without a trigger is no error", testNoTrigger},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -110,7 +110,7 @@ func (f *fixture) publish(events ...event.Event) {
 	}
 }
 
-// Event makes a valid event with an id and a partition key; no key when that is empty.
+// Event returns a valid event with an id and a partition key; without a key when that is empty.
 func Event(id, key string) event.Event {
 	e := event.New()
 	e.SetID(id)
@@ -156,7 +156,7 @@ func (j *journal) len() int {
 	return len(j.seen)
 }
 
-// gaps are the times between one delivery and the next.
+// gaps returns the times between one delivery and the next.
 func (j *journal) gaps() (out []time.Duration) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -166,7 +166,7 @@ func (j *journal) gaps() (out []time.Duration) {
 	return out
 }
 
-// answer notes the events and answers each with what f says.
+// answer returns a handler that notes the events and answers each with what f returns.
 func (j *journal) answer(f func(e event.Event) broker.Result) broker.Handler {
 	return func(_ context.Context, batch []event.Event) []broker.Result {
 		j.add(batch...)
@@ -291,7 +291,7 @@ func testFinal(t *testing.T, h Harness) {
 	}
 }
 
-// attempts is how often an event is tried, with two retries, that is always answered with the status.
+// attempts returns how often an event is tried, with two retries, that is always answered with the status.
 func (f *fixture) attempts(status int) int {
 	var tries, dead journal
 	d := quick(2)
@@ -376,7 +376,8 @@ func testRetryAfter(t *testing.T, h Harness) {
 	f := open(t, h)
 	for _, status := range []int{429, 503} {
 		var j journal
-		f.subscribe(broker.Trigger{Name: fmt.Sprintf("after-%d", status), Delivery: quick(1)}, j.answer(func(event.Event) broker.Result {
+		trigger := broker.Trigger{Name: fmt.Sprintf("after-%d", status), Delivery: quick(1)}
+		f.subscribe(trigger, j.answer(func(event.Event) broker.Result {
 			return broker.Result{Status: status, RetryAfter: 150 * time.Millisecond}
 		}))
 		f.publish(Event("1", ""))
@@ -392,16 +393,17 @@ func testTimeout(t *testing.T, h Harness) {
 	var j journal
 	d := quick(1)
 	d.Timeout = 30 * time.Millisecond
-	f.subscribe(broker.Trigger{Name: "timeout", Delivery: d}, func(ctx context.Context, batch []event.Event) []broker.Result {
-		if j.add(batch...) > 1 {
-			return []broker.Result{{Status: 200}}
-		}
-		<-ctx.Done()
-		if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			t.Errorf("the attempt ended with %v", ctx.Err())
-		}
-		return []broker.Result{{Status: 504}}
-	})
+	f.subscribe(broker.Trigger{Name: "timeout", Delivery: d},
+		func(ctx context.Context, batch []event.Event) []broker.Result {
+			if j.add(batch...) > 1 {
+				return []broker.Result{{Status: 200}}
+			}
+			<-ctx.Done()
+			if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				t.Errorf("the attempt ended with %v", ctx.Err())
+			}
+			return []broker.Result{{Status: 504}}
+		})
 	f.publish(Event("1", ""))
 	j.await(t, 2)
 	if gap := j.gaps()[0]; gap < d.Timeout {
@@ -457,7 +459,8 @@ func testReply(t *testing.T, h Harness) {
 			answer := Event("answer", "")
 			return []broker.Result{{Status: 200, Reply: &answer}}
 		})
-	f.subscribe(broker.Trigger{Name: "hears", Filters: []broker.Filter{{Exact: map[string]string{"id": "answer"}}}}, replies.handler())
+	answers := []broker.Filter{{Exact: map[string]string{"id": "answer"}}}
+	f.subscribe(broker.Trigger{Name: "hears", Filters: answers}, replies.handler())
 	f.publish(Event("question", ""))
 	replies.await(t, 1)
 }
@@ -479,7 +482,8 @@ func testDeadLetter(t *testing.T, h Harness) {
 	f := open(t, h)
 	var dead journal
 	message := "it is wrong:\n" + strings.Repeat("x", 3000)
-	f.subscribe(broker.Trigger{Name: "fails", Subscriber: "http://orders/events", Delivery: broker.Delivery{DeadLetter: dead.handler()}},
+	d := broker.Delivery{DeadLetter: dead.handler()}
+	f.subscribe(broker.Trigger{Name: "fails", Subscriber: "http://orders/events", Delivery: d},
 		func(context.Context, []event.Event) []broker.Result {
 			return []broker.Result{{Status: 422, Message: message}}
 		})
@@ -523,43 +527,44 @@ func testOrder(t *testing.T, h Harness) {
 	last, inFlight, tries := map[string]int{}, map[string]bool{}, map[string]int{}
 	var done atomic.Int64
 	d := quick(10)
-	f.subscribe(broker.Trigger{Name: "ordered", Delivery: d, Batch: 4, Concurrency: 8}, func(_ context.Context, batch []event.Event) []broker.Result {
-		out := make([]broker.Result, len(batch))
-		failed := map[string]bool{}
-		mine := map[string]bool{}
-		for i, e := range batch {
-			var key string
-			var n int
-			fmt.Sscanf(e.ID(), "%s %d", &key, &n)
-			mu.Lock()
-			if inFlight[key] && !mine[key] {
-				t.Errorf("key %s is in two calls at once", key)
-			}
-			inFlight[key], mine[key] = true, true
-			tries[e.ID()]++
-			switch {
-			case failed[key]:
-				out[i].Skipped = true
-			case n%7 == 3 && tries[e.ID()] < 3:
-				out[i].Status, failed[key] = 503, true
-			default:
-				if n != last[key]+1 {
-					t.Errorf("key %s: %d after %d", key, n, last[key])
+	f.subscribe(broker.Trigger{Name: "ordered", Delivery: d, Batch: 4, Concurrency: 8},
+		func(_ context.Context, batch []event.Event) []broker.Result {
+			out := make([]broker.Result, len(batch))
+			failed := map[string]bool{}
+			mine := map[string]bool{}
+			for i, e := range batch {
+				var key string
+				var n int
+				fmt.Sscanf(e.ID(), "%s %d", &key, &n)
+				mu.Lock()
+				if inFlight[key] && !mine[key] {
+					t.Errorf("key %s is in two calls at once", key)
 				}
-				last[key] = n
-				out[i].Status = 200
-				done.Add(1)
+				inFlight[key], mine[key] = true, true
+				tries[e.ID()]++
+				switch {
+				case failed[key]:
+					out[i].Skipped = true
+				case n%7 == 3 && tries[e.ID()] < 3:
+					out[i].Status, failed[key] = 503, true
+				default:
+					if n != last[key]+1 {
+						t.Errorf("key %s: %d after %d", key, n, last[key])
+					}
+					last[key] = n
+					out[i].Status = 200
+					done.Add(1)
+				}
+				mu.Unlock()
+			}
+			time.Sleep(100 * time.Microsecond)
+			mu.Lock()
+			for key := range mine {
+				inFlight[key] = false
 			}
 			mu.Unlock()
-		}
-		time.Sleep(100 * time.Microsecond)
-		mu.Lock()
-		for key := range mine {
-			inFlight[key] = false
-		}
-		mu.Unlock()
-		return out
-	})
+			return out
+		})
 	var wg sync.WaitGroup
 	for k := range keys {
 		wg.Go(func() {
@@ -599,26 +604,27 @@ func testSkipped(t *testing.T, h Harness) {
 	d := quick(3)
 	d.DeadLetter = dead.handler()
 	gate := make(chan struct{})
-	f.subscribe(broker.Trigger{Name: "skips", Delivery: d, Batch: 3}, func(_ context.Context, batch []event.Event) []broker.Result {
-		<-gate
-		mu.Lock()
-		defer mu.Unlock()
-		out := make([]broker.Result, len(batch))
-		failed := false
-		for i, e := range batch {
-			tries[e.ID()]++
-			switch {
-			case failed:
-				out[i].Skipped = true
-			case e.ID() == "1" && tries["1"] < 4:
-				out[i].Status, failed = 500, true
-			default:
-				out[i].Status = 200
-				done = append(done, e.ID())
+	f.subscribe(broker.Trigger{Name: "skips", Delivery: d, Batch: 3},
+		func(_ context.Context, batch []event.Event) []broker.Result {
+			<-gate
+			mu.Lock()
+			defer mu.Unlock()
+			out := make([]broker.Result, len(batch))
+			failed := false
+			for i, e := range batch {
+				tries[e.ID()]++
+				switch {
+				case failed:
+					out[i].Skipped = true
+				case e.ID() == "1" && tries["1"] < 4:
+					out[i].Status, failed = 500, true
+				default:
+					out[i].Status = 200
+					done = append(done, e.ID())
+				}
 			}
-		}
-		return out
-	})
+			return out
+		})
 	f.publish(Event("0", "k"), Event("1", "k"), Event("2", "k"), Event("3", "k"))
 	close(gate)
 	await(t, "all four", func() bool { mu.Lock(); defer mu.Unlock(); return len(done) == 4 })
@@ -771,9 +777,14 @@ func testRefused(t *testing.T, h Harness) {
 	noSource := Event("x", "")
 	noSource.Context = &event.EventContextV1{ID: "x", Type: "t"}
 	badName := Event("x", "")
-	badName.Context = &event.EventContextV1{ID: "x", Type: "t", Source: Event("", "").Context.AsV1().Source, Extensions: map[string]any{"Bad_Name": "v"}}
+	source := Event("", "").Context.AsV1().Source
+	badName.Context = &event.EventContextV1{
+		ID: "x", Type: "t", Source: source, Extensions: map[string]any{"Bad_Name": "v"},
+	}
 	badValue := badName
-	badValue.Context = &event.EventContextV1{ID: "x", Type: "t", Source: Event("", "").Context.AsV1().Source, Extensions: map[string]any{"good": []int{1}}}
+	badValue.Context = &event.EventContextV1{
+		ID: "x", Type: "t", Source: source, Extensions: map[string]any{"good": []int{1}},
+	}
 	large := Event("x", "")
 	large.SetData("text/plain", strings.Repeat("x", 2<<20))
 	for name, bad := range map[string]event.Event{
@@ -855,7 +866,8 @@ func testCloseWaits(t *testing.T, h Harness) {
 		started := make(chan struct{})
 		var finished atomic.Bool
 		var tail journal
-		f.subscribe(broker.Trigger{Name: "tail", Filters: []broker.Filter{{Exact: map[string]string{"id": "tail"}}}}, tail.handler())
+		tails := []broker.Filter{{Exact: map[string]string{"id": "tail"}}}
+		f.subscribe(broker.Trigger{Name: "tail", Filters: tails}, tail.handler())
 		sub := f.subscribe(broker.Trigger{Name: "busy"}, func(ctx context.Context, batch []event.Event) []broker.Result {
 			if batch[0].ID() != "1" {
 				return []broker.Result{{Status: 200}}
@@ -894,7 +906,8 @@ func testClosed(t *testing.T, h Harness) {
 		t.Errorf("publish: %v, want fault.Unavailable", err)
 	}
 	var j journal
-	if _, err := f.Subscribe(context.Background(), broker.Trigger{Name: "x"}, j.handler()); !fault.Is(err, fault.Unavailable) {
+	_, err := f.Subscribe(context.Background(), broker.Trigger{Name: "x"}, j.handler())
+	if !fault.Is(err, fault.Unavailable) {
 		t.Errorf("subscribe: %v, want fault.Unavailable", err)
 	}
 	if err := f.Close(context.Background()); err != nil {
@@ -942,7 +955,7 @@ func testReopen(t *testing.T, h Harness) {
 	}
 }
 
-func testNobody(t *testing.T, h Harness) {
+func testNoTrigger(t *testing.T, h Harness) {
 	f := open(t, h)
 	f.publish()
 	f.publish(Event("1", ""))

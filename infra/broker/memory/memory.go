@@ -1,6 +1,5 @@
-// Package memory is the broker that keeps its events in the memory of one process: for tests,
-// and for runs that need not survive. It behaves like the drivers on disk, on the same core,
-// but a killed process loses everything.
+// Package memory implements the broker with a log in the memory of one process, for tests and for runs that need no
+// durability. It uses package eventlog like the driver on disk, but a killed process loses all events.
 package memory
 
 import (
@@ -13,67 +12,67 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/broker"
-	"github.com/ebb-dev/ebb/infra/broker/internal/dispatch"
+	"github.com/ebb-dev/ebb/infra/broker/internal/eventlog"
 )
 
-// Broker is a broker.Broker in memory.
-type Broker struct{ *dispatch.Core }
+// Broker implements broker.Broker in memory.
+type Broker struct{ *eventlog.Broker }
 
 var _ broker.Broker = (*Broker)(nil)
 
-// Option changes how New makes a broker.
-type Option func(*dispatch.Options)
+// Option configures a broker.
+type Option func(*eventlog.Options)
 
-// WithObserver has the broker tell o what it does.
-func WithObserver(o broker.Observer) Option { return func(c *dispatch.Options) { c.Observer = o } }
+// WithObserver sets the broker's observer.
+func WithObserver(o broker.Observer) Option { return func(c *eventlog.Options) { c.Observer = o } }
 
-// WithLogger has the broker log to l instead of the default.
-func WithLogger(l *slog.Logger) Option { return func(c *dispatch.Options) { c.Logger = l } }
+// WithLogger sets the broker's logger; the default is slog.Default.
+func WithLogger(l *slog.Logger) Option { return func(c *eventlog.Options) { c.Logger = l } }
 
-// WithMaxEvent bounds the size of an event; the default is 1 MiB.
-func WithMaxEvent(bytes int) Option { return func(c *dispatch.Options) { c.MaxEvent = bytes } }
+// WithMaxEvent limits the size of an event in bytes; the default is 1 MiB.
+func WithMaxEvent(bytes int) Option { return func(c *eventlog.Options) { c.MaxEvent = bytes } }
 
-// New makes an empty broker. It holds goroutines until it is closed.
+// New returns an empty broker. It runs goroutines until it is closed.
 func New(opts ...Option) *Broker { return Open(NewLog(), opts...) }
 
-// Open makes a broker over a log that another one has used before and has closed: a restart in small.
+// Open returns a broker with a log that another broker has used before and has closed.
 func Open(log *Log, opts ...Option) *Broker {
-	var o dispatch.Options
+	var o eventlog.Options
 	for _, opt := range opts {
 		opt(&o)
 	}
-	core, err := dispatch.New(log, o)
+	core, err := eventlog.New(log, o)
 	if err != nil {
-		panic(err) // the log in memory does not fail
+		panic(err) // a log in memory does not fail
 	}
 	return &Broker{core}
 }
 
-// Log is the events and cursors of a broker; it outlives the broker that uses it.
+// Log holds the events and cursors of a broker. It outlives the broker that uses it.
 type Log struct {
 	mu      sync.Mutex
 	next    uint64
-	entries []dispatch.Entry
+	entries []eventlog.Entry
 	cursors map[string][]byte
 }
 
-var _ dispatch.Log = (*Log)(nil)
+var _ eventlog.Log = (*Log)(nil)
 
-// NewLog makes an empty log.
+// NewLog returns an empty log.
 func NewLog() *Log { return &Log{next: 1, cursors: make(map[string][]byte)} }
 
-// Append implements dispatch.Log.
+// Append implements eventlog.Log.
 func (l *Log) Append(_ context.Context, events []event.Event) (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	pos := l.next
 	l.next++
-	l.entries = append(l.entries, dispatch.Entry{Pos: pos, Events: events})
+	l.entries = append(l.entries, eventlog.Entry{Pos: pos, Events: events})
 	return pos, nil
 }
 
-// Read implements dispatch.Log.
-func (l *Log) Read(_ context.Context, from uint64, limit int) ([]dispatch.Entry, error) {
+// Read implements eventlog.Log.
+func (l *Log) Read(_ context.Context, from uint64, limit int) ([]eventlog.Entry, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	i := l.index(from)
@@ -84,14 +83,14 @@ func (l *Log) index(pos uint64) int {
 	return sort.Search(len(l.entries), func(i int) bool { return l.entries[i].Pos >= pos })
 }
 
-// End implements dispatch.Log.
+// End implements eventlog.Log.
 func (l *Log) End(context.Context) (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.next, nil
 }
 
-// Trim implements dispatch.Log.
+// Trim implements eventlog.Log.
 func (l *Log) Trim(_ context.Context, before uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -99,7 +98,7 @@ func (l *Log) Trim(_ context.Context, before uint64) error {
 	return nil
 }
 
-// Cursors implements dispatch.Log.
+// Cursors implements eventlog.Log.
 func (l *Log) Cursors(context.Context) (map[string][]byte, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -110,14 +109,14 @@ func (l *Log) Cursors(context.Context) (map[string][]byte, error) {
 	return out, nil
 }
 
-// LoadCursor implements dispatch.Log.
+// LoadCursor implements eventlog.Log.
 func (l *Log) LoadCursor(_ context.Context, trigger string) ([]byte, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.cursors[trigger], nil
 }
 
-// CreateCursor implements dispatch.Log.
+// CreateCursor implements eventlog.Log.
 func (l *Log) CreateCursor(_ context.Context, trigger string, cursor []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -127,7 +126,7 @@ func (l *Log) CreateCursor(_ context.Context, trigger string, cursor []byte) err
 	return nil
 }
 
-// SaveCursors implements dispatch.Log.
+// SaveCursors implements eventlog.Log.
 func (l *Log) SaveCursors(_ context.Context, cursors map[string][]byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -137,7 +136,7 @@ func (l *Log) SaveCursors(_ context.Context, cursors map[string][]byte) error {
 	return nil
 }
 
-// DropCursor implements dispatch.Log.
+// DropCursor implements eventlog.Log.
 func (l *Log) DropCursor(_ context.Context, trigger string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -145,5 +144,5 @@ func (l *Log) DropCursor(_ context.Context, trigger string) error {
 	return nil
 }
 
-// Close implements dispatch.Log.
+// Close implements eventlog.Log.
 func (l *Log) Close() error { return nil }

@@ -18,33 +18,33 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ebb-dev/ebb/infra/broker/internal/codec"
-	"github.com/ebb-dev/ebb/infra/broker/internal/dispatch"
+	"github.com/ebb-dev/ebb/infra/broker/internal/eventlog"
 )
 
-// log is a dispatch.Log over three streams: the entries, the triggers, and their places with one
-// message per trigger.
+// log implements eventlog.Log with three streams: the entries, the triggers, and the cursors with one message per
+// trigger.
 type log struct {
-	cfg    Config
-	server *server.Server // nil: outside
-	nc     *nats.Conn
-	js     jetstream.JetStream
-	events jetstream.Stream
-	places jetstream.Stream
-	known  jetstream.Stream // the triggers, each with the place it began at
-	buf    []byte
-	recent *recent
-	synced synced
+	cfg      Config
+	server   *server.Server // nil: an external cluster
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	events   jetstream.Stream
+	cursors  jetstream.Stream
+	triggers jetstream.Stream // the triggers, each with its first cursor
+	buf      []byte
+	recent   *recentEntries
+	syncer   syncer
 }
 
-var _ dispatch.Log = (*log)(nil)
+var _ eventlog.Log = (*log)(nil)
 
-func (l *log) subject() string              { return l.cfg.Stream + ".events" }
-func (l *log) wakeSubject() string          { return l.cfg.Stream + "-wake" }
-func (l *log) placesStream() string         { return l.cfg.Stream + "-places" }
-func (l *log) placeSubject(t string) string { return l.cfg.Stream + "-places." + t }
-func (l *log) knownSubject(t string) string { return l.cfg.Stream + "-triggers." + t }
+func (l *log) subject() string                { return l.cfg.Stream + ".events" }
+func (l *log) wakeSubject() string            { return l.cfg.Stream + "-wake" }
+func (l *log) cursorsStream() string          { return l.cfg.Stream + "-places" }
+func (l *log) cursorSubject(t string) string  { return l.cfg.Stream + "-places." + t }
+func (l *log) triggerSubject(t string) string { return l.cfg.Stream + "-triggers." + t }
 func (l *log) triggerOf(subject string) string {
-	return strings.TrimPrefix(subject, l.knownSubject(""))
+	return strings.TrimPrefix(subject, l.triggerSubject(""))
 }
 
 func (l *log) makeStreams(ctx context.Context) (err error) {
@@ -55,11 +55,11 @@ func (l *log) makeStreams(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", l.cfg.Stream, err)
 	}
-	if err = l.makePlaces(ctx); err != nil {
-		return fmt.Errorf("stream %s: %w", l.placesStream(), err)
+	if err = l.makeCursors(ctx); err != nil {
+		return fmt.Errorf("stream %s: %w", l.cursorsStream(), err)
 	}
-	l.known, err = l.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: l.cfg.Stream + "-triggers", Subjects: []string{l.knownSubject(">")}, Storage: jetstream.FileStorage,
+	l.triggers, err = l.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: l.cfg.Stream + "-triggers", Subjects: []string{l.triggerSubject(">")}, Storage: jetstream.FileStorage,
 		Replicas: l.cfg.Replicas, AllowDirect: true, MaxMsgsPerSubject: 1,
 	})
 	if err != nil {
@@ -68,16 +68,16 @@ func (l *log) makeStreams(ctx context.Context) (err error) {
 	return nil
 }
 
-// makePlaces makes the stream of the cursors. On the embedded server it is persisted
-// asynchronously: a place that is lost costs only deliveries that come again, so that it is
-// not worth an fsync. The client has no field for that, hence the raw request.
-func (l *log) makePlaces(ctx context.Context) (err error) {
-	l.places, err = l.js.Stream(ctx, l.placesStream())
+// makeCursors makes the stream of the cursors. The embedded server persists it asynchronously: after the loss of a
+// cursor some events are delivered again, which does not justify an fsync. The client has no field for this setting,
+// so makeCursors sends a raw request.
+func (l *log) makeCursors(ctx context.Context) (err error) {
+	l.cursors, err = l.js.Stream(ctx, l.cursorsStream())
 	if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return err
 	}
 	cfg := map[string]any{
-		"name": l.placesStream(), "subjects": []string{l.placeSubject(">")}, "storage": "file",
+		"name": l.cursorsStream(), "subjects": []string{l.cursorSubject(">")}, "storage": "file",
 		"retention": "limits", "discard": "old", "num_replicas": l.cfg.Replicas, "max_msgs_per_subject": 1,
 		"max_consumers": -1, "max_msgs": -1, "max_bytes": -1, "allow_direct": true,
 	}
@@ -88,7 +88,7 @@ func (l *log) makePlaces(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	reply, err := l.nc.RequestWithContext(ctx, "$JS.API.STREAM.CREATE."+l.placesStream(), body)
+	reply, err := l.nc.RequestWithContext(ctx, "$JS.API.STREAM.CREATE."+l.cursorsStream(), body)
 	if err != nil {
 		return err
 	}
@@ -101,11 +101,11 @@ func (l *log) makePlaces(ctx context.Context) (err error) {
 	if answer.Error != nil {
 		return answer.Error
 	}
-	l.places, err = l.js.Stream(ctx, l.placesStream())
+	l.cursors, err = l.js.Stream(ctx, l.cursorsStream())
 	return err
 }
 
-// Append implements dispatch.Log.
+// Append implements eventlog.Log.
 func (l *log) Append(ctx context.Context, events []event.Event) (uint64, error) {
 	var err error
 	if l.buf, err = codec.Append(l.buf[:0], events); err != nil {
@@ -118,28 +118,28 @@ func (l *log) Append(ctx context.Context, events []event.Event) (uint64, error) 
 	if cap(l.buf) > 1<<20 {
 		l.buf = nil
 	}
-	l.recent.add(dispatch.Entry{Pos: ack.Sequence, Events: events}, int(len(l.buf)))
+	l.recent.add(eventlog.Entry{Pos: ack.Sequence, Events: events}, int(len(l.buf)))
 	return ack.Sequence, nil
 }
 
-// Sync implements dispatch.Syncer. Only an embedded server's log is asked to.
+// Sync implements eventlog.Syncer. It is called for an embedded server only.
 func (l *log) Sync(context.Context) error {
-	return l.synced.sync(filepath.Join(l.cfg.Dir, "jetstream", server.DEFAULT_GLOBAL_ACCOUNT, "streams", l.cfg.Stream, "msgs"))
+	return l.syncer.sync(filepath.Join(l.streamDir(l.cfg.Stream), "msgs"))
 }
 
-// Read implements dispatch.Log. What this process has appended lately comes from memory.
-func (l *log) Read(ctx context.Context, from uint64, limit int) ([]dispatch.Entry, error) {
+// Read implements eventlog.Log. It returns entries that this process appended recently from memory.
+func (l *log) Read(ctx context.Context, from uint64, limit int) ([]eventlog.Entry, error) {
 	if entries, ok := l.recent.read(from, limit, l.server != nil); ok {
 		return entries, nil
 	}
 	return l.fetch(ctx, from, limit)
 }
 
-// fetchBytes bounds what one read brings into memory.
+// fetchBytes limits the size of one read.
 const fetchBytes = 4 << 20
 
-// fetch asks the stream for several messages at once, without a consumer: it keeps no state there.
-func (l *log) fetch(ctx context.Context, from uint64, limit int) (entries []dispatch.Entry, err error) {
+// fetch reads several messages of the stream with one request. It uses no consumer, so the server keeps no state.
+func (l *log) fetch(ctx context.Context, from uint64, limit int) (entries []eventlog.Entry, err error) {
 	inbox := l.nc.NewInbox()
 	sub, err := l.nc.SubscribeSync(inbox)
 	if err != nil {
@@ -162,10 +162,10 @@ func (l *log) fetch(ctx context.Context, from uint64, limit int) (entries []disp
 		}
 		switch status := msg.Header.Get("Status"); status {
 		case "":
-		case strconv.Itoa(http.StatusNoContent), strconv.Itoa(http.StatusNotFound): // the end of the batch; nothing there
+		case strconv.Itoa(http.StatusNoContent), strconv.Itoa(http.StatusNotFound): // end of the batch; no messages
 			return entries, nil
 		default:
-			return nil, fmt.Errorf("reading the stream: %s %s", status, msg.Header.Get("Description"))
+			return nil, fmt.Errorf("read the stream: %s %s", status, msg.Header.Get("Description"))
 		}
 		e, err := decode(msg)
 		if err != nil {
@@ -175,17 +175,17 @@ func (l *log) fetch(ctx context.Context, from uint64, limit int) (entries []disp
 	}
 }
 
-func decode(msg *nats.Msg) (e dispatch.Entry, err error) {
+func decode(msg *nats.Msg) (e eventlog.Entry, err error) {
 	if e.Pos, err = strconv.ParseUint(msg.Header.Get("Nats-Sequence"), 10, 64); err != nil {
-		return e, fmt.Errorf("a message without a sequence: %w", err)
+		return e, fmt.Errorf("invalid sequence of a message: %w", err)
 	}
 	if e.Events, err = codec.Decode(msg.Data); err != nil {
-		return e, fmt.Errorf("message %d of the stream cannot be read: %w", e.Pos, err)
+		return e, fmt.Errorf("decode message %d of the stream: %w", e.Pos, err)
 	}
 	return e, nil
 }
 
-// End implements dispatch.Log.
+// End implements eventlog.Log.
 func (l *log) End(ctx context.Context) (uint64, error) {
 	info, err := l.events.Info(ctx)
 	if err != nil {
@@ -194,14 +194,14 @@ func (l *log) End(ctx context.Context) (uint64, error) {
 	return info.State.LastSeq + 1, nil
 }
 
-// Trim implements dispatch.Log.
+// Trim implements eventlog.Log.
 func (l *log) Trim(ctx context.Context, before uint64) error {
 	return l.events.Purge(ctx, jetstream.WithPurgeSequence(before))
 }
 
-// Cursors implements dispatch.Log.
+// Cursors implements eventlog.Log.
 func (l *log) Cursors(ctx context.Context) (map[string][]byte, error) {
-	info, err := l.known.Info(ctx, jetstream.WithSubjectFilter(l.knownSubject(">")))
+	info, err := l.triggers.Info(ctx, jetstream.WithSubjectFilter(l.triggerSubject(">")))
 	if err != nil {
 		return nil, err
 	}
@@ -219,16 +219,17 @@ func (l *log) Cursors(ctx context.Context) (map[string][]byte, error) {
 	return out, nil
 }
 
-// LoadCursor implements dispatch.Log. A place that was lost, or never saved, is the one the trigger began at.
+// LoadCursor implements eventlog.Log. It returns the trigger's first cursor when no later one was saved, or when that
+// was lost.
 func (l *log) LoadCursor(ctx context.Context, trigger string) ([]byte, error) {
-	b, err := last(ctx, l.places, l.placeSubject(trigger))
+	b, err := last(ctx, l.cursors, l.cursorSubject(trigger))
 	if b == nil && err == nil {
-		b, err = last(ctx, l.known, l.knownSubject(trigger))
+		b, err = last(ctx, l.triggers, l.triggerSubject(trigger))
 	}
 	return b, err
 }
 
-// last is the last message of a subject; nil when there is none.
+// last returns the data of the last message of a subject, or nil when the subject has no messages.
 func last(ctx context.Context, s jetstream.Stream, subject string) ([]byte, error) {
 	msg, err := s.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -240,10 +241,10 @@ func last(ctx context.Context, s jetstream.Stream, subject string) ([]byte, erro
 	return msg.Data, nil
 }
 
-// CreateCursor implements dispatch.Log. Unlike a place that is saved later, this one must not be
-// lost: a trigger that nobody remembers would begin anew, after events it was promised.
+// CreateCursor implements eventlog.Log. Unlike later cursors, the first one must not be lost: the trigger would start
+// again at the end of the log and miss events.
 func (l *log) CreateCursor(ctx context.Context, trigger string, cursor []byte) error {
-	_, err := l.js.Publish(ctx, l.knownSubject(trigger), cursor, jetstream.WithExpectLastSequencePerSubject(0))
+	_, err := l.js.Publish(ctx, l.triggerSubject(trigger), cursor, jetstream.WithExpectLastSequencePerSubject(0))
 	var refused *jetstream.APIError
 	if errors.As(err, &refused) && refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
 		return nil
@@ -251,14 +252,19 @@ func (l *log) CreateCursor(ctx context.Context, trigger string, cursor []byte) e
 	if err != nil || l.server == nil || l.cfg.SyncInterval == 0 {
 		return err
 	}
-	return syncTree(filepath.Join(l.cfg.Dir, "jetstream", server.DEFAULT_GLOBAL_ACCOUNT, "streams", l.cfg.Stream+"-triggers"))
+	return syncTree(l.streamDir(l.cfg.Stream + "-triggers"))
 }
 
-// SaveCursors implements dispatch.Log.
+// streamDir returns the folder in which the embedded server keeps a stream.
+func (l *log) streamDir(stream string) string {
+	return filepath.Join(l.cfg.Dir, "jetstream", server.DEFAULT_GLOBAL_ACCOUNT, "streams", stream)
+}
+
+// SaveCursors implements eventlog.Log.
 func (l *log) SaveCursors(ctx context.Context, cursors map[string][]byte) error {
 	var acks []jetstream.PubAckFuture
 	for trigger, cursor := range cursors {
-		ack, err := l.js.PublishAsync(l.placeSubject(trigger), cursor)
+		ack, err := l.js.PublishAsync(l.cursorSubject(trigger), cursor)
 		if err != nil {
 			return err
 		}
@@ -276,15 +282,15 @@ func (l *log) SaveCursors(ctx context.Context, cursors map[string][]byte) error 
 	return nil
 }
 
-// DropCursor implements dispatch.Log.
+// DropCursor implements eventlog.Log.
 func (l *log) DropCursor(ctx context.Context, trigger string) error {
-	if err := l.places.Purge(ctx, jetstream.WithPurgeSubject(l.placeSubject(trigger))); err != nil {
+	if err := l.cursors.Purge(ctx, jetstream.WithPurgeSubject(l.cursorSubject(trigger))); err != nil {
 		return err
 	}
-	return l.known.Purge(ctx, jetstream.WithPurgeSubject(l.knownSubject(trigger)))
+	return l.triggers.Purge(ctx, jetstream.WithPurgeSubject(l.triggerSubject(trigger)))
 }
 
-// Close implements dispatch.Log.
+// Close implements eventlog.Log.
 func (l *log) Close() error {
 	if l.nc != nil {
 		l.nc.Close()
@@ -296,21 +302,21 @@ func (l *log) Close() error {
 	return nil
 }
 
-// recent is what this process has appended lately, so that it need not be read back and
-// decoded. It holds a run of consecutive positions; another process's entry ends a run.
-type recent struct {
+// recentEntries holds the entries that this process appended last, so that they need not be read back and decoded.
+// Their positions are consecutive: an entry of another process between them clears those before it.
+type recentEntries struct {
 	mu      sync.Mutex
-	entries []dispatch.Entry
+	entries []eventlog.Entry
 	sizes   []int
 	bytes   int
 }
 
-// recentBytes bounds what is held, as encoded.
+// recentBytes limits the encoded size of the held entries.
 const recentBytes = 2 << 20
 
-func newRecent() *recent { return &recent{} }
+func newRecent() *recentEntries { return &recentEntries{} }
 
-func (r *recent) add(e dispatch.Entry, size int) {
+func (r *recentEntries) add(e eventlog.Entry, size int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if n := len(r.entries); n > 0 && r.entries[n-1].Pos+1 != e.Pos {
@@ -319,14 +325,14 @@ func (r *recent) add(e dispatch.Entry, size int) {
 	r.entries, r.sizes, r.bytes = append(r.entries, e), append(r.sizes, size), r.bytes+size
 	for r.bytes > recentBytes && len(r.entries) > 1 {
 		r.bytes -= r.sizes[0]
-		r.entries[0] = dispatch.Entry{}
+		r.entries[0] = eventlog.Entry{}
 		r.entries, r.sizes = r.entries[1:], r.sizes[1:]
 	}
 }
 
-// read answers from memory when from is in the run. That nothing is there yet behind the run
-// it knows only when nobody but this process appends, as to an embedded server.
-func (r *recent) read(from uint64, limit int, alone bool) ([]dispatch.Entry, bool) {
+// read returns held entries when from is among them. Behind the last one it returns true with no entries only if alone
+// is set, when no other process appends to the log.
+func (r *recentEntries) read(from uint64, limit int, alone bool) ([]eventlog.Entry, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.entries) == 0 || from < r.entries[0].Pos {
@@ -337,5 +343,5 @@ func (r *recent) read(from uint64, limit int, alone bool) ([]dispatch.Entry, boo
 		return nil, alone
 	}
 	end := min(i+uint64(limit), uint64(len(r.entries)))
-	return append([]dispatch.Entry(nil), r.entries[i:end]...), true
+	return append([]eventlog.Entry(nil), r.entries[i:end]...), true
 }

@@ -1,5 +1,17 @@
-// Package functiontest runs one capability alone, on the memory store, with a clock that stands still, so that a
-// test can call it, hand it events and see what it says. Every handler runs twice, which shows impure ones.
+// Package functiontest runs one function alone, on the memory store, with a clock that stands still, so that a test can
+// call it, deliver events to it and see what it emits. Every handler runs twice, which finds impure ones.
+//
+//	func TestReview(t *testing.T) {
+//		h := functiontest.New(t, reviews.New)
+//		h.MustDeliver(events.TicketOpened.New("t-1", events.OpenedTicket{TicketID: "t-1", UserID: "ada"}))
+//		h.Call("PUT", "/api/reviews/t-1", functiontest.As("ada"), reviews.Review{Stars: 5}).Expect(200)
+//		if got := functiontest.Types(h.Emitted()); !slices.Equal(got, []string{"reviews.left.v1"}) {
+//			t.Errorf("emitted %v", got)
+//		}
+//	}
+//
+// What else a test can do: hand the same event over twice (Event, Receive), stop the function and start it again
+// (Restart), have the broker refuse (RefuseToPublish), and move the clock so that timers go off (Advance).
 package functiontest
 
 import (
@@ -36,7 +48,7 @@ const (
 	Audience = "ebb"
 )
 
-// Harness is one capability under test. Its methods may be called concurrently.
+// Harness is one function under test. Its methods may be called concurrently.
 type Harness struct {
 	T     testing.TB
 	Clock *Clock
@@ -49,18 +61,19 @@ type Harness struct {
 	tokens  *auth.Issuer
 	mu      sync.Mutex
 	emitted []ce.Event
+	timers  timers
 	refuse  error
 }
 
-// Option changes the environment of the capability.
+// Option changes the environment of the function.
 type Option func(*Harness)
 
-// Set gives the capability a configuration variable.
+// Set sets environment variables of the function.
 func Set(vars map[string]string) Option {
 	return func(h *Harness) { h.env.Lookup = config.Overlay(config.Map(vars), h.env.Lookup) }
 }
 
-// Once runs handlers once only: for those whose first, lost attempt would be seen elsewhere.
+// Once runs handlers once only: for those whose first, lost attempt has an effect elsewhere.
 func Once() Option { return func(h *Harness) { h.Store = memory.Opener() } }
 
 // Knows makes event types known to a function that asks what the system's functions consume and emit.
@@ -69,21 +82,26 @@ func Knows(types ...*event.Info) Option {
 	return func(h *Harness) { h.env.System = func() manifest.System { return system } }
 }
 
-// New starts the capability that the constructor makes.
+// New starts the function that the constructor declares.
 func New(t testing.TB, constructor func(function.Env) (*function.Function, error), options ...Option) *Harness {
 	t.Helper()
-	h := &Harness{T: t, Clock: &Clock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}, Store: memory.Opener(memory.Twice()), new: constructor}
+	clock := &Clock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	h := &Harness{T: t, Clock: clock, Store: memory.Opener(memory.Twice()), new: constructor}
 	keys, err := auth.GenerateKeyRing()
 	check(t, err)
 	private, err := keys.Marshal()
 	check(t, err)
-	verifier, err := auth.NewVerifier(auth.VerifierConfig{Keys: keys.Public(), Issuer: Issuer, Audience: Audience, Clock: h.Clock.Now})
+	verifier, err := auth.NewVerifier(auth.VerifierConfig{
+		Keys: keys.Public(), Issuer: Issuer, Audience: Audience, Clock: clock.Now,
+	})
 	check(t, err)
 	h.tokens = auth.NewIssuer(keys, Issuer, Audience, h.Clock.Now)
 	h.env = function.Env{
 		Publisher: (*collector)(h), Authenticator: verifier, Now: h.Clock.Now,
 		Logger: slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelError})),
-		Lookup: config.Map(map[string]string{"EBB_SIGNING_KEYS": string(private), "EBB_ISSUER": Issuer, "EBB_AUDIENCE": Audience}),
+		Lookup: config.Map(map[string]string{
+			"EBB_SIGNING_KEYS": string(private), "EBB_ISSUER": Issuer, "EBB_AUDIENCE": Audience,
+		}),
 	}
 	for _, o := range options {
 		o(h)
@@ -94,7 +112,7 @@ func New(t testing.TB, constructor func(function.Env) (*function.Function, error
 	return h
 }
 
-// Restart drops the function with everything it held in memory, and starts it anew on the same data.
+// Restart stops the function and starts a new instance on the same data.
 func (h *Harness) Restart() {
 	h.T.Helper()
 	if h.I != nil {
@@ -120,7 +138,7 @@ func (l testLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// collector keeps what the capability publishes.
+// collector keeps what the function publishes.
 type collector Harness
 
 func (c *collector) Publish(_ context.Context, es ...ce.Event) error {
@@ -129,18 +147,21 @@ func (c *collector) Publish(_ context.Context, es ...ce.Event) error {
 	if c.refuse != nil {
 		return c.refuse
 	}
+	if err := c.timers.take(es); err != nil {
+		return err
+	}
 	c.emitted = append(c.emitted, es...)
 	return nil
 }
 
-// RefuseToPublish makes the broker answer err until it is called with nil.
+// RefuseToPublish makes the broker refuse events with err until it is called with nil.
 func (h *Harness) RefuseToPublish(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.refuse = err
 }
 
-// Emitted is what the capability has published since the last call.
+// Emitted returns the events that the function has published since the last call.
 func (h *Harness) Emitted() []ce.Event {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -149,7 +170,7 @@ func (h *Harness) Emitted() []ce.Event {
 	return es
 }
 
-// Types are the types of events, without the common beginning: "orders.placed.v1".
+// Types returns the types of events without the prefix of their namespace: "orders.placed.v1".
 func Types(es []ce.Event) []string {
 	types := make([]string, len(es))
 	for i, e := range es {
@@ -164,20 +185,20 @@ func shortType(name string) string {
 	return strings.Join(parts[max(len(parts)-3, 0):], ".")
 }
 
-// As is a customer with this id; Admin one who is an administrator too.
+// As returns a customer with this id.
 func As(id string) auth.Principal {
 	return auth.Principal{Subject: id, Roles: []string{auth.RoleCustomer}}
 }
 
-// Admin is an administrator.
+// Admin returns an administrator, who is a customer too.
 func Admin() auth.Principal {
 	return auth.Principal{Subject: "admin", Roles: []string{auth.RoleAdmin, auth.RoleCustomer}}
 }
 
-// Nobody sends no token.
+// Nobody is a caller without a token.
 var Nobody auth.Principal
 
-// Response is what the capability answered.
+// Response is what the function answered.
 type Response struct {
 	T      testing.TB
 	Status int
@@ -202,8 +223,8 @@ func (r *Response) Expect(status int) *Response {
 	return r
 }
 
-// Call sends a request as somebody. The body is marshalled unless it is a string, which is sent
-// as it is. Headers are pairs of name and value.
+// Call sends a request with a token of the caller. The body is marshalled unless it is a string, which is sent
+// unchanged. Headers are pairs of name and value.
 func (h *Harness) Call(method, path string, as auth.Principal, body any, headers ...string) *Response {
 	h.T.Helper()
 	var reader io.Reader
@@ -231,7 +252,7 @@ func (h *Harness) Call(method, path string, as auth.Principal, body any, headers
 	return &Response{T: h.T, Status: w.Code, Header: w.Header(), Body: w.Body.Bytes()}
 }
 
-// Token is a valid token of somebody.
+// Token returns a valid token of the caller.
 func (h *Harness) Token(as auth.Principal) string {
 	h.T.Helper()
 	token, _, err := h.tokens.Issue(auth.Grant{Subject: as.Subject, Roles: as.Roles, Session: as.Session, TTL: time.Hour})
@@ -239,7 +260,7 @@ func (h *Harness) Token(as auth.Principal) string {
 	return token
 }
 
-// Event makes a draft a whole event, as its capability would have sent it.
+// Event returns the complete event of a draft, as its function would have published it.
 func (h *Harness) Event(d event.Draft) ce.Event {
 	h.T.Helper()
 	data, err := d.Encode()
@@ -257,7 +278,7 @@ func (h *Harness) Event(d event.Draft) ce.Event {
 	return e
 }
 
-// Deliver hands events over in one batch and answers each.
+// Deliver delivers events in one batch and returns the result of each.
 func (h *Harness) Deliver(drafts ...event.Draft) []broker.Result {
 	h.T.Helper()
 	batch := make([]ce.Event, len(drafts))
@@ -267,12 +288,12 @@ func (h *Harness) Deliver(drafts ...event.Draft) []broker.Result {
 	return h.Receive(batch...)
 }
 
-// Receive hands over whole events in one batch.
+// Receive delivers complete events in one batch.
 func (h *Harness) Receive(batch ...ce.Event) []broker.Result {
 	return h.I.Receive(context.Background(), batch)
 }
 
-// MustDeliver fails the test when any of the events is not taken.
+// MustDeliver fails the test when an event is not handled.
 func (h *Harness) MustDeliver(drafts ...event.Draft) {
 	h.T.Helper()
 	for i, r := range h.Deliver(drafts...) {
@@ -282,7 +303,7 @@ func (h *Harness) MustDeliver(drafts ...event.Draft) {
 	}
 }
 
-// Tick tells the function the time until it has nothing more to do.
+// Tick calls the tick handler until it has no more work.
 func (h *Harness) Tick() {
 	h.T.Helper()
 	for more := true; more; {

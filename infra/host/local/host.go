@@ -175,15 +175,16 @@ func (h *Host) prepare() error {
 		if h.declared.Functions[i].Gateway {
 			gateway = d.Name
 		}
-		h.functions[d.Name] = &supervisor{name: d.Name, telemetry: h.cfg.Telemetry, logger: env.Logger, make: func() (
-			host.Instance, error,
-		) {
+		s := &supervisor{name: d.Name, telemetry: h.cfg.Telemetry, logger: env.Logger}
+		s.make = func() (host.Instance, error) {
 			f, err := d.New(env)
 			if err != nil {
 				return nil, err
 			}
 			return f.Instance(), nil
-		}}
+		}
+		s.instances = []discovery.Instance{{ID: "local", Handler: s}}
+		h.functions[d.Name] = s
 	}
 	var errs []error
 	for _, name := range h.cfg.System.Names() {
@@ -210,8 +211,9 @@ func (h *Host) keys() (*auth.KeyRing, error) {
 		if named, ok := h.cfg.Lookup(h.cfg.KeysName); ok && named != "" {
 			ring, err := auth.ParseKeyRing([]byte(named))
 			if err != nil {
-				problem := "is not accepted: " + err.Error()
-				return nil, &config.Error{Faults: []config.Fault{{Variable: h.cfg.KeysName, Problem: problem}}}
+				return nil, &config.Error{Violations: []config.Violation{
+					{Variable: h.cfg.KeysName, Problem: "is not accepted: " + err.Error()},
+				}}
 			}
 			return ring, nil
 		}
@@ -325,16 +327,17 @@ func (h *Host) Handler() http.Handler {
 	})
 }
 
-// Endpoint implements discovery.Discovery. The handler calls the function in this process.
-func (h *Host) Endpoint(name string) (http.Handler, error) {
+// Instances implements discovery.Discovery. Every function but the gateway has one instance, in this process; a request
+// starts the function if it does not run.
+func (h *Host) Instances(_ context.Context, name string) ([]discovery.Instance, error) {
 	s := h.functions[name]
 	if s == nil {
-		return nil, fault.New(fault.NotFound, "there is no function called %q", name)
+		return nil, discovery.Unknown(name)
 	}
-	return s, nil
+	return s.instances, nil
 }
 
-// Ready implements discovery.Discovery. It returns nil, because the host starts functions on demand.
+// Ready implements discovery.Discovery. It always returns nil: a request starts its function.
 func (h *Host) Ready(context.Context) error { return nil }
 
 // Running reports whether the function has a running instance.

@@ -11,8 +11,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/system"
 )
 
-// Function is a hosted function with the instanced signature of the func CLI: its middleware calls Start, then Handle for
-// every request, and Stop. Handle, Alive and Ready may be called concurrently.
+// Function is a hosted function with the instanced signature of the func CLI: its middleware calls Start, then Handle
+// for every request, and Stop. Handle, Alive and Ready may be called concurrently.
 type Function struct {
 	system system.System
 	hosted atomic.Pointer[hosted]
@@ -21,8 +21,8 @@ type Function struct {
 // New returns a function of the system; Start chooses which. Until then it answers that it is not ready.
 func New(sys system.System) *Function { return &Function{system: sys} }
 
-// Start reads the settings, those of cfg before the environment's, and begins to open what the function that FUNCTION names
-// needs. An error is a *config.Error and names every violation.
+// Start reads the settings, those of cfg before the environment's, and begins to open what the function that FUNCTION
+// names needs. An error is a *config.Error and names every violation.
 func (f *Function) Start(_ context.Context, cfg map[string]string) error {
 	h, err := compose(f.system, config.Overlay(config.Map(cfg), config.Environment), nil)
 	if err != nil {

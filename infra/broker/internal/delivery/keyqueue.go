@@ -1,0 +1,77 @@
+package delivery
+
+import (
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+)
+
+// Item is an event that has not finished, with what its source needs to know it again.
+type Item[R any] struct {
+	Ref R // the source's; the engine does not look at it
+
+	event     event.Event // a copy, so that it does not keep the slice alive that it came in
+	key       *keyQueue[R]
+	attempts  int
+	notBefore time.Time
+	dead      *event.Event // set when all attempts have failed: what the dead-letter sink is to take
+	done      bool
+
+	own  keyQueue[R] // the queue of an event without a key
+	self [1]*Item[R]
+}
+
+// NewItem makes an item of an event, which must not change afterwards.
+func NewItem[R any](e *event.Event, ref R) *Item[R] { return &Item[R]{Ref: ref, event: *e} }
+
+func (i *Item[R]) size() int { return 512 + len(i.event.DataEncoded) }
+
+type keyState uint8
+
+const (
+	keyIdle   keyState = iota // without events
+	keyReady                  // in Engine.ready or Engine.dead
+	keyHeld                   // in a call
+	keyParked                 // waits for the time of a retry
+)
+
+// keyQueue holds the events of one partition key, in order. It is in exactly one state, so that finding work never
+// searches.
+type keyQueue[R any] struct {
+	key   string
+	state keyState
+	items []*Item[R]
+	taken int          // how many of the first items are in the call that holds the queue
+	timer *time.Timer  // ends keyParked
+	link  *keyQueue[R] // the next one in a list
+}
+
+// list is a first-in first-out list of key queues.
+type list[R any] struct {
+	first, last *keyQueue[R]
+	len         int
+}
+
+func (l *list[R]) push(k *keyQueue[R]) {
+	k.link = nil
+	if l.last == nil {
+		l.first = k
+	} else {
+		l.last.link = k
+	}
+	l.last = k
+	l.len++
+}
+
+func (l *list[R]) pop() *keyQueue[R] {
+	k := l.first
+	if k == nil {
+		return nil
+	}
+	if l.first = k.link; l.first == nil {
+		l.last = nil
+	}
+	k.link = nil
+	l.len--
+	return k
+}

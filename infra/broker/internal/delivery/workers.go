@@ -1,0 +1,134 @@
+package delivery
+
+import (
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+)
+
+// call is one call of a handler: the key queues it holds until it is answered, and the first events of them.
+type call[R any] struct {
+	keys   []*keyQueue[R]
+	items  []*Item[R]
+	events []event.Event
+	dead   bool // for the dead-letter sink
+	over   bool // answered, or given up; guarded by Engine.mu
+}
+
+// spawn starts as many workers as there is work for. The engine is locked.
+func (e *Engine[R]) spawn() {
+	decl := &e.trigger.decl
+	wanted := e.dead.len + (e.ready.len+decl.Batch-1)/decl.Batch
+	for ; wanted > 0 && e.workers < decl.Concurrency && !e.halted; wanted-- {
+		e.workers++
+		go e.work()
+	}
+}
+
+// work makes calls until there is nothing to do.
+func (e *Engine[R]) work() {
+	for {
+		e.waitInterval()
+		c := e.take()
+		if c == nil || !e.do(c) { // given up: another worker goes on instead of this one
+			return
+		}
+	}
+}
+
+// intervalCheck is how often a worker that waits for the next batch's time looks whether the batch is full.
+const intervalCheck = 5 * time.Millisecond
+
+// waitInterval waits until the next call may begin.
+func (e *Engine[R]) waitInterval() {
+	for {
+		wait := e.untilNextCall()
+		if wait <= 0 {
+			return
+		}
+		time.Sleep(min(wait, intervalCheck))
+	}
+}
+
+// untilNextCall returns how long the next call still has to wait. When it need not wait, it counts as begun.
+func (e *Engine[R]) untilNextCall() time.Duration {
+	interval := e.trigger.decl.MinBatchInterval
+	if interval <= 0 {
+		return 0
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.halted || e.ready.len+e.dead.len == 0 {
+		return 0 // there will be no call
+	}
+	now := time.Now()
+	wait := e.began.Add(interval).Sub(now)
+	if wait > 0 && e.dead.len == 0 && e.ready.len < e.trigger.decl.Batch {
+		return wait
+	}
+	e.began = now
+	return 0
+}
+
+// take holds key queues for a call; nil: there is no work, and the worker ends. A batch takes the first event of each
+// ready queue and, when there are no more of them, the second event of each, and so on. It never waits to fill.
+func (e *Engine[R]) take() *call[R] {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.halted {
+		e.workers--
+		return nil
+	}
+	c := &call[R]{}
+	if k := e.pop(&e.dead); k != nil {
+		c.dead = true
+		c.hold(k)
+		c.events = []event.Event{*k.items[0].dead}
+	} else {
+		for len(c.items) < e.trigger.decl.Batch {
+			k := e.pop(&e.ready)
+			if k == nil {
+				break
+			}
+			c.hold(k)
+		}
+		c.fill(e.trigger.decl.Batch)
+	}
+	if e.prefetch > 0 {
+		e.signalRoom()
+	}
+	if len(c.items) == 0 {
+		e.workers--
+		return nil
+	}
+	e.busy++
+	return c
+}
+
+func (c *call[R]) hold(k *keyQueue[R]) {
+	k.state, k.taken = keyHeld, 1
+	c.keys = append(c.keys, k)
+	c.items = append(c.items, k.items[0])
+}
+
+// fill takes further events of the key queues that the call holds.
+func (c *call[R]) fill(limit int) {
+	now := time.Now()
+	for more := true; more && len(c.items) < limit; {
+		more = false
+		for _, k := range c.keys {
+			if len(c.items) == limit || k.taken == len(k.items) {
+				continue
+			}
+			if it := k.items[k.taken]; it.dead == nil && !it.notBefore.After(now) {
+				k.taken++
+				c.items = append(c.items, it)
+				more = true
+			}
+		}
+	}
+	c.events = make([]event.Event, len(c.items))
+	for i, it := range c.items {
+		c.events[i] = it.event
+	}
+}

@@ -1,0 +1,103 @@
+package eventlog
+
+import (
+	"context"
+	"time"
+)
+
+// How often cursors are saved, and how the log is trimmed.
+const (
+	saveEvery = 50 * time.Millisecond
+	trimEvery = 1024 // entries
+	trimTail  = 256  // entries that stay in any case
+)
+
+// keep saves cursors that have moved and trims the log, until ctx ends. After a slow save it waits longer, so that
+// saving never takes more than a tenth of the time.
+func (b *Broker) keep(ctx context.Context) {
+	defer close(b.keeperEnd)
+	for {
+		select {
+		case <-b.dirty:
+		case <-ctx.Done():
+			b.save()
+			return
+		}
+		began := time.Now()
+		b.save()
+		b.trim(ctx)
+		pause := max(saveEvery, 9*time.Since(began))
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			b.save()
+			return
+		}
+	}
+}
+
+// save writes the cursors that have moved since the last time.
+func (b *Broker) save() {
+	b.mu.Lock()
+	cursors := make(map[string][]byte)
+	var saved []*session
+	for name, s := range b.sessions {
+		if c := s.takeCursor(); c != nil {
+			cursors[name] = c
+			saved = append(saved, s)
+		}
+	}
+	b.mu.Unlock()
+	if len(cursors) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
+	defer cancel()
+	if err := b.log.SaveCursors(ctx, cursors); err != nil {
+		b.opts.Logger.Warn("cursors were not saved; events may come again", "error", err)
+		for _, s := range saved {
+			s.touch()
+		}
+	}
+}
+
+// saveCursor writes the cursor of one session if it has moved.
+func (b *Broker) saveCursor(s *session) error {
+	c := s.takeCursor()
+	if c == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
+	defer cancel()
+	return b.log.SaveCursors(ctx, map[string][]byte{s.trigger.Name(): c})
+}
+
+// trim drops what no trigger needs any more. All known triggers count, also those that no process serves just now: they
+// go on where they stopped.
+func (b *Broker) trim(ctx context.Context) {
+	end := b.reader.position()
+	if end < b.lastTrim.Load()+trimEvery {
+		return
+	}
+	cursors, err := b.log.Cursors(ctx)
+	if err != nil {
+		b.opts.Logger.Warn("the log was not trimmed", "error", err)
+		return
+	}
+	low := end
+	for name, saved := range cursors {
+		cur, err := decodeCursor(saved)
+		if err != nil {
+			b.opts.Logger.Error("a cursor cannot be read; the log is not trimmed", "trigger", name, "error", err)
+			return
+		}
+		low = min(low, cur.low())
+	}
+	b.lastTrim.Store(end)
+	if low <= trimTail {
+		return
+	}
+	if err := b.log.Trim(ctx, low-trimTail); err != nil {
+		b.opts.Logger.Warn("the log was not trimmed", "error", err)
+	}
+}

@@ -1,0 +1,101 @@
+// Package eventqueue is the broker that all drivers over queues with acknowledgements share: RabbitMQ, SQS, Redis
+// Streams. Each trigger has a queue of its own, into which the driver puts every published event. A trigger receives
+// from its queue, drops what its filters refuse, hands the rest to its handlers through package delivery, and
+// acknowledges what has finished.
+//
+// A driver supplies a Driver and embeds Broker. Package queuetest has the suite that every Driver passes.
+//
+// Retries, backoff and dead letters are the work of package delivery and not of the product. While an event waits for
+// its retry the broker keeps holding its message, and with it the later messages of its key; it gives messages back
+// only when it stops serving the trigger. So a driver turns the product's own limits off: the redrive policy of SQS,
+// the delivery limit of RabbitMQ's quorum queues, which would take an event away before its retries are over.
+//
+// After a crash nothing gives the messages back. They come again when their visibility has run out, or when the product
+// sees that the connection is gone, and their attempts are counted from zero. What was handled but not yet acknowledged
+// comes again as well; the inbox of a function knows it.
+package eventqueue
+
+import (
+	"context"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+)
+
+// Driver is a product with a queue per trigger. Its methods may be called concurrently.
+type Driver interface {
+	// Publish puts all of the events into the queue of every declared trigger, and returns when they are as durable as the
+	// driver promises. Events of one partition key stand in the order of the slice, and after those of every Publish that
+	// returned before. On an error any of the events may be in any of the queues.
+	//
+	// In SQS that is an SNS FIFO topic with the partition key as the message group; in RabbitMQ a fanout exchange with
+	// publisher confirms; in Redis XADD to one stream that all groups read.
+	Publish(ctx context.Context, events []event.Event) error
+
+	// Declare makes the trigger's queue, durably, or finds the one from before. A new queue gets every event whose Publish
+	// begins after Declare has returned, also while no process receives from it.
+	//
+	// In SQS that is CreateQueue and Subscribe; in RabbitMQ a quorum queue and its binding; in Redis XGROUP CREATE at $.
+	Declare(ctx context.Context, trigger string) error
+
+	// Open returns the queue of a trigger that is declared. It is called once while a trigger is served.
+	Open(ctx context.Context, trigger string) (Queue, error)
+
+	// Drop deletes the queue of a trigger with what is in it. It does nothing when there is none.
+	Drop(ctx context.Context, trigger string) error
+
+	// Close releases the driver. Messages that are still held come again. Of a handler that was still running then, Ack
+	// may be called later; it may fail.
+	Close() error
+}
+
+// Queue hands out the messages of one trigger at least once. A message that was received is held: no other receiver
+// gets it until it is given back or its visibility has run out. Receive is called by one goroutine at a time; the other
+// methods may be called concurrently with it and with one another.
+type Queue interface {
+	// Receive returns up to limit messages, and waits while there is none. It returns ctx.Err when ctx ends before;
+	// messages that the product has handed out by then are given back, or come again when their visibility has run out.
+	// Messages beside an error are taken. After any other error the broker waits for its handlers, closes the queue, and
+	// opens it again a second later, so a driver repeats by itself what may pass.
+	//
+	// Messages of one partition key come in the order in which they were published, and one that comes again comes before
+	// the later ones of its key. While a message of a key is held, no other receiver gets a message of that key; this
+	// receiver may. Messages without a key come in any order. A message that cannot be decoded is not returned: the driver
+	// logs it and moves it to where an operator finds it.
+	//
+	// SQS FIFO keeps that order by message group, and then also this receiver gets nothing more of a group that it holds.
+	// RabbitMQ keeps it by a single active consumer per queue, Redis Streams by one consumer that has a lease.
+	Receive(ctx context.Context, limit int) ([]Message, error)
+
+	// Ack deletes messages that are finished. A receipt that does not hold its message any more is ignored, since the
+	// message comes again anyway. After an error the broker calls Ack again as long as it holds the messages; all, some or
+	// none may be deleted.
+	Ack(ctx context.Context, receipts []string) error
+
+	// Nack gives messages back. They come again after the delay, to any receiver. A receipt that does not hold its message
+	// any more is ignored. The broker calls it when it stops serving a trigger; after an error, or where a product cannot
+	// give back, as Redis Streams, the messages come again when their visibility has run out.
+	Nack(ctx context.Context, receipts []string, delay time.Duration) error
+
+	// Extend holds messages for the whole visibility from now on. It returns the receipts that do not hold their message
+	// any more. After an error all, some or none may be extended, and the broker tries again while it holds them.
+	//
+	// In SQS that is ChangeMessageVisibility, in Redis XCLAIM with an idle time of 0. It is not called when Visibility is
+	// 0.
+	Extend(ctx context.Context, receipts []string) (lost []string, err error)
+
+	// Visibility returns how long a message is held that is not extended; 0: as long as the process is connected, as
+	// RabbitMQ holds it, whose consumer timeout then must be longer than the longest wait for a retry.
+	Visibility() time.Duration
+
+	// Close ends the receiving. Messages that are still held come again. No other method is called after it.
+	Close() error
+}
+
+// Message is an event as a queue hands it out.
+type Message struct {
+	// Receipt names this handing-out of the message, and another one when the message comes again: a receipt handle, a
+	// delivery tag, the id of an entry with its delivery count.
+	Receipt string
+	Event   event.Event
+}
