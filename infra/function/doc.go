@@ -19,13 +19,13 @@
 //
 //   - before the commit: nothing happened; the client retries, or the broker delivers again.
 //   - after the commit, before the events are published: they wait in the outbox. The broker delivers the message again,
-//     or the client repeats its Idempotency-Key, or the function starts, or the clock sweeps; each of these publishes
-//     what is left.
+//     or the client repeats its Idempotency-Key, and that publishes the events of this message; or the function starts,
+//     or the clock sweeps, and that publishes all that is left.
 //   - after that, before the answer: the events may be published twice; the inbox of each consumer drops the second.
 //
 // An inbox remembers an event for three days. An event that arrives again later than that is handled again.
 //
 // The pattern is the transactional outbox with idempotent consumers (microservices.io), without a relay process,
-// because nothing runs while a function is at zero. Each part has its file: unit.go, inbox.go, outbox.go,
-// idempotency.go, timer.go, retention.go.
+// because nothing runs while a function is at zero. Each part has its file: unit.go, inbox.go, outbox.go
+// (states and policy of the outbox), relay.go, idempotency.go, timer.go, retention.go.
 package function

@@ -40,10 +40,9 @@ func (i instance) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.outbox.dirty.mark() // by an earlier instance
 	f.db.Store(&database{db})
-	if err := f.publishWaiting(ctx); err != nil {
-		// The events are safe in the outbox, and the next unit of work tries again.
+	if err := f.relayAll(ctx, false); err != nil {
+		// The events are safe in the outbox, and a unit of work or a sweep tries again.
 		f.env.Logger.WarnContext(ctx, "events in the outbox could not be published yet", "function", f.name, "error", err)
 	}
 	return nil

@@ -2,6 +2,7 @@ package function
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"net/http"
 	"time"
@@ -28,11 +29,10 @@ func (f *Function) receive(ctx context.Context, events []ce.Event, blocked map[s
 		half := len(events) / 2
 		return append(f.receive(ctx, events[:half], blocked), f.receive(ctx, events[half:], blocked)...)
 	}
-	if err == nil && f.outbox.dirty.isSet() {
-		err = f.publishWaiting(ctx)
-	}
 	if err != nil {
 		b.fail(err)
+	} else {
+		b.relay(ctx)
 	}
 	for i, e := range events {
 		f.observe(ctx, e, b.results[i], b.took[i], b.errs[i])
@@ -55,12 +55,20 @@ type batch struct {
 	errs    []error
 	took    []time.Duration
 	blocked map[string]bool // keys of events that failed and will come again
+	repeats []repeat        // duplicates
+	swept   bool            // the clock's sweep is among the events
+}
+
+// repeat is a duplicate in a batch, and the outbox entry with its events; see relayFor.
+type repeat struct {
+	event int
+	entry *string
 }
 
 func (b *batch) reset() {
 	n := len(b.events)
 	b.results, b.errs, b.took = make([]broker.Result, n), make([]error, n), make([]time.Duration, n)
-	b.blocked, b.handled = maps.Clone(b.before), false
+	b.blocked, b.handled, b.repeats, b.swept = maps.Clone(b.before), false, nil, false
 }
 
 // fail fails every event that had succeeded or was not handled: without the commit nothing has happened.
@@ -80,7 +88,7 @@ func (b *batch) failOne(i int, err error) {
 }
 
 // handle runs the handlers of all events in one transaction, and returns what they emitted.
-func (b *batch) handle(ctx context.Context, db *store.Tx) ([]ce.Event, error) {
+func (b *batch) handle(ctx context.Context, db *store.Tx, entry string) ([]ce.Event, error) {
 	b.reset()
 	inbox := make([]store.Key, len(b.events))
 	var keys []store.Key
@@ -103,7 +111,7 @@ func (b *batch) handle(ctx context.Context, db *store.Tx) ([]ce.Event, error) {
 			b.results[i] = broker.Result{Skipped: true}
 			continue
 		}
-		emitted, err := b.handleOne(ctx, db, inbox[i], i)
+		emitted, err := b.handleOne(ctx, db, inbox[i], i, entry)
 		if err != nil {
 			b.failOne(i, err)
 			continue
@@ -115,8 +123,10 @@ func (b *batch) handle(ctx context.Context, db *store.Tx) ([]ce.Event, error) {
 	return sealed, b.f.prune(ctx, db, b.now)
 }
 
-// handleOne handles one event in a transaction inside the batch's.
-func (b *batch) handleOne(ctx context.Context, db *store.Tx, inbox store.Key, i int) (emitted []ce.Event, err error) {
+// handleOne handles one event in a transaction inside the batch's. What it emits goes into the named outbox entry.
+func (b *batch) handleOne(
+	ctx context.Context, db *store.Tx, inbox store.Key, i int, entry string,
+) (emitted []ce.Event, err error) {
 	e, begin := b.events[i], time.Now()
 	defer func() { b.took[i] = time.Since(begin) }()
 	h, err := b.f.handlerOf(e)
@@ -131,14 +141,11 @@ func (b *batch) handleOne(ctx context.Context, db *store.Tx, inbox store.Key, i 
 	if d, err := db.Get(ctx, inbox); err != nil || remember && d.Version > 0 {
 		if err == nil {
 			b.f.env.Telemetry.Duplicate(b.f.name)
-			// The instance that handled it may have stopped before it published: have the outbox looked through.
-			b.f.outbox.dirty.mark()
+			err = b.repeated(i, d, entry)
 		}
 		return nil, err
 	}
-	if e.Type() == event.ClockSwept.Name() {
-		b.f.outbox.dirty.mark() // another instance may have left events
-	}
+	b.swept = b.swept || e.Type() == event.ClockSwept.Name()
 	ctx, end := b.f.withTrace(ctx, e)
 	defer func() { end(err) }()
 	nested := db.Nest()
@@ -150,13 +157,55 @@ func (b *batch) handleOne(ctx context.Context, db *store.Tx, inbox store.Key, i 
 	}
 	b.ids[i] = tx.ids
 	if err == nil && remember {
-		err = nested.Create(ctx, inbox, newInboxEntry(inbox.ID, b.now))
+		if len(emitted) == 0 {
+			entry = ""
+		}
+		err = nested.Create(ctx, inbox, newInboxEntry(inbox.ID, b.now, entry))
 	}
 	if err != nil {
 		return nil, err
 	}
 	nested.Merge()
 	return emitted, nil
+}
+
+// repeated notes a duplicate. The instance that handled the event before may have stopped before it published.
+func (b *batch) repeated(i int, d store.Document, own string) error {
+	var known inboxEntry
+	if err := json.Unmarshal(d.Data, &known); err != nil {
+		return fault.Wrap(err, fault.Internal, "decode the inbox entry %s", d.ID)
+	}
+	if known.Outbox == nil || *known.Outbox != "" && *known.Outbox != own {
+		b.repeats = append(b.repeats, repeat{i, known.Outbox})
+	}
+	return nil
+}
+
+// relay publishes what others have left, after the commit: the events of duplicates, and after a sweep all entries.
+// Only a duplicate fails when that fails; a sweep comes again anyway.
+func (b *batch) relay(ctx context.Context) {
+	errs := map[string]error{} // one entry holds the events of a whole batch
+	for _, r := range b.repeats {
+		name := ""
+		if r.entry != nil {
+			name = *r.entry
+		}
+		err, done := errs[name]
+		if !done {
+			err = b.f.relayFor(ctx, r.entry)
+			errs[name] = err
+		}
+		if err != nil {
+			b.failOne(r.event, err)
+		}
+	}
+	if !b.swept {
+		return
+	}
+	if err := b.f.relayAll(ctx, false); err != nil {
+		b.f.env.Logger.WarnContext(ctx, "events in the outbox could not be published yet",
+			"function", b.f.name, "error", err)
+	}
 }
 
 // withTrace returns a context with the event's trace and correlation, in a new span.

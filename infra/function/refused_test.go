@@ -55,6 +55,7 @@ func TestAnEventThatTheBrokerRefuses(t *testing.T) {
 	receive("it was handled", "", 200, bad)
 	receive("nothing waits for it", "d ", 200, h.Event(ship("d")))
 	b.said = ""
+	h.Clock.Advance(10 * time.Second)
 	h.Restart()
 	if want := "a bad a bad b "; b.said != want {
 		t.Errorf("after a restart: got %q published, want %q", b.said, want)

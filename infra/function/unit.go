@@ -16,24 +16,24 @@ type unit struct {
 	f           *Function
 	id          string // of its outbox entry
 	sealed      []ce.Event
-	removes     []store.Key      // outbox entries that its commit removes
+	removes     []string         // outbox entries that its commit removes
 	wrote       []store.Document // for Await
 	askedCommit bool             // the last attempt came as far as asking the store to commit
 }
 
+// work is what a unit does in its transaction. It returns the events to publish, and gets the id of the outbox entry
+// that they will have.
+type work func(ctx context.Context, db *store.Tx, entry string) ([]ce.Event, error)
+
 // commit runs fn in a transaction and then publishes the events that it returned, which the commit puts into the
 // outbox.
-func (f *Function) commit(ctx context.Context, fn func(ctx context.Context, db *store.Tx) ([]ce.Event, error)) error {
+func (f *Function) commit(ctx context.Context, fn work) error {
 	db, err := f.driver()
 	if err != nil {
 		return err
 	}
-	if f.outbox.dirty.isSet() {
-		if err := f.publishWaiting(ctx); err != nil {
-			return fault.Wrap(err, fault.Unavailable, "events of an earlier change could not be published yet; try again")
-		}
-	}
-	u := unit{f: f, id: f.env.NewID(), removes: f.outbox.take(f.durableOffset())}
+	u := unit{f: f, id: f.env.NewID()}
+	u.removes = f.outbox.begin(u.id, f.durableOffset())
 	first := true
 	committing, end := f.env.Telemetry.Span(ctx, f.name+" commit")
 	err = store.Update(committing, db, func(ctx context.Context, tx *store.Tx) error {
@@ -47,20 +47,21 @@ func (f *Function) commit(ctx context.Context, fn func(ctx context.Context, db *
 	if err != nil {
 		f.outbox.published(0, u.removes...)
 		if u.askedCommit && len(u.sealed) > 0 && !fault.Is(err, fault.Conflict) {
-			f.outbox.dirty.mark() // the store may have committed all the same: the next unit looks
+			f.outbox.leave(f.env.Now(), u.id) // the store may have committed all the same
+		} else {
+			f.outbox.forget(u.id)
 		}
 		return err
 	}
+	f.outbox.forget(u.removes...)
 	f.waiters.wake(u.wrote)
-	return f.publish(ctx, store.Key{Collection: outboxName, ID: u.id}, u.sealed)
+	return f.publishUnit(ctx, u.id, u.sealed)
 }
 
-func (u *unit) attempt(
-	ctx context.Context, tx *store.Tx, fn func(context.Context, *store.Tx) ([]ce.Event, error),
-) error {
+func (u *unit) attempt(ctx context.Context, tx *store.Tx, fn work) error {
 	var err error
 	u.askedCommit = false
-	if u.sealed, err = fn(ctx, tx); err != nil {
+	if u.sealed, err = fn(ctx, tx, u.id); err != nil {
 		return err
 	}
 	if len(u.sealed) > 0 {
@@ -72,8 +73,8 @@ func (u *unit) attempt(
 	if u.f.waiters.any() {
 		tx.Changed(u.f.waiters.pick(&u.wrote))
 	}
-	for _, k := range u.removes {
-		tx.Discard(k)
+	for _, id := range u.removes {
+		tx.Discard(outboxKey(id))
 	}
 	u.askedCommit = true
 	return nil
@@ -112,14 +113,15 @@ func (f *Function) decide(
 	rq := requestOf(ctx)
 	var a response
 	var refused error
-	err := f.commit(ctx, func(ctx context.Context, db *store.Tx) ([]ce.Event, error) {
+	var stored *storedResponse
+	err := f.commit(ctx, func(ctx context.Context, db *store.Tx, entry string) ([]ce.Event, error) {
+		var err error
 		refused = nil
-		stored, err := f.loadResponse(ctx, db, op, rq)
-		if err != nil {
+		if stored, err = f.loadResponse(ctx, db, op, rq); err != nil {
 			return nil, err
 		}
 		if stored != nil {
-			a = *stored
+			a = stored.Response
 			return nil, nil
 		}
 		tx := begin(ctx, db)
@@ -137,13 +139,13 @@ func (f *Function) decide(
 		if err != nil || refused != nil {
 			return sealed, err
 		}
-		return sealed, f.saveResponse(ctx, db, op, rq, now, a)
-	})
-	if err == nil && f.outbox.dirty.isSet() {
-		err = f.publishWaiting(ctx)
-		if err != nil {
-			err = fault.Wrap(err, fault.Unavailable, "the change is kept, but its events could not be published yet; try again")
+		if len(sealed) == 0 {
+			entry = ""
 		}
+		return sealed, f.saveResponse(ctx, db, op, rq, storedResponse{At: now.Unix(), Response: a, Outbox: &entry})
+	})
+	if err == nil && stored != nil {
+		err = f.relayFor(ctx, stored.Outbox)
 	}
 	if err == nil {
 		err = refused
@@ -170,7 +172,7 @@ func (f *Function) readOnly(
 // others.
 func (f *Function) Update(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
 	now, message, ids := f.env.Now().UTC(), f.env.NewID(), []string(nil)
-	return f.commit(ctx, func(ctx context.Context, db *store.Tx) ([]ce.Event, error) {
+	return f.commit(ctx, func(ctx context.Context, db *store.Tx, _ string) ([]ce.Event, error) {
 		tx := f.newTx(ctx, db, now, message)
 		tx.ids = ids
 		err := fn(ctx, tx)

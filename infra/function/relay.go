@@ -1,0 +1,319 @@
+package function
+
+import (
+	"context"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+// publishUnit publishes what a unit has committed. Entries that this instance knows to be left come first, so that
+// events keep their order across a failure of the broker.
+func (f *Function) publishUnit(ctx context.Context, id string, sealed []ce.Event) error {
+	if len(sealed) == 0 {
+		f.outbox.forget(id)
+		return nil
+	}
+	ctx, end := f.env.Telemetry.Span(context.WithoutCancel(ctx), f.name+" publish")
+	err := f.relayLeft(ctx)
+	if err == nil {
+		err = f.publishEvents(ctx, sealed...)
+	}
+	end(err)
+	if err != nil {
+		f.outbox.leave(f.env.Now(), id)
+		return fault.Wrap(err, fault.Unavailable, "the change is kept, but its events could not be published yet; try again")
+	}
+	f.outbox.published(f.offset(), id)
+	return nil
+}
+
+// publishEvents publishes events and counts them.
+func (f *Function) publishEvents(ctx context.Context, sealed ...ce.Event) error {
+	if len(sealed) == 0 {
+		return nil
+	}
+	err := f.env.Publisher.Publish(ctx, sealed...)
+	if err == nil {
+		f.env.Telemetry.Published(f.name, len(sealed))
+	}
+	return err
+}
+
+// offset returns one that everything published so far has reached; 0 when the broker makes events durable at once.
+func (f *Function) offset() uint64 {
+	if f.flusher == nil {
+		return 0
+	}
+	return f.flusher.Offset()
+}
+
+// durableOffset returns the offset up to which events survive a power cut.
+func (f *Function) durableOffset() uint64 {
+	if f.flusher == nil {
+		return 0
+	}
+	return f.flusher.DurableOffset()
+}
+
+// flush waits until what was published survives a power cut.
+func (f *Function) flush(ctx context.Context) error {
+	if f.flusher == nil {
+		return nil
+	}
+	return f.flusher.Flush(ctx)
+}
+
+// relayLeft publishes a few of the entries that this instance knows to be left. It does nothing while another relay of
+// the instance runs.
+func (f *Function) relayLeft(ctx context.Context) error {
+	ids, rescan := f.outbox.leftIDs(relayLimit)
+	if len(ids) == 0 && !rescan || !f.outbox.relaying.TryLock() {
+		return nil
+	}
+	defer f.outbox.relaying.Unlock()
+	db, err := f.driver()
+	if err != nil {
+		return err
+	}
+	first := min(1, len(ids)) // while the broker is down, one entry is read to find out and no more
+	if err := f.republish(ctx, db, ids[:first]); err != nil {
+		return err
+	}
+	if rescan {
+		return f.scan(ctx, false)
+	}
+	return f.republish(ctx, db, ids[first:])
+}
+
+// relayAll publishes all entries that are older than relayAge or known to be left, oldest first; with young also those
+// that other instances may be publishing. It does nothing while another relay of the instance runs.
+func (f *Function) relayAll(ctx context.Context, young bool) error {
+	if !f.outbox.relaying.TryLock() {
+		return nil
+	}
+	defer f.outbox.relaying.Unlock()
+	return f.scan(ctx, young)
+}
+
+func (f *Function) scan(ctx context.Context, young bool) error {
+	f.outbox.setRescan(true)
+	db, err := f.driver()
+	if err != nil {
+		return err
+	}
+	now, oldest := f.env.Now(), store.Document{}
+	q := store.Query{Collection: outboxName, Limit: relayLimit}
+	for more := true; more; {
+		var docs []store.Document
+		if docs, more, err = db.Query(ctx, q); err != nil {
+			return err
+		}
+		var ids []string
+		for _, d := range docs {
+			done, busy, left := f.outbox.knows(d.ID)
+			if done || busy || !young && !left && younger(d, now, relayAge) {
+				continue
+			}
+			if oldest.ID == "" {
+				oldest = d
+				f.env.Telemetry.OutboxAge(f.name, now.Sub(entryTime(d)))
+			}
+			ids = append(ids, d.ID)
+		}
+		if err := f.republish(ctx, db, ids); err != nil {
+			return err
+		}
+		if more {
+			q.After = &store.Position{ID: docs[len(docs)-1].ID}
+		}
+	}
+	f.env.Telemetry.OutboxAge(f.name, 0)
+	f.outbox.setRescan(false)
+	return nil
+}
+
+// republish publishes entries and removes them, except those that this instance works on or has published. An entry
+// that is gone by now was published by another instance.
+func (f *Function) republish(ctx context.Context, db store.Driver, ids []string) error {
+	ids = f.outbox.claim(ids)
+	if len(ids) == 0 {
+		return nil
+	}
+	docs, err := f.read(ctx, db, ids) // after the claim: what was read before it may be out of date
+	if err != nil {
+		f.outbox.leave(f.env.Now(), ids...)
+		return err
+	}
+	return f.republishDocuments(ctx, db, ids, docs)
+}
+
+func (f *Function) read(ctx context.Context, db store.Driver, ids []string) ([]store.Document, error) {
+	keys := make([]store.Key, len(ids))
+	for i, id := range ids {
+		keys[i] = outboxKey(id)
+	}
+	return db.Get(ctx, keys...)
+}
+
+// republishDocuments publishes and removes entries that were claimed.
+func (f *Function) republishDocuments(
+	ctx context.Context, db store.Driver, ids []string, docs []store.Document,
+) error {
+	var all []ce.Event
+	var present []string
+	entries := map[string][]ce.Event{}
+	for i, d := range docs {
+		if d.Version == 0 || f.outbox.isRefused(d.ID) {
+			f.outbox.forget(ids[i])
+			continue
+		}
+		_, waiting, err := decodeEntry(d)
+		if err != nil {
+			f.outbox.leave(f.env.Now(), ids...)
+			return err
+		}
+		all, present, entries[d.ID] = append(all, waiting...), append(present, ids[i]), waiting
+	}
+	err := f.publishEvents(ctx, all...)
+	if err != nil && !fault.KindOf(err).Retryable() {
+		present, err = f.publishEach(ctx, present, entries)
+	}
+	if err != nil {
+		f.outbox.leave(f.env.Now(), present...)
+		return err
+	}
+	if len(present) == 0 {
+		return nil
+	}
+	offset := f.offset()
+	err = f.flush(ctx)
+	if err == nil {
+		err = removeEntries(ctx, db, present)
+	}
+	if err != nil { // a later commit removes them
+		f.outbox.published(offset, present...)
+		return nil
+	}
+	f.outbox.forget(present...)
+	return nil
+}
+
+// publishEach publishes event by event, since the broker has refused one of them for good, and returns the entries of
+// which it took every event, or that are left when it fails. The others stay in the outbox for an operator, and this
+// instance does not try them again: nothing behind them waits.
+func (f *Function) publishEach(
+	ctx context.Context, ids []string, entries map[string][]ce.Event,
+) (done []string, err error) {
+	for i, id := range ids {
+		taken := true
+		for _, e := range entries[id] {
+			err := f.publishEvents(ctx, e)
+			switch {
+			case err == nil:
+			case fault.KindOf(err).Retryable():
+				return append(done, ids[i:]...), err
+			default:
+				taken = false
+				f.env.Logger.ErrorContext(ctx, "the broker refuses an event for good; it stays in the outbox",
+					"function", f.name, "entry", id, "event", e.ID(), "type", e.Type(), "error", err)
+			}
+		}
+		if taken {
+			done = append(done, id)
+		} else {
+			f.outbox.refuse(id)
+		}
+	}
+	return done, nil
+}
+
+// relayNamed makes sure that the events of an entry are published that a duplicate names. It returns fault.Unavailable
+// while a unit may be publishing them.
+func (f *Function) relayNamed(ctx context.Context, id string) error {
+	done, busy, left := f.outbox.knows(id)
+	if done || f.outbox.isRefused(id) {
+		return nil
+	}
+	tooEarly := fault.New(fault.Unavailable, "the events of this message are being published; try again")
+	if busy || len(f.outbox.claim([]string{id})) == 0 {
+		return tooEarly
+	}
+	db, err := f.driver()
+	if err != nil {
+		f.outbox.forget(id)
+		return err
+	}
+	docs, err := f.read(ctx, db, []string{id})
+	switch {
+	case err != nil && left:
+		f.outbox.leave(f.env.Now(), id)
+		return err
+	case err != nil:
+		f.outbox.forget(id)
+		return err
+	case !left && docs[0].Version > 0 && younger(docs[0], f.env.Now(), handoverTime):
+		f.outbox.forget(id)
+		return tooEarly.After(handoverTime)
+	}
+	if err := f.republishDocuments(ctx, db, []string{id}, docs); err != nil {
+		return fault.Wrap(err, fault.Unavailable, "the events of this message could not be published yet; try again")
+	}
+	return nil
+}
+
+// relayFor makes sure that the events of a message are published that has come before. Its inbox entry or stored
+// response has named the outbox entry: "" where the message emitted nothing, nil where an older version of the kit
+// wrote it.
+func (f *Function) relayFor(ctx context.Context, entry *string) error {
+	switch {
+	case entry == nil:
+		return f.relayForOldDuplicate(ctx)
+	case *entry == "":
+		return nil
+	}
+	return f.relayNamed(ctx, *entry)
+}
+
+// relayForOldDuplicate is for a duplicate whose inbox entry or stored response names no outbox entry, because an older
+// version of the kit wrote it: the whole outbox is published, once per instance.
+func (f *Function) relayForOldDuplicate(ctx context.Context) error {
+	if !f.outbox.oldWay.CompareAndSwap(false, true) {
+		return f.relayAll(ctx, false)
+	}
+	err := f.relayAll(ctx, true)
+	if err != nil {
+		f.outbox.oldWay.Store(false)
+	}
+	return err
+}
+
+// removeEntries removes entries. Another instance may be doing the same, which a database may call a conflict.
+func removeEntries(ctx context.Context, db store.Driver, ids []string) error {
+	return store.Update(ctx, db, func(_ context.Context, tx *store.Tx) error {
+		for _, id := range ids {
+			tx.Discard(outboxKey(id))
+		}
+		return nil
+	})
+}
+
+// removePublished removes everything from the outbox that this instance has published.
+func (f *Function) removePublished(ctx context.Context, db store.Driver) error {
+	if !f.outbox.hasPublished() {
+		return nil
+	}
+	if err := f.flush(ctx); err != nil {
+		return err
+	}
+	for ids := f.outbox.takeDurable(f.durableOffset()); len(ids) > 0; ids = f.outbox.takeDurable(f.durableOffset()) {
+		if err := removeEntries(ctx, db, ids); err != nil {
+			f.outbox.published(0, ids...)
+			return err
+		}
+		f.outbox.forget(ids...)
+	}
+	return nil
+}
