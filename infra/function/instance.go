@@ -41,10 +41,7 @@ func (i instance) Start(ctx context.Context) error {
 		return err
 	}
 	f.db.Store(&database{db})
-	if err := f.relayAll(ctx, false); err != nil {
-		// The events are safe in the outbox, and a unit of work or a sweep tries again.
-		f.env.Logger.WarnContext(ctx, "events in the outbox could not be published yet", "function", f.name, "error", err)
-	}
+	_ = f.relayAll(ctx, false) // what is left is reported, and a unit of work or a sweep tries again
 	return nil
 }
 
@@ -85,18 +82,25 @@ func (i instance) Receive(ctx context.Context, events []ce.Event) []broker.Resul
 	return i.receive(telemetry.WithFunction(ctx, i.name), events, map[string]bool{})
 }
 
-// Tick implements host.Instance.
+// Tick implements host.Instance. It fails when the work is done and its events could not be published; the next tick
+// publishes them.
 func (i instance) Tick(ctx context.Context, now time.Time) (more bool, err error) {
 	f := i.Function
 	if f.tick == nil {
 		return false, fault.New(fault.Invalid, "function %s declares no tick", f.name)
 	}
 	ctx = telemetry.WithFunction(ctx, f.name)
-	err = f.Update(ctx, func(ctx context.Context, tx *Tx) error {
+	unpublished, err := f.update(ctx, func(ctx context.Context, tx *Tx) error {
 		err := f.tick(ctx, tx, now)
 		more = tx.tickAgain
 		return err
 	})
+	if err == nil { // nobody waits for a tick, so that it also publishes what earlier ones have left
+		err = unpublished
+	}
+	if err == nil {
+		err = f.relayLeft(ctx)
+	}
 	return more && err == nil, err
 }
 

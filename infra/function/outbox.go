@@ -39,6 +39,12 @@ import (
 // too young: handoverTime for a duplicate, which asks the broker to come again, relayAge for a start or a sweep.
 // Entries that a unit of the same instance is publishing, or has published, are known and never published twice.
 //
+// What is committed is answered as done to a client, also when its events are left: nobody waits for the outbox but the
+// units that emit, which publish what is left before their own events to keep the order. An event is acknowledged to the
+// broker only when its own events are published; otherwise it is answered 503 and comes again as a duplicate. When a
+// function goes to zero with entries left, the clock's sweep starts it. An entry that is left for alarmAge is logged as
+// an error once, and its age is the metric ebb.outbox.oldest_age.
+//
 // A crash in written or publishing leaves an entry that was perhaps published; in published or durable one that was. It
 // is published again then, once, and inboxes drop the second copy. Nothing but the entry itself is needed: what an
 // instance knows beside it only saves work.
@@ -51,10 +57,17 @@ type outbox struct {
 
 	refused map[string]bool // entries with an event that the broker will never take
 
-	relaying sync.Mutex  // held by the one relay of the instance
-	oldWay   atomic.Bool // the whole outbox was relayed for a duplicate that names no entry
-	prune    atomic.Int64
+	relaying sync.Mutex   // held by the one relay of the instance
+	oldWay   atomic.Bool  // the whole outbox was relayed for a duplicate that names no entry
+	alarm    atomic.Int32 // what was logged of entries that are left: quiet, warned, alarmed
+	prune    atomic.Int64 // when to look for expired entries of the kit's collections, Unix nanoseconds
 }
+
+const (
+	quiet int32 = iota
+	warned
+	alarmed
+)
 
 // entryState is what an instance does with an entry.
 type entryState int
@@ -71,6 +84,9 @@ const (
 
 	// relayAge is how old an entry is at least that a start or a sweep publishes.
 	relayAge = 10 * time.Second
+
+	// alarmAge is how old the oldest entry that is left may be before an error is logged.
+	alarmAge = time.Minute
 
 	removeLimit = 256  // entries that one commit removes
 	relayLimit  = 100  // entries that are relayed together
@@ -220,6 +236,18 @@ func (o *outbox) hasPublished() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return len(o.done) > 0
+}
+
+// oldestLeft returns since when the first entry is known to be left; the zero time: none is.
+func (o *outbox) oldestLeft() (oldest time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, at := range o.left {
+		if oldest.IsZero() || at.Before(oldest) {
+			oldest = at
+		}
+	}
+	return oldest
 }
 
 func (o *outbox) setRescan(to bool) {

@@ -28,6 +28,7 @@ import (
 type tally struct {
 	mu      sync.Mutex
 	times   map[string]int
+	order   string
 	err     error
 	hold    string
 	held    chan struct{}
@@ -53,6 +54,7 @@ func (p *tally) Publish(_ context.Context, es ...ce.Event) error {
 			return p.err
 		}
 		p.times[e.Subject()]++
+		p.order += e.Subject() + " "
 	}
 	return nil
 }
@@ -289,7 +291,7 @@ func (p *twice) Publish(ctx context.Context, es ...ce.Event) error {
 func TestADuplicateIsNoStorm(t *testing.T) {
 	for _, n := range []int{1, 2, 4} {
 		t.Run(fmt.Sprint(n, " instances"), func(t *testing.T) {
-			const chains, hops = 32, 40
+			const chains, hops = 32, 20
 			b, open := brokermemory.New(), memory.Opener()
 			p := &twice{Publisher: b, times: map[string]int{}, every: 20, done: make(chan struct{}, chains)}
 			defer b.Close(context.Background())
@@ -334,4 +336,54 @@ func TestADuplicateIsNoStorm(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is committed is answered as done although the broker is down, also without a key. Units that emit nothing do not
+// notice. The events are published by the next unit that emits, in order; an outbox that stays is logged as an error
+// once.
+func TestABrokerThatIsDown(t *testing.T) {
+	var logged strings.Builder
+	p := newTally()
+	h := functiontest.New(t, func(e function.Env) (*function.Function, error) {
+		e.Publisher, e.Logger = p, slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelError}))
+		return counting(e)
+	}, functiontest.Once())
+	add := func(name string) {
+		t.Helper()
+		h.Call("POST", "/api/counters/"+name, functiontest.As("ada"), map[string]any{"by": 2}).Expect(201)
+	}
+	p.fail(errCrashed)
+	add("a")
+	add("b")
+	for n := range 3 {
+		h.Clock.Advance(time.Minute)
+		receive(t, h.F, 200, sweepEvent(h))
+		add(fmt.Sprint("c", n))
+	}
+	if got := count(t, h, "a"); got != 2 {
+		t.Errorf("counted to %d, want 2", got)
+	}
+	receive(t, h.F, 503, h.Event(ship("d")))
+	if n := strings.Count(logged.String(), "outbox"); n != 1 {
+		t.Errorf("%d errors were logged, want 1: %s", n, &logged)
+	}
+	p.fail(nil)
+	add("e")
+	p.want(t, "after the outage", "a×1 b×1 c0×1 c1×1 c2×1 d×1 e×1")
+	if got := p.order; got != "a b c0 c1 c2 d e " {
+		t.Errorf("got %q published in order", got)
+	}
+}
+
+// What a function has left that went to zero is published by the clock's sweep, which starts it.
+func TestAFunctionThatGoesToZero(t *testing.T) {
+	p := newTally()
+	h, _ := pods(t, 1, p)
+	p.fail(errCrashed)
+	h.Call("POST", "/api/counters/a", functiontest.As("ada"), map[string]any{"by": 2}).Expect(201)
+	h.Restart()
+	p.fail(nil)
+	h.Clock.Advance(20 * time.Second)
+	receive(t, h.F, 200, sweepEvent(h))
+	p.want(t, "after a sweep", "a×1")
 }

@@ -21,7 +21,7 @@ func (f *Function) receive(ctx context.Context, events []ce.Event, blocked map[s
 	b := batch{
 		f: f, events: events, ids: make([][]string, len(events)), before: blocked, now: f.env.Now().UTC(),
 	}
-	err := f.commit(ctx, b.handle)
+	unpublished, err := f.commit(ctx, b.handle)
 	if b.results == nil {
 		b.reset() // it did not come to that
 	}
@@ -32,7 +32,7 @@ func (f *Function) receive(ctx context.Context, events []ce.Event, blocked map[s
 	if err != nil {
 		b.fail(err)
 	} else {
-		b.relay(ctx)
+		b.relay(ctx, unpublished)
 	}
 	for i, e := range events {
 		f.observe(ctx, e, b.results[i], b.took[i], b.errs[i])
@@ -55,8 +55,9 @@ type batch struct {
 	errs    []error
 	took    []time.Duration
 	blocked map[string]bool // keys of events that failed and will come again
-	repeats []repeat        // duplicates
-	swept   bool            // the clock's sweep is among the events
+	emitted []bool
+	repeats []repeat // duplicates
+	swept   bool     // the clock's sweep is among the events
 }
 
 // repeat is a duplicate in a batch, and the outbox entry with its events; see relayFor.
@@ -68,6 +69,7 @@ type repeat struct {
 func (b *batch) reset() {
 	n := len(b.events)
 	b.results, b.errs, b.took = make([]broker.Result, n), make([]error, n), make([]time.Duration, n)
+	b.emitted = make([]bool, n)
 	b.blocked, b.handled, b.repeats, b.swept = maps.Clone(b.before), false, nil, false
 }
 
@@ -116,7 +118,7 @@ func (b *batch) handle(ctx context.Context, db *store.Tx, entry string) ([]ce.Ev
 			b.failOne(i, err)
 			continue
 		}
-		b.results[i] = broker.ResultOf(nil)
+		b.results[i], b.emitted[i] = broker.ResultOf(nil), len(emitted) > 0
 		sealed = append(sealed, emitted...)
 	}
 	b.handled = true
@@ -181,9 +183,15 @@ func (b *batch) repeated(i int, d store.Document, own string) error {
 	return nil
 }
 
-// relay publishes what others have left, after the commit: the events of duplicates, and after a sweep all entries.
-// Only a duplicate fails when that fails; a sweep comes again anyway.
-func (b *batch) relay(ctx context.Context) {
+// relay deals with events that are not published after the commit. An event whose own events could not be published
+// fails: when it comes again, as a duplicate, they are published first. So no event is acknowledged before its events
+// are published. A failed relay after a sweep fails nothing, since the next sweep comes anyway.
+func (b *batch) relay(ctx context.Context, unpublished error) {
+	for i, emitted := range b.emitted {
+		if emitted && unpublished != nil {
+			b.failOne(i, unpublished)
+		}
+	}
 	errs := map[string]error{} // one entry holds the events of a whole batch
 	for _, r := range b.repeats {
 		name := ""
@@ -199,12 +207,8 @@ func (b *batch) relay(ctx context.Context) {
 			b.failOne(r.event, err)
 		}
 	}
-	if !b.swept {
-		return
-	}
-	if err := b.f.relayAll(ctx, false); err != nil {
-		b.f.env.Logger.WarnContext(ctx, "events in the outbox could not be published yet",
-			"function", b.f.name, "error", err)
+	if b.swept {
+		_ = b.f.relayAll(ctx, false) // it reports what is left
 	}
 }
 

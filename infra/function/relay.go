@@ -2,6 +2,7 @@ package function
 
 import (
 	"context"
+	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
@@ -24,6 +25,7 @@ func (f *Function) publishUnit(ctx context.Context, id string, sealed []ce.Event
 	end(err)
 	if err != nil {
 		f.outbox.leave(f.env.Now(), id)
+		f.reportLeft(ctx, f.outbox.oldestLeft(), err)
 		return fault.Wrap(err, fault.Unavailable, "the change is kept, but its events could not be published yet; try again")
 	}
 	f.outbox.published(f.offset(), id)
@@ -74,6 +76,12 @@ func (f *Function) relayLeft(ctx context.Context) error {
 		return nil
 	}
 	defer f.outbox.relaying.Unlock()
+	err := f.relaySome(ctx, ids, rescan)
+	f.reportLeft(ctx, f.outbox.oldestLeft(), err)
+	return err
+}
+
+func (f *Function) relaySome(ctx context.Context, ids []string, rescan bool) error {
 	db, err := f.driver()
 	if err != nil {
 		return err
@@ -83,7 +91,8 @@ func (f *Function) relayLeft(ctx context.Context) error {
 		return err
 	}
 	if rescan {
-		return f.scan(ctx, false)
+		_, err := f.scan(ctx, false)
+		return err
 	}
 	return f.republish(ctx, db, ids[first:])
 }
@@ -95,21 +104,27 @@ func (f *Function) relayAll(ctx context.Context, young bool) error {
 		return nil
 	}
 	defer f.outbox.relaying.Unlock()
-	return f.scan(ctx, young)
+	oldest, err := f.scan(ctx, young)
+	if err == nil {
+		oldest = f.outbox.oldestLeft()
+	}
+	f.reportLeft(ctx, oldest, err)
+	return err
 }
 
-func (f *Function) scan(ctx context.Context, young bool) error {
+// scan looks through the outbox, and returns when the oldest entry was written that it found left.
+func (f *Function) scan(ctx context.Context, young bool) (oldest time.Time, err error) {
 	f.outbox.setRescan(true)
 	db, err := f.driver()
 	if err != nil {
-		return err
+		return oldest, err
 	}
-	now, oldest := f.env.Now(), store.Document{}
+	now := f.env.Now()
 	q := store.Query{Collection: outboxName, Limit: relayLimit}
 	for more := true; more; {
 		var docs []store.Document
 		if docs, more, err = db.Query(ctx, q); err != nil {
-			return err
+			return oldest, err
 		}
 		var ids []string
 		for _, d := range docs {
@@ -117,22 +132,43 @@ func (f *Function) scan(ctx context.Context, young bool) error {
 			if done || busy || !young && !left && younger(d, now, relayAge) {
 				continue
 			}
-			if oldest.ID == "" {
-				oldest = d
-				f.env.Telemetry.OutboxAge(f.name, now.Sub(entryTime(d)))
+			if oldest.IsZero() {
+				oldest = entryTime(d)
+				f.env.Telemetry.OutboxAge(f.name, now.Sub(oldest))
 			}
 			ids = append(ids, d.ID)
 		}
 		if err := f.republish(ctx, db, ids); err != nil {
-			return err
+			return oldest, err
 		}
 		if more {
 			q.After = &store.Position{ID: docs[len(docs)-1].ID}
 		}
 	}
-	f.env.Telemetry.OutboxAge(f.name, 0)
 	f.outbox.setRescan(false)
-	return nil
+	return oldest, nil
+}
+
+// reportLeft reports the age of the oldest entry that is left; the zero time: none is. It logs a warning for the first
+// one, and an error once when it is older than alarmAge.
+func (f *Function) reportLeft(ctx context.Context, oldest time.Time, cause error) {
+	if oldest.IsZero() {
+		if cause == nil {
+			f.outbox.alarm.Store(quiet)
+			f.env.Telemetry.OutboxAge(f.name, 0)
+		}
+		return
+	}
+	age := f.env.Now().Sub(oldest)
+	f.env.Telemetry.OutboxAge(f.name, age)
+	switch {
+	case age >= alarmAge && f.outbox.alarm.Swap(alarmed) < alarmed:
+		f.env.Logger.ErrorContext(ctx, "committed events have waited in the outbox for long and cannot be published",
+			"function", f.name, "age", age.String(), "error", cause)
+	case age < alarmAge && f.outbox.alarm.CompareAndSwap(quiet, warned):
+		f.env.Logger.WarnContext(ctx, "committed events wait in the outbox and cannot be published yet",
+			"function", f.name, "error", cause)
+	}
 }
 
 // republish publishes entries and removes them, except those that this instance works on or has published. An entry

@@ -26,11 +26,12 @@ type unit struct {
 type work func(ctx context.Context, db *store.Tx, entry string) ([]ce.Event, error)
 
 // commit runs fn in a transaction and then publishes the events that it returned, which the commit puts into the
-// outbox.
-func (f *Function) commit(ctx context.Context, fn work) error {
+// outbox. After an error nothing has happened, unless the store could not tell. With unpublished the change is
+// committed, and its events are left in the outbox.
+func (f *Function) commit(ctx context.Context, fn work) (unpublished, err error) {
 	db, err := f.driver()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	u := unit{f: f, id: f.env.NewID()}
 	u.removes = f.outbox.begin(u.id, f.durableOffset())
@@ -51,11 +52,11 @@ func (f *Function) commit(ctx context.Context, fn work) error {
 		} else {
 			f.outbox.forget(u.id)
 		}
-		return err
+		return nil, err
 	}
 	f.outbox.forget(u.removes...)
 	f.waiters.wake(u.wrote)
-	return f.publishUnit(ctx, u.id, u.sealed)
+	return f.publishUnit(ctx, u.id, u.sealed), nil
 }
 
 func (u *unit) attempt(ctx context.Context, tx *store.Tx, fn work) error {
@@ -114,7 +115,9 @@ func (f *Function) decide(
 	var a response
 	var refused error
 	var stored *storedResponse
-	err := f.commit(ctx, func(ctx context.Context, db *store.Tx, entry string) ([]ce.Event, error) {
+	// What is committed is answered as done, whether or not its events could be published: a client that was told to try
+	// again would do it twice.
+	_, err := f.commit(ctx, func(ctx context.Context, db *store.Tx, entry string) ([]ce.Event, error) {
 		var err error
 		refused = nil
 		if stored, err = f.loadResponse(ctx, db, op, rq); err != nil {
@@ -145,7 +148,7 @@ func (f *Function) decide(
 		return sealed, f.saveResponse(ctx, db, op, rq, storedResponse{At: now.Unix(), Response: a, Outbox: &entry})
 	})
 	if err == nil && stored != nil {
-		err = f.relayFor(ctx, stored.Outbox)
+		_ = f.relayFor(ctx, stored.Outbox) // what is left now is published later
 	}
 	if err == nil {
 		err = refused
@@ -169,8 +172,15 @@ func (f *Function) readOnly(
 }
 
 // Update runs a unit of work of the function's own, outside of any message: its events go through the outbox like
-// others.
+// others. It returns nil when the change is committed; events that could not be published then are published later.
 func (f *Function) Update(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
+	_, err := f.update(ctx, fn)
+	return err
+}
+
+func (f *Function) update(
+	ctx context.Context, fn func(ctx context.Context, tx *Tx) error,
+) (unpublished, err error) {
 	now, message, ids := f.env.Now().UTC(), f.env.NewID(), []string(nil)
 	return f.commit(ctx, func(ctx context.Context, db *store.Tx, _ string) ([]ce.Event, error) {
 		tx := f.newTx(ctx, db, now, message)
