@@ -39,6 +39,10 @@ import (
 // too young: handoverTime for a duplicate, which asks the broker to come again, relayAge for a start or a sweep.
 // Entries that a unit of the same instance is publishing, or has published, are known and never published twice.
 //
+// A bad entry stops nothing: the instance that finds it marks it as quarantined in the store, with the reason, and from
+// then on no instance publishes it. Of the events of a refused entry those that the broker took are taken out of it. Each
+// is logged as an error, and the metric ebb.outbox.quarantined counts them at each start and sweep.
+//
 // What is committed is answered as done to a client, also when its events are left: nobody waits for the outbox but the
 // units that emit, which publish what is left before their own events to keep the order. An event is acknowledged to the
 // broker only when its own events are published; otherwise it is answered 503 and comes again as a duplicate. When a
@@ -55,12 +59,11 @@ type outbox struct {
 	left   map[string]time.Time  // written, and not active: when this instance has found out
 	rescan bool                  // there may be entries that are left and that no duplicate names
 
-	refused map[string]bool // entries with an event that the broker will never take
-
-	relaying sync.Mutex   // held by the one relay of the instance
-	oldWay   atomic.Bool  // the whole outbox was relayed for a duplicate that names no entry
-	alarm    atomic.Int32 // what was logged of entries that are left: quiet, warned, alarmed
-	prune    atomic.Int64 // when to look for expired entries of the kit's collections, Unix nanoseconds
+	relaying    sync.Mutex   // held by the one relay of the instance
+	oldWay      atomic.Bool  // the whole outbox was relayed for a duplicate that names no entry
+	alarm       atomic.Int32 // what was logged of entries that are left: quiet, warned, alarmed
+	quarantined atomic.Int64 // entries, as far as this instance knows
+	prune       atomic.Int64 // when to look for expired entries of the kit's collections, Unix nanoseconds
 }
 
 const (
@@ -219,19 +222,6 @@ func (o *outbox) leftIDs(limit int) (ids []string, rescan bool) {
 	return ids[:min(limit, len(ids))], o.rescan
 }
 
-func (o *outbox) refuse(id string) {
-	o.forget(id)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.refused[id] = true
-}
-
-func (o *outbox) isRefused(id string) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.refused[id]
-}
-
 func (o *outbox) hasPublished() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -282,18 +272,18 @@ func createEntry(ctx context.Context, tx *store.Tx, id string, now time.Time, se
 	return tx.Create(ctx, outboxKey(id), data.Bytes())
 }
 
-func decodeEntry(d store.Document) (outboxEntry, []ce.Event, error) {
+func decodeEntry(d store.Document) ([]ce.Event, error) {
 	var entry outboxEntry
 	if err := json.Unmarshal(d.Data, &entry); err != nil {
-		return entry, nil, fault.Wrap(err, fault.Internal, "decode the outbox entry %s", d.ID)
+		return nil, fault.Wrap(err, fault.Internal, "decode the outbox entry %s", d.ID)
 	}
 	waiting := make([]ce.Event, len(entry.Events))
 	for i, data := range entry.Events {
 		if err := json.Unmarshal(data, &waiting[i]); err != nil {
-			return entry, nil, fault.Wrap(err, fault.Internal, "decode an event of the outbox entry %s", d.ID)
+			return nil, fault.Wrap(err, fault.Internal, "decode an event of the outbox entry %s", d.ID)
 		}
 	}
-	return entry, waiting, nil
+	return waiting, nil
 }
 
 // entryTime returns when the entry was written; the zero time when it does not say.

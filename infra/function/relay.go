@@ -22,6 +22,12 @@ func (f *Function) publishUnit(ctx context.Context, id string, sealed []ce.Event
 	if err == nil {
 		err = f.publishEvents(ctx, sealed...)
 	}
+	if refusedForGood(err) {
+		if err = f.publishRefused(ctx, id, err); err == nil {
+			end(nil)
+			return nil
+		}
+	}
 	end(err)
 	if err != nil {
 		f.outbox.leave(f.env.Now(), id)
@@ -30,6 +36,19 @@ func (f *Function) publishUnit(ctx context.Context, id string, sealed []ce.Event
 	}
 	f.outbox.published(f.offset(), id)
 	return nil
+}
+
+// publishRefused deals with the entry of a unit that the broker has refused for good.
+func (f *Function) publishRefused(ctx context.Context, id string, refusal error) error {
+	db, err := f.driver()
+	if err != nil {
+		return err
+	}
+	docs, err := f.read(ctx, db, []string{id})
+	if err != nil {
+		return err
+	}
+	return f.settle(ctx, db, f.decodeClaimed(ctx, db, []string{id}, docs), refusal)
 }
 
 // publishEvents publishes events and counts them.
@@ -119,7 +138,7 @@ func (f *Function) scan(ctx context.Context, young bool) (oldest time.Time, err 
 	if err != nil {
 		return oldest, err
 	}
-	now := f.env.Now()
+	now, quarantined := f.env.Now(), int64(0)
 	q := store.Query{Collection: outboxName, Limit: relayLimit}
 	for more := true; more; {
 		var docs []store.Document
@@ -129,7 +148,14 @@ func (f *Function) scan(ctx context.Context, young bool) (oldest time.Time, err 
 		var ids []string
 		for _, d := range docs {
 			done, busy, left := f.outbox.knows(d.ID)
-			if done || busy || !young && !left && younger(d, now, relayAge) {
+			if done || busy {
+				continue
+			}
+			if isQuarantined(d) {
+				quarantined++
+				continue
+			}
+			if !young && !left && younger(d, now, relayAge) {
 				continue
 			}
 			if oldest.IsZero() {
@@ -146,6 +172,8 @@ func (f *Function) scan(ctx context.Context, young bool) (oldest time.Time, err 
 		}
 	}
 	f.outbox.setRescan(false)
+	f.outbox.quarantined.Store(quarantined)
+	f.reportQuarantined(quarantined)
 	return oldest, nil
 }
 
@@ -194,28 +222,55 @@ func (f *Function) read(ctx context.Context, db store.Driver, ids []string) ([]s
 	return db.Get(ctx, keys...)
 }
 
-// republishDocuments publishes and removes entries that were claimed.
+// republishDocuments publishes and removes entries that were claimed. One that cannot be decoded, or with an event that
+// the broker refuses for good, is quarantined, and the others do not wait for it.
 func (f *Function) republishDocuments(
 	ctx context.Context, db store.Driver, ids []string, docs []store.Document,
 ) error {
+	entries := f.decodeClaimed(ctx, db, ids, docs)
 	var all []ce.Event
-	var present []string
-	entries := map[string][]ce.Event{}
+	for _, e := range entries {
+		all = append(all, e.waiting...)
+	}
+	return f.settle(ctx, db, entries, f.publishEvents(ctx, all...))
+}
+
+// claimedEntry is an entry that is being republished.
+type claimedEntry struct {
+	doc     store.Document
+	waiting []ce.Event
+}
+
+// decodeClaimed decodes the entries that are neither gone nor quarantined.
+func (f *Function) decodeClaimed(
+	ctx context.Context, db store.Driver, ids []string, docs []store.Document,
+) []claimedEntry {
+	entries := make([]claimedEntry, 0, len(docs))
 	for i, d := range docs {
-		if d.Version == 0 || f.outbox.isRefused(d.ID) {
+		if d.Version == 0 || isQuarantined(d) {
 			f.outbox.forget(ids[i])
 			continue
 		}
-		_, waiting, err := decodeEntry(d)
+		waiting, err := decodeEntry(d)
 		if err != nil {
-			f.outbox.leave(f.env.Now(), ids...)
-			return err
+			if err := f.quarantine(ctx, db, d, nil, err); err != nil {
+				f.outbox.leave(f.env.Now(), d.ID)
+			}
+			continue
 		}
-		all, present, entries[d.ID] = append(all, waiting...), append(present, ids[i]), waiting
+		entries = append(entries, claimedEntry{d, waiting})
 	}
-	err := f.publishEvents(ctx, all...)
-	if err != nil && !fault.KindOf(err).Retryable() {
-		present, err = f.publishEach(ctx, present, entries)
+	return entries
+}
+
+// settle removes entries after an attempt to publish them, or leaves them when it ended with err.
+func (f *Function) settle(ctx context.Context, db store.Driver, entries []claimedEntry, err error) error {
+	if refusedForGood(err) {
+		entries, err = f.publishApart(ctx, db, entries)
+	}
+	present := make([]string, len(entries))
+	for i, e := range entries {
+		present[i] = e.doc.ID
 	}
 	if err != nil {
 		f.outbox.leave(f.env.Now(), present...)
@@ -237,30 +292,21 @@ func (f *Function) republishDocuments(
 	return nil
 }
 
-// publishEach publishes event by event, since the broker has refused one of them for good, and returns the entries of
-// which it took every event, or that are left when it fails. The others stay in the outbox for an operator, and this
-// instance does not try them again: nothing behind them waits.
-func (f *Function) publishEach(
-	ctx context.Context, ids []string, entries map[string][]ce.Event,
-) (done []string, err error) {
-	for i, id := range ids {
-		taken := true
-		for _, e := range entries[id] {
-			err := f.publishEvents(ctx, e)
-			switch {
-			case err == nil:
-			case fault.KindOf(err).Retryable():
-				return append(done, ids[i:]...), err
-			default:
-				taken = false
-				f.env.Logger.ErrorContext(ctx, "the broker refuses an event for good; it stays in the outbox",
-					"function", f.name, "entry", id, "event", e.ID(), "type", e.Type(), "error", err)
-			}
+// publishApart publishes entries event by event and quarantines those with an event that the broker refuses for good. It
+// returns the others; after an error those that are left.
+func (f *Function) publishApart(
+	ctx context.Context, db store.Driver, entries []claimedEntry,
+) (done []claimedEntry, err error) {
+	for i, e := range entries {
+		refused, refusal, err := f.publishEach(ctx, e.waiting)
+		if err == nil && refused != nil {
+			err = f.quarantine(ctx, db, e.doc, refused, refusal)
 		}
-		if taken {
-			done = append(done, id)
-		} else {
-			f.outbox.refuse(id)
+		if err != nil {
+			return append(done, entries[i:]...), err
+		}
+		if refused == nil {
+			done = append(done, e)
 		}
 	}
 	return done, nil
@@ -270,7 +316,7 @@ func (f *Function) publishEach(
 // while a unit may be publishing them.
 func (f *Function) relayNamed(ctx context.Context, id string) error {
 	done, busy, left := f.outbox.knows(id)
-	if done || f.outbox.isRefused(id) {
+	if done {
 		return nil
 	}
 	tooEarly := fault.New(fault.Unavailable, "the events of this message are being published; try again")
@@ -290,7 +336,7 @@ func (f *Function) relayNamed(ctx context.Context, id string) error {
 	case err != nil:
 		f.outbox.forget(id)
 		return err
-	case !left && docs[0].Version > 0 && younger(docs[0], f.env.Now(), handoverTime):
+	case !left && docs[0].Version > 0 && !isQuarantined(docs[0]) && younger(docs[0], f.env.Now(), handoverTime):
 		f.outbox.forget(id)
 		return tooEarly.After(handoverTime)
 	}
