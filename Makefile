@@ -48,9 +48,13 @@ check: ## Check format, vet, staticcheck, go.mod and the derived files
 	$(GO) vet $(PACKAGES)
 	$(GO) tool staticcheck $(PACKAGES)
 	$(GO) mod tidy -diff
-	cd test/bench/peers && $(GO) vet ./... && $(GO) mod tidy -diff
+	@[ ! -d test/bench/peers ] || { set -x; cd test/bench/peers && $(GO) vet ./... && $(GO) mod tidy -diff; }
 	cd cmd/image && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff
 	$(GO) run ./cmd/ebb generate --check
+
+.PHONY: api
+api: ## Compare the Go API with that of the last release: VERSION says what may have changed
+	@.ci/api
 
 .PHONY: generate
 generate: ## Write the derived files: OpenAPI, AsyncAPI, the manifest for Terraform
@@ -101,8 +105,9 @@ tools: ## Build Terraform's provider into bin/terraform (some minutes the first 
 		CGO_ENABLED=0 GOBIN=$$dir $(GO) install -trimpath -ldflags '-s -w' github.com/gavinbunney/terraform-provider-kubectl@v1.19.0
 
 .PHONY: terraform
-terraform: ## Check terraform/ without a cluster: format, validity, tests, a plan of each environment; after make tools
+terraform: ## Check terraform/ without a cluster: format, validity, tests, a plan of each environment, and those of a new product; after make tools
 	@terraform/check
+	@! command -v terraform >/dev/null || $(GO) test ./test/product -run '^TestTerraform$$' -count 1 -terraform
 
 .PHONY: fuzz
 fuzz: ## Fuzz every decoder for FUZZTIME each: 1m, or 5000x for so many inputs

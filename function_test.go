@@ -17,7 +17,6 @@ import (
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/host/run"
-	"github.com/ebb-dev/ebb/test/shop"
 )
 
 // variables are those that every capability has on a cluster.
@@ -89,19 +88,19 @@ func TestFaults(t *testing.T) {
 	}{
 		"nothing named":           {map[string]string{"FUNCTION": ""}, []string{"FUNCTION is set but empty"}},
 		"a name that is none":     {map[string]string{"FUNCTION": "ordres"}, []string{`FUNCTION is "ordres", but the functions are users, notifications,`}},
-		"no sink":                 {map[string]string{"K_SINK": ""}, []string{"K_SINK is required but not set; orders emits events"}},
-		"a sink that is none":     {map[string]string{"K_SINK": "broker"}, []string{`K_SINK the sink "broker" is no address`}},
+		"no sink":                 {map[string]string{"K_SINK": ""}, []string{"K_SINK is required but not set; users emits events"}},
+		"a sink that is none":     {map[string]string{"K_SINK": "broker"}, []string{`K_SINK invalid sink "broker"`}},
 		"a store with a typo":     {map[string]string{"EBB_STORE": "postgre://shop:hunter2@db/shop"}, []string{"EBB_STORE"}},
-		"no store":                {map[string]string{"EBB_STORE": ""}, []string{"EBB_STORE is required but not set; orders stores documents"}},
+		"no store":                {map[string]string{"EBB_STORE": ""}, []string{"EBB_STORE is required but not set; users stores documents"}},
 		"keys that are none":      {map[string]string{"EBB_VERIFICATION_KEYS": "{}"}, []string{"EBB_VERIFICATION_KEYS"}},
 		"half a sender":           {map[string]string{"EBB_SENDER_AUDIENCE": "x"}, []string{"EBB_SENDER_AUDIENCE and EBB_SENDERS go together"}},
 		"overrides that are none": {map[string]string{"K_CE_OVERRIDES": "x"}, []string{"K_CE_OVERRIDES"}},
 		"a port that is none":     {map[string]string{"PORT": "0"}, []string{"PORT is 0"}},
-		"several at once": {map[string]string{"K_SINK": "", "EBB_STORE": "", "EBB_ORDERS_STEP_DEADLINE": "soon"},
-			[]string{"EBB_ORDERS_STEP_DEADLINE"}},
+		"several at once": {map[string]string{"K_SINK": "", "EBB_STORE": "", "EBB_ACCESS_TTL": "soon"},
+			[]string{"EBB_ACCESS_TTL"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			vars := variables(t, "orders")
+			vars := variables(t, "users")
 			for k, v := range c.change {
 				vars[k] = v
 			}
@@ -125,12 +124,16 @@ func TestFaults(t *testing.T) {
 
 // A function that was told to end ends, and says nothing.
 func TestServe(t *testing.T) {
-	vars := variables(t, "catalog")
-	addr, err := shop.FreeAddress()
+	vars := variables(t, "users")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	addr := l.Addr().String()
 	_, vars["PORT"], _ = net.SplitHostPort(addr)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
 	ctx, end := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- run.Serve(ctx, functions.System(), config.Map(vars), io.Discard) }()

@@ -12,9 +12,3 @@ var namespace = event.NewNamespace("dev.ebb", "https://ebb.dev/schemas/")
 
 // Types returns every event type of the shop, sorted by name. The kit's own types are event.KitTypes.
 func Types() []*event.Info { return namespace.Types() }
-
-// Money is an amount in minor units (cents) of an ISO 4217 currency.
-type Money struct {
-	Amount   int64  `json:"amount" min:"0" max:"1000000000000000" doc:"In minor units of the currency."`
-	Currency string `json:"currency" pattern:"^[A-Z]{3}$" doc:"ISO 4217 code."`
-}

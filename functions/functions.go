@@ -6,12 +6,12 @@ import (
 	"context"
 	"slices"
 
+	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/archive"
 	"github.com/ebb-dev/ebb/functions/clock"
 	"github.com/ebb-dev/ebb/functions/gateway"
 	"github.com/ebb-dev/ebb/functions/notifications"
 	"github.com/ebb-dev/ebb/functions/users"
-	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/generate"
 	"github.com/ebb-dev/ebb/infra/system"
 )
@@ -21,7 +21,6 @@ type addition struct {
 	functions []system.Definition
 	parts     []gateway.Part // of GET /api/me
 	letters   []notifications.Letter
-	events    []*event.Info
 	seed      func(context.Context, system.Caller) error
 }
 
@@ -43,7 +42,7 @@ func System() system.System {
 			{Name: "clock", New: clock.New},
 			{Name: "gateway", New: gateway.Config{Documents: documents, Parts: shop.parts}.New},
 		}, shop.functions),
-		Events: shop.events,
+		Events: events.Types(),
 		Seed:   shop.seed,
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/catalog"
 	"github.com/ebb-dev/ebb/functions/gateway"
 	"github.com/ebb-dev/ebb/functions/inventory"
@@ -32,7 +31,6 @@ func init() {
 			{Name: "views", Path: "/api/views/orders"},
 		},
 		letters: letters,
-		events:  events.Types(),
 		seed:    addSamples,
 	}
 }

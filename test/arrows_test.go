@@ -73,9 +73,14 @@ var layers = []layer{
 		may:      "infra/fault infra/event infra/broker infra/broker/internal/... infra/internal/... $/...",
 		tests:    "infra/broker/brokertest",
 	},
-	{packages: "infra/discovery/...", may: "infra/fault infra/internal/... $/..."},
+	{packages: "infra/discovery", may: "infra/fault"},
+	{packages: "infra/discovery/*/...", may: "infra/fault infra/discovery infra/internal/... $/..."},
 	{packages: "infra/balance/...", may: "infra/fault infra/discovery infra/internal/... $/..."},
-	{packages: "infra/proxy/...", may: "infra/fault infra/problem infra/discovery infra/balance infra/internal/... $/..."},
+	{
+		packages: "infra/proxy/...",
+		may:      "infra/fault infra/problem infra/discovery infra/balance infra/internal/... $/...",
+		tests:    "infra/discovery/static",
+	},
 	{packages: "infra/flag/...", may: "infra/fault infra/event infra/store $/..."},
 
 	// What functions are made of.
@@ -94,7 +99,7 @@ var layers = []layer{
 	},
 	{
 		packages: "infra/gateway/...", may: kit + " infra/balance infra/proxy infra/generate infra/internal/... $/...",
-		tests: "infra/function infra/function/functiontest",
+		tests: "infra/discovery/static infra/function infra/function/functiontest",
 	},
 
 	// What runs them. Hosts know functions by host.Instance; those that compose a system know a driver too.
@@ -127,11 +132,15 @@ var layers = []layer{
 		may:      "events functions/... infra/auth infra/event infra/function infra/generate infra/system",
 		tests:    "infra/function/functiontest infra/simulate",
 	},
+	{ // the gateway chooses a driver by its settings
+		packages: "functions/gateway",
+		may:      kit + " infra/function infra/generate infra/gateway infra/balance infra/proxy infra/discovery/dns",
+		tests:    "infra/discovery/static infra/function/functiontest",
+	},
 	{
 		packages: "functions/*/...",
-		may: "events " + kit + " infra/function infra/saga infra/journal infra/generate infra/gateway/... infra/flag" +
-			" infra/balance infra/proxy $/...",
-		tests: "infra/function/functiontest infra/simulate infra/store/memory",
+		may:      "events " + kit + " infra/function infra/saga infra/journal infra/generate infra/flag $/...",
+		tests:    "infra/function/functiontest infra/simulate infra/store/memory",
 	},
 	{packages: ".", may: "..."},
 	{packages: "cmd/...", may: "..."},
@@ -298,6 +307,15 @@ func TestRefusedArrows(t *testing.T) {
 		{"infra/store/sqlite", own + "infra/store/open", false},
 		{"infra/store/sqlite", own + "infra/broker", false},
 		{"infra/broker/memory", own + "infra/broker/nats", true},
+		{"infra/discovery", own + "infra/discovery/dns", false},
+		{"infra/discovery/dns", own + "infra/discovery/static", true},
+		{"infra/discovery/dns", own + "infra/proxy", false},
+		{"infra/balance", own + "infra/proxy", false},
+		{"infra/gateway", own + "infra/discovery/dns", false},
+		{"infra/gateway", own + "infra/function", false},
+		{"functions/gateway", own + "functions/users", false},
+		{"functions/gateway", own + "infra/host/local", true},
+		{"functions/users", own + "infra/discovery/dns", false},
 		{"infra/store/strange", own + "infra/function", false},
 		{"events", own + "infra/fault", false},
 		{"events", own + "functions/orders", true},

@@ -6,7 +6,6 @@ import (
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
-	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/archive"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
@@ -18,12 +17,12 @@ import (
 func TestPublish(t *testing.T) {
 	h := functiontest.New(t, func(env function.Env) (*function.Function, error) {
 		env.System = func() manifest.System {
-			return manifest.System{Functions: []*manifest.Declaration{{Types: events.Types()}}}
+			return manifest.System{Functions: []*manifest.Declaration{{Types: product.Types()}}}
 		}
 		return archive.New(env)
 	})
 	shipped := map[string]any{
-		"type":    events.InventoryShip.Name(),
+		"type":    stockReserved.Name(),
 		"subject": "o1",
 		"data":    map[string]any{"order_id": "o1"},
 	}
@@ -35,13 +34,13 @@ func TestPublish(t *testing.T) {
 	}
 	if e := got[0]; e.Source() != "/functions/archive" || e.Subject() != "o1" ||
 		e.Extensions()[event.PartitionKey] != "o1" ||
-		events.InventoryShip.Info().CheckEvent(e) != nil {
+		stockReserved.Info().CheckEvent(e) != nil {
 		t.Errorf("published %v", e)
 	}
 	for name, bad := range map[string]map[string]any{
 		"unknown event type": {"type": "dev.ebb.nothing.v1", "data": map[string]any{}},
-		"order_id":           {"type": events.InventoryShip.Name(), "data": map[string]any{"order_id": ""}},
-		"control character":  {"type": events.InventoryShip.Name(), "subject": "a\nb", "data": map[string]any{"order_id": "o1"}},
+		"order_id":           {"type": stockReserved.Name(), "data": map[string]any{"order_id": ""}},
+		"control character":  {"type": stockReserved.Name(), "subject": "a\nb", "data": map[string]any{"order_id": "o1"}},
 	} {
 		if answer := h.Call("POST", "/api/archive/events", functiontest.Admin(), bad).Expect(422); !strings.Contains(
 			string(answer.Body),

@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/clock"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
@@ -28,7 +27,7 @@ func TestList(t *testing.T) {
 		h.Call("GET", "/api/timers?limit=1"+cursor, functiontest.Admin(), nil).Expect(200).JSON(&page)
 		for _, p := range page.Items {
 			got = append(got, p.ID)
-			if p.Type != events.OrderDeadline.Name() || p.Subject != p.ID || p.EventID == "" ||
+			if p.Type != deadlinePassed.Name() || p.Subject != p.ID || p.EventID == "" ||
 				!p.Due.After(h.Clock.Now()) {
 				t.Errorf("got %+v", p)
 			}

@@ -1,11 +1,8 @@
-// Package gateway is the one door of the system: it routes HTTP requests to the
-// functions that serve them, and is the only one that calls a function synchronously.
+// Package gateway is the gateway of a product: the policy and the wiring of infra/gateway, which is the engine.
 //
-// Its routes come from the functions' manifests, so a new operation needs nothing here.
-// It checks a token once at the door and refuses early; the function checks again, because
-// it trusts no header. It says and hears no events and keeps no state, so it may be
-// stopped after any request.
+// It routes HTTP requests to the functions that serve them, and is the only function that calls others synchronously.
+// Its routes come from the functions' manifests, so a new operation needs nothing here. It consumes and emits no events
+// and stores nothing, so it may be stopped after any request.
 //
-// Of its own it serves GET /api/me, composed from several functions, the documents
-// that describe the system, and health and metrics. Every failure is a problem document (RFC 9457).
+// GET /api/me is an answer composed of those of several functions.
 package gateway

@@ -58,7 +58,7 @@ func (s *orders) advance(ctx context.Context, tx *function.Tx, orderID string, h
 func (s *orders) heard(ctx context.Context, tx *function.Tx, orderID string, info *event.Info, reason, code string) error {
 	_, err := s.advance(ctx, tx, orderID, happening{What: heard, Event: info.Name, Code: code},
 		func(p saga.Progress, o order, now time.Time) (saga.Progress, []event.Draft, bool) {
-			return s.saga.Heard(p, o, info.Name, clipped(reason), now)
+			return s.saga.Handle(p, o, info.Name, clipped(reason), now)
 		})
 	return err
 }

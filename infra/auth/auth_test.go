@@ -24,7 +24,7 @@ const (
 	audience = "shop"
 )
 
-// world is an issuer and a verifier that share a clock a test can turn.
+// world is an issuer and a verifier with a clock that a test can advance.
 type world struct {
 	ring     *KeyRing
 	issuer   *Issuer
@@ -75,9 +75,15 @@ func (w *world) token(t testing.TB) string {
 	return token
 }
 
-// good are the claims of a token that is accepted, for a test to spoil.
+// good returns the claims of a token that is accepted, for a test to change.
 func (w *world) good() jwt.MapClaims {
-	return jwt.MapClaims{"iss": issuer, "aud": audience, "sub": "u-1", "exp": w.now.Add(time.Hour).Unix(), "iat": w.now.Unix()}
+	return jwt.MapClaims{
+		"iss": issuer,
+		"aud": audience,
+		"sub": "u-1",
+		"exp": w.now.Add(time.Hour).Unix(),
+		"iat": w.now.Unix(),
+	}
 }
 
 func (w *world) sign(t testing.TB, c jwt.MapClaims, header map[string]any) string {
@@ -118,7 +124,9 @@ func refused(t *testing.T, v *Verifier, token, why string) {
 
 func TestVerify(t *testing.T) {
 	w := newWorld(t)
-	token, expires, err := w.issuer.Issue(Grant{Subject: "u-1", Roles: []string{RoleCustomer, "x"}, Session: "s-1", TTL: time.Hour})
+	token, expires, err := w.issuer.Issue(
+		Grant{Subject: "u-1", Roles: []string{RoleCustomer, "x"}, Session: "s-1", TTL: time.Hour},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +138,10 @@ func TestVerify(t *testing.T) {
 		if err != nil {
 			t.Fatalf("cached %v: %v", cached, err)
 		}
-		if p.Subject != "u-1" || p.Session != "s-1" || p.TokenID == "" || !p.ExpiresAt.Equal(expires) || !p.Is(RoleCustomer) || !p.Is("x") || p.Is(RoleAdmin) {
+		if p.Subject != "u-1" || p.Session != "s-1" || p.TokenID == "" || !p.ExpiresAt.Equal(expires) ||
+			!p.Is(RoleCustomer) ||
+			!p.Is("x") ||
+			p.Is(RoleAdmin) {
 			t.Errorf("cached %v: principal = %+v", cached, p)
 		}
 		p.Roles[0] = RoleAdmin // a caller's copy is its own
@@ -197,23 +208,29 @@ func TestVerifyRefusesForgeries(t *testing.T) {
 	swapped := strings.Join([]string{parts[0], others[1], parts[2]}, ".")
 	x := w.ring.Public().Keys[0].X
 	tests := map[string]struct{ token, why string }{
-		"alg none":               {signWith(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, kid, w.good(), nil), "(alg)"},
-		"HS256 by public key":    {signWith(t, jwt.SigningMethodHS256, []byte(public), kid, w.good(), nil), "(alg)"},
-		"HS256 by its JWK":       {signWith(t, jwt.SigningMethodHS256, []byte(x), kid, w.good(), nil), "(alg)"},
-		"another's key, our kid": {signWith(t, jwt.SigningMethodEdDSA, other.ring.keys[0].private, kid, w.good(), nil), "signature"},
-		"no signature":           {good[:last+1], "signature"},
-		"another's claims":       {swapped, "signature"},
-		"two parts":              {good[:last], "well-formed"},
-		"rubbish":                {"rubbish", "well-formed"},
-		"nothing":                {"", "well-formed"},
-		"very long":              {strings.Repeat("a", maxToken+1), "longer"},
+		"alg none": {
+			signWith(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, kid, w.good(), nil),
+			"(alg)",
+		},
+		"HS256 by public key": {signWith(t, jwt.SigningMethodHS256, []byte(public), kid, w.good(), nil), "(alg)"},
+		"HS256 by its JWK":    {signWith(t, jwt.SigningMethodHS256, []byte(x), kid, w.good(), nil), "(alg)"},
+		"another's key, our kid": {
+			signWith(t, jwt.SigningMethodEdDSA, other.ring.keys[0].private, kid, w.good(), nil),
+			"signature",
+		},
+		"no signature":     {good[:last+1], "signature"},
+		"another's claims": {swapped, "signature"},
+		"two parts":        {good[:last], "well-formed"},
+		"rubbish":          {"rubbish", "well-formed"},
+		"nothing":          {"", "well-formed"},
+		"very long":        {strings.Repeat("a", maxToken+1), "longer"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) { refused(t, w.verifier, test.token, test.why) })
 	}
 }
 
-// The defence must hold even for somebody who lists algorithms and keys of several kinds.
+// The check must hold even if algorithms and keys of several kinds are accepted.
 func TestVerifyBindsTheAlgorithmToTheKey(t *testing.T) {
 	w := newWorld(t)
 	ec, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -229,7 +246,16 @@ func TestVerifyBindsTheAlgorithmToTheKey(t *testing.T) {
 	bound := rsJWK
 	bound.Kid, bound.Alg = "bound", "PS256"
 	keys := JWKS{Keys: append(w.ring.Public().Keys, ecJWK, rsJWK, bound)}
-	v := newVerifier(t, VerifierConfig{Keys: keys, Issuer: issuer, Audience: audience, Clock: w.clock, Algorithms: []string{"EdDSA", "ES256", "RS256", "PS256"}})
+	v := newVerifier(
+		t,
+		VerifierConfig{
+			Keys:       keys,
+			Issuer:     issuer,
+			Audience:   audience,
+			Clock:      w.clock,
+			Algorithms: []string{"EdDSA", "ES256", "RS256", "PS256"},
+		},
+	)
 
 	for name, token := range map[string]string{
 		"EdDSA": w.token(t),
@@ -291,7 +317,7 @@ func TestRotation(t *testing.T) {
 			t.Errorf("after the rotation: %v", err)
 		}
 	}
-	refused(t, w.verifier, fresh, "(kid)") // who has not heard of the new key
+	refused(t, w.verifier, fresh, "(kid)") // whose keys lack the new one
 }
 
 func TestCacheDoesNotOutliveExpiry(t *testing.T) {
@@ -366,7 +392,9 @@ func TestFromHeader(t *testing.T) {
 	if p, err := w.verifier.FromHeader(""); err != nil || !p.Anonymous() {
 		t.Errorf("no header: %+v, %v", p, err)
 	}
-	for _, header := range []string{"Bearer", "Bearer ", "Basic dTpw", token, "Bearer " + token + " " + token, "Bearer\t" + token} {
+	for _, header := range []string{
+		"Bearer", "Bearer ", "Basic dTpw", token, "Bearer " + token + " " + token, "Bearer\t" + token,
+	} {
 		if _, err := w.verifier.FromHeader(header); !fault.Is(err, fault.Unauthenticated) {
 			t.Errorf("%.10q: %v", header, err)
 		}
@@ -375,7 +403,9 @@ func TestFromHeader(t *testing.T) {
 
 func TestIssueRefuses(t *testing.T) {
 	w := newWorld(t)
-	for _, g := range []Grant{{TTL: time.Hour}, {Subject: "u-1"}, {Subject: "u-1", TTL: -time.Hour}, {Subject: "u-1", TTL: time.Millisecond}} {
+	for _, g := range []Grant{
+		{TTL: time.Hour}, {Subject: "u-1"}, {Subject: "u-1", TTL: -time.Hour}, {Subject: "u-1", TTL: time.Millisecond},
+	} {
 		if token, _, err := w.issuer.Issue(g); err == nil || token != "" {
 			t.Errorf("%+v: %q, %v", g, token, err)
 		}
@@ -421,7 +451,12 @@ func FuzzVerify(f *testing.F) {
 func BenchmarkVerifyCached(b *testing.B) {
 	w := newWorld(b)
 	w.verifier.clock = time.Now
-	token, _, err := NewIssuer(w.ring, issuer, audience, nil).Issue(Grant{Subject: "u-1", Roles: []string{RoleCustomer}, TTL: time.Hour})
+	token, _, err := NewIssuer(
+		w.ring,
+		issuer,
+		audience,
+		nil,
+	).Issue(Grant{Subject: "u-1", Roles: []string{RoleCustomer}, TTL: time.Hour})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -461,7 +496,9 @@ func TestPublicSetHoldsNoPrivateMember(t *testing.T) {
 	}
 	seed := encode(w.ring.keys[0].private.Seed())
 	for _, text := range []string{string(data), fmt.Sprintf("%v %+v %#v %s", w.ring, w.ring, w.ring, w.ring)} {
-		if strings.Contains(text, seed) || strings.Contains(text, `"d"`) || strings.Contains(text, fmt.Sprintf("%#v", w.ring.keys[0].private)) || strings.Contains(text, fmt.Sprint(w.ring.keys[0].private)) {
+		if strings.Contains(text, seed) || strings.Contains(text, `"d"`) ||
+			strings.Contains(text, fmt.Sprintf("%#v", w.ring.keys[0].private)) ||
+			strings.Contains(text, fmt.Sprint(w.ring.keys[0].private)) {
 			t.Errorf("a private key shows in %s", text)
 		}
 	}

@@ -6,7 +6,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// Authenticator is the port that finds out who sends a request. It may be used concurrently.
+// Authenticator is the port that authenticates requests. It may be used concurrently.
 type Authenticator interface {
 	// Authenticate returns who sent the request: the anonymous Principal when it has no credentials, and
 	// fault.Unauthenticated when it has some that are not accepted. It reads header fields and the connection's state,

@@ -7,14 +7,13 @@ import (
 	"sync/atomic"
 )
 
-// The cache is a table of sets of four slots, each an atomic pointer: to look
-// something up takes no lock and writes nothing, so cores do not disturb one another,
-// and its size is fixed. A token is found in the one set that its hash names; a newcomer
-// to a full set takes the place of a random neighbour. Two that come at
-// once may overwrite each other, which costs one more check of a signature.
+// The cache is a table of sets of four slots, each an atomic pointer: a lookup takes no lock and writes nothing, so
+// cores do not contend, and the size is fixed. The hash of a token selects its set; a new token in a full set replaces
+// a random one of the set. Two that are stored at the same time may overwrite each other, which costs one more check of
+// a signature.
 //
-// The hash is seeded per cache, so nobody can choose tokens that collide, and
-// only tokens with a good signature come in, so nobody can flood it with rubbish.
+// The hash is seeded per cache, so that a client cannot choose tokens that collide, and only tokens with a valid
+// signature are stored, so that a client cannot fill it with others.
 type cache struct {
 	seed  maphash.Seed
 	slots [sets * ways]atomic.Pointer[entry]
@@ -62,7 +61,7 @@ func (c *cache) put(token string, p Principal) *entry {
 	return e
 }
 
-// shared is the entry's principal with roles of its own, which the caller may change.
+// shared returns the entry's principal with a copy of the roles, which the caller may change.
 func (e *entry) shared() Principal {
 	p := e.principal
 	p.Roles = slices.Clone(p.Roles)

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Any text as a set of public keys or as a ring of private ones is refused, or comes back from what is written of it.
-// A public set never takes a private key.
+// Any text as a set of public keys or as a ring of private ones is refused, or is the same after it is written and read
+// again. A public set never accepts a private key.
 func FuzzKeys(f *testing.F) {
 	ring, err := GenerateKeyRing()
 	if err != nil {
@@ -15,7 +15,8 @@ func FuzzKeys(f *testing.F) {
 	}
 	private, _ := ring.Marshal()
 	public, _ := json.Marshal(ring.Public())
-	for _, seed := range [][]byte{private, public, nil, []byte(`{"keys":[{"kty":"EC","crv":"P-256","x":"AA","y":"AA","kid":"k"}]}`),
+	for _, seed := range [][]byte{private, public, nil,
+		[]byte(`{"keys":[{"kty":"EC","crv":"P-256","x":"AA","y":"AA","kid":"k"}]}`),
 		[]byte(`{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB","kid":"k"},{"kty":"oct","k":"AA"}]}`)} {
 		f.Add(seed)
 	}

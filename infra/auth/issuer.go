@@ -9,8 +9,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// claims is what a token of ours says. Validate is called by the JWT library
-// after its own checks; the name sid is the one of OpenID Connect.
+// claims are the claims of a token. The JWT library calls Validate after its own checks; the name sid is from OpenID
+// Connect.
 type claims struct {
 	jwt.RegisteredClaims
 	Roles   []string `json:"roles,omitempty"`
@@ -26,7 +26,7 @@ func (c *claims) Validate() error {
 	return nil
 }
 
-// Grant is what a token is issued for. The subject and a TTL of a second or more are required.
+// Grant is the content of a token to issue. The subject and a TTL of a second or more are required.
 type Grant struct {
 	Subject string
 	Roles   []string
@@ -41,8 +41,8 @@ type Issuer struct {
 	clock            func() time.Time
 }
 
-// NewIssuer makes an Issuer; a nil clock is time.Now. It panics without a key, as
-// there is no such ring but the zero one, which only a mistake in wiring makes.
+// NewIssuer returns an Issuer; a nil clock is time.Now. It panics if the ring has no key: only the zero KeyRing has
+// none.
 func NewIssuer(keys *KeyRing, issuer, audience string, clock func() time.Time) *Issuer {
 	if keys == nil || len(keys.keys) == 0 {
 		panic("auth: an issuer needs a key ring with a key")
@@ -53,7 +53,7 @@ func NewIssuer(keys *KeyRing, issuer, audience string, clock func() time.Time) *
 	return &Issuer{key: keys.keys[0], issuer: issuer, audience: audience, clock: clock}
 }
 
-// Issue signs a token and says when it expires: to the whole second, as the token does.
+// Issue returns a signed token and the time when it expires, rounded down to the second as in the token.
 func (i *Issuer) Issue(g Grant) (token string, expires time.Time, err error) {
 	if g.Subject == "" {
 		return "", time.Time{}, errors.New("issue a token: no subject")

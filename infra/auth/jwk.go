@@ -33,15 +33,15 @@ type JWKS struct {
 	Keys []JWK `json:"keys"`
 }
 
-// Small keys are refused: RFC 7518 section 3.3 asks for 2048 bits and more.
-// Large ones are refused too, since each check of a signature would pay for them.
+// Small keys are refused: RFC 7518 section 3.3 requires 2048 bits or more. Large ones are refused too, because they
+// make every check of a signature slow.
 const (
 	minRSABits = 2048
 	maxRSABits = 8192
 )
 
-// NewJWK is the JWK of a public key: ed25519.PublicKey, *ecdsa.PublicKey on P-256, or
-// *rsa.PublicKey. An empty kid becomes the key's thumbprint.
+// NewJWK returns the JWK of a public key: ed25519.PublicKey, *ecdsa.PublicKey on P-256, or *rsa.PublicKey. An empty kid
+// becomes the key's thumbprint.
 func NewJWK(kid string, key crypto.PublicKey) (JWK, error) {
 	k, err := members(key)
 	if err != nil {
@@ -51,7 +51,7 @@ func NewJWK(kid string, key crypto.PublicKey) (JWK, error) {
 		k.Kid = k.Thumbprint()
 	}
 	k.Use = "sig"
-	_, err = k.Key() // what we publish, others must be able to read
+	_, err = k.Key() // a key that is published must be readable
 	return k, err
 }
 
@@ -71,7 +71,7 @@ func members(key crypto.PublicKey) (JWK, error) {
 	return JWK{}, fmt.Errorf("a key of type %T is not supported", key)
 }
 
-// Thumbprint is the SHA-256 thumbprint of the key (RFC 7638), a kid that anyone can recompute.
+// Thumbprint returns the SHA-256 thumbprint of the key (RFC 7638), a kid that can be computed from the key alone.
 func (k JWK) Thumbprint() string {
 	var canonical string
 	switch k.Kty {
@@ -86,7 +86,7 @@ func (k JWK) Thumbprint() string {
 	return encode(sum[:])
 }
 
-// Key is the public key itself: ed25519.PublicKey, *ecdsa.PublicKey or *rsa.PublicKey.
+// Key returns the public key: ed25519.PublicKey, *ecdsa.PublicKey or *rsa.PublicKey.
 func (k JWK) Key() (crypto.PublicKey, error) {
 	switch k.Kty + " " + k.Crv {
 	case "OKP Ed25519":
@@ -134,10 +134,8 @@ func (k JWK) rsa() (crypto.PublicKey, error) {
 	return &rsa.PublicKey{N: modulus, E: int(exponent.Int64())}, nil
 }
 
-// ParseJWKS reads a JWK Set. As RFC 7517 section 5 asks, keys of a kind that
-// nobody here could use, and keys meant for encryption, are passed over; a key that
-// is malformed, unnamed or named twice is refused, and so is a set in which
-// somebody published a private key.
+// ParseJWKS decodes a JWK Set. As RFC 7517 section 5 requires, it ignores keys of other kinds and keys for encryption;
+// it refuses a set with a key that is malformed, has no kid, has the kid of another, or is private.
 func ParseJWKS(data []byte) (JWKS, error) {
 	var set struct {
 		Keys []struct {
@@ -174,7 +172,7 @@ func (k JWK) usable() bool {
 	return false
 }
 
-// verificationKey is a public key and the one algorithm its JWK is bound to, if any.
+// verificationKey is a public key and the one algorithm that its JWK is bound to, if any.
 type verificationKey struct {
 	key crypto.PublicKey
 	alg string
@@ -200,7 +198,7 @@ func (s JWKS) byKid() (map[string]verificationKey, error) {
 
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
-// decode reads a base64url member of size bytes; size 0 takes any but none.
+// decode decodes a base64url member of size bytes; size 0 allows any length but 0.
 func decode(member, text string, size int) ([]byte, error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	switch {

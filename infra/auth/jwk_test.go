@@ -69,7 +69,7 @@ func TestParseJWKSPassesOver(t *testing.T) {
 }
 
 func TestParseJWKSRefuses(t *testing.T) {
-	short := encode(make([]byte, 128))
+	short, zeros := encode(make([]byte, 128)), encode(make([]byte, 32))
 	for why, keys := range map[string]string{
 		"private key":      strings.Replace(rfc8037, `"kid"`, `"d":"AA","kid"`, 1),
 		"no kid":           strings.Replace(rfc8037, `"kid":"a",`, "", 1),
@@ -77,7 +77,7 @@ func TestParseJWKSRefuses(t *testing.T) {
 		"x is not base64":  strings.Replace(rfc8037, "11qY", "11q=", 1),
 		"x has 1 bytes":    `{"kty":"OKP","crv":"Ed25519","kid":"a","x":"AA"}`,
 		"x is missing":     `{"kty":"OKP","crv":"Ed25519","kid":"a"}`,
-		"not a point":      `{"kty":"EC","crv":"P-256","kid":"a","x":"` + encode(make([]byte, 32)) + `","y":"` + encode(make([]byte, 32)) + `"}`,
+		"not a point":      `{"kty":"EC","crv":"P-256","kid":"a","x":"` + zeros + `","y":"` + zeros + `"}`,
 		"n has 0 bits":     `{"kty":"RSA","kid":"a","n":"` + short + `","e":"AQAB"}`,
 		"e must be an odd": `{"kty":"RSA","kid":"a","n":"_` + encode(make([]byte, 256))[1:] + `","e":"Ag"}`,
 		"invalid":          `nonsense`,

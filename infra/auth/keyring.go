@@ -9,9 +9,8 @@ import (
 	"fmt"
 )
 
-// KeyRing holds private Ed25519 keys. The first signs, all verify: a ring that was
-// rotated still honours the tokens of its older keys. A KeyRing never changes, and it
-// prints as the kids of its keys, so that a log cannot leak one.
+// KeyRing holds private Ed25519 keys. The first signs, all verify: a ring that was rotated still accepts the tokens of
+// its older keys. A KeyRing never changes. It prints as the kids of its keys, so that a log cannot leak one.
 type KeyRing struct {
 	keys []signingKey
 }
@@ -27,11 +26,11 @@ type privateJWK struct {
 	D string `json:"d"`
 }
 
-// GenerateKeyRing makes a ring of one new key.
+// GenerateKeyRing returns a ring with one new key.
 func GenerateKeyRing() (*KeyRing, error) { return new(KeyRing).Rotate() }
 
-// Rotate returns a ring that signs with a new key and still knows the old ones.
-// Publish its Public set everywhere before the first token is signed with it.
+// Rotate returns a ring that signs with a new key and still has the old ones. Publish its Public set to every verifier
+// before the first token is signed with it.
 func (k *KeyRing) Rotate() (*KeyRing, error) {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -44,7 +43,7 @@ func (k *KeyRing) Rotate() (*KeyRing, error) {
 	return &KeyRing{keys: append([]signingKey{{jwk.Kid, private}}, k.keys...)}, nil
 }
 
-// ParseKeyRing reads what Marshal wrote: a JWK Set of private Ed25519 keys, the signing one first.
+// ParseKeyRing decodes what Marshal returned: a JWK Set of private Ed25519 keys, the signing one first.
 func ParseKeyRing(privateJWKS []byte) (*KeyRing, error) {
 	var set struct {
 		Keys []privateJWK `json:"keys"`
@@ -85,7 +84,7 @@ func (k privateJWK) private() (ed25519.PrivateKey, error) {
 	return private, nil
 }
 
-// Marshal writes the ring as a JWK Set with its private keys. Keep it where secrets are kept.
+// Marshal returns the ring as a JWK Set with its private keys. Store it as a secret.
 func (k *KeyRing) Marshal() ([]byte, error) {
 	public := k.Public()
 	set := struct {
@@ -97,7 +96,7 @@ func (k *KeyRing) Marshal() ([]byte, error) {
 	return json.Marshal(set)
 }
 
-// Public is the JWK Set to publish, in the order of the ring.
+// Public returns the JWK Set to publish, in the order of the ring.
 func (k *KeyRing) Public() JWKS {
 	set := JWKS{Keys: make([]JWK, 0, len(k.keys))}
 	for _, key := range k.keys {
@@ -108,7 +107,7 @@ func (k *KeyRing) Public() JWKS {
 	return set
 }
 
-// String names the kids and nothing else.
+// String returns the kids and nothing else.
 func (k *KeyRing) String() string {
 	if k == nil {
 		return "auth.KeyRing(nil)"
@@ -120,5 +119,5 @@ func (k *KeyRing) String() string {
 	return fmt.Sprintf("auth.KeyRing%v", kids)
 }
 
-// GoString is String, so that %#v shows no key either.
+// GoString returns what String does, so that %#v shows no key either.
 func (k *KeyRing) GoString() string { return k.String() }

@@ -15,13 +15,13 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// leeway is how far the clocks of an issuer and a verifier may be apart.
+// leeway is the largest difference between the clocks of an issuer and a verifier.
 const leeway = 5 * time.Second
 
-// maxToken bounds the work that a stranger can cause. Our tokens have some 500 bytes.
+// maxToken limits the work that a client can cause, in bytes. Tokens of an Issuer have some 500.
 const maxToken = 8 << 10
 
-// VerifierConfig is what a Verifier insists on. Keys, Issuer and Audience are required.
+// VerifierConfig is what a Verifier accepts. Keys, Issuer and Audience are required.
 type VerifierConfig struct {
 	Keys             JWKS
 	Issuer, Audience string
@@ -29,8 +29,8 @@ type VerifierConfig struct {
 	Algorithms       []string         // of EdDSA, ES256, RS256, PS256; none: EdDSA
 }
 
-// Verifier checks tokens against public keys. A signature costs some 50 µs, so tokens
-// that passed are remembered, a bounded number of them and none beyond its expiry.
+// Verifier verifies tokens with public keys. A signature costs some 50 µs, so it caches accepted tokens, a limited
+// number of them and none beyond its expiry.
 type Verifier struct {
 	keys   map[string]verificationKey
 	parser *jwt.Parser
@@ -38,8 +38,8 @@ type Verifier struct {
 	cache  *cache
 }
 
-// fits says which keys an algorithm may be checked with (RFC 7518 section 3.1, RFC 8037
-// section 3.1). No algorithm takes a byte slice, so a public key never serves as an HMAC secret.
+// fits has the kind of key of each algorithm (RFC 7518 section 3.1, RFC 8037 section 3.1). No algorithm takes a byte
+// slice, so a public key is never used as an HMAC secret.
 var fits = map[string]func(key any) bool{
 	"EdDSA": is[ed25519.PublicKey],
 	"ES256": is[*ecdsa.PublicKey],
@@ -49,8 +49,8 @@ var fits = map[string]func(key any) bool{
 
 func is[T any](key any) bool { _, ok := key.(T); return ok }
 
-// NewVerifier makes a Verifier. It refuses an empty issuer, audience or key set, an
-// algorithm that is not asymmetric, and keys of which none fits any accepted algorithm.
+// NewVerifier returns a Verifier. It refuses an empty issuer, audience or key set, an algorithm that is not asymmetric,
+// and keys of which none fits any accepted algorithm.
 func NewVerifier(c VerifierConfig) (*Verifier, error) {
 	if c.Clock == nil {
 		c.Clock = time.Now
@@ -106,9 +106,8 @@ func (k verificationKey) allows(alg string) bool {
 	return (k.alg == "" || k.alg == alg) && fits[alg] != nil && fits[alg](k.key)
 }
 
-// Verify is who a token speaks for. A token that is not accepted is a
-// fault.Unauthenticated whose message names what is wrong with it. What is wrong
-// with the claims is told only of tokens whose signature is good.
+// Verify returns the principal of a token. For a token that is not accepted it returns fault.Unauthenticated with the
+// reason in the message. A reason about the claims is given only for tokens with a valid signature.
 func (v *Verifier) Verify(token string) (Principal, error) {
 	if e := v.cache.get(token); e != nil {
 		if expired(e.principal, v.clock()) {
@@ -133,13 +132,11 @@ func (v *Verifier) Verify(token string) (Principal, error) {
 	return v.cache.put(token, p).shared(), nil
 }
 
-// expired is the very rule of the JWT library, so that a token is judged alike
-// whether or not it comes from the cache.
+// expired applies the rule of the JWT library, so that the result is the same for a token from the cache.
 func expired(p Principal, now time.Time) bool { return !now.Before(p.ExpiresAt.Add(leeway)) }
 
-// keyFor finds the key that a token names, and makes sure that it may be used with
-// the token's algorithm. Extensions marked critical are refused, as RFC 7515 section
-// 4.1.11 asks of whoever does not understand them.
+// keyFor returns the key that a token names, if it may be used with the token's algorithm. Extensions marked critical
+// are refused, as RFC 7515 section 4.1.11 requires of a verifier that does not support them.
 func (v *Verifier) keyFor(t *jwt.Token) (any, error) {
 	if _, critical := t.Header["crit"]; critical {
 		return nil, refusal("the token has critical extensions that are not understood")
@@ -158,10 +155,11 @@ func (v *Verifier) keyFor(t *jwt.Token) (any, error) {
 	return key.key, nil
 }
 
-// ErrUnknownKey is the reason of a refusal that another set of keys may lift.
+// ErrUnknownKey is the reason when a token names a key that the verifier does not have. With newer keys the token may
+// be accepted.
 const ErrUnknownKey = refusal("the token is signed with a key that is not known (kid)")
 
-// refusal is a reason of our own that passes through the JWT library.
+// refusal is a reason of this package that passes through the JWT library.
 type refusal string
 
 func (r refusal) Error() string { return string(r) }
@@ -170,7 +168,7 @@ func refuse(cause error, message string) error {
 	return &fault.Error{Kind: fault.Unauthenticated, Message: message, Cause: cause}
 }
 
-// explain names the first thing that is wrong, from the signature to the claims.
+// explain returns the first reason for a refusal, from the signature to the claims.
 func explain(err error, c *claims) string {
 	var own refusal
 	is := func(target error) bool { return errors.Is(err, target) }
@@ -203,8 +201,8 @@ func explain(err error, c *claims) string {
 	return "the token is not accepted"
 }
 
-// FromHeader is who an Authorization header speaks for (RFC 6750 section 2.1). An
-// empty header is nobody, which is no fault: whether a token is needed is the operation's to say.
+// FromHeader returns the principal of an Authorization header (RFC 6750 section 2.1). An empty header is the anonymous
+// principal and no error: the operation decides whether it needs a token.
 func (v *Verifier) FromHeader(authorization string) (Principal, error) {
 	if authorization == "" {
 		return Principal{}, nil

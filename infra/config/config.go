@@ -1,9 +1,9 @@
-// Package config fills a struct from environment variables, says everything that
-// is wrong with them at once, and shows what came out with the secrets masked.
+// Package config loads environment variables into a struct, reports every violation at once, and lists the effective
+// values with the secrets masked.
 //
-// It is built on kelseyhightower/envconfig: the tags, the names and the conversions
-// are envconfig's. What it adds is a Lookup in place of the process's own environment, a
-// report of every fault instead of the first, and no silence about empty values:
+// It is built on kelseyhightower/envconfig: the tags, the names and the conversions are envconfig's. It adds a Lookup
+// in place of the environment of the process, a report of every violation instead of the first, and a check of empty
+// values:
 //
 //	type Config struct {
 //		Port  int           `envconfig:"PORT" default:"8080" desc:"where to listen"`
@@ -13,12 +13,12 @@
 //		}
 //	}
 //
-// With the prefix EBB these are EBB_PORT, EBB_IDLE and EBB_STORE_URL. A name in an
-// envconfig tag is also tried without the prefix, for the names a platform has already given, such as
-// PORT and K_SINK; the prefixed one wins.
+// With the prefix EBB these are EBB_PORT, EBB_IDLE and EBB_STORE_URL. A name in an envconfig tag is also looked up
+// without the prefix, for the names that a platform sets, such as PORT and K_SINK; the one with the prefix takes
+// precedence.
 //
-// A variable that is set but empty counts as not set, so that an empty value never hides
-// a default. A required variable that is set but empty is a fault even if it has a default.
+// A variable that is set but empty counts as not set, so that an empty value never hides a default. A required variable
+// that is set but empty is a violation even if it has a default.
 package config
 
 import (
@@ -27,13 +27,13 @@ import (
 	"strings"
 )
 
-// Lookup finds the value of a variable and says whether it is set.
+// Lookup returns the value of a variable and whether it is set.
 type Lookup func(key string) (string, bool)
 
-// Environment is the environment of the process.
+// Environment looks up a variable in the environment of the process.
 func Environment(key string) (string, bool) { return os.LookupEnv(key) }
 
-// Map looks variables up in m, which must not change any more.
+// Map returns a Lookup in m, which must not be changed afterwards.
 func Map(m map[string]string) Lookup {
 	return func(key string) (string, bool) {
 		value, ok := m[key]
@@ -41,7 +41,8 @@ func Map(m map[string]string) Lookup {
 	}
 }
 
-// Overlay asks each Lookup in turn; the first that has the variable wins. A nil one has none.
+// Overlay returns a Lookup that tries each in turn and returns the value of the first that has the variable. A nil one
+// has none.
 func Overlay(lookups ...Lookup) Lookup {
 	return func(key string) (string, bool) {
 		for _, lookup := range lookups {
@@ -56,48 +57,48 @@ func Overlay(lookups ...Lookup) Lookup {
 	}
 }
 
-// Defaults returns a T with the defaults of its variables and everything else zero. It looks nothing up and validates
-// nothing: it is for what is known of a program before its settings are.
+// Defaults returns a T with the defaults of its variables and everything else zero. It looks up and validates nothing:
+// it is for programs that describe themselves without settings.
 func Defaults[T any](prefix string) (T, error) {
 	var t T
 	infos, err := gather(prefix, &t)
 	for _, info := range infos {
-		_ = info.load(Map(nil)) // what is required has no default
+		_ = info.load(Map(nil)) // a required variable has no default
 	}
 	return t, err
 }
 
-// Load fills a T, which must be a struct, from the variables that start with the prefix. If
-// *T or T has a method Validate() error it is called too. The error is an *Error with every fault.
+// Load returns a T, which must be a struct, with the values of the variables that start with the prefix. If *T or T has
+// a method Validate() error, Load calls it. The error is an *Error with every violation.
 func Load[T any](prefix string, lookup Lookup) (T, error) {
 	var t T
 	infos, err := gather(prefix, &t)
 	if err != nil {
 		return t, err
 	}
-	var faults []Fault
+	var violations []Violation
 	for _, info := range infos {
-		if f := info.load(lookup); f != nil {
-			faults = append(faults, *f)
+		if v := info.load(lookup); v != nil {
+			violations = append(violations, *v)
 		}
 	}
 	if v, ok := any(&t).(interface{ Validate() error }); ok {
-		faults = append(faults, validation(v.Validate(), faults)...)
+		violations = append(violations, validation(v.Validate(), violations)...)
 	}
-	return t, asError(faults)
+	return t, asError(violations)
 }
 
-// validation turns what Validate said into faults. It leaves out what speaks of a variable
-// that is already at fault: that one has no value, so nothing said of its value is news.
-func validation(err error, known []Fault) []Fault {
-	var faults []Fault
+// validation returns the errors of Validate as violations. It leaves out those that mention a variable with a
+// violation: it has no value, so an error about its value tells nothing.
+func validation(err error, known []Violation) []Violation {
+	var violations []Violation
 	for _, err := range split(err) {
 		text := err.Error()
-		if !slices.ContainsFunc(known, func(f Fault) bool { return mentions(text, f.Variable) }) {
-			faults = append(faults, Fault{Problem: text})
+		if !slices.ContainsFunc(known, func(v Violation) bool { return mentions(text, v.Variable) }) {
+			violations = append(violations, Violation{Problem: text})
 		}
 	}
-	return faults
+	return violations
 }
 
 // mentions reports whether name occurs in text as a whole variable name.
@@ -107,18 +108,18 @@ func mentions(text, name string) bool {
 	}), name)
 }
 
-// Variable describes one variable that a struct is filled from.
+// Variable describes one variable of a struct.
 type Variable struct {
 	Name     string // with its prefix
 	Also     string // a name without prefix that is tried next, if any
-	Type     string // in Go's words
+	Type     string // of the Go field
 	Default  string
 	Desc     string
 	Required bool
 	Secret   bool
 }
 
-// Variables describes what Load[T] reads, in the order of the struct.
+// Variables returns the variables that Load[T] reads, in the order of the struct.
 func Variables[T any](prefix string) []Variable {
 	var t T
 	infos, err := gather(prefix, &t)
@@ -135,7 +136,7 @@ func Variables[T any](prefix string) []Variable {
 	return variables
 }
 
-// Names are the names of Variables, those without prefix included: what Unknown wants to know.
+// Names returns the names of Variables, with and without prefix, for Unknown.
 func Names[T any](prefix string) []string {
 	var names []string
 	for _, v := range Variables[T](prefix) {

@@ -107,36 +107,38 @@ func TestLoadReportsEverythingAtOnce(t *testing.T) {
 	}
 }
 
-// hidden is a type whose parser quotes what it was given.
+// hidden is a type whose parser quotes its input.
 type hidden struct{}
 
 func (h *hidden) UnmarshalText(b []byte) error { return fmt.Errorf("%q is bad", b) }
 
-func TestFaultsNeverTellASecret(t *testing.T) {
+func TestViolationsNeverTellASecret(t *testing.T) {
 	_, err := Load[struct {
 		Number int      `secret:"true"`
 		Own    hidden   `secret:"true"`
-		DSN    url.URL  // nobody tagged it
-		URLs   []hidden // nor this
+		DSN    url.URL  // not tagged as a secret
+		URLs   []hidden // nor are these
 	}]("EBB", Map(map[string]string{
-		"EBB_NUMBER": "hunter2", "EBB_OWN": "hunter2", "EBB_DSN": "postgres://u:hunter2@%zz/", "EBB_URLS": "amqp://u:hunter2@h",
+		"EBB_NUMBER": "hunter2", "EBB_OWN": "hunter2",
+		"EBB_DSN": "postgres://u:hunter2@%zz/", "EBB_URLS": "amqp://u:hunter2@h",
 	}))
-	if err == nil || len(err.(*Error).Faults) != 4 {
-		t.Fatalf("want four faults: %v", err)
+	if err == nil || len(err.(*Error).Violations) != 4 {
+		t.Fatalf("want four violations: %v", err)
 	}
 	if strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("a secret shows: %v", err)
 	}
 }
 
-func TestEmptyRequiredIsAFaultDespiteADefault(t *testing.T) {
+func TestEmptyRequiredIsAViolationDespiteADefault(t *testing.T) {
 	type s struct {
 		Name string `required:"true" default:"x"`
 	}
 	if got, err := Load[s]("EBB", Map(nil)); err != nil || got.Name != "x" {
 		t.Errorf("unset: %+v, %v", got, err)
 	}
-	if _, err := Load[s]("EBB", Map(map[string]string{"EBB_NAME": ""})); err == nil || !strings.Contains(err.Error(), "EBB_NAME is set but empty") {
+	if _, err := Load[s]("EBB", Map(map[string]string{"EBB_NAME": ""})); err == nil ||
+		!strings.Contains(err.Error(), "EBB_NAME is set but empty") {
 		t.Errorf("empty: %v", err)
 	}
 }
@@ -154,11 +156,13 @@ func (v *validated) Validate() error {
 
 func TestLoadValidates(t *testing.T) {
 	_, err := Load[validated]("EBB", Map(nil))
-	if got, want := err.Error(), "config: 3 faults\n  EBB_LOW must be at least 1\n  EBB_HIGH must be over EBB_LOW\n  LOW_EBB is odd"; got != want {
+	want := "config: 3 faults\n  EBB_LOW must be at least 1\n  EBB_HIGH must be over EBB_LOW\n  LOW_EBB is odd"
+	if got := err.Error(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	_, err = Load[validated]("EBB", Map(map[string]string{"EBB_LOW": "x"}))
-	if got, want := err.Error(), "config: 2 faults\n  EBB_LOW is \"x\", which is not a whole number of 64 bits\n  LOW_EBB is odd"; got != want {
+	want = "config: 2 faults\n  EBB_LOW is \"x\", which is not a whole number of 64 bits\n  LOW_EBB is odd"
+	if got := err.Error(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
@@ -171,7 +175,11 @@ func TestLoadTakesOnlyStructs(t *testing.T) {
 
 func TestUnknown(t *testing.T) {
 	known := Names[settings]("EBB")
-	err := Unknown("EBB", known, []string{"EBB_ADR=:80", "EBB_PORT=1", "EBB_LIMITS_BRUST=3", "EBB_QUITE_ELSE=1", "EBBTIDE=1", "PATH=/bin"})
+	err := Unknown(
+		"EBB",
+		known,
+		[]string{"EBB_ADR=:80", "EBB_PORT=1", "EBB_LIMITS_BRUST=3", "EBB_QUITE_ELSE=1", "EBBTIDE=1", "PATH=/bin"},
+	)
 	want := "config: 3 faults\n" +
 		"  EBB_ADR is not a variable that is known; did you mean EBB_ADDR?\n" +
 		"  EBB_LIMITS_BRUST is not a variable that is known; did you mean EBB_LIMITS_BURST?\n" +
@@ -189,7 +197,7 @@ func TestJoin(t *testing.T) {
 		A int `required:"true"`
 	}]("EBB", Map(nil))
 	err := Join(nil, load, errors.Join(Unknown("EBB", nil, []string{"EBB_B="}), errors.New("c")))
-	if e, ok := err.(*Error); !ok || len(e.Faults) != 3 {
+	if e, ok := err.(*Error); !ok || len(e.Violations) != 3 {
 		t.Errorf("%v", err)
 	}
 	if err := Join(nil, nil); err != nil {
@@ -199,16 +207,21 @@ func TestJoin(t *testing.T) {
 
 func TestVariables(t *testing.T) {
 	all := Variables[settings]("EBB")
-	if got := all[0]; got != (Variable{Name: "EBB_ADDR", Also: "ADDR", Type: "string", Default: ":8080", Desc: "where to listen"}) {
+	addr := Variable{Name: "EBB_ADDR", Also: "ADDR", Type: "string", Default: ":8080", Desc: "where to listen"}
+	if got := all[0]; got != addr {
 		t.Errorf("%+v", got)
 	}
-	if got := all[8]; got != (Variable{Name: "EBB_API_KEY", Also: "API_KEY", Type: "string", Required: true, Secret: true}) {
+	key := Variable{Name: "EBB_API_KEY", Also: "API_KEY", Type: "string", Required: true, Secret: true}
+	if got := all[8]; got != key {
 		t.Errorf("%+v", got)
 	}
 }
 
 func TestEffective(t *testing.T) {
-	s, err := Load[settings]("EBB", with("EBB_STORE", "postgres://ebb:hunter2@db/shop", "EBB_TOPICS", "a,nats://u:hunter2@h", "EBB_PORT", "81"))
+	s, err := Load[settings](
+		"EBB",
+		with("EBB_STORE", "postgres://ebb:hunter2@db/shop", "EBB_TOPICS", "a,nats://u:hunter2@h", "EBB_PORT", "81"),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +252,7 @@ func TestEnvironment(t *testing.T) {
 	}
 }
 
-// Any value that an environment can hold arrives as it was.
+// Any value that an environment can have is loaded unchanged.
 func FuzzText(f *testing.F) {
 	for _, seed := range []string{"a", "`\"\\", "a b:\"c\"", "\xff\n\t", "é"} {
 		f.Add(seed)

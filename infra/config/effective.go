@@ -9,19 +9,18 @@ import (
 	"time"
 )
 
-// masked stands for the value of a secret that is set.
+// masked replaces the value of a secret that is set.
 const masked = "***"
 
-// Effective is a configuration as a main logs it at its start: one attribute for each
-// variable, named without prefix in lower case. Secrets are masked, and so is a
-// password in a URL that nobody tagged as a secret. v is a struct or a pointer to one; of
-// anything else there is nothing to show.
+// Effective returns a configuration in the form that a main logs at its start: one attribute for each variable, named
+// without prefix in lower case. Secrets are masked, and so is a password in a URL that is not tagged as a secret. v is
+// a struct or a pointer to one; for anything else Effective returns nil.
 func Effective(v any) []slog.Attr {
 	value := reflect.Indirect(reflect.ValueOf(v))
 	if value.Kind() != reflect.Struct {
 		return nil
 	}
-	spec := reflect.New(value.Type()) // a copy, as gathering fills pointers to structs
+	spec := reflect.New(value.Type()) // a copy, because gather sets pointers to structs
 	spec.Elem().Set(value)
 	infos, err := gather("", spec.Interface())
 	if err != nil {
@@ -64,7 +63,7 @@ func (i info) effective() slog.Value {
 	}
 }
 
-// plain shows numbers and truth values as themselves, and all else as text.
+// plain returns numbers and booleans unchanged, and all else as text.
 func plain(field reflect.Value) slog.Value {
 	switch {
 	case field.Kind() == reflect.Bool:
@@ -87,7 +86,7 @@ func redactAll(values []string) string {
 	return strings.Join(shown, ",")
 }
 
-// redact hides the password of a value that looks like a URL with one.
+// redact masks the password of a value that looks like a URL with one.
 func redact(value string) string {
 	if !holdsPassword(value) {
 		return value

@@ -10,16 +10,15 @@ import (
 	"github.com/kelseyhightower/envconfig"
 )
 
-// info is one variable of a struct: where its value goes and what its tags say.
+// info is one variable of a struct: its names, its field and the tags of that.
 type info struct {
 	key, alt string
 	field    reflect.Value
 	tag      reflect.StructTag
 }
 
-// gather lists the variables of the struct that spec points to. envconfig has no
-// function for that, but it lets a usage template range over what it gathered; so the template
-// has nothing to print and hands each variable to us.
+// gather returns the variables of the struct that spec points to. envconfig has no function for that, but its usage
+// template ranges over them; so the template here prints nothing and calls visit with each variable.
 func gather(prefix string, spec any) ([]info, error) {
 	var infos []info
 	visit := func(v any) string {
@@ -52,31 +51,31 @@ func (i info) flag(name string) bool {
 	return yes
 }
 
-// load looks the variable up and sets the field, or says what is wrong with it.
-func (i info) load(lookup Lookup) *Fault {
+// load looks the variable up and sets the field, or returns a violation.
+func (i info) load(lookup Lookup) *Violation {
 	name, value, set := i.find(lookup)
 	if value == "" && set && i.required() {
-		return &Fault{Variable: name, Problem: "is set but empty; " + i.want()}
+		return &Violation{Variable: name, Problem: "is set but empty; " + i.want()}
 	}
 	if value == "" {
 		name, value = i.key, i.tag.Get("default")
 	}
 	if value == "" && i.required() {
-		return &Fault{Variable: i.key, Problem: "is required but not set; " + i.want()}
+		return &Violation{Variable: i.key, Problem: "is required but not set; " + i.want()}
 	}
 	if value == "" {
 		return nil
 	}
 	parsed, err := convert(value, i.field.Type())
 	if err != nil {
-		return &Fault{Variable: name, Problem: i.reject(value, err)}
+		return &Violation{Variable: name, Problem: i.reject(value, err)}
 	}
 	i.field.Set(parsed)
 	return nil
 }
 
-// find tries the name with the prefix, then the bare one. The first with a value wins; when
-// there is none, set says whether one of them is there but empty.
+// find looks up the name with the prefix, then the one without, and returns the first that has a value. If none has
+// one, set reports whether one of them is set but empty.
 func (i info) find(lookup Lookup) (name, value string, set bool) {
 	name = i.key
 	for _, key := range []string{i.key, i.alt} {
@@ -94,12 +93,12 @@ func (i info) find(lookup Lookup) (name, value string, set bool) {
 	return name, "", set
 }
 
-// unset is a name that no environment can hold, as the name of a variable ends at its first '='.
+// unset is a name that no environment can have, because the name of a variable ends at its first '='.
 const unset = "="
 
-// convert turns a value into a type by envconfig's own rules. envconfig reads nothing but
-// the environment of the process and the default in a tag, so the value is put into the tag of a
-// struct made for it. Such a type is never freed, nor is the environment that it came from.
+// convert converts a value to a type by envconfig's rules. envconfig reads only the environment of the process and the
+// default in a tag, so convert makes a struct type with the value in a tag. The type is never freed; there is one for
+// each variable.
 func convert(value string, to reflect.Type) (reflect.Value, error) {
 	spec := reflect.New(reflect.StructOf([]reflect.StructField{{
 		Name: "Value",

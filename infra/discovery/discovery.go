@@ -1,50 +1,48 @@
-// Package discovery is the port from a function's name to its instances.
+// Package discovery is the port from the name of a function to its instances.
 //
-// The gateway is its only user: functions never call one another. What is found is an
-// http.Handler, so that in one process a request is handed over without being copied,
-// and elsewhere the handler is a proxy to an address.
+// Discovery only lists instances: package balance chooses one of them for a request, and package proxy carries the
+// request to it. The gateway is the only user, because functions never call one another.
 package discovery
 
 import (
 	"context"
 	"net/http"
+	"net/url"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// Discovery finds functions. It may be used concurrently, and what it found may be kept:
-// the handler itself looks for a live instance at each request, starts one if need be, and
-// answers 503 with a problem document when there is none.
-type Discovery interface {
-	// Endpoint is how to reach a function. A name nobody knows is fault.NotFound.
-	Endpoint(name string) (http.Handler, error)
+// Instance is one place that serves a function. Exactly one of Address and Handler is set.
+type Instance struct {
+	ID      string       // unique among the instances of the function, and the same as long as the instance lives
+	Address *url.URL     // the base URL that the paths of requests are added to
+	Handler http.Handler // serves requests in this process
+}
 
-	// Ready says whether requests can be expected to arrive. It starts no function.
+// Discovery lists the instances of functions. Its methods may be called concurrently.
+type Discovery interface {
+	// Instances returns the instances that can be sent a request now, those that the first request starts included. It
+	// is called for every request, so a driver answers from memory, with the same slice in the same order until
+	// something changes. The slice and its addresses are shared and must not be changed, not even by the driver.
+	//
+	// A function that has no instance now has an empty list and no error. A name that no function can have, or that the
+	// driver knows to be missing for good, is fault.NotFound. While the source of the instances cannot be asked, the
+	// driver returns what it heard last; it returns fault.Unavailable when it has heard nothing yet.
+	Instances(ctx context.Context, name string) ([]Instance, error)
+
+	// Ready returns nil when requests can be expected to reach their functions, and otherwise why not. It starts no
+	// function.
 	Ready(ctx context.Context) error
 }
 
-// Waker is a Discovery of functions whose instances take a while to start.
-type Waker interface {
-	// Wake has an instance of each function started, if none runs, and returns at once. Nothing depends on it.
-	Wake(names ...string)
+// Prewarmer is a Discovery of functions whose instances take a while to start.
+type Prewarmer interface {
+	// Prewarm starts an instance of each function that has none and returns at once. It reports no failure, because the
+	// request that needs the function starts it too.
+	Prewarm(names ...string)
 }
 
-// Static knows its functions from the beginning: in tests, by hand, or beside in one process.
-type Static map[string]http.Handler
-
-var _ Discovery = Static(nil)
-
-// Endpoint implements Discovery.
-func (s Static) Endpoint(name string) (http.Handler, error) {
-	if h := s[name]; h != nil {
-		return h, nil
-	}
-	return nil, unknown(name)
-}
-
-// Ready implements Discovery.
-func (s Static) Ready(context.Context) error { return nil }
-
-func unknown(name string) error {
+// Unknown returns the error for a name that no function has.
+func Unknown(name string) error {
 	return fault.New(fault.NotFound, "there is no function called %q", name)
 }

@@ -2,7 +2,7 @@ package event
 
 import "time"
 
-// ReplayEvents asks the archive to say again what it has kept.
+// ReplayEvents asks the archive to publish events that it has stored again.
 type ReplayEvents struct {
 	ReplayID string    `json:"replay_id" minLength:"1" maxLength:"128"`
 	To       string    `json:"to" minLength:"1" maxLength:"100" doc:"The one function that is to hear it."`
@@ -13,25 +13,26 @@ type ReplayEvents struct {
 	Cursor   string    `json:"cursor,omitempty" maxLength:"4096" doc:"Where to go on; the archive sends itself one command for each portion."`
 }
 
-// FinishedReplay is a replay that has come to its end.
+// FinishedReplay reports that a replay has ended.
 type FinishedReplay struct {
 	ReplayID string `json:"replay_id" minLength:"1" maxLength:"128"`
 	To       string `json:"to" minLength:"1" maxLength:"100"`
 	Count    int    `json:"count" min:"0" doc:"Events said again."`
 }
 
-// What the archive is asked.
+// The commands of the archive.
 var (
 	ArchiveReplay = Define(kit, "archive.replay", 1, Command,
-		"Publish kept events again, for one function alone, marked so that side effects do not happen again. Ends with archive.replayed.",
+		"Publish kept events again, for one function alone, marked so that side effects do not happen again. "+
+			"Ends with archive.replayed.",
 		ReplayEvents{
-			ReplayID: exReplay, To: "views", Types: []string{"dev.ebb.orders.placed.v1"}, Since: exTime, Until: exTime.AddDate(0, 1, 0),
-			Subject: exOrder, Cursor: "b3JkZXI6Mg",
+			ReplayID: exReplay, To: "views", Types: []string{"com.example.helpdesk.tickets.opened.v1"},
+			Since: exTime, Until: exTime.AddDate(0, 1, 0), Subject: exTicket, Cursor: "b3JkZXI6Mg",
 		},
 		ReplayEvents{ReplayID: exReplay, To: "views"})
 )
 
-// What the archive says.
+// The facts of the archive.
 var (
 	ArchiveReplayed = Define(kit, "archive.replayed", 1, Fact, "A replay has published all it had to.",
 		FinishedReplay{ReplayID: exReplay, To: "views", Count: 42})

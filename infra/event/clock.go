@@ -5,35 +5,37 @@ import (
 	"time"
 )
 
-// ScheduleEvent asks the clock to say an event later.
+// ScheduleEvent asks the clock to publish an event later.
 type ScheduleEvent struct {
 	TimerID string          `json:"timer_id" minLength:"1" maxLength:"200" doc:"Chosen by the sender; the same id again replaces the timer."`
 	Due     time.Time       `json:"due"`
 	Event   json.RawMessage `json:"event" type:"object" doc:"A complete CloudEvent in structured JSON, published as it is."`
 }
 
-// CancelTimer asks the clock to forget a timer.
+// CancelTimer asks the clock to delete a timer.
 type CancelTimer struct {
 	TimerID string `json:"timer_id" minLength:"1" maxLength:"200"`
 }
 
-// SweptClock is a call to everyone to publish what a crash left behind.
+// SweptClock asks every function to publish the events that a crash left in its outbox.
 type SweptClock struct {
 	At time.Time `json:"at"`
 }
 
-// What the clock is asked.
+// The commands of the clock.
 var (
 	ClockSchedule = Define(kit, "clock.schedule", 1, Command, "Publish an event when it is due.",
 		ScheduleEvent{TimerID: exTimer, Due: exTime, Event: json.RawMessage(
-			`{"specversion":"1.0","id":"` + exTimer + `","source":"/functions/orders","type":"dev.ebb.orders.deadline.v1","subject":"` +
-				exOrder + `","datacontenttype":"application/json","data":{"order_id":"` + exOrder + `","step":"authorize"}}`)})
+			`{"specversion":"1.0","id":"` + exTimer + `","source":"/functions/tickets",` +
+				`"type":"com.example.helpdesk.tickets.deadline.v1","subject":"` + exTicket + `",` +
+				`"datacontenttype":"application/json","data":{"ticket_id":"` + exTicket + `"}}`)})
 
-	ClockCancel = Define(kit, "clock.cancel", 1, Command, "Forget a timer. One that is unknown or has gone off is no error.",
+	ClockCancel = Define(kit, "clock.cancel", 1, Command,
+		"Forget a timer. One that is unknown or has gone off is no error.",
 		CancelTimer{TimerID: exTimer})
 )
 
-// What the clock says of its own.
+// The facts of the clock.
 var (
 	ClockSwept = Define(kit, "clock.swept", 1, Fact,
 		"It is time to sweep: every function hears it, is woken by it, and publishes what is left in its outbox.",

@@ -7,11 +7,10 @@ import (
 	"slices"
 )
 
-// Compatible names every change from old to today that somebody could trip over; none
-// if the version may stay. It looks both ways, because both happen at once: today's
-// code reads old events (the archive, a replay, what is under way), and code of
-// the day before reads today's (a deployment half done). So a limit may be
-// neither narrowed nor widened, and what was required stays required.
+// Compatible returns every change from old to today that is incompatible; none if the version may stay. It checks both
+// directions, because both happen at once: today's code reads old events (from the archive, a replay, a queue), and
+// yesterday's code reads new ones (while a deployment is under way). So a limit may be neither narrowed nor widened,
+// and a required field stays required.
 func Compatible(old, today *Schema) []string {
 	var c changes
 	c.compare("$", old, today)
@@ -138,11 +137,11 @@ func sorted(properties map[string]*Schema) []string {
 	return slices.Sorted(maps.Keys(properties))
 }
 
-// String is the schema as JSON, as the golden files have it.
+// String returns the schema as JSON, as the golden files have it.
 func (s *Schema) String() string {
 	raw, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
-		return err.Error() // there is nothing in a schema that could not be marshalled
+		return err.Error() // a schema holds nothing that cannot be marshalled
 	}
 	return string(raw)
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Violation is what is wrong in one place of some data.
+// Violation is an error about one place in the data of an event.
 type Violation struct {
 	Path    string // in the style of $.lines[0].quantity
 	Message string
@@ -15,13 +15,13 @@ type Violation struct {
 
 func (v *Violation) Error() string { return v.Path + " " + v.Message }
 
-// Validate says what is wrong with raw JSON, as a *Violation that names the first
-// place; nil if nothing is. Stricter than encoding/json: names match exactly, a
-// known field comes once, null is not a value, text is valid Unicode.
+// Validate checks raw JSON against the schema and returns a *Violation that names the first place that does not
+// conform; nil if all does. It is stricter than encoding/json: names match exactly, a known field comes once, null is
+// not a value, text is valid Unicode.
 func (s *Schema) Validate(raw []byte) error { return s.decode(raw, reflect.Value{}) }
 
-// decode checks raw and, where into is valid, stores it there: one pass for
-// both, because every event goes through here at least twice.
+// decode checks raw and, where into is valid, stores it there. It does both in one pass, because every event is decoded
+// at least twice.
 func (s *Schema) decode(raw []byte, into reflect.Value) error {
 	p := parser{raw: raw}
 	v := p.value(s, into, 0)
@@ -37,7 +37,7 @@ func (s *Schema) decode(raw []byte, into reflect.Value) error {
 	return nil
 }
 
-func wrong(format string, args ...any) *Violation {
+func violationf(format string, args ...any) *Violation {
 	return &Violation{Message: fmt.Sprintf(format, args...)}
 }
 
@@ -77,12 +77,12 @@ func (p *parser) object(s *Schema, into reflect.Value, depth int) *Violation {
 	v := p.members(depth, func(name []byte) *Violation {
 		i := s.fieldAt(name, guess)
 		if i < 0 {
-			return p.skip(depth + 1) // a field of a later day
+			return p.skip(depth + 1) // a field of a later version
 		}
 		guess = i + 1
 		f := &s.fields[i]
 		if seen&(1<<i) != 0 {
-			return wrong("comes twice")
+			return violationf("comes twice")
 		}
 		seen |= 1 << i
 		var inner reflect.Value
@@ -96,13 +96,13 @@ func (p *parser) object(s *Schema, into reflect.Value, depth int) *Violation {
 	}
 	for i := range s.fields {
 		if f := &s.fields[i]; f.required && seen&(1<<i) == 0 {
-			return wrong("is missing").in("." + f.name)
+			return violationf("is missing").in("." + f.name)
 		}
 	}
 	return nil
 }
 
-// fieldAt finds a property. Writers keep the order of the struct, so the guess is nearly always right.
+// fieldAt returns a property by its name. Writers keep the order of the struct, so the guess is nearly always right.
 func (s *Schema) fieldAt(name []byte, guess int) int {
 	if guess < len(s.fields) && s.fields[guess].name == string(name) {
 		return guess
@@ -123,7 +123,7 @@ func (p *parser) array(s *Schema, into reflect.Value, depth int) *Violation {
 	v := p.elements(depth, func(i int) *Violation {
 		count++
 		if s.MaxItems != nil && count > *s.MaxItems {
-			return wrong("is one too many: at most %d", *s.MaxItems)
+			return violationf("is one too many: at most %d", *s.MaxItems)
 		}
 		var inner reflect.Value
 		if into.IsValid() {
@@ -134,7 +134,7 @@ func (p *parser) array(s *Schema, into reflect.Value, depth int) *Violation {
 		return p.value(s.Items, inner, depth+1)
 	})
 	if v == nil && s.MinItems != nil && count < *s.MinItems {
-		return wrong("must have at least %d items, has %d", *s.MinItems, count)
+		return violationf("must have at least %d items, has %d", *s.MinItems, count)
 	}
 	return v
 }
@@ -155,7 +155,7 @@ func (p *parser) dictionary(s *Schema, into reflect.Value, depth int) *Violation
 	})
 }
 
-// anything takes whatever JSON there is, or whatever object where the schema says so.
+// anything accepts any JSON value, or any object where the schema wants an object.
 func (p *parser) anything(s *Schema, into reflect.Value, depth int) *Violation {
 	if s.Type == "object" && p.peek() != '{' {
 		return p.expected("an object")
@@ -191,14 +191,14 @@ func (p *parser) integer(s *Schema, into reflect.Value) *Violation {
 	}
 	n, ok := parseInt(p.raw[p.at : p.at+length])
 	if !ok || into.IsValid() && into.OverflowInt(n) {
-		return wrong("must be an integer that fits, is %.40s", p.raw[p.at:p.at+length])
+		return violationf("must be an integer that fits, is %.40s", p.raw[p.at:p.at+length])
 	}
 	p.at += length
 	switch {
 	case s.Minimum != nil && n < *s.Minimum:
-		return wrong("must be at least %d, is %d", *s.Minimum, n)
+		return violationf("must be at least %d, is %d", *s.Minimum, n)
 	case s.Maximum != nil && n > *s.Maximum:
-		return wrong("must be at most %d, is %d", *s.Maximum, n)
+		return violationf("must be at most %d, is %d", *s.Maximum, n)
 	}
 	if into.IsValid() {
 		into.SetInt(n)
@@ -226,8 +226,8 @@ func (p *parser) text(s *Schema, into reflect.Value) *Violation {
 	return nil
 }
 
-// parseTime is strict where package time is not: an hour has two digits, a fraction
-// a point. In UTC the year has four digits too, or it could not be written again.
+// parseTime is stricter than package time: an hour has two digits, a fraction begins with a point. In UTC the year has
+// four digits too, or the time could not be written again.
 func parseTime(text []byte) (time.Time, bool) {
 	if len(text) < len("2006-01-02T15:04:05Z") || text[13] != ':' || text[19] == ',' {
 		return time.Time{}, false
@@ -243,7 +243,7 @@ func parseTime(text []byte) (time.Time, bool) {
 func storeTime(text []byte, into reflect.Value) *Violation {
 	t, ok := parseTime(text)
 	if !ok {
-		return wrong("must be a time of RFC 3339, is %.40q", text)
+		return violationf("must be a time of RFC 3339, is %.40q", text)
 	}
 	if !into.IsValid() {
 		return nil

@@ -14,7 +14,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/event"
 )
 
-// A good event gives all its data; times come in UTC, unknown fields do no harm.
+// A valid event is decoded with all its data; times are in UTC, unknown fields are ignored.
 func TestDecode(t *testing.T) {
 	got, err := orderPlaced.Decode(message("com.example.orders.placed.v1",
 		strings.Replace(order, `"total"`, `"new":[{"a":null,"b":[1.5e3,true,"\u00e9"]}], "total"`, 1)))
@@ -31,7 +31,7 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// Escapes mean what they mean to everybody else.
+// Escapes are decoded as JSON defines them.
 func TestDecodeUnescapes(t *testing.T) {
 	got, err := orderDeadline.Decode(message("com.example.orders.deadline.v1",
 		`{"order\u005fid":"a\"\\\/\n\u00e9\ud83d\ude00é","step":"" }`))
@@ -40,7 +40,7 @@ func TestDecodeUnescapes(t *testing.T) {
 	}
 }
 
-// Raw JSON stays as it came, and holds no reference to the message it came in.
+// Raw JSON is kept unchanged, and does not share memory with the message.
 func TestDecodeKeepsRawJSON(t *testing.T) {
 	e := message("dev.ebb.clock.schedule.v1", `{"timer_id":"t","due":"2025-01-02T03:04:05Z","event": {"a": [1, "x"]} }`)
 	got, err := event.ClockSchedule.Decode(e)
@@ -50,8 +50,8 @@ func TestDecodeKeepsRawJSON(t *testing.T) {
 	}
 }
 
-// Each fault is named with its place.
-func TestDecodeNamesTheFault(t *testing.T) {
+// Each violation is named with its place.
+func TestDecodeNamesThePlace(t *testing.T) {
 	change := func(old, text string) string {
 		if !strings.Contains(order, old) {
 			t.Fatalf("the order has no %s", old)
@@ -121,8 +121,8 @@ func TestDecodeNamesTheFault(t *testing.T) {
 	}
 }
 
-// Formats and kinds that an order has none of.
-func TestOtherFaults(t *testing.T) {
+// Violations of formats and kinds that an order does not have.
+func TestOtherViolations(t *testing.T) {
 	tests := []struct{ typ, data, want string }{
 		{"com.example.users.registered", `{"user_id":"u","name":"n","email":"nobody"}`, `$.email must be of format email`},
 		{
@@ -177,13 +177,15 @@ func TestDecodeRefusesOtherEvents(t *testing.T) {
 	}
 }
 
-// A schema read back from its own JSON says the same as the one in memory.
+// A schema read back from its own JSON gives the same results as the one in memory.
 func TestParsedSchemaChecksTheSame(t *testing.T) {
 	parsed, err := event.ParseSchema([]byte(orderPlaced.Info().Schema.String()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, data := range []string{order, `{}`, strings.Replace(order, `:2`, `:0`, 1), strings.Replace(order, `EUR`, `E`, 1)} {
+	for _, data := range []string{
+		order, `{}`, strings.Replace(order, `:2`, `:0`, 1), strings.Replace(order, `EUR`, `E`, 1),
+	} {
 		got, want := parsed.Validate([]byte(data)), orderPlaced.Info().Schema.Validate([]byte(data))
 		if (got == nil) != (want == nil) {
 			t.Errorf("%s: got %v, want %v", data, got, want)
@@ -191,8 +193,8 @@ func TestParsedSchemaChecksTheSame(t *testing.T) {
 	}
 }
 
-// Whatever comes in, decoding does not panic, takes no more than encoding/json
-// does, and what it takes can be emitted again.
+// Decoding does not panic at any data, accepts nothing that encoding/json refuses, and what it accepts can be emitted
+// again.
 func FuzzDecode(f *testing.F) {
 	for _, info := range catalogue {
 		for _, x := range info.Examples {
@@ -209,7 +211,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		placed, err := orderPlaced.Decode(message("com.example.orders.placed.v1", string(data)))
 		if checked := orderPlaced.Info().Check(data); (err == nil) != (checked == nil) {
-			t.Fatalf("decoding says %v, checking %v", err, checked)
+			t.Fatalf("decoding returns %v, checking %v", err, checked)
 		}
 		if err == nil {
 			if _, err := orderPlaced.New("o", placed).Encode(); err != nil {

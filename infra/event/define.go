@@ -26,7 +26,7 @@ var namespacePrefix = regexp.MustCompile(`^[a-z][a-z0-9-]*(\.[a-z][a-z0-9-]*)+$`
 // reversed domain name.
 func NewNamespace(prefix, schemas string) *Namespace {
 	if !namespacePrefix.MatchString(prefix) {
-		panic(fmt.Sprintf("event: invalid namespace %q: want a reversed domain name such as com.example.helpdesk", prefix))
+		panic(fmt.Sprintf("event: invalid namespace %q: want a reversed domain name such as com.example", prefix))
 	}
 	return &Namespace{prefix: prefix + ".", schemas: strings.TrimSuffix(schemas, "/") + "/", types: Catalogue{}}
 }

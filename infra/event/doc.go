@@ -10,8 +10,8 @@
 //
 // A type is named PREFIX.FUNCTION.WHAT.vVERSION: a fact in the past tense, a command in the imperative. Data is checked
 // against its schema when it is emitted and when it is received. An optional field may be added and the version stays;
-// any other change is a new version, emitted beside the old one until no function consumes that. Package eventtest holds
-// a product to it with golden files.
+// any other change is a new version, emitted beside the old one until no function consumes that. Package
+// eventtest checks this with golden files.
 //
 // The kit's own types are here too: what the clock and the archive are asked and emit.
 package event

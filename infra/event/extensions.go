@@ -10,8 +10,8 @@ import (
 	ce "github.com/cloudevents/sdk-go/v2/event"
 )
 
-// The extension attributes that the kit sets and reads. ReplayTo addresses an event to one function; Replay has the id of
-// the replay that a past event is part of, so that projections take it and side effects do not happen again.
+// The extension attributes that the kit sets and reads. ReplayTo addresses an event to one function; Replay has the id
+// of the replay that a past event is part of, so that projections apply it and side effects do not happen again.
 const (
 	PartitionKey  = "partitionkey"
 	Sequence      = "sequence"

@@ -7,8 +7,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/event/eventtest"
 )
 
-// Today's types read what was emitted earlier, and are recorded themselves.
+// Today's types read what was emitted earlier, and have golden files themselves.
 func TestKitGolden(t *testing.T) { eventtest.Golden(t, "testdata", event.KitTypes()) }
 
-// Examples come back as they were, and show every field.
+// Examples are unchanged by encoding and decoding, and show every field.
 func TestKitExamples(t *testing.T) { eventtest.Examples(t, event.KitTypes()) }

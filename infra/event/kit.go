@@ -8,9 +8,9 @@ var kit = NewNamespace("dev.ebb", "https://ebb.dev/schemas/")
 // KitTypes returns the kit's own event types, sorted by name: what the clock and the archive are asked and emit.
 func KitTypes() []*Info { return kit.Types() }
 
-// What the examples of the kit's types speak of.
+// The values that the examples of the kit's types share.
 const (
-	exOrder  = "01920000-0000-7000-8000-000000000003"
+	exTicket = "01920000-0000-7000-8000-000000000003"
 	exTimer  = "01920000-0000-7000-8000-000000000006"
 	exReplay = "01920000-0000-7000-8000-000000000007"
 )

@@ -6,17 +6,17 @@ import (
 	"unicode/utf8"
 )
 
-// maxDepth keeps data nested on purpose from using up the stack.
+// maxDepth limits how deeply data may be nested, so that malicious data cannot use up the stack.
 const maxDepth = 200
 
-// parser walks over JSON text. A violation's path grows from the inside out as it
-// is returned, so that a good event pays nothing for it.
+// parser reads JSON text. The path of a violation is built from the inside out while it is returned, so that a valid
+// event costs nothing for it.
 type parser struct {
 	raw []byte
 	at  int
 }
 
-func (p *parser) syntax(what string) *Violation { return wrong("%s (at byte %d)", what, p.at) }
+func (p *parser) syntax(what string) *Violation { return violationf("%s (at byte %d)", what, p.at) }
 
 func (p *parser) space() {
 	for p.at < len(p.raw) {
@@ -29,7 +29,7 @@ func (p *parser) space() {
 	}
 }
 
-// peek is the next byte that is not white space, 0 at the end.
+// peek returns the next byte that is not white space; 0 at the end.
 func (p *parser) peek() byte {
 	p.space()
 	if p.at < len(p.raw) {
@@ -50,7 +50,7 @@ func (p *parser) expected(want string) *Violation {
 	if p.peek() == 0 {
 		return p.syntax("is missing: the JSON ends here")
 	}
-	return wrong("must be %s, is %s", want, p.found())
+	return violationf("must be %s, is %s", want, p.found())
 }
 
 func (p *parser) found() string {
@@ -71,10 +71,10 @@ func (p *parser) found() string {
 	return "not JSON"
 }
 
-// members walks over an object and calls each at the value of every name.
+// members reads an object and calls each at the value of every name.
 func (p *parser) members(depth int, each func(name []byte) *Violation) *Violation {
 	if depth > maxDepth {
-		return wrong("is nested too deep")
+		return violationf("is nested too deep")
 	}
 	if !p.take('{') {
 		return p.expected("an object")
@@ -105,10 +105,10 @@ func (p *parser) members(depth int, each func(name []byte) *Violation) *Violatio
 	}
 }
 
-// elements walks over an array and calls each at every value.
+// elements reads an array and calls each at every value.
 func (p *parser) elements(depth int, each func(i int) *Violation) *Violation {
 	if depth > maxDepth {
-		return wrong("is nested too deep")
+		return violationf("is nested too deep")
 	}
 	if !p.take('[') {
 		return p.expected("an array")
@@ -159,7 +159,7 @@ func (p *parser) word(w string) bool {
 	return false
 }
 
-// parseInt takes digits only: 1.0 and 1e3 are no integers to the readers we have.
+// parseInt accepts digits only: readers do not take 1.0 and 1e3 for integers.
 func parseInt(digits []byte) (int64, bool) {
 	if len(digits) > 18 {
 		n, err := strconv.ParseInt(string(digits), 10, 64)
@@ -179,7 +179,7 @@ func parseInt(digits []byte) (int64, bool) {
 	return sign * n, true
 }
 
-// numberLength is how many bytes the JSON number at the beginning has; 0: there is none.
+// numberLength returns the length in bytes of the JSON number at the beginning; 0 if none begins there.
 func numberLength(b []byte) int {
 	i := 0
 	digits := func() bool {
@@ -213,7 +213,7 @@ func numberLength(b []byte) int {
 	return i
 }
 
-// quoted takes a string. The bytes may be the input's own and hold until it changes.
+// quoted reads a string. The result may share memory with the input: it is valid until the input changes.
 func (p *parser) quoted() ([]byte, *Violation) {
 	p.at++
 	from := p.at
@@ -238,8 +238,8 @@ func (p *parser) quoted() ([]byte, *Violation) {
 	return nil, p.syntax("ends within a string")
 }
 
-// escaped is the rare case: it finds the end and leaves the unescaping to
-// encoding/json, after refusing what that would quietly replace.
+// escaped reads a string that has an escape, which is rare. It finds the end and leaves the unescaping to
+// encoding/json, after refusing what that would replace silently.
 func (p *parser) escaped(from int) ([]byte, *Violation) {
 	for ; p.at < len(p.raw) && p.raw[p.at] != '"'; p.at++ {
 		if p.raw[p.at] == '\\' {
@@ -285,7 +285,7 @@ func loneSurrogate(s []byte) bool {
 	return false
 }
 
-// half says whether four hex digits name a high or low surrogate.
+// half returns 'h' if the four hex digits name a high surrogate, 'l' for a low one, and 0 for neither.
 func half(s []byte, at int) byte {
 	if at+4 > len(s) {
 		return 0

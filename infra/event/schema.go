@@ -14,9 +14,8 @@ import (
 
 const dialect = "https://json-schema.org/draft/2020-12/schema"
 
-// Schema is a JSON Schema (2020-12), as much of it as the catalogue needs. It
-// says nothing about unknown fields, so readers take them: that is how an
-// optional field can be added without anyone tripping over it.
+// Schema is a JSON Schema (2020-12), limited to the keywords that event types need. It allows unknown fields, so that
+// an optional field can be added without breaking a consumer.
 type Schema struct {
 	Dialect     string             `json:"$schema,omitempty"`
 	ID          string             `json:"$id,omitempty"`
@@ -41,7 +40,7 @@ type Schema struct {
 	pattern *regexp.Regexp
 }
 
-// field is a property together with where it lives in the Go struct.
+// field is a property and its place in the Go struct.
 type field struct {
 	name     string
 	index    int
@@ -49,7 +48,7 @@ type field struct {
 	schema   *Schema
 }
 
-// ParseSchema reads a schema that was written earlier, to check or compare with.
+// ParseSchema returns the schema that String wrote earlier, to check data or to compare with.
 func ParseSchema(raw []byte) (*Schema, error) {
 	s := &Schema{}
 	if err := json.Unmarshal(raw, s); err != nil {
@@ -94,7 +93,7 @@ func (s *Schema) children() []*Schema {
 	return all
 }
 
-// maxFields is what fits the bits that remember which fields were seen.
+// maxFields is the number of bits in the set of the fields that were seen.
 const maxFields = 64
 
 var (
@@ -103,8 +102,7 @@ var (
 	patterns sync.Map // of *regexp.Regexp by their text, compiled once each
 )
 
-// schemaOf derives the schema of a type's data. It panics where the Go type says
-// something that the schema could not promise.
+// schemaOf derives the schema of a type's data. It panics if the Go type allows something that a schema cannot express.
 func schemaOf(info *Info) *Schema {
 	if info.GoType.Kind() != reflect.Struct || info.GoType == timeType {
 		panic(info.Name + ": data is not a struct, so no field could ever be added")

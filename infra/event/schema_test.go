@@ -10,7 +10,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/event"
 )
 
-// everything uses each thing a schema can say.
+// everything uses each feature of a schema.
 type everything struct {
 	ID    string            `json:"id" format:"uuid" doc:"An id."`
 	Mood  string            `json:"mood,omitempty" enum:"good,bad"`
@@ -28,7 +28,8 @@ const someID = `"id":"01920000-0000-7000-8000-00000000000A"`
 
 // The tags of a struct become the keywords of JSON Schema.
 func TestSchemaFromTags(t *testing.T) {
-	want := `{"$schema":"https://json-schema.org/draft/2020-12/schema","title":"test","description":"A test.","type":"object","required":["id"],"properties":{
+	want := `{"$schema":"https://json-schema.org/draft/2020-12/schema","title":"test","description":"A test.",
+		"type":"object","required":["id"],"properties":{
 		"id":{"type":"string","format":"uuid","description":"An id."},
 		"mood":{"type":"string","enum":["good","bad"]},
 		"tags":{"type":"object","additionalProperties":{"type":"string"}},
@@ -44,7 +45,10 @@ func TestSchemaFromTags(t *testing.T) {
 
 // Maps, pointers and nested structs are filled as encoding/json would.
 func TestDecodeFillsEveryKind(t *testing.T) {
-	got, err := event.DecodeAs[everything](`{` + someID + `,"mood":"bad","tags":{"a":"1","b":"2"},"small":-5,"on":[true,false],"day":"2025-01-02T03:04:05Z","in":{"code":"xx"}}`)
+	got, err := event.DecodeAs[everything](
+		`{` + someID + `,"mood":"bad","tags":{"a":"1","b":"2"},"small":-5,"on":[true,false],` +
+			`"day":"2025-01-02T03:04:05Z","in":{"code":"xx"}}`,
+	)
 	small := int8(-5)
 	want := everything{
 		ID: "01920000-0000-7000-8000-00000000000A", Mood: "bad", Tags: map[string]string{"a": "1", "b": "2"},
@@ -56,7 +60,7 @@ func TestDecodeFillsEveryKind(t *testing.T) {
 	}
 }
 
-// Each keyword holds.
+// Each keyword is enforced.
 func TestKeywordsHold(t *testing.T) {
 	tests := map[string]string{
 		`{"id":"x"}`: `$.id must be of format uuid`,
@@ -85,7 +89,7 @@ type knot struct {
 	Next *knot `json:"next,omitempty"`
 }
 
-// What a schema could not promise does not get into the catalogue.
+// A type that a schema cannot express is not defined.
 func TestSchemaRefuses(t *testing.T) {
 	tests := map[string]func(){
 		"no struct": func() { event.SchemaOf[string]() },

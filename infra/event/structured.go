@@ -6,8 +6,8 @@ import (
 	ce "github.com/cloudevents/sdk-go/v2/event"
 )
 
-// FromJSON reads one event in CloudEvents' structured JSON format, which may have come from anywhere. It refuses what the
-// SDK refuses, and also what the SDK panics at, such as data_base64 that is no string.
+// FromJSON decodes one event in CloudEvents' structured JSON format, which may be from an untrusted sender. It returns
+// an error where the SDK does, and also where the SDK panics, such as at a data_base64 that is not a string.
 func FromJSON(data []byte) (e ce.Event, err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -13,25 +13,25 @@ func (s *Schema) checkText(text []byte) *Violation {
 	if s.MinLength != nil || s.MaxLength != nil {
 		n := int64(utf8.RuneCount(text))
 		if s.MinLength != nil && n < *s.MinLength {
-			return wrong("must have at least %d characters, has %d", *s.MinLength, n)
+			return violationf("must have at least %d characters, has %d", *s.MinLength, n)
 		}
 		if s.MaxLength != nil && n > *s.MaxLength {
-			return wrong("must have at most %d characters, has %d", *s.MaxLength, n)
+			return violationf("must have at most %d characters, has %d", *s.MaxLength, n)
 		}
 	}
 	if s.Enum != nil && !slices.Contains(s.Enum, string(text)) {
-		return wrong("must be one of %s", strings.Join(s.Enum, ", "))
+		return violationf("must be one of %s", strings.Join(s.Enum, ", "))
 	}
 	if s.pattern != nil && !s.pattern.Match(text) {
-		return wrong("must match %s", s.Pattern)
+		return violationf("must match %s", s.Pattern)
 	}
 	if ok := formats[s.Format]; ok != nil && !ok(text) {
-		return wrong("must be of format %s", s.Format)
+		return violationf("must be of format %s", s.Format)
 	}
 	return nil
 }
 
-// checkText refuses text that is not UTF-8 anywhere in a Go value.
+// checkText returns an error if any text in a Go value is not UTF-8.
 func checkText(v reflect.Value) error {
 	if bad := textIn(v); bad != nil {
 		return bad.in("$")
@@ -43,7 +43,7 @@ func textIn(v reflect.Value) *Violation {
 	switch v.Kind() {
 	case reflect.String:
 		if !utf8.ValidString(v.String()) {
-			return wrong("is not valid UTF-8")
+			return violationf("is not valid UTF-8")
 		}
 	case reflect.Pointer:
 		if !v.IsNil() {
@@ -90,7 +90,7 @@ func textInMap(v reflect.Value) *Violation {
 	return nil
 }
 
-// formats are the formats that are checked; date-time is by storeTime.
+// formats are the formats that are checked; storeTime checks date-time.
 var formats = map[string]func([]byte) bool{
 	"date-time": func([]byte) bool { return true },
 	"uuid":      isUUID,
@@ -116,7 +116,7 @@ func isUUID(s []byte) bool {
 	return true
 }
 
-// isEmail asks for little: whether an address works only a mail to it can tell.
+// isEmail checks little: only sending a mail shows whether an address works.
 func isEmail(s []byte) bool {
 	at := strings.LastIndexByte(string(s), '@')
 	return at > 0 && at < len(s)-1 && !strings.ContainsAny(string(s), " \t\r\n<>")

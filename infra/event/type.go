@@ -10,7 +10,7 @@ import (
 	ce "github.com/cloudevents/sdk-go/v2/event"
 )
 
-// ContentType is what the data of every event in the catalogue is.
+// ContentType is the media type of the data of every event.
 const ContentType = "application/json"
 
 // Kind tells facts from commands.
@@ -83,7 +83,8 @@ func (i *Info) named(err error) error {
 	return fmt.Errorf("%s: %w", i.Name, err)
 }
 
-// Absent means JSON in the JSON format of CloudEvents.
+// isJSON reports whether data of the content type is JSON. Without a content type it is, as in the JSON format of
+// CloudEvents.
 func isJSON(contentType string) bool {
 	if contentType == "" || contentType == ContentType {
 		return true
@@ -138,13 +139,13 @@ func (d Draft) Keyed(partitionkey string) Draft {
 // defect shows in the function that has it and not in every consumer.
 func (d Draft) Encode() (json.RawMessage, error) {
 	if d.Info == nil {
-		return nil, fmt.Errorf("events: draft without a type")
+		return nil, fmt.Errorf("event: draft without a type")
 	}
 	v := reflect.ValueOf(d.Data)
 	if !v.IsValid() || v.Type() != d.Info.GoType {
 		return nil, fmt.Errorf("%s: data is a %T, want %s", d.Info.Name, d.Data, d.Info.GoType)
 	}
-	// json.Marshal would quietly put U+FFFD for what is not UTF-8.
+	// json.Marshal would silently replace bytes that are not UTF-8 by U+FFFD.
 	if err := checkText(v); err != nil {
 		return nil, d.Info.named(err)
 	}

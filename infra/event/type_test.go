@@ -8,7 +8,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/event"
 )
 
-// A draft is about its subject and ordered by it, unless keyed otherwise.
+// The subject of a draft is its partition key, unless Keyed gives another.
 func TestDraft(t *testing.T) {
 	d := event.ClockCancel.New("timer", event.CancelTimer{TimerID: "timer"})
 	if d.Subject != "timer" || d.Key != "timer" || d.Info != event.ClockCancel.Info() {
@@ -19,7 +19,7 @@ func TestDraft(t *testing.T) {
 	}
 }
 
-// What no reader would take is not emitted.
+// Data that no consumer would accept is not emitted.
 func TestEncodeRefuses(t *testing.T) {
 	tests := map[string]struct {
 		draft event.Draft

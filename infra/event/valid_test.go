@@ -9,7 +9,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/event"
 )
 
-// An event that is plainly right and one that has to be looked at closely are judged as the SDK does.
+// Valid agrees with the SDK's Validate, for events that pass the quick checks and for those that do not.
 func TestValid(t *testing.T) {
 	right := func() ce.Event {
 		e := ce.New()

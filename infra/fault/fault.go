@@ -1,9 +1,8 @@
-// Package fault has the one error type of Ebb and the handful of kinds an
-// error can be of. The kind decides what everyone does next: what an HTTP
-// caller sees, what an event handler answers, and so what the broker does.
+// Package fault has the error type of the kit and the kinds that an error can have. The kind decides the status that an
+// HTTP caller gets and the status that an event delivery gets, and so whether the broker tries again.
 //
-// The event side follows the delivery table of Knative Eventing's data-plane
-// specification: 404, 408, 409, 429 and 5xx are tried again, every other 4xx is final.
+// The statuses of events follow the delivery table of Knative Eventing's data-plane specification: 404, 408, 409, 429
+// and 5xx are tried again, every other 4xx is final.
 package fault
 
 import (
@@ -14,20 +13,20 @@ import (
 	"time"
 )
 
-// Kind says what sort of failure an error is. The zero Kind is Internal, so that
-// whatever nobody classified is treated as a defect of ours.
+// Kind is a class of failures. The zero Kind is Internal, so that an error without a kind is treated as a defect of the
+// function.
 type Kind uint8
 
 const (
-	Internal        Kind = iota // a defect, or anything nobody classified
+	Internal        Kind = iota // a defect, or an error without a kind
 	Invalid                     // the input is wrong and stays wrong
-	Unauthenticated             // nobody knows who is asking
-	Denied                      // known, but not allowed
+	Unauthenticated             // the caller showed no valid credentials
+	Denied                      // the caller is known, but not allowed
 	NotFound                    // it does not exist, finally
 	NotYet                      // it does not exist yet: out of order, may still come
-	Conflict                    // lost a race, or contradicts the present state
-	Exhausted                   // over a limit of rate or size of a quota
-	Unavailable                 // a dependency does not answer just now
+	Conflict                    // lost a race, or contradicts the current state
+	Exhausted                   // over a rate limit or a quota
+	Unavailable                 // a dependency does not respond
 	Timeout                     // a deadline passed
 	TooLarge                    // the body is over the limit
 )
@@ -49,15 +48,14 @@ var kinds = [...]struct {
 	TooLarge:        {"too large", http.StatusRequestEntityTooLarge, http.StatusUnprocessableEntity},
 }
 
-// String is the kind in lower-case words, as metrics and logs carry it.
+// String returns the kind in lower-case words, as metrics and logs have it.
 func (k Kind) String() string { return kinds[k.known()].name }
 
-// HTTPStatus is what an HTTP caller is answered.
+// HTTPStatus returns the status of the response to an HTTP request.
 func (k Kind) HTTPStatus() int { return kinds[k.known()].http }
 
-// EventStatus is what an event delivery is answered. NotFound is 422 there and
-// not 404, and NotYet 503 and not 425, because a broker retries 404 and 503 and
-// does not retry 422 and 425.
+// EventStatus returns the status of the response to an event delivery. NotFound is 422 there and not 404, and NotYet
+// 503 and not 425, because a broker retries 404 and 503 and does not retry 422 and 425.
 func (k Kind) EventStatus() int { return kinds[k.known()].event }
 
 // Retryable reports whether a broker that gets EventStatus tries again.
@@ -70,8 +68,7 @@ func (k Kind) known() Kind {
 	return k
 }
 
-// RetryableStatus reports whether Knative Eventing retries a delivery that was
-// answered with the HTTP status.
+// RetryableStatus reports whether Knative Eventing retries a delivery after a response with the HTTP status.
 func RetryableStatus(status int) bool {
 	switch status {
 	case http.StatusNotFound, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
@@ -80,25 +77,25 @@ func RetryableStatus(status int) bool {
 	return status >= 500 || status < 200
 }
 
-// Detail is one fault in one place of an input, in the terms of RFC 9457 section 3. It does
-// not hold the value, which may be a secret.
+// Detail is an error about one place in an input, in the terms of RFC 9457 section 3. It does not have the value, which
+// may be a secret.
 type Detail struct {
 	Location string `json:"location,omitempty"`
 	Message  string `json:"message"`
 }
 
-// Error is a failure with its kind. Message is safe to show to whoever asked;
-// Cause is for operators only and never leaves the process but in a log.
+// Error is a failure with its kind. Message is safe to show to the caller; Cause is for operators only and leaves the
+// process in logs only.
 type Error struct {
 	Kind       Kind
 	Message    string
 	Cause      error
 	Details    []Detail
 	RetryAfter time.Duration // how long the caller should wait; 0: its own choice
-	Status     int           // what an HTTP caller is answered where the kind is not exact enough; 0: the kind's
+	Status     int           // of the HTTP response, where that of the kind is not exact enough; 0: that of the kind
 }
 
-// New makes an error of a kind with a message that is safe to show.
+// New returns an error of a kind with a message that is safe to show to the caller.
 func New(kind Kind, format string, args ...any) *Error {
 	if len(args) == 0 {
 		return &Error{Kind: kind, Message: format}
@@ -106,7 +103,7 @@ func New(kind Kind, format string, args ...any) *Error {
 	return &Error{Kind: kind, Message: fmt.Sprintf(format, args...)}
 }
 
-// Wrap makes an error of a kind from a cause. The message is safe to show, the cause is not shown.
+// Wrap returns an error of a kind with a cause. The message is safe to show to the caller, who does not see the cause.
 func Wrap(cause error, kind Kind, format string, args ...any) *Error {
 	e := New(kind, format, args...)
 	e.Cause = cause
@@ -127,14 +124,14 @@ func (e *Error) After(d time.Duration) *Error {
 	return &c
 }
 
-// WithStatus returns a copy of e that an HTTP caller sees with this status: 412 or 428, say, for an Invalid.
+// WithStatus returns a copy of e that HTTP callers get with this status, such as 412 or 428 for an Invalid.
 func (e *Error) WithStatus(status int) *Error {
 	c := *e
 	c.Status = status
 	return &c
 }
 
-// Error is the whole text with its cause, for operators.
+// Error returns the message and the cause, for operators.
 func (e *Error) Error() string {
 	if e.Cause != nil {
 		return e.Message + ": " + e.Cause.Error()
@@ -144,8 +141,8 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Cause }
 
-// KindOf is the kind of the outermost Error in err's chain. A passed context
-// deadline is Timeout, a cancelled context Unavailable, anything else Internal.
+// KindOf returns the kind of the outermost Error in err's chain. A passed context deadline is Timeout, a cancelled
+// context Unavailable, anything else Internal.
 func KindOf(err error) Kind {
 	var e *Error
 	switch {
@@ -159,14 +156,14 @@ func KindOf(err error) Kind {
 	return Internal
 }
 
-// Is reports whether err is a failure of the kind. A nil error is of no kind.
+// Is reports whether err is a failure of the kind. A nil error has no kind.
 func Is(err error, kind Kind) bool { return err != nil && KindOf(err) == kind }
 
-// Internals are told to operators, not to callers.
+// opaque is what callers see of an Internal, whose message is for operators.
 const opaque = "something went wrong on our side; it has been logged"
 
-// Public is what may be shown to whoever asked: the message of the outermost
-// Error, or a fixed sentence when the failure is Internal.
+// Public returns what may be shown to the caller: the message of the outermost Error, or a fixed sentence when the
+// failure is Internal.
 func Public(err error) string {
 	var e *Error
 	if errors.As(err, &e) && e.Kind != Internal {
@@ -181,7 +178,7 @@ func Public(err error) string {
 	return opaque
 }
 
-// HTTPStatus is what an HTTP caller is answered for err.
+// HTTPStatus returns the status of the response to an HTTP request that failed with err.
 func HTTPStatus(err error) int {
 	var e *Error
 	if errors.As(err, &e) && e.Status != 0 {
@@ -190,7 +187,7 @@ func HTTPStatus(err error) int {
 	return KindOf(err).HTTPStatus()
 }
 
-// DetailsOf are the details of the outermost Error in err's chain.
+// DetailsOf returns the details of the outermost Error in err's chain.
 func DetailsOf(err error) []Detail {
 	var e *Error
 	if errors.As(err, &e) {
@@ -199,7 +196,7 @@ func DetailsOf(err error) []Detail {
 	return nil
 }
 
-// RetryAfter is how long err asks the caller to wait; 0 when it does not say.
+// RetryAfter returns how long err asks the caller to wait; 0 when it does not ask.
 func RetryAfter(err error) time.Duration {
 	var e *Error
 	if errors.As(err, &e) {

@@ -11,7 +11,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// Each kind answers as the failure table says, and the broker does what the table says it does.
+// Each kind has the statuses of the failure table, and the broker retries where the table says so.
 func TestKinds(t *testing.T) {
 	for _, c := range []struct {
 		kind        fault.Kind
@@ -43,7 +43,7 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-// Knative's table: 404, 408, 409, 429 and 5xx are tried again, no other answer that came is.
+// Knative's table: 404, 408, 409, 429 and 5xx are tried again, no other status is.
 func TestRetryableStatus(t *testing.T) {
 	retried := map[int]bool{404: true, 408: true, 409: true, 429: true}
 	for status := 200; status < 600; status++ {
@@ -54,7 +54,7 @@ func TestRetryableStatus(t *testing.T) {
 	}
 }
 
-// The kind and what may be shown survive wrapping; the cause is never shown.
+// The kind and the public message survive wrapping; the cause is never shown.
 func TestWrapping(t *testing.T) {
 	cause := errors.New("password hunter2 refused")
 	err := fmt.Errorf("reserve stock: %w", fault.Wrap(cause, fault.Unavailable, "the store is busy").After(time.Second))
@@ -69,7 +69,7 @@ func TestWrapping(t *testing.T) {
 	}
 }
 
-// Whatever nobody classified is Internal, and a caller sees a fixed sentence.
+// An error without a kind is Internal, and a caller sees a fixed sentence.
 func TestUnclassified(t *testing.T) {
 	for _, err := range []error{errors.New("secret"), fault.New(fault.Internal, "secret")} {
 		if got := fault.Public(err); fault.KindOf(err) != fault.Internal || strings.Contains(got, "secret") {
@@ -81,7 +81,7 @@ func TestUnclassified(t *testing.T) {
 	}
 }
 
-// A status that is more exact than the kind's is for HTTP callers only.
+// A status that is more exact than that of the kind is for HTTP callers only.
 func TestWithStatus(t *testing.T) {
 	err := fault.New(fault.Invalid, "stale").WithStatus(412)
 	if got := fault.HTTPStatus(err); got != 412 {

@@ -20,9 +20,11 @@ const (
 	idempotencyName = "_idempotency"
 )
 
-// stateful reports whether the function needs a database.
+// stateful reports whether the function needs a database: for documents of its own, or for the unit of work of an event,
+// of a tick or of an operation that changes something.
 func (f *Function) stateful() bool {
-	return len(f.schema) > 0 || len(f.subscriptions) > 0 || f.any != nil || f.deadLetter != nil || len(f.emits) > 0
+	return len(f.schema) > 0 || f.subscribed() || f.deadLetter != nil || f.tick != nil ||
+		slices.ContainsFunc(f.routes, func(r route) bool { return !r.Safe() })
 }
 
 // databaseSchema returns everything that the function stores, with the kit's own collections.

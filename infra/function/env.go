@@ -34,7 +34,7 @@ type Env struct {
 	// archive. It may take some milliseconds the first time. Nil: nothing is known.
 	System func() manifest.System
 
-	// Discovery finds the functions of the system, for the gateway, the only one that calls others. Nil: the gateway has
+	// Discovery lists the instances of functions, for the gateway, the only one that calls others. Nil: the gateway has
 	// settings of its own.
 	Discovery discovery.Discovery
 

@@ -21,9 +21,10 @@ type orderRef struct {
 }
 
 var (
-	example      = event.NewNamespace("com.example", "https://example.com/schemas/")
-	orderShip    = event.Define(example, "inventory.ship", 1, event.Command, "Ship an order.", orderRef{OrderID: "o1"})
-	orderShipped = event.Define(example, "inventory.shipped", 1, event.Fact, "An order was shipped.", orderRef{OrderID: "o1"})
+	example = event.NewNamespace("com.example", "https://example.com/schemas/")
+
+	orderShip    = event.Define(example, "inventory.ship", 1, event.Command, "Ship an order.", orderRef{"o1"})
+	orderShipped = event.Define(example, "inventory.shipped", 1, event.Fact, "An order was shipped.", orderRef{"o1"})
 )
 
 // counter is what the function of these tests counts under a name.

@@ -8,8 +8,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/event"
 )
 
-// AsyncAPI returns an AsyncAPI 3.0 document of the events that the functions of a system consume and emit: a channel for
-// each type, and an operation for each function that emits or consumes it.
+// AsyncAPI returns an AsyncAPI 3.0 document of the events that the functions of a system consume and emit: a channel
+// for each type, and an operation for each function that emits or consumes it.
 func AsyncAPI(product Product, system manifest.System) ([]byte, error) {
 	channels, messages, schemas, operations := object{}, object{}, object{}, object{}
 	types := system.Types()
@@ -37,7 +37,9 @@ func AsyncAPI(product Product, system manifest.System) ([]byte, error) {
 		"defaultContentType": "application/cloudevents+json",
 		"channels":           channels,
 		"operations":         operations,
-		"components":         object{"messages": messages, "schemas": schemas, "messageTraits": object{"cloudevent": envelope()}},
+		"components": object{
+			"messages": messages, "schemas": schemas, "messageTraits": object{"cloudevent": envelope()},
+		},
 	})
 }
 
@@ -45,7 +47,7 @@ func channelID(info *event.Info) string {
 	return strings.NewReplacer(".", "_", "-", "_").Replace(info.Short)
 }
 
-// addOperation adds what one function does with one type; "*" is all of them.
+// addOperation adds the operation of one function with one type; "*" is every type.
 func addOperation(into object, types event.Catalogue, function, action, verb, name string) {
 	if name == "*" {
 		for _, info := range types.All() {
@@ -80,7 +82,7 @@ func message(info *event.Info, id string) object {
 	}
 }
 
-// envelope is the CloudEvent around the data, as its attributes are named in the HTTP binding.
+// envelope returns the schema of the attributes of a CloudEvent, as they are named in the HTTP binding.
 func envelope() object {
 	text := func(doc string) object { return object{"type": "string", "description": doc} }
 	return object{"headers": object{

@@ -5,13 +5,15 @@ import (
 	"github.com/ebb-dev/ebb/infra/store/firestore/layout"
 )
 
-// deployed is a manifest with its hash, which a function is deployed with and compares with its own, and with what a Firestore
-// database needs for it.
+// deployed is a manifest with its hash, which a function is deployed with and compares with its own, and with the
+// indexes that a Firestore database needs.
 type deployed struct {
 	manifest.Function
-	Hash      string             `json:"hash"`
-	Indexes   []layout.Index     `json:"firestore_indexes,omitempty"`   // composite ones, a google_firestore_index each
-	Unindexed []layout.Unindexed `json:"firestore_unindexed,omitempty"` // a google_firestore_field with an empty index_config each
+	Hash string `json:"hash"`
+	// Each is a google_firestore_index, which is composite.
+	Indexes []layout.Index `json:"firestore_indexes,omitempty"`
+	// Each is a google_firestore_field with an empty index_config.
+	Unindexed []layout.Unindexed `json:"firestore_unindexed,omitempty"`
 }
 
 func deploy(system manifest.System) (map[string]deployed, error) {

@@ -1,5 +1,5 @@
-// Package generate derives documents from what functions declare: OpenAPI for their HTTP side, AsyncAPI for their events,
-// and Terraform's input for what they need around them.
+// Package generate derives documents from the declarations of functions: OpenAPI for their operations, AsyncAPI for
+// their events, and the input of the Terraform modules.
 //
 // The same declarations give the same bytes, so that a check can tell whether a committed file is stale.
 package generate

@@ -22,7 +22,11 @@ type none struct{}
 func serving[T any](name, path string, says ...event.Typed) *function.Function {
 	f := function.New(name, function.Env{})
 	type out struct{ Body T }
-	function.Serve(f, function.Operation{Method: "GET", Path: path}, func(context.Context, *function.Tx, *none) (*out, error) { return nil, nil })
+	function.Serve(
+		f,
+		function.Operation{Method: "GET", Path: path},
+		func(context.Context, *function.Tx, *none) (*out, error) { return nil, nil },
+	)
 	function.Emits(f, says...)
 	return f
 }
@@ -34,7 +38,7 @@ func declared(functions ...*function.Function) (s manifest.System) {
 	return s
 }
 
-// Two functions may name two things alike; the document keeps them apart, and what refers to them too.
+// Two functions may have schemas of the same name; the document has both, and references to the right one.
 func TestSchemasOfOneName(t *testing.T) {
 	a := func() *function.Function {
 		type Thing struct {
@@ -71,12 +75,13 @@ func TestSchemasOfOneName(t *testing.T) {
 }
 
 func TestAPathOfTwoFunctionsIsRefused(t *testing.T) {
-	if _, err := generate.OpenAPI(generate.Product{}, declared(serving[none]("a", "/api/x"), serving[none]("b", "/api/x"))); err == nil {
+	twice := declared(serving[none]("a", "/api/x"), serving[none]("b", "/api/x"))
+	if _, err := generate.OpenAPI(generate.Product{}, twice); err == nil {
 		t.Error("it was accepted")
 	}
 }
 
-// The order of the functions does not show, and the types that they emit and consume, no others, have a channel each.
+// The order of the functions makes no difference, and only the types that they emit and consume have a channel.
 func TestTheSameDeclarationsGiveTheSameBytes(t *testing.T) {
 	a, b := serving[none]("a", "/api/a", event.ArchiveReplayed), serving[none]("b", "/api/b")
 	one, err := generate.AsyncAPI(generate.Product{}, declared(a, b))
@@ -102,8 +107,8 @@ func TestTheSameDeclarationsGiveTheSameBytes(t *testing.T) {
 	}
 }
 
-// Terraform reads which composite indexes a Firestore database needs, by the names that the driver gives to fields, and which fields
-// need none.
+// Terraform reads which composite indexes a Firestore database needs, by the names that the driver gives to fields, and
+// which fields need none.
 func TestFirestoreIndexes(t *testing.T) {
 	f := function.New("boats", function.Env{})
 	function.Collection[struct{}](f, "boats", store.On("owner.id", "built"))
@@ -122,11 +127,18 @@ func TestFirestoreIndexes(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := doc.Functions["boats"]
-	want := layout.Index{Collection: "boats", Fields: []layout.OrderedField{{Path: "keys.`owner.id`", Order: "DESCENDING"}, {Path: "keys.built", Order: "DESCENDING"}}}
+	want := layout.Index{
+		Collection: "boats",
+		Fields: []layout.OrderedField{
+			{Path: "keys.`owner.id`", Order: "DESCENDING"},
+			{Path: "keys.built", Order: "DESCENDING"},
+		},
+	}
 	if len(got.Indexes) != 2 || !reflect.DeepEqual(got.Indexes[1], want) {
 		t.Errorf("got %+v", got.Indexes)
 	}
-	if len(got.Unindexed) != 2*len(got.Collections) || !slices.Contains(got.Unindexed, layout.Unindexed{Collection: "boats", Field: "data"}) {
+	if len(got.Unindexed) != 2*len(got.Collections) ||
+		!slices.Contains(got.Unindexed, layout.Unindexed{Collection: "boats", Field: "data"}) {
 		t.Errorf("got %+v for %+v", got.Unindexed, got.Collections)
 	}
 }

@@ -11,8 +11,8 @@ import (
 
 const schemaRef = "#/components/schemas/"
 
-// OpenAPI returns one OpenAPI 3.1 document of what all functions of a system serve. Schemas that two functions name alike
-// and that differ get the function's name before theirs.
+// OpenAPI returns one OpenAPI 3.1 document of the operations of all functions of a system. Different schemas with the
+// same name in two functions get the function's name as a prefix.
 func OpenAPI(product Product, system manifest.System) ([]byte, error) {
 	m := merged{paths: object{}, schemas: object{}, operations: map[string]string{}}
 	for _, d := range system.Sorted() {
@@ -32,8 +32,11 @@ func OpenAPI(product Product, system manifest.System) ([]byte, error) {
 		"tags":    m.tags,
 		"paths":   m.paths,
 		"components": object{
-			"schemas":         m.schemas,
-			"securitySchemes": object{"bearer": object{"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "An access token of POST /api/sessions."}},
+			"schemas": m.schemas,
+			"securitySchemes": object{"bearer": object{
+				"type": "http", "scheme": "bearer", "bearerFormat": "JWT",
+				"description": "An access token of POST /api/sessions.",
+			}},
 		},
 	})
 }
@@ -88,14 +91,15 @@ func (m *merged) addPath(name, path string, item any) error {
 		}
 		m.operations[id] = method + " " + path
 		if operation != nil && operation["security"] == nil {
-			operation["security"] = []any{} // said, rather than left out: anyone may call it
+			operation["security"] = []any{} // not left out: it may be called without credentials
 		}
 		into[method] = operations[method]
 	}
 	return nil
 }
 
-// clashes finds the schemas that are there already and differ, in themselves or in what they refer to.
+// clashes returns the schemas whose name is taken by a different one; they may also differ in the schemas that they
+// refer to.
 func (m *merged) clashes(name string, schemas object) map[string]string {
 	renamed := map[string]string{}
 	prefix := strings.ToUpper(name[:1]) + name[1:]
@@ -118,7 +122,7 @@ func renameOf(renamed map[string]string, name string) string {
 	return name
 }
 
-// rewrite is a copy of v whose references to schemas follow the new names.
+// rewrite returns a copy of v whose references to schemas have the new names.
 func rewrite(v any, renamed map[string]string) any {
 	switch v := v.(type) {
 	case object:

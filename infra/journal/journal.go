@@ -1,17 +1,17 @@
-// Package journal keeps event-sourced aggregates: what happened to each, in order, and beside it a
-// snapshot of what that comes to.
+// Package journal stores event-sourced aggregates: the events of each in order, and a snapshot of the state that they
+// lead to.
 //
-// An aggregate is a head document, whose id is the aggregate's, and one document for each group of
-// events that was appended together, whose id is "<aggregate>/<version>". The head holds the
-// version, which counts the groups, the snapshot, and the revision of the fold that made it. Loading
-// reads the head and nothing else. When the fold has another revision than the snapshot, the snapshot is folded
-// anew from the events, and kept by the next append. No call but Query queries the store.
+// An aggregate is a head document, whose id is the aggregate's, and one document for each group of events that was
+// appended together, whose id is "<aggregate>/<version>". The head has the version, which counts the groups, the
+// snapshot, and the revision of the fold that made it. Loading reads only the head. When the revision of the fold is
+// not that of the snapshot, the snapshot is folded again from the events, and stored by the next append. Only Query
+// queries the store.
 //
-// Concurrency is optimistic: every append writes the head, so of two units of work that append to one
-// aggregate the store lets one through and the kit runs the other again.
+// Concurrency is optimistic: every append writes the head, so of two units of work that append to one aggregate the
+// store commits one and the kit runs the other again.
 //
-// The events of a journal are its function's own affair and no contract. They are read for
-// as long as the aggregate lives, so a fold keeps reading what an older one wrote.
+// The events of a journal are private to its function and no contract. They are read for as long as the aggregate
+// exists, so every later fold must read what an older version wrote.
 package journal
 
 import (
@@ -23,8 +23,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// Journal keeps aggregates of state S made of events E. Its methods may be called
-// concurrently for different units of work.
+// Journal stores aggregates of state S made of events E. Its methods may be called concurrently for different units of
+// work.
 type Journal[S, E any] struct {
 	name     string
 	fold     func(S, E) S
@@ -33,14 +33,14 @@ type Journal[S, E any] struct {
 	groups   *store.Collection[Group[E]]
 }
 
-// Head is an aggregate as it is now.
+// Head is the current state of an aggregate.
 type Head[S any] struct {
-	Version  int64 `json:"version"`  // how many groups of events there are
+	Version  int64 `json:"version"`  // the number of groups of events
 	Revision int   `json:"revision"` // of the fold that made the snapshot
 	State    S     `json:"state"`
 }
 
-// Group is what was appended at once. Version starts with 1.
+// Group is the events that were appended together. Version starts with 1.
 type Group[E any] struct {
 	Version int64 `json:"version"`
 	Events  []E   `json:"events"`
@@ -54,11 +54,11 @@ type options struct {
 	heads    []store.Option
 }
 
-// Revision numbers the fold; it starts at 1. Give it a new number whenever the fold would
-// make another state out of the same events. Queries see a new field of an aggregate from its next append on.
+// Revision sets the revision of the fold, which is 1 without it. Increase it when the fold makes another state from the
+// same events. Queries see a new field of an aggregate from its next append on.
 func Revision(n int) Option { return func(o *options) { o.revision = n } }
 
-// Indexes declares what Query filters and orders by: fields of the snapshot, as "state.customer_id".
+// Indexes declares the fields of the snapshot that Query filters and orders by, such as "state.customer_id".
 func Indexes(indexes ...store.Index) Option {
 	return func(o *options) {
 		for _, i := range indexes {
@@ -67,8 +67,8 @@ func Indexes(indexes ...store.Index) Option {
 	}
 }
 
-// New declares a journal of the function: the collections name and name_events. The fold is pure and
-// does not change the state it is given; the zero S is an aggregate to which nothing has happened.
+// New declares a journal of the function: the collections name and name_events. The fold must be pure and must not
+// change the state that it is given; the zero S is the state of an aggregate without events.
 func New[S, E any](f *function.Function, name string, fold func(S, E) S, opts ...Option) *Journal[S, E] {
 	o := options{revision: 1, heads: []store.Option{store.Large}}
 	for _, opt := range opts {
@@ -81,10 +81,10 @@ func New[S, E any](f *function.Function, name string, fold func(S, E) S, opts ..
 	}
 }
 
-// Key names the document that loading an aggregate reads, for function.Prefetch.
+// Key returns the key of the document that Load reads, for function.Prefetch.
 func (j *Journal[S, E]) Key(id string) store.Key { return j.heads.Key(id) }
 
-// Load is the aggregate's state; fault.NotFound when nothing has happened to it.
+// Load returns the aggregate's state; fault.NotFound when the aggregate has no events.
 func (j *Journal[S, E]) Load(ctx context.Context, u store.Unit, id string) (S, error) {
 	s, ok, err := j.Find(ctx, u, id)
 	if err == nil && !ok {
@@ -93,7 +93,7 @@ func (j *Journal[S, E]) Load(ctx context.Context, u store.Unit, id string) (S, e
 	return s, err
 }
 
-// Find is the state of an aggregate that may not exist.
+// Find returns the state of an aggregate, and false if it does not exist.
 func (j *Journal[S, E]) Find(ctx context.Context, u store.Unit, id string) (S, bool, error) {
 	h, err := j.head(ctx, u, id)
 	return h.State, h.Version > 0, err
@@ -107,7 +107,7 @@ func (j *Journal[S, E]) head(ctx context.Context, u store.Unit, id string) (Head
 	return h, j.refresh(ctx, u, id, &h)
 }
 
-// refresh folds the events again if another fold made the snapshot.
+// refresh folds the events again if a fold of another revision made the snapshot.
 func (j *Journal[S, E]) refresh(ctx context.Context, u store.Unit, id string, h *Head[S]) error {
 	if h.Revision == j.revision {
 		return nil
@@ -131,8 +131,8 @@ func (j *Journal[S, E]) folded(s S, happened []E) S {
 	return s
 }
 
-// Create begins an aggregate with its first events. The id must be new; an aggregate that exists is
-// fault.Conflict. Nothing is read.
+// Create stores a new aggregate with its first events and returns its state. An aggregate that exists is
+// fault.Conflict. Create reads nothing.
 func (j *Journal[S, E]) Create(ctx context.Context, u store.Unit, id string, happened ...E) (S, error) {
 	var s S
 	h := Head[S]{Version: 1, Revision: j.revision, State: j.folded(s, happened)}
@@ -145,8 +145,8 @@ func (j *Journal[S, E]) Create(ctx context.Context, u store.Unit, id string, hap
 	return h.State, j.groups.Create(ctx, u, groupID(id, 1), Group[E]{1, happened})
 }
 
-// Append adds what happened to the aggregate, one group for all of it, and returns its new state. An
-// aggregate that does not exist begins so. Appending nothing changes nothing.
+// Append adds events to the aggregate, as one group, and returns its new state. It creates an aggregate that does not
+// exist. Appending no events changes nothing.
 func (j *Journal[S, E]) Append(ctx context.Context, u store.Unit, id string, happened ...E) (S, error) {
 	h, err := j.head(ctx, u, id)
 	if err != nil {
@@ -155,8 +155,8 @@ func (j *Journal[S, E]) Append(ctx context.Context, u store.Unit, id string, hap
 	return j.append(ctx, u, id, h, happened)
 }
 
-// Change loads the aggregate, has decide say what happens to it, and appends that, as Load and Append
-// would together, but with one look at the head. It returns the new state, or the old one if nothing happens.
+// Change loads the aggregate, calls decide with its state and appends the events that decide returns, as Load and
+// Append would together, but reads the head once. It returns the new state, or the old one if there are no events.
 func (j *Journal[S, E]) Change(ctx context.Context, u store.Unit, id string, decide func(S) ([]E, error)) (S, error) {
 	h, err := j.head(ctx, u, id)
 	if err != nil {
@@ -183,7 +183,7 @@ func (j *Journal[S, E]) append(ctx context.Context, u store.Unit, id string, h H
 	return h.State, j.groups.Create(ctx, u, groupID(id, h.Version), Group[E]{h.Version, happened})
 }
 
-// History is everything that happened to the aggregate, in order; fault.NotFound when there is none.
+// History returns all events of the aggregate, in order; fault.NotFound when it does not exist.
 func (j *Journal[S, E]) History(ctx context.Context, u store.Unit, id string) ([]Group[E], error) {
 	h, err := j.heads.Get(ctx, u, id)
 	if err != nil {
@@ -213,8 +213,8 @@ func (j *Journal[S, E]) groupsTo(ctx context.Context, u store.Unit, id string, v
 	return all, nil
 }
 
-// Query reads a page of aggregates by fields of their snapshots ("state.customer_id"). The version of
-// an item is that of its aggregate.
+// Query returns a page of aggregates by fields of their snapshots ("state.customer_id"). The version of an item is that
+// of its aggregate.
 func (j *Journal[S, E]) Query(ctx context.Context, u store.Unit, f store.Find) (store.Page[S], error) {
 	found, err := j.heads.Query(ctx, u, f)
 	if err != nil {

@@ -48,7 +48,13 @@ type bank struct {
 func open(t *testing.T, db store.Opener, fold func(account, event) account, revision int) bank {
 	t.Helper()
 	f := function.New("bank", function.Env{Store: db})
-	j := journal.New(f, "accounts", fold, journal.Revision(revision), journal.Indexes(store.On("state.owner", "state.balance")))
+	j := journal.New(
+		f,
+		"accounts",
+		fold,
+		journal.Revision(revision),
+		journal.Indexes(store.On("state.owner", "state.balance")),
+	)
 	if err := f.Instance().Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +90,7 @@ func (b bank) load(id string) account {
 	return got
 }
 
-// What was appended comes back folded, and its history in the groups it was appended in.
+// Load returns the fold of what was appended, and History the groups in which it was appended.
 func TestAppendAndLoad(t *testing.T) {
 	b := open(t, memory.Opener(memory.Twice()), fold, 1)
 	b.append("a", event{Owner: "ada"}, event{Paid: 5})
@@ -107,7 +113,7 @@ func TestAppendAndLoad(t *testing.T) {
 	}
 }
 
-// An aggregate to which nothing happened is not there.
+// An aggregate without events does not exist.
 func TestMissing(t *testing.T) {
 	b := open(t, memory.Opener(), fold, 1)
 	_ = b.f.Read(t.Context(), func(ctx context.Context, tx *function.Tx) error {
@@ -151,7 +157,7 @@ func TestCreate(t *testing.T) {
 	}
 }
 
-// Change decides on the state as it is; nothing decided or a refusal changes nothing.
+// Change decides on the current state; no events and a refusal change nothing.
 func TestChange(t *testing.T) {
 	b := open(t, memory.Opener(memory.Twice()), fold, 1)
 	b.append("a", event{Owner: "ada"}, event{Paid: 5})
@@ -178,7 +184,7 @@ func TestChange(t *testing.T) {
 	}
 }
 
-// A fold of another revision makes the state anew from the events, on loads, queries and appends.
+// A fold of another revision makes the state from the events again, on loads, queries and appends.
 func TestRefold(t *testing.T) {
 	db := memory.Opener(memory.Twice())
 	old := open(t, db, fold, 1)
@@ -191,7 +197,11 @@ func TestRefold(t *testing.T) {
 		t.Errorf("loaded %+v, want %+v", got, want)
 	}
 	err := b.f.Read(t.Context(), func(ctx context.Context, tx *function.Tx) error {
-		page, err := b.j.Query(ctx, tx, store.Find{Where: []store.Filter{{Field: "state.owner", Op: store.Equal, Value: "ada"}}})
+		page, err := b.j.Query(
+			ctx,
+			tx,
+			store.Find{Where: []store.Filter{{Field: "state.owner", Op: store.Equal, Value: "ada"}}},
+		)
 		if err == nil && (len(page.Items) != 1 || page.Items[0].Value != want || page.Items[0].Version != 2) {
 			t.Errorf("query found %+v", page)
 		}

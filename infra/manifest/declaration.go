@@ -16,12 +16,12 @@ type Declaration struct {
 	Function
 	Schema       store.Schema   // of the database, with the kit's own collections
 	Types        []*event.Info  // that it consumes, emits or is started by, sorted by name
-	Subscription broker.Trigger // of a function that consumes events; it has no dead-letter handler yet
+	Subscription broker.Trigger // of a function that consumes events; without a dead-letter handler
 
 	// CheckSettings reports every setting that is missing or not valid, as a *config.Error.
 	CheckSettings func(config.Lookup) error
 
-	// OpenAPI returns the description of the operations, an OpenAPI 3.1 document. It is made at each call.
+	// OpenAPI returns the description of the operations, an OpenAPI 3.1 document. Each call makes it anew.
 	OpenAPI func() ([]byte, error)
 }
 
@@ -39,7 +39,8 @@ func (s System) Manifests() map[string]Function {
 
 // Sorted returns the declarations sorted by name. The slice belongs to the caller.
 func (s System) Sorted() []*Declaration {
-	return slices.SortedFunc(slices.Values(s.Functions), func(a, b *Declaration) int { return strings.Compare(a.Name, b.Name) })
+	byName := func(a, b *Declaration) int { return strings.Compare(a.Name, b.Name) }
+	return slices.SortedFunc(slices.Values(s.Functions), byName)
 }
 
 // CheckSettings reports every setting of every function that is missing or not valid, as a *config.Error.

@@ -1,6 +1,5 @@
-// Package manifest is what functions declare, as data: routes, event types, collections, triggers and settings.
-// Gateways, generators and consoles read it, and it can come from a running function, from a file or from another
-// process.
+// Package manifest describes functions as data: routes, event types, collections, triggers and settings. Gateways,
+// generators and consoles read it, from a running function, from a file or from another process.
 package manifest
 
 import (
@@ -78,11 +77,11 @@ type Trigger struct {
 }
 
 // Hash returns 16 hexadecimal digits of the SHA-256 of the manifest's JSON. A function compares it with the hash that
-// it was deployed with, so that an image that runs beside the triggers of another version is found.
+// it was deployed with, so that an image that runs with the triggers of another version is found.
 func (f Function) Hash() string {
 	data, err := json.Marshal(f)
 	if err != nil {
-		panic(err) // it is strings, numbers and lists of them
+		panic(err) // strings, numbers and lists of them always marshal
 	}
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:8])

@@ -1,4 +1,4 @@
-// Package problem writes problem documents (RFC 9457): what the kit answers instead of a success.
+// Package problem writes problem documents (RFC 9457), the body of every response that is an error.
 package problem
 
 import (
@@ -37,15 +37,15 @@ func Of(err error) *Problem {
 	}
 }
 
-// Write answers the request with the problem document of err: status, Retry-After, and for 401 the challenge that RFC
-// 6750 section 3 asks for. It writes nothing else, so header fields that were set before are kept.
+// Write responds with the problem document of err: status, Retry-After, and for 401 the challenge that RFC 6750 section
+// 3 asks for. Other header fields that were set before are kept.
 func Write(w http.ResponseWriter, r *http.Request, err error) {
 	p := Of(err)
 	p.Instance = r.URL.Path
 	p.Write(w, r)
 }
 
-// Write answers the request with the document.
+// Write responds with the document.
 func (p *Problem) Write(w http.ResponseWriter, r *http.Request) {
 	body, err := json.Marshal(p)
 	if err != nil { // a detail's value that JSON cannot hold
@@ -61,7 +61,7 @@ func (p *Problem) Write(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body) // a caller that has gone away needs no answer
 }
 
-// SetHeader sets the header fields that belong to the problem, beside those of its content.
+// SetHeader sets the header fields of the problem, other than those of its content.
 func (p *Problem) SetHeader(h http.Header, r *http.Request) {
 	h.Set("Cache-Control", "no-store")
 	if p.Status == http.StatusUnauthorized {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Declared is a step as the declaration has it, for pictures and manifests.
+// Declared is the declaration of a step, for diagrams and manifests.
 type Declared struct {
 	Name     string        `json:"name"`
 	Done     string        `json:"done"`
@@ -16,7 +16,7 @@ type Declared struct {
 	Pivot    bool          `json:"pivot,omitempty"`
 }
 
-// Steps is the declaration in order.
+// Steps returns the declared steps in order.
 func (s *Saga[S]) Steps() []Declared {
 	all := make([]Declared, len(s.steps))
 	for i, step := range s.steps {
@@ -32,8 +32,8 @@ func (s *Saga[S]) Steps() []Declared {
 	return all
 }
 
-// Mermaid draws the declaration as a Mermaid state diagram: forward down the steps, and from each
-// one back through the undoing of itself and of what was done before it.
+// Mermaid returns the declaration as a Mermaid state diagram: forward through the steps, and from each step back
+// through its undo and those of the steps before it.
 func (s *Saga[S]) Mermaid() string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }

@@ -5,32 +5,32 @@ import (
 	"time"
 )
 
-// Status is how a saga as a whole stands.
+// Status is the state of a whole saga.
 type Status string
 
 const (
 	Running   Status = "running"   // going forward
 	Undoing   Status = "undoing"   // going backward
 	Completed Status = "completed" // every step is done; final
-	Reversed  Status = "undone"    // nothing is left of it; final
+	Reversed  Status = "undone"    // every step that was done is undone; final
 )
 
-// Ended reports whether nothing will change any more.
+// Ended reports whether the status is final.
 func (s Status) Ended() bool { return s == Completed || s == Reversed }
 
-// State is how one step stands.
+// State is the state of one step.
 type State string
 
 const (
 	ToDo        State = "todo"
-	Doing       State = "running" // asked for; in doubt until its answer is heard
+	Doing       State = "running" // its command was sent; in doubt until the answer arrives
 	Done        State = "done"
-	Failed      State = "failed"  // it answered that it had no effect
-	BeingUndone State = "undoing" // its undo is asked for
+	Failed      State = "failed"  // the answer was that it had no effect
+	BeingUndone State = "undoing" // its undo was sent
 	Undone      State = "undone"
 )
 
-// Progress is where one saga stands. It is a value: nothing changes one that was handed out.
+// Progress is the state of one saga. It is a value: no function of the package changes one that it was given.
 type Progress struct {
 	Status Status         `json:"status" enum:"running,undoing,completed,undone"`
 	Step   string         `json:"step,omitempty" doc:"The step whose answer is awaited."`
@@ -40,7 +40,7 @@ type Progress struct {
 	Steps  []StepProgress `json:"steps" doc:"All steps in order, those to come included."`
 }
 
-// StepProgress is where one step stands and since when.
+// StepProgress is the state of one step, with the time of each change.
 type StepProgress struct {
 	Name      string    `json:"name"`
 	State     State     `json:"state" enum:"todo,running,done,failed,undoing,undone"`

@@ -1,23 +1,22 @@
-// Package saga runs a business transaction that spans functions: a declared list of steps, each a
-// command that some function answers by an event, and each, where that is possible, with a
-// command that undoes it.
+// Package saga runs a business transaction that spans functions: a declared list of steps. Each step has a command that
+// a function answers with an event and, where that is possible, a command that undoes it.
 //
-// The package is pure. It keeps no state, reads no clock and sends nothing: the orchestrating
-// function keeps the Progress beside its entity, hands in what it heard, and emits the drafts that
-// come out in the same unit of work. The same declaration runs the saga and draws it.
+// The package has no side effects. It keeps no state, reads no clock and sends nothing: the orchestrating function
+// stores the Progress with its entity, passes in the events that it consumes, and emits the returned drafts in the same
+// unit of work. The same declaration runs the saga and draws it.
 //
 //	running ──all steps done──▶ completed
 //	   │ a failure, a deadline, a cancel
 //	   ▼
 //	undoing ──everything undone──▶ undone
 //
-// Undoing goes backwards over everything that was done and over the step in doubt, whose command
-// may have taken effect although nobody has heard so. It waits for each confirmation and asks again
-// whenever one does not come in time, for ever, so a saga that is undone holds nothing. A step
-// that answered by its failure event has nothing to undo.
+// Undoing goes backwards over every step that was done and over the step in doubt, whose command may have taken effect
+// although its answer has not arrived. It waits for each confirmation and sends the command again each time that one
+// does not arrive within the deadline, without a limit, so a saga that is undone holds nothing. A step that answered
+// with its failure event has nothing to undo.
 //
-// The receivers of commands must be idempotent and must remember an undo that overtakes its
-// command. Events that are repeated, late or meant for another step change nothing.
+// The receivers of commands must be idempotent and must store an undo that overtakes its command. Events that are
+// repeated, late or for another step change nothing.
 package saga
 
 import (
@@ -32,18 +31,18 @@ import (
 // Step is one step of a saga over an entity of type S.
 type Step[S any] struct {
 	Name    string
-	Command func(S) event.Draft // what asks for the step
-	Done    *event.Info         // the event that says it is done
-	Failed  *event.Info         // the event that says it had no effect and never will; may be nil
+	Command func(S) event.Draft // returns the command of the step
+	Done    *event.Info         // the answer: the step is done
+	Failed  *event.Info         // the answer: the step had no effect and never will; may be nil
 
-	Undo   func(S) event.Draft // what takes the step back; nil: there is nothing to take back
-	Undone *event.Info         // the event that says it is taken back
+	Undo   func(S) event.Draft // returns the command that undoes the step; nil: nothing has to be undone
+	Undone *event.Info         // the answer: the step is undone
 
-	Deadline time.Duration // how long to wait for an answer, to the command and to its undo
+	Deadline time.Duration // for the answer to the command, and for the answer to its undo
 
-	// Pivot marks the point of no return. Once it is done the saga only goes forward: a later step has
-	// no failure, is asked again past its deadline, and a cancel comes too late. While the
-	// pivot is in doubt it is undone like any other step.
+	// Pivot marks the point of no return. Once it is done the saga only goes forward: a later step has no failure event,
+	// its command is sent again after its deadline, and Cancel changes nothing. While the pivot is in doubt it is undone
+	// like any other step.
 	Pivot bool
 }
 
@@ -54,59 +53,59 @@ type Saga[S any] struct {
 	pivot int // index, or len(steps)
 }
 
-// New validates a declaration; all its faults come at once.
+// New returns a saga, or an error that names everything that is not valid in the declaration.
 func New[S any](name string, steps ...Step[S]) (*Saga[S], error) {
 	s := &Saga[S]{name: name, steps: slices.Clone(steps), pivot: len(steps)}
-	var faults []error
-	bad := func(step, format string, args ...any) {
-		faults = append(faults, fmt.Errorf("saga %s: step %q %s", name, step, fmt.Sprintf(format, args...)))
+	var errs []error
+	invalid := func(step, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("saga %s: step %q %s", name, step, fmt.Sprintf(format, args...)))
 	}
 	if name == "" || len(steps) == 0 {
-		faults = append(faults, fmt.Errorf("saga %q wants a name and at least one step", name))
+		errs = append(errs, fmt.Errorf("saga %q wants a name and at least one step", name))
 	}
 	seen := map[string]bool{}
 	for i, step := range steps {
 		switch {
 		case step.Name == "":
-			bad(step.Name, "has no name")
+			invalid(step.Name, "has no name")
 		case seen[step.Name]:
-			bad(step.Name, "is there twice")
+			invalid(step.Name, "is there twice")
 		}
 		seen[step.Name] = true
 		if step.Command == nil || step.Done == nil {
-			bad(step.Name, "wants a command and the event that says it is done")
+			invalid(step.Name, "wants a command and the event that says it is done")
 		}
 		if (step.Undo == nil) != (step.Undone == nil) {
-			bad(step.Name, "wants an undo and its event, or neither")
+			invalid(step.Name, "wants an undo and its event, or neither")
 		}
 		if step.Deadline <= 0 {
-			bad(step.Name, "wants a deadline")
+			invalid(step.Name, "wants a deadline")
 		}
 		if step.Done != nil && (step.Done == step.Failed || step.Done == step.Undone) {
-			bad(step.Name, "has one event for two answers")
+			invalid(step.Name, "has one event for two answers")
 		}
 		if s.pivot < i && step.Failed != nil {
-			bad(step.Name, "comes after the pivot and must not fail")
+			invalid(step.Name, "comes after the pivot and must not fail")
 		}
 		if step.Pivot {
 			if s.pivot < i {
-				bad(step.Name, "is a second pivot")
+				invalid(step.Name, "is a second pivot")
 			} else {
 				s.pivot = i
 			}
 		}
 	}
-	if err := errors.Join(faults...); err != nil {
+	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// Name is what the saga is called.
+// Name returns the name of the saga.
 func (s *Saga[S]) Name() string { return s.name }
 
-// Hears is every type of event the saga reacts to, each once.
-func (s *Saga[S]) Hears() []*event.Info {
+// Consumes returns every event type that the saga reacts to, each once.
+func (s *Saga[S]) Consumes() []*event.Info {
 	var all []*event.Info
 	for _, step := range s.steps {
 		for _, info := range []*event.Info{step.Done, step.Failed, step.Undone} {
@@ -118,7 +117,7 @@ func (s *Saga[S]) Hears() []*event.Info {
 	return all
 }
 
-// Start is the progress of a saga that begins now, and its first command.
+// Start returns the progress of a saga that begins now, and its first command.
 func (s *Saga[S]) Start(entity S, now time.Time) (Progress, []event.Draft) {
 	p := Progress{Status: Running, Steps: make([]StepProgress, len(s.steps))}
 	for i, step := range s.steps {
@@ -127,8 +126,11 @@ func (s *Saga[S]) Start(entity S, now time.Time) (Progress, []event.Draft) {
 	return p, s.begin(&p, 0, entity, now)
 }
 
-// Heard takes notice of an event. The reason is what the saga is undone for if the event is a failure.
-func (s *Saga[S]) Heard(p Progress, entity S, eventType, reason string, now time.Time) (Progress, []event.Draft, bool) {
+// Handle returns the progress after an event and the commands to emit; false if the event changes nothing. If the event
+// is a failure, the saga is undone for the reason.
+func (s *Saga[S]) Handle(
+	p Progress, entity S, eventType, reason string, now time.Time,
+) (Progress, []event.Draft, bool) {
 	i := s.current(p)
 	if i < 0 {
 		return p, nil, false
@@ -151,7 +153,8 @@ func (s *Saga[S]) Heard(p Progress, entity S, eventType, reason string, now time
 	return p, nil, false
 }
 
-// Expired does what is to be done when the step's deadline has passed by now; nothing before.
+// Expired returns the progress after the deadline of the current step and the commands to emit; false if the deadline
+// has not passed by now.
 func (s *Saga[S]) Expired(p Progress, entity S, now time.Time) (Progress, []event.Draft, bool) {
 	i := s.current(p)
 	if i < 0 || now.Before(p.Due) {
@@ -172,7 +175,8 @@ func (s *Saga[S]) Expired(p Progress, entity S, now time.Time) (Progress, []even
 	return p, s.turn(&p, i, entity, timedOut(step.Name), now), true
 }
 
-// Cancel undoes the saga, unless its pivot is done, it is being undone already, or it has ended.
+// Cancel starts to undo the saga for the reason. It returns false and changes nothing if the pivot is done, the saga is
+// being undone already, or it has ended.
 func (s *Saga[S]) Cancel(p Progress, entity S, reason string, now time.Time) (Progress, []event.Draft, bool) {
 	i := s.current(p)
 	if i < 0 || p.Status != Running || i > s.pivot {
@@ -182,14 +186,14 @@ func (s *Saga[S]) Cancel(p Progress, entity S, reason string, now time.Time) (Pr
 	return p, s.turn(&p, i, entity, reason, now), true
 }
 
-// current is the step that an answer is awaited for; -1: none.
+// current returns the index of the step whose answer is awaited; -1 if there is none.
 func (s *Saga[S]) current(p Progress) int {
 	if p.Status.Ended() {
 		return -1
 	}
 	i := slices.IndexFunc(s.steps, func(step Step[S]) bool { return step.Name == p.Step })
 	if i >= len(p.Steps) || i >= 0 && p.Steps[i].Name != p.Step {
-		return -1 // another declaration's progress
+		return -1 // the progress of another declaration
 	}
 	return i
 }
@@ -205,13 +209,13 @@ func (s *Saga[S]) begin(p *Progress, i int, entity S, now time.Time) []event.Dra
 	return []event.Draft{s.steps[i].Command(entity)}
 }
 
-// turn makes a running saga go backwards from step i.
+// turn starts to undo a running saga from step i backwards.
 func (s *Saga[S]) turn(p *Progress, i int, entity S, reason string, now time.Time) []event.Draft {
 	p.Status, p.Reason = Undoing, reason
 	return s.undo(p, i, entity, now)
 }
 
-// undo takes back the last step at or before i that can be, or ends the saga.
+// undo undoes the last step at or before i that has an undo, or ends the saga.
 func (s *Saga[S]) undo(p *Progress, i int, entity S, now time.Time) []event.Draft {
 	for ; i >= 0; i-- {
 		step := s.steps[i]

@@ -79,9 +79,9 @@ func declared(t *testing.T) *saga.Saga[order] {
 	return s
 }
 
-// Each story is a list of inputs and what is asked for after each: "+5s" lets time pass and asks
-// whether the deadline has passed, "cancel" cancels, anything else is an event that is heard.
-func TestStories(t *testing.T) {
+// Each case is a list of inputs and the commands after each: "+5s" advances the time and calls Expired, "cancel" calls
+// Cancel, anything else is an event for Handle.
+func TestProgress(t *testing.T) {
 	const (
 		reserved, refused, released = "inventory.reserved", "inventory.refused", "inventory.released"
 		sent, shipped               = "notifications.sent", "inventory.shipped"
@@ -100,7 +100,16 @@ func TestStories(t *testing.T) {
 			saga.Completed, "done done done done", "",
 		},
 		"nothing after the end changes anything": {
-			[]beat{{reserved, "note"}, {sent, "capture"}, {captured, "ship"}, {shipped, ""}, {shipped, "-"}, {refused, "-"}, {"cancel", "-"}, {"+1h", "-"}},
+			[]beat{
+				{reserved, "note"},
+				{sent, "capture"},
+				{captured, "ship"},
+				{shipped, ""},
+				{shipped, "-"},
+				{refused, "-"},
+				{"cancel", "-"},
+				{"+1h", "-"},
+			},
 			saga.Completed, "done done done done", "",
 		},
 		"what is repeated or comes too early changes nothing": {
@@ -116,7 +125,16 @@ func TestStories(t *testing.T) {
 			saga.Reversed, "undone undone failed todo", "because of payments.declined",
 		},
 		"a deadline passes: the step in doubt is undone first": {
-			[]beat{{reserved, "note"}, {sent, "capture"}, {"+29s", "-"}, {"+1s", "refund"}, {captured, "-"}, {released, "-"}, {refunded, "release"}, {released, ""}},
+			[]beat{
+				{reserved, "note"},
+				{sent, "capture"},
+				{"+29s", "-"},
+				{"+1s", "refund"},
+				{captured, "-"},
+				{released, "-"},
+				{refunded, "release"},
+				{released, ""},
+			},
 			saga.Reversed, "undone undone undone todo", "step capture timed out",
 		},
 		"an undo that is not answered is asked for again, and again": {
@@ -132,7 +150,15 @@ func TestStories(t *testing.T) {
 			saga.Undoing, "done done undoing todo", "the customer says so",
 		},
 		"after the pivot a cancel comes too late and a deadline only asks again": {
-			[]beat{{reserved, "note"}, {sent, "capture"}, {captured, "ship"}, {"cancel", "-"}, {"+40s", "ship"}, {"+40s", "ship"}, {shipped, ""}},
+			[]beat{
+				{reserved, "note"},
+				{sent, "capture"},
+				{captured, "ship"},
+				{"cancel", "-"},
+				{"+40s", "ship"},
+				{"+40s", "ship"},
+				{shipped, ""},
+			},
 			saga.Completed, "done done done done", "",
 		},
 	}
@@ -155,7 +181,7 @@ func TestStories(t *testing.T) {
 					now = now.Add(d)
 					next, drafts, changed = s.Expired(p, order{"o1"}, now)
 				default:
-					next, drafts, changed = s.Heard(p, order{"o1"}, "com.example."+b.in+".v1", "because of "+b.in, now)
+					next, drafts, changed = s.Handle(p, order{"o1"}, "com.example."+b.in+".v1", "because of "+b.in, now)
 				}
 				if after, _ := json.Marshal(p); string(after) != string(before) {
 					t.Fatalf("beat %d (%s) changed the progress it was given", n, b.in)
@@ -191,8 +217,8 @@ func what(drafts []event.Draft) string {
 	return strings.Join(all, " ")
 }
 
-// world stands for the functions that carry out the commands: idempotent, and mindful of an undo
-// that overtakes its command. Its answers come late, twice, in any order, or are lost and asked for again.
+// world stands for the functions that carry out the commands. They are idempotent and store an undo that overtakes its
+// command. Their answers arrive late, twice, in any order, or are lost.
 type world struct {
 	held map[string]bool
 	gone map[string]bool // undone, perhaps before it was done
@@ -203,7 +229,8 @@ var undoes = map[string]string{"release": "reserve", "refund": "capture"}
 
 func (w *world) do(command string, rnd *rand.Rand) {
 	answer := map[string]string{
-		"reserve": "inventory.reserved", "note": "notifications.sent", "capture": "payments.captured", "ship": "inventory.shipped",
+		"reserve": "inventory.reserved", "note": "notifications.sent",
+		"capture": "payments.captured", "ship": "inventory.shipped",
 		"release": "inventory.released", "refund": "payments.refunded",
 	}[command]
 	refusal := map[string]string{"reserve": "inventory.refused", "capture": "payments.declined"}[command]
@@ -220,7 +247,7 @@ func (w *world) do(command string, rnd *rand.Rand) {
 	}
 }
 
-// Whatever order, repetition, loss and lateness: a saga ends, once, and holds all or nothing.
+// In any order, with any repetition, loss and delay, a saga ends once and holds all or nothing.
 func TestEverySagaEnds(t *testing.T) {
 	s := declared(t)
 	ends := map[saga.Status]int{}
@@ -264,7 +291,7 @@ func TestEverySagaEnds(t *testing.T) {
 					w.mail = append(w.mail[:n:n], w.mail[n+1:]...)
 				}
 				log = append(log, e)
-				p, drafts, _ = s.Heard(p, order{"o1"}, e, "refused", now)
+				p, drafts, _ = s.Handle(p, order{"o1"}, e, "refused", now)
 			case choice == 18 && rnd.IntN(4) == 0:
 				log = append(log, "cancel")
 				p, drafts, _ = s.Cancel(p, order{"o1"}, "cancelled", now)
@@ -293,16 +320,34 @@ func TestEverySagaEnds(t *testing.T) {
 	}
 }
 
-// A declaration that could not work is refused with all its faults.
+// A declaration that cannot work is refused, with everything that is not valid in it.
 func TestNewValidates(t *testing.T) {
-	_, err := saga.New("order",
+	_, err := saga.New(
+		"order",
 		saga.Step[order]{Name: "a"},
-		saga.Step[order]{Name: "a", Command: steps()[0].Command, Done: types.reserved.Info(), Undone: types.released.Info(), Deadline: 1, Pivot: true},
-		saga.Step[order]{Name: "b", Command: steps()[0].Command, Done: types.reserved.Info(), Failed: types.reserved.Info(), Deadline: 1, Pivot: true},
+		saga.Step[order]{
+			Name:     "a",
+			Command:  steps()[0].Command,
+			Done:     types.reserved.Info(),
+			Undone:   types.released.Info(),
+			Deadline: 1,
+			Pivot:    true,
+		},
+		saga.Step[order]{
+			Name:     "b",
+			Command:  steps()[0].Command,
+			Done:     types.reserved.Info(),
+			Failed:   types.reserved.Info(),
+			Deadline: 1,
+			Pivot:    true,
+		},
 	)
-	for _, want := range []string{`"a" wants a command`, `"a" wants a deadline`, `"a" is there twice`, `"a" wants an undo`, `"b" has one event`, `"b" comes after the pivot`, `"b" is a second pivot`} {
+	for _, want := range []string{
+		`"a" wants a command`, `"a" wants a deadline`, `"a" is there twice`, `"a" wants an undo`,
+		`"b" has one event`, `"b" comes after the pivot`, `"b" is a second pivot`,
+	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("want a fault %q in:\n%v", want, err)
+			t.Errorf("want %q in:\n%v", want, err)
 		}
 	}
 	if _, err := saga.New[order]("order"); err == nil {
@@ -310,25 +355,30 @@ func TestNewValidates(t *testing.T) {
 	}
 }
 
-// The declaration draws itself, and a progress names the steps that are still to come.
+// The declaration is drawn as a diagram, and a progress names the steps that have not begun.
 func TestPicture(t *testing.T) {
 	s := declared(t)
 	picture := s.Mermaid()
 	for _, want := range []string{
-		`state "capture (pivot)" as s3`, "[*] --> s1", "s1 --> s2: reserved", "s1 --> undone: refused", "s1 --> u1: deadline or cancel",
-		"s2 --> u1: deadline or cancel", "s3 --> u1: declined", "s3 --> u3: deadline or cancel", "u3 --> u1: refunded", "u1 --> undone: released",
+		`state "capture (pivot)" as s3`, "[*] --> s1", "s1 --> s2: reserved", "s1 --> undone: refused",
+		"s1 --> u1: deadline or cancel",
+		"s2 --> u1: deadline or cancel", "s3 --> u1: declined", "s3 --> u3: deadline or cancel", "u3 --> u1: refunded",
+		"u1 --> undone: released",
 		"s4 --> completed: shipped", "s4 --> s4: deadline, again",
 	} {
 		if !strings.Contains(picture, want) {
 			t.Errorf("want %q in\n%s", want, picture)
 		}
 	}
-	if got := s.Steps(); len(got) != 4 || !got[2].Pivot || got[2].Undone != "com.example.payments.refunded.v1" || len(s.Hears()) != 8 {
-		t.Errorf("declared: %+v, hears %d types", got, len(s.Hears()))
+	if got := s.Steps(); len(got) != 4 || !got[2].Pivot || got[2].Undone != "com.example.payments.refunded.v1" ||
+		len(s.Consumes()) != 8 {
+		t.Errorf("declared: %+v, consumes %d types", got, len(s.Consumes()))
 	}
 	p, _ := s.Start(order{"o1"}, start)
 	data, _ := json.Marshal(p)
-	want := `{"status":"running","step":"reserve","due":"2026-01-02T03:04:15Z","steps":[{"name":"reserve","state":"running","started_at":"2026-01-02T03:04:05Z"},{"name":"note","state":"todo"},{"name":"capture","state":"todo"},{"name":"ship","state":"todo"}]}`
+	want := `{"status":"running","step":"reserve","due":"2026-01-02T03:04:15Z","steps":[` +
+		`{"name":"reserve","state":"running","started_at":"2026-01-02T03:04:05Z"},` +
+		`{"name":"note","state":"todo"},{"name":"capture","state":"todo"},{"name":"ship","state":"todo"}]}`
 	if string(data) != want {
 		t.Errorf("progress is\n%s, want\n%s", data, want)
 	}

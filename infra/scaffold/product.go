@@ -110,7 +110,7 @@ func (o ProductOptions) product() (p product, err error) {
 	}
 	p.Created = o.Now.UTC().Format(time.RFC3339)
 	if o.Kit == "" {
-		if !isRelease(o.Version) {
+		if !IsPublished(o.Version) {
 			return p, fmt.Errorf("invalid version of the kit %q: want a published one such as v0.3.0, or the path of a checkout", o.Version)
 		}
 		p.TerraformModule = "git::https://" + Kit + ".git//terraform/modules/product?ref=" + gitRef(o.Version)
@@ -229,9 +229,9 @@ func namespaceOf(modulePath string) string {
 	return strings.Join(all, ".")
 }
 
-// isRelease reports whether a version can be required from a proxy and fetched from git: it was not made up by the build
-// of a checkout.
-func isRelease(version string) bool {
+// IsPublished reports whether a version of the kit can be required from a proxy and fetched from git: the build of a
+// checkout made none up.
+func IsPublished(version string) bool {
 	return version != "" && module.CanonicalVersion(version) == version && !strings.Contains(version, "+")
 }
 

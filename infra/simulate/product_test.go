@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/simulate"
+	"github.com/ebb-dev/ebb/infra/simulate/internal/events"
 	"github.com/ebb-dev/ebb/infra/store"
 )
 

@@ -16,31 +16,31 @@ type (
 	functionKey    struct{}
 )
 
-// WithCorrelation returns a context that carries the id of the story that all its events belong to.
+// WithCorrelation returns a context that carries a correlation id: the one of all events that follow from one request.
 func WithCorrelation(ctx context.Context, id string) context.Context {
 	return context.WithValue(ctx, correlationKey{}, id)
 }
 
-// Correlation is the correlation id of ctx, or "".
+// Correlation returns the correlation id of ctx, or "".
 func Correlation(ctx context.Context) string {
 	id, _ := ctx.Value(correlationKey{}).(string)
 	return id
 }
 
-// WithFunction returns a context that carries the name of the function at work, for
-// loggers that belong to no function.
+// WithFunction returns a context that carries the name of the function that is called, for loggers that belong to no
+// function.
 func WithFunction(ctx context.Context, name string) context.Context {
 	return context.WithValue(ctx, functionKey{}, name)
 }
 
-// Function is the name of the function at work in ctx, or "".
+// Function returns the name of the function that is called in ctx, or "".
 func Function(ctx context.Context) string {
 	name, _ := ctx.Value(functionKey{}).(string)
 	return name
 }
 
-// Logger writes lines with the function's name and, of the context that a line is logged with, the
-// trace_id, span_id and correlation_id. With "" the function too is taken from the context.
+// Logger returns a logger whose lines have the function's name and the trace_id, span_id and correlation_id of the
+// context that they are logged with. With "" the function is taken from the context too.
 func (t *Telemetry) Logger(function string) *slog.Logger {
 	if t == nil || t.log == nil {
 		return slog.New(slog.DiscardHandler)
@@ -85,8 +85,8 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// contextHandler adds what a context knows to each line, always at the top level: a
-// group that a caller opened is opened only after that.
+// contextHandler adds the ids of a context to each line, always at the top level: a group that a caller opened is
+// opened after them.
 type contextHandler struct {
 	base  slog.Handler
 	named bool                              // the function is known already

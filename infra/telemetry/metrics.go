@@ -15,14 +15,13 @@ import (
 	"go.opentelemetry.io/otel/metric"
 )
 
-// Durations of work and ages of things have buckets of their own, in seconds: work takes
-// milliseconds, an order may wait for a day.
+// Durations and ages have different buckets, in seconds: a handler takes milliseconds, an order may take a day.
 var (
 	workBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 	ageBuckets  = []float64{.01, .05, .1, .5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600}
 )
 
-// instruments are all that the helpers record with, made once.
+// instruments are the instruments of a Telemetry, made once.
 type instruments struct {
 	meter metric.Meter
 
@@ -37,7 +36,7 @@ type instruments struct {
 	triggers  cache[string]
 	outcomes  cache[string]
 
-	mu   sync.Mutex // guards who makes a new age
+	mu   sync.Mutex // held while a new age is made
 	ages atomic.Pointer[map[string]metric.Float64Histogram]
 }
 
@@ -48,18 +47,21 @@ type request struct {
 
 type handling struct{ function, event, outcome string }
 
-// The units are those of UCUM, as OpenTelemetry has it: Prometheus gets ebb_cold_starts_total of
-// ebb.cold_starts in {start}, and ebb_handler_duration_seconds of ebb.handler.duration in s.
+// The units are those of UCUM, as in OpenTelemetry: in Prometheus ebb.cold_starts in {start} is ebb_cold_starts_total,
+// and ebb.handler.duration in s is ebb_handler_duration_seconds.
 func newInstruments(m metric.Meter) (*instruments, error) {
 	i := &instruments{meter: m}
 	i.ages.Store(&map[string]metric.Float64Histogram{})
 	b := builder{meter: m}
 	i.http = b.histogram("ebb.http.duration", "How long HTTP requests took.", workBuckets)
-	i.handled = b.histogram("ebb.handler.duration", "How long deliveries of events took, by outcome: ok or a kind of fault.", workBuckets)
+	i.handled = b.histogram("ebb.handler.duration",
+		"How long deliveries of events took, by outcome: ok or a kind of fault.", workBuckets)
 	i.coldStart = b.histogram("ebb.cold_start.duration", "How long functions took to start.", workBuckets)
-	i.outboxAge = b.histogram("ebb.outbox.age", "Age of the oldest event that was found unpublished at a wake-up.", ageBuckets)
-	i.outboxOldest = b.gauge("ebb.outbox.oldest_age", "s", "Age of the oldest unpublished event at the last wake-up.")
-	i.outboxQuarantined = b.gauge("ebb.outbox.quarantined", "{entry}", "Outbox entries that wait for an operator, as of the last look.")
+	i.outboxAge = b.histogram("ebb.outbox.age",
+		"Age of the oldest event that was found unpublished at a wake-up.", ageBuckets)
+	i.outboxOldest = b.gauge("ebb.outbox.oldest_age", "s", "Age of the oldest unpublished event, as of the last look.")
+	i.outboxQuarantined = b.gauge("ebb.outbox.quarantined", "{entry}",
+		"Outbox entries that wait for an operator, as of the last look.")
 	i.coldStarts = b.counter("ebb.cold_starts", "{start}", "Functions started because something came for them.")
 	i.stops = b.counter("ebb.stops", "{stop}", "Functions stopped.")
 	i.running = b.upDown("ebb.functions.running", "{function}", "Functions that are running in this process.")
@@ -71,7 +73,7 @@ func newInstruments(m metric.Meter) (*instruments, error) {
 	return i, errors.Join(b.errs...)
 }
 
-// builder makes instruments and keeps the errors for the end.
+// builder makes instruments and collects the errors.
 type builder struct {
 	meter metric.Meter
 	errs  []error
@@ -102,8 +104,8 @@ func (b *builder) upDown(name, unit, about string) metric.Int64UpDownCounter {
 	return c
 }
 
-// HTTP records a request that was answered. The route is the pattern, such as
-// "GET /api/orders/{id}" or its path; a method that HTTP does not define counts as _OTHER.
+// HTTP records a request and the status of its response. The route is the pattern, such as "GET /api/orders/{id}" or
+// its path; a method that HTTP does not define counts as _OTHER.
 func (t *Telemetry) HTTP(function, route, method string, status int, d time.Duration) {
 	if t.off() {
 		return
@@ -140,7 +142,7 @@ func (t *Telemetry) Handled(function, eventType, outcome string, d time.Duration
 	t.metrics.handled.Record(context.Background(), d.Seconds(), l.record...)
 }
 
-// ColdStart records that a function was started and how long that took.
+// ColdStart records that a function was started and how long the start took.
 func (t *Telemetry) ColdStart(function string, d time.Duration) {
 	if t.off() {
 		return
@@ -151,7 +153,7 @@ func (t *Telemetry) ColdStart(function string, d time.Duration) {
 	t.metrics.coldStart.Record(context.Background(), d.Seconds(), l.record...)
 }
 
-// Stopped records the end of what ColdStart recorded.
+// Stopped records that a function which ColdStart was called for has stopped.
 func (t *Telemetry) Stopped(function string) {
 	if t.off() {
 		return
@@ -161,21 +163,21 @@ func (t *Telemetry) Stopped(function string) {
 	t.metrics.running.Add(context.Background(), -1, l.add...)
 }
 
-// Retried counts a delivery that a trigger tries again.
+// Retried counts a delivery that a trigger will try again.
 func (t *Telemetry) Retried(trigger string) {
 	if !t.off() {
 		t.metrics.retries.Add(context.Background(), 1, t.metrics.trigger(trigger).add...)
 	}
 }
 
-// DeadLettered counts an event that a trigger gave up on.
+// DeadLettered counts an event that a trigger has sent to the dead letters.
 func (t *Telemetry) DeadLettered(trigger string) {
 	if !t.off() {
 		t.metrics.deadLetters.Add(context.Background(), 1, t.metrics.trigger(trigger).add...)
 	}
 }
 
-// Duplicate counts an event that the inbox of a function knew already.
+// Duplicate counts an event that was in the inbox of a function already.
 func (t *Telemetry) Duplicate(function string) {
 	if !t.off() {
 		t.metrics.duplicates.Add(context.Background(), 1, t.metrics.function(function).add...)
@@ -196,8 +198,8 @@ func (t *Telemetry) Published(function string, n int) {
 	}
 }
 
-// OutboxAge records, at the wake-up of a function, the age of the oldest event it found
-// unpublished; 0 says that there was none, which resets the gauge and is no age.
+// OutboxAge records the age of the oldest unpublished event that a function found at its start; 0 means that there was
+// none, and resets the gauge.
 func (t *Telemetry) OutboxAge(function string, d time.Duration) {
 	if t.off() {
 		return
@@ -217,9 +219,9 @@ func (t *Telemetry) OutboxQuarantined(function string, n int) {
 	}
 }
 
-// Age records how old something was when it came to an end, such as an order that was
-// confirmed: Age("order", "confirmed", d) is ebb_order_age_seconds{outcome="confirmed"}. The
-// entity is a word of the code's; characters that a metric's name cannot have become "_".
+// Age records the age of an entity at its end, such as an order that was confirmed: Age("order", "confirmed", d) is
+// ebb_order_age_seconds{outcome="confirmed"}. The entity must be a constant; characters that a metric's name cannot
+// have become "_".
 func (t *Telemetry) Age(entity, outcome string, d time.Duration) {
 	if t.off() {
 		return
@@ -240,7 +242,7 @@ func (i *instruments) age(entity string) metric.Float64Histogram {
 	if h, ok := ages[entity]; ok {
 		return h
 	}
-	b := builder{meter: i.meter} // its only error is a name that is too long, and h still works then
+	b := builder{meter: i.meter} // its only error is a name that is too long; h works nevertheless
 	h := b.histogram("ebb."+word(entity)+".age", "Age of a "+entity+" at its end, by outcome.", ageBuckets)
 	ages = maps.Clone(ages)
 	ages[entity] = h
@@ -269,7 +271,7 @@ func (i *instruments) trigger(name string) *labels {
 	})
 }
 
-// labels is one set of attributes, ready for every instrument.
+// labels is one set of attributes, for every instrument.
 type labels struct {
 	record []metric.RecordOption
 	add    []metric.AddOption
@@ -280,11 +282,11 @@ func newLabels(attrs []attribute.KeyValue) *labels {
 	return &labels{record: []metric.RecordOption{set}, add: []metric.AddOption{set}}
 }
 
-// maxLabels bounds a cache, should somebody use an id for a label after all. OpenTelemetry
-// folds what is beyond its own limit into one series; here it only costs time.
+// maxLabels limits the size of a cache, in case a caller uses an id as a label. OpenTelemetry folds what exceeds its
+// own limit into one series; here it only costs time.
 const maxLabels = 4096
 
-// cache keeps labels by what they are made of. A reader takes no lock; the few writers copy.
+// cache stores labels by the values that they are made of. A reader takes no lock; a writer copies the map.
 type cache[K comparable] struct {
 	mu  sync.Mutex
 	all atomic.Pointer[map[K]*labels]

@@ -19,8 +19,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
-// environment is where variables are looked up. An empty value counts as unset, as
-// the OpenTelemetry specification has it.
+// environment looks up variables. An empty value counts as not set, as the OpenTelemetry specification requires.
 type environment func(key string) (string, bool)
 
 func (e environment) get(keys ...string) string {
@@ -35,13 +34,13 @@ func (e environment) get(keys ...string) string {
 	return ""
 }
 
-// exports is what the standard variables ask for; nil signals stay in the process.
+// exports are the exporters that the standard variables configure; a signal that is nil is not exported.
 type exports struct {
 	traces, metrics *endpoint
 	sampler         sdktrace.Sampler
 }
 
-// endpoint is where one signal goes, and how.
+// endpoint is where and how one signal is exported.
 type endpoint struct {
 	url      string
 	headers  map[string]string
@@ -50,8 +49,8 @@ type endpoint struct {
 	interval time.Duration // of metrics
 }
 
-// exports reads the variables of the specification's "Environment Variable" pages. It departs
-// from them in one thing: nothing is exported unless an endpoint or an exporter is named.
+// exports returns what the variables of the specification's "Environment Variable" pages configure. It differs from
+// them in one point: nothing is exported unless an endpoint or an exporter is named.
 func (e environment) exports() (exports, error) {
 	var x exports
 	var traces, metrics, sampler error
@@ -77,13 +76,15 @@ func (e environment) signal(name string) (*endpoint, error) {
 	p := &endpoint{gzip: e.get("OTEL_EXPORTER_OTLP_"+name+"_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION") == "gzip"}
 	var where, head, wait, every error
 	p.url, where = e.url(name)
-	p.headers, head = pairs("OTEL_EXPORTER_OTLP_HEADERS", e.get("OTEL_EXPORTER_OTLP_"+name+"_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"))
+	p.headers, head = pairs("OTEL_EXPORTER_OTLP_HEADERS",
+		e.get("OTEL_EXPORTER_OTLP_"+name+"_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"))
 	p.timeout, wait = e.millis(10*time.Second, "OTEL_EXPORTER_OTLP_"+name+"_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
 	p.interval, every = e.millis(time.Minute, "OTEL_METRIC_EXPORT_INTERVAL")
 	return p, errors.Join(where, head, wait, every)
 }
 
-// wanted reads OTEL_TRACES_EXPORTER and its like. Prometheus is always served, so to ask for it is no more than that.
+// wanted reports whether OTEL_TRACES_EXPORTER or the like names OTLP. Prometheus is always served, so that naming it
+// changes nothing.
 func (e environment) wanted(name string) (bool, error) {
 	key := "OTEL_" + name + "_EXPORTER"
 	value := e.get(key)
@@ -105,7 +106,7 @@ func (e environment) wanted(name string) (bool, error) {
 	return wanted, nil
 }
 
-// url is a signal's own endpoint as it stands, or the common one with the signal's path.
+// url returns a signal's own endpoint unchanged, or the common one with the signal's path.
 func (e environment) url(name string) (string, error) {
 	key := "OTEL_EXPORTER_OTLP_" + name + "_ENDPOINT"
 	raw, path := e.get(key), ""
@@ -135,7 +136,7 @@ func (e environment) millis(otherwise time.Duration, keys ...string) (time.Durat
 	return time.Duration(n) * time.Millisecond, nil
 }
 
-// pairs reads "a=b,c=d" with percent-encoded values. It does not quote them: headers hold keys of APIs.
+// pairs decodes "a=b,c=d" with percent-encoded values. Its errors do not quote them, because headers hold API keys.
 func pairs(key, list string) (map[string]string, error) {
 	all := map[string]string{}
 	if list == "" {
@@ -152,7 +153,7 @@ func pairs(key, list string) (map[string]string, error) {
 	return all, nil
 }
 
-// sampler reads OTEL_TRACES_SAMPLER; the specification's default is parentbased_always_on.
+// sampler returns the sampler of OTEL_TRACES_SAMPLER; the default is parentbased_always_on, as in the specification.
 func (e environment) sampler() (sdktrace.Sampler, error) {
 	name := strings.ToLower(e.get("OTEL_TRACES_SAMPLER"))
 	plain, follows := strings.CutPrefix(name, "parentbased_")
@@ -171,7 +172,8 @@ func (e environment) sampler() (sdktrace.Sampler, error) {
 		}
 		s = sdktrace.TraceIDRatioBased(ratio)
 	default:
-		return nil, fmt.Errorf("OTEL_TRACES_SAMPLER is %q; expected always_on, always_off or traceidratio, or one of them after parentbased_", name)
+		return nil, fmt.Errorf("invalid OTEL_TRACES_SAMPLER %q: "+
+			"want always_on, always_off or traceidratio, or one of them after parentbased_", name)
 	}
 	if follows {
 		s = sdktrace.ParentBased(s)
@@ -191,7 +193,7 @@ func (e environment) ratio() (float64, error) {
 	return ratio, nil
 }
 
-// resource says who is watched. The operator's variables win over the program.
+// resource describes the process. The operator's variables take precedence over the program.
 func (e environment) resource(service, version string) *resource.Resource {
 	attrs := []attribute.KeyValue{
 		attribute.String("telemetry.sdk.name", "opentelemetry"),
@@ -202,14 +204,14 @@ func (e environment) resource(service, version string) *resource.Resource {
 	if version != "" {
 		attrs = append(attrs, attribute.String("service.version", version))
 	}
-	own, _ := pairs("", e.get("OTEL_RESOURCE_ATTRIBUTES")) // what is malformed is left out, as the specification asks
+	own, _ := pairs("", e.get("OTEL_RESOURCE_ATTRIBUTES")) // malformed pairs are left out, as the specification asks
 	for name, value := range own {
 		attrs = append(attrs, attribute.String(name, value))
 	}
 	if name := e.get("OTEL_SERVICE_NAME"); name != "" {
 		attrs = append(attrs, attribute.String("service.name", name))
 	}
-	return resource.NewSchemaless(attrs...) // of two with one name the last stays
+	return resource.NewSchemaless(attrs...) // of two with one name the last is kept
 }
 
 func (p *endpoint) spans(ctx context.Context) (sdktrace.SpanExporter, error) {

@@ -1,15 +1,15 @@
-// Package telemetry lets a function be watched: OpenTelemetry traces and
-// metrics, and slog lines that carry the ids of both.
+// Package telemetry makes a function observable: OpenTelemetry traces and metrics, and slog lines with the ids of
+// traces and spans.
 //
-// Metrics are always there to be scraped. Traces and metrics leave the process by
-// OTLP/HTTP only if the standard OTEL_* variables ask for it; until then a span is
-// nothing but its ids, made and passed on so that logs and events can be joined later.
+// Metrics can always be scraped. Traces and metrics are exported by OTLP/HTTP only if the standard OTEL_* variables
+// configure it; without an exporter a span has ids only, which are passed on so that logs and events can be joined
+// later.
 //
-// What is recorded on the way of a request costs well under a microsecond: instruments are made
-// once, and each set of attributes once. Labels are names that the code gives (a
-// function, a route's pattern, an event's type), never ids and never what a caller sent.
+// Recording during a request costs well under a microsecond: instruments are made once, and each set of attributes
+// once. Labels are names from the code (a function, a route's pattern, an event's type), never ids and never values
+// from a caller.
 //
-// A nil or zero *Telemetry works and does nothing. All of it is safe for concurrent use.
+// A nil or zero *Telemetry works and does nothing. Every type of the package is safe for concurrent use.
 package telemetry
 
 import (
@@ -37,12 +37,12 @@ import (
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 )
 
-// scope names the instrumentation in what is exported.
+// scope is the name of the instrumentation in exports.
 const scope = "github.com/ebb-dev/ebb"
 
-// Config says what is watched and where the watching goes.
+// Config is what is observed and where that is exported to.
 type Config struct {
-	Service string // service.name, unless OTEL_SERVICE_NAME says otherwise
+	Service string // service.name, unless OTEL_SERVICE_NAME is set
 	Version string // service.version
 
 	// Log is where log lines go; nil is standard error. EBB_LOG_LEVEL chooses the least
@@ -50,20 +50,19 @@ type Config struct {
 	// terminal gets text and all else JSON.
 	Log io.Writer
 
-	// Copy also gets the log lines, as JSON, those of level info and worse even where EBB_LOG_LEVEL leaves them out of
-	// Log; nil: nothing does. A write that fails is not told.
+	// Copy also gets the log lines, as JSON; those of level info and above even where EBB_LOG_LEVEL leaves them out of
+	// Log. Nil: there is no copy. A write that fails is ignored.
 	Copy io.Writer
 
-	// Lookup finds EBB_LOG_*, NO_COLOR and the standard OTEL_* variables; nil finds none.
-	// Tuning that only the exporters understand (OTEL_BSP_*, client certificates) they read
-	// from the environment of the process themselves.
+	// Lookup looks up EBB_LOG_*, NO_COLOR and the standard OTEL_* variables; nil: none is set. The exporters read their
+	// own tuning (OTEL_BSP_*, client certificates) from the environment of the process.
 	Lookup func(key string) (string, bool)
 
-	// Spans takes every span at once, beside whatever the variables ask for. It is meant for tests.
+	// Spans gets every span when it ends, in addition to the exporters that the variables configure. It is for tests.
 	Spans sdktrace.SpanExporter
 }
 
-// Telemetry is made by Start and ended by Shutdown.
+// Telemetry records logs, metrics and spans. Start makes one and Shutdown ends it.
 type Telemetry struct {
 	tracer   trace.Tracer // nil: no span is exported, only ids are made
 	spans    *sdktrace.TracerProvider
@@ -76,14 +75,14 @@ type Telemetry struct {
 	ended    error
 }
 
-// Discard does nothing, at no cost.
+// Discard records nothing, at no cost.
 func Discard() *Telemetry { return nil }
 
 // off reports whether t is nil, zero, or otherwise not from Start.
 func (t *Telemetry) off() bool { return t == nil || t.metrics == nil }
 
-// Start sets telemetry up. It fails only for variables that make no sense, and names
-// them all; a collector that cannot be reached is no reason for a function not to start.
+// Start returns a Telemetry. It fails only for variables that are not valid, and names them all; it does not fail when
+// the collector cannot be reached.
 func Start(ctx context.Context, c Config) (*Telemetry, error) {
 	env := environment(c.Lookup)
 	log, logErr := newLogHandler(c.Log, c.Copy, env)
@@ -131,7 +130,9 @@ func (t *Telemetry) startMetrics(ctx context.Context, about *resource.Resource, 
 	return err
 }
 
-func (t *Telemetry) startSpans(ctx context.Context, about *resource.Resource, export exports, also sdktrace.SpanExporter) error {
+func (t *Telemetry) startSpans(
+	ctx context.Context, about *resource.Resource, export exports, also sdktrace.SpanExporter,
+) error {
 	if export.traces == nil && also == nil {
 		return nil
 	}
@@ -154,8 +155,8 @@ func (t *Telemetry) startSpans(ctx context.Context, about *resource.Resource, ex
 	return nil
 }
 
-// logExportErrors sends what the exporters complain of to the log. OpenTelemetry has one
-// handler per process for that, so the last Telemetry that exports gets the complaints of all.
+// logExportErrors logs the errors of the exporters. OpenTelemetry has one handler of them per process, so the last
+// Telemetry that exports logs the errors of all.
 func (t *Telemetry) logExportErrors() {
 	logger := t.Logger("")
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
@@ -163,7 +164,7 @@ func (t *Telemetry) logExportErrors() {
 	}))
 }
 
-// Flush exports what is waiting. A host that may be frozen after a request calls it before it answers.
+// Flush exports what is not exported yet. A host that may be frozen after a request calls it before the response.
 func (t *Telemetry) Flush(ctx context.Context) error {
 	if t.off() {
 		return nil
@@ -175,8 +176,8 @@ func (t *Telemetry) Flush(ctx context.Context) error {
 	return err
 }
 
-// Shutdown exports what is waiting and stops. Only its first call does anything; what is
-// recorded afterwards is lost.
+// Shutdown exports what is not exported yet and stops. Calls after the first do nothing; what is recorded later is
+// lost.
 func (t *Telemetry) Shutdown(ctx context.Context) error {
 	if t == nil {
 		return nil
@@ -192,7 +193,7 @@ func (t *Telemetry) Shutdown(ctx context.Context) error {
 	return t.ended
 }
 
-// Tracer is for libraries that make their own spans. Without an exporter its spans are ids only.
+// Tracer returns a tracer for libraries that make their own spans. Without an exporter its spans have ids only.
 func (t *Telemetry) Tracer() trace.Tracer {
 	switch {
 	case t.off():
@@ -203,8 +204,7 @@ func (t *Telemetry) Tracer() trace.Tracer {
 	return t.tracer
 }
 
-// Meter is for instruments that only one function needs. Make them once, at its start, and
-// name them ebb.*.
+// Meter returns a meter for the instruments of one function. Make them once, at its start, and name them ebb.*.
 func (t *Telemetry) Meter() metric.Meter {
 	if t.off() {
 		return metricnoop.NewMeterProvider().Meter(scope)
@@ -212,7 +212,7 @@ func (t *Telemetry) Meter() metric.Meter {
 	return t.meters.Meter(scope)
 }
 
-// MetricsHandler answers a Prometheus scrape with our metrics, Go's and the process's.
+// MetricsHandler returns a handler that serves Prometheus the kit's metrics, Go's and those of the process.
 func (t *Telemetry) MetricsHandler() http.Handler {
 	if t.off() {
 		return http.NotFoundHandler()

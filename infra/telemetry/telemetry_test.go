@@ -89,7 +89,8 @@ func TestMetrics(t *testing.T) {
 	for _, line := range []string{
 		`ebb_http_duration_seconds_count{function="orders",method="GET",route="/api/orders/{id}",status="200"} 1`,
 		`ebb_http_duration_seconds_count{function="orders",method="_OTHER",route="/api/orders/{id}",status="404"} 1`,
-		`ebb_handler_duration_seconds_bucket{event="dev.ebb.payments.captured.v1",function="orders",outcome="ok",le="0.005"} 1`,
+		`ebb_handler_duration_seconds_bucket{event="dev.ebb.payments.captured.v1",function="orders",` +
+			`outcome="ok",le="0.005"} 1`,
 		`ebb_handler_duration_seconds_count{event="dev.ebb.payments.captured.v1",function="orders",outcome="conflict"} 1`,
 		`ebb_cold_starts_total{function="orders"} 2`,
 		`ebb_cold_start_duration_seconds_count{function="orders"} 2`,
@@ -203,7 +204,8 @@ func TestTraceIsContinued(t *testing.T) {
 			}
 			_, deeper := inner.TracerProvider().Tracer("x").Start(trace.ContextWithSpan(ctx, inner), "e.f")
 			defer deeper.End()
-			if got := deeper.SpanContext(); got.TraceID().String() != from[3:35] || got.SpanID() == inner.SpanContext().SpanID() {
+			if got := deeper.SpanContext(); got.TraceID().String() != from[3:35] ||
+				got.SpanID() == inner.SpanContext().SpanID() {
 				t.Errorf("a library's own span is %v", got)
 			}
 		})
@@ -212,8 +214,12 @@ func TestTraceIsContinued(t *testing.T) {
 
 func TestTraceBegins(t *testing.T) {
 	tel := start(t, Config{})
-	for _, wrong := range []string{"", "x", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
-		"ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"} {
+	for _, wrong := range []string{
+		"", "x", "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+		"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+		"ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+		"00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+	} {
 		ctx := WithTraceparent(context.Background(), wrong)
 		if got := Traceparent(ctx); got != "" {
 			t.Errorf("%q was taken as %s", wrong, got)
@@ -226,7 +232,10 @@ func TestTraceBegins(t *testing.T) {
 		}
 	}
 	parent, _ := tel.Span(context.Background(), "a.b")
-	if _, root := tel.Tracer().Start(parent, "x", trace.WithNewRoot()); root.SpanContext().TraceID() == trace.SpanContextFromContext(parent).TraceID() {
+	if _, root := tel.Tracer().Start(parent, "x", trace.WithNewRoot()); root.SpanContext().
+		TraceID() ==
+		trace.SpanContextFromContext(parent).
+			TraceID() {
 		t.Error("a new root continues its parent's trace")
 	}
 }
@@ -259,7 +268,8 @@ func TestSpanRecordsTheKindOfFault(t *testing.T) {
 }
 
 func TestSampler(t *testing.T) {
-	const sampled, unsampled = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
+	const sampled = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	const unsampled = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
 	for _, test := range []struct {
 		sampler, arg, parent string
 		exported             int
@@ -276,7 +286,10 @@ func TestSampler(t *testing.T) {
 		{"parentbased_traceidratio", "0", sampled, 1},
 	} {
 		spans := tracetest.NewInMemoryExporter()
-		tel := start(t, Config{Spans: spans, Lookup: vars("OTEL_TRACES_SAMPLER", test.sampler, "OTEL_TRACES_SAMPLER_ARG", test.arg)})
+		tel := start(
+			t,
+			Config{Spans: spans, Lookup: vars("OTEL_TRACES_SAMPLER", test.sampler, "OTEL_TRACES_SAMPLER_ARG", test.arg)},
+		)
 		_, end := tel.Span(WithTraceparent(context.Background(), test.parent), "a.b")
 		end(nil)
 		if got := len(spans.GetSpans()); got != test.exported {
@@ -348,7 +361,8 @@ func TestExport(t *testing.T) {
 	}
 	of := c.traces[0].ResourceSpans[0]
 	span := of.ScopeSpans[0].Spans[0]
-	if id := trace.SpanContextFromContext(ctx).TraceID(); span.Name != "orders.place" || !bytes.Equal(span.TraceId, id[:]) {
+	if id := trace.SpanContextFromContext(ctx).TraceID(); span.Name != "orders.place" ||
+		!bytes.Equal(span.TraceId, id[:]) {
 		t.Errorf("span = %v", span)
 	}
 	about := of.Resource.String()
@@ -373,7 +387,10 @@ func TestExportOnlyWhenAsked(t *testing.T) {
 		{[]string{"OTEL_EXPORTER_OTLP_ENDPOINT", at}, at + "/v1/traces", at + "/v1/metrics"},
 		{[]string{"OTEL_EXPORTER_OTLP_ENDPOINT", at, "OTEL_METRICS_EXPORTER", "none"}, at + "/v1/traces", ""},
 		{[]string{"OTEL_EXPORTER_OTLP_ENDPOINT", at, "OTEL_METRICS_EXPORTER", "prometheus"}, at + "/v1/traces", ""},
-		{[]string{"OTEL_EXPORTER_OTLP_ENDPOINT", at, "OTEL_METRICS_EXPORTER", "prometheus, otlp"}, at + "/v1/traces", at + "/v1/metrics"},
+		{
+			[]string{"OTEL_EXPORTER_OTLP_ENDPOINT", at, "OTEL_METRICS_EXPORTER", "prometheus, otlp"},
+			at + "/v1/traces", at + "/v1/metrics",
+		},
 		{[]string{"OTEL_EXPORTER_OTLP_ENDPOINT", at, "OTEL_SDK_DISABLED", "true"}, "", ""},
 		{[]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", at + "/mine"}, at + "/mine", ""},
 		{[]string{"OTEL_TRACES_EXPORTER", "otlp"}, "http://localhost:4318/v1/traces", ""},
@@ -401,10 +418,27 @@ func urlOf(p *endpoint) string {
 
 func TestStartNamesEveryWrongVariable(t *testing.T) {
 	_, err := Start(context.Background(), Config{Log: io.Discard, Lookup: vars(
-		"EBB_LOG_LEVEL", "loud", "OTEL_TRACES_EXPORTER", "jaeger", "OTEL_TRACES_SAMPLER", "traceidratio", "OTEL_TRACES_SAMPLER_ARG", "NaN",
-		"OTEL_METRICS_EXPORTER", "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "OTEL_EXPORTER_OTLP_HEADERS", "hunter2", "OTEL_EXPORTER_OTLP_TIMEOUT", "1s",
+		"EBB_LOG_LEVEL",
+		"loud",
+		"OTEL_TRACES_EXPORTER",
+		"jaeger",
+		"OTEL_TRACES_SAMPLER",
+		"traceidratio",
+		"OTEL_TRACES_SAMPLER_ARG",
+		"NaN",
+		"OTEL_METRICS_EXPORTER",
+		"otlp",
+		"OTEL_EXPORTER_OTLP_ENDPOINT",
+		"collector:4318",
+		"OTEL_EXPORTER_OTLP_HEADERS",
+		"hunter2",
+		"OTEL_EXPORTER_OTLP_TIMEOUT",
+		"1s",
 	)})
-	for _, want := range []string{"EBB_LOG_LEVEL", "OTEL_TRACES_EXPORTER", "OTEL_TRACES_SAMPLER_ARG", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TIMEOUT"} {
+	for _, want := range []string{
+		"EBB_LOG_LEVEL", "OTEL_TRACES_EXPORTER", "OTEL_TRACES_SAMPLER_ARG",
+		"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TIMEOUT",
+	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s is not named in: %v", want, err)
 		}
@@ -412,12 +446,17 @@ func TestStartNamesEveryWrongVariable(t *testing.T) {
 	if err != nil && strings.Contains(err.Error(), "hunter2") {
 		t.Error("a header shows")
 	}
-	for _, pair := range [][2]string{{"OTEL_TRACES_SAMPLER", "jaeger_remote"}, {"EBB_LOG_FORMAT", "xml"}, {"OTEL_EXPORTER_OTLP_ENDPOINT", "http:///v1"}, {"OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"}} {
-		if _, err := Start(context.Background(), Config{Log: io.Discard, Lookup: vars(pair[0], pair[1])}); err == nil || !strings.Contains(err.Error(), pair[0]) {
+	for _, pair := range [][2]string{
+		{"OTEL_TRACES_SAMPLER", "jaeger_remote"}, {"EBB_LOG_FORMAT", "xml"},
+		{"OTEL_EXPORTER_OTLP_ENDPOINT", "http:///v1"}, {"OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"},
+	} {
+		if _, err := Start(context.Background(), Config{Log: io.Discard, Lookup: vars(pair[0], pair[1])}); err == nil ||
+			!strings.Contains(err.Error(), pair[0]) {
 			t.Errorf("%v: %v", pair, err)
 		}
 	}
-	if _, err := Start(context.Background(), Config{Log: io.Discard, Lookup: vars("OTEL_TRACES_EXPORTER", "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")}); err == nil {
+	grpc := vars("OTEL_TRACES_EXPORTER", "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+	if _, err := Start(context.Background(), Config{Log: io.Discard, Lookup: grpc}); err == nil {
 		t.Error("grpc is promised")
 	}
 }
@@ -433,7 +472,20 @@ func TestExportErrorsAreLogged(t *testing.T) {
 
 func TestACollectorThatIsDownStopsNobody(t *testing.T) {
 	var log safeBuffer
-	tel, err := Start(context.Background(), Config{Log: &log, Lookup: vars("OTEL_TRACES_EXPORTER", "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_TIMEOUT", "50")})
+	tel, err := Start(
+		context.Background(),
+		Config{
+			Log: &log,
+			Lookup: vars(
+				"OTEL_TRACES_EXPORTER",
+				"otlp",
+				"OTEL_EXPORTER_OTLP_ENDPOINT",
+				"http://127.0.0.1:1",
+				"OTEL_EXPORTER_OTLP_TIMEOUT",
+				"50",
+			),
+		},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -557,10 +609,19 @@ func TestLogCopy(t *testing.T) {
 func TestTextLine(t *testing.T) {
 	var out bytes.Buffer
 	tel := start(t, Config{Log: &out, Lookup: vars("EBB_LOG_FORMAT", "text")})
-	ctx := WithCorrelation(WithTraceparent(context.Background(), "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), "c-1")
-	tel.Logger("orders").With("order", "o 1").WithGroup("g").WarnContext(ctx, "no stock\nERR forged \x1b[31m", "n", 2, slog.Group("h", "k", "a=b\n"), "d", time.Second, "e", "\x1b[0m")
+	ctx := WithCorrelation(
+		WithTraceparent(context.Background(), "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+		"c-1",
+	)
+	tel.Logger("orders").
+		With("order", "o 1").
+		WithGroup("g").
+		WarnContext(ctx, "no stock\nERR forged \x1b[31m",
+			"n", 2, slog.Group("h", "k", "a=b\n"), "d", time.Second, "e", "\x1b[0m")
 	_, rest, _ := strings.Cut(out.String(), " ")
-	if want := `WRN orders         no stock\nERR forged \x1b[31m  order="o 1" trace=4bf92f35 correlation_id=c-1 g.n=2 g.h.k="a=b\n" g.d=1s g.e="\x1b[0m"` + "\n"; rest != want {
+	want := `WRN orders         no stock\nERR forged \x1b[31m  order="o 1" trace=4bf92f35 correlation_id=c-1 ` +
+		`g.n=2 g.h.k="a=b\n" g.d=1s g.e="\x1b[0m"` + "\n"
+	if rest != want {
 		t.Errorf("got\n%swant\n%s", rest, want)
 	}
 	out.Reset()

@@ -26,7 +26,7 @@ type textHandler struct {
 	attrs    []byte // those already bound, as they are written
 }
 
-// output is shared by all handlers of one writer, so that lines do not mix.
+// output is shared by all handlers of one writer, so that lines are not interleaved.
 type output struct {
 	mu sync.Mutex
 	w  io.Writer
@@ -126,7 +126,7 @@ func levelName(l slog.Level) (name, colour string) {
 	return "ERR", red
 }
 
-// The colours of ECMA-48 that every terminal has.
+// The colours of ECMA-48 that every terminal supports.
 const (
 	bold   = "\x1b[1m"
 	faint  = "\x1b[2m"
@@ -147,8 +147,8 @@ func pad(s string, width int) string {
 	return s + strings.Repeat(" ", max(0, width-len(s)))
 }
 
-// quote leaves a plain word alone. What is not goes into quotes, with its control
-// characters escaped: nothing that is logged can start a line of its own or colour the terminal.
+// quote returns a plain word unchanged and all else in quotes with its control characters escaped, so that a logged
+// value cannot start a line or colour the terminal.
 func quote(s string) string {
 	if s == "" || strings.ContainsFunc(s, func(r rune) bool {
 		return r == '"' || r == '=' || unicode.IsSpace(r) || !unicode.IsPrint(r)
@@ -158,7 +158,7 @@ func quote(s string) string {
 	return s
 }
 
-// oneLine escapes the control characters of a message, which is otherwise left as it is.
+// oneLine escapes the control characters of a message and changes nothing else.
 func oneLine(s string) string {
 	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return s

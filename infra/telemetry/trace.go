@@ -16,13 +16,14 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// Span begins a span named after package and operation, such as "orders.place". The
-// function it returns ends it, and is called once; an error marks the span as failed, with the kind
-// of the fault and with what may be shown of it. The cause is in the log, under the same trace id.
+// Span begins a span named after package and operation, such as "orders.place". The function that it returns ends the
+// span and must be called once; an error marks the span as failed, with the kind and the public message of the fault.
+// The cause is in the log, with the same trace id.
 //
-// Without an exporter a span is its ids: a child keeps the trace of its parent, and its
-// sampling decision too.
-func (t *Telemetry) Span(ctx context.Context, name string, attrs ...attribute.KeyValue) (context.Context, func(err error)) {
+// Without an exporter a span has ids only: a child has the trace of its parent and its sampling decision.
+func (t *Telemetry) Span(
+	ctx context.Context, name string, attrs ...attribute.KeyValue,
+) (context.Context, func(err error)) {
 	if t.off() {
 		return ctx, endNothing
 	}
@@ -47,8 +48,8 @@ func end(span trace.Span, err error) {
 // traceparentLen is the length of version 00 of the header: 00-<32>-<16>-<2>.
 const traceparentLen = 55
 
-// Traceparent is the span of ctx in the form of W3C Trace Context, for the header and
-// the CloudEvents attribute of that name; "" when ctx has none.
+// Traceparent returns the span of ctx in the form of W3C Trace Context, for the header and the CloudEvents attribute of
+// that name; "" when ctx has none.
 func Traceparent(ctx context.Context) string {
 	sc := trace.SpanContextFromContext(ctx)
 	if !sc.IsValid() {
@@ -63,9 +64,8 @@ func Traceparent(ctx context.Context) string {
 	return string(b[:])
 }
 
-// WithTraceparent returns a context whose next span continues the trace of a
-// traceparent that came from outside. One that is malformed is ignored, as W3C Trace
-// Context section 3.2 asks: the trace then starts here.
+// WithTraceparent returns a context whose next span continues the trace of a received traceparent. One that is
+// malformed is ignored, as W3C Trace Context section 3.2 requires: the next span then begins a trace.
 func WithTraceparent(ctx context.Context, traceparent string) context.Context {
 	if traceparent == "" {
 		return ctx
@@ -73,7 +73,7 @@ func WithTraceparent(ctx context.Context, traceparent string) context.Context {
 	return propagation.TraceContext{}.Extract(ctx, header(traceparent))
 }
 
-// header is a carrier with nothing but a traceparent.
+// header is a carrier that has a traceparent only.
 type header string
 
 func (h header) Get(key string) string {
@@ -91,9 +91,9 @@ type idSpan struct {
 	sc trace.SpanContext
 }
 
-// newIDSpan makes a child of parent, or the root of a new trace. Nobody records a new
-// trace, so it is not flagged as sampled. The ids are random, as section 4.1 of the
-// specification wants, but no secrets, so the quick generator does.
+// newIDSpan returns a child of parent, or the root of a new trace. A new trace is not recorded, so it is not flagged as
+// sampled. The ids are random, as section 4.1 of the specification requires, but not secret, so the fast generator is
+// enough.
 func newIDSpan(parent trace.SpanContext) idSpan {
 	id := parent.TraceID()
 	for !id.IsValid() {

@@ -1,4 +1,4 @@
-// Package eventtest holds a product's event types to their golden files, to their examples and to one another.
+// Package eventtest checks a product's event types against their golden files and their examples.
 package eventtest
 
 import (

@@ -1,4 +1,5 @@
-// Package golden keeps the history of event types in files, so that today's code is held to what was emitted earlier.
+// Package golden keeps the history of event types in files, so that a test shows when today's code cannot read what was
+// emitted earlier.
 //
 // A folder holds recordings, FUNCTION.json, FUNCTION-2.json and so on: a JSON object with, for each event type that was
 // new or had changed, its schema and its examples as events.
@@ -25,7 +26,7 @@ import (
 //   - a recorded schema that today's schema is not compatible with (see event.Compatible);
 //   - a schema or an example that is not recorded: Update adds it.
 //
-// A folder that does not exist is an empty one.
+// A folder that does not exist counts as empty.
 func Check(dir string, types []*event.Info) []error {
 	recorded, errs := load(dir, nil)
 	c := checker{dir: dir, recorded: recorded, errs: errs}

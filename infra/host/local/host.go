@@ -176,13 +176,15 @@ func (h *Host) prepare() error {
 		if h.declared.Functions[i].Gateway {
 			gateway = d.Name
 		}
-		h.slots[d.Name] = &slot{name: d.Name, telemetry: h.cfg.Telemetry, logger: env.Logger, make: func() (host.Instance, error) {
+		s := &slot{name: d.Name, telemetry: h.cfg.Telemetry, logger: env.Logger, make: func() (host.Instance, error) {
 			f, err := d.New(env)
 			if err != nil {
 				return nil, err
 			}
 			return f.Instance(), nil
 		}}
+		s.instances = []discovery.Instance{{ID: "local", Handler: s}}
+		h.slots[d.Name] = s
 	}
 	var errs []error
 	for _, name := range h.cfg.System.Names() {
@@ -209,7 +211,9 @@ func (h *Host) keys() (*auth.KeyRing, error) {
 		if named, ok := h.cfg.Lookup(h.cfg.KeysName); ok && named != "" {
 			ring, err := auth.ParseKeyRing([]byte(named))
 			if err != nil {
-				return nil, &config.Error{Faults: []config.Fault{{Variable: h.cfg.KeysName, Problem: "is not accepted: " + err.Error()}}}
+				return nil, &config.Error{Violations: []config.Violation{
+					{Variable: h.cfg.KeysName, Problem: "is not accepted: " + err.Error()},
+				}}
 			}
 			return ring, nil
 		}
@@ -322,16 +326,17 @@ func (h *Host) Handler() http.Handler {
 	})
 }
 
-// Endpoint implements discovery.Discovery: the request is handed over as it is.
-func (h *Host) Endpoint(name string) (http.Handler, error) {
+// Instances implements discovery.Discovery. Every function but the gateway has one instance, in this process; a request
+// starts the function if it does not run.
+func (h *Host) Instances(_ context.Context, name string) ([]discovery.Instance, error) {
 	s := h.slots[name]
 	if s == nil {
-		return nil, fault.New(fault.NotFound, "there is no function called %q", name)
+		return nil, discovery.Unknown(name)
 	}
-	return s, nil
+	return s.instances, nil
 }
 
-// Ready implements discovery.Discovery. A host that is there can start whatever is asked for.
+// Ready implements discovery.Discovery. It always returns nil: a request starts its function.
 func (h *Host) Ready(context.Context) error { return nil }
 
 // Running says which functions have an instance just now, and Starts how often one was started.

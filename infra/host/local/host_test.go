@@ -206,12 +206,12 @@ func gateway(env function.Env) (*function.Function, error) {
 	f := function.New("gateway", env)
 	function.Handler(f, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/api/"), "/")
-		to, err := env.Discovery.Endpoint(name)
+		instances, err := env.Discovery.Instances(r.Context(), name)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusNotFound)
 			return
 		}
-		to.ServeHTTP(w, r)
+		instances[0].Handler.ServeHTTP(w, r)
 	}), []byte(`{}`))
 	return f, nil
 }

@@ -11,6 +11,7 @@ import (
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/host"
 	"github.com/ebb-dev/ebb/infra/telemetry"
@@ -29,6 +30,7 @@ type slot struct {
 	first     host.Instance // the one that make returns first; nil: it has been used
 	telemetry *telemetry.Telemetry
 	logger    *slog.Logger
+	instances []discovery.Instance // as discovery lists it: the slot itself
 
 	mu      sync.Mutex
 	running host.Instance // nil: at zero, or coming, or going

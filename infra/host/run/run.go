@@ -191,5 +191,5 @@ func (s settings) senders() (*knative.Senders, error) {
 
 // settingError returns the violation of one setting.
 func settingError(variable, format string, args ...any) error {
-	return &config.Error{Faults: []config.Fault{{Variable: variable, Problem: fmt.Sprintf(format, args...)}}}
+	return &config.Error{Violations: []config.Violation{{Variable: variable, Problem: fmt.Sprintf(format, args...)}}}
 }

@@ -22,14 +22,16 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/luraproject/lura/v2/config"
 	"github.com/luraproject/lura/v2/logging"
-	"github.com/luraproject/lura/v2/proxy"
+	luraproxy "github.com/luraproject/lura/v2/proxy"
 	lura "github.com/luraproject/lura/v2/router/gin"
 	"github.com/luraproject/lura/v2/transport/http/server"
 
-	"github.com/ebb-dev/ebb/functions/gateway"
 	"github.com/ebb-dev/ebb/infra/auth"
-	"github.com/ebb-dev/ebb/infra/discovery"
+	"github.com/ebb-dev/ebb/infra/discovery/dns"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/gateway"
+	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/proxy"
 )
 
 type role struct {
@@ -106,7 +108,8 @@ func (r role) proxy() (http.Handler, error) {
 }
 
 func checkToken(key *rsa.PublicKey, next http.Handler) http.Handler {
-	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256"}), jwt.WithIssuer(issuer), jwt.WithAudience(audience), jwt.WithExpirationRequired())
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256"}), jwt.WithIssuer(issuer), jwt.WithAudience(audience),
+		jwt.WithExpirationRequired())
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		if _, err := parser.Parse(token, func(*jwt.Token) (any, error) { return key, nil }); err != nil {
@@ -127,20 +130,25 @@ func (r role) ours() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	verifier, err := auth.NewVerifier(auth.VerifierConfig{Keys: set, Issuer: issuer, Audience: audience, Algorithms: []string{"RS256"}})
+	verifier, err := auth.NewVerifier(auth.VerifierConfig{
+		Keys: set, Issuer: issuer, Audience: audience, Algorithms: []string{"RS256"},
+	})
 	if err != nil {
 		return nil, err
 	}
-	env := function.Env{Lookup: func(string) (string, bool) { return "", false }, Tokens: verifier}
-	f := function.New("bench", env)
+	f := function.New("bench", function.Env{})
 	nothing := func(context.Context, *function.Tx, *struct{}) (*struct{}, error) { return nil, nil }
-	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/bench/open", Access: function.Public, Summary: "For anyone"}, nothing)
-	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/bench/closed", Summary: "With a token"}, nothing)
-	directory, err := discovery.NewAddresses("http://"+r.upstream+"/{function}", nil, gateway.Problem)
+	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/bench/open", Access: function.Public}, nothing)
+	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/bench/closed"}, nothing)
+	transport := proxy.NewTransport()
+	directory, err := dns.New("http://"+r.upstream+"/{function}", transport)
 	if err != nil {
 		return nil, err
 	}
-	return gateway.New(env, gateway.Config{Functions: []*function.Function{f}, Directory: directory, Parts: []gateway.Part{}})
+	return gateway.New(gateway.Config{
+		System:    manifest.System{Functions: []*manifest.Declaration{f.Instance().Declaration()}},
+		Discovery: directory, Transport: transport, Authenticator: verifier,
+	})
 }
 
 func (r role) lura(ctx context.Context) error {
@@ -165,7 +173,7 @@ func (r role) lura(ctx context.Context) error {
 	gin.SetMode(gin.ReleaseMode)
 	log.SetFlags(0)
 	lura.NewFactory(lura.Config{
-		Engine: gin.New(), HandlerFactory: lura.EndpointHandler, ProxyFactory: proxy.DefaultFactory(logging.NoOp),
+		Engine: gin.New(), HandlerFactory: lura.EndpointHandler, ProxyFactory: luraproxy.DefaultFactory(logging.NoOp),
 		Logger: logging.NoOp, RunServer: server.RunServer,
 	}).NewWithContext(ctx).Run(cfg)
 	return nil

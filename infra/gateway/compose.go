@@ -1,0 +1,178 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/problem"
+)
+
+// Composition is a GET operation whose answer is an object of the answers of several operations. Its caller needs a
+// token.
+type Composition struct {
+	Path        string
+	OperationID string // in the OpenAPI document
+	Summary     string
+	Parts       []Part // a part whose path no function serves is left out; without any the operation is not served
+}
+
+// Part is one member of a composed answer.
+type Part struct {
+	Name string // of the member
+	Path string // that is asked for with GET; {subject} is the id of the caller
+}
+
+const (
+	partTimeout = time.Second // after which the answer is sent without the part
+	maxPart     = 1 << 20     // bytes of a part
+)
+
+// describe returns the OpenAPI description of the operation.
+func (c Composition) describe() map[string]any {
+	problemContent := map[string]any{problem.ContentType: map[string]any{}}
+	members := map[string]any{"missing": map[string]any{
+		"type": "array", "items": map[string]any{"type": "string"}, "description": "Parts that are not available just now.",
+	}}
+	for _, p := range c.Parts {
+		path := strings.ReplaceAll(p.Path, "{subject}", "{id}")
+		members[p.Name] = map[string]any{"type": "object", "description": "As GET " + path + " answers it."}
+	}
+	return map[string]any{
+		"operationId": c.OperationID, "summary": c.Summary, "tags": []string{"gateway"},
+		"description": "Composed of several functions at once. A part that does not answer within a second is left out, " +
+			"and named in `missing`.",
+		"security": []any{map[string]any{"bearer": []string{}}},
+		"responses": map[string]any{
+			"200": map[string]any{"description": "OK", "content": map[string]any{"application/json": map[string]any{
+				"schema": map[string]any{"type": "object", "required": []string{"missing"}, "properties": members},
+			}}},
+			"401": map[string]any{"description": "Unauthorized", "content": problemContent},
+			"503": map[string]any{"description": "No part is available", "content": problemContent},
+		},
+	}
+}
+
+// addComposition adds the operation with those of its parts that a function serves. The functions are added before.
+func (g *Gateway) addComposition(c Composition) error {
+	var parts []source
+	for _, p := range c.Parts {
+		if found := g.tree.find(strings.TrimPrefix(p.Path, "/")); found != nil && found.route(http.MethodGet) != nil {
+			parts = append(parts, source{p, found.route(http.MethodGet)})
+		}
+	}
+	if len(parts) == 0 {
+		return nil
+	}
+	declared := manifest.Route{Method: http.MethodGet, Path: c.Path, Access: manifest.AccessAuthenticated}
+	return g.tree.add(newRoute("", declared, func(x *Exchange) { g.compose(x, parts) }))
+}
+
+// source is a part and the operation that answers it.
+type source struct {
+	Part
+	route *Route
+}
+
+// compose asks for all parts at the same time and answers with those that came in time. "missing" names the others, so
+// that a caller can tell a customer without orders from orders that are down.
+func (g *Gateway) compose(x *Exchange, parts []source) {
+	ctx, cancel := context.WithTimeout(x.Request.Context(), partTimeout)
+	defer cancel()
+	answers := make([]chan json.RawMessage, len(parts))
+	for i, p := range parts {
+		answers[i] = make(chan json.RawMessage, 1) // a part that comes too late is not blocked
+		r := partRequest(ctx, x.Request, p.pathFor(x.Caller))
+		caller := x.Caller
+		go func() { answers[i] <- g.ask(p, r, caller) }()
+	}
+	whole, missing := map[string]any{}, []string{}
+	for i, p := range parts {
+		select {
+		case part := <-answers[i]:
+			if part != nil {
+				whole[p.Name] = part
+				continue
+			}
+		case <-ctx.Done():
+		}
+		missing = append(missing, p.Name)
+	}
+	if len(whole) == 0 {
+		x.Refuse(fault.New(fault.Unavailable, "none of the parts of this answer is available just now").After(time.Second))
+		return
+	}
+	whole["missing"] = missing
+	x.Writer.Header().Set("Content-Type", "application/json")
+	x.Writer.Header().Set("Cache-Control", "no-store")
+	_ = json.NewEncoder(x.Writer).Encode(whole)
+}
+
+func (p Part) pathFor(who auth.Principal) string {
+	return strings.ReplaceAll(p.Path, "{subject}", who.Subject)
+}
+
+// partRequest returns the request for a part, with the credentials of the request for the whole.
+func partRequest(ctx context.Context, r *http.Request, path string) *http.Request {
+	part := r.Clone(ctx)
+	part.URL.Path, part.URL.RawPath, part.URL.RawQuery = path, "", ""
+	part.RequestURI = path
+	part.Body, part.ContentLength = http.NoBody, 0
+	for _, name := range []string{
+		"If-None-Match", "If-Modified-Since", "Range", "Accept-Encoding", "Content-Type", "Content-Length",
+	} {
+		part.Header.Del(name)
+	}
+	return part
+}
+
+// ask returns a part's JSON; nil when it cannot be had.
+func (g *Gateway) ask(p source, r *http.Request, caller auth.Principal) (part json.RawMessage) {
+	log := g.cfg.Logger
+	defer func() {
+		if cause := recover(); cause != nil {
+			log.ErrorContext(r.Context(), "a part panicked", "part", p.Name, "panic", cause, "stack", string(debug.Stack()))
+			part = nil
+		}
+	}()
+	w := &recorder{header: http.Header{}}
+	p.route.handler(&Exchange{Writer: w, Request: r, own: true, Route: p.route, Caller: caller})
+	if w.status != http.StatusOK || !json.Valid(w.body.Bytes()) {
+		log.WarnContext(r.Context(), "a part of a composed answer is missing", "part", p.Name, "status", w.status)
+		return nil
+	}
+	return w.body.Bytes()
+}
+
+// recorder stores an answer instead of sending it.
+type recorder struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+// Header implements http.ResponseWriter.
+func (w *recorder) Header() http.Header { return w.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (w *recorder) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+}
+
+// Write implements io.Writer.
+func (w *recorder) Write(b []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	if w.body.Len()+len(b) > maxPart {
+		return 0, fault.New(fault.TooLarge, "the part is too large")
+	}
+	return w.body.Write(b)
+}

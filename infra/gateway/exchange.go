@@ -1,0 +1,96 @@
+package gateway
+
+import (
+	"net/http"
+
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/problem"
+)
+
+// Handler answers a request. It may be called concurrently, with another Exchange each time.
+type Handler func(x *Exchange)
+
+// Middleware is a policy: it returns a Handler that does its part of the work before or after it calls next, or answers
+// the request itself and does not call next. It is called once, when the gateway is made.
+type Middleware func(next Handler) Handler
+
+// chain returns the handler that runs the policies in order, the first one outermost, and then the handler.
+func chain(h Handler, policies ...Middleware) Handler {
+	for i := len(policies) - 1; i >= 0; i-- {
+		h = policies[i](h)
+	}
+	return h
+}
+
+// Exchange is a request on its way through the chain, with what the policies have found out about it. One goroutine at
+// a time uses it.
+type Exchange struct {
+	// Writer takes the answer. A policy may set a wrapper, which must have an Unwrap method for
+	// http.ResponseController.
+	Writer http.ResponseWriter
+
+	// Request is the request as it came. Policies may change its header; for other changes see Own.
+	Request *http.Request
+
+	// Route is the operation that the request asks for; nil while it is not known, and where none is declared.
+	Route *Route
+
+	// Caller is who sent the request, as its credentials say. It is anonymous until they are checked, on routes that
+	// check none, and for a request without.
+	Caller auth.Principal
+
+	id       [1]string // of the request
+	path     *pathItem // that the request's path matches; nil: none
+	own      bool      // Request is a copy
+	response response
+}
+
+// Own returns the request, made a copy first if it is still the server's. Only the copy's method, URL and body may be
+// changed: the server looks at its own request when it writes the answer, and would wait for a body that was replaced
+// there.
+func (x *Exchange) Own() *http.Request {
+	if !x.own {
+		copied := *x.Request
+		x.Request, x.own = &copied, true
+	}
+	return x.Request
+}
+
+// Refuse answers with the problem document of err.
+func (x *Exchange) Refuse(err error) { problem.Write(x.Writer, x.Request, err) }
+
+// Status returns the status of the answer so far; 0 while there is none.
+func (x *Exchange) Status() int { return x.response.status }
+
+// response is the server's writer. It notes the status of the answer.
+type response struct {
+	http.ResponseWriter
+	status int // 0: nothing was written yet
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *response) WriteHeader(status int) {
+	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements io.Writer.
+func (w *response) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Flush implements http.Flusher, for answers that are sent in pieces.
+func (w *response) Flush() {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	_ = http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Unwrap lets http.ResponseController reach the server's own writer.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }

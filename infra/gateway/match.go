@@ -1,0 +1,59 @@
+package gateway
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+)
+
+// wholeServer is the path of "OPTIONS *", which asks for nothing in particular (RFC 9110, 9.3.7).
+var wholeServer = &pathItem{}
+
+// match finds the route of the request. It answers nothing: see answerUnmatched. HEAD is served by the route of GET,
+// unless one is declared for it; the server leaves out the body.
+func (g *Gateway) match(next Handler) Handler {
+	return func(x *Exchange) {
+		path, method := x.Request.URL.Path, x.Request.Method
+		if x.Request.URL.RawPath != "" {
+			path = x.Request.URL.RawPath // an escaped slash separates no segments
+		}
+		switch {
+		case path == "/":
+			x.path = &g.root
+		case path == "*" && method == http.MethodOptions:
+			x.path = wholeServer
+		default:
+			x.path = g.tree.find(strings.TrimPrefix(path, "/"))
+		}
+		if x.path != nil {
+			x.Route = x.path.route(method)
+		}
+		if x.Route != nil && x.Route.Method != method {
+			x.Own().Method = x.Route.Method
+		}
+		next(x)
+	}
+}
+
+// answerUnmatched answers the requests that have no route: 404 for an unknown path, 405 for another method of a known
+// one, and OPTIONS with the methods that the path has.
+func answerUnmatched(next Handler) Handler {
+	return func(x *Exchange) {
+		switch {
+		case x.Route != nil:
+			next(x)
+			return
+		case x.path == nil:
+			x.Refuse(fault.New(fault.NotFound, "nothing is served at this path"))
+			return
+		case x.path != wholeServer:
+			x.Writer.Header().Set("Allow", x.path.allow)
+		}
+		if x.Request.Method == http.MethodOptions {
+			x.Writer.WriteHeader(http.StatusNoContent)
+			return
+		}
+		x.Refuse(fault.New(fault.Invalid, "this path answers %s", x.path.allow).WithStatus(http.StatusMethodNotAllowed))
+	}
+}

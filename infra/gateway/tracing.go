@@ -1,0 +1,36 @@
+package gateway
+
+import (
+	"errors"
+	"strconv"
+
+	"github.com/ebb-dev/ebb/infra/telemetry"
+)
+
+// trace records a span for the request, as part of the caller's trace if it has one, and hands it on to the function.
+// Without telemetry it only hands on the caller's.
+func (g *Gateway) trace(next Handler) Handler {
+	return func(x *Exchange) {
+		parent := x.Request.Header.Get("Traceparent")
+		if parent == "" && g.cfg.Telemetry == nil {
+			next(x)
+			return
+		}
+		ctx := telemetry.WithTraceparent(x.Request.Context(), parent)
+		ctx, end := g.cfg.Telemetry.Span(ctx, x.Route.span)
+		x.Request, x.own = x.Request.WithContext(ctx), true
+		if traceparent := telemetry.Traceparent(ctx); traceparent != "" {
+			x.Request.Header["Traceparent"] = []string{traceparent}
+		}
+		next(x)
+		end(failure(x.Status()))
+	}
+}
+
+// failure returns the error that a span is marked with; nil below 500.
+func failure(status int) error {
+	if status < 500 {
+		return nil
+	}
+	return errors.New(strconv.Itoa(status))
+}
