@@ -21,6 +21,9 @@ func (f *Function) receive(ctx context.Context, events []ce.Event, blocked map[s
 	b := batch{
 		f: f, events: events, ids: make([][]string, len(events)), before: blocked, now: f.env.Now().UTC(),
 	}
+	if deadline, ok := ctx.Deadline(); ok {
+		b.until = b.now.Add(deadline.Sub(b.now) / 2)
+	}
 	unpublished, err := f.commit(ctx, b.handle)
 	if b.results == nil {
 		b.reset() // it did not come to that
@@ -48,7 +51,8 @@ type batch struct {
 	ids     [][]string
 	before  map[string]bool // keys that were blocked before the batch
 	now     time.Time
-	handled bool // every event has been handled: what fails then is the commit of all of them
+	until   time.Time // no further event is begun afterwards, to leave time for the commit and the publish; zero: no end
+	handled bool      // every event has been handled: what fails then is the commit of all of them
 
 	// Of one attempt.
 	results []broker.Result
@@ -108,11 +112,17 @@ func (b *batch) handle(ctx context.Context, db *store.Tx, entry string) ([]ce.Ev
 		return nil, err
 	}
 	var sealed []ce.Event
+	tried := false
 	for i, e := range b.events {
+		if tried && b.late() {
+			b.handBack(i)
+			break
+		}
 		if key := partitionKey(e); key != "" && b.blocked[key] {
 			b.results[i] = broker.Result{Skipped: true}
 			continue
 		}
+		tried = true
 		emitted, err := b.handleOne(ctx, db, inbox[i], i, entry)
 		if err != nil {
 			b.failOne(i, err)
@@ -123,6 +133,20 @@ func (b *batch) handle(ctx context.Context, db *store.Tx, entry string) ([]ce.Ev
 	}
 	b.handled = true
 	return sealed, b.f.prune(ctx, db, b.now)
+}
+
+// late reports whether the batch has used its share of the time. At least one event is tried in any case, so that a
+// batch always gets on.
+func (b *batch) late() bool { return !b.until.IsZero() && b.f.env.Now().After(b.until) }
+
+// handBack skips the events from the i-th on, and later ones of their keys: they come again without having been tried.
+func (b *batch) handBack(i int) {
+	for ; i < len(b.events); i++ {
+		b.results[i] = broker.Result{Skipped: true}
+		if key := partitionKey(b.events[i]); key != "" {
+			b.blocked[key] = true
+		}
+	}
 }
 
 // handleOne handles one event in a transaction inside the batch's. What it emits goes into the named outbox entry.

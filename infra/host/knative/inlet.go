@@ -3,12 +3,14 @@ package knative
 import (
 	"context"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/host"
 )
 
@@ -27,9 +29,28 @@ type inlet struct {
 
 // delivery is one event that waits for its result.
 type delivery struct {
-	event ce.Event
-	begun chan struct{} // closed when a unit has it
-	done  chan broker.Result
+	event   ce.Event
+	at      time.Time // when it arrived
+	done    chan broker.Result
+	changed chan struct{} // has room for one: state is another now
+	state   state         // guarded by inlet.mu
+}
+
+type state int
+
+const (
+	waiting state = iota
+	taken         // a unit has it
+	left          // its caller has gone away
+)
+
+// set changes the state and tells the caller. The inlet is locked.
+func (d *delivery) set(s state) {
+	d.state = s
+	select {
+	case d.changed <- struct{}{}:
+	default:
+	}
 }
 
 // units is how many units of work run at once at least, also of a function whose local trigger has one after the other: a unit
@@ -45,7 +66,9 @@ func newInlet(f host.Instance, t broker.Trigger) *inlet {
 func (in *inlet) take(ctx context.Context, batch []ce.Event) []broker.Result {
 	mine := make([]*delivery, len(batch))
 	for i := range batch {
-		mine[i] = &delivery{batch[i], make(chan struct{}), make(chan broker.Result, 1)}
+		mine[i] = &delivery{
+			event: batch[i], at: time.Now(), done: make(chan broker.Result, 1), changed: make(chan struct{}, 1),
+		}
 	}
 	in.mu.Lock()
 	in.waiting = append(in.waiting, mine...)
@@ -57,60 +80,98 @@ func (in *inlet) take(ctx context.Context, batch []ce.Event) []broker.Result {
 	return results
 }
 
-// wait is the result of one delivery. Until a unit has it, the caller may be the one who begins the next.
+// wait returns the result of one delivery. While no unit has it, the caller may be the one who begins the next.
 func (in *inlet) wait(ctx context.Context, d *delivery) broker.Result {
-	slots := in.slots
 	for {
-		select {
-		case <-d.begun:
-			slots = nil
-		default:
-		}
 		select {
 		case res := <-d.done:
 			return res
+		case <-d.changed:
 		case <-ctx.Done():
 			in.leave(d)
 			return broker.Result{Status: http.StatusServiceUnavailable, Message: "the delivery was given up"}
-		case slots <- struct{}{}:
+		case in.slotsFor(d) <- struct{}{}:
 			in.unit(ctx)
 			<-in.slots
 		}
 	}
 }
 
-// unit handles what waits, at most one batch. It belongs to several callers, so that one who goes away does not end it.
-func (in *inlet) unit(ctx context.Context) {
+// slotsFor returns the slots for the caller of a delivery that waits; nil for others.
+func (in *inlet) slotsFor(d *delivery) chan struct{} {
 	in.mu.Lock()
+	defer in.mu.Unlock()
+	if d.state == waiting {
+		return in.slots
+	}
+	return nil
+}
+
+// unit handles what waits, at most one batch. It belongs to several callers, so that one who goes away does not end it.
+// Events that the function hands back untried, because the time was up, wait for the next unit.
+func (in *inlet) unit(ctx context.Context) {
+	unit := in.begin()
+	if len(unit) == 0 {
+		return
+	}
+	batch := make([]ce.Event, len(unit))
+	for i, d := range unit {
+		batch[i] = d.event
+	}
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), in.deadline(unit[0]))
+	defer cancel()
+	var back []*delivery
+	failed := map[string]bool{}
+	for i, res := range in.receive(ctx, batch) {
+		key := event.Extension(batch[i], event.PartitionKey)
+		if res.Skipped && !failed[key] {
+			back = append(back, unit[i])
+			continue
+		}
+		failed[key] = key != "" && (failed[key] || !res.OK())
+		unit[i].done <- res
+	}
+	in.handBack(back)
+}
+
+// deadline returns when a unit ends whose oldest delivery is first. The platform waits for each delivery from its
+// arrival on, but a unit has half of that time at least: a shorter one would achieve nothing for the others.
+func (in *inlet) deadline(first *delivery) time.Time {
+	end, least := first.at.Add(in.limit), time.Now().Add(in.limit/2)
+	if end.Before(least) {
+		return least
+	}
+	return end
+}
+
+// begin takes what waits into a unit.
+func (in *inlet) begin() []*delivery {
+	in.mu.Lock()
+	defer in.mu.Unlock()
 	n := min(len(in.waiting), in.batch)
 	unit := append([]*delivery(nil), in.waiting[:n]...)
 	in.waiting = append(in.waiting[:0], in.waiting[n:]...)
 	for _, d := range unit {
-		close(d.begun)
+		d.set(taken)
 	}
-	in.mu.Unlock()
-	if n == 0 {
-		return
-	}
-	batch := make([]ce.Event, n)
-	for i, d := range unit {
-		batch[i] = d.event
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), in.limit)
-	defer cancel()
-	for i, res := range in.receive(ctx, batch) {
-		unit[i].done <- res
+	return unit
+}
+
+// handBack puts deliveries in front of those that wait.
+func (in *inlet) handBack(back []*delivery) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	back = slices.DeleteFunc(back, func(d *delivery) bool { return d.state == left })
+	in.waiting = slices.Insert(in.waiting, 0, back...)
+	for _, d := range back {
+		d.set(waiting)
 	}
 }
 
-// leave takes a delivery back that no unit has begun.
+// leave takes back a delivery whose caller has gone away, unless a unit has it.
 func (in *inlet) leave(d *delivery) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	for i, w := range in.waiting {
-		if w == d {
-			in.waiting = append(in.waiting[:i], in.waiting[i+1:]...)
-			return
-		}
-	}
+	d.state = left
+	in.waiting = slices.DeleteFunc(in.waiting, func(w *delivery) bool { return w == d })
 }
