@@ -17,12 +17,30 @@ var (
 
 // letters are what the shop writes to its customers.
 var letters = []notifications.Letter{
-	notifications.On(events.OrderConfirmed, "order-confirmed", confirmedText, func(e events.ConfirmedOrder) notifications.Message {
-		return notifications.Message{UserID: e.CustomerID, OrderID: e.OrderID, Data: orderFacts{OrderID: e.OrderID, Total: price(e.Total)}}
-	}),
-	notifications.On(events.OrderCancelled, "order-cancelled", cancelledText, func(e events.CancelledOrder) notifications.Message {
-		return notifications.Message{UserID: e.CustomerID, OrderID: e.OrderID, Data: orderFacts{OrderID: e.OrderID, Reason: e.Reason}}
-	}),
+	notifications.On(
+		events.OrderConfirmed,
+		"order-confirmed",
+		confirmedText,
+		func(e events.ConfirmedOrder) notifications.Message {
+			return notifications.Message{
+				UserID:  e.CustomerID,
+				OrderID: e.OrderID,
+				Data:    orderFacts{OrderID: e.OrderID, Total: price(e.Total)},
+			}
+		},
+	),
+	notifications.On(
+		events.OrderCancelled,
+		"order-cancelled",
+		cancelledText,
+		func(e events.CancelledOrder) notifications.Message {
+			return notifications.Message{
+				UserID:  e.CustomerID,
+				OrderID: e.OrderID,
+				Data:    orderFacts{OrderID: e.OrderID, Reason: e.Reason},
+			}
+		},
+	),
 }
 
 // orderFacts are what letters about an order speak of.

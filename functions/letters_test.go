@@ -12,13 +12,25 @@ import (
 func TestLetters(t *testing.T) {
 	d, _ := System().Lookup("notifications")
 	h := functiontest.New(t, d.New, functiontest.Once())
-	h.MustDeliver(events.UserRegistered.New("ada", events.RegisteredUser{UserID: "ada", Name: "Ada", Email: "ada@example.com"}))
+	h.MustDeliver(
+		events.UserRegistered.New("ada", events.RegisteredUser{UserID: "ada", Name: "Ada", Email: "ada@example.com"}),
+	)
 	h.Emitted()
 	h.MustDeliver(events.OrderConfirmed.New("o1", events.ConfirmedOrder{
-		OrderID: "o1", CustomerID: "ada", Total: events.Money{Amount: 3998, Currency: "EUR"}, ConfirmedAt: h.Clock.Now(),
+		OrderID: "o1", CustomerID: "ada", ConfirmedAt: h.Clock.Now(),
+		Total: events.Money{Amount: 3998, Currency: "EUR"},
 	}))
 	h.MustDeliver(
-		events.OrderCancelled.New("o2", events.CancelledOrder{OrderID: "o2", CustomerID: "ada", Reason: "the card was declined", CancelledAt: h.Clock.Now()}))
+		events.OrderCancelled.New(
+			"o2",
+			events.CancelledOrder{
+				OrderID:     "o2",
+				CustomerID:  "ada",
+				Reason:      "the card was declined",
+				CancelledAt: h.Clock.Now(),
+			},
+		),
+	)
 	var got []string
 	for _, e := range h.Emitted() {
 		sent, err := events.NotificationSent.Decode(e)
@@ -38,11 +50,18 @@ func TestLetterTexts(t *testing.T) {
 		about         orderFacts
 		subject, text string
 	}{
-		{orderFacts{OrderID: "o1", Total: price(events.Money{Amount: 3998, Currency: "EUR"})}, "Your order o1 is confirmed", "(39.98 EUR)"},
-		{orderFacts{OrderID: "o2", Reason: "the card was declined"}, "Your order o2 is cancelled", "o2 was cancelled: the card was declined."},
+		{
+			orderFacts{OrderID: "o1", Total: price(events.Money{Amount: 3998, Currency: "EUR"})},
+			"Your order o1 is confirmed", "(39.98 EUR)",
+		},
+		{
+			orderFacts{OrderID: "o2", Reason: "the card was declined"},
+			"Your order o2 is cancelled", "o2 was cancelled: the card was declined.",
+		},
 	} {
 		subject, body, err := letters[i].Preview("Ebb", "Ada", want.about)
-		if err != nil || subject != want.subject || !strings.Contains(body, want.text) || !strings.HasSuffix(body, "\n\nEbb\n") {
+		if err != nil || subject != want.subject || !strings.Contains(body, want.text) ||
+			!strings.HasSuffix(body, "\n\nEbb\n") {
 			t.Errorf("got %q, %q, %v", subject, body, err)
 		}
 	}

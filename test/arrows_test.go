@@ -123,6 +123,7 @@ var layers = []layer{
 		may: kit + " infra/function infra/host infra/httpserver infra/system infra/internal/..." +
 			" infra/broker/nats infra/store/sqlite",
 	},
+	{packages: "infra/scaffold"},
 	{packages: "infra/cli/...", may: "infra/..."},
 
 	// A product: here the shop. Its functions take ports and never drivers, hosts or one another.

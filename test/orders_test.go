@@ -18,8 +18,8 @@ var (
 )
 
 // A thousand orders with good, declined, failing and slow cards and too little stock, with functions dropped after
-// 100 ms and the process killed in the middle: every acknowledged order ends, and summed over the stores every invariant
-// holds. test/crash does the same with hundreds of kills.
+// 100 ms and the process killed in the middle: every acknowledged order ends, and summed over the stores every
+// invariant holds. test/crash does the same with hundreds of kills.
 func TestOrdersSurviveKills(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
@@ -59,12 +59,12 @@ func TestOrdersSurviveKills(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, p.Output())
 	}
-	books, faults, err := s.Settle(ctx, p)
+	books, violations, err := s.StopAndAudit(ctx, p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(faults) > 0 {
-		t.Errorf("%d faults:\n%s", len(faults), strings.Join(faults, "\n"))
+	if len(violations) > 0 {
+		t.Errorf("%d violations:\n%s", len(violations), strings.Join(violations, "\n"))
 	}
 	if n := len(s.Acknowledged()); n != *orderCount || ended["confirmed"] == 0 || ended["cancelled"] == 0 {
 		t.Errorf("got %d acknowledged of %d, ended %v", n, *orderCount, ended)
@@ -75,7 +75,7 @@ func TestOrdersSurviveKills(t *testing.T) {
 	t.Logf("%d orders, %d kills, ended %v", *orderCount, *killCount, ended)
 }
 
-// process is one that is built and ready to be started.
+// process builds the command and returns a process that is not started.
 func process(t *testing.T) *shop.Process {
 	t.Helper()
 	binary, err := shop.Build(t.TempDir())

@@ -63,8 +63,8 @@ func TestRefusalsAreRead(t *testing.T) {
 	r.stop()
 }
 
-// What the system serves on loopback is not for web pages: neither under a name that leads there, nor from another
-// site.
+// The system on loopback refuses requests of web pages: those under another host name that resolves to loopback, and
+// those from another site.
 func TestWebPagesAreRefused(t *testing.T) {
 	r := startDev(t, t.TempDir())
 	for name, c := range map[string]struct {

@@ -1,5 +1,6 @@
-// Command image makes the OCI image of a command without a container engine: it writes an archive, or pushes to a registry, with a bill of
-// materials. It is a module of its own, so that what talks to registries stays out of the project's go.mod.
+// Command image makes the OCI image of a Go command without a container engine. It writes an archive or pushes to a
+// registry, with a bill of materials. It is a separate module, so that libraries for registries stay out of the
+// project's go.mod.
 package main
 
 import (
@@ -40,15 +41,20 @@ type options struct {
 func parse(args []string, out io.Writer) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("image", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // what is wrong is said once, as all errors are
+	flags.SetOutput(io.Discard) // main prints the error
 	flags.StringVar(&o.dir, "C", ".", "the folder of the Go module")
 	flags.StringVar(&o.pkg, "package", "./cmd/function", "the command")
-	flags.StringVar(&o.name, "name", "", "the image's name with its registry (default dev.local/MODULE/COMMAND, with the last part of the\nmodule path; a tag that is left out is the version)")
-	flags.StringVar(&o.out, "out", "bin/image.tar", "the archive, when nothing is pushed; bills of materials are written beside it")
-	flags.StringVar(&o.root, "root", "", "write the root file system into this folder, and nothing else")
-	flags.BoolVar(&o.push, "push", false, "push to the registry in the name, with the credentials of docker login or podman login")
-	flags.BoolVar(&o.twice, "twice", false, "build a second time, from a copy in another folder, and fail unless all bytes are the same")
-	platforms := flags.String("platform", "linux/amd64,linux/arm64", "which platforms")
+	flags.StringVar(&o.name, "name", "",
+		"the image's name with its registry (default dev.local/MODULE/COMMAND, with the last part of the\nmodule path; a "+
+			"tag that is left out is the version)")
+	flags.StringVar(&o.out, "out", "bin/image.tar",
+		"the archive to write without -push; the bills of materials go into the same folder")
+	flags.StringVar(&o.root, "root", "", "write only the root file system into this folder")
+	flags.BoolVar(&o.push, "push", false,
+		"push to the registry in the name, with the credentials of docker login or podman login")
+	flags.BoolVar(&o.twice, "twice", false,
+		"build again from a copy in another folder, and fail unless all bytes are the same")
+	platforms := flags.String("platform", "linux/amd64,linux/arm64", "the platforms to build for")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		flags.SetOutput(out)
 		flags.PrintDefaults()
@@ -57,14 +63,14 @@ func parse(args []string, out io.Writer) (options, error) {
 		return o, fmt.Errorf("%w; see -help", err)
 	}
 	if flags.NArg() > 0 {
-		return o, fmt.Errorf("what is %q? see -help", flags.Arg(0))
+		return o, fmt.Errorf("unexpected argument %q; see -help", flags.Arg(0))
 	}
 	if o.push && o.name == "" {
-		return o, fmt.Errorf("name the image to push: IMAGE=registry.example.com/shop/function:1")
+		return o, fmt.Errorf("missing name of the image to push: IMAGE=registry.example.com/shop/function:1")
 	}
 	var err error
 	if o.platforms, err = pack.ParsePlatforms(*platforms); err == nil && o.root != "" && len(o.platforms) > 1 {
-		err = fmt.Errorf("a root file system is of one platform")
+		err = fmt.Errorf("-root needs exactly one -platform")
 	}
 	return o, err
 }
@@ -88,7 +94,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 		return pack.WriteRoot(o.root, b)
 	}
 	if o.name == "" {
-		// Knative takes images of dev.local as they are on the node and asks no registry for their digest.
+		// Knative uses images of dev.local from the node, and does not ask a registry for their digest.
 		o.name = "dev.local/" + facts.Name + "/" + filepath.Base(o.pkg)
 	}
 	tag, err := pack.ParseName(o.name, facts.Version)
@@ -100,7 +106,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 		return err
 	}
 	if o.twice {
-		if err := again(ctx, o, facts, made); err != nil {
+		if err := buildAgain(ctx, o, facts, made); err != nil {
 			return err
 		}
 		fmt.Fprintln(out, "built twice, from two folders: the same bytes")
@@ -109,14 +115,17 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 		if err := pack.Push(ctx, tag, made.Top, made.Images, made.SBOMs); err != nil {
 			return err
 		}
-	} else if err := write(o.out, func(w io.Writer) error { return pack.Archive(w, tag, made.Top, made.Images, facts.Time) }); err != nil {
+	} else if err := write(o.out, func(w io.Writer) error {
+		return pack.Archive(w, tag, made.Top, made.Images,
+			facts.Time)
+	}); err != nil {
 		return err
 	}
 	return report(out, o, made, pack.FullName(tag))
 }
 
-// again builds from a copy of the files in another folder and compares.
-func again(ctx context.Context, o options, facts pack.Facts, made pack.Made) error {
+// buildAgain builds from a copy of the files in another folder and compares the results.
+func buildAgain(ctx context.Context, o options, facts pack.Facts, made pack.Made) error {
 	dir, err := os.MkdirTemp("", "image-again-")
 	if err != nil {
 		return err
@@ -132,11 +141,11 @@ func again(ctx context.Context, o options, facts pack.Facts, made pack.Made) err
 	return made.Differs(other)
 }
 
-// copyTree copies the files that git knows, or would add, into another folder.
+// copyTree copies the files that git tracks or would add into another folder.
 func copyTree(ctx context.Context, from, to string) error {
 	list, err := exec.CommandContext(ctx, "git", "-C", from, "ls-files", "-co", "--exclude-standard", "-z").Output()
 	if err != nil {
-		return fmt.Errorf("ask git for them: %w", err)
+		return fmt.Errorf("list the files with git: %w", err)
 	}
 	for _, file := range strings.Split(strings.TrimSuffix(string(list), "\x00"), "\x00") {
 		body, err := os.ReadFile(filepath.Join(from, file))
@@ -166,7 +175,7 @@ func write(path string, content func(io.Writer) error) error {
 	return os.WriteFile(path, b.Bytes(), 0o644)
 }
 
-// report says what was made: its digest, its size, where it is.
+// report prints the digest, the size and the location of the image.
 func report(out io.Writer, o options, made pack.Made, fullName string) error {
 	digest, err := made.Top.Digest()
 	if err != nil {

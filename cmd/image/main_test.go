@@ -26,13 +26,14 @@ import (
 
 func unset(string) string { return "" }
 
-// Without a registry there is an archive, and a bill of materials beside it; what was made, how large it is and where it is are said.
-// The bytes are the same when it is built a second time elsewhere.
+// Without -push the tool writes an archive and bills of materials, and prints the digest, size and location. A second
+// build in another folder has the same bytes.
 func TestArchive(t *testing.T) {
 	dir := shop.Module(t)
 	out := filepath.Join(t.TempDir(), "new", "image.tar")
 	var said bytes.Buffer
-	if err := run(t.Context(), []string{"-C", dir, "-out", out, "-platform", "linux/amd64", "-twice"}, unset, &said); err != nil {
+	if err := run(t.Context(), []string{"-C", dir, "-out", out, "-platform", "linux/amd64", "-twice"}, unset,
+		&said); err != nil {
 		t.Fatal(err)
 	}
 	img, err := tarball.ImageFromPath(out, nil)
@@ -44,7 +45,7 @@ func TestArchive(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.Architecture != "amd64" || c.Config.Labels["org.opencontainers.image.source"] != "https://example.com/shop" {
-		t.Errorf("it is of %s with %v", c.Architecture, c.Config.Labels)
+		t.Errorf("got architecture %s, labels %v", c.Architecture, c.Config.Labels)
 	}
 	sbom, err := os.ReadFile(strings.TrimSuffix(out, ".tar") + "-amd64.spdx.json")
 	if err != nil {
@@ -52,17 +53,18 @@ func TestArchive(t *testing.T) {
 	}
 	for _, part := range []string{"SPDX-2.3", "pkg:golang/github.com/google/licensecheck@v", "BSD-3-Clause"} {
 		if !bytes.Contains(sbom, []byte(part)) {
-			t.Errorf("the bill of materials has no %s", part)
+			t.Errorf("missing %s in the bill of materials", part)
 		}
 	}
-	for _, part := range []string{"the same bytes", "dev.local/shop/function:v0.0.0-20261124100000-", "digest sha256:", "linux/amd64: ", "MB compressed", out} {
+	for _, part := range []string{"the same bytes", "dev.local/shop/function:v0.0.0-20261124100000-", "digest sha256:",
+		"linux/amd64: ", "MB compressed", out} {
 		if !strings.Contains(said.String(), part) {
-			t.Errorf("it does not say %q:\n%s", part, &said)
+			t.Errorf("missing %q in the output:\n%s", part, &said)
 		}
 	}
 }
 
-// With a registry it is pushed, and named by its digest.
+// With -push the tool pushes the image and prints its name with the digest.
 func TestPush(t *testing.T) {
 	t.Setenv("DOCKER_CONFIG", t.TempDir())
 	s := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0)), registry.WithReferrersSupport(true)))
@@ -74,7 +76,7 @@ func TestPush(t *testing.T) {
 	}
 	by := regexp.MustCompile(`use it as (\S+)`).FindStringSubmatch(said.String())
 	if by == nil {
-		t.Fatalf("it does not say how to use it:\n%s", &said)
+		t.Fatalf("missing name with digest in the output:\n%s", &said)
 	}
 	ref, err := name.NewDigest(by[1])
 	if err != nil {
@@ -86,22 +88,22 @@ func TestPush(t *testing.T) {
 	}
 	m, err := index.IndexManifest()
 	if err != nil || len(m.Manifests) != 2 {
-		t.Errorf("it has %d platforms, %v: want 2", len(m.Manifests), err)
+		t.Errorf("got %d platforms, %v: want 2", len(m.Manifests), err)
 	}
 }
 
 func TestBadInput(t *testing.T) {
 	dir := shop.Module(t)
 	for want, args := range map[string][]string{
-		"there is no package ./cmd/functoin":          {"-C", dir, "-package", "./cmd/functoin"},
-		"there is no Go module in ":                   {"-C", t.TempDir()},
-		"name the image to push: ":                    {"-C", dir, "-push"},
-		`image "function:1" names no registry`:        {"-C", dir, "-name", "function:1"},
-		"no image can be built for \"linux/s390x\": ": {"-C", dir, "-platform", "linux/s390x"},
-		"a root file system is of one platform":       {"-C", dir, "-root", t.TempDir()},
-		`what is "push"?`:                             {"push"},
-		`"dev.local/A:1" is no name for an image`:     {"-C", dir, "-name", "dev.local/A:1"},
-		`image "dev.local/a@sha256:0" has a digest`:   {"-C", dir, "-name", "dev.local/a@sha256:0"},
+		"unknown package ./cmd/functoin":            {"-C", dir, "-package", "./cmd/functoin"},
+		"no go.mod in ":                             {"-C", t.TempDir()},
+		"missing name of the image to push: ":       {"-C", dir, "-push"},
+		`image "function:1" has no registry`:        {"-C", dir, "-name", "function:1"},
+		`unknown platform "linux/s390x"`:            {"-C", dir, "-platform", "linux/s390x"},
+		"-root needs exactly one -platform":         {"-C", dir, "-root", t.TempDir()},
+		`unexpected argument "push"`:                {"push"},
+		`invalid image name "dev.local/A:1"`:        {"-C", dir, "-name", "dev.local/A:1"},
+		`image "dev.local/a@sha256:0" has a digest`: {"-C", dir, "-name", "dev.local/a@sha256:0"},
 	} {
 		err := run(t.Context(), args, unset, io.Discard)
 		if err == nil || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "\n") {
@@ -110,8 +112,8 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
-// The Dockerfile runs this very tool, so it builds by the same flags. What its RUN makes is copied as it is, and that is the image's files,
-// byte by byte, with modes and times; the user, the port and the entry point are the image's as well.
+// The Dockerfile runs this tool, so it builds with the same flags. It copies the folder that its RUN makes, and that
+// folder has the image's files with the same bytes, modes and times. User, port and entry point are the image's too.
 func TestDockerfileMakesTheSame(t *testing.T) {
 	text, err := os.ReadFile("../../Dockerfile")
 	if err != nil {
@@ -126,14 +128,16 @@ func TestDockerfileMakesTheSame(t *testing.T) {
 	}
 	dir, root := shop.Module(t), t.TempDir()
 	tool := strings.NewReplacer("$TARGETARCH", "amd64", "/rootfs", root, "../..", dir)
-	if err := run(t.Context(), strings.Fields(tool.Replace(line(`RUN go -C cmd/image run \. (.*)`))), unset, io.Discard); err != nil {
+	if err := run(t.Context(), strings.Fields(tool.Replace(line(`RUN go -C cmd/image run \. (.*)`))), unset,
+		io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	line(`(FROM scratch)`)
 	line(`(COPY --from=build /rootfs/ /)`)
 
 	archive := filepath.Join(t.TempDir(), "image.tar")
-	if err := run(t.Context(), []string{"-C", dir, "-platform", "linux/amd64", "-out", archive}, unset, io.Discard); err != nil {
+	if err := run(t.Context(), []string{"-C", dir, "-platform", "linux/amd64", "-out", archive}, unset,
+		io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	img, err := tarball.ImageFromPath(archive, nil)
@@ -156,7 +160,7 @@ func TestDockerfileMakesTheSame(t *testing.T) {
 	compare(t, root, img)
 }
 
-// compare holds a folder to the files of an image's layers.
+// compare compares a folder with the files of an image's layers.
 func compare(t *testing.T, root string, img v1.Image) {
 	t.Helper()
 	want := make(map[string]bool)
@@ -188,18 +192,19 @@ func compare(t *testing.T, root string, img v1.Image) {
 				continue
 			}
 			if info.Mode() != h.FileInfo().Mode() || !info.ModTime().Equal(h.ModTime) {
-				t.Errorf("%s is %s of %s: want %s of %s", h.Name, info.Mode(), info.ModTime().UTC(), h.FileInfo().Mode(), h.ModTime.Format(time.RFC3339))
+				t.Errorf("%s is %s of %s: want %s of %s", h.Name, info.Mode(), info.ModTime().UTC(), h.FileInfo().Mode(),
+					h.ModTime.Format(time.RFC3339))
 			}
 			if info.Mode().IsRegular() {
 				if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, body) {
-					t.Errorf("%s has other bytes, %v", h.Name, err)
+					t.Errorf("%s differs, %v", h.Name, err)
 				}
 			}
 		}
 	}
 	err = filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
 		if rel, _ := filepath.Rel(root, path); rel != "." && !want[rel] {
-			t.Errorf("what is %s for?", rel)
+			t.Errorf("unexpected file %s", rel)
 		}
 		return err
 	})

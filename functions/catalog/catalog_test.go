@@ -14,6 +14,7 @@ import (
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/catalog"
+	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
 )
 
@@ -123,6 +124,25 @@ func TestOnlyAdminsWrite(t *testing.T) {
 		h.Call(c.method, c.path, nobody, m{}).Expect(401)
 		h.Call(c.method, c.path, functiontest.As("ada"), m{}).Expect(403)
 	}
+}
+
+// An admin who was demoted changes nothing with the token of before, and sees what every customer sees.
+func TestDemotedAdmin(t *testing.T) {
+	h := functiontest.New(t, catalog.New)
+	path, body := "/api/products", m{"name": "Apple", "price": price(150, "EUR")}
+	h.Call("POST", path, admin, body).Expect(201)
+	h.Emitted()
+	h.MustDeliver(event.AccessRevoked.New("admin", event.RevokedAccess{
+		Subject: "admin", Roles: []string{auth.RoleAdmin},
+		IssuedBefore: h.Clock.Now().Add(time.Second), Until: h.Clock.Now().Add(5 * time.Minute),
+	}))
+	h.Call("POST", path, admin, body).Expect(403)
+	h.Call("GET", path, admin, nil).Expect(200)
+	if got := h.Emitted(); len(got) > 0 {
+		t.Errorf("got %v", got)
+	}
+	h.Clock.Advance(2 * time.Second)
+	h.Call("POST", path, admin, body).Expect(201) // promoted again, and signed in
 }
 
 func TestNotModified(t *testing.T) {

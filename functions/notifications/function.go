@@ -17,8 +17,8 @@ type Config struct {
 
 // settings are what a team may want to change without building.
 type settings struct {
-	SMTP string `envconfig:"EBB_SMTP_URL" secret:"true" desc:"smtp://user:password@host:port, or smtps://; mail is logged when there is none"`
-	From string `envconfig:"EBB_MAIL_FROM" desc:"whom mail comes from; left out: the sender that the product has built in"`
+	SMTP string `envconfig:"EBB_SMTP_URL"  secret:"true" desc:"smtp://user:password@host:port, or smtps://; mail is logged when there is none"`
+	From string `envconfig:"EBB_MAIL_FROM"               desc:"whom mail comes from; left out: the sender that the product has built in"`
 }
 
 type notifications struct {

@@ -55,7 +55,10 @@ var (
 
 // own returns a letter of this package. Its event is handled by the function itself.
 func own(name string) Letter {
-	return Letter{name: name, text: template.Must(template.New(name+".txt").ParseFS(templates, "templates/"+name+".txt"))}
+	return Letter{
+		name: name,
+		text: template.Must(template.New(name+".txt").ParseFS(templates, "templates/"+name+".txt")),
+	}
 }
 
 // letter is one message, ready to be sent. ID is the same however often it is sent.

@@ -44,7 +44,9 @@ func newMailer(c settings, log *slog.Logger) (mailer, error) {
 func smtpOptions(address string) ([]gomail.Option, string, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Hostname() == "" || u.Scheme != "smtp" && u.Scheme != "smtps" {
-		return nil, "", errors.New("EBB_SMTP_URL must look like smtp://user:password@host:port") // err would show the password
+		return nil, "", errors.New(
+			"EBB_SMTP_URL must look like smtp://user:password@host:port",
+		) // err would show the password
 	}
 	options := []gomail.Option{gomail.WithTimeout(10 * time.Second)}
 	_, secret := u.User.Password()
@@ -70,7 +72,12 @@ func smtpOptions(address string) ([]gomail.Option, string, error) {
 		if local && u.Scheme == "smtp" {
 			kind = gomail.SMTPAuthPlainNoEnc
 		}
-		options = append(options, gomail.WithSMTPAuth(kind), gomail.WithUsername(u.User.Username()), gomail.WithPassword(password))
+		options = append(
+			options,
+			gomail.WithSMTPAuth(kind),
+			gomail.WithUsername(u.User.Username()),
+			gomail.WithPassword(password),
+		)
 	}
 	return options, u.Hostname(), nil
 }
@@ -136,6 +143,13 @@ type logged struct{ log *slog.Logger }
 func (logged) channel() string { return "log" }
 
 func (l logged) send(ctx context.Context, letter letter) error {
-	l.log.InfoContext(ctx, "mail would leave now, but EBB_SMTP_URL is not set", "notification", letter.ID, "subject", letter.Subject)
+	l.log.InfoContext(
+		ctx,
+		"mail would leave now, but EBB_SMTP_URL is not set",
+		"notification",
+		letter.ID,
+		"subject",
+		letter.Subject,
+	)
 	return nil
 }

@@ -103,7 +103,10 @@ func (s *server) talk(c net.Conn) {
 }
 
 var (
-	ada    = events.UserRegistered.New("ada", events.RegisteredUser{UserID: "ada", Name: "Ada", Email: "ada@example.com"})
+	ada = events.UserRegistered.New(
+		"ada",
+		events.RegisteredUser{UserID: "ada", Name: "Ada", Email: "ada@example.com"},
+	)
 	closed = ticketClosed.New("ticket-1", closedTicket{TicketID: "ticket-1", UserID: "ada", Answer: "Turn it on."})
 )
 
@@ -114,18 +117,37 @@ type closedTicket struct {
 	Answer   string `json:"answer"`
 }
 
-var ticketClosed = event.Define(event.NewNamespace("com.example.desk", "https://desk.example.com/schemas"), "tickets.closed", 1,
-	event.Fact, "A ticket was closed.", closedTicket{TicketID: "1", UserID: "ada", Answer: "Turn it on."})
+var ticketClosed = event.Define(
+	event.NewNamespace("com.example.desk", "https://desk.example.com/schemas"),
+	"tickets.closed",
+	1,
+	event.Fact,
+	"A ticket was closed.",
+	closedTicket{TicketID: "1", UserID: "ada", Answer: "Turn it on."},
+)
 
-var config = notifications.Config{Product: "Helpdesk", From: "Helpdesk <desk@example.com>", Letters: []notifications.Letter{
-	notifications.On(ticketClosed, "ticket-closed", "Your ticket {{.Data.TicketID}}\n\nHello {{.Name}},\n\n{{.Data.Answer}}\n\n{{.Product}}\n",
-		func(e closedTicket) notifications.Message { return notifications.Message{UserID: e.UserID, Data: e} }),
-}}
+var config = notifications.Config{
+	Product: "Helpdesk",
+	From:    "Helpdesk <desk@example.com>",
+	Letters: []notifications.Letter{
+		notifications.On(
+			ticketClosed,
+			"ticket-closed",
+			"Your ticket {{.Data.TicketID}}\n\nHello {{.Name}},\n\n{{.Data.Answer}}\n\n{{.Product}}\n",
+			func(e closedTicket) notifications.Message { return notifications.Message{UserID: e.UserID, Data: e} },
+		),
+	},
+}
 
 func withMail(t *testing.T) (*functiontest.Harness, *server) {
 	t.Helper()
 	s := serve(t)
-	return functiontest.New(t, config.New, functiontest.Once(), functiontest.Set(map[string]string{"EBB_SMTP_URL": s.url()})), s
+	return functiontest.New(
+		t,
+		config.New,
+		functiontest.Once(),
+		functiontest.Set(map[string]string{"EBB_SMTP_URL": s.url()}),
+	), s
 }
 
 func read(t *testing.T, text string) (*mail.Message, string) {
@@ -196,7 +218,8 @@ func TestTwice(t *testing.T) {
 	}
 	first, _ := read(t, mails[0])
 	for _, text := range mails[1:] {
-		if again, _ := read(t, text); again.Header.Get("Message-Id") != first.Header.Get("Message-Id") || first.Header.Get("Message-Id") == "" {
+		if again, _ := read(t, text); again.Header.Get("Message-Id") != first.Header.Get("Message-Id") ||
+			first.Header.Get("Message-Id") == "" {
 			t.Fatalf("got %q and %q", first.Header.Get("Message-Id"), again.Header.Get("Message-Id"))
 		}
 	}
@@ -288,7 +311,8 @@ func TestTakenAddress(t *testing.T) {
 		t.Fatalf("got %d letters", len(mails))
 	}
 	m, body := read(t, mails[1])
-	if m.Header.Get("To") != "<ada@example.com>" || !strings.Contains(m.Header.Get("Subject"), "your address") || !strings.Contains(body, "Hello Ada") {
+	if m.Header.Get("To") != "<ada@example.com>" || !strings.Contains(m.Header.Get("Subject"), "your address") ||
+		!strings.Contains(body, "Hello Ada") {
 		t.Errorf("got %v\n%s", m.Header, body)
 	}
 }
@@ -298,7 +322,9 @@ func TestAddressChanges(t *testing.T) {
 	h, s := withMail(t)
 	old := h.Event(ada)
 	old.SetExtension(event.Sequence, "1")
-	latest := h.Event(events.UserChanged.New("ada", events.ChangedUser{UserID: "ada", Name: "Ada King", Email: "king@example.com"}))
+	latest := h.Event(
+		events.UserChanged.New("ada", events.ChangedUser{UserID: "ada", Name: "Ada King", Email: "king@example.com"}),
+	)
 	latest.SetExtension(event.Sequence, "2")
 	h.Receive(latest)
 	h.Receive(old)
@@ -320,7 +346,8 @@ func TestNoAddress(t *testing.T) {
 	h.Emitted()
 	before := len(s.got())
 	h.MustDeliver(closed)
-	if got := functiontest.Types(h.Emitted()); len(s.got()) != before || len(got) != 1 || got[0] != "notifications.failed.v1" {
+	if got := functiontest.Types(h.Emitted()); len(s.got()) != before || len(got) != 1 ||
+		got[0] != "notifications.failed.v1" {
 		t.Fatalf("got %v", got)
 	}
 }

@@ -29,7 +29,10 @@ func (n *notifications) registered(ctx context.Context, tx *function.Tx, data ev
 		return n.learn(ctx, tx, said, data.UserID, who)
 	}
 	// What is known of somebody is kept in a unit of its own, whatever becomes of the mail: later mail needs it.
-	err := n.f.Update(ctx, func(ctx context.Context, own *function.Tx) error { return n.learn(ctx, own, said, data.UserID, who) })
+	err := n.f.Update(
+		ctx,
+		func(ctx context.Context, own *function.Tx) error { return n.learn(ctx, own, said, data.UserID, who) },
+	)
 	if err != nil {
 		return err
 	}
@@ -49,7 +52,13 @@ func (n *notifications) addressTaken(ctx context.Context, tx *function.Tx, data 
 }
 
 // learn keeps what was said of a user at the moment, unless more recent is known.
-func (n *notifications) learn(ctx context.Context, tx *function.Tx, said function.Revision, id string, next user) error {
+func (n *notifications) learn(
+	ctx context.Context,
+	tx *function.Tx,
+	said function.Revision,
+	id string,
+	next user,
+) error {
 	next.Revision = said
 	known, _, err := n.users.Find(ctx, tx, id)
 	if err != nil {

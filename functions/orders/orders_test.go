@@ -522,6 +522,20 @@ func TestWhoMaySee(t *testing.T) {
 }
 
 // A fact about an order that is not ours is nobody's to retry.
+// The token of a customer who was deleted orders nothing and sees nothing, and so nothing is charged.
+func TestDeletedCustomer(t *testing.T) {
+	h := shop(t)
+	o := place(h)
+	h.Emitted()
+	until := h.Clock.Now().Add(15 * time.Minute)
+	h.MustDeliver(event.AccessRevoked.New("ada", event.RevokedAccess{Subject: "ada", IssuedBefore: until, Until: until}))
+	post(h, body(of("apple", 1))).Expect(http.StatusUnauthorized)
+	cancel(h, o.ID).Expect(http.StatusUnauthorized)
+	h.Call("GET", "/api/orders/"+o.ID, ada, nil).Expect(http.StatusUnauthorized)
+	h.Call("GET", "/api/orders", ada, nil).Expect(http.StatusUnauthorized)
+	wantSaid(h, "")
+}
+
 func TestUnknownOrder(t *testing.T) {
 	h := shop(t)
 	if r := h.Deliver(answer("reserved", "nothing"))[0]; r.Status != http.StatusUnprocessableEntity {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
 )
@@ -92,7 +93,7 @@ func New(env function.Env) (*function.Function, error) {
 		u.issuer, u.public = auth.NewIssuer(ring, config.Issuer, config.Audience, env.Now), ring.Public()
 	}
 	function.Emits(f, events.UserRegistered, events.UserChanged, events.UserDeleted, events.UserSignedOut,
-		events.UserAddressTaken)
+		events.UserAddressTaken, event.AccessRevoked)
 	function.Serve(f, registerUser, u.register)
 	function.Serve(f, openSession, u.login)
 	function.Serve(f, refreshSession, u.refresh)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/httprequest"
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
@@ -135,7 +136,7 @@ func (u *users) prune(ctx context.Context, tx *function.Tx, now time.Time) error
 // be a proxy before everyone, whom a limit would shut out together.
 func fromNetwork(ctx context.Context, l limit) []try {
 	a := function.ClientAddr(ctx)
-	if !function.PublicAddr(a) {
+	if !httprequest.PublicAddr(a) {
 		return nil
 	}
 	return []try{l.of(network(a))}

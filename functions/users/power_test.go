@@ -15,6 +15,7 @@ import (
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/users"
+	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
 	"github.com/ebb-dev/ebb/infra/store"
 )
@@ -384,4 +385,69 @@ func TestChangedRolesAreTold(t *testing.T) {
 	if data, err := events.UserChanged.Decode(es[0]); err != nil || !slices.Equal(data.Roles, []string{"admin", "customer"}) {
 		t.Errorf("got %+v, %v", data, err)
 	}
+}
+
+// revoked returns the revocations since the last look at what was emitted.
+func (s shop) revoked() []event.RevokedAccess {
+	s.T.Helper()
+	var all []event.RevokedAccess
+	for _, e := range s.Emitted() {
+		if e.Type() != event.AccessRevoked.Name() {
+			continue
+		}
+		data, err := event.AccessRevoked.Decode(e)
+		if err != nil || e.Extensions()[event.Sequence] != nil {
+			s.T.Fatalf("got %v, %v", e, err)
+		}
+		all = append(all, data)
+	}
+	return all
+}
+
+// Each way in which a token loses power emits a revocation that names it, and nothing else emits one.
+func TestLostPowerIsRevoked(t *testing.T) {
+	s := withRoot(t)
+	root := s.root().Access
+	ada := s.register("ada@example.com")
+	path := "/api/users/" + ada.ID
+	here, there := s.signIn("ada@example.com"), s.signIn("ada@example.com")
+	expect := func(what string, token tokens, refused bool, roles ...string) {
+		t.Helper()
+		got := s.revoked()
+		if !refused && roles == nil {
+			if len(got) > 0 {
+				t.Errorf("%s: got %+v", what, got)
+			}
+			return
+		}
+		if len(got) != 1 || got[0].Subject != ada.ID {
+			t.Fatalf("%s: got %+v", what, got)
+		}
+		claims := claimsOf(t, token.Access)
+		expires := time.Unix(claims.Expires, 0)
+		if got[0].Until.Before(expires.Add(5 * time.Second)) {
+			t.Errorf("%s: a token that expires at %v is forgotten at %v", what, expires, got[0].Until)
+		}
+		var list auth.Revocations
+		r := got[0]
+		list.Add(auth.Revocation{Sessions: r.Sessions, Roles: r.Roles, IssuedBefore: r.IssuedBefore, Until: r.Until}, s.Clock.Now())
+		p, err := list.Check(auth.Principal{
+			Subject: claims.Subject, Session: claims.Session, Roles: []string{"admin", "customer"}, IssuedAt: time.Unix(claims.Issued, 0),
+		})
+		if (err != nil) != refused || !refused && !slices.Equal(p.Roles, roles) {
+			t.Errorf("%s: got %v, %v from %+v", what, p.Roles, err, r)
+		}
+	}
+	expect("registered and signed in", here, false)
+	s.with(here.Access, "PATCH", path, m{"name": "Ada King"}).Expect(200)
+	s.with(root, "PATCH", path, m{"roles": []string{"admin", "customer"}}).Expect(200)
+	expect("a new name, a new role", here, false)
+	here = read(s.refresh(here.Refresh).Expect(201))
+	expect("refreshed", here, false)
+	s.with(root, "PATCH", path, m{"roles": []string{"customer"}, "name": "Ada"}).Expect(200)
+	expect("demoted", here, false, "customer")
+	s.with(there.Access, "DELETE", "/api/sessions/current", nil).Expect(204)
+	expect("signed out", there, true)
+	s.with(here.Access, "DELETE", path, nil).Expect(204)
+	expect("deleted", here, true)
 }

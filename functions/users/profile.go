@@ -109,6 +109,7 @@ func (u *users) change(ctx context.Context, tx *function.Tx, in *changeInput) (*
 		if err := u.save(ctx, tx, in.ID, after); err != nil {
 			return nil, err
 		}
+		u.revokeRoles(tx, in.ID, before.Roles, after.Roles)
 	}
 	return &userOutput{Body: after.shownTo(by, in.ID)}, nil
 }
@@ -262,6 +263,7 @@ func (u *users) remove(ctx context.Context, tx *function.Tx, in *oneUser) (*stru
 		return nil, err
 	}
 	tx.Emit(events.UserDeleted.New(in.ID, events.DeletedUser{UserID: in.ID}))
+	u.revokeAll(tx, in.ID)
 	return nil, nil
 }
 

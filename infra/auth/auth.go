@@ -28,6 +28,7 @@ type Principal struct {
 	Subject   string    // the sub claim: a user's or a function's id
 	Roles     []string  // the roles claim
 	TokenID   string    // the jti claim
+	IssuedAt  time.Time // the iat claim, in whole seconds if the issuer is ours; zero: the token has none
 	ExpiresAt time.Time // the exp claim
 	Session   string    // the sid claim: the session that the token was issued in
 }

@@ -129,6 +129,9 @@ func (v *Verifier) Verify(token string) (Principal, error) {
 		ExpiresAt: c.ExpiresAt.UTC(),
 		Session:   c.Session,
 	}
+	if c.IssuedAt != nil {
+		p.IssuedAt = c.IssuedAt.UTC()
+	}
 	return v.cache.put(token, p).shared(), nil
 }
 

@@ -8,21 +8,21 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// rewrite brings arguments into the form that cobra takes: long flags may have one dash (-idle 1s), as the flag
-// package of Go reads them, and an id may begin with a dash.
+// rewrite converts arguments for cobra: long flags may have one dash (-idle 1s), as with Go's flag package, and an id
+// may begin with a dash.
 func rewrite(root *cobra.Command, args []string) []string {
 	return dashedID(root, doubleDash(root, args))
 }
 
-// doubleDash writes the long flags that have one dash with two.
+// doubleDash adds a second dash to long flags with one.
 func doubleDash(root *cobra.Command, args []string) []string {
 	known := map[string]bool{"help": true}
-	note := func(f *pflag.Flag) { known[f.Name] = true }
+	add := func(f *pflag.Flag) { known[f.Name] = true }
 	if called, _, err := root.Find(args); err == nil {
-		called.InheritedFlags().VisitAll(note)
+		called.InheritedFlags().VisitAll(add)
 		eachCommand(called, func(c *cobra.Command) {
-			c.Flags().VisitAll(note)
-			c.PersistentFlags().VisitAll(note)
+			c.Flags().VisitAll(add)
+			c.PersistentFlags().VisitAll(add)
 		})
 	}
 	out := slices.Clone(args)
@@ -45,7 +45,7 @@ func eachCommand(c *cobra.Command, do func(*cobra.Command)) {
 	}
 }
 
-// dashedID puts an id that begins with a dash behind --, where the command takes one id and got no other.
+// dashedID puts -- before an id that begins with a dash, if the command takes one id and has no other.
 func dashedID(root *cobra.Command, args []string) []string {
 	c, rest, err := root.Find(args)
 	if err != nil || c.Annotations[idArgument] == "" || slices.Contains(rest, "--") {
@@ -66,7 +66,7 @@ func dashedID(root *cobra.Command, args []string) []string {
 		}
 	}
 	if len(ids) != 1 {
-		return args // cobra says what is wrong with them
+		return args // cobra reports the error
 	}
 	path := strings.Fields(c.CommandPath())[1:]
 	return append(append(append(path, flags...), "--"), ids...)

@@ -19,10 +19,10 @@ import (
 	"github.com/ebb-dev/ebb/infra/httpserver"
 )
 
-// brokerToken is the variable with the token that the stand-alone broker asks for, and that the suite shows.
+// brokerToken is the variable with the token that the stand-alone broker requires and the conformance suite sends.
 const brokerToken = "EBB_BROKER_TOKEN"
 
-// minToken is the shortest token that is taken for a secret.
+// minToken is the minimum length of a token.
 const minToken = 16
 
 type brokerConfig struct {
@@ -32,33 +32,23 @@ type brokerConfig struct {
 	limit             int
 }
 
-// brokerCommand serves a CloudEvents broker on its own.
+// brokerCommand serves a stand-alone CloudEvents broker.
 func (a *app) brokerCommand() *cobra.Command {
 	cfg := brokerConfig{token: fallback(a.Lookup, brokerToken, "")}
 	c := &cobra.Command{
 		Use:   "broker",
 		Short: "Serve a stand-alone CloudEvents broker on loopback",
-		Example: a.example(
-			"$ broker                              in memory, on http://127.0.0.1:8081\n" +
-				"$ broker --data events --addr 127.0.0.1:9000",
-		),
+		Example: a.example(`
+		$ broker                              in memory, on http://127.0.0.1:8081
+		$ broker --data events --addr 127.0.0.1:9000`),
 		Args: noArgs,
 	}
 	f := c.Flags()
-	f.StringVar(
-		&cfg.addr,
-		"addr",
-		"127.0.0.1:8081",
-		"where to listen; anything but loopback needs a token in "+brokerToken,
-	)
+	f.StringVar(&cfg.addr, "addr", "127.0.0.1:8081",
+		"where to listen; anything but loopback needs a token in "+brokerToken)
 	f.StringVar(&cfg.hosts, "hosts", fallback(a.Lookup, hostsVariable, ""), hostsUsage)
-	f.StringVar(&cfg.data, "data", "", "directory of the events and the subscriptions")
-	f.BoolVar(
-		&cfg.memory,
-		"memory",
-		false,
-		"keep everything in memory, and lose it at the end; the same without --data",
-	)
+	f.StringVar(&cfg.data, "data", "", "directory for the events and the subscriptions")
+	f.BoolVar(&cfg.memory, "memory", false, "keep everything in memory only; the default without --data")
 	f.IntVar(&cfg.limit, "limit", 1<<20, "the largest request in bytes")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if err := cfg.validate(); err != nil {
@@ -79,19 +69,16 @@ func (c brokerConfig) validate() error {
 	ip := net.ParseIP(host)
 	switch {
 	case err != nil:
-		return usageErrorf("--addr is %q, which is not a host and a port such as 127.0.0.1:8081", c.addr)
+		return usageErrorf("invalid --addr %q: want HOST:PORT such as 127.0.0.1:8081", c.addr)
 	case c.memory && c.data != "":
-		return usageErrorf("--memory and --data exclude one another")
+		return usageErrorf("--memory and --data exclude each other")
 	case c.limit < 64<<10 || c.limit > 3<<20:
 		return usageErrorf("--limit must be from 65536 to %d", 3<<20)
 	case c.token != "" && len(c.token) < minToken:
 		return usageErrorf("the token in %s must have %d characters at least", brokerToken, minToken)
 	case c.token == "" && host != "localhost" && (ip == nil || !ip.IsLoopback()):
-		return usageErrorf(
-			"anyone who reaches %s could post and read events: listen on 127.0.0.1, or set a token in %s",
-			c.addr,
-			brokerToken,
-		)
+		return usageErrorf("every client that reaches %s could post and read events: use 127.0.0.1, or set a token in %s",
+			c.addr, brokerToken)
 	}
 	return nil
 }
@@ -108,7 +95,7 @@ func openBroker(ctx context.Context, cfg brokerConfig) (b broker.Broker, file st
 	return b, filepath.Join(cfg.data, "subscriptions.json"), err
 }
 
-// serveBroker serves until ctx ends, and then finishes the deliveries that run.
+// serveBroker serves until ctx ends, and then waits for running deliveries.
 func (a *app) serveBroker(ctx context.Context, cfg brokerConfig, listener net.Listener) error {
 	b, file, err := openBroker(ctx, cfg)
 	if err != nil {
@@ -123,7 +110,7 @@ func (a *app) serveBroker(ctx context.Context, cfg brokerConfig, listener net.Li
 	server := httpserver.New(api)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(httpserver.Listener(listener)) }()
-	where := "in memory, and lost at the end"
+	where := "in memory only"
 	if cfg.data != "" {
 		where = "in " + cfg.data
 	}

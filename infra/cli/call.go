@@ -11,13 +11,13 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// caller is what call was asked for.
+// caller holds the arguments of call.
 type caller struct {
 	*app
 	connection
 	output
 
-	sent                string // the value of --data
+	data                string // the value of --data
 	path, query, header []string
 	anonymous, include  bool
 }
@@ -30,7 +30,7 @@ func (a *app) callCommand() *cobra.Command {
 		Long: `Call an operation of a running system by its name in OpenAPI, as the admin. Without an operation it
 lists them.
 
-The answer goes to standard output. An answer that is no success is an error, with exit code 1.`,
+The response goes to standard output. A response that is no success is an error, with exit code 1.`,
 		Example: a.example(`
 $ call                                        the operations
 $ call get-products-id --path id=0192…
@@ -43,7 +43,7 @@ $ call post-orders --data @order.json --header Idempotency-Key:first`),
 	r.defineAddress(a, f)
 	r.output.define(a, f)
 	completeFormats(c)
-	f.StringVarP(&r.sent, "data", "d", "", "the body: `JSON`, @FILE, or - for standard input")
+	f.StringVarP(&r.data, "data", "d", "", "the body: `JSON`, @FILE, or - for standard input")
 	f.StringArrayVar(&r.path, "path", nil, "a parameter of the path, `name=value`")
 	f.StringArrayVar(&r.query, "query", nil, "a parameter of the query, `name=value`")
 	f.StringArrayVar(&r.header, "header", nil, "a header, `name:value`")
@@ -114,7 +114,7 @@ func (r *caller) list(ctx context.Context, c *client) error {
 	return nil
 }
 
-// run calls one operation and shows its answer.
+// run calls one operation and shows its response.
 func (r *caller) run(ctx context.Context, c *client, id string) error {
 	op, err := c.operation(ctx, id)
 	if err != nil {
@@ -137,28 +137,28 @@ func (r *caller) run(ctx context.Context, c *client, id string) error {
 			return err
 		}
 	}
-	answer, err := c.do(ctx, op.Method, target, header, body)
+	response, err := c.do(ctx, op.Method, target, header, body)
 	if err != nil {
 		return err
 	}
 	if r.include {
-		fmt.Fprintf(r.app.Err, "%d %s\n", answer.status, http.StatusText(answer.status))
-		for name, values := range answer.header {
+		fmt.Fprintf(r.app.Err, "%d %s\n", response.status, http.StatusText(response.status))
+		for name, values := range response.header {
 			fmt.Fprintf(r.app.Err, "%s: %s\n", name, oneLine(strings.Join(values, ", ")))
 		}
 	}
-	if answer.status >= 300 {
-		return answer.failure(op.Method, target)
+	if response.status >= 300 {
+		return response.failure(op.Method, target)
 	}
-	return r.show(answer)
+	return r.show(response)
 }
 
-// body returns what is sent, as JSON.
+// body returns the JSON to send.
 func (r *caller) body(op operation, header http.Header) ([]byte, error) {
 	switch {
-	case r.sent == "" && op.needsBody:
+	case r.data == "" && op.needsBody:
 		return nil, usageErrorf("%s needs a body: --data JSON, --data @FILE, or --data - for standard input", op.ID)
-	case r.sent == "":
+	case r.data == "":
 		return nil, nil
 	case !op.hasBody:
 		return nil, usageErrorf("%s takes no body", op.ID)
@@ -166,7 +166,7 @@ func (r *caller) body(op operation, header http.Header) ([]byte, error) {
 	if header.Get("Content-Type") == "" {
 		header.Set("Content-Type", "application/json")
 	}
-	return r.payload(r.sent)
+	return r.payload(r.data)
 }
 
 func headerOf(lines []string) (http.Header, error) {
@@ -181,8 +181,8 @@ func headerOf(lines []string) (http.Header, error) {
 	return header, nil
 }
 
-// show writes JSON in the format that was asked for, and any other body as it came.
-func (r *caller) show(a answer) error {
+// show writes JSON in the chosen format, and any other body unchanged.
+func (r *caller) show(a response) error {
 	if len(a.body) == 0 {
 		return nil
 	}

@@ -8,27 +8,27 @@ import (
 	"os"
 )
 
-// A process that dev --watch has started gets the listener as file 3, and a pipe as standard input: when the pipe is
-// closed, because the parent wants it to end or has ended itself, it drains and ends.
+// A process that dev --watch starts gets the listener as file 3, and a pipe as standard input. The parent closes the
+// pipe to stop it, or by exiting itself; then the process drains and exits.
 
-// listenerFile is the number of the file that the listener is passed on as.
+// listenerFile is the file descriptor of the listener in the child.
 const listenerFile = 3
 
-// inherited returns the listener that the parent has passed on.
+// inherited returns the parent's listener.
 func inherited() (net.Listener, error) {
 	f := os.NewFile(listenerFile, "listener")
 	if f == nil {
-		return nil, fmt.Errorf("no listener was passed on: --watched is for processes that dev --watch starts")
+		return nil, fmt.Errorf("missing listener: --watched is for processes that dev --watch starts")
 	}
 	defer f.Close() // the listener has a copy
 	return net.FileListener(f)
 }
 
-// untilParentEnds returns a context that ends with ctx, or when in ends.
+// untilParentEnds returns a context that ends with ctx, or when in is closed.
 func untilParentEnds(ctx context.Context, in io.Reader) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	go func() {
-		_, _ = io.Copy(io.Discard, in) // that it ended is all that matters
+		_, _ = io.Copy(io.Discard, in) // returns when in is closed
 		cancel()
 	}()
 	return ctx, cancel

@@ -16,68 +16,69 @@ import (
 	"github.com/ebb-dev/ebb/infra/system"
 )
 
-// said is what a command writes, for tests that read while it runs.
-type said struct {
+// syncBuffer collects the output of a command, for tests that read it while the command runs.
+type syncBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-func (s *said) Write(p []byte) (int, error) {
+func (s *syncBuffer) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.b.Write(p)
 }
 
-func (s *said) String() string {
+func (s *syncBuffer) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.b.String()
 }
 
-// empty is a product without functions.
+// empty returns a product without functions.
 func empty() system.System {
 	return system.System{Name: "ebb"}
 }
 
-// process is what a command is called with in a test.
-func process(dir string, vars map[string]string) (p Process, out, errs *said) {
-	out, errs = &said{}, &said{}
+// process returns the environment of a command in a test.
+func process(dir string, vars map[string]string) (p Process, out, errs *syncBuffer) {
+	out, errs = &syncBuffer{}, &syncBuffer{}
 	return Process{
 		In: strings.NewReader(""), Out: out, Err: errs, Lookup: config.Map(vars), Dir: dir,
 		ConfigDir: filepath.Join(dir, "config"), CacheDir: filepath.Join(dir, "cache"),
 	}, out, errs
 }
 
-func ebb(ctx context.Context, dir string, vars map[string]string, args ...string) (code int, out, errs *said) {
+func ebb(ctx context.Context, dir string, vars map[string]string, args ...string) (code int, out, errs *syncBuffer) {
 	p, out, errs := process(dir, vars)
 	return Run(ctx, empty(), p, args), out, errs
 }
 
-// Wrong calls are told to standard error, with the line of usage, and exit with 2.
-func TestWrongCalls(t *testing.T) {
+// A usage error is printed to standard error, with the usage line, and exits with 2.
+func TestUsageErrors(t *testing.T) {
 	tests := map[string]struct {
 		args []string
-		want string // somewhere on standard error
+		want string // a part of standard error
 	}{
-		"nothing":                {nil, "dev"},
-		"an unknown command":     {[]string{"depv"}, `unknown command "depv" for "ebb"; did you mean "dev"?`},
-		"its flags":              {[]string{"depv", "--port", "1"}, `did you mean "dev"?`},
-		"far from any":           {[]string{"frobnicate"}, "ebb help lists them"},
-		"an unknown flag":        {[]string{"dev", "--port", "1"}, "--port\nusage: ebb dev [flags]"},
-		"a bad flag":             {[]string{"dev", "--idle", "soon"}, `"soon" for "--idle" flag: want a duration`},
-		"a bad address":          {[]string{"dev", "--addr", "here"}, `"here" for "--addr" flag: want HOST:PORT`},
-		"a superfluous word":     {[]string{"dev", "now"}, `dev takes no arguments, got "now"`},
-		"new what":               {[]string{"new", "reviews"}, "use function, product"},
-		"nothing new":            {[]string{"new"}, "new needs a command: function"},
-		"a name with a dash":     {[]string{"new", "function", "my-reviews"}, "my-reviews"},
-		"a name in use":          {[]string{"new", "function", "saga"}, "uses it for something else"},
-		"no module":              {[]string{"new", "product", "desk"}, "new product needs --module"},
-		"no kit":                 {[]string{"new", "product", "desk", "--module", "example.com/desk"}, "new product needs --kit"},
+		"nothing":            {nil, "dev"},
+		"an unknown command": {[]string{"depv"}, `unknown command "depv" for "ebb"; did you mean "dev"?`},
+		"its flags":          {[]string{"depv", "--port", "1"}, `did you mean "dev"?`},
+		"far from any":       {[]string{"frobnicate"}, "ebb help lists them"},
+		"an unknown flag":    {[]string{"dev", "--port", "1"}, "--port\nusage: ebb dev [flags]"},
+		"a bad flag":         {[]string{"dev", "--idle", "soon"}, `"soon" for "--idle" flag: want a duration`},
+		"a bad address":      {[]string{"dev", "--addr", "here"}, `"here" for "--addr" flag: want HOST:PORT`},
+		"a superfluous word": {[]string{"dev", "now"}, `dev takes no arguments, got "now"`},
+		"new what":           {[]string{"new", "reviews"}, "use function, product"},
+		"nothing new":        {[]string{"new"}, "new needs a command: function"},
+		"a name with a dash": {[]string{"new", "function", "my-reviews"}, "my-reviews"},
+		"a name in use":      {[]string{"new", "function", "saga"}, "uses it for something else"},
+		"no module":          {[]string{"new", "product", "desk"}, "new product needs --module"},
+		"no kit": {[]string{"new", "product", "desk", "--module", "example.com/desk"},
+			"new product needs --kit"},
 		"a keyword":              {[]string{"new", "function", "func"}, "func"},
 		"events of what":         {[]string{"events", "show"}, "wants one id"},
 		"a slip":                 {[]string{"events", "lst"}, `did you mean "list"?`},
 		"no time":                {[]string{"events", "--since", "yesterday"}, "or how long ago"},
-		"no address of a system": {[]string{"dlq", "--url", "here"}, "no address"},
+		"no address of a system": {[]string{"dlq", "--url", "here"}, "invalid address"},
 		"keys":                   {[]string{"keys"}, "rotate"},
 		"a format":               {[]string{"version", "-o", "jsn"}, "did you mean json?"},
 		"no such context":        {[]string{"dlq", "--context", "prod"}, `unknown context "prod"`},
@@ -118,7 +119,7 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// Four shells get a script that completes.
+// Four shells get a completion script.
 func TestCompletion(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
 		if code, out, errs := ebb(t.Context(), t.TempDir(), nil, "completion", shell); code != exitOK ||

@@ -17,12 +17,12 @@ import (
 	"github.com/ebb-dev/ebb/infra/system"
 )
 
-// client talks to the gateway of a running system, as its admin. It follows no redirects: the admin's password and
-// token go to the address that the user named, and to no other.
+// client sends requests to the gateway of a running system, as its admin. It follows no redirects, because the admin's
+// password and token must not go to another address than the user's.
 type client struct {
 	app   *app
 	url   string
-	admin func() (credentials, error) // asked before the first sign-in only
+	admin func() (credentials, error) // called before the first sign-in only
 	token string
 	http  http.Client
 }
@@ -34,16 +34,16 @@ func (a *app) newClient(url string, admin func() (credentials, error)) *client {
 	}}
 }
 
-// connection is what a command needs that talks to a running system.
+// connection holds the flags of a command that calls a running system.
 type connection struct {
 	app                *app
 	url, data, context string
 }
 
-// define adds the flags. Where --data is something else, defineAddress adds the others.
+// define adds all flags. A command whose --data has another meaning calls defineAddress, which leaves it out.
 func (n *connection) define(a *app, f *pflag.FlagSet) {
 	n.defineAddress(a, f)
-	f.StringVar(&n.data, "data", "", "directory where dev keeps the admin it made (EBB_DATA, "+a.dataDir()+")")
+	f.StringVar(&n.data, "data", "", "directory where dev stores the admin that it made (EBB_DATA, "+a.dataDir()+")")
 }
 
 func (n *connection) defineAddress(a *app, f *pflag.FlagSet) {
@@ -52,8 +52,7 @@ func (n *connection) defineAddress(a *app, f *pflag.FlagSet) {
 	f.StringVar(&n.context, "context", "", "the context to use instead of the current one")
 }
 
-// open returns a client for the system that was named: by --url, by --context, by the environment, or by the
-// current context.
+// open returns a client for the system of --url, --context, the environment, or the current context.
 func (n *connection) open() (*client, error) {
 	address, err := n.address()
 	if err != nil {
@@ -61,7 +60,7 @@ func (n *connection) open() (*client, error) {
 	}
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, usageErrorf("%q is no address of a system: want http://HOST:PORT or https://HOST", address)
+		return nil, usageErrorf("invalid address %q: want http://HOST:PORT or https://HOST", address)
 	}
 	return n.app.newClient(address, func() (credentials, error) { return n.credentials(u) }), nil
 }
@@ -89,8 +88,8 @@ func (n *connection) address() (string, error) {
 	return "http://" + defaultAddr, nil
 }
 
-// credentials are those of the environment, or those that dev has made. The latter are for a system on this machine:
-// another one gets them only if the user has named their directory.
+// credentials returns those of the environment, or those that dev made. The latter are for a system on this machine:
+// another one gets them only if the user names their directory.
 func (n *connection) credentials(u *url.URL) (credentials, error) {
 	dir := n.data
 	if dir == "" {
@@ -98,17 +97,14 @@ func (n *connection) credentials(u *url.URL) (credentials, error) {
 	}
 	if dir == "" {
 		if _, named := namedAdmin(n.app.Lookup); !named && !isLoopback(u.Hostname()) {
-			return credentials{}, fmt.Errorf(
-				"no admin is known for %s: set EBB_ADMIN_EMAIL and EBB_ADMIN_PASSWORD",
-				u.Host,
-			)
+			return credentials{}, fmt.Errorf("no admin is known for %s: set EBB_ADMIN_EMAIL and EBB_ADMIN_PASSWORD", u.Host)
 		}
 		dir = n.app.dataDir()
 	}
 	return knownAdmin(dir, n.app.Lookup)
 }
 
-// call sends in as JSON and reads the answer into out; nil stands for neither. Without a token it signs in first.
+// call sends in as JSON and decodes the response into out; either may be nil. Without a token it signs in first.
 func (c *client) call(ctx context.Context, method, path string, in, out any) error {
 	signedIn := c.token == ""
 	if err := c.signIn(ctx); err != nil {
@@ -125,7 +121,7 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 	return c.send(ctx, method, path, in, out)
 }
 
-// callLazily is call for what may be public: it signs in only when it is refused without a token.
+// callLazily is like call, but signs in only when the request without a token is refused, as for a public operation.
 func (c *client) callLazily(ctx context.Context, method, path string, in, out any) error {
 	err := c.send(ctx, method, path, in, out)
 	if c.token != "" || system.StatusOf(err) != http.StatusUnauthorized {
@@ -177,15 +173,15 @@ func (c *client) send(ctx context.Context, method, path string, in, out any) err
 	return json.Unmarshal(a.body, out)
 }
 
-// answer is what came back for a request.
-type answer struct {
+// response is the response to a request.
+type response struct {
 	status int
 	header http.Header
 	body   []byte
 }
 
-// do makes one request. A redirect is an error, any other answer is none.
-func (c *client) do(ctx context.Context, method, path string, header http.Header, body []byte) (a answer, err error) {
+// do sends one request. It returns an error for a redirect, and for no other response.
+func (c *client) do(ctx context.Context, method, path string, header http.Header, body []byte) (a response, err error) {
 	r, err := http.NewRequestWithContext(ctx, method, c.url+path, bytes.NewReader(body))
 	if err != nil {
 		return a, err
@@ -209,17 +205,14 @@ func (c *client) do(ctx context.Context, method, path string, header http.Header
 		return a, fmt.Errorf("no system answers at %s (%w); is it running?", c.url, failed.Err)
 	}
 	if to := a.header.Get("Location"); err == nil && a.status >= 300 && a.status < 400 && to != "" {
-		return a, fmt.Errorf(
-			"%s redirects to %s, which is not followed: name the system's own address with --url",
-			c.url+path,
-			to,
-		)
+		return a, fmt.Errorf("%s redirects to %s, which is not followed: name the system's own address with --url",
+			c.url+path, to)
 	}
 	return a, err
 }
 
-// failure is an answer that is no success as an error with its problem details: a *system.StatusError.
-func (a answer) failure(method, path string) error {
+// failure returns an error of type *system.StatusError with the response's problem details.
+func (a response) failure(method, path string) error {
 	var problem struct {
 		Detail string `json:"detail"`
 		Errors []struct {
@@ -227,7 +220,7 @@ func (a answer) failure(method, path string) error {
 			Message  string `json:"message"`
 		} `json:"errors"`
 	}
-	_ = json.Unmarshal(a.body, &problem) // where it is no problem document, the status says enough
+	_ = json.Unmarshal(a.body, &problem) // without a problem document the status is enough
 	text := fmt.Sprintf("%s %s: %d %s", method, path, a.status, http.StatusText(a.status))
 	if problem.Detail != "" {
 		text += ": " + problem.Detail

@@ -15,11 +15,11 @@ import (
 	"github.com/ebb-dev/ebb/infra/system"
 )
 
-// fake is a running system that remembers what it was asked.
+// fake is a running system that records its requests.
 type fake struct {
 	*httptest.Server
-	mux   *http.ServeMux
-	asked []string // method, path and query, token, body
+	mux      *http.ServeMux
+	requests []string // method, path and query, token, body
 }
 
 const openAPI = `{"security":[{"bearer":[]}],"paths":{
@@ -42,12 +42,8 @@ func newFake(t *testing.T) *fake {
 			t.Error(err)
 		}
 		if !strings.HasSuffix(r.URL.Path, "api.json") {
-			f.asked = append(
-				f.asked,
-				strings.TrimSpace(
-					fmt.Sprint(r.Method, " ", r.URL, " ", r.Header.Get("Authorization"), " ", string(body)),
-				),
-			)
+			request := fmt.Sprint(r.Method, " ", r.URL, " ", r.Header.Get("Authorization"), " ", string(body))
+			f.requests = append(f.requests, strings.TrimSpace(request))
 		}
 		f.mux.ServeHTTP(w, r)
 	}))
@@ -58,7 +54,7 @@ func newFake(t *testing.T) *fake {
 	return f
 }
 
-// answer has the system answer a pattern always the same.
+// answer makes the system give the same response to each request for the pattern.
 func (f *fake) answer(pattern string, status int, body string) {
 	f.mux.HandleFunc(pattern, func(w http.ResponseWriter, _ *http.Request) {
 		contentType := "application/json"
@@ -71,13 +67,13 @@ func (f *fake) answer(pattern string, status int, body string) {
 	})
 }
 
-// run runs a command against the system, and returns what it was asked beside the documents and the sign-in.
+// run runs a command against the system, and returns its requests except those for documents and the sign-in.
 func (f *fake) run(t *testing.T, args ...string) (code int, out, errs string, asked []string) {
 	t.Helper()
-	f.asked = nil
+	f.requests = nil
 	vars := map[string]string{"EBB_URL": f.URL, "EBB_ADMIN_EMAIL": "admin@example.com", "EBB_ADMIN_PASSWORD": "secret"}
 	code, o, e := ebb(t.Context(), t.TempDir(), vars, args...)
-	for _, a := range f.asked {
+	for _, a := range f.requests {
 		if !strings.HasPrefix(a, "POST /api/sessions") {
 			asked = append(asked, a)
 		}
@@ -98,7 +94,7 @@ func TestCall(t *testing.T) {
 		args      []string
 		code      int
 		out, errs string // a part of each
-		asked     string // by the last request
+		asked     string // the last request
 	}{
 		"the list": {
 			[]string{"call"}, 0,
@@ -153,7 +149,7 @@ func TestCall(t *testing.T) {
 		"no path parameter": {[]string{"call", "delete-products-id"}, 2, "", "needs --path id=VALUE", ""},
 		"no body":           {[]string{"call", "post-products"}, 2, "", "needs a body", ""},
 		"a body too many":   {[]string{"call", "get-products", "--data", "1"}, 2, "", "takes no body", ""},
-		"no JSON":           {[]string{"call", "post-products", "--data", "{"}, 2, "", "no JSON", ""},
+		"no JSON":           {[]string{"call", "post-products", "--data", "{"}, 2, "", "want JSON", ""},
 		"no header":         {[]string{"call", "get-products", "--header", "x"}, 2, "", "want NAME:VALUE", ""},
 	} {
 		code, out, errs, asked := f.run(t, test.args...)
@@ -214,7 +210,7 @@ func TestResolveType(t *testing.T) {
 	}
 }
 
-// Events are listed with their zone, in pages, the latest at the end; control characters do not reach the terminal.
+// Events are read in pages and listed with their zone, the latest last; control characters are escaped.
 func TestEvents(t *testing.T) {
 	f := newFake(t)
 	f.mux.HandleFunc("GET /api/archive/events", func(w http.ResponseWriter, r *http.Request) {
@@ -293,7 +289,7 @@ func TestDashedIDs(t *testing.T) {
 	}
 }
 
-// A redirect is an error that names where it points: the password goes to no other host.
+// A redirect is an error that names its target: the password goes to no other host.
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	stolen := false
 	thief := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { stolen = true }))
@@ -309,8 +305,8 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
-// The admin that dev made is for this machine: another host gets it only if the user names its directory.
-func TestTheAdminOfDevStaysHere(t *testing.T) {
+// The password of the admin that dev made goes to another host only if the user names the data directory.
+func TestAdminOfDevStaysLocal(t *testing.T) {
 	for _, c := range []struct {
 		args []string
 		want string
@@ -326,8 +322,8 @@ func TestTheAdminOfDevStaysHere(t *testing.T) {
 	}
 }
 
-// What fills a system signs in only if it must, and sees by the kind of an error what was answered.
-func TestSeedSignsInWhenItMust(t *testing.T) {
+// Seeding signs in only when a request is refused without a token, and gets the status of an error.
+func TestSeedSignsInWhenNeeded(t *testing.T) {
 	f := newFake(t)
 	f.answer("GET /open", 200, `{"items":[]}`)
 	f.mux.HandleFunc("GET /closed", func(w http.ResponseWriter, r *http.Request) {
@@ -338,11 +334,11 @@ func TestSeedSignsInWhenItMust(t *testing.T) {
 	p, _, _ := process(t.TempDir(), nil)
 	a := &app{Process: p, system: empty(), terminal: func(io.Writer) bool { return false }}
 	c := a.newClient(f.URL, func() (credentials, error) { return credentials{"a", "b"}, nil })
-	if err := c.callLazily(t.Context(), "GET", "/open", nil, nil); err != nil || len(f.asked) != 1 {
-		t.Errorf("public: %v, asked %q", err, f.asked)
+	if err := c.callLazily(t.Context(), "GET", "/open", nil, nil); err != nil || len(f.requests) != 1 {
+		t.Errorf("public: %v, asked %q", err, f.requests)
 	}
 	if err := c.callLazily(t.Context(), "GET", "/closed", nil, nil); err != nil || c.token != "sesame" {
-		t.Errorf("closed: %v, asked %q", err, f.asked)
+		t.Errorf("closed: %v, asked %q", err, f.requests)
 	}
 	if err := c.callLazily(t.Context(), "GET", "/missing", nil, nil); system.StatusOf(err) != 404 {
 		t.Errorf("missing: %v", err)
@@ -399,7 +395,7 @@ func TestContexts(t *testing.T) {
 	}
 }
 
-// A context that has ended is no failure of a list that follows.
+// A following list returns no error when its context ends.
 func TestFollowEndsWithItsContext(t *testing.T) {
 	f := newFake(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -413,7 +409,7 @@ func TestFollowEndsWithItsContext(t *testing.T) {
 	}
 }
 
-// A command that goes on for longer than a token lives signs in again, and does not when it has just signed in.
+// A command that runs longer than its token is valid signs in again, but not right after a sign-in.
 func TestClientSignsInAgain(t *testing.T) {
 	signIns, good := 0, ""
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

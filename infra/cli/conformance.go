@@ -21,13 +21,13 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// conformanceFlags are what the command was asked for.
+// conformanceFlags holds the arguments of the command.
 type conformanceFlags struct {
 	cfg           conformance.Config
 	list, json    bool
 	verbose       bool
 	only          string
-	has, lacks    string
+	with, without string
 	triggers      string // how triggers are made
 	subscriptions string
 	token         string
@@ -36,12 +36,12 @@ type conformanceFlags struct {
 	settle                                 time.Duration
 }
 
-// conformanceCommand tries a broker by the specifications. Its exit code is 1 when a case fails.
+// conformanceCommand tests a broker. Its exit code is 1 when a case fails.
 func (a *app) conformanceCommand() *cobra.Command {
 	f := &conformanceFlags{token: fallback(a.Lookup, brokerToken, "")}
 	c := &cobra.Command{
 		Use:   "conformance URL",
-		Short: "Try any CloudEvents broker by Knative's delivery specification and CESQL",
+		Short: "Test any CloudEvents broker by Knative's specifications and CESQL",
 		Example: a.example(`
 $ conformance http://127.0.0.1:8081
 $ conformance --list --only cesql
@@ -54,7 +54,7 @@ $ conformance http://broker-ingress/ns/default --triggers knative --patience 3`)
 }
 
 func (a *app) conformance(ctx context.Context, c *conformanceFlags, args []string) error {
-	err := c.understand(args)
+	err := c.parse(args)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (a *app) conformance(ctx context.Context, c *conformanceFlags, args []strin
 	case failed != nil:
 		return failed
 	case err != nil:
-		return errors.New("interrupted; what had not ended by then is skipped in the report")
+		return errors.New("interrupted; cases that had not finished are skipped in the report")
 	case !report.OK():
 		return errReported
 	}
@@ -93,51 +93,29 @@ func (a *app) conformance(ctx context.Context, c *conformanceFlags, args []strin
 }
 
 func (c *conformanceFlags) define(f *pflag.FlagSet) {
-	f.StringVar(&c.only, "only", "", "run the cases whose id or sentence this regular expression finds")
-	f.BoolVar(&c.list, "list", false, "list the cases, and run none")
-	f.BoolVar(&c.json, "json", false, "as JSON")
-	f.BoolVar(&c.verbose, "verbose", false, "tell of each case when it is done")
-	f.Float64Var(&c.cfg.Patience, "patience", 1, "scales every wait; a cluster wants 3 or more")
+	f.StringVar(&c.only, "only", "", "run the cases whose id or sentence matches this regular expression")
+	f.BoolVar(&c.list, "list", false, "list the cases without running them")
+	f.BoolVar(&c.json, "json", false, "write the report as JSON")
+	f.BoolVar(&c.verbose, "verbose", false, "report each case when it is done")
+	f.Float64Var(&c.cfg.Patience, "patience", 1, "factor for every wait; a cluster needs 3 or more")
 	f.IntVar(&c.cfg.Parallel, "parallel", 24, "how many cases run at once")
 	f.StringVar(&c.cfg.Listen, "listen", "127.0.0.1:0", "where deliveries are received")
-	f.StringVar(
-		&c.cfg.Sink,
-		"sink",
-		"",
-		"base URL under which the broker reaches what listens; http:// and the address listened on",
-	)
-	f.StringVar(&c.has, "with", "", "capabilities that the broker has although they are off by default, with commas")
-	f.StringVar(
-		&c.lacks,
-		"without",
-		"",
-		"capabilities that the broker lacks, with commas: "+names(conformance.Capabilities()),
-	)
-	f.StringVar(
-		&c.triggers,
-		"triggers",
-		"subscriptions",
-		"how triggers are made: by the Subscriptions API, or knative objects",
-	)
-	f.StringVar(
-		&c.subscriptions,
-		"subscriptions",
-		"",
-		"URL of the Subscriptions API; /subscriptions below the broker's",
-	)
-	f.StringVar(
-		&c.kubeconfig,
-		"kubeconfig",
-		"",
-		"for knative: the file (KUBECONFIG, ~/.kube/config, or the pod's service account)",
-	)
+	f.StringVar(&c.cfg.Sink, "sink", "",
+		"base URL under which the broker reaches --listen; by default http:// and the address")
+	f.StringVar(&c.with, "with", "", "features that the broker has although they are off by default, with commas")
+	f.StringVar(&c.without, "without", "", "features that the broker lacks, with commas:  "+names(conformance.Features()))
+	f.StringVar(&c.triggers, "triggers", "subscriptions",
+		"how triggers are made: by the Subscriptions API, or knative objects")
+	f.StringVar(&c.subscriptions, "subscriptions", "", "URL of the Subscriptions API; /subscriptions below the broker's")
+	f.StringVar(&c.kubeconfig, "kubeconfig", "",
+		"for knative: the file (KUBECONFIG, ~/.kube/config, or the pod's service account)")
 	f.StringVar(&c.context, "context", "", "for knative: the context of the kubeconfig; its current one")
 	f.StringVar(&c.namespace, "namespace", "", "for knative: where the broker is; that of the context")
 	f.StringVar(&c.broker, "broker", "default", "for knative: the broker's name")
 	f.DurationVar(&c.settle, "settle", 2*time.Second, "for knative: how long to wait after a trigger has become Ready")
 }
 
-func names(all []conformance.Capability) string {
+func names(all []conformance.Feature) string {
 	out := make([]string, len(all))
 	for i, c := range all {
 		out[i] = string(c)
@@ -145,11 +123,11 @@ func names(all []conformance.Capability) string {
 	return strings.Join(out, ", ")
 }
 
-// understand checks what was asked for.
-func (c *conformanceFlags) understand(rest []string) (err error) {
+// parse checks the arguments and fills the configuration.
+func (c *conformanceFlags) parse(rest []string) (err error) {
 	switch {
 	case len(rest) != 1 && !c.list:
-		return usageErrorf("conformance wants one URL: that of the broker's ingress")
+		return usageErrorf("conformance wants one URL, the broker's ingress")
 	case c.triggers != "subscriptions" && c.triggers != "knative":
 		return usageErrorf("--triggers must be subscriptions or knative, not %q", c.triggers)
 	case c.cfg.Patience <= 0 || c.cfg.Parallel <= 0:
@@ -163,16 +141,16 @@ func (c *conformanceFlags) understand(rest []string) (err error) {
 			return usageErrorf("--only: %v", err)
 		}
 		if len(conformance.Select(c.cfg.Only)) == 0 {
-			return usageErrorf("--only %s finds no case; --list shows them", c.only)
+			return usageErrorf("--only %s matches no case; --list shows them", c.only)
 		}
 	}
-	if c.cfg.Has, err = capabilitiesOf(c.has); err != nil {
+	if c.cfg.With, err = featuresOf(c.with); err != nil {
 		return err
 	}
-	lacks, err := capabilitiesOf(c.lacks)
-	c.cfg.Lacks = map[conformance.Capability]string{}
-	for _, capability := range lacks {
-		c.cfg.Lacks[capability] = "--without says that the broker lacks it"
+	without, err := featuresOf(c.without)
+	c.cfg.Without = map[conformance.Feature]string{}
+	for _, feature := range without {
+		c.cfg.Without[feature] = "the broker lacks it (--without)"
 	}
 	if c.token != "" {
 		c.cfg.Header = http.Header{"Authorization": {"Bearer " + c.token}}
@@ -180,13 +158,13 @@ func (c *conformanceFlags) understand(rest []string) (err error) {
 	return err
 }
 
-func capabilitiesOf(list string) (out []conformance.Capability, err error) {
+func featuresOf(list string) (out []conformance.Feature, err error) {
 	for _, name := range strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' }) {
-		capability := conformance.Capability(name)
-		if !slices.Contains(conformance.Capabilities(), capability) {
-			return nil, usageErrorf("%q is no capability; there are %s", name, names(conformance.Capabilities()))
+		feature := conformance.Feature(name)
+		if !slices.Contains(conformance.Features(), feature) {
+			return nil, usageErrorf("unknown feature %q (use %s)", name, names(conformance.Features()))
 		}
-		out = append(out, capability)
+		out = append(out, feature)
 	}
 	return out, nil
 }
@@ -202,7 +180,7 @@ func (a *app) listCases(cfg conformance.Config) error {
 	return nil
 }
 
-// driver is how triggers are made.
+// driver returns the driver that makes triggers.
 func (c *conformanceFlags) driver(a *app) (conformance.Triggers, error) {
 	if c.triggers == "subscriptions" {
 		if c.subscriptions == "" {
@@ -214,10 +192,10 @@ func (c *conformanceFlags) driver(a *app) (conformance.Triggers, error) {
 	if err != nil {
 		return nil, err
 	}
-	return kube.New(access, kube.Config{Namespace: c.namespace, Broker: c.broker, Settle: c.settle}), nil
+	return kube.New(access, kube.Config{Namespace: c.namespace, Broker: c.broker, ReadyDelay: c.settle}), nil
 }
 
-// access is the kubeconfig that was named, or the usual one, or what a pod has.
+// access returns the access of the given kubeconfig, the default one, or the pod's service account.
 func (c *conformanceFlags) access(a *app) (*kube.Access, error) {
 	path := c.kubeconfig
 	if path == "" {
@@ -234,7 +212,7 @@ func (c *conformanceFlags) access(a *app) (*kube.Access, error) {
 	return kube.Load(path, c.context)
 }
 
-// asUsage has what was asked for wrongly be the caller's fault.
+// asUsage turns an error of the kind Invalid into a usage error.
 func asUsage(err error) error {
 	if fault.Is(err, fault.Invalid) {
 		return usageError{err}

@@ -38,7 +38,7 @@ func startBroker(t *testing.T, vars map[string]string, args ...string) string {
 	return ""
 }
 
-// A stand-alone broker conforms, in one step each.
+// The stand-alone broker conforms, in memory and on disk.
 func TestTheBrokerConforms(t *testing.T) {
 	for name, args := range map[string][]string{"in memory": {"--memory"}, "on disk": {"--data", t.TempDir()}} {
 		url := startBroker(t, nil, args...)
@@ -51,21 +51,22 @@ func TestTheBrokerConforms(t *testing.T) {
 	}
 }
 
-// With a token the broker serves nobody else, and the suite shows it.
-func TestTheBrokerAsksForItsToken(t *testing.T) {
+// With a token the broker refuses requests without it, and the suite sends it.
+func TestBrokerRequiresItsToken(t *testing.T) {
 	vars := map[string]string{brokerToken: "sesame-sesame-sesame"}
 	url := startBroker(t, vars)
 	if code, out, _ := ebb(t.Context(), "", nil, "conformance", url, "--only", "ingress-binary"); code != exitFailed ||
 		!strings.Contains(out.String(), "401") {
 		t.Errorf("without: %d, %s", code, out)
 	}
-	if code, out, errs := ebb(t.Context(), "", vars, "conformance", url, "--only", "ingress-binary", "--verbose"); code != exitOK ||
+	if code, out, errs := ebb(t.Context(), "", vars, "conformance", url, "--only", "ingress-binary",
+		"--verbose"); code != exitOK ||
 		!strings.Contains(errs.String(), "ok    ingress-binary") {
 		t.Errorf("with: %d, %s%s", code, out, errs)
 	}
 }
 
-// A broker that does not conform is told so by the exit code, one that nobody serves by an error.
+// The command exits with 1 for a broker that does not conform, and prints an error when no broker answers.
 func TestConformanceFails(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	if code, out, _ := ebb(t.Context(), "", nil, "conformance", s.URL, "--only", "ingress-methods"); code != exitFailed ||
@@ -79,7 +80,7 @@ func TestConformanceFails(t *testing.T) {
 	}
 }
 
-// Whoever asks for what there is not, or for an open door, is told so.
+// Both commands refuse invalid arguments, and a broker without a token off loopback.
 func TestBrokerAndConformanceRefuse(t *testing.T) {
 	for name, test := range map[string]struct {
 		vars map[string]string
@@ -87,20 +88,22 @@ func TestBrokerAndConformanceRefuse(t *testing.T) {
 		code int
 		want string
 	}{
-		"every address":       {nil, []string{"broker", "--addr", ":8081"}, 2, brokerToken},
-		"another address":     {nil, []string{"broker", "--addr", "192.0.2.1:8081"}, 2, brokerToken},
-		"a short token":       {map[string]string{brokerToken: "short"}, []string{"broker"}, 2, "16 characters"},
-		"no port":             {nil, []string{"broker", "--addr", "127.0.0.1"}, 2, "host and a port"},
-		"both":                {nil, []string{"broker", "--memory", "--data", "x"}, 2, "exclude"},
-		"a tiny limit":        {nil, []string{"broker", "--limit", "1"}, 2, "--limit"},
-		"a word":              {nil, []string{"broker", "now"}, 2, `"now"`},
-		"no URL":              {nil, []string{"conformance"}, 2, "one URL"},
-		"no HTTP":             {nil, []string{"conformance", "amqp://x"}, 2, "http://host"},
-		"a bad expression":    {nil, []string{"conformance", "http://x", "--only", "("}, 2, "--only"},
-		"no such case":        {nil, []string{"conformance", "http://x", "--only", "^xyzzy$"}, 2, "no case"},
-		"no such capability":  {nil, []string{"conformance", "http://x", "--without", "wings"}, 2, `"wings"`},
-		"no such driver":      {nil, []string{"conformance", "http://x", "--triggers", "magic"}, 2, "subscriptions or knative"},
-		"no kubeconfig":       {map[string]string{"KUBECONFIG": "/nowhere/config"}, []string{"conformance", "http://x", "--triggers", "knative"}, 2, "/nowhere/config"},
+		"every address":    {nil, []string{"broker", "--addr", ":8081"}, 2, brokerToken},
+		"another address":  {nil, []string{"broker", "--addr", "192.0.2.1:8081"}, 2, brokerToken},
+		"a short token":    {map[string]string{brokerToken: "short"}, []string{"broker"}, 2, "16 characters"},
+		"no port":          {nil, []string{"broker", "--addr", "127.0.0.1"}, 2, "HOST:PORT"},
+		"both":             {nil, []string{"broker", "--memory", "--data", "x"}, 2, "exclude"},
+		"a tiny limit":     {nil, []string{"broker", "--limit", "1"}, 2, "--limit"},
+		"a word":           {nil, []string{"broker", "now"}, 2, `"now"`},
+		"no URL":           {nil, []string{"conformance"}, 2, "one URL"},
+		"no HTTP":          {nil, []string{"conformance", "amqp://x"}, 2, "http://host"},
+		"a bad expression": {nil, []string{"conformance", "http://x", "--only", "("}, 2, "--only"},
+		"no such case":     {nil, []string{"conformance", "http://x", "--only", "^xyzzy$"}, 2, "no case"},
+		"no such feature":  {nil, []string{"conformance", "http://x", "--without", "wings"}, 2, `"wings"`},
+		"no such driver": {nil, []string{"conformance", "http://x", "--triggers", "magic"}, 2,
+			"subscriptions or knative"},
+		"no kubeconfig": {map[string]string{"KUBECONFIG": "/nowhere/config"},
+			[]string{"conformance", "http://x", "--triggers", "knative"}, 2, "/nowhere/config"},
 		"the list":            {nil, []string{"conformance", "--list"}, 0, "cesql-left-to-right"},
 		"the list of a group": {nil, []string{"conformance", "--list", "--only", "^batch"}, 0, "(needs batch)"},
 	} {

@@ -16,7 +16,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/internal/editdistance"
 )
 
-// contexts names the running systems that the user works with. The file holds no credentials.
+// contexts holds the names and URLs of running systems. It holds no credentials.
 type contexts struct {
 	Current  string         `yaml:"current,omitempty"`
 	Contexts []namedContext `yaml:"contexts"`
@@ -62,7 +62,7 @@ func (a *app) contextsFile() (string, error) {
 func (a *app) loadContexts() (c contexts, err error) {
 	path, err := a.contextsFile()
 	if err != nil {
-		return c, nil // without a home there are no contexts
+		return c, nil // without a home directory there are no contexts
 	}
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -103,10 +103,10 @@ func (a *app) contextURL(name string) (string, error) {
 func (a *app) contextCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "context",
-		Short: "Name the running systems that other commands talk to",
-		Long: `Name the running systems that other commands talk to.
+		Short: "Name the running systems that other commands use",
+		Long: `Name the running systems that other commands use.
 
-The names and addresses are in contexts.yaml in the user's configuration directory. Credentials are never kept there:
+The names and addresses are in contexts.yaml in the user's configuration directory. They hold no credentials:
 they come from EBB_ADMIN_EMAIL and EBB_ADMIN_PASSWORD, or from the data directory of a system on this machine.`,
 		Example: a.example(`
 $ context add prod https://shop.example.com
@@ -282,7 +282,7 @@ func (a *app) completeContexts(*cobra.Command, []string, string) ([]string, cobr
 	return all.names(), cobra.ShellCompDirectiveNoFileComp
 }
 
-// exactly wants one argument for each of the names.
+// exactly returns a check for one argument for each name.
 func exactly(names ...string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != len(names) {

@@ -15,17 +15,17 @@ import (
 	"github.com/ebb-dev/ebb/infra/host/local"
 )
 
-// credentials sign somebody in.
+// credentials are the email and password of a user.
 type credentials struct {
 	Email    string `json:"email"`
 	Password string `json:"password"`
 }
 
-// adminFile holds, in the data directory, the admin that dev made because the environment named none.
+// adminFile is the file in the data directory with the admin that dev makes when the environment has none.
 const adminFile = "admin.json"
 
-// firstAdmin returns the admin that the environment names, or the one of the data directory, which it makes if there
-// is none. made reports whether it is the latter.
+// firstAdmin returns the admin of the environment, or else the one of the data directory, which it makes if it is
+// missing. made reports whether the admin is from the data directory.
 func firstAdmin(name, dir string, lookup config.Lookup) (admin credentials, made bool, err error) {
 	if admin, ok := namedAdmin(lookup); ok {
 		return admin, false, nil
@@ -50,7 +50,7 @@ func firstAdmin(name, dir string, lookup config.Lookup) (admin credentials, made
 	return admin, true, err
 }
 
-// knownAdmin returns the admin that the environment names, or the one that dev made. It makes none.
+// knownAdmin returns the admin of the environment, or else the one that dev made. It does not make one.
 func knownAdmin(dir string, lookup config.Lookup) (credentials, error) {
 	if admin, ok := namedAdmin(lookup); ok {
 		return admin, nil
@@ -61,22 +61,21 @@ func knownAdmin(dir string, lookup config.Lookup) (credentials, error) {
 		err = json.Unmarshal(data, &admin)
 	}
 	if err != nil {
-		return admin, fmt.Errorf(
-			"no admin is known: set EBB_ADMIN_EMAIL and EBB_ADMIN_PASSWORD, or --data to where dev keeps its data (%w)",
-			err,
-		)
+		return admin, fmt.Errorf("no admin is known: "+
+			"set EBB_ADMIN_EMAIL and EBB_ADMIN_PASSWORD, or --data to dev's data directory (%w)", err)
 	}
 	return admin, nil
 }
 
-// namedAdmin passes half a pair on too: users refuses it with the reason.
+// namedAdmin returns the admin of the environment. It also returns an incomplete one, which users refuses with the
+// reason.
 func namedAdmin(lookup config.Lookup) (credentials, bool) {
 	email, _ := lookup("EBB_ADMIN_EMAIL")
 	password, _ := lookup("EBB_ADMIN_PASSWORD")
 	return credentials{Email: email, Password: password}, email != "" || password != ""
 }
 
-// dataDir is where the data is if nothing else is said.
+// dataDir returns the default data directory.
 func (a *app) dataDir() string { return "." + a.system.Name }
 
 func isLoopback(host string) bool {

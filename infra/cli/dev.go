@@ -26,7 +26,7 @@ import (
 
 const defaultAddr = "127.0.0.1:8080"
 
-// devConfig is what dev reads from the environment. Flags go before.
+// devConfig holds the settings of dev from the environment. Flags take precedence.
 type devConfig struct {
 	Profile  string        `envconfig:"EBB_PROFILE" desc:"file that a CPU profile of the whole run is written to"`
 	Addr     string        `envconfig:"EBB_ADDR" default:"127.0.0.1:8080" desc:"where to listen"`
@@ -39,14 +39,11 @@ type devConfig struct {
 	Seed     bool          `envconfig:"EBB_SEED" default:"true" desc:"fill a new system with samples"`
 }
 
-// Validate returns what is wrong with the values.
+// Validate returns an error for each invalid value, joined.
 func (c devConfig) Validate() error {
 	var violations []error
 	if err := checkAddr(c.Addr); err != nil {
-		violations = append(
-			violations,
-			fmt.Errorf("EBB_ADDR is %q, which is not a host and a port such as 127.0.0.1:8080", c.Addr),
-		)
+		violations = append(violations, fmt.Errorf("invalid EBB_ADDR %q: want HOST:PORT such as 127.0.0.1:8080", c.Addr))
 	}
 	if c.Idle <= 0 {
 		violations = append(violations, errors.New("EBB_IDLE must be more than 0"))
@@ -61,12 +58,12 @@ func checkAddr(addr string) error {
 	return nil
 }
 
-// drainLimit is how long requests that are under way may take after an interrupt.
+// drainLimit is how long running requests may take after an interrupt.
 const drainLimit = 20 * time.Second
 
 // devFlags are the flags of dev.
 type devFlags struct {
-	given map[string]string // variables of devConfig that flags have set
+	given map[string]string // variables of devConfig that flags set
 	watch bool
 	child bool // started by dev --watch: see child.go
 }
@@ -78,10 +75,10 @@ func (a *app) devCommand() *cobra.Command {
 		Short: "Run the whole system in this process",
 		Long: `Run the whole system in this process, with an embedded broker and embedded stores in one directory.
 
-With --watch it is built again and restarted when a file of the module changes. The old one serves until the new one
-is built; what the compiler finds wrong is shown here and at the address. The data stays.
+With --watch it is built again and restarted when a file of the module changes. The old process serves until the new
+one is built; errors of the compiler are shown here and at the address. The data is kept.
 
-What it logs is also kept in the directory of the data: the logs command shows it.`,
+Its log is also written to the data directory: the logs command shows it.`,
 		Example: a.example(`
 $ dev
 $ dev --addr 127.0.0.1:9000 --data /tmp/try --idle 5s
@@ -137,7 +134,7 @@ func (d *devFlags) define(a *app, f *pflag.FlagSet) {
 func (a *app) dev(ctx context.Context, d devFlags) error {
 	lookup := config.Overlay(config.Map(d.given), a.Lookup, config.Map(map[string]string{"EBB_DATA": a.dataDir()}))
 	cfg, err := config.Load[devConfig]("", lookup)
-	if cfg.Data == "" { // the variable is set, but empty
+	if cfg.Data == "" { // the variable is set to ""
 		cfg.Data = a.dataDir()
 	}
 	if d.watch {
@@ -146,13 +143,11 @@ func (a *app) dev(ctx context.Context, d devFlags) error {
 		}
 		return a.watch(ctx, cfg)
 	}
-	memlimit.Set() // before functions are made, which may size what they hold by it
+	memlimit.Set() // before functions are made, which may size their caches by it
 	logs := &logFile{path: filepath.Join(cfg.Data, logDir, logName)}
 	defer logs.Close()
-	watch, telemetryErr := telemetry.Start(
-		ctx,
-		telemetry.Config{Service: a.system.Name, Log: a.Err, Copy: logs, Lookup: quiet(lookup)},
-	)
+	watch, telemetryErr := telemetry.Start(ctx, telemetry.Config{Service: a.system.Name, Log: a.Err, Copy: logs,
+		Lookup: quiet(lookup)})
 	if err := config.Join(err, telemetryErr, checkSettings(a.system, lookup)); err != nil {
 		return err
 	}
@@ -170,7 +165,7 @@ func (a *app) dev(ctx context.Context, d devFlags) error {
 	return a.host(ctx, cfg, lookup, watch, listener)
 }
 
-// listen opens the address, or takes the listener that dev --watch has passed on.
+// listen listens at the address, or uses the listener that dev --watch passes to its child.
 func (d devFlags) listen(addr string) (net.Listener, error) {
 	if d.child {
 		return inherited()
@@ -186,20 +181,20 @@ func listen(addr string) (net.Listener, error) {
 	return l, err
 }
 
-// The names that requests may be for, beside those of loopback.
+// The setting of the host names that requests may have besides those of loopback.
 const (
 	hostsVariable = "EBB_HOSTS"
 	hostsUsage    = "further `names`, with commas between, that requests may be for; * for any. On loopback only " +
 		"loopback's names are without it (" + hostsVariable + ")"
 )
 
-// onLoopback reports whether only this machine reaches the address.
+// onLoopback reports whether only this machine can reach the address.
 func onLoopback(a net.Addr) bool {
 	tcp, ok := a.(*net.TCPAddr)
 	return ok && tcp.IP.IsLoopback()
 }
 
-// list returns what is between commas.
+// list splits a list at its commas.
 func list(text string) []string {
 	if text == "" {
 		return nil
@@ -207,32 +202,27 @@ func list(text string) []string {
 	return strings.Split(text, ",")
 }
 
-// quiet logs warnings and worse unless asked for more: a laptop's terminal is for people.
+// quiet sets the default log level to warn, because people read the terminal.
 func quiet(lookup config.Lookup) config.Lookup {
 	return config.Overlay(lookup, config.Map(map[string]string{"EBB_LOG_LEVEL": "warn"}))
 }
 
-// tuneRuntime makes the runtime fit a process that holds so many functions, where the environment does not say how. One
-// processor more for each lets the scheduler run something else while their stores sync: a goroutine in fsync holds its
-// processor until the runtime notices. A collection at three times what lives rather than two is seldom enough under
-// load, and costs nothing at rest: the host returns memory when a function is dropped. See docs/performance.md.
+// tuneRuntime sets GOMAXPROCS and GOGC for a process with many functions, unless the environment sets them. One more
+// processor for each function lets the scheduler run other goroutines while stores sync: a goroutine in fsync occupies
+// its processor until the runtime notices. GOGC of 200 makes collections rarer under load, and costs no memory at rest,
+// because the host returns memory when it drops a function. See docs/performance.md.
 func tuneRuntime(lookup config.Lookup, functions int) {
-	if _, said := lookup("GOMAXPROCS"); !said {
+	if _, set := lookup("GOMAXPROCS"); !set {
 		runtime.GOMAXPROCS(runtime.NumCPU() + functions)
 	}
-	if _, said := lookup("GOGC"); !said {
+	if _, set := lookup("GOGC"); !set {
 		debug.SetGCPercent(200)
 	}
 }
 
 // host hosts the system until ctx ends, and then drains it.
-func (a *app) host(
-	ctx context.Context,
-	cfg devConfig,
-	lookup config.Lookup,
-	watch *telemetry.Telemetry,
-	listener net.Listener,
-) (err error) {
+func (a *app) host(ctx context.Context, cfg devConfig, lookup config.Lookup, watch *telemetry.Telemetry,
+	listener net.Listener) (err error) {
 	tuneRuntime(lookup, len(a.system.Functions))
 	stop, err := profile(cfg.Profile)
 	if err != nil {
@@ -280,7 +270,7 @@ func (a *app) host(
 	return nil
 }
 
-// seed has the system filled through its API. A failure is told, and no reason not to run.
+// seed fills a new system through its API. It reports a failure as a warning, and the system runs on.
 func (a *app) seed(ctx context.Context, cfg devConfig, address string, admin credentials) {
 	if !cfg.Seed || a.system.Seed == nil {
 		return
@@ -293,7 +283,7 @@ func (a *app) seed(ctx context.Context, cfg devConfig, address string, admin cre
 	}
 }
 
-// reachable is an address that a client on this machine can use.
+// reachable returns an address that a client on this machine can use.
 func reachable(a net.Addr) string {
 	host, port, err := net.SplitHostPort(a.String())
 	if err != nil {
@@ -306,14 +296,8 @@ func reachable(a net.Addr) string {
 }
 
 func (a *app) banner(url, data string, admin credentials, made bool) {
-	fmt.Fprintf(
-		a.Out,
-		"%s is running at %s (documentation at %s/docs), its data is in %s.\n",
-		cmp.Or(a.system.Documents.Title, a.system.Name),
-		url,
-		url,
-		data,
-	)
+	fmt.Fprintf(a.Out, "%s is running at %s (documentation at %s/docs), its data is in %s.\n",
+		cmp.Or(a.system.Documents.Title, a.system.Name), url, url, data)
 	if made {
 		fmt.Fprintf(a.Out, "Admin: %s with password %s\n", admin.Email, admin.Password)
 	}

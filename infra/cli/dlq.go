@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// deadLetter is an event that a function could not be brought to take.
+// deadLetter is an event that a function failed to handle.
 type deadLetter struct {
 	ID       string          `json:"id"`
 	State    string          `json:"state"`
@@ -31,7 +31,7 @@ func (a *app) dlqCommand() *cobra.Command {
 		Use:   "dlq [list] | show ID | replay ID | drop ID",
 		Short: "Look at, replay and drop dead letters of a running system",
 		Example: a.example(`
-$ dlq                                     those that wait for somebody to look at them
+$ dlq                                     those that wait for a decision
 $ dlq show ID
 $ dlq replay ID                           deliver it again to the function that failed`),
 	}
@@ -46,11 +46,9 @@ $ dlq replay ID                           deliver it again to the function that 
 		return a.listDead(c.Context(), client, state, &o)
 	}
 	define := func(c *cobra.Command) {
-		c.Flags().StringVar(&state, "state", "waiting", "list those that are waiting, or replayed")
-		_ = c.RegisterFlagCompletionFunc(
-			"state",
-			cobra.FixedCompletions([]string{"waiting", "replayed"}, cobra.ShellCompDirectiveNoFileComp),
-		)
+		c.Flags().StringVar(&state, "state", "waiting", "list dead letters that are waiting or replayed")
+		_ = c.RegisterFlagCompletionFunc("state",
+			cobra.FixedCompletions([]string{"waiting", "replayed"}, cobra.ShellCompDirectiveNoFileComp))
 	}
 	root.RunE = list
 	define(root)
@@ -145,15 +143,8 @@ func (a *app) dead(t *table, o *output, raw json.RawMessage) error {
 	if err := json.Unmarshal(d.Event, &e); err != nil {
 		return err
 	}
-	cells := []string{
-		d.ID,
-		timestamp(d.At),
-		d.Function,
-		shortType(e.Type),
-		e.Subject,
-		fmt.Sprint(d.Times),
-		d.Code + " " + d.Reason,
-	}
+	cells := []string{d.ID, timestamp(d.At), d.Function, shortType(e.Type), e.Subject, fmt.Sprint(d.Times),
+		d.Code + " " + d.Reason}
 	if o.wide() {
 		cells = append(cells, d.State, e.ID)
 	}

@@ -1,9 +1,9 @@
-// Package cli is the command of a product: it runs the whole system on a laptop, scaffolds functions, writes the files
-// that are derived from them, and looks into a system that is running. A product's own command is a few lines:
+// Package cli implements the command of a product. It runs the whole system in one process, scaffolds functions, writes
+// the files that are derived from them, and inspects a running system. A product's own command is a few lines:
 //
 //	func main() { cli.Main(functions.System()) }
 //
-// An installed command that stands in another module builds that module's own command and runs it.
+// An installed command that is called in another module builds and runs that module's own command.
 //
-// Exit codes: 0 done; 1 failed; 2 called or configured wrongly; 130 interrupted a second time.
+// Exit codes: 0 success; 1 failure; 2 wrong arguments or configuration; 130 interrupted a second time.
 package cli

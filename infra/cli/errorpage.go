@@ -14,14 +14,14 @@ import (
 	"github.com/ebb-dev/ebb/infra/problem"
 )
 
-// errorPage answers every request at a listener with what is wrong, until it is closed.
+// errorPage answers every request at a listener with an error, until it is closed.
 type errorPage struct{ server *http.Server }
 
 // serveErrorPage serves on a copy of the listener, so that closing the page leaves the listener open.
 func serveErrorPage(listener net.Listener, hosts []string, title, text string) (*errorPage, error) {
 	tcp, ok := listener.(*net.TCPListener)
 	if !ok {
-		return nil, fmt.Errorf("a %T cannot be copied", listener)
+		return nil, fmt.Errorf("cannot copy a listener of type %T", listener)
 	}
 	file, err := tcp.File()
 	if err != nil {
@@ -36,11 +36,11 @@ func serveErrorPage(listener net.Listener, hosts []string, title, text string) (
 		Loopback: onLoopback(listener.Addr()), Hosts: hosts, Refuse: problem.Write,
 	})
 	p := &errorPage{httpserver.New(checked)}
-	go func() { _ = p.server.Serve(httpserver.Listener(own)) }() // it ends when it is closed
+	go func() { _ = p.server.Serve(httpserver.Listener(own)) }()
 	return p, nil
 }
 
-// close ends the page. Answers under way are given a second.
+// close ends the page. Running requests have one second to finish.
 func (p *errorPage) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -49,8 +49,8 @@ func (p *errorPage) close() {
 	}
 }
 
-// failing answers 503: a page to a browser, which loads it again every second, and a problem document (RFC 9457) to
-// all else.
+// failing returns a handler that answers 503: with a page for a browser, which reloads it every second, and with a
+// problem document (RFC 9457) for other clients.
 func failing(title, text string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()

@@ -16,13 +16,13 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// archived is an event as the archive shows it.
+// archived is an event of the archive with its position.
 type archived struct {
 	Position string          `json:"position"`
 	Event    json.RawMessage `json:"event"`
 }
 
-// envelope is what a row says of an event.
+// envelope holds the attributes of an event that a row shows.
 type envelope struct {
 	ID          string    `json:"id"`
 	Type        string    `json:"type"`
@@ -105,35 +105,31 @@ func (l *lister) define(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&l.order, "order", "", "only events about this entity, such as an order")
 	f.StringVar(&l.correlation, "correlation", "", "only events of this correlation")
-	f.StringVar(
-		&l.eventType,
-		"type",
-		"",
-		"only events of this type; orders.placed is short for the whole name with its latest version",
-	)
-	moment := func(at *string, name, usage string) {
-		f.VarPF(momentValue{at}, name, "", usage+": a `time` (RFC 3339) or how long ago, such as 10m")
+	f.StringVar(&l.eventType, "type", "",
+		"only events of this type; orders.placed stands for the full name with its latest version")
+	timeFlag := func(at *string, name, usage string) {
+		f.VarPF(timeValue{at}, name, "", usage+": a `time` (RFC 3339) or how long ago, such as 10m")
 	}
-	moment(&l.since, "since", "only events from then on")
-	moment(&l.until, "until", "only events before")
-	f.IntVar(&l.limit, "limit", 50, "show at most so many, the latest ones; 0 for all")
-	f.BoolVarP(&l.follow, "follow", "f", false, "go on as events come")
+	timeFlag(&l.since, "since", "only events from this time on")
+	timeFlag(&l.until, "until", "only events before this time")
+	f.IntVar(&l.limit, "limit", 50, "show at most this many, the latest ones; 0 for all")
+	f.BoolVarP(&l.follow, "follow", "f", false, "keep printing new events")
 	_ = c.RegisterFlagCompletionFunc("type", l.connection.completeTypes)
 }
 
-// momentValue is a flag with a time, or how long ago it was. It is kept as the API takes it.
-type momentValue struct{ at *string }
+// timeValue is a flag with a time, or a duration before now. It stores the time in the API's format.
+type timeValue struct{ at *string }
 
-func (v momentValue) String() string {
+func (v timeValue) String() string {
 	if v.at == nil {
 		return ""
 	}
 	return *v.at
 }
 
-func (momentValue) Type() string { return "time" }
+func (timeValue) Type() string { return "time" }
 
-func (v momentValue) Set(s string) error {
+func (v timeValue) Set(s string) error {
 	if ago, err := time.ParseDuration(s); err == nil {
 		*v.at = time.Now().Add(-ago).UTC().Format(time.RFC3339Nano)
 		return nil
@@ -146,7 +142,7 @@ func (v momentValue) Set(s string) error {
 	return nil
 }
 
-var _ pflag.Value = momentValue{}
+var _ pflag.Value = timeValue{}
 
 func (l *lister) run(ctx context.Context) error {
 	q := url.Values{}
@@ -194,7 +190,7 @@ func (l *lister) page(ctx context.Context, q url.Values, cursor, order string, l
 
 const mostPerPage = 500
 
-// latest shows the last events in the order in which they came.
+// latest shows the last events, oldest first.
 func (l *lister) latest(ctx context.Context, q url.Values) error {
 	var all []archived
 	for cursor := ""; ; {
@@ -215,7 +211,7 @@ func (l *lister) latest(ctx context.Context, q url.Values) error {
 	return l.print(all)
 }
 
-// followed shows events as they come until ctx ends.
+// followed shows new events until ctx ends.
 func (l *lister) followed(ctx context.Context, q url.Values) error {
 	if l.since == "" {
 		q.Set("since", time.Now().UTC().Format(time.RFC3339Nano))
@@ -247,7 +243,7 @@ func (l *lister) followed(ctx context.Context, q url.Values) error {
 	return nil
 }
 
-// after returns the position behind another; both are in hexadecimal.
+// after returns the next position; both are hexadecimal.
 func after(position string) string {
 	n, err := strconv.ParseUint(position, 16, 64)
 	if err != nil {
@@ -292,7 +288,7 @@ func (a *app) showOne(ctx context.Context, n *connection, o *output, path, id st
 	return o.one(one)
 }
 
-// caused is an event and what it caused.
+// caused is an event with the events that it caused.
 type caused struct {
 	ID      string    `json:"id"`
 	Type    string    `json:"type"`

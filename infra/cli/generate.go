@@ -17,12 +17,12 @@ func (a *app) generateCommand() *cobra.Command {
 	var check bool
 	c := &cobra.Command{
 		Use:   "generate",
-		Short: "Write the files that are derived from the functions, or say which are stale",
-		Long: "Write the files that are derived from the functions: OpenAPI, AsyncAPI, the input of Terraform, and\ngolden " +
-			"files for what is new among the event types. Golden files that exist are never changed.",
-		Example: a.example(
-			"$ generate\n$ generate --check                  for CI: writes nothing, fails if a file is stale",
-		),
+		Short: "Write the files that are derived from the functions, or check that they are up to date",
+		Long: `Write the files that are derived from the functions: OpenAPI, AsyncAPI, the input of Terraform, and
+		golden files for new event types. Golden files that exist are never changed.`,
+		Example: a.example(`
+		$ generate
+		$ generate --check                  for CI: writes nothing, fails if a file is stale`),
 		Args: noArgs,
 	}
 	c.Flags().BoolVar(&check, "check", false, "write nothing, and fail if a file is stale")
@@ -61,15 +61,15 @@ func (a *app) generate(check bool) error {
 // goldenDir is where the golden files of a product's event types are.
 const goldenDir = "events/testdata"
 
-// golden adds the golden files that are missing, or only says which are.
+// golden writes the missing golden files, or with check only reports them.
 func (a *app) golden(check bool) (stale bool, err error) {
 	dir := filepath.Join(a.Dir, goldenDir)
 	if check {
-		faults := golden.Check(dir, a.system.Events)
-		for _, fault := range faults {
-			fmt.Fprintln(a.Err, fault)
+		violations := golden.Check(dir, a.system.Events)
+		for _, violation := range violations {
+			fmt.Fprintln(a.Err, violation)
 		}
-		return len(faults) > 0, nil
+		return len(violations) > 0, nil
 	}
 	written, removed, err := golden.Update(dir, a.system.Events)
 	for _, path := range removed {
@@ -81,7 +81,7 @@ func (a *app) golden(check bool) (stale bool, err error) {
 	return false, err
 }
 
-// shown returns a path as messages have it: below the directory of the code, with slashes.
+// shown returns a path for messages: relative to the directory of the code, with slashes.
 func (a *app) shown(path string) string {
 	if below, err := filepath.Rel(a.Dir, path); err == nil {
 		path = below
@@ -89,14 +89,14 @@ func (a *app) shown(path string) string {
 	return filepath.ToSlash(path)
 }
 
-// derive writes a file unless it is up to date, or only says so.
+// derive writes a file unless it is up to date, or with check only reports it.
 func (a *app) derive(file derivedFile, check bool) (changed bool, err error) {
 	path := filepath.Join(a.Dir, file.path)
-	there, err := os.ReadFile(path)
+	existing, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	if bytes.Equal(there, file.data) {
+	if bytes.Equal(existing, file.data) {
 		return false, nil
 	}
 	if check {

@@ -11,7 +11,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/host/local"
 )
 
-// maxKeys is the most that is read of a set of keys, in bytes.
+// maxKeys limits the size of a key set in bytes.
 const maxKeys = 1 << 20
 
 func (a *app) keysCommand() *cobra.Command {
@@ -24,7 +24,7 @@ $ keys public < private.json              for EBB_VERIFICATION_KEYS
 $ keys rotate --data .ebb`),
 	}
 	data := fallback(a.Lookup, "EBB_DATA", a.dataDir())
-	root.PersistentFlags().StringVar(&data, "data", data, "for rotate: directory of the data")
+	root.PersistentFlags().StringVar(&data, "data", data, "for rotate: the data directory")
 	return group(
 		root,
 		&cobra.Command{
@@ -50,18 +50,15 @@ $ keys rotate --data .ebb`),
 				if err := local.RotateKeys(data); err != nil {
 					return err
 				}
-				fmt.Fprintf(
-					a.Out,
-					"A new key signs from the next start of %s dev on; the tokens of the older ones stay valid.\n",
-					a.Name,
-				)
+				fmt.Fprintf(a.Out, "A new key signs from the next start of %s dev on; "+
+					"the tokens of the older ones stay valid.\n", a.Name)
 				return nil
 			},
 		},
 	)
 }
 
-// generateKeys prints a new private JWK set: what users is given as EBB_SIGNING_KEYS.
+// generateKeys prints a new private JWK set, the value of EBB_SIGNING_KEYS for users.
 func (a *app) generateKeys() error {
 	ring, err := auth.GenerateKeyRing()
 	if err != nil {
@@ -75,7 +72,7 @@ func (a *app) generateKeys() error {
 	return nil
 }
 
-// publicKeys reads a private JWK set and prints the public one: what all functions are given as EBB_VERIFICATION_KEYS.
+// publicKeys reads a private JWK set and prints the public one, the value of EBB_VERIFICATION_KEYS for all functions.
 func (a *app) publicKeys() error {
 	private, err := io.ReadAll(io.LimitReader(a.In, maxKeys))
 	if err != nil {
@@ -83,7 +80,7 @@ func (a *app) publicKeys() error {
 	}
 	ring, err := auth.ParseKeyRing(private)
 	if err != nil {
-		return usageErrorf("standard input holds no private keys, as keys generate prints them: %v", err)
+		return usageErrorf("standard input is not a private JWK set as keys generate prints it: %v", err)
 	}
 	public, err := json.Marshal(ring.Public())
 	if err != nil {

@@ -8,7 +8,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/auth"
 )
 
-// What generate prints, users takes; what public makes of it verifies what those keys sign, and holds nothing private.
+// users accepts the keys that generate prints. The keys that public derives from them verify their signatures and hold
+// nothing private.
 func TestKeys(t *testing.T) {
 	code, private, errs := ebb(t.Context(), t.TempDir(), nil, "keys", "generate")
 	if code != 0 {

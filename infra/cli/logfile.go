@@ -9,20 +9,20 @@ import (
 	"sync"
 )
 
-// Where dev keeps what it logs, below the directory of the data.
+// The path of dev's log below the data directory.
 const (
 	logDir  = "log"
 	logName = "dev.log"
 )
 
-// How much of the log is kept: the file that is written, and older ones numbered from 1, the latest.
+// The limits of the log: the current file and the older ones, which are numbered from 1, the latest.
 const (
 	maxLogFile = 8 << 20 // bytes
 	oldLogs    = 4
 )
 
-// logFile is a file that is put aside when it has become too large. It is opened by the first write; a directory that
-// is not there is made then. It may be used concurrently.
+// logFile is a log file that is rotated when it becomes too large. The first write opens it and makes its directory. It
+// may be used concurrently.
 type logFile struct {
 	path string
 	max  int64 // bytes; 0: maxLogFile
@@ -32,7 +32,7 @@ type logFile struct {
 	size int64
 }
 
-// Write appends whole lines: a file is put aside between two writes only.
+// Write appends complete lines. It rotates the file between two writes only.
 func (l *logFile) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -44,7 +44,7 @@ func (l *logFile) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// prepare opens the file, and puts a full one aside.
+// prepare opens the file, and rotates a full one.
 func (l *logFile) prepare(more int64) error {
 	limit := l.max
 	if limit == 0 {
@@ -77,7 +77,7 @@ func (l *logFile) prepare(more int64) error {
 	return nil
 }
 
-// rotate numbers the files one higher, and drops the oldest.
+// rotate increments the files' numbers and drops the oldest.
 func rotate(path string) error {
 	for n := oldLogs; n > 0; n-- {
 		if err := os.Rename(oldLog(path, n-1), oldLog(path, n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -87,7 +87,7 @@ func rotate(path string) error {
 	return nil
 }
 
-// oldLog is the path of the nth file that was put aside; the 0th is the one that is written.
+// oldLog returns the path of the nth older file; 0 is the current one.
 func oldLog(path string, n int) string {
 	if n == 0 {
 		return path

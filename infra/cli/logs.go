@@ -21,7 +21,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/internal/editdistance"
 )
 
-// logReader shows what dev has logged.
+// logReader shows the log of dev.
 type logReader struct {
 	*app
 	output
@@ -40,8 +40,8 @@ func (a *app) logsCommand() *cobra.Command {
 	data := fallback(a.Lookup, "EBB_DATA", a.dataDir())
 	c := &cobra.Command{
 		Use:   "logs",
-		Short: "Show what dev has logged",
-		Long:  "Show what dev has logged. It keeps the latest 40 MB below the directory of its data.",
+		Short: "Show the log of dev",
+		Long:  "Show the log of dev, which keeps the latest 40 MB in the data directory.",
 		Example: a.example(`
 $ logs --level warn
 $ logs --function orders --follow
@@ -54,14 +54,10 @@ $ logs --since 10m -o json`),
 	f.StringVar(&data, "data", data, "directory of the data")
 	f.StringVar(&r.function, "function", "", "only lines of this function")
 	f.Func("level", "only lines of this `level` and worse: debug, info, warn or error", r.setLevel)
-	f.VarPF(
-		momentValue{&r.since},
-		"since",
-		"",
-		"only lines from then on: a `time` (RFC 3339) or how long ago, such as 10m",
-	)
-	f.IntVar(&r.limit, "limit", 200, "show at most so many, the latest ones; 0 for all")
-	f.BoolVarP(&r.follow, "follow", "f", false, "go on as lines come")
+	f.VarPF(timeValue{&r.since}, "since", "",
+		"only lines from this `time` on (RFC 3339), or how long ago, such as 10m")
+	f.IntVar(&r.limit, "limit", 200, "show at most this many, the latest ones; 0 for all")
+	f.BoolVarP(&r.follow, "follow", "f", false, "keep printing new lines")
 	_ = c.RegisterFlagCompletionFunc("level", cobra.FixedCompletions(levels, cobra.ShellCompDirectiveNoFileComp))
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		r.path = filepath.Join(data, logDir, logName)
@@ -82,7 +78,7 @@ func (r *logReader) setLevel(name string) error {
 	return r.level.UnmarshalText([]byte(name))
 }
 
-// logLine is one line of the log. What else it says is in rest.
+// logLine is one line of the log. raw holds all its members.
 type logLine struct {
 	Time        time.Time  `json:"time"`
 	Level       slog.Level `json:"level"`
@@ -92,7 +88,7 @@ type logLine struct {
 	raw         json.RawMessage
 }
 
-// parseLog reads a line. One that a crash has cut off is none.
+// parseLog parses a line. It returns false for an incomplete line, which a crash may leave.
 func parseLog(raw []byte) (l logLine, ok bool) {
 	if err := json.Unmarshal(raw, &l); err != nil {
 		return l, false
@@ -128,10 +124,8 @@ func (r *logReader) run(ctx context.Context) error {
 		return err
 	}
 	if _, err := os.Stat(filepath.Dir(r.path)); err != nil && !r.follow {
-		return fmt.Errorf(
-			"nothing was logged in %s; is --data the directory of a system that dev runs?",
-			filepath.Dir(r.path),
-		)
+		return fmt.Errorf("nothing was logged in %s; is --data the directory of a system that dev runs?",
+			filepath.Dir(r.path))
 	}
 	if err := r.show(lines); err != nil || !r.follow {
 		return err
@@ -139,7 +133,7 @@ func (r *logReader) run(ctx context.Context) error {
 	return r.followed(ctx, at)
 }
 
-// keep returns a function that appends the lines that are wanted, the latest of them.
+// keep returns a function that appends wanted lines and drops the oldest beyond the limit.
 func (r *logReader) keep(lines *[]logLine) func(logLine) {
 	return func(l logLine) {
 		if !r.wanted(l) {
@@ -152,8 +146,8 @@ func (r *logReader) keep(lines *[]logLine) func(logLine) {
 	}
 }
 
-// readLog hands the whole lines of a file from an offset on to take, and returns the offset behind the last of them.
-// A file that is not there has none.
+// readLog calls take with each complete line of a file from an offset on, and returns the offset after the last one. A
+// missing file has no lines.
 func readLog(path string, from int64, take func(logLine)) (int64, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -204,7 +198,7 @@ func (r *logReader) show(lines []logLine) error {
 	return nil
 }
 
-// attributes are the rest of a line, as name=value.
+// attributes returns the other members of a line as name=value.
 func (l logLine) attributes() string {
 	var all map[string]any
 	if err := json.Unmarshal(l.raw, &all); err != nil {
@@ -220,7 +214,7 @@ func (l logLine) attributes() string {
 	return b.String()
 }
 
-// followed shows lines as they come until ctx ends. A file that was put aside meanwhile is read to its end first.
+// followed shows new lines until ctx ends. When the file was rotated, it first shows the end of the old one.
 func (r *logReader) followed(ctx context.Context, at int64) error {
 	before, _ := os.Stat(r.path)
 	r.limit = 0
@@ -233,7 +227,7 @@ func (r *logReader) followed(ctx context.Context, at int64) error {
 		var lines []logLine
 		now, err := os.Stat(r.path)
 		if err != nil {
-			continue // it is being put aside, or nothing was logged yet
+			continue // it is being rotated, or nothing was logged yet
 		}
 		if before != nil && !os.SameFile(before, now) {
 			if _, err := readLog(oldLog(r.path, 1), at, r.keep(&lines)); err != nil {

@@ -13,7 +13,7 @@ import (
 const logged = `{"time":"2026-01-02T03:04:0%d.5Z","level":"%s","msg":"%s","function":"%s",` +
 	`"order":7,"correlation_id":"c"}` + "\n"
 
-// writeLogs writes lines to the log of a data directory: every three of them fill a file.
+// writeLogs writes lines to the log of a data directory. Three lines fill a file.
 func writeLogs(t *testing.T, dir string, lines ...string) *logFile {
 	t.Helper()
 	l := &logFile{path: filepath.Join(dir, logDir, logName), max: 400}
@@ -58,10 +58,8 @@ func TestLogs(t *testing.T) {
 			t.Errorf("%q: got %d, %q, want %q: %s%s", args, code, got, want, out, errs)
 		}
 	}
-	if _, out, _ := ebb(t.Context(), dir, nil, "logs", "--data", dir, "--limit", "1"); !strings.Contains(
-		out.String(),
-		"m6  order=7",
-	) {
+	_, out, _ := ebb(t.Context(), dir, nil, "logs", "--data", dir, "--limit", "1")
+	if !strings.Contains(out.String(), "m6  order=7") {
 		t.Errorf("without its attributes: %s", out)
 	}
 	if code, _, errs := ebb(t.Context(), dir, nil, "logs", "--data", filepath.Join(dir, "nothing")); code != exitFailed ||
@@ -70,7 +68,7 @@ func TestLogs(t *testing.T) {
 	}
 }
 
-// A full file is put aside whole, so that old ones are dropped and no line is cut.
+// A full file is rotated between lines, and the oldest file is dropped.
 func TestLogFileIsBounded(t *testing.T) {
 	dir := t.TempDir()
 	var lines []string
@@ -97,7 +95,7 @@ func TestLogFileIsBounded(t *testing.T) {
 	}
 }
 
-// Lines that come are shown, also those that came just before the file was put aside.
+// New lines are shown, also those written just before a rotation.
 func TestLogsFollow(t *testing.T) {
 	dir := t.TempDir()
 	line := func(i int) string { return fmt.Sprintf(logged, i, "INFO", fmt.Sprint("m", i), "f") }
@@ -107,7 +105,7 @@ func TestLogsFollow(t *testing.T) {
 	ended := make(chan int)
 	go func() { ended <- Run(ctx, empty(), p, []string{"logs", "--data", dir, "--follow"}) }()
 	until(t, func() bool { return strings.Contains(out.String(), "m0") })
-	for i := 1; i < 6; i++ { // the file is put aside on the way
+	for i := 1; i < 6; i++ { // the file is rotated meanwhile
 		if _, err := l.Write([]byte(line(i))); err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +122,7 @@ func TestLogsFollow(t *testing.T) {
 	}
 }
 
-// until waits for what another goroutine or process does.
+// until waits for the effect of another goroutine or process.
 func until(t *testing.T, done func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !done(); time.Sleep(5 * time.Millisecond) {

@@ -22,21 +22,22 @@ import (
 const (
 	exitOK          = 0
 	exitFailed      = 1
-	exitUsage       = 2   // it was called, or configured, wrongly
+	exitUsage       = 2   // wrong arguments or configuration
 	exitInterrupted = 130 // 128 and SIGINT
 )
 
-// Process is what surrounds one call of the command. Main takes it from the operating system; tests give their own.
+// Process holds the environment of one call of the command. Main fills it from the operating system; tests set their
+// own.
 type Process struct {
-	Name     string // of the command in its help; "": the system's
+	Name     string // the command's name in its help; "": the system's
 	In       io.Reader
 	Out, Err io.Writer
 	Lookup   config.Lookup
-	Dir      string // where the code is; "": the working directory
+	Dir      string // the directory of the code; "": the working directory
 
-	ConfigDir string           // of the user's configuration; "": os.UserConfigDir
-	CacheDir  string           // for commands that are built; "": os.UserCacheDir
-	Build     *debug.BuildInfo // how the command itself was built; nil: unknown
+	ConfigDir string           // the user's configuration; "": os.UserConfigDir
+	CacheDir  string           // holds built commands; "": os.UserCacheDir
+	Build     *debug.BuildInfo // build information of the command itself; nil: unknown
 }
 
 // Main runs the command of a product with the arguments of the process, and exits.
@@ -89,22 +90,22 @@ func interruptible() (context.Context, context.CancelFunc) {
 	return ctx, cancel
 }
 
-// usageError is an error of the caller.
+// usageError is an error in the arguments.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
 func usageErrorf(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// errReported is a failure that the user has read of already.
+// errReported is a failure that was already shown to the user.
 var errReported = errors.New("")
 
-// exitCode is the code of another process that did the work, and has told what there was to tell.
+// exitCode is the exit code of a process that ran in place of this one and reported its errors itself.
 type exitCode int
 
 func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
 
-// report tells the user of an error and returns the exit code.
+// report shows an error to the user and returns the exit code.
 func (a *app) report(called *cobra.Command, err error) int {
 	var settings *config.Error
 	var usage usageError

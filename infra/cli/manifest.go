@@ -71,12 +71,12 @@ func whoMay(r manifest.Route) string {
 func (a *app) declaration(m manifest.Function) {
 	fmt.Fprintln(a.Out, a.paint(a.Out, bold, m.Name))
 	for _, r := range m.Routes {
-		fmt.Fprintf(a.Out, "  serves  %-6s %s (%s)\n", r.Method, r.Path, whoMay(r))
+		fmt.Fprintf(a.Out, "  serves    %-6s %s (%s)\n", r.Method, r.Path, whoMay(r))
 	}
 	for _, list := range []struct {
 		verb  string
 		items []string
-	}{{"hears ", m.Consumes}, {"says  ", m.Emits}, {"stores", stored(m)}} {
+	}{{"consumes", m.Consumes}, {"emits   ", m.Emits}, {"stores  ", stored(m)}} {
 		for _, item := range list.items {
 			fmt.Fprintf(a.Out, "  %s  %s\n", list.verb, item)
 		}
@@ -84,7 +84,7 @@ func (a *app) declaration(m manifest.Function) {
 	for _, trait := range []struct {
 		text string
 		is   bool
-	}{{"is told the time", m.Ticks}, {"takes dead letters", m.DeadLetters}, {"serves the outside", m.Gateway}} {
+	}{{"gets ticks", m.Ticks}, {"stores dead letters", m.DeadLetters}, {"is a gateway", m.Gateway}} {
 		if trait.is {
 			fmt.Fprintln(a.Out, "  "+trait.text)
 		}

@@ -22,23 +22,23 @@ import (
 	"golang.org/x/mod/modfile"
 )
 
-// goModule is the module that a directory stands in.
+// goModule is the Go module of a directory.
 type goModule struct {
 	dir     string // absolute
 	path    string // example.com/helpdesk
-	command string // folder of its own command: ./cmd/helpdesk; "" if it has none
+	command string // the folder of its command, such as ./cmd/helpdesk; "": none
 }
 
-// self is the import path of this package: a module whose command imports it has its own command.
+// self returns the import path of this package. A main package that imports it is the module's command.
 func self() string { return reflect.TypeFor[app]().PkgPath() }
 
-// kitModule is the path of the module that this package is part of.
+// kitModule returns the path of the module that contains this package.
 func kitModule() string { return strings.TrimSuffix(self(), "/infra/cli") }
 
-// errNoModule says that there is no go.mod in a directory or above it.
+// errNoModule is the error for a directory without go.mod in it or above it.
 var errNoModule = errors.New("no Go module here: go.mod was not found in this folder or above it")
 
-// moduleAt finds the module that dir is in, and its command.
+// moduleAt returns the module of dir, with its command.
 func moduleAt(dir string) (m goModule, err error) {
 	if m.dir, err = filepath.Abs(dir); err != nil {
 		return m, err
@@ -59,14 +59,14 @@ func moduleAt(dir string) (m goModule, err error) {
 		m.dir = above
 	}
 	if m.path == "" {
-		return m, fmt.Errorf("%s names no module", filepath.Join(m.dir, "go.mod"))
+		return m, fmt.Errorf("missing module path in %s", filepath.Join(m.dir, "go.mod"))
 	}
 	m.command, err = m.findCommand()
 	return m, err
 }
 
-// findCommand returns the one folder below cmd whose package imports this one. Of several, the one that is named as the
-// module is.
+// findCommand returns the folder below cmd whose package imports this one. Of several it returns the one with the
+// module's name.
 func (m goModule) findCommand() (string, error) {
 	folders, err := os.ReadDir(filepath.Join(m.dir, "cmd"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -89,15 +89,11 @@ func (m goModule) findCommand() (string, error) {
 			return "./cmd/" + name, nil
 		}
 	}
-	return "", fmt.Errorf(
-		"several commands below %s import %s: %s",
-		filepath.Join(m.dir, "cmd"),
-		self(),
-		strings.Join(found, ", "),
-	)
+	return "", fmt.Errorf("several commands below %s import %s: %s", filepath.Join(m.dir, "cmd"), self(),
+		strings.Join(found, ", "))
 }
 
-// importsSelf reports whether a Go file in dir, tests left out, imports this package.
+// importsSelf reports whether a Go file in dir imports this package. It ignores tests.
 func importsSelf(dir string) bool {
 	files, _ := filepath.Glob(filepath.Join(dir, "*.go")) // the pattern is well formed
 	for _, file := range files {
@@ -117,7 +113,7 @@ func importsSelf(dir string) bool {
 	return false
 }
 
-// build compiles the module's command into a file. output is what the compiler said.
+// build compiles the module's command into a file. output holds the compiler's messages.
 func (m goModule) build(ctx context.Context, into string, flags ...string) (output string, err error) {
 	c := exec.CommandContext(ctx, "go", append(append([]string{"build", "-o", into}, flags...), m.command)...)
 	c.Dir = m.dir
@@ -128,20 +124,20 @@ func (m goModule) build(ctx context.Context, into string, flags ...string) (outp
 	return strings.TrimSpace(string(out)), err
 }
 
-// standing says which modules a command may be run in.
-type standing int
+// moduleScope tells in which modules a command may run.
+type moduleScope int
 
 const (
-	mayBeForeign standing = iota // it only reads, or has a directory of its own
-	mustBeOwn                    // it writes into the module
+	mayBeForeign moduleScope = iota // it only reads, or writes to its own directory
+	mustBeOwn                       // it writes into the module
 )
 
-// delegate runs the command of the module that the user stands in, if that is another than the one that this command
-// was built from. It reports whether it has, with the exit code as the error.
+// delegate runs the command of the module of the current directory, if this command was built from another module. It
+// reports whether it did, with the exit code as the error.
 //
-// A command that was installed (go install MODULE/cmd/NAME@VERSION) has no functions to offer where there is no such
-// module, and refuses. One that was built from its source runs its own.
-func (a *app) delegate(ctx context.Context, s standing) (done bool, err error) {
+// A command that was installed (go install MODULE/cmd/NAME@VERSION) returns an error outside such a module. A command
+// that was built from its source runs itself there.
+func (a *app) delegate(ctx context.Context, s moduleScope) (done bool, err error) {
 	m, err := moduleAt(a.Dir)
 	switch {
 	case errors.Is(err, errNoModule) && !a.installed():
@@ -151,12 +147,8 @@ func (a *app) delegate(ctx context.Context, s standing) (done bool, err error) {
 	case m.path == a.builtFrom() && !a.installed():
 		return false, nil
 	case m.command == "" && (s == mustBeOwn || a.installed()):
-		return true, fmt.Errorf(
-			"the module %s has no command of its own: want a main package below %s that calls cli.Main of %s",
-			m.path,
-			filepath.Join(m.dir, "cmd"),
-			self(),
-		)
+		return true, fmt.Errorf("the module %s has no command of its own: "+
+			"want a main package below %s that calls cli.Main of %s", m.path, filepath.Join(m.dir, "cmd"), self())
 	case m.command == "":
 		return false, nil
 	}
@@ -170,7 +162,7 @@ func (a *app) delegate(ctx context.Context, s standing) (done bool, err error) {
 // installed reports whether this command was built from a module of the download cache rather than from its source.
 func (a *app) installed() bool { return a.Build != nil && a.Build.Main.Sum != "" }
 
-// builtFrom is the path of the module that this command was built from.
+// builtFrom returns the path of the module that this command was built from.
 func (a *app) builtFrom() string {
 	if a.Build == nil || a.Build.Main.Path == "" {
 		return kitModule()
@@ -178,15 +170,12 @@ func (a *app) builtFrom() string {
 	return a.Build.Main.Path
 }
 
-// ownModule is the module that the user stands in, with the command in it.
+// ownModule returns the module of the current directory, which must have a command.
 func (a *app) ownModule() (goModule, error) {
 	m, err := moduleAt(a.Dir)
 	if err == nil && m.command == "" {
-		err = fmt.Errorf(
-			"the module %s has no main package below %s that calls cli.Main",
-			m.path,
-			filepath.Join(m.dir, "cmd"),
-		)
+		err = fmt.Errorf("the module %s has no main package below %s that calls cli.Main", m.path,
+			filepath.Join(m.dir, "cmd"))
 	}
 	return m, err
 }
@@ -232,7 +221,7 @@ func (a *app) runAsChild(ctx context.Context, binary string) error {
 	return err
 }
 
-// sameFile reports whether two files hold the same bytes. One that is not there is the same as none.
+// sameFile reports whether two files have the same content. It returns false if one of them is missing.
 func sameFile(a, b string) bool {
 	x, err := os.Open(a)
 	if err != nil {

@@ -57,7 +57,7 @@ func TestModuleAt(t *testing.T) {
 		},
 		"none":      {map[string]string{"go.mod": moduleA, "cmd/a/main_test.go": commandSource}, ".", "", ""},
 		"no module": {map[string]string{"x": ""}, ".", "", "no Go module here"},
-		"no name":   {map[string]string{"go.mod": "// nothing\n"}, ".", "", "names no module"},
+		"no name":   {map[string]string{"go.mod": "// nothing\n"}, ".", "", "missing module path"},
 	} {
 		m, err := moduleAt(filepath.Join(tree(t, test.files), test.from))
 		if m.command != test.command || (err == nil) != (test.err == "") ||
@@ -67,13 +67,13 @@ func TestModuleAt(t *testing.T) {
 	}
 }
 
-// built is how a command was built: from its source, or from the module cache.
+// built returns build information: with a sum for a command from the module cache, without for one from its source.
 func built(path, sum string) *debug.BuildInfo {
 	return &debug.BuildInfo{Main: debug.Module{Path: path, Version: "v1.0.0", Sum: sum}}
 }
 
-// An installed command runs the command of the module that it stands in, with all arguments, input and the exit code.
-func TestAnInstalledCommandRunsTheModulesOwn(t *testing.T) {
+// An installed command runs the command of the module that it is called in, with its arguments, input and exit code.
+func TestInstalledCommandRunsTheModules(t *testing.T) {
 	dir := tree(t, map[string]string{
 		"go.mod": "module example.com/desk\n\ngo 1.26\n\n" +
 			"require github.com/ebb-dev/ebb v0.0.0\n\nreplace github.com/ebb-dev/ebb => ./kit\n",

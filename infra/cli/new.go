@@ -31,7 +31,7 @@ func (a *app) newFunctionCommand() *cobra.Command {
 		Long: `Scaffold a function with an operation, an event and tests, add it to the list of functions and write the
 derived files. With --saga it is a saga of one step, with its deadline and its undo.
 
-The name is good as a Go package, a DNS label and a part of an event's type: 2 to 30 lower-case letters and digits, a
+The name becomes a Go package, a DNS label and a part of an event's type: 2 to 30 lower-case letters and digits, a
 letter first.`,
 		Example: a.example("$ new function reviews\n$ new function refunds --saga"),
 		Args:    exactly("name"),
@@ -46,7 +46,7 @@ letter first.`,
 	return c
 }
 
-// newFunction writes the files of a function, and has the module's command write the derived files: it is built once.
+// newFunction writes the files of a function, and runs the module's command to write the derived files.
 func (a *app) newFunction(ctx context.Context, name string, saga bool) error {
 	if err := scaffold.CheckName(name); err != nil {
 		return usageError{err}
@@ -62,10 +62,8 @@ func (a *app) newFunction(ctx context.Context, name string, saga bool) error {
 	for _, path := range written {
 		fmt.Fprintln(a.Out, "wrote", path)
 	}
-	err = a.announced(
-		"compiling "+m.command+" to write the derived files",
-		func() error { return goTool(ctx, m.dir, nil, "run", m.command, "generate") },
-	)
+	err = a.announced("compiling "+m.command+" to write the derived files",
+		func() error { return goTool(ctx, m.dir, nil, "run", m.command, "generate") })
 	if err != nil {
 		return err
 	}
@@ -79,8 +77,9 @@ func (a *app) newProductCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "product DIR",
 		Short: "Scaffold a product: a repository with two functions and a saga over them",
-		Long: `Scaffold a product in a new or empty directory: a repository with two functions, a saga over them with its test and
-its simulation, the functions of the kit that every product can take, and environments on the kit's Terraform modules.
+		Long: `Scaffold a product in a new or empty directory: a repository with two functions, a saga over them with its test
+and its simulation, the functions of the kit that every product can take, and environments on the kit's Terraform
+modules.
 
 The last part of the module's path names the product and its command.`,
 		Example: a.example("$ new product helpdesk --module example.com/helpdesk\n" +
@@ -89,7 +88,7 @@ The last part of the module's path names the product and its command.`,
 	}
 	f := c.Flags()
 	f.StringVar(&o.Module, "module", "", "path of the Go `module`, such as example.com/helpdesk")
-	f.StringVar(&o.Kit, "kit", "", "path of a checkout of the kit; left out: the version of this command")
+	f.StringVar(&o.Kit, "kit", "", "path of a checkout of the kit; by default the version of this command")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if o.Module == "" {
 			return usageErrorf("new product needs --module: the path of the Go module, such as example.com/helpdesk")
@@ -102,14 +101,14 @@ The last part of the module's path names the product and its command.`,
 			o.Kit = filepath.Join(a.Dir, o.Kit)
 		}
 		if o.Version = a.kitVersion(); o.Kit == "" && o.Version == "" {
-			return usageErrorf("new product needs --kit: this command was built from a checkout of the kit, want its path")
+			return usageErrorf("new product needs --kit, the path of the kit's checkout that this command was built from")
 		}
 		return a.newProduct(c.Context(), args[0], o)
 	}
 	return c
 }
 
-// kitVersion returns the published version of the kit that this command is built with; "" if it is built with a checkout.
+// kitVersion returns the published version of the kit that this command is built with, or "" for a checkout.
 func (a *app) kitVersion() string {
 	if a.Build == nil {
 		return ""
@@ -122,7 +121,7 @@ func (a *app) kitVersion() string {
 	return ""
 }
 
-// newProduct writes the files of a product, and completes it with the go command. What it has written stays when that fails.
+// newProduct writes the files of a product, and completes it with the go command. When that fails, the files remain.
 func (a *app) newProduct(ctx context.Context, shown string, o scaffold.ProductOptions) error {
 	written, err := scaffold.Product(o)
 	if err != nil {
@@ -147,8 +146,8 @@ func (a *app) newProduct(ctx context.Context, shown string, o scaffold.ProductOp
 	return nil
 }
 
-// initRepository makes a git repository of a new product, unless it is in one or git is not installed: event types that
-// were never committed can be renamed freely.
+// initRepository runs git init for a new product, unless it is in a repository or git is not installed. Event types
+// that were never committed can be renamed.
 func (a *app) initRepository(ctx context.Context, dir string) {
 	if exec.CommandContext(ctx, "git", "-C", dir, "rev-parse", "--is-inside-work-tree").Run() == nil {
 		return
@@ -158,8 +157,8 @@ func (a *app) initRepository(ctx context.Context, dir string) {
 	}
 }
 
-// goTool runs the go command in a directory, with the environment env or, if that is nil, this process's; what it prints
-// is shown only if it fails.
+// goTool runs the go command in a directory with the environment env; nil means this process's. Its output is part of
+// the error.
 func goTool(ctx context.Context, dir string, env []string, args ...string) error {
 	c := exec.CommandContext(ctx, "go", args...)
 	c.Dir, c.Env = dir, env

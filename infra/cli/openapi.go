@@ -94,8 +94,8 @@ func (c *client) operation(ctx context.Context, id string) (operation, error) {
 	return operation{}, usageErrorf("unknown operation %q; call without an operation lists them", id)
 }
 
-// target fills the path and query parameters in. A parameter that the operation does not have is an error with the
-// nearest one, as is a missing one of the path.
+// target returns the operation's path with the path and query parameters filled in. An unknown parameter is an error
+// with the nearest name; a missing required parameter is an error too.
 func (op operation) target(path, query []string) (string, error) {
 	values, err := op.assign("path", path)
 	if err != nil {
@@ -127,7 +127,7 @@ func (op operation) target(path, query []string) (string, error) {
 	return target, nil
 }
 
-// assign reads NAME=VALUE pairs for the operation's parameters in one place.
+// assign parses NAME=VALUE pairs for the operation's parameters in path or in query.
 func (op operation) assign(in string, pairs []string) (url.Values, error) {
 	var names []string
 	for _, p := range op.Parameters {

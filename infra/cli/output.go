@@ -25,7 +25,7 @@ const (
 
 var formats = []string{formatTable, formatWide, formatJSON, formatYAML}
 
-// output is how a command shows what it found: -o, and --json from before there was one.
+// output holds the output format of a command: -o, and the older --json.
 type output struct {
 	app    *app
 	format formatValue
@@ -44,7 +44,7 @@ func completeFormats(c *cobra.Command) {
 	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// kind returns the format that was asked for.
+// kind returns the chosen format.
 func (o *output) kind() string {
 	if o.json {
 		return formatJSON
@@ -151,7 +151,7 @@ func yamlNode(d *json.Decoder) (*yaml.Node, error) {
 		if v == '[' {
 			n.Kind = yaml.SequenceNode
 		}
-		for d.More() { // the names of an object's members are tokens as its values are
+		for d.More() { // an object's member names are tokens, like its values
 			child, err := yamlNode(d)
 			if err != nil {
 				return nil, err

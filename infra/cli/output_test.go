@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// terminal returns an app that takes what it writes to for a terminal.
-func onTerminal(t *testing.T, vars map[string]string) (*app, *said, *said) {
+// terminal returns an app that treats its output as a terminal.
+func onTerminal(t *testing.T, vars map[string]string) (*app, *syncBuffer, *syncBuffer) {
 	p, out, errs := process(t.TempDir(), vars)
 	p.Name = "ebb"
 	return &app{Process: p, system: empty(), terminal: func(io.Writer) bool { return true }}, out, errs
 }
 
-// Only a terminal gets colours, and it too only without NO_COLOR.
+// Only a terminal without NO_COLOR gets colours.
 func TestColour(t *testing.T) {
 	for name, test := range map[string]struct {
 		terminal bool
@@ -38,7 +38,7 @@ func TestColour(t *testing.T) {
 	}
 }
 
-// Work that takes over a second is shown on a terminal, and the line is taken away at the end; a file sees none of it.
+// A terminal shows work that takes over a second, and clears the line at the end; a file gets no progress.
 func TestProgress(t *testing.T) {
 	failed := errors.New("failed")
 	for name, test := range map[string]struct {
@@ -65,7 +65,7 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-// What is announced is told once where there is no terminal.
+// Without a terminal announced work is reported once.
 func TestAnnounced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _, errs := onTerminal(t, nil)
@@ -77,7 +77,7 @@ func TestAnnounced(t *testing.T) {
 	})
 }
 
-// JSON becomes YAML with its members in their order, and its texts remain texts.
+// JSON becomes YAML with its members in order, and its strings remain strings.
 func TestYAML(t *testing.T) {
 	got, err := yamlOf([]byte(`{"z":1,"a":[true,null,1.5,"true","1","a: b","",{}],"s":"\ud83c\udf0a\nx","e":[]}`))
 	want := "z: 1\na:\n  - true\n  - null\n  - 1.5\n  - \"true\"\n  - \"1\"\n  - 'a: b'\n  - \"\"\n  - {}\n" +
@@ -116,10 +116,8 @@ func TestVersion(t *testing.T) {
 	}
 	p.Out = errs
 	if code := Run(t.Context(), empty(), p, []string{"version"}); code != exitOK ||
-		!strings.Contains(
-			errs.String(),
-			"ebb v1.2.3 (example.com/helpdesk)\ncommit abc of 2026-01-02T03:04:05Z, with changes\nkit v0.9.0\n",
-		) {
+		!strings.Contains(errs.String(),
+			"ebb v1.2.3 (example.com/helpdesk)\ncommit abc of 2026-01-02T03:04:05Z, with changes\nkit v0.9.0\n") {
 		t.Errorf("got %d, %s", code, errs)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// maxPayload is the most that is read of a file or of standard input, in bytes.
+// maxPayload limits what is read from standard input, in bytes.
 const maxPayload = 64 << 20
 
 // payload returns the JSON that --data names: itself, @FILE, or - for standard input.
@@ -27,7 +27,7 @@ func (a *app) payload(data string) (json.RawMessage, error) {
 	}
 	var value any
 	if err := json.Unmarshal(raw, &value); err != nil {
-		return nil, usageErrorf("--data is no JSON: %v", err)
+		return nil, usageErrorf("invalid --data: want JSON: %v", err)
 	}
 	return raw, nil
 }

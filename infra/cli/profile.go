@@ -24,7 +24,7 @@ func profile(path string) (stop func(), err error) {
 		pprof.StopCPUProfile()
 		f.Close()
 		if heap, err := os.Create(path + ".heap"); err == nil {
-			_ = pprof.WriteHeapProfile(heap) // it is only a profile
+			_ = pprof.WriteHeapProfile(heap) // an incomplete profile does no harm
 			heap.Close()
 		}
 	}, nil

@@ -14,10 +14,10 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// patience is how long work may take before the user is told of it.
+// patience is how long work may take before a message tells what is running.
 const patience = time.Second
 
-// during does work. Where it takes over a second, a terminal shows what it is and how long it has taken.
+// during calls work. If it takes over a second, a terminal shows what is running and for how long.
 func (a *app) during(what string, work func() error) error {
 	if !a.terminal(a.Err) {
 		return work()
@@ -33,23 +33,23 @@ func (a *app) during(what string, work func() error) error {
 	})
 }
 
-// announced does work, and says so where it takes over a second: a terminal is kept up to date, anything else is told
-// once.
+// announced calls work. If it takes over a second, a terminal shows what is running and for how long, and other output
+// gets one line.
 func (a *app) announced(what string, work func() error) error {
 	if a.terminal(a.Err) {
 		return a.during(what, work)
 	}
-	told := false
+	written := false
 	return a.waiting(work, func(_ time.Duration, done bool) {
-		if !done && !told {
-			told = true
+		if !done && !written {
+			written = true
 			fmt.Fprintf(a.Err, "%s: %s …\n", a.Name, what)
 		}
 	})
 }
 
-// waiting does work and calls show ten times a second from the first second on, and once more at the end if it was
-// called.
+// waiting calls work, and calls show ten times a second after the first second, and once at the end if it was called
+// before.
 func (a *app) waiting(work func() error, show func(elapsed time.Duration, done bool)) error {
 	began := time.Now()
 	finished := make(chan error, 1)

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// replace has the binary take the place of this process, so that signals and the terminal are its own. Where the
-// command was called by a test, it runs the binary as a child.
+// replace replaces this process with the binary, which then gets the signals and the terminal. In a test it runs the
+// binary as a child.
 func (a *app) replace(ctx context.Context, binary string) error {
 	if a.Out != os.Stdout || a.Dir != "." {
 		return a.runAsChild(ctx, binary)

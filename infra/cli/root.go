@@ -32,7 +32,7 @@ $ call post-products --data @tea.json   an operation by its name in OpenAPI`),
 		Args:               noSuchCommand,
 		RunE: func(c *cobra.Command, _ []string) error {
 			c.SetOut(a.Err)
-			_ = c.Help() // a write to standard error that fails can be reported nowhere
+			_ = c.Help() // a failed write to standard error cannot be reported
 			return exitCode(exitUsage)
 		},
 	}
@@ -40,11 +40,9 @@ $ call post-products --data @tea.json   an operation by its name in OpenAPI`),
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddGroup(
-		&cobra.Group{ID: groupDevelop, Title: "Develop:"},
+	root.AddGroup(&cobra.Group{ID: groupDevelop, Title: "Develop:"},
 		&cobra.Group{ID: groupRunning, Title: "Look into a running system:"},
-		&cobra.Group{ID: groupBroker, Title: "Brokers and keys:"},
-	)
+		&cobra.Group{ID: groupBroker, Title: "Brokers and keys:"})
 	add := func(group string, commands ...*cobra.Command) {
 		for _, c := range commands {
 			c.GroupID = group
@@ -52,22 +50,14 @@ $ call post-products --data @tea.json   an operation by its name in OpenAPI`),
 		}
 	}
 	add(groupDevelop, a.devCommand(), a.newCommand(), a.generateCommand(), a.manifestCommand())
-	add(
-		groupRunning,
-		a.eventsCommand(),
-		a.dlqCommand(),
-		a.callCommand(),
-		a.sendCommand(),
-		a.timersCommand(),
-		a.logsCommand(),
-		a.contextCommand(),
-	)
+	add(groupRunning, a.eventsCommand(), a.dlqCommand(), a.callCommand(), a.sendCommand(), a.timersCommand(),
+		a.logsCommand(), a.contextCommand())
 	add(groupBroker, a.brokerCommand(), a.conformanceCommand(), a.keysCommand())
 	add("", a.versionCommand())
 	return root
 }
 
-// example fills the name of the command in for each $ at the beginning of a line.
+// example replaces the $ at the beginning of each line with the command's name.
 func (a *app) example(lines string) string {
 	var b strings.Builder
 	for line := range strings.Lines(strings.TrimSpace(lines)) {
@@ -79,15 +69,15 @@ func (a *app) example(lines string) string {
 	return b.String()
 }
 
-// group returns a command that only has commands below it.
-func group(c *cobra.Command, below ...*cobra.Command) *cobra.Command {
+// group makes c a command with subcommands.
+func group(c *cobra.Command, subcommands ...*cobra.Command) *cobra.Command {
 	c.Args = noSuchCommand
 	if c.RunE == nil {
 		c.RunE = func(c *cobra.Command, _ []string) error {
 			return usageErrorf("%s needs a command: %s", c.CommandPath(), strings.Join(commandNames(c), ", "))
 		}
 	}
-	c.AddCommand(below...)
+	c.AddCommand(subcommands...)
 	return c
 }
 
@@ -101,7 +91,7 @@ func commandNames(c *cobra.Command) []string {
 	return names
 }
 
-// noSuchCommand refuses words below a command that takes none but the names of commands.
+// noSuchCommand returns an error for an argument that is not the name of a subcommand.
 func noSuchCommand(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -119,7 +109,7 @@ func noSuchCommand(c *cobra.Command, args []string) error {
 	return usageErrorf("%s; %s help lists them", text, c.Name())
 }
 
-// noArgs refuses words behind a command that takes none.
+// noArgs returns an error if there are arguments.
 func noArgs(c *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usageErrorf("%s takes no arguments, got %q", c.Name(), args[0])

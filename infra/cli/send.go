@@ -16,11 +16,11 @@ func (a *app) sendCommand() *cobra.Command {
 	var list bool
 	c := &cobra.Command{
 		Use:   "send TYPE",
-		Short: "Publish an event into a running system",
-		Long: `Publish an event into a running system. The archive checks its data by the schema of its type and
+		Short: "Publish an event in a running system",
+		Long: `Publish an event in a running system. The archive checks its data by the schema of its type and
 publishes it.
 
-It goes to every function that consumes its type, with the archive as its source.`,
+Every function that consumes the type receives it, with the archive as its source.`,
 		Example: a.example(`
 $ send orders.placed --subject ORDER --data @placed.json
 $ send catalog.product-changed --data '{"product_id":"p1",…}'
@@ -39,7 +39,7 @@ $ send --list                             the types`),
 	completeFormats(c)
 	f.StringVar(&data, "data", "", "the data of the event: `JSON`, @FILE, or - for standard input")
 	f.StringVar(&subject, "subject", "", "the entity that the event is about")
-	f.BoolVar(&list, "list", false, "list the types, and send nothing")
+	f.BoolVar(&list, "list", false, "list the types without sending an event")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		client, err := n.open()
 		if err != nil {

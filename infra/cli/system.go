@@ -6,7 +6,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/system"
 )
 
-// checkSettings returns what is wrong with the settings of the functions. The host makes the signing keys itself.
+// checkSettings returns an error for invalid settings of the functions. It ignores the signing keys, which the host
+// makes itself.
 func checkSettings(s system.System, lookup config.Lookup) error {
 	declared, err := s.Declare()
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// table writes rows below a header. Its columns only grow, so that it can be flushed while rows still come.
+// table writes rows below a header. Its columns never become narrower, so flush may be called before the last row.
 type table struct {
 	app    *app
 	header []string
@@ -22,7 +22,7 @@ func (a *app) table(header ...string) *table {
 	return &table{app: a, header: header, widths: make([]int, len(header))}
 }
 
-// row adds a line. Control characters in it are shown, not sent to the terminal.
+// row adds a line. Control characters are escaped.
 func (t *table) row(cells ...string) {
 	for i, cell := range cells {
 		cells[i] = oneLine(cell)
@@ -30,7 +30,7 @@ func (t *table) row(cells ...string) {
 	t.rows = append(t.rows, cells)
 }
 
-// flush writes what has come since the last flush, the header first.
+// flush writes the rows since the last flush, the first time with the header.
 func (t *table) flush() {
 	lines := t.rows
 	if !t.begun {
@@ -62,7 +62,7 @@ func (t *table) line(cells []string) string {
 	return strings.TrimRight(b.String(), " ")
 }
 
-// timestamp is a time of the local zone with the zone; "" for none.
+// timestamp returns a time in the local zone, or "" for the zero time.
 func timestamp(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -70,13 +70,13 @@ func timestamp(t time.Time) string {
 	return t.Local().Format("2006-01-02T15:04:05.000Z07:00")
 }
 
-// plain shows the control characters of a text, line breaks and tabs excepted: what came from elsewhere must not
-// steer the terminal.
+// plain escapes the control characters of a text except line breaks and tabs, so that text from elsewhere cannot
+// control the terminal.
 func plain(s string) string {
 	return escape(s, func(r rune) bool { return r == '\n' || r == '\t' })
 }
 
-// oneLine shows the control characters of a text, line breaks and tabs too.
+// oneLine escapes all control characters of a text.
 func oneLine(s string) string { return escape(s, func(rune) bool { return false }) }
 
 func escape(s string, allowed func(rune) bool) string {

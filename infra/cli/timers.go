@@ -27,14 +27,14 @@ func (a *app) timersCommand() *cobra.Command {
 	var limit int
 	c := &cobra.Command{
 		Use:     "timers",
-		Short:   "List the timers of a running system that are still to go off, the earliest first",
+		Short:   "List the pending timers of a running system, the earliest first",
 		Example: a.example("$ timers\n$ timers --limit 0 -o json"),
 		Args:    noArgs,
 	}
 	n.define(a, c.Flags())
 	o.define(a, c.Flags())
 	completeFormats(c)
-	c.Flags().IntVar(&limit, "limit", 50, "show at most so many; 0 for all")
+	c.Flags().IntVar(&limit, "limit", 50, "show at most this many; 0 for all")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		client, err := n.open()
 		if err != nil {
@@ -95,12 +95,8 @@ func (a *app) timer(t *table, o *output, raw json.RawMessage) error {
 	if err := json.Unmarshal(raw, &one); err != nil {
 		return err
 	}
-	cells := []string{
-		timestamp(one.Due),
-		time.Until(one.Due).Round(time.Second).String(),
-		shortType(one.Type),
-		one.Subject,
-	}
+	cells := []string{timestamp(one.Due), time.Until(one.Due).Round(time.Second).String(), shortType(one.Type),
+		one.Subject}
 	if o.wide() {
 		cells = append(cells, one.Source, one.ID)
 	}

@@ -31,8 +31,8 @@ func (c *client) eventTypes(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// typeName returns the whole name of an event type that was named in short, at its latest version. An unknown name is
-// an error with the nearest one.
+// typeName returns the full name of an event type from a short one, with its latest version. An unknown name is an
+// error with the nearest name.
 func (c *client) typeName(ctx context.Context, typed string) (string, error) {
 	all, err := c.eventTypes(ctx)
 	if err != nil {
@@ -43,7 +43,7 @@ func (c *client) typeName(ctx context.Context, typed string) (string, error) {
 
 var versionSuffix = regexp.MustCompile(`\.v([0-9]+)$`)
 
-// resolveType finds a type by its whole name, or by the end of it, with or without the version: orders.placed.
+// resolveType returns a type by its full name, or by the end of it with or without the version, such as orders.placed.
 func resolveType(all []string, typed string) (string, error) {
 	found, latest := "", -1
 	var names []string
@@ -51,7 +51,7 @@ func resolveType(all []string, typed string) (string, error) {
 		base := versionSuffix.ReplaceAllString(name, "")
 		version := 0
 		if v := versionSuffix.FindStringSubmatch(name); v != nil {
-			version, _ = strconv.Atoi(v[1]) // digits; one out of range is version 0
+			version, _ = strconv.Atoi(v[1]) // only digits; a number out of range counts as 0
 		}
 		names = append(names, name, shortType(base), shortType(name))
 		if name == typed {
@@ -71,7 +71,7 @@ func resolveType(all []string, typed string) (string, error) {
 	return "", usageErrorf("unknown event type %q; send --list shows them", typed)
 }
 
-// shortType leaves out the namespace of a type: orders.placed.v1, or orders.placed of one without a version.
+// shortType returns a type without its namespace: orders.placed.v1, or orders.placed if it has no version.
 func shortType(name string) string {
 	labels := strings.Split(name, ".")
 	keep := 2
@@ -81,7 +81,7 @@ func shortType(name string) string {
 	return strings.Join(labels[max(0, len(labels)-keep):], ".")
 }
 
-// completeTypes lets shells complete an event type, if a system answers.
+// completeTypes lets shells complete an event type, if a system is running.
 func (n *connection) completeTypes(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 	client, err := n.open()
 	if err != nil {

@@ -7,15 +7,15 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is what a command was built from.
+// version describes the build of the command.
 type version struct {
 	Module  string `json:"module"`
 	Version string `json:"version"`
 	Commit  string `json:"commit,omitempty"`
-	Time    string `json:"time,omitempty"` // of the commit
+	Time    string `json:"time,omitempty"` // the time of the commit
 	Dirty   bool   `json:"dirty"`
 	Go      string `json:"go"`
-	Kit     string `json:"kit,omitempty"` // version of the kit, where the module is another
+	Kit     string `json:"kit,omitempty"` // the version of the kit, in another module
 }
 
 func (a *app) versionCommand() *cobra.Command {

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// watch builds the command that it is, runs it as a child with the same flags, and does both again when a file of the
-// module changes. It holds the listener all the time, so that no connection is refused in between.
+// watch builds the module's command, runs it as a child with the same flags, and does both again when a file of the
+// module changes. It keeps the listener open, so that no connection is refused in between.
 func (a *app) watch(ctx context.Context, cfg devConfig) error {
 	m, err := a.ownModule()
 	if err != nil {
@@ -46,13 +46,13 @@ func (a *app) watch(ctx context.Context, cfg devConfig) error {
 	return w.run(ctx)
 }
 
-// fast returns flags of go build that leave out what a program that lives for minutes does not need, and that compile
-// the functions, which are what changes, without optimising them.
+// fast returns flags for a faster go build: without symbols and version information, and without optimising the
+// functions, which change most.
 func (m goModule) fast() []string {
 	return []string{"-buildvcs=false", "-ldflags=-s -w", "-gcflags=" + m.path + "/functions/...=-N -l"}
 }
 
-// childArgs are the arguments of the child. All else it has from the environment, as the parent has.
+// childArgs returns the arguments of the child. It has the same environment as the parent.
 func childArgs(cfg devConfig) []string {
 	args := []string{"dev", "--watched", "--addr", cfg.Addr, "--data", cfg.Data, "--idle", cfg.Idle.String()}
 	if cfg.Hosts != "" {
@@ -66,21 +66,21 @@ type watcher struct {
 	app      *app
 	listener net.Listener
 	changes  <-chan struct{} // one for each burst of changes
-	name     string          // of the command, for what is told
+	name     string          // the command's name, for messages
 	args     []string
 	hosts    []string // names that requests may be for, besides those of loopback
 
 	build func(ctx context.Context, into string) (output string, err error)
 	start func(binary string, args []string, listener net.Listener) (*child, error)
 
-	next, current string // paths of the binary that is built, and of the one that runs
+	next, current string // paths of the binary being built and of the running one
 
 	running *child
-	page    *errorPage // serves while nothing else can; nil: it does not
+	page    *errorPage // serves while there is no child; nil: not served
 }
 
-// run builds and restarts until ctx ends, and then drains the child. A child that ends by itself is shown at the
-// address, and started again with the next change.
+// run builds and restarts until ctx ends, and then drains the child. When the child exits by itself, an error page is
+// served at the address until the next change.
 func (w *watcher) run(ctx context.Context) error {
 	defer w.stop()
 	for {
@@ -113,8 +113,8 @@ func (w *watcher) run(ctx context.Context) error {
 	}
 }
 
-// cycle builds once, and restarts if what was built is new. changed reports that files changed meanwhile: the build was
-// given up.
+// cycle builds once, and restarts if the binary changed. changed reports that files changed meanwhile and the build was
+// cancelled.
 func (w *watcher) cycle(ctx context.Context) (changed bool, err error) {
 	began := time.Now()
 	building, stop := context.WithCancel(ctx)
@@ -126,10 +126,10 @@ func (w *watcher) cycle(ctx context.Context) (changed bool, err error) {
 	done := make(chan built, 1)
 	go func() {
 		var b built
-		b.err = w.app.announced(
-			"building "+w.name,
-			func() (err error) { b.output, err = w.build(building, w.next); return err },
-		)
+		b.err = w.app.announced("building "+w.name, func() (err error) {
+			b.output, err = w.build(building, w.next)
+			return err
+		})
 		done <- b
 	}()
 	select {
@@ -163,7 +163,7 @@ func (w *watcher) cycle(ctx context.Context) (changed bool, err error) {
 	return false, nil
 }
 
-// stop ends the child, or the page that stands in for it, and waits until the data directory is free.
+// stop ends the child or the error page, and waits until the data directory is free.
 func (w *watcher) stop() {
 	if w.running != nil {
 		w.running.stop()
@@ -175,7 +175,7 @@ func (w *watcher) stop() {
 	}
 }
 
-// fail shows in the terminal and at the address why there is nothing new to run.
+// fail shows an error in the terminal and at the address.
 func (w *watcher) fail(what, output string, err error) {
 	text := output
 	if text == "" {
@@ -185,15 +185,15 @@ func (w *watcher) fail(what, output string, err error) {
 	w.stop()
 	page, err := serveErrorPage(w.listener, w.hosts, w.name+" "+what, text)
 	if err != nil {
-		fmt.Fprintf(w.app.Err, "%s: the address shows nothing: %v\n", w.app.Name, err)
+		fmt.Fprintf(w.app.Err, "%s: cannot serve the error page: %v\n", w.app.Name, err)
 		return
 	}
 	w.page = page
 }
 
-// crashed shows that the child has ended by itself.
+// crashed shows that the child exited by itself.
 func (w *watcher) crashed() {
 	c := w.running
 	w.running = nil
-	w.fail("has ended", c.lastWords(), errors.New(c.state()))
+	w.fail("has ended", c.lastOutput(), errors.New(c.state()))
 }

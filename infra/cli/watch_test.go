@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// watchedSource is a program that serves a word on the listener that it inherits, until its standard input ends.
+// watchedSource is a program that serves a word on the inherited listener until its standard input is closed.
 const watchedSource = `package main
 
 import (
@@ -40,7 +40,7 @@ func main() {
 }
 `
 
-// get returns the status and the body of an answer. A connection that is refused is an error of the test.
+// get returns the status and the body of a response. A refused connection fails the test.
 func get(t *testing.T, address, accept string) (int, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/", nil)
@@ -64,8 +64,8 @@ func get(t *testing.T, address, accept string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-// A saved file is built and runs; one that does not compile is shown at the address until it does, as is a program that
-// ends; the address never refuses a connection, and what stays the same is not restarted.
+// A saved change is built and started. While the program does not compile, or after it exits, the address shows the
+// error. It never refuses a connection, and an unchanged binary is not restarted.
 func TestWatch(t *testing.T) {
 	dir := tree(t, map[string]string{
 		"go.mod": "module example.com/watched\n\ngo 1.26\n", "cmd/watched/main.go": watchedSource,
@@ -134,7 +134,7 @@ func TestWatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Host, r.Close = "evil.example", true // the page is not for a page that has rebound its name
+	r.Host, r.Close = "evil.example", true // the error page is refused under another host name
 	if resp, err := http.DefaultClient.Do(r); err != nil || resp.StatusCode != http.StatusMisdirectedRequest {
 		t.Errorf("another name: got %v, %v", resp, err)
 	}

@@ -14,20 +14,20 @@ import (
 // child is a process that serves on the listener of its parent.
 type child struct {
 	cmd   *exec.Cmd
-	input io.Closer // closed to have it end
+	input io.Closer // closing it tells the child to drain and exit
 	tail  *tail
 	done  chan struct{}
 }
 
-// startChild runs the binary with the listener. What it prints goes where the parent's output goes.
+// startChild runs the binary with the listener. Its output goes to the parent's output.
 func (a *app) startChild(binary string, args []string, listener net.Listener) (*child, error) {
 	tcp, ok := listener.(*net.TCPListener)
 	if !ok {
-		return nil, fmt.Errorf("a %T cannot be passed on", listener)
+		return nil, fmt.Errorf("cannot pass on a listener of type %T", listener)
 	}
 	file, err := tcp.File()
 	if err != nil {
-		return nil, fmt.Errorf("this system cannot pass a listener on: %w", err)
+		return nil, fmt.Errorf("cannot pass on the listener: %w", err)
 	}
 	defer file.Close() // the child has a copy
 	c := &child{cmd: exec.Command(binary, args...), tail: &tail{}, done: make(chan struct{})}
@@ -42,13 +42,13 @@ func (a *app) startChild(binary string, args []string, listener net.Listener) (*
 		return nil, err
 	}
 	go func() {
-		_ = c.cmd.Wait() // ProcessState says how it ended
+		_ = c.cmd.Wait() // ProcessState holds the outcome
 		close(c.done)
 	}()
 	return c, nil
 }
 
-// stop has the process drain, and waits for its end. One that does not end is killed.
+// stop tells the process to drain and waits until it exits. It kills a process that does not exit in time.
 func (c *child) stop() {
 	_ = c.input.Close()
 	select {
@@ -68,19 +68,19 @@ func (c *child) ended() bool {
 	}
 }
 
-// state says how the process has ended.
+// state returns how the process exited.
 func (c *child) state() string { return c.cmd.ProcessState.String() }
 
-// lastWords is the end of what the process has written to standard error.
-func (c *child) lastWords() string { return c.tail.String() }
+// lastOutput returns the end of the process's standard error.
+func (c *child) lastOutput() string { return c.tail.String() }
 
-// tail keeps the last bytes that were written to it. It may be used concurrently.
+// tail keeps the last bytes written to it. It may be used concurrently.
 type tail struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-// maxTail is how much a tail keeps at least, in bytes; it holds twice that at most.
+// maxTail is the number of bytes that a tail keeps at least. It uses at most twice as many.
 const maxTail = 32 << 10
 
 func (t *tail) Write(p []byte) (int, error) {

@@ -11,11 +11,11 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// settleTime is how long files must be quiet before a change counts: an editor writes several at once.
-const settleTime = 100 * time.Millisecond
+// debounce is how long no file must change before a change is reported, because an editor writes several at once.
+const debounce = 100 * time.Millisecond
 
 // watchFiles returns a channel that gets a value after each burst of changes to the files below dir, until ctx ends.
-// Folders that hold no code are left out: hidden ones, vendor, node_modules, and except.
+// It does not watch hidden folders, vendor, node_modules, testdata and except.
 func watchFiles(ctx context.Context, dir, except string) (<-chan struct{}, error) {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -44,7 +44,7 @@ func (f fileWatch) addTree(dir string) error {
 		case err != nil && path == dir:
 			return err
 		case err != nil:
-			return nil // it was removed meanwhile
+			return nil // removed meanwhile
 		case !d.IsDir():
 			return nil
 		case path != f.root && f.ignoresDir(path):
@@ -60,18 +60,15 @@ func (f fileWatch) ignoresDir(path string) bool {
 		name == "testdata"
 }
 
-// ignores reports whether a file cannot change what is built: tests, and what editors leave beside a file.
+// ignores reports whether a file cannot change the binary: tests, and temporary files of editors.
 func ignores(path string) bool {
 	name := filepath.Base(path)
 	return strings.HasSuffix(name, "_test.go") || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "#") ||
-		strings.HasSuffix(
-			name,
-			"~",
-		) || strings.HasSuffix(name, ".swp") || strings.HasSuffix(name, ".tmp") || name == "4913"
+		strings.HasSuffix(name, "~") || strings.HasSuffix(name, ".swp") || strings.HasSuffix(name, ".tmp") || name == "4913"
 }
 
 func (f fileWatch) run(ctx context.Context, changes chan<- struct{}) {
-	var settled <-chan time.Time
+	var quiet <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -81,21 +78,21 @@ func (f fileWatch) run(ctx context.Context, changes chan<- struct{}) {
 				return
 			}
 			if f.counts(e) {
-				settled = time.After(settleTime)
+				quiet = time.After(debounce)
 			}
-		case <-f.Errors: // an overflow: some change was missed, so take it that there was one
-			settled = time.After(settleTime)
-		case <-settled:
-			settled = nil
+		case <-f.Errors: // an overflow: assume that a change was missed
+			quiet = time.After(debounce)
+		case <-quiet:
+			quiet = nil
 			select {
 			case changes <- struct{}{}:
-			default: // one is waiting to be taken already
+			default: // a change is pending already
 			}
 		}
 	}
 }
 
-// counts reports whether an event is a change, and begins to watch folders that are new.
+// counts reports whether an event is a change, and starts to watch new folders.
 func (f fileWatch) counts(e fsnotify.Event) bool {
 	if e.Op == fsnotify.Chmod || ignores(e.Name) {
 		return false
@@ -104,7 +101,7 @@ func (f fileWatch) counts(e fsnotify.Event) bool {
 		if f.ignoresDir(e.Name) {
 			return false
 		}
-		_ = f.addTree(e.Name) // it may be gone already
+		_ = f.addTree(e.Name) // fails if it was removed meanwhile
 	}
 	return true
 }

@@ -1,6 +1,13 @@
 // Package fault has the error type of the kit and the kinds that an error can have. The kind decides the status that an
 // HTTP caller gets and the status that an event delivery gets, and so whether the broker tries again.
 //
+//	if amount > balance {
+//		return fault.New(fault.Invalid, "the balance is %d", balance) // the caller sees this text
+//	}
+//	if err := bank.Pay(ctx, amount); err != nil {
+//		return fault.Wrap(err, fault.Unavailable, "the bank does not answer") // and not that of the cause
+//	}
+//
 // The statuses of events follow the delivery table of Knative Eventing's data-plane specification: 404, 408, 409, 429
 // and 5xx are tried again, every other 4xx is final.
 package fault

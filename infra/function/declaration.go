@@ -18,12 +18,13 @@ const (
 	inboxName       = "_inbox"
 	outboxName      = "_outbox"
 	idempotencyName = "_idempotency"
+	revokedName     = "_revoked"
 )
 
 // stateful reports whether the function needs a database: for documents of its own, or for the unit of work of an event,
 // of a tick or of an operation that changes something.
 func (f *Function) stateful() bool {
-	return len(f.schema) > 0 || f.subscribed() || f.deadLetter != nil || f.tick != nil ||
+	return len(f.schema) > 0 || f.namesEvents() || f.deadLetter != nil || f.tick != nil ||
 		slices.ContainsFunc(f.routes, func(r route) bool { return !r.Safe() })
 }
 
@@ -32,9 +33,13 @@ func (f *Function) databaseSchema() store.Schema {
 	if !f.stateful() {
 		return nil
 	}
-	return append(append(store.Schema(nil), f.schema...),
+	schema := append(append(store.Schema(nil), f.schema...),
 		store.Spec{Name: inboxName}, store.Spec{Name: outboxName, Large: true},
 		store.Spec{Name: idempotencyName, Indexes: []store.Index{store.On("at")}})
+	if f.checksRevocations() {
+		schema = append(schema, store.Spec{Name: revokedName, Indexes: []store.Index{store.On("expires")}})
+	}
+	return schema
 }
 
 func (f *Function) declaration() *manifest.Declaration {
@@ -101,6 +106,9 @@ func (f *Function) types() []*event.Info {
 	if f.subscribed() {
 		all[event.ClockSwept.Name()] = event.ClockSwept.Info()
 	}
+	if f.checksRevocations() {
+		all[event.AccessRevoked.Name()] = event.AccessRevoked.Info()
+	}
 	for name, s := range f.subscriptions {
 		all[name] = s.info
 	}
@@ -114,20 +122,21 @@ func sortedKeys[V any](m map[string]V) []string {
 }
 
 // subscribed reports whether the function consumes events. One that emits consumes the clock's sweep.
-func (f *Function) subscribed() bool {
-	return f.any != nil || len(f.subscriptions) > 0 || len(f.emits) > 0
-}
+func (f *Function) subscribed() bool { return f.namesEvents() || f.checksRevocations() }
+
+// namesEvents reports whether the function itself declares that it consumes or emits events.
+func (f *Function) namesEvents() bool { return f.any != nil || len(f.subscriptions) > 0 || len(f.emits) > 0 }
 
 func (f *Function) consumes() []string {
 	if f.any != nil {
 		return []string{"*"}
 	}
-	types := slices.Collect(maps.Keys(f.subscriptions))
-	if !slices.Contains(types, event.ClockSwept.Name()) {
-		types = append(types, event.ClockSwept.Name())
+	types := append(slices.Collect(maps.Keys(f.subscriptions)), event.ClockSwept.Name())
+	if f.checksRevocations() {
+		types = append(types, event.AccessRevoked.Name())
 	}
 	slices.Sort(types)
-	return types
+	return slices.Compact(types)
 }
 
 // maxBatch is how many events share a unit of work at most.

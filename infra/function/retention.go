@@ -12,8 +12,8 @@ const (
 	pruneLimit    = 200 // entries of a collection that one unit removes
 )
 
-// prune removes a few expired entries of the inbox and of the stored responses, from time to time, in a transaction
-// that commits anyway.
+// prune removes a few expired entries of the inbox, of the stored responses and of the revocations, from time to time,
+// in a transaction that commits anyway.
 func (f *Function) prune(ctx context.Context, db *store.Tx, now time.Time) error {
 	next := f.outbox.prune.Load()
 	if now.UnixNano() < next || !f.outbox.prune.CompareAndSwap(next, now.Add(pruneInterval).UnixNano()) {
@@ -40,7 +40,13 @@ func (f *Function) prune(ctx context.Context, db *store.Tx, now time.Time) error
 	for _, d := range responses {
 		db.Discard(d.Key)
 	}
-	if more && removed == pruneLimit || len(responses) == pruneLimit {
+	moreRevoked := false
+	if f.checksRevocations() {
+		if moreRevoked, err = pruneRevocations(ctx, db, now); err != nil {
+			return err
+		}
+	}
+	if more && removed == pruneLimit || len(responses) == pruneLimit || moreRevoked {
 		f.outbox.prune.Store(0) // the next unit goes on
 	}
 	return nil

@@ -63,11 +63,15 @@ func (f *Function) handlerOf(e ce.Event) (handler, error) {
 	if f.isDeadLetter(e) {
 		return f.deadLetter, nil
 	}
+	own := f.any
 	if s, ok := f.subscriptions[e.Type()]; ok {
-		return s.handle, nil
+		own = s.handle
 	}
-	if f.any != nil {
-		return f.any, nil
+	if e.Type() == event.AccessRevoked.Name() && f.checksRevocations() {
+		return learnRevocation(own), nil
+	}
+	if own != nil {
+		return own, nil
 	}
 	if e.Type() == event.ClockSwept.Name() {
 		return handleSweep, nil
@@ -88,7 +92,8 @@ func (f *Function) isDeadLetter(e ce.Event) bool {
 
 // label returns a type as metrics and traces have it: never what a sender made up.
 func (f *Function) label(eventType string) string {
-	if _, ok := f.subscriptions[eventType]; ok || f.emits[eventType] != nil || eventType == event.ClockSwept.Name() {
+	kit := eventType == event.ClockSwept.Name() || eventType == event.AccessRevoked.Name()
+	if _, ok := f.subscriptions[eventType]; ok || f.emits[eventType] != nil || kit {
 		return eventType
 	}
 	if f.any != nil {

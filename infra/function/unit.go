@@ -1,6 +1,7 @@
 package function
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -103,13 +104,13 @@ func (f *Function) decide(
 	ctx context.Context, op Operation, handle func(context.Context, *Tx) (response, error),
 ) (response, error) {
 	now, message, ids := f.env.Now().UTC(), f.env.NewID(), []string(nil)
-	begin := func(ctx context.Context, db *store.Tx) *Tx {
+	begin := func(ctx context.Context, db *store.Tx, who auth.Principal) *Tx {
 		tx := f.newTx(ctx, db, now, message)
-		tx.principal, tx.ids = auth.From(ctx), ids
+		tx.principal, tx.ids = who, ids
 		return tx
 	}
 	if !op.unsafe() {
-		return f.readOnly(ctx, begin, handle)
+		return f.readOnly(ctx, op, begin, handle)
 	}
 	rq := requestOf(ctx)
 	var a response
@@ -118,8 +119,11 @@ func (f *Function) decide(
 	// What is committed is answered as done, whether or not its events could be published: a client that was told to try
 	// again would do it twice.
 	_, err := f.commit(ctx, func(ctx context.Context, db *store.Tx, entry string) ([]ce.Event, error) {
-		var err error
-		refused = nil
+		refused, stored = nil, nil
+		who, err := f.admitted(ctx, db, op, rq)
+		if err != nil {
+			return nil, err
+		}
 		if stored, err = f.loadResponse(ctx, db, op, rq); err != nil {
 			return nil, err
 		}
@@ -127,8 +131,8 @@ func (f *Function) decide(
 			a = stored.Response
 			return nil, nil
 		}
-		tx := begin(ctx, db)
-		a, err = handle(ctx, tx)
+		tx := begin(ctx, db, who)
+		a, err = handle(withPrincipal(ctx, who), tx)
 		ids = tx.ids
 		var c committedError
 		if errors.As(err, &c) {
@@ -156,19 +160,72 @@ func (f *Function) decide(
 	return a, err
 }
 
-func (f *Function) readOnly(
-	ctx context.Context, begin func(context.Context, *store.Tx) *Tx, handle func(context.Context, *Tx) (response, error),
-) (response, error) {
-	if !f.stateful() {
-		return handle(ctx, begin(ctx, nil))
+// admitted returns who sends a request that writes, as the function knows them now. It reads what is revoked and the
+// response that is stored for the request's key in one call of the store.
+func (f *Function) admitted(ctx context.Context, db *store.Tx, op Operation, rq *request) (auth.Principal, error) {
+	who := auth.From(ctx)
+	if who.Anonymous() || !f.checksRevocations() {
+		return who, nil
 	}
-	db, err := f.driver()
+	revoked := revokedKey(who.Subject)
+	keys := []store.Key{revoked}
+	if rq != nil && rq.key != "" {
+		keys = append(keys, responseKey(ctx, op, rq))
+	}
+	if err := db.Load(ctx, keys...); err != nil {
+		return who, err
+	}
+	d, err := db.Get(ctx, revoked)
+	if err != nil {
+		return who, err
+	}
+	return op.stillAllowed(who, d)
+}
+
+// withPrincipal returns a context with the principal that has the roles that are left of the one in ctx.
+func withPrincipal(ctx context.Context, who auth.Principal) context.Context {
+	if len(who.Roles) == len(auth.From(ctx).Roles) {
+		return ctx
+	}
+	return auth.With(ctx, who)
+}
+
+// readOnly runs a handler that only reads. What is revoked is read beside the last document that the handler reads, and
+// judged afterwards: whatever the response tells was committed before the revocation was learnt, or it is not given.
+func (f *Function) readOnly(
+	ctx context.Context, op Operation, begin func(context.Context, *store.Tx, auth.Principal) *Tx,
+	handle func(context.Context, *Tx) (response, error),
+) (response, error) {
+	who := auth.From(ctx)
+	if !f.stateful() {
+		return handle(ctx, begin(ctx, nil, who))
+	}
+	driver, err := f.driver()
 	if err != nil {
 		return response{}, err
 	}
-	tx := begin(ctx, store.Begin(db))
-	tx.readOnly = true
-	return handle(ctx, tx)
+	for {
+		db := store.Begin(driver)
+		tx := begin(ctx, db, who)
+		tx.readOnly = true
+		if who.Anonymous() || !f.checksRevocations() {
+			return handle(ctx, tx)
+		}
+		db.Watch(revokedKey(who.Subject))
+		a, failed := handle(withPrincipal(ctx, who), tx)
+		d, err := db.Watched(ctx)
+		if err != nil {
+			return response{}, cmp.Or(failed, err)
+		}
+		left, err := op.stillAllowed(who, d)
+		if err != nil {
+			return response{}, err
+		}
+		if len(left.Roles) == len(who.Roles) {
+			return a, failed
+		}
+		who = left // the handler saw roles that are lost: again, without them
+	}
 }
 
 // Update runs a unit of work of the function's own, outside of any message: its events go through the outbox like

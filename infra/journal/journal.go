@@ -1,6 +1,18 @@
 // Package journal stores event-sourced aggregates: the events of each in order, and a snapshot of the state that they
 // lead to.
 //
+//	accounts := journal.New(f, "accounts", func(a Account, e Moved) Account {
+//		a.Balance += e.Amount
+//		return a
+//	})
+//
+//	account, err := accounts.Change(ctx, tx, id, func(a Account) ([]Moved, error) {
+//		if a.Balance < amount {
+//			return nil, fault.New(fault.Invalid, "the balance is %d", a.Balance)
+//		}
+//		return []Moved{{Amount: -amount}}, nil
+//	})
+//
 // An aggregate is a head document, whose id is the aggregate's, and one document for each group of events that was
 // appended together, whose id is "<aggregate>/<version>". The head has the version, which counts the groups, the
 // snapshot, and the revision of the fold that made it. Loading reads only the head. When the revision of the fold is

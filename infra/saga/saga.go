@@ -1,6 +1,16 @@
 // Package saga runs a business transaction that spans functions: a declared list of steps. Each step has a command that
 // a function answers with an event and, where that is possible, a command that undoes it.
 //
+//	booking, err := saga.New("ticket", saga.Step[ticket]{
+//		Name: "assign", Deadline: 30 * time.Second,
+//		Command: func(k ticket) event.Draft { return events.AgentAssign.New(k.ID, events.AssignAgent{TicketID: k.ID}) },
+//		Done:    events.AgentAssigned.Info(), Failed: events.AgentRefused.Info(),
+//		Undo:   func(k ticket) event.Draft { return events.AgentUnassign.New(k.ID, events.UnassignAgent{TicketID: k.ID}) },
+//		Undone: events.AgentUnassigned.Info(),
+//	})
+//
+//	progress, commands := booking.Start(k, tx.Now())
+//
 // The package has no side effects. It keeps no state, reads no clock and sends nothing: the orchestrating function
 // stores the Progress with its entity, passes in the events that it consumes, and emits the returned drafts in the same
 // unit of work. The same declaration runs the saga and draws it.

@@ -53,9 +53,9 @@ type function struct {
 }
 
 // Function writes the files of a new function into the product in dir, the root of its module, adds it to the list of
-// functions, and returns the paths of what it wrote, below dir. With saga it is a saga of one step, with a deadline and an
-// undo. The derived files and the recordings of the event types are left to ebb generate. A name that no function can have
-// is a *NameError. An error leaves nothing written, except one of the file system.
+// functions, and returns the paths of what it wrote, below dir. With saga it is a saga of one step, with a deadline and
+// an undo. The derived files and the recordings of the event types are left to ebb generate. A name that no function
+// can have is a *NameError. An error leaves nothing written, except one of the file system.
 func Function(dir, name string, saga bool) ([]string, error) {
 	if err := CheckName(name); err != nil {
 		return nil, err
@@ -159,7 +159,10 @@ func (f function) listed(dir string) (file string, content []byte, err error) {
 			return "functions/" + filepath.Base(p), content, nil
 		}
 	}
-	return "", nil, fmt.Errorf(`no file of %s lists functions such as {Name: "users", New: users.New},`, filepath.Join(dir, "functions"))
+	return "", nil, fmt.Errorf(
+		`no file of %s lists functions such as {Name: "users", New: users.New},`,
+		filepath.Join(dir, "functions"),
+	)
 }
 
 // place returns where the line of the function goes: behind the last of a function of this module, or else of any.
@@ -181,5 +184,7 @@ func (f function) added(list string, at int, indent string) ([]byte, error) {
 	if imports == nil {
 		return nil, errors.New("no imports of infra to put the function's before")
 	}
-	return format.Source([]byte(list[:imports[0]] + fmt.Sprintf("\n\t%q", f.Module+"/functions/"+f.Name) + list[imports[0]:]))
+	return format.Source(
+		[]byte(list[:imports[0]] + fmt.Sprintf("\n\t%q", f.Module+"/functions/"+f.Name) + list[imports[0]:]),
+	)
 }

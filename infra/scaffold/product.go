@@ -50,8 +50,8 @@ type product struct {
 }
 
 // Product writes the files of a new product and returns their paths below its directory. Two more steps make it
-// complete, both by running the go command in it: go mod tidy, and go run ./cmd/NAME generate (see ProductName). An error
-// leaves nothing written, except one of the file system.
+// complete, both by running the go command in it: go mod tidy, and go run ./cmd/NAME generate (see ProductName). An
+// error leaves nothing written, except one of the file system.
 func Product(o ProductOptions) ([]string, error) {
 	p, err := o.product()
 	if err != nil {
@@ -98,8 +98,12 @@ func (o ProductOptions) product() (p product, err error) {
 		}
 	}
 	p = product{Kit: Kit, Module: o.Module, Version: o.Version, Name: ProductName(o.Module)}
-	if !label.MatchString(p.Name) || slices.Contains([]string{"function", "functions", "events", "test", "main"}, p.Name) {
-		return p, fmt.Errorf("invalid module path %q: its last part names the product and its command: want 2 to 40 letters, digits and hyphens, a letter first", o.Module)
+	if !label.MatchString(p.Name) ||
+		slices.Contains([]string{"function", "functions", "events", "test", "main"}, p.Name) {
+		return p, fmt.Errorf(
+			"invalid module path %q: its last part names the product: want 2 to 40 letters, digits and hyphens, a letter first",
+			o.Module,
+		)
 	}
 	p.Title = titled(p.Name)
 	p.Package = strings.ReplaceAll(p.Name, "-", "")
@@ -111,7 +115,10 @@ func (o ProductOptions) product() (p product, err error) {
 	p.Created = o.Now.UTC().Format(time.RFC3339)
 	if o.Kit == "" {
 		if !IsPublished(o.Version) {
-			return p, fmt.Errorf("invalid version of the kit %q: want a published one such as v0.3.0, or the path of a checkout", o.Version)
+			return p, fmt.Errorf(
+				"invalid version of the kit %q: want a published one such as v0.3.0, or the path of a checkout",
+				o.Version,
+			)
 		}
 		p.TerraformModule = "git::https://" + Kit + ".git//terraform/modules/product?ref=" + gitRef(o.Version)
 		return p, nil
@@ -139,8 +146,8 @@ func (p *product) replace(o ProductOptions) error {
 	return err
 }
 
-// relative returns the path from a directory, which need not exist, to another, in the form that Go and Terraform take for
-// a local one: it begins with a dot. Links are followed, because .. leads out of what a link names.
+// relative returns the path from a directory, which need not exist, to another, in the form that Go and Terraform take
+// for a local one: it begins with a dot. Links are followed, because .. leads out of what a link names.
 func relative(from, to string) (string, error) {
 	from, err := resolved(from)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package scaffold writes the files of a new product, and of a new function in a product: templates, filled in. It runs no
-// command. What it wrote is formatted, compiles and passes its tests once the module is tidy and the derived files are
-// generated.
+// Package scaffold writes the files of a new product, and of a new function in a product: templates, filled in. It runs
+// no command. What it wrote is formatted, compiles and passes its tests once the module is tidy and the derived files
+// are generated.
 package scaffold
 
 import (

@@ -69,9 +69,12 @@ func TestWiringIsShort(t *testing.T) {
 	dir, _ := product(t, options(t))
 	imports := regexp.MustCompile(`(?s)\nimport (\(.*?\n\)|[^\n]*)\n`)
 	lines := 0
-	for _, p := range []string{"functions/functions.go", "cmd/function/main.go", "cmd/helpdesk/main.go", "function.go"} {
+	for _, p := range []string{
+		"functions/functions.go", "cmd/function/main.go", "cmd/helpdesk/main.go", "function.go",
+	} {
 		for line := range strings.Lines(imports.ReplaceAllString(read(t, dir, p), "\n")) {
-			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "//") && !strings.HasPrefix(line, "package ") {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "//") &&
+				!strings.HasPrefix(line, "package ") {
 				lines++
 			}
 		}
@@ -101,7 +104,8 @@ func TestProductOnCheckout(t *testing.T) {
 	if replace == nil || !strings.Contains(read(t, real, replace[1], "go.mod"), "module github.com/ebb-dev/ebb\n") {
 		t.Errorf("go.mod replaces the kit by %v", replace)
 	}
-	source := regexp.MustCompile(`source = "(\.[^"]*)"`).FindStringSubmatch(read(t, dir, "terraform/environments/prod/main.tf"))
+	source := regexp.MustCompile(`source = "(\.[^"]*)"`).
+		FindStringSubmatch(read(t, dir, "terraform/environments/prod/main.tf"))
 	if source == nil {
 		t.Fatal("the module of the environment has no path")
 	}
@@ -110,14 +114,20 @@ func TestProductOnCheckout(t *testing.T) {
 
 // Without a checkout the product is on a published version, by its tag or by the commit of a pseudo-version.
 func TestProductOnVersion(t *testing.T) {
-	for version, ref := range map[string]string{"v0.3.0": "v0.3.0", "v0.3.1-0.20260102030405-0123456789ab": "0123456789ab"} {
+	for version, ref := range map[string]string{
+		"v0.3.0": "v0.3.0", "v0.3.1-0.20260102030405-0123456789ab": "0123456789ab",
+	} {
 		o := options(t)
 		o.Kit, o.Version = "", version
 		dir, _ := product(t, o)
-		if mod := read(t, dir, "go.mod"); !strings.Contains(mod, "require github.com/ebb-dev/ebb "+version+"\n") || strings.Contains(mod, "replace") {
+		if mod := read(t, dir, "go.mod"); !strings.Contains(mod, "require github.com/ebb-dev/ebb "+version+"\n") ||
+			strings.Contains(mod, "replace") {
 			t.Errorf("got %s", mod)
 		}
-		if tf := read(t, dir, "terraform/environments/dev/main.tf"); !strings.Contains(tf, "//terraform/modules/product?ref="+ref+`"`) {
+		if tf := read(t, dir, "terraform/environments/dev/main.tf"); !strings.Contains(
+			tf,
+			"//terraform/modules/product?ref="+ref+`"`,
+		) {
 			t.Errorf("got %s", tf)
 		}
 	}
@@ -185,12 +195,16 @@ func TestFunction(t *testing.T) {
 				t.Errorf("%s is not formatted", p)
 			}
 		}
-		if _, err := scaffold.Function(dir, name, saga); err == nil || !strings.Contains(err.Error(), "functions/"+name+" exists already") {
+		if _, err := scaffold.Function(dir, name, saga); err == nil ||
+			!strings.Contains(err.Error(), "functions/"+name+" exists already") {
 			t.Errorf("a second time: %v", err)
 		}
 	}
 	list := read(t, dir, "functions/functions.go")
-	own := regexp.MustCompile(`(?s)"agents", New: agents.New\},\s*\{Name: "reviews", New: reviews.New\},\s*\{Name: "refunds", New: refunds.New\},\s*\{Name: "users"`)
+	own := regexp.MustCompile(
+		`(?s)"agents", New: agents.New\},\s*\{Name: "reviews", New: reviews.New\},` +
+			`\s*\{Name: "refunds", New: refunds.New\},\s*\{Name: "users"`,
+	)
 	if !own.MatchString(list) || !strings.Contains(list, "\t\"example.com/helpdesk/functions/refunds\"\n") {
 		t.Errorf("the list is %s", list)
 	}
@@ -211,10 +225,14 @@ func TestFunctionOfShop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if all := strings.Join(written, " "); !strings.Contains(all, "functions/shop.go") || !strings.Contains(all, "events/reviews.go") {
+	if all := strings.Join(written, " "); !strings.Contains(all, "functions/shop.go") ||
+		!strings.Contains(all, "events/reviews.go") {
 		t.Errorf("wrote %s", all)
 	}
-	if list := read(t, dir, "functions/shop.go"); !strings.Contains(list, "\t\t\t{Name: \"reviews\", New: reviews.New},\n\t\t},\n") {
+	if list := read(t, dir, "functions/shop.go"); !strings.Contains(
+		list,
+		"\t\t\t{Name: \"reviews\", New: reviews.New},\n\t\t},\n",
+	) {
 		t.Errorf("the list is %s", list)
 	}
 }
@@ -228,7 +246,9 @@ func TestFunctionRefuses(t *testing.T) {
 		}
 	}
 	for file, want := range map[string]string{
-		"functions/functions.go": "lists functions such as", "events/events.go": "event.NewNamespace", "go.mod": "find the module",
+		"functions/functions.go": "lists functions such as",
+		"events/events.go":       "event.NewNamespace",
+		"go.mod":                 "find the module",
 	} {
 		dir, _ := product(t, options(t))
 		if err := os.Remove(filepath.Join(dir, file)); err != nil {

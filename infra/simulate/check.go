@@ -19,9 +19,10 @@ import (
 // The kit's own collections, and how long it keeps their entries: an hour more, because an inbox counts in hours, and
 // another one for skewed clocks.
 const (
-	inboxName  = "_inbox"
-	outboxName = "_outbox"
-	keysName   = "_idempotency"
+	inboxName   = "_inbox"
+	outboxName  = "_outbox"
+	keysName    = "_idempotency"
+	revokedName = "_revoked"
 
 	inboxKept = 72*time.Hour + 2*time.Hour
 	keysKept  = 24*time.Hour + 2*time.Hour
@@ -117,6 +118,12 @@ func (sim *Simulation) checkAge() {
 		for _, d := range sim.Documents(s.name, keysName) {
 			if at, err := strconv.ParseInt(field(d.Data, `"at":`), 10, 64); err == nil && at < horizon {
 				sim.Violated("%s keeps a stored response that is older than a day", s.name)
+				break
+			}
+		}
+		for _, d := range sim.Documents(s.name, revokedName) {
+			if at, err := strconv.ParseInt(field(d.Data, `"expires":`), 10, 64); err == nil && at < sim.Now().Add(-time.Hour).Unix() {
+				sim.Violated("%s keeps a revocation of tokens that have expired", s.name)
 				break
 			}
 		}

@@ -1,6 +1,16 @@
 // Package simulate runs a whole system of functions on one thread, in simulated time, with faults that a seed plans,
 // and reports which of the system's promises were broken.
 //
+//	func TestTickets(t *testing.T) {
+//		simulate.Test(t, simulate.System{Begin: func(_ *simulate.Simulation, r *rand.Rand) *simulate.Scenario {
+//			return &simulate.Scenario{
+//				Functions: []simulate.Function{{Name: "tickets", New: tickets.New}, {Name: "clock", New: clock.New}},
+//				Actions:   []simulate.Action{{At: time.Duration(r.Int64N(1e9)), What: "ada opens a ticket", Do: open}},
+//				Check:     check, // calls Simulation.Violated where a promise is broken
+//			}
+//		}}, 200) // seeds
+//	}
+//
 // A run depends on its System and its seed only: the same seed does the same again, in any process. The store, the
 // broker, other services, the clock and the ids of a function all belong to the simulation, and at each call of one of
 // them another request or delivery may go on. Handlers run as coroutines, so two instances of a function can meet

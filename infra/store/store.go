@@ -1,6 +1,17 @@
 // Package store is the port to a function's own database: documents in
 // collections, one database per function.
 //
+// A function declares its collections and uses them in its handlers:
+//
+//	products := function.Collection[Product](f, "products", store.On("price"))
+//
+//	p, err := products.Get(ctx, tx, id) // fault.NotFound if it is missing
+//	err = products.Put(ctx, tx, id, Product{Name: "tea", Price: 420})
+//	page, err := products.Query(ctx, tx, store.Find{
+//		Where: []store.Filter{{Field: "price", Op: store.LessOrEqual, Value: 500}},
+//		Order: []store.Order{{Field: "price"}}, Limit: 20,
+//	})
+//
 // A driver has three verbs, Get, Query and Commit, and knows nothing of types,
 // transactions or retries: those are written once here, in Tx and Collection.
 // Every driver passes the suite in storetest.

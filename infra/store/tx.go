@@ -26,6 +26,13 @@ type Tx struct {
 	touched []touch        // first touch first, so that a batch is the same every time
 	index   map[Key]*entry // of touched, once that is long
 	careful bool           // an attempt before lost a race: look before assuming that a document is new
+	watched *watched       // nil: none
+}
+
+// watched is a document that is read beside others.
+type watched struct {
+	doc    Document
+	latest bool // nothing was read after it
 }
 
 // touch is a document that the unit has read or written.
@@ -53,7 +60,7 @@ func (tx *Tx) StoreTx() *Tx { return tx }
 // Nest starts a transaction inside tx: it sees what tx has written, and what it writes is
 // part of tx after Merge and forgotten otherwise.
 func (tx *Tx) Nest() *Tx {
-	return &Tx{driver: tx.driver, parent: tx, careful: tx.careful}
+	return &Tx{driver: tx.driver, parent: tx, careful: tx.careful, watched: tx.watched}
 }
 
 // Merge hands what a nested transaction read and wrote to the one around it.
@@ -123,12 +130,39 @@ func (tx *Tx) Load(ctx context.Context, keys ...Key) error {
 	if len(missing) == 0 {
 		return nil
 	}
+	w := tx.watched
+	if w != nil {
+		missing = append(missing, w.doc.Key)
+	}
 	docs, err := tx.driver.Get(ctx, missing...)
 	if err != nil {
 		return err
 	}
+	if w != nil {
+		last := len(docs) - 1
+		w.doc, w.latest, docs = docs[last], true, docs[:last]
+	}
 	tx.Assume(docs...)
 	return nil
+}
+
+// Watch makes every call of the driver that reads documents by key read this one beside them, for a unit that only reads:
+// Commit does not demand that the document stays. It is the unit's one watched document.
+func (tx *Tx) Watch(k Key) { tx.watched = &watched{doc: Document{Key: k}} }
+
+// Watched returns the watched document, as it is at the time of the unit's last read or later: what the unit has read was
+// there before any later change of it. It calls the driver only if the last read was a query, or nothing was read. A
+// missing document has Version 0.
+func (tx *Tx) Watched(ctx context.Context) (Document, error) {
+	w := tx.watched
+	if !w.latest {
+		docs, err := tx.driver.Get(ctx, w.doc.Key)
+		if err != nil {
+			return Document{}, err
+		}
+		w.doc, w.latest = docs[0], true
+	}
+	return w.doc, nil
 }
 
 // Get reads one document. A missing one has Version 0. The data must not be changed.
@@ -235,6 +269,9 @@ func (tx *Tx) Query(ctx context.Context, q Query) ([]Document, bool, error) {
 	ask := q
 	ask.Limit = min(q.Limit+len(pending), MaxLimit)
 	docs, more, err := tx.driver.Query(ctx, ask)
+	if tx.watched != nil {
+		tx.watched.latest = false
+	}
 	if err != nil || len(pending) == 0 {
 		return docs, more, err
 	}

@@ -1,5 +1,12 @@
 // Package system describes a product: the functions that it is made of and what they are named after. Hosts, generators
 // and the product's command are made from it.
+//
+//	func System() system.System {
+//		return system.System{Name: "helpdesk", Events: events.Types(), Functions: []system.Definition{
+//			{Name: "tickets", New: tickets.New},
+//			{Name: "clock", New: clock.New},
+//		}}
+//	}
 package system
 
 import (

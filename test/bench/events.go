@@ -24,7 +24,8 @@ func (b *bench) events(ctx context.Context) error {
 	}
 	defer br.Close(context.WithoutCancel(ctx))
 	r := &receiver{}
-	_, err = br.Subscribe(ctx, broker.Trigger{Name: "bench", Batch: 128, Concurrency: 1, Delivery: broker.DefaultDelivery}, r.handle)
+	_, err = br.Subscribe(ctx, broker.Trigger{Name: "bench", Batch: 128, Concurrency: 1, Delivery: broker.DefaultDelivery},
+		r.handle)
 	if err != nil {
 		return err
 	}
@@ -33,17 +34,19 @@ func (b *bench) events(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.add("event published → durable → handled → acked", fmt.Sprintf("%.0f/s", float64(n)/took.Seconds()), "20,000/s",
+	b.add("event published → durable → handled → acked", fmt.Sprintf("%.0f/s", float64(n)/took.Seconds()),
+		"20,000/s",
 		fmt.Sprintf("128 publishers of one event at a time for %s, one trigger, every append synced", d))
 	l, err := paced(ctx, br, r, 1000, d)
 	if err != nil {
 		return err
 	}
-	b.add("the same at 1,000 a second", fmt.Sprintf("p50 %s, p99 %s", ms(load.Quantile(l, 0.5)), ms(load.Quantile(l, 0.99))), "p50 ≤ 1 ms", fmt.Sprintf("open loop for %s, publish to handled", d))
+	b.add("the same at 1,000 a second", fmt.Sprintf("p50 %s, p99 %s", ms(load.Quantile(l, 0.5)),
+		ms(load.Quantile(l, 0.99))), "p50 ≤ 1 ms", fmt.Sprintf("open loop for %s, publish to handled", d))
 	return nil
 }
 
-// receiver counts what it is handed, and how long it took to come.
+// receiver counts delivered events and measures their latency.
 type receiver struct {
 	handled atomic.Int64
 	mu      sync.Mutex
@@ -75,11 +78,13 @@ func newEvent() ce.Event {
 	e.SetSubject("one")
 	e.SetTime(time.Now())
 	e.SetExtension("partitionkey", e.ID())
-	_ = e.SetData(ce.ApplicationJSON, []byte(`{"order_id":"0190b5a0-0000-7000-8000-000000000001","amount":{"amount":1999,"currency":"EUR"}}`))
+	_ = e.SetData(ce.ApplicationJSON,
+		[]byte(`{"order_id":"0190b5a0-0000-7000-8000-000000000001","amount":{"amount":1999,"currency":"EUR"}}`))
 	return e
 }
 
-func flood(ctx context.Context, p broker.Publisher, r *receiver, publishers int, d time.Duration) (int64, time.Duration, error) {
+func flood(ctx context.Context, p broker.Publisher, r *receiver, publishers int, d time.Duration) (int64, time.Duration,
+	error) {
 	begin, before := time.Now(), r.handled.Load()
 	var published atomic.Int64
 	var failed atomic.Pointer[error]

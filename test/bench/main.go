@@ -1,4 +1,4 @@
-// Command bench measures the shop as a whole process and prints a table: figure, unit, how it was measured.
+// Command bench measures the shop as one process and prints a table: figure, unit, how it was measured.
 //
 // The load generator runs on the same machine and its cost is part of every figure.
 package main
@@ -38,9 +38,10 @@ func main() {
 	flag.DurationVar(&o.duration, "duration", time.Minute, "how long each load lasts")
 	flag.IntVar(&o.customers, "customers", 128, "how many customers order at once")
 	flag.IntVar(&o.products, "products", 20, "how many products they order")
-	flag.IntVar(&o.many, "many", 100_000, "orders after which memory and cost are looked at again; 0: not at all")
-	flag.StringVar(&o.only, "only", "", "figures to measure, comma separated: start, orders, latency (with orders), reads, events, growth")
-	flag.StringVar(&o.program, "program", "", "an ebb that was built before, to compare two; empty: build this tree's")
+	flag.IntVar(&o.many, "many", 100_000, "number of orders after which memory and cost are measured; 0: not measured")
+	flag.StringVar(&o.only, "only", "",
+		"figures to measure, comma separated: start, orders, latency (with orders), reads, events, growth")
+	flag.StringVar(&o.program, "program", "", "the path of a built ebb, to compare two; empty: build this tree")
 	flag.StringVar(&o.out, "out", "bench/results", "folder the table is written to")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -51,7 +52,7 @@ func main() {
 	}
 }
 
-// table collects rows and prints them as they come, so that a bench that is cut short has said something.
+// table collects rows and also prints each at once, so that an interrupted bench still shows results.
 type table struct{ rows [][4]string }
 
 func (t *table) add(what, figure, reach, how string) {
@@ -103,11 +104,12 @@ type bench struct {
 	options
 	table
 	dir, binary string
-	rate        float64 // orders a second that were reached
+	rate        float64 // measured orders a second
 }
 
 func (b *bench) write() error {
-	head := fmt.Sprintf("%s, %s/%s, %d processors, load generator on the same machine\n\n", time.Now().UTC().Format(time.RFC3339), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
+	head := fmt.Sprintf("%s, %s/%s, %d processors, load generator on the same machine\n\n",
+		time.Now().UTC().Format(time.RFC3339), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 	fmt.Print("\n", head)
 	b.print(os.Stdout)
 	if err := os.MkdirAll(b.out, 0o755); err != nil {
@@ -138,25 +140,27 @@ func (b *bench) system(ctx context.Context, name string, args ...string) (*shop.
 func (b *bench) start(ctx context.Context) error {
 	var took []time.Duration
 	for n := range 5 {
-		p, d, err := b.system(ctx, fmt.Sprint("start", n%2)) // the first two begin on nothing
+		p, d, err := b.system(ctx, fmt.Sprint("start", n%2)) // the first two start with an empty directory
 		if err != nil {
 			return err
 		}
 		took = append(took, d)
 		if n == 4 {
 			time.Sleep(3 * time.Second)
-			b.add("memory idle", fmt.Sprintf("%d MB", memory(p.Pid())>>20), "≤ 100 MB", "resident set, 3 s after start, nothing asked")
+			b.add("memory idle", fmt.Sprintf("%d MB", memory(p.Pid())>>20), "≤ 100 MB",
+				"resident set, 3 s after start, without requests")
 		}
 		if err := p.Stop(ctx); err != nil {
 			return err
 		}
 	}
 	slices.Sort(took)
-	b.add("start to first answer", fmt.Sprintf("%d ms", took[len(took)/2].Milliseconds()), "≤ 300 ms", "exec to GET /readyz 200, median of 5")
+	b.add("start to first answer", fmt.Sprintf("%d ms", took[len(took)/2].Milliseconds()), "≤ 300 ms",
+		"exec to GET /readyz 200, median of 5")
 	return nil
 }
 
-// crowd are customers with something to buy.
+// crowd holds customers and products.
 type crowd struct {
 	client    *shop.Client
 	customers []shop.Customer
@@ -187,8 +191,8 @@ func (b *bench) crowd(ctx context.Context, p *shop.Process, customers int) (*cro
 	return c, c.client.ProductsKnown(ctx, c.customers[0], c.products...)
 }
 
-// settled waits until what follows the end of an order, its stock leaving the house, has happened too.
-func (c *crowd) settled(ctx context.Context) error {
+// awaitShipped waits until the stock of all orders is shipped, which happens after an order ends.
+func (c *crowd) awaitShipped(ctx context.Context) error {
 	for _, id := range c.products {
 		for {
 			var stock struct{ Reserved int }
@@ -201,7 +205,7 @@ func (c *crowd) settled(ctx context.Context) error {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
-	time.Sleep(time.Second) // views and the archive hear of it at the same time
+	time.Sleep(time.Second) // views and the archive receive the same events meanwhile
 	return nil
 }
 
@@ -217,8 +221,9 @@ func (c *crowd) place(ctx context.Context) (time.Duration, error) {
 	return time.Since(begin), err
 }
 
-// closed keeps so many orders under way until the time or the number is over.
-func (c *crowd) closed(ctx context.Context, workers int, d time.Duration, most int64) (placed int64, took time.Duration, err error) {
+// closed places orders in a closed loop with the number of workers, until the time is over or most orders are placed.
+func (c *crowd) closed(ctx context.Context, workers int, d time.Duration, most int64) (placed int64, took time.Duration,
+	err error) {
 	begin := time.Now()
 	var done atomic.Int64
 	var failed atomic.Pointer[error]
@@ -244,16 +249,16 @@ func (c *crowd) closed(ctx context.Context, workers int, d time.Duration, most i
 	return done.Load(), time.Since(begin), ctx.Err()
 }
 
-// grow places so many orders, however long it takes: tokens are made new on the way.
+// grow places the number of orders, and renews the tokens meanwhile.
 func (c *crowd) grow(ctx context.Context, workers int, orders int64) error {
 	const portion = 100_000
 	for ; orders > 0; orders -= portion {
 		for i, one := range c.customers {
-			again, err := c.client.LoginAgain(ctx, one)
+			renewed, err := c.client.LoginAgain(ctx, one)
 			if err != nil {
 				return err
 			}
-			c.customers[i] = again
+			c.customers[i] = renewed
 		}
 		if _, _, err := c.closed(ctx, workers, time.Hour, min(orders, portion)); err != nil {
 			return err
@@ -262,7 +267,7 @@ func (c *crowd) grow(ctx context.Context, workers int, orders int64) error {
 	return nil
 }
 
-// open places orders at a rate, whether earlier ones have ended or not.
+// open places orders at a fixed rate, in an open loop: it does not wait for earlier ones.
 func (c *crowd) open(ctx context.Context, rate float64, d time.Duration) ([]time.Duration, error) {
 	var mu sync.Mutex
 	var latencies []time.Duration
@@ -278,10 +283,10 @@ func (c *crowd) open(ctx context.Context, rate float64, d time.Duration) ([]time
 		time.Sleep(time.Until(at))
 		wg.Go(func() {
 			_, err := c.place(ctx)
-			late := time.Since(at) // from when it was due: a generator that lags must not flatter
+			latency := time.Since(at) // since the due time, so that a slow generator does not lower it
 			mu.Lock()
 			defer mu.Unlock()
-			latencies = append(latencies, late)
+			latencies = append(latencies, latency)
 			if err != nil {
 				failed = err
 			}
@@ -313,14 +318,16 @@ func (b *bench) orders(ctx context.Context) error {
 	}
 	b.rate = float64(n) / took.Seconds()
 	b.add("orders to confirmed", fmt.Sprintf("%.0f/s", b.rate), "1,000/s",
-		fmt.Sprintf("%d customers in a closed loop for %s, each waiting for its order's end; SQLite and JetStream on disk", b.customers, b.duration))
-	b.add("processor time per order", fmt.Sprintf("%.2f ms", float64((cpu(p.Pid())-before).Microseconds())/1000/float64(n)), "", "the process alone, same load")
+		fmt.Sprintf("%d customers in a closed loop for %s, each waiting for its order's end; SQLite and JetStream on disk",
+			b.customers, b.duration))
+	b.add("processor time per order", fmt.Sprintf("%.2f ms",
+		float64((cpu(p.Pid())-before).Microseconds())/1000/float64(n)), "", "the process alone, same load")
 	if b.wants("latency") {
 		if err := b.latency(ctx, c); err != nil {
 			return err
 		}
 	}
-	if err := c.settled(ctx); err != nil {
+	if err := c.awaitShipped(ctx); err != nil {
 		return err
 	}
 	if err := p.Stop(ctx); err != nil {
@@ -330,10 +337,11 @@ func (b *bench) orders(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if faults := books.Audit(nil); len(faults) > 0 {
-		return fmt.Errorf("after the load the books do not balance:\n%s", strings.Join(faults, "\n"))
+	if violations := books.Audit(nil); len(violations) > 0 {
+		return fmt.Errorf("after the load the stores are inconsistent:\n%s", strings.Join(violations, "\n"))
 	}
-	b.add("orders pending or wrong after it", "0", "0", fmt.Sprintf("%d orders audited in the stores of the stopped process", len(books.Orders)))
+	b.add("orders pending or wrong after it", "0", "0",
+		fmt.Sprintf("%d orders audited in the stores of the stopped process", len(books.Orders)))
 	return nil
 }
 
@@ -346,15 +354,18 @@ func (b *bench) latency(ctx context.Context, c *crowd) error {
 		if err != nil {
 			return err
 		}
-		b.add("order to confirmed at "+pace.name, fmt.Sprintf("p50 %s, p99 %s", ms(load.Quantile(l, 0.5)), ms(load.Quantile(l, 0.99))),
-			"p50 ≤ 15 ms, p99 ≤ 100 ms", fmt.Sprintf("POST with Prefer: wait, %.0f a second in an open loop for %s, counted from when each was due", pace.rate, b.duration/2))
+		b.add("order to confirmed at "+pace.name, fmt.Sprintf("p50 %s, p99 %s", ms(load.Quantile(l, 0.5)),
+			ms(load.Quantile(l, 0.99))),
+			"p50 ≤ 15 ms, p99 ≤ 100 ms",
+			fmt.Sprintf("POST with Prefer: wait, %.0f a second in an open loop for %s, counted from when each was due",
+				pace.rate, b.duration/2))
 	}
 	return nil
 }
 
-// settled is the resident set when the functions have been dropped, the broker has given its buffers back and the runtime its
-// pages: once it falls by less than a megabyte in five seconds, or after two minutes.
-func settled(pid int) int64 {
+// idleMemory returns the resident set after functions are dropped and the broker and the runtime have released memory:
+// once it falls by less than a megabyte in five seconds, or after two minutes.
+func idleMemory(pid int) int64 {
 	last := memory(pid)
 	for n := range 24 {
 		time.Sleep(5 * time.Second)
@@ -367,7 +378,8 @@ func settled(pid int) int64 {
 	return last
 }
 
-// costFor is how long the load lasts that tells what an order costs: a machine that is shared is slower for seconds at a time.
+// costFor is how long the load for the cost of an order lasts. A shared machine may be slow for seconds, so it is not
+// shorter.
 const costFor = 15 * time.Second
 
 func (b *bench) growth(ctx context.Context) error {
@@ -395,11 +407,12 @@ func (b *bench) growth(ctx context.Context) error {
 		stored = upTo + n
 		cost := (cpu(p.Pid()) - before) / time.Duration(n)
 		busy := memory(p.Pid())
-		idle := settled(p.Pid())
+		idle := idleMemory(p.Pid())
 		b.add(fmt.Sprintf("with %d orders stored", upTo),
 			fmt.Sprintf("%.2f ms processor time per order, %.0f/s, %d MB at the end of it, %d MB idle",
 				float64(cost.Microseconds())/1000, float64(n)/took.Seconds(), busy>>20, idle>>20),
-			"flat; ≤ 100 MB", costFor.String()+" of closed load; the resident set then, and when it no longer falls")
+			"flat; ≤ 100 MB", costFor.String()+" of closed load; the resident set at the end of it, and when it no longer "+
+				"falls")
 	}
 	return p.Stop(ctx)
 }

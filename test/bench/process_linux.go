@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// memory is the resident set of a process in bytes; 0 when it cannot be told.
+// memory returns the resident set of a process in bytes, or 0 when it is unknown.
 func memory(pid int) int64 {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {
@@ -18,7 +18,7 @@ func memory(pid int) int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-// cpu is the processor time a process has used; 0 when it cannot be told.
+// cpu returns the processor time that a process has used, or 0 when it is unknown.
 func cpu(pid int) time.Duration {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

@@ -4,6 +4,6 @@ package main
 
 import "time"
 
-// Memory and processor time are read from /proc, which only Linux has; elsewhere they are shown as 0.
+// Memory and processor time are read from /proc, which only Linux has. Elsewhere they are 0.
 func memory(int) int64      { return 0 }
 func cpu(int) time.Duration { return 0 }

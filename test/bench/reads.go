@@ -21,7 +21,8 @@ func (b *bench) reads(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	request := load.Same(fmt.Sprintf("GET /api/users/%s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", customer.ID, p.Addr, customer.Token))
+	request := load.Same(fmt.Sprintf("GET /api/users/%s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n",
+		customer.ID, p.Addr, customer.Token))
 	if _, err := load.Hammer(ctx, p.Addr, readers, 2*time.Second, request); err != nil {
 		return err
 	}
@@ -30,7 +31,8 @@ func (b *bench) reads(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.add("GET /api/users/{id}", fmt.Sprintf("%.0f/s, p50 %s, p99 %s", float64(len(latencies))/d.Seconds(), ms(load.Quantile(latencies, 0.5)), ms(load.Quantile(latencies, 0.99))),
+	b.add("GET /api/users/{id}", fmt.Sprintf("%.0f/s, p50 %s, p99 %s", float64(len(latencies))/d.Seconds(),
+		ms(load.Quantile(latencies, 0.5)), ms(load.Quantile(latencies, 0.99))),
 		"20,000/s, p99 ≤ 10 ms", fmt.Sprintf("%d connections for %s, through gateway and token check", readers, d))
 	return p.Stop(ctx)
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/ebb-dev/ebb/test/shop"
 )
 
-// TestCluster is one story, told in order: each step takes up what the one before has left.
+// TestCluster runs its steps in order: each step uses the result of the previous one.
 func TestCluster(t *testing.T) {
 	s := newSuite(t)
 	e := s.newEnvironment(t, "ebb-e2e")
@@ -42,7 +42,7 @@ func TestCluster(t *testing.T) {
 	}
 	step("an order is confirmed", func(t *testing.T) { e.first(t) })
 	step("a bare service beside it", e.bare)
-	if step = t.Run; !ok { // what follows can do without each other
+	if step = t.Run; !ok { // the following steps are independent
 		return
 	}
 	step("a second apply changes nothing", e.unchanged)
@@ -65,7 +65,7 @@ func (s *suite) print(t *testing.T) {
 	t.Log(b.String())
 }
 
-// newSpree has customers that nobody else has.
+// newSpree makes a spree with customers of its own.
 func newSpree(ctx context.Context, url string) (*shop.Spree, error) {
 	return shop.NewSpreeOf(ctx, url, fmt.Sprintf("customer-%08x-", rand.Uint32()))
 }
@@ -86,7 +86,7 @@ func (e *environment) first(t *testing.T) *shop.Spree {
 	return spree
 }
 
-// unchanged plans once more. Terraform answers 2 when it would change something.
+// unchanged plans again. Terraform exits with 2 when it would change something.
 func (e *environment) unchanged(t *testing.T) {
 	if out, err := e.terraform(t, "plan", "-no-color", "-input=false", "-detailed-exitcode"); err != nil {
 		t.Errorf("%v\n%s", err, out)
@@ -95,11 +95,12 @@ func (e *environment) unchanged(t *testing.T) {
 
 const elsewhere = "ebb-e2e-elsewhere"
 
-// bare puts a service that is nothing but net/http into a namespace of strangers, and a pod to look around from.
+// bare deploys a bare net/http service into another namespace, and a pod that makes requests.
 func (e *environment) bare(t *testing.T) {
 	e.apply(t, object{"apiVersion": "v1", "kind": "Namespace", "metadata": object{"name": elsewhere}})
 	e.apply(t, object{"apiVersion": "serving.knative.dev/v1", "kind": "Service",
-		"metadata": object{"name": "bare", "namespace": elsewhere, "labels": object{"networking.knative.dev/visibility": "cluster-local"}},
+		"metadata": object{"name": "bare", "namespace": elsewhere,
+			"labels": object{"networking.knative.dev/visibility": "cluster-local"}},
 		"spec": object{"template": object{"spec": object{"containers": []any{object{
 			"image": e.Probe, "imagePullPolicy": e.Pull, "ports": []any{object{"containerPort": 8080}},
 			"readinessProbe": object{"periodSeconds": 1, "httpGet": object{"path": "/"}},
@@ -109,7 +110,7 @@ func (e *environment) bare(t *testing.T) {
 	e.probePod(t, elsewhere, "stranger", nil)
 }
 
-// start is how long a service takes to answer a request, in milliseconds, asked from within the cluster.
+// start returns the latency of a request from within the cluster, in milliseconds.
 func (e *environment) start(t *testing.T, host, path string) float64 {
 	q := get("http://" + host + path)
 	q.Set("timeout", "60s")
@@ -126,7 +127,7 @@ func (e *environment) host(name string) string {
 
 const bareHost = "bare." + elsewhere + ".svc.cluster.local"
 
-// fromZero places orders while nothing runs, each by one request that waits for the end.
+// fromZero places orders while no function runs, each with one request that waits for the order's end.
 func (e *environment) fromZero(t *testing.T) {
 	ctx := t.Context()
 	by, product := e.customer(t, 10)
@@ -135,7 +136,8 @@ func (e *environment) fromZero(t *testing.T) {
 		e.awaitZero(t)
 		bare = append(bare, e.start(t, bareHost, "/"))
 		began := time.Now()
-		o, err := e.client.Place(ctx, by, fmt.Sprint("from-zero-", n), "tok_ok", 60, shop.Line{ProductID: product, Quantity: 1})
+		o, err := e.client.Place(ctx, by, fmt.Sprint("from-zero-", n), "tok_ok", 60,
+			shop.Line{ProductID: product, Quantity: 1})
 		if err == nil {
 			o, err = e.client.AwaitOrder(ctx, by, o.ID)
 		}
@@ -145,7 +147,8 @@ func (e *environment) fromZero(t *testing.T) {
 		order = append(order, float64(time.Since(began).Milliseconds()))
 	}
 	e.row(t, "a bare net/http service, from zero", "%s", quantiles(bare))
-	e.row(t, "an order to confirmed, from zero", "%s, %.1f × the bare service", quantiles(order), median(order)/median(bare))
+	e.row(t, "an order to confirmed, from zero", "%s, %.1f × the bare service", quantiles(order),
+		median(order)/median(bare))
 }
 
 func median(v []float64) float64 { return quantile(v, 0.5) }
@@ -158,7 +161,7 @@ func quantiles(v []float64) string {
 	return fmt.Sprintf("p50 %.2f s, p95 %.2f s (%d)", quantile(v, 0.5)/1000, quantile(v, 0.95)/1000, len(v))
 }
 
-// memory notes what the containers of functions hold, by the kubelet's own account.
+// memory records the memory of the functions' containers as the kubelet reports it.
 func (e *environment) memory(t *testing.T) {
 	var summary struct {
 		Pods []struct {
@@ -186,7 +189,7 @@ func (e *environment) memory(t *testing.T) {
 	}
 }
 
-// customer registers somebody, and adds a product of which there are so many.
+// customer registers a customer, and adds a product with the available stock.
 func (e *environment) customer(t *testing.T, available int) (shop.Customer, string) {
 	t.Helper()
 	ctx := t.Context()
@@ -216,7 +219,8 @@ func (e *environment) declinedAndRefused(t *testing.T) {
 		quantity int
 		reason   string
 	}{{"tok_declined", 1, "declin"}, {"tok_ok", 2, "stock"}, {"tok_ok", 1, ""}} {
-		o, err := e.client.Place(ctx, by, fmt.Sprint("e2e-", c.card, c.quantity), c.card, 0, shop.Line{ProductID: product, Quantity: c.quantity})
+		o, err := e.client.Place(ctx, by, fmt.Sprint("e2e-", c.card, c.quantity), c.card, 0,
+			shop.Line{ProductID: product, Quantity: c.quantity})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -233,10 +237,11 @@ func (e *environment) declinedAndRefused(t *testing.T) {
 	}
 }
 
-// ebb runs the developer's command against the environment.
+// ebb runs the command ebb against the environment.
 func (e *environment) ebb(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := e.run(e.root, []string{"EBB_URL=" + e.proxy.URL, "EBB_ADMIN_EMAIL=" + shop.AdminEmail, "EBB_ADMIN_PASSWORD=" + shop.AdminPassword}, filepath.Join(e.root, "bin/ebb"), args...)
+	out, err := e.run(e.root, []string{"EBB_URL=" + e.proxy.URL, "EBB_ADMIN_EMAIL=" + shop.AdminEmail,
+		"EBB_ADMIN_PASSWORD=" + shop.AdminPassword}, filepath.Join(e.root, "bin/ebb"), args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,23 +260,25 @@ func (e *environment) poison(t *testing.T) {
 				return nil
 			}
 		}
-		return fmt.Errorf("it is not there")
+		return fmt.Errorf("no dead letter")
 	})
 	if shown := e.ebb(t, "dlq", "show", letter); !strings.Contains(shown, id) || !strings.Contains(shown, "422") {
-		t.Errorf("it does not say what happened: %s", shown)
+		t.Errorf("the dead letter lacks the reason: %s", shown)
 	}
 	admin, err := e.client.Login(t.Context(), shop.AdminEmail, shop.AdminPassword)
 	if err != nil {
 		t.Fatal(err)
 	}
 	mended := object{"data": object{"order_id": "01900000-0000-7000-8000-000000000000"}}
-	if err := e.client.Do(t.Context(), http.MethodPut, "/api/archive/dead-letters/"+letter, admin, mended, nil); err != nil {
+	if err := e.client.Do(t.Context(), http.MethodPut, "/api/archive/dead-letters/"+letter, admin, mended,
+		nil); err != nil {
 		t.Fatal(err)
 	}
 	e.ebb(t, "dlq", "replay", letter)
 	insist(t, "its replay", func(context.Context) error {
-		if list := e.ebb(t, "events", "--type", "dev.ebb.inventory.released.v1"); !strings.Contains(list, "01900000-0000-7000-8000-000000000000") && !strings.Contains(list, "inventory.released") {
-			return fmt.Errorf("no answer to it: %s", list)
+		if list := e.ebb(t, "events", "--type", "dev.ebb.inventory.released.v1"); !strings.Contains(list,
+			"01900000-0000-7000-8000-000000000000") && !strings.Contains(list, "inventory.released") {
+			return fmt.Errorf("no event caused by it: %s", list)
 		}
 		return nil
 	})
@@ -281,27 +288,31 @@ func (e *environment) poison(t *testing.T) {
 func (e *environment) publish(t *testing.T, id, eventType, data string) {
 	t.Helper()
 	header := map[string]string{
-		"Content-Type": "application/json", "Ce-Specversion": "1.0", "Ce-Id": id, "Ce-Source": "/functions/orders", "Ce-Type": eventType,
+		"Content-Type": "application/json", "Ce-Specversion": "1.0", "Ce-Id": id, "Ce-Source": "/functions/orders",
+		"Ce-Type": eventType,
 		"Ce-Time": time.Now().UTC().Format(time.RFC3339), "Ce-Subject": "x", "Ce-Partitionkey": "x",
 	}
 	if e.APIServer != "" {
 		audience := e.kubectl(t, "-n", e.namespace, "get", "broker", "default", "-o", "jsonpath={.status.address.audience}")
-		header["Authorization"] = "Bearer " + e.kubectl(t, "-n", e.namespace, "create", "token", "orders", "--audience", audience)
+		header["Authorization"] = "Bearer " + e.kubectl(t, "-n", e.namespace, "create", "token", "orders", "--audience",
+			audience)
 	}
 	h, err := json.Marshal(header)
 	if err != nil {
 		t.Fatal(err)
 	}
 	address := e.kubectl(t, "-n", e.namespace, "get", "broker", "default", "-o", "jsonpath={.status.address.url}")
-	a := e.from(t, elsewhere+"/stranger", url.Values{"method": {http.MethodPost}, "url": {address}, "body": {data}, "header": {string(h)}, "timeout": {"20s"}})
+	a := e.from(t, elsewhere+"/stranger", url.Values{"method": {http.MethodPost}, "url": {address}, "body": {data},
+		"header": {string(h)}, "timeout": {"20s"}})
 	if a.Status != http.StatusAccepted {
 		t.Fatalf("the broker answered %+v", a)
 	}
 }
 
-// policies tries what the manifest does not declare, pod by pod, and then takes the policies away to see that it was they.
+// policies tries connections that the manifest does not declare, pod by pod. Then it removes the policies to check that
+// they were the reason.
 func (e *environment) policies(t *testing.T) {
-	// Pods that are, to the policies, those of functions.
+	// Pods that the policies treat as pods of functions.
 	for _, f := range []string{"payments", "gateway"} {
 		e.probePod(t, e.namespace, "as-"+f, map[string]string{"serving.knative.dev/service": f})
 		t.Cleanup(func() { e.kubectl(t, "-n", e.namespace, "delete", "pod", "as-"+f, "--now") })
@@ -315,11 +326,12 @@ func (e *environment) policies(t *testing.T) {
 	defer func() { _ = outside.Close() }()
 	broker := e.kubectl(t, "-n", e.namespace, "get", "broker", "default", "-o", "jsonpath={.status.address.url}")
 	pod := func() string {
-		e.start(t, e.host("orders"), "/health/readiness") // it may have gone to zero
-		return e.kubectl(t, "-n", e.namespace, "get", "pods", "-l", "serving.knative.dev/service=orders", "--field-selector=status.phase=Running", "-o", "jsonpath={.items[0].status.podIP}")
+		e.start(t, e.host("orders"), "/health/readiness") // it may be scaled to zero
+		return e.kubectl(t, "-n", e.namespace, "get", "pods", "-l", "serving.knative.dev/service=orders",
+			"--field-selector=status.phase=Running", "-o", "jsonpath={.items[0].status.podIP}")
 	}
 	const orders = "a-pod-of-orders:8012"
-	// There may be another pod by now.
+	// The pod may have changed.
 	ask := func(from string, query url.Values) probeAnswer {
 		q, now := url.Values{}, net.JoinHostPort(pod(), "8012")
 		for k, v := range query {
@@ -328,13 +340,15 @@ func (e *environment) policies(t *testing.T) {
 		return e.from(t, from, q)
 	}
 	forged, err := json.Marshal(map[string]string{
-		"Content-Type": "application/json", "Ce-Specversion": "1.0", "Ce-Id": "forged", "Ce-Source": "/functions/payments", "Ce-Type": "dev.ebb.payments.authorized.v1",
+		"Content-Type": "application/json", "Ce-Specversion": "1.0", "Ce-Id": "forged", "Ce-Source": "/functions/payments",
+		"Ce-Type": "dev.ebb.payments.authorized.v1",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	forgery := func(address string) url.Values {
-		return url.Values{"method": {http.MethodPost}, "url": {address + "/events"}, "body": {`{}`}, "header": {string(forged)}}
+		return url.Values{"method": {http.MethodPost}, "url": {address + "/events"}, "body": {`{}`},
+			"header": {string(forged)}}
 	}
 	cases := []struct {
 		name, from string
@@ -359,12 +373,12 @@ func (e *environment) policies(t *testing.T) {
 	}
 	if e.APIServer != "" {
 		q := forgery("http://" + e.host("orders"))
-		q.Set("timeout", "60s") // it may have gone to zero
+		q.Set("timeout", "60s") // it may be scaled to zero
 		if a := e.from(t, stranger, q); a.Status != http.StatusUnauthorized {
 			t.Errorf("a forged event through Knative's own gateway: got %+v", a)
 		}
 	}
-	// The control: without the policies, what had timed out gets through.
+	// The control: without the policies, the requests that timed out succeed.
 	e.kubectl(t, "-n", e.namespace, "delete", "networkpolicy", "--all")
 	defer func() {
 		if _, err := e.terraform(t, "apply", "-no-color", "-input=false", "-auto-approve", "-parallelism=30"); err != nil {
@@ -384,7 +398,7 @@ func (e *environment) policies(t *testing.T) {
 	}
 }
 
-// roll gives another image half of what comes to orders, then all, and goes back, while orders are placed.
+// roll gives another image half of the traffic of orders, then all of it, and rolls back, while orders are placed.
 func (e *environment) roll(t *testing.T) {
 	ctx := t.Context()
 	spree, err := newSpree(ctx, e.proxy.URL)
@@ -399,7 +413,8 @@ func (e *environment) roll(t *testing.T) {
 	for _, c := range []struct {
 		canary any
 		image  string
-	}{{object{"image": e.Next, "percent": 50}, ""}, {nil, e.Next}, {object{"image": e.Image, "percent": 50}, e.Next}, {nil, ""}} {
+	}{{object{"image": e.Next, "percent": 50}, ""}, {nil, e.Next}, {object{"image": e.Image, "percent": 50}, e.Next},
+		{nil, ""}} {
 		delete(e.canaries, "orders")
 		delete(e.images, "orders")
 		if c.canary != nil {
@@ -413,10 +428,12 @@ func (e *environment) roll(t *testing.T) {
 			t.Error(err)
 			break
 		}
-		if !strings.Contains(out, "0 added") || strings.Contains(out, "must be replaced") && strings.Contains(out, "kubectl_manifest.service") {
+		if !strings.Contains(out, "0 added") || strings.Contains(out, "must be replaced") &&
+			strings.Contains(out, "kubectl_manifest.service") {
 			t.Logf("the apply: %s", out[max(len(out)-600, 0):])
 		}
-		for _, r := range strings.Fields(e.kubectl(t, "-n", e.namespace, "get", "ksvc", "orders", "-o", "jsonpath={.status.traffic[*].revisionName}")) {
+		for _, r := range strings.Fields(e.kubectl(t, "-n", e.namespace, "get", "ksvc", "orders", "-o",
+			"jsonpath={.status.traffic[*].revisionName}")) {
 			revisions[r] = true
 		}
 		time.Sleep(3 * time.Second)
@@ -424,7 +441,7 @@ func (e *environment) roll(t *testing.T) {
 	stop()
 	placing.Wait()
 	if len(revisions) != 2 {
-		t.Errorf("revisions: %v; an image is one, also after going back to it", revisions)
+		t.Errorf("revisions: %v; want one for each image, also after the rollback", revisions)
 	}
 	ended, err := spree.AwaitEnds(ctx)
 	if err != nil {
@@ -433,11 +450,12 @@ func (e *environment) roll(t *testing.T) {
 	if n := spree.Repeated(); n > 0 {
 		t.Errorf("%d requests were lost or refused while the image rolled", n)
 	}
-	e.row(t, "orders placed while the image rolled there and back", "%d, %d requests repeated, ended %v", placed, spree.Repeated(), ended)
+	e.row(t, "orders placed while the image rolled there and back", "%d, %d requests repeated, ended %v", placed,
+		spree.Repeated(), ended)
 }
 
-// place has customers place orders, each the next one when the one before has ended, up to a number of them or until the
-// context ends. It fails the test for each that is not taken.
+// place places orders with all customers, each one after the other, up to a number of orders or until the context ends.
+// Each order that is not accepted fails the test.
 func (e *environment) place(ctx context.Context, t *testing.T, spree *shop.Spree, most int) (placed int) {
 	var next atomic.Int64
 	var customers sync.WaitGroup
@@ -458,23 +476,24 @@ func (e *environment) place(ctx context.Context, t *testing.T, spree *shop.Spree
 	return min(int(next.Load()), most)
 }
 
-// sideBySide puts a second environment into the cluster and sees that neither hears the other.
+// sideBySide applies a second environment and checks that neither receives the other's events.
 func (e *environment) sideBySide(t *testing.T) {
 	other := e.newEnvironment(t, "ebb-e2e-two")
 	defer other.destroyed(t)
 	e.row(t, "apply of a second environment", "%.0f s", other.up(t).Seconds())
 	spree := other.first(t)
 	for _, id := range spree.Acknowledged() {
-		if tree := other.ebb(t, "events", "tree", id); !strings.Contains(tree, "orders.confirmed") && !strings.Contains(tree, "confirmed") {
-			t.Errorf("its own archive does not know it: %s", tree)
+		if tree := other.ebb(t, "events", "tree", id); !strings.Contains(tree, "orders.confirmed") &&
+			!strings.Contains(tree, "confirmed") {
+			t.Errorf("its own archive lacks the order: %s", tree)
 		}
 		if list := e.ebb(t, "events", "--order", id); strings.Contains(list, id) {
-			t.Errorf("the first environment has heard of the second's order: %s", list)
+			t.Errorf("the first environment received events of the second's order: %s", list)
 		}
 	}
 }
 
-// kills deletes pods at random, without grace, while orders are placed; then all is added up.
+// kills deletes pods at random, without grace, while orders are placed. Then it audits all stores.
 func (e *environment) kills(t *testing.T) {
 	ctx := t.Context()
 	spree, err := newSpree(ctx, e.proxy.URL)
@@ -491,7 +510,8 @@ func (e *environment) kills(t *testing.T) {
 			if len(pods) == 0 {
 				continue
 			}
-			if _, err := e.run(e.root, nil, "kubectl", "-n", e.namespace, "delete", "pod", pods[rand.IntN(len(pods))], "--grace-period=0", "--force"); err == nil {
+			if _, err := e.run(e.root, nil, "kubectl", "-n", e.namespace, "delete", "pod", pods[rand.IntN(len(pods))],
+				"--grace-period=0", "--force"); err == nil {
 				killed++
 			}
 		}
@@ -507,7 +527,7 @@ func (e *environment) kills(t *testing.T) {
 	took := time.Since(began)
 	var faults []string
 	for until := time.Now().Add(4 * time.Minute); time.Now().Before(until); time.Sleep(5 * time.Second) {
-		for name, m := range e.manifest { // whoever wakes looks through its outbox
+		for name, m := range e.manifest { // a function that starts publishes its outbox
 			if len(m.Collections) > 0 {
 				e.start(t, e.host(name), "/health/readiness")
 			}
@@ -516,7 +536,7 @@ func (e *environment) kills(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		books.Outbox = nil // what was published stays a while, until the next unit of work takes it away
+		books.Outbox = nil // published entries remain until the next unit of work removes them
 		if faults = books.Audit(spree.Acknowledged()); len(faults) == 0 {
 			break
 		}
@@ -524,11 +544,12 @@ func (e *environment) kills(t *testing.T) {
 	for _, f := range faults {
 		t.Error(f)
 	}
-	e.row(t, fmt.Sprintf("%d orders while %d pods were killed", e.Orders, killed), "%v in %.0f s, %d invariants broken", ended, took.Seconds(), len(faults))
+	e.row(t, fmt.Sprintf("%d orders while %d pods were killed", e.Orders, killed), "%v in %.0f s, %d invariants broken",
+		ended, took.Seconds(), len(faults))
 }
 
-// coldStarts asks every function from zero, and the bare service beside it, one after the other: while one starts, those
-// asked before it go.
+// coldStarts measures a request to every function from zero, and to the bare service, one after the other. Earlier ones
+// scale down meanwhile.
 func (e *environment) coldStarts(t *testing.T) {
 	took := map[string][]float64{}
 	for range e.Cold {
@@ -536,7 +557,7 @@ func (e *environment) coldStarts(t *testing.T) {
 		took["bare"] = append(took["bare"], e.start(t, bareHost, "/"))
 		for name := range e.manifest {
 			if name == "clock" && len(e.pods(t, e.namespace, "serving.knative.dev/service=clock")) > 0 {
-				continue // its tick was first
+				continue // a tick has started it already
 			}
 			e.awaitNone(t, e.namespace, "serving.knative.dev/service="+name, 3*time.Minute)
 			took[name] = append(took[name], e.start(t, e.host(name), "/health/readiness"))
@@ -553,7 +574,7 @@ func (e *environment) coldStarts(t *testing.T) {
 	e.row(t, "cold start of any function", "%s, %.2f × the bare service", quantiles(all), median(all)/bare)
 }
 
-// destroyed takes the environment away and sees that nothing is left.
+// destroyed destroys the environment and checks that nothing is left.
 func (e *environment) destroyed(t *testing.T) {
 	t.Helper()
 	e.row(t, "destroy of "+e.namespace, "%.0f s", e.down(t).Seconds())

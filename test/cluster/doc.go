@@ -1,3 +1,3 @@
-// Package cluster proves the shop on a real Kubernetes with Knative: make e2e. It takes the cluster as it is given by
-// the environment, puts the dev environment on it by terraform apply, and takes it away again. See docs/testing.md.
+// Package cluster tests the shop on a real Kubernetes with Knative: make e2e. The environment names the cluster. The
+// test applies the dev environment to it with Terraform, and destroys it at the end. See docs/testing.md.
 package cluster

@@ -28,7 +28,7 @@ import (
 	"github.com/ebb-dev/ebb/test/shop"
 )
 
-// settings say which cluster there is. All but those with a default are required.
+// settings name the cluster. Each setting without a default is required, except EBB_E2E_API_SERVER.
 type settings struct {
 	Kubeconfig  string   `envconfig:"KUBECONFIG" required:"true" desc:"path of the kubeconfig; its current context is used"`
 	Ingress     string   `envconfig:"EBB_E2E_INGRESS" required:"true" desc:"address of Knative's ingress, such as http://127.0.0.1:8081"`
@@ -48,7 +48,7 @@ type settings struct {
 	Keep        bool     `envconfig:"EBB_E2E_KEEP" desc:"leave the environment as it is at the end, to look at it"`
 }
 
-// suite is what the steps share.
+// suite holds what the steps share.
 type suite struct {
 	settings
 	root     string // of the repository
@@ -100,7 +100,7 @@ func newSuite(t *testing.T) *suite {
 	if err := os.WriteFile(hba, []byte("host all all 0.0.0.0/0 scram-sha-256\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range []string{dir, filepath.Dir(dir)} { // the server runs as somebody else
+	for _, d := range []string{dir, filepath.Dir(dir)} { // the server runs as another user
 		if err := os.Chmod(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -109,13 +109,13 @@ func newSuite(t *testing.T) *suite {
 	return s
 }
 
-// row notes a figure for the table at the end.
+// row records a figure for the table at the end.
 func (s *suite) row(t *testing.T, what, format string, args ...any) {
 	s.table = append(s.table, [2]string{what, fmt.Sprintf(format, args...)})
 	t.Logf("%s: %s", what, fmt.Sprintf(format, args...))
 }
 
-// run runs a command and returns what it printed.
+// run runs a command and returns its output.
 func (s *suite) run(dir string, environment []string, name string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
@@ -138,7 +138,7 @@ func (s *suite) kubectl(t *testing.T, args ...string) string {
 	return strings.TrimSpace(out)
 }
 
-// apply gives objects to the cluster as they are written.
+// apply applies objects to the cluster with kubectl.
 func (s *suite) apply(t *testing.T, objects ...any) {
 	t.Helper()
 	list, err := json.Marshal(map[string]any{"apiVersion": "v1", "kind": "List", "items": objects})
@@ -156,34 +156,37 @@ func (s *suite) apply(t *testing.T, objects ...any) {
 type environment struct {
 	*suite
 	namespace string
-	prefix    string // of its roles in the database
-	dir       string // a copy of the Terraform, with a state of its own
+	prefix    string // the prefix of its roles in the database
+	dir       string // a copy of the Terraform files with their own state
 	images    map[string]string
 	canaries  map[string]any
 
-	proxy  *httptest.Server // the ingress, as if the gateway's name were known
+	proxy  *httptest.Server // forwards to the ingress with the gateway's host name
 	client *shop.Client
 }
 
 type object = map[string]any
 
-// newEnvironment makes what Terraform is not for: roles in the database, and Secrets.
+// newEnvironment makes what Terraform does not: roles in the database, and Secrets.
 func (s *suite) newEnvironment(t *testing.T, namespace string) *environment {
 	t.Helper()
-	e := &environment{suite: s, namespace: namespace, prefix: strings.ReplaceAll(namespace, "-", "_") + "_", dir: t.TempDir(), images: map[string]string{}, canaries: map[string]any{}}
+	e := &environment{suite: s, namespace: namespace, prefix: strings.ReplaceAll(namespace, "-", "_") + "_",
+		dir: t.TempDir(), images: map[string]string{}, canaries: map[string]any{}}
 	s.apply(t, object{"apiVersion": "v1", "kind": "Namespace", "metadata": object{"name": namespace}})
 	for name, m := range s.manifest {
 		data := object{}
 		if len(m.Collections) > 0 {
 			password := rand.Text()
 			role := e.prefix + name
-			pgtest.Exec(t, s.server.URL, "CREATE ROLE "+role+" LOGIN PASSWORD '"+password+"'", "CREATE SCHEMA "+role+" AUTHORIZATION "+role)
+			pgtest.Exec(t, s.server.URL, "CREATE ROLE "+role+" LOGIN PASSWORD '"+password+"'",
+				"CREATE SCHEMA "+role+" AUTHORIZATION "+role)
 			data["PGPASSWORD"] = password
 		}
 		if name == "users" {
 			data["EBB_SIGNING_KEYS"], data["EBB_ADMIN_PASSWORD"] = s.signing, shop.AdminPassword
 		}
-		s.apply(t, object{"apiVersion": "v1", "kind": "Secret", "metadata": object{"name": "ebb-" + name, "namespace": namespace}, "stringData": data})
+		s.apply(t, object{"apiVersion": "v1", "kind": "Secret", "metadata": object{"name": "ebb-" + name,
+			"namespace": namespace}, "stringData": data})
 	}
 	if out, err := exec.Command("cp", "-r", filepath.Join(s.root, "terraform"), e.dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -201,7 +204,7 @@ func (s *suite) newEnvironment(t *testing.T, namespace string) *environment {
 	return e
 }
 
-// port is where the database listens.
+// port returns the database's port.
 func (s *suite) port(t *testing.T) string {
 	t.Helper()
 	u, err := url.Parse(s.server.URL)
@@ -211,15 +214,17 @@ func (s *suite) port(t *testing.T) string {
 	return u.Port()
 }
 
-// terraform runs it in the environment's copy of dev.
+// terraform runs Terraform in the environment's copy of dev.
 func (e *environment) terraform(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	vars := object{
-		"kubeconfig": e.Kubeconfig, "kube_context": e.kubectl(t, "config", "current-context"), "namespace": e.namespace, "domain": e.Domain,
+		"kubeconfig": e.Kubeconfig, "kube_context": e.kubectl(t, "config", "current-context"), "namespace": e.namespace,
+		"domain":  e.Domain,
 		"ingress": object{"namespaces": e.Namespaces, "port": e.IngressPort}, "image": e.Image, "image_pull_policy": e.Pull,
 		"images": e.images, "canaries": e.canaries,
 		"stores": object{"*": object{
-			"url":   fmt.Sprintf("postgres://%s{function}@%s/postgres?sslmode=disable", e.prefix, net.JoinHostPort(e.Host, e.port(t))),
+			"url": fmt.Sprintf("postgres://%s{function}@%s/postgres?sslmode=disable", e.prefix,
+				net.JoinHostPort(e.Host, e.port(t))),
 			"cidrs": []string{e.Host + "/32"},
 		}},
 		"secrets":           object{"*": "ebb-{function}"},
@@ -249,10 +254,11 @@ func (s *suite) identity(t *testing.T) any {
 	return object{"api_server": object{"cidrs": []string{host + "/32"}, "port": port}}
 }
 
-// up applies, and says how long that took.
+// up applies the environment and returns how long that took.
 func (e *environment) up(t *testing.T) time.Duration {
 	t.Helper()
-	if out, err := e.terraform(t, "init", "-no-color", "-input=false", "-plugin-dir="+filepath.Join(e.root, "bin/terraform")); err != nil {
+	if out, err := e.terraform(t, "init", "-no-color", "-input=false", "-plugin-dir="+filepath.Join(e.root,
+		"bin/terraform")); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	began := time.Now()
@@ -262,7 +268,7 @@ func (e *environment) up(t *testing.T) time.Duration {
 	return time.Since(began)
 }
 
-// down destroys, and says how long that took.
+// down destroys the environment and returns how long that took.
 func (e *environment) down(t *testing.T) time.Duration {
 	t.Helper()
 	began := time.Now()
@@ -272,7 +278,7 @@ func (e *environment) down(t *testing.T) time.Duration {
 	return time.Since(began)
 }
 
-// store opens the documents of a function, as a superuser sees them.
+// store opens the database of a function as a superuser.
 func (e *environment) store(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
 	u, err := url.Parse(e.server.URL)
 	if err != nil {
@@ -284,19 +290,20 @@ func (e *environment) store(ctx context.Context, name string, schema store.Schem
 	return postgres.Open(ctx, u.String(), name, schema)
 }
 
-// awaitZero waits until neither a function nor the bare service has a pod, wanted or still going, which would take from the
-// start of the next. The clock does not count: a tick wakes it every minute.
+// awaitZero waits until neither a function nor the bare service has or wants a pod, which would slow the next start. It
+// ignores clock, which a tick starts every minute.
 func (e *environment) awaitZero(t *testing.T) {
 	t.Helper()
 	e.awaitNone(t, e.namespace, "serving.knative.dev/service,serving.knative.dev/service!=clock", 4*time.Minute)
 	e.awaitNone(t, elsewhere, "serving.knative.dev/service", 3*time.Minute)
 }
 
-// awaitNone waits until the deployments with the labels want no pod, and have none.
+// awaitNone waits until the deployments with the labels want and have no pods.
 func (s *suite) awaitNone(t *testing.T, namespace, labels string, most time.Duration) {
 	t.Helper()
 	for until := time.Now().Add(most); ; time.Sleep(500 * time.Millisecond) {
-		wanted := s.kubectl(t, "-n", namespace, "get", "deployments", "-l", labels, "-o", "jsonpath={.items[*].spec.replicas}")
+		wanted := s.kubectl(t, "-n", namespace, "get", "deployments", "-l", labels, "-o",
+			"jsonpath={.items[*].spec.replicas}")
 		pods := s.pods(t, namespace, labels)
 		if wanted != "" && strings.Trim(wanted, "0 ") == "" && len(pods) == 0 {
 			return
@@ -307,13 +314,14 @@ func (s *suite) awaitNone(t *testing.T, namespace, labels string, most time.Dura
 	}
 }
 
-// pods are the names of those with the labels.
+// pods returns the names of the pods with the labels.
 func (s *suite) pods(t *testing.T, namespace, labels string) []string {
 	t.Helper()
-	return strings.Fields(s.kubectl(t, "-n", namespace, "get", "pods", "-l", labels, "-o", "jsonpath={.items[*].metadata.name}"))
+	return strings.Fields(s.kubectl(t, "-n", namespace, "get", "pods", "-l", labels, "-o",
+		"jsonpath={.items[*].metadata.name}"))
 }
 
-// insist repeats a call until it succeeds, as a client does whose first request may meet a start.
+// insist repeats a call until it succeeds, because the first request may arrive during a start.
 func insist(t *testing.T, what string, call func(ctx context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
@@ -331,7 +339,7 @@ func insist(t *testing.T, what string, call func(ctx context.Context) error) {
 	}
 }
 
-// probeAnswer is what a probe's pod says of a request that it made.
+// probeAnswer is the result of a request that a probe's pod made.
 type probeAnswer struct {
 	Status  int
 	Body    string
@@ -340,10 +348,11 @@ type probeAnswer struct {
 	Millis  float64
 }
 
-// probePod is a pod to look at the network from.
+// probePod starts a pod that makes requests.
 func (s *suite) probePod(t *testing.T, namespace, name string, labels map[string]string) {
 	t.Helper()
-	s.apply(t, object{"apiVersion": "v1", "kind": "Pod", "metadata": object{"name": name, "namespace": namespace, "labels": labels},
+	s.apply(t, object{"apiVersion": "v1", "kind": "Pod", "metadata": object{"name": name, "namespace": namespace,
+		"labels": labels},
 		"spec": object{"terminationGracePeriodSeconds": 0, "automountServiceAccountToken": false, "containers": []any{object{
 			"name": "probe", "image": s.Probe, "imagePullPolicy": s.Pull, "ports": []any{object{"containerPort": 8080}},
 			"readinessProbe": object{"periodSeconds": 1, "httpGet": object{"path": "/", "port": 8080}},
@@ -351,11 +360,12 @@ func (s *suite) probePod(t *testing.T, namespace, name string, labels map[string
 	s.kubectl(t, "-n", namespace, "wait", "pod/"+name, "--for=condition=Ready", "--timeout=90s")
 }
 
-// from makes a request from within a pod. Query is as test/cluster/probe says.
+// from makes a request from a pod. The query is that of test/cluster/probe's /fetch.
 func (s *suite) from(t *testing.T, pod string, query url.Values) probeAnswer {
 	t.Helper()
 	namespace, name, _ := strings.Cut(pod, "/")
-	out, err := s.run(s.root, nil, "kubectl", "get", "--raw", "/api/v1/namespaces/"+namespace+"/pods/"+name+":8080/proxy/fetch?"+query.Encode())
+	out, err := s.run(s.root, nil, "kubectl", "get", "--raw",
+		"/api/v1/namespaces/"+namespace+"/pods/"+name+":8080/proxy/fetch?"+query.Encode())
 	if err != nil {
 		t.Fatal(err)
 	}

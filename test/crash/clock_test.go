@@ -15,7 +15,7 @@ import (
 	"github.com/ebb-dev/ebb/test/shop"
 )
 
-// clock is the time with an offset that can be changed.
+// clock returns the time with an adjustable offset.
 type clock struct {
 	mu     sync.Mutex
 	offset time.Duration
@@ -33,14 +33,15 @@ func (c *clock) set(offset time.Duration) {
 	c.offset = offset
 }
 
-// The clock is set back by an hour, and forward by two, in the midst of orders: customers may have to log in again, and
-// every order ends as it would have.
+// While orders run, the clock is set back by one hour, to one hour ahead, and back by a day. Customers may have to log
+// in again, and every order still ends.
 func TestClockIsSet(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	c, data := &clock{}, t.TempDir()
 	host, err := local.New(ctx, local.Config{
-		Dir: data, Idle: 100 * time.Millisecond, System: functions.System(), Now: c.Now, Claims: local.Claims{Issuer: "ebb", Audience: "ebb"},
+		Dir: data, Idle: 100 * time.Millisecond, System: functions.System(), Now: c.Now,
+		Claims: local.Claims{Issuer: "ebb", Audience: "ebb"},
 		Lookup: config.Map(map[string]string{"EBB_ADMIN_EMAIL": shop.AdminEmail, "EBB_ADMIN_PASSWORD": shop.AdminPassword,
 			"EBB_PAYMENTS_SLOW": "200ms", "EBB_CLOCK_SWEEP": "2s"}),
 	})
@@ -60,7 +61,7 @@ func TestClockIsSet(t *testing.T) {
 	const each = 40
 	for n, offset := range []time.Duration{0, -time.Hour, time.Hour, -24 * time.Hour} {
 		orders.add(each)
-		for len(s.Acknowledged()) < n*each+each/2 && ctx.Err() == nil { // in the midst of them
+		for len(s.Acknowledged()) < n*each+each/2 && ctx.Err() == nil { // while they run
 			pause(ctx, time.Millisecond)
 		}
 		c.set(offset)
@@ -82,9 +83,9 @@ func TestClockIsSet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	books.Outbox = nil // they were empty when it was quiet; a tick that the close interrupted is published by the next start
-	if faults := books.Audit(s.Acknowledged()); len(faults) > 0 {
-		t.Errorf("%d invariants do not hold:\n%s", len(faults), strings.Join(faults, "\n"))
+	books.Outbox = nil // they were empty before; the next start publishes a tick that Close interrupted
+	if violations := books.Audit(s.Acknowledged()); len(violations) > 0 {
+		t.Errorf("%d invariants do not hold:\n%s", len(violations), strings.Join(violations, "\n"))
 	}
 	if books.DeadLetters > 0 || ended["confirmed"] == 0 {
 		t.Errorf("got %d dead letters, ended %v", books.DeadLetters, ended)

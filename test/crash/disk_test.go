@@ -16,20 +16,20 @@ import (
 	"github.com/ebb-dev/ebb/test/shop"
 )
 
-// world is a shop that some orders have been placed at, and the binary that runs it.
-type world struct {
+// fixture holds the data of a shop after some orders, and the binary that runs it.
+type fixture struct {
 	*options
-	spree  *shop.Spree
-	orders int
-	whole  string // the data after it was stopped in order
-	killed string // the same after a kill, with SQLite's logs
+	spree   *shop.Spree
+	orders  int
+	stopped string // the data after a normal stop
+	killed  string // the data after a kill, with SQLite's write-ahead logs
 }
 
-// built is made once for all tests: it takes as long as they do.
-var built = sync.OnceValues(func() (*world, error) {
+// built makes the fixture once for all tests, because it takes as long as they do.
+var built = sync.OnceValues(func() (*fixture, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	w := &world{options: &options{rounds: 1, orders: 1, seed: 1}, orders: 30}
+	w := &fixture{options: &options{rounds: 1, orders: 1, seed: 1}, orders: 30}
 	if err := w.prepare(); err != nil {
 		return nil, err
 	}
@@ -37,7 +37,7 @@ var built = sync.OnceValues(func() (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.Args = []string{"--idle", "1h"} // a function that is dropped leaves no log of SQLite
+	p.Args = []string{"--idle", "1h"} // a function that stops leaves no write-ahead log
 	if _, err := p.Start(ctx); err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ var built = sync.OnceValues(func() (*world, error) {
 	if err := p.Stop(ctx); err != nil {
 		return nil, err
 	}
-	w.whole = p.Data
+	w.stopped = p.Data
 	return w, nil
 })
 
@@ -77,7 +77,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func shopped(t *testing.T) *world {
+func fixtureOf(t *testing.T) *fixture {
 	t.Helper()
 	w, err := built()
 	if err != nil {
@@ -86,7 +86,7 @@ func shopped(t *testing.T) *world {
 	return w
 }
 
-func (w *world) place(ctx context.Context, s *shop.Spree, from, to int) error {
+func (w *fixture) place(ctx context.Context, s *shop.Spree, from, to int) error {
 	for n := from; n < to; n++ {
 		if err := s.Place(ctx, n); err != nil {
 			return fmt.Errorf("order %d: %w", n, err)
@@ -95,8 +95,8 @@ func (w *world) place(ctx context.Context, s *shop.Spree, from, to int) error {
 	return nil
 }
 
-// copied is a process on a copy of the data.
-func (w *world) copied(t *testing.T, data string) *shop.Process {
+// copied returns a process with a copy of the data.
+func (w *fixture) copied(t *testing.T, data string) *shop.Process {
 	t.Helper()
 	addr, err := shop.FreeAddress()
 	if err != nil {
@@ -110,8 +110,8 @@ func (w *world) copied(t *testing.T, data string) *shop.Process {
 	return p
 }
 
-// goesOn starts the process on what there is, places some more orders and audits all of them. It returns the faults.
-func (w *world) goesOn(t *testing.T, p *shop.Process) []string {
+// resume starts the process, places some more orders and audits all orders. It returns the violations.
+func (w *fixture) resume(t *testing.T, p *shop.Process) []string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -129,32 +129,32 @@ func (w *world) goesOn(t *testing.T, p *shop.Process) []string {
 	if n := len(s.Acknowledged()); n != w.orders+5 {
 		t.Errorf("got %d orders, want %d: a request that was repeated made a second one", n, w.orders+5)
 	}
-	books, faults, err := s.Settle(ctx, p)
+	books, violations, err := s.StopAndAudit(ctx, p)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if books.DeadLetters > 0 {
 		t.Errorf("got %d dead letters", books.DeadLetters)
 	}
-	return faults
+	return violations
 }
 
-func none(t *testing.T, faults []string) {
+func checkNone(t *testing.T, violations []string) {
 	t.Helper()
-	if len(faults) > 0 {
-		t.Errorf("%d invariants do not hold:\n%s", len(faults), strings.Join(faults, "\n"))
+	if len(violations) > 0 {
+		t.Errorf("%d invariants do not hold:\n%s", len(violations), strings.Join(violations, "\n"))
 	}
 }
 
-// says checks that the process told what is wrong and what to do, in one line each.
-func says(t *testing.T, p *shop.Process, want string) {
+// checkOutput checks that the output of the process contains want.
+func checkOutput(t *testing.T, p *shop.Process, want string) {
 	t.Helper()
 	if !strings.Contains(p.Output(), want) {
-		t.Errorf("it does not say %q:\n%s", want, p.Output())
+		t.Errorf("missing %q in the output:\n%s", want, p.Output())
 	}
 }
 
-// overwrite puts random bytes into a file; at may be counted from its end, as a negative number.
+// overwrite writes random bytes into a file. A negative offset counts from the file's end.
 func overwrite(t *testing.T, path string, at int64, n int) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -194,9 +194,9 @@ func grow(t *testing.T, path string, n int) {
 	}
 }
 
-// What the kill of the process or of the machine may leave at the end of a write-ahead log, a frame that was written in part, costs nothing.
+// A partly written frame at the end of a write-ahead log, which a kill or a power cut may leave, loses nothing.
 func TestTornWriteAheadLog(t *testing.T) {
-	w := shopped(t)
+	w := fixtureOf(t)
 	p := w.copied(t, w.killed)
 	logs, err := filepath.Glob(filepath.Join(p.Data, "store", "*.db-wal"))
 	if err != nil || len(logs) == 0 {
@@ -205,40 +205,40 @@ func TestTornWriteAheadLog(t *testing.T) {
 	for _, path := range logs {
 		grow(t, path, 24+1000)
 	}
-	none(t, w.goesOn(t, p))
+	checkNone(t, w.resume(t, p))
 }
 
-// The same at the end of the broker's log.
+// A partly written record at the end of the broker's log loses nothing.
 func TestTornBrokerLog(t *testing.T) {
-	w := shopped(t)
-	for name, data := range map[string]string{"stopped": w.whole, "killed": w.killed} {
+	w := fixtureOf(t)
+	for name, data := range map[string]string{"stopped": w.stopped, "killed": w.killed} {
 		t.Run(name, func(t *testing.T) {
 			p := w.copied(t, data)
 			grow(t, lastBlock(t, p.Data), 1000)
-			none(t, w.goesOn(t, p))
+			checkNone(t, w.resume(t, p))
 		})
 	}
 }
 
-// A record that had been synced and is damaged takes the end of the broker's log away, unless its server remembers from an
-// orderly end that it was there. Everybody has handled it, so that nothing is missing; the process says so, and what comes next is handed
-// out although triggers have been there before.
+// A damaged record cuts the end of the broker's log off, unless the server knows from a normal stop that the record
+// existed. All triggers have handled it, so nothing is missing. The process logs the loss, and later events are
+// delivered although the triggers' cursors are beyond their positions.
 func TestDamagedBrokerLog(t *testing.T) {
-	w := shopped(t)
-	for name, data := range map[string]string{"stopped": w.whole, "killed": w.killed} {
+	w := fixtureOf(t)
+	for name, data := range map[string]string{"stopped": w.stopped, "killed": w.killed} {
 		t.Run(name, func(t *testing.T) {
 			p := w.copied(t, data)
 			overwrite(t, lastBlock(t, p.Data), -200, 200)
-			none(t, w.goesOn(t, p))
+			checkNone(t, w.resume(t, p))
 			if name == "killed" {
-				says(t, p, "the broker's log has lost its end")
-				says(t, p, "restore the data directory from a backup")
+				checkOutput(t, p, "the broker's log has lost its end")
+				checkOutput(t, p, "restore the data directory from a backup")
 			}
 		})
 	}
 }
 
-// lastBlock is the file that the broker's stream of events ends in.
+// lastBlock returns the last file of the broker's stream of events.
 func lastBlock(t *testing.T, data string) string {
 	t.Helper()
 	blocks, err := filepath.Glob(filepath.Join(data, "broker", "jetstream", "*", "streams", "ebb", "msgs", "*.blk"))
@@ -253,15 +253,14 @@ func lastBlock(t *testing.T, data string) string {
 	})
 }
 
-// A damaged page of a database is found when it is read. The function that owns it says what to do and refuses rather
-// than guess; with the file from a backup everything is as it was.
+// A damaged page of a database is detected when it is read. The function logs what to do and refuses to work with it.
 func TestDamagedDatabase(t *testing.T) {
-	w := shopped(t)
+	w := fixtureOf(t)
 	for _, function := range []string{"orders", "payments", "inventory"} {
 		t.Run(function, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			p := w.copied(t, w.whole)
+			p := w.copied(t, w.stopped)
 			path := filepath.Join(p.Data, "store", function+".db")
 			backup, err := os.ReadFile(path)
 			if err != nil {
@@ -269,20 +268,20 @@ func TestDamagedDatabase(t *testing.T) {
 			}
 			overwrite(t, path, -4096, 4096)
 			if _, err := p.Start(ctx); err != nil {
-				t.Logf("it does not start: %v", err)
+				t.Logf("the process does not start: %v", err)
 			} else {
-				// Ask for everything that the function has, and give it something to do.
+				// Read all orders, and place some.
 				s := w.spree.At(p.URL(), w.spree.Acknowledged())
 				short, stop := context.WithTimeout(ctx, 5*time.Second)
 				_, readErr := s.AwaitEnds(short)
 				placeErr := w.place(short, s, w.orders, w.orders+3)
 				stop()
 				if readErr != nil || placeErr != nil {
-					says(t, p, "the database file is damaged; restore it from a backup")
+					checkOutput(t, p, "the database file is damaged; restore it from a backup")
 				}
 				p.Kill()
 			}
-			t.Logf("it says: %s", firstLines(p.Output(), 3))
+			t.Logf("output: %s", firstLines(p.Output(), 3))
 			for _, suffix := range []string{"-wal", "-shm"} {
 				_ = os.Remove(path + suffix)
 			}
@@ -298,14 +297,15 @@ func firstLines(text string, n int) string {
 	return strings.Join(lines[:min(n, len(lines))], "\n")
 }
 
-// tmpfs mounts a file system of its own, of so many bytes, and skips the test where that is not possible.
+// tmpfs mounts a new file system of the size, and skips the test where that is not possible.
 func tmpfs(t *testing.T, bytes int) (dir string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("skipped: only root can mount a small file system; run it as root")
 	}
 	dir = t.TempDir()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", bytes), "tmpfs", dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", bytes), "tmpfs",
+		dir).CombinedOutput(); err != nil {
 		t.Skipf("skipped: a small file system cannot be mounted here: %v: %s", err, out)
 	}
 	t.Cleanup(func() {
@@ -316,16 +316,16 @@ func tmpfs(t *testing.T, bytes int) (dir string) {
 	return dir
 }
 
-// On a disk that is full the process refuses, and says so. With room again, and at the latest after a restart, every
-// order that it had taken ends.
+// On a full disk the process refuses requests and logs the reason. With free space again, at the latest after a
+// restart, every acknowledged order ends.
 func TestDiskFull(t *testing.T) {
-	w := shopped(t)
+	w := fixtureOf(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	dir := tmpfs(t, 64<<20)
-	p := w.copied(t, w.whole)
+	p := w.copied(t, w.stopped)
 	p.Data = filepath.Join(dir, "data")
-	if err := os.CopyFS(p.Data, os.DirFS(w.whole)); err != nil {
+	if err := os.CopyFS(p.Data, os.DirFS(w.stopped)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.Start(ctx); err != nil {
@@ -335,7 +335,7 @@ func TestDiskFull(t *testing.T) {
 	s := w.spree.At(p.URL(), w.spree.Acknowledged())
 	orders := placing(ctx, s)
 	orders.add(w.orders + 5)
-	for len(s.Acknowledged()) < w.orders+5 { // those before 30 are answered from what is stored
+	for len(s.Acknowledged()) < w.orders+5 { // the first 30 are answered from stored responses
 		pause(ctx, 5*time.Millisecond)
 		if ctx.Err() != nil {
 			t.Fatalf("%d orders are acknowledged\n%s", len(s.Acknowledged()), p.Output())
@@ -347,14 +347,14 @@ func TestDiskFull(t *testing.T) {
 	for !strings.Contains(p.Output(), "is full") {
 		pause(ctx, 10*time.Millisecond)
 		if ctx.Err() != nil {
-			t.Fatalf("it does not say that the disk is full; %d orders\n%s", len(s.Acknowledged()), firstLines(p.Output(), 20))
+			t.Fatalf("no message that the disk is full; %d orders\n%s", len(s.Acknowledged()), firstLines(p.Output(), 20))
 		}
 	}
-	pause(ctx, 500*time.Millisecond) // let it meet the full disk in more than one place
+	pause(ctx, 500*time.Millisecond) // so that it meets the full disk in several places
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	says(t, p, "free some space")
+	checkOutput(t, p, "free some space")
 	before := len(s.Acknowledged())
 	restarted := false
 	for since := time.Now(); len(s.Acknowledged()) < w.orders+305; pause(ctx, 50*time.Millisecond) {
@@ -362,7 +362,7 @@ func TestDiskFull(t *testing.T) {
 			before, since = n, time.Now()
 		}
 		if time.Since(since) > 10*time.Second && !restarted {
-			t.Log("with room again it does not go on by itself, and is started anew")
+			t.Log("with free space again it does not continue by itself; restarting it")
 			restarted = true
 			p.Kill()
 			if _, err := p.Start(ctx); err != nil {
@@ -379,14 +379,14 @@ func TestDiskFull(t *testing.T) {
 	if _, err := s.AwaitEnds(ctx); err != nil {
 		t.Fatalf("%v\n%s", err, p.Output())
 	}
-	_, faults, err := s.Settle(ctx, p)
+	_, violations, err := s.StopAndAudit(ctx, p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	none(t, faults)
+	checkNone(t, violations)
 }
 
-// fill takes all the room that is left.
+// fill fills the disk with a file.
 func fill(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.Create(path)
@@ -401,15 +401,15 @@ func fill(t *testing.T, path string) {
 	}
 }
 
-// On a disk that cannot be written the process does not start, and says why in one sentence. Nothing is changed.
+// On a read-only disk the process does not start, and prints one sentence with the reason. It changes nothing.
 func TestReadOnlyDisk(t *testing.T) {
-	w := shopped(t)
+	w := fixtureOf(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	dir := tmpfs(t, 64<<20)
-	p := w.copied(t, w.whole)
+	p := w.copied(t, w.stopped)
 	p.Data = filepath.Join(dir, "data")
-	if err := os.CopyFS(p.Data, os.DirFS(w.whole)); err != nil {
+	if err := os.CopyFS(p.Data, os.DirFS(w.stopped)); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command("mount", "-o", "remount,ro", dir).CombinedOutput(); err != nil {
@@ -417,14 +417,14 @@ func TestReadOnlyDisk(t *testing.T) {
 	}
 	if _, err := p.Start(ctx); err == nil {
 		p.Kill()
-		t.Fatal("it starts on a disk that cannot be written")
+		t.Fatal("it starts on a read-only disk")
 	}
-	said := strings.TrimSpace(p.Output())
-	if !strings.HasPrefix(said, "ebb: ") || strings.Contains(said, "\n") || !strings.Contains(said, "writable") {
-		t.Errorf("it does not say in one sentence what to do: %s", said)
+	output := strings.TrimSpace(p.Output())
+	if !strings.HasPrefix(output, "ebb: ") || strings.Contains(output, "\n") || !strings.Contains(output, "writable") {
+		t.Errorf("the output is not one sentence with the reason: %s", output)
 	}
 	if out, err := exec.Command("mount", "-o", "remount,rw", dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	none(t, w.goesOn(t, p))
+	checkNone(t, w.resume(t, p))
 }

@@ -9,10 +9,10 @@ import (
 	"github.com/ebb-dev/ebb/test/shop"
 )
 
-// startLimit is how long the process may take to answer again, and what follows to be finished.
+// startLimit is how long a start and the recovery after it may take.
 const startLimit = 2 * time.Minute
 
-// killed is what a run of kills has come to.
+// killed is the result of a run of kills.
 type killed struct {
 	orders, kills, recoveries int
 	ended                     map[string]int
@@ -21,12 +21,14 @@ type killed struct {
 }
 
 func (k *killed) String() string {
-	return fmt.Sprintf("%d orders acknowledged and ended (%d confirmed, %d cancelled); %d kills, %d of them during recovery; "+
+	return fmt.Sprintf("%d orders acknowledged and ended (%d confirmed, %d cancelled); %d kills, %d of them during "+
+		"recovery; "+
 		"the slowest start took %d ms; nothing lost, nothing charged twice; %s",
-		k.orders, k.ended["confirmed"], k.ended["cancelled"], k.kills, k.recoveries, k.slowest.Milliseconds(), k.took.Round(time.Second))
+		k.orders, k.ended["confirmed"], k.ended["cancelled"], k.kills, k.recoveries, k.slowest.Milliseconds(),
+		k.took.Round(time.Second))
 }
 
-// kills places orders without a pause, a part of them in each round, and kills the process at a random moment of each.
+// kills places orders without a pause, a part in each round, and kills the process at a random moment of each round.
 func kills(ctx context.Context, o *options) (*killed, error) {
 	begin := time.Now()
 	p, err := o.process("data")
@@ -49,7 +51,7 @@ func kills(ctx context.Context, o *options) (*killed, error) {
 		pause(ctx, o.between(0, time.Second))
 		p.Kill()
 		k.kills++
-		// A third of the rounds kill it again before it has come back, and perhaps again.
+		// A third of the rounds kill it again before it is ready, some of them several times.
 		for o.random.IntN(3) == 0 {
 			if err := p.Launch(); err != nil {
 				return nil, err
@@ -73,7 +75,7 @@ func kills(ctx context.Context, o *options) (*killed, error) {
 	if k.ended, err = s.AwaitEnds(ctx); err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, p.Output())
 	}
-	books, faults, err := s.Settle(ctx, p)
+	books, violations, err := s.StopAndAudit(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -81,13 +83,13 @@ func kills(ctx context.Context, o *options) (*killed, error) {
 	if k.orders != o.orders {
 		return nil, fmt.Errorf("%d orders are acknowledged of %d", k.orders, o.orders)
 	}
-	return k, audited(append(faults, doubled(books, o.orders)...), books)
+	return k, audited(append(violations, doubled(books, o.orders)...), books)
 }
 
-// doubled tells of orders that nobody asked for: a request that is repeated under its key must not make another.
+// doubled returns a violation if there are more orders than requests: a repeated request must not make a second order.
 func doubled(books *shop.Books, asked int) []string {
 	if n := len(books.Orders) - shop.Probes; n > asked {
-		return []string{fmt.Sprintf("%d requests, each with a key of its own, made %d orders", asked, n)}
+		return []string{fmt.Sprintf("%d requests with different keys made %d orders", asked, n)}
 	}
 	return nil
 }
@@ -107,13 +109,13 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// orders are being placed by several customers at once.
+// orders places orders with several customers at once.
 type orders struct {
 	numbers chan int
 	next    int
 	workers sync.WaitGroup
 	mu      sync.Mutex
-	err     error // the first
+	err     error // the first error
 }
 
 func placing(ctx context.Context, s *shop.Spree) *orders {
@@ -134,7 +136,7 @@ func placing(ctx context.Context, s *shop.Spree) *orders {
 	return o
 }
 
-// add has so many more placed.
+// add places n more orders in the background.
 func (o *orders) add(n int) {
 	for range n {
 		o.numbers <- o.next
@@ -142,7 +144,7 @@ func (o *orders) add(n int) {
 	}
 }
 
-// wait waits for all that were added.
+// wait waits until all added orders are placed, and returns the first error.
 func (o *orders) wait() error {
 	close(o.numbers)
 	o.workers.Wait()

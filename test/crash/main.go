@@ -1,11 +1,12 @@
-// Command crash runs the real process, ebb dev with SQLite and JetStream on the disk, and takes it away in the midst of orders:
+// Command crash runs the real process, ebb dev with SQLite and JetStream on disk, and crashes it while orders run:
 //
 //	go run ./test/crash kills -rounds 200 -orders 10000
 //	go run ./test/crash power -rounds 20 -orders 60
 //
-// kills sends SIGKILL at random moments, also while the process is still recovering from the one before. power forgets what was
-// not synced when the power went. Then every acknowledged order must be there and have ended, nothing may be charged twice, and
-// all sums over the stores must be right. A run prints its seed; -seed makes the same draws again, though not the same moments.
+// kills sends SIGKILL at random moments, also while the process recovers from the previous one. power drops writes that
+// were not synced before a power cut. After that every acknowledged order must exist and have ended, nothing may be
+// charged twice, and all sums over the stores must be right. A run prints its seed; -seed repeats the random draws, but
+// not the exact moments.
 package main
 
 import (
@@ -35,12 +36,12 @@ func main() {
 	}
 }
 
-// options are what a run is asked for.
+// options are the arguments of a run.
 type options struct {
 	rounds, orders int
 	seed           uint64
 	random         *rand.Rand
-	dir            string // of the data; it is removed when nothing was wrong
+	dir            string // the directory of the data; it is removed after success
 	binary         string
 }
 
@@ -50,13 +51,13 @@ func run(ctx context.Context, args []string) error {
 		"power": func(ctx context.Context, o *options) (fmt.Stringer, error) { return power(ctx, o) },
 	}
 	if len(args) == 0 || kinds[args[0]] == nil {
-		return errors.New("say what shall happen: kills or power")
+		return errors.New("missing command: want kills or power")
 	}
 	o := &options{}
 	f := flag.NewFlagSet(args[0], flag.ContinueOnError)
-	f.IntVar(&o.rounds, "rounds", 200, "how often the process is taken away")
+	f.IntVar(&o.rounds, "rounds", 200, "how often the process is crashed")
 	f.IntVar(&o.orders, "orders", 10000, "how many orders are placed meanwhile")
-	f.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "what the random draws begin with")
+	f.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "seed of the random draws")
 	if err := f.Parse(args[1:]); err != nil {
 		return err
 	}
@@ -74,7 +75,7 @@ func run(ctx context.Context, args []string) error {
 
 func (o *options) prepare() (err error) {
 	if o.rounds < 1 || o.orders < 1 {
-		return errors.New("there must be a round and an order at least")
+		return errors.New("-rounds and -orders must be at least 1")
 	}
 	o.random = rand.New(rand.NewPCG(o.seed, 0))
 	if o.dir, err = os.MkdirTemp("", "ebb-crash-"); err != nil {
@@ -84,34 +85,34 @@ func (o *options) prepare() (err error) {
 	return err
 }
 
-// environment makes slow cards quick and has the outboxes swept often: what was left in one by a crash is published
-// when its function wakes up next, and at the latest by the sweep.
+// environment makes slow cards fast and sweeps the outboxes often. Entries that a crash left in an outbox are published
+// when the function starts next, at the latest by the sweep.
 var environment = []string{"EBB_PAYMENTS_SLOW=200ms", "EBB_CLOCK_SWEEP=2s"}
 
-// process is one with its data in a directory of that name.
+// process returns a process with its data in the directory name.
 func (o *options) process(name string) (*shop.Process, error) {
 	addr, err := shop.FreeAddress()
 	return &shop.Process{Binary: o.binary, Addr: addr, Data: filepath.Join(o.dir, name),
 		Args: []string{"--idle", "100ms"}, Env: environment}, err
 }
 
-// between is a random time.
+// between returns a random duration.
 func (o *options) between(least, most time.Duration) time.Duration {
 	return least + time.Duration(o.random.Int64N(int64(most-least)))
 }
 
-// audited makes an error of what does not hold.
-func audited(faults []string, books *shop.Books) error {
+// audited returns an error for violations and dead letters.
+func audited(violations []string, books *shop.Books) error {
 	if books.DeadLetters > 0 {
-		faults = append(faults, fmt.Sprintf("there are %d dead letters", books.DeadLetters))
+		violations = append(violations, fmt.Sprintf("there are %d dead letters", books.DeadLetters))
 	}
-	if len(faults) == 0 {
+	if len(violations) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d invariants do not hold:\n%s", len(faults), strings.Join(faults, "\n"))
+	return fmt.Errorf("%d invariants do not hold:\n%s", len(violations), strings.Join(violations, "\n"))
 }
 
-// progress shows how far a run is: on a terminal all the time, elsewhere ten times.
+// progress shows the progress of a run: on a terminal after each round, elsewhere ten times.
 type progress struct {
 	total    int
 	terminal bool

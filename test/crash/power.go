@@ -16,23 +16,25 @@ import (
 	"github.com/ebb-dev/ebb/test/shop"
 )
 
-// errNoStrace says that there is nothing to record writes with.
-var errNoStrace = errors.New("strace is not installed, which records what is written and synced; apt-get install strace")
+// errNoStrace is the error when strace, which records the writes, is not installed.
+var errNoStrace = errors.New("strace is not installed, which records what is written and synced; apt-get install " +
+	"strace")
 
-// outage is what a run of power cuts has come to.
+// outage is the result of a run of power cuts.
 type outage struct {
 	rounds, orders, calls int
-	acknowledged          int // summed over the rounds, at the moment of the cut
+	acknowledged          int // the orders acknowledged before the cut, summed over the rounds
 	took                  time.Duration
 }
 
 func (r *outage) String() string {
-	return fmt.Sprintf("%d power cuts in a recording of %d orders and %d writes, syncs and renames; %d orders were acknowledged before their cut, none of them is lost, "+
+	return fmt.Sprintf("%d power cuts in a recording of %d orders and %d writes, syncs and renames; %d orders were "+
+		"acknowledged before their cut, none of them is lost, "+
 		"nothing is charged twice; %s", r.rounds, r.orders, r.calls, r.acknowledged, r.took.Round(time.Second))
 }
 
-// power records one run of the process under strace, and in each round makes the directory that a power cut at a random
-// moment could have left, starts the process on it and audits.
+// power records one run of the process under strace. In each round it makes a directory as a power cut at a random
+// moment could leave it, starts the process with it and audits the stores.
 func power(ctx context.Context, o *options) (*outage, error) {
 	begin := time.Now()
 	if _, err := exec.LookPath("strace"); err != nil {
@@ -57,16 +59,16 @@ func power(ctx context.Context, o *options) (*outage, error) {
 	return r, nil
 }
 
-// recording is a run that was recorded.
+// recording is a recorded run.
 type recording struct {
 	trace       *trace
 	spree       *shop.Spree
 	orders      int
-	from, until float64            // when orders were placed
-	answered    map[string]float64 // when each was acknowledged, by id
+	from, until float64            // the time in which orders were placed
+	answered    map[string]float64 // the time of each acknowledgement, by order id
 }
 
-// record runs the process under strace while some orders are placed, and ends it in order, so that all it did is in the trace.
+// record runs the process under strace while orders are placed, and stops it normally, so that the trace is complete.
 func record(ctx context.Context, o *options) (*recording, error) {
 	p, err := o.process("recorded")
 	if err != nil {
@@ -106,7 +108,7 @@ func record(ctx context.Context, o *options) (*recording, error) {
 	return rec, rec.trace.check()
 }
 
-// place places the orders, eight at a time, and notes when each is acknowledged.
+// place places the orders, eight at a time, and records when each is acknowledged.
 func (rec *recording) place(ctx context.Context, orders int) error {
 	numbers := make(chan int, orders)
 	for n := range orders {
@@ -125,7 +127,7 @@ func (rec *recording) place(ctx context.Context, orders int) error {
 				failed = errors.Join(failed, err)
 				for _, id := range rec.spree.Acknowledged() {
 					if rec.answered[id] == 0 {
-						rec.answered[id] = at // another's may be later than it was: then less is asked of it
+						rec.answered[id] = at // for another worker's order this may be too late, which only weakens the check
 					}
 				}
 				mu.Unlock()
@@ -138,7 +140,7 @@ func (rec *recording) place(ctx context.Context, orders int) error {
 
 func now() float64 { return float64(time.Now().UnixMicro()) / 1e6 }
 
-// signalTraced signals the process that strace runs. Strace ends with it.
+// signalTraced sends a signal to the process under strace. Strace exits with it.
 func signalTraced(file string, s syscall.Signal) error {
 	f, err := os.Open(file)
 	if err != nil {
@@ -147,7 +149,7 @@ func signalTraced(file string, s syscall.Signal) error {
 	defer f.Close()
 	var pid int
 	if _, err := fmt.Fscan(f, &pid); err != nil {
-		return fmt.Errorf("strace has written nothing: %w", err)
+		return fmt.Errorf("the output of strace is empty: %w", err)
 	}
 	if err := syscall.Kill(pid, s); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return err
@@ -155,14 +157,14 @@ func signalTraced(file string, s syscall.Signal) error {
 	return nil
 }
 
-// outage makes what a power cut at that moment could have left, has the clients repeat all that they have not been told of, and
-// audits. It returns how many orders had been acknowledged.
+// outage makes a directory as a power cut at the time cut could leave it, repeats all requests, and audits the stores.
+// It returns how many orders were acknowledged before the cut.
 func (rec *recording) outage(ctx context.Context, o *options, name string, cut float64) (int, error) {
 	p, err := o.process(name)
 	if err != nil {
 		return 0, err
 	}
-	// The same draws for a round whatever happened in those before.
+	// The draws of a round do not depend on earlier rounds.
 	random := rand.New(rand.NewPCG(o.seed, uint64(cut*1e6)))
 	if err := rec.trace.leave(p.Data, cut, random); err != nil {
 		return 0, err
@@ -188,14 +190,14 @@ func (rec *recording) outage(ctx context.Context, o *options, name string, cut f
 	if _, err := s.AwaitEnds(start); err != nil {
 		return 0, fmt.Errorf("%w\n%s", err, p.Output())
 	}
-	books, faults, err := s.Settle(ctx, p)
+	books, violations, err := s.StopAndAudit(ctx, p)
 	if err != nil {
 		return 0, err
 	}
 	if len(s.Acknowledged()) != rec.orders {
-		faults = append(faults, fmt.Sprintf("%d requests made %d orders", rec.orders, len(s.Acknowledged())))
+		violations = append(violations, fmt.Sprintf("%d requests made %d orders", rec.orders, len(s.Acknowledged())))
 	}
-	if err := audited(append(faults, doubled(books, rec.orders)...), books); err != nil {
+	if err := audited(append(violations, doubled(books, rec.orders)...), books); err != nil {
 		return 0, fmt.Errorf("%w\n%s", err, p.Output())
 	}
 	return len(before), os.RemoveAll(p.Data)

@@ -8,11 +8,11 @@ import (
 	"testing"
 )
 
-// A few power cuts at random moments of a short run. make power makes more of them.
+// A few power cuts at random moments of a short run. make power runs more of them.
 func TestPowerCuts(t *testing.T) {
 	o := &options{rounds: 4, orders: 24, seed: rand.Uint64()}
 	o.random = rand.New(rand.NewPCG(o.seed, 0))
-	o.dir, o.binary = t.TempDir(), shopped(t).binary
+	o.dir, o.binary = t.TempDir(), fixtureOf(t).binary
 	r, err := power(t.Context(), o)
 	switch {
 	case errors.Is(err, errNoStrace):
@@ -25,8 +25,9 @@ func TestPowerCuts(t *testing.T) {
 	t.Log(r)
 }
 
-// What was synced is there, whatever is drawn, and what was not may be, page by page and none after one that is lost.
-func TestWhatAPowerCutLeaves(t *testing.T) {
+// After a power cut synced data is always there. Other data may be there, page by page, but no later write of a lost
+// page.
+func TestDataAfterAPowerCut(t *testing.T) {
 	in := &inode{}
 	page := func(c byte) []byte { return bytes.Repeat([]byte{c}, pageSize) }
 	for n, o := range []*op{
@@ -68,7 +69,7 @@ func TestWhatAPowerCutLeaves(t *testing.T) {
 	}
 }
 
-// Names are those that a journal would have: everything up to a sync, and then a beginning of what followed.
+// Names are those of a journaling file system: all changes up to a sync, and a prefix of the later ones.
 func TestNamesAfterAPowerCut(t *testing.T) {
 	const trace = `7 1.0 openat(AT_FDCWD, "\x2f\x64\x2f\x61", O_RDWR|O_CREAT, 0600) = 3
 7 1.1 write(3, "\x78\x79", 2 <unfinished ...>

@@ -18,16 +18,17 @@ import (
 	"strings"
 )
 
-// traced are the system calls by which files come to be as they are. Memory that is mapped is not among them: of the files
-// here only SQLite's -shm is written so, which holds nothing that a power cut would leave of use.
+// traced lists the system calls that change files. Writes through mapped memory cannot be traced: only SQLite's -shm
+// file is written that way, and its content is not needed after a power cut.
 var traced = []string{"open", "openat", "close", "write", "pwrite64", "lseek", "ftruncate", "fsync", "fdatasync",
-	"rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir", "mkdir", "mkdirat", "fallocate", "writev", "pwritev", "link", "linkat", "dup", "dup2", "dup3"}
+	"rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir", "mkdir", "mkdirat", "fallocate", "writev", "pwritev",
+	"link", "linkat", "dup", "dup2", "dup3"}
 
-// inode is a file or a directory, whatever its name is just now.
+// inode is a file or a directory, independent of its current name.
 type inode struct {
 	dir bool
-	end int64 // its size while the trace is read
-	ops []*op // what was done to its content
+	end int64 // the file's size while the trace is read
+	ops []*op // the operations on its content
 }
 
 type opKind int
@@ -36,11 +37,11 @@ const (
 	opWrite opKind = iota
 	opTruncate
 	opSync
-	opLink   // path is the inode from here on, nil: nothing is
+	opLink   // path names the inode from now on; nil: path is removed
 	opRename // from path to other
 )
 
-// op is one thing that was done, between two moments of the trace.
+// op is one operation with its begin and end.
 type op struct {
 	kind        opKind
 	begin, end  float64
@@ -48,10 +49,10 @@ type op struct {
 	path, other string
 	off         int64
 	data        []byte
-	synced      bool // by itself: the file was opened with O_SYNC
+	synced      bool // the write itself is synced, because the file was opened with O_SYNC
 }
 
-// trace is all that was done below one directory, in the order of its ends.
+// trace holds all operations below one directory, ordered by their ends.
 type trace struct {
 	dir string
 	ops []*op
@@ -72,7 +73,7 @@ type reader struct {
 	fds   map[int]*handle
 }
 
-// readTrace reads what strace has written.
+// readTrace reads the output of strace.
 func readTrace(file, dir string) (*trace, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -100,7 +101,7 @@ func parseTrace(from io.Reader, dir string) (*trace, error) {
 	}
 }
 
-// call is a system call that may not have ended yet.
+// call is a system call that may not have returned yet.
 type call struct {
 	begin float64
 	text  string
@@ -123,7 +124,7 @@ func (r *reader) line(line string, begun map[string]call) error {
 	if strings.HasPrefix(text, "<... ") {
 		_, tail, ok := strings.Cut(text, " resumed>")
 		if !ok {
-			return errors.New("not understood")
+			return errors.New("unknown format")
 		}
 		c = begun[thread]
 		c.text += tail
@@ -135,7 +136,7 @@ func (r *reader) line(line string, begun map[string]call) error {
 	}
 	name, args, ok := strings.Cut(strings.TrimRight(c.text[:i], " "), "(")
 	if !ok || !strings.HasSuffix(args, ")") {
-		return errors.New("not understood")
+		return errors.New("unknown format")
 	}
 	if name == "close" && c.begin != at {
 		return nil // see atOnce
@@ -143,12 +144,12 @@ func (r *reader) line(line string, begun map[string]call) error {
 	result, _, _ := strings.Cut(c.text[i+3:], " ")
 	value, err := strconv.ParseInt(result, 0, 64)
 	if err != nil || value < 0 {
-		return nil // it did not happen
+		return nil // the call failed
 	}
 	return r.done(name, strings.Split(strings.TrimSuffix(args, ")"), ", "), value, c.begin, at)
 }
 
-// atOnce handles what counts from its beginning: a number that close gives back may be used again before close has ended.
+// atOnce handles calls that take effect at their begin: a descriptor may be used again before close has returned.
 func (r *reader) atOnce(c call) error {
 	if args, ok := strings.CutPrefix(c.text, "close("); ok {
 		if fd, err := strconv.Atoi(strings.TrimRight(args, ") ")); err == nil {
@@ -238,7 +239,7 @@ func (r *reader) done(name string, args []string, result int64, begin, end float
 		h.in.end = max(h.in.end, off+int64(len(data)))
 		r.add(&op{kind: opWrite, begin: begin, end: end, in: h.in, off: off, data: data, synced: h.synced})
 	default:
-		return fmt.Errorf("%s is not understood", name)
+		return fmt.Errorf("unknown system call %s", name)
 	}
 	return nil
 }
@@ -289,7 +290,7 @@ func (r *reader) rename(args []string, begin, end float64) error {
 	return nil
 }
 
-// move renames a file, or a directory with all that is in it.
+// move renames a file, or a directory with its content.
 func move(names map[string]*inode, from, to string) {
 	for _, path := range slices.Collect(maps.Keys(names)) {
 		if path == from || strings.HasPrefix(path, from+"/") {
@@ -299,7 +300,7 @@ func move(names map[string]*inode, from, to string) {
 	}
 }
 
-// path reads a path; it is empty when it is not below the directory.
+// path parses a path; it returns "" for a path that is not below the directory.
 func (r *reader) path(quoted string) (string, error) {
 	b, err := text(quoted)
 	path := string(b)
@@ -309,15 +310,15 @@ func (r *reader) path(quoted string) (string, error) {
 	return filepath.Clean(path), nil
 }
 
-// text reads "\x41\x42".
+// text parses a string such as "\x41\x42".
 func text(quoted string) ([]byte, error) {
 	if len(quoted) < 2 || quoted[0] != '"' || quoted[len(quoted)-1] != '"' {
-		return nil, fmt.Errorf("%.40q is no text, or was cut short", quoted)
+		return nil, fmt.Errorf("invalid or truncated string %.40q", quoted)
 	}
 	return hex.DecodeString(strings.ReplaceAll(quoted[1:len(quoted)-1], `\x`, ""))
 }
 
-// check compares what the trace adds up to with what is there, so that nothing was missed.
+// check compares the files that result from the trace with the real files, to show that the trace is complete.
 func (t *trace) check() error {
 	names := map[string]*inode{}
 	for _, o := range t.ops {
@@ -329,14 +330,14 @@ func (t *trace) check() error {
 		}
 		in := names[path]
 		if in == nil {
-			return fmt.Errorf("the trace has missed how %s came to be", path)
+			return fmt.Errorf("the trace does not contain the file %s", path)
 		}
 		want, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}
 		if got := in.content(func(*op) bool { return true }, nil); !bytes.Equal(got, want) {
-			return fmt.Errorf("%s is not what the trace adds up to: %d bytes, not %d", path, len(want), len(got))
+			return fmt.Errorf("%s differs from the trace: want %d bytes, got %d", path, len(want), len(got))
 		}
 		return nil
 	})
@@ -353,7 +354,7 @@ func (t *trace) name(names map[string]*inode, o *op) {
 	}
 }
 
-// leave writes the directory as a power cut at a moment could have left it.
+// leave writes the directory as a power cut at the time cut could leave it.
 func (t *trace) leave(dir string, cut float64, random *rand.Rand) error {
 	for path, content := range t.files(cut, random) {
 		target := dir + strings.TrimPrefix(path, t.dir)
@@ -373,9 +374,9 @@ func (t *trace) leave(dir string, cut float64, random *rand.Rand) error {
 	return nil
 }
 
-// files are what a power cut leaves, nil for a directory. Of each file there is what was synced, and of what was written since a
-// random part, by pages. Names are those of a file system with a journal, such as ext4 and XFS: in the order
-// in which they were given, as far as any sync has brought them at least.
+// files returns the files after a power cut, nil for a directory. Each file has its synced data and a random part of
+// later writes, by pages. Names are those of a journaling file system such as ext4 and XFS: a prefix of the changes
+// that contains at least those before the last sync of any file.
 func (t *trace) files(cut float64, random *rand.Rand) map[string][]byte {
 	names := map[string]*inode{}
 	var durable float64
@@ -395,7 +396,7 @@ func (t *trace) files(cut float64, random *rand.Rand) map[string][]byte {
 		t.name(names, o)
 	}
 	files := map[string][]byte{}
-	for _, path := range slices.Sorted(maps.Keys(names)) { // in one order, for the draws
+	for _, path := range slices.Sorted(maps.Keys(names)) { // in a fixed order, so that the draws are repeatable
 		if in := names[path]; in.dir {
 			files[path] = nil
 		} else {
@@ -405,7 +406,7 @@ func (t *trace) files(cut float64, random *rand.Rand) map[string][]byte {
 	return files
 }
 
-// after is the content that a power cut leaves.
+// after returns the content of a file after a power cut.
 func (in *inode) after(cut float64, random *rand.Rand) []byte {
 	durable := func(o *op) bool {
 		return o.synced && o.end <= cut || slices.ContainsFunc(in.ops, func(s *op) bool {
@@ -418,10 +419,10 @@ func (in *inode) after(cut float64, random *rand.Rand) []byte {
 			loose = append(loose, o)
 		}
 	}
-	// Some files keep nothing that was not synced, some all, most a part of it.
+	// Some files keep none of their unsynced writes, some keep all, most keep a part.
 	share := []float64{0, 1, random.Float64(), random.Float64()}[random.IntN(4)]
 	keep := map[*op]map[int64]bool{}
-	gone := map[int64]bool{} // pages of which a write is lost: so are those after it
+	gone := map[int64]bool{} // pages with a lost write: later writes of them are lost too
 	truncates := true
 	for _, o := range loose {
 		keep[o] = map[int64]bool{}
@@ -441,7 +442,7 @@ func (in *inode) after(cut float64, random *rand.Rand) []byte {
 
 const pageSize = 4096
 
-// content applies what is whole, and the pages that are kept of the rest.
+// content applies the durable operations, and the kept pages of the others.
 func (in *inode) content(whole func(*op) bool, keep map[*op]map[int64]bool) (b []byte) {
 	ops := slices.Clone(in.ops)
 	slices.SortStableFunc(ops, func(a, c *op) int { return cmp.Compare(a.end, c.end) })

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Without the shop, which shop.txt lists, the tree builds, and the functions that any product takes pass their tests: what
-// the README tells a team to do that keeps those only.
+// Without the shop, which shop.txt lists, the tree builds, and the functions that any product takes pass their tests:
+// what the README tells a team to do that keeps those only.
 func TestKitWithoutShop(t *testing.T) {
 	dir := t.TempDir()
 	copyTree(t, root(t), dir)

@@ -1,5 +1,5 @@
-// Package shop drives the shop from outside as its customers do, runs the real process, and sums
-// over the stores that it leaves behind.
+// Package shop is a client of the shop, runs the real process, and checks the invariants over the stores of a stopped
+// process.
 package shop
 
 import (
@@ -14,19 +14,19 @@ import (
 	"time"
 )
 
-// The administrator that a system under test is started with.
+// The administrator of a system under test.
 const (
 	AdminEmail    = "admin@example.com"
 	AdminPassword = "an administrator's password"
 )
 
-// Client talks to one running shop. It may be used concurrently.
+// Client sends requests to one running shop. It may be used concurrently.
 type Client struct {
 	URL  string
 	HTTP *http.Client
 }
 
-// NewClient keeps up to connections connections open.
+// NewClient returns a client that keeps up to connections connections open.
 func NewClient(url string, connections int) *Client {
 	transport := &http.Transport{
 		MaxIdleConns: connections, MaxIdleConnsPerHost: connections, MaxConnsPerHost: connections,
@@ -35,7 +35,7 @@ func NewClient(url string, connections int) *Client {
 	return &Client{URL: url, HTTP: &http.Client{Transport: transport, Timeout: 90 * time.Second}}
 }
 
-// Status is an answer that was not the expected one.
+// Status is the error for a response that is not 2xx.
 type Status struct {
 	Call string
 	Code int
@@ -44,7 +44,7 @@ type Status struct {
 
 func (s *Status) Error() string { return fmt.Sprintf("%s: status %d: %s", s.Call, s.Code, s.Body) }
 
-// Do sends a request and decodes the answer into out, unless out is nil. Any status but 2xx is a *Status.
+// Do sends a request and decodes the response into out, unless out is nil. Any status but 2xx is a *Status.
 func (c *Client) Do(ctx context.Context, method, path, token string, in, out any, headers ...string) error {
 	var body io.Reader
 	if in != nil {
@@ -97,27 +97,28 @@ func (c *Client) Login(ctx context.Context, email, password string) (string, err
 	return session.AccessToken, err
 }
 
-// Customer is somebody who has registered and logged in.
+// Customer is a registered customer with an access token.
 type Customer struct {
 	ID    string
 	Name  string
 	Token string
 }
 
-// Register makes a customer.
+// Register registers a customer and logs in.
 func (c *Client) Register(ctx context.Context, name string) (Customer, error) {
 	email, password := credentials(name)
 	var user struct {
 		ID string `json:"id"`
 	}
-	err := c.Do(ctx, "POST", "/api/users", "", map[string]string{"name": name, "email": email, "password": password}, &user)
+	err := c.Do(ctx, "POST", "/api/users", "", map[string]string{"name": name, "email": email, "password": password},
+		&user)
 	if err != nil {
 		return Customer{}, err
 	}
 	return c.LoginAgain(ctx, Customer{ID: user.ID, Name: name})
 }
 
-// LoginAgain gives a customer another token: one lasts a quarter of an hour.
+// LoginAgain returns the customer with a new token. A token is valid for 15 minutes.
 func (c *Client) LoginAgain(ctx context.Context, who Customer) (Customer, error) {
 	email, password := credentials(who.Name)
 	token, err := c.Login(ctx, email, password)
@@ -129,7 +130,7 @@ func credentials(name string) (email, password string) {
 	return name + "@example.com", "a password for " + name
 }
 
-// AddProduct makes a product with so much stock.
+// AddProduct makes a product with the price amount in cents and the available stock, and returns its id.
 func (c *Client) AddProduct(ctx context.Context, admin, name string, amount, available int) (string, error) {
 	var product struct {
 		ID string `json:"id"`
@@ -141,41 +142,43 @@ func (c *Client) AddProduct(ctx context.Context, admin, name string, amount, ava
 	return product.ID, c.Do(ctx, "PUT", "/api/stock/"+product.ID, admin, map[string]int{"available": available}, nil)
 }
 
-// Line is so many of a product.
+// Line is a quantity of a product.
 type Line struct {
 	ProductID string `json:"product_id"`
 	Quantity  int    `json:"quantity"`
 }
 
-// Order is what the shop says of an order.
+// Order is an order as the API returns it.
 type Order struct {
 	ID     string `json:"id"`
 	Status string `json:"status"`
 	Reason string `json:"reason"`
 }
 
-// Ended reports whether nothing will happen to the order any more.
+// Ended reports whether the order is in a final state.
 func (o Order) Ended() bool { return o.Status == "confirmed" || o.Status == "cancelled" }
 
-// Place places an order under a key, and waits so many seconds for its end.
+// Place places an order with an idempotency key, and waits up to wait seconds for its end.
 func (c *Client) Place(ctx context.Context, by Customer, key, payment string, wait int, lines ...Line) (Order, error) {
 	headers := []string{"Idempotency-Key", key}
 	if wait > 0 {
 		headers = append(headers, "Prefer", fmt.Sprintf("wait=%d", wait))
 	}
 	var o Order
-	err := c.Do(ctx, "POST", "/api/orders", by.Token, map[string]any{"lines": lines, "payment": map[string]string{"token": payment}}, &o, headers...)
+	err := c.Do(ctx, "POST", "/api/orders", by.Token, map[string]any{"lines": lines,
+		"payment": map[string]string{"token": payment}}, &o, headers...)
 	return o, err
 }
 
-// Order asks for an order.
+// Order returns an order.
 func (c *Client) Order(ctx context.Context, by Customer, id string) (Order, error) {
 	var o Order
 	err := c.Do(ctx, "GET", "/api/orders/"+id, by.Token, nil, &o)
 	return o, err
 }
 
-// AwaitOrder asks until the order has ended, first every 20 milliseconds and then less often, down to 4 times a second.
+// AwaitOrder polls until the order has ended, first every 20 milliseconds and then less often, down to 4 times a
+// second.
 func (c *Client) AwaitOrder(ctx context.Context, by Customer, id string) (Order, error) {
 	for wait := 20 * time.Millisecond; ; wait = min(wait*5/4, 250*time.Millisecond) {
 		o, err := c.Order(ctx, by, id)
@@ -190,13 +193,13 @@ func (c *Client) AwaitOrder(ctx context.Context, by Customer, id string) (Order,
 	}
 }
 
-// ProductsKnown waits until orders takes the products, which it knows from events.
+// ProductsKnown waits until orders accepts the products, which it learns from events.
 func (c *Client) ProductsKnown(ctx context.Context, by Customer, ids ...string) error {
 	for _, id := range ids {
 		for n := 0; ; n++ {
 			o, err := c.Place(ctx, by, fmt.Sprintf("probe-%s-%d", id, n), "tok_declined", 10, Line{id, 1})
 			if s, ok := err.(*Status); !ok || s.Code != http.StatusUnprocessableEntity {
-				if err == nil { // until then it holds one of the product
+				if err == nil { // until it ends, it reserves one of the product
 					_, err = c.AwaitOrder(ctx, by, o.ID)
 				}
 				if err != nil {

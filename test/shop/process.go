@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// Build compiles the developer's command into dir and returns its path.
+// Build compiles the command ebb into dir and returns its path.
 func Build(dir string) (string, error) {
 	path := filepath.Join(dir, "ebb")
 	out, err := exec.Command("go", "build", "-o", path, "github.com/ebb-dev/ebb/cmd/ebb").CombinedOutput()
@@ -24,7 +24,7 @@ func Build(dir string) (string, error) {
 	return path, nil
 }
 
-// FreeAddress is a loopback address that nobody listens on.
+// FreeAddress returns a free loopback address.
 func FreeAddress() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -38,7 +38,7 @@ func FreeAddress() (string, error) {
 type Process struct {
 	Binary, Addr, Data string
 	Args, Env          []string
-	Under              []string // a command, with its arguments, that the process runs under
+	Under              []string // a command with arguments that runs the process, such as strace
 
 	cmd  *exec.Cmd
 	done chan struct{}
@@ -46,7 +46,7 @@ type Process struct {
 	out  bytes.Buffer
 }
 
-// Write keeps what the process prints.
+// Write collects the output of the process.
 func (p *Process) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -56,20 +56,20 @@ func (p *Process) Write(b []byte) (int, error) {
 	return p.out.Write(b)
 }
 
-// Output is what the process printed, its beginning left out when it is much.
+// Output returns the output of the process; the beginning is dropped when it is long.
 func (p *Process) Output() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.out.String()
 }
 
-// URL is where it answers.
+// URL returns the base URL of the process.
 func (p *Process) URL() string { return "http://" + p.Addr }
 
-// Pid is the process id.
+// Pid returns the process id.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
-// Start starts the process and waits until it answers; it returns how long that took.
+// Start starts the process, waits until it is ready, and returns how long that took.
 func (p *Process) Start(ctx context.Context) (time.Duration, error) {
 	begin := time.Now()
 	if err := p.Launch(); err != nil {
@@ -79,14 +79,15 @@ func (p *Process) Start(ctx context.Context) (time.Duration, error) {
 	return time.Since(begin), err
 }
 
-// Launch starts the process and does not wait for it.
+// Launch starts the process without waiting.
 func (p *Process) Launch() error {
 	name, args := p.Binary, append([]string{"dev", "--addr", p.Addr, "--data", p.Data}, p.Args...)
 	if len(p.Under) > 0 {
 		name, args = p.Under[0], append(append(p.Under[1:len(p.Under):len(p.Under)], p.Binary), args...)
 	}
 	p.cmd = exec.Command(name, args...)
-	p.cmd.Env = append(os.Environ(), "EBB_ADMIN_EMAIL="+AdminEmail, "EBB_ADMIN_PASSWORD="+AdminPassword, "EBB_LOG_LEVEL=warn")
+	p.cmd.Env = append(os.Environ(), "EBB_ADMIN_EMAIL="+AdminEmail, "EBB_ADMIN_PASSWORD="+AdminPassword,
+		"EBB_LOG_LEVEL=warn")
 	p.cmd.Env = append(p.cmd.Env, p.Env...)
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	if err := p.cmd.Start(); err != nil {
@@ -98,7 +99,7 @@ func (p *Process) Launch() error {
 	return nil
 }
 
-// Ready waits until the process answers. One that ends instead is an error with what it printed.
+// Ready waits until the process is ready. If it exits instead, the error contains its output.
 func (p *Process) Ready(ctx context.Context) error {
 	for {
 		r, err := http.Get(p.URL() + "/readyz")
@@ -112,32 +113,32 @@ func (p *Process) Ready(ctx context.Context) error {
 		case <-ctx.Done():
 			return fmt.Errorf("not ready: %w: %s", ctx.Err(), p.Output())
 		case <-p.done:
-			return fmt.Errorf("it ended: %s", p.Output())
+			return fmt.Errorf("the process exited: %s", p.Output())
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
 }
 
-// Ended is closed when the process has ended.
+// Ended returns a channel that is closed when the process has exited.
 func (p *Process) Ended() <-chan struct{} { return p.done }
 
-// Kill ends the process at once, as a SIGKILL does.
+// Kill kills the process with SIGKILL and waits for its end.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
 }
 
-// Stop asks the process to finish and waits for it.
+// Stop sends SIGTERM and waits until the process exits. When ctx ends first, it kills the process.
 func (p *Process) Stop(ctx context.Context) error {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
 		if code := p.cmd.ProcessState.ExitCode(); code != 0 {
-			return fmt.Errorf("it ended with %d: %s", code, p.Output())
+			return fmt.Errorf("the process exited with %d: %s", code, p.Output())
 		}
 		return nil
 	case <-ctx.Done():
 		p.Kill()
-		return fmt.Errorf("it did not stop: %s", p.Output())
+		return fmt.Errorf("the process did not stop: %s", p.Output())
 	}
 }

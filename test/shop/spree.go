@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Spree places many orders of every kind, through kills and restarts, and remembers which were acknowledged. Its methods
-// may be called concurrently.
+// Spree places many orders of every kind, also while the shop is killed and restarted, and records which were
+// acknowledged. Its methods may be called concurrently.
 type Spree struct {
 	Client *Client
 
@@ -22,10 +22,10 @@ type Spree struct {
 	repeated atomic.Int64
 
 	mu    sync.Mutex
-	taken map[string]*account // by order id
+	taken map[string]*account // acknowledged orders, by id
 }
 
-// account is a customer who logs in again when the token has run out.
+// account is a customer that logs in again when the token has expired.
 type account struct {
 	mu sync.Mutex
 	Customer
@@ -48,18 +48,19 @@ func (a *account) login(ctx context.Context, c *Client) error {
 	return nil
 }
 
-// The payments of a spree: good, declined, failing, slow and unheard-of cards.
-var cards = []string{"tok_ok", "tok_ok", "tok_ok", "tok_ok", "tok_declined", "tok_error_once", "tok_ok", "tok_slow", "tok_ok", "tok_unheard_of"}
+// The payment tokens of a spree: good, declined, failing, slow and unknown cards.
+var cards = []string{"tok_ok", "tok_ok", "tok_ok", "tok_ok", "tok_declined", "tok_error_once", "tok_ok", "tok_slow",
+	"tok_ok", "tok_unheard_of"}
 
-// NewSpree makes the customers, and two products: of one there is plenty, of the other too little.
+// NewSpree makes the customers and two products: one with plenty of stock, one with too little.
 func NewSpree(ctx context.Context, url string) (*Spree, error) {
 	return NewSpreeOf(ctx, url, "customer")
 }
 
-// Probes is how many orders a new Spree makes itself, to see that its products are known: one for each of the two.
+// Probes is the number of orders that NewSpree places to check that orders knows the products: one for each.
 const Probes = 2
 
-// NewSpreeOf makes one whose customers' names begin so, beside others at the same shop.
+// NewSpreeOf is like NewSpree with another prefix of the customers' names, for a second spree at the same shop.
 func NewSpreeOf(ctx context.Context, url, customers string) (*Spree, error) {
 	s := &Spree{Client: NewClient(url, 64), taken: map[string]*account{}}
 	admin, err := s.Client.Login(ctx, AdminEmail, AdminPassword)
@@ -82,7 +83,7 @@ func NewSpreeOf(ctx context.Context, url, customers string) (*Spree, error) {
 	return s, s.Client.ProductsKnown(ctx, s.customers[0].Customer, s.plenty, s.scarce)
 }
 
-// Place repeats order number n under its key until it is answered, as a client does that wants its order.
+// Place sends order number n with its idempotency key until it is answered.
 func (s *Spree) Place(ctx context.Context, n int) error {
 	_, err := s.place(ctx, n)
 	return err
@@ -115,10 +116,10 @@ func (s *Spree) place(ctx context.Context, n int) (id string, err error) {
 	return id, err
 }
 
-// Repeated is how many calls had to be made again: they were cut, or answered with 409, 429 or 5xx.
+// Repeated returns how many calls were repeated because they broke or were answered with 409, 429 or 5xx.
 func (s *Spree) Repeated() int { return int(s.repeated.Load()) }
 
-// insist repeats a call until it is answered for good, after waits that grow from 10 to 250 milliseconds.
+// insist repeats a call until it succeeds or fails finally, with waits that grow from 10 to 250 milliseconds.
 func (s *Spree) insist(ctx context.Context, by *account, call func() error) error {
 	for wait := 10 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
 		err := call()
@@ -126,10 +127,11 @@ func (s *Spree) insist(ctx context.Context, by *account, call func() error) erro
 		switch {
 		case err == nil:
 			return nil
-		case !errors.As(err, &refused) || refused.Code >= 500 || refused.Code == http.StatusConflict || refused.Code == http.StatusTooManyRequests:
+		case !errors.As(err, &refused) || refused.Code >= 500 || refused.Code == http.StatusConflict ||
+			refused.Code == http.StatusTooManyRequests:
 			s.repeated.Add(1)
 		case refused.Code == http.StatusUnauthorized:
-			_ = by.login(ctx, s.Client) // when that fails, so will the next call
+			_ = by.login(ctx, s.Client) // if it fails, the next call fails too
 		default:
 			return err
 		}
@@ -141,10 +143,11 @@ func (s *Spree) insist(ctx context.Context, by *account, call func() error) erro
 	}
 }
 
-// At is the same spree at another process, which has the same customers and products; these orders, and no others, were
-// acknowledged there before.
+// At returns the spree for another process with the same customers and products, at which the given orders were
+// acknowledged before.
 func (s *Spree) At(url string, acknowledged []string) *Spree {
-	other := &Spree{Client: NewClient(url, 64), customers: s.customers, plenty: s.plenty, scarce: s.scarce, taken: map[string]*account{}}
+	other := &Spree{Client: NewClient(url, 64), customers: s.customers, plenty: s.plenty, scarce: s.scarce,
+		taken: map[string]*account{}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, id := range acknowledged {
@@ -153,7 +156,7 @@ func (s *Spree) At(url string, acknowledged []string) *Spree {
 	return other
 }
 
-// Acknowledged are the ids of the orders that were answered.
+// Acknowledged returns the ids of the acknowledged orders.
 func (s *Spree) Acknowledged() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,7 +167,7 @@ func (s *Spree) Acknowledged() []string {
 	return ids
 }
 
-// AwaitEnds waits until every acknowledged order has ended, and counts how.
+// AwaitEnds waits until every acknowledged order has ended, and returns the number of orders for each final status.
 func (s *Spree) AwaitEnds(ctx context.Context) (ended map[string]int, err error) {
 	ended = map[string]int{}
 	for _, id := range s.Acknowledged() {
@@ -191,16 +194,16 @@ func (s *Spree) await(ctx context.Context, id string) (o Order, err error) {
 	return o, nil
 }
 
-// Quiet waits until everything that follows the orders' ends, shipping and views, has been handled too. It says what does
-// not hold when that takes more than a minute.
+// Quiet waits until everything after the orders' ends, such as shipping and views, is handled. After a minute it
+// returns an error with the first violated invariant.
 func (s *Spree) Quiet(ctx context.Context, p *Process) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
 		books, err := ReadBooks(ctx, p.Data)
 		if err == nil {
-			if faults := books.Audit(s.Acknowledged()); len(faults) > 0 {
-				err = fmt.Errorf("%d invariants do not hold, the first: %s", len(faults), faults[0])
+			if violations := books.Audit(s.Acknowledged()); len(violations) > 0 {
+				err = fmt.Errorf("%d invariants do not hold, the first: %s", len(violations), violations[0])
 			}
 		}
 		if err == nil {
@@ -214,9 +217,9 @@ func (s *Spree) Quiet(ctx context.Context, p *Process) error {
 	}
 }
 
-// Settle waits until it is quiet, then stops the process and audits what it leaves behind.
-func (s *Spree) Settle(ctx context.Context, p *Process) (books *Books, faults []string, err error) {
-	quiet := s.Quiet(ctx, p) // what does not hold is found again
+// StopAndAudit waits as Quiet does, stops the process and audits its stores.
+func (s *Spree) StopAndAudit(ctx context.Context, p *Process) (books *Books, violations []string, err error) {
+	quiet := s.Quiet(ctx, p) // the audit finds a violation again
 	if err := p.Stop(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -224,7 +227,7 @@ func (s *Spree) Settle(ctx context.Context, p *Process) (books *Books, faults []
 		return nil, nil, err
 	}
 	if quiet == nil {
-		books.Outbox = nil // they were empty; a tick that the stop interrupted is published by the next start
+		books.Outbox = nil // they were empty before; the next start publishes a tick that the stop interrupted
 	}
 	return books, books.Audit(s.Acknowledged()), nil
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/store/sqlite"
 )
 
-// Books are what the stores of a stopped shop say, read from the files themselves.
+// Books holds the content of the stores of a stopped shop.
 type Books struct {
 	Orders       map[string]OrderBook
 	Payments     map[string]PaymentBook
@@ -25,7 +25,7 @@ type Books struct {
 	DeadLetters  int
 }
 
-// The documents as the functions keep them, as far as the sums need them.
+// The members of the functions' documents that the sums need.
 type (
 	OrderBook struct {
 		State struct {
@@ -60,12 +60,12 @@ type (
 	}
 )
 
-// ReadBooks opens the stores below the data directory of a process that has ended.
+// ReadBooks reads the stores in the data directory of a stopped process.
 func ReadBooks(ctx context.Context, data string) (*Books, error) {
 	return ReadBooksOf(ctx, sqlite.Opener(filepath.Join(data, "store")))
 }
 
-// ReadBooksOf opens the stores of all functions, wherever they are.
+// ReadBooksOf reads the stores of all functions through the opener.
 func ReadBooksOf(ctx context.Context, open store.Opener) (*Books, error) {
 	declared, err := functions.System().Declare()
 	if err != nil {
@@ -135,12 +135,12 @@ func documents[T any](ctx context.Context, db store.Driver, collection string) (
 	}
 }
 
-// Audit lists every invariant that does not hold. Each order that was acknowledged must be there.
+// Audit returns every violated invariant. Each acknowledged order must exist.
 func (b *Books) Audit(acknowledged []string) []string {
 	a := audit{b: b}
 	for _, id := range acknowledged {
 		if _, ok := b.Orders[id]; !ok {
-			a.fault("order %s was acknowledged and is lost", id)
+			a.violation("order %s was acknowledged and is lost", id)
 		}
 	}
 	shipped := map[string]int{}
@@ -154,36 +154,37 @@ func (b *Books) Audit(acknowledged []string) []string {
 	}
 	for id, s := range b.Stock {
 		if s.Initial != s.Available+s.Reserved+s.Shipped || s.Available < 0 {
-			a.fault("product %s: initial %d, available %d, reserved %d, shipped %d", id, s.Initial, s.Available, s.Reserved, s.Shipped)
+			a.violation("product %s: initial %d, available %d, reserved %d, shipped %d", id, s.Initial, s.Available, s.Reserved,
+				s.Shipped)
 		}
 		if s.Reserved != 0 {
-			a.fault("product %s: %d are still reserved", id, s.Reserved)
+			a.violation("product %s: %d are still reserved", id, s.Reserved)
 		}
 		if s.Shipped != shipped[id] {
-			a.fault("product %s: %d left, confirmed orders hold %d", id, s.Shipped, shipped[id])
+			a.violation("product %s: %d left, confirmed orders hold %d", id, s.Shipped, shipped[id])
 		}
 	}
 	for id := range b.Payments {
 		if _, ok := b.Orders[id]; !ok {
-			a.fault("payment %s belongs to no order", id)
+			a.violation("payment %s has no order", id)
 		}
 	}
 	for name, n := range b.Outbox {
 		if n > 0 {
-			a.fault("%s: %d entries are left in the outbox", name, n)
+			a.violation("%s: %d entries are left in the outbox", name, n)
 		}
 	}
-	return a.faults
+	return a.violations
 }
 
 type audit struct {
-	b      *Books
-	faults []string
+	b          *Books
+	violations []string
 }
 
-func (a *audit) fault(format string, args ...any) {
-	if len(a.faults) < 50 {
-		a.faults = append(a.faults, fmt.Sprintf(format, args...))
+func (a *audit) violation(format string, args ...any) {
+	if len(a.violations) < 50 {
+		a.violations = append(a.violations, fmt.Sprintf(format, args...))
 	}
 }
 
@@ -192,34 +193,34 @@ func (a *audit) order(id string, o OrderBook) {
 	switch o.State.Status {
 	case "confirmed":
 		if p.Status != "captured" || p.Amount.Amount != o.State.Total.Amount {
-			a.fault("order %s is confirmed, its payment %s %d of %d", id, p.Status, p.Amount.Amount, o.State.Total.Amount)
+			a.violation("order %s is confirmed, its payment %s %d of %d", id, p.Status, p.Amount.Amount, o.State.Total.Amount)
 		}
 		if r.Status != "shipped" {
-			a.fault("order %s is confirmed, its stock %s", id, r.Status)
+			a.violation("order %s is confirmed, its stock %s", id, r.Status)
 		}
 	case "cancelled":
 		switch p.Status {
 		case "", "declined", "voided", "refunded":
 		default:
-			a.fault("order %s is cancelled, its payment %s", id, p.Status)
+			a.violation("order %s is cancelled, its payment %s", id, p.Status)
 		}
 		switch r.Status {
 		case "", "refused", "released":
 		default:
-			a.fault("order %s is cancelled, its stock %s", id, r.Status)
+			a.violation("order %s is cancelled, its stock %s", id, r.Status)
 		}
 		if o.State.Saga.Reason == "" {
-			a.fault("order %s is cancelled without a reason", id)
+			a.violation("order %s is cancelled without a reason", id)
 		}
 	default:
-		a.fault("order %s is %s", id, o.State.Status)
+		a.violation("order %s is %s", id, o.State.Status)
 	}
 	if v, ok := a.viewed(id); !ok || v.Status != o.State.Status {
-		a.fault("order %s is %s, the view says %q", id, o.State.Status, v.Status)
+		a.violation("order %s is %s, the view says %q", id, o.State.Status, v.Status)
 	}
 }
 
-// viewed finds the order in the live generation, whatever its number.
+// viewed returns the order in the live generation of the view.
 func (a *audit) viewed(id string) (ViewBook, bool) {
 	if v, ok := a.b.Views[id]; ok {
 		return v, true

@@ -213,6 +213,51 @@ func forgettingVoids() simulation.Broken {
 	return forgetting("payments", func(m store.Mutation) bool { return m.Version == 1 && status(m, "voided") })
 }
 
+// unrevoked returns a shop whose units commit although what they have read of revocations has changed since. With
+// remembered, its functions keep in memory that nothing is revoked.
+func unrevoked(remembered bool) simulation.Broken {
+	return simulation.Broken{Change: env(func(e *function.Env) {
+		open := e.Store
+		e.Store = func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
+			db, err := open(ctx, name, schema)
+			return unrevokedDriver{driver{db, nil, ignoringRevocations}, remembered, map[store.Key]bool{}}, err
+		}
+	})}
+}
+
+func ignoringRevocations(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
+	learns := slices.ContainsFunc(b.Mutations, func(m store.Mutation) bool { return m.Collection == "_revoked" })
+	if !learns {
+		b.Preconditions = slices.DeleteFunc(slices.Clone(b.Preconditions), func(p store.Precondition) bool {
+			return p.Collection == "_revoked"
+		})
+	}
+	return db.Commit(ctx, b)
+}
+
+type unrevokedDriver struct {
+	driver
+	remembered bool
+	missing    map[store.Key]bool
+}
+
+func (d unrevokedDriver) Get(ctx context.Context, keys ...store.Key) ([]store.Document, error) {
+	docs, err := d.driver.Get(ctx, keys...)
+	if err != nil || !d.remembered {
+		return docs, err
+	}
+	for i, doc := range docs {
+		switch {
+		case doc.Collection != "_revoked":
+		case d.missing[doc.Key]:
+			docs[i] = store.Document{Key: doc.Key}
+		case doc.Version == 0:
+			d.missing[doc.Key] = true
+		}
+	}
+	return docs, nil
+}
+
 // patient returns the shop with customers who never cancel, so that orders are undone only after a failure or a
 // deadline.
 func patient(b simulation.Broken) simulation.Broken {
@@ -319,6 +364,9 @@ var brokenShops = []struct {
 	}), []simulate.Kind{simulate.BrokerError}, false},
 	{"forgets what it has quarantined", forgetting("_outbox", func(m store.Mutation) bool { return m.Version > 1 }),
 		[]simulate.Kind{simulate.BadEntry}, false},
+	{"does not store what is revoked", forgetting("_revoked", nil), nil, true},
+	{"believes in memory that nothing is revoked", unrevoked(true), nil, true},
+	{"checks before it commits and not when it does", unrevoked(false), []simulate.Kind{simulate.Slow}, true},
 	{"forgets everything in its next version", simulation.Broken{Change: amnesia},
 		[]simulate.Kind{simulate.Deploy}, false},
 }
@@ -397,6 +445,7 @@ func TestNeverForgets(t *testing.T) {
 	gone := func(m store.Mutation) bool { return m.Data == nil }
 	for _, c := range []struct{ collection, text string }{
 		{"_inbox", "older than three days"}, {"_idempotency", "older than a day"}, {"_outbox", "without end"},
+		{"_revoked", "expired"},
 	} {
 		sys := simulation.Shop(forgetting(c.collection, gone))
 		sys.MaxFaults, sys.Age = -1, 1

@@ -118,6 +118,7 @@ func (s *run) check(sim *simulate.Simulation) {
 	s.checkEmittedOnce(sim, books, log)
 	s.checkViews(sim, books, log)
 	s.checkLetters(sim)
+	s.checkRevoked(sim)
 }
 
 // generation returns the number of the live generation of the views.

@@ -6,18 +6,24 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/ebb-dev/ebb/test/docs"
 )
 
 // The Go code that docs/simulation.md prints is a test that compiles and passes.
 func TestExampleOfDocs(t *testing.T) {
-	page, err := os.ReadFile("../../docs/simulation.md")
+	page, err := docs.Read("../../docs/simulation.md", "docs/simulation.md", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks := regexp.MustCompile("(?s)\n```go\n(.*?\n)```\n").FindAllStringSubmatch(string(page), -1)
+	var blocks []string
+	for _, b := range page.Blocks {
+		if b.Lang == "go" {
+			blocks = append(blocks, b.Text)
+		}
+	}
 	if len(blocks) != 1 {
 		t.Fatalf("the page has %d blocks of Go, want 1", len(blocks))
 	}
@@ -34,12 +40,12 @@ func TestExampleOfDocs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, data := range map[string][]byte{source: []byte(blocks[0][1]), overlay: replace} {
+	for name, data := range map[string][]byte{source: []byte(blocks[0]), overlay: replace} {
 		if err := os.WriteFile(name, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if formatted, err := format.Source([]byte(blocks[0][1])); err != nil || string(formatted) != blocks[0][1] {
+	if formatted, err := format.Source([]byte(blocks[0])); err != nil || string(formatted) != blocks[0] {
 		t.Errorf("the example is not formatted as gofmt does: %v", err)
 	}
 	binary := filepath.Join(dir, "loyalty.test")

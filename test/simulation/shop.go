@@ -64,6 +64,7 @@ type run struct {
 	acked    []string       // the ids of acknowledged orders
 	byAction map[int]string // the ids of acknowledged orders by action
 	log      []ce.Event
+	revoked  *revoked
 }
 
 const customers = 5
@@ -76,13 +77,19 @@ func begin(sim *simulate.Simulation, r *rand.Rand, b Broken) *simulate.Scenario 
 		bank:     &bank{sim: sim, accounts: map[string]*account{}, careless: b.Careless},
 		asked:    map[string]int{},
 		byAction: map[int]string{},
+		revoked:  newRevoked(),
 	}
 	sc := &simulate.Scenario{
 		Setup: func(*simulate.Simulation) { s.setup(r) }, Settled: s.settled, Check: s.check,
-		Projections: s.projections(), Archive: s.archived, Remotes: []string{"payments"}, Handle: b.Handle,
-		Serve: b.Serve,
+		Projections: s.projections(), Archive: s.archived, Remotes: []string{"payments"}, Serve: b.Serve,
 	}
-	versions := &schemas{sim: sim, added: map[place]bool{}}
+	sc.Handle = func(name string, next broker.Handler) broker.Handler {
+		if b.Handle != nil {
+			next = b.Handle(name, next)
+		}
+		return s.learn(name, next)
+	}
+	versions := &schemas{sim: sim, added: map[place]bool{}, committed: s.committed}
 	for _, c := range functions.System().Functions {
 		if c.Name == gateway.Name {
 			continue
@@ -139,7 +146,7 @@ var secrets = sync.OnceValue(func() (k struct {
 	issuer := auth.NewIssuer(keys, "ebb", "ebb", clock)
 	k.issuer = issuer
 	grant := func(subject string, roles ...string) {
-		g := auth.Grant{Subject: subject, Roles: roles, TTL: 24 * time.Hour}
+		g := auth.Grant{Subject: subject, Roles: roles, Session: sessionOf(subject), TTL: tokenLife}
 		if k.tokens[subject], _, err = issuer.Issue(g); err != nil {
 			panic(err)
 		}
@@ -148,6 +155,7 @@ var secrets = sync.OnceValue(func() (k struct {
 		grant(customer(n), auth.RoleCustomer)
 	}
 	grant("admin", auth.RoleAdmin)
+	grant(clerk, auth.RoleAdmin)
 	return k
 })
 
@@ -161,11 +169,22 @@ func env(deadline string) function.Env {
 	}
 }
 
+func sessionOf(who string) string { return "session-of-" + who }
+
+// token returns the token that somebody has at first, in a session.
 func token(who string) string { return secrets().tokens[who] }
+
+// current returns the token of a customer, of no session after signing out and in again.
+func (s *run) current(who string) string {
+	if s.revoked.again[who] {
+		return own(who)
+	}
+	return token(who)
+}
 
 // own returns a token of a user who has registered.
 func own(id string) string {
-	grant := auth.Grant{Subject: id, Roles: []string{auth.RoleCustomer}, TTL: 24 * time.Hour}
+	grant := auth.Grant{Subject: id, Roles: []string{auth.RoleCustomer}, TTL: tokenLife}
 	t, _, err := secrets().issuer.Issue(grant)
 	if err != nil {
 		panic(err)
@@ -263,14 +282,12 @@ func (s *run) actions(r *rand.Rand, patient bool) []simulate.Action {
 	}
 	for n := range r.IntN(3) {
 		product, price := r.IntN(len(s.prices)), 100+r.Int64N(5000)
-		add(at(), func() { s.price(product, price) }, "price change %d: product %d costs %d", n, product, price)
+		add(at(), func() { s.price("admin", product, price) }, "price change %d: product %d costs %d", n, product, price)
 	}
 	for n := range r.IntN(4) {
 		who := customer(r.IntN(customers))
 		if r.IntN(3) == 0 {
-			add(at(), func() {
-				s.sim.Publish(emitted(s.sim, 100+n, events.UserDeleted.New(who, events.DeletedUser{UserID: who}), 100+n))
-			}, "%s leaves", who)
+			add(at(), func() { s.leave(100+n, who) }, "%s leaves", who)
 			continue
 		}
 		name := fmt.Sprintf("%s the %dth", who, n)
@@ -297,6 +314,7 @@ func (s *run) actions(r *rand.Rand, patient bool) []simulate.Action {
 			)
 		}, "the views are rebuilt")
 	}
+	s.revocations(r, at, add)
 	return actions
 }
 
@@ -314,14 +332,19 @@ func (s *run) cart(r *rand.Rand) (lines []line, text string) {
 }
 
 func (s *run) order(n int, who, card string, lines []line) {
+	s.orderWith(n, who, s.current(who), card, lines)
+}
+
+// orderWith sends an order with a token of the customer.
+func (s *run) orderWith(n int, who, with, card string, lines []line) {
 	var wanted []map[string]any
 	for _, l := range lines {
 		wanted = append(wanted, map[string]any{"product_id": s.products[l.product], "quantity": l.quantity})
 	}
 	s.sim.Count("orders", 1)
 	s.asked[who]++
-	s.sim.Send(simulate.Request{
-		Function: "orders", Method: http.MethodPost, Path: "/api/orders", Token: token(who), Key: fmt.Sprint("order-", n),
+	s.send(who, simulate.Request{
+		Function: "orders", Method: http.MethodPost, Path: "/api/orders", Token: with, Key: fmt.Sprint("order-", n),
 		Body: map[string]any{"lines": wanted, "payment": map[string]any{"token": card}},
 	}, func(a simulate.Response) {
 		var o struct {
@@ -359,12 +382,13 @@ func (s *run) cancel(n int, who string) {
 	if id == "" {
 		return
 	}
-	s.sim.Send(
+	s.send(
+		who,
 		simulate.Request{
 			Function: "orders",
 			Method:   http.MethodPost,
 			Path:     "/api/orders/" + id + "/cancellation",
-			Token:    token(who),
+			Token:    s.current(who),
 			Key:      fmt.Sprint("cancel-", n),
 			Times:    4,
 		},
@@ -378,13 +402,13 @@ func (s *run) cancel(n int, who string) {
 
 func (s *run) look(n int, who string) {
 	if id := s.byAction[n]; id != "" {
-		s.sim.Send(
-			simulate.Request{Function: "orders", Method: http.MethodGet, Path: "/api/orders/" + id, Token: token(who)},
+		s.send(
+			who, simulate.Request{Function: "orders", Method: http.MethodGet, Path: "/api/orders/" + id, Token: s.current(who)},
 			s.wants(http.StatusOK),
 		)
 	}
-	s.sim.Send(
-		simulate.Request{Function: "views", Method: http.MethodGet, Path: "/api/views/orders", Token: token(who)},
+	s.send(
+		who, simulate.Request{Function: "views", Method: http.MethodGet, Path: "/api/views/orders", Token: s.current(who)},
 		s.wants(http.StatusOK),
 	)
 }
@@ -432,19 +456,20 @@ func (s *run) register(leaves bool) {
 	})
 }
 
-func (s *run) price(product int, price int64) {
+func (s *run) price(who string, product int, price int64) {
 	path := "/api/products/" + s.products[product]
 	s.sim.Send(simulate.Request{Function: "catalog", Method: http.MethodGet, Path: path}, func(a simulate.Response) {
 		if a.Status != http.StatusOK {
 			s.sim.Violated("a product is answered %d", a.Status)
 			return
 		}
-		s.sim.Send(
+		s.send(
+			who,
 			simulate.Request{
 				Function: "catalog",
 				Method:   http.MethodPatch,
 				Path:     path,
-				Token:    token("admin"),
+				Token:    token(who),
 				Header:   map[string]string{"If-Match": a.Header.Get("ETag")},
 				Body: map[string]any{
 					"price": map[string]any{"amount": price, "currency": "EUR"},

@@ -21,6 +21,8 @@ const added = `"added_by_the_next_version":{"is":[1,"kept"]}`
 type schemas struct {
 	sim   *simulate.Simulation
 	added map[place]bool // the documents that have the member
+
+	committed func(function string, b store.Batch) // is told of each commit
 }
 
 type place struct {
@@ -68,6 +70,7 @@ func (v *versioned) Commit(ctx context.Context, b store.Batch) error {
 		return err
 	}
 	s := v.schemas
+	s.committed(v.function, b)
 	for _, m := range b.Mutations {
 		at := place{v.function, m.Key}
 		has := bytes.Contains(m.Data, []byte(added))

@@ -13,15 +13,15 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// Manifest is what a name stands for: an image, or an index of several.
+// Manifest is the manifest of an image, or an index of several.
 type Manifest interface {
 	Digest() (v1.Hash, error)
 	MediaType() (types.MediaType, error)
 	RawManifest() ([]byte, error)
 }
 
-// Archive writes a tar that is both an OCI layout, with all images, for containerd and kind, and what docker save writes, with the
-// first, for engines that know no OCI layout.
+// Archive writes a tar that is both an OCI layout with all images, for containerd and kind, and an archive of docker
+// save with the first image, for engines without OCI layouts.
 func Archive(w io.Writer, tag name.Tag, top Manifest, images []v1.Image, at time.Time) error {
 	a := archive{tar: tar.NewWriter(w), at: at, has: make(map[string]bool)}
 	a.add("oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`))
@@ -37,7 +37,7 @@ func Archive(w io.Writer, tag name.Tag, top Manifest, images []v1.Image, at time
 	return a.tar.Close()
 }
 
-// archive keeps the first error, for there is nothing to do about one but to stop.
+// archive writes a tar. It keeps the first error and writes nothing after it.
 type archive struct {
 	tar *tar.Writer
 	at  time.Time
@@ -50,7 +50,8 @@ func (a *archive) add(name string, body []byte) {
 		return
 	}
 	a.has[name] = true
-	a.err = a.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(body)), ModTime: a.at, Format: tar.FormatUSTAR})
+	a.err = a.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(body)),
+		ModTime: a.at, Format: tar.FormatUSTAR})
 	if a.err == nil {
 		_, a.err = a.tar.Write(body)
 	}
@@ -96,7 +97,8 @@ func (a *archive) image(img v1.Image) {
 
 func blob(h v1.Hash) string { return "blobs/" + h.Algorithm + "/" + h.Hex }
 
-// layoutIndex names what is in the archive: as the layout's specification has it, the tag alone, and as containerd wants it, in full.
+// layoutIndex returns the index of the layout. It has the tag as the specification requires, and the full name as
+// containerd requires.
 func layoutIndex(a *archive, tag name.Tag, top Manifest) []byte {
 	digest, err := top.Digest()
 	a.keep(err)
@@ -142,7 +144,7 @@ func dockerManifest(a *archive, tag name.Tag, img v1.Image) []byte {
 	return append(out, '\n')
 }
 
-// FullName is the name as Kubernetes and container engines write it.
+// FullName returns the full name as Kubernetes and container engines write it.
 func FullName(tag name.Tag) string {
 	return strings.Replace(tag.Name(), "index.docker.io/", "docker.io/", 1)
 }

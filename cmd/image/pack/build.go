@@ -14,34 +14,35 @@ import (
 	"strings"
 )
 
-// Flags are those of go build that the bytes of a binary depend on. Version control is left out: a commit that changes no
-// code of the function changes no byte of it either, so that nodes keep the layer they have; the image's labels
-// and its bill of materials name the commit.
+// Flags are the flags of go build. Version control is left out, so that a commit that does not change the command's
+// code does not change its bytes, and nodes reuse the layer. The image's labels and its bill of materials name the
+// commit.
 var Flags = []string{"-trimpath", "-buildvcs=false", "-ldflags=-s -w"}
 
-// Platform is what a binary runs on.
+// Platform is an operating system and an architecture.
 type Platform struct{ OS, Arch string }
 
 func (p Platform) String() string { return p.OS + "/" + p.Arch }
 
-// platforms are the ones that can be built, with the level of the instruction set, which must not come from the environment.
+// platforms holds the supported platforms with the level of their instruction set, which must not come from the
+// environment.
 var platforms = map[Platform]string{
 	{"linux", "amd64"}: "GOAMD64=v1",
 	{"linux", "arm64"}: "GOARM64=v8.0",
 }
 
-// ParsePlatforms reads a list such as linux/amd64,linux/arm64.
+// ParsePlatforms parses a list such as linux/amd64,linux/arm64.
 func ParsePlatforms(list string) ([]Platform, error) {
 	var all []Platform
 	for s := range strings.SplitSeq(list, ",") {
 		os, arch, _ := strings.Cut(strings.TrimSpace(s), "/")
 		p := Platform{os, arch}
 		if _, ok := platforms[p]; !ok {
-			return nil, fmt.Errorf("no image can be built for %q: want linux/amd64, linux/arm64 or both", s)
+			return nil, fmt.Errorf("unknown platform %q (use linux/amd64, linux/arm64 or both)", s)
 		}
 		for _, other := range all {
 			if other == p {
-				return nil, fmt.Errorf("platform %s is there twice", p)
+				return nil, fmt.Errorf("duplicate platform %s", p)
 			}
 		}
 		all = append(all, p)
@@ -52,13 +53,13 @@ func ParsePlatforms(list string) ([]Platform, error) {
 // Binary is a built command.
 type Binary struct {
 	Platform Platform
-	Name     string // of the command
+	Name     string // the command's name
 	Bytes    []byte
 	Info     *debug.BuildInfo
-	Licenses map[string]string // of the modules in it, by path@version
+	Licenses map[string]string // the licenses of its modules, by path@version
 }
 
-// Build builds the one command that pkg names in the module in dir. What the compiler says goes into the error.
+// Build builds the command that pkg names in the module in dir. The error contains the compiler's output.
 func Build(ctx context.Context, dir, pkg string, p Platform) (Binary, error) {
 	importPath, err := command(ctx, dir, pkg, p)
 	if err != nil {
@@ -71,7 +72,8 @@ func Build(ctx context.Context, dir, pkg string, p Platform) (Binary, error) {
 	}
 	defer os.RemoveAll(tmp)
 	out := filepath.Join(tmp, b.Name)
-	if _, err := run(ctx, dir, p, append(append([]string{"build", "-o", out}, Flags...), "--", importPath)...); err != nil {
+	if _, err := run(ctx, dir, p, append(append([]string{"build", "-o", out}, Flags...), "--",
+		importPath)...); err != nil {
 		return Binary{}, fmt.Errorf("%s does not build for %s: %w", pkg, p, err)
 	}
 	if b.Bytes, err = os.ReadFile(out); err != nil {
@@ -84,29 +86,30 @@ func Build(ctx context.Context, dir, pkg string, p Platform) (Binary, error) {
 	return b, err
 }
 
-// command is the import path of the command that pkg names.
+// command returns the import path of the command that pkg names.
 func command(ctx context.Context, dir, pkg string, p Platform) (string, error) {
 	out, err := run(ctx, dir, p, "list", "-e", "-f", "{{.ImportPath}} {{.Name}}", "--", pkg)
 	if err != nil {
-		return "", fmt.Errorf("look for %s: %w", pkg, err)
+		return "", fmt.Errorf("list %s: %w", pkg, err)
 	}
 	found := strings.Split(strings.TrimSpace(out), "\n")
 	if len(found) != 1 {
-		return "", fmt.Errorf("%s are %d packages: an image is made of one command", pkg, len(found))
+		return "", fmt.Errorf("%s matches %d packages: want one command", pkg, len(found))
 	}
 	switch importPath, name, _ := strings.Cut(found[0], " "); name {
 	case "main":
 		return importPath, nil
 	case "":
-		return "", fmt.Errorf("there is no package %s", pkg)
+		return "", fmt.Errorf("unknown package %s", pkg)
 	default:
-		return "", fmt.Errorf("%s is a library (package %s): an image is made of a command", pkg, name)
+		return "", fmt.Errorf("%s is a library (package %s): want a command", pkg, name)
 	}
 }
 
-// licenses looks into the folders of the modules that a command is made of.
+// licenses returns the licenses of the modules of a command, from their folders.
 func licenses(ctx context.Context, dir, importPath string, p Platform) (map[string]string, error) {
-	const line = "{{with .Module}}{{if not .Main}}{{.Path}}@{{.Version}}\t{{with .Replace}}{{.Dir}}{{else}}{{.Dir}}{{end}}{{end}}{{end}}"
+	const line = "{{with .Module}}{{if not .Main}}{{.Path}}@{{.Version}}\t{{with " +
+		".Replace}}{{.Dir}}{{else}}{{.Dir}}{{end}}{{end}}{{end}}"
 	out, err := run(ctx, dir, p, "list", "-deps", "-f", line, "--", importPath)
 	if err != nil {
 		return nil, fmt.Errorf("list the modules of %s: %w", importPath, err)
@@ -121,12 +124,13 @@ func licenses(ctx context.Context, dir, importPath string, p Platform) (map[stri
 	return all, nil
 }
 
-// run runs the go command with all that the bytes depend on set, whatever the environment says.
+// run runs the go command with fixed values of all variables that the binary depends on.
 func run(ctx context.Context, dir string, p Platform, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = dir
-	// GOFLAGS is set to something harmless: an empty one would be filled from go env's file.
-	cmd.Env = append(os.Environ(), "GOOS="+p.OS, "GOARCH="+p.Arch, platforms[p], "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false",
+	// GOFLAGS has a harmless value, because an empty one would be filled from go env's file.
+	cmd.Env = append(os.Environ(), "GOOS="+p.OS, "GOARCH="+p.Arch, platforms[p], "CGO_ENABLED=0",
+		"GOFLAGS=-buildvcs=false",
 		"GOWORK=off", "GOEXPERIMENT=", "GOFIPS140=off")
 	out, err := cmd.Output()
 	var exit *exec.ExitError

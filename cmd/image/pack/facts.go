@@ -15,38 +15,40 @@ import (
 	"time"
 )
 
-// Facts are what an image says about where it comes from. They are read from the commit and the files alone, so that
-// whoever builds the same commit says the same, wherever and whenever.
+// Facts describe the source of an image. They depend on the commit and the files only, so that each build of a commit
+// has the same facts.
 type Facts struct {
 	Name     string // the last part of the module's path, in lower case
-	Source   string // where the module lives, by its path
-	Revision string // the commit, with -dirty when the files are not that commit's; empty without git
-	Version  string // the tag of the commit, else a pseudo-version of it as Go makes them
+	Source   string // the URL of the module, from its path
+	Revision string // the commit, with -dirty if files were changed; empty without git
+	Version  string // the commit's tag, or else a Go pseudo-version
 	License  string // the SPDX expression of the module's LICENSE
 	Time     time.Time
 }
 
-// ReadFacts reads them of the module in dir. $SOURCE_DATE_EPOCH, when epoch is not empty, replaces the commit's time.
+// ReadFacts reads the facts of the module in dir. epoch, the value of SOURCE_DATE_EPOCH, replaces the commit's time
+// unless it is empty.
 func ReadFacts(ctx context.Context, dir, epoch string) (Facts, error) {
 	module, err := modulePath(dir)
 	if err != nil {
 		return Facts{}, err
 	}
-	f := Facts{Name: moduleName(module), Source: "https://" + module, Version: "v0.0.0", License: License(dir), Time: time.Unix(0, 0).UTC()}
+	f := Facts{Name: moduleName(module), Source: "https://" + module, Version: "v0.0.0", License: License(dir),
+		Time: time.Unix(0, 0).UTC()}
 	if err := f.readCommit(ctx, dir); err != nil {
 		return Facts{}, err
 	}
 	if epoch != "" {
 		seconds, err := strconv.ParseInt(epoch, 10, 64)
 		if err != nil || seconds < 0 {
-			return Facts{}, fmt.Errorf("SOURCE_DATE_EPOCH is %q: want seconds since 1970", epoch)
+			return Facts{}, fmt.Errorf("invalid SOURCE_DATE_EPOCH %q: want seconds since 1970", epoch)
 		}
 		f.Time = time.Unix(seconds, 0).UTC()
 	}
 	return f, nil
 }
 
-// readCommit leaves the facts as they are where there is no git, as in a build context without .git.
+// readCommit adds the facts of the commit. Without git, as in a build context without .git, it adds nothing.
 func (f *Facts) readCommit(ctx context.Context, dir string) error {
 	git := func(args ...string) (string, error) {
 		out, err := exec.CommandContext(ctx, "git", append([]string{"-C", dir}, args...)...).Output()
@@ -65,14 +67,14 @@ func (f *Facts) readCommit(ctx context.Context, dir string) error {
 		return fmt.Errorf("read the commit's time: %w", err)
 	}
 	f.Revision, f.Time = commit, time.Unix(seconds, 0).UTC()
-	// Not git describe: how far it abbreviates, and counts, depends on what the clone holds besides the commit.
+	// git describe is not used: its abbreviation and its count depend on the other content of the clone.
 	f.Version = "v0.0.0-" + f.Time.Format("20060102150405") + "-" + commit[:12]
 	if tag, err := git("describe", "--tags", "--exact-match", "HEAD"); err == nil {
 		f.Version = tag
 	}
 	changed, err := git("status", "--porcelain")
 	if err != nil {
-		return fmt.Errorf("ask git what was changed: %w", err)
+		return fmt.Errorf("list changed files: %w", err)
 	}
 	if changed != "" {
 		f.Revision += "-dirty"
@@ -81,7 +83,7 @@ func (f *Facts) readCommit(ctx context.Context, dir string) error {
 	return nil
 }
 
-// annotations are the facts as the OCI image specification names them.
+// annotations returns the facts under the names of the OCI image specification.
 func (f Facts) annotations(title string) map[string]string {
 	a := map[string]string{
 		"org.opencontainers.image.title":    title,
@@ -99,10 +101,10 @@ func (f Facts) annotations(title string) map[string]string {
 	return a
 }
 
-// majorVersion is the last part of the path of a module that is past v1.
+// majorVersion matches the last part of the path of a module of v2 or later.
 var majorVersion = regexp.MustCompile(`^v[0-9]+$`)
 
-// moduleName returns what a module is called: helpdesk for example.com/helpdesk/v2.
+// moduleName returns the name of a module, such as helpdesk for example.com/helpdesk/v2.
 func moduleName(module string) string {
 	if before, last := path.Split(module); majorVersion.MatchString(last) && before != "" {
 		module = strings.TrimSuffix(before, "/")
@@ -113,7 +115,7 @@ func moduleName(module string) string {
 func modulePath(dir string) (string, error) {
 	mod, err := os.Open(filepath.Join(dir, "go.mod"))
 	if errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("there is no Go module in %s: run it where go.mod is", dir)
+		return "", fmt.Errorf("no go.mod in %s: want the folder of a Go module", dir)
 	} else if err != nil {
 		return "", err
 	}
@@ -123,5 +125,5 @@ func modulePath(dir string) (string, error) {
 			return strings.TrimSpace(path), nil
 		}
 	}
-	return "", fmt.Errorf("%s names no module", mod.Name())
+	return "", fmt.Errorf("missing module path in %s", mod.Name())
 }

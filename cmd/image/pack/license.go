@@ -9,7 +9,7 @@ import (
 	"github.com/google/licensecheck"
 )
 
-// License is the SPDX expression of the license files in a module's folder; empty when none is known.
+// License returns the SPDX expression of the license files in a module's folder, or "" if none is known.
 func License(dir string) string {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

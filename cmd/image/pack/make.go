@@ -8,15 +8,15 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// Made is all that comes of a build, by platform.
+// Made is the result of a build, by platform.
 type Made struct {
-	Top      Manifest // the index; the image itself when there is one platform
+	Top      Manifest // the index, or the image itself for one platform
 	Binaries []Binary
 	Images   []v1.Image
 	SBOMs    [][]byte
 }
 
-// Make builds a command for some platforms and makes the image of each.
+// Make builds a command for the platforms and makes an image for each.
 func Make(ctx context.Context, dir, pkg string, platforms []Platform, f Facts) (Made, error) {
 	var m Made
 	for _, p := range platforms {
@@ -30,21 +30,21 @@ func Make(ctx context.Context, dir, pkg string, platforms []Platform, f Facts) (
 		}
 		sbom, err := SBOM(img, b, f)
 		if err != nil {
-			return m, fmt.Errorf("list what is in the image for %s: %w", p, err)
+			return m, fmt.Errorf("make the bill of materials for %s: %w", p, err)
 		}
 		m.Binaries, m.Images, m.SBOMs, m.Top = append(m.Binaries, b), append(m.Images, img), append(m.SBOMs, sbom), img
 	}
 	if len(m.Images) > 1 {
 		index, err := Index(m.Images, f, m.Binaries[0].Name)
 		if err != nil {
-			return m, fmt.Errorf("put the images under one name: %w", err)
+			return m, fmt.Errorf("make the index of the images: %w", err)
 		}
 		m.Top = index
 	}
 	return m, nil
 }
 
-// Differs says where two builds of the same differ; nil when all bytes are the same.
+// Differs returns an error with the first difference of two builds, or nil if all bytes are the same.
 func (m Made) Differs(other Made) error {
 	for i, b := range m.Binaries {
 		if !bytes.Equal(b.Bytes, other.Binaries[i].Bytes) {

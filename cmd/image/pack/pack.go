@@ -1,7 +1,7 @@
-// Package pack makes an OCI image of a command without a container engine, and says by its bill of materials what is in it.
+// Package pack makes an OCI image of a command, with a bill of materials, without a container engine.
 //
-// An image has two layers: what every image has (certificates, a user, /tmp), and the command. Nothing in it depends on when, where
-// or by whom it was made, so the same commit and the same Go make the same bytes.
+// An image has two layers: the base that all images share (certificates, a user, /tmp), and the command. An image
+// depends only on the commit and the version of Go, so that these make the same bytes anywhere.
 package pack
 
 import (
@@ -16,10 +16,10 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// Port is where the command listens unless $PORT says otherwise.
+// Port is the port of the command unless PORT sets another.
 const Port = "8080/tcp"
 
-// Image makes the image of one platform.
+// Image returns the image for one platform.
 func Image(b Binary, f Facts) (v1.Image, error) {
 	img := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
 	for _, l := range []struct {
@@ -71,7 +71,7 @@ func newLayer(files []file) (v1.Layer, error) {
 		tarball.WithMediaType(types.OCILayer))
 }
 
-// Index puts the images of several platforms under one name.
+// Index returns an index of the images of several platforms.
 func Index(images []v1.Image, f Facts, title string) (v1.ImageIndex, error) {
 	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	for _, img := range images {
@@ -87,7 +87,7 @@ func Index(images []v1.Image, f Facts, title string) (v1.ImageIndex, error) {
 	return mutate.Annotations(index, f.annotations(title)).(v1.ImageIndex), nil
 }
 
-// Size is what a node pulls of an image.
+// Size returns how many bytes a node pulls for an image.
 func Size(img v1.Image) (int64, error) {
 	m, err := img.Manifest()
 	if err != nil {

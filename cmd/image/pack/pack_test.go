@@ -34,7 +34,7 @@ var (
 	arm64 = pack.Platform{OS: "linux", Arch: "arm64"}
 )
 
-// facts of a commit, and a binary that is none: what an image is made of needs no compiler.
+// The facts of a commit and a fake binary: the tests of images need no compiler.
 func facts() pack.Facts {
 	return pack.Facts{
 		Source: "https://example.com/shop", Revision: "0123456789abcdef", Version: "v1.2.3", License: "Apache-2.0",
@@ -53,7 +53,8 @@ func binary(p pack.Platform) pack.Binary {
 			Main:      debug.Module{Path: "example.com/shop", Version: "(devel)"},
 			Deps: []*debug.Module{
 				{Path: "example.com/licensed", Version: "v1.0.0", Sum: "h1:abc="},
-				{Path: "example.com/forked", Version: "v2.0.0", Replace: &debug.Module{Path: "example.com/fork", Version: "v2.0.1"}},
+				{Path: "example.com/forked", Version: "v2.0.0", Replace: &debug.Module{Path: "example.com/fork",
+					Version: "v2.0.1"}},
 			},
 		},
 		Licenses: map[string]string{"example.com/licensed@v1.0.0": "MIT", "example.com/forked@v2.0.0": ""},
@@ -74,7 +75,7 @@ type entry struct {
 	body []byte
 }
 
-// files are what a container of the image sees.
+// files returns the files of the image as a container sees them.
 func files(t *testing.T, img v1.Image) map[string]entry {
 	t.Helper()
 	all := make(map[string]entry)
@@ -104,7 +105,7 @@ func files(t *testing.T, img v1.Image) map[string]entry {
 	return all
 }
 
-// An image holds the command, certificates, a user and /tmp, and nothing else: no shell. Only /tmp can be written to.
+// An image holds only the command, certificates, a user and /tmp; it has no shell. Only /tmp is writable.
 func TestFilesOfAnImage(t *testing.T) {
 	b := binary(amd64)
 	got := files(t, image(t, b, facts()))
@@ -115,19 +116,19 @@ func TestFilesOfAnImage(t *testing.T) {
 	for name, mode := range want {
 		f, ok := got[name]
 		if !ok {
-			t.Errorf("there is no %s", name)
+			t.Errorf("missing %s", name)
 			continue
 		}
 		if f.Mode != mode || f.Uid != 0 || f.Gid != 0 {
 			t.Errorf("%s is %o of %d:%d: want %o of 0:0", name, f.Mode, f.Uid, f.Gid, mode)
 		}
 		if f.ModTime.Unix() != 0 {
-			t.Errorf("%s is of %s: want no time", name, f.ModTime)
+			t.Errorf("%s has the time %s: want none", name, f.ModTime)
 		}
 	}
 	for name := range got {
 		if _, ok := want[name]; !ok {
-			t.Errorf("what is %s for?", name)
+			t.Errorf("unexpected file %s", name)
 		}
 	}
 	if !bytes.Equal(got["function"].body, b.Bytes) {
@@ -138,8 +139,8 @@ func TestFilesOfAnImage(t *testing.T) {
 	}
 }
 
-// Each layer is a whole tar, with the two empty blocks at its end that Go's reader does not miss, but others do.
-func TestLayersAreWhole(t *testing.T) {
+// Each layer is a complete tar with two empty blocks at its end, which Go's reader does not need, but others do.
+func TestLayersAreComplete(t *testing.T) {
 	layers, err := image(t, binary(amd64), facts()).Layers()
 	if err != nil {
 		t.Fatal(err)
@@ -154,12 +155,12 @@ func TestLayersAreWhole(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(all)%512 != 0 || !bytes.HasSuffix(all, make([]byte, 1024)) {
-			t.Errorf("layer %d breaks off after %d bytes", i, len(all))
+			t.Errorf("layer %d ends without empty blocks after %d bytes", i, len(all))
 		}
 	}
 }
 
-// Servers of the world can be verified: the certificates are where Go looks, are Mozilla's, and can all be read.
+// Mozilla's certificates are where Go looks for them, and all can be parsed.
 func TestCertificates(t *testing.T) {
 	pem := files(t, image(t, binary(amd64), facts()))["etc/ssl/certs/ca-certificates.crt"].body
 	pool := x509.NewCertPool()
@@ -167,11 +168,11 @@ func TestCertificates(t *testing.T) {
 		t.Fatal("there is no certificate")
 	}
 	if n := bytes.Count(pem, []byte("BEGIN CERTIFICATE")); n < 80 {
-		t.Errorf("there are %d certificates: want Mozilla's hundred or so", n)
+		t.Errorf("got %d certificates: want about 100", n)
 	}
 }
 
-// A container runs as nobody in particular, by the command alone, and says where it comes from.
+// A container runs the command as a user without rights, and its labels name the source.
 func TestConfigOfAnImage(t *testing.T) {
 	img := image(t, binary(arm64), facts())
 	c, err := img.ConfigFile()
@@ -179,10 +180,11 @@ func TestConfigOfAnImage(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.OS != "linux" || c.Architecture != "arm64" || !c.Created.Equal(facts().Time) {
-		t.Errorf("it is of %s/%s, %s", c.OS, c.Architecture, c.Created)
+		t.Errorf("got %s/%s, %s", c.OS, c.Architecture, c.Created)
 	}
-	if c.Config.User != "65532:65532" || !slices.Equal(c.Config.Entrypoint, []string{"/function"}) || len(c.Config.Cmd) > 0 {
-		t.Errorf("it runs %v %v as %s", c.Config.Entrypoint, c.Config.Cmd, c.Config.User)
+	if c.Config.User != "65532:65532" || !slices.Equal(c.Config.Entrypoint, []string{"/function"}) ||
+		len(c.Config.Cmd) > 0 {
+		t.Errorf("got entry point %v, command %v, user %s", c.Config.Entrypoint, c.Config.Cmd, c.Config.User)
 	}
 	m, err := img.Manifest()
 	if err != nil {
@@ -199,7 +201,7 @@ func TestConfigOfAnImage(t *testing.T) {
 	}
 }
 
-// What is made of the same is the same, at any time; and another command or commit makes another image.
+// The same input makes the same image at any time. Another command or commit makes another image.
 func TestSameBytesTwice(t *testing.T) {
 	digest := func(b pack.Binary, f pack.Facts) string {
 		h, err := image(t, b, f).Digest()
@@ -209,7 +211,7 @@ func TestSameBytesTwice(t *testing.T) {
 		return h.String()
 	}
 	first := digest(binary(amd64), facts())
-	time.Sleep(1100 * time.Millisecond) // past the second that a tar's times are counted in
+	time.Sleep(1100 * time.Millisecond) // longer than the resolution of times in a tar
 	if second := digest(binary(amd64), facts()); second != first {
 		t.Errorf("first %s, then %s", first, second)
 	}
@@ -221,7 +223,8 @@ func TestSameBytesTwice(t *testing.T) {
 	}
 }
 
-// A later commit keeps the layers, as long as the command has the same bytes; and the one below the command in any case. Nodes have them.
+// A later commit keeps both layers if the command has the same bytes, and the base layer in any case, so that nodes
+// reuse them.
 func TestLayersAreShared(t *testing.T) {
 	layers := func(b pack.Binary, f pack.Facts) []v1.Descriptor {
 		m, err := image(t, b, f).Manifest()
@@ -263,7 +266,8 @@ type document struct {
 	} `json:"relationships"`
 }
 
-// The bill of materials names the image by its digest, each module with its version and, where known, its license, and what depends on what.
+// The bill of materials names the image by its digest, each module with its version and known license, and the
+// dependencies.
 func TestSBOM(t *testing.T) {
 	b := binary(amd64)
 	img := image(t, b, facts())
@@ -277,18 +281,18 @@ func TestSBOM(t *testing.T) {
 	}
 	digest, _ := img.Digest()
 	if d.Version != "SPDX-2.3" || !strings.HasSuffix(d.Namespace, digest.String()) {
-		t.Errorf("it is %s, %s", d.Version, d.Namespace)
+		t.Errorf("got version %s, namespace %s", d.Version, d.Namespace)
 	}
 	known := map[string]bool{d.ID: true}
 	got := make(map[string]string)
 	for _, p := range d.Packages {
 		if known[p.ID] {
-			t.Errorf("%s is there twice", p.ID)
+			t.Errorf("duplicate %s", p.ID)
 		}
 		known[p.ID] = true
 		got[p.Name] = p.Version + " " + p.License
 		if p.Name == pack.RootsModule {
-			continue // a test does not know its own modules' versions
+			continue // a test has no versions of its own modules
 		}
 		if len(p.Refs) == 0 || !strings.HasPrefix(p.Refs[0].Locator, "pkg:") {
 			t.Errorf("%s has no package URL", p.Name)
@@ -310,7 +314,7 @@ func TestSBOM(t *testing.T) {
 	}
 	for _, r := range d.Relationships {
 		if !known[r.From] || !known[r.To] {
-			t.Errorf("%s %s %s: who is that?", r.From, r.Type, r.To)
+			t.Errorf("%s %s %s: unknown package", r.From, r.Type, r.To)
 		}
 	}
 }
@@ -328,7 +332,7 @@ func archive(t *testing.T, made pack.Made) []byte {
 	return out.Bytes()
 }
 
-// made is a build without a compiler.
+// made returns a build without using a compiler.
 func made(t *testing.T, platforms ...pack.Platform) pack.Made {
 	t.Helper()
 	var m pack.Made
@@ -351,7 +355,7 @@ func made(t *testing.T, platforms ...pack.Platform) pack.Made {
 	return m
 }
 
-// The archive is an OCI layout with both platforms under the name that containerd looks for.
+// The archive is an OCI layout with both platforms, under the name that containerd requires.
 func TestArchiveIsALayout(t *testing.T) {
 	m := made(t, amd64, arm64)
 	dir := t.TempDir()
@@ -382,10 +386,11 @@ func TestArchiveIsALayout(t *testing.T) {
 	digest, _ := m.Top.Digest()
 	top := manifest.Manifests[0]
 	if len(manifest.Manifests) != 1 || top.Digest != digest {
-		t.Errorf("it holds %v: want %s", manifest.Manifests, digest)
+		t.Errorf("got %v: want %s", manifest.Manifests, digest)
 	}
-	if top.Annotations["io.containerd.image.name"] != "dev.local/ebb/function:1" || top.Annotations["org.opencontainers.image.ref.name"] != "1" {
-		t.Errorf("it is named %v", top.Annotations)
+	if top.Annotations["io.containerd.image.name"] != "dev.local/ebb/function:1" ||
+		top.Annotations["org.opencontainers.image.ref.name"] != "1" {
+		t.Errorf("got annotations %v", top.Annotations)
 	}
 	inner, err := index.ImageIndex(digest)
 	if err != nil {
@@ -400,11 +405,11 @@ func TestArchiveIsALayout(t *testing.T) {
 		platforms = append(platforms, p.Platform.String())
 	}
 	if !slices.Equal(platforms, []string{"linux/amd64", "linux/arm64"}) {
-		t.Errorf("it is for %v", platforms)
+		t.Errorf("got platforms %v", platforms)
 	}
 }
 
-// The same archive is what docker load takes, with the first platform.
+// docker load accepts the same archive, with the first platform.
 func TestArchiveIsADockerArchive(t *testing.T) {
 	m := made(t, amd64, arm64)
 	path := filepath.Join(t.TempDir(), "image.tar")
@@ -418,7 +423,7 @@ func TestArchiveIsADockerArchive(t *testing.T) {
 	}
 	got, _ := img.ConfigName()
 	if want, _ := m.Images[0].ConfigName(); got != want {
-		t.Errorf("its config is %s: want %s", got, want)
+		t.Errorf("got config %s: want %s", got, want)
 	}
 	if err := validate.Image(img); err != nil {
 		t.Error(err)
@@ -431,7 +436,7 @@ func TestArchiveIsTheSameTwice(t *testing.T) {
 	}
 }
 
-// A build is static, for its platform, without a path of the machine, and the same whatever the environment says.
+// A binary is static, for its platform, contains no path of the machine, and does not depend on the environment.
 func TestBuild(t *testing.T) {
 	dir := shop.Module(t)
 	b, err := pack.Build(t.Context(), dir, "./cmd/function", arm64)
@@ -443,7 +448,7 @@ func TestBuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	if f.Machine != elf.EM_AARCH64 {
-		t.Errorf("it is for %s", f.Machine)
+		t.Errorf("got machine %s", f.Machine)
 	}
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
@@ -459,11 +464,11 @@ func TestBuild(t *testing.T) {
 	}
 	for _, path := range append(strings.Fields(string(folders)), dir) {
 		if bytes.Contains(b.Bytes, []byte(path)) {
-			t.Errorf("it holds a path of this machine, %s", path)
+			t.Errorf("the binary contains a path of this machine: %s", path)
 		}
 	}
 	if b.Name != "function" || b.Info.Path != "example.com/shop/cmd/function" {
-		t.Errorf("it is %s, %s", b.Name, b.Info.Path)
+		t.Errorf("got %s, %s", b.Name, b.Info.Path)
 	}
 	const dependency = "github.com/google/licensecheck"
 	for m, license := range b.Licenses {
@@ -472,7 +477,7 @@ func TestBuild(t *testing.T) {
 		}
 	}
 	if !slices.ContainsFunc(b.Info.Deps, func(m *debug.Module) bool { return m.Path == dependency }) {
-		t.Errorf("its build info does not list %s", dependency)
+		t.Errorf("the build information lacks %s", dependency)
 	}
 
 	t.Setenv("GOFLAGS", "-tags=other -buildvcs=true")
@@ -487,14 +492,14 @@ func TestBuild(t *testing.T) {
 	}
 }
 
-// Whoever names the wrong thing is told so in a sentence.
+// A wrong package or platform is an error of one sentence.
 func TestWrongPackages(t *testing.T) {
 	dir := shop.Module(t)
 	shop.Write(t, filepath.Join(dir, "broken", "main.go"), "package main\n\nfunc main() { nothing() }\n")
 	for pkg, want := range map[string]string{
-		"./cmd/functoin": "there is no package ./cmd/functoin",
-		"./library":      "./library is a library (package library): an image is made of a command",
-		"./...":          "./... are 3 packages: an image is made of one command",
+		"./cmd/functoin": "unknown package ./cmd/functoin",
+		"./library":      "./library is a library (package library): want a command",
+		"./...":          "./... matches 3 packages: want one command",
 		"./broken":       "./broken does not build for linux/amd64: ",
 	} {
 		_, err := pack.Build(t.Context(), dir, pkg, amd64)
@@ -504,12 +509,12 @@ func TestWrongPackages(t *testing.T) {
 	}
 	for _, list := range []string{"", "linux/riscv64", "windows/amd64", "linux/amd64,linux/amd64"} {
 		if _, err := pack.ParsePlatforms(list); err == nil {
-			t.Errorf("platforms %q were taken", list)
+			t.Errorf("platforms %q were accepted", list)
 		}
 	}
 }
 
-// An image says what git says of its commit, and that files are not the commit's.
+// The facts describe the commit, and mark changed files.
 func TestFacts(t *testing.T) {
 	dir := shop.Module(t)
 	read := func(epoch string) pack.Facts {
@@ -520,29 +525,30 @@ func TestFacts(t *testing.T) {
 		return f
 	}
 	f := read("")
-	if f.Source != "https://example.com/shop" || f.License != "Apache-2.0" || len(f.Revision) != 40 || f.Time.Format(time.RFC3339) != shop.Committed {
-		t.Errorf("the facts are %+v", f)
+	if f.Source != "https://example.com/shop" || f.License != "Apache-2.0" || len(f.Revision) != 40 ||
+		f.Time.Format(time.RFC3339) != shop.Committed {
+		t.Errorf("got %+v", f)
 	}
 	if want := "v0.0.0-20261124100000-" + f.Revision[:12]; f.Version != want {
-		t.Errorf("without a tag the version is %s: want %s", f.Version, want)
+		t.Errorf("version without a tag: got %s, want %s", f.Version, want)
 	}
 	if at := read("86400").Time; !at.Equal(time.Unix(86400, 0)) {
-		t.Errorf("SOURCE_DATE_EPOCH makes it %s", at)
+		t.Errorf("time with SOURCE_DATE_EPOCH: got %s", at)
 	}
 	if _, err := pack.ReadFacts(t.Context(), dir, "now"); err == nil {
 		t.Error("SOURCE_DATE_EPOCH=now was taken")
 	}
 	shop.Git(t, dir, "tag", "v1.2.3")
 	if v := read("").Version; v != "v1.2.3" {
-		t.Errorf("with a tag the version is %s", v)
+		t.Errorf("version with a tag: got %s", v)
 	}
 	shop.Write(t, filepath.Join(dir, "new.go"), "package shop\n")
 	if f := read(""); !strings.HasSuffix(f.Revision, "-dirty") || f.Version != "v1.2.3-dirty" {
-		t.Errorf("with a changed file it is %s, %s", f.Version, f.Revision)
+		t.Errorf("with a changed file: got %s, %s", f.Version, f.Revision)
 	}
 }
 
-// Where there is no git, as in an engine's build context, the image says no commit, and is of 1970.
+// Without git, as in an engine's build context, the facts have no commit, and the time is 1970.
 func TestFactsWithoutGit(t *testing.T) {
 	dir := t.TempDir()
 	shop.Write(t, filepath.Join(dir, "go.mod"), "module example.com/shop\n")
@@ -550,8 +556,9 @@ func TestFactsWithoutGit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (pack.Facts{Name: "shop", Source: "https://example.com/shop", Version: "v0.0.0", Time: time.Unix(0, 0).UTC()}); f != want {
-		t.Errorf("the facts are %+v", f)
+	if want := (pack.Facts{Name: "shop", Source: "https://example.com/shop", Version: "v0.0.0",
+		Time: time.Unix(0, 0).UTC()}); f != want {
+		t.Errorf("got %+v", f)
 	}
 	if _, err := pack.ReadFacts(context.Background(), t.TempDir(), ""); err == nil {
 		t.Error("a folder without a module was taken")
@@ -565,10 +572,10 @@ func ExampleParseName() {
 	fmt.Println(err)
 	// Output:
 	// registry.example.com/shop/function:v1.2.3 <nil>
-	// image "shop/function:1" names no registry: want one in front, as in registry.example.com/shop/function:1
+	// image "shop/function:1" has no registry: want a name such as registry.example.com/shop/function:1
 }
 
-// A module is called by the last part of its path that is not a version.
+// The name of a module is the last part of its path that is not a version.
 func TestModuleName(t *testing.T) {
 	for path, want := range map[string]string{
 		"github.com/ebb-dev/ebb": "ebb", "example.com/Helpdesk/v2": "helpdesk", "helpdesk": "helpdesk", "v2": "v2",

@@ -19,24 +19,26 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// ParseName reads a name with its registry, since a name without one would mean Docker Hub; version is the tag where it has none.
+// ParseName parses a name with its registry; a name without one is refused, because it would mean Docker Hub. version
+// is the default tag.
 func ParseName(s, version string) (name.Tag, error) {
 	registry, _, ok := strings.Cut(s, "/")
 	if !ok || !strings.ContainsAny(registry, ".:") && registry != "localhost" {
-		return name.Tag{}, fmt.Errorf("image %q names no registry: want one in front, as in registry.example.com/shop/function:1", s)
+		return name.Tag{}, fmt.Errorf("image %q has no registry: want a name such as registry.example.com/shop/function:1", s)
 	}
 	if strings.Contains(s, "@") {
-		return name.Tag{}, fmt.Errorf("image %q has a digest, which is known only when it is built: want a tag", s)
+		return name.Tag{}, fmt.Errorf("image %q has a digest: want a tag, because the digest is known only after the build",
+			s)
 	}
 	tag, err := name.NewTag(s, name.WithDefaultTag(version))
 	if err != nil {
-		return name.Tag{}, fmt.Errorf("%q is no name for an image: %w", s, err)
+		return name.Tag{}, fmt.Errorf("invalid image name %q: %w", s, err)
 	}
 	return tag, nil
 }
 
-// Push writes images and what is theirs to a registry and then moves the tag, so that whoever finds the tag finds all of it. The bill of
-// materials of each image is its referrer.
+// Push writes images and their bills of materials to a registry. It moves the tag last, so that the tag never points to
+// missing content. The bill of materials of each image is its referrer.
 func Push(ctx context.Context, tag name.Tag, top Manifest, images []v1.Image, sboms [][]byte) error {
 	opts := []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)}
 	for i, img := range images {
@@ -63,7 +65,7 @@ func Push(ctx context.Context, tag name.Tag, top Manifest, images []v1.Image, sb
 	return nil
 }
 
-// attach makes a bill of materials a referrer of its image, as OCI 1.1 has it: a manifest with a subject and an empty config.
+// attach makes a bill of materials a referrer of its image by OCI 1.1: a manifest with a subject and an empty config.
 func attach(repo name.Repository, img v1.Image, sbom []byte, opts []remote.Option) error {
 	a, err := newArtifact(img, sbom)
 	if err != nil {
@@ -81,7 +83,7 @@ func attach(repo name.Repository, img v1.Image, sbom []byte, opts []remote.Optio
 	return remote.Put(repo.Digest(digest.String()), a, opts...)
 }
 
-// artifact is a manifest that is no image.
+// artifact is a manifest of something other than an image.
 type artifact struct {
 	config, content v1.Layer
 	raw             []byte
@@ -91,7 +93,8 @@ func (a artifact) RawManifest() ([]byte, error)        { return a.raw, nil }
 func (a artifact) MediaType() (types.MediaType, error) { return types.OCIManifestSchema1, nil }
 
 func newArtifact(img v1.Image, sbom []byte) (artifact, error) {
-	a := artifact{config: static.NewLayer([]byte("{}"), "application/vnd.oci.empty.v1+json"), content: static.NewLayer(sbom, SBOMType)}
+	a := artifact{config: static.NewLayer([]byte("{}"), "application/vnd.oci.empty.v1+json"),
+		content: static.NewLayer(sbom, SBOMType)}
 	subject, err := describe(img)
 	if err != nil {
 		return a, err
@@ -141,26 +144,26 @@ func describeLayer(l v1.Layer) (v1.Descriptor, error) {
 	return v1.Descriptor{MediaType: mediaType, Digest: digest, Size: size}, err
 }
 
-// refused says in one sentence why a registry did not take an image.
+// refused returns an error of one sentence with the reason why a registry refused an image.
 func refused(tag name.Tag, err error) error {
 	registry := tag.RegistryStr()
 	var answer *transport.Error
 	if errors.As(err, &answer) {
 		switch answer.StatusCode {
 		case http.StatusUnauthorized:
-			return fmt.Errorf("%s wants to know who pushes: log in first (docker login %s, or podman login)", registry, registry)
+			return fmt.Errorf("%s requires a login: run docker login %s, or podman login", registry, registry)
 		case http.StatusForbidden:
-			return fmt.Errorf("%s does not let you push to %s", registry, tag.RepositoryStr())
+			return fmt.Errorf("%s does not allow you to push to %s", registry, tag.RepositoryStr())
 		}
-		return fmt.Errorf("%s did not take %s: %w", registry, FullName(tag), answer)
+		return fmt.Errorf("%s refused %s: %w", registry, FullName(tag), answer)
 	}
 	var dial *net.OpError
 	if errors.As(err, &dial) {
-		return fmt.Errorf("registry %s cannot be reached: %w", registry, dial)
+		return fmt.Errorf("cannot reach registry %s: %w", registry, dial)
 	}
 	var call *url.Error
 	if errors.As(err, &call) {
-		return fmt.Errorf("registry %s cannot be reached: %w", registry, call.Err)
+		return fmt.Errorf("cannot reach registry %s: %w", registry, call.Err)
 	}
 	return fmt.Errorf("push %s: %w", FullName(tag), err)
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/ebb-dev/ebb/cmd/image/pack"
 )
 
-// serve serves a registry on loopback and returns a name in it. No credentials of this machine are looked at.
+// serve serves a registry on loopback and returns a name in it. It uses no credentials of this machine.
 func serve(t *testing.T, h http.Handler) name.Tag {
 	t.Helper()
 	t.Setenv("HOME", t.TempDir())
@@ -36,14 +36,14 @@ func serve(t *testing.T, h http.Handler) name.Tag {
 
 func quiet() registry.Option { return registry.Logger(log.New(io.Discard, "", 0)) }
 
-// What was pushed can be pulled by its name, for both platforms; and the bill of materials is found by asking who refers to an image,
-// on a registry that keeps that list itself and on one that leaves it to a tag.
+// A pushed image can be pulled by its name, for both platforms. Its bill of materials is found by a query for
+// referrers, on a registry with that API and on one that uses the fallback tag.
 func TestPush(t *testing.T) {
 	for kind, referrers := range map[string]bool{"with referrers": true, "without": false} {
 		t.Run(kind, func(t *testing.T) {
 			tag := serve(t, registry.New(quiet(), registry.WithReferrersSupport(referrers)))
 			m := made(t, amd64, arm64)
-			// Twice, as nothing may be in the way of what is there already.
+			// Twice: a second push must succeed too.
 			for range 2 {
 				if err := pack.Push(t.Context(), tag, m.Top, m.Images, m.SBOMs); err != nil {
 					t.Fatal(err)
@@ -58,7 +58,7 @@ func TestPush(t *testing.T) {
 			}
 			got, _ := index.Digest()
 			if want, _ := m.Top.Digest(); got != want {
-				t.Errorf("%s came back: want %s", got, want)
+				t.Errorf("pulled %s: want %s", got, want)
 			}
 			for i, img := range m.Images {
 				digest, _ := img.Digest()
@@ -68,7 +68,7 @@ func TestPush(t *testing.T) {
 	}
 }
 
-// checkReferrer looks for a bill of materials as a stranger would.
+// checkReferrer finds a bill of materials through the registry's API.
 func checkReferrer(t *testing.T, image name.Digest, sbom []byte) {
 	t.Helper()
 	index, err := remote.Referrers(image)
@@ -80,7 +80,7 @@ func checkReferrer(t *testing.T, image name.Digest, sbom []byte) {
 		t.Fatal(err)
 	}
 	if len(all.Manifests) != 1 {
-		t.Fatalf("%d refer to the image: want one", len(all.Manifests))
+		t.Fatalf("got %d referrers: want one", len(all.Manifests))
 	}
 	d, err := remote.Get(image.Context().Digest(all.Manifests[0].Digest.String()))
 	if err != nil {
@@ -95,8 +95,9 @@ func checkReferrer(t *testing.T, image name.Digest, sbom []byte) {
 	if err := json.Unmarshal(d.Manifest, &m); err != nil {
 		t.Fatal(err)
 	}
-	if m.ArtifactType != pack.SBOMType || m.Subject.Digest != image.DigestStr() || len(m.Layers) != 1 || m.Layers[0].MediaType != pack.SBOMType {
-		t.Fatalf("the referrer is %s", d.Manifest)
+	if m.ArtifactType != pack.SBOMType || m.Subject.Digest != image.DigestStr() || len(m.Layers) != 1 ||
+		m.Layers[0].MediaType != pack.SBOMType {
+		t.Fatalf("got referrer %s", d.Manifest)
 	}
 	layer, err := remote.Layer(image.Context().Digest(m.Layers[0].Digest))
 	if err != nil {
@@ -108,11 +109,11 @@ func checkReferrer(t *testing.T, image name.Digest, sbom []byte) {
 	}
 	defer content.Close()
 	if got, err := io.ReadAll(content); err != nil || !bytes.Equal(got, sbom) {
-		t.Errorf("it holds %d bytes, %v: want the %d of the bill of materials", len(got), err, len(sbom))
+		t.Errorf("got %d bytes, %v: want the bill of materials of %d bytes", len(got), err, len(sbom))
 	}
 }
 
-// An image of one platform is pushed as it is, without an index.
+// An image of one platform is pushed without an index.
 func TestPushOnePlatform(t *testing.T) {
 	tag := serve(t, registry.New(quiet()))
 	m := made(t, amd64)
@@ -128,7 +129,7 @@ func TestPushOnePlatform(t *testing.T) {
 	}
 }
 
-// The tag is the last to move: a push that breaks off leaves what was there.
+// The tag moves last, so that an interrupted push leaves the old image.
 func TestTheTagMovesLast(t *testing.T) {
 	var tagged int
 	reg := registry.New(quiet())
@@ -137,7 +138,7 @@ func TestTheTagMovesLast(t *testing.T) {
 			if strings.HasSuffix(r.URL.Path, "/manifests/1") {
 				tagged++
 			} else if tagged > 0 {
-				t.Errorf("%s came after the tag", r.URL.Path)
+				t.Errorf("%s was sent after the tag", r.URL.Path)
 			}
 		}
 		reg.ServeHTTP(w, r)
@@ -151,7 +152,7 @@ func TestTheTagMovesLast(t *testing.T) {
 	}
 }
 
-// A registry that refuses is named, with what to do about it, in one sentence.
+// The error for a refused push names the registry and what to do, in one sentence.
 func TestRefusedPush(t *testing.T) {
 	status := func(code int) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -166,9 +167,9 @@ func TestRefusedPush(t *testing.T) {
 	}
 	m := made(t, amd64)
 	for want, h := range map[string]http.Handler{
-		"wants to know who pushes: log in first": status(http.StatusUnauthorized),
-		"does not let you push to shop/function": status(http.StatusForbidden),
-		"did not take":                           status(http.StatusTeapot),
+		"requires a login: run docker login":          status(http.StatusUnauthorized),
+		"does not allow you to push to shop/function": status(http.StatusForbidden),
+		"refused": status(http.StatusTeapot),
 	} {
 		tag := serve(t, h)
 		err := pack.Push(t.Context(), tag, m.Top, m.Images, m.SBOMs)
@@ -184,7 +185,7 @@ func TestRefusedPush(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = pack.Push(t.Context(), tag, m.Top, m.Images, m.SBOMs)
-	if err == nil || !strings.HasPrefix(err.Error(), "registry "+tag.RegistryStr()+" cannot be reached: ") {
-		t.Errorf("nobody listens: got %v", err)
+	if err == nil || !strings.HasPrefix(err.Error(), "cannot reach registry "+tag.RegistryStr()+": ") {
+		t.Errorf("no server: got %v", err)
 	}
 }

@@ -17,7 +17,7 @@ import (
 // SBOMType is the media type of a bill of materials.
 const SBOMType = "application/spdx+json"
 
-// The parts of SPDX 2.3 that are used.
+// The parts of SPDX 2.3 in use.
 type (
 	spdxDocument struct {
 		Version           string             `json:"spdxVersion"`
@@ -66,8 +66,8 @@ type (
 
 const noAssertion = "NOASSERTION"
 
-// SBOM is the bill of materials of one image in SPDX JSON: the modules that the command's own build info names, Go's standard
-// library, and the certificates.
+// SBOM returns the bill of materials of one image in SPDX JSON: the modules of the command's build information, Go's
+// standard library, and the certificates.
 func SBOM(img v1.Image, b Binary, f Facts) ([]byte, error) {
 	digest, err := img.Digest()
 	if err != nil {
@@ -79,7 +79,8 @@ func SBOM(img v1.Image, b Binary, f Facts) ([]byte, error) {
 		ID:        "SPDXRef-DOCUMENT",
 		Name:      b.Name + " " + f.Version + " " + b.Platform.String(),
 		Namespace: f.Source + "/spdx/" + digest.String(),
-		Created:   spdxCreation{f.Time.Format(time.RFC3339), []string{"Tool: " + strings.TrimPrefix(f.Source, "https://") + "/cmd/image"}},
+		Created: spdxCreation{f.Time.Format(time.RFC3339), []string{"Tool: " + strings.TrimPrefix(f.Source, "https://") +
+			"/cmd/image"}},
 	}
 	add := func(p spdxPackage, from, how string) string {
 		p.ID = spdxID(p.Name + " " + p.Version)
@@ -140,7 +141,7 @@ func purl(locator string) []spdxRef {
 	return []spdxRef{{"PACKAGE-MANAGER", "purl", "pkg:" + locator}}
 }
 
-// subpath is the command's folder within its module, as package URLs write it.
+// subpath returns the command's folder within its module in the form of package URLs.
 func subpath(info *debug.BuildInfo) string {
 	if sub := strings.TrimPrefix(strings.TrimPrefix(info.Path, info.Main.Path), "/"); sub != "" {
 		return "#" + sub
@@ -152,7 +153,7 @@ var notInID = regexp.MustCompile(`[^A-Za-z0-9.-]+`)
 
 func spdxID(s string) string { return "SPDXRef-" + notInID.ReplaceAllString(s, "-") }
 
-// Modules counts what a bill of materials lists, and how much of it has a license.
+// Modules returns the number of modules in a bill of materials, and how many of them have a known license.
 func Modules(b Binary) (all, licensed int) {
 	for _, license := range slices.Collect(maps.Values(b.Licenses)) {
 		if all++; license != "" {

@@ -22,8 +22,8 @@ import (
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
 
-// stand serves a broker over HTTP and returns the address.
-func stand(t *testing.T, b broker.Broker, cfg httpapi.Config, wrap func(http.Handler) http.Handler) string {
+// startBroker serves a broker over HTTP and returns its URL.
+func startBroker(t *testing.T, b broker.Broker, cfg httpapi.Config, wrap func(http.Handler) http.Handler) string {
 	t.Helper()
 	cfg.Logger = quiet
 	f, err := httpapi.New(t.Context(), b, cfg)
@@ -65,7 +65,7 @@ func text(r *conformance.Report) string {
 	return b.String()
 }
 
-// Our brokers hold every sentence, through httpapi.
+// Ebb's brokers pass every case, through httpapi.
 func TestOurBrokersConform(t *testing.T) {
 	for name, open := range map[string]func(t *testing.T) broker.Broker{
 		"memory": func(*testing.T) broker.Broker { return inMemory() },
@@ -79,7 +79,7 @@ func TestOurBrokersConform(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			report := try(t, conformance.Config{URL: stand(t, open(t), httpapi.Config{}, nil)})
+			report := try(t, conformance.Config{URL: startBroker(t, open(t), httpapi.Config{}, nil)})
 			if n := report.Count(conformance.Held); n != len(conformance.Cases()) {
 				t.Errorf("%d of %d cases held:\n%s", n, len(conformance.Cases()), text(report))
 			}
@@ -88,13 +88,14 @@ func TestOurBrokersConform(t *testing.T) {
 	}
 }
 
-// A run that is interrupted tells what it has found so far, and blames the broker for nothing.
+// An interrupted run returns the results so far and counts no unfinished case as failed.
 func TestInterrupted(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
-	url := stand(t, inMemory(), httpapi.Config{}, nil)
+	url := startBroker(t, inMemory(), httpapi.Config{}, nil)
 	report, err := conformance.Run(ctx, conformance.Config{
-		URL: url, Triggers: &conformance.SubscriptionsAPI{URL: url + "/subscriptions"}, Parallel: 2, Only: regexp.MustCompile("^(ingress|retry)-"),
+		URL: url, Triggers: &conformance.SubscriptionsAPI{URL: url +
+			"/subscriptions"}, Parallel: 2, Only: regexp.MustCompile("^(ingress|retry)-"),
 		Observe: func(r conformance.Result) {
 			if strings.HasPrefix(r.ID, "ingress-") && r.Outcome == conformance.Held {
 				interrupt()
@@ -105,23 +106,26 @@ func TestInterrupted(t *testing.T) {
 		t.Fatalf("got %v, %v", report, err)
 	}
 	held, skipped := report.Count(conformance.Held), report.Count(conformance.Skipped)
-	if held == 0 || skipped == 0 || held+skipped != len(report.Results) || !strings.Contains(text(report), "the run ended before it") {
+	if held == 0 || skipped == 0 || held+skipped != len(report.Results) ||
+		!strings.Contains(text(report), "the run ended before it") {
 		t.Errorf("got %s", text(report))
 	}
 }
 
-// What a broker is said to lack is skipped, counted, and told with the reason; nothing else is.
-func TestSkippedCasesAreTold(t *testing.T) {
+// A case that needs a missing feature is skipped, and the report gives the reason. No other case is skipped.
+func TestSkippedCasesAreReported(t *testing.T) {
 	seen := 0
 	report := try(t, conformance.Config{
-		URL: stand(t, inMemory(), httpapi.Config{}, nil), Only: regexp.MustCompile("^(batch|reply-prefer|retry-after-429|cesql-equal)"),
-		Lacks:   map[conformance.Capability]string{conformance.Batch: "it is small", conformance.RetryAfter: "it is hasty"},
-		Has:     []conformance.Capability{conformance.RetryAfter},
+		URL: startBroker(t, inMemory(), httpapi.Config{},
+			nil), Only: regexp.MustCompile("^(batch|reply-prefer|retry-after-429|cesql-equal)"),
+		Without: map[conformance.Feature]string{conformance.Batch: "too small", conformance.RetryAfter: "too fast"},
+		With:    []conformance.Feature{conformance.RetryAfter},
 		Observe: func(conformance.Result) { seen++ },
 	})
 	got := text(report)
 	for _, want := range []string{
-		"skip  a batch is accepted", "needs batch: it is small", "ok    429 with Retry-After", "6 cases, 4 held, 0 failed, 2 skipped",
+		"skip  a batch is accepted", "needs batch: too small", "ok    429 with Retry-After", "6 cases, 4 held, 0 failed, 2 " +
+			"skipped",
 		"CESQL 1.0\n", "[should]",
 	} {
 		if !strings.Contains(got, want) {
@@ -133,10 +137,11 @@ func TestSkippedCasesAreTold(t *testing.T) {
 	}
 }
 
-// A failure says what was expected and what was seen, in text and in JSON.
-func TestFailuresAreTold(t *testing.T) {
+// The report shows for a failure what was expected and what was seen, in text and in JSON.
+func TestFailuresAreReported(t *testing.T) {
 	m := mutants["takes GET for a good request"]
-	report := try(t, conformance.Config{URL: stand(t, inMemory(), httpapi.Config{}, m.wrap), Only: regexp.MustCompile("^ingress-methods$")})
+	report := try(t, conformance.Config{URL: startBroker(t, inMemory(), httpapi.Config{}, m.wrap),
+		Only: regexp.MustCompile("^ingress-methods$")})
 	if got := text(report); report.OK() || !strings.Contains(got, "FAIL  a produce request") ||
 		!strings.Contains(got, "expected: GET answers 405") || !strings.Contains(got, "seen:     200") {
 		t.Errorf("the report is\n%s", got)
@@ -150,19 +155,21 @@ func TestFailuresAreTold(t *testing.T) {
 		Results []struct {
 			ID      string
 			Outcome string
-			Faults  []conformance.Fault
+			Faults  []conformance.Failure
 		}
 	}
-	if err := json.Unmarshal([]byte(b.String()), &out); err != nil || out.Failed != 1 || out.Results[0].Outcome != "FAIL" || len(out.Results[0].Faults) != 1 {
+	if err := json.Unmarshal([]byte(b.String()), &out); err != nil || out.Failed != 1 ||
+		out.Results[0].Outcome != "FAIL" || len(out.Results[0].Faults) != 1 {
 		t.Errorf("%v: %s", err, &b)
 	}
 }
 
-// A broker that asks for a token is shown it, by events and by subscriptions.
+// Requests to the ingress and to the Subscriptions API carry the token.
 func TestToken(t *testing.T) {
 	const token = "sesame-sesame-sesame"
 	report := try(t, conformance.Config{
-		URL: stand(t, inMemory(), httpapi.Config{Token: token}, nil), Header: http.Header{"Authorization": {"Bearer " + token}},
+		URL: startBroker(t, inMemory(), httpapi.Config{Token: token}, nil), Header: http.Header{"Authorization": {"Bearer " +
+			token}},
 		Only: regexp.MustCompile("^(ingress-binary|api-)"),
 	})
 	if !report.OK() {
@@ -170,8 +177,8 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// What cannot be tried at all is an error, and no report.
-func TestNothingToTry(t *testing.T) {
+// When nothing can be tested, Run returns an error and no report.
+func TestNothingToTest(t *testing.T) {
 	s := httptest.NewServer(http.NotFoundHandler())
 	s.Close()
 	api := &conformance.SubscriptionsAPI{}
@@ -179,11 +186,11 @@ func TestNothingToTry(t *testing.T) {
 		cfg  conformance.Config
 		want fault.Kind
 	}{
-		"nobody answers": {conformance.Config{URL: s.URL, Triggers: api}, fault.Unavailable},
-		"no URL":         {conformance.Config{Triggers: api}, fault.Invalid},
-		"no HTTP":        {conformance.Config{URL: "amqp://x", Triggers: api}, fault.Invalid},
-		"no triggers":    {conformance.Config{URL: s.URL}, fault.Invalid},
-		"no address":     {conformance.Config{URL: s.URL, Triggers: api, Listen: "nowhere:x"}, fault.Unavailable},
+		"no server":   {conformance.Config{URL: s.URL, Triggers: api}, fault.Unavailable},
+		"no URL":      {conformance.Config{Triggers: api}, fault.Invalid},
+		"no HTTP":     {conformance.Config{URL: "amqp://x", Triggers: api}, fault.Invalid},
+		"no triggers": {conformance.Config{URL: s.URL}, fault.Invalid},
+		"no address":  {conformance.Config{URL: s.URL, Triggers: api, Listen: "nowhere:x"}, fault.Unavailable},
 	} {
 		if _, err := conformance.Run(t.Context(), c.cfg); !fault.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
@@ -191,11 +198,12 @@ func TestNothingToTry(t *testing.T) {
 	}
 }
 
-// Ids are unique and short enough for names, and every case says what it is about.
+// Ids are unique and short enough for names, and every case has a section, a level and a sentence.
 func TestCases(t *testing.T) {
 	ids := map[string]bool{}
 	for _, c := range conformance.Cases() {
-		if ids[c.ID] || !regexp.MustCompile(`^[a-z0-9-]{3,45}$`).MatchString(c.ID) || c.Section == "" || c.Sentence == "" || c.Level == "" {
+		if ids[c.ID] || !regexp.MustCompile(`^[a-z0-9-]{3,45}$`).MatchString(c.ID) || c.Section == "" || c.Sentence == "" ||
+			c.Level == "" {
 			t.Errorf("%+v", c)
 		}
 		ids[c.ID] = true

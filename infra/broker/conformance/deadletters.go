@@ -17,11 +17,11 @@ func deadLetterCases() []Case {
 	}
 	return []Case{
 		c("dead-same", Must, "a dead letter has the attributes and the data of the event", deadSame),
-		c("dead-dest", Convention, "a dead letter says in knativeerrordest who did not take it", deadDest),
-		c("dead-code", Convention, "a dead letter says in knativeerrorcode the last status", deadCode),
-		c("dead-data", Convention, "a dead letter says in knativeerrordata what the answer was", deadData),
+		c("dead-dest", Convention, "knativeerrordest of a dead letter names the subscriber that failed", deadDest),
+		c("dead-code", Convention, "knativeerrorcode of a dead letter is the last status", deadCode),
+		c("dead-data", Convention, "knativeerrordata of a dead letter holds the answer's body", deadData),
 		c("dead-data-any", Convention, "an answer of several lines, of any length, still leaves a dead letter", deadDataAny),
-		c("dead-sink-retried", Convention, "a dead-letter sink that does not take an event at once is asked again", deadRetried),
+		c("dead-sink-retried", Convention, "a delivery to a dead-letter sink that fails is tried again", deadRetried),
 		c("dead-each-trigger", Must, "a trigger's dead letters go to its own sink only", deadEach),
 	}
 }
@@ -37,11 +37,11 @@ func (t *trial) checkAttribute(d *delivery, name, want string) {
 }
 
 func deadDest(t *trial) {
-	tomb := t.tomb(nil)
-	k := t.subscribe(always(400), retries(0).deadTo(tomb))
+	dead := t.deadLetterSink(nil)
+	k := t.subscribe(always(400), retries(0).deadTo(dead))
 	m := t.event()
 	t.send(m)
-	dest, _ := t.one(tomb, m.id()).text("knativeerrordest")
+	dest, _ := t.one(dead, m.id()).text("knativeerrordest")
 	t.check(strings.TrimSuffix(dest, "/") == k.url, "knativeerrordest "+k.url, "%q", dest)
 }
 
@@ -50,13 +50,14 @@ func deadCode(t *trial) {
 	t.checkAttribute(dead, "knativeerrorcode", "422")
 }
 
-// deadData takes base64 too, which some brokers write.
+// deadData accepts base64 too, because some brokers write it.
 func deadData(t *trial) {
 	const why = "no-such-customer"
 	_, _, dead := t.failing(func(*delivery) answer { return answer{status: 422, body: why} }, retries(0))
 	got, _ := dead.text("knativeerrordata")
 	plain, err := base64.StdEncoding.DecodeString(got)
-	t.check(strings.Contains(got, why) || err == nil && strings.Contains(string(plain), why), "knativeerrordata "+why, "%q", got)
+	t.check(strings.Contains(got, why) || err == nil && strings.Contains(string(plain), why), "knativeerrordata "+why,
+		"%q", got)
 }
 
 func deadDataAny(t *trial) {
@@ -66,22 +67,22 @@ func deadDataAny(t *trial) {
 }
 
 func deadRetried(t *trial) {
-	tomb := t.tomb(inTurn(answer{status: 503}, answer{}))
-	t.subscribe(always(400), retries(3).deadTo(tomb))
+	dead := t.deadLetterSink(inTurn(answer{status: 503}, answer{}))
+	t.subscribe(always(400), retries(3).deadTo(dead))
 	m := t.event()
 	t.send(m)
-	t.await(tomb, m.id(), 2)
+	t.await(dead, m.id(), 2)
 }
 
 func deadEach(t *trial) {
-	tombs := []*sink{t.tomb(nil), t.tomb(nil)}
-	t.subscribe(always(400), retries(0).deadTo(tombs[0]))
-	t.subscribe(nil, retries(0).deadTo(tombs[1]))
+	dead := []*sink{t.deadLetterSink(nil), t.deadLetterSink(nil)}
+	t.subscribe(always(400), retries(0).deadTo(dead[0]))
+	t.subscribe(nil, retries(0).deadTo(dead[1]))
 	m := t.event()
 	t.send(m)
-	t.one(tombs[0], m.id())
-	t.settle()
-	t.never(tombs[1], "", "nothing at the sink of a trigger whose subscriber took it")
+	t.one(dead[0], m.id())
+	t.waitQuiet()
+	t.never(dead[1], "", "no dead letter for a trigger whose subscriber accepted the event")
 }
 
 func replyCases() []Case {
@@ -89,10 +90,12 @@ func replyCases() []Case {
 		return Case{ID: id, Section: sectionReply, Level: level, Sentence: sentence, run: run}
 	}
 	return []Case{
-		c("reply-prefer", Must, "a delivery to a subscriber says Prefer: reply", replyPrefer),
+		c("reply-prefer", Must, "a delivery to a subscriber has Prefer: reply", replyPrefer),
 		c("reply-binary", Must, "200 with an event in the binary mode publishes that event", replyBinary),
 		c("reply-structured", Must, "200 with an event in the structured mode publishes that event", replyStructured),
-		c("reply-filtered", Should, "a reply is treated as if it had been produced at the ingress: it reaches those triggers that it passes", replyFiltered),
+		c("reply-filtered", Should,
+			"a reply is treated as if it had been produced at the ingress: it reaches those triggers that it "+
+				"passes", replyFiltered),
 		c("reply-202", Must, "202 with an event publishes nothing", reply202),
 		c("reply-error", Must, "an event in an answer that is no success publishes nothing", replyError),
 		c("reply-malformed", Should, "an event in an answer that is malformed is a failed delivery", replyMalformed),
@@ -101,7 +104,7 @@ func replyCases() []Case {
 	}
 }
 
-// answer is the message as a reply in the binary mode.
+// answer returns an answer with the message as a reply in the binary mode.
 func (m message) answer() answer {
 	h, body := m.binary()
 	a := answer{status: http.StatusOK, body: body, header: map[string]string{}}
@@ -122,14 +125,16 @@ func replyPrefer(t *trial) {
 	t.check(strings.Contains(strings.ToLower(strings.Join(prefer, ",")), "reply"), "Prefer: reply", "%q", prefer)
 }
 
-// replying has a subscriber answer so, and another listen to events of the reply's type.
-func (t *trial) replying(reply message, a answer, d *Delivery) (asked *sink, hears *sink) {
-	hears = t.subscribeTo(nil, Trigger{Filters: []Filter{exact("type", reply["type"].(string))}})
-	return t.subscribe(func(*delivery) answer { return a }, d), hears
+// replying makes two subscribers: asked gives the answer to every delivery, replies receives events of the reply's
+// type.
+func (t *trial) replying(reply message, a answer, d *Delivery) (asked *sink, replies *sink) {
+	replies = t.subscribeTo(nil, Trigger{Filters: []Filter{exact("type", reply["type"].(string))}})
+	return t.subscribe(func(*delivery) answer { return a }, d), replies
 }
 
 func (t *trial) reply() message {
-	return t.event().with("type", t.typ()+".reply", "datacontenttype", "application/json", "data", `{"reply":true}`, "myext", "kept")
+	return t.event().with("type", t.typ()+".reply", "datacontenttype", "application/json", "data", `{"reply":true}`,
+		"myext", "kept")
 }
 
 func (m message) structured() answer {
@@ -138,45 +143,46 @@ func (m message) structured() answer {
 
 func replyBinary(t *trial) {
 	reply := t.reply()
-	_, hears := t.replying(reply, reply.answer(), nil)
+	_, replies := t.replying(reply, reply.answer(), nil)
 	t.send(t.event())
-	t.checkSame(reply, t.one(hears, reply.id()))
+	t.checkSame(reply, t.one(replies, reply.id()))
 }
 
 func replyStructured(t *trial) {
 	reply := t.reply()
-	_, hears := t.replying(reply, reply.structured(), nil)
+	_, replies := t.replying(reply, reply.structured(), nil)
 	t.send(t.event())
-	t.checkSame(reply, t.one(hears, reply.id()))
+	t.checkSame(reply, t.one(replies, reply.id()))
 }
 
 func replyFiltered(t *trial) {
 	reply := t.reply()
-	_, hears := t.replying(reply, reply.answer(), nil)
-	deaf := t.subscribeTo(nil, Trigger{Filters: []Filter{exact("type", t.typ()+".reply"), exact("myext", "other")}})
+	_, replies := t.replying(reply, reply.answer(), nil)
+	other := t.subscribeTo(nil, Trigger{Filters: []Filter{exact("type", t.typ()+".reply"), exact("myext", "other")}})
 	t.send(t.event())
-	t.one(hears, reply.id())
-	t.settle()
-	t.never(deaf, reply.id(), "a trigger that the reply does not pass is not handed it")
+	t.one(replies, reply.id())
+	t.waitQuiet()
+	t.never(other, reply.id(), "a reply that does not pass a trigger is not delivered to it")
 }
 
-// silent checks that an answer publishes nothing: a later event that the same trigger answers nothing to is waited for.
-func (t *trial) silent(a answer) {
+// publishesNothing checks that the event in the answer is not published. It waits for a later event of the reply's
+// type.
+func (t *trial) publishesNothing(a answer) {
 	reply := t.reply()
 	a.body, a.header = reply.structured().body, reply.structured().header
-	asked, hears := t.replying(reply, a, retries(0))
+	asked, replies := t.replying(reply, a, retries(0))
 	m, control := t.event(), t.event().with("type", t.typ()+".reply")
 	t.send(m)
 	t.await(asked, m.id(), 1)
-	t.settle()
+	t.waitQuiet()
 	t.send(control)
-	t.await(hears, control.id(), 1)
-	t.settle()
-	t.never(hears, reply.id(), "no reply is published")
+	t.await(replies, control.id(), 1)
+	t.waitQuiet()
+	t.never(replies, reply.id(), "no reply is published")
 }
 
-func reply202(t *trial)   { t.silent(answer{status: http.StatusAccepted}) }
-func replyError(t *trial) { t.silent(answer{status: http.StatusBadRequest}) }
+func reply202(t *trial)   { t.publishesNothing(answer{status: http.StatusAccepted}) }
+func replyError(t *trial) { t.publishesNothing(answer{status: http.StatusBadRequest}) }
 
 func replyMalformed(t *trial) {
 	reply := t.reply()
@@ -194,7 +200,7 @@ func replyNoEvent(t *trial) {
 	}, retries(1))
 }
 
-// replyRefused answers once with an event that the ingress must refuse, and properly when asked again.
+// replyRefused first answers with an event that the ingress must refuse, and on the retry without one.
 func replyRefused(t *trial) {
 	bad := t.reply().with("id", "")
 	k := t.subscribe(inTurn(bad.structured(), answer{}), retries(3))

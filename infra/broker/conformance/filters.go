@@ -16,15 +16,15 @@ func both(d, n, v, m, w string) Filter {
 	return Filter{d: map[string]string{n: v, m: w}}
 }
 
-// filterCase is a trigger with filters, and which of its events pass it.
+// filterCase is a trigger with filters, events that pass them and events that do not.
 type filterCase struct {
 	id, sentence string
 	level        Level
 	filters      []Filter
-	pass, stop   []message // members beside those of every event
+	pass, stop   []message // members that differ from the sample's
 }
 
-// sample is the members that the events of most filter cases have.
+// sample holds the members that the events of filter cases have by default.
 var sample = message{
 	"subject": "orders/42", "datacontenttype": "application/json", "dataschema": "https://example.com/schema",
 	"region": "eu-west", "tier": "gold", "number": "7",
@@ -42,21 +42,20 @@ func filterCases() []Case {
 	}
 	return append(cases,
 		Case{ID: "filter-attributes", Section: sectionFilters, Level: Must,
-			Sentence: "the attributes filter of a trigger passes events that match all its pairs exactly", run: filterAttributes},
+			Sentence: "the attributes filter of a trigger passes events that match all its pairs " +
+				"exactly", run: filterAttributes},
 		Case{ID: "filter-all-attributes", Section: sectionFilters, Level: Must,
 			Sentence: "every context attribute can be filtered by, and every extension", run: filterAllAttributes},
 	)
 }
 
-// m is members that an event of a filter case has beside, or instead of, the sample's; nil takes one away.
-func m(members ...any) message { return message{}.with2(members) }
-
-// with2 keeps nil members, unlike with: they take away later.
-func (m message) with2(members []any) message {
+// m returns a message with the members, of which nil ones are kept: sampled removes a member whose value is nil.
+func m(members ...any) message {
+	out := message{}
 	for i := 0; i < len(members); i += 2 {
-		m[members[i].(string)] = members[i+1]
+		out[members[i].(string)] = members[i+1]
 	}
-	return m
+	return out
 }
 
 var allFilters = []filterCase{
@@ -85,7 +84,8 @@ var allFilters = []filterCase{
 		stop: []message{m("tier", "silver"), m("region", "us"), m("subject", "43")}},
 	{id: "any", level: Must, sentence: "any passes when at least one nested filter does",
 		filters: []Filter{some(exact("tier", "gold"), prefix("region", "eu"))},
-		pass:    []message{m(), m("tier", "silver"), m("region", "us")}, stop: []message{m("tier", "silver", "region", "us"), m("tier", nil, "region", nil)}},
+		pass:    []message{m(), m("tier", "silver"), m("region", "us")}, stop: []message{m("tier", "silver", "region", "us"),
+			m("tier", nil, "region", nil)}},
 	{id: "any-types", level: Must, sentence: "any of several exact types passes each of them",
 		filters: []Filter{some(exact("number", "1"), exact("number", "2"), exact("number", "3"))},
 		pass:    []message{m("number", "1"), m("number", "2"), m("number", "3")}, stop: []message{m(), m("number", nil)}},
@@ -94,16 +94,20 @@ var allFilters = []filterCase{
 	{id: "not-absent", level: Must, sentence: "not passes an event that lacks the attribute",
 		filters: []Filter{not(exact("tier", "gold"))}, pass: []message{m("tier", nil)}, stop: []message{m()}},
 	{id: "nested", level: Must, sentence: "filters nest: not of any of all, and all of not",
-		filters: []Filter{not(some(all(exact("tier", "gold"), exact("region", "us")), all(not(prefix("subject", "orders/")))))},
-		pass:    []message{m(), m("tier", "silver", "region", "us")}, stop: []message{m("region", "us"), m("subject", "users/1")}},
+		filters: []Filter{not(some(all(exact("tier", "gold"), exact("region", "us")),
+			all(not(prefix("subject", "orders/")))))},
+		pass: []message{m(), m("tier", "silver", "region", "us")}, stop: []message{m("region", "us"),
+			m("subject", "users/1")}},
 	{id: "list", level: Must, sentence: "an event is delivered only when every filter of the list passes it",
-		filters: []Filter{prefix("subject", "orders/"), not(exact("tier", "silver")), suffix("region", "west")}, pass: []message{m()},
+		filters: []Filter{prefix("subject", "orders/"), not(exact("tier", "silver")),
+			suffix("region", "west")}, pass: []message{m()},
 		stop: []message{m("subject", "x"), m("tier", "silver"), m("region", "eu-east")}},
 	{id: "integer", level: Must, sentence: "an attribute that is no string is compared in its canonical form",
-		filters: []Filter{exact("number", "7")}, pass: []message{m("number", 7)}, stop: []message{m("number", 8), m("number", true)}},
+		filters: []Filter{exact("number", "7")}, pass: []message{m("number", 7)}, stop: []message{m("number", 8),
+			m("number", true)}},
 }
 
-// event of a filter case: the sample with what the case changes.
+// sampled returns an event with the sample's members and those given. The value nil removes a member.
 func (t *trial) sampled(members message) message {
 	e := t.event()
 	for _, from := range []message{sample, members} {
@@ -114,7 +118,7 @@ func (t *trial) sampled(members message) message {
 	return e
 }
 
-// filters posts what shall be stopped before what shall pass, and waits for the latter.
+// filters posts the events that must not pass before those that must, and waits for the latter.
 func (t *trial) filters(f filterCase) {
 	control := t.subscribe(nil, nil)
 	k := t.subscribe(nil, nil, f.filters...)
@@ -136,21 +140,21 @@ func (t *trial) filters(f filterCase) {
 	for _, e := range stopped {
 		t.await(control, e.id(), 1)
 	}
-	t.settle()
+	t.waitQuiet()
 	for i, e := range stopped {
 		t.never(k, e.id(), fmt.Sprintf("%v does not pass %v", f.filters, f.stop[i]))
 	}
 }
 
-// mayWait waits for a delivery, and notes it when none comes; the trial goes on.
+// mayWait waits for a delivery. When none comes, it records a failure and the trial continues.
 func (t *trial) mayWait(k *sink, id, expected string) {
 	defer func() {
-		if over := recover(); over == stopped {
+		if p := recover(); p == stopped {
 			t.mu.Lock()
-			t.faults[len(t.faults)-1] = Fault{expected, "no delivery"}
+			t.failures[len(t.failures)-1] = Failure{expected, "no delivery"}
 			t.mu.Unlock()
-		} else if over != nil {
-			panic(over)
+		} else if p != nil {
+			panic(p)
 		}
 	}()
 	t.await(k, id, 1)
@@ -166,7 +170,7 @@ func filterAttributes(t *trial) {
 		t.await(control, e.id(), 1)
 	}
 	t.one(k, passed.id())
-	t.settle()
+	t.waitQuiet()
 	for _, e := range stopped {
 		t.never(k, e.id(), fmt.Sprintf("tier %v does not pass", e["tier"]))
 	}
@@ -175,7 +179,8 @@ func filterAttributes(t *trial) {
 func filterAllAttributes(t *trial) {
 	e := t.sampled(m("time", "2024-02-29T01:02:03Z"))
 	e["data"] = "{}"
-	other := e.with("id", e.id()+"-other", "source", "/elsewhere", "subject", "x", "dataschema", "https://example.com/other",
+	other := e.with("id", e.id()+"-other", "source", "/elsewhere", "subject", "x", "dataschema",
+		"https://example.com/other",
 		"datacontenttype", "text/plain", "time", "2025-02-28T01:02:03Z", "region", "x")
 	names := []string{"id", "source", "subject", "dataschema", "datacontenttype", "region", "time"}
 	sinks := make(map[string]*sink, len(names))
@@ -192,7 +197,7 @@ func filterAllAttributes(t *trial) {
 	for _, name := range names {
 		t.mayWait(sinks[name], e.id(), fmt.Sprintf("exact %s %v passes", name, e[name]))
 	}
-	t.settle()
+	t.waitQuiet()
 	for _, name := range names {
 		t.never(sinks[name], other.id(), fmt.Sprintf("exact %s %v does not pass %v", name, e[name], other[name]))
 	}
@@ -206,7 +211,8 @@ type refusedFilter struct {
 
 var refusedFilters = []refusedFilter{
 	{"dialect", "a filter of an unknown dialect", Must, Filter{"regex": map[string]string{"type": ".*"}}},
-	{"two-dialects", "a filter of two dialects", Should, Filter{"exact": map[string]string{"type": "a"}, "prefix": map[string]string{"type": "a"}}},
+	{"two-dialects", "a filter of two dialects", Should, Filter{"exact": map[string]string{"type": "a"},
+		"prefix": map[string]string{"type": "a"}}},
 	{"no-dialect", "a filter of no dialect", Should, Filter{}},
 	{"empty-value", "exact for an empty value", Must, exact("subject", "")},
 	{"empty-prefix", "prefix for an empty value", Must, prefix("subject", "")},
@@ -215,15 +221,15 @@ var refusedFilters = []refusedFilter{
 	{"bad-name", "exact for a name that no attribute can have", Should, exact("Not-OK", "x")},
 	{"empty-all", "all of nothing", Must, Filter{"all": []Filter{}}},
 	{"empty-any", "any of nothing", Must, Filter{"any": []Filter{}}},
-	{"nested", "a wrong filter inside another", Must, not(all(some(exact("subject", ""))))},
-	{"wrong-shape", "exact for something that is no map", Must, Filter{"exact": "subject"}},
+	{"nested", "an invalid filter inside another", Must, not(all(some(exact("subject", ""))))},
+	{"wrong-shape", "exact with a value that is no map", Must, Filter{"exact": "subject"}},
 }
 
 func (t *trial) refusesFilter(r refusedFilter) {
 	err := t.create(Trigger{Sink: t.sink(nil).url, Filters: []Filter{t.ours(), r.filter}})
 	switch {
 	case err == nil:
-		t.fail("a trigger with "+r.what+" is refused", "it was made")
+		t.fail("a trigger with "+r.what+" is refused", "the broker made it")
 	case !refused(err):
 		t.fail("a trigger with "+r.what+" is refused", err.Error())
 	}

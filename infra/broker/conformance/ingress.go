@@ -17,16 +17,18 @@ func ingressCases() []Case {
 	}
 	cases := []Case{
 		c("ingress-binary", Must, "an event in the binary mode is accepted with 2xx and delivered", ingressBinary),
-		c("ingress-structured", Must, "an event in the structured mode is accepted with 2xx and delivered", ingressStructured),
+		c("ingress-structured", Must, "an event in the structured mode is accepted with 2xx and delivered",
+			ingressStructured),
 		c("ingress-content-types", Must, "in the binary mode the data may be of any content type", ingressContentTypes),
 		c("ingress-methods", Must, "a produce request with a method other than POST is refused with 405", ingressMethods),
-		c("ingress-options", Must, "OPTIONS, where it is supported, says in Allow that POST is", ingressOptions),
-		c("ingress-old-version", Should, "an event of CloudEvents 0.3 is refused, or delivered as 0.3: never upgraded", ingressOld),
+		c("ingress-options", Must, "OPTIONS, where it is supported, names POST in Allow", ingressOptions),
+		c("ingress-old-version", Should, "an event of CloudEvents 0.3 is refused, or delivered as 0.3: never upgraded",
+			ingressOld),
 		c("ingress-duplicate", Must, "an event that was accepted before is accepted again", ingressDuplicate),
-		c("ingress-nobody", Must, "an event that no trigger wants is accepted", ingressNobody),
+		c("ingress-nobody", Must, "an event that passes no trigger is accepted", ingressNoTrigger),
 	}
 	for _, b := range badEvents {
-		cases = append(cases, c("ingress-refuses-"+b.id, b.level, b.what+" is refused with 4xx, and nothing of it is delivered",
+		cases = append(cases, c("ingress-refuses-"+b.id, b.level, b.what+" is refused with 4xx, and nothing is delivered",
 			func(t *trial) { t.refusesEvent(b.make) }))
 	}
 	return cases
@@ -48,7 +50,8 @@ func ingressStructured(t *trial) {
 
 func ingressContentTypes(t *trial) {
 	k := t.subscribe(nil, nil)
-	for _, ct := range []string{"application/json", "text/plain; charset=utf-8", "application/octet-stream", "application/xml"} {
+	for _, ct := range []string{"application/json", "text/plain; charset=utf-8", "application/octet-stream",
+		"application/xml"} {
 		m := t.event().with("datacontenttype", ct, "data", `{"n":1}`)
 		t.send(m)
 		t.checkSame(m, t.one(k, m.id()))
@@ -86,8 +89,8 @@ func ingressOld(t *trial) {
 	t.await(k, last.id(), 1)
 	if !r.accepted() {
 		t.check(r.refused(), "4xx when it is not accepted", "%v", r)
-		t.settle()
-		t.never(k, old.id(), "what was refused is not delivered")
+		t.waitQuiet()
+		t.never(k, old.id(), "the refused event is not delivered")
 		return
 	}
 	got, _ := t.one(k, old.id()).text("specversion")
@@ -102,10 +105,10 @@ func ingressDuplicate(t *trial) {
 	t.one(k, m.id())
 }
 
-func ingressNobody(t *trial) { t.send(t.event()) }
+func ingressNoTrigger(t *trial) { t.send(t.event()) }
 
-// bad is a request that holds no valid event.
-type bad struct {
+// badEvent is a request without a valid event.
+type badEvent struct {
 	id    string
 	level Level
 	what  string
@@ -132,7 +135,7 @@ func raw(ct, format string) func(message) (http.Header, string) {
 	}
 }
 
-var badEvents = []bad{
+var badEvents = []badEvent{
 	{"no-id", Must, "an event without id", without("id")},
 	{"no-source", Must, "an event without source", without("source")},
 	{"no-type", Must, "an event without type", without("type")},
@@ -149,7 +152,8 @@ var badEvents = []bad{
 	{"empty-subject", Must, "an event with an empty subject", changed("subject", "")},
 	{"bad-source", Must, "an event whose source is no URI reference", changed("source", "http://a b/%zz")},
 	{"bad-time", Must, "an event whose time is no RFC 3339 timestamp", changed("time", "yesterday")},
-	{"bad-extension", Must, "an event with an attribute whose name is not of lower-case letters and digits", changed("not-ok", "x")},
+	{"bad-extension", Must, "an event with an attribute whose name is not of lower-case letters and digits",
+		changed("not-ok", "x")},
 	{"control-character", Must, "an event with a control character in an attribute", changed("subject", "a\u0007b")},
 	{"unknown-version", Must, "an event of a version that does not exist", func(m message) (http.Header, string) {
 		return m.with("specversion", "19.0").binary()
@@ -157,13 +161,14 @@ var badEvents = []bad{
 	{"broken-json", Must, "a structured event that is no JSON", raw(structuredType, "{%s")},
 	{"json-array", Must, "a structured event that is no JSON object", raw(structuredType, "[{%s}]")},
 	{"bad-base64", Must, "a structured event whose data_base64 is no base64", changed("data_base64", "!!!")},
-	{"two-data", Must, "a structured event with both data and data_base64", raw(structuredType, `{%s,"data":1,"data_base64":"AAE="}`)},
+	{"two-data", Must, "a structured event with both data and data_base64",
+		raw(structuredType, `{%s,"data":1,"data_base64":"AAE="}`)},
 	{"no-event", Must, "a request that holds no event at all", raw("application/json", "{%s}")},
 	{"empty", Must, "an empty request", func(message) (http.Header, string) { return nil, "" }},
 }
 
-// refusesEvent checks that a request is refused, and that nothing comes of it: a valid event that was posted
-// after it is waited for.
+// refusesEvent checks that the ingress refuses the request and delivers nothing for it. It waits for a valid event
+// that it posts afterwards.
 func (t *trial) refusesEvent(make func(message) (http.Header, string)) {
 	k := t.subscribe(nil, nil)
 	id := t.event()
@@ -172,11 +177,11 @@ func (t *trial) refusesEvent(make func(message) (http.Header, string)) {
 	last := t.event()
 	t.send(last)
 	t.await(k, last.id(), 1)
-	t.settle()
+	t.waitQuiet()
 	got, _ := k.deliveries("")
 	for _, d := range got {
 		if d.event == nil || d.event.ID() != last.id() {
-			t.fail("what was refused is not delivered", fmt.Sprintf("a delivery: %.200s", d.body))
+			t.fail("the refused event is not delivered", fmt.Sprintf("a delivery: %.200s", d.body))
 		}
 	}
 }
@@ -185,17 +190,21 @@ func bindingCases() []Case {
 	c := func(id string, level Level, sentence string, run func(*trial)) Case {
 		return Case{ID: id, Section: sectionBinding, Level: level, Sentence: sentence, run: run}
 	}
-	batch := func(c Case) Case { c.Needs = []Capability{Batch}; return c }
+	batch := func(c Case) Case { c.Needs = []Feature{Batch}; return c }
 	return []Case{
 		c("binding-case", Must, "names of header fields are case-insensitive", bindingCase),
 		c("binding-percent-in", Must, "an attribute in a header field is percent-decoded", bindingPercentIn),
-		c("binding-percent-out", Must, "an attribute of any characters arrives as it was, percent-encoded where it is in a header field", bindingPercentOut),
+		c("binding-percent-out", Must, "an attribute of any characters arrives unchanged, percent-encoded in a header field",
+			bindingPercentOut),
 		c("binding-base64", Must, "data in data_base64 arrives as the bytes it stands for", bindingBase64),
 		c("binding-64k", Must, "an event of 64 KiB is forwarded", binding64k),
-		c("binding-too-large", Must, "an event that is larger than the broker takes is refused with 4xx, and the largest that is taken arrives whole", bindingTooLarge),
+		c("binding-too-large", Must,
+			"an event that is larger than the broker takes is refused with 4xx, and the largest that is taken arrives "+
+				"whole", bindingTooLarge),
 		batch(c("batch-accepted", Must, "a batch is accepted with 2xx, and each of its events is delivered", batchAccepted)),
 		batch(c("batch-empty", Must, "an empty batch is valid", batchEmpty)),
-		c("batch-all-or-nothing", Should, "a batch with one bad event is refused with 4xx, and none of it is delivered", batchBad),
+		c("batch-all-or-nothing", Should, "a batch with one bad event is refused with 4xx, and none of it is delivered",
+			batchBad),
 	}
 }
 
@@ -213,7 +222,7 @@ func bindingCase(t *trial) {
 	t.checkSame(m, t.one(k, m.id()))
 }
 
-// awkward is a value that survives no shortcut: spaces, quotes, what looks encoded, and several planes of Unicode.
+// awkward is a value that exposes wrong encoding: spaces, quotes, text that looks encoded, several planes of Unicode.
 const awkward = `50%25 "Größe" € 😀`
 
 func bindingPercentIn(t *trial) {
@@ -245,7 +254,7 @@ func binding64k(t *trial) {
 	t.checkSame(m, t.one(k, m.id()))
 }
 
-// bindingTooLarge looks for the limit from below, and does not go on for ever.
+// bindingTooLarge doubles the size until the broker refuses, up to 16 MiB.
 func bindingTooLarge(t *trial) {
 	k := t.subscribe(nil, nil)
 	var largest message
@@ -262,12 +271,12 @@ func bindingTooLarge(t *trial) {
 			t.checkSame(largest, t.one(k, largest.id()))
 		}
 		t.check(err == nil && r.refused(), fmt.Sprintf("4xx for an event of %d bytes", size), "%v, %v", r, err)
-		t.settle()
-		t.never(k, m.id(), "what was refused is not delivered")
+		t.waitQuiet()
+		t.never(k, m.id(), "the refused event is not delivered")
 		return
 	}
 	t.checkSame(largest, t.one(k, largest.id()))
-	t.skip("no limit was met: 16 MiB are taken")
+	t.skip("no limit found: 16 MiB are accepted")
 }
 
 const batchType = "application/cloudevents-batch+json"
@@ -282,7 +291,8 @@ func batchOf(all ...message) string {
 
 func batchAccepted(t *trial) {
 	k := t.subscribe(nil, nil)
-	all := []message{t.event().with("subject", "1"), t.event().with("subject", "2"), t.event().with("data", `{"n":3}`, "datacontenttype", "application/json")}
+	all := []message{t.event().with("subject", "1"), t.event().with("subject", "2"),
+		t.event().with("data", `{"n":3}`, "datacontenttype", "application/json")}
 	if r := t.post(contentType(batchType), batchOf(all...)); !r.accepted() {
 		t.stop("2xx", "%v", r)
 	}

@@ -17,17 +17,17 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker/httpapi"
 )
 
-// mutant is a broker that does one thing wrong: with what is posted to it, with what it is told of triggers,
-// or with what it says to sinks and hears from them.
+// mutant changes a broker so that it does one thing wrong: with requests to its ingress, with triggers, or with
+// deliveries and their answers.
 type mutant struct {
-	door   func(w http.ResponseWriter, r *http.Request, next http.Handler)
-	filter func(f map[string]any) bool                // false: the filter is dropped
-	config func(c map[string]any)                     // of a subscription
-	out    func(r *http.Request)                      // a delivery
-	in     func(a *http.Response, body []byte) []byte // its answer
-	client *http.Client                               // instead of out and in
-	fails  string                                     // exactly these cases
-	alone  bool                                       // it hides what others do wrong
+	ingress func(w http.ResponseWriter, r *http.Request, next http.Handler)
+	filter  func(f map[string]any) bool                // false: the filter is dropped
+	config  func(c map[string]any)                     // changes the config of a subscription
+	out     func(r *http.Request)                      // changes a delivery
+	in      func(a *http.Response, body []byte) []byte // changes its answer
+	client  *http.Client                               // instead of out and in
+	fails   string                                     // exactly these cases fail
+	alone   bool                                       // would hide the mistakes of other mutants
 }
 
 var mutants = map[string]mutant{
@@ -68,18 +68,18 @@ var mutants = map[string]mutant{
 			setBody(r, body)
 		}
 	}, fails: "binding-64k binding-too-large"},
-	"makes up an id": {door: func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	"makes up an id": {ingress: func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		if r.Method == http.MethodPost && r.Header.Get("Ce-Id") == "" {
-			r.Header.Set("Ce-Id", "made-up")
+			r.Header.Set("Ce-Id", "invented")
 		}
 		next.ServeHTTP(w, r)
 	}, fails: "ingress-refuses-no-id"},
-	"takes GET for a good request": {door: func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	"takes GET for a good request": {ingress: func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		if r.Method != http.MethodGet || r.URL.Path != "/" {
 			next.ServeHTTP(w, r)
 		}
 	}, fails: "ingress-methods"},
-	"takes what is good of a batch": {door: func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	"takes valid events of a batch": {ingress: func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/cloudevents-batch") {
 			next.ServeHTTP(w, r)
 			return
@@ -89,7 +89,7 @@ var mutants = map[string]mutant{
 		r.Header.Set("Content-Type", "application/cloudevents+json")
 		for _, one := range all {
 			setBody(r, one)
-			next.ServeHTTP(&nowhere{}, r)
+			next.ServeHTTP(&discardResponse{}, r)
 		}
 		w.WriteHeader(http.StatusAccepted)
 	}, fails: "batch-all-or-nothing"},
@@ -97,21 +97,27 @@ var mutants = map[string]mutant{
 		fails: "filter-list filter-prefix filter-prefix-many filter-refuses-empty-prefix filter-refuses-two-dialects"},
 	"ignores not": {filter: func(f map[string]any) bool { return f["not"] == nil },
 		fails: "filter-list filter-nested filter-not filter-not-absent filter-refuses-nested"},
-	"takes unknown dialects": {filter: func(f map[string]any) bool { return f["regex"] == nil }, fails: "filter-refuses-dialect"},
+	"takes unknown dialects": {filter: func(f map[string]any) bool { return f["regex"] == nil },
+		fails: "filter-refuses-dialect"},
 	"lets divisions by zero pass": {filter: func(f map[string]any) bool {
 		expr, _ := f["cesql"].(string)
 		return !strings.HasPrefix(expr, "1 / 0")
 	}, fails: "cesql-division-by-zero"},
-	"ignores the timeout":   {config: func(c map[string]any) { delete(c, "timeout") }, fails: "timeout timeout-dead"},
-	"ignores retryAfterMax": {config: func(c map[string]any) { delete(c, "retryAfterMax") }, fails: "retry-after-max retry-after-zero"},
+	"ignores the timeout": {config: func(c map[string]any) { delete(c, "timeout") }, fails: "timeout timeout-dead"},
+	"ignores retryAfterMax": {config: func(c map[string]any) { delete(c, "retryAfterMax") },
+		fails: "retry-after-max retry-after-zero"},
 	"does not back off exponentially": {config: func(c map[string]any) {
 		if c["backoffPolicy"] == "exponential" && c["backoffDelay"] == "PT0.2S" {
 			delete(c, "backoffDelay")
 		}
 	}, fails: "backoff-exponential"},
-	"drops what failed": {config: func(c map[string]any) { c["deadLetterSink"] = nil }, fails: "backoff-exponential backoff-linear dead-code dead-data dead-data-any dead-dest dead-each-trigger dead-same dead-sink-retried no-answer-dead redirect " +
-		"reply-malformed reply-no-event retry-count retry-same status-200 status-201 status-202 status-204 status-206 status-299 status-300 status-304 status-400 status-401 status-403 status-404 status-405 status-408 status-409 " +
-		"status-410 status-413 status-415 status-422 status-429 status-451 status-500 status-502 status-503 status-504 status-599 timeout-dead", alone: true},
+	"drops dead letters": {config: func(c map[string]any) { c["deadLetterSink"] = nil },
+		fails: "backoff-exponential backoff-linear dead-code dead-data dead-data-any dead-dest dead-each-trigger dead-same " +
+			"dead-sink-retried no-answer-dead redirect " +
+			"reply-malformed reply-no-event retry-count retry-same status-200 status-201 status-202 status-204 status-206 " +
+			"status-299 status-300 status-304 status-400 status-401 status-403 status-404 status-405 status-408 status-409 " +
+			"status-410 status-413 status-415 status-422 status-429 status-451 status-500 status-502 status-503 status-504 " +
+			"status-599 timeout-dead", alone: true},
 }
 
 func status(from, to int) func(*http.Response, []byte) []byte {
@@ -129,21 +135,21 @@ func setBody(r *http.Request, body []byte) {
 	r.Body, r.ContentLength, r.GetBody = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
 }
 
-// nowhere is a response that nobody reads.
-type nowhere struct{}
+// discardResponse is a ResponseWriter that drops the response.
+type discardResponse struct{}
 
-func (*nowhere) Header() http.Header         { return http.Header{} }
-func (*nowhere) Write(p []byte) (int, error) { return len(p), nil }
-func (*nowhere) WriteHeader(int)             {}
+func (*discardResponse) Header() http.Header         { return http.Header{} }
+func (*discardResponse) Write(p []byte) (int, error) { return len(p), nil }
+func (*discardResponse) WriteHeader(int)             {}
 
-// path puts the mutations between the handler and a sink.
-type path struct {
+// mutantTransport applies the mutations to deliveries and their answers.
+type mutantTransport struct {
 	http.RoundTripper
 	mutants []mutant
 }
 
 // RoundTrip implements http.RoundTripper.
-func (p path) RoundTrip(r *http.Request) (*http.Response, error) {
+func (p mutantTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Body == nil {
 		r.Body = http.NoBody
 	}
@@ -167,14 +173,14 @@ func (p path) RoundTrip(r *http.Request) (*http.Response, error) {
 	return a, err
 }
 
-// wrap puts the mutation before the handler.
+// wrap returns a handler that applies the mutation to requests before next serves them.
 func (m mutant) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost && r.URL.Path == "/subscriptions" && (m.filter != nil || m.config != nil) {
 			m.rewrite(r)
 		}
-		if m.door != nil {
-			m.door(w, r, next)
+		if m.ingress != nil {
+			m.ingress(w, r, next)
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -194,12 +200,13 @@ func (m mutant) rewrite(r *http.Request) {
 	setBody(r, text)
 }
 
-// most are the cases beside CESQL, of which a few stand for all: they are many.
-var most = regexp.MustCompile(`^(ingress|binding|batch|delivery|status|redirect|no-answer|retry|backoff|timeout|dead|reply|trace|filter|api|cesql-(division|boolean))`)
+// most matches all cases but most of CESQL's: there are many of them, and no mutant concerns the others.
+var most = regexp.MustCompile(`^(ingress|binding|batch|delivery|status|redirect|no-answer|retry|backoff|timeout|` +
+	`dead|reply|trace|filter|api|cesql-(division|boolean))`)
 
-// brokers are the mutants, each in one broker. Several share one where that saves a run of the suite, as long as no two
-// have to do with the same cases.
-func brokers() (out [][]string) {
+// groups returns the names of mutants to combine in one broker each. Combined mutants save runs of the suite. No two
+// of a group concern the same cases.
+func groups() (out [][]string) {
 	out = make([][]string, 3)
 	next := 0
 	for _, name := range slices.Sorted(maps.Keys(mutants)) {
@@ -213,12 +220,12 @@ func brokers() (out [][]string) {
 	return out
 }
 
-// A broker that does some things wrong fails those cases that are about them, and no other.
-func TestTheSuiteBites(t *testing.T) {
+// A broker with mistakes fails exactly the cases that check for them.
+func TestMutantsFailTheirCases(t *testing.T) {
 	var wg sync.WaitGroup
-	for _, names := range brokers() {
+	for _, names := range groups() {
 		client := httpapi.NewClient()
-		p := path{RoundTripper: client.Transport}
+		p := mutantTransport{RoundTripper: client.Transport}
 		var want []string
 		for _, name := range names {
 			m := mutants[name]
@@ -229,7 +236,7 @@ func TestTheSuiteBites(t *testing.T) {
 			}
 		}
 		client.Transport = p
-		url := stand(t, inMemory(), httpapi.Config{Client: client}, func(h http.Handler) http.Handler {
+		url := startBroker(t, inMemory(), httpapi.Config{Client: client}, func(h http.Handler) http.Handler {
 			for _, m := range p.mutants {
 				h = m.wrap(h)
 			}

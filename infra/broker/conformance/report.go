@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Outcome is how a case ended.
+// Outcome tells how a case ended.
 type Outcome string
 
 // The outcomes.
@@ -18,29 +18,29 @@ const (
 	Skipped Outcome = "skip"
 )
 
-// Fault is one difference between what a sentence asks for and what the broker did.
-type Fault struct {
+// Failure is one difference between the required behaviour and what the broker did.
+type Failure struct {
 	Expected string `json:"expected"`
 	Seen     string `json:"seen"`
 }
 
-// Result is how one case ended.
+// Result holds a case with its outcome.
 type Result struct {
 	Case
-	Outcome Outcome       `json:"outcome"`
-	Why     string        `json:"why,omitempty"` // it was skipped
-	Faults  []Fault       `json:"faults,omitempty"`
-	Took    time.Duration `json:"took_ns"`
+	Outcome  Outcome       `json:"outcome"`
+	Why      string        `json:"why,omitempty"` // the reason why the case was skipped
+	Failures []Failure     `json:"faults,omitempty"`
+	Took     time.Duration `json:"took_ns"`
 }
 
-// Report is the results of a run, in the order of Cases.
+// Report holds the results of a run, in the order of Cases.
 type Report struct {
 	URL     string
 	Results []Result
 	Took    time.Duration
 }
 
-// Count is how many cases ended so.
+// Count returns the number of cases with the outcome.
 func (r *Report) Count(o Outcome) (n int) {
 	for i := range r.Results {
 		if r.Results[i].Outcome == o {
@@ -53,8 +53,8 @@ func (r *Report) Count(o Outcome) (n int) {
 // OK reports whether no case failed.
 func (r *Report) OK() bool { return r.Count(Failed) == 0 }
 
-// WriteText writes the report for people: by section, a line for each sentence, and under what failed or
-// was skipped the reason.
+// WriteText writes the report for people: by section, one line for each sentence, with the reason below each failed
+// or skipped case.
 func (r *Report) WriteText(w io.Writer) error {
 	var b strings.Builder
 	section := ""
@@ -80,13 +80,14 @@ func (r *Result) write(b *strings.Builder) {
 	if r.Why != "" {
 		fmt.Fprintf(b, "        %s\n", r.Why)
 	}
-	for _, f := range r.Faults {
+	for _, f := range r.Failures {
 		fmt.Fprintf(b, "        expected: %s\n        seen:     %s\n", f.Expected, f.Seen)
 	}
 }
 
 func (r *Report) summary() string {
-	return fmt.Sprintf("%d cases, %d held, %d failed, %d skipped", len(r.Results), r.Count(Held), r.Count(Failed), r.Count(Skipped))
+	return fmt.Sprintf("%d cases, %d held, %d failed, %d skipped", len(r.Results), r.Count(Held), r.Count(Failed),
+		r.Count(Skipped))
 }
 
 // WriteJSON writes the report for programs.

@@ -17,9 +17,9 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// server receives deliveries for all cases; each sink is a path of it.
+// server receives deliveries for all cases. Each sink has its own path.
 type server struct {
-	base   string // under which the broker reaches it
+	base   string // the URL under which the broker reaches the server
 	prefix string // the path of base
 	http   *http.Server
 
@@ -30,7 +30,7 @@ type server struct {
 func listen(address, base string) (*server, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Unavailable, "deliveries cannot be received at %s", address)
+		return nil, fault.Wrap(err, fault.Unavailable, "cannot listen for deliveries at %s", address)
 	}
 	if base == "" {
 		base = "http://" + l.Addr().String()
@@ -39,8 +39,8 @@ func listen(address, base string) (*server, error) {
 	if u, err := url.Parse(s.base); err == nil {
 		s.prefix = u.Path
 	}
-	// A sender may dial a connection and use it much later. One that is closed meanwhile looks to it as if the
-	// subscriber had failed, and an event that is tried once is lost.
+	// A broker may open a connection and use it much later. If the server closed it before, the delivery would fail,
+	// and an event that is tried only once would be lost.
 	s.http = &http.Server{Handler: s, ReadHeaderTimeout: time.Hour}
 	go s.http.Serve(l)
 	return s, nil
@@ -48,29 +48,30 @@ func listen(address, base string) (*server, error) {
 
 func (s *server) close() { s.http.Close() }
 
-// open makes a sink at a path of its own.
+// open makes a sink at its own path.
 func (s *server) open(name string, script script) *sink {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	path := "/" + name
-	k := &sink{url: s.base + path, what: "deliveries", script: script, attempts: map[string]int{}, changed: make(chan struct{}), over: make(chan struct{})}
+	k := &sink{url: s.base + path, what: "deliveries", script: script, attempts: map[string]int{},
+		changed: make(chan struct{}), closed: make(chan struct{})}
 	s.sinks[path] = k
 	return k
 }
 
-// shut lets the sinks go whose path begins so. What still comes for them is taken, and not looked at.
-func (s *server) shut(prefix string) {
+// closeSinks removes the sinks whose path begins with prefix. Later deliveries to them are accepted and ignored.
+func (s *server) closeSinks(prefix string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for path, k := range s.sinks {
 		if strings.HasPrefix(path, prefix) {
-			close(k.over)
+			close(k.closed)
 			delete(s.sinks, path)
 		}
 	}
 }
 
-// ServeHTTP takes a delivery. What no sink waits for any more is taken too, so that it does not come again.
+// ServeHTTP receives a delivery. It accepts a delivery without a sink, so that the broker does not retry it.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	k := s.sinks[strings.TrimPrefix(r.URL.Path, s.prefix)]
@@ -82,34 +83,33 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	k.serve(w, r)
 }
 
-// delivery is one request that came to a sink.
+// delivery is one request that a sink received.
 type delivery struct {
 	at      time.Time
-	attempt int // at the event of this id, from 1
+	attempt int // counts the deliveries of this event's id, from 1
 	method  string
 	header  http.Header
 	body    []byte
-	event   *event.Event // nil: it is no event
-	fault   error        // why
+	event   *event.Event // nil: the request holds no valid event
+	err     error        // why event is nil
 }
 
-// answer is what a sink answers a delivery. The zero answer is 202.
+// answer is a sink's response to a delivery. The zero answer is 202.
 type answer struct {
 	status int
 	header map[string]string
 	body   string
-	hang   bool // until the sender gives up
-	abort  bool // cut the connection without an answer
-	slow   time.Duration
+	hang   bool // do not answer until the sender gives up
+	abort  bool // close the connection without an answer
 }
 
-// script is how a sink answers; nil: always 202.
+// script decides a sink's answers; nil: always 202.
 type script func(d *delivery) answer
 
-// always answers the same.
+// always returns a script that answers every delivery with the status.
 func always(status int) script { return func(*delivery) answer { return answer{status: status} } }
 
-// inTurn answers one after the other; the last for ever. Each event is counted for itself.
+// inTurn returns a script that gives the answers in turn for each event, and repeats the last one.
 func inTurn(answers ...answer) script {
 	return func(d *delivery) answer { return answers[min(d.attempt, len(answers))-1] }
 }
@@ -117,32 +117,31 @@ func inTurn(answers ...answer) script {
 // sink is one subscriber.
 type sink struct {
 	url    string
-	what   string // comes to it
+	what   string // "deliveries" or "dead letters", for messages
 	script script
 
 	mu       sync.Mutex
 	got      []*delivery
 	attempts map[string]int
-	changed  chan struct{} // closed at the next delivery
-	over     chan struct{} // closed when the trial is
+	changed  chan struct{} // is closed at the next delivery
+	closed   chan struct{} // is closed when the trial ends
 }
 
 func (k *sink) serve(w http.ResponseWriter, r *http.Request) {
 	d := &delivery{at: time.Now(), method: r.Method, header: r.Header}
 	d.body, _ = io.ReadAll(r.Body)
-	d.event, d.fault = decode(r.Header, d.body)
-	a := k.note(d)
+	d.event, d.err = decode(r.Header, d.body)
+	a := k.record(d)
 	switch {
 	case a.abort:
 		panic(http.ErrAbortHandler)
 	case a.hang:
 		select {
 		case <-r.Context().Done():
-		case <-k.over:
+		case <-k.closed:
 		}
 		panic(http.ErrAbortHandler)
 	}
-	time.Sleep(a.slow)
 	for name, value := range a.header {
 		w.Header().Set(name, value)
 	}
@@ -150,11 +149,11 @@ func (k *sink) serve(w http.ResponseWriter, r *http.Request) {
 		a.status = http.StatusAccepted
 	}
 	w.WriteHeader(a.status)
-	_, _ = io.WriteString(w, a.body) // a sender that went away is its own fault
+	_, _ = io.WriteString(w, a.body) // fails only when the sender has closed the connection
 }
 
-// note keeps the delivery, and decides the answer.
-func (k *sink) note(d *delivery) answer {
+// record stores the delivery and returns the answer to it.
+func (k *sink) record(d *delivery) answer {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	id := ""
@@ -172,7 +171,8 @@ func (k *sink) note(d *delivery) answer {
 	return k.script(d)
 }
 
-// deliveries are those at the event of the id, in order; "": all.
+// deliveries returns the deliveries of the event with the id, in order; "" returns all. The channel is closed at the
+// next delivery.
 func (k *sink) deliveries(id string) (out []*delivery, changed <-chan struct{}) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -189,8 +189,8 @@ func (k *sink) count(id string) int {
 	return len(got)
 }
 
-// decode reads a delivery in the binary or the structured mode. In the binary mode header fields
-// hold attributes percent-encoded.
+// decode reads a delivery in the binary or the structured mode. In the binary mode header fields hold
+// percent-encoded attributes.
 func decode(header http.Header, body []byte) (*event.Event, error) {
 	h := header.Clone()
 	for name, values := range h {
@@ -205,7 +205,7 @@ func decode(header http.Header, body []byte) (*event.Event, error) {
 		err = e.Validate()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("no CloudEvent: %w", err)
+		return nil, fmt.Errorf("invalid CloudEvent: %w", err)
 	}
 	return e, nil
 }
@@ -217,7 +217,7 @@ func percentDecode(s string) string {
 	return s
 }
 
-// percentEncode writes a value as the HTTP binding asks for it in header fields.
+// percentEncode encodes a value for a header field, as the HTTP binding requires.
 func percentEncode(s string) string {
 	var b strings.Builder
 	for i := range len(s) {

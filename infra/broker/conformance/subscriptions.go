@@ -13,17 +13,18 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// SubscriptionsAPI makes triggers through the CloudEvents Subscriptions API over HTTP. Knative's delivery
-// terms go into the subscription's config.
+// SubscriptionsAPI makes triggers through the CloudEvents Subscriptions API over HTTP. It writes Knative's delivery
+// options into the subscription's config.
 type SubscriptionsAPI struct {
-	URL    string       // of the collection, such as http://127.0.0.1:8081/subscriptions
-	Header http.Header  // for every request: who asks, say
-	Client *http.Client // nil: one that waits for a minute at most
+	URL    string       // the URL of the collection, such as http://127.0.0.1:8081/subscriptions
+	Header http.Header  // is added to every request, for example Authorization
+	Client *http.Client // nil: a client with a timeout of one minute
 }
 
 var _ Triggers = (*SubscriptionsAPI)(nil)
 
-var patientClient = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 32, IdleConnTimeout: idle}}
+var defaultClient = &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 32,
+	IdleConnTimeout: idle}}
 
 // Create implements Triggers.
 func (a *SubscriptionsAPI) Create(ctx context.Context, t Trigger) (string, error) {
@@ -43,7 +44,7 @@ func (a *SubscriptionsAPI) Create(ctx context.Context, t Trigger) (string, error
 	}
 	err := a.call(ctx, http.MethodPost, a.URL, body, &made)
 	if err == nil && made.ID == "" {
-		err = fault.New(fault.Internal, "the subscription that was made has no id")
+		err = fault.New(fault.Internal, "missing id in the new subscription")
 	}
 	return made.ID, err
 }
@@ -53,8 +54,8 @@ func (a *SubscriptionsAPI) Delete(ctx context.Context, id string) error {
 	return a.call(ctx, http.MethodDelete, a.URL+"/"+url.PathEscape(id), nil, nil)
 }
 
-// Lacks implements Triggers.
-func (*SubscriptionsAPI) Lacks() map[Capability]string { return nil }
+// MissingFeatures implements Triggers.
+func (*SubscriptionsAPI) MissingFeatures() map[Feature]string { return nil }
 
 func (a *SubscriptionsAPI) call(ctx context.Context, method, address string, in, out any) error {
 	text, err := json.Marshal(in)
@@ -63,7 +64,7 @@ func (a *SubscriptionsAPI) call(ctx context.Context, method, address string, in,
 	}
 	r, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(string(text)))
 	if err != nil {
-		return fault.Wrap(err, fault.Invalid, "the address of the Subscriptions API is wrong")
+		return fault.Wrap(err, fault.Invalid, "invalid Subscriptions API URL %q", address)
 	}
 	for name, values := range a.Header {
 		r.Header[name] = values
@@ -71,7 +72,7 @@ func (a *SubscriptionsAPI) call(ctx context.Context, method, address string, in,
 	r.Header.Set("Content-Type", "application/json")
 	client := a.Client
 	if client == nil {
-		client = patientClient
+		client = defaultClient
 	}
 	answer, err := client.Do(r)
 	if err != nil {
@@ -81,7 +82,7 @@ func (a *SubscriptionsAPI) call(ctx context.Context, method, address string, in,
 	text, err = io.ReadAll(io.LimitReader(answer.Body, 1<<20))
 	switch {
 	case err != nil:
-		return fault.Wrap(err, fault.Unavailable, "the Subscriptions API does not answer fully")
+		return fault.Wrap(err, fault.Unavailable, "incomplete response of the Subscriptions API")
 	case answer.StatusCode >= 500:
 		return fault.New(fault.Unavailable, "%s %s: %d %.200s", method, address, answer.StatusCode, text)
 	case answer.StatusCode >= 300:
@@ -90,17 +91,17 @@ func (a *SubscriptionsAPI) call(ctx context.Context, method, address string, in,
 		return nil
 	}
 	if err := json.Unmarshal(text, out); err != nil {
-		return fault.Wrap(err, fault.Internal, "the Subscriptions API answers with no JSON")
+		return fault.Wrap(err, fault.Internal, "invalid JSON in a response of the Subscriptions API")
 	}
 	return nil
 }
 
 const sectionAPI = "CloudEvents Subscriptions API, 3.2.5 and 3.3: operations over HTTP"
 
-// subscriptionCases are about the API itself, which is no more than a draft: create, retrieve, query, delete.
+// subscriptionCases returns the cases for the API itself: create, retrieve, query and delete. The API is a draft.
 func subscriptionCases() []Case {
 	c := func(id string, level Level, sentence string, run func(*trial, *SubscriptionsAPI)) Case {
-		return Case{ID: id, Section: sectionAPI, Level: level, Sentence: sentence, Needs: []Capability{Subscriptions},
+		return Case{ID: id, Section: sectionAPI, Level: level, Sentence: sentence, Needs: []Feature{Subscriptions},
 			run: func(t *trial) {
 				api, ok := t.cfg.Triggers.(*SubscriptionsAPI)
 				if !ok {
@@ -110,18 +111,20 @@ func subscriptionCases() []Case {
 			}}
 	}
 	return []Case{
-		c("api-create", Should, "creating a subscription answers with the realized one, whose id the manager chose", apiCreate),
+		c("api-create", Should, "creating a subscription answers with the realized one, whose id the manager chose",
+			apiCreate),
 		c("api-retrieve", Must, "a subscription can be retrieved by its id", apiRetrieve),
 		c("api-query", Should, "the collection lists the subscriptions", apiQuery),
-		c("api-delete", Should, "a deleted subscription is found no more, and its sink hears no more", apiDelete),
+		c("api-delete", Should, "a deleted subscription is found no more, and its sink receives nothing more", apiDelete),
 		c("api-unknown", Must, "an id that no subscription has is not found", apiUnknown),
-		c("api-sink", Must, "a subscription without a sink, or with one that is no address of the protocol, is refused", apiSink),
+		c("api-sink", Must, "a subscription without a sink, or with one that is no address of the protocol, is refused",
+			apiSink),
 		c("api-protocol", Must, "a delivery protocol that the manager does not speak is refused", apiProtocol),
-		c("api-types", Must, "source and types let through what matches them only", apiTypes),
+		c("api-types", Must, "only events that match source and types pass", apiTypes),
 	}
 }
 
-// ask sends a request to the API with its own credentials.
+// ask sends a request to the API with the driver's header fields. The map is the response's JSON object, or nil.
 func (a *SubscriptionsAPI) ask(t *trial, method, id string, in any) (response, map[string]any) {
 	address, body := a.URL, ""
 	if id != "" {
@@ -141,7 +144,7 @@ func (a *SubscriptionsAPI) ask(t *trial, method, id string, in any) (response, m
 		t.stop("an answer from the Subscriptions API", "%v", err)
 	}
 	var out map[string]any
-	_ = json.Unmarshal([]byte(r.body), &out) // whether it is JSON is seen by who looks into it
+	_ = json.Unmarshal([]byte(r.body), &out) // out stays nil when the body is no JSON object
 	return r, out
 }
 
@@ -196,18 +199,18 @@ func apiDelete(t *trial, api *SubscriptionsAPI) {
 	second := t.event()
 	t.send(second)
 	t.await(control, second.id(), 1)
-	t.settle()
+	t.waitQuiet()
 	t.never(k, second.id(), "no delivery after the subscription was deleted")
 }
 
 func apiUnknown(t *trial, api *SubscriptionsAPI) {
 	for _, method := range []string{http.MethodGet, http.MethodDelete} {
-		r, _ := api.ask(t, method, "nobody-"+t.run, nil)
+		r, _ := api.ask(t, method, "unknown-"+t.run, nil)
 		t.check(r.status == http.StatusNotFound, method+" answers 404", "%v", r)
 	}
 }
 
-// refuses checks that a subscription is refused, and takes it away when it is not.
+// refuses checks that the API refuses a subscription, and deletes it when the API accepts it.
 func (a *SubscriptionsAPI) refuses(t *trial, what string, in map[string]any) {
 	r, made := a.ask(t, http.MethodPost, "", in)
 	t.check(r.refused(), what+" is refused with 4xx", "%v", r)
@@ -249,7 +252,7 @@ func apiTypes(t *trial, api *SubscriptionsAPI) {
 		t.await(k, m.id(), 1)
 	}
 	t.await(control, last.id(), 1)
-	t.settle()
+	t.waitQuiet()
 	t.never(k, other.id(), "an event of another type is not delivered")
 	t.never(k, elsewhere.id(), "an event of another source is not delivered")
 }

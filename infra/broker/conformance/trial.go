@@ -15,43 +15,43 @@ import (
 	"github.com/cloudevents/sdk-go/v2/types"
 )
 
-// trial is one case while it runs.
+// trial holds the state of one case while it runs.
 type trial struct {
 	*suite
 	ctx context.Context
 	id  string
 
 	mu       sync.Mutex
-	n        int // names what the trial makes
+	n        int // counts the events and sinks of the trial; part of their names
 	triggers []string
-	faults   []Fault
+	failures []Failure
 	skipped  string
 }
 
-// stopped is what a trial panics with that cannot go on.
+// stopped is the value of the panic that ends a trial early.
 var stopped = new(int)
 
-// fail notes a difference.
+// fail records a failure.
 func (t *trial) fail(expected, seen string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.faults = append(t.faults, Fault{expected, seen})
+	t.failures = append(t.failures, Failure{expected, seen})
 }
 
-// check notes a difference unless ok.
+// check records a failure unless ok.
 func (t *trial) check(ok bool, expected, seen string, args ...any) {
 	if !ok {
 		t.fail(expected, fmt.Sprintf(seen, args...))
 	}
 }
 
-// stop ends the trial with a difference.
+// stop records a failure and ends the trial.
 func (t *trial) stop(expected, seen string, args ...any) {
 	t.fail(expected, fmt.Sprintf(seen, args...))
 	panic(stopped)
 }
 
-// skip ends the trial because it cannot tell.
+// skip ends the trial without a verdict.
 func (t *trial) skip(why string) {
 	t.mu.Lock()
 	t.skipped = why
@@ -66,18 +66,19 @@ func (t *trial) next() int {
 	return t.n
 }
 
-// typ is the event type of the trial: it is nobody else's.
+// typ returns the event type of the trial, which no other trial uses.
 func (t *trial) typ() string { return "dev.ebb.conformance." + t.run + "." + t.id }
 
-// ours lets the events of the trial pass only.
+// ours returns a filter that only events of the trial pass.
 func (t *trial) ours() Filter { return exact("type", t.typ()) }
 
 func exact(name, value string) Filter { return Filter{"exact": map[string]string{name: value}} }
 
-// message is an event in the members of the JSON format. The member data is a string, written as it is.
+// message is an event by the members of the JSON format. The member data is a string; binary and json write it
+// unchanged.
 type message map[string]any
 
-// event is a valid event of the trial.
+// event returns a new valid event of the trial.
 func (t *trial) event() message {
 	return message{
 		"specversion": "1.0", "id": fmt.Sprintf("%s-%s-%d", t.run, t.id, t.next()),
@@ -87,7 +88,7 @@ func (t *trial) event() message {
 
 func (m message) id() string { return fmt.Sprint(m["id"]) }
 
-// with is a copy in which the members are set; nil takes one away.
+// with returns a copy with the members set; the value nil removes a member.
 func (m message) with(members ...any) message {
 	out := maps.Clone(m)
 	for i := 0; i < len(members); i += 2 {
@@ -99,7 +100,7 @@ func (m message) with(members ...any) message {
 	return out
 }
 
-// binary is the message in the binary mode.
+// binary returns the message in the binary mode.
 func (m message) binary() (http.Header, string) {
 	h, body := http.Header{}, ""
 	for name, value := range m {
@@ -117,7 +118,7 @@ func (m message) binary() (http.Header, string) {
 
 const structuredType = "application/cloudevents+json"
 
-// json is the message in the JSON format. Data that is JSON is written as JSON.
+// json returns the message in the JSON format. Data that is valid JSON becomes a JSON value, other data a string.
 func (m message) json() string {
 	out := maps.Clone(m)
 	if data, ok := m["data"].(string); ok && json.Valid([]byte(data)) && m["datacontenttype"] != "text/plain" {
@@ -125,12 +126,12 @@ func (m message) json() string {
 	}
 	text, err := json.Marshal(out)
 	if err != nil {
-		panic(err) // a trial is written wrongly
+		panic(err) // a mistake in a case
 	}
 	return string(text)
 }
 
-// response is what the ingress, or the Subscriptions API, answered.
+// response is an answer of the ingress or of the Subscriptions API.
 type response struct {
 	status int
 	header http.Header
@@ -143,7 +144,7 @@ func (r response) String() string {
 	return strings.TrimSpace(fmt.Sprintf("%d %.200s", r.status, strings.TrimSpace(r.body)))
 }
 
-// request sends anything anywhere.
+// request sends an HTTP request to any URL.
 func (t *trial) request(method, url string, header http.Header, body string) (response, error) {
 	r, err := http.NewRequestWithContext(t.ctx, method, url, strings.NewReader(body))
 	if err != nil {
@@ -187,13 +188,13 @@ func (t *trial) sendStructured(m message) {
 	}
 }
 
-// sink is a subscriber that has no trigger yet.
+// sink opens a subscriber without a trigger.
 func (t *trial) sink(s script) *sink {
 	return t.server.open(fmt.Sprintf("%s%d", t.path(), t.next()), s)
 }
 
-// tomb is a dead-letter sink.
-func (t *trial) tomb(s script) *sink {
+// deadLetterSink opens a sink for dead letters.
+func (t *trial) deadLetterSink(s script) *sink {
 	k := t.sink(s)
 	k.what = "dead letters"
 	return k
@@ -201,7 +202,7 @@ func (t *trial) tomb(s script) *sink {
 
 func (t *trial) path() string { return t.run + "/" + t.id + "/" }
 
-// create makes a trigger, which is taken away after the trial.
+// create makes a trigger, which cleanUp deletes after the trial.
 func (t *trial) create(trigger Trigger) error {
 	ctx, cancel := context.WithTimeout(t.ctx, 4*t.patience())
 	defer cancel()
@@ -215,7 +216,8 @@ func (t *trial) create(trigger Trigger) error {
 	return nil
 }
 
-// subscribe makes a trigger for the events of the trial that pass the filters too. It must be taken.
+// subscribe makes a trigger for the events of the trial that also pass the filters. It stops the trial when the
+// broker refuses.
 func (t *trial) subscribe(s script, d *Delivery, filters ...Filter) *sink {
 	return t.subscribeTo(s, Trigger{Filters: append([]Filter{t.ours()}, filters...), Delivery: d})
 }
@@ -224,14 +226,14 @@ func (t *trial) subscribeTo(s script, trigger Trigger) *sink {
 	k := t.sink(s)
 	trigger.Sink = k.url
 	if err := t.create(trigger); err != nil {
-		t.stop("a trigger is made", "%v", err)
+		t.stop("the broker makes a trigger", "%v", err)
 	}
 	return k
 }
 
-// cleanUp takes the triggers of the trial away. What stays behind does no harm, but is told.
+// cleanUp deletes the triggers of the trial. A trigger that cannot be deleted is a failure.
 func (t *trial) cleanUp() {
-	t.server.shut("/" + t.path())
+	t.server.closeSinks("/" + t.path())
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), t.patience())
 	defer cancel()
 	for _, id := range t.triggers {
@@ -241,7 +243,8 @@ func (t *trial) cleanUp() {
 	}
 }
 
-// await waits for n deliveries of the event to the sink; "": of any. They must come.
+// await waits for n deliveries of the event to the sink, and stops the trial when they do not come. The id "" counts
+// all deliveries.
 func (t *trial) await(k *sink, id string, n int) []*delivery {
 	limit := time.After(t.patience())
 	for {
@@ -254,38 +257,38 @@ func (t *trial) await(k *sink, id string, n int) []*delivery {
 		case <-limit:
 			t.stop(fmt.Sprintf("%s within %v: %d", k.what, t.patience(), n), "%d", len(got))
 		case <-t.ctx.Done():
-			t.stop("time enough", "%v", t.ctx.Err())
+			t.stop("the run continues", "%v", t.ctx.Err())
 		}
 	}
 }
 
-// one waits for a delivery, and for its being an event.
+// one waits for a delivery of the event, which must be a valid CloudEvent.
 func (t *trial) one(k *sink, id string) *delivery {
 	d := t.await(k, id, 1)[0]
 	if d.event == nil {
-		t.stop("what is delivered is a CloudEvent", "%v", d.fault)
+		t.stop("the delivery is a CloudEvent", "%v", d.err)
 	}
 	return d
 }
 
-// settle gives what must not happen the time to happen.
-func (t *trial) settle() {
+// waitQuiet waits a short time for deliveries that must not come.
+func (t *trial) waitQuiet() {
 	select {
 	case <-time.After(t.quiet()):
 	case <-t.ctx.Done():
 	}
 }
 
-// never checks that the sink was not handed the event. The trial has waited for something later before.
+// never checks that the sink did not receive the event. The caller has waited for a later event before.
 func (t *trial) never(k *sink, id, expected string) {
 	got, _ := k.deliveries(id)
 	t.check(len(got) == 0, expected, "%s: %d", k.what, len(got))
 }
 
-// each does it for all, at once; triggers take a while on a cluster.
+// each calls do for all values at once, because a cluster takes seconds to make a trigger.
 func each[T any](t *trial, all []T, do func(T)) {
 	var wg sync.WaitGroup
-	over := false
+	ended := false
 	var mu sync.Mutex
 	for _, one := range all {
 		wg.Go(func() {
@@ -295,7 +298,7 @@ func each[T any](t *trial, all []T, do func(T)) {
 						panic(r)
 					}
 					mu.Lock()
-					over = true
+					ended = true
 					mu.Unlock()
 				}
 			}()
@@ -303,12 +306,12 @@ func each[T any](t *trial, all []T, do func(T)) {
 		})
 	}
 	wg.Wait()
-	if over {
+	if ended {
 		panic(stopped)
 	}
 }
 
-// text is an attribute of what was delivered, in its canonical form.
+// text returns an attribute of the delivered event in its canonical form.
 func (d *delivery) text(name string) (string, bool) {
 	e := d.event
 	known := map[string]string{
@@ -329,7 +332,7 @@ func (d *delivery) text(name string) (string, bool) {
 	return text, err == nil
 }
 
-// checkSame checks that what was sent is what came. Attributes may have been added.
+// checkSame checks that the delivered event has the attributes and data of the sent one. It may have more attributes.
 func (t *trial) checkSame(sent message, d *delivery) {
 	for name, value := range sent {
 		if name == "data" {
@@ -358,12 +361,12 @@ func sameJSON(a []byte, b string) bool {
 
 func ptr[T any](v T) *T { return &v }
 
-// retries is a delivery with so many quick retries.
+// retries returns a delivery with n retries and short delays.
 func retries(n int) *Delivery {
 	return &Delivery{Retry: ptr(n), BackoffPolicy: "linear", BackoffDelay: "PT0.1S"}
 }
 
-// deadTo is the delivery with a dead-letter sink.
+// deadTo returns a copy of the delivery with k as its dead-letter sink.
 func (d Delivery) deadTo(k *sink) *Delivery {
 	d.DeadLetterSink = &Destination{k.url}
 	return &d

@@ -6,31 +6,31 @@ import (
 	"fmt"
 )
 
-// Triggers is the port through which triggers are made. Its methods may be called concurrently.
+// Triggers makes triggers at the broker. Its methods may be called concurrently.
 type Triggers interface {
-	// Create makes a trigger, and returns its id when events that are posted from now on reach it. The error is
-	// a Refused when the trigger itself is what the broker does not want.
+	// Create makes a trigger and returns its id once it receives newly posted events. The error is a Refused when
+	// the broker refuses the trigger because of its content.
 	Create(ctx context.Context, t Trigger) (id string, err error)
 
-	// Delete takes the trigger away.
+	// Delete removes the trigger.
 	Delete(ctx context.Context, id string) error
 
-	// Lacks are the capabilities that brokers behind this driver lack unless told otherwise, and why.
-	Lacks() map[Capability]string
+	// MissingFeatures returns the features that brokers behind this driver lack by default, and why.
+	MissingFeatures() map[Feature]string
 }
 
-// Trigger is what a case asks of the broker. It may be wrong on purpose.
+// Trigger describes a trigger that a case asks for. Some cases ask for an invalid one on purpose.
 type Trigger struct {
-	Sink       string            // where deliveries go
-	Attributes map[string]string // Knative's older filter: these attributes have exactly these values
-	Filters    []Filter          // of the Subscriptions API; all must pass
-	Delivery   *Delivery         // nil: what the broker does by default
+	Sink       string            // the URL that receives the deliveries
+	Attributes map[string]string // Knative's older filter: these attributes must have exactly these values
+	Filters    []Filter          // filters of the Subscriptions API; an event must pass all of them
+	Delivery   *Delivery         // nil: the broker's defaults
 }
 
 // Filter is one filter in the JSON of the Subscriptions API: a dialect and its argument.
 type Filter map[string]any
 
-// Delivery is Knative's DeliverySpec: durations are in ISO 8601.
+// Delivery is Knative's DeliverySpec. Durations are in ISO 8601.
 type Delivery struct {
 	Retry          *int         `json:"retry,omitempty"`
 	BackoffPolicy  string       `json:"backoffPolicy,omitempty"`
@@ -40,18 +40,18 @@ type Delivery struct {
 	DeadLetterSink *Destination `json:"deadLetterSink,omitempty"`
 }
 
-// Destination is where something is delivered to.
+// Destination holds the URL of a sink.
 type Destination struct {
 	URI string `json:"uri"`
 }
 
-// Refused says that the broker does not want a trigger because of what the trigger is.
+// Refused is the error for a trigger that the broker refuses because of its content.
 type Refused struct {
 	Status  int
 	Message string
 }
 
-// Error is what the broker answered.
+// Error returns the broker's status and message.
 func (r Refused) Error() string { return fmt.Sprintf("%d %s", r.Status, r.Message) }
 
 func refused(err error) bool {

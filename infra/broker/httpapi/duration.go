@@ -9,18 +9,19 @@ import (
 	"time"
 )
 
-// Duration is a duration in ISO 8601, such as PT1.5S or P1DT2H. Years and months have no fixed length and are refused.
+// Duration is a duration that JSON holds in ISO 8601, such as PT1.5S or P1DT2H. Years and months are refused, because
+// they have no fixed length.
 type Duration time.Duration
 
 var iso = regexp.MustCompile(`^P(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:[.,]\d{1,9})?)S)?)?$`)
 
 var units = [...]time.Duration{7 * 24 * time.Hour, 24 * time.Hour, time.Hour, time.Minute, time.Second}
 
-// ParseDuration reads a duration in ISO 8601, of at most some hundred years.
+// ParseDuration parses a duration in ISO 8601 of at most about 100 years.
 func ParseDuration(s string) (Duration, error) {
 	parts := iso.FindStringSubmatch(s)
 	if parts == nil || strings.HasSuffix(s, "P") || strings.HasSuffix(s, "T") {
-		return 0, fmt.Errorf("%q is no duration in ISO 8601, such as PT1.5S", s)
+		return 0, fmt.Errorf("invalid duration %q: want ISO 8601, such as PT1.5S", s)
 	}
 	var total float64
 	for i, part := range parts[1:] {
@@ -34,12 +35,12 @@ func ParseDuration(s string) (Duration, error) {
 		total += n * float64(units[i])
 	}
 	if total > float64(100*365*24*time.Hour) {
-		return 0, fmt.Errorf("%q is too long", s)
+		return 0, fmt.Errorf("duration %q is too long", s)
 	}
 	return Duration(total), nil
 }
 
-// UnmarshalJSON reads a string in ISO 8601.
+// UnmarshalJSON parses a string in ISO 8601.
 func (d *Duration) UnmarshalJSON(text []byte) (err error) {
 	var s string
 	if err := json.Unmarshal(text, &s); err != nil {

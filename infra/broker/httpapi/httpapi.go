@@ -1,13 +1,13 @@
 // Package httpapi serves any broker.Broker over HTTP, as a stand-alone CloudEvents broker.
 //
-// Events are posted to its root in the binary, the structured or the batched mode of the CloudEvents HTTP binding, and
-// are answered with 202 when the broker has them. Triggers are resources of the CloudEvents Subscriptions API under
-// /subscriptions; their config is Knative's DeliverySpec. Deliveries go to HTTP sinks as Knative's data plane says:
-// Prefer: reply, the retry table, Retry-After, replies, dead letters.
+// Clients post events to its root in the binary, the structured or the batched mode of the CloudEvents HTTP binding;
+// the answer is 202 when the broker has accepted them. Triggers are resources of the CloudEvents Subscriptions API
+// under /subscriptions; their config is Knative's DeliverySpec. Deliveries go to HTTP sinks by Knative's data-plane
+// specification: Prefer: reply, the retry table, Retry-After, replies, dead letters.
 //
-// Every client that reaches it may post and subscribe, unless Config.Token is set. A running shop therefore has none:
-// its broker is inside the process. Sinks are called from this process, so that a client that may subscribe reaches
-// what this process can reach.
+// Every client that reaches it may post and subscribe, unless Config.Token is set. The command dev therefore does not
+// serve one: its broker is inside the process. This process calls the sinks, so a client that may subscribe can make
+// it send requests to every address that it reaches.
 package httpapi
 
 import (
@@ -31,26 +31,25 @@ import (
 
 // Config configures a Handler. The zero Config has the defaults; with it every client may use the broker.
 type Config struct {
-	Loopback bool         // it is served on loopback: requests for other names than loopback's are refused
-	Hosts    []string     // further names that requests may be for; not empty: no others, also elsewhere; * for any
-	Token    string       // a bearer token that every request must carry; "": none is asked for
-	File     string       // where subscriptions are kept; "": nowhere, they end with the process
-	MaxBody  int          // the largest request, and reply, in bytes; 0: 1 MiB. The broker must take events that large
-	Client   *http.Client // calls sinks; nil: one of its own, which follows no redirects
+	Loopback bool         // it is served on loopback: refuse requests with a host name other than loopback's and Hosts
+	Hosts    []string     // more host names to accept, * for any; if not empty, others are refused also off loopback
+	Token    string       // the bearer token that every request must carry; "": no token is required
+	File     string       // the file that stores the subscriptions; "": they are lost when the process ends
+	MaxBody  int          // the largest request, and reply, in bytes; 0: 1 MiB. The broker must accept such events
+	Client   *http.Client // calls the sinks; nil: NewClient
 	Logger   *slog.Logger // nil: slog.Default
-	Parallel int          // how many deliveries of one subscription run at once; 0: 32
+	Parallel int          // the number of deliveries of one subscription that run at once; 0: 32
 }
 
-// Headroom is by how many bytes the limit of a broker should be larger than MaxBody: attributes in header fields do not
-// count as part of the body.
+// Headroom is how many bytes larger than MaxBody the limit of the broker should be, because attributes in header fields
+// do not count as part of the body.
 const Headroom = 64 << 10
 
-// Handler serves a broker over HTTP. It must be closed.
+// Handler serves a broker over HTTP. The caller must close it.
 type Handler struct {
 	broker  broker.Broker
 	cfg     Config
-	handler http.Handler // answer, with a limit on bodies
-	mux     http.Handler
+	handler http.Handler // checks the host, limits the time of bodies, then calls authenticate
 
 	mu   sync.Mutex
 	subs map[string]*served
@@ -58,8 +57,8 @@ type Handler struct {
 
 var _ http.Handler = (*Handler)(nil)
 
-// New makes a Handler for the broker, and serves the subscriptions that were kept. The broker stays the caller's, who
-// closes it after the Handler.
+// New returns a Handler for the broker and serves the stored subscriptions. The caller closes the broker after the
+// Handler.
 func New(ctx context.Context, b broker.Broker, cfg Config) (*Handler, error) {
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = 1 << 20
@@ -80,8 +79,7 @@ func New(ctx context.Context, b broker.Broker, cfg Config) (*Handler, error) {
 	mux.HandleFunc("GET /subscriptions", f.list)
 	mux.HandleFunc("GET /subscriptions/{id}", f.retrieve)
 	mux.HandleFunc("DELETE /subscriptions/{id}", f.remove)
-	f.mux = mux
-	f.handler = hostcheck.Handler(slowbody.Handler(http.HandlerFunc(f.answer), slowbody.Limit), hostcheck.Config{
+	f.handler = hostcheck.Handler(slowbody.Handler(f.authenticate(mux), slowbody.Limit), hostcheck.Config{
 		Loopback: cfg.Loopback, Hosts: cfg.Hosts, Refuse: problem.Write,
 	})
 	if err := f.restore(ctx); err != nil {
@@ -90,11 +88,11 @@ func New(ctx context.Context, b broker.Broker, cfg Config) (*Handler, error) {
 	return f, nil
 }
 
-// NewClient is a client for sinks: it follows no redirects, because an event is not for where they point.
+// NewClient returns a client for sinks. It follows no redirects, because an event must not reach another address.
 func NewClient() *http.Client {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.MaxIdleConnsPerHost = 32
-	t.IdleConnTimeout = 5 * time.Second // less than servers keep one, so that none is closed just when it is used
+	t.IdleConnTimeout = 5 * time.Second // less than servers', so that they do not close a connection at the moment of use
 	return &http.Client{
 		Transport:     t,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -104,16 +102,19 @@ func NewClient() *http.Client {
 // ServeHTTP implements http.Handler.
 func (f *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { f.handler.ServeHTTP(w, r) }
 
-// answer asks for the token, if there is one, and passes the request on.
-func (f *Handler) answer(w http.ResponseWriter, r *http.Request) {
-	if !f.allowed(r) {
-		problem.Write(w, r, fault.New(fault.Unauthenticated, "a bearer token is asked for"))
-		return
-	}
-	f.mux.ServeHTTP(w, r)
+// authenticate returns a handler that refuses requests without the token and passes the others to next.
+func (f *Handler) authenticate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !f.allowed(r) {
+			problem.Write(w, r, fault.New(fault.Unauthenticated, "missing or wrong bearer token"))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
-// allowed compares hashes, so that the time it takes tells nothing about the token.
+// allowed reports whether the request carries the token. It compares hashes, so that its time reveals nothing about
+// the token.
 func (f *Handler) allowed(r *http.Request) bool {
 	if f.cfg.Token == "" {
 		return true
@@ -123,21 +124,21 @@ func (f *Handler) allowed(r *http.Request) bool {
 	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(want[:], got[:]) == 1
 }
 
-// Close stops delivering and waits for deliveries that run, at most until ctx ends; then they are given up, and
-// come again. Subscriptions that are kept go on with the next Handler.
+// Close stops deliveries. It waits for running ones until ctx ends; then it cancels them, and the broker delivers their
+// events again. The next Handler serves the stored subscriptions.
 func (f *Handler) Close(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var faults []error
+	var errs []error
 	for _, s := range f.subs {
-		stop := context.AfterFunc(ctx, s.giveUp)
-		faults = append(faults, s.running.Close())
+		stop := context.AfterFunc(ctx, s.cancel)
+		errs = append(errs, s.running.Close())
 		stop()
-		s.giveUp()
+		s.cancel()
 	}
 	clear(f.subs)
-	return errors.Join(faults...)
+	return errors.Join(errs...)
 }
 
-// longest bounds an attempt of a subscription that asks for no timeout.
-const longest = time.Minute
+// defaultTimeout limits an attempt of a subscription without a timeout.
+const defaultTimeout = time.Minute

@@ -12,7 +12,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/internal/httpevent"
 )
 
-// ingress takes events.
+// ingress publishes the events of a POST request.
 func (f *Handler) ingress(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodPost:
@@ -22,7 +22,7 @@ func (f *Handler) ingress(w http.ResponseWriter, r *http.Request) {
 		return
 	default:
 		w.Header().Set("Allow", "OPTIONS, POST")
-		problem.Write(w, r, fault.New(fault.Invalid, "events are posted").WithStatus(http.StatusMethodNotAllowed))
+		problem.Write(w, r, fault.New(fault.Invalid, "method not allowed: use POST").WithStatus(http.StatusMethodNotAllowed))
 		return
 	}
 	events, err := f.read(w, r)
@@ -36,7 +36,7 @@ func (f *Handler) ingress(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusAccepted)
 }
 
-// refuse answers with a problem. What is wrong with an event is 400, as the broker's specification says.
+// refuse answers with a problem document. An invalid event is 400, as the broker's specification requires.
 func (f *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	var e *fault.Error
 	if errors.As(err, &e) && e.Kind == fault.Invalid && e.Status == 0 {
@@ -44,12 +44,12 @@ func (f *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	switch fault.KindOf(err) {
 	case fault.Internal, fault.Unavailable, fault.Timeout:
-		f.cfg.Logger.Warn("a request failed", "error", err)
+		f.cfg.Logger.Warn("request failed", "error", err)
 	}
 	problem.Write(w, r, err)
 }
 
-// read is the events of a request.
+// read returns the events of a request.
 func (f *Handler) read(w http.ResponseWriter, r *http.Request) ([]ce.Event, error) {
 	body, err := httpevent.Body(w, r, f.cfg.MaxBody)
 	if err != nil {

@@ -25,51 +25,51 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// Subscription is a trigger as a resource of the CloudEvents Subscriptions API.
+// Subscription represents a trigger as a resource of the CloudEvents Subscriptions API.
 type Subscription struct {
 	ID       string            `json:"id"`
 	Source   string            `json:"source,omitempty"`
 	Types    []string          `json:"types,omitempty"`
-	Filters  []json.RawMessage `json:"filters,omitempty"` // as they came, and as they are shown
+	Filters  []json.RawMessage `json:"filters,omitempty"` // unchanged, as the client sent them
 	Config   *Delivery         `json:"config,omitempty"`
 	Sink     string            `json:"sink"`
 	Protocol string            `json:"protocol"`
 }
 
-// Delivery is Knative's DeliverySpec. Durations are in ISO 8601. Without one an event is tried once.
+// Delivery is Knative's DeliverySpec. Durations are in ISO 8601. Without a Delivery an event has one attempt.
 type Delivery struct {
 	Retry          *int         `json:"retry,omitempty"`
 	BackoffPolicy  string       `json:"backoffPolicy,omitempty"` // linear or exponential
 	BackoffDelay   *Duration    `json:"backoffDelay,omitempty"`
 	BackoffMax     *Duration    `json:"backoffMax,omitempty"`
 	Timeout        *Duration    `json:"timeout,omitempty"`
-	RetryAfterMax  *Duration    `json:"retryAfterMax,omitempty"` // absent: Retry-After counts as it is
+	RetryAfterMax  *Duration    `json:"retryAfterMax,omitempty"` // absent: Retry-After has no limit
 	DeadLetterSink *Destination `json:"deadLetterSink,omitempty"`
 }
 
-// Destination is where something is delivered to.
+// Destination holds the URL of a sink.
 type Destination struct {
 	URI string `json:"uri"`
 }
 
-// served is a subscription and what delivers its events.
+// served is a subscription that the broker delivers to.
 type served struct {
 	Subscription
 	running broker.Subscription
-	giveUp  context.CancelFunc // deliveries that run
+	cancel  context.CancelFunc // cancels running deliveries
 }
 
 func (s *served) close() error {
-	s.giveUp()
+	s.cancel()
 	return s.running.Close()
 }
 
-// maxSubscription is more than any subscription needs.
+// maxSubscription limits the size of a subscription in bytes.
 const maxSubscription = 256 << 10
 
 func (f *Handler) create(w http.ResponseWriter, r *http.Request) {
 	if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media != "application/json" {
-		err := fault.New(fault.Invalid, "a subscription is application/json")
+		err := fault.New(fault.Invalid, "invalid Content-Type: want application/json")
 		problem.Write(w, r, err.WithStatus(http.StatusUnsupportedMediaType))
 		return
 	}
@@ -79,17 +79,17 @@ func (f *Handler) create(w http.ResponseWriter, r *http.Request) {
 	err := d.Decode(&s)
 	if err == nil {
 		if _, more := d.Token(); more != io.EOF {
-			err = errors.New("there is something behind the subscription")
+			err = errors.New("unexpected data after the subscription")
 		}
 	}
 	if err != nil {
-		err := fault.Wrap(err, fault.Invalid, "the subscription cannot be read: %.200v", err)
+		err := fault.Wrap(err, fault.Invalid, "invalid subscription: %.200v", err)
 		problem.Write(w, r, err.WithStatus(http.StatusBadRequest))
 		return
 	}
 	id, err := uuid.NewV7()
 	if err == nil {
-		s.ID = id.String() // whatever was proposed
+		s.ID = id.String() // replaces the client's id
 		err = f.add(r.Context(), s)
 	}
 	if err != nil {
@@ -100,7 +100,7 @@ func (f *Handler) create(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusCreated, s)
 }
 
-// add serves a subscription, and keeps it. A new one is forgotten again when it cannot be kept.
+// add serves a subscription and stores it. It removes the subscription again when it cannot be stored.
 func (f *Handler) add(ctx context.Context, s Subscription) error {
 	made, err := f.serve(ctx, s)
 	if err != nil {
@@ -109,7 +109,7 @@ func (f *Handler) add(ctx context.Context, s Subscription) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.subs[s.ID] = made
-	if err := f.keep(); err != nil {
+	if err := f.save(); err != nil {
 		delete(f.subs, s.ID)
 		return errors.Join(err, made.close(), f.forget(ctx, s.ID))
 	}
@@ -117,25 +117,25 @@ func (f *Handler) add(ctx context.Context, s Subscription) error {
 }
 
 func (f *Handler) serve(ctx context.Context, s Subscription) (*served, error) {
-	life, giveUp := context.WithCancel(context.WithoutCancel(ctx))
-	t, err := f.trigger(s, life)
+	active, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	t, err := f.trigger(s, active)
 	if err != nil {
-		giveUp()
+		cancel()
 		return nil, err
 	}
-	target := &sink{api: f, url: s.Sink, life: life, replies: true}
+	target := &sink{api: f, url: s.Sink, active: active, replies: true}
 	if s.Config != nil && s.Config.RetryAfterMax != nil {
-		target.longest = (*time.Duration)(s.Config.RetryAfterMax)
+		target.retryAfterMax = (*time.Duration)(s.Config.RetryAfterMax)
 	}
 	running, err := f.broker.Subscribe(context.WithoutCancel(ctx), t, target.handle)
 	if err != nil {
-		giveUp()
+		cancel()
 		return nil, err
 	}
-	return &served{s, running, giveUp}, nil
+	return &served{s, running, cancel}, nil
 }
 
-// forget drops the place of a trigger that is gone for good, where the broker keeps one.
+// forget removes the broker's cursor of a deleted trigger, if the broker has cursors.
 func (f *Handler) forget(ctx context.Context, id string) error {
 	if b, ok := f.broker.(interface {
 		Forget(ctx context.Context, trigger string) error
@@ -152,7 +152,7 @@ func (f *Handler) list(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, all)
 }
 
-// all are the subscriptions, the oldest first.
+// all returns the subscriptions, the oldest first.
 func (f *Handler) all() []Subscription {
 	out := make([]Subscription, 0, len(f.subs))
 	for _, id := range slices.Sorted(maps.Keys(f.subs)) {
@@ -166,7 +166,7 @@ func (f *Handler) retrieve(w http.ResponseWriter, r *http.Request) {
 	s := f.subs[r.PathValue("id")]
 	f.mu.Unlock()
 	if s == nil {
-		problem.Write(w, r, fault.New(fault.NotFound, "there is no such subscription"))
+		problem.Write(w, r, fault.New(fault.NotFound, "unknown subscription"))
 		return
 	}
 	answer(w, http.StatusOK, s.Subscription)
@@ -187,16 +187,16 @@ func (f *Handler) remove(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, s.Subscription)
 }
 
-// take takes a subscription out of those that are kept. It is still being served.
+// take removes a subscription from the stored ones and returns it. The caller closes it.
 func (f *Handler) take(id string) (*served, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.subs[id]
 	if s == nil {
-		return nil, fault.New(fault.NotFound, "there is no such subscription")
+		return nil, fault.New(fault.NotFound, "unknown subscription")
 	}
 	delete(f.subs, id)
-	if err := f.keep(); err != nil {
+	if err := f.save(); err != nil {
 		f.subs[id] = s
 		return nil, err
 	}
@@ -206,12 +206,12 @@ func (f *Handler) take(id string) (*served, error) {
 func answer(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	text, _ := json.Marshal(body) // our own types always marshal
+	text, _ := json.Marshal(body) // these types always marshal
 	_, _ = w.Write(text)
 }
 
-// keep writes all subscriptions. The caller holds the lock.
-func (f *Handler) keep() error {
+// save writes all subscriptions to the file. The caller holds the lock.
+func (f *Handler) save() error {
 	if f.cfg.File == "" {
 		return nil
 	}
@@ -220,18 +220,18 @@ func (f *Handler) keep() error {
 		err = replace(f.cfg.File, text)
 	}
 	if err != nil {
-		return fault.Wrap(err, fault.Unavailable, "subscriptions cannot be kept just now")
+		return fault.Wrap(err, fault.Unavailable, "cannot store the subscriptions")
 	}
 	return nil
 }
 
-// replace writes a file so that after a crash the old or the new one is there.
+// replace writes a file so that after a crash it has either the old or the new content.
 func replace(path string, text []byte) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".subscriptions-*")
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name()) // gone already when all went well
+	defer os.Remove(tmp.Name()) // fails after a successful rename
 	_, err = tmp.Write(text)
 	if err == nil {
 		err = tmp.Sync()
@@ -242,7 +242,7 @@ func replace(path string, text []byte) error {
 	return os.Rename(tmp.Name(), path)
 }
 
-// restore serves the subscriptions that were kept.
+// restore serves the stored subscriptions.
 func (f *Handler) restore(ctx context.Context) error {
 	if f.cfg.File == "" {
 		return nil
@@ -251,14 +251,14 @@ func (f *Handler) restore(ctx context.Context) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	var kept []Subscription
+	var stored []Subscription
 	if err == nil {
-		err = json.Unmarshal(text, &kept)
+		err = json.Unmarshal(text, &stored)
 	}
 	if err != nil {
-		return fault.Wrap(err, fault.Internal, "the subscriptions in %s cannot be read", f.cfg.File)
+		return fault.Wrap(err, fault.Internal, "cannot read the subscriptions in %s", f.cfg.File)
 	}
-	for _, s := range kept {
+	for _, s := range stored {
 		made, err := f.serve(ctx, s)
 		if err != nil {
 			return fmt.Errorf("subscription %s: %w", s.ID, err)
@@ -268,17 +268,17 @@ func (f *Handler) restore(ctx context.Context) error {
 	return nil
 }
 
-// trigger is the subscription as the broker knows it. All that is wrong is told at once.
-func (f *Handler) trigger(s Subscription, life context.Context) (broker.Trigger, error) {
-	var faults []fault.Detail
-	wrong := func(at, format string, args ...any) {
-		faults = append(faults, fault.Detail{Location: at, Message: fmt.Sprintf(format, args...)})
+// trigger converts a subscription to a broker's trigger. Its error has a detail for each mistake.
+func (f *Handler) trigger(s Subscription, active context.Context) (broker.Trigger, error) {
+	var details []fault.Detail
+	invalid := func(at, format string, args ...any) {
+		details = append(details, fault.Detail{Location: at, Message: fmt.Sprintf(format, args...)})
 	}
 	if s.Protocol != "HTTP" {
-		wrong("protocol", "must be HTTP")
+		invalid("protocol", "must be HTTP")
 	}
 	if !address(s.Sink) {
-		wrong("sink", "must be an absolute URL of http or https")
+		invalid("sink", "must be an absolute URL of http or https")
 	}
 	t := broker.Trigger{Name: s.ID, Subscriber: s.Sink, Concurrency: f.cfg.Parallel}
 	if s.Source != "" {
@@ -294,33 +294,33 @@ func (f *Handler) trigger(s Subscription, life context.Context) (broker.Trigger,
 	for i, raw := range s.Filters {
 		filter, err := parseFilter(raw)
 		if err != nil {
-			wrong(fmt.Sprintf("filters[%d]", i), "%v", err)
+			invalid(fmt.Sprintf("filters[%d]", i), "%v", err)
 		}
 		t.Filters = append(t.Filters, filter)
 	}
 	if s.Config != nil {
-		t.Delivery = f.delivery(s.Config, life, wrong)
+		t.Delivery = f.delivery(s.Config, active, invalid)
 	}
-	if len(faults) > 0 {
-		return t, fault.New(fault.Invalid, "%s: %s", faults[0].Location, faults[0].Message).With(faults...)
+	if len(details) > 0 {
+		return t, fault.New(fault.Invalid, "%s: %s", details[0].Location, details[0].Message).With(details...)
 	}
 	return t, nil
 }
 
 func (f *Handler) delivery(
-	c *Delivery, life context.Context, wrong func(at, format string, args ...any),
+	c *Delivery, active context.Context, invalid func(at, format string, args ...any),
 ) broker.Delivery {
 	d := broker.Delivery{BackoffPolicy: broker.BackoffPolicy(c.BackoffPolicy)}
 	if c.Retry != nil {
 		d.Retry = *c.Retry
 	}
 	if d.Retry < 0 {
-		wrong("config.retry", "must not be negative")
+		invalid("config.retry", "must not be negative")
 	}
 	switch d.BackoffPolicy {
 	case "", broker.Linear, broker.Exponential:
 	default:
-		wrong("config.backoffPolicy", "must be linear or exponential")
+		invalid("config.backoffPolicy", "must be linear or exponential")
 	}
 	for to, from := range map[*time.Duration]*Duration{
 		&d.BackoffDelay: c.BackoffDelay, &d.BackoffMax: c.BackoffMax, &d.Timeout: c.Timeout,
@@ -333,9 +333,9 @@ func (f *Handler) delivery(
 		return d
 	}
 	if !address(c.DeadLetterSink.URI) {
-		wrong("config.deadLetterSink.uri", "must be an absolute URL of http or https")
+		invalid("config.deadLetterSink.uri", "must be an absolute URL of http or https")
 	}
-	d.DeadLetter = (&sink{api: f, url: c.DeadLetterSink.URI, life: life}).handle
+	d.DeadLetter = (&sink{api: f, url: c.DeadLetterSink.URI, active: active}).handle
 	return d
 }
 
@@ -344,7 +344,7 @@ func address(s string) bool {
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 }
 
-// wireFilter is a filter on the wire: sql is what the Subscriptions API calls CESQL, cesql what Knative does.
+// wireFilter is a filter in JSON. The Subscriptions API calls CESQL sql, Knative calls it cesql.
 type wireFilter struct {
 	Exact  map[string]string `json:"exact"`
 	Prefix map[string]string `json:"prefix"`
@@ -356,7 +356,7 @@ type wireFilter struct {
 	SQL    string            `json:"sql"`
 }
 
-// parseFilter reads a filter strictly; whether it makes sense is for the broker to say.
+// parseFilter parses a filter and refuses unknown members. The broker checks the filter's content.
 func parseFilter(raw json.RawMessage) (broker.Filter, error) {
 	var w wireFilter
 	d := json.NewDecoder(strings.NewReader(string(raw)))
@@ -365,7 +365,7 @@ func parseFilter(raw json.RawMessage) (broker.Filter, error) {
 		return broker.Filter{}, err
 	}
 	if w.SQL != "" && w.CESQL != "" {
-		return broker.Filter{}, errors.New("has both sql and cesql")
+		return broker.Filter{}, errors.New("both sql and cesql are set")
 	}
 	f := broker.Filter{Exact: w.Exact, Prefix: w.Prefix, Suffix: w.Suffix, CESQL: w.CESQL + w.SQL}
 	var err error

@@ -1,12 +1,12 @@
-// Package knative publishes to the broker of a Knative cluster, or to whatever else takes CloudEvents at an
-// address: what a SinkBinding names in K_SINK.
+// Package knative publishes events to the broker of a Knative cluster, or to any other receiver of CloudEvents over
+// HTTP. A SinkBinding sets its URL in K_SINK.
 //
-// It is the publishing half of the port. The other half, triggers and deliveries, is the platform's: a trigger is an
-// object of the cluster, which Terraform makes from the manifest, and its deliveries come as requests to host/knative.
+// It implements the publishing half of the port. The platform does the other half: a trigger is an object of the
+// cluster, which Terraform makes from the manifest, and its deliveries are requests to host/knative.
 //
-// What is promised: when Publish returns nil the broker has answered each event with 2xx, and by Knative's data-plane
-// specification it has then taken responsibility for it. How durable that is depends on its channel: the in-memory
-// channel loses what it holds when its dispatcher dies, Kafka's does not.
+// When Publish returns nil, the broker has answered 2xx to each event, and by Knative's data-plane specification is
+// responsible for delivering it. Durability depends on the broker's channel: the in-memory channel loses its events
+// when its dispatcher dies, Kafka's does not.
 package knative
 
 import (
@@ -33,28 +33,28 @@ import (
 	"github.com/ebb-dev/ebb/infra/internal/trust"
 )
 
-// Config says where events go. Sink is required.
+// Config configures a Publisher. Sink is required.
 type Config struct {
-	Sink      string            // the address, K_SINK
-	Overrides map[string]string // extensions that every event gets, from K_CE_OVERRIDES
-	CACerts   string            // PEM of authorities that may sign the sink's certificate, beside the system's: K_CA_CERTS
-	TokenFile string            // a file whose content is sent as bearer token, if it is there; see TokenFile
+	Sink      string            // the URL of the sink, from K_SINK
+	Overrides map[string]string // extensions to add to every event, from K_CE_OVERRIDES
+	CACerts   string            // PEM certificates of authorities to trust besides the system's, from K_CA_CERTS
+	TokenFile string            // a file with a bearer token, which may be missing; see the constant TokenFile
 	MaxEvent  int               // the largest event in bytes; 0: 1 MiB
 	Logger    *slog.Logger      // nil: slog.Default
 }
 
-// TokenFile is where a SinkBinding puts the token that the broker knows the sender by, when the cluster has OIDC on.
+// TokenFile is where a SinkBinding puts the token that identifies the sender to the broker, in a cluster with OIDC.
 const TokenFile = "/oidc/token"
 
 // The limits of one Publish.
 const (
-	parallel = 16                     // keys that are under way at once
-	attempts = 5                      // of one event
-	backoff  = 100 * time.Millisecond // before the second attempt; doubles from one to the next
-	each     = 15 * time.Second       // one attempt
+	parallel       = 16                     // partition keys published at once
+	attempts       = 5                      // attempts to post one event
+	backoff        = 100 * time.Millisecond // the wait before the second attempt; doubles with each attempt
+	attemptTimeout = 15 * time.Second       // the time limit of one attempt
 )
 
-// Publisher posts events to a sink. It may be used concurrently.
+// Publisher posts events to a sink. Its methods may be called concurrently.
 type Publisher struct {
 	cfg    Config
 	client *http.Client
@@ -66,7 +66,7 @@ var (
 	_ broker.Limiter   = (*Publisher)(nil)
 )
 
-// New checks the configuration. It does not call the sink.
+// New checks the configuration and returns a Publisher. It does not call the sink.
 func New(cfg Config) (*Publisher, error) {
 	u, err := url.Parse(cfg.Sink)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
@@ -82,7 +82,7 @@ func New(cfg Config) (*Publisher, error) {
 	if cfg.CACerts != "" {
 		trusted, ok := trust.Config([]byte(cfg.CACerts))
 		if !ok {
-			return nil, errors.New("the certificates of the sink's authority are not PEM")
+			return nil, errors.New("invalid CA certificates of the sink: want PEM")
 		}
 		transport.TLSClientConfig = trusted
 	}
@@ -107,12 +107,12 @@ func Overrides(text string) (map[string]string, error) {
 		Extensions map[string]string `json:"extensions"`
 	}
 	if err := json.Unmarshal([]byte(text), &o); err != nil {
-		return nil, fmt.Errorf(`it is not {"extensions": {"name": "value"}}: %w`, err)
+		return nil, fmt.Errorf(`invalid overrides: want {"extensions": {"name": "value"}}: %w`, err)
 	}
 	probe := event.New()
 	for name, value := range o.Extensions {
 		if err := probe.Context.SetExtension(name, value); err != nil {
-			return nil, fmt.Errorf("the extension %q: %w", name, err)
+			return nil, fmt.Errorf("extension %q: %w", name, err)
 		}
 	}
 	return o.Extensions, nil
@@ -121,12 +121,12 @@ func Overrides(text string) (map[string]string, error) {
 // MaxEvent implements broker.Limiter.
 func (p *Publisher) MaxEvent() int { return p.cfg.MaxEvent }
 
-// Publish implements broker.Publisher. Events of one partition key go one after the other, those of several keys side
-// by side. A sink that answers 404, 429 or 5xx, or nothing, is asked again a few times.
+// Publish implements broker.Publisher. It posts events of one partition key in order and different keys in parallel. It
+// retries a few times when the sink answers 401, 403, 404, 429 or 5xx, or does not answer.
 func (p *Publisher) Publish(ctx context.Context, events ...event.Event) error {
 	for i := range events {
 		if err := events[i].Validate(); err != nil {
-			return fault.Wrap(err, fault.Invalid, "the event to publish breaks the specification")
+			return fault.Wrap(err, fault.Invalid, "invalid event to publish")
 		}
 	}
 	queues := byKey(events)
@@ -134,25 +134,25 @@ func (p *Publisher) Publish(ctx context.Context, events ...event.Event) error {
 		return p.publishInOrder(ctx, queues[0])
 	}
 	var working sync.WaitGroup
-	faults := make([]error, len(queues))
+	errs := make([]error, len(queues))
 	running := make(chan struct{}, parallel)
 	for i, queue := range queues {
 		running <- struct{}{}
 		working.Go(func() {
 			defer func() { <-running }()
-			faults[i] = p.publishInOrder(ctx, queue)
+			errs[i] = p.publishInOrder(ctx, queue)
 		})
 	}
 	working.Wait()
-	for _, err := range faults {
+	for _, err := range errs {
 		if err != nil {
-			return err // the kinds of several would not add up
+			return err // one error only: a joined one would have no single kind
 		}
 	}
 	return nil
 }
 
-// byKey parts the events by their partition key, in order. One without a key is alone.
+// byKey groups the events by partition key and keeps their order. An event without a key has a group of its own.
 func byKey(events []event.Event) [][]*event.Event {
 	var queues [][]*event.Event
 	at := map[string]int{}
@@ -173,21 +173,22 @@ func byKey(events []event.Event) [][]*event.Event {
 
 func (p *Publisher) publishInOrder(ctx context.Context, events []*event.Event) error {
 	for _, e := range events {
-		if err := p.persist(ctx, e); err != nil {
+		if err := p.postWithRetry(ctx, e); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// persist posts one event until the sink has it, or has refused it for good.
-func (p *Publisher) persist(ctx context.Context, e *event.Event) error {
+// postWithRetry posts one event until the sink accepts it, refuses it finally, or the attempts are used up.
+func (p *Publisher) postWithRetry(ctx context.Context, e *event.Event) error {
 	for n := 1; ; n++ {
 		wait, err := p.post(ctx, e)
 		if err == nil || !fault.KindOf(err).Retryable() || n == attempts || ctx.Err() != nil {
 			return err
 		}
-		p.cfg.Logger.WarnContext(ctx, "the broker has not taken an event yet", "event", e.ID(), "attempt", n, "error", err)
+		p.cfg.Logger.WarnContext(ctx, "the broker did not accept an event; trying again", "event", e.ID(), "attempt", n,
+			"error", err)
 		timer := time.NewTimer(max(wait, jitter(backoff<<(n-1))))
 		select {
 		case <-ctx.Done():
@@ -198,47 +199,47 @@ func (p *Publisher) persist(ctx context.Context, e *event.Event) error {
 	}
 }
 
-// jitter spreads attempts, so that instances which failed together do not come back together.
+// jitter randomizes a wait, so that instances that failed at the same time do not retry at the same time.
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 
 func (p *Publisher) post(ctx context.Context, e *event.Event) (wait time.Duration, err error) {
-	ctx, cancel := context.WithTimeout(ctx, each)
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	r, err := httpevent.Request(ctx, p.cfg.Sink, p.overridden(e))
 	if err != nil {
-		return 0, fault.Wrap(err, fault.Invalid, "the event cannot be written")
+		return 0, fault.Wrap(err, fault.Invalid, "cannot encode the event")
 	}
 	token, err := p.token.read(time.Now())
 	if err != nil {
-		return 0, fault.Wrap(err, fault.Unavailable, "the token for the broker cannot be read")
+		return 0, fault.Wrap(err, fault.Unavailable, "cannot read the token for the broker")
 	}
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
 	answer, err := p.client.Do(r)
 	if err != nil {
-		return 0, fault.Wrap(err, fault.Unavailable, "the broker cannot be reached")
+		return 0, fault.Wrap(err, fault.Unavailable, "cannot reach the broker")
 	}
 	defer answer.Body.Close()
-	said, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<10))
-	return httpevent.RetryAfter(answer.Header.Get("Retry-After"), time.Now()), refusal(answer.StatusCode, said)
+	body, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<10))
+	return httpevent.RetryAfter(answer.Header.Get("Retry-After"), time.Now()), statusError(answer.StatusCode, body)
 }
 
-// refusal is what an answer of the sink means.
-func refusal(status int, said []byte) error {
-	about := strings.TrimSpace(string(said))
+// statusError returns the error for a response of the sink, or nil for 2xx.
+func statusError(status int, body []byte) error {
+	message := strings.TrimSpace(string(body))
 	switch {
 	case status >= 200 && status < 300:
 		return nil
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
-		// A policy may be on its way; the event is the sender's until then.
-		return fault.New(fault.Unavailable, "the broker does not let this function publish (%d): %s", status, about)
+		// This may be temporary: a new policy takes a while to apply. The event stays in the sender's outbox until then.
+		return fault.New(fault.Unavailable, "the broker does not allow this function to publish (%d): %s", status, message)
 	case status == http.StatusNotFound || status == http.StatusTooManyRequests || status >= 500:
-		return fault.New(fault.Unavailable, "the broker does not take events just now (%d): %s", status, about)
+		return fault.New(fault.Unavailable, "the broker does not accept events at the moment (%d): %s", status, message)
 	case status == http.StatusRequestEntityTooLarge:
-		return fault.New(fault.TooLarge, "the event is over the broker's size")
+		return fault.New(fault.TooLarge, "the event is larger than the broker's limit")
 	}
-	return fault.New(fault.Invalid, "the broker refuses the event (%d): %s", status, about)
+	return fault.New(fault.Invalid, "the broker refused the event (%d): %s", status, message)
 }
 
 func (p *Publisher) overridden(e *event.Event) event.Event {
@@ -252,13 +253,13 @@ func (p *Publisher) overridden(e *event.Event) event.Event {
 	return changed
 }
 
-// token reads a file that the platform replaces now and then.
+// token reads and caches a file that the platform replaces from time to time.
 type token struct {
 	file string
 
-	mu    sync.Mutex
-	text  string
-	until time.Time
+	mu      sync.Mutex
+	text    string
+	expires time.Time
 }
 
 func (t *token) read(now time.Time) (string, error) {
@@ -267,13 +268,13 @@ func (t *token) read(now time.Time) (string, error) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if now.Before(t.until) {
+	if now.Before(t.expires) {
 		return t.text, nil
 	}
 	data, err := os.ReadFile(t.file)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", err
 	}
-	t.text, t.until = strings.TrimSpace(string(data)), now.Add(time.Minute)
+	t.text, t.expires = strings.TrimSpace(string(data)), now.Add(time.Minute)
 	return t.text, nil
 }

@@ -19,11 +19,11 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// sink takes events, and answers as it is told to.
+// sink accepts events and gives scripted answers.
 type sink struct {
 	*httptest.Server
 	mu      sync.Mutex
-	answers []int // of the next requests; then 202
+	answers []int // the statuses of the next answers; then 202
 	took    []http.Header
 	refused int
 }
@@ -44,7 +44,7 @@ func (s *sink) serve(w http.ResponseWriter, r *http.Request) {
 		s.answers = s.answers[1:]
 		if status != http.StatusAccepted {
 			s.refused++
-			http.Error(w, "told to", status)
+			http.Error(w, "scripted", status)
 			return
 		}
 	}
@@ -84,7 +84,7 @@ func publisher(t *testing.T, cfg knative.Config) *knative.Publisher {
 	return p
 }
 
-// Each event arrives once, and those of one partition key in order, whatever others do.
+// Each event arrives once, and those of one partition key in order, also when others are refused.
 func TestOrder(t *testing.T) {
 	s := newSink(t, http.StatusServiceUnavailable, http.StatusAccepted, http.StatusTooManyRequests)
 	var all []ce.Event
@@ -113,7 +113,7 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// An answer decides what the caller learns, and whether it was tried again.
+// The answer decides the kind of the error and whether Publish tries again.
 func TestAnswers(t *testing.T) {
 	many := func(status int) []int { return slices.Repeat([]int{status}, 20) }
 	for _, c := range []struct {
@@ -144,7 +144,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// What the platform adds is sent: extensions, and the sender's token, which is read again when it is replaced.
+// Publish adds the platform's extensions and the sender's token; a missing token file is no error.
 func TestPlatform(t *testing.T) {
 	s := newSink(t)
 	file := filepath.Join(t.TempDir(), "token")
@@ -175,7 +175,7 @@ func TestPlatform(t *testing.T) {
 	}
 }
 
-// A sink behind an authority of the cluster's own is trusted by K_CA_CERTS, and not otherwise.
+// A sink with a certificate of the cluster's own authority is trusted only with K_CA_CERTS.
 func TestAuthority(t *testing.T) {
 	s := &sink{}
 	s.Server = httptest.NewTLSServer(http.HandlerFunc(s.serve))
@@ -194,7 +194,7 @@ func TestAuthority(t *testing.T) {
 	}
 }
 
-// What is wrong with the platform's variables is said at the start.
+// New and Overrides refuse invalid values of the platform's variables.
 func TestConfig(t *testing.T) {
 	for _, sink := range []string{"", "broker", "ftp://x", "http://"} {
 		if _, err := knative.New(knative.Config{Sink: sink}); err == nil || !strings.Contains(err.Error(), "sink") {
@@ -202,7 +202,7 @@ func TestConfig(t *testing.T) {
 		}
 	}
 	if _, err := knative.New(knative.Config{Sink: "http://x", CACerts: "nonsense"}); err == nil {
-		t.Error("certificates that are none are accepted")
+		t.Error("invalid certificates are accepted")
 	}
 	for _, text := range []string{"x", `{"extensions":{"Not Valid":"x"}}`, `{"extensions":7}`} {
 		if _, err := knative.Overrides(text); err == nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker/memory"
 )
 
-// hear subscribes and tells what it is handed.
-func hear(t *testing.T, b broker.Broker) <-chan string {
+// receive subscribes and returns a channel with the ids of the delivered events.
+func receive(t *testing.T, b broker.Broker) <-chan string {
 	t.Helper()
 	got := make(chan string, 100)
 	_, err := b.Subscribe(t.Context(), broker.Trigger{Name: "x"},
@@ -40,12 +40,12 @@ func publish(t *testing.T, b broker.Broker, ids ...string) {
 	}
 }
 
-// A log that has lost its end writes the next events where triggers have been already. They are handed out all the
-// same, also when the trigger is not served before they are there, and an operator is told.
+// A log that has lost its end gives new events positions before the triggers' cursors. These events are delivered all
+// the same, also when the trigger is subscribed after they were published, and the broker logs a warning.
 func TestLogThatLostItsEnd(t *testing.T) {
 	whole := memory.NewLog()
 	b := memory.Open(whole, quiet)
-	got := hear(t, b)
+	got := receive(t, b)
 	for n := range 6 {
 		publish(t, b, fmt.Sprint("old ", n))
 		<-got
@@ -66,14 +66,14 @@ func TestLogThatLostItsEnd(t *testing.T) {
 		if err := short.SaveCursors(t.Context(), cursors); err != nil {
 			t.Fatal(err)
 		}
-		var said bytes.Buffer
-		b := memory.Open(short, memory.WithLogger(slog.New(slog.NewTextHandler(&said, nil))))
+		var logged bytes.Buffer
+		b := memory.Open(short, memory.WithLogger(slog.New(slog.NewTextHandler(&logged, nil))))
 		var want []string
 		for n := range first {
 			publish(t, b, fmt.Sprint("early ", n))
 			want = append(want, fmt.Sprint("early ", n))
 		}
-		got := hear(t, b)
+		got := receive(t, b)
 		publish(t, b, "new")
 		want = append(want, "new")
 		var have []string
@@ -84,8 +84,8 @@ func TestLogThatLostItsEnd(t *testing.T) {
 		if !slices.Equal(have, want) {
 			t.Errorf("got %v, want %v", have, want)
 		}
-		if !strings.Contains(said.String(), "lost its end") {
-			t.Errorf("the log does not say so: %s", &said)
+		if !strings.Contains(logged.String(), "lost its end") {
+			t.Errorf("no warning in the log: %s", &logged)
 		}
 	}
 }

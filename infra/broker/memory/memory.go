@@ -1,5 +1,5 @@
-// Package memory is the broker over a log in the memory of one process: for tests, and for runs that need not survive.
-// It shares package eventlog with the drivers on disk, but a killed process loses everything.
+// Package memory implements the broker with a log in the memory of one process, for tests and for runs that need no
+// durability. It uses package eventlog like the driver on disk, but a killed process loses all events.
 package memory
 
 import (
@@ -15,27 +15,27 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker/internal/eventlog"
 )
 
-// Broker is a broker.Broker in memory.
+// Broker implements broker.Broker in memory.
 type Broker struct{ *eventlog.Broker }
 
 var _ broker.Broker = (*Broker)(nil)
 
-// Option changes how New makes a broker.
+// Option configures a broker.
 type Option func(*eventlog.Options)
 
-// WithObserver makes the broker call o.
+// WithObserver sets the broker's observer.
 func WithObserver(o broker.Observer) Option { return func(c *eventlog.Options) { c.Observer = o } }
 
-// WithLogger makes the broker log to l; the default is slog.Default.
+// WithLogger sets the broker's logger; the default is slog.Default.
 func WithLogger(l *slog.Logger) Option { return func(c *eventlog.Options) { c.Logger = l } }
 
-// WithMaxEvent bounds the size of an event; the default is 1 MiB.
+// WithMaxEvent limits the size of an event in bytes; the default is 1 MiB.
 func WithMaxEvent(bytes int) Option { return func(c *eventlog.Options) { c.MaxEvent = bytes } }
 
-// New makes an empty broker. It holds goroutines until it is closed.
+// New returns an empty broker. It runs goroutines until it is closed.
 func New(opts ...Option) *Broker { return Open(NewLog(), opts...) }
 
-// Open makes a broker over a log that another broker has used before and has closed.
+// Open returns a broker with a log that another broker has used before and has closed.
 func Open(log *Log, opts ...Option) *Broker {
 	var o eventlog.Options
 	for _, opt := range opts {
@@ -43,7 +43,7 @@ func Open(log *Log, opts ...Option) *Broker {
 	}
 	core, err := eventlog.New(log, o)
 	if err != nil {
-		panic(err) // the log in memory does not fail
+		panic(err) // a log in memory does not fail
 	}
 	return &Broker{core}
 }
@@ -58,7 +58,7 @@ type Log struct {
 
 var _ eventlog.Log = (*Log)(nil)
 
-// NewLog makes an empty log.
+// NewLog returns an empty log.
 func NewLog() *Log { return &Log{next: 1, cursors: make(map[string][]byte)} }
 
 // Append implements eventlog.Log.

@@ -22,7 +22,7 @@ import (
 
 var quiet = memory.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil)))
 
-// attempts are the times of the attempts at one event that always fails, since it was published.
+// attempts returns the times of the attempts to deliver one event that always fails, since it was published.
 func attempts(t *testing.T, d broker.Delivery, r broker.Result, wait time.Duration) (at []time.Duration) {
 	synctest.Test(t, func(t *testing.T) {
 		b := memory.New(quiet)
@@ -46,8 +46,8 @@ func attempts(t *testing.T, d broker.Delivery, r broker.Result, wait time.Durati
 	return at
 }
 
-// A trigger with a MinBatchInterval handles a lone event at once, and what comes soon after it in one batch when it is
-// time, or as soon as that is full.
+// A trigger with a MinBatchInterval handles a single event at once. Events that follow soon are handled in one batch
+// when the interval ends or the batch is full.
 func TestMinBatchInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := memory.New(quiet)
@@ -84,7 +84,7 @@ func TestMinBatchInterval(t *testing.T) {
 	})
 }
 
-// The waits are exactly what the delivery says, and Retry-After only ever makes them longer.
+// The waits are exactly those of the delivery, and Retry-After can only make them longer.
 func TestBackoffToTheMillisecond(t *testing.T) {
 	s := time.Second
 	linear := broker.Delivery{Retry: 3, BackoffPolicy: broker.Linear, BackoffDelay: s}
@@ -103,7 +103,7 @@ func TestBackoffToTheMillisecond(t *testing.T) {
 		"not with a 500":     {once, broker.Result{Status: 500, RetryAfter: time.Minute}, []time.Duration{0, 2 * s}},
 		"skipped on its own": {broker.Delivery{}, broker.Result{Skipped: true}, nil},
 	} {
-		if c.want == nil { // it does not spin
+		if c.want == nil { // no busy loop
 			if n := len(attempts(t, c.d, c.r, s)); n < 10 || n > 101 {
 				t.Errorf("%s: %d attempts in a second", name, n)
 			}
@@ -115,7 +115,7 @@ func TestBackoffToTheMillisecond(t *testing.T) {
 	}
 }
 
-// A sink that is down for hours is asked twice a minute at least, and takes the event in the end.
+// A sink that is down for hours gets at least two attempts a minute, and the event in the end.
 func TestSinkBackoffIsCapped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := memory.New(quiet)
@@ -126,7 +126,7 @@ func TestSinkBackoffIsCapped(t *testing.T) {
 		sink := func(context.Context, []ce.Event) []broker.Result {
 			now := time.Since(began)
 			if now-last > 31*time.Second {
-				t.Errorf("the sink was not asked for %v", now-last)
+				t.Errorf("no attempt for %v", now-last)
 			}
 			last = now
 			asked.Add(1)
@@ -141,12 +141,12 @@ func TestSinkBackoffIsCapped(t *testing.T) {
 		b.Publish(t.Context(), brokertest.Event("1", ""))
 		time.Sleep(4 * time.Hour)
 		if taken.Load() != 1 {
-			t.Errorf("taken %d times after %d attempts", taken.Load(), asked.Load())
+			t.Errorf("accepted %d times after %d attempts", taken.Load(), asked.Load())
 		}
 	})
 }
 
-// counts is an Observer.
+// counts is an Observer that counts its calls.
 type counts struct{ published, delivered, failed, retried, dead atomic.Int64 }
 
 func (c *counts) Published(n int) { c.published.Add(int64(n)) }
@@ -160,7 +160,7 @@ func (c *counts) Delivered(_ string, status int, _ time.Duration) {
 func (c *counts) Retried(string)      { c.retried.Add(1) }
 func (c *counts) DeadLettered(string) { c.dead.Add(1) }
 
-// What the observer is told and what Stats says are what happened.
+// The observer's calls and Stats count what happened.
 func TestObserver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var c counts
@@ -187,7 +187,7 @@ func TestObserver(t *testing.T) {
 	})
 }
 
-// However much goes through it, a broker whose triggers keep up holds no more than before.
+// A broker whose triggers keep up uses no more memory after many events.
 func TestNoGrowth(t *testing.T) {
 	b := memory.New(quiet)
 	defer b.Close(t.Context())
@@ -212,7 +212,7 @@ func TestNoGrowth(t *testing.T) {
 		for handled.Load() < n {
 			time.Sleep(time.Millisecond)
 		}
-		time.Sleep(200 * time.Millisecond) // the log is trimmed after the fact
+		time.Sleep(200 * time.Millisecond) // the log is trimmed with a delay
 		runtime.GC()
 		runtime.GC()
 		var m runtime.MemStats
@@ -225,7 +225,7 @@ func TestNoGrowth(t *testing.T) {
 	}
 }
 
-// A trigger that is forgotten begins anew, and one that is being served is not forgotten.
+// A forgotten trigger starts at the end of the log, and a trigger that is being served cannot be forgotten.
 func TestForget(t *testing.T) {
 	b := memory.New(quiet)
 	defer b.Close(t.Context())

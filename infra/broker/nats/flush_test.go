@@ -14,7 +14,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker/nats"
 )
 
-// With an interval, what was published becomes durable by and by, or at once with Flush.
+// With an interval, published events become durable after a while, or at once with Flush.
 func TestFlushes(t *testing.T) {
 	b := open(t, nats.Config{Dir: t.TempDir(), SyncInterval: time.Hour})
 	for _, id := range []string{"1", "2"} {
@@ -42,7 +42,7 @@ func TestFlushes(t *testing.T) {
 	}
 }
 
-// A log whose files are gone cannot be synced, and nothing becomes durable from then on.
+// A log without its files cannot be synced, and no later event becomes durable.
 func TestFlushFails(t *testing.T) {
 	dir := t.TempDir()
 	b := open(t, nats.Config{Dir: dir, SyncInterval: time.Hour})
@@ -64,7 +64,7 @@ func TestFlushFails(t *testing.T) {
 	}
 }
 
-// When a power cut has taken the end of the log away, a trigger that had read further gets what comes then.
+// When a power cut has removed the end of the log, a trigger with a later cursor receives the next events.
 func TestTriggerAheadOfTheLog(t *testing.T) {
 	dir := t.TempDir()
 	got := make(chan string, 10)

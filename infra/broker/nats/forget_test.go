@@ -11,7 +11,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker/nats"
 )
 
-// A trigger that is forgotten begins anew, also after the process has come back.
+// A forgotten trigger starts at the end of the log, also after a restart of the process.
 func TestForget(t *testing.T) {
 	dir := t.TempDir()
 	b := open(t, nats.Config{Dir: dir})
@@ -44,7 +44,7 @@ func TestForget(t *testing.T) {
 	}
 }
 
-// A configuration that cannot be right is refused before anything starts.
+// Open refuses an invalid configuration.
 func TestConfig(t *testing.T) {
 	for name, cfg := range map[string]nats.Config{
 		"neither Dir nor URL": {},

@@ -21,30 +21,30 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker/internal/eventlog"
 )
 
-// log is an eventlog.Log over three streams: the entries, the triggers, and the cursors with one
-// message per trigger.
+// log implements eventlog.Log with three streams: the entries, the triggers, and the cursors with one message per
+// trigger.
 type log struct {
-	cfg     Config
-	server  *server.Server // nil: outside
-	nc      *nats.Conn
-	js      jetstream.JetStream
-	events  jetstream.Stream
-	cursors jetstream.Stream
-	known   jetstream.Stream // the triggers, each with the cursor it began at
-	buf     []byte
-	recent  *recent
-	synced  synced
+	cfg      Config
+	server   *server.Server // nil: an external cluster
+	nc       *nats.Conn
+	js       jetstream.JetStream
+	events   jetstream.Stream
+	cursors  jetstream.Stream
+	triggers jetstream.Stream // the triggers, each with its first cursor
+	buf      []byte
+	recent   *recentEntries
+	syncer   syncer
 }
 
 var _ eventlog.Log = (*log)(nil)
 
-func (l *log) subject() string               { return l.cfg.Stream + ".events" }
-func (l *log) wakeSubject() string           { return l.cfg.Stream + "-wake" }
-func (l *log) cursorsStream() string         { return l.cfg.Stream + "-places" }
-func (l *log) cursorSubject(t string) string { return l.cfg.Stream + "-places." + t }
-func (l *log) knownSubject(t string) string  { return l.cfg.Stream + "-triggers." + t }
+func (l *log) subject() string                { return l.cfg.Stream + ".events" }
+func (l *log) wakeSubject() string            { return l.cfg.Stream + "-wake" }
+func (l *log) cursorsStream() string          { return l.cfg.Stream + "-places" }
+func (l *log) cursorSubject(t string) string  { return l.cfg.Stream + "-places." + t }
+func (l *log) triggerSubject(t string) string { return l.cfg.Stream + "-triggers." + t }
 func (l *log) triggerOf(subject string) string {
-	return strings.TrimPrefix(subject, l.knownSubject(""))
+	return strings.TrimPrefix(subject, l.triggerSubject(""))
 }
 
 func (l *log) makeStreams(ctx context.Context) (err error) {
@@ -58,8 +58,8 @@ func (l *log) makeStreams(ctx context.Context) (err error) {
 	if err = l.makeCursors(ctx); err != nil {
 		return fmt.Errorf("stream %s: %w", l.cursorsStream(), err)
 	}
-	l.known, err = l.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: l.cfg.Stream + "-triggers", Subjects: []string{l.knownSubject(">")}, Storage: jetstream.FileStorage,
+	l.triggers, err = l.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: l.cfg.Stream + "-triggers", Subjects: []string{l.triggerSubject(">")}, Storage: jetstream.FileStorage,
 		Replicas: l.cfg.Replicas, AllowDirect: true, MaxMsgsPerSubject: 1,
 	})
 	if err != nil {
@@ -68,9 +68,9 @@ func (l *log) makeStreams(ctx context.Context) (err error) {
 	return nil
 }
 
-// makeCursors makes the stream of the cursors. On the embedded server it is persisted
-// asynchronously: a cursor that is lost costs only deliveries that come again, so that it is
-// not worth an fsync. The client has no field for that, hence the raw request.
+// makeCursors makes the stream of the cursors. The embedded server persists it asynchronously: after the loss of a
+// cursor some events are delivered again, which does not justify an fsync. The client has no field for this setting,
+// so makeCursors sends a raw request.
 func (l *log) makeCursors(ctx context.Context) (err error) {
 	l.cursors, err = l.js.Stream(ctx, l.cursorsStream())
 	if !errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -122,12 +122,12 @@ func (l *log) Append(ctx context.Context, events []event.Event) (uint64, error) 
 	return ack.Sequence, nil
 }
 
-// Sync implements eventlog.Syncer. Only an embedded server's log is asked to.
+// Sync implements eventlog.Syncer. It is called for an embedded server only.
 func (l *log) Sync(context.Context) error {
-	return l.synced.sync(filepath.Join(l.streamDir(l.cfg.Stream), "msgs"))
+	return l.syncer.sync(filepath.Join(l.streamDir(l.cfg.Stream), "msgs"))
 }
 
-// Read implements eventlog.Log. What this process has appended lately comes from memory.
+// Read implements eventlog.Log. It returns entries that this process appended recently from memory.
 func (l *log) Read(ctx context.Context, from uint64, limit int) ([]eventlog.Entry, error) {
 	if entries, ok := l.recent.read(from, limit, l.server != nil); ok {
 		return entries, nil
@@ -135,10 +135,10 @@ func (l *log) Read(ctx context.Context, from uint64, limit int) ([]eventlog.Entr
 	return l.fetch(ctx, from, limit)
 }
 
-// fetchBytes bounds what one read brings into memory.
+// fetchBytes limits the size of one read.
 const fetchBytes = 4 << 20
 
-// fetch asks the stream for several messages at once, without a consumer: it keeps no state there.
+// fetch reads several messages of the stream with one request. It uses no consumer, so the server keeps no state.
 func (l *log) fetch(ctx context.Context, from uint64, limit int) (entries []eventlog.Entry, err error) {
 	inbox := l.nc.NewInbox()
 	sub, err := l.nc.SubscribeSync(inbox)
@@ -162,10 +162,10 @@ func (l *log) fetch(ctx context.Context, from uint64, limit int) (entries []even
 		}
 		switch status := msg.Header.Get("Status"); status {
 		case "":
-		case strconv.Itoa(http.StatusNoContent), strconv.Itoa(http.StatusNotFound): // the end of the batch; nothing there
+		case strconv.Itoa(http.StatusNoContent), strconv.Itoa(http.StatusNotFound): // end of the batch; no messages
 			return entries, nil
 		default:
-			return nil, fmt.Errorf("reading the stream: %s %s", status, msg.Header.Get("Description"))
+			return nil, fmt.Errorf("read the stream: %s %s", status, msg.Header.Get("Description"))
 		}
 		e, err := decode(msg)
 		if err != nil {
@@ -177,10 +177,10 @@ func (l *log) fetch(ctx context.Context, from uint64, limit int) (entries []even
 
 func decode(msg *nats.Msg) (e eventlog.Entry, err error) {
 	if e.Pos, err = strconv.ParseUint(msg.Header.Get("Nats-Sequence"), 10, 64); err != nil {
-		return e, fmt.Errorf("a message without a sequence: %w", err)
+		return e, fmt.Errorf("invalid sequence of a message: %w", err)
 	}
 	if e.Events, err = codec.Decode(msg.Data); err != nil {
-		return e, fmt.Errorf("message %d of the stream cannot be read: %w", e.Pos, err)
+		return e, fmt.Errorf("decode message %d of the stream: %w", e.Pos, err)
 	}
 	return e, nil
 }
@@ -201,7 +201,7 @@ func (l *log) Trim(ctx context.Context, before uint64) error {
 
 // Cursors implements eventlog.Log.
 func (l *log) Cursors(ctx context.Context) (map[string][]byte, error) {
-	info, err := l.known.Info(ctx, jetstream.WithSubjectFilter(l.knownSubject(">")))
+	info, err := l.triggers.Info(ctx, jetstream.WithSubjectFilter(l.triggerSubject(">")))
 	if err != nil {
 		return nil, err
 	}
@@ -219,16 +219,17 @@ func (l *log) Cursors(ctx context.Context) (map[string][]byte, error) {
 	return out, nil
 }
 
-// LoadCursor implements eventlog.Log. It returns the one that the trigger began at when none was saved, or it is lost.
+// LoadCursor implements eventlog.Log. It returns the trigger's first cursor when no later one was saved, or when that
+// was lost.
 func (l *log) LoadCursor(ctx context.Context, trigger string) ([]byte, error) {
 	b, err := last(ctx, l.cursors, l.cursorSubject(trigger))
 	if b == nil && err == nil {
-		b, err = last(ctx, l.known, l.knownSubject(trigger))
+		b, err = last(ctx, l.triggers, l.triggerSubject(trigger))
 	}
 	return b, err
 }
 
-// last returns the last message of a subject; nil when there is none.
+// last returns the data of the last message of a subject, or nil when the subject has no messages.
 func last(ctx context.Context, s jetstream.Stream, subject string) ([]byte, error) {
 	msg, err := s.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -240,10 +241,10 @@ func last(ctx context.Context, s jetstream.Stream, subject string) ([]byte, erro
 	return msg.Data, nil
 }
 
-// CreateCursor implements eventlog.Log. Unlike a cursor that is saved later, this one must not be
-// lost: the trigger would begin anew, after events that it was promised.
+// CreateCursor implements eventlog.Log. Unlike later cursors, the first one must not be lost: the trigger would start
+// again at the end of the log and miss events.
 func (l *log) CreateCursor(ctx context.Context, trigger string, cursor []byte) error {
-	_, err := l.js.Publish(ctx, l.knownSubject(trigger), cursor, jetstream.WithExpectLastSequencePerSubject(0))
+	_, err := l.js.Publish(ctx, l.triggerSubject(trigger), cursor, jetstream.WithExpectLastSequencePerSubject(0))
 	var refused *jetstream.APIError
 	if errors.As(err, &refused) && refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
 		return nil
@@ -286,7 +287,7 @@ func (l *log) DropCursor(ctx context.Context, trigger string) error {
 	if err := l.cursors.Purge(ctx, jetstream.WithPurgeSubject(l.cursorSubject(trigger))); err != nil {
 		return err
 	}
-	return l.known.Purge(ctx, jetstream.WithPurgeSubject(l.knownSubject(trigger)))
+	return l.triggers.Purge(ctx, jetstream.WithPurgeSubject(l.triggerSubject(trigger)))
 }
 
 // Close implements eventlog.Log.
@@ -301,21 +302,21 @@ func (l *log) Close() error {
 	return nil
 }
 
-// recent holds what this process has appended lately, so that it need not be read back and
-// decoded. It holds a run of consecutive positions; another process's entry ends a run.
-type recent struct {
+// recentEntries holds the entries that this process appended last, so that they need not be read back and decoded.
+// Their positions are consecutive: an entry of another process between them clears those before it.
+type recentEntries struct {
 	mu      sync.Mutex
 	entries []eventlog.Entry
 	sizes   []int
 	bytes   int
 }
 
-// recentBytes bounds what is held, as encoded.
+// recentBytes limits the encoded size of the held entries.
 const recentBytes = 2 << 20
 
-func newRecent() *recent { return &recent{} }
+func newRecent() *recentEntries { return &recentEntries{} }
 
-func (r *recent) add(e eventlog.Entry, size int) {
+func (r *recentEntries) add(e eventlog.Entry, size int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if n := len(r.entries); n > 0 && r.entries[n-1].Pos+1 != e.Pos {
@@ -329,9 +330,9 @@ func (r *recent) add(e eventlog.Entry, size int) {
 	}
 }
 
-// read answers from memory when from is in the run. That nothing is there yet behind the run
-// it knows only when no other process appends, as to an embedded server.
-func (r *recent) read(from uint64, limit int, alone bool) ([]eventlog.Entry, bool) {
+// read returns held entries when from is among them. Behind the last one it returns true with no entries only if alone
+// is set, when no other process appends to the log.
+func (r *recentEntries) read(from uint64, limit int, alone bool) ([]eventlog.Entry, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.entries) == 0 || from < r.entries[0].Pos {

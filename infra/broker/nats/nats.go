@@ -1,23 +1,23 @@
-// Package nats is the broker over NATS JetStream: a server inside the process with its files in
-// one directory, or an outside cluster.
+// Package nats implements the broker with NATS JetStream: an embedded server with its files in one directory, or an
+// external cluster.
 //
-// What is published together, or while an append is under way, becomes one message of one stream,
-// so that one write, and one fsync, serves all of it. That a trigger exists is written as durably, in
-// a second stream; its cursor, which moves all the time, is one small message in a third.
+// Events published together, or while an append is in progress, become one message of one stream, so that they share
+// one write and one fsync. A second stream stores the triggers as durably. A third holds their cursors, one small
+// message each, which change all the time.
 //
-// What survives, of an embedded server:
+// With an embedded server these survive:
 //
-//   - A killed process: every event whose Publish returned, whatever the configuration. Cursors are
-//     at most some 50 ms old; what was finished since then comes again.
-//   - A power cut: every event whose Publish returned; if Config.SyncInterval is set, every event up to the
-//     durable offset (see broker.Flusher), and the others their publishers have kept. Cursors may be older than after a
-//     kill, and a cursor behind the end of what is left is set back to it.
+//   - A killed process: every event whose Publish returned, in any configuration. Cursors are at most some 50 ms old;
+//     events that were finished after that are delivered again.
+//   - A power cut: without Config.SyncInterval every event whose Publish returned. With it every event up to the
+//     durable offset (see broker.Flusher); publishers must store later ones themselves. Cursors may be older than
+//     after a kill, and a cursor behind the end of the remaining log is set back to that end.
 //
-// Of an outside cluster, what its operators promise; the stream has Config.Replicas copies.
+// With an external cluster durability depends on its configuration; the stream has Config.Replicas copies.
 //
-// Several processes may use one cluster. Each trigger is served by one of them at a time, by a
-// lease that it renews; when it dies another takes over after Config.Lease. Around a change of
-// hands events may come twice, and the order of a key may overlap, as at-least-once allows.
+// Several processes may use one cluster. One of them at a time serves a trigger, with a lease that it renews. When that
+// process dies, another takes over after Config.Lease. Around a takeover events may be delivered twice and out of
+// order, as at-least-once allows.
 package nats
 
 import (
@@ -37,44 +37,43 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// Config says where the broker is. Exactly one of Dir and URL is set.
+// Config configures the broker. Exactly one of Dir and URL must be set.
 type Config struct {
-	Dir string // a server in this process keeps its files here; only one process at a time may use it
-	URL string // an outside cluster, as nats.Connect takes it
+	Dir string // the directory of an embedded server; only one process at a time may use it
+	URL string // the URL of an external cluster, as for nats.Connect
 
-	Options []nats.Option // further options for the connection to an outside cluster: credentials, TLS
+	Options []nats.Option // more options for the connection to an external cluster: credentials, TLS
 
-	Stream   string // names the stream, and so the broker; "": "ebb"
-	Replicas int    // of an outside stream; 0: 1
+	Stream   string // the name of the stream, which identifies the broker; "": "ebb"
+	Replicas int    // the number of copies on an external cluster; 0: 1
 
-	// SyncInterval is how often an embedded broker syncs its events to disk. 0: before each Publish
-	// returns. Otherwise publishers must keep what they have published until it is durable; the outbox of
-	// a function does.
+	// SyncInterval is how often an embedded broker syncs its events to disk. 0: before each Publish returns. Otherwise
+	// publishers must store their events until those are durable, as the outbox of a function does.
 	SyncInterval time.Duration
 
-	Lease time.Duration // how long a dead process keeps its triggers, on an outside cluster; 0: 10 s
+	Lease time.Duration // how long a dead process holds its triggers on an external cluster; 0: 10 s
 
-	MaxEvent int             // the largest event in bytes; 0: 1 MiB, or what an outside cluster takes
+	MaxEvent int             // the largest event in bytes; 0: 1 MiB, or less if an external cluster allows less
 	Observer broker.Observer // nil: none
 	Logger   *slog.Logger    // nil: slog.Default
 }
 
 func (c *Config) validate() error {
-	var faults []error
+	var problems []error
 	if (c.Dir == "") == (c.URL == "") {
-		faults = append(faults, errors.New("exactly one of Dir and URL must be set"))
+		problems = append(problems, errors.New("exactly one of Dir and URL must be set"))
 	}
 	if c.SyncInterval < 0 || c.Lease < 0 || c.MaxEvent < 0 || c.Replicas < 0 {
-		faults = append(faults, errors.New("SyncInterval, Lease, MaxEvent and Replicas must not be negative"))
+		problems = append(problems, errors.New("SyncInterval, Lease, MaxEvent and Replicas must not be negative"))
 	}
 	if c.MaxEvent > maxPayload/2 {
-		faults = append(faults, fmt.Errorf("MaxEvent must be %d at most", maxPayload/2))
+		problems = append(problems, fmt.Errorf("MaxEvent must be %d at most", maxPayload/2))
 	}
 	if c.Stream == "" {
 		c.Stream = "ebb"
 	}
 	if !streamName(c.Stream) {
-		faults = append(faults, fmt.Errorf("invalid stream name %q: want letters, digits, - and _ only", c.Stream))
+		problems = append(problems, fmt.Errorf("invalid stream name %q: want letters, digits, - and _ only", c.Stream))
 	}
 	c.Replicas = max(c.Replicas, 1)
 	if c.Lease == 0 {
@@ -83,7 +82,7 @@ func (c *Config) validate() error {
 	if c.MaxEvent == 0 {
 		c.MaxEvent = 1 << 20
 	}
-	if err := errors.Join(faults...); err != nil {
+	if err := errors.Join(problems...); err != nil {
 		return fault.Wrap(err, fault.Invalid, "invalid configuration of the NATS broker")
 	}
 	return nil
@@ -98,12 +97,12 @@ func streamName(s string) bool {
 	return s != ""
 }
 
-// Broker is a broker.Broker over JetStream.
+// Broker implements broker.Broker with JetStream.
 type Broker struct{ *eventlog.Broker }
 
 var _ broker.Broker = (*Broker)(nil)
 
-// Open starts or finds the server, and makes the streams if they are not there.
+// Open starts the embedded server or connects to the cluster, and makes the streams if they do not exist.
 func Open(ctx context.Context, cfg Config) (*Broker, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -111,7 +110,7 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 	l := &log{cfg: cfg, recent: newRecent()}
 	if err := l.open(ctx); err != nil {
 		l.Close()
-		return nil, fault.Wrap(err, fault.Unavailable, "the NATS broker cannot be opened")
+		return nil, fault.Wrap(err, fault.Unavailable, "open the NATS broker")
 	}
 	limit := min(cfg.MaxEvent, int(l.nc.MaxPayload())-headroom)
 	var driver eventlog.Log = l
@@ -129,11 +128,11 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 }
 
 const (
-	maxPayload = 8 << 20  // of the embedded server
-	headroom   = 16 << 10 // what a message needs besides its events
+	maxPayload = 8 << 20  // the largest message of the embedded server in bytes
+	headroom   = 16 << 10 // bytes of a message besides its events
 )
 
-// open connects, and makes the streams.
+// open connects and makes the streams.
 func (l *log) open(ctx context.Context) error {
 	if err := l.connect(); err != nil {
 		return err
@@ -146,29 +145,29 @@ func (l *log) open(ctx context.Context) error {
 		return err
 	}
 	if l.server != nil && l.cfg.SyncInterval > 0 {
-		return syncTree(l.cfg.Dir) // what the streams are; the server syncs that only when it syncs everything
+		return syncTree(l.cfg.Dir) // the streams' configuration, which the server would sync only with SyncAlways
 	}
 	return nil
 }
 
 func (l *log) connect() (err error) {
 	if l.cfg.URL != "" {
-		opts := append([]nats.Option{nats.Name("ebb"), nats.SyncQueueLen(answers), nats.MaxReconnects(-1)}, l.cfg.Options...)
+		opts := append([]nats.Option{nats.Name("ebb"), nats.SyncQueueLen(queueLen), nats.MaxReconnects(-1)}, l.cfg.Options...)
 		l.nc, err = nats.Connect(l.cfg.URL, opts...)
 		return err
 	}
 	if l.server, err = startServer(l.cfg); err != nil {
 		return err
 	}
-	l.nc, err = nats.Connect("", nats.InProcessServer(l.server), nats.Name("ebb"), nats.SyncQueueLen(answers))
+	l.nc, err = nats.Connect("", nats.InProcessServer(l.server), nats.Name("ebb"), nats.SyncQueueLen(queueLen))
 	return err
 }
 
-// answers is how many messages may wait for the one that has asked for them; a read of the log asks for fewer. Room
-// for them is made at each read, and by default it would be half a megabyte.
-const answers = 512
+// queueLen limits the messages that wait for a reader; a read of the log asks for fewer. The client allocates this
+// queue for each read, and its default would be half a megabyte.
+const queueLen = 512
 
-// startServer starts a server that only this process can reach.
+// startServer starts an embedded server, which only this process can reach.
 func startServer(cfg Config) (*server.Server, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
@@ -177,7 +176,7 @@ func startServer(cfg Config) (*server.Server, error) {
 		ServerName: "ebb", DontListen: true, JetStream: true, StoreDir: cfg.Dir,
 		NoSigs: true, NoLog: true, MaxPayload: maxPayload, MaxPending: 64 << 20,
 		JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: 1 << 50,
-		SyncAlways: cfg.SyncInterval == 0, SyncInterval: time.Minute, // else the driver syncs, which knows when it has
+		SyncAlways: cfg.SyncInterval == 0, SyncInterval: time.Minute, // with an interval the driver syncs
 	}
 	s, err := server.NewServer(opts)
 	if err != nil {
@@ -186,7 +185,7 @@ func startServer(cfg Config) (*server.Server, error) {
 	s.Start()
 	if !s.ReadyForConnections(10*time.Second) || !s.JetStreamEnabled() {
 		s.Shutdown()
-		return nil, fmt.Errorf("the embedded NATS server does not start in %s", cfg.Dir)
+		return nil, fmt.Errorf("the embedded NATS server did not start in %s", cfg.Dir)
 	}
 	return s, nil
 }

@@ -38,7 +38,7 @@ func open(t testing.TB, cfg nats.Config) *nats.Broker {
 	return b
 }
 
-// The driver is a broker, with its server inside the process.
+// The driver passes the suite with an embedded server.
 func TestBroker(t *testing.T) {
 	var dirs sync.Map // broker → directory
 	open := func(t testing.TB, dir string) broker.Broker {
@@ -55,7 +55,7 @@ func TestBroker(t *testing.T) {
 	})
 }
 
-// cluster starts a server as an outside one: reached over TCP.
+// cluster starts a server that is reached over TCP, like an external cluster.
 func cluster(t testing.TB) string {
 	t.Helper()
 	s, err := server.NewServer(&server.Options{
@@ -72,8 +72,8 @@ func cluster(t testing.TB) string {
 	return s.ClientURL()
 }
 
-// The driver is a broker on an outside cluster.
-func TestBrokerOutside(t *testing.T) {
+// The driver passes the suite with an external cluster.
+func TestBrokerOnCluster(t *testing.T) {
 	url := cluster(t)
 	var streams sync.Map
 	var mu sync.Mutex
@@ -99,7 +99,7 @@ func TestBrokerOutside(t *testing.T) {
 	})
 }
 
-// Two processes share a cluster: each trigger is served by one of them, and by the other when that goes.
+// Two processes share a cluster: one of them serves a trigger, and the other takes over when the first stops.
 func TestOtherProcessTakesOver(t *testing.T) {
 	url := cluster(t)
 	cfg := nats.Config{URL: url, Stream: "two", Lease: time.Second}
@@ -141,7 +141,7 @@ func TestOtherProcessTakesOver(t *testing.T) {
 	expect(second, "4", "second 4")
 }
 
-// Every event whose Publish has returned is delivered after the process was killed.
+// Every event whose Publish returned is delivered after the process is killed.
 func TestKill(t *testing.T) {
 	if dir := os.Getenv("EBB_TEST_NATS_CHILD"); dir != "" {
 		publishForever(t, dir)
@@ -191,7 +191,7 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// killChild has a child process publish, kills it, and returns the ids it had been told were taken.
+// killChild starts a child process that publishes, kills it, and returns the ids of the events whose Publish returned.
 func killChild(t *testing.T, dir string, round int) (acked []string) {
 	cmd := exec.Command(os.Args[0], "-test.run=^TestKill$")
 	cmd.Env = append(os.Environ(), "EBB_TEST_NATS_CHILD="+dir, fmt.Sprintf("EBB_TEST_NATS_ROUND=%d", round))
@@ -219,7 +219,7 @@ func killChild(t *testing.T, dir string, round int) (acked []string) {
 	return acked
 }
 
-// publishForever is the child: its trigger fails for ever, so that every event is unfinished.
+// publishForever runs in the child. Its trigger always fails, so that no event is finished.
 func publishForever(t *testing.T, dir string) {
 	b, err := nats.Open(context.Background(), nats.Config{Dir: dir})
 	if err != nil {
@@ -249,7 +249,7 @@ func publishForever(t *testing.T, dir string) {
 	select {}
 }
 
-// What the fsync before each answer costs, against the sync interval of a plain NATS server.
+// BenchmarkBroker compares an fsync before each Publish returns with the sync interval of a plain NATS server.
 func BenchmarkBroker(b *testing.B) {
 	for name, interval := range map[string]time.Duration{"sync=always": 0, "sync=2m": 2 * time.Minute} {
 		b.Run(name, func(b *testing.B) {

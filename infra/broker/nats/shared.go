@@ -15,12 +15,12 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker/internal/eventlog"
 )
 
-// shared is a log on an outside cluster, which other processes use as well.
+// shared is a log on an external cluster, which other processes use as well.
 type shared struct {
 	*log
 	mu     sync.Mutex
 	leases jetstream.KeyValue
-	stop   func() // ends what Notify has begun
+	stop   func() // ends the goroutine of Notify
 }
 
 var (
@@ -29,16 +29,16 @@ var (
 	_ eventlog.Leaser   = (*shared)(nil)
 )
 
-// Append implements eventlog.Log, and tells the other processes.
+// Append implements eventlog.Log. It also notifies the other processes.
 func (s *shared) Append(ctx context.Context, events []event.Event) (uint64, error) {
 	pos, err := s.log.Append(ctx, events)
 	if err == nil {
-		s.nc.Publish(s.wakeSubject(), nil) // one that is lost costs them pollEvery
+		s.nc.Publish(s.wakeSubject(), nil) // after a lost notification they poll within pollEvery
 	}
 	return pos, err
 }
 
-// pollEvery bounds the delay when a wake-up was lost.
+// pollEvery limits the delay after a lost notification.
 const pollEvery = 500 * time.Millisecond
 
 // Notify implements eventlog.Notifier.
@@ -48,7 +48,7 @@ func (s *shared) Notify(wake func()) {
 	done, ticker := make(chan struct{}), time.NewTicker(pollEvery)
 	s.stop = sync.OnceFunc(func() { ticker.Stop(); close(done) })
 	if _, err := s.nc.Subscribe(s.wakeSubject(), func(*nats.Msg) { wake() }); err != nil {
-		slog.Warn("no wake-ups from other processes; the stream is polled", "error", err)
+		slog.Warn("cannot subscribe to notifications of other processes; the stream is polled", "error", err)
 	}
 	go func() {
 		for {
@@ -72,7 +72,8 @@ func (s *shared) Close() error {
 	return s.log.Close()
 }
 
-// bucket holds the leases: a key that was not renewed in time is gone, and the process that creates it has it.
+// bucket returns the key-value bucket of the leases. The server removes a key that is not renewed in time, and the
+// process that creates the key holds the lease.
 func (s *shared) bucket(ctx context.Context) (jetstream.KeyValue, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,8 +113,8 @@ func (s *shared) Lease(ctx context.Context, trigger string) (<-chan struct{}, fu
 	}
 }
 
-// hold renews the lease until it is released or lost. It counts as lost well before the
-// others may take it, so that two processes rarely serve one trigger.
+// hold renews the lease until it is released or lost. It reports the lease as lost well before others can take it, so
+// that two processes rarely serve one trigger.
 func (s *shared) hold(kv jetstream.KeyValue, trigger string, owner []byte, revision uint64) (<-chan struct{}, func()) {
 	lost, ended := make(chan struct{}), make(chan struct{})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -126,8 +127,8 @@ func (s *shared) hold(kv jetstream.KeyValue, trigger string, owner []byte, revis
 			case <-ctx.Done():
 				return
 			}
-			try, stop := context.WithTimeout(ctx, s.cfg.Lease/4)
-			next, err := kv.Update(try, trigger, owner, revision)
+			attempt, stop := context.WithTimeout(ctx, s.cfg.Lease/4)
+			next, err := kv.Update(attempt, trigger, owner, revision)
 			stop()
 			switch {
 			case ctx.Err() != nil:
@@ -145,11 +146,11 @@ func (s *shared) hold(kv jetstream.KeyValue, trigger string, owner []byte, revis
 		<-ended
 		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Lease/4)
 		defer cancel()
-		kv.Delete(ctx, trigger, jetstream.LastRevision(revision)) // else it runs out
+		kv.Delete(ctx, trigger, jetstream.LastRevision(revision)) // on failure it expires
 	}
 }
 
-// taken reports whether a renewal was refused, and did not merely get no answer.
+// taken reports whether the server refused a renewal because another process holds the lease.
 func taken(err error) bool {
 	var refused *jetstream.APIError
 	return errors.As(err, &refused) && refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence

@@ -9,29 +9,29 @@ import (
 	"time"
 )
 
-// synced syncs the files of a stream. The server writes a message to its file before it acknowledges it, and fsync is
-// about the file, whichever descriptor it was written by. The server's own timer for syncing does not tell when it has
-// done so.
-type synced struct {
-	known map[string]state
+// syncer syncs the files of a stream. The server writes a message to its file before it acknowledges it, and fsync
+// covers all writes to a file, also those through other descriptors. The server can sync on a timer, but does not
+// report when it has.
+type syncer struct {
+	synced map[string]state
 }
 
-// state is how a file looked before it was synced last.
+// state holds the size and modification time of a file just before its last sync.
 type state struct {
 	size    int64
 	changed time.Time
 }
 
-// sync syncs the blocks that have changed since the last time, and the folder when there are others.
-func (s *synced) sync(dir string) error {
+// sync syncs the blocks that have changed since the last call, and the folder when blocks were added or removed.
+func (s *syncer) sync(dir string) error {
 	blocks, err := filepath.Glob(filepath.Join(dir, "*.blk"))
 	if err != nil {
 		return err
 	}
 	if len(blocks) == 0 {
-		return fmt.Errorf("the stream has no files in %s", dir)
+		return fmt.Errorf("no files of the stream in %s", dir)
 	}
-	now, others := make(map[string]state, len(blocks)), len(blocks) != len(s.known)
+	now, folderChanged := make(map[string]state, len(blocks)), len(blocks) != len(s.synced)
 	for _, path := range blocks {
 		info, err := os.Stat(path)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -41,8 +41,8 @@ func (s *synced) sync(dir string) error {
 			return err
 		}
 		now[path] = state{info.Size(), info.ModTime()}
-		before, known := s.known[path]
-		others = others || !known
+		before, known := s.synced[path]
+		folderChanged = folderChanged || !known
 		if known && before == now[path] {
 			continue
 		}
@@ -50,12 +50,12 @@ func (s *synced) sync(dir string) error {
 			return err
 		}
 	}
-	if others {
+	if folderChanged {
 		if err := fsync(dir); err != nil {
 			return err
 		}
 	}
-	s.known = now
+	s.synced = now
 	return nil
 }
 

@@ -6,11 +6,12 @@
 //
 //	{"com.example.helpdesk.tickets.opened.v1": {"schema": {…}, "events": {"full": {…}, "minimal": {…}}}}
 //
-// The recordings of an older form are read too: a folder per type, with schema.json, schema-2.json, full.json and so on.
+// The recordings of an older form are read too: a folder per type, with schema.json, schema-2.json, full.json and so
+// on.
 //
 // A recording that was committed to git is never changed or removed. One that never was is a draft: Update replaces it
-// by what the types are today, so that a type can be renamed and changed freely until it is committed. Where there is no
-// git repository, no recording is a draft.
+// by what the types are today, so that a type can be renamed and changed freely until it is committed. Where there is
+// no git repository, no recording is a draft.
 package golden
 
 import (
@@ -53,7 +54,11 @@ func (c *checker) add(format string, args ...any) {
 func (c *checker) gone(types event.Catalogue) {
 	for _, name := range c.recorded.names() {
 		if _, defined := types.Lookup(name); !defined {
-			c.add("%s: %s is not defined any more (ebb generate removes what was never committed)", c.recorded[name].path, name)
+			c.add(
+				"%s: %s is not defined any more (ebb generate removes what was never committed)",
+				c.recorded[name].path,
+				name,
+			)
 		}
 	}
 }
@@ -89,7 +94,12 @@ func (c *checker) missing(info *event.Info) {
 		case err != nil:
 			c.add("%w", err)
 		case !has:
-			c.add("%s: example %q is not recorded in %s; ebb generate adds it", info.Name, x.Name, filepath.ToSlash(c.dir))
+			c.add(
+				"%s: example %q is not recorded in %s; ebb generate adds it",
+				info.Name,
+				x.Name,
+				filepath.ToSlash(c.dir),
+			)
 		}
 	}
 }

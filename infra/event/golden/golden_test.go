@@ -13,7 +13,7 @@ import (
 )
 
 type opened struct {
-	ID    string `json:"id" minLength:"1"`
+	ID    string `json:"id"              minLength:"1"`
 	Title string `json:"title,omitempty"`
 }
 
@@ -35,7 +35,15 @@ func product(define ...func(*event.Namespace)) []*event.Info {
 }
 
 func ticketOpened(n *event.Namespace) {
-	event.Define(n, "tickets.opened", 1, event.Fact, "A ticket was opened.", opened{ID: "1", Title: "t"}, opened{ID: "1"})
+	event.Define(
+		n,
+		"tickets.opened",
+		1,
+		event.Fact,
+		"A ticket was opened.",
+		opened{ID: "1", Title: "t"},
+		opened{ID: "1"},
+	)
 }
 
 func ticketClosed(n *event.Namespace) {
@@ -117,8 +125,16 @@ func TestWithoutGitNothingIsReplaced(t *testing.T) {
 	wantErrors(t, dir, product(ticketOpened, ticketClosed))
 
 	update(t, dir, product(ticketNumbered))
-	wantErrors(t, dir, product(ticketNumbered), "tickets-2.json: com.example.desk.tickets.closed.v1 is not defined any more",
-		"$.id must be an integer", "$.id must be an integer", "$.id changed its type", "$.title was removed")
+	wantErrors(
+		t,
+		dir,
+		product(ticketNumbered),
+		"tickets-2.json: com.example.desk.tickets.closed.v1 is not defined any more",
+		"$.id must be an integer",
+		"$.id must be an integer",
+		"$.id changed its type",
+		"$.title was removed",
+	)
 }
 
 // Until it is committed a type can be renamed and changed in any way.
@@ -151,7 +167,12 @@ func TestCommittedStays(t *testing.T) {
 	written, removed := update(t, dir, product(ticketRaised))
 	want(t, "written", written, "tickets-2.json")
 	want(t, "removed", removed)
-	wantErrors(t, dir, product(ticketRaised), "tickets.json: com.example.desk.tickets.opened.v1 is not defined any more")
+	wantErrors(
+		t,
+		dir,
+		product(ticketRaised),
+		"tickets.json: com.example.desk.tickets.opened.v1 is not defined any more",
+	)
 
 	written, removed = update(t, dir, product(ticketOpened, ticketClosed))
 	want(t, "written", written, "tickets-2.json")
@@ -181,7 +202,12 @@ func TestFolders(t *testing.T) {
 	written, removed := update(t, dir, product(ticketNumbered))
 	want(t, "written", written, "tickets.json")
 	want(t, "removed", removed, "com.example.desk.agents.assigned.v1/schema.json")
-	wantErrors(t, dir, product(ticketNumbered), "com.example.desk.tickets.closed.v1: com.example.desk.tickets.closed.v1 is not defined any more")
+	wantErrors(
+		t,
+		dir,
+		product(ticketNumbered),
+		"com.example.desk.tickets.closed.v1: com.example.desk.tickets.closed.v1 is not defined any more",
+	)
 	if _, err := os.Stat(filepath.Join(dir, "com.example.desk.agents.assigned.v1")); !os.IsNotExist(err) {
 		t.Errorf("the folder is left: %v", err)
 	}
@@ -193,7 +219,8 @@ func TestUnreadable(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "tickets.json"), []byte("{"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := golden.Update(dir, product(ticketOpened)); err == nil || !strings.Contains(err.Error(), "tickets.json") {
+	if _, _, err := golden.Update(dir, product(ticketOpened)); err == nil ||
+		!strings.Contains(err.Error(), "tickets.json") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -208,8 +235,14 @@ func repository(t *testing.T) string {
 func git(t *testing.T, dir string, args ...string) {
 	t.Helper()
 	c := exec.Command("git", append([]string{"-C", dir, "-c", "commit.gpgsign=false"}, args...)...)
-	c.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.com",
-		"GIT_COMMITTER_NAME=Ada", "GIT_COMMITTER_EMAIL=ada@example.com")
+	c.Env = append(
+		os.Environ(),
+		"GIT_CONFIG_GLOBAL=/dev/null",
+		"GIT_AUTHOR_NAME=Ada",
+		"GIT_AUTHOR_EMAIL=ada@example.com",
+		"GIT_COMMITTER_NAME=Ada",
+		"GIT_COMMITTER_EMAIL=ada@example.com",
+	)
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("git %v: %v\n%s", args, err, out)
 	}

@@ -17,8 +17,8 @@ import (
 )
 
 // Update records what the recordings that were committed do not have yet, and replaces the drafts. It returns the files
-// that it wrote and those that it removed. A process that is stopped in the middle leaves some files unwritten; the next
-// Update writes them.
+// that it wrote and those that it removed. A process that is stopped in the middle leaves some files unwritten; the
+// next Update writes them.
 func Update(dir string, types []*event.Info) (written, removed []string, err error) {
 	if len(Check(dir, types)) == 0 {
 		return nil, nil, nil
@@ -60,7 +60,12 @@ func Update(dir string, types []*event.Info) (written, removed []string, err err
 }
 
 // filesFor returns the recordings to be made, one for each function with a type that lacks something.
-func filesFor(dir string, types []*event.Info, committed recordings, drafts map[string]bool) (map[string][]byte, error) {
+func filesFor(
+	dir string,
+	types []*event.Info,
+	committed recordings,
+	drafts map[string]bool,
+) (map[string][]byte, error) {
 	byFunction := map[string]map[string]recording{}
 	for _, info := range types {
 		missing, ok, err := committed.of(info).lacks(info)
@@ -133,7 +138,20 @@ func draftsIn(dir string) (map[string]bool, error) {
 		return nil, nil // no repository, or no git
 	}
 	// With -m the files that a merge adds are listed too.
-	log := exec.Command("git", "-C", dir, "log", "--all", "-m", "--format=", "--name-only", "-z", "--relative", "--", ".")
+	log := exec.Command(
+		"git",
+		"-C",
+		dir,
+		"log",
+		"--all",
+		"-m",
+		"--format=",
+		"--name-only",
+		"-z",
+		"--relative",
+		"--",
+		".",
+	)
 	names, err := log.Output()
 	if err != nil {
 		return nil, fmt.Errorf("ask git which files of %s were committed: %w", dir, err)

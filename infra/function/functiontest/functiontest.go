@@ -1,5 +1,17 @@
 // Package functiontest runs one function alone, on the memory store, with a clock that stands still, so that a test can
 // call it, deliver events to it and see what it emits. Every handler runs twice, which finds impure ones.
+//
+//	func TestReview(t *testing.T) {
+//		h := functiontest.New(t, reviews.New)
+//		h.MustDeliver(events.TicketOpened.New("t-1", events.OpenedTicket{TicketID: "t-1", UserID: "ada"}))
+//		h.Call("PUT", "/api/reviews/t-1", functiontest.As("ada"), reviews.Review{Stars: 5}).Expect(200)
+//		if got := functiontest.Types(h.Emitted()); !slices.Equal(got, []string{"reviews.left.v1"}) {
+//			t.Errorf("emitted %v", got)
+//		}
+//	}
+//
+// What else a test can do: hand the same event over twice (Event, Receive), stop the function and start it again
+// (Restart), have the broker refuse (RefuseToPublish), and move the clock so that timers go off (Advance).
 package functiontest
 
 import (
@@ -49,6 +61,7 @@ type Harness struct {
 	tokens  *auth.Issuer
 	mu      sync.Mutex
 	emitted []ce.Event
+	timers  timers
 	refuse  error
 }
 
@@ -133,6 +146,9 @@ func (c *collector) Publish(_ context.Context, es ...ce.Event) error {
 	defer c.mu.Unlock()
 	if c.refuse != nil {
 		return c.refuse
+	}
+	if err := c.timers.take(es); err != nil {
+		return err
 	}
 	c.emitted = append(c.emitted, es...)
 	return nil

@@ -1,6 +1,10 @@
 // Package run turns settings into a hosted function, for any product: it reads the environment, opens the ports that it
 // names and hosts the function on Knative.
 //
+//	func main() { run.Main(functions.System()) }
+//
+// The settings:
+//
 //   - FUNCTION, and PORT (8080).
 //   - EBB_STORE: memory:, sqlite:PATH, postgres://USER@HOST/DATABASE, firestore://PROJECT/DATABASE.
 //   - K_SINK, K_CE_OVERRIDES and K_CA_CERTS, which a SinkBinding sets: where events are published.

@@ -1,5 +1,5 @@
-// Package load is the benches' load generator for HTTP. It writes requests to sockets and reads
-// past the answers, so that little of the machine goes into the measuring.
+// Package load implements the benches' load generator for HTTP. It writes requests to sockets and skips over the
+// responses, so that it uses little of the machine.
 package load
 
 import (
@@ -17,18 +17,19 @@ import (
 	"time"
 )
 
-// patience is how long an answer may take beyond the end of the load.
+// patience is how long a response may take after the end of the load.
 const patience = 15 * time.Second
 
-// Same is the request that is sent again and again.
+// Same returns a function that always returns the request.
 func Same(request string) func() []byte {
 	b := []byte(request)
 	return func() []byte { return b }
 }
 
-// Hammer keeps one request under way on each connection for so long, and returns how long each took, sorted.
-// next makes a request with its head and body; it is called concurrently. Any answer but 2xx ends the load.
-func Hammer(ctx context.Context, addr string, connections int, d time.Duration, next func() []byte) ([]time.Duration, error) {
+// Hammer sends one request after the other on each connection for the duration d, and returns the latencies, sorted.
+// next returns a request with its head and body; it is called concurrently. Any response but 2xx ends the load.
+func Hammer(ctx context.Context, addr string, connections int, d time.Duration, next func() []byte) ([]time.Duration,
+	error) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	all := make([][]time.Duration, connections)
@@ -52,7 +53,7 @@ func Hammer(ctx context.Context, addr string, connections int, d time.Duration, 
 	return latencies, nil
 }
 
-// Quantile is the value below which that share of sorted values lies; 0 of none.
+// Quantile returns the q-quantile of sorted values, or 0 if there are none.
 func Quantile[T time.Duration | float64](sorted []T, q float64) T {
 	if len(sorted) == 0 {
 		return 0
@@ -110,7 +111,7 @@ func (c *client) repeat(ctx context.Context, d time.Duration, next func() []byte
 	return latencies, nil
 }
 
-// skipAnswer reads past one answer, and says whether the server ends the connection with it.
+// skipAnswer reads one response, and reports whether the server closes the connection after it.
 func skipAnswer(in *bufio.Reader) (last bool, err error) {
 	line, err := in.ReadSlice('\n')
 	if err != nil {
@@ -140,10 +141,10 @@ func skipAnswer(in *bufio.Reader) (last bool, err error) {
 	if !good {
 		body := make([]byte, min(max(length, 0), 300))
 		n, _ := io.ReadFull(in, body)
-		return false, fmt.Errorf("answered %s: %s", status, body[:n])
+		return false, fmt.Errorf("unexpected response %s: %s", status, body[:n])
 	}
 	if length < 0 {
-		return false, errors.New("the answer has no Content-Length")
+		return false, errors.New("missing Content-Length in the response")
 	}
 	_, err = in.Discard(length)
 	return last, err

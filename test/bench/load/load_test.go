@@ -14,11 +14,11 @@ import (
 
 const request = "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
-func TestEveryAnswerIsCounted(t *testing.T) {
+func TestEveryResponseIsCounted(t *testing.T) {
 	var answered atomic.Int64
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if answered.Add(1)%3 == 0 {
-			w.Header().Set("Connection", "close") // the client comes again
+			w.Header().Set("Connection", "close") // the client connects again
 		}
 		_, _ = w.Write([]byte("hello"))
 	}))
@@ -32,7 +32,7 @@ func TestEveryAnswerIsCounted(t *testing.T) {
 	}
 }
 
-func TestARefusalEndsTheLoad(t *testing.T) {
+func TestErrorEndsTheLoad(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "no token", http.StatusUnauthorized)
 	}))
@@ -43,11 +43,11 @@ func TestARefusalEndsTheLoad(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if time.Since(begin) > 10*time.Second {
-		t.Error("the load went on")
+		t.Error("the load did not end")
 	}
 }
 
-func TestNobodyThere(t *testing.T) {
+func TestNoServer(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

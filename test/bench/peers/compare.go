@@ -15,7 +15,7 @@ import (
 	"github.com/ebb-dev/ebb/test/bench/load"
 )
 
-// comparison is one piece of work that several do. The first contender is ours.
+// comparison is one kind of work that several contenders do. The first contender is Ebb.
 type comparison struct {
 	title, how string
 	contenders []contender
@@ -23,30 +23,31 @@ type comparison struct {
 
 type contender struct {
 	name, version, note string
-	absent              string // why it is not measured; empty: it is
+	absent              string // why it is not measured; empty: it is measured
 	open                func(context.Context) (*opened, error)
 }
 
-// opened is a contender that is ready. run works for so long.
+// opened is a contender that is ready. run measures it for the duration.
 type opened struct {
 	run   func(context.Context, time.Duration) (sample, error)
 	close func()
 }
 
-// sample is what one turn gave.
+// sample is the result of one turn.
 type sample struct {
 	rate     float64 // a second
 	p50, p99 time.Duration
 }
 
 func sampleOf(sorted []time.Duration, took time.Duration) sample {
-	return sample{rate: float64(len(sorted)) / took.Seconds(), p50: load.Quantile(sorted, 0.5), p99: load.Quantile(sorted, 0.99)}
+	return sample{rate: float64(len(sorted)) / took.Seconds(), p50: load.Quantile(sorted, 0.5),
+		p99: load.Quantile(sorted, 0.99)}
 }
 
 type result struct {
 	contender
 	samples []sample
-	ratios  []float64 // to ours, of each round in which both were measured
+	ratios  []float64 // the rate over Ebb's, of each round in which both were measured
 }
 
 type section struct {
@@ -62,7 +63,7 @@ type table struct {
 
 const warmUp = time.Second
 
-// compare opens the contenders, lets them take turns, and notes why one could not.
+// compare opens the contenders and measures them in turns. It records why a contender was not measured.
 func (t *table) compare(ctx context.Context, c comparison, rounds int, d time.Duration) error {
 	fmt.Fprintf(os.Stderr, "\n%s\n", c.title)
 	all := make([]*result, len(c.contenders))
@@ -92,7 +93,7 @@ func (t *table) compare(ctx context.Context, c comparison, rounds int, d time.Du
 	for round := range rounds {
 		this := make([]sample, len(all))
 		for turn := range all {
-			i := (turn + round) % len(all) // nobody is always the first
+			i := (turn + round) % len(all) // no contender is always the first
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -133,8 +134,10 @@ func short(err error) string {
 
 func (t *table) print(w io.Writer) {
 	fmt.Fprintf(w, "%s, %s/%s, %d processors, %s; %d rounds of %s, load generator on the same machine\n",
-		time.Now().UTC().Format(time.RFC3339), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), t.rounds, t.duration)
-	fmt.Fprintln(w, "Medians over the rounds, min–max in brackets. A ratio is the contender's rate over ours in the same round: above 1 it did more than ours.")
+		time.Now().UTC().Format(time.RFC3339), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version(), t.rounds,
+		t.duration)
+	fmt.Fprintln(w, "Medians over the rounds, min–max in brackets. A ratio is the contender's rate over ours in the "+
+		"same round: above 1 it did more than ours.")
 	for _, s := range t.sections {
 		fmt.Fprintf(w, "\n%s\n%s\n", s.title, s.how)
 		tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -155,7 +158,8 @@ func (r *result) cells() []string {
 	for _, s := range r.samples {
 		rates, p50, p99 = append(rates, s.rate), append(p50, s.p50), append(p99, s.p99)
 	}
-	return []string{r.name, or(r.version, "-"), spread(rates, "%.0f"), spread(r.ratios, "%.2f"), ms(median(p50)), ms(median(p99)), r.note}
+	return []string{r.name, or(r.version, "-"), spread(rates, "%.0f"), spread(r.ratios, "%.2f"), ms(median(p50)),
+		ms(median(p99)), r.note}
 }
 
 func or(s, otherwise string) string {

@@ -29,24 +29,24 @@ import (
 
 const (
 	publishers = 128
-	window     = 1000 // events published and not yet handled, so that no turn leaves a long tail
+	window     = 1000 // the maximum of events published but not yet handled, so that no turn leaves a long tail
 	lazily     = 100 * time.Millisecond
 )
 
 var payload = []byte(`{"order_id":"0190b5a0-0000-7000-8000-000000000001","amount":{"amount":1999,"currency":"EUR"}}`)
 
-// flow is publishers in a closed loop, and a count of what was handled.
+// flow runs publishers in a closed loop and measures handled events.
 type flow struct {
 	publish func(ctx context.Context, id string) error
 	open    chan struct{}
-	sent    sync.Map // when, by id
+	sent    sync.Map // the time of sending, by id
 	mu      sync.Mutex
 	took    []time.Duration
 }
 
 func newFlow() *flow { return &flow{open: make(chan struct{}, window)} }
 
-// handled is told once an event has come. One that comes again counts once.
+// handled records a handled event. A redelivered event counts once.
 func (f *flow) handled(id string) {
 	at, ok := f.sent.LoadAndDelete(id)
 	if !ok {
@@ -58,7 +58,7 @@ func (f *flow) handled(id string) {
 	<-f.open
 }
 
-// run publishes for so long and waits until all of it is handled.
+// run publishes for the duration and waits until all events are handled.
 func (f *flow) run(ctx context.Context, d time.Duration) (sample, error) {
 	f.mu.Lock()
 	f.took = nil
@@ -102,7 +102,8 @@ func (f *flow) run(ctx context.Context, d time.Duration) (sample, error) {
 	return sampleOf(f.took, took), nil
 }
 
-// loop calls something from so many callers again and again: for the limits, which handle nothing.
+// loop returns a run function that calls call from the number of callers repeatedly. It measures the limits, which
+// handle no events.
 func loop(callers int, call func(context.Context) error) func(context.Context, time.Duration) (sample, error) {
 	return func(ctx context.Context, d time.Duration) (sample, error) {
 		begin := time.Now()
@@ -155,7 +156,8 @@ func (b *bench) oursEvents(interval time.Duration) func(context.Context) (*opene
 		}
 		f := newFlow()
 		f.publish = func(ctx context.Context, id string) error { return br.Publish(ctx, newEvent(id)) }
-		_, err = br.Subscribe(ctx, broker.Trigger{Name: "bench", Batch: 128, Concurrency: 1, Delivery: broker.DefaultDelivery}, func(_ context.Context, batch []event.Event) []broker.Result {
+		_, err = br.Subscribe(ctx, broker.Trigger{Name: "bench", Batch: 128, Concurrency: 1,
+			Delivery: broker.DefaultDelivery}, func(_ context.Context, batch []event.Event) []broker.Result {
 			results := make([]broker.Result, len(batch))
 			for i, e := range batch {
 				f.handled(e.ID())
@@ -171,10 +173,12 @@ func (b *bench) oursEvents(interval time.Duration) func(context.Context) (*opene
 	}
 }
 
-// embed starts a server of the same version and options as ours, which only this process reaches.
+// embed starts an embedded server with the version and options that Ebb uses.
 func (b *bench) embed(interval time.Duration) (*server.Server, error) {
-	o := &server.Options{ServerName: "peer", DontListen: true, JetStream: true, StoreDir: b.folder("nats"), NoSigs: true, NoLog: true,
-		JetStreamMaxStore: 1 << 40, JetStreamMaxMemory: 64 << 20, MaxPending: 64 << 20, SyncAlways: interval == 0, SyncInterval: interval}
+	o := &server.Options{ServerName: "peer", DontListen: true, JetStream: true, StoreDir: b.folder("nats"), NoSigs: true,
+		NoLog:             true,
+		JetStreamMaxStore: 1 << 40, JetStreamMaxMemory: 64 << 20, MaxPending: 64 << 20, SyncAlways: interval == 0,
+		SyncInterval: interval}
 	if interval == 0 {
 		o.SyncInterval = time.Minute
 	}
@@ -185,7 +189,7 @@ func (b *bench) embed(interval time.Duration) (*server.Server, error) {
 	s.Start()
 	if !s.ReadyForConnections(10 * time.Second) {
 		s.Shutdown()
-		return nil, errors.New("the NATS server does not start")
+		return nil, errors.New("the NATS server did not start")
 	}
 	return s, nil
 }
@@ -217,7 +221,7 @@ func (b *bench) bareJetStream(interval time.Duration) func(context.Context) (*op
 	}
 }
 
-// watermill routes what the subscriber hears to the flow, and publishes with the publisher.
+// watermillFlow routes the subscriber's messages to a flow, and publishes with the publisher.
 func watermillFlow(ctx context.Context, pub message.Publisher, sub message.Subscriber, end func()) (*opened, error) {
 	router, err := message.NewRouter(message.RouterConfig{}, watermill.NopLogger{})
 	if err != nil {
@@ -278,7 +282,8 @@ func (b *bench) watermillSQLite(ctx context.Context) (*opened, error) {
 		return nil, err
 	}
 	end := func() { _ = conn.Close() }
-	sub, err := wmsqlitezombiezen.NewSubscriber("file:"+path, wmsqlitezombiezen.SubscriberOptions{InitializeSchema: true, PollInterval: time.Millisecond})
+	sub, err := wmsqlitezombiezen.NewSubscriber("file:"+path, wmsqlitezombiezen.SubscriberOptions{InitializeSchema: true,
+		PollInterval: time.Millisecond})
 	if err != nil {
 		end()
 		return nil, err
@@ -315,23 +320,31 @@ func (b *bench) events(context.Context) ([]comparison, error) {
 	wm := module("github.com/ThreeDotsLabs/watermill")
 	wmNATS := wm + ", watermill-nats " + module("github.com/ThreeDotsLabs/watermill-nats/v2") + ", nats-server " + nats
 	wmSQLite := wm + ", wmsqlitezombiezen " + module("github.com/ThreeDotsLabs/watermill-sqlite/wmsqlitezombiezen")
-	how := fmt.Sprintf("%d publishers of one event of %d bytes at a time, at most %d not yet handled, one receiver; brokers in this process, files on disk. p50 and p99 from publish to handled.",
+	how := fmt.Sprintf("%d publishers of one event of %d bytes at a time, at most %d not yet handled, one receiver; "+
+		"brokers in this process, files on disk. p50 and p99 from publish to handled.",
 		publishers, len(payload), window)
 	return []comparison{{
 		title: "Events, on disk before publish returns", how: how,
 		contenders: []contender{
-			{name: "ebb broker on JetStream", version: "this tree, nats-server " + nats, note: "events under way share a write and an fsync; CloudEvents", open: b.oursEvents(0)},
+			{name: "ebb broker on JetStream", version: "this tree, nats-server " + nats,
+				note: "concurrent events share a write and an fsync; CloudEvents", open: b.oursEvents(0)},
 			{name: "Watermill on JetStream", version: wmNATS, note: "SyncAlways, 4 subscribers", open: b.watermillNATS(0)},
-			{name: "Watermill on SQLite", version: wmSQLite, note: "WAL, a commit per event, polls every 1 ms (its default is 1 s)", open: b.watermillSQLite},
-			{name: "bare JetStream publish", version: "nats-server " + nats, note: "the limit of a message per event: nobody receives; SyncAlways", open: b.bareJetStream(0)},
-			{name: "bare SQLite commit", version: "zombiezen " + sqlite, note: "the limit: one writer, WAL, synchronous=FULL, nobody receives", open: b.bareSQLite},
+			{name: "Watermill on SQLite", version: wmSQLite,
+				note: "WAL, a commit per event, polls every 1 ms (its default is 1 s)", open: b.watermillSQLite},
+			{name: "bare JetStream publish", version: "nats-server " + nats,
+				note: "the limit with one message per event: no receiver; SyncAlways", open: b.bareJetStream(0)},
+			{name: "bare SQLite commit", version: "zombiezen " + sqlite,
+				note: "the limit: one writer, WAL, synchronous=FULL, no receiver", open: b.bareSQLite},
 		},
 	}, {
-		title: "Events, on disk within 100 ms", how: how + " This is how ebb dev runs its broker, with outboxes that keep what has not settled.",
+		title: "Events, on disk within 100 ms", how: how +
+			" This is how ebb dev runs its broker, with outboxes that keep events until they are durable.",
 		contenders: []contender{
 			{name: "ebb broker on JetStream", version: "this tree, nats-server " + nats, open: b.oursEvents(lazily)},
-			{name: "Watermill on JetStream", version: wmNATS, note: "sync_interval 100 ms, 4 subscribers", open: b.watermillNATS(lazily)},
-			{name: "bare JetStream publish", version: "nats-server " + nats, note: "the limit of a message per event: nobody receives", open: b.bareJetStream(lazily)},
+			{name: "Watermill on JetStream", version: wmNATS, note: "sync_interval 100 ms, 4 subscribers",
+				open: b.watermillNATS(lazily)},
+			{name: "bare JetStream publish", version: "nats-server " + nats,
+				note: "the limit with one message per event: no receiver", open: b.bareJetStream(lazily)},
 		},
 	}}, nil
 }

@@ -25,7 +25,7 @@ const (
 	audience    = "peers"
 )
 
-// keys are what every gateway that checks tokens checks the same token with.
+// keys holds the keys that every gateway verifies tokens with, and the token.
 type keys struct {
 	pem, jwks string // files
 	token     string // RS256
@@ -72,7 +72,7 @@ func get(addr, path, token string) string {
 	return head + "\r\n"
 }
 
-// hammered is a contender that answers HTTP and is asked the same again and again.
+// hammered returns a contender that gets the same HTTP request repeatedly.
 func hammered(addr, request string, end func()) *opened {
 	return &opened{close: end, run: func(ctx context.Context, d time.Duration) (sample, error) {
 		begin := time.Now()
@@ -81,14 +81,15 @@ func hammered(addr, request string, end func()) *opened {
 	}}
 }
 
-// role opens one of the small Go programs that this command serves itself.
+// role returns a function that starts this command with one of the roles of serve.
 func (b *bench) role(name, upstream, path, token string, more ...string) func(context.Context) (*opened, error) {
 	return func(ctx context.Context) (*opened, error) {
 		a, err := addresses(1)
 		if err != nil {
 			return nil, err
 		}
-		args := append([]string{"serve", "-role", name, "-addr", a[0], "-upstream", upstream, "-jwks", b.keys.jwks, "-pem", b.keys.pem}, more...)
+		args := append([]string{"serve", "-role", name, "-addr", a[0], "-upstream", upstream, "-jwks", b.keys.jwks, "-pem",
+			b.keys.pem}, more...)
 		p, err := start(ctx, nil, a, b.self, args...)
 		if err != nil {
 			return nil, err
@@ -97,7 +98,7 @@ func (b *bench) role(name, upstream, path, token string, more ...string) func(co
 	}
 }
 
-// checked asks once with, and where a token is wanted once without it, before the address is measured.
+// checked sends one request with the token, and one without it that must be refused, before the address is measured.
 func (b *bench) checked(ctx context.Context, addr, path, token string, end func()) (*opened, error) {
 	err := answers(ctx, "http://"+addr+path, token, 200)
 	if err == nil && token != "" {
@@ -112,8 +113,9 @@ func (b *bench) checked(ctx context.Context, addr, path, token string, end func(
 
 type frontends struct{ Dir, Upstream, Plain, Limited, Token, PublicKey, Issuer string }
 
-// outside opens a gateway that is a program of its own, at one of its addresses.
-func (b *bench) outside(file, program string, args func(path string) []string, upstream string, at func(frontends) string, path, token string) func(context.Context) (*opened, error) {
+// outside returns a function that starts a gateway that is a separate program.
+func (b *bench) outside(file, program string, args func(path string) []string, upstream string,
+	at func(frontends) string, path, token string) func(context.Context) (*opened, error) {
 	return func(ctx context.Context) (*opened, error) {
 		a, err := addresses(3)
 		if err != nil {
@@ -124,7 +126,8 @@ func (b *bench) outside(file, program string, args func(path string) []string, u
 		if err != nil {
 			return nil, err
 		}
-		p, err := start(ctx, []string{"HOME=" + b.dir, "XDG_DATA_HOME=" + b.dir, "XDG_CONFIG_HOME=" + b.dir}, []string{at(f)}, program, args(config)...)
+		p, err := start(ctx, []string{"HOME=" + b.dir, "XDG_DATA_HOME=" + b.dir, "XDG_CONFIG_HOME=" + b.dir}, []string{at(f)},
+			program, args(config)...)
 		if err != nil {
 			return nil, err
 		}
@@ -149,7 +152,8 @@ func (b *bench) gateways(ctx context.Context) ([]comparison, error) {
 	b.after(p.stop)
 
 	nginx, haproxy, caddy := find("nginx"), find("haproxy"), find(b.caddy)
-	peer := func(name, note, program, missing, version, file string, args func(string) []string, at func(frontends) string, path, token string) contender {
+	peer := func(name, note, program, missing, version, file string, args func(string) []string, at func(frontends) string,
+		path, token string) contender {
 		c := contender{name: name, note: note, version: version}
 		if program == "" {
 			c.absent = missing
@@ -173,40 +177,50 @@ func (b *bench) gateways(ctx context.Context) ([]comparison, error) {
 	if caddy != "" {
 		caddyVersion = built(caddy)
 	}
-	bare := contender{name: "no gateway: the upstream itself", version: "net/http", note: "the limit", open: func(ctx context.Context) (*opened, error) {
-		return b.checked(ctx, upstream, "/bench/open", "", func() {})
-	}}
-	how := fmt.Sprintf("GET of 62 bytes of JSON from one bare net/http handler, %d connections, each gateway a process of its own.", connections)
+	bare := contender{name: "no gateway: the upstream itself", version: "net/http", note: "the limit",
+		open: func(ctx context.Context) (*opened, error) {
+			return b.checked(ctx, upstream, "/bench/open", "", func() {})
+		}}
+	how := fmt.Sprintf("GET of 62 bytes of JSON from one bare net/http handler, %d connections, each gateway a process "+
+		"of its own.", connections)
 	lura := module("github.com/luraproject/lura/v2")
 	const key = "/bench/closed"
 	return []comparison{{
 		title: "Gateway, no check", how: how,
 		contenders: []contender{
-			{name: "ebb gateway", version: "this tree", note: "routes by manifest, request ids, metrics; a public route", open: b.role("ours", upstream, "/bench/open", "")},
+			{name: "ebb gateway", version: "this tree", note: "routes by manifest, request ids, metrics; a public route",
+				open: b.role("ours", upstream, "/bench/open", "")},
 			peer("nginx", "", nginx, noNginx, nginxVersion, "nginx.conf", nginxArgs, plain, "/bench/open", ""),
 			peer("HAProxy", "", haproxy, noHAProxy, haproxyVersion, "haproxy.cfg", haproxyArgs, plain, "/bench/open", ""),
 			peer("Caddy", "", caddy, noCaddy, caddyVersion, "Caddyfile", caddyArgs, plain, "/bench/open", ""),
-			{name: "Lura", version: lura, note: "KrakenD's engine, gin router, no-op encoding", open: b.role("lura", upstream, "/bench/open", "")},
+			{name: "Lura", version: lura, note: "KrakenD's engine, gin router, no-op encoding",
+				open: b.role("lura", upstream, "/bench/open", "")},
 			{name: "httputil.ReverseProxy", version: "net/http", open: b.role("proxy", upstream, "/bench/open", "")},
 			bare,
 		},
 	}, {
 		title: "Gateway, token check (RS256, expiry, issuer)", how: how + " One token, sent again and again.",
 		contenders: []contender{
-			{name: "ebb gateway", version: "this tree", note: "audience too; remembers tokens that have passed", open: b.role("ours", upstream, key, b.keys.token)},
-			peer("HAProxy", "verifies at each request", haproxy, noHAProxy, haproxyVersion, "haproxy.cfg", haproxyArgs, tokens, key, b.keys.token),
-			{name: "httputil.ReverseProxy, golang-jwt", version: module("github.com/golang-jwt/jwt/v5"), note: "audience too; verifies at each request", open: b.role("proxy", upstream, key, b.keys.token, "-check")},
+			{name: "ebb gateway", version: "this tree", note: "audience too; caches verified tokens",
+				open: b.role("ours", upstream, key, b.keys.token)},
+			peer("HAProxy", "verifies at each request", haproxy, noHAProxy, haproxyVersion, "haproxy.cfg", haproxyArgs, tokens,
+				key, b.keys.token),
+			{name: "httputil.ReverseProxy, golang-jwt", version: module("github.com/golang-jwt/jwt/v5"),
+				note: "audience too; verifies at each request", open: b.role("proxy", upstream, key, b.keys.token, "-check")},
 			{name: "nginx", version: nginxVersion, absent: "auth_jwt is in the commercial build only"},
-			{name: "Caddy", version: caddyVersion, absent: "no JWT module that can be had from the module proxy"},
+			{name: "Caddy", version: caddyVersion, absent: "no JWT module on the module proxy"},
 			{name: "Lura", version: lura, absent: "token checks are KrakenD's, not the engine's"},
 		},
 	}, {
-		title: "Gateway, rate limit that nobody reaches", how: how,
+		title: "Gateway, rate limit that is never reached", how: how,
 		contenders: []contender{
-			{name: "ebb gateway, without one", version: "this tree", note: "rate limiting comes in a later issue; the base of the ratios", open: b.role("ours", upstream, "/bench/open", "")},
-			peer("nginx", "limit_req by address", nginx, noNginx, nginxVersion, "nginx.conf", nginxArgs, limited, "/bench/open", ""),
-			peer("HAProxy", "stick table by address", haproxy, noHAProxy, haproxyVersion, "haproxy.cfg", haproxyArgs, limited, "/bench/open", ""),
-			{name: "Caddy", version: caddyVersion, absent: "needs a build of its own with mholt/caddy-ratelimit, which nobody has made yet"},
+			{name: "ebb gateway, without one", version: "this tree", note: "has no rate limit; the base of the ratios",
+				open: b.role("ours", upstream, "/bench/open", "")},
+			peer("nginx", "limit_req by address", nginx, noNginx, nginxVersion, "nginx.conf", nginxArgs, limited, "/bench/open",
+				""),
+			peer("HAProxy", "stick table by address", haproxy, noHAProxy, haproxyVersion, "haproxy.cfg", haproxyArgs, limited,
+				"/bench/open", ""),
+			{name: "Caddy", version: caddyVersion, absent: "needs a special build with mholt/caddy-ratelimit"},
 			{name: "Lura", version: lura, absent: "rate limits are KrakenD's, not the engine's"},
 		},
 	}}, nil

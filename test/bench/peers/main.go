@@ -1,7 +1,7 @@
-// Command peers runs Ebb beside others that do such work, and prints how each fares and its ratio to ours.
+// Command peers runs Ebb and other programs that do similar work, and prints each one's rate and its ratio to Ebb's.
 //
-// Everything happens on one machine and its loopback, load generator included. The contenders of a comparison take
-// turns, so that what else the machine does falls on all of them; a ratio is taken within a round.
+// Everything runs on one machine and its loopback, with the load generator. The contenders of a comparison take turns,
+// so that other load on the machine affects all of them; a ratio compares two turns of one round.
 package main
 
 import (
@@ -63,12 +63,12 @@ func env(name, otherwise string) string {
 
 type bench struct {
 	options
-	dir  string // everything that is written on the way
+	dir  string // for files of the run
 	ebb  string // the built command
 	self string // this command, which also serves the small Go peers
 	keys keys
 
-	ends []func() // what is left running for several comparisons
+	ends []func() // stop what several comparisons share
 }
 
 func (b *bench) after(f func()) { b.ends = append(b.ends, f) }

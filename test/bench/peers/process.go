@@ -25,7 +25,7 @@ import (
 //go:embed files
 var files embed.FS
 
-// render writes a file of files/ with its values into the bench's folder.
+// render executes a template of files/ with the values, and writes it to the bench's folder.
 func (b *bench) render(name string, values any) (string, error) {
 	t, err := template.ParseFS(files, "files/"+name)
 	if err != nil {
@@ -48,7 +48,7 @@ func (b *bench) build(ctx context.Context) error {
 	return nil
 }
 
-// process is a program that this bench has started, and so may end.
+// process is a program that this bench started.
 type process struct {
 	cmd  *exec.Cmd
 	done chan struct{}
@@ -71,8 +71,9 @@ func (p *process) output() string {
 	return p.out.String()
 }
 
-// start starts a program and waits until somebody listens at each address.
-func start(ctx context.Context, environment []string, addrs []string, program string, args ...string) (*process, error) {
+// start starts a program and waits until it listens at each address.
+func start(ctx context.Context, environment []string, addrs []string, program string, args ...string) (*process,
+	error) {
 	p := &process{cmd: exec.Command(program, args...), done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), environment...)
 	p.cmd.Stdout, p.cmd.Stderr = p, p
@@ -99,7 +100,7 @@ func (p *process) listens(ctx context.Context, addr string) error {
 		}
 		select {
 		case <-p.done:
-			return errors.New("it ended")
+			return errors.New("the process exited")
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(20 * time.Millisecond):
@@ -117,7 +118,7 @@ func (p *process) stop() {
 	}
 }
 
-// answers asks once, so that a contender which answers wrongly is found before it is measured.
+// answers sends one request and checks its status, so that a contender that answers wrongly is not measured.
 func answers(ctx context.Context, url, token string, want int) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -137,7 +138,7 @@ func answers(ctx context.Context, url, token string, want int) error {
 	return nil
 }
 
-// find looks for a program also where Debian keeps those of the administrator.
+// find returns the path of a program, which may also be in /usr/sbin, or "".
 func find(name string) string {
 	if path, err := exec.LookPath(name); err == nil {
 		return path
@@ -148,7 +149,7 @@ func find(name string) string {
 	return ""
 }
 
-// told is the first line that a program prints about itself.
+// told returns the first line of a program's output, or "" if it fails.
 func told(program string, args ...string) string {
 	out, err := exec.Command(program, args...).CombinedOutput()
 	if err != nil {
@@ -158,7 +159,7 @@ func told(program string, args ...string) string {
 	return line
 }
 
-// field is the nth word of what a program tells.
+// field returns the nth word of a line, or the line if it has fewer words.
 func field(n int, line string) string {
 	if words := strings.Fields(line); n < len(words) {
 		return strings.TrimSuffix(words[n], ",")
@@ -166,7 +167,7 @@ func field(n int, line string) string {
 	return line
 }
 
-// module is the version of a module that this command is built with.
+// module returns the version of a module that this command is built with.
 func module(path string) string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -180,7 +181,7 @@ func module(path string) string {
 	return ""
 }
 
-// built is the version of the main module that a Go program was built from.
+// built returns the version of the main module of a Go program.
 func built(program string) string {
 	info, err := buildinfo.ReadFile(program)
 	if err != nil {
@@ -189,7 +190,7 @@ func built(program string) string {
 	return info.Main.Version
 }
 
-// addresses are so many that nobody listens on.
+// addresses returns n free loopback addresses.
 func addresses(n int) ([]string, error) {
 	var all []string
 	for range n {

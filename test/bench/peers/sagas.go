@@ -24,7 +24,7 @@ func (silent) Info(string, ...any)  {}
 func (silent) Warn(string, ...any)  {}
 func (silent) Error(string, ...any) {}
 
-// order is the saga's path when all goes well, with nothing in its steps.
+// order is the saga without failures; its steps do nothing.
 func order(ctx workflow.Context) error {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: 10 * time.Second})
 	for _, step := range []any{reserve, authorize, capture} {
@@ -39,7 +39,7 @@ func reserve(context.Context) error   { return nil }
 func authorize(context.Context) error { return nil }
 func capture(context.Context) error   { return nil }
 
-// temporalSaga keeps its history in a file, or as the dev server does unless told otherwise, in memory.
+// temporalSaga returns a function that starts Temporal's dev server, by default with its history in memory.
 func (b *bench) temporalSaga(more ...string) func(context.Context) (*opened, error) {
 	return func(ctx context.Context) (*opened, error) { return b.openTemporal(ctx, more) }
 }
@@ -49,7 +49,8 @@ func (b *bench) openTemporal(ctx context.Context, more []string) (*opened, error
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"server", "start-dev", "--ip", "127.0.0.1", "--port", a[0][strings.LastIndexByte(a[0], ':')+1:], "--headless", "--log-level", "error"}
+	args := []string{"server", "start-dev", "--ip", "127.0.0.1", "--port", a[0][strings.LastIndexByte(a[0], ':')+1:],
+		"--headless", "--log-level", "error"}
 	p, err := start(ctx, []string{"HOME=" + b.dir}, a, find(b.temporal), append(args, more...)...)
 	if err != nil {
 		return nil, err
@@ -80,7 +81,7 @@ func (b *bench) openTemporal(ctx context.Context, more []string) (*opened, error
 	})}, nil
 }
 
-// dial waits until the namespace is there, which is later than the port.
+// dial connects and waits until the namespace exists, which is later than the port is open.
 func dial(ctx context.Context, addr string) (client.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -113,7 +114,7 @@ func (b *bench) oursSaga(ctx context.Context) (*opened, error) {
 	return &opened{close: end, run: loop(customers, c)}, nil
 }
 
-// place makes a customer and a product, and a call that orders it and waits for the end.
+// place makes a customer and products, and returns a function that orders one and waits for the order's end.
 func (b *bench) place(ctx context.Context, p *shop.Process) (func(context.Context) error, error) {
 	client := shop.NewClient(p.URL(), customers)
 	admin, err := client.Login(ctx, shop.AdminEmail, shop.AdminPassword)
@@ -137,7 +138,8 @@ func (b *bench) place(ctx context.Context, p *shop.Process) (func(context.Contex
 	}
 	return func(ctx context.Context) error {
 		n := counter.Add(1)
-		o, err := client.Place(ctx, who, fmt.Sprint("peers-", n), "tok_ok", 30, shop.Line{ProductID: products[n%int64(len(products))], Quantity: 1})
+		o, err := client.Place(ctx, who, fmt.Sprint("peers-", n), "tok_ok", 30,
+			shop.Line{ProductID: products[n%int64(len(products))], Quantity: 1})
 		if err == nil && o.Status != "confirmed" {
 			err = fmt.Errorf("order %s is %s: %s", o.ID, o.Status, o.Reason)
 		}
@@ -146,7 +148,8 @@ func (b *bench) place(ctx context.Context, p *shop.Process) (func(context.Contex
 }
 
 func (b *bench) sagas(context.Context) ([]comparison, error) {
-	peer := contender{name: "Temporal dev server", note: "the worker in the bench's process; three activities that do nothing, no undo, no view, no mail"}
+	peer := contender{name: "Temporal dev server",
+		note: "the worker in the bench's process; three activities that do nothing, no undo, no view, no mail"}
 	if path := find(b.temporal); path == "" {
 		peer.absent = "not installed: make peers-tools (a quarter of an hour), and $TEMPORAL or -temporal says where it is"
 	} else {
@@ -159,9 +162,12 @@ func (b *bench) sagas(context.Context) ([]comparison, error) {
 	inMemory.open = b.temporalSaga()
 	return []comparison{{
 		title: "Saga of an order, from start to known end",
-		how:   fmt.Sprintf("%d callers in a closed loop, each waiting for the end. Ours is the whole shop: its steps reserve stock and move money in three functions' own stores, and views, archive and mail hear of it.", customers),
+		how: fmt.Sprintf("%d callers in a closed loop, each waiting for the end. Ours is the whole shop: its steps "+
+			"reserve stock and move money in three functions' own stores, and views, archive and mail consume its events.",
+			customers),
 		contenders: []contender{
-			{name: "ebb dev: POST /api/orders", version: "this tree", note: "Prefer: wait, through the gateway", open: b.oursSaga}, onDisk, inMemory,
+			{name: "ebb dev: POST /api/orders", version: "this tree", note: "Prefer: wait, through the gateway",
+				open: b.oursSaga}, onDisk, inMemory,
 		},
 	}}, nil
 }

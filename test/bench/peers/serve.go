@@ -39,16 +39,16 @@ type role struct {
 	check                           bool
 }
 
-// serve is what the bench starts itself as, for the contenders that are a few lines of Go.
+// serve runs one of the contenders that are a few lines of Go. The bench starts itself with it.
 func serve(args []string) error {
 	var r role
 	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
 	flags.StringVar(&r.name, "role", "", "upstream, proxy, lura or ours")
 	flags.StringVar(&r.addr, "addr", "", "where to listen")
-	flags.StringVar(&r.upstream, "upstream", "", "where the answers come from")
-	flags.StringVar(&r.jwks, "jwks", "", "keys that tokens are checked with")
-	flags.StringVar(&r.pem, "pem", "", "the same as PEM")
-	flags.BoolVar(&r.check, "check", false, "the proxy checks tokens")
+	flags.StringVar(&r.upstream, "upstream", "", "address of the upstream server")
+	flags.StringVar(&r.jwks, "jwks", "", "file with the keys that verify tokens")
+	flags.StringVar(&r.pem, "pem", "", "file with the same key as PEM")
+	flags.BoolVar(&r.check, "check", false, "verify tokens in the proxy")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (r role) handler() (http.Handler, error) {
 	case "ours":
 		return r.ours()
 	}
-	return nil, fmt.Errorf("there is no role %q", r.name)
+	return nil, fmt.Errorf("unknown role %q (use upstream, proxy, lura or ours)", r.name)
 }
 
 func (r role) proxy() (http.Handler, error) {
@@ -120,7 +120,7 @@ func checkToken(key *rsa.PublicKey, next http.Handler) http.Handler {
 	})
 }
 
-// ours is the gateway before one function that is reached by its address, as on a cluster.
+// ours returns Ebb's gateway before one function that it reaches by its address, as on a cluster.
 func (r role) ours() (http.Handler, error) {
 	data, err := os.ReadFile(r.jwks)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Command probe is a bare net/http service: what a cold start is compared with. Asked for /fetch it makes a request of its
-// own, from where it runs, so that a test can see who reaches whom.
+// Command probe is a bare net/http service, to compare cold starts with. On /fetch it makes a request itself, so that a
+// test can check which pods reach which addresses.
 package main
 
 import (
@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Answer is what came of a request.
+// answer is the result of a request.
 type answer struct {
 	Status  int     `json:"status"` // 0: no answer
 	Body    string  `json:"body,omitempty"`
@@ -29,12 +29,12 @@ func main() {
 	if port == "" {
 		port = "8080"
 	}
-	if err := http.ListenAndServe(":"+port, nil); err != nil { // it ends with its pod
+	if err := http.ListenAndServe(":"+port, nil); err != nil { // it runs as long as its pod
 		panic(err)
 	}
 }
 
-// fetch makes the request that the query describes: url, method, body, and header as JSON. With dial it only connects.
+// fetch makes the request of the query parameters url, method, body, and header as JSON. With dial it only connects.
 func fetch(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	limit, err := time.ParseDuration(q.Get("timeout"))
@@ -69,15 +69,15 @@ func ask(dial, method, url, body, header string, limit time.Duration) answer {
 	for name, value := range h {
 		r.Header.Set(name, value)
 	}
-	// A connection of its own each time: policies do not cut those that are open.
+	// Use a new connection each time, because policies do not close open ones.
 	c := http.Client{Timeout: limit, Transport: &http.Transport{DisableKeepAlives: true}}
 	w, err := c.Do(r)
 	if err != nil {
 		return failed(err)
 	}
 	defer w.Body.Close()
-	said, _ := io.ReadAll(io.LimitReader(w.Body, 4096))
-	return answer{Status: w.StatusCode, Body: string(said)}
+	text, _ := io.ReadAll(io.LimitReader(w.Body, 4096))
+	return answer{Status: w.StatusCode, Body: string(text)}
 }
 
 func failed(err error) answer {

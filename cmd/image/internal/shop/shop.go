@@ -1,4 +1,4 @@
-// Package shop is a Go module in a git repository for tests: small, quick to build, and always the same.
+// Package shop makes a small Go module in a git repository for tests, which is always the same.
 package shop
 
 import (
@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// The commit's time, as git takes it.
+// Committed is the time of the commit, in git's format.
 const Committed = "2026-11-24T10:00:00Z"
 
 const main = `// Command function is a stand-in.
@@ -28,14 +28,16 @@ func main() {
 }
 `
 
-// Module makes the module example.com/shop with a command, ./cmd/function, that has a dependency, commits it, and returns its folder.
+// Module makes the module example.com/shop with a command, ./cmd/function, that has a dependency, commits it, and
+// returns its folder.
 func Module(t *testing.T) string {
 	t.Helper()
 	_, here, _, _ := runtime.Caller(0)
 	tool := filepath.Join(filepath.Dir(here), "..", "..")
 	dir := t.TempDir()
-	// The dependency is one of the tool's own, so that nothing has to be fetched.
-	mod := regexp.MustCompile(`(?m)^module .*$`).ReplaceAll(read(t, filepath.Join(tool, "go.mod")), []byte("module example.com/shop"))
+	// The dependency is one of this tool's, so that nothing is downloaded.
+	mod := regexp.MustCompile(`(?m)^module .*$`).ReplaceAll(read(t, filepath.Join(tool, "go.mod")),
+		[]byte("module example.com/shop"))
 	Write(t, filepath.Join(dir, "go.mod"), string(mod))
 	Write(t, filepath.Join(dir, "go.sum"), string(read(t, filepath.Join(tool, "go.sum"))))
 	Write(t, filepath.Join(dir, "LICENSE"), string(read(t, filepath.Join(tool, "..", "..", "LICENSE"))))
@@ -47,11 +49,13 @@ func Module(t *testing.T) string {
 	return dir
 }
 
-// Git runs git as somebody who is always the same.
+// Git runs git with a fixed author and time.
 func Git(t *testing.T, dir string, args ...string) {
 	t.Helper()
-	cmd := exec.Command("git", append([]string{"-C", dir, "-c", "commit.gpgsign=false", "-c", "tag.gpgsign=false"}, args...)...)
-	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.com", "GIT_COMMITTER_NAME=Ada",
+	cmd := exec.Command("git", append([]string{"-C", dir, "-c", "commit.gpgsign=false", "-c", "tag.gpgsign=false"},
+		args...)...)
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=Ada",
+		"GIT_AUTHOR_EMAIL=ada@example.com", "GIT_COMMITTER_NAME=Ada",
 		"GIT_COMMITTER_EMAIL=ada@example.com", "GIT_AUTHOR_DATE="+Committed, "GIT_COMMITTER_DATE="+Committed)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("git %v: %v\n%s", args, err, out)

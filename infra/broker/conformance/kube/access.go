@@ -22,7 +22,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// Access is how to reach an API server, and as whom.
+// Access holds the address of an API server and the credentials for it.
 type Access struct {
 	server    string
 	namespace string
@@ -30,7 +30,7 @@ type Access struct {
 	sign      func(*http.Request) error
 }
 
-// kubeconfig is what is read of such a file.
+// kubeconfig holds the members of a kubeconfig file that Load reads.
 type kubeconfig struct {
 	CurrentContext string `yaml:"current-context"`
 	Contexts       []struct {
@@ -68,20 +68,20 @@ type user struct {
 	AuthProvider       map[string]any `yaml:"auth-provider"`
 }
 
-// Load reads a kubeconfig. The context "" is its current one. Users who sign in by a plug-in are refused: kubectl proxy,
-// and a kubeconfig that points there, serves them.
+// Load reads a kubeconfig. The context "" means its current context. Load refuses users that sign in by a plug-in: run
+// kubectl proxy for them, with a kubeconfig that points to it.
 func Load(path, context string) (*Access, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Invalid, "the kubeconfig %s cannot be read", path)
+		return nil, fault.Wrap(err, fault.Invalid, "cannot read the kubeconfig %s", path)
 	}
 	var k kubeconfig
 	if err := yaml.Unmarshal(text, &k); err != nil {
-		return nil, fault.Wrap(err, fault.Invalid, "%s is no kubeconfig", path)
+		return nil, fault.Wrap(err, fault.Invalid, "invalid kubeconfig %s", path)
 	}
 	a, err := k.access(filepath.Dir(path), context)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Invalid, "the kubeconfig %s does not do: %v", path, err)
+		return nil, fault.Wrap(err, fault.Invalid, "invalid kubeconfig %s: %v", path, err)
 	}
 	return a, nil
 }
@@ -107,7 +107,7 @@ func (k *kubeconfig) access(dir, context string) (*Access, error) {
 			http: &http.Client{Transport: t, Timeout: 30 * time.Second}, sign: u.signer(dir),
 		}, nil
 	}
-	return nil, fmt.Errorf("there is no context %q", context)
+	return nil, fmt.Errorf("unknown context %q", context)
 }
 
 func (k *kubeconfig) parts(clusterName, userName string) (cl cluster, u user, err error) {
@@ -125,9 +125,10 @@ func (k *kubeconfig) parts(clusterName, userName string) (cl cluster, u user, er
 	case cl.Server == "":
 		err = fmt.Errorf("cluster %q has no server", clusterName)
 	case cl.Insecure:
-		err = errors.New("it asks not to verify the server; name its certificate authority instead")
+		err = errors.New("insecure-skip-tls-verify is not supported: the server must be verified by its certificate " +
+			"authority")
 	case u.Exec != nil || u.AuthProvider != nil:
-		err = fmt.Errorf("user %q signs in by a plug-in; run kubectl proxy and point a kubeconfig at it", userName)
+		err = fmt.Errorf("user %q signs in by a plug-in: use kubectl proxy and a kubeconfig that points to it", userName)
 	}
 	return cl, u, err
 }
@@ -149,7 +150,7 @@ func transport(dir string, cl cluster, u user) (*http.Transport, error) {
 	if ca != nil {
 		t.TLSClientConfig.RootCAs = x509.NewCertPool()
 		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(ca) {
-			return nil, errors.New("the certificate authority is no PEM")
+			return nil, errors.New("the certificate authority is not in PEM format")
 		}
 	}
 	cert, err := content(dir, u.CertData, u.CertFile)
@@ -165,30 +166,31 @@ func transport(dir string, cl cluster, u user) (*http.Transport, error) {
 	return t, err
 }
 
-// content is data, which is base64, or else what is in the file.
+// content returns the decoded base64 data, or else the content of the file.
 func content(dir, data, file string) ([]byte, error) {
 	switch {
 	case data != "":
 		return base64.StdEncoding.DecodeString(data)
 	case file != "":
-		return os.ReadFile(beside(dir, file))
+		return os.ReadFile(relativeTo(dir, file))
 	}
 	return nil, nil
 }
 
-func beside(dir, file string) string {
+func relativeTo(dir, file string) string {
 	if filepath.IsAbs(file) {
 		return file
 	}
 	return filepath.Join(dir, file)
 }
 
-// signer adds what says who asks. A token in a file is read each time, because it is renewed.
+// signer returns a function that adds the user's credentials to a request. It reads a token file each time, because
+// Kubernetes renews the token.
 func (u user) signer(dir string) func(*http.Request) error {
 	return func(r *http.Request) error {
 		token := u.Token
 		if u.TokenFile != "" {
-			text, err := os.ReadFile(beside(dir, u.TokenFile))
+			text, err := os.ReadFile(relativeTo(dir, u.TokenFile))
 			if err != nil {
 				return err
 			}
@@ -204,18 +206,18 @@ func (u user) signer(dir string) func(*http.Request) error {
 	}
 }
 
-// ServiceAccount is where a pod finds what it needs to speak to the API server.
+// ServiceAccount is the directory in a pod with the token and the certificate authority for the API server.
 const ServiceAccount = "/var/run/secrets/kubernetes.io/serviceaccount"
 
-// InCluster is the access of a pod, by its service account in dir. Host and port are those of the API server, which a
-// pod finds in KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT.
+// InCluster returns the access of a pod, by its service account in dir. Host and port are those of the API server; a
+// pod has them in KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT.
 func InCluster(host, port, dir string) (*Access, error) {
 	u := user{TokenFile: "token"}
 	t, err := transport(dir, cluster{CAFile: "ca.crt"}, u)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Invalid, "the pod has no service account in %s", dir)
+		return nil, fault.Wrap(err, fault.Invalid, "no service account in %s", dir)
 	}
-	namespace, _ := os.ReadFile(filepath.Join(dir, "namespace")) // it can be said otherwise
+	namespace, _ := os.ReadFile(filepath.Join(dir, "namespace")) // Config.Namespace may name another
 	return &Access{
 		server: "https://" + net.JoinHostPort(host, port), namespace: strings.TrimSpace(string(namespace)),
 		http: &http.Client{Transport: t, Timeout: 30 * time.Second}, sign: u.signer(dir),

@@ -1,5 +1,5 @@
-// Package kube makes triggers for the conformance suite as Knative Trigger objects of a Kubernetes cluster. It speaks
-// to the API server in plain HTTPS and JSON: four requests do not need a client library of Kubernetes.
+// Package kube makes triggers for the conformance suite as Knative Trigger objects of a Kubernetes cluster. It sends
+// plain HTTPS requests with JSON to the API server: three kinds of request do not need a client library.
 package kube
 
 import (
@@ -16,14 +16,14 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// Config says which broker triggers are made for.
+// Config names the broker and its namespace.
 type Config struct {
-	Namespace string        // "": that of the kubeconfig's context, or default
-	Broker    string        // "": default
-	Settle    time.Duration // how long to wait after a trigger has become Ready: its data plane may lag behind
+	Namespace  string        // "": the namespace of the kubeconfig's context, or default
+	Broker     string        // "": default
+	ReadyDelay time.Duration // the wait after a trigger has become Ready, because its data plane may lag behind
 }
 
-// Triggers is a conformance.Triggers over Trigger objects.
+// Triggers implements conformance.Triggers with Trigger objects.
 type Triggers struct {
 	access *Access
 	cfg    Config
@@ -31,7 +31,7 @@ type Triggers struct {
 
 var _ conformance.Triggers = (*Triggers)(nil)
 
-// New makes triggers through the access.
+// New returns a driver that makes triggers through the API server of a.
 func New(a *Access, cfg Config) *Triggers {
 	for _, namespace := range []string{a.namespace, "default"} {
 		if cfg.Namespace == "" {
@@ -44,7 +44,7 @@ func New(a *Access, cfg Config) *Triggers {
 	return &Triggers{a, cfg}
 }
 
-// object is what of a Trigger is written.
+// object holds the members of a Trigger that the driver writes.
 type object struct {
 	APIVersion string   `json:"apiVersion"`
 	Kind       string   `json:"kind"`
@@ -69,7 +69,7 @@ type attributes struct {
 	Attributes map[string]string `json:"attributes"`
 }
 
-// label marks what a run leaves behind when it is killed: kubectl delete triggers -l with it.
+// label marks the triggers of the suite, so that kubectl delete triggers -l removes those of a killed run.
 var label = map[string]string{"app.kubernetes.io/managed-by": "ebb-conformance"}
 
 // Create implements conformance.Triggers. It waits until the trigger is Ready.
@@ -77,7 +77,8 @@ func (t *Triggers) Create(ctx context.Context, want conformance.Trigger) (string
 	o := object{
 		APIVersion: "eventing.knative.dev/v1", Kind: "Trigger",
 		Metadata: metadata{"conformance-" + strings.ToLower(rand.Text())[:16], label},
-		Spec:     spec{Broker: t.cfg.Broker, Filters: want.Filters, Subscriber: conformance.Destination{URI: want.Sink}, Delivery: want.Delivery},
+		Spec: spec{Broker: t.cfg.Broker, Filters: want.Filters, Subscriber: conformance.Destination{URI: want.Sink},
+			Delivery: want.Delivery},
 	}
 	if len(want.Attributes) > 0 {
 		o.Spec.Filter = &attributes{want.Attributes}
@@ -86,7 +87,7 @@ func (t *Triggers) Create(ctx context.Context, want conformance.Trigger) (string
 		return "", err
 	}
 	if err := t.ready(ctx, o.Metadata.Name); err != nil {
-		_ = t.Delete(context.WithoutCancel(ctx), o.Metadata.Name) // the first error is the better one
+		_ = t.Delete(context.WithoutCancel(ctx), o.Metadata.Name) // the caller gets the first error
 		return "", err
 	}
 	return o.Metadata.Name, nil
@@ -101,21 +102,23 @@ func (t *Triggers) Delete(ctx context.Context, name string) error {
 	return err
 }
 
-// Lacks implements conformance.Triggers: what Knative's brokers lack, or have behind a switch that is off.
-func (*Triggers) Lacks() map[conformance.Capability]string {
-	return map[conformance.Capability]string{
-		conformance.Batch:         "the HTTP binding does not ask a receiver for it, and Knative's ingress takes no batches",
-		conformance.Order:         "Knative promises no order",
-		conformance.RetryAfter:    "Knative has it behind the feature delivery-retryafter, which is off by default (--with retry-after where it is on)",
-		conformance.Subscriptions: "triggers are objects of Kubernetes here",
+// MissingFeatures implements conformance.Triggers. It returns the features that Knative's brokers lack or have
+// switched off by default.
+func (*Triggers) MissingFeatures() map[conformance.Feature]string {
+	return map[conformance.Feature]string{
+		conformance.Batch: "batches are optional in the HTTP binding, and Knative's ingress does not accept them",
+		conformance.Order: "Knative guarantees no order",
+		conformance.RetryAfter: "Knative's feature delivery-retryafter is off by default (use --with retry-after where " +
+			"it is on)",
+		conformance.Subscriptions: "triggers are Kubernetes objects",
 	}
 }
 
 type condition struct{ Type, Status, Reason, Message string }
 
-// ready waits until the trigger says so.
+// ready waits until the trigger's condition Ready is true.
 func (t *Triggers) ready(ctx context.Context, name string) error {
-	last := "it has no condition Ready"
+	last := "no condition Ready"
 	for {
 		var got struct {
 			Status struct{ Conditions []condition }
@@ -130,7 +133,7 @@ func (t *Triggers) ready(ctx context.Context, name string) error {
 		}
 		wait, done := 250*time.Millisecond, last == "True"
 		if done {
-			wait = t.cfg.Settle
+			wait = t.cfg.ReadyDelay
 		}
 		select {
 		case <-time.After(wait):
@@ -156,7 +159,7 @@ func (t *Triggers) call(ctx context.Context, method, name string, in, out any) e
 		}
 	}
 	status, text, err := t.access.do(ctx, method, path, body)
-	for status == http.StatusTooManyRequests && ctx.Err() == nil { // the API server has others to serve
+	for status == http.StatusTooManyRequests && ctx.Err() == nil {
 		select {
 		case <-time.After(time.Second):
 			status, text, err = t.access.do(ctx, method, path, body)
@@ -175,22 +178,23 @@ func (t *Triggers) call(ctx context.Context, method, name string, in, out any) e
 	return json.Unmarshal(text, out)
 }
 
-// failure is what an answer of the API server means. Only what the schema or a webhook has against the
-// object itself is a refusal.
+// failure converts an error response of the API server. It is a conformance.Refused only when the schema or a webhook
+// rejects the object itself.
 func failure(method string, status int, text []byte) error {
-	var said struct{ Message string }
-	_ = json.Unmarshal(text, &said) // the status says enough
-	message := fmt.Sprintf("%s trigger: %d %.300s", method, status, said.Message)
-	webhook := strings.Contains(said.Message, "admission webhook")
+	var response struct{ Message string }
+	_ = json.Unmarshal(text, &response) // without a message the status is enough
+	message := fmt.Sprintf("%s trigger: %d %.300s", method, status, response.Message)
+	webhook := strings.Contains(response.Message, "admission webhook")
 	switch {
-	case status == http.StatusBadRequest, status == http.StatusUnprocessableEntity, status == http.StatusForbidden && webhook:
-		return conformance.Refused{Status: status, Message: said.Message}
+	case status == http.StatusBadRequest, status == http.StatusUnprocessableEntity, status == http.StatusForbidden &&
+		webhook:
+		return conformance.Refused{Status: status, Message: response.Message}
 	case status == http.StatusUnauthorized:
 		return fault.New(fault.Unauthenticated, "%s", message)
 	case status == http.StatusForbidden:
 		return fault.New(fault.Denied, "%s", message)
 	case status == http.StatusNotFound && method == http.MethodPost:
-		return fault.New(fault.Invalid, "%s; is Knative Eventing installed, and is there the namespace?", message)
+		return fault.New(fault.Invalid, "%s; is Knative Eventing installed, and does the namespace exist?", message)
 	case status == http.StatusNotFound:
 		return fault.New(fault.NotFound, "%s", message)
 	}

@@ -24,14 +24,15 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// cluster is an API server that knows Trigger objects: it makes subscriptions of a handler of them, as a controller would.
+// cluster is a fake API server for Trigger objects. It makes a subscription at a broker for each, as Knative's
+// controller would.
 type cluster struct {
 	*httptest.Server
 	url string
 
 	mu       sync.Mutex
 	triggers map[string]*trigger
-	busy     int // so many requests are answered with 429
+	busy     int // the number of requests to answer with 429
 }
 
 type trigger struct {
@@ -85,7 +86,7 @@ func failure(w http.ResponseWriter, status int, message string) {
 	json.NewEncoder(w).Encode(map[string]any{"kind": "Status", "message": message})
 }
 
-// create does what Knative's webhook and controller would.
+// create checks and stores a trigger, as Knative's webhook and controller would.
 func (c *cluster) create(w http.ResponseWriter, r *http.Request) {
 	var o struct {
 		APIVersion, Kind string
@@ -100,10 +101,11 @@ func (c *cluster) create(w http.ResponseWriter, r *http.Request) {
 	}
 	text, _ := io.ReadAll(r.Body)
 	if err := json.Unmarshal(text, &o); err != nil || o.Kind != "Trigger" || o.Spec.Broker != "main" {
-		failure(w, 422, fmt.Sprint("it is no Trigger of the broker main: ", err))
+		failure(w, 422, fmt.Sprint("no Trigger of the broker main: ", err))
 		return
 	}
-	s := map[string]any{"sink": o.Spec.Subscriber.URI, "protocol": "HTTP", "filters": o.Spec.Filters, "config": o.Spec.Delivery}
+	s := map[string]any{"sink": o.Spec.Subscriber.URI, "protocol": "HTTP", "filters": o.Spec.Filters,
+		"config": o.Spec.Delivery}
 	if o.Spec.Filter != nil {
 		s["filters"] = []any{map[string]any{"exact": o.Spec.Filter.Attributes}}
 	}
@@ -129,7 +131,7 @@ func (c *cluster) create(w http.ResponseWriter, r *http.Request) {
 	w.Write(text)
 }
 
-// get becomes ready when it is asked for the second time.
+// get reports the trigger as Ready from the second request on.
 func (c *cluster) get(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -162,10 +164,11 @@ func (c *cluster) remove(w http.ResponseWriter, r *http.Request) {
 	w.Write([]byte("{}"))
 }
 
-// kubeconfig points to the cluster, as the user.
+// kubeconfig writes a kubeconfig for the cluster and the user, and returns its path.
 func (c *cluster) kubeconfig(t *testing.T, cluster, user string) string {
 	t.Helper()
-	ca := base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate().Raw}))
+	ca := base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE",
+		Bytes: c.Certificate().Raw}))
 	text := fmt.Sprintf(`
 apiVersion: v1
 kind: Config
@@ -202,11 +205,14 @@ func (c *cluster) open(t *testing.T) *kube.Triggers {
 	return kube.New(a, kube.Config{Broker: "main"})
 }
 
-// The suite runs over Trigger objects, and leaves none behind. What Knative's brokers lack is skipped, with the reason.
-func TestTheSuiteRunsOverTriggers(t *testing.T) {
+// The suite runs with Trigger objects and leaves none behind. Cases that need features missing in Knative are skipped,
+// with the reason.
+func TestSuiteWithTriggers(t *testing.T) {
 	c := newCluster(t)
 	report, err := conformance.Run(t.Context(), conformance.Config{
-		URL: c.url, Triggers: c.open(t), Only: regexp.MustCompile("^(ingress-binary|batch|delivery|dead|reply|filter|retry-after|api|cesql-(equal|parse-error))"),
+		URL: c.url, Triggers: c.open(t),
+		Only: regexp.MustCompile("^(ingress-binary|batch|delivery|dead|reply|filter|" +
+			"retry-after|api|cesql-(equal|parse-error))"),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -220,37 +226,39 @@ func TestTheSuiteRunsOverTriggers(t *testing.T) {
 			}
 		}
 		if r.Outcome != want || (want == conformance.Skipped) != strings.HasPrefix(r.Why, "needs ") {
-			t.Errorf("%s: %s %s %v, want %s", r.ID, r.Outcome, r.Why, r.Faults, want)
+			t.Errorf("%s: %s %s %v, want %s", r.ID, r.Outcome, r.Why, r.Failures, want)
 		}
 	}
 	if report.Count(conformance.Skipped) == 0 || len(c.triggers) != 0 {
-		t.Errorf("%d are skipped, %d triggers are left", report.Count(conformance.Skipped), len(c.triggers))
+		t.Errorf("%d skipped, %d triggers left", report.Count(conformance.Skipped), len(c.triggers))
 	}
 }
 
-// A trigger is an object of Knative's, with its delivery in ISO 8601, and it is waited for.
+// Create writes a Trigger object with durations in ISO 8601 and waits until it is Ready.
 func TestCreate(t *testing.T) {
 	c := newCluster(t)
 	retry := 2
 	id, err := c.open(t).Create(t.Context(), conformance.Trigger{
 		Sink: "http://sink.example/x", Filters: []conformance.Filter{{"exact": map[string]string{"type": "t"}}},
-		Delivery: &conformance.Delivery{Retry: &retry, BackoffPolicy: "linear", BackoffDelay: "PT0.1S", DeadLetterSink: &conformance.Destination{URI: "http://dead.example/"}},
+		Delivery: &conformance.Delivery{Retry: &retry, BackoffPolicy: "linear", BackoffDelay: "PT0.1S",
+			DeadLetterSink: &conformance.Destination{URI: "http://dead.example/"}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	got, _ := json.Marshal(c.triggers[id].body["spec"])
-	want := `{"broker":"main","delivery":{"backoffDelay":"PT0.1S","backoffPolicy":"linear","deadLetterSink":{"uri":"http://dead.example/"},"retry":2},` +
+	want := `{"broker":"main","delivery":{"backoffDelay":"PT0.1S","backoffPolicy":"linear",` +
+		`"deadLetterSink":{"uri":"http://dead.example/"},"retry":2},` +
 		`"filters":[{"exact":{"type":"t"}}],"subscriber":{"uri":"http://sink.example/x"}}`
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	if c.triggers[id].polls < 2 {
-		t.Error("it was not waited for")
+		t.Error("Create did not wait until the trigger was Ready")
 	}
 }
 
-// An API server that is busy is asked again.
+// A request that the API server answers with 429 is sent again.
 func TestBusy(t *testing.T) {
 	c := newCluster(t)
 	c.busy = 2
@@ -259,10 +267,11 @@ func TestBusy(t *testing.T) {
 	}
 }
 
-// What the webhook has against a trigger is a refusal; what it has against who asks is not.
+// An error of the webhook about a trigger is a Refused; an error about the credentials is not.
 func TestRefusals(t *testing.T) {
 	c := newCluster(t)
-	_, err := c.open(t).Create(t.Context(), conformance.Trigger{Sink: "http://sink.example/", Filters: []conformance.Filter{{"regex": "x"}}})
+	_, err := c.open(t).Create(t.Context(), conformance.Trigger{Sink: "http://sink.example/",
+		Filters: []conformance.Filter{{"regex": "x"}}})
 	if _, ok := err.(conformance.Refused); !ok || !strings.Contains(err.Error(), "webhook") {
 		t.Errorf("a bad filter: %v, want a refusal", err)
 	}
@@ -270,26 +279,28 @@ func TestRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := kube.New(a, kube.Config{Broker: "main"}).Create(t.Context(), conformance.Trigger{Sink: "http://sink.example/"}); !fault.Is(err, fault.Unauthenticated) {
+	if _, err := kube.New(a, kube.Config{Broker: "main"}).Create(t.Context(),
+		conformance.Trigger{Sink: "http://sink.example/"}); !fault.Is(err, fault.Unauthenticated) {
 		t.Errorf("a wrong token: %v, want fault.Unauthenticated", err)
 	}
-	if err := c.open(t).Delete(t.Context(), "nobody"); err != nil {
-		t.Errorf("what is gone cannot be deleted again: %v", err)
+	if err := c.open(t).Delete(t.Context(), "missing"); err != nil {
+		t.Errorf("deleting a missing trigger: %v", err)
 	}
 }
 
-// A kubeconfig that cannot be used says why, and none has the server unverified.
+// Load tells why it cannot use a kubeconfig, and never skips the verification of the server.
 func TestLoadRefuses(t *testing.T) {
 	c := newCluster(t)
 	for name, test := range map[string]struct{ path, context, want string }{
-		"no file":        {"/nowhere/config", "", "cannot be read"},
-		"no context":     {c.kubeconfig(t, "", "token: x"), "there", `no context "there"`},
+		"no file":        {"/nowhere/config", "", "cannot read"},
+		"no context":     {c.kubeconfig(t, "", "token: x"), "there", `unknown context "there"`},
 		"no cluster":     {c.kubeconfig(t, "", "token: x"), "nowhere", "no server"},
 		"not verified":   {c.kubeconfig(t, "insecure-skip-tls-verify: true", "token: x"), "", "verify"},
 		"a plug-in":      {c.kubeconfig(t, "", "exec: {command: login}"), "", "kubectl proxy"},
 		"no certificate": {c.kubeconfig(t, "", "client-certificate: none.pem"), "", "none.pem"},
 	} {
-		if _, err := kube.Load(test.path, test.context); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), test.want) {
+		if _, err := kube.Load(test.path, test.context); !fault.Is(err, fault.Invalid) ||
+			!strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %s", name, err, test.want)
 		}
 	}
@@ -298,11 +309,11 @@ func TestLoadRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := kube.New(a, kube.Config{}).Delete(t.Context(), "x"); err == nil {
-		t.Error("a server of another name was believed")
+		t.Error("the client accepted a certificate for another name")
 	}
 }
 
-// A pod uses its service account, whose token is read anew each time.
+// In a pod the driver uses the service account, and reads its token for each request.
 func TestInCluster(t *testing.T) {
 	c := newCluster(t)
 	dir := t.TempDir()
@@ -326,7 +337,8 @@ func TestInCluster(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "token"), []byte("old"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := triggers.Create(t.Context(), conformance.Trigger{Sink: "http://sink.example/"}); !fault.Is(err, fault.Unauthenticated) {
+	if _, err := triggers.Create(t.Context(), conformance.Trigger{Sink: "http://sink.example/"}); !fault.Is(err,
+		fault.Unauthenticated) {
 		t.Errorf("the token was not read again: %v", err)
 	}
 	if _, err := kube.InCluster(host, port, t.TempDir()); !fault.Is(err, fault.Invalid) {

@@ -15,7 +15,7 @@ func event(name string) (any, bool) {
 	return v, ok
 }
 
-// What an event passes, and what it does not, be it because of false or of an error.
+// Match returns true for a true expression, and false for a false one or after an error.
 func TestMatch(t *testing.T) {
 	for want, exprs := range map[bool][]string{
 		true: {
@@ -48,7 +48,7 @@ func TestMatch(t *testing.T) {
 	}
 }
 
-// What is no expression is refused, and says why.
+// Compile returns an error for an invalid expression.
 func TestCompileRefuses(t *testing.T) {
 	for _, text := range []string{
 		"", "(", ")", "TRUE TRUE", "1 +", "AND", "'abc", `'abc\'`, "subject == 'x'", "a & b", "ä = 1", "x LIKE y",
@@ -63,7 +63,7 @@ func TestCompileRefuses(t *testing.T) {
 	}
 }
 
-// No text brings the compiler down, and no expression the evaluator.
+// No text makes Compile panic, and no expression makes Match panic.
 func FuzzCompile(f *testing.F) {
 	f.Add("subject LIKE 'a%' AND NOT count IN (1, -2) OR CONCAT_WS(',', id, \"x\") = 'y' XOR EXISTS id")
 	f.Add("SUBSTRING('äbc', -2, 1) = LEFT(UPPER('b'), 1 + 2 * 3 / 4 % 5 - 6)")

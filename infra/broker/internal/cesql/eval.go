@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// Values are string, int32 and bool.
+// A value of an expression is a string, an int32 or a bool.
 
 func constant(v any) node { return func(Attributes) (any, error) { return v, nil } }
 
@@ -17,7 +17,7 @@ func attribute(name string) node {
 	return func(a Attributes) (any, error) {
 		v, ok := a(name)
 		if !ok {
-			return nil, fmt.Errorf("the event has no %s", name)
+			return nil, fmt.Errorf("missing attribute %s", name)
 		}
 		return v, nil
 	}
@@ -112,24 +112,24 @@ func minus(n node) node {
 		if err != nil {
 			return nil, err
 		}
-		return fits(-int64(v))
+		return checkRange(-int64(v))
 	}
 }
 
-var errOverflow = errors.New("the result is no integer of 32 bits")
+var errOverflow = errors.New("integer overflow: the result does not fit in 32 bits")
 
-func fits(v int64) (any, error) {
+func checkRange(v int64) (any, error) {
 	if v < math.MinInt32 || v > math.MaxInt32 {
 		return nil, errOverflow
 	}
 	return int32(v), nil
 }
 
-// combine is a binary operation.
+// combine returns the node of a binary operation.
 func combine(op string, left, right node) node {
 	switch op {
 	case "AND", "OR":
-		return decided(op == "OR", left, right)
+		return shortCircuit(op == "OR", left, right)
 	case "XOR":
 		return func(a Attributes) (any, error) {
 			x, err := evalBool(left, a)
@@ -144,16 +144,17 @@ func combine(op string, left, right node) node {
 	case "!=", "<>":
 		return negate(equal(left, right))
 	case "<", "<=", ">", ">=":
-		return compared(op, left, right)
+		return compare(op, left, right)
 	}
-	return computed(op, left, right)
+	return compute(op, left, right)
 }
 
-// decided is AND or OR: a left operand that is by decides alone.
-func decided(by bool, left, right node) node {
+// shortCircuit returns the node of AND (decisive is false) or OR (decisive is true): when the left operand is decisive,
+// the right one is not evaluated.
+func shortCircuit(decisive bool, left, right node) node {
 	return func(a Attributes) (any, error) {
 		v, err := evalBool(left, a)
-		if err != nil || v == by {
+		if err != nil || v == decisive {
 			return v, err
 		}
 		return evalBool(right, a)
@@ -175,7 +176,7 @@ func equal(left, right node) node {
 	}
 }
 
-// integers evaluates both operands.
+// integers evaluates both operands as integers.
 func integers(left, right node, a Attributes) (x, y int32, err error) {
 	if x, err = evalInt(left, a); err == nil {
 		y, err = evalInt(right, a)
@@ -183,7 +184,7 @@ func integers(left, right node, a Attributes) (x, y int32, err error) {
 	return x, y, err
 }
 
-func compared(op string, left, right node) node {
+func compare(op string, left, right node) node {
 	return func(a Attributes) (any, error) {
 		x, y, err := integers(left, right, a)
 		switch op {
@@ -198,7 +199,7 @@ func compared(op string, left, right node) node {
 	}
 }
 
-func computed(op string, left, right node) node {
+func compute(op string, left, right node) node {
 	return func(a Attributes) (any, error) {
 		p, q, err := integers(left, right, a)
 		if err != nil {
@@ -207,19 +208,19 @@ func computed(op string, left, right node) node {
 		x, y := int64(p), int64(q)
 		switch op {
 		case "+":
-			return fits(x + y)
+			return checkRange(x + y)
 		case "-":
-			return fits(x - y)
+			return checkRange(x - y)
 		case "*":
-			return fits(x * y)
+			return checkRange(x * y)
 		}
 		if y == 0 {
 			return nil, errors.New("division by zero")
 		}
 		if op == "/" {
-			return fits(x / y)
+			return checkRange(x / y)
 		}
-		return fits(x % y)
+		return checkRange(x % y)
 	}
 }
 
@@ -242,13 +243,13 @@ func in(left node, set []node) node {
 	}
 }
 
-// Runes of a pattern that stand for something else; no string holds them.
+// The wildcards in a pattern. They are negative, so no rune of a string equals them.
 const (
 	anyRunes = -1 - iota
 	oneRune
 )
 
-// pattern is what LIKE compares with, in runes.
+// pattern returns the runes of a LIKE pattern, with its wildcards replaced and its escapes resolved.
 func pattern(text string) (out []rune) {
 	escaped := false
 	for _, r := range text {
@@ -286,7 +287,8 @@ func like(left node, p []rune) node {
 	}
 }
 
-// matches goes back to the last % only, and so takes no more steps than the product of the lengths.
+// matches reports whether the text matches the pattern. It backtracks to the last % only, so the number of steps is at
+// most the product of the lengths.
 func matches(text string, p []rune) bool {
 	i, j := 0, 0
 	star, mark := -1, 0

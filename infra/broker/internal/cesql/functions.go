@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// function is a built-in. Its arguments are cast to the types of params, one letter each: s, i, b, or a for any;
-// with more there may be more arguments, of the last type.
+// function is a built-in function. Its arguments are cast to the types in params, one letter each: s (string),
+// i (integer), b (boolean) or a (any). With variadic the last type may occur any number of times.
 type function struct {
-	params string
-	more   bool
-	run    func(args []any) (any, error)
+	params   string
+	variadic bool
+	run      func(args []any) (any, error)
 }
 
-// functions by name; those of one name differ in how many arguments they take.
+// functions holds the built-ins by name. Those with the same name differ in the number of arguments.
 var functions = map[string][]function{
 	"INT":       {{"i", false, func(v []any) (any, error) { return v[0], nil }}},
 	"BOOL":      {{"b", false, func(v []any) (any, error) { return v[0], nil }}},
@@ -23,7 +23,7 @@ var functions = map[string][]function{
 	"IS_INT":    {{"a", false, func(v []any) (any, error) { _, err := toInt(v[0]); return err == nil, nil }}},
 	"IS_BOOL":   {{"a", false, func(v []any) (any, error) { _, err := toBool(v[0]); return err == nil, nil }}},
 	"ABS":       {{"i", false, abs}},
-	"LENGTH":    {{"s", false, func(v []any) (any, error) { return fits(int64(len([]rune(v[0].(string))))) }}},
+	"LENGTH":    {{"s", false, func(v []any) (any, error) { return checkRange(int64(len([]rune(v[0].(string))))) }}},
 	"CONCAT":    {{"s", true, func(v []any) (any, error) { return join("", v), nil }}},
 	"CONCAT_WS": {{"ss", true, func(v []any) (any, error) { return join(v[0].(string), v[1:]), nil }}},
 	"LOWER":     {{"s", false, func(v []any) (any, error) { return strings.ToLower(v[0].(string)), nil }}},
@@ -34,17 +34,17 @@ var functions = map[string][]function{
 	"SUBSTRING": {{"si", false, substring}, {"sii", false, substring}},
 }
 
-// takes reports whether the function can be called with n arguments. Those that take more may do without the last.
-func (f function) takes(n int) bool { return n == len(f.params) || f.more && n >= len(f.params)-1 }
+// takes reports whether the function can be called with n arguments.
+func (f function) takes(n int) bool { return n == len(f.params) || f.variadic && n >= len(f.params)-1 }
 
-// call is an invocation of a built-in.
+// call returns the node of a call of a built-in function.
 func call(name string, args []node) (node, error) {
 	for _, f := range functions[name] {
 		if f.takes(len(args)) {
 			return f.call(args), nil
 		}
 	}
-	return nil, fmt.Errorf("there is no function %s of %d arguments", name, len(args))
+	return nil, fmt.Errorf("unknown function %s with %d arguments", name, len(args))
 }
 
 func (f function) call(args []node) node {
@@ -92,7 +92,7 @@ func join(delimiter string, v []any) string {
 	return strings.Join(texts, delimiter)
 }
 
-var errOutside = errors.New("outside of the string")
+var errOutside = errors.New("position outside of the string")
 
 func left(v []any) (any, error) {
 	r, n := []rune(v[0].(string)), int(v[1].(int32))

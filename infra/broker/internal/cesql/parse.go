@@ -1,9 +1,9 @@
-// Package cesql is the CloudEvents SQL Expression Language 1.0, for filters: an expression is compiled once and
-// evaluated for each event. It is strict where the language is total: an expression that runs into an error has
-// no value, and so passes nothing.
+// Package cesql implements the CloudEvents SQL Expression Language 1.0 for filters: an expression is compiled once and
+// evaluated for each event. The language gives a value even after an error; here an expression with an error has no
+// value, so the event does not pass.
 //
-// It stands in for the evaluator of the CloudEvents SDK, which takes AND, OR and XOR from right to left, lets
-// integers overflow in silence and counts bytes for characters; see docs/adr/20261124-own-cesql.md.
+// It replaces the evaluator of the CloudEvents SDK, which evaluates AND, OR and XOR from right to left, ignores integer
+// overflow and counts bytes instead of characters; see docs/adr/20261124-own-cesql.md.
 package cesql
 
 import (
@@ -16,18 +16,18 @@ import (
 // Expr is a compiled expression. It may be used concurrently.
 type Expr struct{ eval node }
 
-// Attributes finds an attribute of an event: a string, an int32 or a bool.
+// Attributes returns an attribute of an event as a string, an int32 or a bool.
 type Attributes func(name string) (value any, ok bool)
 
 type node func(Attributes) (any, error)
 
-// Match reports whether the expression is the boolean true for an event, without an error.
+// Match reports whether the expression evaluates to the boolean true for an event. It returns false after an error.
 func (e Expr) Match(a Attributes) bool {
 	v, err := e.eval(a)
 	return err == nil && v == true
 }
 
-// Compile reads an expression. Functions that there are not are refused.
+// Compile parses an expression. It refuses unknown functions.
 func Compile(text string) (Expr, error) {
 	tokens, err := scan(text)
 	if err != nil {
@@ -39,7 +39,7 @@ func Compile(text string) (Expr, error) {
 		return Expr{}, err
 	}
 	if t := p.peek(); t.kind != end {
-		return Expr{}, fmt.Errorf("%q is too much", t.text)
+		return Expr{}, fmt.Errorf("unexpected %q after the expression", t.text)
 	}
 	return Expr{n}, nil
 }
@@ -65,7 +65,7 @@ var keywords = map[string]bool{
 	"LIKE": true, "EXISTS": true, "IN": true, "TRUE": true, "FALSE": true,
 }
 
-// scan cuts the text into tokens.
+// scan splits the text into tokens.
 func scan(text string) (tokens []token, err error) {
 	for i := 0; i < len(text); {
 		switch c := text[i]; {
@@ -74,7 +74,7 @@ func scan(text string) (tokens []token, err error) {
 		case c == '\'' || c == '"':
 			n := closing(text[i:], c)
 			if n < 0 {
-				return nil, errors.New("a string has no end")
+				return nil, errors.New("unterminated string")
 			}
 			quote := string(c)
 			tokens = append(tokens, token{quoted, strings.ReplaceAll(text[i+1:i+n], `\`+quote, quote)})
@@ -92,7 +92,7 @@ func scan(text string) (tokens []token, err error) {
 				n = 2
 			}
 			if !strings.Contains("( ) , + - * / % = < > != <> <= >=", text[i:i+n]) {
-				return nil, fmt.Errorf("%q is no operator", text[i:i+n])
+				return nil, fmt.Errorf("unknown operator %q", text[i:i+n])
 			}
 			tokens = append(tokens, token{symbol, text[i : i+n]})
 			i += n
@@ -101,7 +101,7 @@ func scan(text string) (tokens []token, err error) {
 	return tokens, nil
 }
 
-// closing is where the quote is that ends the string at the beginning of the text.
+// closing returns the index of the quote that ends the string at the beginning of the text, or -1.
 func closing(text string, quote byte) int {
 	for i := 1; i < len(text); i++ {
 		switch text[i] {
@@ -129,7 +129,7 @@ func named(text string) token {
 	return token{word, text}
 }
 
-// maxDepth bounds how deep expressions nest, and so the stack.
+// maxDepth limits the nesting of expressions, and so the use of the stack.
 const maxDepth = 200
 
 type parser struct {
@@ -152,7 +152,7 @@ func (p *parser) take() token {
 	return t
 }
 
-// accept takes the next token if it is one of these operators or keywords.
+// accept takes the next token if it is one of the operators or keywords.
 func (p *parser) accept(texts ...string) (string, bool) {
 	t := p.peek()
 	for _, text := range texts {
@@ -166,12 +166,12 @@ func (p *parser) accept(texts ...string) (string, bool) {
 
 func (p *parser) expect(text string) error {
 	if _, ok := p.accept(text); !ok {
-		return fmt.Errorf("%q is missing before %q", text, p.peek().text)
+		return fmt.Errorf("missing %q before %q", text, p.peek().text)
 	}
 	return nil
 }
 
-// binary reads operators of one precedence from left to right.
+// binary parses operators of one precedence from left to right.
 func (p *parser) binary(operand func() (node, error), operators ...string) (node, error) {
 	left, err := operand()
 	for err == nil {
@@ -189,7 +189,7 @@ func (p *parser) binary(operand func() (node, error), operators ...string) (node
 
 func (p *parser) logic() (node, error) {
 	if p.depth++; p.depth > maxDepth {
-		return nil, errors.New("it is nested too deeply")
+		return nil, errors.New("expression nested too deeply")
 	}
 	defer func() { p.depth-- }()
 	return p.binary(p.comparison, "AND", "OR", "XOR")
@@ -202,7 +202,7 @@ func (p *parser) comparison() (node, error) {
 func (p *parser) sum() (node, error)     { return p.binary(p.product, "+", "-") }
 func (p *parser) product() (node, error) { return p.binary(p.postfix, "*", "/", "%") }
 
-// postfix reads what LIKE and IN are said of.
+// postfix parses a unary expression with any LIKE and IN after it.
 func (p *parser) postfix() (node, error) {
 	left, err := p.unary()
 	for err == nil {
@@ -214,7 +214,7 @@ func (p *parser) postfix() (node, error) {
 		op, ok := p.accept("LIKE", "IN")
 		switch {
 		case !ok && negated:
-			return nil, fmt.Errorf("LIKE or IN is missing behind NOT, before %q", p.peek().text)
+			return nil, fmt.Errorf("missing LIKE or IN after NOT, before %q", p.peek().text)
 		case !ok:
 			return left, nil
 		case op == "LIKE":
@@ -232,7 +232,7 @@ func (p *parser) postfix() (node, error) {
 func (p *parser) like(left node) (node, error) {
 	t := p.take()
 	if t.kind != quoted {
-		return nil, fmt.Errorf("the pattern of LIKE must be a string, not %q", t.text)
+		return nil, fmt.Errorf("invalid pattern %q of LIKE: want a string", t.text)
 	}
 	return like(left, pattern(t.text)), nil
 }
@@ -243,12 +243,12 @@ func (p *parser) in(left node) (node, error) {
 	}
 	set, err := p.list()
 	if err == nil && len(set) == 0 {
-		err = errors.New("the set of IN is empty")
+		err = errors.New("empty set of IN")
 	}
 	return in(left, set), err
 }
 
-// list reads expressions up to the closing bracket.
+// list parses expressions up to the closing bracket.
 func (p *parser) list() (out []node, err error) {
 	if _, ok := p.accept(")"); ok {
 		return nil, nil
@@ -267,7 +267,7 @@ func (p *parser) list() (out []node, err error) {
 
 func (p *parser) unary() (node, error) {
 	if p.depth++; p.depth > maxDepth {
-		return nil, errors.New("it is nested too deeply")
+		return nil, errors.New("expression nested too deeply")
 	}
 	defer func() { p.depth-- }()
 	op, _ := p.accept("NOT", "-", "+", "EXISTS")
@@ -283,7 +283,7 @@ func (p *parser) unary() (node, error) {
 		return minus(n), err
 	case "+":
 		if p.peek().kind != number {
-			return nil, fmt.Errorf("+ is no sign of %q", p.peek().text)
+			return nil, fmt.Errorf("unexpected + before %q: want a number", p.peek().text)
 		}
 		return integer(p.take().text)
 	case "EXISTS":
@@ -296,7 +296,7 @@ func (p *parser) unary() (node, error) {
 func (p *parser) attribute() (string, error) {
 	t := p.take()
 	if t.kind != word || strings.Contains(t.text, "_") {
-		return "", fmt.Errorf("%q is no attribute", t.text)
+		return "", fmt.Errorf("invalid attribute name %q", t.text)
 	}
 	return strings.ToLower(t.text), nil
 }
@@ -304,7 +304,7 @@ func (p *parser) attribute() (string, error) {
 func integer(text string) (node, error) {
 	n, err := strconv.ParseInt(text, 10, 32)
 	if err != nil {
-		return nil, fmt.Errorf("%s is no integer of 32 bits", text)
+		return nil, fmt.Errorf("integer %s does not fit in 32 bits", text)
 	}
 	return constant(int32(n)), nil
 }
@@ -335,6 +335,6 @@ func (p *parser) primary() (node, error) {
 		name, err := p.attribute()
 		return attribute(name), err
 	default:
-		return nil, fmt.Errorf("%q is not expected here", t.text)
+		return nil, fmt.Errorf("unexpected %q", t.text)
 	}
 }

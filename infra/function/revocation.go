@@ -1,0 +1,143 @@
+package function
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"time"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/event"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+// A token is valid until it expires, and its account may be gone or have lost a role before. So every function learns
+// from event.AccessRevoked which tokens are refused, and stores one document for each subject that has any, until those
+// tokens have expired. A request reads the document of its subject in its unit of work: a unit that writes commits only if
+// the document is still what was read, and the response to one that reads is given only if the token was not revoked
+// when the last document was read. Nothing is kept in memory.
+//
+// A function takes part without a line of its own if it has a database and an operation that is not public. The one that
+// emits AccessRevoked does not: it has the accounts. A function without a database checks the token's expiry only.
+
+// checksRevocations reports whether the function consumes event.AccessRevoked and checks requests against it.
+func (f *Function) checksRevocations() bool {
+	if _, issuer := f.emits[event.AccessRevoked.Name()]; issuer || !f.stateful() {
+		return false
+	}
+	for i := range f.routes {
+		if f.routes[i].Access != manifest.AccessPublic {
+			return true
+		}
+	}
+	return false
+}
+
+// revokedKey returns the key of what is revoked of a subject. A subject can be any text, and an id cannot.
+func revokedKey(subject string) store.Key {
+	sum := sha256.Sum256([]byte(subject))
+	return store.Key{Collection: revokedName, ID: base64.RawURLEncoding.EncodeToString(sum[:])}
+}
+
+// learnRevocation returns the handler of event.AccessRevoked, which calls next, the function's own handler, if it has one.
+func learnRevocation(next handler) handler {
+	return func(ctx context.Context, tx *Tx, e ce.Event) error {
+		data, err := event.AccessRevoked.Decode(e)
+		if err == nil {
+			err = tx.addRevocation(ctx, data)
+		} else {
+			err = fault.Wrap(err, fault.Invalid, "%s", err.Error())
+		}
+		if next == nil || err != nil && !fault.Is(err, fault.Invalid) {
+			return err
+		}
+		return next(ctx, tx, e) // one that takes any event judges the data by itself
+	}
+}
+
+func (tx *Tx) addRevocation(ctx context.Context, data event.RevokedAccess) error {
+	key := revokedKey(data.Subject)
+	d, err := tx.db.Get(ctx, key)
+	if err != nil {
+		return err
+	}
+	known, err := decodeRevocations(d)
+	if err != nil {
+		return err
+	}
+	r := auth.Revocation{
+		Sessions: data.Sessions, Roles: data.Roles, IssuedBefore: data.IssuedBefore, Until: data.Until,
+	}
+	if !known.Add(r, tx.now) {
+		return nil
+	}
+	changed, err := json.Marshal(known)
+	if err != nil {
+		return fault.Wrap(err, fault.Internal, "encode what is revoked")
+	}
+	_, err = tx.db.Set(ctx, key, changed)
+	return err
+}
+
+func decodeRevocations(d store.Document) (l auth.Revocations, err error) {
+	if d.Version == 0 {
+		return l, nil
+	}
+	if err := json.Unmarshal(d.Data, &l); err != nil {
+		return l, fault.Wrap(err, fault.Internal, "decode what is revoked")
+	}
+	return l, nil
+}
+
+// stillAllowed returns the principal with the roles that are left, given the document of its subject. It answers
+// fault.Unauthenticated if the token is revoked, and fault.Denied if the operation needs a role that is lost.
+func (op Operation) stillAllowed(p auth.Principal, d store.Document) (auth.Principal, error) {
+	if d.Version == 0 {
+		return p, nil
+	}
+	l, err := decodeRevocations(d)
+	if err != nil {
+		return p, err
+	}
+	if p, err = l.Check(p); err != nil {
+		return p, err
+	}
+	return p, op.Access.allow(p)
+}
+
+// pruneRevocations removes a few documents that can be forgotten, and reports whether more are left. Another unit may add
+// to one meanwhile, so each is read in the transaction.
+func pruneRevocations(ctx context.Context, db *store.Tx, now time.Time) (more bool, err error) {
+	found, more, err := db.Query(ctx, store.Query{
+		Collection: revokedName, Limit: pruneLimit, Order: []store.Order{{Field: "expires"}},
+		Where: []store.Filter{{Field: "expires", Op: store.LessOrEqual, Value: now.Unix()}},
+	})
+	if err != nil || len(found) == 0 {
+		return false, err
+	}
+	keys := make([]store.Key, len(found))
+	for i, d := range found {
+		keys[i] = d.Key
+	}
+	if err := db.Load(ctx, keys...); err != nil {
+		return false, err
+	}
+	for _, k := range keys {
+		d, err := db.Get(ctx, k)
+		if err != nil {
+			return false, err
+		}
+		if l, err := decodeRevocations(d); err != nil || l.Expires > now.Unix() {
+			continue
+		}
+		if err := db.Delete(ctx, k); err != nil {
+			return false, err
+		}
+	}
+	return more, nil
+}

@@ -1,0 +1,93 @@
+package docs
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ebb-dev/ebb/test/shop"
+)
+
+// checkout is the kit that the products are built on.
+const checkout = "../.."
+
+// The tutorials work as they are printed: their code compiles and passes its tests, and their commands print what the
+// comments behind them say.
+func TestTutorials(t *testing.T) {
+	need(t, "bash", "curl", "sed", "make")
+	ebb, err := shop.Build(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"first-function", "first-saga", "what-can-go-wrong", "deploying"} {
+		t.Run(name, func(t *testing.T) { tutorial(t, "docs/"+name+".md", ebb) })
+	}
+}
+
+func need(t *testing.T, tools ...string) {
+	t.Helper()
+	for _, tool := range tools {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("the page needs %s: install it", tool)
+		}
+	}
+}
+
+func tutorial(t *testing.T, name, ebb string) {
+	page, err := Read(filepath.Join(checkout, name), name, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	kit, err := filepath.Abs(checkout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr, err := shop.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The packages of the kit are compiled with the same flags for all products, so the build cache has them.
+	s, err := NewSession(ctx, t.TempDir(), "GOFLAGS=-trimpath", "EBB_ADDR="+addr, "MAKEFLAGS=", "MAKELEVEL=")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	s.Replace = strings.NewReplacer(
+		"127.0.0.1:8080", addr,
+		"ebb new product helpdesk --module", ebb+" new product helpdesk --kit "+kit+" --module",
+	)
+	for _, b := range page.Blocks {
+		// A subtest for each block, so that one that is skipped is seen and counted.
+		done := t.Run(fmt.Sprintf("line %d", b.Line), func(t *testing.T) {
+			if strings.Contains(b.Text, "make terraform") {
+				needTerraform(t)
+			}
+			if err := s.Block(page, b); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if !done {
+			return // what follows builds on it
+		}
+	}
+}
+
+// needTerraform skips a test where Terraform's plans cannot be made.
+func needTerraform(t *testing.T) {
+	t.Helper()
+	need(t, "terraform")
+	if _, err := os.Stat(filepath.Join(checkout, "bin/terraform")); err != nil {
+		t.Skip("the page needs Terraform's provider: run make tools")
+	}
+}
