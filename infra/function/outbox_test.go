@@ -338,6 +338,59 @@ func TestADuplicateIsNoStorm(t *testing.T) {
 	}
 }
 
+// countedOps is a database that counts its calls.
+type countedOps struct {
+	store.Driver
+	n *opCount
+}
+
+type opCount struct{ gets, queries, commits int }
+
+// Get implements store.Driver.
+func (c countedOps) Get(ctx context.Context, keys ...store.Key) ([]store.Document, error) {
+	c.n.gets++
+	return c.Driver.Get(ctx, keys...)
+}
+
+// Query implements store.Driver.
+func (c countedOps) Query(ctx context.Context, q store.Query) ([]store.Document, bool, error) {
+	c.n.queries++
+	return c.Driver.Query(ctx, q)
+}
+
+// Commit implements store.Driver.
+func (c countedOps) Commit(ctx context.Context, b store.Batch) error {
+	c.n.commits++
+	return c.Driver.Commit(ctx, b)
+}
+
+// The outbox costs an ordinary unit no call of the store of its own: the inbox is read, the handler reads one document,
+// and one commit writes everything and removes the entry before. A duplicate reads the inbox and its own entry.
+func TestTheOutboxCostsNoCall(t *testing.T) {
+	n := &opCount{}
+	h := functiontest.New(t, counting, functiontest.Once(), func(h *functiontest.Harness) {
+		open := h.Store
+		h.Store = func(ctx context.Context, name string, s store.Schema) (store.Driver, error) {
+			db, err := open(ctx, name, s)
+			return countedOps{db, n}, err
+		}
+	})
+	receive(t, h.F, 200, h.Event(ship("a"))) // it also looks for expired entries
+	for range 3 {
+		*n = opCount{}
+		e := h.Event(ship("a"))
+		receive(t, h.F, 200, e)
+		if want := (opCount{gets: 2, commits: 1}); *n != want {
+			t.Errorf("a unit took %+v, want %+v", *n, want)
+		}
+		*n = opCount{}
+		receive(t, h.F, 200, e)
+		if want := (opCount{gets: 2, commits: 1}); *n != want { // the commit removes the entry of the unit before
+			t.Errorf("a duplicate took %+v, want %+v", *n, want)
+		}
+	}
+}
+
 // What is committed is answered as done although the broker is down, also without a key. Units that emit nothing do not
 // notice. The events are published by the next unit that emits, in order; an outbox that stays is logged as an error
 // once.
