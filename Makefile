@@ -1,19 +1,19 @@
-# Run `make help` for what there is.
+# Run `make help` for a list of the targets.
 
 GO       ?= go
 PACKAGES ?= ./...
-# The packages where goroutines meet are tested with the race detector, but for those that wait for real time.
+# These packages are tested with the race detector. Those that wait for real time are left out.
 RACE     ?= $$($(GO) list ./infra/... ./functions/... | grep -v /conformance)
 BENCH    ?= .
 FUZZTIME ?= 1m
-# What make simulate runs: so many seeds, from the first on.
+# The seeds of make simulate: the number, and the first one.
 SEEDS    ?= 10000
 FIRST    ?= 1
 ROUNDS   ?= 200
 ORDERS   ?= 10000
 # A seed repeats the draws of a run that failed: make crash SEED=42
 SEED     ?=
-# What make image makes: its name with the registry (dev.local/ebb/function:VERSION where it is left out), and for what.
+# The name of make image's image with its registry (default dev.local/ebb/function:VERSION), and its platforms.
 IMAGE    ?=
 PLATFORM ?= linux/amd64,linux/arm64
 
@@ -32,7 +32,7 @@ build: ## Build the developer's command into bin/
 	$(GO) build -o bin/ebb ./cmd/ebb
 
 .PHONY: test
-test: ## Run all tests that need no outside service
+test: ## Run all tests that need no external service
 	$(GO) test -race $(RACE)
 	$(GO) test $$($(GO) list $(PACKAGES) | grep -e /conformance; $(GO) list $(PACKAGES) | grep -v -e /infra/ -e /functions/)
 	cd cmd/image && $(GO) test ./...
@@ -53,7 +53,7 @@ check: ## Check format, vet, staticcheck, go.mod and the derived files
 	$(GO) run ./cmd/ebb generate --check
 
 .PHONY: api
-api: ## Compare the Go API with that of the last release: VERSION says what may have changed
+api: ## Compare the Go API with that of the last release: VERSION decides which changes are allowed
 	@.ci/api
 
 .PHONY: generate
@@ -73,24 +73,24 @@ bin/image:
 	@$(GO) build -C cmd/image -o $(CURDIR)/bin/image .
 
 .PHONY: e2e
-e2e: ## Put the shop on the Knative that KUBECONFIG and EBB_E2E_* name, try it, take it away: docs/testing.md
-	@[ -n "$$EBB_E2E_INGRESS" ] || { echo "there is no cluster: set KUBECONFIG and EBB_E2E_*, as docs/testing.md says"; exit 2; }
+e2e: ## Deploy the shop to the Knative of KUBECONFIG and EBB_E2E_*, test it, destroy it: docs/testing.md
+	@[ -n "$$EBB_E2E_INGRESS" ] || { echo "no cluster: set KUBECONFIG and EBB_E2E_*, see docs/testing.md"; exit 2; }
 	@$(MAKE) --no-print-directory build tools
 	$(GO) test ./test/cluster -run '^TestCluster$$' -count 1 -timeout 0 -v
 
 .PHONY: bench
-bench: ## Measure orders, reads, events, start and memory; with PEERS=1 ours beside its peers; tables in bench/results/
+bench: ## Measure orders, reads, events, start and memory; with PEERS=1 compare with peers; tables in bench/results/
 ifdef PEERS
 	cd test/bench/peers && CADDY=$(call tool,caddy) TEMPORAL=$(call tool,temporal) $(GO) run . -out $(CURDIR)/bench/results $(BENCHFLAGS)
 else
 	$(GO) run ./test/bench $(BENCHFLAGS)
 endif
 
-# A tool that make peers-tools has built, or the one on the PATH.
+# A tool that make peers-tools built, or else the one on the PATH.
 tool = $(or $(wildcard $(CURDIR)/bin/$(1)),$(1))
 
 .PHONY: peers-tools
-peers-tools: ## Build Caddy and Temporal's CLI into bin/ (a quarter of an hour); says what else the peers need
+peers-tools: ## Build Caddy and Temporal's CLI into bin/ (15 minutes); prints what else the peers need
 	@echo "as root: apt-get install nginx-light haproxy redis-server python3-fastapi uvicorn python3-jwt python3-redis"
 	GOBIN=$(CURDIR)/bin $(GO) install github.com/caddyserver/caddy/v2/cmd/caddy@v2.11.9
 	GOBIN=$(CURDIR)/bin $(GO) install github.com/temporalio/cli/cmd/temporal@v1.5.1
@@ -99,8 +99,8 @@ peers-tools: ## Build Caddy and Temporal's CLI into bin/ (a quarter of an hour);
 KUBECTL_PROVIDER := bin/terraform/registry.terraform.io/gavinbunney/kubectl/1.19.0/$$($(GO) env GOOS)_$$($(GO) env GOARCH)
 
 .PHONY: tools
-tools: ## Build Terraform's provider into bin/terraform (some minutes the first time); says where Terraform is from
-	@command -v terraform >/dev/null || echo "Terraform itself (1.9 or later) is not here: https://developer.hashicorp.com/terraform/install"
+tools: ## Build Terraform's provider into bin/terraform (some minutes the first time); prints where to get Terraform
+	@command -v terraform >/dev/null || echo "Terraform itself (1.9 or later) is not installed: https://developer.hashicorp.com/terraform/install"
 	@dir=$(CURDIR)/$(KUBECTL_PROVIDER); [ -x $$dir/terraform-provider-kubectl ] || \
 		CGO_ENABLED=0 GOBIN=$$dir $(GO) install -trimpath -ldflags '-s -w' github.com/gavinbunney/terraform-provider-kubectl@v1.19.0
 
@@ -110,11 +110,11 @@ terraform: ## Check terraform/ without a cluster: format, validity, tests, a pla
 	@! command -v terraform >/dev/null || $(GO) test ./test/product -run '^TestTerraform$$' -count 1 -terraform
 
 .PHONY: fuzz
-fuzz: ## Fuzz every decoder for FUZZTIME each: 1m, or 5000x for so many inputs
+fuzz: ## Fuzz every decoder for FUZZTIME each: 1m, or 5000x for a number of inputs
 	@GO="$(GO)" .ci/fuzz $(FUZZTIME)
 
 .PHONY: crash
-crash: ## Kill the process ROUNDS times in the midst of ORDERS orders, and audit
+crash: ## Kill the process ROUNDS times during ORDERS orders, and audit
 	$(GO) run ./test/crash kills -rounds $(ROUNDS) -orders $(ORDERS) $(if $(SEED),-seed $(SEED))
 
 .PHONY: power

@@ -9,13 +9,13 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// actor is the account that a request acts for, as it is stored. A token says who signed in some minutes ago; what the
-// account may do now, the account says. It is read in the unit of work of the request, so a request that writes commits
+// actor is the stored account that a request acts for. A token tells who signed in some minutes ago; only the account
+// tells what is allowed now. It is read in the unit of work of the request, so a request that writes commits
 // only if the account is still the one that was read.
 type actor struct {
 	id      string
-	admin   bool // the token and the account say so
-	demoted bool // the token says so, the account does not
+	admin   bool // by the token and by the account
+	demoted bool // by the token and not by the account
 }
 
 // actor reads the actor of a request. It answers fault.Unauthenticated when the account is gone, or the session of the
@@ -61,7 +61,7 @@ func (a actor) demand() error {
 }
 
 // mayTouch answers nil if the actor may see and change the user. An admin of before is told that they are none now;
-// to everyone else the user does not exist.
+// for any other actor the user does not exist.
 func (a actor) mayTouch(id string) error {
 	switch {
 	case a.id == id || a.admin:

@@ -11,7 +11,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
-// configuredAdmin is the admin that the configuration names. It is the way in that no other admin can close: signing in
+// configuredAdmin holds the admin that the configuration names. No other admin can lock this one out: signing in
 // with the configured address and password makes the account if there is none, gives it the role, and makes the
 // configured password the only one.
 type configuredAdmin struct {

@@ -12,7 +12,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// Config is what users is configured with.
+// Config holds the settings of users.
 type Config struct {
 	SigningKeys   string        `envconfig:"EBB_SIGNING_KEYS" required:"true" secret:"true" desc:"private JWK set that access tokens are signed with, the signing key first"`
 	Issuer        string        `envconfig:"EBB_ISSUER" default:"ebb" desc:"the iss claim of access tokens"`
@@ -24,7 +24,7 @@ type Config struct {
 	AdminPassword string        `envconfig:"EBB_ADMIN_PASSWORD" secret:"true" desc:"password of that admin"`
 }
 
-// Validate says what is wrong with the values together.
+// Validate reports every violation of a rule that concerns one or more values.
 func (c Config) Validate() error {
 	var faults []error
 	if c.AccessTTL < time.Second {
@@ -48,7 +48,7 @@ func (c Config) Validate() error {
 	return errors.Join(faults...)
 }
 
-// smallBody is enough for any request here, at six bytes of JSON for each character.
+// smallBody, in bytes, is enough for any request here, at six bytes of JSON for each character.
 const smallBody = 16 << 10
 
 type users struct {

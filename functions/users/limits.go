@@ -13,15 +13,15 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// attempts counts what was tried under one key: a wrong password, a registration. Expired ones count for nothing and are
-// removed by what is tried later.
+// attempts counts what was tried under one key: a wrong password, a registration. Expired ones count for nothing and
+// are removed by what is tried later.
 type attempts struct {
 	Count   int       `json:"count"`
 	Until   time.Time `json:"until,omitzero"` // nothing more is tried before this
 	Expires int64     `json:"expires"`        // Unix seconds
 }
 
-// limit says how often something may be tried: so many times at once, and then after a wait that doubles each time.
+// limit is how often something may be tried: a number of times at once, and then after a wait that doubles each time.
 type limit struct {
 	name   string
 	free   int
@@ -30,8 +30,8 @@ type limit struct {
 	window time.Duration // after so long without an attempt, all is forgotten
 }
 
-// The limits of guessing. A known device has a count of its own, so that nobody who guesses elsewhere bars its user. All
-// others share what an account allows, and more so what it allows from one address.
+// The limits of guessing. A known device has a count of its own, so that guessing elsewhere does not lock its user out.
+// All others share what an account allows, and more so what it allows from one address.
 var (
 	byDevice  = limit{"device", 10, time.Second, 15 * time.Minute, time.Hour}
 	byPair    = limit{"pair", 5, time.Second, 15 * time.Minute, time.Hour}
@@ -47,7 +47,7 @@ var (
 	mails         = limit{"mails", 0, 24 * time.Hour, 24 * time.Hour, 24 * time.Hour}
 )
 
-// after is how long the next attempt has to wait after so many.
+// after returns how long the next attempt has to wait after a number of attempts.
 func (l limit) after(count int) time.Duration {
 	if count <= l.free {
 		return 0
@@ -132,8 +132,8 @@ func (u *users) prune(ctx context.Context, tx *function.Tx, now time.Time) error
 	return err
 }
 
-// fromNetwork is the try under the network that the request comes from. There is none where the network is private: that may
-// be a proxy before everyone, whom a limit would shut out together.
+// fromNetwork returns the try under the network that the request comes from. There is none where the network is
+// private: that may be a proxy that all clients share, and a limit would shut them out together.
 func fromNetwork(ctx context.Context, l limit) []try {
 	a := function.ClientAddr(ctx)
 	if !httprequest.PublicAddr(a) {
@@ -142,8 +142,8 @@ func fromNetwork(ctx context.Context, l limit) []try {
 	return []try{l.of(network(a))}
 }
 
-// guesses are the tries of a sign-in: under its device if the account knows that, and otherwise under the account and the
-// network it comes from. An address that is nobody's has the same.
+// guesses returns the tries of a sign-in: under its device if the account knows that, and otherwise under the account
+// and the network it comes from. An address that no user has gets the same.
 func guesses(ctx context.Context, email, device string) []try {
 	if device != "" {
 		return []try{byDevice.of(device)}

@@ -26,7 +26,7 @@ var (
 	}
 	closeSession = function.Operation{
 		Method: http.MethodDelete, Path: "/api/sessions/current", Status: http.StatusNoContent,
-		Summary: "Sign out", Description: "The refresh token stops working, and the access token has no power over accounts any more; other operations may take it until it expires.",
+		Summary: "Sign out", Description: "The refresh token stops working at once, and so does the access token as soon as the other functions have learnt of it.",
 	}
 )
 
@@ -44,7 +44,7 @@ type tokensOutput struct {
 	Body         Tokens
 }
 
-// Tokens are what a session gives, named as in RFC 6749 section 5.1.
+// Tokens holds the tokens of a session, named as in RFC 6749 section 5.1.
 type Tokens struct {
 	AccessToken  string `json:"access_token"`
 	RefreshToken string `json:"refresh_token"`
@@ -53,7 +53,7 @@ type Tokens struct {
 	DeviceToken  string `json:"device_token,omitempty" doc:"Of a sign-in: to be kept on the device and sent with its next one. It opens nothing; it is good until the password changes."`
 }
 
-// wrong is one answer for an unknown address and a wrong password, so that nobody learns who is a user.
+// wrong returns the same error for an unknown address and a wrong password, so that it does not tell who is a user.
 func wrong() error {
 	return fault.New(fault.Unauthenticated, "the e-mail address or the password is wrong")
 }
@@ -122,7 +122,7 @@ func (u *users) login(ctx context.Context, tx *function.Tx, in *loginInput) (*to
 	return out, err
 }
 
-// knownDevice is the id of the device that signs in, if it has signed in to this account before; empty otherwise.
+// knownDevice returns the id of the device that signs in, if it has signed in to this account before; empty otherwise.
 func (u *users) knownDevice(ctx context.Context, tx *function.Tx, in *loginInput) (string, error) {
 	if in.Body.Device == "" {
 		return "", nil
@@ -135,7 +135,8 @@ func (u *users) knownDevice(ctx context.Context, tx *function.Tx, in *loginInput
 	return deviceOf(c.DeviceKey, in.Body.Device), err
 }
 
-// identify is whose credentials these are, and whether they are right. Every refusal costs exactly one hash.
+// identify returns the id of the user whose credentials these are, and whether they are right. Every refusal costs
+// exactly one hash.
 func (u *users) identify(ctx context.Context, tx *function.Tx, in *loginInput) (id string, right bool, err error) {
 	email := normalise(in.Body.Email)
 	if u.admin.is(email, in.Body.Password) {
@@ -156,7 +157,7 @@ func (u *users) identify(ctx context.Context, tx *function.Tx, in *loginInput) (
 	}
 	password := in.Body.Password
 	if len(checkPassword(password)) > 0 {
-		password = "" // nobody's; and a huge one is not worth hashing
+		password = "" // no user has it; and a huge one is not worth hashing
 	}
 	right, err = in.work.matches(ctx, u.hasher, password, stored)
 	return known.UserID, ok && right, err

@@ -19,7 +19,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
-// cost is what one hash takes. It is written into each hash, so that raising it leaves the old ones valid.
+// cost is the work of one hash. It is written into each hash, so that raising it leaves the old ones valid.
 type cost struct {
 	memory  uint32 // KiB
 	passes  uint32
@@ -32,7 +32,7 @@ var today = cost{memory: 19 << 10, passes: 2, threads: 1}
 const (
 	saltSize = 16
 	keySize  = 32
-	// What a stored hash may ask of us; more than that nobody here has ever written.
+	// The most work that a stored hash may ask for; no hash was ever written with more.
 	maxMemory = 256 << 10
 	maxPasses = 16
 )
@@ -52,9 +52,9 @@ func newHasher() *hasher {
 	}
 }
 
-// places is how many passwords are worked on at once: what fits half of the runtime's memory limit, which the host sets from
-// the container's, as many as there are processors, and four at most. Half, because the memory of a hash that is
-// done is still there until it is collected.
+// places is the number of passwords that are worked on at once: what fits half of the runtime's memory limit, which the
+// host sets from the container's, as many as there are processors, and four at most. Half, because the memory of a hash
+// that is done is still there until it is collected.
 func places(limit int64, cpus int) int {
 	fits := limit / 2 / (int64(today.memory) << 10)
 	return int(max(1, min(fits, int64(cpus), 4)))
@@ -67,7 +67,7 @@ func withCaller(ctx context.Context, c caller) context.Context {
 	return context.WithValue(ctx, callerKey{}, c)
 }
 
-// callerOf is the caller of the context, or else the address that the request comes from.
+// callerOf returns the caller of the context, or else the address that the request comes from.
 func callerOf(ctx context.Context) caller {
 	if c, ok := ctx.Value(callerKey{}).(caller); ok {
 		return c
@@ -75,8 +75,8 @@ func callerOf(ctx context.Context) caller {
 	return caller{key: network(function.ClientAddr(ctx))}
 }
 
-// network is what stands for one client: an IPv4 address, or the /64 network of an IPv6 address, which one client has to
-// itself. It is empty where no address is known.
+// network returns what stands for one client: an IPv4 address, or the /64 network of an IPv6 address, which one client
+// has to itself. It is empty where no address is known.
 func network(a netip.Addr) string {
 	if !a.IsValid() {
 		return ""
@@ -89,7 +89,7 @@ func network(a netip.Addr) string {
 	return p.String()
 }
 
-// hash is a new PHC string for the password.
+// hash returns a new PHC string for the password.
 func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 	salt := make([]byte, saltSize)
 	_, _ = rand.Read(salt) // never fails
@@ -101,7 +101,7 @@ func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 }
 
 // matches reports whether the password is the one that the PHC string was made from. With h.decoy
-// it takes the same time as with any other, and says no.
+// it takes the same time as with any other, and does not match.
 func (h *hasher) matches(ctx context.Context, password, stored string) (bool, error) {
 	c, salt, want, err := parsePHC(stored)
 	if err != nil {

@@ -430,9 +430,12 @@ func TestLostPowerIsRevoked(t *testing.T) {
 		}
 		var list auth.Revocations
 		r := got[0]
-		list.Add(auth.Revocation{Sessions: r.Sessions, Roles: r.Roles, IssuedBefore: r.IssuedBefore, Until: r.Until}, s.Clock.Now())
+		list.Add(auth.Revocation{
+			Sessions: r.Sessions, Roles: r.Roles, IssuedBefore: r.IssuedBefore, Until: r.Until,
+		}, s.Clock.Now())
 		p, err := list.Check(auth.Principal{
-			Subject: claims.Subject, Session: claims.Session, Roles: []string{"admin", "customer"}, IssuedAt: time.Unix(claims.Issued, 0),
+			Subject: claims.Subject, Session: claims.Session, Roles: []string{"admin", "customer"},
+			IssuedAt: time.Unix(claims.Issued, 0),
 		})
 		if (err != nil) != refused || !refused && !slices.Equal(p.Roles, roles) {
 			t.Errorf("%s: got %v, %v from %+v", what, p.Roles, err, r)

@@ -104,7 +104,7 @@ func (u *users) change(ctx context.Context, tx *function.Tx, in *changeInput) (*
 			return nil, err
 		}
 	}
-	// Each version of a user is one event: a write without one would be a gap to whoever listens.
+	// Each version of a user is one event: a write without one would be a gap for the consumers.
 	if !after.equal(before) {
 		if err := u.save(ctx, tx, in.ID, after); err != nil {
 			return nil, err
@@ -114,7 +114,7 @@ func (u *users) change(ctx context.Context, tx *function.Tx, in *changeInput) (*
 	return &userOutput{Body: after.shownTo(by, in.ID)}, nil
 }
 
-// applied is the account with what the request changes.
+// applied returns the account with what the request changes.
 func (in *changeInput) applied(a account, by actor) (account, error) {
 	var checks [][]fault.Detail
 	if in.Body.Name != nil {
@@ -137,7 +137,7 @@ func (in *changeInput) applied(a account, by actor) (account, error) {
 	return a, invalid(checks...)
 }
 
-// changePassword sets a new password. Whoever changes their own shows the old one, so that a stolen
+// changePassword sets a new password. Users who change their own show the old one, so that a stolen
 // access token does not become a stolen account.
 func (u *users) changePassword(ctx context.Context, tx *function.Tx, in *changeInput) error {
 	c, err := u.credentials.Get(ctx, tx, credentialsID(in.ID))
@@ -154,7 +154,7 @@ func (u *users) changePassword(ctx context.Context, tx *function.Tx, in *changeI
 	if c.Password, err = in.work.hash(ctx, u.hasher, *in.Body.Password); err != nil {
 		return err
 	}
-	c.DeviceKey = "" // whoever knew the old password may have had a device
+	c.DeviceKey = "" // a device may have signed in with the old password
 	if err := u.endSessions(ctx, tx, in.ID, &c, keep); err != nil {
 		return err
 	}
@@ -179,8 +179,8 @@ func (u *users) endSessions(ctx context.Context, tx *function.Tx, user string, c
 	return nil
 }
 
-// confirm checks that the request shows the password until now. A holder of a stolen access token may guess no oftener than
-// anyone else.
+// confirm checks that the request shows the password until now. The holder of a stolen access token may
+// guess no oftener than other clients.
 func (u *users) confirm(ctx context.Context, tx *function.Tx, in *changeInput, c credentials) error {
 	wrong := fault.New(fault.Invalid, "the password stays as it is").With(
 		fault.Detail{Location: "body.current_password", Message: "must be the password until now"})
@@ -201,8 +201,9 @@ func (u *users) confirm(ctx context.Context, tx *function.Tx, in *changeInput, c
 	return function.CommitThen(wrong)
 }
 
-// move hands the user another address and lets go of the old one. If the address is another user's, only an admin is told, who
-// may see all addresses: the user sees the address as their own, its owner gets a mail, and nothing else changes.
+// move hands the user another address and lets go of the old one. If the address is another user's, only an admin is
+// told, who may see all addresses: the user sees the address as their own, its owner gets a mail, and nothing else
+// changes.
 func (u *users) move(ctx context.Context, tx *function.Tx, by actor, id string, before, after account) (account, error) {
 	if after.Email == before.Email {
 		after.Wanted = ""

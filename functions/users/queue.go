@@ -9,16 +9,16 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// caller says whose turn a request takes in a queue.
+// caller identifies the client whose turn a request takes in a queue.
 type caller struct {
 	key   string // an address, or a device
 	known bool   // a device that has signed in before, which shows it by a token
 }
 
 // queue hands out a few places fairly. A request that finds none free waits, for a bounded time and among a bounded
-// number. Callers take turns, and each caller's requests are served in the order of their arrival; known devices and the
-// others take turns as well. When all waiting places are taken, one more request displaces the latest of the caller that
-// has most waiting, so that no caller keeps the others out by asking more often. It may be used concurrently.
+// number. Callers take turns, and each caller's requests are served in the order of their arrival; known devices and
+// the others take turns as well. When all waiting places are taken, one more request displaces the latest of the caller
+// that has most waiting, so that no caller keeps the others out by asking more often. It may be used concurrently.
 type queue struct {
 	patience   time.Duration
 	mostOfAll  int
@@ -54,8 +54,8 @@ func lineOf(c caller) int {
 	return 1
 }
 
-// acquire waits for a place, which the caller gives back by release. It answers fault.Unavailable when the waiting places
-// are taken or none becomes free in time.
+// acquire waits for a place, which the caller gives back by release. It answers fault.Unavailable when the waiting
+// places are taken or none becomes free in time.
 func (q *queue) acquire(ctx context.Context, c caller) error {
 	w, err := q.enter(c)
 	if err != nil || w == nil {
@@ -87,7 +87,7 @@ func (q *queue) full() error {
 func (q *queue) enter(c caller) (*waiter, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.free > 0 { // then nobody waits
+	if q.free > 0 { // then no request waits
 		q.free--
 		return nil, nil
 	}
@@ -104,8 +104,8 @@ func (q *queue) enter(c caller) (*waiter, error) {
 	return w, nil
 }
 
-// displace sends the latest request of the longest line of one caller away, to make room for c; the others' lines before
-// those of known devices. It does nothing unless c has fewer.
+// displace sends the latest request of the longest line of one caller away, to make room for c; the others' lines
+// before those of known devices. It does nothing unless c has fewer.
 func (q *queue) displace(c caller) bool {
 	longest := caller{}
 	for n := len(q.lines) - 1; n >= lineOf(c); n-- {
@@ -152,7 +152,7 @@ func (q *queue) remove(c caller, w *waiter) bool {
 	return true
 }
 
-// release gives a place back, or hands it to whose turn it is.
+// release gives a place back, or hands it to the request whose turn it is.
 func (q *queue) release() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

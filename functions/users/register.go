@@ -74,7 +74,7 @@ func (u *users) ownerOf(ctx context.Context, tx *function.Tx, email string) (own
 	return known.UserID, taken || email == u.admin.email, err
 }
 
-// tellOwner has a mail sent to the owner of an address that somebody else has asked for; one a day, since anyone can ask.
+// tellOwner has a mail sent to the owner of an address that another has asked for: one a day, since any client can ask.
 func (u *users) tellOwner(ctx context.Context, tx *function.Tx, owner, email string) error {
 	mail := mails.of(email)
 	wait, err := u.wait(ctx, tx, mail)

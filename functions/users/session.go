@@ -11,8 +11,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/auth"
 )
 
-// session is a family of refresh tokens: the one that is good now and those before it. Only
-// hashes are kept.
+// session holds a family of refresh tokens: the one that is valid now and those before it. Only
+// hashes are stored.
 type session struct {
 	UserID    string    `json:"user_id"`
 	Current   string    `json:"current"`
@@ -25,7 +25,7 @@ type session struct {
 // one: it opens nothing, but it does not end the session either.
 const maxUsed = 100
 
-// credentials are the secrets of a user. They are apart from the user, whose versions number the
+// credentials holds the secrets of a user, apart from the user, whose versions number the
 // user's events. The list of sessions is what a sign-in and a deletion both write, so that
 // neither misses the other.
 type credentials struct {
@@ -34,10 +34,10 @@ type credentials struct {
 	DeviceKey string   `json:"device_key,omitempty"` // what device tokens are checked with; see deviceToken
 }
 
-// maxSessions is how many sessions a user may have open; the oldest gives way.
+// maxSessions is the most sessions that a user has open; one more ends the oldest.
 const maxSessions = 20
 
-// without is the list with one session less.
+// without returns the credentials without one of the sessions.
 func (c credentials) without(session string) credentials {
 	c.Sessions = slices.DeleteFunc(slices.Clone(c.Sessions), func(id string) bool { return id == session })
 	return c
@@ -55,7 +55,7 @@ func newRefreshToken(session string) string {
 	return session + "." + base64.RawURLEncoding.EncodeToString(secret)
 }
 
-// sessionOf is the session a refresh token says it belongs to. Whether it does, its hash decides.
+// sessionOf returns the session that a refresh token names. Only its hash proves that it belongs there.
 func sessionOf(token string) (string, bool) {
 	id, secret, ok := strings.Cut(token, ".")
 	return id, ok && id != "" && len(secret) == base64.RawURLEncoding.EncodedLen(secretSize)
@@ -70,7 +70,7 @@ const (
 	expired
 )
 
-// judge says what a refresh token is to the session.
+// judge returns how a refresh token stands to the session.
 func (s session) judge(token string, now time.Time) verdict {
 	hash := auth.HashToken(token)
 	switch {
@@ -86,7 +86,7 @@ func (s session) judge(token string, now time.Time) verdict {
 
 func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
-// rotated is the session with a new token; the one before it counts as used.
+// rotated returns the session with a new token; the one before it counts as used.
 func (s session) rotated(token string, expires time.Time) session {
 	s.Used = append(slices.Clone(s.Used), s.Current)
 	if extra := len(s.Used) - maxUsed; extra > 0 {

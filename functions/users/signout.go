@@ -9,8 +9,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
-// clockSkew is how far the clocks of two functions may be apart. A function whose clock is behind accepts a token for that
-// much longer.
+// clockSkew is how far the clocks of two functions may be apart. A function whose clock is behind accepts a token for
+// that much longer.
 const clockSkew = 5 * time.Second
 
 // lastToken returns the time after which no access token that was issued until now is valid.
@@ -46,7 +46,7 @@ func (u *users) revokeRoles(tx *function.Tx, user string, before, after []string
 	if len(lost) == 0 {
 		return
 	}
-	// A token that another instance issued just now, whose clock is ahead, says a later time than this instance's.
+	// A token that another instance issued just now, whose clock is ahead, has a later iat than this instance's.
 	u.revoke(tx, event.RevokedAccess{
 		Subject: user, Roles: lost, IssuedBefore: wholeSecond(tx.Now().Add(clockSkew)), Until: u.lastToken(tx.Now()),
 	})

@@ -8,14 +8,14 @@ import (
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
-// staff lists admins, so that one who leaves finds another without a search. It may lack some: those of data from before
-// it was kept are added when they sign in. It decides nothing by itself: whether one it names still is an admin, the
-// account says, which is read in the same unit of work.
+// staff lists admins, so that one who leaves finds another without a search. It may lack some: those of data from
+// before it was kept are added when they sign in. It decides nothing by itself: whether one it names still is an admin,
+// the account says, which is read in the same unit of work.
 type staff struct {
 	Admins []string `json:"admins"`
 }
 
-// staffID is the id of the one document.
+// staffID is the id of the only document.
 const staffID = "admins"
 
 // enlist adds an admin to the list.

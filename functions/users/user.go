@@ -14,7 +14,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// User is a user as the API shows them.
+// User is a user in the API.
 type User struct {
 	ID        string    `json:"id"`
 	Name      string    `json:"name"`
@@ -23,13 +23,13 @@ type User struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
-// account is a user as they are stored. A deleted one has no other field.
+// account is a stored user. A deleted one has no field but Deleted.
 type account struct {
 	Name      string    `json:"name,omitempty"`
 	Email     string    `json:"email,omitempty"` // normalised
 	Roles     []string  `json:"roles,omitempty"`
 	CreatedAt time.Time `json:"created_at,omitzero"`
-	Wanted    string    `json:"wanted,omitempty"` // an address the user asked for that is another's; nobody else sees it
+	Wanted    string    `json:"wanted,omitempty"` // an address that the user asked for and another has; only the user sees it
 	Deleted   bool      `json:"deleted"`
 }
 
@@ -45,7 +45,7 @@ func (a account) staff() bool {
 	return slices.ContainsFunc(a.Roles, func(role string) bool { return role != auth.RoleCustomer })
 }
 
-// shownTo is the user as the actor may see them: a user who asked for another's address is not told that it is.
+// shownTo returns the user for the actor: a user who asked for another's address is not told that it is.
 func (a account) shownTo(by actor, id string) User {
 	u := a.shown(id)
 	if !by.admin && a.Wanted != "" {
@@ -58,7 +58,7 @@ func (a account) equal(b account) bool {
 	return a.Name == b.Name && a.Email == b.Email && a.Wanted == b.Wanted && slices.Equal(a.Roles, b.Roles)
 }
 
-// claim is the entry that makes an address somebody's.
+// claim is the entry that assigns an address to a user.
 type claim struct {
 	UserID string `json:"user_id"`
 }
@@ -73,11 +73,11 @@ const (
 	maxPassword = 128
 )
 
-// normalise gives two spellings of one address the same form. Strictly the part before the @ may be
+// normalise returns the same form for two spellings of one address. Strictly the part before the @ may be
 // told apart by case; no mail provider of today does, and people mistype it.
 func normalise(email string) string { return strings.ToLower(strings.TrimSpace(email)) }
 
-// emailKey is the id of an address's claim: a hash, since an id must suit every store and a
+// emailKey returns the id of an address's claim: a hash, since an id must suit every store and a
 // store may show ids where it does not show documents.
 func emailKey(normalised string) string {
 	sum := sha256.Sum256([]byte(normalised))
@@ -117,7 +117,7 @@ func checkPassword(password string) []fault.Detail {
 	return nil
 }
 
-// invalid is one error for everything that is wrong with a request; nil when nothing is.
+// invalid returns one error with all details of the checks; nil when there are none.
 func invalid(checks ...[]fault.Detail) error {
 	if details := slices.Concat(checks...); len(details) > 0 {
 		return fault.New(fault.Invalid, "the user is not acceptable like this").With(details...)

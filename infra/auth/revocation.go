@@ -7,7 +7,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// Revocation names tokens of one subject that are refused although they have not expired, or that no longer give a role.
+// Revocation names tokens of one subject that are refused although they have not expired, or that no longer give a
+// role.
 type Revocation struct {
 	Sessions     []string  // a token of one of these (sid) is refused, whenever it was issued
 	Roles        []string  // a token that was issued before IssuedBefore does not give these

@@ -40,24 +40,27 @@ func TestRevocationsCheck(t *testing.T) {
 		who   auth.Principal
 		roles []string // nil: the token is refused
 	}{
-		"nothing":                      {auth.Revocations{}, issued(-time.Hour, "s1"), []string{"admin", "customer"}},
-		"nothing, no iat":              {auth.Revocations{}, undated, []string{"admin", "customer"}},
-		"all, older":                   {revocations(all), issued(-time.Second, "s1"), nil},
-		"all, not older":               {revocations(all), issued(0, "s1"), []string{"admin", "customer"}},
-		"all, no iat":                  {revocations(all), undated, nil},
-		"session, older":               {revocations(ended), issued(-time.Hour, "s1"), nil},
-		"session, newer":               {revocations(ended), issued(time.Hour, "s1"), nil},
-		"another session":              {revocations(ended), issued(-time.Hour, "s2"), []string{"admin", "customer"}},
-		"no session":                   {revocations(ended), issued(-time.Hour, ""), []string{"admin", "customer"}},
-		"role, older":                  {revocations(demoted), issued(-time.Second, "s1"), []string{"customer"}},
-		"role, not older":              {revocations(demoted), issued(0, "s1"), []string{"admin", "customer"}},
-		"role, no iat":                 {revocations(demoted), undated, []string{"customer"}},
-		"role, then another session":   {revocations(demoted, ended), issued(-time.Second, "s2"), []string{"customer"}},
-		"a part of a second counts up": {revocations(auth.Revocation{IssuedBefore: noon.Add(1), Until: until}), issued(0, ""), nil},
+		"nothing":                    {auth.Revocations{}, issued(-time.Hour, "s1"), []string{"admin", "customer"}},
+		"nothing, no iat":            {auth.Revocations{}, undated, []string{"admin", "customer"}},
+		"all, older":                 {revocations(all), issued(-time.Second, "s1"), nil},
+		"all, not older":             {revocations(all), issued(0, "s1"), []string{"admin", "customer"}},
+		"all, no iat":                {revocations(all), undated, nil},
+		"session, older":             {revocations(ended), issued(-time.Hour, "s1"), nil},
+		"session, newer":             {revocations(ended), issued(time.Hour, "s1"), nil},
+		"another session":            {revocations(ended), issued(-time.Hour, "s2"), []string{"admin", "customer"}},
+		"no session":                 {revocations(ended), issued(-time.Hour, ""), []string{"admin", "customer"}},
+		"role, older":                {revocations(demoted), issued(-time.Second, "s1"), []string{"customer"}},
+		"role, not older":            {revocations(demoted), issued(0, "s1"), []string{"admin", "customer"}},
+		"role, no iat":               {revocations(demoted), undated, []string{"customer"}},
+		"role, then another session": {revocations(demoted, ended), issued(-time.Second, "s2"), []string{"customer"}},
+		"a part of a second counts up": {
+			revocations(auth.Revocation{IssuedBefore: noon.Add(1), Until: until}), issued(0, ""), nil,
+		},
 	} {
 		before := slices.Clone(c.who.Roles)
 		got, err := c.list.Check(c.who)
-		if c.roles == nil && !fault.Is(err, fault.Unauthenticated) || c.roles != nil && (err != nil || !slices.Equal(got.Roles, c.roles)) {
+		refused := fault.Is(err, fault.Unauthenticated)
+		if c.roles == nil && !refused || c.roles != nil && (err != nil || !slices.Equal(got.Roles, c.roles)) {
 			t.Errorf("%s: got %v, %v", name, got.Roles, err)
 		}
 		if !slices.Equal(c.who.Roles, before) {
@@ -105,7 +108,9 @@ func TestRevocationsStaySmall(t *testing.T) {
 		t.Errorf("got %+v", l)
 	}
 	for n := range 1000 {
-		l.Add(auth.Revocation{Sessions: []string{fmt.Sprint("session-", n)}, IssuedBefore: later, Until: later.Add(time.Hour)}, later)
+		l.Add(auth.Revocation{
+			Sessions: []string{fmt.Sprint("session-", n)}, IssuedBefore: later, Until: later.Add(time.Hour),
+		}, later)
 	}
 	if doc, _ := json.Marshal(l); len(doc) > 8<<10 {
 		t.Errorf("a document has %d bytes", len(doc))

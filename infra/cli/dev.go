@@ -30,8 +30,8 @@ const defaultAddr = "127.0.0.1:8080"
 type devConfig struct {
 	Profile  string        `envconfig:"EBB_PROFILE" desc:"file that a CPU profile of the whole run is written to"`
 	Addr     string        `envconfig:"EBB_ADDR" default:"127.0.0.1:8080" desc:"where to listen"`
-	Hosts    string        `envconfig:"EBB_HOSTS" desc:"further names that requests may be for, with commas between; * for any"`
-	Origins  string        `envconfig:"EBB_CORS_ORIGINS" desc:"origins whose scripts may call from a browser, with commas between; * for any"`
+	Hosts    string        `envconfig:"EBB_HOSTS" desc:"more host names to accept, with commas; * for any"`
+	Origins  string        `envconfig:"EBB_CORS_ORIGINS" desc:"origins whose scripts may call, with commas; * for any"`
 	Data     string        `envconfig:"EBB_DATA" desc:"directory of the data"`
 	Idle     time.Duration `envconfig:"EBB_IDLE" default:"60s" desc:"time without work after which a function is stopped"`
 	Issuer   string        `envconfig:"EBB_ISSUER" default:"ebb" desc:"the iss claim of tokens"`
@@ -184,8 +184,8 @@ func listen(addr string) (net.Listener, error) {
 // The setting of the host names that requests may have besides those of loopback.
 const (
 	hostsVariable = "EBB_HOSTS"
-	hostsUsage    = "further `names`, with commas between, that requests may be for; * for any. On loopback only " +
-		"loopback's names are without it (" + hostsVariable + ")"
+	hostsUsage    = "more host `names` to accept, with commas; * for any. Without it, on loopback only loopback's names " +
+		"are accepted (" + hostsVariable + ")"
 )
 
 // onLoopback reports whether only this machine can reach the address.

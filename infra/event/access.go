@@ -2,8 +2,8 @@ package event
 
 import "time"
 
-// RevokedAccess names access tokens of a subject that are refused although they have not expired, or that no longer give
-// a role. Such events commute: in whatever order they arrive, the union of what they name is refused.
+// RevokedAccess names access tokens of a subject that are refused although they have not expired, or that no longer
+// give a role. Such events commute: in whatever order they arrive, the union of what they name is refused.
 type RevokedAccess struct {
 	Subject      string    `json:"subject" minLength:"1" maxLength:"200" doc:"The sub claim of the tokens."`
 	Sessions     []string  `json:"sessions,omitempty" maxLength:"100" doc:"The sessions that have ended: their tokens (sid) are refused whenever they were issued."`

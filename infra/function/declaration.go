@@ -21,8 +21,8 @@ const (
 	revokedName     = "_revoked"
 )
 
-// stateful reports whether the function needs a database: for documents of its own, or for the unit of work of an event,
-// of a tick or of an operation that changes something.
+// stateful reports whether the function needs a database: for documents of its own, or for the unit of work of an
+// event, of a tick or of an operation that changes something.
 func (f *Function) stateful() bool {
 	return len(f.schema) > 0 || f.namesEvents() || f.deadLetter != nil || f.tick != nil ||
 		slices.ContainsFunc(f.routes, func(r route) bool { return !r.Safe() })
@@ -125,7 +125,9 @@ func sortedKeys[V any](m map[string]V) []string {
 func (f *Function) subscribed() bool { return f.namesEvents() || f.checksRevocations() }
 
 // namesEvents reports whether the function itself declares that it consumes or emits events.
-func (f *Function) namesEvents() bool { return f.any != nil || len(f.subscriptions) > 0 || len(f.emits) > 0 }
+func (f *Function) namesEvents() bool {
+	return f.any != nil || len(f.subscriptions) > 0 || len(f.emits) > 0
+}
 
 func (f *Function) consumes() []string {
 	if f.any != nil {

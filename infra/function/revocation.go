@@ -18,12 +18,12 @@ import (
 
 // A token is valid until it expires, and its account may be gone or have lost a role before. So every function learns
 // from event.AccessRevoked which tokens are refused, and stores one document for each subject that has any, until those
-// tokens have expired. A request reads the document of its subject in its unit of work: a unit that writes commits only if
-// the document is still what was read, and the response to one that reads is given only if the token was not revoked
+// tokens have expired. A request reads the document of its subject in its unit of work: a unit that writes commits only
+// if the document is still what was read, and the response to one that reads is given only if the token was not revoked
 // when the last document was read. Nothing is kept in memory.
 //
-// A function takes part without a line of its own if it has a database and an operation that is not public. The one that
-// emits AccessRevoked does not: it has the accounts. A function without a database checks the token's expiry only.
+// A function takes part without a line of its own if it has a database and an operation that is not public. The one
+// that emits AccessRevoked does not: it has the accounts. A function without a database checks the token's expiry only.
 
 // checksRevocations reports whether the function consumes event.AccessRevoked and checks requests against it.
 func (f *Function) checksRevocations() bool {
@@ -44,7 +44,8 @@ func revokedKey(subject string) store.Key {
 	return store.Key{Collection: revokedName, ID: base64.RawURLEncoding.EncodeToString(sum[:])}
 }
 
-// learnRevocation returns the handler of event.AccessRevoked, which calls next, the function's own handler, if it has one.
+// learnRevocation returns the handler of event.AccessRevoked, which calls next, the function's own handler, if it has
+// one.
 func learnRevocation(next handler) handler {
 	return func(ctx context.Context, tx *Tx, e ce.Event) error {
 		data, err := event.AccessRevoked.Decode(e)
@@ -110,8 +111,8 @@ func (op Operation) stillAllowed(p auth.Principal, d store.Document) (auth.Princ
 	return p, op.Access.allow(p)
 }
 
-// pruneRevocations removes a few documents that can be forgotten, and reports whether more are left. Another unit may add
-// to one meanwhile, so each is read in the transaction.
+// pruneRevocations removes a few documents that can be forgotten, and reports whether more are left. Another unit may
+// add to one meanwhile, so each is read in the transaction.
 func pruneRevocations(ctx context.Context, db *store.Tx, now time.Time) (more bool, err error) {
 	found, more, err := db.Query(ctx, store.Query{
 		Collection: revokedName, Limit: pruneLimit, Order: []store.Order{{Field: "expires"}},

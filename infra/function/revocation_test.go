@@ -36,7 +36,7 @@ type noteInput struct {
 	ID string `path:"id"`
 }
 
-// notes is a function with an operation of every kind. Its hooks run in the handlers, between what they read and the end.
+// notes is a function with an operation of every kind. Its hooks run in the handlers, after what they have read.
 type notes struct {
 	h             *functiontest.Harness
 	reads, writes func() // nil: nothing
@@ -292,6 +292,8 @@ func TestRevocationsArePruned(t *testing.T) {
 // A function takes part if it has a database and an operation that is not public, unless it revokes tokens itself.
 func TestWhoLearnsRevocations(t *testing.T) {
 	closed := function.Operation{Method: "GET", Path: "/api/notes"}
+	stores := func(f *function.Function) { function.Collection[note](f, "notes") }
+	revokes := func(f *function.Function) { function.Emits(f, event.AccessRevoked) }
 	open := closed
 	open.Access = function.Public
 	for name, c := range map[string]struct {
@@ -299,10 +301,10 @@ func TestWhoLearnsRevocations(t *testing.T) {
 		with   func(*function.Function)
 		learns bool
 	}{
-		"a database and a closed operation": {closed, func(f *function.Function) { function.Collection[note](f, "notes") }, true},
-		"an open operation":                 {open, func(f *function.Function) { function.Collection[note](f, "notes") }, false},
+		"a database and a closed operation": {closed, stores, true},
+		"an open operation":                 {open, stores, false},
 		"no database":                       {closed, func(*function.Function) {}, false},
-		"the one that revokes":              {closed, func(f *function.Function) { function.Emits(f, event.AccessRevoked) }, false},
+		"the one that revokes":              {closed, revokes, false},
 	} {
 		d, err := function.Declare(func(env function.Env) (*function.Function, error) {
 			f := function.New("notes", env)
@@ -314,12 +316,12 @@ func TestWhoLearnsRevocations(t *testing.T) {
 			t.Fatal(err)
 		}
 		consumes := slices.Contains(d.Consumes, event.AccessRevoked.Name())
-		_, stores := d.Schema.Spec("_revoked")
+		_, keeps := d.Schema.Spec("_revoked")
 		typed := slices.Contains(d.Types, event.AccessRevoked.Info())
 		filters, _ := json.Marshal(d.Subscription.Filters)
 		triggered := strings.Contains(string(filters), event.AccessRevoked.Name())
-		if consumes != c.learns || stores != c.learns || triggered != c.learns || !typed && c.learns {
-			t.Errorf("%s: consumes %v, stores %v, trigger %v, type %v", name, consumes, stores, triggered, typed)
+		if consumes != c.learns || keeps != c.learns || triggered != c.learns || !typed && c.learns {
+			t.Errorf("%s: consumes %v, stores %v, trigger %v, type %v", name, consumes, keeps, triggered, typed)
 		}
 	}
 }

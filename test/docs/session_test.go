@@ -190,7 +190,7 @@ func (s *Session) write(path, content string) error {
 var serves = regexp.MustCompile(`^(make run|bin/[\w-]+ dev)\b`)
 
 // reads matches a command that changes nothing, or nothing more when it is repeated.
-var reads = regexp.MustCompile(`^(curl|bin/\S+ (events|dlq|timers|logs|call get-)|go run \./cmd/\w+ (events|dlq|timers))`)
+var reads = regexp.MustCompile(`^(curl|(bin/\S+|go run \./cmd/\w+) (events|dlq|timers|logs|call get-))`)
 
 var writes = regexp.MustCompile(`-X (POST|DELETE|PATCH)| (-d|--data) `)
 
@@ -261,7 +261,8 @@ func (s *Session) serve(text string, wants []string) error {
 	if err != nil {
 		return err
 	}
-	v := &server{cmd: exec.CommandContext(s.ctx, "bash", "-c", "exec "+text), done: make(chan struct{}), starts: 1, news: make(chan struct{}, 1)}
+	v := &server{done: make(chan struct{}), starts: 1, news: make(chan struct{}, 1)}
+	v.cmd = exec.CommandContext(s.ctx, "bash", "-c", "exec "+text)
 	v.cmd.Dir, v.cmd.Env = dir, s.env
 	v.cmd.Stdout, v.cmd.Stderr = v, v
 	v.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt goes to all of it, as from a terminal

@@ -26,8 +26,8 @@ const clerk = "clerk"
 // tokenLife is how long the tokens of the simulation are valid: longer than a run lasts before days pass.
 const tokenLife = 24 * time.Hour
 
-// revoked is what the run knows of revoked tokens. Each subject here has one revoked token, and customers who signed out
-// have another one that is good.
+// revoked is what the run knows of revoked tokens. Each subject here has one revoked token, and customers who signed
+// out have another one that is good.
 type revoked struct {
 	sent   map[string]bool        // by subject: a revocation was published
 	again  map[string]bool        // by subject: signed in again
@@ -112,8 +112,8 @@ func (s *run) knows(function, who string) bool {
 	return ok
 }
 
-// send sends a request of a customer or an admin. It checks that a function that has handled the revocation of its token
-// refuses it, and that no other token is refused. It calls done unless the token was refused.
+// send sends a request of a customer or an admin. It checks that a function that has handled the revocation of its
+// token refuses it, and that no other token is refused. It calls done unless the token was refused.
 func (s *run) send(who string, r simulate.Request, done func(simulate.Response)) {
 	refusal := http.StatusUnauthorized
 	if who == clerk {
