@@ -133,7 +133,7 @@ func TestPlacesFitTheMemory(t *testing.T) {
 		want  int
 	}{
 		{users.NoLimit, 1, 1}, {users.NoLimit, 2, 2}, {users.NoLimit, 64, 4},
-		{102 * mib, 8, 2}, {60 * mib, 8, 1}, {10 * mib, 8, 1}, {1 << 30, 8, 4}, {1 << 30, 2, 2},
+		{102 * mib, 8, 1}, {120 * mib, 8, 2}, {60 * mib, 8, 1}, {10 * mib, 8, 1}, {1 << 30, 8, 4}, {1 << 30, 2, 2},
 	} {
 		if got := users.Places(c.limit, c.cpus); got != c.want {
 			t.Errorf("%d MiB and %d processors: got %d places, want %d", c.limit/mib, c.cpus, got, c.want)
