@@ -2,7 +2,7 @@ package events
 
 import "time"
 
-// What the examples of all types are about.
+// The values of all examples: one customer orders two books.
 const (
 	exUser    = "01920000-0000-7000-8000-000000000001"
 	exOrder   = "01920000-0000-7000-8000-000000000003"

@@ -2,7 +2,7 @@ package events
 
 import "github.com/ebb-dev/ebb/infra/event"
 
-// SentNotification is a message that has left.
+// SentNotification is a message that was sent.
 type SentNotification struct {
 	NotificationID string `json:"notification_id" minLength:"1" maxLength:"128"`
 	UserID         string `json:"user_id" minLength:"1" maxLength:"128"`
@@ -21,13 +21,21 @@ type FailedNotification struct {
 	Reason         string `json:"reason" minLength:"1" maxLength:"2000"`
 }
 
-// What notifications says.
+// The events of notifications.
 var (
-	NotificationSent = event.Define(namespace, "notifications.sent", 1, event.Fact, "A message to a user has left.",
-		SentNotification{NotificationID: exNotice, UserID: exUser, OrderID: exOrder, Channel: "email", Template: "order-confirmed"},
+	NotificationSent = event.Define(namespace, "notifications.sent", 1, event.Fact, "A message to a user was sent.",
+		SentNotification{
+			NotificationID: exNotice, UserID: exUser, OrderID: exOrder, Channel: "email", Template: "order-confirmed",
+		},
 		SentNotification{NotificationID: exNotice, UserID: exUser, Channel: "email", Template: "welcome"})
 
-	NotificationFailed = event.Define(namespace, "notifications.failed", 1, event.Fact, "A message to a user will not be sent, and why.",
-		FailedNotification{NotificationID: exNotice, UserID: exUser, OrderID: exOrder, Channel: "email", Template: "order-confirmed", Reason: "mailbox unknown"},
-		FailedNotification{NotificationID: exNotice, UserID: exUser, Channel: "email", Template: "welcome", Reason: "mailbox unknown"})
+	NotificationFailed = event.Define(namespace, "notifications.failed", 1, event.Fact, "A message to a user will not "+
+		"be sent, with the reason.",
+		FailedNotification{
+			NotificationID: exNotice, UserID: exUser, OrderID: exOrder, Channel: "email", Template: "order-confirmed",
+			Reason: "mailbox unknown",
+		},
+		FailedNotification{
+			NotificationID: exNotice, UserID: exUser, Channel: "email", Template: "welcome", Reason: "mailbox unknown",
+		})
 )

@@ -6,15 +6,15 @@ import (
 	"github.com/ebb-dev/ebb/infra/event"
 )
 
-// OrderLine is a quantity of one product at the price it was ordered for.
+// OrderLine is a quantity of one product at the price of the order.
 type OrderLine struct {
 	ProductID string `json:"product_id" minLength:"1" maxLength:"128"`
 	Quantity  int    `json:"quantity" min:"1" max:"1000000"`
 	UnitPrice Money  `json:"unit_price"`
-	Name      string `json:"name,omitempty" maxLength:"500" doc:"What the product was called when it was ordered."`
+	Name      string `json:"name,omitempty" maxLength:"500" doc:"The product's name at the time of the order."`
 }
 
-// PlacedOrder is an order whose saga has begun.
+// PlacedOrder is a new order.
 type PlacedOrder struct {
 	OrderID    string      `json:"order_id" minLength:"1" maxLength:"128"`
 	CustomerID string      `json:"customer_id" minLength:"1" maxLength:"128"`
@@ -23,7 +23,7 @@ type PlacedOrder struct {
 	PlacedAt   time.Time   `json:"placed_at"`
 }
 
-// ConfirmedOrder is an order that is paid and on its way.
+// ConfirmedOrder is an order that is paid for.
 type ConfirmedOrder struct {
 	OrderID     string    `json:"order_id" minLength:"1" maxLength:"128"`
 	CustomerID  string    `json:"customer_id" minLength:"1" maxLength:"128"`
@@ -36,27 +36,28 @@ type CancelledOrder struct {
 	OrderID     string    `json:"order_id" minLength:"1" maxLength:"128"`
 	CustomerID  string    `json:"customer_id" minLength:"1" maxLength:"128"`
 	Reason      string    `json:"reason" minLength:"1" maxLength:"2000" doc:"For people."`
-	Code        string    `json:"code,omitempty" maxLength:"100" doc:"For programs: out_of_stock, card_declined, deadline ..."`
+	Code        string    `json:"code,omitempty" maxLength:"100" doc:"For programs: out_of_stock, card_declined ..."`
 	CancelledAt time.Time `json:"cancelled_at"`
 }
 
-// OrderDeadlinePassed is a step of an order's saga that may have taken too long.
+// OrderDeadlinePassed names the step of an order's saga whose deadline has passed.
 type OrderDeadlinePassed struct {
 	OrderID string `json:"order_id" minLength:"1" maxLength:"128"`
-	Step    string `json:"step,omitempty" maxLength:"100" doc:"None: the whole saga."`
+	Step    string `json:"step,omitempty" maxLength:"100" doc:"Missing: the whole saga."`
 }
 
-// What orders asks of itself.
+// The commands of orders to itself.
 var (
 	OrderDeadline = event.Define(namespace, "orders.deadline", 1, event.Command,
-		"Give up a step of an order's saga unless it is done by now. Orders has the clock send it.",
+		"Expire a step of an order's saga unless it is done. The clock publishes it when it is due.",
 		OrderDeadlinePassed{OrderID: exOrder, Step: "authorize"},
 		OrderDeadlinePassed{OrderID: exOrder})
 )
 
-// What orders says.
+// The events of orders.
 var (
-	OrderPlaced = event.Define(namespace, "orders.placed", 1, event.Fact, "A customer has ordered; whether they get it is not known yet.",
+	OrderPlaced = event.Define(namespace, "orders.placed", 1, event.Fact, "A customer placed an order. It ends with "+
+		"orders.confirmed or orders.cancelled.",
 		PlacedOrder{
 			OrderID: exOrder, CustomerID: exUser, Total: exTotal, PlacedAt: exTime,
 			Lines: []OrderLine{{ProductID: exProduct, Quantity: 2, UnitPrice: exPrice, Name: "Notes on the Analytical Engine"}},
@@ -66,10 +67,14 @@ var (
 			Lines: []OrderLine{{ProductID: exProduct, Quantity: 2, UnitPrice: exPrice}},
 		})
 
-	OrderConfirmed = event.Define(namespace, "orders.confirmed", 1, event.Fact, "An order is charged, and its stock is leaving. It stays so.",
+	OrderConfirmed = event.Define(namespace, "orders.confirmed", 1, event.Fact, "An order is charged, and its stock is "+
+		"about to be shipped. This is final.",
 		ConfirmedOrder{OrderID: exOrder, CustomerID: exUser, Total: exTotal, ConfirmedAt: exTime})
 
-	OrderCancelled = event.Define(namespace, "orders.cancelled", 1, event.Fact, "An order has ended undone, and why. It stays so.",
-		CancelledOrder{OrderID: exOrder, CustomerID: exUser, Reason: "the card was declined", Code: "card_declined", CancelledAt: exTime},
+	OrderCancelled = event.Define(namespace, "orders.cancelled", 1, event.Fact, "An order was undone and cancelled, "+
+		"with the reason. This is final.",
+		CancelledOrder{
+			OrderID: exOrder, CustomerID: exUser, Reason: "the card was declined", Code: "card_declined", CancelledAt: exTime,
+		},
 		CancelledOrder{OrderID: exOrder, CustomerID: exUser, Reason: "the card was declined", CancelledAt: exTime})
 )

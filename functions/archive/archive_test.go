@@ -39,7 +39,7 @@ func read(h *functiontest.Harness, query string) list {
 	return l
 }
 
-// pages reads everything, page by page.
+// pages returns the subjects of all events, read page by page.
 func pages(h *functiontest.Harness, query string) []string {
 	h.T.Helper()
 	all := []string{}
@@ -53,11 +53,15 @@ func pages(h *functiontest.Harness, query string) []string {
 	}
 }
 
-// The types of the product that the archive keeps the events of.
+// The event types of the product of these tests.
 var (
 	product       = event.NewNamespace("dev.ebb", "https://ebb.dev/schemas/")
-	stockReserved = event.Define(product, "inventory.reserved", 1, event.Fact, "Stock is set aside.", reservedStock{OrderID: "o"})
-	moneyCaptured = event.Define(product, "payments.captured", 1, event.Fact, "Money was taken.", capturedMoney{OrderID: "o", Amount: 5})
+	stockReserved = event.Define(
+		product, "inventory.reserved", 1, event.Fact, "Stock is reserved.", reservedStock{OrderID: "o"},
+	)
+	moneyCaptured = event.Define(
+		product, "payments.captured", 1, event.Fact, "Money was charged.", capturedMoney{OrderID: "o", Amount: 5},
+	)
 )
 
 type reservedStock struct {
@@ -96,8 +100,8 @@ func equal(t *testing.T, what string, got, want []string) {
 	}
 }
 
-// Every event is kept in the order in which it came, once, and as it was.
-func TestKeeps(t *testing.T) {
+// Every event is stored in the order of arrival, once, and unchanged.
+func TestStore(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	first := h.Event(reserved("a"))
 	h.Receive(first, h.Event(captured("b")))
@@ -111,7 +115,7 @@ func TestKeeps(t *testing.T) {
 }
 
 // Events are found by subject, type, correlation and time, in both directions, and over pages.
-func TestFinds(t *testing.T) {
+func TestList(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	start := h.Clock.Now()
 	for _, d := range []event.Draft{reserved("a"), reserved("b"), captured("a"), captured("b"), reserved("c")} {
@@ -143,7 +147,7 @@ func TestFinds(t *testing.T) {
 }
 
 // One event is found by its position and by its id.
-func TestGets(t *testing.T) {
+func TestGet(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	h.Clock.Advance(time.Since(h.Clock.Now())) // ids carry the real time
 	e := h.Event(reserved("a"))
@@ -158,7 +162,7 @@ func TestGets(t *testing.T) {
 	h.Call("GET", "/api/archive/events/nobody", functiontest.Admin(), nil).Expect(404)
 }
 
-// The archive is for administrators.
+// Only administrators can use the API.
 func TestAdminsOnly(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	for _, path := range []string{"events", "events/x", "causality/x", "dead-letters", "dead-letters/x"} {
@@ -173,7 +177,7 @@ type node struct {
 	Caused []node
 }
 
-// What caused what is a tree, found by the correlation and by the order.
+// The causes of events are a tree, found by the correlation and by the order.
 func TestCausality(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	caused := func(d event.Draft, by string) ce.Event {
@@ -204,8 +208,8 @@ func TestCausality(t *testing.T) {
 	h.Call("GET", "/api/archive/causality/nothing", functiontest.Admin(), nil).Expect(404)
 }
 
-// Events that cause one another in a circle, which only a forger makes, are shown all the same.
-func TestCircle(t *testing.T) {
+// Events whose causes form a cycle, which only forged events can have, are in the response.
+func TestCycle(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	one, two := h.Event(reserved("order")), h.Event(reserved("order"))
 	one.SetExtension(event.CausationID, two.ID())
@@ -218,8 +222,8 @@ func TestCircle(t *testing.T) {
 	}
 }
 
-// run carries a replay through: it hands the archive its own commands until it says that it is done.
-func run(h *functiontest.Harness) (said []ce.Event, portions int, done event.FinishedReplay) {
+// run delivers the archive's own commands to it until the replay is done. It returns the replayed events.
+func run(h *functiontest.Harness) (replayed []ce.Event, portions int, done event.FinishedReplay) {
 	h.T.Helper()
 	for portions < 50 {
 		var next []ce.Event
@@ -234,7 +238,7 @@ func run(h *functiontest.Harness) (said []ce.Event, portions int, done event.Fin
 					h.T.Fatal(err)
 				}
 			default:
-				said = append(said, e)
+				replayed = append(replayed, e)
 				n++
 			}
 		}
@@ -242,7 +246,7 @@ func run(h *functiontest.Harness) (said []ce.Event, portions int, done event.Fin
 			h.T.Fatalf("%d events in one portion", n)
 		}
 		if len(next) == 0 {
-			return said, portions, done
+			return replayed, portions, done
 		}
 		portions++
 		h.Restart()
@@ -253,7 +257,7 @@ func run(h *functiontest.Harness) (said []ce.Event, portions int, done event.Fin
 	return nil, 0, done
 }
 
-// A replay says past events again, in order, with their own ids, for one function alone, and then that it is done.
+// A replay publishes past events in order, with their original ids, to one function only, and then archive.replayed.
 func TestReplay(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	numbered(h, 1234)
@@ -263,26 +267,27 @@ func TestReplay(t *testing.T) {
 	}
 	h.Call("POST", "/api/archive/replays", functiontest.Admin(),
 		map[string]any{"to": "views", "types": []string{"dev.ebb.inventory.reserved.v1"}}).Expect(202).JSON(&asked)
-	said, portions, done := run(h)
-	if len(said) != 1234 || done.Count != 1234 || done.ReplayID != asked.ReplayID || done.To != "views" || portions < 3 {
-		t.Fatalf("got %d events in %d portions, %+v", len(said), portions, done)
+	past, portions, done := run(h)
+	if len(past) != 1234 || done.Count != 1234 || done.ReplayID != asked.ReplayID || done.To != "views" || portions < 3 {
+		t.Fatalf("got %d events in %d portions, %+v", len(past), portions, done)
 	}
-	for i, e := range said {
-		if e.Subject() != fmt.Sprintf("a-%03d", i) || e.Extensions()[event.ReplayTo] != "views" || e.Extensions()[event.Replay] != asked.ReplayID {
+	for i, e := range past {
+		if e.Subject() != fmt.Sprintf("a-%03d", i) || e.Extensions()[event.ReplayTo] != "views" ||
+			e.Extensions()[event.Replay] != asked.ReplayID {
 			t.Fatalf("event %d: got %v", i, e)
 		}
 	}
 	before := read(h, "?type=dev.ebb.inventory.reserved.v1&subject=a-000")
-	if said[0].ID() != before.Items[0].Event.ID() || said[0].Source() != before.Items[0].Event.Source() {
+	if past[0].ID() != before.Items[0].Event.ID() || past[0].Source() != before.Items[0].Event.Source() {
 		t.Fatal("the replayed event has another id or source")
 	}
-	h.Receive(said[0])
+	h.Receive(past[0])
 	if got := read(h, "?subject=a-000"); len(got.Items) != 1 {
 		t.Fatalf("a replayed event was kept again: %+v", got)
 	}
 }
 
-// A replay may be of a span of time and of one entity; without types it is of all types.
+// A replay may be limited to a range of time and one entity; without types it has all types.
 func TestReplaySpan(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	h.MustDeliver(reserved("a"))
@@ -292,16 +297,19 @@ func TestReplaySpan(t *testing.T) {
 	h.Clock.Advance(time.Hour)
 	until := h.Clock.Now()
 	h.MustDeliver(captured("a"))
-	h.MustDeliver(event.ArchiveReplay.New("r", event.ReplayEvents{ReplayID: "r", To: "views", Since: since, Until: until, Subject: "a"}))
-	said, _, done := run(h)
-	equal(t, "types", functiontest.Types(said), []string{"inventory.reserved.v1", "payments.captured.v1"})
+	h.MustDeliver(event.ArchiveReplay.New(
+		"r", event.ReplayEvents{ReplayID: "r", To: "views", Since: since, Until: until, Subject: "a"},
+	))
+	past, _, done := run(h)
+	equal(t, "types", functiontest.Types(past), []string{"inventory.reserved.v1", "payments.captured.v1"})
 	if done.Count != 2 {
 		t.Fatalf("got %+v", done)
 	}
 }
 
-// What keeps to no schema is kept and not replayed: nobody could take it, and who counts would wait for ever.
-func TestReplayLeavesOutWhatNobodyCanTake(t *testing.T) {
+// An event that does not conform to its schema is stored and not replayed: consumers would refuse it, and one that
+// counts the replayed events would wait for ever.
+func TestReplaySkipsInvalidEvents(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	bad := h.Event(reserved("bad"))
 	if err := bad.SetData(ce.ApplicationJSON, []byte(`{"order_id":7}`)); err != nil {
@@ -310,43 +318,49 @@ func TestReplayLeavesOutWhatNobodyCanTake(t *testing.T) {
 	h.Receive(bad)
 	h.MustDeliver(reserved("a"))
 	h.MustDeliver(event.ArchiveReplay.New("r", event.ReplayEvents{ReplayID: "r", To: "views"}))
-	said, _, done := run(h)
-	if len(said) != 1 || said[0].Subject() != "a" || done.Count != 1 {
-		t.Fatalf("got %v, %+v", said, done)
+	past, _, done := run(h)
+	if len(past) != 1 || past[0].Subject() != "a" || done.Count != 1 {
+		t.Fatalf("got %v, %+v", past, done)
 	}
 	if got := read(h, "?subject=bad"); len(got.Items) != 1 {
 		t.Fatalf("it was not kept: %+v", got)
 	}
 }
 
-// An event from before a replay that comes to the archive only after it is said again when it comes; one
-// from long after it, or of another type, is not.
-func TestReplayMissesNothing(t *testing.T) {
+// An event from before a replay that reaches the archive only after it is replayed when it arrives; one from long after
+// it, or of another type, is not.
+func TestReplayLateEvents(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	late, other := h.Event(reserved("late")), h.Event(captured("other"))
 	h.MustDeliver(reserved("a"))
-	h.MustDeliver(event.ArchiveReplay.New("r", event.ReplayEvents{ReplayID: "r", To: "views", Types: []string{late.Type()}}))
-	if said, _, done := run(h); len(said) != 1 || done.Count != 1 {
-		t.Fatalf("got %v, %+v", said, done)
+	h.MustDeliver(
+		event.ArchiveReplay.New("r", event.ReplayEvents{ReplayID: "r", To: "views", Types: []string{late.Type()}}),
+	)
+	if past, _, done := run(h); len(past) != 1 || done.Count != 1 {
+		t.Fatalf("got %v, %+v", past, done)
 	}
 	h.Clock.Advance(time.Hour)
 	h.Restart()
 	h.Receive(late, other)
 	h.MustDeliver(reserved("b"))
-	said := h.Emitted()
-	if len(said) != 1 || said[0].ID() != late.ID() || said[0].Extensions()[event.ReplayTo] != "views" || said[0].Extensions()[event.Replay] != "r" {
-		t.Fatalf("got %v", said)
+	emitted := h.Emitted()
+	if len(emitted) != 1 || emitted[0].ID() != late.ID() ||
+		emitted[0].Extensions()[event.ReplayTo] != "views" || emitted[0].Extensions()[event.Replay] != "r" {
+		t.Fatalf("got %v", emitted)
 	}
 }
 
-// An empty archive is soon replayed, and one to the archive itself, or with a forged cursor, is refused for good.
+// A replay of an empty archive ends at once. A replay to the archive itself, or with a forged cursor, is refused for
+// good.
 func TestReplayEnds(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	h.MustDeliver(event.ArchiveReplay.New("r", event.ReplayEvents{ReplayID: "r", To: "views"}))
-	if said, _, done := run(h); len(said) != 0 || done.ReplayID != "r" || done.Count != 0 {
-		t.Fatalf("got %v, %+v", said, done)
+	if past, _, done := run(h); len(past) != 0 || done.ReplayID != "r" || done.Count != 0 {
+		t.Fatalf("got %v, %+v", past, done)
 	}
-	for _, bad := range []event.ReplayEvents{{ReplayID: "r", To: "archive"}, {ReplayID: "r", To: "views", Cursor: "forged"}} {
+	for _, bad := range []event.ReplayEvents{
+		{ReplayID: "r", To: "archive"}, {ReplayID: "r", To: "views", Cursor: "forged"},
+	} {
 		if got := h.Deliver(event.ArchiveReplay.New("r", bad)); got[0].Status != 422 {
 			t.Errorf("%+v: got %+v", bad, got[0])
 		}
@@ -379,7 +393,7 @@ func deadLetters(h *functiontest.Harness, query string) []letter {
 	return l.Items
 }
 
-// The same event is one dead letter for each subscriber that did not take it, beside its place in the log.
+// The same event is one dead letter for each subscriber that refused it; the log stores it once.
 func TestDeadLetters(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	e := dead(h, captured("a"), "/functions/orders")
@@ -390,7 +404,8 @@ func TestDeadLetters(t *testing.T) {
 	h.Clock.Advance(time.Second)
 	h.Receive(other)
 	got := deadLetters(h, "")
-	if len(got) != 2 || got[0].Function != "payments" || got[1].Function != "orders" || got[1].Code != "422" || got[1].Reason != "no such order" {
+	if len(got) != 2 || got[0].Function != "payments" || got[1].Function != "orders" || got[1].Code != "422" ||
+		got[1].Reason != "no such order" {
 		t.Fatalf("got %+v", got)
 	}
 	if _, left := got[0].Event.Extensions()[broker.ErrorDest]; left {
@@ -401,7 +416,8 @@ func TestDeadLetters(t *testing.T) {
 	}
 }
 
-// A dead letter is mended, with data its schema allows, and sent to the function that failed, as if for the first time.
+// A dead letter is mended, with data that conforms to its schema, and sent to the function that failed, with side
+// effects.
 func TestMendAndReplay(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	e := dead(h, captured("a"), "/functions/orders")
@@ -410,15 +426,16 @@ func TestMendAndReplay(t *testing.T) {
 	h.Call("PUT", path, functiontest.Admin(), `{"data":{"order_id":""}}`).Expect(422)
 	h.Call("PUT", path, functiontest.Admin(), map[string]any{"data": capturedMoney{OrderID: "b", Amount: 7}}).Expect(200)
 	h.Call("POST", path+"/replay", functiontest.Admin(), nil).Expect(202)
-	said := h.Emitted()
-	if len(said) != 1 || said[0].ID() != e.ID() || said[0].Source() != e.Source() {
-		t.Fatalf("got %v", said)
+	emitted := h.Emitted()
+	if len(emitted) != 1 || emitted[0].ID() != e.ID() || emitted[0].Source() != e.Source() {
+		t.Fatalf("got %v", emitted)
 	}
-	ext := said[0].Extensions()
-	if ext[event.ReplayTo] != "orders" || ext[event.Replay] != nil || ext[broker.ErrorCode] != nil || ext[event.PartitionKey] != "a" {
+	ext := emitted[0].Extensions()
+	if ext[event.ReplayTo] != "orders" || ext[event.Replay] != nil || ext[broker.ErrorCode] != nil ||
+		ext[event.PartitionKey] != "a" {
 		t.Fatalf("got extensions %v", ext)
 	}
-	data, err := moneyCaptured.Decode(said[0])
+	data, err := moneyCaptured.Decode(emitted[0])
 	if err != nil || data.OrderID != "b" {
 		t.Fatalf("got %+v, %v", data, err)
 	}
@@ -430,8 +447,8 @@ func TestMendAndReplay(t *testing.T) {
 	}
 }
 
-// A dead letter that was sent out again and dies again waits again, as the same entry.
-func TestDiesAgain(t *testing.T) {
+// A dead letter that was replayed and fails again is waiting again, as the same entry.
+func TestFailsAgain(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	e := dead(h, captured("a"), "/functions/orders")
 	h.Receive(e)
@@ -443,7 +460,7 @@ func TestDiesAgain(t *testing.T) {
 	}
 }
 
-// A dead letter may be dropped.
+// A dead letter can be dropped.
 func TestDrop(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	h.Receive(dead(h, captured("a"), "/functions/orders"))
@@ -453,7 +470,7 @@ func TestDrop(t *testing.T) {
 	h.Call("POST", path+"/replay", functiontest.Admin(), nil).Expect(404)
 }
 
-// What the archive itself failed to take, and was sent again, is kept as if it came for the first time.
+// A replayed dead letter of the archive itself is stored as at the first delivery.
 func TestOwnDeadLetter(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	h.Receive(dead(h, captured("a"), "/functions/archive"))
@@ -465,8 +482,8 @@ func TestOwnDeadLetter(t *testing.T) {
 	}
 }
 
-// BenchmarkKeep is how fast events get in, by the batch.
-func BenchmarkKeep(b *testing.B) {
+// BenchmarkStore measures how fast batches of events are stored.
+func BenchmarkStore(b *testing.B) {
 	h := functiontest.New(b, archive.New, functiontest.Once())
 	batch := make([]ce.Event, 128)
 	b.ReportAllocs()

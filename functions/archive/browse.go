@@ -12,36 +12,30 @@ import (
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
-// Item is an event as it was kept: a CloudEvent in structured JSON, with its place in the log beside it.
+// Item is a stored event: a CloudEvent in structured JSON, with its position in the log.
 type Item struct {
-	Position   string          `json:"position" doc:"Its place in the order of arrival, in hexadecimal."`
+	Position   string          `json:"position" doc:"The place in the order of arrival, in hexadecimal."`
 	ArchivedAt string          `json:"archived_at" format:"date-time"`
 	Event      json.RawMessage `json:"event" doc:"The CloudEvent in structured JSON."`
 }
 
 func (e stored) item() Item { return Item{Position: key(e.Position), ArchivedAt: e.At, Event: e.Event} }
 
+// listInput has larger pages than function.Paging.
 type listInput struct {
 	Subject     string    `query:"subject" maxLength:"200" doc:"Only events about this entity."`
 	Type        string    `query:"type" maxLength:"200"`
 	Correlation string    `query:"correlation" maxLength:"200"`
-	Since       time.Time `query:"since" doc:"Only events that came at this time or later."`
-	Until       time.Time `query:"until" doc:"Only events that came before this time."`
+	Since       time.Time `query:"since" doc:"Only events that arrived at this time or later."`
+	Until       time.Time `query:"until" doc:"Only events that arrived before this time."`
 	Order       string    `query:"order" enum:"asc,desc" default:"asc"`
 	Limit       int       `query:"limit" minimum:"1" maximum:"500" default:"50"`
 	Cursor      string    `query:"cursor" maxLength:"100" doc:"The next of the page before."`
 }
 
-type listOutput struct {
-	Body struct {
-		Items []Item `json:"items"`
-		Next  string `json:"next,omitempty"`
-	}
-}
-
-// list reads a page of the log.
-func (a *archive) list(ctx context.Context, tx *function.Tx, in *listInput) (*listOutput, error) {
-	c := choice{subject: in.Subject, correlation: in.Correlation}
+// list returns a page of the log.
+func (a *archive) list(ctx context.Context, tx *function.Tx, in *listInput) (*function.Page[Item], error) {
+	c := criteria{subject: in.Subject, correlation: in.Correlation}
 	if in.Type != "" {
 		c.types = []string{in.Type}
 	}
@@ -53,7 +47,7 @@ func (a *archive) list(ctx context.Context, tx *function.Tx, in *listInput) (*li
 	if in.Cursor != "" {
 		at, err := strconv.ParseInt(in.Cursor, 16, 64)
 		if err != nil || at < 0 {
-			return nil, fault.New(fault.Invalid, "the cursor is not one of ours")
+			return nil, fault.New(fault.Invalid, "invalid cursor")
 		}
 		if desc {
 			s.last = min(s.last, at)
@@ -65,7 +59,7 @@ func (a *archive) list(ctx context.Context, tx *function.Tx, in *listInput) (*li
 	if err != nil {
 		return nil, err
 	}
-	out := &listOutput{}
+	out := &function.Page[Item]{}
 	out.Body.Items = make([]Item, len(p.events))
 	for i, e := range p.events {
 		out.Body.Items[i] = e.item()
@@ -86,7 +80,7 @@ type getInput struct {
 
 type getOutput struct{ Body Item }
 
-// get finds one event.
+// get returns one event.
 func (a *archive) get(ctx context.Context, tx *function.Tx, in *getInput) (*getOutput, error) {
 	if isPosition(in.ID) {
 		e, ok, err := a.events.Find(ctx, tx, in.ID)
@@ -109,15 +103,14 @@ func isPosition(id string) bool {
 	return err == nil && len(id) == 16
 }
 
-// An event usually comes soon after it got its id. Clocks may differ by early; at most searched events
-// from then on are looked at.
+// The search for an id begins clockSkew before the time in the id, and reads at most maxSearched events.
 const (
-	early    = 2 * time.Second
-	searched = 40000
+	clockSkew   = 2 * time.Second
+	maxSearched = 40000
 )
 
-// search looks for an event's id around the time that the id, a UUIDv7 (RFC 9562), names; for another kind
-// of id among the latest. There is no index of ids, for every write would pay for it.
+// search returns the event with this id. It reads the events from the time in the id on, if that is a UUIDv7 (RFC
+// 9562), and otherwise the latest ones. Ids have no index, because each write would have to update it.
 func (a *archive) search(ctx context.Context, tx *function.Tx, id string) (stored, error) {
 	s, err := a.between(ctx, tx, time.Time{}, time.Time{})
 	if err != nil {
@@ -126,12 +119,12 @@ func (a *archive) search(ctx context.Context, tx *function.Tx, id string) (store
 	desc := true
 	if u, err := uuid.Parse(id); err == nil && u.Version() == 7 {
 		desc = false
-		if s.first, err = a.since(ctx, tx, time.Unix(u.Time().UnixTime()).Add(-early), s.last); err != nil {
+		if s.first, err = a.since(ctx, tx, time.Unix(u.Time().UnixTime()).Add(-clockSkew), s.last); err != nil {
 			return stored{}, err
 		}
 	}
-	for looked := 0; looked < searched && !s.empty(); looked += 1000 {
-		page, rest, err := a.run(ctx, tx, s, desc, 1000)
+	for read := 0; read < maxSearched && !s.empty(); read += 1000 {
+		page, rest, err := a.consecutive(ctx, tx, s, desc, 1000)
 		if err != nil {
 			return stored{}, err
 		}
@@ -142,5 +135,6 @@ func (a *archive) search(ctx context.Context, tx *function.Tx, id string) (store
 			}
 		}
 	}
-	return stored{}, fault.New(fault.NotFound, "no event with this id was found near its time; look for it by its position, subject or correlation")
+	return stored{}, fault.New(fault.NotFound,
+		"no event with this id was found near its time; look for it by its position, subject or correlation")
 }

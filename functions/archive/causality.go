@@ -9,7 +9,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
-// Node is an event and what it caused.
+// Node is an event and the events that it caused.
 type Node struct {
 	ID            string    `json:"id"`
 	Position      string    `json:"position"`
@@ -35,17 +35,17 @@ type causalityOutput struct {
 	}
 }
 
-// shown bounds the nodes of one answer.
-const shown = 2000
+// maxNodes is the most events in one response.
+const maxNodes = 2000
 
-// causality shows the stories that a correlation, or an entity, is part of.
+// causality returns the events of a correlation, or of all correlations with an event about an entity, as trees.
 func (a *archive) causality(ctx context.Context, tx *function.Tx, in *causalityInput) (*causalityOutput, error) {
 	end, err := a.end(ctx, tx)
 	if err != nil {
 		return nil, err
 	}
 	all := span{1, end}
-	about, err := a.read(ctx, tx, choice{subject: in.ID}, all, false, shown)
+	about, err := a.read(ctx, tx, criteria{subject: in.ID}, all, false, maxNodes)
 	if err != nil {
 		return nil, err
 	}
@@ -62,11 +62,11 @@ func (a *archive) causality(ctx context.Context, tx *function.Tx, in *causalityI
 	out := &causalityOutput{}
 	out.Body.Correlations = []string{}
 	for _, id := range correlations {
-		if len(found) >= shown {
+		if len(found) >= maxNodes {
 			truncated = true
 			break
 		}
-		p, err := a.read(ctx, tx, choice{correlation: id}, all, false, shown)
+		p, err := a.read(ctx, tx, criteria{correlation: id}, all, false, maxNodes)
 		if err != nil {
 			return nil, err
 		}
@@ -85,8 +85,8 @@ func (a *archive) causality(ctx context.Context, tx *function.Tx, in *causalityI
 	return out, nil
 }
 
-// forest hangs each event under the one that caused it, in the order of arrival. What was caused by nothing that
-// was found is a root; so is what an endless circle of causes, which only a forged event can make, would hide.
+// forest returns the events as trees of causes, in the order of arrival. An event whose cause was not found is a root.
+// So is an event in a cycle of causes, which only forged events can have.
 func forest(found map[int64]stored) []*Node {
 	byID, order := make(map[string]*Node, len(found)), make([]*Node, 0, len(found))
 	for _, e := range found {
@@ -116,7 +116,7 @@ func forest(found map[int64]stored) []*Node {
 	return roots
 }
 
-// within reports whether the causes of n lead to target.
+// within reports whether target is n or one of its causes, or the causes of n form a cycle.
 func within(byID map[string]*Node, n, target *Node) bool {
 	for steps := 0; n != nil && steps <= len(byID); steps++ {
 		if n == target {
@@ -124,5 +124,5 @@ func within(byID map[string]*Node, n, target *Node) bool {
 		}
 		n = byID[n.CausationID]
 	}
-	return n != nil // they lead in a circle
+	return n != nil // a cycle
 }

@@ -22,14 +22,14 @@ import (
 
 // The states of a dead letter.
 const (
-	waiting  = "waiting"  // somebody has to look at it
-	replayed = "replayed" // it was sent out again, and has not come back
+	waiting  = "waiting"  // an administrator has to handle it
+	replayed = "replayed" // it was sent again, and has not failed again
 )
 
-// letter is an event that a subscriber could not be brought to take.
+// letter is an event that a subscriber did not accept after all retries.
 type letter struct {
 	State      string          `json:"state"`
-	At         string          `json:"at"` // when it died last; see moment
+	At         string          `json:"at"` // when it failed last; see sortableTime
 	FirstAt    string          `json:"first_at"`
 	ReplayedAt time.Time       `json:"replayed_at,omitzero"`
 	Times      int             `json:"times"`
@@ -39,13 +39,13 @@ type letter struct {
 	Reason     string          `json:"reason,omitempty"`
 	Mended     bool            `json:"mended,omitempty"`
 	Type       string          `json:"type"`
-	Event      json.RawMessage `json:"event"` // as it was before it died
+	Event      json.RawMessage `json:"event"` // without the extensions of a dead letter
 }
 
-// bury keeps a dead letter. The same event for the same subscriber is one entry, however often it dies.
-func (a *archive) bury(ctx context.Context, tx *function.Tx, e ce.Event) error {
+// deadLetter stores a dead letter. The same event for the same subscriber is one entry, which counts the failures.
+func (a *archive) deadLetter(ctx context.Context, tx *function.Tx, e ce.Event) error {
 	subscriber := event.Extension(e, broker.ErrorDest)
-	l := letter{State: waiting, At: moment(tx.Now()), Subscriber: subscriber, Function: functionOf(subscriber),
+	l := letter{State: waiting, At: sortableTime(tx.Now()), Subscriber: subscriber, Function: functionOf(subscriber),
 		Code: event.Extension(e, broker.ErrorCode), Reason: event.Extension(e, broker.ErrorData), Type: e.Type()}
 	plain := e.Clone()
 	for _, name := range []string{broker.ErrorDest, broker.ErrorCode, broker.ErrorData} {
@@ -70,11 +70,11 @@ func (a *archive) bury(ctx context.Context, tx *function.Tx, e ce.Event) error {
 
 func letterID(subscriber string, e ce.Event) string {
 	sum := sha256.Sum256([]byte(subscriber + "\x00" + e.Source() + "\x00" + e.ID()))
-	return hex.EncodeToString(sum[:16]) // which does not begin with a dash, as an option does
+	return hex.EncodeToString(sum[:16]) // hexadecimal, so that it never begins with a dash as an option does
 }
 
-// functionOf is the function behind a subscriber: the last part of a path such as /functions/payments, or
-// the first label of a host, which is how a cluster names its services.
+// functionOf returns the function of a subscriber: the last part of a path such as /functions/payments, or the first
+// label of a host, as in the address of a service in a cluster.
 func functionOf(subscriber string) string {
 	if u, err := url.Parse(subscriber); err == nil && u.Host != "" {
 		name, _, _ := strings.Cut(u.Hostname(), ".")
@@ -83,41 +83,39 @@ func functionOf(subscriber string) string {
 	return path.Base(subscriber)
 }
 
-// DeadLetter is a dead letter as it is shown.
+// DeadLetter is the API's form of a dead letter.
 type DeadLetter struct {
 	ID         string          `json:"id"`
 	State      string          `json:"state" enum:"waiting,replayed"`
-	At         string          `json:"at" format:"date-time" doc:"When it died last."`
+	At         string          `json:"at" format:"date-time" doc:"When it failed last."`
 	FirstAt    string          `json:"first_at" format:"date-time"`
 	ReplayedAt time.Time       `json:"replayed_at,omitzero"`
-	Times      int             `json:"times" doc:"How often it has died."`
+	Times      int             `json:"times" doc:"How often it became a dead letter."`
 	Subscriber string          `json:"subscriber"`
 	Function   string          `json:"function"`
-	Code       string          `json:"code,omitempty" doc:"The last status that the subscriber answered."`
+	Code       string          `json:"code,omitempty" doc:"The last status code of the subscriber."`
 	Reason     string          `json:"reason,omitempty"`
 	Mended     bool            `json:"mended,omitempty"`
 	Event      json.RawMessage `json:"event" doc:"The CloudEvent in structured JSON."`
 }
 
 func (l letter) shown(id string) DeadLetter {
-	return DeadLetter{ID: id, State: l.State, At: l.At, FirstAt: l.FirstAt, ReplayedAt: l.ReplayedAt, Times: l.Times, Subscriber: l.Subscriber,
-		Function: l.Function, Code: l.Code, Reason: l.Reason, Mended: l.Mended, Event: l.Event}
-}
-
-type listDeadInput struct {
-	State  string `query:"state" enum:"waiting,replayed" default:"waiting"`
-	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
-	Cursor string `query:"cursor" maxLength:"1000"`
-}
-
-type listDeadOutput struct {
-	Body struct {
-		Items []DeadLetter `json:"items"`
-		Next  string       `json:"next,omitempty"`
+	return DeadLetter{
+		ID: id, State: l.State, At: l.At, FirstAt: l.FirstAt, ReplayedAt: l.ReplayedAt, Times: l.Times,
+		Subscriber: l.Subscriber, Function: l.Function, Code: l.Code, Reason: l.Reason, Mended: l.Mended, Event: l.Event,
 	}
 }
 
-func (a *archive) listDead(ctx context.Context, tx *function.Tx, in *listDeadInput) (*listDeadOutput, error) {
+// listDeadInput has larger pages than function.Paging.
+type listDeadInput struct {
+	State  string `query:"state" enum:"waiting,replayed" default:"waiting"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
+	Cursor string `query:"cursor" maxLength:"1024" doc:"The next of the page before."`
+}
+
+func (a *archive) listDead(
+	ctx context.Context, tx *function.Tx, in *listDeadInput,
+) (*function.Page[DeadLetter], error) {
 	page, err := a.dead.Query(ctx, tx, store.Find{
 		Where: []store.Filter{{Field: "state", Op: store.Equal, Value: in.State}},
 		Order: []store.Order{{Field: "at", Desc: true}},
@@ -126,12 +124,7 @@ func (a *archive) listDead(ctx context.Context, tx *function.Tx, in *listDeadInp
 	if err != nil {
 		return nil, err
 	}
-	out := &listDeadOutput{}
-	out.Body.Items, out.Body.Next = make([]DeadLetter, len(page.Items)), page.Next
-	for i, item := range page.Items {
-		out.Body.Items[i] = item.Value.shown(item.ID)
-	}
-	return out, nil
+	return function.PageOf(page, func(item store.Item[letter]) DeadLetter { return item.Value.shown(item.ID) }), nil
 }
 
 type deadInput struct {
@@ -163,7 +156,7 @@ type mendInput struct {
 	}
 }
 
-// mendDead gives a dead letter other data. It must keep to the schema of its type, or it would die again.
+// mendDead replaces the data of a dead letter. The new data must conform to the schema of the event's type.
 func (a *archive) mendDead(ctx context.Context, tx *function.Tx, in *mendInput) (*deadOutput, error) {
 	l, err := a.find(ctx, tx, in.ID)
 	if err != nil {
@@ -179,7 +172,7 @@ func (a *archive) mendDead(ctx context.Context, tx *function.Tx, in *mendInput) 
 	}
 	if info, known := a.types().Lookup(e.Type()); known {
 		if err := info.Check(compact.Bytes()); err != nil {
-			return nil, fault.Wrap(err, fault.Invalid, "the data does not keep to its schema: %v", err)
+			return nil, fault.Wrap(err, fault.Invalid, "the data does not conform to its schema: %v", err)
 		}
 	}
 	if err := e.SetData(event.ContentType, json.RawMessage(compact.Bytes())); err != nil {
@@ -192,14 +185,14 @@ func (a *archive) mendDead(ctx context.Context, tx *function.Tx, in *mendInput) 
 	return &deadOutput{l.shown(in.ID)}, a.dead.Put(ctx, tx, in.ID, l)
 }
 
-// replayDead sends the event to the function that failed, with its own id, so that the function's inbox decides whether
-// it is news, and with effects. An event that was part of a replay stays part of it.
+// replayDead sends the event to the function that failed, with its original id, so that the function's inbox drops it
+// if the function has handled it since, and with side effects. An event that was part of a replay stays part of it.
 func (a *archive) replayDead(ctx context.Context, tx *function.Tx, in *deadInput) (*deadOutput, error) {
 	l, err := a.find(ctx, tx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	if err := sayAgain(tx, l.Event, l.Function, ""); err != nil {
+	if err := publishAgain(tx, l.Event, l.Function, ""); err != nil {
 		return nil, err
 	}
 	l.State, l.ReplayedAt = replayed, tx.Now()

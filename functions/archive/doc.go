@@ -1,21 +1,22 @@
-// Package archive keeps every event there was, in the order in which it came. From that come history,
-// the graph of what caused what, and replays; it is also where the dead letters of all triggers end.
+// Package archive stores every event of the system, in the order of arrival. History, the graph of causes and replays
+// are read from it; it is also the dead-letter sink of every trigger.
 //
-// Hears everything, the dead letters of every trigger, and archive.replay. Says archive.replayed, and
-// archive.replay to itself for the next portion of a replay; and it says past events again.
+// It consumes every event, the dead letters of every trigger, and archive.replay. It emits archive.replayed,
+// archive.replay to itself for the next portion of a replay, and the replayed events, unchanged but for two extensions.
 //
-// Owns: events, one document each whose id is its position in hexadecimal (positions start at 1 and have no
-// gaps); the head, which counts them; and dead letters, one for each event and subscriber.
+// It owns events, one document each whose id is the event's position in hexadecimal (positions start at 1 and have no
+// gaps); the head, which holds the last position; and dead letters, one for each event and subscriber.
 //
-// Events of one batch share a transaction, so the head is written once for all of them. An event that comes
-// twice is dropped by the inbox. Times in questions to the archive are times of arrival, which
-// never run backwards along the positions, so that a range of time is a range of positions. An event
-// addressed to one function (extension ebbreplayto) is a repetition and is not kept again.
+// The events of one batch share a transaction, so the head is written once for all of them. An event that comes twice
+// is dropped by the inbox. The times in queries are times of arrival. They never decrease with the position, so a range
+// of time is a range of positions. An event that is addressed to one function (extension ebbreplayto) is a repetition
+// and is not stored again.
 //
-// A replay goes on by a command of the archive to itself, so that each portion is one unit of work and a stop
-// between two loses nothing. A portion that is handled again says the same events with the same ids, which the
-// reader's inbox drops. The replay ends when a portion has reached the end of the log. An event that was said before
-// the replay was asked for and comes to the archive only after its end is said again when it comes, as part of the same
-// replay, so that it is not missed either. What does not keep to its schema is kept and not replayed: nobody could take
-// it. Portions and archive.replayed have different partition keys: a reader that must have seen everything counts.
+// A replay continues by a command of the archive to itself, so that each portion is one unit of work and a crash
+// between two portions loses nothing. A portion that is handled again emits the same events with the same ids, which
+// the consumer's inbox drops. The replay ends when a portion has reached the end of the log. An event from before the
+// replay that reaches the archive only after the replay's end is replayed when it arrives, as a part of the same
+// replay. An event that does not conform to its schema is stored and not replayed, because no consumer accepts it.
+// Portions and archive.replayed have different partition keys and so no order between them: a consumer that needs every
+// event must count them.
 package archive

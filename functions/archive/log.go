@@ -8,24 +8,23 @@ import (
 	"sort"
 	"time"
 
-	"github.com/ebb-dev/ebb/infra/event"
-
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
-// stored is one event. Its document's id is its position; see key.
+// stored is one event. The id of its document is its position; see key.
 type stored struct {
-	about
-	Event json.RawMessage `json:"event"` // structured
+	attributes
+	Event json.RawMessage `json:"event"` // in structured JSON
 }
 
-// about is what the archive asks of an event.
-type about struct {
+// attributes holds the attributes of an event that queries use.
+type attributes struct {
 	Position      int64     `json:"position"`
-	At            string    `json:"at"` // when it came; see moment
+	At            string    `json:"at"` // time of arrival; see sortableTime
 	ID            string    `json:"id"`
 	Source        string    `json:"source"`
 	Type          string    `json:"type"`
@@ -39,23 +38,23 @@ type about struct {
 type head struct {
 	Position int64    `json:"position"`
 	At       string   `json:"at"`
-	Replays  []ending `json:"replays,omitempty"` // those that have ended lately
+	Replays  []ending `json:"replays,omitempty"` // replays that have ended lately
 }
 
 const headID = "head"
 
-// key is the document id of a position: as text it sorts as the number does.
+// key returns the document id of a position: a text that sorts as the number does.
 func key(position int64) string { return fmt.Sprintf("%016x", position) }
 
-// moment writes a time so that texts sort as times do.
-func moment(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000000Z") }
+// sortableTime writes a time as a text that sorts as the time does.
+func sortableTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000000Z") }
 
-// keep appends an event to the log.
-func (a *archive) keep(ctx context.Context, tx *function.Tx, e ce.Event) error {
+// store appends an event to the log.
+func (a *archive) store(ctx context.Context, tx *function.Tx, e ce.Event) error {
 	switch addressee := event.Extension(e, event.ReplayTo); {
 	case addressee == "":
 	case addressee == "archive" && event.Extension(e, event.Replay) == "":
-		// A dead letter of our own that was replayed: it never got in.
+		// A replayed dead letter of the archive itself: the event is not stored yet.
 		e = e.Clone()
 		e.SetExtension(event.ReplayTo, nil)
 	default:
@@ -65,12 +64,12 @@ func (a *archive) keep(ctx context.Context, tx *function.Tx, e ce.Event) error {
 	if err != nil {
 		return err
 	}
-	h.Position, h.At = h.Position+1, max(h.At, moment(tx.Now()))
+	h.Position, h.At = h.Position+1, max(h.At, sortableTime(tx.Now()))
 	if err := a.heads.Put(ctx, tx, headID, h); err != nil {
 		return err
 	}
-	a.late(h, tx, e)
-	data, err := encode(about{
+	a.replayLate(h, tx, e)
+	data, err := encode(attributes{
 		Position: h.Position, At: h.At, ID: e.ID(), Source: e.Source(), Type: e.Type(), Subject: e.Subject(), Time: e.Time(),
 		CorrelationID: event.Extension(e, event.CorrelationID), CausationID: event.Extension(e, event.CausationID),
 	}, e)
@@ -80,11 +79,12 @@ func (a *archive) keep(ctx context.Context, tx *function.Tx, e ce.Event) error {
 	return tx.StoreTx().Create(ctx, a.events.Key(key(h.Position)), data)
 }
 
-// encode writes what a stored is in JSON. It is joined by hand: encoding/json would go over the event twice more.
-func encode(a about, e ce.Event) (json.RawMessage, error) {
+// encode returns the JSON of a stored. It is joined by hand, because encoding/json would parse and copy the event twice
+// more.
+func encode(a attributes, e ce.Event) (json.RawMessage, error) {
 	head, err := json.Marshal(a)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Internal, "encode what is known of an event")
+		return nil, fault.Wrap(err, fault.Internal, "encode the attributes of an event")
 	}
 	data := bytes.NewBuffer(make([]byte, 0, 3*len(head)+len(e.DataEncoded)))
 	data.Write(head[:len(head)-1])
@@ -96,19 +96,19 @@ func encode(a about, e ce.Event) (json.RawMessage, error) {
 	return data.Bytes(), nil
 }
 
-// end is the position of the last event; 0 when there is none.
+// end returns the position of the last event; 0 when the log is empty.
 func (a *archive) end(ctx context.Context, tx *function.Tx) (int64, error) {
 	h, _, err := a.heads.Find(ctx, tx, headID)
 	return h.Position, err
 }
 
-// since is the first position whose event came at the time or later; end+1 when none did.
+// since returns the first position whose event arrived at the time or later; end+1 when none did.
 func (a *archive) since(ctx context.Context, tx *function.Tx, t time.Time, end int64) (int64, error) {
 	if t.IsZero() {
 		return 1, nil
 	}
 	var failed error
-	at := moment(t)
+	at := sortableTime(t)
 	n := sort.Search(int(end), func(i int) bool {
 		if failed != nil {
 			return true
@@ -123,7 +123,7 @@ func (a *archive) since(ctx context.Context, tx *function.Tx, t time.Time, end i
 // span is a range of positions, both ends included.
 type span struct{ first, last int64 }
 
-// between is the span of a range of time: from since on and before until. Zero times are open ends.
+// between returns the span of a range of time: from since on and before until. A zero time is an open end.
 func (a *archive) between(ctx context.Context, tx *function.Tx, since, until time.Time) (span, error) {
 	end, err := a.end(ctx, tx)
 	if err != nil {

@@ -15,9 +15,9 @@ import (
 
 type publishInput struct {
 	Body struct {
-		Type    string          `json:"type" minLength:"1" maxLength:"200" doc:"A whole name, with its version."`
-		Subject string          `json:"subject,omitempty" maxLength:"200" doc:"What it is about; also its partition key."`
-		Data    json.RawMessage `json:"data" doc:"Its data, as the schema of the type has it."`
+		Type    string          `json:"type" minLength:"1" maxLength:"200" doc:"The full name, with its version."`
+		Subject string          `json:"subject,omitempty" maxLength:"200" doc:"The entity's id; also the partition key."`
+		Data    json.RawMessage `json:"data" doc:"Data that conforms to the schema of the type."`
 	}
 }
 
@@ -25,18 +25,18 @@ type publishOutput struct {
 	Body json.RawMessage `doc:"The CloudEvent in structured JSON."`
 }
 
-// publish emits an event of any type, with the archive as its source. Data that its schema does not allow is refused:
-// it would end as a dead letter of every function that consumes it.
+// publish emits an event of any type, with the archive as its source. Data that does not conform to the schema is
+// refused, because the event would become a dead letter of every function that consumes it.
 func (a *archive) publish(_ context.Context, tx *function.Tx, in *publishInput) (*publishOutput, error) {
 	info, known := a.types().Lookup(in.Body.Type)
 	if !known {
 		return nil, fault.New(fault.Invalid, "unknown event type %q", in.Body.Type)
 	}
 	if err := info.Check(in.Body.Data); err != nil {
-		return nil, fault.Wrap(err, fault.Invalid, "the data does not keep to its schema: %v", err)
+		return nil, fault.Wrap(err, fault.Invalid, "the data does not conform to its schema: %v", err)
 	}
 	if strings.ContainsFunc(in.Body.Subject, unicode.IsControl) { // CloudEvents 1.0.2, section 3.1
-		return nil, fault.New(fault.Invalid, "there is a control character in the subject")
+		return nil, fault.New(fault.Invalid, "the subject has a control character")
 	}
 	id := tx.NewID()
 	e := ce.New()

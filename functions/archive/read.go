@@ -8,20 +8,21 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// choice says which events of a span are wanted. Empty fields choose all.
-type choice struct {
+// criteria selects events of a span. An empty field selects all.
+type criteria struct {
 	subject, correlation string
 	types                []string
 }
 
-func (c choice) takes(e stored) bool {
+// match reports whether the event is selected.
+func (c criteria) match(e stored) bool {
 	return (c.subject == "" || e.Subject == c.subject) &&
 		(c.correlation == "" || e.CorrelationID == c.correlation) &&
 		(len(c.types) == 0 || slices.Contains(c.types, e.Type))
 }
 
-// index is the one field that narrows a query down the most.
-func (c choice) index() (store.Filter, bool) {
+// index returns a filter on the most selective field that has an index, if a criterion has one.
+func (c criteria) index() (store.Filter, bool) {
 	switch {
 	case c.correlation != "":
 		return store.Filter{Field: "correlation_id", Op: store.Equal, Value: c.correlation}, true
@@ -33,10 +34,10 @@ func (c choice) index() (store.Filter, bool) {
 	return store.Filter{}, false
 }
 
-// scanned bounds how many events one call looks at to find those that are wanted.
-const scanned = 4000
+// maxScanned is the most events that one call reads to find those selected.
+const maxScanned = 4000
 
-// portion is what was found, and the span that is left; nothing is left when it is empty.
+// portion is a part of the selected events, and the rest of the span, which is empty after the last part.
 type portion struct {
 	events []stored
 	rest   span
@@ -44,19 +45,21 @@ type portion struct {
 
 func (s span) empty() bool { return s.first > s.last }
 
-// read finds at most limit events of a span, from its beginning or, descending, from its end.
-func (a *archive) read(ctx context.Context, tx *function.Tx, c choice, s span, desc bool, limit int) (portion, error) {
+// read returns at most limit selected events of a span, from its beginning or, descending, from its end.
+func (a *archive) read(
+	ctx context.Context, tx *function.Tx, c criteria, s span, desc bool, limit int,
+) (portion, error) {
 	p := portion{rest: s}
-	for looked := 0; looked < scanned && len(p.events) < limit && !p.rest.empty(); {
-		size := min(max(limit, 100), store.MaxLimit, scanned-looked)
+	for scanned := 0; scanned < maxScanned && len(p.events) < limit && !p.rest.empty(); {
+		size := min(max(limit, 100), store.MaxLimit, maxScanned-scanned)
 		page, left, err := a.page(ctx, tx, c, p.rest, desc, size)
 		if err != nil {
 			return p, err
 		}
 		p.rest = left
-		looked += size
+		scanned += size
 		for _, e := range page {
-			if !c.takes(e) {
+			if !c.match(e) {
 				continue
 			}
 			if len(p.events) == limit {
@@ -69,7 +72,7 @@ func (a *archive) read(ctx context.Context, tx *function.Tx, c choice, s span, d
 	return p, nil
 }
 
-// without is what is left of the span after the event at the position.
+// without returns the rest of the span after the event at the position.
 func (s span) without(position int64, desc bool) span {
 	if desc {
 		return span{s.first, position - 1}
@@ -77,15 +80,19 @@ func (s span) without(position int64, desc bool) span {
 	return span{position + 1, s.last}
 }
 
-// page reads the next events of the span that the index finds, wanted or not, and what is left of it.
-func (a *archive) page(ctx context.Context, tx *function.Tx, c choice, s span, desc bool, size int) ([]stored, span, error) {
+// page returns the next events of the span by the index, selected or not, and the rest of the span.
+func (a *archive) page(
+	ctx context.Context, tx *function.Tx, c criteria, s span, desc bool, size int,
+) ([]stored, span, error) {
 	filter, indexed := c.index()
 	if !indexed {
-		return a.run(ctx, tx, s, desc, size)
+		return a.consecutive(ctx, tx, s, desc, size)
 	}
 	found, err := a.events.Query(ctx, tx, store.Find{
 		Where: []store.Filter{filter,
-			{Field: "position", Op: store.GreaterOrEqual, Value: s.first}, {Field: "position", Op: store.LessOrEqual, Value: s.last}},
+			{
+				Field: "position", Op: store.GreaterOrEqual, Value: s.first,
+			}, {Field: "position", Op: store.LessOrEqual, Value: s.last}},
 		Order: []store.Order{{Field: "position", Desc: desc}},
 		Limit: size,
 	})
@@ -102,13 +109,17 @@ func (a *archive) page(ctx context.Context, tx *function.Tx, c choice, s span, d
 	return page, s.without(page[len(page)-1].Position, desc), nil
 }
 
-// run reads a run of neighbours. Positions have no gaps, so their keys are known without an index.
-func (a *archive) run(ctx context.Context, tx *function.Tx, s span, desc bool, size int) ([]stored, span, error) {
+// consecutive returns the next events of the span, all of them. Positions have no gaps, so it needs no index.
+func (a *archive) consecutive(
+	ctx context.Context, tx *function.Tx, s span, desc bool, size int,
+) ([]stored, span, error) {
 	if desc {
-		return a.runBack(ctx, tx, s, size)
+		return a.consecutiveBack(ctx, tx, s, size)
 	}
 	size = int(min(int64(size), s.last-s.first+1))
-	found, err := a.events.Query(ctx, tx, store.Find{Limit: size, Cursor: store.EncodeCursor(store.Position{ID: key(s.first - 1)})})
+	found, err := a.events.Query(ctx, tx, store.Find{
+		Limit: size, Cursor: store.EncodeCursor(store.Position{ID: key(s.first - 1)}),
+	})
 	if err != nil {
 		return nil, s, err
 	}
@@ -119,7 +130,7 @@ func (a *archive) run(ctx context.Context, tx *function.Tx, s span, desc bool, s
 	return page, span{s.first + int64(size), s.last}, nil
 }
 
-func (a *archive) runBack(ctx context.Context, tx *function.Tx, s span, size int) ([]stored, span, error) {
+func (a *archive) consecutiveBack(ctx context.Context, tx *function.Tx, s span, size int) ([]stored, span, error) {
 	first := max(s.first, s.last-int64(size)+1)
 	var ids []string
 	for n := s.last; n >= first; n-- {

@@ -13,21 +13,21 @@ import (
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
-// most bounds what one unit of work says again.
-const most = 500
+// maxReplayed is the most events that one unit of work replays.
+const maxReplayed = 500
 
-// progress is where a replay goes on: what a cursor holds.
+// progress is the position of a replay. The cursor of the command holds it.
 type progress struct {
 	Next  int64 `json:"next"`
 	Last  int64 `json:"last"`
-	Open  bool  `json:"open,omitempty"` // Last is where the log ends, and moves with it
+	Open  bool  `json:"open,omitempty"` // Last is the end of the log, and grows with it
 	Count int   `json:"count"`
 
-	Asked time.Time `json:"asked,omitzero"` // none: the replay does not go up to the present
+	Asked time.Time `json:"asked,omitzero"` // zero: the replay has an end before the present
 }
 
-// ending is a replay up to the present that has ended. Whoever asked for it may have had events before that reach the
-// archive only now, and would miss them: they are said again when they come.
+// ending is a replay up to the present that has ended. An event from before the replay may reach the archive only after
+// it; such an event is replayed when it arrives.
 type ending struct {
 	ID      string    `json:"id"`
 	To      string    `json:"to"`
@@ -36,22 +36,22 @@ type ending struct {
 	Asked   time.Time `json:"asked"`
 }
 
-// An ending is remembered for so long, and at most so many are. Clocks may differ by apart.
+// How long endings are stored, how many, and by how much clocks may differ.
 const (
-	endingKept = 24 * time.Hour
-	endingMost = 8
-	apart      = 5 * time.Minute
+	endingRetention = 24 * time.Hour
+	maxEndings      = 8
+	maxClockSkew    = 5 * time.Minute
 )
 
-// ended remembers that a replay has ended.
-func (a *archive) ended(ctx context.Context, tx *function.Tx, e ending) error {
+// saveEnding stores that a replay has ended.
+func (a *archive) saveEnding(ctx context.Context, tx *function.Tx, e ending) error {
 	h, _, err := a.heads.Find(ctx, tx, headID)
 	if err != nil {
 		return err
 	}
 	known := []ending{e}
 	for _, o := range h.Replays {
-		if o.ID != e.ID && tx.Now().Sub(o.Asked) < endingKept && len(known) < endingMost {
+		if o.ID != e.ID && tx.Now().Sub(o.Asked) < endingRetention && len(known) < maxEndings {
 			known = append(known, o)
 		}
 	}
@@ -59,19 +59,20 @@ func (a *archive) ended(ctx context.Context, tx *function.Tx, e ending) error {
 	return a.heads.Put(ctx, tx, headID, h)
 }
 
-// late says an event again, to those whose replay ended before it came and began after it was said.
-func (a *archive) late(h head, tx *function.Tx, e ce.Event) {
+// replayLate replays an event to each function whose replay has ended, but was requested after the event happened.
+func (a *archive) replayLate(h head, tx *function.Tx, e ce.Event) {
 	for _, r := range h.Replays {
-		c := choice{subject: r.Subject, types: r.Types}
-		if e.Time().After(r.Asked.Add(apart)) || !c.takes(stored{about: about{Subject: e.Subject(), Type: e.Type()}}) || !a.playable(e) {
+		c := criteria{subject: r.Subject, types: r.Types}
+		selected := c.match(stored{attributes: attributes{Subject: e.Subject(), Type: e.Type()}})
+		if e.Time().After(r.Asked.Add(maxClockSkew)) || !selected || !a.playable(e) {
 			continue
 		}
-		again(tx, e.Clone(), r.To, r.ID)
+		publishTo(tx, e.Clone(), r.To, r.ID)
 	}
 }
 
-// playable reports whether a consumer can take the event: one that does not conform to its schema is a dead letter wherever
-// it arrives, and a consumer that counts what was replayed would wait for it for ever.
+// playable reports whether the event can be replayed. An event that does not conform to its schema would become a dead
+// letter, and a consumer that counts the replayed events would wait for it for ever.
 func (a *archive) playable(e ce.Event) bool {
 	info, known := a.types().Lookup(e.Type())
 	return e.Type() != event.ArchiveReplay.Name() && (!known || info.Check(e.Data()) == nil)
@@ -89,15 +90,15 @@ func parseCursor(cursor string) (progress, error) {
 		err = json.Unmarshal(data, &p)
 	}
 	if err != nil || p.Next < 1 || p.Last < 0 || p.Count < 0 {
-		return p, fault.New(fault.Invalid, "the cursor of the replay is not one of ours")
+		return p, fault.New(fault.Invalid, "invalid cursor of the replay")
 	}
 	return p, nil
 }
 
-// replay says one portion of a replay, and then a command for the next or that it is done.
+// replay publishes one portion of a replay, and then the command for the next portion or archive.replayed.
 func (a *archive) replay(ctx context.Context, tx *function.Tx, cmd event.ReplayEvents) error {
 	if cmd.To == "archive" {
-		return fault.New(fault.Invalid, "the archive has no use for a replay")
+		return fault.New(fault.Invalid, "events cannot be replayed to the archive")
 	}
 	p, err := a.begin(ctx, tx, cmd)
 	if err != nil {
@@ -108,31 +109,37 @@ func (a *archive) replay(ctx context.Context, tx *function.Tx, cmd event.ReplayE
 			return err
 		}
 	}
-	// The command is an event like any other. It is kept only after the end of the log was noted, and never replayed.
-	if err := a.keep(ctx, tx, tx.Event()); err != nil {
+	// The command is stored as every event is, but after the end of the log was read. It is never replayed.
+	if err := a.store(ctx, tx, tx.Event()); err != nil {
 		return err
 	}
-	found, err := a.read(ctx, tx, choice{subject: cmd.Subject, types: cmd.Types}, span{p.Next, p.Last}, false, most)
+	found, err := a.read(
+		ctx, tx, criteria{subject: cmd.Subject, types: cmd.Types}, span{p.Next, p.Last}, false, maxReplayed,
+	)
 	if err != nil {
 		return err
 	}
 	for _, e := range found.events {
-		said, err := parse(e.Event)
+		past, err := parse(e.Event)
 		if err != nil {
 			return err
 		}
-		if !a.playable(said) {
+		if !a.playable(past) {
 			continue
 		}
-		again(tx, said, cmd.To, cmd.ReplayID)
+		publishTo(tx, past, cmd.To, cmd.ReplayID)
 		p.Count++
 	}
 	if found.rest.empty() {
-		tx.Emit(event.ArchiveReplayed.New(cmd.ReplayID, event.FinishedReplay{ReplayID: cmd.ReplayID, To: cmd.To, Count: p.Count}))
+		tx.Emit(
+			event.ArchiveReplayed.New(cmd.ReplayID, event.FinishedReplay{ReplayID: cmd.ReplayID, To: cmd.To, Count: p.Count}),
+		)
 		if p.Asked.IsZero() {
 			return nil
 		}
-		return a.ended(ctx, tx, ending{ID: cmd.ReplayID, To: cmd.To, Types: cmd.Types, Subject: cmd.Subject, Asked: p.Asked})
+		return a.saveEnding(
+			ctx, tx, ending{ID: cmd.ReplayID, To: cmd.To, Types: cmd.Types, Subject: cmd.Subject, Asked: p.Asked},
+		)
 	}
 	p.Next = found.rest.first
 	cmd.Cursor = p.cursor()
@@ -140,7 +147,7 @@ func (a *archive) replay(ctx context.Context, tx *function.Tx, cmd event.ReplayE
 	return nil
 }
 
-// begin is where the portion starts.
+// begin returns the progress from which the portion starts.
 func (a *archive) begin(ctx context.Context, tx *function.Tx, cmd event.ReplayEvents) (progress, error) {
 	if cmd.Cursor != "" {
 		return parseCursor(cmd.Cursor)
@@ -153,11 +160,12 @@ func (a *archive) begin(ctx context.Context, tx *function.Tx, cmd event.ReplayEv
 	return p, err
 }
 
-// sayAgain publishes a past event for one function alone, with its own id and source. No replay named: with effects.
-func sayAgain(tx *function.Tx, data json.RawMessage, to, replay string) error {
+// publishAgain publishes a past event to one function only, with its original id and source. With an empty replay its
+// side effects happen.
+func publishAgain(tx *function.Tx, data json.RawMessage, to, replay string) error {
 	e, err := parse(data)
 	if err == nil {
-		again(tx, e, to, replay)
+		publishTo(tx, e, to, replay)
 	}
 	return err
 }
@@ -165,12 +173,13 @@ func sayAgain(tx *function.Tx, data json.RawMessage, to, replay string) error {
 func parse(data json.RawMessage) (ce.Event, error) {
 	e, err := event.FromJSON(data)
 	if err != nil {
-		return e, fault.Wrap(err, fault.Internal, "decode a kept event")
+		return e, fault.Wrap(err, fault.Internal, "decode a stored event")
 	}
 	return e, nil
 }
 
-func again(tx *function.Tx, e ce.Event, to, replay string) {
+// publishTo publishes an event that only one function receives.
+func publishTo(tx *function.Tx, e ce.Event, to, replay string) {
 	e.SetExtension(event.ReplayTo, to)
 	if replay != "" {
 		e.SetExtension(event.Replay, replay)
@@ -180,10 +189,10 @@ func again(tx *function.Tx, e ce.Event, to, replay string) {
 
 type replayInput struct {
 	Body struct {
-		To      string    `json:"to" minLength:"1" maxLength:"100" pattern:"^[a-z0-9-]+$" doc:"The function that is to hear it."`
-		Types   []string  `json:"types,omitempty" maxItems:"100" doc:"None: every type."`
-		Since   time.Time `json:"since,omitzero" required:"false" doc:"Events that came at this time or later."`
-		Until   time.Time `json:"until,omitzero" required:"false" doc:"Events that came before this time."`
+		To      string    `json:"to" minLength:"1" maxLength:"100" pattern:"^[a-z0-9-]+$" doc:"The receiving function."`
+		Types   []string  `json:"types,omitempty" maxItems:"100" doc:"Missing: every type."`
+		Since   time.Time `json:"since,omitzero" required:"false" doc:"Events that arrived at this time or later."`
+		Until   time.Time `json:"until,omitzero" required:"false" doc:"Events that arrived before this time."`
 		Subject string    `json:"subject,omitempty" maxLength:"200"`
 	}
 }
@@ -194,15 +203,16 @@ type replayOutput struct {
 	}
 }
 
-// startReplay asks for a replay, as any function may by the same command.
+// startReplay requests a replay, by the same command that any function may emit.
 func (a *archive) startReplay(_ context.Context, tx *function.Tx, in *replayInput) (*replayOutput, error) {
 	if in.Body.To == "archive" {
-		return nil, fault.New(fault.Invalid, "the archive has no use for a replay")
+		return nil, fault.New(fault.Invalid, "events cannot be replayed to the archive")
 	}
 	out := &replayOutput{}
 	out.Body.ReplayID = tx.NewID()
 	tx.Emit(event.ArchiveReplay.New(out.Body.ReplayID, event.ReplayEvents{
-		ReplayID: out.Body.ReplayID, To: in.Body.To, Types: in.Body.Types, Since: in.Body.Since, Until: in.Body.Until, Subject: in.Body.Subject,
+		ReplayID: out.Body.ReplayID, To: in.Body.To, Types: in.Body.Types,
+		Since: in.Body.Since, Until: in.Body.Until, Subject: in.Body.Subject,
 	}))
 	return out, nil
 }

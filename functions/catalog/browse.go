@@ -17,33 +17,21 @@ var (
 	}
 	getProduct = function.Operation{
 		Method: http.MethodGet, Path: "/api/products/{id}", Access: function.Public, Summary: "Show a product",
-		Description: "With If-None-Match, 304 when the product is still the one the caller has.",
+		Description: "With If-None-Match, 304 when the product's ETag is one of those given.",
 		Errors:      []int{http.StatusNotModified},
 	}
 )
 
 type listInput struct{ function.Paging }
 
-type listOutput struct {
-	Body struct {
-		Items []Product `json:"items"`
-		Next  string    `json:"next,omitempty" doc:"The cursor of the next page; none: this is the last."`
-	}
-}
-
-func (c *catalog) list(ctx context.Context, tx *function.Tx, in *listInput) (*listOutput, error) {
+func (c *catalog) list(ctx context.Context, tx *function.Tx, in *listInput) (*function.Page[Product], error) {
 	page, err := c.products.Query(ctx, tx, store.Find{
 		Where: []store.Filter{{Field: "deleted", Op: store.Equal, Value: false}}, Limit: in.Limit, Cursor: in.Cursor,
 	})
 	if err != nil {
 		return nil, err
 	}
-	out := &listOutput{}
-	out.Body.Items, out.Body.Next = make([]Product, len(page.Items)), page.Next
-	for i, item := range page.Items {
-		out.Body.Items[i] = item.Value.shown(item.ID)
-	}
-	return out, nil
+	return function.PageOf(page, func(item store.Item[product]) Product { return item.Value.shown(item.ID) }), nil
 }
 
 type getInput struct {
@@ -70,7 +58,7 @@ func (c *catalog) get(ctx context.Context, tx *function.Tx, in *getInput) (*prod
 	return out, nil
 }
 
-// find is a product that is for sale.
+// find returns a product with its version; fault.NotFound when it is missing or was removed.
 func (c *catalog) find(ctx context.Context, tx *function.Tx, id string) (product, int64, error) {
 	p, version, err := c.products.Read(ctx, tx, id)
 	if err == nil && (version == 0 || p.Deleted) {

@@ -34,8 +34,8 @@ func add(h *functiontest.Harness, name string) catalog.Product {
 	return p
 }
 
-// told are the events since the last look; each must be the next version of its product.
-func told(h *functiontest.Harness) []events.ChangedProduct {
+// changes returns the data of the events emitted since the last call. Subject and sequence must match the data.
+func changes(h *functiontest.Harness) []events.ChangedProduct {
 	h.T.Helper()
 	var all []events.ChangedProduct
 	for _, e := range h.Emitted() {
@@ -62,8 +62,10 @@ func TestAdd(t *testing.T) {
 	if r.Header.Get("Location") != "/api/products/"+p.ID || r.Header.Get("ETag") != `"1"` {
 		t.Errorf("got %v", r.Header)
 	}
-	want := events.ChangedProduct{ProductID: p.ID, Name: "Book", Price: events.Money{Amount: 1999, Currency: "EUR"}, Version: 1, Created: true}
-	if got := told(h); !slices.Equal(got, []events.ChangedProduct{want}) {
+	want := events.ChangedProduct{
+		ProductID: p.ID, Name: "Book", Price: events.Money{Amount: 1999, Currency: "EUR"}, Version: 1, Created: true,
+	}
+	if got := changes(h); !slices.Equal(got, []events.ChangedProduct{want}) {
 		t.Errorf("got %+v", got)
 	}
 	var shown catalog.Product
@@ -73,8 +75,8 @@ func TestAdd(t *testing.T) {
 	}
 }
 
-// A client that heard no answer asks again under its key: one product.
-func TestAddTwiceUnderOneKey(t *testing.T) {
+// A client that got no response repeats the request with the same key: one product is added.
+func TestAddTwiceWithOneKey(t *testing.T) {
 	h := functiontest.New(t, catalog.New)
 	body := m{"name": "Book", "price": price(1999, "EUR")}
 	first := h.Call("POST", "/api/products", admin, body, "Idempotency-Key", "k").Expect(201)
@@ -82,7 +84,7 @@ func TestAddTwiceUnderOneKey(t *testing.T) {
 	if string(first.Body) != string(second.Body) || first.Header.Get("ETag") != second.Header.Get("ETag") {
 		t.Errorf("got %s and %s", first.Body, second.Body)
 	}
-	if got := told(h); len(got) != 1 {
+	if got := changes(h); len(got) != 1 {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -110,7 +112,7 @@ func TestRefusedProducts(t *testing.T) {
 	for _, amount := range []int64{0, 1_000_000_000_000} {
 		h.Call("POST", "/api/products", admin, m{"name": "Book", "price": price(amount, "JPY")}).Expect(201)
 	}
-	if got := told(h); len(got) != 2 {
+	if got := changes(h); len(got) != 2 {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -173,7 +175,7 @@ func TestChange(t *testing.T) {
 	h := functiontest.New(t, catalog.New)
 	p := add(h, "Book")
 	path := "/api/products/" + p.ID
-	told(h)
+	changes(h)
 	h.Clock.Advance(time.Hour)
 
 	h.Call("PATCH", path, admin, m{"name": "Books"}).Expect(http.StatusPreconditionRequired)
@@ -186,25 +188,27 @@ func TestChange(t *testing.T) {
 	r := h.Call("PATCH", path, admin, m{"price": price(2500, "USD")}, "If-Match", `"1"`).Expect(200)
 	var got catalog.Product
 	r.JSON(&got)
-	if got.Name != "Book" || got.Price != (catalog.Money{Amount: 2500, Currency: "USD"}) || got.UpdatedAt.Sub(got.CreatedAt) != time.Hour {
+	if got.Name != "Book" || got.Price != (catalog.Money{Amount: 2500, Currency: "USD"}) ||
+		got.UpdatedAt.Sub(got.CreatedAt) != time.Hour {
 		t.Errorf("got %+v", got)
 	}
 	if r.Header.Get("ETag") != `"2"` {
 		t.Errorf("got %v", r.Header)
 	}
-	// What changes nothing makes no version.
+	// A request that changes nothing makes no version.
 	r = h.Call("PATCH", path, admin, m{"name": "Book"}, "If-Match", `"2"`).Expect(200)
 	if r.Header.Get("ETag") != `"2"` {
 		t.Errorf("got %v", r.Header)
 	}
-	want := []events.ChangedProduct{{ProductID: p.ID, Name: "Book", Price: events.Money{Amount: 2500, Currency: "USD"}, Version: 2}}
-	if got := told(h); !slices.Equal(got, want) {
+	price := events.Money{Amount: 2500, Currency: "USD"}
+	want := []events.ChangedProduct{{ProductID: p.ID, Name: "Book", Price: price, Version: 2}}
+	if got := changes(h); !slices.Equal(got, want) {
 		t.Errorf("got %+v", got)
 	}
 }
 
-// Of changes made for one version at the same time, one is carried out and none is lost unseen.
-func TestChangesAtOnce(t *testing.T) {
+// Of concurrent changes for the same version one is carried out and each other one is refused.
+func TestConcurrentChanges(t *testing.T) {
 	h := functiontest.New(t, catalog.New)
 	path := "/api/products/" + add(h, "Book").ID
 	var wg sync.WaitGroup
@@ -219,7 +223,7 @@ func TestChangesAtOnce(t *testing.T) {
 	if want := []int{200, 412, 412, 412, 412, 412, 412, 412}; !slices.Equal(got, want) {
 		t.Errorf("got %v", got)
 	}
-	if got := told(h); len(got) != 2 {
+	if got := changes(h); len(got) != 2 {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -228,11 +232,13 @@ func TestRemove(t *testing.T) {
 	h := functiontest.New(t, catalog.New)
 	p, other := add(h, "Book"), add(h, "Lamp")
 	path := "/api/products/" + p.ID
-	told(h)
+	changes(h)
 	h.Call("DELETE", path, admin, nil, "If-Match", `"9"`).Expect(412)
 	h.Call("DELETE", path, admin, nil).Expect(204)
-	want := []events.ChangedProduct{{ProductID: p.ID, Name: "Book", Price: events.Money{Amount: 1999, Currency: "EUR"}, Version: 2, Deleted: true}}
-	if got := told(h); !slices.Equal(got, want) {
+	want := []events.ChangedProduct{{
+		ProductID: p.ID, Name: "Book", Price: events.Money{Amount: 1999, Currency: "EUR"}, Version: 2, Deleted: true,
+	}}
+	if got := changes(h); !slices.Equal(got, want) {
 		t.Errorf("got %+v", got)
 	}
 	h.Call("GET", path, nobody, nil).Expect(404)
@@ -284,7 +290,7 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// The samples are products that the API takes.
+// The API accepts every sample.
 func TestSamples(t *testing.T) {
 	h := functiontest.New(t, catalog.New)
 	for _, s := range catalog.Samples() {

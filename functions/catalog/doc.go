@@ -1,14 +1,13 @@
-// Package catalog knows what the shop sells: names and prices.
+// Package catalog stores the products that the shop sells: their names and prices.
 //
-// Hears: nothing.
+// It consumes no events.
 //
-// Says: catalog.product-changed, with the whole product, for every version of every product; so the
-// sequence of a product's events has no gaps and the latest event is all a reader needs.
+// It emits catalog.product-changed, with the whole product, for every version of every product; so the
+// sequence of a product's events has no gaps, and a consumer needs only the latest one.
 //
-// Owns the collection products. A product that was taken off stays there, marked, because its
-// last event is numbered after it and its id must not come back.
+// It owns the collection products. A removed product stays there, marked as deleted, because the sequence of
+// its last event is its version, and its id must not be used again.
 //
-// Delivery: there is nothing to receive. A request that comes twice under one Idempotency-Key is
-// carried out once. A change names the version it was made for (If-Match), so of two that
-// were made at once the second is refused and not lost.
+// A request that is repeated with the same Idempotency-Key is carried out once. A change names the version that
+// it was made for (If-Match), so of two concurrent changes the second is refused and does not overwrite the first.
 package catalog

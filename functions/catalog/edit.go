@@ -17,14 +17,17 @@ var (
 		Summary: "Add a product",
 	}
 	changeProduct = function.Operation{
-		Method: http.MethodPatch, Path: "/api/products/{id}", Access: function.Only(auth.RoleAdmin), Summary: "Change a product",
-		Description: "What is left out stays. If-Match holds the ETag of the version that the change was made for: without it 428, and 412 when the product has changed since.",
-		Errors:      []int{http.StatusPreconditionFailed, http.StatusPreconditionRequired},
+		Method: http.MethodPatch, Path: "/api/products/{id}", Access: function.Only(auth.RoleAdmin),
+		Summary: "Change a product",
+		Description: "Fields that are left out keep their values. If-Match holds the ETag of the version that the change " +
+			"was made for: without it 428, and 412 when the product has changed since.",
+		Errors: []int{http.StatusPreconditionFailed, http.StatusPreconditionRequired},
 	}
 	removeProduct = function.Operation{
-		Method: http.MethodDelete, Path: "/api/products/{id}", Status: http.StatusNoContent, Access: function.Only(auth.RoleAdmin),
-		Summary: "Take a product off the catalogue", Description: "If-Match is honoured, but not needed.",
-		Errors: []int{http.StatusPreconditionFailed},
+		Method: http.MethodDelete, Path: "/api/products/{id}", Status: http.StatusNoContent,
+		Access: function.Only(auth.RoleAdmin), Summary: "Remove a product from the catalogue",
+		Description: "If-Match is checked when it is given.",
+		Errors:      []int{http.StatusPreconditionFailed},
 	}
 )
 
@@ -61,7 +64,8 @@ type changeInput struct {
 
 func (c *catalog) change(ctx context.Context, tx *function.Tx, in *changeInput) (*productOutput, error) {
 	if in.IfMatch == "" {
-		return nil, fault.New(fault.Invalid, "a change needs an If-Match header with the product's ETag").WithStatus(http.StatusPreconditionRequired)
+		return nil, fault.New(fault.Invalid, "a change needs an If-Match header with the product's ETag").
+			WithStatus(http.StatusPreconditionRequired)
 	}
 	p, version, err := c.findVersion(ctx, tx, in.ID, in.IfMatch)
 	if err != nil {
@@ -77,7 +81,7 @@ func (c *catalog) change(ctx context.Context, tx *function.Tx, in *changeInput) 
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	// Each version is one event: what changes nothing makes no version.
+	// Each version is one event, so a request that changes nothing makes no version.
 	if p != before {
 		p.UpdatedAt = tx.Now()
 		if version, err = c.save(ctx, tx, in.ID, p); err != nil {
@@ -102,16 +106,17 @@ func (c *catalog) remove(ctx context.Context, tx *function.Tx, in *removeInput) 
 	return nil, err
 }
 
-// findVersion is the product, if it is still in one of the versions that ifMatch names.
+// findVersion returns the product when its version is one that ifMatch names, or ifMatch is empty.
 func (c *catalog) findVersion(ctx context.Context, tx *function.Tx, id, ifMatch string) (product, int64, error) {
 	p, version, err := c.find(ctx, tx, id)
 	if err == nil && ifMatch != "" && !httprequest.Match(ifMatch, etag(version)) {
-		err = fault.New(fault.Invalid, "the product has changed since; its ETag is %s now", etag(version)).WithStatus(http.StatusPreconditionFailed)
+		err = fault.New(fault.Invalid, "the product has changed since; its ETag is %s now", etag(version)).
+			WithStatus(http.StatusPreconditionFailed)
 	}
 	return p, version, err
 }
 
-// save writes the next version of a product and tells of it.
+// save writes the next version of a product and emits its event.
 func (c *catalog) save(ctx context.Context, tx *function.Tx, id string, p product) (int64, error) {
 	if err := c.products.Put(ctx, tx, id, p); err != nil {
 		return 0, err

@@ -1,4 +1,4 @@
 package catalog
 
-// What the tests of the rules look at.
+// Exported for the tests of this package.
 var KnownCurrency = knownCurrency

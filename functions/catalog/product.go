@@ -18,7 +18,7 @@ type Money struct {
 	Currency string `json:"currency" minLength:"3" maxLength:"3" doc:"ISO 4217 code."`
 }
 
-// Product is a product as the API shows it.
+// Product is the API's form of a product.
 type Product struct {
 	ID        string    `json:"id"`
 	Name      string    `json:"name"`
@@ -27,7 +27,7 @@ type Product struct {
 	UpdatedAt time.Time `json:"updated_at"`
 }
 
-// product is a product as it is stored.
+// product is the stored form of a product.
 type product struct {
 	Name      string    `json:"name"`
 	Price     Money     `json:"price"`
@@ -40,7 +40,7 @@ func (p product) shown(id string) Product {
 	return Product{ID: id, Name: p.Name, Price: p.Price, CreatedAt: p.CreatedAt, UpdatedAt: p.UpdatedAt}
 }
 
-// changed is the event of one version of the product. A product is new in its first version.
+// changed returns the event of one version of the product. Version 1 is the product's creation.
 func (p product) changed(id string, version int64) event.Draft {
 	return events.ProductChanged.New(id, events.ChangedProduct{
 		ProductID: id, Name: p.Name, Price: events.Money(p.Price),
@@ -53,14 +53,14 @@ const (
 	maxAmount = 1_000_000_000_000
 )
 
-// check says everything that is wrong with a product; nil when nothing is.
+// check returns one error with everything that is invalid in the product, or nil.
 func (p product) check() error {
 	var details []fault.Detail
 	at := func(location, message string) {
 		details = append(details, fault.Detail{Location: location, Message: message})
 	}
 	if n := utf8.RuneCountInString(p.Name); n == 0 || n > maxName {
-		at("body.name", "must have 1 to 500 characters besides the blanks around it")
+		at("body.name", "must have 1 to 500 characters, not counting leading and trailing blanks")
 	}
 	if strings.ContainsFunc(p.Name, unicode.IsControl) {
 		at("body.name", "must not have control characters")
@@ -74,8 +74,8 @@ func (p product) check() error {
 	if details == nil {
 		return nil
 	}
-	return fault.New(fault.Invalid, "the product is not acceptable like this").With(details...)
+	return fault.New(fault.Invalid, "the product is not valid").With(details...)
 }
 
-// etag is the entity tag of a version (RFC 9110 section 8.8.3).
+// etag returns the entity tag of a version (RFC 9110 section 8.8.3).
 func etag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }

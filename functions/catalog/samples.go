@@ -1,13 +1,13 @@
 package catalog
 
-// Sample is a product for an empty shop, with the stock it starts with.
+// Sample is a product for an empty shop, with its initial stock.
 type Sample struct {
 	Name      string
 	Price     Money
 	Available int
 }
 
-// Samples are what a shop on a laptop begins with. The host adds them through the API, like anybody else.
+// Samples returns the products of a local shop. The host adds them through the API, as any client would.
 func Samples() []Sample {
 	return []Sample{
 		{"Notes on the Analytical Engine", Money{1999, "EUR"}, 100},

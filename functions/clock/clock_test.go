@@ -17,10 +17,12 @@ type passed struct {
 	OrderID string `json:"order_id"`
 }
 
-var deadlinePassed = event.Define(event.NewNamespace("com.example.shop", "https://shop.example.com/schemas"), "orders.deadline", 1,
-	event.Fact, "An order waited long enough.", passed{OrderID: "o"})
+var deadlinePassed = event.Define(event.NewNamespace(
+	"com.example.shop", "https://shop.example.com/schemas",
+), "orders.deadline", 1,
+	event.Fact, "The deadline of an order passed.", passed{OrderID: "o"})
 
-// deadline asks the clock for an event of an order, and returns that event too.
+// deadline returns the command that schedules an order's deadline, and the event of the timer.
 func deadline(t *testing.T, h *functiontest.Harness, timer string, in time.Duration) (event.Draft, ce.Event) {
 	t.Helper()
 	e := h.Event(deadlinePassed.New(timer, passed{OrderID: timer}))
@@ -39,8 +41,8 @@ func subjects(es []ce.Event) []string {
 	return all
 }
 
-// A timer goes off once, when it is due and not before, and says the very event that it was given.
-func TestTimerGoesOff(t *testing.T) {
+// A timer fires once, when it is due and not before, and publishes its event unchanged.
+func TestTimerFires(t *testing.T) {
 	h := functiontest.New(t, clock.New)
 	command, want := deadline(t, h, "order-1", time.Minute)
 	h.MustDeliver(command)
@@ -59,7 +61,7 @@ func TestTimerGoesOff(t *testing.T) {
 	}
 }
 
-// The same id again moves a timer, also to an earlier time.
+// A second schedule with the same id moves the timer, also to an earlier time.
 func TestTimerMoves(t *testing.T) {
 	h := functiontest.New(t, clock.New)
 	first, _ := deadline(t, h, "order-1", time.Minute)
@@ -78,7 +80,7 @@ func TestTimerMoves(t *testing.T) {
 	}
 }
 
-// Commands of the past that are played again set no timer off and cancel none.
+// Replayed commands set no timer and cancel none.
 func TestReplayed(t *testing.T) {
 	h := functiontest.New(t, clock.New)
 	replayed := func(d event.Draft) ce.Event {
@@ -98,7 +100,7 @@ func TestReplayed(t *testing.T) {
 	}
 }
 
-// A cancelled timer stays silent, and cancelling what is not there is fine.
+// A cancelled timer does not fire, and cancelling an unknown timer is no error.
 func TestTimerIsCancelled(t *testing.T) {
 	h := functiontest.New(t, clock.New)
 	command, _ := deadline(t, h, "order-1", time.Minute)
@@ -112,7 +114,7 @@ func TestTimerIsCancelled(t *testing.T) {
 	}
 }
 
-// A tick says five hundred events at most, oldest first, and asks to be called again for the rest.
+// A tick publishes at most five hundred events, oldest first, and requests another tick for the rest.
 func TestManyTimers(t *testing.T) {
 	h := functiontest.New(t, clock.New)
 	for n := range 1100 {
@@ -135,7 +137,7 @@ func TestManyTimers(t *testing.T) {
 	}
 }
 
-// Every ten minutes everyone is told to sweep, once however often the host ticks.
+// clock.swept is emitted every ten minutes, once for any number of ticks.
 func TestSweep(t *testing.T) {
 	for name, c := range map[string]struct {
 		vars  map[string]string
@@ -166,7 +168,7 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// A host whose clock was far ahead for a while does not keep everyone from being told until that time has come.
+// After a host's clock was far ahead for a while, clock.swept is emitted again without waiting for that time.
 func TestSweepAfterAClockWasAhead(t *testing.T) {
 	h := functiontest.New(t, clock.New)
 	h.Tick()
@@ -183,19 +185,22 @@ func TestSweepAfterAClockWasAhead(t *testing.T) {
 	}
 }
 
-// What is not a CloudEvent is refused for good when it is scheduled, not when it is due.
+// An invalid CloudEvent is refused for good when it is scheduled, not when it is due.
 func TestNotAnEvent(t *testing.T) {
 	h := functiontest.New(t, clock.New)
 	for _, bad := range []string{`{"nothing":true}`, `{"specversion":"1.0","data_base64":0}`,
-		`{"specversion":"1.0","id":"1","source":"/x","type":"x.y","datacontenttype":"application/json","data_base64":"bm90"}`} {
-		got := h.Deliver(event.ClockSchedule.New("x", event.ScheduleEvent{TimerID: "x", Due: h.Clock.Now(), Event: json.RawMessage(bad)}))
+		`{"specversion":"1.0","id":"1","source":"/x","type":"x.y","datacontenttype":"application/json",` +
+			`"data_base64":"bm90"}`} {
+		got := h.Deliver(
+			event.ClockSchedule.New("x", event.ScheduleEvent{TimerID: "x", Due: h.Clock.Now(), Event: json.RawMessage(bad)}),
+		)
 		if got[0].Status != 422 {
 			t.Errorf("%s: got %+v, want 422", bad, got[0])
 		}
 	}
 }
 
-// When the events could not be published they wait, and the next tick publishes them.
+// Events that could not be published stay in the outbox, and the next tick publishes them.
 func TestPublishFails(t *testing.T) {
 	h := functiontest.New(t, clock.New)
 	command, want := deadline(t, h, "order-1", time.Minute)
@@ -207,7 +212,8 @@ func TestPublishFails(t *testing.T) {
 	}
 	h.RefuseToPublish(nil)
 	h.Tick()
-	if got := h.Emitted(); len(got) != 1 || got[0].ID() != want.ID() || got[0].Extensions()[event.PartitionKey] != "order-1" {
+	if got := h.Emitted(); len(got) != 1 || got[0].ID() != want.ID() ||
+		got[0].Extensions()[event.PartitionKey] != "order-1" {
 		t.Fatalf("got %v", got)
 	}
 }

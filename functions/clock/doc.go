@@ -1,17 +1,17 @@
-// Package clock keeps the timers of all functions, so that none of them needs a loop or a process
-// that waits: only clock is woken by the tick of the host, and publishes what is due.
+// Package clock stores the timers of all functions, so that no function needs a loop or a process that waits: only
+// clock receives the tick of the host, and publishes the events that are due.
 //
-// Hears clock.schedule and clock.cancel from everyone, and the tick straight from the host.
-// Says whatever it was asked to say, exactly as it was given, and clock.swept every ten minutes
-// (EBB_CLOCK_SWEEP), on which every function publishes what a crash may have left in its outbox.
+// It consumes clock.schedule and clock.cancel from every function, and the tick from the host. It emits the events of
+// the timers, unchanged, and clock.swept every ten minutes (EBB_CLOCK_SWEEP), on which every function publishes the
+// events that a crash may have left in its outbox.
 //
-// Serves a list of the timers to admins.
+// It serves a list of the timers to administrators.
 //
-// Owns one document per timer that has not gone off, and the time of the last sweep.
+// It owns one document per timer that has not fired, and the time of the last clock.swept.
 //
-// A tick may come late, twice, or from two hosts at once: a timer is removed in the transaction that
-// publishes its event, so of two ticks one wins and the other starts again. The event was given its
-// id when it was scheduled; should it be published twice, its receiver's inbox drops the second. Events
-// about one timer share the partition key of its event, so schedule and cancel come in order. A
-// timer is never early, and late by at most a tick and the backlog.
+// A tick may come late, twice, or from two hosts concurrently: a timer is removed in the transaction that publishes its
+// event, so of two ticks one commits and the other is run again. The event got its id when the timer was set; when it
+// is published twice, the consumer's inbox drops the second. Commands about one timer have the partition key of its
+// event, so schedule and cancel arrive in order. A timer never fires early; it fires late by at most a tick and the
+// backlog.
 package clock

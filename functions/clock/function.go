@@ -10,9 +10,9 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// Config is what the environment says.
+// Config holds the settings of the clock.
 type Config struct {
-	Sweep time.Duration `envconfig:"EBB_CLOCK_SWEEP" default:"10m" desc:"how often every function is told to look through its outbox"`
+	Sweep time.Duration `envconfig:"EBB_CLOCK_SWEEP" default:"10m" desc:"how often every function checks its outbox"`
 }
 
 type clock struct {
@@ -21,14 +21,14 @@ type clock struct {
 	every  time.Duration
 }
 
-// New declares the clock.
+// New declares the clock function.
 func New(env function.Env) (*function.Function, error) {
 	f := function.New("clock", env)
 	config, err := function.Configure[Config](f)
 	if err != nil {
 		return nil, err
 	}
-	function.MinBatchInterval(f, 25*time.Millisecond) // timers are about seconds
+	function.MinBatchInterval(f, 25*time.Millisecond) // timers need no more precision than seconds
 	c := &clock{
 		timers: function.Collection[timer](f, "timers", store.On("due")),
 		sweeps: function.Collection[sweep](f, "sweeps"),
@@ -38,7 +38,9 @@ func New(env function.Env) (*function.Function, error) {
 	function.On(f, event.ClockCancel, c.cancel)
 	function.OnTick(f, c.tick)
 	function.Emits(f, event.ClockSwept)
-	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/api/timers", Access: function.Only(auth.RoleAdmin),
-		Summary: "List timers", Description: "Those that have not gone off, the one that is due first at the top."}, c.list)
+	function.Serve(f, function.Operation{
+		Method: http.MethodGet, Path: "/api/timers", Access: function.Only(auth.RoleAdmin), Summary: "List timers",
+		Description: "Those that have not fired, the one due first at the top.",
+	}, c.list)
 	return f, nil
 }

@@ -9,11 +9,11 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// Pending is a timer that has not gone off.
+// Pending is a timer that has not fired.
 type Pending struct {
 	ID            string    `json:"id"`
 	Due           time.Time `json:"due"`
-	EventID       string    `json:"event_id" doc:"The id of the event that it will publish."`
+	EventID       string    `json:"event_id" doc:"The id of the event that the timer will publish."`
 	Type          string    `json:"type"`
 	Source        string    `json:"source"`
 	Subject       string    `json:"subject,omitempty"`
@@ -22,24 +22,15 @@ type Pending struct {
 
 type listInput struct{ function.Paging }
 
-type listOutput struct {
-	Body struct {
-		Items []Pending `json:"items"`
-		Next  string    `json:"next,omitempty"`
-	}
-}
-
-// list returns a page of the timers, the one that is due first at the top. The data of their events is left out.
-func (c *clock) list(ctx context.Context, tx *function.Tx, in *listInput) (*listOutput, error) {
-	page, err := c.timers.Query(
-		ctx,
-		tx,
-		store.Find{Order: []store.Order{{Field: "due"}}, Limit: in.Limit, Cursor: in.Cursor},
-	)
+// list returns a page of the timers, the one due first at the top, without the data of their events.
+func (c *clock) list(ctx context.Context, tx *function.Tx, in *listInput) (*function.Page[Pending], error) {
+	page, err := c.timers.Query(ctx, tx, store.Find{
+		Order: []store.Order{{Field: "due"}}, Limit: in.Limit, Cursor: in.Cursor,
+	})
 	if err != nil {
 		return nil, err
 	}
-	out := &listOutput{}
+	out := &function.Page[Pending]{}
 	out.Body.Items, out.Body.Next = make([]Pending, len(page.Items)), page.Next
 	for i, item := range page.Items {
 		e, err := parse(item.Value.Event)

@@ -10,7 +10,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
 )
 
-// Admins see the timers that are to go off, by when they are due, page by page. Nobody else does.
+// Administrators see the timers that have not fired, by their due time, page by page. Other callers are refused.
 func TestList(t *testing.T) {
 	h := functiontest.New(t, clock.New)
 	for timer, in := range map[string]time.Duration{"c": 3 * time.Minute, "a": time.Minute, "b": 2 * time.Minute} {
@@ -47,7 +47,7 @@ func TestList(t *testing.T) {
 	var rest struct{ Items []clock.Pending }
 	h.Call("GET", "/api/timers", functiontest.Admin(), nil).Expect(200).JSON(&rest)
 	if len(rest.Items) != 1 || rest.Items[0].ID != "c" {
-		t.Errorf("after a has gone off: got %+v", rest.Items)
+		t.Errorf("after a has fired: got %+v", rest.Items)
 	}
 	h.Call("GET", "/api/timers", functiontest.As("ada"), nil).Expect(403)
 	h.Call("GET", "/api/timers", functiontest.Nobody, nil).Expect(401)

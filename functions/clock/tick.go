@@ -9,23 +9,23 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// most bounds what one unit of work publishes.
-const most = 500
+// maxEvents is the most events that one unit of work publishes.
+const maxEvents = 500
 
-// sweep remembers when everyone was last told to sweep.
+// sweep records when clock.swept was last emitted.
 type sweep struct {
 	At time.Time `json:"at"`
 }
 
-// tick publishes what is due by now, oldest first, and forgets it in the same transaction.
+// tick publishes the events that are due, oldest first, and removes their timers in the same transaction.
 func (c *clock) tick(ctx context.Context, tx *function.Tx, now time.Time) error {
 	if err := c.sweepIfDue(ctx, tx, now); err != nil {
 		return err
 	}
 	due, err := c.timers.Query(ctx, tx, store.Find{
-		Where: []store.Filter{{Field: "due", Op: store.LessOrEqual, Value: moment(now)}},
+		Where: []store.Filter{{Field: "due", Op: store.LessOrEqual, Value: sortableTime(now)}},
 		Order: []store.Order{{Field: "due"}},
-		Limit: most,
+		Limit: maxEvents,
 	})
 	if err != nil || len(due.Items) == 0 {
 		return err
@@ -34,15 +34,15 @@ func (c *clock) tick(ctx context.Context, tx *function.Tx, now time.Time) error 
 	for i, item := range due.Items {
 		ids[i] = item.ID
 	}
-	// What the query saw is not checked at the commit; what is read here is, so that a timer that was moved,
-	// cancelled or taken by another tick meanwhile makes this one start again.
+	// The commit checks documents read by key, and not the result of a query. So the timers are read again by key: when
+	// one is moved, cancelled or published by another tick before the commit, this tick is run again.
 	present, err := c.timers.GetMany(ctx, tx, ids...)
 	if err != nil {
 		return err
 	}
 	for _, id := range ids {
 		t, ok := present[id]
-		if !ok || t.Due > moment(now) {
+		if !ok || t.Due > sortableTime(now) {
 			continue
 		}
 		e, err := parse(t.Event)
@@ -60,10 +60,10 @@ func (c *clock) tick(ctx context.Context, tx *function.Tx, now time.Time) error 
 	return nil
 }
 
-// sweepIfDue tells everyone to sweep when it is time. The first tick ever only begins to count.
+// sweepIfDue emits clock.swept when the interval has passed. The very first tick only stores the time.
 func (c *clock) sweepIfDue(ctx context.Context, tx *function.Tx, now time.Time) error {
 	last, known, err := c.sweeps.Find(ctx, tx, "last")
-	// A time that is far ahead was written by a host whose clock was: nobody waits for it to come.
+	// A stored time far in the future was written by a host with a wrong clock; it counts as passed.
 	if err != nil || known && now.Sub(last.At).Abs() < c.every {
 		return err
 	}

@@ -12,30 +12,30 @@ import (
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
-// timer is an event and when it is due. Its document's id is the timer's.
+// timer is an event and the time when it is due. Its document has the timer's id.
 type timer struct {
-	Due   string          `json:"due"` // see moment
+	Due   string          `json:"due"` // see sortableTime
 	Event json.RawMessage `json:"event"`
 }
 
-// moment writes a time so that texts sort as times do.
-func moment(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000000Z") }
+// sortableTime writes a time as a text that sorts as the time does.
+func sortableTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000000Z") }
 
-// schedule sets a timer, or moves the one that has the id already.
+// schedule sets a timer, or replaces the one that has the same id.
 func (c *clock) schedule(ctx context.Context, tx *function.Tx, cmd event.ScheduleEvent) error {
 	e, err := parse(cmd.Event)
 	if err == nil {
-		if why := event.CheckEvent(e); why != nil { // when it is due it would stop all others
+		if why := event.CheckEvent(e); why != nil { // when due, it would block all other timers
 			err = fault.Wrap(why, fault.Invalid, "the event of the timer cannot be published: %v", why)
 		}
 	}
 	if err != nil || tx.Replayed() {
-		return err // a timer of the past has gone off, or was cancelled
+		return err // a timer of the past has fired, or was cancelled
 	}
-	return c.timers.Put(ctx, tx, cmd.TimerID, timer{Due: moment(cmd.Due), Event: cmd.Event})
+	return c.timers.Put(ctx, tx, cmd.TimerID, timer{Due: sortableTime(cmd.Due), Event: cmd.Event})
 }
 
-// cancel forgets a timer. One that is unknown has gone off, or was cancelled before.
+// cancel removes a timer. An unknown one has fired, or was cancelled before.
 func (c *clock) cancel(ctx context.Context, tx *function.Tx, cmd event.CancelTimer) error {
 	if tx.Replayed() {
 		return nil

@@ -22,12 +22,12 @@ func (i *inventory) reserve(ctx context.Context, tx *function.Tx, cmd events.Res
 		tx.Emit(before.fact())
 		return nil
 	}
-	on, err := i.shelf(ctx, tx, cmd.Lines)
+	levels, err := i.levels(ctx, tx, cmd.Lines)
 	if err != nil {
 		return err
 	}
-	after, changed := before.reserve(cmd.Lines, on)
-	return i.keep(ctx, tx, before, after, changed)
+	after, changed := before.reserve(cmd.Lines, levels)
+	return i.save(ctx, tx, before, after, changed)
 }
 
 func (i *inventory) release(ctx context.Context, tx *function.Tx, cmd events.ReleaseStock) error {
@@ -38,24 +38,31 @@ func (i *inventory) ship(ctx context.Context, tx *function.Tx, cmd events.ShipSt
 	return i.change(ctx, tx, cmd.OrderID, Reservation.ship)
 }
 
-func (i *inventory) change(ctx context.Context, tx *function.Tx, orderID string, by func(Reservation, shelf) (Reservation, shelf, error)) error {
+// change applies a command to an order's reservation. apply returns the new reservation and the stock levels it
+// changed.
+func (i *inventory) change(
+	ctx context.Context, tx *function.Tx, orderID string,
+	apply func(Reservation, stockLevels) (Reservation, stockLevels, error),
+) error {
 	before, err := i.find(ctx, tx, orderID, nil)
 	if err != nil {
 		return err
 	}
-	on, err := i.shelf(ctx, tx, before.Lines)
+	levels, err := i.levels(ctx, tx, before.Lines)
 	if err != nil {
 		return err
 	}
-	after, changed, err := by(before, on)
+	after, changed, err := apply(before, levels)
 	if err != nil {
 		return err
 	}
-	return i.keep(ctx, tx, before, after, changed)
+	return i.save(ctx, tx, before, after, changed)
 }
 
-// find reads an order's reservation and, in the same call of the store, the stock of the lines.
-func (i *inventory) find(ctx context.Context, tx *function.Tx, orderID string, lines []events.StockLine) (Reservation, error) {
+// find returns an order's reservation. It loads the stock of the lines in the same call of the store.
+func (i *inventory) find(
+	ctx context.Context, tx *function.Tx, orderID string, lines []events.StockLine,
+) (Reservation, error) {
 	keys := make([]store.Key, 0, len(lines)+1)
 	keys = append(keys, i.reservations.Key(orderID))
 	for _, line := range lines {
@@ -69,7 +76,8 @@ func (i *inventory) find(ctx context.Context, tx *function.Tx, orderID string, l
 	return r, err
 }
 
-func (i *inventory) shelf(ctx context.Context, tx *function.Tx, lines []events.StockLine) (shelf, error) {
+// levels returns the stock of the products of the lines.
+func (i *inventory) levels(ctx context.Context, tx *function.Tx, lines []events.StockLine) (stockLevels, error) {
 	ids := make([]string, len(lines))
 	for n, line := range lines {
 		ids[n] = line.ProductID
@@ -77,8 +85,10 @@ func (i *inventory) shelf(ctx context.Context, tx *function.Tx, lines []events.S
 	return i.stock.GetMany(ctx, tx, ids...)
 }
 
-// keep writes what changed and says so: the products first, the answer last.
-func (i *inventory) keep(ctx context.Context, tx *function.Tx, before, after Reservation, changed shelf) error {
+// save writes the changed stock levels and the reservation, and emits their events, the reservation's last.
+func (i *inventory) save(
+	ctx context.Context, tx *function.Tx, before, after Reservation, changed stockLevels,
+) error {
 	for _, line := range after.Lines {
 		s, ok := changed[line.ProductID]
 		if !ok {

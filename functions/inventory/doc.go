@@ -1,17 +1,17 @@
-// Package inventory knows how much of each product there is, and keeps stock for orders.
+// Package inventory stores the stock of each product and reserves stock for orders.
 //
-//	hears  inventory.reserve, inventory.release, inventory.ship
-//	says   inventory.reserved, .refused, .released, .shipped, and .stock-changed for every product touched
-//	serves GET, PUT /api/stock/{product_id}
-//	keeps  stock (by product) and reservations (by order)
+//	consumes inventory.reserve, inventory.release, inventory.ship
+//	emits    inventory.reserved, .refused, .released, .shipped, and .stock-changed for every changed product
+//	serves   GET, PUT /api/stock/{product_id}
+//	owns     stock (by product) and reservations (by order)
 //
 // For each product, always: initial = available + reserved + shipped.
 //
-// An order has one reservation, of all its lines or none, and its status decides what a command
-// does; so a command may come twice, late or before its time. One that can do nothing any more is
-// answered with the fact that stands. A release that comes before its reserve is remembered, so that the reserve
-// keeps nothing. What can never come right (shipping what was released) is refused for good.
+// An order has one reservation, for all its lines or for none. The reservation's status decides what a command does, so
+// a command may come twice, late or too early. A command that changes nothing emits the event of the present status
+// again. A release that comes before its reserve is stored, so that the reserve then reserves nothing. A command that
+// can never succeed (shipping released stock) is refused for good.
 //
-// Events come in batches, and those of a batch share a unit of work: a product that every order wants is
-// read and written once for all of them. A refusal is final even when stock comes back in.
+// The events of a batch share one unit of work: a product that is in many orders is read and written once for all
+// of them. A refusal is final, also when stock is added later.
 package inventory

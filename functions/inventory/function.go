@@ -11,7 +11,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// New declares the function.
+// New declares the inventory function.
 func New(env function.Env) (*function.Function, error) {
 	f := function.New("inventory", env)
 	i := &inventory{
@@ -20,12 +20,12 @@ func New(env function.Env) (*function.Function, error) {
 	}
 	function.Serve(f, function.Operation{
 		Method: http.MethodGet, Path: "/api/stock/{product_id}", Access: function.Public,
-		Summary: "The stock of a product",
+		Summary: "Show the stock of a product",
 	}, i.get)
 	function.Serve(f, function.Operation{
 		Method: http.MethodPut, Path: "/api/stock/{product_id}", Access: function.Only(auth.RoleAdmin),
-		Summary:     "Set what is available of a product",
-		Description: "What orders have reserved or taken stays as it is, and what there ever was follows from the rest.",
+		Summary:     "Set the available stock of a product",
+		Description: "Reserved and shipped stock stay the same; initial is the sum of all three.",
 	}, i.put)
 	function.Prefetch(f, func(e ce.Event) []store.Key { return []store.Key{i.reservations.Key(e.Subject())} })
 	function.On(f, events.InventoryReserve, i.reserve)

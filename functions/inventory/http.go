@@ -14,13 +14,13 @@ type stockID struct {
 type countedStock struct {
 	ProductID string `path:"product_id" minLength:"1" maxLength:"128"`
 	Body      struct {
-		Available int `json:"available" minimum:"0" maximum:"1000000000" doc:"May be ordered from now on; what is reserved comes on top."`
+		Available int `json:"available" minimum:"0" maximum:"1000000000" doc:"May be ordered; not counting reserved stock."`
 	}
 }
 
-type stockAnswer struct{ Body Stock }
+type stockOutput struct{ Body Stock }
 
-func (i *inventory) get(ctx context.Context, tx *function.Tx, in *stockID) (*stockAnswer, error) {
+func (i *inventory) get(ctx context.Context, tx *function.Tx, in *stockID) (*stockOutput, error) {
 	s, ok, err := i.stock.Find(ctx, tx, in.ProductID)
 	if err != nil {
 		return nil, err
@@ -28,10 +28,10 @@ func (i *inventory) get(ctx context.Context, tx *function.Tx, in *stockID) (*sto
 	if !ok {
 		return nil, fault.New(fault.NotFound, "no stock is kept of product %s", in.ProductID)
 	}
-	return &stockAnswer{Body: s}, nil
+	return &stockOutput{Body: s}, nil
 }
 
-func (i *inventory) put(ctx context.Context, tx *function.Tx, in *countedStock) (*stockAnswer, error) {
+func (i *inventory) put(ctx context.Context, tx *function.Tx, in *countedStock) (*stockOutput, error) {
 	before, ok, err := i.stock.Find(ctx, tx, in.ProductID)
 	if err != nil {
 		return nil, err
@@ -39,11 +39,11 @@ func (i *inventory) put(ctx context.Context, tx *function.Tx, in *countedStock) 
 	before.ProductID = in.ProductID
 	after := before.counted(in.Body.Available)
 	if ok && after == before {
-		return &stockAnswer{Body: after}, nil
+		return &stockOutput{Body: after}, nil
 	}
 	if err := i.stock.Put(ctx, tx, in.ProductID, after); err != nil {
 		return nil, err
 	}
 	tx.Emit(after.changed())
-	return &stockAnswer{Body: after}, nil
+	return &stockOutput{Body: after}, nil
 }

@@ -18,7 +18,7 @@ import (
 
 var types = event.NewCatalogue(events.Types()...)
 
-// shop is an inventory with 5 apples and 3 pears.
+// shop returns an inventory with 5 apples and 3 pears.
 func shop(t testing.TB) *functiontest.Harness {
 	h := functiontest.New(t, inventory.New)
 	count(h, "apple", 5)
@@ -29,10 +29,11 @@ func shop(t testing.TB) *functiontest.Harness {
 
 func count(h *functiontest.Harness, product string, available int) {
 	h.T.Helper()
-	h.Call("PUT", "/api/stock/"+product, functiontest.Admin(), map[string]int{"available": available}).Expect(http.StatusOK)
+	body := map[string]int{"available": available}
+	h.Call("PUT", "/api/stock/"+product, functiontest.Admin(), body).Expect(http.StatusOK)
 }
 
-// stock is available/reserved/shipped/initial.
+// stock returns available/reserved/shipped/initial.
 func stock(h *functiontest.Harness, product string) string {
 	h.T.Helper()
 	var s inventory.Stock
@@ -63,8 +64,8 @@ func of(product string, n int) events.StockLine {
 	return events.StockLine{ProductID: product, Quantity: n}
 }
 
-// says is what was emitted: "stock-changed:apple reserved:o1".
-func says(es []ce.Event) string {
+// emitted writes events as text: "stock-changed:apple reserved:o1".
+func emitted(es []ce.Event) string {
 	var all []string
 	for _, e := range es {
 		info, _ := types.Lookup(e.Type())
@@ -73,45 +74,46 @@ func says(es []ce.Event) string {
 	return strings.Join(all, " ")
 }
 
-func wantSaid(h *functiontest.Harness, want string) []ce.Event {
+func wantEmitted(h *functiontest.Harness, want string) []ce.Event {
 	h.T.Helper()
 	es := h.Emitted()
-	if got := says(es); got != want {
-		h.T.Errorf("said %q, want %q", got, want)
+	if got := emitted(es); got != want {
+		h.T.Errorf("emitted %q, want %q", got, want)
 	}
 	return es
 }
 
-// An order's stock is kept, then leaves; every product touched says what it has now.
+// An order's stock is reserved, then shipped; an event for each changed product has its new stock.
 func TestReserveAndShip(t *testing.T) {
 	h := shop(t)
 	h.MustDeliver(reserve("o1", of("apple", 2), of("pear", 3)))
-	es := wantSaid(h, "stock-changed:apple stock-changed:pear reserved:o1")
+	es := wantEmitted(h, "stock-changed:apple stock-changed:pear reserved:o1")
 	got, err := events.StockChanged.Decode(es[0])
-	if want := (events.ChangedStock{ProductID: "apple", Available: 3, Reserved: 2, Initial: 5}); err != nil || got != want {
-		t.Errorf("said %+v, %v, want %+v", got, err, want)
+	want := events.ChangedStock{ProductID: "apple", Available: 3, Reserved: 2, Initial: 5}
+	if err != nil || got != want {
+		t.Errorf("emitted %+v, %v, want %+v", got, err, want)
 	}
 	wantStock(h, "apple", "3/2/0/5")
 	wantStock(h, "pear", "0/3/0/3")
 
 	h.MustDeliver(ship("o1"))
-	wantSaid(h, "stock-changed:apple stock-changed:pear shipped:o1")
+	wantEmitted(h, "stock-changed:apple stock-changed:pear shipped:o1")
 	wantStock(h, "apple", "3/0/2/5")
 	wantStock(h, "pear", "0/0/3/3")
 }
 
-// All lines or none: one product that is short refuses the whole order, and names it.
+// All lines or none: when one product has too little stock the whole order is refused, and the event names the product.
 func TestRefused(t *testing.T) {
 	for name, lines := range map[string][]events.StockLine{
-		"too many":                  {of("apple", 1), of("pear", 4)},
-		"too many in two lines":     {of("pear", 2), of("apple", 1), of("pear", 2)},
-		"unknown product":           {of("apple", 1), of("plum", 1)},
-		"more than there are of it": {of("pear", 1000000)},
+		"too many":              {of("apple", 1), of("pear", 4)},
+		"too many in two lines": {of("pear", 2), of("apple", 1), of("pear", 2)},
+		"unknown product":       {of("apple", 1), of("plum", 1)},
+		"more than its stock":   {of("pear", 1000000)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := shop(t)
 			h.MustDeliver(reserve("o1", lines...))
-			es := wantSaid(h, "refused:o1")
+			es := wantEmitted(h, "refused:o1")
 			got, _ := events.InventoryRefused.Decode(es[0])
 			if got.ProductID == "" || got.Reason != "insufficient stock of "+got.ProductID || got.ProductID == "apple" {
 				t.Errorf("refused with %+v", got)
@@ -122,7 +124,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// Every command in every state of a reservation: what is said, what is left, and what is answered.
+// Every command in every state of a reservation: its status code, the emitted events and the stock after it.
 func TestEveryCommandInEveryState(t *testing.T) {
 	states := map[string][]event.Draft{
 		"none":     nil,
@@ -137,7 +139,7 @@ func TestEveryCommandInEveryState(t *testing.T) {
 		state  string
 		cmd    event.Draft
 		status int
-		says   string
+		emits  string
 		apple  string
 	}{
 		{"none", again, 200, "stock-changed:apple reserved:o1", "3/2/0/5"},
@@ -165,28 +167,28 @@ func TestEveryCommandInEveryState(t *testing.T) {
 			h.MustDeliver(states[tt.state]...)
 			h.Emitted()
 			if got := h.Deliver(tt.cmd)[0]; got.Status != tt.status {
-				t.Errorf("answered %+v, want %d", got, tt.status)
+				t.Errorf("got %+v, want %d", got, tt.status)
 			}
-			wantSaid(h, tt.says)
+			wantEmitted(h, tt.emits)
 			wantStock(h, "apple", tt.apple)
 		})
 	}
 }
 
-// The very same event again changes nothing and says nothing.
+// The same event again changes nothing and emits nothing.
 func TestSameEventTwice(t *testing.T) {
 	h := shop(t)
 	e := h.Event(reserve("o1", of("apple", 2)))
 	h.Receive(e)
 	h.Emitted()
 	if r := h.Receive(e, e); !r[0].OK() || !r[1].OK() {
-		t.Errorf("answered %+v", r)
+		t.Errorf("got %+v", r)
 	}
-	wantSaid(h, "")
+	wantEmitted(h, "")
 	wantStock(h, "apple", "3/2/0/5")
 }
 
-// A batch shares one unit of work: each order sees what those before it took, to the last apple.
+// A batch shares one unit of work: each order sees the reservations of those before it.
 func TestBatch(t *testing.T) {
 	h := shop(t)
 	var batch []event.Draft
@@ -203,28 +205,29 @@ func TestBatch(t *testing.T) {
 	wantStock(h, "apple", "0/5/0/5")
 }
 
-// Counting stock leaves alone what orders hold and took.
-func TestCounting(t *testing.T) {
+// Setting the available stock changes neither reserved nor shipped stock.
+func TestSetAvailable(t *testing.T) {
 	h := shop(t)
 	h.MustDeliver(reserve("o1", of("apple", 2)), reserve("o2", of("apple", 1)), ship("o2"))
 	h.Emitted()
 	count(h, "apple", 10)
-	wantSaid(h, "stock-changed:apple")
+	wantEmitted(h, "stock-changed:apple")
 	wantStock(h, "apple", "10/2/1/13")
-	count(h, "apple", 10) // nothing new
-	wantSaid(h, "")
+	count(h, "apple", 10) // the same number
+	wantEmitted(h, "")
 
 	h.Call("GET", "/api/stock/plum", functiontest.Nobody, nil).Expect(http.StatusNotFound)
-	h.Call("PUT", "/api/stock/plum", functiontest.Nobody, map[string]int{"available": 1}).Expect(http.StatusUnauthorized)
-	h.Call("PUT", "/api/stock/plum", functiontest.As("ada"), map[string]int{"available": 1}).Expect(http.StatusForbidden)
-	h.Call("PUT", "/api/stock/plum", functiontest.Admin(), map[string]int{"available": -1}).Expect(http.StatusUnprocessableEntity)
+	one, negative := map[string]int{"available": 1}, map[string]int{"available": -1}
+	h.Call("PUT", "/api/stock/plum", functiontest.Nobody, one).Expect(http.StatusUnauthorized)
+	h.Call("PUT", "/api/stock/plum", functiontest.As("ada"), one).Expect(http.StatusForbidden)
+	h.Call("PUT", "/api/stock/plum", functiontest.Admin(), negative).Expect(http.StatusUnprocessableEntity)
 	h.Call("PUT", "/api/stock/plum", functiontest.Admin(), map[string]int{}).Expect(http.StatusUnprocessableEntity)
 	count(h, "plum", 0)
 	wantStock(h, "plum", "0/0/0/0")
 }
 
-// Whatever commands come in whatever order, the books add up, and what is reserved or shipped is
-// what the orders say.
+// After random commands in random order the invariant holds for each product, and the reserved and shipped stock is
+// that of the orders' reservations.
 func TestInvariant(t *testing.T) {
 	for seed := range uint64(30) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
@@ -233,7 +236,10 @@ func TestInvariant(t *testing.T) {
 		want := map[string]inventory.Status{}
 		for range 60 {
 			order := fmt.Sprint("o", rnd.IntN(15))
-			d := []event.Draft{reserve(order, of("apple", 3), of("pear", rnd.IntN(2)+1)), reserve(order, of("apple", 3)), release(order), ship(order)}[rnd.IntN(4)]
+			d := []event.Draft{
+				reserve(order, of("apple", 3), of("pear", rnd.IntN(2)+1)), reserve(order, of("apple", 3)),
+				release(order), ship(order),
+			}[rnd.IntN(4)]
 			h.Deliver(d)
 			for _, e := range h.Emitted() {
 				if info, _ := types.Lookup(e.Type()); info.What != "stock-changed" {

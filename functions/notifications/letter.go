@@ -11,24 +11,24 @@ import (
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
-// Letter is a letter that an event causes. Make it with On.
+// Letter is a mail that is sent for each event of a type. Make it with On.
 type Letter struct {
 	name string
 	text *template.Template
 	on   func(*notifications)
 }
 
-// Message says whom a letter is to and what it is about.
+// Message is the recipient and the data of one letter.
 type Message struct {
 	UserID  string
-	OrderID string // of an order, if it is about one: notifications.sent and notifications.failed carry it
+	OrderID string // optional; notifications.sent and notifications.failed carry it
 	Data    any    // .Data of the template
 }
 
-// On returns the letter that is sent to a user for each event of a type. The name is that of the template in
+// On returns the letter that is sent to a user for each event of a type. The name is the template's name in
 // notifications.sent; the text is a template (text/template) whose first line is the subject, with .Name for the user's
 // name, .Product for the product's, and .Data. about derives the message from the event. On panics when the text is not
-// a template.
+// a valid template.
 func On[T any](t event.Type[T], name, text string, about func(T) Message) Letter {
 	l := Letter{name: name, text: template.Must(template.New(name).Parse(text))}
 	l.on = func(n *notifications) {
@@ -39,15 +39,15 @@ func On[T any](t event.Type[T], name, text string, about func(T) Message) Letter
 	return l
 }
 
-// Preview returns the letter as a user of this name would get it.
+// Preview returns the subject and body for a user of this name.
 func (l Letter) Preview(product, user string, data any) (subject, body string, err error) {
-	return l.write(facts{Product: product, Name: user, Data: data})
+	return l.write(values{Product: product, Name: user, Data: data})
 }
 
 //go:embed templates/*.txt
 var templates embed.FS
 
-// The letters that every product writes.
+// The letters of every product.
 var (
 	welcome      = own("welcome")
 	addressTaken = own("address-taken")
@@ -61,25 +61,25 @@ func own(name string) Letter {
 	}
 }
 
-// letter is one message, ready to be sent. ID is the same however often it is sent.
+// letter is one message, ready to be sent. ID is the same each time the event is handled.
 type letter struct {
 	ID, To, Subject, Body string
 }
 
-// facts are what templates speak of.
-type facts struct {
+// values holds the values of a template.
+type values struct {
 	Product, Name string
 	Data          any
 }
 
-// write fills the template. Its first line is the subject.
-func (l Letter) write(about facts) (subject, body string, err error) {
+// write executes the template and returns its first line as the subject.
+func (l Letter) write(v values) (subject, body string, err error) {
 	var out strings.Builder
-	if err := l.text.Execute(&out, about); err != nil {
+	if err := l.text.Execute(&out, v); err != nil {
 		return "", "", fmt.Errorf("write %s: %w", l.name, err)
 	}
 	subject, body, _ = strings.Cut(out.String(), "\n")
-	// The name of a user must not be able to add a header line.
+	// A user's name must not add a header line.
 	subject = strings.Join(strings.Fields(subject), " ")
 	return subject, strings.TrimLeft(body, "\n"), nil
 }

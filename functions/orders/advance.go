@@ -15,30 +15,32 @@ import (
 type orders struct {
 	f        *function.Function
 	saga     *saga.Saga[order]
-	journal  *journal.Journal[order, happening]
+	journal  *journal.Journal[order, orderEvent]
 	products *store.Collection[product]
 }
 
-// move is what the saga makes of something that happened.
-type move func(p saga.Progress, o order, now time.Time) (saga.Progress, []event.Draft, bool)
+// transition returns the saga's next progress, the drafts to emit, and whether the progress changed.
+type transition func(p saga.Progress, o order, now time.Time) (saga.Progress, []event.Draft, bool)
 
-// advance lets the saga of an order make a move: it notes what happened, says what the saga asks for, and ends
-// the order if the saga has ended. A move that changes nothing writes nothing.
-func (s *orders) advance(ctx context.Context, tx *function.Tx, orderID string, h happening, m move) (order, error) {
+// advance applies a transition to the saga of an order: it appends the event to the journal, emits the saga's drafts,
+// and ends the order if the saga has ended. A transition that changes nothing writes nothing.
+func (s *orders) advance(
+	ctx context.Context, tx *function.Tx, orderID string, e orderEvent, next transition,
+) (order, error) {
 	var drafts []event.Draft
 	var timer string
 	changed := false
-	o, err := s.journal.Change(ctx, tx, orderID, func(o order) ([]happening, error) {
+	o, err := s.journal.Change(ctx, tx, orderID, func(o order) ([]orderEvent, error) {
 		var p saga.Progress
-		if p, drafts, changed = m(o.Saga, o, tx.Now()); !changed {
+		if p, drafts, changed = next(o.Saga, o, tx.Now()); !changed {
 			return nil, nil
 		}
 		timer = o.Timer
-		h.At, h.Saga = tx.Now(), &p
+		e.At, e.Saga = tx.Now(), &p
 		if p.Status.Ended() {
-			return []happening{h, {What: ended, At: tx.Now()}}, nil
+			return []orderEvent{e, {What: ended, At: tx.Now()}}, nil
 		}
-		return []happening{h}, nil
+		return []orderEvent{e}, nil
 	})
 	if err != nil || !changed {
 		return o, err
@@ -54,29 +56,31 @@ func (s *orders) advance(ctx context.Context, tx *function.Tx, orderID string, h
 	return o, nil
 }
 
-// heard takes an answer to one of the saga's commands. The reason and the code are those of a failure.
-func (s *orders) heard(ctx context.Context, tx *function.Tx, orderID string, info *event.Info, reason, code string) error {
-	_, err := s.advance(ctx, tx, orderID, happening{What: heard, Event: info.Name, Code: code},
+// answer handles an event that answers one of the saga's commands. A failure has a reason and a code.
+func (s *orders) answer(
+	ctx context.Context, tx *function.Tx, orderID string, info *event.Info, reason, code string,
+) error {
+	_, err := s.advance(ctx, tx, orderID, orderEvent{What: answered, Event: info.Name, Code: code},
 		func(p saga.Progress, o order, now time.Time) (saga.Progress, []event.Draft, bool) {
-			return s.saga.Handle(p, o, info.Name, clipped(reason), now)
+			return s.saga.Handle(p, o, info.Name, truncated(reason), now)
 		})
 	return err
 }
 
 func (s *orders) reserved(ctx context.Context, tx *function.Tx, e events.ReservedStock) error {
-	return s.heard(ctx, tx, e.OrderID, events.InventoryReserved.Info(), "", "")
+	return s.answer(ctx, tx, e.OrderID, events.InventoryReserved.Info(), "", "")
 }
 
 func (s *orders) refused(ctx context.Context, tx *function.Tx, e events.RefusedStock) error {
-	return s.heard(ctx, tx, e.OrderID, events.InventoryRefused.Info(), e.Reason, "out_of_stock")
+	return s.answer(ctx, tx, e.OrderID, events.InventoryRefused.Info(), e.Reason, "out_of_stock")
 }
 
 func (s *orders) released(ctx context.Context, tx *function.Tx, e events.ReleasedStock) error {
-	return s.heard(ctx, tx, e.OrderID, events.InventoryReleased.Info(), "", "")
+	return s.answer(ctx, tx, e.OrderID, events.InventoryReleased.Info(), "", "")
 }
 
 func (s *orders) authorized(ctx context.Context, tx *function.Tx, e events.AuthorizedPayment) error {
-	return s.heard(ctx, tx, e.OrderID, events.PaymentAuthorized.Info(), "", "")
+	return s.answer(ctx, tx, e.OrderID, events.PaymentAuthorized.Info(), "", "")
 }
 
 func (s *orders) declined(ctx context.Context, tx *function.Tx, e events.DeclinedPayment) error {
@@ -84,53 +88,54 @@ func (s *orders) declined(ctx context.Context, tx *function.Tx, e events.Decline
 	if code == "" {
 		code = "payment_declined"
 	}
-	return s.heard(ctx, tx, e.OrderID, events.PaymentDeclined.Info(), "payment declined: "+e.Reason, code)
+	return s.answer(ctx, tx, e.OrderID, events.PaymentDeclined.Info(), "payment declined: "+e.Reason, code)
 }
 
 func (s *orders) captured(ctx context.Context, tx *function.Tx, e events.CapturedPayment) error {
-	return s.heard(ctx, tx, e.OrderID, events.PaymentCaptured.Info(), "", "")
+	return s.answer(ctx, tx, e.OrderID, events.PaymentCaptured.Info(), "", "")
 }
 
 func (s *orders) voided(ctx context.Context, tx *function.Tx, e events.VoidedPayment) error {
-	return s.heard(ctx, tx, e.OrderID, events.PaymentVoided.Info(), "", "")
+	return s.answer(ctx, tx, e.OrderID, events.PaymentVoided.Info(), "", "")
 }
 
 func (s *orders) refunded(ctx context.Context, tx *function.Tx, e events.RefundedPayment) error {
-	return s.heard(ctx, tx, e.OrderID, events.PaymentRefunded.Info(), "", "")
+	return s.answer(ctx, tx, e.OrderID, events.PaymentRefunded.Info(), "", "")
 }
 
-// deadline is the order's timer. It asks the saga, and unless the order has ended runs on to the saga's
-// next deadline.
+// deadline handles the event of the order's timer. It expires the saga's step if its deadline has passed, and sets the
+// timer again for the next deadline unless the order has ended.
 func (s *orders) deadline(ctx context.Context, tx *function.Tx, e events.OrderDeadlinePassed) error {
 	o, err := s.journal.Load(ctx, tx, e.OrderID)
 	if err != nil || o.Status.ended() {
 		return err
 	}
-	ours := o.Timer == tx.Event().ID() // else another one runs
-	o, err = s.advance(ctx, tx, o.ID, happening{What: expired, Code: "deadline"}, s.saga.Expired)
-	if err != nil || o.Status.ended() || !ours {
+	current := o.Timer == tx.Event().ID() // otherwise a later timer is set
+	o, err = s.advance(ctx, tx, o.ID, orderEvent{What: expired, Code: "deadline"}, s.saga.Expired)
+	if err != nil || o.Status.ended() || !current {
 		return err
 	}
-	timer, err := s.arm(tx, o.ID, o.Saga.Due)
+	timer, err := s.setTimer(tx, o.ID, o.Saga.Due)
 	if err != nil {
 		return err
 	}
-	_, err = s.journal.Append(ctx, tx, o.ID, happening{What: rearmed, At: tx.Now(), Timer: timer})
+	_, err = s.journal.Append(ctx, tx, o.ID, orderEvent{What: timerSet, At: tx.Now(), Timer: timer})
 	return err
 }
 
-func (s *orders) arm(tx *function.Tx, orderID string, due time.Time) (timer string, err error) {
+// setTimer sets the order's timer.
+func (s *orders) setTimer(tx *function.Tx, orderID string, due time.Time) (timer string, err error) {
 	return tx.After(due, events.OrderDeadline.New(orderID, events.OrderDeadlinePassed{OrderID: orderID}))
 }
 
-// clipped fits a reason into what an event may carry.
-func clipped(reason string) string {
-	const most = 2000
-	if len(reason) <= most {
+// truncated returns the reason, cut to the length that the events' schemas allow.
+func truncated(reason string) string {
+	const maxLength = 2000 // characters
+	if len(reason) <= maxLength {
 		return reason
 	}
-	if r := []rune(reason); len(r) > most {
-		return string(r[:most])
+	if r := []rune(reason); len(r) > maxLength {
+		return string(r[:maxLength])
 	}
 	return reason
 }

@@ -12,9 +12,10 @@ import (
 )
 
 var cancelOrder = function.Operation{
-	Method: http.MethodPost, Path: "/api/orders/{id}/cancellation", Summary: "Cancel an order", Status: http.StatusAccepted,
-	Description: "What was done for the order is undone, money included; when all of it is, the order is cancelled. An order that is " +
-		"confirmed is on its way and cannot be cancelled: 409.",
+	Method: http.MethodPost, Path: "/api/orders/{id}/cancellation", Status: http.StatusAccepted,
+	Summary: "Cancel an order",
+	Description: "Every step of the order that was done is undone, the payment included; then the order is cancelled. A " +
+		"confirmed order cannot be cancelled: 409.",
 	Errors: []int{http.StatusConflict},
 }
 
@@ -25,6 +26,7 @@ type cancelInput struct {
 	}
 }
 
+// reason returns why the order is cancelled, for people and for programs. subject is the caller.
 func (in *cancelInput) reason(o order, subject string) (reason, code string) {
 	reason, code = "cancelled by the customer", "cancelled_by_customer"
 	if subject != o.CustomerID {
@@ -45,9 +47,9 @@ func (s *orders) cancel(ctx context.Context, tx *function.Tx, in *cancelInput) (
 		return nil, fault.New(fault.Conflict, "the order is confirmed and on its way; it cannot be cancelled any more")
 	}
 	reason, code := in.reason(o, tx.Principal().Subject)
-	o, err = s.advance(ctx, tx, o.ID, happening{What: cancelled, Code: code},
+	o, err = s.advance(ctx, tx, o.ID, orderEvent{What: cancelled, Code: code},
 		func(p saga.Progress, o order, now time.Time) (saga.Progress, []event.Draft, bool) {
-			return s.saga.Cancel(p, o, clipped(reason), now)
+			return s.saga.Cancel(p, o, truncated(reason), now)
 		})
 	if err != nil {
 		return nil, err

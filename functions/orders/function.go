@@ -12,20 +12,20 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// Config is what orders is configured with.
+// Config holds the settings of orders.
 type Config struct {
-	StepDeadline time.Duration `envconfig:"EBB_ORDERS_STEP_DEADLINE" default:"30s" desc:"how long a step of an order may take before the order is undone"`
+	StepDeadline time.Duration `envconfig:"EBB_ORDERS_STEP_DEADLINE" default:"30s" desc:"the deadline of each step"`
 }
 
-// Validate says what is wrong with the values.
+// Validate returns an error for a value that cannot work.
 func (c Config) Validate() error {
 	if c.StepDeadline <= 0 {
-		return errors.New("EBB_ORDERS_STEP_DEADLINE must be more than nothing")
+		return errors.New("invalid EBB_ORDERS_STEP_DEADLINE: must be positive")
 	}
 	return nil
 }
 
-// New declares the function.
+// New declares the orders function.
 func New(env function.Env) (*function.Function, error) {
 	f := function.New("orders", env)
 	c, err := function.Configure[Config](f)

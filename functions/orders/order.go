@@ -8,9 +8,10 @@ import (
 	"github.com/ebb-dev/ebb/infra/saga"
 )
 
-// Status is what a customer wants to know of an order.
+// Status is the state of an order.
 type Status string
 
+// The states of an order. Confirmed and Cancelled are final.
 const (
 	Pending   Status = "pending"
 	Confirmed Status = "confirmed"
@@ -19,61 +20,63 @@ const (
 
 func (s Status) ended() bool { return s == Confirmed || s == Cancelled }
 
-// order is the state of an order, folded from what happened to it.
+// order is the state of an order, folded from its events.
 type order struct {
 	ID         string             `json:"id"`
 	CustomerID string             `json:"customer_id"`
 	Lines      []events.OrderLine `json:"lines"`
 	Total      events.Money       `json:"total"`
-	Token      string             `json:"token,omitempty"` // of the payment, until it is asked for
+	Token      string             `json:"token,omitempty"` // of the payment, until the payment is authorized
 	CreatedAt  time.Time          `json:"created_at"`
 	Status     Status             `json:"status"`
-	Code       string             `json:"code,omitempty"` // why it is cancelled, for programs
+	Code       string             `json:"code,omitempty"` // the reason of the cancellation, for programs
 	EndedAt    time.Time          `json:"ended_at,omitzero"`
 	Timer      string             `json:"timer,omitempty"`
 	Saga       saga.Progress      `json:"saga"`
 }
 
-// happening is one event of an order's journal.
-type happening struct {
-	What   what           `json:"what"`
+// orderEvent is one event of an order's journal.
+type orderEvent struct {
+	What   eventKind      `json:"what"`
 	At     time.Time      `json:"at"`
 	Placed *order         `json:"placed,omitempty"` // the order as it was placed
-	Event  string         `json:"event,omitempty"`  // the type of what was heard
+	Event  string         `json:"event,omitempty"`  // the type of the answer
 	Code   string         `json:"code,omitempty"`
 	Timer  string         `json:"timer,omitempty"`
-	Saga   *saga.Progress `json:"saga,omitempty"` // where this brought the saga
+	Saga   *saga.Progress `json:"saga,omitempty"` // the saga's progress after this event
 }
 
-type what string
+// eventKind says what happened to an order.
+type eventKind string
 
 const (
-	placed    what = "placed"
-	heard     what = "heard"     // an answer that the saga waited for
-	expired   what = "expired"   // the saga waited long enough
-	cancelled what = "cancelled" // somebody asked for it
-	rearmed   what = "rearmed"   // another timer runs
-	ended     what = "ended"
+	placed    eventKind = "placed"
+	answered  eventKind = "heard"     // the saga received an answer that it waited for
+	expired   eventKind = "expired"   // the deadline of a step passed
+	cancelled eventKind = "cancelled" // the customer or an admin cancelled
+	timerSet  eventKind = "rearmed"   // the timer was set again
+	ended     eventKind = "ended"
 )
 
 // foldRevision numbers fold; see journal.Revision.
 const foldRevision = 1
 
-func fold(o order, h happening) order {
-	switch h.What {
+// fold returns the order after one more event.
+func fold(o order, e orderEvent) order {
+	switch e.What {
 	case placed:
-		o = *h.Placed
-	case rearmed:
-		o.Timer = h.Timer
+		o = *e.Placed
+	case timerSet:
+		o.Timer = e.Timer
 	case ended:
-		o.EndedAt = h.At
+		o.EndedAt = e.At
 		o.Timer = ""
 	}
-	if h.Saga != nil {
-		if o.Saga.Status == saga.Running && h.Saga.Status != saga.Running {
-			o.Code = h.Code // what turned it
+	if e.Saga != nil {
+		if o.Saga.Status == saga.Running && e.Saga.Status != saga.Running {
+			o.Code = e.Code // of the event that began the undoing
 		}
-		o.Saga = *h.Saga
+		o.Saga = *e.Saga
 	}
 	o.Status = statusOf(o.Saga.Status)
 	if !o.needsToken() {
@@ -92,11 +95,11 @@ func statusOf(s saga.Status) Status {
 	return Pending
 }
 
-// needsToken reports whether the payment is still to be asked for.
+// needsToken reports whether the payment is not authorized yet.
 func (o order) needsToken() bool { return o.Saga.Status == saga.Running && o.Saga.Step == stepReserve }
 
-// seenBy reports whether somebody may know of the order.
-func (o order) seenBy(subject string, admin bool) bool { return admin || o.CustomerID == subject }
+// visibleTo reports whether the caller may see the order.
+func (o order) visibleTo(subject string, admin bool) bool { return admin || o.CustomerID == subject }
 
 func (o order) placedEvent() event.Draft {
 	return events.OrderPlaced.New(o.ID, events.PlacedOrder{
@@ -104,11 +107,13 @@ func (o order) placedEvent() event.Draft {
 	})
 }
 
-// endedEvents are what an order says when it has ended.
+// endedEvents returns the events of an order that has ended.
 func (o order) endedEvents() []event.Draft {
 	if o.Status == Confirmed {
 		return []event.Draft{
-			events.OrderConfirmed.New(o.ID, events.ConfirmedOrder{OrderID: o.ID, CustomerID: o.CustomerID, Total: o.Total, ConfirmedAt: o.EndedAt}),
+			events.OrderConfirmed.New(o.ID, events.ConfirmedOrder{
+				OrderID: o.ID, CustomerID: o.CustomerID, Total: o.Total, ConfirmedAt: o.EndedAt,
+			}),
 			events.InventoryShip.New(o.ID, events.ShipStock{OrderID: o.ID}),
 		}
 	}
@@ -117,18 +122,18 @@ func (o order) endedEvents() []event.Draft {
 	})}
 }
 
-// Order is an order as the API shows it.
+// Order is the API's form of an order.
 type Order struct {
 	ID         string             `json:"id"`
 	Status     Status             `json:"status" enum:"pending,confirmed,cancelled"`
-	Reason     string             `json:"reason,omitempty" doc:"Why it is, or is being, cancelled."`
-	Code       string             `json:"code,omitempty" doc:"The same for programs: out_of_stock, card_declined, deadline, cancelled_by_customer."`
+	Reason     string             `json:"reason,omitempty" doc:"Why the order is, or is being, cancelled."`
+	Code       string             `json:"code,omitempty" doc:"The reason for programs, such as out_of_stock."`
 	Total      events.Money       `json:"total"`
 	Lines      []events.OrderLine `json:"lines"`
 	CustomerID string             `json:"customer_id"`
 	CreatedAt  time.Time          `json:"created_at"`
 	EndedAt    time.Time          `json:"ended_at,omitzero"`
-	Saga       saga.Progress      `json:"saga" doc:"How far it is, with the steps still to come."`
+	Saga       saga.Progress      `json:"saga" doc:"The progress of the order, with the steps still to come."`
 }
 
 func (o order) shown() Order {

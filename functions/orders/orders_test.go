@@ -20,18 +20,21 @@ import (
 var ada = functiontest.As("ada")
 
 func product(id string, version int, amount int64, currency string) events.ChangedProduct {
-	return events.ChangedProduct{ProductID: id, Name: "a " + id, Price: events.Money{Amount: amount, Currency: currency}, Version: version}
+	return events.ChangedProduct{
+		ProductID: id, Name: "a " + id, Price: events.Money{Amount: amount, Currency: currency}, Version: version,
+	}
 }
 
 func changed(p events.ChangedProduct) event.Draft { return events.ProductChanged.New(p.ProductID, p) }
 
-// shop sells apples at 1.50, pears at 2.00, and plums for dollars. Coconuts were sold once.
+// shop returns a function that knows apples at 1.50 EUR, pears at 2.00 EUR, plums in dollars, and coconuts, which are
+// deleted.
 func shop(t testing.TB) *functiontest.Harness {
 	h := functiontest.New(t, orders.New, functiontest.Set(map[string]string{"EBB_ORDERS_STEP_DEADLINE": "10s"}))
-	gone := product("coconut", 2, 900, "EUR")
-	gone.Deleted = true
+	deleted := product("coconut", 2, 900, "EUR")
+	deleted.Deleted = true
 	h.MustDeliver(changed(product("apple", 1, 150, "EUR")), changed(product("pear", 1, 200, "EUR")),
-		changed(product("plum", 1, 100, "USD")), changed(product("coconut", 1, 900, "EUR")), changed(gone),
+		changed(product("plum", 1, 100, "USD")), changed(product("coconut", 1, 900, "EUR")), changed(deleted),
 		changed(product("yacht", 1, 1_000_000_000_000, "EUR")))
 	return h
 }
@@ -52,7 +55,7 @@ func post(h *functiontest.Harness, body any, headers ...string) *functiontest.Re
 	return h.Call("POST", "/api/orders", ada, body, append(headers, "Idempotency-Key", fmt.Sprint("key-", keys))...)
 }
 
-// place places an order of two apples and a pear, and forgets what it said.
+// place places an order of two apples and a pear.
 func place(h *functiontest.Harness) orders.Order {
 	h.T.Helper()
 	var o orders.Order
@@ -72,8 +75,8 @@ func cancel(h *functiontest.Harness, id string) *functiontest.Response {
 	return h.Call("POST", "/api/orders/"+id+"/cancellation", ada, nil)
 }
 
-// said is what was emitted, in short: "orders.placed inventory.reserve".
-func said(es []ce.Event) string {
+// emitted writes events as text: "orders.placed inventory.reserve".
+func emitted(es []ce.Event) string {
 	var all []string
 	for _, e := range es {
 		all = append(all, strings.TrimSuffix(strings.TrimPrefix(e.Type(), "dev.ebb."), ".v1"))
@@ -81,29 +84,35 @@ func said(es []ce.Event) string {
 	return strings.Join(all, " ")
 }
 
-func wantSaid(h *functiontest.Harness, want string) []ce.Event {
+func wantEmitted(h *functiontest.Harness, want string) []ce.Event {
 	h.T.Helper()
 	es := h.Emitted()
-	if got := said(es); got != want {
-		h.T.Errorf("said %q, want %q", got, want)
+	if got := emitted(es); got != want {
+		h.T.Errorf("emitted %q, want %q", got, want)
 	}
 	return es
 }
 
-// answer is an event of another function about an order.
+// answer returns an event of another function about an order.
 func answer(what, id string) event.Draft {
 	money := events.Money{Amount: 500, Currency: "EUR"}
 	switch what {
 	case "reserved":
-		return events.InventoryReserved.New(id, events.ReservedStock{OrderID: id, Lines: []events.StockLine{{ProductID: "apple", Quantity: 2}, {ProductID: "pear", Quantity: 1}}})
+		return events.InventoryReserved.New(id, events.ReservedStock{
+			OrderID: id, Lines: []events.StockLine{{ProductID: "apple", Quantity: 2}, {ProductID: "pear", Quantity: 1}},
+		})
 	case "refused":
-		return events.InventoryRefused.New(id, events.RefusedStock{OrderID: id, Reason: "insufficient stock of pear", ProductID: "pear"})
+		return events.InventoryRefused.New(
+			id, events.RefusedStock{OrderID: id, Reason: "insufficient stock of pear", ProductID: "pear"},
+		)
 	case "released":
 		return events.InventoryReleased.New(id, events.ReleasedStock{OrderID: id})
 	case "authorized":
 		return events.PaymentAuthorized.New(id, events.AuthorizedPayment{OrderID: id, PaymentID: id, Amount: money})
 	case "declined":
-		return events.PaymentDeclined.New(id, events.DeclinedPayment{OrderID: id, Reason: "the card was declined", Code: "card_declined"})
+		return events.PaymentDeclined.New(
+			id, events.DeclinedPayment{OrderID: id, Reason: "the card was declined", Code: "card_declined"},
+		)
 	case "captured":
 		return events.PaymentCaptured.New(id, events.CapturedPayment{OrderID: id, PaymentID: id, Amount: money})
 	case "voided":
@@ -114,7 +123,7 @@ func answer(what, id string) event.Draft {
 	panic(what)
 }
 
-// An order is taken at once, with its prices, its total and the whole way before it.
+// A new order has its prices, its total and all steps of its saga.
 func TestPlace(t *testing.T) {
 	h := shop(t)
 	r := post(h, body(of("apple", 2), of("pear", 1))).Expect(http.StatusAccepted)
@@ -123,7 +132,8 @@ func TestPlace(t *testing.T) {
 	if got, want := r.Header.Get("Location"), "/api/orders/"+o.ID; got != want {
 		t.Errorf("location %q, want %q", got, want)
 	}
-	if o.Status != orders.Pending || o.Total != (events.Money{Amount: 500, Currency: "EUR"}) || o.CustomerID != "ada" || len(o.Lines) != 2 ||
+	if o.Status != orders.Pending || o.Total != (events.Money{Amount: 500, Currency: "EUR"}) || o.CustomerID != "ada" ||
+		len(o.Lines) != 2 ||
 		o.Lines[0].UnitPrice.Amount != 150 || o.Lines[0].Name != "a apple" || !o.CreatedAt.Equal(h.Clock.Now()) {
 		t.Errorf("the order is %s", r.Body)
 	}
@@ -135,11 +145,12 @@ func TestPlace(t *testing.T) {
 		t.Errorf("the steps are %q, want %q", got, want)
 	}
 	if strings.Contains(string(r.Body), "tok_ok") {
-		t.Error("the answer shows the payment's token")
+		t.Error("the response shows the payment's token")
 	}
-	es := wantSaid(h, "orders.placed inventory.reserve clock.schedule")
+	es := wantEmitted(h, "orders.placed inventory.reserve clock.schedule")
 	for _, e := range es {
-		if e.Extensions()[event.CorrelationID] != es[0].Extensions()[event.CorrelationID] || e.Extensions()[event.PartitionKey] != o.ID {
+		if e.Extensions()[event.CorrelationID] != es[0].Extensions()[event.CorrelationID] ||
+			e.Extensions()[event.PartitionKey] != o.ID {
 			t.Errorf("%s is %v", e.Type(), e.Extensions())
 		}
 	}
@@ -147,87 +158,114 @@ func TestPlace(t *testing.T) {
 		t.Errorf("placed is of %s, %v", e.Subject(), e.Extensions())
 	}
 	if got := get(h, o.ID); got.Total != o.Total || got.Status != orders.Pending {
-		t.Errorf("it shows as %+v", got)
+		t.Errorf("got %+v", got)
 	}
 }
 
-// The ways an order may go. Each beat is an event that is heard ("+11s" lets time pass and has the
-// timer go off, "cancel" is the customer, "restart" drops the function) and what is said then.
-func TestStories(t *testing.T) {
+// The ways an order may go. Each step has an input and the events that the function then emits. The input is an event,
+// "+11s" (the clock advances and the timer fires), "cancel" (the customer cancels) or "restart" (a new instance).
+func TestSaga(t *testing.T) {
 	const (
 		confirmed = "orders.confirmed inventory.ship clock.cancel"
 		ended     = "orders.cancelled clock.cancel"
 		again     = " clock.schedule"
 	)
-	type beat struct{ in, says string }
+	type step struct{ in, emits string }
 	for name, tt := range map[string]struct {
-		beats  []beat
+		steps  []step
 		status orders.Status
 		reason string
 		code   string
 	}{
 		"everything works": {
-			[]beat{{"reserved", "payments.authorize"}, {"authorized", "payments.capture"}, {"captured", confirmed}},
+			[]step{{"reserved", "payments.authorize"}, {"authorized", "payments.capture"}, {"captured", confirmed}},
 			orders.Confirmed, "", "",
 		},
-		"everything works, with the function dropped after each step": {
-			[]beat{{"restart", ""}, {"reserved", "payments.authorize"}, {"restart", ""}, {"authorized", "payments.capture"}, {"restart", ""}, {"captured", confirmed}, {"restart", ""}},
+		"everything works, with a new instance after each step": {
+			[]step{
+				{"restart", ""}, {"reserved", "payments.authorize"}, {"restart", ""}, {"authorized", "payments.capture"},
+				{"restart", ""}, {"captured", confirmed}, {"restart", ""},
+			},
 			orders.Confirmed, "", "",
 		},
 		"every answer comes twice": {
-			[]beat{{"reserved", "payments.authorize"}, {"reserved", ""}, {"authorized", "payments.capture"}, {"authorized", ""}, {"captured", confirmed}, {"captured", ""}},
+			[]step{
+				{"reserved", "payments.authorize"}, {"reserved", ""}, {"authorized", "payments.capture"}, {"authorized", ""},
+				{"captured", confirmed}, {"captured", ""},
+			},
 			orders.Confirmed, "", "",
 		},
 		"no stock": {
-			[]beat{{"refused", ended}},
+			[]step{{"refused", ended}},
 			orders.Cancelled, "insufficient stock of pear", "out_of_stock",
 		},
-		"declined: the stock is given back before the order is cancelled": {
-			[]beat{{"reserved", "payments.authorize"}, {"declined", "inventory.release"}, {"released", ended}},
+		"declined: the stock is released before the order is cancelled": {
+			[]step{{"reserved", "payments.authorize"}, {"declined", "inventory.release"}, {"released", ended}},
 			orders.Cancelled, "payment declined: the card was declined", "card_declined",
 		},
-		"declined when captured: what is set aside is let go too": {
-			[]beat{{"reserved", "payments.authorize"}, {"authorized", "payments.capture"}, {"declined", "payments.void"}, {"voided", "inventory.release"}, {"released", ended}},
+		"capture declined: the authorization is voided too": {
+			[]step{
+				{"reserved", "payments.authorize"}, {"authorized", "payments.capture"}, {"declined", "payments.void"},
+				{"voided", "inventory.release"}, {"released", ended},
+			},
 			orders.Cancelled, "payment declined: the card was declined", "card_declined",
 		},
-		"inventory is silent": {
-			[]beat{{"+11s", "inventory.release" + again}, {"reserved", ""}, {"released", ended}},
+		"no answer from inventory": {
+			[]step{{"+11s", "inventory.release" + again}, {"reserved", ""}, {"released", ended}},
 			orders.Cancelled, "step reserve timed out", "deadline",
 		},
-		"payments is silent, and asked again until it is not": {
-			[]beat{{"reserved", "payments.authorize"}, {"+11s", "payments.void" + again}, {"+11s", "payments.void" + again}, {"authorized", ""}, {"voided", "inventory.release"}, {"+11s", "inventory.release" + again}, {"released", ended}},
+		"no answer from payments: the command is repeated until it answers": {
+			[]step{
+				{"reserved", "payments.authorize"}, {"+11s", "payments.void" + again}, {"+11s", "payments.void" + again},
+				{"authorized", ""}, {"voided", "inventory.release"}, {"+11s", "inventory.release" + again}, {"released", ended},
+			},
 			orders.Cancelled, "step authorize timed out", "deadline",
 		},
 		"the capture is in doubt: refund, then void, then release": {
-			[]beat{{"reserved", "payments.authorize"}, {"authorized", "payments.capture"}, {"+11s", "payments.refund" + again}, {"captured", ""}, {"refunded", "payments.void"}, {"voided", "inventory.release"}, {"released", ended}},
+			[]step{
+				{"reserved", "payments.authorize"}, {"authorized", "payments.capture"}, {"+11s", "payments.refund" + again},
+				{"captured", ""}, {"refunded", "payments.void"}, {"voided", "inventory.release"}, {"released", ended},
+			},
 			orders.Cancelled, "step capture timed out", "deadline",
 		},
-		"the timer goes off for a step that is done: the next one has its own time": {
-			[]beat{{"+9s", again[1:]}, {"reserved", "payments.authorize"}, {"+9s", again[1:]}, {"authorized", "payments.capture"}, {"+9s", again[1:]}, {"captured", confirmed}, {"+9s", ""}},
+		"the timer fires for a step that is done: the next step has its own deadline": {
+			[]step{
+				{"+9s", again[1:]}, {"reserved", "payments.authorize"}, {"+9s", again[1:]}, {"authorized", "payments.capture"},
+				{"+9s", again[1:]}, {"captured", confirmed}, {"+9s", ""},
+			},
 			orders.Confirmed, "", "",
 		},
 		"the customer cancels at once": {
-			[]beat{{"cancel", "inventory.release"}, {"cancel", ""}, {"released", ended}, {"cancel", ""}},
+			[]step{{"cancel", "inventory.release"}, {"cancel", ""}, {"released", ended}, {"cancel", ""}},
 			orders.Cancelled, "cancelled by the customer", "cancelled_by_customer",
 		},
-		"the customer cancels while the payment is under way": {
-			[]beat{{"reserved", "payments.authorize"}, {"cancel", "payments.void"}, {"authorized", ""}, {"voided", "inventory.release"}, {"released", ended}},
+		"the customer cancels during the authorization": {
+			[]step{
+				{"reserved", "payments.authorize"}, {"cancel", "payments.void"}, {"authorized", ""},
+				{"voided", "inventory.release"}, {"released", ended},
+			},
 			orders.Cancelled, "cancelled by the customer", "cancelled_by_customer",
 		},
-		"the customer cancels while the money is being taken": {
-			[]beat{{"reserved", "payments.authorize"}, {"authorized", "payments.capture"}, {"cancel", "payments.refund"}, {"captured", ""}, {"refunded", "payments.void"}, {"voided", "inventory.release"}, {"released", ended}},
+		"the customer cancels during the capture": {
+			[]step{
+				{"reserved", "payments.authorize"}, {"authorized", "payments.capture"}, {"cancel", "payments.refund"},
+				{"captured", ""}, {"refunded", "payments.void"}, {"voided", "inventory.release"}, {"released", ended},
+			},
 			orders.Cancelled, "cancelled by the customer", "cancelled_by_customer",
 		},
-		"what happened first is the reason": {
-			[]beat{{"reserved", "payments.authorize"}, {"declined", "inventory.release"}, {"cancel", ""}, {"+11s", "inventory.release" + again}, {"released", ended}},
+		"the first failure is the reason": {
+			[]step{
+				{"reserved", "payments.authorize"}, {"declined", "inventory.release"}, {"cancel", ""},
+				{"+11s", "inventory.release" + again}, {"released", ended},
+			},
 			orders.Cancelled, "payment declined: the card was declined", "card_declined",
 		},
 		"late answers to an order that has ended": {
-			[]beat{{"refused", ended}, {"reserved", ""}, {"released", ""}, {"declined", ""}, {"+11s", ""}},
+			[]step{{"refused", ended}, {"reserved", ""}, {"released", ""}, {"declined", ""}, {"+11s", ""}},
 			orders.Cancelled, "insufficient stock of pear", "out_of_stock",
 		},
 		"answers out of order": {
-			[]beat{{"captured", ""}, {"authorized", ""}, {"voided", ""}, {"reserved", "payments.authorize"}, {"captured", ""}},
+			[]step{{"captured", ""}, {"authorized", ""}, {"voided", ""}, {"reserved", "payments.authorize"}, {"captured", ""}},
 			orders.Pending, "", "",
 		},
 	} {
@@ -235,7 +273,7 @@ func TestStories(t *testing.T) {
 			h := shop(t)
 			o := place(h)
 			timer := pending(t, h.Emitted())
-			for n, b := range tt.beats {
+			for n, b := range tt.steps {
 				switch {
 				case b.in == "restart":
 					h.Restart()
@@ -245,22 +283,25 @@ func TestStories(t *testing.T) {
 					d, _ := time.ParseDuration(b.in[1:])
 					h.Clock.Advance(d)
 					if r := h.Receive(timer)[0]; !r.OK() {
-						t.Fatalf("the timer is answered %+v", r)
+						t.Fatalf("the timer: got %+v", r)
 					}
 				default:
 					h.MustDeliver(answer(b.in, o.ID))
 				}
 				es := h.Emitted()
-				if got := said(es); got != b.says {
-					t.Fatalf("beat %d (%s) says %q, want %q", n, b.in, got, b.says)
+				if got := emitted(es); got != b.emits {
+					t.Fatalf("step %d (%s) emits %q, want %q", n, b.in, got, b.emits)
 				}
-				if strings.Contains(b.says, "clock.schedule") {
+				if strings.Contains(b.emits, "clock.schedule") {
 					timer = pending(t, es)
 				}
 			}
 			got := get(h, o.ID)
 			if got.Status != tt.status || got.Saga.Reason != tt.reason || got.Reason != tt.reason || got.Code != tt.code {
-				t.Errorf("the order is %s because %q (%s), want %s, %q (%s)", got.Status, got.Reason, got.Code, tt.status, tt.reason, tt.code)
+				t.Errorf(
+					"the order is %s because %q (%s), want %s, %q (%s)", got.Status, got.Reason, got.Code, tt.status, tt.reason,
+					tt.code,
+				)
 			}
 			if ended := got.Status != orders.Pending; ended == got.EndedAt.IsZero() {
 				t.Errorf("%s, ended at %v", got.Status, got.EndedAt)
@@ -274,7 +315,7 @@ func TestStories(t *testing.T) {
 	}
 }
 
-// pending is the event that the clock was asked to say.
+// pending returns the event of the timer that was set.
 func pending(t testing.TB, es []ce.Event) ce.Event {
 	t.Helper()
 	for _, e := range es {
@@ -295,33 +336,35 @@ func pending(t testing.TB, es []ce.Event) ce.Event {
 	return ce.Event{}
 }
 
-// A deadline that is not the order's own timer asks the saga too, but starts no second timer.
-func TestForeignTimer(t *testing.T) {
+// A deadline event that is not of the order's present timer expires the step too, but sets no second timer.
+func TestOtherTimer(t *testing.T) {
 	h := shop(t)
 	o := place(h)
 	h.Emitted()
 	foreign := events.OrderDeadline.New(o.ID, events.OrderDeadlinePassed{OrderID: o.ID})
 	h.MustDeliver(foreign)
-	wantSaid(h, "")
+	wantEmitted(h, "")
 	h.Clock.Advance(11 * time.Second)
 	h.MustDeliver(foreign)
-	wantSaid(h, "inventory.release")
+	wantEmitted(h, "inventory.release")
 }
 
-// What an order ends with carries what readers need, and the timer that is cancelled is the one that runs.
-func TestEnds(t *testing.T) {
+// The final events have all data that consumers need, and the present timer is cancelled.
+func TestFinalEvents(t *testing.T) {
 	h := shop(t)
 	o := place(h)
 	timer := pending(t, h.Emitted())
 	h.MustDeliver(answer("reserved", o.ID))
 	authorize, err := events.PaymentAuthorize.Decode(h.Emitted()[0])
-	if want := (events.AuthorizePayment{OrderID: o.ID, CustomerID: "ada", Amount: o.Total, Token: "tok_ok"}); err != nil || authorize != want {
+	if want := (events.AuthorizePayment{OrderID: o.ID, CustomerID: "ada", Amount: o.Total, Token: "tok_ok"}); err != nil ||
+		authorize != want {
 		t.Errorf("asked to authorize %+v, want %+v", authorize, want)
 	}
 	h.MustDeliver(answer("authorized", o.ID), answer("captured", o.ID)) // in one batch
 	es := h.Emitted()
 	confirmed, err := events.OrderConfirmed.Decode(es[1])
-	if err != nil || confirmed.Total != o.Total || confirmed.CustomerID != "ada" || es[1].Extensions()[event.Sequence] != "4" {
+	if err != nil || confirmed.Total != o.Total || confirmed.CustomerID != "ada" ||
+		es[1].Extensions()[event.Sequence] != "4" {
 		t.Errorf("confirmed with %+v, %v, %v", confirmed, es[1].Extensions(), err)
 	}
 	if c, err := event.ClockCancel.Decode(es[3]); err != nil || c.TimerID != timer.ID() {
@@ -332,18 +375,21 @@ func TestEnds(t *testing.T) {
 	h.Emitted()
 	h.MustDeliver(answer("refused", o.ID))
 	c, err := events.OrderCancelled.Decode(h.Emitted()[0])
-	if err != nil || c.Reason != "insufficient stock of pear" || c.Code != "out_of_stock" || c.OrderID != o.ID || c.CustomerID != "ada" {
+	if err != nil || c.Reason != "insufficient stock of pear" || c.Code != "out_of_stock" || c.OrderID != o.ID ||
+		c.CustomerID != "ada" {
 		t.Errorf("cancelled with %+v, %v", c, err)
 	}
 }
 
-// A customer may say why. A confirmed order cannot be cancelled, nor can somebody else's.
+// A cancellation may have a reason. A confirmed order cannot be cancelled, nor can another customer's.
 func TestCancel(t *testing.T) {
 	h := shop(t)
 	o := place(h)
 	h.Call("POST", "/api/orders/"+o.ID+"/cancellation", functiontest.As("bob"), nil).Expect(http.StatusNotFound)
 	h.Call("POST", "/api/orders/nothing/cancellation", ada, nil).Expect(http.StatusNotFound)
-	h.Call("POST", "/api/orders/"+o.ID+"/cancellation", ada, map[string]string{"reason": "found it cheaper"}).Expect(http.StatusAccepted)
+	h.Call(
+		"POST", "/api/orders/"+o.ID+"/cancellation", ada, map[string]string{"reason": "found it cheaper"},
+	).Expect(http.StatusAccepted)
 	if got, want := get(h, o.ID).Reason, "cancelled by the customer: found it cheaper"; got != want {
 		t.Errorf("the reason is %q, want %q", got, want)
 	}
@@ -360,7 +406,7 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// What cannot be ordered is refused, and the answer names it.
+// An invalid order is refused, and the problem names the invalid part.
 func TestRefusedOrders(t *testing.T) {
 	many := make([]line, 101)
 	for i := range many {
@@ -370,19 +416,21 @@ func TestRefusedOrders(t *testing.T) {
 		body any
 		want string
 	}{
-		"unknown product":     {body(of("apple", 1), of("durian", 1)), "there is no product durian"},
-		"deleted product":     {body(of("coconut", 1)), "there is no product coconut"},
-		"its place":           {body(of("apple", 1), of("durian", 1)), "body.lines[1].product_id"},
-		"same product twice":  {body(of("apple", 1), of("apple", 1)), "product apple is there twice"},
-		"two currencies":      {body(of("apple", 1), of("plum", 1)), "product plum is sold for USD"},
-		"total too large":     {body(of("yacht", 600), of("apple", 1), of("pear", 1000000)), ""},
-		"total over the top":  {body(of("yacht", 1001)), "worth more than can be paid"},
-		"total overflows":     {body(of("yacht", 1_000_000)), "worth more than can be paid"},
-		"no lines":            {`{"lines":[],"payment":{"token":"tok_ok"}}`, "lines"},
-		"null lines":          {`{"lines":null,"payment":{"token":"tok_ok"}}`, "lines"},
-		"null line":           {`{"lines":[null],"payment":{"token":"tok_ok"}}`, "lines"},
-		"null product":        {`{"lines":[{"product_id":null,"quantity":1}],"payment":{"token":"tok_ok"}}`, "product_id"},
-		"null quantity":       {`{"lines":[{"product_id":"apple","quantity":null}],"payment":{"token":"tok_ok"}}`, "quantity"},
+		"unknown product":    {body(of("apple", 1), of("durian", 1)), "there is no product durian"},
+		"deleted product":    {body(of("coconut", 1)), "there is no product coconut"},
+		"its place":          {body(of("apple", 1), of("durian", 1)), "body.lines[1].product_id"},
+		"same product twice": {body(of("apple", 1), of("apple", 1)), "product apple is there twice"},
+		"two currencies":     {body(of("apple", 1), of("plum", 1)), "product plum is sold for USD"},
+		"total too large":    {body(of("yacht", 600), of("apple", 1), of("pear", 1000000)), ""},
+		"total over the top": {body(of("yacht", 1001)), "worth more than can be paid"},
+		"total overflows":    {body(of("yacht", 1_000_000)), "worth more than can be paid"},
+		"no lines":           {`{"lines":[],"payment":{"token":"tok_ok"}}`, "lines"},
+		"null lines":         {`{"lines":null,"payment":{"token":"tok_ok"}}`, "lines"},
+		"null line":          {`{"lines":[null],"payment":{"token":"tok_ok"}}`, "lines"},
+		"null product":       {`{"lines":[{"product_id":null,"quantity":1}],"payment":{"token":"tok_ok"}}`, "product_id"},
+		"null quantity": {
+			`{"lines":[{"product_id":"apple","quantity":null}],"payment":{"token":"tok_ok"}}`, "quantity",
+		},
 		"null payment":        {`{"lines":[{"product_id":"apple","quantity":1}],"payment":null}`, "payment"},
 		"null token":          {`{"lines":[{"product_id":"apple","quantity":1}],"payment":{"token":null}}`, "token"},
 		"too many lines":      {body(many...), "lines"},
@@ -402,29 +450,34 @@ func TestRefusedOrders(t *testing.T) {
 			if !strings.Contains(string(r.Body), tt.want) {
 				t.Errorf("answered %s, want something of %q", r.Body, tt.want)
 			}
-			wantSaid(h, "")
+			wantEmitted(h, "")
 		})
 	}
 }
 
-// An order needs a key, and the same key is the same order, however it is repeated.
+// An order needs a key, and each repetition with the same key gets the same order.
 func TestIdempotencyKey(t *testing.T) {
 	h := shop(t)
 	h.Call("POST", "/api/orders", ada, body(of("apple", 1))).Expect(http.StatusBadRequest)
 	var first, second orders.Order
-	h.Call("POST", "/api/orders", ada, body(of("apple", 1)), "Idempotency-Key", "k").Expect(http.StatusAccepted).JSON(&first)
+	h.Call(
+		"POST", "/api/orders", ada, body(of("apple", 1)), "Idempotency-Key", "k",
+	).Expect(http.StatusAccepted).JSON(&first)
 	h.Restart()
 	r := h.Call("POST", "/api/orders", ada, body(of("apple", 1)), "Idempotency-Key", "k").Expect(http.StatusAccepted)
 	r.JSON(&second)
 	if first.ID != second.ID || r.Header.Get("Location") != "/api/orders/"+first.ID {
 		t.Errorf("orders %s and %s, at %s", first.ID, second.ID, r.Header.Get("Location"))
 	}
-	wantSaid(h, "orders.placed inventory.reserve clock.schedule")
+	wantEmitted(h, "orders.placed inventory.reserve clock.schedule")
 	h.Call("POST", "/api/orders", ada, body(of("apple", 2)), "Idempotency-Key", "k").Expect(http.StatusUnprocessableEntity)
-	h.Call("POST", "/api/orders", functiontest.Nobody, body(of("apple", 1)), "Idempotency-Key", "k").Expect(http.StatusUnauthorized)
+	h.Call(
+		"POST", "/api/orders", functiontest.Nobody, body(of("apple", 1)), "Idempotency-Key", "k",
+	).Expect(http.StatusUnauthorized)
 }
 
-// Who prefers to wait gets the end of the order, also under a repeated key; too short a wait gets what there is.
+// With Prefer: wait the response has the ended order, also with a repeated key; when the wait is too short, the pending
+// one.
 func TestPreferWait(t *testing.T) {
 	h := shop(t)
 	done := make(chan struct{})
@@ -443,7 +496,9 @@ func TestPreferWait(t *testing.T) {
 		}
 	}()
 	begin := time.Now()
-	r := h.Call("POST", "/api/orders", ada, body(of("apple", 1)), "Idempotency-Key", "k", "Prefer", "wait=10").Expect(http.StatusOK)
+	r := h.Call(
+		"POST", "/api/orders", ada, body(of("apple", 1)), "Idempotency-Key", "k", "Prefer", "wait=10",
+	).Expect(http.StatusOK)
 	<-done
 	var o orders.Order
 	r.JSON(&o)
@@ -453,7 +508,9 @@ func TestPreferWait(t *testing.T) {
 	if took := time.Since(begin); took > 5*time.Second {
 		t.Errorf("it took %s", took)
 	}
-	h.Call("POST", "/api/orders", ada, body(of("apple", 1)), "Idempotency-Key", "k", "Prefer", "wait=10").Expect(http.StatusOK)
+	h.Call(
+		"POST", "/api/orders", ada, body(of("apple", 1)), "Idempotency-Key", "k", "Prefer", "wait=10",
+	).Expect(http.StatusOK)
 	r = h.Call("POST", "/api/orders", ada, body(of("apple", 1)), "Idempotency-Key", "k").Expect(http.StatusAccepted)
 	if r.Header.Get("Preference-Applied") != "" {
 		t.Error("a wait that nobody asked for was applied")
@@ -486,8 +543,8 @@ func TestPrices(t *testing.T) {
 	}
 }
 
-// An order is there for its owner and for admins; a list is of one's own, newest first, in pages.
-func TestWhoMaySee(t *testing.T) {
+// An order is visible to its customer and to admins; a list has the caller's own orders, newest first, in pages.
+func TestVisibility(t *testing.T) {
 	h := shop(t)
 	var ids []string
 	for range 5 {
@@ -521,7 +578,6 @@ func TestWhoMaySee(t *testing.T) {
 	h.Call("GET", "/api/orders?cursor=x", ada, nil).Expect(http.StatusUnprocessableEntity)
 }
 
-// A fact about an order that is not ours is nobody's to retry.
 // The token of a customer who was deleted orders nothing and sees nothing, and so nothing is charged.
 func TestDeletedCustomer(t *testing.T) {
 	h := shop(t)
@@ -533,9 +589,10 @@ func TestDeletedCustomer(t *testing.T) {
 	cancel(h, o.ID).Expect(http.StatusUnauthorized)
 	h.Call("GET", "/api/orders/"+o.ID, ada, nil).Expect(http.StatusUnauthorized)
 	h.Call("GET", "/api/orders", ada, nil).Expect(http.StatusUnauthorized)
-	wantSaid(h, "")
+	wantEmitted(h, "")
 }
 
+// A fact about an unknown order is refused for good.
 func TestUnknownOrder(t *testing.T) {
 	h := shop(t)
 	if r := h.Deliver(answer("reserved", "nothing"))[0]; r.Status != http.StatusUnprocessableEntity {
@@ -546,7 +603,9 @@ func TestUnknownOrder(t *testing.T) {
 // The declaration draws the saga.
 func TestPicture(t *testing.T) {
 	picture := orders.Picture()
-	for _, want := range []string{"s1 --> s2: reserved", `"capture (pivot)"`, "u3 --> u2: refunded", "u2 --> u1: voided", "u1 --> undone: released"} {
+	for _, want := range []string{
+		"s1 --> s2: reserved", `"capture (pivot)"`, "u3 --> u2: refunded", "u2 --> u1: voided", "u1 --> undone: released",
+	} {
 		if !strings.Contains(picture, want) {
 			t.Errorf("want %q in\n%s", want, picture)
 		}

@@ -14,15 +14,16 @@ import (
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
-// longestWait is the most that Prefer: wait may ask for, in seconds.
-const longestWait = 60
+// maxWait is the longest wait that Prefer: wait may ask for, in seconds.
+const maxWait = 60
 
 var placeOrder = function.Operation{
 	Method: http.MethodPost, Path: "/api/orders", Summary: "Place an order", Status: http.StatusAccepted,
-	Description: "Answers at once that the order is taken; what becomes of it shows under its Location. With Prefer: wait=N (RFC 7240, " +
-		"at most 60 seconds) it answers when the order has ended: 200 then, or 202 if the time was too short.",
+	Description: "The response comes at once; Location is where the order's progress can be read. With Prefer: " +
+		"wait=N (RFC 7240, at most 60 seconds) the response comes when the order has ended, with 200, or " +
+		"after that time, with 202.",
 	Access: function.Only(auth.RoleCustomer), Idempotency: function.Required,
-	Deadline: (longestWait + 15) * time.Second, Errors: []int{http.StatusUnprocessableEntity},
+	Deadline: (maxWait + 15) * time.Second, Errors: []int{http.StatusUnprocessableEntity},
 }
 
 type orderedLine struct {
@@ -43,7 +44,7 @@ type placeInput struct {
 type placeOutput struct {
 	Status            int
 	Location          string `header:"Location"`
-	PreferenceApplied string `header:"Preference-Applied" doc:"wait=N: it waited."`
+	PreferenceApplied string `header:"Preference-Applied" doc:"wait=N: the server waited."`
 	Body              Order
 }
 
@@ -57,21 +58,23 @@ func (s *orders) place(ctx context.Context, tx *function.Tx, in *placeInput) (*p
 		Token: in.Body.Payment.Token, CreatedAt: tx.Now(), Status: Pending,
 	}
 	progress, drafts := s.saga.Start(o, tx.Now())
-	tx.Emit(o.placedEvent()) // it begins the story
+	tx.Emit(o.placedEvent()) // before the commands of the saga
 	tx.Emit(drafts...)
 	o.Saga = progress
-	if o.Timer, err = s.arm(tx, o.ID, progress.Due); err != nil {
+	if o.Timer, err = s.setTimer(tx, o.ID, progress.Due); err != nil {
 		return nil, err
 	}
-	o, err = s.journal.Create(ctx, tx, o.ID, happening{What: placed, At: tx.Now(), Placed: &o})
+	o, err = s.journal.Create(ctx, tx, o.ID, orderEvent{What: placed, At: tx.Now(), Placed: &o})
 	if err != nil {
 		return nil, err
 	}
 	return &placeOutput{Location: "/api/orders/" + o.ID, Body: o.shown()}, nil
 }
 
-// price looks the products up and adds everything together, or says all that is wrong with the lines.
-func (s *orders) price(ctx context.Context, tx *function.Tx, asked []orderedLine) ([]events.OrderLine, events.Money, error) {
+// price returns the lines with their prices and the total, or one error with everything that is invalid in the lines.
+func (s *orders) price(
+	ctx context.Context, tx *function.Tx, asked []orderedLine,
+) ([]events.OrderLine, events.Money, error) {
 	ids := make([]string, len(asked))
 	for i, l := range asked {
 		ids[i] = l.ProductID
@@ -83,7 +86,7 @@ func (s *orders) price(ctx context.Context, tx *function.Tx, asked []orderedLine
 	return priced(asked, known)
 }
 
-// maxTotal is the most that events.Money carries.
+// maxTotal is the largest amount that events.Money allows.
 const maxTotal = 1_000_000_000_000_000
 
 func priced(asked []orderedLine, known map[string]product) ([]events.OrderLine, events.Money, error) {
@@ -95,8 +98,9 @@ func priced(asked []orderedLine, known map[string]product) ([]events.OrderLine, 
 		}
 		bad = bad.With(fault.Detail{Location: fmt.Sprintf("body.lines[%d].%s", i, field), Message: message})
 	}
-	if len(asked) == 0 { // JSON's null passes for a list
-		return nil, events.Money{}, fault.New(fault.Invalid, "an order needs lines").With(fault.Detail{Location: "body.lines", Message: "expected at least one"})
+	if len(asked) == 0 { // the schema's minItems lets JSON's null pass
+		return nil, events.Money{}, fault.New(fault.Invalid, "an order needs lines").
+			With(fault.Detail{Location: "body.lines", Message: "expected at least one"})
 	}
 	lines, total, seen := make([]events.OrderLine, 0, len(asked)), events.Money{}, make(map[string]bool, len(asked))
 	for i, l := range asked {
@@ -109,7 +113,8 @@ func priced(asked []orderedLine, known map[string]product) ([]events.OrderLine, 
 			refuse(i, "product_id", "there is no product %s", l.ProductID)
 			continue
 		case total.Currency != "" && total.Currency != p.Price.Currency:
-			refuse(i, "product_id", "product %s is sold for %s, others of this order for %s", l.ProductID, p.Price.Currency, total.Currency)
+			refuse(i, "product_id", "product %s is sold for %s, others of this order for %s",
+				l.ProductID, p.Price.Currency, total.Currency)
 			continue
 		}
 		seen[l.ProductID], total.Currency = true, p.Price.Currency
@@ -118,7 +123,9 @@ func priced(asked []orderedLine, known map[string]product) ([]events.OrderLine, 
 			continue
 		}
 		total.Amount += p.Price.Amount * int64(l.Quantity)
-		lines = append(lines, events.OrderLine{ProductID: l.ProductID, Quantity: l.Quantity, UnitPrice: p.Price, Name: p.Name})
+		lines = append(lines, events.OrderLine{
+			ProductID: l.ProductID, Quantity: l.Quantity, UnitPrice: p.Price, Name: p.Name,
+		})
 	}
 	if bad != nil {
 		return nil, events.Money{}, bad
@@ -126,7 +133,8 @@ func priced(asked []orderedLine, known map[string]product) ([]events.OrderLine, 
 	return lines, total, nil
 }
 
-// waitFor answers with the end of the order, if the caller prefers to wait for it.
+// waitFor waits for the end of the order when the request prefers that, and returns the response with the order as it
+// then is.
 func (s *orders) waitFor(ctx context.Context, in *placeInput, out *placeOutput) (*placeOutput, error) {
 	seconds := waitOf(in.Prefer)
 	if seconds == 0 {
@@ -151,8 +159,8 @@ func (s *orders) waitFor(ctx context.Context, in *placeInput, out *placeOutput) 
 	return out, nil
 }
 
-// waitOf is the wait preference of a Prefer header (RFC 7240 section 4.3) in seconds, at most
-// longestWait; 0 if there is none that makes sense.
+// waitOf returns the wait preference of a Prefer header (RFC 7240 section 4.3) in seconds, at most maxWait; 0 when the
+// header has none, or one that is not a number.
 func waitOf(prefer string) int {
 	for preference := range strings.SplitSeq(prefer, ",") {
 		preference, _, _ = strings.Cut(preference, ";")
@@ -164,7 +172,7 @@ func waitOf(prefer string) int {
 		if err != nil {
 			return 0
 		}
-		return min(int(n), longestWait) // the first one counts
+		return min(int(n), maxWait) // the first one counts
 	}
 	return 0
 }

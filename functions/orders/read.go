@@ -13,14 +13,14 @@ import (
 var (
 	getOrder = function.Operation{
 		Method: http.MethodGet, Path: "/api/orders/{id}", Summary: "Show an order",
-		Description: "For the customer who placed it and for admins; to others it is not there.",
+		Description: "For the customer who placed it and for admins; 404 for others.",
 	}
 	listOrders = function.Operation{
 		Method: http.MethodGet, Path: "/api/orders", Summary: "List your orders", Description: "The newest first.",
 	}
 )
 
-// byCustomer serves listOrders. Ids are UUIDv7, so their order is that of time.
+// byCustomer is the index of listOrders. Ids are UUIDv7, so ordering by id is ordering by time.
 var byCustomer = store.On("state.customer_id", "state.id")
 
 type orderID struct {
@@ -37,14 +37,14 @@ func (s *orders) get(ctx context.Context, tx *function.Tx, in *orderID) (*orderO
 	return &orderOutput{Body: o.shown()}, nil
 }
 
-// visible is an order that whoever asks may see.
+// visible returns an order that the caller may see; fault.NotFound for any other.
 func (s *orders) visible(ctx context.Context, tx *function.Tx, id string) (order, error) {
 	o, ok, err := s.journal.Find(ctx, tx, id)
 	if err != nil {
 		return o, err
 	}
-	who := tx.Principal()
-	if !ok || !o.seenBy(who.Subject, who.Is(auth.RoleAdmin)) {
+	caller := tx.Principal()
+	if !ok || !o.visibleTo(caller.Subject, caller.Is(auth.RoleAdmin)) {
 		return order{}, fault.New(fault.NotFound, "there is no order %s", id)
 	}
 	return o, nil
@@ -52,14 +52,7 @@ func (s *orders) visible(ctx context.Context, tx *function.Tx, id string) (order
 
 type listInput struct{ function.Paging }
 
-type listOutput struct {
-	Body struct {
-		Items []Order `json:"items"`
-		Next  string  `json:"next,omitempty" doc:"The cursor of the next page; none: this is the last."`
-	}
-}
-
-func (s *orders) list(ctx context.Context, tx *function.Tx, in *listInput) (*listOutput, error) {
+func (s *orders) list(ctx context.Context, tx *function.Tx, in *listInput) (*function.Page[Order], error) {
 	page, err := s.journal.Query(ctx, tx, store.Find{
 		Where: []store.Filter{{Field: "state.customer_id", Op: store.Equal, Value: tx.Principal().Subject}},
 		Order: []store.Order{{Field: "state.id", Desc: true}}, Limit: in.Limit, Cursor: in.Cursor,
@@ -67,10 +60,5 @@ func (s *orders) list(ctx context.Context, tx *function.Tx, in *listInput) (*lis
 	if err != nil {
 		return nil, err
 	}
-	out := &listOutput{}
-	out.Body.Items, out.Body.Next = make([]Order, len(page.Items)), page.Next
-	for i, item := range page.Items {
-		out.Body.Items[i] = item.Value.shown()
-	}
-	return out, nil
+	return function.PageOf(page, func(item store.Item[order]) Order { return item.Value.shown() }), nil
 }

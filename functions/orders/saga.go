@@ -15,7 +15,7 @@ const (
 	stepCapture   = "capture"
 )
 
-// placing declares what it takes to place an order, and what it takes to take it back.
+// placing declares the saga that places an order.
 func placing(deadline time.Duration) (*saga.Saga[order], error) {
 	return saga.New("order",
 		saga.Step[order]{
@@ -32,7 +32,9 @@ func placing(deadline time.Duration) (*saga.Saga[order], error) {
 		saga.Step[order]{
 			Name: stepAuthorize, Deadline: deadline,
 			Command: func(o order) event.Draft {
-				return events.PaymentAuthorize.New(o.ID, events.AuthorizePayment{OrderID: o.ID, CustomerID: o.CustomerID, Amount: o.Total, Token: o.Token})
+				return events.PaymentAuthorize.New(o.ID, events.AuthorizePayment{
+					OrderID: o.ID, CustomerID: o.CustomerID, Amount: o.Total, Token: o.Token,
+				})
 			},
 			Done: events.PaymentAuthorized.Info(), Failed: events.PaymentDeclined.Info(),
 			Undo: func(o order) event.Draft {
@@ -62,11 +64,11 @@ func stockLines(lines []events.OrderLine) []events.StockLine {
 	return all
 }
 
-// Picture is the saga as a Mermaid diagram.
+// Picture returns the saga as a Mermaid diagram.
 func Picture() string {
 	s, err := placing(time.Second)
 	if err != nil {
-		panic(err) // only a defect in the declaration, which every test shows
+		panic(err) // the declaration is invalid; every test would show it
 	}
 	return s.Mermaid()
 }

@@ -22,38 +22,38 @@ func (s *payments) authorize(ctx context.Context, tx *function.Tx, cmd events.Au
 	if tx.Replayed() {
 		return nil
 	}
-	asked := Payment{ID: cmd.OrderID, OrderID: cmd.OrderID, CustomerID: cmd.CustomerID, Amount: cmd.Amount}
-	var no *provider.Declined
-	if err := s.open(ctx, asked); err != nil && !errors.As(err, &no) {
+	requested := Payment{ID: cmd.OrderID, OrderID: cmd.OrderID, CustomerID: cmd.CustomerID, Amount: cmd.Amount}
+	var declined *provider.Declined
+	if err := s.open(ctx, requested); err != nil && !errors.As(err, &declined) {
 		return err
 	}
 	p, err := s.find(ctx, tx, cmd.OrderID)
 	if err != nil {
 		return err
 	}
-	if onAuthorize[p.Status] == nothing {
+	if onAuthorize[p.Status] == repeat {
 		tx.Emit(p.fact())
 		return nil
 	}
 	if p.Status == "" {
-		p = asked
+		p = requested
 	}
-	if no == nil {
-		ask := p.ask()
-		ask.Token = cmd.Token
-		if err := s.provider.Authorize(ctx, ask); err != nil && !errors.As(err, &no) {
+	if declined == nil {
+		request := p.request()
+		request.Token = cmd.Token
+		if err := s.provider.Authorize(ctx, request); err != nil && !errors.As(err, &declined) {
 			return err
 		}
 	}
-	if no != nil {
-		p.Reason, p.Code = no.Reason, no.Code
-		return s.keep(ctx, tx, p.becomes(Declined, tx.Now()))
+	if declined != nil {
+		p.Reason, p.Code = declined.Reason, declined.Code
+		return s.save(ctx, tx, p.withStatus(Declined, tx.Now()))
 	}
-	return s.keep(ctx, tx, p.becomes(Authorized, tx.Now()))
+	return s.save(ctx, tx, p.withStatus(Authorized, tx.Now()))
 }
 
-// open names the payment at a provider that needs it, and keeps the name in a unit of work of its
-// own: before money moves, and whatever becomes of the handler.
+// open creates the payment at a provider that is an Opener, and stores the reference in a unit of work of its own, so
+// that it is stored before money moves, also when the handler then fails.
 func (s *payments) open(ctx context.Context, p Payment) error {
 	opener, ok := s.provider.(provider.Opener)
 	if !ok {
@@ -68,15 +68,15 @@ func (s *payments) open(ctx context.Context, p Payment) error {
 	if err != nil || known {
 		return err
 	}
-	if p.Ref, err = opener.Open(ctx, p.ask()); err != nil {
+	if p.Ref, err = opener.Open(ctx, p.request()); err != nil {
 		return err
 	}
 	return s.f.Update(ctx, func(ctx context.Context, tx *function.Tx) error {
 		before, err := s.find(ctx, tx, p.OrderID)
 		if err != nil || before.Status != "" {
-			return err // somebody was quicker
+			return err // a concurrent call has stored it
 		}
-		return s.payments.Put(ctx, tx, p.OrderID, p.becomes(Opened, tx.Now()))
+		return s.payments.Put(ctx, tx, p.OrderID, p.withStatus(Opened, tx.Now()))
 	})
 }
 
@@ -87,20 +87,20 @@ func (s *payments) capture(ctx context.Context, tx *function.Tx, cmd events.Capt
 	}
 	m := onCapture[p.Status]
 	switch m {
-	case nothing:
+	case repeat:
 		tx.Emit(p.fact())
 		return nil
 	case capture:
-		err := s.provider.Capture(ctx, p.ask())
-		var no *provider.Declined
-		if errors.As(err, &no) { // it stays set aside until somebody voids it
-			tx.Emit(p.declined(no.Reason, no.Code))
+		err := s.provider.Capture(ctx, p.request())
+		var declined *provider.Declined
+		if errors.As(err, &declined) { // the money stays authorized until the saga voids it
+			tx.Emit(p.declined(declined.Reason, declined.Code))
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		return s.keep(ctx, tx, p.becomes(Captured, tx.Now()))
+		return s.save(ctx, tx, p.withStatus(Captured, tx.Now()))
 	}
 	return m.fault(p)
 }
@@ -112,20 +112,20 @@ func (s *payments) void(ctx context.Context, tx *function.Tx, cmd events.VoidPay
 	}
 	m := onVoid[p.Status]
 	switch m {
-	case nothing:
+	case repeat:
 		tx.Emit(p.voided())
 		return nil
-	case remember:
-		return s.keep(ctx, tx, p.becomes(Voided, tx.Now()))
+	case blockAuthorize:
+		return s.save(ctx, tx, p.withStatus(Voided, tx.Now()))
 	case void:
-		err := s.provider.Void(ctx, p.ask())
+		err := s.provider.Void(ctx, p.request())
 		if errors.Is(err, provider.ErrCaptured) {
 			return fault.Wrap(err, fault.NotYet, "the payment of order %s was captured; it can only be refunded", p.OrderID)
 		}
 		if err != nil {
 			return err
 		}
-		return s.keep(ctx, tx, p.becomes(Voided, tx.Now()))
+		return s.save(ctx, tx, p.withStatus(Voided, tx.Now()))
 	}
 	return m.fault(p)
 }
@@ -136,27 +136,27 @@ func (s *payments) refund(ctx context.Context, tx *function.Tx, cmd events.Refun
 		return err
 	}
 	m := onRefund[p.Status]
-	if m == nothing && !p.known() {
-		m = never
+	if m == repeat && !p.known() {
+		m = refuse
 	}
 	switch m {
-	case nothing:
+	case repeat:
 		tx.Emit(p.refunded())
 		return nil
-	case voidOrBack:
-		err = s.provider.Void(ctx, p.ask())
+	case voidOrRefund:
+		err = s.provider.Void(ctx, p.request())
 		if errors.Is(err, provider.ErrCaptured) {
-			err = s.provider.Refund(ctx, p.ask())
+			err = s.provider.Refund(ctx, p.request())
 		}
-	case giveBack:
-		err = s.provider.Refund(ctx, p.ask())
+	case refund:
+		err = s.provider.Refund(ctx, p.request())
 	default:
 		return m.fault(p)
 	}
 	if err != nil {
 		return err
 	}
-	return s.keep(ctx, tx, p.becomes(Refunded, tx.Now()))
+	return s.save(ctx, tx, p.withStatus(Refunded, tx.Now()))
 }
 
 func (s *payments) find(ctx context.Context, tx *function.Tx, orderID string) (Payment, error) {
@@ -165,22 +165,24 @@ func (s *payments) find(ctx context.Context, tx *function.Tx, orderID string) (P
 	return p, err
 }
 
-// keep writes the payment and says how it stands.
-func (s *payments) keep(ctx context.Context, tx *function.Tx, p Payment) error {
+// save writes the payment and emits the event of its status.
+func (s *payments) save(ctx context.Context, tx *function.Tx, p Payment) error {
 	tx.Emit(p.fact())
 	return s.payments.Put(ctx, tx, p.OrderID, p)
 }
 
-func (p Payment) ask() provider.Payment {
+// request returns what the provider needs to know of the payment.
+func (p Payment) request() provider.Payment {
 	return provider.Payment{OrderID: p.OrderID, Ref: p.Ref, Amount: p.Amount.Amount, Currency: p.Amount.Currency}
 }
 
-// failure remembers that the sandbox has failed an order once.
+// failure records that the sandbox has failed once for an order.
 type failure struct {
 	Failed bool `json:"failed"`
 }
 
-// First is the sandbox's memory. It commits by itself, since the handler that asks is about to fail.
+// First implements sandbox.Memory. It commits in a unit of work of its own, because the handler that calls it will
+// fail.
 func (s *payments) First(ctx context.Context, orderID string) (first bool, err error) {
 	err = s.f.Update(ctx, func(ctx context.Context, tx *function.Tx) error {
 		_, before, err := s.failures.Find(ctx, tx, orderID)

@@ -1,19 +1,18 @@
-// Package payments sets money aside for orders, takes it, and gives it back.
+// Package payments authorizes, captures, voids and refunds the payments of orders.
 //
-//	hears  payments.authorize, payments.capture, payments.void, payments.refund
-//	says   payments.authorized, .declined, .captured, .voided, .refunded
-//	serves GET /api/payments/{id}
-//	keeps  payments, one per order, under the order's id, which is the payment's too
+//	consumes payments.authorize, payments.capture, payments.void, payments.refund
+//	emits    payments.authorized, .declined, .captured, .voided, .refunded
+//	serves   GET /api/payments/{id}
+//	owns     payments, one per order; a payment has the order's id
 //
-// The status of a payment decides what a command does, so a command may come twice, late or
-// before its time; payment.go has the table. One that asks forward and can do nothing any more is
-// answered with the fact that stands; a void or a refund with its own. A void
-// that comes before its authorize is remembered, and the authorize is not carried out.
+// The status of a payment decides what a command does, so a command may come twice, late or too early; payment.go has
+// the table. An authorize or a capture that changes nothing emits the event of the present status again; a void or a
+// refund that changes nothing emits voided or refunded again. A void that comes before its authorize is stored, and the
+// authorize is then not carried out.
 //
-// The money is with a provider, far away: events are handled one by one, many at a time. A handler may run
-// again after its call has worked, so calls are idempotent by the order and the operation, and a
-// provider that needs it names the payment in a commit of its own before money moves: whatever
-// stops when, a void finds what there may be.
+// The provider is a remote service, so events are handled one by one, many of them concurrently. A handler may run
+// again after its call has succeeded. Therefore calls are idempotent by order and operation, and where the provider
+// needs it the payment's reference is committed before money moves: a void then finds every payment that a crash left.
 //
-// A replayed event moves no money and says nothing.
+// A replayed event moves no money and emits nothing.
 package payments

@@ -13,33 +13,33 @@ import (
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
-// Config is what payments is configured with.
+// Config holds the settings of payments.
 type Config struct {
-	Provider  string        `envconfig:"EBB_PAYMENTS_PROVIDER" default:"sandbox" desc:"who moves the money: sandbox or stripe"`
+	Provider  string        `envconfig:"EBB_PAYMENTS_PROVIDER" default:"sandbox" desc:"the provider: sandbox or stripe"`
 	Slow      time.Duration `envconfig:"EBB_PAYMENTS_SLOW" default:"500ms" desc:"how long the sandbox takes for tok_slow"`
 	StripeKey string        `envconfig:"STRIPE_SECRET_KEY" secret:"true" desc:"the secret key of the Stripe account"`
 	StripeAPI string        `envconfig:"STRIPE_API_BASE" default:"https://api.stripe.com" desc:"where Stripe's API is"`
 }
 
-// Validate says what is wrong with the values together.
+// Validate returns one error for all invalid values.
 func (c Config) Validate() error {
-	var faults []error
+	var invalid []error
 	switch c.Provider {
 	case "sandbox":
 		if c.Slow < 0 {
-			faults = append(faults, errors.New("EBB_PAYMENTS_SLOW must not be negative"))
+			invalid = append(invalid, errors.New("EBB_PAYMENTS_SLOW must not be negative"))
 		}
 	case "stripe":
 		if c.StripeKey == "" {
-			faults = append(faults, errors.New("EBB_PAYMENTS_PROVIDER=stripe needs STRIPE_SECRET_KEY"))
+			invalid = append(invalid, errors.New("EBB_PAYMENTS_PROVIDER=stripe needs STRIPE_SECRET_KEY"))
 		}
 		if u, err := url.Parse(c.StripeAPI); err != nil || u.Host == "" {
-			faults = append(faults, errors.New("STRIPE_API_BASE must be an address, as https://api.stripe.com"))
+			invalid = append(invalid, errors.New("STRIPE_API_BASE must be a URL such as https://api.stripe.com"))
 		}
 	default:
-		faults = append(faults, errors.New("EBB_PAYMENTS_PROVIDER must be sandbox or stripe"))
+		invalid = append(invalid, errors.New("EBB_PAYMENTS_PROVIDER must be sandbox or stripe"))
 	}
-	return errors.Join(faults...)
+	return errors.Join(invalid...)
 }
 
 func (c Config) provider(memory sandbox.Memory) provider.Provider {
@@ -49,10 +49,10 @@ func (c Config) provider(memory sandbox.Memory) provider.Provider {
 	return sandbox.New(memory, c.Slow)
 }
 
-// atOnce is how many payments are under way at the same time.
-const atOnce = 32
+// concurrency is how many events are handled at the same time.
+const concurrency = 32
 
-// New declares the function.
+// New declares the payments function.
 func New(env function.Env) (*function.Function, error) {
 	f := function.New("payments", env)
 	c, err := function.Configure[Config](f)
@@ -62,13 +62,13 @@ func New(env function.Env) (*function.Function, error) {
 	return declare(f, c.provider), nil
 }
 
-// NewWith declares the function with a provider of the caller's own.
+// NewWith declares the payments function with the given provider.
 func NewWith(env function.Env, p provider.Provider) *function.Function {
 	return declare(function.New("payments", env), func(sandbox.Memory) provider.Provider { return p })
 }
 
 func declare(f *function.Function, driver func(sandbox.Memory) provider.Provider) *function.Function {
-	function.Concurrency(f, atOnce)
+	function.Concurrency(f, concurrency)
 	s := &payments{
 		f:        f,
 		payments: function.Collection[Payment](f, "payments"),
@@ -76,14 +76,14 @@ func declare(f *function.Function, driver func(sandbox.Memory) provider.Provider
 	}
 	s.provider = driver(s)
 	function.Serve(f, function.Operation{
-		Method: http.MethodGet, Path: "/api/payments/{id}", Summary: "The payment of an order",
-		Description: "For the customer who pays and for admins; to others it is not there.",
+		Method: http.MethodGet, Path: "/api/payments/{id}", Summary: "Show the payment of an order",
+		Description: "For the customer who pays and for admins; 404 for others.",
 	}, s.get)
 	function.On(f, events.PaymentAuthorize, s.authorize)
 	function.On(f, events.PaymentCapture, s.capture)
 	function.On(f, events.PaymentVoid, s.void)
 	function.On(f, events.PaymentRefund, s.refund)
-	function.Prewarm(f, events.OrderPlaced) // its payment comes when the stock is reserved
+	function.Prewarm(f, events.OrderPlaced) // its authorize follows when the stock is reserved
 	function.Emits(f, events.PaymentAuthorized, events.PaymentDeclined, events.PaymentCaptured,
 		events.PaymentVoided, events.PaymentRefunded)
 	return f

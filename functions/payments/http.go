@@ -12,18 +12,18 @@ type paymentID struct {
 	ID string `path:"id" minLength:"1" maxLength:"128" doc:"The payment's id, which is the order's."`
 }
 
-type paymentAnswer struct{ Body Payment }
+type paymentOutput struct{ Body Payment }
 
-// get answers the owner and admins. To others a payment is not there.
-func (s *payments) get(ctx context.Context, tx *function.Tx, in *paymentID) (*paymentAnswer, error) {
+// get returns the payment to its customer and to admins, and fault.NotFound to others.
+func (s *payments) get(ctx context.Context, tx *function.Tx, in *paymentID) (*paymentOutput, error) {
 	p, ok, err := s.payments.Find(ctx, tx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	who := tx.Principal()
-	if !ok || p.CustomerID != who.Subject && !who.Is(auth.RoleAdmin) {
+	caller := tx.Principal()
+	if !ok || p.CustomerID != caller.Subject && !caller.Is(auth.RoleAdmin) {
 		return nil, fault.New(fault.NotFound, "there is no payment %s", in.ID)
 	}
-	p.Ref = "" // between us and the provider
-	return &paymentAnswer{Body: p}, nil
+	p.Ref = "" // only the provider needs it
+	return &paymentOutput{Body: p}, nil
 }

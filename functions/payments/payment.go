@@ -8,17 +8,17 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// Status is what became of an order's payment.
+// Status is the state of a payment.
 type Status string
 
-// A payment that nobody asked for yet has no status.
+// The states of a payment. Before the first command for its order it has none.
 const (
-	Opened     Status = "opened"     // the provider knows of it; money may be set aside or not
-	Authorized Status = "authorized" // money is set aside
-	Declined   Status = "declined"   // the provider has refused; final
-	Captured   Status = "captured"   // money is taken
-	Voided     Status = "voided"     // nothing is set aside, nor ever will be; final
-	Refunded   Status = "refunded"   // nothing is set aside or taken any more; final
+	Opened     Status = "opened"     // created at the provider; may or may not be authorized there
+	Authorized Status = "authorized" // the money is reserved on the card
+	Declined   Status = "declined"   // the provider refused; final
+	Captured   Status = "captured"   // the money is charged
+	Voided     Status = "voided"     // no money is reserved, and none will be; final
+	Refunded   Status = "refunded"   // no money is reserved or charged any more; final
 )
 
 // Payment is the payment of one order.
@@ -29,37 +29,38 @@ type Payment struct {
 	Amount     events.Money `json:"amount"`
 	Status     Status       `json:"status" enum:"opened,authorized,declined,captured,voided,refunded"`
 	Reason     string       `json:"reason,omitempty" doc:"Why it was declined."`
-	Code       string       `json:"code,omitempty" doc:"The same for programs."`
+	Code       string       `json:"code,omitempty" doc:"The reason for programs."`
 	Ref        string       `json:"ref,omitempty"` // the provider's
 	CreatedAt  time.Time    `json:"created_at"`
 	ChangedAt  time.Time    `json:"changed_at"`
 }
 
-// move is what the provider has to do for a command.
-type move int
+// action is how a command is handled.
+type action int
 
 const (
-	nothing    move = iota // the command is answered with what stands
-	authorize              // set money aside
-	capture                // take it
-	void                   // let it go
-	remember               // let nothing go, but never set anything aside
-	giveBack               // refund what was taken
-	voidOrBack             // let it go, or give it back if it turns out to be taken
-	notYet                 // come again: something before it is still under way
-	never                  // it makes no sense
+	repeat         action = iota // emit the event of the present status again
+	authorize                    // authorize the payment
+	capture                      // capture it
+	void                         // void it
+	blockAuthorize               // make it voided without a call, so that a later authorize does nothing
+	refund                       // refund what was captured
+	voidOrRefund                 // void it, or refund it if it turns out to be captured
+	retry                        // fail with fault.NotYet: an earlier command is not done
+	refuse                       // fail with fault.Invalid
 )
 
-// onAuthorize, onCapture, onVoid and onRefund say what a command is for a payment of each status.
+// onAuthorize, onCapture, onVoid and onRefund hold the action of each command by the status of the payment. A status
+// that is missing has the action repeat.
 var (
-	onAuthorize = map[Status]move{"": authorize, Opened: authorize}
-	onCapture   = map[Status]move{"": notYet, Opened: notYet, Authorized: capture}
-	onVoid      = map[Status]move{"": remember, Opened: void, Authorized: void, Captured: notYet}
-	onRefund    = map[Status]move{"": notYet, Opened: voidOrBack, Authorized: voidOrBack, Captured: giveBack}
+	onAuthorize = map[Status]action{"": authorize, Opened: authorize}
+	onCapture   = map[Status]action{"": retry, Opened: retry, Authorized: capture}
+	onVoid      = map[Status]action{"": blockAuthorize, Opened: void, Authorized: void, Captured: retry}
+	onRefund    = map[Status]action{"": retry, Opened: voidOrRefund, Authorized: voidOrRefund, Captured: refund}
 )
 
-// becomes is the payment after a move that worked.
-func (p Payment) becomes(s Status, now time.Time) Payment {
+// withStatus returns the payment with another status.
+func (p Payment) withStatus(s Status, now time.Time) Payment {
 	p.Status, p.ChangedAt = s, now
 	if p.CreatedAt.IsZero() {
 		p.CreatedAt = now
@@ -69,13 +70,15 @@ func (p Payment) becomes(s Status, now time.Time) Payment {
 
 func (p Payment) known() bool { return p.Amount.Currency != "" }
 
-// fact is the event that says how the payment stands.
+// fact returns the event of the payment's status.
 func (p Payment) fact() event.Draft {
 	switch p.Status {
 	case Authorized:
-		return events.PaymentAuthorized.New(p.OrderID, events.AuthorizedPayment{OrderID: p.OrderID, PaymentID: p.ID, Amount: p.Amount})
+		return events.PaymentAuthorized.New(p.OrderID,
+			events.AuthorizedPayment{OrderID: p.OrderID, PaymentID: p.ID, Amount: p.Amount})
 	case Captured:
-		return events.PaymentCaptured.New(p.OrderID, events.CapturedPayment{OrderID: p.OrderID, PaymentID: p.ID, Amount: p.Amount})
+		return events.PaymentCaptured.New(p.OrderID,
+			events.CapturedPayment{OrderID: p.OrderID, PaymentID: p.ID, Amount: p.Amount})
 	case Declined:
 		return p.declined(p.Reason, p.Code)
 	case Refunded:
@@ -85,7 +88,8 @@ func (p Payment) fact() event.Draft {
 }
 
 func (p Payment) declined(reason, code string) event.Draft {
-	return events.PaymentDeclined.New(p.OrderID, events.DeclinedPayment{OrderID: p.OrderID, PaymentID: p.ID, Reason: reason, Code: code})
+	return events.PaymentDeclined.New(p.OrderID,
+		events.DeclinedPayment{OrderID: p.OrderID, PaymentID: p.ID, Reason: reason, Code: code})
 }
 
 func (p Payment) voided() event.Draft {
@@ -97,15 +101,16 @@ func (p Payment) voided() event.Draft {
 }
 
 func (p Payment) refunded() event.Draft {
-	return events.PaymentRefunded.New(p.OrderID, events.RefundedPayment{OrderID: p.OrderID, PaymentID: p.ID, Amount: p.Amount})
+	return events.PaymentRefunded.New(p.OrderID,
+		events.RefundedPayment{OrderID: p.OrderID, PaymentID: p.ID, Amount: p.Amount})
 }
 
-// fault is why a move cannot be made.
-func (m move) fault(p Payment) error {
-	switch m {
-	case notYet:
-		return fault.New(fault.NotYet, "the payment of order %s is not that far", p.OrderID)
-	case never:
+// fault returns the error of the actions retry and refuse, and nil for the others.
+func (a action) fault(p Payment) error {
+	switch a {
+	case retry:
+		return fault.New(fault.NotYet, "an earlier step of the payment of order %s is not done yet", p.OrderID)
+	case refuse:
 		return fault.New(fault.Invalid, "there never was a payment for order %s", p.OrderID)
 	}
 	return nil

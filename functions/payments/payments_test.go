@@ -23,7 +23,9 @@ var types = event.NewCatalogue(events.Types()...)
 var price = events.Money{Amount: 1999, Currency: "EUR"}
 
 func authorize(token string) event.Draft {
-	return events.PaymentAuthorize.New("o1", events.AuthorizePayment{OrderID: "o1", CustomerID: "ada", Amount: price, Token: token})
+	return events.PaymentAuthorize.New(
+		"o1", events.AuthorizePayment{OrderID: "o1", CustomerID: "ada", Amount: price, Token: token},
+	)
 }
 
 var (
@@ -32,7 +34,7 @@ var (
 	refund  = events.PaymentRefund.New("o1", events.RefundPayment{OrderID: "o1"})
 )
 
-// bank is a provider that keeps the money of orders. It wants payments to be opened if opens is set.
+// bank is a provider in memory, which records the state of each order's money. openingBank is also an Opener.
 type bank struct {
 	mu     sync.Mutex
 	opens  bool
@@ -110,15 +112,15 @@ func with(t testing.TB, b *bank, options ...functiontest.Option) *functiontest.H
 	}, options...)
 }
 
-func wantSaid(h *functiontest.Harness, want string) {
+func wantEmitted(h *functiontest.Harness, want string) {
 	h.T.Helper()
-	var said []string
+	var emitted []string
 	for _, e := range h.Emitted() {
 		info, _ := types.Lookup(e.Type())
-		said = append(said, info.What)
+		emitted = append(emitted, info.What)
 	}
-	if got := strings.Join(said, " "); got != want {
-		h.T.Errorf("said %q, want %q", got, want)
+	if got := strings.Join(emitted, " "); got != want {
+		h.T.Errorf("emitted %q, want %q", got, want)
 	}
 }
 
@@ -133,8 +135,8 @@ func wantStatus(h *functiontest.Harness, want payments.Status) {
 	}
 }
 
-// Every command in every state of a payment: the answer, what is said, what the payment is then, and
-// where the money is. It is the same whether the provider wants payments to be opened or not.
+// Every command in every state of a payment: the status code, the emitted events, the payment's status and the state of
+// the money after it. All are the same with and without an Opener.
 func TestEveryCommandInEveryState(t *testing.T) {
 	states := map[string][]event.Draft{
 		"none":       nil,
@@ -151,7 +153,7 @@ func TestEveryCommandInEveryState(t *testing.T) {
 		state   string
 		command event.Draft
 		answer  int
-		says    string
+		emits   string
 		then    payments.Status
 		money   string
 	}{
@@ -213,7 +215,7 @@ func TestEveryCommandInEveryState(t *testing.T) {
 				if got := h.Deliver(tt.command)[0]; got.Status != tt.answer {
 					t.Errorf("answered %+v, want %d", got, tt.answer)
 				}
-				wantSaid(h, tt.says)
+				wantEmitted(h, tt.emits)
 				wantStatus(h, tt.then)
 				if got := b.holds(); got != tt.money {
 					t.Errorf("the money is %q, want %q", got, tt.money)
@@ -223,22 +225,22 @@ func TestEveryCommandInEveryState(t *testing.T) {
 	}
 }
 
-// A void that comes while the authorize is with the provider wins: no money stays set aside,
-// though the authorize has worked there.
+// A void that comes during the provider's authorize wins: no money stays reserved, although the authorize succeeded
+// there.
 func TestVoidOvertakesAuthorize(t *testing.T) {
 	b := newBank()
 	b.opens = true
 	h := with(t, b, functiontest.Once())
 	b.during = func() { h.MustDeliver(void) }
 	h.MustDeliver(authorize("tok_ok"))
-	wantSaid(h, "voided voided")
+	wantEmitted(h, "voided voided")
 	wantStatus(h, payments.Voided)
 	if got := b.holds(); got != "gone" {
 		t.Errorf("the money is %q, want gone", got)
 	}
 }
 
-// The function stops after the provider has set the money aside and before it has kept that: a void finds it.
+// The function stops after the provider has authorized and before the commit: a void finds the payment.
 func TestVoidFindsWhatACrashLeft(t *testing.T) {
 	b := newBank()
 	b.opens, b.fail = true, fault.New(fault.Unavailable, "the answer is lost")
@@ -257,11 +259,11 @@ func TestVoidFindsWhatACrashLeft(t *testing.T) {
 		t.Errorf("the money is %q, want gone", got)
 	}
 	h.MustDeliver(authorize("tok_ok"))
-	wantSaid(h, "voided voided")
+	wantEmitted(h, "voided voided")
 }
 
-// A capture worked but was not kept when the refund comes: the money is given back all the same, and
-// the late capture takes nothing.
+// A capture succeeded at the provider but was not committed when the refund comes: the money is refunded, and the late
+// capture charges nothing.
 func TestRefundFindsWhatACrashLeft(t *testing.T) {
 	b := newBank()
 	h := with(t, b)
@@ -275,13 +277,13 @@ func TestRefundFindsWhatACrashLeft(t *testing.T) {
 	h.Emitted()
 	h.MustDeliver(refund)
 	h.MustDeliver(capture)
-	wantSaid(h, "refunded refunded")
+	wantEmitted(h, "refunded refunded")
 	if got := b.holds(); got != "gone" {
 		t.Errorf("the money is %q, want gone", got)
 	}
 }
 
-// A replayed command moves no money and says nothing.
+// A replayed command moves no money and emits nothing.
 func TestReplay(t *testing.T) {
 	b := newBank()
 	h := with(t, b)
@@ -290,12 +292,12 @@ func TestReplay(t *testing.T) {
 	if r := h.Receive(e)[0]; !r.OK() || b.holds() != "" {
 		t.Errorf("answered %+v, the money is %q", r, b.holds())
 	}
-	wantSaid(h, "")
+	wantEmitted(h, "")
 }
 
-// The sandbox does what its tokens say.
+// Each token of the sandbox has its documented result.
 func TestSandboxTokens(t *testing.T) {
-	for token, want := range map[string]struct{ says, reason string }{
+	for token, want := range map[string]struct{ emits, reason string }{
 		"tok_ok":       {"authorized", ""},
 		"tok_slow":     {"authorized", ""},
 		"tok_declined": {"declined", "the card was declined"},
@@ -304,7 +306,7 @@ func TestSandboxTokens(t *testing.T) {
 		t.Run(token, func(t *testing.T) {
 			h := functiontest.New(t, payments.New, functiontest.Set(map[string]string{"EBB_PAYMENTS_SLOW": "1ms"}))
 			h.MustDeliver(authorize(token))
-			wantSaid(h, want.says)
+			wantEmitted(h, want.emits)
 			var p payments.Payment
 			h.Call("GET", "/api/payments/o1", functiontest.As("ada"), nil).Expect(http.StatusOK).JSON(&p)
 			if p.Reason != want.reason || p.Amount != price || p.ID != "o1" || p.CustomerID != "ada" || p.CreatedAt.IsZero() {
@@ -314,39 +316,39 @@ func TestSandboxTokens(t *testing.T) {
 	}
 }
 
-// What the provider declines when it is asked to open the payment is declined as what it declines later: nothing is asked
-// of it again, and the order hears why.
-func TestDeclinedAtTheDoor(t *testing.T) {
+// A payment that the provider declines in Open is declined as in Authorize: the provider is not called again, and the
+// event has the reason.
+func TestDeclinedInOpen(t *testing.T) {
 	b := newBank()
 	b.opens, b.closed = true, &provider.Declined{Code: "unsupported_amount", Reason: "not this amount"}
 	h := with(t, b)
 	h.MustDeliver(authorize("tok_ok"))
-	wantSaid(h, "declined")
+	wantEmitted(h, "declined")
 	wantStatus(h, payments.Declined)
 	if len(b.money) != 0 {
 		t.Errorf("the bank has %v", b.money)
 	}
 	h.MustDeliver(void)
-	wantSaid(h, "voided")
+	wantEmitted(h, "voided")
 }
 
-// tok_error_once fails once per order, also when the function forgets everything in between.
+// tok_error_once fails once per order, also when another instance handles the second attempt.
 func TestErrorOnce(t *testing.T) {
 	h := functiontest.New(t, payments.New, functiontest.Once())
 	e := h.Event(authorize("tok_error_once"))
 	if r := h.Receive(e)[0]; r.Status != http.StatusServiceUnavailable {
 		t.Fatalf("the first attempt is answered %+v, want 503", r)
 	}
-	wantSaid(h, "")
+	wantEmitted(h, "")
 	h.Restart()
 	if r := h.Receive(e)[0]; !r.OK() {
 		t.Fatalf("the second attempt is answered %+v", r)
 	}
-	wantSaid(h, "authorized")
+	wantEmitted(h, "authorized")
 }
 
-// tok_slow is slow, but not longer than anybody waits.
-func TestSlowHonoursItsContext(t *testing.T) {
+// tok_slow ends when its context ends.
+func TestSlowEndsWithContext(t *testing.T) {
 	s := sandbox.New(nil, time.Hour)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
@@ -355,8 +357,8 @@ func TestSlowHonoursItsContext(t *testing.T) {
 	}
 }
 
-// A payment is there for its owner and for admins.
-func TestWhoMaySee(t *testing.T) {
+// A payment is visible to its customer and to admins.
+func TestVisibility(t *testing.T) {
 	h := functiontest.New(t, payments.New)
 	h.MustDeliver(authorize("tok_ok"))
 	h.Call("GET", "/api/payments/o1", functiontest.As("ada"), nil).Expect(http.StatusOK)
@@ -366,7 +368,7 @@ func TestWhoMaySee(t *testing.T) {
 	h.Call("GET", "/api/payments/o1", functiontest.Nobody, nil).Expect(http.StatusUnauthorized)
 }
 
-// A configuration that cannot work is refused with all its faults.
+// An invalid configuration is refused, with one error for all invalid values.
 func TestConfig(t *testing.T) {
 	for name, tt := range map[string]struct {
 		vars map[string]string
@@ -374,8 +376,11 @@ func TestConfig(t *testing.T) {
 	}{
 		"unknown provider": {map[string]string{"EBB_PAYMENTS_PROVIDER": "paypal"}, "sandbox or stripe"},
 		"no key":           {map[string]string{"EBB_PAYMENTS_PROVIDER": "stripe"}, "STRIPE_SECRET_KEY"},
-		"no address":       {map[string]string{"EBB_PAYMENTS_PROVIDER": "stripe", "STRIPE_SECRET_KEY": "sk", "STRIPE_API_BASE": "api"}, "STRIPE_API_BASE"},
-		"negative":         {map[string]string{"EBB_PAYMENTS_SLOW": "-1s"}, "EBB_PAYMENTS_SLOW"},
+		"no address": {
+			map[string]string{"EBB_PAYMENTS_PROVIDER": "stripe", "STRIPE_SECRET_KEY": "sk", "STRIPE_API_BASE": "api"},
+			"STRIPE_API_BASE",
+		},
+		"negative": {map[string]string{"EBB_PAYMENTS_SLOW": "-1s"}, "EBB_PAYMENTS_SLOW"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := payments.New(function.Env{Lookup: func(key string) (string, bool) { v, ok := tt.vars[key]; return v, ok }})

@@ -8,8 +8,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
-// earned is what confirmed orders came to on a day, for one customer or for everyone.
-type earned struct {
+// dayRevenue is the sum of the orders confirmed on one day, of one customer or of all.
+type dayRevenue struct {
 	Generation int64  `json:"generation"`
 	CustomerID string `json:"customer_id"`
 	Day        string `json:"day"`
@@ -18,18 +18,21 @@ type earned struct {
 	Orders     int    `json:"orders"`
 }
 
-// everyone stands for all customers; no id of a customer is empty.
-const everyone = "*"
+// allCustomers is the customer id under which the sum of all customers is stored.
+const allCustomers = "*"
 
+// keyed returns the document id of an entity in a generation.
 func keyed(generation int64, id string) string { return strconv.FormatInt(generation, 10) + "/" + id }
 
-// change changes an order in each generation that the event is for.
-func (v *views) change(ctx context.Context, tx *function.Tx, id string, apply func(generation int64, o *order) error) error {
-	into, err := v.into(ctx, tx)
+// change applies a change to an order in each generation that the event belongs to.
+func (v *views) change(
+	ctx context.Context, tx *function.Tx, id string, apply func(generation int64, o *order) error,
+) error {
+	targets, err := v.targets(ctx, tx)
 	if err != nil {
 		return err
 	}
-	for _, generation := range into {
+	for _, generation := range targets {
 		o, _, err := v.orders.Find(ctx, tx, keyed(generation, id))
 		if err != nil {
 			return err
@@ -64,7 +67,7 @@ func (v *views) orderConfirmed(ctx context.Context, tx *function.Tx, data events
 		if !o.confirmed(data) {
 			return nil
 		}
-		for _, customer := range []string{everyone, data.CustomerID} {
+		for _, customer := range []string{allCustomers, data.CustomerID} {
 			if err := v.count(ctx, tx, generation, customer, data); err != nil {
 				return err
 			}
@@ -73,7 +76,10 @@ func (v *views) orderConfirmed(ctx context.Context, tx *function.Tx, data events
 	})
 }
 
-func (v *views) count(ctx context.Context, tx *function.Tx, generation int64, customer string, data events.ConfirmedOrder) error {
+// count adds a confirmed order to the revenue of its day.
+func (v *views) count(
+	ctx context.Context, tx *function.Tx, generation int64, customer string, data events.ConfirmedOrder,
+) error {
 	id := keyed(generation, customer+"/"+day(data.ConfirmedAt)+"/"+data.Total.Currency)
 	e, _, err := v.revenue.Find(ctx, tx, id)
 	if err != nil {

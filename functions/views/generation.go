@@ -10,17 +10,17 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// generations says which generation is read and which is being built. There is one such document.
+// generations is the document with the numbers of the live generation and of the one that is being built.
 type generations struct {
 	Live     int64     `json:"live"`
-	Building int64     `json:"building,omitempty"` // none: 0
-	Last     int64     `json:"last"`               // the greatest number ever given
+	Building int64     `json:"building,omitempty"` // 0: no rebuild runs
+	Last     int64     `json:"last"`               // the highest number used
 	ReplayID string    `json:"replay_id,omitempty"`
 	Begun    time.Time `json:"begun,omitzero"`
 	Finished time.Time `json:"finished,omitzero"`
 }
 
-const only = "only" // the id of a document of which there is one
+const only = "only" // the id of the single document of a collection
 
 func (v *views) generation(ctx context.Context, tx *function.Tx) (generations, error) {
 	g, ok, err := v.generations.Find(ctx, tx, only)
@@ -30,8 +30,8 @@ func (v *views) generation(ctx context.Context, tx *function.Tx) (generations, e
 	return g, err
 }
 
-// into are the generations that the event being handled goes into.
-func (v *views) into(ctx context.Context, tx *function.Tx) ([]int64, error) {
+// targets returns the generations that the handled event is written to.
+func (v *views) targets(ctx context.Context, tx *function.Tx) ([]int64, error) {
 	g, err := v.generation(ctx, tx)
 	switch {
 	case err != nil:
@@ -52,15 +52,17 @@ func replayOf(tx *function.Tx) string {
 	return event.Extension(tx.Event(), event.Replay)
 }
 
-// progress counts a rebuild's replayed events. It is apart from generations, which every live event reads.
+// progress counts a rebuild's replayed events. It is not a part of generations, because every live event reads those.
 type progress struct {
 	Handled  int  `json:"handled"`
 	Expected int  `json:"expected"`
-	Known    bool `json:"known"` // what to expect
+	Known    bool `json:"known"` // Expected is known
 }
 
-// heard is what happens with every event beside its own handler: counting what a rebuild has taken, and tidying up.
-func heard[T any](v *views, h func(context.Context, *function.Tx, T) error) func(context.Context, *function.Tx, T) error {
+// tracked returns a handler that calls h, counts the replayed events of a rebuild, and removes old documents.
+func tracked[T any](
+	v *views, h func(context.Context, *function.Tx, T) error,
+) func(context.Context, *function.Tx, T) error {
 	return func(ctx context.Context, tx *function.Tx, data T) error {
 		if err := h(ctx, tx, data); err != nil {
 			return err
@@ -68,16 +70,17 @@ func heard[T any](v *views, h func(context.Context, *function.Tx, T) error) func
 		if err := v.advance(ctx, tx, replayOf(tx), func(p *progress) { p.Handled++ }); err != nil {
 			return err
 		}
-		return v.tidy(ctx, tx)
+		return v.removeOld(ctx, tx)
 	}
 }
 
-// replayed learns how many events a replay had.
+// replayed stores how many events the replay has.
 func (v *views) replayed(ctx context.Context, tx *function.Tx, data event.FinishedReplay) error {
 	return v.advance(ctx, tx, data.ReplayID, func(p *progress) { p.Expected, p.Known = data.Count, true })
 }
 
-// advance changes the progress of the rebuild, if it is that, and ends it when all is there.
+// advance changes the progress of a rebuild, and ends the rebuild when all its events are handled. Replays of other
+// rebuilds change nothing.
 func (v *views) advance(ctx context.Context, tx *function.Tx, replay string, change func(*progress)) error {
 	g, err := v.generation(ctx, tx)
 	if err != nil || !g.builtBy(replay) {
@@ -105,7 +108,7 @@ type rebuildOutput struct {
 	}
 }
 
-// rebuild begins a new generation and asks the archive to say everything again.
+// rebuild starts a new generation and asks the archive to replay all events.
 func (v *views) rebuild(ctx context.Context, tx *function.Tx, _ *struct{}) (*rebuildOutput, error) {
 	g, err := v.generation(ctx, tx)
 	if err != nil {
@@ -128,20 +131,22 @@ func (v *views) rebuild(ctx context.Context, tx *function.Tx, _ *struct{}) (*reb
 	if err := v.generations.Put(ctx, tx, only, g); err != nil {
 		return nil, err
 	}
-	tx.Emit(event.ArchiveReplay.New(g.ReplayID, event.ReplayEvents{ReplayID: g.ReplayID, To: "views", Types: replayable()}))
+	tx.Emit(
+		event.ArchiveReplay.New(g.ReplayID, event.ReplayEvents{ReplayID: g.ReplayID, To: "views", Types: replayable()}),
+	)
 	return out, nil
 }
 
 type showOutput struct {
 	Body struct {
 		State      string    `json:"state" enum:"none,building,done"`
-		Live       int64     `json:"live" doc:"The generation that is read."`
+		Live       int64     `json:"live" doc:"The number of the generation that is read."`
 		Building   int64     `json:"building,omitempty"`
 		ReplayID   string    `json:"replay_id,omitempty"`
 		BegunAt    time.Time `json:"begun_at,omitzero"`
 		FinishedAt time.Time `json:"finished_at,omitzero"`
-		Handled    int       `json:"handled" doc:"Events that were replayed and taken."`
-		Expected   *int      `json:"expected,omitempty" doc:"How many there are, once the archive has said all of them."`
+		Handled    int       `json:"handled" doc:"Replayed events handled so far."`
+		Expected   *int      `json:"expected,omitempty" doc:"All events of the replay, once the archive has counted them."`
 		Removing   []int64   `json:"removing,omitempty" doc:"Generations whose documents are still being removed."`
 	}
 }
@@ -176,18 +181,19 @@ func (v *views) showRebuild(ctx context.Context, tx *function.Tx, _ *struct{}) (
 	return out, nil
 }
 
-// removal lists the generations that are gone but for their documents.
+// removal lists the replaced generations whose documents are not all removed yet.
 type removal struct {
 	Generations []int64   `json:"generations,omitempty"`
 	At          time.Time `json:"at,omitzero"` // of the last step
 }
 
-// A step of tidying is small and comes at most so often, so that it never weighs on the events it travels with.
+// The limits of removing old documents, so that it does not slow down the events that trigger it.
 const (
-	tidyMost  = 200
-	tidyEvery = time.Second
+	removeBatch    = 200 // documents
+	removeInterval = time.Second
 )
 
+// remove marks a generation for removal.
 func (v *views) remove(ctx context.Context, tx *function.Tx, generation int64) error {
 	r, _, err := v.removals.Find(ctx, tx, only)
 	if err != nil {
@@ -197,34 +203,37 @@ func (v *views) remove(ctx context.Context, tx *function.Tx, generation int64) e
 	return v.removals.Put(ctx, tx, only, r)
 }
 
-// tidy removes a few documents of a generation that is gone.
-func (v *views) tidy(ctx context.Context, tx *function.Tx) error {
+// removeOld removes a few documents of a generation that is marked for removal.
+func (v *views) removeOld(ctx context.Context, tx *function.Tx) error {
 	r, _, err := v.removals.Find(ctx, tx, only)
-	if err != nil || len(r.Generations) == 0 || tx.Now().Sub(r.At) < tidyEvery {
+	if err != nil || len(r.Generations) == 0 || tx.Now().Sub(r.At) < removeInterval {
 		return err
 	}
 	r.At = tx.Now()
-	gone, err := empty(ctx, tx, v.orders, r.Generations[0], "placed")
+	done, err := removeSome(ctx, tx, v.orders, r.Generations[0], "placed")
 	if err != nil {
 		return err
 	}
-	if gone {
-		if gone, err = empty(ctx, tx, v.revenue, r.Generations[0], "customer_id"); err != nil {
+	if done {
+		if done, err = removeSome(ctx, tx, v.revenue, r.Generations[0], "customer_id"); err != nil {
 			return err
 		}
 	}
-	if gone {
+	if done {
 		r.Generations = slices.Clone(r.Generations[1:])
 	}
 	return v.removals.Put(ctx, tx, only, r)
 }
 
-// empty deletes a few documents of a generation and reports whether those were the last.
-func empty[T any](ctx context.Context, tx *function.Tx, c *store.Collection[T], generation int64, order string) (bool, error) {
+// removeSome deletes a few documents of a generation and reports whether they were the last. order is a field of an
+// index.
+func removeSome[T any](
+	ctx context.Context, tx *function.Tx, c *store.Collection[T], generation int64, order string,
+) (bool, error) {
 	page, err := c.Query(ctx, tx, store.Find{
 		Where: []store.Filter{{Field: "generation", Op: store.Equal, Value: generation}},
 		Order: []store.Order{{Field: order}},
-		Limit: tidyMost,
+		Limit: removeBatch,
 	})
 	if err != nil {
 		return false, err

@@ -7,13 +7,13 @@ import (
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
-// user is the name of a user. The sequence, and where there is none the time, says whether a word
-// about them is newer than the last. Deleted stays deleted, without a name.
+// user is the copy of a user's name. Its revision decides whether an event is newer. A deleted user has no name.
 type user struct {
 	Name string `json:"name,omitempty"`
 	function.EntityRevision
 }
 
+// accept returns the later of two versions of a user. Deleted stays deleted.
 func (u user) accept(next user) user {
 	if u.Before(next.EntityRevision) {
 		return next
@@ -22,18 +22,19 @@ func (u user) accept(next user) user {
 }
 
 func (v *views) userRegistered(ctx context.Context, tx *function.Tx, data events.RegisteredUser) error {
-	return v.learn(ctx, tx, data.UserID, user{Name: data.Name})
+	return v.saveUser(ctx, tx, data.UserID, user{Name: data.Name})
 }
 
 func (v *views) userChanged(ctx context.Context, tx *function.Tx, data events.ChangedUser) error {
-	return v.learn(ctx, tx, data.UserID, user{Name: data.Name})
+	return v.saveUser(ctx, tx, data.UserID, user{Name: data.Name})
 }
 
 func (v *views) userDeleted(ctx context.Context, tx *function.Tx, data events.DeletedUser) error {
-	return v.learn(ctx, tx, data.UserID, user{EntityRevision: function.EntityRevision{Deleted: true}})
+	return v.saveUser(ctx, tx, data.UserID, user{EntityRevision: function.EntityRevision{Deleted: true}})
 }
 
-func (v *views) learn(ctx context.Context, tx *function.Tx, id string, next user) error {
+// saveUser stores a version of a user, unless a later one is stored already.
+func (v *views) saveUser(ctx context.Context, tx *function.Tx, id string, next user) error {
 	next.Revision = tx.Revision()
 	known, _, err := v.users.Find(ctx, tx, id)
 	if err != nil {
@@ -42,7 +43,8 @@ func (v *views) learn(ctx context.Context, tx *function.Tx, id string, next user
 	return v.users.Put(ctx, tx, id, known.accept(next))
 }
 
-// product is what the catalogue says of a product. It is kept when the product is off it: orders still speak of it.
+// product is the copy of a product of the catalogue. It stays when the product is deleted, because old orders refer to
+// it.
 type product struct {
 	Name    string       `json:"name"`
 	Price   events.Money `json:"price,omitzero"`
@@ -60,7 +62,7 @@ func (v *views) productChanged(ctx context.Context, tx *function.Tx, data events
 	})
 }
 
-// stock is how much of a product may be ordered.
+// stock is the copy of a product's available stock.
 type stock struct {
 	Available int `json:"available"`
 	function.Revision

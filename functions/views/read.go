@@ -13,11 +13,11 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// Order is an order as it is shown.
+// Order is the API's form of an order.
 type Order struct {
 	ID           string       `json:"id"`
 	CustomerID   string       `json:"customer_id"`
-	CustomerName string       `json:"customer_name,omitempty" doc:"None: not known yet, or deleted."`
+	CustomerName string       `json:"customer_name,omitempty" doc:"Missing: not known yet, or deleted."`
 	Lines        []Line       `json:"lines"`
 	Total        events.Money `json:"total"`
 	Status       string       `json:"status" enum:"pending,confirmed,cancelled"`
@@ -26,7 +26,7 @@ type Order struct {
 	EndedAt      *time.Time   `json:"ended_at,omitempty"`
 }
 
-// Line is a line of an order, with the name that the product has now.
+// Line is a line of an order, with the product's present name.
 type Line struct {
 	ProductID   string       `json:"product_id"`
 	ProductName string       `json:"product_name,omitempty"`
@@ -35,31 +35,24 @@ type Line struct {
 }
 
 type listOrdersInput struct {
-	CustomerID string `query:"customer_id" maxLength:"128" doc:"For administrators: of this customer only."`
+	CustomerID string `query:"customer_id" maxLength:"128" doc:"For administrators: only orders of this customer."`
 	Status     string `query:"status" enum:"pending,confirmed,cancelled"`
-	Limit      int    `query:"limit" minimum:"1" maximum:"100" default:"20"`
-	Cursor     string `query:"cursor" maxLength:"1000"`
+	function.Paging
 }
 
-type listOrdersOutput struct {
-	Body struct {
-		Items []Order `json:"items"`
-		Next  string  `json:"next,omitempty"`
+// owner returns the customer whose documents the caller may see: the caller, or for an administrator the requested
+// customer; empty for all.
+func owner(caller auth.Principal, requested string) (string, error) {
+	if caller.Is(auth.RoleAdmin) {
+		return requested, nil
 	}
-}
-
-// owner is whose documents the caller may see: their own, or for an administrator those of whom they name.
-func owner(who auth.Principal, named string) (string, error) {
-	if who.Is(auth.RoleAdmin) {
-		return named, nil
-	}
-	if named != "" && named != who.Subject {
+	if requested != "" && requested != caller.Subject {
 		return "", fault.New(fault.Denied, "you may only see what is your own")
 	}
-	return who.Subject, nil
+	return caller.Subject, nil
 }
 
-func (v *views) listOrders(ctx context.Context, tx *function.Tx, in *listOrdersInput) (*listOrdersOutput, error) {
+func (v *views) listOrders(ctx context.Context, tx *function.Tx, in *listOrdersInput) (*function.Page[Order], error) {
 	customer, err := owner(tx.Principal(), in.CustomerID)
 	if err != nil {
 		return nil, err
@@ -83,13 +76,13 @@ func (v *views) listOrders(ctx context.Context, tx *function.Tx, in *listOrdersI
 	if err != nil {
 		return nil, err
 	}
-	out := &listOrdersOutput{}
+	out := &function.Page[Order]{}
 	out.Body.Next = page.Next
 	out.Body.Items, err = v.named(ctx, tx, page.Items)
 	return out, err
 }
 
-// named joins the orders with the names of their customers and products.
+// named returns the orders with the names of their customers and products.
 func (v *views) named(ctx context.Context, tx *function.Tx, items []store.Item[order]) ([]Order, error) {
 	userIDs, productIDs := map[string]bool{}, map[string]bool{}
 	for _, item := range items {
@@ -131,7 +124,7 @@ func shown(o order, users map[string]user, products map[string]product) Order {
 	return s
 }
 
-// Day is what the orders that were confirmed on a day came to, in one currency.
+// Day is the sum of the orders confirmed on one day, in one currency.
 type Day struct {
 	Day      string `json:"day" format:"date" doc:"In UTC."`
 	Currency string `json:"currency"`
@@ -139,31 +132,27 @@ type Day struct {
 	Orders   int    `json:"orders"`
 }
 
+// listRevenueInput has larger pages than function.Paging: a year of days is one page.
 type listRevenueInput struct {
 	From   string `query:"from" format:"date" doc:"The first day."`
 	To     string `query:"to" format:"date" doc:"The last day."`
 	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"400"`
-	Cursor string `query:"cursor" maxLength:"1000"`
+	Cursor string `query:"cursor" maxLength:"1024" doc:"The next of the page before."`
 }
 
-type listRevenueOutput struct {
-	Body struct {
-		Items []Day  `json:"items"`
-		Next  string `json:"next,omitempty"`
-	}
-}
-
-func (v *views) listRevenue(ctx context.Context, tx *function.Tx, in *listRevenueInput) (*listRevenueOutput, error) {
+func (v *views) listRevenue(ctx context.Context, tx *function.Tx, in *listRevenueInput) (*function.Page[Day], error) {
 	g, err := v.generation(ctx, tx)
 	if err != nil {
 		return nil, err
 	}
-	customer := everyone
+	customer := allCustomers
 	if !tx.Principal().Is(auth.RoleAdmin) {
 		customer = tx.Principal().Subject
 	}
 	find := store.Find{
-		Where: []store.Filter{{Field: "generation", Op: store.Equal, Value: g.Live}, {Field: "customer_id", Op: store.Equal, Value: customer}},
+		Where: []store.Filter{
+			{Field: "generation", Op: store.Equal, Value: g.Live}, {Field: "customer_id", Op: store.Equal, Value: customer},
+		},
 		Order: []store.Order{{Field: "day"}},
 		Limit: in.Limit, Cursor: in.Cursor,
 	}
@@ -177,33 +166,25 @@ func (v *views) listRevenue(ctx context.Context, tx *function.Tx, in *listRevenu
 	if err != nil {
 		return nil, err
 	}
-	out := &listRevenueOutput{}
-	out.Body.Items, out.Body.Next = make([]Day, len(page.Items)), page.Next
-	for i, item := range page.Items {
+	return function.PageOf(page, func(item store.Item[dayRevenue]) Day {
 		e := item.Value
-		out.Body.Items[i] = Day{Day: e.Day, Currency: e.Currency, Amount: e.Amount, Orders: e.Orders}
-	}
-	return out, nil
+		return Day{Day: e.Day, Currency: e.Currency, Amount: e.Amount, Orders: e.Orders}
+	}), nil
 }
 
-// Product is a product as a shop shows it.
+// Product is a product with its available stock.
 type Product struct {
 	ID        string       `json:"id"`
 	Name      string       `json:"name"`
 	Price     events.Money `json:"price"`
-	Available int          `json:"available" doc:"How many may be ordered."`
+	Available int          `json:"available" doc:"The number that may be ordered."`
 }
 
 type listProductsInput struct{ function.Paging }
 
-type listProductsOutput struct {
-	Body struct {
-		Items []Product `json:"items"`
-		Next  string    `json:"next,omitempty"`
-	}
-}
-
-func (v *views) listProducts(ctx context.Context, tx *function.Tx, in *listProductsInput) (*listProductsOutput, error) {
+func (v *views) listProducts(
+	ctx context.Context, tx *function.Tx, in *listProductsInput,
+) (*function.Page[Product], error) {
 	page, err := v.products.Query(ctx, tx, store.Find{Limit: in.Limit, Cursor: in.Cursor})
 	if err != nil {
 		return nil, err
@@ -216,11 +197,13 @@ func (v *views) listProducts(ctx context.Context, tx *function.Tx, in *listProdu
 	if err != nil {
 		return nil, err
 	}
-	out := &listProductsOutput{}
+	out := &function.Page[Product]{}
 	out.Body.Items, out.Body.Next = make([]Product, 0, len(page.Items)), page.Next
 	for _, item := range page.Items {
 		if p := item.Value; !p.Deleted {
-			out.Body.Items = append(out.Body.Items, Product{ID: item.ID, Name: p.Name, Price: p.Price, Available: stocks[item.ID].Available})
+			out.Body.Items = append(
+				out.Body.Items, Product{ID: item.ID, Name: p.Name, Price: p.Price, Available: stocks[item.ID].Available},
+			)
 		}
 	}
 	return out, nil

@@ -20,16 +20,21 @@ var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 func euro(amount int64) events.Money { return events.Money{Amount: amount, Currency: "EUR"} }
 
 func placed(id, customer string, amount int64, at time.Time) event.Draft {
-	return events.OrderPlaced.New(id, events.PlacedOrder{OrderID: id, CustomerID: customer, Total: euro(amount), PlacedAt: at,
+	return events.OrderPlaced.New(id, events.PlacedOrder{OrderID: id, CustomerID: customer,
+		Total: euro(amount), PlacedAt: at,
 		Lines: []events.OrderLine{{ProductID: "tea", Quantity: 1, UnitPrice: euro(amount), Name: "Tea, as it was"}}})
 }
 
 func confirmed(id, customer string, amount int64, at time.Time) event.Draft {
-	return events.OrderConfirmed.New(id, events.ConfirmedOrder{OrderID: id, CustomerID: customer, Total: euro(amount), ConfirmedAt: at})
+	return events.OrderConfirmed.New(
+		id, events.ConfirmedOrder{OrderID: id, CustomerID: customer, Total: euro(amount), ConfirmedAt: at},
+	)
 }
 
 func cancelled(id, customer string, at time.Time) event.Draft {
-	return events.OrderCancelled.New(id, events.CancelledOrder{OrderID: id, CustomerID: customer, Reason: "declined", CancelledAt: at})
+	return events.OrderCancelled.New(
+		id, events.CancelledOrder{OrderID: id, CustomerID: customer, Reason: "declined", CancelledAt: at},
+	)
 }
 
 type orders struct {
@@ -70,28 +75,38 @@ func same(t *testing.T, what, got, want string) {
 	}
 }
 
-// Products are shown with their price and stock, whichever word of them comes last; what is off the catalogue is not.
+// Products are listed with their price and stock, in any order of the events; deleted ones are not.
 func TestProducts(t *testing.T) {
 	h := functiontest.New(t, views.New)
 	changed := func(id string, version int, amount int64, deleted bool) event.Draft {
-		return events.ProductChanged.New(id, events.ChangedProduct{ProductID: id, Name: id, Price: euro(amount), Version: version, Deleted: deleted})
+		return events.ProductChanged.New(
+			id, events.ChangedProduct{ProductID: id, Name: id, Price: euro(amount), Version: version, Deleted: deleted},
+		)
 	}
 	counted := func(id string, available int) ce.Event {
-		return h.Event(events.StockChanged.New(id, events.ChangedStock{ProductID: id, Available: available, Initial: available}))
+		return h.Event(
+			events.StockChanged.New(id, events.ChangedStock{ProductID: id, Available: available, Initial: available}),
+		)
 	}
 	early := counted("tea", 5)
 	h.Clock.Advance(time.Second)
 	h.Receive(counted("tea", 4), early)
-	h.MustDeliver(changed("tea", 2, 300, false), changed("tea", 1, 200, false), changed("rum", 1, 900, false), changed("rum", 2, 900, true), changed("oil", 1, 100, false))
+	h.MustDeliver(
+		changed("tea", 2, 300, false), changed("tea", 1, 200, false), changed("rum", 1, 900, false),
+		changed("rum", 2, 900, true), changed("oil", 1, 100, false),
+	)
 	var got struct{ Items []views.Product }
 	h.Call("GET", "/api/views/products", functiontest.Nobody, nil).Expect(200).JSON(&got)
 	same(t, "products", fmt.Sprint(got.Items), "[{oil oil {100 EUR} 0} {tea tea {300 EUR} 4}]")
 }
 
-// A customer sees their own orders, newest first; an administrator everybody's.
+// A customer sees their own orders, newest first; an administrator sees all.
 func TestOrders(t *testing.T) {
 	h := functiontest.New(t, views.New)
-	h.MustDeliver(placed("1", "ada", 10, noon), placed("2", "bob", 20, noon.Add(time.Second)), placed("3", "ada", 30, noon.Add(1500*time.Millisecond)))
+	h.MustDeliver(
+		placed("1", "ada", 10, noon), placed("2", "bob", 20, noon.Add(time.Second)),
+		placed("3", "ada", 30, noon.Add(1500*time.Millisecond)),
+	)
 	h.MustDeliver(confirmed("1", "ada", 10, noon.Add(time.Minute)), cancelled("2", "bob", noon.Add(time.Minute)))
 	admin, ada := functiontest.Admin(), functiontest.As("ada")
 	same(t, "admin", list(h, admin, "").ids(), "3:pending 2:cancelled 1:confirmed ")
@@ -109,12 +124,13 @@ func TestOrders(t *testing.T) {
 		t.Error("the last page has a next one")
 	}
 	bob := list(h, functiontest.As("bob"), "").Items[0]
-	if bob.Reason != "declined" || bob.Total != euro(20) || !bob.PlacedAt.Equal(noon.Add(time.Second)) || !bob.EndedAt.Equal(noon.Add(time.Minute)) {
+	if bob.Reason != "declined" || bob.Total != euro(20) || !bob.PlacedAt.Equal(noon.Add(time.Second)) ||
+		!bob.EndedAt.Equal(noon.Add(time.Minute)) {
 		t.Errorf("got %+v", bob)
 	}
 }
 
-// Names are those that users and products have now, also on old orders; a deleted user has none.
+// Old orders too have the present names of users and products; a deleted user has no name.
 func TestNames(t *testing.T) {
 	h := functiontest.New(t, views.New)
 	names := func() string {
@@ -122,15 +138,21 @@ func TestNames(t *testing.T) {
 		return o.CustomerName + "/" + o.Lines[0].ProductName
 	}
 	tea := func(name string, version int) event.Draft {
-		return events.ProductChanged.New("tea", events.ChangedProduct{ProductID: "tea", Name: name, Price: euro(1), Version: version})
+		return events.ProductChanged.New(
+			"tea", events.ChangedProduct{ProductID: "tea", Name: name, Price: euro(1), Version: version},
+		)
 	}
 	h.MustDeliver(placed("1", "ada", 10, noon))
 	same(t, "before anything is known", names(), "/Tea, as it was")
 
-	registered := h.Event(events.UserRegistered.New("ada", events.RegisteredUser{UserID: "ada", Name: "Ada", Email: "a@example.com"}))
+	registered := h.Event(
+		events.UserRegistered.New("ada", events.RegisteredUser{UserID: "ada", Name: "Ada", Email: "a@example.com"}),
+	)
 	registered.SetExtension(event.Sequence, "1")
 	h.Clock.Advance(-time.Minute) // the clocks of two instances differ
-	changed := h.Event(events.UserChanged.New("ada", events.ChangedUser{UserID: "ada", Name: "Ada King", Email: "a@example.com"}))
+	changed := h.Event(
+		events.UserChanged.New("ada", events.ChangedUser{UserID: "ada", Name: "Ada King", Email: "a@example.com"}),
+	)
 	changed.SetExtension(event.Sequence, "2")
 	h.Receive(changed)
 	h.Receive(registered)
@@ -145,11 +167,14 @@ func TestNames(t *testing.T) {
 	same(t, "deleted", names(), "/Green tea")
 }
 
-// Revenue is what was confirmed per day; a customer sees what they spent.
+// Revenue is the sum of the orders confirmed per day; a customer sees only their own.
 func TestRevenue(t *testing.T) {
 	h := functiontest.New(t, views.New)
 	next := noon.AddDate(0, 0, 1)
-	h.MustDeliver(confirmed("1", "ada", 10, noon), confirmed("2", "bob", 20, noon), confirmed("3", "ada", 30, next), cancelled("4", "ada", next))
+	h.MustDeliver(
+		confirmed("1", "ada", 10, noon), confirmed("2", "bob", 20, noon), confirmed("3", "ada", 30, next),
+		cancelled("4", "ada", next),
+	)
 	admin := functiontest.Admin()
 	same(t, "all", revenue(h, admin, ""), "2026-03-01 30 EUR in 2; 2026-03-02 30 EUR in 1; ")
 	same(t, "from", revenue(h, admin, "?from=2026-03-02"), "2026-03-02 30 EUR in 1; ")
@@ -157,8 +182,8 @@ func TestRevenue(t *testing.T) {
 	same(t, "ada's", revenue(h, functiontest.As("ada"), ""), "2026-03-01 10 EUR in 1; 2026-03-02 30 EUR in 1; ")
 }
 
-// story is a shop's day, and what it must come to.
-func story(h *functiontest.Harness) []ce.Event {
+// dayEvents returns the events of one day in the shop.
+func dayEvents(h *functiontest.Harness) []ce.Event {
 	var all []ce.Event
 	for n := range 12 {
 		id, at := fmt.Sprintf("%02d", n), noon.Add(time.Duration(n)*time.Minute)
@@ -172,17 +197,19 @@ func story(h *functiontest.Harness) []ce.Event {
 	return all
 }
 
-func picture(h *functiontest.Harness) string {
+// snapshot returns all views as text.
+func snapshot(h *functiontest.Harness) string {
 	return list(h, functiontest.Admin(), "").ids() + revenue(h, functiontest.Admin(), "")
 }
 
-// Whatever the order of the events, and however often each comes, also under another id, the views are the same.
+// The views are the same for any order of the events and any number of deliveries, also of the same fact with another
+// id.
 func TestAnyOrder(t *testing.T) {
 	want := ""
 	for seed := range uint64(8) {
 		h := functiontest.New(t, views.New)
-		all := story(h)
-		all = append(all, story(h)[:9]...) // the same facts in other events
+		all := dayEvents(h)
+		all = append(all, dayEvents(h)[:9]...) // the same facts in other events
 		if seed > 0 {
 			rand.New(rand.NewPCG(seed, 1)).Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 		}
@@ -192,7 +219,7 @@ func TestAnyOrder(t *testing.T) {
 			h.Receive(all[0])
 			all = all[n:]
 		}
-		got := picture(h)
+		got := snapshot(h)
 		if seed == 0 {
 			want = got
 			same(t, "revenue", revenue(h, functiontest.Admin(), ""), "2026-03-01 80 EUR in 8; ")
@@ -239,12 +266,12 @@ func finished(replay string, count int) event.Draft {
 	return event.ArchiveReplayed.New(replay, event.FinishedReplay{ReplayID: replay, To: "views", Count: count})
 }
 
-// A rebuild grows beside the live views, takes what happens meanwhile, and takes over when it has everything.
+// A rebuild is built beside the live views, includes the events of that time, and replaces them when it is complete.
 func TestRebuild(t *testing.T) {
 	h := functiontest.New(t, views.New)
-	history := story(h)
+	history := dayEvents(h)
 	h.Receive(history[4:]...) // the views have missed something
-	broken := picture(h)
+	broken := snapshot(h)
 	if got := state(h); got.State != "none" || got.Live != 1 {
 		t.Fatalf("got %+v", got)
 	}
@@ -257,9 +284,9 @@ func TestRebuild(t *testing.T) {
 	past := again(history, id)
 	h.Receive(past[:20]...)
 	h.Restart()
-	same(t, "while it is built", picture(h), broken)
+	same(t, "while it is built", snapshot(h), broken)
 	h.MustDeliver(finished(id, len(past))) // overtakes the last events
-	same(t, "before the last", picture(h), broken)
+	same(t, "before the last", snapshot(h), broken)
 	if got := state(h); got.State != "building" || got.Handled != 20 || *got.Expected != len(past) {
 		t.Fatalf("got %+v", got)
 	}
@@ -277,8 +304,8 @@ func TestRebuild(t *testing.T) {
 	same(t, "afterwards", revenue(h, functiontest.Admin(), ""), "2026-03-01 80 EUR in 8; 2026-03-02 5 EUR in 1; ")
 }
 
-// The old generation's documents go a few at a time, with the events that come anyway.
-func TestTidiesUp(t *testing.T) {
+// The old generation's documents are removed a few at a time, when other events are handled.
+func TestRemovesOldGeneration(t *testing.T) {
 	h := functiontest.New(t, views.New, functiontest.Once())
 	var history []ce.Event
 	for n := range 450 {
@@ -299,12 +326,12 @@ func TestTidiesUp(t *testing.T) {
 	same(t, "revenue", revenue(h, functiontest.Admin(), ""), "2026-03-01 450 EUR in 450; ")
 }
 
-// A second rebuild gives the first one up; what still comes of that does no harm.
+// A second rebuild abandons the first one; late events of the first change nothing.
 func TestRebuildTwice(t *testing.T) {
 	h := functiontest.New(t, views.New)
-	history := story(h)
+	history := dayEvents(h)
 	h.Receive(history...)
-	want := picture(h)
+	want := snapshot(h)
 	first := start(h)
 	h.Receive(again(history, first)[:7]...)
 	second := start(h)
@@ -313,22 +340,22 @@ func TestRebuildTwice(t *testing.T) {
 	if got := state(h); got.State != "building" || got.ReplayID != second || got.Handled != 0 {
 		t.Fatalf("got %+v", got)
 	}
-	same(t, "while it is built", picture(h), want)
+	same(t, "while it is built", snapshot(h), want)
 	h.Receive(again(history, second)...)
 	h.MustDeliver(finished(second, len(history)))
 	if got := state(h); got.State != "done" || got.Live != 3 {
 		t.Fatalf("got %+v", got)
 	}
-	same(t, "in the end", picture(h), want)
+	same(t, "in the end", snapshot(h), want)
 }
 
-// An archive that has nothing makes empty views.
-func TestRebuildOfNothing(t *testing.T) {
+// A rebuild from an empty archive makes empty views.
+func TestRebuildEmpty(t *testing.T) {
 	h := functiontest.New(t, views.New)
 	id := start(h)
 	h.MustDeliver(finished(id, 0))
 	if got := state(h); got.State != "done" || got.Live != 2 {
 		t.Fatalf("got %+v", got)
 	}
-	same(t, "orders", picture(h), "")
+	same(t, "orders", snapshot(h), "")
 }

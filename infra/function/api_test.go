@@ -82,7 +82,7 @@ func TestAPIStaysSmall(t *testing.T) {
 	if len(names) > maxExported {
 		t.Errorf("%d exported identifiers, want at most %d:\n%s", len(names), maxExported, strings.Join(names, "\n"))
 	}
-	for _, want := range []string{"Function", "New", "Tx.Emit", "Function.Name", "Public", "DefaultMaxBody"} {
+	for _, want := range []string{"Function", "New", "Tx.Emit", "Function.Name", "Public", "Optional"} {
 		if !slices.Contains(names, want) {
 			t.Errorf("%s was not found", want)
 		}

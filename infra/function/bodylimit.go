@@ -13,7 +13,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/internal/jsonlimit"
 )
 
-// bytesPerValue is how many bytes of MaxBody allow one JSON value. A body of DefaultMaxBody, or less, holds 5461
+// bytesPerValue is how many bytes of MaxBody allow one JSON value. A body of defaultMaxBody, or less, holds 5461
 // values: as many as take, with all that may be wrong with them, less than 8 MiB to decode and to validate.
 const bytesPerValue = 192
 
@@ -89,7 +89,7 @@ func shapeOf(schemas huma.Registry, s *huma.Schema, known map[*huma.Schema]*json
 
 // check returns a fault.Invalid if the body is not what the rule asks for.
 func (rule bodyRule) check(body []byte) error {
-	values := int(max(DefaultMaxBody, rule.max) / bytesPerValue)
+	values := int(max(defaultMaxBody, rule.max) / bytesPerValue)
 	return jsonlimit.Check(body, values, rule.shape)
 }
 

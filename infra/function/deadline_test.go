@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/function"
-	"github.com/ebb-dev/ebb/infra/internal/slowbody"
+	"github.com/ebb-dev/ebb/infra/internal/bodydeadline"
 	"github.com/ebb-dev/ebb/infra/store/memory"
 )
 
@@ -42,7 +42,7 @@ func TestNoDeadlineIsLeft(t *testing.T) {
 	}
 	r := httptest.NewRequest(http.MethodPost, "/api/x", strings.NewReader("{}"))
 	r.Header.Set("Content-Type", "application/json")
-	slowbody.Handler(f.Instance(), slowbody.Limit).ServeHTTP(w, r)
+	bodydeadline.Handler(f.Instance(), bodydeadline.Limit).ServeHTTP(w, r)
 	if w.Code >= 300 || seen < 2 {
 		t.Fatalf("got %d %s, %d deadlines", w.Code, w.Body, seen)
 	}

@@ -49,10 +49,10 @@ func (a Access) allow(p auth.Principal) error {
 type Idempotency int
 
 // With a key, the response to the first request is stored for a day and given again, marked by the header field
-// Idempotency-Replayed: true. The same key with another request is 422. By default an operation that changes something
-// and is not public takes a key.
+// Idempotency-Replayed: true. The same key with another request is 422. The zero value is Optional for an operation that
+// changes something and is not public, and Off for every other.
 const (
-	Default Idempotency = iota
+	_ Idempotency = iota
 	Optional
 	Required
 	Off
@@ -60,8 +60,8 @@ const (
 
 // The limits of an operation that declares none.
 const (
-	DefaultMaxBody  = manifest.DefaultMaxBody // bytes
-	DefaultDeadline = 30 * time.Second
+	defaultMaxBody  = manifest.DefaultMaxBody // bytes
+	defaultDeadline = 30 * time.Second
 )
 
 // Operation declares one HTTP operation.
@@ -74,8 +74,8 @@ type Operation struct {
 	Status      int    // of success; 0: 200
 	Access      Access
 	Idempotency Idempotency
-	MaxBody     int64         // bytes; 0: DefaultMaxBody
-	Deadline    time.Duration // for the handler; 0: DefaultDeadline
+	MaxBody     int64         // bytes; 0: 1 MiB
+	Deadline    time.Duration // for the handler; 0: 30 seconds
 	Errors      []int         // statuses to document besides the usual ones
 	Hidden      bool          // left out of OpenAPI
 }
@@ -85,7 +85,7 @@ func (op Operation) unsafe() bool { return !op.route().Safe() }
 // route returns the operation as the manifest has it.
 func (op Operation) route() manifest.Route {
 	r := manifest.Route{Method: op.Method, Path: op.Path, Summary: op.Summary, Access: manifest.AccessAuthenticated}
-	if op.MaxBody != DefaultMaxBody {
+	if op.MaxBody != defaultMaxBody {
 		r.MaxBody = op.MaxBody
 	}
 	switch {
@@ -105,12 +105,12 @@ func (op Operation) withDefaults(function string) Operation {
 		op.Status = http.StatusOK
 	}
 	if op.MaxBody == 0 {
-		op.MaxBody = DefaultMaxBody
+		op.MaxBody = defaultMaxBody
 	}
 	if op.Deadline == 0 {
-		op.Deadline = DefaultDeadline
+		op.Deadline = defaultDeadline
 	}
-	if op.Idempotency == Default {
+	if op.Idempotency == 0 {
 		op.Idempotency = Off
 		if op.unsafe() && !op.Access.public {
 			op.Idempotency = Optional

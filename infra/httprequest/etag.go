@@ -2,21 +2,20 @@ package httprequest
 
 import "strings"
 
-// NoneMatch reports whether an If-None-Match field names the entity tag, so that GET is answered with 304. Tags are
-// compared weakly (RFC 9110 section 13.1.2). A field that is empty names none, and * names every tag.
+// NoneMatch reports whether an If-None-Match field has the entity tag, so that the response to a GET is 304. Tags are
+// compared weakly (RFC 9110 section 13.1.2). An empty field has no tag, and * matches every tag.
 func NoneMatch(field, tag string) bool {
 	tag = strings.TrimPrefix(tag, "W/")
 	return names(field, func(listed string) bool { return strings.TrimPrefix(listed, "W/") == tag })
 }
 
-// Match reports whether an If-Match field names the entity tag, so that a change may go on. Tags are compared strongly
-// (RFC 9110 section 13.1.1): a weak one matches nothing.
+// Match reports whether an If-Match field has the entity tag, so that the change may be made. Tags are compared
+// strongly (RFC 9110 section 13.1.1): a weak tag never matches.
 func Match(field, tag string) bool {
 	return names(field, func(listed string) bool { return listed == tag && !strings.HasPrefix(tag, "W/") })
 }
 
-// names reports whether the field is * or lists a tag for which is returns true. What follows a syntax error does not
-// count.
+// names reports whether the field is * or has a tag for which is returns true. Tags after a syntax error are ignored.
 func names(field string, is func(string) bool) bool {
 	const blanks = " \t,"
 	rest := strings.Trim(field, blanks)

@@ -11,7 +11,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/httprequest"
 )
 
-func TestCheckRefusesWhatIsNoText(t *testing.T) {
+func TestCheckRefusesInvalidText(t *testing.T) {
 	for target, ok := range map[string]bool{
 		"/api/stock/a":                        true,
 		"/api/stock/%C3%A9?q=%C3%A9&r=a+b":    true,
@@ -39,7 +39,7 @@ func TestCheckRefusesWhatIsNoText(t *testing.T) {
 	}
 }
 
-// A list in two lines is one list; two lines of what is no list are refused.
+// A list in two lines becomes one line; two lines of a field that is not a list are refused.
 func TestCheckJoinsLists(t *testing.T) {
 	r := httptest.NewRequest("GET", "/", nil)
 	r.Header = http.Header{
@@ -86,7 +86,7 @@ func TestJSON(t *testing.T) {
 	}
 }
 
-// RFC 9110 sections 8.8.3 and 13.1: If-None-Match compares weakly, If-Match strongly, and a tag may hold a comma.
+// RFC 9110 sections 8.8.3 and 13.1: If-None-Match compares weakly, If-Match strongly, and a tag may have a comma.
 func TestEntityTags(t *testing.T) {
 	for _, c := range []struct {
 		field, tag     string

@@ -9,11 +9,12 @@ import (
 
 // The limits of a connection.
 const (
-	// writeLimit is how long a client may take to accept writeStep bytes of an answer.
+	// writeLimit is how long a client may take to accept writeStep bytes of a response.
 	writeLimit = 30 * time.Second
 	writeStep  = 64 << 10
 
-	// lingerBytes and lingerLimit bound what is read of a request after its answer, and lingerQuiet a pause in between.
+	// lingerBytes and lingerLimit limit how much of a request is read after the response, and for how long; lingerQuiet is
+	// the longest pause.
 	lingerBytes = 72 << 20
 	lingerLimit = 30 * time.Second
 	lingerQuiet = 5 * time.Second
@@ -21,12 +22,12 @@ const (
 
 // Listener returns a listener for a server of New. Its connections differ from those of l in two ways.
 //
-// A connection that is closed after a request with a body reads on and discards what still comes: at most 72 MiB, for
-// 30 s, with pauses of 5 s. A client that sends its whole request before it reads would otherwise see a reset instead
-// of the answer (RFC 9112 section 9.6).
+// A connection that is closed after a request with a body reads on and discards the rest of the request: at most 72
+// MiB, for 30 s, with pauses of 5 s. A client that sends its whole request before it reads would otherwise get a reset
+// instead of the response (RFC 9112 section 9.6).
 //
-// A write fails when the client has not accepted the next 64 KiB within 30 s. The limit is not for the whole answer,
-// so that a slow client gets a large answer, and one that does not read loses the connection.
+// A write fails when the client has not accepted the next 64 KiB within 30 s. The limit is not for the whole response,
+// so a slow client gets a large response, and a client that does not read loses the connection.
 func Listener(l net.Listener) net.Listener { return listener{l} }
 
 type listener struct{ net.Listener }
@@ -47,15 +48,15 @@ type conn struct {
 	body   atomic.Bool // the last request has a body
 	closed atomic.Bool
 
-	asked time.Time // the deadline for writes that the server, or a handler, has set; zero: none
-	set   time.Time // the deadline that is set
+	asked time.Time // the write deadline that the server or a handler has set; zero: none
+	set   time.Time // the write deadline of the connection
 }
 
 // Read implements net.Conn.
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if c.closed.Load() {
-		return 0, net.ErrClosed // what comes now is for linger
+		return 0, net.ErrClosed // linger reads the rest
 	}
 	return n, err
 }
@@ -73,8 +74,8 @@ func (c *conn) Write(p []byte) (n int, err error) {
 	}
 }
 
-// extend moves the deadline of writes. It leaves one alone that is still good for a half of the limit: setting one
-// costs more than looking at the time.
+// extend moves the write deadline. It does nothing when at least half of the limit is left, because setting a deadline
+// costs more than comparing times.
 func (c *conn) extend(now time.Time) error {
 	if c.set.Sub(now) > writeLimit/2 {
 		return nil
@@ -86,7 +87,7 @@ func (c *conn) extend(now time.Time) error {
 	return c.Conn.SetWriteDeadline(c.set)
 }
 
-// SetWriteDeadline implements net.Conn. The limit holds too: the earlier of the two counts.
+// SetWriteDeadline implements net.Conn. The earlier of this deadline and the limit counts.
 func (c *conn) SetWriteDeadline(t time.Time) error {
 	c.asked, c.set = t, time.Time{}
 	return c.Conn.SetWriteDeadline(t)
@@ -98,8 +99,8 @@ func (c *conn) SetDeadline(t time.Time) error {
 	return c.Conn.SetDeadline(t)
 }
 
-// CloseWrite ends the answer. The server calls it when it knows that it did not read the whole request, waits for a
-// moment, and closes the connection.
+// CloseWrite ends the response. The server calls it when it has not read the whole request, waits for a moment, and
+// closes the connection.
 func (c *conn) CloseWrite() error {
 	if half, ok := c.Conn.(halfCloser); ok {
 		return half.CloseWrite()
@@ -109,7 +110,7 @@ func (c *conn) CloseWrite() error {
 
 type halfCloser interface{ CloseWrite() error }
 
-// Close implements net.Conn. It does not wait for a connection that lingers.
+// Close implements net.Conn. It returns at once, also when the connection lingers.
 func (c *conn) Close() error {
 	half, ok := c.Conn.(halfCloser)
 	if c.closed.Swap(true) {
@@ -118,19 +119,19 @@ func (c *conn) Close() error {
 	if !ok || !c.body.Load() || half.CloseWrite() != nil {
 		return c.Conn.Close()
 	}
-	_ = c.Conn.SetDeadline(time.Now()) // ends a Read or a Write of the server
+	_ = c.Conn.SetDeadline(time.Now()) // ends a running Read or Write
 	go c.linger()
 	return nil
 }
 
-// linger discards what the client still sends, and then closes the connection.
+// linger discards the rest of the request, and then closes the connection.
 func (c *conn) linger() {
 	end := time.Now().Add(lingerLimit)
-	_, _ = io.CopyN(io.Discard, until{c.Conn, end}, lingerBytes) // however it ends: the connection is closed next
+	_, _ = io.CopyN(io.Discard, until{c.Conn, end}, lingerBytes) // the connection is closed next, also after an error
 	_ = c.Conn.Close()
 }
 
-// until reads up to a point in time, and up to a long pause.
+// until reads until a time or a long pause.
 type until struct {
 	net.Conn
 	end time.Time

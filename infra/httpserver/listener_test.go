@@ -36,8 +36,8 @@ func refuse(w http.ResponseWriter, _ *http.Request) {
 	_, _ = io.WriteString(w, "too large")
 }
 
-// A client that sends its whole request first, and then reads, reads the refusal.
-func TestARefusalCanBeRead(t *testing.T) {
+// A client that sends its whole request before it reads the response gets the refusal.
+func TestRefusalCanBeRead(t *testing.T) {
 	addr := serve(t, refuse)
 	for _, mib := range []int{2, 8, 64} {
 		body := make([]byte, mib<<20)
@@ -58,7 +58,7 @@ func TestARefusalCanBeRead(t *testing.T) {
 	}
 }
 
-func TestARefusalCanBeReadByGo(t *testing.T) {
+func TestRefusalCanBeReadByGo(t *testing.T) {
 	addr := serve(t, refuse)
 	for _, mib := range []int{2, 8, 64} {
 		for name, body := range map[string]io.Reader{
@@ -78,7 +78,7 @@ func TestARefusalCanBeReadByGo(t *testing.T) {
 	}
 }
 
-func TestARefusalCanBeReadByPython(t *testing.T) {
+func TestRefusalCanBeReadByPython(t *testing.T) {
 	python, err := exec.LookPath("python3")
 	if err != nil {
 		t.Skip("python3 is not installed")
@@ -98,7 +98,7 @@ for mib in (2, 8, 64):
 	}
 }
 
-// pipes is a listener of connections in memory, which know deadlines.
+// pipes is a listener of in-memory connections, which support deadlines.
 type pipes chan net.Conn
 
 func (p pipes) Accept() (net.Conn, error) {
@@ -111,7 +111,7 @@ func (p pipes) Accept() (net.Conn, error) {
 func (p pipes) Close() error   { close(p); return nil }
 func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
-// dial serves the handler to one connection, which is returned with a request under way.
+// dial serves the handler on one connection, and returns it after sending a request.
 func dial(h http.HandlerFunc) (client net.Conn, stop func()) {
 	client, server := net.Pipe()
 	l := make(pipes, 1)
@@ -124,8 +124,8 @@ func dial(h http.HandlerFunc) (client net.Conn, stop func()) {
 
 const large = 1 << 20
 
-// A client that does not read its answer does not hold the handler.
-func TestAReaderThatDoesNotReadIsCutOff(t *testing.T) {
+// A client that does not read its response does not block the handler for ever.
+func TestClientThatDoesNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began, failed := time.Now(), make(chan error, 1)
 		_, stop := dial(func(w http.ResponseWriter, _ *http.Request) {
@@ -146,8 +146,8 @@ func TestAReaderThatDoesNotReadIsCutOff(t *testing.T) {
 	})
 }
 
-// A client that reads slowly gets its whole answer, however long that takes.
-func TestASlowReaderGetsItsAnswer(t *testing.T) {
+// A client that reads slowly gets its whole response, however long that takes.
+func TestSlowClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, stop := dial(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, large)) })
 		defer stop()

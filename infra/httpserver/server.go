@@ -1,5 +1,5 @@
-// Package httpserver holds what the HTTP servers of all hosts share below their handlers: the limits of a server, how a
-// connection ends, and how long an answer may wait for its reader.
+// Package httpserver configures the HTTP servers of all hosts: the limits of a server, how a connection is closed, and
+// how long the write of a response may take.
 package httpserver
 
 import (
@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// New returns a server of the handler, to be served on a Listener. Its limits are those of every host. They do not
-// bound how long a body may take to arrive: that depends on the handler.
+// New returns a server of the handler, to be used with a Listener. Its limits are the same for every host. They do not
+// limit how long a body may take to arrive: that depends on the handler.
 func New(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           noting{h},
@@ -25,7 +25,7 @@ func New(h http.Handler) *http.Server {
 
 type connKey struct{}
 
-// noting tells the connection of a request whether there is a body that may be left unread.
+// noting records in the connection whether the request has a body, which may be left unread.
 type noting struct{ http.Handler }
 
 // ServeHTTP implements http.Handler.
@@ -38,7 +38,7 @@ func (n noting) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	n.Handler.ServeHTTP(w, r)
 }
 
-// connOf returns the connection of a request; nil if it is none of a Listener.
+// connOf returns the connection of a request; nil when it is not from a Listener.
 func connOf(r *http.Request) *conn {
 	c, _ := r.Context().Value(connKey{}).(net.Conn)
 	if over, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS

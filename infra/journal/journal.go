@@ -97,7 +97,7 @@ func New[S, E any](f *function.Function, name string, fold func(S, E) S, opts ..
 func (j *Journal[S, E]) Key(id string) store.Key { return j.heads.Key(id) }
 
 // Load returns the aggregate's state; fault.NotFound when the aggregate has no events.
-func (j *Journal[S, E]) Load(ctx context.Context, u store.Unit, id string) (S, error) {
+func (j *Journal[S, E]) Load(ctx context.Context, u store.Transactor, id string) (S, error) {
 	s, ok, err := j.Find(ctx, u, id)
 	if err == nil && !ok {
 		err = fault.New(fault.NotFound, "there is no such entry in %s", j.name)
@@ -106,12 +106,12 @@ func (j *Journal[S, E]) Load(ctx context.Context, u store.Unit, id string) (S, e
 }
 
 // Find returns the state of an aggregate, and false if it does not exist.
-func (j *Journal[S, E]) Find(ctx context.Context, u store.Unit, id string) (S, bool, error) {
+func (j *Journal[S, E]) Find(ctx context.Context, u store.Transactor, id string) (S, bool, error) {
 	h, err := j.head(ctx, u, id)
 	return h.State, h.Version > 0, err
 }
 
-func (j *Journal[S, E]) head(ctx context.Context, u store.Unit, id string) (Head[S], error) {
+func (j *Journal[S, E]) head(ctx context.Context, u store.Transactor, id string) (Head[S], error) {
 	h, ok, err := j.heads.Find(ctx, u, id)
 	if err != nil || !ok {
 		return Head[S]{}, err
@@ -120,7 +120,7 @@ func (j *Journal[S, E]) head(ctx context.Context, u store.Unit, id string) (Head
 }
 
 // refresh folds the events again if a fold of another revision made the snapshot.
-func (j *Journal[S, E]) refresh(ctx context.Context, u store.Unit, id string, h *Head[S]) error {
+func (j *Journal[S, E]) refresh(ctx context.Context, u store.Transactor, id string, h *Head[S]) error {
 	if h.Revision == j.revision {
 		return nil
 	}
@@ -145,7 +145,7 @@ func (j *Journal[S, E]) folded(s S, happened []E) S {
 
 // Create stores a new aggregate with its first events and returns its state. An aggregate that exists is
 // fault.Conflict. Create reads nothing.
-func (j *Journal[S, E]) Create(ctx context.Context, u store.Unit, id string, happened ...E) (S, error) {
+func (j *Journal[S, E]) Create(ctx context.Context, u store.Transactor, id string, happened ...E) (S, error) {
 	var s S
 	h := Head[S]{Version: 1, Revision: j.revision, State: j.folded(s, happened)}
 	if len(happened) == 0 {
@@ -159,7 +159,7 @@ func (j *Journal[S, E]) Create(ctx context.Context, u store.Unit, id string, hap
 
 // Append adds events to the aggregate, as one group, and returns its new state. It creates an aggregate that does not
 // exist. Appending no events changes nothing.
-func (j *Journal[S, E]) Append(ctx context.Context, u store.Unit, id string, happened ...E) (S, error) {
+func (j *Journal[S, E]) Append(ctx context.Context, u store.Transactor, id string, happened ...E) (S, error) {
 	h, err := j.head(ctx, u, id)
 	if err != nil {
 		return h.State, err
@@ -169,7 +169,7 @@ func (j *Journal[S, E]) Append(ctx context.Context, u store.Unit, id string, hap
 
 // Change loads the aggregate, calls decide with its state and appends the events that decide returns, as Load and
 // Append would together, but reads the head once. It returns the new state, or the old one if there are no events.
-func (j *Journal[S, E]) Change(ctx context.Context, u store.Unit, id string, decide func(S) ([]E, error)) (S, error) {
+func (j *Journal[S, E]) Change(ctx context.Context, u store.Transactor, id string, decide func(S) ([]E, error)) (S, error) {
 	h, err := j.head(ctx, u, id)
 	if err != nil {
 		return h.State, err
@@ -184,7 +184,7 @@ func (j *Journal[S, E]) Change(ctx context.Context, u store.Unit, id string, dec
 	return j.append(ctx, u, id, h, happened)
 }
 
-func (j *Journal[S, E]) append(ctx context.Context, u store.Unit, id string, h Head[S], happened []E) (S, error) {
+func (j *Journal[S, E]) append(ctx context.Context, u store.Transactor, id string, h Head[S], happened []E) (S, error) {
 	if len(happened) == 0 {
 		return h.State, nil
 	}
@@ -196,7 +196,7 @@ func (j *Journal[S, E]) append(ctx context.Context, u store.Unit, id string, h H
 }
 
 // History returns all events of the aggregate, in order; fault.NotFound when it does not exist.
-func (j *Journal[S, E]) History(ctx context.Context, u store.Unit, id string) ([]Group[E], error) {
+func (j *Journal[S, E]) History(ctx context.Context, u store.Transactor, id string) ([]Group[E], error) {
 	h, err := j.heads.Get(ctx, u, id)
 	if err != nil {
 		return nil, err
@@ -205,7 +205,7 @@ func (j *Journal[S, E]) History(ctx context.Context, u store.Unit, id string) ([
 }
 
 // groupsTo reads the groups 1 to version by their keys.
-func (j *Journal[S, E]) groupsTo(ctx context.Context, u store.Unit, id string, version int64) ([]Group[E], error) {
+func (j *Journal[S, E]) groupsTo(ctx context.Context, u store.Transactor, id string, version int64) ([]Group[E], error) {
 	ids := make([]string, version)
 	for i := range ids {
 		ids[i] = groupID(id, int64(i)+1)
@@ -227,7 +227,7 @@ func (j *Journal[S, E]) groupsTo(ctx context.Context, u store.Unit, id string, v
 
 // Query returns a page of aggregates by fields of their snapshots ("state.customer_id"). The version of an item is that
 // of its aggregate.
-func (j *Journal[S, E]) Query(ctx context.Context, u store.Unit, f store.Find) (store.Page[S], error) {
+func (j *Journal[S, E]) Query(ctx context.Context, u store.Transactor, f store.Find) (store.Page[S], error) {
 	found, err := j.heads.Query(ctx, u, f)
 	if err != nil {
 		return store.Page[S]{}, err

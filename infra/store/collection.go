@@ -9,11 +9,11 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// Collection is a typed view of one collection. Its methods work in the transaction of
-// the unit they are given and may be called concurrently for different units.
+// Collection is a typed view of one collection. Its methods work in the transaction that they are given and may be
+// called concurrently for different transactions.
 type Collection[T any] struct {
 	spec    Spec
-	members map[string]bool // that T has; nil when it may have any
+	members map[string]bool // the JSON members of T; nil when T may have any
 }
 
 // NewCollection declares a collection of T, a struct that marshals to a JSON object.
@@ -25,54 +25,54 @@ func NewCollection[T any](name string, options ...Option) *Collection[T] {
 	return c
 }
 
-// Spec is what the schema of the function says of the collection.
+// Spec returns the declaration of the collection for the function's schema.
 func (c *Collection[T]) Spec() Spec { return c.spec }
 
-// Key names the document with this id.
+// Key returns the key of the document with this id.
 func (c *Collection[T]) Key(id string) Key { return Key{c.spec.Name, id} }
 
-// Get reads a document; fault.NotFound when it is missing.
-func (c *Collection[T]) Get(ctx context.Context, u Unit, id string) (T, error) {
-	v, ok, err := c.Find(ctx, u, id)
+// Get returns a document; fault.NotFound when it is missing.
+func (c *Collection[T]) Get(ctx context.Context, tx Transactor, id string) (T, error) {
+	v, ok, err := c.Find(ctx, tx, id)
 	if err == nil && !ok {
 		err = fault.New(fault.NotFound, "there is no such entry in %s", c.spec.Name)
 	}
 	return v, err
 }
 
-// Find reads a document that may be missing.
-func (c *Collection[T]) Find(ctx context.Context, u Unit, id string) (T, bool, error) {
-	v, version, err := c.Read(ctx, u, id)
+// Find returns a document, and whether it exists.
+func (c *Collection[T]) Find(ctx context.Context, tx Transactor, id string) (T, bool, error) {
+	v, version, err := c.Read(ctx, tx, id)
 	return v, version > 0, err
 }
 
-// Read reads a document with its version; 0 when it is missing.
-func (c *Collection[T]) Read(ctx context.Context, u Unit, id string) (v T, version int64, err error) {
-	d, err := u.StoreTx().Get(ctx, c.Key(id))
+// Read returns a document and its version; version 0 when it is missing.
+func (c *Collection[T]) Read(ctx context.Context, tx Transactor, id string) (v T, version int64, err error) {
+	d, err := tx.StoreTx().Get(ctx, c.Key(id))
 	if err != nil || d.Version == 0 {
 		return v, 0, err
 	}
 	return v, d.Version, c.decode(d, &v)
 }
 
-// Version is the document's version; 0 when it is missing.
-func (c *Collection[T]) Version(ctx context.Context, u Unit, id string) (int64, error) {
-	d, err := u.StoreTx().Get(ctx, c.Key(id))
+// Version returns the document's version; 0 when it is missing.
+func (c *Collection[T]) Version(ctx context.Context, tx Transactor, id string) (int64, error) {
+	d, err := tx.StoreTx().Get(ctx, c.Key(id))
 	return d.Version, err
 }
 
-// GetMany reads several documents in one call; missing ones are not in the map.
-func (c *Collection[T]) GetMany(ctx context.Context, u Unit, ids ...string) (map[string]T, error) {
+// GetMany returns several documents, read in one call of the driver. Missing ones are not in the map.
+func (c *Collection[T]) GetMany(ctx context.Context, tx Transactor, ids ...string) (map[string]T, error) {
 	keys := make([]Key, len(ids))
 	for i, id := range ids {
 		keys[i] = c.Key(id)
 	}
-	if err := u.StoreTx().Load(ctx, keys...); err != nil {
+	if err := tx.StoreTx().Load(ctx, keys...); err != nil {
 		return nil, err
 	}
 	found := make(map[string]T, len(ids))
 	for _, id := range ids {
-		v, ok, err := c.Find(ctx, u, id)
+		v, ok, err := c.Find(ctx, tx, id)
 		if err != nil {
 			return nil, err
 		}
@@ -83,39 +83,40 @@ func (c *Collection[T]) GetMany(ctx context.Context, u Unit, ids ...string) (map
 	return found, nil
 }
 
-// Put creates or replaces a document. The commit fails with fault.Conflict when somebody else changed it since.
+// Put creates or replaces a document. The commit fails with fault.Conflict when another transaction has changed it
+// since.
 //
-// Members of the document before that T does not have stay: they are those of another version of the function, which
-// runs beside this one while traffic goes from one to the other. Only whole members of the document count, not those of
-// a struct within it.
-func (c *Collection[T]) Put(ctx context.Context, u Unit, id string, v T) error {
+// Members of the stored document that T does not have are preserved: they belong to another version of the function,
+// which runs beside this one while traffic moves from one to the other. This holds for the members of the document
+// itself, not for those of a struct within it.
+func (c *Collection[T]) Put(ctx context.Context, tx Transactor, id string, v T) error {
 	data, err := c.encode(v)
 	if err != nil {
 		return err
 	}
-	before, err := u.StoreTx().Get(ctx, c.Key(id))
+	before, err := tx.StoreTx().Get(ctx, c.Key(id))
 	if err != nil {
 		return err
 	}
 	if c.members != nil && before.Version > 0 {
-		data = keep(before.Data, data, c.members)
+		data = preserve(before.Data, data, c.members)
 	}
-	_, err = u.StoreTx().Set(ctx, c.Key(id), data)
+	_, err = tx.StoreTx().Set(ctx, c.Key(id), data)
 	return err
 }
 
-// Create writes a document that must not exist; fault.Conflict when it does.
-func (c *Collection[T]) Create(ctx context.Context, u Unit, id string, v T) error {
+// Create writes a document that must not exist. When it does, Create or the commit fails with fault.Conflict.
+func (c *Collection[T]) Create(ctx context.Context, tx Transactor, id string, v T) error {
 	data, err := c.encode(v)
 	if err != nil {
 		return err
 	}
-	return u.StoreTx().Create(ctx, c.Key(id), data)
+	return tx.StoreTx().Create(ctx, c.Key(id), data)
 }
 
-// Delete removes a document; one that is missing is no fault.
-func (c *Collection[T]) Delete(ctx context.Context, u Unit, id string) error {
-	return u.StoreTx().Delete(ctx, c.Key(id))
+// Delete removes a document. Removing a missing one is no error.
+func (c *Collection[T]) Delete(ctx context.Context, tx Transactor, id string) error {
+	return tx.StoreTx().Delete(ctx, c.Key(id))
 }
 
 func (c *Collection[T]) encode(v T) (json.RawMessage, error) {
@@ -133,7 +134,7 @@ func (c *Collection[T]) decode(d Document, v *T) error {
 	return nil
 }
 
-// Find is a typed query. Limit 0 is 50. Cursor is the Next of the page before, or empty.
+// Find is a typed query. Limit 0 means 50. Cursor is the Next of the page before, or empty.
 type Find struct {
 	Where  []Filter
 	Order  []Order
@@ -141,21 +142,22 @@ type Find struct {
 	Cursor string
 }
 
-// Item is a document of a page.
+// Item is one document of a page.
 type Item[T any] struct {
 	ID      string
 	Version int64
 	Value   T
 }
 
-// Page is a part of a query's answer. Next is the cursor of the page after it, empty when this is the last.
+// Page is a part of a query's result. Next is the cursor of the next page, and empty on the last one.
 type Page[T any] struct {
 	Items []Item[T]
 	Next  string
 }
 
-// Query reads a page. A cursor that was not made by the same query is fault.Invalid.
-func (c *Collection[T]) Query(ctx context.Context, u Unit, f Find) (Page[T], error) {
+// Query returns a page. A cursor that is invalid, or has another number of order fields than the query, is
+// fault.Invalid.
+func (c *Collection[T]) Query(ctx context.Context, tx Transactor, f Find) (Page[T], error) {
 	q := Query{Collection: c.spec.Name, Where: f.Where, Order: f.Order, Limit: f.Limit}
 	if q.Limit == 0 {
 		q.Limit = 50
@@ -167,7 +169,7 @@ func (c *Collection[T]) Query(ctx context.Context, u Unit, f Find) (Page[T], err
 		}
 		q.After = &p
 	}
-	docs, more, err := u.StoreTx().Query(ctx, q)
+	docs, more, err := tx.StoreTx().Query(ctx, q)
 	if err != nil {
 		return Page[T]{}, err
 	}
@@ -184,33 +186,33 @@ func (c *Collection[T]) Query(ctx context.Context, u Unit, f Find) (Page[T], err
 	return page, nil
 }
 
-// EncodeCursor writes a position as an opaque, URL-safe text.
+// EncodeCursor returns a position as an opaque, URL-safe text.
 func EncodeCursor(p Position) string {
 	data, _ := json.Marshal(append([]any{p.ID}, p.Values...)) // strings, numbers and bools always marshal
 	return base64.RawURLEncoding.EncodeToString(data)
 }
 
-// DecodeCursor reads what EncodeCursor wrote; anything else is fault.Invalid.
+// DecodeCursor returns the position of a cursor. A text that EncodeCursor cannot have written is fault.Invalid.
 func DecodeCursor(cursor string) (Position, error) {
-	bad := fault.New(fault.Invalid, "the cursor is not one of ours")
+	invalid := fault.New(fault.Invalid, "invalid cursor")
 	data, err := base64.RawURLEncoding.DecodeString(cursor)
 	if err != nil {
-		return Position{}, bad
+		return Position{}, invalid
 	}
 	var parts []any
 	if err := json.Unmarshal(data, &parts); err != nil || len(parts) == 0 {
-		return Position{}, bad
+		return Position{}, invalid
 	}
 	for _, part := range parts {
 		switch part.(type) {
 		case nil, string, float64, bool:
 		default:
-			return Position{}, bad
+			return Position{}, invalid
 		}
 	}
 	id, ok := parts[0].(string)
 	if !ok {
-		return Position{}, bad
+		return Position{}, invalid
 	}
 	return Position{ID: id, Values: parts[1:]}, nil
 }

@@ -37,7 +37,7 @@ func (f Filter) match(v any) bool {
 	return false
 }
 
-// PositionOf is the place of a document in an order.
+// PositionOf returns the place of a document in an order.
 func PositionOf(d Document, order []Order) Position {
 	p := Position{ID: d.ID}
 	for _, o := range order {
@@ -46,10 +46,9 @@ func PositionOf(d Document, order []Order) Position {
 	return p
 }
 
-// Compare is negative when position a comes before b in the order, positive when
-// it comes after, 0 when they are the same. Both must be positions in that order.
-// Ascending: missing fields, then false, true, numbers (as float64), strings (by
-// their bytes), and ties by id in the direction of the last Order.
+// Compare returns a negative number when position a comes before b in the order, a positive one when it comes after,
+// and 0 when they are the same. Both must be positions in that order. Ascending: missing fields, then false, true,
+// numbers (as float64), strings (by their bytes), and ties by id in the direction of the last Order.
 func Compare(a, b Position, order []Order) int {
 	for i, o := range order {
 		if c := field.Compare(a.Values[i], b.Values[i]); c != 0 {

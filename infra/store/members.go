@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// membersOf are the names of a struct's members in JSON, as its tags say; nil for what is no struct, or marshals itself,
-// and may have any.
+// membersOf returns the JSON names of a struct's members; nil for a type that is not a struct or has its own
+// MarshalJSON, and so may have any.
 func membersOf(t reflect.Type) map[string]bool {
 	if t.Kind() != reflect.Struct || reflect.PointerTo(t).Implements(reflect.TypeFor[json.Marshaler]()) {
 		return nil
@@ -31,9 +31,9 @@ func membersOf(t reflect.Type) map[string]bool {
 	return names
 }
 
-// keep adds to a document the members of the one before that T does not have. A document is a JSON object, which its
-// driver vouches for; data may be written over.
-func keep(before, data json.RawMessage, known map[string]bool) json.RawMessage {
+// preserve returns the new document data with those members of the document before that are not known. Both are JSON
+// objects, as every driver guarantees; data may be overwritten.
+func preserve(before, data json.RawMessage, known map[string]bool) json.RawMessage {
 	out := data
 	for name, member := range members(before) {
 		if bytes.IndexByte(name, '\\') >= 0 || !utf8.Valid(name) {
@@ -51,16 +51,17 @@ func keep(before, data json.RawMessage, known map[string]bool) json.RawMessage {
 	return out
 }
 
-// unescaped is a name as encoding/json reads it, to which what is not UTF-8 is U+FFFD.
+// unescaped returns a name as encoding/json decodes it, which replaces invalid UTF-8 by U+FFFD.
 func unescaped(name []byte) []byte {
 	var plain string
 	if json.Unmarshal(slices.Concat([]byte{'"'}, name, []byte{'"'}), &plain) != nil {
-		return name // no driver has such a document
+		return name // no driver stores such a document
 	}
 	return []byte(plain)
 }
 
-// members are the members of a JSON object: the name of each, as it is escaped there, and the whole of it with its value.
+// members iterates over the members of a JSON object: the name of each, still escaped, and the whole member with its
+// value.
 func members(object []byte) iter.Seq2[[]byte, []byte] {
 	return func(yield func(name, member []byte) bool) {
 		depth, start, name := 0, -1, []byte(nil)

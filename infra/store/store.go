@@ -1,5 +1,4 @@
-// Package store is the port to a function's own database: documents in
-// collections, one database per function.
+// Package store is the port to a function's own database: documents in collections, one database per function.
 //
 // A function declares its collections and uses them in its handlers:
 //
@@ -12,9 +11,8 @@
 //		Order: []store.Order{{Field: "price"}}, Limit: 20,
 //	})
 //
-// A driver has three verbs, Get, Query and Commit, and knows nothing of types,
-// transactions or retries: those are written once here, in Tx and Collection.
-// Every driver passes the suite in storetest.
+// A driver implements Get, Query and Commit. Types, transactions and retries are implemented once, by Tx and
+// Collection. Every driver passes the suite in storetest.
 package store
 
 import (
@@ -31,36 +29,32 @@ type Key struct {
 	ID         string
 }
 
-// Document is one stored document. Version 0 means that there is none; the first
-// write of a document makes version 1 and each further write a larger one.
-// Numbering may start again after a delete.
+// Document is one stored document. Version 0 means that the document is missing; the first write of a document makes
+// version 1 and each further write a larger one. Numbering may start again after a delete.
 type Document struct {
 	Key
 	Version int64
 	Data    json.RawMessage // a JSON object
 }
 
-// Driver is what a database must be able to do. All methods may be called
-// concurrently. A method called after Close answers fault.Unavailable; a
-// cancelled context ends a call early, and what a Commit interrupted so has done is
-// then unknown. Vendor errors are translated to fault kinds at the driver's edge.
+// Driver is one database. All methods may be called concurrently. A method called after Close returns
+// fault.Unavailable. A cancelled context ends a call early; an interrupted Commit may or may not have been applied. A
+// driver translates vendor errors to faults.
 type Driver interface {
-	// Get returns one document per key, in the order of the keys. A missing one has
-	// Version 0 and no Data. The caller may keep and change what it gets.
-	// What several keys return is one consistent state.
+	// Get returns one document per key, in the order of the keys. A missing one has Version 0 and no Data. The caller may
+	// keep and change the result. The documents are read from one consistent state.
 	Get(ctx context.Context, keys ...Key) ([]Document, error)
 
-	// Query returns the documents of one collection that satisfy every filter,
-	// in order, at most Limit of them, starting after After.
-	// More reports whether there are further ones.
+	// Query returns the documents of one collection that satisfy every filter, in order, at most Limit of them, starting
+	// after After. More reports whether further ones follow.
 	Query(ctx context.Context, q Query) (docs []Document, more bool, err error)
 
-	// Commit checks every precondition and applies every mutation, or does nothing at
-	// all and returns fault.Conflict. When it returns nil, the batch is as durable as
-	// the driver's documentation promises. A key appears at most once in each list.
+	// Commit checks every precondition and applies every mutation. When a precondition does not hold it applies none and
+	// returns fault.Conflict. When it returns nil, the batch is as durable as the driver's documentation promises. A key
+	// appears at most once in each list.
 	Commit(ctx context.Context, b Batch) error
 
-	// Close waits for running calls and releases everything. Closing twice is allowed.
+	// Close waits for running calls and releases all resources. Closing twice is allowed.
 	Close() error
 }
 
@@ -70,14 +64,14 @@ type Batch struct {
 	Mutations     []Mutation
 }
 
-// Precondition holds when the document is at this version; 0: when it does not exist.
+// Precondition requires that the document has this version; 0: that it is missing.
 type Precondition struct {
 	Key
 	Version int64
 }
 
-// Mutation writes one document at a version, or deletes it when Data is nil.
-// The version is the writer's: one more than what it read for each change since.
+// Mutation writes one document with a version, or deletes it when Data is nil. The writer sets the version: the version
+// that it read, and one more for each change since.
 type Mutation struct {
 	Key
 	Version int64
@@ -87,8 +81,8 @@ type Mutation struct {
 // Op compares a field with a value.
 type Op string
 
-// The comparisons every driver knows. Fields compare with values of their own
-// kind only: a string field is never less than a number.
+// The comparisons that every driver implements. A field is compared only with values of its own kind: a string is never
+// less than a number.
 const (
 	Equal          Op = "=="
 	Less           Op = "<"
@@ -97,7 +91,7 @@ const (
 	GreaterOrEqual Op = ">="
 )
 
-// Filter keeps the documents whose field compares so with the value. Field is a
+// Filter selects the documents whose field compares so with the value. Field is a
 // path into the document with dots ("state.customer_id"). Value is a string, an
 // int64, a float64 or a bool. A document without the field does not satisfy it.
 type Filter struct {
@@ -112,9 +106,9 @@ type Order struct {
 	Desc  bool
 }
 
-// Query asks for documents of one collection. Ties, and queries without Order,
-// are ordered by document id, in the direction of the last Order. An index declared
-// for the collection must cover it: equality fields first, then the order fields; see Index.
+// Query selects documents of one collection. Ties, and queries without Order, are ordered by document id, in the
+// direction of the last Order. A declared index of the collection must cover it: equality fields first, then the order
+// fields; see Index.
 type Query struct {
 	Collection string
 	Where      []Filter
@@ -126,20 +120,20 @@ type Query struct {
 // MaxLimit is the most documents that one query returns.
 const MaxLimit = 1000
 
-// Position is a place in a query's order: the values of the order fields, and
-// the id, of the document that was last seen. A value is nil, a string, a float64 or a bool.
+// Position is a place in a query's order: the values of the order fields, and the id, of the last document that was
+// read. A value is nil, a string, a float64 or a bool.
 type Position struct {
 	Values []any
 	ID     string
 }
 
-// Index declares that queries filter or order by these fields, in this sequence: first those that
-// are compared with Equal, then those that are ordered by or compared otherwise.
+// Index declares that queries filter or order by these fields, in this sequence: first those that are compared with
+// Equal, then those that the query orders by or compares otherwise.
 type Index struct {
 	Fields []string
 }
 
-// On declares an index over fields.
+// On returns an index over fields.
 func On(fields ...string) Index { return Index{Fields: fields} }
 
 // Spec declares one collection.
@@ -154,19 +148,19 @@ type Option interface{ declare(*Spec) }
 
 func (i Index) declare(s *Spec) { s.Indexes = append(s.Indexes, i) }
 
-// Large says that most documents are about a kilobyte or more, for drivers that lay those out in another
-// way than small ones. It changes nothing but the cost.
+// Large declares that most documents have about a kilobyte or more, for drivers that store large documents differently.
+// It affects the cost only.
 var Large Option = large{}
 
 type large struct{}
 
 func (large) declare(s *Spec) { s.Large = true }
 
-// Schema declares all collections of one function. Opening a driver with a
-// schema creates what is missing and is safe when many instances do so at once.
+// Schema declares all collections of one function. Opening a driver with a schema creates missing collections and
+// indexes, and may be done by many instances concurrently.
 type Schema []Spec
 
-// Spec finds a collection by name.
+// Spec returns the declaration of a collection, and whether it is declared.
 func (s Schema) Spec(name string) (Spec, bool) {
 	i := slices.IndexFunc(s, func(c Spec) bool { return c.Name == name })
 	if i < 0 {
@@ -175,10 +169,10 @@ func (s Schema) Spec(name string) (Spec, bool) {
 	return s[i], true
 }
 
-// Opener opens the database of one function. The host chooses it; a function only declares its schema.
+// Opener opens the database of one function. The host chooses the opener; a function only declares its schema.
 type Opener func(ctx context.Context, function string, schema Schema) (Driver, error)
 
-// CheckKeys refuses keys of collections that are not declared. Every driver calls it for what it is to get.
+// CheckKeys returns an error for a key of an undeclared collection. Every driver calls it in Get.
 func (s Schema) CheckKeys(keys ...Key) error {
 	for _, k := range keys {
 		if _, ok := s.Spec(k.Collection); !ok {
@@ -188,7 +182,7 @@ func (s Schema) CheckKeys(keys ...Key) error {
 	return nil
 }
 
-// CheckBatch does the same for what a driver is to commit.
+// CheckBatch does the same for a batch. Every driver calls it in Commit.
 func (s Schema) CheckBatch(b Batch) error {
 	for _, p := range b.Preconditions {
 		if err := s.CheckKeys(p.Key); err != nil {
@@ -207,15 +201,15 @@ func undeclared(collection string) error {
 	return fault.New(fault.Internal, "collection %q is not declared", collection)
 }
 
-// Check refuses a query that no declared index covers, so that it fails on the
-// laptop and not first where the database insists. Every driver calls it.
+// Check returns an error for a query that no declared index covers, so that it fails with every driver and not only
+// with one that needs the index. Every driver calls it in Query.
 func (s Schema) Check(q Query) error {
 	spec, ok := s.Spec(q.Collection)
 	if !ok {
 		return undeclared(q.Collection)
 	}
 	if q.Limit < 1 || q.Limit > MaxLimit {
-		return fault.New(fault.Internal, "query of %q: limit %d is not within 1 and %d", q.Collection, q.Limit, MaxLimit)
+		return fault.New(fault.Internal, "query of %q: invalid limit %d: want 1 to %d", q.Collection, q.Limit, MaxLimit)
 	}
 	if q.After != nil && len(q.After.Values) != len(q.Order) {
 		return fault.New(fault.Invalid, "the cursor does not belong to this query")
@@ -226,9 +220,12 @@ func (s Schema) Check(q Query) error {
 	if slices.ContainsFunc(spec.Indexes, func(i Index) bool { return i.covers(q) }) {
 		return nil
 	}
-	return fault.New(fault.Internal, "query of %q is not covered by a declared index: %v %v", q.Collection, q.Where, q.Order)
+	return fault.New(
+		fault.Internal, "query of %q is not covered by a declared index: %v %v", q.Collection, q.Where, q.Order,
+	)
 }
 
+// covers reports whether the index serves the query.
 func (i Index) covers(q Query) bool {
 	equal, ranged := map[string]bool{}, ""
 	for _, f := range q.Where {

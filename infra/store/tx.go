@@ -11,21 +11,20 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// Unit is whatever carries a transaction: a *Tx, or a larger unit of work around one.
-type Unit interface{ StoreTx() *Tx }
+// Transactor has a transaction: a *Tx itself, or a unit of work that contains one.
+type Transactor interface{ StoreTx() *Tx }
 
-// Tx collects what a unit of work reads and writes. Nothing reaches the database before
-// Commit, which demands that every document that was read by its key is still what
-// was read. What a query returned is not checked again: a decision that must hold over
-// a query belongs on a document that both sides write.
+// Tx collects the reads and writes of a unit of work. Nothing is written to the database before Commit, which requires
+// that every document that was read by its key is unchanged. The result of a query is not checked again: when a
+// decision depends on a query, both sides must also write a common document.
 //
-// A Tx is for one goroutine and is of no use after Commit.
+// A Tx may be used by one goroutine only, and not after Commit.
 type Tx struct {
 	driver  Driver
 	parent  *Tx
-	touched []touch        // first touch first, so that a batch is the same every time
-	index   map[Key]*entry // of touched, once that is long
-	careful bool           // an attempt before lost a race: look before assuming that a document is new
+	touched []touch        // in the order of first use, so that the batch is deterministic
+	index   map[Key]*entry // of touched, when that is longer than short
+	careful bool           // a conflict ended the attempt before: Create reads the document first
 	watched *watched       // nil: none
 }
 
@@ -35,18 +34,18 @@ type watched struct {
 	latest bool // nothing was read after it
 }
 
-// touch is a document that the unit has read or written.
+// touch is a document that the transaction has read or written.
 type touch struct {
 	Key
 	*entry
 }
 
-// short is how many documents are found faster by looking at each than by an index.
+// short is the number of documents up to which a linear search is faster than an index.
 const short = 12
 
 type entry struct {
 	base    int64 // the version in the database
-	version int64 // base, and one more for each write in this unit
+	version int64 // base, and one more for each write in this transaction
 	data    json.RawMessage
 	dirty   bool
 }
@@ -54,23 +53,23 @@ type entry struct {
 // Begin starts a transaction.
 func Begin(d Driver) *Tx { return &Tx{driver: d} }
 
-// StoreTx makes a Tx its own Unit.
+// StoreTx returns tx, so that a Tx is a Transactor.
 func (tx *Tx) StoreTx() *Tx { return tx }
 
-// Nest starts a transaction inside tx: it sees what tx has written, and what it writes is
-// part of tx after Merge and forgotten otherwise.
+// Nest starts a transaction inside tx. It reads the writes of tx; its own writes become a part of tx with Merge and are
+// dropped otherwise.
 func (tx *Tx) Nest() *Tx {
 	return &Tx{driver: tx.driver, parent: tx, careful: tx.careful, watched: tx.watched}
 }
 
-// Merge hands what a nested transaction read and wrote to the one around it.
+// Merge adds the reads and writes of a nested transaction to the outer one.
 func (tx *Tx) Merge() {
 	for _, t := range tx.touched {
 		tx.parent.put(t.Key, t.entry)
 	}
 }
 
-// find is what this level holds of a document; nil when it holds nothing.
+// find returns the entry of a document at this level of nesting, or nil.
 func (tx *Tx) find(k Key) *entry {
 	if tx.index != nil {
 		return tx.index[k]
@@ -100,7 +99,7 @@ func (tx *Tx) put(k Key, e *entry) {
 	}
 }
 
-// known finds what this unit already holds of a document, copied into this level.
+// known returns the entry of a document at this or an outer level, copied to this level.
 func (tx *Tx) known(k Key) (*entry, bool) {
 	if e := tx.find(k); e != nil {
 		return e, true
@@ -117,7 +116,7 @@ func (tx *Tx) known(k Key) (*entry, bool) {
 	return &mine, true
 }
 
-// Load makes the unit hold the documents, in one call of the driver for all that it does not hold yet.
+// Load reads documents in one call of the driver, except those that the transaction has already.
 func (tx *Tx) Load(ctx context.Context, keys ...Key) error {
 	var missing []Key
 	asked := make(map[Key]bool, len(keys))
@@ -165,7 +164,7 @@ func (tx *Tx) Watched(ctx context.Context) (Document, error) {
 	return w.doc, nil
 }
 
-// Get reads one document. A missing one has Version 0. The data must not be changed.
+// Get returns one document. A missing one has Version 0. The caller must not change the data.
 func (tx *Tx) Get(ctx context.Context, k Key) (Document, error) {
 	if err := tx.Load(ctx, k); err != nil {
 		return Document{}, err
@@ -191,8 +190,8 @@ func (tx *Tx) Set(ctx context.Context, k Key, data json.RawMessage) (int64, erro
 	return e.version, nil
 }
 
-// Create writes a document that must not exist yet. The first attempt of a unit takes the
-// caller's word for it and lets Commit find out, which saves a read for ids that are new by construction.
+// Create writes a document that must not exist yet. In the first attempt of a unit of work only Commit checks that,
+// which saves a read for ids that are new by construction.
 func (tx *Tx) Create(ctx context.Context, k Key, data json.RawMessage) error {
 	e, known := tx.known(k)
 	if !known && tx.careful {
@@ -212,7 +211,7 @@ func (tx *Tx) Create(ctx context.Context, k Key, data json.RawMessage) error {
 	return nil
 }
 
-// Delete removes a document; removing one that is not there is fine.
+// Delete removes a document. Removing a missing one is no error.
 func (tx *Tx) Delete(ctx context.Context, k Key) error {
 	if err := tx.Load(ctx, k); err != nil {
 		return err
@@ -224,16 +223,16 @@ func (tx *Tx) Delete(ctx context.Context, k Key) error {
 	return nil
 }
 
-// Discard removes a document without looking: for keys that nobody else writes.
+// Discard removes a document without reading it or checking its version. Use it only for keys that no other unit
+// writes.
 func (tx *Tx) Discard(k Key) {
 	tx.put(k, &entry{base: blind, dirty: true})
 }
 
-// blind marks an entry whose version in the database nobody read.
+// blind is the base of an entry whose version in the database was not read.
 const blind = -1
 
-// Written reports the version that the unit gives to a document it writes, in whichever
-// collection has one with this id; 0 when it writes none.
+// Written returns the new version of a written document with this id, in any collection; 0 when none was written.
 func (tx *Tx) Written(id string) int64 {
 	var version int64
 	for _, t := range tx.touched {
@@ -247,7 +246,7 @@ func (tx *Tx) Written(id string) int64 {
 	return version
 }
 
-// Changed calls f for each document the unit writes, as it will be; one that is removed has Version 0.
+// Changed calls f with the new state of each written document; a removed one has Version 0.
 func (tx *Tx) Changed(f func(Document)) {
 	for _, t := range tx.touched {
 		if t.dirty {
@@ -256,14 +255,14 @@ func (tx *Tx) Changed(f func(Document)) {
 	}
 }
 
-// Assume makes the unit hold documents that were just read, or committed, elsewhere.
+// Assume adds documents that were just read or committed elsewhere to the transaction's reads.
 func (tx *Tx) Assume(docs ...Document) {
 	for _, d := range docs {
 		tx.put(d.Key, &entry{base: d.Version, version: d.Version, data: d.Data})
 	}
 }
 
-// Query returns documents as they would be if the unit had been committed.
+// Query returns documents as they would be after the commit of the transaction.
 func (tx *Tx) Query(ctx context.Context, q Query) ([]Document, bool, error) {
 	pending := tx.pending(q.Collection)
 	ask := q
@@ -296,7 +295,7 @@ func (tx *Tx) Query(ctx context.Context, q Query) ([]Document, bool, error) {
 	return docs, more, nil
 }
 
-// within reports whether d belongs into a page that starts after q.After and ends with last.
+// within reports whether d belongs to a page that starts after q.After and ends with last.
 func (q Query) within(d Document, last *Position) bool {
 	p := PositionOf(d, q.Order)
 	if q.After != nil && Compare(p, *q.After, q.Order) <= 0 {
@@ -305,7 +304,7 @@ func (q Query) within(d Document, last *Position) bool {
 	return last == nil || Compare(p, *last, q.Order) < 0
 }
 
-// pending are the documents of a collection that the unit has written.
+// pending returns the documents of a collection that the transaction has written.
 func (tx *Tx) pending(collection string) map[string]*entry {
 	var found map[string]*entry
 	if tx.parent != nil {
@@ -323,7 +322,7 @@ func (tx *Tx) pending(collection string) map[string]*entry {
 	return found
 }
 
-// Batch is what Commit sends to the driver.
+// Batch returns the batch that Commit sends to the driver.
 func (tx *Tx) Batch() Batch {
 	b := Batch{Preconditions: make([]Precondition, 0, len(tx.touched)), Mutations: make([]Mutation, 0, len(tx.touched))}
 	for _, t := range tx.touched {
@@ -337,8 +336,7 @@ func (tx *Tx) Batch() Batch {
 	return b
 }
 
-// Commit makes everything durable together, or answers fault.Conflict. A unit that
-// wrote nothing has nothing to commit.
+// Commit applies all writes atomically, or returns fault.Conflict. A transaction without writes commits nothing.
 func (tx *Tx) Commit(ctx context.Context) error {
 	b := tx.Batch()
 	if len(b.Mutations) == 0 {
@@ -347,15 +345,15 @@ func (tx *Tx) Commit(ctx context.Context) error {
 	return tx.driver.Commit(ctx, b)
 }
 
-// attempts is how often Update runs a unit that loses races before it gives up.
+// attempts is how often Update runs a unit of work that ends with conflicts.
 const attempts = 12
 
-// Update runs fn in a transaction and commits it; when a race is lost, again, so fn must have no
-// effect but through its tx. A driver whose RunTwice answers true makes it run fn once more before, so
-// that an impure one shows in ordinary tests.
+// Update runs fn in a transaction and commits it. After a conflict it runs fn again, up to 12 times, so fn must have no
+// effect but through its tx. With a driver whose RunTwice returns true, fn is run once more before that, so that tests
+// show an fn with other effects.
 func Update(ctx context.Context, d Driver, fn func(context.Context, *Tx) error) error {
 	if r, ok := d.(interface{ RunTwice() bool }); ok && r.RunTwice() {
-		_ = fn(ctx, Begin(d)) // what a first, lost attempt would have done
+		_ = fn(ctx, Begin(d)) // as if a first attempt had ended with a conflict
 	}
 	for n := 1; ; n++ {
 		tx := Begin(d)
@@ -367,10 +365,10 @@ func Update(ctx context.Context, d Driver, fn func(context.Context, *Tx) error) 
 				return nil
 			}
 			if fault.Is(err, fault.Conflict) {
-				err = lost{err}
+				err = raced{err}
 			}
 		}
-		var race lost
+		var race raced
 		if !errors.As(err, &race) || n == attempts || ctx.Err() != nil {
 			return err
 		}
@@ -382,12 +380,13 @@ func Update(ctx context.Context, d Driver, fn func(context.Context, *Tx) error) 
 	}
 }
 
-// lost marks a conflict that the database found, which another attempt may not meet; one that
-// a handler decided on would only be decided again.
-type lost struct{ error }
+// raced is a conflict that the database found. Another attempt may succeed, unlike after a conflict that fn itself
+// returned.
+type raced struct{ error }
 
-func (l lost) Unwrap() error { return l.error }
+func (r raced) Unwrap() error { return r.error }
 
+// pause waits a random time before attempt n+1.
 func pause(ctx context.Context, n int) {
 	wait := time.Duration(rand.Int64N(int64(n) * int64(time.Millisecond)))
 	select {

@@ -45,7 +45,7 @@ func read(t *testing.T, d store.Driver, id string) (item, int64) {
 	return v, version
 }
 
-// A unit reads what it wrote, nobody else does before the commit, and a failed one leaves nothing.
+// A transaction reads its own writes, others read them only after the commit, and a failed one writes nothing.
 func TestUpdateIsAtomic(t *testing.T) {
 	d := open()
 	broken := errors.New("broken")
@@ -94,7 +94,7 @@ func TestConcurrentIncrements(t *testing.T) {
 	}
 }
 
-// A nested transaction is part of the outer one after Merge and forgotten otherwise, and counts its writes.
+// A nested transaction is part of the outer one after Merge and dropped otherwise, and continues its versions.
 func TestNest(t *testing.T) {
 	d := open()
 	must(t, update(t, d, func(tx *store.Tx) error {
@@ -119,7 +119,7 @@ func TestNest(t *testing.T) {
 	}
 }
 
-// A query sees the unit's own writes, in place, whatever the page.
+// A query returns the transaction's own writes in order, on every page.
 func TestQuerySeesOwnWrites(t *testing.T) {
 	d := open()
 	for n := range 10 {
@@ -133,7 +133,9 @@ func TestQuerySeesOwnWrites(t *testing.T) {
 		inner := tx.Nest()
 		must(t, items.Create(ctx, inner, "inner", item{"s", 36}))
 		var got []int
-		for f := (store.Find{Where: []store.Filter{{Field: "shelf", Op: store.Equal, Value: "s"}}, Order: []store.Order{{Field: "n"}}, Limit: 3}); ; {
+		for f := (store.Find{
+			Where: []store.Filter{{Field: "shelf", Op: store.Equal, Value: "s"}}, Order: []store.Order{{Field: "n"}}, Limit: 3,
+		}); ; {
 			page, err := items.Query(ctx, inner, f)
 			must(t, err)
 			for _, i := range page.Items {
@@ -151,7 +153,7 @@ func TestQuerySeesOwnWrites(t *testing.T) {
 	}))
 }
 
-// Creating what exists is refused, whether the unit knows it or only the database does.
+// Creating an existing document is refused, whether the transaction has read it or only the database has it.
 func TestCreate(t *testing.T) {
 	d := open()
 	for range 2 {
@@ -166,8 +168,8 @@ func TestCreate(t *testing.T) {
 	}
 }
 
-// A decision made on what has changed since is made again.
-func TestLostRaceRunsAgain(t *testing.T) {
+// A unit of work is run again when a document that it read has changed.
+func TestConflictRunsAgain(t *testing.T) {
 	d := open()
 	runs := 0
 	must(t, update(t, d, func(tx *store.Tx) error {
@@ -184,7 +186,7 @@ func TestLostRaceRunsAgain(t *testing.T) {
 	}
 }
 
-// Only our own cursors are taken.
+// Only texts that EncodeCursor has written are decoded.
 func TestCursor(t *testing.T) {
 	p := store.Position{ID: "ü/1", Values: []any{"a", 1.5, nil, true}}
 	got, err := store.DecodeCursor(store.EncodeCursor(p))
@@ -210,8 +212,8 @@ func FuzzDecodeCursor(f *testing.F) {
 	})
 }
 
-// Two versions of a function run beside each other while traffic goes from one to the other: what the next one adds to a
-// document outlives a write of the one before.
+// Two versions of a function run concurrently while traffic moves from one to the other: members that the next version
+// adds to a document are preserved by a write of the version before.
 func TestPutKeepsMembersOfAnotherVersion(t *testing.T) {
 	type base struct {
 		Shelf string `json:"shelf"`
@@ -239,12 +241,12 @@ func TestPutKeepsMembersOfAnotherVersion(t *testing.T) {
 	if got, want := get(), (next{base{"low"}, 2, "red", map[string]int{"x": 7}, "q"}); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	// What a version has itself, it can leave out.
+	// A version can omit its own members.
 	put(func(tx *store.Tx) error { return others.Put(ctx, tx, "a", next{N: 3}) })
 	if got, want := get(), (next{N: 3}); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	// A document that is taken away and comes again is another one.
+	// A document that is removed and created again has no members of the one before.
 	put(func(tx *store.Tx) error { return others.Put(ctx, tx, "a", next{Color: "red"}) })
 	put(func(tx *store.Tx) error {
 		must(t, items.Delete(ctx, tx, "a"))

@@ -1,42 +1,40 @@
-// Package provider is the port to whoever moves the money. Its drivers are the folders beside it.
+// Package provider is the port to a payment provider. Its drivers are in the folders beside it.
 package provider
 
 import "context"
 
-// Provider moves money for orders. All methods may be called concurrently, honour their context, and
-// may be called again with the same payment any number of times: each does its work
-// at most once. Failures are faults of a kind that says whether to try again; a final
-// refusal is a *Declined.
+// Provider moves money for orders. All methods may be called concurrently, end when their context ends, and may be
+// called again with the same payment any number of times: each does its work at most once. A failure is a fault whose
+// kind says whether to retry; a final refusal is a *Declined.
 type Provider interface {
-	// Authorize sets the amount aside. A payment that was voided is never authorized again.
+	// Authorize reserves the amount. A payment that was voided is never authorized again.
 	Authorize(ctx context.Context, p Payment) error
-	// Capture takes what was set aside.
+	// Capture charges the reserved amount.
 	Capture(ctx context.Context, p Payment) error
-	// Void lets what was set aside go, or what an Authorize under way may be setting
-	// aside; nothing being set aside is no fault. What was captured is ErrCaptured.
+	// Void cancels the reservation, also one that a concurrent Authorize is making. It returns nil when no amount is
+	// reserved, and ErrCaptured when the amount was captured.
 	Void(ctx context.Context, p Payment) error
-	// Refund gives back what was captured.
+	// Refund pays the captured amount back.
 	Refund(ctx context.Context, p Payment) error
 }
 
-// Opener is a Provider that must name a payment before money can move. The caller keeps the
-// reference that Open gives before it calls Authorize, so that a payment that is
-// half way when everything stops can still be found and voided.
+// Opener is implemented by a Provider that creates a payment before money can move. The caller stores the reference
+// that Open returns before it calls Authorize, so that after a crash a payment can still be found and voided.
 type Opener interface {
-	// Open sets nothing aside. For one order it gives the same reference every time.
+	// Open creates the payment and reserves no money. It returns the same reference each time for one order.
 	Open(ctx context.Context, p Payment) (ref string, err error)
 }
 
-// Payment is the payment of an order. OrderID is what makes calls idempotent.
+// Payment is the payment of an order. Calls are idempotent by OrderID.
 type Payment struct {
 	OrderID  string
-	Ref      string // from Open; empty if the provider is no Opener
+	Ref      string // from Open; empty when the provider is not an Opener
 	Amount   int64  // in minor units
 	Currency string // ISO 4217
 	Token    string // only for Authorize; never logged
 }
 
-// Declined is a refusal that stays.
+// Declined is a final refusal.
 type Declined struct {
 	Code   string // for programs: card_declined
 	Reason string // for people
@@ -48,5 +46,5 @@ type captured struct{}
 
 func (captured) Error() string { return "the payment was captured" }
 
-// ErrCaptured is what Void answers when only Refund can help.
+// ErrCaptured is returned by Void when the payment was captured, so that only Refund can return the money.
 var ErrCaptured error = captured{}

@@ -1,12 +1,12 @@
-// Package sandbox is a payment provider without money. The token of a payment says what becomes of it:
+// Package sandbox is a payment provider that moves no money. The token of a payment decides the result:
 //
 //	tok_ok          authorized
 //	tok_declined    declined
-//	tok_error_once  not available at the first attempt of an order, authorized from then on
-//	tok_slow        authorized after a while
+//	tok_error_once  unavailable at the first attempt of an order, then authorized
+//	tok_slow        authorized after a delay
 //	anything else   declined
 //
-// It keeps nothing: what tok_error_once has to remember, it asks a Memory to.
+// It stores nothing itself: a Memory records the first attempt of tok_error_once.
 package sandbox
 
 import (
@@ -17,9 +17,9 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// Memory remembers for good, whatever becomes of the handler that asks.
+// Memory records calls durably, also when the handler that calls it fails.
 type Memory interface {
-	// First reports whether this is the first call for the order, and from then on it is not.
+	// First reports whether this is the first call for the order.
 	First(ctx context.Context, orderID string) (bool, error)
 }
 
@@ -31,10 +31,10 @@ type Provider struct {
 
 var _ provider.Provider = (*Provider)(nil)
 
-// New makes a sandbox in which tok_slow takes so long.
+// New returns a sandbox whose tok_slow takes the time slow.
 func New(memory Memory, slow time.Duration) *Provider { return &Provider{memory, slow} }
 
-// Authorize does as the token says.
+// Authorize returns the result that the token stands for; see the package.
 func (s *Provider) Authorize(ctx context.Context, p provider.Payment) error {
 	switch p.Token {
 	case "tok_ok":
@@ -64,11 +64,11 @@ func (s *Provider) wait(ctx context.Context) error {
 	}
 }
 
-// Capture always works, as do Void and Refund: what they did is the caller's to remember.
+// Capture always succeeds, as do Void and Refund: the caller stores the status of the payment.
 func (s *Provider) Capture(context.Context, provider.Payment) error { return nil }
 
-// Void always works.
+// Void always succeeds.
 func (s *Provider) Void(context.Context, provider.Payment) error { return nil }
 
-// Refund always works.
+// Refund always succeeds.
 func (s *Provider) Refund(context.Context, provider.Payment) error { return nil }

@@ -1,10 +1,10 @@
-// Package stripe is Stripe as a payment provider: a PaymentIntent per order, with manual capture.
+// Package stripe implements a payment provider with Stripe: one PaymentIntent per order, with manual capture.
 //
-// An intent is created without being confirmed, which sets nothing aside; confirming it authorizes, and a
-// cancelled one can never be confirmed. Every call carries an Idempotency-Key made of the
-// order and the operation. Tokens are ids of payment methods (pm_…) or card tokens (tok_…).
+// An intent is created without being confirmed, which reserves no money; confirming it authorizes, and a cancelled one
+// can never be confirmed. Every call has an Idempotency-Key made of the order and the operation. Tokens are ids of
+// payment methods (pm_…) or card tokens (tok_…).
 //
-// The client is our own, since six calls of form-encoded HTTP are less to carry than Stripe's SDK.
+// The client is written here, because six calls of form-encoded HTTP need less code than Stripe's SDK brings.
 package stripe
 
 import (
@@ -24,13 +24,13 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// DefaultBase is where Stripe's API is.
+// DefaultBase is the address of Stripe's API.
 const DefaultBase = "https://api.stripe.com"
 
-// callTimeout bounds one call, below what a delivery may take.
+// callTimeout is the timeout of one call, shorter than that of an event delivery.
 const callTimeout = 20 * time.Second
 
-// Provider talks to Stripe.
+// Provider is a client of Stripe's API.
 type Provider struct {
 	base, key string
 	client    *http.Client
@@ -41,17 +41,17 @@ var (
 	_ provider.Opener   = (*Provider)(nil)
 )
 
-// New makes a provider that uses this secret key. The base is DefaultBase, or a mock's address.
+// New returns a provider that uses this secret key. The base is DefaultBase, or the address of a mock.
 func New(base, secretKey string) *Provider {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxIdleConnsPerHost = 32 // as many as there are handlers at once
+	transport.MaxIdleConnsPerHost = 32 // as many as concurrent handlers
 	return &Provider{
 		base: strings.TrimSuffix(base, "/"), key: secretKey,
 		client: &http.Client{Transport: transport, Timeout: callTimeout},
 	}
 }
 
-// Open creates the intent.
+// Open creates the intent and returns its id.
 func (s *Provider) Open(ctx context.Context, p provider.Payment) (string, error) {
 	amount, err := amountOf(p)
 	if err != nil {
@@ -70,27 +70,30 @@ func (s *Provider) Open(ctx context.Context, p provider.Payment) (string, error)
 	return intent.ID, err
 }
 
-// amountOf is an amount as Stripe counts it, which for some currencies is not in the minor units of ISO 4217
-// (https://docs.stripe.com/currencies#minor-units). What Stripe cannot take, or is not clear about, is declined.
+// amountOf returns the amount in Stripe's units, which for some currencies are not the minor units of ISO 4217
+// (https://docs.stripe.com/currencies#minor-units). An amount that Stripe does not take, or documents unclearly, is
+// declined.
 func amountOf(p provider.Payment) (int64, error) {
-	no := &provider.Declined{Code: "unsupported_amount", Reason: "the payment provider does not take this amount of " + p.Currency}
+	declined := &provider.Declined{
+		Code: "unsupported_amount", Reason: "the payment provider does not take this amount of " + p.Currency,
+	}
 	switch p.Currency {
 	case "ISK":
 		if p.Amount > math.MaxInt64/100 {
-			return 0, no
+			return 0, declined
 		}
 		return p.Amount * 100, nil
 	case "MGA":
 		if p.Amount%100 != 0 {
-			return 0, no
+			return 0, declined
 		}
 		return p.Amount / 100, nil
 	case "BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND":
 		if p.Amount%10 != 0 {
-			return 0, no
+			return 0, declined
 		}
 	case "UGX":
-		return 0, no
+		return 0, declined
 	}
 	return p.Amount, nil
 }
@@ -107,7 +110,9 @@ func (s *Provider) Authorize(ctx context.Context, p provider.Payment) error {
 	}
 	switch intent.Status {
 	case "requires_action":
-		return &provider.Declined{Code: "authentication_required", Reason: "the card wants its holder to confirm, which this shop cannot ask for"}
+		return &provider.Declined{
+			Code: "authentication_required", Reason: "the card needs its holder's confirmation, which this shop cannot ask for",
+		}
 	case "requires_payment_method":
 		return &provider.Declined{Code: "card_declined", Reason: "the card was declined"}
 	case "canceled":
@@ -116,16 +121,17 @@ func (s *Provider) Authorize(ctx context.Context, p provider.Payment) error {
 	return nil
 }
 
-// method is the payment method that the token is, or stands for.
+// method returns the payment method of the token.
 func (s *Provider) method(ctx context.Context, p provider.Payment) (string, error) {
 	if !strings.HasPrefix(p.Token, "tok_") {
 		return p.Token, nil
 	}
-	m, err := s.call(ctx, "/v1/payment_methods", p.OrderID+":method", url.Values{"type": {"card"}, "card[token]": {p.Token}})
+	form := url.Values{"type": {"card"}, "card[token]": {p.Token}}
+	m, err := s.call(ctx, "/v1/payment_methods", p.OrderID+":method", form)
 	return m.ID, err
 }
 
-// unknownToken declines what failed because Stripe does not know the token, or knows it no more.
+// unknownToken returns a *provider.Declined for an error about an unknown or used token, and any other error unchanged.
 func unknownToken(err error) error {
 	var e *Error
 	if errors.As(err, &e) && (e.Code == "resource_missing" && e.Param != "intent" || e.Code == "token_already_used") {
@@ -134,10 +140,10 @@ func unknownToken(err error) error {
 	return err
 }
 
-// Capture takes the money.
+// Capture captures the intent.
 func (s *Provider) Capture(ctx context.Context, p provider.Payment) error {
 	_, err := s.call(ctx, intentPath(p, "capture"), p.OrderID+":capture", nil)
-	return already(err, "succeeded")
+	return ignoreStatus(err, "succeeded")
 }
 
 // Void cancels the intent.
@@ -147,10 +153,10 @@ func (s *Provider) Void(ctx context.Context, p provider.Payment) error {
 	if errors.As(err, &e) && e.status() == "succeeded" {
 		return provider.ErrCaptured
 	}
-	return already(err, "canceled")
+	return ignoreStatus(err, "canceled")
 }
 
-// Refund gives everything back.
+// Refund refunds the whole amount.
 func (s *Provider) Refund(ctx context.Context, p provider.Payment) error {
 	_, err := s.call(ctx, "/v1/refunds", p.OrderID+":refund", url.Values{"payment_intent": {p.Ref}})
 	var e *Error
@@ -164,8 +170,8 @@ func intentPath(p provider.Payment, verb string) string {
 	return "/v1/payment_intents/" + url.PathEscape(p.Ref) + "/" + verb
 }
 
-// already forgives an operation on an intent that is where the operation would bring it.
-func already(err error, status string) error {
+// ignoreStatus returns nil for the error of an operation on an intent that has the operation's final status already.
+func ignoreStatus(err error, status string) error {
 	var e *Error
 	if errors.As(err, &e) && e.status() == status {
 		return nil
@@ -173,13 +179,13 @@ func already(err error, status string) error {
 	return err
 }
 
-// object is what is read of an answer.
+// object holds the used fields of a response.
 type object struct {
 	ID     string `json:"id"`
 	Status string `json:"status"`
 }
 
-// Error is Stripe's own account of a failure: the cause of the fault that is returned. It is for operators.
+// Error is an error response of Stripe. It is the cause of the returned fault and is shown to operators only.
 type Error struct {
 	Type        string  `json:"type"`
 	Code        string  `json:"code"`
@@ -190,14 +196,14 @@ type Error struct {
 	HTTP        int     `json:"-"`
 	RequestID   string  `json:"-"`
 
-	copied bool // it is the answer to an earlier request of the same key
+	stored bool // a stored response to an earlier request with the same key
 }
 
 func (e *Error) Error() string {
 	return "stripe " + strconv.Itoa(e.HTTP) + " " + e.Type + " " + e.Code + " (" + e.RequestID + "): " + e.Message
 }
 
-// status is that of the intent that was not in the right one.
+// status returns the status of the intent when it does not allow the operation, and otherwise an empty string.
 func (e *Error) status() string {
 	if e.Code != "payment_intent_unexpected_state" || e.Intent == nil {
 		return ""
@@ -205,23 +211,23 @@ func (e *Error) status() string {
 	return e.Intent.Status
 }
 
-// largest is more than any answer that is read.
-const largest = 1 << 20
+// maxResponse is the most bytes of a response that are read.
+const maxResponse = 1 << 20
 
-// call makes a request under its key. Stripe keeps the first answer to a key for a day, whatever it was, once it has begun to do
-// what was asked, and gives it again: a failure of Stripe's own would last as long. So a failure that is only a copy is asked
-// for once more under a new key. What is asked for twice then moves no money twice: the intent's state, or that it is
-// refunded already, stands against it, and an intent that nobody confirms is nothing.
+// call sends a request with its idempotency key. Once Stripe has begun to carry out a request it stores the response
+// for a day, also a failure of its own, and returns it for each request with the same key. So when the response is a
+// stored failure, call repeats the request once with a new key. That cannot move money twice: the intent's status, or
+// the refund that exists already, prevents it, and an intent that is created twice is not confirmed twice.
 func (s *Provider) call(ctx context.Context, path, idempotencyKey string, form url.Values) (object, error) {
-	o, err := s.ask(ctx, path, idempotencyKey, form)
+	o, err := s.send(ctx, path, idempotencyKey, form)
 	var e *Error
-	if errors.As(err, &e) && e.copied {
-		return s.ask(ctx, path, idempotencyKey+":"+rand.Text(), form)
+	if errors.As(err, &e) && e.stored {
+		return s.send(ctx, path, idempotencyKey+":"+rand.Text(), form)
 	}
 	return o, err
 }
 
-func (s *Provider) ask(ctx context.Context, path, idempotencyKey string, form url.Values) (object, error) {
+func (s *Provider) send(ctx context.Context, path, idempotencyKey string, form url.Values) (object, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.base+path, strings.NewReader(form.Encode()))
 	if err != nil {
 		return object{}, fault.Wrap(err, fault.Internal, "make a request to stripe")
@@ -234,7 +240,7 @@ func (s *Provider) ask(ctx context.Context, path, idempotencyKey string, form ur
 		return object{}, unreachable(err)
 	}
 	defer func() { _ = res.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(res.Body, largest))
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxResponse))
 	if err != nil {
 		return object{}, unreachable(err)
 	}
@@ -243,12 +249,12 @@ func (s *Provider) ask(ctx context.Context, path, idempotencyKey string, form ur
 	}
 	var o object
 	if err := json.Unmarshal(body, &o); err != nil {
-		return object{}, fault.Wrap(err, fault.Unavailable, "the payment provider answered what nobody understands")
+		return object{}, fault.Wrap(err, fault.Unavailable, "the payment provider sent an invalid response")
 	}
 	return o, nil
 }
 
-// unreachable is for a call of which nobody knows what it did; it is safe to make it again.
+// unreachable returns the fault of a call without a response. The call may have succeeded; repeating it is safe.
 func unreachable(err error) error {
 	var t interface{ Timeout() bool }
 	if errors.As(err, &t) && t.Timeout() {
@@ -257,14 +263,15 @@ func unreachable(err error) error {
 	return fault.Wrap(err, fault.Unavailable, "the payment provider cannot be reached")
 }
 
-// refused maps Stripe's errors to kinds.
+// refused returns the fault of an error response.
 func refused(res *http.Response, body []byte) error {
-	var answer struct {
+	var response struct {
 		Error Error `json:"error"`
 	}
-	_ = json.Unmarshal(body, &answer) // a proxy's page has no such thing
-	e := &answer.Error
-	e.HTTP, e.RequestID, e.copied = res.StatusCode, res.Header.Get("Request-Id"), res.Header.Get("Idempotent-Replayed") == "true"
+	_ = json.Unmarshal(body, &response) // the page of a proxy has no such member
+	e := &response.Error
+	e.HTTP, e.RequestID = res.StatusCode, res.Header.Get("Request-Id")
+	e.stored = res.Header.Get("Idempotent-Replayed") == "true"
 	switch {
 	case e.Type == "card_error":
 		code := e.DeclineCode
@@ -273,7 +280,7 @@ func refused(res *http.Response, body []byte) error {
 		}
 		return &provider.Declined{Code: code, Reason: reason(e.Message)}
 	case res.StatusCode == http.StatusTooManyRequests:
-		f := fault.Wrap(e, fault.Exhausted, "the payment provider asks for patience")
+		f := fault.Wrap(e, fault.Exhausted, "the payment provider limits the rate of requests")
 		if s, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && s > 0 {
 			f = f.After(time.Duration(s) * time.Second)
 		}
@@ -286,14 +293,14 @@ func refused(res *http.Response, body []byte) error {
 	return fault.Wrap(e, fault.Internal, "the payment provider refused the request")
 }
 
-// reason fits what the event's schema allows.
+// reason returns the message, cut to the length that the event's schema allows.
 func reason(message string) string {
 	if message == "" {
 		return "the card was declined"
 	}
-	const most = 1000
-	if r := []rune(message); len(r) > most {
-		return string(r[:most])
+	const maxLength = 1000
+	if r := []rune(message); len(r) > maxLength {
+		return string(r[:maxLength])
 	}
 	return message
 }

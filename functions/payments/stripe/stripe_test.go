@@ -35,12 +35,15 @@ var calls = map[string]call{
 	"refund":    (*stripe.Provider).Refund,
 }
 
-// answering is a Stripe that gives one answer to everything, and what it was asked last.
+// answering starts a server that gives one response to every request. It also returns the last request.
 func answering(t *testing.T, status int, body string, header ...string) (*stripe.Provider, *string) {
 	var asked string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		form, _ := io.ReadAll(r.Body)
-		asked = fmt.Sprintf("%s %s %s %s %s %s", r.Method, r.URL.Path, r.Header.Get("Authorization"), r.Header.Get("Content-Type"), r.Header.Get("Idempotency-Key"), form)
+		asked = fmt.Sprintf(
+			"%s %s %s %s %s %s", r.Method, r.URL.Path, r.Header.Get("Authorization"), r.Header.Get("Content-Type"),
+			r.Header.Get("Idempotency-Key"), form,
+		)
 		for i := 0; i+1 < len(header); i += 2 {
 			w.Header().Set(header[i], header[i+1])
 		}
@@ -51,7 +54,7 @@ func answering(t *testing.T, status int, body string, header ...string) (*stripe
 	return stripe.New(server.URL+"/", "sk_test_1"), &asked
 }
 
-// Each call asks for what Stripe's reference says, under a key of its own for the order.
+// Each call sends the request of Stripe's reference, with a key of its own for the order and operation.
 func TestRequests(t *testing.T) {
 	const head = "Bearer sk_test_1 application/x-www-form-urlencoded "
 	byMethod := payment
@@ -61,12 +64,17 @@ func TestRequests(t *testing.T) {
 		with provider.Payment
 		want string
 	}{
-		"open":                {calls["open"], payment, "POST /v1/payment_intents " + head + "o1:open amount=1999&capture_method=manual&currency=eur&metadata%5Border_id%5D=o1&payment_method_types%5B%5D=card"},
-		"authorize":           {calls["authorize"], payment, "POST /v1/payment_intents/pi_1/confirm " + head + "o1:authorize payment_method=pi_1"}, // the one answer's id
-		"authorize by method": {calls["authorize"], byMethod, "POST /v1/payment_intents/pi_1/confirm " + head + "o1:authorize payment_method=pm_1"},
-		"capture":             {calls["capture"], payment, "POST /v1/payment_intents/pi_1/capture " + head + "o1:capture "},
-		"void":                {calls["void"], payment, "POST /v1/payment_intents/pi_1/cancel " + head + "o1:void "},
-		"refund":              {calls["refund"], payment, "POST /v1/refunds " + head + "o1:refund payment_intent=pi_1"},
+		"open": {calls["open"], payment, "POST /v1/payment_intents " + head + "o1:open " +
+			"amount=1999&capture_method=manual&currency=eur&metadata%5Border_id%5D=o1&payment_method_types%5B%5D=card"},
+		"authorize": {
+			calls["authorize"], payment, "POST /v1/payment_intents/pi_1/confirm " + head + "o1:authorize payment_method=pi_1",
+		}, // the id of every response
+		"authorize by method": {
+			calls["authorize"], byMethod, "POST /v1/payment_intents/pi_1/confirm " + head + "o1:authorize payment_method=pm_1",
+		},
+		"capture": {calls["capture"], payment, "POST /v1/payment_intents/pi_1/capture " + head + "o1:capture "},
+		"void":    {calls["void"], payment, "POST /v1/payment_intents/pi_1/cancel " + head + "o1:void "},
+		"refund":  {calls["refund"], payment, "POST /v1/refunds " + head + "o1:refund payment_intent=pi_1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, asked := answering(t, 200, `{"id":"pi_1","status":"requires_capture"}`)
@@ -80,21 +88,26 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// A failure becomes a fault whose kind says whether to try again, and tells nothing of Stripe to callers.
+// A failure becomes a fault whose kind says whether to retry, and whose text shows callers no detail of Stripe.
 func TestFaults(t *testing.T) {
 	for name, tt := range map[string]struct {
 		status int
 		body   string
 		kind   fault.Kind
 	}{
-		"rate limit":           {429, `{"error":{"type":"invalid_request_error","code":"rate_limit","message":"slow down"}}`, fault.Exhausted},
-		"defect at stripe":     {500, `{"error":{"type":"api_error"}}`, fault.Unavailable},
-		"gateway":              {503, `<html>`, fault.Unavailable},
-		"key in use":           {409, `{"error":{"type":"idempotency_error"}}`, fault.Unavailable},
-		"wrong key":            {401, `{"error":{"type":"invalid_request_error","message":"Invalid API Key sk_test_1"}}`, fault.Internal},
-		"wrong request":        {400, `{"error":{"type":"invalid_request_error","param":"amount"}}`, fault.Internal},
-		"not JSON":             {200, `hello`, fault.Unavailable},
-		"intent in processing": {400, `{"error":{"type":"invalid_request_error","code":"payment_intent_unexpected_state","payment_intent":{"id":"pi_1","status":"processing"}}}`, fault.Conflict},
+		"rate limit": {
+			429, `{"error":{"type":"invalid_request_error","code":"rate_limit","message":"slow down"}}`, fault.Exhausted,
+		},
+		"defect at stripe": {500, `{"error":{"type":"api_error"}}`, fault.Unavailable},
+		"gateway":          {503, `<html>`, fault.Unavailable},
+		"key in use":       {409, `{"error":{"type":"idempotency_error"}}`, fault.Unavailable},
+		"wrong key": {
+			401, `{"error":{"type":"invalid_request_error","message":"Invalid API Key sk_test_1"}}`, fault.Internal,
+		},
+		"wrong request": {400, `{"error":{"type":"invalid_request_error","param":"amount"}}`, fault.Internal},
+		"not JSON":      {200, `hello`, fault.Unavailable},
+		"intent in processing": {400, `{"error":{"type":"invalid_request_error","code":"payment_intent_unexpected_state",` +
+			`"payment_intent":{"id":"pi_1","status":"processing"}}}`, fault.Conflict},
 	} {
 		for operation, do := range calls {
 			t.Run(name+", "+operation, func(t *testing.T) {
@@ -114,18 +127,32 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// A card that is refused is declined, for good.
+// A refused card is declined, for good.
 func TestDeclined(t *testing.T) {
 	for name, tt := range map[string]struct {
 		status int
 		body   string
 		want   provider.Declined
 	}{
-		"funds":         {402, `{"error":{"type":"card_error","code":"card_declined","decline_code":"insufficient_funds","message":"Your card has insufficient funds."}}`, provider.Declined{Code: "insufficient_funds", Reason: "Your card has insufficient funds."}},
-		"expired":       {402, `{"error":{"type":"card_error","code":"expired_card","message":"Your card has expired."}}`, provider.Declined{Code: "expired_card", Reason: "Your card has expired."}},
-		"no words":      {402, `{"error":{"type":"card_error","code":"card_declined"}}`, provider.Declined{Code: "card_declined", Reason: "the card was declined"}},
-		"wants action":  {200, `{"id":"pi_1","status":"requires_action"}`, provider.Declined{Code: "authentication_required", Reason: "the card wants its holder to confirm, which this shop cannot ask for"}},
-		"unknown token": {400, `{"error":{"type":"invalid_request_error","code":"resource_missing","param":"payment_method"}}`, provider.Declined{Code: "invalid_token", Reason: "unknown payment token"}},
+		"funds": {402, `{"error":{"type":"card_error","code":"card_declined","decline_code":"insufficient_funds",` +
+			`"message":"Your card has insufficient funds."}}`, provider.Declined{
+			Code: "insufficient_funds", Reason: "Your card has insufficient funds.",
+		}},
+		"expired": {
+			402, `{"error":{"type":"card_error","code":"expired_card","message":"Your card has expired."}}`,
+			provider.Declined{Code: "expired_card", Reason: "Your card has expired."},
+		},
+		"no message": {
+			402, `{"error":{"type":"card_error","code":"card_declined"}}`,
+			provider.Declined{Code: "card_declined", Reason: "the card was declined"},
+		},
+		"action required": {200, `{"id":"pi_1","status":"requires_action"}`, provider.Declined{
+			Code: "authentication_required", Reason: "the card needs its holder's confirmation, which this shop cannot ask for",
+		}},
+		"unknown token": {
+			400, `{"error":{"type":"invalid_request_error","code":"resource_missing","param":"payment_method"}}`,
+			provider.Declined{Code: "invalid_token", Reason: "unknown payment token"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := answering(t, tt.status, tt.body)
@@ -138,24 +165,35 @@ func TestDeclined(t *testing.T) {
 	}
 }
 
-// An intent that is where the operation would bring it is fine; a captured one cannot be voided; a
+// An operation on an intent that has the operation's final status succeeds; a captured intent cannot be voided; a
 // voided one is never authorized.
 func TestUnexpectedStates(t *testing.T) {
 	state := func(status string) string {
-		return `{"error":{"type":"invalid_request_error","code":"payment_intent_unexpected_state","payment_intent":{"id":"pi_1","status":"` + status + `"}}}`
+		return `{"error":{"type":"invalid_request_error","code":"payment_intent_unexpected_state",` +
+			`"payment_intent":{"id":"pi_1","status":"` + status + `"}}}`
 	}
 	for name, tt := range map[string]struct {
 		operation string
 		body      string
 		check     func(error) bool
 	}{
-		"capture twice":          {"capture", state("succeeded"), func(err error) bool { return err == nil }},
-		"void twice":             {"void", state("canceled"), func(err error) bool { return err == nil }},
-		"refund twice":           {"refund", `{"error":{"type":"invalid_request_error","code":"charge_already_refunded"}}`, func(err error) bool { return err == nil }},
-		"void what is captured":  {"void", state("succeeded"), func(err error) bool { return errors.Is(err, provider.ErrCaptured) }},
-		"authorize what is void": {"authorize", state("canceled"), func(err error) bool { return fault.Is(err, fault.Conflict) }},
-		"capture what is void":   {"capture", state("canceled"), func(err error) bool { return fault.Is(err, fault.Conflict) }},
-		"authorize without intent": {"authorize", `{"error":{"type":"invalid_request_error","code":"resource_missing","param":"intent"}}`,
+		"capture twice": {"capture", state("succeeded"), func(err error) bool { return err == nil }},
+		"void twice":    {"void", state("canceled"), func(err error) bool { return err == nil }},
+		"refund twice": {
+			"refund", `{"error":{"type":"invalid_request_error","code":"charge_already_refunded"}}`,
+			func(err error) bool { return err == nil },
+		},
+		"void what is captured": {
+			"void", state("succeeded"), func(err error) bool { return errors.Is(err, provider.ErrCaptured) },
+		},
+		"authorize what is void": {
+			"authorize", state("canceled"), func(err error) bool { return fault.Is(err, fault.Conflict) },
+		},
+		"capture what is void": {
+			"capture", state("canceled"), func(err error) bool { return fault.Is(err, fault.Conflict) },
+		},
+		"authorize without intent": {"authorize", `{"error":{"type":"invalid_request_error","code":"resource_missing",` +
+			`"param":"intent"}}`,
 			func(err error) bool { return fault.Is(err, fault.Internal) }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -167,7 +205,7 @@ func TestUnexpectedStates(t *testing.T) {
 	}
 }
 
-// Nobody there, or nobody answering, is worth another try.
+// A server that cannot be reached, or does not answer, is retried.
 func TestUnreachable(t *testing.T) {
 	gone := stripe.New("http://127.0.0.1:1", "sk_test_1")
 	if err := gone.Capture(t.Context(), payment); !fault.Is(err, fault.Unavailable) {
@@ -188,7 +226,8 @@ func TestUnreachable(t *testing.T) {
 func TestAgainstStripeMock(t *testing.T) {
 	base := os.Getenv("EBB_TEST_STRIPE")
 	if base == "" {
-		t.Skip("go install github.com/stripe/stripe-mock@v0.203.0; stripe-mock -http-addr 127.0.0.1:12111; then set EBB_TEST_STRIPE=http://127.0.0.1:12111")
+		t.Skip("go install github.com/stripe/stripe-mock@v0.203.0; stripe-mock -http-addr 127.0.0.1:12111; then set " +
+			"EBB_TEST_STRIPE=http://127.0.0.1:12111")
 	}
 	s := stripe.New(base, "sk_test_123")
 	p := payment
@@ -210,7 +249,7 @@ func TestAgainstStripeMock(t *testing.T) {
 	}
 }
 
-// keyed is a Stripe that keeps its first answer to each key, the very first of which is a failure of its own.
+// keyed starts a server that stores its first response to each key; its very first response is a failure of its own.
 func keyed(t *testing.T) (*stripe.Provider, *atomic.Int64) {
 	var done atomic.Int64
 	kept := map[string]int{}
@@ -232,8 +271,8 @@ func keyed(t *testing.T) (*stripe.Provider, *atomic.Int64) {
 	return stripe.New(server.URL, "sk_test_1"), &done
 }
 
-// A failure of Stripe's own, which it keeps for a day under the key, is over when Stripe is well again.
-func TestAFailureThatIsKept(t *testing.T) {
+// A failure of Stripe's own, which Stripe stores for a day with the key, does not last longer than the failure.
+func TestStoredFailure(t *testing.T) {
 	s, done := keyed(t)
 	if err := s.Void(t.Context(), payment); !fault.Is(err, fault.Unavailable) {
 		t.Fatalf("got %v", err)
@@ -243,7 +282,7 @@ func TestAFailureThatIsKept(t *testing.T) {
 	}
 }
 
-// Amounts are sent as Stripe counts them, and what it cannot take is declined before it is asked.
+// Amounts are sent in Stripe's units, and an amount that Stripe does not take is declined without a request.
 func TestAmounts(t *testing.T) {
 	for _, x := range []struct {
 		currency     string

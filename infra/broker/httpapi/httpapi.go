@@ -26,7 +26,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/internal/hostcheck"
-	"github.com/ebb-dev/ebb/infra/internal/slowbody"
+	"github.com/ebb-dev/ebb/infra/internal/bodydeadline"
 )
 
 // Config configures a Handler. The zero Config has the defaults; with it every client may use the broker.
@@ -79,7 +79,7 @@ func New(ctx context.Context, b broker.Broker, cfg Config) (*Handler, error) {
 	mux.HandleFunc("GET /subscriptions", f.list)
 	mux.HandleFunc("GET /subscriptions/{id}", f.retrieve)
 	mux.HandleFunc("DELETE /subscriptions/{id}", f.remove)
-	f.handler = hostcheck.Handler(slowbody.Handler(f.authenticate(mux), slowbody.Limit), hostcheck.Config{
+	f.handler = hostcheck.Handler(bodydeadline.Handler(f.authenticate(mux), bodydeadline.Limit), hostcheck.Config{
 		Loopback: cfg.Loopback, Hosts: cfg.Hosts, Refuse: problem.Write,
 	})
 	if err := f.restore(ctx); err != nil {

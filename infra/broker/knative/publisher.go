@@ -30,7 +30,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/internal/httpevent"
-	"github.com/ebb-dev/ebb/infra/internal/trust"
+	"github.com/ebb-dev/ebb/infra/internal/tlsconfig"
 )
 
 // Config configures a Publisher. Sink is required.
@@ -80,7 +80,7 @@ func New(cfg Config) (*Publisher, error) {
 		ForceAttemptHTTP2:   true,
 	}
 	if cfg.CACerts != "" {
-		trusted, ok := trust.Config([]byte(cfg.CACerts))
+		trusted, ok := tlsconfig.Config([]byte(cfg.CACerts))
 		if !ok {
 			return nil, errors.New("invalid CA certificates of the sink: want PEM")
 		}

@@ -7,23 +7,22 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/ebb-dev/ebb/infra/problem"
-
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/internal/httpevent"
+	"github.com/ebb-dev/ebb/infra/problem"
 )
 
-// pingType is what a PingSource sends.
+// pingType is the type of a PingSource's events.
 const pingType = "dev.knative.sources.ping"
 
-// events takes deliveries.
+// events handles event deliveries.
 func (h *Host) events(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		problem.Write(w, r, fault.New(fault.Invalid, "events are posted").WithStatus(http.StatusMethodNotAllowed))
+		problem.Write(w, r, fault.New(fault.Invalid, "events must be sent by POST").WithStatus(http.StatusMethodNotAllowed))
 		return
 	}
 	if h.cfg.Senders != nil {
@@ -47,18 +46,18 @@ func (h *Host) events(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, err)
 		return
 	}
-	h.answer(w, r, worst(h.take(r.Context(), batch)))
+	h.respond(w, r, combined(h.receive(r.Context(), batch)))
 }
 
-// take hands events over: ticks to the clock's side of the function, all others to its handlers.
-func (h *Host) take(ctx context.Context, batch []ce.Event) []broker.Result {
+// receive delivers events: a PingSource's event to the tick handler, all others to their handlers.
+func (h *Host) receive(ctx context.Context, batch []ce.Event) []broker.Result {
 	if len(batch) == 1 && batch[0].Type() == pingType && h.m.Ticks {
 		return []broker.Result{h.tick(ctx)}
 	}
-	return h.inlet.take(ctx, batch)
+	return h.batcher.receive(ctx, batch)
 }
 
-// tick tells the function the time, as often as it has more to do.
+// tick calls the function's tick handler until no work is left.
 func (h *Host) tick(ctx context.Context) broker.Result {
 	for {
 		more, err := h.f.Tick(ctx, h.cfg.Now())
@@ -68,9 +67,9 @@ func (h *Host) tick(ctx context.Context) broker.Result {
 	}
 }
 
-// worst is the one answer to a request of several events. All of them come again when one is to be tried again, and
-// then the inbox knows those that are done; otherwise what was refused for good decides.
-func worst(results []broker.Result) broker.Result {
+// combined returns the result of a request with several events. When one of them must be retried, the sender repeats
+// all, and the inbox drops those that are done; otherwise a final refusal decides.
+func combined(results []broker.Result) broker.Result {
 	out := broker.Result{Status: http.StatusOK}
 	for _, r := range results {
 		if r.Skipped || r.Status == 0 {
@@ -88,19 +87,20 @@ func worst(results []broker.Result) broker.Result {
 	return out
 }
 
-func (h *Host) answer(w http.ResponseWriter, r *http.Request, res broker.Result) {
+// respond writes the response of a delivery.
+func (h *Host) respond(w http.ResponseWriter, r *http.Request, res broker.Result) {
 	switch {
 	case res.OK() && res.Reply == nil:
-		w.WriteHeader(http.StatusOK) // and no body: any other than an event would count as a failure
+		w.WriteHeader(http.StatusOK) // without a body: one that is not an event would count as a failure
 	case res.OK():
-		if err := httpevent.Answer(r.Context(), w, *res.Reply); err != nil {
+		if err := httpevent.WriteReply(r.Context(), w, *res.Reply); err != nil {
 			h.cfg.Logger.ErrorContext(r.Context(), "a reply could not be written", "error", err)
 		}
 	default:
 		if res.RetryAfter > 0 {
 			w.Header().Set("Retry-After", strconv.FormatFloat(math.Ceil(res.RetryAfter.Seconds()), 'f', 0, 64))
 		}
-		// Knative keeps the beginning of this with a dead letter, in knativeerrordata.
+		// Knative stores the beginning of the message with a dead letter, in knativeerrordata.
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.WriteHeader(res.Status)

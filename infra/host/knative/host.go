@@ -1,19 +1,19 @@
-// Package knative hosts one function as Knative Serving and Eventing expect it.
+// Package knative hosts one function on Knative Serving and Eventing.
 //
-// The function's operations are served as they are declared. Beside them:
+// It serves the function's operations, and:
 //
-//   - POST /events takes CloudEvents in the binary, structured and batched mode: deliveries of the function's
-//     trigger, dead letters of all triggers if it keeps those, the PingSource's tick if it hears one. The answer is
-//     what Knative's data-plane specification makes of a failure's kind; a success is an empty 200, or an event.
-//   - GET /health/liveness and /health/readiness. Ready means that the store is open and that the declaration is the one
-//     that the platform was set up with; a function that cannot work is not ready, and says why in its log.
+//   - POST /events accepts CloudEvents in the binary, structured and batched mode: the deliveries of the function's
+//     trigger, the dead letters of all triggers when the function consumes those, and the PingSource's event when it
+//     declares OnTick. The response follows Knative's data-plane specification: a status by the kind of failure, or for
+//     a success an empty 200 or a reply event.
+//   - GET /health/liveness and /health/readiness. The function is ready when its store is open and its declaration is
+//     the one that it was deployed with; otherwise its log has the reason.
 //   - GET /metrics.
 //
-// Deliveries that wait at the same time share a unit of work, as they do everywhere else (one commit for all of
-// them); see host.Instance.
+// Concurrent deliveries share a unit of work, with one commit for all of them; see host.Instance.
 //
-// What a kill leaves is what the kit says. Before the process ends by SIGTERM it fails its readiness, waits until no
-// request has come for a while, lets those that run end, and closes the store.
+// A kill leaves what package function documents. On SIGTERM the host fails its readiness probe, waits until no request
+// has arrived for a while, waits for running requests, and closes the store.
 package knative
 
 import (
@@ -26,20 +26,18 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/ebb-dev/ebb/infra/host"
-	"github.com/ebb-dev/ebb/infra/manifest"
-
-	"github.com/ebb-dev/ebb/infra/problem"
-
 	"knative.dev/pkg/network/handlers"
 
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/host"
 	"github.com/ebb-dev/ebb/infra/httpserver"
-	"github.com/ebb-dev/ebb/infra/internal/slowbody"
+	"github.com/ebb-dev/ebb/infra/internal/bodydeadline"
+	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/problem"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
-// The paths beside the function's own.
+// The paths of the host, beside those of the function's operations.
 const (
 	EventsPath    = "/events"
 	LivenessPath  = "/health/liveness"
@@ -47,32 +45,33 @@ const (
 	MetricsPath   = "/metrics"
 )
 
-// Config says how a function is hosted. All of it may be left out.
+// Config configures a Host. Every field is optional.
 type Config struct {
-	Senders   *Senders // checks who delivers events; nil: the network's policies are all that does
-	Manifest  string   // the hash of the declaration that the platform was set up with; "": it is not compared
-	MaxBody   int      // the most bytes of one request to /events; 0: 10 MiB
-	Quiet     time.Duration
+	Senders   *Senders             // checks the sender of events; nil: only network policies restrict senders
+	Manifest  string               // the hash of the declaration that was deployed; "": it is not compared
+	MaxBody   int                  // the most bytes of one request to /events; 0: 10 MiB
+	Quiet     time.Duration        // without requests before a drain ends; 0: 1 s
 	Telemetry *telemetry.Telemetry // nil: none
 	Logger    *slog.Logger         // nil: slog.Default
 	Now       func() time.Time     // the time of ticks; nil: time.Now
 }
 
-// Limits of the server and of what comes before and after its work.
+// The defaults and limits of a host.
 const (
 	maxBody   = 10 << 20
 	quiet     = time.Second
 	startTime = 30 * time.Second // one attempt to open the store
-	again     = time.Second      // between attempts
+	retryWait = time.Second      // between attempts
 )
 
-// Host serves one function. Its methods may be called concurrently, but for Start and Stop, which come once.
+// Host serves one function. Its methods may be called concurrently, except for Start and Stop, which are called once
+// each.
 type Host struct {
 	f       host.Instance
 	m       manifest.Function
 	cfg     Config
 	own     *http.ServeMux
-	inlet   *inlet
+	batcher *batcher
 	drainer *handlers.Drainer
 
 	stopping context.Context
@@ -98,9 +97,11 @@ func New(f host.Instance, cfg Config) *Host {
 		cfg.Logger = slog.Default()
 	}
 	declared := f.Declaration()
-	h := &Host{f: f, m: declared.Function, cfg: cfg, inlet: newInlet(f, declared.Subscription), own: http.NewServeMux()}
+	h := &Host{
+		f: f, m: declared.Function, cfg: cfg, batcher: newBatcher(f, declared.Subscription), own: http.NewServeMux(),
+	}
 	h.stopping, h.stop = context.WithCancel(context.Background())
-	h.because("it is starting")
+	h.setReason("it is starting")
 	if m := h.m; m.Trigger != nil || m.Ticks || m.DeadLetters {
 		h.own.HandleFunc(EventsPath, h.events)
 	}
@@ -112,16 +113,16 @@ func New(f host.Instance, cfg Config) *Host {
 	return h
 }
 
-// ServeHTTP serves everything, probes included.
+// ServeHTTP serves the function, the events and the probes.
 func (h *Host) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.drainer.ServeHTTP(w, r) }
 
-// Start begins to open what the function needs, and returns. An opening that fails is tried again until Stop: a store
-// that is down when the function starts is one that may come up.
+// Start starts the function in the background and returns. A failed start is retried until Stop, because its store may
+// become available.
 func (h *Host) Start() {
 	began := time.Now()
 	if why := h.mismatch(); why != "" {
-		h.because(why)
-		h.cfg.Logger.Error("the function is not ready and will not be", "reason", why)
+		h.setReason(why)
+		h.cfg.Logger.Error("the function cannot become ready", "reason", why)
 		return
 	}
 	h.starting.Go(func() {
@@ -136,12 +137,12 @@ func (h *Host) Start() {
 			if h.stopping.Err() != nil {
 				return
 			}
-			h.because(err.Error())
+			h.setReason(err.Error())
 			h.cfg.Logger.Error("the function is not ready yet", "error", err)
 			select {
 			case <-h.stopping.Done():
 				return
-			case <-time.After(again):
+			case <-time.After(retryWait):
 			}
 		}
 	})
@@ -153,7 +154,7 @@ func (h *Host) open() error {
 	return h.f.Start(ctx)
 }
 
-// mismatch says how the declaration differs from what the platform was set up with; empty when it does not.
+// mismatch returns how the declaration differs from the deployed one; empty when it does not.
 func (h *Host) mismatch() string {
 	if h.cfg.Manifest == "" {
 		return ""
@@ -162,19 +163,20 @@ func (h *Host) mismatch() string {
 	if own == h.cfg.Manifest {
 		return ""
 	}
-	return "the image declares " + h.m.Name + " otherwise than the manifest that it was deployed with (" + own + ", not " + h.cfg.Manifest + "); deploy both from one version"
+	return "the image's declaration of " + h.m.Name + " (" + own + ") differs from the manifest that was deployed (" +
+		h.cfg.Manifest + "); deploy both from one version"
 }
 
-// Stop closes what Start has opened. The function's requests have ended before.
+// Stop stops the function. The caller must have ended its requests.
 func (h *Host) Stop(ctx context.Context) error {
 	h.ready.Store(false)
-	h.because("it is stopping")
+	h.setReason("it is stopping")
 	h.stop()
 	h.starting.Wait()
 	return h.f.Stop(ctx)
 }
 
-// Ready says whether requests may come, and if not, why.
+// Ready returns nil when the function accepts requests, and otherwise a fault.Unavailable with the reason.
 func (h *Host) Ready() error {
 	if h.ready.Load() {
 		return nil
@@ -182,14 +184,15 @@ func (h *Host) Ready() error {
 	return fault.New(fault.Unavailable, "%s is not ready: %s", h.m.Name, *h.reason.Load())
 }
 
-func (h *Host) because(why string) { h.reason.Store(&why) }
+// setReason sets the reason why the function is not ready.
+func (h *Host) setReason(why string) { h.reason.Store(&why) }
 
-// Serve serves the listener until ctx ends, and drains.
+// Serve starts the function and serves the listener until ctx ends; then it drains and stops the function.
 func (h *Host) Serve(ctx context.Context, l net.Listener) error {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true) // h2c, for a port of that name
-	server := httpserver.New(slowbody.Handler(h, slowbody.Limit))
+	protocols.SetUnencryptedHTTP2(true) // for a port that is named h2c
+	server := httpserver.New(bodydeadline.Handler(h, bodydeadline.Limit))
 	server.Protocols, server.MaxHeaderBytes = &protocols, 64<<10
 	server.ErrorLog = slog.NewLogLogger(h.cfg.Logger.Handler(), slog.LevelDebug)
 	served := make(chan error, 1)
@@ -210,7 +213,7 @@ func (h *Host) Serve(ctx context.Context, l net.Listener) error {
 }
 
 const (
-	drainTime = 60 * time.Second // what requests that run may take
+	drainTime = 60 * time.Second // the longest time for running requests
 	stopTime  = 10 * time.Second
 )
 

@@ -36,12 +36,12 @@ type orderRef struct {
 var orderShip = event.Define(event.NewNamespace("com.example", "https://example.com/schemas/"),
 	"inventory.ship", 1, event.Command, "Ship an order.", orderRef{OrderID: "o1"})
 
-// count is what the function under test keeps.
+// count is the stored document of the function under test.
 type count struct {
 	N int `json:"n"`
 }
 
-// shop is a function that counts what is shipped, and fails as it is told to.
+// shop is a function that counts shipped orders, and fails with a given error.
 type shop struct {
 	fail    atomic.Pointer[error]
 	ticks   atomic.Int64
@@ -81,25 +81,27 @@ func (s *shop) function(t *testing.T) *function.Function {
 		s.ticks.Add(1)
 		return nil
 	})
-	function.Serve(f, function.Operation{Method: http.MethodGet, Path: "/api/count", Summary: "How many", Access: function.Public},
-		func(ctx context.Context, tx *function.Tx, _ *struct{}) (*answer, error) {
+	function.Serve(f, function.Operation{
+		Method: http.MethodGet, Path: "/api/count", Summary: "How many", Access: function.Public,
+	},
+		func(ctx context.Context, tx *function.Tx, _ *struct{}) (*countOutput, error) {
 			if s.block != nil {
 				s.entered <- struct{}{}
 				<-s.block
 			}
 			c, _, err := counts.Find(ctx, tx, "all")
-			return &answer{Body: c}, err
+			return &countOutput{Body: c}, err
 		})
 	return f
 }
 
-type answer struct{ Body count }
+type countOutput struct{ Body count }
 
 type nowhere struct{}
 
 func (nowhere) Publish(context.Context, ...ce.Event) error { return nil }
 
-// committing takes a while for each commit, so that deliveries meet.
+// committing delays each commit, so that deliveries are concurrent.
 type committing struct{ store.Driver }
 
 func (c committing) Commit(ctx context.Context, b store.Batch) error {
@@ -125,7 +127,7 @@ func ship(t *testing.T) ce.Event {
 	return e
 }
 
-// binary is a delivery as Knative's dispatcher sends it.
+// binary returns a delivery as Knative's dispatcher sends it.
 func binary(e ce.Event) *http.Request {
 	r := httptest.NewRequest(http.MethodPost, knative.EventsPath, bytes.NewReader(e.Data()))
 	r.Header.Set("Content-Type", e.DataContentType())
@@ -164,13 +166,14 @@ func started(t *testing.T, s *shop, cfg knative.Config) *knative.Host {
 func counted(t *testing.T, h http.Handler, want int) {
 	t.Helper()
 	w := send(h, httptest.NewRequest(http.MethodGet, "/api/count", nil))
-	if got, want := strings.TrimSpace(w.Body.String()), fmt.Sprintf(`{"n":%d}`, want); w.Code != http.StatusOK || got != want {
+	if got, want := strings.TrimSpace(w.Body.String()), fmt.Sprintf(`{"n":%d}`, want); w.Code != http.StatusOK ||
+		got != want {
 		t.Errorf("got %d %s, want %s", w.Code, got, want)
 	}
 }
 
-// All three modes of the HTTP binding are taken, an event that comes twice counts once, and the answer to what
-// succeeded is empty.
+// All three modes of the HTTP binding are accepted, an event that comes twice counts once, and the response to a
+// success has no body.
 func TestModes(t *testing.T) {
 	h := started(t, &shop{}, knative.Config{})
 	e := ship(t)
@@ -195,7 +198,7 @@ func TestModes(t *testing.T) {
 	counted(t, h, 4)
 }
 
-// What is no event, or none for this function, is refused for good, and nothing is done.
+// An invalid event, or one that the function does not consume, is refused for good and changes nothing.
 func TestRefused(t *testing.T) {
 	h := started(t, &shop{}, knative.Config{MaxBody: 4096})
 	strange := ship(t)
@@ -217,7 +220,10 @@ func TestRefused(t *testing.T) {
 		"an event without id":        {missing, http.StatusUnprocessableEntity},
 		"a body over the limit":      {large, http.StatusRequestEntityTooLarge},
 		"a GET":                      {get, http.StatusMethodNotAllowed},
-		"no event at all":            {httptest.NewRequest(http.MethodPost, knative.EventsPath, strings.NewReader("hello")), http.StatusUnsupportedMediaType},
+		"no event at all": {
+			httptest.NewRequest(http.MethodPost, knative.EventsPath, strings.NewReader("hello")),
+			http.StatusUnsupportedMediaType,
+		},
 	} {
 		if w := send(h, c.r); w.Code != c.want || fault.RetryableStatus(w.Code) {
 			t.Errorf("%s: got %d %s, want %d", name, w.Code, w.Body, c.want)
@@ -226,7 +232,8 @@ func TestRefused(t *testing.T) {
 	counted(t, h, 0)
 }
 
-// A failure's kind decides the status, as the table of package fault says, and what failed comes again.
+// The kind of a failure decides the status, by the table of package fault, and a failed event is handled when it comes
+// again.
 func TestFailures(t *testing.T) {
 	s := &shop{}
 	h := started(t, s, knative.Config{})
@@ -254,7 +261,7 @@ func TestFailures(t *testing.T) {
 	counted(t, h, 1)
 }
 
-// One of several events that is to be tried again has all of them come again; the others are then known.
+// When one of several events must be retried all of them come again, and the inbox drops the others.
 func TestBatchFails(t *testing.T) {
 	s := &shop{}
 	h := started(t, s, knative.Config{})
@@ -280,7 +287,7 @@ func TestBatchFails(t *testing.T) {
 	counted(t, h, 1)
 }
 
-// A PingSource's event is the clock's tick.
+// A PingSource's event calls the tick handler.
 func TestTick(t *testing.T) {
 	s := &shop{}
 	h := started(t, s, knative.Config{})
@@ -291,8 +298,8 @@ func TestTick(t *testing.T) {
 	}
 }
 
-// Deliveries that come side by side, and race for one document, all count once. That they share units of work TestUnits shows.
-func TestSideBySide(t *testing.T) {
+// Concurrent deliveries that change one document all count once. TestUnits shows that they share units of work.
+func TestConcurrentDeliveries(t *testing.T) {
 	h := started(t, &shop{}, knative.Config{})
 	var all sync.WaitGroup
 	for range 100 {
@@ -307,8 +314,8 @@ func TestSideBySide(t *testing.T) {
 	counted(t, h, 100)
 }
 
-// A caller that goes away leaves nothing half done, and does not end what others wait for.
-func TestCallerGoes(t *testing.T) {
+// A delivery whose sender disconnects is handled completely or not at all, and does not end those of others.
+func TestSenderDisconnects(t *testing.T) {
 	h := started(t, &shop{}, knative.Config{})
 	var all sync.WaitGroup
 	for i := range 40 {
@@ -332,20 +339,23 @@ func TestCallerGoes(t *testing.T) {
 	}
 }
 
-// A function whose store is down is alive, not ready, takes no event, and becomes ready when the store comes up.
+// A function whose store is down is alive, not ready, and refuses events; it becomes ready when the store is up.
 func TestStoreDown(t *testing.T) {
 	s := &shop{}
 	s.down.Store(true)
 	h := knative.New(s.function(t).Instance(), knative.Config{})
 	h.Start()
 	defer func() { _ = h.Stop(context.Background()) }()
-	for until := time.Now().Add(5 * time.Second); strings.Contains(h.Ready().Error(), "it is starting"); time.Sleep(time.Millisecond) {
+	for until := time.Now().Add(5 * time.Second); strings.Contains(
+		h.Ready().Error(), "it is starting",
+	); time.Sleep(time.Millisecond) {
 		if time.Now().After(until) {
 			t.Fatal("it does not say why it is not ready")
 		}
 	}
 	status := func(path string) int { return send(h, httptest.NewRequest(http.MethodGet, path, nil)).Code }
-	if live, ready := status(knative.LivenessPath), status(knative.ReadinessPath); live != http.StatusOK || ready != http.StatusServiceUnavailable {
+	if live, ready := status(knative.LivenessPath), status(knative.ReadinessPath); live != http.StatusOK ||
+		ready != http.StatusServiceUnavailable {
 		t.Errorf("alive %d, ready %d", live, ready)
 	}
 	if err := h.Ready(); err == nil || !strings.Contains(err.Error(), "the database does not answer") {
@@ -355,14 +365,15 @@ func TestStoreDown(t *testing.T) {
 		t.Errorf("an event: got %d", w.Code)
 	}
 	s.down.Store(false)
-	for until := time.Now().Add(5 * time.Second); status(knative.ReadinessPath) != http.StatusOK; time.Sleep(5 * time.Millisecond) {
+	until := time.Now().Add(5 * time.Second)
+	for ; status(knative.ReadinessPath) != http.StatusOK; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(until) {
 			t.Fatal("it did not become ready")
 		}
 	}
 }
 
-// An image that declares the function otherwise than the platform was set up for never becomes ready.
+// An image whose declaration differs from the deployed manifest never becomes ready.
 func TestManifest(t *testing.T) {
 	s := &shop{}
 	right := s.function(t).Instance().Declaration().Function.Hash()
@@ -375,7 +386,7 @@ func TestManifest(t *testing.T) {
 	}
 }
 
-// When it is told to end, what runs is answered, probes fail, and the store is closed after all that.
+// At the end of Serve's context probes fail, running requests get responses, and then the store is closed.
 func TestDrain(t *testing.T) {
 	s := &shop{block: make(chan struct{}), entered: make(chan struct{}, 1)}
 	h := knative.New(s.function(t).Instance(), knative.Config{Quiet: 50 * time.Millisecond})
@@ -429,7 +440,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// HTTP/2 without TLS is spoken, for a port that is named h2c.
+// The server supports HTTP/2 without TLS, for a port that is named h2c.
 func TestH2C(t *testing.T) {
 	h := knative.New((&shop{}).function(t).Instance(), knative.Config{Quiet: time.Millisecond})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -457,8 +468,9 @@ func TestH2C(t *testing.T) {
 	}
 }
 
-// What nobody hears leaves no name of its own in the metrics, and a function that hears nothing takes no events at all.
-func TestStrangersEvents(t *testing.T) {
+// An event type that the function does not consume has no label of its own in the metrics, and a function without a
+// trigger has no path for events.
+func TestUnknownEvents(t *testing.T) {
 	watch, err := telemetry.Start(t.Context(), telemetry.Config{Service: "test", Log: io.Discard})
 	if err != nil {
 		t.Fatal(err)
@@ -474,7 +486,9 @@ func TestStrangersEvents(t *testing.T) {
 	if !strings.Contains(metrics, "_OTHER") || strings.Contains(metrics, "stranger") {
 		t.Errorf("got %s", metrics)
 	}
-	deaf := knative.New(function.New("deaf", function.Env{}).Instance(), knative.Config{Logger: slog.New(slog.DiscardHandler)})
+	deaf := knative.New(
+		function.New("deaf", function.Env{}).Instance(), knative.Config{Logger: slog.New(slog.DiscardHandler)},
+	)
 	deaf.Start()
 	t.Cleanup(func() { _ = deaf.Stop(context.Background()) })
 	if got := send(deaf, binary(ship(t))).Code; got != http.StatusNotFound {
@@ -482,8 +496,8 @@ func TestStrangersEvents(t *testing.T) {
 	}
 }
 
-// A client that sends a whole large request before it reads, and closes afterwards, reads the refusal.
-func TestARefusalCanBeRead(t *testing.T) {
+// A client that sends a large request completely before it reads the response gets the refusal.
+func TestRefusalCanBeRead(t *testing.T) {
 	h := knative.New((&shop{}).function(t).Instance(), knative.Config{Quiet: time.Millisecond})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -18,39 +18,41 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
-	"github.com/ebb-dev/ebb/infra/internal/trust"
+	"github.com/ebb-dev/ebb/infra/internal/tlsconfig"
 )
 
-// SendersConfig says who may deliver events. All but Client, Account and Now are required.
+// SendersConfig configures Senders. Issuer, Audience and Subjects are required.
 type SendersConfig struct {
-	Issuer   string   // whose tokens count: the cluster's API server, where its OpenID configuration is
-	Audience string   // what the tokens must be meant for: this function
-	Subjects []string // who may deliver; a * at the end stands for anything
+	Issuer   string   // the accepted issuer: the URL of the cluster's API server
+	Audience string   // the required audience of tokens: this function
+	Subjects []string // the allowed senders; a * at the end matches any text
 
-	Account string // directory of the service account, whose token and authority open the issuer's documents; "": Kubernetes' own
+	// Account is the directory of the service account whose token and certificate authority are used to fetch the issuer's
+	// documents; "": the one of the pod.
+	Account string
 	Client  *http.Client
 	Now     func() time.Time
 }
 
-// account is where Kubernetes puts a pod's service account.
+// account is the directory of a pod's service account.
 const account = "/var/run/secrets/kubernetes.io/serviceaccount"
 
-// refetch is how long keys are kept before a key that nobody knows has them fetched again, refetchFailed how long there are
-// none after they could not be had.
+// The shortest time between two fetches of keys for an unknown key, and after a failed first fetch, and the timeout of
+// a fetch.
 const (
 	refetch       = 10 * time.Second
 	refetchFailed = time.Second
 	fetchTime     = 5 * time.Second
 )
 
-// Senders checks the identity that Knative Eventing gives each delivery when OIDC authentication is on: a service
-// account token of the trigger or the source, meant for the audience of the subscriber alone. Its keys are those of
-// OpenID Connect Discovery 1.0 at the issuer, fetched with the first delivery. It may be used concurrently.
+// Senders checks the token that Knative Eventing adds to each delivery when OIDC authentication is on: a service
+// account token of the trigger or source for the subscriber's audience. The issuer's keys are found by OpenID Connect
+// Discovery 1.0 at the first delivery. It may be used concurrently.
 type Senders struct {
 	cfg  SendersConfig
 	keys atomic.Pointer[keys]
 
-	mu    sync.Mutex // held while keys are fetched, which nobody waits for whose key is known
+	mu    sync.Mutex // held while keys are fetched; deliveries with a known key do not need it
 	asked time.Time
 }
 
@@ -59,17 +61,17 @@ type keys struct {
 	fetched  time.Time
 }
 
-// NewSenders checks the configuration. It does not call the issuer.
+// NewSenders returns Senders, or an error for an invalid configuration. It does not call the issuer.
 func NewSenders(cfg SendersConfig) (*Senders, error) {
 	if u, err := url.Parse(cfg.Issuer); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
-		return nil, fmt.Errorf("the issuer %q is no address such as https://kubernetes.default.svc", cfg.Issuer)
+		return nil, fmt.Errorf("invalid issuer %q: want a URL such as https://kubernetes.default.svc", cfg.Issuer)
 	}
 	if cfg.Audience == "" {
 		return nil, errors.New("an audience is required")
 	}
 	for _, s := range cfg.Subjects {
 		if strings.TrimRight(s, "*") == "" || strings.Contains(strings.TrimSuffix(s, "*"), "*") {
-			return nil, fmt.Errorf("the sender %q: a * stands at the end, after something", s)
+			return nil, fmt.Errorf("invalid sender %q: want a name, or a beginning of names with a * at the end", s)
 		}
 	}
 	if len(cfg.Subjects) == 0 {
@@ -91,37 +93,38 @@ func NewSenders(cfg SendersConfig) (*Senders, error) {
 	return &Senders{cfg: cfg}, nil
 }
 
-// accountClient trusts the authority of the cluster, if there is one, beside the system's.
+// accountClient returns a client that trusts the cluster's certificate authority, if the directory has one, and the
+// system's.
 func accountClient(dir string) (*http.Client, error) {
 	ca, err := os.ReadFile(dir + "/ca.crt")
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	trusted, _ := trust.Config(ca)
+	trusted, _ := tlsconfig.Config(ca)
 	return &http.Client{
 		Timeout:   5 * time.Second,
 		Transport: &http.Transport{TLSClientConfig: trusted, ForceAttemptHTTP2: true},
 	}, nil
 }
 
-// Check says whether who sent the request may deliver events: nil, or a fault.Unauthenticated, Denied or, when the
-// keys cannot be had, Unavailable.
+// Check returns nil when the sender of the request may deliver events, and otherwise fault.Unauthenticated,
+// fault.Denied or, when the keys cannot be fetched, fault.Unavailable.
 func (s *Senders) Check(r *http.Request) error {
 	header := r.Header.Get("Authorization")
 	if header == "" {
-		return fault.New(fault.Unauthenticated, "a delivery without the sender's identity is not accepted")
+		return fault.New(fault.Unauthenticated, "the delivery has no token of its sender")
 	}
-	who, err := s.verify(r.Context(), header)
+	sender, err := s.verify(r.Context(), header)
 	if err != nil {
 		return err
 	}
 	for _, allowed := range s.cfg.Subjects {
 		prefix, open := strings.CutSuffix(allowed, "*")
-		if who.Subject == allowed || open && strings.HasPrefix(who.Subject, prefix) {
+		if sender.Subject == allowed || open && strings.HasPrefix(sender.Subject, prefix) {
 			return nil
 		}
 	}
-	return fault.New(fault.Denied, "%s may not deliver events here", who.Subject)
+	return fault.New(fault.Denied, "%s may not deliver events here", sender.Subject)
 }
 
 func (s *Senders) verify(ctx context.Context, header string) (auth.Principal, error) {
@@ -132,21 +135,21 @@ func (s *Senders) verify(ctx context.Context, header string) (auth.Principal, er
 			return auth.Principal{}, err
 		}
 	}
-	who, err := k.verifier.FromHeader(header)
+	sender, err := k.verifier.FromHeader(header)
 	if !errors.Is(err, auth.ErrUnknownKey) {
-		return who, err
+		return sender, err
 	}
 	newer, failed := s.renew(ctx, k)
 	switch {
 	case failed == nil:
 		return newer.verifier.FromHeader(header)
 	case issued(header).After(k.fetched):
-		return who, failed // with a key that is newer than ours, perhaps: it must come again
+		return sender, failed // perhaps signed with a newer key: the delivery must be retried
 	}
-	return who, err
+	return sender, err
 }
 
-// issued is when a token says that it was issued, which nobody has checked.
+// issued returns the iat claim of an unverified token.
 func issued(header string) time.Time {
 	var claims jwt.RegisteredClaims
 	_, token, _ := strings.Cut(header, " ")
@@ -156,7 +159,8 @@ func issued(header string) time.Time {
 	return claims.IssuedAt.Time
 }
 
-// renew fetches the keys, unless somebody has since those that were known, or has tried just now.
+// renew fetches the keys, unless a concurrent call has fetched newer ones than known. Shortly after another fetch it
+// fails.
 func (s *Senders) renew(ctx context.Context, known *keys) (*keys, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -169,14 +173,15 @@ func (s *Senders) renew(ctx context.Context, known *keys) (*keys, error) {
 		wait = refetchFailed
 	}
 	if since := now.Sub(s.asked); since < wait {
-		return nil, fault.New(fault.Unavailable, "the keys that senders are known by were asked for just now").After(wait - since)
+		return nil, fault.New(fault.Unavailable, "the keys of senders were fetched just now; try again later").
+			After(wait - since)
 	}
 	s.asked = now
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTime) // it is for others too
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTime) // other callers wait for it too
 	defer cancel()
 	v, err := s.fetch(ctx)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Unavailable, "the keys that senders are known by cannot be had just now")
+		return nil, fault.Wrap(err, fault.Unavailable, "the keys of senders cannot be fetched")
 	}
 	k := &keys{verifier: v, fetched: now}
 	s.keys.Store(k)
@@ -199,7 +204,7 @@ func (s *Senders) fetch(ctx context.Context) (*auth.Verifier, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the OpenID configuration: %w", err)
 	}
-	// An API server may name itself by an address that only the machines outside know; the path is what counts.
+	// An API server may give an address that is not reachable from here; only its path is used.
 	issuer, _ := url.Parse(s.cfg.Issuer)
 	at.Scheme, at.Host = issuer.Scheme, issuer.Host
 	if data, err = s.get(ctx, at.String()); err != nil {
@@ -222,13 +227,13 @@ func (s *Senders) get(ctx context.Context, address string) ([]byte, error) {
 	if token, err := os.ReadFile(s.cfg.Account + "/token"); err == nil {
 		r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 	}
-	answer, err := s.cfg.Client.Do(r)
+	response, err := s.cfg.Client.Do(r)
 	if err != nil {
 		return nil, err
 	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answered %s", address, answer.Status)
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: status %s", address, response.Status)
 	}
-	return io.ReadAll(io.LimitReader(answer.Body, 1<<20))
+	return io.ReadAll(io.LimitReader(response.Body, 1<<20))
 }

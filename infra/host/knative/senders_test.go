@@ -18,7 +18,7 @@ import (
 
 func marshal(v any) ([]byte, error) { return json.Marshal(v) }
 
-// cluster stands in for an API server that issues the tokens of service accounts.
+// cluster is a test server in place of an API server that issues service account tokens.
 type cluster struct {
 	*httptest.Server
 	key   atomic.Pointer[rsa.PrivateKey]
@@ -37,8 +37,10 @@ func newCluster(t *testing.T) *cluster {
 			w.WriteHeader(http.StatusInternalServerError)
 			return
 		}
-		// As real API servers do, it names its keys by an address that is not the one it was asked at.
-		_ = json.NewEncoder(w).Encode(map[string]string{"issuer": "https://cluster.example", "jwks_uri": "https://10.0.0.1:6443/openid/v1/jwks"})
+		// As real API servers do, it gives another host for its keys than that of the request.
+		_ = json.NewEncoder(w).Encode(
+			map[string]string{"issuer": "https://cluster.example", "jwks_uri": "https://10.0.0.1:6443/openid/v1/jwks"},
+		)
 	})
 	mux.HandleFunc("/openid/v1/jwks", func(w http.ResponseWriter, _ *http.Request) {
 		key, err := auth.NewJWK(c.kid(), &c.key.Load().PublicKey)
@@ -82,12 +84,13 @@ const (
 	audience = "shop/inventory"
 )
 
-// Only an identity that the cluster has issued, for this function, to a sender that is named, may deliver events.
+// Only a token of the cluster's issuer, with this function's audience and an allowed subject, may deliver events.
 func TestSenders(t *testing.T) {
 	c, forger := newCluster(t), newCluster(t)
 	now := time.Now()
 	senders, err := knative.NewSenders(knative.SendersConfig{
-		Issuer: c.URL, Audience: audience, Subjects: []string{"system:serviceaccount:shop:oidc-*"}, Now: func() time.Time { return now },
+		Issuer: c.URL, Audience: audience, Subjects: []string{"system:serviceaccount:shop:oidc-*"},
+		Now: func() time.Time { return now },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -110,10 +113,12 @@ func TestSenders(t *testing.T) {
 		token string
 		want  int
 	}{
-		"the trigger":                    {c.token(t, trigger, audience), http.StatusOK},
-		"nobody":                         {"", http.StatusUnauthorized},
-		"another pod's service account":  {c.token(t, "system:serviceaccount:shop:default", audience), http.StatusForbidden},
-		"another namespace's trigger":    {c.token(t, "system:serviceaccount:evil:oidc-inventory", audience), http.StatusForbidden},
+		"the trigger":                   {c.token(t, trigger, audience), http.StatusOK},
+		"nobody":                        {"", http.StatusUnauthorized},
+		"another pod's service account": {c.token(t, "system:serviceaccount:shop:default", audience), http.StatusForbidden},
+		"another namespace's trigger": {
+			c.token(t, "system:serviceaccount:evil:oidc-inventory", audience), http.StatusForbidden,
+		},
 		"an identity for another sink":   {c.token(t, trigger, "shop/payments"), http.StatusUnauthorized},
 		"an identity of another cluster": {forger.token(t, trigger, audience), http.StatusUnauthorized},
 		"no token":                       {"x.y.z", http.StatusUnauthorized},
@@ -138,13 +143,14 @@ func TestSenders(t *testing.T) {
 	}
 }
 
-// A delivery with a key that is newer than ours comes again when the keys cannot be had just now: a refusal would be final.
-// Deliveries with a known key wait for nobody who asks for another.
-func TestANewKey(t *testing.T) {
+// A delivery with a new key is retried when the keys cannot be fetched, because a refusal would be final. Deliveries
+// with a known key do not wait for a fetch.
+func TestNewKey(t *testing.T) {
 	c, forger := newCluster(t), newCluster(t)
-	now := time.Now().Add(-5 * time.Second) // every token is newer than what was fetched
+	now := time.Now().Add(-5 * time.Second) // every token is newer than the fetched keys
 	senders, err := knative.NewSenders(knative.SendersConfig{
-		Issuer: c.URL, Audience: audience, Subjects: []string{"system:serviceaccount:shop:oidc-*"}, Now: func() time.Time { return now },
+		Issuer: c.URL, Audience: audience, Subjects: []string{"system:serviceaccount:shop:oidc-*"},
+		Now: func() time.Time { return now },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -173,9 +179,11 @@ func TestANewKey(t *testing.T) {
 	deliver("a forged one", forger.token(t, trigger, audience), 401)
 }
 
-// What is wrong with the configuration is said before anything runs.
+// An invalid configuration is refused.
 func TestSendersConfig(t *testing.T) {
-	good := knative.SendersConfig{Issuer: "https://kubernetes.default.svc", Audience: audience, Subjects: []string{trigger}}
+	good := knative.SendersConfig{
+		Issuer: "https://kubernetes.default.svc", Audience: audience, Subjects: []string{trigger},
+	}
 	if _, err := knative.NewSenders(good); err != nil {
 		t.Error(err)
 	}

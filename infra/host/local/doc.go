@@ -1,11 +1,10 @@
-// Package local runs a whole system in one process: every function, an embedded broker
-// and embedded stores, in one directory.
+// Package local runs a whole system in one process: every function, an embedded broker and embedded stores, with their
+// data in one directory.
 //
-// It treats functions as a platform does that scales to zero. A function is started by the
-// first request or event that comes for it, and dropped with all it held in memory when it
-// has been idle for a while; requests that arrive while it stops wait, and start it anew. What
-// breaks on such a platform breaks here first.
+// It runs functions as a platform does that scales to zero. A function is started by its first request or event, and
+// stopped when it has been idle for a while, so that it loses everything in memory; requests that arrive while it stops
+// wait and then start it again. So code that would fail on such a platform fails here first.
 //
-// What survives: an acknowledged request, and every event of it, survives the process
-// being killed and the power going, as the SQLite store and the NATS broker promise.
+// Durability: an acknowledged request and all its events survive a kill of the process and a power failure, as the
+// SQLite store and the NATS broker document.
 package local

@@ -11,12 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ebb-dev/ebb/infra/host"
-	"github.com/ebb-dev/ebb/infra/manifest"
-	"github.com/ebb-dev/ebb/infra/system"
-
-	"github.com/ebb-dev/ebb/infra/problem"
-
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/auth"
@@ -26,48 +20,52 @@ import (
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/host"
+	"github.com/ebb-dev/ebb/infra/internal/bodydeadline"
 	"github.com/ebb-dev/ebb/infra/internal/hostcheck"
-	"github.com/ebb-dev/ebb/infra/internal/slowbody"
+	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/problem"
 	"github.com/ebb-dev/ebb/infra/store/sqlite"
+	"github.com/ebb-dev/ebb/infra/system"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
-// Config is what runs and where. Dir and System are required.
+// Config configures a Host. Dir and System are required.
 type Config struct {
-	Dir    string // of the data: broker, stores and keys
+	Dir    string // the data directory, of the broker, stores and keys
 	System system.System
 
-	Idle time.Duration // without work after which a function is stopped; 0: a minute
-	Tick time.Duration // between ticks of the functions that declare OnTick; 0: 500 ms
+	Idle time.Duration // idle time after which a function is stopped; 0: a minute
+	Tick time.Duration // interval of the ticks for functions that declare OnTick; 0: 500 ms
 
 	Lookup  config.Lookup            // looks up the settings of functions; nil: none is set
-	Secrets map[string]config.Lookup // settings that only the function of that name sees; they come before Lookup
+	Secrets map[string]config.Lookup // settings of one function each, by its name; they take precedence over Lookup
 
-	Issuer   string // the function that signs tokens: it alone gets the private keys; "": users
+	Issuer   string // the function that signs tokens and gets the private keys; "": users
 	Claims   Claims // of tokens
 	KeysName string // the variable of the private keys; "": EBB_SIGNING_KEYS
 
-	Loopback bool     // the handler is served on loopback: requests for other names than loopback's are refused
-	Hosts    []string // further names that requests may be for; not empty: no others, also elsewhere; * for any
-	Origins  []string // of other sites whose pages may change something; * for any
+	Loopback bool     // the handler is served on loopback: requests for other host names are refused
+	Hosts    []string // further allowed host names, * for any; not empty: others are refused also off loopback
+	Origins  []string // other sites whose pages may send requests that change something; * for any
 
 	Telemetry *telemetry.Telemetry // nil: none
 	Now       func() time.Time     // the time of functions, and of the expiry of tokens; nil: time.Now
 }
 
-// Claims are the iss and the aud claim of tokens.
+// Claims holds the iss and the aud claim of tokens.
 type Claims struct{ Issuer, Audience string }
 
 func (c *Config) validate() error {
-	var faults []error
+	var invalid []error
 	if c.Dir == "" {
-		faults = append(faults, errors.New("no data directory"))
+		invalid = append(invalid, errors.New("no data directory"))
 	}
 	if len(c.System.Functions) == 0 {
-		faults = append(faults, errors.New("the system has no functions"))
+		invalid = append(invalid, errors.New("the system has no functions"))
 	}
 	if c.Idle < 0 || c.Tick < 0 {
-		faults = append(faults, errors.New("idle and tick must not be negative"))
+		invalid = append(invalid, errors.New("idle and tick must not be negative"))
 	}
 	if c.Idle == 0 {
 		c.Idle = time.Minute
@@ -84,17 +82,17 @@ func (c *Config) validate() error {
 	if c.KeysName == "" {
 		c.KeysName = "EBB_SIGNING_KEYS"
 	}
-	return errors.Join(faults...)
+	return errors.Join(invalid...)
 }
 
 // Host is a running system.
 type Host struct {
-	cfg      Config
-	broker   broker.Broker
-	handler  http.Handler
-	declared manifest.System
-	slots    map[string]*slot
-	unlock   func() error
+	cfg       Config
+	broker    broker.Broker
+	handler   http.Handler
+	declared  manifest.System
+	functions map[string]*supervisor
+	unlock    func() error
 
 	subscriptions []broker.Subscription
 	background    sync.WaitGroup
@@ -106,8 +104,8 @@ type Host struct {
 
 var _ discovery.Discovery = (*Host)(nil)
 
-// New opens the broker, subscribes every function's trigger and begins to tell the time. No function
-// is running yet, but events that were left from before start some of them.
+// New opens the broker, subscribes every function's trigger and starts the ticks. It starts no function, but
+// undelivered events of an earlier run may start some.
 func New(ctx context.Context, cfg Config) (_ *Host, err error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("local host: %w", err)
@@ -115,17 +113,18 @@ func New(ctx context.Context, cfg Config) (_ *Host, err error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("local host: the data directory: %w", err)
 	}
-	h := &Host{cfg: cfg, slots: map[string]*slot{}}
+	h := &Host{cfg: cfg, functions: map[string]*supervisor{}}
 	if h.unlock, err = lock(cfg.Dir); err != nil {
 		return nil, fmt.Errorf("local host: %w", err)
 	}
 	defer func() {
 		if err != nil {
-			_ = h.Close(context.WithoutCancel(ctx)) // the reason why it does not run is the better error
+			_ = h.Close(context.WithoutCancel(ctx)) // the first error is the cause
 		}
 	}()
 	h.broker, err = nats.Open(ctx, nats.Config{
-		Dir: filepath.Join(cfg.Dir, "broker"), SyncInterval: settleEvery, Observer: observer{cfg.Telemetry}, Logger: cfg.Telemetry.Logger("broker"),
+		Dir: filepath.Join(cfg.Dir, "broker"), SyncInterval: syncInterval, Observer: observer{cfg.Telemetry},
+		Logger: cfg.Telemetry.Logger("broker"),
 	})
 	if err != nil {
 		return nil, err
@@ -138,16 +137,16 @@ func New(ctx context.Context, cfg Config) (_ *Host, err error) {
 	if err := h.subscribe(background); err != nil {
 		return nil, err
 	}
-	h.background.Go(func() { h.sweep(background) })
+	h.background.Go(func() { h.reap(background) })
 	h.background.Go(func() { h.tick(background) })
 	return h, nil
 }
 
-// settleEvery is how often the broker's log is synced; until then the outboxes of functions keep what they have
-// published. A power cut has functions publish at most so much again.
-const settleEvery = 100 * time.Millisecond
+// syncInterval is how often the broker's log is synced. Until then the outboxes of functions keep their published
+// events, so after a power failure functions publish the events of at most this interval again.
+const syncInterval = 100 * time.Millisecond
 
-// prepare makes a slot for every function, and the gateway, which is never stopped.
+// prepare makes a supervisor for every function, except for the gateway, which is never stopped.
 func (h *Host) prepare() error {
 	keys, err := h.keys()
 	if err != nil {
@@ -176,7 +175,7 @@ func (h *Host) prepare() error {
 		if h.declared.Functions[i].Gateway {
 			gateway = d.Name
 		}
-		s := &slot{name: d.Name, telemetry: h.cfg.Telemetry, logger: env.Logger, make: func() (host.Instance, error) {
+		s := &supervisor{name: d.Name, telemetry: h.cfg.Telemetry, logger: env.Logger, make: func() (host.Instance, error) {
 			f, err := d.New(env)
 			if err != nil {
 				return nil, err
@@ -184,28 +183,28 @@ func (h *Host) prepare() error {
 			return f.Instance(), nil
 		}}
 		s.instances = []discovery.Instance{{ID: "local", Handler: s}}
-		h.slots[d.Name] = s
+		h.functions[d.Name] = s
 	}
 	var errs []error
 	for _, name := range h.cfg.System.Names() {
-		s := h.slots[name]
-		s.first, err = s.make() // now, so that all wrong settings are named at once
+		s := h.functions[name]
+		s.first, err = s.make() // now, so that the error names all invalid settings
 		errs = append(errs, err)
 	}
 	h.handler = http.HandlerFunc(noGateway)
-	if s := h.slots[gateway]; s != nil {
+	if s := h.functions[gateway]; s != nil {
 		h.handler = s.first
-		delete(h.slots, gateway)
+		delete(h.functions, gateway)
 	}
 	return config.Join(errs...)
 }
 
-// noGateway answers for a system that has no gateway.
+// noGateway handles requests to a system without a gateway.
 func noGateway(w http.ResponseWriter, r *http.Request) {
 	problem.Write(w, r, fault.New(fault.NotFound, "the system has no gateway function"))
 }
 
-// keys are those that the environment names, or else those of the data directory.
+// keys returns the keys of the environment, or otherwise those of the data directory.
 func (h *Host) keys() (*auth.KeyRing, error) {
 	if h.cfg.Lookup != nil {
 		if named, ok := h.cfg.Lookup(h.cfg.KeysName); ok && named != "" {
@@ -221,7 +220,7 @@ func (h *Host) keys() (*auth.KeyRing, error) {
 	return loadKeys(h.cfg.Dir)
 }
 
-// hidden is a lookup that does not have the variable: private keys are nobody's but the issuer's.
+// hidden returns a lookup without the variable, for functions that must not see the private keys.
 func hidden(lookup config.Lookup, name string) config.Lookup {
 	return func(key string) (string, bool) {
 		if lookup == nil || key == name {
@@ -244,13 +243,13 @@ func (h *Host) env(name string, authenticator auth.Authenticator) function.Env {
 	}
 }
 
-// subscribe gives every function that hears something its trigger. All triggers exist before the
-// first of them is served, or a fact that one function says early would be lost on another.
+// subscribe creates the trigger of every function that consumes events. All triggers exist before the first event is
+// delivered, because a function would miss events that are emitted before its trigger exists.
 func (h *Host) subscribe(ctx context.Context) error {
 	var deadLetters broker.Handler
 	for _, d := range h.declared.Functions {
 		if d.DeadLetters {
-			deadLetters = h.slots[d.Name].receive
+			deadLetters = h.functions[d.Name].receive
 		}
 	}
 	open := make(chan struct{})
@@ -259,7 +258,7 @@ func (h *Host) subscribe(ctx context.Context) error {
 		if len(d.Consumes) == 0 {
 			continue
 		}
-		t, s := d.Subscription, h.slots[d.Name]
+		t, s := d.Subscription, h.functions[d.Name]
 		t.Delivery.DeadLetter = deadLetters
 		sub, err := h.broker.Subscribe(ctx, t, func(ctx context.Context, batch []ce.Event) []broker.Result {
 			<-open
@@ -273,24 +272,24 @@ func (h *Host) subscribe(ctx context.Context) error {
 	return nil
 }
 
-// sweep drops functions that have been idle for long enough.
-func (h *Host) sweep(ctx context.Context) {
-	freed := pages{free: debug.FreeOSMemory}
+// reap stops idle functions.
+func (h *Host) reap(ctx context.Context) {
+	freer := memoryFreer{free: debug.FreeOSMemory}
 	every(ctx, max(h.cfg.Idle/4, 5*time.Millisecond), func() {
-		dropped := false
-		for _, s := range h.slots {
-			dropped = s.sweep(ctx, h.cfg.Idle) || dropped
+		stopped := false
+		for _, s := range h.functions {
+			stopped = s.reap(ctx, h.cfg.Idle) || stopped
 		}
-		freed.look(time.Now(), dropped)
+		freer.check(time.Now(), stopped)
 	})
 }
 
-// tick tells the time to the functions that ask for it. It is what wakes a timer that is due.
+// tick calls the functions with a tick handler at each tick.
 func (h *Host) tick(ctx context.Context) {
-	var ticking []*slot
+	var ticking []*supervisor
 	for _, d := range h.declared.Functions {
 		if d.Ticks {
-			ticking = append(ticking, h.slots[d.Name])
+			ticking = append(ticking, h.functions[d.Name])
 		}
 	}
 	if len(ticking) == 0 {
@@ -305,6 +304,7 @@ func (h *Host) tick(ctx context.Context) {
 	})
 }
 
+// every calls do at each interval d until ctx ends.
 func every(ctx context.Context, d time.Duration, do func()) {
 	ticker := time.NewTicker(d)
 	defer ticker.Stop()
@@ -318,10 +318,10 @@ func every(ctx context.Context, d time.Duration, do func()) {
 	}
 }
 
-// Handler returns the system's HTTP side. It refuses requests for other names than those of Config, and those that other
-// sites' pages make to change something.
+// Handler returns the system's HTTP handler: the gateway. It refuses requests for host names that Config does not
+// allow, and requests that change something from pages of other sites.
 func (h *Host) Handler() http.Handler {
-	return hostcheck.Handler(slowbody.Handler(h.handler, slowbody.Limit), hostcheck.Config{
+	return hostcheck.Handler(bodydeadline.Handler(h.handler, bodydeadline.Limit), hostcheck.Config{
 		Loopback: h.cfg.Loopback, Hosts: h.cfg.Hosts, Origins: h.cfg.Origins, Refuse: problem.Write,
 	})
 }
@@ -329,19 +329,19 @@ func (h *Host) Handler() http.Handler {
 // Instances implements discovery.Discovery. Every function but the gateway has one instance, in this process; a request
 // starts the function if it does not run.
 func (h *Host) Instances(_ context.Context, name string) ([]discovery.Instance, error) {
-	s := h.slots[name]
+	s := h.functions[name]
 	if s == nil {
 		return nil, discovery.Unknown(name)
 	}
 	return s.instances, nil
 }
 
-// Ready implements discovery.Discovery. It always returns nil: a request starts its function.
+// Ready implements discovery.Discovery. It returns nil, because the host starts functions on demand.
 func (h *Host) Ready(context.Context) error { return nil }
 
-// Running says which functions have an instance just now, and Starts how often one was started.
+// Running reports whether the function has a running instance.
 func (h *Host) Running(name string) bool {
-	s := h.slots[name]
+	s := h.functions[name]
 	if s == nil {
 		return false
 	}
@@ -350,17 +350,17 @@ func (h *Host) Running(name string) bool {
 	return s.running != nil
 }
 
-// Starts is how often the function has been started.
+// Starts returns how often the function was started.
 func (h *Host) Starts(name string) int64 {
-	if s := h.slots[name]; s != nil {
+	if s := h.functions[name]; s != nil {
 		return s.starts.Load()
 	}
 	return 0
 }
 
-// Close drains: no more events are handed out, what runs may end until ctx does, then the functions
-// are stopped and the broker is closed. Stop serving HTTP before. What is left undone is
-// done after the next start. Closing twice is allowed.
+// Close stops the delivery of events, waits for running calls until ctx ends, stops the functions and closes the
+// broker. The caller must stop serving HTTP before. Undelivered events are delivered after the next start. Closing
+// twice is allowed.
 func (h *Host) Close(ctx context.Context) error {
 	h.closing.Do(func() { h.closeErr = h.close(ctx) })
 	return h.closeErr
@@ -376,7 +376,7 @@ func (h *Host) close(ctx context.Context) error {
 		h.stop()
 	}
 	var closing sync.WaitGroup
-	for _, s := range h.slots {
+	for _, s := range h.functions {
 		closing.Go(func() { s.close(ctx) })
 	}
 	closing.Wait()
@@ -404,8 +404,8 @@ func wait(ctx context.Context, g *sync.WaitGroup) {
 	}
 }
 
-// ServeHTTP hands a request to the function, which is started if need be.
-func (s *slot) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP calls the function, which is started when it does not run.
+func (s *supervisor) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	i, err := s.acquire(r.Context())
 	if err != nil {
 		problem.Write(w, r, err)
@@ -415,7 +415,7 @@ func (s *slot) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	i.ServeHTTP(w, r)
 }
 
-// observer counts what the broker does.
+// observer counts the broker's work, except for what the functions count themselves.
 type observer struct{ *telemetry.Telemetry }
 
 func (observer) Published(int)                        {}

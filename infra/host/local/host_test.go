@@ -34,7 +34,7 @@ type addition struct {
 var added = event.Define(event.NewNamespace("com.example", "https://example.com/schemas/"),
 	"counts.added", 1, event.Fact, "A count went up by one.", addition{Name: "a"})
 
-// count is what counts, totals and ticks keep.
+// count is the stored document of counts, totals and ticks.
 type count struct {
 	N int `json:"n"`
 }
@@ -45,13 +45,13 @@ type named struct {
 
 type response[T any] struct{ Body T }
 
-// product is a system of small functions that show what the host does with them: counts has operations and emits
-// events, totals consumes them, letters takes the dead letters, ticks is called by the host's clock, tokens signs tokens,
-// and gateway hands requests on by the segment after /api.
+// product is a system of small functions for testing the host: counts has operations and emits events, totals consumes
+// them, letters takes the dead letters, ticks is called by the host's clock, tokens signs tokens, and gateway hands
+// requests on by the segment after /api.
 type product struct {
-	entered chan struct{} // an operation that waits was called
-	proceed chan struct{} // lets it go on
-	lookups sync.Map      // of settings, by function
+	entered chan struct{} // a waiting operation was called
+	proceed chan struct{} // ends the wait
+	lookups sync.Map      // lookups of settings, by function
 }
 
 func newProduct() *product {
@@ -258,7 +258,7 @@ func (h *hosted) stop() {
 	}
 }
 
-// request returns the status of the response and decodes its body into out; nil for not at all.
+// request returns the status of the response and decodes its body into out unless that is nil.
 func (h *hosted) request(method, path, token string, out any) int {
 	h.Helper()
 	r := httptest.NewRequest(method, path, nil)
@@ -289,7 +289,7 @@ func (h *hosted) n(path string) int {
 	return c.N
 }
 
-// within waits until ok returns true, and fails the test when it does not come true.
+// within waits until ok returns true, and fails the test after a time.
 func (h *hosted) within(what string, ok func() bool) {
 	h.Helper()
 	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
@@ -301,7 +301,7 @@ func (h *hosted) within(what string, ok func() bool) {
 
 // A function starts with the first request or event for it, stops when it has been idle, and starts again with its
 // data.
-func TestFunctionsComeAndGo(t *testing.T) {
+func TestStartAndStop(t *testing.T) {
 	h := start(t, t.TempDir(), idle(20*time.Millisecond))
 	if h.Starts("counts") != 0 || h.Running("counts") {
 		t.Error("counts runs before the first request")
@@ -320,8 +320,8 @@ func TestFunctionsComeAndGo(t *testing.T) {
 	}
 }
 
-// Of many requests for a function at zero, one starts it and all are answered. Others stay at zero.
-func TestManyAtOnceStartItOnce(t *testing.T) {
+// Concurrent requests to a stopped function start it once and all get responses. Other functions stay stopped.
+func TestConcurrentRequestsStartOnce(t *testing.T) {
 	h := start(t, t.TempDir())
 	var all sync.WaitGroup
 	for range 32 {
@@ -340,9 +340,9 @@ func TestManyAtOnceStartItOnce(t *testing.T) {
 	}
 }
 
-// Requests that arrive while a function stops wait, and start it anew.
+// Requests that arrive while a function stops wait, and start it again.
 func TestRequestsDuringAStop(t *testing.T) {
-	h := start(t, t.TempDir(), idle(time.Nanosecond)) // dropped at every sweep
+	h := start(t, t.TempDir(), idle(time.Nanosecond)) // stopped at every check
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
@@ -357,8 +357,8 @@ func TestRequestsDuringAStop(t *testing.T) {
 	all.Wait()
 }
 
-// What was acknowledged is there after a restart, its event is delivered, and the tokens from before are accepted, also
-// after a rotation of the keys.
+// Acknowledged changes are kept over a restart, their events are delivered, and earlier tokens are accepted, also after
+// a rotation of the keys.
 func TestRestart(t *testing.T) {
 	dir := t.TempDir()
 	h := start(t, dir)
@@ -394,8 +394,8 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// Two processes on one data directory would damage it.
-func TestADirectoryIsTakenOnce(t *testing.T) {
+// A second process on the same data directory is refused.
+func TestDirectoryLock(t *testing.T) {
 	dir := t.TempDir()
 	h := start(t, dir)
 	cfg := local.Config{
@@ -414,7 +414,7 @@ func TestADirectoryIsTakenOnce(t *testing.T) {
 	}
 }
 
-// An event that its consumer refuses for good goes to the function that takes dead letters, and those that follow it
+// An event that its consumer refuses for good goes to the function that consumes dead letters, and the following events
 // are delivered.
 func TestDeadLetters(t *testing.T) {
 	h := start(t, t.TempDir(), idle(20*time.Millisecond))
@@ -440,7 +440,7 @@ func TestTicks(t *testing.T) {
 	}
 }
 
-// A request that is under way when the host closes is answered and its effects are kept; later ones are refused.
+// A request that runs when the host closes gets its response and its changes are kept; later ones are refused.
 func TestDrain(t *testing.T) {
 	dir := t.TempDir()
 	h := start(t, dir)
@@ -473,7 +473,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// The private keys are for the issuer alone, and the secrets of a function for that function.
+// Only the issuer gets the private keys, and only the function itself its secrets.
 func TestSecrets(t *testing.T) {
 	ring, err := auth.GenerateKeyRing()
 	if err != nil {
@@ -509,7 +509,7 @@ func TestSecrets(t *testing.T) {
 	h.must("GET", "/api/counts/a/signed-in", token, nil)
 }
 
-// A system without a gateway runs, and its HTTP side answers that there is none.
+// A system without a gateway runs, and its handler responds that it has no gateway.
 func TestNoGateway(t *testing.T) {
 	h := start(t, t.TempDir(), func(cfg *local.Config) { cfg.System.Functions = cfg.System.Functions[:5] })
 	w := httptest.NewRecorder()

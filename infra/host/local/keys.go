@@ -10,10 +10,10 @@ import (
 	"github.com/ebb-dev/ebb/infra/auth"
 )
 
-// keysFile holds the private signing keys, the one that signs first.
+// keysFile is the file of the private signing keys. The first key signs.
 const keysFile = "keys.json"
 
-// loadKeys reads the key ring of a data directory, and makes it at the first start.
+// loadKeys returns the key ring of a data directory, and creates it at the first start.
 func loadKeys(dir string) (*auth.KeyRing, error) {
 	path := filepath.Join(dir, keysFile)
 	data, err := os.ReadFile(path)
@@ -34,8 +34,8 @@ func loadKeys(dir string) (*auth.KeyRing, error) {
 	return ring, nil
 }
 
-// RotateKeys puts a new signing key before those of a data directory. The older ones go on to
-// verify what they have signed. A system that runs takes it up at its next start.
+// RotateKeys adds a new signing key to those of a data directory. Tokens signed with the older keys stay valid. A
+// running system uses the new key after its next start.
 func RotateKeys(dir string) error {
 	ring, err := loadKeys(dir)
 	if err != nil {
@@ -55,9 +55,9 @@ func saveKeys(path string, ring *auth.KeyRing) error {
 	return WriteSecret(path, data)
 }
 
-// WriteSecret replaces a file that only its owner may read, whole or not at all.
+// WriteSecret replaces a file atomically. Only the file's owner may read it.
 func WriteSecret(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".secret-*") // made with 0600
+	f, err := os.CreateTemp(filepath.Dir(path), ".secret-*") // has mode 0600
 	if err != nil {
 		return err
 	}

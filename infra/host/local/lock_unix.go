@@ -11,12 +11,13 @@ import (
 	"syscall"
 )
 
-// lock keeps a second process out of the data directory. The kernel gives it back when the
-// process ends, however it ends.
+// lock locks the data directory against a second process. The kernel releases the lock when the process ends, for any
+// reason.
 func lock(dir string) (unlock func() error, err error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) {
-		return nil, fmt.Errorf("the data in %s cannot be written; make the directory writable, or choose another one (%w)", dir, err)
+		return nil, fmt.Errorf(
+			"the data in %s cannot be written; make the directory writable, or choose another one (%w)", dir, err)
 	}
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-// Package editdistance measures how far one word is from another, and finds the nearest of several.
+// Package editdistance computes the edit distance of two words, and finds the nearest of several words.
 package editdistance
 
 // Distance returns the number of bytes to insert, drop, replace or swap with their neighbour
@@ -25,8 +25,8 @@ func Distance(a, b string) int {
 	return last[len(b)]
 }
 
-// Nearest returns the word that is nearest to what was typed, the first of several that are equally near. It
-// returns "" if none is near enough to have been meant: more than a third of what was typed would have to change.
+// Nearest returns the word nearest to the typed one, the first of several that are equally near. It returns "" when no
+// word is near: when more than a third of the typed letters would have to change.
 func Nearest(typed string, words []string) string {
 	best, nearest := max(1, len(typed)/3)+1, ""
 	for _, word := range words {

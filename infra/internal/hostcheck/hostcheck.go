@@ -1,8 +1,8 @@
-// Package hostcheck protects servers on a developer's machine from the web pages that the developer's browser shows.
+// Package hostcheck protects servers on a developer's machine from web pages in the developer's browser.
 //
-// A page can reach loopback under a name of its own, by DNS rebinding, and then read every answer: only the names that
-// the server is known by are taken. A page can also send what browsers call simple requests to any address, without
-// being asked beforehand and without reading the answer: those that change something are refused.
+// A page can reach loopback by a host name of its own, by DNS rebinding, and then read every response. So only allowed
+// host names are accepted. A page can also send simple requests (without a CORS preflight) to any address, though it
+// cannot read the response. So those that change something are refused.
 package hostcheck
 
 import (
@@ -14,17 +14,17 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// Config says which requests a handler takes.
+// Config configures which requests are accepted.
 type Config struct {
-	Loopback bool     // the server listens on loopback: only loopback names and Hosts are taken
-	Hosts    []string // names that are taken, without a port; * takes any. Not empty: no others are, except loopback names
-	Origins  []string // of other sites that may change something, such as https://shop.example; * for any
+	Loopback bool     // the server listens on loopback: only loopback names and Hosts are accepted
+	Hosts    []string // accepted host names, without a port; * for any. Not empty: only these and loopback names
+	Origins  []string // other sites that may change something, such as https://shop.example; * for any
 
-	Refuse func(http.ResponseWriter, *http.Request, error) // answers a request that is not taken
+	Refuse func(http.ResponseWriter, *http.Request, error) // writes the response to a refused request
 }
 
-// Handler returns h for requests that are taken. The others get a fault with status 421 for their Host, 403 for their
-// origin, or 415 for a body without a Content-Type.
+// Handler returns a handler that calls h for accepted requests. Others are refused with status 421 for their Host, 403
+// for their origin, or 415 for a body without a Content-Type.
 func Handler(h http.Handler, c Config) http.Handler {
 	k := checker{Config: c, hosts: map[string]bool{}, origins: map[string]bool{}, cross: http.NewCrossOriginProtection()}
 	for _, name := range c.Hosts {
@@ -69,7 +69,7 @@ func (k *checker) check(r *http.Request) error {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
 		return nil
 	}
-	// An event in the binary mode may have data without a type. Its fields make a browser ask beforehand, too.
+	// An event in the binary mode may have data without a Content-Type. Its header fields need a CORS preflight, too.
 	if r.ContentLength != 0 && r.Header.Get("Content-Type") == "" && r.Header.Get("Ce-Specversion") == "" {
 		return fault.New(fault.Invalid, "the body needs a Content-Type").WithStatus(http.StatusUnsupportedMediaType)
 	}
@@ -84,13 +84,13 @@ func hostname(host string) string {
 	return host
 }
 
-// normal returns a name as it is compared.
+// normal returns a name in the form in which names are compared.
 func normal(name string) string {
 	name = strings.ToLower(strings.TrimSpace(name))
 	return strings.TrimSuffix(strings.Trim(name, "[]"), ".")
 }
 
-// loopback reports whether a name is one of loopback only. Names below localhost are (RFC 6761 section 6.3).
+// loopback reports whether a name always means loopback, as names below localhost do (RFC 6761 section 6.3).
 func loopback(name string) bool {
 	if name == "localhost" || strings.HasSuffix(name, ".localhost") {
 		return true

@@ -21,7 +21,7 @@ func status(h http.Handler, r *http.Request) int {
 	return w.Code
 }
 
-// On loopback only loopback names are taken, unless more are named; elsewhere any, unless some are named.
+// On loopback only loopback names and configured ones are accepted; elsewhere any, unless some are configured.
 func TestHosts(t *testing.T) {
 	local := hostcheck.Config{Loopback: true}
 	named := hostcheck.Config{Loopback: true, Hosts: []string{" Shop.Example "}}
@@ -52,7 +52,7 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-// Another site's page may look, as far as CORS lets it, and changes nothing.
+// A page of another site may send reading requests, and none that change something.
 func TestOrigins(t *testing.T) {
 	for _, c := range []struct {
 		method, origin, site string
@@ -85,7 +85,7 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
-// A body says what it is.
+// A body needs a Content-Type.
 func TestContentType(t *testing.T) {
 	for _, c := range []struct {
 		method, body, name, value string

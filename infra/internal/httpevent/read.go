@@ -1,7 +1,7 @@
-// Package httpevent reads and writes CloudEvents as HTTP carries them, by the HTTP protocol binding of CloudEvents 1.0.
+// Package httpevent reads and writes CloudEvents in HTTP messages, by the HTTP protocol binding of CloudEvents 1.0.
 //
-// It rests on the CloudEvents SDK and adds what that leaves out: the percent-encoding of attributes in header
-// fields (section 3.1.3.2), empty and repeated attributes, characters that no attribute may hold.
+// It uses the CloudEvents SDK and adds what the SDK omits: the percent-encoding of attributes in header fields (section
+// 3.1.3.2), and checks for empty and repeated attributes and for characters that no attribute may have.
 package httpevent
 
 import (
@@ -24,33 +24,33 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// Body reads a request's body of at most so many bytes; what is larger is fault.TooLarge.
-func Body(w http.ResponseWriter, r *http.Request, most int) ([]byte, error) {
-	tooLarge := fault.New(fault.TooLarge, "a request holds %d bytes at most", most)
-	if r.ContentLength > int64(most) { // told before the body is sent, if the client waits
+// Body returns a request's body of at most limit bytes; a larger one is fault.TooLarge.
+func Body(w http.ResponseWriter, r *http.Request, limit int) ([]byte, error) {
+	tooLarge := fault.New(fault.TooLarge, "a request may have %d bytes at most", limit)
+	if r.ContentLength > int64(limit) { // before the client sends the body, if it waits
 		return nil, tooLarge
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(most)))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(limit)))
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &large):
 		return nil, tooLarge
 	case err != nil:
-		return nil, fault.Wrap(err, fault.Invalid, "the request is cut short")
+		return nil, fault.Wrap(err, fault.Invalid, "the request ended early")
 	}
 	return body, nil
 }
 
-// Read reads the events of a message in any mode, binary, structured or batched: of a request, or of an answer.
-// What is wrong with them is fault.Invalid.
+// Read returns the events of a message in the binary, structured or batched mode: of a request or a response. An
+// invalid event is fault.Invalid.
 func Read(header http.Header, body []byte) ([]event.Event, error) {
 	message := &http.Request{Header: decoded(header), Body: io.NopCloser(bytes.NewReader(body))}
 	media, _, err := mime.ParseMediaType(header.Get("Content-Type"))
 	if err != nil && strings.HasPrefix(header.Get("Content-Type"), "application/cloudevents") {
-		return nil, fault.New(fault.Invalid, "the content type cannot be read")
+		return nil, fault.New(fault.Invalid, "invalid Content-Type")
 	}
-	if err := complete(media, header, body); err != nil {
-		return nil, fault.Wrap(err, fault.Invalid, "the CloudEvent breaks the specification: %v", err)
+	if err := checkMessage(media, header, body); err != nil {
+		return nil, fault.Wrap(err, fault.Invalid, "the CloudEvent does not conform to the specification: %v", err)
 	}
 	var events []event.Event
 	switch media {
@@ -62,29 +62,30 @@ func Read(header http.Header, body []byte) ([]event.Event, error) {
 		events, err = one(message)
 	default:
 		if header.Get("Ce-Specversion") == "" {
-			return nil, fault.New(fault.Invalid, "this is no CloudEvent in any mode of the HTTP binding").WithStatus(http.StatusUnsupportedMediaType)
+			return nil, fault.New(fault.Invalid, "the request is not a CloudEvent in a mode of the HTTP binding").
+				WithStatus(http.StatusUnsupportedMediaType)
 		}
 		events, err = one(message)
 	}
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Invalid, "the CloudEvent cannot be read: %.200v", err)
+		return nil, fault.Wrap(err, fault.Invalid, "invalid CloudEvent: %.200v", err)
 	}
 	for i := range events {
 		if err := check(&events[i]); err != nil {
-			return nil, fault.Wrap(err, fault.Invalid, "the CloudEvent breaks the specification: %.200v", err)
+			return nil, fault.Wrap(err, fault.Invalid, "the CloudEvent does not conform to the specification: %.200v", err)
 		}
 	}
 	return events, nil
 }
 
-// filled are the optional attributes that must not be empty. The SDK drops one that is.
-var filled = [...]string{"subject", "dataschema", "datacontenttype", "time"}
+// notEmpty lists the optional attributes that must not be empty. The SDK drops an empty one.
+var notEmpty = [...]string{"subject", "dataschema", "datacontenttype", "time"}
 
-// complete refuses what the SDK does not see: attributes that are there but empty, and data that is there twice.
-// What is no JSON is left to the SDK.
-func complete(media string, header http.Header, body []byte) error {
+// checkMessage returns an error for what the SDK does not detect: empty attributes, and data together with data_base64.
+// Invalid JSON is left to the SDK.
+func checkMessage(media string, header http.Header, body []byte) error {
 	if !strings.HasPrefix(media, "application/cloudevents") {
-		for _, name := range filled {
+		for _, name := range notEmpty {
 			if values, ok := header[http.CanonicalHeaderKey("Ce-"+name)]; ok && strings.Join(values, "") == "" {
 				return fmt.Errorf("%s is empty", name)
 			}
@@ -97,13 +98,13 @@ func complete(media string, header http.Header, body []byte) error {
 		_ = json.Unmarshal(body, &batch[0])
 	}
 	for _, members := range batch {
-		for _, name := range filled {
+		for _, name := range notEmpty {
 			if string(members[name]) == `""` {
 				return fmt.Errorf("%s is empty", name)
 			}
 		}
 		if members["data"] != nil && members["data_base64"] != nil {
-			return errors.New("there are both data and data_base64")
+			return errors.New("it has both data and data_base64")
 		}
 	}
 	return nil
@@ -117,7 +118,7 @@ func one(message *http.Request) ([]event.Event, error) {
 	return []event.Event{*e}, nil
 }
 
-// decoded are the header fields with the attributes as they were before they became percent-encoded.
+// decoded returns the header with percent-decoded attributes.
 func decoded(header http.Header) http.Header {
 	h := header.Clone()
 	for name, values := range h {
@@ -133,11 +134,11 @@ func decoded(header http.Header) http.Header {
 	return h
 }
 
-// check is what the SDK leaves out: events of version 1.0 only, no empty and no repeated attributes, and no characters
-// that the specification forbids, which could not be delivered in header fields.
+// check returns an error for what the SDK does not detect: another version than 1.0, empty and repeated attributes, and
+// characters that the specification forbids, which could not be sent in header fields.
 func check(e *event.Event) error {
 	if e.Context == nil || e.SpecVersion() != event.CloudEventsVersionV1 {
-		return errors.New("only CloudEvents 1.0 are taken")
+		return errors.New("only CloudEvents 1.0 are accepted")
 	}
 	if err := e.Validate(); err != nil {
 		return err
@@ -154,18 +155,18 @@ func check(e *event.Event) error {
 	}
 	for name, text := range texts {
 		if !utf8.ValidString(text) || strings.ContainsFunc(text, forbidden) {
-			return fmt.Errorf("%s holds a character that no attribute may hold", name)
+			return fmt.Errorf("%s has a character that no attribute may have", name)
 		}
 	}
 	return nil
 }
 
-// forbidden are the control characters and the noncharacters.
+// forbidden reports whether r is a control character or a noncharacter.
 func forbidden(r rune) bool {
 	return unicode.IsControl(r) || r >= 0xfdd0 && r <= 0xfdef || r&0xfffe == 0xfffe
 }
 
-// RetryAfter reads the header field of that name: seconds, or a date. What it cannot read is 0.
+// RetryAfter returns the delay of a Retry-After field, which has seconds or a date; 0 when it is invalid.
 func RetryAfter(value string, now time.Time) time.Duration {
 	if value == "" {
 		return 0

@@ -12,7 +12,7 @@ import (
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 )
 
-// Request is a POST of the event in the binary mode.
+// Request returns a POST request with the event in the binary mode.
 func Request(ctx context.Context, url string, e event.Event) (*http.Request, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, nil)
 	if err != nil {
@@ -25,12 +25,13 @@ func Request(ctx context.Context, url string, e event.Event) (*http.Request, err
 	return r, nil
 }
 
-// Answer writes the event as an answer with status 200, in the binary mode.
-func Answer(ctx context.Context, w http.ResponseWriter, e event.Event) error {
-	return cehttp.WriteResponseWriter(binding.WithForceBinary(ctx), (*binding.EventMessage)(&e), http.StatusOK, encoding{w})
+// WriteReply writes the event as a response with status 200, in the binary mode.
+func WriteReply(ctx context.Context, w http.ResponseWriter, e event.Event) error {
+	message := (*binding.EventMessage)(&e)
+	return cehttp.WriteResponseWriter(binding.WithForceBinary(ctx), message, http.StatusOK, encoding{w})
 }
 
-// encoding encodes the attributes just before the header leaves.
+// encoding encodes the attributes when the header is written.
 type encoding struct{ http.ResponseWriter }
 
 func (w encoding) WriteHeader(status int) {
@@ -48,7 +49,7 @@ func encodeFields(h http.Header) {
 	}
 }
 
-// encode writes a value as the HTTP binding asks for it in header fields.
+// encode returns a value with the percent-encoding of the HTTP binding.
 func encode(s string) string {
 	if !strings.ContainsFunc(s, special) {
 		return s

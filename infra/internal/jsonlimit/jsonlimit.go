@@ -1,6 +1,6 @@
-// Package jsonlimit refuses JSON texts that would cost far more memory than they have bytes, before they are decoded:
-// a body of 1 MiB may hold 300,000 empty objects. It also finds what decoders disagree about: names that an object has
-// twice, and numbers that no float64 holds.
+// Package jsonlimit refuses JSON texts that would need far more memory than they have bytes, before they are decoded: a
+// body of 1 MiB may have 300,000 empty objects. It also refuses what decoders handle differently: names that an object
+// has twice, and numbers outside the range of float64.
 package jsonlimit
 
 import (
@@ -17,29 +17,30 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// The limits of every text. A name is part of the place of each fault beneath it, and so of the answer.
+// The limits of every text. Names are limited because the location of each violation below them repeats them in the
+// response.
 const (
 	MaxDepth = 32
 	MaxName  = 128
 )
 
-// maxFaults is the most members that are missing or unknown. Each would be a fault of its own to those who validate.
+// maxFaults is the most missing or unknown members. A validator would report each of them.
 const maxFaults = 100
 
-// Shape is what is expected of a value, as far as it bounds arrays and the number of faults. Nil expects nothing.
+// Shape is the part of a value's schema that limits arrays and the number of violations. A nil Shape limits nothing.
 type Shape struct {
 	MaxItems int               // of an array; 0: any number
 	Items    *Shape            // of an array
 	Fields   map[string]*Shape // of an object
 	Others   *Shape            // of an object: the members that are not in Fields
-	Closed   bool              // of an object: there must be no others
-	Required map[string]bool   // of an object: the members that must be there
+	Closed   bool              // of an object: other members are violations
+	Required map[string]bool   // of an object: the required members
 }
 
-// Check returns nil, or the fault.Invalid of the first thing that is refused: nesting deeper than MaxDepth, more values than
-// given, names longer than MaxName bytes, arrays longer than the shape allows, more than 100 missing or unknown members,
-// names that an object has twice (RFC 7493 section 2.3) or in another case than the shape, numbers outside the range of
-// float64. A text that is not JSON is not refused: its decoder knows better what is wrong. Check allocates little: names
+// Check returns nil, or the fault.Invalid of the first violation: nesting deeper than MaxDepth, more values than given,
+// names longer than MaxName bytes, arrays longer than the shape allows, more than 100 missing or unknown members, names
+// that an object has twice (RFC 7493 section 2.3) or in another case than the shape, numbers outside the range of
+// float64. Invalid JSON is not refused, because the decoder has a better error for it. Check allocates little: names
 // are compared by their hashes of 64 bits.
 func Check(text []byte, values int, shape *Shape) error {
 	if !json.Valid(text) {
@@ -51,22 +52,22 @@ func Check(text []byte, values int, shape *Shape) error {
 
 type scanner struct {
 	text   []byte
-	values int // that may still come
+	values int // that may still follow
 	faults int
 	open   []container
 	names  []uint64 // hashes of the names of the open objects, one object's after another's
 }
 
-// container is an object or an array that is not at its end yet.
+// container is an open object or array.
 type container struct {
 	shape  *Shape
 	object bool
 	value  bool            // of an object: a value comes next
 	items  int             // of an array
-	first  int             // of an object: where its names begin
+	first  int             // of an object: the index of its first name
 	seen   map[uint64]bool // of an object with many names
-	name   []byte          // of an object: of the value that comes next
-	needed int             // of an object: required members that did not come yet
+	name   []byte          // of an object: the name of the next value
+	needed int             // of an object: the number of required members still missing
 }
 
 func (s *scanner) run(shape *Shape) error {
@@ -127,10 +128,10 @@ func (s *scanner) in() *container {
 	return &s.open[len(s.open)-1]
 }
 
-// value counts a value that begins here, and returns its shape.
+// value counts a value at its beginning, and returns its shape.
 func (s *scanner) value(whole *Shape) (*Shape, error) {
 	if s.values--; s.values < 0 {
-		return nil, refuse("the body holds too many values")
+		return nil, refuse("the body has too many values")
 	}
 	in := s.in()
 	if in == nil {
@@ -158,10 +159,10 @@ func (s *scanner) value(whole *Shape) (*Shape, error) {
 
 var seed = maphash.MakeSeed()
 
-// many is how many names an object has at least whose names are looked up in a map.
+// many is the number of names from which on an object's names are looked up in a map.
 const many = 16
 
-// name takes the name of a member.
+// name handles the name of a member.
 func (s *scanner) name(in *container, quoted []byte) error {
 	if len(quoted) > MaxName+2 {
 		return refuse("a name in the body is longer than %d bytes", MaxName)
@@ -170,7 +171,7 @@ func (s *scanner) name(in *container, quoted []byte) error {
 	if bytes.IndexByte(name, '\\') >= 0 || !utf8.Valid(name) {
 		var plain string
 		if err := json.Unmarshal(quoted, &plain); err != nil {
-			return refuse("a name in the body cannot be read")
+			return refuse("invalid name in the body")
 		}
 		name = []byte(plain)
 	}
@@ -184,7 +185,7 @@ func (s *scanner) name(in *container, quoted []byte) error {
 		}
 	}
 	if twice {
-		return refuse("%q stands twice in one object of the body", name)
+		return refuse("duplicate member %q in an object of the body", name)
 	}
 	if in.seen != nil {
 		in.seen[hash] = true
@@ -205,8 +206,8 @@ func (s *scanner) name(in *container, quoted []byte) error {
 	return nil
 }
 
-// unknown takes the name of a member that the shape does not have. One that differs from a field's name in case only is
-// refused: encoding/json decodes it as that field, although a validator does not see it.
+// unknown handles the name of a member that the shape does not have. One that differs from a field's name in case only
+// is refused: encoding/json decodes it as that field, although a validator does not see it.
 func (s *scanner) unknown(of *Shape, name string) error {
 	for field := range of.Fields {
 		if strings.EqualFold(field, name) {
@@ -241,7 +242,7 @@ func (s *scanner) literalEnd(at int) int {
 	return at
 }
 
-// fault is about the value that was last begun.
+// fault returns a violation at the value that was begun last.
 func (s *scanner) fault(message string) error {
 	place := "body"
 	for _, c := range s.open {

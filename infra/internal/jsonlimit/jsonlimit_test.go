@@ -24,20 +24,20 @@ func TestCheck(t *testing.T) {
 		`{"lin\u0065s":[1,2,3]}`:                                "body.lines: expected array length <= 2",
 		`{"others":[1,2,3]}`:                                    "",
 		`{"others":[1,2,3,4]}`:                                  "body.others: expected array length <= 3",
-		`{"a":1,"a":2}`:                                         `"a" stands twice in one object of the body`,
-		`{"a":1,"\u0061":2}`:                                    `"a" stands twice in one object of the body`,
+		`{"a":1,"a":2}`:                                         `duplicate member "a" in an object of the body`,
+		`{"a":1,"\u0061":2}`:                                    `duplicate member "a" in an object of the body`,
 		`{"a":{"a":1},"b":[{"a":1},{"a":2}],"c":"a"}`:           "",
-		`{"a":{"b":1},"b":{"b":1},"a":2}`:                       `"a" stands twice in one object of the body`,
+		`{"a":{"b":1},"b":{"b":1},"a":2}`:                       `duplicate member "a" in an object of the body`,
 		`{"a":1e400}`:                                           "body.a: number is out of range",
 		`[1,-1.5e3,true,false,null,"\"\\"]`:                     "",
 		strings.Repeat("[", 32) + strings.Repeat("]", 32):       "",
 		strings.Repeat("[", 33) + strings.Repeat("]", 33):       "the body is nested deeper than 32 levels",
 		"[" + strings.Repeat("1,", 98) + "1]":                   "",
-		"[" + strings.Repeat("1,", 99) + "1]":                   "the body holds too many values",
+		"[" + strings.Repeat("1,", 99) + "1]":                   "the body has too many values",
 		`{"` + strings.Repeat("a", 128) + `":1}`:                "",
 		`{"` + strings.Repeat("a", 129) + `":1}`:                "a name in the body is longer than 128 bytes",
-		`{` + members(40) + `,"m39":1}`:                         `"m39" stands twice in one object of the body`,
-		`{` + members(40) + `,"m3":1}`:                          `"m3" stands twice in one object of the body`,
+		`{` + members(40) + `,"m39":1}`:                         `duplicate member "m39" in an object of the body`,
+		`{` + members(40) + `,"m3":1}`:                          `duplicate member "m3" in an object of the body`,
 		`{` + members(40) + `}`:                                 "",
 		`{"a":{` + members(20) + `},"b":{` + members(20) + `}}`: "",
 		``: "", `{`: "", `{"a":1,"a":2`: "", `nul`: "",
@@ -59,8 +59,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// An object whose members are not known beforehand may have many; one with a shape is refused when too much of it is
-// wrong.
+// An object without a shape may have many members; one with a closed shape is refused when it has too many violations.
 func TestFaultsAreCounted(t *testing.T) {
 	shape := &jsonlimit.Shape{Items: &jsonlimit.Shape{
 		Fields: map[string]*jsonlimit.Shape{"a": nil, "b": nil}, Closed: true,
@@ -71,7 +70,7 @@ func TestFaultsAreCounted(t *testing.T) {
 		"[" + strings.Repeat(`{"a":1},`, 99) + `{"a":1}]`:               false,
 		"[" + strings.Repeat(`{"a":1},`, 100) + `{"a":1}]`:              true,
 		"[" + strings.Repeat(`{"a":1,"b":1,"c":1},`, 101) + `{}]`:       true,
-		"[{" + members(98) + `}]`:                                       false, // and two are missing
+		"[{" + members(98) + `}]`:                                       false, // and two members are missing
 		"[{" + members(101) + `}]`:                                      true,
 	} {
 		if err := jsonlimit.Check([]byte(text), 10_000, shape); (err != nil) != refused {
@@ -88,7 +87,7 @@ func members(n int) string {
 	return strings.Join(all, ",")
 }
 
-// What is refused is refused cheaply.
+// A refusal allocates little.
 func TestCost(t *testing.T) {
 	for name, text := range map[string]string{
 		"wide": "[" + strings.Repeat("{},", 333_000) + "{}]", "deep": strings.Repeat("[", 5000) + strings.Repeat("]", 5000),
@@ -104,7 +103,7 @@ func TestCost(t *testing.T) {
 	}
 }
 
-// Whatever Check lets through, a decoder takes or refuses on its own; nothing makes it panic.
+// A text that Check accepts is decoded or refused by the decoder; no text causes a panic.
 func FuzzCheck(f *testing.F) {
 	for _, seed := range []string{
 		`{"lines":[{},{"tags":["a","b"]}]}`, `[1,"\"",{"a":[null]}]`, `{"\ud800":1}`, `"a`, " 1 ", `{"a":{},"b":[]}`,

@@ -21,7 +21,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
-	"github.com/ebb-dev/ebb/infra/store/internal/gate"
+	"github.com/ebb-dev/ebb/infra/store/internal/closegate"
 )
 
 // patience is how long a call may take, with all that is tried again, when its context has no earlier deadline.
@@ -37,7 +37,7 @@ type Store struct {
 	prepared   task             // registers the schema
 	states     map[string]state // of the collections; set once prepared is done
 	sweeps     map[string]*task // of those with an index that older documents may lack; so too
-	gate       gate.Gate        // every call goes through it
+	closing    closegate.Gate   // every call goes through it
 	background context.Context  // of what calls wait for but do not do themselves; ends with Close
 	stop       context.CancelFunc
 }
@@ -85,7 +85,7 @@ func Open(ctx context.Context, c Config, schema store.Schema) (*Store, error) {
 
 // Ready waits until the database has answered, and says what to do when it cannot be used.
 func (s *Store) Ready(ctx context.Context) error {
-	done, err := s.gate.Enter(ctx)
+	done, err := s.closing.Enter(ctx)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (s *Store) ready(ctx context.Context) error {
 
 // Get implements store.Driver.
 func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Document, error) {
-	done, err := s.gate.Enter(ctx)
+	done, err := s.closing.Enter(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +160,7 @@ func atOneTime(snaps []*firestore.DocumentSnapshot) bool {
 
 // Query implements store.Driver.
 func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document, more bool, err error) {
-	done, err := s.gate.Enter(ctx)
+	done, err := s.closing.Enter(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -190,7 +190,7 @@ func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document
 
 // Commit implements store.Driver.
 func (s *Store) Commit(ctx context.Context, b store.Batch) error {
-	done, err := s.gate.Enter(ctx)
+	done, err := s.closing.Enter(ctx)
 	if err != nil {
 		return err
 	}
@@ -212,7 +212,7 @@ func (s *Store) Commit(ctx context.Context, b store.Batch) error {
 
 // Close implements store.Driver.
 func (s *Store) Close() error {
-	return s.gate.Close(func() error {
+	return s.closing.Close(func() error {
 		s.stop()
 		s.prepared.join()
 		for _, t := range s.sweeps {

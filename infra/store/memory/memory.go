@@ -1,7 +1,6 @@
-// Package memory keeps a function's documents in the memory of the process. It is
-// a real driver, for tests and for trying things out: it passes the same suite as
-// the databases. What it keeps outlives a handle and an Opener's functions being
-// dropped and started again; nothing outlives the process.
+// Package memory stores a function's documents in the memory of the process. It is a complete driver, for tests and
+// experiments, and passes the same suite as the databases. The data lives as long as its Opener: also when a handle is
+// closed and the function is started again, and never longer than the process.
 package memory
 
 import (
@@ -12,14 +11,14 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
-	"github.com/ebb-dev/ebb/infra/store/internal/gate"
+	"github.com/ebb-dev/ebb/infra/store/internal/closegate"
 )
 
 // Option changes how a Store behaves.
 type Option func(*Store)
 
-// Twice has the transaction runner rehearse each handler once before it counts, so
-// that a handler which does more than read and write its transaction shows in an ordinary test.
+// Twice makes store.Update run each function once more before the run that counts, so that tests show a handler with
+// effects other than its transaction.
 func Twice() Option { return func(s *Store) { s.twice = true } }
 
 // Store is a handle on one database.
@@ -27,24 +26,24 @@ type Store struct {
 	schema store.Schema
 	twice  bool
 
-	db   *database
-	gate gate.Gate // every call goes through it
+	db      *database
+	closing closegate.Gate // every call enters it
 }
 
 var _ store.Driver = (*Store)(nil)
 
-// database is what the handles of one function share.
+// database is shared by the handles of one function.
 type database struct {
 	mu          sync.RWMutex
 	collections map[string]map[string]store.Document
-	ids         map[string][]string // of a collection, sorted; none: not known since the last change of them
+	ids         map[string][]string // by collection, sorted; missing: must be sorted again
 }
 
-// New makes a Store with an empty database of its own.
+// New returns a Store with an empty database of its own.
 func New(schema store.Schema, opts ...Option) *Store { return open(newDatabase(), schema, opts) }
 
-// Opener opens databases by the function's name and keeps them: a function that is
-// dropped and started again finds its data.
+// Opener returns an opener with one database per function name. A function that is stopped and started again finds its
+// data.
 func Opener(opts ...Option) store.Opener {
 	var mu sync.Mutex
 	databases := map[string]*database{}
@@ -80,12 +79,12 @@ func open(db *database, schema store.Schema, opts []Option) *Store {
 	return s
 }
 
-// RunTwice tells the transaction runner to rehearse each handler; see Twice.
+// RunTwice reports whether store.Update runs each function twice; see Twice.
 func (s *Store) RunTwice() bool { return s.twice }
 
 // Get implements store.Driver.
 func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Document, error) {
-	done, err := s.gate.Enter(ctx)
+	done, err := s.closing.Enter(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -103,9 +102,9 @@ func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Document, e
 	return docs, nil
 }
 
-// Query implements store.Driver. It looks at every document of the collection.
+// Query implements store.Driver. It reads every document of the collection.
 func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document, more bool, err error) {
-	done, err := s.gate.Enter(ctx)
+	done, err := s.closing.Enter(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -115,7 +114,7 @@ func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document
 	}
 
 	if len(q.Where)+len(q.Order) == 0 {
-		docs, more = s.db.run(q)
+		docs, more = s.db.scan(q)
 		return docs, more, nil
 	}
 	s.db.mu.RLock()
@@ -131,9 +130,9 @@ func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document
 	return docs, more, nil
 }
 
-// Commit implements store.Driver. A batch is durable for as long as the process lives.
+// Commit implements store.Driver. A batch is lost when the process ends.
 func (s *Store) Commit(ctx context.Context, b store.Batch) error {
-	done, err := s.gate.Enter(ctx)
+	done, err := s.closing.Enter(ctx)
 	if err != nil {
 		return err
 	}
@@ -157,7 +156,7 @@ func (s *Store) Commit(ctx context.Context, b store.Batch) error {
 
 // Close implements store.Driver. The data stays for the next handle of the same Opener.
 func (s *Store) Close() error {
-	return s.gate.Close(func() error { return nil })
+	return s.closing.Close(func() error { return nil })
 }
 
 func (db *database) get(k store.Key) store.Document {
@@ -178,8 +177,8 @@ func (db *database) apply(m store.Mutation) {
 	db.collections[m.Collection][m.ID] = copied(store.Document(m))
 }
 
-// run answers a query that asks for neither a filter nor an order: neighbours by their ids.
-func (db *database) run(q store.Query) (docs []store.Document, more bool) {
+// scan runs a query without filters and order: a range of ids.
+func (db *database) scan(q store.Query) (docs []store.Document, more bool) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	ids, known := db.ids[q.Collection]
@@ -204,7 +203,7 @@ func (db *database) run(q store.Query) (docs []store.Document, more bool) {
 	return docs, more
 }
 
-// hit is a document that a query found, and where it stands in its order.
+// hit is a document that a query found, with its position in the order.
 type hit struct {
 	doc store.Document
 	at  store.Position

@@ -25,7 +25,9 @@ func TestConformance(t *testing.T) {
 func TestNewIsEmpty(t *testing.T) {
 	key := store.Key{Collection: "things", ID: "a"}
 	a, b := memory.New(storetest.Schema), memory.New(storetest.Schema)
-	if err := a.Commit(t.Context(), store.Batch{Mutations: []store.Mutation{{Key: key, Version: 1, Data: []byte(`{}`)}}}); err != nil {
+	if err := a.Commit(
+		t.Context(), store.Batch{Mutations: []store.Mutation{{Key: key, Version: 1, Data: []byte(`{}`)}}},
+	); err != nil {
 		t.Fatal(err)
 	}
 	if docs, err := b.Get(t.Context(), key); err != nil || docs[0].Version != 0 {
@@ -38,7 +40,9 @@ func TestOpenerKeepsFunctionsApart(t *testing.T) {
 	opener, key := memory.Opener(), store.Key{Collection: "things", ID: "a"}
 	a, _ := opener(t.Context(), "orders", storetest.Schema)
 	b, _ := opener(t.Context(), "users", storetest.Schema)
-	if err := a.Commit(t.Context(), store.Batch{Mutations: []store.Mutation{{Key: key, Version: 1, Data: []byte(`{}`)}}}); err != nil {
+	if err := a.Commit(
+		t.Context(), store.Batch{Mutations: []store.Mutation{{Key: key, Version: 1, Data: []byte(`{}`)}}},
+	); err != nil {
 		t.Fatal(err)
 	}
 	if docs, err := b.Get(t.Context(), key); err != nil || docs[0].Version != 0 {

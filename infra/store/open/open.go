@@ -1,12 +1,12 @@
 // Package open chooses a function's database by its URL:
 //
-//	memory:                                    nothing lasts
-//	sqlite:PATH                                a file; or <function>.db in PATH when that is a directory or ends with /
+//	memory:                                    memory of the process; lost when it ends
+//	sqlite:PATH                                a file; <function>.db in PATH when that is a directory or ends with /
 //	postgres://role@host:5432/database?…       a schema of a PostgreSQL database, see package postgres
-//	firestore://project/database               a Firestore database; firestore://project for one that is named as the function
+//	firestore://project/database               a Firestore database; its name is the function's when it is left out
 //
-// Only those who compose import it: commands, hosts and tests. What is wrong with a URL is said as in "names no host", for who
-// knows what the setting is called, and never with a part of the URL, since a password may be anywhere in it.
+// Only commands, hosts and tests import it. The error of an invalid URL is a predicate, such as "has no host", before
+// which the caller puts the name of the setting. It contains no part of the URL, because any part may be a password.
 package open
 
 import (
@@ -23,8 +23,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/store/sqlite"
 )
 
-// scheme is a kind of database: what its URLs begin with, what they look like, and who opens them. A new driver
-// is a line here, and one in the package comment.
+// scheme is a kind of database: the prefix of its URLs, their form for errors, and the driver's function. A new driver
+// adds a line here and one to the package comment.
 type scheme struct {
 	prefix, form string
 	open         func(url string) (store.Opener, error)
@@ -38,8 +38,7 @@ var schemes = []scheme{
 	{"firestore://", "firestore://project/database", firestoreURL},
 }
 
-// ByURL is the opener of the database that a URL names. A URL that cannot be right is refused with one sentence; nothing is
-// opened before a function is.
+// ByURL returns the opener of the database with this URL. It refuses an invalid URL; it opens nothing itself.
 func ByURL(url string) (store.Opener, error) {
 	for _, s := range schemes {
 		if strings.HasPrefix(url, s.prefix) {
@@ -47,16 +46,17 @@ func ByURL(url string) (store.Opener, error) {
 		}
 	}
 	if url == "" {
-		return nil, bad("is empty; write %s", forms())
+		return nil, invalid("is empty (use %s)", forms())
 	}
 	for _, s := range schemes {
-		if meant(url, s.prefix) {
-			return nil, bad("begins almost like %s, and has to begin just so", s.prefix)
+		if similar(url, s.prefix) {
+			return nil, invalid("has an unknown scheme; did you mean %s?", s.prefix)
 		}
 	}
-	return nil, bad("is of no kind that there is; write %s", forms())
+	return nil, invalid("has an unknown scheme (use %s)", forms())
 }
 
+// forms returns the forms of all URLs, for errors.
 func forms() string {
 	var all []string
 	for _, s := range schemes {
@@ -67,8 +67,8 @@ func forms() string {
 	return strings.Join(all[:len(all)-1], ", ") + " or " + all[len(all)-1]
 }
 
-// meant reports whether a URL begins with a prefix but for a letter or two.
-func meant(url, prefix string) bool {
+// similar reports whether the scheme of a URL differs from that of a prefix by at most two letters.
+func similar(url, prefix string) bool {
 	name, _, _ := strings.Cut(prefix, ":")
 	typed, _, found := strings.Cut(url, ":")
 	return found && len(typed) <= len(name)+2 && editdistance.Distance(strings.ToLower(typed), name) <= 2
@@ -76,7 +76,7 @@ func meant(url, prefix string) bool {
 
 func memoryURL(url string) (store.Opener, error) {
 	if url != "memory:" {
-		return nil, bad("begins with memory: and goes on, which it must not")
+		return nil, invalid("has text after memory:")
 	}
 	return memory.Opener(), nil
 }
@@ -85,11 +85,11 @@ func sqliteURL(url string) (store.Opener, error) {
 	path := strings.TrimPrefix(url, "sqlite:")
 	switch {
 	case path == "":
-		return nil, bad("has no path; write sqlite:PATH")
+		return nil, invalid("has no path; want sqlite:PATH")
 	case strings.HasPrefix(path, "//"):
-		return nil, bad("has // before its path; write sqlite:PATH, as in sqlite:/data/orders.db")
+		return nil, invalid("has // before its path; want sqlite:PATH, such as sqlite:/data/orders.db")
 	case strings.ContainsAny(path, "?#\x00"):
-		return nil, bad("has a ? or # in its path; sqlite takes no parameters")
+		return nil, invalid("has a ? or # in its path; sqlite takes no parameters")
 	case strings.HasSuffix(path, "/"), isDirectory(path):
 		return sqlite.Opener(path), nil
 	}
@@ -110,9 +110,9 @@ func isDirectory(path string) bool {
 func firestoreURL(url string) (store.Opener, error) {
 	project, database, err := firestore.ParseURL(url)
 	if err != nil {
-		return nil, bad("is not like firestore://project/database, as in firestore://shop/orders")
+		return nil, invalid("is invalid; want firestore://project/database, such as firestore://shop/orders")
 	}
 	return firestore.Opener(project, database), nil
 }
 
-func bad(format string, args ...any) error { return fault.New(fault.Invalid, format, args...) }
+func invalid(format string, args ...any) error { return fault.New(fault.Invalid, format, args...) }

@@ -13,13 +13,13 @@ import (
 	"github.com/ebb-dev/ebb/infra/store/postgres/pgtest"
 )
 
-// The benchmarks do what those of package sqlite do, with the server on the same machine:
+// The benchmarks are those of package sqlite, with the server on the same machine:
 //
 //	go test -run '^$' -bench . ./infra/store/sqlite ./infra/store/postgres
 
 var benchSchema = store.Schema{{Name: "plain"}, {Name: "indexed", Indexes: []store.Index{store.On("state", "at")}}}
 
-// BenchmarkCommit measures commits of four upserts of some 400 bytes each; an operation is one commit.
+// BenchmarkCommit measures commits of four writes of about 400 bytes each; an operation is one commit.
 func BenchmarkCommit(b *testing.B) {
 	for _, collection := range []string{"plain", "indexed"} {
 		for _, callers := range []int{1, 32} {
@@ -50,7 +50,7 @@ func benchmarkCommit(b *testing.B, collection string, callers int) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "commits/s")
 }
 
-// benchBatch writes three new documents and one that was there before.
+// benchBatch returns a batch that writes three new documents and an existing one.
 func benchBatch(collection string, n int64) store.Batch {
 	var batch store.Batch
 	for i := range int64(4) {
@@ -97,8 +97,8 @@ func BenchmarkGet(b *testing.B) {
 	})
 }
 
-// BenchmarkOpen measures what a cold start pays: opening a database that is there, one read, and closing it. Beside it what
-// of that is PostgreSQL's own: a connection and a query for nothing.
+// BenchmarkOpen measures the part of a cold start: opening an existing database, one read, and closing it; and for
+// comparison PostgreSQL's part of it: a connection and an empty query.
 func BenchmarkOpen(b *testing.B) {
 	url := pgtest.Role(b)
 	get := func(s *postgres.Store, err error) {
@@ -123,7 +123,7 @@ func BenchmarkOpen(b *testing.B) {
 			pgtest.Exec(b, url, "SELECT 1")
 		}
 	})
-	b.Run("new", func(b *testing.B) { // and every table and index to be made
+	b.Run("new", func(b *testing.B) { // with every table and index to be created
 		for b.Loop() {
 			b.StopTimer()
 			url := pgtest.Role(b)

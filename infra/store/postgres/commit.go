@@ -15,23 +15,24 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// A batch is one pipeline: a statement per document, in the order of their keys, that ends with one Sync. PostgreSQL takes
-// that as one transaction, without BEGIN and COMMIT, so that a commit is one round trip.
+// A batch is one pipeline: a statement per document, in the order of their keys, that ends with one Sync. PostgreSQL
+// runs it as one transaction, without BEGIN and COMMIT, so a commit is one round trip.
 //
-// Each statement checks what its precondition says and locks its row until the end, and one that does not find
-// what it expects raises an error, which undoes the others. So everything a batch expects holds at the moment it is committed:
+// Each statement checks its precondition and locks its row until the end. A statement whose precondition does not hold
+// raises an error, which rolls the others back. So all preconditions of a batch hold at its commit:
 //
-//   - A document that is written is checked by the statement that writes it. In READ COMMITTED, an UPDATE that had to wait
-//     for another transaction looks at its row again.
-//   - One that is only read is locked FOR SHARE: who wants to write it waits.
-//   - One that must not exist has no row to lock. An INSERT makes one, and others who want to make it wait for that. When
-//     the batch does not write the document, it deletes the row again, which nobody has ever seen.
+//   - A document that is written is checked by the statement that writes it. In READ COMMITTED, an UPDATE that had to
+//     wait for another transaction reads its row again.
+//   - A document that is only read is locked FOR SHARE: transactions that write it wait.
+//   - A document that must be missing has no row to lock. An INSERT creates one, for which concurrent inserts wait.
+//     When the batch does not write the document, it deletes the row again; no other transaction has seen it.
 //
-// SERIALIZABLE would give the same without locks. But it has every commit be retried that comes too near to another, and
-// what it calls near are pages of an index: ids that grow with time lie on the same one.
+// SERIALIZABLE would guarantee the same without locks. But it makes transactions fail that read and write the same
+// pages of an index, and ids that grow with time are on the same page.
 //
-// As all batches lock in the order of keys, none waits for one that waits for it. Deadlocks with what others do in the
-// schema by hand are possible; that, and serialization failures where the role's default is another isolation, is tried again.
+// All batches lock rows in the order of keys, so no two of them form a deadlock. A deadlock with statements that a
+// person runs in the schema is possible. It is retried, as are serialization failures where the role has another
+// default isolation.
 
 // conflict is the SQLSTATE that expectFunction raises.
 const conflict = "EB409"
@@ -48,26 +49,30 @@ func (t *table) prepare() {
 	expect := func(sql string) string {
 		return "WITH found AS (" + sql + ") SELECT " + t.namespace + ".ebb_expect(count(*)) FROM found"
 	}
-	insert := "INSERT INTO " + t.name + " (id, version, data, exact) VALUES ($1, $2, $3::text::jsonb, $4) ON CONFLICT (id) DO "
+	insert := "INSERT INTO " + t.name + " (id, version, data, exact) VALUES ($1, $2, $3::text::jsonb, $4) ON CONFLICT " +
+		"(id) DO "
 	t.create = expect(insert + "NOTHING RETURNING 1")
 	t.put = insert + "UPDATE SET version = excluded.version, data = excluded.data, exact = excluded.exact"
-	t.change = expect("UPDATE " + t.name + " SET version = $2, data = $3::text::jsonb, exact = $4 WHERE id = $1 AND version = $5 RETURNING 1")
+	t.change = expect("UPDATE " + t.name + " SET version = $2, data = $3::text::jsonb, exact = $4 WHERE id = $1 AND " +
+		"version = $5 RETURNING 1")
 	t.erase = expect("DELETE FROM " + t.name + " WHERE id = $1 AND version = $2 RETURNING 1")
 	t.check = expect("SELECT 1 FROM " + t.name + " WHERE id = $1 AND version = $2 FOR SHARE")
-	t.reserve = expect("INSERT INTO " + t.name + " (id, version, data) VALUES ($1, 0, '{}') ON CONFLICT (id) DO NOTHING RETURNING 1")
+	t.reserve = expect(
+		"INSERT INTO " + t.name + " (id, version, data) VALUES ($1, 0, '{}') ON CONFLICT (id) DO NOTHING RETURNING 1",
+	)
 	t.remove = "DELETE FROM " + t.name + " WHERE id = $1"
 }
 
-// change is what a batch says of one document.
+// change is the precondition and the mutation of one document of a batch.
 type change struct {
 	store.Key
-	expected int64           // the version that it must be at; whichever: it is not checked
-	write    *store.Mutation // nil: it is only checked
+	expected int64           // the required version; whichever: it is not checked
+	write    *store.Mutation // nil: the document is only checked
 }
 
 const whichever = -1
 
-// changes are those of a batch in the order of their keys.
+// changes returns the changes of a batch in the order of their keys.
 func changes(b store.Batch) []change {
 	all := make([]change, 0, len(b.Preconditions)+len(b.Mutations))
 	at := make(map[store.Key]int, len(b.Mutations))
@@ -89,7 +94,7 @@ func changes(b store.Batch) []change {
 	return all
 }
 
-// pipeline is the statements that make the changes, and the key that each is about.
+// pipeline returns the statements of the changes, and the key of each.
 func (s *Store) pipeline(all []change) (batch *pgx.Batch, keys []store.Key) {
 	batch = &pgx.Batch{}
 	for _, c := range all {
@@ -123,12 +128,13 @@ func (s *Store) pipeline(all []change) (batch *pgx.Batch, keys []store.Key) {
 	return batch, keys
 }
 
-// attempts is how often a batch is tried that lost to a deadlock, or whose connection was cut before it did anything.
+// attempts is how often a batch is tried that ends with a deadlock, or whose connection broke before anything was
+// committed.
 const attempts = 4
 
 // Commit implements store.Driver.
 func (s *Store) Commit(ctx context.Context, b store.Batch) error {
-	done, err := s.gate.Enter(ctx)
+	done, err := s.closing.Enter(ctx)
 	if err != nil {
 		return err
 	}
@@ -163,24 +169,25 @@ func (s *Store) try(ctx context.Context, all []change) error {
 	results := c.SendBatch(ctx, batch)
 	for _, k := range keys {
 		if _, err := results.Exec(); err != nil {
-			_ = results.Close() // it only says the same again
+			_ = results.Close() // repeats the error
 			return failed(err, k)
 		}
 	}
-	// What is answered last is that the transaction is committed. Until then nothing is.
+	// The last result reports the commit of the transaction.
 	if err := results.Close(); err != nil {
 		return failed(err, store.Key{})
 	}
 	return nil
 }
 
-// undone marks a failure after which it is certain that nothing was committed.
+// undone marks an error after which certainly nothing was committed.
 type undone struct{ error }
 
 func (u undone) Unwrap() error { return u.error }
 
-// failed is why a statement of a pipeline failed, or its end, which has no key. When PostgreSQL says itself why a statement
-// failed, the transaction is undone, even if it goes away just then. At the end, only an error after which it stays says so.
+// failed returns the error of a statement of a pipeline, or of its end, which has no key. When PostgreSQL itself
+// reports the error of a statement, the transaction is rolled back, also when the connection then breaks. At the end,
+// only an error that keeps the connection open means that.
 func failed(err error, k store.Key) error {
 	var said *pgconn.PgError
 	switch answered := errors.As(err, &said); {
@@ -192,13 +199,13 @@ func failed(err error, k store.Key) error {
 	return err
 }
 
-// again reports whether a batch that was certainly not committed should be tried again at once.
+// again reports whether a batch that was certainly not committed should be retried at once.
 func (s *Store) again(err error) bool {
 	if !errors.As(err, new(undone)) {
 		return false
 	}
-	if lost(err) {
-		s.pool.Reset() // the others in the pool are cut as well
+	if broken(err) {
+		s.pool.Reset() // the other connections of the pool are broken too
 		return true
 	}
 	return collided(err)

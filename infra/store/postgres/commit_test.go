@@ -53,7 +53,7 @@ func version(t *testing.T, s *postgres.Store, k store.Key) int64 {
 	return docs[0].Version
 }
 
-// together runs functions at the same time and returns their errors.
+// together runs functions concurrently and returns their errors.
 func together(functions ...func() error) []error {
 	errs := make([]error, len(functions))
 	var running sync.WaitGroup
@@ -64,9 +64,9 @@ func together(functions ...func() error) []error {
 	return errs
 }
 
-// Two who each read what the other writes cannot both have read it before: what a batch only expects still holds when it is
-// committed. So it is for documents that are there and for those that are not.
-func TestExpectationsHoldAtCommit(t *testing.T) {
+// Of two batches that each read the document that the other writes only one commits, because a precondition without a
+// write still holds at the commit. This is so for existing documents and for missing ones.
+func TestPreconditionsHoldAtCommit(t *testing.T) {
 	s := open(t, pgtest.Role(t), storetest.Schema)
 	for _, there := range []bool{true, false} {
 		conflicts := 0
@@ -101,8 +101,8 @@ func TestExpectationsHoldAtCommit(t *testing.T) {
 	}
 }
 
-// A batch expects that a document is absent, which another transaction is just about to make: it waits, and knows then.
-func TestAbsenceIsNotGuessed(t *testing.T) {
+// A batch requires that a document is missing while another transaction is creating it: the batch waits for the result.
+func TestMissingWaits(t *testing.T) {
 	url := pgtest.Role(t)
 	s := open(t, url, storetest.Schema)
 	for made, want := range map[bool]fault.Kind{true: fault.Conflict, false: 0} {
@@ -117,7 +117,9 @@ func TestAbsenceIsNotGuessed(t *testing.T) {
 		}
 		answer := make(chan error, 1)
 		go func() {
-			answer <- s.Commit(t.Context(), store.Batch{Preconditions: []store.Precondition{at(thing(id), 0)}, Mutations: []store.Mutation{put(other(id), 1, `{}`)}})
+			answer <- s.Commit(t.Context(), store.Batch{
+				Preconditions: []store.Precondition{at(thing(id), 0)}, Mutations: []store.Mutation{put(other(id), 1, `{}`)},
+			})
 		}()
 		waitFor(t, url, "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND wait_event_type = 'Lock'", 1)
 		end := tx.Rollback
@@ -130,14 +132,14 @@ func TestAbsenceIsNotGuessed(t *testing.T) {
 		if err := <-answer; made && !fault.Is(err, want) || !made && err != nil {
 			t.Errorf("made %v: got %v", made, err)
 		}
-		// What held the place of the absent document is gone.
+		// The temporary row of the missing document is removed.
 		if v := version(t, s, thing(id)); (v == 1) != made {
 			t.Errorf("made %v: the document is at %d", made, v)
 		}
 	}
 }
 
-// waitFor waits until a query says so.
+// waitFor waits until a query returns the wanted number.
 func waitFor(t *testing.T, url, sql string, want int) {
 	t.Helper()
 	c := pgtest.Connect(t, url)
@@ -150,8 +152,8 @@ func waitFor(t *testing.T, url, sql string, want int) {
 	}
 }
 
-// Batches that touch the same documents in opposite orders do not wait for one another in a circle. PostgreSQL is told not to look for
-// one, so that it would be for ever.
+// Batches with the same documents in opposite orders form no deadlock. PostgreSQL's detection is off in this test, so
+// that a deadlock would last for ever.
 func TestNoDeadlock(t *testing.T) {
 	url := pgtest.Role(t)
 	pgtest.Exec(t, pgtest.Superuser(t), "ALTER ROLE "+pgtest.User(t, url)+" SET deadlock_timeout = '1h'")
@@ -190,8 +192,8 @@ func TestNoDeadlock(t *testing.T) {
 	}
 }
 
-// Who locks rows by hand in another order can make a deadlock. The driver that loses it tries again.
-func TestDeadlockIsTriedAgain(t *testing.T) {
+// Rows that are locked by hand in another order can form a deadlock. The driver then retries.
+func TestDeadlockIsRetried(t *testing.T) {
 	url := pgtest.Role(t)
 	s := open(t, url, storetest.Schema)
 	commit(t, s, nil, put(thing("a"), 1, `{}`), put(thing("b"), 1, `{}`))
@@ -200,11 +202,13 @@ func TestDeadlockIsTriedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	lock := func(id string) {
-		if _, err := tx.Exec(t.Context(), "SELECT FROM "+pgtest.User(t, url)+".things WHERE id = $1 FOR UPDATE", id); err != nil {
+		if _, err := tx.Exec(
+			t.Context(), "SELECT FROM "+pgtest.User(t, url)+".things WHERE id = $1 FOR UPDATE", id,
+		); err != nil {
 			t.Fatal("the wrong one lost:", err)
 		}
 	}
-	// Who finds a deadlock is who loses it, and this one never looks for one.
+	// The transaction that detects a deadlock is rolled back, and this one does not detect any.
 	if _, err := tx.Exec(t.Context(), "SET LOCAL deadlock_timeout = '1h'"); err != nil {
 		t.Fatal(err)
 	}
@@ -228,11 +232,13 @@ func TestDeadlockIsTriedAgain(t *testing.T) {
 	}
 }
 
-// Roles may have another isolation by default; everything holds in each.
+// A role may have another default isolation; the guarantees are the same in each.
 func TestOtherIsolations(t *testing.T) {
 	for _, level := range []string{"repeatable read", "serializable"} {
 		url := pgtest.Role(t)
-		pgtest.Exec(t, pgtest.Superuser(t), "ALTER ROLE "+pgtest.User(t, url)+" SET default_transaction_isolation = '"+level+"'")
+		pgtest.Exec(
+			t, pgtest.Superuser(t), "ALTER ROLE "+pgtest.User(t, url)+" SET default_transaction_isolation = '"+level+"'",
+		)
 		s := open(t, url, storetest.Schema)
 		var won atomic.Int64
 		var all []func() error
@@ -259,7 +265,7 @@ func TestOtherIsolations(t *testing.T) {
 	}
 }
 
-// increment adds one to a document's version, however often it loses the race.
+// increment writes a document's next version, and retries after each conflict.
 func increment(ctx context.Context, s *postgres.Store) (int64, error) {
 	for {
 		docs, err := s.Get(ctx, thing("counter"))
@@ -267,7 +273,10 @@ func increment(ctx context.Context, s *postgres.Store) (int64, error) {
 			return 0, err
 		}
 		v := docs[0].Version
-		err = s.Commit(ctx, store.Batch{Preconditions: []store.Precondition{at(thing("counter"), v)}, Mutations: []store.Mutation{put(thing("counter"), v+1, `{}`)}})
+		err = s.Commit(ctx, store.Batch{
+			Preconditions: []store.Precondition{at(thing("counter"), v)},
+			Mutations:     []store.Mutation{put(thing("counter"), v+1, `{}`)},
+		})
 		if !fault.Is(err, fault.Conflict) {
 			return v + 1, err
 		}

@@ -12,10 +12,10 @@ import (
 	"unsafe"
 )
 
-// stored is how a document lies in the database: as the JSONB that indexes are made of and people query, and byte by byte
-// when JSONB would change what it says. That is so for numbers with an exponent and the negative zero, which it writes
-// otherwise, members that come twice, NUL and halves of surrogate pairs, which it refuses, and bytes that are not UTF-8.
-// For those the JSONB says what package field finds in the document, which is what decides in queries.
+// stored returns the stored form of a document: the JSONB, which is used by indexes and can be queried by people, and
+// the exact bytes when JSONB would change the document. JSONB rewrites numbers with an exponent and the negative zero,
+// removes duplicate members, and refuses NUL, halves of surrogate pairs and invalid UTF-8. For such a document the
+// JSONB has the values that package field finds, which decide in queries.
 func stored(data []byte) (doc string, exact []byte) {
 	if plain(data) {
 		return text(data), nil
@@ -23,28 +23,28 @@ func stored(data []byte) (doc string, exact []byte) {
 	r := rewriter{in: json.NewDecoder(bytes.NewReader(data))}
 	r.in.UseNumber()
 	if err := r.document(); err != nil || !r.changed {
-		return text(data), nil // what is not JSON is PostgreSQL's to refuse
+		return text(data), nil // PostgreSQL refuses invalid JSON
 	}
 	return r.out.String(), data
 }
 
-// text is data as a string, without a copy: it is copied into the message to the server.
+// text returns data as a string without a copy; pgx copies it into its message.
 func text(data []byte) string { return unsafe.String(unsafe.SliceData(data), len(data)) }
 
-// The limits within which plain looks; what is beyond is left to the rewriter. A number of this length is
-// within the range of a float64.
+// The limits of plain; beyond them the rewriter decides. A number of this length is within the range of float64.
 const (
 	plainNumber = 300
 	plainNames  = 64
 )
 
-// plain reports quickly that JSONB keeps all that a document says. It is in doubt about some of those that it does keep.
+// plain reports whether JSONB certainly preserves the document. It is fast, and returns false for some that JSONB
+// preserves.
 func plain(data []byte) bool {
 	if !utf8.Valid(data) {
 		return false
 	}
 	var names [][]byte // of all open objects
-	var open []int     // where those of each begin; arrays have none
+	var open []int     // the index of each object's first name; arrays have none
 	for i := 0; i < len(data); {
 		switch c := data[i]; {
 		case c == '{' || c == '[':
@@ -90,7 +90,8 @@ func plain(data []byte) bool {
 	return true
 }
 
-// plainString is the length of the string that data begins with, whether it has escapes, and whether JSONB keeps it.
+// plainString returns the length of the string at the beginning of data, whether it has escapes, and whether JSONB
+// preserves it.
 func plainString(data []byte) (n int, escaped, ok bool) {
 	for i := 1; i < len(data); i++ {
 		switch data[i] {
@@ -109,7 +110,7 @@ func plainString(data []byte) (n int, escaped, ok bool) {
 	return 0, escaped, false
 }
 
-// keepsNumber reports whether JSONB writes a number as it was, and a float64 can hold about as much.
+// keepsNumber reports whether JSONB preserves a number's text and the number is within the range of float64.
 func keepsNumber(token string) bool {
 	if len(token) > plainNumber || strings.ContainsAny(token, "eE") {
 		return false
@@ -117,7 +118,7 @@ func keepsNumber(token string) bool {
 	return token[0] != '-' || strings.Trim(token, "-0.") != ""
 }
 
-// rewriter copies a document as JSONB can hold it.
+// rewriter copies a document in a form that JSONB preserves.
 type rewriter struct {
 	in      *json.Decoder
 	out     bytes.Buffer
@@ -129,7 +130,7 @@ func (r *rewriter) document() error {
 		return err
 	}
 	if _, err := r.in.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("there is more than one value")
+		return errors.New("more than one value")
 	}
 	return nil
 }
@@ -172,7 +173,7 @@ func (r *rewriter) array() error {
 	return err
 }
 
-// object keeps the first of members with one name, as package field does.
+// object copies the first of several members with the same name, as package field does.
 func (r *rewriter) object() error {
 	seen := map[string]bool{}
 	r.out.WriteByte('{')
@@ -201,7 +202,7 @@ func (r *rewriter) object() error {
 	return err
 }
 
-// text writes a string. The decoder made U+FFFD of what is no character.
+// text writes a string. The decoder has replaced invalid characters by U+FFFD.
 func (r *rewriter) text(s string) {
 	if strings.ContainsAny(s, "\x00\x01\uFFFD") {
 		r.changed = true
@@ -210,7 +211,8 @@ func (r *rewriter) text(s string) {
 	r.out.Write(quoted)
 }
 
-// number writes a number, by way of a float64 when JSONB does not keep it; what is out of range is no value to package field.
+// number writes a number, as a float64 when JSONB does not preserve its text. A number out of range has no value for
+// package field.
 func (r *rewriter) number(token string) {
 	if keepsNumber(token) {
 		r.out.WriteString(token)
@@ -222,12 +224,12 @@ func (r *rewriter) number(token string) {
 		r.out.WriteString("null")
 		return
 	}
-	r.out.Write(strconv.AppendFloat(nil, f+0, 'g', -1, 64)) // there is one zero
+	r.out.Write(strconv.AppendFloat(nil, f+0, 'g', -1, 64)) // turns -0 into 0
 }
 
 var escapes = strings.NewReplacer("\x00", "\x01\x01", "\x01", "\x01\x02")
 
-// escape writes a string without NUL, which PostgreSQL has no place for, such that strings keep their order.
+// escape returns a string without NUL, which PostgreSQL does not store. The order of strings is preserved.
 func escape(s string) string {
 	if !strings.ContainsAny(s, "\x00\x01") {
 		return s

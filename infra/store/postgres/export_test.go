@@ -8,8 +8,10 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// OpenTraced is Open with an eye on the connections.
-func OpenTraced(ctx context.Context, url, function string, schema store.Schema, tracer pgx.QueryTracer) (*Store, error) {
+// OpenTraced is Open with a tracer of the connections.
+func OpenTraced(
+	ctx context.Context, url, function string, schema store.Schema, tracer pgx.QueryTracer,
+) (*Store, error) {
 	c, err := parse(url)
 	if err != nil {
 		return nil, err

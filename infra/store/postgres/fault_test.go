@@ -14,8 +14,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/store/storetest"
 )
 
-// Whatever is wrong with the database when a function starts is said in a sentence that tells what to do, and holds no password.
-func TestOpeningSaysWhatToDo(t *testing.T) {
+// Each error of opening a database tells in one line what to do, without a password.
+func TestOpenErrors(t *testing.T) {
 	role, superuser := pgtest.Role(t), pgtest.Superuser(t)
 	name := pgtest.User(t, role)
 	alter := func(sql string) func(*testing.T) string {
@@ -33,16 +33,23 @@ func TestOpeningSaysWhatToDo(t *testing.T) {
 		says string
 	}{
 		"a wrong password": {change(func(u *url.URL) { u.User = url.UserPassword(name, "wrong-secret") }), "set PGPASSWORD"},
-		"no such role":     {change(func(u *url.URL) { u.User = url.UserPassword("nobody_"+name, "wrong-secret") }), "set PGPASSWORD"},
+		"no such role": {
+			change(func(u *url.URL) { u.User = url.UserPassword("nobody_"+name, "wrong-secret") }), "set PGPASSWORD",
+		},
 		"no login":         {alter("ALTER ROLE %s NOLOGIN"), "may log in"},
 		"no such database": {change(func(u *url.URL) { u.Path = "/nowhere" }), "the database does not exist; create it"},
 		"no such host":     {change(func(u *url.URL) { u.Host = "nowhere.invalid:5432" }), "the database does not answer"},
 		"no such port":     {change(func(u *url.URL) { u.Host = "127.0.0.1:1" }), "the database does not answer"},
 		"no such schema": {func(t *testing.T) string { return pgtest.Param(t, role, "search_path", "nowhere") },
 			`run CREATE SCHEMA "nowhere" AUTHORIZATION "` + name + `"`},
-		"no schema at all":          {alter("ALTER ROLE %s SET search_path = nowhere"), "run CREATE SCHEMA AUTHORIZATION"},
-		"another's schema":          {func(t *testing.T) string { return pgtest.Param(t, role, "search_path", pgtest.User(t, pgtest.Role(t))) }, "run ALTER SCHEMA"},
-		"a schema to look at only":  {func(t *testing.T) string { return pgtest.Param(t, role, "search_path", "pg_catalog") }, "run ALTER SCHEMA"},
+		"no schema at all": {alter("ALTER ROLE %s SET search_path = nowhere"), "run CREATE SCHEMA AUTHORIZATION"},
+		"another's schema": {
+			func(t *testing.T) string { return pgtest.Param(t, role, "search_path", pgtest.User(t, pgtest.Role(t))) },
+			"run ALTER SCHEMA",
+		},
+		"a schema to look at only": {
+			func(t *testing.T) string { return pgtest.Param(t, role, "search_path", "pg_catalog") }, "run ALTER SCHEMA",
+		},
 		"commits that do not last":  {alter("ALTER ROLE %s SET synchronous_commit = off"), "SET synchronous_commit = on"},
 		"an encoding that is small": {smallEncoding, "ENCODING 'UTF8'"},
 		"only reading":              {alter("ALTER ROLE %s SET default_transaction_read_only = on"), "name the primary"},
@@ -63,15 +70,17 @@ func TestOpeningSaysWhatToDo(t *testing.T) {
 func smallEncoding(t *testing.T) string {
 	superuser, role := pgtest.Superuser(t), pgtest.Role(t)
 	name := pgtest.User(t, role) + "_latin"
-	pgtest.Exec(t, superuser, "CREATE DATABASE "+name+" TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C' OWNER "+pgtest.User(t, role))
+	pgtest.Exec(
+		t, superuser, "CREATE DATABASE "+name+" TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C' OWNER "+pgtest.User(t, role),
+	)
 	t.Cleanup(func() { pgtest.Exec(t, superuser, "DROP DATABASE "+name+" WITH (FORCE)") })
 	return pgtest.Param(t, pgtest.With(t, role, func(u *url.URL) { u.Path = "/" + name }), "search_path", "public")
 }
 
-// What a document or an id is too large or too strange for is said to whoever wrote it, and an id that cannot be is nobody's.
-func TestWhatItCannotKeep(t *testing.T) {
+// A document or id that the database cannot store is refused with a reason, and an id that cannot exist is missing.
+func TestUnstorable(t *testing.T) {
 	s := open(t, pgtest.Role(t), storetest.Schema)
-	noise := func(n int) string { // that does not shrink when it is compressed
+	noise := func(n int) string { // that cannot be compressed
 		var b strings.Builder
 		for i := range n {
 			fmt.Fprintf(&b, "%x", uint32(i)*2654435761%4093)
@@ -86,10 +95,14 @@ func TestWhatItCannotKeep(t *testing.T) {
 		"a long indexed field": {put(thing("a"), 1, `{"n":"`+noise(9000)+`"}`), fault.TooLarge},
 		"an id with NUL":       {put(thing("a\x00"), 1, `{}`), fault.Invalid},
 		"an id not in UTF-8":   {put(thing("a\xff"), 1, `{}`), fault.Invalid},
-		"deep nesting":         {put(thing("a"), 1, strings.Repeat(`{"a":`, 50000)+"1"+strings.Repeat("}", 50000)), fault.Invalid},
-		"no JSON":              {put(thing("a"), 1, `{"a"`), fault.Internal},
+		"deep nesting": {
+			put(thing("a"), 1, strings.Repeat(`{"a":`, 50000)+"1"+strings.Repeat("}", 50000)), fault.Invalid,
+		},
+		"no JSON": {put(thing("a"), 1, `{"a"`), fault.Internal},
 	} {
-		if err := s.Commit(t.Context(), store.Batch{Mutations: []store.Mutation{put(thing("beside"), 1, `{}`), row.m}}); !fault.Is(err, row.want) {
+		if err := s.Commit(
+			t.Context(), store.Batch{Mutations: []store.Mutation{put(thing("beside"), 1, `{}`), row.m}},
+		); !fault.Is(err, row.want) {
 			t.Errorf("%s: got %v", what, err)
 		}
 	}
@@ -104,8 +117,8 @@ func TestWhatItCannotKeep(t *testing.T) {
 	commit(t, s, nil, put(thing("long"), 1, `{"text":"`+noise(9000)+`","n":"`+noise(300)+`"}`))
 }
 
-// A server that was started anew is found again, by reads and by commits, without anybody noticing.
-func TestServerStartedAnew(t *testing.T) {
+// Reads and commits succeed after a restart of the server.
+func TestServerRestart(t *testing.T) {
 	server := pgtest.New(t)
 	url := pgtest.RoleOf(t, server.URL)
 	s := open(t, url, storetest.Schema)
@@ -142,7 +155,7 @@ func TestServerStartedAnew(t *testing.T) {
 	}
 }
 
-// The server has no connection left: that is said, and nothing else happens.
+// The error tells that the server has no connection left.
 func TestTooManyConnections(t *testing.T) {
 	server := pgtest.New(t, "max_connections=6", "superuser_reserved_connections=3")
 	url := pgtest.RoleOf(t, server.URL)
@@ -170,20 +183,21 @@ func TestTooManyConnections(t *testing.T) {
 	}
 }
 
-// A function's role reads and writes its own schema and no other, and nobody else does.
+// A function's role can use its own schema and no other, and no other role can use it.
 func TestRolesAreKeptApart(t *testing.T) {
 	orders, users := pgtest.Role(t), pgtest.Role(t)
 	s := open(t, orders, storetest.Schema)
 	commit(t, s, nil, put(thing("a"), 1, `{"secret":true}`))
 	theirs := pgtest.User(t, orders)
 	c := pgtest.Connect(t, users)
-	for _, sql := range []string{"SELECT data FROM %s.things", "DELETE FROM %s.things", "INSERT INTO %s.things VALUES ('b', 1, '{}')",
+	for _, sql := range []string{"SELECT data FROM %s.things", "DELETE FROM %s.things", "INSERT INTO %s.things VALUES " +
+		"('b', 1, '{}')",
 		"CREATE TABLE %s.mine ()", "SELECT %s.ebb_key('1')", "DROP SCHEMA %s CASCADE"} {
 		if _, err := c.Exec(t.Context(), fmt.Sprintf(sql, theirs)); err == nil || !strings.Contains(err.Error(), "42501") {
 			t.Errorf("%s: got %v", sql, err)
 		}
 	}
-	// Nor with our own words, should the URL be somebody else's.
+	// Nor with the driver's statements and another function's URL.
 	_, err := postgres.Open(t.Context(), pgtest.Param(t, users, "search_path", theirs), "orders", storetest.Schema)
 	if !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.Public(err), "may not use the schema") {
 		t.Errorf("got %v", err)

@@ -14,7 +14,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/store/postgres/pgtest"
 )
 
-// awkward are documents that JSONB would change or refuse, with what it is given instead.
+// awkward maps documents that JSONB would change or refuse to the JSONB that is stored.
 var awkward = map[string]string{
 	`{"a":1e3}`:                      `{"a":1000}`,
 	`{"a":-0}`:                       `{"a":0}`,
@@ -38,9 +38,10 @@ var awkward = map[string]string{
 func digits(n int) string { return strings.Repeat("1", n) }
 func zeros(n int) string  { return strings.Repeat("0", n) }
 
-// kept are documents that JSONB keeps.
+// kept lists documents that JSONB preserves.
 var kept = []string{
-	`{}`, `{"a":1.50,"b":-0.5,"c":-10,"d":12345678901234567890}`, `{"a":"\ud83d\ude00 \u00e9 \n \\u0000"}`, `{"a":{"b":1},"b":{"b":1}}`,
+	`{}`, `{"a":1.50,"b":-0.5,"c":-10,"d":12345678901234567890}`, `{"a":"\ud83d\ude00 \u00e9 \n \\u0000"}`,
+	`{"a":{"b":1},"b":{"b":1}}`,
 	`[{"a":1},{"a":1}]`, `{"a":["a","a"],"b":"a"}`, " {\"a\" : null}\n", `{"x":true,"y":false}`, `{"a:":"b","a":":"}`,
 }
 
@@ -62,16 +63,20 @@ func TestStored(t *testing.T) {
 	}
 }
 
-// What is not JSON is handed on as it is, for PostgreSQL to refuse.
-func TestStoredBroken(t *testing.T) {
-	for _, data := range []string{``, `{`, `}`, `{"a"`, `{"a":1e}`, `{"a":1e0`, `{"a":1e0}}`, `{"a":1e0}{}`, `{"a\u0000"`, `"`, `"\`, `"\u`, `"\u000`, `-`, `[1e0`, `{"a":"\ud8`, `{1e0:1}`} {
+// Invalid JSON is passed on unchanged, for PostgreSQL to refuse.
+func TestStoredInvalid(t *testing.T) {
+	for _, data := range []string{
+		``, `{`, `}`, `{"a"`, `{"a":1e}`, `{"a":1e0`, `{"a":1e0}}`, `{"a":1e0}{}`, `{"a\u0000"`, `"`, `"\`, `"\u`, `"\u000`,
+		`-`, `[1e0`, `{"a":"\ud8`, `{1e0:1}`,
+	} {
 		if doc, exact := stored([]byte(data)); doc != data || exact != nil {
 			t.Errorf("%q: got %q and %q", data, doc, exact)
 		}
 	}
 }
 
-// FuzzStored holds what is given to JSONB to what package field, which decides in queries, finds in the document.
+// FuzzStored compares the values in the JSONB with those that package field, which decides in queries, finds in the
+// document.
 func FuzzStored(f *testing.F) {
 	for data := range awkward {
 		f.Add([]byte(data), "a")
@@ -106,15 +111,19 @@ func FuzzStored(f *testing.F) {
 	})
 }
 
-// Keys that are made here and keys that PostgreSQL makes are the same, and sort as values do.
+// Keys made in Go and keys made by PostgreSQL are equal, and sort as the values do.
 func TestKeys(t *testing.T) {
 	c := pgtest.Connect(t, pgtest.Role(t))
 	namespace := quote(pgtest.User(t, c.Config().ConnString()))
 	if _, err := c.Exec(t.Context(), fmt.Sprintf(keyFunction, namespace)); err != nil {
 		t.Fatal(err)
 	}
-	ascending := []any{nil, false, true, -math.MaxFloat64, -1e21, -1.5, -1.0, -math.SmallestNonzeroFloat64, 0.0, math.SmallestNonzeroFloat64, 5e-324, 0.1,
-		0.30000000000000004, 1.0, 10.0, 9007199254740992.0, 1e21, math.MaxFloat64, "", "\x00", "\x00\x00", "\x00a", "\x01", "\x01\x00", "\x02", " ", "A", "a", "aa", "é", "日本", "🚢"}
+	ascending := []any{
+		nil, false, true, -math.MaxFloat64, -1e21, -1.5, -1.0, -math.SmallestNonzeroFloat64, 0.0,
+		math.SmallestNonzeroFloat64, 5e-324, 0.1, 0.30000000000000004, 1.0, 10.0, 9007199254740992.0, 1e21,
+		math.MaxFloat64, "", "\x00", "\x00\x00", "\x00a", "\x01", "\x01\x00", "\x02", " ", "A", "a", "aa", "é", "日本",
+		"🚢",
+	}
 	for i, v := range ascending {
 		data, err := json.Marshal(map[string]any{"v": v})
 		if err != nil {
@@ -122,7 +131,9 @@ func TestKeys(t *testing.T) {
 		}
 		doc, _ := stored(data)
 		var got string
-		if err := c.QueryRow(t.Context(), "SELECT "+namespace+".ebb_key($1::text::jsonb -> 'v')", doc).Scan(&got); err != nil {
+		if err := c.QueryRow(
+			t.Context(), "SELECT "+namespace+".ebb_key($1::text::jsonb -> 'v')", doc,
+		).Scan(&got); err != nil {
 			t.Fatal(err)
 		}
 		if got != key(v) {
@@ -134,34 +145,49 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// A path finds members of objects only: nothing in arrays, in strings, or where it ends too early.
+// A path finds members of objects only: none in arrays or strings, and none for a path that ends too early.
 func TestPathsInSQL(t *testing.T) {
 	url := pgtest.Role(t)
-	s, err := Open(t.Context(), url, "orders", store.Schema{{Name: "things", Indexes: []store.Index{store.On("a.0"), store.On("a.it's"), store.On("%d")}}})
+	s, err := Open(
+		t.Context(), url, "orders",
+		store.Schema{{Name: "things", Indexes: []store.Index{store.On("a.0"), store.On("a.it's"), store.On("%d")}}},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = s.Close() }()
 	var b store.Batch
-	for id, data := range map[string]string{"array": `{"a":["x"]}`, "object": `{"a":{"0":"x","it's":"y"}}`, "string": `{"a":"x"}`, "percent": `{"%d":"x"}`} {
-		b.Mutations = append(b.Mutations, store.Mutation{Key: store.Key{Collection: "things", ID: id}, Version: 1, Data: []byte(data)})
+	for id, data := range map[string]string{
+		"array": `{"a":["x"]}`, "object": `{"a":{"0":"x","it's":"y"}}`, "string": `{"a":"x"}`, "percent": `{"%d":"x"}`,
+	} {
+		b.Mutations = append(
+			b.Mutations, store.Mutation{Key: store.Key{Collection: "things", ID: id}, Version: 1, Data: []byte(data)},
+		)
 	}
 	if err := s.Commit(t.Context(), b); err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string][2]string{"a.0": {"x", "object"}, "a.it's": {"y", "object"}, "%d": {"x", "percent"}} {
-		docs, _, err := s.Query(t.Context(), store.Query{Collection: "things", Limit: 5, Where: []store.Filter{{Field: path, Op: store.Equal, Value: want[0]}}})
+	for path, want := range map[string][2]string{
+		"a.0": {"x", "object"}, "a.it's": {"y", "object"}, "%d": {"x", "percent"},
+	} {
+		docs, _, err := s.Query(
+			t.Context(),
+			store.Query{Collection: "things", Limit: 5, Where: []store.Filter{{Field: path, Op: store.Equal, Value: want[0]}}},
+		)
 		if err != nil || len(docs) != 1 || docs[0].ID != want[1] {
 			t.Errorf("%s: got %v, %v", path, docs, err)
 		}
-		docs, _, err = s.Query(t.Context(), store.Query{Collection: "things", Limit: 5, Order: []store.Order{{Field: path}}, After: &store.Position{Values: []any{"a"}, ID: ""}})
+		docs, _, err = s.Query(t.Context(), store.Query{
+			Collection: "things", Limit: 5, Order: []store.Order{{Field: path}},
+			After: &store.Position{Values: []any{"a"}, ID: ""},
+		})
 		if err != nil || len(docs) != 1 || docs[0].ID != want[1] {
 			t.Errorf("%s after: got %v, %v", path, docs, err)
 		}
 	}
 }
 
-// Queries use the index that is declared for them, for what they look for and for the order, also from a cursor on.
+// Queries use the declared index for their filters and order, also from a cursor on.
 func TestQueriesUseIndexes(t *testing.T) {
 	url := pgtest.Role(t)
 	schema := store.Schema{{Name: "things", Indexes: []store.Index{store.On("kind", "n"), store.On("state.customer_id")}}}
@@ -174,8 +200,12 @@ func TestQueriesUseIndexes(t *testing.T) {
 		var b store.Batch
 		for range 1000 {
 			n := len(b.Mutations)
-			b.Mutations = append(b.Mutations, store.Mutation{Key: store.Key{Collection: "things", ID: fmt.Sprint(n * 7919 % 5003)}, Version: 1,
-				Data: fmt.Appendf(nil, `{"kind":"k%d","n":%d,"state":{"customer_id":"c%d"},"text":%q}`, n%5, n, n%500, strings.Repeat("x", 300))})
+			b.Mutations = append(b.Mutations, store.Mutation{Key: store.Key{
+				Collection: "things", ID: fmt.Sprint(n * 7919 % 5003),
+			}, Version: 1,
+				Data: fmt.Appendf(
+					nil, `{"kind":"k%d","n":%d,"state":{"customer_id":"c%d"},"text":%q}`, n%5, n, n%500, strings.Repeat("x", 300),
+				)})
 		}
 		if err := s.Commit(t.Context(), b); err != nil {
 			t.Fatal(err)
@@ -194,11 +224,18 @@ func TestQueriesUseIndexes(t *testing.T) {
 		cond  []string
 	}{
 		"equal and in order": {store.Query{Where: kind, Order: []store.Order{{Field: "n"}}}, byN, []string{"kind"}},
-		"equal and descending": {store.Query{Where: kind, Order: []store.Order{{Field: "n", Desc: true}}}, "Backward using " + byN,
+		"equal and descending": {store.Query{
+			Where: kind, Order: []store.Order{{Field: "n", Desc: true}},
+		}, "Backward using " + byN,
 			[]string{"kind"}},
-		"a range": {store.Query{Where: append(slices.Clone(kind), store.Filter{Field: "n", Op: store.Greater, Value: int64(10)}), Order: []store.Order{{Field: "n"}}},
+		"a range": {store.Query{
+			Where: append(slices.Clone(kind), store.Filter{Field: "n", Op: store.Greater, Value: int64(10)}),
+			Order: []store.Order{{Field: "n"}},
+		},
 			byN, []string{"kind", "'n'"}},
-		"from a cursor on": {store.Query{Where: kind, Order: []store.Order{{Field: "n"}}, After: &store.Position{Values: []any{500.0}, ID: "x"}},
+		"from a cursor on": {store.Query{
+			Where: kind, Order: []store.Order{{Field: "n"}}, After: &store.Position{Values: []any{500.0}, ID: "x"},
+		},
 			byN, []string{"kind", "ROW("}},
 		"a path": {store.Query{Where: []store.Filter{{Field: "state.customer_id", Op: store.Equal, Value: "c7"}}},
 			indexName(schema[0], schema[0].Indexes[1]), []string{"customer_id"}},

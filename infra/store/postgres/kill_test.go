@@ -18,7 +18,7 @@ var killSchema = store.Schema{{Name: "things", Indexes: []store.Index{store.On("
 
 const writers = 6
 
-// killBatch writes two new documents and one that counts.
+// killBatch returns a batch that writes two new documents and a counter.
 func killBatch(w, n int) store.Batch {
 	data := fmt.Appendf(nil, `{"writer":%d,"n":%d}`, w, n)
 	var b store.Batch
@@ -30,11 +30,13 @@ func killBatch(w, n int) store.Batch {
 }
 
 func killKeys(w, n int) []store.Key {
-	return []store.Key{thing(fmt.Sprintf("%d-%d-a", w, n)), thing(fmt.Sprintf("%d-%d-b", w, n)), thing(fmt.Sprint("counter-", w))}
+	return []store.Key{
+		thing(fmt.Sprintf("%d-%d-a", w, n)), thing(fmt.Sprintf("%d-%d-b", w, n)), thing(fmt.Sprint("counter-", w)),
+	}
 }
 
-// write commits numbered batches until it is told to stop, and returns how many were acknowledged, or seen to be done after it
-// was not known. Nothing but Unavailable may come of a connection that is cut, and Conflict where it was not known.
+// write commits numbered batches until ctx ends. It returns how many were acknowledged, or found committed after an
+// unknown result. A broken connection may cause only Unavailable, and Conflict after an unknown result.
 func write(ctx context.Context, t *testing.T, s *postgres.Store, w int, acknowledged chan<- struct{}) (n int) {
 	unknown := false
 	for ctx.Err() == nil {
@@ -44,7 +46,7 @@ func write(ctx context.Context, t *testing.T, s *postgres.Store, w int, acknowle
 			n++
 			unknown = false
 			select {
-			case acknowledged <- struct{}{}: // somebody counts
+			case acknowledged <- struct{}{}: // the test counts them
 			default:
 			}
 			continue
@@ -74,8 +76,8 @@ func write(ctx context.Context, t *testing.T, s *postgres.Store, w int, acknowle
 	return n
 }
 
-// writeWhile has several writers write while something is done to the server, and looks at what came of it. What is done
-// waits with more until so many further batches are acknowledged.
+// writeWhile runs several writers while do disturbs the server, and then checks the documents. do calls more to wait
+// for further acknowledged batches.
 func writeWhile(t *testing.T, url string, do func(more func(batches int))) {
 	t.Helper()
 	s, err := postgres.Open(t.Context(), url, "orders", killSchema)
@@ -98,7 +100,7 @@ func writeWhile(t *testing.T, url string, do func(more func(batches int))) {
 		for range batches {
 			select {
 			case <-one:
-			case <-ended: // all have failed
+			case <-ended: // every writer has failed
 			}
 		}
 	})
@@ -135,13 +137,15 @@ func checkWriter(t *testing.T, s *postgres.Store, w, batches int) {
 		return
 	}
 	docs, _, err := s.Query(t.Context(), store.Query{Collection: "things", Limit: 3,
-		Where: []store.Filter{{Field: "writer", Op: store.Equal, Value: int64(w)}}, Order: []store.Order{{Field: "n", Desc: true}}})
+		Where: []store.Filter{{
+			Field: "writer", Op: store.Equal, Value: int64(w),
+		}}, Order: []store.Order{{Field: "n", Desc: true}}})
 	if err != nil || len(docs) != 3 || docs[0].Version < int64(batches) {
 		t.Errorf("the index of writer %d says %v, %v", w, docs, err)
 	}
 }
 
-// Connections are cut in the midst of commits, again and again: nothing that was acknowledged is lost, and nothing is there by half.
+// Connections are broken during commits, repeatedly: no acknowledged batch is lost, and none is applied in part.
 func TestCutConnections(t *testing.T) {
 	url := pgtest.Role(t)
 	superuser := pgtest.Connect(t, pgtest.Superuser(t))
@@ -149,10 +153,11 @@ func TestCutConnections(t *testing.T) {
 	writeWhile(t, url, func(more func(int)) {
 		for cut < 30 {
 			more(4)
-			// Whoever is just at work, so that it is in the midst of something.
+			// Only connections that run a statement just now.
 			var one int
 			err := superuser.QueryRow(t.Context(), `SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM
-				(SELECT pid FROM pg_stat_activity WHERE usename = $1 AND application_name = 'ebb orders' AND state = 'active' ORDER BY random() LIMIT 1) busy`,
+				(SELECT pid FROM pg_stat_activity WHERE usename = $1 AND application_name = 'ebb orders' AND state = 'active'
+				ORDER BY random() LIMIT 1) busy`,
 				pgtest.User(t, url)).Scan(&one)
 			if cut += one; err != nil {
 				t.Error(err)
@@ -163,7 +168,7 @@ func TestCutConnections(t *testing.T) {
 	t.Logf("%d connections cut", cut)
 }
 
-// The server crashes and replays its log: the same.
+// The same when the server crashes and replays its log.
 func TestServerCrashes(t *testing.T) {
 	server := pgtest.New(t)
 	writeWhile(t, pgtest.RoleOf(t, server.URL), func(more func(int)) {

@@ -17,7 +17,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/store/storetest"
 )
 
-// Ten instances of a new version start at once, on nothing and then on documents that need another index; all of them can work.
+// Ten instances of a new version open concurrently, first an empty database and then one that needs another index; all
+// succeed.
 func TestTenOpenAtOnce(t *testing.T) {
 	url := pgtest.Role(t)
 	next := append(store.Schema{{Name: "more"}}, storetest.Schema...)
@@ -31,7 +32,9 @@ func TestTenOpenAtOnce(t *testing.T) {
 					return err
 				}
 				defer func() { _ = s.Close() }()
-				return s.Commit(t.Context(), store.Batch{Mutations: []store.Mutation{put(thing(fmt.Sprint(i)), 1, `{"n":1,"size":2}`)}})
+				return s.Commit(
+					t.Context(), store.Batch{Mutations: []store.Mutation{put(thing(fmt.Sprint(i)), 1, `{"n":1,"size":2}`)}},
+				)
 			})
 		}
 		for _, err := range together(all...) {
@@ -41,21 +44,23 @@ func TestTenOpenAtOnce(t *testing.T) {
 		}
 	}
 	s := open(t, url, next)
-	docs, _, err := s.Query(t.Context(), store.Query{Collection: "things", Where: []store.Filter{{Field: "size", Op: store.Equal, Value: int64(2)}}, Limit: 100})
+	docs, _, err := s.Query(t.Context(), store.Query{
+		Collection: "things", Where: []store.Filter{{Field: "size", Op: store.Equal, Value: int64(2)}}, Limit: 100,
+	})
 	if err != nil || len(docs) != 10 {
 		t.Errorf("got %d documents, %v", len(docs), err)
 	}
 }
 
-// While an index is made, instances of the version before write and go on, even when the index has to wait for somebody;
-// and what they write is in the index.
-func TestIndexIsMadeWhileOthersWrite(t *testing.T) {
+// While an index is created, instances of the version before can write, also when the index waits for a transaction;
+// their documents are in the index.
+func TestIndexCreatedWhileOthersWrite(t *testing.T) {
 	url := pgtest.Role(t)
 	old := open(t, url, storetest.Schema)
 	for i := range 500 {
 		commit(t, old, nil, put(thing(fmt.Sprint(i)), 1, fmt.Sprintf(`{"size":%d}`, i)))
 	}
-	// A transaction that has written and stays open keeps the index from being finished.
+	// An open transaction with a write delays the index.
 	c := pgtest.Connect(t, url)
 	tx, err := c.Begin(t.Context())
 	if err != nil {
@@ -73,7 +78,8 @@ func TestIndexIsMadeWhileOthersWrite(t *testing.T) {
 		}
 		opened <- s
 	}()
-	waitFor(t, url, "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND query LIKE 'CREATE INDEX%' AND wait_event_type = 'Lock'", 1)
+	waitFor(t, url, "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND query LIKE 'CREATE INDEX%' "+
+		"AND wait_event_type = 'Lock'", 1)
 	for i := range 100 {
 		commit(t, old, nil, put(thing(fmt.Sprint("new ", i)), 1, `{"size":7}`))
 	}
@@ -91,14 +97,16 @@ func TestIndexIsMadeWhileOthersWrite(t *testing.T) {
 	}
 	defer func() { _ = s.Close() }()
 	commit(t, old, nil, put(thing("last"), 1, `{"size":7}`))
-	docs, _, err := s.Query(t.Context(), store.Query{Collection: "things", Where: []store.Filter{{Field: "size", Op: store.Equal, Value: int64(7)}}, Limit: 1000})
+	docs, _, err := s.Query(t.Context(), store.Query{
+		Collection: "things", Where: []store.Filter{{Field: "size", Op: store.Equal, Value: int64(7)}}, Limit: 1000,
+	})
 	if err != nil || len(docs) != 103 {
 		t.Errorf("got %d of 103, %v", len(docs), err)
 	}
 }
 
-// An index whose making was stopped is made anew.
-func TestStoppedIndexIsMadeAnew(t *testing.T) {
+// An index whose creation was interrupted is created again.
+func TestInterruptedIndex(t *testing.T) {
 	url := pgtest.Role(t)
 	old := open(t, url, storetest.Schema)
 	commit(t, old, nil, put(thing("a"), 1, `{"size":7}`))
@@ -116,8 +124,10 @@ func TestStoppedIndexIsMadeAnew(t *testing.T) {
 		_, err := postgres.Open(t.Context(), url, "orders", schema)
 		stopped <- err
 	}()
-	waitFor(t, url, "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND query LIKE 'CREATE INDEX%' AND wait_event_type = 'Lock'", 1)
-	pgtest.Exec(t, url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user AND query LIKE 'CREATE INDEX%' AND pid <> pg_backend_pid()")
+	waitFor(t, url, "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND query LIKE 'CREATE INDEX%' "+
+		"AND wait_event_type = 'Lock'", 1)
+	pgtest.Exec(t, url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user AND query "+
+		"LIKE 'CREATE INDEX%' AND pid <> pg_backend_pid()")
 	if err := <-stopped; !fault.Is(err, fault.Unavailable) {
 		t.Errorf("got %v", err)
 	}
@@ -125,19 +135,23 @@ func TestStoppedIndexIsMadeAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := open(t, url, schema)
-	docs, _, err := s.Query(t.Context(), store.Query{Collection: "things", Where: []store.Filter{{Field: "size", Op: store.Equal, Value: int64(7)}}, Limit: 1000})
+	docs, _, err := s.Query(t.Context(), store.Query{
+		Collection: "things", Where: []store.Filter{{Field: "size", Op: store.Equal, Value: int64(7)}}, Limit: 1000,
+	})
 	if err != nil || len(docs) != 2 {
 		t.Errorf("got %d of 2, %v", len(docs), err)
 	}
-	waitFor(t, url, "SELECT count(*) FROM pg_index JOIN pg_class c ON c.oid = indexrelid WHERE NOT indisvalid AND relnamespace = current_schema()::regnamespace", 0)
+	waitFor(t, url, "SELECT count(*) FROM pg_index JOIN pg_class c ON c.oid = indexrelid WHERE NOT indisvalid AND "+
+		"relnamespace = current_schema()::regnamespace", 0)
 }
 
-// Who waits for an index and may wait no longer is told so.
+// The error tells that the context ended while waiting for an index.
 func TestWaitingHasAnEnd(t *testing.T) {
 	url := pgtest.Role(t)
 	open(t, url, storetest.Schema)
 	c := pgtest.Connect(t, url)
-	if _, err := c.Exec(t.Context(), "SELECT pg_advisory_lock(hashtextextended('ebb ' || current_schema(), 0))"); err != nil {
+	const lock = "SELECT pg_advisory_lock(hashtextextended('ebb ' || current_schema(), 0))"
+	if _, err := c.Exec(t.Context(), lock); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -146,14 +160,15 @@ func TestWaitingHasAnEnd(t *testing.T) {
 		_, err := postgres.Open(ctx, url, "orders", store.Schema{{Name: "another"}})
 		answer <- err
 	}()
-	waitFor(t, url, "SELECT least(count(*), 1) FROM pg_stat_activity WHERE usename = current_user AND application_name = 'ebb orders' AND query = 'ROLLBACK'", 1)
+	waitFor(t, url, "SELECT least(count(*), 1) FROM pg_stat_activity WHERE usename = current_user AND application_name "+
+		"= 'ebb orders' AND query = 'ROLLBACK'", 1)
 	cancel()
 	if err := <-answer; !fault.Is(err, fault.Unavailable) {
 		t.Errorf("got %v", err)
 	}
 }
 
-// An index that is declared no longer stays for as long as an older version may run, and everything else stays as well.
+// An index that is not declared any more stays, because an older version may run, and everything else stays too.
 func TestNothingIsDropped(t *testing.T) {
 	url := pgtest.Role(t)
 	open(t, url, storetest.Schema)
@@ -172,17 +187,18 @@ func TestNothingIsDropped(t *testing.T) {
 	}
 }
 
-// Two functions that were given one schema do not mix their documents, though both have collections of one name.
+// Two functions with the same schema do not mix their documents, although both have collections of the same name.
 func TestSchemaOfAnotherFunction(t *testing.T) {
 	url := pgtest.Role(t)
 	open(t, url, storetest.Schema)
 	_, err := postgres.Open(t.Context(), url, "payments", storetest.Schema[:1])
-	if !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.Public(err), "give each function a schema of its own") {
+	if !fault.Is(err, fault.Unavailable) ||
+		!strings.Contains(fault.Public(err), "give each function a schema of its own") {
 		t.Errorf("got %v", err)
 	}
 }
 
-// The schema that the URL names is used, and nothing is left to the session's search_path.
+// The schema of the URL is used, independent of the session's search_path.
 func TestSearchPath(t *testing.T) {
 	url := pgtest.Role(t)
 	name := pgtest.User(t, url) + "_named"
@@ -208,8 +224,8 @@ func (c *counter) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStart
 }
 func (c *counter) TraceConnectEnd(context.Context, pgx.TraceConnectEndData) {}
 
-// When everything is there, opening is one connection and one query.
-func TestOpeningIsOneQuery(t *testing.T) {
+// When nothing is missing, Open uses one connection and one query.
+func TestOpenIsOneQuery(t *testing.T) {
 	url := pgtest.Role(t)
 	open(t, url, storetest.Schema)
 	var c counter
@@ -225,7 +241,7 @@ func TestOpeningIsOneQuery(t *testing.T) {
 	}
 }
 
-// A pool takes four connections and not more, or as many as the URL says.
+// A pool opens at most four connections, or the number of the URL.
 func TestFewConnections(t *testing.T) {
 	for param, want := range map[string]int64{"": 4, "2": 2} {
 		url := pgtest.Role(t)

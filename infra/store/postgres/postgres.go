@@ -1,22 +1,23 @@
-// Package postgres keeps a function's documents in a schema of a PostgreSQL database, on pgx. PostgreSQL 13 or newer.
+// Package postgres stores a function's documents in a schema of a PostgreSQL database, with pgx. It needs PostgreSQL 13
+// or newer.
 //
-// What is promised: when Commit returns nil, the batch survives this process being killed, the server being killed, and the
-// power of the server's machine going, as PostgreSQL writes its log to the disk before it answers (synchronous_commit; a
-// server that has it off is refused). That a disk is lost is survived as far as the server has standbys or backups.
-// A batch whose Commit has not returned is there whole or not at all. A Commit whose answer was lost, because the
-// connection broke or its context ended, answers fault.Unavailable, or the context's error, and has happened or
-// has not; only reading tells. Where it is known that nothing happened the driver tries again by itself.
+// Durability: when Commit returns nil, the batch survives a kill of this process or of the server and a power failure
+// of the server's machine, because PostgreSQL writes its log to the disk before it responds (synchronous_commit; a
+// server that has it off is refused). Against the loss of a disk the server needs standbys or backups. A batch whose
+// Commit has not returned is applied completely or not at all. When the connection breaks or the context ends before
+// the response, Commit returns fault.Unavailable or the context's error, and the batch may have been applied; the
+// caller must read to find out. When certainly nothing was applied the driver retries by itself.
 //
 // Each function has a role and a schema of its own; docs/postgres.md has the SQL. Every collection is a table:
 //
 //	id text COLLATE "C" PRIMARY KEY, version bigint, data jsonb, exact bytea
 //
-// exact holds the document byte by byte when JSONB would lose something (see stored), and is NULL for nearly all.
-// Otherwise white space and the order of members are those of JSONB. Declared indexes are on expressions over data, so that
-// a row that an older version of the function writes, or a person by hand, is indexed like any other.
+// exact holds the exact bytes of a document that JSONB would change (see stored), and is NULL for nearly all. For the
+// others white space and the order of members are those of JSONB. Declared indexes are on expressions over data, so
+// that rows written by an older version of the function, or by a person, are indexed too.
 //
-// No call leaves state in a session: statements name their schema, locks end with their transaction. So PgBouncer in
-// transaction mode may stand before the server: from 1.21 on, or with default_query_exec_mode=exec in the URL.
+// No call leaves state in a session: statements name their schema, and locks end with their transaction. So PgBouncer
+// can be used in transaction mode: from version 1.21 on, or with default_query_exec_mode=exec in the URL.
 package postgres
 
 import (
@@ -31,21 +32,21 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
-	"github.com/ebb-dev/ebb/infra/store/internal/gate"
+	"github.com/ebb-dev/ebb/infra/store/internal/closegate"
 )
 
 // Store is an open schema of a database.
 type Store struct {
-	schema store.Schema
-	pool   *pgxpool.Pool
-	tables map[string]*table // by collection
-	gate   gate.Gate         // every call goes through it
+	schema  store.Schema
+	pool    *pgxpool.Pool
+	tables  map[string]*table // by collection
+	closing closegate.Gate    // every call enters it
 }
 
 var _ store.Driver = (*Store)(nil)
 
-// Opener opens the database of each function at a URL, as Open does. A URL that cannot be right is refused at once, with
-// what is wrong with it and nothing of the URL itself: "names no host; write …".
+// Opener returns an opener that opens the database of each function at a URL, as Open does. The error of an invalid URL
+// is a predicate without any part of the URL, such as "has no host; want …".
 func Opener(url string) (store.Opener, error) {
 	c, err := parse(url)
 	if err != nil {
@@ -60,12 +61,12 @@ func Opener(url string) (store.Opener, error) {
 	}, nil
 }
 
-// Open opens the database of a function at postgres://role@host:5432/database, whose password pgx finds in PGPASSWORD, and
-// brings its collections and indexes to what the schema declares. It never drops anything that documents are in. When all
-// is there, which is so at every start but the first of a new version, that costs one query.
+// Open opens the database of a function at postgres://role@host:5432/database, with the password in PGPASSWORD, and
+// creates missing collections and indexes of the schema. It never drops a table or an index. When nothing is missing,
+// at every start but the first of a new version, it needs one query.
 //
-// The tables lie in the schema that search_path names, or else in the first that the role finds: that of its own name,
-// where nobody has set it otherwise. Connections are made when they are first needed, at most 4, or pool_max_conns.
+// The tables are in the schema of search_path, or otherwise in the first schema that the role finds: by default the one
+// with the role's name. Connections are opened when they are first needed, at most 4, or pool_max_conns.
 func Open(ctx context.Context, url, function string, schema store.Schema) (*Store, error) {
 	c, err := parse(url)
 	if err != nil {
@@ -80,9 +81,9 @@ func (c config) open(ctx context.Context, function string, schema store.Schema) 
 	}
 	settings := c.pool.Copy()
 	if _, named := settings.ConnConfig.RuntimeParams["application_name"]; !named {
-		settings.ConnConfig.RuntimeParams["application_name"] = "ebb " + function // for who looks into pg_stat_activity
+		settings.ConnConfig.RuntimeParams["application_name"] = "ebb " + function // shown in pg_stat_activity
 	}
-	// The pool outlives the call and keeps its context, but not what ends it.
+	// The pool uses the context after the call, so it must not end with the caller's.
 	pool, err := pgxpool.NewWithConfig(context.WithoutCancel(ctx), settings)
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "postgres: open")
@@ -99,9 +100,9 @@ func (c config) open(ctx context.Context, function string, schema store.Schema) 
 	return s, nil
 }
 
-// Get implements store.Driver. It is one statement, and so sees one state.
+// Get implements store.Driver. One statement reads all documents, from one consistent state.
 func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Document, error) {
-	done, err := s.gate.Enter(ctx)
+	done, err := s.closing.Enter(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +129,7 @@ func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Document, e
 	for i, k := range keys {
 		if d, ok := byKey[k]; ok {
 			if slices.Contains(keys[:i], k) {
-				d.Data = slices.Clone(d.Data) // each is the caller's to change
+				d.Data = slices.Clone(d.Data) // the caller may change each
 			}
 			docs[i] = d
 		}
@@ -136,11 +137,11 @@ func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Document, e
 	return docs, nil
 }
 
-// getSQL reads the keys of each collection; empty when there is nothing to read.
+// getSQL returns a query for the keys; empty when none can be stored.
 func (s *Store) getSQL(keys []store.Key) (sql string, args []any) {
 	ids := map[string][]string{}
 	for _, k := range keys {
-		if storable(k.ID) { // any other has never been stored
+		if storable(k.ID) { // others cannot exist
 			ids[k.Collection] = append(ids[k.Collection], k.ID)
 		}
 	}
@@ -155,12 +156,12 @@ func (s *Store) getSQL(keys []store.Key) (sql string, args []any) {
 	return strings.Join(parts, " UNION ALL "), args
 }
 
-// storable reports whether PostgreSQL's text can hold an id.
+// storable reports whether PostgreSQL's type text can store an id.
 func storable(id string) bool { return utf8.ValidString(id) && strings.IndexByte(id, 0) < 0 }
 
 // Query implements store.Driver.
 func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document, more bool, err error) {
-	done, err := s.gate.Enter(ctx)
+	done, err := s.closing.Enter(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -179,12 +180,12 @@ func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document
 	return docs, false, nil
 }
 
-// read runs a query for collection, id, version, data and exact. One whose connection had been cut, because the
-// server was started anew, say, is run again on a new one.
+// read runs a query for collection, id, version, data and exact. When a pooled connection was broken, for example by a
+// restart of the server, the query is run again on a new one.
 func (s *Store) read(ctx context.Context, doing, sql string, args []any) ([]store.Document, error) {
 	docs, err := s.readOnce(ctx, sql, args)
-	if lost(err) && ctx.Err() == nil {
-		s.pool.Reset() // the others in the pool are cut as well
+	if broken(err) && ctx.Err() == nil {
+		s.pool.Reset() // the other connections of the pool are broken too
 		docs, err = s.readOnce(ctx, sql, args)
 	}
 	return docs, translate(ctx, err, doing)
@@ -208,7 +209,7 @@ func (s *Store) readOnce(ctx context.Context, sql string, args []any) ([]store.D
 
 // Close implements store.Driver.
 func (s *Store) Close() error {
-	return s.gate.Close(func() error {
+	return s.closing.Close(func() error {
 		s.pool.Close()
 		return nil
 	})

@@ -12,11 +12,11 @@ import (
 
 func TestConformance(t *testing.T) { conform(t, "cache_statement") }
 
-// Without prepared statements, as behind a PgBouncer that does not know them, all is the same.
+// The suite passes without prepared statements, as needed for a PgBouncer that does not support them.
 func TestConformanceWithoutPreparedStatements(t *testing.T) { conform(t, "exec") }
 
 func conform(t *testing.T, mode string) {
-	pgtest.Superuser(t) // skips here and not in each case
+	pgtest.Superuser(t) // skips the whole test and not each case
 	var urls sync.Map   // by test
 	reopen := func(t *testing.T, schema store.Schema) store.Driver {
 		url, _ := urls.Load(t.Name())

@@ -11,11 +11,13 @@ import (
 	"github.com/ebb-dev/ebb/infra/store/internal/field"
 )
 
-// keyFunction is the key of a field of a document: a text whose bytes sort as store.Compare does, its kind first. It is what
-// key makes in Go. A function of the schema and not a longer expression, so that a document is unpacked once for each key, and
-// in PL/pgSQL, whose calls cost less than those of a function in SQL that is not inlined. Should keys ever look otherwise,
-// the function gets another name, and indexes with it, since older versions go on using these.
-const keyFunction = `CREATE OR REPLACE FUNCTION %s.ebb_key(v jsonb) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $ebb$
+// keyFunction is the SQL function that returns the key of a document's field: a text whose bytes sort as store.Compare
+// does, its kind first. It is equal to the result of key. It is a function of the schema and not an expression, so that
+// a document is decompressed once for each key, and in PL/pgSQL, whose calls cost less than those of an SQL function
+// that is not inlined. If the form of keys changes, the function and the indexes must get other names, because older
+// versions use these.
+const keyFunction = `CREATE OR REPLACE FUNCTION %s.ebb_key(v jsonb)
+RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $ebb$
 DECLARE
 	f float8;
 BEGIN
@@ -36,7 +38,7 @@ BEGIN
 END
 $ebb$`
 
-// key is what keyFunction makes of a value.
+// key returns the result of keyFunction for a value.
 func key(v any) string {
 	switch v := v.(type) {
 	case nil:
@@ -56,7 +58,7 @@ func key(v any) string {
 	return fmt.Sprintf("21%016x", math.Float64bits(f))
 }
 
-// table is a collection in the database, and the statements that need no more than its name.
+// table is a collection in the database, with the statements that depend only on its name.
 type table struct {
 	namespace, name                                    string // quoted
 	create, change, put, erase, remove, check, reserve string
@@ -68,8 +70,9 @@ func newTable(namespace, collection string) *table {
 	return t
 }
 
-// selectSQL is a query in SQL with its arguments. It asks for one document more than the limit, to know whether there are
-// more. The limit is no argument: with one, a plan that PostgreSQL keeps is made for a tenth of the table.
+// selectSQL returns a query in SQL with its arguments. It selects one document more than the limit, to know whether
+// further ones follow. The limit is not an argument, because PostgreSQL's generic plans would then assume a tenth of
+// the table.
 func (t *table) selectSQL(q store.Query) (sql string, args []any) {
 	var where []string
 	add := func(format string, values ...string) {
@@ -83,7 +86,7 @@ func (t *table) selectSQL(q store.Query) (sql string, args []any) {
 	for _, f := range q.Where {
 		condition(f, strings.ReplaceAll(t.keyOf(f.Field), "%", "%%"), add)
 	}
-	desc := len(q.Order) > 0 && q.Order[0].Desc // Schema.Check saw that all are the same
+	desc := len(q.Order) > 0 && q.Order[0].Desc // Schema.Check requires the same direction for all
 	by, direction, beyond := t.sorted(q.Order), " ASC", ">"
 	if desc {
 		direction, beyond = " DESC", "<"
@@ -105,8 +108,8 @@ func (t *table) selectSQL(q store.Query) (sql string, args []any) {
 	return sql + fmt.Sprintf(" LIMIT %d", q.Limit+1), args
 }
 
-// condition is a filter in SQL. One that is not Equal is also bounded by the
-// value's kind, since fields compare with their own kind only.
+// condition adds a filter in SQL. A filter other than Equal is also limited to the value's kind, because fields are
+// compared only with values of their own kind.
 func condition(f store.Filter, k string, add func(format string, values ...string)) {
 	kind, v := field.Kind(f.Value), key(f.Value)
 	lower, upper := fmt.Sprint(kind), fmt.Sprint(kind+1)
@@ -128,7 +131,7 @@ func condition(f store.Filter, k string, add func(format string, values ...strin
 	}
 }
 
-// sorted are the expressions that an order sorts by, the id last.
+// sorted returns the expressions that an order sorts by, the id last.
 func (t *table) sorted(order []store.Order) (by []string) {
 	for _, o := range order {
 		by = append(by, t.keyOf(o.Field))
@@ -136,8 +139,8 @@ func (t *table) sorted(order []store.Order) (by []string) {
 	return append(by, "id")
 }
 
-// keyOf is the key of a field in SQL, word for word as the indexes have it. The arrow finds a member of an object and
-// nothing in an array, as a path does.
+// keyOf returns the expression of a field's key, exactly as in the indexes. The operator -> finds a member of an object
+// and none in an array, as a path does.
 func (t *table) keyOf(path string) string {
 	sql := t.namespace + ".ebb_key(data"
 	for _, name := range strings.Split(path, ".") {

@@ -19,30 +19,32 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// opening brings a schema of a database to what a function declares. It adds and never takes away: an index that is
-// declared no longer may still serve an instance of an older version, which is there at the same time while a new one is rolled
-// out, and should it be started again it would only make the index anew.
+// opening creates what a function declares and the database's schema lacks. It never drops anything: an index that is
+// not declared any more may be used by an instance of an older version, which runs during a rollout and would create
+// the index again.
 type opening struct {
 	pool      *pgxpool.Pool
 	function  string
 	schema    store.Schema
-	namespace string // the schema of the database; empty: the role's
+	namespace string // the schema of the database; empty: the role's default
 }
 
-// work is what there is to do: a script that makes tables and functions, and then one statement after the other.
+// work lists the statements to run: first a script that creates tables and functions, then one statement after the
+// other.
 type work struct{ first, then []string }
 
 func (w work) none() bool { return len(w.first)+len(w.then) == 0 }
 
-// reconcile makes what is missing. Of many who find something missing one makes it; the others look until all is there.
+// reconcile creates what is missing. Of several instances one does that; the others check again until nothing is
+// missing.
 func (o *opening) reconcile(ctx context.Context) error {
 	todo, err := o.look(ctx)
 	if err != nil || todo.none() {
 		return err
 	}
-	// The lock is a transaction on a connection of its own, which does nothing else: it goes when this process does, and
-	// works through PgBouncer. Nobody waits in line for it, since a statement that waits has a snapshot, and CREATE INDEX
-	// CONCURRENTLY, under the lock, waits for all that have older ones.
+	// The lock is held by a transaction on a connection of its own: it ends when this process ends, and works through
+	// PgBouncer. No instance waits for it inside a statement, because a waiting statement has a snapshot, and CREATE INDEX
+	// CONCURRENTLY, which runs under the lock, waits for all older snapshots.
 	c, err := pgx.ConnectConfig(ctx, o.pool.Config().ConnConfig)
 	if err != nil {
 		return err
@@ -61,24 +63,27 @@ func (o *opening) reconcile(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fault.Wrap(ctx.Err(), fault.KindOf(ctx.Err()), "another instance is still making tables or indexes; wait for it")
+			return fault.Wrap(
+				ctx.Err(), fault.KindOf(ctx.Err()), "another instance is still creating tables or indexes; wait for it",
+			)
 		case <-time.After(time.Duration(10+rand.IntN(30)) * time.Millisecond):
 		}
 	}
 }
 
-// hangUp ends the lock with its connection.
+// hangUp releases the lock by closing its connection.
 func (o *opening) hangUp(ctx context.Context, c *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	_ = c.Close(ctx) // whatever it says, the connection is of no more use
+	_ = c.Close(ctx) // the connection is not used after an error either
 }
 
 func (o *opening) tryLock(ctx context.Context, c *pgx.Conn) (locked bool, err error) {
 	if _, err := c.Exec(ctx, "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0"); err != nil {
 		return false, err
 	}
-	// In the simple protocol a statement is over when it is answered. In the other its portal, and with that its snapshot, would stay.
+	// In the simple protocol a statement ends with its response. In the extended protocol its portal and snapshot would
+	// stay.
 	sql := "SELECT pg_try_advisory_xact_lock(hashtextextended(" + literal("ebb "+o.namespace) + ", 0))"
 	err = c.QueryRow(ctx, sql, pgx.QueryExecModeSimpleProtocol).Scan(&locked)
 	if err != nil || locked {
@@ -102,18 +107,19 @@ func (o *opening) build(ctx context.Context, todo work) error {
 	return nil
 }
 
-// explain adds what to do when the role may not make something.
+// explain returns an error that tells what to do when the role has no right to create a table.
 func (o *opening) explain(err error) error {
 	var said interface{ SQLState() string }
 	if errors.As(err, &said) && said.SQLState() == "42501" {
-		return fault.Wrap(err, fault.Unavailable, "the role may not make tables in the schema %[1]q; run ALTER SCHEMA %[2]s OWNER TO %[3]s",
+		return fault.Wrap(err, fault.Unavailable, "the role may not create tables in the schema %[1]q; run ALTER SCHEMA "+
+			"%[2]s OWNER TO %[3]s",
 			o.namespace, quote(o.namespace), quote(o.pool.Config().ConnConfig.User))
 	}
 	return err
 }
 
-// inventory tells which of some names there are not in the schema that is named, or in the role's. It looks names up and reads
-// no table of the catalogue: to plan that would take a new connection longer than all the rest.
+// inventory is a query for those of the given names that are missing in the schema. It looks names up and reads no
+// catalogue table, because planning that takes longer on a new connection than everything else.
 const inventory = `SELECT coalesce(name, ''), oid IS NOT NULL, coalesce(has_schema_privilege(oid, 'USAGE'), false),
 	current_setting('server_encoding'), current_setting('synchronous_commit'),
 	ARRAY(SELECT x FROM unnest($2::text[]) x WHERE
@@ -121,7 +127,7 @@ const inventory = `SELECT coalesce(name, ''), oid IS NOT NULL, coalesce(has_sche
 FROM (SELECT name, to_regnamespace(quote_ident(name))::oid AS oid FROM
 	(SELECT coalesce(nullif($1::text, ''), current_schema()::text) AS name) named) found`
 
-// look finds out what is missing, in one query that is not prepared, since it is needed once.
+// look returns the work for what is missing. It needs one query, which is not prepared because it is used once.
 func (o *opening) look(ctx context.Context) (work, error) {
 	names, err := o.names()
 	if err != nil {
@@ -138,21 +144,35 @@ func (o *opening) look(ctx context.Context) (work, error) {
 	role := quote(o.pool.Config().ConnConfig.User)
 	switch {
 	case namespace == "":
-		return work{}, fault.New(fault.Unavailable, "the role finds no schema; run CREATE SCHEMA AUTHORIZATION %s, or name one with search_path in the store's URL", role)
+		return work{}, fault.New(
+			fault.Unavailable,
+			"the role has no schema; run CREATE SCHEMA AUTHORIZATION %s, or name one with search_path in the store's URL", role,
+		)
 	case !exists:
-		return work{}, fault.New(fault.Unavailable, "the schema %q does not exist; run CREATE SCHEMA %s AUTHORIZATION %s", namespace, quote(namespace), role)
+		return work{}, fault.New(
+			fault.Unavailable, "the schema %q does not exist; run CREATE SCHEMA %s AUTHORIZATION %s", namespace,
+			quote(namespace), role,
+		)
 	case !usable:
-		return work{}, fault.New(fault.Unavailable, "the role may not use the schema %q; run ALTER SCHEMA %s OWNER TO %s", namespace, quote(namespace), role)
+		return work{}, fault.New(
+			fault.Unavailable, "the role may not use the schema %q; run ALTER SCHEMA %s OWNER TO %s", namespace,
+			quote(namespace), role,
+		)
 	case encoding != "UTF8":
-		return work{}, fault.New(fault.Unavailable, "the database keeps text as %s; create one with ENCODING 'UTF8'", encoding)
+		return work{}, fault.New(
+			fault.Unavailable, "the database keeps text as %s; create one with ENCODING 'UTF8'", encoding,
+		)
 	case durability == "off":
-		return work{}, fault.New(fault.Unavailable, "the database acknowledges what is not on its disk yet; run ALTER ROLE %s SET synchronous_commit = on", role)
+		return work{}, fault.New(
+			fault.Unavailable,
+			"the database acknowledges commits before they are on its disk; run ALTER ROLE %s SET synchronous_commit = on", role,
+		)
 	}
 	o.namespace = namespace
 	return o.compare(missing)
 }
 
-// names are those of all tables, their primary keys, and indexes.
+// names returns the names of all tables, primary keys and indexes.
 func (o *opening) names() (names []string, err error) {
 	for _, spec := range o.schema {
 		if len(spec.Name) > nameLimit || spec.Name == "" || !storable(spec.Name) {
@@ -166,18 +186,20 @@ func (o *opening) names() (names []string, err error) {
 	return names, nil
 }
 
-// compare is what to do when these names are missing. A table that is there without the primary key that we give it is
-// somebody else's: its name says of which function it is.
+// compare returns the work for missing names. A table that exists without the expected primary key belongs to another
+// function or program, because the key's name contains the function's.
 func (o *opening) compare(missing []string) (todo work, err error) {
 	lacks := func(name string) bool { return slices.Contains(missing, name) }
 	for _, spec := range o.schema {
 		t, fresh := newTable(o.namespace, spec.Name), lacks(spec.Name)
 		switch {
 		case !fresh && lacks(o.keyName(spec)):
-			return work{}, fault.New(fault.Unavailable, "the schema %q has a table %q that is not of the function %s; give each function a schema of its own",
+			return work{}, fault.New(fault.Unavailable, "the schema %q has a table %q that is not of the function %s; give "+
+				"each function a schema of its own",
 				o.namespace, spec.Name, o.function)
 		case fresh:
-			todo.first = append(todo.first, fmt.Sprintf(`CREATE TABLE %s (id text COLLATE "C" CONSTRAINT %s PRIMARY KEY, version bigint NOT NULL, data jsonb NOT NULL, exact bytea)`,
+			todo.first = append(todo.first, fmt.Sprintf(`CREATE TABLE %s (id text COLLATE "C" CONSTRAINT %s PRIMARY KEY, `+
+				`version bigint NOT NULL, data jsonb NOT NULL, exact bytea)`,
 				t.name, quote(o.keyName(spec))))
 		}
 		for _, i := range spec.Indexes {
@@ -185,13 +207,13 @@ func (o *opening) compare(missing []string) (todo work, err error) {
 			if !lacks(name) {
 				continue
 			}
-			missing = slices.DeleteFunc(missing, func(m string) bool { return m == name }) // it may be declared twice
+			missing = slices.DeleteFunc(missing, func(m string) bool { return m == name }) // may be declared twice
 			if fresh {
 				todo.first = append(todo.first, t.indexSQL("", name, i))
 				continue
 			}
-			// Other instances write to the table meanwhile, and go on: this takes longer than CREATE INDEX, which would have
-			// them wait until it is done. When it is stopped half-way, an index is left that is of no use; so it gets its name last.
+			// CONCURRENTLY takes longer, but other instances can write to the table meanwhile. When it is interrupted, an
+			// invalid index is left; so the index gets its name last.
 			draft := "new_" + name
 			todo.then = append(todo.then,
 				"DROP INDEX CONCURRENTLY IF EXISTS "+quote(o.namespace, draft),
@@ -201,7 +223,9 @@ func (o *opening) compare(missing []string) (todo work, err error) {
 	}
 	if len(todo.first) > 0 {
 		namespace := quote(o.namespace)
-		todo.first = append([]string{fmt.Sprintf(keyFunction, namespace), fmt.Sprintf(expectFunction, namespace)}, todo.first...)
+		todo.first = append(
+			[]string{fmt.Sprintf(keyFunction, namespace), fmt.Sprintf(expectFunction, namespace)}, todo.first...,
+		)
 	}
 	return todo, nil
 }
@@ -217,22 +241,22 @@ func (t *table) indexSQL(how, name string, i store.Index) string {
 // PostgreSQL cuts longer names.
 const nameLimit = 63
 
-// layout is part of the names of keys and indexes. It changes with the functions and the columns.
+// layout is a part of the names of keys and indexes. It must be changed with the functions and the columns.
 const layout = "1"
 
-// keyName is the name of the primary key of a collection, which says whose it is.
+// keyName returns the name of a collection's primary key, which identifies the function.
 func (o *opening) keyName(spec store.Spec) string {
 	return nameOf(spec.Name+" of "+o.function, "key", spec.Name, o.function)
 }
 
-// indexName is the name of an index. One that is declared otherwise is another index.
+// indexName returns the name of an index. An index with another declaration has another name.
 func indexName(spec store.Spec, i store.Index) string {
 	return nameOf(spec.Name+" by "+strings.Join(i.Fields, " "), append([]string{"index", spec.Name}, i.Fields...)...)
 }
 
 var unspeakable = regexp.MustCompile(`[^a-z0-9]+`)
 
-// nameOf begins with words for people, as far as there is room, and ends with a digest of what exactly is named.
+// nameOf returns a name that begins with readable words, as far as they fit, and ends with a digest of exactly.
 func nameOf(words string, exactly ...string) string {
 	sum := sha256.Sum256([]byte(layout + "\x00" + strings.Join(exactly, "\x00")))
 	words = unspeakable.ReplaceAllString(strings.ToLower(words), "_")

@@ -13,20 +13,20 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// config is what a URL says.
+// config is a parsed URL.
 type config struct {
 	pool   *pgxpool.Config
-	schema string // of the database; empty: the role's
+	schema string // empty: the first schema that the role's search_path finds
 }
 
-// What a URL does not say. Many instances share a server, so each takes few connections and gives them back soon.
+// The defaults of a URL. Many instances share a server, so each uses few connections and closes idle ones soon.
 const (
 	maxConns       = 4
 	connectTimeout = 5 * time.Second
 	idleTime       = time.Minute
 )
 
-// parameter is one that a URL may have: what its value must be, in words and as a check.
+// parameter is a parameter of a URL: its name, the description of valid values, and their check.
 type parameter struct {
 	name, want string
 	ok         func(string) bool
@@ -35,7 +35,10 @@ type parameter struct {
 var parameters = []parameter{
 	{"application_name", "a name", some},
 	{"connect_timeout", "a number of seconds", whole},
-	{"default_query_exec_mode", "cache_statement, cache_describe, describe_exec or exec", oneOf("cache_statement", "cache_describe", "describe_exec", "exec")},
+	{
+		"default_query_exec_mode", "cache_statement, cache_describe, describe_exec or exec",
+		oneOf("cache_statement", "cache_describe", "describe_exec", "exec"),
+	},
 	{"host", "the directory of the server's socket", some},
 	{"pool_max_conn_idle_time", "a duration such as 1m", duration},
 	{"pool_max_conn_lifetime", "a duration such as 1h", duration},
@@ -44,7 +47,10 @@ var parameters = []parameter{
 	{"search_path", "the name of one schema, in lower case", regexp.MustCompile(`^[a-z_][a-z0-9_$-]{0,62}$`).MatchString},
 	{"sslcert", "a file", some},
 	{"sslkey", "a file", some},
-	{"sslmode", "disable, allow, prefer, require, verify-ca or verify-full", oneOf("disable", "allow", "prefer", "require", "verify-ca", "verify-full")},
+	{
+		"sslmode", "disable, allow, prefer, require, verify-ca or verify-full",
+		oneOf("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+	},
 	{"sslrootcert", "a file", some},
 	{"target_session_attrs", "any, read-write or primary", oneOf("any", "read-write", "primary")},
 }
@@ -67,22 +73,23 @@ func oneOf(values ...string) func(string) bool {
 
 const form = "postgres://role@host:5432/database?name=value"
 
-// parse reads a URL. What it says of one that is wrong holds nothing of the URL, in which a password may be anywhere.
+// parse parses a URL. Its errors contain no part of the URL, because any part may be a password.
 func parse(text string) (config, error) {
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || u.Opaque != "" || u.Fragment != "" || strings.ContainsRune(text, 0) {
-		return config{}, bad("cannot be read; write %s, with %%40 for an @ and so on", form)
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" || u.Opaque != "" || u.Fragment != "" ||
+		strings.ContainsRune(text, 0) {
+		return config{}, invalid("is not a valid URL; want %s, with %%40 for an @", form)
 	}
 	values, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return config{}, bad("has something after its ? that cannot be read; write name=value, with & between several")
+		return config{}, invalid("has invalid parameters; want name=value, with & between several")
 	}
 	if err := check(u, values); err != nil {
 		return config{}, err
 	}
 	pool, err := pgxpool.ParseConfig(text)
-	if err != nil { // its words may hold parts of the URL
-		return config{}, bad("is of no use to pgx; see that its port is one and that its files, such as sslrootcert, can be read")
+	if err != nil { // err may contain parts of the URL
+		return config{}, invalid("is refused by pgx; check its port and the files that it names, such as sslrootcert")
 	}
 	if !values.Has("pool_max_conns") {
 		pool.MaxConns = maxConns
@@ -101,11 +108,11 @@ func parse(text string) (config, error) {
 func check(u *url.URL, values url.Values) error {
 	switch {
 	case u.User.Username() == "":
-		return bad("names no role; write %s", form)
+		return invalid("has no role; want %s", form)
 	case u.Hostname() == "" && values.Get("host") == "":
-		return bad("names no host; write %s", form)
+		return invalid("has no host; want %s", form)
 	case strings.Trim(u.Path, "/") == "":
-		return bad("names no database; write %s", form)
+		return invalid("has no database; want %s", form)
 	}
 	known := 0
 	for _, p := range parameters {
@@ -114,10 +121,10 @@ func check(u *url.URL, values url.Values) error {
 			continue
 		}
 		if known++; len(given) > 1 {
-			return bad("says %s twice", p.name)
+			return invalid("has %s twice", p.name)
 		}
 		if !p.ok(given[0]) {
-			return bad("has a %s that is not %s", p.name, p.want)
+			return invalid("has an invalid %s: want %s", p.name, p.want)
 		}
 	}
 	if known < len(values) {
@@ -125,10 +132,11 @@ func check(u *url.URL, values url.Values) error {
 		for _, p := range parameters {
 			names = append(names, p.name)
 		}
-		return bad("has a parameter that there is not; there are %s", strings.Join(names, ", "))
+		return invalid("has an unknown parameter (use %s)", strings.Join(names, ", "))
 	}
 	return nil
 }
 
-// bad says what is wrong with a URL, as in "names no host": who calls knows what the URL is called.
-func bad(format string, args ...any) error { return fault.New(fault.Invalid, format, args...) }
+// invalid returns the error of an invalid URL: a predicate such as "has no host", before which the caller puts the name
+// of the setting.
+func invalid(format string, args ...any) error { return fault.New(fault.Invalid, format, args...) }

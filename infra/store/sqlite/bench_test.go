@@ -15,8 +15,7 @@ import (
 
 var benchSchema = store.Schema{{Name: "plain"}, {Name: "indexed", Indexes: []store.Index{store.On("state", "at")}}}
 
-// BenchmarkCommit measures commits of four upserts of some 400 bytes each; an
-// operation is one commit.
+// BenchmarkCommit measures commits of four writes of about 400 bytes each; an operation is one commit.
 func BenchmarkCommit(b *testing.B) {
 	for _, collection := range []string{"plain", "indexed"} {
 		for _, callers := range []int{1, 32} {
@@ -47,7 +46,7 @@ func benchmarkCommit(b *testing.B, collection string, callers int) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "commits/s")
 }
 
-// benchBatch writes three new documents and one that was there before.
+// benchBatch returns a batch that writes three new documents and an existing one.
 func benchBatch(collection string, n int64) store.Batch {
 	var batch store.Batch
 	for i := range int64(4) {
@@ -94,7 +93,7 @@ func BenchmarkGet(b *testing.B) {
 	})
 }
 
-// BenchmarkOpen measures what a cold start pays: opening a database that is there, one read, and closing it.
+// BenchmarkOpen measures the part of a cold start: opening an existing database, one read, and closing it.
 func BenchmarkOpen(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "bench.db")
 	for b.Loop() {

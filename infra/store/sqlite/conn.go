@@ -16,12 +16,12 @@ import (
 	"github.com/ebb-dev/ebb/infra/store/internal/field"
 )
 
-// How long a connection waits for another process's lock.
-const patience = 5 * time.Second
+// busyWait is how long a connection waits for another process's lock.
+const busyWait = 5 * time.Second
 
-// The writer keeps at most 2 MB of pages, a reader less, and neither maps files, so that ten
-// functions fit one small process. The log is moved into the file at 4 MB, which
-// takes a few milliseconds, and is cut back should it ever have grown beyond 16 MB.
+// The writer caches at most 2 MB of pages, a reader less, and neither maps files, so that ten functions fit one small
+// process. The log is moved into the file at 4 MB, which takes a few milliseconds, and is truncated when it has grown
+// beyond 16 MB.
 var pragmas = []string{
 	"PRAGMA synchronous = FULL",
 	"PRAGMA cache_size = -2000",
@@ -39,15 +39,15 @@ type conn struct {
 	collections               map[string]*statements
 }
 
-// statements are those of a collection. The last three write only where the version is the expected one;
-// keep leaves the keys of the indexes alone and writes only where they are what they shall be.
+// statements holds the prepared statements of a collection. The last three write only when the version is the expected
+// one; keep does not write the index keys, and writes only when these are unchanged.
 type statements struct {
-	fields                      []string // that have a key
+	fields                      []string // that have a key column
 	get, version, put, remove   *sqlite.Stmt
 	insert, update, keep, erase *sqlite.Stmt
 }
 
-// connect opens a connection to a file, which it makes when it is missing.
+// connect opens a connection to a file, which it creates when it is missing.
 func connect(path string, schema store.Schema) (*conn, error) {
 	tuneMemory()
 	db, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)
@@ -56,14 +56,14 @@ func connect(path string, schema store.Schema) (*conn, error) {
 	}
 	c := &conn{Conn: db, schema: schema, collections: map[string]*statements{}}
 	if err := c.setUp(); err != nil {
-		_ = db.Close() // the reason why it cannot be used is the better error
+		_ = db.Close() // the first error is the cause
 		return nil, err
 	}
 	return c, nil
 }
 
 func (c *conn) setUp() error {
-	c.SetBusyTimeout(patience)
+	c.SetBusyTimeout(busyWait)
 	if err := c.useLog(); err != nil {
 		return err
 	}
@@ -77,11 +77,10 @@ func (c *conn) setUp() error {
 	})
 }
 
-// useLog turns the write-ahead log on, or finds it on. SQLite does not always wait for
-// the lock that the first change of mode needs, so of those who open a new file at the
-// same moment a few have to try again.
+// useLog turns the write-ahead log on. SQLite does not always wait for the lock that the first change of the mode
+// needs, so when several connections open a new file concurrently some must try again.
 func (c *conn) useLog() error {
-	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(busyWait); ; time.Sleep(5 * time.Millisecond) {
 		mode, err := c.journalMode("WAL")
 		switch {
 		case sqlite.ErrCode(err).ToPrimary() == sqlite.ResultBusy && time.Now().Before(deadline):
@@ -93,7 +92,7 @@ func (c *conn) useLog() error {
 	}
 }
 
-// journalMode asks for a mode and returns the one that the file has then.
+// journalMode sets a mode and returns the mode that the file then has.
 func (c *conn) journalMode(want string) (got string, err error) {
 	err = sqlitex.ExecuteTransient(c.Conn, "PRAGMA journal_mode = "+want, &sqlitex.ExecOptions{
 		ResultFunc: func(stmt *sqlite.Stmt) error {
@@ -113,12 +112,12 @@ func (c *conn) prepareAll(queries map[string]**sqlite.Stmt) (err error) {
 	return nil
 }
 
-// in are the statements of a collection.
+// in returns the statements of a collection.
 func (c *conn) in(collection string) (*statements, error) {
 	if s, ok := c.collections[collection]; ok {
 		return s, nil
 	}
-	spec, _ := c.schema.Spec(collection) // every call has seen that it is there
+	spec, _ := c.schema.Spec(collection) // every call has checked that it is declared
 	s, table := &statements{fields: fieldsOf(spec)}, quote(collection)
 	var columns, marks, sets, same string
 	for _, path := range s.fields {
@@ -126,7 +125,8 @@ func (c *conn) in(collection string) (*statements, error) {
 		columns, marks = columns+", "+column, marks+", ?"
 		sets, same = sets+", "+column+" = ?", same+" AND "+column+" = ?"
 	}
-	insert := "INSERT INTO " + table + " (version, data" + columns + ", id) VALUES (?, ?" + marks + ", ?) ON CONFLICT (id) DO "
+	insert := "INSERT INTO " + table + " (version, data" + columns + ", id) VALUES (?, ?" + marks + ", ?) ON CONFLICT " +
+		"(id) DO "
 	err := c.prepareAll(map[string]**sqlite.Stmt{
 		"SELECT version, data FROM " + table + " WHERE id = ?":   &s.get,
 		"SELECT version FROM " + table + " WHERE id = ?":         &s.version,
@@ -151,7 +151,7 @@ func excluded(fields []string) (sets string) {
 	return sets
 }
 
-// snapshot reads documents in one consistent state.
+// snapshot returns documents of one consistent state.
 func (c *conn) snapshot(keys []store.Key) (docs []store.Document, err error) {
 	if len(keys) > 1 {
 		if err := run(c.begin); err != nil {
@@ -185,7 +185,7 @@ func (c *conn) get(k store.Key) (store.Document, error) {
 	return d, s.get.Reset()
 }
 
-// version is that of a stored document; 0 when there is none.
+// version returns the version of a stored document; 0 when it is missing.
 func (c *conn) version(k store.Key) (v int64, err error) {
 	s, err := c.in(k.Collection)
 	if err != nil {
@@ -202,7 +202,7 @@ func (c *conn) version(k store.Key) (v int64, err error) {
 	return v, s.version.Reset()
 }
 
-// apply writes a document, or removes it, whatever is there.
+// apply writes or removes a document, whatever its stored version.
 func (c *conn) apply(m store.Mutation) error {
 	s, err := c.in(m.Collection)
 	if err != nil {
@@ -216,7 +216,7 @@ func (c *conn) apply(m store.Mutation) error {
 	return run(s.put)
 }
 
-// swap does the same if the document is at the version, 0 being that of a missing one, and reports whether it was.
+// swap does the same when the stored document has the version (0: when it is missing), and reports whether it had.
 func (c *conn) swap(m store.Mutation, version int64) (was bool, err error) {
 	s, err := c.in(m.Collection)
 	switch {
@@ -247,7 +247,7 @@ func (c *conn) swap(m store.Mutation, version int64) (was bool, err error) {
 	return c.hit(s.update)
 }
 
-// keys are what the indexes hold of a document.
+// keys returns the index keys of a document.
 func (s *statements) keys(data []byte) [][]byte {
 	if len(s.fields) == 0 {
 		return nil
@@ -259,23 +259,23 @@ func (s *statements) keys(data []byte) [][]byte {
 	return keys
 }
 
-// bind gives a statement its first parameters: version, data and keys.
+// bind sets the first parameters of a statement: version, data and keys.
 func (s *statements) bind(stmt *sqlite.Stmt, m store.Mutation, keys [][]byte) *sqlite.Stmt {
 	stmt.BindInt64(1, m.Version)
-	stmt.BindText(2, unsafe.String(unsafe.SliceData(m.Data), len(m.Data))) // it is copied there, once
+	stmt.BindText(2, unsafe.String(unsafe.SliceData(m.Data), len(m.Data))) // BindText copies it
 	for i, k := range keys {
 		stmt.BindBytes(3+i, k)
 	}
 	return stmt
 }
 
-// hit runs a statement and reports whether it changed something.
+// hit runs a statement and reports whether it changed a row.
 func (c *conn) hit(stmt *sqlite.Stmt) (bool, error) {
 	err := run(stmt)
 	return err == nil && c.Changes() > 0, err
 }
 
-// query runs a query that the schema has checked, for one document more than its limit.
+// query runs a query that the schema has checked, with one document more than its limit.
 func (c *conn) query(ctx context.Context, q store.Query) ([]store.Document, error) {
 	sql, args := selectSQL(q)
 	if done := ctx.Done(); done != nil {
@@ -304,10 +304,10 @@ func (c *conn) query(ctx context.Context, q store.Query) ([]store.Document, erro
 	}
 }
 
-// rollback ends a transaction that failed. SQLite may have ended it itself by then.
+// rollback ends a failed transaction. SQLite may have ended it already.
 func (c *conn) rollback() {
 	if !c.AutocommitEnabled() {
-		_ = sqlitex.ExecuteTransient(c.Conn, "ROLLBACK", nil) // what went wrong before is the better error
+		_ = sqlitex.ExecuteTransient(c.Conn, "ROLLBACK", nil) // the error before is the cause
 	}
 }
 
@@ -333,7 +333,7 @@ func bind(stmt *sqlite.Stmt, args []any) {
 		case int:
 			stmt.BindInt64(i+1, int64(a))
 		default:
-			panic(fmt.Sprintf("sqlite: cannot bind a %T", a)) // selectSQL makes no others
+			panic(fmt.Sprintf("sqlite: cannot bind a %T", a)) // selectSQL returns no others
 		}
 	}
 }

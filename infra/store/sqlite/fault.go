@@ -9,7 +9,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// remedies are what to do about failures that are not the caller's.
+// remedies maps SQLite's codes to messages that tell an operator what to do.
 var remedies = map[sqlite.ResultCode]string{
 	sqlite.ResultFull:     "the disk that holds the database is full; free some space and try again",
 	sqlite.ResultCorrupt:  "the database file is damaged; restore it from a backup",
@@ -23,7 +23,7 @@ var remedies = map[sqlite.ResultCode]string{
 	sqlite.ResultNoMem:    "there is not enough memory for the database; give the process more",
 }
 
-// translate makes a fault of what SQLite answered while doing something.
+// translate returns the fault of an error of SQLite. doing names the operation.
 func translate(err error, doing string) error {
 	var known *fault.Error
 	switch {
@@ -33,7 +33,7 @@ func translate(err error, doing string) error {
 	}
 	code := sqlite.ErrCode(err).ToPrimary()
 	if sqlite.ErrCode(err) == sqlite.ResultIOErrSHMSize {
-		code = sqlite.ResultFull // there was no room for the index of the write-ahead log
+		code = sqlite.ResultFull // the disk is too full for the index of the write-ahead log
 	}
 	if remedy, ok := remedies[code]; ok {
 		return fault.Wrap(err, fault.Unavailable, "%s", remedy)

@@ -33,8 +33,8 @@ func write(id, data string) store.Batch {
 		Key: store.Key{Collection: "things", ID: id}, Version: 1, Data: []byte(data)}}}
 }
 
-// Every query finds its documents by an index, a cursor finds its place by it too, and
-// only those that filter by a field and yet want the order of the ids have to sort.
+// Every query uses an index, also to continue from a cursor, and only queries that filter by a field and order by id
+// sort.
 func TestQueriesUseTheirIndex(t *testing.T) {
 	s := openInside(t)
 	equal := []store.Filter{{Field: "kind", Op: store.Equal, Value: "x"}}
@@ -82,8 +82,8 @@ func explain(t *testing.T, c *conn, q store.Query) (plan string) {
 	return plan
 }
 
-// A batch that cannot be written fails alone; the others of its group are committed.
-// So does one with a conflict and one whose caller has gone.
+// A batch that cannot be written fails alone, and so do one with a conflict and one whose context has ended; the others
+// of the group are committed.
 func TestGroup(t *testing.T) {
 	s := openInside(t)
 	limit(t, s, 200)
@@ -113,8 +113,8 @@ func TestGroup(t *testing.T) {
 	}
 }
 
-// A batch that meets its conflict after its first write leaves nothing of that, and the others of its group are committed.
-func TestConflictHalfWay(t *testing.T) {
+// A batch that conflicts after its first write is undone, and the others of its group are committed.
+func TestConflictAfterFirstWrite(t *testing.T) {
 	s := openInside(t)
 	if err := s.Commit(t.Context(), write("there", `{"n":1}`)); err != nil {
 		t.Fatal(err)
@@ -135,11 +135,13 @@ func TestConflictHalfWay(t *testing.T) {
 	}
 }
 
-// A document at the expected version is written and removed; its place in the indexes follows.
+// A document at the expected version is written and removed, and the indexes follow.
 func TestSwap(t *testing.T) {
 	s := openInside(t)
 	at := func(version int64, m store.Mutation) store.Batch {
-		return store.Batch{Preconditions: []store.Precondition{{Key: m.Key, Version: version}}, Mutations: []store.Mutation{m}}
+		return store.Batch{
+			Preconditions: []store.Precondition{{Key: m.Key, Version: version}}, Mutations: []store.Mutation{m},
+		}
 	}
 	m := write("a", `{"n":1}`).Mutations[0]
 	for n, data := range []string{`{"n":1}`, `{"n":1,"x":2}`, `{"n":5}`, `{"n":5,"kind":"k"}`, ""} {
@@ -154,7 +156,10 @@ func TestSwap(t *testing.T) {
 			t.Fatalf("step %d: got %v", n, err)
 		}
 		for _, want := range []float64{1, 5} {
-			docs, _, err := s.Query(t.Context(), store.Query{Collection: "things", Limit: 9, Where: []store.Filter{{Field: "n", Op: store.Equal, Value: want}}})
+			docs, _, err := s.Query(
+				t.Context(),
+				store.Query{Collection: "things", Limit: 9, Where: []store.Filter{{Field: "n", Op: store.Equal, Value: want}}},
+			)
 			found := len(docs) == 1 && string(docs[0].Data) == data
 			if is := strings.Contains(data, fmt.Sprint(`"n":`, want)); err != nil || found != is {
 				t.Fatalf("step %d, n == %v: got %v, %v", n, want, docs, err)
@@ -163,8 +168,8 @@ func TestSwap(t *testing.T) {
 	}
 }
 
-// A file that was laid out otherwise, by an older version or for other indexes, is laid out anew with all it holds.
-func TestLaidOutAnew(t *testing.T) {
+// A file with another layout, of an older version or for other indexes, is converted with all its documents.
+func TestConvertsLayout(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "old.db")
 	old, err := connect(path, nil)
 	if err != nil {
@@ -173,7 +178,8 @@ func TestLaidOutAnew(t *testing.T) {
 	if err := old.CreateFunction("ebb_key", &keyFunction); err != nil {
 		t.Fatal(err)
 	}
-	err = old.execute("CREATE TABLE ebb_schema (fingerprint TEXT NOT NULL)", "INSERT INTO ebb_schema VALUES ('of layout 1')",
+	err = old.execute("CREATE TABLE ebb_schema (fingerprint TEXT NOT NULL)", "INSERT INTO ebb_schema VALUES ('of "+
+		"layout 1')",
 		`CREATE TABLE "things" (id TEXT PRIMARY KEY NOT NULL, version INTEGER NOT NULL, data TEXT NOT NULL) WITHOUT ROWID`,
 		`CREATE INDEX "things by n" ON "things" (ebb_key(data, 'n'), id)`,
 		`INSERT INTO "things" VALUES ('a', 3, '{"n":2}'), ('b', 1, '{"n":1}'), ('c', 1, '{}')`)
@@ -183,7 +189,9 @@ func TestLaidOutAnew(t *testing.T) {
 	if err := old.close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, schema := range []store.Schema{insideSchema, {{Name: "things", Large: true, Indexes: []store.Index{store.On("n")}}}, insideSchema} {
+	for _, schema := range []store.Schema{
+		insideSchema, {{Name: "things", Large: true, Indexes: []store.Index{store.On("n")}}}, insideSchema,
+	} {
 		s, err := Open(t.Context(), path, schema)
 		if err != nil {
 			t.Fatal(err)
@@ -209,7 +217,7 @@ func kindName(err error) string {
 	return fault.KindOf(err).String()
 }
 
-// A full disk is told as such, and is over when there is space again.
+// A full disk has its own error, and writes succeed when there is space again.
 func TestDiskFull(t *testing.T) {
 	s := openInside(t)
 	limit(t, s, 50)
@@ -224,15 +232,17 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// limit lets the file grow to so many pages, then it is as if the disk were full.
+// limit sets the most pages of the file, which then fails as on a full disk.
 func limit(t *testing.T, s *Store, pages int) {
 	t.Helper()
-	if err := sqlitex.ExecuteTransient(s.writer.conn.Conn, fmt.Sprint("PRAGMA max_page_count = ", pages), nil); err != nil {
+	if err := sqlitex.ExecuteTransient(
+		s.writer.conn.Conn, fmt.Sprint("PRAGMA max_page_count = ", pages), nil,
+	); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// A file that is no database, or a damaged one, says what to do.
+// The error for a damaged file, or one that is not a database, tells what to do.
 func TestDamagedFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "damaged.db")
 	if err := os.WriteFile(path, []byte(strings.Repeat("not a database ", 1000)), 0o600); err != nil {
@@ -264,7 +274,7 @@ func TestDamagedFile(t *testing.T) {
 	}
 }
 
-// spoilPages overwrites everything but the first page, which holds the schema.
+// spoilPages overwrites every page but the first, which holds the schema.
 func spoilPages(t *testing.T, path string) {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -279,7 +289,7 @@ func spoilPages(t *testing.T, path string) {
 	}
 }
 
-// Whatever keeps the database from working is unavailable and comes with one sentence; the rest is our defect.
+// Failures of the database's surroundings are fault.Unavailable with a remedy; others are fault.Internal.
 func TestTranslate(t *testing.T) {
 	for code, want := range map[zombie.ResultCode]fault.Kind{
 		zombie.ResultReadOnly: fault.Unavailable, zombie.ResultReadOnlyDBMoved: fault.Unavailable,
@@ -297,7 +307,7 @@ func TestTranslate(t *testing.T) {
 	}
 }
 
-// A database in a directory that is not there says so; the Opener makes it.
+// Open fails when the directory is missing; the Opener creates it.
 func TestMissingDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "not", "there")
 	if _, err := Open(t.Context(), filepath.Join(dir, "x.db"), insideSchema); !fault.Is(err, fault.Unavailable) {
@@ -323,7 +333,7 @@ func TestMissingDirectory(t *testing.T) {
 	}
 }
 
-// The log does not grow without end, however much is written and read.
+// The write-ahead log stays small under any number of writes and reads.
 func TestLogStaysSmall(t *testing.T) {
 	s := openInside(t)
 	data := `{"n":1,"x":"` + strings.Repeat("x", 16000) + `"}`

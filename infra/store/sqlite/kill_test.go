@@ -14,7 +14,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/store/sqlite"
 )
 
-// killed names the database that a child process commits to until it is killed.
+// killed names the database to which a child process commits until it is killed.
 const killed = "EBB_TEST_KILLED_DATABASE"
 
 func TestMain(m *testing.M) {
@@ -28,8 +28,7 @@ var killSchema = store.Schema{{Name: "things", Indexes: []store.Index{store.On("
 
 const writers = 8
 
-// commitForever has several writers commit numbered batches and say so on standard
-// output when each is acknowledged.
+// commitForever runs several writers that commit numbered batches and print the number of each acknowledged one.
 func commitForever(path string) {
 	s, err := sqlite.Open(context.Background(), path, killSchema)
 	if err != nil {
@@ -48,7 +47,7 @@ func commitForever(path string) {
 	select {}
 }
 
-// killBatch writes two new documents and one that counts.
+// killBatch returns a batch that writes two new documents and a counter.
 func killBatch(w, n int) store.Batch {
 	data := fmt.Appendf(nil, `{"writer":%d,"n":%d}`, w, n)
 	var b store.Batch
@@ -66,7 +65,7 @@ func killKeys(w, n int) (keys []store.Key) {
 	return keys
 }
 
-// Everything that was acknowledged survives SIGKILL, and what was not is there whole or not at all.
+// Acknowledged batches survive SIGKILL, and others are applied completely or not at all.
 func TestAcknowledgedSurvivesKill(t *testing.T) {
 	for round := range 3 {
 		path := filepath.Join(t.TempDir(), fmt.Sprint(round, ".db"))
@@ -112,7 +111,7 @@ func runAndKill(t *testing.T, path string, acknowledgements int) (last [writers]
 			kill.Do(func() { _ = child.Process.Kill() })
 		}
 	}
-	_ = child.Wait() // "signal: killed", as we wished
+	_ = child.Wait() // "signal: killed", as intended
 	return last
 }
 
@@ -123,7 +122,7 @@ func checkWriter(t *testing.T, s *sqlite.Store, w, last int) {
 			t.Errorf("acknowledged batch %d of writer %d has %d of 2 documents", n, w, got)
 		}
 	}
-	// At most one more was under way.
+	// At most one more batch was running.
 	if got := present(t, s, killKeys(w, last+1)[:2]); got == 1 {
 		t.Errorf("half of batch %d of writer %d is there", last+1, w)
 	}

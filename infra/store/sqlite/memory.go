@@ -8,29 +8,28 @@ import (
 	lib "modernc.org/sqlite/lib"
 )
 
-// All connections of the process share one pool of buffers for pages, of the size that SQLite needs. Without it each
-// page is allocated by itself, in a class of 8 KB, and returned to the kernel when somebody else's commit makes it
-// worthless. When the pool is used up, SQLite takes the place of the page that was used least lately.
+// All connections of the process share one pool of page buffers, of the size that SQLite needs. Without it each page is
+// allocated separately, in a size class of 8 KB, and returned to the kernel when the commit of another connection
+// invalidates it. When the pool is full, SQLite replaces the least recently used page.
 const (
 	pageSize    = 4096
-	pageBuffers = 2048 // some 9 MB
+	pageBuffers = 2048 // about 9 MB
 )
 
-// pageHeader is what SQLite keeps beside each page.
+// pageHeader is the size of SQLite's header of each page.
 var pageHeader int32
 
-// tuneMemory must run before the first connection is opened. When something else in the process was
-// earlier, SQLite refuses and stays as it is.
+// tuneMemory must run before the first connection of the process is opened; later calls have no effect.
 var tuneMemory = sync.OnceFunc(func() {
-	tls := libc.NewTLS() // never closed: what it allocates is used for as long as the process lives
+	tls := libc.NewTLS() // never closed: the process uses its memory until it ends
 	if config(tls, lib.SQLITE_CONFIG_PCACHE_HDRSZ, uintptr(unsafe.Pointer(&pageHeader))) {
 		size := pageSize + pageHeader
 		if pages := allocate(libc.Xmalloc, tls, int(size)*pageBuffers); pages != 0 {
 			config(tls, lib.SQLITE_CONFIG_PAGECACHE, pages, size, int32(pageBuffers))
 		}
 	}
-	// The allocator returns the memory of a size to the kernel whenever its last block is freed, which
-	// would be after every read of a document. One block of each size stays.
+	// The allocator returns the memory of a size class to the kernel when its last block is freed, which would be after
+	// every read of a document. So one block of each size stays allocated.
 	for size := 256; size <= 16<<10; size *= 2 {
 		allocate(libc.Xmalloc, tls, size-16)
 	}

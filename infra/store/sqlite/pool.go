@@ -10,30 +10,31 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// Reads are short and the machine's cores few: more connections would only hold more memory.
+// readers is the most connections for reading. Reads are short and the machine has few cores: more connections would only
+// use more memory.
 const readers = 4
 
-// A commit makes the pages that a reader has kept worthless, so it keeps few: 256 KB.
+// readerCache limits the page cache of a reader to 256 KB, because each commit invalidates the cached pages.
 const readerCache = "PRAGMA cache_size = -256"
 
-// pool is a few connections for reading, opened when they are first needed. The one that was used
-// last is taken first, so that more are opened only for reads at the same time.
+// pool holds a few connections for reading, opened when they are first needed. The one that was used last is taken
+// first, so that further ones are opened only for concurrent reads.
 type pool struct {
 	path   string
 	schema store.Schema
-	places chan struct{} // one for each connection in use
+	slots  chan struct{} // one for each connection in use
 	mu     sync.Mutex
 	free   []*conn
 }
 
 func newPool(path string, schema store.Schema) *pool {
-	return &pool{path: path, schema: schema, places: make(chan struct{}, readers)}
+	return &pool{path: path, schema: schema, slots: make(chan struct{}, readers)}
 }
 
-// take waits for a connection; give returns it.
+// take waits for a connection and returns it. The caller gives it back with give.
 func (p *pool) take(ctx context.Context) (*conn, error) {
 	select {
-	case p.places <- struct{}{}:
+	case p.slots <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -46,9 +47,9 @@ func (p *pool) take(ctx context.Context) (*conn, error) {
 	}
 	if err != nil {
 		if c != nil {
-			_ = c.close() // the reason why it cannot be used is the better error
+			_ = c.close() // the first error is the cause
 		}
-		<-p.places
+		<-p.slots
 		return nil, err
 	}
 	return c, nil
@@ -70,10 +71,10 @@ func (p *pool) give(c *conn) {
 	p.mu.Lock()
 	p.free = append(p.free, c)
 	p.mu.Unlock()
-	<-p.places
+	<-p.slots
 }
 
-// close closes every connection. Nobody may hold one any more.
+// close closes every connection. All must have been given back.
 func (p *pool) close() (err error) {
 	for c := p.last(); c != nil; c = p.last() {
 		err = errors.Join(err, c.close())

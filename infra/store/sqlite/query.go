@@ -11,8 +11,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/store/internal/field"
 )
 
-// keyFunction is ebb_key(data, path): the key of a document's field. It fills the columns of an index that
-// is declared for documents which are there already.
+// keyFunction is the name of the SQL function ebb_key(data, path), which returns the key of a document's field. It
+// fills the columns of a new index for existing documents.
 var keyFunction = sqlite.FunctionImpl{
 	NArgs:         2,
 	Deterministic: true,
@@ -22,9 +22,9 @@ var keyFunction = sqlite.FunctionImpl{
 	},
 }
 
-// key is a value as bytes that sort as store.Compare does: its kind, then what sorts within the
-// kind. Indexes hold keys rather than what json_extract finds, for which true is 1 and whose reading of some
-// decimals differs from Go's in the last bit, so that a cursor made in Go could skip a document.
+// key returns a value as bytes that sort as store.Compare does: its kind, then bytes that sort within the kind. Indexes
+// hold keys rather than the results of json_extract, which returns 1 for true and differs from Go in the last bit of
+// some decimals, so that a cursor made in Go could skip a document.
 func key(v any) []byte {
 	k := []byte{byte(field.Kind(v))}
 	switch v := v.(type) {
@@ -47,15 +47,15 @@ func key(v any) []byte {
 	return binary.BigEndian.AppendUint64(k, bits)
 }
 
-// selectSQL is a query in SQL with its arguments. It asks for one document more
-// than the limit, to know whether there are more.
+// selectSQL returns a query in SQL with its arguments. It selects one document more than the limit, to know whether
+// further ones follow.
 func selectSQL(q store.Query) (sql string, args []any) {
 	var where []string
 	for _, f := range q.Where {
 		c, a := condition(f)
 		where, args = append(where, c), append(args, a...)
 	}
-	desc := len(q.Order) > 0 && q.Order[0].Desc // Schema.Check saw that all are the same
+	desc := len(q.Order) > 0 && q.Order[0].Desc // Schema.Check requires the same direction for all
 	if q.After != nil {
 		c, a := after(*q.After, q.Order, desc)
 		where, args = append(where, c), append(args, a...)
@@ -72,8 +72,8 @@ func selectSQL(q store.Query) (sql string, args []any) {
 	return sql, append(args, q.Limit+1)
 }
 
-// condition is a filter in SQL. One that is not Equal is also bounded by the
-// value's kind, since fields compare with their own kind only.
+// condition returns a filter in SQL. A filter other than Equal is also limited to the value's kind, because fields are
+// compared only with values of their own kind.
 func condition(f store.Filter) (sql string, args []any) {
 	kind, k, v := byte(field.Kind(f.Value)), columnOf(f.Field), key(f.Value)
 	switch {
@@ -93,8 +93,8 @@ func condition(f store.Filter) (sql string, args []any) {
 	return "0", nil
 }
 
-// after keeps what comes after a position. SQLite finds a place in an index by the first
-// column of a row, so that is also bounded by itself.
+// after returns the condition for documents after a position. SQLite uses an index only for the first column of a row
+// value, so that column has a condition of its own.
 func after(p store.Position, order []store.Order, desc bool) (sql string, args []any) {
 	for _, v := range p.Values {
 		args = append(args, key(v))
@@ -109,7 +109,7 @@ func after(p store.Position, order []store.Order, desc bool) (sql string, args [
 	return by[0] + op + "= ? AND " + row, append([]any{args[0]}, args...)
 }
 
-// sorted are the columns that an order sorts by, the id last.
+// sorted returns the columns that an order sorts by, the id last.
 func sorted(order []store.Order) []string {
 	var by []string
 	for _, o := range order {
@@ -118,7 +118,7 @@ func sorted(order []store.Order) []string {
 	return append(by, "id")
 }
 
-// columnOf is the column that holds the key of a field.
+// columnOf returns the column with the key of a field.
 func columnOf(path string) string { return quote("key of " + path) }
 
 func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }

@@ -13,11 +13,11 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// layout changes when tables or keys are laid out differently, so that a file is looked over again.
+// layout is the version of the tables' and keys' layout. A file of another version is reconciled again.
 const layout = "2"
 
-// reconcile makes what the schema declares and the file lacks, and drops indexes that
-// are declared no longer. A file that was last opened with the same schema costs one read.
+// reconcile creates the tables and indexes that are missing, and drops indexes that are not declared any more. For a
+// file that was last opened with the same schema it needs one read.
 func reconcile(c *conn, schema store.Schema) error {
 	want, err := fingerprint(schema)
 	if err != nil {
@@ -48,7 +48,7 @@ func fingerprint(schema store.Schema) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// stored is the fingerprint that the file has; an error when it has none.
+// stored returns the fingerprint of the file; an error when the file has none.
 func stored(c *conn) (hash string, err error) {
 	err = sqlitex.ExecuteTransient(c.Conn, "SELECT fingerprint FROM ebb_schema", &sqlitex.ExecOptions{
 		ResultFunc: func(stmt *sqlite.Stmt) error {
@@ -80,8 +80,8 @@ func (c *conn) execute(script ...string) error {
 	return nil
 }
 
-// createCollection makes the table of a collection. One that is laid out otherwise, because it had
-// other indexes or an older version of this package made it, is copied.
+// createCollection creates the table of a collection. A table with another layout, because it had other indexes or was
+// created by an older version of this package, is copied to a new one.
 func (c *conn) createCollection(spec store.Spec) error {
 	want := tableSQL(spec)
 	have, err := c.tableSQL(spec.Name)
@@ -114,18 +114,20 @@ func (c *conn) createCollection(spec store.Spec) error {
 		for _, f := range i.Fields {
 			fields = append(fields, store.Order{Field: f})
 		}
-		script = append(script, "CREATE INDEX "+quote(indexName(spec, i))+" ON "+table+" ("+strings.Join(sorted(fields), ", ")+")")
+		script = append(
+			script, "CREATE INDEX "+quote(indexName(spec, i))+" ON "+table+" ("+strings.Join(sorted(fields), ", ")+")",
+		)
 	}
 	return c.execute(script...)
 }
 
-// tableSQL is the statement that made the table; empty when there is none.
+// tableSQL returns the statement that created the table; empty when the table is missing.
 func (c *conn) tableSQL(name string) (sql string, err error) {
 	found, err := c.texts("SELECT sql FROM sqlite_schema WHERE type = 'table' AND name = ?", name)
 	return strings.Join(found, ""), err
 }
 
-// indexes are those of a table that were declared, and not made for its primary key.
+// indexes returns the names of a table's declared indexes, without the index of its primary key.
 func (c *conn) indexes(table string) (names []string, err error) {
 	return c.texts("SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL AND tbl_name = ?", table)
 }
@@ -141,16 +143,17 @@ func (c *conn) texts(sql, arg string) (texts []string, err error) {
 	return texts, err
 }
 
-// tableSQL makes the table of a collection. Beside the document it has a column with the key of each field that an
-// index needs. Small documents lie in the tree of their ids, which is the least work; but there SQLite has to gather
-// a row that does not fit a quarter of a page from its overflow pages each time it compares it with an
-// id, so that large ones lie apart.
+// tableSQL returns the statement that creates the table of a collection. Beside the document the table has a column
+// with the key of each indexed field. Small documents are stored in the tree of their ids (WITHOUT ROWID), which needs
+// the least work. Large documents are not, because for each comparison with an id SQLite would read the overflow pages
+// of a row that is larger than a quarter of a page.
 func tableSQL(spec store.Spec) string {
-	sql := "CREATE TABLE " + quote(spec.Name) + " (id TEXT NOT NULL PRIMARY KEY, version INTEGER NOT NULL, data TEXT NOT NULL"
+	sql := "CREATE TABLE " + quote(spec.Name) + " (id TEXT NOT NULL PRIMARY KEY, version INTEGER NOT NULL, data TEXT " +
+		"NOT NULL"
 	for _, path := range fieldsOf(spec) {
 		sql += ", " + columnOf(path) + " BLOB NOT NULL"
 	}
-	// The indexes belong to the layout: a table whose text differs is made anew, with those it shall have.
+	// The indexes belong to the layout: a table whose statement differs is created again, with the declared indexes.
 	for _, i := range spec.Indexes {
 		sql += " /* " + strings.ReplaceAll(indexName(spec, i), "*", "") + " */"
 	}
@@ -161,7 +164,7 @@ func tableSQL(spec store.Spec) string {
 	return sql
 }
 
-// fieldsOf are the fields that a collection's indexes need, each once.
+// fieldsOf returns the fields of a collection's indexes, each once.
 func fieldsOf(spec store.Spec) (paths []string) {
 	for _, i := range spec.Indexes {
 		for _, path := range i.Fields {

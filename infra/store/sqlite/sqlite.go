@@ -1,16 +1,14 @@
-// Package sqlite keeps a function's documents in one SQLite file. It is the
-// embedded default: pure Go, nothing to install.
+// Package sqlite stores a function's documents in one SQLite file. It is the embedded default: pure Go, with nothing to
+// install.
 //
-// What is promised: when Commit returns nil, the batch survives the process being
-// killed at any moment, and the power going. The latter asks that the disk and its
-// file system honour fsync; the write-ahead log is synchronised at every commit
-// (synchronous=FULL). A batch whose Commit has not returned is there whole or not at all.
+// Durability: when Commit returns nil, the batch survives a kill of the process at any moment, and a power failure. The
+// latter requires that the disk and its file system honour fsync; the write-ahead log is synchronised at every commit
+// (synchronous=FULL). A batch whose Commit has not returned is applied completely or not at all.
 //
-// Commits that wait at the same time share one SQLite transaction and so one fsync;
-// a batch whose precondition fails does not disturb the others. Reads see everything
-// that was acknowledged before they began, and do not wait for writers.
+// Concurrent commits share one SQLite transaction and so one fsync; a batch whose precondition fails does not affect
+// the others. A read sees every commit that was acknowledged before the read began, and does not wait for writers.
 //
-// Several processes may open one file, on a local disk; a network file system will damage it.
+// Several processes may open one file on a local disk. A network file system can damage the file.
 package sqlite
 
 import (
@@ -21,21 +19,20 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
-	"github.com/ebb-dev/ebb/infra/store/internal/gate"
+	"github.com/ebb-dev/ebb/infra/store/internal/closegate"
 )
 
 // Store is an open database file.
 type Store struct {
-	schema store.Schema
-	writer *writer
-	reads  *pool
-	gate   gate.Gate // every call goes through it
+	schema  store.Schema
+	writer  *writer
+	reads   *pool
+	closing closegate.Gate // every call enters it
 }
 
 var _ store.Driver = (*Store)(nil)
 
-// Opener opens the database of each function as the file <function>.db in dir,
-// which it makes when it is missing.
+// Opener returns an opener of the files <function>.db in dir. It creates dir when that is missing.
 func Opener(dir string) store.Opener {
 	return func(ctx context.Context, function string, schema store.Schema) (store.Driver, error) {
 		name := function + ".db"
@@ -43,7 +40,9 @@ func Opener(dir string) store.Opener {
 			return nil, fault.New(fault.Internal, "function name %q cannot name a file", function)
 		}
 		if err := makeDir(dir); err != nil {
-			return nil, fault.Wrap(err, fault.Unavailable, "the database directory cannot be made; make it, writable")
+			return nil, fault.Wrap(
+				err, fault.Unavailable, "the database directory cannot be created; create it, with write permission",
+			)
 		}
 		s, err := Open(ctx, filepath.Join(dir, name), schema)
 		if err != nil {
@@ -53,8 +52,8 @@ func Opener(dir string) store.Opener {
 	}
 }
 
-// Open opens a database file, makes it when it is missing, and brings its
-// collections and indexes to what the schema declares. It never drops a collection.
+// Open opens a database file, creates it when it is missing, and updates its collections and indexes to the schema. It
+// never drops a collection.
 func Open(ctx context.Context, path string, schema store.Schema) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -64,7 +63,7 @@ func Open(ctx context.Context, path string, schema store.Schema) (*Store, error)
 		return nil, translate(err, "open "+path)
 	}
 	if err := reconcile(c, schema); err != nil {
-		_ = c.close() // the reason why it cannot be used is the better error
+		_ = c.close() // the first error is the cause
 		return nil, translate(err, "open "+path)
 	}
 	return &Store{schema: schema, writer: startWriter(c), reads: newPool(path, schema)}, nil
@@ -72,7 +71,7 @@ func Open(ctx context.Context, path string, schema store.Schema) (*Store, error)
 
 // Get implements store.Driver.
 func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Document, error) {
-	done, err := s.gate.Enter(ctx)
+	done, err := s.closing.Enter(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +90,7 @@ func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Document, e
 
 // Query implements store.Driver.
 func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document, more bool, err error) {
-	done, err := s.gate.Enter(ctx)
+	done, err := s.closing.Enter(ctx)
 	if err != nil {
 		return nil, false, err
 	}
@@ -119,7 +118,7 @@ func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document
 
 // Commit implements store.Driver. When it returns nil, the batch is on the disk.
 func (s *Store) Commit(ctx context.Context, b store.Batch) error {
-	done, err := s.gate.Enter(ctx)
+	done, err := s.closing.Enter(ctx)
 	if err != nil {
 		return err
 	}
@@ -130,16 +129,16 @@ func (s *Store) Commit(ctx context.Context, b store.Batch) error {
 	return translate(s.writer.commit(ctx, b), "commit")
 }
 
-// Close implements store.Driver. It moves the write-ahead log into the file, so
-// that the file alone is the whole database.
+// Close implements store.Driver. It moves the write-ahead log into the file, so that the file alone is the whole
+// database.
 func (s *Store) Close() error {
-	return s.gate.Close(func() error {
+	return s.closing.Close(func() error {
 		return translate(errors.Join(s.reads.close(), s.writer.close()), "close")
 	})
 }
 
-// makeDir makes a directory and puts its entry on the disk, without which a power
-// cut could take a new database away whole. SQLite does the same for its files.
+// makeDir creates a directory and synchronises its parent, because otherwise a power failure could remove a new
+// database with its directory. SQLite does the same for its files.
 func makeDir(dir string) error {
 	if _, err := os.Stat(dir); err == nil {
 		return nil

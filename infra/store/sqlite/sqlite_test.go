@@ -26,7 +26,7 @@ func TestConformance(t *testing.T) {
 	storetest.Run(t, storetest.Harness{New: open, Reopen: open})
 }
 
-// Many may open a file that is not there yet, at once; one makes it and all can use it.
+// Many may open a missing file concurrently; one creates it and all can use it.
 func TestOpenNewFileTogether(t *testing.T) {
 	dir := t.TempDir()
 	for round := range 10 {

@@ -9,19 +9,19 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// The most batches that share one transaction; it bounds how long the first waits for the last.
+// maxGroup is the most batches that share one transaction. It limits how long the first batch waits for the last.
 const maxGroup = 256
 
-// writer is the one goroutine that writes. It takes all batches that wait and
-// commits them together, so that they share one fsync.
+// writer runs the only goroutine that writes. It takes all waiting batches and commits them together, so that they
+// share one fsync.
 type writer struct {
 	conn     *conn
-	versions map[store.Key]int64 // scratch of write
+	versions map[store.Key]int64 // reused by write
 	queue    chan *request
 	stopped  chan struct{}
 }
 
-// request is a batch on its way through the writer.
+// request is a batch with its result.
 type request struct {
 	ctx   context.Context
 	batch store.Batch
@@ -30,13 +30,15 @@ type request struct {
 }
 
 func startWriter(c *conn) *writer {
-	w := &writer{conn: c, versions: map[store.Key]int64{}, queue: make(chan *request, maxGroup), stopped: make(chan struct{})}
+	w := &writer{
+		conn: c, versions: map[store.Key]int64{}, queue: make(chan *request, maxGroup), stopped: make(chan struct{}),
+	}
 	go w.run()
 	return w
 }
 
-// commit hands a batch to the writer and waits for it. A context that ends while the
-// writer has the batch leaves it unknown whether it is committed.
+// commit sends a batch to the writer and waits for the result. When the context ends while the writer has the batch,
+// the batch may or may not be committed.
 func (w *writer) commit(ctx context.Context, b store.Batch) error {
 	r := &request{ctx: ctx, batch: b, done: make(chan struct{})}
 	select {
@@ -52,7 +54,7 @@ func (w *writer) commit(ctx context.Context, b store.Batch) error {
 	}
 }
 
-// close commits what still waits and closes the connection. Nobody may commit any more.
+// close commits the waiting batches and closes the connection. commit must not be called after it.
 func (w *writer) close() error {
 	close(w.queue)
 	<-w.stopped
@@ -70,8 +72,8 @@ func (w *writer) run() {
 	}
 }
 
-// gather takes everybody who waits. It lets those run first who were answered just
-// now and may be about to commit again: a larger group is worth more than a head start.
+// gather returns all waiting requests. Before, it yields to the goroutines whose commits have just ended, because they
+// may commit again and a larger group saves more than starting at once.
 func (w *writer) gather(first *request) []*request {
 	runtime.Gosched()
 	group := []*request{first}
@@ -89,8 +91,8 @@ func (w *writer) gather(first *request) []*request {
 	return group
 }
 
-// commitGroup commits every batch of a group, or sets its error. When one cannot be
-// written at all, each is tried alone, so that only the one which is to blame fails.
+// commitGroup commits every batch of a group, or sets its error. When one batch fails in SQLite, each is committed
+// alone, so that only that one fails.
 func (w *writer) commitGroup(group []*request) {
 	blame, err := w.try(group)
 	switch {
@@ -106,12 +108,11 @@ func (w *writer) commitGroup(group []*request) {
 	}
 }
 
-// try commits a group in one transaction. An error concerns all of it; blame says
-// that one batch caused it, and that nothing has been committed.
+// try commits a group in one transaction. An error is that of the whole group; blame reports that one batch caused it
+// and nothing was committed.
 //
-// Conditions are looked at by the statements that write, which costs nothing more. A batch that meets its conflict only
-// after it has written has to be taken back, and with it the whole group, which is then tried
-// again with a look at each condition first.
+// The statements that write check the preconditions, without further statements. When a batch conflicts after its first
+// write, the whole group is rolled back and tried again, with each precondition checked before the batch's first write.
 func (w *writer) try(group []*request) (blame bool, err error) {
 	write := w.write
 	for {
@@ -123,14 +124,14 @@ func (w *writer) try(group []*request) (blame bool, err error) {
 	}
 }
 
-// errHalf says that a batch met its conflict after it had written something.
-var errHalf = errors.New("a conflict half-way")
+// errHalf reports that a batch conflicted after its first write.
+var errHalf = errors.New("conflict after the first write")
 
 func (w *writer) tryWith(group []*request, write func(store.Batch) (conflict, err error)) (blame bool, err error) {
 	if err := run(w.conn.beginWrite); err != nil {
 		return false, err
 	}
-	defer w.conn.rollback() // does nothing after a commit
+	defer w.conn.rollback() // has no effect after a commit
 	for _, r := range group {
 		if r.err = r.ctx.Err(); r.err != nil {
 			continue
@@ -142,7 +143,7 @@ func (w *writer) tryWith(group []*request, write func(store.Batch) (conflict, er
 	return false, run(w.conn.commit)
 }
 
-// write applies a batch whose conditions hold, and returns a conflict otherwise.
+// write applies a batch whose preconditions hold, and otherwise returns a conflict.
 func (w *writer) write(b store.Batch) (conflict, err error) {
 	versions := w.conditions(b)
 	for _, p := range b.Preconditions {
@@ -174,7 +175,7 @@ func (w *writer) write(b store.Batch) (conflict, err error) {
 	return nil, nil
 }
 
-// conditions are the versions at which the documents that a batch writes must be.
+// conditions returns the required versions of the documents that a batch writes.
 func (w *writer) conditions(b store.Batch) map[store.Key]int64 {
 	clear(w.versions)
 	for _, m := range b.Mutations {
@@ -195,7 +196,7 @@ func (w *writer) conditions(b store.Batch) map[store.Key]int64 {
 
 const unconditional = -1
 
-// checkAndWrite does the same, but looks at each condition before it writes anything.
+// checkAndWrite does the same, but checks each precondition before the first write.
 func (w *writer) checkAndWrite(b store.Batch) (conflict, err error) {
 	for _, p := range b.Preconditions {
 		if now, err := w.conn.version(p.Key); err != nil || now != p.Version {

@@ -1,6 +1,5 @@
-// Package field reads single fields out of JSON documents and orders them. It is
-// the one definition of what a field's value is, so that no driver that compares
-// in Go can differ from another.
+// Package field reads single fields of JSON documents and compares them. All drivers that compare in Go use it, so that
+// they agree on the value of a field.
 package field
 
 import (
@@ -12,9 +11,9 @@ import (
 	"unicode/utf8"
 )
 
-// Value is the field at a path with dots: a bool, a float64 or a string. It is nil
-// when there is no such field, and when it holds null, an object or an array.
-// It reads only as far as it must and never fails: what is not JSON has no fields.
+// Value returns the field at a path with dots: a bool, a float64 or a string. It returns nil for a missing field and
+// for null, an object or an array. It reads no further than the field and never fails: data that is not JSON has no
+// fields.
 func Value(data []byte, path string) any {
 	for more := true; more; {
 		var name string
@@ -76,7 +75,7 @@ func scalar(data []byte) any {
 		return false
 	case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
 		if f, err := strconv.ParseFloat(string(token), 64); err == nil {
-			return f + 0 // there is one zero
+			return f + 0 // turns -0 into 0
 		}
 	}
 	return nil
@@ -93,7 +92,7 @@ func unquote(token []byte) (s string, ok bool) {
 	return s, err == nil
 }
 
-// quoted is the length of the string that data begins with, quotes included; 0 when it does not.
+// quoted returns the length of the string at the beginning of data, with its quotes; 0 when there is no string.
 func quoted(data []byte) int {
 	if len(data) == 0 || data[0] != '"' {
 		return 0
@@ -109,7 +108,7 @@ func quoted(data []byte) int {
 	return 0
 }
 
-// skip is the length of the value that data begins with; all of data when it is broken.
+// skip returns the length of the value at the beginning of data; all of data when that is invalid.
 func skip(data []byte) int {
 	depth := 0
 	for i := 0; i < len(data); i++ {
@@ -150,7 +149,7 @@ func space(data []byte) []byte {
 	return nil
 }
 
-// Kind ranks the kinds of values in their order: nothing, bool, number, string.
+// Kind returns the rank of a value's kind: nil, bool, number, string.
 func Kind(v any) int {
 	switch v.(type) {
 	case bool:
@@ -163,8 +162,8 @@ func Kind(v any) int {
 	return 0
 }
 
-// Compare orders values: nothing before false before true before numbers before
-// strings; numbers as float64, strings by their bytes.
+// Compare orders values: nil before false before true before numbers before strings; numbers as float64, strings by
+// their bytes.
 func Compare(a, b any) int {
 	if c := cmp.Compare(Kind(a), Kind(b)); c != 0 {
 		return c
@@ -185,7 +184,7 @@ func bit(b bool) int {
 	return 0
 }
 
-// Number is a number of any accepted type as a float64; 0 for everything else.
+// Number returns a number of any accepted type as a float64, and 0 for any other value.
 func Number(v any) float64 {
 	switch v := v.(type) {
 	case float64:

@@ -1,6 +1,6 @@
-// Package pgtest gives tests a real PostgreSQL: the server that EBB_TEST_POSTGRES names with the URL of a superuser, or
-// one of its own from Debian's /usr/lib/postgresql, started once for a test binary in a temporary directory and
-// gone with it. Where there is neither, it skips the test and says what to install.
+// Package pgtest starts a real PostgreSQL for tests: it uses the server at EBB_TEST_POSTGRES, the URL of a superuser,
+// or a server of its own from Debian's /usr/lib/postgresql, started once per test binary in a temporary directory and
+// removed with it. When neither exists, it skips the test and tells what to install.
 package pgtest
 
 import (
@@ -27,12 +27,12 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Variable names a server that is there already.
+// Variable is the environment variable with the URL of an existing server.
 const Variable = "EBB_TEST_POSTGRES"
 
-const absent = "there is no PostgreSQL: install Debian's postgresql (its service need not run), or set " + Variable + " to the URL of a superuser"
+const absent = "no PostgreSQL: install Debian's postgresql (its service need not run), or set " + Variable + " to the URL of a superuser"
 
-// Superuser is the URL of a superuser of the server that all tests share.
+// Superuser returns the URL of a superuser of the server that all tests share.
 func Superuser(t testing.TB) string {
 	t.Helper()
 	if url := os.Getenv(Variable); url != "" {
@@ -52,7 +52,8 @@ var shared = sync.OnceValues(func() (*Server, error) { return start() })
 
 var roles atomic.Int64
 
-// Role makes a role with an empty schema of the same name, as a team would for a function, and returns its URL. Both go after the test.
+// Role creates a role with an empty schema of the same name, as for a function, and returns its URL. Both are removed
+// after the test.
 func Role(t testing.TB) string {
 	t.Helper()
 	return RoleOf(t, Superuser(t))
@@ -79,7 +80,7 @@ func RoleOf(t testing.TB, superuser string) string {
 	return With(t, superuser, func(u *url.URL) { u.User = url.UserPassword(name, password) })
 }
 
-// With changes a URL.
+// With returns a URL after a change.
 func With(t testing.TB, text string, change func(*url.URL)) string {
 	t.Helper()
 	u, err := url.Parse(text)
@@ -90,7 +91,7 @@ func With(t testing.TB, text string, change func(*url.URL)) string {
 	return u.String()
 }
 
-// Param sets a parameter of a URL.
+// Param returns a URL with a parameter.
 func Param(t testing.TB, text, name, value string) string {
 	t.Helper()
 	return With(t, text, func(u *url.URL) {
@@ -100,14 +101,14 @@ func Param(t testing.TB, text, name, value string) string {
 	})
 }
 
-// User is the role of a URL, and the name of its schema.
+// User returns the role of a URL, which is also the name of its schema.
 func User(t testing.TB, text string) (name string) {
 	t.Helper()
 	With(t, text, func(u *url.URL) { name = u.User.Username() })
 	return name
 }
 
-// Connect opens a connection, which the test's end closes.
+// Connect opens a connection, which is closed after the test.
 func Connect(t testing.TB, url string) *pgx.Conn {
 	t.Helper()
 	c, err := pgx.Connect(context.Background(), url)
@@ -134,7 +135,7 @@ func Exec(t testing.TB, url string, statements ...string) {
 	}
 }
 
-// Server is a server that a test has to itself, to stop it, to let it crash and to start it again.
+// Server is a server for one test, which may stop it, crash it and start it again.
 type Server struct {
 	URL string // of the superuser
 
@@ -146,7 +147,7 @@ type Server struct {
 	process  *exec.Cmd
 }
 
-// New starts a server of the test's own, with options such as "max_connections=20".
+// New starts a server for one test, with options such as "max_connections=20".
 func New(t testing.TB, options ...string) *Server {
 	t.Helper()
 	s, err := start(options...)
@@ -182,11 +183,14 @@ func start(options ...string) (*Server, error) {
 	}
 	password := rand.Text()
 	file := filepath.Join(s.dir, "password")
-	if err := os.WriteFile(file, []byte(password), 0o644); err != nil { // its directory is for one user
+	if err := os.WriteFile(file, []byte(password), 0o644); err != nil { // in a directory for one user
 		return nil, err
 	}
-	args := []string{"-D", filepath.Join(s.dir, "data"), "-U", "postgres", "--pwfile", file, "-A", "scram-sha-256", "-E", "UTF8", "--locale", "C.UTF-8", "--no-sync"}
-	if version(newest) >= 15 { // a collation that is not by bytes, so that what relies on the default shows
+	args := []string{
+		"-D", filepath.Join(s.dir, "data"), "-U", "postgres", "--pwfile", file, "-A", "scram-sha-256", "-E", "UTF8",
+		"--locale", "C.UTF-8", "--no-sync",
+	}
+	if version(newest) >= 15 { // a collation that is not by bytes, so that tests show code that relies on the default
 		args = append(args, "--locale-provider", "icu", "--icu-locale", "en-US")
 	}
 	initdb := exec.Command(newest, args...)
@@ -237,8 +241,8 @@ func freePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// keeper runs the server for as long as somebody holds the other end of its standard input, which ends with a process however
-// that ends, and then stops the server and removes the directory.
+// keeper runs the server for as long as somebody holds the other end of its standard input, which ends with a process
+// however that ends, and then stops the server and removes the directory.
 const keeper = `"$@" >"$DIR/log" 2>&1 </dev/null & server=$!
 echo $server
 read -r wish || { kill -QUIT $server; wait $server; rm -rf "$DIR"; exit; }
@@ -253,7 +257,9 @@ func (s *Server) run() error {
 		args = append(args, "-c", o)
 	}
 	s.process = exec.Command("/bin/sh", args...)
-	s.process.SysProcAttr, s.process.Dir, s.process.Env = s.attributes(), s.dir, []string{"DIR=" + s.dir, "PATH=/usr/bin:/bin"}
+	s.process.SysProcAttr, s.process.Dir, s.process.Env = s.attributes(), s.dir, []string{
+		"DIR=" + s.dir, "PATH=/usr/bin:/bin",
+	}
 	var err error
 	if s.stdin, err = s.process.StdinPipe(); err != nil {
 		return err
@@ -273,7 +279,8 @@ func (s *Server) run() error {
 	}
 }
 
-// Stop stops the server: with SIGINT in order, with SIGQUIT as in a crash, after which its log has to be replayed. Stopping twice is allowed.
+// Stop stops the server: with SIGINT in order, with SIGQUIT as in a crash, after which its log has to be replayed.
+// Stopping twice is allowed.
 func (s *Server) Stop(t testing.TB, how syscall.Signal) {
 	t.Helper()
 	if s.process == nil {

@@ -1,4 +1,4 @@
-package slowbody_test
+package bodydeadline_test
 
 import (
 	"bufio"
@@ -10,15 +10,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ebb-dev/ebb/infra/internal/slowbody"
+	"github.com/ebb-dev/ebb/infra/internal/bodydeadline"
 )
 
 const limit = 100 * time.Millisecond
 
-// A body that never comes ends the request, whether the handler reads it or not; one that has come leaves the handler, and the
-// connection, all the time they want.
+// A body that never arrives ends the request, whether the handler reads it or not; after a body that has arrived the
+// handler and the connection have no deadline.
 func TestLimit(t *testing.T) {
-	s := httptest.NewServer(slowbody.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := httptest.NewServer(bodydeadline.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/refuses":
 			w.WriteHeader(http.StatusNotFound)
@@ -57,19 +57,19 @@ func TestLimit(t *testing.T) {
 			}
 			_, _ = io.Copy(io.Discard, answer.Body)
 			if x.want != 200 && again == 0 {
-				break // its connection is of no more use
+				break // its connection is closed
 			}
 		}
 		c.Close()
 	}
 }
 
-// A client that waits for "100 Continue" is told of a refusal at once, and is not asked for the body.
+// A client that waits for "100 Continue" gets a refusal at once, and is not asked for the body.
 func TestExpectIsAnsweredAtOnce(t *testing.T) {
-	s := httptest.NewServer(slowbody.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	s := httptest.NewServer(bodydeadline.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusUnauthorized)
 	}), time.Hour))
-	defer s.CloseClientConnections() // a server that still waits for the body would not close
+	defer s.CloseClientConnections() // otherwise Close waits for the body
 	c, err := net.Dial("tcp", s.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)

@@ -14,13 +14,13 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker"
 )
 
-// Deliveries that wait while as many units run as may share the next one, and each gets its own result.
+// Deliveries that wait while the most units run share the next one, and each gets its own result.
 func TestUnits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most, waiting = 4, 92
 		begun, release := make(chan int, most+waiting), make(chan struct{})
-		in := &inlet{batch: 128, limit: time.Minute, slots: make(chan struct{}, most)}
-		in.receive = func(_ context.Context, batch []ce.Event) []broker.Result {
+		b := &batcher{batch: 128, limit: time.Minute, slots: make(chan struct{}, most)}
+		b.handle = func(_ context.Context, batch []ce.Event) []broker.Result {
 			begun <- len(batch)
 			<-release
 			results := make([]broker.Result, len(batch))
@@ -34,7 +34,7 @@ func TestUnits(t *testing.T) {
 			e := ce.New()
 			e.SetID(fmt.Sprint(n))
 			all.Go(func() {
-				if got := in.take(t.Context(), []ce.Event{e}); len(got) != 1 || got[0].Message != e.ID() {
+				if got := b.receive(t.Context(), []ce.Event{e}); len(got) != 1 || got[0].Message != e.ID() {
 					t.Errorf("delivery %d got %+v", n, got)
 				}
 			})
@@ -49,7 +49,7 @@ func TestUnits(t *testing.T) {
 			deliver(most + n)
 		}
 		synctest.Wait()
-		if n := len(in.waiting); n != waiting {
+		if n := len(b.waiting); n != waiting {
 			t.Fatalf("%d of %d wait", n, waiting)
 		}
 		close(release)
@@ -60,12 +60,15 @@ func TestUnits(t *testing.T) {
 	})
 }
 
-// Whoever shares a unit of another's sleeps while it runs. In a bubble no time passes while anybody is busy.
-func TestShareAsleep(t *testing.T) {
+// A caller whose event is in another caller's unit blocks until that ends. In a synctest bubble no time passes while a
+// goroutine is busy.
+func TestWaitersBlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		in := &inlet{batch: 128, limit: time.Minute, slots: make(chan struct{}, 2)}
-		in.receive = func(_ context.Context, batch []ce.Event) []broker.Result {
-			time.Sleep(map[string]time.Duration{"a": time.Second, "b": 2 * time.Second}[batch[0].ID()] + 10*time.Second*time.Duration(len(batch)-1))
+		b := &batcher{batch: 128, limit: time.Minute, slots: make(chan struct{}, 2)}
+		b.handle = func(_ context.Context, batch []ce.Event) []broker.Result {
+			time.Sleep(map[string]time.Duration{
+				"a": time.Second, "b": 2 * time.Second,
+			}[batch[0].ID()] + 10*time.Second*time.Duration(len(batch)-1))
 			return make([]broker.Result, len(batch))
 		}
 		var all sync.WaitGroup
@@ -73,7 +76,7 @@ func TestShareAsleep(t *testing.T) {
 		for _, id := range []string{"a", "b", "c", "d"} {
 			e := ce.New()
 			e.SetID(id)
-			all.Go(func() { in.take(t.Context(), []ce.Event{e}) })
+			all.Go(func() { b.receive(t.Context(), []ce.Event{e}) })
 			synctest.Wait()
 		}
 		all.Wait()

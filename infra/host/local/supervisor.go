@@ -17,39 +17,39 @@ import (
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
-// startLimit and stopLimit bound what a function may take to come and to go.
+// startLimit and stopLimit are the longest times for starting and stopping a function.
 const (
 	startLimit = 30 * time.Second
 	stopLimit  = 30 * time.Second
 )
 
-// slot is where one function runs, or does not. At any time it has one instance at most.
-type slot struct {
+// supervisor starts and stops the instances of one function. At any time there is at most one instance.
+type supervisor struct {
 	name      string
 	make      func() (host.Instance, error)
-	first     host.Instance // the one that make returns first; nil: it has been used
+	first     host.Instance // the first instance, made with the host; nil: it has been used
 	telemetry *telemetry.Telemetry
 	logger    *slog.Logger
 	instances []discovery.Instance // as discovery lists it: the slot itself
 
 	mu      sync.Mutex
-	running host.Instance // nil: at zero, or coming, or going
-	busy    int           // calls that are under way in running
-	idle    time.Time     // since when busy is 0
-	change  *change       // not nil while an instance comes or goes
+	running host.Instance // nil: none runs, or one is starting or stopping
+	busy    int           // running calls of the instance
+	idle    time.Time     // the time when busy became 0
+	change  *transition   // not nil while an instance starts or stops
 	closed  bool
 
 	starts atomic.Int64
 }
 
-// change is an instance that comes or goes. When done is closed it has, and err says why it did not come.
-type change struct {
+// transition is the start or stop of an instance. done is closed at its end; err is the error of a start.
+type transition struct {
 	done chan struct{}
 	err  error
 }
 
-// acquire is the running instance, started if there is none. Release it after the call.
-func (s *slot) acquire(ctx context.Context) (host.Instance, error) {
+// acquire returns the running instance, and starts one when none runs. The caller calls release after the call.
+func (s *supervisor) acquire(ctx context.Context) (host.Instance, error) {
 	s.mu.Lock()
 	for s.running == nil {
 		if s.closed {
@@ -57,7 +57,7 @@ func (s *slot) acquire(ctx context.Context) (host.Instance, error) {
 			return nil, fault.New(fault.Unavailable, "the system is shutting down")
 		}
 		if s.change == nil {
-			s.change = &change{done: make(chan struct{})}
+			s.change = &transition{done: make(chan struct{})}
 			go s.start(s.change)
 		}
 		c := s.change
@@ -68,7 +68,7 @@ func (s *slot) acquire(ctx context.Context) (host.Instance, error) {
 			return nil, fault.Wrap(ctx.Err(), fault.KindOf(ctx.Err()), "waiting for %s to start", s.name)
 		}
 		if c.err != nil {
-			return nil, fault.Wrap(c.err, fault.Unavailable, "%s cannot be started just now", s.name)
+			return nil, fault.Wrap(c.err, fault.Unavailable, "the function %s cannot be started", s.name)
 		}
 		s.mu.Lock()
 	}
@@ -78,8 +78,8 @@ func (s *slot) acquire(ctx context.Context) (host.Instance, error) {
 	return running, nil
 }
 
-// newInstance returns the instance that was made when the system was, and later new ones.
-func (s *slot) newInstance() (host.Instance, error) {
+// newInstance returns the first instance, which was made with the host, and after that new ones.
+func (s *supervisor) newInstance() (host.Instance, error) {
 	s.mu.Lock()
 	i := s.first
 	s.first = nil
@@ -90,7 +90,8 @@ func (s *slot) newInstance() (host.Instance, error) {
 	return s.make()
 }
 
-func (s *slot) release() {
+// release ends a call that acquire began.
+func (s *supervisor) release() {
 	s.mu.Lock()
 	if s.busy--; s.busy == 0 {
 		s.idle = time.Now()
@@ -98,19 +99,19 @@ func (s *slot) release() {
 	s.mu.Unlock()
 }
 
-// start belongs to no caller: whoever caused it may give up, others wait for it too.
-func (s *slot) start(c *change) {
+// start starts an instance. It uses no caller's context, because several callers may wait for it.
+func (s *supervisor) start(c *transition) {
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
 	began := time.Now()
 	i, err := s.newInstance()
 	if err == nil {
 		if err = i.Start(ctx); err != nil {
-			_ = i.Stop(ctx) // the reason why it does not start is the better error
+			_ = i.Stop(ctx) // the error of Start is the cause
 		}
 	}
 	if err != nil {
-		s.logger.Error("the function does not start", "error", err)
+		s.logger.Error("the function did not start", "error", err)
 	} else {
 		s.telemetry.ColdStart(s.name, time.Since(began))
 		s.starts.Add(1)
@@ -125,27 +126,27 @@ func (s *slot) start(c *change) {
 	close(c.done)
 }
 
-// sweep drops the instance if it has been idle for that long, and reports whether it did.
-func (s *slot) sweep(ctx context.Context, idle time.Duration) bool {
+// reap stops the instance when it has been idle for that long, and reports whether it did.
+func (s *supervisor) reap(ctx context.Context, idle time.Duration) bool {
 	s.mu.Lock()
 	if s.running == nil || s.busy > 0 || time.Since(s.idle) < idle {
 		s.mu.Unlock()
 		return false
 	}
-	s.drop(ctx)
+	s.stopRunning(ctx)
 	return true
 }
 
-// drop stops the running instance. It is called with the lock held, which it gives back.
-func (s *slot) drop(ctx context.Context) {
-	i, c := s.running, &change{done: make(chan struct{})}
+// stopRunning stops the running instance. The caller holds the lock, and stopRunning releases it.
+func (s *supervisor) stopRunning(ctx context.Context) {
+	i, c := s.running, &transition{done: make(chan struct{})}
 	s.running, s.change = nil, c
 	s.mu.Unlock()
 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopLimit)
 	defer cancel()
 	if err := i.Stop(ctx); err != nil {
-		s.logger.Error("the function did not stop well", "error", err)
+		s.logger.Error("the function stopped with an error", "error", err)
 	}
 	s.telemetry.Stopped(s.name)
 	s.logger.Debug("the function has stopped")
@@ -156,8 +157,8 @@ func (s *slot) drop(ctx context.Context) {
 	close(c.done)
 }
 
-// close drops the instance for good once it has nothing to do, or when ctx ends.
-func (s *slot) close(ctx context.Context) {
+// close stops the instance when it has no running calls, or when ctx ends. Later calls are refused.
+func (s *supervisor) close(ctx context.Context) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -169,7 +170,7 @@ func (s *slot) close(ctx context.Context) {
 			s.mu.Unlock()
 			return
 		case s.running != nil && (s.busy == 0 || overdue):
-			s.drop(ctx)
+			s.stopRunning(ctx)
 			return
 		}
 		s.mu.Unlock()
@@ -183,22 +184,22 @@ func (s *slot) close(ctx context.Context) {
 	}
 }
 
-// receive hands a batch of events to the function, which is started if need be.
-func (s *slot) receive(ctx context.Context, batch []ce.Event) []broker.Result {
+// receive delivers a batch of events to the function, which is started when it does not run.
+func (s *supervisor) receive(ctx context.Context, batch []ce.Event) []broker.Result {
 	i, err := s.acquire(ctx)
 	if err != nil {
-		answers := make([]broker.Result, len(batch))
-		for n := range answers {
-			answers[n] = broker.Result{Status: http.StatusServiceUnavailable, Message: fault.Public(err)}
+		results := make([]broker.Result, len(batch))
+		for n := range results {
+			results[n] = broker.Result{Status: http.StatusServiceUnavailable, Message: fault.Public(err)}
 		}
-		return answers
+		return results
 	}
 	defer s.release()
 	return i.Receive(ctx, batch)
 }
 
-// tick tells the function the time, as often as it has more to do.
-func (s *slot) tick(ctx context.Context, now time.Time) error {
+// tick calls the function's tick handler until no work is left.
+func (s *supervisor) tick(ctx context.Context, now time.Time) error {
 	i, err := s.acquire(ctx)
 	if err != nil {
 		return err

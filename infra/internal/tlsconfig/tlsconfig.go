@@ -1,12 +1,13 @@
-// Package trust says which authorities a connection's certificate may come from.
-package trust
+// Package tlsconfig returns TLS configurations of clients.
+package tlsconfig
 
 import (
 	"crypto/tls"
 	"crypto/x509"
 )
 
-// Config is the system's authorities and those of the PEM beside them. ok says whether the PEM held any.
+// Config returns a configuration that trusts the system's certificate authorities and those of the PEM. ok reports
+// whether the PEM has any.
 func Config(pem []byte) (c *tls.Config, ok bool) {
 	pool, err := x509.SystemCertPool()
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// double is an instance that a test makes fail or slow.
+// double is an instance whose start and stop a test defines.
 type double struct {
 	http.Handler
 	start, stop func() error
@@ -33,16 +33,18 @@ func (d *double) Receive(_ context.Context, batch []ce.Event) []broker.Result {
 	return make([]broker.Result, len(batch))
 }
 
-func slotOf(d *double) *slot {
-	return &slot{name: "x", logger: slog.New(slog.DiscardHandler), make: func() (host.Instance, error) { return d, nil }}
+func supervisorOf(d *double) *supervisor {
+	return &supervisor{
+		name: "x", logger: slog.New(slog.DiscardHandler), make: func() (host.Instance, error) { return d, nil },
+	}
 }
 
 func nothing() error { return nil }
 
-// Everyone who waits for a start that fails is told, and the next one tries again.
-func TestAStartThatFails(t *testing.T) {
+// Every waiter of a failed start gets its error, and the next call starts again.
+func TestFailedStart(t *testing.T) {
 	var tries atomic.Int32
-	s := slotOf(&double{stop: nothing, start: func() error {
+	s := supervisorOf(&double{stop: nothing, start: func() error {
 		time.Sleep(20 * time.Millisecond)
 		if tries.Add(1) == 1 {
 			return errors.New("no disk")
@@ -61,16 +63,18 @@ func TestAStartThatFails(t *testing.T) {
 	if _, err := s.acquire(t.Context()); err != nil || tries.Load() != 2 {
 		t.Errorf("after %d tries: %v", tries.Load(), err)
 	}
-	results := slotOf(&double{stop: nothing, start: func() error { return errors.New("no disk") }}).receive(t.Context(), make([]ce.Event, 2))
+	results := supervisorOf(
+		&double{stop: nothing, start: func() error { return errors.New("no disk") }},
+	).receive(t.Context(), make([]ce.Event, 2))
 	if len(results) != 2 || results[1].Status != http.StatusServiceUnavailable {
 		t.Errorf("events are answered %v, want 503 so that they come again", results)
 	}
 }
 
-// Who gives up waiting takes the start from nobody else.
-func TestAWaiterGivesUp(t *testing.T) {
+// A waiter whose context ends does not end the start for the others.
+func TestWaiterContextEnds(t *testing.T) {
 	begun, goOn := make(chan struct{}), make(chan struct{})
-	s := slotOf(&double{stop: nothing, start: func() error { close(begun); <-goOn; return nil }})
+	s := supervisorOf(&double{stop: nothing, start: func() error { close(begun); <-goOn; return nil }})
 	ctx, cancel := context.WithCancel(t.Context())
 	gaveUp := make(chan error)
 	go func() { _, err := s.acquire(ctx); gaveUp <- err }()
@@ -85,7 +89,7 @@ func TestAWaiterGivesUp(t *testing.T) {
 	}
 }
 
-// A busy function is not dropped, and one that stops is waited for.
+// A function with running calls is not stopped, and calls wait while it stops.
 func TestStopping(t *testing.T) {
 	var running atomic.Int32
 	d := &double{}
@@ -96,15 +100,15 @@ func TestStopping(t *testing.T) {
 		return nil
 	}
 	d.stop = func() error { time.Sleep(20 * time.Millisecond); running.Add(-1); return nil }
-	s := slotOf(d)
+	s := supervisorOf(d)
 	if _, err := s.acquire(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if s.sweep(t.Context(), 0); running.Load() != 1 {
+	if s.reap(t.Context(), 0); running.Load() != 1 {
 		t.Error("it was dropped while it was busy")
 	}
 	s.release()
-	go s.sweep(t.Context(), 0)
+	go s.reap(t.Context(), 0)
 	for {
 		s.mu.Lock()
 		going := s.running == nil
