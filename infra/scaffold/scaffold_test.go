@@ -240,10 +240,19 @@ func TestFunctionOfShop(t *testing.T) {
 // What cannot be added is refused, and nothing is written.
 func TestFunctionRefuses(t *testing.T) {
 	var invalid *scaffold.NameError
-	for _, name := range []string{"", "r", "Reviews", "my-reviews", "2go", "func", "events", "saga"} {
+	for _, name := range []string{
+		"", "r", "Reviews", "my-reviews", "2go", "func", "events", "saga",
+		"string", "error", "len", "init", "vendor", "testdata", // would not compile, or would not be tested
+	} {
 		if _, err := scaffold.Function(t.TempDir(), name, false); !errors.As(err, &invalid) {
 			t.Errorf("%q: got %v", name, err)
 		}
+	}
+	dir, _ := product(t, options(t))
+	if _, err := scaffold.Function(dir, "users", false); err == nil || !strings.Contains(err.Error(), "listed already") {
+		t.Errorf("the name of a function of the kit: got %v", err)
+	} else if _, err := os.Stat(filepath.Join(dir, "functions/users")); err == nil {
+		t.Error("the name of a function of the kit: it wrote something")
 	}
 	for file, want := range map[string]string{
 		"functions/functions.go": "lists functions such as",
