@@ -28,8 +28,8 @@ func (e *NameError) Error() string {
 // functionName is good as a Go package, a DNS label and a part of an event's type.
 var functionName = regexp.MustCompile(`^[a-z][a-z0-9]{1,29}$`)
 
-// reserved names are those of packages that scaffolded functions import, of their own types, and of folders and functions
-// that mean something else to Go.
+// reserved names are those of packages that scaffolded functions import, of their own types, and of folders and
+// functions that mean something else to Go.
 var reserved = []string{
 	"api", "auth", "context", "entry", "event", "events", "fault", "function", "functions", "generate", "http", "init",
 	"main", "request", "saga", "step", "store", "strings", "system", "test", "testdata", "time", "utf8", "vendor",

@@ -162,6 +162,13 @@ func TestProductRefuses(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(full, "notes"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	for _, name := range []string{"go", "type", "im-port", "init", "image"} {
+		o := options(t)
+		o.Module = "example.com/" + name
+		if _, err := scaffold.Product(o); err == nil || !strings.Contains(err.Error(), "names the product") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
 	for want, change := range map[string]func(*scaffold.ProductOptions){
 		"invalid module path":             func(o *scaffold.ProductOptions) { o.Module = "example.com/help desk" },
 		"names the product":               func(o *scaffold.ProductOptions) { o.Module = "example.com/function" },
