@@ -104,9 +104,9 @@ func (q *queue) enter(c caller) (*waiter, error) {
 	return w, nil
 }
 
-// displace sends the latest request of the longest line of one caller away, to make room for c: of the other kind of
-// callers while c's kind has less than half of the places, so that neither keeps the other out, and otherwise of c's own
-// kind, if c has fewer. Known devices are no better than strangers in this: anyone may have many, of accounts of their own.
+// displace sends the latest request of the caller that has most waiting away, to make room for c: of the other kind of
+// callers while c's kind has less than half of the places, so that neither keeps the other out, and otherwise of c's
+// own kind, if c has fewer. Known devices are treated as strangers are: anyone may have many, of accounts of their own.
 func (q *queue) displace(c caller) bool {
 	own := lineOf(c)
 	key, most, all := q.lines[own].longest()

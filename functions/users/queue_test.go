@@ -140,8 +140,8 @@ func TestPlacesFitTheMemory(t *testing.T) {
 	}
 }
 
-// Who signs in to many accounts of their own has as many known devices, and does not keep strangers out by them, nor are
-// known devices kept out by strangers.
+// Who signs in to many accounts of their own has as many known devices, and does not keep strangers out by them. Nor do
+// strangers keep known devices out.
 func TestQueueKeepsPlacesForStrangers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := &crowd{Queue: users.NewQueue(1)}
