@@ -37,7 +37,8 @@ import (
 //
 // None of them can see whether another instance is publishing an entry at this moment. So each leaves alone what is
 // too young: handoverTime for a duplicate, which asks the broker to come again, relayAge for a start or a sweep.
-// Entries that a unit of the same instance is publishing, or has published, are known and never published twice.
+// Two instances that look for old entries at the same moment may both publish one. Entries that a unit of the same
+// instance is publishing, or has published, are known and never published twice.
 //
 // A bad entry stops nothing: the instance that finds it marks it as quarantined in the store, with the reason, and from
 // then on no instance publishes it. Of the events of a refused entry those that the broker took are taken out of it. Each

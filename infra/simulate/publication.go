@@ -11,8 +11,14 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// handover is how long an instance has at least to publish what it has committed before another one may do it.
-const handover = time.Second
+const (
+	// handover is how long an instance has at least to publish what it has committed before another one may do it.
+	handover = time.Second
+
+	// relayAge is the age from which on an event that is left may be published by any instance, so that two that look at
+	// the same moment may both publish it.
+	relayAge = 10 * time.Second
+)
 
 // ledger records which events were committed to outboxes and which were published, by whom. It reports events that are
 // published again although nothing explains it, and messages that are answered wrongly for what was committed and
@@ -45,7 +51,7 @@ func (sim *Simulation) publishing(i *instance, es []ce.Event) (answered func(err
 			continue // it is a past event on purpose
 		}
 		key := identity(e.Source(), e.ID())
-		if was := sim.ledger.last[key]; was != nil && sim.unexplained(i, was) {
+		if was := sim.ledger.last[key]; was != nil && sim.unexplained(i, was, e.Time()) {
 			sim.Violated("%s publishes an event again that was published or is being published: %s",
 				i.s.name, e.Type()+" "+e.ID())
 		}
@@ -60,15 +66,16 @@ func (sim *Simulation) publishing(i *instance, es []ce.Event) (answered func(err
 }
 
 // unexplained reports whether no fault explains that the instance publishes once more what was published before. An
-// instance knows what it has published itself. Another one must leave it the time of the handover.
-func (sim *Simulation) unexplained(i *instance, was *publication) bool {
+// instance knows what it has published itself. Another one must leave it the time of the handover, unless the event is
+// old.
+func (sim *Simulation) unexplained(i *instance, was *publication, at time.Time) bool {
 	switch {
 	case was.by.state == gone || was.answered && !was.ok:
 		return false
 	case was.by == i:
 		return true
 	}
-	return !sim.ledger.slow && sim.now < was.at+handover
+	return !sim.ledger.slow && sim.now < was.at+handover && sim.Now().Sub(at) < relayAge
 }
 
 // committed notes the events that a commit has put into an outbox, and that the current task has committed a change.
