@@ -25,8 +25,8 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/fault"
-	"github.com/ebb-dev/ebb/infra/internal/hostcheck"
 	"github.com/ebb-dev/ebb/infra/internal/bodydeadline"
+	"github.com/ebb-dev/ebb/infra/internal/hostcheck"
 )
 
 // Config configures a Handler. The zero Config has the defaults; with it every client may use the broker.
