@@ -33,8 +33,8 @@ build: ## Build the developer's command into bin/
 
 .PHONY: test
 test: ## Run all tests that need no external service
-	$(GO) test -race $(RACE)
-	$(GO) test $$($(GO) list $(PACKAGES) | grep -e /conformance; $(GO) list $(PACKAGES) | grep -v -e /infra/ -e /functions/)
+	$(GO) test -race -timeout 20m $(RACE)
+	$(GO) test -timeout 20m $$($(GO) list $(PACKAGES) | grep -e /conformance; $(GO) list $(PACKAGES) | grep -v -e /infra/ -e /functions/)
 	cd cmd/image && $(GO) test ./...
 
 .PHONY: simulate

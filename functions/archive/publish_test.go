@@ -13,8 +13,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/manifest"
 )
 
-// An administrator publishes an event, once per key; data that does not conform to the schema is refused, and so are
-// other callers.
+// An admin publishes an event, once for one key; what its schema does not allow is refused, as is anyone else.
 func TestPublish(t *testing.T) {
 	h := functiontest.New(t, func(env function.Env) (*function.Function, error) {
 		env.System = func() manifest.System {

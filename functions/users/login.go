@@ -26,7 +26,9 @@ var (
 	}
 	closeSession = function.Operation{
 		Method: http.MethodDelete, Path: "/api/sessions/current", Status: http.StatusNoContent,
-		Summary: "Sign out", Description: "The refresh token stops working at once, and so does the access token as soon as the other functions have learnt of it.",
+		Summary: "Sign out",
+		Description: "The refresh token stops working, and the access token has no power over accounts any more; functions with a " +
+			"database refuse it as soon as they have learnt of it, others take it until it expires.",
 	}
 )
 

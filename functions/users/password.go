@@ -52,11 +52,11 @@ func newHasher() *hasher {
 	}
 }
 
-// places is the number of passwords that are worked on at once: what fits half of the runtime's memory limit, which the
-// host sets from the container's, as many as there are processors, and four at most. Half, because the memory of a hash
-// that is done is still there until it is collected.
+// places returns how many passwords are hashed at once: what fits a third of the runtime's memory limit, which the
+// host sets from the container's, as many as there are processors, and four at most. A third, because the memory of a
+// hash that is done stays until it is collected, which is late on a busy machine.
 func places(limit int64, cpus int) int {
-	fits := limit / 2 / (int64(today.memory) << 10)
+	fits := limit / 3 / (int64(today.memory) << 10)
 	return int(max(1, min(fits, int64(cpus), 4)))
 }
 

@@ -104,22 +104,28 @@ func (q *queue) enter(c caller) (*waiter, error) {
 	return w, nil
 }
 
-// displace sends the latest request of the longest line of one caller away, to make room for c; the others' lines
-// before those of known devices. It does nothing unless c has fewer.
+// displace sends the latest request of the caller that has most waiting away, to make room for c: of the other kind of
+// callers while c's kind has less than half of the places, so that neither keeps the other out, and otherwise of c's
+// own kind, if c has fewer. Known devices are treated as strangers are: anyone may have many, of accounts of their own.
 func (q *queue) displace(c caller) bool {
-	longest := caller{}
-	for n := len(q.lines) - 1; n >= lineOf(c); n-- {
-		l, most := &q.lines[n], 0
-		for _, key := range l.turn {
-			if len(l.by[key]) > most {
-				longest, most = caller{key: key, known: n == 0}, len(l.by[key])
-			}
-		}
-		if n > lineOf(c) && most > 0 || most > len(q.lines[lineOf(c)].by[c.key])+1 {
-			return q.dismiss(longest)
+	own := lineOf(c)
+	key, most, all := q.lines[own].longest()
+	if all < q.mostOfAll/2 {
+		key, _, _ = q.lines[1-own].longest() // they have more than half
+		return q.dismiss(caller{key: key, known: !c.known})
+	}
+	return most > len(q.lines[own].by[c.key])+1 && q.dismiss(caller{key: key, known: c.known})
+}
+
+// longest returns the caller with most requests, how many those are, and how many all callers have.
+func (l *line) longest() (key string, most, all int) {
+	for _, k := range l.turn {
+		n := len(l.by[k])
+		if all += n; n > most {
+			key, most = k, n
 		}
 	}
-	return false
+	return key, most, all
 }
 
 func (q *queue) dismiss(c caller) bool {

@@ -82,8 +82,7 @@ func TestQueueEndsInTime(t *testing.T) {
 	})
 }
 
-// When all waiting places are taken, one more caller displaces the latest of whoever has most; a stranger never displaces a
-// known device.
+// When all waiting places are taken, one more caller displaces the latest of whoever has most.
 func TestQueueIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := &crowd{Queue: users.NewQueue(1)}
@@ -133,10 +132,37 @@ func TestPlacesFitTheMemory(t *testing.T) {
 		want  int
 	}{
 		{users.NoLimit, 1, 1}, {users.NoLimit, 2, 2}, {users.NoLimit, 64, 4},
-		{102 * mib, 8, 2}, {60 * mib, 8, 1}, {10 * mib, 8, 1}, {1 << 30, 8, 4}, {1 << 30, 2, 2},
+		{102 * mib, 8, 1}, {120 * mib, 8, 2}, {60 * mib, 8, 1}, {10 * mib, 8, 1}, {1 << 30, 8, 4}, {1 << 30, 2, 2},
 	} {
 		if got := users.Places(c.limit, c.cpus); got != c.want {
 			t.Errorf("%d MiB and %d processors: got %d places, want %d", c.limit/mib, c.cpus, got, c.want)
 		}
 	}
+}
+
+// Who signs in to many accounts of their own has as many known devices, and does not keep strangers out by them. Nor do
+// strangers keep known devices out.
+func TestQueueKeepsPlacesForStrangers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := &crowd{Queue: users.NewQueue(1)}
+		q.enter(t.Context(), "eve", false, "eve")
+		for n := range 30 {
+			for range 32 {
+				q.enter(t.Context(), fmt.Sprint("eve's device ", n), true, "eve's device")
+			}
+		}
+		before := len(q.got())
+		q.enter(t.Context(), "ada", false, "ada")
+		q.enter(t.Context(), "bob", true, "bob")
+		q.Release()
+		synctest.Wait()
+		q.Release()
+		synctest.Wait()
+		q.Release()
+		synctest.Wait()
+		if got := q.got()[before:]; slices.Contains(got, "ada unavailable") || !slices.Contains(got, "ada") {
+			t.Errorf("got %q, want ada to get a place", got)
+		}
+		time.Sleep(time.Minute) // all give up
+	})
 }

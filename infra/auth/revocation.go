@@ -1,6 +1,8 @@
 package auth
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -16,8 +18,9 @@ type Revocation struct {
 	Until        time.Time // no token that is named here is valid after this, so that the revocation can be forgotten
 }
 
-// maxRevokedSessions is how many sessions of one subject are listed. Beyond that all tokens that were issued before are
-// refused, so that signing in and out again and again makes no large document.
+// maxRevokedSessions is how many sessions of one subject are listed. Beyond that all tokens are refused that were issued
+// before the oldest of them ended, so that signing in and out again and again makes no large document, and the token
+// that was issued last is valid.
 const maxRevokedSessions = 64
 
 // Revocations is what is revoked of one subject, as it is stored. It is the union of what Add was given: the order and
@@ -80,7 +83,7 @@ func widen(m *map[string]cut, name string, c cut) (changed bool) {
 	return (*m)[name] != before
 }
 
-// forget removes the cuts that are past their time, makes too many sessions one cut, and sets Expires.
+// forget removes the cuts that are past their time, makes the oldest of too many sessions one cut, and sets Expires.
 func (l *Revocations) forget(now int64) {
 	if l.All != nil && l.All.Until <= now {
 		l.All = nil
@@ -92,11 +95,14 @@ func (l *Revocations) forget(now int64) {
 			}
 		}
 	}
-	if len(l.Sessions) > maxRevokedSessions {
-		for _, c := range l.Sessions {
-			l.cutAll(c)
+	if extra := len(l.Sessions) - maxRevokedSessions; extra > 0 {
+		oldest := slices.SortedFunc(maps.Keys(l.Sessions), func(a, b string) int {
+			return cmp.Or(cmp.Compare(l.Sessions[a].Before, l.Sessions[b].Before), cmp.Compare(a, b))
+		})
+		for _, name := range oldest[:extra] {
+			l.cutAll(l.Sessions[name])
+			delete(l.Sessions, name)
 		}
-		l.Sessions = nil
 	}
 	l.Expires = 0
 	if l.All != nil {

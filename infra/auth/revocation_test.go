@@ -122,3 +122,26 @@ func TestRevocationsStaySmall(t *testing.T) {
 		}
 	}
 }
+
+// A user who signs in again and again, as a script does, ends the oldest session each time. The token that each sign-in
+// gives is valid, also where the list of sessions is cut short.
+func TestRevocationsSpareTheNewest(t *testing.T) {
+	var l auth.Revocations
+	for n := range 300 {
+		now := noon.Add(time.Duration(n)*2*time.Second + 500*time.Millisecond)
+		l.Add(auth.Revocation{
+			Sessions: []string{fmt.Sprint("s", n)}, IssuedBefore: now.Truncate(time.Second).Add(time.Second),
+			Until: now.Add(15 * time.Minute),
+		}, now)
+		fresh := auth.Principal{Subject: "ada", Session: fmt.Sprint("s", n+20), IssuedAt: now.Truncate(time.Second)}
+		if _, err := l.Check(fresh); err != nil {
+			t.Fatalf("sign-in %d: the new token is refused: %v", n, err)
+		}
+		old := fresh
+		old.Session = fmt.Sprint("s", n/2)
+		old.IssuedAt = noon
+		if _, err := l.Check(old); err == nil {
+			t.Fatalf("sign-in %d: the token of session %d is taken", n, n/2)
+		}
+	}
+}

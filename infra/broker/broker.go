@@ -81,7 +81,7 @@ type Result struct {
 	RetryAfter time.Duration // with 429 and 503: do not try again sooner
 	Message    string        // why it failed; goes into knativeerrordata of a dead letter
 	Reply      *event.Event  // with 2xx: an event to publish in answer
-	Skipped    bool          // not tried, since an earlier event of its key in the batch failed; no attempt
+	Skipped    bool          // not tried, as an earlier event of its key failed or the time was up; no attempt
 }
 
 // OK reports whether the delivery succeeded.

@@ -76,7 +76,7 @@ func (n *connection) address() (string, error) {
 		return address, nil
 	}
 	if addr := fallback(n.app.Lookup, "EBB_ADDR", ""); addr != "" {
-		return "http://" + addr, nil
+		return "http://" + dialable(addr), nil
 	}
 	contexts, err := n.app.loadContexts()
 	if err != nil {

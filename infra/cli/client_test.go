@@ -322,6 +322,20 @@ func TestAdminOfDevStaysLocal(t *testing.T) {
 	}
 }
 
+// The address where dev listens is also where commands find it, with the admin that dev made.
+func TestAddressOfDev(t *testing.T) {
+	for listens, want := range map[string]string{
+		"0.0.0.0:1": "http://127.0.0.1:1", ":1": "http://127.0.0.1:1", "[::]:1": "http://127.0.0.1:1",
+		"127.0.0.1:1": "http://127.0.0.1:1", "192.0.2.1:1": "http://192.0.2.1:1",
+	} {
+		p, _, _ := process(t.TempDir(), map[string]string{"EBB_ADDR": listens})
+		n := connection{app: &app{Process: p}}
+		if got, err := n.address(); err != nil || got != want {
+			t.Errorf("%s: got %q, %v, want %q", listens, got, err, want)
+		}
+	}
+}
+
 // Seeding signs in only when a request is refused without a token, and gets the status of an error.
 func TestSeedSignsInWhenNeeded(t *testing.T) {
 	f := newFake(t)

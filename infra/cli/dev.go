@@ -284,12 +284,16 @@ func (a *app) seed(ctx context.Context, cfg devConfig, address string, admin cre
 }
 
 // reachable returns an address that a client on this machine can use.
-func reachable(a net.Addr) string {
-	host, port, err := net.SplitHostPort(a.String())
+func reachable(a net.Addr) string { return dialable(a.String()) }
+
+// dialable returns the address at which a client on this machine reaches a server that listens on addr: loopback for one
+// that listens on all addresses.
+func dialable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return a.String()
+		return addr
 	}
-	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
 	return net.JoinHostPort(host, port)

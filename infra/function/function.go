@@ -67,6 +67,7 @@ func New(name string, env Env) *Function {
 	f := &Function{
 		name: name, env: env.withDefaults(name), concurrency: 1,
 		subscriptions: map[string]subscription{}, emits: map[string]*event.Info{}, prewarm: map[string]*event.Info{},
+		outbox: outbox{active: map[string]entryState{}, left: map[string]time.Time{}},
 	}
 	f.flusher, _ = f.env.Publisher.(broker.Flusher)
 	f.newAPI()

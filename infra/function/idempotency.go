@@ -20,6 +20,10 @@ type storedResponse struct {
 	At          int64    `json:"at"` // Unix seconds
 	Fingerprint string   `json:"fingerprint"`
 	Response    response `json:"answer"`
+
+	// Outbox names the outbox entry with the events of the request; "": it emitted none. An older version of the kit
+	// wrote no name: nil.
+	Outbox *string `json:"outbox,omitempty"`
 }
 
 // replayedHeader marks a response that was stored before.
@@ -27,7 +31,7 @@ const replayedHeader = "Idempotency-Replayed"
 
 // loadResponse returns the response that is stored for the request's key; nil when there is none. A key that was used
 // for another request is fault.Invalid.
-func (f *Function) loadResponse(ctx context.Context, db *store.Tx, op Operation, rq *request) (*response, error) {
+func (f *Function) loadResponse(ctx context.Context, db *store.Tx, op Operation, rq *request) (*storedResponse, error) {
 	if rq == nil || rq.key == "" {
 		return nil, nil
 	}
@@ -43,19 +47,17 @@ func (f *Function) loadResponse(ctx context.Context, db *store.Tx, op Operation,
 		return nil, fault.New(fault.Invalid, "this Idempotency-Key was used for another request")
 	}
 	f.env.Telemetry.Duplicate(f.name)
-	// The instance that gave the response may have stopped before it published: have the outbox looked through.
-	f.outbox.dirty.mark()
 	s.Response.replayed = true
-	return &s.Response, nil
+	return &s, nil
 }
 
-func (f *Function) saveResponse(
-	ctx context.Context, db *store.Tx, op Operation, rq *request, now time.Time, a response,
-) error {
+// saveResponse stores a response for the request's key, if it has one.
+func (f *Function) saveResponse(ctx context.Context, db *store.Tx, op Operation, rq *request, s storedResponse) error {
 	if rq == nil || rq.key == "" {
 		return nil
 	}
-	data, err := json.Marshal(storedResponse{At: now.Unix(), Fingerprint: fingerprint(rq), Response: a})
+	s.Fingerprint = fingerprint(rq)
+	data, err := json.Marshal(s)
 	if err != nil {
 		return fault.Wrap(err, fault.Internal, "encode the response to store")
 	}

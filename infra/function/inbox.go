@@ -17,12 +17,14 @@ import (
 // later than that: longer than any broker retries.
 const inboxRetention = 72 * time.Hour
 
-// inboxEntry remembers an event that was handled. At has in Unix seconds when an event arrived that was past its time.
+// inboxEntry remembers an event that was handled.
 type inboxEntry struct {
-	At int64 `json:"at,omitempty"`
-}
+	At int64 `json:"at,omitempty"` // when an event arrived that was past its time, Unix seconds
 
-var onTime = json.RawMessage(`{}`)
+	// Outbox names the outbox entry with the events that its handler emitted; "": it emitted none. An older version of
+	// the kit wrote no name: nil.
+	Outbox *string `json:"outbox,omitempty"`
+}
 
 // inboxID returns the id of an event's inbox entry. It begins with the hour of the event, or of the replay that it is
 // part of, so that expired entries are at the front and are found without an index.
@@ -51,11 +53,13 @@ func hourOf(t time.Time) string {
 	return strings.Repeat("0", max(8-len(h), 0)) + h
 }
 
-func newInboxEntry(id string, now time.Time) json.RawMessage {
-	if id >= inboxHorizon(now) {
-		return onTime
+// newInboxEntry returns the inbox entry of an event whose handler emitted events into the outbox entry; "": none.
+func newInboxEntry(id string, now time.Time, outbox string) json.RawMessage {
+	entry := inboxEntry{Outbox: &outbox}
+	if id < inboxHorizon(now) {
+		entry.At = now.Unix()
 	}
-	data, _ := json.Marshal(inboxEntry{At: now.Unix()}) // a number always marshals
+	data, _ := json.Marshal(entry) // a number and a string always marshal
 	return data
 }
 
@@ -63,7 +67,7 @@ func newInboxEntry(id string, now time.Time) json.RawMessage {
 // late.
 func inboxExpired(d store.Document, now time.Time) bool {
 	var entry inboxEntry
-	if d.ID >= inboxHorizon(now) || len(d.Data) > len(onTime) && json.Unmarshal(d.Data, &entry) != nil {
+	if d.ID >= inboxHorizon(now) || json.Unmarshal(d.Data, &entry) != nil {
 		return false
 	}
 	return now.Sub(time.Unix(entry.At, 0)) > inboxRetention

@@ -40,12 +40,8 @@ func (i instance) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.outbox.dirty.mark() // by an earlier instance
 	f.db.Store(&database{db})
-	if err := f.publishWaiting(ctx); err != nil {
-		// The events are safe in the outbox, and the next unit of work tries again.
-		f.env.Logger.WarnContext(ctx, "events in the outbox could not be published yet", "function", f.name, "error", err)
-	}
+	_ = f.relayAll(ctx, false) // what is left is reported, and a unit of work or a sweep tries again
 	return nil
 }
 
@@ -81,23 +77,31 @@ func (i instance) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Receive implements host.Instance. The events of a batch share one unit of work: a handler reads what the one before
 // it wrote, and one commit makes all of it durable. An event that fails leaves nothing of its own, and later events of
 // its partition key in the batch are skipped. A commit that the store refuses for good is tried again in halves, so
-// that only the event that is to blame fails.
+// that only the event that is to blame fails. When half of the time until the deadline of ctx has passed, the events that
+// were handled are committed and the others are skipped, so that a backlog of slow events gets on.
 func (i instance) Receive(ctx context.Context, events []ce.Event) []broker.Result {
 	return i.receive(telemetry.WithFunction(ctx, i.name), events, map[string]bool{})
 }
 
-// Tick implements host.Instance.
+// Tick implements host.Instance. It fails when the work is done and its events could not be published; the next tick
+// publishes them.
 func (i instance) Tick(ctx context.Context, now time.Time) (more bool, err error) {
 	f := i.Function
 	if f.tick == nil {
 		return false, fault.New(fault.Invalid, "function %s declares no tick", f.name)
 	}
 	ctx = telemetry.WithFunction(ctx, f.name)
-	err = f.Update(ctx, func(ctx context.Context, tx *Tx) error {
+	unpublished, err := f.update(ctx, func(ctx context.Context, tx *Tx) error {
 		err := f.tick(ctx, tx, now)
 		more = tx.tickAgain
 		return err
 	})
+	if err == nil { // nobody waits for a tick, so that it also publishes what earlier ones have left
+		err = unpublished
+	}
+	if err == nil {
+		err = f.relayLeft(ctx)
+	}
 	return more && err == nil, err
 }
 

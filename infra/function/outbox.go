@@ -15,23 +15,91 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// outbox remembers what this instance has published, so that a later commit removes those entries at no extra cost.
-// Losing it costs a second publish of them and no more.
+// The outbox holds the events of committed units of work until the broker has them durably. One entry holds the events
+// of one unit. Its states, and who moves it on:
 //
-// An entry is written by the unit of work that emitted its events, in the same commit. The unit then publishes it. When
-// the broker has it durably (see broker.Flusher), the entry is removed by a later commit or by Stop. What a crash or an
-// error leaves is published again by publishWaiting, which runs when the outbox is marked dirty.
+//	written     The unit's commit has created the entry together with the change. No instance is publishing it.
+//	publishing  An instance is handing its events to the broker. Only that instance knows.
+//	published   The broker has its events. Only that instance knows.
+//	durable     They survive a power cut at the broker (see broker.Flusher).
+//	removed     The entry is deleted from the store.
+//
+// An ordinary entry is publishing from its commit on: the unit that wrote it publishes it, and a later commit of the
+// same instance, or Stop, removes it once it is durable. That costs no read, and no write of its own.
+//
+// An entry stays written when its instance stopped after the commit, when publishing failed, or when the store did not
+// tell whether it had committed. These publish it again, and remove it:
+//
+//   - The next unit of the same instance that emits events, or its next tick, for an entry that it knows to be left.
+//   - A duplicate of the event that the unit handled, or a repeated Idempotency-Key. The inbox entry and the stored
+//     response name the outbox entry. The duplicate looks at that entry and at no other.
+//   - The start of an instance and the sweep of the clock, for all entries of the function.
+//
+// None of them can see whether another instance is publishing an entry at this moment. So each leaves alone what is
+// too young: handoverTime for a duplicate, which asks the broker to come again, relayAge for a start or a sweep.
+// Two instances that look for old entries at the same moment may both publish one. Entries that a unit of the same
+// instance is publishing, or has published, are known and never published twice.
+//
+// A bad entry stops nothing: the instance that finds it marks it as quarantined in the store, with the reason, and from
+// then on no instance publishes it. Of the events of a refused entry those that the broker took are taken out of it. Each
+// is logged as an error, and the metric ebb.outbox.quarantined counts them at each start and sweep.
+//
+// What is committed is answered as done to a client, also when its events are left: nobody waits for the outbox but the
+// units that emit, which publish what is left before their own events to keep the order. An event is acknowledged to the
+// broker only when its own events are published; otherwise it is answered 503 and comes again as a duplicate. When a
+// function goes to zero with entries left, the clock's sweep starts it. An entry that is left for alarmAge is logged as
+// an error once, and its age is the metric ebb.outbox.oldest_age.
+//
+// A crash in written or publishing leaves an entry that was perhaps published; in published or durable one that was. It
+// is published again then, once, and inboxes drop the second copy. Nothing but the entry itself is needed: what an
+// instance knows beside it only saves work.
 type outbox struct {
-	mu      sync.Mutex
-	done    []publishedEntry
-	dirty   dirtyFlag          // entries may wait that no unit of this instance is publishing
-	prune   atomic.Int64       // when to look for expired entries of the kit's collections, Unix nanoseconds
-	refused map[store.Key]bool // entries with an event that the broker will never take
+	mu     sync.Mutex
+	active map[string]entryState // entries that this instance works on just now, by id
+	done   []publishedEntry      // published, not removed
+	left   map[string]time.Time  // written, and not active: when this instance has found out
+	rescan bool                  // there may be entries that are left and that no duplicate names
+
+	relaying    sync.Mutex   // held by the one relay of the instance
+	oldWay      atomic.Bool  // the whole outbox was relayed for a duplicate that names no entry
+	alarm       atomic.Int32 // what was logged of entries that are left: quiet, warned, alarmed
+	quarantined atomic.Int64 // entries, as far as this instance knows
+	prune       atomic.Int64 // when to look for expired entries of the kit's collections, Unix nanoseconds
 }
+
+const (
+	quiet int32 = iota
+	warned
+	alarmed
+)
+
+// entryState is what an instance does with an entry.
+type entryState int
+
+const (
+	publishing entryState = iota + 1
+	removing              // it is durable, and a commit that removes it is under way
+)
+
+const (
+	// handoverTime is how long a unit may take from its commit until its events are published before a duplicate in
+	// another instance takes over.
+	handoverTime = time.Second
+
+	// relayAge is how old an entry is at least that a start or a sweep publishes.
+	relayAge = 10 * time.Second
+
+	// alarmAge is how old the oldest entry that is left may be before an error is logged.
+	alarmAge = time.Minute
+
+	removeLimit = 256  // entries that one commit removes
+	relayLimit  = 100  // entries that are relayed together
+	leftLimit   = 1000 // entries that are known to be left; beyond that a relay looks for them
+)
 
 // publishedEntry is an entry whose events the broker has. It may be removed when the offset is durable.
 type publishedEntry struct {
-	store.Key
+	id     string
 	offset uint64
 }
 
@@ -41,13 +109,18 @@ type outboxEntry struct {
 	Events []json.RawMessage `json:"events"`
 }
 
-// removeLimit is how many entries one commit removes.
-const removeLimit = 256
+func outboxKey(id string) store.Key { return store.Key{Collection: outboxName, ID: id} }
 
-// take returns the keys of published entries that may be removed, and forgets them.
-func (o *outbox) take(durable uint64) []store.Key {
+// begin notes that a unit will publish the entry, and returns the ids of durable entries that its commit removes.
+func (o *outbox) begin(id string, durable uint64) (removes []string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.active[id] = publishing
+	return o.take(durable)
+}
+
+// take moves durable entries from published to removing.
+func (o *outbox) take(durable uint64) []string {
 	n := 0
 	for n < min(len(o.done), removeLimit) && o.done[n].offset <= durable {
 		n++
@@ -55,58 +128,123 @@ func (o *outbox) take(durable uint64) []store.Key {
 	if n == 0 {
 		return nil
 	}
-	keys := make([]store.Key, n)
+	ids := make([]string, n)
 	for i, p := range o.done[:n] {
-		keys[i] = p.Key
+		ids[i] = p.id
+		o.active[p.id] = removing
 	}
 	o.done = append(o.done[:0], o.done[n:]...)
-	return keys
+	return ids
 }
 
-func (o *outbox) refuse(k store.Key) {
+// takeDurable is take for Stop.
+func (o *outbox) takeDurable(durable uint64) []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.refused == nil {
-		o.refused = map[store.Key]bool{}
-	}
-	o.refused[k] = true
+	return o.take(durable)
 }
 
-func (o *outbox) isRefused(k store.Key) bool {
+// forget notes that the entries are removed, or were never written.
+func (o *outbox) forget(ids ...string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.refused[k]
-}
-
-func (o *outbox) empty() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return len(o.done) == 0
-}
-
-// published records entries that the broker has up to the offset.
-func (o *outbox) published(offset uint64, keys ...store.Key) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, k := range keys {
-		o.done = append(o.done, publishedEntry{k, offset})
+	for _, id := range ids {
+		delete(o.active, id)
+		delete(o.left, id)
 	}
 }
 
-// takeKnown returns which of the entries this instance has published, and forgets them: the caller removes them.
-func (o *outbox) takeKnown(docs []store.Document) map[store.Key]bool {
+// published notes that the broker has the events of the entries up to the offset.
+func (o *outbox) published(offset uint64, ids ...string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	known := map[store.Key]bool{}
-	for _, p := range o.done {
-		known[p.Key] = true
+	for _, id := range ids {
+		delete(o.active, id)
+		delete(o.left, id)
+		o.done = append(o.done, publishedEntry{id, offset})
 	}
-	asked := map[store.Key]bool{}
-	for _, d := range docs {
-		asked[d.Key] = true
+}
+
+// leave notes that the entries are written and that this instance does not publish them any more.
+func (o *outbox) leave(now time.Time, ids ...string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, id := range ids {
+		delete(o.active, id)
+		if _, known := o.left[id]; known {
+			continue
+		}
+		if len(o.left) >= leftLimit {
+			o.rescan = true
+			continue
+		}
+		o.left[id] = now
 	}
-	o.done = slices.DeleteFunc(o.done, func(p publishedEntry) bool { return asked[p.Key] })
-	return known
+}
+
+// claim returns those of the entries that this instance neither works on nor has published, and makes them publishing.
+func (o *outbox) claim(ids []string) (mine []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, id := range ids {
+		if o.active[id] == 0 && !o.isDone(id) {
+			o.active[id] = publishing
+			mine = append(mine, id)
+		}
+	}
+	return mine
+}
+
+func (o *outbox) isDone(id string) bool {
+	return slices.ContainsFunc(o.done, func(p publishedEntry) bool { return p.id == id })
+}
+
+// knows returns what this instance knows of an entry: that its events are published, that it is publishing them, or
+// that the entry is left.
+func (o *outbox) knows(id string) (done, busy, left bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, left = o.left[id]
+	return o.active[id] == removing || o.isDone(id), o.active[id] == publishing, left
+}
+
+// leftIDs returns the ids of entries that are known to be left, oldest first, at most limit, and whether there may be
+// others.
+func (o *outbox) leftIDs(limit int) (ids []string, rescan bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.left) == 0 {
+		return nil, o.rescan
+	}
+	for id := range o.left {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids) // they begin with the time
+	return ids[:min(limit, len(ids))], o.rescan
+}
+
+func (o *outbox) hasPublished() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.done) > 0
+}
+
+// oldestLeft returns since when the first entry is known to be left; the zero time: none is.
+func (o *outbox) oldestLeft() (oldest time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, at := range o.left {
+		if oldest.IsZero() || at.Before(oldest) {
+			oldest = at
+		}
+	}
+	return oldest
+}
+
+func (o *outbox) setRescan(to bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.rescan = to
 }
 
 // attributesSize is about what the attributes of an event take in JSON.
@@ -132,175 +270,7 @@ func createEntry(ctx context.Context, tx *store.Tx, id string, now time.Time, se
 		}
 	}
 	data.WriteString("]}")
-	return tx.Create(ctx, store.Key{Collection: outboxName, ID: id}, data.Bytes())
-}
-
-// publish publishes what a unit committed.
-func (f *Function) publish(ctx context.Context, key store.Key, sealed []ce.Event) error {
-	if len(sealed) == 0 {
-		return nil
-	}
-	ctx, end := f.env.Telemetry.Span(context.WithoutCancel(ctx), f.name+" publish")
-	err := f.publishEvents(ctx, sealed...)
-	end(err)
-	if err != nil {
-		f.outbox.dirty.mark()
-		return fault.Wrap(err, fault.Unavailable, "the change is kept, but its events could not be published yet; try again")
-	}
-	f.outbox.published(f.offset(), key)
-	return nil
-}
-
-// offset returns one that everything published so far has reached; 0 when the broker makes events durable at once.
-func (f *Function) offset() uint64 {
-	if f.flusher == nil {
-		return 0
-	}
-	return f.flusher.Offset()
-}
-
-// durableOffset returns the offset up to which events survive a power cut.
-func (f *Function) durableOffset() uint64 {
-	if f.flusher == nil {
-		return 0
-	}
-	return f.flusher.DurableOffset()
-}
-
-// flush waits until what was published survives a power cut.
-func (f *Function) flush(ctx context.Context) error {
-	if f.flusher == nil {
-		return nil
-	}
-	return f.flusher.Flush(ctx)
-}
-
-// publishWaiting publishes every entry of the outbox, oldest first, and removes it.
-func (f *Function) publishWaiting(ctx context.Context) error {
-	upTo := f.outbox.dirty.latest()
-	err := f.publishAll(ctx)
-	if err != nil {
-		f.outbox.dirty.mark()
-		return err
-	}
-	f.outbox.dirty.clear(upTo)
-	return nil
-}
-
-func (f *Function) publishAll(ctx context.Context) error {
-	db, err := f.driver()
-	if err != nil {
-		return err
-	}
-	q := store.Query{Collection: outboxName, Limit: 100}
-	for {
-		docs, more, err := db.Query(ctx, q)
-		if err != nil {
-			return err
-		}
-		if q.After == nil && len(docs) > 0 {
-			f.reportAge(docs[0])
-		}
-		if err := f.republish(ctx, db, docs); err != nil || !more {
-			return err
-		}
-		q.After = &store.Position{ID: docs[len(docs)-1].ID}
-	}
-}
-
-func (f *Function) reportAge(d store.Document) {
-	var entry outboxEntry
-	if json.Unmarshal(d.Data, &entry) == nil {
-		f.env.Telemetry.OutboxAge(f.name, f.env.Now().Sub(entry.At))
-	}
-}
-
-func (f *Function) republish(ctx context.Context, db store.Driver, docs []store.Document) error {
-	var all []ce.Event
-	var keys []store.Key
-	entries := map[store.Key][]ce.Event{}
-	known := f.outbox.takeKnown(docs)
-	for _, d := range docs {
-		if f.outbox.isRefused(d.Key) {
-			continue
-		}
-		keys = append(keys, d.Key)
-		if known[d.Key] {
-			continue
-		}
-		waiting, err := decodeEntry(d)
-		if err != nil {
-			return err
-		}
-		all, entries[d.Key] = append(all, waiting...), waiting
-	}
-	if len(keys) == 0 {
-		return nil
-	}
-	switch err := f.publishEvents(ctx, all...); {
-	case err == nil:
-	case fault.KindOf(err).Retryable():
-		return err
-	default:
-		if keys, err = f.publishEach(ctx, keys, entries); err != nil {
-			return err
-		}
-	}
-	if err := f.flush(ctx); err != nil {
-		return err
-	}
-	return removeEntries(ctx, db, keys)
-}
-
-// publishEvents publishes events and counts them.
-func (f *Function) publishEvents(ctx context.Context, sealed ...ce.Event) error {
-	if len(sealed) == 0 {
-		return nil
-	}
-	err := f.env.Publisher.Publish(ctx, sealed...)
-	if err == nil {
-		f.env.Telemetry.Published(f.name, len(sealed))
-	}
-	return err
-}
-
-// publishEach publishes event by event, since the broker has refused one of them for good, and returns the entries of
-// which it took every event. The others stay in the outbox for an operator, and this instance does not try them again:
-// nothing behind them waits.
-func (f *Function) publishEach(
-	ctx context.Context, keys []store.Key, entries map[store.Key][]ce.Event,
-) (done []store.Key, err error) {
-	for _, k := range keys {
-		taken := true
-		for _, e := range entries[k] {
-			err := f.publishEvents(ctx, e)
-			switch {
-			case err == nil:
-			case fault.KindOf(err).Retryable():
-				return nil, err
-			default:
-				taken = false
-				f.env.Logger.ErrorContext(ctx, "the broker refuses an event for good; it stays in the outbox",
-					"function", f.name, "entry", k.ID, "event", e.ID(), "type", e.Type(), "error", err)
-			}
-		}
-		if taken {
-			done = append(done, k)
-		} else {
-			f.outbox.refuse(k)
-		}
-	}
-	return done, nil
-}
-
-// removeEntries removes entries. Another instance may be doing the same, which a database may call a conflict.
-func removeEntries(ctx context.Context, db store.Driver, keys []store.Key) error {
-	return store.Update(ctx, db, func(_ context.Context, tx *store.Tx) error {
-		for _, k := range keys {
-			tx.Discard(k)
-		}
-		return nil
-	})
+	return tx.Create(ctx, outboxKey(id), data.Bytes())
 }
 
 func decodeEntry(d store.Document) ([]ce.Event, error) {
@@ -317,18 +287,17 @@ func decodeEntry(d store.Document) ([]ce.Event, error) {
 	return waiting, nil
 }
 
-// removePublished removes everything from the outbox that this instance has published.
-func (f *Function) removePublished(ctx context.Context, db store.Driver) error {
-	if f.outbox.empty() {
-		return nil
+// entryTime returns when the entry was written; the zero time when it does not say.
+func entryTime(d store.Document) time.Time {
+	var entry struct {
+		At time.Time `json:"at"`
 	}
-	if err := f.flush(ctx); err != nil {
-		return err
-	}
-	for keys := f.outbox.take(f.durableOffset()); len(keys) > 0; keys = f.outbox.take(f.durableOffset()) {
-		if err := removeEntries(ctx, db, keys); err != nil {
-			return err
-		}
-	}
-	return nil
+	_ = json.Unmarshal(d.Data, &entry) // a zero time is long past
+	return entry.At
+}
+
+// younger reports whether the entry was written less than age ago. The clocks of two instances differ: an entry may
+// seem to be written in the future, by as little.
+func younger(d store.Document, now time.Time, age time.Duration) bool {
+	return now.Sub(entryTime(d)).Abs() < age
 }

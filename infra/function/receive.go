@@ -2,6 +2,7 @@ package function
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"net/http"
 	"time"
@@ -20,7 +21,10 @@ func (f *Function) receive(ctx context.Context, events []ce.Event, blocked map[s
 	b := batch{
 		f: f, events: events, ids: make([][]string, len(events)), before: blocked, now: f.env.Now().UTC(),
 	}
-	err := f.commit(ctx, b.handle)
+	if deadline, ok := ctx.Deadline(); ok {
+		b.until = b.now.Add(deadline.Sub(b.now) / 2)
+	}
+	unpublished, err := f.commit(ctx, b.handle)
 	if b.results == nil {
 		b.reset() // it did not come to that
 	}
@@ -28,11 +32,10 @@ func (f *Function) receive(ctx context.Context, events []ce.Event, blocked map[s
 		half := len(events) / 2
 		return append(f.receive(ctx, events[:half], blocked), f.receive(ctx, events[half:], blocked)...)
 	}
-	if err == nil && f.outbox.dirty.isSet() {
-		err = f.publishWaiting(ctx)
-	}
 	if err != nil {
 		b.fail(err)
+	} else {
+		b.relay(ctx, unpublished)
 	}
 	for i, e := range events {
 		f.observe(ctx, e, b.results[i], b.took[i], b.errs[i])
@@ -48,19 +51,30 @@ type batch struct {
 	ids     [][]string
 	before  map[string]bool // keys that were blocked before the batch
 	now     time.Time
-	handled bool // every event has been handled: what fails then is the commit of all of them
+	until   time.Time // no further event is begun afterwards, to leave time for the commit and the publish; zero: no end
+	handled bool      // every event has been handled: what fails then is the commit of all of them
 
 	// Of one attempt.
 	results []broker.Result
 	errs    []error
 	took    []time.Duration
 	blocked map[string]bool // keys of events that failed and will come again
+	emitted []bool
+	repeats []repeat // duplicates
+	swept   bool     // the clock's sweep is among the events
+}
+
+// repeat is a duplicate in a batch, and the outbox entry with its events; see relayFor.
+type repeat struct {
+	event int
+	entry *string
 }
 
 func (b *batch) reset() {
 	n := len(b.events)
 	b.results, b.errs, b.took = make([]broker.Result, n), make([]error, n), make([]time.Duration, n)
-	b.blocked, b.handled = maps.Clone(b.before), false
+	b.emitted = make([]bool, n)
+	b.blocked, b.handled, b.repeats, b.swept = maps.Clone(b.before), false, nil, false
 }
 
 // fail fails every event that had succeeded or was not handled: without the commit nothing has happened.
@@ -80,7 +94,7 @@ func (b *batch) failOne(i int, err error) {
 }
 
 // handle runs the handlers of all events in one transaction, and returns what they emitted.
-func (b *batch) handle(ctx context.Context, db *store.Tx) ([]ce.Event, error) {
+func (b *batch) handle(ctx context.Context, db *store.Tx, entry string) ([]ce.Event, error) {
 	b.reset()
 	inbox := make([]store.Key, len(b.events))
 	var keys []store.Key
@@ -98,25 +112,47 @@ func (b *batch) handle(ctx context.Context, db *store.Tx) ([]ce.Event, error) {
 		return nil, err
 	}
 	var sealed []ce.Event
+	tried := false
 	for i, e := range b.events {
+		if tried && b.late() {
+			b.handBack(i)
+			break
+		}
 		if key := partitionKey(e); key != "" && b.blocked[key] {
 			b.results[i] = broker.Result{Skipped: true}
 			continue
 		}
-		emitted, err := b.handleOne(ctx, db, inbox[i], i)
+		tried = true
+		emitted, err := b.handleOne(ctx, db, inbox[i], i, entry)
 		if err != nil {
 			b.failOne(i, err)
 			continue
 		}
-		b.results[i] = broker.ResultOf(nil)
+		b.results[i], b.emitted[i] = broker.ResultOf(nil), len(emitted) > 0
 		sealed = append(sealed, emitted...)
 	}
 	b.handled = true
 	return sealed, b.f.prune(ctx, db, b.now)
 }
 
-// handleOne handles one event in a transaction inside the batch's.
-func (b *batch) handleOne(ctx context.Context, db *store.Tx, inbox store.Key, i int) (emitted []ce.Event, err error) {
+// late reports whether the batch has used its share of the time. At least one event is tried in any case, so that a
+// batch always gets on.
+func (b *batch) late() bool { return !b.until.IsZero() && b.f.env.Now().After(b.until) }
+
+// handBack skips the events from the i-th on, and later ones of their keys: they come again without having been tried.
+func (b *batch) handBack(i int) {
+	for ; i < len(b.events); i++ {
+		b.results[i] = broker.Result{Skipped: true}
+		if key := partitionKey(b.events[i]); key != "" {
+			b.blocked[key] = true
+		}
+	}
+}
+
+// handleOne handles one event in a transaction inside the batch's. What it emits goes into the named outbox entry.
+func (b *batch) handleOne(
+	ctx context.Context, db *store.Tx, inbox store.Key, i int, entry string,
+) (emitted []ce.Event, err error) {
 	e, begin := b.events[i], time.Now()
 	defer func() { b.took[i] = time.Since(begin) }()
 	h, err := b.f.handlerOf(e)
@@ -131,14 +167,11 @@ func (b *batch) handleOne(ctx context.Context, db *store.Tx, inbox store.Key, i 
 	if d, err := db.Get(ctx, inbox); err != nil || remember && d.Version > 0 {
 		if err == nil {
 			b.f.env.Telemetry.Duplicate(b.f.name)
-			// The instance that handled it may have stopped before it published: have the outbox looked through.
-			b.f.outbox.dirty.mark()
+			err = b.repeated(i, d, entry)
 		}
 		return nil, err
 	}
-	if e.Type() == event.ClockSwept.Name() {
-		b.f.outbox.dirty.mark() // another instance may have left events
-	}
+	b.swept = b.swept || e.Type() == event.ClockSwept.Name()
 	ctx, end := b.f.withTrace(ctx, e)
 	defer func() { end(err) }()
 	nested := db.Nest()
@@ -150,13 +183,57 @@ func (b *batch) handleOne(ctx context.Context, db *store.Tx, inbox store.Key, i 
 	}
 	b.ids[i] = tx.ids
 	if err == nil && remember {
-		err = nested.Create(ctx, inbox, newInboxEntry(inbox.ID, b.now))
+		if len(emitted) == 0 {
+			entry = ""
+		}
+		err = nested.Create(ctx, inbox, newInboxEntry(inbox.ID, b.now, entry))
 	}
 	if err != nil {
 		return nil, err
 	}
 	nested.Merge()
 	return emitted, nil
+}
+
+// repeated notes a duplicate. The instance that handled the event before may have stopped before it published.
+func (b *batch) repeated(i int, d store.Document, own string) error {
+	var known inboxEntry
+	if err := json.Unmarshal(d.Data, &known); err != nil {
+		return fault.Wrap(err, fault.Internal, "decode the inbox entry %s", d.ID)
+	}
+	if known.Outbox == nil || *known.Outbox != "" && *known.Outbox != own {
+		b.repeats = append(b.repeats, repeat{i, known.Outbox})
+	}
+	return nil
+}
+
+// relay deals with events that are not published after the commit. An event whose own events could not be published
+// fails: when it comes again, as a duplicate, they are published first. So no event is acknowledged before its events
+// are published. A failed relay after a sweep fails nothing, since the next sweep comes anyway.
+func (b *batch) relay(ctx context.Context, unpublished error) {
+	for i, emitted := range b.emitted {
+		if emitted && unpublished != nil {
+			b.failOne(i, unpublished)
+		}
+	}
+	errs := map[string]error{} // one entry holds the events of a whole batch
+	for _, r := range b.repeats {
+		name := ""
+		if r.entry != nil {
+			name = *r.entry
+		}
+		err, done := errs[name]
+		if !done {
+			err = b.f.relayFor(ctx, r.entry)
+			errs[name] = err
+		}
+		if err != nil {
+			b.failOne(r.event, err)
+		}
+	}
+	if b.swept {
+		_ = b.f.relayAll(ctx, false) // it reports what is left
+	}
 }
 
 // withTrace returns a context with the event's trace and correlation, in a new span.

@@ -3,6 +3,7 @@ package function_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
@@ -50,14 +51,14 @@ func (r racing) Commit(ctx context.Context, b store.Batch) error {
 // publishes it again, and one that stops has it settled first. A race that is lost over what is taken away is run
 // again.
 func TestOutboxUntilSettled(t *testing.T) {
-	lag, opener, lost := &lagging{}, memory.Opener(), 0
+	lag, opener, lost, now := &lagging{}, memory.Opener(), 0, time.Now()
 	raced := func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
 		db, err := opener(ctx, name, schema)
 		return racing{db, &lost}, err
 	}
 	start := func() *function.Function {
 		t.Helper()
-		f, err := counting(function.Env{Store: raced, Publisher: lag})
+		f, err := counting(function.Env{Store: raced, Publisher: lag, Now: func() time.Time { return now }})
 		if err == nil {
 			err = f.Instance().Start(t.Context())
 		}
@@ -101,7 +102,7 @@ func TestOutboxUntilSettled(t *testing.T) {
 	deliver()
 	deliver()
 	waiting("nothing has settled", 2, 2)
-	lost = 3
+	lost, now = 3, now.Add(10*time.Second)
 	f = start() // the one before has crashed
 	waiting("after a crash", 0, 4)
 	deliver()

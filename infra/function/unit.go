@@ -17,24 +17,25 @@ type unit struct {
 	f           *Function
 	id          string // of its outbox entry
 	sealed      []ce.Event
-	removes     []store.Key      // outbox entries that its commit removes
+	removes     []string         // outbox entries that its commit removes
 	wrote       []store.Document // for Await
 	askedCommit bool             // the last attempt came as far as asking the store to commit
 }
 
+// work is what a unit does in its transaction. It returns the events to publish, and gets the id of the outbox entry
+// that they will have.
+type work func(ctx context.Context, db *store.Tx, entry string) ([]ce.Event, error)
+
 // commit runs fn in a transaction and then publishes the events that it returned, which the commit puts into the
-// outbox.
-func (f *Function) commit(ctx context.Context, fn func(ctx context.Context, db *store.Tx) ([]ce.Event, error)) error {
+// outbox. After an error nothing has happened, unless the store could not tell. With unpublished the change is
+// committed, and its events are left in the outbox.
+func (f *Function) commit(ctx context.Context, fn work) (unpublished, err error) {
 	db, err := f.driver()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if f.outbox.dirty.isSet() {
-		if err := f.publishWaiting(ctx); err != nil {
-			return fault.Wrap(err, fault.Unavailable, "events of an earlier change could not be published yet; try again")
-		}
-	}
-	u := unit{f: f, id: f.env.NewID(), removes: f.outbox.take(f.durableOffset())}
+	u := unit{f: f, id: f.env.NewID()}
+	u.removes = f.outbox.begin(u.id, f.durableOffset())
 	first := true
 	committing, end := f.env.Telemetry.Span(ctx, f.name+" commit")
 	err = store.Update(committing, db, func(ctx context.Context, tx *store.Tx) error {
@@ -48,20 +49,21 @@ func (f *Function) commit(ctx context.Context, fn func(ctx context.Context, db *
 	if err != nil {
 		f.outbox.published(0, u.removes...)
 		if u.askedCommit && len(u.sealed) > 0 && !fault.Is(err, fault.Conflict) {
-			f.outbox.dirty.mark() // the store may have committed all the same: the next unit looks
+			f.outbox.leave(f.env.Now(), u.id) // the store may have committed all the same
+		} else {
+			f.outbox.forget(u.id)
 		}
-		return err
+		return nil, err
 	}
+	f.outbox.forget(u.removes...)
 	f.waiters.wake(u.wrote)
-	return f.publish(ctx, store.Key{Collection: outboxName, ID: u.id}, u.sealed)
+	return f.publishUnit(ctx, u.id, u.sealed), nil
 }
 
-func (u *unit) attempt(
-	ctx context.Context, tx *store.Tx, fn func(context.Context, *store.Tx) ([]ce.Event, error),
-) error {
+func (u *unit) attempt(ctx context.Context, tx *store.Tx, fn work) error {
 	var err error
 	u.askedCommit = false
-	if u.sealed, err = fn(ctx, tx); err != nil {
+	if u.sealed, err = fn(ctx, tx, u.id); err != nil {
 		return err
 	}
 	if len(u.sealed) > 0 {
@@ -73,8 +75,8 @@ func (u *unit) attempt(
 	if u.f.waiters.any() {
 		tx.Changed(u.f.waiters.pick(&u.wrote))
 	}
-	for _, k := range u.removes {
-		tx.Discard(k)
+	for _, id := range u.removes {
+		tx.Discard(outboxKey(id))
 	}
 	u.askedCommit = true
 	return nil
@@ -113,18 +115,20 @@ func (f *Function) decide(
 	rq := requestOf(ctx)
 	var a response
 	var refused error
-	err := f.commit(ctx, func(ctx context.Context, db *store.Tx) ([]ce.Event, error) {
-		refused = nil
+	var stored *storedResponse
+	// What is committed is answered as done, whether or not its events could be published: a client that was told to try
+	// again would do it twice.
+	_, err := f.commit(ctx, func(ctx context.Context, db *store.Tx, entry string) ([]ce.Event, error) {
+		refused, stored = nil, nil
 		who, err := f.admitted(ctx, db, op, rq)
 		if err != nil {
 			return nil, err
 		}
-		stored, err := f.loadResponse(ctx, db, op, rq)
-		if err != nil {
+		if stored, err = f.loadResponse(ctx, db, op, rq); err != nil {
 			return nil, err
 		}
 		if stored != nil {
-			a = *stored
+			a = stored.Response
 			return nil, nil
 		}
 		tx := begin(ctx, db, who)
@@ -142,13 +146,13 @@ func (f *Function) decide(
 		if err != nil || refused != nil {
 			return sealed, err
 		}
-		return sealed, f.saveResponse(ctx, db, op, rq, now, a)
-	})
-	if err == nil && f.outbox.dirty.isSet() {
-		err = f.publishWaiting(ctx)
-		if err != nil {
-			err = fault.Wrap(err, fault.Unavailable, "the change is kept, but its events could not be published yet; try again")
+		if len(sealed) == 0 {
+			entry = ""
 		}
+		return sealed, f.saveResponse(ctx, db, op, rq, storedResponse{At: now.Unix(), Response: a, Outbox: &entry})
+	})
+	if err == nil && stored != nil {
+		_ = f.relayFor(ctx, stored.Outbox) // what is left now is published later
 	}
 	if err == nil {
 		err = refused
@@ -225,10 +229,17 @@ func (f *Function) readOnly(
 }
 
 // Update runs a unit of work of the function's own, outside of any message: its events go through the outbox like
-// others.
+// others. It returns nil when the change is committed; events that could not be published then are published later.
 func (f *Function) Update(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
+	_, err := f.update(ctx, fn)
+	return err
+}
+
+func (f *Function) update(
+	ctx context.Context, fn func(ctx context.Context, tx *Tx) error,
+) (unpublished, err error) {
 	now, message, ids := f.env.Now().UTC(), f.env.NewID(), []string(nil)
-	return f.commit(ctx, func(ctx context.Context, db *store.Tx) ([]ce.Event, error) {
+	return f.commit(ctx, func(ctx context.Context, db *store.Tx, _ string) ([]ce.Event, error) {
 		tx := f.newTx(ctx, db, now, message)
 		tx.ids = ids
 		err := fn(ctx, tx)

@@ -388,6 +388,17 @@ func TestInvalidConfig(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "duplicate route") {
 		t.Errorf("a path of two functions: got %v", err)
 	}
+	for _, path := range []string{
+		"/", "/api/things/", "/api//things", "/api/./things", "/api/things/../{id}", "/api/{$}",
+	} {
+		strange := manifest.System{Functions: []*manifest.Declaration{{Function: manifest.Function{
+			Name: "one", Routes: []manifest.Route{{Method: "POST", Path: path}},
+		}}}}
+		if _, err := gateway.New(gateway.Config{System: strange, Discovery: d}); err == nil ||
+			!strings.Contains(err.Error(), "invalid route") {
+			t.Errorf("the path %q, which no request can have: got %v", path, err)
+		}
+	}
 	delete(d, "two")
 	unknown := systemOf(declare("one", op), declare("two", function.Operation{Method: "POST", Path: "/api/things"}))
 	_, err = gateway.New(gateway.Config{System: unknown, Discovery: d})
@@ -487,4 +498,42 @@ func TestPrewarm(t *testing.T) {
 
 func on[T any](f *function.Function, t event.Type[T]) {
 	function.On(f, t, func(context.Context, *function.Tx, T) error { return nil })
+}
+
+// A path is matched as the function's own mux matches it, whatever of it is percent-encoded: otherwise policies would
+// see another route than the function serves. A segment that is a dot or two when decoded matches nothing.
+func TestEncodedPaths(t *testing.T) {
+	var seen string
+	note := func(next gateway.Handler) gateway.Handler {
+		return func(x *gateway.Exchange) { seen = x.Route.Path; next(x) }
+	}
+	system := systemOf(declare("notes",
+		function.Operation{Method: "GET", Path: "/api/notes/{id}", Access: function.Public},
+		function.Operation{Method: "GET", Path: "/api/notes/secret"},
+		function.Operation{Method: "GET", Path: "/api/notizen/größe", Access: function.Public}))
+	f := newFixture(t, func(cfg *gateway.Config) {
+		cfg.System, cfg.Policies = system, []gateway.Middleware{note}
+		h := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+		cfg.Discovery = static.Discovery{"notes": static.Handler(h)}
+	})
+	for path, want := range map[string]string{
+		"/api/notes/secret":            "/api/notes/secret",
+		"/api/notes/s%65cret":          "/api/notes/secret",
+		"/api/%6Eotes/secret":          "/api/notes/secret",
+		"/api/notes/a%2Fb":             "/api/notes/{id}",
+		"/api/notizen/gr%c3%b6%c3%9fe": "/api/notizen/größe",
+		"/api/notizen/gr%C3%B6%C3%9Fe": "/api/notizen/größe",
+		"/api/notes%2Fsecret":          "",
+		"/api/notes/%2e%2e":            "",
+		"/api/notes/%2E":               "",
+		"/api/notes/secret/":           "",
+		"/api//notes/secret":           "",
+	} {
+		seen = ""
+		f.call("GET", path, f.token("customer"), nil)
+		if seen != want {
+			t.Errorf("%s is the route %q, want %q", path, seen, want)
+		}
+	}
+	f.problem(f.call("GET", "/api/notes/s%65cret", "", nil), 401)
 }

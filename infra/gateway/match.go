@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/ebb-dev/ebb/infra/fault"
@@ -16,7 +17,7 @@ func (g *Gateway) match(next Handler) Handler {
 	return func(x *Exchange) {
 		path, method := x.Request.URL.Path, x.Request.Method
 		if x.Request.URL.RawPath != "" {
-			path = x.Request.URL.RawPath // an escaped slash separates no segments
+			path = unescaped(x.Request.URL.RawPath)
 		}
 		switch {
 		case path == "/":
@@ -34,6 +35,18 @@ func (g *Gateway) match(next Handler) Handler {
 		}
 		next(x)
 	}
+}
+
+// unescaped returns a path with each segment decoded, as a function's mux compares it. A segment with an escaped slash
+// stays encoded: the slash separates no segments, and no route has such a segment.
+func unescaped(path string) string {
+	segments := strings.Split(path, "/")
+	for i, s := range segments {
+		if decoded, err := url.PathUnescape(s); err == nil && !strings.Contains(decoded, "/") {
+			segments[i] = decoded
+		}
+	}
+	return strings.Join(segments, "/")
 }
 
 // answerUnmatched answers the requests that have no route: 404 for an unknown path, 405 for another method of a known

@@ -40,6 +40,8 @@ func (n *node) add(r *Route) error {
 				n.rest = &pathItem{}
 			}
 			return n.rest.add(r)
+		case segment == "{$}" || !plain(segment):
+			return fmt.Errorf("invalid route %s %q: no request matches the segment %q", r.Method, r.Path, segment)
 		case strings.HasPrefix(segment, "{"):
 			if n.param == nil {
 				n.param = &node{}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"go/ast"
+	"go/doc"
 	"go/format"
 	"go/parser"
 	"go/token"
@@ -27,10 +28,11 @@ func (e *NameError) Error() string {
 // functionName is good as a Go package, a DNS label and a part of an event's type.
 var functionName = regexp.MustCompile(`^[a-z][a-z0-9]{1,29}$`)
 
-// reserved names are those of packages that scaffolded functions import, and of their own types.
+// reserved names are those of packages that scaffolded functions import, of their own types, and of folders and
+// functions that mean something else to Go.
 var reserved = []string{
-	"api", "auth", "context", "entry", "event", "events", "fault", "function", "functions", "http", "main", "request",
-	"saga", "step", "store", "strings", "test", "time", "utf8",
+	"api", "auth", "context", "entry", "event", "events", "fault", "function", "functions", "generate", "http", "init",
+	"main", "request", "saga", "step", "store", "strings", "system", "test", "testdata", "time", "utf8", "vendor",
 }
 
 // CheckName returns a *NameError for a name that no function can have, and nil for others.
@@ -38,7 +40,7 @@ func CheckName(name string) error {
 	switch {
 	case !functionName.MatchString(name) || token.IsKeyword(name):
 		return &NameError{name, "want 2 to 30 lower-case letters and digits, a letter first"}
-	case slices.Contains(reserved, name):
+	case slices.Contains(reserved, name) || doc.IsPredeclared(name):
 		return &NameError{name, "the code of a function uses it for something else"}
 	}
 	return nil
@@ -179,6 +181,9 @@ func (f function) place(list string) (at int, indent string) {
 }
 
 func (f function) added(list string, at int, indent string) ([]byte, error) {
+	if strings.Contains(list, "/functions/"+f.Name+"\"\n") {
+		return nil, fmt.Errorf("a function %q is listed already", f.Name)
+	}
 	list = list[:at] + fmt.Sprintf("%s{Name: %q, New: %s.New},\n", indent, f.Name, f.Name) + list[at:]
 	imports := firstInfra.FindStringIndex(list)
 	if imports == nil {

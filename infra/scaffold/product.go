@@ -3,6 +3,7 @@ package scaffold
 import (
 	"errors"
 	"fmt"
+	"go/token"
 	"io/fs"
 	"os"
 	"path"
@@ -98,15 +99,16 @@ func (o ProductOptions) product() (p product, err error) {
 		}
 	}
 	p = product{Kit: Kit, Module: o.Module, Version: o.Version, Name: ProductName(o.Module)}
-	if !label.MatchString(p.Name) ||
-		slices.Contains([]string{"function", "functions", "events", "test", "main"}, p.Name) {
+	p.Package = strings.ReplaceAll(p.Name, "-", "")
+	if !label.MatchString(p.Name) || token.IsKeyword(p.Package) ||
+		slices.Contains([]string{"function", "functions", "events", "image", "init", "test", "main"}, p.Name) {
 		return p, fmt.Errorf(
-			"invalid module path %q: its last part names the product: want 2 to 40 letters, digits and hyphens, a letter first",
+			"invalid module path %q: its last part names the product: want 2 to 40 letters, digits and hyphens, "+
+				"a letter first, and no keyword of Go",
 			o.Module,
 		)
 	}
 	p.Title = titled(p.Name)
-	p.Package = strings.ReplaceAll(p.Name, "-", "")
 	p.Role = strings.ReplaceAll(p.Name, "-", "_")
 	p.Namespace, p.Schemas = namespaceOf(o.Module), "https://"+o.Module+"/schemas/"
 	if o.Now.IsZero() {

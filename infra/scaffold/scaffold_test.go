@@ -162,6 +162,13 @@ func TestProductRefuses(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(full, "notes"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	for _, name := range []string{"go", "type", "im-port", "init", "image"} {
+		o := options(t)
+		o.Module = "example.com/" + name
+		if _, err := scaffold.Product(o); err == nil || !strings.Contains(err.Error(), "names the product") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
 	for want, change := range map[string]func(*scaffold.ProductOptions){
 		"invalid module path":             func(o *scaffold.ProductOptions) { o.Module = "example.com/help desk" },
 		"names the product":               func(o *scaffold.ProductOptions) { o.Module = "example.com/function" },
@@ -240,10 +247,19 @@ func TestFunctionOfShop(t *testing.T) {
 // What cannot be added is refused, and nothing is written.
 func TestFunctionRefuses(t *testing.T) {
 	var invalid *scaffold.NameError
-	for _, name := range []string{"", "r", "Reviews", "my-reviews", "2go", "func", "events", "saga"} {
+	for _, name := range []string{
+		"", "r", "Reviews", "my-reviews", "2go", "func", "events", "saga",
+		"string", "error", "len", "init", "vendor", "testdata", // would not compile, or would not be tested
+	} {
 		if _, err := scaffold.Function(t.TempDir(), name, false); !errors.As(err, &invalid) {
 			t.Errorf("%q: got %v", name, err)
 		}
+	}
+	dir, _ := product(t, options(t))
+	if _, err := scaffold.Function(dir, "users", false); err == nil || !strings.Contains(err.Error(), "listed already") {
+		t.Errorf("the name of a function of the kit: got %v", err)
+	} else if _, err := os.Stat(filepath.Join(dir, "functions/users")); err == nil {
+		t.Error("the name of a function of the kit: it wrote something")
 	}
 	for file, want := range map[string]string{
 		"functions/functions.go": "lists functions such as",

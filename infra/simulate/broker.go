@@ -66,6 +66,7 @@ func (sim *Simulation) publish(es ...ce.Event) {
 			return
 		}
 		sim.published = append(sim.published, e)
+		sim.ledger.accepted[identity(e.Source(), e.ID())] = true
 		sim.waits.observe(&e, sim.sys.maxDeadline())
 		sim.mixText(e.ID())
 		if sim.tracing && e.Type() != event.ClockSwept.Name() {
@@ -242,6 +243,7 @@ func (c *call) begin() {
 func (c *call) on(s *supervisor, i *instance) {
 	sim := s.sim
 	var running *task
+	limit := c.t.decl.Delivery.Timeout
 	i.enter(func(ok bool) {
 		if !ok {
 			c.settle(unavailable(len(c.batch)))
@@ -249,10 +251,15 @@ func (c *call) on(s *supervisor, i *instance) {
 		}
 		running = sim.cur
 		sim.deliveries += len(c.batch)
-		results := i.receive(c.batch)
+		results := i.receive(i.callContext(limit), c.batch)
+		for n, r := range results {
+			if r.OK() && !c.dead {
+				sim.acknowledged(s.name, c.batch[n])
+			}
+		}
 		c.answered(s, results)
 	})
-	if limit := c.t.decl.Delivery.Timeout; limit > 0 && !c.over {
+	if limit > 0 && !c.over {
 		sim.after(limit, func() {
 			if c.over {
 				return

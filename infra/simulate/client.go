@@ -73,6 +73,9 @@ func (sim *Simulation) attempt(r Request, body []byte, n int, done func(Response
 		a := Response{Status: http.StatusServiceUnavailable}
 		if ok {
 			a = i.serve(r, body)
+			if a.Status >= 500 && i.state != gone && sim.cur.committed {
+				sim.Violated("%s answers %d to %s after it has committed the change", s.name, a.Status, r.Method+" "+r.Path)
+			}
 		}
 		if i.takes() || i.state == leaving {
 			if f, hit := s.hit(LoseAnswer); hit {
@@ -133,7 +136,7 @@ func (i *instance) serve(r Request, body []byte) Response {
 			i.s.sim.Violated("%s panicked: %v", i.s.name, fmt.Sprint(p))
 		}
 	}()
-	i.f.ServeHTTP(out, req)
+	i.http.ServeHTTP(out, req)
 	return Response{Status: out.status, Header: out.header, Body: out.body.Bytes()}
 }
 

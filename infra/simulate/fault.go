@@ -40,6 +40,7 @@ const (
 	Ticks             Kind = "ticks"               // two hosts send a tick at once
 	Deploy            Kind = "deploy"              // the next version gets half of the calls, and later all of them
 	Poison            Kind = "poison"              // an event arrives that no handler accepts
+	BadEntry          Kind = "bad entry"           // the outbox has an entry that cannot be read
 )
 
 // Kinds returns every kind of fault.
@@ -72,6 +73,7 @@ func Kinds() []Kind {
 		Ticks,
 		Deploy,
 		Poison,
+		BadEntry,
 	}
 }
 
@@ -218,6 +220,8 @@ func (sim *Simulation) targets(k Kind) []string {
 			ok = s.manifest.Ticks
 		case Deploy:
 			ok = s.function.Next != nil
+		case BadEntry:
+			ok = s.consumesSweep()
 		case Poison:
 			ok = len(s.poisonable()) > 0
 		}
@@ -233,9 +237,11 @@ func (sim *Simulation) inject(f Fault) {
 	s := sim.byName[f.Function]
 	switch f.Kind {
 	case Jump:
+		sim.ledger.slow = true
 		sim.injected(f, "time leaps by %s", f.For)
 		sim.now += f.For
 	case Skew:
+		sim.ledger.slow = true
 		sim.injected(f, "the clock of %s is off by %s", s.name, f.For)
 		s.skew = f.For
 	case Crash:
@@ -253,6 +259,8 @@ func (sim *Simulation) inject(f Fault) {
 		s.deploy(f)
 	case Poison:
 		s.poison(f)
+	case BadEntry:
+		s.badEntry(f)
 	default:
 		s.armed = append(s.armed, &armed{Fault: f, left: max(f.Times, 1)})
 	}

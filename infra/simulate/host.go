@@ -63,6 +63,7 @@ type instance struct {
 	version int
 	f       host.Instance
 	handle  broker.Handler
+	http    http.Handler
 	state   state
 	calls   int
 	waiting []func()
@@ -131,6 +132,10 @@ func (s *supervisor) create(version int) (*instance, error) {
 	i.handle = i.f.Receive
 	if s.sim.scenario.Handle != nil {
 		i.handle = s.sim.scenario.Handle(s.name, i.f.Receive)
+	}
+	i.http = i.f
+	if s.sim.scenario.Serve != nil {
+		i.http = s.sim.scenario.Serve(s.name, i.f)
 	}
 	s.all = append(s.all, i)
 	s.sim.instances++
@@ -337,13 +342,13 @@ func (s *supervisor) tickOn(i *instance) {
 }
 
 // receive hands a batch to the instance and returns its results; nil if it stopped before it answered.
-func (i *instance) receive(batch []ce.Event) (results []broker.Result) {
+func (i *instance) receive(ctx context.Context, batch []ce.Event) (results []broker.Result) {
 	defer func() {
 		if p := recover(); p != nil {
 			i.s.sim.Violated("%s panicked: %v", i.s.name, p)
 		}
 	}()
-	results = i.handle(context.Background(), batch)
+	results = i.handle(ctx, batch)
 	if i.state == gone {
 		return nil
 	}
@@ -362,6 +367,12 @@ func unavailable(n int) []broker.Result {
 func isCommand(types event.Catalogue, eventType string) bool {
 	info, known := types.Lookup(eventType)
 	return known && info.Kind == event.Command && info.Function != event.ClockSchedule.Info().Function
+}
+
+// consumesSweep reports whether the function is woken by the clock's sweep and some function of the system is the clock.
+func (s *supervisor) consumesSweep() bool {
+	clock := slices.ContainsFunc(s.sim.supervisors, func(o *supervisor) bool { return o.sweeps })
+	return clock && (slices.Contains(s.manifest.Consumes, event.ClockSwept.Name()) || slices.Contains(s.manifest.Consumes, "*"))
 }
 
 // poisonable returns the types that the function consumes and whose data can be invalid.

@@ -58,8 +58,12 @@ type driver struct {
 var _ store.Driver = (*driver)(nil)
 
 // before injects the faults that come before the store does anything.
-func (d *driver) before(what string, least, spread time.Duration) error {
+func (d *driver) before(ctx context.Context, what string, least, spread time.Duration) error {
+	if ctx.Err() != nil {
+		return fault.New(fault.Timeout, "the time of the call is up")
+	}
 	if f, ok := d.i.s.hit(Slow); ok {
+		d.i.s.sim.ledger.slow = true
 		d.i.s.sim.injected(f, "%s: the store takes %s to %s", d.i.s.name, f.For, what)
 		least += f.For
 	}
@@ -75,7 +79,7 @@ func (d *driver) before(what string, least, spread time.Duration) error {
 
 // Get implements store.Driver.
 func (d *driver) Get(ctx context.Context, keys ...store.Key) ([]store.Document, error) {
-	if err := d.before("get", 200*time.Microsecond, 800*time.Microsecond); err != nil {
+	if err := d.before(ctx, "get", 200*time.Microsecond, 800*time.Microsecond); err != nil {
 		return nil, err
 	}
 	return d.inner.Get(context.WithoutCancel(ctx), keys...)
@@ -83,7 +87,7 @@ func (d *driver) Get(ctx context.Context, keys ...store.Key) ([]store.Document, 
 
 // Query implements store.Driver.
 func (d *driver) Query(ctx context.Context, q store.Query) ([]store.Document, bool, error) {
-	if err := d.before("query", 200*time.Microsecond, 2*time.Millisecond); err != nil {
+	if err := d.before(ctx, "query", 200*time.Microsecond, 2*time.Millisecond); err != nil {
 		return nil, false, err
 	}
 	return d.inner.Query(context.WithoutCancel(ctx), q)
@@ -92,7 +96,7 @@ func (d *driver) Query(ctx context.Context, q store.Query) ([]store.Document, bo
 // Commit implements store.Driver.
 func (d *driver) Commit(ctx context.Context, b store.Batch) error {
 	s := d.i.s
-	if err := d.before("commit", time.Millisecond, 3*time.Millisecond); err != nil {
+	if err := d.before(ctx, "commit", time.Millisecond, 3*time.Millisecond); err != nil {
 		return err
 	}
 	if f, ok := s.hit(CrashBeforeCommit); ok {
@@ -112,13 +116,19 @@ func (d *driver) Commit(ctx context.Context, b store.Batch) error {
 	}
 	s.sim.mix(uint64(len(b.Mutations)))
 	s.sim.waits.committed(s.name, b)
+	t := s.sim.cur
 	if f, ok := s.hit(StoreErrorAfter); ok {
 		s.sim.injected(f, "%s has committed, and the store reports a failure", s.name)
+		s.sim.ledger.committed(nil, s.name, b)
 		return down("store")
 	}
 	if f, ok := s.hit(CrashAfterCommit); ok {
 		s.sim.injected(f, "%s stops after it has committed", s.name)
 		d.i.remove()
+		t = nil
+	}
+	s.sim.ledger.committed(t, s.name, b)
+	if d.i.state == gone {
 		return errGone
 	}
 	return nil
@@ -133,7 +143,9 @@ func (d *driver) Pause(_ context.Context, n int) {
 func (d *driver) Close() error { return d.inner.Close() }
 
 // Publish implements broker.Publisher.
-func (i *instance) Publish(_ context.Context, es ...event.Event) error {
+func (i *instance) Publish(_ context.Context, es ...event.Event) (err error) {
+	answered := i.s.sim.publishing(i, es)
+	defer func() { answered(err) }()
 	s := i.s
 	if err := i.step(500*time.Microsecond, 2*time.Millisecond); err != nil {
 		return err

@@ -25,7 +25,9 @@
 // overtake its command. A system at rest is watched until nothing in it waits any more (System.Rest).
 //
 // Every run checks that each published event was handled or dead-lettered, that only poisonous events were
-// dead-lettered, that no handler answered 500, that no outbox keeps an unpublished event, that inbox entries and stored
+// dead-lettered, that no handler answered 500, that no event is published again without a fault that explains it, that a
+// committed change is answered as done, that an event is acknowledged only when the events of its handler are published,
+// that no outbox keeps an unpublished event, that inbox entries and stored
 // responses are removed in time, and that each projection that the scenario names equals the one rebuilt from the
 // events. The scenario checks the rest.
 //
@@ -36,6 +38,7 @@ package simulate
 
 import (
 	"math/rand/v2"
+	"net/http"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
@@ -76,6 +79,7 @@ type Scenario struct {
 	Projections []Projection                                // rebuilt and compared, after Check
 	Archive     func(sim *Simulation) []ce.Event            // returns the events to rebuild from; nil: those published
 	Handle      func(string, broker.Handler) broker.Handler // wraps the event handler of a function; nil: none
+	Serve       func(string, http.Handler) http.Handler     // wraps the HTTP handler of a function; nil: none
 	Remotes     []string                                    // the functions that call Simulation.Remote
 }
 

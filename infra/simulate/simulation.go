@@ -48,6 +48,7 @@ type Simulation struct {
 	dead        []string
 
 	waits      waits
+	ledger     ledger
 	violations []Violation
 	counts     map[string]int
 	injections []Fault
@@ -218,6 +219,7 @@ func run(sys System, seed uint64, part *choice, tracing bool) *Report {
 		digest:   0xcbf29ce484222325,
 		tracing:  tracing,
 		names:    map[string]string{},
+		ledger:   newLedger(),
 		waits: waits{
 			deadline: sys.Deadline,
 			timers:   map[string]bool{},

@@ -13,6 +13,8 @@ type task struct {
 	job   func()
 	inst  *instance // the instance it runs in; nil: none
 	late  bool      // the caller no longer waits
+
+	committed bool // the job has committed a change
 }
 
 // spawn starts a task. Only the scheduler may call it, never a task.
@@ -27,7 +29,7 @@ func (sim *Simulation) spawn(job func()) {
 			t.yield = yield
 			for {
 				t.job()
-				t.job, t.inst, t.late = nil, nil, false
+				t.job, t.inst, t.late, t.committed = nil, nil, false, false
 				if sim.over || !yield(struct{}{}) {
 					return
 				}

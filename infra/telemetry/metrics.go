@@ -26,7 +26,7 @@ type instruments struct {
 	meter metric.Meter
 
 	http, handled, coldStart, outboxAge                                  metric.Float64Histogram
-	outboxOldest                                                         metric.Float64Gauge
+	outboxOldest, outboxQuarantined                                      metric.Float64Gauge
 	coldStarts, stops, retries, deadLetters, duplicates, conflicts, sent metric.Int64Counter
 	running                                                              metric.Int64UpDownCounter
 
@@ -59,7 +59,9 @@ func newInstruments(m metric.Meter) (*instruments, error) {
 	i.coldStart = b.histogram("ebb.cold_start.duration", "How long functions took to start.", workBuckets)
 	i.outboxAge = b.histogram("ebb.outbox.age",
 		"Age of the oldest event that was found unpublished at a wake-up.", ageBuckets)
-	i.outboxOldest = b.gauge("ebb.outbox.oldest_age", "Age of the oldest unpublished event at the last wake-up.")
+	i.outboxOldest = b.gauge("ebb.outbox.oldest_age", "s", "Age of the oldest unpublished event, as of the last look.")
+	i.outboxQuarantined = b.gauge("ebb.outbox.quarantined", "{entry}",
+		"Outbox entries that wait for an operator, as of the last look.")
 	i.coldStarts = b.counter("ebb.cold_starts", "{start}", "Functions started because something came for them.")
 	i.stops = b.counter("ebb.stops", "{stop}", "Functions stopped.")
 	i.running = b.upDown("ebb.functions.running", "{function}", "Functions that are running in this process.")
@@ -84,8 +86,8 @@ func (b *builder) histogram(name, about string, buckets []float64) metric.Float6
 	return h
 }
 
-func (b *builder) gauge(name, about string) metric.Float64Gauge {
-	g, err := b.meter.Float64Gauge(name, metric.WithUnit("s"), metric.WithDescription(about))
+func (b *builder) gauge(name, unit, about string) metric.Float64Gauge {
+	g, err := b.meter.Float64Gauge(name, metric.WithUnit(unit), metric.WithDescription(about))
 	b.errs = append(b.errs, err)
 	return g
 }
@@ -206,6 +208,14 @@ func (t *Telemetry) OutboxAge(function string, d time.Duration) {
 	t.metrics.outboxOldest.Record(context.Background(), d.Seconds(), l.record...)
 	if d > 0 {
 		t.metrics.outboxAge.Record(context.Background(), d.Seconds(), l.record...)
+	}
+}
+
+// OutboxQuarantined records how many entries of a function's outbox are quarantined: they cannot be decoded, or the
+// broker refuses one of their events for good.
+func (t *Telemetry) OutboxQuarantined(function string, n int) {
+	if !t.off() {
+		t.metrics.outboxQuarantined.Record(context.Background(), float64(n), t.metrics.function(function).record...)
 	}
 }
 

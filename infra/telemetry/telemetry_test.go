@@ -77,6 +77,7 @@ func record(tel *Telemetry) {
 	tel.Published("orders", 0)
 	tel.OutboxAge("orders", 2*time.Second)
 	tel.OutboxAge("orders", 0)
+	tel.OutboxQuarantined("orders", 2)
 	tel.Age("order", "confirmed", 90*time.Second)
 	tel.Age("Stock Hold", "released", time.Second)
 }
@@ -99,6 +100,7 @@ func TestMetrics(t *testing.T) {
 		`ebb_dead_letters_total{trigger="orders.captured"} 1`,
 		`ebb_duplicates_total{function="orders"} 1`,
 		`ebb_conflicts_total{function="orders"} 1`,
+		`ebb_outbox_quarantined{function="orders"} 2`,
 		`ebb_published_total{function="orders"} 3`,
 		`ebb_outbox_age_seconds_sum{function="orders"} 2`,
 		`ebb_outbox_age_seconds_count{function="orders"} 1`,

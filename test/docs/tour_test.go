@@ -41,6 +41,11 @@ func TestTour(t *testing.T) {
 	}
 	defer s.Close()
 	s.Replace = strings.NewReplacer("127.0.0.1:8080", addr, "go run ./cmd/ebb", binary)
+	// The samples come by the API while the system already answers.
+	samples := Command{Text: "curl -s http://127.0.0.1:8080/api/products", Wants: []string{`"items":[{`}}
+	if err := s.command(samples); err != nil {
+		t.Fatal(err)
+	}
 	promises := 0
 	for _, b := range page.Blocks {
 		for _, c := range b.Commands() {

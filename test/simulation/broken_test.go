@@ -5,10 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
@@ -126,6 +129,60 @@ func inHalves(ctx context.Context, db store.Driver, _ broker.Publisher, b store.
 	return db.Commit(ctx, store.Batch{Preconditions: b.Preconditions, Mutations: b.Mutations[half:]})
 }
 
+// rewriting returns the batch with the data of a collection's new documents changed.
+func rewriting(b store.Batch, collection string, pattern *regexp.Regexp, with string) store.Batch {
+	b.Mutations = slices.Clone(b.Mutations)
+	for i, m := range b.Mutations {
+		if m.Collection == collection && m.Version == 1 {
+			b.Mutations[i].Data = pattern.ReplaceAll(m.Data, []byte(with))
+		}
+	}
+	return b
+}
+
+var (
+	entryAt   = regexp.MustCompile(`^\{"at":"[^"]*"`)
+	entryName = regexp.MustCompile(`"outbox":"[^"]*"`)
+)
+
+// longAgo commits outbox entries that look old, so that nobody waits for the unit that publishes one.
+func longAgo(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
+	return db.Commit(ctx, rewriting(b, "_outbox", entryAt, `{"at":"2020-01-01T00:00:00Z"`))
+}
+
+// nameless commits inbox entries that do not name their outbox entry, as an older version of the kit did.
+func nameless(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
+	return db.Commit(ctx, rewriting(b, "_inbox", entryName, `"none":""`))
+}
+
+// refusingChanges returns a shop that answers 503 to a request during which a publish failed.
+func refusingChanges() simulation.Broken {
+	var failed atomic.Int64
+	b := publishing(func(ctx context.Context, to broker.Publisher, es []ce.Event) error {
+		err := to.Publish(ctx, es...)
+		if err != nil {
+			failed.Add(1)
+		}
+		return err
+	})
+	b.Serve = func(_ string, next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			before, answer := failed.Load(), httptest.NewRecorder()
+			next.ServeHTTP(answer, r)
+			if failed.Load() > before {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			for name, values := range answer.Header() {
+				w.Header()[name] = values
+			}
+			w.WriteHeader(answer.Code)
+			_, _ = w.Write(answer.Body.Bytes())
+		})
+	}
+	return b
+}
+
 func status(m store.Mutation, want string) bool {
 	return bytes.Contains(m.Data, []byte(`"status":"`+want+`"`))
 }
@@ -230,7 +287,7 @@ var brokenShops = []struct {
 			simulate.BrokerErrorPart,
 		}, false},
 	{"publishes before it commits", committing(publishFirst),
-		[]simulate.Kind{simulate.CrashBeforeCommit}, false},
+		[]simulate.Kind{simulate.CrashBeforeCommit}, true}, // each event is published twice then
 	{
 		"forgets preconditions",
 		committing(func(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
@@ -296,6 +353,17 @@ var brokenShops = []struct {
 		[]simulate.Kind{simulate.Deploy},
 		false,
 	},
+	{"publishes what another instance is publishing", committing(longAgo), []simulate.Kind{simulate.Twin}, false},
+	{"does not know the outbox entry of a message", committing(nameless), []simulate.Kind{simulate.Twin}, false},
+	{"answers 503 for a change that is kept", refusingChanges(), []simulate.Kind{simulate.BrokerError}, false},
+	{"acknowledges events whose own are not published", answering(func(r broker.Result) broker.Result {
+		if strings.Contains(r.Message, "could not be published") {
+			return broker.Result{Status: http.StatusOK}
+		}
+		return r
+	}), []simulate.Kind{simulate.BrokerError}, false},
+	{"forgets what it has quarantined", forgetting("_outbox", func(m store.Mutation) bool { return m.Version > 1 }),
+		[]simulate.Kind{simulate.BadEntry}, false},
 	{"does not store what is revoked", forgetting("_revoked", nil), nil, true},
 	{"believes in memory that nothing is revoked", unrevoked(true), nil, true},
 	{"checks before it commits and not when it does", unrevoked(false), []simulate.Kind{simulate.Slow}, true},
@@ -344,11 +412,39 @@ func TestBroken(t *testing.T) {
 	}
 }
 
+// endless is a context whose deadline cannot be seen.
+type endless struct{ context.Context }
+
+func (endless) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+// A backlog of slow events is handled under all kinds of faults. Where batches do not stop in time, every event of it
+// becomes a dead letter, without any fault.
+func TestBacklog(t *testing.T) {
+	const within = 50
+	r := simulate.Runner{System: simulation.Depot(nil), First: 1, Seeds: within, Around: bubbled(t)}
+	p, failed := r.Run(t.Context())
+	t.Log(p)
+	for _, f := range failed {
+		bubbled(t)(func() { t.Errorf("%s", simulate.Shrink(simulation.Depot(nil), f.Seed)) })
+	}
+	sys := simulation.Depot(func(_ string, next broker.Handler) broker.Handler {
+		return func(ctx context.Context, batch []ce.Event) []broker.Result { return next(endless{ctx}, batch) }
+	})
+	sys.MaxFaults = -1
+	for seed := uint64(1); seed <= within; seed++ {
+		if r := simulate.Run(sys, seed); !r.OK() {
+			t.Logf("seed %d: %s", seed, r.Violations[0].Text)
+			return
+		}
+	}
+	t.Errorf("%d seeds find no violation where batches do not stop in time", within)
+}
+
 // Entries that are never removed are found without faults, after simulated days.
 func TestNeverForgets(t *testing.T) {
 	gone := func(m store.Mutation) bool { return m.Data == nil }
 	for _, c := range []struct{ collection, text string }{
-		{"_inbox", "older than three days"}, {"_idempotency", "older than a day"}, {"_outbox", "without end"},
+		{"_inbox", "older than three days"}, {"_idempotency", "older than a day"}, {"_outbox", "publishes an event again"},
 		{"_revoked", "expired"},
 	} {
 		sys := simulation.Shop(forgetting(c.collection, gone))

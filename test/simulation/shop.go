@@ -3,6 +3,7 @@
 package simulation
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -22,6 +23,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/simulate"
+	"github.com/ebb-dev/ebb/infra/store"
 )
 
 // The payment tokens of customers.
@@ -38,6 +40,7 @@ var cards = []string{good, good, good, good, good, good, declined, flaky, slow}
 type Broken struct {
 	Change   func(*simulate.Function)                    // changes a function of the shop; nil: none
 	Handle   func(string, broker.Handler) broker.Handler // wraps the event handler of a function; nil: none
+	Serve    func(string, http.Handler) http.Handler     // wraps the HTTP handler of a function; nil: none
 	Careless bool                                        // the bank captures as often as it is asked to
 	Patient  bool                                        // customers never cancel an order
 }
@@ -78,7 +81,7 @@ func begin(sim *simulate.Simulation, r *rand.Rand, b Broken) *simulate.Scenario 
 	}
 	sc := &simulate.Scenario{
 		Setup: func(*simulate.Simulation) { s.setup(r) }, Settled: s.settled, Check: s.check,
-		Projections: s.projections(), Archive: s.archived, Remotes: []string{"payments"},
+		Projections: s.projections(), Archive: s.archived, Remotes: []string{"payments"}, Serve: b.Serve,
 	}
 	sc.Handle = func(name string, next broker.Handler) broker.Handler {
 		if b.Handle != nil {
@@ -351,8 +354,8 @@ func (s *run) orderWith(n int, who, with, card string, lines []line) {
 			s.sim.Violated("an order was not taken: %d %s", a.Status, a.Body)
 			return
 		}
-		if !s.published(events.OrderPlaced.Name(), o.ID) {
-			s.sim.Violated("an order is acknowledged before its event is published: %s", o.ID)
+		if !s.published(events.OrderPlaced.Name(), o.ID) && !s.waits(events.OrderPlaced.Name(), o.ID) {
+			s.sim.Violated("an order is acknowledged whose event is neither published nor in the outbox: %s", o.ID)
 		}
 		s.acked = append(s.acked, o.ID)
 		s.byAction[n] = o.ID
@@ -365,6 +368,13 @@ func (s *run) published(name, subject string) bool {
 		s.sim.Published(),
 		func(e ce.Event) bool { return e.Subject() == subject && e.Type() == name },
 	)
+}
+
+// waits reports whether an event is in the outbox of orders.
+func (s *run) waits(name, subject string) bool {
+	return slices.ContainsFunc(s.sim.Documents("orders", "_outbox"), func(d store.Document) bool {
+		return bytes.Contains(d.Data, []byte(name)) && bytes.Contains(d.Data, []byte(`"`+subject+`"`))
+	})
 }
 
 func (s *run) cancel(n int, who string) {

@@ -3,12 +3,14 @@ package knative
 import (
 	"context"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/host"
 )
 
@@ -17,7 +19,7 @@ import (
 type batcher struct {
 	handle func(context.Context, []ce.Event) []broker.Result
 	batch  int           // the most events of one unit
-	limit  time.Duration // the timeout of one unit
+	limit  time.Duration // the timeout of one delivery
 
 	slots chan struct{} // one for each running unit
 
@@ -27,9 +29,28 @@ type batcher struct {
 
 // delivery is one event that waits for its result.
 type delivery struct {
-	event ce.Event
-	begun chan struct{} // closed when a unit contains it
-	done  chan broker.Result
+	event   ce.Event
+	at      time.Time // when it arrived
+	done    chan broker.Result
+	changed chan struct{} // has room for one: the state has changed
+	state   state         // guarded by batcher.mu
+}
+
+type state int
+
+const (
+	waiting state = iota
+	taken         // a unit contains it
+	left          // its caller is gone
+)
+
+// set changes the state and tells the caller. The batcher is locked.
+func (d *delivery) set(s state) {
+	d.state = s
+	select {
+	case d.changed <- struct{}{}:
+	default:
+	}
 }
 
 // minUnits is the least limit of concurrent units of work, also for a function whose trigger has less concurrency. A
@@ -50,7 +71,9 @@ func newBatcher(f host.Instance, t broker.Trigger) *batcher {
 func (b *batcher) receive(ctx context.Context, batch []ce.Event) []broker.Result {
 	mine := make([]*delivery, len(batch))
 	for i := range batch {
-		mine[i] = &delivery{batch[i], make(chan struct{}), make(chan broker.Result, 1)}
+		mine[i] = &delivery{
+			event: batch[i], at: time.Now(), done: make(chan broker.Result, 1), changed: make(chan struct{}, 1),
+		}
 	}
 	b.mu.Lock()
 	b.waiting = append(b.waiting, mine...)
@@ -62,61 +85,98 @@ func (b *batcher) receive(ctx context.Context, batch []ce.Event) []broker.Result
 	return results
 }
 
-// wait returns the result of one delivery. Until a unit contains the delivery, wait may run the next unit.
+// wait returns the result of one delivery. While no unit contains the delivery, wait may run the next unit.
 func (b *batcher) wait(ctx context.Context, d *delivery) broker.Result {
-	slots := b.slots
 	for {
-		select {
-		case <-d.begun:
-			slots = nil
-		default:
-		}
 		select {
 		case res := <-d.done:
 			return res
+		case <-d.changed:
 		case <-ctx.Done():
-			b.remove(d)
+			b.leave(d)
 			return broker.Result{Status: http.StatusServiceUnavailable, Message: "the sender ended the delivery"}
-		case slots <- struct{}{}:
+		case b.slotsFor(d) <- struct{}{}:
 			b.unit(ctx)
 			<-b.slots
 		}
 	}
 }
 
-// unit handles the waiting events, at most one batch. It is not cancelled with ctx, because it has events of several
-// callers.
-func (b *batcher) unit(ctx context.Context) {
+// slotsFor returns the slots to the caller of a delivery that waits; nil to others.
+func (b *batcher) slotsFor(d *delivery) chan struct{} {
 	b.mu.Lock()
+	defer b.mu.Unlock()
+	if d.state == waiting {
+		return b.slots
+	}
+	return nil
+}
+
+// unit handles the waiting events, at most one batch. It is not cancelled with ctx, because it has events of several
+// callers. Events that the function hands back untried, because its time was up, wait for the next unit.
+func (b *batcher) unit(ctx context.Context) {
+	unit := b.begin()
+	if len(unit) == 0 {
+		return
+	}
+	batch := make([]ce.Event, len(unit))
+	for i, d := range unit {
+		batch[i] = d.event
+	}
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), b.deadline(unit[0]))
+	defer cancel()
+	var back []*delivery
+	failed := map[string]bool{}
+	for i, res := range b.handle(ctx, batch) {
+		key := event.Extension(batch[i], event.PartitionKey)
+		if res.Skipped && !failed[key] {
+			back = append(back, unit[i])
+			continue
+		}
+		failed[key] = key != "" && (failed[key] || !res.OK())
+		unit[i].done <- res
+	}
+	b.handBack(back)
+}
+
+// deadline returns when a unit ends whose oldest delivery is first. The platform waits for each delivery from its
+// arrival on, but a unit has half of that time at least: with less it would handle nothing for the others.
+func (b *batcher) deadline(first *delivery) time.Time {
+	end, least := first.at.Add(b.limit), time.Now().Add(b.limit/2)
+	if end.Before(least) {
+		return least
+	}
+	return end
+}
+
+// begin takes the waiting deliveries, at most one batch.
+func (b *batcher) begin() []*delivery {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	n := min(len(b.waiting), b.batch)
 	unit := append([]*delivery(nil), b.waiting[:n]...)
 	b.waiting = append(b.waiting[:0], b.waiting[n:]...)
 	for _, d := range unit {
-		close(d.begun)
+		d.set(taken)
 	}
-	b.mu.Unlock()
-	if n == 0 {
-		return
-	}
-	batch := make([]ce.Event, n)
-	for i, d := range unit {
-		batch[i] = d.event
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.limit)
-	defer cancel()
-	for i, res := range b.handle(ctx, batch) {
-		unit[i].done <- res
+	return unit
+}
+
+// handBack puts deliveries in front of those that wait.
+func (b *batcher) handBack(back []*delivery) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	back = slices.DeleteFunc(back, func(d *delivery) bool { return d.state == left })
+	b.waiting = slices.Insert(b.waiting, 0, back...)
+	for _, d := range back {
+		d.set(waiting)
 	}
 }
 
-// remove removes a delivery that no unit contains.
-func (b *batcher) remove(d *delivery) {
+// leave removes a delivery whose caller is gone, unless a unit contains it.
+func (b *batcher) leave(d *delivery) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for i, w := range b.waiting {
-		if w == d {
-			b.waiting = append(b.waiting[:i], b.waiting[i+1:]...)
-			return
-		}
-	}
+	d.state = left
+	b.waiting = slices.DeleteFunc(b.waiting, func(w *delivery) bool { return w == d })
 }

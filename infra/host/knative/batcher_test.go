@@ -85,3 +85,45 @@ func TestWaitersBlock(t *testing.T) {
 		}
 	})
 }
+
+// What a unit hands back because its time was up waits for the next unit, and its sender notices nothing. A unit ends
+// when the platform gives up its oldest delivery, but has half of that time at least.
+func TestUnitsHandBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const deliveries, each, limit = 20, time.Second, 10 * time.Second
+		b := &batcher{batch: 128, limit: limit, slots: make(chan struct{}, 1)}
+		var units []int
+		b.handle = func(ctx context.Context, batch []ce.Event) []broker.Result {
+			end, _ := ctx.Deadline()
+			if left := time.Until(end); left < limit/2 || left > limit {
+				t.Errorf("a unit has %s", left)
+			}
+			until := time.Now().Add(time.Until(end) / 2)
+			results := make([]broker.Result, len(batch))
+			for i := range batch {
+				if i > 0 && !time.Now().Before(until) {
+					results[i].Skipped = true
+					continue
+				}
+				time.Sleep(each)
+				results[i].Status = http.StatusOK
+			}
+			units = append(units, len(batch))
+			return results
+		}
+		var all sync.WaitGroup
+		for n := range deliveries {
+			e := ce.New()
+			e.SetID(fmt.Sprint(n))
+			all.Go(func() {
+				if got := b.receive(t.Context(), []ce.Event{e}); !got[0].OK() {
+					t.Errorf("delivery %d got %+v", n, got)
+				}
+			})
+		}
+		all.Wait()
+		if len(units) < 4 || len(b.waiting) > 0 {
+			t.Errorf("units of %v, and %d wait", units, len(b.waiting))
+		}
+	})
+}
