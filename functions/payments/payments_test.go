@@ -39,7 +39,7 @@ type bank struct {
 	mu     sync.Mutex
 	opens  bool
 	opened map[string]bool
-	money  map[string]string // held, taken; gone: never again
+	money  map[string]string // held, taken or gone (final)
 	fail   error             // what every call answers after it has done its work
 	closed error             // what Open answers
 	during func()            // what happens while an authorize is under way, once

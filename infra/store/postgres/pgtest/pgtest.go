@@ -212,7 +212,7 @@ func version(path string) int {
 	return n
 }
 
-// become gives the directory to somebody who is not root, for whom the server refuses to run.
+// become gives the directory to a user other than root, because the server refuses to run as root.
 func (s *Server) become() error {
 	if os.Getuid() != 0 {
 		return nil
@@ -242,8 +242,8 @@ func freePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// keeper runs the server for as long as somebody holds the other end of its standard input, which ends with a process
-// however that ends, and then stops the server and removes the directory.
+// keeper runs the server until its standard input is closed, which happens when the test's process ends for any reason,
+// and then stops the server and removes the directory.
 const keeper = `"$@" >"$DIR/log" 2>&1 </dev/null & server=$!
 echo $server
 read -r wish || { kill -QUIT $server; wait $server; rm -rf "$DIR"; exit; }
