@@ -11,10 +11,10 @@ const maxHops = 16
 
 // ClientAddr returns the address of the client that sent the request; the zero Addr where none is known.
 //
-// It is the address of the connection's other end, unless that is a private or loopback one: a proxy of the platform. Then
-// the entries of X-Forwarded-For count, from the last, which the nearest proxy has written, and the first public address
-// among them is the client's. What a client outside writes into the header comes before that and is not looked at. Where
-// all addresses are private, the farthest is taken.
+// It is the address of the connection's other end, unless that is a private or loopback one: a proxy of the platform.
+// Then the entries of X-Forwarded-For count, from the last, which the nearest proxy has written, and the first public
+// address among them is the client's. What a client outside writes into the header comes before that and is not looked
+// at. Where all addresses are private, the farthest is taken.
 func ClientAddr(r *http.Request) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -35,7 +35,8 @@ func ClientAddr(r *http.Request) netip.Addr {
 // carrierGrade is the shared address space of RFC 6598, which platforms use inside as well.
 var carrierGrade = netip.MustParsePrefix("100.64.0.0/10")
 
-// PublicAddr reports whether the address is one of the Internet, rather than of a private network, a link or this machine.
+// PublicAddr reports whether the address is one of the Internet, rather than of a private network, a link or this
+// machine.
 func PublicAddr(a netip.Addr) bool {
 	return a.IsGlobalUnicast() && !a.IsPrivate() && !carrierGrade.Contains(a)
 }

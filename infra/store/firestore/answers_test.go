@@ -21,7 +21,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/store/firestore"
 )
 
-// service is a Firestore without documents that answers as it is told.
+// service is a fake Firestore without documents, whose errors a test defines.
 type service struct {
 	firestorepb.UnimplementedFirestoreServer
 	mu     sync.Mutex
@@ -46,7 +46,9 @@ func (s *service) times(method string) int {
 	return s.asked[method]
 }
 
-func (s *service) BatchGetDocuments(r *firestorepb.BatchGetDocumentsRequest, stream firestorepb.Firestore_BatchGetDocumentsServer) error {
+func (s *service) BatchGetDocuments(
+	r *firestorepb.BatchGetDocumentsRequest, stream firestorepb.Firestore_BatchGetDocumentsServer,
+) error {
 	if slices.ContainsFunc(r.Documents, func(name string) bool { return strings.Contains(name, "/schema.ebb/") }) {
 		if err := s.said("Register"); err != nil {
 			return err
@@ -56,7 +58,9 @@ func (s *service) BatchGetDocuments(r *firestorepb.BatchGetDocumentsRequest, str
 	}
 	for _, name := range r.Documents {
 		missing := &firestorepb.BatchGetDocumentsResponse_Missing{Missing: name}
-		if err := stream.Send(&firestorepb.BatchGetDocumentsResponse{Result: missing, ReadTime: timestamppb.Now()}); err != nil {
+		if err := stream.Send(
+			&firestorepb.BatchGetDocumentsResponse{Result: missing, ReadTime: timestamppb.Now()},
+		); err != nil {
 			return err
 		}
 		if s.half && s.times("BatchGetDocuments") == 1 {
@@ -84,7 +88,9 @@ func (s *service) Commit(_ context.Context, r *firestorepb.CommitRequest) (*fire
 	return &firestorepb.CommitResponse{WriteResults: results, CommitTime: timestamppb.Now()}, nil
 }
 
-func (s *service) BeginTransaction(context.Context, *firestorepb.BeginTransactionRequest) (*firestorepb.BeginTransactionResponse, error) {
+func (s *service) BeginTransaction(
+	context.Context, *firestorepb.BeginTransactionRequest,
+) (*firestorepb.BeginTransactionResponse, error) {
 	return &firestorepb.BeginTransactionResponse{Transaction: []byte("t")}, s.said("BeginTransaction")
 }
 
@@ -122,31 +128,38 @@ func always(method string, code codes.Code, text string) func(string, int) error
 
 var blind = store.Batch{Mutations: []store.Mutation{put(thing("a"), 1, `{}`)}}
 
-// What Firestore answers becomes a kind, and a sentence that says what to do and names nothing of ours.
+// Each error of Firestore becomes a fault with its kind and a message that tells what to do, without data of the
+// caller.
 func TestAnswers(t *testing.T) {
 	for code, c := range map[codes.Code]struct {
 		text string
 		kind fault.Kind
 		says string
 	}{
-		codes.NotFound:           {"The database d does not exist for project p", fault.Unavailable, "create it"},
-		codes.PermissionDenied:   {"Missing or insufficient permissions.", fault.Unavailable, "roles/datastore.user"},
-		codes.Unauthenticated:    {"Request had invalid authentication credentials.", fault.Unavailable, "service account"},
-		codes.ResourceExhausted:  {"Quota exceeded.", fault.Exhausted, "quota"},
-		codes.FailedPrecondition: {"The query requires an index. You can create it here: https://", fault.Unavailable, "index that the query needs"},
-		codes.InvalidArgument:    {"no such thing", fault.Internal, ""},
-		codes.OutOfRange:         {"what?", fault.Internal, ""},
+		codes.NotFound:          {"The database d does not exist for project p", fault.Unavailable, "create it"},
+		codes.PermissionDenied:  {"Missing or insufficient permissions.", fault.Unavailable, "roles/datastore.user"},
+		codes.Unauthenticated:   {"Request had invalid authentication credentials.", fault.Unavailable, "service account"},
+		codes.ResourceExhausted: {"Quota exceeded.", fault.Exhausted, "quota"},
+		codes.FailedPrecondition: {
+			"The query requires an index. You can create it here: https://", fault.Unavailable, "index of the query",
+		},
+		codes.InvalidArgument: {"no such thing", fault.Internal, ""},
+		codes.OutOfRange:      {"what?", fault.Internal, ""},
 	} {
 		t.Run(code.String(), func(t *testing.T) {
 			_, d := serve(t, always("RunQuery", code, c.text))
 			_, _, err := d.Query(t.Context(), store.Query{Collection: "things", Limit: 1})
 			shown := fault.Public(err)
-			if !fault.Is(err, c.kind) || !strings.Contains(shown, c.says) || strings.Contains(shown, "p/databases") || !strings.Contains(err.Error(), "projects/p/databases/d") {
+			if !fault.Is(err, c.kind) || !strings.Contains(shown, c.says) || strings.Contains(shown, "p/databases") ||
+				!strings.Contains(err.Error(), "projects/p/databases/d") {
 				t.Errorf("got %v: %v", fault.KindOf(err), err)
 			}
 		})
 	}
-	for text, kind := range map[string]fault.Kind{"Request payload size exceeds the limit: 11534336 bytes.": fault.TooLarge, "maximum 500 writes allowed per request": fault.TooLarge, "what?": fault.Internal} {
+	for text, kind := range map[string]fault.Kind{
+		"Request payload size exceeds the limit: 11534336 bytes.": fault.TooLarge,
+		"maximum 500 writes allowed per request":                  fault.TooLarge, "what?": fault.Internal,
+	} {
 		_, d := serve(t, always("Commit", codes.InvalidArgument, text))
 		if err := d.Commit(t.Context(), blind); !fault.Is(err, kind) {
 			t.Errorf("%s: got %v: %v", text, fault.KindOf(err), err)
@@ -154,8 +167,8 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// A read that is not answered is made again, but not for ever.
-func TestReadsAreMadeAgain(t *testing.T) {
+// A read without a response is retried, but not for ever.
+func TestReadsAreRetried(t *testing.T) {
 	get := func(d *firestore.Store) error {
 		_, err := d.Get(t.Context(), thing("a"), thing("b"))
 		return err
@@ -181,25 +194,27 @@ func TestReadsAreMadeAgain(t *testing.T) {
 	}
 }
 
-// A commit that may have been applied is never sent again: that would look as if somebody else had been faster.
-func TestACommitIsSentOnce(t *testing.T) {
+// A commit that may have been applied is never sent again: it would look like a conflict with another commit.
+func TestCommitIsSentOnce(t *testing.T) {
 	for name, b := range map[string]store.Batch{
 		"blind":       blind,
 		"conditioned": {Preconditions: []store.Precondition{{Key: thing("a")}}, Mutations: blind.Mutations},
 		"transaction": {Preconditions: []store.Precondition{{Key: other("a")}}, Mutations: blind.Mutations},
 	} {
 		s, d := serve(t, always("Commit", codes.Unavailable, "gone"))
-		if err := d.Commit(t.Context(), b); !fault.Is(err, fault.Unavailable) || s.times("Commit") != 1 || !strings.Contains(err.Error(), "not known") {
+		if err := d.Commit(t.Context(), b); !fault.Is(err, fault.Unavailable) || s.times("Commit") != 1 ||
+			!strings.Contains(err.Error(), "not known") {
 			t.Errorf("%s: got %v after %d commits", name, err, s.times("Commit"))
 		}
 	}
 }
 
-// Who is too often in the way of others is told so, and has lost a race.
+// A call that Firestore aborts too often because of contention fails with a conflict.
 func TestContention(t *testing.T) {
 	s, d := serve(t, always("Commit", codes.Aborted, "Too much contention on these documents. Please try again."))
 	err := d.Commit(t.Context(), blind)
-	if !fault.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "one write of a document per second") || s.times("Commit") < 3 || s.times("Commit") > 10 {
+	if !fault.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "one write of a document per second") ||
+		s.times("Commit") < 3 || s.times("Commit") > 10 {
 		t.Errorf("got %v after %d commits", err, s.times("Commit"))
 	}
 	_, d = serve(t, func(m string, n int) error {
@@ -213,8 +228,9 @@ func TestContention(t *testing.T) {
 	}
 }
 
-// A unit of work costs one read and one commit: what was read needs no transaction, and what was written no further read.
-func TestAUnitIsTwoCalls(t *testing.T) {
+// A unit of work needs one read and one commit: documents read before need no transaction, and documents written no
+// further read.
+func TestUnitIsTwoCalls(t *testing.T) {
 	needEmulator(t)
 	var mu sync.Mutex
 	calls := map[string]int{}
@@ -224,11 +240,17 @@ func TestAUnitIsTwoCalls(t *testing.T) {
 		calls[method[strings.LastIndex(method, "/")+1:]]++
 	}
 	c := databaseOf(t).With(
-		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+		grpc.WithChainUnaryInterceptor(func(
+			ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker,
+			options ...grpc.CallOption,
+		) error {
 			count(method)
 			return invoke(ctx, method, request, reply, conn, options...)
 		}),
-		grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, streamer grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+		grpc.WithChainStreamInterceptor(func(
+			ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, streamer grpc.Streamer,
+			options ...grpc.CallOption,
+		) (grpc.ClientStream, error) {
 			count(method)
 			return streamer(ctx, desc, conn, method, options...)
 		}))
@@ -264,9 +286,9 @@ func TestAUnitIsTwoCalls(t *testing.T) {
 	}
 }
 
-// Opening does not wait for a database that does not answer; who wants to know asks.
+// Open does not wait for a database that does not answer; Ready does.
 func TestOpenDoesNotWait(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
+	l, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections and sends nothing
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,8 +306,8 @@ func TestOpenDoesNotWait(t *testing.T) {
 	}
 }
 
-// A database that cannot be used says so when it is asked whether it is ready, and to every call; once it can be, it is.
-func TestADatabaseThatComesLater(t *testing.T) {
+// While a database cannot be used Ready and every call fail; when it can be used, they succeed.
+func TestDatabaseAvailableLater(t *testing.T) {
 	var mu sync.Mutex
 	there := false
 	_, d := serve(t, func(m string, _ int) error {
@@ -297,7 +319,9 @@ func TestADatabaseThatComesLater(t *testing.T) {
 		return nil
 	})
 	_, get := d.Get(t.Context(), thing("a"))
-	for what, err := range map[string]error{"ready": d.Ready(t.Context()), "get": get, "commit": d.Commit(t.Context(), blind)} {
+	for what, err := range map[string]error{
+		"ready": d.Ready(t.Context()), "get": get, "commit": d.Commit(t.Context(), blind),
+	} {
 		if !fault.Is(err, fault.Unavailable) || !strings.Contains(fault.Public(err), "create it") {
 			t.Errorf("%s: got %v", what, err)
 		}
@@ -310,8 +334,8 @@ func TestADatabaseThatComesLater(t *testing.T) {
 	}
 }
 
-// An instance of the version before, which still runs, writes documents without the keys of an index that it does not
-// know. The new one finds them nevertheless, and those that were there before.
+// A running instance of the version before writes documents without the keys of an index that it does not know. The new
+// one finds them, and older documents too.
 func TestOldAndNewTogether(t *testing.T) {
 	needEmulator(t)
 	defer firestore.SetLag(0)()
@@ -340,21 +364,23 @@ func TestOldAndNewTogether(t *testing.T) {
 	if got := find(); got != "bacd" {
 		t.Errorf("with those written since: got %s", got)
 	}
-	// What starts now beside the newer one writes what that needs.
+	// An older instance that starts now writes the keys that the newer one needs.
 	commit(t, closing(t, open(t, before)), put(thing("e"), 1, `{"n":3,"kind":"x"}`))
 	defer firestore.SetLag(time.Hour)()
 	if got := find(); got != "bacde" {
 		t.Errorf("with those of an older one that started later: got %s", got)
 	}
-	// The newer one goes on writing what the older one needs, and it does not.
+	// The newer one still writes keys that only the older one needs.
 	commit(t, newer, put(thing("f"), 1, `{"size":7}`))
-	docs, _, err := older.Query(t.Context(), store.Query{Collection: "things", Limit: 10, Where: []store.Filter{{Field: "size", Op: store.Equal, Value: int64(7)}}})
+	docs, _, err := older.Query(t.Context(), store.Query{
+		Collection: "things", Limit: 10, Where: []store.Filter{{Field: "size", Op: store.Equal, Value: int64(7)}},
+	})
 	if err != nil || len(docs) != 1 {
 		t.Errorf("the older one finds %d, %v", len(docs), err)
 	}
 }
 
-// What several keys return is of one time, also when the connection breaks half-way and the client asks for the rest once more.
+// The documents of several keys are of one consistent state, also when the connection breaks after some of them.
 func TestSplitReads(t *testing.T) {
 	s, d := serve(t, nil)
 	s.half = true

@@ -10,7 +10,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/store/firestore"
 )
 
-// BenchmarkOpen measures what a cold start pays, without the network: making a handle; and until the database has answered.
+// BenchmarkOpen measures the part of a cold start, without a network: opening a handle, and until the database has
+// answered.
 func BenchmarkOpen(b *testing.B) {
 	needEmulator(b)
 	for name, ready := range map[string]bool{"handle": false, "ready": true} {
@@ -35,7 +36,7 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
-// BenchmarkUnit measures units of work that read and write three documents of some 400 bytes, from as many callers as there are
+// BenchmarkUnit measures units of work that read and write three documents of about 400 bytes, from as many callers as
 // cores.
 func BenchmarkUnit(b *testing.B) {
 	s := open(b, indexed)

@@ -13,10 +13,10 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// attempts bounds how often a call is tried that Firestore may answer better the next time.
+// attempts is how often a call is tried that may succeed the next time.
 const attempts = 6
 
-// change is a mutation ready to be written.
+// change is a mutation in Firestore's form.
 type change struct {
 	store.Mutation
 	record record
@@ -25,10 +25,10 @@ type change struct {
 
 // commit writes a batch if its preconditions hold.
 //
-// Firestore knows no versions, but each write can say which update of the document it follows, or that there must be no
-// document. So a batch which writes all documents that it has preconditions on is one call, if this handle has seen their
-// updates, and a read before it otherwise or when that call is refused; nothing is locked. Only for a batch with a precondition
-// on a document that it does not write there has to be a transaction.
+// Firestore has no versions, but each write can have a precondition: the document's last update time, or that the
+// document is missing. So a batch that writes all documents of its preconditions is one call without locks when this
+// handle knows their update times; when it does not, or the call is refused, a read comes before the call. Only a batch
+// with a precondition on a document that it does not write needs a transaction.
 func (s *Store) commit(ctx context.Context, b store.Batch) error {
 	changes, err := s.changes(b)
 	if err != nil {
@@ -60,13 +60,16 @@ func (s *Store) changes(b store.Batch) (changes []change, err error) {
 		}
 	}
 	if size > maxCommit {
-		return nil, fault.New(fault.TooLarge, "a commit of %d documents has %d bytes; Firestore takes at most %d at once", len(changes), size, maxCommit)
+		return nil, fault.New(
+			fault.TooLarge, "a commit of %d documents has %d bytes; Firestore takes at most %d at once", len(changes), size,
+			maxCommit,
+		)
 	}
 	return changes, nil
 }
 
-// writesAll reports whether all preconditions are on documents that the batch writes. To delete a document that must be missing is
-// not to write it.
+// writesAll reports whether all preconditions are on documents that the batch writes. Deleting a document that must be
+// missing does not count as a write.
 func writesAll(b store.Batch) bool {
 	if len(b.Preconditions) == 0 {
 		return true
@@ -105,7 +108,7 @@ func (s *Store) commitOptimistic(ctx context.Context, preconditions []store.Prec
 			if n == attempts {
 				return changed(preconditions[0].Key)
 			}
-			known = false // it was changed, or is another document of the same version by now
+			known = false // it has changed, or was deleted and created again with the same version
 		case codes.Aborted:
 			if n == attempts || !pause(ctx, n) {
 				return err
@@ -116,9 +119,9 @@ func (s *Store) commitOptimistic(ctx context.Context, preconditions []store.Prec
 	}
 }
 
-// write writes everything in one call, each document only if it was last updated then.
+// write writes all documents in one call, each with its last update time as the precondition.
 func (s *Store) write(ctx context.Context, changes []change, updates map[store.Key]time.Time) error {
-	//lint:ignore SA1019 the newer BulkWriter is not atomic, and a transaction is a call more
+	//lint:ignore SA1019 the newer BulkWriter is not atomic, and a transaction needs one more call
 	batch := s.client.Batch()
 	for _, c := range changes {
 		updated, conditional := updates[c.Key]
@@ -147,7 +150,7 @@ func (s *Store) write(ctx context.Context, changes []change, updates map[store.K
 	return nil
 }
 
-// commitLocking reads what must hold and writes in one transaction.
+// commitLocking checks the preconditions and writes in one transaction.
 func (s *Store) commitLocking(ctx context.Context, preconditions []store.Precondition, changes []change) error {
 	refs, err := s.refs(keysOf(preconditions))
 	if err != nil {
@@ -175,8 +178,10 @@ func (s *Store) commitLocking(ctx context.Context, preconditions []store.Precond
 	}, firestore.MaxAttempts(4)) // with pauses of up to 1, 2 and 4 seconds
 }
 
-// look checks preconditions against what there is at one moment, and tells the updates that made it so.
-func (s *Store) look(ctx context.Context, preconditions []store.Precondition) (updates map[store.Key]time.Time, err error) {
+// look checks the preconditions against one consistent state, and returns the documents' update times.
+func (s *Store) look(
+	ctx context.Context, preconditions []store.Precondition,
+) (updates map[store.Key]time.Time, err error) {
 	refs, err := s.refs(keysOf(preconditions))
 	if err != nil {
 		return nil, err
@@ -192,7 +197,7 @@ func (s *Store) look(ctx context.Context, preconditions []store.Precondition) (u
 	return updates, s.hold(preconditions, snaps)
 }
 
-// hold is a conflict unless the documents are at their versions.
+// hold returns a conflict unless the documents have the required versions.
 func (s *Store) hold(preconditions []store.Precondition, snaps []*firestore.DocumentSnapshot) error {
 	for i, p := range preconditions {
 		d, err := s.document(p.Key, snaps[i])
@@ -218,7 +223,7 @@ func changed(k store.Key) error {
 	return fault.New(fault.Conflict, "%s %q has changed in the meantime", k.Collection, k.ID)
 }
 
-// again tries a read again that Firestore did not answer.
+// again retries a read that Firestore did not answer.
 func again(ctx context.Context, read func() error) error {
 	for n := 1; ; n++ {
 		err := read()
@@ -232,7 +237,7 @@ func again(ctx context.Context, read func() error) error {
 	}
 }
 
-// pause lets others go first, the longer the more often a call was tried. It is false when the context ends.
+// pause waits, longer after each attempt, and returns false when the context ends.
 func pause(ctx context.Context, n int) bool {
 	most := min(10*time.Millisecond<<n, time.Second)
 	select {
@@ -243,6 +248,6 @@ func pause(ctx context.Context, n int) bool {
 	}
 }
 
-// Pause is how long a unit of work that has lost n races waits before it is run again: Firestore takes about one write
-// of a document per second over time, and does not mind a few more at once.
+// Pause waits before a unit of work is run again after n conflicts. Firestore sustains about one write of a document
+// per second, and accepts short bursts.
 func (s *Store) Pause(ctx context.Context, n int) { pause(ctx, n) }

@@ -17,8 +17,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// ParseURL reads firestore://project/database, and firestore://project for the database that is named as the function is, which
-// is an empty name.
+// ParseURL returns the project and database of firestore://project/database. For firestore://project the database is
+// empty, which means the function's name.
 func ParseURL(address string) (project, database string, err error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "firestore" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
@@ -31,46 +31,60 @@ func ParseURL(address string) (project, database string, err error) {
 	return u.Host, database, nil
 }
 
-// badURL does not tell what was read, which may hold a password that was meant for another kind of database.
+// badURL returns an error without the address, which may have a password meant for another kind of database.
 func badURL() error {
-	return fault.New(fault.Invalid, "the address of a Firestore database is firestore://project/database, such as firestore://shop/orders")
+	return fault.New(fault.Invalid,
+		"invalid address of a Firestore database: want firestore://project/database, such as firestore://shop/orders")
 }
 
-// connect makes a client, which dials with its first call. As every client of Firestore's it speaks to the emulator at
-// FIRESTORE_EMULATOR_HOST when there is that variable.
+// connect returns a client, which connects at its first call. As every Firestore client it uses the emulator at
+// FIRESTORE_EMULATOR_HOST when that variable is set.
 func connect(ctx context.Context, c Config) (*firestore.Client, error) {
 	if c.Project == "" || c.Database == "" {
-		return nil, fault.New(fault.Internal, "a Firestore database needs the names of its project and its own: %q, %q", c.Project, c.Database)
+		return nil, fault.New(
+			fault.Internal, "a Firestore database needs a project and a name: %q, %q", c.Project, c.Database,
+		)
 	}
 	options := []option.ClientOption{option.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(commitOnce))}
 	if emulator := os.Getenv("FIRESTORE_EMULATOR_HOST"); emulator != "" {
-		conn, err := grpc.NewClient(emulator, append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()),
-			grpc.WithPerRPCCredentials(owner{}), grpc.WithChainUnaryInterceptor(commitOnce)}, c.options...)...)
+		dial := append([]grpc.DialOption{
+			grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithPerRPCCredentials(owner{}),
+			grpc.WithChainUnaryInterceptor(commitOnce),
+		}, c.options...)
+		conn, err := grpc.NewClient(emulator, dial...)
 		if err != nil {
-			return nil, fault.Wrap(err, fault.Invalid, "FIRESTORE_EMULATOR_HOST is not the address of an emulator")
+			return nil, fault.Wrap(err, fault.Invalid, "invalid FIRESTORE_EMULATOR_HOST: want HOST:PORT of an emulator")
 		}
 		options = []option.ClientOption{option.WithGRPCConn(conn)}
 	}
 	// The client keeps the context for its credentials.
 	client, err := firestore.NewClientWithDatabase(context.WithoutCancel(ctx), c.Project, c.Database, options...)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Unavailable, "there are no credentials for Firestore; run as a service account, or set GOOGLE_APPLICATION_CREDENTIALS")
+		return nil, fault.Wrap(
+			err, fault.Unavailable,
+			"no credentials for Firestore; run as a service account, or set GOOGLE_APPLICATION_CREDENTIALS",
+		)
 	}
 	return client, nil
 }
 
-// commitOnce keeps the client from sending a commit again when the connection broke. The first may have been applied, and
-// the second would then be refused, as if somebody else had been faster.
-func commitOnce(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+// commitOnce prevents the client from sending a commit again after the connection broke. The first may have been
+// applied, and the second would then be refused, as if another commit had changed the documents.
+func commitOnce(
+	ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker,
+	options ...grpc.CallOption,
+) error {
 	err := invoke(ctx, method, request, reply, conn, options...)
 	if status.Code(err) == codes.Unavailable && strings.HasSuffix(method, "/Commit") {
-		// The text alone: in the error itself the client would find the code.
-		return fault.Wrap(errors.New(err.Error()), fault.Unavailable, "Firestore does not answer; it is not known whether it has committed")
+		// Only the text: the client would find the code in the error itself and retry.
+		return fault.Wrap(
+			errors.New(err.Error()), fault.Unavailable, "Firestore does not answer; it is not known whether it has committed",
+		)
 	}
 	return err
 }
 
-// owner is who the emulator lets do everything.
+// owner is the emulator's credential with all rights.
 type owner struct{}
 
 func (owner) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {

@@ -23,8 +23,7 @@ import (
 
 const emulatorHost = "FIRESTORE_EMULATOR_HOST"
 
-// Each call is a message to a Java program on the same machine, so that fewer sequences are drawn than of drivers in this
-// process, unless somebody asks for a number.
+// TestMain lowers the number of random sequences unless a number is set, because each call goes to a Java program.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	checks := false
@@ -39,14 +38,16 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// run is different in each run of the tests, since an emulator that was there before has what they left.
+// run is different in each run of the tests, because an emulator that runs longer has the data of earlier runs.
 var run = fmt.Sprintf("%x", time.Now().UnixNano())
 
-// databaseOf is a database that only this test uses.
+// databaseOf returns a database that only this test uses.
 func databaseOf(t testing.TB) firestore.Config {
 	h := fnv.New64a()
 	_, _ = io.WriteString(h, t.Name())
-	return firestore.Config{Project: fmt.Sprintf("ebb-%s-%x", run, h.Sum64()), Database: "test", Function: "test"}.With(whole...)
+	return firestore.Config{
+		Project: fmt.Sprintf("ebb-%s-%x", run, h.Sum64()), Database: "test", Function: "test",
+	}.With(whole...)
 }
 
 // open opens the test's database in the emulator.
@@ -59,13 +60,14 @@ func open(t testing.TB, schema store.Schema) *firestore.Store {
 	return s
 }
 
-// needEmulator makes FIRESTORE_EMULATOR_HOST that of an emulator, or skips.
+// needEmulator sets FIRESTORE_EMULATOR_HOST to an emulator, or skips the test.
 func needEmulator(t testing.TB) {
 	t.Helper()
 	err := startEmulator()
 	if errors.Is(err, exec.ErrNotFound) {
-		t.Skip("there is no Firestore emulator: install the Cloud SDK, its component cloud-firestore-emulator and Java, " +
-			"or start one elsewhere (gcloud emulators firestore start --host-port=127.0.0.1:8085) and set FIRESTORE_EMULATOR_HOST")
+		t.Skip("no Firestore emulator: install the Cloud SDK, its component cloud-firestore-emulator and Java, " +
+			"or start one elsewhere (gcloud emulators firestore start --host-port=127.0.0.1:8085) and set " +
+			"FIRESTORE_EMULATOR_HOST")
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +76,8 @@ func needEmulator(t testing.TB) {
 
 var stopEmulator = func() {}
 
-// startEmulator names the emulator in the environment for all tests, once: they open databases from several goroutines.
+// startEmulator starts the emulator and sets the environment once for all tests, which open databases from several
+// goroutines.
 var startEmulator = sync.OnceValue(func() error {
 	if os.Getenv(emulatorHost) != "" {
 		return nil
@@ -92,8 +95,10 @@ var startEmulator = sync.OnceValue(func() error {
 		return err
 	}
 	_, port, _ := net.SplitHostPort(address)
-	// The shell ends the emulator when this process is no more, however it ended.
-	c := exec.Command("sh", "-c", `"$@" >&2 & cat >/dev/null; kill -9 -$$`, "sh", script, "start", "--host=127.0.0.1", "--port="+port)
+	// The shell stops the emulator when this process has ended, for any reason.
+	c := exec.Command(
+		"sh", "-c", `"$@" >&2 & cat >/dev/null; kill -9 -$$`, "sh", script, "start", "--host=127.0.0.1", "--port="+port,
+	)
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	said := &strings.Builder{}
 	c.Stderr = said
@@ -118,7 +123,7 @@ var startEmulator = sync.OnceValue(func() error {
 	return fmt.Errorf("the emulator does not start: %s", said)
 })
 
-// findEmulator finds what `gcloud emulators firestore start` runs.
+// findEmulator finds the script that `gcloud emulators firestore start` runs.
 func findEmulator() (script string, err error) {
 	if _, err := exec.LookPath("java"); err != nil {
 		return "", err

@@ -6,18 +6,18 @@ import (
 	"google.golang.org/grpc"
 )
 
-// With makes a connection that has these options too.
+// With adds options of the connection.
 func (c Config) With(options ...grpc.DialOption) Config {
 	c.options = options
 	return c
 }
 
-// SetLag makes lag another time until the function is called that it returns.
+// SetLag changes lag until restore is called.
 func SetLag(d time.Duration) (restore func()) {
 	before := lag
 	lag = d
 	return func() { lag = before }
 }
 
-// MaxDocument is the largest document, in bytes as Firestore counts them.
+// MaxDocument is the size of the largest document, by Firestore's rules.
 const MaxDocument = maxDocument

@@ -1,13 +1,13 @@
-// Package firestore keeps a function's documents in a Firestore database of its own, in native mode.
+// Package firestore stores a function's documents in a Firestore database of its own, in native mode.
 //
-// What is promised: when Commit returns nil, the batch is in Firestore, which keeps it in several zones, or regions, of
-// Google's. When a call ends with fault.Unavailable or fault.Timeout, it may have been applied. Reads are strongly consistent.
+// Durability: when Commit returns nil, the batch is stored in Firestore, in several zones or regions of Google. A call
+// that ends with fault.Unavailable or fault.Timeout may have been applied. Reads are strongly consistent.
 //
-// Firestore's limits are errors of this package: a document of more than 1 MiB, a field with an index of more than 1,500
-// bytes, a commit of more than 10 MiB. Firestore sustains about one write per second of one document; those who write one
-// faster lose races, and are told so when they have lost too many.
+// Firestore's limits are errors of this package: a document of more than 1 MiB, an indexed field of more than 1,500
+// bytes, a commit of more than 10 MiB. Firestore sustains about one write per second of one document; faster writers
+// get conflicts.
 //
-// The database and its composite indexes are made by Terraform, from what layout.Indexes says.
+// The database and its composite indexes are created by Terraform, from layout.Indexes.
 package firestore
 
 import (
@@ -24,8 +24,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/store/internal/closegate"
 )
 
-// patience is how long a call may take, with all that is tried again, when its context has no earlier deadline.
-const patience = 15 * time.Second
+// callTimeout is the timeout of a call with its retries, when its context has no earlier deadline.
+const callTimeout = 15 * time.Second
 
 // Store is a handle on one database.
 type Store struct {
@@ -35,10 +35,10 @@ type Store struct {
 	seen   *seen
 
 	prepared   task             // registers the schema
-	states     map[string]state // of the collections; set once prepared is done
-	sweeps     map[string]*task // of those with an index that older documents may lack; so too
-	closing    closegate.Gate   // every call goes through it
-	background context.Context  // of what calls wait for but do not do themselves; ends with Close
+	states     map[string]state // by collection; set when prepared is done
+	sweeps     map[string]*task // of collections with an index that older documents may lack; set when prepared is done
+	closing    closegate.Gate   // every call enters it
+	background context.Context  // of the tasks that calls wait for; ends with Close
 	stop       context.CancelFunc
 }
 
@@ -48,13 +48,12 @@ var _ store.Driver = (*Store)(nil)
 type Config struct {
 	Project  string
 	Database string // empty: the function's name
-	Function string // whose it is; another function is refused it. Empty: nobody is
+	Function string // the owner: other functions are refused. Empty: not checked
 
 	options []grpc.DialOption // for tests
 }
 
-// Opener opens the database of a project as that of whichever function asks; without a name, the one that is named as the
-// function is.
+// Opener returns an opener of databases of a project. An empty database means the one with the function's name.
 func Opener(project, database string) store.Opener {
 	return func(ctx context.Context, function string, schema store.Schema) (store.Driver, error) {
 		s, err := Open(ctx, Config{Project: project, Database: database, Function: function}, schema)
@@ -65,8 +64,8 @@ func Opener(project, database string) store.Opener {
 	}
 }
 
-// Open makes a handle and returns without waiting for Firestore, to which it begins to connect. What the first calls
-// wait for, and whether it went well, Ready tells.
+// Open returns a handle without waiting for Firestore, and begins to connect. The first calls wait for that; Ready
+// returns its result.
 func Open(ctx context.Context, c Config, schema store.Schema) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -83,7 +82,7 @@ func Open(ctx context.Context, c Config, schema store.Schema) (*Store, error) {
 	return s, nil
 }
 
-// Ready waits until the database has answered, and says what to do when it cannot be used.
+// Ready waits until the database has answered, and returns an error that tells what to do when it cannot be used.
 func (s *Store) Ready(ctx context.Context) error {
 	done, err := s.closing.Enter(ctx)
 	if err != nil {
@@ -115,7 +114,7 @@ func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Document, e
 	if err != nil {
 		return nil, err
 	}
-	limited, cancel := context.WithTimeout(ctx, patience)
+	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	err = s.ready(limited)
 	if err == nil {
@@ -140,9 +139,11 @@ func (s *Store) get(ctx context.Context, keys []store.Key, refs []*firestore.Doc
 	return nil
 }
 
-// snapshots reads documents as they are at one time. That is what Firestore does, but the client asks again for what it did not
-// get when the connection broke; so read, they are read once more in a transaction, which has one time.
-func (s *Store) snapshots(ctx context.Context, refs []*firestore.DocumentRef) (snaps []*firestore.DocumentSnapshot, err error) {
+// snapshots returns documents of one consistent state. Firestore returns that, but after a broken connection the client
+// requests the rest separately; then all are read again in a transaction.
+func (s *Store) snapshots(
+	ctx context.Context, refs []*firestore.DocumentRef,
+) (snaps []*firestore.DocumentSnapshot, err error) {
 	snaps, err = s.client.GetAll(ctx, refs)
 	if err != nil || atOneTime(snaps) {
 		return snaps, err
@@ -155,7 +156,9 @@ func (s *Store) snapshots(ctx context.Context, refs []*firestore.DocumentRef) (s
 }
 
 func atOneTime(snaps []*firestore.DocumentSnapshot) bool {
-	return !slices.ContainsFunc(snaps, func(s *firestore.DocumentSnapshot) bool { return !s.ReadTime.Equal(snaps[0].ReadTime) })
+	return !slices.ContainsFunc(
+		snaps, func(s *firestore.DocumentSnapshot) bool { return !s.ReadTime.Equal(snaps[0].ReadTime) },
+	)
 }
 
 // Query implements store.Driver.
@@ -168,7 +171,7 @@ func (s *Store) Query(ctx context.Context, q store.Query) (docs []store.Document
 	if err := s.schema.Check(q); err != nil {
 		return nil, false, err
 	}
-	limited, cancel := context.WithTimeout(ctx, patience)
+	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if err = s.ready(limited); err == nil {
 		err = s.swept(limited, q)
@@ -201,7 +204,7 @@ func (s *Store) Commit(ctx context.Context, b store.Batch) error {
 	if len(b.Preconditions)+len(b.Mutations) == 0 {
 		return nil
 	}
-	limited, cancel := context.WithTimeout(ctx, patience)
+	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	err = s.ready(limited)
 	if err == nil {

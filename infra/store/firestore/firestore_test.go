@@ -48,7 +48,7 @@ func closing(t *testing.T, s *firestore.Store) *firestore.Store {
 	return s
 }
 
-// What Firestore would not keep is refused with a sentence that says why, and nothing else of the batch is kept either.
+// A document that Firestore would refuse is refused with the reason, and nothing of its batch is stored.
 func TestLimits(t *testing.T) {
 	s := closing(t, open(t, indexed))
 	long := strings.Repeat("x", 1501)
@@ -62,12 +62,20 @@ func TestLimits(t *testing.T) {
 		kind  fault.Kind
 		says  string
 	}{
-		"a document of more than 1 MiB":         {[]store.Mutation{put(other("a"), 1, big(1<<20))}, fault.TooLarge, "at most 1048576"},
-		"an index of more than 1,500 bytes":     {[]store.Mutation{put(thing("a"), 1, `{"n":"`+long+`"}`)}, fault.Invalid, "at most 1500"},
-		"a commit of more than 10 MiB":          {many, fault.TooLarge, "at most 10485760 at once"},
-		"an id that is no text":                 {[]store.Mutation{put(other("\xff"), 1, `{}`)}, fault.Invalid, "UTF-8"},
-		"data that is no text":                  {[]store.Mutation{put(other("a"), 1, "{\"a\":\"\xff\"}")}, fault.Invalid, "UTF-8"},
-		"one of several is more than it may be": {[]store.Mutation{put(other("kept"), 1, `{}`), put(other("a"), 1, big(1<<20))}, fault.TooLarge, "at most"},
+		"a document of more than 1 MiB": {
+			[]store.Mutation{put(other("a"), 1, big(1<<20))}, fault.TooLarge, "at most 1048576",
+		},
+		"an index of more than 1,500 bytes": {
+			[]store.Mutation{put(thing("a"), 1, `{"n":"`+long+`"}`)}, fault.Invalid, "at most 1500",
+		},
+		"a commit of more than 10 MiB": {many, fault.TooLarge, "at most 10485760 at once"},
+		"an id that is no text":        {[]store.Mutation{put(other("\xff"), 1, `{}`)}, fault.Invalid, "UTF-8"},
+		"data that is no text": {
+			[]store.Mutation{put(other("a"), 1, "{\"a\":\"\xff\"}")}, fault.Invalid, "UTF-8",
+		},
+		"one of several is more than it may be": {
+			[]store.Mutation{put(other("kept"), 1, `{}`), put(other("a"), 1, big(1<<20))}, fault.TooLarge, "at most",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := s.Commit(t.Context(), store.Batch{Mutations: c.batch})
@@ -80,14 +88,17 @@ func TestLimits(t *testing.T) {
 		t.Errorf("there are %d documents, %v", len(docs), err)
 	}
 	for _, v := range []any{long, "\xff"} {
-		_, _, err := s.Query(t.Context(), store.Query{Collection: "things", Limit: 1, Where: []store.Filter{{Field: "n", Op: store.Equal, Value: v}}})
+		_, _, err := s.Query(
+			t.Context(),
+			store.Query{Collection: "things", Limit: 1, Where: []store.Filter{{Field: "n", Op: store.Equal, Value: v}}},
+		)
 		if !fault.Is(err, fault.Invalid) {
 			t.Errorf("a query for %.10q…: got %v", v, err)
 		}
 	}
 }
 
-// What is said to be the largest document is one that Firestore takes.
+// Firestore accepts a document of the largest size.
 func TestLargestDocument(t *testing.T) {
 	s := closing(t, open(t, indexed))
 	for _, k := range []store.Key{thing("a"), other("a"), other(strings.Repeat("long", 600))} {
@@ -105,7 +116,7 @@ func TestLargestDocument(t *testing.T) {
 	}
 }
 
-// Firestore has no limit of 500 writes any more, and a batch of many is one commit.
+// A batch of more than 500 writes, Firestore's former limit, is one commit.
 func TestManyWrites(t *testing.T) {
 	s := closing(t, open(t, indexed))
 	var b store.Batch
@@ -122,15 +133,18 @@ func TestManyWrites(t *testing.T) {
 	}
 }
 
-// A precondition is on the version: a document that was deleted and made again at the same version satisfies it, though this
-// handle remembers another update.
+// A precondition is on the version: a document that was deleted and created again with the same version satisfies it,
+// although this handle has cached another update time.
 func TestVersionsCountAndNotUpdates(t *testing.T) {
 	a, b := closing(t, open(t, indexed)), closing(t, open(t, indexed))
 	commit(t, a, put(thing("x"), 1, `{"n":1}`))
 	commit(t, b, store.Mutation{Key: thing("x")})
 	commit(t, b, put(thing("x"), 1, `{"n":2}`))
 	at := func(version int64) store.Batch {
-		return store.Batch{Preconditions: []store.Precondition{{Key: thing("x"), Version: version}}, Mutations: []store.Mutation{put(thing("x"), version+1, `{"n":3}`)}}
+		return store.Batch{
+			Preconditions: []store.Precondition{{Key: thing("x"), Version: version}},
+			Mutations:     []store.Mutation{put(thing("x"), version+1, `{"n":3}`)},
+		}
 	}
 	if err := a.Commit(t.Context(), at(1)); err != nil {
 		t.Error(err)
@@ -151,14 +165,17 @@ func TestDatabaseOfAnotherFunction(t *testing.T) {
 		t.Fatal(err)
 	}
 	closing(t, s)
-	for what, err := range map[string]error{"ready": s.Ready(t.Context()), "commit": s.Commit(t.Context(), store.Batch{Mutations: []store.Mutation{put(thing("x"), 2, `{}`)}})} {
+	for what, err := range map[string]error{
+		"ready":  s.Ready(t.Context()),
+		"commit": s.Commit(t.Context(), store.Batch{Mutations: []store.Mutation{put(thing("x"), 2, `{}`)}}),
+	} {
 		if err == nil || !strings.Contains(err.Error(), "belongs to the function test") {
 			t.Errorf("%s: got %v", what, err)
 		}
 	}
 }
 
-// An address names a project and a database, or a project alone; what is something else is refused, and not shown.
+// An address has a project and a database, or a project only; others are refused, and the error does not contain them.
 func TestParseURL(t *testing.T) {
 	for address, want := range map[string][2]string{
 		"firestore://shop/orders":    {"shop", "orders"},
@@ -171,7 +188,11 @@ func TestParseURL(t *testing.T) {
 			t.Errorf("%s: got %q, %v", address, got, err)
 		}
 	}
-	for _, address := range []string{"", "firestore:", "firestore:shop", "firestore:///orders", "postgres://shop/orders", "firestore://a:secret@shop/orders", "firestore://shop/orders/more", "firestore://shop/orders?x=y", "firestore://shop/orders#x", "firestore://%zz"} {
+	for _, address := range []string{
+		"", "firestore:", "firestore:shop", "firestore:///orders", "postgres://shop/orders",
+		"firestore://a:secret@shop/orders", "firestore://shop/orders/more", "firestore://shop/orders?x=y",
+		"firestore://shop/orders#x", "firestore://%zz",
+	} {
 		_, _, err := firestore.ParseURL(address)
 		if !fault.Is(err, fault.Invalid) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: got %v", address, err)

@@ -16,11 +16,11 @@ import (
 	"github.com/ebb-dev/ebb/infra/store/internal/field"
 )
 
-// query runs a query that the schema has checked, for one document more than its limit.
+// query runs a query that the schema has checked, with one document more than its limit.
 //
-// Firestore orders values as package store does, nothing first and then bools, numbers and strings, and compares with
-// values of the same kind only. It always orders by the field that a range is of, so that what shall come by id, after a
-// range without Order, is put in order here; that reads the whole range.
+// Firestore orders values as package store does, null first and then bools, numbers and strings, and compares values of
+// the same kind only. It always orders by the field of a range, so a query with a range and without Order is sorted by
+// id here, which reads the whole range.
 func (s *Store) query(ctx context.Context, q store.Query) ([]store.Document, error) {
 	if contradicts(q.Where) {
 		return nil, ctx.Err()
@@ -51,7 +51,7 @@ func (s *Store) query(ctx context.Context, q store.Query) ([]store.Document, err
 	return docs, err
 }
 
-// byID keeps of all documents that a query finds those which come first by id.
+// byID returns the first documents by id of all that a query finds.
 func (s *Store) byID(ctx context.Context, q store.Query, fq firestore.Query) (docs []store.Document, err error) {
 	first := func() {
 		slices.SortFunc(docs, func(a, b store.Document) int { return strings.Compare(a.ID, b.ID) })
@@ -69,7 +69,7 @@ func (s *Store) byID(ctx context.Context, q store.Query, fq firestore.Query) (do
 	return docs, err
 }
 
-// each hands over what a query finds.
+// each calls f for each document that a query finds.
 func (s *Store) each(ctx context.Context, q store.Query, fq firestore.Query, f func(store.Document)) error {
 	found := fq.Documents(ctx)
 	defer found.Stop()
@@ -89,7 +89,7 @@ func (s *Store) each(ctx context.Context, q store.Query, fq firestore.Query, f f
 	}
 }
 
-// ordered puts a query in order, by id last, and begins it after its position.
+// ordered adds the order, the id last, and the start position to a query.
 func ordered(fq firestore.Query, q store.Query) (firestore.Query, error) {
 	direction := firestore.Asc
 	for _, o := range q.Order {
@@ -110,14 +110,16 @@ func ordered(fq firestore.Query, q store.Query) (firestore.Query, error) {
 	return fq.StartAfter(place...), nil
 }
 
-// contradicts reports whether no document can satisfy all filters, as far as Firestore might not understand it.
+// contradicts reports whether no document can satisfy all filters, for filters that Firestore might refuse.
 func contradicts(where []store.Filter) bool {
 	for i, f := range where {
 		if field.Kind(f.Value) == 0 {
 			return true
 		}
 		for _, g := range where[:i] {
-			if f.Field == g.Field && (field.Kind(f.Value) != field.Kind(g.Value) || f.Op == store.Equal && g.Op == store.Equal && field.Compare(f.Value, g.Value) != 0) {
+			equals := f.Op == store.Equal && g.Op == store.Equal
+			if f.Field == g.Field && (field.Kind(f.Value) != field.Kind(g.Value) ||
+				equals && field.Compare(f.Value, g.Value) != 0) {
 				return true
 			}
 		}
@@ -125,17 +127,19 @@ func contradicts(where []store.Filter) bool {
 	return false
 }
 
-// operand is what Firestore compares a key with.
+// operand returns the value that Firestore compares a key with.
 func operand(f store.Filter) (any, error) {
 	switch v := f.Value.(type) {
 	case bool:
 		return v, nil
 	case string:
 		if !utf8.ValidString(v) {
-			return nil, fault.New(fault.Invalid, "what %s is compared with is not UTF-8 text", f.Field)
+			return nil, fault.New(fault.Invalid, "the value compared with %s is not UTF-8 text", f.Field)
 		}
 		if len(v) > maxIndexed {
-			return nil, fault.New(fault.Invalid, "what %s is compared with has %d bytes; Firestore has indexes of at most %d", f.Field, len(v), maxIndexed)
+			return nil, fault.New(
+				fault.Invalid, "the value compared with %s has %d bytes; Firestore indexes at most %d", f.Field, len(v), maxIndexed,
+			)
 		}
 		return v, nil
 	}

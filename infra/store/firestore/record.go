@@ -18,7 +18,7 @@ const (
 	maxCommit   = 10 << 20
 )
 
-// record is a document as it lies in Firestore; see package layout.
+// record is the form of a document in Firestore; see package layout.
 type record struct {
 	Version int64          `firestore:"version"`
 	Data    string         `firestore:"data"`
@@ -27,7 +27,8 @@ type record struct {
 	ID      string         `firestore:"id,omitempty"`
 }
 
-// recordOf makes the record of a document and finds where it is kept. What Firestore would refuse is refused here, in better words.
+// recordOf returns the record of a mutation and its reference. It refuses what Firestore would refuse, with clearer
+// errors.
 func (s *Store) recordOf(m store.Mutation) (record, *firestore.DocumentRef, error) {
 	ref, err := s.ref(m.Key)
 	if err != nil || m.Data == nil {
@@ -43,18 +44,19 @@ func (s *Store) recordOf(m store.Mutation) (record, *firestore.DocumentRef, erro
 	}
 	for _, path := range at.Fields {
 		if text, ok := r.Keys[layout.Key(path)].(string); ok && len(text) > maxIndexed {
-			return record{}, nil, fault.New(fault.Invalid, "%s of %s %q has %d bytes; Firestore has indexes of at most %d",
+			return record{}, nil, fault.New(fault.Invalid, "%s of %s %q has %d bytes; Firestore indexes at most %d",
 				path, m.Collection, m.ID, len(text), maxIndexed)
 		}
 	}
 	if size := r.size(ref); size > maxDocument || len(r.Data) >= maxValue {
-		return record{}, nil, fault.New(fault.TooLarge, "%s %q has %d bytes; Firestore keeps documents of at most %d, names and indexes included",
+		return record{}, nil, fault.New(fault.TooLarge, "%s %q has %d bytes; Firestore keeps documents of at most %d, "+
+			"names and indexes included",
 			m.Collection, m.ID, size, maxDocument)
 	}
 	return r, ref, nil
 }
 
-// size is what Firestore says that a record has.
+// size returns the size of a record by Firestore's rules.
 func (r record) size(ref *firestore.DocumentRef) int {
 	const number, ofName, ofDocument = 8, 16, 32
 	named := func(name string, size int) int { return len(name) + 1 + size }
@@ -79,16 +81,18 @@ func (r record) size(ref *firestore.DocumentRef) int {
 	return size
 }
 
-// updates replace a record that is there by this one. Every field that a record can have but ID, which never changes, is among them.
+// updates returns the updates that replace an existing record by this one: every field but ID, which never changes.
 func (r record) updates() []firestore.Update {
-	u := []firestore.Update{{Path: layout.Version, Value: r.Version}, {Path: layout.Data, Value: r.Data}, {Path: layout.Layout, Value: r.Layout}}
+	u := []firestore.Update{
+		{Path: layout.Version, Value: r.Version}, {Path: layout.Data, Value: r.Data}, {Path: layout.Layout, Value: r.Layout},
+	}
 	if len(r.Keys) > 0 {
 		u = append(u, firestore.Update{Path: layout.Keys, Value: r.Keys})
 	}
 	return u
 }
 
-// document is what a snapshot holds.
+// document returns the document of a snapshot.
 func (s *Store) document(k store.Key, snap *firestore.DocumentSnapshot) (store.Document, error) {
 	if !snap.Exists() {
 		return store.Document{Key: k}, nil
@@ -101,7 +105,7 @@ func (s *Store) document(k store.Key, snap *firestore.DocumentSnapshot) (store.D
 	return store.Document{Key: k, Version: r.Version, Data: []byte(r.Data)}, nil
 }
 
-// found is a document that a query found.
+// found returns the document of a query's snapshot.
 func (s *Store) found(collection string, snap *firestore.DocumentSnapshot) (store.Document, error) {
 	k := store.Key{Collection: collection}
 	if !layout.IsHash(snap.Ref.ID) {
@@ -111,7 +115,9 @@ func (s *Store) found(collection string, snap *firestore.DocumentSnapshot) (stor
 	id, err := snap.DataAt(layout.ID)
 	k.ID, _ = id.(string)
 	if err != nil || k.ID == "" {
-		return store.Document{}, fault.Wrap(err, fault.Internal, "%s %q was not written by this driver", collection, snap.Ref.ID)
+		return store.Document{}, fault.Wrap(
+			err, fault.Internal, "%s %q was not written by this driver", collection, snap.Ref.ID,
+		)
 	}
 	return s.document(k, snap)
 }

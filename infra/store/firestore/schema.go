@@ -15,31 +15,31 @@ import (
 	"github.com/ebb-dev/ebb/infra/store/internal/field"
 )
 
-// registry is the collection that has the register, as its only document. No collection of a function has this name.
+// registry is the collection of the register, its only document. No collection of a function has this name.
 const registry, register = "schema.ebb", "register"
 
-// overlap is how long instances that know an older schema may go on writing after a newer one was registered.
+// overlap is how long instances with an older schema may write after a newer one was registered.
 const overlap = 24 * time.Hour
 
-// lag is how old, during the overlap, the last look for documents may be that such instances wrote.
+// lag is how old the last search for documents of such instances may be during the overlap.
 var lag = 10 * time.Second
 
-// registered is what the database knows of the function that it belongs to.
+// registered is the register: the function that the database belongs to, and its collections.
 type registered struct {
 	Function    string           `firestore:"function"`
 	Collections map[string]state `firestore:"collections"`
 }
 
-// state is what the documents of a collection have keys of. Fields are only ever added, so that an older instance that
-// starts beside a newer one writes what that needs.
+// state holds the fields of a collection that have keys. Fields are only added, so that an older instance that starts
+// beside a newer one writes the keys that the newer one needs.
 type state struct {
 	Fields []string  `firestore:"fields"`
-	Layout int64     `firestore:"layout"` // one more for each time that fields were added
-	Since  time.Time `firestore:"since"`  // when that was last
-	Swept  bool      `firestore:"swept"`  // whether all documents that were there then have them
+	Layout int64     `firestore:"layout"` // increased each time that fields are added
+	Since  time.Time `firestore:"since"`  // when fields were last added
+	Swept  bool      `firestore:"swept"`  // whether all documents of before have the keys
 }
 
-// keys are the values of the fields that have one in indexes.
+// keys returns the values of the fields with keys.
 func (st state) keys(data []byte) map[string]any {
 	if len(st.Fields) == 0 {
 		return nil
@@ -51,12 +51,12 @@ func (st state) keys(data []byte) map[string]any {
 	return keys
 }
 
-// settled reports whether no document lacks a key.
+// settled reports whether every document has all keys.
 func (st state) settled() bool { return st.Swept && time.Since(st.Since) > overlap }
 
-// register adds what the schema declares to what the database knows, and learns what that is.
+// register adds the schema's declarations to the register, and reads the register.
 func (s *Store) register(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	var all registered
 	if err := s.change(ctx, func(r *registered) (bool, error) {
@@ -81,7 +81,7 @@ func (s *Store) register(ctx context.Context) error {
 	return nil
 }
 
-// change changes the register, however many do at the same time.
+// change changes the register in a transaction.
 func (s *Store) change(ctx context.Context, f func(*registered) (changed bool, err error)) error {
 	ref := s.client.Collection(registry).Doc(register)
 	for n := 1; ; n++ {
@@ -99,14 +99,16 @@ func (s *Store) change(ctx context.Context, f func(*registered) (changed bool, e
 		var r registered
 		if snap.Exists() {
 			if err := snap.DataTo(&r); err != nil {
-				return fault.Wrap(err, fault.Internal, "what the database says of its collections cannot be read")
+				return fault.Wrap(err, fault.Internal, "the register of the database is invalid")
 			}
 		}
 		if changed, err := f(&r); err != nil || !changed {
 			return err
 		}
 		if snap.Exists() {
-			_, err = ref.Update(ctx, []firestore.Update{{Path: "function", Value: r.Function}, {Path: "collections", Value: r.Collections}},
+			_, err = ref.Update(ctx, []firestore.Update{
+				{Path: "function", Value: r.Function}, {Path: "collections", Value: r.Collections},
+			},
 				firestore.LastUpdateTime(snap.UpdateTime))
 		} else {
 			_, err = ref.Create(ctx, r)
@@ -121,13 +123,15 @@ func (s *Store) change(ctx context.Context, f func(*registered) (changed bool, e
 	}
 }
 
-// add adds what a schema declares.
+// add adds the declarations of a schema.
 func (r *registered) add(function string, schema store.Schema) (changed bool, err error) {
 	if r.Function == "" && function != "" {
 		r.Function, changed = function, true
 	}
 	if function != "" && r.Function != function {
-		return false, fault.New(fault.Internal, "the database belongs to the function %s; give %s a database of its own", r.Function, function)
+		return false, fault.New(
+			fault.Internal, "the database belongs to the function %s; give %s a database of its own", r.Function, function,
+		)
 	}
 	if r.Collections == nil {
 		r.Collections = map[string]state{}
@@ -156,7 +160,7 @@ func without(all, some []string) []string {
 	return slices.DeleteFunc(slices.Clone(all), func(s string) bool { return slices.Contains(some, s) })
 }
 
-// swept waits until no document lacks the keys of a query.
+// swept waits until every document has the keys of a query.
 func (s *Store) swept(ctx context.Context, q store.Query) error {
 	sweep := s.sweeps[q.Collection]
 	if sweep == nil || len(q.Where)+len(q.Order) == 0 {
@@ -164,7 +168,7 @@ func (s *Store) swept(ctx context.Context, q store.Query) error {
 	}
 	latest := time.Now().Add(-lag)
 	if time.Since(s.states[q.Collection].Since) > overlap {
-		latest = time.Time{} // once is enough
+		latest = time.Time{} // one sweep is enough
 	}
 	return sweep.wait(ctx, s.background, latest)
 }
@@ -172,8 +176,8 @@ func (s *Store) swept(ctx context.Context, q store.Query) error {
 // together is how many documents one commit of a sweep writes.
 const together = 100
 
-// sweep gives the documents of a collection the keys that they lack: those that were there before an index was declared,
-// and those that instances write which do not know of it.
+// sweep adds missing keys to the documents of a collection: to those written before an index was declared, and to those
+// written by instances that do not know the index.
 func (s *Store) sweep(ctx context.Context, collection string, st *state) error {
 	older := s.client.Collection(collection).Where(layout.Layout, "<", st.Layout).Limit(together)
 	for {
@@ -189,7 +193,7 @@ func (s *Store) sweep(ctx context.Context, collection string, st *state) error {
 			return s.noteSwept(ctx, collection, st)
 		}
 		err = s.rekey(ctx, *st, snaps)
-		for i := 0; lost(err) && i < len(snaps); i++ { // one of them was written at the same time
+		for i := 0; lost(err) && i < len(snaps); i++ { // one of them was written concurrently
 			if err = s.rekey(ctx, *st, snaps[i:i+1]); lost(err) {
 				err = nil
 			}
@@ -200,9 +204,9 @@ func (s *Store) sweep(ctx context.Context, collection string, st *state) error {
 	}
 }
 
-// rekey writes the keys of documents anew if nobody else wrote them since.
+// rekey writes the keys of documents that have not changed since they were read.
 func (s *Store) rekey(ctx context.Context, st state, snaps []*firestore.DocumentSnapshot) error {
-	//lint:ignore SA1019 the newer BulkWriter is not atomic, and a transaction is a call more
+	//lint:ignore SA1019 the newer BulkWriter is not atomic, and a transaction needs one more call
 	batch := s.client.Batch()
 	for _, snap := range snaps {
 		data, err := snap.DataAt(layout.Data)
@@ -210,7 +214,9 @@ func (s *Store) rekey(ctx context.Context, st state, snaps []*firestore.Document
 		if err != nil {
 			return fault.Wrap(err, fault.Internal, "%q was not written by this driver", snap.Ref.Path)
 		}
-		batch.Update(snap.Ref, []firestore.Update{{Path: layout.Layout, Value: st.Layout}, {Path: layout.Keys, Value: st.keys([]byte(text))}},
+		batch.Update(snap.Ref, []firestore.Update{
+			{Path: layout.Layout, Value: st.Layout}, {Path: layout.Keys, Value: st.keys([]byte(text))},
+		},
 			firestore.LastUpdateTime(snap.UpdateTime))
 	}
 	_, err := batch.Commit(ctx)
@@ -225,7 +231,7 @@ func lost(err error) bool {
 	return false
 }
 
-// noteSwept saves those who come after the overlap the sweep, unless there is a newer state by now.
+// noteSwept records a sweep after the overlap, so that later instances need none, unless a newer state exists.
 func (s *Store) noteSwept(ctx context.Context, collection string, st *state) error {
 	if st.Swept {
 		return nil

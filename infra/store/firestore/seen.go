@@ -7,17 +7,17 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// remembered is how many documents a generation of seen has.
+// remembered is the most documents of one generation of seen.
 const remembered = 2048
 
-// seen remembers when the documents that this handle read or wrote last were updated, so that a commit can name that as its
-// precondition and needs to read nothing. What is forgotten or out of date costs a read, and is never wrong: Firestore checks it.
+// seen caches the update times of the documents that this handle read or wrote last, so that a commit can use them as
+// preconditions without a read. A missing or old entry costs a read and is never wrong, because Firestore checks it.
 type seen struct {
 	mu         sync.Mutex
 	young, old map[store.Key]sight
 }
 
-// sight is a version of a document, and the update that made it.
+// sight is a version of a document and its update time.
 type sight struct {
 	version int64
 	updated time.Time
@@ -34,7 +34,8 @@ func (s *seen) add(k store.Key, version int64, updated time.Time) {
 	s.young[k] = sight{version, updated}
 }
 
-// at are the updates that made the versions; not ok when one is not known. A document that must be missing has none.
+// at returns the update times of the required versions; ok is false when one is not cached. A document that must be
+// missing has none.
 func (s *seen) at(preconditions []store.Precondition) (updates map[store.Key]time.Time, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

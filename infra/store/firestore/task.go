@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-// task is something that several calls wait for and that none of them does, so that one which gives up does not take it from
-// the others. A task that failed is begun again by the next who waits.
+// task is work that several calls wait for. It runs in its own goroutine, so that a call whose context ends does not
+// end it for the others. A failed task is started again by the next call.
 type task struct {
 	run func(context.Context) error
 
 	mu      sync.Mutex
 	running chan struct{} // closed when it ends
 	err     error
-	done    time.Time // when that began which ended well
+	done    time.Time // the start of the last successful run
 }
 
-// wait begins the task unless it is done or runs, and waits for it. One that was done before a time has to be done again.
+// wait starts the task unless it is done or runs, and waits for it. A run that was done before since is repeated.
 func (t *task) wait(ctx, background context.Context, since time.Time) error {
 	ended := t.begin(background, since)
 	if ended == nil {
@@ -33,7 +33,8 @@ func (t *task) wait(ctx, background context.Context, since time.Time) error {
 	return t.err
 }
 
-// begin begins the task unless it is done, which is nil, or runs. What it returns is closed when the task ends.
+// begin starts the task unless it runs. It returns nil when the task is done, and otherwise a channel that is closed at
+// its end.
 func (t *task) begin(background context.Context, since time.Time) (ended chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -58,7 +59,7 @@ func (t *task) begin(background context.Context, since time.Time) (ended chan st
 	return ended
 }
 
-// join waits for the task to end, if it runs.
+// join waits for the end of a running task.
 func (t *task) join() {
 	t.mu.Lock()
 	running := t.running

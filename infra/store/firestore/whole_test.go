@@ -8,13 +8,13 @@ import (
 	"google.golang.org/grpc"
 )
 
-// Firestore makes a commit visible all at once. The emulator (of the Cloud SDK 2025) does it document by document: for some
-// milliseconds others read half of it, even in a read-only transaction. So that the suite can hold the driver to what the service
-// does, no read reaches the emulator while a commit is under way, and no commit while it answers a read. Calls of the driver
-// still run at the same time, and the messages of one come between those of another.
+// Firestore makes a commit visible atomically. The emulator (of the Cloud SDK 2025) does it document by document: for
+// some milliseconds reads return a part of it, even in a read-only transaction. So in these tests no read reaches the
+// emulator during a commit, and no commit during a read. Calls of the driver still run concurrently, and their messages
+// interleave.
 var whole = []grpc.DialOption{grpc.WithChainUnaryInterceptor(wholeCommit), grpc.WithChainStreamInterceptor(wholeRead)}
 
-// rooms lets commits in together, and reads together, but never one beside the other.
+// rooms allows concurrent commits and concurrent reads, but never a commit beside a read.
 var rooms = struct {
 	sync.Mutex
 	*sync.Cond
@@ -38,14 +38,20 @@ func enter(mine, others *int) (leave func()) {
 	})
 }
 
-func wholeCommit(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+func wholeCommit(
+	ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker,
+	options ...grpc.CallOption,
+) error {
 	if strings.HasSuffix(method, "/Commit") {
 		defer enter(&rooms.commits, &rooms.reads)()
 	}
 	return invoke(ctx, method, request, reply, conn, options...)
 }
 
-func wholeRead(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, streamer grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+func wholeRead(
+	ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, streamer grpc.Streamer,
+	options ...grpc.CallOption,
+) (grpc.ClientStream, error) {
 	leave := enter(&rooms.reads, &rooms.commits)
 	stream, err := streamer(ctx, desc, conn, method, options...)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// readers is the most connections for reading. Reads are short and the machine has few cores: more connections would only
-// use more memory.
+// readers is the most connections for reading. Reads are short and the machine has few cores: more connections would
+// only use more memory.
 const readers = 4
 
 // readerCache limits the page cache of a reader to 256 KB, because each commit invalidates the cached pages.

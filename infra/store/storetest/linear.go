@@ -16,8 +16,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// How many histories are recorded, and how large they are. A few documents and many clients make for many races; short
-// histories keep the search for an order of them short.
+// The number and size of the recorded histories. Few documents and many clients cause many conflicts; the search for an
+// order is fast for short histories.
 const (
 	histories   = 40
 	clients     = 6
@@ -26,14 +26,14 @@ const (
 	cellsPrefix = "cell "
 )
 
-// cell is what one document holds; version 0: nothing. Every write has a value of its own.
+// cell is the content of one document; version 0: it is missing. Every write has a unique value.
 type cell struct{ Version, Value int64 }
 
-// cellsState is a database of the model. It is comparable, which porcupine makes use of.
+// cellsState is the model's database. It is comparable, which porcupine uses.
 type cellsState [cells]cell
 
-// cellCall is one call of a driver. A read looks at the cells of the mask, by key or by query; a write gives
-// those of the mask a value or deletes them, if those of expect are at their versions.
+// cellCall is one call of a driver. A read returns the cells of the mask, by key or by query; a write sets those of the
+// mask or deletes them, when those of expect have their versions.
 type cellCall struct {
 	write, query bool
 	mask         [cells]bool
@@ -42,13 +42,13 @@ type cellCall struct {
 	values       [cells]int64 // 0: delete
 }
 
-// cellAnswer is what came back: the cells of the mask that was read, or whether the write was taken.
+// cellAnswer is the result of a call: the cells that were read, or whether the write was applied.
 type cellAnswer struct {
 	seen      cellsState
 	committed bool
 }
 
-// cellsModel is what a driver is: a table in which each call happens at one moment.
+// cellsModel is the model of a driver: a table in which each call is atomic.
 var cellsModel = porcupine.Model{
 	Init: func() any { return cellsState{} },
 	Step: func(state, input, output any) (bool, any) {
@@ -88,7 +88,7 @@ func (c cellCall) apply(s cellsState) cellsState {
 	return s
 }
 
-// newVersion is the writer's: one more than what it expects, or, when it expects nothing, the value, which nobody else has.
+// newVersion returns the version of a write: one more than the expected one, or the unique value when none is expected.
 func (c cellCall) newVersion(i int) int64 {
 	if c.checks[i] {
 		return c.expect[i] + 1
@@ -96,8 +96,8 @@ func (c cellCall) newVersion(i int) int64 {
 	return c.values[i]
 }
 
-// linearizable records what clients that read and write at the same time are answered, through several handles if the
-// driver can open them, and searches for an order in which one client alone could have been answered so.
+// linearizable records the results of concurrent clients, with several handles if the driver can open them, and
+// searches for an order in which sequential calls have the same results.
 func linearizable(t *testing.T, h Harness) {
 	handles := []store.Driver{h.open(t)}
 	if h.Reopen != nil {
@@ -124,7 +124,7 @@ func record(t *testing.T, handles []store.Driver, seed int64) (history []porcupi
 	for id := range clients {
 		running.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(seed), uint64(id)))
-			known := cellsState{} // what the client has seen last, and so what it expects
+			known := cellsState{} // the cells that the client has read last, which its writes expect
 			<-start
 			for n := range calls {
 				c := someCall(r, known, int64(1000*(id+1)+n+1))
@@ -160,7 +160,7 @@ func someCall(r *rand.Rand, known cellsState, value int64) (c cellCall) {
 	return c
 }
 
-// learn is what a client knows after an answer.
+// learn returns the cells that a client knows after a result.
 func (c cellCall) learn(known cellsState, a cellAnswer) cellsState {
 	if c.write {
 		if a.committed {

@@ -14,8 +14,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// propertyCases hold a driver to a model, over random sequences of calls, and to linearizability, under calls at the
-// same time. What fails is shrunk to the shortest sequence that does. `-rapid.checks` asks for more of them.
+// propertyCases compare a driver with a model over random sequences of calls, and check that concurrent calls are
+// linearizable. A failing sequence is shrunk. `-rapid.checks` sets the number of sequences.
 var propertyCases = map[string]func(*testing.T, Harness){
 	"any sequence of calls answers as a map would": func(t *testing.T, h Harness) {
 		d := closing(t, h.New(t, propertySchema))
@@ -34,9 +34,11 @@ var propertyCases = map[string]func(*testing.T, Harness){
 }
 
 // propertySchema has a collection of every layout: with indexes, without, and for large documents.
-var propertySchema = append(slices.Clone(Schema), store.Spec{Name: "bulky", Large: true, Indexes: []store.Index{store.On("n")}})
+var propertySchema = append(
+	slices.Clone(Schema), store.Spec{Name: "bulky", Large: true, Indexes: []store.Index{store.On("n")}},
+)
 
-// modelled is a database and what must be in it.
+// modelled is a database with its expected content.
 type modelled struct {
 	t    *testing.T
 	h    Harness
@@ -44,7 +46,7 @@ type modelled struct {
 	docs map[store.Key]store.Document
 }
 
-// empty deletes what the sequence before has left: one database serves all of them.
+// empty deletes the documents of the sequence before, because all sequences use one database.
 func (w *modelled) empty(rt *rapid.T) {
 	for _, spec := range propertySchema {
 		docs, _, err := w.d.Query(w.t.Context(), store.Query{Collection: spec.Name, Limit: store.MaxLimit})
@@ -66,8 +68,11 @@ func (w *modelled) fine(rt *rapid.T, err error) {
 
 var (
 	somewhere = rapid.SampledFrom([]string{"things", "things", "others", "bulky"})
-	someID    = rapid.SampledFrom([]string{"a", "b", "c", "d", "é", "A", "", "a'; --", "0190b5a0-0000-7000-8000-000000000001", "0190b5a0-0000-7000-8000-000000000002"})
-	someKey   = rapid.Custom(func(rt *rapid.T) store.Key {
+	someID    = rapid.SampledFrom([]string{
+		"a", "b", "c", "d", "é", "A", "", "a'; --", "0190b5a0-0000-7000-8000-000000000001",
+		"0190b5a0-0000-7000-8000-000000000002",
+	})
+	someKey = rapid.Custom(func(rt *rapid.T) store.Key {
 		return store.Key{Collection: somewhere.Draw(rt, "collection"), ID: someID.Draw(rt, "id")}
 	})
 	someValue = rapid.OneOf(
@@ -76,7 +81,7 @@ var (
 		rapid.Map(rapid.Float64(), func(f float64) string { b, _ := json.Marshal(f); return string(b) }),
 		rapid.Map(rapid.String(), func(s string) string { b, _ := json.Marshal(s); return string(b) }),
 	)
-	// someData is an object in which any of the fields that are indexed may be missing, of any kind.
+	// someData draws an object in which each indexed field may be missing or of any kind.
 	someData = rapid.Custom(func(rt *rapid.T) string {
 		var fields []string
 		for _, name := range []string{"kind", "n", "name"} {
@@ -94,8 +99,8 @@ var (
 	})
 )
 
-// batch draws a batch of which about half have a precondition that does not hold. The writer's version is mostly one
-// more than what is there, as package store writes it, but a driver takes any.
+// batch draws a batch; about half of them have a precondition that does not hold. The version is mostly one more than
+// the stored one, as package store writes it, but a driver accepts any.
 func (w *modelled) batch(rt *rapid.T) (b store.Batch, holds bool) {
 	holds = true
 	for _, k := range rapid.SliceOfNDistinct(someKey, 0, 4, rapid.ID).Draw(rt, "preconditions") {
@@ -112,7 +117,7 @@ func (w *modelled) batch(rt *rapid.T) (b store.Batch, holds bool) {
 			m = put(k, w.docs[k].Version+rapid.Int64Range(1, 2).Draw(rt, "step"), someData.Draw(rt, "data"))
 		}
 		b.Mutations = append(b.Mutations, m)
-		// Most batches condition what they write.
+		// Most batches have preconditions on the documents that they write.
 		conditioned := slices.ContainsFunc(b.Preconditions, func(p store.Precondition) bool { return p.Key == k })
 		if !conditioned && rapid.Bool().Draw(rt, "condition") {
 			b.Preconditions = append(b.Preconditions, at(k, w.docs[k].Version))
@@ -126,18 +131,22 @@ func (w *modelled) commit(rt *rapid.T) {
 	w.commitAs(rt, b, holds)
 }
 
-// write changes one document as a unit of work does: at the version that was read.
+// write changes one document as a unit of work does: with the version that was read.
 func (w *modelled) write(rt *rapid.T) {
 	k := someKey.Draw(rt, "key")
 	v := w.docs[k].Version
-	b := store.Batch{Preconditions: []store.Precondition{at(k, v)}, Mutations: []store.Mutation{put(k, v+1, someData.Draw(rt, "data"))}}
+	b := store.Batch{
+		Preconditions: []store.Precondition{at(k, v)}, Mutations: []store.Mutation{put(k, v+1, someData.Draw(rt, "data"))},
+	}
 	w.commitAs(rt, b, true)
 }
 
 func (w *modelled) commitAs(rt *rapid.T, b store.Batch, holds bool) {
 	rt.Helper()
-	// What is handed over is the driver's: it may not reach into the model through it.
-	err := w.d.Commit(w.t.Context(), store.Batch{Preconditions: slices.Clone(b.Preconditions), Mutations: slices.Clone(b.Mutations)})
+	// The driver may keep and change the batch, so the model has copies.
+	err := w.d.Commit(
+		w.t.Context(), store.Batch{Preconditions: slices.Clone(b.Preconditions), Mutations: slices.Clone(b.Mutations)},
+	)
 	if !holds {
 		if !fault.Is(err, fault.Conflict) {
 			rt.Fatalf("commit %s: got %v, want a conflict", show(b), err)
@@ -168,7 +177,7 @@ func (w *modelled) get(rt *rapid.T) {
 	w.agree(rt, "get", got, want)
 }
 
-// indexed are the fields of every index, by the collection that has it.
+// indexed draws an index, and returns its collection and fields.
 func indexed(rt *rapid.T) (collection string, fields []string) {
 	spec := rapid.SampledFrom(propertySchema).Draw(rt, "spec")
 	if len(spec.Indexes) == 0 {
@@ -177,8 +186,8 @@ func indexed(rt *rapid.T) (collection string, fields []string) {
 	return spec.Name, rapid.SampledFrom(spec.Indexes).Draw(rt, "index").Fields
 }
 
-// someQuery draws a query that the schema covers: some fields of an index equal, perhaps a range over the next, in
-// order of what follows.
+// someQuery draws a query that the schema covers: Equal for some fields of an index, perhaps a range over the next
+// field, and an order by the following ones.
 func someQuery(rt *rapid.T) store.Query {
 	collection, fields := indexed(rt)
 	q := store.Query{Collection: collection, Limit: rapid.IntRange(1, 6).Draw(rt, "limit")}
@@ -189,7 +198,9 @@ func someQuery(rt *rapid.T) store.Query {
 	fields = fields[n:]
 	if len(fields) > 0 && rapid.Bool().Draw(rt, "range") {
 		for range rapid.IntRange(1, 2).Draw(rt, "ends") {
-			op := rapid.SampledFrom([]store.Op{store.Less, store.LessOrEqual, store.Greater, store.GreaterOrEqual}).Draw(rt, "op")
+			op := rapid.SampledFrom(
+				[]store.Op{store.Less, store.LessOrEqual, store.Greater, store.GreaterOrEqual},
+			).Draw(rt, "op")
 			q.Where = append(q.Where, where(fields[0], op, someFilterValue.Draw(rt, "value")))
 		}
 	}
@@ -201,11 +212,13 @@ func someQuery(rt *rapid.T) store.Query {
 }
 
 var someFilterValue = rapid.OneOf(
-	rapid.SampledFrom([]any{true, false, int64(-1), int64(0), int64(1), int64(2), 0.1, -0.1, 1e300, "", "a", "aa", "é", "10"}),
+	rapid.SampledFrom(
+		[]any{true, false, int64(-1), int64(0), int64(1), int64(2), 0.1, -0.1, 1e300, "", "a", "aa", "é", "10"},
+	),
 	rapid.Map(rapid.Int64Range(-3, 3), func(n int64) any { return n }),
 )
 
-// query reads a query to its end, page by page, each after a cursor that was written and read again.
+// query reads all pages of a query, each with a cursor that was encoded and decoded.
 func (w *modelled) query(rt *rapid.T) {
 	q := someQuery(rt)
 	want := expected(slices.Collect(maps.Values(w.in(q.Collection))), q)
@@ -226,7 +239,7 @@ func (w *modelled) query(rt *rapid.T) {
 	w.agree(rt, fmt.Sprintf("query %+v", q), got, want)
 }
 
-// turn reads one page after a place where there may be no document.
+// turn reads one page after a position that may have no document.
 func (w *modelled) turn(rt *rapid.T) {
 	q := someQuery(rt)
 	p := store.Position{ID: someID.Draw(rt, "after")}
@@ -263,7 +276,7 @@ func (w *modelled) reopen(rt *rapid.T) {
 	w.d = closing(w.t, w.h.Reopen(w.t, propertySchema))
 }
 
-// everything compares all that is there.
+// everything compares all documents.
 func (w *modelled) everything(rt *rapid.T) {
 	for _, spec := range propertySchema {
 		q := store.Query{Collection: spec.Name, Limit: store.MaxLimit}
@@ -279,7 +292,7 @@ func (w *modelled) in(collection string) map[store.Key]store.Document {
 	return found
 }
 
-// agree compares documents with what they must be. Data may have other white space.
+// agree compares documents with the expected ones. Data may have other white space.
 func (w *modelled) agree(rt *rapid.T, what string, got, want []store.Document) {
 	rt.Helper()
 	if !slices.EqualFunc(got, want, equal) {
@@ -288,7 +301,8 @@ func (w *modelled) agree(rt *rapid.T, what string, got, want []store.Document) {
 }
 
 func equal(a, b store.Document) bool {
-	return a.Key == b.Key && a.Version == b.Version && (a.Data == nil) == (b.Data == nil) && (a.Data == nil || canonical(a.Data) == canonical(b.Data))
+	return a.Key == b.Key && a.Version == b.Version && (a.Data == nil) == (b.Data == nil) &&
+		(a.Data == nil || canonical(a.Data) == canonical(b.Data))
 }
 
 func canonical(data json.RawMessage) string {

@@ -9,8 +9,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// values are one of every kind that a field can hold, and the edges of each, in
-// their order; those in one group are equal.
+// values lists values of every kind of a field, with the limits of each kind, in their order. Those in one group are
+// equal.
 var values = [][]string{
 	{"", "null", `{"x":1}`, `[1,2]`}, // "" leaves the field out
 	{"false"},
@@ -46,7 +46,10 @@ var values = [][]string{
 var queryCases = map[string]func(*testing.T, Harness){
 	"without order by id": func(t *testing.T, h Harness) {
 		d := h.open(t)
-		commit(t, d, put(thing("b"), 1, `{}`), put(thing("a"), 1, `{}`), put(thing("é"), 1, `{}`), put(thing("B"), 1, `{}`), put(other("c"), 1, `{}`))
+		commit(
+			t, d, put(thing("b"), 1, `{}`), put(thing("a"), 1, `{}`), put(thing("é"), 1, `{}`), put(thing("B"), 1, `{}`),
+			put(other("c"), 1, `{}`),
+		)
 		docs, more := query(t, d, store.Query{Collection: "things", Limit: 10})
 		same(t, ids(docs), []string{"B", "a", "b", "é"})
 		if more {
@@ -85,17 +88,25 @@ var queryCases = map[string]func(*testing.T, Harness){
 		for _, op := range []store.Op{store.Equal, store.Less, store.LessOrEqual, store.Greater, store.GreaterOrEqual} {
 			for _, v := range []any{false, true, int64(-1), int64(0), 0.1, int64(1), 2.0, 1e308, "", "2", "a", "é", "zz"} {
 				agree(t, d, all, store.Query{Collection: "things", Where: []store.Filter{where("n", op, v)}})
-				agree(t, d, all, store.Query{Collection: "things", Where: []store.Filter{where("kind", store.Equal, "even"), where("n", op, v)}})
+				agree(
+					t, d, all,
+					store.Query{Collection: "things", Where: []store.Filter{where("kind", store.Equal, "even"), where("n", op, v)}},
+				)
 			}
 		}
 	},
 
 	"fields compare with values of their own kind only": func(t *testing.T, h Harness) {
 		d := h.open(t)
-		commit(t, d, put(thing("string"), 1, `{"n":"1"}`), put(thing("number"), 1, `{"n":1}`), put(thing("null"), 1, `{"n":null}`),
+		commit(t, d, put(
+			thing("string"), 1, `{"n":"1"}`,
+		), put(thing("number"), 1, `{"n":1}`), put(thing("null"), 1, `{"n":null}`),
 			put(thing("bool"), 1, `{"n":true}`), put(thing("missing"), 1, `{}`), put(thing("object"), 1, `{"n":{}}`))
 		for want, filters := range map[string][]store.Filter{
-			"number": {where("n", store.Less, int64(5)), where("n", store.GreaterOrEqual, 0.5), where("n", store.Equal, 1.0), where("n", store.Greater, int64(-7))},
+			"number": {
+				where("n", store.Less, int64(5)), where("n", store.GreaterOrEqual, 0.5), where("n", store.Equal, 1.0),
+				where("n", store.Greater, int64(-7)),
+			},
 			"string": {where("n", store.Less, "z"), where("n", store.Greater, ""), where("n", store.Equal, "1")},
 			"bool":   {where("n", store.Greater, false), where("n", store.LessOrEqual, true), where("n", store.Equal, true)},
 		} {
@@ -124,15 +135,24 @@ var queryCases = map[string]func(*testing.T, Harness){
 		for _, desc := range []bool{false, true} {
 			agree(t, d, all, store.Query{Collection: "things", Order: []store.Order{by("n", desc)}})
 			agree(t, d, all, store.Query{Collection: "things", Order: []store.Order{by("kind", desc), by("n", desc)}})
-			agree(t, d, all, store.Query{Collection: "things", Order: []store.Order{by("kind", desc), by("n", desc), by("name", desc)}})
-			agree(t, d, all, store.Query{Collection: "things", Where: []store.Filter{where("kind", store.Equal, "odd")}, Order: []store.Order{by("n", desc)}})
-			agree(t, d, all, store.Query{Collection: "things", Where: []store.Filter{where("n", store.Less, int64(3))}, Order: []store.Order{by("n", desc)}})
+			agree(
+				t, d, all,
+				store.Query{Collection: "things", Order: []store.Order{by("kind", desc), by("n", desc), by("name", desc)}},
+			)
+			agree(t, d, all, store.Query{
+				Collection: "things", Where: []store.Filter{where("kind", store.Equal, "odd")}, Order: []store.Order{by("n", desc)},
+			})
+			agree(t, d, all, store.Query{
+				Collection: "things", Where: []store.Filter{where("n", store.Less, int64(3))}, Order: []store.Order{by("n", desc)},
+			})
 		}
 	},
 
 	"kinds in their order": func(t *testing.T, h Harness) {
 		d := h.open(t)
-		commit(t, d, put(thing("string"), 1, `{"n":"1"}`), put(thing("number"), 1, `{"n":0}`), put(thing("null"), 1, `{"n":null}`),
+		commit(t, d, put(
+			thing("string"), 1, `{"n":"1"}`,
+		), put(thing("number"), 1, `{"n":0}`), put(thing("null"), 1, `{"n":null}`),
 			put(thing("true"), 1, `{"n":true}`), put(thing("false"), 1, `{"n":false}`), put(thing("missing"), 1, `{}`))
 		docs, _ := query(t, d, store.Query{Collection: "things", Order: []store.Order{{Field: "n"}}, Limit: 10})
 		same(t, ids(docs), []string{"missing", "null", "false", "true", "number", "string"})
@@ -142,7 +162,9 @@ var queryCases = map[string]func(*testing.T, Harness){
 
 	"a field is a path with dots": func(t *testing.T, h Harness) {
 		d := h.open(t)
-		commit(t, d, put(thing("a"), 1, `{"state":{"customer_id":"c1"}}`), put(thing("b"), 1, `{"state":{"customer_id":"c2"}}`),
+		commit(t, d, put(
+			thing("a"), 1, `{"state":{"customer_id":"c1"}}`,
+		), put(thing("b"), 1, `{"state":{"customer_id":"c2"}}`),
 			put(thing("c"), 1, `{"state.customer_id":"c1","customer_id":"c1"}`), put(thing("d"), 1, `{"state":"c1"}`))
 		docs, _ := query(t, d, store.Query{Collection: "things", Limit: 10,
 			Where: []store.Filter{where("state.customer_id", store.Equal, "c1")}})
@@ -151,11 +173,14 @@ var queryCases = map[string]func(*testing.T, Harness){
 
 	"a cursor that came through JSON": func(t *testing.T, h Harness) {
 		d := h.open(t)
-		commit(t, d, put(thing("a"), 1, `{"n":1}`), put(thing("b"), 1, `{"n":1}`), put(thing("c"), 1, `{"n":1.5}`), put(thing("z"), 1, `{}`))
+		commit(
+			t, d, put(thing("a"), 1, `{"n":1}`), put(thing("b"), 1, `{"n":1}`), put(thing("c"), 1, `{"n":1.5}`),
+			put(thing("z"), 1, `{}`),
+		)
 		docs, _ := query(t, d, store.Query{Collection: "things", Order: []store.Order{{Field: "n"}}, Limit: 10,
 			After: &store.Position{Values: []any{1.0}, ID: "a"}})
 		same(t, ids(docs), []string{"b", "c"})
-		// A place where there is no document any more is still a place.
+		// A position stays valid when its document was deleted.
 		docs, _ = query(t, d, store.Query{Collection: "things", Order: []store.Order{{Field: "n", Desc: true}}, Limit: 10,
 			After: &store.Position{Values: []any{1.2}, ID: "gone"}})
 		same(t, ids(docs), []string{"b", "a", "z"})
@@ -177,7 +202,10 @@ var queryCases = map[string]func(*testing.T, Harness){
 	},
 
 	"the cursor of another query is refused": func(t *testing.T, h Harness) {
-		_, _, err := h.open(t).Query(t.Context(), store.Query{Collection: "things", Order: []store.Order{{Field: "n"}}, Limit: 1, After: &store.Position{ID: "a"}})
+		_, _, err := h.open(t).Query(
+			t.Context(),
+			store.Query{Collection: "things", Order: []store.Order{{Field: "n"}}, Limit: 1, After: &store.Position{ID: "a"}},
+		)
 		wantKind(t, err, fault.Invalid)
 	},
 
@@ -185,7 +213,9 @@ var queryCases = map[string]func(*testing.T, Harness){
 		d := h.open(t)
 		for n := int64(1); n <= 20; n++ {
 			commit(t, d, put(thing("a"), n, fmt.Sprintf(`{"n":%d}`, n)))
-			docs, _ := query(t, d, store.Query{Collection: "things", Where: []store.Filter{where("n", store.Equal, n)}, Limit: 2})
+			docs, _ := query(
+				t, d, store.Query{Collection: "things", Where: []store.Filter{where("n", store.Equal, n)}, Limit: 2},
+			)
 			same(t, describe(docs), []string{fmt.Sprintf("things/a@%d %d", n, n)})
 			docs, _ = query(t, d, store.Query{Collection: "things", Order: []store.Order{{Field: "n"}}, Limit: 2})
 			same(t, ids(docs), []string{"a"})
@@ -193,8 +223,8 @@ var queryCases = map[string]func(*testing.T, Harness){
 	},
 }
 
-// fill stores a document for each value in two kinds, so that there are ties, with
-// ids that do not follow the values, and returns them.
+// fill stores two documents for each value, so that there are ties, with ids that do not sort as the values do, and
+// returns them.
 func fill(t *testing.T, d store.Driver) (all []store.Document) {
 	t.Helper()
 	n, batch := 0, []store.Mutation(nil)
@@ -216,7 +246,7 @@ func fill(t *testing.T, d store.Driver) (all []store.Document) {
 	return all
 }
 
-// agree compares a query with what package store's own evaluation says, in one page and in pages of seven.
+// agree compares the results of a query with package store's own evaluation, in one page and in pages of seven.
 func agree(t *testing.T, d store.Driver, all []store.Document, q store.Query) {
 	t.Helper()
 	want := ids(expected(all, q))
@@ -239,7 +269,7 @@ func expected(all []store.Document, q store.Query) (docs []store.Document) {
 	return docs
 }
 
-// pages reads all pages of a query, each after the last document of the one before.
+// pages returns the documents of all pages of a query, each page after the last document of the one before.
 func pages(t *testing.T, d store.Driver, q store.Query) (all []store.Document) {
 	t.Helper()
 	for range 100 {

@@ -1,5 +1,5 @@
-// Package storetest is the suite that every store driver passes. Each case is named after
-// the sentence of package store's documentation that it holds a driver to.
+// Package storetest is the conformance suite of store drivers. Each case has the name of the sentence in package
+// store's documentation that it checks.
 package storetest
 
 import (
@@ -18,25 +18,24 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// Harness is what the suite must know about a driver.
+// Harness describes a driver to the suite.
 type Harness struct {
-	// New opens a new, empty database for a test. The suite closes what it opens.
+	// New opens a new, empty database for a test. The suite closes it.
 	New func(t *testing.T, schema store.Schema) store.Driver
 
-	// Reopen opens once more the database that New made for the same test, perhaps
-	// with another schema and perhaps while other handles on it are open. Nil: the
-	// driver cannot, and the cases that need it are skipped.
+	// Reopen opens the database of the same test again, possibly with another schema and while other handles are open.
+	// Nil: the driver cannot, and the cases that need it are skipped.
 	Reopen func(t *testing.T, schema store.Schema) store.Driver
 
-	// MaxDocument is the size in bytes of the largest document that the driver is asked to keep; 0: 1 MiB.
+	// MaxDocument is the size in bytes of the largest document in the suite; 0: 1 MiB.
 	MaxDocument int
 
-	// Histories is how many histories of calls at the same time are recorded; 0: 40. It is for databases where those
-	// who get in each other's way wait for seconds.
+	// Histories is the number of recorded histories of concurrent calls; 0: 40. Lower it for a database whose conflicting
+	// calls wait for seconds.
 	Histories int
 }
 
-// Schema is what most cases open a database with.
+// Schema is the schema of most cases.
 var Schema = store.Schema{
 	{Name: "things", Indexes: []store.Index{
 		store.On("n"),
@@ -96,7 +95,7 @@ var getCases = map[string]func(*testing.T, Harness){
 	"what several keys return is one consistent state": func(t *testing.T, h Harness) {
 		d := h.open(t)
 		keys := []store.Key{thing("a")}
-		for i := range 60 { // so many that a commit falls between the first and the last
+		for i := range 60 { // enough for a commit between the first and the last
 			keys = append(keys, other(fmt.Sprint(i)))
 		}
 		keys = append(keys, thing("z"))
@@ -154,7 +153,9 @@ var commitCases = map[string]func(*testing.T, Harness){
 
 	"data keeps its digits and its characters": func(t *testing.T, h Harness) {
 		d := h.open(t)
-		const data = `{"n":9007199254740993,"f":0.1,"e":-2.5e-3,"s":"é \" \\ \n 日本 \u2028 🚢 <b>","o":{},"a":[1,null,true,"x",{"y":[]}],"":0}`
+		const data = `{"n":9007199254740993,"f":0.1,"e":-2.5e-3,"s":"é \" \\ \n 日本 \u2028 🚢 <b>",` +
+			`"o":{},"a":[1,null,true,` +
+			`"x",{"y":[]}],"":0}`
 		commit(t, d, put(thing("a"), 1, data))
 		sameJSON(t, get(t, d, thing("a"))[0].Data, data)
 	},
@@ -197,7 +198,7 @@ var commitCases = map[string]func(*testing.T, Harness){
 			"mixed and the first does not": {[]store.Precondition{at(gone, 2), at(here, 3), at(there, 4)}, false},
 		} {
 			t.Run(name, func(t *testing.T) {
-				// The precondition is on other documents than the two that are written and the one that is deleted.
+				// The precondition is on other documents than those that are written and deleted.
 				commit(t, d, put(thing("old"), 1, `{"n":1}`), put(thing("doomed"), 1, `{"n":1}`), remove(thing("new")))
 				err := try(t, d, row.pre, put(thing("new"), 1, `{"n":2}`), put(thing("old"), 2, `{"n":2}`), remove(thing("doomed")))
 				want := []string{"things/new@1 2", "things/old@2 2", "things/doomed@0 -"}
@@ -276,7 +277,10 @@ var commitCases = map[string]func(*testing.T, Harness){
 
 	"ids are any text and are not confused": func(t *testing.T, h Harness) {
 		d := h.open(t)
-		names := []string{"a", "A", "á", "a\u0301", "日本語", "🚢", "with space", "a/b", "..", ".", "__x__", "it's", `"quoted"`, "%2F", "a'; --", strings.Repeat("long", 60)}
+		names := []string{
+			"a", "A", "á", "a\u0301", "日本語", "🚢", "with space", "a/b", "..", ".", "__x__", "it's", `"quoted"`, "%2F",
+			"a'; --", strings.Repeat("long", 60),
+		}
 		var batch []store.Mutation
 		for i, id := range names {
 			batch = append(batch, put(thing(id), int64(i+1), fmt.Sprintf(`{"n":%d}`, i)))
@@ -330,7 +334,7 @@ var lifeCases = map[string]func(*testing.T, Harness){
 		d := h.open(t)
 		for n := range 50 {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(n)*20*time.Microsecond)
-			_ = everyCall(ctx, d) // whatever came of it
+			_ = everyCall(ctx, d) // any result is fine
 			cancel()
 		}
 		commit(t, d, put(thing("a"), 1, `{"n":1}`))
@@ -358,7 +362,7 @@ var lifeCases = map[string]func(*testing.T, Harness){
 
 	"close waits for running calls": func(t *testing.T, h Harness) {
 		d := h.open(t)
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // ends those that never hear of it
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // for calls that never return
 		defer cancel()
 		var running sync.WaitGroup
 		var started atomic.Int64
@@ -391,7 +395,9 @@ var lifeCases = map[string]func(*testing.T, Harness){
 			t.Fatal(err)
 		}
 		d = h.reopen(t, Schema)
-		same(t, describe(get(t, d, thing("a"), thing("b"), other("a"))), []string{"things/a@3 1", "things/b@0 -", "others/a@2 9"})
+		same(
+			t, describe(get(t, d, thing("a"), thing("b"), other("a"))), []string{"things/a@3 1", "things/b@0 -", "others/a@2 9"},
+		)
 		docs, _ := query(t, d, store.Query{Collection: "things", Order: []store.Order{{Field: "n"}}, Limit: 5})
 		same(t, ids(docs), []string{"a"})
 	}),
@@ -488,7 +494,7 @@ func closing(t *testing.T, d store.Driver) store.Driver {
 	return d
 }
 
-// everyCall calls every method once and returns its error by name.
+// everyCall calls every method once and returns the errors by the method's name.
 func everyCall(ctx context.Context, d store.Driver) map[string]error {
 	_, get := d.Get(ctx, thing("a"), thing("b"))
 	_, _, query := d.Query(ctx, store.Query{Collection: "things", Limit: 1})
@@ -496,7 +502,7 @@ func everyCall(ctx context.Context, d store.Driver) map[string]error {
 	return map[string]error{"Get": get, "Query": query, "Commit": commit}
 }
 
-// increment adds one to a document's n and version, however often it loses the race.
+// increment adds one to a document's n and version, and retries after each conflict.
 func increment(t *testing.T, d store.Driver, k store.Key) {
 	for {
 		docs, err := d.Get(t.Context(), k)
@@ -533,7 +539,7 @@ func try(t *testing.T, d store.Driver, pre []store.Precondition, mutations ...st
 	return d.Commit(t.Context(), store.Batch{Preconditions: pre, Mutations: mutations})
 }
 
-// commit and the helpers below report with Error and not Fatal, since cases call them from goroutines.
+// commit and the helpers below report with Error and not Fatal, because cases call them from goroutines.
 func commit(t *testing.T, d store.Driver, mutations ...store.Mutation) {
 	t.Helper()
 	if err := try(t, d, nil, mutations...); err != nil {

@@ -12,24 +12,24 @@ type Index struct {
 	Fields     []OrderedField `json:"fields"`
 }
 
-// OrderedField is a field of an index. Firestore adds the document's name, in the direction of the last one.
+// OrderedField is a field of an index. Firestore adds the document's name, in the direction of the last field.
 type OrderedField struct {
 	Path  string `json:"path"`
 	Order string `json:"order"` // ASCENDING or DESCENDING
 }
 
-// Unindexed is a field for which Firestore shall not keep the indexes that it makes by itself.
+// Unindexed is a field without Firestore's automatic indexes.
 type Unindexed struct {
 	Collection string `json:"collection"`
 	Field      string `json:"field"`
 }
 
-// Indexes are the composite indexes that all queries need which the schema allows. Firestore makes those of single fields by
-// itself, and they serve queries by one field and those that only compare with Equal.
+// Indexes returns the composite indexes for all queries that the schema allows. Firestore has automatic indexes of
+// single fields, which serve queries by one field and those that only compare with Equal.
 //
-// An index of Firestore serves an order only if it ends with it and runs in its direction. Queries may be in the order of any
-// run of a declared index's fields that begins behind those compared with Equal, so that every beginning of two or more of its
-// fields is an index here, in both directions.
+// A composite index serves an order only when it ends with the order, in the same direction. A query may order by any
+// sequence of a declared index's fields that follows those compared with Equal. So each prefix of two or more of its
+// fields needs an index, in both directions.
 func Indexes(schema store.Schema) (all []Index, err error) {
 	for _, spec := range schema {
 		name, err := Collection(spec.Name)
@@ -59,8 +59,8 @@ func index(collection string, fields []string, order string) Index {
 	return i
 }
 
-// Exempt are the fields that no query looks at. Firestore would index them nevertheless, which makes writes dearer and, of
-// large documents, slower.
+// Exempt returns the fields that no query uses. Firestore would index them too, which makes writes more expensive and,
+// for large documents, slower.
 func Exempt(schema store.Schema) (all []Unindexed, err error) {
 	for _, spec := range schema {
 		name, err := Collection(spec.Name)

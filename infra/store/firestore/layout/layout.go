@@ -1,13 +1,14 @@
-// Package layout is how documents lie in Firestore: the names of collections, documents and fields, and the indexes that
-// the queries of a schema need. It does not know the client, so that who only wants the indexes does not link it.
+// Package layout defines the form of documents in Firestore: the names of collections, documents and fields, and the
+// indexes of a schema's queries. It does not import the client, so that programs that need only the indexes do not link
+// it.
 //
 // A document has these fields:
 //
 //	version  the port's version
-//	data     the document itself, as the JSON text that it came as
-//	keys     a map with the value of each field that an index needs, null where the document has none
-//	layout   which state of the collection's indexes the keys are of
-//	id       the document's id, where that is too long to name it
+//	data     the document itself, as its original JSON text
+//	keys     a map with the value of each indexed field, null where the document has none
+//	layout   the state of the collection's indexes that the keys belong to
+//	id       the document's id, when that is too long for a name
 package layout
 
 import (
@@ -33,21 +34,21 @@ const (
 
 const (
 	longest = 1500 // bytes of a name in Firestore
-	kept    = 1400 // of an id that is longer, before its hash
-	hashed  = ".~" // comes between the two; Name makes it nowhere else
+	kept    = 1400 // of a longer id, before its hash
+	hashed  = ".~" // between the two; no other name contains it
 )
 
-// Collection is the name of a collection in Firestore.
+// Collection returns the name of a collection in Firestore.
 func Collection(name string) (string, error) { return Name(name) }
 
-// Name is the name in Firestore of the document with an id. Names sort as the ids do, by their bytes, but for ids of more than
-// 1,400 bytes that begin alike. Most ids are their own names. Firestore refuses an empty name, a slash, "." and "..", and names
-// that begin and end with two underscores, so that
+// Name returns the name in Firestore of the document with an id. Names sort as the ids do, by their bytes, except for
+// ids of more than 1,400 bytes with the same beginning. Most ids are their own names. Firestore refuses an empty name,
+// a slash, "." and "..", and names that begin and end with two underscores. So
 //
-//   - what is empty or begins with a byte below '0' has "-" before it,
-//   - "." is ".d", and "/" is ".s",
-//   - "__" at the beginning is "_^b", and "_^" is "_^a",
-//   - of what is too long the end is a hash, and the document keeps its id; see ID.
+//   - an id that is empty or begins with a byte below '0' gets "-" before it,
+//   - "." becomes ".d", and "/" becomes ".s",
+//   - "__" at the beginning becomes "_^b", and "_^" becomes "_^a",
+//   - the end of an id that is too long becomes a hash, and the document stores the id; see ID.
 func Name(id string) (string, error) {
 	if !utf8.ValidString(id) {
 		return "", fault.New(fault.Invalid, "the id %q is not UTF-8 text", id)
@@ -86,10 +87,10 @@ func Name(id string) (string, error) {
 	return name[:n] + hashed + hex.EncodeToString(sum[:]), nil
 }
 
-// IsHash reports whether a name does not tell its id.
+// IsHash reports whether a name has a hash, so that the id is stored in the document.
 func IsHash(name string) bool { return strings.Contains(name, hashed) }
 
-// IDOf is the id of the document with a name that is no hash.
+// IDOf returns the id of a name without a hash.
 func IDOf(name string) string {
 	begin := ""
 	switch {
@@ -105,7 +106,8 @@ func IDOf(name string) string {
 
 var unescape = strings.NewReplacer(".d", ".", ".s", "/")
 
-// Key is the name of a field within Keys. Firestore refuses an empty name and those that begin and end with two underscores.
+// Key returns the name of a field within Keys. Firestore refuses an empty name and names that begin and end with two
+// underscores.
 func Key(path string) string {
 	if path == "" || path[0] == '_' || path[0] == '.' {
 		return "." + path
@@ -113,7 +115,7 @@ func Key(path string) string {
 	return path
 }
 
-// Path is the way to a field's key, as Terraform and the console write it.
+// Path returns the path of a field's key, as Terraform and the console write it.
 func Path(path string) string {
 	name := Key(path)
 	if !simple.MatchString(name) {
@@ -127,7 +129,7 @@ var (
 	quote  = strings.NewReplacer("`", "\\`", `\`, `\\`)
 )
 
-// Fields are those that a collection's indexes need, each once.
+// Fields returns the fields of a collection's indexes, each once.
 func Fields(spec store.Spec) (paths []string) {
 	for _, i := range spec.Indexes {
 		for _, path := range i.Fields {

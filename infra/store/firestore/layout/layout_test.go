@@ -13,7 +13,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/store/firestore/layout"
 )
 
-// Most ids are their own names; those that Firestore refuses have others.
+// Most ids are their own names; ids that Firestore refuses have other names.
 func TestNames(t *testing.T) {
 	for id, want := range map[string]string{
 		"0190b5a0-0000-7000-8000-000000000001": "0190b5a0-0000-7000-8000-000000000001",
@@ -41,12 +41,12 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// refused is what Firestore says that names must not be.
+// refused reports whether Firestore's documentation forbids a name.
 var refused = regexp.MustCompile(`^$|/|^\.\.?$|^__.*__$`)
 
 var someID = rapid.OneOf(rapid.String(), rapid.StringMatching(`[_^./d s\-a0~]{0,6}`))
 
-// Every id has a name that Firestore takes, from which the id is found again, and names sort as the ids do.
+// Every id has a valid name, from which the id can be computed, and names sort as the ids do.
 func TestNamesAreReversibleAndInOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := someID.Draw(t, "a"), someID.Draw(t, "b")
@@ -70,11 +70,13 @@ func TestNamesAreReversibleAndInOrder(t *testing.T) {
 	})
 }
 
-// An id that is too long has a name that no other has, and stays near those it begins like.
+// An id that is too long has a unique name, which sorts near ids with the same beginning.
 func TestLongNames(t *testing.T) {
 	long := strings.Repeat("日", 500)
 	names := []string{}
-	for _, id := range []string{long, long + "a", long + "b", strings.Repeat("日", 499) + "a", strings.Repeat("/", 1000)} {
+	for _, id := range []string{
+		long, long + "a", long + "b", strings.Repeat("日", 499) + "a", strings.Repeat("/", 1000),
+	} {
 		name, err := layout.Name(id)
 		if err != nil || len(name) > 1500 || slices.Contains(names, name) {
 			t.Errorf("%d bytes: got %q, %v", len(id), name, err)
@@ -89,7 +91,7 @@ func TestLongNames(t *testing.T) {
 	}
 }
 
-// Keys have names that Firestore takes, and ways that it understands.
+// Keys have valid names and paths.
 func TestPaths(t *testing.T) {
 	for path, want := range map[string]string{
 		"n":                 "keys.n",
@@ -113,7 +115,7 @@ var schema = store.Schema{
 	{Name: "plain"},
 }
 
-// One field needs no composite index; of several each beginning needs two, and none twice.
+// One field needs no composite index; of several fields each prefix needs two indexes, and each index exists once.
 func TestIndexes(t *testing.T) {
 	all, err := layout.Indexes(schema)
 	if err != nil {
@@ -143,8 +145,9 @@ func TestIndexes(t *testing.T) {
 	}
 }
 
-// served reports whether Firestore can answer a query with its indexes: an order, after fields that are equal, needs one index
-// that has those first and then the order, in its direction. Without an order it puts those of single fields together.
+// served reports whether Firestore can run a query with the indexes: an order, after fields compared with Equal, needs
+// one index with those fields first and then the order, in its direction. Without an order Firestore combines indexes
+// of single fields.
 func served(q store.Query, indexes []layout.Index) bool {
 	equal, order := map[string]bool{}, q.Order
 	for _, f := range q.Where {
@@ -176,7 +179,7 @@ func served(q store.Query, indexes []layout.Index) bool {
 	})
 }
 
-// Whatever the schema lets through, Firestore has an index for.
+// Firestore has an index for every query that the schema allows.
 func TestEveryQueryHasItsIndex(t *testing.T) {
 	indexes, err := layout.Indexes(schema)
 	if err != nil {

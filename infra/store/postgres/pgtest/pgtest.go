@@ -30,7 +30,8 @@ import (
 // Variable is the environment variable with the URL of an existing server.
 const Variable = "EBB_TEST_POSTGRES"
 
-const absent = "no PostgreSQL: install Debian's postgresql (its service need not run), or set " + Variable + " to the URL of a superuser"
+const absent = "no PostgreSQL: install Debian's postgresql (its service need not run), or set " + Variable +
+	" to the URL of a superuser"
 
 // Superuser returns the URL of a superuser of the server that all tests share.
 func Superuser(t testing.TB) string {

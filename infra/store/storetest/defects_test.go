@@ -15,7 +15,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/store/storetest"
 )
 
-// broken names the way in which a child process breaks the driver that it hands to the suite.
+// broken names the environment variable with the defect of a child process's driver.
 const broken = "EBB_TEST_BROKEN_DRIVER"
 
 // driver is the memory driver with any of its methods replaced.
@@ -52,8 +52,8 @@ const (
 	together  = "property/calls_at_the_same_time"
 )
 
-// breakages are ways to be wrong, and the property that must notice. Those that only show when calls are made at the same
-// time are for the second; a driver that is correct call by call passes the first.
+// breakages maps each defect of a driver to the property that must detect it. Defects of concurrent calls are for the
+// second property; a driver that is correct in sequential calls passes the first.
 var breakages = map[string]struct {
 	noticed string
 	breaks  func(*driver)
@@ -158,7 +158,9 @@ var breakages = map[string]struct {
 	}},
 	"writes one document after the other": {together, func(d *driver) {
 		d.commit = func(ctx context.Context, b store.Batch) error {
-			err := d.Driver.Commit(ctx, store.Batch{Preconditions: b.Preconditions, Mutations: b.Mutations[:min(1, len(b.Mutations))]})
+			err := d.Driver.Commit(
+				ctx, store.Batch{Preconditions: b.Preconditions, Mutations: b.Mutations[:min(1, len(b.Mutations))]},
+			)
 			if err != nil || len(b.Mutations) < 2 {
 				return err
 			}
@@ -187,11 +189,11 @@ func sameValues(a, b store.Document, order []store.Order) bool {
 	return store.Compare(p, q, order) == 0
 }
 
-// TestBroken is what the child processes of TestItBites run.
+// TestBroken runs in the child processes of TestSuiteDetectsDefects.
 func TestBroken(t *testing.T) {
 	name := os.Getenv(broken)
 	if name == "" {
-		t.Skip("it is run by TestItBites")
+		t.Skip("it is run by TestSuiteDetectsDefects")
 	}
 	opener := memory.Opener()
 	open := func(t *testing.T, schema store.Schema) store.Driver {
@@ -208,8 +210,8 @@ func TestBroken(t *testing.T) {
 	storetest.Run(t, storetest.Harness{New: open, Reopen: open})
 }
 
-// A driver that is wrong in any of these ways fails the property that is there for it, and one that is not passes.
-func TestItBites(t *testing.T) {
+// A driver with any of these defects fails the property for it, and a driver without defects passes.
+func TestSuiteDetectsDefects(t *testing.T) {
 	t.Run("nothing is wrong", func(t *testing.T) {
 		for _, property := range []string{sequences, together} {
 			if out, err := runBroken("nothing", property); err != nil {
@@ -228,7 +230,10 @@ func TestItBites(t *testing.T) {
 }
 
 func runBroken(name, property string) (string, error) {
-	c := exec.Command(os.Args[0], "-test.run=^TestBroken$/"+property, "-test.timeout=60s", "-rapid.nofailfile", "-rapid.shrinktime=1ms", "-rapid.checks=300")
+	c := exec.Command(
+		os.Args[0], "-test.run=^TestBroken$/"+property, "-test.timeout=60s", "-rapid.nofailfile", "-rapid.shrinktime=1ms",
+		"-rapid.checks=300",
+	)
 	c.Env = append(os.Environ(), broken+"="+name)
 	out, err := c.CombinedOutput()
 	return string(out), err
