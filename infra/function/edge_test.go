@@ -124,7 +124,7 @@ func TestABodyCostsLittle(t *testing.T) {
 		h.I.ServeHTTP(w, r)
 		runtime.ReadMemStats(&after)
 		used := after.TotalAlloc - before.TotalAlloc
-		if w.Code != c.status || w.Body.Len() > 1<<20 || used > 8<<20 {
+		if w.Code != c.status || w.Body.Len() > 1<<20 || used > memoryLimit {
 			t.Errorf("%s: got %d with %d bytes of answer and %d KiB of memory, want %d: %.100s",
 				name, w.Code, w.Body.Len(), used>>10, c.status, w.Body)
 		}
