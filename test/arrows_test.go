@@ -88,7 +88,7 @@ var layers = []layer{
 	{packages: "infra/host", may: "infra/broker infra/manifest"},
 	{
 		packages: "infra/function", may: kit + " infra/host infra/internal/...",
-		tests: "infra/function/functiontest infra/store/memory",
+		tests: "infra/function/functiontest infra/store/memory infra/broker/memory",
 	},
 	{packages: "infra/function/functiontest", may: kit + " infra/function infra/host infra/store/memory"},
 	{packages: "infra/saga", may: "infra/event", outside: "none"},
