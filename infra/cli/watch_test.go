@@ -185,7 +185,7 @@ func TestWhichFilesCount(t *testing.T) {
 	}
 	for name, want := range map[string]bool{
 		"a.go": true, "x/page.html": true, "a_test.go": false, "a.go~": false, "x/.b.go.swp": false, "data/db": false,
-		".git/HEAD": false, "x/testdata/t.json": false,
+		".git/HEAD": false, "x/testdata/t.json": false, "dev.log": false,
 	} {
 		if got := counts(name); got != want {
 			t.Errorf("%s counts: %t, want %t", name, got, want)
