@@ -13,7 +13,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// What version 0.36.0 of the func CLI's file may hold: each key with a check of its value. The schema closes every object.
+// What version 0.36.0 of the func CLI's file may hold: each key with a check of its value. The schema closes every
+// object.
 type keys map[string]func(any) error
 
 var funcYAML = keys{
@@ -165,7 +166,8 @@ func checkFuncYAML(text []byte) error {
 	return object(funcYAML)(f)
 }
 
-// The func CLI reads func.yaml: version 0.36.0, no key that it does not know, and the health endpoints that every function serves.
+// The func CLI reads func.yaml: version 0.36.0, no key that it does not know, and the health endpoints that every
+// function serves.
 func TestFuncYAML(t *testing.T) {
 	text, err := os.ReadFile("../func.yaml")
 	if err != nil {

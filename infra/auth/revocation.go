@@ -18,9 +18,9 @@ type Revocation struct {
 	Until        time.Time // no token that is named here is valid after this, so that the revocation can be forgotten
 }
 
-// maxRevokedSessions is how many sessions of one subject are listed. Beyond that all tokens are refused that were issued
-// before the oldest of them ended, so that signing in and out again and again makes no large document, and the token
-// that was issued last is valid.
+// maxRevokedSessions is how many sessions of one subject are listed. Beyond that all tokens are refused that were
+// issued before the oldest of them ended, so that signing in and out again and again makes no large document, and the
+// token that was issued last is valid.
 const maxRevokedSessions = 64
 
 // Revocations is what is revoked of one subject, as it is stored. It is the union of what Add was given: the order and

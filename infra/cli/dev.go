@@ -286,8 +286,8 @@ func (a *app) seed(ctx context.Context, cfg devConfig, address string, admin cre
 // reachable returns an address that a client on this machine can use.
 func reachable(a net.Addr) string { return dialable(a.String()) }
 
-// dialable returns the address at which a client on this machine reaches a server that listens on addr: loopback for one
-// that listens on all addresses.
+// dialable returns the address at which a client on this machine reaches a server that listens on addr: loopback for
+// one that listens on all addresses.
 func dialable(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -29,6 +29,6 @@
 // An inbox remembers an event for three days. An event that arrives again later than that is handled again.
 //
 // The pattern is the transactional outbox with idempotent consumers (microservices.io), without a relay process,
-// because nothing runs while a function is at zero. Each part has its file: unit.go, inbox.go, outbox.go (the states and
-// the policy of the outbox), relay.go, quarantine.go, idempotency.go, timer.go, retention.go, revocation.go.
+// because nothing runs while a function is at zero. Each part has its file: unit.go, inbox.go, outbox.go (the states
+// and the policy of the outbox), relay.go, quarantine.go, idempotency.go, timer.go, retention.go, revocation.go.
 package function

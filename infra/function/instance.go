@@ -77,8 +77,8 @@ func (i instance) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Receive implements host.Instance. The events of a batch share one unit of work: a handler reads what the one before
 // it wrote, and one commit makes all of it durable. An event that fails leaves nothing of its own, and later events of
 // its partition key in the batch are skipped. A commit that the store refuses for good is tried again in halves, so
-// that only the event that is to blame fails. When half of the time until the deadline of ctx has passed, the events that
-// were handled are committed and the others are skipped, so that a backlog of slow events gets on.
+// that only the event that is to blame fails. When half of the time until the deadline of ctx has passed, the events
+// that were handled are committed and the others are skipped, so that a backlog of slow events gets on.
 func (i instance) Receive(ctx context.Context, events []ce.Event) []broker.Result {
 	return i.receive(telemetry.WithFunction(ctx, i.name), events, map[string]bool{})
 }

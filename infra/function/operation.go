@@ -49,8 +49,8 @@ func (a Access) allow(p auth.Principal) error {
 type Idempotency int
 
 // With a key, the response to the first request is stored for a day and given again, marked by the header field
-// Idempotency-Replayed: true. The same key with another request is 422. The zero value is Optional for an operation that
-// changes something and is not public, and Off for every other.
+// Idempotency-Replayed: true. The same key with another request is 422. The zero value is Optional for an operation
+// that changes something and is not public, and Off for every other.
 const (
 	_ Idempotency = iota
 	Optional

@@ -2,15 +2,15 @@ package function
 
 import "github.com/ebb-dev/ebb/infra/store"
 
-// Paging is the input of an operation that lists: embed it in the operation's input. Page is its output. An operation with
-// pages of another size declares its own limit and cursor instead.
+// Paging is the input of an operation that lists: embed it in the operation's input. Page is its output. An operation
+// with pages of another size declares its own limit and cursor instead.
 //
-// A list is read page by page: the first request has no cursor, and each further one passes the next of the page before as
-// its cursor, with the same parameters otherwise. A cursor is opaque, does not expire, and holds a position in the list
-// rather than a snapshot: an entry that is added or removed between two requests may or may not be seen, and an entry that
-// keeps its place in the order is seen exactly once. A cursor that cannot be decoded, or does not fit the order of the
-// list, is refused with 422. A page may have fewer entries than the limit and still have a next one; only a page without
-// a next is the last.
+// A list is read page by page: the first request has no cursor, and each further one passes the next of the page
+// before as its cursor, with the same parameters otherwise. A cursor is opaque, does not expire, and holds a position
+// in the list rather than a snapshot: an entry that is added or removed between two requests may or may not be seen,
+// and an entry that keeps its place in the order is seen exactly once. A cursor that cannot be decoded, or does not
+// fit the order of the list, is refused with 422. A page may have fewer entries than the limit and still have a next
+// one; only a page without a next is the last.
 type Paging struct {
 	Limit  int    `query:"limit" minimum:"1" maximum:"100" default:"20"`
 	Cursor string `query:"cursor" maxLength:"1024" doc:"The next of the page before."`

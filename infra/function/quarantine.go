@@ -49,8 +49,8 @@ func (f *Function) publishEach(ctx context.Context, waiting []ce.Event) (refused
 	return refused, refusal, nil
 }
 
-// quarantine marks an entry, unless it has changed since it was read. Of an entry whose events were refused, which gives
-// their indexes, it keeps these; nil: the entry stays unchanged but for the mark.
+// quarantine marks an entry, unless it has changed since it was read. Of an entry whose events were refused, which
+// gives their indexes, it keeps these; nil: the entry stays unchanged but for the mark.
 func (f *Function) quarantine(
 	ctx context.Context, db store.Driver, d store.Document, refused []int, cause error,
 ) error {

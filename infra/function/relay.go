@@ -292,8 +292,8 @@ func (f *Function) settle(ctx context.Context, db store.Driver, entries []claime
 	return nil
 }
 
-// publishApart publishes entries event by event and quarantines those with an event that the broker refuses for good. It
-// returns the others; after an error those that are left.
+// publishApart publishes entries event by event and quarantines those with an event that the broker refuses for good.
+// It returns the others; after an error those that are left.
 func (f *Function) publishApart(
 	ctx context.Context, db store.Driver, entries []claimedEntry,
 ) (done []claimedEntry, err error) {

@@ -369,7 +369,8 @@ func isCommand(types event.Catalogue, eventType string) bool {
 	return known && info.Kind == event.Command && info.Function != event.ClockSchedule.Info().Function
 }
 
-// consumesSweep reports whether the function is woken by the clock's sweep and some function of the system is the clock.
+// consumesSweep reports whether the function is woken by the clock's sweep and some function of the system is the
+// clock.
 func (s *supervisor) consumesSweep() bool {
 	clock := slices.ContainsFunc(s.sim.supervisors, func(o *supervisor) bool { return o.sweeps })
 	return clock && (slices.Contains(s.manifest.Consumes, event.ClockSwept.Name()) || slices.Contains(s.manifest.Consumes, "*"))

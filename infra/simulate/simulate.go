@@ -25,11 +25,11 @@
 // overtake its command. A system at rest is watched until nothing in it waits any more (System.Rest).
 //
 // Every run checks that each published event was handled or dead-lettered, that only poisonous events were
-// dead-lettered, that no handler answered 500, that no event is published again without a fault that explains it, that a
-// committed change is answered as done, that an event is acknowledged only when the events of its handler are published,
-// that no outbox keeps an unpublished event, that inbox entries and stored
-// responses are removed in time, and that each projection that the scenario names equals the one rebuilt from the
-// events. The scenario checks the rest.
+// dead-lettered, that no handler answered 500, that no event is published again without a fault that explains it, that
+// a committed change is answered as done, that an event is acknowledged only when the events of its handler are
+// published, that no outbox keeps an unpublished event, that inbox entries and stored responses are removed in time,
+// and that each projection that the scenario names equals the one rebuilt from the events. The scenario checks the
+// rest.
 //
 // A handler that calls its ports from its own goroutines cannot be simulated. One that waits for real time stops the
 // run for as long, except inside testing/synctest. A Runner, a System and a Report may be used concurrently; a

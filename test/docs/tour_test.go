@@ -10,7 +10,8 @@ import (
 	"github.com/ebb-dev/ebb/test/shop"
 )
 
-// The README's tour works as it is printed: the commands succeed, and each answer holds what the comment behind it says.
+// The README's tour works as it is printed: the commands succeed, and each answer holds what the comment behind it
+// says.
 func TestTour(t *testing.T) {
 	need(t, "bash", "curl", "sed")
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)

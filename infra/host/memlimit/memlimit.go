@@ -10,9 +10,9 @@ import (
 // count: the pages of the program itself, and of the files that a store maps.
 const share = 0.8
 
-// Set sets the runtime's soft memory limit (GOMEMLIMIT) from the limit of the process's control group, version 1 or 2. The
-// environment's GOMEMLIMIT goes before; without either the limit stays off, and elsewhere than on Linux Set does nothing.
-// Hosts call it once, before they make functions. It may be called again.
+// Set sets the runtime's soft memory limit (GOMEMLIMIT) from the limit of the process's control group, version 1 or 2.
+// The environment's GOMEMLIMIT goes before; without either the limit stays off, and elsewhere than on Linux Set does
+// nothing. Hosts call it once, before they make functions. It may be called again.
 func Set() {
 	// An error means that no limit can be told, as when there is none; then the runtime has none either.
 	_, _ = memlimit.Set(memlimit.WithRatio(share))
