@@ -23,8 +23,9 @@ type Revocation struct {
 // token that was issued last is valid.
 const maxRevokedSessions = 64
 
-// Revocations is what is revoked of one subject, as it is stored. It is the union of what Add was given: the order and
-// the number of times do not matter, except that more sessions than are listed have all tokens of before refused.
+// Revocations holds the revoked access of one subject, as it is stored. It is the union of what Add was given: the
+// order and the number of times do not matter, except that more sessions than are listed have all tokens of before
+// refused.
 type Revocations struct {
 	All      *cut           `json:"all,omitempty"`
 	Sessions map[string]cut `json:"sessions,omitempty"`

@@ -53,7 +53,7 @@ type Function struct {
 	allTypes  event.Catalogue // of the system; see systemTypes
 }
 
-// route is an operation as it is declared and as the manifest has it.
+// route holds an operation in the form of its declaration and in that of the manifest.
 type route struct {
 	manifest.Route
 	op Operation

@@ -96,7 +96,7 @@ func (i instance) Tick(ctx context.Context, now time.Time) (more bool, err error
 		more = tx.tickAgain
 		return err
 	})
-	if err == nil { // nobody waits for a tick, so that it also publishes what earlier ones have left
+	if err == nil { // no caller waits for a tick, so it also publishes what earlier units have left
 		err = unpublished
 	}
 	if err == nil {

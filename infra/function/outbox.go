@@ -44,11 +44,11 @@ import (
 // from then on no instance publishes it. Of the events of a refused entry those that the broker took are taken out of
 // it. Each is logged as an error, and the metric ebb.outbox.quarantined counts them at each start and sweep.
 //
-// What is committed is answered as done to a client, also when its events are left: nobody waits for the outbox but
-// the units that emit, which publish what is left before their own events to keep the order. An event is acknowledged
-// to the broker only when its own events are published; otherwise it is answered 503 and comes again as a duplicate.
-// When a function goes to zero with entries left, the clock's sweep starts it. An entry that is left for alarmAge is
-// logged as an error once, and its age is the metric ebb.outbox.oldest_age.
+// What is committed is answered as done to a client, also when its events are left: only units that emit wait for the
+// outbox: they publish what is left before their own events to keep the order. An event is acknowledged to the broker
+// only when its own events are published; otherwise it is answered 503 and comes again as a duplicate. When a function
+// goes to zero with entries left, the clock's sweep starts it. An entry that is left for alarmAge is logged as an
+// error once, and its age is the metric ebb.outbox.oldest_age.
 //
 // A crash in written or publishing leaves an entry that was perhaps published; in published or durable one that was. It
 // is published again then, once, and inboxes drop the second copy. Nothing but the entry itself is needed: what an

@@ -195,7 +195,7 @@ func Admin() auth.Principal {
 	return auth.Principal{Subject: "admin", Roles: []string{auth.RoleAdmin, auth.RoleCustomer}}
 }
 
-// Nobody is a caller without a token.
+// Nobody is the anonymous caller: Call sends no token.
 var Nobody auth.Principal
 
 // Response is what the function answered.
