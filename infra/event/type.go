@@ -115,11 +115,19 @@ func (t Type[T]) Decode(e ce.Event) (T, error) {
 	if err := t.info.accepts(e); err != nil {
 		return none, err
 	}
+	if raw, ok := any(&data).(*json.RawMessage); ok && t.info.GoType != reflect.TypeFor[json.RawMessage]() {
+		*raw = e.DataEncoded
+		return data, t.info.Check(e.DataEncoded)
+	}
 	if err := t.info.Schema.decode(e.DataEncoded, reflect.ValueOf(&data).Elem()); err != nil {
 		return none, t.info.named(err)
 	}
 	return data, nil
 }
+
+// Raw returns the type with its data as JSON, for code that handles events of any type. Decode checks the data against
+// the schema of the type and does not copy it.
+func Raw(t Typed) Type[json.RawMessage] { return Type[json.RawMessage]{t.Info()} }
 
 // Draft is an event before the kit stamps it with id, source, time and the rest.
 type Draft struct {
@@ -127,6 +135,8 @@ type Draft struct {
 	Subject string
 	Key     string // of the partition
 	Data    any
+	ID      string // "": the kit gives it one; see Tx.NewID
+	Cause   string // the id of the event that it answers; "": that of the event that is being handled
 }
 
 // Keyed returns the draft with another partition key than its subject.

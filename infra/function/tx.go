@@ -138,7 +138,9 @@ func (tx *Tx) stamp(d event.Draft) (ce.Event, error) {
 	e := ce.Event{Context: &c, DataEncoded: data}
 	extensions := make(map[string]any, 5)
 	c.Extensions = extensions
-	c.ID = tx.NewID()
+	if c.ID = d.ID; c.ID == "" {
+		c.ID = tx.NewID()
+	}
 	_ = c.SetSource(tx.f.Source())
 	c.Type = d.Info.Name
 	c.Subject = &d.Subject
@@ -150,7 +152,9 @@ func (tx *Tx) stamp(d event.Draft) (ce.Event, error) {
 		extensions[event.Sequence] = strconv.FormatInt(v, 10)
 	}
 	extensions[event.CorrelationID] = tx.correlationID()
-	if tx.cause.Context != nil {
+	if d.Cause != "" {
+		extensions[event.CausationID] = d.Cause
+	} else if tx.cause.Context != nil {
 		extensions[event.CausationID] = tx.cause.ID()
 	}
 	if tx.trace != "" {

@@ -1,4 +1,4 @@
-package saga_test
+package saga
 
 import (
 	"encoding/json"
@@ -7,11 +7,12 @@ import (
 	"testing"
 	"time"
 
+	ce "github.com/cloudevents/sdk-go/v2/event"
+
 	"github.com/ebb-dev/ebb/infra/event"
-	"github.com/ebb-dev/ebb/infra/saga"
 )
 
-type order struct{ id string }
+type order struct{ Instance }
 
 // orderData is the data of every event in these tests.
 type orderData struct {
@@ -22,6 +23,7 @@ type orderData struct {
 var types = func() (t struct {
 	reserve, reserved, refused, release, released, note, noted   event.Type[orderData]
 	capture, captured, declined, refund, refunded, ship, shipped event.Type[orderData]
+	pack, packed, unpack, unpacked, approved, rejected           event.Type[orderData]
 }) {
 	n := event.NewNamespace("com.example", "https://example.com/schemas/")
 	command := func(name string) event.Type[orderData] {
@@ -36,48 +38,13 @@ var types = func() (t struct {
 	t.capture, t.captured, t.declined = command("payments.capture"), fact("payments.captured"), fact("payments.declined")
 	t.refund, t.refunded = command("payments.refund"), fact("payments.refunded")
 	t.ship, t.shipped = command("inventory.ship"), fact("inventory.shipped")
+	t.pack, t.packed, t.unpack, t.unpacked = command("depot.pack"), fact("depot.packed"), command("depot.unpack"),
+		fact("depot.unpacked")
+	t.approved, t.rejected = fact("people.approved"), fact("people.rejected")
 	return t
 }()
 
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-
-func steps() []saga.Step[order] {
-	return []saga.Step[order]{
-		{
-			Name:    "reserve",
-			Command: func(o order) event.Draft { return types.reserve.New(o.id, orderData{OrderID: o.id}) },
-			Done:    types.reserved.Info(), Failed: types.refused.Info(),
-			Undo:   func(o order) event.Draft { return types.release.New(o.id, orderData{OrderID: o.id}) },
-			Undone: types.released.Info(), Deadline: 10 * time.Second,
-		},
-		{
-			Name:    "note", // cannot be undone, and need not be
-			Command: func(o order) event.Draft { return types.note.New(o.id, orderData{OrderID: o.id}) },
-			Done:    types.noted.Info(), Deadline: 20 * time.Second,
-		},
-		{
-			Name:    "capture",
-			Command: func(o order) event.Draft { return types.capture.New(o.id, orderData{OrderID: o.id}) },
-			Done:    types.captured.Info(), Failed: types.declined.Info(),
-			Undo:   func(o order) event.Draft { return types.refund.New(o.id, orderData{OrderID: o.id}) },
-			Undone: types.refunded.Info(), Deadline: 30 * time.Second, Pivot: true,
-		},
-		{
-			Name:    "ship",
-			Command: func(o order) event.Draft { return types.ship.New(o.id, orderData{OrderID: o.id}) },
-			Done:    types.shipped.Info(), Deadline: 40 * time.Second,
-		},
-	}
-}
-
-func declared(t *testing.T) *saga.Saga[order] {
-	t.Helper()
-	s, err := saga.New("order", steps()...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
 
 // Each case is a list of inputs and the commands after each: "+5s" advances the time and calls Expired, "cancel" calls
 // Cancel, anything else is an event for Handle.
@@ -91,13 +58,13 @@ func TestProgress(t *testing.T) {
 	type beat struct{ in, asks string } // asks "-": nothing changed
 	tests := map[string]struct {
 		beats  []beat
-		status saga.Status
+		status Status
 		states string
 		reason string
 	}{
 		"every step is done": {
 			[]beat{{reserved, "note"}, {sent, "capture"}, {captured, "ship"}, {shipped, ""}},
-			saga.Completed, "done done done done", "",
+			Completed, "done done done done", "",
 		},
 		"nothing after the end changes anything": {
 			[]beat{
@@ -110,19 +77,19 @@ func TestProgress(t *testing.T) {
 				{"cancel", "-"},
 				{"+1h", "-"},
 			},
-			saga.Completed, "done done done done", "",
+			Completed, "done done done done", "",
 		},
 		"what is repeated or comes too early changes nothing": {
 			[]beat{{captured, "-"}, {released, "-"}, {reserved, "note"}, {reserved, "-"}, {refused, "-"}, {shipped, "-"}},
-			saga.Running, "done running todo todo", "",
+			Running, "done running todo todo", "",
 		},
 		"the first step fails: there is nothing to undo": {
 			[]beat{{refused, ""}, {reserved, "-"}},
-			saga.Reversed, "failed todo todo todo", "because of inventory.refused",
+			Reversed, "failed todo todo todo", "because of inventory.refused",
 		},
 		"a later step fails: what was done before is undone, the failed step is not": {
 			[]beat{{reserved, "note"}, {sent, "capture"}, {declined, "release"}, {refunded, "-"}, {released, ""}},
-			saga.Reversed, "undone undone failed todo", "because of payments.declined",
+			Reversed, "undone undone failed todo", "because of payments.declined",
 		},
 		"a deadline passes: the step in doubt is undone first": {
 			[]beat{
@@ -135,19 +102,19 @@ func TestProgress(t *testing.T) {
 				{refunded, "release"},
 				{released, ""},
 			},
-			saga.Reversed, "undone undone undone todo", "step capture timed out",
+			Reversed, "undone undone undone todo", "step capture timed out",
 		},
 		"an undo that is not answered is asked for again, and again": {
 			[]beat{{"cancel", "release"}, {"+9s", "-"}, {"+1s", "release"}, {"+9s", "-"}, {"+1s", "release"}, {released, ""}},
-			saga.Reversed, "undone todo todo todo", "the customer says so",
+			Reversed, "undone todo todo todo", "the customer says so",
 		},
 		"a second cancel changes nothing": {
 			[]beat{{"cancel", "release"}, {"cancel", "-"}},
-			saga.Undoing, "undoing todo todo todo", "the customer says so",
+			Undoing, "undoing todo todo todo", "the customer says so",
 		},
 		"a cancel while the pivot is in doubt undoes it": {
 			[]beat{{reserved, "note"}, {sent, "capture"}, {"cancel", "refund"}},
-			saga.Undoing, "done done undoing todo", "the customer says so",
+			Undoing, "done done undoing todo", "the customer says so",
 		},
 		"after the pivot a cancel comes too late and a deadline only asks again": {
 			[]beat{
@@ -159,47 +126,32 @@ func TestProgress(t *testing.T) {
 				{"+40s", "ship"},
 				{shipped, ""},
 			},
-			saga.Completed, "done done done done", "",
+			Completed, "done done done done", "",
 		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			s, now := declared(t), start
-			p, drafts := s.Start(order{"o1"}, now)
-			if got := what(drafts); got != "reserve" {
+			m := newMachine(t, Declaration[order]{Steps: steps()})
+			if got := m.begin(t); got != "reserve" {
 				t.Fatalf("starting asks for %q, want reserve", got)
 			}
 			for n, b := range tt.beats {
-				before, _ := json.Marshal(p)
-				var next saga.Progress
-				var changed bool
+				var got string
 				switch {
 				case b.in == "cancel":
-					next, drafts, changed = s.Cancel(p, order{"o1"}, "the customer says so", now)
+					got = m.cancel(t)
 				case b.in[0] == '+':
 					d, _ := time.ParseDuration(b.in[1:])
-					now = now.Add(d)
-					next, drafts, changed = s.Expired(p, order{"o1"}, now)
+					got = m.pass(t, d)
 				default:
-					next, drafts, changed = s.Handle(p, order{"o1"}, "com.example."+b.in+".v1", "because of "+b.in, now)
-				}
-				if after, _ := json.Marshal(p); string(after) != string(before) {
-					t.Fatalf("beat %d (%s) changed the progress it was given", n, b.in)
-				}
-				got := what(drafts)
-				if !changed {
-					got = "-"
+					got = m.hear(t, answerOf(b.in, ""))
 				}
 				if got != b.asks {
 					t.Fatalf("beat %d (%s) asks for %q, want %q", n, b.in, got, b.asks)
 				}
-				p = next
 			}
-			var states []string
-			for _, step := range p.Steps {
-				states = append(states, string(step.State))
-			}
-			if got := strings.Join(states, " "); got != tt.states || p.Status != tt.status || p.Reason != tt.reason {
+			p := m.state.Saga
+			if got := m.states(); got != tt.states || p.Status != tt.status || p.Reason != tt.reason {
 				t.Errorf("ended %s, %q, reason %q; want %s, %q, %q", p.Status, got, p.Reason, tt.status, tt.states, tt.reason)
 			}
 			if p.Status.Ended() != (p.Step == "" && p.Due.IsZero()) {
@@ -209,25 +161,18 @@ func TestProgress(t *testing.T) {
 	}
 }
 
-func what(drafts []event.Draft) string {
-	var all []string
-	for _, d := range drafts {
-		all = append(all, d.Info.What)
-	}
-	return strings.Join(all, " ")
-}
-
 // world stands for the functions that carry out the commands. They are idempotent and store an undo that overtakes its
 // command. Their answers arrive late, twice, in any order, or are lost.
 type world struct {
 	held map[string]bool
 	gone map[string]bool // undone, perhaps before it was done
-	mail []string        // event types under way
+	mail []ce.Event      // under way
 }
 
 var undoes = map[string]string{"release": "reserve", "refund": "capture"}
 
-func (w *world) do(command string, rnd *rand.Rand) {
+func (w *world) do(asked ce.Event, rnd *rand.Rand) {
+	command := strings.Split(asked.Type(), ".")[3]
 	answer := map[string]string{
 		"reserve": "inventory.reserved", "note": "notifications.sent",
 		"capture": "payments.captured", "ship": "inventory.shipped",
@@ -243,46 +188,42 @@ func (w *world) do(command string, rnd *rand.Rand) {
 		w.held[command] = true
 	}
 	if answer != "" {
-		w.mail = append(w.mail, "com.example."+answer+".v1")
+		w.mail = append(w.mail, answerOf(answer, asked.ID()))
 	}
 }
 
 // In any order, with any repetition, loss and delay, a saga ends once and holds all or nothing.
 func TestEverySagaEnds(t *testing.T) {
-	s := declared(t)
-	ends := map[saga.Status]int{}
+	ends := map[Status]int{}
 	for seed := range uint64(5000) {
 		rnd := rand.New(rand.NewPCG(seed, 7))
 		w := &world{held: map[string]bool{}, gone: map[string]bool{}}
-		var commands, log []string
-		now := start
-		p, drafts := s.Start(order{"o1"}, now)
-		var ended saga.Status
+		m := newMachine(t, Declaration[order]{Steps: steps()})
+		var log []string
+		m.begin(t)
+		var ended Status
 		for beat := 0; ; beat++ {
-			for _, d := range drafts {
-				commands = append(commands, d.Info.What)
-			}
-			drafts = nil
+			p := &m.state.Saga
 			if ended == "" && p.Status.Ended() {
 				ended = p.Status
 			}
 			if ended != "" && p.Status != ended {
 				t.Fatalf("seed %d: was %s, is %s\n%v", seed, ended, p.Status, log)
 			}
-			if ended != "" && len(commands) == 0 && len(w.mail) == 0 {
+			if ended != "" && len(m.asked) == 0 && len(w.mail) == 0 {
 				break
 			}
 			if beat > 2000 {
 				t.Fatalf("seed %d: has not ended: %+v\n%v", seed, p, log)
 			}
 			switch choice := rnd.IntN(20); {
-			case choice < 9 && len(commands) > 0:
-				n := rnd.IntN(len(commands))
-				c := commands[n]
+			case choice < 9 && len(m.asked) > 0:
+				n := rnd.IntN(len(m.asked))
+				c := m.asked[n]
 				if rnd.IntN(4) > 0 || ended != "" { // else it will be delivered again
-					commands = append(commands[:n:n], commands[n+1:]...)
+					m.asked = append(m.asked[:n:n], m.asked[n+1:]...)
 				}
-				log = append(log, c)
+				log = append(log, c.Type())
 				w.do(c, rnd)
 			case choice < 18 && len(w.mail) > 0:
 				n := rnd.IntN(len(w.mail))
@@ -290,75 +231,67 @@ func TestEverySagaEnds(t *testing.T) {
 				if rnd.IntN(4) > 0 || ended != "" {
 					w.mail = append(w.mail[:n:n], w.mail[n+1:]...)
 				}
-				log = append(log, e)
-				p, drafts, _ = s.Handle(p, order{"o1"}, e, "refused", now)
+				log = append(log, e.Type())
+				m.hear(t, e)
 			case choice == 18 && rnd.IntN(4) == 0:
 				log = append(log, "cancel")
-				p, drafts, _ = s.Cancel(p, order{"o1"}, "cancelled", now)
+				m.cancel(t)
 			default:
-				now = now.Add(time.Duration(rnd.IntN(12)) * time.Second)
 				log = append(log, "expired")
-				p, drafts, _ = s.Expired(p, order{"o1"}, now)
+				m.pass(t, time.Duration(rnd.IntN(12))*time.Second)
 			}
 		}
 		ends[ended]++
-		want := ended == saga.Completed
-		for _, step := range []string{"reserve", "capture"} {
+		want := ended == Completed
+		for _, step := range []string{"reserve", "capture", "ship"} {
 			if w.held[step] != want {
 				t.Fatalf("seed %d: %s, yet %s is held: %v\n%v", seed, ended, step, w.held[step], log)
 			}
 		}
-		if w.held["ship"] != want {
-			t.Fatalf("seed %d: %s, yet shipped: %v\n%v", seed, ended, w.held["ship"], log)
-		}
-		if (p.Reason == "") != want {
-			t.Fatalf("seed %d: %s with reason %q", seed, ended, p.Reason)
+		if (m.state.Saga.Reason == "") != want {
+			t.Fatalf("seed %d: %s with reason %q", seed, ended, m.state.Saga.Reason)
 		}
 	}
-	if ends[saga.Completed] < 100 || ends[saga.Reversed] < 100 {
+	if ends[Completed] < 100 || ends[Reversed] < 100 {
 		t.Errorf("the test did not see enough of both ends: %v", ends)
 	}
 }
 
 // A declaration that cannot work is refused, with everything that is not valid in it.
-func TestNewValidates(t *testing.T) {
-	_, err := saga.New(
-		"order",
-		saga.Step[order]{Name: "a"},
-		saga.Step[order]{
-			Name:     "a",
-			Command:  steps()[0].Command,
-			Done:     types.reserved.Info(),
-			Undone:   types.released.Info(),
-			Deadline: 1,
-			Pivot:    true,
-		},
-		saga.Step[order]{
-			Name:     "b",
-			Command:  steps()[0].Command,
-			Done:     types.reserved.Info(),
-			Failed:   types.reserved.Info(),
-			Deadline: 1,
-			Pivot:    true,
-		},
-	)
+func TestCheck(t *testing.T) {
+	ok := steps()[0]
+	d := Declaration[order]{Name: "order", Version: 2, Earlier: map[int][]Step[order]{2: steps()}, Steps: []Step[order]{
+		{Name: "a", Command: ok.Command},
+		{Name: "a", Command: ok.Command, Done: types.reserved, Undone: types.released, Deadline: 1, Pivot: true},
+		{Name: "b", Command: ok.Command, Done: types.reserved, Failed: types.reserved, Deadline: 1, Pivot: true},
+		{Name: "c", After: []string{"d"}, Done: types.reserved},
+		{Name: "d", After: []string{"a"}, Done: types.reserved},
+	}}
+	err := d.check()
 	for _, want := range []string{
-		`"a" wants a command`, `"a" wants a deadline`, `"a" is there twice`, `"a" wants an undo`,
-		`"b" has one event`, `"b" comes after the pivot`, `"b" is a second pivot`,
+		`"a" wants the event`, `"a" wants a deadline`, `"a" is there twice`, `"a" wants an undo`,
+		`"b" has one event`, `"b" is a second pivot`, `"c" comes after "d"`, "earlier version 2",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q in:\n%v", want, err)
 		}
 	}
-	if _, err := saga.New[order]("order"); err == nil {
-		t.Error("a saga without steps was accepted")
+	for _, d := range []Declaration[order]{{Name: "order"}, {Name: "An order", Steps: steps()}} {
+		if d.check() == nil {
+			t.Errorf("accepted: %+v", d)
+		}
+	}
+	parallel := Declaration[order]{Name: "order", Steps: steps()}
+	parallel.Steps[2].After = []string{"reserve"}
+	parallel.Steps[3].After = []string{"note", "capture"}
+	if err := parallel.check(); err == nil || !strings.Contains(err.Error(), `"note" runs in parallel to the pivot`) {
+		t.Errorf("got %v", err)
 	}
 }
 
 // The declaration is drawn as a diagram, and a progress names the steps that have not begun.
 func TestPicture(t *testing.T) {
-	s := declared(t)
-	picture := s.Mermaid()
+	picture := Mermaid(steps())
 	for _, want := range []string{
 		`state "capture (pivot)" as s3`, "[*] --> s1", "s1 --> s2: reserved", "s1 --> undone: refused",
 		"s1 --> u1: deadline or cancel",
@@ -370,15 +303,12 @@ func TestPicture(t *testing.T) {
 			t.Errorf("want %q in\n%s", want, picture)
 		}
 	}
-	if got := s.Steps(); len(got) != 4 || !got[2].Pivot || got[2].Undone != "com.example.payments.refunded.v1" ||
-		len(s.Consumes()) != 8 {
-		t.Errorf("declared: %+v, consumes %d types", got, len(s.Consumes()))
-	}
-	p, _ := s.Start(order{"o1"}, start)
-	data, _ := json.Marshal(p)
-	want := `{"status":"running","step":"reserve","due":"2026-01-02T03:04:15Z","steps":[` +
-		`{"name":"reserve","state":"running","started_at":"2026-01-02T03:04:05Z"},` +
-		`{"name":"note","state":"todo"},{"name":"capture","state":"todo"},{"name":"ship","state":"todo"}]}`
+	m := newMachine(t, Declaration[order]{Steps: steps()})
+	m.begin(t)
+	data, _ := json.Marshal(m.state.Saga)
+	want := `{"status":"running","version":1,"step":"reserve","due":"2026-01-02T03:04:15Z","steps":[` +
+		`{"name":"reserve","state":"running","started_at":"2026-01-02T03:04:05Z","due":"2026-01-02T03:04:15Z"},` +
+		`{"name":"note","state":"todo"},{"name":"capture","state":"todo","pivot":true},{"name":"ship","state":"todo"}]}`
 	if string(data) != want {
 		t.Errorf("progress is\n%s, want\n%s", data, want)
 	}
