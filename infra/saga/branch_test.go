@@ -50,7 +50,8 @@ func TestAtOnce(t *testing.T) {
 	if got := m.begin(t); got != "reserve pack" {
 		t.Errorf("begins with %q", got)
 	}
-	if got := m.hear(t, answerOf("depot.packed", "")) + "|" + m.hear(t, answerOf("inventory.reserved", "")); got != "|capture" {
+	got := m.hear(t, answerOf("depot.packed", "")) + "|" + m.hear(t, answerOf("inventory.reserved", ""))
+	if got != "|capture" {
 		t.Errorf("asks for %q", got)
 	}
 	for _, want := range []string{"[*] --> s1", "[*] --> s2", "s1 --> s3: reserved", "s2 --> s3: packed"} {
@@ -106,7 +107,8 @@ func TestWait(t *testing.T) {
 		t.Errorf("completed: asks for %q, %+v", got, m.state)
 	}
 	m = at()
-	if got := m.must(t, func(r *run[order]) error { return r.resolve("approve", Failed, "no", "no", nil) }); got != "release" {
+	got = m.must(t, func(r *run[order]) error { return r.resolve("approve", Failed, "no", "no", nil) })
+	if got != "release" {
 		t.Errorf("failed: asks for %q", got)
 	}
 	m = newMachine(t, Declaration[order]{Steps: all})

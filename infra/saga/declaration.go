@@ -87,7 +87,7 @@ type Child[S any] struct {
 	Done  *Command[S] // answers Start when the saga is completed
 	// Failed answers Start when the saga was undone by itself.
 	Failed *Command[S]
-	Undo   event.Typed // undoes the saga, also after it was completed; nil: it cannot be undone. It must have no pivot then
+	Undo   event.Typed // undoes the saga, also after it was completed: it has no pivot then. Nil: it cannot be undone
 	Undone *Command[S] // answers Undo when the saga is undone
 }
 

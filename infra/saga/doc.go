@@ -6,14 +6,14 @@
 //		Name: "trip",
 //		Steps: []saga.Step[trip]{{
 //			Name: "flight", Deadline: 30 * time.Second,
-//			Command: saga.Send(events.FlightBook, func(t trip) events.BookFlight { return events.BookFlight{TripID: t.ID} }),
+//			Command: saga.Send(events.FlightBook, trip.flight), // func (t trip) flight() events.BookFlight
 //			Done:    saga.Apply(events.FlightBooked, func(t *trip, e events.BookedFlight) { t.Seat = e.Seat }),
 //			Failed:  events.FlightRefused,
-//			Undo:    saga.Send(events.FlightCancel, func(t trip) events.CancelFlight { return events.CancelFlight{TripID: t.ID} }),
+//			Undo:    saga.Send(events.FlightCancel, trip.flight),
 //			Undone:  events.FlightCancelled,
 //		}, {
 //			Name: "payment", Deadline: 30 * time.Second, Pivot: true,
-//			Command: saga.Send(events.PaymentCharge, func(t trip) events.ChargePayment { return events.ChargePayment{TripID: t.ID} }),
+//			Command: saga.Send(events.PaymentCharge, trip.price),
 //			Done:    events.PaymentCharged, Failed: events.PaymentDeclined,
 //		}},
 //	})
@@ -54,10 +54,11 @@
 //
 // # Stuck
 //
-// A saga is stuck when an undo, or a command after the pivot, was sent [Declaration].StuckAfter times without an answer,
-// or when it comes to a step that no declaration has. It is then tried less and less often, up to once an hour. The
-// function emits sagas.stuck, logs an error and counts the metric ebb.sagas.stuck, once. An operator lists such sagas
-// and retries, skips a step, or ends one; see operate.go and the command "ebb sagas".
+// A saga is stuck when an undo, or a command after the pivot, was sent again [Declaration].StuckAfter times without an
+// answer, or when it comes to a step that no declaration has. It is then tried less and less often, up to once an hour.
+// The function emits sagas.stuck, logs an error and counts the metric ebb.sagas.stuck, once. An operator lists such
+// sagas and retries, skips a step, cancels or ends one with the operations below [PathPrefix], which the function serves,
+// or with the command "ebb sagas".
 //
 // # Versions
 //

@@ -18,7 +18,8 @@ func TestFind(t *testing.T) {
 	expired := m.state.Saga.clone()
 	document, err := json.Marshal(map[string]any{
 		"a": running, "b": []any{map[string]any{"saga": expired}, 7, "steps"}, "c": map[string]any{"saga": cancelled},
-		"d": map[string]any{"status": "running", "steps": []string{"no saga"}}, "e": map[string]any{"status": "new", "steps": running.Steps},
+		"d": map[string]any{"status": "running", "steps": []string{"no saga"}},
+		"e": map[string]any{"status": "new", "steps": running.Steps},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -104,7 +104,8 @@ func (g *Saga[S]) serveOperators() {
 	function.Serve(g.f, op(http.MethodPost, "/{id}/retry", "Retry a saga of "+name,
 		"Sends the commands that are not answered again, now, and counts its tries from 0."), g.operateRetry)
 	function.Serve(g.f, op(http.MethodPost, "/{id}/skip", "Skip a step of a saga of "+name,
-		"Takes a step for done, or for undone if the saga is undoing, without an answer. What it has left behind elsewhere is for a person to mend."),
+		"Takes a step for done, or for undone if the saga is undoing, without an answer. What it has left behind elsewhere "+
+			"is for a person to mend."),
 		g.operateSkip)
 	function.Serve(g.f, op(http.MethodPost, "/{id}/cancel", "Cancel a saga of "+name,
 		"Undoes it. A saga whose pivot is done, or that has ended, is a conflict."), g.operateCancel)

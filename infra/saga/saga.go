@@ -282,7 +282,9 @@ func (g *Saga[S]) expired(ctx context.Context, tx *function.Tx) error {
 }
 
 func (g *Saga[S]) run(tx *function.Tx, s *S) *run[S] {
-	return &run[S]{steps: g.step, newest: g.versions[0], stuck: g.d.StuckAfter, now: tx.Now(), state: s, in: g.instance(s)}
+	return &run[S]{
+		steps: g.step, newest: g.versions[0], stuck: g.d.StuckAfter, now: tx.Now(), state: s, in: g.instance(s),
+	}
 }
 
 // change loads a saga, lets fn change it, and stores it if it has changed.

@@ -155,7 +155,8 @@ func TestYesterday(t *testing.T) {
 		err := json.Unmarshal([]byte(`{"id":"o1","timer":"t1","saga":{"status":"undoing","step":"capture",
 			"due":"2026-01-02T03:05:00Z","again":2,"reason":"step capture timed out","steps":[
 			{"name":"reserve","state":"done"},{"name":"note","state":"done"},
-			{"name":"capture","state":"undoing","undoing_at":"2026-01-02T03:04:00Z"},{"name":"ship","state":"todo"}]}}`), &in)
+			{"name":"capture","state":"undoing","undoing_at":"2026-01-02T03:04:00Z"},
+			{"name":"ship","state":"todo"}]}}`), &in)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -222,7 +223,8 @@ func TestStuckUndo(t *testing.T) {
 		waits[0] != 10*time.Second || waits[4] != 10*time.Second || waits[6] <= waits[5] || waits[15] != time.Hour {
 		t.Errorf("told %v, waits %v", m.told, waits)
 	}
-	if m.hear(t, answerOf("inventory.released", m.lastSent())); m.state.Saga.Status != Reversed || m.state.Saga.Stuck != nil {
+	m.hear(t, answerOf("inventory.released", m.lastSent()))
+	if m.state.Saga.Status != Reversed || m.state.Saga.Stuck != nil {
 		t.Errorf("%+v", m.state.Saga)
 	}
 }
@@ -252,7 +254,8 @@ func TestOperated(t *testing.T) {
 	}
 	m = stuck()
 	m.must(t, func(r *run[order]) error { return r.end(Reversed, "we give up", "ended") })
-	if s := m.state.Saga; s.Status != Reversed || s.Reason != "the customer says so" || s.Steps[0].Skipped != "we give up" {
+	if s := m.state.Saga; s.Status != Reversed || s.Reason != "the customer says so" ||
+		s.Steps[0].Skipped != "we give up" {
 		t.Errorf("ended: %+v", s)
 	}
 	for name, act := range map[string]func(r *run[order]) error{
