@@ -57,8 +57,8 @@
 // A saga is stuck when an undo, or a command after the pivot, was sent again [Declaration].StuckAfter times without an
 // answer, or when it comes to a step that no declaration has. It is then tried less and less often, up to once an hour.
 // The function emits sagas.stuck, logs an error and counts the metric ebb.sagas.stuck, once. An operator lists such
-// sagas and retries, skips a step, cancels or ends one with the operations below [PathPrefix], which the function serves,
-// or with the command "ebb sagas".
+// sagas and retries, skips a step, cancels or ends one with the operations below [PathPrefix], which the function
+// serves, or with the command "ebb sagas".
 //
 // # Versions
 //

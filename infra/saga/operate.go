@@ -63,14 +63,14 @@ type listInput struct {
 }
 
 type reasonInput struct {
-	operatedID
+	ID   string `path:"id" minLength:"1" maxLength:"200"`
 	Body struct {
 		Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"For the record."`
 	}
 }
 
 type skipInput struct {
-	operatedID
+	ID   string `path:"id" minLength:"1" maxLength:"200"`
 	Body struct {
 		Step   string `json:"step" minLength:"1" maxLength:"100"`
 		Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"For the record."`
@@ -78,7 +78,7 @@ type skipInput struct {
 }
 
 type endInput struct {
-	operatedID
+	ID   string `path:"id" minLength:"1" maxLength:"200"`
 	Body struct {
 		As     Status `json:"as,omitempty" enum:"completed,undone" doc:"undone unless given"`
 		Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"For the record."`

@@ -84,8 +84,8 @@ func TestVersionsUndo(t *testing.T) {
 	}
 }
 
-// A saga whose steps were changed without a new version goes on by the names of its steps. One that comes to a step that
-// is gone is stuck, is looked at again less and less often, and can be operated.
+// A saga whose steps were changed without a new version goes on by the names of its steps. One that comes to a step
+// that is gone is stuck, is looked at again less and less often, and can be operated.
 func TestUnknownStep(t *testing.T) {
 	for name, next := range changes {
 		m := newMachine(t, Declaration[order]{Steps: steps()})
