@@ -31,16 +31,32 @@ type orders struct {
 
 // New declares the orders function.
 func New(env function.Env) (*function.Function, error) {
+	return NewVersion(env, 1, func(own []saga.Step[State]) []saga.Step[State] { return own })
+}
+
+// State is the state of an order, of which its saga makes commands.
+type State = order
+
+// NewVersion declares the function with another version of its saga, made from its own steps, while orders that were
+// placed before go on with those: as a later build does, for simulations of a deploy.
+func NewVersion(
+	env function.Env, version int, change func(own []saga.Step[State]) []saga.Step[State],
+) (*function.Function, error) {
 	f := function.New("orders", env)
 	c, err := function.Configure[Config](f)
 	if err != nil {
 		return nil, err
 	}
 	s := &orders{f: f, products: function.Collection[product](f, "products")}
-	s.saga, err = saga.New(f, saga.Declaration[order]{
-		Name: "order", Steps: placing(c.StepDeadline), Ended: s.ended, Timer: saga.Send(events.OrderDeadline, deadline),
+	d := saga.Declaration[order]{
+		Name: "order", Version: version, Steps: change(placing(c.StepDeadline)), Ended: s.ended,
+		Timer: saga.Send(events.OrderDeadline, deadline),
 		Store: saga.InJournal("orders", fold, foldRevision, entries, byCustomer),
-	})
+	}
+	if version > 1 {
+		d.Earlier = map[int][]saga.Step[order]{1: placing(c.StepDeadline)}
+	}
+	s.saga, err = saga.New(f, d)
 	if err != nil {
 		return nil, err
 	}

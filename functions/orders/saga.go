@@ -21,7 +21,7 @@ func placing(deadline time.Duration) []saga.Step[order] {
 				return events.ReserveStock{OrderID: o.ID, Lines: stockLines(o.Lines)}
 			}),
 			Done: events.InventoryReserved, Failed: saga.Because(events.InventoryRefused, outOfStock),
-			Undo:   saga.Send(events.InventoryRelease, func(o order) events.ReleaseStock {
+			Undo: saga.Send(events.InventoryRelease, func(o order) events.ReleaseStock {
 				return events.ReleaseStock{OrderID: o.ID}
 			}),
 			Undone: events.InventoryReleased,
@@ -32,7 +32,7 @@ func placing(deadline time.Duration) []saga.Step[order] {
 				return events.AuthorizePayment{OrderID: o.ID, CustomerID: o.CustomerID, Amount: o.Total, Token: o.Token}
 			}),
 			Done: events.PaymentAuthorized, Failed: saga.Because(events.PaymentDeclined, declined),
-			Undo:   saga.Send(events.PaymentVoid, func(o order) events.VoidPayment {
+			Undo: saga.Send(events.PaymentVoid, func(o order) events.VoidPayment {
 				return events.VoidPayment{OrderID: o.ID}
 			}),
 			Undone: events.PaymentVoided,
@@ -42,8 +42,8 @@ func placing(deadline time.Duration) []saga.Step[order] {
 			Command: saga.Send(events.PaymentCapture, func(o order) events.CapturePayment {
 				return events.CapturePayment{OrderID: o.ID}
 			}),
-			Done:    events.PaymentCaptured, Failed: saga.Because(events.PaymentDeclined, declined),
-			Undo:   saga.Send(events.PaymentRefund, func(o order) events.RefundPayment {
+			Done: events.PaymentCaptured, Failed: saga.Because(events.PaymentDeclined, declined),
+			Undo: saga.Send(events.PaymentRefund, func(o order) events.RefundPayment {
 				return events.RefundPayment{OrderID: o.ID}
 			}),
 			Undone: events.PaymentRefunded,

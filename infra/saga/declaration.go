@@ -43,6 +43,10 @@ type Declaration[S any] struct {
 	// StuckAfter is how often an undo, or a command after the pivot, is sent again before the saga is stuck. 0 is 5.
 	StuckAfter int
 
+	// Strict takes an answer only when its causationid names a command of the saga, and ignores one about a saga that does
+	// not exist. It is for types of event that answer the sagas of several functions.
+	Strict bool
+
 	// Store is where sagas are stored. Nil: as documents of the collection Name.
 	Store Store[S]
 

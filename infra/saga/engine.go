@@ -17,6 +17,7 @@ type run[S any] struct {
 	steps  func(version int, name string) *Step[S]
 	newest int // the newest version that is declared
 	stuck  int // how often is sent again before the saga is stuck
+	strict bool
 
 	now   time.Time
 	early time.Duration // how far the clock function is ahead of this instance, at least
@@ -251,7 +252,12 @@ func (r *run[S]) awaits(i int, eventType string) (match, bool) {
 // their own. A failure ends the way forward, so that a second one finds nothing to do. Any other answer must not
 // be one to two steps: the second copy of the first answer would complete the second step.
 func (r *run[S]) loose(m match, sent bool) bool {
-	if step := r.step(m.step); !sent || m.as == Failed || m.as == Done && step.Command == nil {
+	switch step := r.step(m.step); {
+	case step.Command == nil && m.as != Undone:
+		return true
+	case r.strict:
+		return false
+	case !sent || m.as == Failed:
 		return true
 	}
 	answers := 0

@@ -261,6 +261,9 @@ func (g *Saga[S]) answered(ctx context.Context, tx *function.Tx) error {
 		r.answered(e)
 		return r.err
 	})
+	if g.d.Strict && fault.Is(err, fault.NotFound) {
+		return nil // it is about the saga of another function
+	}
 	return err
 }
 
@@ -283,7 +286,8 @@ func (g *Saga[S]) expired(ctx context.Context, tx *function.Tx) error {
 
 func (g *Saga[S]) run(tx *function.Tx, s *S) *run[S] {
 	return &run[S]{
-		steps: g.step, newest: g.versions[0], stuck: g.d.StuckAfter, now: tx.Now(), state: s, in: g.instance(s),
+		steps: g.step, newest: g.versions[0], stuck: g.d.StuckAfter, strict: g.d.Strict, now: tx.Now(), state: s,
+		in: g.instance(s),
 	}
 }
 
