@@ -30,8 +30,8 @@ type account struct {
 	Roles     []string  `json:"roles,omitempty"`
 	CreatedAt time.Time `json:"created_at,omitzero"`
 	// An address that the user asked for and another has; only the user sees it.
-	Wanted    string    `json:"wanted,omitempty"`
-	Deleted   bool      `json:"deleted"`
+	Wanted  string `json:"wanted,omitempty"`
+	Deleted bool   `json:"deleted"`
 }
 
 func (a account) shown(id string) User {
