@@ -129,7 +129,8 @@ func TestSameKeyAtOnce(t *testing.T) {
 	s.sell(h, "/api/sales", "bob", "k1", 10).Expect(http.StatusCreated)
 	close(s.finish)
 	(<-first).Expect(http.StatusCreated)
-	if r := s.sell(h, "/api/sales", "ann", "k1", 3).Expect(http.StatusCreated); r.Header.Get("Idempotency-Replayed") == "" {
+	again := s.sell(h, "/api/sales", "ann", "k1", 3).Expect(http.StatusCreated)
+	if again.Header.Get("Idempotency-Replayed") == "" {
 		t.Error("the response is not the stored one")
 	}
 	wantTotal(h, 13)
