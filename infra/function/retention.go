@@ -103,7 +103,6 @@ func dateInbox(ctx context.Context, tx *store.Tx, now time.Time, limit int) (dat
 }
 
 func setExpiries(ctx context.Context, tx *store.Tx, old []store.Document, now time.Time) error {
-	tx.Assume(old...)
 	for _, d := range old {
 		data, err := json.Marshal(decodeInbox(d).dated(d.ID, now))
 		if err != nil {

@@ -128,7 +128,8 @@ func TestUnitsForgetInPortions(t *testing.T) {
 	h := functiontest.New(t, reminding)
 	post := func(n int) {
 		h.Call("POST", "/api/notes", functiontest.As("ada"),
-			reminder{Text: fmt.Sprint("note ", n), Until: h.Clock.Now().Add(time.Hour)}, "Idempotency-Key", fmt.Sprint(n)).Expect(204)
+			reminder{Text: fmt.Sprint("note ", n), Until: h.Clock.Now().Add(time.Hour)},
+			"Idempotency-Key", fmt.Sprint(n)).Expect(204)
 	}
 	for n := range 700 {
 		post(n)

@@ -124,29 +124,16 @@ func (tx *Tx) Prune(ctx context.Context, spec Spec, now time.Time, limit int) (r
 	if err != nil || len(found) == 0 {
 		return 0, false, err
 	}
-	if spec.Expiry.Final {
-		for _, d := range found {
-			tx.Discard(d.Key)
-		}
-		return len(found), more, nil
-	}
-	keys := make([]Key, len(found))
-	for i, d := range found {
-		keys[i] = d.Key
-	}
-	if err := tx.Load(ctx, keys...); err != nil { // a query's result is not checked by the commit
-		return 0, false, err
-	}
-	for _, k := range keys {
-		d, err := tx.Get(ctx, k)
-		if err != nil {
-			return removed, false, err
-		}
-		if d.Version == 0 || !spec.Expiry.Expired(d, now) {
+	for _, d := range found {
+		switch {
+		case !spec.Expiry.Expired(d, now):
 			continue
-		}
-		if err := tx.Delete(ctx, k); err != nil {
-			return removed, false, err
+		case spec.Expiry.Final:
+			tx.Discard(d.Key)
+		default:
+			if err := tx.Delete(ctx, d.Key); err != nil {
+				return removed, false, err
+			}
 		}
 		removed++
 	}
