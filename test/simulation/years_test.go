@@ -44,15 +44,14 @@ func (d frontOnly) Query(ctx context.Context, q store.Query) ([]store.Document, 
 	return slices.DeleteFunc(docs, func(d store.Document) bool { return !store.Match(d.Data, q.Where) }), false, err
 }
 
+func inFull(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error { return db.Commit(ctx, b) }
+
 func frontOfInbox() func(*simulate.Function) {
 	return env(func(e *function.Env) {
 		open := e.Store
 		e.Store = func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
 			db, err := open(ctx, name, schema)
-			whole := func(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
-				return db.Commit(ctx, b)
-			}
-			return frontOnly{driver{db, nil, whole}}, err
+			return frontOnly{driver{db, nil, inFull}}, err
 		}
 	})
 }
@@ -70,7 +69,9 @@ func TestNothingIsForgotten(t *testing.T) {
 				return m.Collection == "_inbox"
 			})
 		}),
-		"an author's documents stay": keeping(func(_ store.Batch, m store.Mutation) bool { return m.Collection == "reminders" }),
+		"an author's documents stay": keeping(func(_ store.Batch, m store.Mutation) bool {
+			return m.Collection == "reminders"
+		}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var found atomic.Pointer[simulate.Report]
