@@ -44,7 +44,9 @@ func (d frontOnly) Query(ctx context.Context, q store.Query) ([]store.Document, 
 	return slices.DeleteFunc(docs, func(d store.Document) bool { return !store.Match(d.Data, q.Where) }), false, err
 }
 
-func inFull(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error { return db.Commit(ctx, b) }
+func inFull(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
+	return db.Commit(ctx, b)
+}
 
 func frontOfInbox() func(*simulate.Function) {
 	return env(func(e *function.Env) {
