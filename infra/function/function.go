@@ -46,6 +46,7 @@ type Function struct {
 	opening  sync.Mutex // one Start or Stop at a time
 	db       atomic.Pointer[database]
 	outbox   outbox
+	pruner   pruner
 	flusher  broker.Flusher // nil: what was published is durable
 	waiters  waiters
 	inFlight inFlight
