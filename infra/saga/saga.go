@@ -239,8 +239,8 @@ func (g *Saga[S]) Fail(ctx context.Context, tx *function.Tx, id, step, reason, c
 	return g.change(ctx, tx, id, Answered, func(r *run[S]) error { return r.resolve(step, Failed, reason, code, nil) })
 }
 
-// Await waits until a saga has ended, until passes or ctx ends, and returns the saga as it was last seen: the zero state
-// if it was not seen. It is for function.Then, outside of any unit of work.
+// Await waits until a saga has ended, until passes or ctx ends, and returns the saga that was last seen, or the zero
+// state. It is for function.Then, outside of any unit of work.
 func (g *Saga[S]) Await(ctx context.Context, id string, until time.Time) (S, error) {
 	var last S
 	err := function.Await(ctx, g.f, id, until, func(ctx context.Context, tx *function.Tx) (bool, error) {
