@@ -128,7 +128,7 @@ func (b *batch) handle(ctx context.Context, db *store.Tx, entry string) ([]ce.Ev
 			b.failOne(i, err)
 			continue
 		}
-		b.results[i], b.emitted[i] = broker.ResultOf(nil), len(emitted) > 0
+		b.results[i], b.emitted[i] = broker.ResultOf(nil), b.emitted[i] || len(emitted) > 0
 		sealed = append(sealed, emitted...)
 	}
 	b.handled = true
@@ -201,8 +201,11 @@ func (b *batch) repeated(i int, d store.Document, own string) error {
 	if err := json.Unmarshal(d.Data, &known); err != nil {
 		return fault.Wrap(err, fault.Internal, "decode the inbox entry %s", d.ID)
 	}
-	if known.Outbox == nil || *known.Outbox != "" && *known.Outbox != own {
+	switch {
+	case known.Outbox == nil || *known.Outbox != "" && *known.Outbox != own:
 		b.repeats = append(b.repeats, repeat{i, known.Outbox})
+	case *known.Outbox == own:
+		b.emitted[i] = true // the first copy is in this batch
 	}
 	return nil
 }
