@@ -74,6 +74,18 @@ func TestWhen(t *testing.T) {
 	}
 }
 
+// A step that was skipped does not let the steps before it be undone before those after it.
+func TestUndoAroundSkipped(t *testing.T) {
+	all := []Step[order]{steps()[0], steps()[1], pack}
+	all[1].When = func(order) bool { return false }
+	m := newMachine(t, Declaration[order]{Steps: all})
+	m.begin(t)
+	m.hear(t, answerOf("inventory.reserved", ""))
+	if got := m.cancel(t); got != "unpack" {
+		t.Errorf("asks for %q", got)
+	}
+}
+
 // approve is a step that waits for a person or an event from outside.
 var approve = Step[order]{Name: "approve", Done: types.approved, Failed: types.rejected, Deadline: time.Hour}
 

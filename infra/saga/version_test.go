@@ -271,3 +271,30 @@ func TestOperated(t *testing.T) {
 }
 
 func (m *machine) lastSent() string { return m.asked[len(m.asked)-1].ID() }
+
+// A failure that answers the command of a step that was done before fails no later step.
+func TestFailureOfAnother(t *testing.T) {
+	again := steps()[0]
+	again.Name = "reserve-again"
+	m := newMachine(t, Declaration[order]{Steps: []Step[order]{steps()[0], again}})
+	m.begin(t)
+	m.hear(t, answerOf("inventory.reserved", "c1"))
+	if got := m.hear(t, answerOf("inventory.refused", "c1")); got != "-" {
+		t.Errorf("asks for %q: %s", got, m.states())
+	}
+	if m.hear(t, answerOf("inventory.refused", "elsewhere")); m.state.Saga.Status != Undoing {
+		t.Errorf("a failure whose cause is not known: %s", m.states())
+	}
+}
+
+// A step that means something else in the next version keeps its meaning for sagas of the version before.
+func TestSameNameOtherMeaning(t *testing.T) {
+	next := steps()
+	next[1].Command, next[1].Done = send(types.pack), types.packed
+	m := newMachine(t, Declaration[order]{Steps: steps()})
+	m.begin(t)
+	m.declare(Declaration[order]{Version: 2, Steps: next, Earlier: map[int][]Step[order]{1: steps()}})
+	if got := m.hear(t, answerOf("inventory.reserved", "c1")); got != "note" {
+		t.Errorf("asks for %q", got)
+	}
+}

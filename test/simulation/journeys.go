@@ -62,7 +62,7 @@ type BrokenJourneys struct {
 	Change    func(*simulate.Simulation, *simulate.Function)                    // changes a function; nil: none
 	Handle    func(*simulate.Simulation, string, broker.Handler) broker.Handler // wraps the event handler; nil: none
 	Patient   bool                                                              // no saga is ever stuck
-	Unchanged bool                                                              // the next version of the saga has the number of the first
+	Unchanged bool                                                              // both builds declare version 1
 }
 
 // Journeys returns a system of sagas with everything that a saga can have: parallel steps, a step that waits for an
