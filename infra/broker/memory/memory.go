@@ -48,18 +48,21 @@ func Open(log *Log, opts ...Option) *Broker {
 	return &Broker{core}
 }
 
-// Log holds the events and cursors of a broker. It outlives the broker that uses it.
+// Log holds the events, cursors and attempts of a broker. It outlives the broker that uses it.
 type Log struct {
-	mu      sync.Mutex
-	next    uint64
-	entries []eventlog.Entry
-	cursors map[string][]byte
+	mu       sync.Mutex
+	next     uint64
+	entries  []eventlog.Entry
+	cursors  map[string][]byte
+	attempts map[string][]byte
 }
 
 var _ eventlog.Log = (*Log)(nil)
 
 // NewLog returns an empty log.
-func NewLog() *Log { return &Log{next: 1, cursors: make(map[string][]byte)} }
+func NewLog() *Log {
+	return &Log{next: 1, cursors: make(map[string][]byte), attempts: make(map[string][]byte)}
+}
 
 // Append implements eventlog.Log.
 func (l *Log) Append(_ context.Context, events []event.Event) (uint64, error) {
@@ -136,11 +139,27 @@ func (l *Log) SaveCursors(_ context.Context, cursors map[string][]byte) error {
 	return nil
 }
 
+// LoadAttempts implements eventlog.Log.
+func (l *Log) LoadAttempts(_ context.Context, trigger string) ([]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.attempts[trigger], nil
+}
+
+// SaveAttempts implements eventlog.Log.
+func (l *Log) SaveAttempts(_ context.Context, trigger string, attempts []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.attempts[trigger] = attempts
+	return nil
+}
+
 // DropCursor implements eventlog.Log.
 func (l *Log) DropCursor(_ context.Context, trigger string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.cursors, trigger)
+	delete(l.attempts, trigger)
 	return nil
 }
 
