@@ -75,7 +75,8 @@ func hourly(missed string, limit int) manifest.Schedule {
 	return manifest.Schedule{Name: "hourly", Expression: "30 * * * *", Zone: "UTC", Missed: missed, Limit: limit}
 }
 
-// Each run is published once, also when two ticks come at once and after a restart; the clock begins at 12:00 on the 1st.
+// Each run is published once, also when two ticks come at once and after a restart; the clock begins at 12:00 on the
+// 1st.
 func TestScheduleFires(t *testing.T) {
 	d := deploy(t, hourly("once", 0),
 		manifest.Schedule{Name: "noon", Expression: "0 12 * * *", Zone: "Europe/Berlin", Missed: "once"})
@@ -103,10 +104,12 @@ func TestMissedRuns(t *testing.T) {
 		late time.Duration // after the last run
 		want []string
 	}{
-		"once":              {hourly("once", 0), 20 * time.Minute, []string{"hourly 01 17:30 4"}},
-		"skip":              {hourly("skip", 0), 20 * time.Minute, nil},
-		"skip, a bit late":  {hourly("skip", 0), 2 * time.Minute, []string{"hourly 01 17:30 4"}},
-		"all":               {hourly("all", 10), 20 * time.Minute, []string{"hourly 01 13:30 0", "hourly 01 14:30 0", "hourly 01 15:30 0", "hourly 01 16:30 0", "hourly 01 17:30 0"}},
+		"once":             {hourly("once", 0), 20 * time.Minute, []string{"hourly 01 17:30 4"}},
+		"skip":             {hourly("skip", 0), 20 * time.Minute, nil},
+		"skip, a bit late": {hourly("skip", 0), 2 * time.Minute, []string{"hourly 01 17:30 4"}},
+		"all": {hourly("all", 10), 20 * time.Minute, []string{
+			"hourly 01 13:30 0", "hourly 01 14:30 0", "hourly 01 15:30 0", "hourly 01 16:30 0", "hourly 01 17:30 0",
+		}},
 		"the last of all":   {hourly("all", 2), 20 * time.Minute, []string{"hourly 01 16:30 3", "hourly 01 17:30 0"}},
 		"of an old version": {hourly("all", 0), 20 * time.Minute, []string{"hourly 01 17:30 4"}},
 	} {

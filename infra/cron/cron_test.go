@@ -57,8 +57,8 @@ func fired(schedule string, at time.Time, missed int) event.Draft {
 		event.FiredSchedule{Function: "reports", Schedule: schedule, At: at, Missed: missed})
 }
 
-// A run is handled once, with the time at which it was due in the schedule's zone. A run of a schedule that the function
-// does not have any more, or of the past, does nothing; one that fails is tried again.
+// A run is handled once, with the time at which it was due in the schedule's zone. A run of a schedule that the
+// function does not have any more, or of the past, does nothing; one that fails is tried again.
 func TestRun(t *testing.T) {
 	h := functiontest.New(t, reporting)
 	at := time.Date(2026, 3, 1, 2, 0, 0, 0, time.UTC)

@@ -31,9 +31,9 @@ func runs(p cron.Plan, after time.Time, n int) (all []string) {
 	return all
 }
 
-// Runs are due by the clocks of the zone, also on days on which those are changed. In Berlin they go from 2:00 to 3:00 on
-// 2026-03-29 and from 3:00 to 2:00 on 2026-10-25, in New York an hour of 2:00 earlier or later, on Lord Howe Island by
-// half an hour, and Samoa had no 2011-12-30.
+// Runs are due by the clocks of the zone, also on days on which those are changed. In Berlin they go from 2:00 to 3:00
+// on 2026-03-29 and from 3:00 to 2:00 on 2026-10-25, in New York an hour of 2:00 earlier or later, on Lord Howe Island
+// by half an hour, and Samoa had no 2011-12-30.
 func TestNext(t *testing.T) {
 	for _, c := range []struct {
 		name, expression, zone, after string

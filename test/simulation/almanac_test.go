@@ -43,7 +43,8 @@ func TestBrokenAlmanac(t *testing.T) {
 				if err := db.Commit(ctx, without(b, schedules)); err != nil {
 					return err
 				}
-				return db.Commit(ctx, store.Batch{Mutations: without(b, func(m store.Mutation) bool { return !schedules(m) }).Mutations})
+				rest := without(b, func(m store.Mutation) bool { return !schedules(m) })
+				return db.Commit(ctx, store.Batch{Mutations: rest.Mutations})
 			}),
 	} {
 		t.Run(name, func(t *testing.T) {
