@@ -34,12 +34,18 @@ func (f *Function) databaseSchema() store.Schema {
 		return nil
 	}
 	schema := append(append(store.Schema(nil), f.schema...),
-		store.Spec{Name: inboxName}, store.Spec{Name: outboxName, Large: true},
-		store.Spec{Name: idempotencyName, Indexes: []store.Index{store.On("at")}})
+		expiring(inboxName, store.Expiry{Field: "expires", Final: true}),
+		store.Spec{Name: outboxName, Large: true},
+		expiring(idempotencyName, store.Expiry{Field: "at", After: responseRetention, Final: true}))
 	if f.checksRevocations() {
-		schema = append(schema, store.Spec{Name: revokedName, Indexes: []store.Index{store.On("expires")}})
+		schema = append(schema, expiring(revokedName, store.Expiry{Field: "expires"}))
 	}
 	return schema
+}
+
+// expiring returns a collection of the kit whose documents expire.
+func expiring(name string, e store.Expiry) store.Spec {
+	return store.Spec{Name: name, Indexes: []store.Index{store.On(e.Field)}, Expiry: &e}
 }
 
 func (f *Function) declaration() *manifest.Declaration {
