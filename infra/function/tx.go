@@ -167,7 +167,8 @@ func (tx *Tx) stamp(d event.Draft) (ce.Event, error) {
 
 // mayEmit reports whether the function has declared that it emits the type. Every function may set timers.
 func (f *Function) mayEmit(info *event.Info) bool {
-	return info != nil && (f.emits[info.Name] != nil || info == event.ClockSchedule.Info() || info == event.ClockCancel.Info())
+	return info != nil && (f.emits[info.Name] != nil || info == event.ClockSchedule.Info() ||
+		info == event.ClockCancel.Info())
 }
 
 func nameOf(info *event.Info) string {

@@ -122,7 +122,8 @@ func (sim *Simulation) checkAge() {
 			}
 		}
 		for _, d := range sim.Documents(s.name, revokedName) {
-			if at, err := strconv.ParseInt(field(d.Data, `"expires":`), 10, 64); err == nil && at < sim.Now().Add(-time.Hour).Unix() {
+			at, err := strconv.ParseInt(field(d.Data, `"expires":`), 10, 64)
+			if err == nil && at < sim.Now().Add(-time.Hour).Unix() {
 				sim.Violated("%s keeps a revocation of tokens that have expired", s.name)
 				break
 			}

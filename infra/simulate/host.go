@@ -373,7 +373,8 @@ func isCommand(types event.Catalogue, eventType string) bool {
 // clock.
 func (s *supervisor) consumesSweep() bool {
 	clock := slices.ContainsFunc(s.sim.supervisors, func(o *supervisor) bool { return o.sweeps })
-	return clock && (slices.Contains(s.manifest.Consumes, event.ClockSwept.Name()) || slices.Contains(s.manifest.Consumes, "*"))
+	return clock && (slices.Contains(s.manifest.Consumes, event.ClockSwept.Name()) ||
+		slices.Contains(s.manifest.Consumes, "*"))
 }
 
 // poisonable returns the types that the function consumes and whose data can be invalid.
