@@ -91,6 +91,11 @@ var layers = []layer{
 		tests: "infra/function/functiontest infra/store/memory infra/broker/memory",
 	},
 	{packages: "infra/function/functiontest", may: kit + " infra/function infra/host infra/store/memory"},
+	{
+		packages: "infra/outside",
+		may:      "infra/event infra/fault infra/function infra/store infra/telemetry infra/internal/...",
+		tests:    "infra/function/functiontest infra/store/memory",
+	},
 	{packages: "infra/saga", may: "infra/event", outside: "none"},
 	{packages: "infra/journal", may: "infra/fault infra/function infra/store", tests: "infra/store/memory"},
 	{
@@ -140,8 +145,9 @@ var layers = []layer{
 	},
 	{
 		packages: "functions/*/...",
-		may:      "events " + kit + " infra/function infra/saga infra/journal infra/generate infra/flag $/...",
-		tests:    "infra/function/functiontest infra/simulate infra/store/memory",
+		may: "events " + kit +
+			" infra/function infra/saga infra/journal infra/outside infra/generate infra/flag $/...",
+		tests: "infra/function/functiontest infra/simulate infra/store/memory",
 	},
 	{packages: ".", may: "..."},
 	{packages: "cmd/...", may: "..."},

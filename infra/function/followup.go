@@ -26,11 +26,11 @@ type followUp struct {
 	sweep      func(ctx context.Context, tx *Tx) error
 }
 
-// Follow makes run follow each unit of work that writes documents of a collection, and the event or request again that
-// comes after a crash: run is called with each document, outside of any unit, before the message is answered. again is
-// false for the unit that has just written it. An event for which run fails is answered with its error and comes again;
-// other messages are answered as decided. sweep runs in the unit of the clock's sweep. A function has one follow-up, and
-// authors use infra/outside in place of it.
+// Follow makes run follow each unit of work that writes documents of a collection, and each message that comes again
+// while such a document is left of it. run is called with the document, outside of any unit, before the message is
+// answered; again is false for the unit that has just written it. An event for which run fails is answered with its
+// error and comes again; other messages are answered as decided. sweep runs in the unit of the clock's sweep. A function
+// has one follow-up. Authors use infra/outside in place of it.
 func Follow(
 	f *Function, collection string, run func(ctx context.Context, d store.Document, again bool) error,
 	sweep func(ctx context.Context, tx *Tx) error,
@@ -135,8 +135,7 @@ func (f *Function) followOne(ctx context.Context, o origin, d store.Document, ag
 	return f.followUp.run(context.WithValue(ctx, originKey{}, o), d, again)
 }
 
-// addFollows names further documents in the inbox entry or the stored response of a message. One that is gone by now has
-// expired.
+// addFollows names further documents in the inbox entry or the stored response of a message, unless that has expired.
 func addFollows(ctx context.Context, db *store.Tx, message store.Key, docs []followed) error {
 	if len(docs) == 0 || message.ID == "" {
 		return nil

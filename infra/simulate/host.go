@@ -120,6 +120,7 @@ func (s *supervisor) create(version int) (*instance, error) {
 	i := &instance{s: s, version: version}
 	env := s.function.Env
 	env.Store, env.Publisher, env.Now, env.NewID = i.open, i, i.now, i.newID
+	env.Sleep = func(_ context.Context, d time.Duration) { s.sim.sleep(d) }
 	if env.Logger == nil {
 		env.Logger = discard
 	}
