@@ -42,9 +42,11 @@ type supervisor struct {
 	schema   store.Schema
 	stateful bool
 	trigger  *trigger
-	consumes bool // it consumes events other than the clock's sweep
-	commands bool // it consumes commands
-	sweeps   bool // it is the clock
+	consumes bool          // it consumes events other than the clock's sweep
+	commands bool          // it consumes commands
+	failedAt time.Duration // when its store failed last
+	races    int           // injected since its last commit
+	sweeps   bool          // it is the clock
 }
 
 type state int
