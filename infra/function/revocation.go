@@ -111,32 +111,21 @@ func (op Operation) stillAllowed(p auth.Principal, d store.Document) (auth.Princ
 	return p, op.Access.allow(p)
 }
 
-// pruneRevocations removes a few documents that can be forgotten, and reports whether more are left. Another unit may
-// add to one meanwhile, so each is read in the transaction.
+// pruneRevocations removes a few documents that can be forgotten, and reports whether more are left. When another unit
+// adds to one meanwhile, the transaction is run again.
 func pruneRevocations(ctx context.Context, db *store.Tx, now time.Time) (more bool, err error) {
 	found, more, err := db.Query(ctx, store.Query{
 		Collection: revokedName, Limit: pruneLimit, Order: []store.Order{{Field: "expires"}},
 		Where: []store.Filter{{Field: "expires", Op: store.LessOrEqual, Value: now.Unix()}},
 	})
-	if err != nil || len(found) == 0 {
+	if err != nil {
 		return false, err
 	}
-	keys := make([]store.Key, len(found))
-	for i, d := range found {
-		keys[i] = d.Key
-	}
-	if err := db.Load(ctx, keys...); err != nil {
-		return false, err
-	}
-	for _, k := range keys {
-		d, err := db.Get(ctx, k)
-		if err != nil {
-			return false, err
-		}
+	for _, d := range found {
 		if l, err := decodeRevocations(d); err != nil || l.Expires > now.Unix() {
 			continue
 		}
-		if err := db.Delete(ctx, k); err != nil {
+		if err := db.Delete(ctx, d.Key); err != nil {
 			return false, err
 		}
 	}

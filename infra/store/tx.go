@@ -15,8 +15,10 @@ import (
 type Transactor interface{ StoreTx() *Tx }
 
 // Tx collects the reads and writes of a unit of work. Nothing is written to the database before Commit, which requires
-// that every document that was read by its key is unchanged. The result of a query is not checked again: when a
-// decision depends on a query, both sides must also write a common document.
+// that every document is unchanged that was read by its key. A document that a query returned is read by its key when
+// it is read, written or deleted afterwards: as the query returned it, without another call of the driver. The other
+// documents of a query are not checked again, nor whether there are new ones: when a decision depends on them, both
+// sides must also write a common document.
 //
 // A Tx may be used by one goroutine only, and not after Commit.
 type Tx struct {
@@ -24,8 +26,9 @@ type Tx struct {
 	parent  *Tx
 	touched []touch        // in the order of first use, so that the batch is deterministic
 	index   map[Key]*entry // of touched, when that is longer than short
-	careful bool           // a conflict ended the attempt before: Create reads the document first
-	watched *watched       // nil: none
+	queried queried
+	careful bool     // a conflict ended the attempt before: Create reads the document first
+	watched *watched // nil: none
 }
 
 // watched is a document that every read by key also reads.
@@ -48,6 +51,30 @@ type entry struct {
 	version int64 // base, and one more for each write in this transaction
 	data    json.RawMessage
 	dirty   bool
+}
+
+// queried is the documents that the queries of a transaction returned.
+type queried struct {
+	docs    []Document
+	index   map[Key]*Document // of the first docs: the first version of each document that was returned
+	indexed int               // how many
+}
+
+// find returns a document as a query returned it first.
+func (q *queried) find(k Key) *Document {
+	if len(q.docs) == 0 {
+		return nil
+	}
+	if q.index == nil {
+		q.index = make(map[Key]*Document, len(q.docs))
+	}
+	for ; q.indexed < len(q.docs); q.indexed++ {
+		d := &q.docs[q.indexed]
+		if q.index[d.Key] == nil {
+			q.index[d.Key] = d
+		}
+	}
+	return q.index[k]
 }
 
 // Begin starts a transaction.
@@ -99,21 +126,29 @@ func (tx *Tx) put(k Key, e *entry) {
 	}
 }
 
-// known returns the entry of a document at this or an outer level, copied to this level.
+// known returns the entry of a document at this level. A document that an outer level has, or that a query returned, is
+// copied to this level.
 func (tx *Tx) known(k Key) (*entry, bool) {
-	if e := tx.find(k); e != nil {
+	for level := tx; level != nil; level = level.parent {
+		e := level.find(k)
+		if e == nil {
+			continue
+		}
+		if level != tx {
+			mine := *e
+			e = &mine
+			tx.put(k, e)
+		}
 		return e, true
 	}
-	if tx.parent == nil {
-		return nil, false
+	for level := tx; level != nil; level = level.parent {
+		if d := level.queried.find(k); d != nil {
+			e := &entry{base: d.Version, version: d.Version, data: d.Data}
+			tx.put(k, e)
+			return e, true
+		}
 	}
-	e, ok := tx.parent.known(k)
-	if !ok {
-		return nil, false
-	}
-	mine := *e
-	tx.put(k, &mine)
-	return &mine, true
+	return nil, false
 }
 
 // Load reads documents in one call of the driver, except those that the transaction has already.
@@ -271,8 +306,12 @@ func (tx *Tx) Query(ctx context.Context, q Query) ([]Document, bool, error) {
 	if tx.watched != nil {
 		tx.watched.latest = false
 	}
-	if err != nil || len(pending) == 0 {
-		return docs, more, err
+	if err != nil {
+		return nil, false, err
+	}
+	if len(pending) == 0 {
+		tx.queried.docs = append(tx.queried.docs, docs...)
+		return docs, more, nil
 	}
 	docs = slices.DeleteFunc(docs, func(d Document) bool { _, ok := pending[d.ID]; return ok })
 	var last *Position
@@ -280,6 +319,7 @@ func (tx *Tx) Query(ctx context.Context, q Query) ([]Document, bool, error) {
 		p := PositionOf(docs[len(docs)-1], q.Order)
 		last = &p
 	}
+	tx.queried.docs = append(tx.queried.docs, docs...)
 	for id, e := range pending {
 		d := e.document(Key{q.Collection, id})
 		if e.data != nil && Match(d.Data, q.Where) && q.within(d, last) {

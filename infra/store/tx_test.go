@@ -186,6 +186,77 @@ func TestConflictRunsAgain(t *testing.T) {
 	}
 }
 
+// What a query returned is a precondition of writing it: of an increment by 1 and one by 10 none is lost, whether the
+// document is put at once or read by its key before.
+func TestQueryThenWrite(t *testing.T) {
+	for name, write := range map[string]func(tx *store.Tx, i store.Item[item]) error{
+		"put": func(tx *store.Tx, i store.Item[item]) error {
+			i.Value.N++
+			return items.Put(ctx, tx, i.ID, i.Value)
+		},
+		"get and put": func(tx *store.Tx, i store.Item[item]) error {
+			v, err := items.Get(ctx, tx, i.ID)
+			must(t, err)
+			if v != i.Value {
+				t.Errorf("the query returned %v, and then Get returned %v", i.Value, v)
+			}
+			i.Value.N++
+			return items.Put(ctx, tx, i.ID, i.Value)
+		},
+		"in a nested transaction": func(tx *store.Tx, i store.Item[item]) error {
+			nested := tx.Nest()
+			i.Value.N++
+			must(t, items.Put(ctx, nested, i.ID, i.Value))
+			nested.Merge()
+			return nil
+		},
+		"delete": func(tx *store.Tx, i store.Item[item]) error {
+			must(t, items.Delete(ctx, tx, i.ID))
+			i.Value.N++
+			return items.Put(ctx, tx, "b", i.Value)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d, runs := open(), 0
+			must(t, update(t, d, func(tx *store.Tx) error { return items.Put(ctx, tx, "a", item{"s", 1}) }))
+			must(t, update(t, d, func(tx *store.Tx) error {
+				page, err := items.Query(ctx, tx, store.Find{Where: []store.Filter{{"shelf", store.Equal, "s"}}})
+				must(t, err)
+				if runs++; runs == 1 {
+					must(t, update(t, d, func(tx *store.Tx) error {
+						v, err := items.Get(ctx, tx, "a")
+						must(t, err)
+						v.N += 10
+						return items.Put(ctx, tx, "a", v)
+					}))
+				}
+				return write(tx, page.Items[0])
+			}))
+			a, _ := read(t, d, "a")
+			b, _ := read(t, d, "b")
+			if got := max(a.N, b.N); got != 12 || runs != 2 {
+				t.Errorf("got %d after %d runs, want 12 after 2", got, runs)
+			}
+		})
+	}
+}
+
+// A document that a query returned, and that is neither read by its key nor written, may change.
+func TestQueryAlone(t *testing.T) {
+	d, runs := open(), 0
+	must(t, update(t, d, func(tx *store.Tx) error { return items.Put(ctx, tx, "a", item{"s", 1}) }))
+	must(t, update(t, d, func(tx *store.Tx) error {
+		runs++
+		_, err := items.Query(ctx, tx, store.Find{})
+		must(t, err)
+		must(t, update(t, d, func(tx *store.Tx) error { return items.Put(ctx, tx, "a", item{"s", 2}) }))
+		return items.Create(ctx, tx, "b", item{N: 1})
+	}))
+	if runs != 1 {
+		t.Errorf("%d runs, want 1", runs)
+	}
+}
+
 // Only texts that EncodeCursor has written are decoded.
 func TestCursor(t *testing.T) {
 	p := store.Position{ID: "ü/1", Values: []any{"a", 1.5, nil, true}}

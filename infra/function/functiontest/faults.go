@@ -237,10 +237,10 @@ func (h *Harness) turn() {
 const attempts = 12
 
 // repeat does one step until it has ended, as a client or a broker would: with growing pauses. The clock shows the
-// time from before the pauses afterwards. try reports whether it has ended.
-func (h *Harness) repeat(try func() bool) {
+// time from before the pauses afterwards. try reports whether it has ended; if no fault was injected since before, it is
+// tried once.
+func (h *Harness) repeat(before bool, try func() bool) {
 	h.T.Helper()
-	before := h.faults.wasInjected()
 	pause, waited := time.Second, time.Duration(0)
 	for n := 0; ; n++ {
 		h.turn()
@@ -266,12 +266,13 @@ func (h *Harness) deliver(batch []ce.Event) []broker.Result {
 	for i := range left {
 		left[i] = i
 	}
+	before := h.faults.wasInjected()
 	what := h.faults.next("delivery", possible...)
 	if what == reordered {
 		left = order
 	}
 	again := what == twice
-	h.repeat(func() bool {
+	h.repeat(before, func() bool {
 		events := make([]ce.Event, len(left))
 		for i, at := range left {
 			events[i] = batch[at].Clone()
@@ -317,9 +318,10 @@ func (h *Harness) request(method, path string, header http.Header, send func() *
 		}
 	}
 	defer func() { f.unsafe = false }()
+	before := f.wasInjected()
 	again := f.next("request", possible...) == twice
 	var first, answer *Response
-	h.repeat(func() bool {
+	h.repeat(before, func() bool {
 		answer = send()
 		switch {
 		case answer.Status >= 500 || slices.Contains(comeAgain, answer.Status):
@@ -429,7 +431,7 @@ func (h *Harness) flush() {
 	const older = time.Minute
 	h.Clock.Advance(older)
 	swept := h.Event(event.ClockSwept.New("clock", event.SweptClock{At: h.Clock.Now()}))
-	h.repeat(func() bool { return h.I.Receive(context.Background(), []ce.Event{swept})[0].OK() })
+	h.repeat(h.faults.wasInjected(), func() bool { return h.I.Receive(context.Background(), []ce.Event{swept})[0].OK() })
 	h.Clock.Advance(-older)
 }
 

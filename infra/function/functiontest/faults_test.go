@@ -78,7 +78,7 @@ type pollOutput struct {
 }
 
 func (p *pollFunction) open(ctx context.Context, tx *function.Tx, in *pollInput) (*pollOutput, error) {
-	key := "charge " + in.ID
+	key := tx.Key("charge")
 	if p.defect == chargesByRandom {
 		key = uuid.NewString()
 	}

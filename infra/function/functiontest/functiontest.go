@@ -356,7 +356,7 @@ func (h *Harness) Tick() {
 		if h.faults == nil {
 			tick()
 		} else {
-			h.repeat(tick)
+			h.repeat(h.faults.wasInjected(), tick)
 		}
 		check(h.T, err)
 	}

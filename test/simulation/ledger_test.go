@@ -1,0 +1,107 @@
+package simulation_test
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"testing"
+
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/simulate"
+	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/test/simulation"
+)
+
+// Every promise of the ledger holds under all kinds of faults.
+func TestLedger(t *testing.T) {
+	r := simulate.Runner{System: simulation.Ledger(simulation.Broken{}), First: *first, Seeds: *seeds, Around: bubbled(t)}
+	p, failed := r.Run(t.Context())
+	t.Log(p)
+	for _, f := range failed {
+		bubbled(t)(func() { t.Errorf("%s", simulate.Shrink(r.System, f.Seed)) })
+	}
+}
+
+// storing returns a system whose functions have a changed store.
+func storing(change func(store.Driver) store.Driver) simulation.Broken {
+	return simulation.Broken{Change: env(func(e *function.Env) {
+		open := e.Store
+		e.Store = func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
+			db, err := open(ctx, name, schema)
+			if err != nil {
+				return nil, err
+			}
+			return change(db), nil
+		}
+	})}
+}
+
+var brokenLedgers = []struct {
+	name   string
+	broken simulation.Broken
+}{
+	{"writes what a query returned whatever it has become", storing(func(db store.Driver) store.Driver {
+		return afresh{driver{Driver: db}, map[store.Key]bool{}}
+	})},
+}
+
+// Each promise of the store is needed: without it, the ledger breaks.
+func TestBrokenLedger(t *testing.T) {
+	const within = 200
+	for _, b := range brokenLedgers {
+		t.Run(b.name, func(t *testing.T) {
+			var found atomic.Pointer[simulate.Report]
+			r := simulate.Runner{
+				System: simulation.Ledger(b.broken), First: 1, Seeds: within, Around: bubbled(t),
+				Enough: func(failed *simulate.Report) bool { found.Store(failed); return true },
+			}
+			r.Run(t.Context())
+			if found.Load() == nil {
+				t.Fatalf("%d seeds find no violation in a ledger that %s", within, b.name)
+			}
+			t.Logf("seed %d: %s", found.Load().Seed, found.Load().Violations[0].Text)
+		})
+	}
+}
+
+// afresh is a store that reads a document again before it is written, unless it was read by its key, and takes the
+// version that it finds as the one that was read.
+type afresh struct {
+	driver
+	byKey map[store.Key]bool // read by its key since the last query that returned it
+}
+
+func (d afresh) Get(ctx context.Context, keys ...store.Key) ([]store.Document, error) {
+	for _, k := range keys {
+		d.byKey[k] = true
+	}
+	return d.Driver.Get(ctx, keys...)
+}
+
+func (d afresh) Query(ctx context.Context, q store.Query) ([]store.Document, bool, error) {
+	docs, more, err := d.Driver.Query(ctx, q)
+	for _, doc := range docs {
+		delete(d.byKey, doc.Key)
+	}
+	return docs, more, err
+}
+
+func (d afresh) Commit(ctx context.Context, b store.Batch) error {
+	b.Preconditions, b.Mutations = slices.Clone(b.Preconditions), slices.Clone(b.Mutations)
+	for i, p := range b.Preconditions {
+		if p.Version == 0 || d.byKey[p.Key] {
+			continue
+		}
+		docs, err := d.Driver.Get(ctx, p.Key)
+		if err != nil {
+			return err
+		}
+		b.Preconditions[i].Version = docs[0].Version
+		for n := range b.Mutations {
+			if m := &b.Mutations[n]; m.Key == p.Key {
+				m.Version += docs[0].Version - p.Version
+			}
+		}
+	}
+	return d.Driver.Commit(ctx, b)
+}
