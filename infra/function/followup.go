@@ -29,8 +29,8 @@ type followUp struct {
 // Follow makes run follow each unit of work that writes documents of a collection, and each message that comes again
 // while such a document is left of it. run is called with the document, outside of any unit, before the message is
 // answered; again is false for the unit that has just written it. An event for which run fails is answered with its
-// error and comes again; other messages are answered as decided. sweep runs in the unit of the clock's sweep. A function
-// has one follow-up. Authors use infra/outside in place of it.
+// error and comes again; other messages are answered as decided. sweep runs in the unit of the clock's sweep. A
+// function has one follow-up. Authors use infra/outside in place of it.
 func Follow(
 	f *Function, collection string, run func(ctx context.Context, d store.Document, again bool) error,
 	sweep func(ctx context.Context, tx *Tx) error,

@@ -110,9 +110,9 @@ func Declare[In, Out any](
 	return call
 }
 
-// Start starts the call when the unit commits. The id names it among all calls of this name, for ever: that of an entity
-// which is called for once, or else tx.Key. While a call of the id has no result, starting it again is fault.Conflict.
-// Start does nothing for a replayed event.
+// Start starts the call when the unit commits. The id names it among all calls of this name, for ever: that of an
+// entity which is called for once, or else tx.Key. While a call of the id has no result, starting it again is
+// fault.Conflict. Start does nothing for a replayed event.
 func (c *Call[In, Out]) Start(ctx context.Context, tx *function.Tx, id string, in In) error {
 	return c.calls.start(ctx, tx, c.name, id, in)
 }

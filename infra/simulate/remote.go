@@ -29,8 +29,9 @@ func (s *supervisor) raced() {
 }
 
 // RemoteCall runs effect as Remote does, as a call that has an idempotency key. what names the call: the same text is
-// the same call. It reports a violation when a key is used for two calls, when one call is made under two keys, and when
-// a call is made again whose caller has had the answer, while neither a crash nor a failure of its store explains that.
+// the same call. It reports a violation when a key is used for two calls, when one call is made under two keys, and
+// when a call is made again whose caller has had the answer, while neither a crash nor a failure of its store explains
+// that.
 func (sim *Simulation) RemoteCall(key, what string, effect func() error) error {
 	if sim.cur == nil || sim.cur.inst == nil {
 		return effect()

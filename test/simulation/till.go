@@ -33,12 +33,13 @@ type payment struct {
 var (
 	tillEvents = event.NewNamespace("com.example", "https://example.com/schemas/")
 	saleBegun  = event.Define(tillEvents, "till.sale-begun", 1, event.Fact, "A sale has begun.", payment{ID: "p1"})
-	salePaid   = event.Define(tillEvents, "till.sale-paid", 1, event.Fact, "A sale is paid.", payment{ID: "p1", Status: "paid"})
+	salePaid   = event.Define(tillEvents, "till.sale-paid", 1, event.Fact, "A sale is paid.",
+		payment{ID: "p1", Status: "paid"})
 )
 
 // Till returns a system whose function has money moved by a bank: for an event and for a request by outside calls, for
-// another request by a call in its handler, under the key of the request. Its clients are impatient: they send a request
-// once more before they have the answer.
+// another request by a call in its handler, under the key of the request. Its clients are impatient: they send a
+// request once more before they have the answer.
 func Till(b BrokenTill) simulate.System {
 	return simulate.System{
 		Settle: 20 * time.Minute,
@@ -72,7 +73,7 @@ func beginTill(sim *simulate.Simulation, r *rand.Rand, b BrokenTill) *simulate.S
 		again := time.Duration(r.Int64N(int64(200 * time.Millisecond)))
 		way := []string{"event", "sales", "tips", "pins"}[r.IntN(4)]
 		id := fmt.Sprint(way, "-", n)
-		sc.Actions = append(sc.Actions, simulate.Action{At: at, What: "somebody asks for " + id, Do: func(*simulate.Simulation) {
+		ask := func(*simulate.Simulation) {
 			s.asked[way]++
 			if way == "event" {
 				sim.Publish(emitted(sim, n, saleBegun.New(id, payment{ID: id}), 1))
@@ -80,7 +81,8 @@ func beginTill(sim *simulate.Simulation, r *rand.Rand, b BrokenTill) *simulate.S
 			}
 			s.send(way, id)
 			sim.After(again, func() { s.send(way, id) })
-		}})
+		}
+		sc.Actions = append(sc.Actions, simulate.Action{At: at, What: "a client asks for " + id, Do: ask})
 	}
 	return sc
 }

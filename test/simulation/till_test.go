@@ -23,9 +23,11 @@ var brokenTills = []struct {
 	{"has a key for each try of a request", simulation.BrokenTill{
 		KeyOf: func(tx *function.Tx) string { return tx.NewID() + "/tip" },
 	}, []simulate.Kind{simulate.CrashBeforeCommit, simulate.RemoteErrorAfter, simulate.Scale}},
-	{"does not store what it refuses", simulation.BrokenTill{Change: forgetting("_idempotency", func(m store.Mutation) bool {
-		return bytes.Contains(m.Data, []byte(`"refused":true`))
-	}).Change}, nil},
+	{"does not store what it refuses", simulation.BrokenTill{
+		Change: forgetting("_idempotency", func(m store.Mutation) bool {
+			return bytes.Contains(m.Data, []byte(`"refused":true`))
+		}).Change,
+	}, nil},
 	{"forgets the calls that it has to make", simulation.BrokenTill{Change: forgetting("_calls", nil).Change}, nil},
 	{"forgets the results of calls", simulation.BrokenTill{Change: forgetting("_calls", func(m store.Mutation) bool {
 		return m.Data == nil
@@ -36,8 +38,8 @@ var brokenTills = []struct {
 
 var followNames = regexp.MustCompile(`,"follow":\{[^}]*\}`)
 
-// leavingNothing is a change of a function whose inbox entries do not name what is left to do, and whose calls are never
-// due.
+// leavingNothing is a change of a function whose inbox entries do not name what is left to do, and whose calls are
+// never due.
 func leavingNothing(c *simulate.Function) {
 	due := regexp.MustCompile(`"due":[0-9]+`)
 	committing(func(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
