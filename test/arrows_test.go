@@ -96,6 +96,8 @@ var layers = []layer{
 		may:      "infra/event infra/fault infra/function infra/store infra/telemetry infra/internal/...",
 		tests:    "infra/function/functiontest infra/store/memory",
 	},
+	{packages: "infra/cron", may: "infra/event infra/function infra/manifest",
+		tests: "infra/broker infra/function/functiontest infra/store"},
 	{packages: "infra/saga", may: "infra/event", outside: "none"},
 	{packages: "infra/journal", may: "infra/fault infra/function infra/store", tests: "infra/store/memory"},
 	{
@@ -148,6 +150,8 @@ var layers = []layer{
 		may: "events " + kit +
 			" infra/function infra/saga infra/journal infra/outside infra/generate infra/flag $/...",
 		tests: "infra/function/functiontest infra/simulate infra/store/memory",
+		may:      "events " + kit + " infra/function infra/saga infra/journal infra/cron infra/generate infra/flag $/...",
+		tests:    "infra/function/functiontest infra/simulate infra/store/memory",
 	},
 	{packages: ".", may: "..."},
 	{packages: "cmd/...", may: "..."},
