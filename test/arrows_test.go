@@ -148,10 +148,8 @@ var layers = []layer{
 	{
 		packages: "functions/*/...",
 		may: "events " + kit +
-			" infra/function infra/saga infra/journal infra/outside infra/generate infra/flag $/...",
+			" infra/function infra/saga infra/journal infra/outside infra/cron infra/generate infra/flag $/...",
 		tests: "infra/function/functiontest infra/simulate infra/store/memory",
-		may:      "events " + kit + " infra/function infra/saga infra/journal infra/cron infra/generate infra/flag $/...",
-		tests:    "infra/function/functiontest infra/simulate infra/store/memory",
 	},
 	{packages: ".", may: "..."},
 	{packages: "cmd/...", may: "..."},
