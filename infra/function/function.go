@@ -38,9 +38,11 @@ type Function struct {
 	prewarm          map[string]*event.Info
 	settings         []manifest.Setting
 	settingsChecks   []func(config.Lookup) error
+	schedules        []manifest.Schedule
 	prefetch         func(e ce.Event) []store.Key
 	concurrency      int
 	minBatchInterval time.Duration
+	followUp         *followUp // nil: none
 
 	// What an instance has.
 	opening  sync.Mutex // one Start or Stop at a time
