@@ -72,6 +72,7 @@ type BrokenJourneys struct {
 func Journeys(b BrokenJourneys) simulate.System {
 	return simulate.System{
 		Settle: 4 * time.Hour, Deadline: 10 * time.Second,
+		Faults: append(simulate.Kinds(), slices.Repeat([]simulate.Kind{simulate.Deploy}, 6)...),
 		Begin: func(sim *simulate.Simulation, r *rand.Rand) *simulate.Scenario { return journeys(sim, r, b) },
 	}
 }
@@ -123,7 +124,7 @@ func rerouted(seed uint64) []saga.Step[journey] {
 		steps[2].After = []string{"flight"}
 		return slices.Delete(steps, 1, 2)
 	case 4: // renamed
-		steps[1].Name = "pension"
+		steps[1] = hold("pension", false)
 		steps[4].After[0] = "pension"
 		return steps
 	default: // reordered, and one after the other

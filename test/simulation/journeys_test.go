@@ -37,6 +37,9 @@ func TestJourneys(t *testing.T) {
 	for _, f := range failed[:min(3, len(failed))] {
 		around(func() { t.Errorf("%s", simulate.Shrink(sys, f.Seed)) })
 	}
+	if p.Done >= 100 && (p.Injected[simulate.Deploy] < p.Done || p.Undone < p.Done || p.Expired < p.Done) {
+		t.Errorf("the simulation proves little: %s, %d deploys", p, p.Injected[simulate.Deploy])
+	}
 }
 
 // stored is a journey as it is stored, with what the mutants change.
