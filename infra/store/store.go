@@ -142,9 +142,10 @@ type Spec struct {
 	Indexes []Index
 	Large   bool    `json:",omitempty"` // see Large
 	Expiry  *Expiry `json:",omitempty"` // see Expire and Retain; nil: documents stay until they are deleted
+	Steps   []Step  `json:"-"`          // see Migrate
 }
 
-// Option is a part of the declaration of a collection: an Index, Large, Expire or Retain.
+// Option is a part of the declaration of a collection: an Index, Large, Expire, Retain or Migrate.
 type Option interface{ declare(*Spec) }
 
 func (i Index) declare(s *Spec) { s.Indexes = append(s.Indexes, i) }
