@@ -9,8 +9,8 @@ import (
 	ce "github.com/cloudevents/sdk-go/v2/event"
 )
 
-// SentAs is the extension of an event that is sent in an older version for consumers that do not know the newer one yet:
-// the type of the newer event, which is sent beside it. See Draft.Beside.
+// SentAs is the extension of an event that is sent in an older version for consumers that do not know the newer one
+// yet: the type of the newer event, which is sent beside it. See Draft.Beside.
 const SentAs = "ebbsentas"
 
 // upcaster reads data of an older version of a type as the version after it.
@@ -20,8 +20,8 @@ type upcaster struct {
 }
 
 // Upcast declares that data of an older version of a type can be read as a newer one: then a function that consumes the
-// newer version gets events of the older one too, from senders that are not deployed yet, from queues, from the archive.
-// Upcasters form chains: with one from 1 to 2 and one from 2 to 3, version 3 reads both.
+// newer version gets events of the older one too, from senders that are not deployed yet, from queues, from the
+// archive. Upcasters form chains: with one from 1 to 2 and one from 2 to 3, version 3 reads both.
 //
 //	var _ = event.Upcast(OrderPlacedV1, OrderPlaced, func(old PlacedOrderV1) (PlacedOrder, error) { … })
 //

@@ -10,12 +10,12 @@ import (
 )
 
 // A collection that declares store.Migrate is migrated document by document when it is read, and in the background by
-// the units of work of the function: after its own commit, a unit migrates one small portion in a transaction of its own,
-// at most once in backfillInterval for each instance. How far it is stands in a document that every portion writes, so
-// that several instances share the work, and an instance that stops loses nothing.
+// the units of work of the function: after its own commit, a unit migrates one small portion in a transaction of its
+// own, at most once in backfillInterval for each instance. How far it is stands in a document that every portion
+// writes, so that several instances share the work, and an instance that stops loses nothing.
 //
-// While two versions run beside each other, the older one may write its form behind the portion. So a pass that has found
-// something to migrate is followed by another an hour later, until one finds nothing.
+// While two versions run beside each other, the older one may write its form behind the portion. So a pass that has
+// found something to migrate is followed by another an hour later, until one finds nothing.
 const (
 	backfillInterval = time.Second
 	backfillLimit    = 50 // documents of a portion

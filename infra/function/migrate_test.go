@@ -98,9 +98,8 @@ func TestDocumentsAreMigrated(t *testing.T) {
 	}
 	newer := functiontest.New(t, func(env function.Env) (*function.Function, error) {
 		f := function.New("people", env)
-		people := function.Collection[personV2](f, "people", store.Migrate(splitName), store.Migrate(func(store.Fields) error {
-			return nil
-		}))
+		nothing := func(store.Fields) error { return nil }
+		people := function.Collection[personV2](f, "people", store.Migrate(splitName), store.Migrate(nothing))
 		function.Serve(f, function.Operation{Method: "PUT", Path: "/api/people/{id}", Status: 204, Idempotency: function.Off},
 			func(ctx context.Context, tx *function.Tx, in *personInput) (*struct{}, error) {
 				return nil, people.Put(ctx, tx, in.ID, personV2{})

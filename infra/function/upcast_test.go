@@ -86,7 +86,8 @@ func TestSentBeside(t *testing.T) {
 	})
 	h.MustDeliver(ship("s"))
 	es := h.Emitted()
-	if len(es) != 2 || es[0].Extensions()[event.SentAs] != nil || es[1].Extensions()[event.SentAs] != parcelWeighed.Name() {
+	if len(es) != 2 || es[0].Extensions()[event.SentAs] != nil ||
+		es[1].Extensions()[event.SentAs] != parcelWeighed.Name() {
 		t.Errorf("got %v", es)
 	}
 }

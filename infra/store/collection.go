@@ -18,7 +18,7 @@ type Collection[T any] struct {
 
 // NewCollection declares a collection of T, a struct that marshals to a JSON object.
 func NewCollection[T any](name string, options ...Option) *Collection[T] {
-	c := &Collection[T]{spec: Spec{Name: name}, members: membersOf(reflect.TypeFor[T]())}
+	c := &Collection[T]{spec: Spec{Name: name, Type: reflect.TypeFor[T]()}, members: membersOf(reflect.TypeFor[T]())}
 	for _, o := range options {
 		o.declare(&c.spec)
 	}

@@ -18,6 +18,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"reflect"
 	"slices"
 
 	"github.com/ebb-dev/ebb/infra/fault"
@@ -143,6 +144,8 @@ type Spec struct {
 	Large   bool    `json:",omitempty"` // see Large
 	Expiry  *Expiry `json:",omitempty"` // see Expire and Retain; nil: documents stay until they are deleted
 	Steps   []Step  `json:"-"`          // see Migrate
+
+	Type reflect.Type `json:"-"` // of the documents; nil: they have no type of their own
 }
 
 // Option is a part of the declaration of a collection: an Index, Large, Expire, Retain or Migrate.
