@@ -29,7 +29,8 @@ func schemaOf[T any](options ...store.Option) store.Schema {
 // fraction of a second show, and an added member does not.
 func TestCheck(t *testing.T) {
 	dir := t.TempDir()
-	if errs := golden.Check(dir, "f", schemaOf[first]()); len(errs) != 1 || !strings.Contains(errs[0].Error(), "not recorded") {
+	errs := golden.Check(dir, "f", schemaOf[first]())
+	if len(errs) != 1 || !strings.Contains(errs[0].Error(), "not recorded") {
 		t.Fatalf("before it is recorded: got %v", errs)
 	}
 	if written, err := golden.Update(dir, "f", schemaOf[first]()); !written || err != nil {
