@@ -18,6 +18,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"reflect"
 	"slices"
 
 	"github.com/ebb-dev/ebb/infra/fault"
@@ -142,9 +143,12 @@ type Spec struct {
 	Indexes []Index
 	Large   bool    `json:",omitempty"` // see Large
 	Expiry  *Expiry `json:",omitempty"` // see Expire and Retain; nil: documents stay until they are deleted
+	Steps   []Step  `json:"-"`          // see Migrate
+
+	Type reflect.Type `json:"-"` // of the documents; nil: they have no type of their own
 }
 
-// Option is a part of the declaration of a collection: an Index, Large, Expire or Retain.
+// Option is a part of the declaration of a collection: an Index, Large, Expire, Retain or Migrate.
 type Option interface{ declare(*Spec) }
 
 func (i Index) declare(s *Spec) { s.Indexes = append(s.Indexes, i) }
