@@ -34,8 +34,8 @@ func (f *Function) databaseSchema() store.Schema {
 		return nil
 	}
 	schema := append(append(store.Schema(nil), f.schema...),
-		store.Spec{Name: inboxName}, store.Spec{Name: outboxName, Large: true},
-		store.Spec{Name: idempotencyName, Indexes: []store.Index{store.On("at")}})
+		store.Spec{Name: inboxName, SingleUse: true}, store.Spec{Name: outboxName, Large: true, SingleUse: true},
+		store.Spec{Name: idempotencyName, Indexes: []store.Index{store.On("at")}, SingleUse: true})
 	if f.checksRevocations() {
 		schema = append(schema, store.Spec{Name: revokedName, Indexes: []store.Index{store.On("expires")}})
 	}
