@@ -17,6 +17,9 @@ SEED     ?=
 IMAGE    ?=
 PLATFORM ?= linux/amd64,linux/arm64
 
+# Without the paths of this tree in what is compiled, copies of it and the products that tests make share its build cache.
+export GOFLAGS += -trimpath
+
 .DEFAULT_GOAL := help
 
 .PHONY: help

@@ -41,7 +41,8 @@ func TestOrder(t *testing.T) {
 	}
 
 	product := uuid.NewString()
-	d := events.ProductChanged.New(product, events.ChangedProduct{ProductID: product, Name: "a", Price: events.Money{Amount: 5, Currency: "EUR"}, Version: 1, Created: true})
+	d := events.ProductChanged.New(product, events.ChangedProduct{ProductID: product, Name: "a",
+		Price: events.Money{Amount: 5, Currency: "EUR"}, Version: 1, Created: true})
 	data, err := d.Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +65,8 @@ func TestOrder(t *testing.T) {
 		return w.StatusCode
 	}
 	if got := post("/events", data, map[string]string{
-		"Ce-Specversion": "1.0", "Ce-Id": uuid.NewString(), "Ce-Source": "/functions/catalog", "Ce-Type": d.Info.Name, "Ce-Subject": product,
+		"Ce-Specversion": "1.0", "Ce-Id": uuid.NewString(), "Ce-Source": "/functions/catalog", "Ce-Type": d.Info.Name,
+		"Ce-Subject":      product,
 		"Ce-Partitionkey": product, "Ce-Sequence": "1", "Ce-Time": time.Now().UTC().Format(time.RFC3339Nano),
 	}); got != http.StatusOK {
 		t.Fatalf("the product's event: got %d", got)
@@ -73,7 +75,8 @@ func TestOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, _, err := auth.NewIssuer(ring, "ebb", "ebb", nil).Issue(auth.Grant{Subject: uuid.NewString(), Roles: []string{auth.RoleCustomer}, TTL: time.Minute})
+	token, _, err := auth.NewIssuer(ring, "ebb", "ebb", nil).Issue(
+		auth.Grant{Subject: uuid.NewString(), Roles: []string{auth.RoleCustomer}, TTL: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +86,8 @@ func TestOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := post("/api/orders", order, map[string]string{"Authorization": "Bearer " + token, "Idempotency-Key": uuid.NewString()}); got != http.StatusAccepted {
+	if got := post("/api/orders", order, map[string]string{"Authorization": "Bearer " + token,
+		"Idempotency-Key": uuid.NewString()}); got != http.StatusAccepted {
 		t.Errorf("the order: got %d", got)
 	}
 	mu.Lock()

@@ -60,7 +60,9 @@ func (u *users) recoverAdmin(ctx context.Context, tx *function.Tx, in *loginInpu
 	return id, u.restoreRole(ctx, tx, id)
 }
 
-func (u *users) resetPassword(ctx context.Context, tx *function.Tx, id string, c credentials, in *loginInput) (err error) {
+func (u *users) resetPassword(
+	ctx context.Context, tx *function.Tx, id string, c credentials, in *loginInput,
+) (err error) {
 	if c.Password, err = in.work.hash(ctx, u.hasher, in.Body.Password); err != nil {
 		return err
 	}

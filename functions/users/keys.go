@@ -9,7 +9,8 @@ import (
 )
 
 var showKeys = function.Operation{
-	Method: http.MethodGet, Path: "/.well-known/jwks.json", Access: function.Public, Summary: "Keys that tokens are checked with",
+	Method: http.MethodGet, Path: "/.well-known/jwks.json", Access: function.Public,
+	Summary:     "Keys that tokens are checked with",
 	Description: "A JWK Set (RFC 7517). The first key signs; the others are there for tokens of before.",
 }
 

@@ -88,7 +88,8 @@ func TestGuessersWait(t *testing.T) {
 		t.Errorf("%d tries for a user, %d for nobody", known, unknown)
 	}
 	before := users.Derived()
-	right, wrong := s.guess(here, "ada@example.com", password).Expect(429), s.guess(here, "ada@example.com", "x").Expect(429)
+	right := s.guess(here, "ada@example.com", password).Expect(429)
+	wrong := s.guess(here, "ada@example.com", "x").Expect(429)
 	if string(right.Body) != string(wrong.Body) || users.Derived() != before {
 		t.Errorf("got %s and %s", right.Body, wrong.Body)
 	}
@@ -161,10 +162,12 @@ func TestDeviceTokens(t *testing.T) {
 	ada, _ := s.register("ada@example.com"), s.register("eve@example.com")
 	device, eves := s.device(here, "ada@example.com", ""), s.device(elsewhere, "eve@example.com", "")
 	with := func(device, password string) int {
-		return s.from(here, "/api/sessions", m{"email": "ada@example.com", "password": password, "device_token": device}).Status
+		return s.from(here, "/api/sessions", m{"email": "ada@example.com", "password": password,
+			"device_token": device}).Status
 	}
 	s.wrongUntilRefused(here, "ada@example.com")
-	for name, bad := range map[string]string{"another account's": eves, "none": "", "half": strings.Split(device, ".")[0], "forged": device[:len(device)-2] + "xx"} {
+	for name, bad := range map[string]string{"another account's": eves, "none": "",
+		"half": strings.Split(device, ".")[0], "forged": device[:len(device)-2] + "xx"} {
 		if got := with(bad, password); got != 429 {
 			t.Errorf("%s: got %d", name, got)
 		}
@@ -181,7 +184,8 @@ func TestDeviceTokens(t *testing.T) {
 		t.Fatalf("got %d", got)
 	}
 	token := s.signIn("ada@example.com")
-	s.with(token.Access, "PATCH", "/api/users/"+ada.ID, m{"password": "another horse", "current_password": password}).Expect(200)
+	s.with(token.Access, "PATCH", "/api/users/"+ada.ID,
+		m{"password": "another horse", "current_password": password}).Expect(200)
 	for with("", "wrong horse") != 429 {
 	}
 	if got := with(device, "another horse"); got != 429 {
@@ -195,7 +199,8 @@ func TestCurrentPasswordIsNotGuessed(t *testing.T) {
 	ada := s.register("ada@example.com")
 	token := s.signIn("ada@example.com")
 	for n := 0; ; n++ {
-		status := s.with(token.Access, "PATCH", "/api/users/"+ada.ID, m{"password": "another horse", "current_password": "wrong horse"}).Status
+		status := s.with(token.Access, "PATCH", "/api/users/"+ada.ID,
+			m{"password": "another horse", "current_password": "wrong horse"}).Status
 		if status == 429 {
 			break
 		}
@@ -203,7 +208,8 @@ func TestCurrentPasswordIsNotGuessed(t *testing.T) {
 			t.Fatalf("got %d after %d guesses", status, n)
 		}
 	}
-	s.with(token.Access, "PATCH", "/api/users/"+ada.ID, m{"password": "another horse", "current_password": password}).Expect(429)
+	s.with(token.Access, "PATCH", "/api/users/"+ada.ID,
+		m{"password": "another horse", "current_password": password}).Expect(429)
 	s.with(token.Access, "PATCH", "/api/users/"+ada.ID, m{"name": "Ada King"}).Expect(200)
 }
 
@@ -228,7 +234,8 @@ func TestRegistrationsWait(t *testing.T) {
 	s := open(t)
 	refusedFrom := func(address string) bool {
 		for n := range 40 {
-			r := s.from(address, "/api/users", m{"name": "A", "email": fmt.Sprintf("user%d@%s.example.com", n, address), "password": password})
+			r := s.from(address, "/api/users", m{"name": "A", "email": fmt.Sprintf("user%d@%s.example.com", n, address),
+				"password": password})
 			if r.Status == 429 && r.Header.Get("Retry-After") != "" {
 				return true
 			}
@@ -254,13 +261,15 @@ func TestTakenAddressIsNotTold(t *testing.T) {
 	answers := map[string]m{}
 	for _, email := range []string{"free@example.com", " ADA@example.com", rootEmail} {
 		before := users.Derived()
-		r := s.Call("POST", "/api/users", functiontest.Nobody, m{"name": " Eve ", "email": email, "password": password}).Expect(201)
+		r := s.Call("POST", "/api/users", functiontest.Nobody,
+			m{"name": " Eve ", "email": email, "password": password}).Expect(201)
 		if got := users.Derived() - before; got != 1 {
 			t.Errorf("%s: worked on a password %d times, want once", email, got)
 		}
 		var a m
 		r.JSON(&a)
-		if id := a["id"].(string); r.Header.Get("Location") != "/api/users/"+id || len(id) != len(ada.ID) || id == ada.ID || id[:8] != ada.ID[:8] {
+		if id := a["id"].(string); r.Header.Get("Location") != "/api/users/"+id ||
+			len(id) != len(ada.ID) || id == ada.ID || id[:8] != ada.ID[:8] {
 			t.Errorf("%s: got %v %s", email, r.Header, r.Body)
 		}
 		a["id"] = ""
@@ -279,10 +288,12 @@ func TestTakenAddressIsNotTold(t *testing.T) {
 	// Nothing was changed, and the owners are told.
 	s.signIn("ada@example.com")
 	es := s.Emitted()
-	if got, want := functiontest.Types(es), []string{"users.registered.v1", "users.address-taken.v1", "users.address-taken.v1"}; !slices.Equal(got, want) {
+	if got, want := functiontest.Types(es),
+		[]string{"users.registered.v1", "users.address-taken.v1", "users.address-taken.v1"}; !slices.Equal(got, want) {
 		t.Fatalf("got %v", got)
 	}
-	if data, err := events.UserAddressTaken.Decode(es[1]); err != nil || data.UserID != ada.ID || es[1].Subject() != ada.ID || es[1].Extensions()[event.Sequence] != nil {
+	if data, err := events.UserAddressTaken.Decode(es[1]); err != nil ||
+		data.UserID != ada.ID || es[1].Subject() != ada.ID || es[1].Extensions()[event.Sequence] != nil {
 		t.Errorf("got %v, %v", es[1], err)
 	}
 	told := func() int { s.register("ada@example.com"); return len(s.Emitted()) }
@@ -315,7 +326,8 @@ func TestTakenAddressIsNotToldByAChange(t *testing.T) {
 		t.Errorf("got %+v, %s, %s", u, email(token.Access), email(root))
 	}
 	es := s.Emitted()
-	if got, want := functiontest.Types(es), []string{"users.address-taken.v1", "users.changed.v1"}; !slices.Equal(got, want) {
+	want := []string{"users.address-taken.v1", "users.changed.v1"}
+	if got := functiontest.Types(es); !slices.Equal(got, want) {
 		t.Fatalf("got %v", got)
 	}
 	if es[0].Subject() != ada.ID {

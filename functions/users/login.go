@@ -14,20 +14,23 @@ var (
 	openSession = function.Operation{
 		Method: http.MethodPost, Path: "/api/sessions", Status: http.StatusCreated, Access: function.Public,
 		Summary: "Sign in", Idempotency: function.Off, MaxBody: smallBody,
-		Description: "After some wrong passwords an account, and a client's address, have to wait: 429 with Retry-After, whatever the " +
-			"password. A client that sends the device_token of an earlier sign-in to the account is not kept waiting by what others try.",
+		Description: "After some wrong passwords an account, and a client's address, have to wait: 429 with " +
+			"Retry-After, whatever the password. A client that sends the device_token of an earlier sign-in to the account " +
+			"is not kept waiting by what others try.",
 		Errors: []int{http.StatusUnauthorized, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}
 	refreshSession = function.Operation{
 		Method: http.MethodPost, Path: "/api/sessions/refresh", Status: http.StatusCreated, Access: function.Public,
 		Summary: "Exchange a refresh token", Idempotency: function.Off, MaxBody: smallBody,
-		Description: "A refresh token works once, and the answer holds the next one. Showing a used one again ends the session.",
-		Errors:      []int{http.StatusUnauthorized},
+		Description: "A refresh token works once, and the answer holds the next one. Showing a used one again ends the " +
+			"session.",
+		Errors: []int{http.StatusUnauthorized},
 	}
 	closeSession = function.Operation{
 		Method: http.MethodDelete, Path: "/api/sessions/current", Status: http.StatusNoContent,
 		Summary: "Sign out",
-		Description: "The refresh token stops working, and the access token has no power over accounts any more; functions with a " +
+		Description: "The refresh token stops working, and the access token has no power over accounts any more; " +
+			"functions with a " +
 			"database refuse it as soon as they have learnt of it, others take it until it expires.",
 	}
 )

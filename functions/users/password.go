@@ -135,7 +135,8 @@ func (h *hasher) derive(ctx context.Context, password string, salt []byte, c cos
 // phc is the Password Hashing Competition's string format, as the argon2 reference code writes it.
 func phc(c cost, salt, key []byte) string {
 	b64 := base64.RawStdEncoding.EncodeToString
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, c.memory, c.passes, c.threads, b64(salt), b64(key))
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, c.memory, c.passes, c.threads, b64(salt),
+		b64(key))
 }
 
 func parsePHC(s string) (c cost, salt, key []byte, err error) {

@@ -20,15 +20,17 @@ var (
 	}
 	changeUser = function.Operation{
 		Method: http.MethodPatch, Path: "/api/users/{id}", Summary: "Change a user",
-		Description: "What is left out stays. A new password ends the user's other sessions. Only an admin changes roles. The last admin keeps theirs: 409. " +
-			"An address that is another user's is answered like a free one: its owner gets a mail, and the user signs in with the address until now. Only an admin is told: 409.",
+		Description: "What is left out stays. A new password ends the user's other sessions. Only an admin changes " +
+			"roles. The last admin keeps theirs: 409. An address that is another user's is answered like a free one: its " +
+			"owner gets a mail, and the user signs in with the address until now. Only an admin is told: 409.",
 		Idempotency: function.Off, MaxBody: smallBody, // the body may hold a password; see registerUser
 		Errors: []int{http.StatusForbidden, http.StatusConflict, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}
 	deleteUser = function.Operation{
 		Method: http.MethodDelete, Path: "/api/users/{id}", Status: http.StatusNoContent, Summary: "Delete a user",
-		Description: "Personal data, the claim to the address and all sessions are gone at once; others erase what they keep when they hear of it. The last admin stays: 409.",
-		Errors:      []int{http.StatusForbidden, http.StatusConflict},
+		Description: "Personal data, the claim to the address and all sessions are gone at once; others erase what " +
+			"they keep when they hear of it. The last admin stays: 409.",
+		Errors: []int{http.StatusForbidden, http.StatusConflict},
 	}
 	listUsers = function.Operation{
 		Method: http.MethodGet, Path: "/api/users", Access: function.Only(auth.RoleAdmin), Summary: "List users",
@@ -204,7 +206,9 @@ func (u *users) confirm(ctx context.Context, tx *function.Tx, in *changeInput, c
 // move hands the user another address and lets go of the old one. If the address is another user's, only an admin is
 // told, who may see all addresses: the user sees the address as their own, its owner gets a mail, and nothing else
 // changes.
-func (u *users) move(ctx context.Context, tx *function.Tx, by actor, id string, before, after account) (account, error) {
+func (u *users) move(
+	ctx context.Context, tx *function.Tx, by actor, id string, before, after account,
+) (account, error) {
 	if after.Email == before.Email {
 		after.Wanted = ""
 		return after, nil
@@ -270,14 +274,7 @@ func (u *users) remove(ctx context.Context, tx *function.Tx, in *oneUser) (*stru
 
 type listInput struct{ function.Paging }
 
-type usersOutput struct {
-	Body struct {
-		Items []User `json:"items"`
-		Next  string `json:"next,omitempty" doc:"The cursor of the next page; none: this is the last."`
-	}
-}
-
-func (u *users) list(ctx context.Context, tx *function.Tx, in *listInput) (*usersOutput, error) {
+func (u *users) list(ctx context.Context, tx *function.Tx, in *listInput) (*function.Page[User], error) {
 	by, err := u.actor(ctx, tx)
 	if err == nil {
 		err = by.demand()
@@ -291,10 +288,5 @@ func (u *users) list(ctx context.Context, tx *function.Tx, in *listInput) (*user
 	if err != nil {
 		return nil, err
 	}
-	out := &usersOutput{}
-	out.Body.Items, out.Body.Next = make([]User, len(page.Items)), page.Next
-	for i, item := range page.Items {
-		out.Body.Items[i] = item.Value.shown(item.ID)
-	}
-	return out, nil
+	return function.PageOf(page, func(item store.Item[account]) User { return item.Value.shown(item.ID) }), nil
 }

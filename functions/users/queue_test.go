@@ -76,7 +76,8 @@ func TestQueueEndsInTime(t *testing.T) {
 		synctest.Wait()
 		q.Release()
 		q.enter(t.Context(), "ada", false, "ada again")
-		if got, want := q.got(), []string{"eve", "ada unavailable", "bob unavailable", "ada again"}; !slices.Equal(got, want) {
+		want := []string{"eve", "ada unavailable", "bob unavailable", "ada again"}
+		if got := q.got(); !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})

@@ -14,9 +14,11 @@ import (
 // there is no Idempotency-Key here. A repetition finds the address taken.
 var registerUser = function.Operation{
 	Method: http.MethodPost, Path: "/api/users", Status: http.StatusCreated, Access: function.Public,
-	Summary: "Register", Idempotency: function.Off, MaxBody: smallBody, Errors: []int{http.StatusTooManyRequests, http.StatusServiceUnavailable},
-	Description: "Anyone may register and is a customer then. A taken address is answered like a free one, so that nobody learns who is a " +
-		"user: the id is nobody's then, and the owner of the address gets a mail. A client that registers many has to wait: 429 with Retry-After.",
+	Summary: "Register", Idempotency: function.Off, MaxBody: smallBody,
+	Errors: []int{http.StatusTooManyRequests, http.StatusServiceUnavailable},
+	Description: "Anyone may register and is a customer then. A taken address is answered like a free one, so that " +
+		"nobody learns who is a user: the id is nobody's then, and the owner of the address gets a mail. A client that " +
+		"registers many has to wait: 429 with Retry-After.",
 }
 
 type registerInput struct {

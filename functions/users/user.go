@@ -29,8 +29,9 @@ type account struct {
 	Email     string    `json:"email,omitempty"` // normalised
 	Roles     []string  `json:"roles,omitempty"`
 	CreatedAt time.Time `json:"created_at,omitzero"`
-	Wanted    string    `json:"wanted,omitempty"` // an address that the user asked for and another has; only the user sees it
-	Deleted   bool      `json:"deleted"`
+	// An address that the user asked for and another has; only the user sees it.
+	Wanted  string `json:"wanted,omitempty"`
+	Deleted bool   `json:"deleted"`
 }
 
 func (a account) shown(id string) User {

@@ -64,7 +64,8 @@ func (s shop) reconfigure(vars map[string]string) {
 func (s shop) register(email string) user {
 	s.T.Helper()
 	var u user
-	s.Call("POST", "/api/users", functiontest.Nobody, m{"name": "Ada", "email": email, "password": password}).Expect(201).JSON(&u)
+	s.Call("POST", "/api/users", functiontest.Nobody,
+		m{"name": "Ada", "email": email, "password": password}).Expect(201).JSON(&u)
 	return u
 }
 
@@ -115,13 +116,15 @@ func (s shop) stored() string {
 
 func TestRegister(t *testing.T) {
 	s := open(t)
-	r := s.Call("POST", "/api/users", functiontest.Nobody, m{"name": " Ada ", "email": " Ada@Example.com", "password": password}).Expect(201)
+	r := s.Call("POST", "/api/users", functiontest.Nobody,
+		m{"name": " Ada ", "email": " Ada@Example.com", "password": password}).Expect(201)
 	var u user
 	r.JSON(&u)
 	if got, want := r.Header.Get("Location"), "/api/users/"+u.ID; got != want {
 		t.Errorf("got location %q, want %q", got, want)
 	}
-	if u.Name != "Ada" || u.Email != "ada@example.com" || !slices.Equal(u.Roles, []string{"customer"}) || !u.CreatedAt.Equal(s.Clock.Now()) {
+	if u.Name != "Ada" || u.Email != "ada@example.com" ||
+		!slices.Equal(u.Roles, []string{"customer"}) || !u.CreatedAt.Equal(s.Clock.Now()) {
 		t.Errorf("got %+v", u)
 	}
 	var fields m
@@ -137,7 +140,8 @@ func TestRegister(t *testing.T) {
 		t.Fatalf("got %v", got)
 	}
 	data, err := events.UserRegistered.Decode(es[0])
-	if err != nil || data.UserID != u.ID || data.Email != u.Email || es[0].Extensions()[event.Sequence] != "1" || es[0].Subject() != u.ID {
+	if err != nil || data.UserID != u.ID || data.Email != u.Email ||
+		es[0].Extensions()[event.Sequence] != "1" || es[0].Subject() != u.ID {
 		t.Errorf("got %v %+v, %v", es[0], data, err)
 	}
 	// The password is nowhere.
@@ -153,7 +157,8 @@ func TestOneAddressAtOnce(t *testing.T) {
 	got := make([]int, 8)
 	for i := range got {
 		wg.Go(func() {
-			got[i] = s.Call("POST", "/api/users", functiontest.Nobody, m{"name": "Ada", "email": "ada@example.com", "password": password}).Status
+			got[i] = s.Call("POST", "/api/users", functiontest.Nobody,
+				m{"name": "Ada", "email": "ada@example.com", "password": password}).Status
 		})
 	}
 	wg.Wait()
@@ -190,7 +195,8 @@ func TestRefusedRegistrations(t *testing.T) {
 	}
 	// Everything that is wrong is said at once.
 	var problem struct{ Errors []struct{ Location string } }
-	s.Call("POST", "/api/users", functiontest.Nobody, m{"name": "", "email": "a", "password": "short"}).Expect(422).JSON(&problem)
+	s.Call("POST", "/api/users", functiontest.Nobody,
+		m{"name": "", "email": "a", "password": "short"}).Expect(422).JSON(&problem)
 	if len(problem.Errors) != 3 {
 		t.Errorf("got %+v", problem)
 	}
@@ -228,7 +234,8 @@ func TestSignIn(t *testing.T) {
 		t.Error("the refresh token is stored as it is")
 	}
 	// Whether the address or the password is wrong is not told.
-	unknown, wrong := s.login("eve@example.com", password).Expect(401), s.login("ada@example.com", "wrong horse").Expect(401)
+	unknown := s.login("eve@example.com", password).Expect(401)
+	wrong := s.login("ada@example.com", "wrong horse").Expect(401)
 	if !bytes.Equal(unknown.Body, wrong.Body) {
 		t.Errorf("got %s and %s", unknown.Body, wrong.Body)
 	}
@@ -266,7 +273,8 @@ func TestRefresh(t *testing.T) {
 
 	// What nobody ever got ends nothing.
 	id := strings.Split(third.Refresh, ".")[0]
-	for _, forged := range []string{"", "x", id, id + "." + strings.Repeat("A", 43), "." + strings.Repeat("A", 43), "no-such." + strings.Repeat("A", 43)} {
+	for _, forged := range []string{"", "x", id, id + "." + strings.Repeat("A", 43), "." + strings.Repeat("A", 43),
+		"no-such." + strings.Repeat("A", 43)} {
 		s.refresh(forged).Expect(401)
 	}
 	third = read(s.refresh(third.Refresh).Expect(201))
@@ -374,10 +382,12 @@ func TestChange(t *testing.T) {
 	s.Call("PATCH", path, self, m{"email": "eve"}).Expect(422)
 	s.Call("PATCH", path, self, m{"id": "x"}).Expect(422)
 	es := s.Emitted()
-	if got := functiontest.Types(es); !slices.Equal(got, []string{"users.changed.v1"}) || es[0].Extensions()[event.Sequence] != "2" {
+	if got := functiontest.Types(es); !slices.Equal(got, []string{"users.changed.v1"}) ||
+		es[0].Extensions()[event.Sequence] != "2" {
 		t.Fatalf("got %v", es)
 	}
-	if data, err := events.UserChanged.Decode(es[0]); err != nil || data.Name != "Ada King" || data.Email != "ada.king@example.com" {
+	if data, err := events.UserChanged.Decode(es[0]); err != nil ||
+		data.Name != "Ada King" || data.Email != "ada.king@example.com" {
 		t.Errorf("got %+v, %v", data, err)
 	}
 	// The new address signs in, the old one is free.
@@ -404,7 +414,8 @@ func TestChangePassword(t *testing.T) {
 	s.refresh(there.Refresh).Expect(401)
 	s.refresh(here.Refresh).Expect(201)
 	// A password is not told to others, only that sessions have ended.
-	if got := functiontest.Types(s.Emitted()); !slices.Equal(got, []string{"users.signed-out.v1", "users.access-revoked.v1"}) {
+	want := []string{"users.signed-out.v1", "users.access-revoked.v1"}
+	if got := functiontest.Types(s.Emitted()); !slices.Equal(got, want) {
 		t.Errorf("got %v", got)
 	}
 	// An admin helps a user who has forgotten theirs.
@@ -609,10 +620,26 @@ func TestDescription(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{"/api/users", "/api/users/{id}", "/api/sessions", "/api/sessions/refresh", "/api/sessions/current", "/.well-known/jwks.json"} {
+	for _, path := range []string{"/api/users", "/api/users/{id}", "/api/sessions", "/api/sessions/refresh",
+		"/api/sessions/current", "/.well-known/jwks.json"} {
 		if !bytes.Contains(doc, []byte(`"`+path+`"`)) {
 			t.Errorf("%s is not described", path)
 		}
 	}
 	s.Call(http.MethodPut, "/api/users", functiontest.Admin(), m{}).Expect(405)
+}
+
+// A session is forgotten when its refresh token has expired, although nobody signs out.
+func TestSessionsAreForgotten(t *testing.T) {
+	s := open(t)
+	s.register("ada@example.com")
+	s.register("grace@example.com")
+	for range 5 {
+		s.signIn("ada@example.com")
+	}
+	s.Clock.Advance(400 * 24 * time.Hour)
+	s.signIn("grace@example.com")
+	if n := strings.Count(s.stored(), "sessions/"); n != 1 {
+		t.Errorf("after 400 days there are %d sessions, want the one of today", n)
+	}
 }

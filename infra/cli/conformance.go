@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -24,8 +26,8 @@ import (
 // conformanceFlags holds the arguments of the command.
 type conformanceFlags struct {
 	cfg           conformance.Config
-	list, json    bool
-	verbose       bool
+	out           output
+	list, verbose bool
 	only          string
 	with, without string
 	triggers      string // how triggers are made
@@ -50,6 +52,8 @@ $ conformance http://broker-ingress/ns/default --triggers knative --patience 3`)
 		RunE: func(c *cobra.Command, args []string) error { return a.conformance(c.Context(), f, args) },
 	}
 	f.define(c.Flags())
+	f.out.define(a, c.Flags())
+	completeFormats(c)
 	return c
 }
 
@@ -59,7 +63,7 @@ func (a *app) conformance(ctx context.Context, c *conformanceFlags, args []strin
 		return err
 	}
 	if c.list {
-		return a.listCases(c.cfg)
+		return a.listCases(c)
 	}
 	if c.cfg.Triggers, err = c.driver(a); err != nil {
 		return asUsage(err)
@@ -77,11 +81,7 @@ func (a *app) conformance(ctx context.Context, c *conformanceFlags, args []strin
 	if report == nil {
 		return asUsage(err)
 	}
-	write := report.WriteText
-	if c.json {
-		write = report.WriteJSON
-	}
-	switch failed := write(a.Out); {
+	switch failed := c.write(report); {
 	case failed != nil:
 		return failed
 	case err != nil:
@@ -92,10 +92,21 @@ func (a *app) conformance(ctx context.Context, c *conformanceFlags, args []strin
 	return nil
 }
 
+// write writes the report: sections of sentences as text, or all of it as JSON or YAML.
+func (c *conformanceFlags) write(report *conformance.Report) error {
+	if !c.out.structured() {
+		return report.WriteText(c.out.app.Out)
+	}
+	var b bytes.Buffer
+	if err := report.WriteJSON(&b); err != nil {
+		return err
+	}
+	return c.out.one(json.RawMessage(b.Bytes()))
+}
+
 func (c *conformanceFlags) define(f *pflag.FlagSet) {
 	f.StringVar(&c.only, "only", "", "run the cases whose id or sentence matches this regular expression")
 	f.BoolVar(&c.list, "list", false, "list the cases without running them")
-	f.BoolVar(&c.json, "json", false, "write the report as JSON")
 	f.BoolVar(&c.verbose, "verbose", false, "report each case when it is done")
 	f.Float64Var(&c.cfg.Patience, "patience", 1, "factor for every wait; a cluster needs 3 or more")
 	f.IntVar(&c.cfg.Parallel, "parallel", 24, "how many cases run at once")
@@ -169,13 +180,19 @@ func featuresOf(list string) (out []conformance.Feature, err error) {
 	return out, nil
 }
 
-func (a *app) listCases(cfg conformance.Config) error {
-	for _, c := range conformance.Select(cfg.Only) {
-		needs := ""
-		if len(c.Needs) > 0 {
-			needs = " (needs " + names(c.Needs) + ")"
+func (a *app) listCases(c *conformanceFlags) error {
+	t := a.table("ID", "LEVEL", "NEEDS", "SENTENCE")
+	for _, listed := range conformance.Select(c.cfg.Only) {
+		if c.out.structured() {
+			if err := c.out.item(listed); err != nil {
+				return err
+			}
+			continue
 		}
-		fmt.Fprintf(a.Out, "%-28s  %s: %s%s\n", c.ID, c.Level, c.Sentence, needs)
+		t.row(listed.ID, string(listed.Level), names(listed.Needs), listed.Sentence)
+	}
+	if !c.out.structured() {
+		t.flush()
 	}
 	return nil
 }

@@ -48,6 +48,10 @@ func TestTheBrokerConforms(t *testing.T) {
 			report.Held != report.Cases {
 			t.Errorf("%s: %d, %v, %s%s", name, code, err, out, errs)
 		}
+		code, out, errs = ebb(t.Context(), "", nil, "conformance", url, "--only", "^ingress-binary$", "-o", "yaml")
+		if code != exitOK || !strings.Contains(out.String(), "\nheld: 1\n") {
+			t.Errorf("%s: in YAML: %d, %s%s", name, code, out, errs)
+		}
 	}
 }
 
@@ -104,8 +108,11 @@ func TestBrokerAndConformanceRefuse(t *testing.T) {
 			"subscriptions or knative"},
 		"no kubeconfig": {map[string]string{"KUBECONFIG": "/nowhere/config"},
 			[]string{"conformance", "http://x", "--triggers", "knative"}, 2, "/nowhere/config"},
-		"the list":            {nil, []string{"conformance", "--list"}, 0, "cesql-left-to-right"},
-		"the list of a group": {nil, []string{"conformance", "--list", "--only", "^batch"}, 0, "(needs batch)"},
+		"the list":       {nil, []string{"conformance", "--list"}, 0, "cesql-left-to-right"},
+		"its header":     {nil, []string{"conformance", "--list", "--only", "^batch"}, 0, "NEEDS"},
+		"a list in YAML": {nil, []string{"conformance", "--list", "--only", "^batch", "-o", "yaml"}, 0, "needs:\n  - batch"},
+		"a list in JSON": {nil, []string{"conformance", "--list", "--only", "^batch", "--json"}, 0, `"needs":["batch"]`},
+		"a format":       {nil, []string{"conformance", "--list", "-o", "xml"}, 2, "table, wide, json, yaml"},
 	} {
 		code, out, errs := ebb(t.Context(), "", test.vars, test.args...)
 		if both := out.String() + errs.String(); code != test.code || !strings.Contains(both, test.want) {

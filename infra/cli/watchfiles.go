@@ -64,7 +64,8 @@ func (f fileWatch) ignoresDir(path string) bool {
 // this very command may go into a log below the directory, and each line of it would start the next build.
 func ignores(path string) bool {
 	name := filepath.Base(path)
-	return strings.HasSuffix(name, "_test.go") || strings.HasSuffix(name, ".log") || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "#") ||
+	return strings.HasSuffix(name, "_test.go") || strings.HasSuffix(name, ".log") ||
+		strings.HasPrefix(name, ".") || strings.HasPrefix(name, "#") ||
 		strings.HasSuffix(name, "~") || strings.HasSuffix(name, ".swp") || strings.HasSuffix(name, ".tmp") || name == "4913"
 }
 

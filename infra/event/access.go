@@ -15,7 +15,8 @@ type RevokedAccess struct {
 // AccessRevoked is emitted by the function that issues tokens. The kit consumes it in every other function that has a
 // database and an operation that is not public; see infra/function.
 var AccessRevoked = Define(kit, "users.access-revoked", 1, Fact,
-	"Access tokens of a user are refused from now on, or do not give a role any more: an account was deleted, a role was taken away, sessions have ended.",
+	"Access tokens of a user are refused from now on, or do not give a role any more: an account was deleted, a "+
+		"role was taken away, sessions have ended.",
 	RevokedAccess{
 		Subject: exUser, Sessions: []string{exSession}, Roles: []string{"admin"}, IssuedBefore: exTime,
 		Until: exTime.Add(15 * time.Minute),

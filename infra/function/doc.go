@@ -19,7 +19,7 @@
 // broker, leaves:
 //
 //   - before the commit: nothing happened; the client retries, or the broker delivers again.
-//   - after the commit, before the events are published: they wait in the outbox. The broker delivers the message again,
+//   - after the commit, before the events are published: they wait in the outbox. The broker delivers the message
 //     or the client repeats its Idempotency-Key, and that publishes the events of this message; or the function starts,
 //     or the clock sweeps, and that publishes all that is left. A change is answered as done to a client even when its
 //     events could not be published. An event is acknowledged to the broker only when the events that its handler

@@ -38,16 +38,19 @@ type Function struct {
 	prewarm          map[string]*event.Info
 	settings         []manifest.Setting
 	settingsChecks   []func(config.Lookup) error
+	schedules        []manifest.Schedule
 	prefetch         func(e ce.Event) []store.Key
 	concurrency      int
 	minBatchInterval time.Duration
 
 	// What an instance has.
-	opening sync.Mutex // one Start or Stop at a time
-	db      atomic.Pointer[database]
-	outbox  outbox
-	flusher broker.Flusher // nil: what was published is durable
-	waiters waiters
+	opening  sync.Mutex // one Start or Stop at a time
+	db       atomic.Pointer[database]
+	outbox   outbox
+	pruner   pruner
+	flusher  broker.Flusher // nil: what was published is durable
+	waiters  waiters
+	inFlight inFlight
 
 	typesOnce sync.Once
 	allTypes  event.Catalogue // of the system; see systemTypes

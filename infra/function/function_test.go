@@ -357,7 +357,8 @@ func TestNextUnitPublishesWhatIsLeft(t *testing.T) {
 		}
 	})
 	once = true
-	h.Call("POST", "/api/counters/a", functiontest.As("ada"), map[string]any{"by": 2}).Expect(http.StatusServiceUnavailable)
+	h.Call("POST", "/api/counters/a", functiontest.As("ada"),
+		map[string]any{"by": 2}).Expect(http.StatusServiceUnavailable)
 	h.Call("POST", "/api/counters/b", functiontest.As("ada"), map[string]any{"by": 2}).Expect(http.StatusCreated)
 	if said := h.Emitted(); len(said) != 2 || said[0].Subject() != "a" || said[1].Subject() != "b" {
 		t.Fatalf("got %v", functiontest.Types(said))

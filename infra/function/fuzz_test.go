@@ -33,7 +33,8 @@ func FuzzRequest(f *testing.F) {
 		if _, err := url.ParseRequestURI(target); err != nil {
 			return // no server takes such a request line
 		}
-		if decoded, _ := url.PathUnescape(name); strings.HasPrefix(decoded, "panic") || strings.HasPrefix(decoded, "secret") || strings.HasPrefix(decoded, "revoked") {
+		if decoded, _ := url.PathUnescape(name); strings.HasPrefix(decoded, "panic") ||
+			strings.HasPrefix(decoded, "secret") || strings.HasPrefix(decoded, "revoked") {
 			return // these fail on purpose
 		}
 		r, err := http.NewRequest(method, target, strings.NewReader(string(body)))
@@ -78,9 +79,12 @@ func FuzzReceive(f *testing.F) {
 	}
 	f.Add(good)
 	f.Add([]byte(strings.Replace(string(good), "com.example.inventory.ship.v1", "com.example.nobody.knows.v1", 1)))
-	f.Add([]byte(`{"specversion":"1.0","id":"1","source":"/functions/orders","type":"com.example.inventory.ship.v1","data":{"order_id":7}}`))
-	f.Add([]byte(`{"specversion":"0.3","id":"1","source":"x:y","type":"com.example.inventory.ship.v1","data_base64":"AAE=","sequence":"x"}`))
-	f.Add([]byte(`{"specversion":"1.0","id":"1","source":"/functions/clock","type":"` + event.ClockSwept.Name() + `","data":{}}`))
+	f.Add([]byte(`{"specversion":"1.0","id":"1","source":"/functions/orders",` +
+		`"type":"com.example.inventory.ship.v1","data":{"order_id":7}}`))
+	f.Add([]byte(`{"specversion":"0.3","id":"1","source":"x:y","type":"com.example.inventory.ship.v1",` +
+		`"data_base64":"AAE=","sequence":"x"}`))
+	f.Add([]byte(`{"specversion":"1.0","id":"1","source":"/functions/clock","type":"` + event.ClockSwept.Name() +
+		`","data":{}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		e, err := event.FromJSON(text)
 		if err != nil || e.Validate() != nil {
@@ -115,7 +119,8 @@ func FuzzManifest(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(own)
-	f.Add([]byte(`{"name":"x","routes":[{"method":"GET","path":"/","access":"public","max_body":-1}],"trigger":{"filters":[{"not":{"cesql":"'"}}]}}`))
+	f.Add([]byte(`{"name":"x","routes":[{"method":"GET","path":"/","access":"public","max_body":-1}],` +
+		`"trigger":{"filters":[{"not":{"cesql":"'"}}]}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var m, again manifest.Function
 		if json.Unmarshal(text, &m) != nil {

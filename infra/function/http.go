@@ -66,7 +66,8 @@ func requestOf(ctx context.Context) *request {
 // refuseUnmatched answers requests that no operation is declared for: 405 where another method is, 404 elsewhere.
 func (f *Function) refuseUnmatched(w http.ResponseWriter, r *http.Request) {
 	var allowed []string
-	for _, method := range []string{http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodPatch, http.MethodPost, http.MethodPut} {
+	for _, method := range []string{http.MethodDelete, http.MethodGet, http.MethodHead, http.MethodPatch,
+		http.MethodPost, http.MethodPut} {
 		other := &http.Request{Method: method, URL: r.URL, Host: r.Host}
 		if _, pattern := f.mux.Handler(other); pattern != unmatched {
 			allowed = append(allowed, method)
@@ -74,7 +75,8 @@ func (f *Function) refuseUnmatched(w http.ResponseWriter, r *http.Request) {
 	}
 	if len(allowed) > 0 {
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
-		problem.Write(w, r, fault.New(fault.Invalid, "%s is not allowed here", r.Method).WithStatus(http.StatusMethodNotAllowed))
+		err := fault.New(fault.Invalid, "%s is not allowed here", r.Method)
+		problem.Write(w, r, err.WithStatus(http.StatusMethodNotAllowed))
 		return
 	}
 	problem.Write(w, r, fault.New(fault.NotFound, "there is nothing at %s", r.URL.Path))
@@ -98,7 +100,9 @@ func (s *status) WriteHeader(code int) {
 
 func (s *status) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
-func (f *Function) guard(op *Operation, rule func() bodyRule, span string, h http.HandlerFunc, w http.ResponseWriter, r *http.Request) {
+func (f *Function) guard(
+	op *Operation, rule func() bodyRule, span string, h http.HandlerFunc, w http.ResponseWriter, r *http.Request,
+) {
 	begin := time.Now()
 	out := &status{ResponseWriter: w}
 	ctx, cancel := context.WithTimeout(r.Context(), op.Deadline)
@@ -127,7 +131,9 @@ func (f *Function) guard(op *Operation, rule func() bodyRule, span string, h htt
 }
 
 // admit checks the token, the key and the body before anything is parsed.
-func (f *Function) admit(ctx context.Context, op *Operation, rule func() bodyRule, r *http.Request) (context.Context, error) {
+func (f *Function) admit(
+	ctx context.Context, op *Operation, rule func() bodyRule, r *http.Request,
+) (context.Context, error) {
 	who, err := f.authenticate(r)
 	if err == nil {
 		err = op.Access.allow(who)
@@ -204,13 +210,15 @@ func idempotencyKey(op *Operation, r *http.Request) (string, error) {
 	case key == "" && op.Idempotency == Required:
 		return "", fault.New(fault.Invalid, "this needs an Idempotency-Key header").WithStatus(http.StatusBadRequest)
 	case len(key) > maxKey:
-		return "", fault.New(fault.Invalid, "the Idempotency-Key is longer than %d bytes", maxKey).WithStatus(http.StatusBadRequest)
+		err := fault.New(fault.Invalid, "the Idempotency-Key is longer than %d bytes", maxKey)
+		return "", err.WithStatus(http.StatusBadRequest)
 	}
 	return key, nil
 }
 
 func (f *Function) panicked(ctx context.Context, p any) error {
-	f.env.Logger.ErrorContext(ctx, "a handler panicked", "function", f.name, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	f.env.Logger.ErrorContext(ctx, "a handler panicked", "function", f.name, "panic", fmt.Sprint(p),
+		"stack", string(debug.Stack()))
 	return fault.New(fault.Internal, "a handler panicked: %v", p)
 }
 
@@ -220,7 +228,8 @@ func (f *Function) logError(ctx context.Context, err error) {
 	case fault.Internal:
 		f.env.Logger.ErrorContext(ctx, "a request failed", "function", f.name, "error", err)
 	case fault.Unavailable, fault.Timeout, fault.Conflict:
-		f.env.Logger.WarnContext(ctx, "a request failed", "function", f.name, "kind", fault.KindOf(err).String(), "error", err)
+		f.env.Logger.WarnContext(ctx, "a request failed", "function", f.name, "kind", fault.KindOf(err).String(),
+			"error", err)
 	}
 }
 

@@ -49,8 +49,9 @@ func (a Access) allow(p auth.Principal) error {
 type Idempotency int
 
 // With a key, the response to the first request is stored for a day and given again, marked by the header field
-// Idempotency-Replayed: true. The same key with another request is 422. The zero value is Optional for an operation
-// that changes something and is not public, and Off for every other.
+// Idempotency-Replayed: true. The same key with another request is 422, and while the first request is being carried
+// out it is 409. The zero value is Optional for an operation that changes something and is not public, and Off for
+// every other.
 const (
 	_ Idempotency = iota
 	Optional
@@ -81,6 +82,8 @@ type Operation struct {
 }
 
 func (op Operation) unsafe() bool { return !op.route().Safe() }
+
+func (op Operation) takesKey() bool { return op.Idempotency == Optional || op.Idempotency == Required }
 
 // route returns the operation as the manifest has it.
 func (op Operation) route() manifest.Route {
@@ -165,7 +168,7 @@ func (s *served[In, Out]) run(ctx context.Context, in *In) (response, error) {
 		return s.codec.encode(reflect.ValueOf(out), s.op.Status)
 	}
 	a, err := s.f.serve(ctx, s.op, decide)
-	if err != nil || s.then == nil {
+	if err != nil || s.then == nil || a.Refused {
 		return a, err
 	}
 	var out Out
@@ -197,11 +200,11 @@ func (f *Function) describe(op Operation, c codec) huma.Operation {
 	if !op.Access.public {
 		h.Security = []map[string][]string{{"bearer": {}}}
 	}
-	if op.Idempotency == Optional || op.Idempotency == Required {
+	if op.takesKey() {
 		h.Parameters = append(h.Parameters, &huma.Param{
 			Name: "Idempotency-Key", In: "header", Required: op.Idempotency == Required,
-			Description: "The first response for this key is stored for a day and given again; another request with the " +
-				"same key is 422.",
+			Description: "The first response for this key is stored for a day and given again. While the first request " +
+				"is being carried out, the same key is 409; with another request it is 422.",
 			Schema: &huma.Schema{Type: huma.TypeString, MinLength: ptr(1), MaxLength: ptr(maxKey)},
 		})
 	}
@@ -222,6 +225,9 @@ func (op Operation) failures(schemas huma.Registry) map[string]*huma.Response {
 	}
 	if strings.Contains(op.Path, "{") {
 		statuses = append(statuses, http.StatusNotFound)
+	}
+	if op.takesKey() && len(statuses) > 0 { // without any, "default" stands for all
+		statuses = append(statuses, http.StatusConflict)
 	}
 	content := map[string]*huma.MediaType{
 		problem.ContentType: {Schema: schemas.Schema(reflect.TypeFor[problem.Problem](), true, "Problem")},

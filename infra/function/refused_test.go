@@ -59,7 +59,8 @@ func TestAnEventThatTheBrokerRefuses(t *testing.T) {
 	h.Restart()
 	receive("after a restart", "d ", bad, h.Event(ship("d")))
 	receive("after a sweep", "", sweepEvent(h))
-	if left := quarantined(t, h); len(left) != 1 || !strings.Contains(left[0], `"reason":"this broker does not take that"`) ||
+	if left := quarantined(t, h); len(left) != 1 || !strings.Contains(left[0],
+		`"reason":"this broker does not take that"`) ||
 		strings.Count(left[0], `"specversion"`) != 1 || !strings.Contains(left[0], `"subject":"bad"`) {
 		t.Errorf("got %q in the outbox, want the refused event and the reason", left)
 	}

@@ -64,7 +64,24 @@ type response struct {
 	Header map[string]string `json:"header,omitempty"`
 	Body   json.RawMessage   `json:"body,omitempty"`
 
+	Refused bool `json:"refused,omitempty"` // the problem document of a refusal
+
 	replayed bool // it was stored before
+}
+
+// refusal returns the response to a request that is refused, in the form in which it is stored.
+func refusal(rq *request, err error) response {
+	if rq == nil {
+		return response{}
+	}
+	p, fields := problem.Of(err), http.Header{}
+	p.Instance = rq.http.URL.Path
+	p.SetHeader(fields, rq.http)
+	header := map[string]string{"Content-Type": problem.ContentType}
+	for name := range fields {
+		header[name] = fields.Get(name)
+	}
+	return response{Status: p.Status, Header: header, Body: p.Body(), Refused: true}
 }
 
 func (c codec) encode(v reflect.Value, status int) (response, error) {

@@ -30,7 +30,8 @@ func TestRevision(t *testing.T) {
 // Whatever order words about an entity come in, the same is known in the end; two of the end among them.
 func TestEntityRevisionConverges(t *testing.T) {
 	said := func(sequence int64, deleted bool) function.EntityRevision {
-		return function.EntityRevision{Revision: function.Revision{Sequence: sequence, At: time.Date(2026, 1, 1, 0, 0, int(sequence), 0, time.UTC)}, Deleted: deleted}
+		return function.EntityRevision{Revision: function.Revision{Sequence: sequence,
+			At: time.Date(2026, 1, 1, 0, 0, int(sequence), 0, time.UTC)}, Deleted: deleted}
 	}
 	words := []function.EntityRevision{said(1, false), said(2, false), said(3, true), said(4, true), said(5, false)}
 	var hear func(known function.EntityRevision, left []function.EntityRevision)

@@ -96,7 +96,8 @@ func TestOutboxUntilSettled(t *testing.T) {
 		}
 		docs, _, err := db.Query(t.Context(), store.Query{Collection: "_outbox", Limit: 100})
 		if err != nil || len(docs) != want || lag.place != published {
-			t.Errorf("%s: got %d entries (%v) and %d published, want %d and %d", what, len(docs), err, lag.place, want, published)
+			t.Errorf("%s: got %d entries (%v) and %d published, want %d and %d", what, len(docs), err, lag.place, want,
+				published)
 		}
 	}
 	deliver()

@@ -26,9 +26,9 @@ type Tx struct {
 	ids         []string
 	drawn       int
 	cause       ce.Event // that is being handled; zero for HTTP
-	message     string
-	trace       string // traceparent of the handler's span
-	correlation string // that the caller gave
+	message     string   // names the event or the request; see messageOf
+	trace       string   // traceparent of the handler's span
+	correlation string   // that the caller gave
 	principal   auth.Principal
 	drafts      []event.Draft
 	raw         []ce.Event
@@ -67,7 +67,8 @@ func (tx *Tx) Event() ce.Event { return tx.cause }
 func (tx *Tx) Replayed() bool { return event.Extension(tx.cause, event.Replay) != "" }
 
 // Key returns an idempotency key for a remote call, the same however often the message comes: it names the message and
-// the operation.
+// the operation. The tries of an HTTP request are one message when they have the same Idempotency-Key; each request
+// without one is a message of its own.
 func (tx *Tx) Key(op string) string { return tx.message + "/" + op }
 
 // Emit publishes events when the unit commits. The kit sets id, source, time and the extensions.
@@ -172,7 +173,8 @@ func (tx *Tx) stamp(d event.Draft) (ce.Event, error) {
 
 // mayEmit reports whether the function has declared that it emits the type. Every function may set timers.
 func (f *Function) mayEmit(info *event.Info) bool {
-	return info != nil && (f.emits[info.Name] != nil || info == event.ClockSchedule.Info() || info == event.ClockCancel.Info())
+	return info != nil && (f.emits[info.Name] != nil || info == event.ClockSchedule.Info() ||
+		info == event.ClockCancel.Info())
 }
 
 func nameOf(info *event.Info) string {

@@ -10,6 +10,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
 // unit is one unit of work over all its attempts.
@@ -20,6 +21,7 @@ type unit struct {
 	removes     []string         // outbox entries that its commit removes
 	wrote       []store.Document // for Await
 	askedCommit bool             // the last attempt came as far as asking the store to commit
+	prunes      int              // attempts that also remove expired documents
 }
 
 // work is what a unit does in its transaction. It returns the events to publish, and gets the id of the outbox entry
@@ -36,6 +38,9 @@ func (f *Function) commit(ctx context.Context, fn work) (unpublished, err error)
 	}
 	u := unit{f: f, id: f.env.NewID()}
 	u.removes = f.outbox.begin(u.id, f.durableOffset())
+	if f.pruner.due(f.env.Now()) {
+		u.prunes = 2 // another instance may have removed the same ones, and that is a conflict
+	}
 	first := true
 	committing, end := f.env.Telemetry.Span(ctx, f.name+" commit")
 	err = store.Update(committing, db, func(ctx context.Context, tx *store.Tx) error {
@@ -71,6 +76,10 @@ func (u *unit) attempt(ctx context.Context, tx *store.Tx, fn work) error {
 			return err
 		}
 	}
+	if u.prunes > 0 {
+		u.prunes--
+		u.f.prune(ctx, tx, u.f.env.Now())
+	}
 	u.wrote = u.wrote[:0]
 	if u.f.waiters.any() {
 		tx.Changed(u.f.waiters.pick(&u.wrote))
@@ -83,6 +92,7 @@ func (u *unit) attempt(ctx context.Context, tx *store.Tx, fn work) error {
 }
 
 // CommitThen lets a handler keep what it wrote and refuse all the same: the unit commits, and then err is the answer.
+// It is also the answer to later requests with the same Idempotency-Key, which commit nothing more.
 func CommitThen(err error) error { return committedError{err} }
 
 type committedError struct{ error }
@@ -103,7 +113,9 @@ func (f *Function) serve(
 func (f *Function) decide(
 	ctx context.Context, op Operation, handle func(context.Context, *Tx) (response, error),
 ) (response, error) {
-	now, message, ids := f.env.Now().UTC(), f.env.NewID(), []string(nil)
+	now, id, ids, rq := f.env.Now().UTC(), f.env.NewID(), []string(nil), requestOf(ctx)
+	message := messageOf(ctx, op, rq, id)
+	ctx = telemetry.WithCorrelation(ctx, cmp.Or(telemetry.Correlation(ctx), id))
 	begin := func(ctx context.Context, db *store.Tx, who auth.Principal) *Tx {
 		tx := f.newTx(ctx, db, now, message)
 		tx.principal, tx.ids = who, ids
@@ -112,13 +124,17 @@ func (f *Function) decide(
 	if !op.unsafe() {
 		return f.readOnly(ctx, op, begin, handle)
 	}
-	rq := requestOf(ctx)
+	leave, err := f.enter(ctx, op, rq)
+	if err != nil {
+		return response{}, err
+	}
+	defer leave()
 	var a response
 	var refused error
 	var stored *storedResponse
 	// What is committed is answered as done, whether or not its events could be published: a client that was told to try
 	// again would do it twice.
-	_, err := f.commit(ctx, func(ctx context.Context, db *store.Tx, entry string) ([]ce.Event, error) {
+	_, err = f.commit(ctx, func(ctx context.Context, db *store.Tx, entry string) ([]ce.Event, error) {
 		refused, stored = nil, nil
 		who, err := f.admitted(ctx, db, op, rq)
 		if err != nil {
@@ -137,27 +153,28 @@ func (f *Function) decide(
 		var c committedError
 		if errors.As(err, &c) {
 			refused, err = c.error, nil
+			a = refusal(rq, refused)
 		}
 		if err != nil {
 			return nil, err
 		}
 		sealed, err := tx.seal()
 		ids = tx.ids
-		if err != nil || refused != nil {
-			return sealed, err
+		if err != nil {
+			return nil, err
 		}
 		if len(sealed) == 0 {
 			entry = ""
 		}
 		return sealed, f.saveResponse(ctx, db, op, rq, storedResponse{At: now.Unix(), Response: a, Outbox: &entry})
 	})
-	if err == nil && stored != nil {
+	if err != nil {
+		return a, err
+	}
+	if stored != nil {
 		_ = f.relayFor(ctx, stored.Outbox) // what is left now is published later
 	}
-	if err == nil {
-		err = refused
-	}
-	return a, err
+	return a, refused
 }
 
 // admitted returns who sends a request that writes, as the function knows them now. It reads what is revoked and the

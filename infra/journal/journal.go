@@ -169,7 +169,9 @@ func (j *Journal[S, E]) Append(ctx context.Context, u store.Transactor, id strin
 
 // Change loads the aggregate, calls decide with its state and appends the events that decide returns, as Load and
 // Append would together, but reads the head once. It returns the new state, or the old one if there are no events.
-func (j *Journal[S, E]) Change(ctx context.Context, u store.Transactor, id string, decide func(S) ([]E, error)) (S, error) {
+func (j *Journal[S, E]) Change(
+	ctx context.Context, u store.Transactor, id string, decide func(S) ([]E, error),
+) (S, error) {
 	h, err := j.head(ctx, u, id)
 	if err != nil {
 		return h.State, err
@@ -205,7 +207,9 @@ func (j *Journal[S, E]) History(ctx context.Context, u store.Transactor, id stri
 }
 
 // groupsTo reads the groups 1 to version by their keys.
-func (j *Journal[S, E]) groupsTo(ctx context.Context, u store.Transactor, id string, version int64) ([]Group[E], error) {
+func (j *Journal[S, E]) groupsTo(
+	ctx context.Context, u store.Transactor, id string, version int64,
+) ([]Group[E], error) {
 	ids := make([]string, version)
 	for i := range ids {
 		ids[i] = groupID(id, int64(i)+1)

@@ -169,7 +169,8 @@ func TestChange(t *testing.T) {
 		decide func(account) ([]event, error)
 		want   int
 		kind   fault.Kind
-	}{{"a", double, 10, 0}, {"a", nothing, 10, 0}, {"a", refuse, 10, fault.Denied}, {"nobody", double, 0, fault.NotFound}} {
+	}{{"a", double, 10, 0}, {"a", nothing, 10, 0}, {"a", refuse, 10, fault.Denied}, {"nobody", double, 0,
+		fault.NotFound}} {
 		var got account
 		err := b.update(func(ctx context.Context, tx *function.Tx) (err error) {
 			got, err = b.j.Change(ctx, tx, tt.id, tt.decide)

@@ -47,18 +47,23 @@ func Write(w http.ResponseWriter, r *http.Request, err error) {
 
 // Write responds with the document.
 func (p *Problem) Write(w http.ResponseWriter, r *http.Request) {
+	body, h := p.Body(), w.Header()
+	p.SetHeader(h, r)
+	h.Set("Content-Type", ContentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(body) // a caller that has gone away needs no answer
+}
+
+// Body returns the document in JSON.
+func (p *Problem) Body() []byte {
 	body, err := json.Marshal(p)
 	if err != nil { // a detail's value that JSON cannot hold
 		short := *p
 		short.Errors = nil
 		body, _ = json.Marshal(short) // text and numbers always marshal
 	}
-	h := w.Header()
-	p.SetHeader(h, r)
-	h.Set("Content-Type", ContentType)
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(p.Status)
-	_, _ = w.Write(body) // a caller that has gone away needs no answer
+	return body
 }
 
 // SetHeader sets the header fields of the problem, other than those of its content.

@@ -16,7 +16,8 @@ func TestFind(t *testing.T) {
 	cancelled, _, _ := s.Cancel(running, order{}, "a change of mind", start)
 	document, err := json.Marshal(map[string]any{
 		"a": running, "b": []any{map[string]any{"saga": expired}, 7, "steps"}, "c": map[string]any{"saga": cancelled},
-		"d": map[string]any{"status": "running", "steps": []string{"no saga"}}, "e": map[string]any{"status": "new", "steps": running.Steps},
+		"d": map[string]any{"status": "running", "steps": []string{"no saga"}},
+		"e": map[string]any{"status": "new", "steps": running.Steps},
 	})
 	if err != nil {
 		t.Fatal(err)

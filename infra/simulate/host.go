@@ -373,7 +373,8 @@ func isCommand(types event.Catalogue, eventType string) bool {
 // clock.
 func (s *supervisor) consumesSweep() bool {
 	clock := slices.ContainsFunc(s.sim.supervisors, func(o *supervisor) bool { return o.sweeps })
-	return clock && (slices.Contains(s.manifest.Consumes, event.ClockSwept.Name()) || slices.Contains(s.manifest.Consumes, "*"))
+	return clock && (slices.Contains(s.manifest.Consumes, event.ClockSwept.Name()) ||
+		slices.Contains(s.manifest.Consumes, "*"))
 }
 
 // poisonable returns the types that the function consumes and whose data can be invalid.
@@ -395,6 +396,9 @@ func (s *supervisor) poison(f Fault) {
 	e.SetSource("/poison")
 	e.SetType(types[int(f.At)%len(types)])
 	e.SetSubject("poison")
+	if e.Type() == event.ClockFired.Name() { // which a function consumes for its own schedules only
+		e.SetSubject(s.name + "/poison")
+	}
 	e.SetTime(s.sim.Now())
 	_ = e.SetData(ce.ApplicationJSON, []byte(`{"order_id":7,"user_id":7,"product_id":7,"poison":true}`))
 	s.sim.poisoned[e.ID()] = false

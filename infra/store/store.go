@@ -158,13 +158,14 @@ func On(fields ...string) Index { return Index{Fields: fields} }
 type Spec struct {
 	Name    string
 	Indexes []Index
-	Large   bool `json:",omitempty"` // see Large
+	Large   bool    `json:",omitempty"` // see Large
+	Expiry  *Expiry `json:",omitempty"` // see Expire and Retain; nil: documents stay until they are deleted
 
 	SingleUse bool `json:"-"` // see SingleUse
 	Entity    bool `json:"-"` // see Entity
 }
 
-// Option is a part of the declaration of a collection: an Index, Large, SingleUse or Entity.
+// Option is a part of the declaration of a collection: an Index, Large, SingleUse, Entity, Expire or Retain.
 type Option interface{ declare(*Spec) }
 
 func (i Index) declare(s *Spec) { s.Indexes = append(s.Indexes, i) }

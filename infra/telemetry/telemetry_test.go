@@ -585,7 +585,8 @@ func TestLogLevel(t *testing.T) {
 func TestLogCopy(t *testing.T) {
 	for level, want := range map[string]string{"": "2 3", "warn": "2 3", "error": "2 3", "debug": "1 2 3"} {
 		var out, also bytes.Buffer
-		log := start(t, Config{Log: &out, Copy: &also, Lookup: vars("EBB_LOG_LEVEL", level, "EBB_LOG_FORMAT", "text")}).Logger("f")
+		log := start(t, Config{Log: &out, Copy: &also,
+			Lookup: vars("EBB_LOG_LEVEL", level, "EBB_LOG_FORMAT", "text")}).Logger("f")
 		log.Debug("1")
 		log.Info("2")
 		log.Warn("3")

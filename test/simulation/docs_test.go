@@ -50,7 +50,8 @@ func TestExampleOfDocs(t *testing.T) {
 	}
 	binary := filepath.Join(dir, "loyalty.test")
 	// Vet would change into the package's folder.
-	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet", "off", "-overlay", overlay, "-o", binary, "./loyalty")
+	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-vet", "off", "-overlay", overlay, "-o", binary,
+		"./loyalty")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("the example does not compile: %v\n%s", err, out)
 	}

@@ -176,7 +176,7 @@ type shownSeat struct {
 	function.Revision
 }
 
-var seatChanged = event.Define(depotEvents, "ledger.seat-changed", 1, event.Fact, "A seat is taken or left.", guest{"g1"})
+var seatChanged = event.Define(depotEvents, "ledger.seat-changed", 1, event.Fact, "A seat has changed.", guest{"g1"})
 
 // newHall makes a function that shows who has which seat.
 func newHall(e function.Env) (*function.Function, error) {

@@ -21,8 +21,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker/internal/eventlog"
 )
 
-// log implements eventlog.Log with three streams: the entries, the triggers, and the cursors with one message per
-// trigger.
+// log implements eventlog.Log with four streams: the entries, the triggers, and the cursors and the attempts with one
+// message per trigger.
 type log struct {
 	cfg      Config
 	server   *server.Server // nil: an external cluster
@@ -31,18 +31,25 @@ type log struct {
 	events   jetstream.Stream
 	cursors  jetstream.Stream
 	triggers jetstream.Stream // the triggers, each with its first cursor
+	attempts jetstream.Stream
 	buf      []byte
 	recent   *recentEntries
 	syncer   syncer
 }
 
-var _ eventlog.Log = (*log)(nil)
+var (
+	_ eventlog.Log  = (*log)(nil)
+	_ eventlog.Ager = (*log)(nil)
+)
 
 func (l *log) subject() string                { return l.cfg.Stream + ".events" }
 func (l *log) wakeSubject() string            { return l.cfg.Stream + "-wake" }
 func (l *log) cursorsStream() string          { return l.cfg.Stream + "-places" }
 func (l *log) cursorSubject(t string) string  { return l.cfg.Stream + "-places." + t }
 func (l *log) triggerSubject(t string) string { return l.cfg.Stream + "-triggers." + t }
+func (l *log) attemptsSubject(t string) string {
+	return l.cfg.Stream + "-attempts." + t
+}
 func (l *log) triggerOf(subject string) string {
 	return strings.TrimPrefix(subject, l.triggerSubject(""))
 }
@@ -64,6 +71,13 @@ func (l *log) makeStreams(ctx context.Context) (err error) {
 	})
 	if err != nil {
 		return fmt.Errorf("stream %s-triggers: %w", l.cfg.Stream, err)
+	}
+	l.attempts, err = l.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: l.cfg.Stream + "-attempts", Subjects: []string{l.attemptsSubject(">")}, Storage: jetstream.FileStorage,
+		Replicas: l.cfg.Replicas, AllowDirect: true, MaxMsgsPerSubject: 1,
+	})
+	if err != nil {
+		return fmt.Errorf("stream %s-attempts: %w", l.cfg.Stream, err)
 	}
 	return nil
 }
@@ -201,44 +215,62 @@ func (l *log) Trim(ctx context.Context, before uint64) error {
 
 // Cursors implements eventlog.Log.
 func (l *log) Cursors(ctx context.Context) (map[string][]byte, error) {
+	out := map[string][]byte{}
+	err := l.eachCursor(ctx, func(trigger string, m *jetstream.RawStreamMsg) { out[trigger] = m.Data })
+	return out, err
+}
+
+// CursorTimes implements eventlog.Ager. The server says when each cursor was saved.
+func (l *log) CursorTimes(ctx context.Context) (map[string]time.Time, error) {
+	out := map[string]time.Time{}
+	err := l.eachCursor(ctx, func(trigger string, m *jetstream.RawStreamMsg) { out[trigger] = m.Time })
+	return out, err
+}
+
+// eachCursor calls f with the cursor of each trigger.
+func (l *log) eachCursor(ctx context.Context, f func(trigger string, m *jetstream.RawStreamMsg)) error {
 	info, err := l.triggers.Info(ctx, jetstream.WithSubjectFilter(l.triggerSubject(">")))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	out := make(map[string][]byte, len(info.State.Subjects))
 	for subject := range info.State.Subjects {
 		trigger := l.triggerOf(subject)
-		b, err := l.LoadCursor(ctx, trigger)
+		m, err := l.loadCursor(ctx, trigger)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if b != nil {
-			out[trigger] = b
+		if m != nil {
+			f(trigger, m)
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // LoadCursor implements eventlog.Log. It returns the trigger's first cursor when no later one was saved, or when that
 // was lost.
 func (l *log) LoadCursor(ctx context.Context, trigger string) ([]byte, error) {
-	b, err := last(ctx, l.cursors, l.cursorSubject(trigger))
-	if b == nil && err == nil {
-		b, err = last(ctx, l.triggers, l.triggerSubject(trigger))
+	m, err := l.loadCursor(ctx, trigger)
+	if m == nil {
+		return nil, err
 	}
-	return b, err
+	return m.Data, err
 }
 
-// last returns the data of the last message of a subject, or nil when the subject has no messages.
-func last(ctx context.Context, s jetstream.Stream, subject string) ([]byte, error) {
-	msg, err := s.GetLastMsgForSubject(ctx, subject)
+func (l *log) loadCursor(ctx context.Context, trigger string) (*jetstream.RawStreamMsg, error) {
+	m, err := last(ctx, l.cursors, l.cursorSubject(trigger))
+	if m == nil && err == nil {
+		m, err = last(ctx, l.triggers, l.triggerSubject(trigger))
+	}
+	return m, err
+}
+
+// last returns the last message of a subject, or nil when the subject has no messages.
+func last(ctx context.Context, s jetstream.Stream, subject string) (*jetstream.RawStreamMsg, error) {
+	m, err := s.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	return msg.Data, nil
+	return m, err
 }
 
 // CreateCursor implements eventlog.Log. Unlike later cursors, the first one must not be lost: the trigger would start
@@ -282,8 +314,26 @@ func (l *log) SaveCursors(ctx context.Context, cursors map[string][]byte) error 
 	return nil
 }
 
+// LoadAttempts implements eventlog.Log.
+func (l *log) LoadAttempts(ctx context.Context, trigger string) ([]byte, error) {
+	m, err := last(ctx, l.attempts, l.attemptsSubject(trigger))
+	if m == nil {
+		return nil, err
+	}
+	return m.Data, err
+}
+
+// SaveAttempts implements eventlog.Log. The server has written them to their file when it acknowledges them.
+func (l *log) SaveAttempts(ctx context.Context, trigger string, attempts []byte) error {
+	_, err := l.js.Publish(ctx, l.attemptsSubject(trigger), attempts)
+	return err
+}
+
 // DropCursor implements eventlog.Log.
 func (l *log) DropCursor(ctx context.Context, trigger string) error {
+	if err := l.attempts.Purge(ctx, jetstream.WithPurgeSubject(l.attemptsSubject(trigger))); err != nil {
+		return err
+	}
 	if err := l.cursors.Purge(ctx, jetstream.WithPurgeSubject(l.cursorSubject(trigger))); err != nil {
 		return err
 	}

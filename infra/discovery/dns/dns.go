@@ -42,7 +42,8 @@ func New(template string, transport http.RoundTripper) (*Discovery, error) {
 	u, err := url.Parse(strings.ReplaceAll(template, placeholder, "x"))
 	valid := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 	if !valid || !strings.Contains(template, placeholder) {
-		return nil, fmt.Errorf("invalid address template %q: want one like http://{function}.shop.svc.cluster.local", template)
+		return nil, fmt.Errorf("invalid address template %q: want one like http://{function}.shop.svc.cluster.local",
+			template)
 	}
 	if transport == nil {
 		transport = http.DefaultTransport

@@ -10,8 +10,10 @@
 //		}
 //	}
 //
-// What else a test can do: hand the same event over twice (Event, Receive), stop the function and start it again
-// (Restart), have the broker refuse (RefuseToPublish), and move the clock so that timers go off (Advance).
+// UnderFaults runs such a test once more for each fault that can happen on the way: crashes, duplicates, outages,
+// several instances. What else a test can do: hand the same event over twice (Event, Receive), stop the function and
+// start it again (Restart), have the broker refuse (RefuseToPublish), move the clock so that timers go off (Advance),
+// and start from documents that an older version has left (Stored).
 package functiontest
 
 import (
@@ -22,6 +24,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -63,6 +66,7 @@ type Harness struct {
 	emitted []ce.Event
 	timers  timers
 	refuse  error
+	faults  *faults // nil: none
 }
 
 // Option changes the environment of the function.
@@ -81,6 +85,9 @@ func Knows(types ...*event.Info) Option {
 	system := manifest.System{Functions: []*manifest.Declaration{{Types: types}}}
 	return func(h *Harness) { h.env.System = func() manifest.System { return system } }
 }
+
+// Beside sets what is deployed together with the function, for a function that asks.
+func Beside(system func() manifest.System) Option { return func(h *Harness) { h.env.System = system } }
 
 // New starts the function that the constructor declares.
 func New(t testing.TB, constructor func(function.Env) (*function.Function, error), options ...Option) *Harness {
@@ -108,13 +115,25 @@ func New(t testing.TB, constructor func(function.Env) (*function.Function, error
 	}
 	h.env.Store = h.Store
 	h.Restart()
-	t.Cleanup(func() { _ = h.I.Stop(context.Background()) })
+	t.Cleanup(func() {
+		if h.faults == nil {
+			_ = h.I.Stop(context.Background())
+			return
+		}
+		for _, p := range h.faults.pool {
+			_ = p.i.Stop(context.Background())
+		}
+	})
 	return h
 }
 
 // Restart stops the function and starts a new instance on the same data.
 func (h *Harness) Restart() {
 	h.T.Helper()
+	if h.faults != nil {
+		h.turn()
+		return
+	}
 	if h.I != nil {
 		check(h.T, h.I.Stop(context.Background()))
 	}
@@ -147,6 +166,9 @@ func (c *collector) Publish(_ context.Context, es ...ce.Event) error {
 	if c.refuse != nil {
 		return c.refuse
 	}
+	if c.faults != nil {
+		es = slices.DeleteFunc(slices.Clone(es), func(e ce.Event) bool { return !c.faults.fresh(e) })
+	}
 	if err := c.timers.take(es); err != nil {
 		return err
 	}
@@ -163,6 +185,10 @@ func (h *Harness) RefuseToPublish(err error) {
 
 // Emitted returns the events that the function has published since the last call.
 func (h *Harness) Emitted() []ce.Event {
+	h.T.Helper()
+	if h.faults != nil && h.faults.wasInjected() {
+		h.flush()
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	es := h.emitted
@@ -237,19 +263,34 @@ func (h *Harness) Call(method, path string, as auth.Principal, body any, headers
 		check(h.T, err)
 		reader = bytes.NewReader(data)
 	}
-	r := httptest.NewRequest(method, path, reader)
+	var sent []byte
 	if reader != nil {
-		r.Header.Set("Content-Type", "application/json")
+		sent, _ = io.ReadAll(reader)
+	}
+	header := http.Header{}
+	if reader != nil {
+		header.Set("Content-Type", "application/json")
 	}
 	if !as.Anonymous() {
-		r.Header.Set("Authorization", "Bearer "+h.Token(as))
+		header.Set("Authorization", "Bearer "+h.Token(as))
 	}
 	for i := 0; i+1 < len(headers); i += 2 {
-		r.Header.Set(headers[i], headers[i+1])
+		header.Set(headers[i], headers[i+1])
 	}
-	w := httptest.NewRecorder()
-	h.I.ServeHTTP(w, r)
-	return &Response{T: h.T, Status: w.Code, Header: w.Header(), Body: w.Body.Bytes()}
+	send := func() *Response {
+		r := httptest.NewRequest(method, path, nil)
+		if reader != nil {
+			r = httptest.NewRequest(method, path, bytes.NewReader(sent))
+		}
+		r.Header = header.Clone()
+		w := httptest.NewRecorder()
+		h.I.ServeHTTP(w, r)
+		return &Response{T: h.T, Status: w.Code, Header: w.Header(), Body: w.Body.Bytes()}
+	}
+	if h.faults == nil {
+		return send()
+	}
+	return h.request(method, path, header, send)
 }
 
 // Token returns a valid token of the caller.
@@ -290,6 +331,10 @@ func (h *Harness) Deliver(drafts ...event.Draft) []broker.Result {
 
 // Receive delivers complete events in one batch.
 func (h *Harness) Receive(batch ...ce.Event) []broker.Result {
+	h.T.Helper()
+	if h.faults != nil {
+		return h.deliver(batch)
+	}
 	return h.I.Receive(context.Background(), batch)
 }
 
@@ -308,7 +353,13 @@ func (h *Harness) Tick() {
 	h.T.Helper()
 	for more := true; more; {
 		var err error
-		more, err = h.I.Tick(context.Background(), h.Clock.Now())
+		now := h.Clock.Now()
+		tick := func() bool { more, err = h.I.Tick(context.Background(), now); return err == nil }
+		if h.faults == nil {
+			tick()
+		} else {
+			h.repeat(h.faults.wasInjected(), tick)
+		}
 		check(h.T, err)
 	}
 }

@@ -158,7 +158,8 @@ func TestTimerOfAPublishThatFailed(t *testing.T) {
 		t.Errorf("pending %v, but nothing was published", got)
 	}
 	h.RefuseToPublish(nil)
-	h.Clock.Advance(30 * time.Second) // a start leaves young entries of the outbox alone: another instance may publish them
+	// A start leaves young entries of the outbox alone: another instance may publish them.
+	h.Clock.Advance(30 * time.Second)
 	h.Restart()
 	if fired := h.Advance(30 * time.Second); len(fired) != 1 {
 		t.Errorf("fired %v, want one", fired)

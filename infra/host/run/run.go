@@ -186,7 +186,8 @@ func (s settings) senders() (*knative.Senders, error) {
 	if s.SenderAudience == "" {
 		return nil, nil
 	}
-	senders, err := knative.NewSenders(knative.SendersConfig{Issuer: s.SenderIssuer, Audience: s.SenderAudience, Subjects: s.Senders})
+	senders, err := knative.NewSenders(knative.SendersConfig{Issuer: s.SenderIssuer, Audience: s.SenderAudience,
+		Subjects: s.Senders})
 	if err != nil {
 		return nil, settingError("EBB_SENDERS", "%v", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ type service struct {
 	mu     sync.Mutex
 	asked  map[string]int
 	answer func(method string, n int) error // to the nth call
-	half   bool                             // the first read of documents breaks after one of them
+	half   atomic.Bool                      // the first read of documents breaks after one of them
 }
 
 func (s *service) said(method string) error {
@@ -63,7 +64,7 @@ func (s *service) BatchGetDocuments(
 		); err != nil {
 			return err
 		}
-		if s.half && s.times("BatchGetDocuments") == 1 {
+		if s.half.Load() && s.times("BatchGetDocuments") == 1 {
 			return status.Error(codes.Unavailable, "gone")
 		}
 	}
@@ -383,7 +384,7 @@ func TestOldAndNewTogether(t *testing.T) {
 // The documents of several keys are of one consistent state, also when the connection breaks after some of them.
 func TestSplitReads(t *testing.T) {
 	s, d := serve(t, nil)
-	s.half = true
+	s.half.Store(true)
 	if _, err := d.Get(t.Context(), thing("a"), thing("b")); err != nil {
 		t.Fatal(err)
 	}

@@ -37,8 +37,8 @@ func (t *table) prepareMarks() {
 	mark := "mark AS (INSERT INTO " + marks + " (collection, id, version, at) SELECT " + t.collection +
 		", $1, greatest(version, $2), $3 FROM gone ON CONFLICT (collection, id) DO UPDATE SET " +
 		"version = greatest(" + marksName + ".version, excluded.version), at = excluded.at)"
-	t.markAndErase = "WITH gone AS (DELETE FROM " + t.name + " WHERE id = $1 AND version = $4 RETURNING version), " + mark +
-		" SELECT " + expect + "(count(*)) FROM gone"
+	t.markAndErase = "WITH gone AS (DELETE FROM " + t.name + " WHERE id = $1 AND version = $4 RETURNING version), " +
+		mark + " SELECT " + expect + "(count(*)) FROM gone"
 	t.markAndRemove = "WITH gone AS (DELETE FROM " + t.name + " WHERE id = $1 RETURNING version), " + mark +
 		" SELECT count(*) FROM gone"
 }

@@ -110,8 +110,8 @@ func (c cellCall) apply(s cellsState) cellsState {
 	return s
 }
 
-// newVersion returns the version of a write: one more than the expected one, or than the last one of a missing document,
-// or the unique value when none is expected.
+// newVersion returns the version of a write: one more than the expected one, or than the last one of a missing
+// document, or the unique value when none is expected.
 func (c cellCall) newVersion(i int) int64 {
 	if c.checks[i] {
 		return max(c.expect[i], c.last[i]) + 1

@@ -26,7 +26,8 @@ var versionCases = map[string]func(*testing.T, Harness){
 		d := h.open(t)
 		commit(t, d, put(thing("a"), 5, `{"n":1}`), put(thing("b"), 5, `{"n":1}`))
 		wantKind(t, try(t, d, []store.Precondition{at(thing("a"), 4)}, removeAt(thing("a"), 9)), fault.Conflict)
-		if err := try(t, d, []store.Precondition{at(thing("a"), 5)}, removeAt(thing("a"), 6), removeAt(thing("b"), 7)); err != nil {
+		stored := []store.Precondition{at(thing("a"), 5)}
+		if err := try(t, d, stored, removeAt(thing("a"), 6), removeAt(thing("b"), 7)); err != nil {
 			t.Error(err)
 		}
 		wantLast(t, d, thing("a"), 6)

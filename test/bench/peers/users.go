@@ -157,7 +157,8 @@ func (b *bench) fastAPIPost(ctx context.Context) (*opened, error) {
 func (b *bench) users(context.Context) ([]comparison, error) {
 	peer := contender{name: "FastAPI, uvicorn, PyJWT, Redis", note: "one worker, users in its memory"}
 	out, err := exec.Command(b.python, "-c",
-		"import fastapi,uvicorn,jwt,redis;print(fastapi.__version__,uvicorn.__version__,jwt.__version__,redis.__version__)").Output()
+		"import fastapi,uvicorn,jwt,redis;"+
+			"print(fastapi.__version__,uvicorn.__version__,jwt.__version__,redis.__version__)").Output()
 	peer.version = strings.Join(strings.Fields(string(out)), ", ")
 	if err != nil || find("redis-server") == "" {
 		peer.absent = "not installed: apt-get install redis-server python3-fastapi uvicorn python3-jwt python3-redis, and " +

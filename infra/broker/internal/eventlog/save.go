@@ -36,18 +36,24 @@ func (b *Broker) keep(ctx context.Context) {
 	}
 }
 
-// save writes the cursors that have moved since the last time.
+// save writes the cursors and attempts that have changed since the last time.
 func (b *Broker) save() {
 	b.mu.Lock()
 	cursors := make(map[string][]byte)
-	var saved []*session
+	var saved, all []*session
 	for name, s := range b.sessions {
+		all = append(all, s)
 		if c := s.takeCursor(); c != nil {
 			cursors[name] = c
 			saved = append(saved, s)
 		}
 	}
 	b.mu.Unlock()
+	for _, s := range all {
+		if err := s.saveAttempts(true); err != nil {
+			b.opts.Logger.Warn("attempts were not saved; a crash would lose them", "trigger", s.trigger.Name(), "error", err)
+		}
+	}
 	if len(cursors) == 0 {
 		return
 	}
@@ -73,12 +79,13 @@ func (b *Broker) saveCursor(s *session) error {
 }
 
 // trim drops what no trigger needs any more. All known triggers count, also those that no process serves just now: they
-// go on where they stopped.
+// go on where they stopped, unless that is too long ago.
 func (b *Broker) trim(ctx context.Context) {
 	end := b.reader.position()
 	if end < b.lastTrim.Load()+trimEvery {
 		return
 	}
+	b.forgetUnserved(ctx)
 	cursors, err := b.log.Cursors(ctx)
 	if err != nil {
 		b.opts.Logger.Warn("the log was not trimmed", "error", err)

@@ -4,8 +4,8 @@ package marks
 
 import "sync"
 
-// Floors holds the largest floor of each collection that was seen. It may be behind the database, and never ahead of it.
-// The zero Floors is empty. Its methods may be called concurrently.
+// Floors holds the largest floor of each collection that was seen. It may be behind the database, and never ahead of
+// it. The zero Floors is empty. Its methods may be called concurrently.
 type Floors struct {
 	mu   sync.RWMutex
 	seen map[string]int64
