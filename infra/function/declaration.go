@@ -35,7 +35,7 @@ func (f *Function) databaseSchema() store.Schema {
 	}
 	schema := append(append(store.Schema(nil), f.schema...),
 		expiring(inboxName, store.Expiry{Field: "expires", Final: true}),
-		store.Spec{Name: outboxName, Large: true},
+		store.Spec{Name: outboxName, Large: true, SingleUse: true},
 		expiring(idempotencyName, store.Expiry{Field: "at", After: responseRetention, Final: true}))
 	if len(f.migrating()) > 0 {
 		schema = append(schema, migrations.Spec())
@@ -48,7 +48,7 @@ func (f *Function) databaseSchema() store.Schema {
 
 // expiring returns a collection of the kit whose documents expire.
 func expiring(name string, e store.Expiry) store.Spec {
-	return store.Spec{Name: name, Indexes: []store.Index{store.On(e.Field)}, Expiry: &e}
+	return store.Spec{Name: name, Indexes: []store.Index{store.On(e.Field)}, Expiry: &e, SingleUse: e.Final}
 }
 
 func (f *Function) declaration() *manifest.Declaration {
