@@ -33,6 +33,7 @@ type Info struct {
 	Examples   []Example
 	DataSchema string       // the address of the schema: the dataschema attribute
 	GoType     reflect.Type // of the data
+	upcasters  []upcaster
 }
 
 // Typed is anything that names an event type: a Type[T] of any T, or an *Info.
@@ -100,10 +101,13 @@ func (t Type[T]) New(subject string, data T) Draft {
 // conforms to the schema; an error is a *Violation with the place, or names the attribute that differs.
 func (t Type[T]) Decode(e ce.Event) (T, error) {
 	var data, none T
+	if data, old, err := t.upcast(e); old {
+		return data, err
+	}
 	if err := t.info.accepts(e); err != nil {
 		return none, err
 	}
-	if raw, ok := any(&data).(*json.RawMessage); ok && t.info.GoType != reflect.TypeFor[json.RawMessage]() {
+	if raw, ok := any(&data).(*json.RawMessage); ok && t.isRaw() {
 		*raw = e.DataEncoded
 		return data, t.info.Check(e.DataEncoded)
 	}
@@ -117,6 +121,9 @@ func (t Type[T]) Decode(e ce.Event) (T, error) {
 // the schema of the type and does not copy it.
 func Raw(t Typed) Type[json.RawMessage] { return Type[json.RawMessage]{t.Info()} }
 
+// isRaw reports whether Raw has returned the type.
+func (t Type[T]) isRaw() bool { return t.info.GoType != reflect.TypeFor[T]() }
+
 // Draft is an event before the kit stamps it with id, source, time and the rest.
 type Draft struct {
 	Info    *Info
@@ -125,6 +132,7 @@ type Draft struct {
 	Data    any
 	ID      string // "": the kit gives it one; see Tx.NewID
 	Cause   string // the id of the event that it answers; "": that of the event that is being handled
+	SentAs  string // the type of the newer version that is sent beside it; see Beside
 }
 
 // Keyed returns the draft with another partition key than its subject.

@@ -150,14 +150,14 @@ func Begin[S, T any](t event.Type[T], state func(T) S) event.Typed {
 }
 
 // reasonOf returns why a step failed.
-func reasonOf(failed event.Typed, e ce.Event) (reason, code string, err error) {
+func reasonOf(failed event.Typed, e reply) (reason, code string, err error) {
 	if a, ok := failed.(answer); ok && a.reason != nil {
-		return a.reason(e)
+		return a.reason(e.Event)
 	}
 	var data struct {
 		Reason, Code any
 	}
-	_ = json.Unmarshal(e.Data(), &data) // data without these members needs none
+	_ = json.Unmarshal(e.data, &data) // data without these members needs none
 	reason, _ = data.Reason.(string)
 	code, _ = data.Code.(string)
 	return cmp.Or(reason, failed.Info().Short), code, nil

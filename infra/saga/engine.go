@@ -166,8 +166,15 @@ func (r *run[S]) backoff(deadline time.Duration, again int) time.Duration {
 	return deadline
 }
 
+// reply is an event that may answer a command, and its type and data as the saga reads them.
+type reply struct {
+	ce.Event
+	as   string
+	data []byte
+}
+
 // answered handles an event that may answer a command of the saga.
-func (r *run[S]) answered(e ce.Event) {
+func (r *run[S]) answered(e reply) {
 	p := &r.in.Saga
 	m := r.match(e)
 	if m.step < 0 {
@@ -176,7 +183,7 @@ func (r *run[S]) answered(e ce.Event) {
 	s := &p.Steps[m.step]
 	s.Due, s.Again = time.Time{}, 0
 	if a, ok := m.by.(answer); ok && a.apply != nil {
-		if r.err = a.apply(r.state, e); r.err != nil {
+		if r.err = a.apply(r.state, e.Event); r.err != nil {
 			return
 		}
 	}
@@ -209,12 +216,12 @@ type match struct {
 
 // match returns the step that an event answers. That is the one whose command caused the event. An event that another
 // command of the saga caused answers nothing. Where the cause is not known the type decides, see loose.
-func (r *run[S]) match(e ce.Event) match {
-	p, cause := &r.in.Saga, event.Extension(e, event.CausationID)
+func (r *run[S]) match(e reply) match {
+	p, cause := &r.in.Saga, event.Extension(e.Event, event.CausationID)
 	own, known := r.in.commandOf(cause)
 	found := match{step: -1}
 	for i := range p.Steps {
-		m, ok := r.awaits(i, e.Type())
+		m, ok := r.awaits(i, e.as)
 		if !ok {
 			continue
 		}

@@ -126,7 +126,7 @@ func answerOf(eventType, cause string) ce.Event {
 // hear hands an event to the saga.
 func (m *machine) hear(t testing.TB, e ce.Event) string {
 	t.Helper()
-	return m.must(t, func(r *run[order]) error { r.answered(e); return nil })
+	return m.must(t, func(r *run[order]) error { r.answered(reply{e, e.Type(), e.Data()}); return nil })
 }
 
 func (m *machine) pass(t testing.TB, d time.Duration) string {

@@ -73,7 +73,7 @@ func New[S any, P Stateful[S]](f *function.Function, d Declaration[S]) (*Saga[S]
 	if d.Store == nil {
 		d.Store = documents[S]{}
 	}
-	g.store = d.Store.open(f, d.Name)
+	g.store = d.Store.open(f, d.Name, d.Child == nil)
 	g.told, _ = f.Env().Telemetry.Meter().Int64Counter("ebb.sagas.stuck", // its only error is an invalid name
 		metric.WithDescription("Sagas that became stuck: they do not get on without a person."))
 	g.subscribe()
@@ -127,8 +127,8 @@ func (g *Saga[S]) subscribe() {
 		}
 	})
 	for _, t := range consumes {
-		function.On(g.f, event.Raw(t), func(ctx context.Context, tx *function.Tx, _ json.RawMessage) error {
-			return g.answered(ctx, tx)
+		function.On(g.f, event.Raw(t), func(ctx context.Context, tx *function.Tx, data json.RawMessage) error {
+			return g.answered(ctx, tx, t.Info(), data)
 		})
 	}
 	if g.timer == nil {
@@ -254,11 +254,12 @@ func (g *Saga[S]) Await(ctx context.Context, id string, until time.Time) (S, err
 	return last, err
 }
 
-// answered handles an event that may answer a command of the saga that it is about.
-func (g *Saga[S]) answered(ctx context.Context, tx *function.Tx) error {
+// answered handles an event that may answer a command of the saga that it is about. The type is the one that the saga
+// consumes: the event may be of an older version that is read as it.
+func (g *Saga[S]) answered(ctx context.Context, tx *function.Tx, as *event.Info, data json.RawMessage) error {
 	e := tx.Event()
 	_, err := g.change(ctx, tx, e.Subject(), Answered, func(r *run[S]) error {
-		r.answered(e)
+		r.answered(reply{e, as.Name, data})
 		return r.err
 	})
 	if g.d.Strict && fault.Is(err, fault.NotFound) {

@@ -12,7 +12,7 @@ import (
 
 // Store is where the sagas of a declaration are stored: in Documents or InJournal.
 type Store[S any] interface {
-	open(f *function.Function, name string) keeper[S]
+	open(f *function.Function, name string, entity bool) keeper[S]
 }
 
 // keeper stores the sagas of one declaration.
@@ -48,7 +48,8 @@ type Change[S any] struct {
 func byStatus(prefix string) store.Index { return store.On(prefix+"saga.status", prefix+"id") }
 
 // Documents stores each saga as a document. Options are those of the collection, such as indexes for Query. Name is the
-// collection; "": that of the saga.
+// collection; "": that of the saga. The facts about a saga have the document's version as their sequence (store.Entity),
+// unless it is a child, which has the id of its parent.
 func Documents[S any](name string, options ...store.Option) Store[S] {
 	return documents[S]{name, options}
 }
@@ -58,11 +59,15 @@ type documents[S any] struct {
 	options []store.Option
 }
 
-func (d documents[S]) open(f *function.Function, name string) keeper[S] {
+func (d documents[S]) open(f *function.Function, name string, entity bool) keeper[S] {
 	if d.name != "" {
 		name = d.name
 	}
-	return documentKeeper[S]{function.Collection[S](f, name, append(d.options, byStatus(""))...)}
+	options := append(d.options, byStatus(""))
+	if entity {
+		options = append(options, store.Entity)
+	}
+	return documentKeeper[S]{function.Collection[S](f, name, options...)}
 }
 
 type documentKeeper[S any] struct{ docs *store.Collection[S] }
@@ -100,7 +105,7 @@ type journaled[S, E any] struct {
 	indexes  []store.Index
 }
 
-func (j journaled[S, E]) open(f *function.Function, _ string) keeper[S] {
+func (j journaled[S, E]) open(f *function.Function, _ string, _ bool) keeper[S] {
 	return journalKeeper[S, E]{j.entries, journal.New(f, j.name, j.fold, journal.Revision(j.revision),
 		journal.Indexes(append(j.indexes, byStatus("state."))...))}
 }

@@ -140,7 +140,8 @@ func TestOlderBuild(t *testing.T) {
 		t.Errorf("asks for %q", got)
 	}
 	_, err := m.do(func(r *run[order]) error {
-		r.answered(answerOf("notifications.sent", m.lastSent()))
+		e := answerOf("notifications.sent", m.lastSent())
+		r.answered(reply{e, e.Type(), e.Data()})
 		return r.err
 	})
 	if err == nil {
