@@ -203,6 +203,26 @@ func TestEarlyTimer(t *testing.T) {
 	}
 }
 
+// A timer whose event is lost, as a dead letter is, is set again by an operator's retry and by the next answer.
+func TestLostTimer(t *testing.T) {
+	for _, act := range []string{"retry", "answer"} {
+		var s *saga.Saga[trip]
+		d := flight()
+		d.Steps = append(d.Steps, saga.Step[trip]{Name: "approve", Deadline: time.Hour})
+		h := functiontest.New(t, trips(d, &s))
+		begin(t, h)
+		want(t, h, "flights.book clock.schedule")
+		h.Clock.Advance(time.Hour)
+		if act == "retry" {
+			h.Call("POST", "/api/sagas/trip/1/retry", functiontest.Admin(), nil).Expect(200)
+			want(t, h, "flights.book clock.cancel clock.schedule")
+		} else {
+			h.MustDeliver(booked.New("1", data{ID: "1"}))
+			want(t, h, "clock.cancel clock.schedule")
+		}
+	}
+}
+
 // A saga that cannot undo tells somebody once: an event and a log line. An operator sees it and mends it.
 func TestStuck(t *testing.T) {
 	for _, act := range []string{"retry", "skip", "end"} {
