@@ -73,13 +73,10 @@ func keyed(r outside.Request[request]) provider.Payment {
 	return p
 }
 
-// answerOf returns the answer for an error of the provider that is one.
+// answerOf returns the answer for a refusal, which is one.
 func answerOf(err error) (a answer, failure error) {
-	switch {
-	case errors.As(err, &a.Declined):
+	if errors.As(err, &a.Declined) {
 		return a, nil
-	case errors.Is(err, provider.ErrCaptured):
-		return answer{Captured: true}, nil
 	}
 	return a, err
 }
@@ -100,7 +97,11 @@ func (s *payments) callCapture(ctx context.Context, r outside.Request[request]) 
 }
 
 func (s *payments) callVoid(ctx context.Context, r outside.Request[request]) (answer, error) {
-	return answerOf(s.provider.Void(ctx, keyed(r)))
+	err := s.provider.Void(ctx, keyed(r))
+	if errors.Is(err, provider.ErrCaptured) {
+		return answer{Captured: true}, nil
+	}
+	return answer{}, err
 }
 
 // callRefund voids what was perhaps not captured, and refunds what was.
