@@ -18,6 +18,8 @@ type call = outside.Call[request, answer]
 // calls holds the calls of the provider.
 type calls struct {
 	open, authorize, capture, void, refund *call
+
+	look *outside.Call[string, provider.Found] // by the id of a notice; In is the reference
 }
 
 // request is what the provider is asked for.
@@ -46,6 +48,7 @@ func (s *payments) declareCalls(f *function.Function) {
 	s.calls.capture = outside.Declare(c, "capture", policy, s.callCapture, s.captured)
 	s.calls.void = outside.Declare(c, "void", policy, s.callVoid, s.voided)
 	s.calls.refund = outside.Declare(c, "refund", policy, s.callRefund, s.refunded)
+	s.calls.look = outside.Declare(c, "look", lookPolicy, s.callLook, s.found)
 }
 
 // any reports whether one of the calls is under way for an order.

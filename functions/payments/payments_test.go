@@ -310,7 +310,11 @@ func TestOneCall(t *testing.T) {
 func TestCommandDuringItsCall(t *testing.T) {
 	b := newBank()
 	h := with(t, b)
+	b.fail = fault.New(fault.Unavailable, "down")
 	h.MustDeliver(authorize("tok_ok"))
+	h.MustDeliver(authorize("tok_ok"))
+	b.fail = nil
+	h.Advance(time.Hour)
 	b.fail = fault.New(fault.Unavailable, "down")
 	for range 3 {
 		h.MustDeliver(void)

@@ -5,8 +5,8 @@
 // payment methods (pm_…) or card tokens (tok_…).
 //
 // The answer to a call may be lost, or be a failure although the call took effect. The status of the intent tells then:
-// a call that finds the status which it is for succeeds. A request that Stripe refuses for good, for the card or for the
-// request itself, is declined with Stripe's reason.
+// a call that finds the status which it is for succeeds. A request that Stripe refuses for good, for the card or for
+// the request itself, is declined with Stripe's reason.
 //
 // The client is written here, because six calls of form-encoded HTTP need less code than Stripe's SDK brings.
 package stripe
@@ -38,6 +38,7 @@ const callTimeout = 20 * time.Second
 // Provider is a client of Stripe's API.
 type Provider struct {
 	base, key string
+	webhooks  []string // the secrets that webhooks are signed with
 	client    *http.Client
 }
 
@@ -240,8 +241,12 @@ func (s *Provider) look(ctx context.Context, p provider.Payment) (string, error)
 
 // object holds the used fields of a response.
 type object struct {
-	ID     string `json:"id"`
-	Status string `json:"status"`
+	ID       string            `json:"id"`
+	Status   string            `json:"status"`
+	Amount   int64             `json:"amount"`
+	Currency string            `json:"currency"`
+	Metadata map[string]string `json:"metadata"`
+	Charge   charge            `json:"latest_charge"`
 }
 
 // Error is an error response of Stripe. It is the cause of the returned fault and is shown to operators only.
@@ -287,9 +292,9 @@ const maxKeys = 8
 
 // call sends a request with its idempotency key. Once Stripe has begun to carry out a request it stores the response
 // for a day, also a failure of its own, and returns it for each request with the same key. So when the response is a
-// stored failure, call repeats the request with the next key: the same key with a number, so that whoever makes the call
-// again comes by the same keys. That cannot move money twice: the intent's status, or the refund that exists already,
-// prevents it, and an intent that is created twice is not confirmed twice.
+// stored failure, call repeats the request with the next key: the same key with a number, so that whoever makes the
+// call again comes by the same keys. That cannot move money twice: the intent's status, or the refund that exists
+// already, prevents it, and an intent that is created twice is not confirmed twice.
 func (s *Provider) call(ctx context.Context, path, idempotencyKey string, form url.Values) (object, error) {
 	key := idempotencyKey
 	for n := 2; ; n++ {

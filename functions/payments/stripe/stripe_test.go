@@ -109,7 +109,7 @@ func TestFaults(t *testing.T) {
 		},
 		"redirect": {307, ``, fault.Internal},
 		"not JSON": {200, `hello`, fault.Unavailable},
-		"intent in another state": {400, `{"error":{"type":"invalid_request_error","code":"payment_intent_unexpected_state",` +
+		"another state": {400, `{"error":{"type":"invalid_request_error","code":"payment_intent_unexpected_state",` +
 			`"payment_intent":{"id":"pi_1","status":"unheard_of"}}}`, fault.Conflict},
 	} {
 		for operation, do := range calls {
