@@ -32,6 +32,7 @@ var layers = []layer{
 	{packages: "infra/fault", outside: "none"},
 	{packages: "infra/event", tests: "infra/event/eventtest", outside: "github.com/cloudevents/sdk-go/v2/..."},
 	{packages: "infra/event/*", may: "infra/event infra/event/golden", outside: "github.com/cloudevents/sdk-go/v2/..."},
+	{packages: "infra/internal/httpevent", may: "infra/fault infra/event"},
 	{packages: "infra/internal/*/...", may: "infra/fault infra/internal/..."},
 	{packages: "infra/auth/...", may: "infra/fault infra/auth/..."},
 	{packages: "infra/config", may: "infra/internal/..."},
@@ -138,7 +139,7 @@ var layers = []layer{
 	{
 		packages: "functions",
 		may:      "events functions/... infra/auth infra/event infra/function infra/generate infra/system",
-		tests:    "infra/function/functiontest infra/simulate",
+		tests:    "infra/function/functiontest infra/simulate infra/store/golden",
 	},
 	{ // the gateway chooses a driver by its settings
 		packages: "functions/gateway",

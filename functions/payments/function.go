@@ -73,7 +73,7 @@ func declare(f *function.Function, driver func(sandbox.Memory) provider.Provider
 	function.Concurrency(f, concurrency)
 	s := &payments{
 		f:        f,
-		payments: function.Collection[Payment](f, "payments"),
+		payments: function.Collection[Payment](f, "payments", store.Entity),
 		failures: function.Collection[failure](f, "sandbox_failures"),
 		notices:  function.Collection[notice](f, "notices", store.Retain("at", noticeRetention)),
 	}

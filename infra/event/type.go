@@ -3,9 +3,7 @@ package event
 import (
 	"encoding/json"
 	"fmt"
-	"mime"
 	"reflect"
-	"strings"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 )
@@ -35,6 +33,7 @@ type Info struct {
 	Examples   []Example
 	DataSchema string       // the address of the schema: the dataschema attribute
 	GoType     reflect.Type // of the data
+	upcasters  []upcaster
 }
 
 // Typed is anything that names an event type: a Type[T] of any T, or an *Info.
@@ -83,16 +82,6 @@ func (i *Info) named(err error) error {
 	return fmt.Errorf("%s: %w", i.Name, err)
 }
 
-// isJSON reports whether data of the content type is JSON. Without a content type it is, as in the JSON format of
-// CloudEvents.
-func isJSON(contentType string) bool {
-	if contentType == "" || contentType == ContentType {
-		return true
-	}
-	media, _, err := mime.ParseMediaType(contentType)
-	return err == nil && (media == ContentType || strings.HasSuffix(media, "+json"))
-}
-
 // Type is an event type whose data is a T. Define makes one.
 type Type[T any] struct{ info *Info }
 
@@ -112,6 +101,9 @@ func (t Type[T]) New(subject string, data T) Draft {
 // conforms to the schema; an error is a *Violation with the place, or names the attribute that differs.
 func (t Type[T]) Decode(e ce.Event) (T, error) {
 	var data, none T
+	if data, old, err := t.upcast(e); old {
+		return data, err
+	}
 	if err := t.info.accepts(e); err != nil {
 		return none, err
 	}
@@ -127,6 +119,7 @@ type Draft struct {
 	Subject string
 	Key     string // of the partition
 	Data    any
+	SentAs  string // the type of the newer version that is sent beside it; see Beside
 }
 
 // Keyed returns the draft with another partition key than its subject.

@@ -247,7 +247,7 @@ func (b *batch) relay(ctx context.Context, unpublished error) {
 // withTrace returns a context with the event's trace and correlation, in a new span.
 func (f *Function) withTrace(ctx context.Context, e ce.Event) (context.Context, func(error)) {
 	if parent := event.Extension(e, event.TraceParent); parent != "" {
-		ctx = telemetry.WithTraceparent(ctx, parent)
+		ctx = telemetry.WithTrace(ctx, parent, event.Extension(e, event.TraceState))
 	}
 	correlation := event.Extension(e, event.CorrelationID)
 	if correlation == "" {

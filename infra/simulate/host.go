@@ -408,3 +408,23 @@ func (s *supervisor) poison(f Fault) {
 	s.sim.injected(f, "an event %s that no handler accepts", e.Type())
 	s.sim.publish(e)
 }
+
+// strangersData is data that is not what its content type says, with the type.
+var strangersData = [][2]string{
+	{ce.ApplicationJSON, "\xff\x00{"}, {ce.ApplicationJSON, `{"a":1} {"b":2}`}, {ce.ApplicationJSON, ""},
+	{"application/vnd.stranger+json", `{"a":`}, {"text/plain", "Gr\xf6\xdfe"}, {"application/octet-stream", "\x00\x01\xff"},
+}
+
+// stranger publishes an event of a type that no function knows, as a gateway of another system might.
+func (sim *Simulation) stranger(f Fault) {
+	e := ce.New()
+	e.SetID("stranger-" + f.At.String())
+	e.SetSource("HTTP://Stranger.example.com/#")
+	e.SetType("com.example.stranger.v1")
+	e.SetTime(sim.Now())
+	data := strangersData[int(f.At)%len(strangersData)]
+	e.SetDataContentType(data[0])
+	e.DataEncoded = []byte(data[1])
+	sim.injected(f, "an event of %q that is %q", data[0], data[1])
+	sim.publish(e)
+}
