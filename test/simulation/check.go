@@ -119,6 +119,7 @@ func (s *run) check(sim *simulate.Simulation) {
 	s.checkViews(sim, books, log)
 	s.checkLetters(sim)
 	s.checkRevoked(sim)
+	checkTimers(sim)
 }
 
 // generation returns the number of the live generation of the views.

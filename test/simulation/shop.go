@@ -16,6 +16,7 @@ import (
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions"
 	"github.com/ebb-dev/ebb/functions/gateway"
+	"github.com/ebb-dev/ebb/functions/orders"
 	"github.com/ebb-dev/ebb/functions/payments"
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/broker"
@@ -100,10 +101,10 @@ func begin(sim *simulate.Simulation, r *rand.Rand, b Broken) *simulate.Scenario 
 			made.New = func(e function.Env) (*function.Function, error) { return payments.NewWith(e, s.bank), nil }
 			made.Next = made.New
 		case "orders":
-			next := env("42s")
+			next, change := env("42s"), changedOrders(sim.Seed())
 			made.Next = func(e function.Env) (*function.Function, error) {
 				e.Lookup = next.Lookup
-				return c.New(e)
+				return orders.NewVersion(e, 2, change)
 			}
 		default:
 			made.Next = c.New
