@@ -38,6 +38,7 @@ type Function struct {
 	prewarm          map[string]*event.Info
 	settings         []manifest.Setting
 	settingsChecks   []func(config.Lookup) error
+	schedules        []manifest.Schedule
 	prefetch         func(e ce.Event) []store.Key
 	concurrency      int
 	minBatchInterval time.Duration

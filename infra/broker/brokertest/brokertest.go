@@ -25,6 +25,9 @@ type Harness struct {
 	New func(t testing.TB) broker.Broker
 	// Reopen opens what b, which is closed, has left behind. Nil: the driver keeps nothing.
 	Reopen func(t testing.TB, b broker.Broker) broker.Broker
+	// Kill ends b as the death of its process does: whatever b does from then on changes nothing, and handlers that run
+	// get no answer through. It opens what b has left behind. Nil: the driver keeps nothing.
+	Kill func(t testing.TB, b broker.Broker) broker.Broker
 }
 
 // patience is how long the suite waits for what must happen.
@@ -68,6 +71,8 @@ func Run(t *testing.T, h Harness) {
 		{"closing waits for handlers that run", testCloseWaits},
 		{"a closed broker takes nothing", testClosed},
 		{"a reopened broker redelivers what was unfinished and nothing that was finished", testReopen},
+		{"a reopened broker goes on counting attempts", testAttemptsReopened},
+		{"an event that kills the process is a dead letter after its attempts, and no other is", testDeaths},
 		{"publishing without a trigger is no error", testNoTrigger},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -54,13 +54,14 @@ func Open(log *Log, opts ...Option) *Broker {
 	return &Broker{core}
 }
 
-// Log holds the events and cursors of a broker. It outlives the broker that uses it.
+// Log holds the events, cursors and attempts of a broker. It outlives the broker that uses it.
 type Log struct {
-	mu      sync.Mutex
-	next    uint64
-	entries []eventlog.Entry
-	cursors map[string][]byte
-	saved   map[string]time.Time // when each cursor was saved
+	mu       sync.Mutex
+	next     uint64
+	entries  []eventlog.Entry
+	cursors  map[string][]byte
+	saved    map[string]time.Time // when each cursor was saved
+	attempts map[string][]byte
 }
 
 var (
@@ -69,7 +70,9 @@ var (
 )
 
 // NewLog returns an empty log.
-func NewLog() *Log { return &Log{next: 1, cursors: map[string][]byte{}, saved: map[string]time.Time{}} }
+func NewLog() *Log {
+	return &Log{next: 1, cursors: map[string][]byte{}, saved: map[string]time.Time{}, attempts: map[string][]byte{}}
+}
 
 // Append implements eventlog.Log.
 func (l *Log) Append(_ context.Context, events []event.Event) (uint64, error) {
@@ -153,12 +156,28 @@ func (l *Log) SaveCursors(_ context.Context, cursors map[string][]byte) error {
 	return nil
 }
 
+// LoadAttempts implements eventlog.Log.
+func (l *Log) LoadAttempts(_ context.Context, trigger string) ([]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.attempts[trigger], nil
+}
+
+// SaveAttempts implements eventlog.Log.
+func (l *Log) SaveAttempts(_ context.Context, trigger string, attempts []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.attempts[trigger] = attempts
+	return nil
+}
+
 // DropCursor implements eventlog.Log.
 func (l *Log) DropCursor(_ context.Context, trigger string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.cursors, trigger)
 	delete(l.saved, trigger)
+	delete(l.attempts, trigger)
 	return nil
 }
 

@@ -14,8 +14,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker/memory"
 )
 
-// The trigger of a removed function holds the log for a while and not for ever. A trigger that is served stays, also one
-// that no event is for, and one whose event fails all the time.
+// The trigger of a removed function holds the log for a while and not for ever. A trigger that is served stays, also
+// one that no event is for, and one whose event fails all the time.
 func TestRetention(t *testing.T) {
 	for name, c := range map[string]struct {
 		away time.Duration

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/brokertest"
+	"github.com/ebb-dev/ebb/infra/broker/internal/delivery"
 	"github.com/ebb-dev/ebb/infra/broker/internal/eventqueue"
 	"github.com/ebb-dev/ebb/infra/broker/internal/eventqueue/queuetest"
 	"github.com/ebb-dev/ebb/infra/broker/memqueue"
@@ -72,7 +73,10 @@ func (q *wiredQueue) Receive(ctx context.Context, limit int) ([]eventqueue.Messa
 		}
 	}()
 	messages, err := q.Queue.Receive(alive, limit)
-	if cancel(); q.wire.err() != nil {
+	if cancel(); q.wire.err() != nil { // what was on its way then goes back
+		for _, m := range messages {
+			q.Queue.Nack(context.Background(), []string{m.Receipt}, 0)
+		}
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
@@ -94,6 +98,13 @@ func (q *wiredQueue) Nack(ctx context.Context, receipts []string, delay time.Dur
 		return err
 	}
 	return q.Queue.Nack(ctx, receipts, delay)
+}
+
+func (q *wiredQueue) SetTries(ctx context.Context, tries map[string]delivery.Tries) error {
+	if err := q.wire.err(); err != nil {
+		return err
+	}
+	return q.Queue.SetTries(ctx, tries)
 }
 
 func (q *wiredQueue) Extend(ctx context.Context, receipts []string) ([]string, error) {

@@ -38,6 +38,8 @@ type message struct {
 	receipt string // "": not held
 	until   time.Time
 	timer   *time.Timer // ends the hold, or the delay
+	lost    int         // how often the hold ended by its visibility
+	tries   delivery.Tries
 }
 
 var _ eventqueue.Queue = (*queue)(nil)
@@ -99,7 +101,7 @@ func (q *queue) handOut(limit int) (out []eventqueue.Message) {
 		q.ready = q.ready[1:]
 		for _, m := range g.messages[:min(len(g.messages), limit-len(out))] {
 			q.hold(m)
-			out = append(out, eventqueue.Message{Receipt: m.receipt, Event: m.event})
+			out = append(out, eventqueue.Message{Receipt: m.receipt, Event: m.event, Lost: m.lost, Tries: m.tries})
 		}
 	}
 	return out
@@ -123,6 +125,9 @@ func (q *queue) waitUntil(m *message, d time.Duration) {
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		if m.timer != nil && time.Until(m.until) <= 0 {
+			if m.receipt != "" {
+				m.lost++
+			}
 			q.comeAgain(m)
 		}
 	})
@@ -181,6 +186,18 @@ func (q *queue) Nack(_ context.Context, receipts []string, delay time.Duration) 
 		default:
 			m.timer.Stop()
 			q.comeAgain(m)
+		}
+	}
+	return nil
+}
+
+// SetTries implements eventqueue.Queue.
+func (q *queue) SetTries(_ context.Context, tries map[string]delivery.Tries) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for receipt, t := range tries {
+		if m := q.held[receipt]; m != nil {
+			m.tries = t
 		}
 	}
 	return nil

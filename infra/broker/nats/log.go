@@ -21,8 +21,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker/internal/eventlog"
 )
 
-// log implements eventlog.Log with three streams: the entries, the triggers, and the cursors with one message per
-// trigger.
+// log implements eventlog.Log with four streams: the entries, the triggers, and the cursors and the attempts with one
+// message per trigger.
 type log struct {
 	cfg      Config
 	server   *server.Server // nil: an external cluster
@@ -31,6 +31,7 @@ type log struct {
 	events   jetstream.Stream
 	cursors  jetstream.Stream
 	triggers jetstream.Stream // the triggers, each with its first cursor
+	attempts jetstream.Stream
 	buf      []byte
 	recent   *recentEntries
 	syncer   syncer
@@ -46,6 +47,9 @@ func (l *log) wakeSubject() string            { return l.cfg.Stream + "-wake" }
 func (l *log) cursorsStream() string          { return l.cfg.Stream + "-places" }
 func (l *log) cursorSubject(t string) string  { return l.cfg.Stream + "-places." + t }
 func (l *log) triggerSubject(t string) string { return l.cfg.Stream + "-triggers." + t }
+func (l *log) attemptsSubject(t string) string {
+	return l.cfg.Stream + "-attempts." + t
+}
 func (l *log) triggerOf(subject string) string {
 	return strings.TrimPrefix(subject, l.triggerSubject(""))
 }
@@ -67,6 +71,13 @@ func (l *log) makeStreams(ctx context.Context) (err error) {
 	})
 	if err != nil {
 		return fmt.Errorf("stream %s-triggers: %w", l.cfg.Stream, err)
+	}
+	l.attempts, err = l.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: l.cfg.Stream + "-attempts", Subjects: []string{l.attemptsSubject(">")}, Storage: jetstream.FileStorage,
+		Replicas: l.cfg.Replicas, AllowDirect: true, MaxMsgsPerSubject: 1,
+	})
+	if err != nil {
+		return fmt.Errorf("stream %s-attempts: %w", l.cfg.Stream, err)
 	}
 	return nil
 }
@@ -303,8 +314,26 @@ func (l *log) SaveCursors(ctx context.Context, cursors map[string][]byte) error 
 	return nil
 }
 
+// LoadAttempts implements eventlog.Log.
+func (l *log) LoadAttempts(ctx context.Context, trigger string) ([]byte, error) {
+	m, err := last(ctx, l.attempts, l.attemptsSubject(trigger))
+	if m == nil {
+		return nil, err
+	}
+	return m.Data, err
+}
+
+// SaveAttempts implements eventlog.Log. The server has written them to their file when it acknowledges them.
+func (l *log) SaveAttempts(ctx context.Context, trigger string, attempts []byte) error {
+	_, err := l.js.Publish(ctx, l.attemptsSubject(trigger), attempts)
+	return err
+}
+
 // DropCursor implements eventlog.Log.
 func (l *log) DropCursor(ctx context.Context, trigger string) error {
+	if err := l.attempts.Purge(ctx, jetstream.WithPurgeSubject(l.attemptsSubject(trigger))); err != nil {
+		return err
+	}
 	if err := l.cursors.Purge(ctx, jetstream.WithPurgeSubject(l.cursorSubject(trigger))); err != nil {
 		return err
 	}

@@ -3,12 +3,13 @@
 //
 // Events published together, or while an append is in progress, become one message of one stream, so that they share
 // one write and one fsync. A second stream stores the triggers as durably. A third holds their cursors, one small
-// message each, which change all the time.
+// message each, which change all the time, and a fourth their attempts, which do not.
 //
 // With an embedded server these survive:
 //
 //   - A killed process: every event whose Publish returned, in any configuration. Cursors are at most some 50 ms old;
-//     events that were finished after that are delivered again.
+//     events that were finished after that are delivered again. So are attempts that were answered; those at an event
+//     that may be what kills the process survive in any case.
 //   - A power cut: without Config.SyncInterval every event whose Publish returned. With it every event up to the
 //     durable offset (see broker.Flusher); publishers must store later ones themselves. Cursors may be older than
 //     after a kill, and a cursor behind the end of the remaining log is set back to that end.
@@ -102,7 +103,10 @@ func streamName(s string) bool {
 }
 
 // Broker implements broker.Broker with JetStream.
-type Broker struct{ *eventlog.Broker }
+type Broker struct {
+	*eventlog.Broker
+	log *log
+}
 
 var _ broker.Broker = (*Broker)(nil)
 
@@ -129,7 +133,7 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 		l.Close()
 		return nil, err
 	}
-	return &Broker{core}, nil
+	return &Broker{core, l}, nil
 }
 
 const (

@@ -8,8 +8,10 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -49,6 +51,11 @@ func TestBroker(t *testing.T) {
 	brokertest.Run(t, brokertest.Harness{
 		New: func(t testing.TB) broker.Broker { return open(t, t.TempDir()) },
 		Reopen: func(t testing.TB, b broker.Broker) broker.Broker {
+			dir, _ := dirs.Load(b)
+			return open(t, dir.(string))
+		},
+		Kill: func(t testing.TB, b broker.Broker) broker.Broker {
+			nats.Kill(b.(*nats.Broker))
 			dir, _ := dirs.Load(b)
 			return open(t, dir.(string))
 		},
@@ -92,6 +99,11 @@ func TestBrokerOnCluster(t *testing.T) {
 				return open(t, fmt.Sprintf("test-%d", n))
 			},
 			Reopen: func(t testing.TB, b broker.Broker) broker.Broker {
+				stream, _ := streams.Load(b)
+				return open(t, stream.(string))
+			},
+			Kill: func(t testing.TB, b broker.Broker) broker.Broker {
+				nats.Kill(b.(*nats.Broker))
 				stream, _ := streams.Load(b)
 				return open(t, stream.(string))
 			},
@@ -247,6 +259,88 @@ func publishForever(t *testing.T, dir string) {
 		}()
 	}
 	select {}
+}
+
+// An event that kills the process with SIGKILL is a dead letter after its attempts, and the events beside it are
+// handled.
+func TestPoisonKills(t *testing.T) {
+	if dir := os.Getenv("EBB_TEST_NATS_POISONED"); dir != "" {
+		handlePoison(t, dir)
+	}
+	dir, deaths, said := t.TempDir(), 0, map[string]bool{}
+	for !said["dead poison 502"] {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestPoisonKills$")
+		cmd.Env = append(os.Environ(), "EBB_TEST_NATS_POISONED="+dir)
+		out, err := cmd.Output()
+		for line := range strings.Lines(string(out)) {
+			said[strings.TrimSpace(line)] = true
+		}
+		if cmd.ProcessState.Exited() && cmd.ProcessState.ExitCode() != 0 {
+			t.Fatalf("the child failed: %v\n%s", err, out)
+		}
+		if !cmd.ProcessState.Exited() {
+			deaths++
+		}
+		if deaths > 10 {
+			t.Fatalf("%d processes were killed, and there is no dead letter", deaths)
+		}
+	}
+	if deaths != poisonRetry+1 {
+		t.Errorf("%d processes were killed, want %d", deaths, poisonRetry+1)
+	}
+	for _, id := range []string{"0", "1", "2", "behind"} {
+		if !said["handled "+id] || said["dead "+id+" 502"] {
+			t.Errorf("event %s was not handled: %v", id, said)
+		}
+	}
+}
+
+const poisonRetry = 3
+
+// handlePoison runs in the child, until it is killed or everything has an end.
+func handlePoison(t *testing.T, dir string) {
+	b, err := nats.Open(t.Context(), nats.Config{Dir: dir, SyncInterval: time.Hour, Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := make(chan struct{})
+	d := broker.Delivery{Retry: poisonRetry, BackoffDelay: time.Millisecond}
+	d.DeadLetter = func(_ context.Context, batch []ce.Event) []broker.Result {
+		fmt.Println("dead", batch[0].ID(), batch[0].Extensions()[broker.ErrorCode])
+		close(dead)
+		return []broker.Result{{Status: 200}}
+	}
+	behind := make(chan struct{})
+	_, err = b.Subscribe(t.Context(), broker.Trigger{Name: "x", Batch: 4, Concurrency: 2, Delivery: d},
+		func(_ context.Context, batch []ce.Event) []broker.Result {
+			out := make([]broker.Result, len(batch))
+			for i, e := range batch {
+				if e.ID() == "poison" {
+					syscall.Kill(os.Getpid(), syscall.SIGKILL)
+					select {}
+				}
+				fmt.Println("handled", e.ID())
+				if e.ID() == "behind" {
+					close(behind)
+				}
+				out[i].Status = 200
+			}
+			return out
+		})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "published")); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "published"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b.Publish(t.Context(), brokertest.Event("0", "k"), brokertest.Event("1", ""), brokertest.Event("poison", "k"),
+			brokertest.Event("behind", "k"), brokertest.Event("2", ""))
+	}
+	<-dead
+	<-behind
+	b.Close(context.Background())
+	os.Exit(0)
 }
 
 // BenchmarkBroker compares an fsync before each Publish returns with the sync interval of a plain NATS server.

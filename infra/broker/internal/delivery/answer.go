@@ -21,21 +21,26 @@ func (e *Engine[R]) record(c *call[R], results []broker.Result, took time.Durati
 		return false
 	}
 	c.over = true
-	done := e.answerAll(c, results)
+	done, tried := e.answerAll(c, results)
 	for _, k := range c.keys {
 		e.release(k)
 	}
 	e.spawn()
 	e.mu.Unlock()
 	e.observe(c, results, took)
-	if len(done) > 0 {
-		e.finished(done)
+	if len(tried) > 0 {
+		e.keeper.Tried(tried)
 	}
+	if len(done) > 0 {
+		e.keeper.Finished(done)
+	}
+	e.trigger.registry.turns.end(c.alone)
 	return true
 }
 
-// answerAll notes the answers to a call and returns the events that have finished by them.
-func (e *Engine[R]) answerAll(c *call[R], results []broker.Result) (done []*Item[R]) {
+// answerAll notes the answers to a call. It returns the events that have finished by them, and the attempts of those
+// that have not.
+func (e *Engine[R]) answerAll(c *call[R], results []broker.Result) (done []*Item[R], tried []Tried[R]) {
 	now := time.Now()
 	var failed map[*keyQueue[R]]bool
 	done = make([]*Item[R], 0, len(c.items))
@@ -46,7 +51,7 @@ func (e *Engine[R]) answerAll(c *call[R], results []broker.Result) (done []*Item
 			continue
 		case r.Skipped && failed[it.key]:
 		case r.Skipped:
-			it.notBefore = now.Add(skipPause)
+			it.notBefore = now.Add(max(skipPause, r.RetryAfter))
 		case c.dead:
 			e.answeredDead(it, r, now)
 		case !e.answered(it, r, now):
@@ -55,11 +60,14 @@ func (e *Engine[R]) answerAll(c *call[R], results []broker.Result) (done []*Item
 			}
 			failed[it.key] = true
 		}
-		if it.done {
+		switch {
+		case it.done:
 			done = append(done, it)
+		case !c.dead && (c.alone || !r.Skipped):
+			tried = append(tried, Tried[R]{it, Tries{it.attempts, it.begun}})
 		}
 	}
-	return done
+	return done, tried
 }
 
 func (e *Engine[R]) observe(c *call[R], results []broker.Result, took time.Duration) {
@@ -83,6 +91,7 @@ func (e *Engine[R]) answered(it *Item[R], r broker.Result, now time.Time) bool {
 		return true
 	}
 	it.attempts++
+	it.begun = false
 	d := &t.decl.Delivery
 	if it.attempts <= d.Retry && fault.RetryableStatus(r.Status) {
 		it.notBefore = now.Add(max(d.Backoff(it.attempts), retryAfter(r)))
@@ -99,8 +108,7 @@ func (e *Engine[R]) answered(it *Item[R], r broker.Result, now time.Time) bool {
 		e.remove(it)
 		return false
 	}
-	dead := t.deadLetter(it.event, r)
-	it.dead, it.attempts, it.notBefore = &dead, 0, time.Time{}
+	it.bury(t, r)
 	return false
 }
 
@@ -118,6 +126,11 @@ const sinkBackoffMax = 30 * time.Second
 // answeredDead notes the answer of the dead-letter sink.
 func (e *Engine[R]) answeredDead(it *Item[R], r broker.Result, now time.Time) {
 	t := e.trigger
+	if t.decl.Delivery.DeadLetter == nil {
+		t.dropped.Add(1)
+		e.remove(it)
+		return
+	}
 	if r.OK() {
 		t.deadLettered.Add(1)
 		if o := t.registry.opts.Observer; o != nil {
@@ -126,7 +139,7 @@ func (e *Engine[R]) answeredDead(it *Item[R], r broker.Result, now time.Time) {
 		e.remove(it)
 		return
 	}
-	it.attempts++
+	it.atSink++
 	d := t.decl.Delivery
 	if d.BackoffDelay <= 0 {
 		d.BackoffDelay = broker.DefaultDelivery.BackoffDelay
@@ -134,7 +147,7 @@ func (e *Engine[R]) answeredDead(it *Item[R], r broker.Result, now time.Time) {
 	if d.BackoffMax <= 0 || d.BackoffMax > sinkBackoffMax {
 		d.BackoffMax = sinkBackoffMax
 	}
-	it.notBefore = now.Add(max(d.Backoff(it.attempts), retryAfter(r)))
+	it.notBefore = now.Add(max(d.Backoff(it.atSink), retryAfter(r)))
 	t.registry.opts.Logger.Warn("the dead-letter sink does not take an event; it is asked again", "trigger", t.Name(),
-		"status", r.Status, "message", fmt.Sprintf("%.100s", r.Message), "attempt", it.attempts)
+		"status", r.Status, "message", fmt.Sprintf("%.100s", r.Message), "attempt", it.atSink)
 }

@@ -30,6 +30,10 @@ func (e *Engine[R]) do(c *call[R]) bool {
 		e.record(c, results, 0)
 		return true
 	}
+	if c.alone && !e.mark(c) {
+		sub.leave()
+		return true
+	}
 	limit := e.trigger.decl.Delivery.Timeout
 	ctx, cancel := sub.callContext(limit)
 	if limit > 0 {
@@ -39,6 +43,9 @@ func (e *Engine[R]) do(c *call[R]) bool {
 	handle := sub.handle
 	if c.dead {
 		handle = e.trigger.decl.Delivery.DeadLetter
+		if handle == nil {
+			handle = drop
+		}
 	}
 	results := e.invoke(ctx, handle, c.events)
 	cancel()
@@ -46,6 +53,11 @@ func (e *Engine[R]) do(c *call[R]) bool {
 	recorded := e.record(c, results, time.Since(began))
 	sub.leave()
 	return recorded
+}
+
+// drop takes a dead letter for which there is no sink; answeredDead counts it.
+func drop(context.Context, []event.Event) []broker.Result {
+	return []broker.Result{{Status: http.StatusOK}}
 }
 
 func (e *Engine[R]) giveUp(c *call[R], limit time.Duration) {

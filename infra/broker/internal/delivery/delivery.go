@@ -6,8 +6,8 @@
 // source makes an Engine, adds events to it and is told which of them have finished. Package eventlog is the source
 // that reads a log and keeps a cursor, package eventqueue the one that receives from a queue and acknowledges.
 //
-// An Engine keeps everything in memory. After a crash the source brings the events again that had not finished, and
-// their attempts are counted from zero.
+// An Engine keeps everything in memory. After a crash the source brings the events again that had not finished, with
+// their attempts; see tries.go.
 package delivery
 
 import (

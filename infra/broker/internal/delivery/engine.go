@@ -20,30 +20,30 @@ const (
 // concurrently.
 type Engine[R any] struct {
 	trigger  *Trigger
-	finished func([]*Item[R])
+	keeper   Keeper[R]
 	prefetch int
 	room     chan struct{} // there is room again
 	idle     chan struct{} // closed when the engine is halted and nothing is busy
 
-	mu      sync.Mutex
-	halted  bool
-	count   int // unfinished events
-	bytes   int
-	full    bool // WaitRoom waits, or would
-	keys    map[string]*keyQueue[R]
-	ready   list[R]
-	dead    list[R]   // key queues whose first event waits for the dead-letter sink
-	workers int       // goroutines that take calls
-	busy    int       // calls of a handler that have not returned, and reports of what has finished
-	began   time.Time // when the last call did, of a trigger with a MinBatchInterval
+	mu       sync.Mutex
+	halted   bool
+	count    int // unfinished events
+	bytes    int
+	full     bool // WaitRoom waits, or would
+	keys     map[string]*keyQueue[R]
+	ready    list[R]
+	suspects list[R]   // key queues whose first event is to be tried alone
+	dead     list[R]   // key queues whose first event waits for the dead-letter sink
+	workers  int       // goroutines that take calls
+	busy     int       // calls of a handler that have not returned, and reports of what has finished
+	began    time.Time // when the last call did, of a trigger with a MinBatchInterval
 }
 
-// NewEngine makes an engine for the trigger. It calls finished with the events that are done for good: handled, taken
-// by the dead-letter sink, or dropped. That call holds no lock and Halt waits for it; several may run at once. With a
-// prefetch the engine has no room while that many key queues wait for a handler; 0: only the bounds of memory count.
-func NewEngine[R any](t *Trigger, prefetch int, finished func([]*Item[R])) *Engine[R] {
+// NewEngine makes an engine for the trigger. With a prefetch the engine has no room while that many key queues wait for
+// a handler; 0: only the bounds of memory count.
+func NewEngine[R any](t *Trigger, prefetch int, keeper Keeper[R]) *Engine[R] {
 	return &Engine[R]{
-		trigger: t, finished: finished, prefetch: prefetch, keys: make(map[string]*keyQueue[R]),
+		trigger: t, keeper: keeper, prefetch: prefetch, keys: make(map[string]*keyQueue[R]),
 		room: make(chan struct{}, 1), idle: make(chan struct{}),
 	}
 }
@@ -75,6 +75,7 @@ func (e *Engine[R]) addAll(items []*Item[R]) {
 
 // add appends an event to the queue of its key.
 func (e *Engine[R]) add(it *Item[R]) {
+	e.buryExhausted(it)
 	e.count++
 	e.bytes += it.size()
 	key := PartitionKey(&it.event)
@@ -89,8 +90,7 @@ func (e *Engine[R]) add(it *Item[R]) {
 		it.key.items = append(it.key.items, it)
 	}
 	if it.key.state == keyIdle {
-		it.key.state = keyReady
-		e.ready.push(it.key)
+		e.enqueue(it.key)
 	}
 }
 
@@ -137,8 +137,11 @@ func (e *Engine[R]) enqueue(k *keyQueue[R]) {
 
 // listOf returns the list in which a key queue waits for its first event.
 func (e *Engine[R]) listOf(k *keyQueue[R]) *list[R] {
-	if k.items[0].dead != nil {
+	switch first := k.items[0]; {
+	case first.dead != nil:
 		return &e.dead
+	case first.suspect:
+		return &e.suspects
 	}
 	return &e.ready
 }
@@ -207,14 +210,17 @@ func (e *Engine[R]) Unfinished() int {
 }
 
 func (e *Engine[R]) noRoom() bool {
-	return e.count >= maxUnfinished || e.bytes >= maxUnfinishedBytes || e.prefetch > 0 && e.ready.len >= e.prefetch
+	return e.count >= maxUnfinished || e.bytes >= maxUnfinishedBytes || e.prefetch > 0 && e.waiting() >= e.prefetch
 }
 
 // halfEmpty reports whether an engine that was full takes events again.
 func (e *Engine[R]) halfEmpty() bool {
 	return e.count <= maxUnfinished/2 && e.bytes <= maxUnfinishedBytes/2 &&
-		(e.prefetch == 0 || e.ready.len <= e.prefetch/2)
+		(e.prefetch == 0 || e.waiting() <= e.prefetch/2)
 }
+
+// waiting returns how many key queues wait for a handler.
+func (e *Engine[R]) waiting() int { return e.ready.len + e.suspects.len }
 
 func (e *Engine[R]) signalRoom() {
 	if e.full && e.halfEmpty() {
@@ -248,6 +254,7 @@ func (e *Engine[R]) Halt() {
 		close(e.idle)
 	}
 	e.mu.Unlock()
+	e.trigger.registry.turns.leave(e)
 	<-e.idle
 }
 

@@ -13,8 +13,11 @@ type Item[R any] struct {
 	event     event.Event // a copy, so that it does not keep the slice alive that it came in
 	key       *keyQueue[R]
 	attempts  int
+	begun     bool // the last attempt began in a process that has died
+	suspect   bool // it may be what kills the process; see Recall
 	notBefore time.Time
 	dead      *event.Event // set when all attempts have failed: what the dead-letter sink is to take
+	atSink    int          // attempts at the dead-letter sink
 	done      bool
 
 	own  keyQueue[R] // the queue of an event without a key
@@ -24,13 +27,25 @@ type Item[R any] struct {
 // NewItem makes an item of an event, which must not change afterwards.
 func NewItem[R any](e *event.Event, ref R) *Item[R] { return &Item[R]{Ref: ref, event: *e} }
 
+// Event returns the item's event. It must not be changed.
+func (i *Item[R]) Event() *event.Event { return &i.event }
+
+// Buried reports whether the attempts at the event have failed. A source asks for events that have finished.
+func (i *Item[R]) Buried() bool { return i.dead != nil }
+
+// Recall sets what is known of an event that came to another process before: its attempts, and how many processes have
+// died while it was unfinished. It is called before the event is added to an engine.
+func (i *Item[R]) Recall(tries Tries, deaths int) {
+	i.attempts, i.begun, i.suspect = tries.Attempts, tries.Begun, deaths >= suspectDeaths
+}
+
 func (i *Item[R]) size() int { return 512 + len(i.event.DataEncoded) }
 
 type keyState uint8
 
 const (
 	keyIdle   keyState = iota // without events
-	keyReady                  // in Engine.ready or Engine.dead
+	keyReady                  // in Engine.ready, Engine.suspects or Engine.dead
 	keyHeld                   // in a call
 	keyParked                 // waits for the time of a retry
 )

@@ -17,6 +17,7 @@ var ErrClosed = fault.New(fault.Unavailable, "the broker is closed")
 type Registry struct {
 	source Source
 	opts   Options
+	turns  turns
 
 	mu       sync.Mutex
 	closing  bool

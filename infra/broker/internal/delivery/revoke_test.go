@@ -26,16 +26,22 @@ type source struct {
 func (s *source) Register(context.Context, string) error { return nil }
 
 func (s *source) Serve(ctx context.Context, t *delivery.Trigger) error {
-	e := delivery.NewEngine(t, 0, func(items []*delivery.Item[string]) {
-		for _, it := range items {
-			s.finished = append(s.finished, it.Ref)
-		}
-	})
+	e := delivery.NewEngine(t, 0, s)
 	s.engine <- e
 	<-ctx.Done()
 	e.Halt()
 	return nil
 }
+
+func (s *source) Finished(items []*delivery.Item[string]) {
+	for _, it := range items {
+		s.finished = append(s.finished, it.Ref)
+	}
+}
+
+func (s *source) Tried([]delivery.Tried[string]) {}
+
+func (s *source) Mark(*delivery.Item[string], delivery.Tries) error { return nil }
 
 // An event that is revoked is not handed out any more, whatever state its key is in, and later events of the key go on.
 func TestRevoke(t *testing.T) {

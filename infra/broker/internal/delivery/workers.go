@@ -12,13 +12,14 @@ type call[R any] struct {
 	items  []*Item[R]
 	events []event.Event
 	dead   bool // for the dead-letter sink
+	alone  bool // of a suspect, beside which no other call of the process runs
 	over   bool // answered, or given up; guarded by Engine.mu
 }
 
 // spawn starts as many workers as there is work for. The engine is locked.
 func (e *Engine[R]) spawn() {
 	decl := &e.trigger.decl
-	wanted := e.dead.len + (e.ready.len+decl.Batch-1)/decl.Batch
+	wanted := e.dead.len + min(e.suspects.len, 1) + (e.ready.len+decl.Batch-1)/decl.Batch
 	for ; wanted > 0 && e.workers < decl.Concurrency && !e.halted; wanted-- {
 		e.workers++
 		go e.work()
@@ -58,7 +59,7 @@ func (e *Engine[R]) untilNextCall() time.Duration {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.halted || e.ready.len+e.dead.len == 0 {
+	if e.halted || e.waiting()+e.dead.len == 0 {
 		return 0 // there will be no call
 	}
 	now := time.Now()
@@ -70,20 +71,42 @@ func (e *Engine[R]) untilNextCall() time.Duration {
 	return 0
 }
 
-// take holds key queues for a call; nil: there is no work, and the worker ends. A batch takes the first event of each
-// ready queue and, when there are no more of them, the second event of each, and so on. It never waits to fill.
+// take holds key queues for a call; nil: there is no work, or it is not the engine's turn, and the worker ends.
 func (e *Engine[R]) take() *call[R] {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.halted {
+	var c *call[R]
+	if !e.halted {
+		c = e.next()
+	}
+	if e.prefetch > 0 {
+		e.signalRoom()
+	}
+	if c == nil {
 		e.workers--
 		return nil
 	}
-	c := &call[R]{}
+	e.busy++
+	return c
+}
+
+// next returns the next call: for the dead-letter sink, of one suspect, or of a batch. A batch takes the first event of
+// each ready queue and, when there are no more of them, the second event of each, and so on. It never waits to fill.
+func (e *Engine[R]) next() *call[R] {
+	turns := &e.trigger.registry.turns
+	c := &call[R]{alone: e.dead.len == 0 && e.suspects.len > 0}
+	if !turns.begin(e, c.alone, e.wake) {
+		return nil
+	}
 	if k := e.pop(&e.dead); k != nil {
 		c.dead = true
 		c.hold(k)
 		c.events = []event.Event{*k.items[0].dead}
+	} else if c.alone {
+		if k := e.pop(&e.suspects); k != nil {
+			c.hold(k)
+			c.events = []event.Event{k.items[0].event}
+		}
 	} else {
 		for len(c.items) < e.trigger.decl.Batch {
 			k := e.pop(&e.ready)
@@ -94,15 +117,18 @@ func (e *Engine[R]) take() *call[R] {
 		}
 		c.fill(e.trigger.decl.Batch)
 	}
-	if e.prefetch > 0 {
-		e.signalRoom()
-	}
-	if len(c.items) == 0 {
-		e.workers--
+	if len(c.items) == 0 { // everything was revoked, or nothing waits
+		turns.end(c.alone)
 		return nil
 	}
-	e.busy++
 	return c
+}
+
+// wake starts workers after it was not the engine's turn.
+func (e *Engine[R]) wake() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.spawn()
 }
 
 func (c *call[R]) hold(k *keyQueue[R]) {
@@ -120,7 +146,7 @@ func (c *call[R]) fill(limit int) {
 			if len(c.items) == limit || k.taken == len(k.items) {
 				continue
 			}
-			if it := k.items[k.taken]; it.dead == nil && !it.notBefore.After(now) {
+			if it := k.items[k.taken]; it.dead == nil && !it.suspect && !it.notBefore.After(now) {
 				k.taken++
 				c.items = append(c.items, it)
 				more = true

@@ -8,8 +8,8 @@ import (
 )
 
 // A trigger that no process serves holds the log: when it is served again, it goes on where it stopped. The trigger of
-// a removed function would hold it for ever. So a trigger whose cursor was not saved for Options.Retention is forgotten,
-// as by Forget. Should it be served again, it begins at the end of the log.
+// a removed function would hold it for ever. So a trigger whose cursor was not saved for Options.Retention is
+// forgotten, as by Forget. Should it be served again, it begins at the end of the log.
 //
 // A trigger that is served saves its cursor at the latest when the log has grown by saveIdle entries. One that is
 // stuck does not, but this process knows those that it serves, and those that another process serves have a lease.

@@ -6,7 +6,8 @@
 // Cursor: the position up to which it has read, and the few events before it that are not finished. So one stuck event
 // costs one line and not a list of everything that was finished after it.
 //
-// After a crash a trigger goes on from its saved cursor: what was finished after the last save comes again.
+// After a crash a trigger goes on from its saved cursor: what was finished after the last save comes again. Its
+// attempts are saved beside the cursor; see attempts.go.
 package eventlog
 
 import (
@@ -45,7 +46,14 @@ type Log interface {
 	// SaveCursors replaces cursors. Those that a crash loses cost only deliveries that come again.
 	SaveCursors(ctx context.Context, cursors map[string][]byte) error
 
-	// DropCursor forgets a trigger.
+	// LoadAttempts returns what SaveAttempts has saved last for a trigger; nil: nothing.
+	LoadAttempts(ctx context.Context, trigger string) ([]byte, error)
+
+	// SaveAttempts replaces the attempts of a trigger. It returns when they survive the death of the process; a power cut
+	// may bring older ones back.
+	SaveAttempts(ctx context.Context, trigger string, attempts []byte) error
+
+	// DropCursor forgets a trigger, with its attempts.
 	DropCursor(ctx context.Context, trigger string) error
 
 	// Close releases the log. No other method is called after it.

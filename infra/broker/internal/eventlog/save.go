@@ -36,18 +36,24 @@ func (b *Broker) keep(ctx context.Context) {
 	}
 }
 
-// save writes the cursors that have moved since the last time.
+// save writes the cursors and attempts that have changed since the last time.
 func (b *Broker) save() {
 	b.mu.Lock()
 	cursors := make(map[string][]byte)
-	var saved []*session
+	var saved, all []*session
 	for name, s := range b.sessions {
+		all = append(all, s)
 		if c := s.takeCursor(); c != nil {
 			cursors[name] = c
 			saved = append(saved, s)
 		}
 	}
 	b.mu.Unlock()
+	for _, s := range all {
+		if err := s.saveAttempts(true); err != nil {
+			b.opts.Logger.Warn("attempts were not saved; a crash would lose them", "trigger", s.trigger.Name(), "error", err)
+		}
+	}
 	if len(cursors) == 0 {
 		return
 	}

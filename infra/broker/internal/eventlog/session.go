@@ -19,6 +19,7 @@ type item = delivery.Item[openEvent]
 
 type openEvent struct {
 	position
+	tries      tries // as they are to be saved; guarded by session.mu
 	prev, next *item
 }
 
@@ -30,19 +31,26 @@ type session struct {
 	left    chan struct{} // the shared reader has dropped the session
 	matched []*item       // scratch of offer, which is never called twice at once
 
+	before   attempts // what earlier sessions have left; not changed while the session runs
+	suspects int      // how many events were taken for possible suspects
+	saving   sync.Mutex
+
 	// mu is never taken while a lock of the engine is held.
-	mu    sync.Mutex
-	next  uint64 // the entry to accept next
-	saved uint64 // next, as it was last saved
-	moved bool   // the cursor is not what it was when it was last taken
-	front *item
-	back  *item
-	open  int // how many events are linked from front to back
+	mu       sync.Mutex
+	next     uint64       // the entry to accept next
+	saved    uint64       // next, as it was last saved
+	moved    bool         // the cursor is not what it was when it was last taken
+	tried    bool         // the attempts are not what they were when they were last saved
+	restored bool         // the events that the saved cursor leaves open have been read
+	ended    []endedEvent // dead letters
+	front    *item
+	back     *item
+	open     int // how many events are linked from front to back
 }
 
 func newSession(b *Broker, t *delivery.Trigger, next uint64) *session {
 	s := &session{broker: b, trigger: t, next: next, saved: next, left: make(chan struct{}, 1)}
-	s.engine = delivery.NewEngine(t, 0, s.finished)
+	s.engine = delivery.NewEngine(t, 0, s)
 	return s
 }
 
@@ -54,6 +62,11 @@ func (s *session) position() uint64 {
 
 // restore reads the events again that had not finished when the cursor was saved.
 func (s *session) restore(ctx context.Context, cur Cursor) error {
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.restored = true
+	}()
 	for open := cur.Open; len(open) > 0; {
 		limit := 1
 		if last := open[min(len(open), catchUp)-1].entry; last < open[0].entry+catchUp {
@@ -84,7 +97,7 @@ func (s *session) reopen(open []position, entries []Entry) []position {
 				continue
 			}
 			if e := &entries[i].Events[p.index]; s.trigger.Match(e) {
-				s.matched = append(s.matched, delivery.NewItem(e, openEvent{position: p}))
+				s.matched = append(s.matched, s.newItem(e, p))
 			}
 		}
 	}
@@ -128,8 +141,7 @@ func (s *session) offer(e *Entry) bool {
 	s.matched = s.matched[:0]
 	for i := range e.Events {
 		if s.trigger.Match(&e.Events[i]) {
-			ref := openEvent{position: position{e.Pos, i}}
-			s.matched = append(s.matched, delivery.NewItem(&e.Events[i], ref))
+			s.matched = append(s.matched, s.newItem(&e.Events[i], position{e.Pos, i}))
 		}
 	}
 	s.mu.Lock()
@@ -151,7 +163,7 @@ func (s *session) offer(e *Entry) bool {
 	return true
 }
 
-// link appends items to the open events. An item that the engine has finished meanwhile waits in finished for the lock.
+// link appends items to the open events. An item that the engine has finished meanwhile waits in Finished for the lock.
 func (s *session) link(items []*item) {
 	for _, it := range items {
 		it.Ref.prev = s.back
@@ -165,9 +177,10 @@ func (s *session) link(items []*item) {
 	s.open += len(items)
 }
 
-// finished takes events out of the open ones; the engine calls it.
-func (s *session) finished(items []*item) {
+// Finished implements delivery.Keeper: it takes events out of the open ones.
+func (s *session) Finished(items []*item) {
 	s.mu.Lock()
+	marked := false
 	for _, it := range items {
 		r := &it.Ref
 		if r.prev == nil {
@@ -181,10 +194,15 @@ func (s *session) finished(items []*item) {
 			r.next.Ref.prev = r.prev
 		}
 		r.prev, r.next = nil, nil
+		s.tried, marked = s.tried || r.tries.Attempts > 0, marked || r.tries.Begun
+		if it.Buried() {
+			s.ended = append(s.ended[max(0, len(s.ended)+1-maxEnded):], endedEvent{r.position, r.tries})
+		}
 	}
 	s.open -= len(items)
 	s.moved = true
 	s.mu.Unlock()
+	s.unmark(marked)
 	delivery.Signal(s.broker.dirty)
 }
 

@@ -2,6 +2,7 @@ package eventlog
 
 import (
 	"context"
+	"errors"
 
 	"github.com/ebb-dev/ebb/infra/broker/internal/delivery"
 )
@@ -44,6 +45,9 @@ func (s *source) Serve(ctx context.Context, t *delivery.Trigger) error {
 	}
 	b := (*Broker)(s)
 	session := newSession(b, t, cur.Next)
+	if err := session.begin(ctx, cur); err != nil {
+		return err
+	}
 	if err := session.restore(ctx, cur); err != nil {
 		session.engine.Halt()
 		return err
@@ -78,6 +82,6 @@ func (b *Broker) run(ctx context.Context, s *session, lost <-chan struct{}) erro
 	case <-lost:
 		return nil
 	default:
-		return b.saveCursor(s)
+		return errors.Join(b.saveCursor(s), s.saveAttempts(false))
 	}
 }

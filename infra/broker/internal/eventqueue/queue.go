@@ -11,8 +11,9 @@
 // the delivery limit of RabbitMQ's quorum queues, which would take an event away before its retries are over.
 //
 // After a crash nothing gives the messages back. They come again when their visibility has run out, or when the product
-// sees that the connection is gone, and their attempts are counted from zero. What was handled but not yet acknowledged
-// comes again as well; the inbox of a function knows it.
+// sees that the connection is gone. The product counts how often a message came again like that, and holds its
+// attempts; see package delivery. What was handled but not yet acknowledged comes again as well; the inbox of a function
+// knows it.
 package eventqueue
 
 import (
@@ -20,6 +21,8 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/infra/broker/internal/delivery"
 )
 
 // Driver is a product with a queue per trigger. Its methods may be called concurrently.
@@ -84,6 +87,14 @@ type Queue interface {
 	// 0.
 	Extend(ctx context.Context, receipts []string) (lost []string, err error)
 
+	// SetTries stores the attempts at messages that are held, by receipt, until the messages are deleted. It returns when
+	// they survive the death of the process. A receipt that does not hold its message any more is ignored. It is called
+	// seldom: for messages that failed, and before each attempt at one that came again without an answer several times.
+	//
+	// In Redis that is a hash beside the stream. RabbitMQ and SQS cannot change a message: there it is a small queue or
+	// table of the driver's own, by the event's source and id.
+	SetTries(ctx context.Context, tries map[string]delivery.Tries) error
+
 	// Visibility returns how long a message is held that is not extended; 0: as long as the process is connected, as
 	// RabbitMQ holds it, whose consumer timeout then must be longer than the longest wait for a retry.
 	Visibility() time.Duration
@@ -98,4 +109,10 @@ type Message struct {
 	// delivery tag, the id of an entry with its delivery count.
 	Receipt string
 	Event   event.Event
+
+	// Lost is how often the message came again without having been acknowledged or given back: a receive count. A product
+	// that counts what was given back too, or what nobody had begun to handle, only makes the handling of the message
+	// slower.
+	Lost  int
+	Tries delivery.Tries // as SetTries stored them last
 }

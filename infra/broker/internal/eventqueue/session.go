@@ -26,6 +26,7 @@ type item = delivery.Item[hold]
 // hold says how a message is held.
 type hold struct {
 	receipt string
+	marked  bool      // Mark has stored that an attempt begins; guarded by session.mu
 	until   time.Time // when the hold ends that was extended last; guarded by session.mu, unused without a visibility
 }
 
@@ -35,18 +36,24 @@ type session struct {
 	trigger *delivery.Trigger
 	engine  *delivery.Engine[hold]
 	logger  *slog.Logger
-	done    chan struct{} // acks wait
+	done    chan struct{} // acks or attempts wait
+
+	storing sync.Mutex // one SetTries at a time, so that an older state never overwrites a newer one
 
 	// mu is never taken while a lock of the engine is held.
-	mu   sync.Mutex
-	held map[string]*item // by receipt; until acknowledged, given back, or lost
-	acks []string         // receipts of finished messages that are not acknowledged yet
+	mu    sync.Mutex
+	held  map[string]*item          // by receipt; until acknowledged, given back, or lost
+	acks  []string                  // receipts of finished messages that are not acknowledged yet
+	tries map[string]delivery.Tries // of messages, by receipt, that are not stored yet
 }
 
 func newSession(q Queue, t *delivery.Trigger, logger *slog.Logger) *session {
-	s := &session{queue: q, trigger: t, logger: logger, done: make(chan struct{}, 1), held: make(map[string]*item)}
+	s := &session{
+		queue: q, trigger: t, logger: logger, done: make(chan struct{}, 1),
+		held: make(map[string]*item), tries: make(map[string]delivery.Tries),
+	}
 	// Other processes may receive from the queue too: what the handlers of this one cannot take soon is left in it.
-	s.engine = delivery.NewEngine(t, max(receiveMost, 2*t.Parallel()), s.finished)
+	s.engine = delivery.NewEngine(t, max(receiveMost, 2*t.Parallel()), s)
 	return s
 }
 
@@ -89,7 +96,8 @@ func (s *session) take(messages []Message) {
 	s.mu.Lock()
 	for i := range messages {
 		m := &messages[i]
-		it := delivery.NewItem(&m.Event, hold{m.Receipt, until})
+		it := delivery.NewItem(&m.Event, hold{receipt: m.Receipt, until: until})
+		it.Recall(m.Tries, m.Lost)
 		s.held[m.Receipt] = it
 		if s.trigger.Match(&m.Event) {
 			matched = append(matched, it)
@@ -97,22 +105,59 @@ func (s *session) take(messages []Message) {
 			s.acks = append(s.acks, m.Receipt)
 		}
 	}
-	s.engine.Hold(matched) // a handler that is quicker waits in finished for the lock
+	s.engine.Hold(matched) // a handler that is quicker waits in Finished for the lock
 	s.mu.Unlock()
 	if len(matched) < len(messages) {
 		delivery.Signal(s.done)
 	}
 }
 
-// finished has messages acknowledged; the engine calls it. A dead letter is acknowledged only now, after its sink has
-// taken it.
-func (s *session) finished(items []*item) {
+// Finished implements delivery.Keeper: it has messages acknowledged. A dead letter is acknowledged only now, after its
+// sink has taken it.
+func (s *session) Finished(items []*item) {
+	marked := false
 	s.mu.Lock()
 	for _, it := range items {
 		s.acks = append(s.acks, it.Ref.receipt)
+		delete(s.tries, it.Ref.receipt)
+		if it.Ref.marked && !it.Buried() { // it may be acknowledged too late
+			s.tries[it.Ref.receipt] = delivery.Tries{}
+			marked = true
+		}
 	}
 	s.mu.Unlock()
+	if marked {
+		s.storeTries()
+	}
 	delivery.Signal(s.done)
+}
+
+// Tried implements delivery.Keeper.
+func (s *session) Tried(tried []delivery.Tried[hold]) {
+	s.mu.Lock()
+	marked := false
+	for _, t := range tried {
+		s.tries[t.Item.Ref.receipt] = t.Tries
+		marked, t.Item.Ref.marked = marked || t.Item.Ref.marked, false
+	}
+	s.mu.Unlock()
+	if marked {
+		s.storeTries()
+	}
+	delivery.Signal(s.done)
+}
+
+// Mark implements delivery.Keeper.
+func (s *session) Mark(it *item, t delivery.Tries) error {
+	s.storing.Lock()
+	defer s.storing.Unlock()
+	s.mu.Lock()
+	delete(s.tries, it.Ref.receipt)
+	it.Ref.marked = true
+	s.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+	defer cancel()
+	return s.queue.SetTries(ctx, map[string]delivery.Tries{it.Ref.receipt: t})
 }
 
 // ackLoop acknowledges what has finished, as much at once as there is, until ctx ends and once more then.
@@ -123,11 +168,40 @@ func (s *session) ackLoop(ctx context.Context) {
 		case <-ctx.Done():
 		}
 		last = ctx.Err() != nil // before ack, which then sees everything
-		if !s.ack() {
+		stored := s.storeTries()
+		if !s.ack() || !stored {
 			delivery.Pause(ctx, failPause)
 			delivery.Signal(s.done)
 		}
 	}
+}
+
+// storeTries stores the attempts that have changed. It returns false when that failed and is to be tried again.
+func (s *session) storeTries() bool {
+	s.storing.Lock()
+	defer s.storing.Unlock()
+	s.mu.Lock()
+	tries := s.tries
+	s.tries = make(map[string]delivery.Tries)
+	s.mu.Unlock()
+	if len(tries) == 0 {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+	defer cancel()
+	err := s.queue.SetTries(ctx, tries)
+	if err == nil {
+		return true
+	}
+	s.logger.Warn("attempts were not stored; it is tried again", "trigger", s.trigger.Name(), "error", err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for receipt, t := range tries {
+		if _, newer := s.tries[receipt]; !newer && s.held[receipt] != nil {
+			s.tries[receipt] = t
+		}
+	}
+	return false
 }
 
 // ack acknowledges what has finished. It returns false when that failed and is to be tried again.
