@@ -92,6 +92,11 @@ var layers = []layer{
 		tests: "infra/function/functiontest infra/store/memory infra/broker/memory",
 	},
 	{packages: "infra/function/functiontest", may: kit + " infra/function infra/host infra/store/memory"},
+	{
+		packages: "infra/outside",
+		may:      "infra/event infra/fault infra/function infra/store infra/telemetry infra/internal/...",
+		tests:    "infra/function/functiontest infra/store/memory",
+	},
 	{packages: "infra/cron", may: "infra/event infra/function infra/manifest",
 		tests: "infra/broker infra/function/functiontest infra/store"},
 	{packages: "infra/saga", may: "infra/event", outside: "none"},
@@ -134,7 +139,7 @@ var layers = []layer{
 	{
 		packages: "functions",
 		may:      "events functions/... infra/auth infra/event infra/function infra/generate infra/system",
-		tests:    "infra/function/functiontest infra/simulate",
+		tests:    "infra/function/functiontest infra/simulate infra/store/golden",
 	},
 	{ // the gateway chooses a driver by its settings
 		packages: "functions/gateway",
@@ -143,8 +148,9 @@ var layers = []layer{
 	},
 	{
 		packages: "functions/*/...",
-		may:      "events " + kit + " infra/function infra/saga infra/journal infra/cron infra/generate infra/flag $/...",
-		tests:    "infra/function/functiontest infra/simulate infra/store/memory",
+		may: "events " + kit +
+			" infra/function infra/saga infra/journal infra/outside infra/cron infra/generate infra/flag $/...",
+		tests: "infra/function/functiontest infra/simulate infra/store/memory",
 	},
 	{packages: ".", may: "..."},
 	{packages: "cmd/...", may: "..."},

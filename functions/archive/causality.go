@@ -90,7 +90,7 @@ func forest(found map[position]stored) []*Node {
 	byID, order := make(map[string]*Node, len(found)), make([]*Node, 0, len(found))
 	for _, e := range found {
 		order = append(order, &Node{ID: e.ID, Position: string(e.Position), Type: e.Type, Source: e.Source,
-			Subject: e.Subject,
+			Subject:       e.Subject,
 			CorrelationID: e.CorrelationID, CausationID: e.CausationID, Time: e.Time})
 	}
 	slices.SortFunc(order, func(a, b *Node) int {

@@ -11,6 +11,7 @@ import (
 	"github.com/ebb-dev/ebb/functions/payments/sandbox"
 	"github.com/ebb-dev/ebb/functions/payments/stripe"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/store"
 )
 
 // Config holds the settings of payments.
@@ -71,10 +72,12 @@ func declare(f *function.Function, driver func(sandbox.Memory) provider.Provider
 	function.Concurrency(f, concurrency)
 	s := &payments{
 		f:        f,
-		payments: function.Collection[Payment](f, "payments"),
+		payments: function.Collection[Payment](f, "payments", store.Entity),
 		failures: function.Collection[failure](f, "sandbox_failures"),
 	}
 	s.provider = driver(s)
+	s.opener, _ = s.provider.(provider.Opener)
+	s.declareCalls(f)
 	function.Serve(f, function.Operation{
 		Method: http.MethodGet, Path: "/api/payments/{id}", Summary: "Show the payment of an order",
 		Description: "For the customer who pays and for admins; 404 for others.",

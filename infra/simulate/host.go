@@ -42,9 +42,11 @@ type supervisor struct {
 	schema   store.Schema
 	stateful bool
 	trigger  *trigger
-	consumes bool // it consumes events other than the clock's sweep
-	commands bool // it consumes commands
-	sweeps   bool // it is the clock
+	consumes bool          // it consumes events other than the clock's sweep
+	commands bool          // it consumes commands
+	failedAt time.Duration // when its store failed last
+	races    int           // injected since its last commit
+	sweeps   bool          // it is the clock
 }
 
 type state int
@@ -120,6 +122,7 @@ func (s *supervisor) create(version int) (*instance, error) {
 	i := &instance{s: s, version: version}
 	env := s.function.Env
 	env.Store, env.Publisher, env.Now, env.NewID = i.open, i, i.now, i.newID
+	env.Sleep = func(_ context.Context, d time.Duration) { s.sim.sleep(d) }
 	if env.Logger == nil {
 		env.Logger = discard
 	}

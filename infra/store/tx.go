@@ -48,8 +48,8 @@ type touch struct {
 const short = 12
 
 type entry struct {
-	base    int64 // the version in the database
-	version int64 // base, and one more for each write in this transaction
+	base    int64 // the version in the database; 0: it is missing
+	version int64 // base, or Last of a missing document, and one more for each write in this transaction
 	data    json.RawMessage
 	dirty   bool
 }
@@ -144,7 +144,7 @@ func (tx *Tx) known(k Key) (*entry, bool) {
 	}
 	for level := tx; level != nil; level = level.parent {
 		if d := level.queried.find(k); d != nil {
-			e := &entry{base: d.Version, version: d.Version, data: d.Data}
+			e := entryOf(*d)
 			tx.put(k, e)
 			return e, true
 		}
@@ -209,6 +209,10 @@ func (tx *Tx) Get(ctx context.Context, k Key) (Document, error) {
 	return e.document(k), nil
 }
 
+func entryOf(d Document) *entry {
+	return &entry{base: d.Version, version: max(d.Version, d.Last), data: d.Data}
+}
+
 func (e *entry) document(k Key) Document {
 	if e.data == nil {
 		return Document{Key: k}
@@ -237,7 +241,7 @@ func (tx *Tx) Create(ctx context.Context, k Key, data json.RawMessage) error {
 		e, known = tx.known(k)
 	}
 	if !known {
-		e = &entry{}
+		e = &entry{version: tx.floor(k.Collection)}
 		tx.put(k, e)
 	}
 	if e.data != nil {
@@ -247,6 +251,18 @@ func (tx *Tx) Create(ctx context.Context, k Key, data json.RawMessage) error {
 	return nil
 }
 
+// Floors is implemented by drivers that know without reading that Last of every missing document of a collection has
+// reached a number, because marks were removed. A Create that reads nothing then makes a version above it. The number
+// may be too small: then the commit is refused, and the next attempt reads Last.
+type Floors interface{ Floor(collection string) int64 }
+
+func (tx *Tx) floor(collection string) int64 {
+	if f, ok := tx.driver.(Floors); ok {
+		return f.Floor(collection)
+	}
+	return 0
+}
+
 // Delete removes a document. Removing a missing one is no error.
 func (tx *Tx) Delete(ctx context.Context, k Key) error {
 	if err := tx.Load(ctx, k); err != nil {
@@ -254,7 +270,7 @@ func (tx *Tx) Delete(ctx context.Context, k Key) error {
 	}
 	e, _ := tx.known(k)
 	if e.data != nil {
-		e.data, e.dirty = nil, true
+		e.version, e.data, e.dirty = e.version+1, nil, true
 	}
 	return nil
 }
@@ -268,18 +284,14 @@ func (tx *Tx) Discard(k Key) {
 // blind is the base of an entry whose version in the database was not read.
 const blind = -1
 
-// Written returns the new version of a written document with this id, in any collection; 0 when none was written.
-func (tx *Tx) Written(id string) int64 {
-	var version int64
-	for _, t := range tx.touched {
-		if t.ID == id && t.dirty && t.data != nil {
-			version = max(version, t.version)
+// Written returns the version that the transaction gives to a document that it writes or deletes; 0: it does neither.
+func (tx *Tx) Written(k Key) int64 {
+	for level := tx; level != nil; level = level.parent {
+		if e := level.find(k); e != nil && e.dirty && (e.data != nil || e.base > 0) {
+			return e.version
 		}
 	}
-	if version == 0 && tx.parent != nil {
-		return tx.parent.Written(id)
-	}
-	return version
+	return 0
 }
 
 // Changed calls f with the new state of each written document; a removed one has Version 0.
@@ -294,7 +306,7 @@ func (tx *Tx) Changed(f func(Document)) {
 // Assume adds documents that were just read or committed elsewhere to the transaction's reads.
 func (tx *Tx) Assume(docs ...Document) {
 	for _, d := range docs {
-		tx.put(d.Key, &entry{base: d.Version, version: d.Version, data: d.Data})
+		tx.put(d.Key, entryOf(d))
 	}
 }
 
@@ -386,19 +398,30 @@ func (tx *Tx) Commit(ctx context.Context) error {
 	return tx.driver.Commit(ctx, b)
 }
 
-// attempts is how often Update runs a unit of work that ends with conflicts.
-const attempts = 12
+// How often and how long Update runs a unit of work that ends with conflicts: at least attempts times, and for as long
+// as patience, or a quarter of the time until the deadline if that is shorter.
+const (
+	attempts = 12
+	patience = 4 * time.Second
+)
 
-// Update runs fn in a transaction and commits it. After a conflict it runs fn again, up to 12 times, so fn must have no
-// effect but through its tx. A unit that has asked for a Portion is run again with a smaller one when the database
-// refuses its commit as too large. With a driver whose RunTwice returns true, fn is run once more before that, so that tests
-// show an fn with other effects.
+// Update runs fn in a transaction and commits it. After a conflict it runs fn again, at least 11 more times and for some
+// seconds, so fn must have no effect but through its tx. A unit that has asked for a Portion is run again with a smaller
+// one when the database refuses its commit as too large. With a driver whose RunTwice returns true, fn is run once more
+// before that, so that tests show an fn with other effects.
 func Update(ctx context.Context, d Driver, fn func(context.Context, *Tx) error) error {
 	if r, ok := d.(interface{ RunTwice() bool }); ok && r.RunTwice() {
 		_ = fn(ctx, Begin(d)) // as if a first attempt had ended with a conflict
 	}
 	halvings := 0
+	start := time.Now()
+	until := start.Add(patience)
+	if deadline, ok := ctx.Deadline(); ok && deadline.Sub(start)/4 < patience {
+		until = start.Add(deadline.Sub(start) / 4)
+	}
+	pauser, simulated := d.(interface{ Pause(context.Context, int) })
 	for n := 1; ; n++ {
+		begin := time.Now()
 		tx := Begin(d)
 		tx.careful, tx.attempt.halvings = n > 1, halvings
 		err := fn(ctx, tx)
@@ -417,13 +440,13 @@ func Update(ctx context.Context, d Driver, fn func(context.Context, *Tx) error) 
 			}
 		}
 		var race raced
-		if !errors.As(err, &race) || n == attempts || ctx.Err() != nil {
+		if !errors.As(err, &race) || ctx.Err() != nil || n >= attempts && (simulated || time.Now().After(until)) {
 			return err
 		}
-		if p, ok := d.(interface{ Pause(context.Context, int) }); ok {
-			p.Pause(ctx, n)
+		if simulated {
+			pauser.Pause(ctx, n)
 		} else {
-			pause(ctx, n)
+			pause(ctx, n, time.Since(begin))
 		}
 	}
 }
@@ -434,11 +457,15 @@ type raced struct{ error }
 
 func (r raced) Unwrap() error { return r.error }
 
-// pause waits a random time before attempt n+1.
-func pause(ctx context.Context, n int) {
-	wait := time.Duration(rand.Int64N(int64(n) * int64(time.Millisecond)))
+// maxPause is the longest wait before another attempt.
+const maxPause = 250 * time.Millisecond
+
+// pause waits a random time before attempt n+1. It doubles with each attempt, from how long the last one took: where
+// many instances write one document, each gets its turn.
+func pause(ctx context.Context, n int, took time.Duration) {
+	longest := min(max(took, time.Millisecond)<<min(n-1, 8), maxPause)
 	select {
 	case <-ctx.Done():
-	case <-time.After(wait):
+	case <-time.After(rand.N(longest)):
 	}
 }
