@@ -16,7 +16,7 @@ import (
 type archive struct {
 	types   func() event.Catalogue // of the system
 	log     *store.Collection[stored]
-	counted *store.Collection[stored] // what older versions have written
+	counted *store.Collection[countedEvent] // what older versions have written
 	heads   *store.Collection[head]
 	dead    *store.Collection[letter]
 	source  string // of the events published through the API
@@ -30,7 +30,7 @@ func New(env function.Env) (*function.Function, error) {
 		types: sync.OnceValue(func() event.Catalogue { return f.Env().System().Types() }),
 		log: function.Collection[stored](f, "log", store.Large, store.On("position"),
 			store.On("subject", "position"), store.On("correlation_id", "position"), store.On("type", "position")),
-		counted: function.Collection[stored](f, "events", store.Large,
+		counted: function.Collection[countedEvent](f, "events", store.Large,
 			store.On("subject", "position"), store.On("correlation_id", "position"), store.On("type", "position")),
 		heads:  function.Collection[head](f, "heads"),
 		dead:   function.Collection[letter](f, "dead_letters", store.On("state", "at")),

@@ -16,6 +16,20 @@ import (
 // document is its position. While one of them runs beside this version it appends there and writes the head; both see
 // the endings of replays in it. A replay that an older version carries on does not read the log.
 
+// countedEvent is an event as older versions stored it.
+type countedEvent struct {
+	Position      int64           `json:"position"`
+	At            string          `json:"at"`
+	ID            string          `json:"id"`
+	Source        string          `json:"source"`
+	Type          string          `json:"type"`
+	Subject       string          `json:"subject,omitempty"`
+	CorrelationID string          `json:"correlation_id,omitempty"`
+	CausationID   string          `json:"causation_id,omitempty"`
+	Time          time.Time       `json:"time,omitzero"`
+	Event         json.RawMessage `json:"event"`
+}
+
 // countedSince returns the first n whose event arrived at the time or later; end+1 when none did.
 func (a *archive) countedSince(ctx context.Context, tx *function.Tx, t time.Time, end int64) (int64, error) {
 	var failed error
