@@ -66,6 +66,7 @@ type run struct {
 	byAction map[int]string // the ids of acknowledged orders by action
 	log      []ce.Event
 	revoked  *revoked
+	arrivals *arrivals
 }
 
 const customers = 5
@@ -79,6 +80,7 @@ func begin(sim *simulate.Simulation, r *rand.Rand, b Broken) *simulate.Scenario 
 		asked:    map[string]int{},
 		byAction: map[int]string{},
 		revoked:  newRevoked(),
+		arrivals: newArrivals(),
 	}
 	sc := &simulate.Scenario{
 		Setup: func(*simulate.Simulation) { s.setup(r) }, Settled: s.settled, Check: s.check,
@@ -88,7 +90,7 @@ func begin(sim *simulate.Simulation, r *rand.Rand, b Broken) *simulate.Scenario 
 		if b.Handle != nil {
 			next = b.Handle(name, next)
 		}
-		return s.learn(name, next)
+		return s.learn(name, s.observe(name, next))
 	}
 	versions := &schemas{sim: sim, added: map[place]bool{}, committed: s.committed}
 	for _, c := range functions.System().Functions {
