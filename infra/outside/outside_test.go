@@ -276,7 +276,7 @@ func TestFailures(t *testing.T) {
 	s.wantEnd(h, e, "receipt of s1", slices.Repeat([]string{charge}, 8)...)
 }
 
-// A service that asks for patience gets it, and nobody waits for it meanwhile.
+// A service that asks for patience gets it, and the message does not wait for it.
 func TestRetryAfter(t *testing.T) {
 	s := &shop{bank: func(n int) error {
 		if n == 1 {
