@@ -49,6 +49,7 @@ type Function struct {
 	db       atomic.Pointer[database]
 	outbox   outbox
 	pruner   pruner
+	backfill backfill
 	flusher  broker.Flusher // nil: what was published is durable
 	waiters  waiters
 	inFlight inFlight

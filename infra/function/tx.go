@@ -158,6 +158,9 @@ func (tx *Tx) stamp(d event.Draft) (ce.Event, error) {
 		}
 	}
 	extensions[event.CorrelationID] = tx.correlationID()
+	if d.SentAs != "" {
+		extensions[event.SentAs] = d.SentAs
+	}
 	if tx.cause.Context != nil {
 		extensions[event.CausationID] = tx.cause.ID()
 	}

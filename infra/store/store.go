@@ -18,6 +18,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"reflect"
 	"slices"
 	"time"
 
@@ -160,12 +161,15 @@ type Spec struct {
 	Indexes []Index
 	Large   bool    `json:",omitempty"` // see Large
 	Expiry  *Expiry `json:",omitempty"` // see Expire and Retain; nil: documents stay until they are deleted
+	Steps   []Step  `json:"-"`          // see Migrate
 
 	SingleUse bool `json:"-"` // see SingleUse
 	Entity    bool `json:"-"` // see Entity
+
+	Type reflect.Type `json:"-"` // of the documents; nil: they have no type of their own
 }
 
-// Option is a part of the declaration of a collection: an Index, Large, SingleUse, Entity, Expire or Retain.
+// Option is a part of the declaration of a collection: an Index, Large, SingleUse, Entity, Expire, Retain or Migrate.
 type Option interface{ declare(*Spec) }
 
 func (i Index) declare(s *Spec) { s.Indexes = append(s.Indexes, i) }
