@@ -346,7 +346,36 @@ func (l *ledger) declareSeats(f *function.Function) {
 		})
 }
 
+// unsteady is a store that fails to commit one claim of a name in three, and does nothing then.
+type unsteady struct {
+	store.Driver
+	l *ledger
+}
+
+// Commit implements store.Driver.
+func (d unsteady) Commit(ctx context.Context, b store.Batch) error {
+	for _, m := range b.Mutations {
+		if m.Collection == "names" && d.l.rng.IntN(3) == 0 {
+			return fault.New(fault.Unavailable, "the store is unavailable")
+		}
+	}
+	return d.Driver.Commit(ctx, b)
+}
+
+// Pause forwards to the simulated store, which store.Update waits with.
+func (d unsteady) Pause(ctx context.Context, n int) {
+	d.Driver.(interface{ Pause(context.Context, int) }).Pause(ctx, n)
+}
+
 func (l *ledger) declare(e function.Env) (*function.Function, error) {
+	open := e.Store
+	e.Store = func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
+		db, err := open(ctx, name, schema)
+		if err != nil {
+			return nil, err
+		}
+		return unsteady{db, l}, nil
+	}
 	f := function.New("ledger", e)
 	l.declareSeats(f)
 	l.declarePans(f)

@@ -44,11 +44,10 @@ func storing(change func(store.Driver) store.Driver) simulation.Broken {
 var brokenLedgers = []struct {
 	name   string
 	broken simulation.Broken
-	faults []simulate.Kind // the only ones; nil: the default faults
 }{
 	{"writes what a query returned whatever it has become", storing(func(db store.Driver) store.Driver {
 		return afresh{driver{Driver: db}, map[store.Key]bool{}}
-	}), nil},
+	})},
 	{"begins to count versions again when a document was deleted", simulation.Broken{Change: env(func(e *function.Env) {
 		open := e.Store
 		e.Store = func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
@@ -58,17 +57,17 @@ var brokenLedgers = []struct {
 			}
 			return open(ctx, name, schema)
 		}
-	})}, nil},
+	})}},
 	{"does not check what a refusal was decided on", storing(func(db store.Driver) store.Driver {
 		return credulous{driver{Driver: db}, map[store.Key]store.Document{}}
-	}), nil},
+	})},
 	{"lets a refusal stand whose neighbour is not committed", simulation.Broken{
 		Handle: func(_ string, next broker.Handler) broker.Handler {
 			return func(ctx context.Context, batch []ce.Event) []broker.Result {
 				return hasty(batch, next(ctx, batch))
 			}
 		},
-	}, []simulate.Kind{simulate.StoreError}},
+	}},
 }
 
 // Each promise of the store is needed: without it, the ledger breaks.
@@ -77,12 +76,8 @@ func TestBrokenLedger(t *testing.T) {
 	for _, b := range brokenLedgers {
 		t.Run(b.name, func(t *testing.T) {
 			var found atomic.Pointer[simulate.Report]
-			sys := simulation.Ledger(b.broken)
-			if b.faults != nil {
-				sys.Faults, sys.MaxFaults = b.faults, 40
-			}
 			r := simulate.Runner{
-				System: sys, First: 1, Seeds: within, Around: bubbled(t),
+				System: simulation.Ledger(b.broken), First: 1, Seeds: within, Around: bubbled(t),
 				Enough: func(failed *simulate.Report) bool { found.Store(failed); return true },
 			}
 			r.Run(t.Context())
