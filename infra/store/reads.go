@@ -37,8 +37,8 @@ func (r *reads) add(other reads) {
 }
 
 // MergeReads adds the reads of a nested transaction to the outer one, whose commit then requires that they are
-// unchanged, and drops its writes: for a decision against writing that must be made again when the commit fails. A query
-// counts as a read of the documents that it returned.
+// unchanged, and drops its writes: for a decision against writing that must be made again when the commit fails. A
+// query counts as a read of the documents that it returned.
 func (tx *Tx) MergeReads() {
 	for _, t := range tx.touched {
 		if t.base != blind {

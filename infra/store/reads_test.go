@@ -31,8 +31,8 @@ func (d *counted) Commit(ctx context.Context, b store.Batch) error {
 
 var uneven = fault.New(fault.Invalid, "a and b differ")
 
-// A refusal that was decided on two reads around the commit of another unit does not stand: the unit is run again. a and
-// b are equal in every state that is committed.
+// A refusal that was decided on two reads around the commit of another unit does not stand: the unit is run again. a
+// and b are equal in every state that is committed.
 func TestRefusalsAreConfirmed(t *testing.T) {
 	byKey := func(id string) func(*store.Tx) int {
 		return func(tx *store.Tx) int {

@@ -418,10 +418,10 @@ const (
 	patience = 4 * time.Second
 )
 
-// Update runs fn in a transaction and commits it. After a conflict it runs fn again, at least 11 more times and for some
-// seconds, so fn must have no effect but through its tx. It does the same when fn refuses, and what fn has read was not
-// true at one moment; see Tx.Confirm. With a driver whose RunTwice returns true, fn is run once more before that, so
-// that tests show an fn with other effects.
+// Update runs fn in a transaction and commits it. After a conflict it runs fn again, at least 11 more times and for
+// some seconds, so fn must have no effect but through its tx. It does the same when fn refuses, and what fn has read
+// was not true at one moment; see Tx.Confirm. With a driver whose RunTwice returns true, fn is run once more before
+// that, so that tests show an fn with other effects.
 func Update(ctx context.Context, d Driver, fn func(context.Context, *Tx) error) error {
 	if r, ok := d.(interface{ RunTwice() bool }); ok && r.RunTwice() {
 		_ = fn(ctx, Begin(d)) // as if a first attempt had ended with a conflict
