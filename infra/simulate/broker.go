@@ -351,8 +351,8 @@ func (t *trigger) recorded(it *item, r broker.Result) bool {
 	if _, poisonous := sim.poisoned[it.e.ID()]; poisonous {
 		sim.poisoned[it.e.ID()] = true
 	} else {
-		sim.dead = append(sim.dead, fmt.Sprintf("%s of %s for %s: %d %s",
-			it.e.Type(), sim.short(it.e.Subject()), t.s.name, r.Status, r.Message))
+		sim.dead = append(sim.dead, deadLetter{t.s.name, fmt.Sprintf("%s of %s for %s: %d %s",
+			it.e.Type(), sim.short(it.e.Subject()), t.s.name, r.Status, r.Message), it.e})
 	}
 	return true
 }

@@ -45,7 +45,7 @@ type Simulation struct {
 	clients     int // requests that wait for a final answer
 	published   []ce.Event
 	poisoned    map[string]bool // by id: whether it was dead-lettered
-	dead        []string
+	dead        []deadLetter
 
 	waits      waits
 	ledger     ledger
@@ -60,6 +60,12 @@ type Simulation struct {
 	events     int
 	deliveries int
 	instances  int
+}
+
+// deadLetter is an event that was dead-lettered and is not poisonous.
+type deadLetter struct {
+	function, text string
+	e              ce.Event
 }
 
 // Violation is a broken promise. Class is the same for the same promise, whatever the ids.
