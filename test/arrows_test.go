@@ -92,6 +92,8 @@ var layers = []layer{
 		tests: "infra/function/functiontest infra/store/memory infra/broker/memory",
 	},
 	{packages: "infra/function/functiontest", may: kit + " infra/function infra/host infra/store/memory"},
+	{packages: "infra/cron", may: "infra/event infra/function infra/manifest",
+		tests: "infra/broker infra/function/functiontest infra/store"},
 	{packages: "infra/saga", may: "infra/event", outside: "none"},
 	{packages: "infra/journal", may: "infra/fault infra/function infra/store", tests: "infra/store/memory"},
 	{
@@ -141,7 +143,7 @@ var layers = []layer{
 	},
 	{
 		packages: "functions/*/...",
-		may:      "events " + kit + " infra/function infra/saga infra/journal infra/generate infra/flag $/...",
+		may:      "events " + kit + " infra/function infra/saga infra/journal infra/cron infra/generate infra/flag $/...",
 		tests:    "infra/function/functiontest infra/simulate infra/store/memory",
 	},
 	{packages: ".", may: "..."},

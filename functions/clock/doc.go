@@ -3,11 +3,14 @@
 //
 // It consumes clock.schedule and clock.cancel from every function, and the tick from the host. It emits the events of
 // the timers, unchanged, and clock.swept every ten minutes (EBB_CLOCK_SWEEP), on which every function publishes the
-// events that a crash may have left in its outbox.
+// events that a crash may have left in its outbox. It emits clock.fired for each run of the recurring schedules that
+// the functions of the system have declared; see infra/cron.
 //
 // It serves a list of the timers to administrators.
 //
-// It owns one document per timer that has not fired, and the time of the last clock.swept.
+// It owns one document per timer that has not fired, one per recurring schedule with when it is due next, and the time
+// of the last clock.swept. The schedules are those of the manifests that it is deployed with: it takes them over at the
+// first tick, and one that is not declared any more is removed.
 //
 // A tick may come late, twice, or from two hosts concurrently: a timer is removed in the transaction that publishes its
 // event, so of two ticks one commits and the other is run again. The event got its id when the timer was set; when it

@@ -16,9 +16,12 @@ type Config struct {
 }
 
 type clock struct {
-	timers *store.Collection[timer]
-	sweeps *store.Collection[sweep]
-	every  time.Duration
+	f         *function.Function
+	timers    *store.Collection[timer]
+	sweeps    *store.Collection[sweep]
+	schedules *store.Collection[recurring]
+	adopted   *store.Collection[adopted]
+	every     time.Duration
 }
 
 // New declares the clock function.
@@ -30,14 +33,17 @@ func New(env function.Env) (*function.Function, error) {
 	}
 	function.MinBatchInterval(f, 25*time.Millisecond) // timers need no more precision than seconds
 	c := &clock{
-		timers: function.Collection[timer](f, "timers", store.On("due")),
-		sweeps: function.Collection[sweep](f, "sweeps"),
-		every:  config.Sweep,
+		f:         f,
+		timers:    function.Collection[timer](f, "timers", store.On("due")),
+		sweeps:    function.Collection[sweep](f, "sweeps"),
+		schedules: function.Collection[recurring](f, "schedules", store.On("due")),
+		adopted:   function.Collection[adopted](f, "adopted"),
+		every:     config.Sweep,
 	}
 	function.On(f, event.ClockSchedule, c.schedule)
 	function.On(f, event.ClockCancel, c.cancel)
 	function.OnTick(f, c.tick)
-	function.Emits(f, event.ClockSwept)
+	function.Emits(f, event.ClockSwept, event.ClockFired)
 	function.Serve(f, function.Operation{
 		Method: http.MethodGet, Path: "/api/timers", Access: function.Only(auth.RoleAdmin), Summary: "List timers",
 		Description: "Those that have not fired, the one due first at the top.",

@@ -17,9 +17,16 @@ type sweep struct {
 	At time.Time `json:"at"`
 }
 
-// tick publishes the events that are due, oldest first, and removes their timers in the same transaction.
+// tick publishes the runs of schedules and the events of timers that are due, oldest first, and notes that in the same
+// transaction.
 func (c *clock) tick(ctx context.Context, tx *function.Tx, now time.Time) error {
 	if err := c.sweepIfDue(ctx, tx, now); err != nil {
+		return err
+	}
+	if err := c.adopt(ctx, tx, now); err != nil {
+		return err
+	}
+	if err := c.fire(ctx, tx, now); err != nil {
 		return err
 	}
 	due, err := c.timers.Query(ctx, tx, store.Find{

@@ -15,10 +15,10 @@
 //   - emails: the id of the user who has an address, by the hash of the normalised address. That entry makes an address
 //     unique.
 //   - credentials: the password as an argon2id PHC string, and the ids of the open sessions.
-//   - sessions: one entry per family of refresh tokens, holding hashes only.
+//   - sessions: one entry per family of refresh tokens, holding hashes only, removed when they have expired.
 //   - staff: some of the admins, so that one who leaves finds another.
 //   - attempts: how often a password was wrong, for an account, an address, a device; how often a network has
-//     registered. They expire, and later attempts remove them.
+//     registered. They expire.
 //
 // Delivery: there is nothing to receive. A request that comes twice under one Idempotency-Key is carried out once, as
 // everywhere; without a key a second registration finds the address taken, and a second sign-in opens a second session.

@@ -81,9 +81,9 @@ func New(env function.Env) (*function.Function, error) {
 		accounts:    function.Collection[account](f, "users", store.On("deleted")),
 		emails:      function.Collection[claim](f, "emails"),
 		credentials: function.Collection[credentials](f, "credentials"),
-		sessions:    function.Collection[session](f, "sessions"),
+		sessions:    function.Collection[session](f, "sessions", store.Expire("expires_at")),
 		staff:       function.Collection[staff](f, "staff"),
-		attempts:    function.Collection[attempts](f, "attempts", store.On("expires")),
+		attempts:    function.Collection[attempts](f, "attempts", store.Expire("expires")),
 	}
 	if config.SigningKeys != "" { // empty only where the function is declared and never run
 		ring, err := auth.ParseKeyRing([]byte(config.SigningKeys))

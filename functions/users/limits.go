@@ -10,11 +10,9 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/httprequest"
-	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// attempts counts what was tried under one key: a wrong password, a registration. Expired ones count for nothing and
-// are removed by what is tried later.
+// attempts counts what was tried under one key: a wrong password, a registration. Expired ones count for nothing.
 type attempts struct {
 	Count   int       `json:"count"`
 	Until   time.Time `json:"until,omitzero"` // nothing more is tried before this
@@ -94,14 +92,14 @@ func (u *users) wait(ctx context.Context, tx *function.Tx, tries ...try) (wait t
 
 // count notes that something was tried.
 func (u *users) count(ctx context.Context, tx *function.Tx, tries ...try) error {
-	now, added := tx.Now(), false
+	now := tx.Now()
 	for _, t := range tries {
 		a, ok, err := u.attempts.Find(ctx, tx, t.id)
 		if err != nil {
 			return err
 		}
 		if !ok || now.Unix() >= a.Expires {
-			a, added = attempts{}, true
+			a = attempts{}
 		}
 		a.Count++
 		a.Until = time.Time{}
@@ -113,23 +111,7 @@ func (u *users) count(ctx context.Context, tx *function.Tx, tries ...try) error 
 			return err
 		}
 	}
-	if !added {
-		return nil
-	}
-	return u.prune(ctx, tx, now)
-}
-
-// pruned is how many expired counts one attempt removes: more than it adds, so that they do not pile up.
-const pruned = 16
-
-func (u *users) prune(ctx context.Context, tx *function.Tx, now time.Time) error {
-	page, err := u.attempts.Query(ctx, tx, store.Find{
-		Where: []store.Filter{{Field: "expires", Op: store.Less, Value: now.Unix()}}, Limit: pruned,
-	})
-	for _, old := range page.Items {
-		tx.StoreTx().Discard(u.attempts.Key(old.ID)) // another request may remove it as well
-	}
-	return err
+	return nil
 }
 
 // fromNetwork returns the try under the network that the request comes from. There is none where the network is

@@ -628,3 +628,18 @@ func TestDescription(t *testing.T) {
 	}
 	s.Call(http.MethodPut, "/api/users", functiontest.Admin(), m{}).Expect(405)
 }
+
+// A session is forgotten when its refresh token has expired, although nobody signs out.
+func TestSessionsAreForgotten(t *testing.T) {
+	s := open(t)
+	s.register("ada@example.com")
+	s.register("grace@example.com")
+	for range 5 {
+		s.signIn("ada@example.com")
+	}
+	s.Clock.Advance(400 * 24 * time.Hour)
+	s.signIn("grace@example.com")
+	if n := strings.Count(s.stored(), "sessions/"); n != 1 {
+		t.Errorf("after 400 days there are %d sessions, want the one of today", n)
+	}
+}

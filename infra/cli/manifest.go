@@ -76,7 +76,7 @@ func (a *app) declaration(m manifest.Function) {
 	for _, list := range []struct {
 		verb  string
 		items []string
-	}{{"consumes", m.Consumes}, {"emits   ", m.Emits}, {"stores  ", stored(m)}} {
+	}{{"consumes", m.Consumes}, {"emits   ", m.Emits}, {"stores  ", stored(m)}, {"runs    ", scheduled(m)}} {
 		for _, item := range list.items {
 			fmt.Fprintf(a.Out, "  %s  %s\n", list.verb, item)
 		}
@@ -89,6 +89,13 @@ func (a *app) declaration(m manifest.Function) {
 			fmt.Fprintln(a.Out, "  "+trait.text)
 		}
 	}
+}
+
+func scheduled(m manifest.Function) (texts []string) {
+	for _, s := range m.Schedules {
+		texts = append(texts, fmt.Sprintf("%s at %q in %s", s.Name, s.Expression, s.Zone))
+	}
+	return texts
 }
 
 func stored(m manifest.Function) (names []string) {

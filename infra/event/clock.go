@@ -22,6 +22,14 @@ type SweptClock struct {
 	At time.Time `json:"at"`
 }
 
+// FiredSchedule tells a function that a run of one of its schedules is due.
+type FiredSchedule struct {
+	Function string    `json:"function" minLength:"1" maxLength:"128" doc:"The function that has declared the schedule."`
+	Schedule string    `json:"schedule" minLength:"1" maxLength:"63" doc:"Its name within the function."`
+	At       time.Time `json:"at" doc:"When the run was due."`
+	Missed   int       `json:"missed,omitempty" min:"0" doc:"How many runs before it were missed and are left out."`
+}
+
 // The commands of the clock.
 var (
 	ClockSchedule = Define(kit, "clock.schedule", 1, Command, "Publish an event when it is due.",
@@ -40,4 +48,9 @@ var (
 	ClockSwept = Define(kit, "clock.swept", 1, Fact,
 		"It is time to sweep: every function hears it, is woken by it, and publishes what is left in its outbox.",
 		SweptClock{At: exTime})
+
+	ClockFired = Define(kit, "clock.fired", 1, Fact,
+		"A run of a function's recurring schedule is due. The subject is FUNCTION/SCHEDULE: only that function consumes it.",
+		FiredSchedule{Function: "tickets", Schedule: "nightly-report", At: exTime, Missed: 2},
+		FiredSchedule{Function: "tickets", Schedule: "nightly-report", At: exTime})
 )

@@ -34,12 +34,18 @@ func (f *Function) databaseSchema() store.Schema {
 		return nil
 	}
 	schema := append(append(store.Schema(nil), f.schema...),
-		store.Spec{Name: inboxName}, store.Spec{Name: outboxName, Large: true},
-		store.Spec{Name: idempotencyName, Indexes: []store.Index{store.On("at")}})
+		expiring(inboxName, store.Expiry{Field: "expires", Final: true}),
+		store.Spec{Name: outboxName, Large: true},
+		expiring(idempotencyName, store.Expiry{Field: "at", After: responseRetention, Final: true}))
 	if f.checksRevocations() {
-		schema = append(schema, store.Spec{Name: revokedName, Indexes: []store.Index{store.On("expires")}})
+		schema = append(schema, expiring(revokedName, store.Expiry{Field: "expires"}))
 	}
 	return schema
+}
+
+// expiring returns a collection of the kit whose documents expire.
+func expiring(name string, e store.Expiry) store.Spec {
+	return store.Spec{Name: name, Indexes: []store.Index{store.On(e.Field)}, Expiry: &e}
 }
 
 func (f *Function) declaration() *manifest.Declaration {
@@ -75,7 +81,7 @@ func (f *Function) describeAPI() ([]byte, error) {
 func (f *Function) manifest() manifest.Function {
 	m := manifest.Function{
 		Name: f.name, Emits: sortedKeys(f.emits), Settings: f.settings,
-		Ticks: f.tick != nil, DeadLetters: f.deadLetter != nil, Gateway: f.http != nil,
+		Schedules: f.schedules, Ticks: f.tick != nil, DeadLetters: f.deadLetter != nil, Gateway: f.http != nil,
 	}
 	for _, r := range f.routes {
 		m.Routes = append(m.Routes, r.Route)
@@ -141,6 +147,15 @@ func (f *Function) consumes() []string {
 	return slices.Compact(types)
 }
 
+// filterOn returns the filter for a type. The runs of schedules are for the function that has declared them.
+func (f *Function) filterOn(name string) broker.Filter {
+	of := broker.Filter{Exact: map[string]string{"type": name}}
+	if name != event.ClockFired.Name() {
+		return of
+	}
+	return broker.Filter{All: []broker.Filter{of, {Prefix: map[string]string{"subject": f.name + "/"}}}}
+}
+
 // maxBatch is how many events share a unit of work at most.
 const maxBatch = 128
 
@@ -157,7 +172,7 @@ func (f *Function) trigger(types []string) broker.Trigger {
 	if f.any == nil {
 		oneOf := broker.Filter{}
 		for _, name := range types {
-			oneOf.Any = append(oneOf.Any, broker.Filter{Exact: map[string]string{"type": name}})
+			oneOf.Any = append(oneOf.Any, f.filterOn(name))
 		}
 		t.Filters = append(t.Filters, oneOf)
 	}

@@ -38,6 +38,7 @@ type Function struct {
 	prewarm          map[string]*event.Info
 	settings         []manifest.Setting
 	settingsChecks   []func(config.Lookup) error
+	schedules        []manifest.Schedule
 	prefetch         func(e ce.Event) []store.Key
 	concurrency      int
 	minBatchInterval time.Duration
@@ -46,6 +47,7 @@ type Function struct {
 	opening  sync.Mutex // one Start or Stop at a time
 	db       atomic.Pointer[database]
 	outbox   outbox
+	pruner   pruner
 	flusher  broker.Flusher // nil: what was published is durable
 	waiters  waiters
 	inFlight inFlight

@@ -10,16 +10,18 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ebb-dev/ebb/infra/event"
-	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// inboxRetention is how long an inbox entry is stored, from the event's own time or from its arrival if it arrived
-// later than that: longer than any broker retries.
+// inboxRetention is how long an inbox entry is stored after the event was handled: longer than any broker retries.
 const inboxRetention = 72 * time.Hour
 
 // inboxEntry remembers an event that was handled.
 type inboxEntry struct {
-	At int64 `json:"at,omitempty"` // when an event arrived that was past its time, Unix seconds
+	Expires int64 `json:"expires,omitempty"` // Unix seconds; 0: an older version of the kit wrote the entry
+
+	// At is when an event arrived that was past its time by then, Unix seconds. Older versions of the kit, which may run
+	// beside this one during a rollout, remove such an entry by it.
+	At int64 `json:"at,omitempty"`
 
 	// Outbox names the outbox entry with the events that its handler emitted; "": it emitted none. An older version of
 	// the kit wrote no name: nil.
@@ -27,7 +29,7 @@ type inboxEntry struct {
 }
 
 // inboxID returns the id of an event's inbox entry. It begins with the hour of the event, or of the replay that it is
-// part of, so that expired entries are at the front and are found without an index.
+// part of: older versions of the kit found expired entries by it.
 func inboxID(e ce.Event) string {
 	replay := event.Extension(e, event.Replay)
 	id := inboxHour(e, replay) + " " + e.Source() + " " + e.ID()
@@ -43,10 +45,13 @@ func inboxHour(e ce.Event, replay string) string {
 		at = time.Unix(id.Time().UnixTime())
 	}
 	if at.IsZero() {
-		return "ffffffff" // never expires: nothing tells its age
+		return noHour
 	}
 	return hourOf(at)
 }
+
+// noHour is the beginning of the id for an event without a time.
+const noHour = "ffffffff"
 
 func hourOf(t time.Time) string {
 	h := strconv.FormatInt(max(t.Unix()/3600, 0), 16)
@@ -55,22 +60,27 @@ func hourOf(t time.Time) string {
 
 // newInboxEntry returns the inbox entry of an event whose handler emitted events into the outbox entry; "": none.
 func newInboxEntry(id string, now time.Time, outbox string) json.RawMessage {
-	entry := inboxEntry{Outbox: &outbox}
+	entry := inboxEntry{Expires: now.Add(inboxRetention).Unix(), Outbox: &outbox}
 	if id < inboxHorizon(now) {
 		entry.At = now.Unix()
 	}
-	data, _ := json.Marshal(entry) // a number and a string always marshal
+	data, _ := json.Marshal(entry) // numbers and a string always marshal
 	return data
 }
 
-// inboxExpired reports whether an inbox entry is past its time: that of its event, or of its arrival if it arrived
-// late.
-func inboxExpired(d store.Document, now time.Time) bool {
-	var entry inboxEntry
-	if d.ID >= inboxHorizon(now) || json.Unmarshal(d.Data, &entry) != nil {
-		return false
-	}
-	return now.Sub(time.Unix(entry.At, 0)) > inboxRetention
-}
-
 func inboxHorizon(now time.Time) string { return hourOf(now.Add(-inboxRetention)) }
+
+// dated returns an entry that an older version of the kit wrote with the time when it expires: three days after its
+// event or its arrival, and if neither is known, from now on.
+func (e inboxEntry) dated(id string, now time.Time) inboxEntry {
+	at := now
+	hour, err := strconv.ParseInt(id[:min(len(id), len(noHour))], 16, 64)
+	switch {
+	case e.At > 0:
+		at = time.Unix(e.At, 0)
+	case err == nil && hour*3600 < now.Unix():
+		at = time.Unix(hour*3600, 0)
+	}
+	e.Expires = at.Add(inboxRetention).Unix()
+	return e
+}

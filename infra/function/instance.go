@@ -28,6 +28,10 @@ func (f *Function) Instance() host.Instance { return instance{f} }
 // Declaration implements host.Instance.
 func (i instance) Declaration() *manifest.Declaration { return i.declaration() }
 
+// DeclareSchedule adds a recurring schedule to the manifest, for package cron. It is called while the function is
+// declared.
+func (i instance) DeclareSchedule(s manifest.Schedule) { i.schedules = append(i.schedules, s) }
+
 // Start implements host.Instance.
 func (i instance) Start(ctx context.Context) error {
 	f := i.Function

@@ -64,7 +64,6 @@ type outbox struct {
 	oldWay      atomic.Bool  // the whole outbox was relayed for a duplicate that names no entry
 	alarm       atomic.Int32 // what was logged of entries that are left: quiet, warned, alarmed
 	quarantined atomic.Int64 // entries, as far as this instance knows
-	prune       atomic.Int64 // when to look for expired entries of the kit's collections, Unix nanoseconds
 }
 
 const (

@@ -132,7 +132,7 @@ func (b *batch) handle(ctx context.Context, db *store.Tx, entry string) ([]ce.Ev
 		sealed = append(sealed, emitted...)
 	}
 	b.handled = true
-	return sealed, b.f.prune(ctx, db, b.now)
+	return sealed, nil
 }
 
 // late reports whether the batch has used its share of the time. At least one event is tried in any case, so that a

@@ -2,52 +2,121 @@ package function
 
 import (
 	"context"
+	"encoding/json"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
+// Every collection whose documents are not needed for ever declares their expiry: those of the kit, and those of the
+// author with store.Expire or store.Retain. Nothing runs while a function is at zero, so expired documents are removed
+// by the units of work themselves, whatever they are for: every pruneInterval one unit of an instance removes at most
+// pruneLimit documents in the transaction that it commits anyway, and while more are left the next units go on. Several
+// collections take turns. A unit is never refused because of this work: a failure is logged, and tried again later.
+//
+// A document that is past its time may so be stored for longer while no unit runs; then nothing is added either.
 const (
 	pruneInterval = 15 * time.Second
-	pruneLimit    = 200 // entries of a collection that one unit removes
+	pruneLimit    = 200 // documents that one unit removes
 )
 
-// prune removes a few expired entries of the inbox, of the stored responses and of the revocations, from time to time,
-// in a transaction that commits anyway.
-func (f *Function) prune(ctx context.Context, db *store.Tx, now time.Time) error {
-	next := f.outbox.prune.Load()
-	if now.UnixNano() < next || !f.outbox.prune.CompareAndSwap(next, now.Add(pruneInterval).UnixNano()) {
-		return nil
-	}
-	old, more, err := db.Query(ctx, store.Query{Collection: inboxName, Limit: pruneLimit})
+// pruner says when a unit has to remove expired documents, and with which collection it begins.
+type pruner struct {
+	next atomic.Int64 // Unix nanoseconds
+	turn atomic.Int64
+}
+
+// due reports whether the unit that asks has to prune. It reports true for one unit of each interval.
+func (p *pruner) due(now time.Time) bool {
+	next := p.next.Load()
+	return now.UnixNano() >= next && p.next.CompareAndSwap(next, now.Add(pruneInterval).UnixNano())
+}
+
+// prune removes a few expired documents in the transaction of a unit.
+func (f *Function) prune(ctx context.Context, tx *store.Tx, now time.Time) {
+	nested := tx.Nest()
+	more, err := f.pruneSome(ctx, nested, now)
 	if err != nil {
-		return err
+		f.env.Logger.WarnContext(ctx, "expired documents could not be removed and are tried again later",
+			"function", f.name, "error", err)
+		return
 	}
-	removed := 0
-	for _, d := range old {
-		if inboxExpired(d, now) {
-			db.Discard(d.Key)
-			removed++
+	nested.Merge()
+	if more {
+		f.pruner.next.Store(0) // the next unit goes on
+	}
+}
+
+func (f *Function) pruneSome(ctx context.Context, tx *store.Tx, now time.Time) (more bool, err error) {
+	var expiring store.Schema
+	for _, spec := range f.databaseSchema() {
+		if spec.Expiry != nil {
+			expiring = append(expiring, spec)
 		}
 	}
-	responses, _, err := db.Query(ctx, store.Query{
-		Collection: idempotencyName, Limit: pruneLimit, Order: []store.Order{{Field: "at"}},
-		Where: []store.Filter{{Field: "at", Op: store.Less, Value: now.Add(-responseRetention).Unix()}},
-	})
-	if err != nil {
-		return err
+	left, first := pruneLimit, int(f.pruner.turn.Load())
+	for n := range expiring {
+		at := (first + n) % len(expiring)
+		if left == 0 {
+			f.pruner.turn.Store(int64(at))
+			return true, nil
+		}
+		if expiring[at].Name == inboxName {
+			dated, unfinished, err := dateInbox(ctx, tx, now, left)
+			if err != nil {
+				return false, err
+			}
+			left -= dated
+			more = more || unfinished
+		}
+		removed, unfinished, err := tx.Prune(ctx, expiring[at], now, left)
+		if err != nil {
+			return false, err
+		}
+		left -= removed
+		more = more || unfinished
 	}
-	for _, d := range responses {
-		db.Discard(d.Key)
+	return more, nil
+}
+
+// dateInbox gives entries the time when they expire that an older version of the kit wrote without one. In the order of
+// that field they come first.
+func dateInbox(ctx context.Context, tx *store.Tx, now time.Time, limit int) (dated int, more bool, err error) {
+	for _, n := range []int{1, limit} { // nearly always there is none, which one document tells
+		docs, further, err := tx.Query(ctx, store.Query{
+			Collection: inboxName, Order: []store.Order{{Field: "expires"}}, Limit: n,
+		})
+		if err != nil {
+			return 0, false, err
+		}
+		old := slices.DeleteFunc(slices.Clone(docs), func(d store.Document) bool { return decodeInbox(d).Expires > 0 })
+		if len(old) == 0 {
+			return 0, false, nil
+		}
+		if n == limit {
+			return len(old), further && len(old) == len(docs), setExpiries(ctx, tx, old, now)
+		}
 	}
-	moreRevoked := false
-	if f.checksRevocations() {
-		if moreRevoked, err = pruneRevocations(ctx, db, now); err != nil {
+	return 0, false, nil
+}
+
+func setExpiries(ctx context.Context, tx *store.Tx, old []store.Document, now time.Time) error {
+	for _, d := range old {
+		data, err := json.Marshal(decodeInbox(d).dated(d.ID, now))
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Set(ctx, d.Key, data); err != nil {
 			return err
 		}
 	}
-	if more && removed == pruneLimit || len(responses) == pruneLimit || moreRevoked {
-		f.outbox.prune.Store(0) // the next unit goes on
-	}
 	return nil
+}
+
+// decodeInbox returns an entry; what cannot be decoded is like an entry without members.
+func decodeInbox(d store.Document) (entry inboxEntry) {
+	_ = json.Unmarshal(d.Data, &entry)
+	return entry
 }

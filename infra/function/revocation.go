@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
@@ -109,25 +108,4 @@ func (op Operation) stillAllowed(p auth.Principal, d store.Document) (auth.Princ
 		return p, err
 	}
 	return p, op.Access.allow(p)
-}
-
-// pruneRevocations removes a few documents that can be forgotten, and reports whether more are left. When another unit
-// adds to one meanwhile, the transaction is run again.
-func pruneRevocations(ctx context.Context, db *store.Tx, now time.Time) (more bool, err error) {
-	found, more, err := db.Query(ctx, store.Query{
-		Collection: revokedName, Limit: pruneLimit, Order: []store.Order{{Field: "expires"}},
-		Where: []store.Filter{{Field: "expires", Op: store.LessOrEqual, Value: now.Unix()}},
-	})
-	if err != nil {
-		return false, err
-	}
-	for _, d := range found {
-		if l, err := decodeRevocations(d); err != nil || l.Expires > now.Unix() {
-			continue
-		}
-		if err := db.Delete(ctx, d.Key); err != nil {
-			return false, err
-		}
-	}
-	return more, nil
 }

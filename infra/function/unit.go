@@ -21,6 +21,7 @@ type unit struct {
 	removes     []string         // outbox entries that its commit removes
 	wrote       []store.Document // for Await
 	askedCommit bool             // the last attempt came as far as asking the store to commit
+	prunes      int              // attempts that also remove expired documents
 }
 
 // work is what a unit does in its transaction. It returns the events to publish, and gets the id of the outbox entry
@@ -37,6 +38,9 @@ func (f *Function) commit(ctx context.Context, fn work) (unpublished, err error)
 	}
 	u := unit{f: f, id: f.env.NewID()}
 	u.removes = f.outbox.begin(u.id, f.durableOffset())
+	if f.pruner.due(f.env.Now()) {
+		u.prunes = 2 // another instance may have removed the same ones, and that is a conflict
+	}
 	first := true
 	committing, end := f.env.Telemetry.Span(ctx, f.name+" commit")
 	err = store.Update(committing, db, func(ctx context.Context, tx *store.Tx) error {
@@ -71,6 +75,10 @@ func (u *unit) attempt(ctx context.Context, tx *store.Tx, fn work) error {
 		if err := createEntry(ctx, tx, u.id, u.f.env.Now().UTC(), u.sealed); err != nil {
 			return err
 		}
+	}
+	if u.prunes > 0 {
+		u.prunes--
+		u.f.prune(ctx, tx, u.f.env.Now())
 	}
 	u.wrote = u.wrote[:0]
 	if u.f.waiters.any() {

@@ -22,6 +22,7 @@ type Function struct {
 	Collections []Collection `json:"collections,omitempty"`
 	Trigger     *Trigger     `json:"trigger,omitempty"`
 	Settings    []Setting    `json:"settings,omitempty"`
+	Schedules   []Schedule   `json:"schedules,omitempty"`    // in the order of their declaration
 	Ticks       bool         `json:"ticks,omitempty"`        // is called when the host's clock ticks
 	DeadLetters bool         `json:"dead_letters,omitempty"` // takes the dead letters of every trigger
 	Gateway     bool         `json:"front,omitempty"`        // serves the outside
@@ -57,6 +58,15 @@ type Setting struct {
 	Default     string `json:"default,omitempty"`
 	Required    bool   `json:"required,omitempty"`
 	Secret      bool   `json:"secret,omitempty"`
+}
+
+// Schedule is a recurring schedule of the function; see package cron.
+type Schedule struct {
+	Name       string `json:"name"`
+	Expression string `json:"cron"`      // minute, hour, day of the month, month, day of the week
+	Zone       string `json:"time_zone"` // IANA name
+	Missed     string `json:"missed"`    // what happens to missed runs: once, skip or all
+	Limit      int    `json:"limit,omitempty"`
 }
 
 // Collection is one collection of the function's database.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
@@ -16,16 +15,15 @@ import (
 	"github.com/ebb-dev/ebb/infra/store/memory"
 )
 
-// The kit's own collections, and how long it keeps their entries: an hour more, because an inbox counts in hours, and
-// another one for skewed clocks.
+// The kit's own collections.
 const (
-	inboxName   = "_inbox"
-	outboxName  = "_outbox"
-	keysName    = "_idempotency"
-	revokedName = "_revoked"
+	inboxName  = "_inbox"
+	outboxName = "_outbox"
+)
 
-	inboxKept = 72*time.Hour + 2*time.Hour
-	keysKept  = 24*time.Hour + 2*time.Hour
+const (
+	aged        = 75 * time.Hour // longer than the kit stores anything
+	expiryGrace = 2 * time.Hour
 )
 
 // all returns every document of a collection.
@@ -90,9 +88,9 @@ func (sim *Simulation) checkOutbox() {
 	}
 }
 
-// checkAge lets days pass and checks that old inbox entries and stored responses are removed.
+// checkAge lets days pass and checks that what has expired is removed.
 func (sim *Simulation) checkAge() {
-	sim.now += inboxKept + time.Hour
+	sim.now += aged
 	sim.Note("days pass")
 	rounds := 2
 	for _, s := range sim.supervisors {
@@ -104,28 +102,29 @@ func (sim *Simulation) checkAge() {
 	}
 	sim.Rest(sim.sys.Settle)
 	for _, s := range sim.supervisors {
-		if s.trigger == nil {
-			continue
+		if s.trigger != nil { // without one only a request wakes it
+			sim.CheckExpiry(s.name)
 		}
-		horizon := sim.Now().Add(-inboxKept).Unix() / 3600
-		for _, d := range sim.Documents(s.name, inboxName) {
-			if hour, err := strconv.ParseInt(d.ID[:min(8, len(d.ID))], 16, 64); err == nil && hour < horizon {
-				sim.Violated("the inbox of %s has an entry that is older than three days: %s", s.name, d.ID)
-				break
+	}
+}
+
+// CheckExpiry checks that no collection of the functions has a document that is past its time: by less than two hours,
+// for units that had none to spare and for skewed clocks. It is for a Check after some units of work of each.
+func (sim *Simulation) CheckExpiry(functions ...string) {
+	for _, name := range functions {
+		for _, spec := range sim.byName[name].schema {
+			if spec.Expiry == nil {
+				continue
 			}
-		}
-		horizon = sim.Now().Add(-keysKept).Unix()
-		for _, d := range sim.Documents(s.name, keysName) {
-			if at, err := strconv.ParseInt(field(d.Data, `"at":`), 10, 64); err == nil && at < horizon {
-				sim.Violated("%s keeps a stored response that is older than a day", s.name)
-				break
-			}
-		}
-		for _, d := range sim.Documents(s.name, revokedName) {
-			at, err := strconv.ParseInt(field(d.Data, `"expires":`), 10, 64)
-			if err == nil && at < sim.Now().Add(-time.Hour).Unix() {
-				sim.Violated("%s keeps a revocation of tokens that have expired", s.name)
-				break
+			for _, d := range sim.Documents(name, spec.Name) {
+				if spec.Expiry.Expired(d, sim.Now().Add(-expiryGrace)) {
+					sim.Violated("%s keeps a document that is past its time: %s", name, spec.Name+" "+d.ID)
+					break
+				}
+				if spec.Name == inboxName && field(d.Data, `"expires":`) == "" {
+					sim.Violated("%s keeps an entry of the inbox that never expires: %s", name, d.ID)
+					break
+				}
 			}
 		}
 	}

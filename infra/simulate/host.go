@@ -396,6 +396,9 @@ func (s *supervisor) poison(f Fault) {
 	e.SetSource("/poison")
 	e.SetType(types[int(f.At)%len(types)])
 	e.SetSubject("poison")
+	if e.Type() == event.ClockFired.Name() { // which a function consumes for its own schedules only
+		e.SetSubject(s.name + "/poison")
+	}
 	e.SetTime(s.sim.Now())
 	_ = e.SetData(ce.ApplicationJSON, []byte(`{"order_id":7,"user_id":7,"product_id":7,"poison":true}`))
 	s.sim.poisoned[e.ID()] = false

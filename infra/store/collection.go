@@ -22,6 +22,7 @@ func NewCollection[T any](name string, options ...Option) *Collection[T] {
 	for _, o := range options {
 		o.declare(&c.spec)
 	}
+	c.spec.resolve(reflect.TypeFor[T]())
 	return c
 }
 

@@ -140,10 +140,11 @@ func On(fields ...string) Index { return Index{Fields: fields} }
 type Spec struct {
 	Name    string
 	Indexes []Index
-	Large   bool `json:",omitempty"` // see Large
+	Large   bool    `json:",omitempty"` // see Large
+	Expiry  *Expiry `json:",omitempty"` // see Expire and Retain; nil: documents stay until they are deleted
 }
 
-// Option is a part of the declaration of a collection: an Index, or Large.
+// Option is a part of the declaration of a collection: an Index, Large, Expire or Retain.
 type Option interface{ declare(*Spec) }
 
 func (i Index) declare(s *Spec) { s.Indexes = append(s.Indexes, i) }

@@ -444,8 +444,8 @@ func TestBacklog(t *testing.T) {
 func TestNeverForgets(t *testing.T) {
 	gone := func(m store.Mutation) bool { return m.Data == nil }
 	for _, c := range []struct{ collection, text string }{
-		{"_inbox", "older than three days"}, {"_idempotency", "older than a day"}, {"_outbox", "publishes an event again"},
-		{"_revoked", "expired"},
+		{"_inbox", "past its time: _inbox"}, {"_idempotency", "past its time: _idempotency"},
+		{"_outbox", "publishes an event again"}, {"_revoked", "past its time: _revoked"},
 	} {
 		sys := simulation.Shop(forgetting(c.collection, gone))
 		sys.MaxFaults, sys.Age = -1, 1

@@ -5,9 +5,11 @@ package memory
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"sort"
 	"sync"
+	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 
@@ -32,6 +34,10 @@ func WithLogger(l *slog.Logger) Option { return func(c *eventlog.Options) { c.Lo
 // WithMaxEvent limits the size of an event in bytes; the default is 1 MiB.
 func WithMaxEvent(bytes int) Option { return func(c *eventlog.Options) { c.MaxEvent = bytes } }
 
+// WithRetention sets how long the log keeps events for a trigger that is not served; negative: for ever. The default is
+// seven days.
+func WithRetention(d time.Duration) Option { return func(c *eventlog.Options) { c.Retention = d } }
+
 // New returns an empty broker. It runs goroutines until it is closed.
 func New(opts ...Option) *Broker { return Open(NewLog(), opts...) }
 
@@ -54,14 +60,18 @@ type Log struct {
 	next     uint64
 	entries  []eventlog.Entry
 	cursors  map[string][]byte
+	saved    map[string]time.Time // when each cursor was saved
 	attempts map[string][]byte
 }
 
-var _ eventlog.Log = (*Log)(nil)
+var (
+	_ eventlog.Log  = (*Log)(nil)
+	_ eventlog.Ager = (*Log)(nil)
+)
 
 // NewLog returns an empty log.
 func NewLog() *Log {
-	return &Log{next: 1, cursors: make(map[string][]byte), attempts: make(map[string][]byte)}
+	return &Log{next: 1, cursors: map[string][]byte{}, saved: map[string]time.Time{}, attempts: map[string][]byte{}}
 }
 
 // Append implements eventlog.Log.
@@ -112,6 +122,13 @@ func (l *Log) Cursors(context.Context) (map[string][]byte, error) {
 	return out, nil
 }
 
+// CursorTimes implements eventlog.Ager.
+func (l *Log) CursorTimes(context.Context) (map[string]time.Time, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.saved), nil
+}
+
 // LoadCursor implements eventlog.Log.
 func (l *Log) LoadCursor(_ context.Context, trigger string) ([]byte, error) {
 	l.mu.Lock()
@@ -124,7 +141,7 @@ func (l *Log) CreateCursor(_ context.Context, trigger string, cursor []byte) err
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.cursors[trigger] == nil {
-		l.cursors[trigger] = cursor
+		l.cursors[trigger], l.saved[trigger] = cursor, time.Now()
 	}
 	return nil
 }
@@ -134,7 +151,7 @@ func (l *Log) SaveCursors(_ context.Context, cursors map[string][]byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for name, c := range cursors {
-		l.cursors[name] = c
+		l.cursors[name], l.saved[name] = c, time.Now()
 	}
 	return nil
 }
@@ -159,6 +176,7 @@ func (l *Log) DropCursor(_ context.Context, trigger string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.cursors, trigger)
+	delete(l.saved, trigger)
 	delete(l.attempts, trigger)
 	return nil
 }

@@ -37,7 +37,10 @@ type log struct {
 	syncer   syncer
 }
 
-var _ eventlog.Log = (*log)(nil)
+var (
+	_ eventlog.Log  = (*log)(nil)
+	_ eventlog.Ager = (*log)(nil)
+)
 
 func (l *log) subject() string                { return l.cfg.Stream + ".events" }
 func (l *log) wakeSubject() string            { return l.cfg.Stream + "-wake" }
@@ -212,44 +215,62 @@ func (l *log) Trim(ctx context.Context, before uint64) error {
 
 // Cursors implements eventlog.Log.
 func (l *log) Cursors(ctx context.Context) (map[string][]byte, error) {
+	out := map[string][]byte{}
+	err := l.eachCursor(ctx, func(trigger string, m *jetstream.RawStreamMsg) { out[trigger] = m.Data })
+	return out, err
+}
+
+// CursorTimes implements eventlog.Ager. The server says when each cursor was saved.
+func (l *log) CursorTimes(ctx context.Context) (map[string]time.Time, error) {
+	out := map[string]time.Time{}
+	err := l.eachCursor(ctx, func(trigger string, m *jetstream.RawStreamMsg) { out[trigger] = m.Time })
+	return out, err
+}
+
+// eachCursor calls f with the cursor of each trigger.
+func (l *log) eachCursor(ctx context.Context, f func(trigger string, m *jetstream.RawStreamMsg)) error {
 	info, err := l.triggers.Info(ctx, jetstream.WithSubjectFilter(l.triggerSubject(">")))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	out := make(map[string][]byte, len(info.State.Subjects))
 	for subject := range info.State.Subjects {
 		trigger := l.triggerOf(subject)
-		b, err := l.LoadCursor(ctx, trigger)
+		m, err := l.loadCursor(ctx, trigger)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if b != nil {
-			out[trigger] = b
+		if m != nil {
+			f(trigger, m)
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // LoadCursor implements eventlog.Log. It returns the trigger's first cursor when no later one was saved, or when that
 // was lost.
 func (l *log) LoadCursor(ctx context.Context, trigger string) ([]byte, error) {
-	b, err := last(ctx, l.cursors, l.cursorSubject(trigger))
-	if b == nil && err == nil {
-		b, err = last(ctx, l.triggers, l.triggerSubject(trigger))
+	m, err := l.loadCursor(ctx, trigger)
+	if m == nil {
+		return nil, err
 	}
-	return b, err
+	return m.Data, err
 }
 
-// last returns the data of the last message of a subject, or nil when the subject has no messages.
-func last(ctx context.Context, s jetstream.Stream, subject string) ([]byte, error) {
-	msg, err := s.GetLastMsgForSubject(ctx, subject)
+func (l *log) loadCursor(ctx context.Context, trigger string) (*jetstream.RawStreamMsg, error) {
+	m, err := last(ctx, l.cursors, l.cursorSubject(trigger))
+	if m == nil && err == nil {
+		m, err = last(ctx, l.triggers, l.triggerSubject(trigger))
+	}
+	return m, err
+}
+
+// last returns the last message of a subject, or nil when the subject has no messages.
+func last(ctx context.Context, s jetstream.Stream, subject string) (*jetstream.RawStreamMsg, error) {
+	m, err := s.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	return msg.Data, nil
+	return m, err
 }
 
 // CreateCursor implements eventlog.Log. Unlike later cursors, the first one must not be lost: the trigger would start
@@ -295,7 +316,11 @@ func (l *log) SaveCursors(ctx context.Context, cursors map[string][]byte) error 
 
 // LoadAttempts implements eventlog.Log.
 func (l *log) LoadAttempts(ctx context.Context, trigger string) ([]byte, error) {
-	return last(ctx, l.attempts, l.attemptsSubject(trigger))
+	m, err := last(ctx, l.attempts, l.attemptsSubject(trigger))
+	if m == nil {
+		return nil, err
+	}
+	return m.Data, err
 }
 
 // SaveAttempts implements eventlog.Log. The server has written them to their file when it acknowledges them.

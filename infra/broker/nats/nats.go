@@ -54,6 +54,10 @@ type Config struct {
 
 	Lease time.Duration // how long a dead process holds its triggers on an external cluster; 0: 10 s
 
+	// Retention is how long the log keeps events for a trigger that no process serves, such as that of a removed
+	// function; 0: seven days, negative: for ever.
+	Retention time.Duration
+
 	MaxEvent int             // the largest event in bytes; 0: 1 MiB, or less if an external cluster allows less
 	Observer broker.Observer // nil: none
 	Logger   *slog.Logger    // nil: slog.Default
@@ -123,6 +127,7 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	core, err := eventlog.New(driver, eventlog.Options{
 		Observer: cfg.Observer, Logger: cfg.Logger, MaxEvent: limit, FlushInterval: cfg.SyncInterval,
+		Retention: cfg.Retention,
 	})
 	if err != nil {
 		l.Close()

@@ -86,6 +86,9 @@ func Knows(types ...*event.Info) Option {
 	return func(h *Harness) { h.env.System = func() manifest.System { return system } }
 }
 
+// Beside sets what is deployed together with the function, for a function that asks.
+func Beside(system func() manifest.System) Option { return func(h *Harness) { h.env.System = system } }
+
 // New starts the function that the constructor declares.
 func New(t testing.TB, constructor func(function.Env) (*function.Function, error), options ...Option) *Harness {
 	t.Helper()

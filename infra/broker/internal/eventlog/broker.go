@@ -22,6 +22,10 @@ type Options struct {
 
 	// FlushInterval is how often a log that is a Syncer is synced; 0: its Append does that.
 	FlushInterval time.Duration
+
+	// Retention is how long the log of an Ager keeps events for a trigger that no process serves; 0: DefaultRetention,
+	// negative: for ever. See forget.go.
+	Retention time.Duration
 }
 
 // Broker is a broker.Broker over a Log. Drivers embed it.
@@ -45,6 +49,7 @@ type Broker struct {
 
 	dirty     chan struct{} // cursors have moved, or the log has grown
 	lastTrim  atomic.Uint64
+	started   time.Time
 	stopKeep  context.CancelFunc // stops keep and flushLoop
 	keeperEnd chan struct{}
 }
@@ -63,8 +68,11 @@ func New(log Log, opts Options) (*Broker, error) {
 	if opts.MaxEvent == 0 {
 		opts.MaxEvent = 1 << 20
 	}
+	if opts.Retention == 0 {
+		opts.Retention = DefaultRetention
+	}
 	b := &Broker{
-		log: log, opts: opts, sessions: make(map[string]*session),
+		log: log, opts: opts, started: time.Now(), sessions: make(map[string]*session),
 		submitted: make(chan struct{}, 1), appended: make(chan struct{}),
 		dirty: make(chan struct{}, 1), keeperEnd: make(chan struct{}), flushEnd: make(chan struct{}),
 	}

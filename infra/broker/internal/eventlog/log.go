@@ -12,6 +12,7 @@ package eventlog
 
 import (
 	"context"
+	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 )
@@ -67,6 +68,11 @@ type Entry struct {
 
 // A Notifier is a Log that other processes append to as well. It calls wake when it hears of an entry.
 type Notifier interface{ Notify(wake func()) }
+
+// An Ager is a Log that knows when the cursor of each trigger was created or last saved.
+type Ager interface {
+	CursorTimes(ctx context.Context) (map[string]time.Time, error)
+}
 
 // A Leaser is a Log that several processes share: a trigger is served by the process that has its lease.
 type Leaser interface {

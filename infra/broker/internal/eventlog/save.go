@@ -79,12 +79,13 @@ func (b *Broker) saveCursor(s *session) error {
 }
 
 // trim drops what no trigger needs any more. All known triggers count, also those that no process serves just now: they
-// go on where they stopped.
+// go on where they stopped, unless that is too long ago.
 func (b *Broker) trim(ctx context.Context) {
 	end := b.reader.position()
 	if end < b.lastTrim.Load()+trimEvery {
 		return
 	}
+	b.forgetUnserved(ctx)
 	cursors, err := b.log.Cursors(ctx)
 	if err != nil {
 		b.opts.Logger.Warn("the log was not trimmed", "error", err)

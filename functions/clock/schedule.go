@@ -1,0 +1,180 @@
+package clock
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"time"
+
+	"github.com/ebb-dev/ebb/infra/cron"
+	"github.com/ebb-dev/ebb/infra/event"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+// recurring is a recurring schedule of a function and when its next run is due. It holds the whole declaration, so that
+// it can be carried out by itself.
+type recurring struct {
+	Function string            `json:"function"`
+	Schedule manifest.Schedule `json:"schedule"`
+	Due      string            `json:"due"` // see sortableTime
+}
+
+// maxSchedules is the most schedules that one tick carries out.
+const maxSchedules = 5
+
+func scheduleID(function, name string) string { return function + "." + name }
+
+// declared returns the schedules of all functions that are deployed with the clock, by the ids of their documents, and
+// a text that differs when one of them does; "" when it is not known what is deployed.
+func (c *clock) declared() (all map[string]recurring, fingerprint string) {
+	system := c.f.Env().System()
+	if len(system.Functions) == 0 {
+		return nil, ""
+	}
+	all, list := map[string]recurring{}, []any{}
+	for _, d := range system.Sorted() {
+		for _, s := range d.Schedules {
+			all[scheduleID(d.Name, s.Name)] = recurring{Function: d.Name, Schedule: s}
+			list = append(list, d.Name, s)
+		}
+	}
+	data, err := json.Marshal(list)
+	if err != nil {
+		return nil, "" // texts and numbers always marshal
+	}
+	sum := sha256.Sum256(data)
+	return all, hex.EncodeToString(sum[:16])
+}
+
+// adopted records which schedules the clock has taken over from the manifests.
+type adopted struct {
+	Fingerprint string    `json:"fingerprint"`
+	At          time.Time `json:"at"`
+}
+
+// adopt makes the stored schedules those that are declared, when those differ from what was taken over last, and from
+// time to time after a host's clock was wrong. A schedule that stays as it was keeps when it is due. A new or changed
+// one is due for the first time at its next run from now.
+func (c *clock) adopt(ctx context.Context, tx *function.Tx, now time.Time) error {
+	want, fingerprint := c.declared()
+	if fingerprint == "" {
+		return nil
+	}
+	known, _, err := c.adopted.Find(ctx, tx, "schedules")
+	if err != nil || known.Fingerprint == fingerprint && now.Sub(known.At).Abs() < c.every {
+		return err
+	}
+	for cursor, more := "", true; more; {
+		page, err := c.schedules.Query(ctx, tx, store.Find{Limit: store.MaxLimit, Cursor: cursor})
+		if err != nil {
+			return err
+		}
+		cursor, more = page.Next, page.Next != ""
+		for _, item := range page.Items {
+			s, declared := want[item.ID]
+			delete(want, item.ID)
+			if !declared {
+				err = c.schedules.Delete(ctx, tx, item.ID)
+			} else {
+				err = c.renew(ctx, tx, item.ID, item.Value, s, now)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	for id, s := range want {
+		if err := c.renew(ctx, tx, id, recurring{}, s, now); err != nil {
+			return err
+		}
+	}
+	return c.adopted.Put(ctx, tx, "schedules", adopted{fingerprint, now.UTC()})
+}
+
+// renew stores a schedule that is new, has changed, or is due later than its next run is.
+func (c *clock) renew(ctx context.Context, tx *function.Tx, id string, before, s recurring, now time.Time) error {
+	plan, err := planOf(s.Schedule)
+	if err != nil {
+		return err
+	}
+	s.Due = nextDue(plan, now)
+	same := before.Schedule.Expression == s.Schedule.Expression && before.Schedule.Zone == s.Schedule.Zone
+	if same && before.Due <= s.Due {
+		if s.Due = before.Due; before == s {
+			return nil
+		}
+	}
+	return c.schedules.Put(ctx, tx, id, s)
+}
+
+func planOf(s manifest.Schedule) (cron.Plan, error) {
+	plan, err := cron.Parse(s.Expression, s.Zone)
+	if err != nil {
+		return plan, fault.Wrap(err, fault.Internal, "schedule %s", s.Name)
+	}
+	return plan, nil
+}
+
+// nextDue returns when the first run after now is due; a plan without one is due in five years, when it is looked at
+// again.
+func nextDue(plan cron.Plan, now time.Time) string {
+	next := plan.Next(now)
+	if next.IsZero() {
+		next = now.AddDate(5, 0, 0)
+	}
+	return sortableTime(next)
+}
+
+// fire publishes the runs of schedules that are due, and notes the next run of each in the same transaction.
+func (c *clock) fire(ctx context.Context, tx *function.Tx, now time.Time) error {
+	due, err := c.schedules.Query(ctx, tx, store.Find{
+		Where: []store.Filter{{Field: "due", Op: store.LessOrEqual, Value: sortableTime(now)}},
+		Order: []store.Order{{Field: "due"}}, Limit: maxSchedules,
+	})
+	if err != nil || len(due.Items) == 0 {
+		return err
+	}
+	for _, item := range due.Items {
+		// Read again by key, so that the commit fails when another tick has published the run.
+		s, ok, err := c.schedules.Find(ctx, tx, item.ID)
+		if err != nil {
+			return err
+		}
+		if !ok || s.Due > sortableTime(now) {
+			continue
+		}
+		if err := c.fireOne(ctx, tx, item.ID, s, now); err != nil {
+			return err
+		}
+	}
+	if due.Next != "" {
+		tx.RequestTick()
+	}
+	return nil
+}
+
+func (c *clock) fireOne(ctx context.Context, tx *function.Tx, id string, s recurring, now time.Time) error {
+	plan, err := planOf(s.Schedule)
+	if err != nil {
+		return err
+	}
+	from, err := time.Parse(time.RFC3339Nano, s.Due)
+	if err != nil {
+		return fault.Wrap(err, fault.Internal, "decode when %s is due", id)
+	}
+	if plan.Next(from.Add(-time.Nanosecond)).Equal(from) { // otherwise it was only to be looked at again
+		runs, missed := cron.Runs(s.Schedule, plan, from, now)
+		for _, at := range runs {
+			tx.Emit(event.ClockFired.New(s.Function+"/"+s.Schedule.Name, event.FiredSchedule{
+				Function: s.Function, Schedule: s.Schedule.Name, At: at.UTC(), Missed: missed,
+			}))
+			missed = 0
+		}
+	}
+	s.Due = nextDue(plan, now)
+	return c.schedules.Put(ctx, tx, id, s)
+}
