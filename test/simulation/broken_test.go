@@ -362,6 +362,12 @@ var brokenShops = []struct {
 		}
 		return r
 	}), []simulate.Kind{simulate.BrokerError}, false},
+	{"counts outages as attempts", simulation.Broken{Trigger: func(t broker.Trigger) broker.Trigger {
+		t.Delivery.Patience = 0
+		return t
+	}}, []simulate.Kind{
+		simulate.StoreOutage, simulate.BrokerOutage, simulate.RemoteOutage, simulate.FunctionOutage,
+	}, false},
 	{"forgets what it has quarantined", forgetting("_outbox", func(m store.Mutation) bool { return m.Version > 1 }),
 		[]simulate.Kind{simulate.BadEntry}, false},
 	{"does not store what is revoked", forgetting("_revoked", nil), nil, true},
