@@ -46,6 +46,7 @@ const (
 	RemoteOutage      Kind = "remote outage"       // the other service is away for longer than the retries last
 	FunctionOutage    Kind = "function outage"     // the function does not start for longer than the retries last
 	BadEntry          Kind = "bad entry"           // the outbox has an entry that cannot be read
+	Stranger          Kind = "stranger"            // an unknown sender's event arrives whose data is not what its type says
 )
 
 // Kinds returns every kind of fault.
@@ -84,6 +85,7 @@ func Kinds() []Kind {
 		RemoteOutage,
 		FunctionOutage,
 		BadEntry,
+		Stranger,
 	}
 }
 
@@ -223,7 +225,7 @@ func (f *Fault) measure(length float64, times int) {
 
 // targets returns the functions that a fault of the kind can be injected into.
 func (sim *Simulation) targets(k Kind) []string {
-	if k == Jump {
+	if k == Jump || k == Stranger {
 		return []string{""}
 	}
 	var names []string
@@ -289,6 +291,8 @@ func (sim *Simulation) inject(f Fault) {
 		s.beAway(f)
 	case BadEntry:
 		s.badEntry(f)
+	case Stranger:
+		sim.stranger(f)
 	default:
 		s.armed = append(s.armed, &armed{Fault: f, left: max(f.Times, 1)})
 	}

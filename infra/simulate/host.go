@@ -45,6 +45,8 @@ type supervisor struct {
 	trigger  *trigger
 	consumes bool                   // it consumes events other than the clock's sweep
 	commands bool                   // it consumes commands
+	failedAt time.Duration          // when its store failed last
+	races    int                    // injected since its last commit
 	sweeps   bool                   // it is the clock
 	away     map[Kind]time.Duration // outages, and when they end
 }
@@ -126,6 +128,7 @@ func (s *supervisor) create(version int) (*instance, error) {
 	i := &instance{s: s, version: version}
 	env := s.function.Env
 	env.Store, env.Publisher, env.Now, env.NewID = i.open, i, i.now, i.newID
+	env.Sleep = func(_ context.Context, d time.Duration) { s.sim.sleep(d) }
 	if env.Logger == nil {
 		env.Logger = discard
 	}
@@ -408,11 +411,14 @@ func (s *supervisor) poison(f Fault) {
 	e.SetSource("/poison")
 	e.SetType(types[int(f.At)%len(types)])
 	e.SetSubject("poison")
+	if e.Type() == event.ClockFired.Name() { // which a function consumes for its own schedules only
+		e.SetSubject(s.name + "/poison")
+	}
 	e.SetTime(sim.Now())
 	_ = e.SetData(ce.ApplicationJSON, []byte(`{"order_id":7,"user_id":7,"product_id":7,"poison":true}`))
 	sim.poisonous[e.ID()] = s
 	for _, o := range sim.supervisors {
-		if slices.Contains(o.poisonable(), e.Type()) {
+		if slices.Contains(o.poisonable(), e.Type()) && o.trigger.match.Match(&e) {
 			sim.poisoned[poisoned{e.ID(), o.name}] = false
 		}
 	}
@@ -431,4 +437,24 @@ type poisoned struct{ event, function string }
 // kills reports whether one of the events kills the function's processes.
 func (s *supervisor) kills(batch []ce.Event) bool {
 	return slices.ContainsFunc(batch, func(e ce.Event) bool { return s.sim.deadly[e.ID()] == s })
+}
+
+// strangersData is data that is not what its content type says, with the type.
+var strangersData = [][2]string{
+	{ce.ApplicationJSON, "\xff\x00{"}, {ce.ApplicationJSON, `{"a":1} {"b":2}`}, {ce.ApplicationJSON, ""},
+	{"application/vnd.stranger+json", `{"a":`}, {"text/plain", "Gr\xf6\xdfe"}, {"application/octet-stream", "\x00\x01\xff"},
+}
+
+// stranger publishes an event of a type that no function knows, as a gateway of another system might.
+func (sim *Simulation) stranger(f Fault) {
+	e := ce.New()
+	e.SetID("stranger-" + f.At.String())
+	e.SetSource("HTTP://Stranger.example.com/#")
+	e.SetType("com.example.stranger.v1")
+	e.SetTime(sim.Now())
+	data := strangersData[int(f.At)%len(strangersData)]
+	e.SetDataContentType(data[0])
+	e.DataEncoded = []byte(data[1])
+	sim.injected(f, "an event of %q that is %q", data[0], data[1])
+	sim.publish(e)
 }

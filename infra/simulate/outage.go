@@ -1,6 +1,9 @@
 package simulate
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // beAway begins an outage of the function, or of something that it needs.
 func (s *supervisor) beAway(f Fault) {
@@ -28,13 +31,34 @@ func (s *supervisor) isAway(kinds ...Kind) bool {
 	return false
 }
 
+// hasClock reports whether a function of the system sweeps.
+func (sim *Simulation) hasClock() bool {
+	return slices.ContainsFunc(sim.supervisors, func(s *supervisor) bool { return s.sweeps })
+}
+
+// outlast lets time pass until all outages are over. A function that kept its events then publishes them at the next
+// sweep; a system without a clock gets one.
+func (sim *Simulation) outlast() {
+	end := sim.now
+	for _, s := range sim.supervisors {
+		for _, until := range s.away {
+			end = max(end, until)
+		}
+	}
+	if end == sim.now {
+		return
+	}
+	sim.runFor(end - sim.now)
+	if !sim.hasClock() {
+		sim.publish(sweep(900_000, sim.Now()))
+	}
+}
+
 // showHealth lets the functions of a system without a clock handle an event now and then, as long as deliveries are
 // open: a deadly event is a dead letter only if others of its function are handled.
 func (sim *Simulation) showHealth() {
-	for _, s := range sim.supervisors {
-		if s.sweeps {
-			return
-		}
+	if sim.hasClock() {
+		return
 	}
 	n := 0
 	var again func()

@@ -51,6 +51,7 @@ type Simulation struct {
 
 	waits      waits
 	ledger     ledger
+	remote     remoteCalls
 	violations []Violation
 	counts     map[string]int
 	injections []Fault
@@ -222,6 +223,7 @@ func run(sys System, seed uint64, part *choice, tracing bool) *Report {
 		tracing: tracing,
 		names:   map[string]string{},
 		ledger:  newLedger(),
+		remote:  remoteCalls{byKey: map[string]*remoteCall{}, keyOf: map[string]string{}},
 		waits: waits{
 			deadline: sys.Deadline,
 			timers:   map[string]bool{},
@@ -275,6 +277,7 @@ func (sim *Simulation) live() {
 	if sim.tracing {
 		sim.tracef("no more faults from here on")
 	}
+	sim.outlast()
 	sim.showHealth()
 	switch rests := sim.Rest(sim.sys.Settle) && sim.watch(); {
 	case sim.over:

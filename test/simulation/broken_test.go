@@ -3,7 +3,9 @@ package simulation_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -155,6 +157,23 @@ func nameless(ctx context.Context, db store.Driver, _ broker.Publisher, b store.
 	return db.Commit(ctx, rewriting(b, "_inbox", entryName, `"none":""`))
 }
 
+var base64Data = regexp.MustCompile(`"data_base64":"([^"]*)"`)
+
+// intoJSON commits events of the archive with their data in the JSON as it is, whatever it is.
+func intoJSON(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
+	b.Mutations = slices.Clone(b.Mutations)
+	for i, m := range b.Mutations {
+		if m.Collection != "events" {
+			continue
+		}
+		b.Mutations[i].Data = base64Data.ReplaceAllFunc(m.Data, func(member []byte) []byte {
+			data, _ := base64.StdEncoding.DecodeString(string(base64Data.FindSubmatch(member)[1]))
+			return append([]byte(`"data":`), data...)
+		})
+	}
+	return db.Commit(ctx, b)
+}
+
 // refusingChanges returns a shop that answers 503 to a request during which a publish failed.
 func refusingChanges() simulation.Broken {
 	var failed atomic.Int64
@@ -256,6 +275,12 @@ func (d unrevokedDriver) Get(ctx context.Context, keys ...store.Key) ([]store.Do
 		}
 	}
 	return docs, nil
+}
+
+// impatient returns the trigger with a delivery for which every answer counts as an attempt.
+func impatient(t broker.Trigger) broker.Trigger {
+	t.Delivery.Patience = 0
+	return t
 }
 
 // patient returns the shop with customers who never cancel, so that orders are undone only after a failure or a
@@ -362,14 +387,12 @@ var brokenShops = []struct {
 		}
 		return r
 	}), []simulate.Kind{simulate.BrokerError}, false},
-	{"counts outages as attempts", simulation.Broken{Trigger: func(t broker.Trigger) broker.Trigger {
-		t.Delivery.Patience = 0
-		return t
-	}}, []simulate.Kind{
+	{"counts outages as attempts", simulation.Broken{Trigger: impatient}, []simulate.Kind{
 		simulate.StoreOutage, simulate.BrokerOutage, simulate.RemoteOutage, simulate.FunctionOutage,
 	}, false},
 	{"forgets what it has quarantined", forgetting("_outbox", func(m store.Mutation) bool { return m.Version > 1 }),
 		[]simulate.Kind{simulate.BadEntry}, false},
+	{"writes bytes into JSON as they are", committing(intoJSON), []simulate.Kind{simulate.Stranger}, false},
 	{"does not store what is revoked", forgetting("_revoked", nil), nil, true},
 	{"believes in memory that nothing is revoked", unrevoked(true), nil, true},
 	{"checks before it commits and not when it does", unrevoked(false), []simulate.Kind{simulate.Slow}, true},
@@ -437,6 +460,12 @@ func TestBacklog(t *testing.T) {
 		return func(ctx context.Context, batch []ce.Event) []broker.Result { return next(endless{ctx}, batch) }
 	})
 	sys.MaxFaults = -1
+	begin := sys.Begin
+	sys.Begin = func(sim *simulate.Simulation, r *rand.Rand) *simulate.Scenario {
+		sc := begin(sim, r)
+		sc.Trigger = impatient // a patient broker tries the events of a batch that took too long one by one
+		return sc
+	}
 	for seed := uint64(1); seed <= within; seed++ {
 		if r := simulate.Run(sys, seed); !r.OK() {
 			t.Logf("seed %d: %s", seed, r.Violations[0].Text)
