@@ -140,7 +140,7 @@ var layers = []layer{
 	{
 		packages: "functions",
 		may:      "events functions/... infra/auth infra/event infra/function infra/generate infra/system",
-		tests:    "infra/function/functiontest infra/simulate",
+		tests:    "infra/function/functiontest infra/simulate infra/store/golden",
 	},
 	{ // the gateway chooses a driver by its settings
 		packages: "functions/gateway",

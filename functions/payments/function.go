@@ -11,6 +11,7 @@ import (
 	"github.com/ebb-dev/ebb/functions/payments/sandbox"
 	"github.com/ebb-dev/ebb/functions/payments/stripe"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/store"
 )
 
 // Config holds the settings of payments.
@@ -71,7 +72,7 @@ func declare(f *function.Function, driver func(sandbox.Memory) provider.Provider
 	function.Concurrency(f, concurrency)
 	s := &payments{
 		f:        f,
-		payments: function.Collection[Payment](f, "payments"),
+		payments: function.Collection[Payment](f, "payments", store.Entity),
 		failures: function.Collection[failure](f, "sandbox_failures"),
 	}
 	s.provider = driver(s)

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ebb-dev/ebb/infra/event/golden"
+	documents "github.com/ebb-dev/ebb/infra/store/golden"
 )
 
 func (a *app) generateCommand() *cobra.Command {
@@ -19,7 +20,8 @@ func (a *app) generateCommand() *cobra.Command {
 		Use:   "generate",
 		Short: "Write the files that are derived from the functions, or check that they are up to date",
 		Long: `Write the files that are derived from the functions: OpenAPI, AsyncAPI, the input of Terraform, and
-		golden files for new event types. Golden files that exist are never changed.`,
+		golden files for new event types. Golden files that exist are never changed. In a product that has the
+		folder functions/testdata/documents also recordings of new forms of stored documents.`,
 		Example: a.example(`
 		$ generate
 		$ generate --check                  for CI: writes nothing, fails if a file is stale`),
@@ -44,6 +46,11 @@ func (a *app) generate(check bool) error {
 	if err != nil {
 		return err
 	}
+	behind, err := a.documents(check)
+	if err != nil {
+		return err
+	}
+	stale = stale || behind
 	for _, file := range files {
 		changed, err := a.derive(file, check)
 		if err != nil {
@@ -79,6 +86,38 @@ func (a *app) golden(check bool) (stale bool, err error) {
 		fmt.Fprintln(a.Out, "wrote", a.shown(path))
 	}
 	return false, err
+}
+
+// documentsDir is where the recordings of stored documents are, in a product that has the folder.
+const documentsDir = "functions/testdata/documents"
+
+// documents records the forms of documents that are not recorded, or with check only reports what is wrong.
+func (a *app) documents(check bool) (stale bool, err error) {
+	dir := filepath.Join(a.Dir, filepath.FromSlash(documentsDir))
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	declared, err := a.system.Declare()
+	if err != nil {
+		return false, err
+	}
+	for _, d := range declared.Functions {
+		if check {
+			for _, violation := range documents.Check(dir, d.Name, d.Schema) {
+				fmt.Fprintln(a.Err, violation)
+				stale = true
+			}
+			continue
+		}
+		written, err := documents.Update(dir, d.Name, d.Schema)
+		if err != nil {
+			return false, err
+		}
+		if written {
+			fmt.Fprintln(a.Out, "wrote", documentsDir+"/"+d.Name+".json")
+		}
+	}
+	return stale, nil
 }
 
 // shown returns a path for messages: relative to the directory of the code, with slashes.

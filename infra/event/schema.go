@@ -139,6 +139,11 @@ func (s *Schema) byKind(t reflect.Type, at string, depth int) {
 		s.Type = "boolean"
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		s.Type = "integer"
+		if bits := t.Bits(); bits < 64 { // an integer of 64 bits holds all that JSON's readers agree on
+			most := int64(1)<<(bits-1) - 1
+			least := -most - 1
+			s.Minimum, s.Maximum = &least, &most
+		}
 	case reflect.Slice:
 		s.Type, s.Items = "array", derive(t.Elem(), "", at+"[]", depth+1)
 	case reflect.Map:
@@ -179,7 +184,12 @@ func (s *Schema) addFields(t reflect.Type, at string, depth int) {
 }
 
 func (s *Schema) constrain(tag reflect.StructTag, at string) {
-	s.Minimum, s.Maximum = limit(tag, "min", at), limit(tag, "max", at)
+	if least := limit(tag, "min", at); least != nil {
+		s.Minimum = least
+	}
+	if most := limit(tag, "max", at); most != nil {
+		s.Maximum = most
+	}
 	least, most := limit(tag, "minLength", at), limit(tag, "maxLength", at)
 	if s.Type == "array" {
 		s.MinItems, s.MaxItems = least, most

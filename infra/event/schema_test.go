@@ -33,7 +33,7 @@ func TestSchemaFromTags(t *testing.T) {
 		"id":{"type":"string","format":"uuid","description":"An id."},
 		"mood":{"type":"string","enum":["good","bad"]},
 		"tags":{"type":"object","additionalProperties":{"type":"string"}},
-		"small":{"type":"integer","minimum":-5},
+		"small":{"type":"integer","minimum":-5,"maximum":127},
 		"on":{"type":"array","minItems":1,"maxItems":2,"items":{"type":"boolean"}},
 		"at":{"type":"string","format":"date-time"},
 		"day":{"type":"string","format":"date-time"},

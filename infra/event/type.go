@@ -33,6 +33,7 @@ type Info struct {
 	Examples   []Example
 	DataSchema string       // the address of the schema: the dataschema attribute
 	GoType     reflect.Type // of the data
+	upcasters  []upcaster
 }
 
 // Typed is anything that names an event type: a Type[T] of any T, or an *Info.
@@ -100,6 +101,9 @@ func (t Type[T]) New(subject string, data T) Draft {
 // conforms to the schema; an error is a *Violation with the place, or names the attribute that differs.
 func (t Type[T]) Decode(e ce.Event) (T, error) {
 	var data, none T
+	if data, old, err := t.upcast(e); old {
+		return data, err
+	}
 	if err := t.info.accepts(e); err != nil {
 		return none, err
 	}
@@ -115,6 +119,7 @@ type Draft struct {
 	Subject string
 	Key     string // of the partition
 	Data    any
+	SentAs  string // the type of the newer version that is sent beside it; see Beside
 }
 
 // Keyed returns the draft with another partition key than its subject.

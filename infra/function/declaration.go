@@ -35,8 +35,11 @@ func (f *Function) databaseSchema() store.Schema {
 	}
 	schema := append(append(store.Schema(nil), f.schema...),
 		expiring(inboxName, store.Expiry{Field: "expires", Final: true}),
-		store.Spec{Name: outboxName, Large: true},
+		store.Spec{Name: outboxName, Large: true, SingleUse: true},
 		expiring(idempotencyName, store.Expiry{Field: "at", After: responseRetention, Final: true}))
+	if len(f.migrating()) > 0 {
+		schema = append(schema, migrations.Spec())
+	}
 	if f.checksRevocations() {
 		schema = append(schema, expiring(revokedName, store.Expiry{Field: "expires"}))
 	}
@@ -45,7 +48,7 @@ func (f *Function) databaseSchema() store.Schema {
 
 // expiring returns a collection of the kit whose documents expire.
 func expiring(name string, e store.Expiry) store.Spec {
-	return store.Spec{Name: name, Indexes: []store.Index{store.On(e.Field)}, Expiry: &e}
+	return store.Spec{Name: name, Indexes: []store.Index{store.On(e.Field)}, Expiry: &e, SingleUse: e.Final}
 }
 
 func (f *Function) declaration() *manifest.Declaration {
@@ -87,7 +90,7 @@ func (f *Function) manifest() manifest.Function {
 		m.Routes = append(m.Routes, r.Route)
 	}
 	for _, c := range f.databaseSchema() {
-		s := manifest.Collection{Name: c.Name}
+		s := manifest.Collection{Name: c.Name, Revision: len(c.Steps)}
 		for _, i := range c.Indexes {
 			s.Indexes = append(s.Indexes, i.Fields)
 		}

@@ -19,21 +19,39 @@ type handler func(ctx context.Context, tx *Tx, e ce.Event) error
 type subscription struct {
 	info   *event.Info
 	handle handler
+	reads  bool // an older version, which is read as the one that the function subscribes to
 }
 
 // On subscribes to a type of event. The data is checked against its schema before the handler runs; data that fails is
-// a dead letter. A type has one handler; a second one panics.
+// a dead letter. A type has one handler; a second one panics. The handler also gets the older versions that the type
+// reads, see event.Upcast, unless they have a handler of their own.
 func On[T any](f *Function, t event.Type[T], h func(ctx context.Context, tx *Tx, data T) error) {
-	if _, twice := f.subscriptions[t.Name()]; twice {
+	if known, twice := f.subscriptions[t.Name()]; twice && !known.reads {
 		panic("function " + f.name + " subscribes to " + t.Name() + " twice")
 	}
-	f.subscriptions[t.Name()] = subscription{t.Info(), func(ctx context.Context, tx *Tx, e ce.Event) error {
+	handle := func(ctx context.Context, tx *Tx, e ce.Event) error {
 		data, err := t.Decode(e)
 		if err != nil {
 			return fault.Wrap(err, fault.Invalid, "%s", err.Error())
 		}
 		return h(ctx, tx, data)
-	}}
+	}
+	f.subscriptions[t.Name()] = subscription{t.Info(), handle, false}
+	for _, old := range t.Info().Older() {
+		if _, known := f.subscriptions[old.Name]; !known {
+			f.subscriptions[old.Name] = subscription{old, f.unlessSentAs(handle), true}
+		}
+	}
+}
+
+// unlessSentAs returns the handler of an older version, which leaves out what the function gets in the newer one too.
+func (f *Function) unlessSentAs(h handler) handler {
+	return func(ctx context.Context, tx *Tx, e ce.Event) error {
+		if _, beside := f.subscriptions[event.Extension(e, event.SentAs)]; beside {
+			return nil
+		}
+		return h(ctx, tx, e)
+	}
 }
 
 // OnAny subscribes to every event, whatever its type.

@@ -148,10 +148,19 @@ func (tx *Tx) stamp(d event.Draft) (ce.Event, error) {
 	c.DataContentType = &jsonType
 	_ = c.SetDataSchema(d.Info.DataSchema)
 	extensions[event.PartitionKey] = d.Key
-	if v := tx.db.Written(d.Key); v > 0 && d.Info.Kind == event.Fact {
-		extensions[event.Sequence] = strconv.FormatInt(v, 10)
+	if d.Info.Kind == event.Fact {
+		v, err := tx.sequence(d.Key)
+		if err != nil {
+			return ce.Event{}, err
+		}
+		if v > 0 {
+			extensions[event.Sequence] = strconv.FormatInt(v, 10)
+		}
 	}
 	extensions[event.CorrelationID] = tx.correlationID()
+	if d.SentAs != "" {
+		extensions[event.SentAs] = d.SentAs
+	}
 	if tx.cause.Context != nil {
 		extensions[event.CausationID] = tx.cause.ID()
 	}

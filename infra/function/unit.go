@@ -68,7 +68,9 @@ func (f *Function) commitAs(ctx context.Context, entry string, fn work) (unpubli
 	}
 	f.outbox.forget(u.removes...)
 	f.waiters.wake(u.wrote)
-	return f.publishUnit(ctx, u.id, u.sealed), nil
+	unpublished = f.publishUnit(ctx, u.id, u.sealed)
+	f.migrate(ctx, db)
+	return unpublished, nil
 }
 
 func (u *unit) attempt(ctx context.Context, tx *store.Tx, fn work) error {

@@ -71,8 +71,9 @@ type Schedule struct {
 
 // Collection is one collection of the function's database.
 type Collection struct {
-	Name    string     `json:"name"`
-	Indexes [][]string `json:"indexes,omitempty"`
+	Name     string     `json:"name"`
+	Indexes  [][]string `json:"indexes,omitempty"`
+	Revision int        `json:"revision,omitempty"` // how many migrations its documents have been through
 }
 
 // Trigger is the function's durable subscription. Durations are written as Go does: 30s.

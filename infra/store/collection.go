@@ -18,11 +18,14 @@ type Collection[T any] struct {
 
 // NewCollection declares a collection of T, a struct that marshals to a JSON object.
 func NewCollection[T any](name string, options ...Option) *Collection[T] {
-	c := &Collection[T]{spec: Spec{Name: name}, members: membersOf(reflect.TypeFor[T]())}
+	c := &Collection[T]{spec: Spec{Name: name, Type: reflect.TypeFor[T]()}, members: membersOf(reflect.TypeFor[T]())}
 	for _, o := range options {
 		o.declare(&c.spec)
 	}
 	c.spec.resolve(reflect.TypeFor[T]())
+	if c.members != nil {
+		c.members[revisionMember] = true
+	}
 	return c
 }
 
@@ -100,7 +103,11 @@ func (c *Collection[T]) Put(ctx context.Context, tx Transactor, id string, v T) 
 		return err
 	}
 	if c.members != nil && before.Version > 0 {
-		data = preserve(before.Data, data, c.members)
+		stored, _, err := c.spec.Migrated(before)
+		if err != nil {
+			return err
+		}
+		data = preserve(stored, data, c.members)
 	}
 	_, err = tx.StoreTx().Set(ctx, c.Key(id), data)
 	return err
@@ -125,11 +132,15 @@ func (c *Collection[T]) encode(v T) (json.RawMessage, error) {
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "encode an entry of %s", c.spec.Name)
 	}
-	return data, nil
+	return c.spec.stamped(data), nil
 }
 
 func (c *Collection[T]) decode(d Document, v *T) error {
-	if err := json.Unmarshal(d.Data, v); err != nil {
+	data, _, err := c.spec.Migrated(d)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
 		return fault.Wrap(err, fault.Internal, "decode %s of %s", d.ID, c.spec.Name)
 	}
 	return nil

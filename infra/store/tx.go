@@ -47,8 +47,8 @@ type touch struct {
 const short = 12
 
 type entry struct {
-	base    int64 // the version in the database
-	version int64 // base, and one more for each write in this transaction
+	base    int64 // the version in the database; 0: it is missing
+	version int64 // base, or Last of a missing document, and one more for each write in this transaction
 	data    json.RawMessage
 	dirty   bool
 }
@@ -143,7 +143,7 @@ func (tx *Tx) known(k Key) (*entry, bool) {
 	}
 	for level := tx; level != nil; level = level.parent {
 		if d := level.queried.find(k); d != nil {
-			e := &entry{base: d.Version, version: d.Version, data: d.Data}
+			e := entryOf(*d)
 			tx.put(k, e)
 			return e, true
 		}
@@ -208,6 +208,10 @@ func (tx *Tx) Get(ctx context.Context, k Key) (Document, error) {
 	return e.document(k), nil
 }
 
+func entryOf(d Document) *entry {
+	return &entry{base: d.Version, version: max(d.Version, d.Last), data: d.Data}
+}
+
 func (e *entry) document(k Key) Document {
 	if e.data == nil {
 		return Document{Key: k}
@@ -236,7 +240,7 @@ func (tx *Tx) Create(ctx context.Context, k Key, data json.RawMessage) error {
 		e, known = tx.known(k)
 	}
 	if !known {
-		e = &entry{}
+		e = &entry{version: tx.floor(k.Collection)}
 		tx.put(k, e)
 	}
 	if e.data != nil {
@@ -246,6 +250,18 @@ func (tx *Tx) Create(ctx context.Context, k Key, data json.RawMessage) error {
 	return nil
 }
 
+// Floors is implemented by drivers that know without reading that Last of every missing document of a collection has
+// reached a number, because marks were removed. A Create that reads nothing then makes a version above it. The number
+// may be too small: then the commit is refused, and the next attempt reads Last.
+type Floors interface{ Floor(collection string) int64 }
+
+func (tx *Tx) floor(collection string) int64 {
+	if f, ok := tx.driver.(Floors); ok {
+		return f.Floor(collection)
+	}
+	return 0
+}
+
 // Delete removes a document. Removing a missing one is no error.
 func (tx *Tx) Delete(ctx context.Context, k Key) error {
 	if err := tx.Load(ctx, k); err != nil {
@@ -253,7 +269,7 @@ func (tx *Tx) Delete(ctx context.Context, k Key) error {
 	}
 	e, _ := tx.known(k)
 	if e.data != nil {
-		e.data, e.dirty = nil, true
+		e.version, e.data, e.dirty = e.version+1, nil, true
 	}
 	return nil
 }
@@ -267,18 +283,14 @@ func (tx *Tx) Discard(k Key) {
 // blind is the base of an entry whose version in the database was not read.
 const blind = -1
 
-// Written returns the new version of a written document with this id, in any collection; 0 when none was written.
-func (tx *Tx) Written(id string) int64 {
-	var version int64
-	for _, t := range tx.touched {
-		if t.ID == id && t.dirty && t.data != nil {
-			version = max(version, t.version)
+// Written returns the version that the transaction gives to a document that it writes or deletes; 0: it does neither.
+func (tx *Tx) Written(k Key) int64 {
+	for level := tx; level != nil; level = level.parent {
+		if e := level.find(k); e != nil && e.dirty && (e.data != nil || e.base > 0) {
+			return e.version
 		}
 	}
-	if version == 0 && tx.parent != nil {
-		return tx.parent.Written(id)
-	}
-	return version
+	return 0
 }
 
 // Changed calls f with the new state of each written document; a removed one has Version 0.
@@ -293,7 +305,7 @@ func (tx *Tx) Changed(f func(Document)) {
 // Assume adds documents that were just read or committed elsewhere to the transaction's reads.
 func (tx *Tx) Assume(docs ...Document) {
 	for _, d := range docs {
-		tx.put(d.Key, &entry{base: d.Version, version: d.Version, data: d.Data})
+		tx.put(d.Key, entryOf(d))
 	}
 }
 

@@ -43,6 +43,16 @@ var brokenLedgers = []struct {
 	{"writes what a query returned whatever it has become", storing(func(db store.Driver) store.Driver {
 		return afresh{driver{Driver: db}, map[store.Key]bool{}}
 	})},
+	{"begins to count versions again when a document was deleted", simulation.Broken{Change: env(func(e *function.Env) {
+		open := e.Store
+		e.Store = func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
+			schema = slices.Clone(schema)
+			for i := range schema {
+				schema[i].SingleUse = true
+			}
+			return open(ctx, name, schema)
+		}
+	})}},
 }
 
 // Each promise of the store is needed: without it, the ledger breaks.
