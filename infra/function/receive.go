@@ -133,7 +133,7 @@ func (b *batch) handle(ctx context.Context, db *store.Tx, entry string) ([]ce.Ev
 			b.failOne(i, err)
 			continue
 		}
-		b.results[i], b.emitted[i] = broker.ResultOf(nil), len(emitted) > 0
+		b.results[i], b.emitted[i] = broker.ResultOf(nil), b.emitted[i] || len(emitted) > 0
 		sealed = append(sealed, emitted...)
 	}
 	b.handled = true
@@ -212,8 +212,9 @@ func (b *batch) repeated(i int, d store.Document, own string) error {
 		return fault.Wrap(err, fault.Internal, "decode the inbox entry %s", d.ID)
 	}
 	entry := known.Outbox
-	if entry != nil && *entry == own {
-		entry = new(string) // this batch publishes it
+	if entry != nil && *entry != "" && *entry == own {
+		entry = new(string)
+		b.emitted[i] = true // this batch publishes it: for the first copy and for this one
 	}
 	if entry == nil || *entry != "" || len(known.Follow) > 0 {
 		b.repeats = append(b.repeats, repeat{i, entry, known.Follow})

@@ -41,7 +41,7 @@ const (
 	Deploy            Kind = "deploy"              // the next version gets half of the calls, and later all of them
 	Poison            Kind = "poison"              // an event arrives that no handler accepts
 	BadEntry          Kind = "bad entry"           // the outbox has an entry that cannot be read
-	Stranger          Kind = "stranger"            // an unknown sender's event arrives whose data is not what its type says
+	Stranger          Kind = "stranger"            // an event of an unknown sender arrives whose data is not of its type
 )
 
 // Kinds returns every kind of fault.

@@ -29,6 +29,7 @@ type Tx struct {
 	reads   reads
 	careful bool     // a conflict ended the attempt before: Create reads the document first
 	watched *watched // nil: none
+	attempt *attempt
 }
 
 // watched is a document that every read by key also reads.
@@ -54,7 +55,7 @@ type entry struct {
 }
 
 // Begin starts a transaction.
-func Begin(d Driver) *Tx { return &Tx{driver: d} }
+func Begin(d Driver) *Tx { return &Tx{driver: d, attempt: &attempt{}} }
 
 // StoreTx returns tx, so that a Tx is a Transactor.
 func (tx *Tx) StoreTx() *Tx { return tx }
@@ -62,7 +63,7 @@ func (tx *Tx) StoreTx() *Tx { return tx }
 // Nest starts a transaction inside tx. It reads the writes of tx; its own writes become a part of tx with Merge and are
 // dropped otherwise.
 func (tx *Tx) Nest() *Tx {
-	return &Tx{driver: tx.driver, parent: tx, careful: tx.careful, watched: tx.watched}
+	return &Tx{driver: tx.driver, parent: tx, careful: tx.careful, watched: tx.watched, attempt: tx.attempt}
 }
 
 // Merge adds the reads and writes of a nested transaction to the outer one.
@@ -412,12 +413,14 @@ const (
 
 // Update runs fn in a transaction and commits it. After a conflict it runs fn again, at least 11 more times and for
 // some seconds, so fn must have no effect but through its tx. It does the same when fn refuses, and what fn has read
-// was not true at one moment; see Tx.Confirm. With a driver whose RunTwice returns true, fn is run once more before
+// was not true at one moment; see Tx.Confirm. A unit that has asked for a Portion is run again with a smaller one when
+// the database refuses its commit as too large. With a driver whose RunTwice returns true, fn is run once more before
 // that, so that tests show an fn with other effects.
 func Update(ctx context.Context, d Driver, fn func(context.Context, *Tx) error) error {
 	if r, ok := d.(interface{ RunTwice() bool }); ok && r.RunTwice() {
 		_ = fn(ctx, Begin(d)) // as if a first attempt had ended with a conflict
 	}
+	halvings := 0
 	start := time.Now()
 	until := start.Add(patience)
 	if deadline, ok := ctx.Deadline(); ok && deadline.Sub(start)/4 < patience {
@@ -427,12 +430,17 @@ func Update(ctx context.Context, d Driver, fn func(context.Context, *Tx) error) 
 	for n := 1; ; n++ {
 		begin := time.Now()
 		tx := Begin(d)
-		tx.careful = n > 1
+		tx.careful, tx.attempt.halvings = n > 1, halvings
 		err := fn(ctx, tx)
 		if err == nil {
 			err = tx.Commit(ctx)
 			if err == nil {
 				return nil
+			}
+			if fault.Is(err, fault.TooLarge) && tx.attempt.portion > 1 && ctx.Err() == nil {
+				halvings++
+				n--
+				continue
 			}
 			if fault.Is(err, fault.Conflict) {
 				err = raced{err}
