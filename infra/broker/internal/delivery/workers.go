@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/infra/broker"
 )
 
 // call is one call of a handler: the key queues it holds until it is answered, and the first events of them.
@@ -11,6 +13,7 @@ type call[R any] struct {
 	keys   []*keyQueue[R]
 	items  []*Item[R]
 	events []event.Event
+	bytes  int  // of the data of the items
 	dead   bool // for the dead-letter sink
 	alone  bool // of a suspect, beside which no other call of the process runs
 	over   bool // answered, or given up; guarded by Engine.mu
@@ -108,7 +111,7 @@ func (e *Engine[R]) next() *call[R] {
 			c.events = []event.Event{k.items[0].event}
 		}
 	} else {
-		for len(c.items) < e.trigger.decl.Batch {
+		for len(c.items) < e.trigger.decl.Batch && c.bytes < broker.MaxBatchBytes {
 			k := e.pop(&e.ready)
 			if k == nil {
 				break
@@ -134,21 +137,26 @@ func (e *Engine[R]) wake() {
 func (c *call[R]) hold(k *keyQueue[R]) {
 	k.state, k.taken = keyHeld, 1
 	c.keys = append(c.keys, k)
-	c.items = append(c.items, k.items[0])
+	c.add(k.items[0])
 }
 
-// fill takes further events of the key queues that the call holds.
+func (c *call[R]) add(it *Item[R]) {
+	c.items, c.bytes = append(c.items, it), c.bytes+len(it.event.DataEncoded)
+}
+
+// fill takes further events of the key queues that the call holds, unless the batch is full.
 func (c *call[R]) fill(limit int) {
 	now := time.Now()
-	for more := true; more && len(c.items) < limit; {
+	full := func() bool { return len(c.items) >= limit || c.bytes >= broker.MaxBatchBytes }
+	for more := true; more && !full(); {
 		more = false
 		for _, k := range c.keys {
-			if len(c.items) == limit || k.taken == len(k.items) {
+			if full() || k.taken == len(k.items) {
 				continue
 			}
 			if it := k.items[k.taken]; it.dead == nil && !it.suspect && !it.notBefore.After(now) {
 				k.taken++
-				c.items = append(c.items, it)
+				c.add(it)
 				more = true
 			}
 		}
