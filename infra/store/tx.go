@@ -26,7 +26,7 @@ type Tx struct {
 	parent  *Tx
 	touched []touch        // in the order of first use, so that the batch is deterministic
 	index   map[Key]*entry // of touched, when that is longer than short
-	queried queried
+	reads   reads
 	careful bool     // a conflict ended the attempt before: Create reads the document first
 	watched *watched // nil: none
 	attempt *attempt
@@ -54,30 +54,6 @@ type entry struct {
 	dirty   bool
 }
 
-// queried is the documents that the queries of a transaction returned.
-type queried struct {
-	docs    []Document
-	index   map[Key]*Document // of the first docs: the first version of each document that was returned
-	indexed int               // how many
-}
-
-// find returns a document as a query returned it first.
-func (q *queried) find(k Key) *Document {
-	if len(q.docs) == 0 {
-		return nil
-	}
-	if q.index == nil {
-		q.index = make(map[Key]*Document, len(q.docs))
-	}
-	for ; q.indexed < len(q.docs); q.indexed++ {
-		d := &q.docs[q.indexed]
-		if q.index[d.Key] == nil {
-			q.index[d.Key] = d
-		}
-	}
-	return q.index[k]
-}
-
 // Begin starts a transaction.
 func Begin(d Driver) *Tx { return &Tx{driver: d, attempt: &attempt{}} }
 
@@ -95,6 +71,7 @@ func (tx *Tx) Merge() {
 	for _, t := range tx.touched {
 		tx.parent.put(t.Key, t.entry)
 	}
+	tx.parent.reads.add(tx.reads)
 }
 
 // find returns the entry of a document at this level of nesting, or nil.
@@ -143,7 +120,7 @@ func (tx *Tx) known(k Key) (*entry, bool) {
 		return e, true
 	}
 	for level := tx; level != nil; level = level.parent {
-		if d := level.queried.find(k); d != nil {
+		if d := level.reads.find(k); d != nil {
 			e := entryOf(*d)
 			tx.put(k, e)
 			return e, true
@@ -173,6 +150,7 @@ func (tx *Tx) Load(ctx context.Context, keys ...Key) error {
 	if err != nil {
 		return err
 	}
+	tx.reads.moments++
 	if w != nil {
 		last := len(docs) - 1
 		w.doc, w.latest, docs = docs[last], true, docs[:last]
@@ -243,6 +221,7 @@ func (tx *Tx) Create(ctx context.Context, k Key, data json.RawMessage) error {
 	if !known {
 		e = &entry{version: tx.floor(k.Collection)}
 		tx.put(k, e)
+		tx.reads.moments++
 	}
 	if e.data != nil {
 		return fault.New(fault.Conflict, "%s %s exists already", k.Collection, k.ID)
@@ -310,29 +289,35 @@ func (tx *Tx) Assume(docs ...Document) {
 	}
 }
 
-// Query returns documents as they would be after the commit of the transaction.
+// Query returns documents as they would be after the commit of the transaction. So a transaction that deletes what a
+// query returned, and repeats the query until it returns nothing, has deleted all.
 func (tx *Tx) Query(ctx context.Context, q Query) ([]Document, bool, error) {
 	pending := tx.pending(q.Collection)
 	ask := q
 	ask.Limit = min(q.Limit+len(pending), MaxLimit)
-	docs, more, err := tx.driver.Query(ctx, ask)
-	if tx.watched != nil {
-		tx.watched.latest = false
-	}
-	if err != nil {
-		return nil, false, err
+	var docs []Document
+	var last *Position // of what the driver has returned; nil: nothing is beyond it
+	for more := true; more && len(docs) < q.Limit; {
+		page, further, err := tx.ask(ctx, ask)
+		if err != nil {
+			return nil, false, err
+		}
+		if more, last = further && len(page) > 0, nil; more {
+			p := PositionOf(page[len(page)-1], q.Order)
+			last, ask.After = &p, &p
+		}
+		if len(pending) > 0 {
+			page = slices.DeleteFunc(page, func(d Document) bool { _, ok := pending[d.ID]; return ok })
+		}
+		if docs == nil {
+			docs = page
+		} else {
+			docs = append(docs, page...)
+		}
 	}
 	if len(pending) == 0 {
-		tx.queried.docs = append(tx.queried.docs, docs...)
-		return docs, more, nil
+		return docs, last != nil, nil
 	}
-	docs = slices.DeleteFunc(docs, func(d Document) bool { _, ok := pending[d.ID]; return ok })
-	var last *Position
-	if more && len(docs) > 0 {
-		p := PositionOf(docs[len(docs)-1], q.Order)
-		last = &p
-	}
-	tx.queried.docs = append(tx.queried.docs, docs...)
 	for id, e := range pending {
 		d := e.document(Key{q.Collection, id})
 		if e.data != nil && Match(d.Data, q.Where) && q.within(d, last) {
@@ -345,7 +330,19 @@ func (tx *Tx) Query(ctx context.Context, q Query) ([]Document, bool, error) {
 	if len(docs) > q.Limit {
 		return docs[:q.Limit], true, nil
 	}
-	return docs, more, nil
+	return docs, last != nil, nil
+}
+
+// ask runs a query of the driver.
+func (tx *Tx) ask(ctx context.Context, q Query) (docs []Document, more bool, err error) {
+	docs, more, err = tx.driver.Query(ctx, q)
+	if tx.watched != nil {
+		tx.watched.latest = false
+	}
+	if err == nil {
+		tx.reads.note(q, docs)
+	}
+	return docs, more, err
 }
 
 // within reports whether d belongs to a page that starts after q.After and ends with last.
@@ -386,14 +383,23 @@ func (tx *Tx) Batch() Batch {
 			b.Mutations = append(b.Mutations, Mutation{t.Key, t.version, t.data})
 		}
 	}
+	for _, p := range tx.reads.required {
+		if tx.find(p.Key) == nil {
+			b.Preconditions = append(b.Preconditions, p)
+		}
+	}
 	return b
 }
 
-// Commit applies all writes atomically, or returns fault.Conflict. A transaction without writes commits nothing.
+// Commit applies all writes atomically, or returns fault.Conflict. Of a transaction without writes it only checks that
+// what it has read was true at one moment.
 func (tx *Tx) Commit(ctx context.Context) error {
+	if k, torn := tx.torn(); torn {
+		return changed(k)
+	}
 	b := tx.Batch()
 	if len(b.Mutations) == 0 {
-		return nil
+		return tx.check(ctx)
 	}
 	return tx.driver.Commit(ctx, b)
 }
@@ -405,10 +411,11 @@ const (
 	patience = 4 * time.Second
 )
 
-// Update runs fn in a transaction and commits it. After a conflict it runs fn again, at least 11 more times and for some
-// seconds, so fn must have no effect but through its tx. A unit that has asked for a Portion is run again with a smaller
-// one when the database refuses its commit as too large. With a driver whose RunTwice returns true, fn is run once more
-// before that, so that tests show an fn with other effects.
+// Update runs fn in a transaction and commits it. After a conflict it runs fn again, at least 11 more times and for
+// some seconds, so fn must have no effect but through its tx. It does the same when fn refuses, and what fn has read
+// was not true at one moment; see Tx.Confirm. A unit that has asked for a Portion is run again with a smaller one when
+// the database refuses its commit as too large. With a driver whose RunTwice returns true, fn is run once more before
+// that, so that tests show an fn with other effects.
 func Update(ctx context.Context, d Driver, fn func(context.Context, *Tx) error) error {
 	if r, ok := d.(interface{ RunTwice() bool }); ok && r.RunTwice() {
 		_ = fn(ctx, Begin(d)) // as if a first attempt had ended with a conflict
@@ -438,9 +445,10 @@ func Update(ctx context.Context, d Driver, fn func(context.Context, *Tx) error) 
 			if fault.Is(err, fault.Conflict) {
 				err = raced{err}
 			}
+		} else {
+			err = tx.Confirm(ctx, err)
 		}
-		var race raced
-		if !errors.As(err, &race) || ctx.Err() != nil || n >= attempts && (simulated || time.Now().After(until)) {
+		if !Raced(err) || ctx.Err() != nil || n >= attempts && (simulated || time.Now().After(until)) {
 			return err
 		}
 		if simulated {
@@ -456,6 +464,9 @@ func Update(ctx context.Context, d Driver, fn func(context.Context, *Tx) error) 
 type raced struct{ error }
 
 func (r raced) Unwrap() error { return r.error }
+
+// Raced reports whether an error is a conflict after which another attempt may succeed.
+func Raced(err error) bool { return errors.As(err, new(raced)) }
 
 // maxPause is the longest wait before another attempt.
 const maxPause = 250 * time.Millisecond

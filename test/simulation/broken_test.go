@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -143,6 +144,7 @@ func rewriting(b store.Batch, collection string, pattern *regexp.Regexp, with st
 
 var (
 	entryAt   = regexp.MustCompile(`^\{"at":"[^"]*"`)
+	unknown   = regexp.MustCompile(`"added_by_the_next_version":\{[^}]*\}`)
 	entryName = regexp.MustCompile(`"outbox":"[^"]*"`)
 )
 
@@ -310,6 +312,12 @@ func (d unrevokedDriver) Get(ctx context.Context, keys ...store.Key) ([]store.Do
 	return docs, nil
 }
 
+// impatient returns the trigger with a delivery for which every answer counts as an attempt.
+func impatient(t broker.Trigger) broker.Trigger {
+	t.Delivery.Patience = 0
+	return t
+}
+
 // patient returns the shop with customers who never cancel, so that orders are undone only after a failure or a
 // deadline.
 func patient(b simulation.Broken) simulation.Broken {
@@ -405,6 +413,27 @@ var brokenShops = []struct {
 		[]simulate.Kind{simulate.Deploy},
 		false,
 	},
+	{
+		"keeps what it does not know when it erases a person",
+		committing(func(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
+			b.Mutations = slices.Clone(b.Mutations)
+			for i, m := range b.Mutations {
+				if m.Collection != "users" || !bytes.Contains(m.Data, []byte(`"deleted":true`)) {
+					continue
+				}
+				docs, err := db.Get(ctx, m.Key)
+				if err != nil {
+					return err
+				}
+				if member := unknown.Find(docs[0].Data); member != nil && !unknown.Match(m.Data) {
+					b.Mutations[i].Data = slices.Concat([]byte("{"), member, []byte(","), m.Data[1:])
+				}
+			}
+			return db.Commit(ctx, b)
+		}),
+		[]simulate.Kind{simulate.Deploy},
+		false,
+	},
 	{"publishes what another instance is publishing", committing(longAgo), []simulate.Kind{simulate.Twin}, false},
 	{"does not know the outbox entry of a message", committing(nameless), []simulate.Kind{simulate.Twin}, false},
 	{"answers 503 for a change that is kept", refusingChanges(), []simulate.Kind{simulate.BrokerError}, false},
@@ -414,6 +443,9 @@ var brokenShops = []struct {
 		}
 		return r
 	}), []simulate.Kind{simulate.BrokerError}, false},
+	{"counts outages as attempts", simulation.Broken{Trigger: impatient}, []simulate.Kind{
+		simulate.StoreOutage, simulate.BrokerOutage, simulate.RemoteOutage, simulate.FunctionOutage,
+	}, false},
 	{"forgets what it has quarantined", forgetting("_outbox", func(m store.Mutation) bool { return m.Version > 1 }),
 		[]simulate.Kind{simulate.BadEntry}, false},
 	{"writes bytes into JSON as they are", committing(intoJSON), []simulate.Kind{simulate.Stranger}, false},
@@ -485,6 +517,12 @@ func TestBacklog(t *testing.T) {
 		return func(ctx context.Context, batch []ce.Event) []broker.Result { return next(endless{ctx}, batch) }
 	})
 	sys.MaxFaults = -1
+	begin := sys.Begin
+	sys.Begin = func(sim *simulate.Simulation, r *rand.Rand) *simulate.Scenario {
+		sc := begin(sim, r)
+		sc.Trigger = impatient // a patient broker tries the events of a batch that took too long one by one
+		return sc
+	}
 	for seed := uint64(1); seed <= within; seed++ {
 		if r := simulate.Run(sys, seed); !r.OK() {
 			t.Logf("seed %d: %s", seed, r.Violations[0].Text)

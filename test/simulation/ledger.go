@@ -2,10 +2,13 @@ package simulation
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"time"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/functions/clock"
 	"github.com/ebb-dev/ebb/infra/auth"
@@ -35,11 +38,13 @@ type ledger struct {
 	deposited int64
 	sent      int
 	holders   int
+	label     string // the text that was written last
+	swept     bool   // all scraps were removed
 }
 
 func (l *ledger) scenario(r *rand.Rand, b Broken) *simulate.Scenario {
 	made := []simulate.Function{
-		{Name: "ledger", New: l.declare, Next: l.declare, Env: env("30s")},
+		{Name: "ledger", New: l.declare(declareLabels), Next: l.declare(declareNextLabels), Env: env("30s")},
 		{Name: "hall", New: newHall, Next: newHall, Env: env("30s")},
 		{Name: "clock", New: clock.New, Next: clock.New, Env: env("30s")},
 	}
@@ -49,7 +54,7 @@ func (l *ledger) scenario(r *rand.Rand, b Broken) *simulate.Scenario {
 	sc := &simulate.Scenario{
 		Functions: made, Handle: b.Handle, Serve: b.Serve,
 		Setup: func(*simulate.Simulation) { l.send("PUT", "/api/purses/main", purse{Owner: owner}, nil) },
-		Check: l.check,
+		Check: l.check, Refused: l.refused,
 	}
 	for n := range 1 + r.IntN(6) {
 		at, size := time.Duration(r.Int64N(int64(time.Minute))), 2+r.IntN(4)
@@ -67,6 +72,37 @@ func (l *ledger) scenario(r *rand.Rand, b Broken) *simulate.Scenario {
 		sc.Actions = append(sc.Actions, simulate.Action{
 			At: at, What: fmt.Sprintf("%d guests take the seat %d one after the other", length, n),
 			Do: func(*simulate.Simulation) { l.seat(fmt.Sprint("seat-", n), length) },
+		})
+	}
+	for n := range 1 + r.IntN(5) {
+		at, weight := time.Duration(r.Int64N(int64(time.Minute))), 1+r.IntN(100)
+		sc.Actions = append(sc.Actions, simulate.Action{
+			At: at, What: fmt.Sprintf("both pans are loaded with %d, and weighed, number %d", weight, n),
+			Do: func(*simulate.Simulation) { l.weigh(n, weight) },
+		})
+	}
+	at := time.Duration(r.Int64N(int64(time.Minute)))
+	sc.Actions = append(sc.Actions, simulate.Action{
+		At: at, What: "a label is written again and again",
+		Do: func(*simulate.Simulation) { l.write(20 + r.IntN(40)) },
+	})
+	if r.IntN(4) == 0 {
+		sc.Actions = append(sc.Actions, simulate.Action{
+			At: at, What: fmt.Sprintf("%d scraps are written and removed", scraps),
+			Do: func(*simulate.Simulation) {
+				l.send("POST", "/api/scraps", nil, func(a simulate.Response) {
+					if a.OK() {
+						l.send("DELETE", "/api/scraps", nil, func(a simulate.Response) { l.swept = a.OK() })
+					}
+				})
+			},
+		})
+	}
+	for n := range 2 + r.IntN(8) {
+		at, open := time.Duration(r.Int64N(int64(time.Minute))), time.Duration(r.Int64N(int64(400*time.Millisecond)))
+		sc.Actions = append(sc.Actions, simulate.Action{
+			At: at, What: fmt.Sprintf("two claim the name %d, and no claim counts after %s", n, open),
+			Do: func(*simulate.Simulation) { l.claimBoth(fmt.Sprint("name-", n), open) },
 		})
 	}
 	return sc
@@ -120,6 +156,64 @@ func (l *ledger) seat(id string, length int) {
 	})
 }
 
+// write writes a label a number of times, each after the one before.
+func (l *ledger) write(times int) {
+	text := fmt.Sprint("text ", times)
+	body := map[string]string{"text": text}
+	l.send("PUT", "/api/labels/one", body, func(a simulate.Response) {
+		if a.OK() {
+			l.label = text
+		}
+		if times > 0 {
+			l.sim.After(time.Second, func() { l.write(times - 1) })
+		}
+	})
+}
+
+// checkLabels checks that both versions of the function read what was written last.
+func (l *ledger) checkLabels(sim *simulate.Simulation) {
+	one, other := documents[label](sim, "ledger", "labels"), documents[nextLabel](sim, "ledger", "labels")
+	if l.label != one["one"].Text || l.label != other["one"].Text {
+		sim.Violated("an acknowledged write takes no effect: %s",
+			fmt.Sprintf("%q is read as %q and %q", l.label, one["one"].Text, other["one"].Text))
+	}
+	if left := len(sim.Documents("ledger", "scraps")); l.swept && left > 0 {
+		sim.Violated("what was removed until there was no next page is there: %s", fmt.Sprint(left, " documents"))
+	}
+}
+
+// weigh loads both pans and weighs them at the same time, by requests and by an event. They weigh the same in every
+// state that is committed.
+func (l *ledger) weigh(n, weight int) {
+	l.sim.Publish(emitted(l.sim, n, pansWeighed.New("pans", guest{"x"}), n))
+	for range 2 {
+		l.send("POST", "/api/weighings", nil, func(a simulate.Response) {
+			if a.Status == http.StatusUnprocessableEntity {
+				l.sim.Violated("a request is refused for a state that never was: %s", a.Body)
+			}
+		})
+	}
+	l.send("PUT", "/api/pans", pan{weight}, nil)
+}
+
+// claimBoth has two claim a name at once, and closes it after a while: then nothing comes of a claim.
+func (l *ledger) claimBoth(name string, open time.Duration) {
+	for i, who := range []string{"ann", "bob"} {
+		l.sim.Publish(emitted(l.sim, i, nameClaimed.New(name, guest{who}).Keyed(name+who), i))
+	}
+	l.sim.After(open, func() { l.send("POST", "/api/names/"+name+"/closing", nil, nil) })
+}
+
+// refused reports whether a claim was refused because another has the name.
+func (l *ledger) refused(_ string, e ce.Event) bool {
+	if e.Type() != nameClaimed.Name() {
+		return false
+	}
+	var claim guest
+	has, taken := documents[guest](l.sim, "ledger", "names")[e.Subject()]
+	return json.Unmarshal(e.Data(), &claim) == nil && taken && has != claim
+}
+
 // checkSeats checks that each seat has the guest who has taken it and not left, and that the hall knows it.
 func (l *ledger) checkSeats(sim *simulate.Simulation) {
 	seats, shown := documents[guest](sim, "ledger", "seats"), documents[shownSeat](sim, "hall", "seats")
@@ -142,6 +236,7 @@ func (l *ledger) checkSeats(sim *simulate.Simulation) {
 
 func (l *ledger) check(sim *simulate.Simulation) {
 	l.checkSeats(sim)
+	l.checkLabels(sim)
 	for id, a := range documents[purse](sim, "ledger", "purses") {
 		if a.Balance != l.deposited {
 			sim.Violated("an acknowledged deposit is lost: %s", fmt.Sprintf("%s has %d of %d", id, a.Balance, l.deposited))
@@ -193,6 +288,137 @@ func newHall(e function.Env) (*function.Function, error) {
 	return f, nil
 }
 
+type pan struct {
+	Weight int `json:"weight"`
+}
+
+type closed struct {
+	At time.Time `json:"at"`
+}
+
+var (
+	pansWeighed = event.Define(depotEvents, "ledger.weigh", 1, event.Command, "Weigh the pans.", guest{"x"})
+	nameClaimed = event.Define(depotEvents, "ledger.claim", 1, event.Command, "Claim a name.", guest{"ann"})
+)
+
+// declarePans declares two documents that are always the same, and a check of that which reads one after the other.
+func (l *ledger) declarePans(f *function.Function) {
+	pans := function.Collection[pan](f, "pans")
+	weigh := func(ctx context.Context, tx *function.Tx) error {
+		left, _, err := pans.Find(ctx, tx, "left")
+		if err != nil {
+			return err
+		}
+		right, _, err := pans.Find(ctx, tx, "right")
+		if err == nil && left != right {
+			err = fault.New(fault.Invalid, "the left pan has %d and the right one %d", left.Weight, right.Weight)
+		}
+		return err
+	}
+	function.On(f, pansWeighed, func(ctx context.Context, tx *function.Tx, _ guest) error { return weigh(ctx, tx) })
+	function.Serve(f, changes(http.MethodPost, "/api/weighings"),
+		func(ctx context.Context, tx *function.Tx, _ *struct{}) (*struct{}, error) { return nil, weigh(ctx, tx) })
+	function.Serve(f, changes(http.MethodPut, "/api/pans"),
+		func(ctx context.Context, tx *function.Tx, in *struct{ Body pan }) (*struct{}, error) {
+			if err := pans.Put(ctx, tx, "left", in.Body); err != nil {
+				return nil, err
+			}
+			return nil, pans.Put(ctx, tx, "right", in.Body)
+		})
+}
+
+// declareNames declares names that the first to claim one gets, unless the name is closed.
+func declareNames(f *function.Function) {
+	names, closings := function.Collection[guest](f, "names"), function.Collection[closed](f, "closings")
+	function.On(f, nameClaimed, func(ctx context.Context, tx *function.Tx, claim guest) error {
+		name := tx.Event().Subject()
+		has, taken, err := names.Find(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		if taken && has != claim {
+			return fault.New(fault.Invalid, "%s has the name", has.Name)
+		}
+		if _, late, err := closings.Find(ctx, tx, name); err != nil || late {
+			return err
+		}
+		return names.Put(ctx, tx, name, claim)
+	})
+	function.Serve(f, changes(http.MethodPost, "/api/names/{id}/closing"),
+		func(ctx context.Context, tx *function.Tx, in *struct {
+			ID string `path:"id"`
+		}) (*struct{}, error) {
+			return nil, closings.Put(ctx, tx, in.ID, closed{tx.Now()})
+		})
+}
+
+// label is a document of the previous version of the function.
+type label struct {
+	Text string `json:"Text"`
+}
+
+// nextLabel is the same of the next version, which spells the member in another case.
+type nextLabel struct {
+	Text string `json:"text"`
+}
+
+type labelInput struct {
+	ID   string `path:"id"`
+	Body struct {
+		Text string `json:"text"`
+	}
+}
+
+func declareLabels(f *function.Function) {
+	labels := function.Collection[label](f, "labels")
+	function.Serve(f, changes(http.MethodPut, "/api/labels/{id}"),
+		func(ctx context.Context, tx *function.Tx, in *labelInput) (*struct{}, error) {
+			return nil, labels.Put(ctx, tx, in.ID, label{in.Body.Text})
+		})
+}
+
+func declareNextLabels(f *function.Function) {
+	labels := function.Collection[nextLabel](f, "labels")
+	function.Serve(f, changes(http.MethodPut, "/api/labels/{id}"),
+		func(ctx context.Context, tx *function.Tx, in *labelInput) (*struct{}, error) {
+			return nil, labels.Put(ctx, tx, in.ID, nextLabel{in.Body.Text})
+		})
+}
+
+// scraps is how many documents are written and removed together, more than a query returns.
+const scraps = store.MaxLimit + 500
+
+// declareScraps declares documents that come and go in large numbers.
+func declareScraps(f *function.Function) {
+	all := function.Collection[guest](f, "scraps")
+	function.Serve(f, changes(http.MethodPost, "/api/scraps"),
+		func(ctx context.Context, tx *function.Tx, _ *struct{}) (*struct{}, error) {
+			for n := range scraps {
+				if err := all.Create(ctx, tx, fmt.Sprint(n), guest{"x"}); err != nil {
+					return nil, err
+				}
+			}
+			return nil, nil
+		})
+	function.Serve(f, changes(http.MethodDelete, "/api/scraps"),
+		func(ctx context.Context, tx *function.Tx, _ *struct{}) (*struct{}, error) {
+			for {
+				page, err := all.Query(ctx, tx, store.Find{Limit: store.MaxLimit})
+				if err != nil {
+					return nil, err
+				}
+				for _, s := range page.Items {
+					if err := all.Delete(ctx, tx, s.ID); err != nil {
+						return nil, err
+					}
+				}
+				if page.Next == "" {
+					return nil, nil
+				}
+			}
+		})
+}
+
 type seatInput struct {
 	ID   string `path:"id"`
 	Body guest
@@ -233,9 +459,47 @@ func (l *ledger) declareSeats(f *function.Function) {
 		})
 }
 
-func (l *ledger) declare(e function.Env) (*function.Function, error) {
+// unsteady is a store that fails to commit one claim of a name in three, and does nothing then.
+type unsteady struct {
+	store.Driver
+	l *ledger
+}
+
+// Commit implements store.Driver.
+func (d unsteady) Commit(ctx context.Context, b store.Batch) error {
+	for _, m := range b.Mutations {
+		if m.Collection == "names" && d.l.rng.IntN(3) == 0 {
+			return fault.New(fault.Unavailable, "the store is unavailable")
+		}
+	}
+	return d.Driver.Commit(ctx, b)
+}
+
+// Pause forwards to the simulated store, which store.Update waits with.
+func (d unsteady) Pause(ctx context.Context, n int) {
+	d.Driver.(interface{ Pause(context.Context, int) }).Pause(ctx, n)
+}
+
+// declare returns a version of the function, which has labels of its own.
+func (l *ledger) declare(labels func(*function.Function)) func(function.Env) (*function.Function, error) {
+	return func(e function.Env) (*function.Function, error) { return l.made(e, labels) }
+}
+
+func (l *ledger) made(e function.Env, labels func(*function.Function)) (*function.Function, error) {
+	open := e.Store
+	e.Store = func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
+		db, err := open(ctx, name, schema)
+		if err != nil {
+			return nil, err
+		}
+		return unsteady{db, l}, nil
+	}
 	f := function.New("ledger", e)
 	l.declareSeats(f)
+	l.declarePans(f)
+	declareNames(f)
+	declareScraps(f)
+	labels(f)
 	purses := function.Collection[purse](f, "purses", store.On("owner"))
 	function.Serve(f, changes(http.MethodPut, "/api/purses/{id}"),
 		func(ctx context.Context, tx *function.Tx, in *struct {

@@ -2,10 +2,17 @@ package simulation_test
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
+	ce "github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/simulate"
 	"github.com/ebb-dev/ebb/infra/store"
@@ -53,6 +60,22 @@ var brokenLedgers = []struct {
 			return open(ctx, name, schema)
 		}
 	})}},
+	{"does not check what a refusal was decided on", storing(func(db store.Driver) store.Driver {
+		return credulous{driver{Driver: db}, map[store.Key]store.Document{}}
+	})},
+	{"ends a query at the documents that are deleted", storing(func(db store.Driver) store.Driver {
+		return forgetful{driver{Driver: db}}
+	})},
+	{"keeps a member whose name differs in case", storing(func(db store.Driver) store.Driver {
+		return hoarding{driver{Driver: db}}
+	})},
+	{"lets a refusal stand whose neighbour is not committed", simulation.Broken{
+		Handle: func(_ string, next broker.Handler) broker.Handler {
+			return func(ctx context.Context, batch []ce.Event) []broker.Result {
+				return hasty(batch, next(ctx, batch))
+			}
+		},
+	}},
 }
 
 // Each promise of the store is needed: without it, the ledger breaks.
@@ -110,6 +133,96 @@ func (d afresh) Commit(ctx context.Context, b store.Batch) error {
 		for n := range b.Mutations {
 			if m := &b.Mutations[n]; m.Key == p.Key {
 				m.Version += docs[0].Version - p.Version
+			}
+		}
+	}
+	return d.Driver.Commit(ctx, b)
+}
+
+// credulous is a store that finds the pans as they were when it is asked for both again, and that does not require that
+// they are unchanged when they are not written.
+type credulous struct {
+	driver
+	was map[store.Key]store.Document
+}
+
+func (d credulous) Get(ctx context.Context, keys ...store.Key) ([]store.Document, error) {
+	docs, err := d.Driver.Get(ctx, keys...)
+	pans := 0
+	for _, doc := range docs {
+		if doc.Collection == "pans" {
+			pans++
+		}
+	}
+	for i, doc := range docs {
+		switch {
+		case doc.Collection != "pans":
+		case pans > 1:
+			docs[i] = d.was[doc.Key]
+		default:
+			d.was[doc.Key] = doc
+		}
+	}
+	return docs, err
+}
+
+func (d credulous) Commit(ctx context.Context, b store.Batch) error {
+	pans := func(k store.Key) bool { return k.Collection == "pans" }
+	if !slices.ContainsFunc(b.Mutations, func(m store.Mutation) bool { return pans(m.Key) }) {
+		b.Preconditions = slices.DeleteFunc(slices.Clone(b.Preconditions), func(p store.Precondition) bool {
+			return pans(p.Key)
+		})
+	}
+	return d.Driver.Commit(ctx, b)
+}
+
+// hasty returns the results of a batch that was not committed with the refusal of each claim of a name that an event
+// before it has claimed.
+func hasty(batch []ce.Event, results []broker.Result) []broker.Result {
+	claimed := map[string]bool{}
+	results = slices.Clone(results)
+	for i, e := range batch {
+		if !strings.HasSuffix(e.Type(), ".ledger.claim.v1") {
+			continue
+		}
+		if claimed[e.Subject()] && results[i].Status == http.StatusServiceUnavailable {
+			results[i] = broker.Result{Status: http.StatusUnprocessableEntity, Message: "another has the name"}
+		}
+		claimed[e.Subject()] = true
+	}
+	return results
+}
+
+// forgetful is a store that finds no scraps beyond the first that it was asked for.
+type forgetful struct{ driver }
+
+func (d forgetful) Query(ctx context.Context, q store.Query) ([]store.Document, bool, error) {
+	if q.Collection == "scraps" && q.After != nil {
+		return nil, false, nil
+	}
+	return d.Driver.Query(ctx, q)
+}
+
+func (d forgetful) Commit(ctx context.Context, b store.Batch) error { return d.Driver.Commit(ctx, b) }
+
+// hoarding is a store that keeps the members of labels which a write does not have, by their exact names.
+type hoarding struct{ driver }
+
+func (d hoarding) Commit(ctx context.Context, b store.Batch) error {
+	b.Mutations = slices.Clone(b.Mutations)
+	for i, m := range b.Mutations {
+		if m.Collection != "labels" {
+			continue
+		}
+		docs, err := d.Driver.Get(ctx, m.Key)
+		if err != nil {
+			return err
+		}
+		var before, after map[string]json.RawMessage
+		_, _ = json.Unmarshal(docs[0].Data, &before), json.Unmarshal(m.Data, &after)
+		for name, v := range before {
+			if _, has := after[name]; !has {
+				b.Mutations[i].Data = fmt.Appendf(nil, "%s,%q:%s}", m.Data[:len(m.Data)-1], name, v)
 			}
 		}
 	}

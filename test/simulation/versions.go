@@ -3,12 +3,17 @@ package simulation
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
+	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/functions/orders"
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/saga"
 	"github.com/ebb-dev/ebb/infra/simulate"
 	"github.com/ebb-dev/ebb/infra/store"
 )
@@ -35,7 +40,7 @@ type place struct {
 func (s *schemas) change(c *simulate.Function) {
 	first, next := c.New, c.Next
 	c.New = func(e function.Env) (*function.Function, error) {
-		e.Store = s.open(e.Store, func(b store.Batch) store.Batch { return b })
+		e.Store = s.open(e.Store, nil)
 		return first(e)
 	}
 	c.Next = func(e function.Env) (*function.Function, error) {
@@ -60,12 +65,19 @@ type versioned struct {
 	store.Driver
 	schemas  *schemas
 	function string
-	change   func(store.Batch) store.Batch
+	change   func(store.Batch) store.Batch // nil: of the previous version
+}
+
+// erases reports whether a mutation erases a person: nothing that another version has stored may stay.
+func erases(m store.Mutation) bool {
+	return m.Collection == "users" && bytes.Contains(m.Data, []byte(`"deleted":true`))
 }
 
 // Commit implements store.Driver.
 func (v *versioned) Commit(ctx context.Context, b store.Batch) error {
-	b = v.change(b)
+	if v.change != nil {
+		b = v.change(b)
+	}
 	if err := v.Driver.Commit(ctx, b); err != nil {
 		return err
 	}
@@ -74,7 +86,10 @@ func (v *versioned) Commit(ctx context.Context, b store.Batch) error {
 	for _, m := range b.Mutations {
 		at := place{v.function, m.Key}
 		has := bytes.Contains(m.Data, []byte(added))
-		if m.Version > 1 && m.Data != nil && !has && s.added[at] {
+		if erases(m) && has && v.change == nil {
+			s.sim.Violated("%s keeps what its next version has stored of an erased person: %s", v.function, m.ID)
+		}
+		if m.Version > 1 && m.Data != nil && !has && s.added[at] && !erases(m) {
 			s.sim.Violated("%s loses what its next version has added to %s of %s", v.function, m.ID, m.Collection)
 		}
 		s.added[at] = has
@@ -129,4 +144,30 @@ func (p addingPublisher) Publish(ctx context.Context, es ...ce.Event) error {
 		changed[i].DataEncoded = with(e.DataEncoded)
 	}
 	return p.Publisher.Publish(ctx, changed...)
+}
+
+// changedOrders returns how the next version of orders changes its saga: by the seed, a step is inserted at any place,
+// appended or renamed, or nothing changes.
+func changedOrders(seed uint64) func([]saga.Step[orders.State]) []saga.Step[orders.State] {
+	reserveAgain := saga.Step[orders.State]{
+		Name: "check", Deadline: 20 * time.Second, Done: events.InventoryReserved,
+		Command: saga.Send(events.InventoryReserve, func(o orders.State) events.ReserveStock {
+			all := make([]events.StockLine, len(o.Lines))
+			for i, l := range o.Lines {
+				all[i] = events.StockLine{ProductID: l.ProductID, Quantity: l.Quantity}
+			}
+			return events.ReserveStock{OrderID: o.ID, Lines: all}
+		}),
+	}
+	return func(own []saga.Step[orders.State]) []saga.Step[orders.State] {
+		switch at := int(seed % 6); at {
+		case 4:
+			own[1].Name = "hold"
+			return own
+		case 5:
+			return own
+		default:
+			return slices.Insert(own, max(at, 1), reserveAgain)
+		}
+	}
 }
