@@ -59,7 +59,7 @@ var layers = []layer{
 	{
 		packages: "infra/broker/internal/...",
 		may:      "infra/fault infra/event infra/broker infra/broker/breaker infra/broker/internal/...",
-		tests: "infra/broker/brokertest infra/broker/memory",
+		tests:    "infra/broker/brokertest infra/broker/memory",
 	},
 	{packages: "infra/broker/brokertest", may: "infra/fault infra/event infra/broker"},
 	{
