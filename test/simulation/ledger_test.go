@@ -67,7 +67,10 @@ var brokenLedgers = []struct {
 		return impatient{driver{Driver: db}}
 	})},
 	{"keeps a member whose name differs in case", storing(func(db store.Driver) store.Driver {
-		return hoarding{driver{Driver: db}}
+		return hoarding{driver{Driver: db}, "labels"}
+	})},
+	{"keeps what it does not know when it erases a person", storing(func(db store.Driver) store.Driver {
+		return hoarding{driver{Driver: db}, "persons"}
 	})},
 	{"lets a refusal stand whose neighbour is not committed", simulation.Broken{
 		Handle: func(_ string, next broker.Handler) broker.Handler {
@@ -205,13 +208,16 @@ func (d impatient) Query(ctx context.Context, q store.Query) ([]store.Document, 
 
 func (d impatient) Commit(ctx context.Context, b store.Batch) error { return d.Driver.Commit(ctx, b) }
 
-// hoarding is a store that keeps the members of labels which a write does not have, by their exact names.
-type hoarding struct{ driver }
+// hoarding is a store that keeps the members of a collection which a write does not have, by their exact names.
+type hoarding struct {
+	driver
+	collection string
+}
 
 func (d hoarding) Commit(ctx context.Context, b store.Batch) error {
 	b.Mutations = slices.Clone(b.Mutations)
 	for i, m := range b.Mutations {
-		if m.Collection != "labels" {
+		if m.Collection != d.collection {
 			continue
 		}
 		docs, err := d.Driver.Get(ctx, m.Key)
