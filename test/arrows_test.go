@@ -57,7 +57,8 @@ var layers = []layer{
 		may:      "infra/fault infra/broker infra/broker/brokertest infra/broker/internal/...",
 	},
 	{
-		packages: "infra/broker/internal/...", may: "infra/fault infra/event infra/broker infra/broker/internal/...",
+		packages: "infra/broker/internal/...",
+		may:      "infra/fault infra/event infra/broker infra/broker/breaker infra/broker/internal/...",
 		tests: "infra/broker/brokertest infra/broker/memory",
 	},
 	{packages: "infra/broker/brokertest", may: "infra/fault infra/event infra/broker"},
@@ -102,7 +103,7 @@ var layers = []layer{
 	{packages: "infra/journal", may: "infra/fault infra/function infra/store", tests: "infra/store/memory"},
 	{
 		packages: "infra/saga", may: "infra/auth infra/event infra/fault infra/function infra/journal infra/store",
-		tests: "infra/function/functiontest",
+		tests: "infra/function/functiontest infra/telemetry",
 	},
 	{
 		packages: "infra/generate", may: "infra/event infra/manifest infra/store/firestore/layout",
@@ -117,7 +118,7 @@ var layers = []layer{
 	{packages: "infra/system", may: "infra/event infra/function infra/generate infra/manifest"},
 	{
 		packages: "infra/simulate/...",
-		may:      kit + " infra/function infra/host infra/saga infra/system infra/store/memory $/...",
+		may:      kit + " infra/broker/breaker infra/function infra/host infra/saga infra/system infra/store/memory $/...",
 	},
 	{packages: "infra/host/memlimit"},
 	{

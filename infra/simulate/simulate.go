@@ -19,7 +19,7 @@
 //
 // The simulation has functions that start on their first request or event and are stopped; a broker with Knative's
 // semantics (retries, backoff, timeouts, dead letters, at least once, in the order of the partition key unless a
-// fault changes it); the ticks of the host; clients that repeat unanswered requests; and deploys.
+// fault changes it), which waits outages out as the local brokers do (package breaker); the ticks of the host; clients that repeat unanswered requests; and deploys.
 //
 // Faults last up to and beyond the longest deadline of the functions, which is the longest timer they set: an undo can
 // overtake its command. A system at rest is watched until nothing in it waits any more (System.Rest).
@@ -30,6 +30,10 @@
 // published, that no outbox keeps an unpublished event, that inbox entries and stored responses are removed in time,
 // and that each projection that the scenario names equals the one rebuilt from the events. The scenario checks the
 // rest.
+//
+// A double of another service calls Simulation.RemoteCall with the idempotency key of each call. Then a run also checks
+// that no key is used for two calls, that no call is made under two keys, and that no call is made again whose answer
+// has arrived, unless a crash or a failure of the store explains that.
 //
 // A handler that calls its ports from its own goroutines cannot be simulated. One that waits for real time stops the
 // run for as long, except inside testing/synctest. A Runner, a System and a Report may be used concurrently; a
@@ -84,6 +88,7 @@ type Scenario struct {
 	Archive     func(sim *Simulation) []ce.Event            // returns the events to rebuild from; nil: those published
 	Handle      func(string, broker.Handler) broker.Handler // wraps the event handler of a function; nil: none
 	Serve       func(string, http.Handler) http.Handler     // wraps the HTTP handler of a function; nil: none
+	Trigger     func(broker.Trigger) broker.Trigger         // changes how a function is delivered to; nil: as declared
 	Remotes     []string                                    // the functions that call Simulation.Remote
 }
 

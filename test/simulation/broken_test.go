@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -310,6 +311,12 @@ func (d unrevokedDriver) Get(ctx context.Context, keys ...store.Key) ([]store.Do
 	return docs, nil
 }
 
+// impatient returns the trigger with a delivery for which every answer counts as an attempt.
+func impatient(t broker.Trigger) broker.Trigger {
+	t.Delivery.Patience = 0
+	return t
+}
+
 // patient returns the shop with customers who never cancel, so that orders are undone only after a failure or a
 // deadline.
 func patient(b simulation.Broken) simulation.Broken {
@@ -414,6 +421,9 @@ var brokenShops = []struct {
 		}
 		return r
 	}), []simulate.Kind{simulate.BrokerError}, false},
+	{"counts outages as attempts", simulation.Broken{Trigger: impatient}, []simulate.Kind{
+		simulate.StoreOutage, simulate.BrokerOutage, simulate.RemoteOutage, simulate.FunctionOutage,
+	}, false},
 	{"forgets what it has quarantined", forgetting("_outbox", func(m store.Mutation) bool { return m.Version > 1 }),
 		[]simulate.Kind{simulate.BadEntry}, false},
 	{"writes bytes into JSON as they are", committing(intoJSON), []simulate.Kind{simulate.Stranger}, false},
@@ -485,6 +495,12 @@ func TestBacklog(t *testing.T) {
 		return func(ctx context.Context, batch []ce.Event) []broker.Result { return next(endless{ctx}, batch) }
 	})
 	sys.MaxFaults = -1
+	begin := sys.Begin
+	sys.Begin = func(sim *simulate.Simulation, r *rand.Rand) *simulate.Scenario {
+		sc := begin(sim, r)
+		sc.Trigger = impatient // a patient broker tries the events of a batch that took too long one by one
+		return sc
+	}
 	for seed := uint64(1); seed <= within; seed++ {
 		if r := simulate.Run(sys, seed); !r.OK() {
 			t.Logf("seed %d: %s", seed, r.Violations[0].Text)

@@ -42,6 +42,7 @@ type Broken struct {
 	Change   func(*simulate.Function)                    // changes a function of the shop; nil: none
 	Handle   func(string, broker.Handler) broker.Handler // wraps the event handler of a function; nil: none
 	Serve    func(string, http.Handler) http.Handler     // wraps the HTTP handler of a function; nil: none
+	Trigger  func(broker.Trigger) broker.Trigger         // changes how functions are delivered to; nil: as declared
 	Careless bool                                        // the bank captures as often as it is asked to
 	Patient  bool                                        // customers never cancel an order
 }
@@ -84,7 +85,7 @@ func begin(sim *simulate.Simulation, r *rand.Rand, b Broken) *simulate.Scenario 
 	}
 	sc := &simulate.Scenario{
 		Setup: func(*simulate.Simulation) { s.setup(r) }, Settled: s.settled, Check: s.check,
-		Projections: s.projections(), Archive: s.archived, Remotes: []string{"payments"}, Serve: b.Serve,
+		Projections: s.projections(), Archive: s.archived, Remotes: []string{"payments"}, Serve: b.Serve, Trigger: b.Trigger,
 	}
 	sc.Handle = func(name string, next broker.Handler) broker.Handler {
 		if b.Handle != nil {
