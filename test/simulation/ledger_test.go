@@ -64,7 +64,7 @@ var brokenLedgers = []struct {
 		return credulous{driver{Driver: db}, map[store.Key]store.Document{}}
 	})},
 	{"ends a query at the documents that are deleted", storing(func(db store.Driver) store.Driver {
-		return impatient{driver{Driver: db}}
+		return ending{driver{Driver: db}}
 	})},
 	{"keeps a member whose name differs in case", storing(func(db store.Driver) store.Driver {
 		return hoarding{driver{Driver: db}, "labels"}
@@ -196,17 +196,17 @@ func hasty(batch []ce.Event, results []broker.Result) []broker.Result {
 	return results
 }
 
-// impatient is a store that finds no scraps beyond the first that it was asked for.
-type impatient struct{ driver }
+// ending is a store that finds no scraps beyond the first that it was asked for.
+type ending struct{ driver }
 
-func (d impatient) Query(ctx context.Context, q store.Query) ([]store.Document, bool, error) {
+func (d ending) Query(ctx context.Context, q store.Query) ([]store.Document, bool, error) {
 	if q.Collection == "scraps" && q.After != nil {
 		return nil, false, nil
 	}
 	return d.Driver.Query(ctx, q)
 }
 
-func (d impatient) Commit(ctx context.Context, b store.Batch) error { return d.Driver.Commit(ctx, b) }
+func (d ending) Commit(ctx context.Context, b store.Batch) error { return d.Driver.Commit(ctx, b) }
 
 // hoarding is a store that keeps the members of a collection which a write does not have, by their exact names.
 type hoarding struct {
