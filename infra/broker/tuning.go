@@ -55,8 +55,8 @@ func set[T int | float64 | time.Duration](to *T, v T) {
 	}
 }
 
-// ParseTuning reads a tuning as settings have it: retry=20,timeout=1m,concurrency=4. The names are retry, backoff, delay,
-// max-delay, timeout, patience, batch, concurrency, interval and rate. An error is fault.Invalid.
+// ParseTuning reads a tuning as settings have it: retry=20,timeout=1m,concurrency=4. The names are retry, backoff,
+// delay, max-delay, timeout, patience, batch, concurrency, interval and rate. An error is fault.Invalid.
 func ParseTuning(text string) (u Tuning, err error) {
 	for part := range strings.SplitSeq(text, ",") {
 		if part = strings.TrimSpace(part); part == "" {

@@ -33,7 +33,8 @@ func TestTuning(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
-		"retry", "retry=-1", "timeout=5", "timeout=-5s", "backoff=steep", "batch=0", "concurrency=x", "rate=0", "rate=NaN", "tries=3",
+		"retry", "retry=-1", "timeout=5", "timeout=-5s", "backoff=steep", "batch=0", "concurrency=x", "rate=0",
+		"rate=NaN", "tries=3",
 	} {
 		if _, err := broker.ParseTuning(text); !fault.Is(err, fault.Invalid) || !strings.Contains(err.Error(), text) {
 			t.Errorf("%q: got %v", text, err)

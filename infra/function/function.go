@@ -89,8 +89,8 @@ func (f *Function) Source() string { return "/functions/" + f.name }
 
 // Deliver declares how events are delivered to the function, where the defaults do not fit: attempts, timeout, batch,
 // concurrency and rate. An environment may change it again, with EBB_DELIVERY. With a concurrency each event has a unit
-// of work of its own, for handlers that call something slow; otherwise many events share one unit, in order, which costs
-// one commit for all of them. A MinBatchInterval makes fewer commits, for a function that no caller waits for.
+// of work of its own, for handlers that call something slow; otherwise many events share one unit, in order, which
+// costs one commit for all of them. A MinBatchInterval makes fewer commits, for a function that no caller waits for.
 // Where the platform delivers, as on Knative, it takes what it knows: no rate, no patience, no interval.
 func Deliver(f *Function, t broker.Tuning) { f.delivery = t }
 

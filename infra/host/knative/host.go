@@ -10,8 +10,8 @@
 //     the one that it was deployed with; otherwise its log has the reason.
 //   - GET /metrics.
 //
-// The platform delivers: it counts attempts, also those of a delivery that got no answer as the process had died, and it
-// does not pause. Its retries, backoff and timeout stand in the Trigger, which Terraform writes from the declaration.
+// The platform delivers: it counts attempts, also those of a delivery that got no answer as the process had died, and
+// it does not pause. Its retries, backoff and timeout stand in the Trigger, which Terraform writes from the declaration.
 //
 // Concurrent deliveries share a unit of work, with one commit for all of them; see host.Instance.
 //
