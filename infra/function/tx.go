@@ -140,7 +140,9 @@ func (tx *Tx) stamp(d event.Draft) (ce.Event, error) {
 	e := ce.Event{Context: &c, DataEncoded: data}
 	extensions := make(map[string]any, 6)
 	c.Extensions = extensions
-	c.ID = tx.NewID()
+	if c.ID = d.ID; c.ID == "" {
+		c.ID = tx.NewID()
+	}
 	_ = c.SetSource(tx.f.Source())
 	c.Type = d.Info.Name
 	c.Subject = &d.Subject
@@ -161,7 +163,9 @@ func (tx *Tx) stamp(d event.Draft) (ce.Event, error) {
 	if d.SentAs != "" {
 		extensions[event.SentAs] = d.SentAs
 	}
-	if tx.cause.Context != nil {
+	if d.Cause != "" {
+		extensions[event.CausationID] = d.Cause
+	} else if tx.cause.Context != nil {
 		extensions[event.CausationID] = tx.cause.ID()
 	}
 	trace, state := tx.trace, tx.traceState

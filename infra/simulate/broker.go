@@ -426,8 +426,8 @@ func (t *trigger) recorded(it *item, r broker.Result, events int) bool {
 	if sim.isPoison(it.e) {
 		sim.poisoned[poisoned{it.e.ID(), t.s.name}] = true
 	} else {
-		sim.dead = append(sim.dead, fmt.Sprintf("%s of %s for %s: %d %s",
-			it.e.Type(), sim.short(it.e.Subject()), t.s.name, r.Status, r.Message))
+		sim.dead = append(sim.dead, deadLetter{t.s.name, fmt.Sprintf("%s of %s for %s: %d %s",
+			it.e.Type(), sim.short(it.e.Subject()), t.s.name, r.Status, r.Message), it.e})
 	}
 	return true
 }

@@ -51,7 +51,9 @@ func all(schema store.Schema, open store.Opener, function, collection string) []
 
 func (sim *Simulation) checkDead() {
 	for _, d := range sim.dead {
-		sim.Violated("a dead letter: %s", d)
+		if sim.scenario.Refused == nil || !sim.scenario.Refused(d.function, d.e) {
+			sim.Violated("a dead letter: %s", d.text)
+		}
 	}
 	var missing []string
 	for p, buried := range sim.poisoned {

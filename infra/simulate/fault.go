@@ -46,7 +46,7 @@ const (
 	RemoteOutage      Kind = "remote outage"       // the other service is away for longer than the retries last
 	FunctionOutage    Kind = "function outage"     // the function does not start for longer than the retries last
 	BadEntry          Kind = "bad entry"           // the outbox has an entry that cannot be read
-	Stranger          Kind = "stranger"            // an unknown sender's event arrives whose data is not what its type says
+	Stranger          Kind = "stranger"            // an event of an unknown sender arrives whose data is not of its type
 )
 
 // Kinds returns every kind of fault.

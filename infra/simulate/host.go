@@ -442,7 +442,8 @@ func (s *supervisor) kills(batch []ce.Event) bool {
 // strangersData is data that is not what its content type says, with the type.
 var strangersData = [][2]string{
 	{ce.ApplicationJSON, "\xff\x00{"}, {ce.ApplicationJSON, `{"a":1} {"b":2}`}, {ce.ApplicationJSON, ""},
-	{"application/vnd.stranger+json", `{"a":`}, {"text/plain", "Gr\xf6\xdfe"}, {"application/octet-stream", "\x00\x01\xff"},
+	{"application/vnd.stranger+json", `{"a":`}, {"text/plain", "Gr\xf6\xdfe"},
+	{"application/octet-stream", "\x00\x01\xff"},
 }
 
 // stranger publishes an event of a type that no function knows, as a gateway of another system might.

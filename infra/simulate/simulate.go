@@ -77,6 +77,10 @@ type Scenario struct {
 	Settled   func(sim *Simulation) bool // reports whether the system has nothing to do; nil: as soon as it is idle
 	Check     func(sim *Simulation)      // runs at rest; reports broken promises with Simulation.Violated
 
+	// Refused reports, at rest, whether a function was right to refuse an event for good; nil: none is right, except for
+	// poisonous events.
+	Refused func(function string, e ce.Event) bool
+
 	Projections []Projection                                // rebuilt and compared, after Check
 	Archive     func(sim *Simulation) []ce.Event            // returns the events to rebuild from; nil: those published
 	Handle      func(string, broker.Handler) broker.Handler // wraps the event handler of a function; nil: none

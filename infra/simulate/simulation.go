@@ -47,7 +47,7 @@ type Simulation struct {
 	poisonous   map[string]*supervisor // by id: what a fault meant it for
 	deadly      map[string]*supervisor // by id: whose processes it kills
 	poisoned    map[poisoned]bool      // whether it was dead-lettered
-	dead        []string
+	dead        []deadLetter
 
 	waits      waits
 	ledger     ledger
@@ -62,6 +62,12 @@ type Simulation struct {
 	events     int
 	deliveries int
 	instances  int
+}
+
+// deadLetter is an event that was dead-lettered and is not poisonous.
+type deadLetter struct {
+	function, text string
+	e              ce.Event
 }
 
 // Violation is a broken promise. Class is the same for the same promise, whatever the ids.

@@ -27,8 +27,10 @@ type Tx struct {
 	touched []touch        // in the order of first use, so that the batch is deterministic
 	index   map[Key]*entry // of touched, when that is longer than short
 	queried queried
+	reads   reads
 	careful bool     // a conflict ended the attempt before: Create reads the document first
 	watched *watched // nil: none
+	attempt *attempt
 }
 
 // watched is a document that every read by key also reads.
@@ -78,7 +80,7 @@ func (q *queried) find(k Key) *Document {
 }
 
 // Begin starts a transaction.
-func Begin(d Driver) *Tx { return &Tx{driver: d} }
+func Begin(d Driver) *Tx { return &Tx{driver: d, attempt: &attempt{}} }
 
 // StoreTx returns tx, so that a Tx is a Transactor.
 func (tx *Tx) StoreTx() *Tx { return tx }
@@ -86,7 +88,7 @@ func (tx *Tx) StoreTx() *Tx { return tx }
 // Nest starts a transaction inside tx. It reads the writes of tx; its own writes become a part of tx with Merge and are
 // dropped otherwise.
 func (tx *Tx) Nest() *Tx {
-	return &Tx{driver: tx.driver, parent: tx, careful: tx.careful, watched: tx.watched}
+	return &Tx{driver: tx.driver, parent: tx, careful: tx.careful, watched: tx.watched, attempt: tx.attempt}
 }
 
 // Merge adds the reads and writes of a nested transaction to the outer one.
@@ -94,6 +96,7 @@ func (tx *Tx) Merge() {
 	for _, t := range tx.touched {
 		tx.parent.put(t.Key, t.entry)
 	}
+	tx.parent.reads.add(tx.reads)
 }
 
 // find returns the entry of a document at this level of nesting, or nil.
@@ -172,6 +175,7 @@ func (tx *Tx) Load(ctx context.Context, keys ...Key) error {
 	if err != nil {
 		return err
 	}
+	tx.reads.moments++
 	if w != nil {
 		last := len(docs) - 1
 		w.doc, w.latest, docs = docs[last], true, docs[:last]
@@ -242,6 +246,7 @@ func (tx *Tx) Create(ctx context.Context, k Key, data json.RawMessage) error {
 	if !known {
 		e = &entry{version: tx.floor(k.Collection)}
 		tx.put(k, e)
+		tx.reads.moments++
 	}
 	if e.data != nil {
 		return fault.New(fault.Conflict, "%s %s exists already", k.Collection, k.ID)
@@ -321,6 +326,7 @@ func (tx *Tx) Query(ctx context.Context, q Query) ([]Document, bool, error) {
 	if err != nil {
 		return nil, false, err
 	}
+	tx.reads.note(ask, docs)
 	if len(pending) == 0 {
 		tx.queried.docs = append(tx.queried.docs, docs...)
 		return docs, more, nil
@@ -385,14 +391,23 @@ func (tx *Tx) Batch() Batch {
 			b.Mutations = append(b.Mutations, Mutation{t.Key, t.version, t.data})
 		}
 	}
+	for _, p := range tx.reads.required {
+		if tx.find(p.Key) == nil {
+			b.Preconditions = append(b.Preconditions, p)
+		}
+	}
 	return b
 }
 
-// Commit applies all writes atomically, or returns fault.Conflict. A transaction without writes commits nothing.
+// Commit applies all writes atomically, or returns fault.Conflict. Of a transaction without writes it only checks that
+// what it has read was true at one moment.
 func (tx *Tx) Commit(ctx context.Context) error {
+	if k, torn := tx.torn(); torn {
+		return changed(k)
+	}
 	b := tx.Batch()
 	if len(b.Mutations) == 0 {
-		return nil
+		return tx.check(ctx)
 	}
 	return tx.driver.Commit(ctx, b)
 }
@@ -404,13 +419,16 @@ const (
 	patience = 4 * time.Second
 )
 
-// Update runs fn in a transaction and commits it. After a conflict it runs fn again, at least 11 more times and for some
-// seconds, so fn must have no effect but through its tx. With a driver whose RunTwice returns true, fn is run once more before that, so that tests
-// show an fn with other effects.
+// Update runs fn in a transaction and commits it. After a conflict it runs fn again, at least 11 more times and for
+// some seconds, so fn must have no effect but through its tx. It does the same when fn refuses, and what fn has read
+// was not true at one moment; see Tx.Confirm. A unit that has asked for a Portion is run again with a smaller one when
+// the database refuses its commit as too large. With a driver whose RunTwice returns true, fn is run once more before
+// that, so that tests show an fn with other effects.
 func Update(ctx context.Context, d Driver, fn func(context.Context, *Tx) error) error {
 	if r, ok := d.(interface{ RunTwice() bool }); ok && r.RunTwice() {
 		_ = fn(ctx, Begin(d)) // as if a first attempt had ended with a conflict
 	}
+	halvings := 0
 	start := time.Now()
 	until := start.Add(patience)
 	if deadline, ok := ctx.Deadline(); ok && deadline.Sub(start)/4 < patience {
@@ -420,19 +438,25 @@ func Update(ctx context.Context, d Driver, fn func(context.Context, *Tx) error) 
 	for n := 1; ; n++ {
 		begin := time.Now()
 		tx := Begin(d)
-		tx.careful = n > 1
+		tx.careful, tx.attempt.halvings = n > 1, halvings
 		err := fn(ctx, tx)
 		if err == nil {
 			err = tx.Commit(ctx)
 			if err == nil {
 				return nil
 			}
+			if fault.Is(err, fault.TooLarge) && tx.attempt.portion > 1 && ctx.Err() == nil {
+				halvings++
+				n--
+				continue
+			}
 			if fault.Is(err, fault.Conflict) {
 				err = raced{err}
 			}
+		} else {
+			err = tx.Confirm(ctx, err)
 		}
-		var race raced
-		if !errors.As(err, &race) || ctx.Err() != nil || n >= attempts && (simulated || time.Now().After(until)) {
+		if !Raced(err) || ctx.Err() != nil || n >= attempts && (simulated || time.Now().After(until)) {
 			return err
 		}
 		if simulated {
@@ -448,6 +472,9 @@ func Update(ctx context.Context, d Driver, fn func(context.Context, *Tx) error) 
 type raced struct{ error }
 
 func (r raced) Unwrap() error { return r.error }
+
+// Raced reports whether an error is a conflict after which another attempt may succeed.
+func Raced(err error) bool { return errors.As(err, new(raced)) }
 
 // maxPause is the longest wait before another attempt.
 const maxPause = 250 * time.Millisecond

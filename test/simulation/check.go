@@ -115,10 +115,13 @@ func (s *run) check(sim *simulate.Simulation) {
 	s.checkMoney(sim, books)
 	s.checkAsked(sim)
 	s.checkArchive(sim, log)
+	s.arrivals.check(sim, log)
+	s.checkReplays(sim, log)
 	s.checkEmittedOnce(sim, books, log)
 	s.checkViews(sim, books, log)
 	s.checkLetters(sim)
 	s.checkRevoked(sim)
+	checkTimers(sim)
 }
 
 // generation returns the number of the live generation of the views.
@@ -194,7 +197,7 @@ func (s *run) archived(sim *simulate.Simulation) []ce.Event {
 		return s.log
 	}
 	var log []ce.Event
-	for _, d := range sim.Documents("archive", "events") {
+	for _, d := range sim.Documents("archive", "log") {
 		var doc struct{ Event json.RawMessage }
 		err := json.Unmarshal(d.Data, &doc)
 		var e ce.Event

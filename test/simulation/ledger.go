@@ -2,10 +2,13 @@ package simulation
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"time"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/functions/clock"
 	"github.com/ebb-dev/ebb/infra/auth"
@@ -49,7 +52,7 @@ func (l *ledger) scenario(r *rand.Rand, b Broken) *simulate.Scenario {
 	sc := &simulate.Scenario{
 		Functions: made, Handle: b.Handle, Serve: b.Serve,
 		Setup: func(*simulate.Simulation) { l.send("PUT", "/api/purses/main", purse{Owner: owner}, nil) },
-		Check: l.check,
+		Check: l.check, Refused: l.refused,
 	}
 	for n := range 1 + r.IntN(6) {
 		at, size := time.Duration(r.Int64N(int64(time.Minute))), 2+r.IntN(4)
@@ -67,6 +70,20 @@ func (l *ledger) scenario(r *rand.Rand, b Broken) *simulate.Scenario {
 		sc.Actions = append(sc.Actions, simulate.Action{
 			At: at, What: fmt.Sprintf("%d guests take the seat %d one after the other", length, n),
 			Do: func(*simulate.Simulation) { l.seat(fmt.Sprint("seat-", n), length) },
+		})
+	}
+	for n := range 1 + r.IntN(5) {
+		at, weight := time.Duration(r.Int64N(int64(time.Minute))), 1+r.IntN(100)
+		sc.Actions = append(sc.Actions, simulate.Action{
+			At: at, What: fmt.Sprintf("both pans are loaded with %d, and weighed, number %d", weight, n),
+			Do: func(*simulate.Simulation) { l.weigh(n, weight) },
+		})
+	}
+	for n := range 2 + r.IntN(8) {
+		at, open := time.Duration(r.Int64N(int64(time.Minute))), time.Duration(r.Int64N(int64(400*time.Millisecond)))
+		sc.Actions = append(sc.Actions, simulate.Action{
+			At: at, What: fmt.Sprintf("two claim the name %d, and no claim counts after %s", n, open),
+			Do: func(*simulate.Simulation) { l.claimBoth(fmt.Sprint("name-", n), open) },
 		})
 	}
 	return sc
@@ -118,6 +135,38 @@ func (l *ledger) seat(id string, length int) {
 			})
 		}
 	})
+}
+
+// weigh loads both pans and weighs them at the same time, by requests and by an event. They weigh the same in every
+// state that is committed.
+func (l *ledger) weigh(n, weight int) {
+	l.sim.Publish(emitted(l.sim, n, pansWeighed.New("pans", guest{"x"}), n))
+	for range 2 {
+		l.send("POST", "/api/weighings", nil, func(a simulate.Response) {
+			if a.Status == http.StatusUnprocessableEntity {
+				l.sim.Violated("a request is refused for a state that never was: %s", a.Body)
+			}
+		})
+	}
+	l.send("PUT", "/api/pans", pan{weight}, nil)
+}
+
+// claimBoth has two claim a name at once, and closes it after a while: then nothing comes of a claim.
+func (l *ledger) claimBoth(name string, open time.Duration) {
+	for i, who := range []string{"ann", "bob"} {
+		l.sim.Publish(emitted(l.sim, i, nameClaimed.New(name, guest{who}).Keyed(name+who), i))
+	}
+	l.sim.After(open, func() { l.send("POST", "/api/names/"+name+"/closing", nil, nil) })
+}
+
+// refused reports whether a claim was refused because another has the name.
+func (l *ledger) refused(_ string, e ce.Event) bool {
+	if e.Type() != nameClaimed.Name() {
+		return false
+	}
+	var claim guest
+	has, taken := documents[guest](l.sim, "ledger", "names")[e.Subject()]
+	return json.Unmarshal(e.Data(), &claim) == nil && taken && has != claim
 }
 
 // checkSeats checks that each seat has the guest who has taken it and not left, and that the hall knows it.
@@ -193,6 +242,70 @@ func newHall(e function.Env) (*function.Function, error) {
 	return f, nil
 }
 
+type pan struct {
+	Weight int `json:"weight"`
+}
+
+type closed struct {
+	At time.Time `json:"at"`
+}
+
+var (
+	pansWeighed = event.Define(depotEvents, "ledger.weigh", 1, event.Command, "Weigh the pans.", guest{"x"})
+	nameClaimed = event.Define(depotEvents, "ledger.claim", 1, event.Command, "Claim a name.", guest{"ann"})
+)
+
+// declarePans declares two documents that are always the same, and a check of that which reads one after the other.
+func (l *ledger) declarePans(f *function.Function) {
+	pans := function.Collection[pan](f, "pans")
+	weigh := func(ctx context.Context, tx *function.Tx) error {
+		left, _, err := pans.Find(ctx, tx, "left")
+		if err != nil {
+			return err
+		}
+		right, _, err := pans.Find(ctx, tx, "right")
+		if err == nil && left != right {
+			err = fault.New(fault.Invalid, "the left pan has %d and the right one %d", left.Weight, right.Weight)
+		}
+		return err
+	}
+	function.On(f, pansWeighed, func(ctx context.Context, tx *function.Tx, _ guest) error { return weigh(ctx, tx) })
+	function.Serve(f, changes(http.MethodPost, "/api/weighings"),
+		func(ctx context.Context, tx *function.Tx, _ *struct{}) (*struct{}, error) { return nil, weigh(ctx, tx) })
+	function.Serve(f, changes(http.MethodPut, "/api/pans"),
+		func(ctx context.Context, tx *function.Tx, in *struct{ Body pan }) (*struct{}, error) {
+			if err := pans.Put(ctx, tx, "left", in.Body); err != nil {
+				return nil, err
+			}
+			return nil, pans.Put(ctx, tx, "right", in.Body)
+		})
+}
+
+// declareNames declares names that the first to claim one gets, unless the name is closed.
+func declareNames(f *function.Function) {
+	names, closings := function.Collection[guest](f, "names"), function.Collection[closed](f, "closings")
+	function.On(f, nameClaimed, func(ctx context.Context, tx *function.Tx, claim guest) error {
+		name := tx.Event().Subject()
+		has, taken, err := names.Find(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		if taken && has != claim {
+			return fault.New(fault.Invalid, "%s has the name", has.Name)
+		}
+		if _, late, err := closings.Find(ctx, tx, name); err != nil || late {
+			return err
+		}
+		return names.Put(ctx, tx, name, claim)
+	})
+	function.Serve(f, changes(http.MethodPost, "/api/names/{id}/closing"),
+		func(ctx context.Context, tx *function.Tx, in *struct {
+			ID string `path:"id"`
+		}) (*struct{}, error) {
+			return nil, closings.Put(ctx, tx, in.ID, closed{tx.Now()})
+		})
+}
+
 type seatInput struct {
 	ID   string `path:"id"`
 	Body guest
@@ -233,9 +346,40 @@ func (l *ledger) declareSeats(f *function.Function) {
 		})
 }
 
+// unsteady is a store that fails to commit one claim of a name in three, and does nothing then.
+type unsteady struct {
+	store.Driver
+	l *ledger
+}
+
+// Commit implements store.Driver.
+func (d unsteady) Commit(ctx context.Context, b store.Batch) error {
+	for _, m := range b.Mutations {
+		if m.Collection == "names" && d.l.rng.IntN(3) == 0 {
+			return fault.New(fault.Unavailable, "the store is unavailable")
+		}
+	}
+	return d.Driver.Commit(ctx, b)
+}
+
+// Pause forwards to the simulated store, which store.Update waits with.
+func (d unsteady) Pause(ctx context.Context, n int) {
+	d.Driver.(interface{ Pause(context.Context, int) }).Pause(ctx, n)
+}
+
 func (l *ledger) declare(e function.Env) (*function.Function, error) {
+	open := e.Store
+	e.Store = func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
+		db, err := open(ctx, name, schema)
+		if err != nil {
+			return nil, err
+		}
+		return unsteady{db, l}, nil
+	}
 	f := function.New("ledger", e)
 	l.declareSeats(f)
+	l.declarePans(f)
+	declareNames(f)
 	purses := function.Collection[purse](f, "purses", store.On("owner"))
 	function.Serve(f, changes(http.MethodPut, "/api/purses/{id}"),
 		func(ctx context.Context, tx *function.Tx, in *struct {

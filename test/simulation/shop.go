@@ -16,6 +16,7 @@ import (
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions"
 	"github.com/ebb-dev/ebb/functions/gateway"
+	"github.com/ebb-dev/ebb/functions/orders"
 	"github.com/ebb-dev/ebb/functions/payments"
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/broker"
@@ -66,6 +67,7 @@ type run struct {
 	byAction map[int]string // the ids of acknowledged orders by action
 	log      []ce.Event
 	revoked  *revoked
+	arrivals *arrivals
 }
 
 const customers = 5
@@ -79,6 +81,7 @@ func begin(sim *simulate.Simulation, r *rand.Rand, b Broken) *simulate.Scenario 
 		asked:    map[string]int{},
 		byAction: map[int]string{},
 		revoked:  newRevoked(),
+		arrivals: newArrivals(),
 	}
 	sc := &simulate.Scenario{
 		Setup: func(*simulate.Simulation) { s.setup(r) }, Settled: s.settled, Check: s.check,
@@ -88,7 +91,7 @@ func begin(sim *simulate.Simulation, r *rand.Rand, b Broken) *simulate.Scenario 
 		if b.Handle != nil {
 			next = b.Handle(name, next)
 		}
-		return s.learn(name, next)
+		return s.learn(name, s.observe(name, next))
 	}
 	versions := &schemas{sim: sim, added: map[place]bool{}, committed: s.committed}
 	for _, c := range functions.System().Functions {
@@ -101,10 +104,10 @@ func begin(sim *simulate.Simulation, r *rand.Rand, b Broken) *simulate.Scenario 
 			made.New = func(e function.Env) (*function.Function, error) { return payments.NewWith(e, s.bank), nil }
 			made.Next = made.New
 		case "orders":
-			next := env("42s")
+			next, change := env("42s"), changedOrders(sim.Seed())
 			made.Next = func(e function.Env) (*function.Function, error) {
 				e.Lookup = next.Lookup
-				return c.New(e)
+				return orders.NewVersion(e, 2, change)
 			}
 		default:
 			made.Next = c.New
