@@ -8,6 +8,7 @@ import (
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
@@ -25,7 +26,7 @@ type archive struct {
 // New declares the archive function.
 func New(env function.Env) (*function.Function, error) {
 	f := function.New("archive", env)
-	function.MinBatchInterval(f, 25*time.Millisecond) // no caller waits for it, and it receives every event
+	function.Deliver(f, broker.Tuning{MinBatchInterval: 25 * time.Millisecond}) // no caller waits for it, and it receives every event
 	a := &archive{
 		types: sync.OnceValue(func() event.Catalogue { return f.Env().System().Types() }),
 		log: function.Collection[stored](f, "log", store.Large, store.On("position"),

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
@@ -32,7 +33,7 @@ func New(env function.Env) (*function.Function, error) {
 	if err != nil {
 		return nil, err
 	}
-	function.MinBatchInterval(f, 25*time.Millisecond) // timers need no more precision than seconds
+	function.Deliver(f, broker.Tuning{MinBatchInterval: 25 * time.Millisecond}) // timers need no more precision than seconds
 	c := &clock{
 		f:         f,
 		timers:    function.Collection[timer](f, "timers", store.On("due")),
