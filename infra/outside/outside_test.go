@@ -409,6 +409,19 @@ func TestDueTwice(t *testing.T) {
 	s.wantEnd(h, e, "receipt of s1", charge, charge)
 }
 
+// Two messages of one batch for which a call is due make it once.
+func TestDueTwiceInABatch(t *testing.T) {
+	s := &shop{bank: func(int) error { return unavailable }, policy: outside.Policy{Retry: outside.Retry{AtOnce: 1}}}
+	h := s.harness(t)
+	e := h.Event(ordered.New("s1", sale{ID: "s1"}))
+	wantStatus(h, e, 200)
+	h.Clock.Advance(time.Minute)
+	s.bank = nil
+	due := event.CallDue.New("charge/s1", event.DueCall{Function: "sales", Call: "charge/s1"})
+	h.MustDeliver(due, due)
+	s.wantEnd(h, e, "receipt of s1", charge, charge)
+}
+
 // A handler of the result that fails or panics has the call made again later, and the event is no dead letter.
 func TestResultHandlerFails(t *testing.T) {
 	s := &shop{then: func(n int) error {
