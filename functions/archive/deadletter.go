@@ -255,6 +255,7 @@ func (a *archive) dropDead(ctx context.Context, tx *function.Tx, in *deadInput) 
 	if err != nil {
 		return nil, err
 	}
-	l.State, l.Event, l.Reason, l.Mended, l.Expires = dropped, json.RawMessage("null"), "", false, tx.Now().Add(droppedRetention)
+	l.State, l.Event, l.Reason, l.Mended = dropped, json.RawMessage("null"), "", false
+	l.Expires = tx.Now().Add(droppedRetention)
 	return nil, a.dead.Put(ctx, tx, in.ID, l)
 }

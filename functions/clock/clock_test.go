@@ -154,7 +154,8 @@ func TestCancelOvertakesSchedule(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if left, _, err := db.Query(t.Context(), store.Query{Collection: "cancelled", Limit: 10}); len(left) > 0 || err != nil {
+	left, _, err := db.Query(t.Context(), store.Query{Collection: "cancelled", Limit: 10})
+	if len(left) > 0 || err != nil {
 		t.Errorf("three days later %d cancels are remembered, %v", len(left), err)
 	}
 }

@@ -79,7 +79,8 @@ func (c *clock) cancel(ctx context.Context, tx *function.Tx, cmd event.CancelTim
 	case known:
 		return c.timers.Delete(ctx, tx, cmd.TimerID)
 	}
-	return c.cancelled.Put(ctx, tx, cmd.TimerID, cancelled{At: tx.Event().Time().UTC(), Until: tx.Now().Add(cancelRetention)})
+	early := cancelled{At: tx.Event().Time().UTC(), Until: tx.Now().Add(cancelRetention)}
+	return c.cancelled.Put(ctx, tx, cmd.TimerID, early)
 }
 
 func parse(data json.RawMessage) (ce.Event, error) {

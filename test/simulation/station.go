@@ -25,7 +25,8 @@ type departure struct {
 	Note string `json:"note"`
 }
 
-var trainLeft = event.Define(depotEvents, "station.left", 1, event.Fact, "A train left.", departure{ID: "t1", Note: "x"})
+var trainLeft = event.Define(depotEvents, "station.left", 1, event.Fact, "A train left.",
+	departure{ID: "t1", Note: "x"})
 
 // documentBytes is how large a document of the station's stores may be: less than the clock and the archive expect, and
 // more than any single event.
