@@ -41,6 +41,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/host"
+	"github.com/ebb-dev/ebb/infra/personal"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/memory"
 )
@@ -50,6 +51,9 @@ const (
 	Issuer   = "ebb"
 	Audience = "ebb"
 )
+
+// personalKey is what all harnesses wrap the keys of persons under, so that one decrypts what another has emitted.
+var personalKey = personal.NewKey()
 
 // Harness is one function under test. Its methods may be called concurrently.
 type Harness struct {
@@ -108,6 +112,7 @@ func New(t testing.TB, constructor func(function.Env) (*function.Function, error
 		Logger: slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelError})),
 		Lookup: config.Map(map[string]string{
 			"EBB_SIGNING_KEYS": string(private), "EBB_ISSUER": Issuer, "EBB_AUDIENCE": Audience,
+			personal.Variable: personalKey,
 		}),
 	}
 	for _, o := range options {
