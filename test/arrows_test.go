@@ -32,6 +32,7 @@ var layers = []layer{
 	{packages: "infra/fault", outside: "none"},
 	{packages: "infra/event", tests: "infra/event/eventtest", outside: "github.com/cloudevents/sdk-go/v2/..."},
 	{packages: "infra/event/*", may: "infra/event infra/event/golden", outside: "github.com/cloudevents/sdk-go/v2/..."},
+	{packages: "infra/internal/httpevent", may: "infra/fault infra/event"},
 	{packages: "infra/internal/*/...", may: "infra/fault infra/internal/..."},
 	{packages: "infra/auth/...", may: "infra/fault infra/auth/..."},
 	{packages: "infra/config", may: "infra/internal/..."},
@@ -91,6 +92,11 @@ var layers = []layer{
 		tests: "infra/function/functiontest infra/store/memory infra/broker/memory",
 	},
 	{packages: "infra/function/functiontest", may: kit + " infra/function infra/host infra/store/memory"},
+	{
+		packages: "infra/outside",
+		may:      "infra/event infra/fault infra/function infra/store infra/telemetry infra/internal/...",
+		tests:    "infra/function/functiontest infra/store/memory",
+	},
 	{packages: "infra/cron", may: "infra/event infra/function infra/manifest",
 		tests: "infra/broker infra/function/functiontest infra/store"},
 	{packages: "infra/saga", may: "infra/event", outside: "none"},
@@ -142,8 +148,9 @@ var layers = []layer{
 	},
 	{
 		packages: "functions/*/...",
-		may:      "events " + kit + " infra/function infra/saga infra/journal infra/cron infra/generate infra/flag $/...",
-		tests:    "infra/function/functiontest infra/simulate infra/store/memory",
+		may: "events " + kit +
+			" infra/function infra/saga infra/journal infra/outside infra/cron infra/generate infra/flag $/...",
+		tests: "infra/function/functiontest infra/simulate infra/store/memory",
 	},
 	{packages: ".", may: "..."},
 	{packages: "cmd/...", may: "..."},

@@ -1,9 +1,11 @@
 package archive_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -413,6 +415,43 @@ func TestDeadLetters(t *testing.T) {
 	}
 	if in := read(h, ""); len(in.Items) != 0 {
 		t.Fatalf("dead letters are in the log: %+v", in)
+	}
+}
+
+// Knative's brokers encode the answer of the subscriber in base64, and may cut it within a character.
+func TestReasonInBase64(t *testing.T) {
+	long := strings.Repeat("x", 766) + "ö"
+	for data, want := range map[string]string{
+		"bm8gc3VjaCBvcmRlcg==":         "no such order",
+		"eyJ0aXRsZSI6Ikdyw7bDn2UifQo=": `{"title":"Größe"}` + "\n",
+		"no such order":                "no such order",
+		"test":                         "test",
+		"notfound":                     "notfound",
+		base64.StdEncoding.EncodeToString([]byte(long)[:767]): strings.Repeat("x", 766),
+		"": "",
+	} {
+		h := functiontest.New(t, archive.New)
+		e := dead(h, captured("a"), "/functions/orders")
+		e.SetExtension(broker.ErrorData, data)
+		h.Receive(e)
+		if got := deadLetters(h, ""); len(got) != 1 || got[0].Reason != want {
+			t.Errorf("%s: got %+v, want the reason %q", data, got, want)
+		}
+	}
+}
+
+// A dead letter of bytes that are not what their type says is kept, shown and sent again byte by byte.
+func TestDeadLetterOfBytes(t *testing.T) {
+	h := functiontest.New(t, archive.New)
+	e := dead(h, captured("a"), "/functions/orders")
+	e.DataEncoded = []byte("\xff{")
+	if got := h.Receive(e); !got[0].OK() {
+		t.Fatalf("got %+v", got)
+	}
+	l := deadLetters(h, "")[0]
+	h.Call("POST", "/api/archive/dead-letters/"+l.ID+"/replay", functiontest.Admin(), nil).Expect(202)
+	if emitted := h.Emitted(); string(l.Event.Data()) != "\xff{" || len(emitted) != 1 || string(emitted[0].Data()) != "\xff{" {
+		t.Fatalf("got %+v, sent %v", l, emitted)
 	}
 }
 

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"net/url"
 	"path"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
@@ -46,12 +49,12 @@ type letter struct {
 func (a *archive) deadLetter(ctx context.Context, tx *function.Tx, e ce.Event) error {
 	subscriber := event.Extension(e, broker.ErrorDest)
 	l := letter{State: waiting, At: sortableTime(tx.Now()), Subscriber: subscriber, Function: functionOf(subscriber),
-		Code: event.Extension(e, broker.ErrorCode), Reason: event.Extension(e, broker.ErrorData), Type: e.Type()}
+		Code: event.Extension(e, broker.ErrorCode), Reason: reasonOf(event.Extension(e, broker.ErrorData)), Type: e.Type()}
 	plain := e.Clone()
 	for _, name := range []string{broker.ErrorDest, broker.ErrorCode, broker.ErrorData} {
 		plain.SetExtension(name, nil)
 	}
-	data, err := json.Marshal(plain)
+	data, err := event.ToJSON(plain)
 	if err != nil {
 		return fault.Wrap(err, fault.Invalid, "the event cannot be written as JSON")
 	}
@@ -67,6 +70,27 @@ func (a *archive) deadLetter(ctx context.Context, tx *function.Tx, e ce.Event) e
 	}
 	return a.dead.Put(ctx, tx, id, l)
 }
+
+// reasonOf returns the text of knativeerrordata. Knative's brokers encode it in base64 and Ebb's do not, and nothing
+// tells which one has: what decodes to text is decoded, which a sentence does not.
+func reasonOf(data string) string {
+	text, err := base64.StdEncoding.Strict().DecodeString(data)
+	if err != nil || len(text) == 0 {
+		return data
+	}
+	for len(text) > 0 && !utf8.Valid(text[max(0, len(text)-utf8.UTFMax):]) && !utf8.Valid(text) && len(data) >= maxReason {
+		text = text[:len(text)-1] // the broker has cut the last character
+	}
+	if !utf8.Valid(text) || bytes.ContainsFunc(text, func(r rune) bool {
+		return !unicode.IsPrint(r) && !strings.ContainsRune("\r\n\t", r)
+	}) {
+		return data
+	}
+	return string(text)
+}
+
+// maxReason is about the length from which on brokers cut knativeerrordata, in bytes.
+const maxReason = 1000
 
 func letterID(subscriber string, e ce.Event) string {
 	sum := sha256.Sum256([]byte(subscriber + "\x00" + e.Source() + "\x00" + e.ID()))
@@ -178,7 +202,7 @@ func (a *archive) mendDead(ctx context.Context, tx *function.Tx, in *mendInput) 
 	if err := e.SetData(event.ContentType, json.RawMessage(compact.Bytes())); err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "the data cannot be put into the event")
 	}
-	if l.Event, err = json.Marshal(e); err != nil {
+	if l.Event, err = event.ToJSON(e); err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "encode a dead letter")
 	}
 	l.Mended = true

@@ -1,7 +1,6 @@
 package archive
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -86,14 +85,11 @@ func encode(a attributes, e ce.Event) (json.RawMessage, error) {
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "encode the attributes of an event")
 	}
-	data := bytes.NewBuffer(make([]byte, 0, 3*len(head)+len(e.DataEncoded)))
-	data.Write(head[:len(head)-1])
-	data.WriteString(`,"event":`)
-	if err := ce.WriteJson(&e, data); err != nil {
+	data := append(make([]byte, 0, 3*len(head)+len(e.DataEncoded)), head[:len(head)-1]...)
+	if data, err = event.AppendJSON(append(data, `,"event":`...), &e); err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "the event cannot be written as JSON")
 	}
-	data.WriteByte('}')
-	return data.Bytes(), nil
+	return append(data, '}'), nil
 }
 
 // end returns the position of the last event; 0 when the log is empty.

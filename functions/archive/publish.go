@@ -53,7 +53,7 @@ func (a *archive) publish(_ context.Context, tx *function.Tx, in *publishInput) 
 	if err := e.SetData(event.ContentType, in.Body.Data); err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "the data cannot be put into the event")
 	}
-	data, err := json.Marshal(e)
+	data, err := event.ToJSON(e)
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "the event cannot be written as JSON")
 	}

@@ -7,9 +7,11 @@
 // It stores a copy of the users' names and e-mail addresses. The latest event about a user counts, in any order of
 // arrival. When a user is deleted the name and address are erased; only the mark that the user is deleted stays.
 //
-// Mail is sent by SMTP when EBB_SMTP_URL is set, and is logged otherwise. It is sent inside the unit of work, so that a
-// failure is retried by the broker: a final refusal becomes notifications.failed, any other failure is retried. So a
-// crash between the mail and the commit sends a mail twice; both have the same Message-ID, derived from the event, so
-// that mail programs may show them as one. A replayed event updates the addresses and sends nothing. Mail is slow, so
-// events are handled one by one, up to sixteen of them concurrently.
+// Mail is sent by SMTP when EBB_SMTP_URL is set, and is logged otherwise. It is an outside call (infra/outside): the
+// event commits that a letter is to be sent, and that it was sent commits afterwards. A final refusal becomes
+// notifications.failed; any other failure is tried again for four days. So a crash between the mail and the second
+// commit sends a mail twice; both have the same Message-ID, derived from the event, so that mail programs may show them
+// as one. A letter goes to the address that its user has when it is sent, and to no user who is deleted by then. A
+// replayed event updates the addresses and sends nothing. Mail is slow, so events are handled one by one, up to sixteen
+// of them concurrently.
 package notifications

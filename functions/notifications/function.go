@@ -5,6 +5,7 @@ import (
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/outside"
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
@@ -26,6 +27,7 @@ type notifications struct {
 	product string
 	users   *store.Collection[user]
 	mail    mailer
+	mailing *outside.Call[mailing, struct{}]
 }
 
 // New declares the notifications function.
@@ -40,6 +42,7 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 	if n.mail, err = newMailer(set, f.Env().Logger); err != nil {
 		return nil, err
 	}
+	n.mailing = outside.Declare(outside.New(f), "mail", mailPolicy, n.send, n.ended)
 	function.Concurrency(f, 16)
 	function.On(f, events.UserRegistered, n.registered)
 	function.On(f, events.UserChanged, n.changed)

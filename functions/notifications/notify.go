@@ -3,19 +3,37 @@ package notifications
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/outside"
 )
 
 // errRefused marks mail that the server refused for good.
 var errRefused = errors.New("refused")
 
-// notify sends the letter and emits notifications.sent or notifications.failed. Events about different entities come in
-// any order, so for an unknown user it fails with fault.NotYet.
+// mailing is a letter that is to be sent. It has the address of the user at the time when it is sent, and nothing is
+// sent to a user who is deleted by then.
+type mailing struct {
+	UserID   string `json:"user_id"`
+	OrderID  string `json:"order_id,omitempty"`
+	Template string `json:"template"`
+	Subject  string `json:"subject"`
+	Body     string `json:"body"`
+}
+
+// mailPolicy gives a relay that is down, or that asks for patience, the time that RFC 5321 section 4.5.4.1 asks for.
+var mailPolicy = outside.Policy{
+	Deadline: 20 * time.Second, GiveUp: 4 * 24 * time.Hour,
+	Retry: outside.Retry{AtOnce: 2, Delay: 500 * time.Millisecond, Max: 30 * time.Minute},
+}
+
+// notify starts to send the letter. Events about different entities come in any order, so for an unknown user it fails
+// with fault.NotYet.
 func (n *notifications) notify(ctx context.Context, tx *function.Tx, l Letter, m Message) error {
 	if tx.Replayed() {
 		return nil
@@ -26,33 +44,64 @@ func (n *notifications) notify(ctx context.Context, tx *function.Tx, l Letter, m
 		return err
 	case !known:
 		return fault.New(fault.NotYet, "the user %s is not known yet", m.UserID)
-	case to.Deleted:
-		n.failed(tx, l, m, "the user is deleted")
+	}
+	id := notificationID(tx, l.name)
+	letter := mailing{UserID: m.UserID, OrderID: m.OrderID, Template: l.name}
+	if to.Deleted {
+		n.failed(tx, id, letter, deleted)
 		return nil
 	}
-	subject, body, err := l.write(values{Product: n.product, Name: to.Name, Data: m.Data})
-	if err != nil {
+	if letter.Subject, letter.Body, err = l.write(values{Product: n.product, Name: to.Name, Data: m.Data}); err != nil {
 		return err
 	}
-	err = n.mail.send(ctx, letter{ID: notificationID(tx, l.name), To: to.Email, Subject: subject, Body: body})
+	return n.mailing.Start(ctx, tx, id, letter)
+}
+
+// The reasons of notifications.failed.
+const (
+	deleted = "the user is deleted"
+	refused = "the mail server refused it"
+	tooLate = "the mail server did not take it in time"
+)
+
+// send sends a letter to the present address of its user.
+func (n *notifications) send(ctx context.Context, r outside.Request[mailing]) (struct{}, error) {
+	var to user
+	err := n.f.Read(ctx, func(ctx context.Context, tx *function.Tx) (err error) {
+		to, _, err = n.users.Find(ctx, tx, r.In.UserID)
+		return err
+	})
+	if err != nil {
+		return struct{}{}, err
+	}
+	if to.Deleted {
+		return struct{}{}, fault.New(fault.Invalid, deleted)
+	}
+	err = n.mail.send(ctx, letter{ID: r.ID, To: to.Email, Subject: r.In.Subject, Body: r.In.Body})
 	switch {
 	case errors.Is(err, errRefused):
-		n.failed(tx, l, m, "the mail server refused it")
+		return struct{}{}, fault.Wrap(err, fault.Invalid, refused)
 	case err != nil:
-		return fault.Wrap(err, fault.Unavailable, "the mail could not be sent yet")
-	default:
-		id := notificationID(tx, l.name)
-		tx.Emit(events.NotificationSent.New(id, events.SentNotification{
-			NotificationID: id, UserID: m.UserID, OrderID: m.OrderID, Channel: n.mail.channel(), Template: l.name,
-		}).Keyed(m.UserID))
+		return struct{}{}, fault.Wrap(err, fault.Unavailable, tooLate)
 	}
+	return struct{}{}, nil
+}
+
+func (n *notifications) ended(_ context.Context, tx *function.Tx, r outside.Result[mailing, struct{}]) error {
+	if r.Err != nil {
+		n.failed(tx, r.ID, r.In, fault.Public(r.Err))
+		return nil
+	}
+	tx.Emit(events.NotificationSent.New(r.ID, events.SentNotification{
+		NotificationID: r.ID, UserID: r.In.UserID, OrderID: r.In.OrderID, Channel: n.mail.channel(), Template: r.In.Template,
+	}).Keyed(r.In.UserID))
 	return nil
 }
 
-func (n *notifications) failed(tx *function.Tx, l Letter, m Message, reason string) {
-	id := notificationID(tx, l.name)
+func (n *notifications) failed(tx *function.Tx, id string, m mailing, reason string) {
 	tx.Emit(events.NotificationFailed.New(id, events.FailedNotification{
-		NotificationID: id, UserID: m.UserID, OrderID: m.OrderID, Channel: n.mail.channel(), Template: l.name, Reason: reason,
+		NotificationID: id, UserID: m.UserID, OrderID: m.OrderID, Channel: n.mail.channel(), Template: m.Template,
+		Reason: reason,
 	}).Keyed(m.UserID))
 }
 

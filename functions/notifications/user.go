@@ -23,14 +23,7 @@ func (u user) accept(next user) user {
 }
 
 func (n *notifications) registered(ctx context.Context, tx *function.Tx, data events.RegisteredUser) error {
-	revision, next := tx.Revision(), user{Name: data.Name, Email: data.Email}
-	if tx.Replayed() {
-		return n.save(ctx, tx, revision, data.UserID, next)
-	}
-	// The user is stored in a unit of work of its own, also when the mail fails: later mail needs it.
-	err := n.f.Update(ctx, func(ctx context.Context, own *function.Tx) error {
-		return n.save(ctx, own, revision, data.UserID, next)
-	})
+	err := n.save(ctx, tx, tx.Revision(), data.UserID, user{Name: data.Name, Email: data.Email})
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/payments/provider"
-	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
 )
@@ -16,68 +15,38 @@ type payments struct {
 	payments *store.Collection[Payment]
 	failures *store.Collection[failure]
 	provider provider.Provider
+	opener   provider.Opener // nil: the provider opens no payments
+	calls    calls
 }
 
 func (s *payments) authorize(ctx context.Context, tx *function.Tx, cmd events.AuthorizePayment) error {
-	if tx.Replayed() {
-		return nil
-	}
-	requested := Payment{ID: cmd.OrderID, OrderID: cmd.OrderID, CustomerID: cmd.CustomerID, Amount: cmd.Amount}
-	var declined *provider.Declined
-	if err := s.open(ctx, requested); err != nil && !errors.As(err, &declined) {
-		return err
-	}
 	p, err := s.find(ctx, tx, cmd.OrderID)
-	if err != nil {
+	if err != nil || tx.Replayed() {
 		return err
 	}
 	if onAuthorize[p.Status] == repeat {
 		tx.Emit(p.fact())
 		return nil
 	}
-	if p.Status == "" {
-		p = requested
+	if busy, err := s.calls.any(ctx, tx, cmd.OrderID, s.calls.open, s.calls.authorize); err != nil || busy {
+		return err // its result answers
 	}
-	if declined == nil {
-		request := p.request()
-		request.Token = cmd.Token
-		if err := s.provider.Authorize(ctx, request); err != nil && !errors.As(err, &declined) {
+	if p.Status == "" {
+		p.CustomerID, p.Amount = cmd.CustomerID, cmd.Amount
+		if p.free() {
+			return s.save(ctx, tx, p.withStatus(Authorized, tx.Now()))
+		}
+		p = p.withStatus(Opened, tx.Now())
+		if err := s.payments.Put(ctx, tx, p.OrderID, p); err != nil {
 			return err
 		}
 	}
-	if declined != nil {
-		p.Reason, p.Code = declined.Reason, declined.Code
-		return s.save(ctx, tx, p.withStatus(Declined, tx.Now()))
+	asked := p.request()
+	asked.Token = cmd.Token
+	if s.opener != nil && p.Ref == "" {
+		return s.calls.open.Start(ctx, tx, p.OrderID, asked)
 	}
-	return s.save(ctx, tx, p.withStatus(Authorized, tx.Now()))
-}
-
-// open creates the payment at a provider that is an Opener, and stores the reference in a unit of work of its own, so
-// that it is stored before money moves, also when the handler then fails.
-func (s *payments) open(ctx context.Context, p Payment) error {
-	opener, ok := s.provider.(provider.Opener)
-	if !ok {
-		return nil
-	}
-	known := false
-	err := s.f.Read(ctx, func(ctx context.Context, tx *function.Tx) error {
-		before, err := s.find(ctx, tx, p.OrderID)
-		known = before.Status != ""
-		return err
-	})
-	if err != nil || known {
-		return err
-	}
-	if p.Ref, err = opener.Open(ctx, p.request()); err != nil {
-		return err
-	}
-	return s.f.Update(ctx, func(ctx context.Context, tx *function.Tx) error {
-		before, err := s.find(ctx, tx, p.OrderID)
-		if err != nil || before.Status != "" {
-			return err // a concurrent call has stored it
-		}
-		return s.payments.Put(ctx, tx, p.OrderID, p.withStatus(Opened, tx.Now()))
-	})
+	return s.calls.authorize.Start(ctx, tx, p.OrderID, asked)
 }
 
 func (s *payments) capture(ctx context.Context, tx *function.Tx, cmd events.CapturePayment) error {
@@ -86,21 +55,14 @@ func (s *payments) capture(ctx context.Context, tx *function.Tx, cmd events.Capt
 		return err
 	}
 	m := onCapture[p.Status]
-	switch m {
-	case repeat:
+	switch {
+	case m == repeat:
 		tx.Emit(p.fact())
 		return nil
-	case capture:
-		err := s.provider.Capture(ctx, p.request())
-		var declined *provider.Declined
-		if errors.As(err, &declined) { // the money stays authorized until the saga voids it
-			tx.Emit(p.declined(declined.Reason, declined.Code))
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	case m == capture && p.free():
 		return s.save(ctx, tx, p.withStatus(Captured, tx.Now()))
+	case m == capture:
+		return s.calls.startOnce(ctx, tx, s.calls.capture, p)
 	}
 	return m.fault(p)
 }
@@ -111,21 +73,14 @@ func (s *payments) void(ctx context.Context, tx *function.Tx, cmd events.VoidPay
 		return err
 	}
 	m := onVoid[p.Status]
-	switch m {
-	case repeat:
+	switch {
+	case m == repeat:
 		tx.Emit(p.voided())
 		return nil
-	case blockAuthorize:
-		return s.save(ctx, tx, p.withStatus(Voided, tx.Now()))
-	case void:
-		err := s.provider.Void(ctx, p.request())
-		if errors.Is(err, provider.ErrCaptured) {
-			return fault.Wrap(err, fault.NotYet, "the payment of order %s was captured; it can only be refunded", p.OrderID)
-		}
-		if err != nil {
-			return err
-		}
-		return s.save(ctx, tx, p.withStatus(Voided, tx.Now()))
+	case m == blockAuthorize || m == void && s.holdsNothing(p):
+		return s.end(ctx, tx, p.withStatus(Voided, tx.Now()))
+	case m == void:
+		return s.calls.startOnce(ctx, tx, s.calls.void, p)
 	}
 	return m.fault(p)
 }
@@ -139,24 +94,21 @@ func (s *payments) refund(ctx context.Context, tx *function.Tx, cmd events.Refun
 	if m == repeat && !p.known() {
 		m = refuse
 	}
-	switch m {
-	case repeat:
+	switch {
+	case m == repeat:
 		tx.Emit(p.refunded())
 		return nil
-	case voidOrRefund:
-		err = s.provider.Void(ctx, p.request())
-		if errors.Is(err, provider.ErrCaptured) {
-			err = s.provider.Refund(ctx, p.request())
-		}
-	case refund:
-		err = s.provider.Refund(ctx, p.request())
-	default:
-		return m.fault(p)
+	case (m == refund || m == voidOrRefund) && s.holdsNothing(p):
+		return s.end(ctx, tx, p.withStatus(Refunded, tx.Now()))
+	case m == refund || m == voidOrRefund:
+		return s.calls.startOnce(ctx, tx, s.calls.refund, p)
 	}
-	if err != nil {
-		return err
-	}
-	return s.save(ctx, tx, p.withStatus(Refunded, tx.Now()))
+	return m.fault(p)
+}
+
+// holdsNothing reports whether the provider can hold no money for the payment, so that nothing is to be given back.
+func (s *payments) holdsNothing(p Payment) bool {
+	return p.free() || s.opener != nil && p.Status == Opened && p.Ref == ""
 }
 
 func (s *payments) find(ctx context.Context, tx *function.Tx, orderID string) (Payment, error) {
@@ -171,9 +123,24 @@ func (s *payments) save(ctx context.Context, tx *function.Tx, p Payment) error {
 	return s.payments.Put(ctx, tx, p.OrderID, p)
 }
 
+// end saves a payment that no money is to move for any more.
+func (s *payments) end(ctx context.Context, tx *function.Tx, p Payment) error {
+	err := errors.Join(
+		s.calls.open.Cancel(ctx, tx, p.OrderID), s.calls.authorize.Cancel(ctx, tx, p.OrderID),
+		s.calls.capture.Cancel(ctx, tx, p.OrderID),
+	)
+	if err != nil {
+		return err
+	}
+	return s.save(ctx, tx, p)
+}
+
 // request returns what the provider needs to know of the payment.
-func (p Payment) request() provider.Payment {
-	return provider.Payment{OrderID: p.OrderID, Ref: p.Ref, Amount: p.Amount.Amount, Currency: p.Amount.Currency}
+func (p Payment) request() request {
+	return request{
+		provider.Payment{OrderID: p.OrderID, Ref: p.Ref, Amount: p.Amount.Amount, Currency: p.Amount.Currency},
+		p.Status == Captured,
+	}
 }
 
 // failure records that the sandbox has failed once for an order.
@@ -181,8 +148,7 @@ type failure struct {
 	Failed bool `json:"failed"`
 }
 
-// First implements sandbox.Memory. It commits in a unit of work of its own, because the handler that calls it will
-// fail.
+// First implements sandbox.Memory. It commits in a unit of work of its own.
 func (s *payments) First(ctx context.Context, orderID string) (first bool, err error) {
 	err = s.f.Update(ctx, func(ctx context.Context, tx *function.Tx) error {
 		_, before, err := s.failures.Find(ctx, tx, orderID)

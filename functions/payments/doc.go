@@ -10,9 +10,13 @@
 // refund that changes nothing emits voided or refunded again. A void that comes before its authorize is stored, and the
 // authorize is then not carried out.
 //
-// The provider is a remote service, so events are handled one by one, many of them concurrently. A handler may run
-// again after its call has succeeded. Therefore calls are idempotent by order and operation, and where the provider
-// needs it the payment's reference is committed before money moves: a void then finds every payment that a crash left.
+// The provider is called by outside calls (infra/outside), one by one for each event and many of them concurrently: a
+// command commits that the provider is to be asked, and its answer commits as the next unit of work. Each call has one
+// key for its order and operation, and is made again under it until the provider has answered. Where the provider needs
+// it, the payment's reference is committed before money moves: a void then finds every payment that a crash left. A
+// command that comes while the same call is under way is answered by the result of that one.
+//
+// A payment of 0 is authorized and captured without the provider.
 //
 // A replayed event moves no money and emits nothing.
 package payments

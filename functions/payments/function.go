@@ -75,6 +75,8 @@ func declare(f *function.Function, driver func(sandbox.Memory) provider.Provider
 		failures: function.Collection[failure](f, "sandbox_failures"),
 	}
 	s.provider = driver(s)
+	s.opener, _ = s.provider.(provider.Opener)
+	s.declareCalls(f)
 	function.Serve(f, function.Operation{
 		Method: http.MethodGet, Path: "/api/payments/{id}", Summary: "Show the payment of an order",
 		Description: "For the customer who pays and for admins; 404 for others.",

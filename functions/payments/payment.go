@@ -13,7 +13,7 @@ type Status string
 
 // The states of a payment. Before the first command for its order it has none.
 const (
-	Opened     Status = "opened"     // created at the provider; may or may not be authorized there
+	Opened     Status = "opened"     // the provider is being asked; it may or may not be authorized there
 	Authorized Status = "authorized" // the money is reserved on the card
 	Declined   Status = "declined"   // the provider refused; final
 	Captured   Status = "captured"   // the money is charged
@@ -69,6 +69,9 @@ func (p Payment) withStatus(s Status, now time.Time) Payment {
 }
 
 func (p Payment) known() bool { return p.Amount.Currency != "" }
+
+// free reports whether there is nothing to pay, so that the provider is not asked.
+func (p Payment) free() bool { return p.known() && p.Amount.Amount == 0 }
 
 // fact returns the event of the payment's status.
 func (p Payment) fact() event.Draft {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 )
@@ -18,6 +20,7 @@ const (
 	CorrelationID = "correlationid"
 	CausationID   = "causationid"
 	TraceParent   = "traceparent"
+	TraceState    = "tracestate"
 	ReplayTo      = "ebbreplayto"
 	Replay        = "ebbreplay"
 )
@@ -50,11 +53,49 @@ func Extension(e ce.Event, name string) string {
 // CheckEvent reports why a complete event cannot be published: it is no valid CloudEvent, or its data is not JSON
 // although its type says so.
 func CheckEvent(e ce.Event) error {
-	if err := Valid(e); err != nil {
-		return fmt.Errorf("not a valid CloudEvent: %s", strings.TrimSpace(err.Error()))
+	if err := CheckAttributes(e); err != nil {
+		return err
 	}
 	if e.DataMediaType() == ce.ApplicationJSON && len(e.Data()) > 0 && !json.Valid(e.Data()) {
 		return errors.New("the data is not JSON")
 	}
 	return nil
+}
+
+// CheckAttributes returns an error for an event that is not a valid CloudEvent, or that has a text with bytes that are
+// not UTF-8 or characters that no attribute may have (CloudEvents 1.0.2, section 3.1). Such a text could not be sent in
+// a header field. The data may be any bytes.
+func CheckAttributes(e ce.Event) error {
+	if err := Valid(e); err != nil {
+		return fmt.Errorf("not a valid CloudEvent: %s", strings.TrimSpace(err.Error()))
+	}
+	c, ok := e.Context.(*ce.EventContextV1)
+	if !ok {
+		c = e.Context.AsV1()
+	}
+	for _, a := range [...]struct{ name, text string }{
+		{"id", c.ID}, {"type", c.Type}, {"source", c.Source.String()}, {"subject", e.Subject()},
+	} {
+		if !permitted(a.text) {
+			return fmt.Errorf("%s has a character that no attribute may have", a.name)
+		}
+	}
+	for name, value := range c.Extensions {
+		if text, ok := value.(string); ok && !permitted(text) {
+			return fmt.Errorf("%s has a character that no attribute may have", name)
+		}
+	}
+	return nil
+}
+
+// permitted reports whether the text is UTF-8 without control characters and noncharacters.
+func permitted(text string) bool {
+	for i := range len(text) {
+		if text[i] < ' ' || text[i] >= 0x7f {
+			return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool {
+				return unicode.IsControl(r) || r >= 0xfdd0 && r <= 0xfdef || r&0xfffe == 0xfffe
+			})
+		}
+	}
+	return true
 }

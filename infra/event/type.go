@@ -3,9 +3,7 @@ package event
 import (
 	"encoding/json"
 	"fmt"
-	"mime"
 	"reflect"
-	"strings"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 )
@@ -82,16 +80,6 @@ func (i *Info) named(err error) error {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", i.Name, err)
-}
-
-// isJSON reports whether data of the content type is JSON. Without a content type it is, as in the JSON format of
-// CloudEvents.
-func isJSON(contentType string) bool {
-	if contentType == "" || contentType == ContentType {
-		return true
-	}
-	media, _, err := mime.ParseMediaType(contentType)
-	return err == nil && (media == ContentType || strings.HasSuffix(media, "+json"))
 }
 
 // Type is an event type whose data is a T. Define makes one.

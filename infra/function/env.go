@@ -30,6 +30,9 @@ type Env struct {
 	Now           func() time.Time     // nil: time.Now
 	NewID         func() string        // returns a new id for an event or for what a handler creates; nil: UUIDv7
 
+	// Sleep waits between two attempts of an outside call, until the context ends. Nil: in real time.
+	Sleep func(ctx context.Context, d time.Duration)
+
 	// System returns what is deployed together with the function, for those few that need all of it: a gateway, an
 	// archive. It may take some milliseconds the first time. Nil: nothing is known.
 	System func() manifest.System
@@ -90,6 +93,9 @@ func (e Env) withDefaults(name string) Env {
 	if e.NewID == nil {
 		e.NewID = newID
 	}
+	if e.Sleep == nil {
+		e.Sleep = sleep
+	}
 	if e.Store == nil {
 		e.Store = func(context.Context, string, store.Schema) (store.Driver, error) {
 			return nil, fault.New(fault.Internal, "function %s was given no store", name)
@@ -102,6 +108,15 @@ func (e Env) withDefaults(name string) Env {
 		e.System = func() manifest.System { return manifest.System{} }
 	}
 	return e
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // unassigned is the publisher of a function that was given none.

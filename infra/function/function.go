@@ -44,6 +44,7 @@ type Function struct {
 	prefetch         func(e ce.Event) []store.Key
 	concurrency      int
 	minBatchInterval time.Duration
+	followUp         *followUp // nil: none
 
 	// What an instance has.
 	opening  sync.Mutex // one Start or Stop at a time

@@ -114,6 +114,28 @@ func count(t *testing.T, h *functiontest.Harness, name string) int {
 	return c.N
 }
 
+// The trace of a message goes along with its events, the part of the vendors included: of an event and of a request.
+func TestTracestate(t *testing.T) {
+	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	h := functiontest.New(t, counting)
+	e := h.Event(ship("a"))
+	e.SetExtension(event.TraceParent, parent)
+	e.SetExtension(event.TraceState, "vendor=1")
+	h.Receive(e)
+	h.Call("POST", "/api/counters/a", functiontest.As("u1"), `{"by":3}`, "Traceparent", parent, "Tracestate", "vendor=1").
+		Expect(201)
+	said := h.Emitted()
+	if len(said) != 2 {
+		t.Fatalf("got %d events, want 2", len(said))
+	}
+	for _, e := range said {
+		if got := e.Extensions(); got[event.TraceState] != "vendor=1" || !strings.Contains(got[event.TraceParent].(string),
+			"0af7651916cd43dd8448eb211c80319c") {
+			t.Errorf("got %v", got)
+		}
+	}
+}
+
 // A request commits its state and its events together, and the events carry what the kit stamps.
 func TestRequest(t *testing.T) {
 	h := functiontest.New(t, counting)

@@ -108,7 +108,7 @@ func (f *Function) guard(
 	ctx, cancel := context.WithTimeout(r.Context(), op.Deadline)
 	defer cancel()
 	if parent := r.Header.Get(event.TraceParent); parent != "" && telemetry.Traceparent(ctx) == "" {
-		ctx = telemetry.WithTraceparent(ctx, parent)
+		ctx = telemetry.WithTrace(ctx, parent, strings.Join(r.Header.Values(event.TraceState), ","))
 	}
 	ctx = telemetry.WithFunction(ctx, f.name)
 	ctx, end := f.env.Telemetry.Span(ctx, span)

@@ -104,6 +104,8 @@ type storedResponse struct {
 	// Outbox names the outbox entry with the events of the request; "": it emitted none. An older version of the kit
 	// wrote no name: nil.
 	Outbox *string `json:"outbox,omitempty"`
+
+	Follow follows `json:"follow,omitempty"` // what the request left to do; see followUp
 }
 
 // replayedHeader marks a response that was stored before.

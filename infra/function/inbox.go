@@ -26,6 +26,8 @@ type inboxEntry struct {
 	// Outbox names the outbox entry with the events that its handler emitted; "": it emitted none. An older version of
 	// the kit wrote no name: nil.
 	Outbox *string `json:"outbox,omitempty"`
+
+	Follow follows `json:"follow,omitempty"` // what its handler left to do; see followUp
 }
 
 // inboxID returns the id of an event's inbox entry. It begins with the hour of the event, or of the replay that it is
@@ -58,9 +60,10 @@ func hourOf(t time.Time) string {
 	return strings.Repeat("0", max(8-len(h), 0)) + h
 }
 
-// newInboxEntry returns the inbox entry of an event whose handler emitted events into the outbox entry; "": none.
-func newInboxEntry(id string, now time.Time, outbox string) json.RawMessage {
-	entry := inboxEntry{Expires: now.Add(inboxRetention).Unix(), Outbox: &outbox}
+// newInboxEntry returns the inbox entry of an event whose handler emitted events into the outbox entry, "": none, and
+// left something to do.
+func newInboxEntry(id string, now time.Time, outbox string, left follows) json.RawMessage {
+	entry := inboxEntry{Expires: now.Add(inboxRetention).Unix(), Outbox: &outbox, Follow: left}
 	if id < inboxHorizon(now) {
 		entry.At = now.Unix()
 	}

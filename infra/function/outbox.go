@@ -1,7 +1,6 @@
 package function
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"slices"
@@ -11,6 +10,7 @@ import (
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
 )
@@ -256,20 +256,19 @@ func createEntry(ctx context.Context, tx *store.Tx, id string, now time.Time, se
 	for i := range sealed {
 		size += attributesSize + len(sealed[i].DataEncoded)
 	}
-	data := bytes.NewBuffer(make([]byte, 0, size))
-	data.WriteString(`{"at":"`)
-	data.WriteString(now.Format(time.RFC3339Nano))
-	data.WriteString(`","events":[`)
+	data := append(make([]byte, 0, size), `{"at":"`...)
+	data = now.AppendFormat(data, time.RFC3339Nano)
+	data = append(data, `","events":[`...)
 	for i := range sealed {
 		if i > 0 {
-			data.WriteByte(',')
+			data = append(data, ',')
 		}
-		if err := ce.WriteJson(&sealed[i], data); err != nil {
+		var err error
+		if data, err = event.AppendJSON(data, &sealed[i]); err != nil {
 			return fault.Wrap(err, fault.Internal, "encode %s for the outbox", sealed[i].Type())
 		}
 	}
-	data.WriteString("]}")
-	return tx.Create(ctx, outboxKey(id), data.Bytes())
+	return tx.Create(ctx, outboxKey(id), append(data, "]}"...))
 }
 
 func decodeEntry(d store.Document) ([]ce.Event, error) {
@@ -279,7 +278,8 @@ func decodeEntry(d store.Document) ([]ce.Event, error) {
 	}
 	waiting := make([]ce.Event, len(entry.Events))
 	for i, data := range entry.Events {
-		if err := json.Unmarshal(data, &waiting[i]); err != nil {
+		var err error
+		if waiting[i], err = event.FromJSON(data); err != nil {
 			return nil, fault.Wrap(err, fault.Internal, "decode an event of the outbox entry %s", d.ID)
 		}
 	}

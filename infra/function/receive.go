@@ -36,6 +36,7 @@ func (f *Function) receive(ctx context.Context, events []ce.Event, blocked map[s
 		b.fail(err)
 	} else {
 		b.relay(ctx, unpublished)
+		b.followUp(ctx)
 	}
 	for i, e := range events {
 		f.observe(ctx, e, b.results[i], b.took[i], b.errs[i])
@@ -60,20 +61,22 @@ type batch struct {
 	took    []time.Duration
 	blocked map[string]bool // keys of events that failed and will come again
 	emitted []bool
+	follow  [][]followed
 	repeats []repeat // duplicates
 	swept   bool     // the clock's sweep is among the events
 }
 
-// repeat is a duplicate in a batch, and the outbox entry with its events; see relayFor.
+// repeat is a duplicate in a batch, the outbox entry with its events, see relayFor, and what it left to do.
 type repeat struct {
-	event int
-	entry *string
+	event  int
+	entry  *string
+	follow follows
 }
 
 func (b *batch) reset() {
 	n := len(b.events)
 	b.results, b.errs, b.took = make([]broker.Result, n), make([]error, n), make([]time.Duration, n)
-	b.emitted = make([]bool, n)
+	b.emitted, b.follow = make([]bool, n), make([][]followed, n)
 	b.blocked, b.handled, b.repeats, b.swept = maps.Clone(b.before), false, nil, false
 }
 
@@ -186,7 +189,8 @@ func (b *batch) handleOne(
 		if len(emitted) == 0 {
 			entry = ""
 		}
-		err = nested.Create(ctx, inbox, newInboxEntry(inbox.ID, b.now, entry))
+		b.follow[i] = b.f.toFollow(nested)
+		err = nested.Create(ctx, inbox, newInboxEntry(inbox.ID, b.now, entry, namesOf(b.follow[i])))
 	}
 	if err != nil {
 		return nil, err
@@ -201,8 +205,12 @@ func (b *batch) repeated(i int, d store.Document, own string) error {
 	if err := json.Unmarshal(d.Data, &known); err != nil {
 		return fault.Wrap(err, fault.Internal, "decode the inbox entry %s", d.ID)
 	}
-	if known.Outbox == nil || *known.Outbox != "" && *known.Outbox != own {
-		b.repeats = append(b.repeats, repeat{i, known.Outbox})
+	entry := known.Outbox
+	if entry != nil && *entry == own {
+		entry = new(string) // this batch publishes it
+	}
+	if entry == nil || *entry != "" || len(known.Follow) > 0 {
+		b.repeats = append(b.repeats, repeat{i, entry, known.Follow})
 	}
 	return nil
 }
@@ -239,7 +247,7 @@ func (b *batch) relay(ctx context.Context, unpublished error) {
 // withTrace returns a context with the event's trace and correlation, in a new span.
 func (f *Function) withTrace(ctx context.Context, e ce.Event) (context.Context, func(error)) {
 	if parent := event.Extension(e, event.TraceParent); parent != "" {
-		ctx = telemetry.WithTraceparent(ctx, parent)
+		ctx = telemetry.WithTrace(ctx, parent, event.Extension(e, event.TraceState))
 	}
 	correlation := event.Extension(e, event.CorrelationID)
 	if correlation == "" {

@@ -92,6 +92,9 @@ func (f *Function) handlerOf(e ce.Event) (handler, error) {
 	if e.Type() == event.PersonErased.Name() && f.hasPersonKeys() {
 		return learnErasure(own), nil
 	}
+	if e.Type() == event.ClockSwept.Name() && f.followUp != nil {
+		return f.sweepThen(own), nil
+	}
 	if own != nil {
 		return own, nil
 	}
@@ -106,6 +109,16 @@ func (f *Function) handlerOf(e ce.Event) (handler, error) {
 
 // handleSweep does nothing: that the event arrived has the outbox looked through.
 func handleSweep(context.Context, *Tx, ce.Event) error { return nil }
+
+// sweepThen returns the handler of the clock's sweep that looks for what a crash has left to do, and then calls own.
+func (f *Function) sweepThen(own handler) handler {
+	return func(ctx context.Context, tx *Tx, e ce.Event) error {
+		if err := f.followUp.sweep(ctx, tx); err != nil || own == nil {
+			return err
+		}
+		return own(ctx, tx, e)
+	}
+}
 
 // isDeadLetter reports whether e is a dead letter that the function keeps.
 func (f *Function) isDeadLetter(e ce.Event) bool {

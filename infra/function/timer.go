@@ -1,7 +1,6 @@
 package function
 
 import (
-	"encoding/json"
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/event"
@@ -19,7 +18,7 @@ func (tx *Tx) After(due time.Time, d event.Draft) (timer string, err error) {
 	if due.After(tx.now) {
 		e.SetTime(due.UTC())
 	}
-	data, err := json.Marshal(e)
+	data, err := event.ToJSON(e)
 	if err != nil {
 		return "", fault.Wrap(err, fault.Internal, "encode the event of a timer")
 	}

@@ -29,6 +29,7 @@ type Tx struct {
 	cause       ce.Event // that is being handled; zero for HTTP
 	message     string   // names the event or the request; see messageOf
 	trace       string   // traceparent of the handler's span
+	traceState  string   // that belongs to trace
 	correlation string   // that the caller gave
 	principal   auth.Principal
 	drafts      []event.Draft
@@ -41,7 +42,7 @@ type Tx struct {
 func (f *Function) newTx(ctx context.Context, db *store.Tx, now time.Time, message string) *Tx {
 	return &Tx{
 		f: f, ctx: ctx, db: db, now: now, message: message,
-		trace: telemetry.Traceparent(ctx), correlation: telemetry.Correlation(ctx),
+		trace: telemetry.Traceparent(ctx), traceState: telemetry.Tracestate(ctx), correlation: telemetry.Correlation(ctx),
 	}
 }
 
@@ -101,7 +102,7 @@ func (tx *Tx) seal() ([]ce.Event, error) {
 		sealed = append(sealed, e)
 	}
 	for _, e := range tx.raw {
-		if err := event.CheckEvent(e); err != nil {
+		if err := event.CheckAttributes(e); err != nil {
 			return nil, fault.Wrap(err, fault.Invalid, "cannot publish the event: %v", err)
 		}
 		sealed = append(sealed, e)
@@ -138,7 +139,7 @@ func (tx *Tx) stamp(d event.Draft) (ce.Event, error) {
 	}
 	c := ce.EventContextV1{}
 	e := ce.Event{Context: &c, DataEncoded: data}
-	extensions := make(map[string]any, 5)
+	extensions := make(map[string]any, 6)
 	c.Extensions = extensions
 	c.ID = tx.NewID()
 	_ = c.SetSource(tx.f.Source())
@@ -158,10 +159,15 @@ func (tx *Tx) stamp(d event.Draft) (ce.Event, error) {
 	if tx.cause.Context != nil {
 		extensions[event.CausationID] = tx.cause.ID()
 	}
-	if tx.trace != "" {
-		extensions[event.TraceParent] = tx.trace
-	} else if parent := event.Extension(tx.cause, event.TraceParent); parent != "" {
-		extensions[event.TraceParent] = parent
+	trace, state := tx.trace, tx.traceState
+	if trace == "" {
+		trace, state = event.Extension(tx.cause, event.TraceParent), event.Extension(tx.cause, event.TraceState)
+	}
+	if trace != "" {
+		extensions[event.TraceParent] = trace
+		if state != "" {
+			extensions[event.TraceState] = state
+		}
 	}
 	if e.DataEncoded, err = tx.conceal(d, e, data); err != nil {
 		return ce.Event{}, err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/internal/cause"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
@@ -32,11 +33,16 @@ type work func(ctx context.Context, db *store.Tx, entry string) ([]ce.Event, err
 // outbox. After an error nothing has happened, unless the store could not tell. With unpublished the change is
 // committed, and its events are left in the outbox.
 func (f *Function) commit(ctx context.Context, fn work) (unpublished, err error) {
+	return f.commitAs(ctx, f.env.NewID(), fn)
+}
+
+// commitAs does as commit, with the id of the outbox entry.
+func (f *Function) commitAs(ctx context.Context, entry string, fn work) (unpublished, err error) {
 	db, err := f.driver()
 	if err != nil {
 		return nil, err
 	}
-	u := unit{f: f, id: f.env.NewID()}
+	u := unit{f: f, id: entry}
 	u.removes = f.outbox.begin(u.id, f.durableOffset())
 	if f.pruner.due(f.env.Now()) {
 		u.prunes = 2 // another instance may have removed the same ones, and that is a conflict
@@ -134,10 +140,11 @@ func (f *Function) decide(
 	var a response
 	var refused error
 	var stored *storedResponse
+	var left []followed
 	// What is committed is answered as done, whether or not its events could be published: a client that was told to try
 	// again would do it twice.
 	_, err = f.commit(ctx, func(ctx context.Context, db *store.Tx, entry string) ([]ce.Event, error) {
-		refused, stored = nil, nil
+		refused, stored, left = nil, nil, nil
 		who, err := f.admitted(ctx, db, op, rq)
 		if err != nil {
 			return nil, err
@@ -168,15 +175,32 @@ func (f *Function) decide(
 		if len(sealed) == 0 {
 			entry = ""
 		}
-		return sealed, f.saveResponse(ctx, db, op, rq, storedResponse{At: now.Unix(), Response: a, Outbox: &entry})
+		left = f.toFollow(db)
+		return sealed, f.saveResponse(ctx, db, op, rq, storedResponse{
+			At: now.Unix(), Response: a, Outbox: &entry, Follow: namesOf(left),
+		})
 	})
 	if err != nil {
 		return a, err
 	}
-	if stored != nil {
-		_ = f.relayFor(ctx, stored.Outbox) // what is left now is published later
-	}
+	leave()
+	f.followRequest(ctx, op, rq, stored, left)
 	return a, refused
+}
+
+// followRequest does what a request that was committed has left to do. What fails now is done later.
+func (f *Function) followRequest(
+	ctx context.Context, op Operation, rq *request, stored *storedResponse, left []followed,
+) {
+	var message store.Key
+	if rq != nil && rq.key != "" {
+		message = responseKey(ctx, op, rq)
+	}
+	if stored != nil {
+		_ = f.relayFor(ctx, stored.Outbox)
+		_ = f.followAgain(ctx, message, stored.Follow)
+	}
+	_ = f.follow(context.WithoutCancel(ctx), message, left)
 }
 
 // admitted returns who sends a request that writes, as the function knows them now. It reads what is revoked and the
@@ -250,24 +274,47 @@ func (f *Function) readOnly(
 // Update runs a unit of work of the function's own, outside of any message: its events go through the outbox like
 // others. It returns nil when the change is committed; events that could not be published then are published later.
 func (f *Function) Update(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
-	_, err := f.update(ctx, fn)
+	left, err := f.update(ctx, fn)
+	if _, continues := cause.From(ctx); continues && err == nil {
+		err = left // the message that it continues comes again
+	}
 	return err
 }
 
-func (f *Function) update(
-	ctx context.Context, fn func(ctx context.Context, tx *Tx) error,
-) (unpublished, err error) {
-	now, message, ids := f.env.Now().UTC(), f.env.NewID(), []string(nil)
-	return f.commit(ctx, func(ctx context.Context, db *store.Tx, _ string) ([]ce.Event, error) {
+// update returns in left why the unit's events are not published, or what follows is not done, although it is
+// committed.
+func (f *Function) update(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) (left, err error) {
+	now, message, ids, entry := f.env.Now().UTC(), f.env.NewID(), []string(nil), f.env.NewID()
+	var o origin
+	c, continues := cause.From(ctx)
+	if continues {
+		message = c.Message
+		if from, ok := originOf(ctx); ok {
+			o, entry = from, from.entry
+		}
+		ctx = cause.Without(ctx)
+	}
+	var docs []followed
+	unpublished, err := f.commitAs(ctx, entry, func(ctx context.Context, db *store.Tx, _ string) ([]ce.Event, error) {
 		tx := f.newTx(ctx, db, now, message)
-		tx.ids = ids
+		tx.ids, tx.cause = ids, c.Event
 		err := fn(ctx, tx)
 		ids = tx.ids
 		if err != nil {
 			return nil, err
 		}
-		return tx.seal()
+		docs = f.toFollow(db)
+		if err := addFollows(ctx, db, o.key, docs); err != nil {
+			return nil, err
+		}
+		sealed, err := tx.seal()
+		ids = tx.ids
+		return sealed, err
 	})
+	if err != nil {
+		return nil, err
+	}
+	return errors.Join(unpublished, f.follow(ctx, o.key, docs)), nil
 }
 
 // Read runs fn on one view of the function's data, without changing it.

@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"strconv"
+	"strings"
 
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
@@ -16,11 +17,16 @@ func (g *Gateway) trace(next Handler) Handler {
 			next(x)
 			return
 		}
-		ctx := telemetry.WithTraceparent(x.Request.Context(), parent)
+		state := strings.Join(x.Request.Header.Values("Tracestate"), ",")
+		ctx := telemetry.WithTrace(x.Request.Context(), parent, state)
 		ctx, end := g.cfg.Telemetry.Span(ctx, x.Route.span)
 		x.Request, x.own = x.Request.WithContext(ctx), true
 		if traceparent := telemetry.Traceparent(ctx); traceparent != "" {
 			x.Request.Header["Traceparent"] = []string{traceparent}
+			delete(x.Request.Header, "Tracestate") // of a caller whose traceparent is malformed
+			if state := telemetry.Tracestate(ctx); state != "" {
+				x.Request.Header["Tracestate"] = []string{state}
+			}
 		}
 		next(x)
 		end(failure(x.Status()))

@@ -101,6 +101,7 @@ func envelope() object {
 			"ce-correlationid": text("the story that the event belongs to"),
 			"ce-causationid":   text("the event or request that caused it"),
 			"ce-traceparent":   text("W3C Trace Context"),
+			"ce-tracestate":    text("W3C Trace Context"),
 		},
 	}}
 }

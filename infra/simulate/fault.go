@@ -41,6 +41,7 @@ const (
 	Deploy            Kind = "deploy"              // the next version gets half of the calls, and later all of them
 	Poison            Kind = "poison"              // an event arrives that no handler accepts
 	BadEntry          Kind = "bad entry"           // the outbox has an entry that cannot be read
+	Stranger          Kind = "stranger"            // an unknown sender's event arrives whose data is not what its type says
 )
 
 // Kinds returns every kind of fault.
@@ -74,6 +75,7 @@ func Kinds() []Kind {
 		Deploy,
 		Poison,
 		BadEntry,
+		Stranger,
 	}
 }
 
@@ -199,7 +201,7 @@ func (f *Fault) measure(length float64, times int) {
 
 // targets returns the functions that a fault of the kind can be injected into.
 func (sim *Simulation) targets(k Kind) []string {
-	if k == Jump {
+	if k == Jump || k == Stranger {
 		return []string{""}
 	}
 	var names []string
@@ -261,6 +263,8 @@ func (sim *Simulation) inject(f Fault) {
 		s.poison(f)
 	case BadEntry:
 		s.badEntry(f)
+	case Stranger:
+		sim.stranger(f)
 	default:
 		s.armed = append(s.armed, &armed{Fault: f, left: max(f.Times, 1)})
 	}

@@ -42,9 +42,11 @@ type supervisor struct {
 	schema   store.Schema
 	stateful bool
 	trigger  *trigger
-	consumes bool // it consumes events other than the clock's sweep
-	commands bool // it consumes commands
-	sweeps   bool // it is the clock
+	consumes bool          // it consumes events other than the clock's sweep
+	commands bool          // it consumes commands
+	failedAt time.Duration // when its store failed last
+	races    int           // injected since its last commit
+	sweeps   bool          // it is the clock
 }
 
 type state int
@@ -120,6 +122,7 @@ func (s *supervisor) create(version int) (*instance, error) {
 	i := &instance{s: s, version: version}
 	env := s.function.Env
 	env.Store, env.Publisher, env.Now, env.NewID = i.open, i, i.now, i.newID
+	env.Sleep = func(_ context.Context, d time.Duration) { s.sim.sleep(d) }
 	if env.Logger == nil {
 		env.Logger = discard
 	}
@@ -404,4 +407,24 @@ func (s *supervisor) poison(f Fault) {
 	s.sim.poisoned[e.ID()] = false
 	s.sim.injected(f, "an event %s that no handler accepts", e.Type())
 	s.sim.publish(e)
+}
+
+// strangersData is data that is not what its content type says, with the type.
+var strangersData = [][2]string{
+	{ce.ApplicationJSON, "\xff\x00{"}, {ce.ApplicationJSON, `{"a":1} {"b":2}`}, {ce.ApplicationJSON, ""},
+	{"application/vnd.stranger+json", `{"a":`}, {"text/plain", "Gr\xf6\xdfe"}, {"application/octet-stream", "\x00\x01\xff"},
+}
+
+// stranger publishes an event of a type that no function knows, as a gateway of another system might.
+func (sim *Simulation) stranger(f Fault) {
+	e := ce.New()
+	e.SetID("stranger-" + f.At.String())
+	e.SetSource("HTTP://Stranger.example.com/#")
+	e.SetType("com.example.stranger.v1")
+	e.SetTime(sim.Now())
+	data := strangersData[int(f.At)%len(strangersData)]
+	e.SetDataContentType(data[0])
+	e.DataEncoded = []byte(data[1])
+	sim.injected(f, "an event of %q that is %q", data[0], data[1])
+	sim.publish(e)
 }

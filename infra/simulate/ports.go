@@ -60,6 +60,7 @@ var _ store.Driver = (*driver)(nil)
 // before injects the faults that come before the store does anything.
 func (d *driver) before(ctx context.Context, what string, least, spread time.Duration) error {
 	if ctx.Err() != nil {
+		d.i.s.failed()
 		return fault.New(fault.Timeout, "the time of the call is up")
 	}
 	if f, ok := d.i.s.hit(Slow); ok {
@@ -68,9 +69,11 @@ func (d *driver) before(ctx context.Context, what string, least, spread time.Dur
 		least += f.For
 	}
 	if err := d.i.step(least, spread); err != nil {
+		d.i.s.failed()
 		return err
 	}
 	if f, ok := d.i.s.hit(StoreError); ok {
+		d.i.s.failed()
 		d.i.s.sim.injected(f, "%s: the store fails to %s", d.i.s.name, what)
 		return down("store")
 	}
@@ -106,6 +109,7 @@ func (d *driver) Commit(ctx context.Context, b store.Batch) error {
 	}
 	if f, ok := s.hit(Conflict); ok {
 		s.sim.injected(f, "%s loses a race", s.name)
+		s.raced()
 		return fault.New(fault.Conflict, "another commit came first")
 	}
 	if err := d.inner.Commit(context.WithoutCancel(ctx), b); err != nil {
@@ -117,7 +121,9 @@ func (d *driver) Commit(ctx context.Context, b store.Batch) error {
 	s.sim.mix(uint64(len(b.Mutations)))
 	s.sim.waits.committed(s.name, b)
 	t := s.sim.cur
+	s.races = 0
 	if f, ok := s.hit(StoreErrorAfter); ok {
+		s.failed()
 		s.sim.injected(f, "%s has committed, and the store reports a failure", s.name)
 		s.sim.ledger.committed(nil, s.name, b)
 		return down("store")

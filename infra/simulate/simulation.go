@@ -49,6 +49,7 @@ type Simulation struct {
 
 	waits      waits
 	ledger     ledger
+	remote     remoteCalls
 	violations []Violation
 	counts     map[string]int
 	injections []Fault
@@ -220,6 +221,7 @@ func run(sys System, seed uint64, part *choice, tracing bool) *Report {
 		tracing:  tracing,
 		names:    map[string]string{},
 		ledger:   newLedger(),
+		remote:   remoteCalls{byKey: map[string]*remoteCall{}, keyOf: map[string]string{}},
 		waits: waits{
 			deadline: sys.Deadline,
 			timers:   map[string]bool{},

@@ -385,17 +385,28 @@ func (tx *Tx) Commit(ctx context.Context) error {
 	return tx.driver.Commit(ctx, b)
 }
 
-// attempts is how often Update runs a unit of work that ends with conflicts.
-const attempts = 12
+// How often and how long Update runs a unit of work that ends with conflicts: at least attempts times, and for as long
+// as patience, or a quarter of the time until the deadline if that is shorter.
+const (
+	attempts = 12
+	patience = 4 * time.Second
+)
 
-// Update runs fn in a transaction and commits it. After a conflict it runs fn again, up to 12 times, so fn must have no
-// effect but through its tx. With a driver whose RunTwice returns true, fn is run once more before that, so that tests
+// Update runs fn in a transaction and commits it. After a conflict it runs fn again, at least 11 more times and for some
+// seconds, so fn must have no effect but through its tx. With a driver whose RunTwice returns true, fn is run once more before that, so that tests
 // show an fn with other effects.
 func Update(ctx context.Context, d Driver, fn func(context.Context, *Tx) error) error {
 	if r, ok := d.(interface{ RunTwice() bool }); ok && r.RunTwice() {
 		_ = fn(ctx, Begin(d)) // as if a first attempt had ended with a conflict
 	}
+	start := time.Now()
+	until := start.Add(patience)
+	if deadline, ok := ctx.Deadline(); ok && deadline.Sub(start)/4 < patience {
+		until = start.Add(deadline.Sub(start) / 4)
+	}
+	pauser, simulated := d.(interface{ Pause(context.Context, int) })
 	for n := 1; ; n++ {
+		begin := time.Now()
 		tx := Begin(d)
 		tx.careful = n > 1
 		err := fn(ctx, tx)
@@ -409,13 +420,13 @@ func Update(ctx context.Context, d Driver, fn func(context.Context, *Tx) error) 
 			}
 		}
 		var race raced
-		if !errors.As(err, &race) || n == attempts || ctx.Err() != nil {
+		if !errors.As(err, &race) || ctx.Err() != nil || n >= attempts && (simulated || time.Now().After(until)) {
 			return err
 		}
-		if p, ok := d.(interface{ Pause(context.Context, int) }); ok {
-			p.Pause(ctx, n)
+		if simulated {
+			pauser.Pause(ctx, n)
 		} else {
-			pause(ctx, n)
+			pause(ctx, n, time.Since(begin))
 		}
 	}
 }
@@ -426,11 +437,15 @@ type raced struct{ error }
 
 func (r raced) Unwrap() error { return r.error }
 
-// pause waits a random time before attempt n+1.
-func pause(ctx context.Context, n int) {
-	wait := time.Duration(rand.Int64N(int64(n) * int64(time.Millisecond)))
+// maxPause is the longest wait before another attempt.
+const maxPause = 250 * time.Millisecond
+
+// pause waits a random time before attempt n+1. It doubles with each attempt, from how long the last one took: where
+// many instances write one document, each gets its turn.
+func pause(ctx context.Context, n int, took time.Duration) {
+	longest := min(max(took, time.Millisecond)<<min(n-1, 8), maxPause)
 	select {
 	case <-ctx.Done():
-	case <-time.After(wait):
+	case <-time.After(rand.N(longest)):
 	}
 }

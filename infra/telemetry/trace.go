@@ -64,26 +64,39 @@ func Traceparent(ctx context.Context) string {
 	return string(b[:])
 }
 
+// Tracestate returns the vendors' part of the span of ctx in the form of W3C Trace Context; "" when it has none.
+func Tracestate(ctx context.Context) string {
+	return trace.SpanContextFromContext(ctx).TraceState().String()
+}
+
 // WithTraceparent returns a context whose next span continues the trace of a received traceparent. One that is
 // malformed is ignored, as W3C Trace Context section 3.2 requires: the next span then begins a trace.
 func WithTraceparent(ctx context.Context, traceparent string) context.Context {
+	return WithTrace(ctx, traceparent, "")
+}
+
+// WithTrace does the same, with the tracestate that was received beside the traceparent. A malformed one is ignored.
+func WithTrace(ctx context.Context, traceparent, tracestate string) context.Context {
 	if traceparent == "" {
 		return ctx
 	}
-	return propagation.TraceContext{}.Extract(ctx, header(traceparent))
+	return propagation.TraceContext{}.Extract(ctx, header{traceparent, tracestate})
 }
 
-// header is a carrier that has a traceparent only.
-type header string
+// header is a carrier that has a traceparent and a tracestate only.
+type header struct{ parent, state string }
 
 func (h header) Get(key string) string {
-	if key == "traceparent" {
-		return string(h)
+	switch key {
+	case "traceparent":
+		return h.parent
+	case "tracestate":
+		return h.state
 	}
 	return ""
 }
 func (h header) Set(string, string) {}
-func (h header) Keys() []string     { return []string{"traceparent"} }
+func (h header) Keys() []string     { return []string{"traceparent", "tracestate"} }
 
 // idSpan is a span that has ids and records nothing.
 type idSpan struct {

@@ -38,7 +38,7 @@ func (b *bank) of(p provider.Payment) *account {
 
 // Open implements provider.Opener.
 func (b *bank) Open(_ context.Context, p provider.Payment) (string, error) {
-	err := b.sim.Remote(func() error {
+	err := b.sim.RemoteCall(p.Key, "open "+p.OrderID, func() error {
 		b.of(p)
 		return nil
 	})
@@ -50,7 +50,7 @@ func (b *bank) Authorize(_ context.Context, p provider.Payment) error {
 	if p.Token == slow {
 		b.sim.Sleep(18 * time.Second) // with a slow network, longer than the deadline of the step
 	}
-	return b.sim.Remote(func() error {
+	return b.sim.RemoteCall(p.Key, "authorize "+p.OrderID, func() error {
 		a := b.of(p)
 		switch {
 		case p.Ref == "":
@@ -72,7 +72,7 @@ func (b *bank) Authorize(_ context.Context, p provider.Payment) error {
 
 // Capture implements provider.Provider.
 func (b *bank) Capture(_ context.Context, p provider.Payment) error {
-	return b.sim.Remote(func() error {
+	return b.sim.RemoteCall(p.Key, "capture "+p.OrderID, func() error {
 		a := b.of(p)
 		switch a.state {
 		case "held":
@@ -91,7 +91,7 @@ func (b *bank) Capture(_ context.Context, p provider.Payment) error {
 
 // Void implements provider.Provider.
 func (b *bank) Void(_ context.Context, p provider.Payment) error {
-	return b.sim.Remote(func() error {
+	return b.sim.RemoteCall(p.Key, "void "+p.OrderID+" by "+p.Key, func() error { // a refund voids too
 		a := b.of(p)
 		switch a.state {
 		case "", "held":
@@ -105,7 +105,7 @@ func (b *bank) Void(_ context.Context, p provider.Payment) error {
 
 // Refund implements provider.Provider.
 func (b *bank) Refund(_ context.Context, p provider.Payment) error {
-	return b.sim.Remote(func() error {
+	return b.sim.RemoteCall(p.Key, "refund "+p.OrderID, func() error {
 		a := b.of(p)
 		switch a.state {
 		case "taken":

@@ -3,6 +3,7 @@ package simulation_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -153,6 +154,23 @@ func longAgo(ctx context.Context, db store.Driver, _ broker.Publisher, b store.B
 // nameless commits inbox entries that do not name their outbox entry, as an older version of the kit did.
 func nameless(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
 	return db.Commit(ctx, rewriting(b, "_inbox", entryName, `"none":""`))
+}
+
+var base64Data = regexp.MustCompile(`"data_base64":"([^"]*)"`)
+
+// intoJSON commits events of the archive with their data in the JSON as it is, whatever it is.
+func intoJSON(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
+	b.Mutations = slices.Clone(b.Mutations)
+	for i, m := range b.Mutations {
+		if m.Collection != "events" {
+			continue
+		}
+		b.Mutations[i].Data = base64Data.ReplaceAllFunc(m.Data, func(member []byte) []byte {
+			data, _ := base64.StdEncoding.DecodeString(string(base64Data.FindSubmatch(member)[1]))
+			return append([]byte(`"data":`), data...)
+		})
+	}
+	return db.Commit(ctx, b)
 }
 
 // refusingChanges returns a shop that answers 503 to a request during which a publish failed.
@@ -364,6 +382,7 @@ var brokenShops = []struct {
 	}), []simulate.Kind{simulate.BrokerError}, false},
 	{"forgets what it has quarantined", forgetting("_outbox", func(m store.Mutation) bool { return m.Version > 1 }),
 		[]simulate.Kind{simulate.BadEntry}, false},
+	{"writes bytes into JSON as they are", committing(intoJSON), []simulate.Kind{simulate.Stranger}, false},
 	{"does not store what is revoked", forgetting("_revoked", nil), nil, true},
 	{"believes in memory that nothing is revoked", unrevoked(true), nil, true},
 	{"checks before it commits and not when it does", unrevoked(false), []simulate.Kind{simulate.Slow}, true},

@@ -195,22 +195,36 @@ func (s *run) archived(sim *simulate.Simulation) []ce.Event {
 	}
 	var log []ce.Event
 	for _, d := range sim.Documents("archive", "events") {
-		var doc struct{ Event ce.Event }
-		if err := json.Unmarshal(d.Data, &doc); err != nil {
+		var doc struct{ Event json.RawMessage }
+		err := json.Unmarshal(d.Data, &doc)
+		var e ce.Event
+		if err == nil {
+			e, err = event.FromJSON(doc.Event)
+		}
+		if err != nil {
 			sim.Violated("the archive cannot be read: %v", err)
 			return log
 		}
-		log = append(log, doc.Event)
+		log = append(log, e)
 	}
 	s.log = log
 	return log
 }
 
-// checkArchive checks that every published event is archived once.
+// checkArchive checks that every published event is archived once, with the same data.
 func (s *run) checkArchive(sim *simulate.Simulation, log []ce.Event) {
-	archived := map[string]int{}
+	archived, same := map[string]int{}, map[string]bool{}
+	withData := func(e ce.Event) string { return e.Source() + " " + e.ID() + " " + without(e.Data()) }
 	for _, e := range log {
 		archived[e.Source()+" "+e.ID()]++
+	}
+	for _, e := range sim.Published() {
+		same[withData(e)] = true
+	}
+	for _, e := range log {
+		if !same[withData(e)] {
+			sim.Violated("the archive keeps other data than was published: %s", e.Type()+" "+e.ID())
+		}
 	}
 	for id, n := range archived {
 		if n > 1 {

@@ -25,8 +25,10 @@ type Opener interface {
 	Open(ctx context.Context, p Payment) (ref string, err error)
 }
 
-// Payment is the payment of an order. Calls are idempotent by OrderID.
+// Payment is the payment of an order. Calls are idempotent by OrderID, and by Key, which is the same whenever the same
+// call is made again and which no other call has.
 type Payment struct {
+	Key      string
 	OrderID  string
 	Ref      string // from Open; empty when the provider is not an Opener
 	Amount   int64  // in minor units

@@ -1,7 +1,10 @@
 package conformance
 
 import (
+	"compress/gzip"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 )
@@ -161,6 +164,7 @@ var badEvents = []badEvent{
 	{"broken-json", Must, "a structured event that is no JSON", raw(structuredType, "{%s")},
 	{"json-array", Must, "a structured event that is no JSON object", raw(structuredType, "[{%s}]")},
 	{"bad-base64", Must, "a structured event whose data_base64 is no base64", changed("data_base64", "!!!")},
+	{"float", Must, "a structured event with a number that is not an integer", raw(structuredType, `{%s,"myext":1.5}`)},
 	{"two-data", Must, "a structured event with both data and data_base64",
 		raw(structuredType, `{%s,"data":1,"data_base64":"AAE="}`)},
 	{"no-event", Must, "a request that holds no event at all", raw("application/json", "{%s}")},
@@ -197,6 +201,17 @@ func bindingCases() []Case {
 		c("binding-percent-out", Must, "an attribute of any characters arrives unchanged, percent-encoded in a header field",
 			bindingPercentOut),
 		c("binding-base64", Must, "data in data_base64 arrives as the bytes it stands for", bindingBase64),
+		c("binding-quoted", Must, "a quoted value of a header field is unescaped before it is percent-decoded", bindingQuoted),
+		c("binding-source", Must, "a source arrives as it was written: a URI reference is not normalized", bindingSource),
+		c("binding-tracestate", Must, "an event with a tracestate is delivered with it", bindingTracestate),
+		c("binding-bytes", Must, "data in the binary mode arrives byte by byte, also when it is not what its type says",
+			bindingBytes),
+		c("binding-json-suffix", Must, "in the JSON format data of a type that ends with +json is a JSON value",
+			bindingJSONSuffix),
+		c("binding-null", Must, "in the JSON format an attribute that is null is as if it were missing", bindingNull),
+		c("binding-implied-json", Should,
+			"JSON data without a datacontenttype is delivered in the binary mode as application/json", bindingImpliedJSON),
+		c("binding-gzip", Should, "a body with a Content-Encoding is unpacked, or refused with 415", bindingGzip),
 		c("binding-64k", Must, "an event of 64 KiB is forwarded", binding64k),
 		c("binding-too-large", Must,
 			"an event that is larger than the broker takes is refused with 4xx, and the largest that is taken arrives "+
@@ -245,6 +260,98 @@ func bindingBase64(t *trial) {
 	t.sendStructured(m)
 	got := t.one(k, m.id()).event.Data()
 	t.check(string(got) == "\x00\x01\x02\xff", "the bytes 00 01 02 ff", "% x", got)
+}
+
+func bindingQuoted(t *trial) {
+	k := t.subscribe(nil, nil)
+	m := t.event()
+	header, body := m.binary()
+	header.Set("Ce-Subject", `"a \"b\" \\ %41"`)
+	if r := t.post(header, body); !r.accepted() {
+		t.stop("2xx", "%v", r)
+	}
+	t.checkSame(m.with("subject", `a "b" \ A`), t.one(k, m.id()))
+}
+
+// bindingSource compares the header field itself where the delivery is in the binary mode.
+func bindingSource(t *trial) {
+	k := t.subscribe(nil, nil)
+	for _, source := range []string{"/conformance#", "HTTP://Example.com/Conformance", "/conformance/a%20b?"} {
+		m := t.event().with("source", source)
+		t.send(m)
+		d := t.one(k, m.id())
+		got := percentDecode(d.header.Get("Ce-Source"))
+		if got == "" {
+			var members struct{ Source string }
+			_ = json.Unmarshal(d.body, &members)
+			got = members.Source
+		}
+		t.check(got == source, "source "+source, "%q", got)
+	}
+}
+
+func bindingTracestate(t *trial) {
+	k := t.subscribe(nil, nil)
+	m := t.event().with("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-b7ad6b7169203331-01", "tracestate", "ebb=1,x=2")
+	t.send(m)
+	got, _ := t.one(k, m.id()).text("tracestate")
+	t.check(strings.Contains(got, "ebb=1"), "tracestate ebb=1,x=2", "%q", got)
+}
+
+func bindingBytes(t *trial) {
+	k := t.subscribe(nil, nil)
+	for _, ct := range []string{"application/json", "text/plain", "application/vnd.ebb+json"} {
+		m := t.event().with("datacontenttype", ct, "data", "\xff\x00{")
+		t.send(m)
+		t.checkSame(m, t.one(k, m.id()))
+	}
+}
+
+func bindingJSONSuffix(t *trial) {
+	k := t.subscribe(nil, nil)
+	m := t.event().with("datacontenttype", "application/vnd.ebb+json", "data", `{"n":1}`)
+	t.sendStructured(m)
+	t.checkSame(m, t.one(k, m.id()))
+}
+
+func bindingNull(t *trial) {
+	k := t.subscribe(nil, nil)
+	m := t.event().with("data", `{"n":1}`)
+	body := strings.TrimSuffix(m.json(), "}") + `,"datacontenttype":null,"subject":null,"time":null,"myext":null}`
+	if r := t.post(contentType(structuredType), body); !r.accepted() {
+		t.stop("2xx", "%v", r)
+	}
+	d := t.one(k, m.id())
+	t.checkSame(m, d)
+	for _, name := range []string{"subject", "time", "myext"} {
+		got, there := d.text(name)
+		t.check(!there, "no "+name, "%q", got)
+	}
+}
+
+func bindingImpliedJSON(t *trial) {
+	k := t.subscribe(nil, nil)
+	m := t.event().with("data", `{"implied":true}`)
+	t.sendStructured(m)
+	d := t.one(k, m.id())
+	t.checkSame(m.with("datacontenttype", "application/json"), d)
+}
+
+func bindingGzip(t *trial) {
+	k := t.subscribe(nil, nil)
+	m := t.event().with("datacontenttype", "application/json", "data", `{"n":1}`)
+	header, body := m.binary()
+	var packed strings.Builder
+	w := gzip.NewWriter(&packed)
+	_, _ = io.WriteString(w, body) // a strings.Builder takes everything
+	_ = w.Close()
+	header.Set("Content-Encoding", "gzip")
+	r := t.post(header, packed.String())
+	if !r.accepted() {
+		t.check(r.status == http.StatusUnsupportedMediaType, "2xx or 415", "%v", r)
+		return
+	}
+	t.checkSame(m, t.one(k, m.id()))
 }
 
 func binding64k(t *trial) {

@@ -93,6 +93,52 @@ var mutants = map[string]mutant{
 		}
 		w.WriteHeader(http.StatusAccepted)
 	}, fails: "batch-all-or-nothing"},
+	"does not unescape quoted values": {ingress: changing(func(r *http.Request) {
+		if v := r.Header.Get("Ce-Subject"); strings.HasPrefix(v, `"`) {
+			r.Header.Set("Ce-Subject", url.PathEscape(v))
+		}
+	}), fails: "binding-quoted"},
+	"normalizes sources": {out: func(r *http.Request) {
+		if u, err := url.Parse(r.Header.Get("Ce-Source")); err == nil {
+			r.Header.Set("Ce-Source", u.String())
+		}
+	}, fails: "binding-source"},
+	"loses the state of the trace": {out: drop("Ce-Tracestate"), fails: "binding-tracestate"},
+	"replaces what is not UTF-8": {out: func(r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if r.Header.Get("Content-Type") != "application/octet-stream" {
+			body = bytes.ToValidUTF8(body, []byte("?"))
+		}
+		setBody(r, body)
+	}, fails: "binding-bytes"},
+	"takes +json for text": {out: func(r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if strings.HasSuffix(r.Header.Get("Content-Type"), "+json") && json.Valid(body) {
+			body, _ = json.Marshal(string(body))
+		}
+		setBody(r, body)
+	}, fails: "binding-json-suffix"},
+	"refuses null": {ingress: func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		body, _ := io.ReadAll(r.Body)
+		setBody(r, body)
+		if bytes.Contains(body, []byte(`"datacontenttype":null`)) {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	}, fails: "binding-null"},
+	"does not tell implied types": {out: func(r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if setBody(r, body); string(body) == `{"implied":true}` {
+			r.Header.Del("Content-Type")
+		}
+	}, fails: "binding-implied-json"},
+	"does not see codings": {ingress: changing(func(r *http.Request) { r.Header.Del("Content-Encoding") }),
+		fails: "binding-gzip"},
+	"cuts numbers": {ingress: changing(func(r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		setBody(r, bytes.ReplaceAll(body, []byte(`"myext":1.5`), []byte(`"myext":1`)))
+	}), fails: "ingress-refuses-float"},
 	"ignores prefix": {filter: func(f map[string]any) bool { return f["prefix"] == nil },
 		fails: "filter-list filter-prefix filter-prefix-many filter-refuses-empty-prefix filter-refuses-two-dialects"},
 	"ignores not": {filter: func(f map[string]any) bool { return f["not"] == nil },
@@ -118,6 +164,14 @@ var mutants = map[string]mutant{
 			"status-299 status-300 status-304 status-400 status-401 status-403 status-404 status-405 status-408 status-409 " +
 			"status-410 status-413 status-415 status-422 status-429 status-451 status-500 status-502 status-503 status-504 " +
 			"status-599 timeout-dead", alone: true},
+}
+
+// changing returns an ingress that changes requests.
+func changing(change func(*http.Request)) func(http.ResponseWriter, *http.Request, http.Handler) {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		change(r)
+		next.ServeHTTP(w, r)
+	}
 }
 
 func status(from, to int) func(*http.Response, []byte) []byte {

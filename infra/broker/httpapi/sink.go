@@ -110,6 +110,10 @@ func (s *sink) reply(answer *http.Response, body []byte) (*event.Event, error) {
 	if len(body) > s.api.cfg.MaxBody {
 		return nil, fmt.Errorf("larger than %d bytes", s.api.cfg.MaxBody)
 	}
+	body, err := httpevent.Unpack(answer.Header, body, s.api.cfg.MaxBody)
+	if err != nil {
+		return nil, err
+	}
 	events, err := httpevent.Read(answer.Header, body)
 	if err != nil {
 		return nil, err

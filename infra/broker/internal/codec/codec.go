@@ -14,6 +14,8 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/cloudevents/sdk-go/v2/types"
+
+	kit "github.com/ebb-dev/ebb/infra/event"
 )
 
 // The first byte of a group, so that the format can change.
@@ -139,12 +141,9 @@ func appendValue(b []byte, value any) ([]byte, error) {
 	case types.Timestamp:
 		return appendTime(append(b, typeTimestamp), v.Time), nil
 	}
-	canonical, err := types.Validate(value)
+	canonical, err := kit.Canonical(value)
 	if err != nil {
 		return nil, err
-	}
-	if canonical == nil {
-		return nil, errors.New("the value is nil")
 	}
 	return appendValue(b, canonical)
 }
@@ -328,7 +327,7 @@ func parseURL(s string) (url.URL, error) {
 	if ok {
 		return u, nil
 	}
-	parsed, err := url.Parse(s)
+	parsed, err := kit.ParseURI(s)
 	if err != nil {
 		return url.URL{}, err
 	}
@@ -337,6 +336,6 @@ func parseURL(s string) (url.URL, error) {
 	if len(urls.known) >= maxURLs {
 		clear(urls.known)
 	}
-	urls.known[string([]byte(s))] = *parsed // s is a part of a whole event
-	return *parsed, nil
+	urls.known[string([]byte(s))] = parsed // s is a part of a whole event
+	return parsed, nil
 }

@@ -87,6 +87,15 @@ func TestRoundTrip(t *testing.T) {
 	roundTrip(t)
 }
 
+// A number that is not whole is refused, not cut.
+func TestFloat(t *testing.T) {
+	e := full()
+	e.Context.(*ce.EventContextV1).Extensions["number"] = 1.5
+	if _, err := codec.Append(nil, []ce.Event{e}); err == nil {
+		t.Error("1.5 was written")
+	}
+}
+
 // What was cut off anywhere is refused, and never read as something else.
 func TestCutShort(t *testing.T) {
 	b, err := codec.Append(nil, []ce.Event{full(), full()})
@@ -108,22 +117,14 @@ func FuzzRoundTrip(f *testing.F) {
 	}
 	f.Add(seed)
 	f.Add([]byte(`{"specversion":"1.0","id":"1","source":"x:y","type":"t","data_base64":"AAE=","n":1,"b":true}`))
+	f.Add([]byte(`{"specversion":"1.0","id":"1","source":"HTTP://Example.com/Foo#","type":"t","dataschema":"A:B?#"}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		e, err := event.FromJSON(text)
 		if err != nil || e.Validate() != nil {
 			return
 		}
-		c, ok := e.Context.(*ce.EventContextV1)
-		if !ok {
+		if _, ok := e.Context.(*ce.EventContextV1); !ok {
 			return
-		}
-		if again := types.ParseURIRef(c.Source.String()); again == nil || !reflect.DeepEqual(*again, c.Source) {
-			return // the URL itself does not come back from its own text
-		}
-		if c.DataSchema != nil {
-			if again := types.ParseURI(c.DataSchema.String()); again == nil || !reflect.DeepEqual(*again, *c.DataSchema) {
-				return
-			}
 		}
 		roundTrip(t, e)
 	})

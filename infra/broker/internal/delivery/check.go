@@ -24,7 +24,7 @@ func CheckEvent(e ce.Event, limit int) (ce.Event, int, error) {
 		c = e.Context.AsV1()
 		e.Context = c
 	}
-	if err := event.Valid(e); err != nil {
+	if err := event.CheckAttributes(e); err != nil {
 		return e, 0, fault.Wrap(err, fault.Invalid, "event %q breaks the CloudEvents specification", c.ID)
 	}
 	if err := checkURIs(c); err != nil {
@@ -78,9 +78,9 @@ func checkExtensions(c *ce.EventContextV1) error {
 		case string, int32, bool, []byte, types.URI, types.URIRef, types.Timestamp:
 			continue
 		}
-		if _, err := types.Validate(value); err != nil || value == nil {
-			return fault.New(fault.Invalid, "extension %q of event %q has a type that CloudEvents does not know: %T",
-				name, c.ID, value)
+		if _, err := event.Canonical(value); err != nil {
+			return fault.New(fault.Invalid, "extension %q of event %q has a value that CloudEvents does not know: %T, %v",
+				name, c.ID, value, err)
 		}
 	}
 	return nil

@@ -1,0 +1,274 @@
+// Package outside calls services outside of the system: payment providers, mail relays, the APIs of others.
+//
+// A handler only decides and may run several times, so it makes no such call. It starts a declared one, which commits
+// with everything else that the handler does:
+//
+//	s.calls = outside.New(f)
+//	s.charge = outside.Declare(s.calls, "charge", outside.Policy{Deadline: 5 * time.Second}, s.callBank, s.charged)
+//
+//	func (s *sales) placed(ctx context.Context, tx *function.Tx, e events.PlacedOrder) error {
+//		return s.charge.Start(ctx, tx, e.OrderID, charge{Amount: e.Total})
+//	}
+//
+// When the unit has committed, and before its event or request is answered, the kit makes the call, outside of any
+// transaction (callBank), and commits its result in a unit of work of its own, together with what the handler of the
+// result (charged) writes and emits. The events of that unit have the causation and correlation of the message that
+// started the call.
+//
+// What a crash leaves, and who goes on:
+//
+//   - before the first commit: nothing was decided; the message comes again.
+//   - between the two commits: the call, which was perhaps made. The message comes again, as a duplicate, or else the
+//     clock sweeps; then it is made again, under the same key.
+//   - after the second commit: events in the outbox, as after every unit.
+//
+// So a call is made at least once, and the service must take a call that comes again under its key as the same call.
+// Its result is committed once. Nothing runs between two messages: a call that has failed is made again when the timer
+// goes off that its failure has set.
+//
+// Where the calls of a function are slow, declare function.Concurrency: otherwise the events of a batch make theirs one
+// after the other.
+package outside
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"time"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/infra/event"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/internal/cause"
+	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/telemetry"
+)
+
+// Collection is the name of the collection that holds the calls without a result.
+const Collection = "_calls"
+
+const (
+	// handover is how long a call that another message has begun is left to it.
+	handover = time.Second
+
+	// lostAfter is how long after its time a call is taken for lost: longer than a broker tries to deliver the message
+	// that began it.
+	lostAfter = 2 * time.Minute
+
+	// lateAfter is the age from which on a failing call is logged as an error.
+	lateAfter = 10 * time.Minute
+
+	sweepLimit = 200 // calls that one sweep finds
+)
+
+// Calls holds the calls that a function declares.
+type Calls struct {
+	f       *function.Function
+	pending *store.Collection[pending]
+	byName  map[string]made
+	mu      sync.Mutex
+	busy    map[string]bool // by id of the document: those that this instance makes just now
+}
+
+// made is a Call without its types.
+type made interface {
+	make(ctx context.Context, p pending) (outcome, error)
+	finish(ctx context.Context, tx *function.Tx, p pending, o outcome, failure error) error
+	limits() Policy
+}
+
+// pending is a call without a result.
+type pending struct {
+	Call     string          `json:"call"`
+	ID       string          `json:"id"`
+	Run      string          `json:"run"` // tells this call from a later one of the same id
+	In       json.RawMessage `json:"in"`
+	At       time.Time       `json:"at"`  // when it was started
+	Due      int64           `json:"due"` // when to make it, Unix milliseconds
+	Attempts int             `json:"attempts,omitempty"`
+	Error    string          `json:"error,omitempty"` // of the last attempt
+
+	Message     string          `json:"message"`
+	Correlation string          `json:"correlation,omitempty"`
+	Cause       json.RawMessage `json:"cause,omitempty"` // the event that started it, without data
+}
+
+func (p pending) doc() string { return docID(p.Call, p.ID) }
+
+func docID(call, id string) string { return call + "/" + id }
+
+// New declares that the function calls other services. A function has one Calls.
+func New(f *function.Function) *Calls {
+	c := &Calls{f: f, byName: map[string]made{}, busy: map[string]bool{}}
+	c.pending = function.Collection[pending](f, Collection, store.On("due"))
+	function.Follow(f, Collection, c.follow, c.sweep)
+	function.On(f, event.CallDue, c.due)
+	function.Emits(f, event.CallDue)
+	return c
+}
+
+// start writes the call into the unit.
+func (c *Calls) start(ctx context.Context, tx *function.Tx, name, id string, in any) error {
+	if tx.Replayed() {
+		return nil
+	}
+	p := pending{
+		Call: name, ID: id, Run: tx.NewID(), At: tx.Now(), Due: tx.Now().UnixMilli(),
+		Message: tx.Key(name + "/" + id), Correlation: telemetry.Correlation(ctx),
+	}
+	var err error
+	if p.In, err = json.Marshal(in); err != nil {
+		return fault.Wrap(err, fault.Internal, "encode what %s is called with", name)
+	}
+	if e := tx.Event(); e.Context != nil {
+		e.DataEncoded = nil
+		if p.Cause, err = json.Marshal(e); err != nil {
+			return fault.Wrap(err, fault.Internal, "encode the event that starts %s", name)
+		}
+	}
+	return c.pending.Create(ctx, tx, p.doc(), p)
+}
+
+// follow makes a call that a unit has begun, or that a message has left which comes again. It returns an error when the
+// message is to come again.
+func (c *Calls) follow(ctx context.Context, d store.Document, again bool) error {
+	var p pending
+	if err := json.Unmarshal(d.Data, &p); err != nil {
+		return fault.Wrap(err, fault.Unavailable, "the call %s cannot be decoded", d.ID)
+	}
+	now, due := c.f.Env().Now(), time.UnixMilli(p.Due)
+	if due.After(now) && due.Sub(now) > time.Millisecond && p.Attempts > 0 {
+		return nil // it has failed, and its timer goes off then
+	}
+	inProgress := fault.New(fault.Unavailable, "the call %s is being made", d.ID).After(handover)
+	if again && now.Sub(due).Abs() < handover || !c.enter(d.ID) {
+		return inProgress
+	}
+	defer c.leave(d.ID)
+	declared := c.byName[p.Call]
+	if declared == nil { // another version of the function has started it
+		c.f.Env().Logger.ErrorContext(ctx, "a call is not declared", "function", c.f.Name(), "call", d.ID)
+		return nil
+	}
+	return c.make(ctx, declared, p)
+}
+
+func (c *Calls) enter(doc string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.busy[doc] {
+		return false
+	}
+	c.busy[doc] = true
+	return true
+}
+
+func (c *Calls) leave(doc string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.busy, doc)
+}
+
+// make makes the call and commits its result, or when to make it again.
+func (c *Calls) make(ctx context.Context, declared made, p pending) error {
+	if p.Correlation != "" {
+		ctx = telemetry.WithCorrelation(ctx, p.Correlation)
+	}
+	out, failure := declared.make(ctx, p)
+	policy := declared.limits()
+	gaveUp := policy.GiveUp > 0 && c.f.Env().Now().Sub(p.At) >= policy.GiveUp
+	if failure == nil || !fault.KindOf(failure).Retryable() || gaveUp {
+		err := c.finish(ctx, declared, p, out, failure)
+		if err == nil {
+			return nil
+		}
+		failure = err
+	}
+	known, err := c.postpone(ctx, p, policy, failure)
+	if err != nil || !known { // it is done, and what followed was not
+		return fault.Wrap(failure, fault.Unavailable, "the call %s is not finished; try again", p.doc())
+	}
+	return nil
+}
+
+// finish commits the result.
+func (c *Calls) finish(ctx context.Context, declared made, p pending, out outcome, failure error) error {
+	from := cause.Cause{Message: p.Message}
+	if p.Cause != nil {
+		if err := json.Unmarshal(p.Cause, &from.Event); err != nil {
+			from.Event = ce.Event{} // its events are then of no event's cause
+		}
+	}
+	return c.f.Update(cause.With(ctx, from), func(ctx context.Context, tx *function.Tx) (err error) {
+		defer func() {
+			if r := recover(); r != nil {
+				err = fault.New(fault.Internal, "the handler of the result of %s panicked: %v", p.doc(), r)
+			}
+		}()
+		known, ok, err := c.pending.Find(ctx, tx, p.doc())
+		if err != nil || !ok || known.Run != p.Run {
+			return err // another instance was first
+		}
+		if err := c.pending.Delete(ctx, tx, p.doc()); err != nil {
+			return err
+		}
+		return declared.finish(ctx, tx, p, out, failure)
+	})
+}
+
+// postpone commits that the call has failed and when it is made again. known is false when it has a result by now.
+func (c *Calls) postpone(ctx context.Context, p pending, policy Policy, failure error) (known bool, err error) {
+	env := c.f.Env()
+	err = c.f.Update(ctx, func(ctx context.Context, tx *function.Tx) error {
+		p, ok, err := c.pending.Find(ctx, tx, p.doc())
+		if known = ok && err == nil; !known {
+			return err
+		}
+		p.Attempts++
+		p.Error = failure.Error()
+		due := tx.Now().Add(max(policy.pauseAfter(p.Attempts), fault.RetryAfter(failure)))
+		p.Due = due.UnixMilli()
+		if err := c.pending.Put(ctx, tx, p.doc(), p); err != nil {
+			return err
+		}
+		_, err = tx.After(due, event.CallDue.New(p.doc(), event.DueCall{Function: c.f.Name(), Call: p.doc()}))
+		return err
+	})
+	log, age := env.Logger.WarnContext, env.Now().Sub(p.At)
+	if age > lateAfter {
+		log = env.Logger.ErrorContext
+	}
+	log(ctx, "a call of another service has failed and will be made again", "function", c.f.Name(), "call", p.doc(),
+		"attempts", p.Attempts+1, "age", age.String(), "error", failure)
+	return known, err
+}
+
+// due takes up a call whose time has come: it is made when the unit has committed.
+func (c *Calls) due(ctx context.Context, tx *function.Tx, d event.DueCall) error {
+	if d.Function != c.f.Name() || tx.Replayed() {
+		return nil
+	}
+	p, ok, err := c.pending.Find(ctx, tx, d.Call)
+	if err != nil || !ok {
+		return err // it has a result
+	}
+	p.Due = tx.Now().UnixMilli()
+	return c.pending.Put(ctx, tx, d.Call, p)
+}
+
+// sweep has the calls made that are lost: their message does not come again, or their timer was not set.
+func (c *Calls) sweep(ctx context.Context, tx *function.Tx) error {
+	lost, err := c.pending.Query(ctx, tx, store.Find{
+		Where: []store.Filter{{Field: "due", Op: store.Less, Value: tx.Now().Add(-lostAfter).UnixMilli()}},
+		Order: []store.Order{{Field: "due"}}, Limit: sweepLimit,
+	})
+	if err != nil {
+		return err
+	}
+	for _, i := range lost.Items {
+		tx.Emit(event.CallDue.New(i.ID, event.DueCall{Function: c.f.Name(), Call: i.ID}))
+	}
+	return nil
+}
