@@ -54,6 +54,10 @@ func (a *archive) deadLetter(ctx context.Context, tx *function.Tx, e ce.Event) e
 	for _, name := range []string{broker.ErrorDest, broker.ErrorCode, broker.ErrorData} {
 		plain.SetExtension(name, nil)
 	}
+	plain, err := a.detachKey(ctx, tx, plain)
+	if err != nil {
+		return err
+	}
 	data, err := event.ToJSON(plain)
 	if err != nil {
 		return fault.Wrap(err, fault.Invalid, "the event cannot be written as JSON")
@@ -216,7 +220,7 @@ func (a *archive) replayDead(ctx context.Context, tx *function.Tx, in *deadInput
 	if err != nil {
 		return nil, err
 	}
-	if err := publishAgain(tx, l.Event, l.Function, ""); err != nil {
+	if err := a.publishAgain(ctx, tx, l.Event, l.Function, ""); err != nil {
 		return nil, err
 	}
 	l.State, l.ReplayedAt = replayed, tx.Now()

@@ -16,6 +16,7 @@ type archive struct {
 	events *store.Collection[stored]
 	heads  *store.Collection[head]
 	dead   *store.Collection[letter]
+	keys   *store.Collection[personKeys]
 	source string // of the events published through the API
 }
 
@@ -29,12 +30,13 @@ func New(env function.Env) (*function.Function, error) {
 			store.On("subject", "position"), store.On("correlation_id", "position"), store.On("type", "position")),
 		heads:  function.Collection[head](f, "heads"),
 		dead:   function.Collection[letter](f, "dead_letters", store.On("state", "at")),
+		keys:   function.Collection[personKeys](f, "person_keys"),
 		source: f.Source(),
 	}
 	function.OnAny(f, a.store)
 	function.On(f, event.ArchiveReplay, a.replay)
 	function.OnDeadLetter(f, a.deadLetter)
-	function.Emits(f, event.ArchiveReplay, event.ArchiveReplayed)
+	function.Emits(f, event.ArchiveReplay, event.ArchiveReplayed, event.DataErased)
 
 	admin := function.Only(auth.RoleAdmin)
 	function.Serve(f, function.Operation{

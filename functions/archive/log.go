@@ -68,6 +68,12 @@ func (a *archive) store(ctx context.Context, tx *function.Tx, e ce.Event) error 
 		return err
 	}
 	a.replayLate(h, tx, e)
+	if e, err = a.detachKey(ctx, tx, e); err == nil {
+		err = a.erase(ctx, tx, e)
+	}
+	if err != nil {
+		return err
+	}
 	data, err := encode(attributes{
 		Position: h.Position, At: h.At, ID: e.ID(), Source: e.Source(), Type: e.Type(), Subject: e.Subject(), Time: e.Time(),
 		CorrelationID: event.Extension(e, event.CorrelationID), CausationID: event.Extension(e, event.CausationID),

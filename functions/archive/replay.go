@@ -120,7 +120,7 @@ func (a *archive) replay(ctx context.Context, tx *function.Tx, cmd event.ReplayE
 		return err
 	}
 	for _, e := range found.events {
-		past, err := parse(e.Event)
+		past, err := a.parseWhole(ctx, tx, e.Event)
 		if err != nil {
 			return err
 		}
@@ -162,8 +162,10 @@ func (a *archive) begin(ctx context.Context, tx *function.Tx, cmd event.ReplayEv
 
 // publishAgain publishes a past event to one function only, with its original id and source. With an empty replay its
 // side effects happen.
-func publishAgain(tx *function.Tx, data json.RawMessage, to, replay string) error {
-	e, err := parse(data)
+func (a *archive) publishAgain(
+	ctx context.Context, tx *function.Tx, data json.RawMessage, to, replay string,
+) error {
+	e, err := a.parseWhole(ctx, tx, data)
 	if err == nil {
 		publishTo(tx, e, to, replay)
 	}

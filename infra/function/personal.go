@@ -107,7 +107,9 @@ func personID(person string) string {
 }
 
 // keyOf returns the function's key for a person, also wrapped; nil when the person is erased.
-func (tx *Tx) keyOf(ctx context.Context, person string, create bool) (personal.Key, string, error) {
+func (f *Function) keyOf(
+	ctx context.Context, tx store.Transactor, person string, create bool,
+) (personal.Key, string, error) {
 	if person == "" {
 		return nil, "", fault.New(fault.Internal, "personal data of nobody: the field with the person's id is empty")
 	}
@@ -116,10 +118,10 @@ func (tx *Tx) keyOf(ctx context.Context, person string, create bool) (personal.K
 	case err != nil || !known.Erased.IsZero() || !ok && !create:
 		return nil, "", err
 	case ok:
-		key, err := tx.f.personalKeys.Unwrap(known.Wrapped)
+		key, err := f.personalKeys.Unwrap(known.Wrapped)
 		return key, known.Wrapped, err
 	}
-	key, wrapped, err := tx.f.personalKeys.New()
+	key, wrapped, err := f.personalKeys.New()
 	if err != nil {
 		return nil, "", err
 	}
@@ -144,11 +146,11 @@ func (tx *Tx) conceal(d event.Draft, e ce.Event, data json.RawMessage) (json.Raw
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "the placeholders of %s", d.Info.Name)
 	}
-	key, wrapped, err := tx.keyOf(tx.ctx, person, true)
+	key, wrapped, err := tx.f.keyOf(tx.ctx, tx, person, true)
 	if err != nil || key == nil {
 		return data, err
 	}
-	sealed, err := key.Seal(values, eventPurpose(e))
+	sealed, err := key.Seal(values, personal.EventPurpose(e.Source(), e.ID()))
 	if err != nil {
 		return nil, err
 	}
@@ -156,9 +158,6 @@ func (tx *Tx) conceal(d event.Draft, e ce.Event, data json.RawMessage) (json.Raw
 	extensions[event.Person], extensions[event.PersonalValues], extensions[event.PersonalKey] = person, sealed, wrapped
 	return data, nil
 }
-
-// eventPurpose binds encrypted values to their event.
-func eventPurpose(e ce.Event) string { return "event " + e.Source() + " " + e.ID() }
 
 // reveal puts the values of an event's personal fields into its decoded data. Where the key is gone placeholders stay.
 func (f *Function) reveal(fields *personal.Fields, e ce.Event, data any) error {
@@ -170,7 +169,7 @@ func (f *Function) reveal(fields *personal.Fields, e ce.Event, data any) error {
 	if err != nil {
 		return err
 	}
-	values, err := key.Open(sealed, eventPurpose(e))
+	values, err := key.Open(sealed, personal.EventPurpose(e.Source(), e.ID()))
 	if err != nil {
 		return err
 	}
@@ -178,17 +177,14 @@ func (f *Function) reveal(fields *personal.Fields, e ce.Event, data any) error {
 	return nil
 }
 
-// Personal returns what encrypts texts that the function stores about persons, such as those in a journal.
-func (tx *Tx) Personal() personalTexts { return personalTexts{tx} }
-
-// personalTexts encrypts single texts.
-type personalTexts struct{ tx *Tx }
-
 const sealedText = "sealed:"
 
-// Seal returns the text encrypted under the function's key for the person; the placeholder when the person is erased.
-func (p personalTexts) Seal(ctx context.Context, person, text, placeholder string) (string, error) {
-	key, _, err := p.tx.keyOf(ctx, person, true)
+// SealPersonal returns a text for the function's store, for package journal: encrypted under the function's key for the
+// person, or the placeholder when the person is erased.
+func (i instance) SealPersonal(
+	ctx context.Context, tx store.Transactor, person, text, placeholder string,
+) (string, error) {
+	key, _, err := i.keyOf(ctx, tx, person, true)
 	if err != nil || key == nil {
 		return placeholder, err
 	}
@@ -196,14 +192,16 @@ func (p personalTexts) Seal(ctx context.Context, person, text, placeholder strin
 	return sealedText + sealed, err
 }
 
-// Open returns the text that Seal has encrypted; the placeholder when the person is erased. A text that is not encrypted
-// is returned as it is: it was stored before.
-func (p personalTexts) Open(ctx context.Context, person, text, placeholder string) (string, error) {
+// OpenPersonal returns the text that SealPersonal has encrypted; the placeholder when the person is erased. A text that
+// is not encrypted is returned as it is: it was stored before.
+func (i instance) OpenPersonal(
+	ctx context.Context, tx store.Transactor, person, text, placeholder string,
+) (string, error) {
 	sealed, ok := strings.CutPrefix(text, sealedText)
 	if !ok {
 		return text, nil
 	}
-	key, _, err := p.tx.keyOf(ctx, person, false)
+	key, _, err := i.keyOf(ctx, tx, person, false)
 	if err != nil || key == nil {
 		return placeholder, err
 	}

@@ -49,7 +49,9 @@ func letters(got *[]member) func(function.Env) (*function.Function, error) {
 	}
 }
 
-func erased(id string) event.Draft { return event.PersonErased.New(id, event.ErasedPerson{PersonID: id}) }
+func erased(id string) event.Draft {
+	return event.PersonErased.New(id, event.ErasedPerson{PersonID: id})
+}
 
 // tells reports whether events or the stores of a function contain a text.
 func tells(t *testing.T, h *functiontest.Harness, es []ce.Event, text string) bool {

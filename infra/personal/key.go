@@ -153,3 +153,6 @@ func (k Key) open(sealed []byte, purpose string) ([]byte, error) {
 func encode(data []byte) string { return base64.RawURLEncoding.EncodeToString(data) }
 
 func decode(text string) ([]byte, error) { return base64.RawURLEncoding.DecodeString(text) }
+
+// EventPurpose returns the purpose for which the values of an event are sealed, so that they open for no other event.
+func EventPurpose(source, id string) string { return "event " + source + " " + id }

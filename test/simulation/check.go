@@ -119,6 +119,7 @@ func (s *run) check(sim *simulate.Simulation) {
 	s.checkViews(sim, books, log)
 	s.checkLetters(sim)
 	s.checkRevoked(sim)
+	s.checkErased(sim)
 }
 
 // generation returns the number of the live generation of the views.
@@ -193,6 +194,7 @@ func (s *run) archived(sim *simulate.Simulation) []ce.Event {
 	if s.log != nil {
 		return s.log
 	}
+	keys := archivedKeys(sim)
 	var log []ce.Event
 	for _, d := range sim.Documents("archive", "events") {
 		var doc struct{ Event json.RawMessage }
@@ -205,7 +207,7 @@ func (s *run) archived(sim *simulate.Simulation) []ce.Event {
 			sim.Violated("the archive cannot be read: %v", err)
 			return log
 		}
-		log = append(log, e)
+		log = append(log, withKeys(e, keys))
 	}
 	s.log = log
 	return log

@@ -24,6 +24,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -200,6 +201,28 @@ func (h *Harness) Emitted() []ce.Event {
 	es := h.emitted
 	h.emitted = nil
 	return es
+}
+
+// Decode returns the data of an event that a harness has collected, with its personal fields as they were emitted.
+func Decode[T any](t event.Type[T], e ce.Event) (T, error) {
+	data, err := t.Decode(e)
+	sealed, wrapped := event.Extension(e, event.PersonalValues), event.Extension(e, event.PersonalKey)
+	if err != nil || sealed == "" || wrapped == "" {
+		return data, err
+	}
+	keys, err := personal.ParseKeys(personalKey)
+	if err != nil {
+		return data, err
+	}
+	key, err := keys.Unwrap(wrapped)
+	if err != nil {
+		return data, err
+	}
+	values, err := key.Open(sealed, personal.EventPurpose(e.Source(), e.ID()))
+	if err == nil {
+		personal.FieldsOf(reflect.TypeFor[T]()).Put(&data, values)
+	}
+	return data, err
 }
 
 // Types returns the types of events without the prefix of their namespace: "orders.placed.v1".
