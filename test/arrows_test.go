@@ -101,7 +101,8 @@ var layers = []layer{
 	{packages: "infra/cron", may: "infra/event infra/function infra/manifest",
 		tests: "infra/broker infra/function/functiontest infra/store"},
 	{packages: "infra/saga", may: "infra/event", outside: "none"},
-	{packages: "infra/journal", may: "infra/fault infra/function infra/personal infra/store", tests: "infra/store/memory"},
+	{packages: "infra/journal", may: "infra/fault infra/function infra/personal infra/store",
+		tests: "infra/config infra/event infra/store/memory"},
 	{
 		packages: "infra/generate", may: "infra/event infra/manifest infra/store/firestore/layout",
 		tests: "infra/function infra/store",

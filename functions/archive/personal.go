@@ -18,8 +18,8 @@ import (
 // keyRef is the extension of a stored event in place of its key: which of the person's keys it is.
 const keyRef = "ebbpersonkeyref"
 
-// personKeys is the keys that events about a person came with, apart from the events: without them, what the events have
-// encrypted cannot be read. The document has a hash of the person's id.
+// personKeys is the keys that events about a person came with, apart from the events: without them, what the events
+// have encrypted cannot be read. The document has a hash of the person's id.
 type personKeys struct {
 	Wrapped []string  `json:"keys,omitempty"`
 	Erased  time.Time `json:"erased,omitzero"` // the keys are destroyed, and no others are stored

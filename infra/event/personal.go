@@ -6,7 +6,7 @@ import "time"
 const (
 	Person         = "ebbperson"    // the id of the person
 	PersonalValues = "ebbpersonal"  // what the personal fields have, encrypted under the sender's key for the person
-	PersonalKey    = "ebbpersonkey" // that key, wrapped; the archive stores it apart, and where it is gone the values are erased
+	PersonalKey    = "ebbpersonkey" // that key, wrapped; the archive stores it apart; without it the values are erased
 )
 
 // ErasedPerson names a person whose personal data is erased.
@@ -29,8 +29,8 @@ type ErasedItem struct {
 }
 
 var (
-	// PersonErased is emitted by the function that has the accounts. The kit consumes it in every function that emits or
-	// stores personal data, and destroys the function's key for the person; see infra/function.
+	// PersonErased is emitted by the function that has the accounts. The kit consumes it in every function that emits
+	// or stores personal data, and destroys the function's key for the person; see infra/function.
 	PersonErased = Define(kit, "users.erased", 1, Fact,
 		"A person's data is erased: every function destroys its key for the person, so that what it has encrypted, in events "+
 			"and stores, cannot be read any more.",

@@ -21,12 +21,12 @@ import (
 
 // Personal data leaves a handler encrypted. Fields of an event that have the tag personal are sent as placeholders, and
 // what they have goes along encrypted under a key that the function has for that person alone; the key goes along too,
-// wrapped under the system's keys. A handler of another function gets the fields as they were. Of an event whose key was
-// taken away it gets the placeholders, which satisfy the schema: so a replay after an erasure works.
+// wrapped under the system's keys. A handler of another function gets the fields as they were. Of an event whose key
+// was taken away it gets the placeholders, which satisfy the schema: so a replay after an erasure works.
 //
-// The function's key for a person is one document. When the person is erased (event.PersonErased), the key is destroyed,
-// and the document says so from then on: what the function emits about the person later has placeholders and nothing
-// else. event.DataErased tells that it was done.
+// The function's key for a person is one document. When the person is erased (event.PersonErased), the key is
+// destroyed, and the document says so from then on: what the function emits about the person later has placeholders and
+// nothing else. event.DataErased tells that it was done.
 
 const personalName = "_personal"
 

@@ -73,14 +73,17 @@ func TestPersonalFields(t *testing.T) {
 	if len(es) != 1 || tells(t, h, es, "Ada") || tells(t, h, es, "m1@") {
 		t.Fatalf("got %v", es)
 	}
-	if data, err := memberJoined.Decode(es[0]); err != nil || (data != member{"m1", "erased", "erased@erased.invalid", "gold"}) {
+	data, err := memberJoined.Decode(es[0])
+	if err != nil || (data != member{"m1", "erased", "erased@erased.invalid", "gold"}) {
 		t.Errorf("whoever has no key reads %v, %v", data, err)
 	}
 	var got []member
 	c := functiontest.New(t, letters(&got), functiontest.Once())
 	c.Receive(es...)
-	c.MustDeliver(memberJoined.New("m2", member{"m2", "Grace", "grace@example.com", ""})) // an older sender encrypts nothing
-	if want := []member{{"m1", "Ada m1", "m1@example.com", "gold"}, {"m2", "Grace", "grace@example.com", ""}}; !slices.Equal(got, want) {
+	// An older sender encrypts nothing.
+	c.MustDeliver(memberJoined.New("m2", member{"m2", "Grace", "grace@example.com", ""}))
+	want := []member{{"m1", "Ada m1", "m1@example.com", "gold"}, {"m2", "Grace", "grace@example.com", ""}}
+	if !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 

@@ -176,7 +176,9 @@ func (j *Journal[S, E]) sealed(ctx context.Context, u store.Transactor, h Head[S
 }
 
 // addGroup stores events with their personal fields encrypted.
-func (j *Journal[S, E]) addGroup(ctx context.Context, u store.Transactor, id string, version int64, happened []E) error {
+func (j *Journal[S, E]) addGroup(
+	ctx context.Context, u store.Transactor, id string, version int64, happened []E,
+) error {
 	g := Group[E]{version, slices.Clone(happened)}
 	for i := range g.Events {
 		if err := j.personal.seal(ctx, u, j.personal.event, &g.Events[i]); err != nil {

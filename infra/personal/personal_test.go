@@ -40,7 +40,8 @@ func TestFields(t *testing.T) {
 		Second: &contact{"erased@erased.invalid"}}); !reflect.DeepEqual(redacted, want) || person != "1" {
 		t.Errorf("got %+v of %s", redacted, person)
 	}
-	if want := map[string]string{"name": "Ada", "contact.email": "ada@example.com", ".email": "a@b.c"}; !maps.Equal(values, want) {
+	want := map[string]string{"name": "Ada", "contact.email": "ada@example.com", ".email": "a@b.c"}
+	if !maps.Equal(values, want) {
 		t.Errorf("got %v", values)
 	}
 	if ada.Name != "Ada" || ada.Second.Email != "a@b.c" {

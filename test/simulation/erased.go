@@ -46,8 +46,8 @@ func archivedKeys(sim *simulate.Simulation) map[string][]string {
 	return keys
 }
 
-// checkErased checks that payment tokens and the data of registered users are in no event in the clear, and that nothing
-// tells the data of an erased user any more: no document, and no key.
+// checkErased checks that payment tokens and the data of registered users are in no event in the clear, and that
+// nothing tells the data of an erased user any more: no document, and no key.
 func (s *run) checkErased(sim *simulate.Simulation) {
 	for _, e := range sim.Published() {
 		if e.Source() == "/functions/users" && bytes.Contains(e.DataEncoded, []byte("ada@example.com")) ||
