@@ -57,8 +57,9 @@ var layers = []layer{
 		may:      "infra/fault infra/broker infra/broker/brokertest infra/broker/internal/...",
 	},
 	{
-		packages: "infra/broker/internal/...", may: "infra/fault infra/event infra/broker infra/broker/internal/...",
-		tests: "infra/broker/brokertest infra/broker/memory",
+		packages: "infra/broker/internal/...",
+		may:      "infra/fault infra/event infra/broker infra/broker/breaker infra/broker/internal/...",
+		tests:    "infra/broker/brokertest infra/broker/memory",
 	},
 	{packages: "infra/broker/brokertest", may: "infra/fault infra/event infra/broker"},
 	{
@@ -100,9 +101,12 @@ var layers = []layer{
 	{packages: "infra/personal", may: "infra/fault", outside: "none"},
 	{packages: "infra/cron", may: "infra/event infra/function infra/manifest",
 		tests: "infra/broker infra/function/functiontest infra/store"},
-	{packages: "infra/saga", may: "infra/event", outside: "none"},
 	{packages: "infra/journal", may: "infra/fault infra/function infra/personal infra/store",
 		tests: "infra/config infra/event infra/store/memory"},
+	{
+		packages: "infra/saga", may: "infra/auth infra/event infra/fault infra/function infra/journal infra/store",
+		tests: "infra/function/functiontest",
+	},
 	{
 		packages: "infra/generate", may: "infra/event infra/manifest infra/store/firestore/layout",
 		tests: "infra/function infra/store",
@@ -116,7 +120,7 @@ var layers = []layer{
 	{packages: "infra/system", may: "infra/event infra/function infra/generate infra/manifest"},
 	{
 		packages: "infra/simulate/...",
-		may:      kit + " infra/function infra/host infra/saga infra/system infra/store/memory $/...",
+		may:      kit + " infra/broker/breaker infra/function infra/host infra/saga infra/system infra/store/memory $/...",
 	},
 	{packages: "infra/host/memlimit"},
 	{
@@ -300,7 +304,7 @@ func TestRefusedArrows(t *testing.T) {
 		{"infra/event", own + "events", true},
 		{"infra/event", "github.com/google/uuid", false},
 		{"infra/fault", "github.com/google/uuid", false},
-		{"infra/saga", own + "infra/function", false},
+		{"infra/saga", own + "infra/host", false},
 		{"infra/saga", own + "events", true},
 		{"infra/manifest", own + "infra/function", false},
 		{"infra/function", own + "events", false},

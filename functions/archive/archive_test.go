@@ -23,9 +23,17 @@ import (
 type list struct {
 	Items []struct {
 		Position string
-		Event    ce.Event
+		Event    decoded
 	}
 	Next string
+}
+
+// decoded is an event that the kit decodes: the SDK does not read JSON of a type with +json.
+type decoded struct{ ce.Event }
+
+func (d *decoded) UnmarshalJSON(data []byte) (err error) {
+	d.Event, err = event.FromJSON(data)
+	return err
 }
 
 func (l list) subjects() []string {
@@ -113,7 +121,7 @@ func TestStore(t *testing.T) {
 	h.Receive(first, h.Event(reserved("c")))
 	got := read(h, "")
 	equal(t, "subjects", got.subjects(), []string{"a", "b", "c"})
-	if got.Items[0].Event.String() != first.String() || got.Items[2].Position != "0000000000000003" {
+	if got.Items[0].Event.String() != first.String() || got.Items[1].Position >= got.Items[2].Position {
 		t.Fatalf("got %+v", got.Items)
 	}
 }
@@ -156,7 +164,7 @@ func TestGet(t *testing.T) {
 	h.Clock.Advance(time.Since(h.Clock.Now())) // ids carry the real time
 	e := h.Event(reserved("a"))
 	h.Receive(h.Event(reserved("x")), e)
-	for _, id := range []string{e.ID(), "0000000000000002"} {
+	for _, id := range []string{e.ID(), read(h, "").Items[1].Position} {
 		var got struct{ Event ce.Event }
 		h.Call("GET", "/api/archive/events/"+id, functiontest.Admin(), nil).Expect(200).JSON(&got)
 		if got.Event.String() != e.String() {
@@ -452,7 +460,8 @@ func TestDeadLetterOfBytes(t *testing.T) {
 	}
 	l := deadLetters(h, "")[0]
 	h.Call("POST", "/api/archive/dead-letters/"+l.ID+"/replay", functiontest.Admin(), nil).Expect(202)
-	if emitted := h.Emitted(); string(l.Event.Data()) != "\xff{" || len(emitted) != 1 || string(emitted[0].Data()) != "\xff{" {
+	emitted := h.Emitted()
+	if string(l.Event.Data()) != "\xff{" || len(emitted) != 1 || string(emitted[0].Data()) != "\xff{" {
 		t.Fatalf("got %+v, sent %v", l, emitted)
 	}
 }

@@ -3,7 +3,7 @@ package archive
 import (
 	"context"
 	"encoding/json"
-	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,7 +19,9 @@ type Item struct {
 	Event      json.RawMessage `json:"event" doc:"The CloudEvent in structured JSON."`
 }
 
-func (e stored) item() Item { return Item{Position: key(e.Position), ArchivedAt: e.At, Event: e.Event} }
+func (e stored) item() Item {
+	return Item{Position: string(e.Position), ArchivedAt: e.At, Event: e.Event}
+}
 
 // listInput has larger pages than function.Paging.
 type listInput struct {
@@ -45,17 +47,16 @@ func (a *archive) list(ctx context.Context, tx *function.Tx, in *listInput) (*fu
 	}
 	desc := in.Order == "desc"
 	if in.Cursor != "" {
-		at, err := strconv.ParseInt(in.Cursor, 16, 64)
-		if err != nil || at < 0 {
+		if strings.Trim(in.Cursor, "0123456789abcdef") != "" {
 			return nil, fault.New(fault.Invalid, "invalid cursor")
 		}
 		if desc {
-			s.last = min(s.last, at)
+			s.end = min(s.end, in.Cursor)
 		} else {
-			s.first = max(s.first, at)
+			s.first = max(s.first, in.Cursor)
 		}
 	}
-	p, err := a.read(ctx, tx, c, s, desc, in.Limit)
+	p, err := a.read(ctx, tx, c, s, desc, limits{in.Limit, maxPage})
 	if err != nil {
 		return nil, err
 	}
@@ -67,12 +68,15 @@ func (a *archive) list(ctx context.Context, tx *function.Tx, in *listInput) (*fu
 	switch {
 	case p.rest.empty():
 	case desc:
-		out.Body.Next = key(p.rest.last)
+		out.Body.Next = p.rest.end
 	default:
-		out.Body.Next = key(p.rest.first)
+		out.Body.Next = p.rest.first
 	}
 	return out, nil
 }
+
+// maxPage is how many bytes the events of one page have at most, unless it has a single one.
+const maxPage = 4 << 20
 
 type getInput struct {
 	ID string `path:"id" maxLength:"200" doc:"A position, or the id of an event."`
@@ -83,11 +87,11 @@ type getOutput struct{ Body Item }
 // get returns one event.
 func (a *archive) get(ctx context.Context, tx *function.Tx, in *getInput) (*getOutput, error) {
 	if isPosition(in.ID) {
-		e, ok, err := a.events.Find(ctx, tx, in.ID)
+		e, err := a.at(ctx, tx, position(in.ID))
 		if err != nil {
 			return nil, err
 		}
-		if ok {
+		if e.Position != "" {
 			return &getOutput{e.item()}, nil
 		}
 	}
@@ -98,9 +102,17 @@ func (a *archive) get(ctx context.Context, tx *function.Tx, in *getInput) (*getO
 	return &getOutput{e.item()}, nil
 }
 
-func isPosition(id string) bool {
-	_, err := strconv.ParseUint(id, 16, 64)
-	return err == nil && len(id) == 16
+// at returns the event at a position; a zero one when there is none.
+func (a *archive) at(ctx context.Context, tx *function.Tx, p position) (stored, error) {
+	if _, old := p.count(); old {
+		d, err := tx.StoreTx().Get(ctx, a.counted.Key(string(p)))
+		if err != nil {
+			return stored{}, err
+		}
+		return decodeCounted(d)
+	}
+	e, _, err := a.log.Find(ctx, tx, string(p))
+	return e, err
 }
 
 // The search for an id begins clockSkew before the time in the id, and reads at most maxSearched events.
@@ -112,28 +124,27 @@ const (
 // search returns the event with this id. It reads the events from the time in the id on, if that is a UUIDv7 (RFC
 // 9562), and otherwise the latest ones. Ids have no index, because each write would have to update it.
 func (a *archive) search(ctx context.Context, tx *function.Tx, id string) (stored, error) {
-	s, err := a.between(ctx, tx, time.Time{}, time.Time{})
-	if err != nil {
-		return stored{}, err
-	}
-	desc := true
+	s, desc := span{"", endless}, true
 	if u, err := uuid.Parse(id); err == nil && u.Version() == 7 {
 		desc = false
-		if s.first, err = a.since(ctx, tx, time.Unix(u.Time().UnixTime()).Add(-clockSkew), s.last); err != nil {
+		if s.first, err = a.beginning(ctx, tx, time.Unix(u.Time().UnixTime()).Add(-clockSkew)); err != nil {
 			return stored{}, err
 		}
 	}
-	for read := 0; read < maxSearched && !s.empty(); read += 1000 {
-		page, rest, err := a.consecutive(ctx, tx, s, desc, 1000)
+	size := firstQuery
+	for read := 0; read < maxSearched && !s.empty(); {
+		page, rest, err := a.page(ctx, tx, criteria{}, s, desc, size)
 		if err != nil {
 			return stored{}, err
 		}
-		s = rest
+		bytes := 0
 		for _, e := range page {
 			if e.ID == id {
 				return e, nil
 			}
+			bytes += len(e.Event)
 		}
+		s, read, size = rest, read+len(page), nextSize(size, len(page), bytes)
 	}
 	return stored{}, fault.New(fault.NotFound,
 		"no event with this id was found near its time; look for it by its position, subject or correlation")

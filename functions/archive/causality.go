@@ -35,17 +35,16 @@ type causalityOutput struct {
 	}
 }
 
-// maxNodes is the most events in one response.
-const maxNodes = 2000
+// maxNodes is the most events in one response, and maxNodeBytes the most bytes that are read for one correlation.
+const (
+	maxNodes     = 2000
+	maxNodeBytes = 32 << 20
+)
 
 // causality returns the events of a correlation, or of all correlations with an event about an entity, as trees.
 func (a *archive) causality(ctx context.Context, tx *function.Tx, in *causalityInput) (*causalityOutput, error) {
-	end, err := a.end(ctx, tx)
-	if err != nil {
-		return nil, err
-	}
-	all := span{1, end}
-	about, err := a.read(ctx, tx, criteria{subject: in.ID}, all, false, maxNodes)
+	all, most := span{"", endless}, limits{maxNodes, maxNodeBytes}
+	about, err := a.read(ctx, tx, criteria{subject: in.ID}, all, false, most)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +54,7 @@ func (a *archive) causality(ctx context.Context, tx *function.Tx, in *causalityI
 			correlations = append(correlations, e.CorrelationID)
 		}
 	}
-	found, truncated := map[int64]stored{}, !about.rest.empty()
+	found, truncated := map[position]stored{}, !about.rest.empty()
 	for _, e := range about.events {
 		found[e.Position] = e
 	}
@@ -66,7 +65,7 @@ func (a *archive) causality(ctx context.Context, tx *function.Tx, in *causalityI
 			truncated = true
 			break
 		}
-		p, err := a.read(ctx, tx, criteria{correlation: id}, all, false, maxNodes)
+		p, err := a.read(ctx, tx, criteria{correlation: id}, all, false, most)
 		if err != nil {
 			return nil, err
 		}
@@ -87,10 +86,11 @@ func (a *archive) causality(ctx context.Context, tx *function.Tx, in *causalityI
 
 // forest returns the events as trees of causes, in the order of arrival. An event whose cause was not found is a root.
 // So is an event in a cycle of causes, which only forged events can have.
-func forest(found map[int64]stored) []*Node {
+func forest(found map[position]stored) []*Node {
 	byID, order := make(map[string]*Node, len(found)), make([]*Node, 0, len(found))
 	for _, e := range found {
-		order = append(order, &Node{ID: e.ID, Position: key(e.Position), Type: e.Type, Source: e.Source, Subject: e.Subject,
+		order = append(order, &Node{ID: e.ID, Position: string(e.Position), Type: e.Type, Source: e.Source,
+			Subject:       e.Subject,
 			CorrelationID: e.CorrelationID, CausationID: e.CausationID, Time: e.Time})
 	}
 	slices.SortFunc(order, func(a, b *Node) int {

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	ce "github.com/cloudevents/sdk-go/v2/event"
+
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
@@ -12,12 +14,13 @@ import (
 )
 
 type archive struct {
-	types  func() event.Catalogue // of the system
-	events *store.Collection[stored]
-	heads  *store.Collection[head]
-	dead   *store.Collection[letter]
-	keys   *store.Collection[personKeys]
-	source string // of the events published through the API
+	types   func() event.Catalogue // of the system
+	log     *store.Collection[stored]
+	counted *store.Collection[countedEvent] // what older versions have written
+	heads   *store.Collection[head]
+	dead    *store.Collection[letter]
+	keys    *store.Collection[personKeys]
+	source  string // of the events published through the API
 }
 
 // New declares the archive function.
@@ -26,7 +29,9 @@ func New(env function.Env) (*function.Function, error) {
 	function.MinBatchInterval(f, 25*time.Millisecond) // no caller waits for it, and it receives every event
 	a := &archive{
 		types: sync.OnceValue(func() event.Catalogue { return f.Env().System().Types() }),
-		events: function.Collection[stored](f, "events", store.Large,
+		log: function.Collection[stored](f, "log", store.Large, store.On("position"),
+			store.On("subject", "position"), store.On("correlation_id", "position"), store.On("type", "position")),
+		counted: function.Collection[countedEvent](f, "events", store.Large,
 			store.On("subject", "position"), store.On("correlation_id", "position"), store.On("type", "position")),
 		heads:  function.Collection[head](f, "heads"),
 		dead:   function.Collection[letter](f, "dead_letters", store.On("state", "at")),
@@ -34,6 +39,7 @@ func New(env function.Env) (*function.Function, error) {
 		source: f.Source(),
 	}
 	function.OnAny(f, a.store)
+	function.Prefetch(f, func(ce.Event) []store.Key { return []store.Key{a.heads.Key(headID)} })
 	function.On(f, event.ArchiveReplay, a.replay)
 	function.OnDeadLetter(f, a.deadLetter)
 	function.Emits(f, event.ArchiveReplay, event.ArchiveReplayed, event.DataErased)

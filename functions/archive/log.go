@@ -3,8 +3,6 @@ package archive
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"sort"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
@@ -12,9 +10,23 @@ import (
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// stored is one event. The id of its document is its position; see key.
+// The log is a collection with one document per event. Units of work of many instances append to it at the same time
+// and write no common document. Each takes positions by its own clock, but never before an event that was committed
+// when the unit read the log: the broker delivers an event only after the earlier ones of its partition key were
+// acknowledged, so the order of each key is kept, whatever the clocks of the instances are.
+//
+// A reader that goes through the log may miss an event that is committed with an earlier position meanwhile. A replay
+// must not: it seals the log before it reads it. The head has the epoch, and every unit that appends requires that the
+// head has not changed since it read the epoch, which it writes into its events. Who seals the log writes the next
+// epoch: from that commit on no event of the epochs before can be added, wherever its position is.
+//
+// Older versions of the archive counted positions in the head, which each append wrote. Those events are in a
+// collection of their own and come first; see old.go.
+
+// stored is one event. The id of its document is its position.
 type stored struct {
 	attributes
 	Event json.RawMessage `json:"event"` // in structured JSON
@@ -22,8 +34,9 @@ type stored struct {
 
 // attributes holds the attributes of an event that queries use.
 type attributes struct {
-	Position      int64     `json:"position"`
-	At            string    `json:"at"` // time of arrival; see sortableTime
+	Position      position  `json:"position"`
+	Epoch         int64     `json:"epoch,omitempty"` // see seal
+	At            string    `json:"at"`              // time of arrival; see sortableTime
 	ID            string    `json:"id"`
 	Source        string    `json:"source"`
 	Type          string    `json:"type"`
@@ -33,17 +46,16 @@ type attributes struct {
 	Time          time.Time `json:"time,omitzero"`
 }
 
-// head is the end of the log. Its position and time only grow.
+// head is what all units read that append, and few write.
 type head struct {
-	Position int64    `json:"position"`
-	At       string   `json:"at"`
-	Replays  []ending `json:"replays,omitempty"` // replays that have ended lately
+	Position int64    `json:"position"`          // of the last event that an older version has counted
+	At       string   `json:"at"`                // when that arrived
+	Replays  []ending `json:"replays,omitempty"` // replays that have read the log to its end lately
+	Epoch    int64    `json:"epoch,omitempty"`   // grows when the log is sealed
+	Sealed   int64    `json:"sealed,omitempty"`  // when it was, Unix nanoseconds; events of the epoch are not earlier
 }
 
 const headID = "head"
-
-// key returns the document id of a position: a text that sorts as the number does.
-func key(position int64) string { return fmt.Sprintf("%016x", position) }
 
 // sortableTime writes a time as a text that sorts as the time does.
 func sortableTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000000Z") }
@@ -63,8 +75,8 @@ func (a *archive) store(ctx context.Context, tx *function.Tx, e ce.Event) error 
 	if err != nil {
 		return err
 	}
-	h.Position, h.At = h.Position+1, max(h.At, sortableTime(tx.Now()))
-	if err := a.heads.Put(ctx, tx, headID, h); err != nil {
+	at, err := a.arrival(ctx, tx, h)
+	if err != nil {
 		return err
 	}
 	a.replayLate(h, tx, e)
@@ -74,14 +86,71 @@ func (a *archive) store(ctx context.Context, tx *function.Tx, e ce.Event) error 
 	if err != nil {
 		return err
 	}
+	p := positionAt(at, tx.NewID())
 	data, err := encode(attributes{
-		Position: h.Position, At: h.At, ID: e.ID(), Source: e.Source(), Type: e.Type(), Subject: e.Subject(), Time: e.Time(),
+		Position: p, Epoch: h.Epoch, At: sortableTime(time.Unix(0, at)),
+		ID: e.ID(), Source: e.Source(), Type: e.Type(), Subject: e.Subject(), Time: e.Time(),
 		CorrelationID: event.Extension(e, event.CorrelationID), CausationID: event.Extension(e, event.CausationID),
 	}, e)
 	if err != nil {
 		return err
 	}
-	return tx.StoreTx().Create(ctx, a.events.Key(key(h.Position)), data)
+	return tx.StoreTx().Create(ctx, a.log.Key(string(p)), data)
+}
+
+// arrivals gives the events of one attempt of a unit of work their times of arrival.
+type arrivals struct{ next int64 }
+
+// arrival returns the time of arrival for the next event of the unit: later than that of every event in the log. One
+// query per attempt finds out whether another instance has a clock that is ahead.
+func (a *archive) arrival(ctx context.Context, tx *function.Tx, h head) (int64, error) {
+	n, err := store.Shared(tx, arrivals{}, func() (*arrivals, error) {
+		at := max(tx.Now().UnixNano(), h.Sealed, minTime)
+		ahead, err := a.log.Query(ctx, tx, store.Find{
+			Where: []store.Filter{{Field: "position", Op: store.GreaterOrEqual, Value: from(time.Unix(0, at))}},
+			Order: []store.Order{{Field: "position", Desc: true}}, Limit: 1,
+		})
+		if err == nil && len(ahead.Items) > 0 {
+			at = ahead.Items[0].Value.Position.time() + 1
+		}
+		return &arrivals{at}, err
+	})
+	if err != nil {
+		return 0, err
+	}
+	n.next++
+	return n.next - 1, nil
+}
+
+// seal ends the epoch and returns it, and the time that no event of a later epoch is before. With an ending, units of
+// later epochs replay the events that belong to the replay.
+func (a *archive) seal(ctx context.Context, tx *function.Tx, e *ending) (epoch, sealed int64, err error) {
+	h, _, err := a.heads.Find(ctx, tx, headID)
+	if err != nil {
+		return 0, 0, err
+	}
+	epoch = h.Epoch
+	h.Epoch, h.Sealed = epoch+1, max(tx.Now().UnixNano(), h.Sealed)
+	if e != nil {
+		h.Replays = e.among(h.Replays, tx.Now())
+	}
+	return epoch, h.Sealed, a.heads.Put(ctx, tx, headID, h)
+}
+
+// last returns the last position of the log; "" when it is empty.
+func (a *archive) last(ctx context.Context, tx *function.Tx) (position, error) {
+	found, err := a.log.Query(ctx, tx, store.Find{Order: []store.Order{{Field: "position", Desc: true}}, Limit: 1})
+	if err != nil || len(found.Items) > 0 {
+		if err == nil {
+			return found.Items[0].Value.Position, nil
+		}
+		return "", err
+	}
+	h, _, err := a.heads.Find(ctx, tx, headID)
+	if err != nil || h.Position == 0 {
+		return "", err
+	}
+	return counted(h.Position), nil
 }
 
 // encode returns the JSON of a stored. It is joined by hand, because encoding/json would parse and copy the event twice
@@ -98,44 +167,29 @@ func encode(a attributes, e ce.Event) (json.RawMessage, error) {
 	return append(data, '}'), nil
 }
 
-// end returns the position of the last event; 0 when the log is empty.
-func (a *archive) end(ctx context.Context, tx *function.Tx) (int64, error) {
-	h, _, err := a.heads.Find(ctx, tx, headID)
-	return h.Position, err
-}
-
-// since returns the first position whose event arrived at the time or later; end+1 when none did.
-func (a *archive) since(ctx context.Context, tx *function.Tx, t time.Time, end int64) (int64, error) {
-	if t.IsZero() {
-		return 1, nil
-	}
-	var failed error
-	at := sortableTime(t)
-	n := sort.Search(int(end), func(i int) bool {
-		if failed != nil {
-			return true
-		}
-		e, err := a.events.Get(ctx, tx, key(int64(i)+1))
-		failed = err
-		return e.At >= at
-	})
-	return int64(n) + 1, failed
-}
-
-// span is a range of positions, both ends included.
-type span struct{ first, last int64 }
-
 // between returns the span of a range of time: from since on and before until. A zero time is an open end.
-func (a *archive) between(ctx context.Context, tx *function.Tx, since, until time.Time) (span, error) {
-	end, err := a.end(ctx, tx)
-	if err != nil {
-		return span{}, err
+func (a *archive) between(ctx context.Context, tx *function.Tx, since, until time.Time) (s span, err error) {
+	s = span{"", endless}
+	if !since.IsZero() {
+		if s.first, err = a.beginning(ctx, tx, since); err != nil {
+			return s, err
+		}
 	}
-	s := span{last: end}
-	if s.first, err = a.since(ctx, tx, since, end); err != nil || until.IsZero() {
-		return s, err
+	if !until.IsZero() {
+		s.end, err = a.beginning(ctx, tx, until)
 	}
-	after, err := a.since(ctx, tx, until, end)
-	s.last = after - 1
 	return s, err
+}
+
+// beginning returns the beginning of the span of the events that arrived at the time or later.
+func (a *archive) beginning(ctx context.Context, tx *function.Tx, t time.Time) (string, error) {
+	h, _, err := a.heads.Find(ctx, tx, headID)
+	if err != nil {
+		return "", err
+	}
+	n, err := a.countedSince(ctx, tx, t, h.Position)
+	if err != nil || n <= h.Position {
+		return string(counted(n)), err
+	}
+	return from(t), nil
 }

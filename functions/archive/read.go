@@ -2,8 +2,10 @@ package archive
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 
+	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
 )
@@ -12,139 +14,134 @@ import (
 type criteria struct {
 	subject, correlation string
 	types                []string
+	epochs               *epochs
+	floor                string // positions that are times are not before it
 }
+
+// epochs is a range of epochs: after one and up to another.
+type epochs struct{ after, last int64 }
 
 // match reports whether the event is selected.
 func (c criteria) match(e stored) bool {
 	return (c.subject == "" || e.Subject == c.subject) &&
 		(c.correlation == "" || e.CorrelationID == c.correlation) &&
-		(len(c.types) == 0 || slices.Contains(c.types, e.Type))
+		(len(c.types) == 0 || slices.Contains(c.types, e.Type)) &&
+		(c.epochs == nil || e.isCounted() || e.Epoch > c.epochs.after && e.Epoch <= c.epochs.last)
 }
+
+func (e stored) isCounted() bool { return e.Position < firstPosition }
 
 // index returns a filter on the most selective field that has an index, if a criterion has one.
-func (c criteria) index() (store.Filter, bool) {
+func (c criteria) index() []store.Filter {
 	switch {
 	case c.correlation != "":
-		return store.Filter{Field: "correlation_id", Op: store.Equal, Value: c.correlation}, true
+		return []store.Filter{{Field: "correlation_id", Op: store.Equal, Value: c.correlation}}
 	case c.subject != "":
-		return store.Filter{Field: "subject", Op: store.Equal, Value: c.subject}, true
+		return []store.Filter{{Field: "subject", Op: store.Equal, Value: c.subject}}
 	case len(c.types) == 1:
-		return store.Filter{Field: "type", Op: store.Equal, Value: c.types[0]}, true
+		return []store.Filter{{Field: "type", Op: store.Equal, Value: c.types[0]}}
 	}
-	return store.Filter{}, false
+	return nil
 }
 
-// maxScanned is the most events that one call reads to find those selected.
-const maxScanned = 4000
+// The limits of one call that reads. A query of the store is limited in documents, and these may be small or large: the
+// first query is for a few, and the next ones for as many as have about queryBytes.
+const (
+	maxScanned = 4000 // events that one call reads to find those selected
+	firstQuery = 32
+	queryBytes = 1 << 20
+)
+
+// limits is how much one call returns at most. It returns at least one event if there is one.
+type limits struct{ events, bytes int }
 
 // portion is a part of the selected events, and the rest of the span, which is empty after the last part.
 type portion struct {
 	events []stored
+	bytes  int
 	rest   span
 }
 
-func (s span) empty() bool { return s.first > s.last }
-
-// read returns at most limit selected events of a span, from its beginning or, descending, from its end.
+// read returns selected events of a span, from its beginning or, descending, from its end.
 func (a *archive) read(
-	ctx context.Context, tx *function.Tx, c criteria, s span, desc bool, limit int,
+	ctx context.Context, tx *function.Tx, c criteria, s span, desc bool, l limits,
 ) (portion, error) {
 	p := portion{rest: s}
-	for scanned := 0; scanned < maxScanned && len(p.events) < limit && !p.rest.empty(); {
-		size := min(max(limit, 100), store.MaxLimit, maxScanned-scanned)
-		page, left, err := a.page(ctx, tx, c, p.rest, desc, size)
+	size := firstQuery
+	for scanned := 0; scanned < maxScanned && !p.rest.empty(); {
+		page, left, err := a.page(ctx, tx, c, p.rest, desc, min(size, maxScanned-scanned))
 		if err != nil {
 			return p, err
 		}
-		p.rest = left
-		scanned += size
+		bytes := 0
 		for _, e := range page {
+			bytes += len(e.Event)
 			if !c.match(e) {
 				continue
 			}
-			if len(p.events) == limit {
-				p.rest = s.without(p.events[limit-1].Position, desc)
+			if n := len(p.events); n == l.events || n > 0 && p.bytes+len(e.Event) > l.bytes {
+				p.rest = s.without(p.events[n-1].Position, desc)
 				return p, nil
 			}
-			p.events = append(p.events, e)
+			p.events, p.bytes = append(p.events, e), p.bytes+len(e.Event)
 		}
+		p.rest = left
+		scanned += len(page)
+		size = nextSize(size, len(page), bytes)
 	}
 	return p, nil
 }
 
-// without returns the rest of the span after the event at the position.
-func (s span) without(position int64, desc bool) span {
-	if desc {
-		return span{s.first, position - 1}
+// nextSize returns the limit of the next query after one that returned n events.
+func nextSize(size, n, bytes int) int {
+	if n == 0 {
+		return size
 	}
-	return span{position + 1, s.last}
+	return min(max(queryBytes*n/max(bytes, 1), 1), 4*size, store.MaxLimit)
 }
 
-// page returns the next events of the span by the index, selected or not, and the rest of the span.
+// page returns the next events of the span by the index, selected or not, and the rest of the span. It returns none
+// only where none is left among the events that older versions have counted, or among the others.
 func (a *archive) page(
 	ctx context.Context, tx *function.Tx, c criteria, s span, desc bool, size int,
 ) ([]stored, span, error) {
-	filter, indexed := c.index()
-	if !indexed {
-		return a.consecutive(ctx, tx, s, desc, size)
-	}
-	found, err := a.events.Query(ctx, tx, store.Find{
-		Where: []store.Filter{filter,
-			{
-				Field: "position", Op: store.GreaterOrEqual, Value: s.first,
-			}, {Field: "position", Op: store.LessOrEqual, Value: s.last}},
-		Order: []store.Order{{Field: "position", Desc: desc}},
-		Limit: size,
-	})
-	if err != nil {
-		return nil, s, err
-	}
-	page := make([]stored, len(found.Items))
-	for i, item := range found.Items {
-		page[i] = item.Value
-	}
-	if found.Next == "" {
-		return page, span{1, 0}, nil
-	}
-	return page, s.without(page[len(page)-1].Position, desc), nil
-}
-
-// consecutive returns the next events of the span, all of them. Positions have no gaps, so it needs no index.
-func (a *archive) consecutive(
-	ctx context.Context, tx *function.Tx, s span, desc bool, size int,
-) ([]stored, span, error) {
-	if desc {
-		return a.consecutiveBack(ctx, tx, s, size)
-	}
-	size = int(min(int64(size), s.last-s.first+1))
-	found, err := a.events.Query(ctx, tx, store.Find{
-		Limit: size, Cursor: store.EncodeCursor(store.Position{ID: key(s.first - 1)}),
-	})
-	if err != nil {
-		return nil, s, err
-	}
-	page := make([]stored, len(found.Items))
-	for i, item := range found.Items {
-		page[i] = item.Value
-	}
-	return page, span{s.first + int64(size), s.last}, nil
-}
-
-func (a *archive) consecutiveBack(ctx context.Context, tx *function.Tx, s span, size int) ([]stored, span, error) {
-	first := max(s.first, s.last-int64(size)+1)
-	var ids []string
-	for n := s.last; n >= first; n-- {
-		ids = append(ids, key(n))
-	}
-	found, err := a.events.GetMany(ctx, tx, ids...)
-	if err != nil {
-		return nil, s, err
-	}
-	page := make([]stored, 0, len(ids))
-	for _, id := range ids {
-		if e, ok := found[id]; ok {
-			page = append(page, e)
+	old := span{s.first, min(s.end, firstPosition)}
+	log := span{max(s.first, firstPosition, c.floor), s.end}
+	if !old.empty() && (!desc || log.empty()) {
+		page, rest, err := a.countedPage(ctx, tx, c, old, desc, size)
+		if rest.empty() && !desc {
+			rest = log
+		} else if !desc {
+			rest.end = s.end
 		}
+		return page, rest, err
 	}
-	return page, span{s.first, first - 1}, nil
+	found, err := a.log.Query(ctx, tx, store.Find{
+		Where: append(c.index(), store.Filter{Field: "position", Op: store.GreaterOrEqual, Value: log.first},
+			store.Filter{Field: "position", Op: store.Less, Value: log.end}),
+		Order: []store.Order{{Field: "position", Desc: desc}}, Limit: size,
+	})
+	if err != nil {
+		return nil, s, err
+	}
+	page := make([]stored, len(found.Items))
+	for i, item := range found.Items {
+		page[i] = item.Value
+	}
+	switch {
+	case found.Next != "":
+		return page, s.without(page[len(page)-1].Position, desc), nil
+	case desc:
+		return page, old, nil
+	}
+	return page, span{s.end, s.end}, nil
+}
+
+// decode returns the event of a document.
+func decode(d store.Document) (stored, error) {
+	var e stored
+	if err := json.Unmarshal(d.Data, &e); err != nil {
+		return e, fault.Wrap(err, fault.Internal, "decode the event %s", d.ID)
+	}
+	return e, nil
 }

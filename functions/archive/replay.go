@@ -13,21 +13,35 @@ import (
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
-// maxReplayed is the most events that one unit of work replays.
-const maxReplayed = 500
+// maxReplayed and replayedBytes are the most that one unit of work replays. Its events become one document of the
+// outbox, for which a store may have a limit.
+const (
+	maxReplayed   = 500
+	replayedBytes = 256 << 10
+)
 
 // progress is the position of a replay. The cursor of the command holds it.
+//
+// A replay seals the log and reads what was in it. If it goes up to the present, it seals the log again at the end,
+// with its ending, and reads in a second pass what was added in the first: the events of the epochs between the two
+// seals. All later ones see the ending.
 type progress struct {
-	Next  int64 `json:"next"`
-	Last  int64 `json:"last"`
-	Open  bool  `json:"open,omitempty"` // Last is the end of the log, and grows with it
-	Count int   `json:"count"`
+	Next  position `json:"next"`
+	Last  position `json:"last,omitempty"` // the end of the span; "": not known yet
+	Open  bool     `json:"open,omitempty"` // it goes up to the present
+	Count int      `json:"count"`
 
 	Asked time.Time `json:"asked,omitzero"` // zero: the replay has an end before the present
+
+	Pass    int   `json:"pass,omitempty"`    // 1 or 2; 0: the log is not sealed yet
+	After   int64 `json:"after,omitempty"`   // the pass reads epochs after this one
+	Epoch   int64 `json:"epoch,omitempty"`   // up to this one
+	Sealed  int64 `json:"sealed,omitempty"`  // the time of the seal before the pass
+	Counted int64 `json:"counted,omitempty"` // how many events older versions had counted when the pass began
 }
 
-// ending is a replay up to the present that has ended. An event from before the replay may reach the archive only after
-// it; such an event is replayed when it arrives.
+// ending is a replay up to the present that has read the log to its end. An event from before the replay may reach the
+// archive only after that; such an event is replayed when it arrives.
 type ending struct {
 	ID      string    `json:"id"`
 	To      string    `json:"to"`
@@ -43,20 +57,15 @@ const (
 	maxClockSkew    = 5 * time.Minute
 )
 
-// saveEnding stores that a replay has ended.
-func (a *archive) saveEnding(ctx context.Context, tx *function.Tx, e ending) error {
-	h, _, err := a.heads.Find(ctx, tx, headID)
-	if err != nil {
-		return err
-	}
+// among returns the endings to store: this one, and the others that are not too old.
+func (e ending) among(others []ending, now time.Time) []ending {
 	known := []ending{e}
-	for _, o := range h.Replays {
-		if o.ID != e.ID && tx.Now().Sub(o.Asked) < endingRetention && len(known) < maxEndings {
+	for _, o := range others {
+		if o.ID != e.ID && now.Sub(o.Asked) < endingRetention && len(known) < maxEndings {
 			known = append(known, o)
 		}
 	}
-	h.Replays = known
-	return a.heads.Put(ctx, tx, headID, h)
+	return known
 }
 
 // replayLate replays an event to each function whose replay has ended, but was requested after the event happened.
@@ -79,18 +88,25 @@ func (a *archive) playable(e ce.Event) bool {
 }
 
 func (p progress) cursor() string {
-	data, _ := json.Marshal(p) // numbers always marshal
+	data, _ := json.Marshal(p) // numbers and texts always marshal
 	return base64.RawURLEncoding.EncodeToString(data)
 }
 
+// parseCursor returns the progress of a cursor. One that an older version wrote continues with the first pass.
 func parseCursor(cursor string) (progress, error) {
 	var p progress
 	data, err := base64.RawURLEncoding.DecodeString(cursor)
 	if err == nil {
 		err = json.Unmarshal(data, &p)
 	}
-	if err != nil || p.Next < 1 || p.Last < 0 || p.Count < 0 {
+	if err != nil || p.Next == "" && p.Pass == 0 || p.Count < 0 || p.Pass < 0 || p.Pass > 2 {
 		return p, fault.New(fault.Invalid, "invalid cursor of the replay")
+	}
+	if n, ok := p.Last.count(); ok && p.Pass == 0 {
+		p.Last = counted(n + 1)
+		if p.Open {
+			p.Last = ""
+		}
 	}
 	return p, nil
 }
@@ -104,18 +120,70 @@ func (a *archive) replay(ctx context.Context, tx *function.Tx, cmd event.ReplayE
 	if err != nil {
 		return err
 	}
-	if p.Open {
-		if p.Last, err = a.end(ctx, tx); err != nil {
-			return err
-		}
-	}
-	// The command is stored as every event is, but after the end of the log was read. It is never replayed.
-	if err := a.store(ctx, tx, tx.Event()); err != nil {
+	if err := a.store(ctx, tx, tx.Event()); err != nil { // the command is stored as every event is, and never replayed
 		return err
 	}
-	found, err := a.read(
-		ctx, tx, criteria{subject: cmd.Subject, types: cmd.Types}, span{p.Next, p.Last}, false, maxReplayed,
-	)
+	if p.Pass == 0 {
+		p.Pass, p.After = 1, -1
+		if p.Epoch, p.Sealed, err = a.seal(ctx, tx, nil); err != nil {
+			return err
+		}
+		return a.proceed(tx, cmd, p)
+	}
+	if err := a.bound(ctx, tx, &p); err != nil {
+		return err
+	}
+	if err := a.replayPortion(ctx, tx, cmd, &p); err != nil {
+		return err
+	}
+	switch {
+	case p.Next < p.Last:
+	case p.Open && p.Pass == 1:
+		if err := a.secondPass(ctx, tx, cmd, &p); err != nil {
+			return err
+		}
+	default:
+		tx.Emit(
+			event.ArchiveReplayed.New(cmd.ReplayID, event.FinishedReplay{ReplayID: cmd.ReplayID, To: cmd.To, Count: p.Count}),
+		)
+		return nil
+	}
+	return a.proceed(tx, cmd, p)
+}
+
+// proceed emits the command for the next portion.
+func (a *archive) proceed(tx *function.Tx, cmd event.ReplayEvents, p progress) error {
+	cmd.Cursor = p.cursor()
+	tx.Emit(event.ArchiveReplay.New(cmd.ReplayID, cmd))
+	return nil
+}
+
+// bound sets the end of a pass that goes up to the end of the log. The log was sealed in an earlier unit, so every
+// event of the pass is in it.
+func (a *archive) bound(ctx context.Context, tx *function.Tx, p *progress) error {
+	if p.Last != "" {
+		return nil
+	}
+	h, _, err := a.heads.Find(ctx, tx, headID)
+	if err != nil {
+		return err
+	}
+	end, err := a.last(ctx, tx)
+	if end != "" {
+		end = position(end.next())
+	}
+	p.Counted, p.Last = h.Position, max(end, p.Next)
+	return err
+}
+
+// replayPortion publishes the next events of the pass.
+func (a *archive) replayPortion(ctx context.Context, tx *function.Tx, cmd event.ReplayEvents, p *progress) error {
+	c := criteria{subject: cmd.Subject, types: cmd.Types, epochs: &epochs{p.After, p.Epoch}}
+	if p.Pass == 2 {
+		c.floor = from(time.Unix(0, p.Sealed))
+	}
+	l := limits{tx.StoreTx().Portion(maxReplayed), replayedBytes}
+	found, err := a.read(ctx, tx, c, span{string(p.Next), string(p.Last)}, false, l)
 	if err != nil {
 		return err
 	}
@@ -130,21 +198,21 @@ func (a *archive) replay(ctx context.Context, tx *function.Tx, cmd event.ReplayE
 		publishTo(tx, past, cmd.To, cmd.ReplayID)
 		p.Count++
 	}
+	p.Next = position(found.rest.first)
 	if found.rest.empty() {
-		tx.Emit(
-			event.ArchiveReplayed.New(cmd.ReplayID, event.FinishedReplay{ReplayID: cmd.ReplayID, To: cmd.To, Count: p.Count}),
-		)
-		if p.Asked.IsZero() {
-			return nil
-		}
-		return a.saveEnding(
-			ctx, tx, ending{ID: cmd.ReplayID, To: cmd.To, Types: cmd.Types, Subject: cmd.Subject, Asked: p.Asked},
-		)
+		p.Next = p.Last
 	}
-	p.Next = found.rest.first
-	cmd.Cursor = p.cursor()
-	tx.Emit(event.ArchiveReplay.New(cmd.ReplayID, cmd))
 	return nil
+}
+
+// secondPass seals the log with the ending of the replay, and begins the pass over what was added since the first seal.
+func (a *archive) secondPass(ctx context.Context, tx *function.Tx, cmd event.ReplayEvents, p *progress) error {
+	first, sealed := p.Epoch, p.Sealed
+	e := ending{ID: cmd.ReplayID, To: cmd.To, Types: cmd.Types, Subject: cmd.Subject, Asked: p.Asked}
+	epoch, _, err := a.seal(ctx, tx, &e)
+	p.Pass, p.After, p.Epoch, p.Sealed, p.Last = 2, first, epoch, sealed, ""
+	p.Next = counted(p.Counted + 1) // an older version may have appended beside this one
+	return err
 }
 
 // begin returns the progress from which the portion starts.
@@ -153,9 +221,11 @@ func (a *archive) begin(ctx context.Context, tx *function.Tx, cmd event.ReplayEv
 		return parseCursor(cmd.Cursor)
 	}
 	s, err := a.between(ctx, tx, cmd.Since, cmd.Until)
-	p := progress{Next: s.first, Last: s.last, Open: cmd.Until.IsZero()}
+	p := progress{Next: max(position(s.first), counted(1)), Open: cmd.Until.IsZero()}
 	if p.Open {
 		p.Asked = tx.Event().Time()
+	} else {
+		p.Last = position(s.end)
 	}
 	return p, err
 }

@@ -49,8 +49,12 @@ func (c *catalog) add(ctx context.Context, tx *function.Tx, in *addInput) (*prod
 	if err := c.products.Create(ctx, tx, id, p); err != nil {
 		return nil, err
 	}
-	tx.Emit(p.changed(id, 1))
-	return &productOutput{Location: "/api/products/" + id, ETag: etag(1), Body: p.shown(id)}, nil
+	version, err := c.products.Version(ctx, tx, id)
+	if err != nil {
+		return nil, err
+	}
+	tx.Emit(p.changed(id, version))
+	return &productOutput{Location: "/api/products/" + id, ETag: etag(version), Body: p.shown(id)}, nil
 }
 
 type changeInput struct {

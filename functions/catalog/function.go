@@ -13,7 +13,7 @@ type catalog struct {
 // New declares the catalog function.
 func New(env function.Env) (*function.Function, error) {
 	f := function.New("catalog", env)
-	c := &catalog{products: function.Collection[product](f, "products", store.On("deleted"))}
+	c := &catalog{products: function.Collection[product](f, "products", store.Entity, store.On("deleted"))}
 	function.Emits(f, events.ProductChanged)
 	function.Serve(f, listProducts, c.list)
 	function.Serve(f, getProduct, c.get)

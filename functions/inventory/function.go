@@ -15,8 +15,8 @@ import (
 func New(env function.Env) (*function.Function, error) {
 	f := function.New("inventory", env)
 	i := &inventory{
-		stock:        function.Collection[Stock](f, "stock"),
-		reservations: function.Collection[Reservation](f, "reservations"),
+		stock:        function.Collection[Stock](f, "stock", store.Entity),
+		reservations: function.Collection[Reservation](f, "reservations", store.Entity),
 	}
 	function.Serve(f, function.Operation{
 		Method: http.MethodGet, Path: "/api/stock/{product_id}", Access: function.Public,

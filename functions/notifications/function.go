@@ -19,6 +19,8 @@ type Config struct {
 // settings holds the settings from the environment.
 type settings struct {
 	SMTP string `envconfig:"EBB_SMTP_URL" secret:"true" desc:"smtp(s)://user:password@host:port; empty: mail is logged"`
+	TLS  string `envconfig:"EBB_SMTP_TLS" desc:"implicit or starttls: how mail must be encrypted; empty: as EBB_SMTP_URL says"`
+	CA   string `envconfig:"EBB_SMTP_CA" desc:"a PEM file with authorities that may issue the mail server's certificate, besides the system's; TLS is required then"`
 	From string `envconfig:"EBB_MAIL_FROM" desc:"the sender of mail; empty: the product's own"`
 }
 

@@ -2,16 +2,22 @@ package notifications
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/mail"
 	"net/url"
+	"os"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	gomail "github.com/wneessen/go-mail"
+	"golang.org/x/net/idna"
 )
 
 // mailer sends letters. The error errRefused is final; any other is retried.
@@ -28,21 +34,27 @@ func newMailer(c settings, log *slog.Logger) (mailer, error) {
 	if c.SMTP == "" {
 		return logged{log}, nil
 	}
-	options, host, err := smtpOptions(c.SMTP)
+	options, host, err := smtpOptions(c)
 	if err != nil {
 		return nil, err
 	}
 	if _, err := gomail.NewClient(host, options...); err != nil {
 		return nil, fmt.Errorf("EBB_SMTP_URL: %w", err)
 	}
-	_, domain, _ := cutLast(from.Address, '@')
-	return &smtp{from: c.From, domain: domain, host: host, options: options}, nil
+	sender, err := addressOf(from.Address)
+	if err != nil {
+		return nil, fmt.Errorf("invalid EBB_MAIL_FROM: %w", err)
+	}
+	from.Address = sender.text
+	_, domain, _ := cutLast(sender.text, '@')
+	return &smtp{from: from.String(), utf8: sender.utf8, domain: domain, host: host, options: options}, nil
 }
 
-// smtpOptions returns the options and the host of an address smtp://user:password@host:port. With a password TLS is
-// required, unless the server is on this machine.
-func smtpOptions(address string) ([]gomail.Option, string, error) {
-	u, err := url.Parse(address)
+// smtpOptions returns the options and the host of an address smtp://user:password@host:port. TLS is required when the
+// settings say so or name authorities, and with a password, unless the server is on this machine. The server's
+// certificate is always verified.
+func smtpOptions(c settings) ([]gomail.Option, string, error) {
+	u, err := url.Parse(c.SMTP)
 	if err != nil || u.Hostname() == "" || u.Scheme != "smtp" && u.Scheme != "smtps" {
 		return nil, "", errors.New(
 			"invalid EBB_SMTP_URL: want smtp://user:password@host:port",
@@ -51,14 +63,28 @@ func smtpOptions(address string) ([]gomail.Option, string, error) {
 	options := []gomail.Option{gomail.WithTimeout(10 * time.Second)}
 	_, secret := u.User.Password()
 	local := isLocal(u.Hostname())
+	implicit := u.Scheme == "smtps" || c.TLS == "implicit"
 	port := 587
 	switch {
-	case u.Scheme == "smtps":
+	case c.TLS != "" && c.TLS != "implicit" && c.TLS != "starttls":
+		return nil, "", fmt.Errorf("invalid EBB_SMTP_TLS %q: want implicit or starttls", c.TLS)
+	case u.Scheme == "smtps" && c.TLS == "starttls":
+		return nil, "", errors.New("EBB_SMTP_TLS is starttls, and EBB_SMTP_URL has the scheme smtps, which is implicit TLS")
+	case implicit:
 		options, port = append(options, gomail.WithSSL()), 465
-	case secret && !local:
+	case c.TLS == "starttls" || c.CA != "" || secret && !local:
 		options = append(options, gomail.WithTLSPolicy(gomail.TLSMandatory))
 	default:
 		options = append(options, gomail.WithTLSPolicy(gomail.TLSOpportunistic))
+	}
+	if c.CA != "" {
+		trusted, err := authorities(c.CA)
+		if err != nil {
+			return nil, "", fmt.Errorf("invalid EBB_SMTP_CA: %w", err)
+		}
+		options = append(options, gomail.WithTLSConfig(&tls.Config{
+			ServerName: u.Hostname(), RootCAs: trusted, MinVersion: tls.VersionTLS12,
+		}))
 	}
 	if text := u.Port(); text != "" {
 		if port, err = strconv.Atoi(text); err != nil {
@@ -69,7 +95,7 @@ func smtpOptions(address string) ([]gomail.Option, string, error) {
 	if secret {
 		password, _ := u.User.Password()
 		kind := gomail.SMTPAuthAutoDiscover
-		if local && u.Scheme == "smtp" {
+		if local && !implicit && c.TLS == "" && c.CA == "" {
 			kind = gomail.SMTPAuthPlainNoEnc
 		}
 		options = append(
@@ -77,6 +103,46 @@ func smtpOptions(address string) ([]gomail.Option, string, error) {
 		)
 	}
 	return options, u.Hostname(), nil
+}
+
+// authorities returns the system's certificate authorities and those of a PEM file.
+func authorities(file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM", file)
+	}
+	return pool, nil
+}
+
+// address is an e-mail address as it is sent.
+type address struct {
+	text string // with the domain in ASCII (RFC 5890)
+	utf8 bool   // the part before the @ is not ASCII: only a server with SMTPUTF8 may get it (RFC 6531)
+}
+
+func addressOf(text string) (address, error) {
+	local, domain, ok := cutLast(text, '@')
+	if !ok {
+		return address{}, errors.New("an address without @")
+	}
+	if !isASCII(domain) {
+		var err error
+		if domain, err = idna.Lookup.ToASCII(domain); err != nil {
+			return address{}, err
+		}
+	}
+	return address{local + "@" + domain, !isASCII(local)}, nil
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII })
 }
 
 func isLocal(host string) bool {
@@ -96,17 +162,22 @@ func cutLast(s string, sep byte) (before, after string, found bool) {
 // smtp sends each letter over its own connection, because an instance may stop after any request.
 type smtp struct {
 	from, domain, host string
+	utf8               bool // the sender's address needs SMTPUTF8
 	options            []gomail.Option
 }
 
 func (s *smtp) channel() string { return "email" }
 
 func (s *smtp) send(ctx context.Context, l letter) error {
+	to, err := addressOf(l.To)
+	if err != nil {
+		return errors.Join(errRefused, err)
+	}
 	m := gomail.NewMsg()
 	if err := m.From(s.from); err != nil {
 		return fmt.Errorf("from: %w", err)
 	}
-	if err := m.To(l.To); err != nil {
+	if err := m.To(to.text); err != nil {
 		return errors.Join(errRefused, err)
 	}
 	m.Subject(l.Subject)
@@ -117,9 +188,17 @@ func (s *smtp) send(ctx context.Context, l letter) error {
 	if err != nil {
 		return err
 	}
-	err = client.DialAndSendWithContext(ctx, m)
+	server, err := client.DialToSMTPClientWithContext(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = client.CloseWithSMTPClient(server) }() // an error after the delivery must not send it again
+	if takes, _ := server.Extension("SMTPUTF8"); !takes && (to.utf8 || s.utf8) {
+		return errors.Join(errRefused, errors.New("the mail server takes no addresses in UTF-8"))
+	}
+	err = client.SendWithSMTPClient(server, m)
 	if m.IsDelivered() {
-		return nil // an error after the delivery must not send it again
+		return nil
 	}
 	if final(err) {
 		return errors.Join(errRefused, err)

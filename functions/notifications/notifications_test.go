@@ -2,6 +2,7 @@ package notifications_test
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/mail"
@@ -26,27 +27,38 @@ type server struct {
 	mu       sync.Mutex
 	hangUp   bool // closes the connection after each letter
 	rcpt     string
+	features []string // that its answer to EHLO names
 	mails    []string
+	said     []string    // the commands that it got
+	tls      *tls.Config // for STARTTLS
 }
 
 func serve(t *testing.T) *server {
+	t.Helper()
+	return serveWith(t, func(l net.Listener) net.Listener { return l })
+}
+
+func serveWith(t *testing.T, wrap func(net.Listener) net.Listener) *server {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &server{listener: l, rcpt: "250 fine"}
+	s := &server{listener: wrap(l), rcpt: "250 fine"}
 	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go s.talk(c)
-		}
-	}()
+	go s.accept()
 	return s
+}
+
+func (s *server) accept() {
+	l := s.listener
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go s.talk(c)
+	}
 }
 
 func (s *server) url() string { return "smtp://" + s.listener.Addr().String() }
@@ -73,7 +85,21 @@ func (s *server) talk(c net.Conn) {
 		if err != nil {
 			return
 		}
+		s.mu.Lock()
+		s.said = append(s.said, strings.TrimSpace(line))
+		features := s.features
+		s.mu.Unlock()
 		switch word := strings.ToUpper(strings.Fields(line + " ?")[0]); word {
+		case "EHLO":
+			say("250-here")
+			for _, f := range features {
+				say("250-" + f)
+			}
+			say("250 HELP")
+		case "STARTTLS":
+			say("220 go on")
+			secure := tls.Server(c, s.tls)
+			c, in = secure, bufio.NewReader(secure)
 		case "RCPT":
 			s.mu.Lock()
 			say(s.rcpt)

@@ -3,12 +3,9 @@ package orders
 import (
 	"context"
 	"net/http"
-	"time"
 
-	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
-	"github.com/ebb-dev/ebb/infra/saga"
 )
 
 var cancelOrder = function.Operation{
@@ -47,11 +44,7 @@ func (s *orders) cancel(ctx context.Context, tx *function.Tx, in *cancelInput) (
 		return nil, fault.New(fault.Conflict, "the order is confirmed and on its way; it cannot be cancelled any more")
 	}
 	reason, code := in.reason(o, tx.Principal().Subject)
-	o, err = s.advance(ctx, tx, o.ID, orderEvent{What: cancelled, Code: code},
-		func(p saga.Progress, o order, now time.Time) (saga.Progress, []event.Draft, bool) {
-			return s.saga.Cancel(p, o, truncated(reason), now)
-		})
-	if err != nil {
+	if o, err = s.saga.Cancel(ctx, tx, o.ID, reason, code); err != nil {
 		return nil, err
 	}
 	return &orderOutput{Body: o.shown()}, nil

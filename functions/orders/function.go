@@ -4,11 +4,9 @@ import (
 	"errors"
 	"time"
 
-	ce "github.com/cloudevents/sdk-go/v2/event"
-
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/function"
-	"github.com/ebb-dev/ebb/infra/journal"
+	"github.com/ebb-dev/ebb/infra/saga"
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
@@ -25,44 +23,48 @@ func (c Config) Validate() error {
 	return nil
 }
 
+type orders struct {
+	f        *function.Function
+	saga     *saga.Saga[order]
+	products *store.Collection[product]
+}
+
 // New declares the orders function.
 func New(env function.Env) (*function.Function, error) {
+	return NewVersion(env, 1, func(own []saga.Step[State]) []saga.Step[State] { return own })
+}
+
+// State is the state of an order, of which its saga makes commands.
+type State = order
+
+// NewVersion declares the function with another version of its saga, made from its own steps, while orders that were
+// placed before go on with those: as a later build does, for simulations of a deploy.
+func NewVersion(
+	env function.Env, version int, change func(own []saga.Step[State]) []saga.Step[State],
+) (*function.Function, error) {
 	f := function.New("orders", env)
 	c, err := function.Configure[Config](f)
 	if err != nil {
 		return nil, err
 	}
-	steps, err := placing(c.StepDeadline)
+	s := &orders{f: f, products: function.Collection[product](f, "products")}
+	d := saga.Declaration[order]{
+		Name: "order", Version: version, Steps: change(placing(c.StepDeadline)), Ended: s.ended,
+		Timer: saga.Send(events.OrderDeadline, deadline),
+		Store: saga.InJournal("orders", fold, foldRevision, entries, byCustomer),
+	}
+	if version > 1 {
+		d.Earlier = map[int][]saga.Step[order]{1: placing(c.StepDeadline)}
+	}
+	s.saga, err = saga.New(f, d)
 	if err != nil {
 		return nil, err
-	}
-	s := &orders{
-		f: f, saga: steps,
-		journal:  journal.New(f, "orders", fold, journal.Revision(foldRevision), journal.Indexes(byCustomer)),
-		products: function.Collection[product](f, "products"),
 	}
 	function.Serve(f, placeOrder, s.place, function.Then(s.waitFor))
 	function.Serve(f, listOrders, s.list)
 	function.Serve(f, getOrder, s.get)
 	function.Serve(f, cancelOrder, s.cancel)
-	function.On(f, events.InventoryReserved, s.reserved)
-	function.On(f, events.InventoryRefused, s.refused)
-	function.On(f, events.InventoryReleased, s.released)
-	function.On(f, events.PaymentAuthorized, s.authorized)
-	function.On(f, events.PaymentDeclined, s.declined)
-	function.On(f, events.PaymentCaptured, s.captured)
-	function.On(f, events.PaymentVoided, s.voided)
-	function.On(f, events.PaymentRefunded, s.refunded)
 	function.On(f, events.ProductChanged, s.productChanged)
-	function.On(f, events.OrderDeadline, s.deadline)
-	function.Prefetch(f, func(e ce.Event) []store.Key {
-		if e.Type() == events.ProductChanged.Name() {
-			return nil
-		}
-		return []store.Key{s.journal.Key(e.Subject())}
-	})
-	function.Emits(f, events.OrderPlaced, events.OrderConfirmed, events.OrderCancelled, events.OrderDeadline,
-		events.InventoryReserve, events.InventoryRelease, events.InventoryShip,
-		events.PaymentAuthorize, events.PaymentCapture, events.PaymentVoid, events.PaymentRefund)
+	function.Emits(f, events.OrderPlaced, events.OrderConfirmed, events.OrderCancelled, events.InventoryShip)
 	return f, nil
 }

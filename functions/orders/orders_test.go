@@ -336,12 +336,16 @@ func pending(t testing.TB, es []ce.Event) ce.Event {
 	return ce.Event{}
 }
 
+func deadlineOf(id string) event.Draft {
+	return events.OrderDeadline.New(id, events.OrderDeadlinePassed{OrderID: id})
+}
+
 // A deadline event that is not of the order's present timer expires the step too, but sets no second timer.
 func TestOtherTimer(t *testing.T) {
 	h := shop(t)
 	o := place(h)
 	h.Emitted()
-	foreign := events.OrderDeadline.New(o.ID, events.OrderDeadlinePassed{OrderID: o.ID})
+	foreign := deadlineOf(o.ID)
 	h.MustDeliver(foreign)
 	wantEmitted(h, "")
 	h.Clock.Advance(11 * time.Second)

@@ -54,18 +54,12 @@ func (s *orders) place(ctx context.Context, tx *function.Tx, in *placeInput) (*p
 		return nil, err
 	}
 	o := order{
-		ID: tx.NewID(), CustomerID: tx.Principal().Subject, Lines: lines, Total: total,
-		Token: in.Body.Payment.Token, CreatedAt: tx.Now(), Status: Pending,
+		CustomerID: tx.Principal().Subject, Lines: lines, Total: total, Token: in.Body.Payment.Token, CreatedAt: tx.Now(),
+		Status: Pending,
 	}
-	progress, drafts := s.saga.Start(o, tx.Now())
+	o.ID = tx.NewID()
 	tx.Emit(o.placedEvent()) // before the commands of the saga
-	tx.Emit(drafts...)
-	o.Saga = progress
-	if o.Timer, err = s.setTimer(tx, o.ID, progress.Due); err != nil {
-		return nil, err
-	}
-	o, err = s.journal.Create(ctx, tx, o.ID, orderEvent{What: placed, At: tx.Now(), Placed: &o})
-	if err != nil {
+	if o, err = s.saga.Start(ctx, tx, o.ID, o); err != nil {
 		return nil, err
 	}
 	return &placeOutput{Location: "/api/orders/" + o.ID, Body: o.shown()}, nil
@@ -140,16 +134,12 @@ func (s *orders) waitFor(ctx context.Context, in *placeInput, out *placeOutput) 
 	if seconds == 0 {
 		return out, nil
 	}
-	err := function.Await(ctx, s.f, out.Body.ID, time.Now().Add(time.Duration(seconds)*time.Second),
-		func(ctx context.Context, tx *function.Tx) (bool, error) {
-			o, err := s.journal.Load(ctx, tx, out.Body.ID)
-			if err == nil {
-				out.Body = o.shown()
-			}
-			return o.Status.ended(), err
-		})
+	o, err := s.saga.Await(ctx, out.Body.ID, time.Now().Add(time.Duration(seconds)*time.Second))
 	if err != nil {
 		return nil, err
+	}
+	if o.ID != "" {
+		out.Body = o.shown()
 	}
 	out.PreferenceApplied = "wait=" + strconv.Itoa(seconds)
 	out.Status = http.StatusAccepted

@@ -39,7 +39,7 @@ func (s *orders) get(ctx context.Context, tx *function.Tx, in *orderID) (*orderO
 
 // visible returns an order that the caller may see; fault.NotFound for any other.
 func (s *orders) visible(ctx context.Context, tx *function.Tx, id string) (order, error) {
-	o, ok, err := s.journal.Find(ctx, tx, id)
+	o, ok, err := s.saga.Find(ctx, tx, id)
 	if err != nil {
 		return o, err
 	}
@@ -53,7 +53,7 @@ func (s *orders) visible(ctx context.Context, tx *function.Tx, id string) (order
 type listInput struct{ function.Paging }
 
 func (s *orders) list(ctx context.Context, tx *function.Tx, in *listInput) (*function.Page[Order], error) {
-	page, err := s.journal.Query(ctx, tx, store.Find{
+	page, err := s.saga.Query(ctx, tx, store.Find{
 		Where: []store.Filter{{Field: "state.customer_id", Op: store.Equal, Value: tx.Principal().Subject}},
 		Order: []store.Order{{Field: "state.id", Desc: true}}, Limit: in.Limit, Cursor: in.Cursor,
 	})

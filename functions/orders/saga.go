@@ -1,59 +1,54 @@
 package orders
 
 import (
+	"context"
 	"time"
 
 	"github.com/ebb-dev/ebb/events"
-	"github.com/ebb-dev/ebb/infra/event"
+	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/saga"
 )
 
-// The steps of placing an order.
-const (
-	stepReserve   = "reserve"
-	stepAuthorize = "authorize"
-	stepCapture   = "capture"
-)
+// stepAuthorize is the step that uses the token of the payment.
+const stepAuthorize = "authorize"
 
 // placing declares the saga that places an order.
-func placing(deadline time.Duration) (*saga.Saga[order], error) {
-	return saga.New("order",
-		saga.Step[order]{
-			Name: stepReserve, Deadline: deadline,
-			Command: func(o order) event.Draft {
-				return events.InventoryReserve.New(o.ID, events.ReserveStock{OrderID: o.ID, Lines: stockLines(o.Lines)})
-			},
-			Done: events.InventoryReserved.Info(), Failed: events.InventoryRefused.Info(),
-			Undo: func(o order) event.Draft {
-				return events.InventoryRelease.New(o.ID, events.ReleaseStock{OrderID: o.ID})
-			},
-			Undone: events.InventoryReleased.Info(),
+func placing(deadline time.Duration) []saga.Step[order] {
+	return []saga.Step[order]{
+		{
+			Name: "reserve", Deadline: deadline,
+			Command: saga.Send(events.InventoryReserve, func(o order) events.ReserveStock {
+				return events.ReserveStock{OrderID: o.ID, Lines: stockLines(o.Lines)}
+			}),
+			Done: events.InventoryReserved, Failed: saga.Because(events.InventoryRefused, outOfStock),
+			Undo: saga.Send(events.InventoryRelease, func(o order) events.ReleaseStock {
+				return events.ReleaseStock{OrderID: o.ID}
+			}),
+			Undone: events.InventoryReleased,
 		},
-		saga.Step[order]{
+		{
 			Name: stepAuthorize, Deadline: deadline,
-			Command: func(o order) event.Draft {
-				return events.PaymentAuthorize.New(o.ID, events.AuthorizePayment{
-					OrderID: o.ID, CustomerID: o.CustomerID, Amount: o.Total, Token: o.Token,
-				})
-			},
-			Done: events.PaymentAuthorized.Info(), Failed: events.PaymentDeclined.Info(),
-			Undo: func(o order) event.Draft {
-				return events.PaymentVoid.New(o.ID, events.VoidPayment{OrderID: o.ID})
-			},
-			Undone: events.PaymentVoided.Info(),
+			Command: saga.Send(events.PaymentAuthorize, func(o order) events.AuthorizePayment {
+				return events.AuthorizePayment{OrderID: o.ID, CustomerID: o.CustomerID, Amount: o.Total, Token: o.Token}
+			}),
+			Done: events.PaymentAuthorized, Failed: saga.Because(events.PaymentDeclined, declined),
+			Undo: saga.Send(events.PaymentVoid, func(o order) events.VoidPayment {
+				return events.VoidPayment{OrderID: o.ID}
+			}),
+			Undone: events.PaymentVoided,
 		},
-		saga.Step[order]{
-			Name: stepCapture, Deadline: deadline, Pivot: true,
-			Command: func(o order) event.Draft {
-				return events.PaymentCapture.New(o.ID, events.CapturePayment{OrderID: o.ID})
-			},
-			Done: events.PaymentCaptured.Info(), Failed: events.PaymentDeclined.Info(),
-			Undo: func(o order) event.Draft {
-				return events.PaymentRefund.New(o.ID, events.RefundPayment{OrderID: o.ID})
-			},
-			Undone: events.PaymentRefunded.Info(),
+		{
+			Name: "capture", Deadline: deadline, Pivot: true,
+			Command: saga.Send(events.PaymentCapture, func(o order) events.CapturePayment {
+				return events.CapturePayment{OrderID: o.ID}
+			}),
+			Done: events.PaymentCaptured, Failed: saga.Because(events.PaymentDeclined, declined),
+			Undo: saga.Send(events.PaymentRefund, func(o order) events.RefundPayment {
+				return events.RefundPayment{OrderID: o.ID}
+			}),
+			Undone: events.PaymentRefunded,
 		},
-	)
+	}
 }
 
 func stockLines(lines []events.OrderLine) []events.StockLine {
@@ -64,11 +59,33 @@ func stockLines(lines []events.OrderLine) []events.StockLine {
 	return all
 }
 
-// Picture returns the saga as a Mermaid diagram.
-func Picture() string {
-	s, err := placing(time.Second)
-	if err != nil {
-		panic(err) // the declaration is invalid; every test would show it
+func outOfStock(e events.RefusedStock) (reason, code string) { return e.Reason, "out_of_stock" }
+
+func declined(e events.DeclinedPayment) (reason, code string) {
+	if code = e.Code; code == "" {
+		code = "payment_declined"
 	}
-	return s.Mermaid()
+	return "payment declined: " + e.Reason, code
 }
+
+// deadline makes the event of the order's timer.
+func deadline(o order) events.OrderDeadlinePassed { return events.OrderDeadlinePassed{OrderID: o.ID} }
+
+// ended emits the final events of an order.
+func (s *orders) ended(_ context.Context, tx *function.Tx, o *order) error {
+	o.Status = statusOf(o.Saga.Status)
+	if o.Status == Confirmed {
+		tx.Emit(events.OrderConfirmed.New(o.ID, events.ConfirmedOrder{
+			OrderID: o.ID, CustomerID: o.CustomerID, Total: o.Total, ConfirmedAt: o.EndedAt,
+		}), events.InventoryShip.New(o.ID, events.ShipStock{OrderID: o.ID}))
+	} else {
+		tx.Emit(events.OrderCancelled.New(o.ID, events.CancelledOrder{
+			OrderID: o.ID, CustomerID: o.CustomerID, Reason: o.Saga.Reason, Code: o.Code, CancelledAt: o.EndedAt,
+		}))
+	}
+	s.f.Env().Telemetry.Age("order", string(o.Status), o.EndedAt.Sub(o.CreatedAt))
+	return nil
+}
+
+// Picture returns the saga as a Mermaid diagram.
+func Picture() string { return saga.Mermaid(placing(time.Second)) }

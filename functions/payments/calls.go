@@ -18,6 +18,8 @@ type call = outside.Call[request, answer]
 // calls holds the calls of the provider.
 type calls struct {
 	open, authorize, capture, void, refund *call
+
+	look *outside.Call[string, provider.Found] // by the id of a notice; In is the reference
 }
 
 // request is what the provider is asked for.
@@ -46,6 +48,7 @@ func (s *payments) declareCalls(f *function.Function) {
 	s.calls.capture = outside.Declare(c, "capture", policy, s.callCapture, s.captured)
 	s.calls.void = outside.Declare(c, "void", policy, s.callVoid, s.voided)
 	s.calls.refund = outside.Declare(c, "refund", policy, s.callRefund, s.refunded)
+	s.calls.look = outside.Declare(c, "look", lookPolicy, s.callLook, s.found)
 }
 
 // any reports whether one of the calls is under way for an order.
@@ -73,13 +76,10 @@ func keyed(r outside.Request[request]) provider.Payment {
 	return p
 }
 
-// answerOf returns the answer for an error of the provider that is one.
+// answerOf returns the answer for a refusal, which is one.
 func answerOf(err error) (a answer, failure error) {
-	switch {
-	case errors.As(err, &a.Declined):
+	if errors.As(err, &a.Declined) {
 		return a, nil
-	case errors.Is(err, provider.ErrCaptured):
-		return answer{Captured: true}, nil
 	}
 	return a, err
 }
@@ -100,7 +100,11 @@ func (s *payments) callCapture(ctx context.Context, r outside.Request[request]) 
 }
 
 func (s *payments) callVoid(ctx context.Context, r outside.Request[request]) (answer, error) {
-	return answerOf(s.provider.Void(ctx, keyed(r)))
+	err := s.provider.Void(ctx, keyed(r))
+	if errors.Is(err, provider.ErrCaptured) {
+		return answer{Captured: true}, nil
+	}
+	return answer{}, err
 }
 
 // callRefund voids what was perhaps not captured, and refunds what was.

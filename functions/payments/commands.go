@@ -15,7 +15,9 @@ type payments struct {
 	payments *store.Collection[Payment]
 	failures *store.Collection[failure]
 	provider provider.Provider
-	opener   provider.Opener // nil: the provider opens no payments
+	opener   provider.Opener   // nil: the provider opens no payments
+	notifier provider.Notifier // nil: the provider sends no notices
+	notices  *store.Collection[notice]
 	calls    calls
 }
 
@@ -31,7 +33,7 @@ func (s *payments) authorize(ctx context.Context, tx *function.Tx, cmd events.Au
 	if busy, err := s.calls.any(ctx, tx, cmd.OrderID, s.calls.open, s.calls.authorize); err != nil || busy {
 		return err // its result answers
 	}
-	if p.Status == "" {
+	if p.CustomerID == "" { // it is new, or was found at the provider
 		p.CustomerID, p.Amount = cmd.CustomerID, cmd.Amount
 		if p.free() {
 			return s.save(ctx, tx, p.withStatus(Authorized, tx.Now()))

@@ -11,6 +11,7 @@ import (
 	"github.com/ebb-dev/ebb/functions/payments/sandbox"
 	"github.com/ebb-dev/ebb/functions/payments/stripe"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/store"
 )
 
 // Config holds the settings of payments.
@@ -18,6 +19,7 @@ type Config struct {
 	Provider  string        `envconfig:"EBB_PAYMENTS_PROVIDER" default:"sandbox" desc:"the provider: sandbox or stripe"`
 	Slow      time.Duration `envconfig:"EBB_PAYMENTS_SLOW" default:"500ms" desc:"how long the sandbox takes for tok_slow"`
 	StripeKey string        `envconfig:"STRIPE_SECRET_KEY" secret:"true" desc:"the secret key of the Stripe account"`
+	Webhooks  []string      `envconfig:"STRIPE_WEBHOOK_SECRETS" secret:"true" desc:"the secrets that Stripe signs webhooks with, with commas between; empty: none are accepted"`
 	StripeAPI string        `envconfig:"STRIPE_API_BASE" default:"https://api.stripe.com" desc:"where Stripe's API is"`
 }
 
@@ -44,7 +46,7 @@ func (c Config) Validate() error {
 
 func (c Config) provider(memory sandbox.Memory) provider.Provider {
 	if c.Provider == "stripe" {
-		return stripe.New(c.StripeAPI, c.StripeKey)
+		return stripe.New(c.StripeAPI, c.StripeKey).WithWebhooks(c.Webhooks...)
 	}
 	return sandbox.New(memory, c.Slow)
 }
@@ -71,16 +73,25 @@ func declare(f *function.Function, driver func(sandbox.Memory) provider.Provider
 	function.Concurrency(f, concurrency)
 	s := &payments{
 		f:        f,
-		payments: function.Collection[Payment](f, "payments"),
+		payments: function.Collection[Payment](f, "payments", store.Entity),
 		failures: function.Collection[failure](f, "sandbox_failures"),
+		notices:  function.Collection[notice](f, "notices", store.Retain("at", noticeRetention)),
 	}
 	s.provider = driver(s)
 	s.opener, _ = s.provider.(provider.Opener)
+	s.notifier, _ = s.provider.(provider.Notifier)
 	s.declareCalls(f)
 	function.Serve(f, function.Operation{
 		Method: http.MethodGet, Path: "/api/payments/{id}", Summary: "Show the payment of an order",
 		Description: "For the customer who pays and for admins; 404 for others.",
 	}, s.get)
+	function.Serve(f, function.Operation{
+		Method: http.MethodPost, Path: "/api/payments/stripe/webhooks", Summary: "Take a webhook of Stripe",
+		Description: "The signature is checked against STRIPE_WEBHOOK_SECRETS. 400: it is not valid, or older than five " +
+			"minutes.",
+		Status: http.StatusNoContent, Access: function.Public,
+		Errors: []int{http.StatusBadRequest, http.StatusNotFound},
+	}, s.webhook)
 	function.On(f, events.PaymentAuthorize, s.authorize)
 	function.On(f, events.PaymentCapture, s.capture)
 	function.On(f, events.PaymentVoid, s.void)

@@ -2,7 +2,9 @@ package payments_test
 
 import (
 	"context"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -308,7 +310,11 @@ func TestOneCall(t *testing.T) {
 func TestCommandDuringItsCall(t *testing.T) {
 	b := newBank()
 	h := with(t, b)
+	b.fail = fault.New(fault.Unavailable, "down")
 	h.MustDeliver(authorize("tok_ok"))
+	h.MustDeliver(authorize("tok_ok"))
+	b.fail = nil
+	h.Advance(time.Hour)
 	b.fail = fault.New(fault.Unavailable, "down")
 	for range 3 {
 		h.MustDeliver(void)
@@ -316,6 +322,31 @@ func TestCommandDuringItsCall(t *testing.T) {
 	b.fail = nil
 	h.Advance(time.Hour)
 	wantEmitted(h, "authorized voided")
+}
+
+// A request that Stripe refuses for good is declined at once, with Stripe's reason.
+func TestRefusedForGood(t *testing.T) {
+	requests := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		requests++
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, `{"error":{"type":"invalid_request_error","code":"amount_too_small",`+
+			`"message":"Amount must be at least 50 cents."}}`)
+	}))
+	t.Cleanup(server.Close)
+	h := functiontest.New(t, payments.New, functiontest.Set(map[string]string{
+		"EBB_PAYMENTS_PROVIDER": "stripe", "STRIPE_SECRET_KEY": "sk_test_1", "STRIPE_API_BASE": server.URL,
+	}))
+	h.MustDeliver(authorize("pm_1"))
+	var p payments.Payment
+	h.Call("GET", "/api/payments/o1", functiontest.Admin(), nil).Expect(http.StatusOK).JSON(&p)
+	if p.Status != payments.Declined || p.Reason != "Amount must be at least 50 cents." || p.Code != "amount_too_small" {
+		t.Errorf("the payment is %+v", p)
+	}
+	wantEmitted(h, "declined")
+	if requests != 1 {
+		t.Errorf("sent %d requests", requests)
+	}
 }
 
 // An order for nothing asks the provider for no payment.

@@ -78,10 +78,10 @@ func New(env function.Env) (*function.Function, error) {
 		admin:  newConfiguredAdmin(config.AdminEmail, config.AdminPassword),
 		hasher: newHasher(),
 
-		accounts:    function.Collection[account](f, "users", store.On("deleted")),
+		accounts:    function.Collection[account](f, "users", store.Entity, store.On("deleted")),
 		emails:      function.Collection[claim](f, "emails"),
 		credentials: function.Collection[credentials](f, "credentials"),
-		sessions:    function.Collection[session](f, "sessions", store.Expire("expires_at")),
+		sessions:    function.Collection[session](f, "sessions", store.SingleUse, store.Expire("expires_at")),
 		staff:       function.Collection[staff](f, "staff"),
 		attempts:    function.Collection[attempts](f, "attempts", store.Expire("expires")),
 	}

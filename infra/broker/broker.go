@@ -81,6 +81,7 @@ type Result struct {
 	RetryAfter time.Duration // with 429 and 503: do not try again sooner
 	Message    string        // why it failed; goes into knativeerrordata of a dead letter
 	Reply      *event.Event  // with 2xx: an event to publish in answer
+	Waits      bool          // something else has to come first; with 503
 	Skipped    bool          // not tried, as an earlier event of its key failed or the time was up; no attempt
 }
 
@@ -92,7 +93,11 @@ func ResultOf(err error) Result {
 	if err == nil {
 		return Result{Status: http.StatusOK}
 	}
-	return Result{Status: fault.KindOf(err).EventStatus(), RetryAfter: fault.RetryAfter(err), Message: fault.Public(err)}
+	kind := fault.KindOf(err)
+	return Result{
+		Status: kind.EventStatus(), RetryAfter: fault.RetryAfter(err), Message: fault.Public(err),
+		Waits: kind == fault.NotYet,
+	}
 }
 
 // Trigger declares a durable subscription.
@@ -107,6 +112,8 @@ type Trigger struct {
 	// MinBatchInterval is the least time between the beginnings of two calls of the handler, unless a batch is full; 0:
 	// none. It makes fewer and larger batches for a handler that may be late. The first event after a pause never waits.
 	MinBatchInterval time.Duration
+
+	Rate float64 // how many events a second are handed out at most, on average; 0: no bound
 }
 
 // Delivery is how a trigger's events are tried, in the terms of Knative's DeliverySpec. The zero Delivery never retries
@@ -117,6 +124,9 @@ type Delivery struct {
 	BackoffDelay  time.Duration // linear: delay × attempt; exponential: delay × 2^attempt
 	BackoffMax    time.Duration // no wait is longer; 0: no bound
 	Timeout       time.Duration // for one attempt; 0: no bound
+	// Patience is how long an event may fail for reasons that lie outside of it before that counts as an attempt; see
+	// package breaker. A trigger with patience is paused while its function is away. 0: every answer counts.
+	Patience time.Duration
 	// DeadLetter takes what could not be delivered, with the extensions knativeerrordest, knativeerrorcode and
 	// knativeerrordata. It is tried, with backoff, until it answers 2xx. Nil: what could not be delivered is dropped.
 	DeadLetter Handler `json:"-"`
@@ -131,14 +141,15 @@ const (
 	Exponential BackoffPolicy = "exponential"
 )
 
-// DefaultDelivery is the policy of a trigger that has no other: 10 further attempts over about a minute and a
-// half.
+// DefaultDelivery is the policy of a trigger that has no other: 10 further attempts over about a minute and a half, of
+// which only those count that failed because of the event.
 var DefaultDelivery = Delivery{
 	Retry:         10,
 	BackoffPolicy: Exponential,
 	BackoffDelay:  50 * time.Millisecond,
 	BackoffMax:    30 * time.Second,
 	Timeout:       30 * time.Second,
+	Patience:      time.Hour,
 }
 
 // Backoff returns how long to wait before retry n; the first one is 1.

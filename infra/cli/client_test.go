@@ -245,6 +245,43 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// A follower shows each event once, also one that the archive stores late at an earlier position.
+func TestEventsFollowed(t *testing.T) {
+	f := newFake(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	calls := 0
+	item := func(at, id string) string {
+		return `{"position":"18a0` + at + `aabbccdd","event":{"id":"` + id + `","type":"dev.ebb.orders.placed.v1"}}`
+	}
+	f.mux.HandleFunc("GET /api/archive/events", func(w http.ResponseWriter, r *http.Request) {
+		calls++
+		first, late, last := item("000020000000", "e1"), item("000010000000", "e2"), item("100000000000", "e3")
+		switch calls {
+		case 1:
+			_, _ = io.WriteString(w, `{"items":[`+first+`]}`)
+		case 2:
+			_, _ = io.WriteString(w, `{"items":[`+late+`,`+first+`]}`)
+		case 3:
+			_, _ = io.WriteString(w, `{"items":[`+late+`,`+first+`,`+last+`]}`)
+		default:
+			cancel()
+			_, _ = io.WriteString(w, `{"items":[`+last+`]}`)
+		}
+	})
+	vars := map[string]string{"EBB_URL": f.URL, "EBB_ADMIN_EMAIL": "admin@example.com", "EBB_ADMIN_PASSWORD": "secret"}
+	code, o, errs := ebb(ctx, t.TempDir(), vars, "events", "--follow", "--json")
+	out := o.String()
+	var ids []string
+	for _, id := range []string{"e1", "e2", "e3"} {
+		ids = append(ids, fmt.Sprint(strings.Count(out, `"id":"`+id+`"`)))
+	}
+	asked := strings.Join(f.requests, "\n")
+	if strings.Join(ids, " ") != "1 1 1" || !strings.Contains(asked, "cursor=189f") {
+		t.Errorf("got %d, %q, %q, asked %q", code, out, errs.String(), asked)
+	}
+}
+
 func TestTimers(t *testing.T) {
 	f := newFake(t)
 	f.mux.HandleFunc("GET /api/timers", func(w http.ResponseWriter, r *http.Request) {

@@ -216,7 +216,7 @@ func (l *lister) followed(ctx context.Context, q url.Values) error {
 	if l.since == "" {
 		q.Set("since", time.Now().UTC().Format(time.RFC3339Nano))
 	}
-	from := ""
+	from, seen := "", seenPositions{}
 	for ctx.Err() == nil {
 		p, err := l.page(ctx, q, from, "asc", mostPerPage)
 		if err != nil {
@@ -225,16 +225,14 @@ func (l *lister) followed(ctx context.Context, q url.Values) error {
 			}
 			return err
 		}
-		if err := l.print(p.Items); err != nil {
+		fresh := seen.fresh(p.Items)
+		if err := l.print(fresh); err != nil {
 			return err
 		}
-		if n := len(p.Items); n > 0 {
-			from = after(p.Items[n-1].Position)
-		}
-		if p.Next != "" {
-			from = p.Next
+		if from = p.Next; from != "" {
 			continue
 		}
+		from = seen.before()
 		select {
 		case <-ctx.Done():
 		case <-time.After(500 * time.Millisecond):
@@ -243,13 +241,48 @@ func (l *lister) followed(ctx context.Context, q url.Values) error {
 	return nil
 }
 
-// after returns the next position; both are hexadecimal.
-func after(position string) string {
-	n, err := strconv.ParseUint(position, 16, 64)
-	if err != nil {
-		return position
+// lateness is for how long a follower looks for events that the archive has stored at an earlier position than the last
+// one. Positions begin with a time, and instances of the archive store at the same time.
+const lateness = 5 * time.Second
+
+// seenPositions remembers the positions of the last events, with their times in nanoseconds.
+type seenPositions map[string]uint64
+
+// fresh returns the items that were not seen, which count as seen from then on.
+func (s seenPositions) fresh(items []archived) (fresh []archived) {
+	for _, item := range items {
+		if _, seen := s[item.Position]; seen {
+			continue
+		}
+		at, err := strconv.ParseUint(item.Position[:min(16, len(item.Position))], 16, 64)
+		if err != nil {
+			at = 0
+		}
+		s[item.Position], fresh = at, append(fresh, item)
 	}
-	return fmt.Sprintf("%016x", n+1)
+	latest := s.latest()
+	for position, at := range s {
+		if at+uint64(lateness) < latest {
+			delete(s, position)
+		}
+	}
+	return fresh
+}
+
+func (s seenPositions) latest() (latest uint64) {
+	for _, at := range s {
+		latest = max(latest, at)
+	}
+	return latest
+}
+
+// before returns the cursor from which the follower goes on; "" when nothing was seen.
+func (s seenPositions) before() string {
+	latest := s.latest()
+	if latest < uint64(lateness) {
+		return ""
+	}
+	return fmt.Sprintf("%016x", latest-uint64(lateness))
 }
 
 func (l *lister) print(items []archived) error {

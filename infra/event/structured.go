@@ -178,9 +178,9 @@ func Canonical(value any) (any, error) {
 }
 
 // FromJSON decodes one event in CloudEvents' structured JSON format, version 1.0 or 0.3, which may be from an untrusted
-// sender. It checks the form of every attribute; Valid checks that none is missing. Data without a content type is JSON,
-// and the event gets that type. A member whose value is null is as if it were missing, except data. The event shares no
-// memory with the JSON.
+// sender. It checks the form of every attribute; Valid checks that none is missing. Data without a content type is
+// JSON, and the event gets that type. A member whose value is null is as if it were missing, except data. The event
+// shares no memory with the JSON.
 func FromJSON(data []byte) (ce.Event, error) {
 	members, err := membersOf(data)
 	if err != nil {

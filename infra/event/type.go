@@ -107,11 +107,22 @@ func (t Type[T]) Decode(e ce.Event) (T, error) {
 	if err := t.info.accepts(e); err != nil {
 		return none, err
 	}
+	if raw, ok := any(&data).(*json.RawMessage); ok && t.isRaw() {
+		*raw = e.DataEncoded
+		return data, t.info.Check(e.DataEncoded)
+	}
 	if err := t.info.Schema.decode(e.DataEncoded, reflect.ValueOf(&data).Elem()); err != nil {
 		return none, t.info.named(err)
 	}
 	return data, nil
 }
+
+// Raw returns the type with its data as JSON, for code that handles events of any type. Decode checks the data against
+// the schema of the type and does not copy it.
+func Raw(t Typed) Type[json.RawMessage] { return Type[json.RawMessage]{t.Info()} }
+
+// isRaw reports whether Raw has returned the type.
+func (t Type[T]) isRaw() bool { return t.info.GoType != reflect.TypeFor[T]() }
 
 // Draft is an event before the kit stamps it with id, source, time and the rest.
 type Draft struct {
@@ -119,6 +130,8 @@ type Draft struct {
 	Subject string
 	Key     string // of the partition
 	Data    any
+	ID      string // "": the kit gives it one; see Tx.NewID
+	Cause   string // the id of the event that it answers; "": that of the event that is being handled
 	SentAs  string // the type of the newer version that is sent beside it; see Beside
 }
 

@@ -76,8 +76,13 @@ func (t Type[T]) upcast(e ce.Event) (data T, ok bool, err error) {
 		return data, true, err
 	}
 	// What an upcaster makes is held to the schema like what a sender makes.
-	if _, err := (Draft{Info: t.info, Data: value}).Encode(); err != nil {
+	encoded, err := Draft{Info: t.info, Data: value}.Encode()
+	if err != nil {
 		return data, true, err
+	}
+	if raw, ok := any(&data).(*json.RawMessage); ok && t.isRaw() {
+		*raw = encoded
+		return data, true, nil
 	}
 	return value.(T), true, nil
 }

@@ -35,7 +35,7 @@ func (f *Function) databaseSchema() store.Schema {
 	}
 	schema := append(append(store.Schema(nil), f.schema...),
 		expiring(inboxName, store.Expiry{Field: "expires", Final: true}),
-		store.Spec{Name: outboxName, Large: true},
+		store.Spec{Name: outboxName, Large: true, SingleUse: true},
 		expiring(idempotencyName, store.Expiry{Field: "at", After: responseRetention, Final: true}))
 	if f.hasPersonKeys() {
 		schema = append(schema, personKeys.Spec())
@@ -51,7 +51,7 @@ func (f *Function) databaseSchema() store.Schema {
 
 // expiring returns a collection of the kit whose documents expire.
 func expiring(name string, e store.Expiry) store.Spec {
-	return store.Spec{Name: name, Indexes: []store.Index{store.On(e.Field)}, Expiry: &e}
+	return store.Spec{Name: name, Indexes: []store.Index{store.On(e.Field)}, Expiry: &e, SingleUse: e.Final}
 }
 
 func (f *Function) declaration() *manifest.Declaration {

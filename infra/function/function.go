@@ -104,7 +104,8 @@ func MinBatchInterval(f *Function, d time.Duration) { f.minBatchInterval = d }
 // is for gateways, which do their own checks. openAPI describes what h serves; nil: nothing is described.
 func Handler(f *Function, h http.Handler, openAPI []byte) { f.http, f.openAPI = h, openAPI }
 
-// Collection declares a collection of the function's own database.
+// Collection declares a collection of the function's own database. When the function has several and emits facts, the
+// one whose documents the facts are about is declared with store.Entity, so that the facts have a sequence.
 func Collection[T any](f *Function, name string, options ...store.Option) *store.Collection[T] {
 	c := store.NewCollection[T](name, options...)
 	f.schema = append(f.schema, c.Spec())

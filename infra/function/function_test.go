@@ -302,6 +302,22 @@ func TestOutboxKeepsWhatCouldNotBePublished(t *testing.T) {
 	}
 }
 
+// An event that comes twice in one batch is acknowledged neither time while what its handler emitted is not published.
+func TestTwiceInABatch(t *testing.T) {
+	h := functiontest.New(t, counting)
+	e := h.Event(ship("a"))
+	h.RefuseToPublish(errors.New("broker down"))
+	for i, r := range h.Receive(e, e) {
+		if r.OK() {
+			t.Errorf("copy %d is acknowledged", i)
+		}
+	}
+	h.RefuseToPublish(nil)
+	if r := h.Receive(e, e); !r[0].OK() || !r[1].OK() || len(h.Emitted()) != 1 {
+		t.Errorf("got %+v", r)
+	}
+}
+
 // A function that stopped after its commit publishes what is left when it wakes up.
 func TestWakeUpPublishesTheOutbox(t *testing.T) {
 	h := functiontest.New(t, counting)

@@ -62,6 +62,7 @@ type batch struct {
 	blocked map[string]bool // keys of events that failed and will come again
 	emitted []bool
 	follow  [][]followed
+	refused []bool   // by its handler, on reads that the commit of the batch confirms
 	repeats []repeat // duplicates
 	swept   bool     // the clock's sweep is among the events
 }
@@ -76,14 +77,15 @@ type repeat struct {
 func (b *batch) reset() {
 	n := len(b.events)
 	b.results, b.errs, b.took = make([]broker.Result, n), make([]error, n), make([]time.Duration, n)
-	b.emitted, b.follow = make([]bool, n), make([][]followed, n)
+	b.emitted, b.follow, b.refused = make([]bool, n), make([][]followed, n), make([]bool, n)
 	b.blocked, b.handled, b.repeats, b.swept = maps.Clone(b.before), false, nil, false
 }
 
-// fail fails every event that had succeeded or was not handled: without the commit nothing has happened.
+// fail fails every event that had succeeded or was not handled: without the commit nothing has happened. It also fails
+// those that were refused: what they were decided on may be what another event of the batch has written.
 func (b *batch) fail(err error) {
 	for i := range b.results {
-		if res := &b.results[i]; res.OK() || res.Status == 0 && !res.Skipped {
+		if res := &b.results[i]; res.OK() || res.Status == 0 && !res.Skipped || b.refused[i] {
 			b.failOne(i, err)
 		}
 	}
@@ -131,7 +133,7 @@ func (b *batch) handle(ctx context.Context, db *store.Tx, entry string) ([]ce.Ev
 			b.failOne(i, err)
 			continue
 		}
-		b.results[i], b.emitted[i] = broker.ResultOf(nil), len(emitted) > 0
+		b.results[i], b.emitted[i] = broker.ResultOf(nil), b.emitted[i] || len(emitted) > 0
 		sealed = append(sealed, emitted...)
 	}
 	b.handled = true
@@ -193,6 +195,10 @@ func (b *batch) handleOne(
 		err = nested.Create(ctx, inbox, newInboxEntry(inbox.ID, b.now, entry, namesOf(b.follow[i])))
 	}
 	if err != nil {
+		if !fault.KindOf(err).Retryable() {
+			b.refused[i] = true
+			nested.MergeReads()
+		}
 		return nil, err
 	}
 	nested.Merge()
@@ -206,8 +212,9 @@ func (b *batch) repeated(i int, d store.Document, own string) error {
 		return fault.Wrap(err, fault.Internal, "decode the inbox entry %s", d.ID)
 	}
 	entry := known.Outbox
-	if entry != nil && *entry == own {
-		entry = new(string) // this batch publishes it
+	if entry != nil && *entry != "" && *entry == own {
+		entry = new(string)
+		b.emitted[i] = true // this batch publishes it: for the first copy and for this one
 	}
 	if entry == nil || *entry != "" || len(known.Follow) > 0 {
 		b.repeats = append(b.repeats, repeat{i, entry, known.Follow})

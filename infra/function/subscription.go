@@ -64,8 +64,14 @@ func OnDeadLetter(f *Function, h func(ctx context.Context, tx *Tx, e ce.Event) e
 }
 
 // Prefetch names documents that handling an event will read, so that those of a whole batch are read in one call of the
-// store. It is a hint: what it does not name is read when it is asked for.
-func Prefetch(f *Function, keys func(e ce.Event) []store.Key) { f.prefetch = keys }
+// store. It is a hint: what it does not name is read when it is asked for. Several calls add up.
+func Prefetch(f *Function, keys func(e ce.Event) []store.Key) {
+	if before := f.prefetch; before != nil {
+		f.prefetch = func(e ce.Event) []store.Key { return append(before(e), keys(e)...) }
+		return
+	}
+	f.prefetch = keys
+}
 
 // OnTick runs when the host's clock ticks. Ticks come from the host directly and may come late, twice or not at all.
 func OnTick(f *Function, h func(ctx context.Context, tx *Tx, now time.Time) error) { f.tick = h }

@@ -141,7 +141,9 @@ func (tx *Tx) stamp(d event.Draft) (ce.Event, error) {
 	e := ce.Event{Context: &c, DataEncoded: data}
 	extensions := make(map[string]any, 6)
 	c.Extensions = extensions
-	c.ID = tx.NewID()
+	if c.ID = d.ID; c.ID == "" {
+		c.ID = tx.NewID()
+	}
 	_ = c.SetSource(tx.f.Source())
 	c.Type = d.Info.Name
 	c.Subject = &d.Subject
@@ -149,14 +151,22 @@ func (tx *Tx) stamp(d event.Draft) (ce.Event, error) {
 	c.DataContentType = &jsonType
 	_ = c.SetDataSchema(d.Info.DataSchema)
 	extensions[event.PartitionKey] = d.Key
-	if v := tx.db.Written(d.Key); v > 0 && d.Info.Kind == event.Fact {
-		extensions[event.Sequence] = strconv.FormatInt(v, 10)
+	if d.Info.Kind == event.Fact {
+		v, err := tx.sequence(d.Key)
+		if err != nil {
+			return ce.Event{}, err
+		}
+		if v > 0 {
+			extensions[event.Sequence] = strconv.FormatInt(v, 10)
+		}
 	}
 	extensions[event.CorrelationID] = tx.correlationID()
 	if d.SentAs != "" {
 		extensions[event.SentAs] = d.SentAs
 	}
-	if tx.cause.Context != nil {
+	if d.Cause != "" {
+		extensions[event.CausationID] = d.Cause
+	} else if tx.cause.Context != nil {
 		extensions[event.CausationID] = tx.cause.ID()
 	}
 	trace, state := tx.trace, tx.traceState

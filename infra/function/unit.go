@@ -233,6 +233,9 @@ func withPrincipal(ctx context.Context, who auth.Principal) context.Context {
 	return auth.With(ctx, who)
 }
 
+// readAttempts is how often a handler that only reads, and refuses, is run until what it has read was true at one moment.
+const readAttempts = 12
+
 // readOnly runs a handler that only reads. What is revoked is read beside the last document that the handler reads, and
 // judged afterwards: whatever the response tells was committed before the revocation was learnt, or it is not given.
 func (f *Function) readOnly(
@@ -247,15 +250,22 @@ func (f *Function) readOnly(
 	if err != nil {
 		return response{}, err
 	}
-	for {
+	for n := 1; ; n++ {
 		db := store.Begin(driver)
 		tx := begin(ctx, db, who)
 		tx.readOnly = true
 		if who.Anonymous() || !f.checksRevocations() {
-			return handle(ctx, tx)
+			a, failed := handle(ctx, tx)
+			if failed = db.Confirm(ctx, failed); store.Raced(failed) && n < readAttempts {
+				continue
+			}
+			return a, failed
 		}
 		db.Watch(revokedKey(who.Subject))
 		a, failed := handle(withPrincipal(ctx, who), tx)
+		if failed = db.Confirm(ctx, failed); store.Raced(failed) && n < readAttempts {
+			continue
+		}
 		d, err := db.Watched(ctx)
 		if err != nil {
 			return response{}, cmp.Or(failed, err)

@@ -88,7 +88,7 @@ func Indexes(indexes ...store.Index) Option {
 // New declares a journal of the function: the collections name and name_events. The fold must be pure and must not
 // change the state that it is given; the zero S is the state of an aggregate without events.
 func New[S, E any](f *function.Function, name string, fold func(S, E) S, opts ...Option) *Journal[S, E] {
-	o := options{revision: 1, heads: []store.Option{store.Large}}
+	o := options{revision: 1, heads: []store.Option{store.Large, store.Entity}}
 	for _, opt := range opts {
 		opt(&o)
 	}

@@ -17,9 +17,6 @@ func (p Progress) Expired() string {
 	return p.Steps[i].Name
 }
 
-// timedOut returns the reason for which a saga is undone when the deadline of a step has passed.
-func timedOut(step string) string { return "step " + step + " timed out" }
-
 // Find returns the progress of every saga that a JSON document holds, at any depth, in the order of the members' names.
 // It returns nil for text that is not JSON.
 func Find(document []byte) []Progress {
@@ -58,7 +55,7 @@ func progressOf(object []byte, members map[string]json.RawMessage) (p Progress, 
 		return p, false
 	}
 	statuses := []Status{Running, Undoing, Completed, Reversed}
-	states := []State{ToDo, Doing, Done, Failed, BeingUndone, Undone}
+	states := []State{ToDo, Doing, Done, Failed, Skipped, BeingUndone, Undone}
 	ok = slices.Contains(statuses, p.Status)
 	for _, s := range p.Steps {
 		ok = ok && s.Name != "" && slices.Contains(states, s.State)

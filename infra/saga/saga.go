@@ -1,244 +1,394 @@
-// Package saga runs a business transaction that spans functions: a declared list of steps. Each step has a command that
-// a function answers with an event and, where that is possible, a command that undoes it.
-//
-//	booking, err := saga.New("ticket", saga.Step[ticket]{
-//		Name: "assign", Deadline: 30 * time.Second,
-//		Command: func(k ticket) event.Draft { return events.AgentAssign.New(k.ID, events.AssignAgent{TicketID: k.ID}) },
-//		Done:    events.AgentAssigned.Info(), Failed: events.AgentRefused.Info(),
-//		Undo:   func(k ticket) event.Draft { return events.AgentUnassign.New(k.ID, events.UnassignAgent{TicketID: k.ID}) },
-//		Undone: events.AgentUnassigned.Info(),
-//	})
-//
-//	progress, commands := booking.Start(k, tx.Now())
-//
-// The package has no side effects. It keeps no state, reads no clock and sends nothing: the orchestrating function
-// stores the Progress with its entity, passes in the events that it consumes, and emits the returned drafts in the same
-// unit of work. The same declaration runs the saga and draws it.
-//
-//	running ──all steps done──▶ completed
-//	   │ a failure, a deadline, a cancel
-//	   ▼
-//	undoing ──everything undone──▶ undone
-//
-// Undoing goes backwards over every step that was done and over the step in doubt, whose command may have taken effect
-// although its answer has not arrived. It waits for each confirmation and sends the command again each time that one
-// does not arrive within the deadline, without a limit, so a saga that is undone holds nothing. A step that answered
-// with its failure event has nothing to undo.
-//
-// The receivers of commands must be idempotent and must store an undo that overtakes its command. Events that are
-// repeated, late or for another step change nothing.
 package saga
 
 import (
-	"errors"
-	"fmt"
+	"cmp"
+	"context"
+	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
+	ce "github.com/cloudevents/sdk-go/v2/event"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
 	"github.com/ebb-dev/ebb/infra/event"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// Step is one step of a saga over an entity of type S.
-type Step[S any] struct {
-	Name    string
-	Command func(S) event.Draft // returns the command of the step
-	Done    *event.Info         // the answer: the step is done
-	Failed  *event.Info         // the answer: the step had no effect and never will; may be nil
-
-	Undo   func(S) event.Draft // returns the command that undoes the step; nil: nothing has to be undone
-	Undone *event.Info         // the answer: the step is undone
-
-	Deadline time.Duration // for the answer to the command, and for the answer to its undo
-
-	// Pivot marks the point of no return. Once it is done the saga only goes forward: a later step has no failure event,
-	// its command is sent again after its deadline, and Cancel changes nothing. While the pivot is in doubt it is undone
-	// like any other step.
-	Pivot bool
+// Instance is what the kit stores of a saga beside the state of its author. Embed it in the state.
+type Instance struct {
+	ID       string              `json:"id"`
+	Saga     Progress            `json:"saga"`
+	Code     string              `json:"code,omitempty"` // why it is undone, for programs
+	EndedAt  time.Time           `json:"ended_at,omitzero"`
+	Timer    string              `json:"timer,omitempty"`    // the id of the timer that is set
+	TimerDue time.Time           `json:"timer_due,omitzero"` // when it goes off
+	Sent     map[string][]string `json:"sent,omitempty"`     // the ids of the last commands, by step or "undo STEP"
+	Asked    *Asked              `json:"asked,omitempty"`    // of a child: the commands that it answers
 }
 
-// Saga is a validated declaration. It is immutable and safe for concurrent use.
+// Asked has the ids of the last commands that a child saga answers.
+type Asked struct {
+	Start string `json:"start,omitempty"`
+	Undo  string `json:"undo,omitempty"`
+}
+
+func (in *Instance) instance() *Instance { return in }
+
+// Stateful is what a pointer to the state of a saga is: *S, where S embeds Instance.
+type Stateful[S any] interface {
+	*S
+	instance() *Instance
+}
+
+// Saga is a declared saga of a function. Its methods may be called concurrently for different units of work.
 type Saga[S any] struct {
-	name  string
-	steps []Step[S]
-	pivot int // index, or len(steps)
+	f        *function.Function
+	d        Declaration[S]
+	versions []int // descending
+	byName   map[int]map[string]*Step[S]
+	instance func(*S) *Instance
+	store    keeper[S]
+	timer    *Command[S]
+	told     metric.Int64Counter
 }
 
-// New returns a saga, or an error that names everything that is not valid in the declaration.
-func New[S any](name string, steps ...Step[S]) (*Saga[S], error) {
-	s := &Saga[S]{name: name, steps: slices.Clone(steps), pivot: len(steps)}
-	var errs []error
-	invalid := func(step, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("saga %s: step %q %s", name, step, fmt.Sprintf(format, args...)))
-	}
-	if name == "" || len(steps) == 0 {
-		errs = append(errs, fmt.Errorf("saga %q wants a name and at least one step", name))
-	}
-	seen := map[string]bool{}
-	for i, step := range steps {
-		switch {
-		case step.Name == "":
-			invalid(step.Name, "has no name")
-		case seen[step.Name]:
-			invalid(step.Name, "is there twice")
-		}
-		seen[step.Name] = true
-		if step.Command == nil || step.Done == nil {
-			invalid(step.Name, "wants a command and the event that says it is done")
-		}
-		if (step.Undo == nil) != (step.Undone == nil) {
-			invalid(step.Name, "wants an undo and its event, or neither")
-		}
-		if step.Deadline <= 0 {
-			invalid(step.Name, "wants a deadline")
-		}
-		if step.Done != nil && (step.Done == step.Failed || step.Done == step.Undone) {
-			invalid(step.Name, "has one event for two answers")
-		}
-		if s.pivot < i && step.Failed != nil {
-			invalid(step.Name, "comes after the pivot and must not fail")
-		}
-		if step.Pivot {
-			if s.pivot < i {
-				invalid(step.Name, "is a second pivot")
-			} else {
-				s.pivot = i
-			}
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
+// New declares a saga of the function: its steps, the types of event that it consumes and emits, where it is stored,
+// and the operations of operators. It returns an error that names everything that is not valid in the declaration.
+func New[S any, P Stateful[S]](f *function.Function, d Declaration[S]) (*Saga[S], error) {
+	d.Version, d.StuckAfter = cmp.Or(d.Version, 1), cmp.Or(d.StuckAfter, 5)
+	if err := d.check(); err != nil {
 		return nil, err
 	}
-	return s, nil
+	g := &Saga[S]{f: f, d: d, byName: map[int]map[string]*Step[S]{}, timer: d.Timer}
+	g.instance = func(s *S) *Instance { return P(s).instance() }
+	g.declare(d.Version, d.Steps)
+	for v, steps := range d.Earlier {
+		g.declare(v, steps)
+	}
+	slices.SortFunc(g.versions, func(a, b int) int { return b - a })
+	if d.Store == nil {
+		d.Store = documents[S]{}
+	}
+	g.store = d.Store.open(f, d.Name, d.Child == nil)
+	g.told, _ = f.Env().Telemetry.Meter().Int64Counter("ebb.sagas.stuck", // its only error is an invalid name
+		metric.WithDescription("Sagas that became stuck: they do not get on without a person."))
+	g.subscribe()
+	g.serveOperators()
+	return g, nil
 }
 
-// Name returns the name of the saga.
-func (s *Saga[S]) Name() string { return s.name }
+func (g *Saga[S]) declare(version int, steps []Step[S]) {
+	g.versions = append(g.versions, version)
+	g.byName[version] = map[string]*Step[S]{}
+	for _, s := range steps {
+		g.byName[version][s.Name] = &s
+	}
+}
 
-// Consumes returns every event type that the saga reacts to, each once.
-func (s *Saga[S]) Consumes() []*event.Info {
-	var all []*event.Info
-	for _, step := range s.steps {
-		for _, info := range []*event.Info{step.Done, step.Failed, step.Undone} {
-			if info != nil && !slices.Contains(all, info) {
-				all = append(all, info)
-			}
+// step returns the declaration of a step of a saga of the version; nil if there is none.
+func (g *Saga[S]) step(version int, name string) *Step[S] {
+	if s := g.byName[version][name]; s != nil {
+		return s
+	}
+	for _, v := range g.versions {
+		if s := g.byName[v][name]; s != nil {
+			return s
 		}
 	}
-	return all
-}
-
-// Start returns the progress of a saga that begins now, and its first command.
-func (s *Saga[S]) Start(entity S, now time.Time) (Progress, []event.Draft) {
-	p := Progress{Status: Running, Steps: make([]StepProgress, len(s.steps))}
-	for i, step := range s.steps {
-		p.Steps[i] = StepProgress{Name: step.Name, State: ToDo}
-	}
-	return p, s.begin(&p, 0, entity, now)
-}
-
-// Handle returns the progress after an event and the commands to emit; false if the event changes nothing. If the event
-// is a failure, the saga is undone for the reason.
-func (s *Saga[S]) Handle(
-	p Progress, entity S, eventType, reason string, now time.Time,
-) (Progress, []event.Draft, bool) {
-	i := s.current(p)
-	if i < 0 {
-		return p, nil, false
-	}
-	step := s.steps[i]
-	switch {
-	case p.Status == Running && is(step.Done, eventType):
-		p = p.clone()
-		p.Steps[i].State, p.Steps[i].EndedAt = Done, now
-		return p, s.begin(&p, i+1, entity, now), true
-	case p.Status == Running && is(step.Failed, eventType):
-		p = p.clone()
-		p.Steps[i].State, p.Steps[i].EndedAt = Failed, now
-		return p, s.turn(&p, i-1, entity, reason, now), true
-	case p.Status == Undoing && is(step.Undone, eventType):
-		p = p.clone()
-		p.Steps[i].State, p.Steps[i].UndoneAt = Undone, now
-		return p, s.undo(&p, i-1, entity, now), true
-	}
-	return p, nil, false
-}
-
-// Expired returns the progress after the deadline of the current step and the commands to emit; false if the deadline
-// has not passed by now.
-func (s *Saga[S]) Expired(p Progress, entity S, now time.Time) (Progress, []event.Draft, bool) {
-	i := s.current(p)
-	if i < 0 || now.Before(p.Due) {
-		return p, nil, false
-	}
-	p = p.clone()
-	step := s.steps[i]
-	switch {
-	case p.Status == Undoing:
-		p.Due = now.Add(step.Deadline)
-		p.Again++
-		return p, []event.Draft{step.Undo(entity)}, true
-	case i > s.pivot:
-		p.Due = now.Add(step.Deadline)
-		p.Again++
-		return p, []event.Draft{step.Command(entity)}, true
-	}
-	return p, s.turn(&p, i, entity, timedOut(step.Name), now), true
-}
-
-// Cancel starts to undo the saga for the reason. It returns false and changes nothing if the pivot is done, the saga is
-// being undone already, or it has ended.
-func (s *Saga[S]) Cancel(p Progress, entity S, reason string, now time.Time) (Progress, []event.Draft, bool) {
-	i := s.current(p)
-	if i < 0 || p.Status != Running || i > s.pivot {
-		return p, nil, false
-	}
-	p = p.clone()
-	return p, s.turn(&p, i, entity, reason, now), true
-}
-
-// current returns the index of the step whose answer is awaited; -1 if there is none.
-func (s *Saga[S]) current(p Progress) int {
-	if p.Status.Ended() {
-		return -1
-	}
-	i := slices.IndexFunc(s.steps, func(step Step[S]) bool { return step.Name == p.Step })
-	if i >= len(p.Steps) || i >= 0 && p.Steps[i].Name != p.Step {
-		return -1 // the progress of another declaration
-	}
-	return i
-}
-
-// begin starts step i, or completes the saga.
-func (s *Saga[S]) begin(p *Progress, i int, entity S, now time.Time) []event.Draft {
-	if i == len(s.steps) {
-		p.end(Completed)
-		return nil
-	}
-	p.await(s.steps[i].Name, now.Add(s.steps[i].Deadline))
-	p.Steps[i].State, p.Steps[i].StartedAt = Doing, now
-	return []event.Draft{s.steps[i].Command(entity)}
-}
-
-// turn starts to undo a running saga from step i backwards.
-func (s *Saga[S]) turn(p *Progress, i int, entity S, reason string, now time.Time) []event.Draft {
-	p.Status, p.Reason = Undoing, reason
-	return s.undo(p, i, entity, now)
-}
-
-// undo undoes the last step at or before i that has an undo, or ends the saga.
-func (s *Saga[S]) undo(p *Progress, i int, entity S, now time.Time) []event.Draft {
-	for ; i >= 0; i-- {
-		step := s.steps[i]
-		if step.Undo == nil {
-			p.Steps[i].State, p.Steps[i].UndoneAt = Undone, now
-			continue
-		}
-		p.await(step.Name, now.Add(step.Deadline))
-		p.Steps[i].State, p.Steps[i].UndoingAt = BeingUndone, now
-		return []event.Draft{step.Undo(entity)}
-	}
-	p.end(Reversed)
 	return nil
 }
 
-func is(info *event.Info, eventType string) bool { return info != nil && info.Name == eventType }
+// all calls do with every declared step, of all versions.
+func (g *Saga[S]) all(do func(Step[S])) {
+	for _, v := range g.versions {
+		for _, s := range g.byName[v] {
+			do(*s)
+		}
+	}
+}
+
+// subscribe declares what the saga consumes and emits.
+func (g *Saga[S]) subscribe() {
+	consumes := map[string]event.Typed{}
+	g.all(func(s Step[S]) {
+		for _, t := range []event.Typed{s.Done, s.Failed, s.Undone} {
+			if t != nil {
+				consumes[t.Info().Name] = t
+			}
+		}
+		for _, c := range []*Command[S]{s.Command, s.Undo} {
+			if c != nil {
+				function.Emits(g.f, c.info)
+			}
+		}
+	})
+	for _, t := range consumes {
+		function.On(g.f, event.Raw(t), func(ctx context.Context, tx *function.Tx, data json.RawMessage) error {
+			return g.answered(ctx, tx, t.Info(), data)
+		})
+	}
+	if g.timer == nil {
+		g.timer = g.ownTimer()
+	}
+	function.On(g.f, event.Raw(g.timer.info), func(ctx context.Context, tx *function.Tx, _ json.RawMessage) error {
+		return g.expired(ctx, tx)
+	})
+	function.Emits(g.f, g.timer.info, event.SagaStuck)
+	g.subscribeChild()
+	function.Prefetch(g.f, func(e ce.Event) []store.Key {
+		if consumes[e.Type()] == nil && e.Type() != g.timer.info.Name {
+			return nil
+		}
+		return []store.Key{g.store.key(e.Subject())}
+	})
+}
+
+// passed is the data of the kit's own timers.
+type passed struct {
+	ID string `json:"id" minLength:"1" maxLength:"200"`
+}
+
+// ownTimer returns the type of event for the deadlines of sagas whose author names none. It has the namespace of the
+// saga's other types.
+func (g *Saga[S]) ownTimer() *Command[S] {
+	prefix, schemas := "dev.ebb", "https://ebb.dev/schemas/"
+	g.all(func(s Step[S]) {
+		if s.Command != nil {
+			prefix = strings.TrimSuffix(s.Command.info.Name, "."+s.Command.info.Short)
+			schemas = strings.TrimSuffix(s.Command.info.DataSchema, s.Command.info.Name+".json")
+		}
+	})
+	t := event.Define(event.NewNamespace(prefix, schemas), g.f.Name()+"."+g.d.Name+"-deadline", 1, event.Command,
+		"Look at the deadlines of a saga. The clock publishes it when the first is due.", passed{ID: "1"})
+	return Send(t, func(s S) passed { return passed{g.instance(&s).ID} })
+}
+
+// Name returns the name of the saga.
+func (g *Saga[S]) Name() string { return g.d.Name }
+
+// Key returns the key of the document that a saga is stored in.
+func (g *Saga[S]) Key(id string) store.Key { return g.store.key(id) }
+
+// Find returns a saga, and whether it exists.
+func (g *Saga[S]) Find(ctx context.Context, tx *function.Tx, id string) (S, bool, error) {
+	s, ok, err := g.store.find(ctx, tx, id)
+	if err == nil && ok {
+		g.instance(&s).Saga.adopt(g.wasPivot)
+	}
+	return s, ok, err
+}
+
+func (g *Saga[S]) wasPivot(step string) bool {
+	s := g.step(1, step)
+	return s != nil && s.Pivot
+}
+
+// Get returns a saga; fault.NotFound if it does not exist.
+func (g *Saga[S]) Get(ctx context.Context, tx *function.Tx, id string) (S, error) {
+	s, ok, err := g.Find(ctx, tx, id)
+	if err == nil && !ok {
+		err = fault.New(fault.NotFound, "there is no %s %s", g.d.Name, id)
+	}
+	return s, err
+}
+
+// Query returns a page of sagas. Fields are those of the state as JSON; they need an index of the Store. The status is
+// "saga.status" and the id "id", which an index covers together.
+func (g *Saga[S]) Query(ctx context.Context, tx *function.Tx, find store.Find) (store.Page[S], error) {
+	page, err := g.store.query(ctx, tx, find)
+	for i := range page.Items {
+		g.instance(&page.Items[i].Value).Saga.adopt(g.wasPivot)
+	}
+	return page, err
+}
+
+// Start begins a saga with the state, and returns it with its progress. It emits the first commands. An id that exists
+// is fault.Conflict.
+func (g *Saga[S]) Start(ctx context.Context, tx *function.Tx, id string, s S) (S, error) {
+	in := g.instance(&s)
+	asked := in.Asked
+	*in = Instance{ID: id, Saga: planOf(g.d.Steps), Asked: asked}
+	in.Saga.Version = g.d.Version
+	r := g.run(tx, &s)
+	r.start()
+	return s, g.commit(ctx, tx, r, Change[S]{What: Started})
+}
+
+// Cancel begins to undo a saga, for a reason for people and a code for programs, which may be empty. It changes nothing
+// if the pivot is done, if the saga is being undone, or if it has ended.
+func (g *Saga[S]) Cancel(ctx context.Context, tx *function.Tx, id, reason, code string) (S, error) {
+	return g.change(ctx, tx, id, Cancelled, func(r *run[S]) error {
+		r.cancel(reason, code)
+		return r.err
+	})
+}
+
+// Complete tells a saga that a step which waits for a person is done, and lets that change the state; change may be
+// nil. A step that does not wait is fault.Conflict.
+func (g *Saga[S]) Complete(ctx context.Context, tx *function.Tx, id, step string, change func(*S)) (S, error) {
+	return g.change(ctx, tx, id, Answered, func(r *run[S]) error { return r.resolve(step, Done, "", "", change) })
+}
+
+// Fail tells a saga that a step which waits for a person has failed, and why: it is undone. A step that does not wait
+// is fault.Conflict.
+func (g *Saga[S]) Fail(ctx context.Context, tx *function.Tx, id, step, reason, code string) (S, error) {
+	return g.change(ctx, tx, id, Answered, func(r *run[S]) error { return r.resolve(step, Failed, reason, code, nil) })
+}
+
+// Await waits until a saga has ended, until passes or ctx ends, and returns the saga that was last seen, or the zero
+// state. It is for function.Then, outside of any unit of work.
+func (g *Saga[S]) Await(ctx context.Context, id string, until time.Time) (S, error) {
+	var last S
+	err := function.Await(ctx, g.f, id, until, func(ctx context.Context, tx *function.Tx) (bool, error) {
+		s, err := g.Get(ctx, tx, id)
+		if err != nil {
+			return false, err
+		}
+		last = s
+		return g.instance(&s).Saga.Status.Ended(), nil
+	})
+	return last, err
+}
+
+// answered handles an event that may answer a command of the saga that it is about. The type is the one that the saga
+// consumes: the event may be of an older version that is read as it.
+func (g *Saga[S]) answered(ctx context.Context, tx *function.Tx, as *event.Info, data json.RawMessage) error {
+	e := tx.Event()
+	_, err := g.change(ctx, tx, e.Subject(), Answered, func(r *run[S]) error {
+		r.answered(reply{e, as.Name, data})
+		return r.err
+	})
+	if g.d.Strict && fault.Is(err, fault.NotFound) {
+		return nil // it is about the saga of another function
+	}
+	return err
+}
+
+// expired handles the event of a saga's timer.
+func (g *Saga[S]) expired(ctx context.Context, tx *function.Tx) error {
+	e := tx.Event()
+	_, err := g.change(ctx, tx, e.Subject(), Expired, func(r *run[S]) error {
+		if r.in.Saga.Status.Ended() {
+			return nil
+		}
+		if r.in.Timer == e.ID() {
+			r.in.Timer, r.in.TimerDue, r.changed = "", time.Time{}, true
+			r.early = max(0, e.Time().Sub(r.now))
+		}
+		r.expired(r.now)
+		return r.err
+	})
+	return err
+}
+
+func (g *Saga[S]) run(tx *function.Tx, s *S) *run[S] {
+	return &run[S]{
+		steps: g.step, newest: g.versions[0], stuck: g.d.StuckAfter, strict: g.d.Strict, now: tx.Now(), state: s,
+		in: g.instance(s),
+	}
+}
+
+// change loads a saga, lets fn change it, and stores it if it has changed.
+func (g *Saga[S]) change(
+	ctx context.Context, tx *function.Tx, id string, what Happening, fn func(*run[S]) error,
+) (S, error) {
+	s, err := g.Get(ctx, tx, id)
+	if err != nil {
+		return s, err
+	}
+	r := g.run(tx, &s)
+	if err := fn(r); err != nil {
+		return s, err
+	}
+	if !r.changed {
+		return s, nil
+	}
+	return s, g.commit(ctx, tx, r, Change[S]{What: what})
+}
+
+// commit emits what a change asks for and stores the saga.
+func (g *Saga[S]) commit(ctx context.Context, tx *function.Tx, r *run[S], c Change[S]) error {
+	if r.err != nil {
+		return r.err
+	}
+	in := r.in
+	for _, m := range r.sends {
+		d := m.draft(in.ID, *r.state)
+		d.ID = tx.NewID()
+		in.note(sentKey(m.step, m.undo), d.ID)
+		tx.Emit(d)
+	}
+	in.Saga.Reason = truncated(in.Saga.Reason)
+	in.Saga.summarize()
+	for _, stuck := range r.told {
+		g.tell(ctx, tx, in, stuck)
+	}
+	c.Ended = in.Saga.Status.Ended() && in.EndedAt.IsZero()
+	if c.Ended {
+		in.EndedAt, in.Sent = tx.Now(), nil
+		if g.d.Ended != nil {
+			if err := g.d.Ended(ctx, tx, r.state); err != nil {
+				return err
+			}
+		}
+		g.answerParent(tx, r.state)
+	}
+	if err := g.setTimer(tx, r); err != nil {
+		return err
+	}
+	c.At, c.By, c.Event, c.State = tx.Now(), tx.Principal().Subject, "", *r.state
+	if tx.Event().Context != nil {
+		c.Event = tx.Event().Type()
+	}
+	return g.store.save(ctx, tx, in.ID, c)
+}
+
+// setTimer has the clock look at the saga again at its next deadline. A timer that goes off before that stays: it is
+// set again then. So a saga whose answers come in time sets one timer.
+func (g *Saga[S]) setTimer(tx *function.Tx, r *run[S]) error {
+	in, due := r.in, r.in.Saga.nextDue()
+	if in.Timer != "" && (in.Saga.Status.Ended() || !in.TimerDue.IsZero() && earlier(due, in.TimerDue)) {
+		tx.CancelTimer(in.Timer, in.ID)
+		in.Timer, in.TimerDue = "", time.Time{}
+	}
+	if in.Timer != "" || due.IsZero() {
+		return nil
+	}
+	// The clock may be ahead of this instance: a timer for the same time would go off at once, again and again.
+	due = due.Add(r.early)
+	if !due.After(r.now) {
+		due = r.now.Add(time.Second)
+	}
+	var err error
+	in.Timer, err = tx.After(due, g.timer.draft(in.ID, *r.state))
+	in.TimerDue = due
+	return err
+}
+
+// tell reports a saga that has become stuck.
+func (g *Saga[S]) tell(ctx context.Context, tx *function.Tx, in *Instance, stuck Stuck) {
+	tx.Emit(event.SagaStuck.New(in.ID, event.StuckSaga{
+		Function: g.f.Name(), Saga: g.d.Name, ID: in.ID, Status: string(in.Saga.Status), Step: stuck.Step,
+		Reason: stuck.Reason, Since: stuck.Since,
+	}))
+	g.told.Add(ctx, 1, metric.WithAttributes(
+		attribute.String("function", g.f.Name()), attribute.String("saga", g.d.Name), attribute.String("step", stuck.Step)))
+	g.f.Env().Logger.ErrorContext(ctx, "a saga is stuck: retry it, skip the step or end it with the command sagas",
+		"saga", g.d.Name, "id", in.ID, "status", in.Saga.Status, "step", stuck.Step, "reason", stuck.Reason)
+}
+
+// truncated returns a reason that an event can carry.
+func truncated(reason string) string {
+	const maxLength = 2000 // characters
+	if len(reason) <= maxLength {
+		return reason
+	}
+	if r := []rune(reason); len(r) > maxLength {
+		return string(r[:maxLength])
+	}
+	return reason
+}

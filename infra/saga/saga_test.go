@@ -1,385 +1,395 @@
 package saga_test
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
-	"math/rand/v2"
+	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
+	ce "github.com/cloudevents/sdk-go/v2/event"
+
 	"github.com/ebb-dev/ebb/infra/event"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/function/functiontest"
 	"github.com/ebb-dev/ebb/infra/saga"
 )
 
-type order struct{ id string }
-
-// orderData is the data of every event in these tests.
-type orderData struct {
-	OrderID string `json:"order_id"`
+// data is the data of every event in these tests.
+type data struct {
+	ID   string `json:"id" minLength:"1"`
+	Seat string `json:"seat,omitempty"`
 }
 
-// types are the commands of the saga and the events that answer them.
-var types = func() (t struct {
-	reserve, reserved, refused, release, released, note, noted   event.Type[orderData]
-	capture, captured, declined, refund, refunded, ship, shipped event.Type[orderData]
-}) {
-	n := event.NewNamespace("com.example", "https://example.com/schemas/")
-	command := func(name string) event.Type[orderData] {
-		return event.Define(n, name, 1, event.Command, "A command.", orderData{OrderID: "o1"})
-	}
-	fact := func(name string) event.Type[orderData] {
-		return event.Define(n, name, 1, event.Fact, "A fact.", orderData{OrderID: "o1"})
-	}
-	t.reserve, t.reserved, t.refused = command("inventory.reserve"), fact("inventory.reserved"), fact("inventory.refused")
-	t.release, t.released = command("inventory.release"), fact("inventory.released")
-	t.note, t.noted = command("notifications.note"), fact("notifications.sent")
-	t.capture, t.captured, t.declined = command("payments.capture"), fact("payments.captured"), fact("payments.declined")
-	t.refund, t.refunded = command("payments.refund"), fact("payments.refunded")
-	t.ship, t.shipped = command("inventory.ship"), fact("inventory.shipped")
-	return t
-}()
+var ns = event.NewNamespace("com.example", "https://example.com/schemas/")
 
-var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+func define(name string, kind event.Kind) event.Type[data] {
+	return event.Define(ns, name, 1, kind, "An event.", data{ID: "1", Seat: "9a"}, data{ID: "1"})
+}
 
-func steps() []saga.Step[order] {
-	return []saga.Step[order]{
-		{
-			Name:    "reserve",
-			Command: func(o order) event.Draft { return types.reserve.New(o.id, orderData{OrderID: o.id}) },
-			Done:    types.reserved.Info(), Failed: types.refused.Info(),
-			Undo:   func(o order) event.Draft { return types.release.New(o.id, orderData{OrderID: o.id}) },
-			Undone: types.released.Info(), Deadline: 10 * time.Second,
-		},
-		{
-			Name:    "note", // cannot be undone, and need not be
-			Command: func(o order) event.Draft { return types.note.New(o.id, orderData{OrderID: o.id}) },
-			Done:    types.noted.Info(), Deadline: 20 * time.Second,
-		},
-		{
-			Name:    "capture",
-			Command: func(o order) event.Draft { return types.capture.New(o.id, orderData{OrderID: o.id}) },
-			Done:    types.captured.Info(), Failed: types.declined.Info(),
-			Undo:   func(o order) event.Draft { return types.refund.New(o.id, orderData{OrderID: o.id}) },
-			Undone: types.refunded.Info(), Deadline: 30 * time.Second, Pivot: true,
-		},
-		{
-			Name:    "ship",
-			Command: func(o order) event.Draft { return types.ship.New(o.id, orderData{OrderID: o.id}) },
-			Done:    types.shipped.Info(), Deadline: 40 * time.Second,
-		},
+var (
+	book, booked      = define("flights.book", event.Command), define("flights.booked", event.Fact)
+	refused           = define("flights.refused", event.Fact)
+	free, freed       = define("flights.free", event.Command), define("flights.freed", event.Fact)
+	travel, travelled = define("trips.travel", event.Command), define("trips.travelled", event.Fact)
+	stayed            = define("trips.stayed", event.Fact)
+	recall, recalled  = define("trips.recall", event.Command), define("trips.recalled", event.Fact)
+	ended             = define("trips.ended", event.Fact)
+)
+
+type trip struct {
+	saga.Instance
+	Owner string `json:"owner"`
+	Seat  string `json:"seat,omitempty"`
+}
+
+func send(t event.Type[data]) *saga.Command[trip] {
+	return saga.Send(t, func(k trip) data { return data{ID: k.ID, Seat: k.Seat} })
+}
+
+// flight is a saga of one step, which has everything that a step can have.
+func flight() saga.Declaration[trip] {
+	return saga.Declaration[trip]{Name: "trip", Steps: []saga.Step[trip]{{
+		Name: "flight", Deadline: 10 * time.Second, UndoDeadline: 20 * time.Second, Command: send(book),
+		Done:   saga.Apply(booked, func(k *trip, e data) { k.Seat = e.Seat }),
+		Failed: saga.Because(refused, func(e data) (string, string) { return "the plane is full", "full" }),
+		Undo:   send(free), Undone: freed,
+	}}}
+}
+
+// trips declares a function with the saga, and returns the saga too.
+func trips(d saga.Declaration[trip], into **saga.Saga[trip]) func(function.Env) (*function.Function, error) {
+	return func(env function.Env) (*function.Function, error) {
+		f := function.New("trips", env)
+		function.Emits(f, ended)
+		d := d
+		d.Ended = func(_ context.Context, tx *function.Tx, k *trip) error {
+			tx.Emit(ended.New(k.ID, data{ID: k.ID, Seat: string(k.Saga.Status)}))
+			return nil
+		}
+		s, err := saga.New(f, d)
+		*into = s
+		type in struct {
+			ID string `path:"id"`
+		}
+		act := func(below string, do func(context.Context, *function.Tx, string) (trip, error)) {
+			function.Serve(f, function.Operation{Method: "POST", Path: "/api/trips/{id}" + below},
+				func(ctx context.Context, tx *function.Tx, in *in) (*struct{ Body trip }, error) {
+					k, err := do(ctx, tx, in.ID)
+					return &struct{ Body trip }{k}, err
+				})
+		}
+		act("", func(ctx context.Context, tx *function.Tx, id string) (trip, error) {
+			return s.Start(ctx, tx, id, trip{Owner: tx.Principal().Subject})
+		})
+		act("/approve", func(ctx context.Context, tx *function.Tx, id string) (trip, error) {
+			return s.Complete(ctx, tx, id, "approve", func(k *trip) { k.Seat = "by " + tx.Principal().Subject })
+		})
+		act("/reject", func(ctx context.Context, tx *function.Tx, id string) (trip, error) {
+			return s.Fail(ctx, tx, id, "approve", "too dear", "dear")
+		})
+		return f, err
 	}
 }
 
-func declared(t *testing.T) *saga.Saga[order] {
+func begin(t *testing.T, h *functiontest.Harness) {
 	t.Helper()
-	s, err := saga.New("order", steps()...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	h.Call("POST", "/api/trips/1", functiontest.As("ada"), nil).Expect(200)
 }
 
-// Each case is a list of inputs and the commands after each: "+5s" advances the time and calls Expired, "cancel" calls
-// Cancel, anything else is an event for Handle.
-func TestProgress(t *testing.T) {
-	const (
-		reserved, refused, released = "inventory.reserved", "inventory.refused", "inventory.released"
-		sent, shipped               = "notifications.sent", "inventory.shipped"
-		captured, declined          = "payments.captured", "payments.declined"
-		refunded                    = "payments.refunded"
-	)
-	type beat struct{ in, asks string } // asks "-": nothing changed
-	tests := map[string]struct {
-		beats  []beat
-		status saga.Status
-		states string
-		reason string
-	}{
-		"every step is done": {
-			[]beat{{reserved, "note"}, {sent, "capture"}, {captured, "ship"}, {shipped, ""}},
-			saga.Completed, "done done done done", "",
-		},
-		"nothing after the end changes anything": {
-			[]beat{
-				{reserved, "note"},
-				{sent, "capture"},
-				{captured, "ship"},
-				{shipped, ""},
-				{shipped, "-"},
-				{refused, "-"},
-				{"cancel", "-"},
-				{"+1h", "-"},
-			},
-			saga.Completed, "done done done done", "",
-		},
-		"what is repeated or comes too early changes nothing": {
-			[]beat{{captured, "-"}, {released, "-"}, {reserved, "note"}, {reserved, "-"}, {refused, "-"}, {shipped, "-"}},
-			saga.Running, "done running todo todo", "",
-		},
-		"the first step fails: there is nothing to undo": {
-			[]beat{{refused, ""}, {reserved, "-"}},
-			saga.Reversed, "failed todo todo todo", "because of inventory.refused",
-		},
-		"a later step fails: what was done before is undone, the failed step is not": {
-			[]beat{{reserved, "note"}, {sent, "capture"}, {declined, "release"}, {refunded, "-"}, {released, ""}},
-			saga.Reversed, "undone undone failed todo", "because of payments.declined",
-		},
-		"a deadline passes: the step in doubt is undone first": {
-			[]beat{
-				{reserved, "note"},
-				{sent, "capture"},
-				{"+29s", "-"},
-				{"+1s", "refund"},
-				{captured, "-"},
-				{released, "-"},
-				{refunded, "release"},
-				{released, ""},
-			},
-			saga.Reversed, "undone undone undone todo", "step capture timed out",
-		},
-		"an undo that is not answered is asked for again, and again": {
-			[]beat{{"cancel", "release"}, {"+9s", "-"}, {"+1s", "release"}, {"+9s", "-"}, {"+1s", "release"}, {released, ""}},
-			saga.Reversed, "undone todo todo todo", "the customer says so",
-		},
-		"a second cancel changes nothing": {
-			[]beat{{"cancel", "release"}, {"cancel", "-"}},
-			saga.Undoing, "undoing todo todo todo", "the customer says so",
-		},
-		"a cancel while the pivot is in doubt undoes it": {
-			[]beat{{reserved, "note"}, {sent, "capture"}, {"cancel", "refund"}},
-			saga.Undoing, "done done undoing todo", "the customer says so",
-		},
-		"after the pivot a cancel comes too late and a deadline only asks again": {
-			[]beat{
-				{reserved, "note"},
-				{sent, "capture"},
-				{captured, "ship"},
-				{"cancel", "-"},
-				{"+40s", "ship"},
-				{"+40s", "ship"},
-				{shipped, ""},
-			},
-			saga.Completed, "done done done done", "",
-		},
+func emitted(h *functiontest.Harness) string {
+	return strings.ReplaceAll(strings.Join(functiontest.Types(h.Emitted()), " "), ".v1", "")
+}
+
+func want(t *testing.T, h *functiontest.Harness, emits string) {
+	t.Helper()
+	if got := emitted(h); got != emits {
+		t.Errorf("emitted %q, want %q", got, emits)
 	}
-	for name, tt := range tests {
+}
+
+// show returns a saga as an operator sees it.
+func show(t *testing.T, h *functiontest.Harness) (k struct {
+	Status, Reason, Code, Step string
+	Version, Again             int
+	Stuck                      *saga.Stuck
+	Steps                      []saga.StepProgress
+}) {
+	t.Helper()
+	h.Call("GET", "/api/sagas/trip/1", functiontest.Admin(), nil).Expect(200).JSON(&k)
+	return k
+}
+
+// A saga is stored, its answers are consumed, its timer is set once and cancelled, and an answer changes its state.
+func TestSaga(t *testing.T) {
+	var s *saga.Saga[trip]
+	h := functiontest.New(t, trips(flight(), &s))
+	begin(t, h)
+	commands := h.Emitted()
+	if got := functiontest.Types(commands); fmt.Sprint(got) != "[flights.book.v1 clock.schedule.v1]" {
+		t.Fatalf("emitted %v", got)
+	}
+	h.Restart()
+	h.MustDeliver(booked.New("1", data{ID: "1", Seat: "9a"}))
+	want(t, h, "trips.ended clock.cancel")
+	err := h.F.Read(t.Context(), func(ctx context.Context, tx *function.Tx) error {
+		k, err := s.Get(ctx, tx, "1")
+		if k.Seat != "9a" || k.Owner != "ada" || k.Saga.Status != saga.Completed || k.EndedAt.IsZero() || k.Timer != "" {
+			t.Errorf("got %+v", k)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	h.MustDeliver(booked.New("1", data{ID: "1"}), refused.New("1", data{ID: "1"}))
+	want(t, h, "")
+	if r := h.Deliver(booked.New("nothing", data{ID: "1"}))[0]; r.Status != 422 {
+		t.Errorf("an answer about no saga: %+v", r)
+	}
+}
+
+// The deadlines of a command and of its undo differ, and each sets a timer in the future.
+func TestDeadlines(t *testing.T) {
+	var s *saga.Saga[trip]
+	h := functiontest.New(t, trips(flight(), &s))
+	begin(t, h)
+	want(t, h, "flights.book clock.schedule")
+	h.Advance(10 * time.Second)
+	want(t, h, "flights.free clock.schedule")
+	h.Advance(19 * time.Second)
+	want(t, h, "")
+	h.Advance(time.Second)
+	want(t, h, "flights.free clock.schedule")
+	h.MustDeliver(freed.New("1", data{ID: "1"}))
+	want(t, h, "trips.ended clock.cancel")
+	if k := show(t, h); k.Status != "undone" || k.Reason != "step flight timed out" || k.Code != "deadline" {
+		t.Errorf("got %+v", k)
+	}
+}
+
+// Where the clock function is ahead, its timers come early. The saga waits by its own clock, without a timer that goes
+// off again at once.
+func TestEarlyTimer(t *testing.T) {
+	var s *saga.Saga[trip]
+	h := functiontest.New(t, trips(flight(), &s))
+	begin(t, h)
+	const ahead = 6 * time.Second
+	fired := map[string]bool{}
+	for range 60 {
+		h.Clock.Advance(time.Second)
+		for _, timer := range h.Timers() {
+			if fired[timer.ID] || timer.Due.After(h.Clock.Now().Add(ahead)) {
+				continue
+			}
+			if !timer.Due.After(h.Clock.Now().Add(-time.Second)) {
+				t.Fatalf("timer %d was set in the past", len(fired))
+			}
+			h.Receive(timer.Event)
+			fired[timer.ID] = true
+		}
+		if strings.Contains(emitted(h), "flights.free") {
+			break
+		}
+	}
+	if k := show(t, h); k.Status != "undoing" || len(fired) > 2 {
+		t.Errorf("after %d timers it is %s", len(fired), k.Status)
+	}
+}
+
+// A saga that cannot undo tells somebody once: an event and a log line. An operator sees it and mends it.
+func TestStuck(t *testing.T) {
+	for _, act := range []string{"retry", "skip", "end"} {
+		t.Run(act, func(t *testing.T) {
+			var s *saga.Saga[trip]
+			var log bytes.Buffer
+			h := functiontest.New(t, func(env function.Env) (*function.Function, error) {
+				env.Logger = slog.New(slog.NewTextHandler(&log, nil))
+				return trips(flight(), &s)(env)
+			})
+			begin(t, h)
+			h.Advance(time.Hour * 6)
+			var told []ce.Event
+			for _, e := range h.Emitted() {
+				if e.Type() == event.SagaStuck.Name() {
+					told = append(told, e)
+				}
+			}
+			if len(told) != 1 || !strings.Contains(log.String(), "a saga is stuck") {
+				t.Fatalf("told %v, logged %s", told, log.String())
+			}
+			d, err := event.SagaStuck.Decode(told[0])
+			if err != nil || d.Function != "trips" || d.Saga != "trip" || d.ID != "1" || d.Step != "flight" ||
+				d.Status != "undoing" {
+				t.Errorf("told %+v, %v", d, err)
+			}
+			var page struct{ Items []struct{ ID string } }
+			h.Call("GET", "/api/sagas/trip?status=stuck", functiontest.Admin(), nil).Expect(200).JSON(&page)
+			if len(page.Items) != 1 || page.Items[0].ID != "1" {
+				t.Errorf("listed %+v", page)
+			}
+			body := map[string]string{"reason": "by hand"}
+			if act == "skip" {
+				body["step"] = "flight"
+			}
+			h.Call("POST", "/api/sagas/trip/1/"+act, functiontest.As("ada"), body).Expect(403)
+			h.Call("POST", "/api/sagas/trip/1/"+act, functiontest.Admin(), body).Expect(200)
+			switch k := show(t, h); act {
+			case "retry":
+				if want(t, h, "flights.free clock.cancel clock.schedule"); k.Stuck != nil || k.Again != 0 {
+					t.Errorf("got %+v", k)
+				}
+			default:
+				if want(t, h, "trips.ended clock.cancel"); k.Status != "undone" || k.Steps[0].Skipped == "" {
+					t.Errorf("got %+v", k)
+				}
+				h.Call("POST", "/api/sagas/trip/1/"+act, functiontest.Admin(), body).Expect(409)
+			}
+			h.Call("POST", "/api/sagas/trip/2/"+act, functiontest.Admin(), body).Expect(404)
+		})
+	}
+}
+
+// An operator lists sagas by status, page by page, and cancels one.
+func TestList(t *testing.T) {
+	var s *saga.Saga[trip]
+	h := functiontest.New(t, trips(flight(), &s))
+	for n := range 7 {
+		h.Call("POST", fmt.Sprint("/api/trips/", n), functiontest.As("ada"), nil).Expect(200)
+	}
+	for _, n := range []int{2, 5, 6} {
+		body := map[string]string{"reason": "x"}
+		h.Call("POST", fmt.Sprintf("/api/sagas/trip/%d/cancel", n), functiontest.Admin(), body).Expect(200)
+	}
+	h.MustDeliver(freed.New("6", data{ID: "6"}), booked.New("0", data{ID: "0"}))
+	for status, want := range map[string]string{
+		"open": "5 2 4 3 1", "running": "4 3 1", "undoing": "5 2", "stuck": "", "completed": "0", "undone": "6",
+	} {
+		var got []string
+		next := "x"
+		for cursor := ""; next != ""; cursor = "&cursor=" + next {
+			var page struct {
+				Items []struct{ ID string }
+				Next  string
+			}
+			h.Call("GET", "/api/sagas/trip?limit=2&status="+status+cursor, functiontest.Admin(), nil).Expect(200).JSON(&page)
+			for _, k := range page.Items {
+				got = append(got, k.ID)
+			}
+			next = page.Next
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: listed %q, want %q", status, got, want)
+		}
+	}
+	h.Call("GET", "/api/sagas/trip", functiontest.As("ada"), nil).Expect(403)
+	h.Call("GET", "/api/sagas/trip?status=odd", functiontest.Admin(), nil).Expect(422)
+}
+
+// A step waits for a person, whose request completes it or has the saga undone.
+func TestPerson(t *testing.T) {
+	d := flight()
+	d.Steps = append([]saga.Step[trip]{{Name: "approve", Deadline: time.Hour}}, d.Steps...)
+	for act, emits := range map[string]string{
+		"approve": "flights.book clock.cancel clock.schedule", "reject": "trips.ended clock.cancel",
+	} {
+		var s *saga.Saga[trip]
+		h := functiontest.New(t, trips(d, &s))
+		begin(t, h)
+		want(t, h, "clock.schedule")
+		h.Call("POST", "/api/trips/1/"+act, functiontest.As("grace"), nil).Expect(200)
+		want(t, h, emits)
+		h.Call("POST", "/api/trips/1/"+act, functiontest.As("grace"), nil).Expect(409)
+	}
+}
+
+// child returns a saga that carries out a step of another saga.
+func child() saga.Declaration[trip] {
+	d := flight()
+	d.Child = &saga.Child[trip]{
+		Start: saga.Begin(travel, func(e data) trip { return trip{Owner: e.Seat} }),
+		Done:  send(travelled), Failed: send(stayed), Undo: recall, Undone: send(recalled),
+	}
+	return d
+}
+
+// A child answers the command that began it when it has ended, however often that comes, and is undone by its undo:
+// before it began, on its way, and after it was completed. Its answers name the command that they answer.
+func TestChild(t *testing.T) {
+	type step struct {
+		in    event.Draft
+		emits string
+		cause string // the input whose id the last answer names
+	}
+	one := data{ID: "1"}
+	start, undo := travel.New("1", one), recall.New("1", one)
+	for name, steps := range map[string][]step{
+		"completed, asked again, undone": {
+			{start, "flights.book clock.schedule", ""}, {booked.New("1", one), "trips.ended trips.travelled clock.cancel", "0"},
+			{start, "trips.travelled", "2"}, {undo, "flights.free clock.schedule", ""},
+			{freed.New("1", one), "trips.ended trips.recalled clock.cancel", "3"}, {undo, "trips.recalled", "5"},
+		},
+		"refused": {
+			{start, "flights.book clock.schedule", ""}, {start, "", ""},
+			{refused.New("1", one), "trips.ended trips.stayed clock.cancel", "1"},
+		},
+		"undone on its way": {
+			{start, "flights.book clock.schedule", ""}, {undo, "flights.free", ""}, {undo, "", ""},
+			{booked.New("1", one), "", ""}, {freed.New("1", one), "trips.ended trips.recalled clock.cancel", "2"},
+		},
+		"undone before it began": {
+			{undo, "trips.recalled", "0"}, {undo, "trips.recalled", "1"}, {start, "trips.recalled", "1"},
+		},
+	} {
 		t.Run(name, func(t *testing.T) {
-			s, now := declared(t), start
-			p, drafts := s.Start(order{"o1"}, now)
-			if got := what(drafts); got != "reserve" {
-				t.Fatalf("starting asks for %q, want reserve", got)
-			}
-			for n, b := range tt.beats {
-				before, _ := json.Marshal(p)
-				var next saga.Progress
-				var changed bool
-				switch {
-				case b.in == "cancel":
-					next, drafts, changed = s.Cancel(p, order{"o1"}, "the customer says so", now)
-				case b.in[0] == '+':
-					d, _ := time.ParseDuration(b.in[1:])
-					now = now.Add(d)
-					next, drafts, changed = s.Expired(p, order{"o1"}, now)
-				default:
-					next, drafts, changed = s.Handle(p, order{"o1"}, "com.example."+b.in+".v1", "because of "+b.in, now)
+			var s *saga.Saga[trip]
+			h := functiontest.New(t, trips(child(), &s))
+			ids := map[string]string{}
+			for n, b := range steps {
+				e := h.Event(b.in)
+				ids[fmt.Sprint(n)] = e.ID()
+				if r := h.Receive(e)[0]; !r.OK() {
+					t.Fatalf("step %d: %+v", n, r)
 				}
-				if after, _ := json.Marshal(p); string(after) != string(before) {
-					t.Fatalf("beat %d (%s) changed the progress it was given", n, b.in)
+				es := h.Emitted()
+				if got := strings.ReplaceAll(strings.Join(functiontest.Types(es), " "), ".v1", ""); got != b.emits {
+					t.Fatalf("step %d emits %q, want %q", n, got, b.emits)
 				}
-				got := what(drafts)
-				if !changed {
-					got = "-"
+				for _, e := range es {
+					if e.Type() == travelled.Name() || e.Type() == stayed.Name() || e.Type() == recalled.Name() {
+						if got := event.Extension(e, event.CausationID); got != ids[b.cause] {
+							t.Errorf("step %d: %s answers another event", n, e.Type())
+						}
+					}
 				}
-				if got != b.asks {
-					t.Fatalf("beat %d (%s) asks for %q, want %q", n, b.in, got, b.asks)
-				}
-				p = next
-			}
-			var states []string
-			for _, step := range p.Steps {
-				states = append(states, string(step.State))
-			}
-			if got := strings.Join(states, " "); got != tt.states || p.Status != tt.status || p.Reason != tt.reason {
-				t.Errorf("ended %s, %q, reason %q; want %s, %q, %q", p.Status, got, p.Reason, tt.status, tt.states, tt.reason)
-			}
-			if p.Status.Ended() != (p.Step == "" && p.Due.IsZero()) {
-				t.Errorf("%s awaits %q until %v", p.Status, p.Step, p.Due)
 			}
 		})
 	}
 }
 
-func what(drafts []event.Draft) string {
-	var all []string
-	for _, d := range drafts {
-		all = append(all, d.Info.What)
+// The declaration is complete: the function consumes and emits what the saga needs, and serves its operators.
+func TestDeclared(t *testing.T) {
+	var s *saga.Saga[trip]
+	d, err := function.Declare(trips(child(), &s))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return strings.Join(all, " ")
-}
-
-// world stands for the functions that carry out the commands. They are idempotent and store an undo that overtakes its
-// command. Their answers arrive late, twice, in any order, or are lost.
-type world struct {
-	held map[string]bool
-	gone map[string]bool // undone, perhaps before it was done
-	mail []string        // event types under way
-}
-
-var undoes = map[string]string{"release": "reserve", "refund": "capture"}
-
-func (w *world) do(command string, rnd *rand.Rand) {
-	answer := map[string]string{
-		"reserve": "inventory.reserved", "note": "notifications.sent",
-		"capture": "payments.captured", "ship": "inventory.shipped",
-		"release": "inventory.released", "refund": "payments.refunded",
-	}[command]
-	refusal := map[string]string{"reserve": "inventory.refused", "capture": "payments.declined"}[command]
-	if undone, ok := undoes[command]; ok {
-		w.gone[undone], w.held[undone] = true, false
-	} else if w.gone[command] || !w.held[command] && refusal != "" && rnd.IntN(4) == 0 {
-		w.gone[command] = true
-		answer = refusal
-	} else {
-		w.held[command] = true
-	}
-	if answer != "" {
-		w.mail = append(w.mail, "com.example."+answer+".v1")
-	}
-}
-
-// In any order, with any repetition, loss and delay, a saga ends once and holds all or nothing.
-func TestEverySagaEnds(t *testing.T) {
-	s := declared(t)
-	ends := map[saga.Status]int{}
-	for seed := range uint64(5000) {
-		rnd := rand.New(rand.NewPCG(seed, 7))
-		w := &world{held: map[string]bool{}, gone: map[string]bool{}}
-		var commands, log []string
-		now := start
-		p, drafts := s.Start(order{"o1"}, now)
-		var ended saga.Status
-		for beat := 0; ; beat++ {
-			for _, d := range drafts {
-				commands = append(commands, d.Info.What)
-			}
-			drafts = nil
-			if ended == "" && p.Status.Ended() {
-				ended = p.Status
-			}
-			if ended != "" && p.Status != ended {
-				t.Fatalf("seed %d: was %s, is %s\n%v", seed, ended, p.Status, log)
-			}
-			if ended != "" && len(commands) == 0 && len(w.mail) == 0 {
-				break
-			}
-			if beat > 2000 {
-				t.Fatalf("seed %d: has not ended: %+v\n%v", seed, p, log)
-			}
-			switch choice := rnd.IntN(20); {
-			case choice < 9 && len(commands) > 0:
-				n := rnd.IntN(len(commands))
-				c := commands[n]
-				if rnd.IntN(4) > 0 || ended != "" { // else it will be delivered again
-					commands = append(commands[:n:n], commands[n+1:]...)
-				}
-				log = append(log, c)
-				w.do(c, rnd)
-			case choice < 18 && len(w.mail) > 0:
-				n := rnd.IntN(len(w.mail))
-				e := w.mail[n]
-				if rnd.IntN(4) > 0 || ended != "" {
-					w.mail = append(w.mail[:n:n], w.mail[n+1:]...)
-				}
-				log = append(log, e)
-				p, drafts, _ = s.Handle(p, order{"o1"}, e, "refused", now)
-			case choice == 18 && rnd.IntN(4) == 0:
-				log = append(log, "cancel")
-				p, drafts, _ = s.Cancel(p, order{"o1"}, "cancelled", now)
-			default:
-				now = now.Add(time.Duration(rnd.IntN(12)) * time.Second)
-				log = append(log, "expired")
-				p, drafts, _ = s.Expired(p, order{"o1"}, now)
-			}
-		}
-		ends[ended]++
-		want := ended == saga.Completed
-		for _, step := range []string{"reserve", "capture"} {
-			if w.held[step] != want {
-				t.Fatalf("seed %d: %s, yet %s is held: %v\n%v", seed, ended, step, w.held[step], log)
-			}
-		}
-		if w.held["ship"] != want {
-			t.Fatalf("seed %d: %s, yet shipped: %v\n%v", seed, ended, w.held["ship"], log)
-		}
-		if (p.Reason == "") != want {
-			t.Fatalf("seed %d: %s with reason %q", seed, ended, p.Reason)
-		}
-	}
-	if ends[saga.Completed] < 100 || ends[saga.Reversed] < 100 {
-		t.Errorf("the test did not see enough of both ends: %v", ends)
-	}
-}
-
-// A declaration that cannot work is refused, with everything that is not valid in it.
-func TestNewValidates(t *testing.T) {
-	_, err := saga.New(
-		"order",
-		saga.Step[order]{Name: "a"},
-		saga.Step[order]{
-			Name:     "a",
-			Command:  steps()[0].Command,
-			Done:     types.reserved.Info(),
-			Undone:   types.released.Info(),
-			Deadline: 1,
-			Pivot:    true,
-		},
-		saga.Step[order]{
-			Name:     "b",
-			Command:  steps()[0].Command,
-			Done:     types.reserved.Info(),
-			Failed:   types.reserved.Info(),
-			Deadline: 1,
-			Pivot:    true,
-		},
-	)
+	m, _ := json.Marshal(d.Function)
 	for _, want := range []string{
-		`"a" wants a command`, `"a" wants a deadline`, `"a" is there twice`, `"a" wants an undo`,
-		`"b" has one event`, `"b" comes after the pivot`, `"b" is a second pivot`,
+		"flights.booked.v1", "flights.refused.v1", "flights.freed.v1", "flights.book.v1", "flights.free.v1",
+		"com.example.trips.trip-deadline.v1", "dev.ebb.sagas.stuck.v1", "trips.travel.v1", "trips.recalled.v1",
+		`"path":"/api/sagas/trip/{id}/skip"`, `"indexes":[["saga.status","id"]]`,
 	} {
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("want %q in:\n%v", want, err)
+		if !bytes.Contains(m, []byte(want)) {
+			t.Errorf("want %s in %s", want, m)
 		}
 	}
-	if _, err := saga.New[order]("order"); err == nil {
-		t.Error("a saga without steps was accepted")
-	}
-}
-
-// The declaration is drawn as a diagram, and a progress names the steps that have not begun.
-func TestPicture(t *testing.T) {
-	s := declared(t)
-	picture := s.Mermaid()
-	for _, want := range []string{
-		`state "capture (pivot)" as s3`, "[*] --> s1", "s1 --> s2: reserved", "s1 --> undone: refused",
-		"s1 --> u1: deadline or cancel",
-		"s2 --> u1: deadline or cancel", "s3 --> u1: declined", "s3 --> u3: deadline or cancel", "u3 --> u1: refunded",
-		"u1 --> undone: released",
-		"s4 --> completed: shipped", "s4 --> s4: deadline, again",
-	} {
-		if !strings.Contains(picture, want) {
-			t.Errorf("want %q in\n%s", want, picture)
-		}
-	}
-	if got := s.Steps(); len(got) != 4 || !got[2].Pivot || got[2].Undone != "com.example.payments.refunded.v1" ||
-		len(s.Consumes()) != 8 {
-		t.Errorf("declared: %+v, consumes %d types", got, len(s.Consumes()))
-	}
-	p, _ := s.Start(order{"o1"}, start)
-	data, _ := json.Marshal(p)
-	want := `{"status":"running","step":"reserve","due":"2026-01-02T03:04:15Z","steps":[` +
-		`{"name":"reserve","state":"running","started_at":"2026-01-02T03:04:05Z"},` +
-		`{"name":"note","state":"todo"},{"name":"capture","state":"todo"},{"name":"ship","state":"todo"}]}`
-	if string(data) != want {
-		t.Errorf("progress is\n%s, want\n%s", data, want)
+	broken := flight()
+	broken.Steps[0].Deadline = 0
+	if _, err := function.Declare(trips(broken, &s)); err == nil || !strings.Contains(err.Error(), "wants a deadline") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -32,7 +32,7 @@ var functionName = regexp.MustCompile(`^[a-z][a-z0-9]{1,29}$`)
 // functions that mean something else to Go.
 var reserved = []string{
 	"api", "auth", "context", "entry", "event", "events", "fault", "function", "functions", "generate", "http", "init",
-	"main", "request", "saga", "step", "store", "strings", "system", "test", "testdata", "time", "utf8", "vendor",
+	"main", "request", "saga", "step", "steps", "store", "strings", "system", "test", "testdata", "time", "utf8", "vendor",
 }
 
 // CheckName returns a *NameError for a name that no function can have, and nil for others.

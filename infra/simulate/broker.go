@@ -3,11 +3,13 @@ package simulate
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/broker/breaker"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
@@ -22,6 +24,10 @@ type trigger struct {
 	ready   []*keyQueue
 	calls   int
 	pumping bool
+
+	breaker *breaker.Breaker // nil: every answer counts
+	probing bool             // a call runs that began while the trigger was paused
+	later   time.Duration    // when work is looked for after a pause
 }
 
 // keyQueue holds the deliveries of one partition key, in order.
@@ -38,6 +44,7 @@ type item struct {
 	e         ce.Event
 	keyQueue  *keyQueue
 	attempts  int
+	outside   breaker.Event // failures that were not its fault
 	notBefore time.Duration
 	dead      *ce.Event // for the dead-letter sink
 	done      bool
@@ -49,7 +56,10 @@ func newTrigger(s *supervisor, decl broker.Trigger) (*trigger, error) {
 		return nil, err
 	}
 	decl.Batch, decl.Concurrency = max(decl.Batch, 1), max(decl.Concurrency, 1)
-	return &trigger{s: s, decl: decl, match: m, queues: map[string]*keyQueue{}}, nil
+	decl.Delivery.Patience = min(decl.Delivery.Patience, patience)
+	return &trigger{
+		s: s, decl: decl, match: m, queues: map[string]*keyQueue{}, breaker: breaker.New(decl.Delivery),
+	}, nil
 }
 
 // maxEvents ends a run that would not end by itself.
@@ -116,6 +126,9 @@ func (t *trigger) offer(e ce.Event) {
 
 func (t *trigger) add(key string, e ce.Event, notBefore time.Duration) {
 	t.s.sim.open++
+	if t.breaker.Paused() {
+		t.breaker.Added()
+	}
 	it := &item{e: e, notBefore: notBefore}
 	l := &keyQueue{key: key}
 	if key != "" {
@@ -161,8 +174,7 @@ func (t *trigger) wake() {
 }
 
 func (t *trigger) pump() {
-	for t.calls < t.decl.Concurrency && len(t.ready) > 0 {
-		t.call()
+	for t.calls < t.decl.Concurrency && len(t.ready) > 0 && t.call() {
 	}
 }
 
@@ -173,28 +185,55 @@ type call struct {
 	items  []*item
 	batch  []ce.Event
 	dead   bool
+	probe  bool // began while the trigger was paused
 	over   bool // answered or timed out
 }
 
-// call starts a call with the first event of each ready queue, then the second, up to a batch.
-func (t *trigger) call() {
+// call starts a call: for the dead-letter sink, of one event while the trigger is paused, or with the first event of
+// each ready queue, then the second, up to a batch. It returns false when no call may begin now.
+func (t *trigger) call() bool {
 	c := &call{t: t}
-	if first := t.ready[0]; first.items[0].dead != nil {
-		t.ready = t.ready[1:]
+	isDead := func(l *keyQueue) bool { return l.items[0].dead != nil }
+	if n := slices.IndexFunc(t.ready, isDead); n >= 0 {
+		first := t.ready[n]
+		t.ready = slices.Delete(t.ready, n, n+1)
 		first.taken = 1
 		c.dead, c.queues, c.items, c.batch = true, []*keyQueue{first}, first.items[:1:1], []ce.Event{*first.items[0].dead}
 	} else {
+		if c.probe = t.breaker.Paused(); c.probe && !t.mayProbe() {
+			return false
+		}
 		c.fill()
 	}
 	t.calls++
 	c.begin()
+	return true
+}
+
+// mayProbe reports whether a paused trigger may try an event now. Otherwise it sees to it that somebody asks again.
+func (t *trigger) mayProbe() bool {
+	sim := t.s.sim
+	if t.probing {
+		return false // its end wakes the trigger
+	}
+	wait := t.breaker.Wait(sim.Now())
+	if at := sim.now + wait; wait > 0 && (t.later <= sim.now || at < t.later) {
+		t.later = at
+		sim.after(wait, t.wake)
+	}
+	t.probing = wait <= 0
+	return t.probing
 }
 
 func (c *call) fill() {
 	t, now := c.t, c.t.s.sim.now
+	limit := t.decl.Batch
+	if c.probe || t.ready[0].items[0].outside.Alone {
+		limit = 1
+	}
 	rest := t.ready[:0]
 	for n, l := range t.ready {
-		if len(c.items) == t.decl.Batch || l.items[0].dead != nil {
+		if len(c.items) == limit || l.items[0].outside.Alone && len(c.items) > 0 {
 			rest = append(rest, t.ready[n])
 			continue
 		}
@@ -202,13 +241,13 @@ func (c *call) fill() {
 		c.queues, c.items = append(c.queues, l), append(c.items, l.items[0])
 	}
 	t.ready = rest
-	for more := true; more && len(c.items) < t.decl.Batch; {
+	for more := true; more && len(c.items) < limit; {
 		more = false
 		for _, l := range c.queues {
-			if len(c.items) == t.decl.Batch || l.taken == len(l.items) {
+			if len(c.items) == limit || l.taken == len(l.items) {
 				continue
 			}
-			if it := l.items[l.taken]; it.dead == nil && it.notBefore <= now {
+			if it := l.items[l.taken]; it.dead == nil && !it.outside.Alone && it.notBefore <= now {
 				l.taken++
 				c.items, more = append(c.items, it), true
 			}
@@ -293,6 +332,14 @@ func (c *call) settle(results []broker.Result) {
 	}
 	c.over = true
 	t, sim := c.t, c.t.s.sim
+	if !c.dead {
+		defer c.judge(results)
+		for i, it := range c.items {
+			if t.breaker != nil && results[i].OK() {
+				t.breaker.Handled(it.e.Type())
+			}
+		}
+	}
 	for i, it := range c.items {
 		r := results[i]
 		sim.mix(uint64(r.Status))
@@ -303,7 +350,7 @@ func (c *call) settle(results []broker.Result) {
 		case r.Skipped:
 			it.notBefore = sim.now + 10*time.Millisecond
 		default:
-			it.keyQueue.failed = t.recorded(it, r) || it.keyQueue.failed
+			it.keyQueue.failed = t.recorded(it, r, len(c.items)) || it.keyQueue.failed
 		}
 	}
 	for _, l := range c.queues {
@@ -313,8 +360,28 @@ func (c *call) settle(results []broker.Result) {
 	t.wake()
 }
 
-// recorded records the answer to an attempt and reports whether it failed.
-func (t *trigger) recorded(it *item, r broker.Result) bool {
+// judge tells the breaker how the call ended.
+func (c *call) judge(results []broker.Result) {
+	t, sim := c.t, c.t.s.sim
+	if c.probe {
+		t.probing = false
+	}
+	tried, all, wait := false, true, time.Duration(0)
+	for _, r := range results {
+		if !r.Skipped {
+			tried, all, wait = true, all && breaker.OfFunction(r), max(wait, r.RetryAfter)
+		}
+	}
+	if t.breaker != nil && tried && t.breaker.Called(c.probe, all, wait, sim.Now()) && sim.tracing {
+		sim.tracef("the trigger of %s is paused: %v", t.s.name, t.breaker.Paused())
+	}
+}
+
+// counts reports whether a failed attempt counts. A test breaks it.
+var counts = (*breaker.Breaker).Counts
+
+// recorded records the answer to an attempt in a call of so many events, and reports whether it failed.
+func (t *trigger) recorded(it *item, r broker.Result, events int) bool {
 	sim := t.s.sim
 	if sim.tracing && !r.OK() {
 		sim.tracef("%s answers %d to %s of %s", t.s.name, r.Status, it.e.Type(), sim.short(it.e.Subject()))
@@ -331,6 +398,14 @@ func (t *trigger) recorded(it *item, r broker.Result) bool {
 		sim.Violated("%s answers 500 to %s: %s", t.s.name, it.e.Type(), r.Message)
 	}
 	d := &t.decl.Delivery
+	if t.breaker != nil && !counts(t.breaker, &it.outside, it.e.Type(), r, events, sim.Now()) {
+		wait := max(d.Backoff(it.outside.Failures), r.RetryAfter)
+		if t.breaker.Paused() && breaker.OfFunction(r) {
+			wait = 0
+		}
+		it.notBefore = sim.now + wait
+		return true
+	}
 	if sim.waits.held > 0 {
 		it.attempts = min(it.attempts, d.Retry/2)
 	}
@@ -348,11 +423,11 @@ func (t *trigger) recorded(it *item, r broker.Result) bool {
 	dead.SetExtension(broker.ErrorCode, int32(r.Status))
 	dead.SetExtension(broker.ErrorData, r.Message)
 	it.dead, it.attempts, it.notBefore = &dead, 0, 0
-	if _, poisonous := sim.poisoned[it.e.ID()]; poisonous {
-		sim.poisoned[it.e.ID()] = true
+	if sim.isPoison(it.e) {
+		sim.poisoned[poisoned{it.e.ID(), t.s.name}] = true
 	} else {
-		sim.dead = append(sim.dead, fmt.Sprintf("%s of %s for %s: %d %s",
-			it.e.Type(), sim.short(it.e.Subject()), t.s.name, r.Status, r.Message))
+		sim.dead = append(sim.dead, deadLetter{t.s.name, fmt.Sprintf("%s of %s for %s: %d %s",
+			it.e.Type(), sim.short(it.e.Subject()), t.s.name, r.Status, r.Message), it.e})
 	}
 	return true
 }

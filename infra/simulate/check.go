@@ -51,19 +51,23 @@ func all(schema store.Schema, open store.Opener, function, collection string) []
 
 func (sim *Simulation) checkDead() {
 	for _, d := range sim.dead {
-		sim.Violated("a dead letter: %s", d)
-	}
-	for _, id := range slices.Sorted(maps.Keys(sim.poisoned)) {
-		if !sim.poisoned[id] {
-			sim.Violated("an event that no handler accepts was not dead-lettered: %s", id)
+		if sim.scenario.Refused == nil || !sim.scenario.Refused(d.function, d.e) {
+			sim.Violated("a dead letter: %s", d.text)
 		}
+	}
+	var missing []string
+	for p, buried := range sim.poisoned {
+		if !buried {
+			missing = append(missing, p.event+" for "+p.function)
+		}
+	}
+	slices.Sort(missing)
+	for _, text := range missing {
+		sim.Violated("an event that no handler accepts was not dead-lettered: %s", text)
 	}
 }
 
-func (sim *Simulation) isPoison(e ce.Event) bool {
-	_, poisonous := sim.poisoned[e.ID()]
-	return poisonous
-}
+func (sim *Simulation) isPoison(e ce.Event) bool { return sim.poisonous[e.ID()] != nil }
 
 // checkOutbox stops every function gracefully and checks that its outbox is empty.
 func (sim *Simulation) checkOutbox() {

@@ -47,7 +47,7 @@ func (sim *Simulation) Send(r Request, done func(Response)) {
 		r.Times = 30
 	}
 	sim.clients++
-	sim.attempt(r, body, 1, done)
+	sim.attempt(r, body, 1, 1, done)
 }
 
 // Call sends a request as Send does and lets time pass until it has the answer. It is for Setup and Check.
@@ -61,7 +61,8 @@ func (sim *Simulation) Call(r Request) Response {
 	return *got
 }
 
-func (sim *Simulation) attempt(r Request, body []byte, n int, done func(Response)) {
+// attempt sends a request for the n-th time. Clients wait outages out: only attempts outside of them are used up.
+func (sim *Simulation) attempt(r Request, body []byte, n, used int, done func(Response)) {
 	s := sim.byName[r.Function]
 	if s == nil {
 		sim.Violated("unknown function %q", r.Function)
@@ -94,8 +95,14 @@ func (sim *Simulation) attempt(r Request, body []byte, n int, done func(Response
 			sim.Violated("%s answers 500 to %s", s.name, r.Method+" "+r.Path)
 		}
 		again := a.Status == 0 || a.Status == http.StatusConflict || a.Status == http.StatusTooManyRequests || a.Status >= 500
-		if again && n < r.Times {
-			sim.after(min(50*time.Millisecond<<min(n, 10), 5*time.Second), func() { sim.attempt(r, body, n+1, done) })
+		away := s.isAway(StoreOutage, FunctionOutage, RemoteOutage, BrokerOutage)
+		if again && (used < r.Times || away) {
+			next := used + 1
+			if away {
+				next = used
+			}
+			wait := min(50*time.Millisecond<<min(n, 10), 5*time.Second)
+			sim.after(wait, func() { sim.attempt(r, body, n+1, next, done) })
 			return
 		}
 		sim.clients--

@@ -102,13 +102,13 @@ func TestPlanOutlastsDeadlines(t *testing.T) {
 
 // While a fault holds an event back no delivery runs out of attempts; afterwards it does.
 func TestNoDeadLetterWhileAnEventIsHeldBack(t *testing.T) {
-	sim := &Simulation{names: map[string]string{}, poisoned: map[string]bool{}, waits: newWaits()}
+	sim := &Simulation{names: map[string]string{}, poisoned: map[poisoned]bool{}, waits: newWaits()}
 	tr := &trigger{s: &supervisor{sim: sim, name: "views"}, decl: broker.Trigger{Delivery: broker.DefaultDelivery}}
 	it := &item{e: ce.New()}
 	notYet := broker.Result{Status: http.StatusServiceUnavailable}
 	sim.holdBack(time.Hour)
 	for range 100 {
-		tr.recorded(it, notYet)
+		tr.recorded(it, notYet, 1)
 	}
 	if it.dead != nil {
 		t.Fatal("it is dead-lettered while another event is held back")
@@ -116,7 +116,7 @@ func TestNoDeadLetterWhileAnEventIsHeldBack(t *testing.T) {
 	sim.waits.held--
 	n := 0
 	for ; it.dead == nil; n++ {
-		tr.recorded(it, notYet)
+		tr.recorded(it, notYet, 1)
 	}
 	if n < 3 || n > broker.DefaultDelivery.Retry {
 		t.Errorf("it had %d more attempts", n)

@@ -40,8 +40,13 @@ const (
 	Ticks             Kind = "ticks"               // two hosts send a tick at once
 	Deploy            Kind = "deploy"              // the next version gets half of the calls, and later all of them
 	Poison            Kind = "poison"              // an event arrives that no handler accepts
+	Deadly            Kind = "deadly poison"       // an event arrives that kills the process that handles it
+	StoreOutage       Kind = "store outage"        // the store is away for longer than the retries last
+	BrokerOutage      Kind = "broker outage"       // the broker accepts nothing for longer than the retries last
+	RemoteOutage      Kind = "remote outage"       // the other service is away for longer than the retries last
+	FunctionOutage    Kind = "function outage"     // the function does not start for longer than the retries last
 	BadEntry          Kind = "bad entry"           // the outbox has an entry that cannot be read
-	Stranger          Kind = "stranger"            // an unknown sender's event arrives whose data is not what its type says
+	Stranger          Kind = "stranger"            // an event of an unknown sender arrives whose data is not of its type
 )
 
 // Kinds returns every kind of fault.
@@ -74,6 +79,11 @@ func Kinds() []Kind {
 		Ticks,
 		Deploy,
 		Poison,
+		Deadly,
+		StoreOutage,
+		BrokerOutage,
+		RemoteOutage,
+		FunctionOutage,
 		BadEntry,
 		Stranger,
 	}
@@ -116,6 +126,16 @@ const (
 	maxSlow  = 45 * time.Second // longer than the timeout of triggers
 	maxSkew  = 90 * time.Second // of a function's clock
 	maxJump  = 3 * time.Minute
+)
+
+// The bounds of outages: they last longer than the retries of a trigger with the default policy. While the store or the
+// function is away, nothing is handled, so it may last. An outage that leaves a part of the events to be handled is
+// shorter than the patience of the simulated triggers.
+const (
+	minOutage     = 100 * time.Second
+	maxOutage     = 8 * time.Minute
+	maxPartOutage = 4 * time.Minute
+	patience      = 5 * time.Minute
 )
 
 // plan draws the faults of a run.
@@ -183,6 +203,10 @@ func (f *Fault) measure(length float64, times int) {
 		}
 	case RemoteSlow, Slow:
 		f.For = up(maxSlow)
+	case StoreOutage, FunctionOutage:
+		f.For = minOutage + up(maxOutage-minOutage)
+	case BrokerOutage, RemoteOutage:
+		f.For = minOutage + up(maxPartOutage-minOutage)
 	case Scale:
 		f.For, f.Times = up(time.Minute), 2+times%2
 	case Jump:
@@ -214,9 +238,11 @@ func (sim *Simulation) targets(k Kind) []string {
 			ok = s.consumes
 		case LoseAnswer:
 			ok = len(s.manifest.Routes) > 0
-		case BrokerError, BrokerErrorPart, BrokerErrorAfter, CrashAfterPublish, CrashAfterCommit:
+		case FunctionOutage:
+			ok = true
+		case BrokerError, BrokerOutage, BrokerErrorPart, BrokerErrorAfter, CrashAfterPublish, CrashAfterCommit:
 			ok = len(s.manifest.Emits) > 0 || s.manifest.Ticks
-		case RemoteError, RemoteErrorAfter, RemoteSlow:
+		case RemoteError, RemoteErrorAfter, RemoteSlow, RemoteOutage:
 			ok = slices.Contains(sim.scenario.Remotes, s.name)
 		case Ticks:
 			ok = s.manifest.Ticks
@@ -224,7 +250,7 @@ func (sim *Simulation) targets(k Kind) []string {
 			ok = s.function.Next != nil
 		case BadEntry:
 			ok = s.consumesSweep()
-		case Poison:
+		case Poison, Deadly:
 			ok = len(s.poisonable()) > 0
 		}
 		if ok {
@@ -259,8 +285,10 @@ func (sim *Simulation) inject(f Fault) {
 		sim.after(f.For, func() { s.want = 1 })
 	case Deploy:
 		s.deploy(f)
-	case Poison:
+	case Poison, Deadly:
 		s.poison(f)
+	case StoreOutage, BrokerOutage, RemoteOutage, FunctionOutage:
+		s.beAway(f)
 	case BadEntry:
 		s.badEntry(f)
 	case Stranger:

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
@@ -42,11 +43,12 @@ type supervisor struct {
 	schema   store.Schema
 	stateful bool
 	trigger  *trigger
-	consumes bool          // it consumes events other than the clock's sweep
-	commands bool          // it consumes commands
-	failedAt time.Duration // when its store failed last
-	races    int           // injected since its last commit
-	sweeps   bool          // it is the clock
+	consumes bool                   // it consumes events other than the clock's sweep
+	commands bool                   // it consumes commands
+	failedAt time.Duration          // when its store failed last
+	races    int                    // injected since its last commit
+	sweeps   bool                   // it is the clock
+	away     map[Kind]time.Duration // outages, and when they end
 }
 
 type state int
@@ -94,7 +96,11 @@ func (sim *Simulation) prepare() error {
 			s.commands = s.commands || isCommand(s.types, name)
 		}
 		if len(s.manifest.Consumes) > 0 {
-			if s.trigger, err = newTrigger(s, declared.Subscription); err != nil {
+			t := declared.Subscription
+			if sim.scenario.Trigger != nil {
+				t = sim.scenario.Trigger(t)
+			}
+			if s.trigger, err = newTrigger(s, t); err != nil {
 				return err
 			}
 		}
@@ -196,7 +202,7 @@ const coldStart = 20 * time.Millisecond
 // enter runs job as a call of the instance. ok is false if the instance is nil or does not start. Only the scheduler
 // may call it.
 func (i *instance) enter(job func(ok bool)) {
-	if i == nil {
+	if i == nil || i.s.isAway(FunctionOutage) {
 		job(false)
 		return
 	}
@@ -351,6 +357,11 @@ func (i *instance) receive(ctx context.Context, batch []ce.Event) (results []bro
 			i.s.sim.Violated("%s panicked: %v", i.s.name, p)
 		}
 	}()
+	if i.s.kills(batch) && text(batch[0], broker.ErrorDest) == "" {
+		i.s.sim.tracef("%s is killed by an event", i.s.name)
+		i.remove()
+		return nil
+	}
 	results = i.handle(ctx, batch)
 	if i.state == gone {
 		return nil
@@ -391,28 +402,48 @@ func (s *supervisor) poisonable() []string {
 	return types
 }
 
-// poison publishes an event whose data matches no schema.
+// poison publishes an event whose data matches no schema, or that kills the processes of the function. It is a dead
+// letter of every function that consumes events of its type.
 func (s *supervisor) poison(f Fault) {
-	types := s.poisonable()
+	sim, types := s.sim, s.poisonable()
 	e := ce.New()
-	e.SetID("poison-" + f.At.String())
+	e.SetID(strings.ReplaceAll(string(f.Kind), " ", "-") + "-" + f.At.String())
 	e.SetSource("/poison")
 	e.SetType(types[int(f.At)%len(types)])
 	e.SetSubject("poison")
 	if e.Type() == event.ClockFired.Name() { // which a function consumes for its own schedules only
 		e.SetSubject(s.name + "/poison")
 	}
-	e.SetTime(s.sim.Now())
+	e.SetTime(sim.Now())
 	_ = e.SetData(ce.ApplicationJSON, []byte(`{"order_id":7,"user_id":7,"product_id":7,"poison":true}`))
-	s.sim.poisoned[e.ID()] = false
-	s.sim.injected(f, "an event %s that no handler accepts", e.Type())
-	s.sim.publish(e)
+	sim.poisonous[e.ID()] = s
+	for _, o := range sim.supervisors {
+		if slices.Contains(o.poisonable(), e.Type()) && o.trigger.match.Match(&e) {
+			sim.poisoned[poisoned{e.ID(), o.name}] = false
+		}
+	}
+	if f.Kind == Deadly {
+		sim.deadly[e.ID()] = s
+		sim.injected(f, "an event %s that kills every process of %s", e.Type(), s.name)
+	} else {
+		sim.injected(f, "an event %s that no handler accepts", e.Type())
+	}
+	sim.publish(e)
+}
+
+// poisoned is a poisonous event for a function that consumes its type.
+type poisoned struct{ event, function string }
+
+// kills reports whether one of the events kills the function's processes.
+func (s *supervisor) kills(batch []ce.Event) bool {
+	return slices.ContainsFunc(batch, func(e ce.Event) bool { return s.sim.deadly[e.ID()] == s })
 }
 
 // strangersData is data that is not what its content type says, with the type.
 var strangersData = [][2]string{
 	{ce.ApplicationJSON, "\xff\x00{"}, {ce.ApplicationJSON, `{"a":1} {"b":2}`}, {ce.ApplicationJSON, ""},
-	{"application/vnd.stranger+json", `{"a":`}, {"text/plain", "Gr\xf6\xdfe"}, {"application/octet-stream", "\x00\x01\xff"},
+	{"application/vnd.stranger+json", `{"a":`}, {"text/plain", "Gr\xf6\xdfe"},
+	{"application/octet-stream", "\x00\x01\xff"},
 }
 
 // stranger publishes an event of a type that no function knows, as a gateway of another system might.

@@ -38,6 +38,9 @@ func (i *instance) open(ctx context.Context, name string, schema store.Schema) (
 	if err := i.step(time.Millisecond, 10*time.Millisecond); err != nil {
 		return nil, err
 	}
+	if i.s.isAway(StoreOutage) {
+		return nil, down("store")
+	}
 	if f, ok := i.s.hit(StoreError); ok {
 		i.s.sim.injected(f, "the store of %s does not open", i.s.name)
 		return nil, down("store")
@@ -71,6 +74,10 @@ func (d *driver) before(ctx context.Context, what string, least, spread time.Dur
 	if err := d.i.step(least, spread); err != nil {
 		d.i.s.failed()
 		return err
+	}
+	if d.i.s.isAway(StoreOutage) {
+		d.i.s.failed()
+		return down("store")
 	}
 	if f, ok := d.i.s.hit(StoreError); ok {
 		d.i.s.failed()
@@ -156,6 +163,9 @@ func (i *instance) Publish(_ context.Context, es ...event.Event) (err error) {
 	if err := i.step(500*time.Microsecond, 2*time.Millisecond); err != nil {
 		return err
 	}
+	if s.isAway(BrokerOutage) {
+		return down("broker")
+	}
 	if f, ok := s.hit(BrokerError); ok {
 		s.sim.injected(f, "the broker accepts nothing of %s", s.name)
 		return down("broker")
@@ -193,6 +203,10 @@ func (sim *Simulation) Remote(effect func() error) error {
 	if f, ok := i.s.hit(RemoteSlow); ok {
 		sim.injected(f, "the service that %s calls takes %s", i.s.name, f.For)
 		least += f.For
+	}
+	if i.s.isAway(RemoteOutage) {
+		sim.sleep(least)
+		return down("other service")
 	}
 	if f, ok := i.s.hit(RemoteError); ok {
 		sim.injected(f, "the service that %s calls is unavailable", i.s.name)

@@ -19,7 +19,7 @@
 //
 // The simulation has functions that start on their first request or event and are stopped; a broker with Knative's
 // semantics (retries, backoff, timeouts, dead letters, at least once, in the order of the partition key unless a
-// fault changes it); the ticks of the host; clients that repeat unanswered requests; and deploys.
+// fault changes it), which waits outages out as the local brokers do (package breaker); the ticks of the host; clients that repeat unanswered requests; and deploys.
 //
 // Faults last up to and beyond the longest deadline of the functions, which is the longest timer they set: an undo can
 // overtake its command. A system at rest is watched until nothing in it waits any more (System.Rest).
@@ -76,10 +76,15 @@ type Scenario struct {
 	Settled   func(sim *Simulation) bool // reports whether the system has nothing to do; nil: as soon as it is idle
 	Check     func(sim *Simulation)      // runs at rest; reports broken promises with Simulation.Violated
 
+	// Refused reports, at rest, whether a function was right to refuse an event for good; nil: none is right, except for
+	// poisonous events.
+	Refused func(function string, e ce.Event) bool
+
 	Projections []Projection                                // rebuilt and compared, after Check
 	Archive     func(sim *Simulation) []ce.Event            // returns the events to rebuild from; nil: those published
 	Handle      func(string, broker.Handler) broker.Handler // wraps the event handler of a function; nil: none
 	Serve       func(string, http.Handler) http.Handler     // wraps the HTTP handler of a function; nil: none
+	Trigger     func(broker.Trigger) broker.Trigger         // changes how a function is delivered to; nil: as declared
 	Remotes     []string                                    // the functions that call Simulation.Remote
 }
 

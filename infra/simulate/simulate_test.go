@@ -320,18 +320,54 @@ func TestRunner(t *testing.T) {
 	}
 }
 
-// A system that does not come to rest is a violation, and the run ends.
-func TestEndsWithoutRest(t *testing.T) {
-	sys := points(broken(func(_ context.Context, _ *function.Tx, a account, _ events.ConfirmedOrder) (account, error) {
-		return a, fault.New(fault.Unavailable, "never")
-	}, latest))
-	sys.MaxFaults, sys.Horizon, sys.Settle = -1, time.Minute, 5*time.Second
-	r := simulate.Run(sys, 1)
-	if r.OK() || !strings.Contains(r.Violations[0].Text, "come to rest") {
-		t.Errorf("got %s", r)
+// An event that kills the process each time is a dead letter, as others of the function are handled. Where it hides
+// behind the pause of an outage, that is found.
+func TestDeadlyPoison(t *testing.T) {
+	sys := points(loyalty)
+	sys.Faults, sys.MaxFaults = []simulate.Kind{simulate.Deadly, simulate.StoreOutage}, 6
+	injected := 0
+	for seed := uint64(1); seed <= 50; seed++ {
+		r := simulate.Run(sys, seed)
+		if !r.OK() {
+			t.Errorf("got %s", r)
+		}
+		for _, f := range r.Injected {
+			if f.Kind == simulate.Deadly {
+				injected++
+			}
+		}
 	}
-	sys.Settle = 0 // long enough for all attempts, hence dead letters
-	if r := simulate.Run(sys, 1); !strings.Contains(r.String(), "dead letter") {
+	if injected < 20 {
+		t.Errorf("%d deadly events in 50 seeds", injected)
+	}
+	defer simulate.HidePoison()()
+	for seed := uint64(1); seed <= 200; seed++ {
+		if r := simulate.Run(sys, seed); !r.OK() {
+			t.Logf("poison hides behind the pause: seed %d: %s", seed, r.Violations[0].Text)
+			return
+		}
+	}
+	t.Error("200 seeds find nothing where poison hides behind the pause")
+}
+
+// A system that does not come to rest is a violation, and the run ends. Events that are refused are dead letters; those
+// of a function that is away wait.
+func TestEndsWithoutRest(t *testing.T) {
+	never := func(kind fault.Kind) simulate.System {
+		sys := points(broken(func(_ context.Context, _ *function.Tx, a account, _ events.ConfirmedOrder) (account, error) {
+			return a, fault.New(kind, "never")
+		}, latest))
+		sys.MaxFaults, sys.Horizon = -1, time.Minute
+		return sys
+	}
+	short := never(fault.Conflict)
+	short.Settle = 5 * time.Second
+	for _, sys := range []simulate.System{short, never(fault.Unavailable)} {
+		if r := simulate.Run(sys, 1); r.OK() || !strings.Contains(r.Violations[0].Text, "come to rest") {
+			t.Errorf("got %s", r)
+		}
+	}
+	if r := simulate.Run(never(fault.Conflict), 1); !strings.Contains(r.String(), "dead letter") {
 		t.Errorf("got %s", r)
 	}
 }

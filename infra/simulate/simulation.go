@@ -44,8 +44,10 @@ type Simulation struct {
 	open        int // deliveries that were neither handled nor dead-lettered
 	clients     int // requests that wait for a final answer
 	published   []ce.Event
-	poisoned    map[string]bool // by id: whether it was dead-lettered
-	dead        []string
+	poisonous   map[string]*supervisor // by id: what a fault meant it for
+	deadly      map[string]*supervisor // by id: whose processes it kills
+	poisoned    map[poisoned]bool      // whether it was dead-lettered
+	dead        []deadLetter
 
 	waits      waits
 	ledger     ledger
@@ -60,6 +62,12 @@ type Simulation struct {
 	events     int
 	deliveries int
 	instances  int
+}
+
+// deadLetter is an event that was dead-lettered and is not poisonous.
+type deadLetter struct {
+	function, text string
+	e              ce.Event
 }
 
 // Violation is a broken promise. Class is the same for the same promise, whatever the ids.
@@ -225,13 +233,13 @@ func run(sys System, seed uint64, part *choice, tracing bool) *Report {
 		rng:      rand.New(rand.NewPCG(seed, 1)),
 		byName:   map[string]*supervisor{},
 		opener:   memory.Opener(),
-		poisoned: map[string]bool{},
-		counts:   map[string]int{},
-		digest:   0xcbf29ce484222325,
-		tracing:  tracing,
-		names:    map[string]string{},
-		ledger:   newLedger(),
-		remote:   remoteCalls{byKey: map[string]*remoteCall{}, keyOf: map[string]string{}},
+		poisoned: map[poisoned]bool{}, poisonous: map[string]*supervisor{}, deadly: map[string]*supervisor{},
+		counts:  map[string]int{},
+		digest:  0xcbf29ce484222325,
+		tracing: tracing,
+		names:   map[string]string{},
+		ledger:  newLedger(),
+		remote:  remoteCalls{byKey: map[string]*remoteCall{}, keyOf: map[string]string{}},
 		waits: waits{
 			deadline: sys.Deadline,
 			timers:   map[string]bool{},
@@ -285,6 +293,8 @@ func (sim *Simulation) live() {
 	if sim.tracing {
 		sim.tracef("no more faults from here on")
 	}
+	sim.outlast()
+	sim.showHealth()
 	switch rests := sim.Rest(sim.sys.Settle) && sim.watch(); {
 	case sim.over:
 		return

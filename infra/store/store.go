@@ -20,6 +20,7 @@ import (
 	"encoding/json"
 	"reflect"
 	"slices"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 )
@@ -30,20 +31,22 @@ type Key struct {
 	ID         string
 }
 
-// Document is one stored document. Version 0 means that the document is missing; the first write of a document makes
-// version 1 and each further write a larger one. Numbering may start again after a delete.
+// Document is one stored document. Version 0 means that the document is missing. Each write of an id makes a larger
+// version, from 1 on, also when the document was deleted in between: no version of an id is used twice, except in a
+// collection that is SingleUse.
 type Document struct {
 	Key
 	Version int64
 	Data    json.RawMessage // a JSON object
+	Last    int64           // of a missing document: the next write of the id makes a larger version than this
 }
 
 // Driver is one database. All methods may be called concurrently. A method called after Close returns
 // fault.Unavailable. A cancelled context ends a call early; an interrupted Commit may or may not have been applied. A
 // driver translates vendor errors to faults.
 type Driver interface {
-	// Get returns one document per key, in the order of the keys. A missing one has Version 0 and no Data. The caller may
-	// keep and change the result. The documents are read from one consistent state.
+	// Get returns one document per key, in the order of the keys. A missing one has Version 0, no Data and its Last. The
+	// caller may keep and change the result. The documents are read from one consistent state.
 	Get(ctx context.Context, keys ...Key) ([]Document, error)
 
 	// Query returns the documents of one collection that satisfy every filter, in order, at most Limit of them, starting
@@ -53,11 +56,23 @@ type Driver interface {
 	// Commit checks every precondition and applies every mutation. When a precondition does not hold it applies none and
 	// returns fault.Conflict. When it returns nil, the batch is as durable as the driver's documentation promises. A key
 	// appears at most once in each list.
+	//
+	// A deletion makes Last of the document the version that was stored, or that of the mutation if it is larger. A
+	// batch that requires that a document is missing and writes it with a version that is not above its Last is
+	// fault.Conflict: a document was created and deleted since the writer has looked.
+	//
+	// For that a driver keeps a mark of each deleted document, unless the collection is SingleUse, for MarkRetention or
+	// longer. When it removes marks, it raises Last of all missing documents of the collection to that of the marks. So
+	// the number of marks is limited, and no version comes again.
 	Commit(ctx context.Context, b Batch) error
 
 	// Close waits for running calls and releases all resources. Closing twice is allowed.
 	Close() error
 }
+
+// MarkRetention is how long a driver keeps the mark of a deleted document at least. A unit of work is shorter by far:
+// none that has read the document is still running when its mark is removed.
+const MarkRetention = 30 * 24 * time.Hour
 
 // Batch is one atomic change.
 type Batch struct {
@@ -72,12 +87,15 @@ type Precondition struct {
 }
 
 // Mutation writes one document with a version, or deletes it when Data is nil. The writer sets the version: the version
-// that it read, and one more for each change since.
+// that it read, or Last when there was none, and one more for each change since, a deletion included.
 type Mutation struct {
 	Key
 	Version int64
 	Data    json.RawMessage
 }
+
+// Document returns the document that the mutation writes.
+func (m Mutation) Document() Document { return Document{Key: m.Key, Version: m.Version, Data: m.Data} }
 
 // Op compares a field with a value.
 type Op string
@@ -145,10 +163,13 @@ type Spec struct {
 	Expiry  *Expiry `json:",omitempty"` // see Expire and Retain; nil: documents stay until they are deleted
 	Steps   []Step  `json:"-"`          // see Migrate
 
+	SingleUse bool `json:"-"` // see SingleUse
+	Entity    bool `json:"-"` // see Entity
+
 	Type reflect.Type `json:"-"` // of the documents; nil: they have no type of their own
 }
 
-// Option is a part of the declaration of a collection: an Index, Large, Expire, Retain or Migrate.
+// Option is a part of the declaration of a collection: an Index, Large, SingleUse, Entity, Expire, Retain or Migrate.
 type Option interface{ declare(*Spec) }
 
 func (i Index) declare(s *Spec) { s.Indexes = append(s.Indexes, i) }
@@ -157,9 +178,24 @@ func (i Index) declare(s *Spec) { s.Indexes = append(s.Indexes, i) }
 // It affects the cost only.
 var Large Option = large{}
 
-type large struct{}
+// SingleUse declares that an id is not used again after its document was deleted: random ids, or ones made of the time.
+// No mark of a deleted document is kept then, which saves a write for each deletion. If an id is used again after all,
+// its versions start again.
+var SingleUse Option = singleUse{}
 
-func (large) declare(s *Spec) { s.Large = true }
+// Entity declares that the documents are the entities that the function's facts are about: an event about "a1" has the
+// version of the document "a1" as its sequence. A function may have several such collections, of different ids.
+var Entity Option = entity{}
+
+type (
+	large     struct{}
+	singleUse struct{}
+	entity    struct{}
+)
+
+func (large) declare(s *Spec)     { s.Large = true }
+func (singleUse) declare(s *Spec) { s.SingleUse = true }
+func (entity) declare(s *Spec)    { s.Entity = true }
 
 // Schema declares all collections of one function. Opening a driver with a schema creates missing collections and
 // indexes, and may be done by many instances concurrently.

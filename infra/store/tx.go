@@ -27,8 +27,10 @@ type Tx struct {
 	touched []touch        // in the order of first use, so that the batch is deterministic
 	index   map[Key]*entry // of touched, when that is longer than short
 	queried queried
+	reads   reads
 	careful bool     // a conflict ended the attempt before: Create reads the document first
 	watched *watched // nil: none
+	attempt *attempt
 }
 
 // watched is a document that every read by key also reads.
@@ -47,8 +49,8 @@ type touch struct {
 const short = 12
 
 type entry struct {
-	base    int64 // the version in the database
-	version int64 // base, and one more for each write in this transaction
+	base    int64 // the version in the database; 0: it is missing
+	version int64 // base, or Last of a missing document, and one more for each write in this transaction
 	data    json.RawMessage
 	dirty   bool
 }
@@ -78,7 +80,7 @@ func (q *queried) find(k Key) *Document {
 }
 
 // Begin starts a transaction.
-func Begin(d Driver) *Tx { return &Tx{driver: d} }
+func Begin(d Driver) *Tx { return &Tx{driver: d, attempt: &attempt{}} }
 
 // StoreTx returns tx, so that a Tx is a Transactor.
 func (tx *Tx) StoreTx() *Tx { return tx }
@@ -86,7 +88,7 @@ func (tx *Tx) StoreTx() *Tx { return tx }
 // Nest starts a transaction inside tx. It reads the writes of tx; its own writes become a part of tx with Merge and are
 // dropped otherwise.
 func (tx *Tx) Nest() *Tx {
-	return &Tx{driver: tx.driver, parent: tx, careful: tx.careful, watched: tx.watched}
+	return &Tx{driver: tx.driver, parent: tx, careful: tx.careful, watched: tx.watched, attempt: tx.attempt}
 }
 
 // Merge adds the reads and writes of a nested transaction to the outer one.
@@ -94,6 +96,7 @@ func (tx *Tx) Merge() {
 	for _, t := range tx.touched {
 		tx.parent.put(t.Key, t.entry)
 	}
+	tx.parent.reads.add(tx.reads)
 }
 
 // find returns the entry of a document at this level of nesting, or nil.
@@ -143,7 +146,7 @@ func (tx *Tx) known(k Key) (*entry, bool) {
 	}
 	for level := tx; level != nil; level = level.parent {
 		if d := level.queried.find(k); d != nil {
-			e := &entry{base: d.Version, version: d.Version, data: d.Data}
+			e := entryOf(*d)
 			tx.put(k, e)
 			return e, true
 		}
@@ -172,6 +175,7 @@ func (tx *Tx) Load(ctx context.Context, keys ...Key) error {
 	if err != nil {
 		return err
 	}
+	tx.reads.moments++
 	if w != nil {
 		last := len(docs) - 1
 		w.doc, w.latest, docs = docs[last], true, docs[:last]
@@ -208,6 +212,10 @@ func (tx *Tx) Get(ctx context.Context, k Key) (Document, error) {
 	return e.document(k), nil
 }
 
+func entryOf(d Document) *entry {
+	return &entry{base: d.Version, version: max(d.Version, d.Last), data: d.Data}
+}
+
 func (e *entry) document(k Key) Document {
 	if e.data == nil {
 		return Document{Key: k}
@@ -236,14 +244,27 @@ func (tx *Tx) Create(ctx context.Context, k Key, data json.RawMessage) error {
 		e, known = tx.known(k)
 	}
 	if !known {
-		e = &entry{}
+		e = &entry{version: tx.floor(k.Collection)}
 		tx.put(k, e)
+		tx.reads.moments++
 	}
 	if e.data != nil {
 		return fault.New(fault.Conflict, "%s %s exists already", k.Collection, k.ID)
 	}
 	e.version, e.data, e.dirty = e.version+1, data, true
 	return nil
+}
+
+// Floors is implemented by drivers that know without reading that Last of every missing document of a collection has
+// reached a number, because marks were removed. A Create that reads nothing then makes a version above it. The number
+// may be too small: then the commit is refused, and the next attempt reads Last.
+type Floors interface{ Floor(collection string) int64 }
+
+func (tx *Tx) floor(collection string) int64 {
+	if f, ok := tx.driver.(Floors); ok {
+		return f.Floor(collection)
+	}
+	return 0
 }
 
 // Delete removes a document. Removing a missing one is no error.
@@ -253,7 +274,7 @@ func (tx *Tx) Delete(ctx context.Context, k Key) error {
 	}
 	e, _ := tx.known(k)
 	if e.data != nil {
-		e.data, e.dirty = nil, true
+		e.version, e.data, e.dirty = e.version+1, nil, true
 	}
 	return nil
 }
@@ -267,18 +288,14 @@ func (tx *Tx) Discard(k Key) {
 // blind is the base of an entry whose version in the database was not read.
 const blind = -1
 
-// Written returns the new version of a written document with this id, in any collection; 0 when none was written.
-func (tx *Tx) Written(id string) int64 {
-	var version int64
-	for _, t := range tx.touched {
-		if t.ID == id && t.dirty && t.data != nil {
-			version = max(version, t.version)
+// Written returns the version that the transaction gives to a document that it writes or deletes; 0: it does neither.
+func (tx *Tx) Written(k Key) int64 {
+	for level := tx; level != nil; level = level.parent {
+		if e := level.find(k); e != nil && e.dirty && (e.data != nil || e.base > 0) {
+			return e.version
 		}
 	}
-	if version == 0 && tx.parent != nil {
-		return tx.parent.Written(id)
-	}
-	return version
+	return 0
 }
 
 // Changed calls f with the new state of each written document; a removed one has Version 0.
@@ -293,7 +310,7 @@ func (tx *Tx) Changed(f func(Document)) {
 // Assume adds documents that were just read or committed elsewhere to the transaction's reads.
 func (tx *Tx) Assume(docs ...Document) {
 	for _, d := range docs {
-		tx.put(d.Key, &entry{base: d.Version, version: d.Version, data: d.Data})
+		tx.put(d.Key, entryOf(d))
 	}
 }
 
@@ -309,6 +326,7 @@ func (tx *Tx) Query(ctx context.Context, q Query) ([]Document, bool, error) {
 	if err != nil {
 		return nil, false, err
 	}
+	tx.reads.note(ask, docs)
 	if len(pending) == 0 {
 		tx.queried.docs = append(tx.queried.docs, docs...)
 		return docs, more, nil
@@ -373,14 +391,23 @@ func (tx *Tx) Batch() Batch {
 			b.Mutations = append(b.Mutations, Mutation{t.Key, t.version, t.data})
 		}
 	}
+	for _, p := range tx.reads.required {
+		if tx.find(p.Key) == nil {
+			b.Preconditions = append(b.Preconditions, p)
+		}
+	}
 	return b
 }
 
-// Commit applies all writes atomically, or returns fault.Conflict. A transaction without writes commits nothing.
+// Commit applies all writes atomically, or returns fault.Conflict. Of a transaction without writes it only checks that
+// what it has read was true at one moment.
 func (tx *Tx) Commit(ctx context.Context) error {
+	if k, torn := tx.torn(); torn {
+		return changed(k)
+	}
 	b := tx.Batch()
 	if len(b.Mutations) == 0 {
-		return nil
+		return tx.check(ctx)
 	}
 	return tx.driver.Commit(ctx, b)
 }
@@ -392,13 +419,16 @@ const (
 	patience = 4 * time.Second
 )
 
-// Update runs fn in a transaction and commits it. After a conflict it runs fn again, at least 11 more times and for some
-// seconds, so fn must have no effect but through its tx. With a driver whose RunTwice returns true, fn is run once more before that, so that tests
-// show an fn with other effects.
+// Update runs fn in a transaction and commits it. After a conflict it runs fn again, at least 11 more times and for
+// some seconds, so fn must have no effect but through its tx. It does the same when fn refuses, and what fn has read
+// was not true at one moment; see Tx.Confirm. A unit that has asked for a Portion is run again with a smaller one when
+// the database refuses its commit as too large. With a driver whose RunTwice returns true, fn is run once more before
+// that, so that tests show an fn with other effects.
 func Update(ctx context.Context, d Driver, fn func(context.Context, *Tx) error) error {
 	if r, ok := d.(interface{ RunTwice() bool }); ok && r.RunTwice() {
 		_ = fn(ctx, Begin(d)) // as if a first attempt had ended with a conflict
 	}
+	halvings := 0
 	start := time.Now()
 	until := start.Add(patience)
 	if deadline, ok := ctx.Deadline(); ok && deadline.Sub(start)/4 < patience {
@@ -408,19 +438,25 @@ func Update(ctx context.Context, d Driver, fn func(context.Context, *Tx) error) 
 	for n := 1; ; n++ {
 		begin := time.Now()
 		tx := Begin(d)
-		tx.careful = n > 1
+		tx.careful, tx.attempt.halvings = n > 1, halvings
 		err := fn(ctx, tx)
 		if err == nil {
 			err = tx.Commit(ctx)
 			if err == nil {
 				return nil
 			}
+			if fault.Is(err, fault.TooLarge) && tx.attempt.portion > 1 && ctx.Err() == nil {
+				halvings++
+				n--
+				continue
+			}
 			if fault.Is(err, fault.Conflict) {
 				err = raced{err}
 			}
+		} else {
+			err = tx.Confirm(ctx, err)
 		}
-		var race raced
-		if !errors.As(err, &race) || ctx.Err() != nil || n >= attempts && (simulated || time.Now().After(until)) {
+		if !Raced(err) || ctx.Err() != nil || n >= attempts && (simulated || time.Now().After(until)) {
 			return err
 		}
 		if simulated {
@@ -436,6 +472,9 @@ func Update(ctx context.Context, d Driver, fn func(context.Context, *Tx) error) 
 type raced struct{ error }
 
 func (r raced) Unwrap() error { return r.error }
+
+// Raced reports whether an error is a conflict after which another attempt may succeed.
+func Raced(err error) bool { return errors.As(err, new(raced)) }
 
 // maxPause is the longest wait before another attempt.
 const maxPause = 250 * time.Millisecond

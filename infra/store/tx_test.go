@@ -106,7 +106,7 @@ func TestNest(t *testing.T) {
 		must(t, err)
 		must(t, items.Put(ctx, kept, "a", item{N: v.N + 1}))
 		kept.Merge()
-		if got := tx.Written("a"); got != 2 {
+		if got := tx.Written(items.Key("a")); got != 2 {
 			t.Errorf("got version %d for a, want 2", got)
 		}
 		return nil

@@ -28,7 +28,7 @@ type instruments struct {
 	http, handled, coldStart, outboxAge                                  metric.Float64Histogram
 	outboxOldest, outboxQuarantined                                      metric.Float64Gauge
 	coldStarts, stops, retries, deadLetters, duplicates, conflicts, sent metric.Int64Counter
-	running                                                              metric.Int64UpDownCounter
+	running, paused                                                      metric.Int64UpDownCounter
 
 	requests  cache[request]
 	handlings cache[handling]
@@ -65,6 +65,7 @@ func newInstruments(m metric.Meter) (*instruments, error) {
 	i.coldStarts = b.counter("ebb.cold_starts", "{start}", "Functions started because something came for them.")
 	i.stops = b.counter("ebb.stops", "{stop}", "Functions stopped.")
 	i.running = b.upDown("ebb.functions.running", "{function}", "Functions that are running in this process.")
+	i.paused = b.upDown("ebb.triggers.paused", "{trigger}", "Triggers that are paused, as their function is away.")
 	i.retries = b.counter("ebb.retries", "{delivery}", "Deliveries tried again.")
 	i.deadLetters = b.counter("ebb.dead_letters", "{event}", "Events given up on.")
 	i.duplicates = b.counter("ebb.duplicates", "{event}", "Events that had been handled before and were dropped.")
@@ -175,6 +176,18 @@ func (t *Telemetry) DeadLettered(trigger string) {
 	if !t.off() {
 		t.metrics.deadLetters.Add(context.Background(), 1, t.metrics.trigger(trigger).add...)
 	}
+}
+
+// Paused records that the delivery of a trigger is paused or goes on.
+func (t *Telemetry) Paused(trigger string, paused bool) {
+	if t.off() {
+		return
+	}
+	n := int64(1)
+	if !paused {
+		n = -1
+	}
+	t.metrics.paused.Add(context.Background(), n, t.metrics.trigger(trigger).add...)
 }
 
 // Duplicate counts an event that was in the inbox of a function already.

@@ -71,6 +71,9 @@ func record(tel *Telemetry) {
 	tel.Stopped("orders")
 	tel.Retried("orders.captured")
 	tel.DeadLettered("orders.captured")
+	tel.Paused("orders.captured", true)
+	tel.Paused("orders.placed", true)
+	tel.Paused("orders.placed", false)
 	tel.Duplicate("orders")
 	tel.Conflict("orders")
 	tel.Published("orders", 3)
@@ -98,6 +101,7 @@ func TestMetrics(t *testing.T) {
 		`ebb_functions_running{function="orders"} 1`,
 		`ebb_retries_total{trigger="orders.captured"} 1`,
 		`ebb_dead_letters_total{trigger="orders.captured"} 1`,
+		`ebb_triggers_paused{trigger="orders.captured"} 1`, `ebb_triggers_paused{trigger="orders.placed"} 0`,
 		`ebb_duplicates_total{function="orders"} 1`,
 		`ebb_conflicts_total{function="orders"} 1`,
 		`ebb_outbox_quarantined{function="orders"} 2`,

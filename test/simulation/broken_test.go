@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -162,7 +163,7 @@ var base64Data = regexp.MustCompile(`"data_base64":"([^"]*)"`)
 func intoJSON(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
 	b.Mutations = slices.Clone(b.Mutations)
 	for i, m := range b.Mutations {
-		if m.Collection != "events" {
+		if m.Collection != "log" {
 			continue
 		}
 		b.Mutations[i].Data = base64Data.ReplaceAllFunc(m.Data, func(member []byte) []byte {
@@ -171,6 +172,40 @@ func intoJSON(ctx context.Context, db store.Driver, _ broker.Publisher, b store.
 		})
 	}
 	return db.Commit(ctx, b)
+}
+
+// unsealed commits what is appended to the archive although a replay has sealed it since.
+func unsealed(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
+	if !slices.ContainsFunc(b.Mutations, func(m store.Mutation) bool { return m.Collection == "heads" }) {
+		b.Preconditions = slices.DeleteFunc(slices.Clone(b.Preconditions), func(p store.Precondition) bool {
+			return p.Collection == "heads"
+		})
+	}
+	return db.Commit(ctx, b)
+}
+
+// blindDriver finds no event of the archive that is ahead of the clock.
+type blindDriver struct{ driver }
+
+func (d blindDriver) Query(ctx context.Context, q store.Query) ([]store.Document, bool, error) {
+	if q.Collection == "log" && q.Limit == 1 && len(q.Where) > 0 {
+		return nil, false, nil
+	}
+	return d.driver.Query(ctx, q)
+}
+
+// byOwnClock returns a shop whose archive takes the times of its own clock.
+func byOwnClock() simulation.Broken {
+	return simulation.Broken{Change: env(func(e *function.Env) {
+		open := e.Store
+		e.Store = func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
+			db, err := open(ctx, name, schema)
+			commit := func(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
+				return db.Commit(ctx, b)
+			}
+			return blindDriver{driver{db, nil, commit}}, err
+		}
+	})}
 }
 
 // refusingChanges returns a shop that answers 503 to a request during which a publish failed.
@@ -274,6 +309,12 @@ func (d unrevokedDriver) Get(ctx context.Context, keys ...store.Key) ([]store.Do
 		}
 	}
 	return docs, nil
+}
+
+// impatient returns the trigger with a delivery for which every answer counts as an attempt.
+func impatient(t broker.Trigger) broker.Trigger {
+	t.Delivery.Patience = 0
+	return t
 }
 
 // patient returns the shop with customers who never cancel, so that orders are undone only after a failure or a
@@ -380,9 +421,13 @@ var brokenShops = []struct {
 		}
 		return r
 	}), []simulate.Kind{simulate.BrokerError}, false},
+	{"counts outages as attempts", simulation.Broken{Trigger: impatient}, []simulate.Kind{
+		simulate.StoreOutage, simulate.BrokerOutage, simulate.RemoteOutage, simulate.FunctionOutage,
+	}, false},
 	{"forgets what it has quarantined", forgetting("_outbox", func(m store.Mutation) bool { return m.Version > 1 }),
 		[]simulate.Kind{simulate.BadEntry}, false},
 	{"writes bytes into JSON as they are", committing(intoJSON), []simulate.Kind{simulate.Stranger}, false},
+	{"gives events of the archive the time of its own clock", byOwnClock(), []simulate.Kind{simulate.Skew}, false},
 	{"does not store what is revoked", forgetting("_revoked", nil), nil, true},
 	{"believes in memory that nothing is revoked", unrevoked(true), nil, true},
 	{"checks before it commits and not when it does", unrevoked(false), []simulate.Kind{simulate.Slow}, true},
@@ -450,6 +495,12 @@ func TestBacklog(t *testing.T) {
 		return func(ctx context.Context, batch []ce.Event) []broker.Result { return next(endless{ctx}, batch) }
 	})
 	sys.MaxFaults = -1
+	begin := sys.Begin
+	sys.Begin = func(sim *simulate.Simulation, r *rand.Rand) *simulate.Scenario {
+		sc := begin(sim, r)
+		sc.Trigger = impatient // a patient broker tries the events of a batch that took too long one by one
+		return sc
+	}
 	for seed := uint64(1); seed <= within; seed++ {
 		if r := simulate.Run(sys, seed); !r.OK() {
 			t.Logf("seed %d: %s", seed, r.Violations[0].Text)
@@ -457,6 +508,35 @@ func TestBacklog(t *testing.T) {
 		}
 	}
 	t.Errorf("%d seeds find no violation where batches do not stop in time", within)
+}
+
+// An archive with many units of work at once keeps every event in order, and its replays are complete, under all kinds
+// of faults. Where units append to what a replay has sealed, or by their own clocks, that does not hold.
+func TestLibrary(t *testing.T) {
+	const within = 200
+	sys := simulation.Library(simulation.Broken{})
+	r := simulate.Runner{System: sys, First: 1, Seeds: within, Around: bubbled(t)}
+	p, failed := r.Run(t.Context())
+	t.Log(p)
+	for _, f := range failed {
+		bubbled(t)(func() { t.Errorf("%s", simulate.Shrink(sys, f.Seed)) })
+	}
+	for name, broken := range map[string]simulation.Broken{
+		"appends to an archive that is sealed": committing(unsealed), "goes by its own clock": byOwnClock(),
+	} {
+		found, sys := atomic.Pointer[simulate.Report]{}, simulation.Library(broken)
+		sys.Faults, sys.MaxFaults = []simulate.Kind{simulate.Slow, simulate.Skew}, 40
+		r := simulate.Runner{
+			System: sys, First: 1, Seeds: within, Around: bubbled(t),
+			Enough: func(failed *simulate.Report) bool { found.Store(failed); return true },
+		}
+		r.Run(t.Context())
+		if found.Load() == nil {
+			t.Errorf("%d seeds find no violation in a library that %s", within, name)
+			continue
+		}
+		t.Logf("%s: seed %d: %s", name, found.Load().Seed, found.Load().Violations[0].Text)
+	}
 }
 
 // Entries that are never removed are found without faults, after simulated days.

@@ -115,11 +115,14 @@ func (s *run) check(sim *simulate.Simulation) {
 	s.checkMoney(sim, books)
 	s.checkAsked(sim)
 	s.checkArchive(sim, log)
+	s.arrivals.check(sim, log)
+	s.checkReplays(sim, log)
 	s.checkEmittedOnce(sim, books, log)
 	s.checkViews(sim, books, log)
 	s.checkLetters(sim)
 	s.checkRevoked(sim)
 	s.checkErased(sim)
+	checkTimers(sim)
 }
 
 // generation returns the number of the live generation of the views.
@@ -196,7 +199,7 @@ func (s *run) archived(sim *simulate.Simulation) []ce.Event {
 	}
 	keys := archivedKeys(sim)
 	var log []ce.Event
-	for _, d := range sim.Documents("archive", "events") {
+	for _, d := range sim.Documents("archive", "log") {
 		var doc struct{ Event json.RawMessage }
 		err := json.Unmarshal(d.Data, &doc)
 		var e ce.Event

@@ -2,12 +2,17 @@ package simulation
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"time"
 
+	ce "github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/functions/clock"
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/simulate"
@@ -20,7 +25,7 @@ func Ledger(b Broken) simulate.System {
 	return simulate.System{
 		Settle: 20 * time.Minute,
 		Begin: func(sim *simulate.Simulation, r *rand.Rand) *simulate.Scenario {
-			l := &ledger{sim: sim}
+			l := &ledger{sim: sim, rng: rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))}
 			return l.scenario(r, b)
 		},
 	}
@@ -29,19 +34,25 @@ func Ledger(b Broken) simulate.System {
 // ledger is the state of one run.
 type ledger struct {
 	sim       *simulate.Simulation
+	rng       *rand.Rand
 	deposited int64
 	sent      int
+	holders   int
 }
 
 func (l *ledger) scenario(r *rand.Rand, b Broken) *simulate.Scenario {
-	made := simulate.Function{Name: "ledger", New: newLedger, Next: newLedger, Env: env("30s")}
+	made := []simulate.Function{
+		{Name: "ledger", New: l.declare, Next: l.declare, Env: env("30s")},
+		{Name: "hall", New: newHall, Next: newHall, Env: env("30s")},
+		{Name: "clock", New: clock.New, Next: clock.New, Env: env("30s")},
+	}
 	if b.Change != nil {
-		b.Change(&made)
+		b.Change(&made[0])
 	}
 	sc := &simulate.Scenario{
-		Functions: []simulate.Function{made}, Handle: b.Handle, Serve: b.Serve,
+		Functions: made, Handle: b.Handle, Serve: b.Serve,
 		Setup: func(*simulate.Simulation) { l.send("PUT", "/api/purses/main", purse{Owner: owner}, nil) },
-		Check: l.check,
+		Check: l.check, Refused: l.refused,
 	}
 	for n := range 1 + r.IntN(6) {
 		at, size := time.Duration(r.Int64N(int64(time.Minute))), 2+r.IntN(4)
@@ -52,6 +63,27 @@ func (l *ledger) scenario(r *rand.Rand, b Broken) *simulate.Scenario {
 					l.deposit()
 				}
 			},
+		})
+	}
+	for n := range 1 + r.IntN(3) {
+		at, length := time.Duration(r.Int64N(int64(time.Minute))), 2+r.IntN(4)
+		sc.Actions = append(sc.Actions, simulate.Action{
+			At: at, What: fmt.Sprintf("%d guests take the seat %d one after the other", length, n),
+			Do: func(*simulate.Simulation) { l.seat(fmt.Sprint("seat-", n), length) },
+		})
+	}
+	for n := range 1 + r.IntN(5) {
+		at, weight := time.Duration(r.Int64N(int64(time.Minute))), 1+r.IntN(100)
+		sc.Actions = append(sc.Actions, simulate.Action{
+			At: at, What: fmt.Sprintf("both pans are loaded with %d, and weighed, number %d", weight, n),
+			Do: func(*simulate.Simulation) { l.weigh(n, weight) },
+		})
+	}
+	for n := range 2 + r.IntN(8) {
+		at, open := time.Duration(r.Int64N(int64(time.Minute))), time.Duration(r.Int64N(int64(400*time.Millisecond)))
+		sc.Actions = append(sc.Actions, simulate.Action{
+			At: at, What: fmt.Sprintf("two claim the name %d, and no claim counts after %s", n, open),
+			Do: func(*simulate.Simulation) { l.claimBoth(fmt.Sprint("name-", n), open) },
 		})
 	}
 	return sc
@@ -82,7 +114,83 @@ func (l *ledger) deposit() {
 	})
 }
 
+// seat has a guest take a seat and leave it, which is said twice at once, and then the next.
+func (l *ledger) seat(id string, length int) {
+	if length == 0 {
+		return
+	}
+	l.holders++
+	body := guest{Name: fmt.Sprint("guest-", l.holders)}
+	l.send("POST", "/api/seats/"+id+"/taking", body, func(a simulate.Response) {
+		if !a.OK() {
+			return
+		}
+		left := false
+		for range 2 {
+			l.send("POST", "/api/seats/"+id+"/leaving", body, func(a simulate.Response) {
+				if a.OK() && !left {
+					left = true
+					l.seat(id, length-1)
+				}
+			})
+		}
+	})
+}
+
+// weigh loads both pans and weighs them at the same time, by requests and by an event. They weigh the same in every
+// state that is committed.
+func (l *ledger) weigh(n, weight int) {
+	l.sim.Publish(emitted(l.sim, n, pansWeighed.New("pans", guest{"x"}), n))
+	for range 2 {
+		l.send("POST", "/api/weighings", nil, func(a simulate.Response) {
+			if a.Status == http.StatusUnprocessableEntity {
+				l.sim.Violated("a request is refused for a state that never was: %s", a.Body)
+			}
+		})
+	}
+	l.send("PUT", "/api/pans", pan{weight}, nil)
+}
+
+// claimBoth has two claim a name at once, and closes it after a while: then nothing comes of a claim.
+func (l *ledger) claimBoth(name string, open time.Duration) {
+	for i, who := range []string{"ann", "bob"} {
+		l.sim.Publish(emitted(l.sim, i, nameClaimed.New(name, guest{who}).Keyed(name+who), i))
+	}
+	l.sim.After(open, func() { l.send("POST", "/api/names/"+name+"/closing", nil, nil) })
+}
+
+// refused reports whether a claim was refused because another has the name.
+func (l *ledger) refused(_ string, e ce.Event) bool {
+	if e.Type() != nameClaimed.Name() {
+		return false
+	}
+	var claim guest
+	has, taken := documents[guest](l.sim, "ledger", "names")[e.Subject()]
+	return json.Unmarshal(e.Data(), &claim) == nil && taken && has != claim
+}
+
+// checkSeats checks that each seat has the guest who has taken it and not left, and that the hall knows it.
+func (l *ledger) checkSeats(sim *simulate.Simulation) {
+	seats, shown := documents[guest](sim, "ledger", "seats"), documents[shownSeat](sim, "hall", "seats")
+	sitting := map[string]string{}
+	for name, v := range documents[visit](sim, "ledger", "visits") {
+		if !v.Left {
+			sitting[v.Seat] += name
+		}
+	}
+	for id, known := range shown {
+		if got := seats[id].Name; got != sitting[id] {
+			sim.Violated("a guest has lost a seat: %s", fmt.Sprintf("%s has %q, not %q", id, got, sitting[id]))
+		}
+		if known.Name != seats[id].Name {
+			sim.Violated("a consumer has dropped the latest event: %s",
+				fmt.Sprintf("%s has %q, and the hall shows %q", id, seats[id].Name, known.Name))
+		}
+	}
+}
+
 func (l *ledger) check(sim *simulate.Simulation) {
+	l.checkSeats(sim)
 	for id, a := range documents[purse](sim, "ledger", "purses") {
 		if a.Balance != l.deposited {
 			sim.Violated("an acknowledged deposit is lost: %s", fmt.Sprintf("%s has %d of %d", id, a.Balance, l.deposited))
@@ -102,8 +210,176 @@ type deposit struct {
 	Amount int64  `json:"amount"`
 }
 
-func newLedger(e function.Env) (*function.Function, error) {
+// guest is who has a seat; without a name: the seat is free.
+type guest struct {
+	Name string `json:"name"`
+}
+
+type visit struct {
+	Seat string `json:"seat"`
+	Left bool   `json:"left,omitempty"`
+}
+
+type shownSeat struct {
+	guest
+	function.Revision
+}
+
+var seatChanged = event.Define(depotEvents, "ledger.seat-changed", 1, event.Fact, "A seat has changed.", guest{"g1"})
+
+// newHall makes a function that shows who has which seat.
+func newHall(e function.Env) (*function.Function, error) {
+	f := function.New("hall", e)
+	seats := function.Collection[shownSeat](f, "seats")
+	function.On(f, seatChanged, func(ctx context.Context, tx *function.Tx, g guest) error {
+		id := tx.Event().Subject()
+		known, _, err := seats.Find(ctx, tx, id)
+		if err != nil || !known.Before(tx.Revision()) {
+			return err
+		}
+		return seats.Put(ctx, tx, id, shownSeat{g, tx.Revision()})
+	})
+	return f, nil
+}
+
+type pan struct {
+	Weight int `json:"weight"`
+}
+
+type closed struct {
+	At time.Time `json:"at"`
+}
+
+var (
+	pansWeighed = event.Define(depotEvents, "ledger.weigh", 1, event.Command, "Weigh the pans.", guest{"x"})
+	nameClaimed = event.Define(depotEvents, "ledger.claim", 1, event.Command, "Claim a name.", guest{"ann"})
+)
+
+// declarePans declares two documents that are always the same, and a check of that which reads one after the other.
+func (l *ledger) declarePans(f *function.Function) {
+	pans := function.Collection[pan](f, "pans")
+	weigh := func(ctx context.Context, tx *function.Tx) error {
+		left, _, err := pans.Find(ctx, tx, "left")
+		if err != nil {
+			return err
+		}
+		right, _, err := pans.Find(ctx, tx, "right")
+		if err == nil && left != right {
+			err = fault.New(fault.Invalid, "the left pan has %d and the right one %d", left.Weight, right.Weight)
+		}
+		return err
+	}
+	function.On(f, pansWeighed, func(ctx context.Context, tx *function.Tx, _ guest) error { return weigh(ctx, tx) })
+	function.Serve(f, changes(http.MethodPost, "/api/weighings"),
+		func(ctx context.Context, tx *function.Tx, _ *struct{}) (*struct{}, error) { return nil, weigh(ctx, tx) })
+	function.Serve(f, changes(http.MethodPut, "/api/pans"),
+		func(ctx context.Context, tx *function.Tx, in *struct{ Body pan }) (*struct{}, error) {
+			if err := pans.Put(ctx, tx, "left", in.Body); err != nil {
+				return nil, err
+			}
+			return nil, pans.Put(ctx, tx, "right", in.Body)
+		})
+}
+
+// declareNames declares names that the first to claim one gets, unless the name is closed.
+func declareNames(f *function.Function) {
+	names, closings := function.Collection[guest](f, "names"), function.Collection[closed](f, "closings")
+	function.On(f, nameClaimed, func(ctx context.Context, tx *function.Tx, claim guest) error {
+		name := tx.Event().Subject()
+		has, taken, err := names.Find(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		if taken && has != claim {
+			return fault.New(fault.Invalid, "%s has the name", has.Name)
+		}
+		if _, late, err := closings.Find(ctx, tx, name); err != nil || late {
+			return err
+		}
+		return names.Put(ctx, tx, name, claim)
+	})
+	function.Serve(f, changes(http.MethodPost, "/api/names/{id}/closing"),
+		func(ctx context.Context, tx *function.Tx, in *struct {
+			ID string `path:"id"`
+		}) (*struct{}, error) {
+			return nil, closings.Put(ctx, tx, in.ID, closed{tx.Now()})
+		})
+}
+
+type seatInput struct {
+	ID   string `path:"id"`
+	Body guest
+}
+
+// declareSeats declares seats, whose documents come and go.
+func (l *ledger) declareSeats(f *function.Function) {
+	seats := function.Collection[guest](f, "seats", store.Entity)
+	visits := function.Collection[visit](f, "visits")
+	function.Emits(f, seatChanged)
+	function.Serve(f, changes(http.MethodPost, "/api/seats/{id}/taking"),
+		func(ctx context.Context, tx *function.Tx, in *seatInput) (*struct{}, error) {
+			_, taken, err := seats.Find(ctx, tx, in.ID)
+			if err != nil {
+				return nil, err
+			}
+			if taken {
+				return nil, fault.New(fault.Invalid, "the seat is taken")
+			}
+			tx.Emit(seatChanged.New(in.ID, in.Body))
+			if err := visits.Put(ctx, tx, in.Body.Name, visit{Seat: in.ID}); err != nil {
+				return nil, err
+			}
+			return nil, seats.Put(ctx, tx, in.ID, in.Body)
+		})
+	function.Serve(f, changes(http.MethodPost, "/api/seats/{id}/leaving"),
+		func(ctx context.Context, tx *function.Tx, in *seatInput) (*struct{}, error) {
+			has, _, err := seats.Find(ctx, tx, in.ID)
+			if err != nil || has != in.Body {
+				return nil, err
+			}
+			l.sim.Sleep(time.Duration(l.rng.Int64N(int64(50 * time.Millisecond))))
+			tx.Emit(seatChanged.New(in.ID, guest{}))
+			if err := visits.Put(ctx, tx, in.Body.Name, visit{Seat: in.ID, Left: true}); err != nil {
+				return nil, err
+			}
+			return nil, seats.Delete(ctx, tx, in.ID)
+		})
+}
+
+// unsteady is a store that fails to commit one claim of a name in three, and does nothing then.
+type unsteady struct {
+	store.Driver
+	l *ledger
+}
+
+// Commit implements store.Driver.
+func (d unsteady) Commit(ctx context.Context, b store.Batch) error {
+	for _, m := range b.Mutations {
+		if m.Collection == "names" && d.l.rng.IntN(3) == 0 {
+			return fault.New(fault.Unavailable, "the store is unavailable")
+		}
+	}
+	return d.Driver.Commit(ctx, b)
+}
+
+// Pause forwards to the simulated store, which store.Update waits with.
+func (d unsteady) Pause(ctx context.Context, n int) {
+	d.Driver.(interface{ Pause(context.Context, int) }).Pause(ctx, n)
+}
+
+func (l *ledger) declare(e function.Env) (*function.Function, error) {
+	open := e.Store
+	e.Store = func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
+		db, err := open(ctx, name, schema)
+		if err != nil {
+			return nil, err
+		}
+		return unsteady{db, l}, nil
+	}
 	f := function.New("ledger", e)
+	l.declareSeats(f)
+	l.declarePans(f)
+	declareNames(f)
 	purses := function.Collection[purse](f, "purses", store.On("owner"))
 	function.Serve(f, changes(http.MethodPut, "/api/purses/{id}"),
 		func(ctx context.Context, tx *function.Tx, in *struct {

@@ -2,10 +2,15 @@ package simulation_test
 
 import (
 	"context"
+	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
+	ce "github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/simulate"
 	"github.com/ebb-dev/ebb/infra/store"
@@ -43,6 +48,26 @@ var brokenLedgers = []struct {
 	{"writes what a query returned whatever it has become", storing(func(db store.Driver) store.Driver {
 		return afresh{driver{Driver: db}, map[store.Key]bool{}}
 	})},
+	{"begins to count versions again when a document was deleted", simulation.Broken{Change: env(func(e *function.Env) {
+		open := e.Store
+		e.Store = func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
+			schema = slices.Clone(schema)
+			for i := range schema {
+				schema[i].SingleUse = true
+			}
+			return open(ctx, name, schema)
+		}
+	})}},
+	{"does not check what a refusal was decided on", storing(func(db store.Driver) store.Driver {
+		return credulous{driver{Driver: db}, map[store.Key]store.Document{}}
+	})},
+	{"lets a refusal stand whose neighbour is not committed", simulation.Broken{
+		Handle: func(_ string, next broker.Handler) broker.Handler {
+			return func(ctx context.Context, batch []ce.Event) []broker.Result {
+				return hasty(batch, next(ctx, batch))
+			}
+		},
+	}},
 }
 
 // Each promise of the store is needed: without it, the ledger breaks.
@@ -104,4 +129,58 @@ func (d afresh) Commit(ctx context.Context, b store.Batch) error {
 		}
 	}
 	return d.Driver.Commit(ctx, b)
+}
+
+// credulous is a store that finds the pans as they were when it is asked for both again, and that does not require that
+// they are unchanged when they are not written.
+type credulous struct {
+	driver
+	was map[store.Key]store.Document
+}
+
+func (d credulous) Get(ctx context.Context, keys ...store.Key) ([]store.Document, error) {
+	docs, err := d.Driver.Get(ctx, keys...)
+	pans := 0
+	for _, doc := range docs {
+		if doc.Collection == "pans" {
+			pans++
+		}
+	}
+	for i, doc := range docs {
+		switch {
+		case doc.Collection != "pans":
+		case pans > 1:
+			docs[i] = d.was[doc.Key]
+		default:
+			d.was[doc.Key] = doc
+		}
+	}
+	return docs, err
+}
+
+func (d credulous) Commit(ctx context.Context, b store.Batch) error {
+	pans := func(k store.Key) bool { return k.Collection == "pans" }
+	if !slices.ContainsFunc(b.Mutations, func(m store.Mutation) bool { return pans(m.Key) }) {
+		b.Preconditions = slices.DeleteFunc(slices.Clone(b.Preconditions), func(p store.Precondition) bool {
+			return pans(p.Key)
+		})
+	}
+	return d.Driver.Commit(ctx, b)
+}
+
+// hasty returns the results of a batch that was not committed with the refusal of each claim of a name that an event
+// before it has claimed.
+func hasty(batch []ce.Event, results []broker.Result) []broker.Result {
+	claimed := map[string]bool{}
+	results = slices.Clone(results)
+	for i, e := range batch {
+		if !strings.HasSuffix(e.Type(), ".ledger.claim.v1") {
+			continue
+		}
+		if claimed[e.Subject()] && results[i].Status == http.StatusServiceUnavailable {
+			results[i] = broker.Result{Status: http.StatusUnprocessableEntity, Message: "another has the name"}
+		}
+		claimed[e.Subject()] = true
+	}
+	return results
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions"
 	"github.com/ebb-dev/ebb/functions/gateway"
+	"github.com/ebb-dev/ebb/functions/orders"
 	"github.com/ebb-dev/ebb/functions/payments"
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/broker"
@@ -42,6 +43,7 @@ type Broken struct {
 	Change   func(*simulate.Function)                    // changes a function of the shop; nil: none
 	Handle   func(string, broker.Handler) broker.Handler // wraps the event handler of a function; nil: none
 	Serve    func(string, http.Handler) http.Handler     // wraps the HTTP handler of a function; nil: none
+	Trigger  func(broker.Trigger) broker.Trigger         // changes how functions are delivered to; nil: as declared
 	Careless bool                                        // the bank captures as often as it is asked to
 	Patient  bool                                        // customers never cancel an order
 }
@@ -66,6 +68,7 @@ type run struct {
 	byAction map[int]string // the ids of acknowledged orders by action
 	log      []ce.Event
 	revoked  *revoked
+	arrivals *arrivals
 
 	functions []string // their names
 }
@@ -81,16 +84,17 @@ func begin(sim *simulate.Simulation, r *rand.Rand, b Broken) *simulate.Scenario 
 		asked:    map[string]int{},
 		byAction: map[int]string{},
 		revoked:  newRevoked(),
+		arrivals: newArrivals(),
 	}
 	sc := &simulate.Scenario{
 		Setup: func(*simulate.Simulation) { s.setup(r) }, Settled: s.settled, Check: s.check,
-		Projections: s.projections(), Archive: s.archived, Remotes: []string{"payments"}, Serve: b.Serve,
+		Projections: s.projections(), Archive: s.archived, Remotes: []string{"payments"}, Serve: b.Serve, Trigger: b.Trigger,
 	}
 	sc.Handle = func(name string, next broker.Handler) broker.Handler {
 		if b.Handle != nil {
 			next = b.Handle(name, next)
 		}
-		return s.learn(name, next)
+		return s.learn(name, s.observe(name, next))
 	}
 	versions := &schemas{sim: sim, added: map[place]bool{}, committed: s.committed}
 	for _, c := range functions.System().Functions {
@@ -103,10 +107,10 @@ func begin(sim *simulate.Simulation, r *rand.Rand, b Broken) *simulate.Scenario 
 			made.New = func(e function.Env) (*function.Function, error) { return payments.NewWith(e, s.bank), nil }
 			made.Next = made.New
 		case "orders":
-			next := env("42s")
+			next, change := env("42s"), changedOrders(sim.Seed())
 			made.Next = func(e function.Env) (*function.Function, error) {
 				e.Lookup = next.Lookup
-				return c.New(e)
+				return orders.NewVersion(e, 2, change)
 			}
 		default:
 			made.Next = c.New

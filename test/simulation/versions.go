@@ -3,12 +3,17 @@ package simulation
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
+	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/functions/orders"
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/saga"
 	"github.com/ebb-dev/ebb/infra/simulate"
 	"github.com/ebb-dev/ebb/infra/store"
 )
@@ -129,4 +134,30 @@ func (p addingPublisher) Publish(ctx context.Context, es ...ce.Event) error {
 		changed[i].DataEncoded = with(e.DataEncoded)
 	}
 	return p.Publisher.Publish(ctx, changed...)
+}
+
+// changedOrders returns how the next version of orders changes its saga: by the seed, a step is inserted at any place,
+// appended or renamed, or nothing changes.
+func changedOrders(seed uint64) func([]saga.Step[orders.State]) []saga.Step[orders.State] {
+	reserveAgain := saga.Step[orders.State]{
+		Name: "check", Deadline: 20 * time.Second, Done: events.InventoryReserved,
+		Command: saga.Send(events.InventoryReserve, func(o orders.State) events.ReserveStock {
+			all := make([]events.StockLine, len(o.Lines))
+			for i, l := range o.Lines {
+				all[i] = events.StockLine{ProductID: l.ProductID, Quantity: l.Quantity}
+			}
+			return events.ReserveStock{OrderID: o.ID, Lines: all}
+		}),
+	}
+	return func(own []saga.Step[orders.State]) []saga.Step[orders.State] {
+		switch at := int(seed % 6); at {
+		case 4:
+			own[1].Name = "hold"
+			return own
+		case 5:
+			return own
+		default:
+			return slices.Insert(own, max(at, 1), reserveAgain)
+		}
+	}
 }

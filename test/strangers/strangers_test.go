@@ -269,7 +269,8 @@ func TestStrangersEventsAreHandedOn(t *testing.T) {
 			map[string]string{"datacontenttype": "application/vnd.x+json"}, `"{\"a\":1}"`,
 		},
 		"a type of null": {
-			inJSON, `{"datacontenttype":null,"subject":null,"time":null,"dataschema":null,"x":null,` + required + `,"data":{"a":1}}`,
+			inJSON,
+			`{"datacontenttype":null,"subject":null,"time":null,"dataschema":null,"x":null,` + required + `,"data":{"a":1}}`,
 			map[string]string{"datacontenttype": "application/json"}, `{"a":1}`,
 		},
 		"implied JSON": {
@@ -291,7 +292,9 @@ func TestStrangersEventsAreHandedOn(t *testing.T) {
 				"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "vendor=1",
 			}, ``,
 		},
-		"an integer": {inJSON, `{` + required + `,"n":-2147483648,"b":true}`, map[string]string{"n": "-2147483648", "b": "true"}, ``},
+		"an integer": {
+			inJSON, `{` + required + `,"n":-2147483648,"b":true}`, map[string]string{"n": "-2147483648", "b": "true"}, ``,
+		},
 		"an empty fragment": {
 			inJSON, `{` + strings.Replace(required, "/stranger", "/empty#", 1) + `}`, map[string]string{"source": "/empty#"}, ``,
 		},

@@ -4,10 +4,15 @@
 // can never be confirmed. Every call has an Idempotency-Key made of the order and the operation. Tokens are ids of
 // payment methods (pm_…) or card tokens (tok_…).
 //
+// The answer to a call may be lost, or be a failure although the call took effect. The status of the intent tells then:
+// a call that finds the status which it is for succeeds. A request that Stripe refuses for good, for the card or for
+// the request itself, is declined with Stripe's reason.
+//
 // The client is written here, because six calls of form-encoded HTTP need less code than Stripe's SDK brings.
 package stripe
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -33,6 +38,7 @@ const callTimeout = 20 * time.Second
 // Provider is a client of Stripe's API.
 type Provider struct {
 	base, key string
+	webhooks  []string // the secrets that webhooks are signed with
 	client    *http.Client
 }
 
@@ -47,8 +53,16 @@ func New(base, secretKey string) *Provider {
 	transport.MaxIdleConnsPerHost = 32 // as many as concurrent handlers
 	return &Provider{
 		base: strings.TrimSuffix(base, "/"), key: secretKey,
-		client: &http.Client{Transport: transport, Timeout: callTimeout},
+		client: &http.Client{Transport: transport, Timeout: callTimeout, CheckRedirect: noRedirect},
 	}
+}
+
+// noRedirect makes a redirect the response: Stripe sends none, and the key is for no other host.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// keyOf returns the idempotency key of an operation.
+func keyOf(p provider.Payment, operation string) string {
+	return cmp.Or(p.Key, p.OrderID+":"+operation)
 }
 
 // Open creates the intent and returns its id.
@@ -57,7 +71,7 @@ func (s *Provider) Open(ctx context.Context, p provider.Payment) (string, error)
 	if err != nil {
 		return "", err
 	}
-	intent, err := s.call(ctx, "/v1/payment_intents", p.OrderID+":open", url.Values{
+	intent, err := s.call(ctx, "/v1/payment_intents", keyOf(p, "open"), url.Values{
 		"amount":                 {strconv.FormatInt(amount, 10)},
 		"currency":               {strings.ToLower(p.Currency)},
 		"capture_method":         {"manual"},
@@ -67,7 +81,7 @@ func (s *Provider) Open(ctx context.Context, p provider.Payment) (string, error)
 	if err == nil && intent.ID == "" {
 		err = fault.New(fault.Internal, "stripe created a payment intent without an id")
 	}
-	return intent.ID, err
+	return intent.ID, declined(err)
 }
 
 // amountOf returns the amount in Stripe's units, which for some currencies are not the minor units of ISO 4217
@@ -101,25 +115,43 @@ func amountOf(p provider.Payment) (int64, error) {
 // Authorize confirms the intent.
 func (s *Provider) Authorize(ctx context.Context, p provider.Payment) error {
 	method, err := s.method(ctx, p)
-	if err != nil {
-		return unknownToken(err)
+	var used *Error
+	if errors.As(err, &used) && used.Code == "token_already_used" { // perhaps by this call, days ago
+		if status, lookErr := s.look(ctx, p); lookErr != nil || status == "requires_capture" || status == "succeeded" {
+			return lookErr
+		}
 	}
-	intent, err := s.call(ctx, intentPath(p, "confirm"), p.OrderID+":authorize", url.Values{"payment_method": {method}})
 	if err != nil {
-		return unknownToken(err)
+		return declined(unknownToken(err))
 	}
-	switch intent.Status {
+	intent, err := s.call(ctx, intentPath(p, "confirm"), keyOf(p, "authorize"), url.Values{"payment_method": {method}})
+	status := intent.Status
+	if err == nil && status == "processing" { // the same key would give the same answer
+		status, err = s.look(ctx, p)
+	} else if known := statusIn(err); known != "" {
+		status = known
+	}
+	switch status {
+	case "requires_capture", "succeeded":
+		return nil
 	case "requires_action":
 		return &provider.Declined{
 			Code: "authentication_required", Reason: "the card needs its holder's confirmation, which this shop cannot ask for",
 		}
-	case "requires_payment_method":
-		return &provider.Declined{Code: "card_declined", Reason: "the card was declined"}
 	case "canceled":
-		return fault.New(fault.Conflict, "the payment was voided")
+		return canceled
+	case "processing":
+		return fault.New(fault.Unavailable, "the payment is still being processed").After(2 * time.Second)
+	case "requires_payment_method":
+		if err == nil {
+			return &provider.Declined{Code: "card_declined", Reason: "the card was declined"}
+		}
 	}
-	return nil
+	return declined(unknownToken(err))
 }
+
+// canceled is the answer about an intent that was canceled, which is final.
+var canceled = &provider.Declined{Code: "payment_canceled", Reason: "the payment was canceled"}
 
 // method returns the payment method of the token.
 func (s *Provider) method(ctx context.Context, p provider.Payment) (string, error) {
@@ -127,7 +159,7 @@ func (s *Provider) method(ctx context.Context, p provider.Payment) (string, erro
 		return p.Token, nil
 	}
 	form := url.Values{"type": {"card"}, "card[token]": {p.Token}}
-	m, err := s.call(ctx, "/v1/payment_methods", p.OrderID+":method", form)
+	m, err := s.call(ctx, "/v1/payment_methods", cmp.Or(p.Key, p.OrderID)+":method", form)
 	return m.ID, err
 }
 
@@ -140,25 +172,47 @@ func unknownToken(err error) error {
 	return err
 }
 
+// declined returns a *provider.Declined for a request that Stripe refuses for good, and any other error unchanged.
+func declined(err error) error {
+	var e *Error
+	if !errors.As(err, &e) || !e.final() {
+		return err
+	}
+	if e.Code == "resource_missing" { // its message names what is missing
+		return &provider.Declined{Code: e.Code, Reason: "the payment provider does not know the payment"}
+	}
+	return &provider.Declined{Code: cmp.Or(e.DeclineCode, e.Code, e.Type), Reason: reason(e.Message)}
+}
+
 // Capture captures the intent.
 func (s *Provider) Capture(ctx context.Context, p provider.Payment) error {
-	_, err := s.call(ctx, intentPath(p, "capture"), p.OrderID+":capture", nil)
-	return ignoreStatus(err, "succeeded")
+	_, err := s.call(ctx, intentPath(p, "capture"), keyOf(p, "capture"), nil)
+	switch statusIn(err) {
+	case "succeeded":
+		return nil
+	case "canceled":
+		return canceled
+	case "requires_payment_method", "requires_confirmation", "requires_action":
+		return &provider.Declined{Code: "payment_not_authorized", Reason: "no money is reserved for the payment"}
+	}
+	return declined(err)
 }
 
 // Void cancels the intent.
 func (s *Provider) Void(ctx context.Context, p provider.Payment) error {
-	_, err := s.call(ctx, intentPath(p, "cancel"), p.OrderID+":void", nil)
-	var e *Error
-	if errors.As(err, &e) && e.status() == "succeeded" {
+	_, err := s.call(ctx, intentPath(p, "cancel"), keyOf(p, "void"), nil)
+	switch statusIn(err) {
+	case "succeeded":
 		return provider.ErrCaptured
+	case "canceled":
+		return nil
 	}
-	return ignoreStatus(err, "canceled")
+	return err
 }
 
 // Refund refunds the whole amount.
 func (s *Provider) Refund(ctx context.Context, p provider.Payment) error {
-	_, err := s.call(ctx, "/v1/refunds", p.OrderID+":refund", url.Values{"payment_intent": {p.Ref}})
+	_, err := s.call(ctx, "/v1/refunds", keyOf(p, "refund"), url.Values{"payment_intent": {p.Ref}})
 	var e *Error
 	if errors.As(err, &e) && e.Code == "charge_already_refunded" {
 		return nil
@@ -170,19 +224,29 @@ func intentPath(p provider.Payment, verb string) string {
 	return "/v1/payment_intents/" + url.PathEscape(p.Ref) + "/" + verb
 }
 
-// ignoreStatus returns nil for the error of an operation on an intent that has the operation's final status already.
-func ignoreStatus(err error, status string) error {
+// statusIn returns the status of the intent that did not allow the operation; "": err is another one.
+func statusIn(err error) string {
 	var e *Error
-	if errors.As(err, &e) && e.status() == status {
-		return nil
+	if errors.As(err, &e) {
+		return e.status()
 	}
-	return err
+	return ""
+}
+
+// look returns the present status of the intent.
+func (s *Provider) look(ctx context.Context, p provider.Payment) (string, error) {
+	o, err := s.do(ctx, http.MethodGet, "/v1/payment_intents/"+url.PathEscape(p.Ref), "", nil)
+	return o.Status, err
 }
 
 // object holds the used fields of a response.
 type object struct {
-	ID     string `json:"id"`
-	Status string `json:"status"`
+	ID       string            `json:"id"`
+	Status   string            `json:"status"`
+	Amount   int64             `json:"amount"`
+	Currency string            `json:"currency"`
+	Metadata map[string]string `json:"metadata"`
+	Charge   charge            `json:"latest_charge"`
 }
 
 // Error is an error response of Stripe. It is the cause of the returned fault and is shown to operators only.
@@ -211,30 +275,51 @@ func (e *Error) status() string {
 	return e.Intent.Status
 }
 
+// final reports whether Stripe refuses the request itself, so that it would refuse it again.
+func (e *Error) final() bool {
+	switch e.HTTP {
+	case http.StatusBadRequest, http.StatusPaymentRequired, http.StatusNotFound:
+		return e.status() == "" && (e.Type == "invalid_request_error" || e.Type == "card_error")
+	}
+	return false
+}
+
 // maxResponse is the most bytes of a response that are read.
 const maxResponse = 1 << 20
 
+// maxKeys is how many keys with a number a call may have.
+const maxKeys = 8
+
 // call sends a request with its idempotency key. Once Stripe has begun to carry out a request it stores the response
 // for a day, also a failure of its own, and returns it for each request with the same key. So when the response is a
-// stored failure, call repeats the request once with a new key. That cannot move money twice: the intent's status, or
-// the refund that exists already, prevents it, and an intent that is created twice is not confirmed twice.
+// stored failure, call repeats the request with the next key: the same key with a number, so that whoever makes the
+// call again comes by the same keys. That cannot move money twice: the intent's status, or the refund that exists
+// already, prevents it, and an intent that is created twice is not confirmed twice.
 func (s *Provider) call(ctx context.Context, path, idempotencyKey string, form url.Values) (object, error) {
-	o, err := s.send(ctx, path, idempotencyKey, form)
-	var e *Error
-	if errors.As(err, &e) && e.stored {
-		return s.send(ctx, path, idempotencyKey+":"+rand.Text(), form)
+	key := idempotencyKey
+	for n := 2; ; n++ {
+		o, err := s.do(ctx, http.MethodPost, path, key, form)
+		var e *Error
+		if !errors.As(err, &e) || !e.stored || e.final() || n > maxKeys+1 {
+			return o, err
+		}
+		key = idempotencyKey + ":" + strconv.Itoa(n)
+		if n > maxKeys {
+			key = idempotencyKey + ":" + rand.Text()
+		}
 	}
-	return o, err
 }
 
-func (s *Provider) send(ctx context.Context, path, idempotencyKey string, form url.Values) (object, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.base+path, strings.NewReader(form.Encode()))
+func (s *Provider) do(ctx context.Context, method, path, idempotencyKey string, form url.Values) (object, error) {
+	r, err := http.NewRequestWithContext(ctx, method, s.base+path, strings.NewReader(form.Encode()))
 	if err != nil {
 		return object{}, fault.Wrap(err, fault.Internal, "make a request to stripe")
 	}
 	r.Header.Set("Authorization", "Bearer "+s.key)
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	r.Header.Set("Idempotency-Key", idempotencyKey)
+	if method == http.MethodPost {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Idempotency-Key", idempotencyKey)
+	}
 	res, err := s.client.Do(r)
 	if err != nil {
 		return object{}, unreachable(err)
@@ -273,12 +358,6 @@ func refused(res *http.Response, body []byte) error {
 	e.HTTP, e.RequestID = res.StatusCode, res.Header.Get("Request-Id")
 	e.stored = res.Header.Get("Idempotent-Replayed") == "true"
 	switch {
-	case e.Type == "card_error":
-		code := e.DeclineCode
-		if code == "" {
-			code = e.Code
-		}
-		return &provider.Declined{Code: code, Reason: reason(e.Message)}
 	case res.StatusCode == http.StatusTooManyRequests:
 		f := fault.Wrap(e, fault.Exhausted, "the payment provider limits the rate of requests")
 		if s, err := strconv.Atoi(res.Header.Get("Retry-After")); err == nil && s > 0 {
@@ -289,6 +368,8 @@ func refused(res *http.Response, body []byte) error {
 		return fault.Wrap(e, fault.Unavailable, "the payment provider is not available just now")
 	case e.status() != "":
 		return fault.Wrap(e, fault.Conflict, "the payment is in another state than expected")
+	case e.final():
+		return fault.Wrap(e, fault.Invalid, "the payment provider refuses the request")
 	}
 	return fault.Wrap(e, fault.Internal, "the payment provider refused the request")
 }
@@ -296,7 +377,7 @@ func refused(res *http.Response, body []byte) error {
 // reason returns the message, cut to the length that the event's schema allows.
 func reason(message string) string {
 	if message == "" {
-		return "the card was declined"
+		return "the payment was declined"
 	}
 	const maxLength = 1000
 	if r := []rune(message); len(r) > maxLength {

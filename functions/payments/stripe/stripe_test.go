@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -57,7 +58,8 @@ func answering(t *testing.T, status int, body string, header ...string) (*stripe
 // Each call sends the request of Stripe's reference, with a key of its own for the order and operation.
 func TestRequests(t *testing.T) {
 	const head = "Bearer sk_test_1 application/x-www-form-urlencoded "
-	byMethod := payment
+	byKey, byMethod := payment, payment
+	byKey.Key = "payments/refund/o1"
 	byMethod.Token = "pm_1"
 	for name, tt := range map[string]struct {
 		do   call
@@ -75,6 +77,7 @@ func TestRequests(t *testing.T) {
 		"capture": {calls["capture"], payment, "POST /v1/payment_intents/pi_1/capture " + head + "o1:capture "},
 		"void":    {calls["void"], payment, "POST /v1/payment_intents/pi_1/cancel " + head + "o1:void "},
 		"refund":  {calls["refund"], payment, "POST /v1/refunds " + head + "o1:refund payment_intent=pi_1"},
+		"by key":  {calls["refund"], byKey, "POST /v1/refunds " + head + "payments/refund/o1 payment_intent=pi_1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, asked := answering(t, 200, `{"id":"pi_1","status":"requires_capture"}`)
@@ -104,10 +107,10 @@ func TestFaults(t *testing.T) {
 		"wrong key": {
 			401, `{"error":{"type":"invalid_request_error","message":"Invalid API Key sk_test_1"}}`, fault.Internal,
 		},
-		"wrong request": {400, `{"error":{"type":"invalid_request_error","param":"amount"}}`, fault.Internal},
-		"not JSON":      {200, `hello`, fault.Unavailable},
-		"intent in processing": {400, `{"error":{"type":"invalid_request_error","code":"payment_intent_unexpected_state",` +
-			`"payment_intent":{"id":"pi_1","status":"processing"}}}`, fault.Conflict},
+		"redirect": {307, ``, fault.Internal},
+		"not JSON": {200, `hello`, fault.Unavailable},
+		"another state": {400, `{"error":{"type":"invalid_request_error","code":"payment_intent_unexpected_state",` +
+			`"payment_intent":{"id":"pi_1","status":"unheard_of"}}}`, fault.Conflict},
 	} {
 		for operation, do := range calls {
 			t.Run(name+", "+operation, func(t *testing.T) {
@@ -144,7 +147,25 @@ func TestDeclined(t *testing.T) {
 		},
 		"no message": {
 			402, `{"error":{"type":"card_error","code":"card_declined"}}`,
-			provider.Declined{Code: "card_declined", Reason: "the card was declined"},
+			provider.Declined{Code: "card_declined", Reason: "the payment was declined"},
+		},
+		"amount too small": {
+			400, `{"error":{"type":"invalid_request_error","code":"amount_too_small","param":"amount",` +
+				`"message":"Amount must be at least 50 cents."}}`,
+			provider.Declined{Code: "amount_too_small", Reason: "Amount must be at least 50 cents."},
+		},
+		"amount without code": {
+			400, `{"error":{"type":"invalid_request_error","param":"currency","message":"Invalid currency: xts."}}`,
+			provider.Declined{Code: "invalid_request_error", Reason: "Invalid currency: xts."},
+		},
+		"integer": {
+			400, `{"error":{"type":"invalid_request_error","code":"parameter_invalid_integer","message":"Invalid integer"}}`,
+			provider.Declined{Code: "parameter_invalid_integer", Reason: "Invalid integer"},
+		},
+		"unknown intent": {
+			404, `{"error":{"type":"invalid_request_error","code":"resource_missing","param":"intent",` +
+				`"message":"No such payment_intent: 'pi_1'"}}`,
+			provider.Declined{Code: "resource_missing", Reason: "the payment provider does not know the payment"},
 		},
 		"action required": {200, `{"id":"pi_1","status":"requires_action"}`, provider.Declined{
 			Code: "authentication_required", Reason: "the card needs its holder's confirmation, which this shop cannot ask for",
@@ -163,6 +184,11 @@ func TestDeclined(t *testing.T) {
 			}
 		})
 	}
+}
+
+func isDeclined(err error) bool {
+	var no *provider.Declined
+	return errors.As(err, &no)
 }
 
 // An operation on an intent that has the operation's final status succeeds; a captured intent cannot be voided; a
@@ -187,18 +213,30 @@ func TestUnexpectedStates(t *testing.T) {
 			"void", state("succeeded"), func(err error) bool { return errors.Is(err, provider.ErrCaptured) },
 		},
 		"authorize what is void": {
-			"authorize", state("canceled"), func(err error) bool { return fault.Is(err, fault.Conflict) },
+			"authorize", state("canceled"), isDeclined,
 		},
 		"capture what is void": {
-			"capture", state("canceled"), func(err error) bool { return fault.Is(err, fault.Conflict) },
+			"capture", state("canceled"), isDeclined,
 		},
-		"authorize without intent": {"authorize", `{"error":{"type":"invalid_request_error","code":"resource_missing",` +
-			`"param":"intent"}}`,
-			func(err error) bool { return fault.Is(err, fault.Internal) }},
+		"authorize twice": {"authorize", state("requires_capture"), func(err error) bool { return err == nil }},
+		"authorize what is captured": {
+			"authorize", state("succeeded"), func(err error) bool { return err == nil },
+		},
+		"authorize what needs its holder": {"authorize", state("requires_action"), isDeclined},
+		"authorize meanwhile": {
+			"authorize", state("processing"), func(err error) bool { return fault.Is(err, fault.Unavailable) },
+		},
+		"capture what is not authorized": {"capture", state("requires_payment_method"), isDeclined},
+		"void what is unknown": {
+			"void", `{"error":{"type":"invalid_request_error","code":"resource_missing","param":"intent"}}`,
+			func(err error) bool { return fault.Is(err, fault.Invalid) },
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := answering(t, 400, tt.body)
-			if err := calls[tt.operation](s, t.Context(), payment); !tt.check(err) {
+			p := payment
+			p.Token = "pm_1"
+			if err := calls[tt.operation](s, t.Context(), p); !tt.check(err) {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -302,5 +340,128 @@ func TestAmounts(t *testing.T) {
 		if x.want > 0 && (err != nil || !strings.Contains(*asked, fmt.Sprintf("amount=%d&", x.want))) {
 			t.Errorf("%d %s: got %v after %q", x.amount, x.currency, err, *asked)
 		}
+	}
+}
+
+// account is a server with the state of one intent. It stores its response to each key, answers every other call that
+// takes effect with a failure of its own, and counts the calls that took effect.
+type account struct {
+	mu      sync.Mutex
+	status  string
+	stored  map[string][2]string // status and body
+	effects []string
+	lose    bool // drops the connection in place of the failure
+}
+
+func (a *account) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := r.Header.Get("Idempotency-Key")
+	if s, replayed := a.stored[key]; replayed {
+		w.Header().Set("Idempotent-Replayed", "true")
+		w.WriteHeader(map[string]int{"200": 200, "400": 400, "500": 500}[s[0]])
+		_, _ = io.WriteString(w, s[1])
+		return
+	}
+	verb := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
+	from := map[string]string{"confirm": "requires_payment_method", "capture": "requires_capture",
+		"cancel": "requires_capture", "refunds": "succeeded"}[verb]
+	to := map[string]string{"confirm": "requires_capture", "capture": "succeeded", "cancel": "canceled",
+		"refunds": "refunded"}[verb]
+	code, body := "200", `{"id":"pi_1","status":"`+to+`"}`
+	switch {
+	case verb == "refunds" && a.status == "refunded":
+		code, body = "400", `{"error":{"type":"invalid_request_error","code":"charge_already_refunded"}}`
+	case a.status != from:
+		code, body = "400", `{"error":{"type":"invalid_request_error","code":"payment_intent_unexpected_state",`+
+			`"payment_intent":{"id":"pi_1","status":"`+a.status+`"}}}`
+	default:
+		a.status, a.effects = to, append(a.effects, verb)
+		if !a.lose {
+			code, body = "500", `{"error":{"type":"api_error"}}`
+		}
+	}
+	a.stored[key] = [2]string{code, body}
+	if a.lose && code == "200" {
+		panic(http.ErrAbortHandler)
+	}
+	w.WriteHeader(map[string]int{"200": 200, "400": 400, "500": 500}[code])
+	_, _ = io.WriteString(w, body)
+}
+
+// A call that took effect, and whose answer is a failure or is lost, succeeds when it is made again, and takes effect
+// once.
+func TestLostAnswers(t *testing.T) {
+	for _, lose := range []bool{false, true} {
+		for operation, from := range map[string]string{
+			"authorize": "requires_payment_method", "capture": "requires_capture", "void": "requires_capture",
+			"refund": "succeeded",
+		} {
+			t.Run(fmt.Sprint(operation, " lost ", lose), func(t *testing.T) {
+				a := &account{status: from, stored: map[string][2]string{}, lose: lose}
+				server := httptest.NewUnstartedServer(a)
+				server.Config.ErrorLog = log.New(io.Discard, "", 0)
+				server.Start()
+				t.Cleanup(server.Close)
+				p := payment
+				p.Token, p.Key = "pm_1", "payments/"+operation+"/o1"
+				s := stripe.New(server.URL, "sk_test_1")
+				if err := calls[operation](s, t.Context(), p); !fault.Is(err, fault.Unavailable) {
+					t.Fatalf("the first answer is %v", err)
+				}
+				for range 2 {
+					if err := calls[operation](s, t.Context(), p); err != nil {
+						t.Errorf("made again: %v", err)
+					}
+				}
+				if len(a.effects) != 1 {
+					t.Errorf("took effect as %q", a.effects)
+				}
+			})
+		}
+	}
+}
+
+// A confirm that is answered before its result is known is looked at again.
+func TestProcessing(t *testing.T) {
+	status := "processing"
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			_, _ = io.WriteString(w, `{"id":"pi_1","status":"processing"}`)
+			return
+		}
+		_, _ = io.WriteString(w, `{"id":"pi_1","status":"`+status+`"}`)
+	}))
+	t.Cleanup(server.Close)
+	s, p := stripe.New(server.URL, "sk_test_1"), payment
+	p.Token = "pm_1"
+	if err := s.Authorize(t.Context(), p); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("got %v", err)
+	}
+	status = "requires_capture"
+	if err := s.Authorize(t.Context(), p); err != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A token that was used by this very call, so long ago that Stripe has forgotten its key, is no unknown token.
+func TestTokenUsedByThisCall(t *testing.T) {
+	status := "requires_capture"
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = io.WriteString(w, `{"error":{"type":"invalid_request_error","code":"token_already_used"}}`)
+			return
+		}
+		_, _ = io.WriteString(w, `{"id":"pi_1","status":"`+status+`"}`)
+	}))
+	t.Cleanup(server.Close)
+	s := stripe.New(server.URL, "sk_test_1")
+	if err := s.Authorize(t.Context(), payment); err != nil {
+		t.Errorf("got %v", err)
+	}
+	status = "requires_payment_method"
+	if err := s.Authorize(t.Context(), payment); !isDeclined(err) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -147,7 +147,7 @@ func TestSinkBackoffIsCapped(t *testing.T) {
 }
 
 // counts is an Observer that counts its calls.
-type counts struct{ published, delivered, failed, retried, dead atomic.Int64 }
+type counts struct{ published, delivered, failed, retried, dead, paused, resumed atomic.Int64 }
 
 func (c *counts) Published(n int) { c.published.Add(int64(n)) }
 func (c *counts) Delivered(_ string, status int, _ time.Duration) {
@@ -159,6 +159,13 @@ func (c *counts) Delivered(_ string, status int, _ time.Duration) {
 }
 func (c *counts) Retried(string)      { c.retried.Add(1) }
 func (c *counts) DeadLettered(string) { c.dead.Add(1) }
+func (c *counts) Paused(_ string, paused bool) {
+	if paused {
+		c.paused.Add(1)
+	} else {
+		c.resumed.Add(1)
+	}
+}
 
 // The observer's calls and Stats count what happened.
 func TestObserver(t *testing.T) {

@@ -3,6 +3,7 @@ package firestore
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"cloud.google.com/go/firestore"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/firestore/layout"
 )
 
 // attempts is how often a call is tried that may succeed the next time.
@@ -19,9 +21,19 @@ const attempts = 6
 // change is a mutation in Firestore's form.
 type change struct {
 	store.Mutation
-	record record
-	ref    *firestore.DocumentRef
+	record    record
+	ref       *firestore.DocumentRef
+	expected  int64 // the version that a precondition requires; whichever: there is none
+	singleUse bool  // no marks of deleted documents are kept
 }
+
+const whichever = -1
+
+// creates reports whether the change creates a document that must be missing, with a version above its mark.
+func (c change) creates() bool { return c.Data != nil && c.expected == 0 && !c.singleUse }
+
+// blind reports whether the change makes a mark of a document whose version is not known.
+func (c change) blind() bool { return c.Data == nil && c.expected == whichever && !c.singleUse }
 
 // commit writes a batch if its preconditions hold.
 //
@@ -34,27 +46,39 @@ func (s *Store) commit(ctx context.Context, b store.Batch) error {
 	if err != nil {
 		return err
 	}
+	for _, c := range changes {
+		if c.creates() && c.Version <= s.floors.Of(c.Collection) {
+			return changed(c.Key)
+		}
+	}
 	switch {
 	case len(b.Mutations) == 0:
 		return again(ctx, func() error {
-			_, err := s.look(ctx, b.Preconditions)
+			_, err := s.look(ctx, b.Preconditions, nil)
 			return err
 		})
-	case writesAll(b):
+	case writesAll(b) && !slices.ContainsFunc(changes, change.blind):
 		return s.commitOptimistic(ctx, b.Preconditions, changes)
 	}
 	return s.commitLocking(ctx, b.Preconditions, changes)
 }
 
 func (s *Store) changes(b store.Batch) (changes []change, err error) {
-	size := 0
+	size, expected := 0, make(map[store.Key]int64, len(b.Preconditions))
+	for _, p := range b.Preconditions {
+		expected[p.Key] = p.Version
+	}
 	changes = make([]change, len(b.Mutations))
 	for i, m := range b.Mutations {
 		r, ref, err := s.recordOf(m)
 		if err != nil {
 			return nil, err
 		}
-		changes[i] = change{m, r, ref}
+		spec, _ := s.schema.Spec(m.Collection) // it is declared, as every call has checked
+		changes[i] = change{m, r, ref, whichever, spec.SingleUse}
+		if version, conditional := expected[m.Key]; conditional {
+			changes[i].expected = version
+		}
 		if size += len(ref.Path); m.Data != nil {
 			size += r.size(ref)
 		}
@@ -88,11 +112,11 @@ func writesAll(b store.Batch) bool {
 }
 
 func (s *Store) commitOptimistic(ctx context.Context, preconditions []store.Precondition, changes []change) error {
-	updates, known := s.seen.at(preconditions)
+	updates, known := s.seen.at(preconditions, changes)
 	for n := 1; ; n++ {
 		if !known {
 			err := again(ctx, func() (err error) {
-				updates, err = s.look(ctx, preconditions)
+				updates, err = s.look(ctx, preconditions, changes)
 				return err
 			})
 			if err != nil {
@@ -108,7 +132,7 @@ func (s *Store) commitOptimistic(ctx context.Context, preconditions []store.Prec
 			if n == attempts {
 				return changed(preconditions[0].Key)
 			}
-			known = false // it has changed, or was deleted and created again with the same version
+			known = false // it has changed, has a mark, or was deleted and created again with the same version
 		case codes.Aborted:
 			if n == attempts || !pause(ctx, n) {
 				return err
@@ -126,16 +150,21 @@ func (s *Store) write(ctx context.Context, changes []change, updates map[store.K
 	for _, c := range changes {
 		updated, conditional := updates[c.Key]
 		switch {
+		case c.Data == nil && conditional && !c.singleUse:
+			batch.Update(c.ref, c.marking(c.expected, s.now()), firestore.LastUpdateTime(updated))
 		case c.Data == nil && conditional:
 			batch.Delete(c.ref, firestore.LastUpdateTime(updated))
 		case c.Data == nil:
 			batch.Delete(c.ref)
+		case !conditional && !c.singleUse:
+			data, fields := c.record.merged()
+			batch.Set(c.ref, data, fields)
 		case !conditional:
 			batch.Set(c.ref, c.record)
 		case updated.IsZero():
 			batch.Create(c.ref, c.record)
 		default:
-			batch.Update(c.ref, c.record.updates(), firestore.LastUpdateTime(updated))
+			batch.Update(c.ref, c.record.updates(c.expected == 0), firestore.LastUpdateTime(updated))
 		}
 	}
 	results, err := batch.Commit(ctx)
@@ -150,9 +179,25 @@ func (s *Store) write(ctx context.Context, changes []change, updates map[store.K
 	return nil
 }
 
+// marking returns the updates that make a mark of a document with the version.
+func (c change) marking(version int64, at time.Time) []firestore.Update {
+	return []firestore.Update{
+		{Path: layout.Version, Value: firestore.Delete}, {Path: layout.Data, Value: firestore.Delete},
+		{Path: layout.Layout, Value: firestore.Delete}, {Path: layout.Keys, Value: firestore.Delete},
+		{Path: layout.Last, Value: firestore.FieldTransformMaximum(max(version, c.Version))},
+		{Path: layout.Deleted, Value: at},
+	}
+}
+
 // commitLocking checks the preconditions and writes in one transaction.
 func (s *Store) commitLocking(ctx context.Context, preconditions []store.Precondition, changes []change) error {
-	refs, err := s.refs(keysOf(preconditions))
+	keys := keysOf(preconditions)
+	for _, c := range changes {
+		if c.blind() {
+			keys = append(keys, c.Key)
+		}
+	}
+	refs, err := s.refs(keys)
 	if err != nil {
 		return err
 	}
@@ -161,16 +206,17 @@ func (s *Store) commitLocking(ctx context.Context, preconditions []store.Precond
 		if err != nil {
 			return err
 		}
-		if err := s.hold(preconditions, snaps); err != nil {
+		stored, err := s.hold(preconditions, snaps, changes)
+		if err != nil {
 			return err
 		}
-		for _, c := range changes {
-			if c.Data == nil {
-				err = tx.Delete(c.ref)
-			} else {
-				err = tx.Set(c.ref, c.record)
+		for i := len(preconditions); i < len(keys); i++ {
+			if stored[keys[i]], err = s.document(keys[i], snaps[i]); err != nil {
+				return err
 			}
-			if err != nil {
+		}
+		for _, c := range changes {
+			if err := s.writeIn(tx, c, stored[c.Key].Version); err != nil {
 				return err
 			}
 		}
@@ -178,9 +224,25 @@ func (s *Store) commitLocking(ctx context.Context, preconditions []store.Precond
 	}, firestore.MaxAttempts(4)) // with pauses of up to 1, 2 and 4 seconds
 }
 
+// writeIn makes a change in a transaction. The stored version is needed for a deletion only.
+func (s *Store) writeIn(tx *firestore.Transaction, c change, stored int64) error {
+	switch {
+	case c.singleUse && c.Data == nil:
+		return tx.Delete(c.ref)
+	case c.singleUse:
+		return tx.Set(c.ref, c.record)
+	case c.Data != nil:
+		data, fields := c.record.merged()
+		return tx.Set(c.ref, data, fields)
+	case stored > 0:
+		return tx.Update(c.ref, c.marking(stored, s.now()))
+	}
+	return nil // it is missing
+}
+
 // look checks the preconditions against one consistent state, and returns the documents' update times.
 func (s *Store) look(
-	ctx context.Context, preconditions []store.Precondition,
+	ctx context.Context, preconditions []store.Precondition, changes []change,
 ) (updates map[store.Key]time.Time, err error) {
 	refs, err := s.refs(keysOf(preconditions))
 	if err != nil {
@@ -194,21 +256,32 @@ func (s *Store) look(
 	for i, snap := range snaps {
 		updates[preconditions[i].Key] = snap.UpdateTime
 	}
-	return updates, s.hold(preconditions, snaps)
+	_, err = s.hold(preconditions, snaps, changes)
+	return updates, err
 }
 
-// hold returns a conflict unless the documents have the required versions.
-func (s *Store) hold(preconditions []store.Precondition, snaps []*firestore.DocumentSnapshot) error {
+// hold returns the documents, or a conflict unless they have the required versions and those that the changes create
+// have versions above Last.
+func (s *Store) hold(
+	preconditions []store.Precondition, snaps []*firestore.DocumentSnapshot, changes []change,
+) (stored map[store.Key]store.Document, err error) {
+	stored = make(map[store.Key]store.Document, len(preconditions))
 	for i, p := range preconditions {
 		d, err := s.document(p.Key, snaps[i])
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if d.Version != p.Version {
-			return changed(p.Key)
+			return nil, changed(p.Key)
+		}
+		stored[p.Key] = d
+	}
+	for _, c := range changes {
+		if c.creates() && c.Version <= stored[c.Key].Last {
+			return nil, changed(c.Key)
 		}
 	}
-	return nil
+	return stored, nil
 }
 
 func keysOf(preconditions []store.Precondition) []store.Key {

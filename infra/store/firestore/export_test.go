@@ -1,9 +1,12 @@
 package firestore
 
 import (
+	"testing"
 	"time"
 
 	"google.golang.org/grpc"
+
+	"github.com/ebb-dev/ebb/infra/store/firestore/layout"
 )
 
 // With adds options of the connection.
@@ -17,6 +20,32 @@ func SetLag(d time.Duration) (restore func()) {
 	before := lag
 	lag = d
 	return func() { lag = before }
+}
+
+// SetPruneEvery changes pruneEvery until restore is called.
+func SetPruneEvery(n int64) (restore func()) {
+	before := pruneEvery
+	pruneEvery = n
+	return func() { pruneEvery = before }
+}
+
+// SetNow sets the clock that dates marks, before the first commit.
+func (s *Store) SetNow(now func() time.Time) { s.now = now }
+
+// Marks returns the number of marks of deleted documents.
+func (s *Store) Marks(t *testing.T) (n int) {
+	for _, spec := range s.schema {
+		c, err := s.collection(spec.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		snaps, err := c.Where(layout.Deleted, ">", time.Time{}).Documents(t.Context()).GetAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += len(snaps)
+	}
+	return n
 }
 
 // MaxDocument is the size of the largest document, by Firestore's rules.

@@ -7,6 +7,10 @@
 // bytes, a commit of more than 10 MiB. Firestore sustains about one write per second of one document; faster writers
 // get conflicts.
 //
+// A document that is deleted becomes a mark, unless its collection is SingleUse. An older version of this package does
+// not know marks: while its instances still run beside newer ones, they fail with fault.Internal on a document that a
+// newer one has deleted.
+//
 // The database and its composite indexes are created by Terraform, from layout.Indexes.
 package firestore
 
@@ -14,6 +18,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"cloud.google.com/go/firestore"
@@ -22,6 +27,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/internal/closegate"
+	"github.com/ebb-dev/ebb/infra/store/internal/marks"
 )
 
 // callTimeout is the timeout of a call with its retries, when its context has no earlier deadline.
@@ -33,7 +39,11 @@ type Store struct {
 	schema store.Schema
 	client *firestore.Client
 	seen   *seen
+	floors marks.Floors     // as far as this handle has read them
+	now    func() time.Time // dates marks
 
+	floorsRead floorsRead
+	marked     atomic.Int64     // marks made since old ones were looked for
 	prepared   task             // registers the schema
 	states     map[string]state // by collection; set when prepared is done
 	sweeps     map[string]*task // of collections with an index that older documents may lack; set when prepared is done
@@ -75,7 +85,8 @@ func Open(ctx context.Context, c Config, schema store.Schema) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{config: c, schema: schema, client: client, seen: newSeen()}
+	s := &Store{config: c, schema: schema, client: client, seen: newSeen(), now: time.Now}
+	s.marked.Store(pruneEvery) // the first deletion looks for old marks
 	s.background, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	s.prepared.run = s.register
 	s.prepared.begin(s.background, time.Time{})
@@ -117,6 +128,9 @@ func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Document, e
 	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	err = s.ready(limited)
+	if err == nil {
+		err = s.freshFloors(limited)
+	}
 	if err == nil {
 		err = again(limited, func() error { return s.get(limited, keys, refs, docs) })
 	}
@@ -208,10 +222,19 @@ func (s *Store) Commit(ctx context.Context, b store.Batch) error {
 	defer cancel()
 	err = s.ready(limited)
 	if err == nil {
+		err = s.freshFloors(limited)
+	}
+	if err == nil {
 		err = s.commit(limited, b)
+	}
+	if err == nil {
+		s.pruneAfter(limited, b)
 	}
 	return s.translate(ctx, err, "commit")
 }
+
+// Floor implements store.Floors.
+func (s *Store) Floor(collection string) int64 { return s.floors.Of(collection) }
 
 // Close implements store.Driver.
 func (s *Store) Close() error {

@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
@@ -14,13 +17,39 @@ import (
 
 func TestConformance(t *testing.T) {
 	needEmulator(t)
-	open := func(t *testing.T, schema store.Schema) store.Driver { return open(t, schema) }
+	defer firestore.SetPruneEvery(1)()
+	var clocks sync.Map // by test
+	open := func(t *testing.T, schema store.Schema) store.Driver {
+		c, _ := clocks.LoadOrStore(t.Name(), &clock{})
+		s := open(t, schema)
+		s.SetNow(c.(*clock).now)
+		return s
+	}
 	storetest.Run(t, storetest.Harness{
-		New:         open,
-		Reopen:      open,
+		New:    open,
+		Reopen: open,
+		Later: func(t *testing.T, schema store.Schema) store.Driver {
+			c, _ := clocks.Load(t.Name())
+			c.(*clock).later.Store(true)
+			return open(t, schema)
+		},
+		Marks:       func(t *testing.T, d store.Driver) int { return d.(*firestore.Store).Marks(t) },
 		MaxDocument: 1<<20 - 1024, // Firestore counts names and keys too
 		Histories:   6,            // the emulator lets transactions that lock each other wait for two seconds
 	})
+}
+
+// clock is the clock of a test's handles. Later, it goes on by more than half an hour with each look.
+type clock struct {
+	later atomic.Bool
+	looks atomic.Int64
+}
+
+func (c *clock) now() time.Time {
+	if !c.later.Load() {
+		return time.Now()
+	}
+	return time.Now().Add(store.MarkRetention + time.Hour + time.Duration(c.looks.Add(1))*40*time.Minute)
 }
 
 var indexed = store.Schema{{Name: "things", Indexes: []store.Index{store.On("n")}}, {Name: "others"}}

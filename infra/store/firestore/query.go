@@ -48,7 +48,28 @@ func (s *Store) query(ctx context.Context, q store.Query) ([]store.Document, err
 	}
 	var docs []store.Document
 	err = s.each(ctx, q, fq.Limit(q.Limit+1), func(d store.Document) { docs = append(docs, d) })
-	return docs, err
+	if spec, _ := s.schema.Spec(q.Collection); err != nil || spec.SingleUse || len(q.Where)+len(q.Order) > 0 {
+		return docs, err // marks have no keys, so that they are in no index
+	}
+	return s.withoutMarks(ctx, q, docs)
+}
+
+// withoutMarks returns the documents of a query by id that are no marks, and reads on for those that the marks took the
+// place of.
+func (s *Store) withoutMarks(ctx context.Context, q store.Query, docs []store.Document) ([]store.Document, error) {
+	full, last := len(docs) > q.Limit, ""
+	if full {
+		last = docs[q.Limit].ID
+	}
+	docs = slices.DeleteFunc(docs, func(d store.Document) bool { return d.Version == 0 })
+	if !full || len(docs) > q.Limit {
+		return docs, nil
+	}
+	next := q
+	next.After = &store.Position{ID: last}
+	more, err := s.query(ctx, next)
+	docs = append(docs, more...)
+	return docs[:min(len(docs), q.Limit+1)], err
 }
 
 // byID returns the first documents by id of all that a query finds.

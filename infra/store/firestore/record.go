@@ -25,6 +25,7 @@ type record struct {
 	Layout  int64          `firestore:"layout"`
 	Keys    map[string]any `firestore:"keys,omitempty"`
 	ID      string         `firestore:"id,omitempty"`
+	Last    int64          `firestore:"last,omitempty"`
 }
 
 // recordOf returns the record of a mutation and its reference. It refuses what Firestore would refuse, with clearer
@@ -62,6 +63,7 @@ func (r record) size(ref *firestore.DocumentRef) int {
 	named := func(name string, size int) int { return len(name) + 1 + size }
 	size := ofName + len(ref.Parent.ID) + 1 + len(ref.ID) + 1 + ofDocument
 	size += named(layout.Version, number) + named(layout.Layout, number) + named(layout.Data, len(r.Data)+1)
+	size += named(layout.Last, number) // a document that was created again has it
 	if len(r.Keys) > 0 {
 		size += named(layout.Keys, ofDocument)
 	}
@@ -81,10 +83,14 @@ func (r record) size(ref *firestore.DocumentRef) int {
 	return size
 }
 
-// updates returns the updates that replace an existing record by this one: every field but ID, which never changes.
-func (r record) updates() []firestore.Update {
+// updates returns the updates that replace an existing record or mark by this one: every field but ID, which never
+// changes, and Last.
+func (r record) updates(mark bool) []firestore.Update {
 	u := []firestore.Update{
 		{Path: layout.Version, Value: r.Version}, {Path: layout.Data, Value: r.Data}, {Path: layout.Layout, Value: r.Layout},
+	}
+	if mark {
+		u = append(u, firestore.Update{Path: layout.Deleted, Value: firestore.Delete})
 	}
 	if len(r.Keys) > 0 {
 		u = append(u, firestore.Update{Path: layout.Keys, Value: r.Keys})
@@ -92,13 +98,36 @@ func (r record) updates() []firestore.Update {
 	return u
 }
 
+// merged returns the record for a Set that keeps Last, and the fields that it sets.
+func (r record) merged() (data map[string]any, fields firestore.SetOption) {
+	data = map[string]any{
+		layout.Version: r.Version, layout.Data: r.Data, layout.Layout: r.Layout, layout.Deleted: firestore.Delete,
+	}
+	if len(r.Keys) > 0 {
+		data[layout.Keys] = r.Keys
+	}
+	if r.ID != "" {
+		data[layout.ID] = r.ID
+	}
+	var paths []firestore.FieldPath
+	for name := range data {
+		paths = append(paths, firestore.FieldPath{name})
+	}
+	return data, firestore.Merge(paths...)
+}
+
 // document returns the document of a snapshot.
 func (s *Store) document(k store.Key, snap *firestore.DocumentSnapshot) (store.Document, error) {
 	if !snap.Exists() {
-		return store.Document{Key: k}, nil
+		return store.Document{Key: k, Last: s.floors.Of(k.Collection)}, nil
 	}
 	var r record
-	if err := snap.DataTo(&r); err != nil || r.Version == 0 {
+	err := snap.DataTo(&r)
+	if err == nil && r.Version == 0 && r.Last > 0 {
+		s.seen.addMark(k, r.Last, snap.UpdateTime)
+		return store.Document{Key: k, Last: max(r.Last, s.floors.Of(k.Collection))}, nil
+	}
+	if err != nil || r.Version == 0 {
 		return store.Document{}, fault.Wrap(err, fault.Internal, "%s %q was not written by this driver", k.Collection, k.ID)
 	}
 	s.seen.add(k, r.Version, snap.UpdateTime)

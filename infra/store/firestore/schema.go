@@ -28,6 +28,7 @@ var lag = 10 * time.Second
 type registered struct {
 	Function    string           `firestore:"function"`
 	Collections map[string]state `firestore:"collections"`
+	Floors      map[string]floor `firestore:"floors"` // of marks that are removed; see marks.go
 }
 
 // state holds the fields of a collection that have keys. Fields are only added, so that an older instance that starts
@@ -78,6 +79,7 @@ func (s *Store) register(ctx context.Context) error {
 		}
 	}
 	s.states, s.sweeps = states, sweeps
+	s.learnFloors(all)
 	return nil
 }
 
@@ -108,6 +110,7 @@ func (s *Store) change(ctx context.Context, f func(*registered) (changed bool, e
 		if snap.Exists() {
 			_, err = ref.Update(ctx, []firestore.Update{
 				{Path: "function", Value: r.Function}, {Path: "collections", Value: r.Collections},
+				{Path: "floors", Value: r.Floors},
 			},
 				firestore.LastUpdateTime(snap.UpdateTime))
 		} else {

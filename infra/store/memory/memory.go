@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
@@ -21,12 +22,17 @@ type Option func(*Store)
 // effects other than its transaction.
 func Twice() Option { return func(s *Store) { s.twice = true } }
 
+// Clock sets the clock that dates the marks of deleted documents; without it the time is the machine's.
+func Clock(now func() time.Time) Option { return func(s *Store) { s.now = now } }
+
 // Store is a handle on one database.
 type Store struct {
 	schema store.Schema
 	twice  bool
+	now    func() time.Time
 
 	db      *database
+	marked  int            // marks made since old ones were removed, guarded by db.mu
 	closing closegate.Gate // every call enters it
 }
 
@@ -37,7 +43,18 @@ type database struct {
 	mu          sync.RWMutex
 	collections map[string]map[string]store.Document
 	ids         map[string][]string // by collection, sorted; missing: must be sorted again
+	marks       map[store.Key]mark  // of deleted documents
+	floors      map[string]int64    // by collection: the largest version of the marks that were removed
 }
+
+// mark holds the largest version that a deleted document had.
+type mark struct {
+	version int64
+	at      time.Time
+}
+
+// pruneEvery is the number of new marks after which old ones are removed.
+const pruneEvery = 256
 
 // New returns a Store with an empty database of its own.
 func New(schema store.Schema, opts ...Option) *Store { return open(newDatabase(), schema, opts) }
@@ -61,11 +78,14 @@ func Opener(opts ...Option) store.Opener {
 }
 
 func newDatabase() *database {
-	return &database{collections: map[string]map[string]store.Document{}, ids: map[string][]string{}}
+	return &database{
+		collections: map[string]map[string]store.Document{}, ids: map[string][]string{},
+		marks: map[store.Key]mark{}, floors: map[string]int64{},
+	}
 }
 
 func open(db *database, schema store.Schema, opts []Option) *Store {
-	s := &Store{schema: schema, db: db}
+	s := &Store{schema: schema, db: db, now: time.Now, marked: pruneEvery} // the first mark looks for old ones
 	for _, o := range opts {
 		o(s)
 	}
@@ -149,9 +169,53 @@ func (s *Store) Commit(ctx context.Context, b store.Batch) error {
 		}
 	}
 	for _, m := range b.Mutations {
+		if m.Data != nil && s.db.used(m) && slices.Contains(b.Preconditions, store.Precondition{Key: m.Key}) {
+			return fault.New(fault.Conflict, "%s %q was created and deleted in the meantime", m.Collection, m.ID)
+		}
+	}
+	for _, m := range b.Mutations {
+		if m.Data == nil {
+			s.mark(m)
+		}
 		s.db.apply(m)
 	}
+	if s.marked > pruneEvery {
+		s.marked = 0
+		s.db.prune(s.now().Add(-store.MarkRetention))
+	}
 	return nil
+}
+
+// mark makes a mark of a document that is deleted.
+func (s *Store) mark(m store.Mutation) {
+	d, there := s.db.collections[m.Collection][m.ID]
+	if spec, _ := s.schema.Spec(m.Collection); !there || spec.SingleUse {
+		return
+	}
+	s.db.marks[m.Key] = mark{max(d.Version, m.Version, s.db.marks[m.Key].version), s.now()}
+	s.marked++
+}
+
+// used reports whether the version of a mutation may have been used for its document, if that is missing.
+func (db *database) used(m store.Mutation) bool { return m.Version <= db.last(m.Key) }
+
+func (db *database) last(k store.Key) int64 { return max(db.marks[k].version, db.floors[k.Collection]) }
+
+// prune removes the marks that are older than a time.
+func (db *database) prune(before time.Time) {
+	for k, m := range db.marks {
+		if m.at.Before(before) {
+			db.floors[k.Collection] = max(db.floors[k.Collection], m.version)
+			delete(db.marks, k)
+		}
+	}
+}
+
+// Floor implements store.Floors.
+func (s *Store) Floor(collection string) int64 {
+	s.db.mu.RLock()
+	defer s.db.mu.RUnlock()
+	return s.db.floors[collection]
 }
 
 // Close implements store.Driver. The data stays for the next handle of the same Opener.
@@ -163,7 +227,7 @@ func (db *database) get(k store.Key) store.Document {
 	if d, ok := db.collections[k.Collection][k.ID]; ok {
 		return copied(d)
 	}
-	return store.Document{Key: k}
+	return store.Document{Key: k, Last: db.last(k)}
 }
 
 func (db *database) apply(m store.Mutation) {
@@ -174,7 +238,7 @@ func (db *database) apply(m store.Mutation) {
 		delete(db.collections[m.Collection], m.ID)
 		return
 	}
-	db.collections[m.Collection][m.ID] = copied(store.Document(m))
+	db.collections[m.Collection][m.ID] = copied(m.Document())
 }
 
 // scan runs a query without filters and order: a range of ids.

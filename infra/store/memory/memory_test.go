@@ -3,6 +3,7 @@ package memory_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/memory"
@@ -18,7 +19,13 @@ func TestConformance(t *testing.T) {
 		}
 		return d
 	}
-	storetest.Run(t, storetest.Harness{New: open, Reopen: open})
+	later := func(t *testing.T, schema store.Schema) store.Driver {
+		d := open(t, schema).(*memory.Store)
+		memory.Clock(func() time.Time { return time.Now().Add(store.MarkRetention + time.Hour) })(d)
+		return d
+	}
+	marks := func(_ *testing.T, d store.Driver) int { return d.(*memory.Store).Marks() }
+	storetest.Run(t, storetest.Harness{New: open, Reopen: open, Later: later, Marks: marks})
 }
 
 // A database of its own shares nothing with another one.

@@ -26,6 +26,8 @@ import (
 //   - A document that is only read is locked FOR SHARE: transactions that write it wait.
 //   - A document that must be missing has no row to lock. An INSERT creates one, for which concurrent inserts wait.
 //     When the batch does not write the document, it deletes the row again; no other transaction has seen it.
+//   - A document that is created must have a version above its mark. A statement after the INSERT checks that. It sees
+//     the marks of all deletions before, since the INSERT has waited for them; no other can come before the commit.
 //
 // SERIALIZABLE would guarantee the same without locks. But it makes transactions fail that read and write the same
 // pages of an index, and ids that grow with time are on the same page.
@@ -56,6 +58,7 @@ func (t *table) prepare() {
 	t.change = expect("UPDATE " + t.name + " SET version = $2, data = $3::text::jsonb, exact = $4 WHERE id = $1 AND " +
 		"version = $5 RETURNING 1")
 	t.erase = expect("DELETE FROM " + t.name + " WHERE id = $1 AND version = $2 RETURNING 1")
+	t.prepareMarks()
 	t.check = expect("SELECT 1 FROM " + t.name + " WHERE id = $1 AND version = $2 FOR SHARE")
 	t.reserve = expect(
 		"INSERT INTO " + t.name + " (id, version, data) VALUES ($1, 0, '{}') ON CONFLICT (id) DO NOTHING RETURNING 1",
@@ -111,18 +114,25 @@ func (s *Store) pipeline(all []change) (batch *pgx.Batch, keys []store.Key) {
 				queue(t.put, c.write.Version, doc, exact)
 			case 0:
 				queue(t.create, c.write.Version, doc, exact)
+				if !t.singleUse {
+					queue(t.above, c.write.Version)
+				}
 			default:
 				queue(t.change, c.write.Version, doc, exact, c.expected)
 			}
 		case c.expected == 0:
 			queue(t.reserve)
 			queue(t.remove)
-		case c.expected == whichever:
+		case c.expected == whichever && t.singleUse:
 			queue(t.remove)
+		case c.expected == whichever:
+			queue(t.markAndRemove, c.write.Version, s.now().Unix())
 		case c.write == nil:
 			queue(t.check, c.expected)
-		default:
+		case t.singleUse:
 			queue(t.erase, c.expected)
+		default:
+			queue(t.markAndErase, c.write.Version, s.now().Unix(), c.expected)
 		}
 	}
 	return batch, keys
@@ -145,6 +155,9 @@ func (s *Store) Commit(ctx context.Context, b store.Batch) error {
 	all := changes(b)
 	for n := 1; ; n++ {
 		err := s.try(ctx, all)
+		if err == nil {
+			s.pruneAfter(ctx, b)
+		}
 		if n == attempts || ctx.Err() != nil || !s.again(err) {
 			return translate(ctx, err, "commit")
 		}

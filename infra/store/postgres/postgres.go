@@ -12,6 +12,8 @@
 //
 //	id text COLLATE "C" PRIMARY KEY, version bigint, data jsonb, exact bytea
 //
+// The table ebb_deleted holds the marks of deleted documents.
+//
 // exact holds the exact bytes of a document that JSONB would change (see stored), and is NULL for nearly all. For the
 // others white space and the order of members are those of JSONB. Declared indexes are on expressions over data, so
 // that rows written by an older version of the function, or by a person, are indexed too.
@@ -25,6 +27,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"time"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
@@ -33,6 +37,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/internal/closegate"
+	"github.com/ebb-dev/ebb/infra/store/internal/marks"
 )
 
 // Store is an open schema of a database.
@@ -40,7 +45,11 @@ type Store struct {
 	schema  store.Schema
 	pool    *pgxpool.Pool
 	tables  map[string]*table // by collection
-	closing closegate.Gate    // every call enters it
+	marks   string            // the table of marks, quoted
+	marked  atomic.Int64      // deletions since old marks were removed
+	floors  marks.Floors
+	now     func() time.Time // dates marks
+	closing closegate.Gate   // every call enters it
 }
 
 var _ store.Driver = (*Store)(nil)
@@ -93,9 +102,11 @@ func (c config) open(ctx context.Context, function string, schema store.Schema) 
 		pool.Close()
 		return nil, translate(ctx, err, "open")
 	}
-	s := &Store{schema: schema, pool: pool, tables: map[string]*table{}}
+	s := &Store{schema: schema, pool: pool, tables: map[string]*table{}, now: time.Now}
+	s.marks = quote(o.namespace, marksName)
+	s.marked.Store(pruneEvery) // the first deletion looks for old marks
 	for _, spec := range schema {
-		s.tables[spec.Name] = newTable(o.namespace, spec.Name)
+		s.tables[spec.Name] = newTable(o.namespace, spec)
 	}
 	return s, nil
 }
@@ -123,21 +134,33 @@ func (s *Store) Get(ctx context.Context, keys ...store.Key) ([]store.Document, e
 		return nil, err
 	}
 	byKey := make(map[store.Key]store.Document, len(found))
+	marked, floors := map[store.Key]int64{}, map[string]int64{}
 	for _, d := range found {
-		byKey[d.Key] = d
+		switch {
+		case d.Data != nil:
+			byKey[d.Key] = d
+		case d.Collection == "":
+			s.floors.Raise(d.ID, d.Version)
+			floors[d.ID] = d.Version
+		default:
+			marked[d.Key] = d.Version
+		}
 	}
 	for i, k := range keys {
-		if d, ok := byKey[k]; ok {
-			if slices.Contains(keys[:i], k) {
-				d.Data = slices.Clone(d.Data) // the caller may change each
-			}
-			docs[i] = d
+		d, ok := byKey[k]
+		if !ok {
+			docs[i].Last = max(marked[k], floors[k.Collection])
+			continue
 		}
+		if slices.Contains(keys[:i], k) {
+			d.Data = slices.Clone(d.Data) // the caller may change each
+		}
+		docs[i] = d
 	}
 	return docs, nil
 }
 
-// getSQL returns a query for the keys; empty when none can be stored.
+// getSQL returns a query for the keys and their marks, which have no data; empty when none can be stored.
 func (s *Store) getSQL(keys []store.Key) (sql string, args []any) {
 	ids := map[string][]string{}
 	for _, k := range keys {
@@ -147,10 +170,16 @@ func (s *Store) getSQL(keys []store.Key) (sql string, args []any) {
 	}
 	var parts []string
 	for _, spec := range s.schema {
-		if wanted := ids[spec.Name]; len(wanted) > 0 {
-			args = append(args, wanted)
-			parts = append(parts, fmt.Sprintf("SELECT %s, id, version, data, exact FROM %s WHERE id = ANY($%d)",
-				literal(spec.Name), s.tables[spec.Name].name, len(args)))
+		wanted, t := ids[spec.Name], s.tables[spec.Name]
+		if len(wanted) == 0 {
+			continue
+		}
+		args = append(args, wanted)
+		parts = append(parts, fmt.Sprintf("SELECT %s, id, version, data, exact FROM %s WHERE id = ANY($%d)",
+			t.collection, t.name, len(args)))
+		if !t.singleUse {
+			parts = append(parts, fmt.Sprintf("SELECT collection, id, version, NULL, NULL FROM %s WHERE "+
+				"collection = %s AND id = ANY($%d) OR collection = '' AND id = %[2]s", s.marks, t.collection, len(args)))
 		}
 	}
 	return strings.Join(parts, " UNION ALL "), args
@@ -206,6 +235,9 @@ func (s *Store) readOnce(ctx context.Context, sql string, args []any) ([]store.D
 		return d, err
 	})
 }
+
+// Floor implements store.Floors.
+func (s *Store) Floor(collection string) int64 { return s.floors.Of(collection) }
 
 // Close implements store.Driver.
 func (s *Store) Close() error {

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/postgres"
@@ -33,5 +34,17 @@ func conform(t *testing.T, mode string) {
 			return reopen(t, schema)
 		},
 		Reopen: reopen,
+		Later: func(t *testing.T, schema store.Schema) store.Driver {
+			d := reopen(t, schema)
+			d.(*postgres.Store).SetNow(func() time.Time { return time.Now().Add(store.MarkRetention + time.Hour) })
+			return d
+		},
+		Marks: func(t *testing.T, d store.Driver) int {
+			n, err := d.(*postgres.Store).Marks(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			return n
+		},
 	})
 }

@@ -61,11 +61,17 @@ func key(v any) string {
 // table is a collection in the database, with the statements that depend only on its name.
 type table struct {
 	namespace, name                                    string // quoted
+	collection                                         string
+	singleUse                                          bool
 	create, change, put, erase, remove, check, reserve string
+	above, markAndErase, markAndRemove                 string
 }
 
-func newTable(namespace, collection string) *table {
-	t := &table{namespace: quote(namespace), name: quote(namespace, collection)}
+func newTable(namespace string, spec store.Spec) *table {
+	t := &table{
+		namespace: quote(namespace), name: quote(namespace, spec.Name),
+		collection: literal(spec.Name), singleUse: spec.SingleUse,
+	}
 	t.prepare()
 	return t
 }

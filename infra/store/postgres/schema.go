@@ -183,6 +183,9 @@ func (o *opening) names() (names []string, err error) {
 			names = append(names, indexName(spec, i))
 		}
 	}
+	if len(names) > 0 {
+		names = append(names, marksName)
+	}
 	return names, nil
 }
 
@@ -191,7 +194,7 @@ func (o *opening) names() (names []string, err error) {
 func (o *opening) compare(missing []string) (todo work, err error) {
 	lacks := func(name string) bool { return slices.Contains(missing, name) }
 	for _, spec := range o.schema {
-		t, fresh := newTable(o.namespace, spec.Name), lacks(spec.Name)
+		t, fresh := newTable(o.namespace, spec), lacks(spec.Name)
 		switch {
 		case !fresh && lacks(o.keyName(spec)):
 			return work{}, fault.New(fault.Unavailable, "the schema %q has a table %q that is not of the function %s; give "+
@@ -220,6 +223,9 @@ func (o *opening) compare(missing []string) (todo work, err error) {
 				t.indexSQL("CONCURRENTLY ", draft, i),
 				"ALTER INDEX "+quote(o.namespace, draft)+" RENAME TO "+quote(name))
 		}
+	}
+	if lacks(marksName) {
+		todo.first = append(todo.first, createMarks(o.namespace)...)
 	}
 	if len(todo.first) > 0 {
 		namespace := quote(o.namespace)

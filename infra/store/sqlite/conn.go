@@ -14,6 +14,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/internal/field"
+	"github.com/ebb-dev/ebb/infra/store/internal/marks"
 )
 
 // busyWait is how long a connection waits for another process's lock.
@@ -35,26 +36,32 @@ var pragmas = []string{
 type conn struct {
 	*sqlite.Conn
 	begin, beginWrite, commit *sqlite.Stmt
+	markOf                    *sqlite.Stmt // nil: not prepared yet
 	schema                    store.Schema
 	collections               map[string]*statements
+	floors                    *marks.Floors
+	now                       func() time.Time // of the writer: dates marks
+	marked                    int              // marks made since old ones were removed
 }
 
 // statements holds the prepared statements of a collection. The last three write only when the version is the expected
 // one; keep does not write the index keys, and writes only when these are unchanged.
 type statements struct {
 	fields                      []string // that have a key column
+	singleUse                   bool
 	get, version, put, remove   *sqlite.Stmt
 	insert, update, keep, erase *sqlite.Stmt
+	mark                        *sqlite.Stmt // nil: no marks of deleted documents are kept
 }
 
 // connect opens a connection to a file, which it creates when it is missing.
-func connect(path string, schema store.Schema) (*conn, error) {
+func connect(path string, schema store.Schema, floors *marks.Floors) (*conn, error) {
 	tuneMemory()
 	db, err := sqlite.OpenConn(path, sqlite.OpenReadWrite|sqlite.OpenCreate)
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: db, schema: schema, collections: map[string]*statements{}}
+	c := &conn{Conn: db, schema: schema, collections: map[string]*statements{}, floors: floors}
 	if err := c.setUp(); err != nil {
 		_ = db.Close() // the first error is the cause
 		return nil, err
@@ -118,7 +125,7 @@ func (c *conn) in(collection string) (*statements, error) {
 		return s, nil
 	}
 	spec, _ := c.schema.Spec(collection) // every call has checked that it is declared
-	s, table := &statements{fields: fieldsOf(spec)}, quote(collection)
+	s, table := &statements{fields: fieldsOf(spec), singleUse: spec.SingleUse}, quote(collection)
 	var columns, marks, sets, same string
 	for _, path := range s.fields {
 		column := columnOf(path)
@@ -137,6 +144,9 @@ func (c *conn) in(collection string) (*statements, error) {
 		"UPDATE " + table + " SET version = ?, data = ?" + sets + " WHERE id = ? AND version = ?":   &s.update,
 		"UPDATE " + table + " SET version = ?, data = ? WHERE id = ? AND version = ?" + same:        &s.keep,
 	})
+	if err == nil && !s.singleUse {
+		s.mark, err = c.Prepare(markSQL(collection))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +192,11 @@ func (c *conn) get(k store.Key) (store.Document, error) {
 	if found {
 		d.Version, d.Data = s.get.ColumnInt64(0), column(s.get, 1)
 	}
-	return d, s.get.Reset()
+	if err := s.get.Reset(); err != nil || found {
+		return d, err
+	}
+	d.Last, err = c.last(k, s)
+	return d, err
 }
 
 // version returns the version of a stored document; 0 when it is missing.
@@ -209,6 +223,9 @@ func (c *conn) apply(m store.Mutation) error {
 		return err
 	}
 	if m.Data == nil {
+		if err := c.mark(s, m, anyVersion); err != nil {
+			return err
+		}
 		s.remove.BindText(1, m.ID)
 		return run(s.remove)
 	}
@@ -216,7 +233,8 @@ func (c *conn) apply(m store.Mutation) error {
 	return run(s.put)
 }
 
-// swap does the same when the stored document has the version (0: when it is missing), and reports whether it had.
+// swap does the same when the stored document has the version (0: when it is missing, and the mutation's version is
+// above Last), and reports whether it had.
 func (c *conn) swap(m store.Mutation, version int64) (was bool, err error) {
 	s, err := c.in(m.Collection)
 	switch {
@@ -226,10 +244,16 @@ func (c *conn) swap(m store.Mutation, version int64) (was bool, err error) {
 		now, err := c.version(m.Key)
 		return now == 0, err
 	case m.Data == nil:
+		if err := c.mark(s, m, version); err != nil {
+			return false, err
+		}
 		s.erase.BindText(1, m.ID)
 		s.erase.BindInt64(2, version)
 		return c.hit(s.erase)
 	case version == 0:
+		if last, err := c.last(m.Key, s); err != nil || last >= m.Version {
+			return false, err
+		}
 		s.bind(s.insert, m, s.keys(m.Data)).BindText(3+len(s.fields), m.ID)
 		return c.hit(s.insert)
 	}

@@ -171,7 +171,7 @@ func TestSwap(t *testing.T) {
 // A file with another layout, of an older version or for other indexes, is converted with all its documents.
 func TestConvertsLayout(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "old.db")
-	old, err := connect(path, nil)
+	old, err := connect(path, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/internal/marks"
 )
 
 // readers is the most connections for reading. Reads are short and the machine has few cores: more connections would
@@ -22,13 +23,14 @@ const readerCache = "PRAGMA cache_size = -256"
 type pool struct {
 	path   string
 	schema store.Schema
+	floors *marks.Floors
 	slots  chan struct{} // one for each connection in use
 	mu     sync.Mutex
 	free   []*conn
 }
 
-func newPool(path string, schema store.Schema) *pool {
-	return &pool{path: path, schema: schema, slots: make(chan struct{}, readers)}
+func newPool(path string, schema store.Schema, floors *marks.Floors) *pool {
+	return &pool{path: path, schema: schema, floors: floors, slots: make(chan struct{}, readers)}
 }
 
 // take waits for a connection and returns it. The caller gives it back with give.
@@ -41,7 +43,7 @@ func (p *pool) take(ctx context.Context) (*conn, error) {
 	if c := p.last(); c != nil {
 		return c, nil
 	}
-	c, err := connect(p.path, p.schema)
+	c, err := connect(p.path, p.schema, p.floors)
 	if err == nil {
 		err = sqlitex.ExecuteTransient(c.Conn, readerCache, nil)
 	}

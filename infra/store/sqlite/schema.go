@@ -14,7 +14,7 @@ import (
 )
 
 // layout is the version of the tables' and keys' layout. A file of another version is reconciled again.
-const layout = "2"
+const layout = "3"
 
 // reconcile creates the tables and indexes that are missing, and drops indexes that are not declared any more. For a
 // file that was last opened with the same schema it needs one read.
@@ -61,6 +61,9 @@ func stored(c *conn) (hash string, err error) {
 
 func (c *conn) create(schema store.Schema, hash string) error {
 	if err := c.execute("CREATE TABLE IF NOT EXISTS ebb_schema (fingerprint TEXT NOT NULL)"); err != nil {
+		return err
+	}
+	if err := c.execute(marksTable, marksIndex); err != nil {
 		return err
 	}
 	for _, spec := range schema {

@@ -16,10 +16,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/internal/closegate"
+	"github.com/ebb-dev/ebb/infra/store/internal/marks"
 )
 
 // Store is an open database file.
@@ -27,6 +29,7 @@ type Store struct {
 	schema  store.Schema
 	writer  *writer
 	reads   *pool
+	floors  *marks.Floors
 	closing closegate.Gate // every call enters it
 }
 
@@ -58,7 +61,12 @@ func Open(ctx context.Context, path string, schema store.Schema) (*Store, error)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	c, err := connect(path, schema)
+	return openAt(path, schema, time.Now)
+}
+
+func openAt(path string, schema store.Schema, now func() time.Time) (*Store, error) {
+	floors := &marks.Floors{}
+	c, err := connect(path, schema, floors)
 	if err != nil {
 		return nil, translate(err, "open "+path)
 	}
@@ -66,7 +74,9 @@ func Open(ctx context.Context, path string, schema store.Schema) (*Store, error)
 		_ = c.close() // the first error is the cause
 		return nil, translate(err, "open "+path)
 	}
-	return &Store{schema: schema, writer: startWriter(c), reads: newPool(path, schema)}, nil
+	return &Store{
+		schema: schema, writer: startWriter(c, now), reads: newPool(path, schema, floors), floors: floors,
+	}, nil
 }
 
 // Get implements store.Driver.
@@ -128,6 +138,9 @@ func (s *Store) Commit(ctx context.Context, b store.Batch) error {
 	}
 	return translate(s.writer.commit(ctx, b), "commit")
 }
+
+// Floor implements store.Floors.
+func (s *Store) Floor(collection string) int64 { return s.floors.Of(collection) }
 
 // Close implements store.Driver. It moves the write-ahead log into the file, so that the file alone is the whole
 // database.

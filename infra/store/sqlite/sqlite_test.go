@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/sqlite"
@@ -14,16 +15,22 @@ import (
 
 func TestConformance(t *testing.T) {
 	dir := t.TempDir()
-	open := func(t *testing.T, schema store.Schema) store.Driver {
-		name := strings.NewReplacer("/", "-", " ", "_").Replace(t.Name())
-		d, err := sqlite.Open(t.Context(), filepath.Join(dir, name), schema)
-		if err != nil {
-			t.Error(err)
-			return nil
+	at := func(now func() time.Time) func(t *testing.T, schema store.Schema) store.Driver {
+		return func(t *testing.T, schema store.Schema) store.Driver {
+			name := strings.NewReplacer("/", "-", " ", "_").Replace(t.Name())
+			d, err := sqlite.OpenAt(filepath.Join(dir, name), schema, now)
+			if err != nil {
+				t.Error(err)
+				return nil
+			}
+			return d
 		}
-		return d
 	}
-	storetest.Run(t, storetest.Harness{New: open, Reopen: open})
+	later := func() time.Time { return time.Now().Add(store.MarkRetention + time.Hour) }
+	storetest.Run(t, storetest.Harness{
+		New: at(time.Now), Reopen: at(time.Now), Later: at(later),
+		Marks: func(t *testing.T, d store.Driver) int { return d.(*sqlite.Store).Marks(t) },
+	})
 }
 
 // Many may open a missing file concurrently; one creates it and all can use it.

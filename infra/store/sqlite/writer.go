@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
@@ -29,7 +30,8 @@ type request struct {
 	done  chan struct{} // closed when err is final
 }
 
-func startWriter(c *conn) *writer {
+func startWriter(c *conn, now func() time.Time) *writer {
+	c.now, c.marked = now, pruneEvery // the first mark makes it look for old ones
 	w := &writer{
 		conn: c, versions: map[store.Key]int64{}, queue: make(chan *request, maxGroup), stopped: make(chan struct{}),
 	}
@@ -68,6 +70,9 @@ func (w *writer) run() {
 		w.commitGroup(group)
 		for _, r := range group {
 			close(r.done)
+		}
+		if w.conn.marked > pruneEvery {
+			_ = w.conn.prune() // later marks make it try again
 		}
 	}
 }
@@ -201,6 +206,15 @@ func (w *writer) checkAndWrite(b store.Batch) (conflict, err error) {
 	for _, p := range b.Preconditions {
 		if now, err := w.conn.version(p.Key); err != nil || now != p.Version {
 			return changed(p.Key), err
+		}
+	}
+	versions := w.conditions(b)
+	for _, m := range b.Mutations {
+		if version, conditional := versions[m.Key]; !conditional || version != 0 || m.Data == nil {
+			continue
+		}
+		if last, err := w.conn.lastOf(m.Key); err != nil || last >= m.Version {
+			return changed(m.Key), err
 		}
 	}
 	for _, m := range b.Mutations {

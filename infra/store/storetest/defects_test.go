@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +22,8 @@ const broken = "EBB_TEST_BROKEN_DRIVER"
 // driver is the memory driver with any of its methods replaced.
 type driver struct {
 	store.Driver
+	unmarked bool // the collections are opened as if each were SingleUse
+
 	get    func(context.Context, ...store.Key) ([]store.Document, error)
 	query  func(context.Context, store.Query) ([]store.Document, bool, error)
 	commit func(context.Context, store.Batch) error
@@ -58,6 +61,16 @@ var breakages = map[string]struct {
 	noticed string
 	breaks  func(*driver)
 }{
+	"keeps no marks of deleted documents": {sequences, func(d *driver) { d.unmarked = true }},
+	"does not tell what is marked": {sequences, func(d *driver) {
+		d.get = func(ctx context.Context, keys ...store.Key) ([]store.Document, error) {
+			docs, err := d.Driver.Get(ctx, keys...)
+			for i := range docs {
+				docs[i].Last = 0
+			}
+			return docs, err
+		}
+	}},
 	"ignores the last precondition": {sequences, func(d *driver) {
 		d.commit = func(ctx context.Context, b store.Batch) error {
 			if n := len(b.Preconditions); n > 0 {
@@ -197,14 +210,19 @@ func TestBroken(t *testing.T) {
 	}
 	opener := memory.Opener()
 	open := func(t *testing.T, schema store.Schema) store.Driver {
+		d := &driver{}
+		if b, ok := breakages[name]; ok {
+			b.breaks(d)
+		}
+		schema = slices.Clone(schema)
+		for i := range schema {
+			schema[i].SingleUse = schema[i].SingleUse || d.unmarked
+		}
 		opened, err := opener(t.Context(), t.Name(), schema)
 		if err != nil {
 			t.Fatal(err)
 		}
-		d := &driver{Driver: opened}
-		if b, ok := breakages[name]; ok {
-			b.breaks(d)
-		}
+		d.Driver = opened
 		return d
 	}
 	storetest.Run(t, storetest.Harness{New: open, Reopen: open})

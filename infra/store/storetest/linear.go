@@ -26,8 +26,17 @@ const (
 	cellsPrefix = "cell "
 )
 
-// cell is the content of one document; version 0: it is missing. Every write has a unique value.
-type cell struct{ Version, Value int64 }
+// cell is the content of one document; version 0: it is missing. Every write has a unique value. Last is the largest
+// version of a deleted document.
+type cell struct{ Version, Value, Last int64 }
+
+// seen returns the cell as a read returns it: the last version of a missing document only.
+func (c cell) seen() cell {
+	if c.Version > 0 {
+		c.Last = 0
+	}
+	return c
+}
 
 // cellsState is the model's database. It is comparable, which porcupine uses.
 type cellsState [cells]cell
@@ -39,6 +48,7 @@ type cellCall struct {
 	mask         [cells]bool
 	checks       [cells]bool
 	expect       [cells]int64
+	last         [cells]int64 // that the client has seen, for creates
 	values       [cells]int64 // 0: delete
 }
 
@@ -48,50 +58,63 @@ type cellAnswer struct {
 	committed bool
 }
 
-// cellsModel is the model of a driver: a table in which each call is atomic.
-var cellsModel = porcupine.Model{
-	Init: func() any { return cellsState{} },
-	Step: func(state, input, output any) (bool, any) {
-		s, c, a := state.(cellsState), input.(cellCall), output.(cellAnswer)
-		if !c.write {
-			for i, asked := range c.mask {
-				if asked && s[i] != a.seen[i] {
-					return false, s
+// cellsModel returns the model of a driver: a table in which each call is atomic.
+func cellsModel(first cellsState) porcupine.Model {
+	return porcupine.Model{
+		Init: func() any { return first },
+		Step: func(state, input, output any) (bool, any) {
+			s, c, a := state.(cellsState), input.(cellCall), output.(cellAnswer)
+			if !c.write {
+				for i, asked := range c.mask {
+					if asked && !c.agrees(s[i], a.seen[i]) {
+						return false, s
+					}
 				}
+				return true, s
+			}
+			holds := true
+			for i, checked := range c.checks {
+				creates := c.mask[i] && c.values[i] != 0 && c.expect[i] == 0
+				holds = holds && (!checked || s[i].Version == c.expect[i] && (!creates || c.newVersion(i) > s[i].Last))
+			}
+			if holds != a.committed {
+				return false, s
+			}
+			if holds {
+				s = c.apply(s)
 			}
 			return true, s
-		}
-		holds := true
-		for i, checked := range c.checks {
-			holds = holds && (!checked || s[i].Version == c.expect[i])
-		}
-		if holds != a.committed {
-			return false, s
-		}
-		if holds {
-			s = c.apply(s)
-		}
-		return true, s
-	},
-	DescribeOperation: func(input, output any) string { return fmt.Sprintf("%+v → %+v", input, output) },
+		},
+		DescribeOperation: func(input, output any) string { return fmt.Sprintf("%+v → %+v", input, output) },
+	}
+}
+
+// agrees reports whether a read that found a cell may have this result. A query does not tell what is missing.
+func (c cellCall) agrees(now, result cell) bool {
+	now = now.seen()
+	if c.query {
+		now.Last = 0
+	}
+	return now == result
 }
 
 func (c cellCall) apply(s cellsState) cellsState {
 	for i, written := range c.mask {
 		switch {
 		case written && c.values[i] == 0:
-			s[i] = cell{}
+			s[i] = cell{Last: max(s[i].Last, s[i].Version)}
 		case written:
-			s[i] = cell{c.newVersion(i), c.values[i]}
+			s[i] = cell{c.newVersion(i), c.values[i], s[i].Last}
 		}
 	}
 	return s
 }
 
-// newVersion returns the version of a write: one more than the expected one, or the unique value when none is expected.
+// newVersion returns the version of a write: one more than the expected one, or than the last one of a missing
+// document, or the unique value when none is expected.
 func (c cellCall) newVersion(i int) int64 {
 	if c.checks[i] {
-		return c.expect[i] + 1
+		return max(c.expect[i], c.last[i]) + 1
 	}
 	return c.values[i]
 }
@@ -104,19 +127,22 @@ func linearizable(t *testing.T, h Harness) {
 		handles = append(handles, h.reopen(t, Schema))
 	}
 	for n := range cmp.Or(h.Histories, histories) {
-		history := record(t, handles, int64(n))
+		first, history := record(t, handles, int64(n))
 		if t.Failed() {
 			return
 		}
-		if !porcupine.CheckOperations(cellsModel, history) {
+		if !porcupine.CheckOperations(cellsModel(first), history) {
 			t.Fatalf("history %d is not linearizable:\n%s", n, describeHistory(history))
 		}
 	}
 }
 
-func record(t *testing.T, handles []store.Driver, seed int64) (history []porcupine.Operation) {
+func record(
+	t *testing.T, handles []store.Driver, seed int64,
+) (first cellsState, history []porcupine.Operation) {
 	for i := range cells {
 		commit(t, handles[0], remove(cellKey(i)))
+		first[i].Last = get(t, handles[0], cellKey(i))[0].Last
 	}
 	var mu sync.Mutex
 	var running sync.WaitGroup
@@ -124,7 +150,7 @@ func record(t *testing.T, handles []store.Driver, seed int64) (history []porcupi
 	for id := range clients {
 		running.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(seed), uint64(id)))
-			known := cellsState{} // the cells that the client has read last, which its writes expect
+			known := first // the cells that the client has read last, which its writes expect
 			<-start
 			for n := range calls {
 				c := someCall(r, known, int64(1000*(id+1)+n+1))
@@ -143,7 +169,7 @@ func record(t *testing.T, handles []store.Driver, seed int64) (history []porcupi
 	}
 	close(start)
 	running.Wait()
-	return history
+	return first, history
 }
 
 func someCall(r *rand.Rand, known cellsState, value int64) (c cellCall) {
@@ -153,6 +179,9 @@ func someCall(r *rand.Rand, known cellsState, value int64) (c cellCall) {
 		c.mask[i] = c.query || r.IntN(2) == 0
 		c.checks[i] = c.write && (c.mask[i] && r.IntN(8) > 0 || r.IntN(4) == 0)
 		c.expect[i] = known[i].Version
+		if known[i].Version == 0 {
+			c.last[i] = known[i].Last
+		}
 		if r.IntN(6) > 0 {
 			c.values[i] = value
 		}
@@ -170,6 +199,7 @@ func (c cellCall) learn(known cellsState, a cellAnswer) cellsState {
 	}
 	for i, asked := range c.mask {
 		if asked {
+			a.seen[i].Last = max(a.seen[i].Last, known[i].Last)
 			known[i] = a.seen[i]
 		}
 	}
@@ -227,11 +257,12 @@ func (c cellCall) batch() (b store.Batch) {
 func (a *cellAnswer) see(docs []store.Document) {
 	for _, d := range docs {
 		var fields struct{ N int64 }
-		if d.Version > 0 && json.Unmarshal(d.Data, &fields) == nil {
-			var i int
-			if _, err := fmt.Sscanf(d.ID, cellsPrefix+"%d", &i); err == nil && i < cells {
-				a.seen[i] = cell{d.Version, fields.N}
-			}
+		if d.Version > 0 && json.Unmarshal(d.Data, &fields) != nil {
+			continue
+		}
+		var i int
+		if _, err := fmt.Sscanf(d.ID, cellsPrefix+"%d", &i); err == nil && i < cells {
+			a.seen[i] = cell{d.Version, fields.N, d.Last}
 		}
 	}
 }

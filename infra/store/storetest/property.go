@@ -20,7 +20,7 @@ var propertyCases = map[string]func(*testing.T, Harness){
 	"any sequence of calls answers as a map would": func(t *testing.T, h Harness) {
 		d := closing(t, h.New(t, propertySchema))
 		rapid.Check(t, func(rt *rapid.T) {
-			w := &modelled{t: t, h: h, d: d, docs: map[store.Key]store.Document{}}
+			w := &modelled{t: t, h: h, d: d, docs: map[store.Key]store.Document{}, last: map[store.Key]int64{}}
 			w.empty(rt)
 			rt.Repeat(map[string]func(*rapid.T){
 				"commit": w.commit, "write": w.write, "get": w.get, "query": w.query, "turn": w.turn, "reopen": w.reopen,
@@ -44,6 +44,7 @@ type modelled struct {
 	h    Harness
 	d    store.Driver
 	docs map[store.Key]store.Document
+	last map[store.Key]int64 // the largest version that a deleted document of an id had
 }
 
 // empty deletes the documents of the sequence before, because all sequences use one database.
@@ -56,6 +57,12 @@ func (w *modelled) empty(rt *rapid.T) {
 			batch.Mutations = append(batch.Mutations, remove(d.Key))
 		}
 		w.fine(rt, w.d.Commit(w.t.Context(), batch))
+		for _, id := range someIDs { // what the deletions left
+			k := store.Key{Collection: spec.Name, ID: id}
+			docs, err := w.d.Get(w.t.Context(), k)
+			w.fine(rt, err)
+			w.last[k] = docs[0].Last
+		}
 	}
 }
 
@@ -67,11 +74,12 @@ func (w *modelled) fine(rt *rapid.T, err error) {
 }
 
 var (
-	somewhere = rapid.SampledFrom([]string{"things", "things", "others", "bulky"})
-	someID    = rapid.SampledFrom([]string{
+	somewhere = rapid.SampledFrom([]string{"things", "things", "others", "bulky", "once"})
+	someIDs   = []string{
 		"a", "b", "c", "d", "é", "A", "", "a'; --", "0190b5a0-0000-7000-8000-000000000001",
 		"0190b5a0-0000-7000-8000-000000000002",
-	})
+	}
+	someID  = rapid.SampledFrom(someIDs)
 	someKey = rapid.Custom(func(rt *rapid.T) store.Key {
 		return store.Key{Collection: somewhere.Draw(rt, "collection"), ID: someID.Draw(rt, "id")}
 	})
@@ -100,7 +108,7 @@ var (
 )
 
 // batch draws a batch; about half of them have a precondition that does not hold. The version is mostly one more than
-// the stored one, as package store writes it, but a driver accepts any.
+// the stored one or Last, as package store writes it, but a driver accepts any, except for a document that is created.
 func (w *modelled) batch(rt *rapid.T) (b store.Batch, holds bool) {
 	holds = true
 	for _, k := range rapid.SliceOfNDistinct(someKey, 0, 4, rapid.ID).Draw(rt, "preconditions") {
@@ -114,14 +122,20 @@ func (w *modelled) batch(rt *rapid.T) (b store.Batch, holds bool) {
 	for _, k := range rapid.SliceOfNDistinct(someKey, 0, 5, rapid.ID).Draw(rt, "mutations") {
 		m := remove(k)
 		if rapid.IntRange(0, 3).Draw(rt, "delete") > 0 {
-			m = put(k, w.docs[k].Version+rapid.Int64Range(1, 2).Draw(rt, "step"), someData.Draw(rt, "data"))
+			before := max(w.docs[k].Version, w.last[k])
+			m = put(k, max(1, before+rapid.Int64Range(0, 2).Draw(rt, "step")), someData.Draw(rt, "data"))
+		} else if rapid.Bool().Draw(rt, "versioned") {
+			m.Version = w.docs[k].Version + 1
 		}
 		b.Mutations = append(b.Mutations, m)
 		// Most batches have preconditions on the documents that they write.
 		conditioned := slices.ContainsFunc(b.Preconditions, func(p store.Precondition) bool { return p.Key == k })
 		if !conditioned && rapid.Bool().Draw(rt, "condition") {
 			b.Preconditions = append(b.Preconditions, at(k, w.docs[k].Version))
+			conditioned = true
 		}
+		creates := m.Data != nil && conditioned && w.docs[k].Version == 0
+		holds = holds && (!creates || m.Version > w.last[k])
 	}
 	return b, holds
 }
@@ -136,7 +150,8 @@ func (w *modelled) write(rt *rapid.T) {
 	k := someKey.Draw(rt, "key")
 	v := w.docs[k].Version
 	b := store.Batch{
-		Preconditions: []store.Precondition{at(k, v)}, Mutations: []store.Mutation{put(k, v+1, someData.Draw(rt, "data"))},
+		Preconditions: []store.Precondition{at(k, v)},
+		Mutations:     []store.Mutation{put(k, max(v, w.last[k])+1, someData.Draw(rt, "data"))},
 	}
 	w.commitAs(rt, b, true)
 }
@@ -157,12 +172,20 @@ func (w *modelled) commitAs(rt *rapid.T, b store.Batch, holds bool) {
 		rt.Fatalf("commit %s: %v", show(b), err)
 	}
 	for _, m := range b.Mutations {
-		if m.Data == nil {
-			delete(w.docs, m.Key)
-		} else {
-			w.docs[m.Key] = store.Document(m)
+		if m.Data != nil {
+			w.docs[m.Key] = m.Document()
+			continue
 		}
+		if d, there := w.docs[m.Key]; there && !singleUse(m.Collection) {
+			w.last[m.Key] = max(w.last[m.Key], d.Version, m.Version)
+		}
+		delete(w.docs, m.Key)
 	}
+}
+
+func singleUse(collection string) bool {
+	spec, _ := propertySchema.Spec(collection)
+	return spec.SingleUse
 }
 
 func (w *modelled) get(rt *rapid.T) {
@@ -173,6 +196,9 @@ func (w *modelled) get(rt *rapid.T) {
 	for i, k := range keys {
 		want[i] = w.docs[k]
 		want[i].Key = k
+		if want[i].Version == 0 {
+			want[i].Last = w.last[k]
+		}
 	}
 	w.agree(rt, "get", got, want)
 }
@@ -301,7 +327,7 @@ func (w *modelled) agree(rt *rapid.T, what string, got, want []store.Document) {
 }
 
 func equal(a, b store.Document) bool {
-	return a.Key == b.Key && a.Version == b.Version && (a.Data == nil) == (b.Data == nil) &&
+	return a.Key == b.Key && a.Version == b.Version && a.Last == b.Last && (a.Data == nil) == (b.Data == nil) &&
 		(a.Data == nil || canonical(a.Data) == canonical(b.Data))
 }
 
@@ -322,7 +348,7 @@ func show(b store.Batch) string {
 		parts = append(parts, fmt.Sprintf("if %s/%s@%d", p.Collection, p.ID, p.Version))
 	}
 	for _, m := range b.Mutations {
-		parts = append(parts, showOne(store.Document(m)))
+		parts = append(parts, showOne(m.Document()))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -339,6 +365,9 @@ func showOne(d store.Document) string {
 	data := string(d.Data)
 	if len(data) > 120 {
 		data = fmt.Sprintf("%s… (%d bytes)", data[:120], len(data))
+	}
+	if d.Last > 0 {
+		data = fmt.Sprintf("(last %d)", d.Last)
 	}
 	return fmt.Sprintf("%s/%s@%d %s", d.Collection, d.ID, d.Version, data)
 }

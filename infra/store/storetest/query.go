@@ -237,7 +237,7 @@ func fill(t *testing.T, d store.Driver) (all []store.Document) {
 					data += fmt.Sprintf(`,"n":%s `, v)
 				}
 				m := put(thing(fmt.Sprintf("%03d", n*37%997)), 1, data+`}`)
-				all, batch = append(all, store.Document(m)), append(batch, m)
+				all, batch = append(all, m.Document()), append(batch, m)
 			}
 		}
 		commit(t, d, batch...)

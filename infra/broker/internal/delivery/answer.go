@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/broker/breaker"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
@@ -22,12 +23,16 @@ func (e *Engine[R]) record(c *call[R], results []broker.Result, took time.Durati
 	}
 	c.over = true
 	done, tried := e.answerAll(c, results)
+	changed := e.judge(c, results)
 	for _, k := range c.keys {
 		e.release(k)
 	}
 	e.spawn()
 	e.mu.Unlock()
 	e.observe(c, results, took)
+	if changed {
+		e.reportPause(results)
+	}
 	if len(tried) > 0 {
 		e.keeper.Tried(tried)
 	}
@@ -44,8 +49,15 @@ func (e *Engine[R]) answerAll(c *call[R], results []broker.Result) (done []*Item
 	now := time.Now()
 	var failed map[*keyQueue[R]]bool
 	done = make([]*Item[R], 0, len(c.items))
+	if e.breaker != nil && !c.dead {
+		for i, it := range c.items {
+			if results[i].OK() && !results[i].Skipped {
+				e.breaker.Handled(it.event.Type())
+			}
+		}
+	}
 	for i, it := range c.items {
-		r := results[i]
+		r, before := results[i], it.attempts
 		switch {
 		case it.done: // revoked
 			continue
@@ -54,7 +66,7 @@ func (e *Engine[R]) answerAll(c *call[R], results []broker.Result) (done []*Item
 			it.notBefore = now.Add(max(skipPause, r.RetryAfter))
 		case c.dead:
 			e.answeredDead(it, r, now)
-		case !e.answered(it, r, now):
+		case !e.answered(it, r, len(c.items), now):
 			if failed == nil {
 				failed = make(map[*keyQueue[R]]bool)
 			}
@@ -63,7 +75,7 @@ func (e *Engine[R]) answerAll(c *call[R], results []broker.Result) (done []*Item
 		switch {
 		case it.done:
 			done = append(done, it)
-		case !c.dead && (c.alone || !r.Skipped):
+		case !c.dead && (c.alone || it.attempts > before):
 			tried = append(tried, Tried[R]{it, Tries{it.attempts, it.begun}})
 		}
 	}
@@ -82,23 +94,27 @@ func (e *Engine[R]) observe(c *call[R], results []broker.Result, took time.Durat
 	}
 }
 
-// answered notes the answer to an attempt, and reports whether it was a success.
-func (e *Engine[R]) answered(it *Item[R], r broker.Result, now time.Time) bool {
+// answered notes the answer to an attempt in a call of so many events, and reports whether it was a success.
+func (e *Engine[R]) answered(it *Item[R], r broker.Result, events int, now time.Time) bool {
 	t := e.trigger
 	if r.OK() {
 		t.delivered.Add(1)
 		e.remove(it)
 		return true
 	}
+	d := &t.decl.Delivery
+	if e.breaker != nil && !e.breaker.Counts(&it.outside, it.event.Type(), r, events, now) {
+		wait := max(d.Backoff(it.outside.Failures), retryAfter(r))
+		if e.breaker.Paused() && breaker.OfFunction(r) {
+			wait = 0 // the probes have their own pace
+		}
+		e.retry(it, now.Add(wait))
+		return false
+	}
 	it.attempts++
 	it.begun = false
-	d := &t.decl.Delivery
 	if it.attempts <= d.Retry && fault.RetryableStatus(r.Status) {
-		it.notBefore = now.Add(max(d.Backoff(it.attempts), retryAfter(r)))
-		t.retried.Add(1)
-		if o := t.registry.opts.Observer; o != nil {
-			o.Retried(t.Name())
-		}
+		e.retry(it, now.Add(max(d.Backoff(it.attempts), retryAfter(r))))
 		return false
 	}
 	if d.DeadLetter == nil {
@@ -110,6 +126,15 @@ func (e *Engine[R]) answered(it *Item[R], r broker.Result, now time.Time) bool {
 	}
 	it.bury(t, r)
 	return false
+}
+
+// retry has the event tried again.
+func (e *Engine[R]) retry(it *Item[R], at time.Time) {
+	it.notBefore = at
+	e.trigger.retried.Add(1)
+	if o := e.trigger.registry.opts.Observer; o != nil {
+		o.Retried(e.trigger.Name())
+	}
 }
 
 // retryAfter returns how long the answer asks to wait. Only 429 and 503 may ask.

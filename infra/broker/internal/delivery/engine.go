@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/ebb-dev/ebb/infra/broker/breaker"
 )
 
 // An engine has room while it holds fewer and smaller events than this.
@@ -32,18 +34,23 @@ type Engine[R any] struct {
 	full     bool // WaitRoom waits, or would
 	keys     map[string]*keyQueue[R]
 	ready    list[R]
-	suspects list[R]   // key queues whose first event is to be tried alone
-	dead     list[R]   // key queues whose first event waits for the dead-letter sink
-	workers  int       // goroutines that take calls
-	busy     int       // calls of a handler that have not returned, and reports of what has finished
-	began    time.Time // when the last call did, of a trigger with a MinBatchInterval
+	suspects list[R]          // key queues whose first event is to be tried alone
+	dead     list[R]          // key queues whose first event waits for the dead-letter sink
+	workers  int              // goroutines that take calls
+	busy     int              // calls of a handler that have not returned, and reports of what has finished
+	began    time.Time        // when the last call did, of a trigger with a MinBatchInterval
+	breaker  *breaker.Breaker // nil: every answer counts
+	probing  bool             // a call runs that began while the trigger was paused
+	rateNext time.Time        // when the next call may begin, of a trigger with a Rate
+	later    *time.Timer      // starts workers when the next call may begin
 }
 
 // NewEngine makes an engine for the trigger. With a prefetch the engine has no room while that many key queues wait for
 // a handler; 0: only the bounds of memory count.
 func NewEngine[R any](t *Trigger, prefetch int, keeper Keeper[R]) *Engine[R] {
 	return &Engine[R]{
-		trigger: t, keeper: keeper, prefetch: prefetch, keys: make(map[string]*keyQueue[R]),
+		trigger: t, keeper: keeper, breaker: breaker.New(t.decl.Delivery),
+		prefetch: prefetch, keys: make(map[string]*keyQueue[R]),
 		room: make(chan struct{}, 1), idle: make(chan struct{}),
 	}
 }
@@ -70,6 +77,7 @@ func (e *Engine[R]) addAll(items []*Item[R]) {
 	for _, it := range items {
 		e.add(it)
 	}
+	e.breaker.Added()
 	e.spawn()
 }
 
@@ -250,12 +258,19 @@ func (e *Engine[R]) WaitRoom(ctx context.Context) bool {
 func (e *Engine[R]) Halt() {
 	e.mu.Lock()
 	e.halted = true
+	if e.later != nil {
+		e.later.Stop()
+	}
+	paused := e.breaker.Paused()
 	if e.busy == 0 {
 		close(e.idle)
 	}
 	e.mu.Unlock()
 	e.trigger.registry.turns.leave(e)
 	<-e.idle
+	if paused {
+		e.observePause(false)
+	}
 }
 
 // leave counts a call, or a report, as ended.

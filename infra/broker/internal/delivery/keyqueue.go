@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/infra/broker/breaker"
 )
 
 // Item is an event that has not finished, with what its source needs to know it again.
@@ -16,8 +18,9 @@ type Item[R any] struct {
 	begun     bool // the last attempt began in a process that has died
 	suspect   bool // it may be what kills the process; see Recall
 	notBefore time.Time
-	dead      *event.Event // set when all attempts have failed: what the dead-letter sink is to take
-	atSink    int          // attempts at the dead-letter sink
+	dead      *event.Event  // set when all attempts have failed: what the dead-letter sink is to take
+	outside   breaker.Event // failures that were not the event's
+	atSink    int           // attempts at the dead-letter sink
 	done      bool
 
 	own  keyQueue[R] // the queue of an event without a key

@@ -13,6 +13,7 @@ type call[R any] struct {
 	events []event.Event
 	dead   bool // for the dead-letter sink
 	alone  bool // of a suspect, beside which no other call of the process runs
+	probe  bool // began while the trigger was paused
 	over   bool // answered, or given up; guarded by Engine.mu
 }
 
@@ -90,11 +91,20 @@ func (e *Engine[R]) take() *call[R] {
 	return c
 }
 
-// next returns the next call: for the dead-letter sink, of one suspect, or of a batch. A batch takes the first event of
-// each ready queue and, when there are no more of them, the second event of each, and so on. It never waits to fill.
+// next returns the next call: for the dead-letter sink, of one suspect, of one event while the trigger is paused, or of
+// a batch. A batch takes the first event of each ready queue and, when there are no more of them, the second event of
+// each, and so on. It never waits to fill.
 func (e *Engine[R]) next() *call[R] {
+	now := time.Now()
+	limit := e.trigger.decl.Batch
+	c := &call[R]{}
+	if e.dead.len == 0 {
+		if e.waiting() == 0 || e.tooEarly(now) {
+			return nil
+		}
+		c.alone, c.probe = e.suspects.len > 0, e.breaker.Paused()
+	}
 	turns := &e.trigger.registry.turns
-	c := &call[R]{alone: e.dead.len == 0 && e.suspects.len > 0}
 	if !turns.begin(e, c.alone, e.wake) {
 		return nil
 	}
@@ -108,20 +118,51 @@ func (e *Engine[R]) next() *call[R] {
 			c.events = []event.Event{k.items[0].event}
 		}
 	} else {
-		for len(c.items) < e.trigger.decl.Batch {
-			k := e.pop(&e.ready)
-			if k == nil {
-				break
-			}
-			c.hold(k)
+		if rate := e.trigger.decl.Rate; rate > 0 {
+			limit = min(limit, max(1, int(rate)))
 		}
-		c.fill(e.trigger.decl.Batch)
+		if c.probe {
+			limit = 1
+		}
+		e.fill(c, limit, now)
 	}
 	if len(c.items) == 0 { // everything was revoked, or nothing waits
 		turns.end(c.alone)
 		return nil
 	}
+	e.probing = e.probing || c.probe
+	e.pace(len(c.items), now)
 	return c
+}
+
+// tooEarly reports whether no call may begin now, as the trigger is paused or over its rate. Workers are started when
+// that is over.
+func (e *Engine[R]) tooEarly(now time.Time) bool {
+	wait := e.rateNext.Sub(now)
+	if e.breaker.Paused() {
+		if e.probing {
+			return true // the end of the probe starts workers
+		}
+		wait = max(wait, e.breaker.Wait(now))
+	}
+	if wait <= 0 {
+		return false
+	}
+	if e.later != nil {
+		e.later.Stop()
+	}
+	e.later = time.AfterFunc(wait, e.wake)
+	return true
+}
+
+// pace notes that so many events are handed out.
+func (e *Engine[R]) pace(events int, now time.Time) {
+	if rate := e.trigger.decl.Rate; rate > 0 {
+		if e.rateNext.Before(now) {
+			e.rateNext = now
+		}
+		e.rateNext = e.rateNext.Add(time.Duration(float64(events) / rate * float64(time.Second)))
+	}
 }
 
 // wake starts workers after it was not the engine's turn.
@@ -137,16 +178,29 @@ func (c *call[R]) hold(k *keyQueue[R]) {
 	c.items = append(c.items, k.items[0])
 }
 
-// fill takes further events of the key queues that the call holds.
-func (c *call[R]) fill(limit int) {
-	now := time.Now()
+// fill takes ready key queues and up to limit events of them.
+func (e *Engine[R]) fill(c *call[R], limit int, now time.Time) {
+	for len(c.items) < limit {
+		k := e.pop(&e.ready)
+		if k == nil {
+			break
+		}
+		if k.items[0].outside.Alone {
+			if len(c.items) > 0 {
+				e.ready.push(k)
+				break
+			}
+			limit = 1
+		}
+		c.hold(k)
+	}
 	for more := true; more && len(c.items) < limit; {
 		more = false
 		for _, k := range c.keys {
 			if len(c.items) == limit || k.taken == len(k.items) {
 				continue
 			}
-			if it := k.items[k.taken]; it.dead == nil && !it.suspect && !it.notBefore.After(now) {
+			if it := k.items[k.taken]; it.joins(now) {
 				k.taken++
 				c.items = append(c.items, it)
 				more = true
@@ -157,4 +211,9 @@ func (c *call[R]) fill(limit int) {
 	for i, it := range c.items {
 		c.events[i] = it.event
 	}
+}
+
+// joins reports whether the event may be tried beside others, after an earlier one of its key.
+func (i *Item[R]) joins(now time.Time) bool {
+	return i.dead == nil && !i.suspect && !i.outside.Alone && !i.notBefore.After(now)
 }

@@ -148,7 +148,7 @@ func (b *Broker) Stats() []broker.Stats {
 	out := b.triggers.Stats()
 	for i := range out {
 		if s := b.session(out[i].Trigger); s != nil {
-			out[i].Open = s.engine.Unfinished()
+			out[i].Open, out[i].Paused = s.engine.Unfinished(), s.engine.PausedSince()
 			out[i].Lag = next - min(next, s.position())
 		}
 	}

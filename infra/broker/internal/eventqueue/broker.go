@@ -104,7 +104,7 @@ func (b *Broker) Stats() []broker.Stats {
 	defer b.mu.Unlock()
 	for i := range out {
 		if s := b.sessions[out[i].Trigger]; s != nil {
-			out[i].Open = s.engine.Unfinished()
+			out[i].Open, out[i].Paused = s.engine.Unfinished(), s.engine.PausedSince()
 		}
 	}
 	return out

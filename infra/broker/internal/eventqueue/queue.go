@@ -10,8 +10,8 @@
 // only when it stops serving the trigger. So a driver turns the product's own limits off: the redrive policy of SQS,
 // the delivery limit of RabbitMQ's quorum queues, which would take an event away before its retries are over.
 //
-// After a crash nothing gives the messages back. They come again when their visibility has run out, or when the product
-// sees that the connection is gone. The product counts how often a message came again like that, and holds its
+// After a crash nothing gives the messages back. They come again when their visibility has run out, or when the
+// product sees that the connection is gone. The product counts how often a message came again like that, and holds its
 // attempts; see package delivery. What was handled but not yet acknowledged comes again as well; the inbox of a function
 // knows it.
 package eventqueue

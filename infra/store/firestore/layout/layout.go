@@ -9,6 +9,13 @@
 //	keys     a map with the value of each indexed field, null where the document has none
 //	layout   the state of the collection's indexes that the keys belong to
 //	id       the document's id, when that is too long for a name
+//	last     the largest version that a document with this id had when it was deleted
+//
+// A document that was deleted leaves a mark, which has these fields:
+//
+//	last     as above
+//	deleted  the time of the deletion
+//	id       as above
 package layout
 
 import (
@@ -30,6 +37,8 @@ const (
 	Keys    = "keys"
 	Layout  = "layout"
 	ID      = "id"
+	Last    = "last"
+	Deleted = "deleted"
 )
 
 const (

@@ -1,0 +1,139 @@
+package firestore
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"cloud.google.com/go/firestore"
+
+	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/firestore/layout"
+)
+
+// Old marks are removed in two steps, since a commit cannot check the floor of a collection without a transaction:
+//
+//  1. The floor is raised to the versions of the old marks. Every handle reads the floors again after floorsAge at the
+//     latest, and creates documents above them from then on.
+//  2. When the floor has stood for announced, longer than any handle or unit of work goes by an older one, the marks up
+//     to it are removed.
+//
+// The deletions drive both: the first of a handle, and every pruneEvery'th.
+
+const (
+	floorsAge = 20 * time.Minute
+	announced = time.Hour
+
+	pruneLimit = 400 // marks that are removed at once, of each collection
+)
+
+// pruneEvery is how many marks a handle makes before it looks for old ones.
+var pruneEvery int64 = 256
+
+// floor is the floor of a collection.
+type floor struct {
+	Version int64     `firestore:"version"` // documents are created above it
+	Since   time.Time `firestore:"since"`   // when it was raised
+	Stood   int64     `firestore:"stood"`   // the version before, which has stood for long
+}
+
+// raise makes the floor at least a version.
+func (f floor) raise(to int64, now time.Time) floor {
+	if now.Sub(f.Since) > announced {
+		f.Stood = f.Version
+	}
+	if to > f.Version {
+		f.Version, f.Since = to, now
+	}
+	return f
+}
+
+// floorsRead is when a handle has read the floors last.
+type floorsRead struct{ at atomic.Int64 } // Unix nanoseconds
+
+// learnFloors notes the floors of the register.
+func (s *Store) learnFloors(r registered) {
+	for _, spec := range s.schema {
+		if name, err := layout.Collection(spec.Name); err == nil && !spec.SingleUse {
+			s.floors.Raise(spec.Name, r.Floors[name].Version)
+		}
+	}
+	s.floorsRead.at.Store(s.now().UnixNano())
+}
+
+// freshFloors reads the floors again when they were read too long ago.
+func (s *Store) freshFloors(ctx context.Context) error {
+	if s.now().Sub(time.Unix(0, s.floorsRead.at.Load())).Abs() < floorsAge {
+		return nil
+	}
+	return s.change(ctx, func(r *registered) (bool, error) {
+		s.learnFloors(*r)
+		return false, nil
+	})
+}
+
+// pruneAfter removes old marks when a batch that was committed has made enough new ones. What fails is done after later
+// batches.
+func (s *Store) pruneAfter(ctx context.Context, b store.Batch) {
+	collections := map[string]bool{}
+	for _, m := range b.Mutations {
+		if spec, _ := s.schema.Spec(m.Collection); m.Data == nil && !spec.SingleUse {
+			collections[m.Collection] = true
+			s.marked.Add(1)
+		}
+	}
+	if s.marked.Load() <= pruneEvery || len(collections) == 0 {
+		return
+	}
+	s.marked.Store(0)
+	for c := range collections {
+		_ = s.prune(ctx, c)
+	}
+}
+
+func (s *Store) prune(ctx context.Context, collection string) error {
+	c, err := s.collection(collection)
+	if err != nil {
+		return err
+	}
+	old := c.Where(layout.Deleted, "<", s.now().Add(-store.MarkRetention)).OrderBy(layout.Deleted, firestore.Asc)
+	snaps, err := old.Limit(pruneLimit).Documents(ctx).GetAll()
+	if err != nil || len(snaps) == 0 {
+		return err
+	}
+	lasts, largest := make([]int64, len(snaps)), int64(0)
+	for i, snap := range snaps {
+		var r record
+		if err := snap.DataTo(&r); err != nil {
+			return err
+		}
+		lasts[i], largest = r.Last, max(largest, r.Last)
+	}
+	var f floor
+	err = s.change(ctx, func(r *registered) (bool, error) {
+		if r.Floors == nil {
+			r.Floors = map[string]floor{}
+		}
+		before := r.Floors[c.ID]
+		f = before.raise(largest, s.now())
+		r.Floors[c.ID] = f
+		return f != before, nil
+	})
+	if err != nil {
+		return err
+	}
+	s.floors.Raise(collection, f.Version)
+	//lint:ignore SA1019 the newer BulkWriter needs more calls
+	batch, n := s.client.Batch(), 0
+	for i, snap := range snaps {
+		if lasts[i] <= f.Stood {
+			batch.Delete(snap.Ref, firestore.LastUpdateTime(snap.UpdateTime))
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	_, err = batch.Commit(ctx)
+	return err
+}
