@@ -573,9 +573,9 @@ func encryptedVisits(t *testing.T, ids ...string) []ce.Event {
 	return door.Emitted()
 }
 
-// The archive stores the key of an encrypted event apart, and gives it to a replay. When the person is erased the key is
-// gone from every event, also from dead letters; others keep theirs. That is told, and the key of an event that comes
-// later is not stored.
+// The archive stores the key of an encrypted event apart, and gives it to a replay. When the person is erased the key
+// is gone from every event, also from dead letters; others keep theirs. That is told, and the key of an event that
+// comes later is not stored.
 func TestErasure(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(visitorCame.Info()))
 	visits := encryptedVisits(t, "ada", "grace")
@@ -610,8 +610,9 @@ func TestErasure(t *testing.T) {
 	if len(audit) != 1 {
 		t.Fatalf("got %v", audit)
 	}
-	if told, err := event.DataErased.Decode(audit[0]); err != nil || told.Function != "archive" ||
-		told.PersonID != "ada" || len(told.Erased) != 1 || told.Erased[0].Count != 1 {
+	told, err := event.DataErased.Decode(audit[0])
+	if err != nil || told.Function != "archive" || told.PersonID != "ada" || len(told.Erased) != 1 ||
+		told.Erased[0].Count != 1 {
 		t.Errorf("got %v, %v", told, err)
 	}
 	late := visits[0].Clone()

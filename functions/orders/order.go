@@ -27,7 +27,7 @@ type order struct {
 	CustomerID string             `json:"customer_id" person:"id"`
 	Lines      []events.OrderLine `json:"lines"`
 	Total      events.Money       `json:"total"`
-	Token      string             `json:"token,omitempty" personal:"erased"` // of the payment, until the payment is authorized
+	Token      string             `json:"token,omitempty" personal:"erased"` // of the payment, until it is authorized
 	CreatedAt  time.Time          `json:"created_at"`
 	Status     Status             `json:"status"`
 }

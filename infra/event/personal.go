@@ -32,8 +32,8 @@ var (
 	// PersonErased is emitted by the function that has the accounts. The kit consumes it in every function that emits
 	// or stores personal data, and destroys the function's key for the person; see infra/function.
 	PersonErased = Define(kit, "users.erased", 1, Fact,
-		"A person's data is erased: every function destroys its key for the person, so that what it has encrypted, in events "+
-			"and stores, cannot be read any more.",
+		"A person's data is erased: every function destroys its key for the person, so that what it has encrypted, in "+
+			"events and stores, cannot be read any more.",
 		ErasedPerson{PersonID: exUser})
 
 	// DataErased is emitted by every function that has carried out PersonErased: together they are the audit.
