@@ -105,7 +105,7 @@ var layers = []layer{
 		tests: "infra/config infra/event infra/store/memory"},
 	{
 		packages: "infra/saga", may: "infra/auth infra/event infra/fault infra/function infra/journal infra/store",
-		tests: "infra/function/functiontest",
+		tests: "infra/function/functiontest infra/telemetry",
 	},
 	{
 		packages: "infra/generate", may: "infra/event infra/manifest infra/store/firestore/layout",

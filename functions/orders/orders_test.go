@@ -340,6 +340,23 @@ func deadlineOf(id string) event.Draft {
 	return events.OrderDeadline.New(id, events.OrderDeadlinePassed{OrderID: id})
 }
 
+// An order for nothing asks for no payment: it is confirmed when its stock is reserved.
+func TestFree(t *testing.T) {
+	h := shop(t)
+	h.MustDeliver(changed(product("leaflet", 1, 0, "EUR")))
+	h.Emitted()
+	var o orders.Order
+	post(h, body(of("leaflet", 1))).Expect(http.StatusAccepted).JSON(&o)
+	wantEmitted(h, "orders.placed inventory.reserve clock.schedule")
+	h.MustDeliver(events.InventoryReserved.New(o.ID, events.ReservedStock{
+		OrderID: o.ID, Lines: []events.StockLine{{ProductID: "leaflet", Quantity: 1}},
+	}))
+	wantEmitted(h, "orders.confirmed inventory.ship clock.cancel")
+	if got := get(h, o.ID); got.Status != orders.Confirmed || got.Total.Amount != 0 {
+		t.Errorf("the order is %+v", got)
+	}
+}
+
 // A deadline event that is not of the order's present timer expires the step too, but sets no second timer.
 func TestOtherTimer(t *testing.T) {
 	h := shop(t)

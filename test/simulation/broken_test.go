@@ -144,6 +144,7 @@ func rewriting(b store.Batch, collection string, pattern *regexp.Regexp, with st
 
 var (
 	entryAt   = regexp.MustCompile(`^\{"at":"[^"]*"`)
+	unknown   = regexp.MustCompile(`"added_by_the_next_version":\{[^}]*\}`)
 	entryName = regexp.MustCompile(`"outbox":"[^"]*"`)
 )
 
@@ -406,6 +407,27 @@ var brokenShops = []struct {
 		committing(func(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
 			for i, m := range b.Mutations {
 				b.Mutations[i].Data = stripped(m.Data)
+			}
+			return db.Commit(ctx, b)
+		}),
+		[]simulate.Kind{simulate.Deploy},
+		false,
+	},
+	{
+		"keeps what it does not know when it erases a person",
+		committing(func(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
+			b.Mutations = slices.Clone(b.Mutations)
+			for i, m := range b.Mutations {
+				if m.Collection != "users" || !bytes.Contains(m.Data, []byte(`"deleted":true`)) {
+					continue
+				}
+				docs, err := db.Get(ctx, m.Key)
+				if err != nil {
+					return err
+				}
+				if member := unknown.Find(docs[0].Data); member != nil && !unknown.Match(m.Data) {
+					b.Mutations[i].Data = slices.Concat([]byte("{"), member, []byte(","), m.Data[1:])
+				}
 			}
 			return db.Commit(ctx, b)
 		}),
