@@ -631,3 +631,20 @@ func TestErasure(t *testing.T) {
 		}
 	}
 }
+
+// Events are stored for as long as the settings say: for ever, or for a time after their arrival.
+func TestRetention(t *testing.T) {
+	for retention, want := range map[string]int{"0s": 20, "240h": 11} {
+		h := functiontest.New(t, archive.New, functiontest.Set(map[string]string{"EBB_ARCHIVE_RETENTION": retention}))
+		for day := range 20 {
+			u := fmt.Sprint("u", day)
+			h.MustDeliver(events.UserDeleted.New(u, events.DeletedUser{UserID: u}))
+			h.Clock.Advance(24 * time.Hour)
+		}
+		var all list
+		h.Call("GET", "/api/archive/events?limit=100", functiontest.Admin(), nil).Expect(200).JSON(&all)
+		if got := all.subjects(); len(got) != want || got[len(got)-1] != "u19" {
+			t.Errorf("%s: got %v, want the last %d", retention, got, want)
+		}
+	}
+}

@@ -1,6 +1,8 @@
 package archive
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -12,6 +14,19 @@ import (
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
 )
+
+// Config holds the settings of the archive.
+type Config struct {
+	Retention time.Duration `envconfig:"EBB_ARCHIVE_RETENTION" default:"0s" desc:"how long events are stored after their arrival; 0s: for ever"`
+}
+
+// Validate reports a retention that is negative.
+func (c Config) Validate() error {
+	if c.Retention < 0 {
+		return errors.New("EBB_ARCHIVE_RETENTION must not be negative")
+	}
+	return nil
+}
 
 type archive struct {
 	types   func() event.Catalogue // of the system
@@ -26,11 +41,19 @@ type archive struct {
 // New declares the archive function.
 func New(env function.Env) (*function.Function, error) {
 	f := function.New("archive", env)
+	config, err := function.Configure[Config](f)
+	if err != nil {
+		return nil, fmt.Errorf("archive: %w", err)
+	}
+	logged := []store.Option{store.Large, store.On("position"), store.On("subject", "position"),
+		store.On("correlation_id", "position"), store.On("type", "position")}
+	if config.Retention > 0 {
+		logged = append(logged, store.Retain("at", config.Retention))
+	}
 	function.MinBatchInterval(f, 25*time.Millisecond) // no caller waits for it, and it receives every event
 	a := &archive{
 		types: sync.OnceValue(func() event.Catalogue { return f.Env().System().Types() }),
-		log: function.Collection[stored](f, "log", store.Large, store.On("position"),
-			store.On("subject", "position"), store.On("correlation_id", "position"), store.On("type", "position")),
+		log:   function.Collection[stored](f, "log", logged...),
 		counted: function.Collection[countedEvent](f, "events", store.Large,
 			store.On("subject", "position"), store.On("correlation_id", "position"), store.On("type", "position")),
 		heads:  function.Collection[head](f, "heads"),
