@@ -17,6 +17,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/host/run"
+	"github.com/ebb-dev/ebb/infra/personal"
 )
 
 // variables are those that every capability has on a cluster.
@@ -37,6 +38,7 @@ func variables(t testing.TB, name string) map[string]string {
 	return map[string]string{
 		"FUNCTION": name, "EBB_STORE": "memory:", "K_SINK": "http://broker.example/shop/default",
 		"EBB_VERIFICATION_KEYS": string(public), "EBB_SIGNING_KEYS": string(private), "EBB_LOG_LEVEL": "error",
+		personal.Variable: personal.NewKey(),
 	}
 }
 

@@ -5,11 +5,11 @@ import "github.com/ebb-dev/ebb/infra/event"
 // AuthorizePayment asks payments to authorize an order's payment.
 type AuthorizePayment struct {
 	OrderID    string `json:"order_id" minLength:"1" maxLength:"128"`
-	CustomerID string `json:"customer_id" minLength:"1" maxLength:"128"`
+	CustomerID string `json:"customer_id" minLength:"1" maxLength:"128" person:"id"`
 	Amount     Money  `json:"amount"`
-	// Token is the only value of any event that is like a secret. Brokers and the archive store it, which is acceptable
-	// only because it can be used once.
-	Token string `json:"token" minLength:"1" maxLength:"500" doc:"A one-time token, never a card number. Never log it."`
+	// Token is the only value of any event that is like a secret. It is personal: brokers and the archive store it
+	// encrypted.
+	Token string `json:"token" minLength:"1" maxLength:"500" personal:"erased" doc:"A one-time token, never a card number. Never log it."`
 }
 
 // CapturePayment asks payments to capture an order's authorized payment.

@@ -8,17 +8,17 @@ import (
 
 // RegisteredUser is a user who has signed up.
 type RegisteredUser struct {
-	UserID string   `json:"user_id" minLength:"1" maxLength:"128"`
-	Name   string   `json:"name" minLength:"1" maxLength:"200"`
-	Email  string   `json:"email" format:"email" maxLength:"254" doc:"Personal data: keep it no longer than you need it."`
+	UserID string   `json:"user_id" minLength:"1" maxLength:"128" person:"id"`
+	Name   string   `json:"name" minLength:"1" maxLength:"200" personal:"erased"`
+	Email  string   `json:"email" format:"email" maxLength:"254" personal:"erased@erased.invalid" doc:"Personal data: keep it no longer than you need it."`
 	Roles  []string `json:"roles,omitempty" doc:"Missing: an ordinary customer."`
 }
 
 // ChangedUser is a user after a change.
 type ChangedUser struct {
-	UserID string `json:"user_id" minLength:"1" maxLength:"128"`
-	Name   string `json:"name" minLength:"1" maxLength:"200"`
-	Email  string `json:"email" format:"email" maxLength:"254" doc:"Personal data: keep it no longer than you need it."`
+	UserID string `json:"user_id" minLength:"1" maxLength:"128" person:"id"`
+	Name   string `json:"name" minLength:"1" maxLength:"200" personal:"erased"`
+	Email  string `json:"email" format:"email" maxLength:"254" personal:"erased@erased.invalid" doc:"Personal data: keep it no longer than you need it."`
 	// Roles are those of the user from the time of the event on: a token that was issued before gives no other role.
 	// Events from before this field was added have none.
 	Roles []string `json:"roles,omitempty" doc:"All roles of the user, also for tokens issued before. Missing: unknown."`

@@ -98,9 +98,11 @@ var layers = []layer{
 		may:      "infra/event infra/fault infra/function infra/store infra/telemetry infra/internal/...",
 		tests:    "infra/function/functiontest infra/store/memory",
 	},
+	{packages: "infra/personal", may: "infra/fault", outside: "none"},
 	{packages: "infra/cron", may: "infra/event infra/function infra/manifest",
 		tests: "infra/broker infra/function/functiontest infra/store"},
-	{packages: "infra/journal", may: "infra/fault infra/function infra/store", tests: "infra/store/memory"},
+	{packages: "infra/journal", may: "infra/fault infra/function infra/personal infra/store",
+		tests: "infra/config infra/event infra/store/memory"},
 	{
 		packages: "infra/saga", may: "infra/auth infra/event infra/fault infra/function infra/journal infra/store",
 		tests: "infra/function/functiontest infra/telemetry",
@@ -163,7 +165,7 @@ var layers = []layer{
 
 // kit is what functions and all that is about them may use: plain data, ports without drivers, and the foundations.
 const kit = "infra/auth infra/broker infra/config infra/discovery infra/event infra/fault infra/httprequest" +
-	" infra/manifest infra/problem infra/store infra/telemetry"
+	" infra/manifest infra/personal infra/problem infra/store infra/telemetry"
 
 // match reports whether the path is one that the pattern names, and returns the part of it before "/...".
 func match(pattern, path string) (base string, ok bool) {

@@ -1,6 +1,7 @@
 package archive_test
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
 	"net/url"
@@ -15,6 +16,7 @@ import (
 	"github.com/ebb-dev/ebb/functions/archive"
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/event"
+	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
 )
 
@@ -579,4 +581,107 @@ func BenchmarkStore(b *testing.B) {
 		h.Receive(batch...)
 	}
 	b.ReportMetric(float64(b.N*len(batch))/b.Elapsed().Seconds(), "events/s")
+}
+
+// visitor is the data of an event with a personal field.
+type visitor struct {
+	ID   string `json:"id" person:"id"`
+	Name string `json:"name" personal:"erased"`
+}
+
+var visitorCame = event.Define(event.NewNamespace("com.example.door", "https://example.com/schemas"), "door.opened", 1,
+	event.Fact, "A visitor came.", visitor{"v", "Ada"})
+
+// encryptedVisits returns events about visitors as their function emits them.
+func encryptedVisits(t *testing.T, ids ...string) []ce.Event {
+	t.Helper()
+	door := functiontest.New(t, func(env function.Env) (*function.Function, error) {
+		f := function.New("door", env)
+		function.Emits(f, visitorCame)
+		function.On(f, events.UserDeleted, func(_ context.Context, tx *function.Tx, u events.DeletedUser) error {
+			tx.Emit(visitorCame.New(u.UserID, visitor{u.UserID, "Name of " + u.UserID}))
+			return nil
+		})
+		return f, nil
+	})
+	for _, id := range ids {
+		door.MustDeliver(events.UserDeleted.New(id, events.DeletedUser{UserID: id}))
+	}
+	return door.Emitted()
+}
+
+// The archive stores the key of an encrypted event apart, and gives it to a replay. When the person is erased the key
+// is gone from every event, also from dead letters; others keep theirs. That is told, and the key of an event that
+// comes later is not stored.
+func TestErasure(t *testing.T) {
+	h := functiontest.New(t, archive.New, functiontest.Knows(visitorCame.Info()))
+	visits := encryptedVisits(t, "ada", "grace")
+	dead := visits[0].Clone()
+	dead.SetExtension(broker.ErrorDest, "/functions/views")
+	h.Receive(append(visits, dead)...)
+	replayedNames := func() (names []string) {
+		cmd := event.ReplayEvents{ReplayID: fmt.Sprint("r", h.Clock.Now()), To: "views"}
+		h.MustDeliver(event.ArchiveReplay.New("r", cmd))
+		for n := 0; n < 5; n++ {
+			for _, e := range h.Emitted() {
+				if e.Type() == event.ArchiveReplay.Name() {
+					h.Receive(e)
+				}
+				if e.Type() == visitorCame.Name() {
+					v, err := functiontest.Decode(visitorCame, e)
+					if err != nil {
+						t.Fatal(err)
+					}
+					names = append(names, v.Name)
+				}
+			}
+		}
+		h.Clock.Advance(time.Minute)
+		return names
+	}
+	if got, want := replayedNames(), []string{"Name of ada", "Name of grace"}; !slices.Equal(got, want) {
+		t.Errorf("before the erasure: got %v, want %v", got, want)
+	}
+	h.MustDeliver(event.PersonErased.New("ada", event.ErasedPerson{PersonID: "ada"}))
+	audit := slices.DeleteFunc(h.Emitted(), func(e ce.Event) bool { return e.Type() != event.DataErased.Name() })
+	if len(audit) != 1 {
+		t.Fatalf("got %v", audit)
+	}
+	told, err := event.DataErased.Decode(audit[0])
+	if err != nil || told.Function != "archive" || told.PersonID != "ada" || len(told.Erased) != 1 ||
+		told.Erased[0].Count != 1 {
+		t.Errorf("got %v, %v", told, err)
+	}
+	late := visits[0].Clone()
+	late.SetID("late")
+	h.Receive(late)
+	h.Emitted() // what is late for a replay goes along with it
+	if got, want := replayedNames(), []string{"erased", "Name of grace", "erased"}; !slices.Equal(got, want) {
+		t.Errorf("after the erasure: got %v, want %v", got, want)
+	}
+	var letters struct{ Items []archive.DeadLetter }
+	h.Call("GET", "/api/archive/dead-letters", functiontest.Admin(), nil).Expect(200).JSON(&letters)
+	h.Call("POST", "/api/archive/dead-letters/"+letters.Items[0].ID+"/replay", functiontest.Admin(), nil).Expect(202)
+	for _, e := range h.Emitted() {
+		if v, err := functiontest.Decode(visitorCame, e); err != nil || v.Name != "erased" {
+			t.Errorf("a dead letter: got %v, %v", v, err)
+		}
+	}
+}
+
+// Events are stored for as long as the settings say: for ever, or for a time after their arrival.
+func TestRetention(t *testing.T) {
+	for retention, want := range map[string]int{"0s": 20, "240h": 11} {
+		h := functiontest.New(t, archive.New, functiontest.Set(map[string]string{"EBB_ARCHIVE_RETENTION": retention}))
+		for day := range 20 {
+			u := fmt.Sprint("u", day)
+			h.MustDeliver(events.UserDeleted.New(u, events.DeletedUser{UserID: u}))
+			h.Clock.Advance(24 * time.Hour)
+		}
+		var all list
+		h.Call("GET", "/api/archive/events?limit=100", functiontest.Admin(), nil).Expect(200).JSON(&all)
+		if got := all.subjects(); len(got) != want || got[len(got)-1] != "u19" {
+			t.Errorf("%s: got %v, want the last %d", retention, got, want)
+		}
+	}
 }

@@ -68,6 +68,10 @@ func (a *archive) deadLetter(ctx context.Context, tx *function.Tx, e ce.Event) e
 	for _, name := range []string{broker.ErrorDest, broker.ErrorCode, broker.ErrorData, event.ReplayNumber} {
 		plain.SetExtension(name, nil)
 	}
+	plain, err := a.detachKey(ctx, tx, plain)
+	if err != nil {
+		return err
+	}
 	data, err := event.ToJSON(plain)
 	if err != nil {
 		return fault.Wrap(err, fault.Invalid, "the event cannot be written as JSON")
@@ -240,7 +244,7 @@ func (a *archive) replayDead(ctx context.Context, tx *function.Tx, in *deadInput
 	if err != nil {
 		return nil, err
 	}
-	e, err := parse(l.Event)
+	e, err := a.parseWhole(ctx, tx, l.Event)
 	if err != nil {
 		return nil, err
 	}

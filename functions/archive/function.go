@@ -1,6 +1,8 @@
 package archive
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -14,34 +16,58 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
+// Config holds the settings of the archive.
+type Config struct {
+	Retention time.Duration `envconfig:"EBB_ARCHIVE_RETENTION" default:"0s" desc:"how long events are stored after their arrival; 0s: for ever"`
+}
+
+// Validate reports a retention that is negative.
+func (c Config) Validate() error {
+	if c.Retention < 0 {
+		return errors.New("EBB_ARCHIVE_RETENTION must not be negative")
+	}
+	return nil
+}
+
 type archive struct {
 	types   func() event.Catalogue // of the system
 	log     *store.Collection[stored]
 	counted *store.Collection[countedEvent] // what older versions have written
 	heads   *store.Collection[head]
 	dead    *store.Collection[letter]
+	keys    *store.Collection[personKeys]
 	source  string // of the events published through the API
 }
 
 // New declares the archive function.
 func New(env function.Env) (*function.Function, error) {
 	f := function.New("archive", env)
-	function.Deliver(f, broker.Tuning{MinBatchInterval: 25 * time.Millisecond}) // no caller waits for it, and it receives every event
+	config, err := function.Configure[Config](f)
+	if err != nil {
+		return nil, fmt.Errorf("archive: %w", err)
+	}
+	logged := []store.Option{store.Large, store.On("position"), store.On("subject", "position"),
+		store.On("correlation_id", "position"), store.On("type", "position")}
+	if config.Retention > 0 {
+		logged = append(logged, store.Retain("at", config.Retention))
+	}
+	// No caller waits for it, and it receives every event.
+	function.Deliver(f, broker.Tuning{MinBatchInterval: 25 * time.Millisecond})
 	a := &archive{
 		types: sync.OnceValue(func() event.Catalogue { return f.Env().System().Types() }),
-		log: function.Collection[stored](f, "log", store.Large, store.On("position"),
-			store.On("subject", "position"), store.On("correlation_id", "position"), store.On("type", "position")),
+		log:   function.Collection[stored](f, "log", logged...),
 		counted: function.Collection[countedEvent](f, "events", store.Large,
 			store.On("subject", "position"), store.On("correlation_id", "position"), store.On("type", "position")),
 		heads:  function.Collection[head](f, "heads"),
 		dead:   function.Collection[letter](f, "dead_letters", store.On("state", "at"), store.Expire("expires")),
+		keys:   function.Collection[personKeys](f, "person_keys"),
 		source: f.Source(),
 	}
 	function.OnAny(f, a.store)
 	function.Prefetch(f, func(ce.Event) []store.Key { return []store.Key{a.heads.Key(headID)} })
 	function.On(f, event.ArchiveReplay, a.replay)
 	function.OnDeadLetter(f, a.deadLetter)
-	function.Emits(f, event.ArchiveReplay, event.ArchiveReplayed)
+	function.Emits(f, event.ArchiveReplay, event.ArchiveReplayed, event.DataErased)
 
 	admin := function.Only(auth.RoleAdmin)
 	function.Serve(f, function.Operation{

@@ -80,6 +80,12 @@ func (a *archive) store(ctx context.Context, tx *function.Tx, e ce.Event) error 
 		return err
 	}
 	a.replayLate(h, tx, e)
+	if e, err = a.detachKey(ctx, tx, e); err == nil {
+		err = a.erase(ctx, tx, e)
+	}
+	if err != nil {
+		return err
+	}
 	p := positionAt(at, tx.NewID())
 	data, err := encode(attributes{
 		Position: p, Epoch: h.Epoch, At: sortableTime(time.Unix(0, at)),

@@ -188,7 +188,7 @@ func (a *archive) replayPortion(ctx context.Context, tx *function.Tx, cmd event.
 		return err
 	}
 	for _, e := range found.events {
-		past, err := parse(e.Event)
+		past, err := a.parseWhole(ctx, tx, e.Event)
 		if err != nil {
 			return err
 		}

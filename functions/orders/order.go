@@ -24,10 +24,10 @@ func (s Status) ended() bool { return s == Confirmed || s == Cancelled }
 // order is the state of an order, folded from its events.
 type order struct {
 	saga.Instance
-	CustomerID string             `json:"customer_id"`
+	CustomerID string             `json:"customer_id" person:"id"`
 	Lines      []events.OrderLine `json:"lines"`
 	Total      events.Money       `json:"total"`
-	Token      string             `json:"token,omitempty"` // of the payment, until the payment is authorized
+	Token      string             `json:"token,omitempty" personal:"erased"` // of the payment, until it is authorized
 	CreatedAt  time.Time          `json:"created_at"`
 	Status     Status             `json:"status"`
 }

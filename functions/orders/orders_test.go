@@ -376,7 +376,7 @@ func TestFinalEvents(t *testing.T) {
 	o := place(h)
 	timer := pending(t, h.Emitted())
 	h.MustDeliver(answer("reserved", o.ID))
-	authorize, err := events.PaymentAuthorize.Decode(h.Emitted()[0])
+	authorize, err := functiontest.Decode(events.PaymentAuthorize, h.Emitted()[0])
 	if want := (events.AuthorizePayment{OrderID: o.ID, CustomerID: "ada", Amount: o.Total, Token: "tok_ok"}); err != nil ||
 		authorize != want {
 		t.Errorf("asked to authorize %+v, want %+v", authorize, want)

@@ -93,7 +93,7 @@ func New(env function.Env) (*function.Function, error) {
 		u.issuer, u.public = auth.NewIssuer(ring, config.Issuer, config.Audience, env.Now), ring.Public()
 	}
 	function.Emits(f, events.UserRegistered, events.UserChanged, events.UserDeleted, events.UserSignedOut,
-		events.UserAddressTaken, event.AccessRevoked)
+		events.UserAddressTaken, event.AccessRevoked, event.PersonErased)
 	function.Serve(f, registerUser, u.register)
 	function.Serve(f, openSession, u.login)
 	function.Serve(f, refreshSession, u.refresh)

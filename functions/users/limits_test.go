@@ -333,7 +333,7 @@ func TestTakenAddressIsNotToldByAChange(t *testing.T) {
 	if es[0].Subject() != ada.ID {
 		t.Errorf("got %v", es[0])
 	}
-	if data, err := events.UserChanged.Decode(es[1]); err != nil || data.Email != "eve@example.com" {
+	if data, err := functiontest.Decode(events.UserChanged, es[1]); err != nil || data.Email != "eve@example.com" {
 		t.Errorf("others are told an address that is not the user's: %+v, %v", data, err)
 	}
 	// The address until now signs in, and nobody's account has changed hands.

@@ -382,7 +382,7 @@ func TestChangedRolesAreTold(t *testing.T) {
 	if got := functiontest.Types(es); !slices.Equal(got, []string{"users.changed.v1"}) {
 		t.Fatalf("got %v", got)
 	}
-	if data, err := events.UserChanged.Decode(es[0]); err != nil || !slices.Equal(data.Roles,
+	if data, err := functiontest.Decode(events.UserChanged, es[0]); err != nil || !slices.Equal(data.Roles,
 		[]string{"admin", "customer"}) {
 		t.Errorf("got %+v, %v", data, err)
 	}

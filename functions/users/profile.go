@@ -8,6 +8,7 @@ import (
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
@@ -268,6 +269,7 @@ func (u *users) remove(ctx context.Context, tx *function.Tx, in *oneUser) (*stru
 		return nil, err
 	}
 	tx.Emit(events.UserDeleted.New(in.ID, events.DeletedUser{UserID: in.ID}))
+	tx.Emit(event.PersonErased.New(in.ID, event.ErasedPerson{PersonID: in.ID}).Keyed(in.ID + "/erased"))
 	u.revokeAll(tx, in.ID)
 	return nil, nil
 }

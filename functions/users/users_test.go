@@ -139,7 +139,7 @@ func TestRegister(t *testing.T) {
 	if got := functiontest.Types(es); !slices.Equal(got, []string{"users.registered.v1"}) {
 		t.Fatalf("got %v", got)
 	}
-	data, err := events.UserRegistered.Decode(es[0])
+	data, err := functiontest.Decode(events.UserRegistered, es[0])
 	if err != nil || data.UserID != u.ID || data.Email != u.Email ||
 		es[0].Extensions()[event.Sequence] != "1" || es[0].Subject() != u.ID {
 		t.Errorf("got %v %+v, %v", es[0], data, err)
@@ -386,7 +386,7 @@ func TestChange(t *testing.T) {
 		es[0].Extensions()[event.Sequence] != "2" {
 		t.Fatalf("got %v", es)
 	}
-	if data, err := events.UserChanged.Decode(es[0]); err != nil ||
+	if data, err := functiontest.Decode(events.UserChanged, es[0]); err != nil ||
 		data.Name != "Ada King" || data.Email != "ada.king@example.com" {
 		t.Errorf("got %+v, %v", data, err)
 	}
@@ -448,7 +448,8 @@ func TestDelete(t *testing.T) {
 	s.with(token.Access, "PATCH", path, m{"name": "Ada Lovelace"}).Expect(200)
 	s.with(token.Access, "DELETE", path, nil).Expect(204)
 	es := s.Emitted()
-	want := []string{"users.registered.v1", "users.changed.v1", "users.deleted.v1", "users.access-revoked.v1"}
+	want := []string{"users.registered.v1", "users.changed.v1", "users.deleted.v1", "users.erased.v1",
+		"users.access-revoked.v1"}
 	if got := functiontest.Types(es); !slices.Equal(got, want) {
 		t.Fatalf("got %v", got)
 	}

@@ -3,17 +3,20 @@ package cli
 import (
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/generate"
+	"github.com/ebb-dev/ebb/infra/personal"
 	"github.com/ebb-dev/ebb/infra/system"
 )
 
-// checkSettings returns an error for invalid settings of the functions. It ignores the signing keys, which the host
-// makes itself.
+// checkSettings returns an error for invalid settings of the functions. It ignores the signing keys and those for
+// personal data, which the host makes itself.
 func checkSettings(s system.System, lookup config.Lookup) error {
 	declared, err := s.Declare()
 	if err != nil {
 		return err
 	}
-	keys := config.Map(map[string]string{"EBB_SIGNING_KEYS": "made by the host"})
+	keys := config.Map(map[string]string{
+		"EBB_SIGNING_KEYS": "made by the host", personal.Variable: personal.NewKey(),
+	})
 	return declared.CheckSettings(config.Overlay(lookup, keys))
 }
 

@@ -37,6 +37,9 @@ func (f *Function) databaseSchema() store.Schema {
 		expiring(inboxName, store.Expiry{Field: "expires", Final: true}),
 		store.Spec{Name: outboxName, Large: true, SingleUse: true},
 		expiring(idempotencyName, store.Expiry{Field: "at", After: responseRetention, Final: true}))
+	if f.hasPersonKeys() {
+		schema = append(schema, personKeys.Spec())
+	}
 	if len(f.migrating()) > 0 {
 		schema = append(schema, migrations.Spec())
 	}
@@ -67,7 +70,16 @@ func (f *Function) checkSettings(lookup config.Lookup) error {
 	for _, check := range f.settingsChecks {
 		errs = append(errs, check(lookup))
 	}
-	return config.Join(errs...)
+	return config.Join(append(errs, f.checkPersonalSettings(lookup))...)
+}
+
+// emitted returns the names of the types that the function emits, sorted, with those of the kit.
+func (f *Function) emitted() []string {
+	all := maps.Clone(f.emits)
+	if f.hasPersonKeys() {
+		all[event.DataErased.Name()] = event.DataErased.Info()
+	}
+	return sortedKeys(all)
 }
 
 func (f *Function) describeAPI() ([]byte, error) {
@@ -83,7 +95,7 @@ func (f *Function) describeAPI() ([]byte, error) {
 
 func (f *Function) manifest() manifest.Function {
 	m := manifest.Function{
-		Name: f.name, Emits: sortedKeys(f.emits), Settings: f.settings,
+		Name: f.name, Emits: f.emitted(), Settings: append(slices.Clip(f.settings), f.personalSettings()...),
 		Schedules: f.schedules, Ticks: f.tick != nil, DeadLetters: f.deadLetter != nil, Gateway: f.http != nil,
 	}
 	for _, r := range f.routes {
@@ -115,6 +127,10 @@ func (f *Function) types() []*event.Info {
 	if f.subscribed() {
 		all[event.ClockSwept.Name()] = event.ClockSwept.Info()
 	}
+	if f.hasPersonKeys() {
+		all[event.PersonErased.Name()] = event.PersonErased.Info()
+		all[event.DataErased.Name()] = event.DataErased.Info()
+	}
 	if f.checksRevocations() {
 		all[event.AccessRevoked.Name()] = event.AccessRevoked.Info()
 	}
@@ -131,7 +147,9 @@ func sortedKeys[V any](m map[string]V) []string {
 }
 
 // subscribed reports whether the function consumes events. One that emits consumes the clock's sweep.
-func (f *Function) subscribed() bool { return f.namesEvents() || f.checksRevocations() }
+func (f *Function) subscribed() bool {
+	return f.namesEvents() || f.checksRevocations() || f.hasPersonKeys()
+}
 
 // namesEvents reports whether the function itself declares that it consumes or emits events.
 func (f *Function) namesEvents() bool {
@@ -145,6 +163,9 @@ func (f *Function) consumes() []string {
 	types := append(slices.Collect(maps.Keys(f.subscriptions)), event.ClockSwept.Name())
 	if f.checksRevocations() {
 		types = append(types, event.AccessRevoked.Name())
+	}
+	if f.hasPersonKeys() {
+		types = append(types, event.PersonErased.Name())
 	}
 	slices.Sort(types)
 	return slices.Compact(types)

@@ -14,6 +14,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/personal"
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
@@ -39,6 +40,7 @@ type Function struct {
 	settings       []manifest.Setting
 	settingsChecks []func(config.Lookup) error
 	schedules      []manifest.Schedule
+	storesPersonal bool
 	prefetch       func(e ce.Event) []store.Key
 	delivery       broker.Tuning
 	followUp       *followUp // nil: none
@@ -49,9 +51,11 @@ type Function struct {
 	outbox   outbox
 	pruner   pruner
 	backfill backfill
-	flusher  broker.Flusher // nil: what was published is durable
-	waiters  waiters
-	inFlight inFlight
+
+	personalKeys personal.Keys  // of the system
+	flusher      broker.Flusher // nil: what was published is durable
+	waiters      waiters
+	inFlight     inFlight
 
 	typesOnce sync.Once
 	allTypes  event.Catalogue // of the system; see systemTypes
@@ -109,6 +113,7 @@ func Collection[T any](f *Function, name string, options ...store.Option) *store
 // Emits declares the event types that the function emits; emitting another type is an error.
 func Emits(f *Function, types ...event.Typed) {
 	for _, t := range types {
+		checkPlaceholders(t.Info())
 		f.emits[t.Info().Name] = t.Info()
 	}
 }

@@ -32,6 +32,10 @@ func (i instance) Declaration() *manifest.Declaration { return i.declaration() }
 // declared.
 func (i instance) DeclareSchedule(s manifest.Schedule) { i.schedules = append(i.schedules, s) }
 
+// DeclarePersonal notes that the function stores encrypted personal data, for package journal. It is called while the
+// function is declared.
+func (i instance) DeclarePersonal() { i.storesPersonal = true }
+
 // Start implements host.Instance.
 func (i instance) Start(ctx context.Context) error {
 	f := i.Function
@@ -39,6 +43,9 @@ func (i instance) Start(ctx context.Context) error {
 	defer f.opening.Unlock()
 	if !f.stateful() || f.db.Load() != nil {
 		return nil
+	}
+	if err := f.loadPersonalKeys(); err != nil {
+		return err
 	}
 	db, err := f.env.Store(ctx, f.name, f.databaseSchema())
 	if err != nil {

@@ -29,10 +29,11 @@ func On[T any](f *Function, t event.Type[T], h func(ctx context.Context, tx *Tx,
 	if known, twice := f.subscriptions[t.Name()]; twice && !known.reads {
 		panic("function " + f.name + " subscribes to " + t.Name() + " twice")
 	}
+	decode := revealed(f, t)
 	handle := func(ctx context.Context, tx *Tx, e ce.Event) error {
-		data, err := t.Decode(e)
+		data, err := decode(e)
 		if err != nil {
-			return fault.Wrap(err, fault.Invalid, "%s", err.Error())
+			return err
 		}
 		return h(ctx, tx, data)
 	}
@@ -94,6 +95,9 @@ func (f *Function) handlerOf(e ce.Event) (handler, error) {
 	if e.Type() == event.AccessRevoked.Name() && f.checksRevocations() {
 		return learnRevocation(own), nil
 	}
+	if e.Type() == event.PersonErased.Name() && f.hasPersonKeys() {
+		return learnErasure(own), nil
+	}
 	if e.Type() == event.ClockSwept.Name() && f.followUp != nil {
 		return f.sweepThen(own), nil
 	}
@@ -129,7 +133,8 @@ func (f *Function) isDeadLetter(e ce.Event) bool {
 
 // label returns a type as metrics and traces have it: never what a sender made up.
 func (f *Function) label(eventType string) string {
-	kit := eventType == event.ClockSwept.Name() || eventType == event.AccessRevoked.Name()
+	kit := eventType == event.ClockSwept.Name() || eventType == event.AccessRevoked.Name() ||
+		eventType == event.PersonErased.Name()
 	if _, ok := f.subscriptions[eventType]; ok || f.emits[eventType] != nil || kit {
 		return eventType
 	}

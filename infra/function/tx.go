@@ -21,6 +21,7 @@ import (
 // belongs to one call of the handler and must not be used by several goroutines at once.
 type Tx struct {
 	f           *Function
+	ctx         context.Context // of the unit of work, for what methods without one read
 	db          *store.Tx
 	now         time.Time
 	ids         []string
@@ -40,7 +41,7 @@ type Tx struct {
 // newTx returns the handler's view of one attempt.
 func (f *Function) newTx(ctx context.Context, db *store.Tx, now time.Time, message string) *Tx {
 	return &Tx{
-		f: f, db: db, now: now, message: message,
+		f: f, ctx: ctx, db: db, now: now, message: message,
 		trace: telemetry.Traceparent(ctx), traceState: telemetry.Tracestate(ctx), correlation: telemetry.Correlation(ctx),
 	}
 }
@@ -178,6 +179,9 @@ func (tx *Tx) stamp(d event.Draft) (ce.Event, error) {
 			extensions[event.TraceState] = state
 		}
 	}
+	if e.DataEncoded, err = tx.conceal(d, e, data); err != nil {
+		return ce.Event{}, err
+	}
 	if err := checkPublishable(e, d); err != nil {
 		return ce.Event{}, fault.Wrap(err, fault.Invalid, "cannot emit %s: %s", d.Info.Name, strings.TrimSpace(err.Error()))
 	}
@@ -187,7 +191,7 @@ func (tx *Tx) stamp(d event.Draft) (ce.Event, error) {
 // mayEmit reports whether the function has declared that it emits the type. Every function may set timers.
 func (f *Function) mayEmit(info *event.Info) bool {
 	return info != nil && (f.emits[info.Name] != nil || info == event.ClockSchedule.Info() ||
-		info == event.ClockCancel.Info())
+		info == event.ClockCancel.Info() || info == event.DataErased.Info() && f.hasPersonKeys())
 }
 
 func nameOf(info *event.Info) string {

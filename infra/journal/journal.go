@@ -22,12 +22,17 @@
 // Concurrency is optimistic: every append writes the head, so of two units of work that append to one aggregate the
 // store commits one and the kit runs the other again.
 //
+// Fields of a state or an event that have the tag personal (see package personal) are stored encrypted under the
+// function's key for the person, and are placeholders once the person is erased.
+//
 // The events of a journal are private to its function and no contract. They are read for as long as the aggregate
 // exists, so every later fold must read what an older version wrote.
 package journal
 
 import (
 	"context"
+	"reflect"
+	"slices"
 	"strconv"
 
 	"github.com/ebb-dev/ebb/infra/fault"
@@ -43,6 +48,7 @@ type Journal[S, E any] struct {
 	revision int
 	heads    *store.Collection[Head[S]]
 	groups   *store.Collection[Group[E]]
+	personal cipher
 }
 
 // Head is the current state of an aggregate.
@@ -87,7 +93,7 @@ func New[S, E any](f *function.Function, name string, fold func(S, E) S, opts ..
 		opt(&o)
 	}
 	return &Journal[S, E]{
-		name: name, fold: fold, revision: o.revision,
+		name: name, fold: fold, revision: o.revision, personal: newCipher(f, reflect.TypeFor[S](), reflect.TypeFor[E]()),
 		heads:  function.Collection[Head[S]](f, name, o.heads...),
 		groups: function.Collection[Group[E]](f, name+"_events"),
 	}
@@ -114,6 +120,9 @@ func (j *Journal[S, E]) Find(ctx context.Context, u store.Transactor, id string)
 func (j *Journal[S, E]) head(ctx context.Context, u store.Transactor, id string) (Head[S], error) {
 	h, ok, err := j.heads.Find(ctx, u, id)
 	if err != nil || !ok {
+		return Head[S]{}, err
+	}
+	if err := j.personal.open(ctx, u, j.personal.state, &h.State); err != nil {
 		return Head[S]{}, err
 	}
 	return h, j.refresh(ctx, u, id, &h)
@@ -151,10 +160,32 @@ func (j *Journal[S, E]) Create(ctx context.Context, u store.Transactor, id strin
 	if len(happened) == 0 {
 		return s, fault.New(fault.Internal, "create %s in %s: no events", id, j.name)
 	}
-	if err := j.heads.Create(ctx, u, id, h); err != nil {
+	sealed, err := j.sealed(ctx, u, h)
+	if err != nil {
 		return s, err
 	}
-	return h.State, j.groups.Create(ctx, u, groupID(id, 1), Group[E]{1, happened})
+	if err := j.heads.Create(ctx, u, id, sealed); err != nil {
+		return s, err
+	}
+	return h.State, j.addGroup(ctx, u, id, 1, happened)
+}
+
+// sealed returns the head as it is stored, with the personal fields of its state encrypted.
+func (j *Journal[S, E]) sealed(ctx context.Context, u store.Transactor, h Head[S]) (Head[S], error) {
+	return h, j.personal.seal(ctx, u, j.personal.state, &h.State)
+}
+
+// addGroup stores events with their personal fields encrypted.
+func (j *Journal[S, E]) addGroup(
+	ctx context.Context, u store.Transactor, id string, version int64, happened []E,
+) error {
+	g := Group[E]{version, slices.Clone(happened)}
+	for i := range g.Events {
+		if err := j.personal.seal(ctx, u, j.personal.event, &g.Events[i]); err != nil {
+			return err
+		}
+	}
+	return j.groups.Create(ctx, u, groupID(id, version), g)
 }
 
 // Append adds events to the aggregate, as one group, and returns its new state. It creates an aggregate that does not
@@ -191,10 +222,14 @@ func (j *Journal[S, E]) append(ctx context.Context, u store.Transactor, id strin
 		return h.State, nil
 	}
 	h = Head[S]{Version: h.Version + 1, Revision: j.revision, State: j.folded(h.State, happened)}
-	if err := j.heads.Put(ctx, u, id, h); err != nil {
+	sealed, err := j.sealed(ctx, u, h)
+	if err != nil {
 		return h.State, err
 	}
-	return h.State, j.groups.Create(ctx, u, groupID(id, h.Version), Group[E]{h.Version, happened})
+	if err := j.heads.Put(ctx, u, id, sealed); err != nil {
+		return h.State, err
+	}
+	return h.State, j.addGroup(ctx, u, id, h.Version, happened)
 }
 
 // History returns all events of the aggregate, in order; fault.NotFound when it does not exist.
@@ -224,6 +259,11 @@ func (j *Journal[S, E]) groupsTo(
 		if !ok {
 			return nil, fault.New(fault.Internal, "%s %s has lost its events of version %d", j.name, id, i+1)
 		}
+		for n := range g.Events {
+			if err := j.personal.open(ctx, u, j.personal.event, &g.Events[n]); err != nil {
+				return nil, err
+			}
+		}
 		all[i] = g
 	}
 	return all, nil
@@ -239,6 +279,9 @@ func (j *Journal[S, E]) Query(ctx context.Context, u store.Transactor, f store.F
 	page := store.Page[S]{Items: make([]store.Item[S], len(found.Items)), Next: found.Next}
 	for i, item := range found.Items {
 		h := item.Value
+		if err := j.personal.open(ctx, u, j.personal.state, &h.State); err != nil {
+			return store.Page[S]{}, err
+		}
 		if err := j.refresh(ctx, u, item.ID, &h); err != nil {
 			return store.Page[S]{}, err
 		}

@@ -2,12 +2,19 @@ package journal_test
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
+	ce "github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/infra/config"
+	kit "github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/journal"
+	"github.com/ebb-dev/ebb/infra/personal"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/memory"
 )
@@ -242,3 +249,102 @@ func TestParallelAppends(t *testing.T) {
 		t.Errorf("loaded %+v, want %+v", got, want)
 	}
 }
+
+// An owner is an account with a personal field.
+type owner struct {
+	ID   string `json:"id" person:"id"`
+	Name string `json:"name,omitempty" personal:"erased"`
+}
+
+type named struct {
+	Set *owner `json:"set,omitempty"`
+}
+
+// Personal fields of states and events are stored encrypted, and are placeholders when the person is erased. What was
+// stored before the fields were personal is read as it is.
+func TestPersonal(t *testing.T) {
+	db := memory.Opener(memory.Twice())
+	f := function.New("owners", function.Env{
+		Store: db, Lookup: config.Map(map[string]string{personal.Variable: personal.NewKey()}),
+		Publisher: nowhere{},
+	})
+	j := journal.New(f, "owners", func(o owner, e named) owner { return *e.Set }, journal.Indexes(store.On("state.id")))
+	if err := f.Instance().Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	update := func(do func(ctx context.Context, tx *function.Tx) error) {
+		t.Helper()
+		if err := f.Update(t.Context(), do); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ada := owner{"ada", "Ada"}
+	update(func(ctx context.Context, tx *function.Tx) error {
+		got, err := j.Create(ctx, tx, "a", named{&ada})
+		if got != ada {
+			t.Errorf("after Create: got %v", got)
+		}
+		return err
+	})
+	update(func(ctx context.Context, tx *function.Tx) error {
+		got, err := j.Append(ctx, tx, "a", named{&owner{"ada", "Ada King"}})
+		if got.Name != "Ada King" || ada.Name != "Ada" {
+			t.Errorf("after Append: got %v, and the event has become %v", got, ada)
+		}
+		return err
+	})
+	names := func() (all []string) {
+		update(func(ctx context.Context, tx *function.Tx) error {
+			all = nil
+			state, err := j.Load(ctx, tx, "a")
+			if err != nil {
+				return err
+			}
+			groups, err := j.History(ctx, tx, "a")
+			if err != nil {
+				return err
+			}
+			page, err := j.Query(ctx, tx, store.Find{})
+			all = append(all, state.Name, groups[0].Events[0].Set.Name, groups[1].Events[0].Set.Name, page.Items[0].Value.Name)
+			return err
+		})
+		return all
+	}
+	if got, want := names(), []string{"Ada King", "Ada", "Ada King", "Ada King"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	d := f.Instance().Declaration()
+	stored, err := db(t.Context(), d.Name, d.Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"owners", "owners_events"} {
+		docs, _, err := stored.Query(t.Context(), store.Query{Collection: name, Limit: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range docs {
+			if strings.Contains(string(d.Data), "Ada") || !strings.Contains(string(d.Data), "sealed:") {
+				t.Errorf("%s: got %s", name, d.Data)
+			}
+		}
+	}
+	e := ce.New()
+	e.SetID("1")
+	e.SetSource("/functions/users")
+	e.SetType(kit.PersonErased.Name())
+	if err := e.SetData(ce.ApplicationJSON, kit.ErasedPerson{PersonID: "ada"}); err != nil {
+		t.Fatal(err)
+	}
+	if r := f.Instance().Receive(t.Context(), []ce.Event{e}); !r[0].OK() {
+		t.Fatal(r)
+	}
+	if got, want := names(), []string{"erased", "erased", "erased", "erased"}; !slices.Equal(got, want) {
+		t.Errorf("after the erasure: got %v, want %v", got, want)
+	}
+}
+
+// nowhere is a publisher that drops its events.
+type nowhere struct{}
+
+func (nowhere) Publish(context.Context, ...ce.Event) error { return nil }

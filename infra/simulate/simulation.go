@@ -150,6 +150,16 @@ func (sim *Simulation) Documents(function, collection string) []store.Document {
 	return all(s.schema, sim.opener, function, collection)
 }
 
+// Collections returns the names of the collections of a function, the kit's own included.
+func (sim *Simulation) Collections(function string) (names []string) {
+	if s := sim.byName[function]; s != nil {
+		for _, spec := range s.schema {
+			names = append(names, spec.Name)
+		}
+	}
+	return names
+}
+
 // Published returns every event that the broker accepted, duplicates by a publisher included, in the order of
 // acceptance. The caller must not change them.
 func (sim *Simulation) Published() []ce.Event { return sim.published }

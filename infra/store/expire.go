@@ -13,7 +13,7 @@ import (
 // Expiry declares until when the documents of a collection are stored. A document whose field is missing, zero, or not
 // a time stays.
 type Expiry struct {
-	Field string        // of the document itself: a time.Time in UTC, or an integer of Unix seconds
+	Field string        // of the document itself: a time.Time in UTC, a text in its form, or an integer of Unix seconds
 	After time.Duration // how long after that time the document is removed
 	Text  bool          `json:",omitempty"` // the field is a time.Time, which JSON has as a text
 	// Final declares that a document is not changed once it is written, so that it is removed without being read again.
@@ -68,13 +68,13 @@ func (s *Spec) isTime(t reflect.Type) bool {
 			kind = kind.Elem()
 		}
 		switch {
-		case kind == reflect.TypeFor[time.Time]():
+		case kind == reflect.TypeFor[time.Time]() || kind.Kind() == reflect.String:
 			return true
 		case kind.Kind() == reflect.Int64 || kind.Kind() == reflect.Int:
 			return false
 		}
 	}
-	panic(fmt.Sprintf("store: %s expires by %q: want a field of type time.Time, int64 or int in %s",
+	panic(fmt.Sprintf("store: %s expires by %q: want a field of type time.Time, string, int64 or int in %s",
 		s.Name, s.Expiry.Field, t))
 }
 

@@ -112,7 +112,7 @@ func TestExpiryMoves(t *testing.T) {
 // A collection cannot expire by what is no time.
 func TestExpiryIsATime(t *testing.T) {
 	for name, declare := range map[string]func(){
-		"a text":           func() { store.NewCollection[struct{ Name string }]("x", store.Expire("Name")) },
+		"a list":           func() { store.NewCollection[struct{ Names []string }]("x", store.Expire("Names")) },
 		"a missing field":  func() { store.NewCollection[expiring]("x", store.Expire("expires")) },
 		"a negative while": func() { store.Retain("at", -1) },
 	} {

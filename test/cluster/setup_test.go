@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/personal"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/postgres"
 	"github.com/ebb-dev/ebb/infra/store/postgres/pgtest"
@@ -173,6 +175,7 @@ func (s *suite) newEnvironment(t *testing.T, namespace string) *environment {
 	e := &environment{suite: s, namespace: namespace, prefix: strings.ReplaceAll(namespace, "-", "_") + "_",
 		dir: t.TempDir(), images: map[string]string{}, canaries: map[string]any{}}
 	s.apply(t, object{"apiVersion": "v1", "kind": "Namespace", "metadata": object{"name": namespace}})
+	wrapping := personal.NewKey()
 	for name, m := range s.manifest {
 		data := object{}
 		if len(m.Collections) > 0 {
@@ -181,6 +184,9 @@ func (s *suite) newEnvironment(t *testing.T, namespace string) *environment {
 			pgtest.Exec(t, s.server.URL, "CREATE ROLE "+role+" LOGIN PASSWORD '"+password+"'",
 				"CREATE SCHEMA "+role+" AUTHORIZATION "+role)
 			data["PGPASSWORD"] = password
+		}
+		if slices.ContainsFunc(m.Settings, func(s manifest.Setting) bool { return s.Variable == personal.Variable }) {
+			data[personal.Variable] = wrapping
 		}
 		if name == "users" {
 			data["EBB_SIGNING_KEYS"], data["EBB_ADMIN_PASSWORD"] = s.signing, shop.AdminPassword

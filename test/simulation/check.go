@@ -127,6 +127,7 @@ func (s *run) check(sim *simulate.Simulation) {
 	s.checkViews(sim, books, log)
 	s.checkLetters(sim)
 	s.checkRevoked(sim)
+	s.checkErased(sim)
 	checkTimers(sim)
 }
 
@@ -202,6 +203,7 @@ func (s *run) archived(sim *simulate.Simulation) []ce.Event {
 	if s.log != nil {
 		return s.log
 	}
+	keys := archivedKeys(sim)
 	var log []ce.Event
 	for _, d := range sim.Documents("archive", "log") {
 		var doc struct{ Event json.RawMessage }
@@ -214,7 +216,7 @@ func (s *run) archived(sim *simulate.Simulation) []ce.Event {
 			sim.Violated("the archive cannot be read: %v", err)
 			return log
 		}
-		log = append(log, e)
+		log = append(log, withKeys(e, keys))
 	}
 	s.log = log
 	return log

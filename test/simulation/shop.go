@@ -23,6 +23,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/personal"
 	"github.com/ebb-dev/ebb/infra/simulate"
 	"github.com/ebb-dev/ebb/infra/store"
 )
@@ -68,6 +69,8 @@ type run struct {
 	log      []ce.Event
 	revoked  *revoked
 	arrivals *arrivals
+
+	functions []string // their names
 }
 
 const customers = 5
@@ -117,6 +120,7 @@ func begin(sim *simulate.Simulation, r *rand.Rand, b Broken) *simulate.Scenario 
 		}
 		versions.change(&made)
 		sc.Functions = append(sc.Functions, made)
+		s.functions = append(s.functions, made.Name)
 	}
 	for range 2 + r.IntN(3) {
 		s.prices = append(s.prices, 100+r.Int64N(5000))
@@ -128,6 +132,7 @@ func begin(sim *simulate.Simulation, r *rand.Rand, b Broken) *simulate.Scenario 
 // secrets returns the signing keys and the tokens that all runs share.
 var secrets = sync.OnceValue(func() (k struct {
 	private  string
+	wrapping string // what the keys of persons are wrapped under
 	verifier *auth.Verifier
 	tokens   map[string]string
 	issuer   *auth.Issuer
@@ -141,7 +146,7 @@ var secrets = sync.OnceValue(func() (k struct {
 	if err != nil {
 		panic(err)
 	}
-	k.private = string(private)
+	k.private, k.wrapping = string(private), personal.NewKey()
 	verifies := auth.VerifierConfig{Keys: keys.Public(), Issuer: "ebb", Audience: "ebb", Clock: clock}
 	if k.verifier, err = auth.NewVerifier(verifies); err != nil {
 		panic(err)
@@ -169,6 +174,7 @@ func env(deadline string) function.Env {
 		Authenticator: k.verifier,
 		Lookup: config.Map(map[string]string{
 			"EBB_SIGNING_KEYS": k.private, "EBB_ORDERS_STEP_DEADLINE": deadline, "EBB_CLOCK_SWEEP": "25s",
+			personal.Variable: k.wrapping,
 		}),
 	}
 }

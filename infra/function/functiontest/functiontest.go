@@ -24,6 +24,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -41,6 +42,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/host"
+	"github.com/ebb-dev/ebb/infra/personal"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/memory"
 )
@@ -50,6 +52,9 @@ const (
 	Issuer   = "ebb"
 	Audience = "ebb"
 )
+
+// personalKey is what all harnesses wrap the keys of persons under, so that one decrypts what another has emitted.
+var personalKey = personal.NewKey()
 
 // Harness is one function under test. Its methods may be called concurrently.
 type Harness struct {
@@ -109,6 +114,7 @@ func New(t testing.TB, constructor func(function.Env) (*function.Function, error
 		Logger: slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelError})),
 		Lookup: config.Map(map[string]string{
 			"EBB_SIGNING_KEYS": string(private), "EBB_ISSUER": Issuer, "EBB_AUDIENCE": Audience,
+			personal.Variable: personalKey,
 		}),
 	}
 	for _, o := range options {
@@ -195,6 +201,28 @@ func (h *Harness) Emitted() []ce.Event {
 	es := h.emitted
 	h.emitted = nil
 	return es
+}
+
+// Decode returns the data of an event that a harness has collected, with its personal fields as they were emitted.
+func Decode[T any](t event.Type[T], e ce.Event) (T, error) {
+	data, err := t.Decode(e)
+	sealed, wrapped := event.Extension(e, event.PersonalValues), event.Extension(e, event.PersonalKey)
+	if err != nil || sealed == "" || wrapped == "" {
+		return data, err
+	}
+	keys, err := personal.ParseKeys(personalKey)
+	if err != nil {
+		return data, err
+	}
+	key, err := keys.Unwrap(wrapped)
+	if err != nil {
+		return data, err
+	}
+	values, err := key.Open(sealed, personal.EventPurpose(e.Source(), e.ID()))
+	if err == nil {
+		personal.FieldsOf(reflect.TypeFor[T]()).Put(&data, values)
+	}
+	return data, err
 }
 
 // Types returns the types of events without the prefix of their namespace: "orders.placed.v1".

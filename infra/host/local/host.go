@@ -24,6 +24,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/internal/bodydeadline"
 	"github.com/ebb-dev/ebb/infra/internal/hostcheck"
 	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/personal"
 	"github.com/ebb-dev/ebb/infra/problem"
 	"github.com/ebb-dev/ebb/infra/store/sqlite"
 	"github.com/ebb-dev/ebb/infra/system"
@@ -165,10 +166,16 @@ func (h *Host) prepare() error {
 	if h.declared, err = h.cfg.System.Declare(); err != nil {
 		return err
 	}
+	wrapping, err := loadPersonalKeys(h.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	own := config.Map(map[string]string{personal.Variable: wrapping})
 	signing := config.Map(map[string]string{h.cfg.KeysName: string(private)})
 	gateway := ""
 	for i, d := range h.cfg.System.Functions {
 		env := h.env(d.Name, verifier)
+		env.Lookup = config.Overlay(env.Lookup, own) // what is set counts
 		if d.Name == h.cfg.Issuer {
 			env.Lookup = config.Overlay(signing, env.Lookup)
 		}

@@ -6,8 +6,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/personal"
 )
 
 // keysFile is the file of the private signing keys. The first key signs.
@@ -69,4 +71,18 @@ func WriteSecret(path string, data []byte) error {
 		_ = os.Remove(f.Name())
 	}
 	return err
+}
+
+// personalFile has the keys that those of persons are wrapped under. Without it what is encrypted cannot be read.
+const personalFile = "personal.key"
+
+// loadPersonalKeys returns the value of personal.Variable for a data directory, and makes a key at the first start.
+func loadPersonalKeys(dir string) (string, error) {
+	path := filepath.Join(dir, personalFile)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		key := personal.NewKey()
+		return key, WriteSecret(path, []byte(key))
+	}
+	return strings.TrimSpace(string(data)), err
 }
