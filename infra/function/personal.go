@@ -39,13 +39,20 @@ type personKey struct {
 var personKeys = store.NewCollection[personKey](personalName)
 
 type personalConfig struct {
-	Keys string `envconfig:"EBB_PERSONAL_KEYS" required:"true" secret:"true" desc:"keys that the keys of persons are wrapped under, the same for all functions: 32 bytes in base64url, with commas between, the current one first"`
+	Keys string `envconfig:"EBB_PERSONAL_KEYS" secret:"true" desc:"keys that the keys of persons are wrapped under, the same for all functions: 32 bytes in base64url, with commas between, the current one first; none: a key that everyone knows"`
 }
 
 // Validate reports keys that are not valid.
 func (c personalConfig) Validate() error {
-	_, err := personal.ParseKeys(c.Keys)
+	_, err := c.keys()
 	return err
+}
+
+func (c personalConfig) keys() (personal.Keys, error) {
+	if c.Keys == "" {
+		return personal.Public(), nil
+	}
+	return personal.ParseKeys(c.Keys)
 }
 
 func personalFields(info *event.Info) *personal.Fields { return personal.FieldsOf(info.GoType) }
@@ -76,7 +83,7 @@ func (f *Function) personalSettings() (all []manifest.Setting) {
 		return nil
 	}
 	for _, v := range config.Variables[personalConfig]("") {
-		all = append(all, manifest.Setting{Variable: v.Name, Description: v.Desc, Required: true, Secret: true})
+		all = append(all, manifest.Setting{Variable: v.Name, Description: v.Desc, Secret: true})
 	}
 	return all
 }
@@ -89,15 +96,21 @@ func (f *Function) checkPersonalSettings(lookup config.Lookup) error {
 	return err
 }
 
-// loadPersonalKeys parses the system's keys for an instance that starts.
+// loadPersonalKeys parses the system's keys for an instance that starts. Without the setting it starts all the same,
+// as it did before there was one: what an erasure destroys is destroyed then too.
 func (f *Function) loadPersonalKeys() error {
 	if !f.readsPersonal() {
 		return nil
 	}
 	c, err := Config[personalConfig](f.env)
-	if err == nil {
-		f.personalKeys, err = personal.ParseKeys(c.Keys)
+	if err != nil {
+		return err
 	}
+	if c.Keys == "" {
+		f.env.Logger.Warn("the keys of persons are wrapped under a key that everyone knows: set "+personal.Variable,
+			"function", f.name)
+	}
+	f.personalKeys, err = c.keys()
 	return err
 }
 

@@ -9,6 +9,7 @@ import (
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
+	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
@@ -134,25 +135,30 @@ func TestErasure(t *testing.T) {
 	}
 }
 
-// A function that needs the system's keys declares so, does not start without them, and others need none.
+// A function that uses the system's keys declares so, starts without them, and does not start with what is none.
 func TestPersonalSettings(t *testing.T) {
 	d, err := function.Declare(members)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(d.Settings) != 1 || d.Settings[0].Variable != "EBB_PERSONAL_KEYS" || !d.Settings[0].Required ||
+	if len(d.Settings) != 1 || d.Settings[0].Variable != "EBB_PERSONAL_KEYS" || d.Settings[0].Required ||
 		!d.Settings[0].Secret {
 		t.Errorf("got %v", d.Settings)
 	}
 	if !slices.Contains(d.Consumes, event.PersonErased.Name()) || !slices.Contains(d.Emits, event.DataErased.Name()) {
 		t.Errorf("got %v, %v", d.Consumes, d.Emits)
 	}
-	f, err := members(function.Env{Store: functiontest.New(t, members).Store})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Instance().Start(t.Context()); err == nil || !strings.Contains(err.Error(), "EBB_PERSONAL_KEYS") {
-		t.Errorf("without keys: got %v", err)
+	for keys, want := range map[string]string{"": "", "x": "EBB_PERSONAL_KEYS"} {
+		f, err := members(function.Env{
+			Store: functiontest.New(t, members).Store, Lookup: config.Map(map[string]string{"EBB_PERSONAL_KEYS": keys}),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = f.Instance().Start(t.Context())
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("with %q: got %v", keys, err)
+		}
 	}
 	if d, err = function.Declare(counting); err != nil || len(d.Settings) != 0 {
 		t.Errorf("got %v, %v", d.Settings, err)

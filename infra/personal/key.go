@@ -30,6 +30,13 @@ const keySize = 32
 // Keys are the system's keys. The zero Keys have none.
 type Keys struct{ all []Key }
 
+// public is the key of a system that has set none. Everyone knows it.
+var public = make(Key, keySize)
+
+// Public returns the keys of a system that has set none. What is wrapped under them can be unwrapped by everyone who has
+// it, so they keep nothing secret; an erasure destroys data keys as with other keys.
+func Public() Keys { return Keys{all: []Key{public}} }
+
 // NewKey returns a new random key of the system, as EBB_PERSONAL_KEYS has it.
 func NewKey() string { return encode(newKey()) }
 
@@ -70,9 +77,10 @@ func (k Keys) New() (Key, string, error) {
 }
 
 // Unwrap returns the data key. One that was wrapped under a key that is not among the system's is fault.Unavailable.
+// What a system wrapped before it had keys is unwrapped too.
 func (k Keys) Unwrap(wrapped string) (Key, error) {
 	id, text, _ := strings.Cut(wrapped, ".")
-	for _, key := range k.all {
+	for _, key := range append(k.all[:len(k.all):len(k.all)], public) {
 		if key.id() != id {
 			continue
 		}
