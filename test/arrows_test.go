@@ -59,7 +59,7 @@ var layers = []layer{
 	{
 		packages: "infra/broker/internal/...",
 		may:      "infra/fault infra/event infra/broker infra/broker/breaker infra/broker/internal/...",
-		tests: "infra/broker/brokertest infra/broker/memory",
+		tests:    "infra/broker/brokertest infra/broker/memory",
 	},
 	{packages: "infra/broker/brokertest", may: "infra/fault infra/event infra/broker"},
 	{
@@ -103,7 +103,7 @@ var layers = []layer{
 	{packages: "infra/journal", may: "infra/fault infra/function infra/store", tests: "infra/store/memory"},
 	{
 		packages: "infra/saga", may: "infra/auth infra/event infra/fault infra/function infra/journal infra/store",
-		tests: "infra/function/functiontest",
+		tests: "infra/function/functiontest infra/telemetry",
 	},
 	{
 		packages: "infra/generate", may: "infra/event infra/manifest infra/store/firestore/layout",

@@ -34,7 +34,7 @@ func New(env function.Env) (*function.Function, error) {
 		counted: function.Collection[countedEvent](f, "events", store.Large,
 			store.On("subject", "position"), store.On("correlation_id", "position"), store.On("type", "position")),
 		heads:  function.Collection[head](f, "heads"),
-		dead:   function.Collection[letter](f, "dead_letters", store.On("state", "at")),
+		dead:   function.Collection[letter](f, "dead_letters", store.On("state", "at"), store.Expire("expires")),
 		source: f.Source(),
 	}
 	function.OnAny(f, a.store)

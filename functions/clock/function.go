@@ -19,6 +19,7 @@ type Config struct {
 type clock struct {
 	f         *function.Function
 	timers    *store.Collection[timer]
+	cancelled *store.Collection[cancelled]
 	sweeps    *store.Collection[sweep]
 	schedules *store.Collection[recurring]
 	adopted   *store.Collection[adopted]
@@ -36,6 +37,7 @@ func New(env function.Env) (*function.Function, error) {
 	c := &clock{
 		f:         f,
 		timers:    function.Collection[timer](f, "timers", store.On("due")),
+		cancelled: function.Collection[cancelled](f, "cancelled", store.Expire("until")),
 		sweeps:    function.Collection[sweep](f, "sweeps"),
 		schedules: function.Collection[recurring](f, "schedules", store.On("due")),
 		adopted:   function.Collection[adopted](f, "adopted"),

@@ -121,7 +121,7 @@ func authorities(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// address is an e-mail address as it is sent.
+// address is an e-mail address in the form in which it is sent.
 type address struct {
 	text string // with the domain in ASCII (RFC 5890)
 	utf8 bool   // the part before the @ is not ASCII: only a server with SMTPUTF8 may get it (RFC 6531)

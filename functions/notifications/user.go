@@ -42,7 +42,8 @@ func (n *notifications) addressTaken(ctx context.Context, tx *function.Tx, data 
 	return n.notify(ctx, tx, addressTaken, Message{UserID: data.UserID})
 }
 
-// save stores a version of a user, unless a later one is stored already.
+// save stores a version of a user, unless a later one is stored already. Of a deleted user nothing stays, nor does what
+// another version of the function has stored.
 func (n *notifications) save(
 	ctx context.Context, tx *function.Tx, revision function.Revision, id string, next user,
 ) error {
@@ -51,5 +52,8 @@ func (n *notifications) save(
 	if err != nil {
 		return err
 	}
-	return n.users.Put(ctx, tx, id, known.accept(next))
+	if next = known.accept(next); next.Deleted {
+		return n.users.Replace(ctx, tx, id, next)
+	}
+	return n.users.Put(ctx, tx, id, next)
 }

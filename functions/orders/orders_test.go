@@ -340,6 +340,23 @@ func deadlineOf(id string) event.Draft {
 	return events.OrderDeadline.New(id, events.OrderDeadlinePassed{OrderID: id})
 }
 
+// An order for nothing asks for no payment: it is confirmed when its stock is reserved.
+func TestFree(t *testing.T) {
+	h := shop(t)
+	h.MustDeliver(changed(product("leaflet", 1, 0, "EUR")))
+	h.Emitted()
+	var o orders.Order
+	post(h, body(of("leaflet", 1))).Expect(http.StatusAccepted).JSON(&o)
+	wantEmitted(h, "orders.placed inventory.reserve clock.schedule")
+	h.MustDeliver(events.InventoryReserved.New(o.ID, events.ReservedStock{
+		OrderID: o.ID, Lines: []events.StockLine{{ProductID: "leaflet", Quantity: 1}},
+	}))
+	wantEmitted(h, "orders.confirmed inventory.ship clock.cancel")
+	if got := get(h, o.ID); got.Status != orders.Confirmed || got.Total.Amount != 0 {
+		t.Errorf("the order is %+v", got)
+	}
+}
+
 // A deadline event that is not of the order's present timer expires the step too, but sets no second timer.
 func TestOtherTimer(t *testing.T) {
 	h := shop(t)
@@ -407,6 +424,25 @@ func TestCancel(t *testing.T) {
 	r := cancel(h, o.ID).Expect(http.StatusConflict)
 	if !strings.Contains(string(r.Body), "cannot be cancelled any more") {
 		t.Errorf("answered %s", r.Body)
+	}
+}
+
+// An operator sees the orders that are on their way and skips a step. The customer does not see what the operator wrote.
+func TestOperators(t *testing.T) {
+	h := shop(t)
+	o := place(h)
+	cancel(h, o.ID)
+	h.Emitted()
+	body := map[string]string{"step": "reserve", "reason": "the shelf is gone"}
+	h.Call("POST", "/api/sagas/order/"+o.ID+"/skip", ada, body).Expect(http.StatusForbidden)
+	h.Call("POST", "/api/sagas/order/"+o.ID+"/skip", functiontest.Admin(), body).Expect(http.StatusOK)
+	wantEmitted(h, "orders.cancelled clock.cancel")
+	if got := get(h, o.ID); got.Status != orders.Cancelled || got.Saga.Steps[0].Skipped != "" {
+		t.Errorf("got %+v", got)
+	}
+	seen := string(h.Call("GET", "/api/sagas/order/"+o.ID, functiontest.Admin(), nil).Expect(http.StatusOK).Body)
+	if !strings.Contains(seen, "the shelf is gone") || strings.Contains(seen, "tok_ok") {
+		t.Errorf("the operator sees %s", seen)
 	}
 }
 

@@ -27,7 +27,7 @@ func placing(deadline time.Duration) []saga.Step[order] {
 			Undone: events.InventoryReleased,
 		},
 		{
-			Name: stepAuthorize, Deadline: deadline,
+			Name: stepAuthorize, Deadline: deadline, When: order.costs,
 			Command: saga.Send(events.PaymentAuthorize, func(o order) events.AuthorizePayment {
 				return events.AuthorizePayment{OrderID: o.ID, CustomerID: o.CustomerID, Amount: o.Total, Token: o.Token}
 			}),
@@ -38,7 +38,7 @@ func placing(deadline time.Duration) []saga.Step[order] {
 			Undone: events.PaymentVoided,
 		},
 		{
-			Name: "capture", Deadline: deadline, Pivot: true,
+			Name: "capture", Deadline: deadline, Pivot: true, When: order.costs,
 			Command: saga.Send(events.PaymentCapture, func(o order) events.CapturePayment {
 				return events.CapturePayment{OrderID: o.ID}
 			}),
@@ -50,6 +50,9 @@ func placing(deadline time.Duration) []saga.Step[order] {
 		},
 	}
 }
+
+// costs reports whether there is something to pay.
+func (o order) costs() bool { return o.Total.Amount > 0 }
 
 func stockLines(lines []events.OrderLine) []events.StockLine {
 	all := make([]events.StockLine, len(lines))

@@ -35,7 +35,7 @@ type answer struct {
 	Captured bool               // by void: there is money to refund
 }
 
-// policy holds for all calls. They are never given up: until the provider has answered nobody knows where the money is.
+// policy holds for all calls. They are never given up: only the provider's answer tells where the money is.
 var policy = outside.Policy{
 	Deadline: 20 * time.Second, GiveUp: -1,
 	Retry: outside.Retry{AtOnce: 3, Delay: 200 * time.Millisecond, Max: 2 * time.Minute},

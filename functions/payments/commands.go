@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	ce "github.com/cloudevents/sdk-go/v2/event"
+
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/payments/provider"
 	"github.com/ebb-dev/ebb/infra/function"
@@ -30,8 +32,10 @@ func (s *payments) authorize(ctx context.Context, tx *function.Tx, cmd events.Au
 		tx.Emit(p.fact())
 		return nil
 	}
-	if busy, err := s.calls.any(ctx, tx, cmd.OrderID, s.calls.open, s.calls.authorize); err != nil || busy {
-		return err // its result answers
+	if p.Status == Opened {
+		if busy, err := s.calls.any(ctx, tx, cmd.OrderID, s.calls.open, s.calls.authorize); err != nil || busy {
+			return err // its result answers
+		}
 	}
 	if p.CustomerID == "" { // it is new, or was found at the provider
 		p.CustomerID, p.Amount = cmd.CustomerID, cmd.Amount
@@ -117,6 +121,23 @@ func (s *payments) find(ctx context.Context, tx *function.Tx, orderID string) (P
 	p, _, err := s.payments.Find(ctx, tx, orderID)
 	p.ID, p.OrderID = orderID, orderID
 	return p, err
+}
+
+// prefetch names what a command reads.
+func (s *payments) prefetch(e ce.Event) []store.Key {
+	if e.Subject() == "" {
+		return nil
+	}
+	keys := []store.Key{s.payments.Key(e.Subject())}
+	switch e.Type() {
+	case events.PaymentCapture.Name():
+		keys = append(keys, s.calls.capture.Document(e.Subject()))
+	case events.PaymentVoid.Name():
+		keys = append(keys, s.calls.void.Document(e.Subject()))
+	case events.PaymentRefund.Name():
+		keys = append(keys, s.calls.refund.Document(e.Subject()))
+	}
+	return keys
 }
 
 // save writes the payment and emits the event of its status.

@@ -93,6 +93,7 @@ func declare(f *function.Function, driver func(sandbox.Memory) provider.Provider
 		Status: http.StatusNoContent, Access: function.Public,
 		Errors: []int{http.StatusBadRequest, http.StatusNotFound},
 	}, s.webhook)
+	function.Prefetch(f, s.prefetch)
 	function.On(f, events.PaymentAuthorize, s.authorize)
 	function.On(f, events.PaymentCapture, s.capture)
 	function.On(f, events.PaymentVoid, s.void)

@@ -73,7 +73,7 @@ func (s *payments) found(
 	}
 	p.Ref = at.Ref
 	to := onFound[at.Money][p.Status]
-	if to == "" || p.Status == Opened && p.CustomerID == "" { // the latter was found before, and nobody has asked for it
+	if to == "" || p.Status == Opened && p.CustomerID == "" { // the latter was found before, and no command has come
 		return nil
 	}
 	s.f.Env().Logger.WarnContext(ctx, "the provider and we knew different things of a payment",

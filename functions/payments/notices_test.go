@@ -85,7 +85,7 @@ func TestUnknownPaymentIsFound(t *testing.T) {
 func TestNoticesBringInLine(t *testing.T) {
 	for name, tt := range map[string]struct {
 		before []event.Draft
-		money  string // at the provider, by somebody else
+		money  string // at the provider, by its own doing
 		emits  string
 		then   payments.Status
 		end    string

@@ -264,7 +264,7 @@ func (u *users) remove(ctx context.Context, tx *function.Tx, in *oneUser) (*stru
 	if err := u.emails.Delete(ctx, tx, emailKey(a.Email)); err != nil {
 		return nil, err
 	}
-	if err := u.accounts.Put(ctx, tx, in.ID, account{Deleted: true}); err != nil {
+	if err := u.accounts.Replace(ctx, tx, in.ID, account{Deleted: true}); err != nil {
 		return nil, err
 	}
 	tx.Emit(events.UserDeleted.New(in.ID, events.DeletedUser{UserID: in.ID}))

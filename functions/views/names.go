@@ -33,14 +33,18 @@ func (v *views) userDeleted(ctx context.Context, tx *function.Tx, data events.De
 	return v.saveUser(ctx, tx, data.UserID, user{EntityRevision: function.EntityRevision{Deleted: true}})
 }
 
-// saveUser stores a version of a user, unless a later one is stored already.
+// saveUser stores a version of a user, unless a later one is stored already. Of a deleted user nothing stays, nor does
+// what another version of the function has stored.
 func (v *views) saveUser(ctx context.Context, tx *function.Tx, id string, next user) error {
 	next.Revision = tx.Revision()
 	known, _, err := v.users.Find(ctx, tx, id)
 	if err != nil {
 		return err
 	}
-	return v.users.Put(ctx, tx, id, known.accept(next))
+	if next = known.accept(next); next.Deleted {
+		return v.users.Replace(ctx, tx, id, next)
+	}
+	return v.users.Put(ctx, tx, id, next)
 }
 
 // product is the copy of a product of the catalogue. It stays when the product is deleted, because old orders refer to

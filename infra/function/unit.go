@@ -233,7 +233,7 @@ func withPrincipal(ctx context.Context, who auth.Principal) context.Context {
 	return auth.With(ctx, who)
 }
 
-// readAttempts is how often a handler that only reads, and refuses, is run until what it has read was true at one moment.
+// readAttempts is how often a handler that only reads, and refuses, is run until its reads were true at one moment.
 const readAttempts = 12
 
 // readOnly runs a handler that only reads. What is revoked is read beside the last document that the handler reads, and

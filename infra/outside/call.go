@@ -7,6 +7,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/store"
 )
 
 // Policy says how a call is made. The zero Policy is a fine one.
@@ -23,7 +24,7 @@ type Policy struct {
 // Retry says when a call that has failed is made again. A service that asks for a longer pause (fault.RetryAfter) gets
 // it.
 type Retry struct {
-	AtOnce int           // attempts before the message that began the call is answered; 0: 3
+	AtOnce int           // attempts before the message that began the call is answered, within 10 seconds; 0: 3
 	Delay  time.Duration // the pause after the first attempt, which doubles; 0: 100 ms
 	Max    time.Duration // the longest pause between later attempts; 0: 10 minutes
 }
@@ -117,6 +118,9 @@ func (c *Call[In, Out]) Start(ctx context.Context, tx *function.Tx, id string, i
 	return c.calls.start(ctx, tx, c.name, id, in)
 }
 
+// Document returns the key of the document that a call has while it has no result, for function.Prefetch.
+func (c *Call[In, Out]) Document(id string) store.Key { return c.calls.pending.Key(docID(c.name, id)) }
+
 // Pending reports whether the call has been started and has no result yet.
 func (c *Call[In, Out]) Pending(ctx context.Context, tx *function.Tx, id string) (bool, error) {
 	version, err := c.calls.pending.Version(ctx, tx, docID(c.name, id))
@@ -140,6 +144,7 @@ func (c *Call[In, Out]) make(ctx context.Context, p pending) (outcome, error) {
 		return nil, fault.Wrap(err, fault.Internal, "decode what %s is called with", c.name)
 	}
 	env, pause := c.calls.f.Env(), c.policy.Retry.Delay
+	end := env.Now().Add(atOnceFor)
 	for n := 1; ; n++ {
 		if !hasTime(ctx, env.Now(), commitTime) {
 			return nil, fault.New(fault.Unavailable, "no time is left for the call of %s", c.name)
@@ -151,7 +156,8 @@ func (c *Call[In, Out]) make(ctx context.Context, p pending) (outcome, error) {
 		failed := err != nil && fault.KindOf(err).Retryable()
 		c.breaker.record(env.Now(), failed)
 		pause = max(pause, fault.RetryAfter(err))
-		if !failed || n >= c.policy.Retry.AtOnce || !hasTime(ctx, env.Now(), pause+commitTime) {
+		if !failed || n >= c.policy.Retry.AtOnce || env.Now().Add(pause).After(end) ||
+			!hasTime(ctx, env.Now(), pause+commitTime) {
 			return out, err
 		}
 		env.Sleep(ctx, pause)
@@ -178,6 +184,9 @@ func (c *Call[In, Out]) attempt(ctx context.Context, r Request[In]) (out Out, er
 
 // commitTime is left of a message's time to commit the result.
 const commitTime = time.Second
+
+// atOnceFor is how long after a message's first attempt another one may begin: its caller waits.
+const atOnceFor = 10 * time.Second
 
 // hasTime reports whether the message has more time left than d.
 func hasTime(ctx context.Context, now time.Time, d time.Duration) bool {

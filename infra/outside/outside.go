@@ -152,7 +152,7 @@ func (c *Calls) follow(ctx context.Context, d store.Document, again bool) error 
 		c.f.Env().Logger.ErrorContext(ctx, "a call is not declared", "function", c.f.Name(), "call", d.ID)
 		return nil
 	}
-	return c.make(ctx, declared, p)
+	return c.make(ctx, declared, p, d)
 }
 
 func (c *Calls) enter(doc string) bool {
@@ -172,7 +172,7 @@ func (c *Calls) leave(doc string) {
 }
 
 // make makes the call and commits its result, or when to make it again.
-func (c *Calls) make(ctx context.Context, declared made, p pending) error {
+func (c *Calls) make(ctx context.Context, declared made, p pending, d store.Document) error {
 	if p.Correlation != "" {
 		ctx = telemetry.WithCorrelation(ctx, p.Correlation)
 	}
@@ -180,7 +180,7 @@ func (c *Calls) make(ctx context.Context, declared made, p pending) error {
 	policy := declared.limits()
 	gaveUp := policy.GiveUp > 0 && c.f.Env().Now().Sub(p.At) >= policy.GiveUp
 	if failure == nil || !fault.KindOf(failure).Retryable() || gaveUp {
-		err := c.finish(ctx, declared, p, out, failure)
+		err := c.finish(ctx, declared, p, d, out, failure)
 		if err == nil {
 			return nil
 		}
@@ -194,14 +194,21 @@ func (c *Calls) make(ctx context.Context, declared made, p pending) error {
 }
 
 // finish commits the result.
-func (c *Calls) finish(ctx context.Context, declared made, p pending, out outcome, failure error) error {
+func (c *Calls) finish(
+	ctx context.Context, declared made, p pending, d store.Document, out outcome, failure error,
+) error {
 	from := cause.Cause{Message: p.Message}
 	if p.Cause != nil {
 		if err := json.Unmarshal(p.Cause, &from.Event); err != nil {
 			from.Event = ce.Event{} // its events are then of no event's cause
 		}
 	}
+	first := true
 	return c.f.Update(cause.With(ctx, from), func(ctx context.Context, tx *function.Tx) (err error) {
+		if first { // it was just read; when it has changed since, the commit fails and it is read again
+			tx.StoreTx().Assume(d)
+			first = false
+		}
 		defer func() {
 			if r := recover(); r != nil {
 				err = fault.New(fault.Internal, "the handler of the result of %s panicked: %v", p.doc(), r)

@@ -276,6 +276,24 @@ func TestFailures(t *testing.T) {
 	s.wantEnd(h, e, "receipt of s1", slices.Repeat([]string{charge}, 8)...)
 }
 
+// A service that asks for patience gets it, and the message does not wait for it.
+func TestRetryAfter(t *testing.T) {
+	s := &shop{bank: func(n int) error {
+		if n == 1 {
+			return fault.New(fault.Exhausted, "slow down").After(time.Minute)
+		}
+		return nil
+	}}
+	h := s.harness(t)
+	begun, e := h.Clock.Now(), h.Event(ordered.New("s1", sale{ID: "s1"}))
+	wantStatus(h, e, 200)
+	if h.Advance(59 * time.Second); len(s.made) != 1 || h.Clock.Now().Sub(begun) != 59*time.Second {
+		t.Errorf("made %d calls in %s", len(s.made), h.Clock.Now().Sub(begun))
+	}
+	h.Advance(2 * time.Second)
+	s.wantEnd(h, e, "receipt of s1", charge, charge)
+}
+
 // A refusal is final, and so is the last failure of a call that is given up.
 func TestFinalFailures(t *testing.T) {
 	refused := &shop{bank: func(int) error { return fault.New(fault.Invalid, "no such card") }}

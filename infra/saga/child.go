@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 
 	"github.com/ebb-dev/ebb/infra/event"
-	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
@@ -39,10 +38,7 @@ func (g *Saga[S]) asked(ctx context.Context, tx *function.Tx) error {
 		if err != nil {
 			return err
 		}
-		s, ok := state.(S)
-		if !ok {
-			return fault.New(fault.Internal, "saga %s: Begin makes a %T", g.d.Name, state)
-		}
+		s := state.(S) // check has seen to that
 		g.instance(&s).Asked = &Asked{Start: e.ID()}
 		_, err = g.Start(ctx, tx, e.Subject(), s)
 		return err

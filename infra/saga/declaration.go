@@ -109,6 +109,7 @@ func Send[S, T any](t event.Type[T], data func(S) T) *Command[S] {
 // answer is an event.Typed that says what the saga does with an event beside noting that it came.
 type answer struct {
 	event.Typed
+	state  any // a nil *S of the state that it changes or makes; nil: of any
 	apply  func(state any, e ce.Event) error
 	reason func(e ce.Event) (reason, code string, err error)
 	begin  func(e ce.Event) (state any, err error)
@@ -116,7 +117,7 @@ type answer struct {
 
 // Apply returns an answer that changes the state of the saga, for Step.Done and Step.Undone.
 func Apply[S, T any](t event.Type[T], change func(*S, T)) event.Typed {
-	return answer{Typed: t, apply: func(state any, e ce.Event) error {
+	return answer{Typed: t, state: (*S)(nil), apply: func(state any, e ce.Event) error {
 		data, err := t.Decode(e)
 		if err == nil {
 			change(state.(*S), data)
@@ -140,7 +141,7 @@ func Because[T any](t event.Type[T], why func(T) (reason, code string)) event.Ty
 
 // Begin returns an event that begins a saga with the state that is made from its data, for Child.Start.
 func Begin[S, T any](t event.Type[T], state func(T) S) event.Typed {
-	return answer{Typed: t, begin: func(e ce.Event) (any, error) {
+	return answer{Typed: t, state: (*S)(nil), begin: func(e ce.Event) (any, error) {
 		data, err := t.Decode(e)
 		if err != nil {
 			return nil, err
@@ -193,7 +194,7 @@ func (d *Declaration[S]) check() error {
 	checkSteps(d.Steps, invalid)
 	if c := d.Child; c != nil {
 		begin, ok := c.Start.(answer)
-		if !ok || begin.begin == nil || c.Done == nil || c.Failed == nil {
+		if !ok || begin.begin == nil || !fits[S](begin) || c.Done == nil || c.Failed == nil {
 			invalid("a child wants Start, made by Begin, Done and Failed")
 		}
 		if (c.Undo == nil) != (c.Undone == nil) {
@@ -204,6 +205,16 @@ func (d *Declaration[S]) check() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// fits reports whether an answer is for sagas over the state S.
+func fits[S any](t event.Typed) bool {
+	a, ok := t.(answer)
+	if !ok || a.state == nil {
+		return true
+	}
+	_, ok = a.state.(*S)
+	return ok
 }
 
 func checkSteps[S any](steps []Step[S], invalid func(format string, args ...any)) {
@@ -227,6 +238,9 @@ func checkSteps[S any](steps []Step[S], invalid func(format string, args ...any)
 		}
 		if s.Command != nil && s.Done == nil {
 			step("wants the event that says it is done")
+		}
+		if !fits[S](s.Done) || !fits[S](s.Undone) {
+			step("has an answer for another state")
 		}
 		if (s.Undo == nil) != (s.Undone == nil) {
 			step("wants an undo and its event, or neither")

@@ -45,6 +45,11 @@
 //
 // The receivers of commands must be idempotent and must store an undo that overtakes its command.
 //
+// # Several sagas
+//
+// A function may run several sagas. As a function has one handler for a type of event, two of its sagas must not
+// consume the same type. Sagas of several functions may: they are Strict then.
+//
 // # Answers
 //
 // An answer belongs to the saga that its subject names, and to the step whose command its causationid names. An answer

@@ -25,6 +25,7 @@ type run[S any] struct {
 	in    *Instance // of the state
 
 	changed bool
+	rearm   bool      // the timer may be lost
 	sends   []sent[S] // in order
 	told    []Stuck   // what has become stuck
 	err     error
@@ -370,7 +371,7 @@ func (r *run[S]) resolve(name string, as State, reason, code string, change func
 		return fault.New(fault.NotFound, "the saga has no step %q", name)
 	}
 	s, step := &p.Steps[i], r.step(i)
-	waits := s.State == Doing || s.State == ToDo && step != nil && step.Command == nil
+	waits := step != nil && step.Command == nil && (s.State == Doing || s.State == ToDo)
 	if p.Status != Running || !waits {
 		return fault.New(fault.Conflict, "step %q is %s and does not wait for an answer", name, s.State)
 	}
@@ -414,7 +415,7 @@ func (r *run[S]) retry() error {
 			s.Due = time.Time{}
 		}
 	}
-	p.Stuck, r.changed = nil, true
+	p.Stuck, r.changed, r.rearm = nil, true, true
 	r.advance()
 	return r.err
 }

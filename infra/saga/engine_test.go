@@ -264,13 +264,14 @@ func TestCheck(t *testing.T) {
 		{Name: "a", Command: ok.Command},
 		{Name: "a", Command: ok.Command, Done: types.reserved, Undone: types.released, Deadline: 1, Pivot: true},
 		{Name: "b", Command: ok.Command, Done: types.reserved, Failed: types.reserved, Deadline: 1, Pivot: true},
-		{Name: "c", After: []string{"d"}, Done: types.reserved},
+		{Name: "c", After: []string{"d"}, Done: Apply(types.reserved, func(*Progress, orderData) {})},
 		{Name: "d", After: []string{"a"}, Done: types.reserved},
 	}}
 	err := d.check()
 	for _, want := range []string{
 		`"a" wants the event`, `"a" wants a deadline`, `"a" is there twice`, `"a" wants an undo`,
-		`"b" has one event`, `"b" is a second pivot`, `"c" comes after "d"`, "earlier version 2",
+		`"b" has one event`, `"b" is a second pivot`, `"c" comes after "d"`, `"c" has an answer for another state`,
+		"earlier version 2",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q in:\n%v", want, err)

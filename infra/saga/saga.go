@@ -347,11 +347,18 @@ func (g *Saga[S]) commit(ctx context.Context, tx *function.Tx, r *run[S], c Chan
 	return g.store.save(ctx, tx, in.ID, c)
 }
 
+// lostAfter is how late the event of a timer may be before another timer is set.
+const lostAfter = time.Minute
+
 // setTimer has the clock look at the saga again at its next deadline. A timer that goes off before that stays: it is
-// set again then. So a saga whose answers come in time sets one timer.
+// set again then. So a saga whose answers come in time sets one timer. A timer whose event should have come, and did
+// not, is replaced: its event may be a dead letter.
 func (g *Saga[S]) setTimer(tx *function.Tx, r *run[S]) error {
 	in, due := r.in, r.in.Saga.nextDue()
-	if in.Timer != "" && (in.Saga.Status.Ended() || !in.TimerDue.IsZero() && earlier(due, in.TimerDue)) {
+	known := !in.TimerDue.IsZero()
+	useless := in.Saga.Status.Ended() || r.rearm || known && earlier(due, in.TimerDue) ||
+		known && in.TimerDue.Add(lostAfter).Before(r.now)
+	if in.Timer != "" && useless {
 		tx.CancelTimer(in.Timer, in.ID)
 		in.Timer, in.TimerDue = "", time.Time{}
 	}

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
 	"github.com/ebb-dev/ebb/infra/saga"
+	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
 // data is the data of every event in these tests.
@@ -200,14 +203,40 @@ func TestEarlyTimer(t *testing.T) {
 	}
 }
 
+// A timer whose event is lost, as a dead letter is, is set again by an operator's retry and by the next answer.
+func TestLostTimer(t *testing.T) {
+	for _, act := range []string{"retry at once", "retry", "answer"} {
+		var s *saga.Saga[trip]
+		d := flight()
+		d.Steps = append(d.Steps, saga.Step[trip]{Name: "approve", Deadline: time.Hour})
+		h := functiontest.New(t, trips(d, &s))
+		begin(t, h)
+		want(t, h, "flights.book clock.schedule")
+		if act != "retry at once" {
+			h.Clock.Advance(time.Hour)
+		}
+		if act != "answer" {
+			h.Call("POST", "/api/sagas/trip/1/retry", functiontest.Admin(), nil).Expect(200)
+			want(t, h, "flights.book clock.cancel clock.schedule")
+		} else {
+			h.MustDeliver(booked.New("1", data{ID: "1"}))
+			want(t, h, "clock.cancel clock.schedule")
+		}
+	}
+}
+
 // A saga that cannot undo tells somebody once: an event and a log line. An operator sees it and mends it.
 func TestStuck(t *testing.T) {
 	for _, act := range []string{"retry", "skip", "end"} {
 		t.Run(act, func(t *testing.T) {
 			var s *saga.Saga[trip]
 			var log bytes.Buffer
+			tele, err := telemetry.Start(t.Context(), telemetry.Config{Service: "test", Log: io.Discard})
+			if err != nil {
+				t.Fatal(err)
+			}
 			h := functiontest.New(t, func(env function.Env) (*function.Function, error) {
-				env.Logger = slog.New(slog.NewTextHandler(&log, nil))
+				env.Logger, env.Telemetry = slog.New(slog.NewTextHandler(&log, nil)), tele
 				return trips(flight(), &s)(env)
 			})
 			begin(t, h)
@@ -225,6 +254,11 @@ func TestStuck(t *testing.T) {
 			if err != nil || d.Function != "trips" || d.Saga != "trip" || d.ID != "1" || d.Step != "flight" ||
 				d.Status != "undoing" {
 				t.Errorf("told %+v, %v", d, err)
+			}
+			w := httptest.NewRecorder()
+			tele.MetricsHandler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+			if !strings.Contains(w.Body.String(), `ebb_sagas_stuck_total{function="trips"`) {
+				t.Errorf("the metric is missing")
 			}
 			var page struct{ Items []struct{ ID string } }
 			h.Call("GET", "/api/sagas/trip?status=stuck", functiontest.Admin(), nil).Expect(200).JSON(&page)
@@ -392,4 +426,30 @@ func TestDeclared(t *testing.T) {
 	if _, err := function.Declare(trips(broken, &s)); err == nil || !strings.Contains(err.Error(), "wants a deadline") {
 		t.Errorf("got %v", err)
 	}
+}
+
+var (
+	seatedV1 = event.Define(ns, "flights.seated", 1, event.Fact, "An event.", struct {
+		ID string `json:"id"`
+	}{"1"})
+	seated = event.Define(ns, "flights.seated", 2, event.Fact, "An event.", data{ID: "1", Seat: "9a"}, data{ID: "1"})
+	_      = event.Upcast(seatedV1, seated, func(old struct {
+		ID string `json:"id"`
+	}) (data, error) {
+		return data{ID: old.ID, Seat: "any"}, nil
+	})
+)
+
+// An answer of an older version of its type is read as the one that the saga consumes.
+func TestOlderAnswer(t *testing.T) {
+	d := flight()
+	d.Steps[0].Done = saga.Apply(seated, func(k *trip, e data) { k.Seat = e.Seat })
+	var s *saga.Saga[trip]
+	h := functiontest.New(t, trips(d, &s))
+	begin(t, h)
+	h.Emitted()
+	h.MustDeliver(seatedV1.New("1", struct {
+		ID string `json:"id"`
+	}{"1"}))
+	want(t, h, "trips.ended clock.cancel")
 }

@@ -48,8 +48,8 @@ type Change[S any] struct {
 func byStatus(prefix string) store.Index { return store.On(prefix+"saga.status", prefix+"id") }
 
 // Documents stores each saga as a document. Options are those of the collection, such as indexes for Query. Name is the
-// collection; "": that of the saga. The facts about a saga have the document's version as their sequence (store.Entity),
-// unless it is a child, which has the id of its parent.
+// collection; "": that of the saga. The facts about a saga have the document's version as their sequence
+// (store.Entity), unless it is a child, which has the id of its parent.
 func Documents[S any](name string, options ...store.Option) Store[S] {
 	return documents[S]{name, options}
 }

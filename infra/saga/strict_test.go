@@ -3,7 +3,6 @@ package saga_test
 import (
 	"testing"
 
-	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
 	"github.com/ebb-dev/ebb/infra/saga"
 )
@@ -18,8 +17,8 @@ func TestStrict(t *testing.T) {
 	asked := h.Emitted()[0]
 	h.MustDeliver(booked.New("1", data{ID: "1"}), refused.New("1", data{ID: "1"}), booked.New("2", data{ID: "2"}))
 	want(t, h, "")
-	e := h.Event(booked.New("1", data{ID: "1"}))
-	e.SetExtension(event.CausationID, asked.ID())
-	h.Receive(e)
+	answer := booked.New("1", data{ID: "1"})
+	answer.Cause = asked.ID()
+	h.MustDeliver(answer)
 	want(t, h, "trips.ended clock.cancel")
 }

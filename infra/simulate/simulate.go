@@ -32,6 +32,10 @@
 // and that each projection that the scenario names equals the one rebuilt from the events. The scenario checks the
 // rest.
 //
+// A double of another service calls Simulation.RemoteCall with the idempotency key of each call. Then a run also checks
+// that no key is used for two calls, that no call is made under two keys, and that no call is made again whose answer
+// has arrived, unless a crash or a failure of the store explains that.
+//
 // A handler that calls its ports from its own goroutines cannot be simulated. One that waits for real time stops the
 // run for as long, except inside testing/synctest. A Runner, a System and a Report may be used concurrently; a
 // Simulation belongs to one run and one goroutine.

@@ -92,7 +92,7 @@ func (c *Collection[T]) GetMany(ctx context.Context, tx Transactor, ids ...strin
 //
 // Members of the stored document that T does not have are preserved: they belong to another version of the function,
 // which runs beside this one while traffic moves from one to the other. This holds for the members of the document
-// itself, not for those of a struct within it.
+// itself, not for those of a struct within it. Use Replace to drop them.
 func (c *Collection[T]) Put(ctx context.Context, tx Transactor, id string, v T) error {
 	data, err := c.encode(v)
 	if err != nil {
@@ -108,6 +108,17 @@ func (c *Collection[T]) Put(ctx context.Context, tx Transactor, id string, v T) 
 			return err
 		}
 		data = preserve(stored, data, c.members)
+	}
+	_, err = tx.StoreTx().Set(ctx, c.Key(id), data)
+	return err
+}
+
+// Replace does as Put does, but nothing of the stored document stays: members that T does not have are dropped too. It
+// is for an erasure, which must also erase what another version of the function has stored.
+func (c *Collection[T]) Replace(ctx context.Context, tx Transactor, id string, v T) error {
+	data, err := c.encode(v)
+	if err != nil {
+		return err
 	}
 	_, err = tx.StoreTx().Set(ctx, c.Key(id), data)
 	return err

@@ -7,11 +7,12 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
-// membersOf returns the JSON names of a struct's members; nil for a type that is not a struct or has its own
-// MarshalJSON, and so may have any.
+// membersOf returns the JSON names of a struct's members, each also folded; nil for a type that is not a struct or has
+// its own MarshalJSON, and so may have any.
 func membersOf(t reflect.Type) map[string]bool {
 	if t.Kind() != reflect.Struct || reflect.PointerTo(t).Implements(reflect.TypeFor[json.Marshaler]()) {
 		return nil
@@ -23,15 +24,28 @@ func membersOf(t reflect.Type) map[string]bool {
 		switch {
 		case tag == "-" || !f.IsExported() || f.Anonymous && name == "" && f.Type.Kind() == reflect.Struct:
 		case name == "":
-			names[f.Name] = true
+			names[f.Name], names[folded(f.Name)] = true, true
 		default:
-			names[name] = true
+			names[name], names[folded(name)] = true, true
 		}
 	}
 	return names
 }
 
-// preserve returns the new document data with those members of the document before that are not known. Both are JSON
+// folded returns a name in the form that is the same for all names that encoding/json takes for one another when it
+// decodes a member: they differ in case only.
+func folded(name string) string {
+	return strings.Map(func(r rune) rune {
+		least := r
+		for other := unicode.SimpleFold(r); other != r; other = unicode.SimpleFold(other) {
+			least = min(least, other)
+		}
+		return least
+	}, name)
+}
+
+// preserve returns the new document data with those members of the document before that are not known. A member whose
+// name differs from a known one in case only is known: kept, it would be decoded in place of the new one. Both are JSON
 // objects, as every driver guarantees; data may be overwritten.
 func preserve(before, data json.RawMessage, known map[string]bool) json.RawMessage {
 	out := data
@@ -39,7 +53,7 @@ func preserve(before, data json.RawMessage, known map[string]bool) json.RawMessa
 		if bytes.IndexByte(name, '\\') >= 0 || !utf8.Valid(name) {
 			name = unescaped(name)
 		}
-		if known[string(name)] {
+		if known[string(name)] || known[folded(string(name))] {
 			continue
 		}
 		out = out[:len(out)-1] // the brace

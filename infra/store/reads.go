@@ -17,6 +17,9 @@ type reads struct {
 	moments  int            // calls of the driver, and creates that only the commit checks
 	queries  []ranQuery     // in their order
 	required []Precondition // the reads of nested transactions that were not merged; see MergeReads
+
+	index   map[Key]*Document // of the first queries: the first version of each document that was returned
+	indexed int               // how many
 }
 
 // ranQuery is a query with the documents that it returned.
@@ -28,6 +31,22 @@ type ranQuery struct {
 func (r *reads) note(q Query, docs []Document) {
 	r.moments++
 	r.queries = append(r.queries, ranQuery{q, slices.Clone(docs)})
+}
+
+// find returns a document as a query returned it first; nil when none did.
+func (r *reads) find(k Key) *Document {
+	for ; r.indexed < len(r.queries); r.indexed++ {
+		docs := r.queries[r.indexed].docs
+		if r.index == nil {
+			r.index = make(map[Key]*Document, len(docs))
+		}
+		for i := range docs {
+			if d := &docs[i]; r.index[d.Key] == nil {
+				r.index[d.Key] = d
+			}
+		}
+	}
+	return r.index[k]
 }
 
 func (r *reads) add(other reads) {
@@ -45,8 +64,12 @@ func (tx *Tx) MergeReads() {
 			tx.reads.required = append(tx.reads.required, Precondition{t.Key, t.base})
 		}
 	}
-	for _, d := range tx.queried.docs {
-		tx.reads.required = append(tx.reads.required, Precondition{d.Key, d.Version})
+	for _, ran := range tx.reads.queries {
+		for _, d := range ran.docs {
+			if tx.find(d.Key) == nil { // otherwise it is read by its key
+				tx.reads.required = append(tx.reads.required, Precondition{d.Key, d.Version})
+			}
+		}
 	}
 	tx.parent.reads.add(tx.reads)
 }

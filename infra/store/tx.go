@@ -26,7 +26,6 @@ type Tx struct {
 	parent  *Tx
 	touched []touch        // in the order of first use, so that the batch is deterministic
 	index   map[Key]*entry // of touched, when that is longer than short
-	queried queried
 	reads   reads
 	careful bool     // a conflict ended the attempt before: Create reads the document first
 	watched *watched // nil: none
@@ -53,30 +52,6 @@ type entry struct {
 	version int64 // base, or Last of a missing document, and one more for each write in this transaction
 	data    json.RawMessage
 	dirty   bool
-}
-
-// queried is the documents that the queries of a transaction returned.
-type queried struct {
-	docs    []Document
-	index   map[Key]*Document // of the first docs: the first version of each document that was returned
-	indexed int               // how many
-}
-
-// find returns a document as a query returned it first.
-func (q *queried) find(k Key) *Document {
-	if len(q.docs) == 0 {
-		return nil
-	}
-	if q.index == nil {
-		q.index = make(map[Key]*Document, len(q.docs))
-	}
-	for ; q.indexed < len(q.docs); q.indexed++ {
-		d := &q.docs[q.indexed]
-		if q.index[d.Key] == nil {
-			q.index[d.Key] = d
-		}
-	}
-	return q.index[k]
 }
 
 // Begin starts a transaction.
@@ -145,7 +120,7 @@ func (tx *Tx) known(k Key) (*entry, bool) {
 		return e, true
 	}
 	for level := tx; level != nil; level = level.parent {
-		if d := level.queried.find(k); d != nil {
+		if d := level.reads.find(k); d != nil {
 			e := entryOf(*d)
 			tx.put(k, e)
 			return e, true
@@ -314,30 +289,35 @@ func (tx *Tx) Assume(docs ...Document) {
 	}
 }
 
-// Query returns documents as they would be after the commit of the transaction.
+// Query returns documents as they would be after the commit of the transaction. So a transaction that deletes what a
+// query returned, and repeats the query until it returns nothing, has deleted all.
 func (tx *Tx) Query(ctx context.Context, q Query) ([]Document, bool, error) {
 	pending := tx.pending(q.Collection)
 	ask := q
 	ask.Limit = min(q.Limit+len(pending), MaxLimit)
-	docs, more, err := tx.driver.Query(ctx, ask)
-	if tx.watched != nil {
-		tx.watched.latest = false
+	var docs []Document
+	var last *Position // of what the driver has returned; nil: nothing is beyond it
+	for more := true; more && len(docs) < q.Limit; {
+		page, further, err := tx.ask(ctx, ask)
+		if err != nil {
+			return nil, false, err
+		}
+		if more, last = further && len(page) > 0, nil; more {
+			p := PositionOf(page[len(page)-1], q.Order)
+			last, ask.After = &p, &p
+		}
+		if len(pending) > 0 {
+			page = slices.DeleteFunc(page, func(d Document) bool { _, ok := pending[d.ID]; return ok })
+		}
+		if docs == nil {
+			docs = page
+		} else {
+			docs = append(docs, page...)
+		}
 	}
-	if err != nil {
-		return nil, false, err
-	}
-	tx.reads.note(ask, docs)
 	if len(pending) == 0 {
-		tx.queried.docs = append(tx.queried.docs, docs...)
-		return docs, more, nil
+		return docs, last != nil, nil
 	}
-	docs = slices.DeleteFunc(docs, func(d Document) bool { _, ok := pending[d.ID]; return ok })
-	var last *Position
-	if more && len(docs) > 0 {
-		p := PositionOf(docs[len(docs)-1], q.Order)
-		last = &p
-	}
-	tx.queried.docs = append(tx.queried.docs, docs...)
 	for id, e := range pending {
 		d := e.document(Key{q.Collection, id})
 		if e.data != nil && Match(d.Data, q.Where) && q.within(d, last) {
@@ -350,7 +330,19 @@ func (tx *Tx) Query(ctx context.Context, q Query) ([]Document, bool, error) {
 	if len(docs) > q.Limit {
 		return docs[:q.Limit], true, nil
 	}
-	return docs, more, nil
+	return docs, last != nil, nil
+}
+
+// ask runs a query of the driver.
+func (tx *Tx) ask(ctx context.Context, q Query) (docs []Document, more bool, err error) {
+	docs, more, err = tx.driver.Query(ctx, q)
+	if tx.watched != nil {
+		tx.watched.latest = false
+	}
+	if err == nil {
+		tx.reads.note(q, docs)
+	}
+	return docs, more, err
 }
 
 // within reports whether d belongs to a page that starts after q.After and ends with last.

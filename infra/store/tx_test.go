@@ -257,6 +257,102 @@ func TestQueryAlone(t *testing.T) {
 	}
 }
 
+// A transaction that deletes every page of a query, until there is no next one, deletes all documents, whether it goes
+// on with the cursor or begins again.
+func TestDeleteUntilNextIsEmpty(t *testing.T) {
+	const all = 2500
+	for _, limit := range []int{700, 1000} {
+		for _, cursor := range []bool{true, false} {
+			d := open()
+			must(t, update(t, d, func(tx *store.Tx) error {
+				for n := range all {
+					must(t, items.Create(ctx, tx, fmt.Sprint("i", n), item{"s", n}))
+				}
+				return nil
+			}))
+			must(t, update(t, d, func(tx *store.Tx) error {
+				f := store.Find{
+					Where: []store.Filter{{"shelf", store.Equal, "s"}}, Order: []store.Order{{Field: "n"}}, Limit: limit,
+				}
+				for more := true; more; {
+					page, err := items.Query(ctx, tx, f)
+					must(t, err)
+					for _, i := range page.Items {
+						must(t, items.Delete(ctx, tx, i.ID))
+					}
+					if more = page.Next != ""; cursor {
+						f.Cursor = page.Next
+					}
+				}
+				return nil
+			}))
+			page, err := items.Query(ctx, store.Begin(d), store.Find{Limit: store.MaxLimit})
+			must(t, err)
+			if len(page.Items) > 0 {
+				t.Errorf("pages of %d, by cursor %v: %d or more of %d documents are left", limit, cursor, len(page.Items), all)
+			}
+		}
+	}
+}
+
+// A member whose name has changed in case only is one member: what is written takes effect, for both versions.
+func TestPutAfterAChangeOfCase(t *testing.T) {
+	type before struct {
+		Note string `json:"Note"`
+		Kind string `json:"kınd"`
+	}
+	type after struct {
+		Note string `json:"note"`
+		Kind string `json:"KıND"`
+	}
+	old, renamed := store.NewCollection[before]("items"), store.NewCollection[after]("items")
+	d := open()
+	for n := range 4 {
+		text := fmt.Sprint("text ", n)
+		must(t, update(t, d, func(tx *store.Tx) error {
+			if n%2 == 0 {
+				return old.Put(ctx, tx, "a", before{text, text})
+			}
+			return renamed.Put(ctx, tx, "a", after{text, text})
+		}))
+		one, err := old.Get(ctx, store.Begin(d), "a")
+		must(t, err)
+		other, err := renamed.Get(ctx, store.Begin(d), "a")
+		must(t, err)
+		if one != (before{text, text}) || other != (after{text, text}) {
+			t.Errorf("after %q: got %q and %q", text, one, other)
+		}
+	}
+}
+
+// Replace drops what another version has stored, and is a write like any other.
+func TestReplace(t *testing.T) {
+	type next struct {
+		N     int    `json:"n"`
+		Phone string `json:"phone,omitempty"`
+	}
+	others := store.NewCollection[next]("items")
+	d := open()
+	must(t, update(t, d, func(tx *store.Tx) error { return others.Put(ctx, tx, "a", next{1, "555"}) }))
+	must(t, update(t, d, func(tx *store.Tx) error { return items.Put(ctx, tx, "a", item{N: 2}) }))
+	if v, err := others.Get(ctx, store.Begin(d), "a"); err != nil || v != (next{2, "555"}) {
+		t.Errorf("after Put: got %v, %v", v, err)
+	}
+	runs := 0
+	must(t, update(t, d, func(tx *store.Tx) error {
+		if runs++; runs == 1 {
+			_, _, err := items.Find(ctx, tx, "a")
+			must(t, err)
+			must(t, update(t, d, func(tx *store.Tx) error { return others.Put(ctx, tx, "a", next{3, "556"}) }))
+		}
+		return items.Replace(ctx, tx, "a", item{N: 4})
+	}))
+	v, version, err := others.Read(ctx, store.Begin(d), "a")
+	if err != nil || v != (next{N: 4}) || version != 4 || runs != 2 {
+		t.Errorf("after Replace: got %v at %d, %v, after %d runs", v, version, err, runs)
+	}
+}
+
 // Only texts that EncodeCursor has written are decoded.
 func TestCursor(t *testing.T) {
 	p := store.Position{ID: "ü/1", Values: []any{"a", 1.5, nil, true}}

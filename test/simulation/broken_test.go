@@ -539,6 +539,44 @@ func TestLibrary(t *testing.T) {
 	}
 }
 
+// Large timers that are due together fire on a store with a limit in bytes, and none fires that was cancelled, under
+// all kinds of faults. That does not hold where units do not learn that the store takes less, and where a cancel that
+// comes before its schedule is forgotten.
+func TestStation(t *testing.T) {
+	const within = 200
+	sys := simulation.Station(simulation.Broken{})
+	r := simulate.Runner{System: sys, First: 1, Seeds: 60, Around: bubbled(t)}
+	p, failed := r.Run(t.Context())
+	t.Log(p)
+	for _, f := range failed {
+		bubbled(t)(func() { t.Errorf("%s", simulate.Shrink(sys, f.Seed)) })
+	}
+	for name, broken := range map[string]simulation.Broken{
+		"does not say that a unit is too large": committing(
+			func(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
+				err := db.Commit(ctx, b)
+				if fault.Is(err, fault.TooLarge) {
+					return fault.Wrap(err, fault.Unavailable, "the commit failed")
+				}
+				return err
+			}),
+		"forgets a cancel that overtakes its schedule": forgetting("cancelled", nil),
+	} {
+		found, sys := atomic.Pointer[simulate.Report]{}, simulation.Station(broken)
+		sys.Faults, sys.MaxFaults = []simulate.Kind{simulate.Reorder, simulate.Delay}, 40
+		r := simulate.Runner{
+			System: sys, First: 1, Seeds: within, Around: bubbled(t),
+			Enough: func(failed *simulate.Report) bool { found.Store(failed); return true },
+		}
+		r.Run(t.Context())
+		if found.Load() == nil {
+			t.Errorf("%d seeds find no violation in a station that %s", within, name)
+			continue
+		}
+		t.Logf("%s: seed %d: %s", name, found.Load().Seed, found.Load().Violations[0].Text)
+	}
+}
+
 // Entries that are never removed are found without faults, after simulated days.
 func TestNeverForgets(t *testing.T) {
 	gone := func(m store.Mutation) bool { return m.Data == nil }

@@ -12,6 +12,7 @@ import (
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/outside"
 	"github.com/ebb-dev/ebb/infra/simulate"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/test/shop"
@@ -112,6 +113,11 @@ func (s *run) check(sim *simulate.Simulation) {
 		sim.Violated("the books: %s", failure)
 	}
 	log := s.archived(sim)
+	for _, name := range []string{"payments", "notifications"} {
+		if n := len(sim.Documents(name, outside.Collection)); n > 0 {
+			sim.Violated("a call of another service has no result: %s", fmt.Sprintf("%d of %s", n, name))
+		}
+	}
 	s.checkMoney(sim, books)
 	s.checkAsked(sim)
 	s.checkArchive(sim, log)

@@ -73,7 +73,7 @@ func Journeys(b BrokenJourneys) simulate.System {
 	return simulate.System{
 		Settle: 4 * time.Hour, Deadline: 10 * time.Second,
 		Faults: append(simulate.Kinds(), slices.Repeat([]simulate.Kind{simulate.Deploy}, 6)...),
-		Begin: func(sim *simulate.Simulation, r *rand.Rand) *simulate.Scenario { return journeys(sim, r, b) },
+		Begin:  func(sim *simulate.Simulation, r *rand.Rand) *simulate.Scenario { return journeys(sim, r, b) },
 	}
 }
 

@@ -38,11 +38,13 @@ type ledger struct {
 	deposited int64
 	sent      int
 	holders   int
+	label     string // the text that was written last
+	swept     bool   // all scraps were removed
 }
 
 func (l *ledger) scenario(r *rand.Rand, b Broken) *simulate.Scenario {
 	made := []simulate.Function{
-		{Name: "ledger", New: l.declare, Next: l.declare, Env: env("30s")},
+		{Name: "ledger", New: l.declare(declareFirst), Next: l.declare(declareNext), Env: env("30s")},
 		{Name: "hall", New: newHall, Next: newHall, Env: env("30s")},
 		{Name: "clock", New: clock.New, Next: clock.New, Env: env("30s")},
 	}
@@ -77,6 +79,23 @@ func (l *ledger) scenario(r *rand.Rand, b Broken) *simulate.Scenario {
 		sc.Actions = append(sc.Actions, simulate.Action{
 			At: at, What: fmt.Sprintf("both pans are loaded with %d, and weighed, number %d", weight, n),
 			Do: func(*simulate.Simulation) { l.weigh(n, weight) },
+		})
+	}
+	at := time.Duration(r.Int64N(int64(time.Minute)))
+	sc.Actions = append(sc.Actions, simulate.Action{
+		At: at, What: "a label is written again and again, and persons come and go",
+		Do: func(*simulate.Simulation) { l.write(20 + r.IntN(40)) },
+	})
+	if r.IntN(4) == 0 {
+		sc.Actions = append(sc.Actions, simulate.Action{
+			At: at, What: fmt.Sprintf("%d scraps are written and removed", scraps),
+			Do: func(*simulate.Simulation) {
+				l.send("POST", "/api/scraps", nil, func(a simulate.Response) {
+					if a.OK() {
+						l.send("DELETE", "/api/scraps", nil, func(a simulate.Response) { l.swept = a.OK() })
+					}
+				})
+			},
 		})
 	}
 	for n := range 2 + r.IntN(8) {
@@ -137,6 +156,38 @@ func (l *ledger) seat(id string, length int) {
 	})
 }
 
+// write writes a label a number of times, each after the one before, and each time has a person come and go.
+func (l *ledger) write(times int) {
+	text := fmt.Sprint("text ", times)
+	body, id := map[string]string{"text": text}, fmt.Sprint("/api/persons/", times)
+	l.send("PUT", id, nil, func(simulate.Response) { l.send("DELETE", id, nil, nil) })
+	l.send("PUT", "/api/labels/one", body, func(a simulate.Response) {
+		if a.OK() {
+			l.label = text
+		}
+		if times > 0 {
+			l.sim.After(time.Second, func() { l.write(times - 1) })
+		}
+	})
+}
+
+// checkLabels checks that both versions of the function read what was written last.
+func (l *ledger) checkLabels(sim *simulate.Simulation) {
+	one, other := documents[label](sim, "ledger", "labels"), documents[nextLabel](sim, "ledger", "labels")
+	if l.label != one["one"].Text || l.label != other["one"].Text {
+		sim.Violated("an acknowledged write takes no effect: %s",
+			fmt.Sprintf("%q is read as %q and %q", l.label, one["one"].Text, other["one"].Text))
+	}
+	for id, p := range documents[nextPerson](sim, "ledger", "persons") {
+		if p.Erased && p.Phone != "" {
+			sim.Violated("what another version has stored of a person is not erased: %s", id)
+		}
+	}
+	if left := len(sim.Documents("ledger", "scraps")); l.swept && left > 0 {
+		sim.Violated("what was removed until there was no next page is there: %s", fmt.Sprint(left, " documents"))
+	}
+}
+
 // weigh loads both pans and weighs them at the same time, by requests and by an event. They weigh the same in every
 // state that is committed.
 func (l *ledger) weigh(n, weight int) {
@@ -191,6 +242,7 @@ func (l *ledger) checkSeats(sim *simulate.Simulation) {
 
 func (l *ledger) check(sim *simulate.Simulation) {
 	l.checkSeats(sim)
+	l.checkLabels(sim)
 	for id, a := range documents[purse](sim, "ledger", "purses") {
 		if a.Balance != l.deposited {
 			sim.Violated("an acknowledged deposit is lost: %s", fmt.Sprintf("%s has %d of %d", id, a.Balance, l.deposited))
@@ -306,6 +358,100 @@ func declareNames(f *function.Function) {
 		})
 }
 
+// label is a document of the previous version of the function.
+type label struct {
+	Text string `json:"Text"`
+}
+
+// nextLabel is the same of the next version, which spells the member in another case.
+type nextLabel struct {
+	Text string `json:"text"`
+}
+
+type labelInput struct {
+	ID   string `path:"id"`
+	Body struct {
+		Text string `json:"text"`
+	}
+}
+
+// person is a document of the previous version of the function.
+type person struct {
+	Name   string `json:"name"`
+	Erased bool   `json:"erased,omitempty"`
+}
+
+// nextPerson is the same of the next version, which stores more.
+type nextPerson struct {
+	person
+	Phone string `json:"phone,omitempty"`
+}
+
+type personInput struct {
+	ID string `path:"id"`
+}
+
+// declareFirst declares what the previous version of the function has.
+func declareFirst(f *function.Function) {
+	declareVersion(f, func(text string) label { return label{text} }, person{Name: "ann"}, person{Erased: true})
+}
+
+// declareNext declares the same of the next version.
+func declareNext(f *function.Function) {
+	declareVersion(f, func(text string) nextLabel { return nextLabel{text} },
+		nextPerson{person{Name: "ann"}, "555"}, nextPerson{person: person{Erased: true}})
+}
+
+func declareVersion[L, P any](f *function.Function, made func(text string) L, known, erased P) {
+	labels, persons := function.Collection[L](f, "labels"), function.Collection[P](f, "persons")
+	function.Serve(f, changes(http.MethodPut, "/api/labels/{id}"),
+		func(ctx context.Context, tx *function.Tx, in *labelInput) (*struct{}, error) {
+			return nil, labels.Put(ctx, tx, in.ID, made(in.Body.Text))
+		})
+	function.Serve(f, changes(http.MethodPut, "/api/persons/{id}"),
+		func(ctx context.Context, tx *function.Tx, in *personInput) (*struct{}, error) {
+			return nil, persons.Put(ctx, tx, in.ID, known)
+		})
+	function.Serve(f, changes(http.MethodDelete, "/api/persons/{id}"),
+		func(ctx context.Context, tx *function.Tx, in *personInput) (*struct{}, error) {
+			return nil, persons.Replace(ctx, tx, in.ID, erased)
+		})
+}
+
+// scraps is how many documents are written and removed together, more than a query returns.
+const scraps = store.MaxLimit + 500
+
+// declareScraps declares documents that come and go in large numbers.
+func declareScraps(f *function.Function) {
+	all := function.Collection[guest](f, "scraps")
+	function.Serve(f, changes(http.MethodPost, "/api/scraps"),
+		func(ctx context.Context, tx *function.Tx, _ *struct{}) (*struct{}, error) {
+			for n := range scraps {
+				if err := all.Create(ctx, tx, fmt.Sprint(n), guest{"x"}); err != nil {
+					return nil, err
+				}
+			}
+			return nil, nil
+		})
+	function.Serve(f, changes(http.MethodDelete, "/api/scraps"),
+		func(ctx context.Context, tx *function.Tx, _ *struct{}) (*struct{}, error) {
+			for {
+				page, err := all.Query(ctx, tx, store.Find{Limit: store.MaxLimit})
+				if err != nil {
+					return nil, err
+				}
+				for _, s := range page.Items {
+					if err := all.Delete(ctx, tx, s.ID); err != nil {
+						return nil, err
+					}
+				}
+				if page.Next == "" {
+					return nil, nil
+				}
+			}
+		})
+}
+
 type seatInput struct {
 	ID   string `path:"id"`
 	Body guest
@@ -367,7 +513,12 @@ func (d unsteady) Pause(ctx context.Context, n int) {
 	d.Driver.(interface{ Pause(context.Context, int) }).Pause(ctx, n)
 }
 
-func (l *ledger) declare(e function.Env) (*function.Function, error) {
+// declare returns a version of the function, which declares labels and persons.
+func (l *ledger) declare(version func(*function.Function)) func(function.Env) (*function.Function, error) {
+	return func(e function.Env) (*function.Function, error) { return l.made(e, version) }
+}
+
+func (l *ledger) made(e function.Env, version func(*function.Function)) (*function.Function, error) {
 	open := e.Store
 	e.Store = func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
 		db, err := open(ctx, name, schema)
@@ -380,6 +531,8 @@ func (l *ledger) declare(e function.Env) (*function.Function, error) {
 	l.declareSeats(f)
 	l.declarePans(f)
 	declareNames(f)
+	declareScraps(f)
+	version(f)
 	purses := function.Collection[purse](f, "purses", store.On("owner"))
 	function.Serve(f, changes(http.MethodPut, "/api/purses/{id}"),
 		func(ctx context.Context, tx *function.Tx, in *struct {

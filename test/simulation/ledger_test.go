@@ -2,6 +2,8 @@ package simulation_test
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -60,6 +62,15 @@ var brokenLedgers = []struct {
 	})}},
 	{"does not check what a refusal was decided on", storing(func(db store.Driver) store.Driver {
 		return credulous{driver{Driver: db}, map[store.Key]store.Document{}}
+	})},
+	{"ends a query at the documents that are deleted", storing(func(db store.Driver) store.Driver {
+		return ending{driver{Driver: db}}
+	})},
+	{"keeps a member whose name differs in case", storing(func(db store.Driver) store.Driver {
+		return hoarding{driver{Driver: db}, "labels"}
+	})},
+	{"keeps what it does not know when it erases a person", storing(func(db store.Driver) store.Driver {
+		return hoarding{driver{Driver: db}, "persons"}
 	})},
 	{"lets a refusal stand whose neighbour is not committed", simulation.Broken{
 		Handle: func(_ string, next broker.Handler) broker.Handler {
@@ -183,4 +194,43 @@ func hasty(batch []ce.Event, results []broker.Result) []broker.Result {
 		claimed[e.Subject()] = true
 	}
 	return results
+}
+
+// ending is a store that finds no scraps beyond the first that it was asked for.
+type ending struct{ driver }
+
+func (d ending) Query(ctx context.Context, q store.Query) ([]store.Document, bool, error) {
+	if q.Collection == "scraps" && q.After != nil {
+		return nil, false, nil
+	}
+	return d.Driver.Query(ctx, q)
+}
+
+func (d ending) Commit(ctx context.Context, b store.Batch) error { return d.Driver.Commit(ctx, b) }
+
+// hoarding is a store that keeps the members of a collection which a write does not have, by their exact names.
+type hoarding struct {
+	driver
+	collection string
+}
+
+func (d hoarding) Commit(ctx context.Context, b store.Batch) error {
+	b.Mutations = slices.Clone(b.Mutations)
+	for i, m := range b.Mutations {
+		if m.Collection != d.collection {
+			continue
+		}
+		docs, err := d.Driver.Get(ctx, m.Key)
+		if err != nil {
+			return err
+		}
+		var before, after map[string]json.RawMessage
+		_, _ = json.Unmarshal(docs[0].Data, &before), json.Unmarshal(m.Data, &after)
+		for name, v := range before {
+			if _, has := after[name]; !has {
+				b.Mutations[i].Data = fmt.Appendf(nil, "%s,%q:%s}", m.Data[:len(m.Data)-1], name, v)
+			}
+		}
+	}
+	return d.Driver.Commit(ctx, b)
 }

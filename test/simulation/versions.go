@@ -40,7 +40,7 @@ type place struct {
 func (s *schemas) change(c *simulate.Function) {
 	first, next := c.New, c.Next
 	c.New = func(e function.Env) (*function.Function, error) {
-		e.Store = s.open(e.Store, func(b store.Batch) store.Batch { return b })
+		e.Store = s.open(e.Store, nil)
 		return first(e)
 	}
 	c.Next = func(e function.Env) (*function.Function, error) {
@@ -65,12 +65,19 @@ type versioned struct {
 	store.Driver
 	schemas  *schemas
 	function string
-	change   func(store.Batch) store.Batch
+	change   func(store.Batch) store.Batch // nil: of the previous version
+}
+
+// erases reports whether a mutation erases a person: nothing that another version has stored may stay.
+func erases(m store.Mutation) bool {
+	return m.Collection == "users" && bytes.Contains(m.Data, []byte(`"deleted":true`))
 }
 
 // Commit implements store.Driver.
 func (v *versioned) Commit(ctx context.Context, b store.Batch) error {
-	b = v.change(b)
+	if v.change != nil {
+		b = v.change(b)
+	}
 	if err := v.Driver.Commit(ctx, b); err != nil {
 		return err
 	}
@@ -79,7 +86,10 @@ func (v *versioned) Commit(ctx context.Context, b store.Batch) error {
 	for _, m := range b.Mutations {
 		at := place{v.function, m.Key}
 		has := bytes.Contains(m.Data, []byte(added))
-		if m.Version > 1 && m.Data != nil && !has && s.added[at] {
+		if erases(m) && has && v.change == nil {
+			s.sim.Violated("%s keeps what its next version has stored of an erased person: %s", v.function, m.ID)
+		}
+		if m.Version > 1 && m.Data != nil && !has && s.added[at] && !erases(m) {
 			s.sim.Violated("%s loses what its next version has added to %s of %s", v.function, m.ID, m.Collection)
 		}
 		s.added[at] = has

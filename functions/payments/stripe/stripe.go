@@ -292,8 +292,8 @@ const maxKeys = 8
 
 // call sends a request with its idempotency key. Once Stripe has begun to carry out a request it stores the response
 // for a day, also a failure of its own, and returns it for each request with the same key. So when the response is a
-// stored failure, call repeats the request with the next key: the same key with a number, so that whoever makes the
-// call again comes by the same keys. That cannot move money twice: the intent's status, or the refund that exists
+// stored failure, call repeats the request with the next key: the same key with a number, so that the call has
+// the same keys when it is made again. That cannot move money twice: the intent's status, or the refund that exists
 // already, prevents it, and an intent that is created twice is not confirmed twice.
 func (s *Provider) call(ctx context.Context, path, idempotencyKey string, form url.Values) (object, error) {
 	key := idempotencyKey

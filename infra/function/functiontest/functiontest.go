@@ -302,13 +302,19 @@ func (h *Harness) Token(as auth.Principal) string {
 	return token
 }
 
-// Event returns the complete event of a draft, as its function would have published it.
+// Event returns the complete event of a draft, as its function would have published it. To answer a command set the
+// draft's Cause to the command's id.
 func (h *Harness) Event(d event.Draft) ce.Event {
 	h.T.Helper()
 	data, err := d.Encode()
 	check(h.T, err)
 	e := ce.New()
-	e.SetID(uuid.Must(uuid.NewV7()).String())
+	if e.SetID(d.ID); d.ID == "" {
+		e.SetID(uuid.Must(uuid.NewV7()).String())
+	}
+	if d.Cause != "" {
+		e.SetExtension(event.CausationID, d.Cause)
+	}
 	e.SetSource("/functions/" + d.Info.Function)
 	e.SetType(d.Info.Name)
 	e.SetSubject(d.Subject)
