@@ -26,8 +26,8 @@
 // Its result is committed once. Nothing runs between two messages: a call that has failed is made again when the timer
 // goes off that its failure has set.
 //
-// Where the calls of a function are slow, declare a concurrency with function.Deliver: otherwise the events of a batch make theirs one
-// after the other.
+// Where the calls of a function are slow, declare a concurrency with function.Deliver: otherwise the events of a batch
+// make theirs one after the other.
 package outside
 
 import (

@@ -11,7 +11,8 @@
 //   - GET /metrics.
 //
 // The platform delivers: it counts attempts, also those of a delivery that got no answer as the process had died, and
-// it does not pause. Its retries, backoff and timeout stand in the Trigger, which Terraform writes from the declaration.
+// it does not pause. Its retries, backoff and timeout stand in the Trigger, which Terraform writes from the
+// declaration.
 //
 // Concurrent deliveries share a unit of work, with one commit for all of them; see host.Instance.
 //
