@@ -497,16 +497,53 @@ func TestMendAndReplay(t *testing.T) {
 	}
 }
 
-// A dead letter that was replayed and fails again is waiting again, as the same entry.
+// failed returns the dead letter of an event that was sent again.
+func failed(e ce.Event) ce.Event {
+	e = e.Clone()
+	e.SetExtension(broker.ErrorDest, "/functions/orders")
+	e.SetExtension(broker.ErrorCode, "422")
+	return e
+}
+
+// A dead letter that was replayed and fails again is waiting again, as the same entry. One that is delivered twice
+// changes nothing: it undoes no mend, and does not make the letter wait again that was sent or dropped since.
 func TestFailsAgain(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	e := dead(h, captured("a"), "/functions/orders")
 	h.Receive(e)
-	h.Call("POST", "/api/archive/dead-letters/"+deadLetters(h, "")[0].ID+"/replay", functiontest.Admin(), nil).Expect(202)
+	path := "/api/archive/dead-letters/" + deadLetters(h, "")[0].ID
+	check := func(when, state string, times int, data string) {
+		t.Helper()
+		got := deadLetters(h, "?state="+state)
+		if len(got) != 1 || got[0].Times != times || string(got[0].Event.Data()) != data {
+			t.Fatalf("%s: got %+v", when, got)
+		}
+	}
+	h.Call("PUT", path, functiontest.Admin(), `{"data":{"order_id":"b","amount":7}}`).Expect(200)
+	const mended = `{"order_id":"b","amount":7}`
 	h.Receive(e)
-	got := deadLetters(h, "")
-	if len(got) != 1 || got[0].Times != 2 {
-		t.Fatalf("got %+v", got)
+	check("delivered twice", "waiting", 1, mended)
+	h.Call("POST", path+"/replay", functiontest.Admin(), nil).Expect(202)
+	first := failed(h.Emitted()[0])
+	h.Receive(e)
+	check("delivered again after the replay", "replayed", 1, mended)
+	h.Receive(first, first)
+	check("failed again", "waiting", 2, mended)
+	h.Call("PUT", path, functiontest.Admin(), `{"data":{"order_id":"c","amount":8}}`).Expect(200)
+	h.Call("POST", path+"/replay", functiontest.Admin(), nil).Expect(202)
+	second := failed(h.Emitted()[0])
+	h.Receive(first)
+	check("the first failure once more", "replayed", 2, `{"order_id":"c","amount":8}`)
+	h.Receive(second)
+	check("failed a third time", "waiting", 3, `{"order_id":"c","amount":8}`)
+	if _, left := deadLetters(h, "")[0].Event.Extensions()[event.ReplayNumber]; left {
+		t.Error("the event still has its number")
+	}
+	h.Call("DELETE", path, functiontest.Admin(), nil).Expect(204)
+	h.Receive(e, first, second)
+	h.Call("GET", path, functiontest.Admin(), nil).Expect(404)
+	if got := append(deadLetters(h, ""), deadLetters(h, "?state=replayed")...); len(got) != 0 {
+		t.Errorf("a dropped letter is back: %+v", got)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"net/url"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -27,7 +28,12 @@ import (
 const (
 	waiting  = "waiting"  // an administrator has to handle it
 	replayed = "replayed" // it was sent again, and has not failed again
+	dropped  = "dropped"  // it is not shown any more, and only known for as long as its delivery may come once more
 )
+
+// droppedRetention is how long a dropped dead letter is known: longer than any broker repeats a delivery, as in the
+// inbox.
+const droppedRetention = 72 * time.Hour
 
 // letter is an event that a subscriber did not accept after all retries.
 type letter struct {
@@ -43,15 +49,23 @@ type letter struct {
 	Mended     bool            `json:"mended,omitempty"`
 	Type       string          `json:"type"`
 	Event      json.RawMessage `json:"event"` // without the extensions of a dead letter
+
+	Replays int       `json:"replays,omitempty"` // how often it was sent again
+	Failed  int       `json:"failed,omitempty"`  // which of these has failed last; 0: the first delivery
+	Expires time.Time `json:"expires,omitzero"`  // when a dropped one is forgotten
 }
 
 // deadLetter stores a dead letter. The same event for the same subscriber is one entry, which counts the failures.
+//
+// The broker delivers a dead letter at least once. What is sent again carries its number (extension ebbreplaynumber),
+// so a failure that is known already changes nothing: it neither undoes a mend nor makes a letter wait that was sent
+// again or dropped since. The event of a known letter stays, because it may be mended.
 func (a *archive) deadLetter(ctx context.Context, tx *function.Tx, e ce.Event) error {
 	subscriber := event.Extension(e, broker.ErrorDest)
 	l := letter{State: waiting, At: sortableTime(tx.Now()), Subscriber: subscriber, Function: functionOf(subscriber),
 		Code: event.Extension(e, broker.ErrorCode), Reason: reasonOf(event.Extension(e, broker.ErrorData)), Type: e.Type()}
 	plain := e.Clone()
-	for _, name := range []string{broker.ErrorDest, broker.ErrorCode, broker.ErrorData} {
+	for _, name := range []string{broker.ErrorDest, broker.ErrorCode, broker.ErrorData, event.ReplayNumber} {
 		plain.SetExtension(name, nil)
 	}
 	plain, err := a.detachKey(ctx, tx, plain)
@@ -64,13 +78,23 @@ func (a *archive) deadLetter(ctx context.Context, tx *function.Tx, e ce.Event) e
 	}
 	l.Event = data
 	id := letterID(subscriber, e)
-	known, _, err := a.dead.Find(ctx, tx, id)
+	known, exists, err := a.dead.Find(ctx, tx, id)
 	if err != nil {
 		return err
 	}
-	l.FirstAt, l.Times, l.Mended = known.FirstAt, known.Times+1, known.Mended
-	if l.FirstAt == "" {
+	l.FirstAt, l.Times, l.Mended, l.Replays = known.FirstAt, known.Times+1, known.Mended, known.Replays
+	l.Failed, _ = strconv.Atoi(event.Extension(e, event.ReplayNumber)) // none: the first delivery
+	switch {
+	case !exists:
 		l.FirstAt = l.At
+	case known.State == replayed && l.Failed == 0 && event.Extension(e, event.ReplayTo) != "" &&
+		event.Extension(e, event.Replay) == "": // an older version has sent it again
+		l.Failed = known.Failed + 1
+		l.Event = known.Event
+	case l.Failed <= known.Failed:
+		return nil
+	case known.State != dropped:
+		l.Event = known.Event
 	}
 	return a.dead.Put(ctx, tx, id, l)
 }
@@ -163,7 +187,7 @@ type deadOutput struct{ Body DeadLetter }
 
 func (a *archive) find(ctx context.Context, tx *function.Tx, id string) (letter, error) {
 	l, ok, err := a.dead.Find(ctx, tx, id)
-	if err == nil && !ok {
+	if err == nil && (!ok || l.State == dropped) {
 		err = fault.New(fault.NotFound, "there is no such dead letter")
 	}
 	return l, err
@@ -220,16 +244,22 @@ func (a *archive) replayDead(ctx context.Context, tx *function.Tx, in *deadInput
 	if err != nil {
 		return nil, err
 	}
-	if err := a.publishAgain(ctx, tx, l.Event, l.Function, ""); err != nil {
+	e, err := a.parseWhole(ctx, tx, l.Event)
+	if err != nil {
 		return nil, err
 	}
-	l.State, l.ReplayedAt = replayed, tx.Now()
+	l.State, l.ReplayedAt, l.Replays = replayed, tx.Now(), max(l.Replays, l.Failed)+1
+	e.SetExtension(event.ReplayNumber, l.Replays)
+	publishTo(tx, e, l.Function, "")
 	return &deadOutput{l.shown(in.ID)}, a.dead.Put(ctx, tx, in.ID, l)
 }
 
 func (a *archive) dropDead(ctx context.Context, tx *function.Tx, in *deadInput) (*struct{}, error) {
-	if _, err := a.find(ctx, tx, in.ID); err != nil {
+	l, err := a.find(ctx, tx, in.ID)
+	if err != nil {
 		return nil, err
 	}
-	return nil, a.dead.Delete(ctx, tx, in.ID)
+	l.State, l.Event, l.Reason, l.Mended = dropped, json.RawMessage("null"), "", false
+	l.Expires = tx.Now().Add(droppedRetention)
+	return nil, a.dead.Put(ctx, tx, in.ID, l)
 }

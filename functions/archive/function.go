@@ -10,6 +10,7 @@ import (
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
@@ -50,14 +51,15 @@ func New(env function.Env) (*function.Function, error) {
 	if config.Retention > 0 {
 		logged = append(logged, store.Retain("at", config.Retention))
 	}
-	function.MinBatchInterval(f, 25*time.Millisecond) // no caller waits for it, and it receives every event
+	// No caller waits for it, and it receives every event.
+	function.Deliver(f, broker.Tuning{MinBatchInterval: 25 * time.Millisecond})
 	a := &archive{
 		types: sync.OnceValue(func() event.Catalogue { return f.Env().System().Types() }),
 		log:   function.Collection[stored](f, "log", logged...),
 		counted: function.Collection[countedEvent](f, "events", store.Large,
 			store.On("subject", "position"), store.On("correlation_id", "position"), store.On("type", "position")),
 		heads:  function.Collection[head](f, "heads"),
-		dead:   function.Collection[letter](f, "dead_letters", store.On("state", "at")),
+		dead:   function.Collection[letter](f, "dead_letters", store.On("state", "at"), store.Expire("expires")),
 		keys:   function.Collection[personKeys](f, "person_keys"),
 		source: f.Source(),
 	}

@@ -230,18 +230,6 @@ func (a *archive) begin(ctx context.Context, tx *function.Tx, cmd event.ReplayEv
 	return p, err
 }
 
-// publishAgain publishes a past event to one function only, with its original id and source. With an empty replay its
-// side effects happen.
-func (a *archive) publishAgain(
-	ctx context.Context, tx *function.Tx, data json.RawMessage, to, replay string,
-) error {
-	e, err := a.parseWhole(ctx, tx, data)
-	if err == nil {
-		publishTo(tx, e, to, replay)
-	}
-	return err
-}
-
 func parse(data json.RawMessage) (ce.Event, error) {
 	e, err := event.FromJSON(data)
 	if err != nil {

@@ -1,6 +1,7 @@
 package clock_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"testing"
@@ -10,7 +11,10 @@ import (
 
 	"github.com/ebb-dev/ebb/functions/clock"
 	"github.com/ebb-dev/ebb/infra/event"
+	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
+	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/memory"
 )
 
 type passed struct {
@@ -111,6 +115,96 @@ func TestTimerIsCancelled(t *testing.T) {
 	h.Tick()
 	if got := h.Emitted(); len(got) != 0 {
 		t.Fatalf("got %v", got)
+	}
+}
+
+// A cancel that overtakes its schedule is remembered, for three days.
+func TestCancelOvertakesSchedule(t *testing.T) {
+	h := functiontest.New(t, clock.New)
+	command, e := deadline(t, h, "order-1", time.Minute)
+	overtaken := h.Event(command)
+	var own event.ScheduleEvent // as the kit sets timers: the id of the timer is that of its event
+	own, _ = command.Data.(event.ScheduleEvent)
+	own.TimerID = e.ID()
+	ownTimer := h.Event(event.ClockSchedule.New("order-1", own))
+	ownTimer.SetTime(h.Clock.Now().Add(time.Minute)) // the clock of its sender is ahead
+	h.Clock.Advance(time.Second)
+	for _, id := range []string{"order-1", e.ID()} {
+		h.MustDeliver(event.ClockCancel.New(id, event.CancelTimer{TimerID: id}))
+	}
+	h.Restart()
+	h.Receive(overtaken, ownTimer)
+	h.Clock.Advance(2 * time.Minute)
+	h.Tick()
+	if got := h.Emitted(); len(got) != 0 {
+		t.Fatalf("a cancelled timer fires: %v", got)
+	}
+	again, want := deadline(t, h, "order-1", time.Minute) // the same id, set again later
+	h.MustDeliver(again)
+	h.Clock.Advance(2 * time.Minute)
+	h.Tick()
+	if got := h.Emitted(); len(got) != 1 || got[0].ID() != want.ID() {
+		t.Fatalf("got %v, want the event of the timer that was set again", got)
+	}
+	h.Clock.Advance(73 * time.Hour)
+	h.Tick()
+	h.Clock.Advance(time.Hour)
+	h.Tick()
+	db, err := h.Store(t.Context(), "clock", store.Schema{{Name: "cancelled"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, _, err := db.Query(t.Context(), store.Query{Collection: "cancelled", Limit: 10})
+	if len(left) > 0 || err != nil {
+		t.Errorf("three days later %d cancels are remembered, %v", len(left), err)
+	}
+}
+
+// limited is a store whose documents have a limit in bytes, as Firestore's have.
+type limited struct {
+	store.Driver
+	bytes int
+}
+
+func (l limited) Commit(ctx context.Context, b store.Batch) error {
+	for _, m := range b.Mutations {
+		if len(m.Data) > l.bytes {
+			return fault.New(fault.TooLarge, "%s has %d bytes", m.Collection, len(m.Data))
+		}
+	}
+	return l.Driver.Commit(ctx, b)
+}
+
+// Many large timers that are due together fire on a store with a limit in bytes, also where it is smaller than the
+// portions of the clock.
+func TestLargeTimers(t *testing.T) {
+	for bytes, timers := range map[int]int{1 << 20: 500, 60 << 10: 50, 12 << 10: 50} {
+		h := functiontest.New(t, clock.New, func(h *functiontest.Harness) {
+			open := memory.Opener()
+			h.Store = func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
+				db, err := open(ctx, name, schema)
+				return limited{db, bytes}, err
+			}
+		})
+		for n := range timers {
+			id := fmt.Sprintf("%0*d", 2500, n)
+			e := h.Event(deadlinePassed.New(fmt.Sprint(n), passed{OrderID: id}))
+			data, err := event.ToJSON(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			command := event.ScheduleEvent{TimerID: fmt.Sprint(n), Due: h.Clock.Now(), Event: data}
+			h.MustDeliver(event.ClockSchedule.New(fmt.Sprint(n), command))
+		}
+		for more := true; more; {
+			var err error
+			if more, err = h.I.Tick(t.Context(), h.Clock.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := len(h.Emitted()); got != timers {
+			t.Errorf("a store for %d bytes: %d timers fired", bytes, got)
+		}
 	}
 }
 

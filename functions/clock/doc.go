@@ -8,13 +8,15 @@
 //
 // It serves a list of the timers to administrators.
 //
-// It owns one document per timer that has not fired, one per recurring schedule with when it is due next, and the time
-// of the last clock.swept. The schedules are those of the manifests that it is deployed with: it takes them over at the
-// first tick, and one that is not declared any more is removed.
+// It owns one document per timer that has not fired, one per cancel of an unknown timer, for three days, one per
+// recurring schedule with when it is due next, and the time of the last clock.swept. The schedules are those of the
+// manifests that it is deployed with: it takes them over at the first tick, and one that is not declared any more is
+// removed.
 //
 // A tick may come late, twice, or from two hosts concurrently: a timer is removed in the transaction that publishes its
 // event, so of two ticks one commits and the other is run again. The event got its id when the timer was set; when it
 // is published twice, the consumer's inbox drops the second. Commands about one timer have the partition key of its
-// event, so schedule and cancel arrive in order. A timer never fires early; it fires late by at most a tick and the
-// backlog.
+// event, so schedule and cancel mostly arrive in order. A cancel that overtakes its schedule is remembered for it. A
+// timer never fires early; it fires late by at most a tick and the backlog. One tick publishes a portion, limited in
+// timers and in bytes, and the next goes on at once.
 package clock

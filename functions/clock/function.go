@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
@@ -18,6 +19,7 @@ type Config struct {
 type clock struct {
 	f         *function.Function
 	timers    *store.Collection[timer]
+	cancelled *store.Collection[cancelled]
 	sweeps    *store.Collection[sweep]
 	schedules *store.Collection[recurring]
 	adopted   *store.Collection[adopted]
@@ -31,10 +33,11 @@ func New(env function.Env) (*function.Function, error) {
 	if err != nil {
 		return nil, err
 	}
-	function.MinBatchInterval(f, 25*time.Millisecond) // timers need no more precision than seconds
+	function.Deliver(f, broker.Tuning{MinBatchInterval: 25 * time.Millisecond}) // timers need no more precision than seconds
 	c := &clock{
 		f:         f,
 		timers:    function.Collection[timer](f, "timers", store.On("due")),
+		cancelled: function.Collection[cancelled](f, "cancelled", store.Expire("until")),
 		sweeps:    function.Collection[sweep](f, "sweeps"),
 		schedules: function.Collection[recurring](f, "schedules", store.On("due")),
 		adopted:   function.Collection[adopted](f, "adopted"),

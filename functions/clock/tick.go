@@ -9,8 +9,13 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// maxEvents is the most events that one unit of work publishes.
-const maxEvents = 500
+// maxEvents and maxBytes are the most that one unit of work publishes: its events become one document of the outbox,
+// for which a store may have a limit. The first query is for firstQuery timers only, because they may be large.
+const (
+	maxEvents  = 500
+	maxBytes   = 256 << 10
+	firstQuery = 32
+)
 
 // sweep records when clock.swept was last emitted.
 type sweep struct {
@@ -29,42 +34,43 @@ func (c *clock) tick(ctx context.Context, tx *function.Tx, now time.Time) error 
 	if err := c.fire(ctx, tx, now); err != nil {
 		return err
 	}
-	due, err := c.timers.Query(ctx, tx, store.Find{
-		Where: []store.Filter{{Field: "due", Op: store.LessOrEqual, Value: sortableTime(now)}},
-		Order: []store.Order{{Field: "due"}},
-		Limit: maxEvents,
-	})
-	if err != nil || len(due.Items) == 0 {
-		return err
-	}
-	ids := make([]string, len(due.Items))
-	for i, item := range due.Items {
-		ids[i] = item.ID
-	}
-	// The commit checks documents read by key, and not the result of a query. So the timers are read again by key: when
-	// one is moved, cancelled or published by another tick before the commit, this tick is run again.
-	present, err := c.timers.GetMany(ctx, tx, ids...)
-	if err != nil {
-		return err
-	}
-	for _, id := range ids {
-		t, ok := present[id]
-		if !ok || t.Due > sortableTime(now) {
-			continue
-		}
-		e, err := parse(t.Event)
-		if err != nil {
-			return err
-		}
-		tx.EmitRaw(e)
-		if err := c.timers.Delete(ctx, tx, id); err != nil {
-			return err
-		}
-	}
-	if due.Next != "" {
+	more, err := c.fireTimers(ctx, tx, now)
+	if more {
 		tx.RequestTick()
 	}
-	return nil
+	return err
+}
+
+// fireTimers publishes a portion of the timers that are due, and reports whether there are more. The commit fails when
+// a timer is moved, cancelled or published by another tick before it; then this tick is run again.
+func (c *clock) fireTimers(ctx context.Context, tx *function.Tx, now time.Time) (more bool, err error) {
+	most, count, bytes, cursor := tx.StoreTx().Portion(maxEvents), 0, 0, ""
+	for size := firstQuery; ; size *= 4 {
+		due, err := c.timers.Query(ctx, tx, store.Find{
+			Where: []store.Filter{{Field: "due", Op: store.LessOrEqual, Value: sortableTime(now)}},
+			Order: []store.Order{{Field: "due"}}, Limit: min(size, most-count), Cursor: cursor,
+		})
+		if err != nil {
+			return false, err
+		}
+		for _, item := range due.Items {
+			if count > 0 && bytes+len(item.Value.Event) > maxBytes {
+				return true, nil
+			}
+			e, err := parse(item.Value.Event)
+			if err != nil {
+				return false, err
+			}
+			tx.EmitRaw(e)
+			if err := c.timers.Delete(ctx, tx, item.ID); err != nil {
+				return false, err
+			}
+			count, bytes = count+1, bytes+len(item.Value.Event)
+		}
+		if cursor = due.Next; cursor == "" || count >= most {
+			return cursor != "", nil
+		}
+	}
 }
 
 // sweepIfDue emits clock.swept when the interval has passed. The very first tick only stores the time.

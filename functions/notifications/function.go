@@ -4,6 +4,7 @@ import (
 	"cmp"
 
 	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/outside"
 	"github.com/ebb-dev/ebb/infra/store"
@@ -45,7 +46,7 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 		return nil, err
 	}
 	n.mailing = outside.Declare(outside.New(f), "mail", mailPolicy, n.send, n.ended)
-	function.Concurrency(f, 16)
+	function.Deliver(f, broker.Tuning{Concurrency: 16})
 	function.On(f, events.UserRegistered, n.registered)
 	function.On(f, events.UserChanged, n.changed)
 	function.On(f, events.UserDeleted, n.deleted)

@@ -75,6 +75,6 @@ type Order struct {
 func (o order) shown() Order {
 	return Order{
 		ID: o.ID, Status: o.Status, Reason: o.Saga.Reason, Code: o.Code, Total: o.Total, Lines: o.Lines,
-		CustomerID: o.CustomerID, CreatedAt: o.CreatedAt, EndedAt: o.EndedAt, Saga: o.Saga,
+		CustomerID: o.CustomerID, CreatedAt: o.CreatedAt, EndedAt: o.EndedAt, Saga: o.Saga.Public(),
 	}
 }

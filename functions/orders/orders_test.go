@@ -427,6 +427,25 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+// An operator sees the orders that are on their way and skips a step. The customer does not see what the operator wrote.
+func TestOperators(t *testing.T) {
+	h := shop(t)
+	o := place(h)
+	cancel(h, o.ID)
+	h.Emitted()
+	body := map[string]string{"step": "reserve", "reason": "the shelf is gone"}
+	h.Call("POST", "/api/sagas/order/"+o.ID+"/skip", ada, body).Expect(http.StatusForbidden)
+	h.Call("POST", "/api/sagas/order/"+o.ID+"/skip", functiontest.Admin(), body).Expect(http.StatusOK)
+	wantEmitted(h, "orders.cancelled clock.cancel")
+	if got := get(h, o.ID); got.Status != orders.Cancelled || got.Saga.Steps[0].Skipped != "" {
+		t.Errorf("got %+v", got)
+	}
+	seen := string(h.Call("GET", "/api/sagas/order/"+o.ID, functiontest.Admin(), nil).Expect(http.StatusOK).Body)
+	if !strings.Contains(seen, "the shelf is gone") || strings.Contains(seen, "tok_ok") {
+		t.Errorf("the operator sees %s", seen)
+	}
+}
+
 // An invalid order is refused, and the problem names the invalid part.
 func TestRefusedOrders(t *testing.T) {
 	many := make([]line, 101)

@@ -10,6 +10,7 @@ import (
 	"github.com/ebb-dev/ebb/functions/payments/provider"
 	"github.com/ebb-dev/ebb/functions/payments/sandbox"
 	"github.com/ebb-dev/ebb/functions/payments/stripe"
+	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
 )
@@ -70,7 +71,7 @@ func NewWith(env function.Env, p provider.Provider) *function.Function {
 }
 
 func declare(f *function.Function, driver func(sandbox.Memory) provider.Provider) *function.Function {
-	function.Concurrency(f, concurrency)
+	function.Deliver(f, broker.Tuning{Concurrency: concurrency})
 	s := &payments{
 		f:        f,
 		payments: function.Collection[Payment](f, "payments", store.Entity),

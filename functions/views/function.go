@@ -6,6 +6,7 @@ import (
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
@@ -25,7 +26,7 @@ type views struct {
 // New declares the views function.
 func New(env function.Env) (*function.Function, error) {
 	f := function.New("views", env)
-	function.MinBatchInterval(f, 25*time.Millisecond) // a read model may be behind the events
+	function.Deliver(f, broker.Tuning{MinBatchInterval: 25 * time.Millisecond}) // a read model may be behind the events
 	v := &views{
 		orders: function.Collection[order](f, "orders",
 			store.On("generation", "placed"), store.On("generation", "customer_id", "placed"),

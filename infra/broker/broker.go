@@ -75,6 +75,10 @@ type Subscription interface {
 // batch. The events are shared: a handler changes none of them.
 type Handler func(ctx context.Context, batch []event.Event) []Result
 
+// MaxBatchBytes is about how many bytes of data the events of one batch have at most: a batch that has reached it gets
+// no further event, so that it fits into one unit of work of a store with a limit, and into memory.
+const MaxBatchBytes = 1 << 20
+
 // Result answers one delivery, in HTTP's terms, as Knative's delivery does.
 type Result struct {
 	Status     int           // 2xx: done; others as the specification's retry table says; 0: no answer, tried again
@@ -106,7 +110,7 @@ type Trigger struct {
 	Subscriber  string   // the value of knativeerrordest when a delivery fails
 	Filters     []Filter // all must pass; none: every event
 	Delivery    Delivery
-	Batch       int // the most events in one call of the handler; 0 or 1: one
+	Batch       int // the most events in one call of the handler; 0 or 1: one; see MaxBatchBytes
 	Concurrency int // how many calls of the handler may run at once; 0: one
 
 	// MinBatchInterval is the least time between the beginnings of two calls of the handler, unless a batch is full; 0:

@@ -33,7 +33,8 @@ func (a *app) dlqCommand() *cobra.Command {
 		Example: a.example(`
 $ dlq                                     those that wait for a decision
 $ dlq show ID
-$ dlq replay ID                           deliver it again to the function that failed`),
+$ dlq replay ID                           deliver it again to the function that failed
+$ dlq replay --since 2h --code 502,503    all that an outage has made`),
 	}
 	n.define(a, root.PersistentFlags())
 	o.define(a, root.PersistentFlags())
@@ -67,10 +68,23 @@ $ dlq replay ID                           deliver it again to the function that 
 				return a.showOne(c.Context(), &n, &o, "/api/archive/dead-letters/", args[0])
 			}},
 	)
+	var chosen replayFilter
 	replay := oneID(
-		&cobra.Command{Use: "replay ID", Short: "Deliver a dead letter again", Example: a.example("$ dlq replay ID"),
+		&cobra.Command{Use: "replay ID | FLAGS", Short: "Deliver dead letters again", Example: a.example(`
+$ dlq replay ID
+$ dlq replay --since 2h --code 502,503    those of an outage, in batches of 1, 10, 100 ...
+$ dlq replay --function payments --cause "not available"
+$ dlq replay --all`),
+			Long: "Deliver a dead letter again to the function that failed, or all that the flags select: the oldest\n" +
+				"first, in batches of 1, 10, 100 and so on. It stops at the first that fails again.",
 			RunE: func(c *cobra.Command, args []string) error {
+				if err := chosen.parse(time.Now()); err != nil {
+					return err
+				}
 				client, err := n.open()
+				if err == nil && len(args) == 0 {
+					return a.replayAll(c.Context(), client, &chosen)
+				}
 				if err == nil {
 					err = client.call(c.Context(), http.MethodPost, path(args[0])+"/replay", nil, nil)
 				}
@@ -80,6 +94,16 @@ $ dlq replay ID                           deliver it again to the function that 
 				return err
 			}},
 	)
+	chosen.define(replay)
+	replay.Args = func(c *cobra.Command, args []string) error {
+		switch {
+		case len(args) > 1 || len(args) == 0 && !chosen.some():
+			return usageErrorf("%s wants one id, or flags that select dead letters", c.Name())
+		case len(args) == 1 && chosen.some():
+			return usageErrorf("an id and flags that select dead letters exclude each other")
+		}
+		return nil
+	}
 	drop := oneID(
 		&cobra.Command{Use: "drop ID", Short: "Drop a dead letter for good", Example: a.example("$ dlq drop ID"),
 			RunE: func(c *cobra.Command, args []string) error {

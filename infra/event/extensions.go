@@ -14,6 +14,7 @@ import (
 
 // The extension attributes that the kit sets and reads. ReplayTo addresses an event to one function; Replay has the id
 // of the replay that a past event is part of, so that projections apply it and side effects do not happen again.
+// ReplayNumber counts how often the archive has sent a dead letter again.
 const (
 	PartitionKey  = "partitionkey"
 	Sequence      = "sequence"
@@ -23,6 +24,7 @@ const (
 	TraceState    = "tracestate"
 	ReplayTo      = "ebbreplayto"
 	Replay        = "ebbreplay"
+	ReplayNumber  = "ebbreplaynumber"
 )
 
 // Extension returns an extension attribute of an event as text; empty when the event does not have it.

@@ -116,7 +116,7 @@ func (f *Function) manifest() manifest.Function {
 	m.Trigger = &manifest.Trigger{
 		Filters: t.Filters, Batch: t.Batch, Concurrency: t.Concurrency, Retry: t.Delivery.Retry,
 		Backoff: string(t.Delivery.BackoffPolicy), Delay: t.Delivery.BackoffDelay.String(),
-		Timeout: t.Delivery.Timeout.String(),
+		Timeout: t.Delivery.Timeout.String(), Patience: t.Delivery.Patience.String(), Rate: t.Rate,
 	}
 	return m
 }
@@ -188,10 +188,6 @@ const maxBatch = 128
 func (f *Function) trigger(types []string) broker.Trigger {
 	t := broker.Trigger{
 		Name: f.name, Subscriber: f.Source(), Delivery: broker.DefaultDelivery, Batch: maxBatch, Concurrency: 1,
-		MinBatchInterval: f.minBatchInterval,
-	}
-	if f.concurrency > 1 {
-		t.Batch, t.Concurrency = 1, f.concurrency
 	}
 	if f.any == nil {
 		oneOf := broker.Filter{}
@@ -204,5 +200,5 @@ func (f *Function) trigger(types []string) broker.Trigger {
 	toAll := broker.Filter{Not: &broker.Filter{CESQL: "EXISTS " + event.ReplayTo}}
 	toMe := broker.Filter{Exact: map[string]string{event.ReplayTo: f.name}}
 	t.Filters = append(t.Filters, broker.Filter{Any: []broker.Filter{toMe, toAll}})
-	return t
+	return f.delivery.Apply(t)
 }

@@ -188,6 +188,18 @@ func (b *batch) followUp(ctx context.Context) {
 	}
 }
 
+// newFollowed returns the documents that an event has written, without those that it has only read after an earlier
+// event of the batch had written them.
+func (b *batch) newFollowed(docs []followed) []followed {
+	return slices.DeleteFunc(docs, func(d followed) bool {
+		return slices.ContainsFunc(b.follow, func(earlier []followed) bool {
+			return slices.ContainsFunc(earlier, func(e followed) bool {
+				return e.doc.ID == d.doc.ID && e.doc.Version == d.doc.Version
+			})
+		})
+	})
+}
+
 func (b *batch) inboxKey(i int) store.Key {
 	return store.Key{Collection: inboxName, ID: inboxID(b.events[i])}
 }

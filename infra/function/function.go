@@ -25,26 +25,25 @@ type Function struct {
 	env  Env
 
 	// What is declared.
-	schema           store.Schema
-	routes           []route
-	mux              *http.ServeMux
-	api              huma.API
-	http             http.Handler // in place of operations
-	openAPI          []byte       // of http
-	subscriptions    map[string]subscription
-	any              handler
-	deadLetter       handler
-	tick             func(ctx context.Context, tx *Tx, now time.Time) error
-	emits            map[string]*event.Info
-	prewarm          map[string]*event.Info
-	settings         []manifest.Setting
-	settingsChecks   []func(config.Lookup) error
-	schedules        []manifest.Schedule
-	storesPersonal   bool
-	prefetch         func(e ce.Event) []store.Key
-	concurrency      int
-	minBatchInterval time.Duration
-	followUp         *followUp // nil: none
+	schema         store.Schema
+	routes         []route
+	mux            *http.ServeMux
+	api            huma.API
+	http           http.Handler // in place of operations
+	openAPI        []byte       // of http
+	subscriptions  map[string]subscription
+	any            handler
+	deadLetter     handler
+	tick           func(ctx context.Context, tx *Tx, now time.Time) error
+	emits          map[string]*event.Info
+	prewarm        map[string]*event.Info
+	settings       []manifest.Setting
+	settingsChecks []func(config.Lookup) error
+	schedules      []manifest.Schedule
+	storesPersonal bool
+	prefetch       func(e ce.Event) []store.Key
+	delivery       broker.Tuning
+	followUp       *followUp // nil: none
 
 	// What an instance has.
 	opening  sync.Mutex // one Start or Stop at a time
@@ -74,7 +73,7 @@ type database struct{ store.Driver }
 // New begins the declaration of a function.
 func New(name string, env Env) *Function {
 	f := &Function{
-		name: name, env: env.withDefaults(name), concurrency: 1,
+		name: name, env: env.withDefaults(name),
 		subscriptions: map[string]subscription{}, emits: map[string]*event.Info{}, prewarm: map[string]*event.Info{},
 		outbox: outbox{active: map[string]entryState{}, left: map[string]time.Time{}},
 	}
@@ -92,13 +91,12 @@ func (f *Function) Env() Env { return f.env }
 // Source returns the CloudEvents source of the events that the function emits.
 func (f *Function) Source() string { return "/functions/" + f.name }
 
-// Concurrency makes up to n events be handled at once, each in a unit of work of its own: for handlers that call
-// something slow. Without it many events share one unit, in order, which costs one commit for all of them.
-func Concurrency(f *Function, n int) { f.concurrency = n }
-
-// MinBatchInterval makes batches of events begin at least d apart while many arrive: fewer commits, for a function that
-// no caller waits for. A lone event is handled at once. It is a hint, which not every broker takes.
-func MinBatchInterval(f *Function, d time.Duration) { f.minBatchInterval = d }
+// Deliver declares how events are delivered to the function, where the defaults do not fit: attempts, timeout, batch,
+// concurrency and rate. An environment may change it again, with EBB_DELIVERY. With a concurrency each event has a unit
+// of work of its own, for handlers that call something slow; otherwise many events share one unit, in order, which
+// costs one commit for all of them. A MinBatchInterval makes fewer commits, for a function that no caller waits for.
+// Where the platform delivers, as on Knative, it takes what it knows: no rate, no patience, no interval.
+func Deliver(f *Function, t broker.Tuning) { f.delivery = t }
 
 // Handler makes h the whole HTTP side of the function: no request is authenticated and no unit of work begun for it. It
 // is for gateways, which do their own checks. openAPI describes what h serves; nil: nothing is described.

@@ -191,7 +191,7 @@ func (b *batch) handleOne(
 		if len(emitted) == 0 {
 			entry = ""
 		}
-		b.follow[i] = b.f.toFollow(nested)
+		b.follow[i] = b.newFollowed(b.f.toFollow(nested))
 		err = nested.Create(ctx, inbox, newInboxEntry(inbox.ID, b.now, entry, namesOf(b.follow[i])))
 	}
 	if err != nil {

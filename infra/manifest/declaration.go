@@ -25,6 +25,30 @@ type Declaration struct {
 	OpenAPI func() ([]byte, error)
 }
 
+// deliveryVariable changes how events are delivered to every function, and with the function's name to one of them.
+const deliveryVariable = "EBB_DELIVERY"
+
+// Tuned returns the subscription as the environment wants it: changed by EBB_DELIVERY and then by EBB_DELIVERY_ORDERS,
+// of the function orders, in the form of broker.ParseTuning. An error is a *config.Error.
+func (d *Declaration) Tuned(lookup config.Lookup) (broker.Trigger, error) {
+	t := d.Subscription
+	if lookup == nil {
+		return t, nil
+	}
+	own := deliveryVariable + "_" + strings.ToUpper(strings.ReplaceAll(d.Name, "-", "_"))
+	for _, variable := range []string{deliveryVariable, own} {
+		text, _ := lookup(variable)
+		u, err := broker.ParseTuning(text)
+		if err != nil {
+			return t, &config.Error{Violations: []config.Violation{
+				{Variable: variable, Problem: "is not accepted: " + err.Error()},
+			}}
+		}
+		t = u.Apply(t)
+	}
+	return t, nil
+}
+
 // System is the functions that are deployed together.
 type System struct{ Functions []*Declaration }
 

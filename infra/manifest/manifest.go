@@ -85,6 +85,8 @@ type Trigger struct {
 	Backoff     string          `json:"backoff"`
 	Delay       string          `json:"delay"`
 	Timeout     string          `json:"timeout"`
+	Patience    string          `json:"patience,omitempty"` // see broker.Delivery; platforms have none
+	Rate        float64         `json:"rate,omitempty"`     // events a second; platforms have none
 }
 
 // Hash returns 16 hexadecimal digits of the SHA-256 of the manifest's JSON. A function compares it with the hash that

@@ -26,7 +26,7 @@
 // Its result is committed once. Nothing runs between two messages: a call that has failed is made again when the timer
 // goes off that its failure has set.
 //
-// Where the calls of a function are slow, declare function.Concurrency: otherwise the events of a batch make theirs one
+// Where the calls of a function are slow, declare a concurrency with function.Deliver: otherwise the events of a batch make theirs one
 // after the other.
 package outside
 
@@ -85,14 +85,20 @@ type pending struct {
 	ID       string          `json:"id"`
 	Run      string          `json:"run"` // tells this call from a later one of the same id
 	In       json.RawMessage `json:"in"`
-	At       time.Time       `json:"at"`  // when it was started
-	Due      int64           `json:"due"` // when to make it, Unix milliseconds
+	At       time.Time       `json:"at"`                // when it was started
+	Due      int64           `json:"due"`               // when to make it, Unix milliseconds
+	Claimed  int64           `json:"claimed,omitempty"` // when a message took it up, Unix ms; 0: its timer will
 	Attempts int             `json:"attempts,omitempty"`
 	Error    string          `json:"error,omitempty"` // of the last attempt
 
 	Message     string          `json:"message"`
 	Correlation string          `json:"correlation,omitempty"`
 	Cause       json.RawMessage `json:"cause,omitempty"` // the event that started it, without data
+}
+
+// claimedWithin reports whether a message has taken the call up less than d ago. The clocks of two instances differ.
+func (p pending) claimedWithin(d time.Duration, now time.Time) bool {
+	return p.Claimed != 0 && now.Sub(time.UnixMilli(p.Claimed)).Abs() < d
 }
 
 func (p pending) doc() string { return docID(p.Call, p.ID) }
@@ -115,7 +121,8 @@ func (c *Calls) start(ctx context.Context, tx *function.Tx, name, id string, in 
 		return nil
 	}
 	p := pending{
-		Call: name, ID: id, Run: tx.NewID(), At: tx.Now(), Due: tx.Now().UnixMilli(),
+		Call: name, ID: id, Run: tx.NewID(), At: tx.Now(),
+		Due: tx.Now().UnixMilli(), Claimed: tx.Now().UnixMilli(),
 		Message: tx.Key(name + "/" + id), Correlation: telemetry.Correlation(ctx),
 	}
 	var err error
@@ -138,12 +145,11 @@ func (c *Calls) follow(ctx context.Context, d store.Document, again bool) error 
 	if err := json.Unmarshal(d.Data, &p); err != nil {
 		return fault.Wrap(err, fault.Unavailable, "the call %s cannot be decoded", d.ID)
 	}
-	now, due := c.f.Env().Now(), time.UnixMilli(p.Due)
-	if due.After(now) && due.Sub(now) > time.Millisecond && p.Attempts > 0 {
-		return nil // it has failed, and its timer goes off then
+	if p.Claimed == 0 {
+		return nil // it has failed, and its timer goes off
 	}
 	inProgress := fault.New(fault.Unavailable, "the call %s is being made", d.ID).After(handover)
-	if again && now.Sub(due).Abs() < handover || !c.enter(d.ID) {
+	if again && p.claimedWithin(handover, c.f.Env().Now()) || !c.enter(d.ID) {
 		return inProgress
 	}
 	defer c.leave(d.ID)
@@ -236,7 +242,7 @@ func (c *Calls) postpone(ctx context.Context, p pending, policy Policy, failure 
 		p.Attempts++
 		p.Error = failure.Error()
 		due := tx.Now().Add(max(policy.pauseAfter(p.Attempts), fault.RetryAfter(failure)))
-		p.Due = due.UnixMilli()
+		p.Due, p.Claimed = due.UnixMilli(), 0
 		if err := c.pending.Put(ctx, tx, p.doc(), p); err != nil {
 			return err
 		}
@@ -252,16 +258,17 @@ func (c *Calls) postpone(ctx context.Context, p pending, policy Policy, failure 
 	return known, err
 }
 
-// due takes up a call whose time has come: it is made when the unit has committed.
+// due takes up a call whose time has come: it is made when the unit has committed. A call that another message has
+// taken up is left to that one, which comes again as long as it is not done.
 func (c *Calls) due(ctx context.Context, tx *function.Tx, d event.DueCall) error {
 	if d.Function != c.f.Name() || tx.Replayed() {
 		return nil
 	}
 	p, ok, err := c.pending.Find(ctx, tx, d.Call)
-	if err != nil || !ok {
-		return err // it has a result
+	if err != nil || !ok || p.claimedWithin(lostAfter, tx.Now()) {
+		return err
 	}
-	p.Due = tx.Now().UnixMilli()
+	p.Due, p.Claimed = tx.Now().UnixMilli(), tx.Now().UnixMilli()
 	return c.pending.Put(ctx, tx, d.Call, p)
 }
 

@@ -126,18 +126,6 @@ func (s *shop) harness(t *testing.T, options ...functiontest.Option) *functionte
 	})...)
 }
 
-// results makes the commits fail that end a call.
-func results(err error) func(store.Batch) error {
-	return func(b store.Batch) error {
-		if slices.ContainsFunc(b.Mutations, func(m store.Mutation) bool {
-			return m.Collection == outside.Collection && m.Data == nil
-		}) {
-			return err
-		}
-		return nil
-	}
-}
-
 var unavailable = fault.New(fault.Unavailable, "down")
 
 // wantEnd checks the keys of the calls that were made, and that the sale has ended once, as the result of e.
@@ -215,20 +203,18 @@ func TestCrashBeforeTheResult(t *testing.T) {
 		t.Run(fmt.Sprint("receipts ", receipts), func(t *testing.T) {
 			s := &shop{receipts: receipts}
 			h := s.harness(t)
-			s.store = results(unavailable)
-			if receipts { // the first result is committed
-				n := 0
-				s.store = func(b store.Batch) error {
-					if n++; n <= 2 {
-						return nil
-					}
+			commits, kept := 0, 1
+			if receipts {
+				kept = 2 // the first result is committed
+			}
+			s.store = func(store.Batch) error {
+				if commits++; commits > kept {
 					return unavailable
 				}
+				return nil
 			}
 			e := h.Event(ordered.New("s1", sale{ID: "s1"}))
-			if got := h.Receive(e)[0]; got.Status != 503 && got.Status != 200 {
-				t.Fatalf("answered %+v", got)
-			}
+			wantStatus(h, e, 503)
 			s.store = nil
 			h.Restart()
 			h.Clock.Advance(time.Minute)
@@ -394,6 +380,46 @@ func TestDuplicateDuringTheCall(t *testing.T) {
 	wantStatus(h, e, 200)
 	wantStatus(h, e, 200)
 	s.wantEnd(h, e, "receipt of s1", charge)
+}
+
+// A call that is due for two messages at once, its timer's and the sweep's, is made by one of them.
+func TestDueTwice(t *testing.T) {
+	s := &shop{bank: func(int) error { return unavailable }, policy: outside.Policy{Retry: outside.Retry{AtOnce: 1}}}
+	h := s.harness(t)
+	other := functiontest.New(t, s.new, func(o *functiontest.Harness) { o.Store = h.Store })
+	e := h.Event(ordered.New("s1", sale{ID: "s1"}))
+	wantStatus(h, e, 200)
+	timers := h.Timers()
+	if len(timers) != 1 {
+		t.Fatalf("set %d timers", len(timers))
+	}
+	h.Clock.Advance(time.Minute)
+	other.Clock.Advance(time.Minute)
+	s.bank = func(int) error {
+		s.bank = nil
+		s.mu.Unlock()
+		defer s.mu.Lock()
+		for range 2 {
+			other.MustDeliver(event.CallDue.New("charge/s1", event.DueCall{Function: "sales", Call: "charge/s1"}))
+			other.Clock.Advance(10 * time.Second)
+		}
+		return nil
+	}
+	wantStatus(h, timers[0].Event, 200)
+	s.wantEnd(h, e, "receipt of s1", charge, charge)
+}
+
+// Two messages of one batch for which a call is due make it once.
+func TestDueTwiceInABatch(t *testing.T) {
+	s := &shop{bank: func(int) error { return unavailable }, policy: outside.Policy{Retry: outside.Retry{AtOnce: 1}}}
+	h := s.harness(t)
+	e := h.Event(ordered.New("s1", sale{ID: "s1"}))
+	wantStatus(h, e, 200)
+	h.Clock.Advance(time.Minute)
+	s.bank = nil
+	due := event.CallDue.New("charge/s1", event.DueCall{Function: "sales", Call: "charge/s1"})
+	h.MustDeliver(due, due)
+	s.wantEnd(h, e, "receipt of s1", charge, charge)
 }
 
 // A handler of the result that fails or panics has the call made again later, and the event is no dead letter.

@@ -125,6 +125,10 @@ func TestWait(t *testing.T) {
 	}
 	m = newMachine(t, Declaration[order]{Steps: all})
 	m.begin(t)
+	_, err := m.do(func(r *run[order]) error { return r.resolve("reserve", Done, "", "", nil) })
+	if err == nil {
+		t.Error("a step with a command was completed by a person")
+	}
 	early := m.hear(t, answerOf("people.approved", "elsewhere"))
 	if got := m.hear(t, answerOf("inventory.reserved", "c1")); early != "" || got != "capture" {
 		t.Errorf("early: asks for %q, then %q", early, got)

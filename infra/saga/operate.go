@@ -65,7 +65,7 @@ type listInput struct {
 type reasonInput struct {
 	ID   string `path:"id" minLength:"1" maxLength:"200"`
 	Body struct {
-		Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"For the record."`
+		Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"Why. It is a part of the reason of the saga."`
 	}
 }
 
@@ -81,7 +81,7 @@ type endInput struct {
 	ID   string `path:"id" minLength:"1" maxLength:"200"`
 	Body struct {
 		As     Status `json:"as,omitempty" enum:"completed,undone" doc:"undone unless given"`
-		Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"For the record."`
+		Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"Why. It is a part of the reason of the saga."`
 	}
 }
 

@@ -165,6 +165,16 @@ func (p *Progress) began() time.Time {
 	return first
 }
 
+// Public returns the progress for those whom the saga serves: without what operators wrote, and whether it is stuck.
+func (p Progress) Public() Progress {
+	p = p.clone()
+	p.Stuck = nil
+	for i := range p.Steps {
+		p.Steps[i].Skipped = ""
+	}
+	return p
+}
+
 func (p Progress) clone() Progress {
 	p.Steps = slices.Clone(p.Steps)
 	return p

@@ -19,7 +19,8 @@
 //
 // The simulation has functions that start on their first request or event and are stopped; a broker with Knative's
 // semantics (retries, backoff, timeouts, dead letters, at least once, in the order of the partition key unless a
-// fault changes it), which waits outages out as the local brokers do (package breaker); the ticks of the host; clients that repeat unanswered requests; and deploys.
+// fault changes it), which waits outages out as the local brokers do (package breaker); the ticks of the host; clients
+// that repeat unanswered requests; and deploys.
 //
 // Faults last up to and beyond the longest deadline of the functions, which is the longest timer they set: an undo can
 // overtake its command. A system at rest is watched until nothing in it waits any more (System.Rest).

@@ -72,7 +72,8 @@ func TestShared(t *testing.T) {
 		}
 		k := store.Key{Collection: "docs", ID: "a"}
 		if attempts == 1 { // another unit comes first
-			if err := db.Commit(ctx, store.Batch{Mutations: []store.Mutation{{Key: k, Version: 1, Data: []byte(`{}`)}}}); err != nil {
+			other := store.Batch{Mutations: []store.Mutation{{Key: k, Version: 1, Data: []byte(`{}`)}}}
+			if err := db.Commit(ctx, other); err != nil {
 				return err
 			}
 		}

@@ -13,6 +13,10 @@ secrets = { "*" = "ebb-{function}" }
 # The first administrator. EBB_ADMIN_PASSWORD is in the Secret of users, which does not start with one of the two alone.
 settings = { users = { EBB_ADMIN_EMAIL = "admin@example.com" } }
 
+# How events are delivered, where that differs from what the functions declare. With 14 retries an event is tried for
+# some 55 minutes before it is a dead letter, which outlasts most outages; the platform does not pause.
+# deliveries = { "*" = { retry = 14 }, payments = { retry = 14, timeout = "45s" } }
+
 # Where the API server's pods or nodes are, which a Service's address hides: kubectl get endpoints kubernetes.
 sender_identity = { api_server = { cidrs = ["192.0.2.1/32"], port = 6443 } }
 

@@ -157,7 +157,8 @@ func wantTypes(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	allowed := regexp.MustCompile(
-		`^(com\.example\.helpdesk\.(tickets|agents)|dev\.ebb\.(users|notifications|clock|archive|sagas))\.[a-z-]+\.v1$`,
+		`^(com\.example\.helpdesk\.(tickets|agents)|` +
+			`dev\.ebb\.(users|notifications|clock|archive|outside|sagas))\.[a-z-]+\.v1$`,
 	)
 	for _, c := range document.Channels {
 		if !allowed.MatchString(c.Address) {

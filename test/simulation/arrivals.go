@@ -95,7 +95,8 @@ func (s *run) checkReplays(sim *simulate.Simulation, log []ce.Event) {
 	for id, r := range replays {
 		for _, e := range log {
 			part := len(r.types) == 0 || slices.Contains(r.types, e.Type())
-			if !ended[id] || !part || e.Source() == poison || e.Time().After(r.asked.Add(4*time.Minute)) {
+			if !ended[id] || !part || e.Source() == poison || e.Type() == event.ArchiveReplay.Name() ||
+				e.Time().After(r.asked.Add(4*time.Minute)) {
 				continue
 			}
 			if !replayed[id+" "+nameOf(e)] {

@@ -44,7 +44,7 @@ type ledger struct {
 
 func (l *ledger) scenario(r *rand.Rand, b Broken) *simulate.Scenario {
 	made := []simulate.Function{
-		{Name: "ledger", New: l.declare(declareLabels), Next: l.declare(declareNextLabels), Env: env("30s")},
+		{Name: "ledger", New: l.declare(declareFirst), Next: l.declare(declareNext), Env: env("30s")},
 		{Name: "hall", New: newHall, Next: newHall, Env: env("30s")},
 		{Name: "clock", New: clock.New, Next: clock.New, Env: env("30s")},
 	}
@@ -83,7 +83,7 @@ func (l *ledger) scenario(r *rand.Rand, b Broken) *simulate.Scenario {
 	}
 	at := time.Duration(r.Int64N(int64(time.Minute)))
 	sc.Actions = append(sc.Actions, simulate.Action{
-		At: at, What: "a label is written again and again",
+		At: at, What: "a label is written again and again, and persons come and go",
 		Do: func(*simulate.Simulation) { l.write(20 + r.IntN(40)) },
 	})
 	if r.IntN(4) == 0 {
@@ -156,10 +156,11 @@ func (l *ledger) seat(id string, length int) {
 	})
 }
 
-// write writes a label a number of times, each after the one before.
+// write writes a label a number of times, each after the one before, and each time has a person come and go.
 func (l *ledger) write(times int) {
 	text := fmt.Sprint("text ", times)
-	body := map[string]string{"text": text}
+	body, id := map[string]string{"text": text}, fmt.Sprint("/api/persons/", times)
+	l.send("PUT", id, nil, func(simulate.Response) { l.send("DELETE", id, nil, nil) })
 	l.send("PUT", "/api/labels/one", body, func(a simulate.Response) {
 		if a.OK() {
 			l.label = text
@@ -176,6 +177,11 @@ func (l *ledger) checkLabels(sim *simulate.Simulation) {
 	if l.label != one["one"].Text || l.label != other["one"].Text {
 		sim.Violated("an acknowledged write takes no effect: %s",
 			fmt.Sprintf("%q is read as %q and %q", l.label, one["one"].Text, other["one"].Text))
+	}
+	for id, p := range documents[nextPerson](sim, "ledger", "persons") {
+		if p.Erased && p.Phone != "" {
+			sim.Violated("what another version has stored of a person is not erased: %s", id)
+		}
 	}
 	if left := len(sim.Documents("ledger", "scraps")); l.swept && left > 0 {
 		sim.Violated("what was removed until there was no next page is there: %s", fmt.Sprint(left, " documents"))
@@ -369,19 +375,46 @@ type labelInput struct {
 	}
 }
 
-func declareLabels(f *function.Function) {
-	labels := function.Collection[label](f, "labels")
-	function.Serve(f, changes(http.MethodPut, "/api/labels/{id}"),
-		func(ctx context.Context, tx *function.Tx, in *labelInput) (*struct{}, error) {
-			return nil, labels.Put(ctx, tx, in.ID, label{in.Body.Text})
-		})
+// person is a document of the previous version of the function.
+type person struct {
+	Name   string `json:"name"`
+	Erased bool   `json:"erased,omitempty"`
 }
 
-func declareNextLabels(f *function.Function) {
-	labels := function.Collection[nextLabel](f, "labels")
+// nextPerson is the same of the next version, which stores more.
+type nextPerson struct {
+	person
+	Phone string `json:"phone,omitempty"`
+}
+
+type personInput struct {
+	ID string `path:"id"`
+}
+
+// declareFirst declares what the previous version of the function has.
+func declareFirst(f *function.Function) {
+	declareVersion(f, func(text string) label { return label{text} }, person{Name: "ann"}, person{Erased: true})
+}
+
+// declareNext declares the same of the next version.
+func declareNext(f *function.Function) {
+	declareVersion(f, func(text string) nextLabel { return nextLabel{text} },
+		nextPerson{person{Name: "ann"}, "555"}, nextPerson{person: person{Erased: true}})
+}
+
+func declareVersion[L, P any](f *function.Function, made func(text string) L, known, erased P) {
+	labels, persons := function.Collection[L](f, "labels"), function.Collection[P](f, "persons")
 	function.Serve(f, changes(http.MethodPut, "/api/labels/{id}"),
 		func(ctx context.Context, tx *function.Tx, in *labelInput) (*struct{}, error) {
-			return nil, labels.Put(ctx, tx, in.ID, nextLabel{in.Body.Text})
+			return nil, labels.Put(ctx, tx, in.ID, made(in.Body.Text))
+		})
+	function.Serve(f, changes(http.MethodPut, "/api/persons/{id}"),
+		func(ctx context.Context, tx *function.Tx, in *personInput) (*struct{}, error) {
+			return nil, persons.Put(ctx, tx, in.ID, known)
+		})
+	function.Serve(f, changes(http.MethodDelete, "/api/persons/{id}"),
+		func(ctx context.Context, tx *function.Tx, in *personInput) (*struct{}, error) {
+			return nil, persons.Replace(ctx, tx, in.ID, erased)
 		})
 }
 
@@ -480,12 +513,12 @@ func (d unsteady) Pause(ctx context.Context, n int) {
 	d.Driver.(interface{ Pause(context.Context, int) }).Pause(ctx, n)
 }
 
-// declare returns a version of the function, which has labels of its own.
-func (l *ledger) declare(labels func(*function.Function)) func(function.Env) (*function.Function, error) {
-	return func(e function.Env) (*function.Function, error) { return l.made(e, labels) }
+// declare returns a version of the function, which declares labels and persons.
+func (l *ledger) declare(version func(*function.Function)) func(function.Env) (*function.Function, error) {
+	return func(e function.Env) (*function.Function, error) { return l.made(e, version) }
 }
 
-func (l *ledger) made(e function.Env, labels func(*function.Function)) (*function.Function, error) {
+func (l *ledger) made(e function.Env, version func(*function.Function)) (*function.Function, error) {
 	open := e.Store
 	e.Store = func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
 		db, err := open(ctx, name, schema)
@@ -499,7 +532,7 @@ func (l *ledger) made(e function.Env, labels func(*function.Function)) (*functio
 	l.declarePans(f)
 	declareNames(f)
 	declareScraps(f)
-	labels(f)
+	version(f)
 	purses := function.Collection[purse](f, "purses", store.On("owner"))
 	function.Serve(f, changes(http.MethodPut, "/api/purses/{id}"),
 		func(ctx context.Context, tx *function.Tx, in *struct {

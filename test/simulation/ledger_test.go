@@ -64,10 +64,13 @@ var brokenLedgers = []struct {
 		return credulous{driver{Driver: db}, map[store.Key]store.Document{}}
 	})},
 	{"ends a query at the documents that are deleted", storing(func(db store.Driver) store.Driver {
-		return impatient{driver{Driver: db}}
+		return ending{driver{Driver: db}}
 	})},
 	{"keeps a member whose name differs in case", storing(func(db store.Driver) store.Driver {
-		return hoarding{driver{Driver: db}}
+		return hoarding{driver{Driver: db}, "labels"}
+	})},
+	{"keeps what it does not know when it erases a person", storing(func(db store.Driver) store.Driver {
+		return hoarding{driver{Driver: db}, "persons"}
 	})},
 	{"lets a refusal stand whose neighbour is not committed", simulation.Broken{
 		Handle: func(_ string, next broker.Handler) broker.Handler {
@@ -193,25 +196,28 @@ func hasty(batch []ce.Event, results []broker.Result) []broker.Result {
 	return results
 }
 
-// impatient is a store that finds no scraps beyond the first that it was asked for.
-type impatient struct{ driver }
+// ending is a store that finds no scraps beyond the first that it was asked for.
+type ending struct{ driver }
 
-func (d impatient) Query(ctx context.Context, q store.Query) ([]store.Document, bool, error) {
+func (d ending) Query(ctx context.Context, q store.Query) ([]store.Document, bool, error) {
 	if q.Collection == "scraps" && q.After != nil {
 		return nil, false, nil
 	}
 	return d.Driver.Query(ctx, q)
 }
 
-func (d impatient) Commit(ctx context.Context, b store.Batch) error { return d.Driver.Commit(ctx, b) }
+func (d ending) Commit(ctx context.Context, b store.Batch) error { return d.Driver.Commit(ctx, b) }
 
-// hoarding is a store that keeps the members of labels which a write does not have, by their exact names.
-type hoarding struct{ driver }
+// hoarding is a store that keeps the members of a collection which a write does not have, by their exact names.
+type hoarding struct {
+	driver
+	collection string
+}
 
 func (d hoarding) Commit(ctx context.Context, b store.Batch) error {
 	b.Mutations = slices.Clone(b.Mutations)
 	for i, m := range b.Mutations {
-		if m.Collection != "labels" {
+		if m.Collection != d.collection {
 			continue
 		}
 		docs, err := d.Driver.Get(ctx, m.Key)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ebb-dev/ebb/functions/archive"
 	"github.com/ebb-dev/ebb/functions/clock"
+	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/simulate"
@@ -32,7 +33,7 @@ func Library(b Broken) simulate.System {
 func archiving(e function.Env) (*function.Function, error) {
 	f, err := archive.New(e)
 	if err == nil {
-		function.Concurrency(f, 4)
+		function.Deliver(f, broker.Tuning{Concurrency: 4})
 	}
 	return f, err
 }

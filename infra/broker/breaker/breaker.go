@@ -4,18 +4,18 @@
 //
 //   - Answers about the event always count: every 4xx but 429, and every 5xx but 502, 503 and 504. A 500 is a handler's
 //     unexpected error, and the event is the best clue to it.
-//   - No answer, 429, 502, 503 and 504 are about the function: it is not there, too slow, or lacks its database. So is a
-//     timeout. An event that is answered so beside others in one call is tried in a call of its own the next time, since
-//     any of them may be the cause.
+//   - No answer, 429, 502, 503 and 504 are about the function: it is not there, too slow, or lacks its database. So is
+//     a timeout. An event that is answered so beside others in one call is tried in a call of its own the next time,
+//     since any of them may be the cause.
 //   - Alone in its call, such an answer counts after all when another event of the same type was handled since the last
 //     one: then the function is well and the event is what it cannot bear. Events of other types prove that only when
 //     the event has failed for longer than the trigger's patience (Delivery.Patience): a function may lack something
 //     that only one type of event needs.
-//   - An event that has to wait for another one (Result.Waits) is no failure of anything. It counts when that has lasted
-//     for longer than the patience.
-//   - When pauseAfter calls in a row had only answers about the function, the trigger is paused. Then one event at a time
-//     is tried, a different one each time, less and less often. The first answer that shows a working function ends the
-//     pause, also an answer about the event. While a trigger is paused nothing counts, however long that is.
+//   - An event that has to wait for another one (Result.Waits) is no failure of anything. It counts when that has
+//     lasted for longer than the patience.
+//   - When pauseAfter calls in a row had only answers about the function, the trigger is paused. Then one event at a
+//     time is tried, a different one each time, less and less often. The first answer that shows a working function
+//     ends the pause, also an answer about the event. While a trigger is paused nothing counts, however long that is.
 //
 // So an outage makes no dead letters, whether of the function, of its store or of a part; and one event that makes the
 // function unavailable does not hide behind the pause: others are tried in between, and their success is its attempt.

@@ -3,6 +3,7 @@
 package brokertest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -60,6 +61,7 @@ func Run(t *testing.T, h Harness) {
 		{"a stuck key does not hold up others", testStuckKey},
 		{"a skipped event comes again in order and does not count as an attempt", testSkipped},
 		{"a batch is what is waiting and never more than asked for", testBatch},
+		{"a batch of large events is limited in bytes", testLargeBatch},
 		{"at most Concurrency calls run at once", testConcurrency},
 		{"subscriptions of one name share the events", testShared},
 		{"a trigger goes on where it stopped", testResubscribe},
@@ -671,6 +673,35 @@ func testBatch(t *testing.T, h Harness) {
 	await(t, "all events", func() bool { mu.Lock(); defer mu.Unlock(); return len(ids) == 36 })
 	if !slices.Equal(sizes, []int{1, 10, 10, 10, 5}) || !slices.Equal(ids, want) {
 		t.Errorf("batches of %v: %v, want 1 10 10 10 5, in order", sizes, ids)
+	}
+}
+
+func testLargeBatch(t *testing.T, h Harness) {
+	f := open(t, h)
+	const size, all = 100 << 10, 40
+	var mu sync.Mutex
+	var most, handled int
+	f.subscribe(broker.Trigger{Name: "large", Batch: 100}, func(_ context.Context, batch []event.Event) []broker.Result {
+		mu.Lock()
+		defer mu.Unlock()
+		most, handled = max(most, len(batch)), handled+len(batch)
+		out := make([]broker.Result, len(batch))
+		for i := range out {
+			out[i].Status = 200
+		}
+		return out
+	})
+	mu.Lock() // the first batch waits until all are published
+	for i := range all {
+		e := Event(fmt.Sprintf("%03d", i), fmt.Sprint(i%3))
+		e.DataEncoded = bytes.Repeat([]byte("x"), size)
+		f.publish(e)
+	}
+	settle()
+	mu.Unlock()
+	await(t, "all events", func() bool { mu.Lock(); defer mu.Unlock(); return handled == all })
+	if most > broker.MaxBatchBytes/size+1 {
+		t.Errorf("a batch has %d events of %d bytes", most, size)
 	}
 }
 

@@ -302,7 +302,8 @@ func TestWaitsForAnother(t *testing.T) {
 
 // A trigger with a rate hands out no more than that on average.
 func TestRate(t *testing.T) {
-	suffer(t, broker.Trigger{Rate: 5, Batch: 128, Concurrency: 3}, func(*outage, ce.Event, []ce.Event) broker.Result { return ok },
+	fine := func(*outage, ce.Event, []ce.Event) broker.Result { return ok }
+	suffer(t, broker.Trigger{Rate: 5, Batch: 128, Concurrency: 3}, fine,
 		func(o *outage) {
 			for n := range 1000 {
 				o.publish(fmt.Sprint("a", n))

@@ -149,11 +149,15 @@ func (b *batcher) deadline(first *delivery) time.Time {
 	return end
 }
 
-// begin takes the waiting deliveries, at most one batch.
+// begin takes the waiting deliveries, at most one batch, which is limited in bytes too.
 func (b *batcher) begin() []*delivery {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n := min(len(b.waiting), b.batch)
+	n, bytes := 0, 0
+	for n < min(len(b.waiting), b.batch) && bytes < broker.MaxBatchBytes {
+		bytes += len(b.waiting[n].event.DataEncoded)
+		n++
+	}
 	unit := append([]*delivery(nil), b.waiting[:n]...)
 	b.waiting = append(b.waiting[:0], b.waiting[n:]...)
 	for _, d := range unit {

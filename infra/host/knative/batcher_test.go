@@ -14,6 +14,19 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker"
 )
 
+// A unit of large events is limited in bytes.
+func TestLargeUnits(t *testing.T) {
+	b := &batcher{batch: 128}
+	for range 40 {
+		e := ce.New()
+		e.DataEncoded = make([]byte, 100<<10)
+		b.waiting = append(b.waiting, &delivery{event: e, changed: make(chan struct{}, 1)})
+	}
+	if got := len(b.begin()); got != broker.MaxBatchBytes/(100<<10)+1 || got+len(b.waiting) != 40 {
+		t.Errorf("a unit has %d events of 100 KiB, and %d wait", got, len(b.waiting))
+	}
+}
+
 // Deliveries that wait while the most units run share the next one, and each gets its own result.
 func TestUnits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

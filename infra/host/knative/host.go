@@ -10,6 +10,9 @@
 //     the one that it was deployed with; otherwise its log has the reason.
 //   - GET /metrics.
 //
+// The platform delivers: it counts attempts, also those of a delivery that got no answer as the process had died, and
+// it does not pause. Its retries, backoff and timeout stand in the Trigger, which Terraform writes from the declaration.
+//
 // Concurrent deliveries share a unit of work, with one commit for all of them; see host.Instance.
 //
 // A kill leaves what package function documents. On SIGTERM the host fails its readiness probe, waits until no request
@@ -28,6 +31,7 @@ import (
 
 	"knative.dev/pkg/network/handlers"
 
+	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/host"
 	"github.com/ebb-dev/ebb/infra/httpserver"
@@ -50,6 +54,7 @@ type Config struct {
 	Senders   *Senders             // checks the sender of events; nil: only network policies restrict senders
 	Manifest  string               // the hash of the declaration that was deployed; "": it is not compared
 	MaxBody   int                  // the most bytes of one request to /events; 0: 10 MiB
+	Delivery  *broker.Trigger      // how events are delivered; nil: as the function declares
 	Quiet     time.Duration        // without requests before a drain ends; 0: 1 s
 	Telemetry *telemetry.Telemetry // nil: none
 	Logger    *slog.Logger         // nil: slog.Default
@@ -97,8 +102,11 @@ func New(f host.Instance, cfg Config) *Host {
 		cfg.Logger = slog.Default()
 	}
 	declared := f.Declaration()
+	if cfg.Delivery == nil {
+		cfg.Delivery = &declared.Subscription
+	}
 	h := &Host{
-		f: f, m: declared.Function, cfg: cfg, batcher: newBatcher(f, declared.Subscription), own: http.NewServeMux(),
+		f: f, m: declared.Function, cfg: cfg, batcher: newBatcher(f, *cfg.Delivery), own: http.NewServeMux(),
 	}
 	h.stopping, h.stop = context.WithCancel(context.Background())
 	h.setReason("it is starting")

@@ -266,7 +266,11 @@ func (h *Host) subscribe(ctx context.Context) error {
 		if len(d.Consumes) == 0 {
 			continue
 		}
-		t, s := d.Subscription, h.functions[d.Name]
+		t, err := d.Tuned(h.cfg.Lookup)
+		if err != nil {
+			return err
+		}
+		s := h.functions[d.Name]
 		t.Delivery.DeadLetter = deadLetters
 		sub, err := h.broker.Subscribe(ctx, t, func(ctx context.Context, batch []ce.Event) []broker.Result {
 			<-open

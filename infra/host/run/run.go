@@ -10,6 +10,8 @@
 //   - K_SINK, K_CE_OVERRIDES and K_CA_CERTS, which a SinkBinding sets: where events are published.
 //   - EBB_VERIFICATION_KEYS, EBB_ISSUER, EBB_AUDIENCE: what access tokens are checked with.
 //   - EBB_SENDER_AUDIENCE, EBB_SENDERS, EBB_SENDER_ISSUER: who may deliver events; see knative.Senders.
+//   - EBB_DELIVERY, EBB_DELIVERY_<FUNCTION>: how events are delivered where that differs from the declaration, such as
+//     timeout=1m,batch=32; see broker.ParseTuning.
 //   - EBB_MANIFEST_HASH: the hash of the declaration that the platform was set up with.
 //   - the settings of the function itself; see terraform/manifest.json.
 package run
@@ -24,6 +26,7 @@ import (
 	"strings"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/broker"
 	brokerknative "github.com/ebb-dev/ebb/infra/broker/knative"
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/function"
@@ -107,16 +110,19 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer) (*hosted, e
 		Lookup: lookup, Telemetry: watch, Logger: watch.Logger(set.Function), System: sys.Declared(),
 	}
 	opened := set.open(&env)
+	var tuned *broker.Trigger
 	f, err := definition.New(env)
 	if err == nil {
 		err = set.missing(f.Instance().Declaration().Function)
+		delivery, wrong := f.Instance().Declaration().Tuned(lookup)
+		tuned, err = &delivery, config.Join(err, wrong)
 	}
 	senders, sendersErr := set.senders()
 	if err = config.Join(opened, err, sendersErr); err != nil {
 		return nil, err
 	}
 	return &hosted{telemetry: watch, port: set.Port, Host: knative.New(f.Instance(), knative.Config{
-		Senders: senders, Manifest: set.Manifest, Telemetry: watch, Logger: env.Logger,
+		Senders: senders, Manifest: set.Manifest, Delivery: tuned, Telemetry: watch, Logger: env.Logger,
 	})}, nil
 }
 

@@ -145,6 +145,20 @@ func TestInterruptedIndex(t *testing.T) {
 		"relnamespace = current_schema()::regnamespace", 0)
 }
 
+// A database of the version before, which kept no marks, gets their table, and its documents stay.
+func TestDatabaseWithoutMarks(t *testing.T) {
+	url := pgtest.Role(t)
+	old := open(t, url, storetest.Schema)
+	commit(t, old, nil, put(thing("a"), 5, `{"n":1}`))
+	pgtest.Exec(t, url, "DROP TABLE ebb_deleted")
+	s := open(t, url, storetest.Schema)
+	commit(t, s, nil, store.Mutation{Key: thing("a")})
+	docs, err := s.Get(t.Context(), thing("a"), thing("b"))
+	if err != nil || docs[0].Version != 0 || docs[0].Last != 5 || docs[1].Last != 0 {
+		t.Errorf("got %+v, %v", docs, err)
+	}
+}
+
 // The error tells that the context ended while waiting for an index.
 func TestWaitingHasAnEnd(t *testing.T) {
 	url := pgtest.Role(t)

@@ -135,6 +135,38 @@ func TestConflictAfterFirstWrite(t *testing.T) {
 	}
 }
 
+// A file of the version before, which kept no marks, gets their table, and its documents stay.
+func TestFileWithoutMarks(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "old.db")
+	old, err := Open(t.Context(), path, insideSchema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := write("a", `{"n":1}`)
+	b.Mutations[0].Version = 5
+	if err := old.Commit(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	err = old.writer.conn.execute("DROP TABLE ebb_deleted", "UPDATE ebb_schema SET fingerprint = 'of the version before'")
+	if err := errors.Join(err, old.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), path, insideSchema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	k := b.Mutations[0].Key
+	before, err := s.Get(t.Context(), k)
+	if err == nil {
+		err = s.Commit(t.Context(), store.Batch{Mutations: []store.Mutation{{Key: k}}})
+	}
+	after, err2 := s.Get(t.Context(), k)
+	if errors.Join(err, err2) != nil || before[0].Version != 5 || after[0].Version != 0 || after[0].Last != 5 {
+		t.Errorf("got %+v, then %+v, %v", before, after, errors.Join(err, err2))
+	}
+}
+
 // A document at the expected version is written and removed, and the indexes follow.
 func TestSwap(t *testing.T) {
 	s := openInside(t)

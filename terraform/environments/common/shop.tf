@@ -12,6 +12,7 @@ module "shop" {
   trigger_annotations = local.environment.trigger_annotations
 
   canaries                    = var.canaries
+  deliveries                  = var.deliveries
   dns                         = var.dns
   domain                      = var.domain
   egress                      = var.egress

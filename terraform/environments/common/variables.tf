@@ -7,6 +7,12 @@ variable "canaries" {
   default     = {}
 }
 
+variable "deliveries" {
+  description = "Delivery by function; \"*\" for all others: {retry, backoff, delay, timeout, batch, concurrency}."
+  type        = any
+  default     = {}
+}
+
 variable "dns" {
   description = "Where pods resolve names, when that is not k8s-app=kube-dns in kube-system: {namespace, pod_labels, cidrs}."
   type = object({

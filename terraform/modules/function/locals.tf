@@ -1,7 +1,9 @@
 locals {
-  routes   = try(var.manifest.routes, [])
-  says     = try(var.manifest.says, [])
-  trigger  = try(var.manifest.trigger, null)
+  routes = try(var.manifest.routes, [])
+  says   = try(var.manifest.says, [])
+  trigger = can(var.manifest.trigger.retry) ? merge(
+    var.manifest.trigger, { for k in ["retry", "backoff", "delay", "timeout"] : k => var.delivery[k] if var.delivery[k] != null }
+  ) : null
   stateful = length(try(var.manifest.collections, [])) > 0
   front    = try(var.manifest.front, false)
 
@@ -31,6 +33,7 @@ locals {
       EBB_SENDER_AUDIENCE = try(var.sender_identity.audience, null)
       EBB_SENDERS         = try(join(",", var.sender_identity.senders), null)
     } : k => v if v != null && local.trigger != null },
+    { for k in ["EBB_DELIVERY"] : k => local.tuning if local.trigger != null && local.tuning != "" },
     { for k in ["EBB_MANIFEST_HASH"] : k => var.manifest.hash if can(var.manifest.hash) },
   )
   shared = [for k in var.config.keys : k if length(local.routes) > 0 || local.front || contains(keys(local.declared), k)]
@@ -51,6 +54,9 @@ locals {
       valueFrom = { secretKeyRef = { name = var.secret, key = k, optional = false } }
     } if local.postgres && var.secret != null],
   )
+
+  # What the function itself has to know of its delivery, in the form that it reads.
+  tuning = join(",", [for k in ["timeout", "batch", "concurrency"] : "${k}=${var.delivery[k]}" if var.delivery[k] != null])
 
   unknown_settings = setsubtract(keys(var.settings), keys(local.declared))
   secret_settings  = setintersection(keys(var.settings), keys(local.secrets))

@@ -41,6 +41,33 @@ variable "dead_letter_sink" {
   default     = null
 }
 
+variable "delivery" {
+  description = "How its events are delivered, where that differs from what it declares: further attempts, their backoff (linear or exponential) and delay, the timeout of one, events in one unit of work, and units at once. Durations are written as 1m30s."
+  type = object({
+    retry       = optional(number)
+    backoff     = optional(string)
+    delay       = optional(string)
+    timeout     = optional(string)
+    batch       = optional(number)
+    concurrency = optional(number)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = var.delivery.backoff == null ? true : contains(["linear", "exponential"], var.delivery.backoff)
+    error_message = "A backoff is linear or exponential."
+  }
+  validation {
+    condition     = alltrue([for d in [var.delivery.delay, var.delivery.timeout] : d == null ? true : can(regex("^([0-9.]+(h|ms|m|s))+$", d))])
+    error_message = "A delay and a timeout are durations such as 1m30s."
+  }
+  validation {
+    condition     = alltrue([for n in [var.delivery.retry, var.delivery.batch, var.delivery.concurrency] : n == null ? true : n >= 0 && floor(n) == n])
+    error_message = "Attempts, batch and concurrency are whole numbers."
+  }
+}
+
 variable "dns" {
   description = "Where names are resolved: the pods, and addresses of a cache on the node when there is one."
   type = object({

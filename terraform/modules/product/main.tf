@@ -7,7 +7,7 @@ locals {
   # otherwise be left with the defaults.
   named = distinct(concat(
     [for by in [
-      var.canaries, var.egress, var.images, var.resources, var.scale, var.secrets,
+      var.canaries, var.deliveries, var.egress, var.images, var.resources, var.scale, var.secrets,
       var.service_account_annotations, var.settings, var.stores, var.traffic,
     ] : keys(by)]...
   ))
@@ -18,6 +18,7 @@ locals {
   forgetful = [for name, a in local.arguments : name if try(a.store.url, "") == "memory:"]
 
   arguments = { for name, f in local.functions : name => {
+    delivery    = try(var.deliveries[name], var.deliveries["*"], {})
     egress      = try(var.egress[name], [])
     resources   = try(var.resources[name], var.resources["*"], {})
     scale       = try(var.scale[name], var.scale["*"], {})
@@ -75,6 +76,7 @@ module "function" {
   canary                      = lookup(var.canaries, each.key, null)
   config                      = module.platform.config
   dead_letter_sink            = module.platform.dead_letter_sink
+  delivery                    = local.arguments[each.key].delivery
   dns                         = module.platform.dns
   egress                      = local.arguments[each.key].egress
   environment                 = var.environment

@@ -30,6 +30,20 @@ variable "canaries" {
   nullable = false
 }
 
+variable "deliveries" {
+  description = "How events are delivered, by function, where that differs from what it declares; \"*\" for all others: {retry, backoff, delay, timeout, batch, concurrency}."
+  type = map(object({
+    retry       = optional(number)
+    backoff     = optional(string)
+    delay       = optional(string)
+    timeout     = optional(string)
+    batch       = optional(number)
+    concurrency = optional(number)
+  }))
+  default  = {}
+  nullable = false
+}
+
 variable "dns" {
   description = "Where names are resolved, as modules/platform takes it."
   type = object({

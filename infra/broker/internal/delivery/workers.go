@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/infra/broker"
 )
 
 // call is one call of a handler: the key queues it holds until it is answered, and the first events of them.
@@ -11,6 +13,7 @@ type call[R any] struct {
 	keys   []*keyQueue[R]
 	items  []*Item[R]
 	events []event.Event
+	bytes  int  // of the data of the items
 	dead   bool // for the dead-letter sink
 	alone  bool // of a suspect, beside which no other call of the process runs
 	probe  bool // began while the trigger was paused
@@ -175,12 +178,17 @@ func (e *Engine[R]) wake() {
 func (c *call[R]) hold(k *keyQueue[R]) {
 	k.state, k.taken = keyHeld, 1
 	c.keys = append(c.keys, k)
-	c.items = append(c.items, k.items[0])
+	c.add(k.items[0])
+}
+
+func (c *call[R]) add(it *Item[R]) {
+	c.items, c.bytes = append(c.items, it), c.bytes+len(it.event.DataEncoded)
 }
 
 // fill takes ready key queues and up to limit events of them.
 func (e *Engine[R]) fill(c *call[R], limit int, now time.Time) {
-	for len(c.items) < limit {
+	full := func() bool { return len(c.items) >= limit || c.bytes >= broker.MaxBatchBytes }
+	for !full() {
 		k := e.pop(&e.ready)
 		if k == nil {
 			break
@@ -194,15 +202,15 @@ func (e *Engine[R]) fill(c *call[R], limit int, now time.Time) {
 		}
 		c.hold(k)
 	}
-	for more := true; more && len(c.items) < limit; {
+	for more := true; more && !full(); {
 		more = false
 		for _, k := range c.keys {
-			if len(c.items) == limit || k.taken == len(k.items) {
+			if full() || k.taken == len(k.items) {
 				continue
 			}
 			if it := k.items[k.taken]; it.joins(now) {
 				k.taken++
-				c.items = append(c.items, it)
+				c.add(it)
 				more = true
 			}
 		}

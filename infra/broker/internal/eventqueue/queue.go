@@ -12,8 +12,8 @@
 //
 // After a crash nothing gives the messages back. They come again when their visibility has run out, or when the
 // product sees that the connection is gone. The product counts how often a message came again like that, and holds its
-// attempts; see package delivery. What was handled but not yet acknowledged comes again as well; the inbox of a function
-// knows it.
+// attempts; see package delivery. What was handled but not yet acknowledged comes again as well; the inbox of a
+// function knows it.
 package eventqueue
 
 import (

@@ -223,3 +223,27 @@ run "secrets_by_reference" {
     error_message = "Secret variables are named and never said."
   }
 }
+
+run "another_delivery" {
+  command = plan
+
+  variables {
+    manifest = {
+      name    = "greeter"
+      trigger = { retry = 10, backoff = "exponential", delay = "50ms", timeout = "30s" }
+    }
+    dead_letter_sink = "archive"
+    delivery         = { retry = 14, timeout = "45s", batch = 16 }
+  }
+
+  assert {
+    condition = { for k in ["retry", "backoffPolicy", "backoffDelay", "timeout"] : k => yamldecode(kubectl_manifest.trigger[0].yaml_body_parsed).spec.delivery[k] } == {
+      retry = 14, backoffPolicy = "exponential", backoffDelay = "PT0.1S", timeout = "PT45S"
+    }
+    error_message = "The environment changes what it names and nothing else."
+  }
+  assert {
+    condition     = contains(yamldecode(kubectl_manifest.service.yaml_body_parsed).spec.template.spec.containers[0].env, { name = "EBB_DELIVERY", value = "timeout=45s,batch=16" })
+    error_message = "The function knows its timeout and its batch."
+  }
+}
