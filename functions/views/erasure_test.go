@@ -33,7 +33,8 @@ func TestErasesWhatItDoesNotKnow(t *testing.T) {
 		}
 		return strings.Contains(string(docs[0].Data), "555")
 	}
-	h.MustDeliver(events.UserChanged.New("ada", events.ChangedUser{UserID: "ada", Name: "Ada King", Email: "a@example.com"}))
+	changed := events.ChangedUser{UserID: "ada", Name: "Ada King", Email: "a@example.com"}
+	h.MustDeliver(events.UserChanged.New("ada", changed))
 	if !phone() {
 		t.Error("a change loses what another version has stored")
 	}

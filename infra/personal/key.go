@@ -33,8 +33,8 @@ type Keys struct{ all []Key }
 // public is the key of a system that has set none. Everyone knows it.
 var public = make(Key, keySize)
 
-// Public returns the keys of a system that has set none. What is wrapped under them can be unwrapped by everyone who has
-// it, so they keep nothing secret; an erasure destroys data keys as with other keys.
+// Public returns the keys of a system that has set none. What is wrapped under them can be unwrapped by everyone who
+// has it, so they keep nothing secret; an erasure destroys data keys as with other keys.
 func Public() Keys { return Keys{all: []Key{public}} }
 
 // NewKey returns a new random key of the system, as EBB_PERSONAL_KEYS has it.

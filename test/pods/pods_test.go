@@ -330,7 +330,8 @@ func (p *platform) report(acknowledged int, books *shop.Books) {
 		published += n
 	}
 	deliveries, conflicts, failures := p.deliveries.Load(), p.conflicts.Load(), p.failures.Load()
-	p.t.Logf("%d orders, %d events emitted, published %d times; %d deliveries, %d of them answered 409, %d failed otherwise",
+	p.t.Logf(
+		"%d orders, %d events emitted, published %d times; %d deliveries, %d of them answered 409, %d failed otherwise",
 		acknowledged, emitted, published, deliveries, conflicts, failures)
 	for _, answer := range slices.Sorted(maps.Keys(p.answers)) {
 		p.t.Logf("%d times %s", p.answers[answer], answer)

@@ -201,7 +201,8 @@ func bindingCases() []Case {
 		c("binding-percent-out", Must, "an attribute of any characters arrives unchanged, percent-encoded in a header field",
 			bindingPercentOut),
 		c("binding-base64", Must, "data in data_base64 arrives as the bytes it stands for", bindingBase64),
-		c("binding-quoted", Must, "a quoted value of a header field is unescaped before it is percent-decoded", bindingQuoted),
+		c("binding-quoted", Must, "a quoted value of a header field is unescaped before it is percent-decoded",
+			bindingQuoted),
 		c("binding-source", Must, "a source arrives as it was written: a URI reference is not normalized", bindingSource),
 		c("binding-tracestate", Must, "an event with a tracestate is delivered with it", bindingTracestate),
 		c("binding-bytes", Must, "data in the binary mode arrives byte by byte, also when it is not what its type says",
@@ -292,7 +293,8 @@ func bindingSource(t *trial) {
 
 func bindingTracestate(t *trial) {
 	k := t.subscribe(nil, nil)
-	m := t.event().with("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-b7ad6b7169203331-01", "tracestate", "ebb=1,x=2")
+	m := t.event().with(
+		"traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-b7ad6b7169203331-01", "tracestate", "ebb=1,x=2")
 	t.send(m)
 	got, _ := t.one(k, m.id()).text("tracestate")
 	t.check(strings.Contains(got, "ebb=1"), "tracestate ebb=1,x=2", "%q", got)

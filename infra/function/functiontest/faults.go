@@ -237,8 +237,8 @@ func (h *Harness) turn() {
 const attempts = 12
 
 // repeat does one step until it has ended, as a client or a broker would: with growing pauses. The clock shows the
-// time from before the pauses afterwards. try reports whether it has ended; if no fault was injected since before, it is
-// tried once.
+// time from before the pauses afterwards. try reports whether it has ended; if no fault was injected since before, it
+// is tried once.
 func (h *Harness) repeat(before bool, try func() bool) {
 	h.T.Helper()
 	pause, waited := time.Second, time.Duration(0)

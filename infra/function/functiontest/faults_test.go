@@ -54,7 +54,8 @@ type poll struct {
 }
 
 func (p *pollFunction) create(env function.Env) (*function.Function, error) {
-	p = &pollFunction{defect: p.defect, charges: p.charges, inMemory: map[string]int{"old": 7}} // an instance has its own memory
+	// An instance has its own memory.
+	p = &pollFunction{defect: p.defect, charges: p.charges, inMemory: map[string]int{"old": 7}}
 	f := function.New("polls", env)
 	p.polls = function.Collection[poll](f, "polls")
 	function.Serve(f, function.Operation{Method: http.MethodPost, Path: "/api/polls/{id}"}, p.open)
@@ -140,7 +141,8 @@ func (p *pollFunction) scenario(h *functiontest.Harness) {
 	h.MustDeliver(voted.New("p", vote{Poll: "p", Voter: "ada"}), voted.New("q", vote{Poll: "q", Voter: "ada"}),
 		voted.New("p", vote{Poll: "p", Voter: "bob"}), voted.New("old", vote{Poll: "old", Voter: "ada"}))
 	want := []string{"polls.counted.v1", "polls.counted.v1", "polls.counted.v1", "polls.counted.v1"}
-	got := slices.DeleteFunc(functiontest.Types(h.Emitted()), func(name string) bool { return name == "clock.schedule.v1" })
+	got := slices.DeleteFunc(functiontest.Types(h.Emitted()),
+		func(name string) bool { return name == "clock.schedule.v1" })
 	if !slices.Equal(got, want) {
 		h.T.Errorf("emitted %v, want %v", got, want)
 	}

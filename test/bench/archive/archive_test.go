@@ -71,7 +71,8 @@ func batchOf(pod, n int) []ce.Event {
 		e.SetTime(time.Now())
 		e.SetExtension(event.PartitionKey, order)
 		e.SetExtension(event.CorrelationID, order)
-		_ = e.SetData(ce.ApplicationJSON, map[string]any{"order_id": order, "pod": pod, "n": n, "text": strings.Repeat("x", 400)})
+		_ = e.SetData(ce.ApplicationJSON,
+			map[string]any{"order_id": order, "pod": pod, "n": n, "text": strings.Repeat("x", 400)})
 		batch[i] = e
 	}
 	return batch
