@@ -33,7 +33,8 @@ func New(env function.Env) (*function.Function, error) {
 	if err != nil {
 		return nil, err
 	}
-	function.Deliver(f, broker.Tuning{MinBatchInterval: 25 * time.Millisecond}) // timers need no more precision than seconds
+	// Timers need no more precision than seconds.
+	function.Deliver(f, broker.Tuning{MinBatchInterval: 25 * time.Millisecond})
 	c := &clock{
 		f:         f,
 		timers:    function.Collection[timer](f, "timers", store.On("due")),

@@ -20,7 +20,8 @@ import (
 type recurring struct {
 	Function string            `json:"function"`
 	Schedule manifest.Schedule `json:"schedule"`
-	Due      string            `json:"due"` // see sortableTime
+	Due      string            `json:"due"`            // see sortableTime
+	Last     string            `json:"last,omitempty"` // the latest run that was published
 }
 
 // maxSchedules is the most schedules that one tick carries out.
@@ -101,7 +102,7 @@ func (c *clock) renew(ctx context.Context, tx *function.Tx, id string, before, s
 	if err != nil {
 		return err
 	}
-	s.Due = nextDue(plan, now)
+	s.Due, s.Last = nextDue(plan, before.after(now)), before.Last
 	same := before.Schedule.Expression == s.Schedule.Expression && before.Schedule.Zone == s.Schedule.Zone
 	if same && before.Due <= s.Due {
 		if s.Due = before.Due; before == s {
@@ -109,6 +110,19 @@ func (c *clock) renew(ctx context.Context, tx *function.Tx, id string, before, s
 		}
 	}
 	return c.schedules.Put(ctx, tx, id, s)
+}
+
+// maxSetBack is how far a host's clock may be set back without a run being published again. If it was wrong by more,
+// the runs of that time are published: waiting for the clock to come back there would leave out real ones.
+const maxSetBack = time.Hour
+
+// after returns the time after which the next run is sought: now, or the latest run if the clock was set back since.
+func (r recurring) after(now time.Time) time.Time {
+	last, err := time.Parse(time.RFC3339Nano, r.Last)
+	if err == nil && last.After(now) && last.Sub(now) < maxSetBack {
+		return last
+	}
+	return now
 }
 
 func planOf(s manifest.Schedule) (cron.Plan, error) {
@@ -172,7 +186,7 @@ func (c *clock) fireOne(ctx context.Context, tx *function.Tx, id string, s recur
 			tx.Emit(event.ClockFired.New(s.Function+"/"+s.Schedule.Name, event.FiredSchedule{
 				Function: s.Function, Schedule: s.Schedule.Name, At: at.UTC(), Missed: missed,
 			}))
-			missed = 0
+			missed, s.Last = 0, sortableTime(at)
 		}
 	}
 	s.Due = nextDue(plan, now)

@@ -170,6 +170,19 @@ func TestScheduleAfterAClockWasAhead(t *testing.T) {
 	d.want("in time again", "hourly 01 12:30 0")
 }
 
+// After a host's clock was set back by some minutes, a run is not published again.
+func TestScheduleAfterAClockWasSetBack(t *testing.T) {
+	d := deploy(t, hourly("once", 0))
+	d.Tick()
+	d.pass(30 * time.Minute)
+	d.want("in time", "hourly 01 12:30 0")
+	d.Clock.Advance(-15 * time.Minute)
+	d.pass(time.Hour)
+	d.want("once more the same time")
+	d.pass(15 * time.Minute)
+	d.want("the next one", "hourly 01 13:30 0")
+}
+
 // Many schedules that are due at once are published portion by portion.
 func TestManySchedules(t *testing.T) {
 	var all []manifest.Schedule

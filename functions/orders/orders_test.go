@@ -427,7 +427,8 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// An operator sees the orders that are on their way and skips a step. The customer does not see what the operator wrote.
+// An operator sees the orders that are on their way and skips a step. The customer does not see what the operator
+// wrote.
 func TestOperators(t *testing.T) {
 	h := shop(t)
 	o := place(h)

@@ -2,7 +2,6 @@ package simulation_test
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -30,13 +29,6 @@ func TestBrokenAlmanac(t *testing.T) {
 	const within = 200
 	schedules := func(m store.Mutation) bool { return m.Collection == "schedules" }
 	for name, broken := range map[string]simulation.Broken{
-		"two clocks publish the same run": committing(
-			func(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
-				b.Preconditions = slices.DeleteFunc(slices.Clone(b.Preconditions), func(p store.Precondition) bool {
-					return p.Collection == "schedules"
-				})
-				return db.Commit(ctx, b)
-			}),
 		"the next run is not noted": forgetting("schedules", func(m store.Mutation) bool { return m.Version > 1 }),
 		"runs are made at once and noted later": committing(
 			func(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
