@@ -151,7 +151,7 @@ func (s *Store) write(ctx context.Context, changes []change, updates map[store.K
 		updated, conditional := updates[c.Key]
 		switch {
 		case c.Data == nil && conditional && !c.singleUse:
-			batch.Update(c.ref, c.marking(c.expected, s.now()), firestore.LastUpdateTime(updated))
+			batch.Update(c.ref, c.marking(c.expected, s.time()), firestore.LastUpdateTime(updated))
 		case c.Data == nil && conditional:
 			batch.Delete(c.ref, firestore.LastUpdateTime(updated))
 		case c.Data == nil:
@@ -235,7 +235,7 @@ func (s *Store) writeIn(tx *firestore.Transaction, c change, stored int64) error
 		data, fields := c.record.merged()
 		return tx.Set(c.ref, data, fields)
 	case stored > 0:
-		return tx.Update(c.ref, c.marking(stored, s.now()))
+		return tx.Update(c.ref, c.marking(stored, s.time()))
 	}
 	return nil // it is missing
 }

@@ -29,8 +29,8 @@ func SetPruneEvery(n int64) (restore func()) {
 	return func() { pruneEvery = before }
 }
 
-// SetNow sets the clock that dates marks, before the first commit.
-func (s *Store) SetNow(now func() time.Time) { s.now = now }
+// SetNow sets the clock that dates marks.
+func (s *Store) SetNow(now func() time.Time) { s.now.Store(&now) }
 
 // Marks returns the number of marks of deleted documents.
 func (s *Store) Marks(t *testing.T) (n int) {

@@ -39,8 +39,8 @@ type Store struct {
 	schema store.Schema
 	client *firestore.Client
 	seen   *seen
-	floors marks.Floors     // as far as this handle has read them
-	now    func() time.Time // dates marks
+	floors marks.Floors                     // as far as this handle has read them
+	now    atomic.Pointer[func() time.Time] // dates marks
 
 	floorsRead floorsRead
 	marked     atomic.Int64     // marks made since old ones were looked for
@@ -85,12 +85,20 @@ func Open(ctx context.Context, c Config, schema store.Schema) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{config: c, schema: schema, client: client, seen: newSeen(), now: time.Now}
+	s := &Store{config: c, schema: schema, client: client, seen: newSeen()}
 	s.marked.Store(pruneEvery) // the first deletion looks for old marks
 	s.background, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	s.prepared.run = s.register
 	s.prepared.begin(s.background, time.Time{})
 	return s, nil
+}
+
+// time returns the time that dates marks.
+func (s *Store) time() time.Time {
+	if now := s.now.Load(); now != nil {
+		return (*now)()
+	}
+	return time.Now()
 }
 
 // Ready waits until the database has answered, and returns an error that tells what to do when it cannot be used.

@@ -58,12 +58,12 @@ func (s *Store) learnFloors(r registered) {
 			s.floors.Raise(spec.Name, r.Floors[name].Version)
 		}
 	}
-	s.floorsRead.at.Store(s.now().UnixNano())
+	s.floorsRead.at.Store(s.time().UnixNano())
 }
 
 // freshFloors reads the floors again when they were read too long ago.
 func (s *Store) freshFloors(ctx context.Context) error {
-	if s.now().Sub(time.Unix(0, s.floorsRead.at.Load())).Abs() < floorsAge {
+	if s.time().Sub(time.Unix(0, s.floorsRead.at.Load())).Abs() < floorsAge {
 		return nil
 	}
 	return s.change(ctx, func(r *registered) (bool, error) {
@@ -96,7 +96,7 @@ func (s *Store) prune(ctx context.Context, collection string) error {
 	if err != nil {
 		return err
 	}
-	old := c.Where(layout.Deleted, "<", s.now().Add(-store.MarkRetention)).OrderBy(layout.Deleted, firestore.Asc)
+	old := c.Where(layout.Deleted, "<", s.time().Add(-store.MarkRetention)).OrderBy(layout.Deleted, firestore.Asc)
 	snaps, err := old.Limit(pruneLimit).Documents(ctx).GetAll()
 	if err != nil || len(snaps) == 0 {
 		return err
@@ -115,7 +115,7 @@ func (s *Store) prune(ctx context.Context, collection string) error {
 			r.Floors = map[string]floor{}
 		}
 		before := r.Floors[c.ID]
-		f = before.raise(largest, s.now())
+		f = before.raise(largest, s.time())
 		r.Floors[c.ID] = f
 		return f != before, nil
 	})
