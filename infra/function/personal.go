@@ -107,8 +107,7 @@ func (f *Function) loadPersonalKeys() error {
 		return err
 	}
 	if c.Keys == "" {
-		f.env.Logger.Warn("the keys of persons are wrapped under a key that everyone knows: set "+personal.Variable,
-			"function", f.name)
+		f.env.Logger.Warn("the keys of persons are wrapped under a key that everyone knows: set " + personal.Variable)
 	}
 	f.personalKeys, err = c.keys()
 	return err
