@@ -22,12 +22,15 @@ type breaker struct {
 func (b *breaker) closedIn(now time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.until.Sub(now) > b.policy.Pause { // the clock was set back
+		b.until = now
+	}
 	switch {
 	case b.until.IsZero():
 		return 0
 	case now.Before(b.until):
 		return b.until.Sub(now)
-	case !b.probing.IsZero() && now.Sub(b.probing) < b.policy.Pause:
+	case !b.probing.IsZero() && now.Sub(b.probing).Abs() < b.policy.Pause:
 		return b.policy.Pause
 	}
 	b.probing = now

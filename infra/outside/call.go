@@ -167,8 +167,8 @@ func (c *Call[In, Out]) make(ctx context.Context, p pending) (outcome, error) {
 
 func (c *Call[In, Out]) attempt(ctx context.Context, r Request[In]) (out Out, err error) {
 	env, limit := c.calls.f.Env(), c.policy.Deadline
-	if deadline, ok := ctx.Deadline(); ok {
-		limit = min(limit, deadline.Sub(env.Now())-commitTime)
+	if left, ok := timeLeft(ctx, env.Now()); ok {
+		limit = min(limit, left-commitTime)
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -190,8 +190,18 @@ const atOnceFor = 10 * time.Second
 
 // hasTime reports whether the message has more time left than d.
 func hasTime(ctx context.Context, now time.Time, d time.Duration) bool {
+	left, ok := timeLeft(ctx, now)
+	return ctx.Err() == nil && (!ok || left > d)
+}
+
+// timeLeft returns the time until the deadline. When the deadline of a context that has not ended is past by the
+// function's clock, that clock was set, and the machine's decides.
+func timeLeft(ctx context.Context, now time.Time) (left time.Duration, ok bool) {
 	deadline, ok := ctx.Deadline()
-	return ctx.Err() == nil && (!ok || deadline.Sub(now) > d)
+	if left = deadline.Sub(now); ok && left <= 0 && ctx.Err() == nil {
+		left = time.Until(deadline)
+	}
+	return left, ok
 }
 
 func (c *Call[In, Out]) finish(ctx context.Context, tx *function.Tx, p pending, o outcome, failure error) error {

@@ -51,8 +51,8 @@ type Broken struct {
 // Shop returns the system of all functions behind the gateway, with the settings that they have by default.
 func Shop(b Broken) simulate.System {
 	return simulate.System{
-		Settle: 20 * time.Minute,
-		Begin:  func(sim *simulate.Simulation, r *rand.Rand) *simulate.Scenario { return begin(sim, r, b) },
+		Faults: simulate.Kinds(), Settle: 20 * time.Minute,
+		Begin: func(sim *simulate.Simulation, r *rand.Rand) *simulate.Scenario { return begin(sim, r, b) },
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"testing"
 )
 
@@ -32,9 +31,11 @@ func main() {
 // returns its folder.
 func Module(t *testing.T) string {
 	t.Helper()
-	_, here, _, _ := runtime.Caller(0)
-	tool := filepath.Join(filepath.Dir(here), "..", "..")
-	dir := t.TempDir()
+	file, err := exec.Command("go", "env", "GOMOD").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tool, dir := filepath.Dir(string(file)), t.TempDir()
 	// The dependency is one of this tool's, so that nothing is downloaded.
 	mod := regexp.MustCompile(`(?m)^module .*$`).ReplaceAll(read(t, filepath.Join(tool, "go.mod")),
 		[]byte("module example.com/shop"))
