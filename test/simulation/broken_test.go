@@ -453,25 +453,10 @@ func TestBroken(t *testing.T) {
 				}
 				without := sys
 				without.MaxFaults = -1
-				var found atomic.Pointer[simulate.Report]
-				r := simulate.Runner{
-					System: sys,
-					First:  1,
-					Seeds:  within,
-					Around: bubbled(t),
-					Enough: func(failed *simulate.Report) bool {
-						if !b.always && !simulate.Run(without, failed.Seed).OK() {
-							return false // it fails without the faults
-						}
-						found.Store(failed)
-						return true
-					},
-				}
-				r.Run(t.Context())
-				if found.Load() == nil {
+				byFaults := func(failed *simulate.Report) bool { return b.always || simulate.Run(without, failed.Seed).OK() }
+				if search(t, simulate.Runner{System: sys, Seeds: within}, byFaults) == nil {
 					t.Fatalf("%d seeds find no violation in a shop that %s", within, b.name)
 				}
-				t.Logf("seed %d: %s", found.Load().Seed, found.Load().Violations[0].Text)
 			})
 		}
 	}
@@ -486,12 +471,7 @@ func (endless) Deadline() (time.Time, bool) { return time.Time{}, false }
 // becomes a dead letter, without any fault.
 func TestBacklog(t *testing.T) {
 	const within = 50
-	r := simulate.Runner{System: simulation.Depot(nil), First: 1, Seeds: within, Around: bubbled(t)}
-	p, failed := r.Run(t.Context())
-	t.Log(p)
-	for _, f := range failed {
-		bubbled(t)(func() { t.Errorf("%s", simulate.Shrink(simulation.Depot(nil), f.Seed)) })
-	}
+	holds(t, simulate.Runner{System: simulation.Depot(nil), First: 1, Seeds: within})
 	sys := simulation.Depot(func(_ string, next broker.Handler) broker.Handler {
 		return func(ctx context.Context, batch []ce.Event) []broker.Result { return next(endless{ctx}, batch) }
 	})
@@ -515,28 +495,17 @@ func TestBacklog(t *testing.T) {
 // of faults. Where units append to what a replay has sealed, or by their own clocks, that does not hold.
 func TestLibrary(t *testing.T) {
 	const within = 200
-	sys := simulation.Library(simulation.Broken{})
-	r := simulate.Runner{System: sys, First: 1, Seeds: within, Around: bubbled(t)}
-	p, failed := r.Run(t.Context())
-	t.Log(p)
-	for _, f := range failed {
-		bubbled(t)(func() { t.Errorf("%s", simulate.Shrink(sys, f.Seed)) })
-	}
+	holds(t, simulate.Runner{System: simulation.Library(simulation.Broken{}), First: 1, Seeds: within})
 	for name, broken := range map[string]simulation.Broken{
 		"appends to an archive that is sealed": committing(unsealed), "goes by its own clock": byOwnClock(),
 	} {
-		found, sys := atomic.Pointer[simulate.Report]{}, simulation.Library(broken)
-		sys.Faults, sys.MaxFaults = []simulate.Kind{simulate.Slow, simulate.Skew}, 40
-		r := simulate.Runner{
-			System: sys, First: 1, Seeds: within, Around: bubbled(t),
-			Enough: func(failed *simulate.Report) bool { found.Store(failed); return true },
-		}
-		r.Run(t.Context())
-		if found.Load() == nil {
-			t.Errorf("%d seeds find no violation in a library that %s", within, name)
-			continue
-		}
-		t.Logf("%s: seed %d: %s", name, found.Load().Seed, found.Load().Violations[0].Text)
+		t.Run(name, func(t *testing.T) {
+			sys := simulation.Library(broken)
+			sys.Faults, sys.MaxFaults = []simulate.Kind{simulate.Slow, simulate.Skew}, 40
+			if search(t, simulate.Runner{System: sys, Seeds: within}, nil) == nil {
+				t.Errorf("%d seeds find no violation in a library that %s", within, name)
+			}
+		})
 	}
 }
 
@@ -545,13 +514,7 @@ func TestLibrary(t *testing.T) {
 // comes before its schedule is forgotten.
 func TestStation(t *testing.T) {
 	const within = 200
-	sys := simulation.Station(simulation.Broken{})
-	r := simulate.Runner{System: sys, First: 1, Seeds: 60, Around: bubbled(t)}
-	p, failed := r.Run(t.Context())
-	t.Log(p)
-	for _, f := range failed {
-		bubbled(t)(func() { t.Errorf("%s", simulate.Shrink(sys, f.Seed)) })
-	}
+	holds(t, simulate.Runner{System: simulation.Station(simulation.Broken{}), First: 1, Seeds: 60})
 	for name, broken := range map[string]simulation.Broken{
 		"does not say that a unit is too large": committing(
 			func(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
@@ -563,18 +526,13 @@ func TestStation(t *testing.T) {
 			}),
 		"forgets a cancel that overtakes its schedule": forgetting("cancelled", nil),
 	} {
-		found, sys := atomic.Pointer[simulate.Report]{}, simulation.Station(broken)
-		sys.Faults, sys.MaxFaults = []simulate.Kind{simulate.Reorder, simulate.Delay}, 40
-		r := simulate.Runner{
-			System: sys, First: 1, Seeds: within, Around: bubbled(t),
-			Enough: func(failed *simulate.Report) bool { found.Store(failed); return true },
-		}
-		r.Run(t.Context())
-		if found.Load() == nil {
-			t.Errorf("%d seeds find no violation in a station that %s", within, name)
-			continue
-		}
-		t.Logf("%s: seed %d: %s", name, found.Load().Seed, found.Load().Violations[0].Text)
+		t.Run(name, func(t *testing.T) {
+			sys := simulation.Station(broken)
+			sys.Faults, sys.MaxFaults = []simulate.Kind{simulate.Reorder, simulate.Delay}, 40
+			if search(t, simulate.Runner{System: sys, Seeds: within}, nil) == nil {
+				t.Errorf("%d seeds find no violation in a station that %s", within, name)
+			}
+		})
 	}
 }
 

@@ -3,8 +3,8 @@ package simulation_test
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
@@ -55,24 +55,13 @@ func TestBrokenErasure(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			sys := simulation.Shop(c.broken)
 			sys.MaxFaults = -1
-			var found atomic.Pointer[simulate.Report]
-			r := simulate.Runner{
-				System: sys, First: 1, Seeds: within, Around: bubbled(t),
-				Enough: func(failed *simulate.Report) bool {
-					for _, v := range failed.Violations {
-						if strings.Contains(v.Text, c.want) {
-							found.Store(failed)
-							return true
-						}
-					}
-					return false
-				},
-			}
-			r.Run(t.Context())
-			if found.Load() == nil {
+			found := search(t, simulate.Runner{System: sys, Seeds: within}, func(failed *simulate.Report) bool {
+				return slices.ContainsFunc(failed.Violations,
+					func(v simulate.Violation) bool { return strings.Contains(v.Text, c.want) })
+			})
+			if found == nil {
 				t.Fatalf("%d seeds do not find that %s", within, name)
 			}
-			t.Logf("seed %d: %s", found.Load().Seed, found.Load().Violations[0].Text)
 		})
 	}
 }

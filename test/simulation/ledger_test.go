@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
@@ -21,12 +20,7 @@ import (
 
 // Every promise of the ledger holds under all kinds of faults.
 func TestLedger(t *testing.T) {
-	r := simulate.Runner{System: simulation.Ledger(simulation.Broken{}), First: *first, Seeds: *seeds, Around: bubbled(t)}
-	p, failed := r.Run(t.Context())
-	t.Log(p)
-	for _, f := range failed {
-		bubbled(t)(func() { t.Errorf("%s", simulate.Shrink(r.System, f.Seed)) })
-	}
+	holds(t, simulate.Runner{System: simulation.Ledger(simulation.Broken{}), First: *first, Seeds: *seeds})
 }
 
 // storing returns a system whose functions have a changed store.
@@ -86,16 +80,9 @@ func TestBrokenLedger(t *testing.T) {
 	const within = 200
 	for _, b := range brokenLedgers {
 		t.Run(b.name, func(t *testing.T) {
-			var found atomic.Pointer[simulate.Report]
-			r := simulate.Runner{
-				System: simulation.Ledger(b.broken), First: 1, Seeds: within, Around: bubbled(t),
-				Enough: func(failed *simulate.Report) bool { found.Store(failed); return true },
-			}
-			r.Run(t.Context())
-			if found.Load() == nil {
+			if search(t, simulate.Runner{System: simulation.Ledger(b.broken), Seeds: within}, nil) == nil {
 				t.Fatalf("%d seeds find no violation in a ledger that %s", within, b.name)
 			}
-			t.Logf("seed %d: %s", found.Load().Seed, found.Load().Violations[0].Text)
 		})
 	}
 }

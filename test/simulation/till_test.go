@@ -53,12 +53,7 @@ func leavingNothing(c *simulate.Function) {
 // each event has its effect once. Each promise that this rests on is needed.
 func TestTill(t *testing.T) {
 	const within = 200
-	r := simulate.Runner{System: simulation.Till(simulation.BrokenTill{}), First: 1, Seeds: within, Around: bubbled(t)}
-	p, failed := r.Run(t.Context())
-	t.Log(p)
-	for _, f := range failed {
-		bubbled(t)(func() { t.Errorf("%s", simulate.Shrink(simulation.Till(simulation.BrokenTill{}), f.Seed)) })
-	}
+	holds(t, simulate.Runner{System: simulation.Till(simulation.BrokenTill{}), First: 1, Seeds: within})
 	for _, b := range brokenTills {
 		kinds := b.faults
 		if kinds == nil {

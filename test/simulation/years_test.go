@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/ebb-dev/ebb/infra/broker"
@@ -16,13 +15,7 @@ import (
 
 // Everything that expires is removed in time over weeks, under all kinds of faults.
 func TestYears(t *testing.T) {
-	sys := simulation.Years(nil)
-	r := simulate.Runner{System: sys, First: 1, Seeds: 50, Around: bubbled(t)}
-	p, failed := r.Run(t.Context())
-	t.Log(p)
-	for _, f := range failed {
-		bubbled(t)(func() { t.Errorf("%s", simulate.Shrink(sys, f.Seed)) })
-	}
+	holds(t, simulate.Runner{System: simulation.Years(nil), First: 1, Seeds: 50})
 }
 
 // keeping returns a change of a function whose store does not remove what matches.
@@ -76,16 +69,10 @@ func TestNothingIsForgotten(t *testing.T) {
 		}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			var found atomic.Pointer[simulate.Report]
-			r := simulate.Runner{
-				System: simulation.Years(change), First: 1, Seeds: within, Around: bubbled(t),
-				Enough: func(failed *simulate.Report) bool { found.Store(failed); return true },
+			found := search(t, simulate.Runner{System: simulation.Years(change), Seeds: within}, nil)
+			if found == nil || !strings.Contains(found.Violations[0].Text, "past its time") {
+				t.Fatalf("%d seeds do not find that %s: %v", within, name, found)
 			}
-			r.Run(t.Context())
-			if found.Load() == nil || !strings.Contains(found.Load().Violations[0].Text, "past its time") {
-				t.Fatalf("%d seeds do not find that %s: %v", within, name, found.Load())
-			}
-			t.Logf("seed %d: %s", found.Load().Seed, found.Load().Violations[0].Text)
 		})
 	}
 }
