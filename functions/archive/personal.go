@@ -35,7 +35,7 @@ func refOf(wrapped string) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// detachKey returns an event as it is stored: its key is stored apart, or dropped when the person is erased.
+// detachKey stores the key of an event apart, or drops it when the person is erased, and returns the event without it.
 func (a *archive) detachKey(ctx context.Context, tx *function.Tx, e ce.Event) (ce.Event, error) {
 	person, wrapped := event.Extension(e, event.Person), event.Extension(e, event.PersonalKey)
 	if wrapped == "" {
@@ -79,7 +79,7 @@ func (a *archive) erase(ctx context.Context, tx *function.Tx, e ce.Event) error 
 	}
 	data, err := event.PersonErased.Decode(e)
 	if err != nil {
-		return nil // it is stored like any event of a stranger, and erases nobody
+		return nil // it is stored like any event of a stranger, and destroys no key
 	}
 	id := personID(data.PersonID)
 	known, _, err := a.keys.Find(ctx, tx, id)

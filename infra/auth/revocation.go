@@ -23,7 +23,7 @@ type Revocation struct {
 // token that was issued last is valid.
 const maxRevokedSessions = 64
 
-// Revocations holds the revoked access of one subject, as it is stored. It is the union of what Add was given: the
+// Revocations is the stored form of the revoked access of one subject. It is the union of what Add was given: the
 // order and the number of times do not matter, except that more sessions than are listed have all tokens of before
 // refused.
 type Revocations struct {

@@ -22,7 +22,7 @@ const (
 	// starting as well.
 	forgetGrace = time.Hour
 
-	leaseWait = time.Second // for the lease of a trigger, which nobody has
+	leaseWait = time.Second // for the lease of a trigger that no process serves
 )
 
 // forgetUnserved forgets the triggers that no process has served for long.

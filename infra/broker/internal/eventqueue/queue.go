@@ -111,8 +111,7 @@ type Message struct {
 	Event   event.Event
 
 	// Lost is how often the message came again without having been acknowledged or given back: a receive count. A product
-	// that counts what was given back too, or what nobody had begun to handle, only makes the handling of the message
-	// slower.
+	// that also counts what was given back, or what no handler had begun, only makes the handling of the message slower.
 	Lost  int
 	Tries delivery.Tries // as SetTries stored them last
 }
