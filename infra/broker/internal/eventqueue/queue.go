@@ -111,7 +111,8 @@ type Message struct {
 	Event   event.Event
 
 	// Lost is how often the message came again without having been acknowledged or given back: a receive count. A product
-	// that also counts what was given back, or what no handler had begun, only makes the handling of the message slower.
+	// that also counts what was given back, or what no handler had begun, only makes the handling of the message
+	// slower.
 	Lost  int
 	Tries delivery.Tries // as SetTries stored them last
 }
