@@ -18,8 +18,8 @@ func holds(t *testing.T, r simulate.Runner) {
 	}
 }
 
-// search runs seeds of a broken system from 1 on, up to one whose report is meant; nil: every violation. It returns that
-// report and logs its first violation, or returns nil.
+// search runs seeds of a broken system from 1 on, up to one whose report is meant; nil: every violation. It returns
+// that report and logs its first violation, or returns nil.
 func search(t *testing.T, r simulate.Runner, meant func(*simulate.Report) bool) *simulate.Report {
 	t.Helper()
 	var found atomic.Pointer[simulate.Report]

@@ -12,8 +12,8 @@ import (
 //
 //   - Attempts that were answered cost nothing extra: the source stores them along with what it stores anyway.
 //   - An attempt that was never answered, as the process died, is not counted at first, since the source cannot tell
-//     which of the events in its calls was the cause, if any. A source only counts the deaths: one for each event that may have
-//     been in a call.
+//     which of the events in its calls was the cause, if any. A source only counts the deaths: one for each event that
+//     may have been in a call.
 //   - An event that was unfinished at suspectDeaths deaths is a suspect. Suspects are tried one at a time, each alone
 //     in the whole process, and before the call the source stores that the attempt begins (Keeper.Mark). When the
 //     process dies then, the attempt is known to have failed, and the deaths before count for that event as well. When
