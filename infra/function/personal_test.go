@@ -71,7 +71,7 @@ func TestPersonalFields(t *testing.T) {
 	h := functiontest.New(t, members)
 	h.MustDeliver(ship("m1"))
 	es := h.Emitted()
-	if len(es) != 1 || tells(t, h, es, "Ada") || tells(t, h, es, "m1@") {
+	if len(es) != 1 || tells(t, h, es, "Ada m1") || tells(t, h, es, "m1@") {
 		t.Fatalf("got %v", es)
 	}
 	data, err := memberJoined.Decode(es[0])

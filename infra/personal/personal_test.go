@@ -86,9 +86,9 @@ func TestSeal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	values := map[string]string{"name": "Ada"}
+	values := map[string]string{"name": "Ada King"}
 	sealed, err := key.Seal(values, "event 1")
-	if err != nil || strings.Contains(sealed, "Ada") {
+	if err != nil || strings.Contains(sealed, "Ada King") {
 		t.Fatalf("got %s, %v", sealed, err)
 	}
 	rotated := keys(t, personal.NewKey()+", "+before)
