@@ -61,7 +61,7 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 	transport := proxy.NewTransport()
 	directory := env.Discovery
 	if directory == nil {
-		if directory, err = dns.New(set.Address, transport); err != nil {
+		if directory, err = dns.Open(set.Address, transport); err != nil {
 			return nil, fmt.Errorf("EBB_FUNCTION_URL: %w", err)
 		}
 	}
