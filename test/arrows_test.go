@@ -151,7 +151,7 @@ var layers = []layer{
 	{ // the gateway chooses a driver by its settings
 		packages: "functions/gateway",
 		may:      kit + " infra/function infra/generate infra/gateway infra/gateway/policyfile infra/balance infra/proxy infra/discovery/dns",
-		tests:    "infra/discovery/static infra/function/functiontest",
+		tests:    "infra/discovery/static infra/function/functiontest infra/host",
 	},
 	{
 		packages: "functions/*/...",
