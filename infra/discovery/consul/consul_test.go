@@ -137,7 +137,7 @@ func TestTTL(t *testing.T) {
 // An agent that was restarted without its data gets the instance again.
 func TestForgottenRegistration(t *testing.T) {
 	run(t, consul.Config{}, func(t *testing.T, agent *consultest.Agent, d *consul.Discovery) {
-		register(t, d, at("10.0.0.1", 80))
+		one := register(t, d, at("10.0.0.1", 80))
 		agent.Forget()
 		want(t, "while it is forgotten", addresses(t, d), "")
 		time.Sleep(5 * time.Second)
@@ -147,6 +147,10 @@ func TestForgottenRegistration(t *testing.T) {
 		agent.Fail(false)
 		time.Sleep(35 * time.Second)
 		want(t, "after an outage", addresses(t, d), "10.0.0.1:80")
+		agent.Forget()
+		if err := one.Deregister(t.Context()); err != nil {
+			t.Errorf("an instance that the agent does not know: %v", err)
+		}
 	})
 }
 
@@ -162,14 +166,11 @@ func TestAgentAway(t *testing.T) {
 		if err := d.Ready(t.Context()); !fault.Is(err, fault.Unavailable) {
 			t.Errorf("ready: %v", err)
 		}
-		if _, err := d.Register(t.Context(), at("10.0.0.1", 80)); err == nil {
-			t.Error("registered with an agent that fails")
-		}
+		early := register(t, d, at("10.0.0.1", 80)) // the machine's agent starts later
 		agent.Fail(false)
 		if err := d.Ready(t.Context()); err != nil {
 			t.Errorf("ready: %v", err)
 		}
-		register(t, d, at("10.0.0.1", 80))
 		time.Sleep(time.Minute)
 		want(t, "when it is back", addresses(t, d), "10.0.0.1:80")
 		agent.Fail(true)
@@ -177,6 +178,9 @@ func TestAgentAway(t *testing.T) {
 		want(t, "when it is away again", addresses(t, d), "10.0.0.1:80")
 		if err := d.Ready(t.Context()); err != nil {
 			t.Errorf("ready with instances: %v", err)
+		}
+		if err := early.Deregister(t.Context()); err == nil {
+			t.Error("deregistered from an agent that fails")
 		}
 	})
 }
