@@ -7,7 +7,6 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/manifest"
-	"github.com/ebb-dev/ebb/infra/proxy"
 )
 
 // Route is one operation. It must not be changed.
@@ -41,7 +40,7 @@ func (g *Gateway) addFunction(m manifest.Function) error {
 	if err := g.checkName(m.Name); err != nil {
 		return err
 	}
-	p := proxy.New(m.Name, proxy.Config{Discovery: g.cfg.Discovery, Transport: g.cfg.Transport})
+	p := g.upstream(m.Name)
 	call := func(x *Exchange) {
 		if x.Request.Body != nil && x.Request.Body != http.NoBody {
 			x.Own() // a function of this process may replace the body by one that it has read
