@@ -86,7 +86,8 @@ var layers = []layer{
 	{packages: "infra/flag/...", may: "infra/fault infra/event infra/store $/..."},
 
 	// What functions are made of.
-	{packages: "infra/manifest", may: "infra/broker infra/config infra/event infra/store"},
+	{packages: "infra/policy", outside: "none"},
+	{packages: "infra/manifest", may: "infra/broker infra/config infra/event infra/policy infra/store"},
 	{packages: "infra/host", may: "infra/broker infra/manifest"},
 	{
 		packages: "infra/function", may: kit + " infra/host infra/internal/...",
@@ -149,8 +150,8 @@ var layers = []layer{
 	},
 	{ // the gateway chooses a driver by its settings
 		packages: "functions/gateway",
-		may:      kit + " infra/function infra/generate infra/gateway infra/balance infra/proxy infra/discovery/dns",
-		tests:    "infra/discovery/static infra/function/functiontest",
+		may:      kit + " infra/function infra/generate infra/gateway infra/gateway/policyfile infra/balance infra/proxy infra/discovery/dns",
+		tests:    "infra/discovery/static infra/function/functiontest infra/host",
 	},
 	{
 		packages: "functions/*/...",
@@ -165,7 +166,7 @@ var layers = []layer{
 
 // kit is what functions and all that is about them may use: plain data, ports without drivers, and the foundations.
 const kit = "infra/auth infra/broker infra/config infra/discovery infra/event infra/fault infra/httprequest" +
-	" infra/manifest infra/personal infra/problem infra/store infra/telemetry"
+	" infra/manifest infra/personal infra/policy infra/problem infra/store infra/telemetry"
 
 // match reports whether the path is one that the pattern names, and returns the part of it before "/...".
 func match(pattern, path string) (base string, ok bool) {

@@ -2,11 +2,14 @@ package gateway
 
 import (
 	"fmt"
+	"log/slog"
+	"net/http"
 
 	"github.com/ebb-dev/ebb/infra/balance"
 	"github.com/ebb-dev/ebb/infra/discovery/dns"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/gateway"
+	"github.com/ebb-dev/ebb/infra/gateway/policyfile"
 	"github.com/ebb-dev/ebb/infra/generate"
 	"github.com/ebb-dev/ebb/infra/proxy"
 )
@@ -30,6 +33,7 @@ type Config struct {
 // settings are what a team may want to change without a new build.
 type settings struct {
 	Origins []string `envconfig:"EBB_CORS_ORIGINS" desc:"origins whose scripts may call from a browser, with commas between; * for any"`
+	Policy  string   `envconfig:"EBB_GATEWAY_POLICY" desc:"file with the policies of this environment, YAML or JSON; read again when it changes and on SIGHUP"`
 	Address string   `envconfig:"EBB_FUNCTION_URL" default:"http://{function}.default.svc.cluster.local" desc:"where the gateway finds a function, with {function} for its name"`
 	Balance string   `envconfig:"EBB_BALANCE" default:"least-connections" desc:"which instance of a function gets a request: round-robin, weighted-round-robin, least-connections, ip-hash or two-choices"`
 	Zone    string   `envconfig:"EBB_ZONE" desc:"where the gateway runs; it prefers instances of its zone"`
@@ -61,7 +65,7 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 	transport := proxy.NewTransport()
 	directory := env.Discovery
 	if directory == nil {
-		if directory, err = dns.New(set.Address, transport); err != nil {
+		if directory, err = dns.Open(set.Address, transport); err != nil {
 			return nil, fmt.Errorf("EBB_FUNCTION_URL: %w", err)
 		}
 	}
@@ -73,8 +77,28 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 	if err != nil {
 		return nil, err
 	}
-	function.Handler(f, g, gateway.OpenAPI(c.compositions()...))
+	h, err := configured(g, set, env.Logger)
+	if err != nil {
+		return nil, fmt.Errorf("EBB_GATEWAY_POLICY: %w", err)
+	}
+	function.Handler(f, h, gateway.OpenAPI(c.compositions()...))
 	return f, nil
+}
+
+// configured returns the gateway with the policies of the file that the settings name. It watches the file while the
+// function runs.
+func configured(g *gateway.Gateway, set settings, log *slog.Logger) (http.Handler, error) {
+	if set.Policy == "" {
+		return g, nil
+	}
+	file, err := policyfile.Open(set.Policy, g.Configure, log)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		*gateway.Gateway
+		*policyfile.File
+	}{g, file}, nil
 }
 
 // compositions returns GET /api/me, if it has parts.

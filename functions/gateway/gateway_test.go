@@ -6,6 +6,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +20,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/discovery/static"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/generate"
+	"github.com/ebb-dev/ebb/infra/host"
 	"github.com/ebb-dev/ebb/infra/manifest"
 )
 
@@ -187,13 +191,47 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
+// EBB_GATEWAY_POLICY names the file with the policies of the environment, which is watched while the function runs.
+func TestPolicyFile(t *testing.T) {
+	authenticator, token := signIn(t)
+	path := filepath.Join(t.TempDir(), "policy.yaml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	settings := config.Map(map[string]string{"EBB_GATEWAY_POLICY": path})
+	_, err := product.New(function.Env{Lookup: settings, Discovery: static.Discovery{}})
+	if err == nil || !strings.HasPrefix(err.Error(), "EBB_GATEWAY_POLICY: ") {
+		t.Errorf("without the file: got %v", err)
+	}
+	write("operations: {'GET /api/users/{id}': {roles: [staff]}}")
+	g := newGateway(t, product, function.Env{
+		Authenticator: authenticator, Lookup: settings, Discovery: static.Discovery{"users": static.Handler(answer())},
+	}).(host.Instance)
+	if err := g.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if w := get(g, "/api/users/1", "Authorization", token); w.Code != http.StatusForbidden {
+		t.Errorf("got %d, want 403", w.Code)
+	}
+	write("{}")
+	for get(g, "/api/users/1", "Authorization", token).Code != http.StatusOK {
+		runtime.Gosched() // until the file has been read
+	}
+	if err := g.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // The gateway consumes and emits nothing and stores nothing, and declares its settings.
 func TestDeclaration(t *testing.T) {
 	d, err := function.Declare(product.New)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !d.Gateway || len(d.Consumes)+len(d.Emits)+len(d.Collections) > 0 || len(d.Settings) != 4 {
+	if !d.Gateway || len(d.Consumes)+len(d.Emits)+len(d.Collections) > 0 || len(d.Settings) != 5 {
 		t.Errorf("got %+v", d.Function)
 	}
 	if err := d.CheckSettings(config.Map(nil)); err != nil {

@@ -61,10 +61,10 @@ func (c Composition) describe() map[string]any {
 }
 
 // addComposition adds the operation with those of its parts that a function serves. The functions are added before.
-func (g *Gateway) addComposition(c Composition) error {
+func (g *Gateway) addComposition(t *table, c Composition) error {
 	var parts []source
 	for _, p := range c.Parts {
-		if found := g.tree.find(strings.TrimPrefix(p.Path, "/")); found != nil && found.route(http.MethodGet) != nil {
+		if found := t.tree.find(strings.TrimPrefix(p.Path, "/")); found != nil && found.route(http.MethodGet) != nil {
 			parts = append(parts, source{p, found.route(http.MethodGet)})
 		}
 	}
@@ -72,7 +72,7 @@ func (g *Gateway) addComposition(c Composition) error {
 		return nil
 	}
 	declared := manifest.Route{Method: http.MethodGet, Path: c.Path, Access: manifest.AccessAuthenticated}
-	return g.tree.add(newRoute("", declared, func(x *Exchange) { g.compose(x, parts) }))
+	return t.tree.add(newRoute("", declared, func(x *Exchange) { g.compose(x, parts) }))
 }
 
 // source is a part and the operation that answers it.

@@ -40,6 +40,7 @@ type Exchange struct {
 	Caller auth.Principal
 
 	id       [1]string // of the request
+	table    *table
 	path     *pathItem // that the request's path matches; nil: none
 	own      bool      // Request is a copy
 	response response

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/balance"
@@ -41,8 +42,9 @@ type Config struct {
 // Gateway is an http.Handler that routes requests to functions. It is safe for concurrent use.
 type Gateway struct {
 	cfg       Config
-	tree      node
-	root      pathItem            // of the path /
+	table     atomic.Pointer[table]
+	functions map[string]Handler  // the way to each function
+	documents []*Route            // that the gateway serves itself
 	origins   map[string]bool     // "*": any
 	prewarmer discovery.Prewarmer // nil: functions start in no time
 	handle    Handler
@@ -51,7 +53,7 @@ type Gateway struct {
 var _ http.Handler = (*Gateway)(nil)
 
 // New returns the gateway of a system. The error names everything that is wrong: a path that cannot be routed or that
-// two functions serve, a function that discovery does not know.
+// two functions serve, a policy that is not valid, a function that discovery does not know.
 func New(cfg Config) (*Gateway, error) {
 	if cfg.Transport == nil {
 		cfg.Transport = proxy.NewTransport()
@@ -59,21 +61,21 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	g := &Gateway{cfg: cfg, origins: map[string]bool{}}
+	g := &Gateway{cfg: cfg, functions: map[string]Handler{}, origins: map[string]bool{}}
 	for _, o := range cfg.Origins {
 		g.origins[strings.TrimSuffix(strings.TrimSpace(o), "/")] = true
 	}
 	g.prewarmer, _ = cfg.Discovery.(discovery.Prewarmer)
+	g.documents = g.newDocuments()
 	var errs []error
 	for _, d := range cfg.System.Functions {
-		errs = append(errs, g.addFunction(d.Function))
+		errs = append(errs, g.connect(d.Function))
 	}
-	for _, c := range cfg.Compositions {
-		errs = append(errs, g.addComposition(c))
-	}
-	if err := errors.Join(append(errs, g.addDocuments())...); err != nil {
+	first, err := g.read("", nil)
+	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
+	g.table.Store(first)
 	g.handle = chain(dispatch, g.chain()...)
 	return g, nil
 }
@@ -87,19 +89,21 @@ func (g *Gateway) chain() []Middleware {
 		g.measure,
 		g.recoverPanics,
 		checkSyntax,
-		g.match,
+		match,
 		g.cors,
 		answerUnmatched,
 		g.authorize,
 		limitBody,
 		g.trace,
+		limitAnswer,
+		limitTime,
 	}
 	return append(append(before, g.cfg.Policies...), g.prewarm)
 }
 
 // ServeHTTP implements http.Handler.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := &Exchange{Request: r, response: response{ResponseWriter: w}}
+	x := &Exchange{Request: r, table: g.table.Load(), response: response{ResponseWriter: w}}
 	x.Writer = &x.response
 	g.handle(x)
 }

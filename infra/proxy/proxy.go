@@ -28,7 +28,8 @@ type Config struct {
 // Proxy is an http.Handler that serves the requests of one function by its instances. It is safe for concurrent use.
 //
 // A request that cannot be carried is answered with a problem document: 503 when there is no instance or the chosen one
-// cannot be reached, 413 when reading the request's body fails with a *http.MaxBytesError.
+// cannot be reached, 504 when the deadline of the request's context passes, 413 when reading the request's body fails
+// with a *http.MaxBytesError.
 type Proxy struct {
 	name string
 	cfg  Config
@@ -88,9 +89,12 @@ func forward(r *httputil.ProxyRequest) {
 // answerError answers a request that was not carried.
 func answerError(w http.ResponseWriter, r *http.Request, err error) {
 	var large *http.MaxBytesError
-	if errors.As(err, &large) {
+	switch {
+	case errors.As(err, &large):
 		err = fault.Wrap(err, fault.TooLarge, "the body is over the limit of %d bytes", large.Limit)
-	} else {
+	case errors.Is(err, context.DeadlineExceeded):
+		err = fault.Wrap(err, fault.Timeout, "the function that answers this takes too long")
+	default:
 		err = fault.Wrap(err, fault.Unavailable, unreachable)
 	}
 	problem.Write(w, r, err)
