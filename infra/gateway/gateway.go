@@ -7,12 +7,15 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/generate"
 	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/proxy"
+	"github.com/ebb-dev/ebb/infra/ratelimit"
+	"github.com/ebb-dev/ebb/infra/ratelimit/memory"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
@@ -22,9 +25,11 @@ type Config struct {
 	Discovery discovery.Discovery // finds their instances
 	Transport http.RoundTripper   // to instances of other processes; nil: proxy.NewTransport
 
+	Limiter       ratelimit.Limiter    // counts for the rate limits; nil: each process counts by itself
 	Authenticator auth.Authenticator   // checks credentials; nil refuses all of them
 	Telemetry     *telemetry.Telemetry // nil: none
 	Logger        *slog.Logger         // nil: slog.Default
+	Now           func() time.Time     // nil: time.Now
 
 	Documents    generate.Product // how /openapi.json and /asyncapi.json name the product
 	Compositions []Composition    // answers that are put together from those of several functions
@@ -39,9 +44,10 @@ type Config struct {
 type Gateway struct {
 	cfg       Config
 	table     atomic.Pointer[table]
-	functions map[string]Handler  // the way to each function
-	documents []*Route            // that the gateway serves itself
-	origins   map[string]bool     // "*": any
+	functions map[string]Handler // the way to each function
+	documents []*Route           // that the gateway serves itself
+	origins   map[string]bool    // "*": any
+	limits    limits
 	prewarmer discovery.Prewarmer // nil: functions start in no time
 	handle    Handler
 }
@@ -54,6 +60,9 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Transport == nil {
 		cfg.Transport = proxy.NewTransport()
 	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
@@ -62,6 +71,7 @@ func New(cfg Config) (*Gateway, error) {
 		g.origins[strings.TrimSuffix(strings.TrimSpace(o), "/")] = true
 	}
 	g.prewarmer, _ = cfg.Discovery.(discovery.Prewarmer)
+	g.limits = limits{shared: cfg.Limiter, local: memory.New(cfg.Now), now: cfg.Now}
 	g.documents = g.newDocuments()
 	var errs []error
 	for _, d := range cfg.System.Functions {
@@ -89,6 +99,7 @@ func (g *Gateway) chain() []Middleware {
 		g.cors,
 		answerUnmatched,
 		g.authorize,
+		g.limitRate,
 		limitBody,
 		g.trace,
 		limitAnswer,
