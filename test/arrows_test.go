@@ -120,7 +120,8 @@ var layers = []layer{
 		tests: "infra/function infra/store",
 	},
 	{
-		packages: "infra/gateway/...", may: kit + " infra/balance infra/proxy infra/generate infra/ratelimit infra/ratelimit/memory" +
+		packages: "infra/gateway/...",
+		may: kit + " infra/balance infra/proxy infra/generate infra/ratelimit infra/ratelimit/memory" +
 			" infra/internal/... $/...",
 		tests: "infra/discovery/static infra/function infra/function/functiontest",
 	},
@@ -158,8 +159,10 @@ var layers = []layer{
 	},
 	{ // the gateway chooses a driver by its settings
 		packages: "functions/gateway",
-		may:      kit + " infra/function infra/generate infra/gateway infra/gateway/policyfile infra/balance infra/proxy infra/discovery/dns infra/ratelimit/redis",
-		tests:    "infra/discovery/static infra/function/functiontest infra/host infra/ratelimit/redis/redistest",
+		may: kit + " infra/function infra/generate infra/gateway infra/gateway/policyfile infra/balance infra/proxy" +
+			" infra/discovery/dns infra/ratelimit infra/ratelimit/redis",
+		tests: "infra/discovery/static infra/function/functiontest infra/host" +
+			" infra/ratelimit/redis/redistest",
 	},
 	{
 		packages: "functions/*/...",

@@ -104,7 +104,9 @@ func limitsOf(x *Exchange, rates []policy.Rate) []ratelimit.Limit {
 		if !r.Shared {
 			operation = x.Route.Method + " " + x.Route.Path
 		}
-		all[i] = ratelimit.Limit{Key: key(r.Name, operation, counted(x, r.By)), Quota: r.Quota, Window: time.Duration(r.Window)}
+		all[i] = ratelimit.Limit{
+			Key: key(r.Name, operation, counted(x, r.By)), Quota: r.Quota, Window: time.Duration(r.Window),
+		}
 	}
 	return all
 }

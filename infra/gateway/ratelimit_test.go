@@ -57,7 +57,8 @@ operations:
 	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
 		t.Fatal(err)
 	}
-	if p.Type != "https://iana.org/assignments/http-problem-types#quota-exceeded" || !slices.Equal(p.Violated, []string{"burst"}) {
+	const kind = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+	if p.Type != kind || !slices.Equal(p.Violated, []string{"burst"}) {
 		t.Errorf("the problem is %s", w.Body)
 	}
 	if h := w.Header(); h.Get("Retry-After") != "20" || h.Get("RateLimit") != `"burst";r=0;t=60, "day";r=97;t=2592` ||
@@ -68,7 +69,8 @@ operations:
 	if w := f.call("GET", "/api/orders", token, nil); w.Code != 200 || calls != 4 {
 		t.Errorf("after the wait: got %d, %d calls", w.Code, calls)
 	}
-	if h := f.call("GET", "/api/users/1", token, nil).Header(); h.Get("RateLimit") != "" || h.Get("RateLimit-Policy") != "" {
+	h := f.call("GET", "/api/users/1", token, nil).Header()
+	if h.Get("RateLimit") != "" || h.Get("RateLimit-Policy") != "" {
 		t.Errorf("an operation without limits has %v", h)
 	}
 }
@@ -84,10 +86,13 @@ func (callers) Authenticate(r *http.Request) (auth.Principal, error) {
 // Requests are counted by what the limit names.
 func TestRateLimitBy(t *testing.T) {
 	for by, c := range map[string]struct{ together, apart [][2]string }{ // caller and address
-		"user":      {[][2]string{{"ada", "1.1.1.1"}, {"ada,k2", "1.1.1.2"}}, [][2]string{{"bob", "1.1.1.1"}, {"", "1.1.1.1"}, {"", "1.1.1.2"}}},
-		"":          {[][2]string{{"ada", "1.1.1.1"}, {"ada", "1.1.1.2"}}, [][2]string{{"bob", "1.1.1.1"}}},
-		"key":       {[][2]string{{"ada,k", "1.1.1.1"}, {"bob,k", "1.1.1.2"}}, [][2]string{{"ada,l", "1.1.1.1"}, {"ada", "1.1.1.1"}}},
-		"address":   {[][2]string{{"ada", "2001:db8:0:1::1"}, {"bob", "2001:db8:0:1:ffff::2"}}, [][2]string{{"ada", "2001:db8:0:2::1"}}},
+		"user": {[][2]string{{"ada", "1.1.1.1"}, {"ada,k2", "1.1.1.2"}},
+			[][2]string{{"bob", "1.1.1.1"}, {"", "1.1.1.1"}, {"", "1.1.1.2"}}},
+		"": {[][2]string{{"ada", "1.1.1.1"}, {"ada", "1.1.1.2"}}, [][2]string{{"bob", "1.1.1.1"}}},
+		"key": {[][2]string{{"ada,k", "1.1.1.1"}, {"bob,k", "1.1.1.2"}},
+			[][2]string{{"ada,l", "1.1.1.1"}, {"ada", "1.1.1.1"}}},
+		"address": {[][2]string{{"ada", "2001:db8:0:1::1"}, {"bob", "2001:db8:0:1:ffff::2"}},
+			[][2]string{{"ada", "2001:db8:0:2::1"}}},
 		"operation": {[][2]string{{"ada", "1.1.1.1"}, {"bob", "1.1.1.2"}}, nil},
 		"claim:plan": {[][2]string{{"ada,,gold", "1.1.1.1"}, {"bob,,gold", "1.1.1.2"}},
 			[][2]string{{"ada,,free", "1.1.1.1"}, {"ada", "1.1.1.1"}, {"bob", "1.1.1.1"}}},
@@ -229,7 +234,8 @@ operations:
   GET /api/orders: {rate: [{name: a, quota: 1, window: 1s, shared: true}]}
   GET /api/users: {rate: [{name: a, quota: 2, window: 1s, shared: true}]}
 `))
-	if want := `f:4: operations.GET /api/users.rate[0]: the shared limit "a" is another one elsewhere`; err == nil || err.Error() != want {
+	const want = `f:4: operations.GET /api/users.rate[0]: the shared limit "a" is another one elsewhere`
+	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

@@ -30,7 +30,8 @@ func newRoute(function string, declared manifest.Route, h Handler) *Route {
 		declared.Policy = &policy.Policy{}
 	}
 	return &Route{
-		Route: declared, Function: function, handler: h, quotas: quotas(declared.Policy.Rate), span: "gateway " + declared.Method + " " + declared.Path,
+		Route: declared, Function: function, handler: h, quotas: quotas(declared.Policy.Rate),
+		span: "gateway " + name(declared),
 	}
 }
 

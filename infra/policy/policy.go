@@ -1,5 +1,5 @@
-// Package policy describes what a gateway does with the requests of one operation, as data. The function that serves the
-// operation declares it, and a file of the environment may replace any field of it; package gateway carries it out.
+// Package policy describes what a gateway does with the requests of one operation, as data. The function that serves
+// the operation declares it, and a file of the environment may replace any field of it; package gateway carries it out.
 package policy
 
 import (

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -40,8 +41,10 @@ const (
 // maxPerSecond is the largest quota for each second of a window.
 const maxPerSecond = 1_000_000
 
+var word = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+
 func (r Rate) check(report Report) {
-	if r.Name == "" || len(r.Name) > 64 || strings.Trim(strings.ToLower(r.Name), "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+	if len(r.Name) > 64 || !word.MatchString(r.Name) {
 		report("name", "want 1 to 64 letters, digits, hyphens and underscores")
 	}
 	seconds := int64(time.Duration(r.Window) / time.Second)

@@ -30,7 +30,8 @@ type Config struct {
 // Proxy is an http.Handler that serves the requests of one function by its instances. It is safe for concurrent use.
 //
 // A request that cannot be carried is answered with a problem document: 503 when there is no instance or the chosen one
-// cannot be reached, 504 when the deadline of the request's context passes, 413 when reading the request's body fails with a *http.MaxBytesError.
+// cannot be reached, 504 when the deadline of the request's context passes, 413 when reading the request's body fails
+// with a *http.MaxBytesError.
 type Proxy struct {
 	name     string
 	cfg      Config

@@ -49,9 +49,9 @@ func (l Limit) window() float64 { return float64(l.Window.Microseconds()) }
 // tolerance returns how many microseconds too early a request may be, because sums of fractions are not exact.
 func (l Limit) tolerance() float64 { return min(l.interval()/100, 1000) }
 
-// Next returns the counter after one more request, and how long until that is allowed; 0: it is now. The counter and now
-// are microseconds since any moment. A counter that is farther away than the window was made before the clock was set
-// back, and counts as used up now.
+// Next returns the counter after one more request, and how long until that is allowed; 0: it is now. The counter and
+// now are microseconds since any moment. A counter that is farther away than the window was made before the clock was
+// set back, and counts as used up now.
 func (l Limit) Next(counter, now float64) (next float64, wait time.Duration) {
 	next = l.begin(counter, now) + l.interval()
 	if early := next - now - l.window(); early > l.tolerance() {

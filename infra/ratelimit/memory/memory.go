@@ -1,5 +1,5 @@
-// Package memory is a rate limiter that counts in the memory of the process. Each process counts by itself, and a stopped
-// one forgets.
+// Package memory is a rate limiter that counts in the memory of the process. Each process counts by itself, and a
+// stopped one forgets.
 package memory
 
 import (

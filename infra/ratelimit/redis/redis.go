@@ -1,8 +1,8 @@
 // Package redis is a rate limiter that counts in Redis, so that all processes count together.
 //
-// One script decides about all limits of a request, in one round trip, by the clock of the server. A counter expires when
-// it has its whole quota: the script sets none without an expiry. The keys of a request lie in one slot of a cluster,
-// because they all have the tag {ebb-rate}.
+// One script decides about all limits of a request, in one round trip, by the clock of the server. A counter expires
+// when it has its whole quota: the script sets none without an expiry. The keys of a request lie in one slot of a
+// cluster, because they all have the tag {ebb-rate}.
 package redis
 
 import (
