@@ -83,6 +83,13 @@ var layers = []layer{
 		may:      "infra/fault infra/problem infra/discovery infra/balance infra/internal/... $/...",
 		tests:    "infra/discovery/static",
 	},
+	{packages: "infra/ratelimit", outside: "none"},
+	{packages: "infra/ratelimit/ratelimittest", may: "infra/ratelimit"},
+	{packages: "infra/ratelimit/redis/redistest", outside: "none"},
+	{
+		packages: "infra/ratelimit/*", may: "infra/ratelimit",
+		tests: "infra/ratelimit/memory infra/ratelimit/ratelimittest infra/ratelimit/redis/redistest",
+	},
 	{packages: "infra/flag/...", may: "infra/fault infra/event infra/store $/..."},
 
 	// What functions are made of.
@@ -113,7 +120,9 @@ var layers = []layer{
 		tests: "infra/function infra/store",
 	},
 	{
-		packages: "infra/gateway/...", may: kit + " infra/balance infra/proxy infra/generate infra/internal/... $/...",
+		packages: "infra/gateway/...",
+		may: kit + " infra/balance infra/proxy infra/generate infra/ratelimit infra/ratelimit/memory" +
+			" infra/internal/... $/...",
 		tests: "infra/discovery/static infra/function infra/function/functiontest",
 	},
 
@@ -150,8 +159,10 @@ var layers = []layer{
 	},
 	{ // the gateway chooses a driver by its settings
 		packages: "functions/gateway",
-		may:      kit + " infra/function infra/generate infra/gateway infra/gateway/policyfile infra/balance infra/proxy infra/discovery/dns",
-		tests:    "infra/discovery/static infra/function/functiontest infra/host",
+		may: kit + " infra/function infra/generate infra/gateway infra/gateway/policyfile infra/balance infra/proxy" +
+			" infra/discovery/dns infra/ratelimit infra/ratelimit/redis",
+		tests: "infra/discovery/static infra/function/functiontest infra/host" +
+			" infra/ratelimit/redis/redistest",
 	},
 	{
 		packages: "functions/*/...",

@@ -12,6 +12,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/gateway/policyfile"
 	"github.com/ebb-dev/ebb/infra/generate"
 	"github.com/ebb-dev/ebb/infra/proxy"
+	"github.com/ebb-dev/ebb/infra/ratelimit"
+	"github.com/ebb-dev/ebb/infra/ratelimit/redis"
 )
 
 // Name is the name of the function.
@@ -34,6 +36,7 @@ type Config struct {
 type settings struct {
 	Origins []string `envconfig:"EBB_CORS_ORIGINS" desc:"origins whose scripts may call from a browser, with commas between; * for any"`
 	Policy  string   `envconfig:"EBB_GATEWAY_POLICY" desc:"file with the policies of this environment, YAML or JSON; read again when it changes and on SIGHUP"`
+	Redis   string   `envconfig:"EBB_GATEWAY_REDIS" secret:"true" desc:"redis://[USER:PASSWORD@]HOST:PORT[/DB] where the gateway's processes count for rate limits together; empty: each by itself"`
 	Address string   `envconfig:"EBB_FUNCTION_URL" default:"http://{function}.default.svc.cluster.local" desc:"where the gateway finds a function, with {function} for its name"`
 	Balance string   `envconfig:"EBB_BALANCE" default:"least-connections" desc:"which instance of a function gets a request: round-robin, weighted-round-robin, least-connections, ip-hash or two-choices"`
 	Zone    string   `envconfig:"EBB_ZONE" desc:"where the gateway runs; it prefers instances of its zone"`
@@ -69,10 +72,17 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 			return nil, fmt.Errorf("EBB_FUNCTION_URL: %w", err)
 		}
 	}
+	var limiter ratelimit.Limiter // without a Redis each process counts by itself
+	if set.Redis != "" {
+		if limiter, err = redis.Open(set.Redis); err != nil {
+			return nil, fmt.Errorf("EBB_GATEWAY_REDIS: %w", err)
+		}
+	}
 	g, err := gateway.New(gateway.Config{
 		System: env.System(), Discovery: directory, Transport: transport, Authenticator: env.Authenticator,
 		Telemetry: env.Telemetry, Logger: env.Logger, Documents: c.Documents, Compositions: c.compositions(),
 		Origins: set.Origins, Balance: set.balance,
+		Limiter: limiter, Now: env.Now,
 	})
 	if err != nil {
 		return nil, err

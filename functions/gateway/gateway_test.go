@@ -22,6 +22,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/generate"
 	"github.com/ebb-dev/ebb/infra/host"
 	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/ratelimit/redis/redistest"
 )
 
 // product is the policy under test.
@@ -225,13 +226,43 @@ func TestPolicyFile(t *testing.T) {
 	}
 }
 
+// With EBB_GATEWAY_REDIS the processes of the gateway count together.
+func TestRedis(t *testing.T) {
+	authenticator, token := signIn(t)
+	path := filepath.Join(t.TempDir(), "policy.yaml")
+	const document = "operations: {'GET /api/users/{id}': {rate: [{name: a, quota: 3, window: 24h}]}}"
+	if err := os.WriteFile(path, []byte(document), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	settings := map[string]string{"EBB_GATEWAY_POLICY": path, "EBB_GATEWAY_REDIS": redistest.Start(t).URL()}
+	env := function.Env{
+		Authenticator: authenticator, Lookup: config.Map(settings),
+		Discovery: static.Discovery{"users": static.Handler(answer())},
+	}
+	one, other := newGateway(t, product, env), newGateway(t, product, env)
+	for i, g := range []http.Handler{one, other, one, other, one} {
+		want := http.StatusOK
+		if i >= 3 {
+			want = http.StatusTooManyRequests
+		}
+		if w := get(g, "/api/users/1", "Authorization", token); w.Code != want {
+			t.Errorf("request %d: got %d, want %d", i, w.Code, want)
+		}
+	}
+	settings["EBB_GATEWAY_REDIS"] = "http://:secret@host"
+	_, err := product.New(function.Env{Lookup: config.Map(settings)})
+	if err == nil || !strings.HasPrefix(err.Error(), "EBB_GATEWAY_REDIS: ") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("an invalid URL: got %v", err)
+	}
+}
+
 // The gateway consumes and emits nothing and stores nothing, and declares its settings.
 func TestDeclaration(t *testing.T) {
 	d, err := function.Declare(product.New)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !d.Gateway || len(d.Consumes)+len(d.Emits)+len(d.Collections) > 0 || len(d.Settings) != 5 {
+	if !d.Gateway || len(d.Consumes)+len(d.Emits)+len(d.Collections) > 0 || len(d.Settings) != 6 {
 		t.Errorf("got %+v", d.Function)
 	}
 	if err := d.CheckSettings(config.Map(nil)); err != nil {

@@ -228,6 +228,9 @@ func (op Operation) failures(schemas huma.Registry) map[string]*huma.Response {
 			statuses = append(statuses, http.StatusForbidden)
 		}
 	}
+	if len(op.Policy.Rate) > 0 && !slices.Contains(statuses, http.StatusTooManyRequests) {
+		statuses = append(statuses, http.StatusTooManyRequests)
+	}
 	if strings.Contains(op.Path, "{") {
 		statuses = append(statuses, http.StatusNotFound)
 	}

@@ -49,11 +49,16 @@ func (w *limitedWriter) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
+// describing are the header fields that describe the content of an answer.
+var describing = []string{
+	"Content-Encoding", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified", "Expires",
+}
+
 // refuse answers with a problem, without the header fields that describe the content that is left out.
 func (w *limitedWriter) refuse() {
 	w.refused = true
 	h := w.Header()
-	for _, name := range []string{"Content-Encoding", "Content-Range", "Accept-Ranges", "ETag", "Last-Modified", "Expires"} {
+	for _, name := range describing {
 		h.Del(name)
 	}
 	err := fault.New(fault.Unavailable, "the answer is over the limit of %d bytes", w.left)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/balance"
@@ -14,6 +15,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/generate"
 	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/proxy"
+	"github.com/ebb-dev/ebb/infra/ratelimit"
+	"github.com/ebb-dev/ebb/infra/ratelimit/memory"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
@@ -26,9 +29,11 @@ type Config struct {
 	// Balance returns how the instances of a function are chosen, with a Balancer of its own for each; nil: round robin.
 	Balance func(function string) balance.Config
 
+	Limiter       ratelimit.Limiter    // counts for the rate limits; nil: each process counts by itself
 	Authenticator auth.Authenticator   // checks credentials; nil refuses all of them
 	Telemetry     *telemetry.Telemetry // nil: none
 	Logger        *slog.Logger         // nil: slog.Default
+	Now           func() time.Time     // nil: time.Now
 
 	Documents    generate.Product // how /openapi.json and /asyncapi.json name the product
 	Compositions []Composition    // answers that are put together from those of several functions
@@ -43,9 +48,10 @@ type Config struct {
 type Gateway struct {
 	cfg       Config
 	table     atomic.Pointer[table]
-	functions map[string]Handler  // the way to each function
-	documents []*Route            // that the gateway serves itself
-	origins   map[string]bool     // "*": any
+	functions map[string]Handler // the way to each function
+	documents []*Route           // that the gateway serves itself
+	origins   map[string]bool    // "*": any
+	limits    limits
 	prewarmer discovery.Prewarmer // nil: functions start in no time
 	handle    Handler
 }
@@ -58,6 +64,9 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Transport == nil {
 		cfg.Transport = proxy.NewTransport()
 	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
@@ -66,6 +75,7 @@ func New(cfg Config) (*Gateway, error) {
 		g.origins[strings.TrimSuffix(strings.TrimSpace(o), "/")] = true
 	}
 	g.prewarmer, _ = cfg.Discovery.(discovery.Prewarmer)
+	g.limits = limits{shared: cfg.Limiter, local: memory.New(cfg.Now), now: cfg.Now}
 	g.documents = g.newDocuments()
 	var errs []error
 	for _, d := range cfg.System.Functions {
@@ -93,6 +103,7 @@ func (g *Gateway) chain() []Middleware {
 		g.cors,
 		answerUnmatched,
 		g.authorize,
+		g.limitRate,
 		limitBody,
 		g.trace,
 		limitAnswer,

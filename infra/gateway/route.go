@@ -17,6 +17,7 @@ type Route struct {
 	Function       string // that serves it; "": the gateway itself
 
 	handler  Handler
+	quotas   string   // the RateLimit-Policy field
 	span     string   // the name of its span
 	prewarm  []string // functions that will have work when this one has done its own
 	document bool     // open to every request, whatever its credentials are
@@ -28,7 +29,8 @@ func newRoute(function string, declared manifest.Route, h Handler) *Route {
 		declared.Policy = &policy.Policy{}
 	}
 	return &Route{
-		Route: declared, Function: function, handler: h, span: "gateway " + declared.Method + " " + declared.Path,
+		Route: declared, Function: function, handler: h, quotas: quotas(declared.Policy.Rate),
+		span: "gateway " + name(declared),
 	}
 }
 
@@ -75,8 +77,7 @@ func (g *Gateway) addFunction(t *table, m manifest.Function, env environment) er
 	}
 	var errs []error
 	for _, declared := range m.Routes {
-		o := env.Operations[name(declared)]
-		declared.Access, declared.Roles, declared.MaxBody, declared.Policy = o.Access, o.Roles, o.MaxBody, &o.Policy
+		declared = env.apply(declared)
 		r := newRoute(m.Name, declared, g.functions[m.Name])
 		if !declared.Safe() {
 			r.prewarm = prewarm

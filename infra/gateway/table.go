@@ -62,6 +62,9 @@ func (g *Gateway) read(file string, document []byte) (*table, error) {
 			}
 		}
 	}
+	for _, c := range g.cfg.Compositions {
+		declared[name(c.route())] = c.route()
+	}
 	// The first pass finds the defaults, which the operations of the second begin with.
 	env := environment{Operations: operations(declared, policy.Policy{})}
 	strictyaml.Decode(file, document, &env)
@@ -78,10 +81,33 @@ func (g *Gateway) read(file string, document []byte) (*table, error) {
 			env.Operations[key] = o
 		}
 	}
+	env.checkShared(doc)
 	if err := doc.Err(); err != nil {
 		return nil, err
 	}
 	return g.build(env)
+}
+
+// apply returns a route as it is in this environment.
+func (e environment) apply(r manifest.Route) manifest.Route {
+	o := e.Operations[name(r)]
+	r.Access, r.Roles, r.MaxBody, r.Policy = o.Access, o.Roles, o.MaxBody, &o.Policy
+	return r
+}
+
+// checkShared reports limits that are shared by name and differ.
+func (e environment) checkShared(doc *strictyaml.Document) {
+	first := map[string]policy.Rate{}
+	for _, key := range slices.Sorted(maps.Keys(e.Operations)) {
+		for i, r := range e.Operations[key].Rate {
+			if other, known := first[r.Name]; r.Shared && known && r != other {
+				doc.Report(fmt.Sprintf("operations.%s.rate[%d]", key, i),
+					fmt.Sprintf("the shared limit %q is another one elsewhere", r.Name))
+			} else if r.Shared {
+				first[r.Name] = r
+			}
+		}
+	}
 }
 
 func reporter(doc *strictyaml.Document, of string) policy.Report {
@@ -146,7 +172,7 @@ func (g *Gateway) build(env environment) (*table, error) {
 		errs = append(errs, g.addFunction(t, d.Function, env))
 	}
 	for _, c := range g.cfg.Compositions {
-		errs = append(errs, g.addComposition(t, c))
+		errs = append(errs, g.addComposition(t, c, env))
 	}
 	for _, r := range g.documents {
 		if r.Path == "/" {

@@ -44,7 +44,9 @@ func TestConfigure(t *testing.T) {
 	f := newFixture(t, with("answers", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = w.Write([]byte(strings.Repeat("a", 20)))
 	},
-		function.Operation{Method: "GET", Path: "/api/declared", Access: function.Public, Policy: policy.Policy{MaxAnswer: 15}},
+		function.Operation{
+			Method: "GET", Path: "/api/declared", Access: function.Public, Policy: policy.Policy{MaxAnswer: 15},
+		},
 		function.Operation{Method: "GET", Path: "/api/plain", Access: function.Public}))
 	status := func(path string) (code int) {
 		defer func() {
@@ -100,23 +102,31 @@ operations:
 func TestConfigureRefuses(t *testing.T) {
 	f := newFixture(t)
 	f.configure("operations: {POST /api/users: {max_body: 10}}")
-	for document, want := range map[string]string{
-		"operations:\n  POST /api/users: {max_body: 50}\n  POST /api/user: {}":  `policy.yaml:3: operations.POST /api/user: unknown entry (did you mean "POST /api/users"?)`,
-		"operations: {GET /healthz: {}}":                                        "policy.yaml:1: operations.GET /healthz: unknown entry",
-		"rate: 3":                                                               "policy.yaml:1: rate: unknown field",
-		"defaults: {timeout: -1s}":                                              "policy.yaml:1: defaults.timeout: want a duration of zero or more",
-		"defaults: {timeout: 3}":                                                "policy.yaml:1: defaults.timeout: want a duration such as 500ms, 30s or 1h",
-		"defaults:\n  max_answer: -1":                                           "policy.yaml:2: defaults.max_answer: want a number of bytes of zero or more",
-		"operations:\n  POST /api/users:\n    max_body: 101":                    "policy.yaml:3: operations.POST /api/users.max_body: want 1 to 100 bytes, which the function takes",
-		"operations:\n  GET /api/users/{id}:\n    access: public":               "policy.yaml:3: operations.GET /api/users/{id}.access: want authenticated or more, which the function asks for",
-		"operations: {GET /api/orders: {access: all}}":                          "policy.yaml:1: operations.GET /api/orders.access: want public, authenticated, roles",
-		"operations: {GET /api/orders: {access: roles}}":                        "policy.yaml:1: operations.GET /api/orders.roles: want roles with the access roles, and only with it",
-		"operations:\n  GET /api/users: {roles: [admin,\n      root]}":          "policy.yaml:2: operations.GET /api/users.roles: the function does not let the role root call this",
-		"operations:\n  GET /api/orders:\n    timeout: -2s\n    max_answer: -2": "policy.yaml:3: operations.GET /api/orders.timeout: want a duration of zero or more\npolicy.yaml:4: operations.GET /api/orders.max_answer: want a number of bytes of zero or more",
+	for _, c := range [][2]string{
+		{"operations:\n  POST /api/users: {max_body: 50}\n  POST /api/user: {}",
+			`3: operations.POST /api/user: unknown entry (did you mean "POST /api/users"?)`},
+		{"operations: {GET /healthz: {}}", "1: operations.GET /healthz: unknown entry"},
+		{"rate: 3", "1: rate: unknown field"},
+		{"defaults: {timeout: -1s}", "1: defaults.timeout: want a duration of zero or more"},
+		{"defaults: {timeout: 3}", "1: defaults.timeout: want a duration such as 500ms, 30s or 1h"},
+		{"defaults:\n  max_answer: -1", "2: defaults.max_answer: want a number of bytes of zero or more"},
+		{"operations:\n  POST /api/users:\n    max_body: 101",
+			"3: operations.POST /api/users.max_body: want 1 to 100 bytes, which the function takes"},
+		{"operations:\n  GET /api/users/{id}:\n    access: public",
+			"3: operations.GET /api/users/{id}.access: want authenticated or more, which the function asks for"},
+		{"operations: {GET /api/orders: {access: all}}",
+			"1: operations.GET /api/orders.access: want public, authenticated, roles"},
+		{"operations: {GET /api/orders: {access: roles}}",
+			"1: operations.GET /api/orders.roles: want roles with the access roles, and only with it"},
+		{"operations:\n  GET /api/users: {roles: [admin,\n      root]}",
+			"2: operations.GET /api/users.roles: the function does not let the role root call this"},
+		{"operations:\n  GET /api/orders:\n    timeout: -2s\n    max_answer: -2",
+			"3: operations.GET /api/orders.timeout: want a duration of zero or more\n" +
+				"policy.yaml:4: operations.GET /api/orders.max_answer: want a number of bytes of zero or more"},
 	} {
-		err := f.gateway.(*gateway.Gateway).Configure("policy.yaml", []byte(document))
-		if err == nil || err.Error() != want {
-			t.Errorf("%q: got %v, want %s", document, err, want)
+		err := f.gateway.(*gateway.Gateway).Configure("policy.yaml", []byte(c[0]))
+		if want := "policy.yaml:" + c[1]; err == nil || err.Error() != want {
+			t.Errorf("%q: got %v, want %s", c[0], err, want)
 		}
 		f.problem(f.call("POST", "/api/users", "", strings.NewReader(strings.Repeat("a", 11))), 413)
 	}

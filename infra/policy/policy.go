@@ -1,5 +1,5 @@
-// Package policy describes what a gateway does with the requests of one operation, as data. The function that serves the
-// operation declares it, and a file of the environment may replace any field of it; package gateway carries it out.
+// Package policy describes what a gateway does with the requests of one operation, as data. The function that serves
+// the operation declares it, and a file of the environment may replace any field of it; package gateway carries it out.
 package policy
 
 import (
@@ -18,6 +18,9 @@ type Policy struct {
 	// MaxAnswer is the most bytes that the body of an answer has. A longer one is 502, or broken off where a part of it
 	// was sent already.
 	MaxAnswer int64 `json:"max_answer,omitempty"`
+
+	// Rate is the limits that a request meets, all of them at once. A request over one of them is 429.
+	Rate []Rate `json:"rate,omitempty"`
 }
 
 // Report is called with the field that is at fault, by its name in JSON, and what is expected of it.
@@ -31,6 +34,7 @@ func (p Policy) Check(report Report) {
 	if p.MaxAnswer < 0 {
 		report("max_answer", "want a number of bytes of zero or more")
 	}
+	checkRates(p.Rate, report)
 }
 
 // Err returns what Check reports, as one error; nil when the policy is valid.

@@ -162,7 +162,8 @@ func TestOpen(t *testing.T) {
 		t.Errorf("missing: got %v", err)
 	}
 	write(t, path, "\n")
-	if _, err := policyfile.Open(path, documents.take, slog.Default()); err == nil || !strings.Contains(err.Error(), "empty") {
+	_, err := policyfile.Open(path, documents.take, slog.Default())
+	if err == nil || !strings.Contains(err.Error(), "empty") {
 		t.Errorf("empty: got %v", err)
 	}
 	write(t, path, "!")
