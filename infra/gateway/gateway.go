@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,6 +55,9 @@ type Gateway struct {
 	limits    limits
 	prewarmer discovery.Prewarmer // nil: functions start in no time
 	handle    Handler
+
+	guarding sync.Mutex
+	guards   map[string]*guard // by the name of the operation
 }
 
 var _ http.Handler = (*Gateway)(nil)
@@ -108,6 +112,7 @@ func (g *Gateway) chain() []Middleware {
 		g.trace,
 		limitAnswer,
 		limitTime,
+		shedLoad,
 	}
 	return append(append(before, g.cfg.Policies...), g.prewarm)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/policy"
+	"github.com/ebb-dev/ebb/infra/proxy"
 )
 
 // Route is one operation. It must not be changed.
@@ -17,6 +18,8 @@ type Route struct {
 	Function       string // that serves it; "": the gateway itself
 
 	handler  Handler
+	tries    *proxy.Tries
+	guard    *guard   // nil: no request is refused
 	quotas   string   // the RateLimit-Policy field
 	span     string   // the name of its span
 	prewarm  []string // functions that will have work when this one has done its own
@@ -58,7 +61,7 @@ func (g *Gateway) connect(m manifest.Function) error {
 		if x.Request.Body != nil && x.Request.Body != http.NoBody {
 			x.Own() // a function of this process may replace the body by one that it has read
 		}
-		p.ServeHTTP(x.Writer, x.Request)
+		p.Serve(x.Writer, x.Request, x.Route.tries)
 	}
 	return errors.Join(errs...)
 }
@@ -79,6 +82,7 @@ func (g *Gateway) addFunction(t *table, m manifest.Function, env environment) er
 	for _, declared := range m.Routes {
 		declared = env.apply(declared)
 		r := newRoute(m.Name, declared, g.functions[m.Name])
+		r.tries, r.guard = g.triesOf(r), g.guardOf(r)
 		if !declared.Safe() {
 			r.prewarm = prewarm
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httputil"
@@ -146,8 +147,12 @@ func (c *carriage) send(r *http.Request) (*http.Response, error) {
 	}
 	(&httputil.ProxyRequest{Out: r}).SetURL(t.member.Instance.Address)
 	t.answer, t.err = c.p.cfg.Transport.RoundTrip(r)
-	if t.err != nil && context.Cause(r.Context()) == (errTryTimeout{}) {
+	switch {
+	case t.err == nil:
+	case context.Cause(r.Context()) == (errTryTimeout{}):
 		t.err = errTryTimeout{}
+	case ctx.Err() == context.DeadlineExceeded && !errors.Is(t.err, context.DeadlineExceeded):
+		t.err = fmt.Errorf("%w: %w", context.DeadlineExceeded, t.err) // a dialer has an error of its own
 	}
 	t.verdict = judge(ctx, t.answer, t.err)
 	if t.err != nil {

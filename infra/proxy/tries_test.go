@@ -195,8 +195,12 @@ func TestTryTimeout(t *testing.T) {
 			<-r.Context().Done()
 			return nil, errors.New("read: i/o timeout")
 		}
-		if w = serve(f.proxy("c"), tries, httptest.NewRequest("GET", "/", nil)); w.Code != 504 {
-			t.Errorf("with another error: got %d %s", w.Code, w.Body)
+		for _, of := range []*proxy.Tries{tries, nil} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if w = serve(f.proxy("c"), of, httptest.NewRequest("GET", "/", nil).WithContext(ctx)); w.Code != 504 {
+				t.Errorf("with another error: got %d %s", w.Code, w.Body)
+			}
 		}
 		slow := f.proxy("a")
 		for _, method := range []string{"GET", "POST"} {
