@@ -25,7 +25,7 @@ func newEdge(m metric.Meter) (*edge, error) {
 		tries: b.counter("ebb.gateway.tries", "{try}", "Requests that were sent to another instance, by kind: retry or hedge."),
 		shed: b.counter("ebb.gateway.shed", "{request}",
 			"Requests that were refused for a function's sake, by reason: breaker, concurrency or adaptive."),
-		breaker: b.gauge("ebb.gateway.breaker", "1", "The breaker of an operation: 0 closed, 1 half open, 2 open."),
+		breaker: b.gauge("ebb.gateway.breaker", "{state}", "The breaker of an operation: 0 closed, 1 half open, 2 open."),
 		instances: b.gauge("ebb.gateway.instances", "{instance}",
 			"Instances of a function, as of the last change, by state: all or healthy."),
 	}
