@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/ebb-dev/ebb/infra/balance"
 	"github.com/ebb-dev/ebb/infra/discovery/dns"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/gateway"
@@ -37,6 +38,22 @@ type settings struct {
 	Policy  string   `envconfig:"EBB_GATEWAY_POLICY" desc:"file with the policies of this environment, YAML or JSON; read again when it changes and on SIGHUP"`
 	Redis   string   `envconfig:"EBB_GATEWAY_REDIS" secret:"true" desc:"redis://[USER:PASSWORD@]HOST:PORT[/DB] where the gateway's processes count for rate limits together; empty: each by itself"`
 	Address string   `envconfig:"EBB_FUNCTION_URL" default:"http://{function}.default.svc.cluster.local" desc:"where the gateway finds a function, with {function} for its name"`
+	Balance string   `envconfig:"EBB_BALANCE" default:"least-connections" desc:"which instance of a function gets a request: round-robin, weighted-round-robin, least-connections, ip-hash or two-choices"`
+	Zone    string   `envconfig:"EBB_ZONE" desc:"where the gateway runs; it prefers instances of its zone"`
+}
+
+// Validate reports an unknown balancer.
+func (s settings) Validate() error {
+	if _, err := balance.ByName(s.Balance); err != nil {
+		return fmt.Errorf("EBB_BALANCE: %w", err)
+	}
+	return nil
+}
+
+// balance returns how the instances of one function are chosen.
+func (s settings) balance(string) balance.Config {
+	b, _ := balance.ByName(s.Balance) // Validate has found it
+	return balance.Config{Balancer: b, Zone: s.Zone}
 }
 
 // New declares the gateway of the system that the environment names. Without a Discovery in the environment each
@@ -51,7 +68,7 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 	transport := proxy.NewTransport()
 	directory := env.Discovery
 	if directory == nil {
-		if directory, err = dns.New(set.Address, transport); err != nil {
+		if directory, err = dns.Open(set.Address, transport); err != nil {
 			return nil, fmt.Errorf("EBB_FUNCTION_URL: %w", err)
 		}
 	}
@@ -64,7 +81,7 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 	g, err := gateway.New(gateway.Config{
 		System: env.System(), Discovery: directory, Transport: transport, Authenticator: env.Authenticator,
 		Telemetry: env.Telemetry, Logger: env.Logger, Documents: c.Documents, Compositions: c.compositions(),
-		Origins: set.Origins, Limiter: limiter, Now: env.Now,
+		Origins: set.Origins, Limiter: limiter, Now: env.Now, Balance: set.balance,
 	})
 	if err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ import (
 	"github.com/ebb-dev/ebb/functions/gateway"
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/discovery/static"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/generate"
@@ -145,6 +146,35 @@ func TestFunctionURL(t *testing.T) {
 	}
 }
 
+// EBB_BALANCE and EBB_ZONE say which instance of a function gets a request.
+func TestBalance(t *testing.T) {
+	instance := func(id, zone string) discovery.Instance {
+		return discovery.Instance{ID: id, Zone: zone, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_ = json.NewEncoder(w).Encode(id)
+		})}
+	}
+	authenticator, token := signIn(t)
+	env := function.Env{
+		Authenticator: authenticator,
+		Lookup:        config.Map(map[string]string{"EBB_BALANCE": "ip-hash", "EBB_ZONE": "north"}),
+		Discovery: static.Discovery{
+			"users": {instance("a", "north"), instance("b", "south"), instance("c", "north"), instance("d", "")},
+		},
+	}
+	g, got := newGateway(t, product, env), map[string]int{}
+	for range 10 {
+		got[get(g, "/api/users/1", "Authorization", token).Body.String()]++
+	}
+	if len(got) != 1 || got[`"a"`+"\n"]+got[`"c"`+"\n"] != 10 {
+		t.Errorf("one client's requests went to %v", got)
+	}
+	env.Lookup = config.Map(map[string]string{"EBB_BALANCE": "random"})
+	_, err := product.New(env)
+	if err == nil || !strings.Contains(err.Error(), `EBB_BALANCE: unknown balancer "random" (use ip-hash, `) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // EBB_CORS_ORIGINS lists the origins whose scripts may read answers.
 func TestOrigins(t *testing.T) {
 	g := newGateway(t, product, function.Env{
@@ -232,7 +262,7 @@ func TestDeclaration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !d.Gateway || len(d.Consumes)+len(d.Emits)+len(d.Collections) > 0 || len(d.Settings) != 4 {
+	if !d.Gateway || len(d.Consumes)+len(d.Emits)+len(d.Collections) > 0 || len(d.Settings) != 6 {
 		t.Errorf("got %+v", d.Function)
 	}
 	if err := d.CheckSettings(config.Map(nil)); err != nil {

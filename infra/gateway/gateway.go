@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/balance"
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/generate"
 	"github.com/ebb-dev/ebb/infra/manifest"
@@ -25,6 +26,9 @@ type Config struct {
 	System    manifest.System     // the functions; a gateway among them is left out
 	Discovery discovery.Discovery // finds their instances
 	Transport http.RoundTripper   // to instances of other processes; nil: proxy.NewTransport
+
+	// Balance returns how the instances of a function are chosen, with a Balancer of its own for each; nil: round robin.
+	Balance func(function string) balance.Config
 
 	Limiter       ratelimit.Limiter    // counts for the rate limits; nil: each process counts by itself
 	Authenticator auth.Authenticator   // checks credentials; nil refuses all of them

@@ -9,7 +9,6 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/policy"
-	"github.com/ebb-dev/ebb/infra/proxy"
 )
 
 // Route is one operation. It must not be changed.
@@ -77,7 +76,7 @@ func (g *Gateway) wayTo(function string) Handler {
 	if h := g.functions[function]; h != nil {
 		return h
 	}
-	p := proxy.New(function, proxy.Config{Discovery: g.cfg.Discovery, Transport: g.cfg.Transport})
+	p := g.upstream(function)
 	g.functions[function] = func(x *Exchange) {
 		if x.Request.Body != nil && x.Request.Body != http.NoBody {
 			x.Own() // a function of this process may replace the body by one that it has read
