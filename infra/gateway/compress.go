@@ -11,8 +11,8 @@ import (
 // minCompressed is the smallest answer that is compressed, in bytes.
 const minCompressed = 1 << 10
 
-// encoded is the suffix of the entity tags of compressed answers, without its quote: a strong tag names other bytes when
-// the answer is compressed. The library puts zstd in the place of gzip.
+// encoded is the suffix of the entity tags of compressed answers, without its quote: a strong tag names other bytes
+// when the answer is compressed. The library puts zstd in the place of gzip.
 const encoded = "-gzip"
 
 type exchangeKey struct{}

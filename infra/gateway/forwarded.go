@@ -24,8 +24,8 @@ func (p *prefix) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// forwarded finds the address of the client. Where the environment names the proxies in front of the gateway, the header
-// fields that tell about a client count only from them, and are taken out of other requests, so that no function
+// forwarded finds the address of the client. Where the environment names the proxies in front of the gateway, the
+// header fields that tell about a client count only from them, and are taken out of other requests, so that no function
 // believes them.
 func forwarded(next Handler) Handler {
 	return func(x *Exchange) {

@@ -14,8 +14,8 @@ type Split struct {
 	Host     string            `json:"host,omitempty"`    // that requests are sent to, without a port
 }
 
-// Mirror sends a copy of an operation's requests to another function, whose answers are thrown away. Only operations that
-// read can be mirrored.
+// Mirror sends a copy of an operation's requests to another function, whose answers are thrown away. Only operations
+// that read can be mirrored.
 type Mirror struct {
 	Function string  `json:"function"`
 	Percent  float64 `json:"percent,omitempty"` // of callers; 0: all of them
