@@ -99,7 +99,9 @@ func (g *Gateway) compose(x *Exchange, parts []source) {
 	for i, p := range parts {
 		answers[i] = make(chan json.RawMessage, 1) // a part that comes too late is not blocked
 		r := partRequest(ctx, x.Request, p.pathFor(x.Caller))
-		part := &Exchange{Request: r, own: true, Route: p.route, Caller: x.Caller, table: x.table, address: x.address}
+		part := &Exchange{
+			Request: r, own: true, Route: p.route, Caller: x.Caller, table: x.table, address: x.address,
+		}
 		go func() { answers[i] <- g.ask(p, part) }()
 	}
 	whole, missing := map[string]any{}, []string{}
@@ -147,7 +149,8 @@ func (g *Gateway) ask(p source, x *Exchange) (part json.RawMessage) {
 	log := g.cfg.Logger
 	defer func() {
 		if cause := recover(); cause != nil {
-			log.ErrorContext(x.Request.Context(), "a part panicked", "part", p.Name, "panic", cause, "stack", string(debug.Stack()))
+			stack := string(debug.Stack())
+			log.ErrorContext(x.Request.Context(), "a part panicked", "part", p.Name, "panic", cause, "stack", stack)
 			part = nil
 		}
 	}()
