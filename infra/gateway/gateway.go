@@ -47,14 +47,16 @@ type Config struct {
 
 // Gateway is an http.Handler that routes requests to functions. It is safe for concurrent use.
 type Gateway struct {
-	cfg       Config
-	table     atomic.Pointer[table]
-	functions map[string]Handler // the way to each function
-	documents []*Route           // that the gateway serves itself
-	origins   map[string]bool    // "*": any
-	limits    limits
-	prewarmer discovery.Prewarmer // nil: functions start in no time
-	handle    Handler
+	cfg   Config
+	table atomic.Pointer[table]
+
+	configuring sync.Mutex
+	functions   map[string]Handler // the way to each function
+	documents   []*Route           // that the gateway serves itself
+	origins     map[string]bool    // "*": any
+	limits      limits
+	prewarmer   discovery.Prewarmer // nil: functions start in no time
+	handle      Handler
 
 	guarding sync.Mutex
 	guards   map[string]*guard // by the name of the operation
@@ -103,16 +105,20 @@ func (g *Gateway) chain() []Middleware {
 		g.measure,
 		g.recoverPanics,
 		checkSyntax,
+		forwarded,
 		match,
 		g.cors,
+		redirects,
 		answerUnmatched,
 		g.authorize,
 		g.limitRate,
 		limitBody,
 		g.trace,
+		compress,
 		limitAnswer,
 		limitTime,
 		shedLoad,
+		g.mirror,
 	}
 	return append(append(before, g.cfg.Policies...), g.prewarm)
 }

@@ -43,6 +43,14 @@ type Policy struct {
 
 	// Rate is the limits that a request meets, all of them at once. A request over one of them is 429.
 	Rate []Rate `json:"rate,omitempty"`
+
+	// Split and Mirror send requests to other functions than the one that declares the operation.
+	Split  []Split `json:"split,omitempty"`
+	Mirror *Mirror `json:"mirror,omitempty"`
+
+	// Compress sends answers with zstd or gzip to clients that take it. An answer must not have a secret beside text
+	// that a stranger chooses: its length would tell about the secret.
+	Compress bool `json:"compress,omitempty"`
 }
 
 // Report is called with the field that is at fault, by its name in JSON, and what is expected of it.
@@ -58,6 +66,7 @@ func (p Policy) Check(report Report) {
 	}
 	checkRates(p.Rate, report)
 	p.checkTries(report)
+	p.checkTraffic(report)
 }
 
 // Err returns what Check reports, as one error; nil when the policy is valid.
