@@ -26,8 +26,8 @@ type Config struct {
 	// RoundRobin ignores it.
 	SlowStart time.Duration
 
-	// Changed is called when instances come, go or change their health, with their number and that of the healthy ones, and
-	// must not call the pool; nil: nothing is.
+	// Changed is called when instances come, go or change their health, with their number and that of the healthy ones,
+	// and must not call the pool; nil: nothing is.
 	Changed func(all, healthy int)
 
 	// Panic is the share of healthy instances below which all of them are used, as the fault is then likely to be
@@ -43,9 +43,9 @@ type Outlier struct {
 	MaxEject    time.Duration // the longest ejection; 0: 5 min
 	MaxEjected  float64       // share of the instances that may be ejected at once; 0: 0.5
 
-	// After each Interval the instances with at least MinRequests are compared, if there are three of them: one is ejected
-	// when its share of failed requests is more than Excess above the median. This finds an instance that fails often, but
-	// never Consecutive times in a row.
+	// After each Interval the instances with at least MinRequests are compared, if there are three of them: one is
+	// ejected when its share of failed requests is more than Excess above the median. This finds an instance that fails
+	// often, but never Consecutive times in a row.
 	Interval    time.Duration // 0: 10 s
 	MinRequests int           // 0: 100
 	Excess      float64       // 0: 0.2

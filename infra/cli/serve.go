@@ -47,7 +47,8 @@ $ serve catalog --addr 127.0.0.1:0                    at a free port, registered
 	}
 	f := c.Flags()
 	f.StringVar(&s.addr, "addr", s.addr, "where to listen: `HOST:PORT` (EBB_ADDR)")
-	f.StringVar(&s.advertise, "advertise", s.advertise, "the `host` that gateways reach it by (EBB_ADVERTISE, that of --addr)")
+	f.StringVar(&s.advertise, "advertise", s.advertise,
+		"the `host` that gateways reach it by (EBB_ADVERTISE, that of --addr)")
 	f.StringVar(&s.discovery, "discovery", s.discovery,
 		"where to register and to look for instances: consul:, consul://HOST:PORT/PREFIX?tag=TAG (EBB_DISCOVERY)")
 	f.StringVar(&s.zone, "zone", s.zone, "where the machine is; gateways prefer instances of their zone (EBB_ZONE)")

@@ -24,8 +24,8 @@ func (d deadlines) Get(ctx context.Context, keys ...store.Key) ([]store.Document
 	return d.Driver.Get(ctx, keys...)
 }
 
-// The time that a gateway says a request has left holds for the handler and its calls of the store, unless the operation
-// has less.
+// The time that a gateway says a request has left holds for the handler and its calls of the store, unless the
+// operation has less.
 func TestTimeoutHeader(t *testing.T) {
 	var left time.Duration
 	open := memory.Opener()

@@ -17,8 +17,7 @@ import (
 
 // guard refuses requests of one operation that its function would not answer well. What it knows is of this process.
 type guard struct {
-	policy   policy.Policy // that it was made for
-	route    string
+	policy   policy.Policy                        // that it was made for
 	breaker  circuitbreaker.CircuitBreaker[any]   // nil: none
 	most     bulkhead.Bulkhead[any]               // nil: any number of requests
 	adaptive adaptivelimiter.AdaptiveLimiter[any] // nil: none
@@ -53,7 +52,8 @@ func (g *Gateway) guardOf(r *Route) *guard {
 		last.policy.Concurrency == p.Concurrency {
 		return last
 	}
-	made := &guard{policy: p, route: r.Path, shed: func(reason string) { g.cfg.Telemetry.Shed(r.Function, r.Path, reason) }}
+	shed := func(reason string) { g.cfg.Telemetry.Shed(r.Function, r.Path, reason) }
+	made := &guard{policy: p, shed: shed}
 	if b := p.Breaker; b.Failures > 0 {
 		made.breaker = circuitbreaker.NewBuilder[any]().
 			WithFailureRateThreshold(b.Failures, uint(cmp.Or(b.Requests, breakerRequests)), breakerWindow).

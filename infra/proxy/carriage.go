@@ -90,8 +90,8 @@ func (s sender) RoundTrip(r *http.Request) (*http.Response, error) {
 	return answer, err
 }
 
-// store reads the body of a failed answer, so that it can still be carried when no other try does better and the context
-// of this one has ended. A body over 64 KiB stays where it is.
+// store reads the body of a failed answer, so that it can still be carried when no other try does better and the
+// context of this one has ended. A body over 64 KiB stays where it is.
 func store(answer *http.Response) {
 	const most = 64 << 10
 	var body bytes.Buffer

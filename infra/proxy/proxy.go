@@ -2,7 +2,8 @@
 //
 // An instance of the same process is called with the request itself, without a copy; to another the request is sent
 // over HTTP, with the time that it has left in the header field Ebb-Timeout, in milliseconds. A request is sent to one
-// instance only, unless Tries says otherwise: see Transport for the one case in which it is sent again, to the same one.
+// instance only, unless Tries says otherwise: see Transport for the one case in which it is sent again, to the same
+// one.
 package proxy
 
 import (
@@ -56,8 +57,8 @@ func (p *Proxy) Pool() *balance.Pool { return p.pool }
 // ServeHTTP implements http.Handler: it tries a request once.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.Serve(w, r, nil) }
 
-// Serve serves a request by an instance of the function, which is tried again at others as tries says; nil: it is not. A
-// request that an instance of this process gets is tried once: it has no other.
+// Serve serves a request by an instance of the function, which is tried again at others as tries says; nil: it is not.
+// A request that an instance of this process gets is tried once: it has no other.
 func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, tries *Tries) {
 	instances, err := p.cfg.Discovery.Instances(r.Context(), p.name)
 	if err != nil {

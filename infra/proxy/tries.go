@@ -17,9 +17,9 @@ type TriesConfig struct {
 	// Timeout is how long an instance may take to begin its answer; 0: as long as the whole request may.
 	Timeout time.Duration
 
-	// Retries is how often a request is tried again, at the next instance, when one could not be reached, did not answer in
-	// time, or answered 502, 503 or 504. Only requests with an idempotent method are: GET, HEAD, OPTIONS, PUT and DELETE
-	// (RFC 9110, 9.2.2). Their bodies are stored for it.
+	// Retries is how often a request is tried again, at the next instance, when one could not be reached, did not
+	// answer in time, or answered 502, 503 or 504. Only requests with an idempotent method are: GET, HEAD, OPTIONS, PUT
+	// and DELETE (RFC 9110, 9.2.2). Their bodies are stored for it.
 	Retries int
 
 	// Hedge is the time after which a GET or HEAD that has no answer is sent to a second instance too. The first answer

@@ -22,7 +22,8 @@ type edgeEvent struct{ function, route, name, value string }
 func newEdge(m metric.Meter) (*edge, error) {
 	b := builder{meter: m}
 	e := &edge{
-		tries: b.counter("ebb.gateway.tries", "{try}", "Requests that were sent to another instance, by kind: retry or hedge."),
+		tries: b.counter("ebb.gateway.tries", "{try}",
+			"Requests that were sent to another instance, by kind: retry or hedge."),
 		shed: b.counter("ebb.gateway.shed", "{request}",
 			"Requests that were refused for a function's sake, by reason: breaker, concurrency or adaptive."),
 		breaker: b.gauge("ebb.gateway.breaker", "{state}", "The breaker of an operation: 0 closed, 1 half open, 2 open."),
@@ -69,7 +70,8 @@ func (t *Telemetry) Breaker(function, operation, state string) {
 	}
 	e := t.metrics.edge
 	value := map[string]float64{"closed": 0, "half-open": 1, "open": 2}[state]
-	e.breaker.Record(context.Background(), value, e.labels(edgeEvent{function: function, name: "operation", value: operation}).record...)
+	l := e.labels(edgeEvent{function: function, name: "operation", value: operation})
+	e.breaker.Record(context.Background(), value, l.record...)
 }
 
 // Instances records how many instances of a function a gateway knows, and how many of them are healthy.

@@ -90,7 +90,8 @@ func TestLifecycle(t *testing.T) {
 		time.Sleep(time.Second)
 		want(t, "with two", addresses(t, d), "10.0.0.1:8080 10.0.0.2:8080")
 		all, err := d.Instances(t.Context(), "users")
-		if err != nil || all[0].Zone != "north" || all[0].Weight != 3 || all[1].Weight != 1 || all[0].Address.Scheme != "http" {
+		weights := err == nil && all[0].Weight == 3 && all[1].Weight == 1
+		if !weights || all[0].Zone != "north" || all[0].Address.Scheme != "http" {
 			t.Errorf("got %+v, %v", all, err)
 		}
 		time.Sleep(time.Hour)
@@ -292,7 +293,9 @@ func TestParseURL(t *testing.T) {
 			t.Errorf("%s: got %+v, %v, want %+v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "http://x", "consul:x", "consul://u:secret@x", "consul://x?token=secret", "consul://x:%zz"} {
+	for _, text := range []string{
+		"", "http://x", "consul:x", "consul://u:secret@x", "consul://x?token=secret", "consul://x:%zz",
+	} {
 		if _, err := consul.ParseURL(text); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: got %v", text, err)
 		}

@@ -25,8 +25,8 @@ type Registration struct {
 	TTL        time.Duration // after which an instance that has not reported fails its check; 0: 15 s
 	Deregister time.Duration // after which an instance that fails its check is removed; 0: 10 min. Consul's least is 1 min
 
-	// Check returns nil when requests may come, and otherwise why not. It is called once a second until it has returned nil
-	// for the first time, and then every third of the TTL.
+	// Check returns nil when requests may come, and otherwise why not. It is called once a second until it has returned
+	// nil for the first time, and then every third of the TTL.
 	Check func(context.Context) error
 }
 
@@ -45,10 +45,10 @@ type Registered struct {
 	checkID string
 }
 
-// Register registers the instance, with a check that it reports to itself, and reports until Deregister or Close: after a crash
-// the check fails within the TTL and the instance is removed later. An agent that has forgotten the instance, because it
-// was restarted without its data or could not be asked yet, gets it with the next report. Register fails when the
-// registration is not valid.
+// Register registers the instance, with a check that it reports to itself, and reports until Deregister or Close: after
+// a crash the check fails within the TTL and the instance is removed later. An agent that has forgotten the instance,
+// because it was restarted without its data or could not be asked yet, gets it with the next report. Register fails
+// when the registration is not valid.
 func (d *Discovery) Register(ctx context.Context, r Registration) (*Registered, error) {
 	if r.Name == "" || r.Address == "" || r.Port < 1 || r.Port > 65535 {
 		return nil, fmt.Errorf("consul: invalid registration of %q at %q, port %d", r.Name, r.Address, r.Port)
