@@ -119,7 +119,7 @@ func TestRetries(t *testing.T) {
 		"an instance is gone": {"GET", "", hosts(refuses, answers(200, "ok", 0), refuses), 200, "ok", 2},
 		"two are":             {"GET", "", hosts(refuses, refuses, answers(200, "ok", 0)), 200, "ok", 3},
 		"all are":             {"GET", "", hosts(refuses, refuses, refuses), 503, "cannot be reached", 3},
-		"all answer so":      {"GET", "", hosts(answers(503, "", 0), answers(503, "", 0), answers(502, "c", 0)), 502, "", 3},
+		"all answer so":       {"GET", "", hosts(answers(503, "", 0), answers(503, "", 0), answers(502, "c", 0)), 502, "", 3},
 		"a refusal":           {"GET", "", hosts(answers(404, "no", 0), refuses, refuses), 404, "no", 1},
 		"a fault of the code": {"GET", "", hosts(answers(500, "no", 0), refuses, refuses), 500, "no", 1},
 		"PUT with a body":     {"PUT", "twice", hosts(answers(503, "", 0), echo, refuses), 200, "twice", 2},
