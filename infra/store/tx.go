@@ -289,6 +289,27 @@ func (tx *Tx) Assume(docs ...Document) {
 	}
 }
 
+// Presume adds documents as they probably are to the reads of the first attempt of a unit of work, without reading them;
+// of a missing one only the key is needed. Commit requires that they are so. When they are not, the unit runs again, and
+// reads them. Documents that the transaction has already are left out. In a later attempt Presume adds none, and returns
+// false.
+func (tx *Tx) Presume(docs ...Document) bool {
+	if tx.careful {
+		return false
+	}
+	for _, d := range docs {
+		if _, known := tx.known(d.Key); known {
+			continue
+		}
+		if d.Version == 0 {
+			d.Last = max(d.Last, tx.floor(d.Collection))
+		}
+		tx.put(d.Key, entryOf(d))
+	}
+	tx.reads.moments += 2 // what was presumed may never have been true
+	return true
+}
+
 // Query returns documents as they would be after the commit of the transaction. So a transaction that deletes what a
 // query returned, and repeats the query until it returns nothing, has deleted all.
 func (tx *Tx) Query(ctx context.Context, q Query) ([]Document, bool, error) {
