@@ -53,7 +53,8 @@ type Function struct {
 	pruner   pruner
 	backfill backfill
 
-	personalKeys personal.Keys  // of the system
+	personalKeys personal.Keys // of the system
+	keyCache     keyCache
 	flusher      broker.Flusher // nil: what was published is durable
 	waiters      waiters
 	inFlight     inFlight
