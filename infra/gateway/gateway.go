@@ -55,6 +55,7 @@ type Gateway struct {
 	documents   []*Route           // that the gateway serves itself
 	origins     map[string]bool    // "*": any
 	limits      limits
+	caches      *caches
 	prewarmer   discovery.Prewarmer // nil: functions start in no time
 	handle      Handler
 
@@ -82,6 +83,7 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	g.prewarmer, _ = cfg.Discovery.(discovery.Prewarmer)
 	g.limits = limits{shared: cfg.Limiter, local: memory.New(cfg.Now), now: cfg.Now}
+	g.caches = newCaches(cfg.Now)
 	g.documents = g.newDocuments()
 	var errs []error
 	for _, d := range cfg.System.Functions {
@@ -115,6 +117,7 @@ func (g *Gateway) chain() []Middleware {
 		limitBody,
 		g.trace,
 		compress,
+		g.cache,
 		limitAnswer,
 		limitTime,
 		shedLoad,

@@ -89,6 +89,7 @@ func (g *Gateway) read(file string, document []byte) (*table, error) {
 		}
 	}
 	env.checkShared(doc)
+	env.checkCaches(declared, doc)
 	checkRedirects(env.Redirects, doc)
 	g.checkTargets(env, declared, doc)
 	if err := doc.Err(); err != nil {
@@ -102,6 +103,41 @@ func (e environment) apply(r manifest.Route) manifest.Route {
 	o := e.Operations[name(r)]
 	r.Access, r.Roles, r.MaxBody, r.Policy = o.Access, o.Roles, o.MaxBody, &o.Policy
 	return r
+}
+
+// invalidate connects operations with those whose stored answers they invalidate.
+func (t *table) invalidate(g *Gateway, env environment) {
+	for of, o := range env.Operations {
+		if o.Cache == nil {
+			continue
+		}
+		for _, by := range o.Cache.InvalidatedBy {
+			method, path, _ := strings.Cut(by, " ")
+			if item := t.tree.find(strings.TrimPrefix(path, "/")); item != nil && item.methods[method] != nil {
+				r := item.methods[method]
+				r.invalidates = append(r.invalidates, g.caches.revision(of))
+			}
+		}
+	}
+}
+
+// checkCaches reports operations that cannot be cached, and operations that do not exist.
+func (e environment) checkCaches(declared map[string]manifest.Route, doc *strictyaml.Document) {
+	names := slices.Sorted(maps.Keys(declared))
+	for _, key := range slices.Sorted(maps.Keys(e.Operations)) {
+		o, field := e.Operations[key], "operations."+key+".cache"
+		if o.Cache == nil {
+			continue
+		}
+		if o.Access != manifest.AccessPublic || !declared[key].Safe() {
+			doc.Report(field, "want a public operation that only reads: others' answers are private")
+		}
+		for i, by := range o.Cache.InvalidatedBy {
+			if !slices.Contains(names, by) {
+				doc.Report(fmt.Sprintf("%s.invalidated_by[%d]", field, i), "want the method and the path of an operation")
+			}
+		}
+	}
 }
 
 // checkTargets reports functions that do not exist, and operations that cannot be mirrored.
@@ -207,6 +243,7 @@ func (g *Gateway) build(env environment) (*table, error) {
 	for _, c := range g.cfg.Compositions {
 		errs = append(errs, g.addComposition(t, c, env))
 	}
+	t.invalidate(g, env)
 	for _, r := range g.documents {
 		if r.Path == "/" {
 			errs = append(errs, t.root.add(r))

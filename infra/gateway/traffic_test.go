@@ -117,22 +117,37 @@ func TestMirror(t *testing.T) {
 
 func TestTrafficRefused(t *testing.T) {
 	f := newFixture(t)
-	for document, want := range map[string]string{
-		"operations: {GET /api/orders: {split: [{function: nobody}]}}":               `split[0].function: there is no function called "nobody"`,
-		"operations: {GET /api/orders: {split: [{percent: 3}]}}":                     "split[0].function: want the name of a function",
-		"operations: {GET /api/orders: {split: [{function: users, percent: 101}]}}":  "split[0].percent: want 0 to 100",
-		"operations: {GET /api/orders: {split: [{function: users, percent: .nan}]}}": "split[0].percent: want ",
-		"operations: {GET /api/orders: {mirror: {function: nobody}}}":                "mirror.function: there is no function",
-		"operations: {POST /api/users: {mirror: {function: users}}}":                 "mirror: want an operation that only reads",
-		"proxies: [10.0.0.0/33]":                              "proxies[0]: want an address or a network",
-		"redirects: [{from: a, to: /b}]":                      "redirects[0].from: want a path",
-		"redirects: [{from: /a, to: /a}]":                     "redirects[0].to: want another place",
-		"redirects: [{from: /a, to: //evil}]":                 "redirects[0].to: want a path, or an http",
-		"redirects: [{from: /a, to: 'javascript:x'}]":         "redirects[0].to: want a path, or an http",
-		"redirects: [{from: /a, to: \"/b\\r\\nX: 1\"}]":       "redirects[0].to: want a path, or an http",
-		"redirects: [{from: /a, to: /b, status: 200}]":        "redirects[0].status: want 301",
-		"redirects: [{from: /a, to: /b}, {from: /a, to: /c}]": "redirects[1].from: duplicate",
+	for _, c := range [][2]string{
+		{"operations: {GET /api/orders: {split: [{function: nobody}]}}",
+			`split[0].function: there is no function called "nobody"`},
+		{"operations: {GET /api/orders: {split: [{percent: 3}]}}",
+			"split[0].function: want the name of a function"},
+		{"operations: {GET /api/orders: {split: [{function: users, percent: 101}]}}",
+			"split[0].percent: want 0 to 100"},
+		{"operations: {GET /api/orders: {split: [{function: users, percent: .nan}]}}",
+			"split[0].percent: want "},
+		{"operations: {GET /api/orders: {mirror: {function: nobody}}}",
+			"mirror.function: there is no function"},
+		{"operations: {POST /api/users: {mirror: {function: users}}}",
+			"mirror: want an operation that only reads"},
+		{"proxies: [10.0.0.0/33]",
+			"proxies[0]: want an address or a network"},
+		{"redirects: [{from: a, to: /b}]",
+			"redirects[0].from: want a path"},
+		{"redirects: [{from: /a, to: /a}]",
+			"redirects[0].to: want another place"},
+		{"redirects: [{from: /a, to: //evil}]",
+			"redirects[0].to: want a path, or an http"},
+		{"redirects: [{from: /a, to: 'javascript:x'}]",
+			"redirects[0].to: want a path, or an http"},
+		{"redirects: [{from: /a, to: \"/b\\r\\nX: 1\"}]",
+			"redirects[0].to: want a path, or an http"},
+		{"redirects: [{from: /a, to: /b, status: 200}]",
+			"redirects[0].status: want 301"},
+		{"redirects: [{from: /a, to: /b}, {from: /a, to: /c}]",
+			"redirects[1].from: duplicate"},
 	} {
+		document, want := c[0], c[1]
 		err := f.gateway.(*gateway.Gateway).Configure("f", []byte(document))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %s", document, err, want)

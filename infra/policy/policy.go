@@ -51,6 +51,12 @@ type Policy struct {
 	// Compress sends answers with zstd or gzip to clients that take it. An answer must not have a secret beside text
 	// that a stranger chooses: its length would tell about the secret.
 	Compress bool `json:"compress,omitempty"`
+
+	// Cache stores answers; nil: none are.
+	Cache *Cache `json:"cache,omitempty"`
+
+	// Coalesce has requests of the same caller for the same thing, at the same time, share one answer.
+	Coalesce bool `json:"coalesce,omitempty"`
 }
 
 // Report is called with the field that is at fault, by its name in JSON, and what is expected of it.
@@ -67,6 +73,9 @@ func (p Policy) Check(report Report) {
 	checkRates(p.Rate, report)
 	p.checkTries(report)
 	p.checkTraffic(report)
+	if p.Cache != nil {
+		p.Cache.check(report)
+	}
 }
 
 // Err returns what Check reports, as one error; nil when the policy is valid.
