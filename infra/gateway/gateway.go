@@ -108,6 +108,7 @@ func (g *Gateway) chain() []Middleware {
 		g.recoverPanics,
 		checkSyntax,
 		forwarded,
+		ownTimeout,
 		match,
 		g.cors,
 		redirects,
