@@ -29,7 +29,7 @@ type Config struct {
 //
 // A request that cannot be carried is answered with a problem document: 503 when there is no instance or the chosen one
 // cannot be reached, 504 when the deadline of the request's context passes, 413 when reading the request's body fails
-// with a *http.MaxBytesError.
+// with a *http.MaxBytesError, 400 when it fails with a *BodyError.
 type Proxy struct {
 	name string
 	cfg  Config
@@ -92,6 +92,8 @@ func answerError(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.As(err, &large):
 		err = fault.Wrap(err, fault.TooLarge, "the body is over the limit of %d bytes", large.Limit)
+	case ofBody(err):
+		err = fault.Wrap(err, fault.Invalid, "the body could not be read").WithStatus(http.StatusBadRequest)
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fault.Wrap(err, fault.Timeout, "the function that answers this takes too long")
 	default:
@@ -128,9 +130,8 @@ func (c *carriage) RoundTrip(r *http.Request) (*http.Response, error) {
 // judge returns what an answer says about the instance. The end of the caller, and a body of the caller that could not
 // be read, say nothing.
 func judge(ctx context.Context, answer *http.Response, err error) verdict {
-	var large *http.MaxBytesError
 	switch {
-	case err != nil && (errors.As(err, &large) || ctx.Err() == context.Canceled):
+	case err != nil && (ofBody(err) || ctx.Err() == context.Canceled):
 		return unknown
 	case err != nil:
 		return bad
