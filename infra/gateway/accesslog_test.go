@@ -56,7 +56,8 @@ func TestAccessLog(t *testing.T) {
 			}
 		}
 		if got["msg"] != "request" || got["request_id"] == "" || got["duration"] == nil ||
-			got["http.response.body.size"] == nil || strings.Contains(lines[len(lines)-1], "secret") || strings.Contains(out.String(), token) {
+			got["http.response.body.size"] == nil || strings.Contains(lines[len(lines)-1], "secret") ||
+			strings.Contains(out.String(), token) {
 			t.Errorf("%s %s: got %s", c.method, c.path, out.String())
 		}
 	}
