@@ -1,6 +1,7 @@
 package clock
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -18,6 +19,7 @@ type Pending struct {
 	Source        string    `json:"source"`
 	Subject       string    `json:"subject,omitempty"`
 	CorrelationID string    `json:"correlation_id,omitempty"`
+	Problem       string    `json:"problem,omitempty" doc:"Why it was not published when it was due; it is tried again."`
 }
 
 type listInput struct{ function.Paging }
@@ -33,18 +35,18 @@ func (c *clock) list(ctx context.Context, tx *function.Tx, in *listInput) (*func
 	out := &function.Page[Pending]{}
 	out.Body.Items, out.Body.Next = make([]Pending, len(page.Items)), page.Next
 	for i, item := range page.Items {
-		e, err := parse(item.Value.Event)
-		if err != nil {
-			return nil, err
-		}
 		due, err := time.Parse(time.RFC3339Nano, item.Value.Due)
 		if err != nil {
 			return nil, err
 		}
-		out.Body.Items[i] = Pending{
-			ID: item.ID, Due: due, EventID: e.ID(), Type: e.Type(), Source: e.Source(), Subject: e.Subject(),
-			CorrelationID: event.Extension(e, event.CorrelationID),
+		p := Pending{ID: item.ID, Due: due, Problem: item.Value.Problem}
+		if e, err := parse(item.Value.Event); err == nil {
+			p.EventID, p.Type, p.Source, p.Subject = e.ID(), e.Type(), e.Source(), e.Subject()
+			p.CorrelationID = event.Extension(e, event.CorrelationID)
+		} else {
+			p.Problem = cmp.Or(p.Problem, err.Error())
 		}
+		out.Body.Items[i] = p
 	}
 	return out, nil
 }

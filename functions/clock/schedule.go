@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/cron"
@@ -96,11 +97,13 @@ func (c *clock) adopt(ctx context.Context, tx *function.Tx, now time.Time) error
 	return c.adopted.Put(ctx, tx, "schedules", adopted{fingerprint, now.UTC()})
 }
 
-// renew stores a schedule that is new, has changed, or is due later than its next run is.
+// renew stores a schedule that is new, has changed, or is due later than its next run is. One that this build cannot
+// read, such as one in a time zone that is new to it, is left out, and no other waits for it.
 func (c *clock) renew(ctx context.Context, tx *function.Tx, id string, before, s recurring, now time.Time) error {
 	plan, err := planOf(s.Schedule)
 	if err != nil {
-		return err
+		c.f.Env().Logger.ErrorContext(ctx, "a schedule cannot be read and has no runs", "schedule", id, "error", err)
+		return nil
 	}
 	s.Due, s.Last = nextDue(plan, before.after(now)), before.Last
 	same := before.Schedule.Expression == s.Schedule.Expression && before.Schedule.Zone == s.Schedule.Zone
@@ -173,12 +176,12 @@ func (c *clock) fire(ctx context.Context, tx *function.Tx, now time.Time) error 
 
 func (c *clock) fireOne(ctx context.Context, tx *function.Tx, id string, s recurring, now time.Time) error {
 	plan, err := planOf(s.Schedule)
-	if err != nil {
-		return err
-	}
-	from, err := time.Parse(time.RFC3339Nano, s.Due)
-	if err != nil {
-		return fault.Wrap(err, fault.Internal, "decode when %s is due", id)
+	from, wrong := time.Parse(time.RFC3339Nano, s.Due)
+	if err = errors.Join(err, wrong); err != nil {
+		c.f.Env().Logger.ErrorContext(ctx, "a schedule cannot be read; it is looked at again in an hour",
+			"schedule", id, "error", err)
+		s.Due = sortableTime(now.Add(problemPause))
+		return c.schedules.Put(ctx, tx, id, s)
 	}
 	if plan.Next(from.Add(-time.Nanosecond)).Equal(from) { // otherwise it was only to be looked at again
 		runs, missed := cron.Runs(s.Schedule, plan, from, now)
