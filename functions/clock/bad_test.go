@@ -25,7 +25,9 @@ type small struct {
 
 func (s small) MaxEvent() int { return *s.most }
 
-func (s small) Publish(ctx context.Context, es ...ce.Event) error { return s.Publisher.Publish(ctx, es...) }
+func (s small) Publish(ctx context.Context, es ...ce.Event) error {
+	return s.Publisher.Publish(ctx, es...)
+}
 
 // A timer whose event the broker of today does not take holds up no other, is shown with the reason, and fires when a
 // broker takes it. Nor does one that cannot be read.
