@@ -333,13 +333,19 @@ func (r *run[S]) again(i int, c *Command[S], deadline time.Duration, undo bool) 
 	}
 }
 
-// turn begins to undo a running saga.
+// turn begins to undo a running saga. Answers to the commands of the way forward are not waited for any more.
 func (r *run[S]) turn(reason, code string) {
 	p := &r.in.Saga
-	if p.Status == Running {
-		p.Status, p.Reason, r.in.Code = Undoing, reason, code
-		r.changed = true
+	if p.Status != Running {
+		return
 	}
+	p.Status, p.Reason, r.in.Code = Undoing, reason, code
+	for i := range p.Steps {
+		if s := &p.Steps[i]; s.State == Doing {
+			s.Due, s.Again = time.Time{}, 0
+		}
+	}
+	r.changed = true
 }
 
 // cancel begins to undo the saga, unless it is too late or being done.
