@@ -146,7 +146,8 @@ func nextDue(plan cron.Plan, now time.Time) string {
 	return sortableTime(next)
 }
 
-// fire publishes the runs of schedules that are due, and notes the next run of each in the same transaction.
+// fire publishes the runs of schedules that are due, and notes the next run of each in the same transaction. The commit
+// fails when another tick has published a run before it; then this tick is run again.
 func (c *clock) fire(ctx context.Context, tx *function.Tx, now time.Time) error {
 	due, err := c.schedules.Query(ctx, tx, store.Find{
 		Where: []store.Filter{{Field: "due", Op: store.LessOrEqual, Value: sortableTime(now)}},
@@ -156,15 +157,7 @@ func (c *clock) fire(ctx context.Context, tx *function.Tx, now time.Time) error 
 		return err
 	}
 	for _, item := range due.Items {
-		// Read again by key, so that the commit fails when another tick has published the run.
-		s, ok, err := c.schedules.Find(ctx, tx, item.ID)
-		if err != nil {
-			return err
-		}
-		if !ok || s.Due > sortableTime(now) {
-			continue
-		}
-		if err := c.fireOne(ctx, tx, item.ID, s, now); err != nil {
+		if err := c.fireOne(ctx, tx, item.ID, item.Value, now); err != nil {
 			return err
 		}
 	}
