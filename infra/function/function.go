@@ -40,6 +40,7 @@ type Function struct {
 	settings       []manifest.Setting
 	settingsChecks []func(config.Lookup) error
 	schedules      []manifest.Schedule
+	calls          []manifest.Call
 	storesPersonal bool
 	prefetch       func(e ce.Event) []store.Key
 	delivery       broker.Tuning

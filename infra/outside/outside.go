@@ -24,7 +24,8 @@
 //
 // So a call is made at least once, and the service must take a call that comes again under its key as the same call.
 // Its result is committed once. Nothing runs between two messages: a call that has failed is made again when the timer
-// goes off that its failure has set.
+// goes off that its failure has set. An operator lists the calls without a result, makes one now, or gives one up, with
+// the operations below [PathPrefix], which the function serves, or with the command "ebb calls".
 //
 // Where the calls of a function are slow, declare a concurrency with function.Deliver: otherwise the events of a batch
 // make theirs one after the other.
@@ -37,6 +38,7 @@ import (
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
@@ -70,6 +72,7 @@ type Calls struct {
 	byName  map[string]made
 	mu      sync.Mutex
 	busy    map[string]bool // by id of the document: those that this instance makes just now
+	metrics
 }
 
 // made is a Call without its types.
@@ -89,7 +92,8 @@ type pending struct {
 	Due      int64           `json:"due"`               // when to make it, Unix milliseconds
 	Claimed  int64           `json:"claimed,omitempty"` // when a message took it up, Unix ms; 0: its timer will
 	Attempts int             `json:"attempts,omitempty"`
-	Error    string          `json:"error,omitempty"` // of the last attempt
+	Error    string          `json:"error,omitempty"`  // of the last attempt
+	Ending   string          `json:"ending,omitempty"` // why an operator ends it
 
 	Message     string          `json:"message"`
 	Correlation string          `json:"correlation,omitempty"`
@@ -103,6 +107,14 @@ func (p pending) claimedWithin(d time.Duration, now time.Time) bool {
 
 func (p pending) doc() string { return docID(p.Call, p.ID) }
 
+// cause returns the event that started the call, without its data; a zero one for a request.
+func (p pending) cause() (e ce.Event) {
+	if p.Cause != nil && json.Unmarshal(p.Cause, &e) != nil {
+		return ce.Event{} // its events are then of no event's cause
+	}
+	return e
+}
+
 func docID(call, id string) string { return call + "/" + id }
 
 // New declares that the function calls other services. A function has one Calls.
@@ -112,8 +124,13 @@ func New(f *function.Function) *Calls {
 	function.Follow(f, Collection, c.follow, c.sweep)
 	function.On(f, event.CallDue, c.due)
 	function.Emits(f, event.CallDue)
+	c.meter()
+	c.serveOperators()
 	return c
 }
+
+// key returns the idempotency key of a call.
+func (c *Calls) key(p pending) string { return c.f.Name() + "/" + p.doc() }
 
 // start writes the call into the unit.
 func (c *Calls) start(ctx context.Context, tx *function.Tx, name, id string, in any) error {
@@ -182,8 +199,13 @@ func (c *Calls) make(ctx context.Context, declared made, p pending, d store.Docu
 	if p.Correlation != "" {
 		ctx = telemetry.WithCorrelation(ctx, p.Correlation)
 	}
-	out, failure := declared.make(ctx, p)
-	policy := declared.limits()
+	var out outcome
+	failure, policy := error(nil), declared.limits()
+	if p.Ending != "" {
+		failure = fault.New(fault.Invalid, "given up by an operator: %s", p.Ending)
+	} else {
+		out, failure = declared.make(ctx, p)
+	}
 	gaveUp := policy.GiveUp > 0 && c.f.Env().Now().Sub(p.At) >= policy.GiveUp
 	if failure == nil || !fault.KindOf(failure).Retryable() || gaveUp {
 		err := c.finish(ctx, declared, p, d, out, failure)
@@ -203,12 +225,7 @@ func (c *Calls) make(ctx context.Context, declared made, p pending, d store.Docu
 func (c *Calls) finish(
 	ctx context.Context, declared made, p pending, d store.Document, out outcome, failure error,
 ) error {
-	from := cause.Cause{Message: p.Message}
-	if p.Cause != nil {
-		if err := json.Unmarshal(p.Cause, &from.Event); err != nil {
-			from.Event = ce.Event{} // its events are then of no event's cause
-		}
-	}
+	from := cause.Cause{Message: p.Message, Event: p.cause()}
 	first := true
 	return c.f.Update(cause.With(ctx, from), func(ctx context.Context, tx *function.Tx) (err error) {
 		if first { // it was just read; when it has changed since, the commit fails and it is read again
@@ -231,13 +248,19 @@ func (c *Calls) finish(
 	})
 }
 
-// postpone commits that the call has failed and when it is made again. known is false when it has a result by now.
+// postpone commits that the call has failed and when it is made again. known is false when it has a result by now. An
+// operator's end that the function refuses for good is withdrawn.
 func (c *Calls) postpone(ctx context.Context, p pending, policy Policy, failure error) (known bool, err error) {
 	env := c.f.Env()
+	c.failures.Add(ctx, 1, metric.WithAttributes(c.attributes(p.Call)...))
 	err = c.f.Update(ctx, func(ctx context.Context, tx *function.Tx) error {
+		run := p.Run
 		p, ok, err := c.pending.Find(ctx, tx, p.doc())
-		if known = ok && err == nil; !known {
+		if known = ok && err == nil && p.Run == run; !known {
 			return err
+		}
+		if !fault.KindOf(failure).Retryable() {
+			p.Ending = ""
 		}
 		p.Attempts++
 		p.Error = failure.Error()
@@ -274,6 +297,9 @@ func (c *Calls) due(ctx context.Context, tx *function.Tx, d event.DueCall) error
 
 // sweep has the calls made that are lost: their message does not come again, or their timer was not set.
 func (c *Calls) sweep(ctx context.Context, tx *function.Tx) error {
+	if err := c.observe(ctx, tx); err != nil {
+		return err
+	}
 	lost, err := c.pending.Query(ctx, tx, store.Find{
 		Where: []store.Filter{{Field: "due", Op: store.Less, Value: tx.Now().Add(-lostAfter).UnixMilli()}},
 		Order: []store.Order{{Field: "due"}}, Limit: sweepLimit,
