@@ -53,7 +53,9 @@ func TestCalls(t *testing.T) {
 			[]string{"calls", "list", "--function", "mail", "--failing", "-o", "json"}, 0, `"error":"the relay is down"`, "",
 			"GET /api/calls/mail?failing=true&limit=50",
 		},
-		"none":                {[]string{"calls", "--function", "payments"}, 0, "No outside calls", "", "GET /api/calls/payments"},
+		"none": {
+			[]string{"calls", "--function", "payments"}, 0, "No outside calls", "", "GET /api/calls/payments",
+		},
 		"an unknown function": {[]string{"calls", "--function", "mial"}, 2, "", `did you mean "mail"?`, ""},
 		"show": {
 			[]string{"calls", "show", "send/a/1"}, 0, "key: mail/send/a/1", "", "GET /api/calls/mail/send/a%2F1",

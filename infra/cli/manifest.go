@@ -76,7 +76,10 @@ func (a *app) declaration(m manifest.Function) {
 	for _, list := range []struct {
 		verb  string
 		items []string
-	}{{"consumes", m.Consumes}, {"emits   ", m.Emits}, {"stores  ", stored(m)}, {"runs    ", scheduled(m)}, {"calls   ", called(m)}} {
+	}{
+		{"consumes", m.Consumes}, {"emits   ", m.Emits}, {"stores  ", stored(m)}, {"runs    ", scheduled(m)},
+		{"calls   ", called(m)},
+	} {
 		for _, item := range list.items {
 			fmt.Fprintf(a.Out, "  %s  %s\n", list.verb, item)
 		}

@@ -52,8 +52,8 @@ func (c *client) pages(
 	}
 }
 
-// lists returns the paths that the running system lists things at: the prefix and the name of a function, sorted. With a
-// name it returns that one only.
+// lists returns the paths at which the running system lists things: the prefix and the name of a function, sorted. With
+// a name it returns that one only.
 func (c *client) lists(ctx context.Context, prefix, name string) ([]string, error) {
 	operations, err := c.operations(ctx)
 	if err != nil {

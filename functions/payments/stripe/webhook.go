@@ -28,7 +28,7 @@ const SignatureHeader = "Stripe-Signature"
 var _ provider.Notifier = (*Provider)(nil)
 
 // WithWebhooks returns a provider that also accepts webhooks which are signed with one of the secrets (whsec_…). While
-// a secret is rotated there are two. Spaces around a secret are cut off, and an empty one is left out: everyone can sign
+// a secret is rotated there are two. Spaces around a secret are cut off. An empty one is left out: everyone can sign
 // with that.
 func (s *Provider) WithWebhooks(secrets ...string) *Provider {
 	c := *s

@@ -75,7 +75,8 @@ func New(log Log, opts Options) (*Broker, error) {
 	b := &Broker{
 		log: log, opts: opts, started: time.Now(), sessions: make(map[string]*session),
 		submitted: make(chan struct{}, 1), appended: make(chan struct{}),
-		saving: make(chan struct{}, 1), dirty: make(chan struct{}, 1), keeperEnd: make(chan struct{}), flushEnd: make(chan struct{}),
+		saving: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
+		keeperEnd: make(chan struct{}), flushEnd: make(chan struct{}),
 	}
 	b.triggers = delivery.NewRegistry((*source)(b), delivery.Options{
 		Observer: opts.Observer, Logger: opts.Logger, Publish: b.publishDurably,
