@@ -9,6 +9,7 @@ import (
 	"net/http"
 
 	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/policy"
 )
 
 // Function is everything that one function declares. Triggers, network policies, routes, OpenAPI, AsyncAPI and
@@ -37,6 +38,9 @@ type Route struct {
 	Access  string   `json:"access"` // AccessPublic, AccessAuthenticated or AccessRoles
 	Roles   []string `json:"roles,omitempty"`
 	MaxBody int64    `json:"max_body,omitempty"` // bytes; 0: DefaultMaxBody
+
+	// Policy is what a gateway does with the requests. Nil asks for nothing.
+	Policy *policy.Policy `json:"policy,omitempty"`
 }
 
 // Who may call an operation.
