@@ -114,6 +114,9 @@ func Collection[T any](f *Function, name string, options ...store.Option) *store
 
 // Emits declares the event types that the function emits; emitting another type is an error.
 func Emits(f *Function, types ...event.Typed) {
+	if len(f.emits) == 0 && len(types) > 0 {
+		f.serveOutbox()
+	}
 	for _, t := range types {
 		checkPlaceholders(t.Info())
 		f.emits[t.Info().Name] = t.Info()
