@@ -11,8 +11,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// An operator looks at the quarantined entries of an outbox, has one published again, or drops it. A function that emits
-// events serves that below /api/outbox/FUNCTION, for the command "ebb outbox".
+// An operator looks at the quarantined entries of an outbox, has one published again, or drops it. A function that
+// emits events serves that below /api/outbox/FUNCTION, for the command "ebb outbox".
 
 // quarantinedEntry is an entry of the outbox that is quarantined.
 type quarantinedEntry struct {
@@ -78,8 +78,8 @@ func (f *Function) serveOutbox() {
 	}
 	of := " of the outbox of " + f.name
 	Serve(f, op(http.MethodGet, "", "List the quarantined entries"+of,
-		"Those with an event that the broker refuses for good, or that cannot be read, the oldest first. A page may be empty "+
-			"and have a next one."), f.listQuarantined)
+		"Those with an event that the broker refuses for good, or that cannot be read, the oldest first. A page may be "+
+			"empty and have a next one."), f.listQuarantined)
 	Serve(f, op(http.MethodGet, "/{id}", "Show a quarantined entry"+of, ""), f.showQuarantined)
 	Serve(f, op(http.MethodPost, "/{id}/retry", "Publish a quarantined entry"+of, "409: it is refused again."),
 		f.releaseQuarantined, Then(f.publishReleased))

@@ -27,8 +27,8 @@
 // goes off that its failure has set. An operator lists the calls without a result, makes one now, or gives one up, with
 // the operations below [PathPrefix], which the function serves, or with the command "ebb calls".
 //
-// The events of a batch make their calls at the same time, and the results that are there together share a unit of work.
-// The next batch waits for the slowest call, so a function whose calls are slow declares a concurrency with
+// The events of a batch make their calls at the same time, and the results that are there together share a unit of
+// work. The next batch waits for the slowest call, so a function whose calls are slow declares a concurrency with
 // function.Deliver, and a batch: both multiplied are the most calls that an instance makes at the same time.
 package outside
 
