@@ -45,8 +45,8 @@ func (a *app) outboxCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "outbox [list] | show ID | retry ID | drop ID",
 		Short: "Look at the quarantined outbox entries of a running system, and publish or drop them",
-		Long: "Look at the quarantined entries of outboxes: those with an event that the broker refuses for good, or that cannot\n" +
-			"be read. No function publishes them by itself.",
+		Long: "Look at the quarantined entries of outboxes: those with an event that the broker refuses for good, or that\n" +
+			"cannot be read. No function publishes them by itself.",
 		Example: a.example(`
 $ outbox                                   those of all functions
 $ outbox show ID
