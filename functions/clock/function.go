@@ -52,5 +52,9 @@ func New(env function.Env) (*function.Function, error) {
 		Method: http.MethodGet, Path: "/api/timers", Access: function.Only(auth.RoleAdmin), Summary: "List timers",
 		Description: "Those that have not fired, the one due first at the top.",
 	}, c.list)
+	function.Serve(f, function.Operation{
+		Method: http.MethodGet, Path: "/api/schedules", Access: function.Only(auth.RoleAdmin), Summary: "List schedules",
+		Description: "The recurring schedules of all functions, the one due first at the top.",
+	}, c.listSchedules)
 	return f, nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/ebb-dev/ebb/functions/clock"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
+	"github.com/ebb-dev/ebb/infra/manifest"
 )
 
 // Administrators see the timers that have not fired, by their due time, page by page. Other callers are refused.
@@ -51,4 +52,25 @@ func TestList(t *testing.T) {
 	}
 	h.Call("GET", "/api/timers", functiontest.As("ada"), nil).Expect(403)
 	h.Call("GET", "/api/timers", functiontest.Nobody, nil).Expect(401)
+}
+
+// Administrators see the schedules of all functions with their next and last runs, in the zone of each.
+func TestListSchedules(t *testing.T) {
+	nightly := manifest.Schedule{Name: "nightly", Expression: "0 3 * * *", Zone: "Europe/Berlin", Missed: "skip"}
+	d := deploy(t, nightly, hourly("once", 0))
+	d.pass(31 * time.Minute)
+	var page struct{ Items []clock.Recurring }
+	d.Call("GET", "/api/schedules", functiontest.Admin(), nil).Expect(200).JSON(&page)
+	if len(page.Items) != 2 {
+		t.Fatalf("got %+v", page.Items)
+	}
+	first, second := page.Items[0], page.Items[1]
+	if first.Name != "hourly" || first.Function != "reports" || first.Cron != "30 * * * *" || first.Last == nil ||
+		first.Next.Sub(*first.Last) != time.Hour {
+		t.Errorf("got %+v", first)
+	}
+	if second.Name != "nightly" || second.Missed != "skip" || second.Last != nil || second.Next.Format("15:04") != "03:00" {
+		t.Errorf("got %+v", second)
+	}
+	d.Call("GET", "/api/schedules", functiontest.As("ada"), nil).Expect(403)
 }

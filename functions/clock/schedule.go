@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/cron"
@@ -96,11 +97,13 @@ func (c *clock) adopt(ctx context.Context, tx *function.Tx, now time.Time) error
 	return c.adopted.Put(ctx, tx, "schedules", adopted{fingerprint, now.UTC()})
 }
 
-// renew stores a schedule that is new, has changed, or is due later than its next run is.
+// renew stores a schedule that is new, has changed, or is due later than its next run is. One that this build cannot
+// read, such as one in a time zone that is new to it, is left out, and no other waits for it.
 func (c *clock) renew(ctx context.Context, tx *function.Tx, id string, before, s recurring, now time.Time) error {
 	plan, err := planOf(s.Schedule)
 	if err != nil {
-		return err
+		c.f.Env().Logger.ErrorContext(ctx, "a schedule cannot be read and has no runs", "schedule", id, "error", err)
+		return nil
 	}
 	s.Due, s.Last = nextDue(plan, before.after(now)), before.Last
 	same := before.Schedule.Expression == s.Schedule.Expression && before.Schedule.Zone == s.Schedule.Zone
@@ -143,7 +146,8 @@ func nextDue(plan cron.Plan, now time.Time) string {
 	return sortableTime(next)
 }
 
-// fire publishes the runs of schedules that are due, and notes the next run of each in the same transaction.
+// fire publishes the runs of schedules that are due, and notes the next run of each in the same transaction. The commit
+// fails when another tick has published a run before it; then this tick is run again.
 func (c *clock) fire(ctx context.Context, tx *function.Tx, now time.Time) error {
 	due, err := c.schedules.Query(ctx, tx, store.Find{
 		Where: []store.Filter{{Field: "due", Op: store.LessOrEqual, Value: sortableTime(now)}},
@@ -153,15 +157,7 @@ func (c *clock) fire(ctx context.Context, tx *function.Tx, now time.Time) error 
 		return err
 	}
 	for _, item := range due.Items {
-		// Read again by key, so that the commit fails when another tick has published the run.
-		s, ok, err := c.schedules.Find(ctx, tx, item.ID)
-		if err != nil {
-			return err
-		}
-		if !ok || s.Due > sortableTime(now) {
-			continue
-		}
-		if err := c.fireOne(ctx, tx, item.ID, s, now); err != nil {
+		if err := c.fireOne(ctx, tx, item.ID, item.Value, now); err != nil {
 			return err
 		}
 	}
@@ -173,12 +169,12 @@ func (c *clock) fire(ctx context.Context, tx *function.Tx, now time.Time) error 
 
 func (c *clock) fireOne(ctx context.Context, tx *function.Tx, id string, s recurring, now time.Time) error {
 	plan, err := planOf(s.Schedule)
-	if err != nil {
-		return err
-	}
-	from, err := time.Parse(time.RFC3339Nano, s.Due)
-	if err != nil {
-		return fault.Wrap(err, fault.Internal, "decode when %s is due", id)
+	from, wrong := time.Parse(time.RFC3339Nano, s.Due)
+	if err = errors.Join(err, wrong); err != nil {
+		c.f.Env().Logger.ErrorContext(ctx, "a schedule cannot be read; it is looked at again in an hour",
+			"schedule", id, "error", err)
+		s.Due = sortableTime(now.Add(problemPause))
+		return c.schedules.Put(ctx, tx, id, s)
 	}
 	if plan.Next(from.Add(-time.Nanosecond)).Equal(from) { // otherwise it was only to be looked at again
 		runs, missed := cron.Runs(s.Schedule, plan, from, now)

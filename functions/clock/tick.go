@@ -57,12 +57,7 @@ func (c *clock) fireTimers(ctx context.Context, tx *function.Tx, now time.Time) 
 			if count > 0 && bytes+len(item.Value.Event) > maxBytes {
 				return true, nil
 			}
-			e, err := parse(item.Value.Event)
-			if err != nil {
-				return false, err
-			}
-			tx.EmitRaw(e)
-			if err := c.timers.Delete(ctx, tx, item.ID); err != nil {
+			if err := c.fireTimer(ctx, tx, item, now); err != nil {
 				return false, err
 			}
 			count, bytes = count+1, bytes+len(item.Value.Event)
@@ -71,6 +66,27 @@ func (c *clock) fireTimers(ctx context.Context, tx *function.Tx, now time.Time) 
 			return cursor != "", nil
 		}
 	}
+}
+
+// problemPause is how long a timer or a schedule is left alone that cannot be published.
+const problemPause = time.Hour
+
+// fireTimer publishes the event of a timer. One that cannot be published, although it could when it was set, is set for
+// an hour later, so that no other timer waits for it: another broker may take smaller events.
+func (c *clock) fireTimer(ctx context.Context, tx *function.Tx, item store.Item[timer], now time.Time) error {
+	e, err := parse(item.Value.Event)
+	if err == nil {
+		err = c.check(e, len(item.Value.Event))
+	}
+	if err == nil {
+		tx.EmitRaw(e)
+		return c.timers.Delete(ctx, tx, item.ID)
+	}
+	c.f.Env().Logger.ErrorContext(ctx, "the event of a timer cannot be published; it is tried again in an hour",
+		"timer", item.ID, "error", err)
+	t := item.Value
+	t.Due, t.Problem = sortableTime(now.Add(problemPause)), err.Error()
+	return c.timers.Put(ctx, tx, item.ID, t)
 }
 
 // sweepIfDue emits clock.swept when the interval has passed. The very first tick only stores the time.

@@ -15,8 +15,9 @@ import (
 
 // timer is an event and the time when it is due. Its document has the timer's id.
 type timer struct {
-	Due   string          `json:"due"` // see sortableTime
-	Event json.RawMessage `json:"event"`
+	Due     string          `json:"due"` // see sortableTime
+	Event   json.RawMessage `json:"event"`
+	Problem string          `json:"problem,omitempty"` // why it was not published when it was due
 }
 
 // sortableTime writes a time as a text that sorts as the time does.
@@ -35,7 +36,7 @@ const cancelRetention = 72 * time.Hour
 func (c *clock) schedule(ctx context.Context, tx *function.Tx, cmd event.ScheduleEvent) error {
 	e, err := parse(cmd.Event)
 	if err == nil {
-		err = c.check(e, cmd)
+		err = c.check(e, len(cmd.Event))
 	}
 	if err != nil || tx.Replayed() {
 		return err // a timer of the past has fired, or was cancelled
@@ -52,16 +53,16 @@ func (c *clock) schedule(ctx context.Context, tx *function.Tx, cmd event.Schedul
 	return c.timers.Put(ctx, tx, cmd.TimerID, timer{Due: sortableTime(cmd.Due), Event: cmd.Event})
 }
 
-// check refuses an event that could not be published: when due, it would block all other timers.
-func (c *clock) check(e ce.Event, cmd event.ScheduleEvent) error {
+// check refuses an event of the size in bytes that could not be published.
+func (c *clock) check(e ce.Event, size int) error {
 	if err := event.CheckEvent(e); err != nil {
 		return fault.Wrap(err, fault.Invalid, "the event of the timer cannot be published: %v", err)
 	}
 	const margin = 1 << 10 // the kit and the broker count a few attributes more
 	limited, ok := c.f.Env().Publisher.(broker.Limiter)
-	if ok && len(cmd.Event)+margin > limited.MaxEvent() {
+	if ok && size+margin > limited.MaxEvent() {
 		return fault.New(fault.Invalid, "the event of the timer has %d bytes, and the broker takes about %d at most",
-			len(cmd.Event), limited.MaxEvent())
+			size, limited.MaxEvent())
 	}
 	return nil
 }

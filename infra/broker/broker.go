@@ -8,6 +8,7 @@ package broker
 
 import (
 	"context"
+	"math"
 	"net/http"
 	"time"
 
@@ -158,14 +159,18 @@ var DefaultDelivery = Delivery{
 
 // Backoff returns how long to wait before retry n; the first one is 1.
 func (d Delivery) Backoff(n int) time.Duration {
-	wait := d.BackoffDelay * time.Duration(n)
+	factor := int64(n)
 	if d.BackoffPolicy != Linear {
-		wait = d.BackoffDelay << min(n, 30)
+		factor = 1 << min(n, 30)
 	}
-	if d.BackoffMax > 0 && (wait > d.BackoffMax || wait < 0) {
-		return d.BackoffMax
+	most := d.BackoffMax
+	if most <= 0 {
+		most = math.MaxInt64
 	}
-	return wait
+	if factor > 0 && d.BackoffDelay > most/time.Duration(factor) { // the product may be larger than a duration
+		return most
+	}
+	return d.BackoffDelay * time.Duration(factor)
 }
 
 // Filter is one expression of Knative's Subscriptions API. Exactly one field is set.

@@ -20,7 +20,7 @@ type Tuning struct {
 	Patience         time.Duration // see Delivery; negative: none
 	Batch            int           // the most events in one call of the handler
 	Concurrency      int           // how many calls may run at once; above 1 a batch is one event unless Batch is set
-	MinBatchInterval time.Duration // see Trigger
+	MinBatchInterval time.Duration // see Trigger; negative: none
 	Rate             float64       // events a second at most, on average
 }
 
@@ -42,7 +42,9 @@ func (u Tuning) Apply(t Trigger) Trigger {
 	set(&d.BackoffDelay, u.BackoffDelay)
 	set(&d.BackoffMax, u.BackoffMax)
 	set(&d.Timeout, u.Timeout)
-	set(&t.MinBatchInterval, u.MinBatchInterval)
+	if u.MinBatchInterval != 0 {
+		t.MinBatchInterval = max(u.MinBatchInterval, 0)
+	}
 	set(&t.Concurrency, u.Concurrency)
 	set(&t.Batch, u.Batch)
 	set(&t.Rate, u.Rate)
@@ -55,77 +57,98 @@ func set[T int | float64 | time.Duration](to *T, v T) {
 	}
 }
 
+// The bounds of what settings may ask for. Beyond them a value is a slip of the pen, or more than the counters of an
+// engine hold.
+const (
+	mostRetries   = 1000
+	mostAtOnce    = 4096 // events in a batch, and calls
+	leastRate     = 0.001
+	mostRate      = 1e6
+	mostInterval  = time.Hour
+	longest       = 24 * time.Hour
+	mostPatience  = 30 * 24 * time.Hour
+	leastDuration = time.Millisecond
+)
+
 // ParseTuning reads a tuning as settings have it: retry=20,timeout=1m,concurrency=4. The names are retry, backoff,
-// delay, max-delay, timeout, patience, batch, concurrency, interval and rate. An error is fault.Invalid.
+// delay, max-delay, timeout, patience, batch, concurrency, interval and rate, each once. An error is fault.Invalid.
 func ParseTuning(text string) (u Tuning, err error) {
+	seen := map[string]bool{}
 	for part := range strings.SplitSeq(text, ",") {
 		if part = strings.TrimSpace(part); part == "" {
 			continue
 		}
 		name, value, _ := strings.Cut(part, "=")
-		if err := u.parse(strings.TrimSpace(name), strings.TrimSpace(value)); err != nil {
+		name = strings.TrimSpace(name)
+		err := u.parse(name, strings.TrimSpace(value))
+		if err == nil && seen[name] {
+			err = fmt.Errorf("%s is there twice", name)
+		}
+		if err != nil {
 			return Tuning{}, fault.New(fault.Invalid, "invalid delivery %q: %v", part, err)
 		}
+		seen[name] = true
 	}
 	return u, nil
 }
 
-func (u *Tuning) parse(name, value string) error {
-	duration := func(to *time.Duration) error {
-		d, err := time.ParseDuration(value)
-		if err != nil || d < 0 {
-			return fmt.Errorf("want a duration such as 1m30s")
-		}
-		*to = d
-		return nil
-	}
-	number := func(to *int, least int) error {
-		n, err := strconv.Atoi(value)
-		if err != nil || n < least {
-			return fmt.Errorf("want a number from %d on", least)
-		}
-		*to = n
-		return nil
-	}
+func (u *Tuning) parse(name, value string) (err error) {
 	switch name {
 	case "retry":
-		err := number(&u.Retry, 0)
-		if u.Retry == 0 {
-			u.Retry = -1
-		}
-		return err
+		u.Retry, err = number(value, 0, mostRetries)
+		u.Retry = orNone(u.Retry)
 	case "backoff":
 		u.BackoffPolicy = BackoffPolicy(value)
 		if u.BackoffPolicy != Linear && u.BackoffPolicy != Exponential {
-			return fmt.Errorf("want linear or exponential")
+			err = fmt.Errorf("want linear or exponential")
 		}
-		return nil
 	case "delay":
-		return duration(&u.BackoffDelay)
+		u.BackoffDelay, err = duration(value, leastDuration, longest)
 	case "max-delay":
-		return duration(&u.BackoffMax)
+		u.BackoffMax, err = duration(value, leastDuration, longest)
 	case "timeout":
-		return duration(&u.Timeout)
+		u.Timeout, err = duration(value, leastDuration, longest)
 	case "patience":
-		err := duration(&u.Patience)
-		if u.Patience == 0 {
-			u.Patience = -1
-		}
-		return err
+		u.Patience, err = duration(value, 0, mostPatience)
+		u.Patience = orNone(u.Patience)
 	case "batch":
-		return number(&u.Batch, 1)
+		u.Batch, err = number(value, 1, mostAtOnce)
 	case "concurrency":
-		return number(&u.Concurrency, 1)
+		u.Concurrency, err = number(value, 1, mostAtOnce)
 	case "interval":
-		return duration(&u.MinBatchInterval)
+		u.MinBatchInterval, err = duration(value, 0, mostInterval)
+		u.MinBatchInterval = orNone(u.MinBatchInterval)
 	case "rate":
-		rate, err := strconv.ParseFloat(value, 64)
-		if err != nil || !(rate > 0 && rate <= 1e6) {
-			return fmt.Errorf("want events a second, such as 50")
+		if u.Rate, err = strconv.ParseFloat(value, 64); err != nil || !(u.Rate >= leastRate && u.Rate <= mostRate) {
+			err = fmt.Errorf("want events a second, such as 50, from %v to %.0f", leastRate, mostRate)
 		}
-		u.Rate = rate
-		return nil
+	default:
+		err = fmt.Errorf("unknown name (use retry, backoff, delay, max-delay, timeout, patience, batch, concurrency, " +
+			"interval or rate)")
 	}
-	return fmt.Errorf("unknown name (use retry, backoff, delay, max-delay, timeout, patience, batch, concurrency, " +
-		"interval or rate)")
+	return err
+}
+
+// orNone returns the value with which a tuning asks for none.
+func orNone[T int | time.Duration](v T) T {
+	if v == 0 {
+		return -1
+	}
+	return v
+}
+
+func number(value string, least, most int) (int, error) {
+	n, err := strconv.Atoi(value)
+	if err != nil || n < least || n > most {
+		return 0, fmt.Errorf("want a number from %d to %d", least, most)
+	}
+	return n, nil
+}
+
+func duration(value string, least, most time.Duration) (time.Duration, error) {
+	d, err := time.ParseDuration(value)
+	if err != nil || d < least || d > most {
+		return 0, fmt.Errorf("want a duration such as 1m30s, from %s to %s", least, most)
+	}
+	return d, nil
 }

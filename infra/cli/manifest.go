@@ -76,7 +76,10 @@ func (a *app) declaration(m manifest.Function) {
 	for _, list := range []struct {
 		verb  string
 		items []string
-	}{{"consumes", m.Consumes}, {"emits   ", m.Emits}, {"stores  ", stored(m)}, {"runs    ", scheduled(m)}} {
+	}{
+		{"consumes", m.Consumes}, {"emits   ", m.Emits}, {"stores  ", stored(m)}, {"runs    ", scheduled(m)},
+		{"calls   ", called(m)},
+	} {
 		for _, item := range list.items {
 			fmt.Fprintf(a.Out, "  %s  %s\n", list.verb, item)
 		}
@@ -96,6 +99,13 @@ func scheduled(m manifest.Function) (texts []string) {
 		texts = append(texts, fmt.Sprintf("%s at %q in %s", s.Name, s.Expression, s.Zone))
 	}
 	return texts
+}
+
+func called(m manifest.Function) (names []string) {
+	for _, c := range m.Calls {
+		names = append(names, c.Name)
+	}
+	return names
 }
 
 func stored(m manifest.Function) (names []string) {

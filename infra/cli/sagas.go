@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -125,12 +124,7 @@ $ sagas end ID --reason "lost"             end it and undo nothing`),
 	return group(root, listed, show, retry, skip, cancel, end)
 }
 
-func (s *sagas) because() error {
-	if strings.TrimSpace(s.reason) == "" {
-		return usageErrorf("this needs --reason TEXT, for the record")
-	}
-	return nil
-}
+func (s *sagas) because() error { return because(s.reason) }
 
 // paths returns the paths of the lists of sagas that the running system serves.
 func (s *sagas) paths(ctx context.Context, c *client) ([]string, error) {
@@ -174,52 +168,23 @@ func (s *sagas) list(ctx context.Context) error {
 	if s.wide() {
 		header = append(header, "VERSION", "STARTED", "ENDED")
 	}
-	t, none := s.app.table(header...), true
+	t, all := s.app.table(header...), 0
 	for _, path := range paths {
 		shown, err := s.listOne(ctx, c, t, path)
 		if err != nil {
 			return err
 		}
-		none = none && shown == 0
+		all += shown
 	}
-	switch {
-	case s.structured():
-	case none:
-		fmt.Fprintln(s.app.Out, "No sagas.")
-	default:
-		t.flush()
-	}
+	s.output.end(s.app, t, all, "sagas")
 	return nil
 }
 
 // listOne adds the sagas of one name to the table.
 func (s *sagas) listOne(ctx context.Context, c *client, t *table, path string) (shown int, err error) {
-	for cursor := ""; ; {
-		size := 100
-		if s.limit > 0 {
-			size = min(size, s.limit-shown)
-		}
-		q := url.Values{"status": {s.status}, "limit": {strconv.Itoa(size)}}
-		if cursor != "" {
-			q.Set("cursor", cursor)
-		}
-		var page struct {
-			Items []json.RawMessage `json:"items"`
-			Next  string            `json:"next"`
-		}
-		if err := c.call(ctx, http.MethodGet, path+"?"+q.Encode(), nil, &page); err != nil {
-			return shown, err
-		}
-		for _, raw := range page.Items {
-			shown++
-			if err := s.row(t, raw); err != nil {
-				return shown, err
-			}
-		}
-		if cursor = page.Next; cursor == "" || s.limit > 0 && shown >= s.limit {
-			return shown, nil
-		}
-	}
+	return c.pages(ctx, path, url.Values{"status": {s.status}}, s.limit, func(raw json.RawMessage) error {
+		return s.row(t, raw)
+	})
 }
 
 func (s *sagas) row(t *table, raw json.RawMessage) error {

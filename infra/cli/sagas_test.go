@@ -2,7 +2,6 @@ package cli
 
 import (
 	"net/http"
-	"strings"
 	"testing"
 )
 
@@ -23,12 +22,7 @@ func TestSagas(t *testing.T) {
 	for _, act := range []string{"retry", "skip", "cancel", "end"} {
 		f.answer("POST /api/sagas/trip/{id}/"+act, 200, one)
 	}
-	for name, test := range map[string]struct {
-		args      []string
-		code      int
-		out, errs string // a part of each
-		asked     string // the last request
-	}{
+	f.steps(t, map[string]step{
 		"the list": {
 			[]string{"sagas"}, 0,
 			"o1  order  undoing, stuck  reserve  7           reserve: its undo is not answered",
@@ -61,17 +55,5 @@ func TestSagas(t *testing.T) {
 		},
 		"without a reason": {[]string{"sagas", "end", "t1"}, 2, "", "needs --reason", ""},
 		"without an id":    {[]string{"sagas", "show"}, 2, "", "wants one id", ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			code, out, errs, asked := f.run(t, test.args...)
-			last := ""
-			if len(asked) > 0 {
-				last = asked[len(asked)-1]
-			}
-			if code != test.code || !strings.Contains(out, test.out) || !strings.Contains(errs, test.errs) ||
-				!strings.HasPrefix(last, test.asked) || test.asked == "" && last != "" {
-				t.Errorf("got %d\n%s\n%s\n%q", code, out, errs, asked)
-			}
-		})
-	}
+	})
 }

@@ -96,7 +96,8 @@ func (f *Function) describeAPI() ([]byte, error) {
 func (f *Function) manifest() manifest.Function {
 	m := manifest.Function{
 		Name: f.name, Emits: f.emitted(), Settings: append(slices.Clip(f.settings), f.personalSettings()...),
-		Schedules: f.schedules, Ticks: f.tick != nil, DeadLetters: f.deadLetter != nil, Gateway: f.http != nil,
+		Schedules: f.schedules, Calls: f.calls, Ticks: f.tick != nil, DeadLetters: f.deadLetter != nil,
+		Gateway: f.http != nil,
 	}
 	for _, r := range f.routes {
 		m.Routes = append(m.Routes, r.Route)
@@ -171,13 +172,18 @@ func (f *Function) consumes() []string {
 	return slices.Compact(types)
 }
 
-// filterOn returns the filter for a type. The runs of schedules are for the function that has declared them.
+// filterOn returns the filter for a type. The runs of schedules are for the function that has declared them, and the
+// timers of outside calls for the function that has set them.
 func (f *Function) filterOn(name string) broker.Filter {
-	of := broker.Filter{Exact: map[string]string{"type": name}}
-	if name != event.ClockFired.Name() {
-		return of
+	switch name {
+	case event.ClockFired.Name():
+		return broker.Filter{All: []broker.Filter{
+			{Exact: map[string]string{"type": name}}, {Prefix: map[string]string{"subject": f.name + "/"}},
+		}}
+	case event.CallDue.Name():
+		return broker.Filter{Exact: map[string]string{"type": name, "source": f.Source()}}
 	}
-	return broker.Filter{All: []broker.Filter{of, {Prefix: map[string]string{"subject": f.name + "/"}}}}
+	return broker.Filter{Exact: map[string]string{"type": name}}
 }
 
 // maxBatch is how many events share a unit of work at most.

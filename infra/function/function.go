@@ -40,6 +40,7 @@ type Function struct {
 	settings       []manifest.Setting
 	settingsChecks []func(config.Lookup) error
 	schedules      []manifest.Schedule
+	calls          []manifest.Call
 	storesPersonal bool
 	prefetch       func(e ce.Event) []store.Key
 	delivery       broker.Tuning
@@ -115,6 +116,9 @@ func Collection[T any](f *Function, name string, options ...store.Option) *store
 
 // Emits declares the event types that the function emits; emitting another type is an error.
 func Emits(f *Function, types ...event.Typed) {
+	if len(f.emits) == 0 && len(types) > 0 {
+		f.serveOutbox()
+	}
 	for _, t := range types {
 		checkPlaceholders(t.Info())
 		f.emits[t.Info().Name] = t.Info()

@@ -32,6 +32,9 @@ func (i instance) Declaration() *manifest.Declaration { return i.declaration() }
 // declared.
 func (i instance) DeclareSchedule(s manifest.Schedule) { i.schedules = append(i.schedules, s) }
 
+// DeclareCall adds an outside call to the manifest, for package outside. It is called while the function is declared.
+func (i instance) DeclareCall(c manifest.Call) { i.calls = append(i.calls, c) }
+
 // DeclarePersonal notes that the function stores encrypted personal data, for package journal. It is called while the
 // function is declared.
 func (i instance) DeclarePersonal() { i.storesPersonal = true }

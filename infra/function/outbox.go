@@ -40,9 +40,10 @@ import (
 // Two instances that look for old entries at the same moment may both publish one. Entries that a unit of the same
 // instance is publishing, or has published, are known and never published twice.
 //
-// A bad entry stops nothing: the instance that finds it marks it as quarantined in the store, with the reason, and
-// from then on no instance publishes it. Of the events of a refused entry those that the broker took are taken out of
-// it. Each is logged as an error, and the metric ebb.outbox.quarantined counts them at each start and sweep.
+// A bad entry stops nothing: the instance that finds it marks it as quarantined in the store, with the reason. From
+// then on no instance publishes it until an operator releases it; see outboxapi.go. Of the events of a refused entry
+// those that the broker took are taken out of it. Each is logged as an error, and the metric ebb.outbox.quarantined
+// counts them at each start and sweep.
 //
 // What is committed is answered as done to a client, also when its events are left: only units that emit wait for the
 // outbox: they publish what is left before their own events to keep the order. An event is acknowledged to the broker

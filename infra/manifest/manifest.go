@@ -24,6 +24,7 @@ type Function struct {
 	Trigger     *Trigger     `json:"trigger,omitempty"`
 	Settings    []Setting    `json:"settings,omitempty"`
 	Schedules   []Schedule   `json:"schedules,omitempty"`    // in the order of their declaration
+	Calls       []Call       `json:"calls,omitempty"`        // of services outside of the system, in the same order
 	Ticks       bool         `json:"ticks,omitempty"`        // is called when the host's clock ticks
 	DeadLetters bool         `json:"dead_letters,omitempty"` // takes the dead letters of every trigger
 	Gateway     bool         `json:"front,omitempty"`        // serves the outside
@@ -71,6 +72,13 @@ type Schedule struct {
 	Zone       string `json:"time_zone"` // IANA name
 	Missed     string `json:"missed"`    // what happens to missed runs: once, skip or all
 	Limit      int    `json:"limit,omitempty"`
+}
+
+// Call is an outside call of the function; see package outside. Durations are written as Go does: 30s.
+type Call struct {
+	Name     string `json:"name"`
+	Deadline string `json:"deadline"` // of one attempt
+	GiveUp   string `json:"give_up"`  // how long after its start a call that fails is given up; 0s: never
 }
 
 // Collection is one collection of the function's database.

@@ -3,10 +3,13 @@ package outside
 import (
 	"context"
 	"encoding/json"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
@@ -102,10 +105,15 @@ func Declare[In, Out any](
 	c *Calls, name string, p Policy, do func(ctx context.Context, r Request[In]) (Out, error),
 	then func(ctx context.Context, tx *function.Tx, r Result[In, Out]) error,
 ) *Call[In, Out] {
-	if c.byName[name] != nil {
+	switch {
+	case c.byName[name] != nil:
 		panic("function " + c.f.Name() + " declares the call " + name + " twice")
+	case name == "" || strings.Contains(name, "/"):
+		panic("function " + c.f.Name() + " declares a call with the invalid name " + strconv.Quote(name))
 	}
 	p = p.withDefaults()
+	hook := c.f.Instance().(interface{ DeclareCall(manifest.Call) })
+	hook.DeclareCall(manifest.Call{Name: name, Deadline: p.Deadline.String(), GiveUp: max(p.GiveUp, 0).String()})
 	call := &Call[In, Out]{calls: c, name: name, policy: p, breaker: breaker{policy: p.Breaker}, do: do, then: then}
 	c.byName[name] = call
 	return call
@@ -139,7 +147,7 @@ func (c *Call[In, Out]) limits() Policy { return c.policy }
 
 // make calls the service, a few times if it fails.
 func (c *Call[In, Out]) make(ctx context.Context, p pending) (outcome, error) {
-	r := Request[In]{ID: p.ID, Key: c.calls.f.Name() + "/" + p.doc()}
+	r := Request[In]{ID: p.ID, Key: c.calls.key(p)}
 	if err := json.Unmarshal(p.In, &r.In); err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "decode what %s is called with", c.name)
 	}

@@ -24,10 +24,11 @@
 //
 // So a call is made at least once, and the service must take a call that comes again under its key as the same call.
 // Its result is committed once. Nothing runs between two messages: a call that has failed is made again when the timer
-// goes off that its failure has set.
+// goes off that its failure has set. An operator lists the calls without a result, makes one now, or gives one up, with
+// the operations below [PathPrefix], which the function serves, or with the command "ebb calls".
 //
-// The events of a batch make their calls at the same time, and the results that are there together share a unit of work.
-// The next batch waits for the slowest call, so a function whose calls are slow declares a concurrency with
+// The events of a batch make their calls at the same time, and the results that are there together share a unit of
+// work. The next batch waits for the slowest call, so a function whose calls are slow declares a concurrency with
 // function.Deliver, and a batch: both multiplied are the most calls that an instance makes at the same time.
 package outside
 
@@ -38,6 +39,7 @@ import (
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
@@ -71,6 +73,7 @@ type Calls struct {
 	byName  map[string]made
 	mu      sync.Mutex
 	busy    map[string]bool // by id of the document: those that this instance makes just now
+	metrics
 }
 
 // made is a Call without its types.
@@ -90,7 +93,8 @@ type pending struct {
 	Due      int64           `json:"due"`               // when to make it, Unix milliseconds
 	Claimed  int64           `json:"claimed,omitempty"` // when a message took it up, Unix ms; 0: its timer will
 	Attempts int             `json:"attempts,omitempty"`
-	Error    string          `json:"error,omitempty"` // of the last attempt
+	Error    string          `json:"error,omitempty"`  // of the last attempt
+	Ending   string          `json:"ending,omitempty"` // why an operator ends it
 
 	Message     string          `json:"message"`
 	Correlation string          `json:"correlation,omitempty"`
@@ -104,6 +108,14 @@ func (p pending) claimedWithin(d time.Duration, now time.Time) bool {
 
 func (p pending) doc() string { return docID(p.Call, p.ID) }
 
+// cause returns the event that started the call, without its data; a zero one for a request.
+func (p pending) cause() (e ce.Event) {
+	if p.Cause != nil && json.Unmarshal(p.Cause, &e) != nil {
+		return ce.Event{} // its events are then of no event's cause
+	}
+	return e
+}
+
 func docID(call, id string) string { return call + "/" + id }
 
 // New declares that the function calls other services. A function has one Calls.
@@ -113,8 +125,13 @@ func New(f *function.Function) *Calls {
 	function.Follow(f, Collection, c.follow, c.sweep)
 	function.On(f, event.CallDue, c.due)
 	function.Emits(f, event.CallDue)
+	c.meter()
+	c.serveOperators()
 	return c
 }
+
+// key returns the idempotency key of a call.
+func (c *Calls) key(p pending) string { return c.f.Name() + "/" + p.doc() }
 
 // start writes the call into the unit.
 func (c *Calls) start(ctx context.Context, tx *function.Tx, name, id string, in any) error {
@@ -159,12 +176,7 @@ func (c *Calls) follow(ctx context.Context, d store.Document, again bool) (rest 
 		c.f.Env().Logger.ErrorContext(ctx, "a call is not declared", "function", c.f.Name(), "call", d.ID)
 		return rest, nil
 	}
-	rest.Cause = cause.Cause{Message: p.Message, Correlation: p.Correlation}
-	if p.Cause != nil {
-		if err := json.Unmarshal(p.Cause, &rest.Event); err != nil {
-			rest.Event = ce.Event{} // its events are then of no event's cause
-		}
-	}
+	rest.Cause = cause.Cause{Event: p.cause(), Message: p.Message, Correlation: p.Correlation}
 	c.make(ctx, declared, p, d, &rest)
 	return rest, nil
 }
@@ -196,7 +208,11 @@ func (c *Calls) make(
 	unfinished := func(_ context.Context, err error) error {
 		return fault.Wrap(err, fault.Unavailable, "the call %s is not finished; try again", p.doc())
 	}
-	out, failure := declared.make(ctx, p)
+	var out outcome
+	failure := error(fault.New(fault.Invalid, "given up by an operator: %s", p.Ending))
+	if p.Ending == "" {
+		out, failure = declared.make(ctx, p)
+	}
 	gaveUp := policy.GiveUp > 0 && c.f.Env().Now().Sub(p.At) >= policy.GiveUp
 	if failure == nil || !fault.KindOf(failure).Retryable() || gaveUp {
 		rest.Commit = c.finish(declared, p, d, out, failure)
@@ -241,15 +257,19 @@ func (c *Calls) finish(
 }
 
 // postpone returns what commits that the call has failed and when it is made again. It returns an error when the call
-// has a result by now.
+// has a result by now. An operator's end that the function refuses for good is withdrawn.
 func (c *Calls) postpone(p pending, policy Policy, failure error) func(context.Context, *function.Tx) error {
 	return func(ctx context.Context, tx *function.Tx) error {
+		run := p.Run
 		p, ok, err := c.pending.Find(ctx, tx, p.doc())
 		if err != nil {
 			return err
 		}
-		if !ok { // it is done, and what followed was perhaps not
+		if !ok || p.Run != run { // it is done, and what followed was perhaps not
 			return failure
+		}
+		if !fault.KindOf(failure).Retryable() {
+			p.Ending = ""
 		}
 		p.Attempts++
 		p.Error = failure.Error()
@@ -266,6 +286,7 @@ func (c *Calls) postpone(p pending, policy Policy, failure error) func(context.C
 // report logs that a call has failed and will be made again.
 func (c *Calls) report(ctx context.Context, p pending, failure error) {
 	env := c.f.Env()
+	c.failures.Add(ctx, 1, metric.WithAttributes(c.attributes(p.Call)...))
 	log, age := env.Logger.WarnContext, env.Now().Sub(p.At)
 	if age > lateAfter {
 		log = env.Logger.ErrorContext
@@ -290,6 +311,9 @@ func (c *Calls) due(ctx context.Context, tx *function.Tx, d event.DueCall) error
 
 // sweep has the calls made that are lost: their message does not come again, or their timer was not set.
 func (c *Calls) sweep(ctx context.Context, tx *function.Tx) error {
+	if err := c.observe(ctx, tx); err != nil {
+		return err
+	}
 	lost, err := c.pending.Query(ctx, tx, store.Find{
 		Where: []store.Filter{{Field: "due", Op: store.Less, Value: tx.Now().Add(-lostAfter).UnixMilli()}},
 		Order: []store.Order{{Field: "due"}}, Limit: sweepLimit,

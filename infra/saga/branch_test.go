@@ -204,3 +204,15 @@ func TestEveryBranchEnds(t *testing.T) {
 		t.Error(fmt.Sprint("the test did not see enough of both ends: ", ends))
 	}
 }
+
+// A retry of a saga that is being undone sends no command of the way forward.
+func TestRetryWhileUndoing(t *testing.T) {
+	approve := Step[order]{Name: "approve", Done: types.approved, Undo: send(types.unpack), Undone: types.unpacked}
+	m := newMachine(t, Declaration[order]{Steps: []Step[order]{steps()[0], approve}})
+	m.begin(t)
+	m.hear(t, answerOf("people.approved", ""))
+	m.cancel(t)
+	if got := m.must(t, (*run[order]).retry); got != "unpack" {
+		t.Errorf("retrying asks for %q: %s", got, m.states())
+	}
+}

@@ -70,6 +70,7 @@
 // A saga stores the names of its steps when it starts, and runs on them to its end. A declaration with other steps gets
 // a higher Version. The steps of the declaration before stay in Earlier for as long as sagas run on them, which
 // "ebb sagas list" shows. A step is looked up by its name in the declaration of the saga's version, then in the newer
-// and older ones. An instance that runs an older build and does not know the next step of a newer saga refuses the
-// event, so that it is delivered again to a newer instance.
+// and older ones. An instance that runs an older build leaves the sagas of a newer version alone, since a step may mean
+// something else there: it refuses their events, which are delivered again to a newer instance, and answers 503 to
+// requests about them. After a rollback they wait for the newer build, or for an operator who ends them.
 package saga

@@ -18,6 +18,7 @@ type run[S any] struct {
 	newest int // the newest version that is declared
 	stuck  int // how often is sent again before the saga is stuck
 	strict bool
+	refuse fault.Kind // of the error about a saga of a newer version
 
 	now   time.Time
 	early time.Duration // how far the clock function is ahead of this instance, at least
@@ -39,6 +40,16 @@ type sent[S any] struct {
 }
 
 func (r *run[S]) step(i int) *Step[S] { return r.steps(r.in.Saga.Version, r.in.Saga.Steps[i].Name) }
+
+// isNewer reports whether a newer build of the function has begun the saga, and sets the error. Only that build knows
+// what its steps mean, also those whose names this one knows. An event is then delivered again, to another instance.
+func (r *run[S]) isNewer() bool {
+	v := r.in.Saga.Version
+	if v > r.newest {
+		r.err = fault.New(r.refuse, "the saga runs on version %d of its declaration, and this instance knows %d", v, r.newest)
+	}
+	return v > r.newest
+}
 
 // start begins the saga.
 func (r *run[S]) start() {
@@ -127,17 +138,10 @@ func (r *run[S]) send(i int, c *Command[S], undo bool) {
 // unknownRetry is how long a saga waits before it looks again for the declaration of a step.
 const unknownRetry = time.Minute
 
-// unknown deals with a step that no declaration has. Of a saga that a newer build of the function has begun it is an
-// error, so that the event is delivered to an instance of that build. Otherwise the saga is stuck: it looks again from
-// time to time, because the declaration may be back.
+// unknown deals with a step that no declaration has. The saga is stuck. It looks again from time to time, because the
+// declaration may be back.
 func (r *run[S]) unknown(i int) {
-	p := &r.in.Saga
-	s := &p.Steps[i]
-	if p.Version > r.newest {
-		r.err = fault.New(fault.Unavailable, "step %q belongs to version %d of the saga, and this instance knows %d", s.Name,
-			p.Version, r.newest)
-		return
-	}
+	s := &r.in.Saga.Steps[i]
 	if s.Due.IsZero() || !s.Due.After(r.now) {
 		s.Due = r.now.Add(r.backoff(unknownRetry, s.Again))
 		s.Again++
@@ -176,6 +180,9 @@ type reply struct {
 
 // answered handles an event that may answer a command of the saga.
 func (r *run[S]) answered(e reply) {
+	if !r.in.Saga.Status.Ended() && r.isNewer() {
+		return
+	}
 	p := &r.in.Saga
 	m := r.match(e)
 	if m.step < 0 {
@@ -283,6 +290,9 @@ func (r *run[S]) loose(m match, sent bool) bool {
 
 // expired handles every step whose deadline has passed at the time.
 func (r *run[S]) expired(at time.Time) {
+	if r.isNewer() {
+		return
+	}
 	p := &r.in.Saga
 	for i := range p.Steps {
 		s := &p.Steps[i]
@@ -323,18 +333,24 @@ func (r *run[S]) again(i int, c *Command[S], deadline time.Duration, undo bool) 
 	}
 }
 
-// turn begins to undo a running saga.
+// turn begins to undo a running saga. Answers to the commands of the way forward are not waited for any more.
 func (r *run[S]) turn(reason, code string) {
 	p := &r.in.Saga
-	if p.Status == Running {
-		p.Status, p.Reason, r.in.Code = Undoing, reason, code
-		r.changed = true
+	if p.Status != Running {
+		return
 	}
+	p.Status, p.Reason, r.in.Code = Undoing, reason, code
+	for i := range p.Steps {
+		if s := &p.Steps[i]; s.State == Doing {
+			s.Due, s.Again = time.Time{}, 0
+		}
+	}
+	r.changed = true
 }
 
 // cancel begins to undo the saga, unless it is too late or being done.
 func (r *run[S]) cancel(reason, code string) {
-	if r.in.Saga.Status == Running && !r.in.Saga.pivoted() {
+	if r.in.Saga.Status == Running && !r.in.Saga.pivoted() && !r.isNewer() {
 		r.turn(reason, code)
 		r.advance()
 	}
@@ -342,6 +358,9 @@ func (r *run[S]) cancel(reason, code string) {
 
 // revert undoes a saga, also one that is completed.
 func (r *run[S]) revert(reason, code string) {
+	if r.isNewer() {
+		return
+	}
 	p := &r.in.Saga
 	if p.Status == Completed {
 		p.Status, r.in.EndedAt = Running, time.Time{}
@@ -372,7 +391,10 @@ func (r *run[S]) resolve(name string, as State, reason, code string, change func
 	}
 	s, step := &p.Steps[i], r.step(i)
 	waits := step != nil && step.Command == nil && (s.State == Doing || s.State == ToDo)
-	if p.Status != Running || !waits {
+	switch {
+	case r.isNewer():
+		return r.err
+	case p.Status != Running || !waits:
 		return fault.New(fault.Conflict, "step %q is %s and does not wait for an answer", name, s.State)
 	}
 	if change != nil {
@@ -393,8 +415,11 @@ func (r *run[S]) resolve(name string, as State, reason, code string, change func
 // retry sends what the saga waits for again, now.
 func (r *run[S]) retry() error {
 	p := &r.in.Saga
-	if p.Status.Ended() {
+	switch {
+	case p.Status.Ended():
 		return fault.New(fault.Conflict, "the saga has ended: it is %s", p.Status)
+	case r.isNewer():
+		return r.err
 	}
 	for i := range p.Steps {
 		s, step := &p.Steps[i], r.step(i)
@@ -402,11 +427,11 @@ func (r *run[S]) retry() error {
 			continue
 		}
 		s.Again = 0
-		switch s.State {
-		case BeingUndone:
+		switch {
+		case s.State == BeingUndone:
 			s.Due = r.now.Add(step.undoDeadline())
 			r.send(i, step.Undo, true)
-		case Doing:
+		case s.State == Doing && p.Status == Running:
 			if step.Deadline > 0 {
 				s.Due = r.now.Add(step.Deadline)
 			}
@@ -429,6 +454,8 @@ func (r *run[S]) skip(name, reason string) error {
 	}
 	s := &p.Steps[i]
 	switch {
+	case !p.Status.Ended() && r.isNewer():
+		return r.err
 	case p.Status == Running && (s.State == ToDo || s.State == Doing):
 		s.State, s.EndedAt = Skipped, r.now
 	case p.Status == Undoing && s.State.active():

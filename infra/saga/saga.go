@@ -296,10 +296,14 @@ func (g *Saga[S]) expired(ctx context.Context, tx *function.Tx) error {
 }
 
 func (g *Saga[S]) run(tx *function.Tx, s *S) *run[S] {
-	return &run[S]{
-		steps: g.step, newest: g.versions[0], stuck: g.d.StuckAfter, strict: g.d.Strict, now: tx.Now(), state: s,
-		in: g.instance(s),
+	r := &run[S]{
+		steps: g.step, newest: g.versions[0], stuck: g.d.StuckAfter, strict: g.d.Strict, refuse: fault.Unavailable,
+		now: tx.Now(), state: s, in: g.instance(s),
 	}
+	if tx.Event().Context != nil {
+		r.refuse = fault.NotYet // an event waits for the newer build, and that is no failure of this one
+	}
+	return r
 }
 
 // change loads a saga, lets fn change it, and stores it if it has changed.

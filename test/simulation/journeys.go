@@ -67,8 +67,8 @@ type BrokenJourneys struct {
 
 // Journeys returns a system of sagas with everything that a saga can have: parallel steps, a step that waits for an
 // event from outside, a pivot, a child saga in another function. The functions that carry the steps out share their
-// types of event. The next version has a step inserted, appended, removed, renamed or moved. For some time the desk may
-// not answer undos.
+// types of event. The next version has a step inserted, appended, removed, renamed or moved, or one
+// of the same name that means something else. For some time the desk may not answer undos.
 func Journeys(b BrokenJourneys) simulate.System {
 	return simulate.System{
 		Settle: 4 * time.Hour, Deadline: 10 * time.Second,
@@ -107,10 +107,18 @@ func itinerary() []saga.Step[journey] {
 	return []saga.Step[journey]{hold("flight", false), hotel, car, approval, pay, hold("ticket", true)}
 }
 
+// otherMeaning is the itinerary, of those that the seed chooses from, whose hotel is a suite.
+const otherMeaning = 6
+
+func suite(j journey) leg { return leg{ID: j.ID, Step: "suite"} }
+
 // rerouted returns another itinerary, chosen by the seed.
 func rerouted(seed uint64) []saga.Step[journey] {
 	steps := itinerary()
-	switch seed % 6 {
+	switch seed % 7 {
+	case otherMeaning:
+		steps[1].Command, steps[1].Undo = saga.Send(deskHold, suite), saga.Send(deskDrop, suite)
+		return steps
 	case 0: // a step is inserted, and others depend on it
 		insured := hold("insurance", false)
 		steps[1].After = []string{"insurance"}
@@ -394,8 +402,12 @@ func (s *travels) want(wanted map[string]bool, id string, j journey) {
 			s.sim.Violated("a journey has ended, and a step has not: %s",
 				fmt.Sprintf("%s is %s, %s is %s", id, j.Saga.Status, step.Name, step.State))
 		}
+		place := step.Name
+		if place == "hotel" && j.Saga.Version == 2 && s.sim.Seed()%7 == otherMeaning {
+			place = "suite"
+		}
 		if step.State == saga.Done && step.Name != "car" && step.Name != "approval" {
-			wanted[id+"/"+step.Name] = true
+			wanted[id+"/"+place] = true
 		}
 	}
 }

@@ -28,10 +28,16 @@ const SignatureHeader = "Stripe-Signature"
 var _ provider.Notifier = (*Provider)(nil)
 
 // WithWebhooks returns a provider that also accepts webhooks which are signed with one of the secrets (whsec_…). While
-// a secret is rotated there are two.
+// a secret is rotated there are two. Spaces around a secret are cut off. An empty one is left out: everyone can sign
+// with that.
 func (s *Provider) WithWebhooks(secrets ...string) *Provider {
 	c := *s
-	c.webhooks = secrets
+	c.webhooks = nil
+	for _, secret := range secrets {
+		if secret = strings.TrimSpace(secret); secret != "" {
+			c.webhooks = append(c.webhooks, secret)
+		}
+	}
 	return &c
 }
 

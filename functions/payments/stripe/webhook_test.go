@@ -71,6 +71,27 @@ func TestSignatures(t *testing.T) {
 	}
 }
 
+// An empty secret, as "whsec_1, " in the settings would be, lets nobody in.
+func TestEmptySecret(t *testing.T) {
+	s := stripe.New("http://127.0.0.1:1", "sk_test_1").WithWebhooks("whsec_1", " whsec_2", " ", "")
+	notice := func(secret string) error {
+		_, err := s.Notice(fmt.Sprintf("t=%d,v1=%s", noon.Unix(), signed(secret, hook, noon)), []byte(hook), noon)
+		return err
+	}
+	for _, secret := range []string{"", " "} {
+		if err := notice(secret); !fault.Is(err, fault.Denied) {
+			t.Errorf("signed with %q: got %v", secret, err)
+		}
+	}
+	if err := notice("whsec_2"); err != nil {
+		t.Error(err)
+	}
+	bare := stripe.New("http://127.0.0.1:1", "sk_test_1").WithWebhooks("")
+	if _, err := bare.Notice("", []byte(hook), noon); !fault.Is(err, fault.NotFound) {
+		t.Errorf("without secrets: %v", err)
+	}
+}
+
 // A webhook names the intent that it is about, in whichever object.
 func TestNotices(t *testing.T) {
 	s := stripe.New("http://127.0.0.1:1", "sk_test_1").WithWebhooks("whsec_1")

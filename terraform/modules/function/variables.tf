@@ -63,8 +63,12 @@ variable "delivery" {
     error_message = "A delay and a timeout are durations such as 1m30s."
   }
   validation {
-    condition     = alltrue([for n in [var.delivery.retry, var.delivery.batch, var.delivery.concurrency] : n == null ? true : n >= 0 && floor(n) == n])
-    error_message = "Attempts, batch and concurrency are whole numbers."
+    condition     = var.delivery.retry == null ? true : contains(range(0, 1001), var.delivery.retry)
+    error_message = "Further attempts are a number from 0 to 1000."
+  }
+  validation {
+    condition     = alltrue([for n in [var.delivery.batch, var.delivery.concurrency] : n == null ? true : n >= 1 && n <= 4096 && floor(n) == n])
+    error_message = "Batch and concurrency are numbers from 1 to 4096."
   }
 }
 

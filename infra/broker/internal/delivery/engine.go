@@ -41,6 +41,7 @@ type Engine[R any] struct {
 	began    time.Time        // when the last call did, of a trigger with a MinBatchInterval
 	breaker  *breaker.Breaker // nil: every answer counts
 	probing  bool             // a call runs that began while the trigger was paused
+	wasAlone bool             // the last such call was that of a suspect
 	rateNext time.Time        // when the next call may begin, of a trigger with a Rate
 	later    *time.Timer      // starts workers when the next call may begin
 }

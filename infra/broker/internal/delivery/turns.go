@@ -53,9 +53,11 @@ func (t *turns) end(alone bool) {
 func (t *turns) leave(engine any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.wanting, engine)
 	delete(t.held, engine)
-	t.wake()
+	if _, wanted := t.wanting[engine]; wanted {
+		delete(t.wanting, engine)
+		t.wake()
+	}
 }
 
 // wake has those ask again whose calls may begin now. Each does so in a goroutine, since the caller may hold the lock

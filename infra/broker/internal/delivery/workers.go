@@ -100,14 +100,16 @@ func (e *Engine[R]) take() *call[R] {
 func (e *Engine[R]) next() *call[R] {
 	now := time.Now()
 	limit := e.trigger.decl.Batch
-	c := &call[R]{}
+	c, turns := &call[R]{}, &e.trigger.registry.turns
 	if e.dead.len == 0 {
 		if e.waiting() == 0 || e.tooEarly(now) {
+			turns.leave(e) // it asks for a turn again when it has a call to make
 			return nil
 		}
-		c.alone, c.probe = e.suspects.len > 0, e.breaker.Paused()
+		// While the trigger is paused suspects and others take turns: one that keeps it paused would be the only probe.
+		c.probe = e.breaker.Paused()
+		c.alone = e.suspects.len > 0 && (!c.probe || !e.wasAlone || e.ready.len == 0)
 	}
-	turns := &e.trigger.registry.turns
 	if !turns.begin(e, c.alone, e.wake) {
 		return nil
 	}
@@ -133,7 +135,9 @@ func (e *Engine[R]) next() *call[R] {
 		turns.end(c.alone)
 		return nil
 	}
-	e.probing = e.probing || c.probe
+	if c.probe {
+		e.probing, e.wasAlone = true, c.alone
+	}
 	e.pace(len(c.items), now)
 	return c
 }

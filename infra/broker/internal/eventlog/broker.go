@@ -47,6 +47,7 @@ type Broker struct {
 	mu       sync.Mutex
 	sessions map[string]*session // the triggers that this process serves
 
+	saving    chan struct{} // has room for the one that takes cursors and saves them
 	dirty     chan struct{} // cursors have moved, or the log has grown
 	lastTrim  atomic.Uint64
 	started   time.Time
@@ -74,7 +75,8 @@ func New(log Log, opts Options) (*Broker, error) {
 	b := &Broker{
 		log: log, opts: opts, started: time.Now(), sessions: make(map[string]*session),
 		submitted: make(chan struct{}, 1), appended: make(chan struct{}),
-		dirty: make(chan struct{}, 1), keeperEnd: make(chan struct{}), flushEnd: make(chan struct{}),
+		saving: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
+		keeperEnd: make(chan struct{}), flushEnd: make(chan struct{}),
 	}
 	b.triggers = delivery.NewRegistry((*source)(b), delivery.Options{
 		Observer: opts.Observer, Logger: opts.Logger, Publish: b.publishDurably,

@@ -38,6 +38,8 @@ func (b *Broker) keep(ctx context.Context) {
 
 // save writes the cursors and attempts that have changed since the last time.
 func (b *Broker) save() {
+	b.saving <- struct{}{} // so that an older cursor never overwrites a newer one
+	defer func() { <-b.saving }()
 	b.mu.Lock()
 	cursors := make(map[string][]byte)
 	var saved, all []*session
@@ -69,6 +71,8 @@ func (b *Broker) save() {
 
 // saveCursor writes the cursor of one session if it has moved.
 func (b *Broker) saveCursor(s *session) error {
+	b.saving <- struct{}{}
+	defer func() { <-b.saving }()
 	c := s.takeCursor()
 	if c == nil {
 		return nil

@@ -1,0 +1,102 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ebb-dev/ebb/infra/internal/editdistance"
+)
+
+// page is a page of a list of a running system.
+type page struct {
+	Items []json.RawMessage `json:"items"`
+	Next  string            `json:"next"`
+}
+
+// pages calls each with every item of a list, up to the limit; 0: all. It returns how many there were.
+func (c *client) pages(
+	ctx context.Context, path string, query url.Values, limit int, each func(json.RawMessage) error,
+) (shown int, err error) {
+	q := url.Values{}
+	for name, values := range query {
+		q[name] = values
+	}
+	for cursor := ""; ; {
+		size := 100
+		if limit > 0 {
+			size = min(size, limit-shown)
+		}
+		q.Set("limit", strconv.Itoa(size))
+		if cursor != "" {
+			q.Set("cursor", cursor)
+		}
+		var p page
+		if err := c.call(ctx, http.MethodGet, path+"?"+q.Encode(), nil, &p); err != nil {
+			return shown, err
+		}
+		for _, raw := range p.Items {
+			shown++
+			if err := each(raw); err != nil {
+				return shown, err
+			}
+		}
+		if cursor = p.Next; cursor == "" || limit > 0 && shown >= limit {
+			return shown, nil
+		}
+	}
+}
+
+// lists returns the paths at which the running system lists things: the prefix and the name of a function, sorted. With
+// a name it returns that one only.
+func (c *client) lists(ctx context.Context, prefix, name string) ([]string, error) {
+	operations, err := c.operations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, op := range operations {
+		rest, ok := strings.CutPrefix(op.Path, prefix)
+		if ok && op.Method == http.MethodGet && !strings.Contains(rest, "/") {
+			names = append(names, rest)
+		}
+	}
+	if name != "" && !slices.Contains(names, name) {
+		if near := editdistance.Nearest(name, names); near != "" {
+			return nil, usageErrorf("unknown function %q; did you mean %q?", name, near)
+		}
+		return nil, usageErrorf("unknown function %q (use %s)", name, strings.Join(names, ", "))
+	}
+	if name != "" {
+		names = []string{name}
+	}
+	slices.Sort(names)
+	for i := range names {
+		names[i] = prefix + names[i]
+	}
+	return names, nil
+}
+
+// because returns an error for a reason that is not given.
+func because(reason string) error {
+	if strings.TrimSpace(reason) == "" {
+		return usageErrorf("this needs --reason TEXT, for the record")
+	}
+	return nil
+}
+
+// end flushes a table, or says that there is nothing.
+func (o *output) end(a *app, t *table, shown int, what string) {
+	switch {
+	case o.structured():
+	case shown == 0:
+		fmt.Fprintf(a.Out, "No %s.\n", what)
+	default:
+		t.flush()
+	}
+}
