@@ -29,8 +29,8 @@ func (s Step) declare(spec *Spec) { spec.Steps = append(spec.Steps, s) }
 // a query sees the members of documents as they are stored, so add the index of a new member one deployment before the
 // query.
 //
-// A version of the function that does not know a document's revision refuses it with fault.Unavailable, so that events
-// wait, rather than to write an older form over it. While both versions run, what the newer one writes is closed to the
+// A version of the function that does not know a document's revision, such as one without migrations, refuses it with
+// fault.Unavailable, so that events wait, rather than to write an older form over it. Replace writes all the same. While both versions run, what the newer one writes is closed to the
 // older one: for a rollout without such a pause, first deploy a version that reads both forms without Migrate.
 func Migrate(step Step) Option { return step }
 
@@ -46,7 +46,7 @@ func (s Spec) revision(data json.RawMessage) int {
 // Migrated returns the data of a document as the collection's type expects it, and whether that differs from what is
 // stored. A document that a newer version of the function wrote is fault.Unavailable.
 func (s Spec) Migrated(d Document) (data json.RawMessage, changed bool, err error) {
-	if len(s.Steps) == 0 || d.Data == nil {
+	if d.Data == nil || len(s.Steps) == 0 && !bytes.Contains(d.Data, []byte(`"`+revisionMember+`"`)) {
 		return d.Data, false, nil
 	}
 	from := s.revision(d.Data)
