@@ -79,9 +79,11 @@ func (a *archive) store(ctx context.Context, tx *function.Tx, e ce.Event) error 
 	if err != nil {
 		return err
 	}
-	a.replayLate(h, tx, e)
 	if e, err = a.detachKey(ctx, tx, e); err == nil {
 		err = a.erase(ctx, tx, e)
+	}
+	if err == nil {
+		err = a.replayLate(ctx, h, tx, e)
 	}
 	if err != nil {
 		return err

@@ -69,8 +69,9 @@ func (e ending) among(others []ending, now time.Time) []ending {
 	return known
 }
 
-// replayLate replays an event to each function whose replay has ended, but was requested after the event happened.
-func (a *archive) replayLate(h head, tx *function.Tx, e ce.Event) {
+// replayLate replays an event to each function whose replay has ended, but was requested after the event happened. It
+// gets the event as it is stored: the key of a person who is erased goes nowhere.
+func (a *archive) replayLate(ctx context.Context, h head, tx *function.Tx, e ce.Event) error {
 	for _, r := range h.Replays {
 		types := a.withOlder(r.Types)
 		c := criteria{subject: r.Subject, types: types.all}
@@ -78,8 +79,13 @@ func (a *archive) replayLate(h head, tx *function.Tx, e ce.Event) {
 		if e.Time().After(r.Asked.Add(maxClockSkew)) || !selected || types.twice(e) || !a.playable(e) {
 			continue
 		}
-		publishTo(tx, e.Clone(), r.To, r.ID)
+		whole, err := a.attachKey(ctx, tx, e)
+		if err != nil {
+			return err
+		}
+		publishTo(tx, whole.Clone(), r.To, r.ID)
 	}
+	return nil
 }
 
 // replayedTypes are the types of a replay: those that it was asked for, and all with the older versions that these read.
