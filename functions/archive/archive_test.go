@@ -548,6 +548,33 @@ func TestFailsAgain(t *testing.T) {
 	}
 }
 
+// A dead letter that was sent again and does not fail is forgotten in time. One that waits, or has failed again, is not.
+func TestReplayedDeadLettersAreForgotten(t *testing.T) {
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
+	for _, order := range []string{"waits", "fails", "succeeds"} {
+		h.Receive(dead(h, captured(order), "/functions/orders"))
+	}
+	for _, l := range deadLetters(h, "") {
+		if order := l.Event.Subject(); order != "waits" {
+			h.Call("POST", "/api/archive/dead-letters/"+l.ID+"/replay", functiontest.Admin(), nil).Expect(202)
+			if again := h.Emitted()[0]; order == "fails" {
+				h.Receive(failed(again))
+			}
+		}
+	}
+	later := func(days int) (orders []string) {
+		h.Clock.Advance(time.Duration(days) * 24 * time.Hour)
+		h.MustDeliver(reserved("x"))
+		for _, l := range append(deadLetters(h, ""), deadLetters(h, "?state=replayed")...) {
+			orders = append(orders, l.Event.Subject())
+		}
+		slices.Sort(orders)
+		return orders
+	}
+	equal(t, "after 29 days", later(29), []string{"fails", "succeeds", "waits"})
+	equal(t, "after 31 days", later(2), []string{"fails", "waits"})
+}
+
 // A dead letter can be dropped.
 func TestDrop(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))

@@ -35,6 +35,9 @@ const (
 // inbox.
 const droppedRetention = 72 * time.Hour
 
+// replayedRetention is how long a dead letter is stored that was sent again and has not failed since.
+const replayedRetention = 30 * 24 * time.Hour
+
 // letter is an event that a subscriber did not accept after all retries.
 type letter struct {
 	State      string          `json:"state"`
@@ -52,7 +55,7 @@ type letter struct {
 
 	Replays int       `json:"replays,omitempty"` // how often it was sent again
 	Failed  int       `json:"failed,omitempty"`  // which of these has failed last; 0: the first delivery
-	Expires time.Time `json:"expires,omitzero"`  // when a dropped one is forgotten
+	Expires time.Time `json:"expires,omitzero"`  // when one that was sent again or dropped is forgotten
 }
 
 // deadLetter stores a dead letter. The same event for the same subscriber is one entry, which counts the failures.
@@ -249,6 +252,7 @@ func (a *archive) replayDead(ctx context.Context, tx *function.Tx, in *deadInput
 		return nil, err
 	}
 	l.State, l.ReplayedAt, l.Replays = replayed, tx.Now(), max(l.Replays, l.Failed)+1
+	l.Expires = tx.Now().Add(replayedRetention)
 	e.SetExtension(event.ReplayNumber, l.Replays)
 	publishTo(tx, e, l.Function, "")
 	return &deadOutput{l.shown(in.ID)}, a.dead.Put(ctx, tx, in.ID, l)
