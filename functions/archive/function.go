@@ -110,7 +110,7 @@ func New(env function.Env) (*function.Function, error) {
 	}, a.mendDead)
 	function.Serve(f, function.Operation{
 		Method: http.MethodPost, Path: "/api/archive/dead-letters/{id}/replay", Access: admin, Status: http.StatusAccepted,
-		Summary:     "Deliver a dead letter again",
+		Summary: "Deliver a dead letter again",
 		Description: "To the function that failed and no other, and with side effects, as at the first delivery. A " +
 			"dead letter that does not fail again is forgotten after 30 days.",
 	}, a.replayDead)

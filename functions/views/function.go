@@ -52,7 +52,7 @@ func New(env function.Env) (*function.Function, error) {
 
 	admin := function.Only(auth.RoleAdmin)
 	function.Serve(f, function.Operation{
-		Method: http.MethodGet, Path: "/api/views/orders", Summary: "List orders, newest first",
+		Method: http.MethodGet, Path: "/api/views/orders", Summary: "List orders, newest first", Person: "customer_id",
 		Description: "An administrator sees all orders, any other caller their own.",
 	}, v.listOrders)
 	function.Serve(f, function.Operation{

@@ -51,7 +51,7 @@ $ call post-products --data @tea.json   an operation by its name in OpenAPI`),
 	}
 	add(groupDevelop, a.devCommand(), a.newCommand(), a.generateCommand(), a.manifestCommand())
 	add(groupRunning, a.eventsCommand(), a.sagasCommand(), a.dlqCommand(), a.callCommand(), a.sendCommand(),
-		a.timersCommand(), a.logsCommand(), a.contextCommand())
+		a.timersCommand(), a.personsCommand(), a.logsCommand(), a.contextCommand())
 	add(groupBroker, a.brokerCommand(), a.conformanceCommand(), a.keysCommand())
 	add("", a.versionCommand())
 	return root

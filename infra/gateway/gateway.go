@@ -67,6 +67,7 @@ func New(cfg Config) (*Gateway, error) {
 	for _, c := range cfg.Compositions {
 		errs = append(errs, g.addComposition(c))
 	}
+	errs = append(errs, g.addExport())
 	if err := errors.Join(append(errs, g.addDocuments())...); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}

@@ -36,6 +36,10 @@ type Route struct {
 	Access  string   `json:"access"` // AccessPublic, AccessAuthenticated or AccessRoles
 	Roles   []string `json:"roles,omitempty"`
 	MaxBody int64    `json:"max_body,omitempty"` // bytes; 0: DefaultMaxBody
+
+	// Person is the parameter, of the path or the query, that takes the id of a person: the answer is what the function
+	// holds of the person, and a part of the person's export. Empty: it is none.
+	Person string `json:"person,omitempty"`
 }
 
 // Who may call an operation.
