@@ -548,7 +548,7 @@ func TestFailsAgain(t *testing.T) {
 	}
 }
 
-// A dead letter that was sent again and does not fail is forgotten in time. One that waits, or has failed again, is not.
+// A dead letter that was sent again and does not fail is forgotten in time. One that waits, or has failed again, stays.
 func TestReplayedDeadLettersAreForgotten(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	for _, order := range []string{"waits", "fails", "succeeds"} {

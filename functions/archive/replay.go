@@ -88,7 +88,7 @@ func (a *archive) replayLate(ctx context.Context, h head, tx *function.Tx, e ce.
 	return nil
 }
 
-// replayedTypes are the types of a replay: those that it was asked for, and all with the older versions that these read.
+// replayedTypes are the types of a replay: those that were asked for, and all, with the older versions that these read.
 type replayedTypes struct{ asked, all []string }
 
 // withOlder returns the types of a replay; none: every type. A function that asks for a type is sent the older versions

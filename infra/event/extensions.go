@@ -96,8 +96,8 @@ func CheckAttributes(e ce.Event) error {
 	return nil
 }
 
-// checkTime returns an error for a time that RFC 3339 cannot express in UTC, in which it is written: the time of another
-// zone may be in the year before or after.
+// checkTime returns an error for a time that RFC 3339 cannot express in UTC, in which it is written: the time of
+// another zone may be in the year before or after.
 func checkTime(t time.Time) error {
 	if year := t.UTC().Year(); year < 0 || year > 9999 {
 		return fmt.Errorf("the year %d has no four digits", year)

@@ -98,6 +98,20 @@ func TestDocumentsAreMigrated(t *testing.T) {
 		t.Errorf("got %s, want %s", docs[0].Data, want)
 	}
 	put(old, "p").Expect(503) // it has no migrations yet, and would write its form over the newer one
+	between := functiontest.New(t, func(env function.Env) (*function.Function, error) {
+		f := function.New("people", env)
+		people := function.Collection[personV2](f, "people", store.Accept(1))
+		function.Serve(f, function.Operation{Method: "GET", Path: "/api/people/{id}"},
+			func(ctx context.Context, tx *function.Tx, in *personInput) (*personOutput, error) {
+				p, err := people.Get(ctx, tx, in.ID)
+				return &personOutput{p}, err
+			})
+		return f, nil
+	}, sharing(old))
+	between.Call("GET", "/api/people/p", functiontest.As("ada"), nil).Expect(200).JSON(&got)
+	if (got != personV2{"Ada", "King!"}) {
+		t.Errorf("a version that accepts the revision reads %+v", got)
+	}
 	newer := functiontest.New(t, func(env function.Env) (*function.Function, error) {
 		f := function.New("people", env)
 		nothing := func(store.Fields) error { return nil }

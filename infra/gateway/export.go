@@ -101,7 +101,8 @@ func (g *Gateway) export(x *Exchange, routes []*Route) {
 	x.Writer.Header().Set("Content-Type", "application/json")
 	x.Writer.Header().Set("Cache-Control", "no-store")
 	_ = json.NewEncoder(x.Writer).Encode(map[string]any{
-		"person_id": person, "parts": slices.DeleteFunc(parts, func(p *exported) bool { return p == nil }), "missing": missing,
+		"person_id": person, "missing": missing,
+		"parts": slices.DeleteFunc(parts, func(p *exported) bool { return p == nil }),
 	})
 }
 

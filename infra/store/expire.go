@@ -116,8 +116,8 @@ const prunePages = 10
 
 // Prune removes documents of the collection that are past their time, oldest first, at most limit of them, and reports
 // how many, and whether there may be more. Documents whose field is no time, or a time that is not in UTC, may come
-// first in the order of texts: Prune passes over them, over about ten times limit in one call. The commit of the transaction fails with
-// fault.Conflict when another one has changed such a document since, unless its expiry is Final.
+// first in the order of texts: Prune passes over them, over about ten times limit in one call. The commit of the
+// transaction fails with fault.Conflict when another one has changed such a document since, unless its expiry is Final.
 func (tx *Tx) Prune(ctx context.Context, spec Spec, now time.Time, limit int) (removed int, more bool, err error) {
 	if spec.Expiry == nil || limit < 1 {
 		return 0, false, nil
