@@ -30,14 +30,14 @@ func (s Step) declare(spec *Spec) { spec.Steps = append(spec.Steps, s) }
 // query.
 //
 // A version of the function that does not know a document's revision, such as one without migrations, refuses it with
-// fault.Unavailable, so that events wait, rather than to write an older form over it. Replace writes all the same. While
-// both versions run, what the newer one writes is closed to the older one: for a rollout without such a pause, first
-// deploy a version that reads both forms and declares Accept.
+// fault.Unavailable, so that events wait, rather than to write an older form over it. Replace writes all the same.
+// While both versions run, what the newer one writes is closed to the older one: for a rollout without such a pause,
+// first deploy a version that reads both forms and declares Accept.
 func Migrate(step Step) Option { return step }
 
-// Accept declares that this version also reads documents of later revisions, up to this one, as they are stored: for the
-// deployment before the one with Migrate. What it writes has its own revision, so the newer version migrates it again: a
-// step must leave what it has migrated as it is.
+// Accept declares that this version also reads documents of later revisions, up to this one, as they are stored: for
+// the deployment before the one with Migrate. What it writes has its own revision, so the newer version migrates it
+// again: a step must leave what it has migrated as it is.
 func Accept(revision int) Option { return accept(revision) }
 
 type accept int
