@@ -113,6 +113,11 @@ terraform: ## Check terraform/ without a cluster: format, validity, tests, a pla
 	@terraform/check
 	@! command -v terraform >/dev/null || $(GO) test ./test/product -run '^TestTerraform$$' -count 1 -terraform
 
+.PHONY: consul
+consul: ## Build Consul's agent into bin/consul unless it is there (some 14 minutes), and run the tests of its driver with it
+	@[ -x bin/consul ] || .ci/consul
+	$(GO) test ./infra/discovery/consul -run '^TestAgent$$' -count 1 -v -agent $(CURDIR)/bin/consul
+
 .PHONY: fuzz
 fuzz: ## Fuzz every decoder for FUZZTIME each: 1m, or 5000x for a number of inputs
 	@GO="$(GO)" .ci/fuzz $(FUZZTIME)

@@ -83,10 +83,18 @@ var layers = []layer{
 		may:      "infra/fault infra/problem infra/discovery infra/balance infra/internal/... $/...",
 		tests:    "infra/discovery/static",
 	},
+	{packages: "infra/ratelimit", outside: "none"},
+	{packages: "infra/ratelimit/ratelimittest", may: "infra/ratelimit"},
+	{packages: "infra/ratelimit/redis/redistest", outside: "none"},
+	{
+		packages: "infra/ratelimit/*", may: "infra/ratelimit",
+		tests: "infra/ratelimit/memory infra/ratelimit/ratelimittest infra/ratelimit/redis/redistest",
+	},
 	{packages: "infra/flag/...", may: "infra/fault infra/event infra/store $/..."},
 
 	// What functions are made of.
-	{packages: "infra/manifest", may: "infra/broker infra/config infra/event infra/store"},
+	{packages: "infra/policy", outside: "none"},
+	{packages: "infra/manifest", may: "infra/broker infra/config infra/event infra/policy infra/store"},
 	{packages: "infra/host", may: "infra/broker infra/manifest"},
 	{
 		packages: "infra/function", may: kit + " infra/host infra/internal/...",
@@ -112,7 +120,9 @@ var layers = []layer{
 		tests: "infra/function infra/store",
 	},
 	{
-		packages: "infra/gateway/...", may: kit + " infra/balance infra/proxy infra/generate infra/internal/... $/...",
+		packages: "infra/gateway/...",
+		may: kit + " infra/balance infra/proxy infra/generate infra/ratelimit infra/ratelimit/memory" +
+			" infra/internal/... $/...",
 		tests: "infra/discovery/static infra/function infra/function/functiontest",
 	},
 
@@ -149,8 +159,10 @@ var layers = []layer{
 	},
 	{ // the gateway chooses a driver by its settings
 		packages: "functions/gateway",
-		may:      kit + " infra/function infra/generate infra/gateway infra/balance infra/proxy infra/discovery/dns",
-		tests:    "infra/discovery/static infra/function/functiontest",
+		may: kit + " infra/function infra/generate infra/gateway infra/gateway/policyfile infra/balance infra/proxy" +
+			" infra/discovery/dns infra/ratelimit infra/ratelimit/redis",
+		tests: "infra/discovery/static infra/function/functiontest infra/host" +
+			" infra/ratelimit/redis/redistest",
 	},
 	{
 		packages: "functions/*/...",
@@ -165,7 +177,7 @@ var layers = []layer{
 
 // kit is what functions and all that is about them may use: plain data, ports without drivers, and the foundations.
 const kit = "infra/auth infra/broker infra/config infra/discovery infra/event infra/fault infra/httprequest" +
-	" infra/manifest infra/personal infra/problem infra/store infra/telemetry"
+	" infra/manifest infra/personal infra/policy infra/problem infra/store infra/telemetry"
 
 // match reports whether the path is one that the pattern names, and returns the part of it before "/...".
 func match(pattern, path string) (base string, ok bool) {

@@ -2,12 +2,18 @@ package gateway
 
 import (
 	"fmt"
+	"log/slog"
+	"net/http"
 
+	"github.com/ebb-dev/ebb/infra/balance"
 	"github.com/ebb-dev/ebb/infra/discovery/dns"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/gateway"
+	"github.com/ebb-dev/ebb/infra/gateway/policyfile"
 	"github.com/ebb-dev/ebb/infra/generate"
 	"github.com/ebb-dev/ebb/infra/proxy"
+	"github.com/ebb-dev/ebb/infra/ratelimit"
+	"github.com/ebb-dev/ebb/infra/ratelimit/redis"
 )
 
 // Name is the name of the function.
@@ -29,7 +35,25 @@ type Config struct {
 // settings are what a team may want to change without a new build.
 type settings struct {
 	Origins []string `envconfig:"EBB_CORS_ORIGINS" desc:"origins whose scripts may call from a browser, with commas between; * for any"`
+	Policy  string   `envconfig:"EBB_GATEWAY_POLICY" desc:"file with the policies of this environment, YAML or JSON; read again when it changes and on SIGHUP"`
+	Redis   string   `envconfig:"EBB_GATEWAY_REDIS" secret:"true" desc:"redis://[USER:PASSWORD@]HOST:PORT[/DB] where the gateway's processes count for rate limits together; empty: each by itself"`
 	Address string   `envconfig:"EBB_FUNCTION_URL" default:"http://{function}.default.svc.cluster.local" desc:"where the gateway finds a function, with {function} for its name"`
+	Balance string   `envconfig:"EBB_BALANCE" default:"least-connections" desc:"which instance of a function gets a request: round-robin, weighted-round-robin, least-connections, ip-hash or two-choices"`
+	Zone    string   `envconfig:"EBB_ZONE" desc:"where the gateway runs; it prefers instances of its zone"`
+}
+
+// Validate reports an unknown balancer.
+func (s settings) Validate() error {
+	if _, err := balance.ByName(s.Balance); err != nil {
+		return fmt.Errorf("EBB_BALANCE: %w", err)
+	}
+	return nil
+}
+
+// balance returns how the instances of one function are chosen.
+func (s settings) balance(string) balance.Config {
+	b, _ := balance.ByName(s.Balance) // Validate has found it
+	return balance.Config{Balancer: b, Zone: s.Zone}
 }
 
 // New declares the gateway of the system that the environment names. Without a Discovery in the environment each
@@ -44,20 +68,47 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 	transport := proxy.NewTransport()
 	directory := env.Discovery
 	if directory == nil {
-		if directory, err = dns.New(set.Address, transport); err != nil {
+		if directory, err = dns.Open(set.Address, transport); err != nil {
 			return nil, fmt.Errorf("EBB_FUNCTION_URL: %w", err)
+		}
+	}
+	var limiter ratelimit.Limiter // without a Redis each process counts by itself
+	if set.Redis != "" {
+		if limiter, err = redis.Open(set.Redis); err != nil {
+			return nil, fmt.Errorf("EBB_GATEWAY_REDIS: %w", err)
 		}
 	}
 	g, err := gateway.New(gateway.Config{
 		System: env.System(), Discovery: directory, Transport: transport, Authenticator: env.Authenticator,
 		Telemetry: env.Telemetry, Logger: env.Logger, Documents: c.Documents, Compositions: c.compositions(),
-		Origins: set.Origins,
+		Origins: set.Origins, Balance: set.balance,
+		Limiter: limiter, Now: env.Now,
 	})
 	if err != nil {
 		return nil, err
 	}
-	function.Handler(f, g, gateway.OpenAPI(c.compositions()...))
+	h, err := configured(g, set, env.Logger)
+	if err != nil {
+		return nil, fmt.Errorf("EBB_GATEWAY_POLICY: %w", err)
+	}
+	function.Handler(f, h, gateway.OpenAPI(c.compositions()...))
 	return f, nil
+}
+
+// configured returns the gateway with the policies of the file that the settings name. It watches the file while the
+// function runs.
+func configured(g *gateway.Gateway, set settings, log *slog.Logger) (http.Handler, error) {
+	if set.Policy == "" {
+		return g, nil
+	}
+	file, err := policyfile.Open(set.Policy, g.Configure, log)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		*gateway.Gateway
+		*policyfile.File
+	}{g, file}, nil
 }
 
 // compositions returns GET /api/me, if it has parts.

@@ -6,6 +6,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -13,10 +16,13 @@ import (
 	"github.com/ebb-dev/ebb/functions/gateway"
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/discovery/static"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/generate"
+	"github.com/ebb-dev/ebb/infra/host"
 	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/ratelimit/redis/redistest"
 )
 
 // product is the policy under test.
@@ -140,6 +146,35 @@ func TestFunctionURL(t *testing.T) {
 	}
 }
 
+// EBB_BALANCE and EBB_ZONE say which instance of a function gets a request.
+func TestBalance(t *testing.T) {
+	instance := func(id, zone string) discovery.Instance {
+		return discovery.Instance{ID: id, Zone: zone, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_ = json.NewEncoder(w).Encode(id)
+		})}
+	}
+	authenticator, token := signIn(t)
+	env := function.Env{
+		Authenticator: authenticator,
+		Lookup:        config.Map(map[string]string{"EBB_BALANCE": "ip-hash", "EBB_ZONE": "north"}),
+		Discovery: static.Discovery{
+			"users": {instance("a", "north"), instance("b", "south"), instance("c", "north"), instance("d", "")},
+		},
+	}
+	g, got := newGateway(t, product, env), map[string]int{}
+	for range 10 {
+		got[get(g, "/api/users/1", "Authorization", token).Body.String()]++
+	}
+	if len(got) != 1 || got[`"a"`+"\n"]+got[`"c"`+"\n"] != 10 {
+		t.Errorf("one client's requests went to %v", got)
+	}
+	env.Lookup = config.Map(map[string]string{"EBB_BALANCE": "random"})
+	_, err := product.New(env)
+	if err == nil || !strings.Contains(err.Error(), `EBB_BALANCE: unknown balancer "random" (use ip-hash, `) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // EBB_CORS_ORIGINS lists the origins whose scripts may read answers.
 func TestOrigins(t *testing.T) {
 	g := newGateway(t, product, function.Env{
@@ -157,13 +192,77 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
+// EBB_GATEWAY_POLICY names the file with the policies of the environment, which is watched while the function runs.
+func TestPolicyFile(t *testing.T) {
+	authenticator, token := signIn(t)
+	path := filepath.Join(t.TempDir(), "policy.yaml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	settings := config.Map(map[string]string{"EBB_GATEWAY_POLICY": path})
+	_, err := product.New(function.Env{Lookup: settings, Discovery: static.Discovery{}})
+	if err == nil || !strings.HasPrefix(err.Error(), "EBB_GATEWAY_POLICY: ") {
+		t.Errorf("without the file: got %v", err)
+	}
+	write("operations: {'GET /api/users/{id}': {roles: [staff]}}")
+	g := newGateway(t, product, function.Env{
+		Authenticator: authenticator, Lookup: settings, Discovery: static.Discovery{"users": static.Handler(answer())},
+	}).(host.Instance)
+	if err := g.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if w := get(g, "/api/users/1", "Authorization", token); w.Code != http.StatusForbidden {
+		t.Errorf("got %d, want 403", w.Code)
+	}
+	write("{}")
+	for get(g, "/api/users/1", "Authorization", token).Code != http.StatusOK {
+		runtime.Gosched() // until the file has been read
+	}
+	if err := g.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// With EBB_GATEWAY_REDIS the processes of the gateway count together.
+func TestRedis(t *testing.T) {
+	authenticator, token := signIn(t)
+	path := filepath.Join(t.TempDir(), "policy.yaml")
+	const document = "operations: {'GET /api/users/{id}': {rate: [{name: a, quota: 3, window: 24h}]}}"
+	if err := os.WriteFile(path, []byte(document), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	settings := map[string]string{"EBB_GATEWAY_POLICY": path, "EBB_GATEWAY_REDIS": redistest.Start(t).URL()}
+	env := function.Env{
+		Authenticator: authenticator, Lookup: config.Map(settings),
+		Discovery: static.Discovery{"users": static.Handler(answer())},
+	}
+	one, other := newGateway(t, product, env), newGateway(t, product, env)
+	for i, g := range []http.Handler{one, other, one, other, one} {
+		want := http.StatusOK
+		if i >= 3 {
+			want = http.StatusTooManyRequests
+		}
+		if w := get(g, "/api/users/1", "Authorization", token); w.Code != want {
+			t.Errorf("request %d: got %d, want %d", i, w.Code, want)
+		}
+	}
+	settings["EBB_GATEWAY_REDIS"] = "http://:secret@host"
+	_, err := product.New(function.Env{Lookup: config.Map(settings)})
+	if err == nil || !strings.HasPrefix(err.Error(), "EBB_GATEWAY_REDIS: ") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("an invalid URL: got %v", err)
+	}
+}
+
 // The gateway consumes and emits nothing and stores nothing, and declares its settings.
 func TestDeclaration(t *testing.T) {
 	d, err := function.Declare(product.New)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !d.Gateway || len(d.Consumes)+len(d.Emits)+len(d.Collections) > 0 || len(d.Settings) != 2 {
+	if !d.Gateway || len(d.Consumes)+len(d.Emits)+len(d.Collections) > 0 || len(d.Settings) != 6 {
 		t.Errorf("got %+v", d.Function)
 	}
 	if err := d.CheckSettings(config.Map(nil)); err != nil {

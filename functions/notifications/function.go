@@ -47,7 +47,7 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 		return nil, err
 	}
 	n.mailing = outside.Declare(outside.New(f), "mail", mailPolicy, n.send, n.ended)
-	function.Deliver(f, broker.Tuning{Concurrency: 16})
+	function.Deliver(f, broker.Tuning{Batch: 8, Concurrency: 4}) // mails at the same time: 32 at most
 	function.On(f, events.UserRegistered, n.registered)
 	function.On(f, events.UserChanged, n.changed)
 	function.On(f, events.UserDeleted, n.deleted)

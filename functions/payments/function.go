@@ -52,8 +52,11 @@ func (c Config) provider(memory sandbox.Memory) provider.Provider {
 	return sandbox.New(memory, c.Slow)
 }
 
-// concurrency is how many events are handled at the same time.
-const concurrency = 32
+// The events of a batch share a unit of work and make their calls at the same time: these are 64 calls at most.
+const (
+	batch       = 16
+	concurrency = 4
+)
 
 // New declares the payments function.
 func New(env function.Env) (*function.Function, error) {
@@ -71,7 +74,7 @@ func NewWith(env function.Env, p provider.Provider) *function.Function {
 }
 
 func declare(f *function.Function, driver func(sandbox.Memory) provider.Provider) *function.Function {
-	function.Deliver(f, broker.Tuning{Concurrency: concurrency})
+	function.Deliver(f, broker.Tuning{Batch: batch, Concurrency: concurrency})
 	s := &payments{
 		f:        f,
 		payments: function.Collection[Payment](f, "payments", store.Entity, byCustomer),

@@ -31,6 +31,10 @@ type Principal struct {
 	IssuedAt  time.Time // the iat claim, in whole seconds if the issuer is ours; zero: the token has none
 	ExpiresAt time.Time // the exp claim
 	Session   string    // the sid claim: the session that the token was issued in
+	Key       string    // the id of the API key, from an Authenticator that takes API keys
+
+	// Claims are the other claims of the token whose values are texts of at most 256 bytes. It must not be changed.
+	Claims map[string]string
 }
 
 // Is reports whether the principal has the role.

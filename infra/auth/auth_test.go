@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -148,6 +149,20 @@ func TestVerify(t *testing.T) {
 	}
 	if p, _ := w.verifier.Verify(token); p.Is(RoleAdmin) {
 		t.Error("a caller changed the roles of the cached principal")
+	}
+}
+
+// Other claims that are text are the principal's, if they are short.
+func TestVerifyReadsOtherClaims(t *testing.T) {
+	w := newWorld(t)
+	c := w.good()
+	c["plan"], c["org"], c["level"], c["long"] = "gold", "o-1", 3, strings.Repeat("a", 257)
+	p, err := w.verifier.Verify(w.sign(t, c, nil))
+	if want := map[string]string{"plan": "gold", "org": "o-1"}; err != nil || !maps.Equal(p.Claims, want) {
+		t.Errorf("got %v, %v, want %v", p.Claims, err, want)
+	}
+	if p, err := w.verifier.Verify(w.token(t)); err != nil || p.Claims != nil || p.Session != "s-1" {
+		t.Errorf("without other claims: got %+v, %v", p, err)
 	}
 }
 

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -15,6 +16,33 @@ type claims struct {
 	jwt.RegisteredClaims
 	Roles   []string `json:"roles,omitempty"`
 	Session string   `json:"sid,omitempty"`
+
+	Other map[string]string `json:"-"` // claims that are text
+}
+
+// maxClaim is how many bytes a claim has at most that is made available.
+const maxClaim = 256
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (c *claims) UnmarshalJSON(b []byte) error {
+	type plain claims
+	var all map[string]any
+	if err := errors.Join(json.Unmarshal(b, (*plain)(c)), json.Unmarshal(b, &all)); err != nil {
+		return err
+	}
+	for name, value := range all {
+		switch name {
+		case "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "sid", "roles":
+			continue
+		}
+		if text, ok := value.(string); ok && len(text) <= maxClaim {
+			if c.Other == nil {
+				c.Other = map[string]string{}
+			}
+			c.Other[name] = text
+		}
+	}
+	return nil
 }
 
 var errNoSubject = errors.New("the sub claim is missing")

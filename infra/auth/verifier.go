@@ -128,6 +128,7 @@ func (v *Verifier) Verify(token string) (Principal, error) {
 		TokenID:   c.ID,
 		ExpiresAt: c.ExpiresAt.UTC(),
 		Session:   c.Session,
+		Claims:    c.Other,
 	}
 	if c.IssuedAt != nil {
 		p.IssuedAt = c.IssuedAt.UTC()

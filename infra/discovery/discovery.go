@@ -17,6 +17,9 @@ type Instance struct {
 	ID      string       // unique among the instances of the function, and the same as long as the instance lives
 	Address *url.URL     // the base URL that the paths of requests are added to
 	Handler http.Handler // serves requests in this process
+
+	Weight int    // its share of the requests in relation to the others'; 0: 1
+	Zone   string // where it runs, such as eu-west-1a; "": unknown
 }
 
 // Discovery lists the instances of functions. Its methods may be called concurrently.

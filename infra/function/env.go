@@ -33,6 +33,9 @@ type Env struct {
 	// Sleep waits between two attempts of an outside call, until the context ends. Nil: in real time.
 	Sleep func(ctx context.Context, d time.Duration)
 
+	// Go makes an outside call beside the others of a batch. Nil: in a goroutine. A simulation makes it at once.
+	Go func(call func())
+
 	// System returns what is deployed together with the function, for those few that need all of it: a gateway, an
 	// archive. It may take some milliseconds the first time. Nil: nothing is known.
 	System func() manifest.System
@@ -95,6 +98,9 @@ func (e Env) withDefaults(name string) Env {
 	}
 	if e.Sleep == nil {
 		e.Sleep = sleep
+	}
+	if e.Go == nil {
+		e.Go = func(call func()) { go call() }
 	}
 	if e.Store == nil {
 		e.Store = func(context.Context, string, store.Schema) (store.Driver, error) {

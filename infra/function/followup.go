@@ -5,9 +5,16 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/internal/cause"
 	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
 // A follow-up is what is left to do after a unit of work has committed, outside of any transaction, and before its
@@ -20,32 +27,64 @@ import (
 //
 // The follow-up's own unit may emit events. They are the message's too, and an event is acknowledged only when they are
 // published. So the outbox entry of that unit has an id that the message's entry names beforehand.
+//
+// Follow-ups of one unit run at the same time, and what they have to commit shares a unit: those that are ready
+// together have the outbox entry of the group, "ID"; a later one has its own, "ID.1". A duplicate looks for both.
 type followUp struct {
 	collection string
-	run        func(ctx context.Context, d store.Document, again bool) error
+	run        func(ctx context.Context, d store.Document, again bool) (cause.Rest[*Tx], error)
 	sweep      func(ctx context.Context, tx *Tx) error
 }
 
+// groupWait is how long a follow-up that is ready waits for the others of its group.
+const groupWait = 20 * time.Millisecond
+
 // Follow makes run follow each unit of work that writes documents of a collection, and each message that comes again
 // while such a document is left of it. run is called with the document, outside of any unit, before the message is
-// answered; again is false for the unit that has just written it. An event for which run fails is answered with its
-// error and comes again; other messages are answered as decided. sweep runs in the unit of the clock's sweep. A
-// function has one follow-up. Authors use infra/outside in place of it.
+// answered, and beside those of other documents; again is false for the unit that has just written it. It returns what
+// is to be committed. An event for which run or that commit fails is answered with the error and comes again; other
+// messages are answered as decided. sweep runs in the unit of the clock's sweep. A function has one follow-up. Authors
+// use infra/outside in place of it.
 func Follow(
-	f *Function, collection string, run func(ctx context.Context, d store.Document, again bool) error,
+	f *Function, collection string,
+	run func(ctx context.Context, d store.Document, again bool) (cause.Rest[*Tx], error),
 	sweep func(ctx context.Context, tx *Tx) error,
 ) {
 	f.followUp = &followUp{collection, run, sweep}
 }
 
-// followed is a document that a unit has written to be followed up, and the id of the outbox entry of the unit that
-// will follow.
+// followed is a document that a unit has written to be followed up, and the id of the outbox entry that its follow-up
+// has when it commits alone.
 type followed struct {
 	doc   store.Document
 	entry string
 }
 
-// follows holds the ids of outbox entries by the ids of documents, as inbox entries and stored responses name them.
+// naming makes the ids of the outbox entries of a group.
+type naming struct {
+	newID func() string
+	group string
+	n     int
+}
+
+func (n *naming) next() string {
+	if n.n++; n.n == 1 {
+		n.group = n.newID()
+	}
+	return n.group + "." + strconv.Itoa(n.n)
+}
+
+// groupOf returns the id of the group's outbox entry; "": an older version of the kit named the entry, without a group.
+func groupOf(entry string) string {
+	dot := strings.LastIndexByte(entry, '.')
+	if _, err := strconv.Atoi(entry[dot+1:]); err != nil || dot < 0 {
+		return ""
+	}
+	return entry[:dot]
+}
+
+// follows holds the ids of outbox entries by the ids of documents, as inbox entries and stored responses name them. A
+// document that was followed up more than once has several, with spaces between.
 type follows map[string]string
 
 func namesOf(docs []followed) follows {
@@ -60,87 +99,245 @@ func namesOf(docs []followed) follows {
 }
 
 // toFollow returns the documents that a transaction has written and that are to be followed up.
-func (f *Function) toFollow(db *store.Tx) (docs []followed) {
+func (f *Function) toFollow(db *store.Tx, names *naming) (docs []followed) {
 	if f.followUp == nil {
 		return nil
 	}
 	db.Changed(func(d store.Document) {
 		if d.Collection == f.followUp.collection && d.Version > 0 {
-			docs = append(docs, followed{d, f.env.NewID()})
+			docs = append(docs, followed{d, names.next()})
 		}
 	})
 	return docs
 }
 
-// origin is the inbox entry or the stored response of the message that is followed up.
-type origin struct {
-	key   store.Key // zero: the message has none
-	entry string    // of the outbox, for the follow-up's own unit
+// following is a document that is being followed up.
+type following struct {
+	followed
+	ctx     context.Context // with the trace of the message
+	message store.Key       // of the inbox entry or the stored response; zero: there is none
+	again   bool
+
+	rest     cause.Rest[*Tx]
+	ids      []string
+	refusal  error // of its commit, in the last attempt
+	emitted  bool
+	further  []followed // what its commit has left to do
+	err      error      // how it ended
+	finished bool       // nothing is left to commit
 }
 
-type originKey struct{}
-
-func originOf(ctx context.Context) (o origin, ok bool) {
-	o, ok = ctx.Value(originKey{}).(origin)
-	return o, ok
-}
-
-// follow follows up the documents that a unit has just written.
+// follow follows up documents that a unit has just written.
 func (f *Function) follow(ctx context.Context, message store.Key, docs []followed) error {
-	for _, d := range docs {
-		if err := f.followOne(ctx, origin{message, d.entry}, d.doc, false); err != nil {
-			return err
-		}
+	all := make([]*following, len(docs))
+	for i, d := range docs {
+		all[i] = &following{followed: d, ctx: ctx, message: message}
 	}
-	return nil
+	return f.followAll(ctx, all)
 }
 
-// followAgain follows up what is left of a message that has come before.
-func (f *Function) followAgain(ctx context.Context, message store.Key, names follows) error {
+// left makes sure that the events are published of what has followed a message that has come before, and returns the
+// documents that are left of it.
+func (f *Function) left(ctx context.Context, message store.Key, names follows) ([]*following, error) {
 	if len(names) == 0 || f.followUp == nil {
-		return nil
+		return nil, nil
 	}
 	db, err := f.driver()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ids := slices.Sorted(maps.Keys(names))
 	keys := make([]store.Key, len(ids))
 	for i, id := range ids {
 		keys[i] = store.Key{Collection: f.followUp.collection, ID: id}
+		for _, entry := range strings.Fields(names[id]) {
+			if group := groupOf(entry); group != "" {
+				err = f.relayNamed(ctx, group)
+			}
+			if err == nil {
+				err = f.relayNamed(ctx, entry)
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
 	}
 	docs, err := db.Get(ctx, keys...)
 	if err != nil {
+		return nil, err
+	}
+	var all []*following
+	for _, d := range docs {
+		if d.Version > 0 {
+			renamed := naming{newID: f.env.NewID} // the entry of the name that the message has may not be removed yet
+			all = append(all, &following{
+				followed: followed{d, renamed.next()}, ctx: ctx, message: message, again: true,
+			})
+		}
+	}
+	return all, nil
+}
+
+// followAgain follows up what is left of a message that has come before.
+func (f *Function) followAgain(ctx context.Context, message store.Key, names follows) error {
+	all, err := f.left(ctx, message, names)
+	if err != nil {
 		return err
 	}
-	for i, d := range docs {
-		if d.Version == 0 {
-			err = f.relayNamed(ctx, names[ids[i]])
-		} else {
-			err = f.followOne(ctx, origin{message, names[ids[i]]}, d, true)
+	return f.followAll(ctx, all)
+}
+
+// followAll follows up documents at the same time and returns the first error. Each has its own in err.
+func (f *Function) followAll(ctx context.Context, all []*following) error {
+	if len(all) == 0 {
+		return nil
+	}
+	done := make(chan *following, len(all))
+	for _, d := range all {
+		f.env.Go(func() {
+			f.run(d)
+			done <- d
+		})
+	}
+	ready := gather(done, len(all))
+	f.commitGroup(ctx, ready)
+	for range len(all) - len(ready) {
+		if d := <-done; !d.finished {
+			f.commitRest(d.ctx, d.entry, d)
 		}
-		if err != nil {
-			return err
+	}
+	for _, d := range all {
+		if d.rest.End != nil {
+			d.rest.End()
+		}
+	}
+	for _, d := range all {
+		if d.err == nil && len(d.further) > 0 {
+			d.err = f.follow(d.ctx, d.message, d.further)
+		}
+	}
+	for _, d := range all {
+		if d.err != nil {
+			return d.err
 		}
 	}
 	return nil
 }
 
-func (f *Function) followOne(ctx context.Context, o origin, d store.Document, again bool) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = f.panicked(ctx, p)
+// gather waits for the first follow-up, and for groupWait for the others of n.
+func gather(done <-chan *following, n int) []*following {
+	ready := append(make([]*following, 0, n), <-done)
+	wait := time.NewTimer(groupWait)
+	defer wait.Stop()
+	for len(ready) < n {
+		select {
+		case d := <-done:
+			ready = append(ready, d)
+		case <-wait.C:
+			return ready
 		}
-	}()
-	return f.followUp.run(context.WithValue(ctx, originKey{}, o), d, again)
+	}
+	return ready
 }
 
-// addFollows names further documents in the inbox entry or the stored response of a message, unless that has expired.
-func addFollows(ctx context.Context, db *store.Tx, message store.Key, docs []followed) error {
-	if len(docs) == 0 || message.ID == "" {
+// run does the outside part of a follow-up.
+func (f *Function) run(d *following) {
+	defer func() {
+		if p := recover(); p != nil {
+			d.err = f.panicked(d.ctx, p)
+		}
+		d.finished = d.err != nil || d.rest.Commit == nil
+	}()
+	d.rest, d.err = f.followUp.run(d.ctx, d.doc, d.again)
+}
+
+// commitGroup commits what several follow-ups have to commit, in one unit if it can be done. A duplicate knows only its
+// own entry and that of its group: so no other follow-up may join.
+func (f *Function) commitGroup(ctx context.Context, all []*following) {
+	all = slices.DeleteFunc(slices.Clone(all), func(d *following) bool { return d.finished })
+	grouped := map[string][]*following{}
+	for _, d := range all {
+		group := groupOf(d.entry)
+		if d.again || group == "" {
+			f.commitRest(d.ctx, d.entry, d)
+			continue
+		}
+		grouped[group] = append(grouped[group], d)
+	}
+	for _, group := range slices.Sorted(maps.Keys(grouped)) {
+		f.commitRest(ctx, group, grouped[group]...)
+	}
+}
+
+// commitRest commits what follow-ups have to commit, in one unit with the outbox entry. When that fails each has a unit
+// of its own.
+func (f *Function) commitRest(ctx context.Context, entry string, all ...*following) {
+	unpublished, err := f.commitAs(ctx, entry, func(ctx context.Context, db *store.Tx, _ string) ([]ce.Event, error) {
+		var sealed []ce.Event
+		for _, d := range all {
+			var events []ce.Event
+			if events, d.refusal = f.attemptRest(d, db); d.refusal != nil && len(all) == 1 {
+				return nil, d.refusal
+			}
+			d.emitted = len(events) > 0
+			sealed = append(sealed, events...)
+		}
+		return sealed, nil
+	})
+	for _, d := range all {
+		switch {
+		case err != nil && len(all) > 1:
+			f.commitRest(d.ctx, d.entry, d)
+			continue
+		case err != nil:
+			d.err = d.rest.Failed(d.ctx, err)
+		case d.refusal != nil:
+			d.err = d.rest.Failed(d.ctx, d.refusal)
+		case d.emitted && unpublished != nil:
+			d.err = unpublished
+		}
+		d.finished = true
+	}
+}
+
+// attemptRest is one attempt to commit what a follow-up has to commit, in a transaction inside of db.
+func (f *Function) attemptRest(d *following, db *store.Tx) (emitted []ce.Event, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = f.panicked(d.ctx, p)
+		}
+	}()
+	c, ctx := d.rest.Cause, d.ctx
+	if c.Correlation != "" {
+		ctx = telemetry.WithCorrelation(ctx, c.Correlation)
+	}
+	nested := db.Nest()
+	tx := f.newTx(ctx, nested, f.env.Now().UTC(), c.Message)
+	tx.ids, tx.cause, d.further = d.ids, c.Event, nil
+	err = d.rest.Commit(ctx, tx)
+	if err == nil {
+		d.further = f.toFollow(nested, &naming{newID: f.env.NewID})
+		err = addFollows(ctx, nested, d)
+	}
+	if err == nil {
+		emitted, err = tx.seal()
+	}
+	d.ids = tx.ids
+	if err != nil {
+		nested.MergeReads()
+		return nil, err
+	}
+	nested.Merge()
+	return emitted, nil
+}
+
+// addFollows names the documents that the commit of a follow-up has left in the inbox entry or the stored response of
+// its message, unless that has expired, and its own entry if that is another one than the message names.
+func addFollows(ctx context.Context, db *store.Tx, of *following) error {
+	if !of.again && len(of.further) == 0 || of.message.ID == "" {
 		return nil
 	}
-	d, err := db.Get(ctx, message)
+	d, err := db.Get(ctx, of.message)
 	if err != nil || d.Version == 0 {
 		return err
 	}
@@ -150,17 +347,22 @@ func addFollows(ctx context.Context, db *store.Tx, message store.Key, docs []fol
 		err = json.Unmarshal(members["follow"], &names)
 	}
 	if err != nil {
-		return fault.Wrap(err, fault.Internal, "decode what the message %s has left to do", message.ID)
+		return fault.Wrap(err, fault.Internal, "decode what the message %s has left to do", of.message.ID)
 	}
-	maps.Copy(names, namesOf(docs))
+	if of.again { // what is published under the names of before is published
+		names[of.doc.ID] = of.entry
+	}
+	for _, d := range of.further { // also the same document once more
+		names[d.doc.ID] = strings.TrimSpace(names[d.doc.ID] + " " + d.entry)
+	}
 	if members["follow"], err = json.Marshal(names); err != nil {
-		return fault.Wrap(err, fault.Internal, "encode what the message %s has left to do", message.ID)
+		return fault.Wrap(err, fault.Internal, "encode what the message %s has left to do", of.message.ID)
 	}
 	data, err := json.Marshal(members)
 	if err != nil {
-		return fault.Wrap(err, fault.Internal, "encode the entry of the message %s", message.ID)
+		return fault.Wrap(err, fault.Internal, "encode the entry of the message %s", of.message.ID)
 	}
-	_, err = db.Set(ctx, message, data)
+	_, err = db.Set(ctx, of.message, data)
 	return err
 }
 
@@ -169,21 +371,46 @@ func (b *batch) followUp(ctx context.Context) {
 	if b.f.followUp == nil {
 		return
 	}
-	try := func(i int, fn func(ctx context.Context) error) {
-		traced, end := b.f.withTrace(ctx, b.events[i])
-		err := fn(traced)
-		if end(err); err != nil {
-			b.failOne(i, err)
+	var all []*following
+	of := map[*following]int{}
+	add := func(i int, docs ...*following) {
+		all = append(all, docs...)
+		for _, d := range docs {
+			of[d] = i
 		}
+	}
+	var ends []func()
+	defer func() {
+		for _, end := range ends {
+			end()
+		}
+	}()
+	traced := func(i int) context.Context {
+		ctx, end := b.f.withTrace(ctx, b.events[i])
+		ends = append(ends, func() { end(b.errs[i]) })
+		return ctx
 	}
 	for i, docs := range b.follow {
 		if len(docs) > 0 && !b.results[i].Skipped {
-			try(i, func(ctx context.Context) error { return b.f.follow(ctx, b.inboxKey(i), docs) })
+			ctx := traced(i)
+			for _, d := range docs {
+				add(i, &following{followed: d, ctx: ctx, message: b.inboxKey(i)})
+			}
 		}
 	}
 	for _, r := range b.repeats {
 		if len(r.follow) > 0 && b.results[r.event].OK() {
-			try(r.event, func(ctx context.Context) error { return b.f.followAgain(ctx, b.inboxKey(r.event), r.follow) })
+			docs, err := b.f.left(traced(r.event), b.inboxKey(r.event), r.follow)
+			if err != nil {
+				b.failOne(r.event, err)
+			}
+			add(r.event, docs...)
+		}
+	}
+	_ = b.f.followAll(ctx, all)
+	for _, d := range all {
+		if i := of[d]; d.err != nil && b.results[i].OK() {
+			b.failOne(i, d.err)
 		}
 	}
 }

@@ -99,7 +99,8 @@ func (f *Function) Source() string { return "/functions/" + f.name }
 func Deliver(f *Function, t broker.Tuning) { f.delivery = t }
 
 // Handler makes h the whole HTTP side of the function: no request is authenticated and no unit of work begun for it. It
-// is for gateways, which do their own checks. openAPI describes what h serves; nil: nothing is described.
+// is for gateways, which do their own checks. openAPI describes what h serves; nil: nothing is described. When h has
+// the methods Start and Stop of host.Instance, they are called with those of the function.
 func Handler(f *Function, h http.Handler, openAPI []byte) { f.http, f.openAPI = h, openAPI }
 
 // Collection declares a collection of the function's own database. When the function has several and emits facts, the

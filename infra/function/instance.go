@@ -36,11 +36,20 @@ func (i instance) DeclareSchedule(s manifest.Schedule) { i.schedules = append(i.
 // function is declared.
 func (i instance) DeclarePersonal() { i.storesPersonal = true }
 
+// startStopper is a handler that does something while the function runs.
+type startStopper interface {
+	Start(ctx context.Context) error
+	Stop(ctx context.Context) error
+}
+
 // Start implements host.Instance.
 func (i instance) Start(ctx context.Context) error {
 	f := i.Function
 	f.opening.Lock()
 	defer f.opening.Unlock()
+	if h, ok := f.http.(startStopper); ok {
+		return h.Start(ctx)
+	}
 	if !f.stateful() || f.db.Load() != nil {
 		return nil
 	}
@@ -61,6 +70,9 @@ func (i instance) Stop(ctx context.Context) error {
 	f := i.Function
 	f.opening.Lock()
 	defer f.opening.Unlock()
+	if h, ok := f.http.(startStopper); ok {
+		return h.Stop(ctx)
+	}
 	db := f.db.Swap(nil)
 	if db == nil {
 		return nil

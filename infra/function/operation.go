@@ -14,6 +14,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/policy"
 	"github.com/ebb-dev/ebb/infra/problem"
 )
 
@@ -79,6 +80,7 @@ type Operation struct {
 	Deadline    time.Duration // for the handler; 0: 30 seconds
 	Errors      []int         // statuses to document besides the usual ones
 	Hidden      bool          // left out of OpenAPI
+	Policy      policy.Policy // what a gateway does with the requests; an environment may change it
 
 	// Person declares that a GET operation answers with what the function holds of a person, to the person and to admins:
 	// it is the parameter, of the path or the query, that takes the person's id. The answer is a part of the person's
@@ -96,6 +98,9 @@ func (op Operation) route() manifest.Route {
 		Person: op.Person}
 	if op.MaxBody != defaultMaxBody {
 		r.MaxBody = op.MaxBody
+	}
+	if !op.Policy.IsZero() {
+		r.Policy = &op.Policy
 	}
 	switch {
 	case op.Access.public:
@@ -231,6 +236,9 @@ func (op Operation) failures(schemas huma.Registry) map[string]*huma.Response {
 		if len(op.Access.roles) > 0 {
 			statuses = append(statuses, http.StatusForbidden)
 		}
+	}
+	if len(op.Policy.Rate) > 0 && !slices.Contains(statuses, http.StatusTooManyRequests) {
+		statuses = append(statuses, http.StatusTooManyRequests)
 	}
 	if strings.Contains(op.Path, "{") {
 		statuses = append(statuses, http.StatusNotFound)

@@ -62,6 +62,7 @@ type batch struct {
 	blocked map[string]bool // keys of events that failed and will come again
 	emitted []bool
 	follow  [][]followed
+	names   naming   // of what follows
 	refused []bool   // by its handler, on reads that the commit of the batch confirms
 	repeats []repeat // duplicates
 	swept   bool     // the clock's sweep is among the events
@@ -79,6 +80,7 @@ func (b *batch) reset() {
 	b.results, b.errs, b.took = make([]broker.Result, n), make([]error, n), make([]time.Duration, n)
 	b.emitted, b.follow, b.refused = make([]bool, n), make([][]followed, n), make([]bool, n)
 	b.blocked, b.handled, b.repeats, b.swept = maps.Clone(b.before), false, nil, false
+	b.names = naming{newID: b.f.env.NewID}
 }
 
 // fail fails every event that had succeeded or was not handled: without the commit nothing has happened. It also fails
@@ -191,7 +193,7 @@ func (b *batch) handleOne(
 		if len(emitted) == 0 {
 			entry = ""
 		}
-		b.follow[i] = b.newFollowed(b.f.toFollow(nested))
+		b.follow[i] = b.newFollowed(b.f.toFollow(nested, &b.names))
 		err = nested.Create(ctx, inbox, newInboxEntry(inbox.ID, b.now, entry, namesOf(b.follow[i])))
 	}
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
-	"github.com/ebb-dev/ebb/infra/internal/cause"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
@@ -175,7 +174,7 @@ func (f *Function) decide(
 		if len(sealed) == 0 {
 			entry = ""
 		}
-		left = f.toFollow(db)
+		left = f.toFollow(db, &naming{newID: f.env.NewID})
 		return sealed, f.saveResponse(ctx, db, op, rq, storedResponse{
 			At: now.Unix(), Response: a, Outbox: &entry, Follow: namesOf(left),
 		})
@@ -284,39 +283,24 @@ func (f *Function) readOnly(
 // Update runs a unit of work of the function's own, outside of any message: its events go through the outbox like
 // others. It returns nil when the change is committed; events that could not be published then are published later.
 func (f *Function) Update(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
-	left, err := f.update(ctx, fn)
-	if _, continues := cause.From(ctx); continues && err == nil {
-		err = left // the message that it continues comes again
-	}
+	_, err := f.update(ctx, fn)
 	return err
 }
 
 // update returns in left why the unit's events are not published, or what follows is not done, although it is
 // committed.
 func (f *Function) update(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) (left, err error) {
-	now, message, ids, entry := f.env.Now().UTC(), f.env.NewID(), []string(nil), f.env.NewID()
-	var o origin
-	c, continues := cause.From(ctx)
-	if continues {
-		message = c.Message
-		if from, ok := originOf(ctx); ok {
-			o, entry = from, from.entry
-		}
-		ctx = cause.Without(ctx)
-	}
+	now, message, ids := f.env.Now().UTC(), f.env.NewID(), []string(nil)
 	var docs []followed
-	unpublished, err := f.commitAs(ctx, entry, func(ctx context.Context, db *store.Tx, _ string) ([]ce.Event, error) {
+	left, err = f.commit(ctx, func(ctx context.Context, db *store.Tx, _ string) ([]ce.Event, error) {
 		tx := f.newTx(ctx, db, now, message)
-		tx.ids, tx.cause = ids, c.Event
+		tx.ids = ids
 		err := fn(ctx, tx)
 		ids = tx.ids
 		if err != nil {
 			return nil, err
 		}
-		docs = f.toFollow(db)
-		if err := addFollows(ctx, db, o.key, docs); err != nil {
-			return nil, err
-		}
+		docs = f.toFollow(db, &naming{newID: f.env.NewID})
 		sealed, err := tx.seal()
 		ids = tx.ids
 		return sealed, err
@@ -324,7 +308,7 @@ func (f *Function) update(ctx context.Context, fn func(ctx context.Context, tx *
 	if err != nil {
 		return nil, err
 	}
-	return errors.Join(unpublished, f.follow(ctx, o.key, docs)), nil
+	return errors.Join(left, f.follow(ctx, store.Key{}, docs)), nil
 }
 
 // Read runs fn on one view of the function's data, without changing it.

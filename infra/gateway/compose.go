@@ -12,6 +12,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/policy"
 	"github.com/ebb-dev/ebb/infra/problem"
 )
 
@@ -21,6 +22,7 @@ type Composition struct {
 	Path        string
 	OperationID string // in the OpenAPI document
 	Summary     string
+	Policy      policy.Policy
 	Parts       []Part // a part whose path no function serves is left out; without any the operation is not served
 }
 
@@ -61,18 +63,25 @@ func (c Composition) describe() map[string]any {
 }
 
 // addComposition adds the operation with those of its parts that a function serves. The functions are added before.
-func (g *Gateway) addComposition(c Composition) error {
+func (g *Gateway) addComposition(t *table, c Composition, env environment) error {
 	var parts []source
 	for _, p := range c.Parts {
-		if found := g.tree.find(strings.TrimPrefix(p.Path, "/")); found != nil && found.route(http.MethodGet) != nil {
+		if found := t.tree.find(strings.TrimPrefix(p.Path, "/")); found != nil && found.route(http.MethodGet) != nil {
 			parts = append(parts, source{p, found.route(http.MethodGet)})
 		}
 	}
 	if len(parts) == 0 {
 		return nil
 	}
-	declared := manifest.Route{Method: http.MethodGet, Path: c.Path, Access: manifest.AccessAuthenticated}
-	return g.tree.add(newRoute("", declared, func(x *Exchange) { g.compose(x, parts) }))
+	declared := env.apply(c.route())
+	return t.tree.add(newRoute("", declared, func(x *Exchange) { g.compose(x, parts) }))
+}
+
+// route returns the operation as a manifest would have it.
+func (c Composition) route() manifest.Route {
+	return manifest.Route{
+		Method: http.MethodGet, Path: c.Path, Summary: c.Summary, Access: manifest.AccessAuthenticated, Policy: &c.Policy,
+	}
 }
 
 // source is a part and the operation that answers it.

@@ -46,19 +46,20 @@ func OpenAPI(compositions ...Composition) []byte {
 	return described
 }
 
-// addDocuments adds the documents that describe the system, and the endpoints of those who monitor it.
-func (g *Gateway) addDocuments() error {
+// newDocuments returns the routes of the documents that describe the system, and of the endpoints of those who monitor
+// it.
+func (g *Gateway) newDocuments() []*Route {
 	openAPI := func() ([]byte, error) { return generate.OpenAPI(g.cfg.Documents, g.cfg.System) }
 	asyncAPI := func() ([]byte, error) { return generate.AsyncAPI(g.cfg.Documents, g.cfg.System) }
-	return errors.Join(
-		g.root.add(documentRoute("/", redirectToDocs)),
-		g.tree.add(documentRoute("/openapi.json", document("application/vnd.oai.openapi+json;version=3.1", openAPI))),
-		g.tree.add(documentRoute("/asyncapi.json", document("application/vnd.aai.asyncapi+json;version=3.0.0", asyncAPI))),
-		g.tree.add(documentRoute("/docs", page(docsPage))),
-		g.tree.add(documentRoute("/healthz", alive)),
-		g.tree.add(documentRoute("/readyz", g.ready)),
-		g.tree.add(documentRoute("/metrics", g.cfg.Telemetry.MetricsHandler().ServeHTTP)),
-	)
+	return []*Route{
+		documentRoute("/", redirectToDocs),
+		documentRoute("/openapi.json", document("application/vnd.oai.openapi+json;version=3.1", openAPI)),
+		documentRoute("/asyncapi.json", document("application/vnd.aai.asyncapi+json;version=3.0.0", asyncAPI)),
+		documentRoute("/docs", page(docsPage)),
+		documentRoute("/healthz", alive),
+		documentRoute("/readyz", g.ready),
+		documentRoute("/metrics", g.cfg.Telemetry.MetricsHandler().ServeHTTP),
+	}
 }
 
 // documentRoute returns a route of the gateway's own that is open to every request.

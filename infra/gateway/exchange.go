@@ -2,8 +2,10 @@ package gateway
 
 import (
 	"net/http"
+	"net/netip"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/httprequest"
 	"github.com/ebb-dev/ebb/infra/problem"
 )
 
@@ -40,6 +42,7 @@ type Exchange struct {
 	Caller auth.Principal
 
 	id       [1]string // of the request
+	table    *table
 	path     *pathItem // that the request's path matches; nil: none
 	own      bool      // Request is a copy
 	response response
@@ -55,6 +58,9 @@ func (x *Exchange) Own() *http.Request {
 	}
 	return x.Request
 }
+
+// client returns the address of the client; the zero Addr where none is known.
+func (x *Exchange) client() netip.Addr { return httprequest.ClientAddr(x.Request) }
 
 // Refuse answers with the problem document of err.
 func (x *Exchange) Refuse(err error) { problem.Write(x.Writer, x.Request, err) }

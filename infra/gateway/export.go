@@ -23,8 +23,10 @@ import (
 // copy of the data is sent as an event or stored, and a function that holds more declares one more operation. Each
 // function decides by itself whether the caller may have its part.
 
-// exportPath is the operation of the gateway. {id} is the person's.
-const exportPath = "/api/persons/{id}/export"
+// exportRoute is the operation of the gateway. {id} is the person's.
+var exportRoute = manifest.Route{
+	Method: http.MethodGet, Path: "/api/persons/{id}/export", Access: manifest.AccessAuthenticated,
+}
 
 // The limits of an export. A part that exceeds them is missing.
 const (
@@ -42,17 +44,16 @@ type exported struct {
 }
 
 // addExport adds the export of a person's data. The functions are added before.
-func (g *Gateway) addExport() error {
+func (g *Gateway) addExport(t *table, env environment) error {
 	var routes []*Route
 	for _, d := range g.cfg.System.Functions {
 		for _, r := range d.Routes {
-			if found := g.tree.find(strings.TrimPrefix(r.Path, "/")); r.Person != "" && found != nil {
+			if found := t.tree.find(strings.TrimPrefix(r.Path, "/")); r.Person != "" && found != nil {
 				routes = append(routes, found.route(http.MethodGet))
 			}
 		}
 	}
-	declared := manifest.Route{Method: http.MethodGet, Path: exportPath, Access: manifest.AccessAuthenticated}
-	return g.tree.add(newRoute("", declared, func(x *Exchange) { g.export(x, routes) }))
+	return t.tree.add(newRoute("", env.apply(exportRoute), func(x *Exchange) { g.export(x, routes) }))
 }
 
 // export answers with all that the functions hold of a person. "missing" names the operations that have failed.

@@ -6,12 +6,17 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/balance"
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/generate"
 	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/proxy"
+	"github.com/ebb-dev/ebb/infra/ratelimit"
+	"github.com/ebb-dev/ebb/infra/ratelimit/memory"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
@@ -21,9 +26,14 @@ type Config struct {
 	Discovery discovery.Discovery // finds their instances
 	Transport http.RoundTripper   // to instances of other processes; nil: proxy.NewTransport
 
+	// Balance returns how the instances of a function are chosen, with a Balancer of its own for each; nil: round robin.
+	Balance func(function string) balance.Config
+
+	Limiter       ratelimit.Limiter    // counts for the rate limits; nil: each process counts by itself
 	Authenticator auth.Authenticator   // checks credentials; nil refuses all of them
 	Telemetry     *telemetry.Telemetry // nil: none
 	Logger        *slog.Logger         // nil: slog.Default
+	Now           func() time.Time     // nil: time.Now
 
 	Documents    generate.Product // how /openapi.json and /asyncapi.json name the product
 	Compositions []Composition    // answers that are put together from those of several functions
@@ -37,9 +47,11 @@ type Config struct {
 // Gateway is an http.Handler that routes requests to functions. It is safe for concurrent use.
 type Gateway struct {
 	cfg       Config
-	tree      node
-	root      pathItem            // of the path /
-	origins   map[string]bool     // "*": any
+	table     atomic.Pointer[table]
+	functions map[string]Handler // the way to each function
+	documents []*Route           // that the gateway serves itself
+	origins   map[string]bool    // "*": any
+	limits    limits
 	prewarmer discovery.Prewarmer // nil: functions start in no time
 	handle    Handler
 }
@@ -47,30 +59,33 @@ type Gateway struct {
 var _ http.Handler = (*Gateway)(nil)
 
 // New returns the gateway of a system. The error names everything that is wrong: a path that cannot be routed or that
-// two functions serve, a function that discovery does not know.
+// two functions serve, a policy that is not valid, a function that discovery does not know.
 func New(cfg Config) (*Gateway, error) {
 	if cfg.Transport == nil {
 		cfg.Transport = proxy.NewTransport()
 	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	g := &Gateway{cfg: cfg, origins: map[string]bool{}}
+	g := &Gateway{cfg: cfg, functions: map[string]Handler{}, origins: map[string]bool{}}
 	for _, o := range cfg.Origins {
 		g.origins[strings.TrimSuffix(strings.TrimSpace(o), "/")] = true
 	}
 	g.prewarmer, _ = cfg.Discovery.(discovery.Prewarmer)
+	g.limits = limits{shared: cfg.Limiter, local: memory.New(cfg.Now), now: cfg.Now}
+	g.documents = g.newDocuments()
 	var errs []error
 	for _, d := range cfg.System.Functions {
-		errs = append(errs, g.addFunction(d.Function))
+		errs = append(errs, g.connect(d.Function))
 	}
-	for _, c := range cfg.Compositions {
-		errs = append(errs, g.addComposition(c))
-	}
-	errs = append(errs, g.addExport())
-	if err := errors.Join(append(errs, g.addDocuments())...); err != nil {
+	first, err := g.read("", nil)
+	if err := errors.Join(append(errs, err)...); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
+	g.table.Store(first)
 	g.handle = chain(dispatch, g.chain()...)
 	return g, nil
 }
@@ -84,19 +99,22 @@ func (g *Gateway) chain() []Middleware {
 		g.measure,
 		g.recoverPanics,
 		checkSyntax,
-		g.match,
+		match,
 		g.cors,
 		answerUnmatched,
 		g.authorize,
+		g.limitRate,
 		limitBody,
 		g.trace,
+		limitAnswer,
+		limitTime,
 	}
 	return append(append(before, g.cfg.Policies...), g.prewarm)
 }
 
 // ServeHTTP implements http.Handler.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := &Exchange{Request: r, response: response{ResponseWriter: w}}
+	x := &Exchange{Request: r, table: g.table.Load(), response: response{ResponseWriter: w}}
 	x.Writer = &x.response
 	g.handle(x)
 }

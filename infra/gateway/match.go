@@ -13,7 +13,7 @@ var wholeServer = &pathItem{}
 
 // match finds the route of the request. It answers nothing: see answerUnmatched. HEAD is served by the route of GET,
 // unless one is declared for it; the server leaves out the body.
-func (g *Gateway) match(next Handler) Handler {
+func match(next Handler) Handler {
 	return func(x *Exchange) {
 		path, method := x.Request.URL.Path, x.Request.Method
 		if x.Request.URL.RawPath != "" {
@@ -21,11 +21,11 @@ func (g *Gateway) match(next Handler) Handler {
 		}
 		switch {
 		case path == "/":
-			x.path = &g.root
+			x.path = &x.table.root
 		case path == "*" && method == http.MethodOptions:
 			x.path = wholeServer
 		default:
-			x.path = g.tree.find(strings.TrimPrefix(path, "/"))
+			x.path = x.table.tree.find(strings.TrimPrefix(path, "/"))
 		}
 		if x.path != nil {
 			x.Route = x.path.route(method)

@@ -3,50 +3,73 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/manifest"
-	"github.com/ebb-dev/ebb/infra/proxy"
+	"github.com/ebb-dev/ebb/infra/policy"
 )
 
 // Route is one operation. It must not be changed.
 type Route struct {
-	manifest.Route        // as it was declared; MaxBody has its default
+	manifest.Route        // with the policy of the environment; MaxBody has its default, Policy is not nil
 	Function       string // that serves it; "": the gateway itself
 
 	handler  Handler
+	quotas   string   // the RateLimit-Policy field
 	span     string   // the name of its span
 	prewarm  []string // functions that will have work when this one has done its own
 	document bool     // open to every request, whatever its credentials are
 }
 
 func newRoute(function string, declared manifest.Route, h Handler) *Route {
-	if declared.MaxBody == 0 {
-		declared.MaxBody = manifest.DefaultMaxBody
+	declared.MaxBody = bodyLimit(declared)
+	if declared.Policy == nil {
+		declared.Policy = &policy.Policy{}
 	}
 	return &Route{
-		Route: declared, Function: function, handler: h, span: "gateway " + declared.Method + " " + declared.Path,
+		Route: declared, Function: function, handler: h, quotas: quotas(declared.Policy.Rate),
+		span: "gateway " + name(declared),
 	}
 }
 
 // public reports whether callers without credentials may call the operation.
 func (r *Route) public() bool { return r.Access == manifest.AccessPublic }
 
-// addFunction adds the routes of a function.
-func (g *Gateway) addFunction(m manifest.Function) error {
-	if len(m.Routes) == 0 || m.Gateway {
+// connect makes the way to a function.
+func (g *Gateway) connect(m manifest.Function) error {
+	if !served(m) {
 		return nil
 	}
 	if err := g.checkName(m.Name); err != nil {
 		return err
 	}
-	p := proxy.New(m.Name, proxy.Config{Discovery: g.cfg.Discovery, Transport: g.cfg.Transport})
-	call := func(x *Exchange) {
+	var errs []error
+	for _, r := range m.Routes {
+		if r.Policy != nil {
+			if err := r.Policy.Err(); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", name(r), err))
+			}
+		}
+	}
+	p := g.upstream(m.Name)
+	g.functions[m.Name] = func(x *Exchange) {
 		if x.Request.Body != nil && x.Request.Body != http.NoBody {
 			x.Own() // a function of this process may replace the body by one that it has read
 		}
 		p.ServeHTTP(x.Writer, x.Request)
+	}
+	return errors.Join(errs...)
+}
+
+// served reports whether the gateway has operations of the function.
+func served(m manifest.Function) bool { return len(m.Routes) > 0 && !m.Gateway }
+
+// addFunction adds the routes of a function, with the policies of the environment.
+func (g *Gateway) addFunction(t *table, m manifest.Function, env environment) error {
+	if !served(m) {
+		return nil
 	}
 	var prewarm []string
 	if g.prewarmer != nil {
@@ -54,11 +77,12 @@ func (g *Gateway) addFunction(m manifest.Function) error {
 	}
 	var errs []error
 	for _, declared := range m.Routes {
-		r := newRoute(m.Name, declared, call)
+		declared = env.apply(declared)
+		r := newRoute(m.Name, declared, g.functions[m.Name])
 		if !declared.Safe() {
 			r.prewarm = prewarm
 		}
-		errs = append(errs, g.tree.add(r))
+		errs = append(errs, t.tree.add(r))
 	}
 	return errors.Join(errs...)
 }

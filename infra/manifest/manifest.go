@@ -9,6 +9,7 @@ import (
 	"net/http"
 
 	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/policy"
 )
 
 // Function is everything that one function declares. Triggers, network policies, routes, OpenAPI, AsyncAPI and
@@ -40,6 +41,9 @@ type Route struct {
 	// Person is the parameter, of the path or the query, that takes the id of a person: the answer is what the function
 	// holds of the person, and a part of the person's export. Empty: it is none.
 	Person string `json:"person,omitempty"`
+
+	// Policy is what a gateway does with the requests. Nil asks for nothing.
+	Policy *policy.Policy `json:"policy,omitempty"`
 }
 
 // Who may call an operation.

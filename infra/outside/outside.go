@@ -26,8 +26,9 @@
 // Its result is committed once. Nothing runs between two messages: a call that has failed is made again when the timer
 // goes off that its failure has set.
 //
-// Where the calls of a function are slow, declare a concurrency with function.Deliver: otherwise the events of a batch
-// make theirs one after the other.
+// The events of a batch make their calls at the same time, and the results that are there together share a unit of work.
+// The next batch waits for the slowest call, so a function whose calls are slow declares a concurrency with
+// function.Deliver, and a batch: both multiplied are the most calls that an instance makes at the same time.
 package outside
 
 import (
@@ -138,27 +139,34 @@ func (c *Calls) start(ctx context.Context, tx *function.Tx, name, id string, in 
 	return c.pending.Create(ctx, tx, p.doc(), p)
 }
 
-// follow makes a call that a unit has begun, or that a message has left which comes again. It returns an error when the
-// message is to come again.
-func (c *Calls) follow(ctx context.Context, d store.Document, again bool) error {
+// follow makes a call that a unit has begun, or that a message has left which comes again, and returns what is to be
+// committed. It returns an error when the message is to come again.
+func (c *Calls) follow(ctx context.Context, d store.Document, again bool) (rest cause.Rest[*function.Tx], err error) {
 	var p pending
 	if err := json.Unmarshal(d.Data, &p); err != nil {
-		return fault.Wrap(err, fault.Unavailable, "the call %s cannot be decoded", d.ID)
+		return rest, fault.Wrap(err, fault.Unavailable, "the call %s cannot be decoded", d.ID)
 	}
 	if p.Claimed == 0 {
-		return nil // it has failed, and its timer goes off
+		return rest, nil // it has failed, and its timer goes off
 	}
 	inProgress := fault.New(fault.Unavailable, "the call %s is being made", d.ID).After(handover)
 	if again && p.claimedWithin(handover, c.f.Env().Now()) || !c.enter(d.ID) {
-		return inProgress
+		return rest, inProgress
 	}
-	defer c.leave(d.ID)
+	rest.End = func() { c.leave(d.ID) }
 	declared := c.byName[p.Call]
 	if declared == nil { // another version of the function has started it
 		c.f.Env().Logger.ErrorContext(ctx, "a call is not declared", "function", c.f.Name(), "call", d.ID)
-		return nil
+		return rest, nil
 	}
-	return c.make(ctx, declared, p, d)
+	rest.Cause = cause.Cause{Message: p.Message, Correlation: p.Correlation}
+	if p.Cause != nil {
+		if err := json.Unmarshal(p.Cause, &rest.Event); err != nil {
+			rest.Event = ce.Event{} // its events are then of no event's cause
+		}
+	}
+	c.make(ctx, declared, p, d, &rest)
+	return rest, nil
 }
 
 func (c *Calls) enter(doc string) bool {
@@ -177,40 +185,41 @@ func (c *Calls) leave(doc string) {
 	delete(c.busy, doc)
 }
 
-// make makes the call and commits its result, or when to make it again.
-func (c *Calls) make(ctx context.Context, declared made, p pending, d store.Document) error {
+// make makes the call. What is to be committed is its result, or when to make it again.
+func (c *Calls) make(
+	ctx context.Context, declared made, p pending, d store.Document, rest *cause.Rest[*function.Tx],
+) {
 	if p.Correlation != "" {
 		ctx = telemetry.WithCorrelation(ctx, p.Correlation)
 	}
-	out, failure := declared.make(ctx, p)
 	policy := declared.limits()
+	unfinished := func(_ context.Context, err error) error {
+		return fault.Wrap(err, fault.Unavailable, "the call %s is not finished; try again", p.doc())
+	}
+	out, failure := declared.make(ctx, p)
 	gaveUp := policy.GiveUp > 0 && c.f.Env().Now().Sub(p.At) >= policy.GiveUp
 	if failure == nil || !fault.KindOf(failure).Retryable() || gaveUp {
-		err := c.finish(ctx, declared, p, d, out, failure)
-		if err == nil {
+		rest.Commit = c.finish(declared, p, d, out, failure)
+		rest.Failed = func(ctx context.Context, err error) error {
+			c.report(ctx, p, err)
+			if c.f.Update(ctx, c.postpone(p, policy, err)) != nil {
+				return unfinished(ctx, err)
+			}
 			return nil
 		}
-		failure = err
+		return
 	}
-	known, err := c.postpone(ctx, p, policy, failure)
-	if err != nil || !known { // it is done, and what followed was not
-		return fault.Wrap(failure, fault.Unavailable, "the call %s is not finished; try again", p.doc())
-	}
-	return nil
+	c.report(ctx, p, failure)
+	rest.Commit = c.postpone(p, policy, failure)
+	rest.Failed = unfinished
 }
 
-// finish commits the result.
+// finish returns what commits the result.
 func (c *Calls) finish(
-	ctx context.Context, declared made, p pending, d store.Document, out outcome, failure error,
-) error {
-	from := cause.Cause{Message: p.Message}
-	if p.Cause != nil {
-		if err := json.Unmarshal(p.Cause, &from.Event); err != nil {
-			from.Event = ce.Event{} // its events are then of no event's cause
-		}
-	}
+	declared made, p pending, d store.Document, out outcome, failure error,
+) func(context.Context, *function.Tx) error {
 	first := true
-	return c.f.Update(cause.With(ctx, from), func(ctx context.Context, tx *function.Tx) (err error) {
+	return func(ctx context.Context, tx *function.Tx) (err error) {
 		if first { // it was just read; when it has changed since, the commit fails and it is read again
 			tx.StoreTx().Assume(d)
 			first = false
@@ -228,16 +237,19 @@ func (c *Calls) finish(
 			return err
 		}
 		return declared.finish(ctx, tx, p, out, failure)
-	})
+	}
 }
 
-// postpone commits that the call has failed and when it is made again. known is false when it has a result by now.
-func (c *Calls) postpone(ctx context.Context, p pending, policy Policy, failure error) (known bool, err error) {
-	env := c.f.Env()
-	err = c.f.Update(ctx, func(ctx context.Context, tx *function.Tx) error {
+// postpone returns what commits that the call has failed and when it is made again. It returns an error when the call
+// has a result by now.
+func (c *Calls) postpone(p pending, policy Policy, failure error) func(context.Context, *function.Tx) error {
+	return func(ctx context.Context, tx *function.Tx) error {
 		p, ok, err := c.pending.Find(ctx, tx, p.doc())
-		if known = ok && err == nil; !known {
+		if err != nil {
 			return err
+		}
+		if !ok { // it is done, and what followed was perhaps not
+			return failure
 		}
 		p.Attempts++
 		p.Error = failure.Error()
@@ -248,14 +260,18 @@ func (c *Calls) postpone(ctx context.Context, p pending, policy Policy, failure 
 		}
 		_, err = tx.After(due, event.CallDue.New(p.doc(), event.DueCall{Function: c.f.Name(), Call: p.doc()}))
 		return err
-	})
+	}
+}
+
+// report logs that a call has failed and will be made again.
+func (c *Calls) report(ctx context.Context, p pending, failure error) {
+	env := c.f.Env()
 	log, age := env.Logger.WarnContext, env.Now().Sub(p.At)
 	if age > lateAfter {
 		log = env.Logger.ErrorContext
 	}
 	log(ctx, "a call of another service has failed and will be made again", "function", c.f.Name(), "call", p.doc(),
 		"attempts", p.Attempts+1, "age", age.String(), "error", failure)
-	return known, err
 }
 
 // due takes up a call whose time has come: it is made when the unit has committed. A call that another message has

@@ -43,9 +43,16 @@ type shop struct {
 	store func(b store.Batch) error // what a commit fails with; nil: none does
 	then  func(n int) error         // what the n-th handler of a result fails with
 	ends  int
+
+	refused string          // id of a sale whose result fails
+	beside  bool            // calls are made beside one another
+	slow    <-chan struct{} // the call for s1 waits for it; nil: it does not
 }
 
 func (s *shop) call(_ context.Context, r outside.Request[sale]) (string, error) {
+	if s.slow != nil && r.ID == "s1" {
+		<-s.slow
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.made = append(s.made, r.Key)
@@ -58,6 +65,9 @@ func (s *shop) call(_ context.Context, r outside.Request[sale]) (string, error) 
 }
 
 func (s *shop) new(e function.Env) (*function.Function, error) {
+	if s.beside {
+		e.Go = func(call func()) { go call() }
+	}
 	f := function.New("sales", e)
 	sales := function.Collection[sale](f, "sales")
 	calls := outside.New(f)
@@ -67,6 +77,9 @@ func (s *shop) new(e function.Env) (*function.Function, error) {
 			if err := s.then(s.ends); err != nil {
 				return err
 			}
+		}
+		if r.ID == s.refused {
+			return unavailable
 		}
 		r.In.Status = r.Out
 		if r.Err != nil {

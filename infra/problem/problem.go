@@ -19,11 +19,15 @@ const MaxErrors = 20
 
 // Problem is a problem document. It never has the cause of an error, a stack or the name of a Go type.
 type Problem struct {
+	Type     string         `json:"type,omitempty"` // a URI; "": the title says it all
 	Title    string         `json:"title"`
 	Status   int            `json:"status"`
 	Detail   string         `json:"detail,omitempty"`
 	Instance string         `json:"instance,omitempty"`
 	Errors   []fault.Detail `json:"errors,omitempty"`
+
+	// ViolatedPolicies are the rate limits that a request is over (draft-ietf-httpapi-ratelimit-headers-11).
+	ViolatedPolicies []string `json:"violated-policies,omitempty"`
 
 	retryAfter time.Duration
 }

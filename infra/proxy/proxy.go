@@ -6,12 +6,11 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httputil"
-	"net/url"
 	"sync"
-	"sync/atomic"
 
 	"github.com/ebb-dev/ebb/infra/balance"
 	"github.com/ebb-dev/ebb/infra/discovery"
@@ -22,92 +21,134 @@ import (
 // Config is how a Proxy finds and reaches instances. Discovery is required.
 type Config struct {
 	Discovery discovery.Discovery
-	Balancer  balance.Balancer  // chooses among the instances of this function; nil: round robin
+	Balance   balance.Config    // chooses among the instances of this function
 	Transport http.RoundTripper // sends requests to instances of other processes; nil: NewTransport
 }
 
 // Proxy is an http.Handler that serves the requests of one function by its instances. It is safe for concurrent use.
 //
 // A request that cannot be carried is answered with a problem document: 503 when there is no instance or the chosen one
-// cannot be reached, 413 when reading the request's body fails with a *http.MaxBytesError.
+// cannot be reached, 504 when the deadline of the request's context passes, 413 when reading the request's body fails
+// with a *http.MaxBytesError.
 type Proxy struct {
-	name     string
-	cfg      Config
-	prepared atomic.Pointer[prepared]
-}
-
-// prepared is the handlers of a list of instances, made when the list was first seen.
-type prepared struct {
-	instances []discovery.Instance
-	handlers  []http.Handler
+	name string
+	cfg  Config
+	pool *balance.Pool
 }
 
 var _ http.Handler = (*Proxy)(nil)
 
 // New returns the proxy of the function of that name.
 func New(name string, cfg Config) *Proxy {
-	if cfg.Balancer == nil {
-		cfg.Balancer = &balance.RoundRobin{}
-	}
 	if cfg.Transport == nil {
 		cfg.Transport = NewTransport()
 	}
-	return &Proxy{name: name, cfg: cfg}
+	if cfg.Balance.Check.Transport == nil {
+		cfg.Balance.Check.Transport = cfg.Transport
+	}
+	local := func(i discovery.Instance) http.Handler { return i.Handler }
+	return &Proxy{name: name, cfg: cfg, pool: balance.NewPool(cfg.Balance, local)}
 }
+
+// Pool returns the instances with what is known of their load and their health.
+func (p *Proxy) Pool() *balance.Pool { return p.pool }
 
 // ServeHTTP implements http.Handler.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	instances, err := p.cfg.Discovery.Instances(r.Context(), p.name)
-	switch {
-	case err != nil:
+	if err != nil {
 		problem.Write(w, r, err)
-	case len(instances) == 0:
+		return
+	}
+	m := p.pool.Pick(r, instances)
+	switch {
+	case m == nil:
 		problem.Write(w, r, fault.New(fault.Unavailable, unreachable))
+	case m.Handler != nil:
+		defer m.Done(false) // also after a panic; its answers say nothing about another instance
+		m.Handler.ServeHTTP(w, r)
 	default:
-		p.handlers(instances)[p.cfg.Balancer.Choose(r, instances)].ServeHTTP(w, r)
+		c := &carriage{transport: p.cfg.Transport, member: m}
+		defer c.end()
+		c.proxy = httputil.ReverseProxy{
+			Transport: c, BufferPool: buffers{}, Rewrite: forward, ErrorHandler: answerError,
+		}
+		c.proxy.ServeHTTP(w, r)
 	}
 }
 
 const unreachable = "the function that answers this cannot be reached just now"
 
-// handlers returns the handler of each instance. A Discovery returns the same slice until something changes, so they
-// are prepared once for each change.
-func (p *Proxy) handlers(instances []discovery.Instance) []http.Handler {
-	last := p.prepared.Load()
-	if last != nil && len(last.instances) == len(instances) && &last.instances[0] == &instances[0] {
-		return last.handlers
-	}
-	next := &prepared{instances: instances, handlers: make([]http.Handler, len(instances))}
-	for i, instance := range instances {
-		if next.handlers[i] = instance.Handler; instance.Handler == nil {
-			next.handlers[i] = p.remote(instance.Address)
-		}
-	}
-	p.prepared.Store(next)
-	return next.handlers
+// forward adds the address of the client. Those of earlier proxies are kept: function.ClientAddr knows which of them to
+// trust.
+func forward(r *httputil.ProxyRequest) {
+	r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
+	r.SetXForwarded()
 }
 
-// remote returns a handler that sends requests to an address.
-func (p *Proxy) remote(address *url.URL) http.Handler {
-	return &httputil.ReverseProxy{
-		Transport:  p.cfg.Transport,
-		BufferPool: buffers{},
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(address)
-			// The addresses of earlier proxies are kept: function.ClientAddr knows which of them to trust.
-			r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
-			r.SetXForwarded()
-		},
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			var large *http.MaxBytesError
-			if errors.As(err, &large) {
-				err = fault.Wrap(err, fault.TooLarge, "the body is over the limit of %d bytes", large.Limit)
-			} else {
-				err = fault.Wrap(err, fault.Unavailable, unreachable)
-			}
-			problem.Write(w, r, err)
-		},
+// answerError answers a request that was not carried.
+func answerError(w http.ResponseWriter, r *http.Request, err error) {
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		err = fault.Wrap(err, fault.TooLarge, "the body is over the limit of %d bytes", large.Limit)
+	case errors.Is(err, context.DeadlineExceeded):
+		err = fault.Wrap(err, fault.Timeout, "the function that answers this takes too long")
+	default:
+		err = fault.Wrap(err, fault.Unavailable, unreachable)
 	}
+	problem.Write(w, r, err)
+}
+
+// carriage is one request on its way to an instance of another process. It is the transport of its own ReverseProxy.
+type carriage struct {
+	proxy     httputil.ReverseProxy
+	transport http.RoundTripper
+	member    *balance.Member
+	verdict   verdict
+}
+
+// verdict is what the end of a request says about the instance.
+type verdict int
+
+const (
+	unknown verdict = iota
+	good
+	bad
+)
+
+// RoundTrip implements http.RoundTripper: it sends the request to the member's address.
+func (c *carriage) RoundTrip(r *http.Request) (*http.Response, error) {
+	(&httputil.ProxyRequest{Out: r}).SetURL(c.member.Instance.Address)
+	answer, err := c.transport.RoundTrip(r)
+	c.verdict = judge(r.Context(), answer, err)
+	return answer, err
+}
+
+// judge returns what an answer says about the instance. The end of the caller, and a body of the caller that could not
+// be read, say nothing.
+func judge(ctx context.Context, answer *http.Response, err error) verdict {
+	var large *http.MaxBytesError
+	switch {
+	case err != nil && (errors.As(err, &large) || ctx.Err() == context.Canceled):
+		return unknown
+	case err != nil:
+		return bad
+	}
+	switch answer.StatusCode {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return bad
+	}
+	return good
+}
+
+// end notes the end of the request, when the answer was carried or the caller has gone.
+func (c *carriage) end() {
+	if c.verdict == unknown {
+		c.member.Cancel()
+		return
+	}
+	c.member.Done(c.verdict == bad)
 }
 
 // buffers is the pool of the buffers that answers are copied through. Without it each answer allocates 32 KiB.

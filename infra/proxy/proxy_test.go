@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -131,6 +132,48 @@ func TestProxyDoesNotRetryOnAnotherInstance(t *testing.T) {
 				}
 				if got, want := asked.Load(), int64(n+1)/2; got != want {
 					t.Errorf("after %d requests the instance that runs got %d, want %d", n+1, got, want)
+				}
+			}
+		})
+	}
+}
+
+// An instance that cannot be reached, or answers 503, is left out after five requests. An answer of 500 says nothing
+// about the instance, and neither does a caller that goes away.
+func TestProxyLeavesOutAnInstanceThatFails(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int // of the instance; 0: it is gone
+		gone   bool
+		out    bool
+	}{
+		"gone": {0, false, true}, "503": {503, false, true}, "502": {502, false, true}, "504": {504, false, true},
+		"500": {500, false, false}, "404": {404, false, false}, "the caller is gone": {0, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			good := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+			defer good.Close()
+			ill := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(c.status) }))
+			defer ill.Close()
+			if c.status == 0 {
+				ill.Close()
+			}
+			p := proxyOf(remote(t, ill.URL), remote(t, good.URL))
+			for range 10 {
+				r := httptest.NewRequest("GET", "/", nil)
+				if c.gone {
+					ctx, cancel := context.WithCancel(t.Context())
+					cancel()
+					r = r.WithContext(ctx)
+				}
+				call(p, r)
+			}
+			members, healthy := p.Pool().Members()
+			if len(members) != 2 || (healthy == 1) != c.out {
+				t.Errorf("%d of %d instances are healthy", healthy, len(members))
+			}
+			for _, m := range members {
+				if m.Pending() != 0 {
+					t.Errorf("%s has %d requests under way", m.Instance.ID, m.Pending())
 				}
 			}
 		})

@@ -129,6 +129,7 @@ func (s *supervisor) create(version int) (*instance, error) {
 	env := s.function.Env
 	env.Store, env.Publisher, env.Now, env.NewID = i.open, i, i.now, i.newID
 	env.Sleep = func(_ context.Context, d time.Duration) { s.sim.sleep(d) }
+	env.Go = func(call func()) { call() }
 	if env.Logger == nil {
 		env.Logger = discard
 	}

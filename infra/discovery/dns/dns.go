@@ -1,10 +1,10 @@
 // Package dns is discovery by host name: the address of a function is made from its name, as with the cluster-local DNS
-// of Knative, where the platform itself finds or starts an instance behind that address.
+// of Knative, where the platform itself finds or starts an instance behind that address. Where the name server lists
+// the instances, as for a headless Service of Kubernetes, Records finds each of them.
 package dns
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
@@ -42,8 +42,7 @@ func New(template string, transport http.RoundTripper) (*Discovery, error) {
 	u, err := url.Parse(strings.ReplaceAll(template, placeholder, "x"))
 	valid := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 	if !valid || !strings.Contains(template, placeholder) {
-		return nil, fmt.Errorf("invalid address template %q: want one like http://{function}.shop.svc.cluster.local",
-			template)
+		return nil, invalidTemplate(template)
 	}
 	if transport == nil {
 		transport = http.DefaultTransport

@@ -111,6 +111,7 @@ func New(t testing.TB, constructor func(function.Env) (*function.Function, error
 	h.env = function.Env{
 		Publisher: (*collector)(h), Authenticator: verifier, Now: h.Clock.Now,
 		Sleep:  func(_ context.Context, d time.Duration) { h.Clock.Advance(d) },
+		Go:     func(call func()) { call() },
 		Logger: slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelError})),
 		Lookup: config.Map(map[string]string{
 			"EBB_SIGNING_KEYS": string(private), "EBB_ISSUER": Issuer, "EBB_AUDIENCE": Audience,

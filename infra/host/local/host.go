@@ -103,6 +103,7 @@ type Host struct {
 	handler   http.Handler
 	declared  manifest.System
 	functions map[string]*supervisor
+	gateway   host.Instance // nil: none
 	unlock    func() error
 
 	subscriptions []broker.Subscription
@@ -144,6 +145,11 @@ func New(ctx context.Context, cfg Config) (_ *Host, err error) {
 	h.stop = stop
 	if err := h.subscribe(background); err != nil {
 		return nil, err
+	}
+	if h.gateway != nil {
+		if err := h.gateway.Start(ctx); err != nil {
+			return nil, err
+		}
 	}
 	h.background.Go(func() { h.reap(background) })
 	h.background.Go(func() { h.tick(background) })
@@ -208,7 +214,7 @@ func (h *Host) prepare() error {
 	}
 	h.handler = http.HandlerFunc(noGateway)
 	if s := h.functions[gateway]; s != nil {
-		h.handler = s.first
+		h.gateway, h.handler = s.first, s.first
 		delete(h.functions, gateway)
 	}
 	return config.Join(errs...)
@@ -401,8 +407,11 @@ func (h *Host) close(ctx context.Context) error {
 	closing.Wait()
 	h.background.Wait()
 	var err error
+	if h.gateway != nil {
+		err = h.gateway.Stop(ctx)
+	}
 	if h.broker != nil {
-		err = h.broker.Close(ctx)
+		err = errors.Join(err, h.broker.Close(ctx))
 	}
 	if h.unlock != nil {
 		err = errors.Join(err, h.unlock())

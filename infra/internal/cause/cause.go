@@ -1,5 +1,5 @@
-// Package cause carries in a context what a unit of work continues that no message has begun: the event or the request
-// that led to it. infra/outside sets it, and infra/function stamps the unit's events with it.
+// Package cause is what infra/function and infra/outside share: how a unit of work goes on that an event or a request has
+// begun.
 package cause
 
 import (
@@ -10,20 +10,22 @@ import (
 
 // Cause is what a unit of work continues.
 type Cause struct {
-	Event   ce.Event // without data; zero: a request
-	Message string   // what the unit's keys for remote calls are derived from
+	Event       ce.Event // without data; zero: a request
+	Message     string   // what the unit's keys for remote calls are derived from
+	Correlation string   // "": that of the message
 }
 
-type key struct{}
+// Rest is what is left of a follow-up when its outside part is done: to commit the result. Tx is *function.Tx. Several
+// of a batch commit together.
+type Rest[Tx any] struct {
+	Cause
 
-// With returns a context with the cause.
-func With(ctx context.Context, c Cause) context.Context { return context.WithValue(ctx, key{}, c) }
+	// Commit commits the result. It may run several times. Nil: nothing is left.
+	Commit func(ctx context.Context, tx Tx) error
 
-// Without returns a context that has no cause.
-func Without(ctx context.Context) context.Context { return context.WithValue(ctx, key{}, nil) }
+	// Failed is called when Commit has failed, or the unit that it was a part of. Its error is the follow-up's.
+	Failed func(ctx context.Context, err error) error
 
-// From returns the cause in the context; ok is false when it has none.
-func From(ctx context.Context) (c Cause, ok bool) {
-	c, ok = ctx.Value(key{}).(Cause)
-	return c, ok
+	// End is called at the end in any case. Nil: nothing is to be done.
+	End func()
 }

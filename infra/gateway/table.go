@@ -1,0 +1,187 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/ebb-dev/ebb/infra/internal/strictyaml"
+	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/policy"
+)
+
+// table is the routes with the policies that hold at one time. It is not changed: Configure makes another one, and a
+// request keeps the one that it began with.
+type table struct {
+	tree node
+	root pathItem // of the path /
+}
+
+// environment is the file that changes the policies of the operations; see Gateway.Configure.
+type environment struct {
+	Defaults   policy.Policy        `json:"defaults"`
+	Operations map[string]operation `json:"operations" strict:"known"`
+}
+
+// operation is what the file may change of an operation, by its method and path: "GET /api/users/{id}".
+type operation struct {
+	Access  string   `json:"access"`
+	Roles   []string `json:"roles"`
+	MaxBody int64    `json:"max_body"`
+	policy.Policy
+}
+
+// name returns the method and the path of a route, as the file names the operation.
+func name(r manifest.Route) string { return r.Method + " " + r.Path }
+
+// Configure replaces what the last call has set by what a YAML or JSON document says: policies for this environment.
+// The fields of "defaults" hold for each operation that does not declare them, and the fields of "operations" replace
+// what the operation declares. An empty document leaves every policy as it was declared.
+//
+// A document with a fault is refused as a whole and changes nothing; the error names the file, and the line and the
+// field of each fault. The requests that are being served keep the policies that they began with. Configure may be
+// called at any time.
+func (g *Gateway) Configure(file string, document []byte) error {
+	next, err := g.read(file, document)
+	if err != nil {
+		return err
+	}
+	g.table.Store(next)
+	return nil
+}
+
+// read returns the routes with the policies of a document.
+func (g *Gateway) read(file string, document []byte) (*table, error) {
+	declared := map[string]manifest.Route{}
+	for _, d := range g.cfg.System.Functions {
+		if !d.Gateway {
+			for _, r := range d.Routes {
+				declared[name(r)] = r
+			}
+		}
+	}
+	for _, c := range g.cfg.Compositions {
+		declared[name(c.route())] = c.route()
+	}
+	declared[name(exportRoute)] = exportRoute
+	// The first pass finds the defaults, which the operations of the second begin with.
+	env := environment{Operations: operations(declared, policy.Policy{})}
+	strictyaml.Decode(file, document, &env)
+	env.Operations = operations(declared, env.Defaults)
+	doc := strictyaml.Decode(file, document, &env)
+	env.Defaults.Check(reporter(doc, "defaults"))
+	for _, key := range slices.Sorted(maps.Keys(env.Operations)) {
+		o, field := env.Operations[key], "operations."+key
+		if d, known := declared[key]; known && doc.Has(field) {
+			o.check(d, doc.Has(field+".access"), reporter(doc, field))
+			if doc.Has(field+".roles") && !doc.Has(field+".access") {
+				o.Access = manifest.AccessRoles
+			}
+			env.Operations[key] = o
+		}
+	}
+	env.checkShared(doc)
+	if err := doc.Err(); err != nil {
+		return nil, err
+	}
+	return g.build(env)
+}
+
+// apply returns a route as it is in this environment.
+func (e environment) apply(r manifest.Route) manifest.Route {
+	o := e.Operations[name(r)]
+	r.Access, r.Roles, r.MaxBody, r.Policy = o.Access, o.Roles, o.MaxBody, &o.Policy
+	return r
+}
+
+// checkShared reports limits that are shared by name and differ.
+func (e environment) checkShared(doc *strictyaml.Document) {
+	first := map[string]policy.Rate{}
+	for _, key := range slices.Sorted(maps.Keys(e.Operations)) {
+		for i, r := range e.Operations[key].Rate {
+			if other, known := first[r.Name]; r.Shared && known && r != other {
+				doc.Report(fmt.Sprintf("operations.%s.rate[%d]", key, i),
+					fmt.Sprintf("the shared limit %q is another one elsewhere", r.Name))
+			} else if r.Shared {
+				first[r.Name] = r
+			}
+		}
+	}
+}
+
+func reporter(doc *strictyaml.Document, of string) policy.Report {
+	return func(field, problem string) { doc.Report(of+"."+field, problem) }
+}
+
+// operations returns the operations as they are declared, with the defaults for what they do not declare.
+func operations(declared map[string]manifest.Route, defaults policy.Policy) map[string]operation {
+	all := make(map[string]operation, len(declared))
+	for key, r := range declared {
+		o := operation{Access: r.Access, Roles: r.Roles, MaxBody: bodyLimit(r)}
+		if r.Policy != nil {
+			o.Policy = *r.Policy
+		}
+		o.Policy = o.Or(defaults)
+		all[key] = o
+	}
+	return all
+}
+
+// check reports what is not valid for an operation that is declared so. The function checks access and size again, so
+// that a document can only ask for more than the function does.
+func (o operation) check(declared manifest.Route, access bool, report policy.Report) {
+	o.Policy.Check(report)
+	switch o.Access {
+	case manifest.AccessPublic, manifest.AccessAuthenticated, manifest.AccessRoles:
+		if order := slices.Index(accesses, o.Access); order < slices.Index(accesses, declared.Access) {
+			report("access", fmt.Sprintf("want %s or more, which the function asks for", declared.Access))
+		}
+	default:
+		report("access", "want "+strings.Join(accesses, ", "))
+	}
+	if access && (o.Access == manifest.AccessRoles) != (len(o.Roles) > 0) {
+		report("roles", "want roles with the access roles, and only with it")
+	}
+	for _, role := range o.Roles {
+		if len(declared.Roles) > 0 && !slices.Contains(declared.Roles, role) {
+			report("roles", fmt.Sprintf("the function does not let the role %s call this", role))
+		}
+	}
+	if o.MaxBody < 1 || o.MaxBody > bodyLimit(declared) {
+		report("max_body", fmt.Sprintf("want 1 to %d bytes, which the function takes", bodyLimit(declared)))
+	}
+}
+
+// accesses are sorted by how much they ask for.
+var accesses = []string{manifest.AccessPublic, manifest.AccessAuthenticated, manifest.AccessRoles}
+
+// bodyLimit returns how many bytes the body of a request has at most.
+func bodyLimit(r manifest.Route) int64 {
+	if r.MaxBody == 0 {
+		return manifest.DefaultMaxBody
+	}
+	return r.MaxBody
+}
+
+// build returns the routes of the functions, of the compositions and of the gateway itself.
+func (g *Gateway) build(env environment) (*table, error) {
+	t := &table{}
+	var errs []error
+	for _, d := range g.cfg.System.Functions {
+		errs = append(errs, g.addFunction(t, d.Function, env))
+	}
+	for _, c := range g.cfg.Compositions {
+		errs = append(errs, g.addComposition(t, c, env))
+	}
+	errs = append(errs, g.addExport(t, env))
+	for _, r := range g.documents {
+		if r.Path == "/" {
+			errs = append(errs, t.root.add(r))
+		} else {
+			errs = append(errs, t.tree.add(r))
+		}
+	}
+	return t, errors.Join(errs...)
+}

@@ -1,0 +1,78 @@
+// Package policy describes what a gateway does with the requests of one operation, as data. The function that serves
+// the operation declares it, and a file of the environment may replace any field of it; package gateway carries it out.
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+)
+
+// Policy is what a gateway does with the requests of one operation. A field that is zero asks for nothing.
+type Policy struct {
+	// Timeout is how long the function may take, with the way there and the whole answer. After it the answer is 504, or
+	// broken off where a part of it was sent already.
+	Timeout Duration `json:"timeout,omitempty"`
+
+	// MaxAnswer is the most bytes that the body of an answer has. A longer one is 502, or broken off where a part of it
+	// was sent already.
+	MaxAnswer int64 `json:"max_answer,omitempty"`
+
+	// Rate is the limits that a request meets, all of them at once. A request over one of them is 429.
+	Rate []Rate `json:"rate,omitempty"`
+}
+
+// Report is called with the field that is at fault, by its name in JSON, and what is expected of it.
+type Report func(field, problem string)
+
+// Check reports every field that is not valid.
+func (p Policy) Check(report Report) {
+	if p.Timeout < 0 {
+		report("timeout", "want a duration of zero or more")
+	}
+	if p.MaxAnswer < 0 {
+		report("max_answer", "want a number of bytes of zero or more")
+	}
+	checkRates(p.Rate, report)
+}
+
+// Err returns what Check reports, as one error; nil when the policy is valid.
+func (p Policy) Err() error {
+	var errs []error
+	p.Check(func(field, problem string) { errs = append(errs, fmt.Errorf("invalid policy: %s: %s", field, problem)) })
+	return errors.Join(errs...)
+}
+
+// Or returns the policy with the fields of another one in place of those that ask for nothing.
+func (p Policy) Or(other Policy) Policy {
+	into, from := reflect.ValueOf(&p).Elem(), reflect.ValueOf(other)
+	for i := range into.NumField() {
+		if into.Field(i).IsZero() {
+			into.Field(i).Set(from.Field(i))
+		}
+	}
+	return p
+}
+
+// IsZero reports whether the policy asks for nothing.
+func (p Policy) IsZero() bool { return reflect.ValueOf(p).IsZero() }
+
+// Duration is a time.Duration that JSON and YAML have as text: 1m30s.
+type Duration time.Duration
+
+// String returns the duration as time.Duration does.
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	if err != nil {
+		return errors.New("want a duration such as 500ms, 30s or 1h")
+	}
+	*d = Duration(parsed)
+	return nil
+}
