@@ -103,8 +103,9 @@ var layers = []layer{
 	{packages: "infra/function/functiontest", may: kit + " infra/function infra/host infra/store/memory"},
 	{
 		packages: "infra/outside",
-		may:      "infra/event infra/fault infra/function infra/store infra/telemetry infra/internal/...",
-		tests:    "infra/function/functiontest infra/store/memory",
+		may: "infra/event infra/fault infra/function infra/personal infra/store infra/telemetry " +
+			"infra/internal/...",
+		tests: "infra/function/functiontest infra/store/memory",
 	},
 	{packages: "infra/personal", may: "infra/fault", outside: "none"},
 	{packages: "infra/cron", may: "infra/event infra/function infra/manifest",

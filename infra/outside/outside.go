@@ -34,6 +34,7 @@ package outside
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"sync"
 	"time"
 
@@ -102,7 +103,7 @@ func (p pending) claimedWithin(d time.Duration, now time.Time) bool {
 	return p.Claimed != 0 && now.Sub(time.UnixMilli(p.Claimed)).Abs() < d
 }
 
-func (p pending) doc() string { return docID(p.Call, p.ID) }
+func (p pending) doc() string { return docID(strings.TrimSuffix(p.Call, sealedCall), p.ID) }
 
 func docID(call, id string) string { return call + "/" + id }
 
@@ -123,16 +124,15 @@ func (c *Calls) start(ctx context.Context, tx *function.Tx, name, id string, in 
 	}
 	p := pending{
 		Call: name, ID: id, Run: tx.NewID(), At: tx.Now(),
-		Due: tx.Now().UnixMilli(), Claimed: tx.Now().UnixMilli(),
-		Message: tx.Key(name + "/" + id), Correlation: telemetry.Correlation(ctx),
+		Due: tx.Now().UnixMilli(), Claimed: tx.Now().UnixMilli(), Correlation: telemetry.Correlation(ctx),
 	}
+	p.Message = tx.Key(p.doc())
 	var err error
 	if p.In, err = json.Marshal(in); err != nil {
 		return fault.Wrap(err, fault.Internal, "encode what %s is called with", name)
 	}
 	if e := tx.Event(); e.Context != nil {
-		e.DataEncoded = nil
-		if p.Cause, err = json.Marshal(e); err != nil {
+		if p.Cause, err = json.Marshal(causeOf(e)); err != nil {
 			return fault.Wrap(err, fault.Internal, "encode the event that starts %s", name)
 		}
 	}

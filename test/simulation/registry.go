@@ -243,7 +243,9 @@ func (g *registry) first(e function.Env) (*function.Function, error) {
 	function.Emits(f, citizenNamedV1)
 	changing(f, citizens, func(c *citizenV1, name string) {
 		c.Name, c.Renamed = name, c.Renamed+1
-	}, func(c *citizenV1) { c.Visits++ }, func(tx *function.Tx, data namedV1) { tx.Emit(citizenNamedV1.New(data.ID, data)) })
+	}, func(c *citizenV1) { c.Visits++ }, func(tx *function.Tx, data namedV1) {
+		tx.Emit(citizenNamedV1.New(data.ID, data))
+	})
 	return f, nil
 }
 
