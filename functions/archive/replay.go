@@ -228,7 +228,7 @@ func (a *archive) replayPortion(ctx context.Context, tx *function.Tx, cmd event.
 		if err != nil {
 			return err
 		}
-		if types.twice(past) || !a.playable(past) {
+		if e.torn || types.twice(past) || !a.playable(past) {
 			continue
 		}
 		publishTo(tx, past, cmd.To, cmd.ReplayID)
