@@ -110,7 +110,8 @@ func TestTornEvent(t *testing.T) {
 	if err != nil || len(docs) != 2 {
 		t.Fatalf("got %d parts, %v", len(docs), err)
 	}
-	if err := db.Commit(t.Context(), store.Batch{Mutations: []store.Mutation{{Key: docs[0].Key, Version: 2}}}); err != nil {
+	removal := store.Batch{Mutations: []store.Mutation{{Key: docs[0].Key, Version: 2}}}
+	if err := db.Commit(t.Context(), removal); err != nil {
 		t.Fatal(err)
 	}
 	l := read(h, "")

@@ -373,7 +373,8 @@ func TestRevenueInParts(t *testing.T) {
 	}
 	for day, currency := range []string{"EUR", "USD", "EUR"} {
 		date := fmt.Sprintf("2026-03-%02d", day/2+1)
-		old := fmt.Sprintf(`{"generation":1,"customer_id":"*","day":%q,"currency":%q,"amount":1000,"orders":3}`, date, currency)
+		const form = `{"generation":1,"customer_id":"*","day":%q,"currency":%q,"amount":1000,"orders":3}`
+		old := fmt.Sprintf(form, date, currency)
 		if err := db.Commit(t.Context(), store.Batch{Mutations: []store.Mutation{{
 			Key: store.Key{Collection: "revenue", ID: "1/*/" + date + "/" + currency}, Version: 1, Data: []byte(old),
 		}}}); err != nil {

@@ -32,8 +32,8 @@ func (i instance) Declaration() *manifest.Declaration { return i.declaration() }
 // declared.
 func (i instance) DeclareSchedule(s manifest.Schedule) { i.schedules = append(i.schedules, s) }
 
-// DeclarePersonal notes that the function stores encrypted personal data, for packages journal and outside. It is called
-// while the function is declared.
+// DeclarePersonal notes that the function stores encrypted personal data, for packages journal and outside. It is
+// called while the function is declared.
 func (i instance) DeclarePersonal() { i.storesPersonal = true }
 
 // startStopper is a handler that does something while the function runs.

@@ -24,7 +24,7 @@ type paid struct {
 var payment = event.Define(ns, "desk.paying", 1, event.Fact, "Somebody pays.", paid{"p", "ada", "tok_1"})
 
 // What a call is made with is stored encrypted while it has no result, with nothing of the event that started it that
-// could be decrypted. The service and the handler of the result get it as it was; after an erasure they get placeholders.
+// could be decrypted. The service and the handler of the result get it as it was, and placeholders after an erasure.
 func TestPersonalFieldsOfCalls(t *testing.T) {
 	var asked, ended []string
 	down := true
