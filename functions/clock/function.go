@@ -37,7 +37,7 @@ func New(env function.Env) (*function.Function, error) {
 	function.Deliver(f, broker.Tuning{MinBatchInterval: 25 * time.Millisecond})
 	c := &clock{
 		f:         f,
-		timers:    function.Collection[timer](f, "timers", store.On("due")),
+		timers:    function.Collection[timer](f, "timers", store.On("due"), store.SingleUse),
 		cancelled: function.Collection[cancelled](f, "cancelled", store.Expire("until")),
 		sweeps:    function.Collection[sweep](f, "sweeps"),
 		schedules: function.Collection[recurring](f, "schedules", store.On("due")),

@@ -81,8 +81,7 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 	g, err := gateway.New(gateway.Config{
 		System: env.System(), Discovery: directory, Transport: transport, Authenticator: env.Authenticator,
 		Telemetry: env.Telemetry, Logger: env.Logger, Documents: c.Documents, Compositions: c.compositions(),
-		Origins: set.Origins, Balance: set.balance,
-		Limiter: limiter, Now: env.Now,
+		Origins: set.Origins, Limiter: limiter, Now: env.Now, Balance: set.balance,
 	})
 	if err != nil {
 		return nil, err

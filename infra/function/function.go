@@ -43,7 +43,8 @@ type Function struct {
 	storesPersonal bool
 	prefetch       func(e ce.Event) []store.Key
 	delivery       broker.Tuning
-	followUp       *followUp // nil: none
+	followUp       *followUp    // nil: none
+	watchful       atomic.Int64 // see presume
 
 	// What an instance has.
 	opening  sync.Mutex // one Start or Stop at a time
@@ -52,7 +53,8 @@ type Function struct {
 	pruner   pruner
 	backfill backfill
 
-	personalKeys personal.Keys  // of the system
+	personalKeys personal.Keys // of the system
+	keyCache     keyCache
 	flusher      broker.Flusher // nil: what was published is durable
 	waiters      waiters
 	inFlight     inFlight

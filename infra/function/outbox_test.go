@@ -364,9 +364,11 @@ func (c countedOps) Commit(ctx context.Context, b store.Batch) error {
 	return c.Driver.Commit(ctx, b)
 }
 
-// The outbox costs an ordinary unit no call of the store of its own: the inbox is read, the handler reads one document,
-// and one commit writes everything and removes the entry before. A duplicate reads the inbox and its own entry.
-func TestTheOutboxCostsNoCall(t *testing.T) {
+// The inbox and the outbox cost an ordinary unit no call of the store of their own: the handler reads one document, and
+// one commit writes everything, finds out that the event is new and removes the entry before. The commit of a first
+// duplicate fails, and it is handled again: then it reads the inbox and its own entry. Units after it read the inbox
+// before.
+func TestWhatAUnitCosts(t *testing.T) {
 	n := &opCount{}
 	h := functiontest.New(t, counting, functiontest.Once(), func(h *functiontest.Harness) {
 		open := h.Store
@@ -375,20 +377,27 @@ func TestTheOutboxCostsNoCall(t *testing.T) {
 			return countedOps{db, n}, err
 		}
 	})
-	receive(t, h.F, 200, h.Event(ship("a"))) // it also looks for expired entries
-	for range 3 {
-		*n = opCount{}
-		e := h.Event(ship("a"))
-		receive(t, h.F, 200, e)
-		if want := (opCount{gets: 2, commits: 1}); *n != want {
-			t.Errorf("a unit took %+v, want %+v", *n, want)
-		}
+	takes := func(what string, e ce.Event, gets, commits int) {
+		t.Helper()
 		*n = opCount{}
 		receive(t, h.F, 200, e)
-		if want := (opCount{gets: 2, commits: 1}); *n != want { // the commit removes the entry of the unit before
-			t.Errorf("a duplicate took %+v, want %+v", *n, want)
+		if want := (opCount{gets: gets, commits: commits}); *n != want {
+			t.Errorf("%s took %+v, want %+v", what, *n, want)
 		}
 	}
+	receive(t, h.F, 200, h.Event(ship("a"))) // it also looks for expired entries
+	last := h.Event(ship("a"))
+	takes("a unit", last, 1, 1)
+	takes("another unit", h.Event(ship("a")), 1, 1)
+	takes("a duplicate", last, 3, 2)
+	for range 2 { // the commit removes the entry of the unit before
+		takes("a unit after duplicates", h.Event(ship("a")), 2, 1)
+		takes("another duplicate", last, 2, 1)
+	}
+	for range 64 {
+		receive(t, h.F, 200, h.Event(ship("a")))
+	}
+	takes("a unit long after", h.Event(ship("a")), 1, 1)
 }
 
 // What is committed is answered as done although the broker is down, also without a key. Units that emit nothing do not

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"reflect"
 	"strings"
+	"sync"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
@@ -125,19 +126,73 @@ func (f *Function) keyOf(
 	if person == "" {
 		return nil, "", fault.New(fault.Internal, "personal data of nobody: the field with the person's id is empty")
 	}
-	known, ok, err := personKeys.Find(ctx, tx, personID(person))
+	db, at := tx.StoreTx(), personKeys.Key(personID(person))
+	cached, ok := f.keyCache.get(at.ID)
+	if u, handler := tx.(*Tx); ok && handler && !u.readOnly {
+		db.Presume(cached.doc)
+	}
+	d, err := db.Get(ctx, at)
+	if err != nil {
+		return nil, "", err
+	}
+	if ok && d.Version == cached.doc.Version {
+		return cached.key, cached.wrapped, nil
+	}
+	known, ok, err := personKeys.Find(ctx, tx, at.ID)
 	switch {
 	case err != nil || !known.Erased.IsZero() || !ok && !create:
 		return nil, "", err
 	case ok:
 		key, err := f.personalKeys.Unwrap(known.Wrapped)
+		if err == nil && db.Written(at) == 0 {
+			f.keyCache.put(cachedKey{d, key, known.Wrapped})
+		}
 		return key, known.Wrapped, err
 	}
 	key, wrapped, err := f.personalKeys.New()
 	if err != nil {
 		return nil, "", err
 	}
-	return key, wrapped, personKeys.Put(ctx, tx, personID(person), personKey{Wrapped: wrapped})
+	return key, wrapped, personKeys.Put(ctx, tx, at.ID, personKey{Wrapped: wrapped})
+}
+
+// keyCache holds keys of persons that the function has used lately, and their documents. A unit of work that writes
+// presumes that a document is unchanged, and its commit requires it, so an erased person's key is never used for what is
+// committed; what only reads reads the document.
+type keyCache struct {
+	mu   sync.Mutex
+	keys map[string]cachedKey // by id of the document
+}
+
+type cachedKey struct {
+	doc     store.Document
+	key     personal.Key
+	wrapped string
+}
+
+// maxCachedKeys is how many keys the cache holds before it begins anew.
+const maxCachedKeys = 2048
+
+func (c *keyCache) get(id string) (cachedKey, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k, ok := c.keys[id]
+	return k, ok
+}
+
+func (c *keyCache) put(k cachedKey) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.keys == nil || len(c.keys) >= maxCachedKeys {
+		c.keys = map[string]cachedKey{}
+	}
+	c.keys[k.doc.ID] = k
+}
+
+func (c *keyCache) remove(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.keys, id)
 }
 
 // conceal encrypts the personal fields of an event that is being stamped, and returns its data with placeholders.
@@ -247,6 +302,7 @@ func (tx *Tx) destroyKey(ctx context.Context, person string) error {
 	tx.Emit(event.DataErased.New(person, event.ErasedData{
 		PersonID: person, Function: tx.f.name, At: tx.now, Erased: erased,
 	}).Keyed(person + "/erased"))
+	tx.f.keyCache.remove(personID(person))
 	return personKeys.Put(ctx, tx, personID(person), personKey{Erased: tx.now})
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
+	"github.com/ebb-dev/ebb/infra/store/memory"
 )
 
 // member is the data of an event with personal fields.
@@ -162,5 +163,22 @@ func TestPersonalSettings(t *testing.T) {
 	}
 	if d, err = function.Declare(counting); err != nil || len(d.Settings) != 0 {
 		t.Errorf("got %v, %v", d.Settings, err)
+	}
+}
+
+// An instance that has used a person's key does not use it any more when another instance has destroyed it.
+func TestErasureInAnotherInstance(t *testing.T) {
+	shared := memory.Opener(memory.Twice())
+	share := func(h *functiontest.Harness) { h.Store = shared }
+	one, other := functiontest.New(t, members, share), functiontest.New(t, members, share)
+	one.MustDeliver(ship("m1"))
+	one.MustDeliver(ship("m1"))
+	if es := one.Emitted(); len(es) != 2 || event.Extension(es[1], event.PersonalKey) == "" {
+		t.Fatalf("before the erasure: got %v", es)
+	}
+	other.MustDeliver(erased("m1"))
+	one.MustDeliver(ship("m1"))
+	if es := one.Emitted(); len(es) != 1 || event.Extension(es[0], event.PersonalKey) != "" {
+		t.Errorf("after the erasure: got %v", es)
 	}
 }

@@ -66,6 +66,8 @@ type batch struct {
 	refused []bool   // by its handler, on reads that the commit of the batch confirms
 	repeats []repeat // duplicates
 	swept   bool     // the clock's sweep is among the events
+
+	presumed bool // an attempt took the events for new ones
 }
 
 // repeat is a duplicate in a batch, the outbox entry with its events, see relayFor, and what it left to do.
@@ -104,17 +106,20 @@ func (b *batch) failOne(i int, err error) {
 func (b *batch) handle(ctx context.Context, db *store.Tx, entry string) ([]ce.Event, error) {
 	b.reset()
 	inbox := make([]store.Key, len(b.events))
+	news := make([]store.Document, 0, len(b.events))
 	var keys []store.Key
 	for i, e := range b.events {
 		if e.Context == nil {
 			continue
 		}
 		inbox[i] = store.Key{Collection: inboxName, ID: inboxID(e)}
+		news = append(news, store.Document{Key: inbox[i]})
 		keys = append(keys, inbox[i])
 		if b.f.prefetch != nil {
 			keys = append(keys, b.f.prefetch(e)...)
 		}
 	}
+	b.presume(db, news)
 	if err := db.Load(ctx, keys...); err != nil {
 		return nil, err
 	}
@@ -140,6 +145,24 @@ func (b *batch) handle(ctx context.Context, db *store.Tx, entry string) ([]ce.Ev
 	}
 	b.handled = true
 	return sealed, nil
+}
+
+// watchful is how many batches after a duplicate read their inbox entries first.
+const watchful = 64
+
+// presume takes the events for new ones, which saves reading their inbox entries: the commit fails if one is a
+// duplicate, and the next attempt reads them. Duplicates seldom come alone, so for a while after one no events are
+// presumed to be new.
+func (b *batch) presume(db *store.Tx, news []store.Document) {
+	if b.f.watchful.Add(-1) >= 0 {
+		return
+	}
+	b.f.watchful.Store(0)
+	if presumed := db.Presume(news...); !presumed && b.presumed {
+		b.f.watchful.Store(watchful)
+	} else {
+		b.presumed = presumed
+	}
 }
 
 // late reports whether the batch has used its share of the time. At least one event is tried in any case, so that a
@@ -213,6 +236,7 @@ func (b *batch) repeated(i int, d store.Document, own string) error {
 	if err := json.Unmarshal(d.Data, &known); err != nil {
 		return fault.Wrap(err, fault.Internal, "decode the inbox entry %s", d.ID)
 	}
+	b.f.watchful.Store(watchful)
 	entry := known.Outbox
 	if entry != nil && *entry != "" && *entry == own {
 		entry = new(string)

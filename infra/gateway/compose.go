@@ -74,7 +74,7 @@ func (g *Gateway) addComposition(t *table, c Composition, env environment) error
 		return nil
 	}
 	declared := env.apply(c.route())
-	return t.tree.add(newRoute("", declared, func(x *Exchange) { g.compose(x, parts) }))
+	return t.tree.add(g.newRoute("", declared, func(x *Exchange) { g.compose(x, parts) }))
 }
 
 // route returns the operation as a manifest would have it.
@@ -99,8 +99,10 @@ func (g *Gateway) compose(x *Exchange, parts []source) {
 	for i, p := range parts {
 		answers[i] = make(chan json.RawMessage, 1) // a part that comes too late is not blocked
 		r := partRequest(ctx, x.Request, p.pathFor(x.Caller))
-		caller := x.Caller
-		go func() { answers[i] <- g.ask(p, r, caller) }()
+		part := &Exchange{
+			Request: r, own: true, Route: p.route, Caller: x.Caller, table: x.table, address: x.address,
+		}
+		go func() { answers[i] <- g.ask(p, part) }()
 	}
 	whole, missing := map[string]any{}, []string{}
 	for i, p := range parts {
@@ -143,18 +145,20 @@ func partRequest(ctx context.Context, r *http.Request, path string) *http.Reques
 }
 
 // ask returns a part's JSON; nil when it cannot be had.
-func (g *Gateway) ask(p source, r *http.Request, caller auth.Principal) (part json.RawMessage) {
+func (g *Gateway) ask(p source, x *Exchange) (part json.RawMessage) {
 	log := g.cfg.Logger
 	defer func() {
 		if cause := recover(); cause != nil {
-			log.ErrorContext(r.Context(), "a part panicked", "part", p.Name, "panic", cause, "stack", string(debug.Stack()))
+			stack := string(debug.Stack())
+			log.ErrorContext(x.Request.Context(), "a part panicked", "part", p.Name, "panic", cause, "stack", stack)
 			part = nil
 		}
 	}()
 	w := &recorder{header: http.Header{}}
-	p.route.handler(&Exchange{Writer: w, Request: r, own: true, Route: p.route, Caller: caller})
+	x.Writer = w
+	split(x)(x)
 	if w.status != http.StatusOK || !json.Valid(w.body.Bytes()) {
-		log.WarnContext(r.Context(), "a part of a composed answer is missing", "part", p.Name, "status", w.status)
+		log.WarnContext(x.Request.Context(), "a part of a composed answer is missing", "part", p.Name, "status", w.status)
 		return nil
 	}
 	return w.body.Bytes()

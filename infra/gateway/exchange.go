@@ -43,8 +43,9 @@ type Exchange struct {
 
 	id       [1]string // of the request
 	table    *table
-	path     *pathItem // that the request's path matches; nil: none
-	own      bool      // Request is a copy
+	address  netip.Addr // of the client, where the environment names the proxies
+	path     *pathItem  // that the request's path matches; nil: none
+	own      bool       // Request is a copy
 	response response
 }
 
@@ -60,7 +61,12 @@ func (x *Exchange) Own() *http.Request {
 }
 
 // client returns the address of the client; the zero Addr where none is known.
-func (x *Exchange) client() netip.Addr { return httprequest.ClientAddr(x.Request) }
+func (x *Exchange) client() netip.Addr {
+	if len(x.table.proxies) > 0 {
+		return x.address
+	}
+	return httprequest.ClientAddr(x.Request)
+}
 
 // Refuse answers with the problem document of err.
 func (x *Exchange) Refuse(err error) { problem.Write(x.Writer, x.Request, err) }

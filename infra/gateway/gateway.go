@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -46,14 +47,17 @@ type Config struct {
 
 // Gateway is an http.Handler that routes requests to functions. It is safe for concurrent use.
 type Gateway struct {
-	cfg       Config
-	table     atomic.Pointer[table]
-	functions map[string]Handler // the way to each function
-	documents []*Route           // that the gateway serves itself
-	origins   map[string]bool    // "*": any
-	limits    limits
-	prewarmer discovery.Prewarmer // nil: functions start in no time
-	handle    Handler
+	cfg   Config
+	table atomic.Pointer[table]
+
+	configuring sync.Mutex
+	functions   map[string]Handler // the way to each function
+	documents   []*Route           // that the gateway serves itself
+	origins     map[string]bool    // "*": any
+	limits      limits
+	caches      *caches
+	prewarmer   discovery.Prewarmer // nil: functions start in no time
+	handle      Handler
 }
 
 var _ http.Handler = (*Gateway)(nil)
@@ -76,6 +80,7 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	g.prewarmer, _ = cfg.Discovery.(discovery.Prewarmer)
 	g.limits = limits{shared: cfg.Limiter, local: memory.New(cfg.Now), now: cfg.Now}
+	g.caches = newCaches(cfg.Now)
 	g.documents = g.newDocuments()
 	var errs []error
 	for _, d := range cfg.System.Functions {
@@ -99,15 +104,20 @@ func (g *Gateway) chain() []Middleware {
 		g.measure,
 		g.recoverPanics,
 		checkSyntax,
+		forwarded,
 		match,
 		g.cors,
+		redirects,
 		answerUnmatched,
 		g.authorize,
 		g.limitRate,
 		limitBody,
 		g.trace,
+		compress,
+		g.cache,
 		limitAnswer,
 		limitTime,
+		g.mirror,
 	}
 	return append(append(before, g.cfg.Policies...), g.prewarm)
 }

@@ -135,6 +135,9 @@ func newFixture(t *testing.T, change ...func(*gateway.Config)) *fixture {
 	return f
 }
 
+// grant is the content of a token of a customer.
+func grant(subject string) auth.Grant { return auth.Grant{Subject: subject, TTL: time.Hour} }
+
 func (f *fixture) token(roles ...string) string {
 	f.Helper()
 	token, _, err := f.issuer.Issue(auth.Grant{Subject: "ada", Roles: roles, TTL: time.Hour})

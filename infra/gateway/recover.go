@@ -11,8 +11,10 @@ import (
 // client does not take that part for the whole. http.ErrAbortHandler goes on to the server.
 func (g *Gateway) recoverPanics(next Handler) Handler {
 	return func(x *Exchange) {
+		writer := x.Writer
 		defer func() {
 			if cause := recover(); cause != nil {
+				x.Writer = writer // those that policies have set may hold back what is written
 				g.panicked(x, cause)
 			}
 		}()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/manifest"
@@ -16,11 +17,15 @@ type Route struct {
 	manifest.Route        // with the policy of the environment; MaxBody has its default, Policy is not nil
 	Function       string // that serves it; "": the gateway itself
 
-	handler  Handler
-	quotas   string   // the RateLimit-Policy field
-	span     string   // the name of its span
-	prewarm  []string // functions that will have work when this one has done its own
-	document bool     // open to every request, whatever its credentials are
+	handler     Handler
+	revision    *atomic.Uint64   // counts what has invalidated the stored answers of the operation
+	invalidates []*atomic.Uint64 // the revisions of the operations whose answers a success of this one invalidates
+	others      []Handler        // of Policy.Split
+	mirror      Handler          // of Policy.Mirror
+	quotas      string           // the RateLimit-Policy field
+	span        string           // the name of its span
+	prewarm     []string         // functions that will have work when this one has done its own
+	document    bool             // open to every request, whatever its credentials are
 }
 
 func newRoute(function string, declared manifest.Route, h Handler) *Route {
@@ -32,6 +37,19 @@ func newRoute(function string, declared manifest.Route, h Handler) *Route {
 		Route: declared, Function: function, handler: h, quotas: quotas(declared.Policy.Rate),
 		span: "gateway " + name(declared),
 	}
+}
+
+// newRoute returns a route with the ways to the functions that its policy names.
+func (g *Gateway) newRoute(function string, declared manifest.Route, h Handler) *Route {
+	r := newRoute(function, declared, h)
+	r.revision = g.caches.revision(name(declared))
+	for _, s := range r.Policy.Split {
+		r.others = append(r.others, g.wayTo(s.Function))
+	}
+	if r.Policy.Mirror != nil {
+		r.mirror = g.wayTo(r.Policy.Mirror.Function)
+	}
+	return r
 }
 
 // public reports whether callers without credentials may call the operation.
@@ -53,14 +71,23 @@ func (g *Gateway) connect(m manifest.Function) error {
 			}
 		}
 	}
-	p := g.upstream(m.Name)
-	g.functions[m.Name] = func(x *Exchange) {
+	g.wayTo(m.Name)
+	return errors.Join(errs...)
+}
+
+// wayTo returns the handler that has a function serve a request. It is called by one goroutine at a time.
+func (g *Gateway) wayTo(function string) Handler {
+	if h := g.functions[function]; h != nil {
+		return h
+	}
+	p := g.upstream(function)
+	g.functions[function] = func(x *Exchange) {
 		if x.Request.Body != nil && x.Request.Body != http.NoBody {
 			x.Own() // a function of this process may replace the body by one that it has read
 		}
 		p.ServeHTTP(x.Writer, x.Request)
 	}
-	return errors.Join(errs...)
+	return g.functions[function]
 }
 
 // served reports whether the gateway has operations of the function.
@@ -78,7 +105,7 @@ func (g *Gateway) addFunction(t *table, m manifest.Function, env environment) er
 	var errs []error
 	for _, declared := range m.Routes {
 		declared = env.apply(declared)
-		r := newRoute(m.Name, declared, g.functions[m.Name])
+		r := g.newRoute(m.Name, declared, g.wayTo(m.Name))
 		if !declared.Safe() {
 			r.prewarm = prewarm
 		}
@@ -88,7 +115,7 @@ func (g *Gateway) addFunction(t *table, m manifest.Function, env environment) er
 }
 
 // dispatch is the end of the chain: it has the function, or the gateway itself, serve the request.
-func dispatch(x *Exchange) { x.Route.handler(x) }
+func dispatch(x *Exchange) { split(x)(x) }
 
 // checkName returns an error if discovery knows that there is no function of that name. A function that only cannot be
 // found at the moment is no error.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ebb-dev/ebb/infra/internal/strictyaml"
@@ -15,12 +16,16 @@ import (
 // table is the routes with the policies that hold at one time. It is not changed: Configure makes another one, and a
 // request keeps the one that it began with.
 type table struct {
-	tree node
-	root pathItem // of the path /
+	tree      node
+	root      pathItem // of the path /
+	redirects map[string]redirect
+	proxies   []prefix // whose header fields about the client count; none: those with a private address
 }
 
 // environment is the file that changes the policies of the operations; see Gateway.Configure.
 type environment struct {
+	Proxies    []prefix             `json:"proxies"`
+	Redirects  []redirect           `json:"redirects"`
 	Defaults   policy.Policy        `json:"defaults"`
 	Operations map[string]operation `json:"operations" strict:"known"`
 }
@@ -44,6 +49,8 @@ func name(r manifest.Route) string { return r.Method + " " + r.Path }
 // field of each fault. The requests that are being served keep the policies that they began with. Configure may be
 // called at any time.
 func (g *Gateway) Configure(file string, document []byte) error {
+	g.configuring.Lock()
+	defer g.configuring.Unlock()
 	next, err := g.read(file, document)
 	if err != nil {
 		return err
@@ -83,6 +90,9 @@ func (g *Gateway) read(file string, document []byte) (*table, error) {
 		}
 	}
 	env.checkShared(doc)
+	env.checkCaches(declared, doc)
+	checkRedirects(env.Redirects, doc)
+	g.checkTargets(env, declared, doc)
 	if err := doc.Err(); err != nil {
 		return nil, err
 	}
@@ -94,6 +104,62 @@ func (e environment) apply(r manifest.Route) manifest.Route {
 	o := e.Operations[name(r)]
 	r.Access, r.Roles, r.MaxBody, r.Policy = o.Access, o.Roles, o.MaxBody, &o.Policy
 	return r
+}
+
+// invalidate connects operations with those whose stored answers they invalidate.
+func (t *table) invalidate(g *Gateway, env environment) {
+	for of, o := range env.Operations {
+		if o.Cache == nil {
+			continue
+		}
+		for _, by := range o.Cache.InvalidatedBy {
+			method, path, _ := strings.Cut(by, " ")
+			if item := t.tree.find(strings.TrimPrefix(path, "/")); item != nil && item.methods[method] != nil {
+				r := item.methods[method]
+				r.invalidates = append(r.invalidates, g.caches.revision(of))
+			}
+		}
+	}
+}
+
+// checkCaches reports operations that cannot be cached, and operations that do not exist.
+func (e environment) checkCaches(declared map[string]manifest.Route, doc *strictyaml.Document) {
+	names := slices.Sorted(maps.Keys(declared))
+	for _, key := range slices.Sorted(maps.Keys(e.Operations)) {
+		o, field := e.Operations[key], "operations."+key+".cache"
+		if o.Cache == nil {
+			continue
+		}
+		if o.Access != manifest.AccessPublic || !declared[key].Safe() {
+			doc.Report(field, "want a public operation that only reads: others' answers are private")
+		}
+		for i, by := range o.Cache.InvalidatedBy {
+			if !slices.Contains(names, by) {
+				doc.Report(fmt.Sprintf("%s.invalidated_by[%d]", field, i), "want the method and the path of an operation")
+			}
+		}
+	}
+}
+
+// checkTargets reports functions that do not exist, and operations that cannot be mirrored.
+func (g *Gateway) checkTargets(env environment, declared map[string]manifest.Route, doc *strictyaml.Document) {
+	for _, key := range slices.Sorted(maps.Keys(env.Operations)) {
+		o, field := env.Operations[key], "operations."+key
+		check := func(name, function string) {
+			if err := g.checkName(function); err != nil && function != "" {
+				doc.Report(field+"."+name+".function", fmt.Sprintf("there is no function called %q", function))
+			}
+		}
+		for i, s := range o.Split {
+			check("split["+strconv.Itoa(i)+"]", s.Function)
+		}
+		if o.Mirror != nil {
+			check("mirror", o.Mirror.Function)
+			if d, known := declared[key]; known && !d.Safe() {
+				doc.Report(field+".mirror", "want an operation that only reads: a copy would do it twice")
+			}
+		}
+	}
 }
 
 // checkShared reports limits that are shared by name and differ.
@@ -167,7 +233,10 @@ func bodyLimit(r manifest.Route) int64 {
 
 // build returns the routes of the functions, of the compositions and of the gateway itself.
 func (g *Gateway) build(env environment) (*table, error) {
-	t := &table{}
+	t := &table{redirects: map[string]redirect{}, proxies: env.Proxies}
+	for _, r := range env.Redirects {
+		t.redirects[r.From] = r
+	}
 	var errs []error
 	for _, d := range g.cfg.System.Functions {
 		errs = append(errs, g.addFunction(t, d.Function, env))
@@ -176,6 +245,7 @@ func (g *Gateway) build(env environment) (*table, error) {
 		errs = append(errs, g.addComposition(t, c, env))
 	}
 	errs = append(errs, g.addExport(t, env))
+	t.invalidate(g, env)
 	for _, r := range g.documents {
 		if r.Path == "/" {
 			errs = append(errs, t.root.add(r))

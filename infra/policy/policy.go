@@ -21,6 +21,20 @@ type Policy struct {
 
 	// Rate is the limits that a request meets, all of them at once. A request over one of them is 429.
 	Rate []Rate `json:"rate,omitempty"`
+
+	// Split and Mirror send requests to other functions than the one that declares the operation.
+	Split  []Split `json:"split,omitempty"`
+	Mirror *Mirror `json:"mirror,omitempty"`
+
+	// Compress sends answers with zstd or gzip to clients that take it. An answer must not have a secret beside text
+	// that a stranger chooses: its length would tell about the secret.
+	Compress bool `json:"compress,omitempty"`
+
+	// Cache stores answers; nil: none are.
+	Cache *Cache `json:"cache,omitempty"`
+
+	// Coalesce has requests of the same caller for the same thing, at the same time, share one answer.
+	Coalesce bool `json:"coalesce,omitempty"`
 }
 
 // Report is called with the field that is at fault, by its name in JSON, and what is expected of it.
@@ -35,6 +49,10 @@ func (p Policy) Check(report Report) {
 		report("max_answer", "want a number of bytes of zero or more")
 	}
 	checkRates(p.Rate, report)
+	p.checkTraffic(report)
+	if p.Cache != nil {
+		p.Cache.check(report)
+	}
 }
 
 // Err returns what Check reports, as one error; nil when the policy is valid.

@@ -243,14 +243,24 @@ func (g *Saga[S]) Fail(ctx context.Context, tx *function.Tx, id, step, reason, c
 // state. It is for function.Then, outside of any unit of work.
 func (g *Saga[S]) Await(ctx context.Context, id string, until time.Time) (S, error) {
 	var last S
+	read := func(ctx context.Context, tx *function.Tx) (err error) {
+		last, err = g.Get(ctx, tx, id)
+		return err
+	}
+	ended := false
 	err := function.Await(ctx, g.f, id, until, func(ctx context.Context, tx *function.Tx) (bool, error) {
-		s, err := g.Get(ctx, tx, id)
-		if err != nil {
-			return false, err
+		d, err := tx.StoreTx().Get(ctx, g.store.key(id))
+		if err == nil && d.Version == 0 {
+			return false, read(ctx, tx)
 		}
-		last = s
-		return g.instance(&s).Saga.Status.Ended(), nil
+		if ended = err == nil && g.store.ended(d.Data); ended {
+			err = read(ctx, tx)
+		}
+		return ended, err
 	})
+	if err == nil && !ended {
+		err = g.f.Read(context.WithoutCancel(ctx), read)
+	}
 	return last, err
 }
 

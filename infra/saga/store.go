@@ -2,6 +2,7 @@ package saga
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 	"time"
 
@@ -19,8 +20,16 @@ type Store[S any] interface {
 type keeper[S any] interface {
 	key(id string) store.Key
 	find(ctx context.Context, tx *function.Tx, id string) (S, bool, error)
+	ended(document []byte) bool // without decoding all of it
 	save(ctx context.Context, tx *function.Tx, id string, c Change[S]) error
 	query(ctx context.Context, tx *function.Tx, find store.Find) (store.Page[S], error)
+}
+
+// outline is the part of a stored saga that tells whether it has ended.
+type outline struct {
+	Saga struct {
+		Status Status `json:"status"`
+	} `json:"saga"`
 }
 
 // Happening says what changed a saga.
@@ -78,6 +87,11 @@ func (k documentKeeper[S]) find(ctx context.Context, tx *function.Tx, id string)
 	return k.docs.Find(ctx, tx, id)
 }
 
+func (k documentKeeper[S]) ended(document []byte) bool {
+	var d outline
+	return json.Unmarshal(document, &d) == nil && d.Saga.Status.Ended()
+}
+
 func (k documentKeeper[S]) save(ctx context.Context, tx *function.Tx, id string, c Change[S]) error {
 	if c.What == Started {
 		return k.docs.Create(ctx, tx, id, c.State)
@@ -119,6 +133,13 @@ func (k journalKeeper[S, E]) key(id string) store.Key { return k.journal.Key(id)
 
 func (k journalKeeper[S, E]) find(ctx context.Context, tx *function.Tx, id string) (S, bool, error) {
 	return k.journal.Find(ctx, tx, id)
+}
+
+func (k journalKeeper[S, E]) ended(document []byte) bool {
+	var d struct {
+		State outline `json:"state"`
+	}
+	return json.Unmarshal(document, &d) == nil && d.State.Saga.Status.Ended()
 }
 
 func (k journalKeeper[S, E]) save(ctx context.Context, tx *function.Tx, id string, c Change[S]) (err error) {

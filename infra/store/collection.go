@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"hash/fnv"
 	"reflect"
 
 	"github.com/ebb-dev/ebb/infra/fault"
@@ -111,7 +112,7 @@ func (c *Collection[T]) Put(ctx context.Context, tx Transactor, id string, v T) 
 			data = preserve(stored, data, c.members)
 		}
 	}
-	_, err = tx.StoreTx().Set(ctx, c.Key(id), data)
+	_, err = tx.StoreTx().set(ctx, c.Key(id), data, c.first(data))
 	return err
 }
 
@@ -122,7 +123,7 @@ func (c *Collection[T]) Replace(ctx context.Context, tx Transactor, id string, v
 	if err != nil {
 		return err
 	}
-	_, err = tx.StoreTx().Set(ctx, c.Key(id), data)
+	_, err = tx.StoreTx().set(ctx, c.Key(id), data, c.first(data))
 	return err
 }
 
@@ -132,7 +133,18 @@ func (c *Collection[T]) Create(ctx context.Context, tx Transactor, id string, v 
 	if err != nil {
 		return err
 	}
-	return tx.StoreTx().Create(ctx, c.Key(id), data)
+	return tx.StoreTx().create(ctx, c.Key(id), data, c.first(data))
+}
+
+// first returns the least version of a new document. Where no marks of deleted documents are kept it depends on the
+// document: so a unit that has read one takes no other one of the id for it.
+func (c *Collection[T]) first(data json.RawMessage) int64 {
+	if !c.spec.SingleUse {
+		return 1
+	}
+	sum := fnv.New64a()
+	_, _ = sum.Write(data) // never fails
+	return int64(sum.Sum64()>>12) + 1
 }
 
 // Delete removes a document. Removing a missing one is no error.

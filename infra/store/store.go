@@ -182,7 +182,8 @@ var Large Option = large{}
 
 // SingleUse declares that an id is not used again after its document was deleted: random ids, or ones made of the time.
 // No mark of a deleted document is kept then, which saves a write for each deletion. If an id is used again after all,
-// its versions start again.
+// its versions start again, in a Collection at a number that depends on the new document: so a unit that has read the
+// deleted one does not take the new one for it, unless both are the same.
 var SingleUse Option = singleUse{}
 
 // Entity declares that the documents are the entities that the function's facts are about: an event about "a1" has the

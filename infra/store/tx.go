@@ -200,17 +200,35 @@ func (e *entry) document(k Key) Document {
 
 // Set writes a document, and returns its new version.
 func (tx *Tx) Set(ctx context.Context, k Key, data json.RawMessage) (int64, error) {
+	return tx.set(ctx, k, data, 1)
+}
+
+// set does as Set does. A document that is missing gets at least the version first.
+func (tx *Tx) set(ctx context.Context, k Key, data json.RawMessage, first int64) (int64, error) {
 	if err := tx.Load(ctx, k); err != nil {
 		return 0, err
 	}
 	e, _ := tx.known(k)
-	e.version, e.data, e.dirty = e.version+1, data, true
+	e.write(data, first)
 	return e.version, nil
+}
+
+func (e *entry) write(data json.RawMessage, first int64) {
+	next := e.version + 1
+	if e.data == nil {
+		next = max(next, first)
+	}
+	e.version, e.data, e.dirty = next, data, true
 }
 
 // Create writes a document that must not exist yet. In the first attempt of a unit of work only Commit checks that,
 // which saves a read for ids that are new by construction.
 func (tx *Tx) Create(ctx context.Context, k Key, data json.RawMessage) error {
+	return tx.create(ctx, k, data, 1)
+}
+
+// create does as Create does. The document gets at least the version first.
+func (tx *Tx) create(ctx context.Context, k Key, data json.RawMessage, first int64) error {
 	e, known := tx.known(k)
 	if !known && tx.careful {
 		if err := tx.Load(ctx, k); err != nil {
@@ -226,7 +244,7 @@ func (tx *Tx) Create(ctx context.Context, k Key, data json.RawMessage) error {
 	if e.data != nil {
 		return fault.New(fault.Conflict, "%s %s exists already", k.Collection, k.ID)
 	}
-	e.version, e.data, e.dirty = e.version+1, data, true
+	e.write(data, first)
 	return nil
 }
 
@@ -287,6 +305,27 @@ func (tx *Tx) Assume(docs ...Document) {
 	for _, d := range docs {
 		tx.put(d.Key, entryOf(d))
 	}
+}
+
+// Presume adds documents as they probably are to the reads of the first attempt of a unit of work, without reading them;
+// of a missing one only the key is needed. Commit requires that they are so. When they are not, the unit runs again, and
+// reads them. Documents that the transaction has already are left out. In a later attempt Presume adds none, and returns
+// false.
+func (tx *Tx) Presume(docs ...Document) bool {
+	if tx.careful {
+		return false
+	}
+	for _, d := range docs {
+		if _, known := tx.known(d.Key); known {
+			continue
+		}
+		if d.Version == 0 {
+			d.Last = max(d.Last, tx.floor(d.Collection))
+		}
+		tx.put(d.Key, entryOf(d))
+	}
+	tx.reads.moments += 2 // what was presumed may never have been true
+	return true
 }
 
 // Query returns documents as they would be after the commit of the transaction. So a transaction that deletes what a

@@ -48,7 +48,7 @@ func (s *Store) query(ctx context.Context, q store.Query) ([]store.Document, err
 	}
 	var docs []store.Document
 	err = s.each(ctx, q, fq.Limit(q.Limit+1), func(d store.Document) { docs = append(docs, d) })
-	if spec, _ := s.schema.Spec(q.Collection); err != nil || spec.SingleUse || len(q.Where)+len(q.Order) > 0 {
+	if err != nil || len(q.Where)+len(q.Order) > 0 {
 		return docs, err // marks have no keys, so that they are in no index
 	}
 	return s.withoutMarks(ctx, q, docs)
