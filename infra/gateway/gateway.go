@@ -34,6 +34,7 @@ type Config struct {
 	Authenticator auth.Authenticator   // checks credentials; nil refuses all of them
 	Telemetry     *telemetry.Telemetry // nil: none
 	Logger        *slog.Logger         // nil: slog.Default
+	AccessLog     bool                 // a line for each request
 	Now           func() time.Time     // nil: time.Now
 
 	Documents    generate.Product // how /openapi.json and /asyncapi.json name the product
@@ -58,6 +59,9 @@ type Gateway struct {
 	caches      *caches
 	prewarmer   discovery.Prewarmer // nil: functions start in no time
 	handle      Handler
+
+	guarding sync.Mutex
+	guards   map[string]*guard // by the name of the operation
 }
 
 var _ http.Handler = (*Gateway)(nil)
@@ -102,9 +106,11 @@ func (g *Gateway) chain() []Middleware {
 		identify,
 		secureHeaders,
 		g.measure,
+		g.logAccess,
 		g.recoverPanics,
 		checkSyntax,
 		forwarded,
+		ownTimeout,
 		match,
 		g.cors,
 		redirects,
@@ -117,6 +123,7 @@ func (g *Gateway) chain() []Middleware {
 		g.cache,
 		limitAnswer,
 		limitTime,
+		shedLoad,
 		g.mirror,
 	}
 	return append(append(before, g.cfg.Policies...), g.prewarm)
