@@ -103,7 +103,7 @@ var layers = []layer{
 	{packages: "infra/function/functiontest", may: kit + " infra/function infra/host infra/store/memory"},
 	{
 		packages: "infra/outside",
-		may: "infra/auth infra/event infra/fault infra/function infra/manifest infra/store infra/telemetry " +
+		may: "infra/auth infra/event infra/fault infra/function infra/manifest infra/personal infra/store infra/telemetry " +
 			"infra/internal/...",
 		tests: "infra/function/functiontest infra/store/memory",
 	},

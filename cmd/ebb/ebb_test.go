@@ -57,7 +57,7 @@ func ebb(ctx context.Context, dir string, vars map[string]string, args ...string
 // All that is wrong with the configuration is told at once.
 func TestFaultsOfTheConfiguration(t *testing.T) {
 	vars := map[string]string{
-		"EBB_ADDR": "here", "EBB_IDLE": "soon", "EBB_LOG_FORMAT": "xml", // ebb's own
+		"EBB_ADDR": "here", "EBB_IDLE": "soon", "EBB_LOG_FORMAT": "xml", "EBB_LOG_RETENTION": "0s", // ebb's own
 		"EBB_ACCESS_TTL": "soon", "EBB_CLOCK_SWEEP": "late", "EBB_ADMIN_EMAIL": "me", // functions'
 	}
 	code, _, errs := ebb(t.Context(), "", vars, "dev", "--data", t.TempDir())

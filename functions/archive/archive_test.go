@@ -18,6 +18,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
+	"github.com/ebb-dev/ebb/infra/store"
 )
 
 type list struct {
@@ -547,6 +548,33 @@ func TestFailsAgain(t *testing.T) {
 	}
 }
 
+// A dead letter that was sent again and does not fail is forgotten in time. One that waits, or has failed again, stays.
+func TestReplayedDeadLettersAreForgotten(t *testing.T) {
+	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
+	for _, order := range []string{"waits", "fails", "succeeds"} {
+		h.Receive(dead(h, captured(order), "/functions/orders"))
+	}
+	for _, l := range deadLetters(h, "") {
+		if order := l.Event.Subject(); order != "waits" {
+			h.Call("POST", "/api/archive/dead-letters/"+l.ID+"/replay", functiontest.Admin(), nil).Expect(202)
+			if again := h.Emitted()[0]; order == "fails" {
+				h.Receive(failed(again))
+			}
+		}
+	}
+	later := func(days int) (orders []string) {
+		h.Clock.Advance(time.Duration(days) * 24 * time.Hour)
+		h.MustDeliver(reserved("x"))
+		for _, l := range append(deadLetters(h, ""), deadLetters(h, "?state=replayed")...) {
+			orders = append(orders, l.Event.Subject())
+		}
+		slices.Sort(orders)
+		return orders
+	}
+	equal(t, "after 29 days", later(29), []string{"fails", "succeeds", "waits"})
+	equal(t, "after 31 days", later(2), []string{"fails", "waits"})
+}
+
 // A dead letter can be dropped.
 func TestDrop(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
@@ -667,6 +695,69 @@ func TestErasure(t *testing.T) {
 			t.Errorf("a dead letter: got %v, %v", v, err)
 		}
 	}
+}
+
+// The key of an event that a timer will publish is within the data of the command to the clock: it is stored apart and
+// destroyed too.
+func TestErasureOfScheduledEvents(t *testing.T) {
+	h := functiontest.New(t, archive.New, functiontest.Knows(append(event.KitTypes(), visitorCame.Info())...))
+	visit := encryptedVisits(t, "ada")[0]
+	key := event.Extension(visit, event.PersonalKey)
+	inner, err := event.ToJSON(visit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	schedule := event.ClockSchedule.New("t", event.ScheduleEvent{TimerID: "t", Due: h.Clock.Now(), Event: inner})
+	h.MustDeliver(schedule)
+	replayedKeys := func() (keys []string) {
+		h.Clock.Advance(time.Minute)
+		h.MustDeliver(event.ArchiveReplay.New("r", event.ReplayEvents{ReplayID: "r", To: "views"}))
+		past, _, _ := run(h)
+		for _, e := range past {
+			if data, err := event.ClockSchedule.Decode(e); err == nil {
+				again, err := event.FromJSON(data.Event)
+				if err != nil || again.ID() != visit.ID() {
+					t.Errorf("got %v, %v", again, err)
+				}
+				keys = append(keys, event.Extension(again, event.PersonalKey))
+			}
+		}
+		return keys
+	}
+	equal(t, "before", replayedKeys(), []string{key})
+	h.MustDeliver(event.PersonErased.New("ada", event.ErasedPerson{PersonID: "ada"}))
+	h.Emitted()
+	equal(t, "after", replayedKeys(), []string{""})
+	late := h.Event(schedule)
+	h.Receive(late)
+	for _, e := range h.Emitted() { // what is late for a replay goes along with it
+		if data, err := event.ClockSchedule.Decode(e); err == nil && strings.Contains(string(data.Event), key) {
+			t.Error("the key goes along with what is late")
+		}
+	}
+	for _, d := range stores(t, h) {
+		if d.Collection != "_outbox" && strings.Contains(string(d.Data), key) {
+			t.Errorf("the key is in %s: %s", d.Collection, d.Data)
+		}
+	}
+}
+
+// stores returns all documents of a function.
+func stores(t *testing.T, h *functiontest.Harness) (all []store.Document) {
+	t.Helper()
+	d := h.I.Declaration()
+	db, err := h.Store(t.Context(), d.Name, d.Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, spec := range d.Schema {
+		docs, _, err := db.Query(t.Context(), store.Query{Collection: spec.Name, Limit: store.MaxLimit})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, docs...)
+	}
+	return all
 }
 
 // Events are stored for as long as the settings say: for ever, or for a time after their arrival.

@@ -112,6 +112,9 @@ func (a *archive) at(ctx context.Context, tx *function.Tx, p position) (stored, 
 		return decodeCounted(d)
 	}
 	e, _, err := a.log.Find(ctx, tx, string(p))
+	if err == nil {
+		err = a.join(ctx, tx, &e)
+	}
 	return e, err
 }
 

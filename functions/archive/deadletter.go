@@ -35,6 +35,9 @@ const (
 // inbox.
 const droppedRetention = 72 * time.Hour
 
+// replayedRetention is how long a dead letter is stored that was sent again and has not failed since.
+const replayedRetention = 30 * 24 * time.Hour
+
 // letter is an event that a subscriber did not accept after all retries.
 type letter struct {
 	State      string          `json:"state"`
@@ -52,7 +55,8 @@ type letter struct {
 
 	Replays int       `json:"replays,omitempty"` // how often it was sent again
 	Failed  int       `json:"failed,omitempty"`  // which of these has failed last; 0: the first delivery
-	Expires time.Time `json:"expires,omitzero"`  // when a dropped one is forgotten
+	Parts   int       `json:"parts,omitempty"`   // of the event, which is null then; see parts.go
+	Expires time.Time `json:"expires,omitzero"`  // when one that was sent again or dropped is forgotten
 }
 
 // deadLetter stores a dead letter. The same event for the same subscriber is one entry, which counts the failures.
@@ -79,9 +83,13 @@ func (a *archive) deadLetter(ctx context.Context, tx *function.Tx, e ce.Event) e
 	l.Event = data
 	id := letterID(subscriber, e)
 	known, exists, err := a.dead.Find(ctx, tx, id)
+	if err == nil {
+		known, err = a.joinLetter(ctx, tx, id, known)
+	}
 	if err != nil {
 		return err
 	}
+	l.Parts = known.Parts
 	l.FirstAt, l.Times, l.Mended, l.Replays = known.FirstAt, known.Times+1, known.Mended, known.Replays
 	l.Failed, _ = strconv.Atoi(event.Extension(e, event.ReplayNumber)) // none: the first delivery
 	switch {
@@ -96,7 +104,7 @@ func (a *archive) deadLetter(ctx context.Context, tx *function.Tx, e ce.Event) e
 	case known.State != dropped:
 		l.Event = known.Event
 	}
-	return a.dead.Put(ctx, tx, id, l)
+	return a.putLetter(ctx, tx, id, l)
 }
 
 // reasonOf returns the text of knativeerrordata. Knative's brokers encode it in base64 and Ebb's do not, and nothing
@@ -176,6 +184,11 @@ func (a *archive) listDead(
 	if err != nil {
 		return nil, err
 	}
+	for i, item := range page.Items {
+		if page.Items[i].Value, err = a.joinLetter(ctx, tx, item.ID, item.Value); err != nil {
+			return nil, err
+		}
+	}
 	return function.PageOf(page, func(item store.Item[letter]) DeadLetter { return item.Value.shown(item.ID) }), nil
 }
 
@@ -190,7 +203,10 @@ func (a *archive) find(ctx context.Context, tx *function.Tx, id string) (letter,
 	if err == nil && (!ok || l.State == dropped) {
 		err = fault.New(fault.NotFound, "there is no such dead letter")
 	}
-	return l, err
+	if err != nil {
+		return l, err
+	}
+	return a.joinLetter(ctx, tx, id, l)
 }
 
 func (a *archive) getDead(ctx context.Context, tx *function.Tx, in *deadInput) (*deadOutput, error) {
@@ -234,7 +250,7 @@ func (a *archive) mendDead(ctx context.Context, tx *function.Tx, in *mendInput) 
 		return nil, fault.Wrap(err, fault.Internal, "encode a dead letter")
 	}
 	l.Mended = true
-	return &deadOutput{l.shown(in.ID)}, a.dead.Put(ctx, tx, in.ID, l)
+	return &deadOutput{l.shown(in.ID)}, a.putLetter(ctx, tx, in.ID, l)
 }
 
 // replayDead sends the event to the function that failed, with its original id, so that the function's inbox drops it
@@ -249,9 +265,10 @@ func (a *archive) replayDead(ctx context.Context, tx *function.Tx, in *deadInput
 		return nil, err
 	}
 	l.State, l.ReplayedAt, l.Replays = replayed, tx.Now(), max(l.Replays, l.Failed)+1
+	l.Expires = tx.Now().Add(replayedRetention)
 	e.SetExtension(event.ReplayNumber, l.Replays)
 	publishTo(tx, e, l.Function, "")
-	return &deadOutput{l.shown(in.ID)}, a.dead.Put(ctx, tx, in.ID, l)
+	return &deadOutput{l.shown(in.ID)}, a.putLetter(ctx, tx, in.ID, l)
 }
 
 func (a *archive) dropDead(ctx context.Context, tx *function.Tx, in *deadInput) (*struct{}, error) {
@@ -261,5 +278,5 @@ func (a *archive) dropDead(ctx context.Context, tx *function.Tx, in *deadInput) 
 	}
 	l.State, l.Event, l.Reason, l.Mended = dropped, json.RawMessage("null"), "", false
 	l.Expires = tx.Now().Add(droppedRetention)
-	return nil, a.dead.Put(ctx, tx, in.ID, l)
+	return nil, a.putLetter(ctx, tx, in.ID, l)
 }

@@ -30,8 +30,12 @@ func (c Config) Validate() error {
 }
 
 type archive struct {
-	types   func() event.Catalogue // of the system
-	log     *store.Collection[stored]
+	types func() event.Catalogue // of the system
+	log   *store.Collection[stored]
+
+	logParts  *store.Collection[part] // see parts.go
+	deadParts *store.Collection[part]
+
 	counted *store.Collection[countedEvent] // what older versions have written
 	heads   *store.Collection[head]
 	dead    *store.Collection[letter]
@@ -48,8 +52,10 @@ func New(env function.Env) (*function.Function, error) {
 	}
 	logged := []store.Option{store.Large, store.On("position"), store.On("subject", "position"),
 		store.On("correlation_id", "position"), store.On("type", "position")}
+	parts := []store.Option{store.Large, store.SingleUse}
 	if config.Retention > 0 {
 		logged = append(logged, store.Retain("at", config.Retention))
+		parts = append(parts, store.Retain("at", config.Retention))
 	}
 	// No caller waits for it, and it receives every event.
 	function.Deliver(f, broker.Tuning{MinBatchInterval: 25 * time.Millisecond})
@@ -58,10 +64,12 @@ func New(env function.Env) (*function.Function, error) {
 		log:   function.Collection[stored](f, "log", logged...),
 		counted: function.Collection[countedEvent](f, "events", store.Large,
 			store.On("subject", "position"), store.On("correlation_id", "position"), store.On("type", "position")),
-		heads:  function.Collection[head](f, "heads"),
-		dead:   function.Collection[letter](f, "dead_letters", store.On("state", "at"), store.Expire("expires")),
-		keys:   function.Collection[personKeys](f, "person_keys"),
-		source: f.Source(),
+		logParts:  function.Collection[part](f, "log_parts", parts...),
+		deadParts: function.Collection[part](f, "dead_letter_parts", store.Large, store.Expire("expires")),
+		heads:     function.Collection[head](f, "heads"),
+		dead:      function.Collection[letter](f, "dead_letters", store.On("state", "at"), store.Expire("expires")),
+		keys:      function.Collection[personKeys](f, "person_keys"),
+		source:    f.Source(),
 	}
 	function.OnAny(f, a.store)
 	function.Prefetch(f, func(ce.Event) []store.Key { return []store.Key{a.heads.Key(headID)} })
@@ -110,8 +118,9 @@ func New(env function.Env) (*function.Function, error) {
 	}, a.mendDead)
 	function.Serve(f, function.Operation{
 		Method: http.MethodPost, Path: "/api/archive/dead-letters/{id}/replay", Access: admin, Status: http.StatusAccepted,
-		Summary:     "Deliver a dead letter again",
-		Description: "To the function that failed and no other, and with side effects, as at the first delivery.",
+		Summary: "Deliver a dead letter again",
+		Description: "To the function that failed and no other, and with side effects, as at the first delivery. A " +
+			"dead letter that does not fail again is forgotten after 30 days.",
 	}, a.replayDead)
 	function.Serve(f, function.Operation{
 		Method: http.MethodDelete, Path: "/api/archive/dead-letters/{id}", Access: admin, Status: http.StatusNoContent,

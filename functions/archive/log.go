@@ -29,7 +29,8 @@ import (
 // stored is one event. The id of its document is its position.
 type stored struct {
 	attributes
-	Event json.RawMessage `json:"event"` // in structured JSON
+	Event json.RawMessage `json:"event"` // in structured JSON; null: it is in parts
+	torn  bool            // parts of it are gone
 }
 
 // attributes holds the attributes of an event that queries use.
@@ -44,6 +45,7 @@ type attributes struct {
 	CorrelationID string    `json:"correlation_id,omitempty"`
 	CausationID   string    `json:"causation_id,omitempty"`
 	Time          time.Time `json:"time,omitzero"`
+	Parts         int       `json:"parts,omitempty"` // of the event; see parts.go
 }
 
 // head is what all units read that append, and few write.
@@ -79,19 +81,25 @@ func (a *archive) store(ctx context.Context, tx *function.Tx, e ce.Event) error 
 	if err != nil {
 		return err
 	}
-	a.replayLate(h, tx, e)
 	if e, err = a.detachKey(ctx, tx, e); err == nil {
 		err = a.erase(ctx, tx, e)
+	}
+	if err == nil {
+		err = a.replayLate(ctx, h, tx, e)
 	}
 	if err != nil {
 		return err
 	}
 	p := positionAt(at, tx.NewID())
-	data, err := encode(attributes{
+	of := attributes{
 		Position: p, Epoch: h.Epoch, At: sortableTime(time.Unix(0, at)),
 		ID: e.ID(), Source: e.Source(), Type: e.Type(), Subject: e.Subject(), Time: e.Time(),
 		CorrelationID: event.Extension(e, event.CorrelationID), CausationID: event.Extension(e, event.CausationID),
-	}, e)
+	}
+	data, err := encode(of, e)
+	if err == nil && len(data) > maxWhole {
+		data, err = a.encodeLarge(ctx, tx, of, e)
+	}
 	if err != nil {
 		return err
 	}

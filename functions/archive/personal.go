@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -12,6 +13,7 @@ import (
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/event"
+	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
@@ -36,10 +38,12 @@ func refOf(wrapped string) string {
 }
 
 // detachKey stores the key of an event apart, or drops it when the person is erased, and returns the event without it.
+// A command to the clock has the event that it schedules in its data, with a key of its own.
 func (a *archive) detachKey(ctx context.Context, tx *function.Tx, e ce.Event) (ce.Event, error) {
+	e, err := withScheduled(e, func(inner ce.Event) (ce.Event, error) { return a.detachKey(ctx, tx, inner) })
 	person, wrapped := event.Extension(e, event.Person), event.Extension(e, event.PersonalKey)
-	if wrapped == "" {
-		return e, nil
+	if err != nil || wrapped == "" {
+		return e, err
 	}
 	e = e.Clone()
 	e.SetExtension(event.PersonalKey, nil)
@@ -52,13 +56,15 @@ func (a *archive) detachKey(ctx context.Context, tx *function.Tx, e ce.Event) (c
 	return e, a.keys.Put(ctx, tx, personID(person), known)
 }
 
-// parseWhole returns a stored event as it came, with its key; without it when the person is erased.
-func (a *archive) parseWhole(ctx context.Context, tx *function.Tx, data json.RawMessage) (ce.Event, error) {
-	e, err := parse(data)
+// attachKey returns an event that detachKey has returned as it came, with its key; without it when the person is
+// erased.
+func (a *archive) attachKey(ctx context.Context, tx *function.Tx, e ce.Event) (ce.Event, error) {
+	e, err := withScheduled(e, func(inner ce.Event) (ce.Event, error) { return a.attachKey(ctx, tx, inner) })
 	ref := event.Extension(e, keyRef)
 	if err != nil || ref == "" {
 		return e, err
 	}
+	e = e.Clone()
 	e.SetExtension(keyRef, nil)
 	known, _, err := a.keys.Find(ctx, tx, personID(event.Extension(e, event.Person)))
 	if err != nil {
@@ -68,6 +74,42 @@ func (a *archive) parseWhole(ctx context.Context, tx *function.Tx, data json.Raw
 		if refOf(wrapped) == ref {
 			e.SetExtension(event.PersonalKey, wrapped)
 		}
+	}
+	return e, nil
+}
+
+// parseWhole returns a stored event as it came, with its key; without it when the person is erased.
+func (a *archive) parseWhole(ctx context.Context, tx *function.Tx, data json.RawMessage) (ce.Event, error) {
+	e, err := parse(data)
+	if err != nil {
+		return e, err
+	}
+	return a.attachKey(ctx, tx, e)
+}
+
+// withScheduled returns a command to the clock with the event that it schedules changed, if that has personal data.
+// Other events, and data that is no such command, stay as they are.
+func withScheduled(e ce.Event, change func(ce.Event) (ce.Event, error)) (ce.Event, error) {
+	if e.Type() != event.ClockSchedule.Name() || !bytes.Contains(e.DataEncoded, []byte(event.PersonalValues)) {
+		return e, nil
+	}
+	var data map[string]json.RawMessage
+	if json.Unmarshal(e.DataEncoded, &data) != nil {
+		return e, nil
+	}
+	inner, err := event.FromJSON(data["event"])
+	if err != nil {
+		return e, nil
+	}
+	if inner, err = change(inner); err != nil {
+		return e, err
+	}
+	if data["event"], err = event.ToJSON(inner); err != nil {
+		return e, fault.Wrap(err, fault.Internal, "encode a scheduled event")
+	}
+	e = e.Clone()
+	if e.DataEncoded, err = json.Marshal(data); err != nil {
+		return e, fault.Wrap(err, fault.Internal, "encode a command to the clock")
 	}
 	return e, nil
 }

@@ -127,6 +127,9 @@ func (a *archive) page(
 	page := make([]stored, len(found.Items))
 	for i, item := range found.Items {
 		page[i] = item.Value
+		if err := a.join(ctx, tx, &page[i]); err != nil {
+			return nil, s, err
+		}
 	}
 	switch {
 	case found.Next != "":

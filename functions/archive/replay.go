@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"slices"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
@@ -68,16 +69,50 @@ func (e ending) among(others []ending, now time.Time) []ending {
 	return known
 }
 
-// replayLate replays an event to each function whose replay has ended, but was requested after the event happened.
-func (a *archive) replayLate(h head, tx *function.Tx, e ce.Event) {
+// replayLate replays an event to each function whose replay has ended, but was requested after the event happened. It
+// gets the event as it is stored: the key of a person who is erased goes nowhere.
+func (a *archive) replayLate(ctx context.Context, h head, tx *function.Tx, e ce.Event) error {
 	for _, r := range h.Replays {
-		c := criteria{subject: r.Subject, types: r.Types}
+		types := a.withOlder(r.Types)
+		c := criteria{subject: r.Subject, types: types.all}
 		selected := c.match(stored{attributes: attributes{Subject: e.Subject(), Type: e.Type()}})
-		if e.Time().After(r.Asked.Add(maxClockSkew)) || !selected || !a.playable(e) {
+		if e.Time().After(r.Asked.Add(maxClockSkew)) || !selected || types.twice(e) || !a.playable(e) {
 			continue
 		}
-		publishTo(tx, e.Clone(), r.To, r.ID)
+		whole, err := a.attachKey(ctx, tx, e)
+		if err != nil {
+			return err
+		}
+		publishTo(tx, whole.Clone(), r.To, r.ID)
 	}
+	return nil
+}
+
+// replayedTypes are the types of a replay: those that were asked for, and all, with the older versions that these read.
+type replayedTypes struct{ asked, all []string }
+
+// withOlder returns the types of a replay; none: every type. A function that asks for a type is sent the older versions
+// that it reads as that type, as it is when they are new; see event.Upcast.
+func (a *archive) withOlder(asked []string) replayedTypes {
+	types := replayedTypes{asked, asked}
+	for _, name := range asked {
+		info, known := a.types().Lookup(name)
+		if !known {
+			continue
+		}
+		for _, old := range info.Older() {
+			if !slices.Contains(types.all, old.Name) {
+				types.all = append(slices.Clip(types.all), old.Name)
+			}
+		}
+	}
+	return types
+}
+
+// twice reports whether the replay has the event in a newer version too, which is sent in place of this one.
+func (r replayedTypes) twice(e ce.Event) bool {
+	return len(r.asked) > 0 && !slices.Contains(r.asked, e.Type()) &&
+		slices.Contains(r.all, event.Extension(e, event.SentAs))
 }
 
 // playable reports whether the event can be replayed. An event that does not conform to its schema would become a dead
@@ -178,7 +213,8 @@ func (a *archive) bound(ctx context.Context, tx *function.Tx, p *progress) error
 
 // replayPortion publishes the next events of the pass.
 func (a *archive) replayPortion(ctx context.Context, tx *function.Tx, cmd event.ReplayEvents, p *progress) error {
-	c := criteria{subject: cmd.Subject, types: cmd.Types, epochs: &epochs{p.After, p.Epoch}}
+	types := a.withOlder(cmd.Types)
+	c := criteria{subject: cmd.Subject, types: types.all, epochs: &epochs{p.After, p.Epoch}}
 	if p.Pass == 2 {
 		c.floor = from(time.Unix(0, p.Sealed))
 	}
@@ -192,7 +228,7 @@ func (a *archive) replayPortion(ctx context.Context, tx *function.Tx, cmd event.
 		if err != nil {
 			return err
 		}
-		if !a.playable(past) {
+		if e.torn || types.twice(past) || !a.playable(past) {
 			continue
 		}
 		publishTo(tx, past, cmd.To, cmd.ReplayID)

@@ -2,6 +2,7 @@ package notifications
 
 import (
 	"cmp"
+	"net/http"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/broker"
@@ -55,5 +56,10 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 		l.on(n)
 	}
 	function.Emits(f, events.NotificationSent, events.NotificationFailed)
+	function.Serve(f, function.Operation{
+		Method: http.MethodGet, Path: "/api/notifications/recipients/{id}", Summary: "Show to whom letters are sent",
+		Person: "id", Description: "The name and address that letters to a user have; for the user and for admins, 404 " +
+			"for others.",
+	}, n.recipient)
 	return f, nil
 }

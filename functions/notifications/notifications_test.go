@@ -13,6 +13,7 @@ import (
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
+	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/event"
 
 	"github.com/ebb-dev/ebb/events"
@@ -393,6 +394,23 @@ func TestNoAddress(t *testing.T) {
 		got[0] != "notifications.failed.v1" {
 		t.Fatalf("got %v", got)
 	}
+}
+
+// The name and address of a recipient are shown to the user and to admins, until the user is deleted.
+func TestRecipient(t *testing.T) {
+	h, _ := withMail(t)
+	h.MustDeliver(ada)
+	const path = "/api/notifications/recipients/ada"
+	for _, who := range []auth.Principal{functiontest.As("ada"), functiontest.Admin()} {
+		var got struct{ Email string }
+		h.Call("GET", path, who, nil).Expect(200).JSON(&got)
+		if got.Email != "ada@example.com" {
+			t.Errorf("got %+v", got)
+		}
+	}
+	h.Call("GET", path, functiontest.As("bob"), nil).Expect(404)
+	h.MustDeliver(events.UserDeleted.New("ada", events.DeletedUser{UserID: "ada"}))
+	h.Call("GET", path, functiontest.Admin(), nil).Expect(404)
 }
 
 // Without a mail server mail is logged and counts as sent.

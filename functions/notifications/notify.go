@@ -19,11 +19,11 @@ var errRefused = errors.New("refused")
 // mailing is a letter that is to be sent. It has the address of the user at the time when it is sent, and nothing is
 // sent to a user who is deleted by then.
 type mailing struct {
-	UserID   string `json:"user_id"`
+	UserID   string `json:"user_id" person:"id"`
 	OrderID  string `json:"order_id,omitempty"`
 	Template string `json:"template"`
-	Subject  string `json:"subject"`
-	Body     string `json:"body"`
+	Subject  string `json:"subject" personal:"erased"`
+	Body     string `json:"body" personal:"erased"`
 }
 
 // mailPolicy gives a relay that is down, or that asks for patience, the time that RFC 5321 section 4.5.4.1 asks for.

@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
@@ -56,4 +58,33 @@ func (n *notifications) save(
 		return n.users.Replace(ctx, tx, id, next)
 	}
 	return n.users.Put(ctx, tx, id, next)
+}
+
+type recipientInput struct {
+	ID string `path:"id" minLength:"1" maxLength:"128"`
+}
+
+type recipientOutput struct {
+	Body struct {
+		UserID string `json:"user_id"`
+		Name   string `json:"name"`
+		Email  string `json:"email"`
+	}
+}
+
+// recipient returns the copy of a user.
+func (n *notifications) recipient(
+	ctx context.Context, tx *function.Tx, in *recipientInput,
+) (*recipientOutput, error) {
+	u, ok, err := n.users.Find(ctx, tx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	caller := tx.Principal()
+	if !ok || u.Deleted || caller.Subject != in.ID && !caller.Is(auth.RoleAdmin) {
+		return nil, fault.New(fault.NotFound, "there is no such user")
+	}
+	out := &recipientOutput{}
+	out.Body.UserID, out.Body.Name, out.Body.Email = in.ID, u.Name, u.Email
+	return out, nil
 }

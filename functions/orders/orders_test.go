@@ -616,6 +616,11 @@ func TestVisibility(t *testing.T) {
 	if len(page.Items) != 0 {
 		t.Errorf("bob sees %d orders", len(page.Items))
 	}
+	h.Call("GET", "/api/orders?customer_id=ada", functiontest.As("bob"), nil).Expect(http.StatusForbidden)
+	h.Call("GET", "/api/orders?customer_id=ada", functiontest.Admin(), nil).Expect(http.StatusOK).JSON(&page)
+	if len(page.Items) != 5 {
+		t.Errorf("an admin sees %d orders of ada", len(page.Items))
+	}
 	h.Call("GET", "/api/orders?cursor=x", ada, nil).Expect(http.StatusUnprocessableEntity)
 }
 

@@ -25,6 +25,8 @@ type calls struct {
 // request is what the provider is asked for.
 type request struct {
 	provider.Payment
+	CustomerID string `json:",omitempty" person:"id"` // of the token
+
 	Captured bool `json:",omitempty"` // the money is known to be captured
 }
 

@@ -161,8 +161,8 @@ func (s *payments) end(ctx context.Context, tx *function.Tx, p Payment) error {
 // request returns what the provider needs to know of the payment.
 func (p Payment) request() request {
 	return request{
-		provider.Payment{OrderID: p.OrderID, Ref: p.Ref, Amount: p.Amount.Amount, Currency: p.Amount.Currency},
-		p.Status == Captured,
+		Payment:    provider.Payment{OrderID: p.OrderID, Ref: p.Ref, Amount: p.Amount.Amount, Currency: p.Amount.Currency},
+		CustomerID: p.CustomerID, Captured: p.Status == Captured,
 	}
 }
 

@@ -77,7 +77,7 @@ func declare(f *function.Function, driver func(sandbox.Memory) provider.Provider
 	function.Deliver(f, broker.Tuning{Batch: batch, Concurrency: concurrency})
 	s := &payments{
 		f:        f,
-		payments: function.Collection[Payment](f, "payments", store.Entity),
+		payments: function.Collection[Payment](f, "payments", store.Entity, byCustomer),
 		failures: function.Collection[failure](f, "sandbox_failures"),
 		notices:  function.Collection[notice](f, "notices", store.Retain("at", noticeRetention)),
 	}
@@ -89,6 +89,10 @@ func declare(f *function.Function, driver func(sandbox.Memory) provider.Provider
 		Method: http.MethodGet, Path: "/api/payments/{id}", Summary: "Show the payment of an order",
 		Description: "For the customer who pays and for admins; 404 for others.",
 	}, s.get)
+	function.Serve(f, function.Operation{
+		Method: http.MethodGet, Path: "/api/payments", Summary: "List your payments", Person: "customer_id",
+		Description: "The newest first.", Errors: []int{http.StatusForbidden},
+	}, s.list)
 	function.Serve(f, function.Operation{
 		Method: http.MethodPost, Path: "/api/payments/stripe/webhooks", Summary: "Take a webhook of Stripe",
 		Description: "The signature is checked against STRIPE_WEBHOOK_SECRETS. 400: it is not valid, or older than five " +

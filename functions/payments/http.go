@@ -1,11 +1,13 @@
 package payments
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/store"
 )
 
 type paymentID struct {
@@ -26,4 +28,32 @@ func (s *payments) get(ctx context.Context, tx *function.Tx, in *paymentID) (*pa
 	}
 	p.Ref = "" // only the provider needs it
 	return &paymentOutput{Body: p}, nil
+}
+
+// byCustomer is the index of list.
+var byCustomer = store.On("customer_id", "created_at")
+
+type listInput struct {
+	CustomerID string `query:"customer_id" maxLength:"128" doc:"For administrators: the payments of this customer."`
+	function.Paging
+}
+
+// list returns the payments of the caller, or for an admin of a customer.
+func (s *payments) list(ctx context.Context, tx *function.Tx, in *listInput) (*function.Page[Payment], error) {
+	caller := tx.Principal()
+	customer := cmp.Or(in.CustomerID, caller.Subject)
+	if customer != caller.Subject && !caller.Is(auth.RoleAdmin) {
+		return nil, fault.New(fault.Denied, "you may only see what is your own")
+	}
+	page, err := s.payments.Query(ctx, tx, store.Find{
+		Where: []store.Filter{{Field: "customer_id", Op: store.Equal, Value: customer}},
+		Order: []store.Order{{Field: "created_at", Desc: true}}, Limit: in.Limit, Cursor: in.Cursor,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return function.PageOf(page, func(item store.Item[Payment]) Payment {
+		item.Value.Ref = "" // only the provider needs it
+		return item.Value
+	}), nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/ebb-dev/ebb/functions/payments"
 	"github.com/ebb-dev/ebb/functions/payments/provider"
 	"github.com/ebb-dev/ebb/functions/payments/sandbox"
+	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
@@ -447,6 +448,16 @@ func TestVisibility(t *testing.T) {
 	h.Call("GET", "/api/payments/o1", functiontest.As("bob"), nil).Expect(http.StatusNotFound)
 	h.Call("GET", "/api/payments/o2", functiontest.As("ada"), nil).Expect(http.StatusNotFound)
 	h.Call("GET", "/api/payments/o1", functiontest.Nobody, nil).Expect(http.StatusUnauthorized)
+	h.Call("GET", "/api/payments?customer_id=ada", functiontest.As("bob"), nil).Expect(http.StatusForbidden)
+	for path, who := range map[string]auth.Principal{
+		"/api/payments": functiontest.As("ada"), "/api/payments?customer_id=ada": functiontest.Admin(),
+	} {
+		var page struct{ Items []payments.Payment }
+		h.Call("GET", path, who, nil).Expect(http.StatusOK).JSON(&page)
+		if len(page.Items) != 1 || page.Items[0].OrderID != "o1" {
+			t.Errorf("%s: got %+v", path, page)
+		}
+	}
 }
 
 // An invalid configuration is refused, with one error for all invalid values.

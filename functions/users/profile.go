@@ -16,7 +16,7 @@ import (
 
 var (
 	getUser = function.Operation{
-		Method: http.MethodGet, Path: "/api/users/{id}", Summary: "Show a user",
+		Method: http.MethodGet, Path: "/api/users/{id}", Summary: "Show a user", Person: "id",
 		Description: "Oneself, or anyone for an admin. Somebody else's is 404.", Errors: []int{http.StatusForbidden},
 	}
 	changeUser = function.Operation{

@@ -2,13 +2,19 @@ package views
 
 import (
 	"context"
+	"fmt"
+	"hash/fnv"
 	"strconv"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
-// dayRevenue is the sum of the orders confirmed on one day, of one customer or of all.
+// dayRevenue is the sum of the orders confirmed on one day, of one customer, or a part of the sum of all customers.
+//
+// Every confirmed order adds to the sum of all, so that one document of it would be written by all instances at once.
+// Each instance adds to the part that it has drawn when it was made. A reader adds the parts of a day up, with the one
+// document that an older version of the function has written, or writes beside this one.
 type dayRevenue struct {
 	Generation int64  `json:"generation"`
 	CustomerID string `json:"customer_id"`
@@ -18,8 +24,18 @@ type dayRevenue struct {
 	Orders     int    `json:"orders"`
 }
 
-// allCustomers is the customer id under which the sum of all customers is stored.
+// allCustomers is the customer id under which the parts of the sum of all customers are stored.
 const allCustomers = "*"
+
+// revenueParts is how many parts the sum of a day has at most.
+const revenueParts = 32
+
+// drawPart returns the part that an instance adds to.
+func drawPart(id string) string {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(id))
+	return fmt.Sprintf("/%02d", h.Sum32()%revenueParts)
+}
 
 // keyed returns the document id of an entity in a generation.
 func keyed(generation int64, id string) string { return strconv.FormatInt(generation, 10) + "/" + id }
@@ -81,6 +97,9 @@ func (v *views) count(
 	ctx context.Context, tx *function.Tx, generation int64, customer string, data events.ConfirmedOrder,
 ) error {
 	id := keyed(generation, customer+"/"+day(data.ConfirmedAt)+"/"+data.Total.Currency)
+	if customer == allCustomers {
+		id += v.part
+	}
 	e, _, err := v.revenue.Find(ctx, tx, id)
 	if err != nil {
 		return err

@@ -5,8 +5,9 @@
 // orders.placed, orders.confirmed, orders.cancelled, and archive.replayed. It emits archive.replay to start a rebuild.
 //
 // It owns one document per order, and one per day, customer and currency, both with the number of their generation; the
-// names of users and products, and the stock, which are joined when a list is read, so that a rename changes no other
-// document and a deleted user's name is erased in one place; and the number of the live generation.
+// sums of all customers in parts, so that instances do not wait for each other; the names of users and products, and
+// the stock, which are joined when a list is read, so that a rename changes no other document and a deleted user's name
+// is erased in one place; and the number of the live generation.
 //
 // Events may come in any order and more than once: each event of an order adds to its document, confirmed takes
 // precedence over cancelled, and the document records whether it was counted in the revenue. Of a user, a product or

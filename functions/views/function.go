@@ -13,6 +13,7 @@ import (
 )
 
 type views struct {
+	part        string // of the sums of all customers; see dayRevenue
 	orders      *store.Collection[order]
 	revenue     *store.Collection[dayRevenue]
 	users       *store.Collection[user]
@@ -28,6 +29,7 @@ func New(env function.Env) (*function.Function, error) {
 	f := function.New("views", env)
 	function.Deliver(f, broker.Tuning{MinBatchInterval: 25 * time.Millisecond}) // a read model may be behind the events
 	v := &views{
+		part: drawPart(f.Env().NewID()),
 		orders: function.Collection[order](f, "orders",
 			store.On("generation", "placed"), store.On("generation", "customer_id", "placed"),
 			store.On("generation", "status", "placed"), store.On("generation", "customer_id", "status", "placed")),
@@ -52,7 +54,7 @@ func New(env function.Env) (*function.Function, error) {
 
 	admin := function.Only(auth.RoleAdmin)
 	function.Serve(f, function.Operation{
-		Method: http.MethodGet, Path: "/api/views/orders", Summary: "List orders, newest first",
+		Method: http.MethodGet, Path: "/api/views/orders", Summary: "List orders, newest first", Person: "customer_id",
 		Description: "An administrator sees all orders, any other caller their own.",
 	}, v.listOrders)
 	function.Serve(f, function.Operation{

@@ -162,14 +162,41 @@ func (v *views) listRevenue(ctx context.Context, tx *function.Tx, in *listRevenu
 	if in.To != "" {
 		find.Where = append(find.Where, store.Filter{Field: "day", Op: store.LessOrEqual, Value: in.To})
 	}
-	page, err := v.revenue.Query(ctx, tx, find)
-	if err != nil {
-		return nil, err
+	return v.sums(ctx, tx, find)
+}
+
+// sums returns a page of days, each the sum of the documents of the day and currency. These follow each other, since
+// the ids of parts begin with that of the sum.
+func (v *views) sums(ctx context.Context, tx *function.Tx, find store.Find) (*function.Page[Day], error) {
+	out := &function.Page[Day]{}
+	out.Body.Items = []Day{}
+	most := find.Limit
+	find.Limit = min(2*most, store.MaxLimit)
+	var last store.Item[dayRevenue]
+	for {
+		page, err := v.revenue.Query(ctx, tx, find)
+		if err != nil {
+			return nil, err
+		}
+		for _, item := range page.Items {
+			e, n := item.Value, len(out.Body.Items)
+			if n == 0 || out.Body.Items[n-1].Day != e.Day || out.Body.Items[n-1].Currency != e.Currency {
+				if n == most {
+					at := store.Position{ID: last.ID, Values: []any{last.Value.Day}}
+					out.Body.Next = store.EncodeCursor(at)
+					return out, nil
+				}
+				out.Body.Items = append(out.Body.Items, Day{Day: e.Day, Currency: e.Currency})
+				n++
+			}
+			out.Body.Items[n-1].Amount += e.Amount
+			out.Body.Items[n-1].Orders += e.Orders
+			last = item
+		}
+		if find.Cursor = page.Next; find.Cursor == "" {
+			return out, nil
+		}
 	}
-	return function.PageOf(page, func(item store.Item[dayRevenue]) Day {
-		e := item.Value
-		return Day{Day: e.Day, Currency: e.Currency, Amount: e.Amount, Orders: e.Orders}
-	}), nil
 }
 
 // Product is a product with its available stock.

@@ -13,6 +13,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
+	"github.com/ebb-dev/ebb/infra/store"
 )
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -358,4 +359,66 @@ func TestRebuildEmpty(t *testing.T) {
 		t.Fatalf("got %+v", got)
 	}
 	same(t, "orders", snapshot(h), "")
+}
+
+// Each instance adds to a part of the sum of all customers, beside what an older version has stored in one document.
+// The parts of a day are shown as one sum, on one page.
+func TestRevenueInParts(t *testing.T) {
+	h := functiontest.New(t, views.New)
+	h.MustDeliver(confirmed("x", "ada", 1, noon))
+	d := h.I.Declaration()
+	db, err := h.Store(t.Context(), d.Name, d.Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for day, currency := range []string{"EUR", "USD", "EUR"} {
+		date := fmt.Sprintf("2026-03-%02d", day/2+1)
+		const form = `{"generation":1,"customer_id":"*","day":%q,"currency":%q,"amount":1000,"orders":3}`
+		old := fmt.Sprintf(form, date, currency)
+		if err := db.Commit(t.Context(), store.Batch{Mutations: []store.Mutation{{
+			Key: store.Key{Collection: "revenue", ID: "1/*/" + date + "/" + currency}, Version: 1, Data: []byte(old),
+		}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range 200 {
+		h.Restart() // each instance draws a part
+		at := noon.AddDate(0, 0, n%2)
+		h.MustDeliver(confirmed(fmt.Sprint("o", n), fmt.Sprint("c", n), 10, at))
+	}
+	parts, _, err := db.Query(t.Context(), store.Query{
+		Collection: "revenue", Limit: store.MaxLimit, Order: []store.Order{{Field: "day"}}, Where: []store.Filter{
+			{Field: "generation", Op: store.Equal, Value: int64(1)}, {Field: "customer_id", Op: store.Equal, Value: "*"},
+		},
+	})
+	if err != nil || len(parts) < 10 || len(parts) > 3+2*32 {
+		t.Errorf("the sums are in %d documents, %v", len(parts), err)
+	}
+	const want = "2026-03-01 2001 EUR in 104; 2026-03-01 1000 USD in 3; 2026-03-02 2000 EUR in 103; "
+	same(t, "all", revenue(h, functiontest.Admin(), ""), want)
+	for limit := 1; limit <= 4; limit++ {
+		got, cursor, pages := "", "", 0
+		for {
+			var page struct {
+				Items []views.Day
+				Next  string
+			}
+			query := fmt.Sprintf("/api/views/revenue?limit=%d", limit)
+			if cursor != "" {
+				query += "&cursor=" + cursor
+			}
+			h.Call("GET", query, functiontest.Admin(), nil).Expect(200).JSON(&page)
+			for _, d := range page.Items {
+				got += fmt.Sprintf("%s %d %s in %d; ", d.Day, d.Amount, d.Currency, d.Orders)
+			}
+			pages++
+			if cursor = page.Next; cursor == "" {
+				break
+			}
+		}
+		same(t, fmt.Sprint("with limit ", limit), got, want)
+		if pages != (3+limit-1)/limit {
+			t.Errorf("%d pages with limit %d", pages, limit)
+		}
+	}
 }

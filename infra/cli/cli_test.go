@@ -64,6 +64,7 @@ func TestUsageErrors(t *testing.T) {
 		"its flags":          {[]string{"depv", "--port", "1"}, `did you mean "dev"?`},
 		"far from any":       {[]string{"frobnicate"}, "ebb help lists them"},
 		"an unknown flag":    {[]string{"dev", "--port", "1"}, "--port\nusage: ebb dev [flags]"},
+		"a bad retention":    {[]string{"dev", "--log-retention", "0s"}, `want a duration other than 0`},
 		"a bad flag":         {[]string{"dev", "--idle", "soon"}, `"soon" for "--idle" flag: want a duration`},
 		"a bad address":      {[]string{"dev", "--addr", "here"}, `"here" for "--addr" flag: want HOST:PORT`},
 		"a superfluous word": {[]string{"dev", "now"}, `dev takes no arguments, got "now"`},

@@ -34,6 +34,7 @@ type devConfig struct {
 	Origins  string        `envconfig:"EBB_CORS_ORIGINS" desc:"origins whose scripts may call, with commas; * for any"`
 	Data     string        `envconfig:"EBB_DATA" desc:"directory of the data"`
 	Idle     time.Duration `envconfig:"EBB_IDLE" default:"60s" desc:"time without work after which a function is stopped"`
+	Log      time.Duration `envconfig:"EBB_LOG_RETENTION" default:"168h" desc:"how long the broker's log keeps events for a function that is not there any more; negative: for ever"`
 	Issuer   string        `envconfig:"EBB_ISSUER" default:"ebb" desc:"the iss claim of tokens"`
 	Audience string        `envconfig:"EBB_AUDIENCE" default:"ebb" desc:"the aud claim of tokens"`
 	Seed     bool          `envconfig:"EBB_SEED" default:"true" desc:"fill a new system with samples"`
@@ -47,6 +48,9 @@ func (c devConfig) Validate() error {
 	}
 	if c.Idle <= 0 {
 		violations = append(violations, errors.New("EBB_IDLE must be more than 0"))
+	}
+	if c.Log == 0 {
+		violations = append(violations, errors.New("EBB_LOG_RETENTION must not be 0"))
 	}
 	return errors.Join(violations...)
 }
@@ -121,6 +125,18 @@ func (d *devFlags) define(a *app, f *pflag.FlagSet) {
 		func(v string) error {
 			if idle, err := time.ParseDuration(v); err != nil || idle <= 0 {
 				return errors.New("want a duration of more than 0 such as 250ms or 1m30s")
+			}
+			return nil
+		},
+	)
+	variable(
+		"log-retention",
+		"EBB_LOG_RETENTION",
+		"how long the broker keeps events for a function that is not there any more: a `time`, negative for ever "+
+			"(EBB_LOG_RETENTION, 168h)",
+		func(v string) error {
+			if retention, err := time.ParseDuration(v); err != nil || retention == 0 {
+				return errors.New("want a duration other than 0 such as 24h, or -1s for ever")
 			}
 			return nil
 		},
@@ -235,7 +251,7 @@ func (a *app) host(ctx context.Context, cfg devConfig, lookup config.Lookup, wat
 	}
 	named := map[string]string{"EBB_ADMIN_EMAIL": admin.Email, "EBB_ADMIN_PASSWORD": admin.Password}
 	host, err := local.New(ctx, local.Config{
-		Dir: cfg.Data, Idle: cfg.Idle, Lookup: lookup, Telemetry: watch,
+		Dir: cfg.Data, Idle: cfg.Idle, LogRetention: cfg.Log, Lookup: lookup, Telemetry: watch,
 		System:   a.system,
 		Loopback: onLoopback(listener.Addr()), Hosts: list(cfg.Hosts), Origins: list(cfg.Origins),
 		Claims:  local.Claims{Issuer: cfg.Issuer, Audience: cfg.Audience},

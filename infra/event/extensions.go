@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -82,10 +83,24 @@ func CheckAttributes(e ce.Event) error {
 			return fmt.Errorf("%s has a character that no attribute may have", a.name)
 		}
 	}
+	if c.Time != nil {
+		if err := checkTime(c.Time.Time); err != nil {
+			return fmt.Errorf("time: %w", err)
+		}
+	}
 	for name, value := range c.Extensions {
 		if text, ok := value.(string); ok && !permitted(text) {
 			return fmt.Errorf("%s has a character that no attribute may have", name)
 		}
+	}
+	return nil
+}
+
+// checkTime returns an error for a time that RFC 3339 cannot express in UTC, in which it is written: the time of
+// another zone may be in the year before or after.
+func checkTime(t time.Time) error {
+	if year := t.UTC().Year(); year < 0 || year > 9999 {
+		return fmt.Errorf("the year %d has no four digits", year)
 	}
 	return nil
 }

@@ -314,6 +314,9 @@ func SetAttribute(c *ce.EventContextV1, name, text string) error {
 		return err
 	case "time":
 		t, err := types.ParseTimestamp(text)
+		if err == nil {
+			err = checkTime(t.Time)
+		}
 		c.Time = t
 		return err
 	}

@@ -75,6 +75,15 @@ func (i *Info) accepts(e ce.Event) error {
 	return nil
 }
 
+// New returns a pointer to a new value of the Go type with the data, which it checks against the schema.
+func (i *Info) New(data []byte) (any, error) {
+	v := reflect.New(i.GoType)
+	if err := i.Schema.decode(data, v.Elem()); err != nil {
+		return nil, i.named(err)
+	}
+	return v.Interface(), nil
+}
+
 func (i *Info) named(err error) error {
 	if err == nil {
 		return nil

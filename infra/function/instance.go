@@ -35,8 +35,8 @@ func (i instance) DeclareSchedule(s manifest.Schedule) { i.schedules = append(i.
 // DeclareCall adds an outside call to the manifest, for package outside. It is called while the function is declared.
 func (i instance) DeclareCall(c manifest.Call) { i.calls = append(i.calls, c) }
 
-// DeclarePersonal notes that the function stores encrypted personal data, for package journal. It is called while the
-// function is declared.
+// DeclarePersonal notes that the function stores encrypted personal data, for packages journal and outside. It is
+// called while the function is declared.
 func (i instance) DeclarePersonal() { i.storesPersonal = true }
 
 // startStopper is a handler that does something while the function runs.

@@ -64,21 +64,22 @@ func (f *Function) migrate(ctx context.Context, db store.Driver) {
 	}
 	finished := true
 	for _, spec := range specs {
-		done, err := f.migrateSome(ctx, db, spec, now.UTC())
-		if err != nil {
-			if !fault.Is(err, fault.Conflict) { // with another instance, which has done the portion
-				f.env.Logger.WarnContext(ctx, "documents could not be migrated and are tried again later",
-					"function", f.name, "collection", spec.Name, "error", err)
-			}
-			return
+		done, err := f.migrateSome(ctx, db, spec, now.UTC(), nil)
+		if fault.Is(err, fault.TooLarge) { // the first document alone
+			done, err = f.migrateSome(ctx, db, spec, now.UTC(), err)
 		}
-		finished = finished && done
+		if err != nil && !fault.Is(err, fault.Conflict) { // with another instance, which has done the portion
+			f.env.Logger.WarnContext(ctx, "documents could not be migrated and are tried again later",
+				"function", f.name, "collection", spec.Name, "error", err)
+		}
+		finished = finished && done && err == nil
 	}
 	f.backfill.finished.Store(finished)
 }
 
+// migrateSome migrates a portion. With skip it passes over the next document, which cannot be migrated for that reason.
 func (f *Function) migrateSome(
-	ctx context.Context, db store.Driver, spec store.Spec, now time.Time,
+	ctx context.Context, db store.Driver, spec store.Spec, now time.Time, skip error,
 ) (finished bool, err error) {
 	var m migration
 	ended := false
@@ -97,7 +98,12 @@ func (f *Function) migrateSome(
 		if ended = false; m.Finished || now.Before(m.Next) {
 			return nil
 		}
-		p, err := tx.Backfill(ctx, spec, m.After, backfillLimit)
+		var p store.Portion
+		if skip == nil {
+			p, err = tx.Backfill(ctx, spec, m.After, tx.Portion(backfillLimit))
+		} else {
+			p, err = passOver(ctx, tx, spec, m.After, skip)
+		}
 		if err != nil {
 			return err
 		}
@@ -120,6 +126,20 @@ func (f *Function) migrateSome(
 		f.reportMigrated(ctx, spec, m)
 	}
 	return m.Finished, err
+}
+
+// passOver leaves the document that follows an id as it is.
+func passOver(ctx context.Context, tx *store.Tx, spec store.Spec, after string, why error) (store.Portion, error) {
+	q := store.Query{Collection: spec.Name, Limit: 1}
+	if after != "" {
+		q.After = &store.Position{ID: after}
+	}
+	docs, more, err := tx.Query(ctx, q)
+	p := store.Portion{Last: after, Seen: len(docs), More: more, Failed: why}
+	for _, d := range docs {
+		p.Last = d.ID
+	}
+	return p, err
 }
 
 func (f *Function) reportMigrated(ctx context.Context, spec store.Spec, m migration) {

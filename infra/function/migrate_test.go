@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
 	"github.com/ebb-dev/ebb/infra/store"
@@ -81,7 +82,7 @@ func put(h *functiontest.Harness, id string) *functiontest.Response {
 }
 
 // A document of an older version is migrated when it is read, and when it is written nothing of the older form is left.
-// The older version, running still, is refused what the newer one has written, if it knows of migrations at all.
+// The older version, running still, is refused what the newer one has written.
 func TestDocumentsAreMigrated(t *testing.T) {
 	old := functiontest.New(t, peopleV1)
 	put(old, "p").Expect(204)
@@ -95,6 +96,21 @@ func TestDocumentsAreMigrated(t *testing.T) {
 	want := `{"_revision":1,"first":"Ada","last":"King!"}`
 	if docs := documents(t, h, "people"); string(docs[0].Data) != want {
 		t.Errorf("got %s, want %s", docs[0].Data, want)
+	}
+	put(old, "p").Expect(503) // it has no migrations yet, and would write its form over the newer one
+	between := functiontest.New(t, func(env function.Env) (*function.Function, error) {
+		f := function.New("people", env)
+		people := function.Collection[personV2](f, "people", store.Accept(1))
+		function.Serve(f, function.Operation{Method: "GET", Path: "/api/people/{id}"},
+			func(ctx context.Context, tx *function.Tx, in *personInput) (*personOutput, error) {
+				p, err := people.Get(ctx, tx, in.ID)
+				return &personOutput{p}, err
+			})
+		return f, nil
+	}, sharing(old))
+	between.Call("GET", "/api/people/p", functiontest.As("ada"), nil).Expect(200).JSON(&got)
+	if (got != personV2{"Ada", "King!"}) {
+		t.Errorf("a version that accepts the revision reads %+v", got)
 	}
 	newer := functiontest.New(t, func(env function.Env) (*function.Function, error) {
 		f := function.New("people", env)
@@ -190,4 +206,80 @@ func TestBackfillGoesOn(t *testing.T) {
 	if p := documents(t, h, "_migrations"); strings.Contains(string(p[0].Data), `"finished":true`) {
 		t.Errorf("the migration has ended: %s", p[0].Data)
 	}
+}
+
+// Documents that together have more bytes than the store takes at once are migrated in smaller portions, and a
+// collection that cannot be migrated holds up no other. A document that is too large alone is left as it is.
+func TestBackfillOfLargeDocuments(t *testing.T) {
+	text := strings.Repeat("x", 10<<10)
+	two := func(option ...store.Option) func(function.Env) (*function.Function, error) {
+		return func(env function.Env) (*function.Function, error) {
+			f := function.New("people", env)
+			large := function.Collection[personV1](f, "alarge", option...)
+			people := function.Collection[personV1](f, "people", option...)
+			function.Serve(f,
+				function.Operation{Method: "PUT", Path: "/api/people/{id}", Status: 204, Idempotency: function.Off},
+				func(ctx context.Context, tx *function.Tx, in *personInput) (*struct{}, error) {
+					if err := large.Put(ctx, tx, in.ID, personV1{Name: text}); err != nil {
+						return nil, err
+					}
+					return nil, people.Put(ctx, tx, in.ID, personV1{Name: "Ada King"})
+				})
+			return f, nil
+		}
+	}
+	old := functiontest.New(t, two())
+	for n := range 40 {
+		put(old, fmt.Sprintf("p%03d", n)).Expect(204)
+	}
+	d := old.I.Declaration()
+	db, err := old.Store(t.Context(), d.Name, d.Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	limit := 100 << 10
+	if err := db.Commit(t.Context(), store.Batch{Mutations: []store.Mutation{{
+		Key:     store.Key{Collection: "alarge", ID: "p020, larger"},
+		Version: 1, Data: []byte(`{"name":"` + strings.Repeat("x", limit) + `"}`),
+	}}}); err != nil {
+		t.Fatal(err)
+	}
+	h := functiontest.New(t, two(store.Migrate(func(store.Fields) error { return nil })), func(h *functiontest.Harness) {
+		h.Store = func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
+			db, err := old.Store(ctx, name, schema)
+			return narrow{db, limit}, err
+		}
+	})
+	left := func(collection string) (n int) {
+		for _, d := range documents(t, old, collection) {
+			if !strings.Contains(string(d.Data), `"_revision"`) {
+				n++
+			}
+		}
+		return n
+	}
+	for range 20 {
+		put(h, "x").Expect(204)
+		h.Clock.Advance(time.Second)
+	}
+	if n, m := left("alarge"), left("people"); n != 1 || m > 0 {
+		t.Errorf("%d and %d documents are left, want 1 and none", n, m)
+	}
+}
+
+// narrow is a store whose commits have a limit in bytes.
+type narrow struct {
+	store.Driver
+	bytes int
+}
+
+func (s narrow) Commit(ctx context.Context, b store.Batch) error {
+	size := 0
+	for _, m := range b.Mutations {
+		size += len(m.Data)
+	}
+	if size > s.bytes {
+		return fault.New(fault.TooLarge, "a commit has %d bytes", size)
+	}
+	return s.Driver.Commit(ctx, b)
 }

@@ -81,6 +81,11 @@ type Operation struct {
 	Errors      []int         // statuses to document besides the usual ones
 	Hidden      bool          // left out of OpenAPI
 	Policy      policy.Policy // what a gateway does with the requests; an environment may change it
+
+	// Person declares that a GET operation answers with what the function holds of a person, to the person and to admins:
+	// it is the parameter, of the path or the query, that takes the person's id. The answer is a part of the person's
+	// export, all pages of it; 404 means that the function holds nothing.
+	Person string
 }
 
 func (op Operation) unsafe() bool { return !op.route().Safe() }
@@ -89,7 +94,8 @@ func (op Operation) takesKey() bool { return op.Idempotency == Optional || op.Id
 
 // route returns the operation as the manifest has it.
 func (op Operation) route() manifest.Route {
-	r := manifest.Route{Method: op.Method, Path: op.Path, Summary: op.Summary, Access: manifest.AccessAuthenticated}
+	r := manifest.Route{Method: op.Method, Path: op.Path, Summary: op.Summary, Access: manifest.AccessAuthenticated,
+		Person: op.Person}
 	if op.MaxBody != defaultMaxBody {
 		r.MaxBody = op.MaxBody
 	}
@@ -150,6 +156,9 @@ func Serve[In, Out any](
 	f *Function, op Operation, h func(ctx context.Context, tx *Tx, in *In) (*Out, error), options ...Option[In, Out],
 ) {
 	op = op.withDefaults(f.name)
+	if op.Person != "" && op.Method != http.MethodGet {
+		panic("function " + f.name + ": " + op.Method + " " + op.Path + " cannot answer with what is held of a person")
+	}
 	s := &served[In, Out]{f: f, op: op, codec: codecOf(reflect.TypeFor[Out]()), handle: h}
 	for _, o := range options {
 		o(s)

@@ -318,17 +318,48 @@ func checkPlaceholders(info *event.Info) {
 	}
 }
 
-// revealed returns a handler step that decodes an event of the type with its personal fields.
+// revealed returns a handler step that decodes an event of the type with its personal fields. Those of an older version
+// are put into that version's data before it is read as the newer one: the two may have other fields.
 func revealed[T any](f *Function, t event.Type[T]) func(e ce.Event) (T, error) {
 	fields := personal.FieldsOf(reflect.TypeFor[T]())
-	return func(e ce.Event) (T, error) {
-		data, err := t.Decode(e)
-		if err != nil {
+	older := map[string]*event.Info{}
+	for _, info := range t.Info().Older() {
+		if personalFields(info) != nil {
+			older[info.Name] = info
+		}
+	}
+	return func(e ce.Event) (data T, err error) {
+		old := older[e.Type()]
+		if old != nil {
+			if e.DataEncoded, err = f.revealData(old, e); err != nil {
+				return data, err
+			}
+		}
+		if data, err = t.Decode(e); err != nil {
 			return data, fault.Wrap(err, fault.Invalid, "%s", err.Error())
 		}
-		if fields != nil {
+		if fields != nil && e.Type() == t.Name() {
 			err = f.reveal(fields, e, &data)
 		}
 		return data, err
 	}
+}
+
+// revealData returns the data of an event with the values of its personal fields. Where the key is gone the data stays.
+func (f *Function) revealData(info *event.Info, e ce.Event) ([]byte, error) {
+	if event.Extension(e, event.PersonalValues) == "" || event.Extension(e, event.PersonalKey) == "" {
+		return e.DataEncoded, nil
+	}
+	data, err := info.New(e.DataEncoded)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Invalid, "%s", err.Error())
+	}
+	if err := f.reveal(personalFields(info), e, data); err != nil {
+		return nil, err
+	}
+	encoded, err := json.Marshal(data)
+	if err != nil {
+		return nil, fault.Wrap(err, fault.Internal, "encode %s", info.Name)
+	}
+	return encoded, nil
 }

@@ -72,6 +72,7 @@ func (g *Gateway) read(file string, document []byte) (*table, error) {
 	for _, c := range g.cfg.Compositions {
 		declared[name(c.route())] = c.route()
 	}
+	declared[name(exportRoute)] = exportRoute
 	// The first pass finds the defaults, which the operations of the second begin with.
 	env := environment{Operations: operations(declared, policy.Policy{})}
 	strictyaml.Decode(file, document, &env)
@@ -243,6 +244,7 @@ func (g *Gateway) build(env environment) (*table, error) {
 	for _, c := range g.cfg.Compositions {
 		errs = append(errs, g.addComposition(t, c, env))
 	}
+	errs = append(errs, g.addExport(t, env))
 	t.invalidate(g, env)
 	for _, r := range g.documents {
 		if r.Path == "/" {

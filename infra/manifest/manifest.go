@@ -39,6 +39,10 @@ type Route struct {
 	Roles   []string `json:"roles,omitempty"`
 	MaxBody int64    `json:"max_body,omitempty"` // bytes; 0: DefaultMaxBody
 
+	// Person is the parameter, of the path or the query, that takes the id of a person: the answer is what the function
+	// holds of the person, and a part of the person's export. Empty: it is none.
+	Person string `json:"person,omitempty"`
+
 	// Policy is what a gateway does with the requests. Nil asks for nothing.
 	Policy *policy.Policy `json:"policy,omitempty"`
 }

@@ -2,7 +2,7 @@ package outside
 
 import (
 	"context"
-	"encoding/json"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -10,6 +10,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/personal"
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
@@ -91,6 +92,8 @@ type Call[In, Out any] struct {
 	breaker breaker
 	do      func(ctx context.Context, r Request[In]) (Out, error)
 	then    func(ctx context.Context, tx *function.Tx, r Result[In, Out]) error
+
+	personal *personal.Fields // of In; nil: none
 }
 
 // Declare declares a call.
@@ -100,7 +103,7 @@ type Call[In, Out any] struct {
 // fault.Kind.Retryable), such as fault.Invalid, is a final refusal.
 //
 // then is the handler of the result, in the unit of work that ends the call. When it fails, the call is made again
-// later. In is stored as JSON until then.
+// later. In is stored as JSON until then, with its personal fields encrypted.
 func Declare[In, Out any](
 	c *Calls, name string, p Policy, do func(ctx context.Context, r Request[In]) (Out, error),
 	then func(ctx context.Context, tx *function.Tx, r Result[In, Out]) error,
@@ -114,8 +117,11 @@ func Declare[In, Out any](
 	p = p.withDefaults()
 	hook := c.f.Instance().(interface{ DeclareCall(manifest.Call) })
 	hook.DeclareCall(manifest.Call{Name: name, Deadline: p.Deadline.String(), GiveUp: max(p.GiveUp, 0).String()})
-	call := &Call[In, Out]{calls: c, name: name, policy: p, breaker: breaker{policy: p.Breaker}, do: do, then: then}
-	c.byName[name] = call
+	call := &Call[In, Out]{
+		calls: c, name: name, policy: p, breaker: breaker{policy: p.Breaker}, do: do, then: then,
+		personal: c.personalOf(reflect.TypeFor[In]()),
+	}
+	c.byName[name], c.byName[name+sealedCall] = call, call
 	return call
 }
 
@@ -123,7 +129,11 @@ func Declare[In, Out any](
 // entity which is called for once, or else tx.Key. While a call of the id has no result, starting it again is
 // fault.Conflict. Start does nothing for a replayed event.
 func (c *Call[In, Out]) Start(ctx context.Context, tx *function.Tx, id string, in In) error {
-	return c.calls.start(ctx, tx, c.name, id, in)
+	sealed, name, err := c.seal(ctx, tx, in)
+	if err != nil {
+		return err
+	}
+	return c.calls.start(ctx, tx, name, id, sealed)
 }
 
 // Document returns the key of the document that a call has while it has no result, for function.Prefetch.
@@ -147,10 +157,11 @@ func (c *Call[In, Out]) limits() Policy { return c.policy }
 
 // make calls the service, a few times if it fails.
 func (c *Call[In, Out]) make(ctx context.Context, p pending) (outcome, error) {
-	r := Request[In]{ID: p.ID, Key: c.calls.key(p)}
-	if err := json.Unmarshal(p.In, &r.In); err != nil {
-		return nil, fault.Wrap(err, fault.Internal, "decode what %s is called with", c.name)
+	in, err := c.read(ctx, p)
+	if err != nil {
+		return nil, err
 	}
+	r := Request[In]{ID: p.ID, Key: c.calls.key(p), In: in}
 	env, pause := c.calls.f.Env(), c.policy.Retry.Delay
 	end := env.Now().Add(atOnceFor)
 	for n := 1; ; n++ {
@@ -214,9 +225,11 @@ func timeLeft(ctx context.Context, now time.Time) (left time.Duration, ok bool) 
 
 func (c *Call[In, Out]) finish(ctx context.Context, tx *function.Tx, p pending, o outcome, failure error) error {
 	r := Result[In, Out]{ID: p.ID, Err: failure}
-	if err := json.Unmarshal(p.In, &r.In); err != nil && failure == nil {
-		return fault.Wrap(err, fault.Internal, "decode what %s was called with", c.name)
+	in, err := c.open(ctx, p, tx)
+	if err != nil && failure == nil {
+		return err
 	}
+	r.In = in
 	r.Out, _ = o.(Out)
 	return c.then(ctx, tx, r)
 }

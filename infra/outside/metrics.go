@@ -2,6 +2,7 @@ package outside
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -48,7 +49,7 @@ func (c *Calls) observe(ctx context.Context, tx *function.Tx) error {
 	}
 	counts := map[string]count{}
 	for name := range c.byName {
-		counts[name] = count{}
+		counts[strings.TrimSuffix(name, sealedCall)] = count{}
 	}
 	cursor, more := "", true
 	for seen := 0; more && seen < observedLimit; {
@@ -59,13 +60,13 @@ func (c *Calls) observe(ctx context.Context, tx *function.Tx) error {
 			return err
 		}
 		for _, item := range page.Items {
-			n := counts[item.Value.Call]
+			n := counts[item.Value.name()]
 			n.open++
 			if item.Value.Attempts > 0 {
 				n.failing++
 			}
 			n.oldest = max(n.oldest, tx.Now().Sub(item.Value.At))
-			counts[item.Value.Call] = n
+			counts[item.Value.name()] = n
 		}
 		seen += len(page.Items)
 		cursor, more = page.Next, page.Next != ""

@@ -32,7 +32,7 @@ type shownCall struct {
 
 func (c *Calls) shown(p pending) shownCall {
 	return shownCall{
-		Call: p.Call, ID: p.ID, Key: c.key(p), StartedAt: p.At, Due: time.UnixMilli(p.Due).UTC(), Attempts: p.Attempts,
+		Call: p.name(), ID: p.ID, Key: c.key(p), StartedAt: p.At, Due: time.UnixMilli(p.Due).UTC(), Attempts: p.Attempts,
 		Error: p.Error, Ending: p.Ending, CausationID: p.cause().ID(), CorrelationID: p.Correlation,
 		Undeclared: c.byName[p.Call] == nil,
 	}

@@ -35,6 +35,7 @@ package outside
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"sync"
 	"time"
 
@@ -106,7 +107,10 @@ func (p pending) claimedWithin(d time.Duration, now time.Time) bool {
 	return p.Claimed != 0 && now.Sub(time.UnixMilli(p.Claimed)).Abs() < d
 }
 
-func (p pending) doc() string { return docID(p.Call, p.ID) }
+func (p pending) doc() string { return docID(p.name(), p.ID) }
+
+// name returns the declared name of the call.
+func (p pending) name() string { return strings.TrimSuffix(p.Call, sealedCall) }
 
 // cause returns the event that started the call, without its data; a zero one for a request.
 func (p pending) cause() (e ce.Event) {
@@ -140,16 +144,15 @@ func (c *Calls) start(ctx context.Context, tx *function.Tx, name, id string, in 
 	}
 	p := pending{
 		Call: name, ID: id, Run: tx.NewID(), At: tx.Now(),
-		Due: tx.Now().UnixMilli(), Claimed: tx.Now().UnixMilli(),
-		Message: tx.Key(name + "/" + id), Correlation: telemetry.Correlation(ctx),
+		Due: tx.Now().UnixMilli(), Claimed: tx.Now().UnixMilli(), Correlation: telemetry.Correlation(ctx),
 	}
+	p.Message = tx.Key(p.doc())
 	var err error
 	if p.In, err = json.Marshal(in); err != nil {
 		return fault.Wrap(err, fault.Internal, "encode what %s is called with", name)
 	}
 	if e := tx.Event(); e.Context != nil {
-		e.DataEncoded = nil
-		if p.Cause, err = json.Marshal(e); err != nil {
+		if p.Cause, err = json.Marshal(causeOf(e)); err != nil {
 			return fault.Wrap(err, fault.Internal, "encode the event that starts %s", name)
 		}
 	}
@@ -286,7 +289,7 @@ func (c *Calls) postpone(p pending, policy Policy, failure error) func(context.C
 // report logs that a call has failed and will be made again.
 func (c *Calls) report(ctx context.Context, p pending, failure error) {
 	env := c.f.Env()
-	c.failures.Add(ctx, 1, metric.WithAttributes(c.attributes(p.Call)...))
+	c.failures.Add(ctx, 1, metric.WithAttributes(c.attributes(p.name())...))
 	log, age := env.Logger.WarnContext, env.Now().Sub(p.At)
 	if age > lateAfter {
 		log = env.Logger.ErrorContext

@@ -3,6 +3,7 @@ package personal
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,7 +30,8 @@ var known sync.Map // reflect.Type → *Fields
 
 // FieldsOf returns the personal fields of a struct type; nil when it has none. A string field is personal when it has
 // the tag personal, whose value takes its place where the person is erased; a string field with the tag person:"id" has
-// the person's id. It panics when fields are personal and no field has the id, and on a tag at another kind of field.
+// the person's id. It panics when fields are personal and no field has the id, and on a tag at another kind of field,
+// within a list or a map, or in a type that is within itself: such a field would be sent and stored in the clear.
 func FieldsOf(t reflect.Type) *Fields {
 	if f, ok := known.Load(t); ok {
 		return f.(*Fields)
@@ -50,7 +52,13 @@ func FieldsOf(t reflect.Type) *Fields {
 }
 
 func (f *Fields) collect(root, t reflect.Type, at path, prefix string, depth int) {
-	if depth > 8 || t == reflect.TypeFor[time.Time]() {
+	if t == reflect.TypeFor[time.Time]() {
+		return
+	}
+	if depth > maxDepth {
+		if name := hidden(t, nil); name != "" {
+			panic(fmt.Sprintf("personal: field %s of %s is nested too deep, or in itself", name, root))
+		}
 		return
 	}
 	for i := range t.NumField() {
@@ -71,10 +79,44 @@ func (f *Fields) collect(root, t reflect.Type, at path, prefix string, depth int
 			f.person = here
 		case isPersonal:
 			f.fields = append(f.fields, field{prefix + name, placeholder, here})
+		case name == "-":
 		case inner.Kind() == reflect.Struct:
 			f.collect(root, inner, here, prefix+name+".", depth+1)
+		default:
+			if name := hidden(s.Type, nil); name != "" {
+				panic(fmt.Sprintf("personal: field %s of %s is within a list or a map", name, root))
+			}
 		}
 	}
+}
+
+// maxDepth is how deep personal fields may be nested.
+const maxDepth = 8
+
+// hidden returns the name of a field with a tag that is somewhere in a type; "": there is none. The types above are
+// those that it is within.
+func hidden(t reflect.Type, above []reflect.Type) string {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Array || t.Kind() == reflect.Map {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct || slices.Contains(above, t) {
+		return ""
+	}
+	above = append(above, t)
+	for i := range t.NumField() {
+		s := t.Field(i)
+		if name, _, _ := strings.Cut(s.Tag.Get("json"), ","); name == "-" || !s.IsExported() {
+			continue
+		}
+		_, isPersonal := s.Tag.Lookup("personal")
+		if isPersonal {
+			return s.Name
+		}
+		if name := hidden(s.Type, above); name != "" {
+			return name
+		}
+	}
+	return ""
 }
 
 // get returns the string at the path; "" behind a nil pointer.

@@ -22,6 +22,13 @@ type registered struct {
 	Second  *contact
 }
 
+// nested is a person who has others.
+type nested struct {
+	ID   string `json:"id" person:"id"`
+	Name string `json:"name" personal:"erased"`
+	Next *nested
+}
+
 func keys(t *testing.T, text string) personal.Keys {
 	t.Helper()
 	k, err := personal.ParseKeys(text)
@@ -62,7 +69,13 @@ func TestFields(t *testing.T) {
 		t.Error("a type without personal fields has some")
 	}
 	for name, typ := range map[string]reflect.Type{
-		"nobody's": reflect.TypeFor[contact](),
+		"nobody's":  reflect.TypeFor[contact](),
+		"in a list": reflect.TypeFor[struct{ All []registered }](),
+		"in a map":  reflect.TypeFor[struct{ All map[string]*registered }](),
+		"in lists": reflect.TypeFor[struct {
+			All [][]struct{ Of [2]registered }
+		}](),
+		"within itself": reflect.TypeFor[nested](),
 		"of a number": reflect.TypeFor[struct {
 			N int `personal:"0"`
 		}](),

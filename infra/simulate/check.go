@@ -230,6 +230,9 @@ func seen(p Projection, docs []store.Document, live bool) map[string]string {
 		if p.Seen != nil {
 			name, data, ok = p.Seen(d, live)
 		}
+		if other, known := found[name]; ok && known && p.Merge != nil {
+			data = p.Merge(other, data)
+		}
 		if ok {
 			found[name] = data
 		}

@@ -119,6 +119,8 @@ type Projection struct {
 	// Seen returns the name and the part of a document to compare, or ok false to leave it out; nil: all of it, under
 	// its id. live is false for a rebuilt document.
 	Seen func(d store.Document, live bool) (name, data string, ok bool)
+	// Merge returns what two documents have together to which Seen has given one name; nil: each has a name of its own.
+	Merge func(data, other string) string
 }
 
 func (s System) withDefaults() System {

@@ -103,12 +103,14 @@ func (c *Collection[T]) Put(ctx context.Context, tx Transactor, id string, v T) 
 	if err != nil {
 		return err
 	}
-	if c.members != nil && before.Version > 0 {
+	if before.Version > 0 {
 		stored, _, err := c.spec.Migrated(before)
 		if err != nil {
 			return err
 		}
-		data = preserve(stored, data, c.members)
+		if c.members != nil {
+			data = preserve(stored, data, c.members)
+		}
 	}
 	_, err = tx.StoreTx().set(ctx, c.Key(id), data, c.first(data))
 	return err

@@ -111,31 +111,47 @@ func (e Expiry) Expired(d Document, now time.Time) bool {
 	return !now.Before(until.Add(e.After))
 }
 
+// prunePages is how many pages of documents Prune looks at that match and are not past their time.
+const prunePages = 10
+
 // Prune removes documents of the collection that are past their time, oldest first, at most limit of them, and reports
-// how many, and whether there may be more. The commit of the transaction fails with fault.Conflict when another one has
-// changed such a document since, unless its expiry is Final.
+// how many, and whether there may be more. Documents whose field is no time, or a time that is not in UTC, may come
+// first in the order of texts: Prune passes over them, over about ten times limit in one call. The commit of the
+// transaction fails with fault.Conflict when another one has changed such a document since, unless its expiry is Final.
 func (tx *Tx) Prune(ctx context.Context, spec Spec, now time.Time, limit int) (removed int, more bool, err error) {
 	if spec.Expiry == nil || limit < 1 {
 		return 0, false, nil
 	}
-	found, more, err := tx.Query(ctx, Query{
+	q := Query{
 		Collection: spec.Name, Where: spec.Expiry.where(now), Order: []Order{{Field: spec.Expiry.Field}}, Limit: limit,
-	})
-	if err != nil || len(found) == 0 {
-		return 0, false, err
 	}
-	for _, d := range found {
-		switch {
-		case !spec.Expiry.Expired(d, now):
-			continue
-		case spec.Expiry.Final:
-			tx.Discard(d.Key)
-		default:
-			if err := tx.Delete(ctx, d.Key); err != nil {
-				return removed, false, err
-			}
+	for range prunePages {
+		found, further, err := tx.Query(ctx, q)
+		if err != nil {
+			return removed, false, err
 		}
-		removed++
+		for n, d := range found {
+			if removed == limit {
+				return removed, true, nil
+			}
+			switch {
+			case !spec.Expiry.Expired(d, now):
+				continue
+			case spec.Expiry.Final:
+				tx.Discard(d.Key)
+			default:
+				if err := tx.Delete(ctx, d.Key); err != nil {
+					return removed, false, err
+				}
+			}
+			removed++
+			more = further || n < len(found)-1
+		}
+		if !further || removed == limit {
+			return removed, more, nil
+		}
+		p := PositionOf(found[len(found)-1], q.Order)
+		q.After = &p
 	}
-	return removed, more, nil
+	return removed, removed > 0, nil
 }

@@ -126,3 +126,42 @@ func TestExpiryIsATime(t *testing.T) {
 		}()
 	}
 }
+
+// Documents whose field is no time stay, and do not hold up those after them in the order of the field.
+func TestExpiryPassesOverWhatIsNoTime(t *testing.T) {
+	texts := store.NewCollection[struct {
+		Until string `json:"until"`
+	}]("texts", store.Expire("until"))
+	db, err := memory.Opener()(t.Context(), "x", store.Schema{texts.Spec()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []store.Mutation
+	add := func(id, until string) {
+		all = append(all, store.Mutation{
+			Key: texts.Key(id), Version: 1, Data: []byte(`{"until":"` + until + `"}`),
+		})
+	}
+	for n := range 30 {
+		add(fmt.Sprint("never-", n), fmt.Sprintf("1 day, %d", n))
+		add(fmt.Sprint("east-", n), now.Add(-time.Hour).Format("2006-01-02T15:04:05")+"-02:00") // in an hour, in UTC
+		add(fmt.Sprint("over-", n), now.Add(-time.Minute).Format(time.RFC3339))
+	}
+	if err := db.Commit(t.Context(), store.Batch{Mutations: all}); err != nil {
+		t.Fatal(err)
+	}
+	removed, more := 0, true
+	for range 5 {
+		err := store.Update(t.Context(), db, func(ctx context.Context, tx *store.Tx) error {
+			n, further, err := tx.Prune(ctx, texts.Spec(), now, 10)
+			removed, more = removed+n, further
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if removed != 30 || more {
+		t.Errorf("%d documents were removed, more: %v; want 30 and no more", removed, more)
+	}
+}

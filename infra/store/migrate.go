@@ -29,10 +29,20 @@ func (s Step) declare(spec *Spec) { spec.Steps = append(spec.Steps, s) }
 // a query sees the members of documents as they are stored, so add the index of a new member one deployment before the
 // query.
 //
-// A version of the function that does not know a document's revision refuses it with fault.Unavailable, so that events
-// wait, rather than to write an older form over it. While both versions run, what the newer one writes is closed to the
-// older one: for a rollout without such a pause, first deploy a version that reads both forms without Migrate.
+// A version of the function that does not know a document's revision, such as one without migrations, refuses it with
+// fault.Unavailable, so that events wait, rather than to write an older form over it. Replace writes all the same.
+// While both versions run, what the newer one writes is closed to the older one: for a rollout without such a pause,
+// first deploy a version that reads both forms and declares Accept.
 func Migrate(step Step) Option { return step }
+
+// Accept declares that this version also reads documents of later revisions, up to this one, as they are stored: for
+// the deployment before the one with Migrate. What it writes has its own revision, so the newer version migrates it
+// again: a step must leave what it has migrated as it is.
+func Accept(revision int) Option { return accept(revision) }
+
+type accept int
+
+func (a accept) declare(spec *Spec) { spec.accepts = int(a) }
 
 // revisionMember is the member of a stored document that tells how many steps it has been through.
 const revisionMember = "_revision"
@@ -46,12 +56,12 @@ func (s Spec) revision(data json.RawMessage) int {
 // Migrated returns the data of a document as the collection's type expects it, and whether that differs from what is
 // stored. A document that a newer version of the function wrote is fault.Unavailable.
 func (s Spec) Migrated(d Document) (data json.RawMessage, changed bool, err error) {
-	if len(s.Steps) == 0 || d.Data == nil {
+	if d.Data == nil || len(s.Steps) == 0 && !bytes.Contains(d.Data, []byte(`"`+revisionMember+`"`)) {
 		return d.Data, false, nil
 	}
 	from := s.revision(d.Data)
 	switch {
-	case from == len(s.Steps):
+	case from == len(s.Steps), from > len(s.Steps) && from <= s.accepts:
 		return d.Data, false, nil
 	case from > len(s.Steps) || from < 0:
 		return nil, false, fault.New(fault.Unavailable, "%s of %s was written by a newer version of the function: "+

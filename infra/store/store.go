@@ -162,6 +162,7 @@ type Spec struct {
 	Large   bool    `json:",omitempty"` // see Large
 	Expiry  *Expiry `json:",omitempty"` // see Expire and Retain; nil: documents stay until they are deleted
 	Steps   []Step  `json:"-"`          // see Migrate
+	accepts int     // see Accept
 
 	SingleUse bool `json:"-"` // see SingleUse
 	Entity    bool `json:"-"` // see Entity
@@ -169,7 +170,8 @@ type Spec struct {
 	Type reflect.Type `json:"-"` // of the documents; nil: they have no type of their own
 }
 
-// Option is a part of the declaration of a collection: an Index, Large, SingleUse, Entity, Expire, Retain or Migrate.
+// Option is a part of the declaration of a collection: an Index, Large, SingleUse, Entity, Expire, Retain, Migrate or
+// Accept.
 type Option interface{ declare(*Spec) }
 
 func (i Index) declare(s *Spec) { s.Indexes = append(s.Indexes, i) }

@@ -26,6 +26,7 @@ func (s *run) projections() []simulate.Projection {
 			Types:       viewed,
 			Collections: []string{"orders", "revenue", "users", "products", "stock"},
 			Seen:        s.ofGeneration,
+			Merge:       addedUp,
 		},
 		{Function: "orders", Types: []string{events.ProductChanged.Name()}, Collections: []string{"products"}, Seen: whole},
 		{
@@ -67,7 +68,25 @@ func (s *run) ofGeneration(d store.Document, live bool) (name, data string, ok b
 	delete(doc, "generation")
 	plain, err := json.Marshal(doc)
 	_, name, _ = strings.Cut(d.ID, "/")
+	if parts := strings.Split(name, "/"); parts[0] == "*" { // which part an instance adds to follows from no event
+		name = strings.Join(parts[:len(parts)-1], "/")
+	}
 	return name, string(plain), err == nil
+}
+
+// addedUp returns the sum of two parts of a day's revenue.
+func addedUp(data, other string) string {
+	var a, b map[string]any
+	if json.Unmarshal([]byte(data), &a) != nil || json.Unmarshal([]byte(other), &b) != nil {
+		return data
+	}
+	for _, name := range []string{"amount", "orders"} {
+		x, _ := a[name].(float64)
+		y, _ := b[name].(float64)
+		a[name] = x + y
+	}
+	sum, _ := json.Marshal(a) // numbers and texts always marshal
+	return string(sum)
 }
 
 // settled reports whether every order has ended and nothing is being rebuilt.

@@ -46,6 +46,9 @@ func seenOf(e ce.Event) seen {
 			s.attributes[name] = value
 		}
 	}
+	if at := e.Time(); !at.IsZero() {
+		s.attributes["time"] = types.FormatTime(at)
+	}
 	for name, value := range e.Extensions() {
 		s.attributes[name], _ = types.Format(value)
 	}
@@ -201,6 +204,9 @@ func with(h http.Header, name, value string) http.Header {
 	return h
 }
 
+// long is a text that is longer than the entry of an index may be in PostgreSQL, and than an id in Firestore.
+var long = strings.Repeat("0123456789abcdef", 250)
+
 func packed(text string) string {
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
@@ -295,6 +301,19 @@ func TestStrangersEventsAreHandedOn(t *testing.T) {
 		"an integer": {
 			inJSON, `{` + required + `,"n":-2147483648,"b":true}`, map[string]string{"n": "-2147483648", "b": "true"}, ``,
 		},
+		"a time with a zone": {
+			binary("", "Ce-Time", "2026-11-30T01:00:00.5+01:00"), ``, map[string]string{"time": "2026-11-30T00:00:00.5Z"}, ``,
+		},
+		"a time of long ago": {
+			binary("", "Ce-Time", "0001-01-01T00:00:01Z"), ``, map[string]string{"time": "0001-01-01T00:00:01Z"}, ``,
+		},
+		"a time in the far future": {
+			binary("", "Ce-Time", "9999-12-31T23:59:59Z"), ``, map[string]string{"time": "9999-12-31T23:59:59Z"}, ``,
+		},
+		"long texts": {
+			binary("", "Ce-Id", "1"+long, "Ce-Subject", long, "Ce-Correlationid", long), ``,
+			map[string]string{"id": "1" + long, "subject": long, "correlationid": long}, ``,
+		},
 		"an empty fragment": {
 			inJSON, `{` + strings.Replace(required, "/stranger", "/empty#", 1) + `}`, map[string]string{"source": "/empty#"}, ``,
 		},
@@ -352,8 +371,12 @@ func TestStrangersEventsAreRefused(t *testing.T) {
 		"more than one value":      {inJSON, `{` + required + `} {}`, invalid},
 		"half of a surrogate pair": {inJSON, `{` + required + `,"subject":"\ud800"}`, invalid},
 		"JSON that is not UTF-8":   {inJSON, `{` + required + ",\"subject\":\"\xff\"}", invalid},
-		"the same field twice":     {with(binary("", "Ce-Subject", "a"), "Ce-Subject", "b"), ``, invalid},
-		"a batch of null":          {http.Header{"Content-Type": {"application/cloudevents-batch+json"}}, `null`, invalid},
+		"a time beyond year 9999": {
+			binary("", "Ce-Time", "9999-12-31T23:59:59-01:00"), ``, invalid,
+		},
+		"a time before year 0": {binary("", "Ce-Time", "0000-01-01T00:00:00+01:00"), ``, invalid},
+		"the same field twice": {with(binary("", "Ce-Subject", "a"), "Ce-Subject", "b"), ``, invalid},
+		"a batch of null":      {http.Header{"Content-Type": {"application/cloudevents-batch+json"}}, `null`, invalid},
 	} {
 		for at, through := range doors {
 			t.Run(name+"/"+at, func(t *testing.T) {

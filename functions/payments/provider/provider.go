@@ -70,7 +70,7 @@ type Payment struct {
 	Ref      string // from Open; empty when the provider is not an Opener
 	Amount   int64  // in minor units
 	Currency string // ISO 4217
-	Token    string // only for Authorize; never logged
+	Token    string `personal:"erased"` // only for Authorize; never logged
 }
 
 // Declined is a final refusal.

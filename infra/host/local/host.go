@@ -39,6 +39,8 @@ type Config struct {
 	Idle time.Duration // idle time after which a function is stopped; 0: a minute
 	Tick time.Duration // interval of the ticks for functions that declare OnTick; 0: 500 ms
 
+	LogRetention time.Duration // see nats.Config.Retention; 0: seven days, negative: for ever
+
 	Lookup  config.Lookup            // looks up the settings of functions; nil: none is set
 	Secrets map[string]config.Lookup // settings of one function each, by its name; they take precedence over Lookup
 
@@ -86,6 +88,14 @@ func (c *Config) validate() error {
 	return errors.Join(invalid...)
 }
 
+// broker returns the configuration of the embedded broker.
+func (c *Config) broker() nats.Config {
+	return nats.Config{
+		Dir: filepath.Join(c.Dir, "broker"), SyncInterval: syncInterval, Retention: c.LogRetention,
+		Observer: observer{c.Telemetry}, Logger: c.Telemetry.Logger("broker"),
+	}
+}
+
 // Host is a running system.
 type Host struct {
 	cfg       Config
@@ -124,10 +134,7 @@ func New(ctx context.Context, cfg Config) (_ *Host, err error) {
 			_ = h.Close(context.WithoutCancel(ctx)) // the first error is the cause
 		}
 	}()
-	h.broker, err = nats.Open(ctx, nats.Config{
-		Dir: filepath.Join(cfg.Dir, "broker"), SyncInterval: syncInterval, Observer: observer{cfg.Telemetry},
-		Logger: cfg.Telemetry.Logger("broker"),
-	})
+	h.broker, err = nats.Open(ctx, cfg.broker())
 	if err != nil {
 		return nil, err
 	}
