@@ -1,16 +1,13 @@
 package gateway
 
 import (
-	"errors"
-	"io"
 	"net/http"
 
 	"github.com/ebb-dev/ebb/infra/fault"
-	"github.com/ebb-dev/ebb/infra/proxy"
 )
 
 // limitBody refuses a request whose body is larger than its operation takes. A body of unknown length can be read up to
-// the limit, and reading on is a *http.MaxBytesError; one whose chunks are not valid is a *proxy.BodyError.
+// the limit, and reading on is a *http.MaxBytesError.
 func limitBody(next Handler) Handler {
 	return func(x *Exchange) {
 		limit := x.Route.MaxBody
@@ -21,21 +18,8 @@ func limitBody(next Handler) Handler {
 			return
 		case length < 0:
 			r := x.Own()
-			r.Body = chunked{http.MaxBytesReader(x.response.ResponseWriter, r.Body, limit)}
+			r.Body = http.MaxBytesReader(x.response.ResponseWriter, r.Body, limit)
 		}
 		next(x)
 	}
-}
-
-// chunked is a body that comes in chunks.
-type chunked struct{ io.ReadCloser }
-
-// Read implements io.Reader.
-func (c chunked) Read(p []byte) (int, error) {
-	n, err := c.ReadCloser.Read(p)
-	var large *http.MaxBytesError
-	if err == nil || err == io.EOF || errors.As(err, &large) {
-		return n, err
-	}
-	return n, &proxy.BodyError{Cause: err}
 }

@@ -110,6 +110,7 @@ func (g *Gateway) chain() []Middleware {
 		g.recoverPanics,
 		checkSyntax,
 		forwarded,
+		ownTimeout,
 		match,
 		g.cors,
 		redirects,

@@ -79,6 +79,17 @@ func TestTriesByPolicy(t *testing.T) {
 	}
 }
 
+// The time that a stranger says a request has left does not reach the function.
+func TestTimeoutOfAStranger(t *testing.T) {
+	op := function.Operation{Method: "GET", Path: "/api/seen", Access: function.Public}
+	f := newFixture(t, with("seen", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "seen "+r.Header.Get("Ebb-Timeout"))
+	}, op))
+	if w := f.call("GET", "/api/seen", "", nil, "Ebb-Timeout", "1"); w.Body.String() != "seen " {
+		t.Errorf("got %s", w.Body)
+	}
+}
+
 // A policy about tries or load that is not valid is refused by the name of each field.
 func TestTriesAreChecked(t *testing.T) {
 	f := newFixture(t)

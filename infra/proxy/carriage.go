@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/failsafe-go/failsafe-go/budget"
@@ -25,6 +26,8 @@ type carriage struct {
 	p         *Proxy
 	tries     *Tries
 	instances []discovery.Instance
+
+	unreadable atomic.Bool // the body of the caller could not be read
 
 	mu    sync.Mutex
 	first *balance.Member // chosen for the first try, which has not begun; nil: it has
@@ -59,6 +62,39 @@ func (errTryTimeout) Is(e error) bool { return e == context.DeadlineExceeded }
 
 // RoundTrip implements http.RoundTripper: it sends the request to one instance after the other, as tries says.
 func (c *carriage) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = &callerBody{ReadCloser: r.Body, failed: &c.unreadable}
+	}
+	answer, err := c.carry(r)
+	if err != nil && c.unreadable.Load() {
+		err = &unreadableError{err}
+	}
+	return answer, err
+}
+
+// callerBody notes that the body of the caller could not be read to its end.
+type callerBody struct {
+	io.ReadCloser
+	failed *atomic.Bool
+}
+
+// Read implements io.Reader.
+func (b *callerBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		b.failed.Store(true)
+	}
+	return n, err
+}
+
+// unreadableError is the failure of a request whose body the caller did not send to its end. It says nothing about the
+// function.
+type unreadableError struct{ error }
+
+func (e *unreadableError) Unwrap() error { return e.error }
+
+// carry sends the request to one instance after the other, as tries says.
+func (c *carriage) carry(r *http.Request) (*http.Response, error) {
 	executor := c.tries.executor(r)
 	if executor == nil {
 		return c.send(r)
@@ -154,7 +190,9 @@ func (c *carriage) send(r *http.Request) (*http.Response, error) {
 	case ctx.Err() == context.DeadlineExceeded && !errors.Is(t.err, context.DeadlineExceeded):
 		t.err = fmt.Errorf("%w: %w", context.DeadlineExceeded, t.err) // a dialer has an error of its own
 	}
-	t.verdict = judge(ctx, t.answer, t.err)
+	if t.verdict = judge(ctx, t.answer, t.err); c.unreadable.Load() {
+		t.verdict = unknown
+	}
 	if t.err != nil {
 		t.end()
 		t.member = nil
@@ -168,11 +206,10 @@ func (c *carriage) send(r *http.Request) (*http.Response, error) {
 	return t.answer, t.err
 }
 
-// judge returns what an answer says about the instance. The end of the caller, and a body of the caller that could not
-// be read, say nothing.
+// judge returns what an answer says about the instance. The end of the caller says nothing.
 func judge(ctx context.Context, answer *http.Response, err error) verdict {
 	switch {
-	case err != nil && (ofBody(err) || ctx.Err() == context.Canceled):
+	case err != nil && ctx.Err() == context.Canceled:
 		return unknown
 	case err != nil:
 		return bad

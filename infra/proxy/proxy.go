@@ -30,7 +30,7 @@ type Config struct {
 //
 // A request that cannot be carried is answered with a problem document: 503 when there is no instance or the chosen one
 // cannot be reached, 504 when the deadline of the request's context passes, 413 when reading the request's body fails
-// with a *http.MaxBytesError, 400 when it fails with a *BodyError.
+// with a *http.MaxBytesError, and 400 when it fails otherwise.
 type Proxy struct {
 	name string
 	cfg  Config
@@ -94,10 +94,11 @@ func forward(r *httputil.ProxyRequest) {
 // answerError answers a request that was not carried.
 func answerError(w http.ResponseWriter, r *http.Request, err error) {
 	var large *http.MaxBytesError
+	var unreadable *unreadableError
 	switch {
 	case errors.As(err, &large):
 		err = fault.Wrap(err, fault.TooLarge, "the body is over the limit of %d bytes", large.Limit)
-	case ofBody(err):
+	case errors.As(err, &unreadable):
 		err = fault.Wrap(err, fault.Invalid, "the body could not be read").WithStatus(http.StatusBadRequest)
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fault.Wrap(err, fault.Timeout, "the function that answers this takes too long")

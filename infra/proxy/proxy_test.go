@@ -3,7 +3,6 @@ package proxy_test
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -244,17 +243,4 @@ func BenchmarkProxy(b *testing.B) {
 			}
 		}
 	})
-}
-
-// A body that its client sends badly says nothing about the instance, so that no stranger can have one taken out.
-func TestBadBodySaysNothing(t *testing.T) {
-	for err, want := range map[error]bool{
-		fmt.Errorf("send: %w", &proxy.BodyError{Cause: io.ErrUnexpectedEOF}): true,
-		fmt.Errorf("send: %w", &http.MaxBytesError{Limit: 1}):                true,
-		io.ErrUnexpectedEOF: false,
-	} {
-		if got := proxy.SaysNothing(err); got != want {
-			t.Errorf("%v: got %v", err, got)
-		}
-	}
 }

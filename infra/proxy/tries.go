@@ -93,7 +93,7 @@ func (t *Tries) executor(r *http.Request) failsafe.Executor[*http.Response] {
 // retryable reports whether another instance may do better.
 func retryable(answer *http.Response, err error) bool {
 	if err != nil {
-		return !errors.Is(err, context.Canceled) && !ofBody(err) && !errors.Is(err, errNoOther)
+		return !errors.Is(err, context.Canceled) && !errors.Is(err, errNoOther)
 	}
 	return failedStatus(answer.StatusCode)
 }

@@ -173,6 +173,33 @@ func echo(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(string(body)))}, nil
 }
 
+// broken is a body that ends with an error.
+type broken struct{}
+
+func (broken) Read([]byte) (int, error) { return 0, errors.New("i/o timeout") }
+
+// A caller whose body does not come is answered 400, and no instance is left out because of it.
+func TestBodyThatBreaksOff(t *testing.T) {
+	for _, method := range []string{"POST", "PUT"} {
+		for _, tries := range []*proxy.Tries{nil, proxy.NewTries(proxy.TriesConfig{Retries: 2})} {
+			synctest.Test(t, func(t *testing.T) {
+				f := &fleet{hosts: hosts(echo, echo, echo)}
+				p := f.proxy("a", "b")
+				for range 20 {
+					w := serve(p, tries, httptest.NewRequest(method, "/", io.MultiReader(strings.NewReader("half"), broken{})))
+					if w.Code != 400 {
+						t.Fatalf("%s: got %d %s", method, w.Code, w.Body)
+					}
+				}
+				if _, healthy := p.Pool().Members(); healthy != 2 && len(f.asked) > 0 {
+					t.Errorf("%s: %d of 2 instances are healthy", method, healthy)
+				}
+				f.settled(t, p)
+			})
+		}
+	}
+}
+
 // An instance that does not begin its answer in time is left for the next one; if that is as slow, the answer is 504.
 // Each instance learns how much time it has, which is never more than the whole request's.
 func TestTryTimeout(t *testing.T) {
