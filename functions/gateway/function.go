@@ -1,9 +1,12 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/balance"
 	"github.com/ebb-dev/ebb/infra/discovery/dns"
@@ -40,12 +43,21 @@ type settings struct {
 	Address string   `envconfig:"EBB_FUNCTION_URL" default:"http://{function}.default.svc.cluster.local" desc:"where the gateway finds a function, with {function} for its name"`
 	Balance string   `envconfig:"EBB_BALANCE" default:"least-connections" desc:"which instance of a function gets a request: round-robin, weighted-round-robin, least-connections, ip-hash or two-choices"`
 	Zone    string   `envconfig:"EBB_ZONE" desc:"where the gateway runs; it prefers instances of its zone"`
+
+	HealthPath string        `envconfig:"EBB_HEALTH_PATH" desc:"path of a health check that is made of instances with an address while requests come, such as /health/readiness; none: no checks"`
+	SlowStart  time.Duration `envconfig:"EBB_SLOW_START" desc:"time in which an instance that is new or healthy again gets its whole share of the requests"`
 }
 
-// Validate reports an unknown balancer.
+// Validate reports an unknown balancer, and what is no path or no time.
 func (s settings) Validate() error {
 	if _, err := balance.ByName(s.Balance); err != nil {
 		return fmt.Errorf("EBB_BALANCE: %w", err)
+	}
+	if s.HealthPath != "" && !strings.HasPrefix(s.HealthPath, "/") {
+		return fmt.Errorf("invalid EBB_HEALTH_PATH %q: want a path such as /health/readiness", s.HealthPath)
+	}
+	if s.SlowStart < 0 {
+		return errors.New("EBB_SLOW_START must not be negative")
 	}
 	return nil
 }
@@ -53,7 +65,9 @@ func (s settings) Validate() error {
 // balance returns how the instances of one function are chosen.
 func (s settings) balance(string) balance.Config {
 	b, _ := balance.ByName(s.Balance) // Validate has found it
-	return balance.Config{Balancer: b, Zone: s.Zone}
+	return balance.Config{
+		Balancer: b, Zone: s.Zone, SlowStart: s.SlowStart, Check: balance.Check{Path: s.HealthPath},
+	}
 }
 
 // New declares the gateway of the system that the environment names. Without a Discovery in the environment each

@@ -175,6 +175,34 @@ func TestBalance(t *testing.T) {
 	}
 }
 
+// EBB_HEALTH_PATH has health checks made of the instances that have an address, while requests come.
+func TestHealthPath(t *testing.T) {
+	checked := make(chan string, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/users/health/readiness" {
+			select {
+			case checked <- r.Method:
+			default:
+			}
+		}
+	}))
+	defer server.Close()
+	authenticator, token := signIn(t)
+	env := function.Env{Authenticator: authenticator, Lookup: config.Map(map[string]string{
+		"EBB_FUNCTION_URL": server.URL + "/{function}", "EBB_HEALTH_PATH": "/health/readiness",
+	})}
+	get(newGateway(t, product, env), "/api/users/1", "Authorization", token)
+	if method := <-checked; method != http.MethodGet {
+		t.Errorf("the check is a %s", method)
+	}
+	for variable, value := range map[string]string{"EBB_HEALTH_PATH": "health", "EBB_SLOW_START": "-1s"} {
+		env.Lookup = config.Map(map[string]string{variable: value})
+		if _, err := product.New(env); err == nil || !strings.Contains(err.Error(), variable) {
+			t.Errorf("%s=%s: got %v", variable, value, err)
+		}
+	}
+}
+
 // EBB_CORS_ORIGINS lists the origins whose scripts may read answers.
 func TestOrigins(t *testing.T) {
 	g := newGateway(t, product, function.Env{
@@ -262,7 +290,7 @@ func TestDeclaration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !d.Gateway || len(d.Consumes)+len(d.Emits)+len(d.Collections) > 0 || len(d.Settings) != 6 {
+	if !d.Gateway || len(d.Consumes)+len(d.Emits)+len(d.Collections) > 0 || len(d.Settings) != 8 {
 		t.Errorf("got %+v", d.Function)
 	}
 	if err := d.CheckSettings(config.Map(nil)); err != nil {

@@ -26,6 +26,10 @@ type Config struct {
 	// RoundRobin ignores it.
 	SlowStart time.Duration
 
+	// Changed is called when instances come, go or change their health, with their number and that of the healthy ones,
+	// and must not call the pool; nil: nothing is.
+	Changed func(all, healthy int)
+
 	// Panic is the share of healthy instances below which all of them are used, as the fault is then likely to be
 	// elsewhere and the healthy ones would be overloaded; 0: 0.5. Negative: never, so that no instance may be left.
 	Panic float64
@@ -39,9 +43,9 @@ type Outlier struct {
 	MaxEject    time.Duration // the longest ejection; 0: 5 min
 	MaxEjected  float64       // share of the instances that may be ejected at once; 0: 0.5
 
-	// After each Interval the instances with at least MinRequests are compared, if there are three of them: one is ejected
-	// when its share of failed requests is more than Excess above the median. This finds an instance that fails often, but
-	// never Consecutive times in a row.
+	// After each Interval the instances with at least MinRequests are compared, if there are three of them: one is
+	// ejected when its share of failed requests is more than Excess above the median. This finds an instance that fails
+	// often, but never Consecutive times in a row.
 	Interval    time.Duration // 0: 10 s
 	MinRequests int           // 0: 100
 	Excess      float64       // 0: 0.2
@@ -69,8 +73,9 @@ type Pool struct {
 
 	now atomic.Pointer[view]
 
-	mu       sync.Mutex // guards changes of now, the members' health and compared
+	mu       sync.Mutex // guards changes of now, the members' health and what follows
 	compared time.Time
+	told     [2]int // what Changed was called with last
 }
 
 // view is what Pick needs to know, replaced as a whole.
@@ -221,6 +226,10 @@ func (p *Pool) refresh(now time.Time) {
 	}
 	v.usable = p.usable(v.members, healthy)
 	p.now.Store(&v)
+	if now := [2]int{len(v.members), len(healthy)}; p.cfg.Changed != nil && now != p.told {
+		p.told = now
+		p.cfg.Changed(now[0], now[1])
+	}
 }
 
 // usable returns the members that requests are sent to, of all and those that are healthy.

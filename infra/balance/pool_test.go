@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -252,6 +253,24 @@ func TestChecks(t *testing.T) {
 		time.Sleep(time.Hour)
 		if len(probe.all) != made {
 			t.Errorf("%d checks without a request", len(probe.all)-made)
+		}
+	})
+}
+
+// Changed is called when the number of the instances or of the healthy ones changes, and only then.
+func TestChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got [][2]int
+		p := newPool(balance.Config{Changed: func(all, healthy int) { got = append(got, [2]int{all, healthy}) }})
+		all := list("a", "b", "c", "d")
+		chosen(p, all[:2])
+		chosen(p, all)
+		fail(p, "a", 5)
+		time.Sleep(10 * time.Second)
+		chosen(p, all)
+		p.Pick(nil, nil)
+		if want := [][2]int{{2, 2}, {4, 4}, {4, 3}, {4, 4}, {0, 0}}; !slices.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
 		}
 	})
 }

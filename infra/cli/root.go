@@ -49,7 +49,7 @@ $ call post-products --data @tea.json   an operation by its name in OpenAPI`),
 			root.AddCommand(c)
 		}
 	}
-	add(groupDevelop, a.devCommand(), a.newCommand(), a.generateCommand(), a.manifestCommand())
+	add(groupDevelop, a.devCommand(), a.serveCommand(), a.newCommand(), a.generateCommand(), a.manifestCommand())
 	add(groupRunning, a.eventsCommand(), a.sagasCommand(), a.callsCommand(), a.dlqCommand(), a.callCommand(),
 		a.outboxCommand(), a.sendCommand(), a.timersCommand(), a.schedulesCommand(), a.logsCommand(),
 		a.contextCommand())

@@ -19,6 +19,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/httprequest"
+	"github.com/ebb-dev/ebb/infra/internal/timeoutheader"
 	"github.com/ebb-dev/ebb/infra/problem"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
@@ -105,7 +106,11 @@ func (f *Function) guard(
 ) {
 	begin := time.Now()
 	out := &status{ResponseWriter: w}
-	ctx, cancel := context.WithTimeout(r.Context(), op.Deadline)
+	limit := op.Deadline
+	if left, ok := timeoutheader.Get(r.Header); ok && left < limit {
+		limit = left
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), limit)
 	defer cancel()
 	if parent := r.Header.Get(event.TraceParent); parent != "" && telemetry.Traceparent(ctx) == "" {
 		ctx = telemetry.WithTrace(ctx, parent, strings.Join(r.Header.Values(event.TraceState), ","))

@@ -77,7 +77,7 @@ type Operation struct {
 	Access      Access
 	Idempotency Idempotency
 	MaxBody     int64         // bytes; 0: 1 MiB
-	Deadline    time.Duration // for the handler; 0: 30 seconds
+	Deadline    time.Duration // for the handler, or less when the gateway says so (Ebb-Timeout); 0: 30 seconds
 	Errors      []int         // statuses to document besides the usual ones
 	Hidden      bool          // left out of OpenAPI
 	Policy      policy.Policy // what a gateway does with the requests; an environment may change it

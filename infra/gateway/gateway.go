@@ -58,6 +58,9 @@ type Gateway struct {
 	caches      *caches
 	prewarmer   discovery.Prewarmer // nil: functions start in no time
 	handle      Handler
+
+	guarding sync.Mutex
+	guards   map[string]*guard // by the name of the operation
 }
 
 var _ http.Handler = (*Gateway)(nil)
@@ -105,6 +108,7 @@ func (g *Gateway) chain() []Middleware {
 		g.recoverPanics,
 		checkSyntax,
 		forwarded,
+		ownTimeout,
 		match,
 		g.cors,
 		redirects,
@@ -117,6 +121,7 @@ func (g *Gateway) chain() []Middleware {
 		g.cache,
 		limitAnswer,
 		limitTime,
+		shedLoad,
 		g.mirror,
 	}
 	return append(append(before, g.cfg.Policies...), g.prewarm)

@@ -10,6 +10,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/policy"
+	"github.com/ebb-dev/ebb/infra/proxy"
 )
 
 // Route is one operation. It must not be changed.
@@ -17,6 +18,8 @@ type Route struct {
 	manifest.Route        // with the policy of the environment; MaxBody has its default, Policy is not nil
 	Function       string // that serves it; "": the gateway itself
 
+	tries       *proxy.Tries
+	guard       *guard // nil: no request is refused
 	handler     Handler
 	revision    *atomic.Uint64   // counts what has invalidated the stored answers of the operation
 	invalidates []*atomic.Uint64 // the revisions of the operations whose answers a success of this one invalidates
@@ -85,7 +88,7 @@ func (g *Gateway) wayTo(function string) Handler {
 		if x.Request.Body != nil && x.Request.Body != http.NoBody {
 			x.Own() // a function of this process may replace the body by one that it has read
 		}
-		p.ServeHTTP(x.Writer, x.Request)
+		p.Serve(x.Writer, x.Request, x.Route.tries)
 	}
 	return g.functions[function]
 }
@@ -106,6 +109,7 @@ func (g *Gateway) addFunction(t *table, m manifest.Function, env environment) er
 	for _, declared := range m.Routes {
 		declared = env.apply(declared)
 		r := g.newRoute(m.Name, declared, g.wayTo(m.Name))
+		r.tries, r.guard = g.triesOf(r), g.guardOf(r)
 		if !declared.Safe() {
 			r.prewarm = prewarm
 		}

@@ -3,7 +3,18 @@ package gateway
 import (
 	"context"
 	"time"
+
+	"github.com/ebb-dev/ebb/infra/internal/timeoutheader"
 )
+
+// ownTimeout takes out the time that a client says its request has left: a stranger could have a function fail by it,
+// until its instances are left out and its breaker opens. The proxy sets the gateway's own.
+func ownTimeout(next Handler) Handler {
+	return func(x *Exchange) {
+		delete(x.Request.Header, timeoutheader.Name)
+		next(x)
+	}
+}
 
 // limitTime ends the context of a request when its function has taken as long as the operation allows. The function, or
 // the way to it, then answers 504.

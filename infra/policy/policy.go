@@ -15,6 +15,28 @@ type Policy struct {
 	// broken off where a part of it was sent already.
 	Timeout Duration `json:"timeout,omitempty"`
 
+	// TryTimeout is how long one instance may take to begin its answer. After it the request is tried at the next instance
+	// if Retries allow it, or answered 504.
+	TryTimeout Duration `json:"try_timeout,omitempty"`
+
+	// Retries is how often a request is tried again, at the next instance, when one cannot be reached, does not begin its
+	// answer in time, or answers 502, 503 or 504. Only GET, HEAD, OPTIONS, PUT and DELETE are, which have the same effect
+	// when they come twice. At most a fifth of the requests under way are such tries.
+	Retries int `json:"retries,omitempty"`
+
+	// Hedge is the time after which a GET or HEAD without an answer is sent to a second instance too; the first answer
+	// counts.
+	Hedge Duration `json:"hedge,omitempty"`
+
+	// Breaker is when the function is not called for a while.
+	Breaker Breaker `json:"breaker,omitzero"`
+
+	// Concurrency is how many requests may be under way in one process of the gateway. More are 503.
+	Concurrency int `json:"concurrency,omitempty"`
+
+	// Adaptive makes the gateway find out by the time that requests take how many may be under way. More are 503.
+	Adaptive bool `json:"adaptive,omitempty"`
+
 	// MaxAnswer is the most bytes that the body of an answer has. A longer one is 502, or broken off where a part of it
 	// was sent already.
 	MaxAnswer int64 `json:"max_answer,omitempty"`
@@ -49,6 +71,7 @@ func (p Policy) Check(report Report) {
 		report("max_answer", "want a number of bytes of zero or more")
 	}
 	checkRates(p.Rate, report)
+	p.checkTries(report)
 	p.checkTraffic(report)
 	if p.Cache != nil {
 		p.Cache.check(report)

@@ -1,8 +1,9 @@
 // Package proxy carries a request to an instance of a function and its answer back.
 //
 // An instance of the same process is called with the request itself, without a copy; to another the request is sent
-// over HTTP. A request is sent to one instance only: see Transport for the one case in which it is sent again, to the
-// same one.
+// over HTTP, with the time that it has left in the header field Ebb-Timeout, in milliseconds. A request is sent to one
+// instance only, unless Tries says otherwise: see Transport for the one case in which it is sent again, to the same
+// one.
 package proxy
 
 import (
@@ -29,7 +30,7 @@ type Config struct {
 //
 // A request that cannot be carried is answered with a problem document: 503 when there is no instance or the chosen one
 // cannot be reached, 504 when the deadline of the request's context passes, 413 when reading the request's body fails
-// with a *http.MaxBytesError.
+// with a *http.MaxBytesError, and 400 when it fails otherwise.
 type Proxy struct {
 	name string
 	cfg  Config
@@ -53,8 +54,12 @@ func New(name string, cfg Config) *Proxy {
 // Pool returns the instances with what is known of their load and their health.
 func (p *Proxy) Pool() *balance.Pool { return p.pool }
 
-// ServeHTTP implements http.Handler.
-func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP implements http.Handler: it tries a request once.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.Serve(w, r, nil) }
+
+// Serve serves a request by an instance of the function, which is tried again at others as tries says; nil: it is not.
+// A request that an instance of this process gets is tried once: it has no other.
+func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, tries *Tries) {
 	instances, err := p.cfg.Discovery.Instances(r.Context(), p.name)
 	if err != nil {
 		problem.Write(w, r, err)
@@ -68,7 +73,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer m.Done(false) // also after a panic; its answers say nothing about another instance
 		m.Handler.ServeHTTP(w, r)
 	default:
-		c := &carriage{transport: p.cfg.Transport, member: m}
+		c := &carriage{p: p, tries: tries, instances: instances, first: m}
 		defer c.end()
 		c.proxy = httputil.ReverseProxy{
 			Transport: c, BufferPool: buffers{}, Rewrite: forward, ErrorHandler: answerError,
@@ -89,66 +94,18 @@ func forward(r *httputil.ProxyRequest) {
 // answerError answers a request that was not carried.
 func answerError(w http.ResponseWriter, r *http.Request, err error) {
 	var large *http.MaxBytesError
+	var unreadable *unreadableError
 	switch {
 	case errors.As(err, &large):
 		err = fault.Wrap(err, fault.TooLarge, "the body is over the limit of %d bytes", large.Limit)
+	case errors.As(err, &unreadable):
+		err = fault.Wrap(err, fault.Invalid, "the body could not be read").WithStatus(http.StatusBadRequest)
 	case errors.Is(err, context.DeadlineExceeded):
 		err = fault.Wrap(err, fault.Timeout, "the function that answers this takes too long")
 	default:
 		err = fault.Wrap(err, fault.Unavailable, unreachable)
 	}
 	problem.Write(w, r, err)
-}
-
-// carriage is one request on its way to an instance of another process. It is the transport of its own ReverseProxy.
-type carriage struct {
-	proxy     httputil.ReverseProxy
-	transport http.RoundTripper
-	member    *balance.Member
-	verdict   verdict
-}
-
-// verdict is what the end of a request says about the instance.
-type verdict int
-
-const (
-	unknown verdict = iota
-	good
-	bad
-)
-
-// RoundTrip implements http.RoundTripper: it sends the request to the member's address.
-func (c *carriage) RoundTrip(r *http.Request) (*http.Response, error) {
-	(&httputil.ProxyRequest{Out: r}).SetURL(c.member.Instance.Address)
-	answer, err := c.transport.RoundTrip(r)
-	c.verdict = judge(r.Context(), answer, err)
-	return answer, err
-}
-
-// judge returns what an answer says about the instance. The end of the caller, and a body of the caller that could not
-// be read, say nothing.
-func judge(ctx context.Context, answer *http.Response, err error) verdict {
-	var large *http.MaxBytesError
-	switch {
-	case err != nil && (errors.As(err, &large) || ctx.Err() == context.Canceled):
-		return unknown
-	case err != nil:
-		return bad
-	}
-	switch answer.StatusCode {
-	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return bad
-	}
-	return good
-}
-
-// end notes the end of the request, when the answer was carried or the caller has gone.
-func (c *carriage) end() {
-	if c.verdict == unknown {
-		c.member.Cancel()
-		return
-	}
-	c.member.Done(c.verdict == bad)
 }
 
 // buffers is the pool of the buffers that answers are copied through. Without it each answer allocates 32 KiB.

@@ -24,6 +24,7 @@ var (
 // instruments are the instruments of a Telemetry, made once.
 type instruments struct {
 	meter metric.Meter
+	edge  *edge
 
 	http, handled, coldStart, outboxAge                                  metric.Float64Histogram
 	outboxOldest, outboxQuarantined                                      metric.Float64Gauge
@@ -71,7 +72,9 @@ func newInstruments(m metric.Meter) (*instruments, error) {
 	i.duplicates = b.counter("ebb.duplicates", "{event}", "Events that had been handled before and were dropped.")
 	i.conflicts = b.counter("ebb.conflicts", "{commit}", "Commits that lost a race.")
 	i.sent = b.counter("ebb.published", "{event}", "Events published.")
-	return i, errors.Join(b.errs...)
+	var err error
+	i.edge, err = newEdge(m)
+	return i, errors.Join(append(b.errs, err)...)
 }
 
 // builder makes instruments and collects the errors.

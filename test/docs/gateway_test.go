@@ -30,6 +30,10 @@ func TestGateway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	served, err := shop.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
 	policies := filepath.Join(dir, "gateway.yaml")
 	if err := os.WriteFile(policies, []byte("{}\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -47,7 +51,7 @@ func TestGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	s.Replace = strings.NewReplacer("127.0.0.1:8080", addr, "go run ./cmd/ebb", binary)
+	s.Replace = strings.NewReplacer("127.0.0.1:8080", addr, "127.0.0.1:9001", served, "go run ./cmd/ebb", binary)
 	samples := Command{Text: "curl -s http://127.0.0.1:8080/api/products", Wants: []string{`"items":[{`}}
 	if err := s.command(samples); err != nil {
 		t.Fatal(err)

@@ -17,7 +17,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/discovery/consul/consultest"
 )
 
-var agentPath = flag.String("agent", "", "the consul command; its agent is used in place of the one of package consultest")
+var agentPath = flag.String("agent", "",
+	"the consul command; its agent is used in place of the one of package consultest")
 
 // address returns the address of an agent on loopback: of the command -agent, or of package consultest.
 func address(t *testing.T) string {
@@ -37,8 +38,8 @@ func address(t *testing.T) string {
 		ports[i] = l.Addr().(*net.TCPAddr).Port
 		_ = l.Close()
 	}
-	cmd := exec.Command(*agentPath, "agent", "-dev", "-bind=127.0.0.1", "-client=127.0.0.1", "-dns-port=-1", "-grpc-port=-1",
-		"-grpc-tls-port=-1", fmt.Sprint("-http-port=", ports[0]), fmt.Sprint("-server-port=", ports[1]),
+	cmd := exec.Command(*agentPath, "agent", "-dev", "-bind=127.0.0.1", "-client=127.0.0.1", "-dns-port=-1",
+		"-grpc-port=-1", "-grpc-tls-port=-1", fmt.Sprint("-http-port=", ports[0]), fmt.Sprint("-server-port=", ports[1]),
 		fmt.Sprint("-serf-lan-port=", ports[2]), fmt.Sprint("-serf-wan-port=", ports[3]))
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
@@ -95,13 +96,16 @@ func TestAgent(t *testing.T) {
 	ill <- errors.New("it is starting")
 	check := func() error { err := <-ill; ill <- err; return err }
 	set := func(err error) { <-ill; ill <- err }
-	one, err := d.Register(t.Context(), consul.Registration{Name: "users", Address: "10.0.0.1", Port: 80, Zone: "north", Weight: 5})
+	one, err := d.Register(t.Context(), consul.Registration{
+		Name: "users", Address: "10.0.0.1", Port: 80, Zone: "north", Weight: 5,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	until("http://10.0.0.1:80*5@north")
 	two, err := d.Register(t.Context(), consul.Registration{
-		Name: "users", Address: "10.0.0.2", Port: 80, TTL: 3 * time.Second, Check: func(context.Context) error { return check() },
+		Name: "users", Address: "10.0.0.2", Port: 80, TTL: 3 * time.Second,
+		Check: func(context.Context) error { return check() },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -1,5 +1,5 @@
-// Package consul is discovery by HashiCorp Consul, for processes on plain machines: each registers itself with the agent
-// of its machine, and a gateway watches which instances pass their checks.
+// Package consul is discovery by HashiCorp Consul, for processes on plain machines: each registers itself with the
+// agent of its machine, and a gateway watches which instances pass their checks.
 //
 // What Config does not set is taken from Consul's own environment variables, such as CONSUL_HTTP_TOKEN and
 // CONSUL_CACERT.

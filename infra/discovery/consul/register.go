@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -24,8 +25,8 @@ type Registration struct {
 	TTL        time.Duration // after which an instance that has not reported fails its check; 0: 15 s
 	Deregister time.Duration // after which an instance that fails its check is removed; 0: 10 min. Consul's least is 1 min
 
-	// Check returns nil when requests may come, and otherwise why not. It is called once a second until it has returned nil
-	// for the first time, and then every third of the TTL.
+	// Check returns nil when requests may come, and otherwise why not. It is called once a second until it has returned
+	// nil for the first time, and then every third of the TTL.
 	Check func(context.Context) error
 }
 
@@ -44,9 +45,10 @@ type Registered struct {
 	checkID string
 }
 
-// Register registers the instance, with a check that it reports to itself, and reports until Deregister or Close: after a crash
-// the check fails within the TTL and the instance is removed later. An agent that has forgotten the instance, because it
-// was restarted without its data, gets it again with the next report. Register fails when the agent cannot be asked.
+// Register registers the instance, with a check that it reports to itself, and reports until Deregister or Close: after
+// a crash the check fails within the TTL and the instance is removed later. An agent that has forgotten the instance,
+// because it was restarted without its data or could not be asked yet, gets it with the next report. Register fails
+// when the registration is not valid.
 func (d *Discovery) Register(ctx context.Context, r Registration) (*Registered, error) {
 	if r.Name == "" || r.Address == "" || r.Port < 1 || r.Port > 65535 {
 		return nil, fmt.Errorf("consul: invalid registration of %q at %q, port %d", r.Name, r.Address, r.Port)
@@ -58,7 +60,7 @@ func (d *Discovery) Register(ctx context.Context, r Registration) (*Registered, 
 	}
 	reg := &Registered{d: d, r: r, checkID: "service:" + r.ID}
 	if err := reg.register(ctx); err != nil {
-		return nil, fmt.Errorf("consul: register %s: %w", r.ID, err)
+		d.cfg.Logger.Warn("the instance cannot be registered with Consul yet", "id", r.ID, "error", err)
 	}
 	background, cancel := context.WithCancel(d.ctx)
 	reg.cancel = cancel
@@ -138,6 +140,10 @@ func (g *Registered) Deregister(ctx context.Context) error {
 	g.cancel()
 	g.end.Wait()
 	err := g.d.client.Agent().ServiceDeregisterOpts(g.r.ID, (&api.QueryOptions{}).WithContext(ctx))
+	var refused api.StatusError
+	if errors.As(err, &refused) && refused.Code == http.StatusNotFound {
+		return nil // the agent does not know it
+	}
 	if err != nil {
 		return fmt.Errorf("consul: deregister %s: %w", g.r.ID, err)
 	}

@@ -162,7 +162,8 @@ func TestSRV(t *testing.T) {
 	s.set(0, "_http._tcp.users.example.", record(20, 1, 80, "c.example."), record(10, 5, 8081, "b.example."),
 		record(10, 7, 8080, "a.example."))
 	got, err := records(t, "srv+http://_http._tcp.{function}.example.", s).Instances(t.Context(), "users")
-	if err != nil || ids(got) != "http://a.example:8080 http://b.example:8081" || got[0].Weight != 7 || got[1].Weight != 5 {
+	want := "http://a.example:8080 http://b.example:8081"
+	if err != nil || ids(got) != want || got[0].Weight != 7 || got[1].Weight != 5 {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }

@@ -24,7 +24,7 @@ func New(sys system.System) *Function { return &Function{system: sys} }
 // Start reads the settings, those of cfg before the environment's, and begins to open what the function that FUNCTION
 // names needs. An error is a *config.Error and names every violation.
 func (f *Function) Start(_ context.Context, cfg map[string]string) error {
-	h, err := compose(f.system, config.Overlay(config.Map(cfg), config.Environment), nil)
+	h, err := compose(f.system, config.Overlay(config.Map(cfg), config.Environment), nil, nil)
 	if err != nil {
 		return err
 	}

@@ -1,5 +1,5 @@
 // Package run turns settings into a hosted function, for any product: it reads the environment, opens the ports that it
-// names and hosts the function on Knative.
+// names and hosts the function on Knative, or with ServeOn on a plain machine.
 //
 //	func main() { run.Main(functions.System()) }
 //
@@ -21,14 +21,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/broker"
 	brokerknative "github.com/ebb-dev/ebb/infra/broker/knative"
 	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/host/knative"
 	"github.com/ebb-dev/ebb/infra/host/memlimit"
@@ -73,13 +77,14 @@ func (s settings) Validate() error {
 type hosted struct {
 	*knative.Host
 	telemetry *telemetry.Telemetry
+	logger    *slog.Logger
 	port      int
 }
 
 // Serve hosts the function of the system that $FUNCTION names at $PORT until ctx ends, and drains. An error of the
 // settings is a *config.Error and names every violation. Log lines go to log; nil is standard error.
 func Serve(ctx context.Context, sys system.System, lookup config.Lookup, log io.Writer) error {
-	h, err := compose(sys, lookup, log)
+	h, err := compose(sys, lookup, log, nil)
 	if err != nil {
 		return err
 	}
@@ -91,8 +96,56 @@ func Serve(ctx context.Context, sys system.System, lookup config.Lookup, log io.
 	return errors.Join(err, h.telemetry.Shutdown(context.WithoutCancel(ctx)))
 }
 
-// compose makes the host of a function. It opens nothing.
-func compose(sys system.System, lookup config.Lookup, log io.Writer) (*hosted, error) {
+// Machine is what a function that no platform hosts gets from its surroundings.
+type Machine struct {
+	Listener  net.Listener        // where requests come; ServeOn closes it
+	Discovery discovery.Discovery // finds the instances of functions for a gateway; nil: by the gateway's own settings
+
+	// Register makes the instance known where gateways look for it, as long as ready returns nil, until deregister is
+	// called; nil: nobody looks for it.
+	Register func(ready func(context.Context) error) (deregister func(context.Context) error, err error)
+}
+
+// deregisterLimit is how long a machine may take to make an instance unknown before it drains all the same.
+const deregisterLimit = 5 * time.Second
+
+// ServeOn hosts the function of the system that $FUNCTION names on a plain machine until ctx ends. Then it makes the
+// instance unknown first, serves what still comes, and drains. Errors are those of Serve.
+func ServeOn(ctx context.Context, sys system.System, lookup config.Lookup, log io.Writer, m Machine) error {
+	defer m.Listener.Close()
+	h, err := compose(sys, lookup, log, m.Discovery)
+	if err != nil {
+		return err
+	}
+	serving, drain := context.WithCancel(context.WithoutCancel(ctx))
+	defer drain()
+	deregister := func(context.Context) error { return nil }
+	if m.Register != nil {
+		if deregister, err = m.Register(func(context.Context) error { return h.Ready() }); err != nil {
+			return err
+		}
+	}
+	leave := sync.OnceValue(func() error {
+		limited, cancel := context.WithTimeout(serving, deregisterLimit)
+		defer cancel()
+		return deregister(limited)
+	})
+	stop := context.AfterFunc(ctx, func() {
+		if err := leave(); err != nil {
+			h.logger.Warn("the instance may get requests until its check fails", "error", err)
+		}
+		drain()
+	})
+	defer stop()
+	err = h.Host.Serve(serving, m.Listener)
+	if stop() { // it ended by itself
+		err = errors.Join(err, leave())
+	}
+	return errors.Join(err, h.telemetry.Shutdown(context.WithoutCancel(ctx)))
+}
+
+// compose makes the host of a function. It opens nothing. A gateway finds instances by d, unless that is nil.
+func compose(sys system.System, lookup config.Lookup, log io.Writer, d discovery.Discovery) (*hosted, error) {
 	set, err := config.Load[settings]("", lookup)
 	definition, known := sys.Lookup(set.Function)
 	if !known && set.Function != "" {
@@ -108,6 +161,7 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer) (*hosted, e
 	}
 	env := function.Env{
 		Lookup: lookup, Telemetry: watch, Logger: watch.Logger(set.Function), System: sys.Declared(),
+		Discovery: d,
 	}
 	opened := set.open(&env)
 	var tuned *broker.Trigger
@@ -121,7 +175,7 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer) (*hosted, e
 	if err = config.Join(opened, err, sendersErr); err != nil {
 		return nil, err
 	}
-	return &hosted{telemetry: watch, port: set.Port, Host: knative.New(f.Instance(), knative.Config{
+	return &hosted{telemetry: watch, logger: env.Logger, port: set.Port, Host: knative.New(f.Instance(), knative.Config{
 		Senders: senders, Manifest: set.Manifest, Delivery: tuned, Telemetry: watch, Logger: env.Logger,
 	})}, nil
 }

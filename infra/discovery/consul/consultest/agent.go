@@ -272,7 +272,7 @@ func (a *Agent) entries(name, tag string, passing bool) []any {
 			continue
 		}
 		all = append(all, map[string]any{
-			"Node": map[string]any{"Node": "machine", "Address": "127.0.0.1", "Meta": map[string]string{"consul-version": "1.22.5"}},
+			"Node": map[string]any{"Node": "machine", "Address": "127.0.0.1", "Meta": map[string]string{}},
 			"Service": map[string]any{
 				"ID": s.ID, "Service": s.Name, "Tags": s.Tags, "Address": s.Address, "Port": s.Port, "Meta": s.Meta,
 				"Weights": s.Weights,
