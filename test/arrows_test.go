@@ -124,7 +124,7 @@ var layers = []layer{
 		packages: "infra/gateway/...",
 		may: kit + " infra/balance infra/proxy infra/generate infra/ratelimit infra/ratelimit/memory" +
 			" infra/internal/... $/...",
-		tests: "infra/discovery/static infra/function infra/function/functiontest",
+		tests: "infra/discovery/static infra/function infra/function/functiontest infra/httpserver",
 	},
 
 	// What runs them. Hosts know functions by host.Instance; those that compose a system know a driver too.

@@ -39,6 +39,7 @@ type Config struct {
 type settings struct {
 	Origins []string `envconfig:"EBB_CORS_ORIGINS" desc:"origins whose scripts may call from a browser, with commas between; * for any"`
 	Policy  string   `envconfig:"EBB_GATEWAY_POLICY" desc:"file with the policies of this environment, YAML or JSON; read again when it changes and on SIGHUP"`
+	Access  bool     `envconfig:"EBB_ACCESS_LOG" default:"true" desc:"a line in the log for each request, at the level info"`
 	Redis   string   `envconfig:"EBB_GATEWAY_REDIS" secret:"true" desc:"redis://[USER:PASSWORD@]HOST:PORT[/DB] where the gateway's processes count for rate limits together; empty: each by itself"`
 	Address string   `envconfig:"EBB_FUNCTION_URL" default:"http://{function}.default.svc.cluster.local" desc:"where the gateway finds a function, with {function} for its name"`
 	Balance string   `envconfig:"EBB_BALANCE" default:"least-connections" desc:"which instance of a function gets a request: round-robin, weighted-round-robin, least-connections, ip-hash or two-choices"`
@@ -95,7 +96,7 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 	g, err := gateway.New(gateway.Config{
 		System: env.System(), Discovery: directory, Transport: transport, Authenticator: env.Authenticator,
 		Telemetry: env.Telemetry, Logger: env.Logger, Documents: c.Documents, Compositions: c.compositions(),
-		Origins: set.Origins, Limiter: limiter, Now: env.Now, Balance: set.balance,
+		Origins: set.Origins, Limiter: limiter, Now: env.Now, AccessLog: set.Access, Balance: set.balance,
 	})
 	if err != nil {
 		return nil, err

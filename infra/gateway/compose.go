@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -26,16 +27,44 @@ type Composition struct {
 	Parts       []Part // a part whose path no function serves is left out; without any the operation is not served
 }
 
-// Part is one member of a composed answer.
+// Part is one member of a composed answer. All parts are asked for at the same time. One that does not come in time, or
+// not with 200, is named in "missing".
 type Part struct {
 	Name string // of the member
 	Path string // that is asked for with GET; {subject} is the id of the caller
+
+	Timeout  time.Duration   // for how long the answer waits for the part; 0: a second
+	Required bool            // without the part the whole answer is 503
+	Fallback json.RawMessage // the member when the part is missing; nil: the member is left out
 }
 
 const (
-	partTimeout = time.Second // after which the answer is sent without the part
-	maxPart     = 1 << 20     // bytes of a part
+	partTimeout = time.Second
+	maxPart     = 1 << 20 // bytes of a part
 )
+
+// timeout returns for how long the answer waits for the part.
+func (p Part) timeout() time.Duration {
+	if p.Timeout == 0 {
+		return partTimeout
+	}
+	return p.Timeout
+}
+
+// check returns what is not valid.
+func (p Part) check() error {
+	switch {
+	case p.Name == "" || p.Name == "missing":
+		return fmt.Errorf("invalid part %q: want another name", p.Name)
+	case p.Timeout < 0:
+		return fmt.Errorf("invalid timeout of the part %q: want zero or more", p.Name)
+	case p.Fallback != nil && !json.Valid(p.Fallback):
+		return fmt.Errorf("invalid fallback of the part %q: want JSON", p.Name)
+	case p.Fallback != nil && p.Required:
+		return fmt.Errorf("invalid part %q: want a fallback, or required, and not both", p.Name)
+	}
+	return nil
+}
 
 // describe returns the OpenAPI description of the operation.
 func (c Composition) describe() map[string]any {
@@ -49,15 +78,15 @@ func (c Composition) describe() map[string]any {
 	}
 	return map[string]any{
 		"operationId": c.OperationID, "summary": c.Summary, "tags": []string{"gateway"},
-		"description": "Composed of several functions at once. A part that does not answer within a second is left out, " +
-			"and named in `missing`.",
+		"description": "Composed of several functions at once. A part that does not answer in time is left out, or has a " +
+			"fallback, and is named in `missing`.",
 		"security": []any{map[string]any{"bearer": []string{}}},
 		"responses": map[string]any{
 			"200": map[string]any{"description": "OK", "content": map[string]any{"application/json": map[string]any{
 				"schema": map[string]any{"type": "object", "required": []string{"missing"}, "properties": members},
 			}}},
 			"401": map[string]any{"description": "Unauthorized", "content": problemContent},
-			"503": map[string]any{"description": "No part is available", "content": problemContent},
+			"503": map[string]any{"description": "No part, or not a required one, is available", "content": problemContent},
 		},
 	}
 }
@@ -66,6 +95,9 @@ func (c Composition) describe() map[string]any {
 func (g *Gateway) addComposition(t *table, c Composition, env environment) error {
 	var parts []source
 	for _, p := range c.Parts {
+		if err := p.check(); err != nil {
+			return fmt.Errorf("%s: %w", c.Path, err)
+		}
 		if found := t.tree.find(strings.TrimPrefix(p.Path, "/")); found != nil && found.route(http.MethodGet) != nil {
 			parts = append(parts, source{p, found.route(http.MethodGet)})
 		}
@@ -93,30 +125,56 @@ type source struct {
 // compose asks for all parts at the same time and answers with those that came in time. "missing" names the others, so
 // that a caller can tell a customer without orders from orders that are down.
 func (g *Gateway) compose(x *Exchange, parts []source) {
-	ctx, cancel := context.WithTimeout(x.Request.Context(), partTimeout)
+	ctx, cancel := context.WithCancel(x.Request.Context()) // of all parts, when the answer is known
 	defer cancel()
+	ends := make([]context.Context, len(parts))
 	answers := make([]chan json.RawMessage, len(parts))
 	for i, p := range parts {
 		answers[i] = make(chan json.RawMessage, 1) // a part that comes too late is not blocked
-		r := partRequest(ctx, x.Request, p.pathFor(x.Caller))
+		end, cancel := context.WithTimeout(ctx, p.timeout())
+		defer cancel()
+		ends[i] = end
+		r := partRequest(end, x.Request, p.pathFor(x.Caller))
 		part := &Exchange{
 			Request: r, own: true, Route: p.route, Caller: x.Caller, table: x.table, address: x.address,
 		}
 		go func() { answers[i] <- g.ask(p, part) }()
 	}
+	await := func(i int) (part json.RawMessage) {
+		select {
+		case part = <-answers[i]:
+		case <-ends[i].Done():
+		}
+		return part
+	}
 	whole, missing := map[string]any{}, []string{}
 	for i, p := range parts {
-		select {
-		case part := <-answers[i]:
-			if part != nil {
-				whole[p.Name] = part
-				continue
-			}
-		case <-ctx.Done():
+		if !p.Required {
+			continue
+		}
+		part := await(i)
+		if part == nil {
+			err := fault.New(fault.Unavailable, "the part %s of this answer is not available just now", p.Name)
+			x.Refuse(err.After(time.Second))
+			return
+		}
+		whole[p.Name] = part
+	}
+	live := len(whole)
+	for i, p := range parts {
+		if p.Required {
+			continue
+		}
+		if part := await(i); part != nil {
+			whole[p.Name], live = part, live+1
+			continue
 		}
 		missing = append(missing, p.Name)
+		if p.Fallback != nil {
+			whole[p.Name] = p.Fallback
+		}
 	}
-	if len(whole) == 0 {
+	if live == 0 {
 		x.Refuse(fault.New(fault.Unavailable, "none of the parts of this answer is available just now").After(time.Second))
 		return
 	}

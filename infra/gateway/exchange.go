@@ -77,7 +77,8 @@ func (x *Exchange) Status() int { return x.response.status }
 // response is the server's writer. It notes the status of the answer.
 type response struct {
 	http.ResponseWriter
-	status int // 0: nothing was written yet
+	status int   // 0: nothing was written yet
+	bytes  int64 // of the body
 }
 
 // WriteHeader implements http.ResponseWriter.
@@ -93,7 +94,9 @@ func (w *response) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	return w.ResponseWriter.Write(b)
+	n, err := w.ResponseWriter.Write(b)
+	w.bytes += int64(n)
+	return n, err
 }
 
 // Flush implements http.Flusher, for answers that are sent in pieces.

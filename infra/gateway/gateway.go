@@ -34,6 +34,7 @@ type Config struct {
 	Authenticator auth.Authenticator   // checks credentials; nil refuses all of them
 	Telemetry     *telemetry.Telemetry // nil: none
 	Logger        *slog.Logger         // nil: slog.Default
+	AccessLog     bool                 // a line for each request
 	Now           func() time.Time     // nil: time.Now
 
 	Documents    generate.Product // how /openapi.json and /asyncapi.json name the product
@@ -105,6 +106,7 @@ func (g *Gateway) chain() []Middleware {
 		identify,
 		secureHeaders,
 		g.measure,
+		g.logAccess,
 		g.recoverPanics,
 		checkSyntax,
 		forwarded,

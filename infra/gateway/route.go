@@ -18,9 +18,9 @@ type Route struct {
 	manifest.Route        // with the policy of the environment; MaxBody has its default, Policy is not nil
 	Function       string // that serves it; "": the gateway itself
 
-	tries       *proxy.Tries
-	guard       *guard // nil: no request is refused
 	handler     Handler
+	tries       *proxy.Tries
+	guard       *guard           // nil: no request is refused
 	revision    *atomic.Uint64   // counts what has invalidated the stored answers of the operation
 	invalidates []*atomic.Uint64 // the revisions of the operations whose answers a success of this one invalidates
 	others      []Handler        // of Policy.Split

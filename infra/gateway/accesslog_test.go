@@ -1,0 +1,64 @@
+package gateway_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/ebb-dev/ebb/infra/gateway"
+)
+
+// Each request writes one line, also one that is refused or whose function panics. It has no path and no credentials.
+func TestAccessLog(t *testing.T) {
+	var out bytes.Buffer
+	f := newFixture(t, func(cfg *gateway.Config) {
+		cfg.AccessLog, cfg.Logger = true, slog.New(slog.NewJSONHandler(&out, nil))
+	})
+	f.handle("orders", func(http.ResponseWriter, *http.Request) { panic("a fault") })
+	token := f.token()
+	for _, c := range []struct {
+		method, path, token string
+		want                map[string]any
+	}{
+		{"GET", "/api/users/secret-id?q=secret", token, map[string]any{
+			"level": "INFO", "http.request.method": "GET", "http.route": "/api/users/{id}", "http.response.status_code": 200.0,
+			"function": "users", "user.id": "ada", "client.address": "192.0.2.1",
+		}},
+		{"GET", "/api/users/secret-id", "", map[string]any{
+			"level": "INFO", "http.route": "/api/users/{id}", "http.response.status_code": 401.0, "user.id": nil,
+		}},
+		{"X\tY", "/secret", "", map[string]any{
+			"http.request.method": "_OTHER", "http.route": "", "http.response.status_code": 404.0, "function": nil,
+		}},
+		{"GET", "/api/orders", token, map[string]any{"level": "ERROR", "http.response.status_code": 500.0}},
+	} {
+		out.Reset()
+		r, err := http.NewRequest("GET", c.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Method, r.RemoteAddr = c.method, "192.0.2.1:1"
+		if c.token != "" {
+			r.Header.Set("Authorization", "Bearer "+c.token)
+		}
+		f.gateway.ServeHTTP(&sink{header: http.Header{}}, r)
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		var got map[string]any
+		if err := json.Unmarshal([]byte(lines[len(lines)-1]), &got); err != nil {
+			t.Fatal(err, out.String())
+		}
+		for name, want := range c.want {
+			if got[name] != want {
+				t.Errorf("%s %s: %s is %v, want %v", c.method, c.path, name, got[name], want)
+			}
+		}
+		if got["msg"] != "request" || got["request_id"] == "" || got["duration"] == nil ||
+			got["http.response.body.size"] == nil || strings.Contains(lines[len(lines)-1], "secret") ||
+			strings.Contains(out.String(), token) {
+			t.Errorf("%s %s: got %s", c.method, c.path, out.String())
+		}
+	}
+}

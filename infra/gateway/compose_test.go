@@ -1,0 +1,69 @@
+package gateway_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ebb-dev/ebb/infra/discovery/static"
+	"github.com/ebb-dev/ebb/infra/gateway"
+)
+
+// composed is an option that declares the parts of GET /api/me.
+func composed(parts ...gateway.Part) func(*gateway.Config) {
+	return func(cfg *gateway.Config) { cfg.Compositions = []gateway.Composition{{Path: "/api/me", Parts: parts}} }
+}
+
+// A part is optional, has a fallback or is required, and has a deadline of its own.
+func TestParts(t *testing.T) {
+	user := gateway.Part{Name: "user", Path: "/api/users/{subject}", Required: true, Timeout: time.Minute}
+	orders := gateway.Part{
+		Name: "orders", Path: "/api/orders", Fallback: json.RawMessage(`{"items":[]}`), Timeout: time.Minute,
+	}
+	views := gateway.Part{Name: "views", Path: "/api/views/orders"}
+	ok := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("1")) }
+	fails := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }
+	hangs := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() } // until its own deadline, or the end
+	for i, c := range []struct {
+		user, orders, views http.HandlerFunc
+		timeout             time.Duration // of views
+		status              int
+		body                string
+	}{
+		{ok, ok, ok, time.Minute, 200, `{"missing":[],"orders":1,"user":1,"views":1}`},
+		{ok, fails, ok, time.Minute, 200, `{"missing":["orders"],"orders":{"items":[]},"user":1,"views":1}`},
+		{ok, ok, hangs, time.Millisecond, 200, `{"missing":["views"],"orders":1,"user":1}`},
+		{ok, fails, hangs, time.Millisecond, 200, `{"missing":["orders","views"],"orders":{"items":[]},"user":1}`},
+		{fails, hangs, ok, time.Minute, 503, "the part user of this answer is not available"},
+	} {
+		views.Timeout = c.timeout
+		f := newFixture(t, composed(orders, user, views))
+		f.handle("users", c.user)
+		f.handle("orders", c.orders)
+		f.handle("views", c.views)
+		w := f.call("GET", "/api/me", f.token(), nil)
+		if w.Code != c.status || !strings.Contains(w.Body.String(), c.body) {
+			t.Errorf("%d: got %d %s, want %d %s", i, w.Code, w.Body, c.status, c.body)
+		}
+	}
+}
+
+// Parts that are not valid are an error of the gateway.
+func TestPartsRefused(t *testing.T) {
+	for want, p := range map[string]gateway.Part{
+		"another name": {Name: "missing", Path: "/api/orders"},
+		"zero or more": {Name: "a", Path: "/api/orders", Timeout: -1},
+		"want JSON":    {Name: "a", Path: "/api/orders", Fallback: json.RawMessage("{")},
+		"not both":     {Name: "a", Path: "/api/orders", Fallback: json.RawMessage("{}"), Required: true},
+	} {
+		_, err := gateway.New(gateway.Config{
+			System: systemOf(declare("a")), Discovery: static.Discovery{},
+			Compositions: []gateway.Composition{{Path: "/api/me", Parts: []gateway.Part{p}}},
+		})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q in it", err, want)
+		}
+	}
+}
