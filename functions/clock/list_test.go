@@ -69,7 +69,8 @@ func TestListSchedules(t *testing.T) {
 		first.Next.Sub(*first.Last) != time.Hour {
 		t.Errorf("got %+v", first)
 	}
-	if second.Name != "nightly" || second.Missed != "skip" || second.Last != nil || second.Next.Format("15:04") != "03:00" {
+	if second.Name != "nightly" || second.Missed != "skip" || second.Last != nil ||
+		second.Next.Format("15:04") != "03:00" {
 		t.Errorf("got %+v", second)
 	}
 	d.Call("GET", "/api/schedules", functiontest.As("ada"), nil).Expect(403)

@@ -13,8 +13,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/simulate"
 )
 
-// Letters returns a system whose archive gets dead letters, each more than once, while an administrator drops some. What
-// was dropped stays dropped: a delivery that comes again does not undo it.
+// Letters returns a system whose archive gets dead letters, each more than once, while an administrator drops some.
+// What was dropped stays dropped: a delivery that comes again does not undo it.
 func Letters(b Broken) simulate.System {
 	return simulate.System{
 		Settle: 20 * time.Minute,
