@@ -111,7 +111,7 @@ var layers = []layer{
 	{packages: "infra/cron", may: "infra/event infra/function infra/manifest",
 		tests: "infra/broker infra/function/functiontest infra/store"},
 	{packages: "infra/journal", may: "infra/fault infra/function infra/personal infra/store",
-		tests: "infra/config infra/event infra/store/memory"},
+		tests: "infra/function/functiontest infra/config infra/event infra/store/memory"},
 	{
 		packages: "infra/saga", may: "infra/auth infra/event infra/fault infra/function infra/journal infra/store",
 		tests: "infra/function/functiontest infra/telemetry",
