@@ -157,8 +157,8 @@ func (f *Function) keyOf(
 }
 
 // keyCache holds keys of persons that the function has used lately, and their documents. A unit of work that writes
-// presumes that a document is unchanged, and its commit requires it, so an erased person's key is never used for what is
-// committed; what only reads reads the document.
+// presumes that a document is unchanged, and its commit requires it, so an erased person's key is never used for what
+// is committed; what only reads reads the document.
 type keyCache struct {
 	mu   sync.Mutex
 	keys map[string]cachedKey // by id of the document

@@ -307,10 +307,10 @@ func (tx *Tx) Assume(docs ...Document) {
 	}
 }
 
-// Presume adds documents as they probably are to the reads of the first attempt of a unit of work, without reading them;
-// of a missing one only the key is needed. Commit requires that they are so. When they are not, the unit runs again, and
-// reads them. Documents that the transaction has already are left out. In a later attempt Presume adds none, and returns
-// false.
+// Presume adds documents as they probably are to the reads of the first attempt of a unit of work, without reading
+// them; of a missing one only the key is needed. Commit requires that they are so. When they are not, the unit runs
+// again, and reads them. Documents that the transaction has already are left out. In a later attempt Presume adds none,
+// and returns false.
 func (tx *Tx) Presume(docs ...Document) bool {
 	if tx.careful {
 		return false

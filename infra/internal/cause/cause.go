@@ -1,5 +1,5 @@
-// Package cause is what infra/function and infra/outside share: how a unit of work goes on that an event or a request has
-// begun.
+// Package cause is what infra/function and infra/outside share: how a unit of work goes on that an event or a request
+// has begun.
 package cause
 
 import (
