@@ -240,7 +240,7 @@ func (c *Calls) finish(
 	first := true
 	return func(ctx context.Context, tx *function.Tx) (err error) {
 		if first { // it was just read; when it has changed since, the commit fails and it is read again
-			tx.StoreTx().Assume(d)
+			tx.StoreTx().Presume(d) // unless another result of the unit has changed it
 			first = false
 		}
 		defer func() {

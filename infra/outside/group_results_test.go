@@ -1,0 +1,172 @@
+package outside_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ebb-dev/ebb/infra/event"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/function/functiontest"
+	"github.com/ebb-dev/ebb/infra/outside"
+	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/memory"
+)
+
+var dropped = event.Define(ns, "desk.dropped", 1, event.Fact, "A bid was dropped.", sale{ID: "s1"})
+
+// bids is a function that starts a call for each letter of the id of an order, and has a result of each.
+type bids struct {
+	result func(ctx context.Context, tx *function.Tx, call *outside.Call[sale, string], r outside.Result[sale, string],
+	) error
+	call func(id string)                                                 // while the call is made; nil: nothing
+	db   func(commit func() error, b store.Batch) (err error, done bool) // in place of a commit; nil: nothing
+
+	mu   sync.Mutex
+	made []string // the ids of calls, with what they were made with
+}
+
+type bid struct {
+	IDs []string `json:"ids"`
+}
+
+type bidsDriver struct {
+	store.Driver
+	b *bids
+}
+
+func (d bidsDriver) Commit(ctx context.Context, b store.Batch) error {
+	commit := func() error { return d.Driver.Commit(ctx, b) }
+	if d.b.db != nil {
+		if err, done := d.b.db(commit, b); done {
+			return err
+		}
+	}
+	return commit()
+}
+
+func (b *bids) make(_ context.Context, r outside.Request[sale]) (string, error) {
+	if b.call != nil {
+		b.call(r.ID)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.made = append(b.made, strings.TrimSpace(r.ID+" "+r.In.Status))
+	return "", nil
+}
+
+func (b *bids) new(e function.Env) (*function.Function, error) {
+	f := function.New("bids", e)
+	calls := outside.New(f)
+	results := function.Collection[bid](f, "results")
+	var call *outside.Call[sale, string]
+	call = outside.Declare(calls, "bid", outside.Policy{}, b.make, func(ctx context.Context, tx *function.Tx, r outside.Result[sale, string]) error {
+		known, _, err := results.Find(ctx, tx, "all")
+		if err != nil {
+			return err
+		}
+		known.IDs = append(known.IDs, strings.TrimSpace(r.ID+" "+r.In.Status))
+		if err := results.Put(ctx, tx, "all", known); err != nil {
+			return err
+		}
+		tx.Emit(sold.New(r.ID, sale{ID: r.ID}))
+		if b.result != nil {
+			return b.result(ctx, tx, call, r)
+		}
+		return nil
+	})
+	function.Emits(f, sold)
+	function.On(f, ordered, func(ctx context.Context, tx *function.Tx, o sale) error {
+		for _, id := range o.ID {
+			if err := call.Start(ctx, tx, string(id), sale{ID: string(id)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	function.On(f, dropped, func(ctx context.Context, tx *function.Tx, o sale) error {
+		return call.Cancel(ctx, tx, o.ID)
+	})
+	function.Serve(f, function.Operation{Method: "GET", Path: "/api/bids", Summary: "Bids", Access: function.Public},
+		func(ctx context.Context, tx *function.Tx, _ *struct{}) (*struct{ Body bid }, error) {
+			all, _, err := results.Find(ctx, tx, "all")
+			return &struct{ Body bid }{all}, err
+		})
+	return f, nil
+}
+
+func (b *bids) harness(t *testing.T, open store.Opener) *functiontest.Harness {
+	return functiontest.New(t, b.new, func(h *functiontest.Harness) {
+		h.Store = func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
+			db, err := open(ctx, name, schema)
+			return bidsDriver{db, b}, err
+		}
+	})
+}
+
+// want checks which calls were made and which results have committed, in their order.
+func (b *bids) want(h *functiontest.Harness, made, ended string) {
+	h.T.Helper()
+	if got := strings.Join(b.made, ", "); got != made {
+		h.T.Errorf("made %q, want %q", got, made)
+	}
+	var all bid
+	h.Call("GET", "/api/bids", functiontest.Nobody, nil).JSON(&all)
+	if got := strings.Join(all.IDs, ", "); got != ended {
+		h.T.Errorf("ended %q, want %q", got, ended)
+	}
+}
+
+// A result whose handler cancels another call of the same unit has that one's result dropped, although it is there.
+func TestResultCancelsAnotherOfItsUnit(t *testing.T) {
+	b := &bids{result: func(ctx context.Context, tx *function.Tx, call *outside.Call[sale, string],
+		r outside.Result[sale, string],
+	) error {
+		if r.ID == "a" {
+			return call.Cancel(ctx, tx, "b")
+		}
+		return nil
+	}}
+	h := b.harness(t, memory.Opener(memory.Twice()))
+	h.Deliver(ordered.New("1", sale{ID: "ab"}))
+	b.want(h, "a, b", "a")
+}
+
+// A result whose handler starts another call of the same unit anew has that one made once more, and its result is that
+// of the new call.
+func TestResultStartsAnotherOfItsUnitAnew(t *testing.T) {
+	b := &bids{result: func(ctx context.Context, tx *function.Tx, call *outside.Call[sale, string],
+		r outside.Result[sale, string],
+	) error {
+		if r.ID != "a" {
+			return nil
+		}
+		if err := call.Cancel(ctx, tx, "b"); err != nil {
+			return err
+		}
+		return call.Start(ctx, tx, "b", sale{ID: "b", Status: "anew"})
+	}}
+	h := b.harness(t, memory.Opener(memory.Twice()))
+	e := h.Event(ordered.New("1", sale{ID: "ab"}))
+	h.Receive(e)
+	h.Clock.Advance(2 * time.Second)
+	wantStatus(h, e, 200)
+	b.want(h, "a, b, b anew", "a, b anew")
+}
+
+// A result whose handler starts its own call anew, beside others of the unit.
+func TestResultStartsItsCallAnew(t *testing.T) {
+	b := &bids{result: func(ctx context.Context, tx *function.Tx, call *outside.Call[sale, string],
+		r outside.Result[sale, string],
+	) error {
+		if r.In.Status != "" {
+			return nil
+		}
+		return call.Start(ctx, tx, r.ID, sale{ID: r.ID, Status: "anew"})
+	}}
+	h := b.harness(t, memory.Opener(memory.Twice()))
+	wantStatus(h, h.Event(ordered.New("1", sale{ID: "ab"})), 200)
+	b.want(h, "a, b, a anew, b anew", "a, b, a anew, b anew")
+}
