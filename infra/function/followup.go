@@ -282,6 +282,10 @@ func (f *Function) commitRest(ctx context.Context, entry string, all ...*followi
 			d.emitted = len(events) > 0
 			sealed = append(sealed, events...)
 		}
+		last := lastOf(db)
+		for _, d := range all {
+			d.further = last.take(d.further)
+		}
 		return sealed, nil
 	})
 	for _, d := range all {
@@ -290,14 +294,35 @@ func (f *Function) commitRest(ctx context.Context, entry string, all ...*followi
 			f.commitRest(d.ctx, d.entry, d)
 			continue
 		case err != nil:
-			d.err = d.rest.Failed(d.ctx, err)
+			d.further, d.err = nil, d.rest.Failed(d.ctx, err)
 		case d.refusal != nil:
-			d.err = d.rest.Failed(d.ctx, d.refusal)
+			d.further, d.err = nil, d.rest.Failed(d.ctx, d.refusal)
 		case d.emitted && unpublished != nil:
 			d.err = unpublished
 		}
 		d.finished = true
 	}
+}
+
+// lastVersions holds the versions of the documents that a transaction has written, as its commit leaves them.
+type lastVersions map[store.Key]int64
+
+func lastOf(db *store.Tx) lastVersions {
+	versions := lastVersions{}
+	db.Changed(func(d store.Document) { versions[d.Key] = d.Version })
+	return versions
+}
+
+// take returns those of the documents that are left as they are by the commit. Each is taken once, by the first: others
+// of the unit have only read it.
+func (v lastVersions) take(docs []followed) []followed {
+	return slices.DeleteFunc(docs, func(d followed) bool {
+		if v[d.doc.Key] != d.doc.Version {
+			return true
+		}
+		delete(v, d.doc.Key)
+		return false
+	})
 }
 
 // attemptRest is one attempt to commit what a follow-up has to commit, in a transaction inside of db.

@@ -143,6 +143,12 @@ func (b *batch) handle(ctx context.Context, db *store.Tx, entry string) ([]ce.Ev
 		b.results[i], b.emitted[i] = broker.ResultOf(nil), b.emitted[i] || len(emitted) > 0
 		sealed = append(sealed, emitted...)
 	}
+	if b.f.followUp != nil {
+		last := lastOf(db)
+		for i := range b.follow {
+			b.follow[i] = last.take(b.follow[i])
+		}
+	}
 	b.handled = true
 	return sealed, nil
 }

@@ -2,12 +2,16 @@ package outside_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	ce "github.com/cloudevents/sdk-go/v2/event"
+
 	"github.com/ebb-dev/ebb/infra/event"
+	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
 	"github.com/ebb-dev/ebb/infra/outside"
@@ -169,4 +173,53 @@ func TestResultStartsItsCallAnew(t *testing.T) {
 	h := b.harness(t, memory.Opener(memory.Twice()))
 	wantStatus(h, h.Event(ordered.New("1", sale{ID: "ab"})), 200)
 	b.want(h, "a, b, a anew, b anew", "a, b, a anew, b anew")
+}
+
+// A call that the handler of one result starts is made once, although that of another one in the unit looks at it.
+func TestCallThatAnotherResultLooksAt(t *testing.T) {
+	b := &bids{result: func(ctx context.Context, tx *function.Tx, call *outside.Call[sale, string],
+		r outside.Result[sale, string],
+	) error {
+		switch r.ID {
+		case "a":
+			return call.Start(ctx, tx, "c", sale{ID: "c"})
+		case "b":
+			if there, err := call.Pending(ctx, tx, "c"); err != nil || !there {
+				return fault.New(fault.Invalid, "c was not started: %v", err)
+			}
+		}
+		return nil
+	}}
+	h := b.harness(t, memory.Opener(memory.Twice()))
+	wantStatus(h, h.Event(ordered.New("1", sale{ID: "ab"})), 200)
+	b.want(h, "a, b, c", "a, b, c")
+}
+
+// A call that a result's handler starts is not made when the unit of the result is refused.
+func TestCallOfARefusedResult(t *testing.T) {
+	b := &bids{
+		result: func(ctx context.Context, tx *function.Tx, call *outside.Call[sale, string],
+			r outside.Result[sale, string],
+		) error {
+			if r.ID == "c" {
+				return nil
+			}
+			return call.Start(ctx, tx, "c", sale{ID: "c"})
+		},
+		db: func(_ func() error, batch store.Batch) (error, bool) {
+			starts := func(m store.Mutation) bool { return m.ID == "bid/c" && m.Data != nil }
+			return fault.New(fault.TooLarge, "too much"), slices.ContainsFunc(batch.Mutations, starts)
+		},
+	}
+	h := b.harness(t, memory.Opener(memory.Twice()))
+	wantStatus(h, h.Event(ordered.New("1", sale{ID: "a"})), 200)
+	b.want(h, "a", "")
+}
+
+// A call that one event of a batch starts, and another one cancels, is not made.
+func TestCallThatItsBatchCancels(t *testing.T) {
+	b := &bids{}
+	h := b.harness(t, memory.Opener(memory.Twice()))
+	wantStatuses(h, []ce.Event{h.Event(ordered.New("1", sale{ID: "ab"})), h.Event(dropped.New("2", sale{ID: "a"}))}, 200)
+	b.want(h, "b", "b")
 }
