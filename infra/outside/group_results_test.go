@@ -223,3 +223,55 @@ func TestCallThatItsBatchCancels(t *testing.T) {
 	wantStatuses(h, []ce.Event{h.Event(ordered.New("1", sale{ID: "ab"})), h.Event(dropped.New("2", sale{ID: "a"}))}, 200)
 	b.want(h, "b", "b")
 }
+
+// Of results whose unit was committed, but the store did not tell, no message is acknowledged before their events are
+// published.
+func TestUnitOfResultsMayBeCommitted(t *testing.T) {
+	untold := false
+	b := &bids{db: func(commit func() error, batch store.Batch) (error, bool) {
+		results := func(m store.Mutation) bool { return m.Collection == "results" }
+		if untold || !slices.ContainsFunc(batch.Mutations, results) {
+			return nil, false
+		}
+		untold = true
+		if err := commit(); err != nil {
+			return err, true
+		}
+		return unavailable, true
+	}}
+	h := b.harness(t, memory.Opener(memory.Twice()))
+	e := h.Event(ordered.New("1", sale{ID: "ab"}))
+	if r := h.Receive(e)[0]; r.OK() && len(h.Emitted()) == 0 {
+		t.Errorf("acknowledged before the events of the results are published: %v", r)
+	}
+	h.Clock.Advance(2 * time.Second)
+	wantStatus(h, e, 200)
+	wantEnded(h, "a", "b")
+	b.want(h, "a, b", "a, b")
+}
+
+// A message is not acknowledged when its call was finished by another instance, which may not have published yet.
+func TestAnotherInstanceHasTheResult(t *testing.T) {
+	shared := memory.Opener()
+	begun, goOn, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	one := &bids{call: func(string) { close(begun); <-goOn }}
+	other := &bids{call: func(string) { close(goOn); <-ended }}
+	first, second := one.harness(t, shared), other.harness(t, shared)
+	e := first.Event(ordered.New("1", sale{ID: "a"}))
+	first.RefuseToPublish(unavailable)
+	go func() {
+		defer close(ended)
+		first.Receive(e)
+	}()
+	<-begun
+	second.Clock.Advance(2 * time.Second)
+	if r := second.Receive(e)[0]; r.OK() {
+		t.Errorf("acknowledged before the events of the result are published: %v", r)
+	}
+	for range 2 {
+		second.Clock.Advance(2 * time.Second)
+		second.Receive(e)
+	}
+	wantStatus(second, e, 200)
+	wantEnded(second, "a")
+}

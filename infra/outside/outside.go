@@ -35,6 +35,7 @@ package outside
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -220,6 +221,9 @@ func (c *Calls) make(
 	if failure == nil || !fault.KindOf(failure).Retryable() || gaveUp {
 		rest.Commit = c.finish(declared, p, d, out, failure)
 		rest.Failed = func(ctx context.Context, err error) error {
+			if errors.Is(err, errEnded) {
+				return unfinished(ctx, err)
+			}
 			c.report(ctx, p, err)
 			if c.f.Update(ctx, c.postpone(p, policy, err)) != nil {
 				return unfinished(ctx, err)
@@ -232,6 +236,10 @@ func (c *Calls) make(
 	rest.Commit = c.postpone(p, policy, failure)
 	rest.Failed = unfinished
 }
+
+// errEnded is why a result is not committed of a call that has one. The message comes again then, as a duplicate, which
+// is acknowledged only when the events are published of the unit that had the result.
+var errEnded = fault.New(fault.Unavailable, "it has ended in the meantime")
 
 // finish returns what commits the result.
 func (c *Calls) finish(
@@ -249,8 +257,14 @@ func (c *Calls) finish(
 			}
 		}()
 		known, ok, err := c.pending.Find(ctx, tx, p.doc())
-		if err != nil || !ok || known.Run != p.Run {
-			return err // another instance was first
+		switch {
+		case err != nil:
+			return err
+		case ok && known.Run == p.Run:
+		case tx.StoreTx().Written(c.pending.Key(p.doc())) > 0:
+			return nil // another result of the unit has cancelled it
+		default:
+			return errEnded // another unit was first, and what that has emitted is perhaps not published
 		}
 		if err := c.pending.Delete(ctx, tx, p.doc()); err != nil {
 			return err
