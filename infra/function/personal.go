@@ -138,6 +138,9 @@ func (f *Function) keyOf(
 	if ok && d.Version == cached.doc.Version {
 		return cached.key, cached.wrapped, nil
 	}
+	if ok { // it has changed: the next unit must not presume it again
+		f.keyCache.remove(at.ID)
+	}
 	known, ok, err := personKeys.Find(ctx, tx, at.ID)
 	switch {
 	case err != nil || !known.Erased.IsZero() || !ok && !create:

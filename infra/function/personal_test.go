@@ -13,6 +13,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
+	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/memory"
 )
 
@@ -180,5 +181,28 @@ func TestErasureInAnotherInstance(t *testing.T) {
 	one.MustDeliver(ship("m1"))
 	if es := one.Emitted(); len(es) != 1 || event.Extension(es[0], event.PersonalKey) != "" {
 		t.Errorf("after the erasure: got %v", es)
+	}
+}
+
+// An erasure by another instance costs one attempt of a unit: later ones do not presume the old key again.
+func TestErasedKeyIsNotPresumedAgain(t *testing.T) {
+	n := &opCount{}
+	shared := memory.Opener()
+	share := func(h *functiontest.Harness) { h.Store = shared }
+	counted := func(h *functiontest.Harness) {
+		h.Store = func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
+			db, err := shared(ctx, name, schema)
+			return countedOps{db, n}, err
+		}
+	}
+	one, other := functiontest.New(t, members, counted), functiontest.New(t, members, share)
+	one.MustDeliver(ship("m1"))
+	one.MustDeliver(ship("m1"))
+	other.MustDeliver(erased("m1"))
+	one.MustDeliver(ship("m1"))
+	*n = opCount{}
+	one.MustDeliver(ship("m1"))
+	if n.commits != 1 {
+		t.Errorf("%d commits, want 1", n.commits)
 	}
 }
