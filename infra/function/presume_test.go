@@ -2,7 +2,6 @@ package function_test
 
 import (
 	"context"
-	"fmt"
 	"testing"
 
 	"github.com/ebb-dev/ebb/infra/fault"
@@ -37,7 +36,7 @@ func TestDuplicateThatItsHandlerRefuses(t *testing.T) {
 		"for now":  func() error { return fault.New(fault.Unavailable, "shipped") },
 		"missing":  func() error { return fault.New(fault.NotFound, "shipped") },
 		"conflict": func() error { return fault.New(fault.Conflict, "shipped") },
-		"panic":    func() error { panic(fmt.Sprint("shipped")) },
+		"panic":    func() error { panic("shipped") },
 	} {
 		t.Run(what, func(t *testing.T) {
 			h := functiontest.New(t, onceOnly(fail))
