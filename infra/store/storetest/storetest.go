@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -423,6 +424,50 @@ var lifeCases = map[string]func(*testing.T, Harness){
 			t.Fatal(err)
 		}
 		same(t, describe(get(t, h.reopen(t, Schema), other("a"))), []string{"others/a@1 1"})
+	}),
+
+	"a collection becomes single use": reopening(func(t *testing.T, h Harness) {
+		d := h.open(t) // an older version of the function, which runs beside the newer one for a while
+		commit(t, d, put(thing("a"), 3, `{"n":1}`), put(thing("b"), 1, `{"n":2}`))
+		commit(t, d, remove(thing("a")))
+		schema := slices.Clone(Schema)
+		schema[0].SingleUse = true
+		newer := h.reopen(t, schema)
+		found := func(want ...string) {
+			t.Helper()
+			for _, handle := range []store.Driver{d, newer} {
+				all, _ := query(t, handle, store.Query{Collection: "things", Limit: 9})
+				sorted, _ := query(t, handle, store.Query{
+					Collection: "things", Order: []store.Order{{Field: "n"}}, Limit: 9,
+				})
+				same(t, ids(all), want)
+				same(t, ids(sorted), want)
+				for _, d := range get(t, handle, thing("a"), thing("b")) {
+					if there := slices.Contains(want, d.ID); (d.Version > 0) != there {
+						t.Errorf("%s is there: %v, want %v", d.ID, !there, there)
+					}
+				}
+			}
+		}
+		found("b")
+		const first = 1 << 52 // the largest that a new document has; see store.SingleUse
+		absent := []store.Precondition{at(thing("a"), 0)}
+		if err := try(t, newer, absent, put(thing("a"), first, `{"n":1}`)); err != nil {
+			t.Fatal(err)
+		}
+		found("a", "b")
+		change := []store.Precondition{at(thing("a"), first)}
+		if err := try(t, newer, change, put(thing("a"), first+1, `{"n":1}`)); err != nil {
+			t.Fatal(err)
+		}
+		wantKind(t, try(t, d, change, put(thing("a"), first+1, `{"n":1}`)), fault.Conflict)
+		commit(t, newer, remove(thing("a")))
+		found("b")
+		wantKind(t, try(t, newer, change, put(thing("a"), first+1, `{"n":1}`)), fault.Conflict)
+		if err := try(t, d, absent, put(thing("a"), first+2, `{"n":1}`)); err != nil {
+			t.Fatal(err)
+		}
+		found("a", "b")
 	}),
 
 	"handles on one database see one another's commits": reopening(func(t *testing.T, h Harness) {
