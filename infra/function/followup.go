@@ -199,7 +199,7 @@ func (f *Function) followAll(ctx context.Context, all []*following) error {
 			done <- d
 		})
 	}
-	ready := gather(done, len(all))
+	ready := gather(done, len(all), groupWait)
 	f.commitGroup(ctx, ready)
 	for range len(all) - len(ready) {
 		if d := <-done; !d.finished {
@@ -224,12 +224,18 @@ func (f *Function) followAll(ctx context.Context, all []*following) error {
 	return nil
 }
 
-// gather waits for the first follow-up, and for groupWait for the others of n.
-func gather(done <-chan *following, n int) []*following {
+// gather waits for the first follow-up, and then as long as patience for the others of n.
+func gather(done <-chan *following, n int, patience time.Duration) []*following {
 	ready := append(make([]*following, 0, n), <-done)
-	wait := time.NewTimer(groupWait)
+	wait := time.NewTimer(patience)
 	defer wait.Stop()
 	for len(ready) < n {
+		select {
+		case d := <-done: // also after the wait is over
+			ready = append(ready, d)
+			continue
+		default:
+		}
 		select {
 		case d := <-done:
 			ready = append(ready, d)
