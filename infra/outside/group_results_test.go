@@ -66,7 +66,9 @@ func (b *bids) new(e function.Env) (*function.Function, error) {
 	calls := outside.New(f)
 	results := function.Collection[bid](f, "results")
 	var call *outside.Call[sale, string]
-	call = outside.Declare(calls, "bid", outside.Policy{}, b.make, func(ctx context.Context, tx *function.Tx, r outside.Result[sale, string]) error {
+	call = outside.Declare(calls, "bid", outside.Policy{}, b.make, func(
+		ctx context.Context, tx *function.Tx, r outside.Result[sale, string],
+	) error {
 		known, _, err := results.Find(ctx, tx, "all")
 		if err != nil {
 			return err
@@ -274,4 +276,41 @@ func TestAnotherInstanceHasTheResult(t *testing.T) {
 	}
 	wantStatus(second, e, 200)
 	wantEnded(second, "a")
+}
+
+// When the time of a batch ends while its calls are made, its messages come again, and each result commits once.
+func TestTimeEndsWhileCallsAreMade(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	b := &bids{call: func(string) { cancel() }}
+	h := b.harness(t, memory.Opener(memory.Twice()))
+	es := []ce.Event{h.Event(ordered.New("1", sale{ID: "ab"})), h.Event(ordered.New("2", sale{ID: "c"}))}
+	for i, r := range h.I.Receive(ctx, es) {
+		if r.OK() {
+			t.Errorf("event %d is acknowledged", i+1)
+		}
+	}
+	h.Clock.Advance(2 * time.Second)
+	wantStatuses(h, es, 200)
+	wantEnded(h, "a", "b", "c")
+	b.want(h, "a, a, b, c", "a, b, c")
+}
+
+// A result whose handler panics holds up no other of its unit. It is handled later.
+func TestResultPanics(t *testing.T) {
+	bad := true
+	b := &bids{result: func(_ context.Context, _ *function.Tx, _ *outside.Call[sale, string],
+		r outside.Result[sale, string],
+	) error {
+		if bad && r.ID == "a" {
+			panic("a")
+		}
+		return nil
+	}}
+	h := b.harness(t, memory.Opener(memory.Twice()))
+	wantStatus(h, h.Event(ordered.New("1", sale{ID: "ab"})), 200)
+	wantEnded(h, "b")
+	bad = false
+	h.Advance(time.Hour)
+	wantEnded(h, "a")
+	b.want(h, "a, b, a", "b, a")
 }
