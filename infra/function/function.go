@@ -78,7 +78,7 @@ func New(name string, env Env) *Function {
 	f := &Function{
 		name: name, env: env.withDefaults(name),
 		subscriptions: map[string]subscription{}, emits: map[string]*event.Info{}, prewarm: map[string]*event.Info{},
-		outbox: outbox{active: map[string]entryState{}, left: map[string]time.Time{}},
+		outbox: outbox{active: map[string]entryState{}, left: map[string]leftEntry{}},
 	}
 	f.flusher, _ = f.env.Publisher.(broker.Flusher)
 	f.newAPI()

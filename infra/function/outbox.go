@@ -1,6 +1,7 @@
 package function
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -58,7 +59,8 @@ type outbox struct {
 	mu     sync.Mutex
 	active map[string]entryState // entries that this instance works on just now, by id
 	done   []publishedEntry      // published, not removed
-	left   map[string]time.Time  // written, and not active: when this instance has found out
+	left   map[string]leftEntry  // written, and not active
+	leaves int64                 // entries that were ever left
 	rescan bool                  // there may be entries that are left and that no duplicate names
 
 	relaying    sync.Mutex   // held by the one relay of the instance
@@ -101,6 +103,12 @@ const (
 type publishedEntry struct {
 	id     string
 	offset uint64
+}
+
+// leftEntry tells when this instance has found out that an entry is left, and after how many others.
+type leftEntry struct {
+	since time.Time
+	n     int64
 }
 
 // outboxEntry is the events of one unit of work.
@@ -178,7 +186,8 @@ func (o *outbox) leave(now time.Time, ids ...string) {
 			o.rescan = true
 			continue
 		}
-		o.left[id] = now
+		o.leaves++
+		o.left[id] = leftEntry{now, o.leaves}
 	}
 }
 
@@ -208,8 +217,8 @@ func (o *outbox) knows(id string) (done, busy, left bool) {
 	return o.active[id] == removing || o.isDone(id), o.active[id] == publishing, left
 }
 
-// leftIDs returns the ids of entries that are known to be left, oldest first, at most limit, and whether there may be
-// others.
+// leftIDs returns the ids of entries that are known to be left, at most limit, and whether there may be others. They have
+// the order in which they were left, which is about that of their commits: an id may have been made long before.
 func (o *outbox) leftIDs(limit int) (ids []string, rescan bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -219,7 +228,7 @@ func (o *outbox) leftIDs(limit int) (ids []string, rescan bool) {
 	for id := range o.left {
 		ids = append(ids, id)
 	}
-	slices.Sort(ids) // they begin with the time
+	slices.SortFunc(ids, func(a, b string) int { return cmp.Compare(o.left[a].n, o.left[b].n) })
 	return ids[:min(limit, len(ids))], o.rescan
 }
 
@@ -233,9 +242,9 @@ func (o *outbox) hasPublished() bool {
 func (o *outbox) oldestLeft() (oldest time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, at := range o.left {
-		if oldest.IsZero() || at.Before(oldest) {
-			oldest = at
+	for _, e := range o.left {
+		if oldest.IsZero() || e.since.Before(oldest) {
+			oldest = e.since
 		}
 	}
 	return oldest

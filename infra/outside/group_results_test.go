@@ -314,3 +314,29 @@ func TestResultPanics(t *testing.T) {
 	wantEnded(h, "a")
 	b.want(h, "a, b, a", "b, a")
 }
+
+// Events that are left are published in the order of their commits: those of a call's result are not before those of a
+// unit that committed while the call was made, although their outbox entry was named before.
+func TestResultIsLeftAfterWhatCameBetween(t *testing.T) {
+	var h *functiontest.Harness
+	b := &bids{call: func(id string) {
+		if id == "a" {
+			h.RefuseToPublish(unavailable)
+			h.Deliver(ordered.New("2", sale{ID: "b"}))
+		}
+	}}
+	h = b.harness(t, memory.Opener())
+	h.Deliver(ordered.New("1", sale{ID: "a"}))
+	h.RefuseToPublish(nil)
+	h.Deliver(ordered.New("3", sale{ID: "c"}))
+	var subjects []string
+	for _, e := range h.Emitted() {
+		if e.Type() == sold.Name() {
+			subjects = append(subjects, e.Subject())
+		}
+	}
+	b.want(h, "b, a, c", "b, a, c")
+	if got := strings.Join(subjects, ", "); got != "b, a, c" {
+		t.Errorf("published %q, want %q", got, "b, a, c")
+	}
+}
