@@ -217,8 +217,8 @@ func (o *outbox) knows(id string) (done, busy, left bool) {
 	return o.active[id] == removing || o.isDone(id), o.active[id] == publishing, left
 }
 
-// leftIDs returns the ids of entries that are known to be left, at most limit, and whether there may be others. They have
-// the order in which they were left, which is about that of their commits: an id may have been made long before.
+// leftIDs returns the ids of entries that are known to be left, at most limit, and whether there may be others. They
+// have the order in which they were left, which is about that of their commits: an id may have been made long before.
 func (o *outbox) leftIDs(limit int) (ids []string, rescan bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
