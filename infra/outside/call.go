@@ -163,7 +163,7 @@ func (c *Call[In, Out]) make(ctx context.Context, p pending) (outcome, error) {
 	}
 	r := Request[In]{ID: p.ID, Key: c.calls.key(p), In: in}
 	env, pause := c.calls.f.Env(), c.policy.Retry.Delay
-	var took time.Duration // not more than an attempt may, and not less than nothing, whatever a clock is set to
+	var took time.Duration
 	for n := 1; ; n++ {
 		if !hasTime(ctx, env.Now(), commitTime) {
 			return nil, fault.New(fault.Unavailable, "no time is left for the call of %s", c.name)
@@ -173,7 +173,9 @@ func (c *Call[In, Out]) make(ctx context.Context, p pending) (outcome, error) {
 		}
 		begun := env.Now()
 		out, err := c.attempt(ctx, r)
-		took += min(max(env.Now().Sub(begun), 0), c.policy.Deadline)
+		if d := env.Now().Sub(begun); d > 0 && d <= c.policy.Deadline+time.Second { // otherwise the clock was set
+			took += d
+		}
 		failed := err != nil && fault.KindOf(err).Retryable()
 		c.breaker.record(env.Now(), failed)
 		pause = max(pause, fault.RetryAfter(err))
