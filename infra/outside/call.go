@@ -163,7 +163,7 @@ func (c *Call[In, Out]) make(ctx context.Context, p pending) (outcome, error) {
 	}
 	r := Request[In]{ID: p.ID, Key: c.calls.key(p), In: in}
 	env, pause := c.calls.f.Env(), c.policy.Retry.Delay
-	end := env.Now().Add(atOnceFor)
+	var took time.Duration
 	for n := 1; ; n++ {
 		if !hasTime(ctx, env.Now(), commitTime) {
 			return nil, fault.New(fault.Unavailable, "no time is left for the call of %s", c.name)
@@ -171,15 +171,20 @@ func (c *Call[In, Out]) make(ctx context.Context, p pending) (outcome, error) {
 		if wait := c.breaker.closedIn(env.Now()); wait > 0 {
 			return nil, fault.New(fault.Unavailable, "the service of %s has failed too often", c.name).After(wait)
 		}
+		begun := env.Now()
 		out, err := c.attempt(ctx, r)
+		if d := env.Now().Sub(begun); d > 0 && d <= c.policy.Deadline+time.Second { // otherwise the clock was set
+			took += d
+		}
 		failed := err != nil && fault.KindOf(err).Retryable()
 		c.breaker.record(env.Now(), failed)
 		pause = max(pause, fault.RetryAfter(err))
-		if !failed || n >= c.policy.Retry.AtOnce || env.Now().Add(pause).After(end) ||
+		if !failed || n >= c.policy.Retry.AtOnce || took+pause > atOnceFor ||
 			!hasTime(ctx, env.Now(), pause+commitTime) {
 			return out, err
 		}
 		env.Sleep(ctx, pause)
+		took += pause
 		pause *= 2
 	}
 }

@@ -275,6 +275,24 @@ func TestFailures(t *testing.T) {
 	s.wantEnd(h, e, "receipt of s1", slices.Repeat([]string{charge}, 8)...)
 }
 
+// A clock that is set while a call is made does not end the attempts that are made at once.
+func TestClockIsSetDuringACall(t *testing.T) {
+	for _, by := range []time.Duration{2 * time.Hour, -25 * time.Hour} {
+		var h *functiontest.Harness
+		s := &shop{bank: func(n int) error {
+			if n > 1 {
+				return nil
+			}
+			h.Clock.Advance(by)
+			return unavailable
+		}}
+		h = s.harness(t)
+		e := h.Event(ordered.New("s1", sale{ID: "s1"}))
+		wantStatus(h, e, 200)
+		s.wantEnd(h, e, "receipt of s1", charge, charge)
+	}
+}
+
 // A service that asks for patience gets it, and the message does not wait for it.
 func TestRetryAfter(t *testing.T) {
 	s := &shop{bank: func(n int) error {
