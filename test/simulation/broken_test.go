@@ -135,7 +135,7 @@ func inHalves(ctx context.Context, db store.Driver, _ broker.Publisher, b store.
 func rewriting(b store.Batch, collection string, pattern *regexp.Regexp, with string) store.Batch {
 	b.Mutations = slices.Clone(b.Mutations)
 	for i, m := range b.Mutations {
-		if m.Collection == collection && m.Version == 1 {
+		if m.Collection == collection && slices.Contains(b.Preconditions, store.Precondition{Key: m.Key}) {
 			b.Mutations[i].Data = pattern.ReplaceAll(m.Data, []byte(with))
 		}
 	}
