@@ -238,7 +238,14 @@ func TestVoidOvertakesAuthorize(t *testing.T) {
 	b.opens = true
 	h := with(t, b)
 	b.during = func() { h.MustDeliver(void) }
-	h.MustDeliver(authorize("tok_ok"))
+	e := h.Event(authorize("tok_ok"))
+	if got := h.Receive(e)[0]; got.Status != http.StatusServiceUnavailable { // another message has ended its call
+		t.Errorf("an authorize whose call was cancelled is answered %+v", got)
+	}
+	b.during = nil
+	if got := h.Receive(e)[0]; !got.OK() {
+		t.Errorf("when it comes again it is answered %+v", got)
+	}
 	wantEmitted(h, "voided")
 	wantStatus(h, payments.Voided)
 	if got := b.holds(); got != "gone" {
