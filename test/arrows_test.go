@@ -114,7 +114,7 @@ var layers = []layer{
 		tests: "infra/function/functiontest infra/config infra/event infra/store/memory"},
 	{
 		packages: "infra/saga", may: "infra/auth infra/event infra/fault infra/function infra/journal infra/store",
-		tests: "infra/function/functiontest infra/telemetry",
+		tests: "infra/function/functiontest infra/store/memory infra/telemetry",
 	},
 	{
 		packages: "infra/generate", may: "infra/event infra/manifest infra/store/firestore/layout",
