@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"sync"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/balance"
 	"github.com/ebb-dev/ebb/infra/discovery"
@@ -91,6 +92,12 @@ func forward(r *httputil.ProxyRequest) {
 	r.SetXForwarded()
 }
 
+// late reports whether the deadline has passed: a connection that it ended may say so in words of its own.
+func late(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && !time.Now().Before(deadline)
+}
+
 // answerError answers a request that was not carried.
 func answerError(w http.ResponseWriter, r *http.Request, err error) {
 	var large *http.MaxBytesError
@@ -100,7 +107,7 @@ func answerError(w http.ResponseWriter, r *http.Request, err error) {
 		err = fault.Wrap(err, fault.TooLarge, "the body is over the limit of %d bytes", large.Limit)
 	case errors.As(err, &unreadable):
 		err = fault.Wrap(err, fault.Invalid, "the body could not be read").WithStatus(http.StatusBadRequest)
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded) || late(r.Context()):
 		err = fault.Wrap(err, fault.Timeout, "the function that answers this takes too long")
 	default:
 		err = fault.Wrap(err, fault.Unavailable, unreachable)
