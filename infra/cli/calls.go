@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ebb-dev/ebb/infra/outside"
-	"github.com/ebb-dev/ebb/infra/system"
 )
 
 // shownCall is an outside call as the function that makes it shows it.
@@ -99,7 +98,7 @@ func (s *outsideCalls) list(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	paths, err := c.lists(ctx, outside.PathPrefix, s.function)
+	paths, err := c.lists(ctx, "function", outside.PathPrefix, s.function)
 	if err != nil {
 		return err
 	}
@@ -158,18 +157,15 @@ func (s *outsideCalls) find(ctx context.Context, c *client, call string) (string
 	if !ok {
 		return "", nil, usageErrorf("invalid call %q: want CALL/ID, as the list shows it", call)
 	}
-	paths, err := c.lists(ctx, outside.PathPrefix, s.function)
+	paths, err := c.lists(ctx, "function", outside.PathPrefix, s.function)
 	if err != nil {
 		return "", nil, err
 	}
-	for _, p := range paths {
-		path := p + "/" + url.PathEscape(name) + "/" + url.PathEscape(id)
-		var raw json.RawMessage
-		if err = c.call(ctx, http.MethodGet, path, nil, &raw); system.StatusOf(err) != http.StatusNotFound {
-			return path, raw, err
-		}
+	path, raw, err := c.first(ctx, paths, url.PathEscape(name)+"/"+url.PathEscape(id))
+	if err == nil && path == "" {
+		err = fmt.Errorf("there is no call %s without a result", call)
 	}
-	return "", nil, fmt.Errorf("there is no call %s without a result", call)
+	return path, raw, err
 }
 
 func (s *outsideCalls) show(ctx context.Context, call string) error {

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"github.com/ebb-dev/ebb/infra/system"
 )
 
 // outboxPath begins the paths of the operations on outboxes.
@@ -93,7 +91,7 @@ func (s *outboxes) list(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	paths, err := c.lists(ctx, outboxPath, s.function)
+	paths, err := c.lists(ctx, "function", outboxPath, s.function)
 	if err != nil {
 		return err
 	}
@@ -137,17 +135,15 @@ func (q quarantined) what() string {
 
 // find returns the path of the entry, and the entry.
 func (s *outboxes) find(ctx context.Context, c *client, id string) (path string, raw json.RawMessage, err error) {
-	paths, err := c.lists(ctx, outboxPath, s.function)
+	paths, err := c.lists(ctx, "function", outboxPath, s.function)
 	if err != nil {
 		return "", nil, err
 	}
-	for _, p := range paths {
-		path = p + "/" + url.PathEscape(id)
-		if err = c.call(ctx, http.MethodGet, path, nil, &raw); system.StatusOf(err) != http.StatusNotFound {
-			return path, raw, err
-		}
+	path, raw, err = c.first(ctx, paths, url.PathEscape(id))
+	if err == nil && path == "" {
+		err = fmt.Errorf("there is no quarantined entry %s", id)
 	}
-	return "", nil, fmt.Errorf("there is no quarantined entry %s", id)
+	return path, raw, err
 }
 
 func (s *outboxes) show(ctx context.Context, id string) error {

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/ebb-dev/ebb/infra/internal/editdistance"
+	"github.com/ebb-dev/ebb/infra/system"
 )
 
 // page is a page of a list of a running system.
@@ -52,9 +53,9 @@ func (c *client) pages(
 	}
 }
 
-// lists returns the paths at which the running system lists things: the prefix and the name of a function, sorted. With
-// a name it returns that one only.
-func (c *client) lists(ctx context.Context, prefix, name string) ([]string, error) {
+// lists returns the paths at which the running system lists things: the prefix and the name of a function or a saga,
+// which kind tells, sorted. With a name it returns that one only.
+func (c *client) lists(ctx context.Context, kind, prefix, name string) ([]string, error) {
 	operations, err := c.operations(ctx)
 	if err != nil {
 		return nil, err
@@ -68,9 +69,9 @@ func (c *client) lists(ctx context.Context, prefix, name string) ([]string, erro
 	}
 	if name != "" && !slices.Contains(names, name) {
 		if near := editdistance.Nearest(name, names); near != "" {
-			return nil, usageErrorf("unknown function %q; did you mean %q?", name, near)
+			return nil, usageErrorf("unknown %s %q; did you mean %q?", kind, name, near)
 		}
-		return nil, usageErrorf("unknown function %q (use %s)", name, strings.Join(names, ", "))
+		return nil, usageErrorf("unknown %s %q (use %s)", kind, name, strings.Join(names, ", "))
 	}
 	if name != "" {
 		names = []string{name}
@@ -82,6 +83,17 @@ func (c *client) lists(ctx context.Context, prefix, name string) ([]string, erro
 	return names, nil
 }
 
+// first returns the path of the first list that has the item, and the item. The path is "" when none has it.
+func (c *client) first(ctx context.Context, lists []string, item string) (path string, raw json.RawMessage, err error) {
+	for _, list := range lists {
+		path = list + "/" + item
+		if err = c.call(ctx, http.MethodGet, path, nil, &raw); system.StatusOf(err) != http.StatusNotFound {
+			return path, raw, err
+		}
+	}
+	return "", nil, nil
+}
+
 // because returns an error for a reason that is not given.
 func because(reason string) error {
 	if strings.TrimSpace(reason) == "" {
@@ -90,7 +102,7 @@ func because(reason string) error {
 	return nil
 }
 
-// end flushes a table, or says that there is nothing.
+// end flushes a table, or prints that the list of what is empty.
 func (o *output) end(a *app, t *table, shown int, what string) {
 	switch {
 	case o.structured():

@@ -7,15 +7,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/ebb-dev/ebb/infra/internal/editdistance"
 	"github.com/ebb-dev/ebb/infra/saga"
-	"github.com/ebb-dev/ebb/infra/system"
 )
 
 // shownSaga is a saga as the function that runs it shows it.
@@ -126,41 +123,12 @@ $ sagas end ID --reason "lost"             end it and undo nothing`),
 
 func (s *sagas) because() error { return because(s.reason) }
 
-// paths returns the paths of the lists of sagas that the running system serves.
-func (s *sagas) paths(ctx context.Context, c *client) ([]string, error) {
-	operations, err := c.operations(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, op := range operations {
-		name, ok := strings.CutPrefix(op.Path, saga.PathPrefix)
-		if ok && op.Method == http.MethodGet && !strings.Contains(name, "/") {
-			names = append(names, name)
-		}
-	}
-	if s.saga != "" {
-		if !slices.Contains(names, s.saga) {
-			if near := editdistance.Nearest(s.saga, names); near != "" {
-				return nil, usageErrorf("unknown saga %q; did you mean %q?", s.saga, near)
-			}
-			return nil, usageErrorf("unknown saga %q (use %s)", s.saga, strings.Join(names, ", "))
-		}
-		names = []string{s.saga}
-	}
-	slices.Sort(names)
-	for i, name := range names {
-		names[i] = saga.PathPrefix + name
-	}
-	return names, nil
-}
-
 func (s *sagas) list(ctx context.Context) error {
 	c, err := s.open()
 	if err != nil {
 		return err
 	}
-	paths, err := s.paths(ctx, c)
+	paths, err := c.lists(ctx, "saga", saga.PathPrefix, s.saga)
 	if err != nil {
 		return err
 	}
@@ -228,18 +196,15 @@ func again(n int) string {
 
 // find returns the path of the saga with the id, and the saga.
 func (s *sagas) find(ctx context.Context, c *client, id string) (path string, raw json.RawMessage, err error) {
-	paths, err := s.paths(ctx, c)
+	paths, err := c.lists(ctx, "saga", saga.PathPrefix, s.saga)
 	if err != nil {
 		return "", nil, err
 	}
-	for _, p := range paths {
-		path = p + "/" + url.PathEscape(id)
-		err = c.call(ctx, http.MethodGet, path, nil, &raw)
-		if system.StatusOf(err) != http.StatusNotFound {
-			return path, raw, err
-		}
+	path, raw, err = c.first(ctx, paths, url.PathEscape(id))
+	if err == nil && path == "" {
+		err = fmt.Errorf("there is no saga %s", id)
 	}
-	return "", nil, fmt.Errorf("there is no saga %s", id)
+	return path, raw, err
 }
 
 func (s *sagas) show(ctx context.Context, id string) error {

@@ -3,10 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"net/http"
-	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -50,40 +46,12 @@ func (a *app) timers(ctx context.Context, c *client, o *output, limit int) error
 	if o.wide() {
 		header = append(header, "SOURCE", "ID")
 	}
-	t, shown := a.table(header...), 0
-	for cursor := ""; ; {
-		size := 100
-		if limit > 0 {
-			size = min(size, limit-shown)
-		}
-		q := url.Values{"limit": {strconv.Itoa(size)}}
-		if cursor != "" {
-			q.Set("cursor", cursor)
-		}
-		var page struct {
-			Items []json.RawMessage `json:"items"`
-			Next  string            `json:"next"`
-		}
-		if err := c.call(ctx, http.MethodGet, "/api/timers?"+q.Encode(), nil, &page); err != nil {
-			return err
-		}
-		for _, raw := range page.Items {
-			shown++
-			if err := a.timer(t, o, raw); err != nil {
-				return err
-			}
-		}
-		if cursor = page.Next; cursor == "" || limit > 0 && shown >= limit {
-			break
-		}
+	t := a.table(header...)
+	shown, err := c.pages(ctx, "/api/timers", nil, limit, func(raw json.RawMessage) error { return a.timer(t, o, raw) })
+	if err != nil {
+		return err
 	}
-	switch {
-	case o.structured():
-	case shown == 0:
-		fmt.Fprintln(a.Out, "No timers.")
-	default:
-		t.flush()
-	}
+	o.end(a, t, shown, "timers")
 	return nil
 }
 
