@@ -70,7 +70,7 @@ func (e ending) among(others []ending, now time.Time) []ending {
 }
 
 // replayLate replays an event to each function whose replay has ended, but was requested after the event happened. It
-// gets the event as it is stored: the key of a person who is erased goes nowhere.
+// gets the event without the key of a person who is erased, like the log.
 func (a *archive) replayLate(ctx context.Context, h head, tx *function.Tx, e ce.Event) error {
 	for _, r := range h.Replays {
 		types := a.withOlder(r.Types)
@@ -92,7 +92,7 @@ func (a *archive) replayLate(ctx context.Context, h head, tx *function.Tx, e ce.
 type replayedTypes struct{ asked, all []string }
 
 // withOlder returns the types of a replay; none: every type. A function that asks for a type is sent the older versions
-// that it reads as that type, as it is when they are new; see event.Upcast.
+// that it reads as that type, by event.Upcast, as the broker sends them to it.
 func (a *archive) withOlder(asked []string) replayedTypes {
 	types := replayedTypes{asked, asked}
 	for _, name := range asked {

@@ -128,7 +128,7 @@ func (f *Function) migrateSome(
 	return m.Finished, err
 }
 
-// passOver leaves the document that follows an id as it is.
+// passOver skips the document after an id: it stays unmigrated.
 func passOver(ctx context.Context, tx *store.Tx, spec store.Spec, after string, why error) (store.Portion, error) {
 	q := store.Query{Collection: spec.Name, Limit: 1}
 	if after != "" {

@@ -78,7 +78,7 @@ type stored struct {
 var statuses = []int{http.StatusOK, http.StatusNonAuthoritativeInfo, http.StatusMovedPermanently,
 	http.StatusPermanentRedirect, http.StatusNotFound, http.StatusGone}
 
-// newStored returns an answer as it is stored; nil if it must not be.
+// newStored returns the entry that the cache stores of an answer; nil if it must not store one.
 func newStored(status int, h http.Header, body []byte, declared *policy.Cache, now time.Time) *stored {
 	cc := directivesOf(h)
 	if !slices.Contains(statuses, status) || !sharable(h) || cc.has("no-cache") {

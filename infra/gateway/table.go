@@ -99,7 +99,7 @@ func (g *Gateway) read(file string, document []byte) (*table, error) {
 	return g.build(env)
 }
 
-// apply returns a route as it is in this environment.
+// apply returns a route with the access, limits and policy of this environment.
 func (e environment) apply(r manifest.Route) manifest.Route {
 	o := e.Operations[name(r)]
 	r.Access, r.Roles, r.MaxBody, r.Policy = o.Access, o.Roles, o.MaxBody, &o.Policy
