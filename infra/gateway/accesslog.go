@@ -22,7 +22,10 @@ func (g *Gateway) logAccess(next Handler) Handler {
 				level = slog.LevelError
 			}
 			share := g.cfg.AccessLog
-			if share == 0 || !g.cfg.Logger.Enabled(ctx, level) || level < slog.LevelError && share < 1 && rand.Float64() >= share {
+			if share == 0 || !g.cfg.Logger.Enabled(ctx, level) {
+				return
+			}
+			if level < slog.LevelError && share < 1 && rand.Float64() >= share {
 				return
 			}
 			attrs := make([]slog.Attr, 0, 10)
