@@ -7,6 +7,8 @@
 //
 //   - FUNCTION, and PORT (8080).
 //   - EBB_STORE: memory:, sqlite:PATH, postgres://USER@HOST/DATABASE, firestore://PROJECT/DATABASE.
+//   - EBB_BROKER: nats://HOST:4222 and others, see package broker/open and docs/brokers.md: where events are published
+//     and come from, instead of K_SINK and deliveries by HTTP.
 //   - K_SINK, K_CE_OVERRIDES and K_CA_CERTS, which a SinkBinding sets: where events are published.
 //   - EBB_VERIFICATION_KEYS, EBB_ISSUER, EBB_AUDIENCE: what access tokens are checked with.
 //   - EBB_SENDER_AUDIENCE, EBB_SENDERS, EBB_SENDER_ISSUER: who may deliver events; see knative.Senders.
@@ -47,6 +49,7 @@ type settings struct {
 	Function       string   `envconfig:"FUNCTION" required:"true" desc:"the function that this process hosts"`
 	Port           int      `envconfig:"PORT" default:"8080" desc:"where to listen"`
 	Store          string   `envconfig:"EBB_STORE" desc:"where its documents are: memory:, sqlite:PATH, postgres://USER@HOST/DATABASE, firestore://PROJECT/DATABASE"`
+	Broker         string   `envconfig:"EBB_BROKER" desc:"URL of the broker that events are published to and come from"`
 	Sink           string   `envconfig:"K_SINK" desc:"where its events are published"`
 	Overrides      string   `envconfig:"K_CE_OVERRIDES" desc:"extensions that its events get"`
 	CACerts        string   `envconfig:"K_CA_CERTS" desc:"authorities that the sink's certificate may come from"`
@@ -69,6 +72,9 @@ func (s settings) Validate() error {
 	}
 	if (s.SenderAudience == "") != (len(s.Senders) == 0) {
 		faults = append(faults, errors.New("EBB_SENDER_AUDIENCE and EBB_SENDERS go together: set both or neither"))
+	}
+	if s.Broker != "" && s.Sink != "" {
+		faults = append(faults, errors.New("EBB_BROKER and K_SINK exclude each other: set one of them"))
 	}
 	return errors.Join(faults...)
 }
@@ -164,6 +170,7 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer, d discovery
 		Discovery: d,
 	}
 	opened := set.open(&env)
+	remote, remoteErr := set.broker(&env)
 	var tuned *broker.Trigger
 	f, err := definition.New(env)
 	if err == nil {
@@ -172,11 +179,15 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer, d discovery
 		tuned, err = &delivery, config.Join(err, wrong)
 	}
 	senders, sendersErr := set.senders()
-	if err = config.Join(opened, err, sendersErr); err != nil {
+	if err = config.Join(opened, remoteErr, err, sendersErr); err != nil {
 		return nil, err
 	}
+	var source knative.Source
+	if remote != nil {
+		remote.trigger, source = *tuned, remote
+	}
 	return &hosted{telemetry: watch, logger: env.Logger, port: set.Port, Host: knative.New(f.Instance(), knative.Config{
-		Senders: senders, Manifest: set.Manifest, Delivery: tuned, Telemetry: watch, Logger: env.Logger,
+		Senders: senders, Manifest: set.Manifest, Delivery: tuned, Source: source, Telemetry: watch, Logger: env.Logger,
 	})}, nil
 }
 
@@ -234,7 +245,7 @@ func (s settings) missing(m manifest.Function) error {
 		need("EBB_STORE", s.Store, "stores documents")
 	}
 	if len(m.Emits) > 0 {
-		need("K_SINK", s.Sink, "emits events")
+		need("K_SINK", s.Sink+s.Broker, "emits events")
 	}
 	if len(m.Routes) > 0 || m.Gateway {
 		need("EBB_VERIFICATION_KEYS", s.Keys, "checks access tokens")
