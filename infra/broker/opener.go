@@ -56,7 +56,10 @@ type Capabilities struct {
 	Retries     Worker // who waits for the next attempt
 	DeadLetters Worker // who hands what failed to the dead-letter sink
 
-	MaxEvent     int           // the largest event in bytes
-	Deduplicates time.Duration // events of one source and id that are published twice within it are one; 0: all are handed out
-	Keeps        bool          // events stay after they were handled, at least for a while
+	MaxEvent int  // the largest event in bytes
+	Keeps    bool // events stay after they were handled, at least for a while
+
+	// Deduplicates is the time within which events of one source and id that are published twice are handed out once; 0:
+	// they are handed out twice.
+	Deduplicates time.Duration
 }

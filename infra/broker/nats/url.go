@@ -29,9 +29,9 @@ func Capabilities() broker.Capabilities {
 }
 
 // Opener returns the opener of a broker by its URL: nats:PATH is the embedded server with its data in a directory,
-// nats://HOST:4222 a cluster. A cluster's URL may name further servers with commas, a user and a password, and has these
-// parameters: name, that of the stream (ebb), and replicas (1). The error of an invalid URL is a predicate without any
-// part of the URL.
+// nats://HOST:4222 a cluster. A cluster's URL may name further servers with commas, a user and a password, and has
+// these parameters: name, that of the stream (ebb), and replicas (1). The error of an invalid URL is a predicate
+// without any part of the URL.
 func Opener(text string) (broker.Opener, error) {
 	cfg, err := parseURL(text)
 	if err != nil {
