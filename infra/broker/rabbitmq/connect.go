@@ -27,6 +27,7 @@ type driver struct {
 	consuming *amqp.Connection // nil: not connected
 	closed    bool
 	declared  map[string]bool // triggers
+	open      map[*queue]bool
 }
 
 var _ eventqueue.Driver = (*driver)(nil)
@@ -42,7 +43,7 @@ func openDriver(ctx context.Context, cfg Config) (*driver, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	d := &driver{cfg: cfg, declared: make(map[string]bool)}
+	d := &driver{cfg: cfg, declared: make(map[string]bool), open: make(map[*queue]bool)}
 	d.publisher.driver = d
 	if err := d.onChannel(ctx, d.declareExchange); err != nil {
 		d.Close()
@@ -211,7 +212,8 @@ func (d *driver) declare(ch *amqp.Channel, trigger string) error {
 	return nil
 }
 
-// declareAgain makes the queues of all triggers that were declared, after a message went to none of them.
+// declareAgain makes the queues of all triggers that were declared, after a message went to none of them. Those that are
+// being served are opened again: RabbitMQ does not tell a consumer when a queue is deleted and made again at once.
 func (d *driver) declareAgain(ctx context.Context) error {
 	d.mu.Lock()
 	var triggers []string
@@ -224,8 +226,15 @@ func (d *driver) declareAgain(ctx context.Context) error {
 			return err
 		}
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for q := range d.open {
+		q.end(errMadeAgain)
+	}
 	return nil
 }
+
+var errMadeAgain = errors.New("the queue was made again")
 
 // hasTriggers reports whether a trigger was declared by this process.
 func (d *driver) hasTriggers() bool {

@@ -29,3 +29,6 @@ func Cut(b *Broker) {
 	}
 	_ = d.publisher.close()
 }
+
+// QueueName returns the name of the first queue of a trigger.
+func QueueName(b *Broker, trigger string) string { return b.driver.queueName(trigger, 0) }

@@ -101,6 +101,9 @@ func (q *queue) consume(trigger string) error {
 		go q.forward(s, messages)
 	}
 	go q.watch(closing, cancelled)
+	q.driver.mu.Lock()
+	q.driver.open[q] = true
+	q.driver.mu.Unlock()
 	return nil
 }
 
@@ -129,7 +132,15 @@ func (q *queue) watch(closing <-chan *amqp.Error, cancelled <-chan string) {
 	case <-q.closed:
 		return
 	}
-	q.ended <- q.driver.explain(err)
+	q.end(q.driver.explain(err))
+}
+
+// end makes Receive return the error.
+func (q *queue) end(err error) {
+	select {
+	case q.ended <- err:
+	default: // it has one
+	}
 }
 
 // Receive implements eventqueue.Queue.
@@ -293,6 +304,9 @@ func (q *queue) Visibility() time.Duration { return 0 }
 // Close implements eventqueue.Queue.
 func (q *queue) Close() error {
 	close(q.closed)
+	q.driver.mu.Lock()
+	delete(q.driver.open, q)
+	q.driver.mu.Unlock()
 	if err := q.ch.Close(); err != nil && !errors.Is(err, amqp.ErrClosed) {
 		return err
 	}
