@@ -18,7 +18,7 @@ var (
 	getProduct = function.Operation{
 		Method: http.MethodGet, Path: "/api/products/{id}", Access: function.Public, Summary: "Show a product",
 		Description: "With If-None-Match, 304 when the product's ETag is one of those given.",
-		Errors:      []int{http.StatusNotModified},
+		Statuses:    []int{http.StatusNotModified},
 	}
 )
 
