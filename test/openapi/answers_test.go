@@ -349,7 +349,8 @@ func (s *shop) unanswered() {
 
 func tag(op operation) string { return fmt.Sprint(list(op.object["tags"])...) }
 
-// reasons say why no request of this test is answered with a status, by the status, alone or after a tag or an operation.
+// reasons say why no request of this test is answered with a status, by the status, alone or after a tag or an
+// operation.
 var reasons = map[string]string{
 	"409":     "two requests change the same at the same time, or have the same key: infra/function",
 	"500":     "a defect of a function: infra/function",

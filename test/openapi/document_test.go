@@ -153,7 +153,7 @@ func hasField(fields any, name string) bool {
 // validate returns where v is not what the schema says, as far as this document uses JSON Schema in its answers.
 func (d *document) validate(at string, schema, v any) (faults []string) {
 	s := d.resolve(schema)
-	if s == nil || len(s) == 0 {
+	if len(s) == 0 {
 		return nil
 	}
 	refuse := func(format string, args ...any) { faults = append(faults, at+" "+fmt.Sprintf(format, args...)) }
