@@ -35,8 +35,8 @@ func (c *catalog) list(ctx context.Context, tx *function.Tx, in *listInput) (*fu
 }
 
 type getInput struct {
-	ID          string `path:"id" maxLength:"128"`
-	IfNoneMatch string `header:"If-None-Match"`
+	ID          string `path:"id" maxLength:"128" doc:"The product's id."`
+	IfNoneMatch string `header:"If-None-Match" doc:"ETags that the caller has; 304 if one is the product's."`
 }
 
 type productOutput struct {

@@ -52,7 +52,7 @@ func (g *Saga[S]) detail(s S) sagaDetail {
 }
 
 type operatedID struct {
-	ID string `path:"id" minLength:"1" maxLength:"200"`
+	ID string `path:"id" minLength:"1" maxLength:"200" doc:"The saga's id."`
 }
 
 type detailOutput struct{ Body sagaDetail }
@@ -63,14 +63,14 @@ type listInput struct {
 }
 
 type reasonInput struct {
-	ID   string `path:"id" minLength:"1" maxLength:"200"`
+	ID   string `path:"id" minLength:"1" maxLength:"200" doc:"The saga's id."`
 	Body struct {
 		Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"Why. It is a part of the reason of the saga."`
 	}
 }
 
 type skipInput struct {
-	ID   string `path:"id" minLength:"1" maxLength:"200"`
+	ID   string `path:"id" minLength:"1" maxLength:"200" doc:"The saga's id."`
 	Body struct {
 		Step   string `json:"step" minLength:"1" maxLength:"100"`
 		Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"For the record."`
@@ -78,7 +78,7 @@ type skipInput struct {
 }
 
 type endInput struct {
-	ID   string `path:"id" minLength:"1" maxLength:"200"`
+	ID   string `path:"id" minLength:"1" maxLength:"200" doc:"The saga's id."`
 	Body struct {
 		As     Status `json:"as,omitempty" enum:"completed,undone" doc:"undone unless given"`
 		Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"Why. It is a part of the reason of the saga."`
