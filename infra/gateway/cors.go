@@ -21,17 +21,27 @@ func (g *Gateway) cors(next Handler) Handler {
 		return next
 	}
 	return func(x *Exchange) {
-		if origin := x.Request.Header.Get("Origin"); origin != "" {
-			h := x.Writer.Header()
-			vary(h, "Origin")
-			if g.origins["*"] || g.origins[origin] {
-				h.Set("Access-Control-Allow-Origin", origin)
-				h.Set("Access-Control-Expose-Headers", corsExposed)
-				x.preflight(h)
-			}
+		h := x.Writer.Header()
+		if g.allowOrigin(h, x.Request.Header.Get("Origin"), corsExposed) {
+			x.preflight(h)
 		}
 		next(x)
 	}
+}
+
+// allowOrigin lets the scripts of a listed origin read the answer with these header fields of it, and reports whether
+// the origin is listed.
+func (g *Gateway) allowOrigin(h http.Header, origin, exposed string) bool {
+	if origin == "" || len(g.origins) == 0 {
+		return false
+	}
+	vary(h, "Origin")
+	if !g.origins["*"] && !g.origins[origin] {
+		return false
+	}
+	h.Set("Access-Control-Allow-Origin", origin)
+	h.Set("Access-Control-Expose-Headers", exposed)
+	return true
 }
 
 // preflight adds what a browser asks for with OPTIONS before it sends the request itself.
