@@ -3,7 +3,8 @@
 //
 //	go run -C cmd/proto .            writes the derived files
 //	go run -C cmd/proto . -check     reports those that are stale, and writes nothing
-//	go run -C cmd/proto . -image F   writes all files with their imports to F, as buf reads them; -base REV: of a revision
+//	go run -C cmd/proto . -image F   writes all files with their imports to F, as buf reads them
+//	                                 (with -base REV: those of a revision)
 //
 // It is a module of its own, so that no program of the kit depends on compilers.
 package main

@@ -35,8 +35,8 @@ const (
 	reflectionAlpha = "grpc.reflection.v1alpha.ServerReflection"
 )
 
-// newCalls returns the calls of all functions; nil when no function has a service. The schemas are parsed when the first
-// call comes, because that takes longer than most of what a gateway does before it is ready.
+// newCalls returns the calls of all functions; nil when no function has a service. The schemas are parsed when the
+// first call comes, because that takes longer than most of what a gateway does before it is ready.
 func (g *Gateway) newCalls() (*calls, []error) {
 	c := &calls{g: g, named: map[string]bool{health: true, reflection: true, reflectionAlpha: true}}
 	var errs []error
@@ -101,7 +101,8 @@ func serviceOf(path string) string {
 
 // The header fields of calls from browsers, beside those of requests.
 const (
-	corsCallHeaders = corsHeaders + ", Connect-Protocol-Version, Connect-Timeout-Ms, Grpc-Timeout, X-Grpc-Web, X-User-Agent"
+	corsCallHeaders = corsHeaders + ", Connect-Protocol-Version, Connect-Timeout-Ms, Grpc-Timeout, X-Grpc-Web" +
+		", X-User-Agent"
 	corsCallExposed = corsExposed + ", Grpc-Status, Grpc-Message, Grpc-Status-Details-Bin"
 )
 

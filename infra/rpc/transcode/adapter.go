@@ -33,6 +33,7 @@ func (a adapter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	late := after(r.Header.Get(timeoutField), cancel)
 	answer := &recorder{header: http.Header{}}
 	a.operations.ServeHTTP(answer, request(ctx, r, body))
+	answer.WriteHeader(http.StatusOK) // if the operation has written nothing
 	if late() && answer.status/100 != 2 {
 		answer = &recorder{header: http.Header{}}
 		problem.Write(answer, r, fault.New(fault.Timeout, "the time of the call is over"))
@@ -118,7 +119,6 @@ var unsaid = []string{
 
 // send gives the response to the transcoder.
 func (w *recorder) send(to http.ResponseWriter) {
-	w.WriteHeader(http.StatusOK) // if the operation has written nothing
 	for _, name := range unsaid {
 		delete(w.header, name)
 	}

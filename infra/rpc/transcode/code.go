@@ -6,8 +6,8 @@ import (
 	"connectrpc.com/connect"
 )
 
-// CodeOf returns the code of a call whose operation has answered with the HTTP status. Each kind of package fault has the
-// code of its status.
+// CodeOf returns the code of a call whose operation has answered with the HTTP status. Each kind of package fault has
+// the code of its status.
 func CodeOf(status int) connect.Code {
 	switch status {
 	case http.StatusUnauthorized:

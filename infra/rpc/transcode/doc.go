@@ -9,7 +9,7 @@
 //     who has gone, and the call ends with DEADLINE_EXCEEDED.
 //   - A success has the response body as its message; one without a body is an empty message.
 //   - A failure has the code that CodeOf gives its status, the detail of the problem document as its message, and the
-//     whole document as a detail of type google.protobuf.Struct. After a Retry-After there is a google.rpc.RetryInfo too.
+//     whole document as a detail of type google.protobuf.Struct. A Retry-After is a google.rpc.RetryInfo too.
 //   - JSON has the names of the .proto file, 64-bit integers are numbers, and members that are not set are left out, in
 //     requests of operations and in responses to clients. From clients every form that ProtoJSON has is taken.
 package transcode

@@ -13,10 +13,9 @@ import (
 
 // plainJSON writes messages as the operations write and read JSON: with the names of the .proto file and with 64-bit
 // integers as numbers, which ProtoJSON writes as strings and reads as both. It reads ProtoJSON.
-type plainJSON struct{ *vanguard.JSONCodec }
-
-func newJSON(types vanguard.TypeResolver) vanguard.Codec {
-	return plainJSON{vanguard.NewJSONCodec(types)}
+type plainJSON struct {
+	*vanguard.JSONCodec
+	inputs inputs
 }
 
 // MarshalAppend implements vanguard.Codec.

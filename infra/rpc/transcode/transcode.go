@@ -1,7 +1,9 @@
 package transcode
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"maps"
 	"mime"
 	"net/http"
@@ -11,7 +13,9 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
+	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/problem"
 )
 
 // Handler serves calls of services by HTTP operations. It is safe for concurrent use.
@@ -25,7 +29,7 @@ var _ http.Handler = (*Handler)(nil)
 
 // New returns the handler of the services, whose operations are served by another handler.
 func New(services []manifest.Service, operations http.Handler) (*Handler, error) {
-	h := &Handler{files: files{&protoregistry.Files{}}}
+	h, in := &Handler{files: files{&protoregistry.Files{}}}, inputs{}
 	var served []*vanguard.Service
 	for _, s := range services {
 		d, err := h.files.add(s)
@@ -33,12 +37,21 @@ func New(services []manifest.Service, operations http.Handler) (*Handler, error)
 			return nil, err
 		}
 		h.services = append(h.services, d)
+		for i := range d.Methods().Len() {
+			in[d.Methods().Get(i).Input().FullName()] = true
+		}
 		served = append(served, vanguard.NewServiceWithSchema(d, adapter{operations},
 			vanguard.WithTargetProtocols(vanguard.ProtocolREST), vanguard.WithTargetCodecs(vanguard.CodecJSON),
 			vanguard.WithNoTargetCompression(), vanguard.WithMaxMessageBufferBytes(maxMessage)))
 	}
 	var err error
-	h.transcoder, err = vanguard.NewTranscoder(served, vanguard.WithCodec(newJSON),
+	h.transcoder, err = vanguard.NewTranscoder(served,
+		vanguard.WithCodec(func(types vanguard.TypeResolver) vanguard.Codec {
+			return plainJSON{vanguard.NewJSONCodec(types), in}
+		}),
+		vanguard.WithCodec(func(types vanguard.TypeResolver) vanguard.Codec {
+			return binary{vanguard.NewProtoCodec(types), in}
+		}),
 		vanguard.WithCompression(vanguard.CompressionGzip, newZip, newUnzip),
 		vanguard.WithUnknownHandler(http.HandlerFunc(unimplemented)))
 	if err != nil {
@@ -79,7 +92,23 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r.Header.Set("Content-Type", media)
 		r.Header.Set("Connect-Protocol-Version", "1") // which a client need not say
 	}
+	if !whole(r) {
+		problem.Write(w, r, fault.New(fault.Invalid, "the body could not be read").WithStatus(http.StatusBadRequest))
+		return
+	}
 	h.transcoder.ServeHTTP(&trailing{w}, r)
+}
+
+// whole reads the body of a call, so that memory grows with what has come: the transcoder would take as much as the
+// first five bytes of a message promise. A body that is too large is left cut off, and the transcoder refuses it.
+func whole(r *http.Request) bool {
+	const prefix = 5 // of a message
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxMessage+prefix+1))
+	if err != nil {
+		return false
+	}
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	return true
 }
 
 // trailing sends the end of a gRPC call in trailers only. The transcoder sets the end of a call that fails as header
