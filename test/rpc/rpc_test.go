@@ -4,13 +4,11 @@ package rpc_test
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,7 +17,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -314,12 +311,13 @@ func read(t *testing.T, r *http.Response) string {
 }
 
 // h2c is a client of HTTP/2 without TLS.
-var h2c = &http.Client{Transport: &http2.Transport{
-	AllowHTTP: true,
-	DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, network, addr)
-	},
-}}
+var h2c = &http.Client{Transport: &http.Transport{Protocols: unencryptedHTTP2()}}
+
+func unencryptedHTTP2() *http.Protocols {
+	var p http.Protocols
+	p.SetUnencryptedHTTP2(true)
+	return &p
+}
 
 // gRPC, gRPC-Web and Connect, with Protobuf and with JSON, compressed and by GET, answer the same.
 func TestProtocols(t *testing.T) {
