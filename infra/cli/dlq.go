@@ -122,36 +122,13 @@ func (a *app) listDead(ctx context.Context, c *client, state string, o *output) 
 	if o.wide() {
 		header = append(header, "STATE", "EVENT")
 	}
-	t, none := a.table(header...), true
-	for cursor := ""; ; {
-		q := url.Values{"state": {state}, "limit": {"200"}}
-		if cursor != "" {
-			q.Set("cursor", cursor)
-		}
-		var page struct {
-			Items []json.RawMessage `json:"items"`
-			Next  string            `json:"next"`
-		}
-		if err := c.call(ctx, http.MethodGet, "/api/archive/dead-letters?"+q.Encode(), nil, &page); err != nil {
-			return err
-		}
-		for _, raw := range page.Items {
-			none = false
-			if err := a.dead(t, o, raw); err != nil {
-				return err
-			}
-		}
-		if cursor = page.Next; cursor == "" {
-			break
-		}
+	t := a.table(header...)
+	shown, err := c.pages(ctx, "/api/archive/dead-letters", url.Values{"state": {state}}, 0,
+		func(raw json.RawMessage) error { return a.dead(t, o, raw) })
+	if err != nil {
+		return err
 	}
-	switch {
-	case o.structured():
-	case none:
-		fmt.Fprintln(a.Out, "No dead letters.")
-	default:
-		t.flush()
-	}
+	o.end(a, t, shown, "dead letters")
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -81,29 +82,26 @@ func (f *replayFilter) matches(d *deadLetter, eventType string) bool {
 	return false
 }
 
+// errEnough ends a list before its end.
+var errEnough = errors.New("enough")
+
 // eachWaiting calls do with the dead letters that wait for a decision, the newest first, until do returns false.
 func eachWaiting(ctx context.Context, c *client, do func(d *deadLetter) (more bool)) error {
-	for cursor := ""; ; {
-		q := url.Values{"state": {"waiting"}, "limit": {"200"}}
-		if cursor != "" {
-			q.Set("cursor", cursor)
-		}
-		var page struct {
-			Items []deadLetter `json:"items"`
-			Next  string       `json:"next"`
-		}
-		if err := c.call(ctx, http.MethodGet, "/api/archive/dead-letters?"+q.Encode(), nil, &page); err != nil {
-			return err
-		}
-		for i := range page.Items {
-			if !do(&page.Items[i]) {
-				return nil
+	_, err := c.pages(ctx, "/api/archive/dead-letters", url.Values{"state": {"waiting"}}, 0,
+		func(raw json.RawMessage) error {
+			var d deadLetter
+			if err := json.Unmarshal(raw, &d); err != nil {
+				return err
 			}
-		}
-		if cursor = page.Next; cursor == "" {
+			if !do(&d) {
+				return errEnough
+			}
 			return nil
-		}
+		})
+	if errors.Is(err, errEnough) {
+		return nil
 	}
+	return err
 }
 
 // batchMost limits how many dead letters are replayed before the next look at new failures.
