@@ -35,7 +35,8 @@ func (b *Broker) makeTopics(ctx context.Context) error {
 		made, err := admin.CreateTopic(ctx, int32(partitions), replicas, nil, topic)
 		switch {
 		case err == nil || errors.Is(made.Err, kerr.TopicAlreadyExists):
-		case made.Err != nil:
+		case made.Err != nil && !errors.Is(err, kerr.TopicAuthorizationFailed) &&
+			!errors.Is(err, kerr.ClusterAuthorizationFailed):
 			return fault.Wrap(err, fault.Invalid, "the topic %q is not there and cannot be made; make it yourself", topic)
 		default:
 			return err
@@ -48,8 +49,8 @@ func (b *Broker) makeTopics(ctx context.Context) error {
 type source Broker
 
 // Register implements delivery.Source. For a trigger that has no commits it commits the ends of all partitions. Kafka
-// has no commit on condition: should two processes make the same trigger known within the same millisecond, the later
-// ends count.
+// has no commit on condition, and two processes may commit one after the other. Each has seen the ends before it saw
+// that there was no commit: whatever is published after the first of them has returned is behind both.
 func (s *source) Register(ctx context.Context, trigger string) error {
 	b := (*Broker)(s)
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -62,7 +63,7 @@ func (s *source) Register(ctx context.Context, trigger string) error {
 	if err != nil {
 		return err
 	}
-	if known, err := b.isKnown(ctx, admin, group); known || err != nil { // by another process meanwhile
+	if known, err := b.isKnown(ctx, admin, group); known || err != nil { // made known by another process meanwhile
 		return err
 	}
 	commits := kadm.Offsets{}

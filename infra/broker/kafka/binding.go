@@ -65,8 +65,8 @@ func encode(e *ce.Event) (*kgo.Record, error) {
 	return r, nil
 }
 
-// decode returns the event of a record in binary or structured mode, which may be from any producer. Where the event has
-// no partitionkey it gets the key of the record.
+// decode returns the event of a record in binary or structured mode, which may be from any producer. Where the event
+// has no partitionkey it gets the key of the record.
 func decode(r *kgo.Record, limit int) (*ce.Event, error) {
 	e, err := parse(r)
 	if err != nil {

@@ -1,21 +1,21 @@
 // Package kafka implements the broker with a topic of Apache Kafka 2.4 or later.
 //
-// Events are written in the CloudEvents binding for Kafka, one record each, in binary mode. Other producers may write to
-// the same topic, or to Config.Topics, in binary or structured mode: whatever is an event comes to the triggers whose
-// filters it passes. A record with the value null is a tombstone of a compacted topic and no event. A record that is no
-// event, or is too large, is copied to the topic NAME-invalid, with headers that say why, and passed over.
+// Events are written in the CloudEvents binding for Kafka, one record each, in binary mode. Other producers may write
+// to the same topic, or to Config.Topics, in binary or structured mode: whatever is an event comes to the triggers
+// whose filters it passes. A record with the value null is a tombstone of a compacted topic and no event. A record
+// that is no event, or is too large, is copied to the topic NAME-invalid, with headers that say why, and passed over.
 //
 // The key of a record is the event's partitionkey, so that the events of a key lie in one partition, in order. The
 // producer is idempotent. Publish returns when all replicas that are in sync have the events.
 //
 // Each trigger is a consumer group, NAME.TRIGGER. Several processes that serve it share the partitions. The committed
 // offset is the first event that has not finished; the metadata of the commit has the others that have not, and their
-// attempts. So a key that waits for its retry holds up no other key of its partition, and what was handled after it does
-// not come again. Where the metadata would become longer than Kafka allows, which takes about two thousand unfinished
-// events in a partition, the last ones come again after a restart; the inbox of a function knows them.
+// attempts. So a key that waits for its retry holds up no other key of its partition, and what was handled after it
+// does not come again. Where the metadata would become longer than Kafka allows, which takes about two thousand
+// unfinished events in a partition, the last ones come again after a restart; the inbox of a function knows them.
 //
-// When partitions move, a process first waits for its handlers, commits, and gives its partitions up. When it dies, the
-// others get them after Config.Lease. A trigger that was known before goes on at its commits, never at the newest
+// When partitions move, a process first waits for its handlers, commits, and gives its partitions up. When it dies,
+// the others get them after Config.Lease. A trigger that was known before goes on at its commits, never at the newest
 // record; a partition that was added since is read from its beginning.
 //
 // Kafka itself decides how long events and commits are stored: the retention of the topic must be longer than any
@@ -61,13 +61,15 @@ type Broker struct {
 var (
 	_ broker.Broker   = (*Broker)(nil)
 	_ broker.Limiter  = (*Broker)(nil)
+	_ broker.Declarer = (*Broker)(nil)
 	_ delivery.Source = (*source)(nil)
 )
 
 // openTimeout limits how long Open waits for the cluster.
 const openTimeout = 10 * time.Second
 
-// Open connects to the cluster and makes the topics that are missing. An error is fault.Invalid or fault.Unavailable.
+// Open connects to the cluster and makes the topics that are missing. An error is fault.Invalid, fault.Unauthenticated,
+// fault.Denied or fault.Unavailable.
 func Open(ctx context.Context, cfg Config) (*Broker, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "invalid configuration of the Kafka broker")
@@ -78,7 +80,7 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)),
 		kgo.ProducerLinger(0), // what arrives while a request is under way shares the next one
 		kgo.ProducerBatchMaxBytes(batchBytes),
-		kgo.ProducerBatchCompression(cfg.compression()),
+		kgo.ProducerBatchCompression(codecs[cfg.Compression]()),
 		kgo.RecordDeliveryTimeout(deliveryTimeout),
 	)...)
 	if err != nil {
@@ -91,13 +93,16 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 	})
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	if err := b.makeTopics(ctx); err != nil {
+	if err = client.Ping(ctx); err == nil { // unlike other requests it is not repeated
+		err = b.makeTopics(ctx)
+	}
+	if err != nil {
 		b.cancel()
 		client.Close()
-		if fault.Is(err, fault.Invalid) {
-			return nil, err
+		if !fault.Is(err, fault.Invalid) {
+			err = refusal(err)
 		}
-		return nil, fault.Wrap(err, fault.Unavailable, "the Kafka cluster does not answer")
+		return nil, err
 	}
 	return b, nil
 }
@@ -196,6 +201,9 @@ func (b *Broker) produce(ctx context.Context, records []*kgo.Record) error {
 func (b *Broker) Subscribe(ctx context.Context, t broker.Trigger, h broker.Handler) (broker.Subscription, error) {
 	return b.triggers.Subscribe(ctx, t, h)
 }
+
+// Declare implements broker.Declarer.
+func (b *Broker) Declare(ctx context.Context, triggers ...string) error { return b.triggers.Declare(ctx, triggers...) }
 
 // Forget drops a trigger for good, with its commits. For a trigger that this process serves it returns fault.Conflict.
 func (b *Broker) Forget(ctx context.Context, trigger string) error {

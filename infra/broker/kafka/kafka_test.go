@@ -30,8 +30,6 @@ func fake(t testing.TB, opts ...kfake.Opt) *kfake.Cluster {
 	return c
 }
 
-func url(c *kfake.Cluster) string { return "kafka://" + c.ListenAddrs()[0] }
-
 func open(t testing.TB, cfg kafka.Config) *kafka.Broker {
 	t.Helper()
 	if cfg.Logger == nil {
@@ -54,11 +52,11 @@ func open(t testing.TB, cfg kafka.Config) *kafka.Broker {
 
 // The driver passes the suite with a fake cluster.
 func TestBroker(t *testing.T) {
-	address := url(fake(t))
+	seeds := fake(t).ListenAddrs()
 	var names sync.Map // broker → topic
 	var last atomic.Int64
 	open := func(t testing.TB, name any) broker.Broker {
-		b := open(t, kafka.Config{URL: address, Name: name.(string)})
+		b := open(t, kafka.Config{Seeds: seeds, Name: name.(string)})
 		names.Store(b, name)
 		return b
 	}
@@ -79,5 +77,5 @@ func TestBroker(t *testing.T) {
 }
 
 func BenchmarkBroker(b *testing.B) {
-	brokertest.Bench(b, func(b testing.TB) broker.Broker { return open(b, kafka.Config{URL: url(fake(b))}) })
+	brokertest.Bench(b, func(b testing.TB) broker.Broker { return open(b, kafka.Config{Seeds: fake(b).ListenAddrs()}) })
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker/internal/delivery"
 )
 
-// state is what a commit says of a partition. The committed offset is that of the first event that has not finished; the
-// rest is in the metadata.
+// state is what a commit says of a partition. The committed offset is that of the first event that has not finished;
+// the rest is in the metadata.
 type state struct {
 	next    int64        // everything before it has finished, but what is open
 	open    []openOffset // ascending

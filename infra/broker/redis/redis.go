@@ -14,10 +14,10 @@
 //
 // What a Publish that has returned survives is the server's setting:
 //
-//   - appendonly yes, appendfsync always: a power cut.
-//   - appendonly yes, appendfsync everysec: a killed server. A power cut costs what was published in the last second, or
-//     two when the disk is slow.
-//   - appendonly no: neither. Open logs a warning.
+//   - appendonly yes, appendfsync always: a killed server and a power cut.
+//   - appendonly yes, appendfsync everysec: neither for sure. A power cut costs what was published in the last second,
+//     or two when the disk is slow; a killed server what it had not yet written because an fsync was under way.
+//   - appendonly no: nothing. Open logs a warning.
 //
 // A replica that takes over may miss what its primary had acknowledged. A server that comes back without its last
 // entries gives the next ones positions after those that were lost, so that no process passes over them.
@@ -28,7 +28,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -42,8 +41,7 @@ import (
 
 // Config configures the broker. URL must be set.
 type Config struct {
-	// URL is redis://[USER:PASSWORD@]HOST:PORT[/DB], rediss://… with TLS, or unix://PATH. With ?name=NAME it sets Name.
-	URL string
+	URL string // redis://[USER:PASSWORD@]HOST:PORT[/DB], rediss://… with TLS, or unix://PATH
 
 	Name  string        // the prefix of the keys, which identifies the broker; "": "ebb"
 	Lease time.Duration // how long a dead process holds its triggers; 0: 10 s
@@ -60,34 +58,26 @@ type Config struct {
 // mostEvent is the largest MaxEvent: what a read of several entries may have to hold many times.
 const mostEvent = 8 << 20
 
-// options returns the client's options. No error has the password.
+// options sets defaults and returns the client's options. No error has the password.
 func (c *Config) options() (*redis.Options, error) {
 	var problems []error
-	u, err := url.Parse(c.URL)
+	options, err := redis.ParseURL(c.URL)
 	if err != nil {
-		return nil, errURL
-	}
-	query := u.Query()
-	if name := query.Get("name"); name != "" {
-		if c.Name != "" && c.Name != name {
-			problems = append(problems, fmt.Errorf("the name is %q, and in the URL %q", c.Name, name))
-		}
-		c.Name = name
-	}
-	query.Del("name")
-	u.RawQuery = query.Encode()
-	options, err := redis.ParseURL(u.String())
-	if err != nil {
-		return nil, errURL
+		problems = append(problems, errors.New("invalid URL: want redis://[USER:PASSWORD@]HOST:PORT[/DB], rediss://… or "+
+			"unix://PATH"))
 	}
 	if c.Name == "" {
 		c.Name = "ebb"
 	}
-	if strings.ContainsAny(c.Name, "{} \t\r\n") {
-		problems = append(problems, fmt.Errorf("invalid name %q: want no braces and no spaces", c.Name))
+	if !isName(c.Name) {
+		problems = append(problems, fmt.Errorf("invalid name %q: want letters, digits, - and _ only", c.Name))
 	}
 	if c.Lease < 0 || c.MaxEvent < 0 || c.MaxEvent > mostEvent {
-		problems = append(problems, fmt.Errorf("Lease must not be negative, and MaxEvent must be from 0 to %d", mostEvent))
+		problems = append(problems, fmt.Errorf("the lease must not be negative, nor the largest event over %d bytes",
+			mostEvent))
+	}
+	if len(problems) > 0 {
+		return nil, errors.Join(problems...)
 	}
 	if c.Lease == 0 {
 		c.Lease = 10 * time.Second
@@ -99,11 +89,17 @@ func (c *Config) options() (*redis.Options, error) {
 	options.MaxRetries, options.DialerRetries = -1, 1
 	options.ContextTimeoutEnabled = true
 	options.DialTimeout, options.ReadTimeout, options.WriteTimeout = dialTimeout, requestTimeout, requestTimeout
-	return options, errors.Join(problems...)
+	return options, nil
 }
 
-var errURL = errors.New("invalid URL: want redis://[USER:PASSWORD@]HOST:PORT[/DB], rediss://… or unix://PATH, " +
-	"with ?name=NAME if need be")
+func isName(s string) bool {
+	for _, r := range s {
+		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' {
+			return false
+		}
+	}
+	return s != ""
+}
 
 const (
 	dialTimeout    = 5 * time.Second
@@ -118,8 +114,8 @@ type Broker struct {
 
 var _ broker.Broker = (*Broker)(nil)
 
-// Open connects to the server, and refuses one whose settings would evict events. An error is fault.Invalid or
-// fault.Unavailable.
+// Open connects to the server, and refuses one whose settings would evict events. An error is fault.Invalid,
+// fault.Unauthenticated, fault.Denied, fault.Conflict or fault.Unavailable.
 func Open(ctx context.Context, cfg Config) (*Broker, error) {
 	options, err := cfg.options()
 	if err != nil {
@@ -152,7 +148,7 @@ func (silent) Printf(context.Context, string, ...any) {}
 // check connects, and looks at the settings of the server that decide whether it keeps what it has taken.
 func (l *log) check(ctx context.Context) error {
 	if err := l.client.Ping(ctx).Err(); err != nil {
-		return fault.Wrap(err, fault.Unavailable, "the Redis server does not answer")
+		return refusal(err)
 	}
 	settings := map[string]string{}
 	for _, name := range []string{"appendonly", "maxmemory-policy"} {
@@ -163,7 +159,7 @@ func (l *log) check(ctx context.Context) error {
 		settings[name] = found[name]
 	}
 	if policy := settings["maxmemory-policy"]; strings.HasPrefix(policy, "allkeys-") {
-		return fault.New(fault.Invalid, "the Redis server would evict events when its memory is full: its maxmemory-policy "+
+		return fault.New(fault.Conflict, "the Redis server would evict events when its memory is full: its maxmemory-policy "+
 			"is %s, set noeviction", policy)
 	}
 	if settings["appendonly"] == "no" {

@@ -2,9 +2,9 @@ package eventlog
 
 import "sync"
 
-// Recent holds the entries that a process appended last, so that they need not be read back and decoded. Their positions
-// are consecutive: an entry of another process between them clears those before it. The zero value is empty. The
-// methods may be called concurrently.
+// Recent holds the entries that a process appended last, so that they need not be read back and decoded. Their
+// positions are consecutive: an entry of another process between them clears those before it. The zero value is
+// empty. The methods may be called concurrently.
 type Recent struct {
 	mu      sync.Mutex
 	entries []Entry

@@ -19,8 +19,9 @@ type Server struct {
 	process  *exec.Cmd
 }
 
-// Durable are the settings of a server that has its data again after Restart.
-var Durable = []string{"--appendonly", "yes", "--appendfsync", "everysec"}
+// Durable are the settings of a server that has its data again after Restart. With everysec it could lack what it has
+// acknowledged while an fsync was under way.
+var Durable = []string{"--appendonly", "yes", "--appendfsync", "always"}
 
 // Start starts a server, which is stopped after the test. Without further settings, such as Durable, it keeps nothing
 // on disk. The test is skipped where Redis is not installed.
