@@ -182,5 +182,6 @@ func setSource(e *ce.Event, text string) error {
 
 // isText reports whether data of the content type is JSON or text.
 func isText(kind string) bool {
-	return kind == "" || strings.Contains(kind, "json") || strings.HasPrefix(kind, "text/") || strings.Contains(kind, "xml")
+	return kind == "" || strings.HasPrefix(kind, "text/") || strings.Contains(kind, "json") ||
+		strings.Contains(kind, "xml")
 }

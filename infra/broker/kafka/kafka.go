@@ -203,7 +203,9 @@ func (b *Broker) Subscribe(ctx context.Context, t broker.Trigger, h broker.Handl
 }
 
 // Declare implements broker.Declarer.
-func (b *Broker) Declare(ctx context.Context, triggers ...string) error { return b.triggers.Declare(ctx, triggers...) }
+func (b *Broker) Declare(ctx context.Context, triggers ...string) error {
+	return b.triggers.Declare(ctx, triggers...)
+}
 
 // Forget drops a trigger for good, with its commits. For a trigger that this process serves it returns fault.Conflict.
 func (b *Broker) Forget(ctx context.Context, trigger string) error {
