@@ -74,7 +74,7 @@ var layers = []layer{
 	{
 		packages: "infra/broker/*/...",
 		may:      "infra/fault infra/event infra/broker infra/broker/internal/... infra/internal/... $/...",
-		tests:    "infra/broker/brokertest",
+		tests:    "infra/broker/brokertest infra/ratelimit/redis/redistest",
 	},
 	{packages: "infra/discovery", may: "infra/fault"},
 	{packages: "infra/discovery/*/...", may: "infra/fault infra/discovery infra/internal/... $/..."},
