@@ -139,6 +139,10 @@ var layers = []layer{
 		tests: "infra/function infra/store/memory",
 	},
 	{
+		packages: "infra/host/lambda", may: kit + " infra/host",
+		tests: "infra/function infra/store/memory infra/store/sqlite",
+	},
+	{
 		packages: "infra/host/run",
 		may: kit + " infra/function infra/host infra/host/knative infra/host/memlimit infra/httpserver infra/system" +
 			" infra/internal/... infra/broker/knative infra/store/open",
