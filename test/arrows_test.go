@@ -46,6 +46,10 @@ var layers = []layer{
 	{packages: "infra/store", may: "infra/fault infra/store/internal/...", tests: "infra/store/memory"},
 	{packages: "infra/store/internal/...", may: "infra/fault infra/store infra/store/internal/..."},
 	{packages: "infra/store/storetest", may: "infra/fault infra/store", tests: "infra/store/memory"},
+	{
+		packages: "infra/store/dynamodb", may: "infra/fault infra/store infra/store/internal/... infra/internal/...",
+		tests: "infra/store/storetest",
+	},
 	{packages: "infra/store/open", may: "infra/fault infra/store/... infra/internal/..."},
 	{
 		packages: "infra/store/*/...", may: "infra/fault infra/store infra/store/internal/... infra/internal/... $/...",
