@@ -10,8 +10,8 @@
 //
 // Reads are strongly consistent. Several documents are read in one transaction, up to 100; more are read until two
 // reads agree. A query reads an index, then the documents, then the index again, until the index has no new rows. Its
-// documents all existed at one moment. Where rows come faster than it reads, it may lack one that was new at that
-// moment.
+// documents all existed at one moment. It may lack another one of that moment whose row has come and gone while it read,
+// or where rows come faster than it reads.
 //
 // There is no scan. Only when a version of the function declares an index that the one before did not, are the
 // collection's documents read once, to write the rows.

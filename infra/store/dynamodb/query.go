@@ -153,10 +153,20 @@ func beginning(spec store.Spec, equal map[string]any, ranged string, order []sto
 // row is one row of an index, or one document.
 type row struct{ sort, id string }
 
+// page is what was read of a plan: the first rows, and of documents by id the marks among them.
+type page struct {
+	rows  []row
+	marks map[string]string // the unique attributes of marks, by their sort keys
+	full  bool              // there may be further rows
+}
+
 // settle is how often the rows of a query are read until no new one has come.
 const settle = 6
 
 // query returns the first documents of a query, one more than its limit if there are further ones.
+//
+// The rows are read, then their documents at one moment, then the rows again. A document that was there at that moment
+// and had no row at first has one now. Or it had one and has lost it again: of documents by id that shows by a mark.
 func (s *Store) query(ctx context.Context, q store.Query) ([]store.Document, error) {
 	for _, f := range q.Where {
 		if v, text := f.Value.(string); text && !utf8.ValidString(v) {
@@ -168,41 +178,67 @@ func (s *Store) query(ctx context.Context, q store.Query) ([]store.Document, err
 		return nil, ctx.Err()
 	}
 	want := q.Limit + 1
-	found, full, err := s.rows(ctx, p, want)
+	found, err := s.rows(ctx, p, want)
 	if err != nil {
 		return nil, err
 	}
 	for n := 1; ; n++ {
-		docs, err := s.documents(ctx, p, found)
+		docs, err := s.documents(ctx, p, found.rows)
 		if err != nil {
 			return nil, err
 		}
-		short := full && len(docs) < q.Limit+1
+		short := found.full && len(docs) < q.Limit+1
 		if short { // rows of documents that have changed, or whose document DynamoDB has removed first
 			want += q.Limit + 1 - len(docs)
 		}
-		again, fullNow, err := s.rows(ctx, p, want)
+		again, err := s.rows(ctx, p, want)
 		if err != nil {
 			return nil, err
 		}
-		if !short && (n >= settle || !newer(again, found)) {
+		if !short && (n >= settle || !p.newer(again, found)) {
 			return docs[:min(len(docs), q.Limit+1)], nil
 		}
 		if n >= 4*settle || n > 1 && !pause(ctx, min(n, settle)) {
 			return nil, fault.New(fault.Conflict, "the documents of %s change faster than they can be read; try again", q.Collection)
 		}
-		found, full = again, fullNow
+		found = again
 	}
 }
 
-// newer reports whether rows have one that the rows of before had not, among those that were asked for.
-func newer(rows, before []row) bool {
-	known := make(map[row]bool, len(before))
-	for _, r := range before {
-		known[r] = true
+// newer reports whether a page has a row, or a mark of a row that has come and gone, that the page before had not,
+// although it reached as far.
+func (p plan) newer(now, before page) bool {
+	known := make(map[row]bool, len(before.rows))
+	sorts := make(map[string]bool, len(before.rows))
+	for _, r := range before.rows {
+		known[r], sorts[r.sort] = true, true
 	}
-	return slices.ContainsFunc(rows[:min(len(rows), len(before))], func(r row) bool { return !known[r] }) ||
-		len(rows) > len(before)
+	for _, r := range now.rows {
+		if !known[r] && p.reached(before, r) {
+			return true
+		}
+	}
+	for at, u := range now.marks {
+		if !sorts[at] && before.marks[at] != u && p.reached(before, row{sort: at}) {
+			return true
+		}
+	}
+	return false
+}
+
+// reached reports whether a page would have a row.
+func (p plan) reached(got page, r row) bool {
+	if !got.full {
+		return true
+	}
+	end := got.rows[len(got.rows)-1]
+	switch {
+	case p.byID:
+		return r.id <= end.id
+	case p.desc:
+		return r.sort >= end.sort
+	}
+	return r.sort <= end.sort
 }
 
 // documents returns the documents of rows at one moment, in the order of the rows, without those that are not in the
@@ -227,25 +263,27 @@ func (s *Store) documents(ctx context.Context, p plan, found []row) ([]store.Doc
 	return docs, nil
 }
 
-// rows returns the first rows of a plan, and whether there may be further ones.
-func (s *Store) rows(ctx context.Context, p plan, limit int) (found []row, full bool, err error) {
-	err = s.each(ctx, p, limit, func(r row) bool {
+// rows returns the first rows of a plan.
+func (s *Store) rows(ctx context.Context, p plan, limit int) (got page, err error) {
+	got.marks = map[string]string{}
+	err = s.each(ctx, p, limit, got.marks, func(r row) bool {
 		if p.byID && p.paged && r.id <= p.afterID {
 			return true
 		}
-		found = append(found, r)
+		got.rows = append(got.rows, r)
 		if p.byID {
-			if len(found) > 4*limit {
-				found = byID(found, limit)
+			if len(got.rows) > 4*limit {
+				got.rows = byID(got.rows, limit)
 			}
 			return true
 		}
-		return len(found) < limit
+		return len(got.rows) < limit
 	})
 	if p.byID {
-		found = byID(found, limit)
+		got.rows = byID(got.rows, limit)
 	}
-	return found, len(found) == limit, err
+	got.full = len(got.rows) == limit
+	return got, err
 }
 
 func byID(found []row, limit int) []row {
@@ -253,8 +291,8 @@ func byID(found []row, limit int) []row {
 	return found[:min(len(found), limit)]
 }
 
-// each calls f for the rows of a plan until it returns false.
-func (s *Store) each(ctx context.Context, p plan, limit int, f func(row) bool) error {
+// each calls f for the rows of a plan until it returns false, and notes the marks among them.
+func (s *Store) each(ctx context.Context, p plan, limit int, marks map[string]string, f func(row) bool) error {
 	in := &dynamodb.QueryInput{
 		TableName: &s.config.Table, ConsistentRead: aws.Bool(true), ScanIndexForward: aws.Bool(!p.desc),
 		KeyConditionExpression: aws.String("p = :p AND s BETWEEN :from AND :to"),
@@ -265,9 +303,8 @@ func (s *Store) each(ctx context.Context, p plan, limit int, f func(row) bool) e
 		ExpressionAttributeNames: map[string]string{"#id": id},
 	}
 	if p.fields == nil {
-		in.ProjectionExpression = aws.String("s")
+		in.ProjectionExpression = aws.String("s, v, u")
 		in.ExpressionAttributeNames = nil
-		in.FilterExpression = aws.String("attribute_exists(v)")
 	}
 	if !p.byID {
 		in.Limit = aws.Int32(int32(min(limit+1, 1000)))
@@ -283,6 +320,10 @@ func (s *Store) each(ctx context.Context, p plan, limit int, f func(row) bool) e
 				r.id = strings.TrimPrefix(r.sort, documentSort(""))
 			}
 			if r.sort < p.from || r.sort > p.to || p.not != "" && r.sort == p.not {
+				continue
+			}
+			if p.fields == nil && integer(a, version) == 0 {
+				marks[r.sort] = text(a, unique)
 				continue
 			}
 			if !f(r) {

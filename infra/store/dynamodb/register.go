@@ -60,7 +60,7 @@ func (s *Store) register(ctx context.Context) error {
 
 // fresh reads the register again when that was too long ago, or now.
 func (s *Store) fresh(ctx context.Context, now bool) error {
-	if !now && time.Since(s.states.Load().at).Abs() < lag {
+	if !now && s.time().Sub(s.states.Load().at).Abs() < lag {
 		return nil
 	}
 	select {
@@ -69,7 +69,7 @@ func (s *Store) fresh(ctx context.Context, now bool) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if !now && time.Since(s.states.Load().at).Abs() < lag {
+	if !now && s.time().Sub(s.states.Load().at).Abs() < lag {
 		return nil
 	}
 	return s.change(ctx, func(*registered) (bool, error) { return false, nil })
@@ -78,7 +78,7 @@ func (s *Store) fresh(ctx context.Context, now bool) error {
 // change changes the register, and notes what it is then.
 func (s *Store) change(ctx context.Context, f func(*registered) (changed bool, err error)) error {
 	for n := 1; ; n++ {
-		begun := time.Now()
+		begun := s.time()
 		out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{
 			TableName: &s.config.Table, Key: registerKey.attributes(), ConsistentRead: aws.Bool(true),
 		})
