@@ -34,7 +34,7 @@ var layers = []layer{
 	{packages: "infra/event/*", may: "infra/event infra/event/golden", outside: "github.com/cloudevents/sdk-go/v2/..."},
 	{packages: "infra/internal/httpevent", may: "infra/fault infra/event"},
 	{packages: "infra/internal/*/...", may: "infra/fault infra/internal/..."},
-	{packages: "infra/auth/...", may: "infra/fault infra/auth/..."},
+	{packages: "infra/auth/...", may: "infra/fault infra/auth/... infra/internal/jsonlimit"},
 	{packages: "infra/config", may: "infra/internal/..."},
 	{packages: "infra/telemetry", may: "infra/fault infra/internal/..."},
 	{packages: "infra/problem", may: "infra/fault"},

@@ -14,6 +14,7 @@ import (
 // only if the account is still the one that was read.
 type actor struct {
 	id      string
+	account account
 	admin   bool // by the token and by the account
 	demoted bool // by the token and not by the account
 }
@@ -49,7 +50,7 @@ func (u *users) actor(ctx context.Context, tx *function.Tx) (actor, error) {
 		}
 	}
 	claims := who.Is(auth.RoleAdmin)
-	return actor{id: who.Subject, admin: claims && a.admin(), demoted: claims && !a.admin()}, nil
+	return actor{id: who.Subject, account: a, admin: claims && a.admin(), demoted: claims && !a.admin()}, nil
 }
 
 // demand answers fault.Denied unless the actor is an admin.

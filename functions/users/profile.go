@@ -52,6 +52,9 @@ func (u *users) find(ctx context.Context, tx *function.Tx, id string) (account, 
 	if err != nil {
 		return account{}, by, err
 	}
+	if by.id == id {
+		return by.account, by, nil
+	}
 	a, ok, err := u.accounts.Find(ctx, tx, id)
 	if err == nil && (!ok || a.Deleted) {
 		err = noSuchUser()

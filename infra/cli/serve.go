@@ -92,7 +92,11 @@ func (a *app) serve(ctx context.Context, function string, s serveFlags) error {
 			return r.Deregister, nil
 		}
 	}
-	fmt.Fprintf(a.Err, "%s listens on http://%s\n", function, listener.Addr())
+	scheme := "http"
+	if fallback(a.Lookup, "EBB_TLS_CERT", "") != "" {
+		scheme = "https"
+	}
+	fmt.Fprintf(a.Err, "%s listens on %s://%s\n", function, scheme, listener.Addr())
 	given := map[string]string{"FUNCTION": function}
 	if s.zone != "" {
 		given["EBB_ZONE"] = s.zone

@@ -47,9 +47,9 @@ type Env struct {
 	declaring bool // no instance is wanted: settings have their defaults, and none is required
 }
 
-// Config loads settings into a T, an envconfig struct whose tags hold the whole names of the variables. The error is a
-// *config.Error and names every violation.
-func Config[T any](env Env) (T, error) {
+// loadSettings loads settings into a T, an envconfig struct whose tags hold the whole names of the variables. The error
+// is a *config.Error and names every violation.
+func loadSettings[T any](env Env) (T, error) {
 	switch {
 	case env.declaring:
 		return config.Defaults[T]("")
@@ -59,9 +59,10 @@ func Config[T any](env Env) (T, error) {
 	return config.Load[T]("", env.Lookup)
 }
 
-// Configure declares the settings of a function, so that they are a part of its manifest, and loads them as Config
-// does. While the function is only declared (see Declare) they have their defaults, and a setting that is required is
-// empty.
+// Configure declares the settings of a function, so that they are a part of its manifest, and loads them into a T, an
+// envconfig struct whose tags hold the whole names of the variables. The error is a *config.Error and names every
+// violation. While the function is only declared (see Declare) the settings have their defaults, and one that is
+// required is empty.
 func Configure[T any](f *Function) (T, error) {
 	for _, v := range config.Variables[T]("") {
 		f.settings = append(f.settings, manifest.Setting{
@@ -72,7 +73,7 @@ func Configure[T any](f *Function) (T, error) {
 		_, err := config.Load[T]("", lookup)
 		return err
 	})
-	return Config[T](f.env)
+	return loadSettings[T](f.env)
 }
 
 // Declare returns what the function of a constructor declares, as data. The constructor gets no store, no broker and no

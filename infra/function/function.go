@@ -3,6 +3,7 @@ package function
 import (
 	"context"
 	"net/http"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,7 +45,8 @@ type Function struct {
 	storesPersonal bool
 	prefetch       func(e ce.Event) []store.Key
 	delivery       broker.Tuning
-	followUp       *followUp    // nil: none
+	followUp       *followUp // nil: none
+	parts          map[reflect.Type]any
 	watchful       atomic.Int64 // see presume
 
 	// What an instance has.
@@ -112,6 +114,20 @@ func Collection[T any](f *Function, name string, options ...store.Option) *store
 	c := store.NewCollection[T](name, options...)
 	f.schema = append(f.schema, c.Spec())
 	return c
+}
+
+// Part returns the function's one value of the type T, which is zero at first. A package that adds declarations to
+// functions has there what it knows of those that it has added to this one. Authors of functions have no use for it.
+func Part[T any](f *Function) *T {
+	if f.parts == nil {
+		f.parts = map[reflect.Type]any{}
+	}
+	part, ok := f.parts[reflect.TypeFor[T]()].(*T)
+	if !ok {
+		part = new(T)
+		f.parts[reflect.TypeFor[T]()] = part
+	}
+	return part
 }
 
 // Emits declares the event types that the function emits; emitting another type is an error.

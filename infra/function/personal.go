@@ -103,7 +103,7 @@ func (f *Function) loadPersonalKeys() error {
 	if !f.readsPersonal() {
 		return nil
 	}
-	c, err := Config[personalConfig](f.env)
+	c, err := loadSettings[personalConfig](f.env)
 	if err != nil {
 		return err
 	}

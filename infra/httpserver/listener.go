@@ -3,6 +3,7 @@ package httpserver
 import (
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -41,13 +42,14 @@ func (l listener) Accept() (net.Conn, error) {
 	return &conn{Conn: c}, nil
 }
 
-// conn is a connection with the limits. Its methods may be called concurrently, except for Write and the setters of
-// deadlines, which the server calls one after another.
+// conn is a connection with the limits. Its methods may be called concurrently: TLS sends its last alert from the
+// goroutine that closes the connection.
 type conn struct {
 	net.Conn
 	body   atomic.Bool // the last request has a body
 	closed atomic.Bool
 
+	mu    sync.Mutex
 	asked time.Time // the write deadline that the server or a handler has set; zero: none
 	set   time.Time // the write deadline of the connection
 }
@@ -77,6 +79,8 @@ func (c *conn) Write(p []byte) (n int, err error) {
 // extend moves the write deadline. It does nothing when at least half of the limit is left, because setting a deadline
 // costs more than comparing times.
 func (c *conn) extend(now time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.set.Sub(now) > writeLimit/2 {
 		return nil
 	}
@@ -89,12 +93,16 @@ func (c *conn) extend(now time.Time) error {
 
 // SetWriteDeadline implements net.Conn. The earlier of this deadline and the limit counts.
 func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.asked, c.set = t, time.Time{}
 	return c.Conn.SetWriteDeadline(t)
 }
 
 // SetDeadline implements net.Conn.
 func (c *conn) SetDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.asked, c.set = t, time.Time{}
 	return c.Conn.SetDeadline(t)
 }

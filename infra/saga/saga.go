@@ -54,6 +54,8 @@ type Saga[S any] struct {
 	store    keeper[S]
 	timer    *Command[S]
 	told     metric.Int64Counter
+	router   *router
+	consumes []string // types of event that answer commands
 }
 
 // New declares a saga of the function: its steps, the types of event that it consumes and emits, where it is stored,
@@ -126,10 +128,10 @@ func (g *Saga[S]) subscribe() {
 			}
 		}
 	})
-	for _, t := range consumes {
-		function.On(g.f, event.Raw(t), func(ctx context.Context, tx *function.Tx, data json.RawMessage) error {
-			return g.answered(ctx, tx, t.Info(), data)
-		})
+	g.router = routerOf(g.f)
+	for name, t := range consumes {
+		g.router.add(g.f, t.Info(), listener{g.d.Strict, g.look, g.answered})
+		g.consumes = append(g.consumes, name)
 	}
 	if g.timer == nil {
 		g.timer = g.ownTimer()
@@ -264,11 +266,23 @@ func (g *Saga[S]) Await(ctx context.Context, id string, until time.Time) (S, err
 	return last, err
 }
 
+// look implements listener.look.
+func (g *Saga[S]) look(ctx context.Context, tx *function.Tx) (exists, asked bool, err error) {
+	e := tx.Event()
+	s, exists, err := g.Find(ctx, tx, e.Subject())
+	_, asked = g.instance(&s).commandOf(event.Extension(e, event.CausationID))
+	return exists, asked, err
+}
+
 // answered handles an event that may answer a command of the saga that it is about. The type is the one that the saga
-// consumes: the event may be of an older version that is read as it.
-func (g *Saga[S]) answered(ctx context.Context, tx *function.Tx, as *event.Info, data json.RawMessage) error {
+// consumes: the event may be of an older version that is read as it. An event that may be meant for another saga with
+// the id answers no command that did not cause it.
+func (g *Saga[S]) answered(
+	ctx context.Context, tx *function.Tx, as *event.Info, data json.RawMessage, alone bool,
+) error {
 	e := tx.Event()
 	_, err := g.change(ctx, tx, e.Subject(), Answered, func(r *run[S]) error {
+		r.strict = r.strict || !alone
 		r.answered(reply{e, as.Name, data})
 		return r.err
 	})
@@ -343,7 +357,10 @@ func (g *Saga[S]) commit(ctx context.Context, tx *function.Tx, r *run[S], c Chan
 	}
 	c.Ended = in.Saga.Status.Ended() && in.EndedAt.IsZero()
 	if c.Ended {
-		in.EndedAt, in.Sent = tx.Now(), nil
+		in.EndedAt = tx.Now()
+		if !g.router.shared(g.consumes) { // a late answer to this saga must not count for another one
+			in.Sent = nil
+		}
 		if g.d.Ended != nil {
 			if err := g.d.Ended(ctx, tx, r.state); err != nil {
 				return err

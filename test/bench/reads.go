@@ -27,6 +27,7 @@ func (b *bench) reads(ctx context.Context) error {
 		return err
 	}
 	d := b.duration / 2
+	before := cpu(p.Pid())
 	latencies, err := load.Hammer(ctx, p.Addr, readers, d, request)
 	if err != nil {
 		return err
@@ -34,5 +35,7 @@ func (b *bench) reads(ctx context.Context) error {
 	b.add("GET /api/users/{id}", fmt.Sprintf("%.0f/s, p50 %s, p99 %s", float64(len(latencies))/d.Seconds(),
 		ms(load.Quantile(latencies, 0.5)), ms(load.Quantile(latencies, 0.99))),
 		"20,000/s, p99 ≤ 10 ms", fmt.Sprintf("%d connections for %s, through gateway and token check", readers, d))
+	b.add("processor time per GET", fmt.Sprintf("%.1f µs",
+		float64((cpu(p.Pid())-before).Microseconds())/float64(len(latencies))), "", "the process alone, same load")
 	return p.Stop(ctx)
 }

@@ -60,6 +60,10 @@ type Config struct {
 	Telemetry *telemetry.Telemetry // nil: none
 	Logger    *slog.Logger         // nil: slog.Default
 	Now       func() time.Time     // the time of ticks; nil: time.Now
+
+	// Certificate has Serve speak TLS, with HTTP/1.1 or HTTP/2 as the client chooses; nil: HTTP/1.1 and HTTP/2 without
+	// TLS.
+	Certificate *httpserver.Certificate
 }
 
 // The defaults and limits of a host.
@@ -204,8 +208,16 @@ func (h *Host) Serve(ctx context.Context, l net.Listener) error {
 	server := httpserver.New(bodydeadline.Handler(h, bodydeadline.Limit))
 	server.Protocols, server.MaxHeaderBytes = &protocols, 64<<10
 	server.ErrorLog = slog.NewLogLogger(h.cfg.Logger.Handler(), slog.LevelDebug)
+	serve := server.Serve
+	if cert := h.cfg.Certificate; cert != nil {
+		protocols.SetHTTP2(true)
+		server.TLSConfig = cert.TLS()
+		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+		cert.Start()
+		defer cert.Stop()
+	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(httpserver.Listener(l)) }()
+	go func() { served <- serve(httpserver.Listener(l)) }()
 	h.Start()
 	var err error
 	select {

@@ -12,6 +12,7 @@
 //   - EBB_SENDER_AUDIENCE, EBB_SENDERS, EBB_SENDER_ISSUER: who may deliver events; see knative.Senders.
 //   - EBB_DELIVERY, EBB_DELIVERY_<FUNCTION>: how events are delivered where that differs from the declaration, such as
 //     timeout=1m,batch=32; see broker.ParseTuning.
+//   - EBB_TLS_CERT and EBB_TLS_KEY: files with the certificate of the listener and its key; none: no TLS.
 //   - EBB_MANIFEST_HASH: the hash of the declaration that the platform was set up with.
 //   - the settings of the function itself; see terraform/manifest.json.
 package run
@@ -36,6 +37,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/host/knative"
 	"github.com/ebb-dev/ebb/infra/host/memlimit"
+	"github.com/ebb-dev/ebb/infra/httpserver"
 	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/store/open"
 	"github.com/ebb-dev/ebb/infra/system"
@@ -57,6 +59,8 @@ type settings struct {
 	SenderAudience string   `envconfig:"EBB_SENDER_AUDIENCE" desc:"what the identity of a sender must be meant for; none: identities are not checked"`
 	Senders        []string `envconfig:"EBB_SENDERS" desc:"who may deliver events, with commas between; a * at the end stands for anything"`
 	Manifest       string   `envconfig:"EBB_MANIFEST_HASH" desc:"hash of the declaration that the platform was set up with"`
+	Cert           string   `envconfig:"EBB_TLS_CERT" desc:"file with the certificate of the listener before those of its authorities, PEM; read again when it changes; none: no TLS"`
+	Key            string   `envconfig:"EBB_TLS_KEY" desc:"file with the key of the certificate, PEM"`
 	Service        string   `envconfig:"K_SERVICE" desc:"name of the Knative Service"`
 	Revision       string   `envconfig:"K_REVISION" desc:"name of its revision"`
 }
@@ -69,6 +73,9 @@ func (s settings) Validate() error {
 	}
 	if (s.SenderAudience == "") != (len(s.Senders) == 0) {
 		faults = append(faults, errors.New("EBB_SENDER_AUDIENCE and EBB_SENDERS go together: set both or neither"))
+	}
+	if (s.Cert == "") != (s.Key == "") {
+		faults = append(faults, errors.New("EBB_TLS_CERT and EBB_TLS_KEY go together: set both or neither"))
 	}
 	return errors.Join(faults...)
 }
@@ -172,11 +179,13 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer, d discovery
 		tuned, err = &delivery, config.Join(err, wrong)
 	}
 	senders, sendersErr := set.senders()
-	if err = config.Join(opened, err, sendersErr); err != nil {
+	cert, certErr := set.certificate(env.Logger)
+	if err = config.Join(opened, err, sendersErr, certErr); err != nil {
 		return nil, err
 	}
 	return &hosted{telemetry: watch, logger: env.Logger, port: set.Port, Host: knative.New(f.Instance(), knative.Config{
 		Senders: senders, Manifest: set.Manifest, Delivery: tuned, Telemetry: watch, Logger: env.Logger,
+		Certificate: cert,
 	})}, nil
 }
 
@@ -240,6 +249,18 @@ func (s settings) missing(m manifest.Function) error {
 		need("EBB_VERIFICATION_KEYS", s.Keys, "checks access tokens")
 	}
 	return config.Join(faults...)
+}
+
+// certificate returns the certificate of the listener; nil: it speaks no TLS.
+func (s settings) certificate(log *slog.Logger) (*httpserver.Certificate, error) {
+	if s.Cert == "" || s.Key == "" {
+		return nil, nil
+	}
+	cert, err := httpserver.OpenCertificate(s.Cert, s.Key, log)
+	if err != nil {
+		return nil, settingError("EBB_TLS_CERT", "%v", err)
+	}
+	return cert, nil
 }
 
 func (s settings) senders() (*knative.Senders, error) {
