@@ -147,6 +147,11 @@ var layers = []layer{
 		tests: "infra/function infra/store/memory infra/store/sqlite",
 	},
 	{
+		packages: "infra/host/lambdarun",
+		may: kit + " infra/function infra/host/lambda infra/host/memlimit infra/system" +
+			" infra/store/dynamodb infra/store/memory infra/store/postgres",
+	},
+	{
 		packages: "infra/host/run",
 		may: kit + " infra/function infra/host infra/host/knative infra/host/memlimit infra/httpserver infra/system" +
 			" infra/internal/... infra/broker/knative infra/store/open",

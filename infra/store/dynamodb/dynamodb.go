@@ -4,14 +4,15 @@
 // with fault.Unavailable or fault.Timeout may have been applied; the SDK repeats a commit with its client request
 // token, so that it is applied once.
 //
-// A commit is one TransactWriteItems. DynamoDB's limits are errors of this package: 100 actions, 4 MB, 400 KB an item. A
-// document is one action, and one more for each index row that it gets or loses: each beginning of a declared index is
-// an index of its own. A precondition on a document that is not written is one action too.
+// A commit is one TransactWriteItems. DynamoDB's limits are errors of this package: 100 actions, 4 MB, 400 KB an item.
+// A document is one action, and one more for each index row that it gets or loses: each beginning of a declared index
+// is an index of its own. A deletion that leaves a mark has one more, and so has a precondition on a document that is
+// not written.
 //
 // Reads are strongly consistent. Several documents are read in one transaction, up to 100; more are read until two
 // reads agree. A query reads an index, then the documents, then the index again, until the index has no new rows. Its
-// documents all existed at one moment. It may lack another one of that moment whose row has come and gone while it read,
-// or where rows come faster than it reads.
+// documents all existed at one moment. It may lack another one of that moment whose row has come and gone while it
+// read, or where rows come faster than it reads.
 //
 // There is no scan. Only when a version of the function declares an index that the one before did not, are the
 // collection's documents read once, to write the rows.

@@ -82,6 +82,8 @@ func tooMuch(err error) bool {
 		strings.Contains(answer.ErrorMessage(), "size of items")
 }
 
+const usedUp = "the capacity of the DynamoDB table is used up; wait, or raise it"
+
 // answers maps DynamoDB's codes to kinds of faults and to messages that tell an operator what to do.
 var answers = map[string]struct {
 	kind fault.Kind
@@ -94,10 +96,10 @@ var answers = map[string]struct {
 	"UnrecognizedClientException":            {fault.Unavailable, "AWS does not accept the function's credentials"},
 	"ExpiredTokenException":                  {fault.Unavailable, "the function's credentials have expired"},
 	"MissingAuthenticationToken":             {fault.Unavailable, "the function has no credentials for AWS"},
-	"ProvisionedThroughputExceededException": {fault.Exhausted, "the capacity of the DynamoDB table is used up; wait, or raise it"},
+	"ProvisionedThroughputExceededException": {fault.Exhausted, usedUp},
 	"ThrottlingException":                    {fault.Exhausted, "DynamoDB takes fewer requests than come; wait"},
 	"ThrottlingError":                        {fault.Exhausted, "DynamoDB takes fewer requests than come; wait"},
-	"ProvisionedThroughputExceeded":          {fault.Exhausted, "the capacity of the DynamoDB table is used up; wait, or raise it"},
+	"ProvisionedThroughputExceeded":          {fault.Exhausted, usedUp},
 	"RequestLimitExceeded":                   {fault.Exhausted, "a quota of DynamoDB is used up; wait, or have it raised"},
 	"InternalServerError":                    {fault.Unavailable, "DynamoDB has failed; try again"},
 	"ServiceUnavailable":                     {fault.Unavailable, "DynamoDB is not available; try again"},

@@ -144,7 +144,8 @@ func rowsOfDocument(collection string, indexes [][]string, text []byte, id strin
 	for _, fields := range indexes {
 		k := itemKey{rowsOf(collection, fields), rowSort(fields, text, id)}
 		if len(k.sort) > maxSort {
-			return nil, fault.New(fault.Invalid, "the values of %s and the id have %d bytes in the index; DynamoDB takes %d at most",
+			return nil, fault.New(fault.Invalid,
+				"the values of %s and the id have %d bytes in the index; DynamoDB takes %d at most",
 				strings.Join(fields, ", "), len(k.sort), maxSort)
 		}
 		keys = append(keys, k)

@@ -199,7 +199,8 @@ func (s *Store) query(ctx context.Context, q store.Query) ([]store.Document, err
 			return docs[:min(len(docs), q.Limit+1)], nil
 		}
 		if n >= 4*settle || n > 1 && !pause(ctx, min(n, settle)) {
-			return nil, fault.New(fault.Conflict, "the documents of %s change faster than they can be read; try again", q.Collection)
+			return nil, fault.New(fault.Conflict, "the documents of %s change faster than they can be read; try again",
+				q.Collection)
 		}
 		found = again
 	}

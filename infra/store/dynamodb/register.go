@@ -15,8 +15,8 @@ import (
 )
 
 // The register is one item: the function that the table belongs to, the indexes of each collection, and the floors of
-// removed marks. Indexes are only added, and every handle reads the register again before a call when it has not for
-// lag, so that instances with an older schema write the rows that a newer one needs, a few seconds late. What they wrote
+// removed marks. Indexes are only added. Every handle reads the register again before a call when it has not for lag,
+// so that instances with an older schema write the rows that a newer one needs, a few seconds late. What they wrote
 // before is found by a second sweep, after overlap.
 
 // The times of the register.
@@ -116,7 +116,9 @@ func (s *Store) writeRegister(ctx context.Context, r registered) error {
 	}
 	row := registerKey.attributes()
 	row[function], row[content], row[number] = textValue(r.Function), textValue(string(body)), integerValue(r.number+1)
-	in := &dynamodb.PutItemInput{TableName: &s.config.Table, Item: row, ConditionExpression: aws.String("attribute_not_exists(p)")}
+	in := &dynamodb.PutItemInput{
+		TableName: &s.config.Table, Item: row, ConditionExpression: aws.String("attribute_not_exists(p)"),
+	}
 	if r.number > 0 {
 		in.ConditionExpression = aws.String("n = :n")
 		in.ExpressionAttributeValues = attributes{":n": integerValue(r.number)}
@@ -145,7 +147,8 @@ func (r *registered) add(owner string, schema store.Schema) (changed bool, err e
 		r.Function, changed = owner, true
 	}
 	if owner != "" && r.Function != owner {
-		return false, fault.New(fault.Internal, "the table belongs to the function %s; give %s a table of its own", r.Function, owner)
+		return false, fault.New(fault.Internal,
+			"the table belongs to the function %s; give %s a table of its own", r.Function, owner)
 	}
 	if r.Collections == nil {
 		r.Collections = map[string]state{}
