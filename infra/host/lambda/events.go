@@ -143,7 +143,8 @@ func (h *Host) invokeWith(ctx context.Context, items []*item) error {
 			continue
 		}
 		if it.err == nil {
-			it.err = fault.New(fault.Unavailable, "the event was not tried: an earlier one of its key failed, or the time was up")
+			it.err = fault.New(fault.Unavailable,
+				"the event was not tried: an earlier one of its key failed, or the time was up")
 		}
 		return it.err
 	}

@@ -16,8 +16,8 @@
 // the response.
 //
 // A sandbox that is killed leaves what package function documents: a unit of work is committed as a whole or not at
-// all, SQS makes its messages visible again, and the inbox drops those that were handled. On SIGTERM, which Lambda sends
-// because an internal extension is registered, the host closes the database. Lambda sends SIGKILL 500 ms later.
+// all, SQS makes its messages visible again, and the inbox drops those that were handled. On SIGTERM, which Lambda
+// sends because an internal extension is registered, the host closes the database. Lambda sends SIGKILL 500 ms later.
 package lambda
 
 import (

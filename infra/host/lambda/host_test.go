@@ -199,7 +199,7 @@ func TestRefusals(t *testing.T) {
 		"no path":    {in: request(http.MethodGet, "x"), status: 422, says: "path"},
 		"no method":  {in: request("GE T", "/"), status: 422},
 		"not ready":  {in: request(http.MethodGet, "/"), start: errors.New("no database"), status: 503, says: "not ready"},
-		"panic":      {in: request(http.MethodGet, "/"), serve: func(http.ResponseWriter, *http.Request) { panic("x") }, status: 500},
+		"panic":      {in: request(http.MethodGet, "/"), serve: panics, status: 500},
 		"over 6 MB":  {in: request(http.MethodGet, "/"), serve: write(6<<20 + 1), status: 500, says: "6291456 at most"},
 		"under 6 MB": {in: request(http.MethodGet, "/"), serve: write(6<<20 - 200), status: 200},
 	} {
@@ -212,6 +212,8 @@ func TestRefusals(t *testing.T) {
 		})
 	}
 }
+
+func panics(http.ResponseWriter, *http.Request) { panic("x") }
 
 func write(n int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, strings.Repeat("x", n)) }
@@ -438,7 +440,8 @@ func TestNotReady(t *testing.T) {
 func TestMismatch(t *testing.T) {
 	f := &fake{}
 	h := host(f, lambda.Config{Manifest: "another"})
-	if err := h.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "differs from the manifest") || f.starts > 0 {
+	err := h.Start(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "differs from the manifest") || f.starts > 0 {
 		t.Errorf("got %v", err)
 	}
 }
