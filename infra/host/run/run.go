@@ -7,12 +7,15 @@
 //
 //   - FUNCTION, and PORT (8080).
 //   - EBB_STORE: memory:, sqlite:PATH, postgres://USER@HOST/DATABASE, firestore://PROJECT/DATABASE.
+//   - EBB_BROKER: nats://HOST:4222 and others, see package broker/open and docs/brokers.md: where events are published
+//     and come from, instead of K_SINK and deliveries by HTTP.
 //   - K_SINK, K_CE_OVERRIDES and K_CA_CERTS, which a SinkBinding sets: where events are published.
 //   - EBB_VERIFICATION_KEYS, EBB_ISSUER, EBB_AUDIENCE: what access tokens are checked with.
 //   - EBB_SENDER_AUDIENCE, EBB_SENDERS, EBB_SENDER_ISSUER: who may deliver events; see knative.Senders.
 //   - EBB_DELIVERY, EBB_DELIVERY_<FUNCTION>: how events are delivered where that differs from the declaration, such as
 //     timeout=1m,batch=32; see broker.ParseTuning.
 //   - EBB_TLS_CERT and EBB_TLS_KEY: files with the certificate of the listener and its key; none: no TLS.
+//   - EBB_PROXY_PROTOCOL: networks of the proxies whose connections begin with a header of the PROXY protocol.
 //   - EBB_MANIFEST_HASH: the hash of the declaration that the platform was set up with.
 //   - the settings of the function itself; see terraform/manifest.json.
 package run
@@ -49,6 +52,7 @@ type settings struct {
 	Function       string   `envconfig:"FUNCTION" required:"true" desc:"the function that this process hosts"`
 	Port           int      `envconfig:"PORT" default:"8080" desc:"where to listen"`
 	Store          string   `envconfig:"EBB_STORE" desc:"where its documents are: memory:, sqlite:PATH, postgres://USER@HOST/DATABASE, firestore://PROJECT/DATABASE"`
+	Broker         string   `envconfig:"EBB_BROKER" desc:"URL of the broker that events are published to and come from"`
 	Sink           string   `envconfig:"K_SINK" desc:"where its events are published"`
 	Overrides      string   `envconfig:"K_CE_OVERRIDES" desc:"extensions that its events get"`
 	CACerts        string   `envconfig:"K_CA_CERTS" desc:"authorities that the sink's certificate may come from"`
@@ -61,6 +65,7 @@ type settings struct {
 	Manifest       string   `envconfig:"EBB_MANIFEST_HASH" desc:"hash of the declaration that the platform was set up with"`
 	Cert           string   `envconfig:"EBB_TLS_CERT" desc:"file with the certificate of the listener before those of its authorities, PEM; read again when it changes; none: no TLS"`
 	Key            string   `envconfig:"EBB_TLS_KEY" desc:"file with the key of the certificate, PEM"`
+	Proxies        []string `envconfig:"EBB_PROXY_PROTOCOL" desc:"networks of the proxies whose connections begin with a header of the PROXY protocol, with commas between"`
 	Service        string   `envconfig:"K_SERVICE" desc:"name of the Knative Service"`
 	Revision       string   `envconfig:"K_REVISION" desc:"name of its revision"`
 }
@@ -74,8 +79,14 @@ func (s settings) Validate() error {
 	if (s.SenderAudience == "") != (len(s.Senders) == 0) {
 		faults = append(faults, errors.New("EBB_SENDER_AUDIENCE and EBB_SENDERS go together: set both or neither"))
 	}
+	if s.Broker != "" && s.Sink != "" {
+		faults = append(faults, errors.New("EBB_BROKER and K_SINK exclude each other: set one of them"))
+	}
 	if (s.Cert == "") != (s.Key == "") {
 		faults = append(faults, errors.New("EBB_TLS_CERT and EBB_TLS_KEY go together: set both or neither"))
+	}
+	if _, err := httpserver.Networks(s.Proxies); err != nil {
+		faults = append(faults, fmt.Errorf("EBB_PROXY_PROTOCOL: %w", err))
 	}
 	return errors.Join(faults...)
 }
@@ -171,6 +182,7 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer, d discovery
 		Discovery: d,
 	}
 	opened := set.open(&env)
+	remote, remoteErr := set.broker(&env)
 	var tuned *broker.Trigger
 	f, err := definition.New(env)
 	if err == nil {
@@ -180,12 +192,17 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer, d discovery
 	}
 	senders, sendersErr := set.senders()
 	cert, certErr := set.certificate(env.Logger)
-	if err = config.Join(opened, err, sendersErr, certErr); err != nil {
+	proxies, _ := httpserver.Networks(set.Proxies) // Validate has parsed them
+	if err = config.Join(opened, remoteErr, err, sendersErr, certErr); err != nil {
 		return nil, err
 	}
+	var source knative.Source
+	if remote != nil {
+		remote.trigger, source = *tuned, remote
+	}
 	return &hosted{telemetry: watch, logger: env.Logger, port: set.Port, Host: knative.New(f.Instance(), knative.Config{
-		Senders: senders, Manifest: set.Manifest, Delivery: tuned, Telemetry: watch, Logger: env.Logger,
-		Certificate: cert,
+		Senders: senders, Manifest: set.Manifest, Delivery: tuned, Source: source, Telemetry: watch, Logger: env.Logger,
+		Certificate: cert, Proxies: proxies,
 	})}, nil
 }
 
@@ -243,7 +260,7 @@ func (s settings) missing(m manifest.Function) error {
 		need("EBB_STORE", s.Store, "stores documents")
 	}
 	if len(m.Emits) > 0 {
-		need("K_SINK", s.Sink, "emits events")
+		need("K_SINK", s.Sink+s.Broker, "emits events")
 	}
 	if len(m.Routes) > 0 || m.Gateway {
 		need("EBB_VERIFICATION_KEYS", s.Keys, "checks access tokens")
