@@ -34,7 +34,7 @@ var layers = []layer{
 	{packages: "infra/event/*", may: "infra/event infra/event/golden", outside: "github.com/cloudevents/sdk-go/v2/..."},
 	{packages: "infra/internal/httpevent", may: "infra/fault infra/event"},
 	{packages: "infra/internal/*/...", may: "infra/fault infra/internal/..."},
-	{packages: "infra/auth/...", may: "infra/fault infra/auth/..."},
+	{packages: "infra/auth/...", may: "infra/fault infra/auth/... infra/internal/jsonlimit"},
 	{packages: "infra/config", may: "infra/internal/..."},
 	{packages: "infra/telemetry", may: "infra/fault infra/internal/..."},
 	{packages: "infra/problem", may: "infra/fault"},
@@ -61,6 +61,7 @@ var layers = []layer{
 		may:      "infra/fault infra/event infra/broker infra/broker/breaker infra/broker/internal/...",
 		tests:    "infra/broker/brokertest infra/broker/memory",
 	},
+	{packages: "infra/broker/open", may: "infra/fault infra/broker infra/broker/* infra/internal/..."},
 	{packages: "infra/broker/brokertest", may: "infra/fault infra/event infra/broker"},
 	{
 		packages: "infra/broker/httpapi", may: "infra/fault infra/problem infra/broker infra/internal/...",
@@ -141,7 +142,8 @@ var layers = []layer{
 	{
 		packages: "infra/host/run",
 		may: kit + " infra/function infra/host infra/host/knative infra/host/memlimit infra/httpserver infra/system" +
-			" infra/internal/... infra/broker/knative infra/store/open",
+			" infra/internal/... infra/broker/knative infra/broker/open infra/store/open",
+		tests: "infra/store/memory",
 	},
 	{
 		packages: "infra/host/local",

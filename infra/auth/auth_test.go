@@ -287,16 +287,85 @@ func TestVerifyBindsTheAlgorithmToTheKey(t *testing.T) {
 	refused(t, w.verifier, signWith(t, jwt.SigningMethodES256, ec, "ec", w.good(), nil), "(alg)")
 }
 
+// raw signs a header and claims as they are written here.
+func (w *world) raw(t testing.TB, header, claims string) string {
+	t.Helper()
+	text := encode([]byte(header)) + "." + encode([]byte(claims))
+	return text + "." + encode(ed25519.Sign(w.ring.keys[0].private, []byte(text)))
+}
+
+// A token that two readers may understand differently, or that is of another type, is refused although its signature
+// is right (RFC 7519 section 4, RFC 8725 section 3.11).
+func TestVerifyRefusesWhatIsUnclear(t *testing.T) {
+	w := newWorld(t)
+	header := fmt.Sprintf(`{"alg":"EdDSA","kid":%q}`, w.ring.keys[0].kid)
+	good := fmt.Sprintf(`{"iss":%q,"aud":%q,"sub":"u-1","exp":%d}`, issuer, audience, w.now.Add(time.Hour).Unix())
+	with := func(text, member string) string { return text[:len(text)-1] + "," + member + "}" }
+	for _, accepted := range []string{
+		header, with(header, `"typ":"JWT"`), with(header, `"typ":"at+jwt"`), with(header, `"typ":"application/AT+JWT"`),
+	} {
+		if _, err := w.verifier.Verify(w.raw(t, accepted, good)); err != nil {
+			t.Errorf("%s: %v", accepted, err)
+		}
+	}
+	for why, token := range map[string]string{
+		"claim twice":               w.raw(t, header, with(good, `"sub":"u-2"`)),
+		"claim in another case":     w.raw(t, header, with(good, `"Sub":"u-2"`)),
+		"roles in another case":     w.raw(t, header, with(good, `"ROLES":["admin"]`)),
+		"other claim twice":         w.raw(t, header, with(good, `"plan":"gold","plan":"free"`)),
+		"member of a claim twice":   w.raw(t, header, with(good, `"x":{"a":1,"a":2}`)),
+		"header twice":              w.raw(t, with(header, `"kid":"other"`), good),
+		"header in another case":    w.raw(t, with(header, `"Crit":["x"]`), good),
+		"escaped name that is same": w.raw(t, header, with(good, `"\u0073ub":"u-2"`)),
+	} {
+		t.Run(why, func(t *testing.T) { refused(t, w.verifier, token, "not a well-formed JWT") })
+	}
+	for _, typ := range []string{`"secevent+jwt"`, `"logout+jwt"`, `"id_token"`, `""`, `7`} {
+		refused(t, w.verifier, w.raw(t, with(header, `"typ":`+typ), good), "(typ)")
+	}
+}
+
+// RFC 7518 section 3.5: the salt of PS256 is as long as its hash.
+func TestVerifyRefusesOtherSalts(t *testing.T) {
+	w := newWorld(t)
+	key, _ := rsa.GenerateKey(rand.Reader, 2048)
+	jwk, err := NewJWK("rs", key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := newVerifier(t, VerifierConfig{Keys: JWKS{Keys: []JWK{jwk}}, Issuer: issuer, Audience: audience, Clock: w.clock,
+		Algorithms: []string{"PS256"}})
+	for salt, accepted := range map[int]bool{rsa.PSSSaltLengthEqualsHash: true, 20: false, 64: false} {
+		method := *jwt.SigningMethodPS256
+		method.Options = &rsa.PSSOptions{SaltLength: salt}
+		token := signWith(t, &method, key, "rs", w.good(), nil)
+		if accepted {
+			if _, err := v.Verify(token); err != nil {
+				t.Error(err)
+			}
+			continue
+		}
+		refused(t, v, token, "signature")
+	}
+}
+
 func TestNewVerifierRefuses(t *testing.T) {
 	keys := newWorld(t).ring.Public()
+	with := func(change func(*JWK)) JWKS {
+		k := keys.Keys[0]
+		change(&k)
+		return JWKS{Keys: []JWK{k}}
+	}
 	for name, c := range map[string]VerifierConfig{
-		"no issuer":       {Keys: keys, Audience: audience},
-		"no audience":     {Keys: keys, Issuer: issuer},
-		"no key":          {Issuer: issuer, Audience: audience},
-		"algorithm HS256": {Keys: keys, Issuer: issuer, Audience: audience, Algorithms: []string{"EdDSA", "HS256"}},
-		"algorithm none":  {Keys: keys, Issuer: issuer, Audience: audience, Algorithms: []string{"EdDSA", "none"}},
-		"no fitting key":  {Keys: keys, Issuer: issuer, Audience: audience, Algorithms: []string{"ES256"}},
-		"a key twice":     {Keys: JWKS{Keys: append(keys.Keys, keys.Keys...)}, Issuer: issuer, Audience: audience},
+		"no issuer":            {Keys: keys, Audience: audience},
+		"no audience":          {Keys: keys, Issuer: issuer},
+		"no key":               {Issuer: issuer, Audience: audience},
+		"algorithm HS256":      {Keys: keys, Issuer: issuer, Audience: audience, Algorithms: []string{"EdDSA", "HS256"}},
+		"algorithm none":       {Keys: keys, Issuer: issuer, Audience: audience, Algorithms: []string{"EdDSA", "none"}},
+		"no fitting key":       {Keys: keys, Issuer: issuer, Audience: audience, Algorithms: []string{"ES256"}},
+		"a key for encryption": {Keys: with(func(k *JWK) { k.Use = "enc" }), Issuer: issuer, Audience: audience},
+		"a key for signing":    {Keys: with(func(k *JWK) { k.Ops = []string{"sign"} }), Issuer: issuer, Audience: audience},
+		"a key twice":          {Keys: JWKS{Keys: append(keys.Keys, keys.Keys...)}, Issuer: issuer, Audience: audience},
 	} {
 		if _, err := NewVerifier(c); err == nil {
 			t.Errorf("%s: accepted", name)

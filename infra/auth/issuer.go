@@ -23,8 +23,12 @@ type claims struct {
 // maxClaim is how many bytes a claim has at most that is made available.
 const maxClaim = 256
 
-// UnmarshalJSON implements json.Unmarshaler.
+// UnmarshalJSON implements json.Unmarshaler. It refuses claims that are there twice (RFC 7519 section 4), and names of
+// registered claims in another case, which encoding/json would take for them.
 func (c *claims) UnmarshalJSON(b []byte) error {
+	if unclear(b, claimsShape) {
+		return errUnclear
+	}
 	type plain claims
 	var all map[string]any
 	if err := errors.Join(json.Unmarshal(b, (*plain)(c)), json.Unmarshal(b, &all)); err != nil {
@@ -44,6 +48,8 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 	}
 	return nil
 }
+
+var errUnclear = errors.New("claims are there twice, or in another case")
 
 var errNoSubject = errors.New("the sub claim is missing")
 

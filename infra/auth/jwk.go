@@ -12,20 +12,22 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 )
 
 // JWK is one public key (RFC 7517): an Ed25519 key (kty OKP, RFC 8037), a P-256
 // key (kty EC) or an RSA key (RFC 7518 section 6). It has no field for a private member.
 type JWK struct {
-	Kty string `json:"kty"`
-	Kid string `json:"kid"`
-	Use string `json:"use,omitempty"`
-	Alg string `json:"alg,omitempty"`
-	Crv string `json:"crv,omitempty"`
-	X   string `json:"x,omitempty"`
-	Y   string `json:"y,omitempty"`
-	N   string `json:"n,omitempty"`
-	E   string `json:"e,omitempty"`
+	Kty string   `json:"kty"`
+	Kid string   `json:"kid"`
+	Use string   `json:"use,omitempty"`
+	Ops []string `json:"key_ops,omitempty" nullable:"false"`
+	Alg string   `json:"alg,omitempty"`
+	Crv string   `json:"crv,omitempty"`
+	X   string   `json:"x,omitempty"`
+	Y   string   `json:"y,omitempty"`
+	N   string   `json:"n,omitempty"`
+	E   string   `json:"e,omitempty"`
 }
 
 // JWKS is a JWK Set: public keys by their kid.
@@ -131,11 +133,34 @@ func (k JWK) rsa() (crypto.PublicKey, error) {
 	if exponent.BitLen() > 31 || exponent.Int64() < 3 || exponent.Bit(0) == 0 {
 		return nil, errors.New("e must be an odd number of at least 3 and at most 31 bits")
 	}
+	if roca(modulus) {
+		return nil, errors.New("n was made by a generator whose keys can be factored (CVE-2017-15361)")
+	}
 	return &rsa.PublicKey{N: modulus, E: int(exponent.Int64())}, nil
 }
 
-// ParseJWKS decodes a JWK Set. As RFC 7517 section 5 requires, it ignores keys of other kinds and keys for encryption;
-// it refuses a set with a key that is malformed, has no kid, has the kid of another, or is private.
+// rocaPrimes are primes of which the generator of CVE-2017-15361 made the primes of its keys: each is a power of 65537
+// modulo all of them, and so is their product (Nemec and others, The Return of Coppersmith's Attack, CCS 2017).
+var rocaPrimes = []int64{11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157}
+
+// roca reports whether a modulus is a power of 65537 modulo each of rocaPrimes. Of other moduli, fewer than one in 2^26
+// are.
+func roca(n *big.Int) bool {
+	for _, p := range rocaPrimes {
+		rest, power := new(big.Int).Mod(n, big.NewInt(p)).Int64(), int64(1)
+		for i := int64(1); i < p && power != rest; i++ {
+			power = power * 65537 % p
+		}
+		if power != rest {
+			return false
+		}
+	}
+	return true
+}
+
+// ParseJWKS decodes a JWK Set. As RFC 7517 section 5 requires, it ignores keys of other kinds, keys for encryption, and
+// keys whose key_ops do not have "verify"; it refuses a set with a key that is malformed, has no kid, has the kid of
+// another, or is private.
 func ParseJWKS(data []byte) (JWKS, error) {
 	var set struct {
 		Keys []struct {
@@ -162,7 +187,7 @@ func ParseJWKS(data []byte) (JWKS, error) {
 }
 
 func (k JWK) usable() bool {
-	if k.Use != "" && k.Use != "sig" {
+	if k.Use != "" && k.Use != "sig" || k.Ops != nil && !slices.Contains(k.Ops, "verify") {
 		return false
 	}
 	switch k.Kty + " " + k.Crv {
@@ -182,6 +207,9 @@ func (s JWKS) byKid() (map[string]verificationKey, error) {
 	keys := make(map[string]verificationKey, len(s.Keys))
 	for i, k := range s.Keys {
 		key, err := k.Key()
+		if err == nil && !k.usable() {
+			err = errors.New("it is not for verifying (use, key_ops)")
+		}
 		if err != nil {
 			return nil, fmt.Errorf("key %d (kid %q): %w", i, k.Kid, err)
 		}

@@ -62,6 +62,8 @@ func TestParseJWKSPassesOver(t *testing.T) {
 		{"kty":"OKP","crv":"X25519","kid":"x","x":"AA"},
 		{"kty":"EC","crv":"P-521","kid":"p","x":"AA","y":"AA"},
 		{"kty":"RSA","kid":"e","use":"enc","n":"AA","e":"AQAB"},
+		{"kty":"OKP","crv":"Ed25519","kid":"s","key_ops":["sign"],"x":"AA"},
+		{"kty":"OKP","crv":"Ed25519","kid":"n","key_ops":[],"x":"AA"},
 		` + rfc8037 + `]}`))
 	if err != nil || len(set.Keys) != 1 || set.Keys[0].Kid != "a" {
 		t.Errorf("%+v, %v; want the Ed25519 key alone", set, err)

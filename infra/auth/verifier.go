@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/internal/jsonlimit"
 )
 
 // leeway is the largest difference between the clocks of an issuer and a verifier.
@@ -140,8 +142,16 @@ func (v *Verifier) Verify(token string) (Principal, error) {
 func expired(p Principal, now time.Time) bool { return !now.Before(p.ExpiresAt.Add(leeway)) }
 
 // keyFor returns the key that a token names, if it may be used with the token's algorithm. Extensions marked critical
-// are refused, as RFC 7515 section 4.1.11 requires of a verifier that does not support them.
+// are refused, as RFC 7515 section 4.1.11 requires of a verifier that does not support them, and so are members of the
+// header that are there twice (section 4) and tokens of another type than an access token (RFC 8725 section 3.11).
 func (v *Verifier) keyFor(t *jwt.Token) (any, error) {
+	head, _, _ := strings.Cut(t.Raw, ".")
+	if text, err := base64.RawURLEncoding.Strict().DecodeString(head); err != nil || unclear(text, headerShape) {
+		return nil, jwt.ErrTokenMalformed
+	}
+	if !isAccessToken(t.Header["typ"]) {
+		return nil, refusal("the token is of another type than an access token (typ)")
+	}
 	if _, critical := t.Header["crit"]; critical {
 		return nil, refusal("the token has critical extensions that are not understood")
 	}
@@ -156,12 +166,61 @@ func (v *Verifier) keyFor(t *jwt.Token) (any, error) {
 	if !key.allows(t.Method.Alg()) {
 		return nil, refusal("the token's algorithm does not fit its key (alg)")
 	}
+	if rsaKey, ok := key.key.(*rsa.PublicKey); ok && t.Method.Alg() == "PS256" {
+		signed := t.Raw[:strings.LastIndexByte(t.Raw, '.')]
+		if err := strictPS256.Verify(signed, t.Signature, rsaKey); err != nil {
+			return nil, errSignature
+		}
+	}
 	return key.key, nil
+}
+
+// strictPS256 demands a salt as long as the hash, as RFC 7518 section 3.5 does. The library's own method takes any.
+var strictPS256 = jwt.SigningMethodRSAPSS{
+	SigningMethodRSA: jwt.SigningMethodPS256.SigningMethodRSA,
+	VerifyOptions:    &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash},
+}
+
+// isAccessToken reports whether a typ allows a token to be an access token: no typ, JWT, or at+jwt of RFC 9068, whose
+// case and prefix "application/" do not count (RFC 7515 section 4.1.9).
+func isAccessToken(typ any) bool {
+	if typ == nil {
+		return true
+	}
+	text, _ := typ.(string)
+	text = strings.ToLower(text)
+	text = strings.TrimPrefix(text, "application/")
+	return text == "jwt" || text == "at+jwt"
+}
+
+// Members of tokens that mean something to a Verifier.
+var (
+	headerShape = shapeOf("alg", "kid", "typ", "crit")
+	claimsShape = shapeOf("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "sid", "roles")
+)
+
+func shapeOf(names ...string) *jsonlimit.Shape {
+	s := &jsonlimit.Shape{Fields: map[string]*jsonlimit.Shape{}}
+	for _, name := range names {
+		s.Fields[name] = nil
+	}
+	return s
+}
+
+// maxValues is how many values the header and the claims of a token have at most.
+const maxValues = 1000
+
+// unclear reports whether two readers may understand a JSON text differently: an object has a name twice (RFC 7519
+// section 4, RFC 7515 section 4), or a name of the shape in another case.
+func unclear(text []byte, shape *jsonlimit.Shape) bool {
+	return jsonlimit.Check(text, maxValues, shape) != nil
 }
 
 // ErrUnknownKey is the reason when a token names a key that the verifier does not have. With newer keys the token may
 // be accepted.
 const ErrUnknownKey = refusal("the token is signed with a key that is not known (kid)")
+
+const errSignature = refusal("the token's signature does not match")
 
 // refusal is a reason of this package that passes through the JWT library.
 type refusal string
@@ -186,7 +245,7 @@ func explain(err error, c *claims) string {
 	case is(jwt.ErrTokenSignatureInvalid) && strings.Contains(err.Error(), "signing method"):
 		return "the token's algorithm is not accepted (alg)"
 	case is(jwt.ErrTokenSignatureInvalid):
-		return "the token's signature does not match"
+		return string(errSignature)
 	case is(jwt.ErrTokenExpired):
 		return "the token has expired"
 	case c.ExpiresAt == nil:

@@ -3,6 +3,8 @@ package httpserver
 import (
 	"io"
 	"net"
+	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -28,9 +30,15 @@ const (
 //
 // A write fails when the client has not accepted the next 64 KiB within 30 s. The limit is not for the whole response,
 // so a slow client gets a large response, and a client that does not read loses the connection.
-func Listener(l net.Listener) net.Listener { return listener{l} }
+//
+// A connection from one of the proxies must begin with a header of the PROXY protocol, version 1 or 2, and has the
+// client's address that the header tells. On a connection from another address such a header is no valid request.
+func Listener(l net.Listener, proxies ...netip.Prefix) net.Listener { return listener{l, proxies} }
 
-type listener struct{ net.Listener }
+type listener struct {
+	net.Listener
+	proxies []netip.Prefix
+}
 
 // Accept implements net.Listener.
 func (l listener) Accept() (net.Conn, error) {
@@ -38,16 +46,20 @@ func (l listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(l.proxies) > 0 && contains(l.proxies, c.RemoteAddr()) {
+		c = &proxied{Conn: c}
+	}
 	return &conn{Conn: c}, nil
 }
 
-// conn is a connection with the limits. Its methods may be called concurrently, except for Write and the setters of
-// deadlines, which the server calls one after another.
+// conn is a connection with the limits. Its methods may be called concurrently: TLS sends its last alert from the
+// goroutine that closes the connection.
 type conn struct {
 	net.Conn
 	body   atomic.Bool // the last request has a body
 	closed atomic.Bool
 
+	mu    sync.Mutex
 	asked time.Time // the write deadline that the server or a handler has set; zero: none
 	set   time.Time // the write deadline of the connection
 }
@@ -77,6 +89,8 @@ func (c *conn) Write(p []byte) (n int, err error) {
 // extend moves the write deadline. It does nothing when at least half of the limit is left, because setting a deadline
 // costs more than comparing times.
 func (c *conn) extend(now time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.set.Sub(now) > writeLimit/2 {
 		return nil
 	}
@@ -89,12 +103,16 @@ func (c *conn) extend(now time.Time) error {
 
 // SetWriteDeadline implements net.Conn. The earlier of this deadline and the limit counts.
 func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.asked, c.set = t, time.Time{}
 	return c.Conn.SetWriteDeadline(t)
 }
 
 // SetDeadline implements net.Conn.
 func (c *conn) SetDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.asked, c.set = t, time.Time{}
 	return c.Conn.SetDeadline(t)
 }

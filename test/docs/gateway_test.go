@@ -14,7 +14,7 @@ import (
 
 // The examples of docs/gateway.md work as they are printed.
 func TestGateway(t *testing.T) {
-	need(t, "bash", "curl", "sed")
+	need(t, "bash", "curl", "sed", "openssl")
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	page, err := Read(filepath.Join(checkout, "docs", "gateway.md"), "docs/gateway.md", "")
@@ -31,6 +31,10 @@ func TestGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	served, err := shop.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	edge, err := shop.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +55,8 @@ func TestGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	s.Replace = strings.NewReplacer("127.0.0.1:8080", addr, "127.0.0.1:9001", served, "go run ./cmd/ebb", binary)
+	s.Replace = strings.NewReplacer("127.0.0.1:8080", addr, "127.0.0.1:9001", served, "127.0.0.1:8443", edge,
+		"go run ./cmd/ebb", binary)
 	samples := Command{Text: "curl -s http://127.0.0.1:8080/api/products", Wants: []string{`"items":[{`}}
 	if err := s.command(samples); err != nil {
 		t.Fatal(err)

@@ -7,17 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
-	"path/filepath"
-	"sync"
-	"syscall"
-	"time"
 
-	"github.com/fsnotify/fsnotify"
+	"github.com/ebb-dev/ebb/infra/internal/filewatch"
 )
-
-// debounce is how long the folder must be quiet before the file is read, because a program may write it in pieces.
-const debounce = 100 * time.Millisecond
 
 // File is a policy file. Start and Stop are called by one goroutine at a time.
 type File struct {
@@ -25,9 +17,8 @@ type File struct {
 	apply func(file string, document []byte) error
 	log   *slog.Logger
 
-	last []byte // that was applied or refused
-	stop context.CancelFunc
-	done sync.WaitGroup
+	last    []byte // that was applied or refused
+	watcher *filewatch.Watcher
 }
 
 // Open reads the file and calls apply with it. It returns the error of apply, or why the file cannot be read.
@@ -55,59 +46,23 @@ func (f *File) read() ([]byte, error) {
 // refuses is logged, and so is one that cannot be read; what was applied before still holds. On a file system that
 // reports no changes only SIGHUP has the file read.
 func (f *File) Start(context.Context) error {
-	if f.stop != nil {
+	if f.watcher != nil {
 		return nil
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	f.stop = cancel
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	var events chan fsnotify.Event
-	var overflows chan error
-	watcher, err := fsnotify.NewWatcher()
-	if err == nil {
-		if err = watcher.Add(filepath.Dir(f.path)); err != nil {
-			_ = watcher.Close()
-		}
-	}
+	ctx := context.Background()
+	var err error
+	f.watcher, err = filewatch.Start(func(hangup bool) { f.reload(ctx, hangup) }, f.path)
 	if err != nil {
 		f.log.WarnContext(ctx, "changes of the gateway's policies are not seen without SIGHUP", "file", f.path, "error", err)
-		watcher = nil
-	} else {
-		events, overflows = watcher.Events, watcher.Errors
 	}
-	f.reload(ctx, false) // it may have changed since Open
-	f.done.Go(func() {
-		defer signal.Stop(hangups)
-		if watcher != nil {
-			defer watcher.Close()
-		}
-		var quiet <-chan time.Time
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-hangups:
-				f.reload(ctx, true)
-			case <-events:
-				quiet = time.After(debounce)
-			case <-overflows: // a change may have been missed
-				quiet = time.After(debounce)
-			case <-quiet:
-				quiet = nil
-				f.reload(ctx, false)
-			}
-		}
-	})
 	return nil
 }
 
 // Stop ends the watching and returns when apply is not called any more.
 func (f *File) Stop(context.Context) error {
-	if f.stop != nil {
-		f.stop()
-		f.done.Wait()
-		f.stop = nil
+	if f.watcher != nil {
+		f.watcher.Stop()
+		f.watcher = nil
 	}
 	return nil
 }

@@ -3,6 +3,8 @@ package knative_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +12,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,6 +27,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/host/knative"
+	"github.com/ebb-dev/ebb/infra/httpserver"
+	"github.com/ebb-dev/ebb/infra/internal/testcert"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/memory"
 	"github.com/ebb-dev/ebb/infra/telemetry"
@@ -461,6 +467,57 @@ func TestH2C(t *testing.T) {
 	c.CloseIdleConnections()
 	if w.StatusCode != http.StatusOK || w.ProtoMajor != 2 {
 		t.Errorf("got %s over %s", w.Status, w.Proto)
+	}
+	end()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+// With a certificate the server speaks TLS, with HTTP/1.1 or HTTP/2 as the client chooses (ALPN).
+func TestTLS(t *testing.T) {
+	cert, key, err := testcert.Pair("shop.example", time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := [2]string{filepath.Join(t.TempDir(), "tls.crt"), filepath.Join(t.TempDir(), "tls.key")}
+	for i, content := range [2][]byte{cert, key} {
+		if err := os.WriteFile(files[i], content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shown, err := httpserver.OpenCertificate(files[0], files[1], slog.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := knative.New((&shop{}).function(t).Instance(), knative.Config{Quiet: time.Millisecond, Certificate: shown})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(ctx, l) }()
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(cert)
+	for major, set := range map[int]func(*http.Protocols, bool){
+		1: (*http.Protocols).SetHTTP1, 2: (*http.Protocols).SetHTTP2,
+	} {
+		var protocols http.Protocols
+		set(&protocols, true)
+		c := http.Client{Transport: &http.Transport{
+			Protocols: &protocols, TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "shop.example"},
+		}}
+		w, err := c.Get("https://" + l.Addr().String() + knative.LivenessPath)
+		if err != nil {
+			t.Errorf("HTTP/%d: %v", major, err)
+			continue
+		}
+		w.Body.Close()
+		c.CloseIdleConnections()
+		if w.StatusCode != http.StatusOK || w.ProtoMajor != major {
+			t.Errorf("HTTP/%d: got %s over %s", major, w.Status, w.Proto)
+		}
 	}
 	end()
 	if err := <-served; err != nil {

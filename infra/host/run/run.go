@@ -7,11 +7,15 @@
 //
 //   - FUNCTION, and PORT (8080).
 //   - EBB_STORE: memory:, sqlite:PATH, postgres://USER@HOST/DATABASE, firestore://PROJECT/DATABASE.
+//   - EBB_BROKER: nats://HOST:4222 and others, see package broker/open and docs/brokers.md: where events are published
+//     and come from, instead of K_SINK and deliveries by HTTP.
 //   - K_SINK, K_CE_OVERRIDES and K_CA_CERTS, which a SinkBinding sets: where events are published.
 //   - EBB_VERIFICATION_KEYS, EBB_ISSUER, EBB_AUDIENCE: what access tokens are checked with.
 //   - EBB_SENDER_AUDIENCE, EBB_SENDERS, EBB_SENDER_ISSUER: who may deliver events; see knative.Senders.
 //   - EBB_DELIVERY, EBB_DELIVERY_<FUNCTION>: how events are delivered where that differs from the declaration, such as
 //     timeout=1m,batch=32; see broker.ParseTuning.
+//   - EBB_TLS_CERT and EBB_TLS_KEY: files with the certificate of the listener and its key; none: no TLS.
+//   - EBB_PROXY_PROTOCOL: networks of the proxies whose connections begin with a header of the PROXY protocol.
 //   - EBB_MANIFEST_HASH: the hash of the declaration that the platform was set up with.
 //   - the settings of the function itself; see terraform/manifest.json.
 package run
@@ -36,6 +40,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/host/knative"
 	"github.com/ebb-dev/ebb/infra/host/memlimit"
+	"github.com/ebb-dev/ebb/infra/httpserver"
 	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/store/open"
 	"github.com/ebb-dev/ebb/infra/system"
@@ -47,6 +52,7 @@ type settings struct {
 	Function       string   `envconfig:"FUNCTION" required:"true" desc:"the function that this process hosts"`
 	Port           int      `envconfig:"PORT" default:"8080" desc:"where to listen"`
 	Store          string   `envconfig:"EBB_STORE" desc:"where its documents are: memory:, sqlite:PATH, postgres://USER@HOST/DATABASE, firestore://PROJECT/DATABASE"`
+	Broker         string   `envconfig:"EBB_BROKER" desc:"URL of the broker that events are published to and come from"`
 	Sink           string   `envconfig:"K_SINK" desc:"where its events are published"`
 	Overrides      string   `envconfig:"K_CE_OVERRIDES" desc:"extensions that its events get"`
 	CACerts        string   `envconfig:"K_CA_CERTS" desc:"authorities that the sink's certificate may come from"`
@@ -57,6 +63,9 @@ type settings struct {
 	SenderAudience string   `envconfig:"EBB_SENDER_AUDIENCE" desc:"what the identity of a sender must be meant for; none: identities are not checked"`
 	Senders        []string `envconfig:"EBB_SENDERS" desc:"who may deliver events, with commas between; a * at the end stands for anything"`
 	Manifest       string   `envconfig:"EBB_MANIFEST_HASH" desc:"hash of the declaration that the platform was set up with"`
+	Cert           string   `envconfig:"EBB_TLS_CERT" desc:"file with the certificate of the listener before those of its authorities, PEM; read again when it changes; none: no TLS"`
+	Key            string   `envconfig:"EBB_TLS_KEY" desc:"file with the key of the certificate, PEM"`
+	Proxies        []string `envconfig:"EBB_PROXY_PROTOCOL" desc:"networks of the proxies whose connections begin with a header of the PROXY protocol, with commas between"`
 	Service        string   `envconfig:"K_SERVICE" desc:"name of the Knative Service"`
 	Revision       string   `envconfig:"K_REVISION" desc:"name of its revision"`
 }
@@ -69,6 +78,15 @@ func (s settings) Validate() error {
 	}
 	if (s.SenderAudience == "") != (len(s.Senders) == 0) {
 		faults = append(faults, errors.New("EBB_SENDER_AUDIENCE and EBB_SENDERS go together: set both or neither"))
+	}
+	if s.Broker != "" && s.Sink != "" {
+		faults = append(faults, errors.New("EBB_BROKER and K_SINK exclude each other: set one of them"))
+	}
+	if (s.Cert == "") != (s.Key == "") {
+		faults = append(faults, errors.New("EBB_TLS_CERT and EBB_TLS_KEY go together: set both or neither"))
+	}
+	if _, err := httpserver.Networks(s.Proxies); err != nil {
+		faults = append(faults, fmt.Errorf("EBB_PROXY_PROTOCOL: %w", err))
 	}
 	return errors.Join(faults...)
 }
@@ -164,6 +182,7 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer, d discovery
 		Discovery: d,
 	}
 	opened := set.open(&env)
+	remote, remoteErr := set.broker(&env)
 	var tuned *broker.Trigger
 	f, err := definition.New(env)
 	if err == nil {
@@ -172,11 +191,18 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer, d discovery
 		tuned, err = &delivery, config.Join(err, wrong)
 	}
 	senders, sendersErr := set.senders()
-	if err = config.Join(opened, err, sendersErr); err != nil {
+	cert, certErr := set.certificate(env.Logger)
+	proxies, _ := httpserver.Networks(set.Proxies) // Validate has parsed them
+	if err = config.Join(opened, remoteErr, err, sendersErr, certErr); err != nil {
 		return nil, err
 	}
+	var source knative.Source
+	if remote != nil {
+		remote.trigger, source = *tuned, remote
+	}
 	return &hosted{telemetry: watch, logger: env.Logger, port: set.Port, Host: knative.New(f.Instance(), knative.Config{
-		Senders: senders, Manifest: set.Manifest, Delivery: tuned, Telemetry: watch, Logger: env.Logger,
+		Senders: senders, Manifest: set.Manifest, Delivery: tuned, Source: source, Telemetry: watch, Logger: env.Logger,
+		Certificate: cert, Proxies: proxies,
 	})}, nil
 }
 
@@ -234,12 +260,24 @@ func (s settings) missing(m manifest.Function) error {
 		need("EBB_STORE", s.Store, "stores documents")
 	}
 	if len(m.Emits) > 0 {
-		need("K_SINK", s.Sink, "emits events")
+		need("K_SINK", s.Sink+s.Broker, "emits events")
 	}
 	if len(m.Routes) > 0 || m.Gateway {
 		need("EBB_VERIFICATION_KEYS", s.Keys, "checks access tokens")
 	}
 	return config.Join(faults...)
+}
+
+// certificate returns the certificate of the listener; nil: it speaks no TLS.
+func (s settings) certificate(log *slog.Logger) (*httpserver.Certificate, error) {
+	if s.Cert == "" || s.Key == "" {
+		return nil, nil
+	}
+	cert, err := httpserver.OpenCertificate(s.Cert, s.Key, log)
+	if err != nil {
+		return nil, settingError("EBB_TLS_CERT", "%v", err)
+	}
+	return cert, nil
 }
 
 func (s settings) senders() (*knative.Senders, error) {
