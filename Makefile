@@ -54,6 +54,7 @@ check: ## Check format, vet, staticcheck, go.mod and the derived files
 	$(GO) mod tidy -diff
 	@[ ! -d test/bench/peers ] || { set -x; cd test/bench/peers && $(GO) vet ./... && $(GO) mod tidy -diff; }
 	cd cmd/image && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff
+	cd cmd/proto && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff && $(GO) run . -check
 	$(GO) run ./cmd/ebb generate --check
 
 .PHONY: api
@@ -61,8 +62,13 @@ api: ## Compare the Go API with that of the last release: VERSION decides which 
 	@.ci/api
 
 .PHONY: generate
-generate: ## Write the derived files: OpenAPI, AsyncAPI, the manifest for Terraform
+generate: ## Write the derived files: code of .proto files, OpenAPI, AsyncAPI, the manifest for Terraform
+	cd cmd/proto && $(GO) run .
 	$(GO) run ./cmd/ebb generate
+
+.PHONY: proto
+proto: ## Check the .proto files: derived code, buf's lint rules, changes that break clients of the last release
+	@.ci/proto
 
 .PHONY: image
 image: bin/image ## Make the image into bin/image.tar, or push it: IMAGE=registry/name:tag PUSH=1; PLATFORM=linux/amd64 for one
