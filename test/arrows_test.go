@@ -46,6 +46,10 @@ var layers = []layer{
 	{packages: "infra/store", may: "infra/fault infra/store/internal/...", tests: "infra/store/memory"},
 	{packages: "infra/store/internal/...", may: "infra/fault infra/store infra/store/internal/..."},
 	{packages: "infra/store/storetest", may: "infra/fault infra/store", tests: "infra/store/memory"},
+	{
+		packages: "infra/store/dynamodb", may: "infra/fault infra/store infra/store/internal/... infra/internal/...",
+		tests: "infra/store/storetest",
+	},
 	{packages: "infra/store/open", may: "infra/fault infra/store/... infra/internal/..."},
 	{
 		packages: "infra/store/*/...", may: "infra/fault infra/store infra/store/internal/... infra/internal/... $/...",
@@ -74,7 +78,7 @@ var layers = []layer{
 	{
 		packages: "infra/broker/*/...",
 		may:      "infra/fault infra/event infra/broker infra/broker/internal/... infra/internal/... $/...",
-		tests:    "infra/broker/brokertest",
+		tests:    "infra/broker/brokertest infra/ratelimit/redis/redistest",
 	},
 	{packages: "infra/discovery", may: "infra/fault"},
 	{packages: "infra/discovery/*/...", may: "infra/fault infra/discovery infra/internal/... $/..."},
@@ -143,6 +147,15 @@ var layers = []layer{
 	{
 		packages: "infra/host/knative", may: kit + " infra/host infra/httpserver infra/internal/...",
 		tests: "infra/function infra/store/memory",
+	},
+	{
+		packages: "infra/host/lambda", may: kit + " infra/host",
+		tests: "infra/function infra/store/memory infra/store/sqlite",
+	},
+	{
+		packages: "infra/host/lambdarun",
+		may: kit + " infra/function infra/host/lambda infra/host/memlimit infra/system" +
+			" infra/store/dynamodb infra/store/memory infra/store/postgres",
 	},
 	{
 		packages: "infra/host/run",

@@ -11,6 +11,7 @@ import (
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
 	"connectrpc.com/grpcreflect"
+	"github.com/jub0bs/cors"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/manifest"
@@ -26,6 +27,7 @@ type calls struct {
 	services []manifest.Service
 	named    map[string]bool // the names of the services, with those of the gateway
 	made     func() (http.Handler, error)
+	browsers *cors.Middleware // nil: scripts of other sites may make no calls
 }
 
 // The services of the gateway itself.
@@ -52,6 +54,10 @@ func (g *Gateway) newCalls() (*calls, []error) {
 		return nil, nil
 	}
 	c.made = sync.OnceValues(c.make)
+	var err error
+	if c.browsers, err = g.callsFromBrowsers(); err != nil {
+		errs = append(errs, err)
+	}
 	return c, errs
 }
 
@@ -99,12 +105,18 @@ func serviceOf(path string) string {
 	return ""
 }
 
-// The header fields of calls from browsers, beside those of requests.
-const (
-	corsCallHeaders = corsHeaders + ", Connect-Protocol-Version, Connect-Timeout-Ms, Grpc-Timeout, X-Grpc-Web" +
-		", X-User-Agent"
-	corsCallExposed = corsExposed + ", Grpc-Status, Grpc-Message, Grpc-Status-Details-Bin"
-)
+// callsFromBrowsers makes the middleware for calls that scripts of the listed origins make; nil without origins. They
+// have header fields beside those of requests.
+func (g *Gateway) callsFromBrowsers() (*cors.Middleware, error) {
+	if len(g.cfg.Origins) == 0 {
+		return nil, nil
+	}
+	c := corsConfig(g.cfg.Origins, http.MethodGet, http.MethodPost)
+	c.RequestHeaders = append(c.RequestHeaders, "Connect-Protocol-Version", "Connect-Timeout-Ms", "Grpc-Timeout",
+		"X-Grpc-Web", "X-User-Agent")
+	c.ResponseHeaders = append(c.ResponseHeaders, "Grpc-Status", "Grpc-Message", "Grpc-Status-Details-Bin")
+	return cors.NewMiddleware(c)
+}
 
 // reachedKey is the key of a *bool that tells whether a call became a request for an operation.
 type reachedKey struct{}
@@ -114,43 +126,39 @@ func (c *calls) serve(w http.ResponseWriter, r *http.Request) bool {
 	if !c.named[serviceOf(r.URL.Path)] {
 		return false
 	}
+	h := http.Handler(http.HandlerFunc(c.answer))
+	if c.browsers != nil {
+		h = c.browsers.Wrap(h)
+	}
+	h.ServeHTTP(w, r)
+	return true
+}
+
+// answer answers a call.
+func (c *calls) answer(w http.ResponseWriter, r *http.Request) {
 	begin, method, path := time.Now(), r.Method, r.URL.Path
-	h := w.Header()
-	h["X-Content-Type-Options"] = nosniff
-	allowed := c.g.allowOrigin(h, r.Header.Get("Origin"), corsCallExposed)
+	w.Header()["X-Content-Type-Options"] = nosniff
 	delete(r.Header, "Origin") // the operation has nothing to add
 	if method == http.MethodOptions {
-		c.preflight(w, allowed)
-		return true
+		w.Header().Set("Allow", "GET, OPTIONS, POST")
+		w.WriteHeader(http.StatusNoContent)
+		return
 	}
 	served, err := c.made()
 	if err != nil {
 		c.g.cfg.Logger.ErrorContext(r.Context(), "calls cannot be served", "error", err)
 		problem.Write(w, r, fault.Wrap(err, fault.Internal, "calls cannot be served"))
-		return true
+		return
 	}
 	reached, answer := false, &response{ResponseWriter: w}
 	served.ServeHTTP(answer, r.WithContext(context.WithValue(r.Context(), reachedKey{}, &reached)))
 	if !reached {
 		c.g.cfg.Telemetry.HTTP("gateway", c.label(path), method, answer.status, time.Since(begin))
 	}
-	return true
 }
 
 // label returns the path of a call as metrics have it, without a method that a stranger may have made up.
 func (c *calls) label(path string) string { return "/" + serviceOf(path) + "/" }
-
-// preflight answers a browser that asks whether it may send a call.
-func (c *calls) preflight(w http.ResponseWriter, allowed bool) {
-	h := w.Header()
-	h.Set("Allow", "GET, OPTIONS, POST")
-	if allowed {
-		h.Set("Access-Control-Allow-Methods", "GET, OPTIONS, POST")
-		h.Set("Access-Control-Allow-Headers", corsCallHeaders)
-		h.Set("Access-Control-Max-Age", corsMaxAge)
-	}
-	w.WriteHeader(http.StatusNoContent)
-}
 
 // operation serves the request that a call has become.
 func (c *calls) operation(w http.ResponseWriter, r *http.Request) {
