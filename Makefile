@@ -55,6 +55,7 @@ check: ## Check format, vet, staticcheck, go.mod and the derived files
 	@[ ! -d test/bench/peers ] || { set -x; cd test/bench/peers && $(GO) vet ./... && $(GO) mod tidy -diff; }
 	@[ ! -d test/aws/kumo ] || { set -x; cd test/aws/kumo && $(GO) vet ./... && $(GO) mod tidy -diff; }
 	cd cmd/image && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff
+	cd cmd/proto && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff && $(GO) run . -check
 	$(GO) run ./cmd/ebb generate --check
 
 .PHONY: api
@@ -66,8 +67,13 @@ openapi-lint: ## Check api/openapi.json with Spectral and Redocly; needs Node.js
 	@.ci/openapi-lint
 
 .PHONY: generate
-generate: ## Write the derived files: OpenAPI, AsyncAPI, the manifest for Terraform
+generate: ## Write the derived files: code of .proto files, OpenAPI, AsyncAPI, the manifest for Terraform
+	cd cmd/proto && $(GO) run .
 	$(GO) run ./cmd/ebb generate
+
+.PHONY: proto
+proto: ## Check the .proto files: derived code, buf's lint rules, changes that break clients of the last release
+	@.ci/proto
 
 .PHONY: image
 image: bin/image ## Make the image into bin/image.tar, or push it: IMAGE=registry/name:tag PUSH=1; PLATFORM=linux/amd64 for one
