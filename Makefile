@@ -141,6 +141,11 @@ fuzz: ## Fuzz every decoder for FUZZTIME each: 1m, or 5000x for a number of inpu
 crash: ## Kill the process ROUNDS times during ORDERS orders, and audit
 	$(GO) run ./test/crash kills -rounds $(ROUNDS) -orders $(ORDERS) $(if $(SEED),-seed $(SEED))
 
+.PHONY: brokers
+brokers: ORDERS = 500
+brokers: ## Kill each broker while the shop has ORDERS orders, and audit: Redis, Kafka by its fake, NATS outside
+	$(GO) test ./test/brokers -run '^TestOrdersSurviveTheBroker$$' -count 1 -timeout 0 -v -orders $(ORDERS) -kills 5
+
 .PHONY: power
 power: ROUNDS = 100
 power: ORDERS = 60
