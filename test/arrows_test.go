@@ -73,7 +73,7 @@ var layers = []layer{
 	},
 	{
 		packages: "infra/broker/conformance/...", may: "infra/fault $/...",
-		tests: "infra/broker infra/broker/httpapi infra/broker/memory infra/broker/nats",
+		tests: "infra/broker infra/broker/httpapi infra/broker/memory infra/broker/nats infra/broker/nats/embedded",
 	},
 	{
 		packages: "infra/broker/*/...",
@@ -166,7 +166,7 @@ var layers = []layer{
 	{
 		packages: "infra/host/local",
 		may: kit + " infra/function infra/host infra/httpserver infra/system infra/internal/..." +
-			" infra/broker/nats infra/store/sqlite",
+			" infra/broker/nats infra/broker/nats/embedded infra/store/sqlite",
 	},
 	{packages: "infra/scaffold"},
 	{packages: "infra/cli/...", may: "infra/..."},
@@ -411,9 +411,9 @@ func TestLean(t *testing.T) {
 		for _, dep := range strings.Fields(goList(t, "-deps", program)) {
 			dep = strings.TrimPrefix(dep, module+"/")
 			for _, heavy := range []string{
-				"github.com/nats-io/...", "github.com/spf13/...",
+				"github.com/nats-io/nats-server/...", "github.com/spf13/...",
 				"testing", "pgregory.net/...", "github.com/anishathalye/porcupine",
-				"infra/cli/...", "infra/host/local", "infra/simulate/...", "infra/broker/nats", "infra/broker/memory",
+				"infra/cli/...", "infra/host/local", "infra/simulate/...", "infra/broker/nats/embedded", "infra/broker/memory",
 				"infra/broker/httpapi", "infra/broker/conformance/...", "infra/broker/brokertest", "infra/store/storetest",
 				"infra/function/functiontest", "infra/event/golden", "infra/event/eventtest", "cmd/ebb/...", "test/...",
 			} {

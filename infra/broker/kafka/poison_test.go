@@ -170,12 +170,15 @@ func TestOutsideIn(t *testing.T) {
 		return headers(append([]string{"ce_specversion", "1.0", "ce_id", id, "ce_source", "//their", "ce_type", "their.x",
 			"other", "header"}, more...)...)
 	}
-	produce(t, their, &kgo.Record{Topic: "theirs", Key: []byte("k"), Headers: event("1", "ce_size", "7"), Value: []byte("a")})
+	produce(t, their, &kgo.Record{
+		Topic: "theirs", Key: []byte("k"), Headers: event("1", "ce_size", "7"), Value: []byte("a"),
+	})
 	j.await(t, "1")
 	produce(t, their, &kgo.Record{Topic: "theirs", Key: []byte("k"), Headers: event("no")})
 	produce(t, their, &kgo.Record{
 		Topic: "ebb", Headers: headers("content-type", "application/cloudevents+json; charset=UTF-8"),
-		Value: []byte(`{"specversion":"1.0","id":"2","source":"//their","type":"their.y","partitionkey":"own","data":{"a":1}}`),
+		Value: []byte(`{"specversion":"1.0","id":"2","source":"//their","type":"their.y","partitionkey":"own",` +
+			`"data":{"a":1}}`),
 	})
 	j.await(t, "1", "2")
 	produce(t, their, &kgo.Record{Topic: "theirs", Key: []byte{0xff, 0}, Headers: event("3"), Value: []byte{}})

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
@@ -25,7 +24,7 @@ import (
 // message per trigger.
 type log struct {
 	cfg      Config
-	server   *server.Server // nil: an external cluster
+	server   Server // nil: an external cluster
 	nc       *nats.Conn
 	js       jetstream.JetStream
 	events   jetstream.Stream
@@ -41,6 +40,9 @@ var (
 	_ eventlog.Log  = (*log)(nil)
 	_ eventlog.Ager = (*log)(nil)
 )
+
+// globalAccount is the account of the embedded server, which names a folder of its files.
+const globalAccount = "$G"
 
 func (l *log) subject() string                { return l.cfg.Stream + ".events" }
 func (l *log) wakeSubject() string            { return l.cfg.Stream + "-wake" }
@@ -314,7 +316,7 @@ func (l *log) CreateCursor(ctx context.Context, trigger string, cursor []byte) e
 
 // streamDir returns the folder in which the embedded server keeps a stream.
 func (l *log) streamDir(stream string) string {
-	return filepath.Join(l.cfg.Dir, "jetstream", server.DEFAULT_GLOBAL_ACCOUNT, "streams", stream)
+	return filepath.Join(l.cfg.Dir, "jetstream", globalAccount, "streams", stream)
 }
 
 // SaveCursors implements eventlog.Log.
