@@ -65,7 +65,7 @@ openapi-lint: ## Check api/openapi.json with Spectral and Redocly; needs Node.js
 	@.ci/openapi-lint
 
 .PHONY: generate
-generate: ## Write the derived files: OpenAPI, AsyncAPI, the manifest for Terraform
+generate: ## Write the derived files: OpenAPI and its clients, AsyncAPI, the manifest for Terraform
 	$(GO) run ./cmd/ebb generate
 
 .PHONY: image
