@@ -61,6 +61,7 @@ var layers = []layer{
 		may:      "infra/fault infra/event infra/broker infra/broker/breaker infra/broker/internal/...",
 		tests:    "infra/broker/brokertest infra/broker/memory",
 	},
+	{packages: "infra/broker/open", may: "infra/fault infra/broker infra/broker/* infra/internal/..."},
 	{packages: "infra/broker/brokertest", may: "infra/fault infra/event infra/broker"},
 	{
 		packages: "infra/broker/httpapi", may: "infra/fault infra/problem infra/broker infra/internal/...",
@@ -143,7 +144,8 @@ var layers = []layer{
 	{
 		packages: "infra/host/run",
 		may: kit + " infra/function infra/host infra/host/knative infra/host/memlimit infra/httpserver infra/system" +
-			" infra/internal/... infra/broker/knative infra/store/open",
+			" infra/internal/... infra/broker/knative infra/broker/open infra/store/open",
+		tests: "infra/store/memory",
 	},
 	{
 		packages: "infra/host/local",

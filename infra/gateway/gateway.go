@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/jub0bs/cors"
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/balance"
@@ -54,7 +55,6 @@ type Gateway struct {
 	configuring sync.Mutex
 	functions   map[string]Handler // the way to each function
 	documents   []*Route           // that the gateway serves itself
-	origins     map[string]bool    // "*": any
 	limits      limits
 	caches      *caches
 	prewarmer   discovery.Prewarmer // nil: functions start in no time
@@ -78,15 +78,16 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	g := &Gateway{cfg: cfg, functions: map[string]Handler{}, origins: map[string]bool{}}
-	for _, o := range cfg.Origins {
-		g.origins[strings.TrimSuffix(strings.TrimSpace(o), "/")] = true
-	}
+	g := &Gateway{cfg: cfg, functions: map[string]Handler{}}
 	g.prewarmer, _ = cfg.Discovery.(discovery.Prewarmer)
 	g.limits = limits{shared: cfg.Limiter, local: memory.New(cfg.Now), now: cfg.Now}
 	g.caches = newCaches(cfg.Now)
 	g.documents = g.newDocuments()
 	var errs []error
+	if len(cfg.Origins) > 0 {
+		_, err := cors.NewMiddleware(corsConfig(cfg.Origins))
+		errs = append(errs, err)
+	}
 	for _, d := range cfg.System.Functions {
 		errs = append(errs, g.connect(d.Function))
 	}
