@@ -13,6 +13,7 @@ import (
 
 // The Go client takes a customer through an order: names, types, keys and problems are those of the shop.
 func TestGoClient(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	ctx := t.Context()
 	c := &client.Client{URL: s.url}
@@ -95,6 +96,7 @@ func TestGoClient(t *testing.T) {
 
 // The TypeScript client does the same in Node.js.
 func TestTypeScriptClient(t *testing.T) {
+	t.Parallel()
 	node, err := exec.LookPath("node")
 	if err != nil {
 		t.Skip("this needs Node.js 20 or later: install nodejs")
@@ -110,6 +112,7 @@ func TestTypeScriptClient(t *testing.T) {
 // The types of the TypeScript client are those of its methods: a program with the wrong ones is refused. Where npm's
 // registry cannot be reached, the compiler cannot be had.
 func TestTypeScriptTypes(t *testing.T) {
+	t.Parallel()
 	npx, err := exec.LookPath("npx")
 	if err != nil {
 		t.Skip("this needs Node.js 20 or later: install nodejs")

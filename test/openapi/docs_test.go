@@ -9,9 +9,10 @@ import (
 
 var shots = flag.String("shots", "", "folder for pictures of the page /docs")
 
-// The page /docs is used in a browser, wide and as a phone: a person signs in, finds an operation and sends it. The page
-// asks no other server for anything, and fits the screen.
+// The page /docs is used in a browser, wide and as a phone: a person signs in, finds an operation and sends it. The
+// page asks no other server for anything, and fits the screen.
 func TestDocs(t *testing.T) {
+	t.Parallel()
 	npx, err := exec.LookPath("npx")
 	if err != nil {
 		t.Skip("this needs Node.js 20 or later: install nodejs")
