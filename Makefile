@@ -53,7 +53,9 @@ check: ## Check format, vet, staticcheck, go.mod and the derived files
 	$(GO) tool staticcheck $(PACKAGES)
 	$(GO) mod tidy -diff
 	@[ ! -d test/bench/peers ] || { set -x; cd test/bench/peers && $(GO) vet ./... && $(GO) mod tidy -diff; }
+	@[ ! -d test/aws/kumo ] || { set -x; cd test/aws/kumo && $(GO) vet ./... && $(GO) mod tidy -diff; }
 	cd cmd/image && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff
+	cd cmd/proto && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff && $(GO) run . -check
 	$(GO) run ./cmd/ebb generate --check
 
 .PHONY: api
@@ -65,8 +67,13 @@ openapi-lint: ## Check api/openapi.json with Spectral and Redocly; needs Node.js
 	@.ci/openapi-lint
 
 .PHONY: generate
-generate: ## Write the derived files: OpenAPI and its clients, AsyncAPI, the manifest for Terraform
+generate: ## Write the derived files: code of .proto files, OpenAPI and its clients, AsyncAPI, the manifest for Terraform
+	cd cmd/proto && $(GO) run .
 	$(GO) run ./cmd/ebb generate
+
+.PHONY: proto
+proto: ## Check the .proto files: derived code, buf's lint rules, changes that break clients of the last release
+	@.ci/proto
 
 .PHONY: image
 image: bin/image ## Make the image into bin/image.tar, or push it: IMAGE=registry/name:tag PUSH=1; PLATFORM=linux/amd64 for one
@@ -116,6 +123,10 @@ tools: ## Build Terraform's provider into bin/terraform (some minutes the first 
 terraform: ## Check terraform/ without a cluster: format, validity, tests, a plan of each environment, and those of a new product; after make tools
 	@terraform/check
 	@! command -v terraform >/dev/null || $(GO) test ./test/product -run '^TestTerraform$$' -count 1 -terraform
+
+# The emulator is a module of its own, and no dependency of the product.
+bin/kumo: test/aws/kumo/main.go test/aws/kumo/go.mod ## Build the emulator of AWS for tests (a minute the first time)
+	$(GO) build -C test/aws/kumo -o $(CURDIR)/bin/kumo .
 
 .PHONY: consul
 consul: ## Build Consul's agent into bin/consul unless it is there (some 14 minutes), and run the tests of its driver with it

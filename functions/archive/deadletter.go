@@ -224,7 +224,8 @@ type mendInput struct {
 	}
 }
 
-// mendDead replaces the data of a dead letter. The new data must conform to the schema of the event's type.
+// mendDead replaces the data of a dead letter. The new data must conform to the schema of the event's type. Personal
+// fields are shown as placeholders: one that still has its placeholder keeps its value, see withData.
 func (a *archive) mendDead(ctx context.Context, tx *function.Tx, in *mendInput) (*deadOutput, error) {
 	l, err := a.find(ctx, tx, in.ID)
 	if err != nil {
@@ -242,9 +243,12 @@ func (a *archive) mendDead(ctx context.Context, tx *function.Tx, in *mendInput) 
 		if err := info.Check(compact.Bytes()); err != nil {
 			return nil, fault.Wrap(err, fault.Invalid, "the data does not conform to its schema: %v", err)
 		}
+		e, err = a.withData(ctx, tx, e, info, compact.Bytes())
+	} else {
+		e, err = withJSON(e, compact.Bytes())
 	}
-	if err := e.SetData(event.ContentType, json.RawMessage(compact.Bytes())); err != nil {
-		return nil, fault.Wrap(err, fault.Invalid, "the data cannot be put into the event")
+	if err != nil {
+		return nil, err
 	}
 	if l.Event, err = event.ToJSON(e); err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "encode a dead letter")
