@@ -67,7 +67,7 @@ openapi-lint: ## Check api/openapi.json with Spectral and Redocly; needs Node.js
 	@.ci/openapi-lint
 
 .PHONY: generate
-generate: ## Write the derived files: code of .proto files, OpenAPI, AsyncAPI, the manifest for Terraform
+generate: ## Write the derived files: code of .proto files, OpenAPI and its clients, AsyncAPI, the manifest for Terraform
 	cd cmd/proto && $(GO) run .
 	$(GO) run ./cmd/ebb generate
 

@@ -130,6 +130,8 @@ var layers = []layer{
 		packages: "infra/generate", may: "infra/event infra/manifest infra/store/firestore/layout",
 		tests: "infra/function infra/store",
 	},
+	{packages: "infra/generate/clients", outside: "none"},
+	{packages: "api/client", outside: "none"}, // generated
 	{
 		packages: "infra/gateway/...",
 		may: kit + " infra/balance infra/proxy infra/generate infra/ratelimit infra/ratelimit/memory" +

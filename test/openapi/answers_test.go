@@ -25,6 +25,7 @@ import (
 // TestAnswers sends every operation right and wrong requests. Each status, header field, media type and body that is
 // answered stands in the document, and each status in the document was answered or has a reason why it cannot be here.
 func TestAnswers(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	admin := s.signIn(adminEmail, adminPassword).Access
 	ada, customer := s.register("Ada")
@@ -42,6 +43,7 @@ func TestAnswers(t *testing.T) {
 
 // The committed document is what the gateway serves.
 func TestCommitted(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	committed, err := os.ReadFile("../../api/openapi.json")
 	if err != nil {
