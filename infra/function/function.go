@@ -43,6 +43,7 @@ type Function struct {
 	schedules      []manifest.Schedule
 	calls          []manifest.Call
 	storesPersonal bool
+	sealing        map[string]sealing // by collection
 	prefetch       func(e ce.Event) []store.Key
 	delivery       broker.Tuning
 	followUp       *followUp // nil: none
