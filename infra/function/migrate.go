@@ -68,12 +68,14 @@ func (f *Function) migrating() (all []store.Spec) {
 
 // migrate migrates a portion, if one is due. A failure is logged, and tried again later.
 func (f *Function) migrate(ctx context.Context, db store.Driver) {
-	specs, now := f.migrating(), f.env.Now()
-	next := f.backfill.next.Load()
-	if len(specs) == 0 || f.backfill.finished.Load() || now.UnixNano() < next ||
-		!f.backfill.next.CompareAndSwap(next, now.Add(backfillInterval).UnixNano()) {
+	if f.backfill.finished.Load() {
 		return
 	}
+	now, next := f.env.Now(), f.backfill.next.Load()
+	if now.UnixNano() < next || !f.backfill.next.CompareAndSwap(next, now.Add(backfillInterval).UnixNano()) {
+		return
+	}
+	specs := f.migrating()
 	finished := true
 	for _, spec := range specs {
 		done, err := f.migrateSome(ctx, db, spec, now.UTC(), nil)

@@ -169,7 +169,8 @@ type Spec struct {
 
 	Type reflect.Type `json:"-"` // of the documents; nil: they have no type of their own
 
-	// Rewrite changes a document in Backfill beside the Steps, if it has to, and returns whether it has. Nil: nothing does.
+	// Rewrite changes a document in Backfill beside the Steps, if it has to, and returns whether it has. Nil: nothing
+	// does.
 	Rewrite func(ctx context.Context, tx *Tx, id string) (changed bool, err error) `json:"-"`
 }
 
