@@ -24,7 +24,7 @@ export GOFLAGS += -trimpath
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: ## Run the whole system on http://127.0.0.1:8080, data under .ebb/
@@ -53,12 +53,17 @@ check: ## Check format, vet, staticcheck, go.mod and the derived files
 	$(GO) tool staticcheck $(PACKAGES)
 	$(GO) mod tidy -diff
 	@[ ! -d test/bench/peers ] || { set -x; cd test/bench/peers && $(GO) vet ./... && $(GO) mod tidy -diff; }
+	@[ ! -d test/aws/kumo ] || { set -x; cd test/aws/kumo && $(GO) vet ./... && $(GO) mod tidy -diff; }
 	cd cmd/image && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff
 	$(GO) run ./cmd/ebb generate --check
 
 .PHONY: api
-api: ## Compare the Go API with that of the last release: VERSION decides which changes are allowed
+api: ## Compare the Go API and OpenAPI with those of the last release: VERSION decides which changes are allowed
 	@.ci/api
+
+.PHONY: openapi-lint
+openapi-lint: ## Check api/openapi.json with Spectral and Redocly; needs Node.js
+	@.ci/openapi-lint
 
 .PHONY: generate
 generate: ## Write the derived files: OpenAPI, AsyncAPI, the manifest for Terraform
@@ -112,6 +117,10 @@ tools: ## Build Terraform's provider into bin/terraform (some minutes the first 
 terraform: ## Check terraform/ without a cluster: format, validity, tests, a plan of each environment, and those of a new product; after make tools
 	@terraform/check
 	@! command -v terraform >/dev/null || $(GO) test ./test/product -run '^TestTerraform$$' -count 1 -terraform
+
+# The emulator is a module of its own, and no dependency of the product.
+bin/kumo: test/aws/kumo/main.go test/aws/kumo/go.mod ## Build the emulator of AWS for tests (a minute the first time)
+	$(GO) build -C test/aws/kumo -o $(CURDIR)/bin/kumo .
 
 .PHONY: consul
 consul: ## Build Consul's agent into bin/consul unless it is there (some 14 minutes), and run the tests of its driver with it

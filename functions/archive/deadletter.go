@@ -168,8 +168,8 @@ func (l letter) shown(id string) DeadLetter {
 
 // listDeadInput has larger pages than function.Paging.
 type listDeadInput struct {
-	State  string `query:"state" enum:"waiting,replayed" default:"waiting"`
-	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
+	State  string `query:"state" enum:"waiting,replayed" default:"waiting" doc:"Only dead letters in the state."`
+	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"The most entries of a page."`
 	Cursor string `query:"cursor" maxLength:"1024" doc:"The next of the page before."`
 }
 
@@ -193,7 +193,7 @@ func (a *archive) listDead(
 }
 
 type deadInput struct {
-	ID string `path:"id" maxLength:"100"`
+	ID string `path:"id" maxLength:"100" doc:"The dead letter's id."`
 }
 
 type deadOutput struct{ Body DeadLetter }
@@ -218,7 +218,7 @@ func (a *archive) getDead(ctx context.Context, tx *function.Tx, in *deadInput) (
 }
 
 type mendInput struct {
-	ID   string `path:"id" maxLength:"100"`
+	ID   string `path:"id" maxLength:"100" doc:"The dead letter's id."`
 	Body struct {
 		Data json.RawMessage `json:"data" doc:"The whole new data of the event."`
 	}
