@@ -44,6 +44,7 @@ type Function struct {
 	calls          []manifest.Call
 	services       []manifest.Service
 	storesPersonal bool
+	sealing        map[string]sealing // by collection
 	prefetch       func(e ce.Event) []store.Key
 	delivery       broker.Tuning
 	followUp       *followUp // nil: none

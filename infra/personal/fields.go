@@ -190,6 +190,16 @@ func (f *Fields) Put(v any, values map[string]string) {
 	}
 }
 
+// String returns the names of the personal fields, sorted.
+func (f *Fields) String() string {
+	var names []string
+	for _, field := range f.fields {
+		names = append(names, field.name)
+	}
+	slices.Sort(names)
+	return strings.Join(names, " ")
+}
+
 // Placeholders returns the placeholders of the personal fields, by their names.
 func (f *Fields) Placeholders() map[string]string {
 	all := map[string]string{}
