@@ -24,7 +24,7 @@ export GOFLAGS += -trimpath
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: ## Run the whole system on http://127.0.0.1:8080, data under .ebb/
@@ -58,8 +58,12 @@ check: ## Check format, vet, staticcheck, go.mod and the derived files
 	$(GO) run ./cmd/ebb generate --check
 
 .PHONY: api
-api: ## Compare the Go API with that of the last release: VERSION decides which changes are allowed
+api: ## Compare the Go API and OpenAPI with those of the last release: VERSION decides which changes are allowed
 	@.ci/api
+
+.PHONY: openapi-lint
+openapi-lint: ## Check api/openapi.json with Spectral and Redocly; needs Node.js
+	@.ci/openapi-lint
 
 .PHONY: generate
 generate: ## Write the derived files: OpenAPI, AsyncAPI, the manifest for Terraform

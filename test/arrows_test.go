@@ -78,7 +78,7 @@ var layers = []layer{
 	{
 		packages: "infra/broker/*/...",
 		may:      "infra/fault infra/event infra/broker infra/broker/internal/... infra/internal/... $/...",
-		tests:    "infra/broker/brokertest",
+		tests:    "infra/broker/brokertest infra/ratelimit/redis/redistest",
 	},
 	{packages: "infra/discovery", may: "infra/fault"},
 	{packages: "infra/discovery/*/...", may: "infra/fault infra/discovery infra/internal/... $/..."},
@@ -115,6 +115,11 @@ var layers = []layer{
 	{packages: "infra/personal", may: "infra/fault", outside: "none"},
 	{packages: "infra/cron", may: "infra/event infra/function infra/manifest",
 		tests: "infra/broker infra/function/functiontest infra/store"},
+	{packages: "infra/rpc", may: "infra/function infra/manifest"},
+	{
+		packages: "infra/rpc/transcode", may: "infra/fault infra/manifest infra/problem infra/internal/jsonlimit",
+		tests: "infra/function infra/rpc",
+	},
 	{packages: "infra/journal", may: "infra/fault infra/function infra/personal infra/store",
 		tests: "infra/function/functiontest infra/config infra/event infra/store/memory"},
 	{
@@ -128,8 +133,8 @@ var layers = []layer{
 	{
 		packages: "infra/gateway/...",
 		may: kit + " infra/balance infra/proxy infra/generate infra/ratelimit infra/ratelimit/memory" +
-			" infra/internal/... $/...",
-		tests: "infra/discovery/static infra/function infra/function/functiontest infra/httpserver",
+			" infra/rpc/transcode infra/internal/... $/...",
+		tests: "infra/discovery/static infra/function infra/function/functiontest infra/httpserver infra/rpc",
 	},
 
 	// What runs them. Hosts know functions by host.Instance; those that compose a system know a driver too.
@@ -183,7 +188,7 @@ var layers = []layer{
 	{
 		packages: "functions/*/...",
 		may: "events " + kit +
-			" infra/function infra/saga infra/journal infra/outside infra/cron infra/generate infra/flag $/...",
+			" infra/function infra/saga infra/journal infra/outside infra/cron infra/rpc infra/generate infra/flag $/...",
 		tests: "infra/function/functiontest infra/simulate infra/store/memory",
 	},
 	{packages: ".", may: "..."},

@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"fmt"
+
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/generate"
 	"github.com/ebb-dev/ebb/infra/personal"
+	"github.com/ebb-dev/ebb/infra/rpc/transcode"
 	"github.com/ebb-dev/ebb/infra/system"
 )
 
@@ -31,6 +34,11 @@ func derivedFiles(s system.System) ([]derivedFile, error) {
 	declared, err := s.Declare()
 	if err != nil {
 		return nil, err
+	}
+	for _, d := range declared.Functions {
+		if err := transcode.Check(d.Function); err != nil {
+			return nil, fmt.Errorf("%s: %w", d.Name, err)
+		}
 	}
 	openAPI, err := generate.OpenAPI(s.Documents, declared)
 	if err != nil {

@@ -42,6 +42,7 @@ type Function struct {
 	settingsChecks []func(config.Lookup) error
 	schedules      []manifest.Schedule
 	calls          []manifest.Call
+	services       []manifest.Service
 	storesPersonal bool
 	prefetch       func(e ce.Event) []store.Key
 	delivery       broker.Tuning

@@ -35,6 +35,9 @@ func (i instance) DeclareSchedule(s manifest.Schedule) { i.schedules = append(i.
 // DeclareCall adds an outside call to the manifest, for package outside. It is called while the function is declared.
 func (i instance) DeclareCall(c manifest.Call) { i.calls = append(i.calls, c) }
 
+// DeclareService adds an RPC service to the manifest, for package rpc. It is called while the function is declared.
+func (i instance) DeclareService(s manifest.Service) { i.services = append(i.services, s) }
+
 // DeclarePersonal notes that the function stores encrypted personal data, for packages journal and outside. It is
 // called while the function is declared.
 func (i instance) DeclarePersonal() { i.storesPersonal = true }

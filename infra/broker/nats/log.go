@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -33,7 +32,7 @@ type log struct {
 	triggers jetstream.Stream // the triggers, each with its first cursor
 	attempts jetstream.Stream
 	buf      []byte
-	recent   *recentEntries
+	recent   eventlog.Recent
 	syncer   syncer
 }
 
@@ -132,7 +131,7 @@ func (l *log) Append(ctx context.Context, events []event.Event) (uint64, error) 
 	if cap(l.buf) > 1<<20 {
 		l.buf = nil
 	}
-	l.recent.add(eventlog.Entry{Pos: ack.Sequence, Events: events}, int(len(l.buf)))
+	l.recent.Add(eventlog.Entry{Pos: ack.Sequence, Events: events}, len(l.buf))
 	return ack.Sequence, nil
 }
 
@@ -143,7 +142,7 @@ func (l *log) Sync(context.Context) error {
 
 // Read implements eventlog.Log. It returns entries that this process appended recently from memory.
 func (l *log) Read(ctx context.Context, from uint64, limit int) ([]eventlog.Entry, error) {
-	if entries, ok := l.recent.read(from, limit, l.server != nil); ok {
+	if entries, ok := l.recent.Read(from, limit, l.server != nil); ok {
 		return entries, nil
 	}
 	return l.fetch(ctx, from, limit)
@@ -350,48 +349,4 @@ func (l *log) Close() error {
 		l.server.WaitForShutdown()
 	}
 	return nil
-}
-
-// recentEntries holds the entries that this process appended last, so that they need not be read back and decoded.
-// Their positions are consecutive: an entry of another process between them clears those before it.
-type recentEntries struct {
-	mu      sync.Mutex
-	entries []eventlog.Entry
-	sizes   []int
-	bytes   int
-}
-
-// recentBytes limits the encoded size of the held entries.
-const recentBytes = 2 << 20
-
-func newRecent() *recentEntries { return &recentEntries{} }
-
-func (r *recentEntries) add(e eventlog.Entry, size int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if n := len(r.entries); n > 0 && r.entries[n-1].Pos+1 != e.Pos {
-		r.entries, r.sizes, r.bytes = nil, nil, 0
-	}
-	r.entries, r.sizes, r.bytes = append(r.entries, e), append(r.sizes, size), r.bytes+size
-	for r.bytes > recentBytes && len(r.entries) > 1 {
-		r.bytes -= r.sizes[0]
-		r.entries[0] = eventlog.Entry{}
-		r.entries, r.sizes = r.entries[1:], r.sizes[1:]
-	}
-}
-
-// read returns held entries when from is among them. Behind the last one it returns true with no entries only if alone
-// is set, when no other process appends to the log.
-func (r *recentEntries) read(from uint64, limit int, alone bool) ([]eventlog.Entry, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.entries) == 0 || from < r.entries[0].Pos {
-		return nil, false
-	}
-	i := from - r.entries[0].Pos
-	if i >= uint64(len(r.entries)) {
-		return nil, alone
-	}
-	end := min(i+uint64(limit), uint64(len(r.entries)))
-	return append([]eventlog.Entry(nil), r.entries[i:end]...), true
 }

@@ -115,7 +115,7 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	l := &log{cfg: cfg, recent: newRecent()}
+	l := &log{cfg: cfg}
 	if err := l.open(ctx); err != nil {
 		l.Close()
 		return nil, fault.Wrap(err, fault.Unavailable, "open the NATS broker")

@@ -277,7 +277,10 @@ func TestNewIndex(t *testing.T) {
 // written without one.
 func TestTTL(t *testing.T) {
 	schema := store.Schema{
-		{Name: "once", SingleUse: true, Indexes: []store.Index{store.On("e")}, Expiry: &store.Expiry{Field: "e", After: time.Hour}},
+		{
+			Name: "once", SingleUse: true, Indexes: []store.Index{store.On("e")},
+			Expiry: &store.Expiry{Field: "e", After: time.Hour},
+		},
 		{Name: "again", Indexes: []store.Index{store.On("e")}, Expiry: &store.Expiry{Field: "e"}},
 	}
 	w := &wire{}
@@ -329,7 +332,9 @@ func (refusing) RoundTrip(*http.Request) (*http.Response, error) { return nil, o
 
 // An address has a region and a table, or a region only; others are refused, and the error does not contain them.
 func TestByURL(t *testing.T) {
-	for _, address := range []string{"dynamodb://eu-central-1/shop-orders", "dynamodb://eu-central-1", "dynamodb://eu-central-1/"} {
+	for _, address := range []string{
+		"dynamodb://eu-central-1/shop-orders", "dynamodb://eu-central-1", "dynamodb://eu-central-1/",
+	} {
 		if _, err := dynamodb.ByURL(address); err != nil {
 			t.Errorf("%s: got %v", address, err)
 		}
