@@ -72,7 +72,9 @@ func TestFaults(t *testing.T) {
 			map[string]string{"K_SINK": "", "EBB_STORE": "", "EBB_VERIFICATION_KEYS": ""},
 			[]string{"K_SINK is required", "EBB_STORE is required", "EBB_VERIFICATION_KEYS is required"},
 		},
-		"a store of elsewhere": {map[string]string{"EBB_STORE": "sqlite:hunter2.db"}, []string{"EBB_STORE has an unknown scheme"}},
+		"a store of elsewhere": {
+			map[string]string{"EBB_STORE": "sqlite:hunter2.db"}, []string{"EBB_STORE has an unknown scheme"},
+		},
 		"a table with a typo": {
 			map[string]string{"EBB_STORE": "dynamodb:hunter2"}, []string{"EBB_STORE invalid address of a DynamoDB table"},
 		},

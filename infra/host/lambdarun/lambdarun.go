@@ -5,8 +5,9 @@
 //	func main() { lambdarun.Main(functions.System()) }
 //
 // The settings are those of package run: FUNCTION, EBB_STORE (dynamodb://REGION/TABLE, postgres://USER@HOST/DATABASE or
-// memory:), K_SINK, K_CE_OVERRIDES and K_CA_CERTS (where events are published by HTTP), EBB_VERIFICATION_KEYS, EBB_ISSUER, EBB_AUDIENCE, EBB_DELIVERY, EBB_MANIFEST_HASH and those of the function
-// itself. EBB_LAMBDA_STREAM says that responses are streamed: the function URL has the invoke mode RESPONSE_STREAM.
+// memory:), K_SINK, K_CE_OVERRIDES and K_CA_CERTS (where events are published by HTTP), EBB_VERIFICATION_KEYS,
+// EBB_ISSUER, EBB_AUDIENCE, EBB_DELIVERY, EBB_MANIFEST_HASH and those of the function itself. EBB_LAMBDA_STREAM says
+// that responses are streamed: the function URL has the invoke mode RESPONSE_STREAM.
 package lambdarun
 
 import (

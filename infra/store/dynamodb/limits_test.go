@@ -84,18 +84,24 @@ func TestLimits(t *testing.T) {
 		kind  fault.Kind
 		says  string
 	}{
-		"an item of more than 400 KB":   {nil, []store.Mutation{put(other("a"), 1, big(400<<10))}, fault.TooLarge, "at most 409600"},
-		"101 documents":                 {nil, many, fault.TooLarge, "101 actions"},
-		"51 documents with a row each":  {nil, rows, fault.TooLarge, "102 actions"},
-		"101 with those that are read":  {watched[1:], many[:1], fault.TooLarge, "101 actions"},
-		"more than 4 MB":                {nil, large, fault.TooLarge, "at most 4194304"},
-		"an id of more than 1023 bytes": {nil, []store.Mutation{put(other(strings.Repeat("x", 1024)), 1, `{}`)}, fault.Invalid, "1023 at most"},
+		"an item of more than 400 KB": {
+			nil, []store.Mutation{put(other("a"), 1, big(400<<10))}, fault.TooLarge, "at most 409600",
+		},
+		"101 documents":                {nil, many, fault.TooLarge, "101 actions"},
+		"51 documents with a row each": {nil, rows, fault.TooLarge, "102 actions"},
+		"101 with those that are read": {watched[1:], many[:1], fault.TooLarge, "101 actions"},
+		"more than 4 MB":               {nil, large, fault.TooLarge, "at most 4194304"},
+		"an id of more than 1023 bytes": {
+			nil, []store.Mutation{put(other(strings.Repeat("x", 1024)), 1, `{}`)}, fault.Invalid, "1023 at most",
+		},
 		"an indexed text that is too long": {
 			nil, []store.Mutation{put(thing("a"), 1, `{"n":"`+strings.Repeat("x", 1020)+`"}`)}, fault.Invalid, "1024 at most",
 		},
 		"an id that is no text": {nil, []store.Mutation{put(other("\xff"), 1, `{}`)}, fault.Invalid, "UTF-8"},
 		"data that is no text":  {nil, []store.Mutation{put(other("a"), 1, "{\"a\":\"\xff\"}")}, fault.Invalid, "UTF-8"},
-		"one item twice":        {nil, []store.Mutation{put(other("a"), 1, `{}`), put(other("a"), 2, `{}`)}, fault.Internal, "twice"},
+		"one item twice": {
+			nil, []store.Mutation{put(other("a"), 1, `{}`), put(other("a"), 2, `{}`)}, fault.Internal, "twice",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := try(t, s, c.pre, c.batch...)
