@@ -55,6 +55,7 @@ check: ## Check format, vet, staticcheck, go.mod and the derived files
 	@[ ! -d test/bench/peers ] || { set -x; cd test/bench/peers && $(GO) vet ./... && $(GO) mod tidy -diff; }
 	@[ ! -d test/aws/kumo ] || { set -x; cd test/aws/kumo && $(GO) vet ./... && $(GO) mod tidy -diff; }
 	cd cmd/image && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff
+	cd cmd/proto && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff && $(GO) run . -check
 	$(GO) run ./cmd/ebb generate --check
 
 .PHONY: api
@@ -66,8 +67,13 @@ openapi-lint: ## Check api/openapi.json with Spectral and Redocly; needs Node.js
 	@.ci/openapi-lint
 
 .PHONY: generate
-generate: ## Write the derived files: OpenAPI, AsyncAPI, the manifest for Terraform
+generate: ## Write the derived files: code of .proto files, OpenAPI, AsyncAPI, the manifest for Terraform
+	cd cmd/proto && $(GO) run .
 	$(GO) run ./cmd/ebb generate
+
+.PHONY: proto
+proto: ## Check the .proto files: derived code, buf's lint rules, changes that break clients of the last release
+	@.ci/proto
 
 .PHONY: image
 image: bin/image ## Make the image into bin/image.tar, or push it: IMAGE=registry/name:tag PUSH=1; PLATFORM=linux/amd64 for one
@@ -138,6 +144,11 @@ fuzz: ## Fuzz every decoder for FUZZTIME each: 1m, or 5000x for a number of inpu
 .PHONY: crash
 crash: ## Kill the process ROUNDS times during ORDERS orders, and audit
 	$(GO) run ./test/crash kills -rounds $(ROUNDS) -orders $(ORDERS) $(if $(SEED),-seed $(SEED))
+
+.PHONY: brokers
+brokers: ORDERS = 500
+brokers: ## Kill each broker while the shop has ORDERS orders, and audit: Redis, Kafka by its fake, NATS outside
+	$(GO) test ./test/brokers -run '^TestOrdersSurviveTheBroker$$' -count 1 -timeout 0 -v -orders $(ORDERS) -kills 5
 
 .PHONY: power
 power: ROUNDS = 100

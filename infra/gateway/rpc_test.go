@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -12,6 +13,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/descriptorpb"
 
+	"github.com/ebb-dev/ebb/infra/discovery"
+	"github.com/ebb-dev/ebb/infra/discovery/static"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/gateway"
 	"github.com/ebb-dev/ebb/infra/rpc"
@@ -155,5 +158,33 @@ func TestNotACall(t *testing.T) {
 	}
 	if code, body := f.send("/test.v1.UserService/Sell", `{}`); code != 501 || !strings.Contains(body, "unimplemented") {
 		t.Errorf("an unknown method: got %d %s", code, body)
+	}
+}
+
+// A function in another process gets a plain HTTP/1.1 request with its length, and no sign of the call.
+func TestCallOfAnotherProcess(t *testing.T) {
+	var got *http.Request
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = r
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"id":"u1"}`)
+	}))
+	defer server.Close()
+	address, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFixture(t, withService(t), func(c *gateway.Config) {
+		other := []discovery.Instance{{ID: "1", Address: address}}
+		c.Discovery = static.Discovery{"users": other, "orders": other, "views": other}
+	})
+	code, body := f.send(addUser, `{"id":"u1"}`, "Connect-Timeout-Ms", "60000", "Idempotency-Key", "k")
+	if code != 200 || body != `{"id":"u1"}` {
+		t.Fatalf("got %d %s", code, body)
+	}
+	if got.ProtoMajor != 1 || got.ContentLength != 11 || got.RequestURI != "/api/users" ||
+		got.Header.Get("Idempotency-Key") != "k" || got.Header.Get("Connect-Timeout-Ms") != "" ||
+		got.Header.Get("X-Server-Timeout") != "" {
+		t.Errorf("got %s %s with %d bytes, %v", got.Proto, got.RequestURI, got.ContentLength, got.Header)
 	}
 }

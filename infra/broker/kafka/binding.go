@@ -151,7 +151,9 @@ func fromHeaders(r *kgo.Record, version, kind string) (ce.Event, error) {
 				err = e.Context.SetTime(at)
 			}
 		default:
-			err = e.Context.SetExtension(name, value)
+			if err = e.Context.SetExtension(name, value); name != strings.ToLower(name) {
+				err = errors.New("the name has a capital letter")
+			}
 		}
 		if err != nil {
 			return e, fmt.Errorf("the header %s: %w", h.Key, err)

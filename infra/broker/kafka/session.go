@@ -19,12 +19,16 @@ const (
 	// pollMost is how many records one poll takes.
 	pollMost = 256
 
+	// pollEvery is the least time between two polls under load: every trigger reads the whole topic, and a fetch costs the
+	// same for one record as for many. The first records after a pause never wait.
+	pollEvery = 5 * time.Millisecond
+
 	// fetchWait is how long a fetch waits for records. A partition that comes to be read meanwhile waits for it.
 	fetchWait = time.Second
 
 	// commitEvery is the least time between two commits. After a slow one it is longer, so that committing never takes
 	// more than a tenth of the time.
-	commitEvery = 100 * time.Millisecond
+	commitEvery = 200 * time.Millisecond
 
 	// commitIdle is how far a trigger reads on over events that are not for it before that is worth a commit.
 	commitIdle = 512
@@ -117,8 +121,10 @@ func (s *session) run(ctx context.Context) error {
 	var loop sync.WaitGroup
 	loop.Go(func() { s.commitLoop(background) })
 	var err error
+	var last time.Time // when the poll before returned
 	for ctx.Err() == nil && err == nil {
 		fetches := s.client.PollRecords(ctx, pollMost)
+		polled := time.Now()
 		fetches.EachError(func(topic string, partition int32, err error) {
 			if ctx.Err() == nil && !errors.Is(err, context.Canceled) && !kerr.IsRetriable(err) {
 				s.broker.cfg.Logger.Warn("a partition cannot be read", "trigger", s.trigger.Name(), "topic", topic,
@@ -135,6 +141,10 @@ func (s *session) run(ctx context.Context) error {
 		if a != nil && err == nil {
 			a.engine.WaitRoom(a.ctx)
 		}
+		if wait := pollEvery - time.Since(last); wait > 0 {
+			delivery.Pause(ctx, wait)
+		}
+		last = polled
 	}
 	s.end(-1)
 	stop()

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 
 	"github.com/ebb-dev/ebb/infra/broker/internal/codec"
 	"github.com/ebb-dev/ebb/infra/broker/internal/eventlog"
@@ -124,7 +125,7 @@ func (l *log) Append(ctx context.Context, events []event.Event) (uint64, error) 
 	if l.buf, err = codec.Append(l.buf[:0], events); err != nil {
 		return 0, err
 	}
-	ack, err := l.js.Publish(ctx, l.subject(), l.buf)
+	ack, err := l.publish(ctx, l.buf)
 	if err != nil {
 		return 0, err
 	}
@@ -133,6 +134,28 @@ func (l *log) Append(ctx context.Context, events []event.Event) (uint64, error) 
 	}
 	l.recent.Add(eventlog.Entry{Pos: ack.Sequence, Events: events}, len(l.buf))
 	return ack.Sequence, nil
+}
+
+// publishTimeout is how long a cluster may take to acknowledge an entry before it is sent again. When the server that
+// leads the stream dies, nobody answers what was sent to it.
+const publishTimeout = 2 * time.Second
+
+// publish appends an entry. To a cluster it is sent again until it is acknowledged or ctx ends; the server knows the
+// entry by its id.
+func (l *log) publish(ctx context.Context, entry []byte) (*jetstream.PubAck, error) {
+	if l.server != nil {
+		return l.js.Publish(ctx, l.subject(), entry)
+	}
+	id := jetstream.WithMsgID(nuid.Next())
+	for {
+		attempt, cancel := context.WithTimeout(ctx, publishTimeout)
+		ack, err := l.js.Publish(attempt, l.subject(), entry, id)
+		unanswered := attempt.Err() != nil || errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrNoStreamResponse)
+		cancel()
+		if err == nil || !unanswered || ctx.Err() != nil {
+			return ack, err
+		}
+	}
 }
 
 // Sync implements eventlog.Syncer. It is called for an embedded server only.
@@ -147,6 +170,9 @@ func (l *log) Read(ctx context.Context, from uint64, limit int) ([]eventlog.Entr
 	}
 	return l.fetch(ctx, from, limit)
 }
+
+// readTimeout limits one read. The server of a cluster that had the request may be gone.
+const readTimeout = 4 * time.Second
 
 // fetchBytes limits the size of one read.
 const fetchBytes = 4 << 20
@@ -166,7 +192,7 @@ func (l *log) fetch(ctx context.Context, from uint64, limit int) (entries []even
 	if err = l.nc.PublishRequest("$JS.API.DIRECT.GET."+l.cfg.Stream, inbox, request); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	for {
 		msg, err := sub.NextMsgWithContext(ctx)

@@ -98,7 +98,9 @@ func TestLimits(t *testing.T) {
 			nil, []store.Mutation{put(thing("a"), 1, `{"n":"`+strings.Repeat("x", 1020)+`"}`)}, fault.Invalid, "1024 at most",
 		},
 		"an id that is no text": {nil, []store.Mutation{put(other("\xff"), 1, `{}`)}, fault.Invalid, "UTF-8"},
-		"data that is no text":  {nil, []store.Mutation{put(other("a"), 1, "{\"a\":\"\xff\"}")}, fault.Invalid, "UTF-8"},
+		"data that is no text": {
+			nil, []store.Mutation{put(other("a"), 1, "{\"a\":\"\xff\"}")}, fault.Invalid, "UTF-8",
+		},
 		"one item twice": {
 			nil, []store.Mutation{put(other("a"), 1, `{}`), put(other("a"), 2, `{}`)}, fault.Internal, "twice",
 		},
