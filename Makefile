@@ -124,6 +124,10 @@ terraform: ## Check terraform/ without a cluster: format, validity, tests, a pla
 	@terraform/check
 	@! command -v terraform >/dev/null || $(GO) test ./test/product -run '^TestTerraform$$' -count 1 -terraform
 
+.PHONY: lambda
+lambda: ## Build the packages for AWS Lambda: bin/lambda-arm64.zip and bin/lambda-amd64.zip
+	@$(GO) run ./cmd/lambda/pack
+
 # The emulator is a module of its own, and no dependency of the product.
 bin/kumo: test/aws/kumo/main.go test/aws/kumo/go.mod ## Build the emulator of AWS for tests (a minute the first time)
 	$(GO) build -C test/aws/kumo -o $(CURDIR)/bin/kumo .

@@ -48,7 +48,7 @@ var layers = []layer{
 	{packages: "infra/store/storetest", may: "infra/fault infra/store", tests: "infra/store/memory"},
 	{
 		packages: "infra/store/dynamodb", may: "infra/fault infra/store infra/store/internal/... infra/internal/...",
-		tests: "infra/store/storetest",
+		tests: "infra/store/storetest infra/store/dynamodb/dynamodbtest",
 	},
 	{packages: "infra/store/open", may: "infra/fault infra/store/... infra/internal/..."},
 	{
@@ -157,7 +157,7 @@ var layers = []layer{
 	{
 		packages: "infra/host/lambdarun",
 		may: kit + " infra/function infra/host/lambda infra/host/memlimit infra/system" +
-			" infra/store/dynamodb infra/store/memory infra/store/postgres",
+			" infra/broker/knative infra/store/dynamodb infra/store/memory infra/store/postgres",
 	},
 	{
 		packages: "infra/host/run",

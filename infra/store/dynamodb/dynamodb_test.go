@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ebb-dev/ebb/infra/internal/awstest"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/dynamodb"
+	"github.com/ebb-dev/ebb/infra/store/dynamodb/dynamodbtest"
 	"github.com/ebb-dev/ebb/infra/store/storetest"
 )
 
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	code := m.Run()
-	awstest.Stop()
+	dynamodbtest.Stop()
 	os.Exit(code)
 }
 
@@ -42,8 +42,8 @@ func tableOf(t testing.TB) dynamodb.Config {
 
 func open(t testing.TB, schema store.Schema) *dynamodb.Store {
 	t.Helper()
-	awstest.Need(t)
-	dynamodb.CreateTable(t, tableOf(t))
+	dynamodbtest.Need(t)
+	dynamodbtest.CreateTable(t, tableOf(t).Table)
 	s, err := dynamodb.Open(context.Background(), tableOf(t), schema)
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +52,7 @@ func open(t testing.TB, schema store.Schema) *dynamodb.Store {
 }
 
 func TestConformance(t *testing.T) {
-	awstest.Need(t)
+	dynamodbtest.Need(t)
 	defer dynamodb.SetPruneEvery(1)()
 	var clocks sync.Map // by test
 	open := func(t *testing.T, schema store.Schema) store.Driver {

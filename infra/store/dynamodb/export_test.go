@@ -1,16 +1,12 @@
 package dynamodb
 
 import (
-	"context"
 	"net/http"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-
-	"github.com/ebb-dev/ebb/infra/internal/awsconfig"
 )
 
 // With sets the transport of the connection.
@@ -55,28 +51,5 @@ func (s *Store) Count(t *testing.T) map[string]int {
 			return counts
 		}
 		in.ExclusiveStartKey = out.LastEvaluatedKey
-	}
-}
-
-// CreateTable makes a table as Terraform does, unless it is there.
-func CreateTable(t testing.TB, c Config) {
-	settings, err := awsconfig.Load(context.Background(), c.Region)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = dynamodb.NewFromConfig(settings).CreateTable(context.Background(), &dynamodb.CreateTableInput{
-		TableName: &c.Table, BillingMode: types.BillingModePayPerRequest,
-		AttributeDefinitions: []types.AttributeDefinition{
-			{AttributeName: aws.String(partition), AttributeType: types.ScalarAttributeTypeS},
-			{AttributeName: aws.String(sort), AttributeType: types.ScalarAttributeTypeS},
-		},
-		KeySchema: []types.KeySchemaElement{
-			{AttributeName: aws.String(partition), KeyType: types.KeyTypeHash},
-			{AttributeName: aws.String(sort), KeyType: types.KeyTypeRange},
-		},
-	})
-	var there *types.ResourceInUseException
-	if err != nil && !asError(err, &there) {
-		t.Fatal(err)
 	}
 }

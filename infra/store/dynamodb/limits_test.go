@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/fault"
-	"github.com/ebb-dev/ebb/infra/internal/awstest"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/dynamodb"
+	"github.com/ebb-dev/ebb/infra/store/dynamodb/dynamodbtest"
 )
 
 var indexed = store.Schema{
@@ -176,8 +176,8 @@ func (w *wire) reset() {
 
 func openOn(t *testing.T, w *wire, schema store.Schema) *dynamodb.Store {
 	t.Helper()
-	awstest.Need(t)
-	dynamodb.CreateTable(t, tableOf(t))
+	dynamodbtest.Need(t)
+	dynamodbtest.CreateTable(t, tableOf(t).Table)
 	s, err := dynamodb.Open(t.Context(), tableOf(t).With(w), schema)
 	if err != nil {
 		t.Fatal(err)
