@@ -35,7 +35,7 @@ type Config struct {
 	Authenticator auth.Authenticator   // checks credentials; nil refuses all of them
 	Telemetry     *telemetry.Telemetry // nil: none
 	Logger        *slog.Logger         // nil: slog.Default
-	AccessLog     bool                 // a line for each request
+	AccessLog     float64              // the share of requests that get a line, 0 to 1; with more than 0, all failed ones do
 	Now           func() time.Time     // nil: time.Now
 
 	Documents    generate.Product // how /openapi.json and /asyncapi.json name the product
@@ -119,6 +119,7 @@ func (g *Gateway) chain() []Middleware {
 		g.cors,
 		redirects,
 		answerUnmatched,
+		g.countRunning,
 		g.authorize,
 		g.limitRate,
 		limitBody,

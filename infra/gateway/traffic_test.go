@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -332,6 +333,14 @@ func TestCompress(t *testing.T) {
 	}
 }
 
+// lines is where a log is written.
+type lines chan string
+
+func (l lines) Write(line []byte) (int, error) {
+	l <- string(line)
+	return len(line), nil
+}
+
 // WebSockets and server-sent events pass the gateway, with every policy that wraps the writer in force.
 func TestStreams(t *testing.T) {
 	release := make(chan struct{})
@@ -361,12 +370,16 @@ func TestStreams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	logged := make(lines, 16)
 	f := newFixture(t, with("a", nil, function.Operation{
 		Method: "GET", Path: "/api/a", Access: function.Public, Policy: policy.Policy{Compress: true, MaxAnswer: 100},
 	}), func(cfg *gateway.Config) {
+		cfg.AccessLog, cfg.Logger = 1, slog.New(slog.NewTextHandler(logged, nil))
 		cfg.Discovery.(static.Discovery)["a"] = []discovery.Instance{{ID: "a", Address: address}}
 	})
-	front := httptest.NewServer(f.gateway)
+	front := httptest.NewUnstartedServer(f.gateway)
+	front.Config.ErrorLog = slog.NewLogLogger(slog.NewTextHandler(logged, nil), slog.LevelError)
+	front.Start()
 	defer front.Close()
 
 	c, err := net.Dial("tcp", front.Listener.Addr().String())
@@ -388,6 +401,11 @@ func TestStreams(t *testing.T) {
 	}
 	if line, err := in.ReadString('\n'); err != nil || line != "echo hello\n" {
 		t.Errorf("got %q, %v", line, err)
+	}
+
+	c.Close()
+	if line := <-logged; !strings.Contains(line, "level=INFO msg=request") || !strings.Contains(line, "status_code=101") {
+		t.Errorf("after the end: %s", line)
 	}
 
 	events, err := http.Get(front.URL + "/api/a")
