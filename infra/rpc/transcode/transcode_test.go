@@ -304,7 +304,8 @@ func TestAttacks(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		end := w.Header().Get("Grpc-Status")
 		failed := w.Code != http.StatusOK || end != "" && end != "0"
-		if used := after.TotalAlloc - before.TotalAlloc; !failed || reached || used > 24<<20 {
+		// A buffer that grows to the 4 MiB of a message takes a multiple of it in all; the race detector's pools keep none.
+		if used := after.TotalAlloc - before.TotalAlloc; !failed || reached || used > 64<<20 {
 			t.Errorf("%s: got %d %.200q with %d bytes, reached %t", name, w.Code, w.Body, used, reached)
 		}
 	}
