@@ -53,7 +53,6 @@ check: ## Check format, vet, staticcheck, go.mod and the derived files
 	$(GO) tool staticcheck $(PACKAGES)
 	$(GO) mod tidy -diff
 	@[ ! -d test/bench/peers ] || { set -x; cd test/bench/peers && $(GO) vet ./... && $(GO) mod tidy -diff; }
-	@[ ! -d test/aws/kumo ] || { set -x; cd test/aws/kumo && $(GO) vet ./... && $(GO) mod tidy -diff; }
 	cd cmd/image && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff
 	cd cmd/proto && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff && $(GO) run . -check
 	$(GO) run ./cmd/ebb generate --check
@@ -130,7 +129,7 @@ lambda: ## Build the packages for AWS Lambda: bin/lambda-arm64.zip and bin/lambd
 
 # The emulator is a module of its own, and no dependency of the product.
 bin/kumo: test/aws/kumo/main.go test/aws/kumo/go.mod ## Build the emulator of AWS for tests (a minute the first time)
-	$(GO) build -C test/aws/kumo -o $(CURDIR)/bin/kumo .
+	cd test/aws/kumo && $(GO) vet . && $(GO) mod tidy -diff && $(GO) build -o $(CURDIR)/bin/kumo .
 
 .PHONY: consul
 consul: ## Build Consul's agent into bin/consul unless it is there (some 14 minutes), and run the tests of its driver with it
