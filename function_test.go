@@ -104,6 +104,8 @@ func TestFaults(t *testing.T) {
 			[]string{"EBB_TLS_CERT and EBB_TLS_KEY go together"}},
 		"a certificate that is none": {map[string]string{"EBB_TLS_CERT": "func.yaml", "EBB_TLS_KEY": "func.yaml"},
 			[]string{"EBB_TLS_CERT invalid certificate func.yaml"}},
+		"a proxy that is none": {map[string]string{"EBB_PROXY_PROTOCOL": "10.0.0.0/8,edge"},
+			[]string{`EBB_PROXY_PROTOCOL: invalid network "edge"`}},
 		"overrides that are none": {map[string]string{"K_CE_OVERRIDES": "x"}, []string{"K_CE_OVERRIDES"}},
 		"a port that is none":     {map[string]string{"PORT": "0"}, []string{"PORT is 0"}},
 		"several at once": {map[string]string{"K_SINK": "", "EBB_STORE": "", "EBB_ACCESS_TTL": "soon"},

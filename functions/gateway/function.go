@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,7 +40,7 @@ type Config struct {
 type settings struct {
 	Origins []string `envconfig:"EBB_CORS_ORIGINS" desc:"origins whose scripts may call from a browser, with commas between; * for any"`
 	Policy  string   `envconfig:"EBB_GATEWAY_POLICY" desc:"file with the policies of this environment, YAML or JSON; read again when it changes and on SIGHUP"`
-	Access  bool     `envconfig:"EBB_ACCESS_LOG" default:"true" desc:"a line in the log for each request, at the level info"`
+	Access  string   `envconfig:"EBB_ACCESS_LOG" default:"on" desc:"a line in the log for each request, at the level info: on, off, or for a share of them such as 0.01 and for all that failed"`
 	Redis   string   `envconfig:"EBB_GATEWAY_REDIS" secret:"true" desc:"redis://[USER:PASSWORD@]HOST:PORT[/DB] where the gateway's processes count for rate limits together; empty: each by itself"`
 	Address string   `envconfig:"EBB_FUNCTION_URL" default:"http://{function}.default.svc.cluster.local" desc:"where the gateway finds a function, with {function} for its name"`
 	Balance string   `envconfig:"EBB_BALANCE" default:"least-connections" desc:"which instance of a function gets a request: round-robin, weighted-round-robin, least-connections, ip-hash or two-choices"`
@@ -60,7 +61,23 @@ func (s settings) Validate() error {
 	if s.SlowStart < 0 {
 		return errors.New("EBB_SLOW_START must not be negative")
 	}
-	return nil
+	_, err := s.accessShare()
+	return err
+}
+
+// accessShare returns the share of the requests that get a line in the log.
+func (s settings) accessShare() (float64, error) {
+	switch s.Access {
+	case "on", "true":
+		return 1, nil
+	case "off", "false":
+		return 0, nil
+	}
+	share, err := strconv.ParseFloat(s.Access, 64)
+	if err != nil || !(share >= 0 && share <= 1) {
+		return 0, fmt.Errorf("invalid EBB_ACCESS_LOG %q: want on, off or a share from 0 to 1", s.Access)
+	}
+	return share, nil
 }
 
 // balance returns how the instances of one function are chosen.
@@ -93,10 +110,11 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 			return nil, fmt.Errorf("EBB_GATEWAY_REDIS: %w", err)
 		}
 	}
+	access, _ := set.accessShare() // Validate has parsed it
 	g, err := gateway.New(gateway.Config{
 		System: env.System(), Discovery: directory, Transport: transport, Authenticator: env.Authenticator,
 		Telemetry: env.Telemetry, Logger: env.Logger, Documents: c.Documents, Compositions: c.compositions(),
-		Origins: set.Origins, Limiter: limiter, Now: env.Now, AccessLog: set.Access, Balance: set.balance,
+		Origins: set.Origins, Limiter: limiter, Now: env.Now, AccessLog: access, Balance: set.balance,
 	})
 	if err != nil {
 		return nil, err

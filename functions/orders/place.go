@@ -23,7 +23,7 @@ var placeOrder = function.Operation{
 		"wait=N (RFC 7240, at most 60 seconds) the response comes when the order has ended, with 200, or " +
 		"after that time, with 202.",
 	Access: function.Only(auth.RoleCustomer), Idempotency: function.Required,
-	Deadline: (maxWait + 15) * time.Second, Errors: []int{http.StatusUnprocessableEntity},
+	Deadline: (maxWait + 15) * time.Second, Statuses: []int{http.StatusOK},
 }
 
 type orderedLine struct {

@@ -21,7 +21,7 @@ type JWK struct {
 	Kty string   `json:"kty"`
 	Kid string   `json:"kid"`
 	Use string   `json:"use,omitempty"`
-	Ops []string `json:"key_ops,omitempty"`
+	Ops []string `json:"key_ops,omitempty" nullable:"false"`
 	Alg string   `json:"alg,omitempty"`
 	Crv string   `json:"crv,omitempty"`
 	X   string   `json:"x,omitempty"`

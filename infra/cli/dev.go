@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -281,7 +282,11 @@ func (a *app) host(ctx context.Context, cfg devConfig, lookup config.Lookup, wat
 		defer cancel()
 		err = errors.Join(err, host.Close(drain))
 	}()
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true) // for gRPC
 	server := httpserver.New(host.Handler())
+	server.Protocols = &protocols
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(httpserver.Listener(listener)) }()
 

@@ -2,13 +2,14 @@ package gateway
 
 import (
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"time"
 )
 
 // logAccess writes one line for each request: what was asked and by whom, what was answered, and how long that took. It
 // names the route and not the path, because ids are in paths. Lines are written at the level Info, and at Error from
-// status 500 on.
+// status 500 on. Where only a share of the requests get a line, those at Error all do.
 func (g *Gateway) logAccess(next Handler) Handler {
 	return func(x *Exchange) {
 		begin, method, ctx := time.Now(), x.Request.Method, x.Request.Context()
@@ -20,7 +21,8 @@ func (g *Gateway) logAccess(next Handler) Handler {
 			if status >= 500 {
 				level = slog.LevelError
 			}
-			if !g.cfg.AccessLog || !g.cfg.Logger.Enabled(ctx, level) {
+			share := g.cfg.AccessLog
+			if share == 0 || !g.cfg.Logger.Enabled(ctx, level) || level < slog.LevelError && share < 1 && rand.Float64() >= share {
 				return
 			}
 			attrs := make([]slog.Attr, 0, 10)

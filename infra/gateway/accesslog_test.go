@@ -15,7 +15,7 @@ import (
 func TestAccessLog(t *testing.T) {
 	var out bytes.Buffer
 	f := newFixture(t, func(cfg *gateway.Config) {
-		cfg.AccessLog, cfg.Logger = true, slog.New(slog.NewJSONHandler(&out, nil))
+		cfg.AccessLog, cfg.Logger = 1, slog.New(slog.NewJSONHandler(&out, nil))
 	})
 	f.handle("orders", func(http.ResponseWriter, *http.Request) { panic("a fault") })
 	token := f.token()
@@ -59,6 +59,28 @@ func TestAccessLog(t *testing.T) {
 			got["http.response.body.size"] == nil || strings.Contains(lines[len(lines)-1], "secret") ||
 			strings.Contains(out.String(), token) {
 			t.Errorf("%s %s: got %s", c.method, c.path, out.String())
+		}
+	}
+}
+
+// Where a share of the requests get a line, the failed ones all do.
+func TestAccessLogShare(t *testing.T) {
+	for _, c := range []struct {
+		share               float64
+		least, most, failed int
+	}{{0, 0, 0, 0}, {0x1p-60, 0, 0, 1}, {0.5, 1, 999, 1}, {1, 1000, 1000, 1}} {
+		var out bytes.Buffer
+		f := newFixture(t, func(cfg *gateway.Config) {
+			cfg.AccessLog, cfg.Logger = c.share, slog.New(slog.NewJSONHandler(&out, nil))
+		})
+		f.handle("orders", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
+		for range 1000 {
+			f.call("POST", "/api/users", "", nil)
+		}
+		f.call("GET", "/api/orders", f.token(), nil)
+		good, failed := strings.Count(out.String(), `"INFO"`), strings.Count(out.String(), `"ERROR"`)
+		if good < c.least || good > c.most || failed != c.failed {
+			t.Errorf("share %v: got %d lines of 1000 and %d of 1 failed request", c.share, good, failed)
 		}
 	}
 }

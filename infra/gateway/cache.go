@@ -168,9 +168,7 @@ func variant(target string, vary []string, h http.Header) string {
 // answer gives a stored answer, or 304 where the caller has it.
 func (c *caches) answer(x *Exchange, s *stored, status string) {
 	h := x.Writer.Header()
-	for name, values := range s.header {
-		h[name] = slices.Clone(values)
-	}
+	copyHeader(h, s.header)
 	if strings.HasPrefix(status, "hit") {
 		h.Set("Age", strconv.Itoa(int(s.age(c.now())/time.Second)))
 	}
@@ -184,6 +182,18 @@ func (c *caches) answer(x *Exchange, s *stored, status string) {
 	}
 	x.Writer.WriteHeader(s.status)
 	_, _ = x.Writer.Write(s.body)
+}
+
+// copyHeader sets the fields of a function's answer. What its answer varies by is added to what it varies by for the
+// policies before.
+func copyHeader(to, from http.Header) {
+	before := to["Vary"]
+	for name, values := range from {
+		to[name] = slices.Clone(values)
+	}
+	if len(from["Vary"]) > 0 {
+		to["Vary"] = append(slices.Clone(before), from["Vary"]...)
+	}
 }
 
 // fetch asks the function, with the tag of what is stored, and answers. Requests for the same thing share one fetch.
@@ -271,10 +281,7 @@ func (g *Gateway) refresh(x *Exchange, target string, old *stored, next Handler)
 // share answers a request with what a request for the same thing, which is on its way, is answered.
 func (c *caches) share(x *Exchange, k string, next Handler) {
 	if got := c.capture(x, k, next); got != nil {
-		h := x.Writer.Header()
-		for name, values := range got.header {
-			h[name] = slices.Clone(values)
-		}
+		copyHeader(x.Writer.Header(), got.header)
 		x.Writer.WriteHeader(got.status)
 		_, _ = x.Writer.Write(got.body)
 	}
@@ -390,7 +397,7 @@ func (w *recording) send() {
 	}
 	w.WriteHeader(http.StatusOK)
 	w.sent = true
-	maps.Copy(w.to.Header(), w.header)
+	copyHeader(w.to.Header(), w.header)
 	w.to.WriteHeader(w.status)
 	_, _ = w.to.Write(w.body.Bytes())
 	w.body.Reset()

@@ -323,3 +323,17 @@ func TestCacheRefused(t *testing.T) {
 		}
 	}
 }
+
+// An answer from the cache still says that it depends on the origin of the script.
+func TestCacheAndOrigins(t *testing.T) {
+	p := policy.Policy{Cache: &policy.Cache{TTL: policy.Duration(time.Hour)}}
+	h := func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Vary", "Accept-Language") }
+	f := newFixture(t, func(cfg *gateway.Config) { cfg.Origins = []string{"https://shop.example"} }, with("a", h,
+		function.Operation{Method: "GET", Path: "/api/a", Access: function.Public, Policy: p}))
+	for _, state := range []string{"ebb; fwd=miss; stored", "ebb; hit"} {
+		h := f.call("GET", "/api/a", "", nil).Header()
+		if got := strings.Join(h["Vary"], ", "); got != "Origin, Accept-Language" || h.Get("Cache-Status") != state {
+			t.Errorf("%s: Vary is %q, Cache-Status %q", state, got, h.Get("Cache-Status"))
+		}
+	}
+}

@@ -2,48 +2,69 @@ package gateway
 
 import (
 	"net/http"
-	"slices"
 	"strings"
+	"sync"
+
+	"github.com/jub0bs/cors"
 )
 
-// Scripts of other sites get nothing unless their origin is listed. Tokens travel in a header and never in a cookie, so
-// credentials are never allowed.
-const (
-	corsHeaders = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Prefer, Traceparent, " +
-		"X-Request-Id"
-	corsExposed = "ETag, Location, Retry-After, Link, X-Request-Id"
-	corsMaxAge  = "600"
-)
+// corsConfig says what the scripts of the listed origins may send and read. Scripts of other sites get nothing. Tokens
+// travel in a header and never in a cookie, so credentials are never allowed.
+func corsConfig(origins []string, methods ...string) cors.Config {
+	c := cors.Config{
+		Methods:         methods,
+		MaxAgeInSeconds: 600,
+		RequestHeaders: []string{
+			"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Prefer", "Traceparent",
+			"X-Request-Id",
+		},
+		ResponseHeaders: []string{"ETag", "Location", "Retry-After", "Link", "X-Request-Id"},
+	}
+	for _, o := range origins {
+		c.Origins = append(c.Origins, strings.TrimSuffix(strings.TrimSpace(o), "/"))
+	}
+	return c
+}
 
-// cors tells browsers which answers the scripts of a listed origin may read, and which methods they may use.
+// cors tells browsers which answers the scripts of a listed origin may read, and answers what they ask for with OPTIONS
+// before they send a request: whether it may have its method and header fields. The methods are those of the path.
 func (g *Gateway) cors(next Handler) Handler {
-	if len(g.origins) == 0 {
+	if len(g.cfg.Origins) == 0 {
 		return next
 	}
+	var byMethods sync.Map // the middleware of the paths that have the same methods
 	return func(x *Exchange) {
-		if origin := x.Request.Header.Get("Origin"); origin != "" {
-			h := x.Writer.Header()
-			vary(h, "Origin")
-			if g.origins["*"] || g.origins[origin] {
-				h.Set("Access-Control-Allow-Origin", origin)
-				h.Set("Access-Control-Expose-Headers", corsExposed)
-				x.preflight(h)
-			}
+		if x.path == nil && x.Request.Method == http.MethodOptions {
+			next(x)
+			return
 		}
-		next(x)
+		allow := ""
+		if x.path != nil {
+			allow = x.path.allow
+		}
+		m, ok := byMethods.Load(allow)
+		if !ok {
+			// New has checked the origins, and no path has a method that scripts may not use.
+			built, err := cors.NewMiddleware(corsConfig(g.cfg.Origins, scriptMethods(allow)...))
+			if err != nil {
+				panic(err)
+			}
+			m, _ = byMethods.LoadOrStore(allow, built)
+		}
+		handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { next(x) })
+		m.(*cors.Middleware).Wrap(handler).ServeHTTP(x.Writer, x.Request)
 	}
 }
 
-// preflight adds what a browser asks for with OPTIONS before it sends the request itself.
-func (x *Exchange) preflight(h http.Header) {
-	if x.Route != nil || x.path == nil || x.Request.Method != http.MethodOptions {
-		return
+// scriptMethods returns the methods of an Allow field that scripts may use (Fetch standard, "forbidden method").
+func scriptMethods(allow string) []string {
+	var all []string
+	for method := range strings.SplitSeq(allow, ", ") {
+		switch method {
+		case "", http.MethodConnect, http.MethodTrace:
+		default:
+			all = append(all, method)
+		}
 	}
-	wanted := x.Request.Header.Get("Access-Control-Request-Method")
-	if wanted == "" || !slices.Contains(strings.Split(x.path.allow, ", "), wanted) {
-		return
-	}
-	h.Set("Access-Control-Allow-Methods", x.path.allow)
-	h.Set("Access-Control-Allow-Headers", corsHeaders)
-	h.Set("Access-Control-Max-Age", corsMaxAge)
+	return all
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -41,6 +42,11 @@ var told = []string{
 	"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Real-Ip", "Forwarded",
 }
 
+// clientFields are the header fields in which the named proxies may tell the address of the client. Only the one that
+// the environment names counts and stays: a proxy that writes one of them may carry what a client has put into the
+// other.
+var clientFields = []string{"X-Forwarded-For", "Forwarded"}
+
 // clientOf returns the address of the client behind the named proxies.
 func (t *table) clientOf(x *Exchange) netip.Addr {
 	peer, err := netip.ParseAddrPort(x.Request.RemoteAddr)
@@ -54,17 +60,105 @@ func (t *table) clientOf(x *Exchange) netip.Addr {
 		}
 		return client
 	}
-	hops := strings.Split(strings.Join(h.Values("X-Forwarded-For"), ","), ",")
-	for _, hop := range slices.Backward(hops) {
-		a, err := netip.ParseAddr(strings.TrimSpace(hop))
-		if err != nil {
+	hops := forwardedFor
+	if t.clientField == "Forwarded" {
+		hops = forwardedHops
+	}
+	for _, hop := range slices.Backward(hops(h)) {
+		if !hop.IsValid() {
 			break
 		}
-		if client = plainAddr(a); !t.isProxy(client) {
+		if client = plainAddr(hop); !t.isProxy(client) {
 			break
 		}
 	}
+	if t.clientField == "Forwarded" {
+		for _, name := range told {
+			delete(h, name)
+		}
+		h["X-Forwarded-For"] = []string{client.String()} // the field that functions know
+	} else {
+		delete(h, "Forwarded")
+	}
 	return client
+}
+
+// forwardedFor returns the addresses of X-Forwarded-For; the zero Addr for what is none.
+func forwardedFor(h http.Header) []netip.Addr {
+	var all []netip.Addr
+	for text := range strings.SplitSeq(strings.Join(h["X-Forwarded-For"], ","), ",") {
+		a, _ := netip.ParseAddr(strings.TrimSpace(text))
+		all = append(all, a)
+	}
+	return all
+}
+
+// forwardedHops returns the addresses in the for parameters of Forwarded (RFC 7239); the zero Addr for an element that
+// has none, or an obfuscated one. A field that is not valid has no addresses.
+func forwardedHops(h http.Header) []netip.Addr {
+	all := []netip.Addr{{}}
+	rest := strings.Join(h["Forwarded"], ",")
+	for strings.TrimLeft(rest, " \t") != "" {
+		var name, value string
+		name, rest, _ = strings.Cut(rest, "=")
+		if quoted, ok := strings.CutPrefix(rest, `"`); ok {
+			if value, rest, ok = unquote(quoted); !ok {
+				return nil
+			}
+		} else {
+			end := strings.IndexAny(rest, ",; \t\"")
+			if end < 0 {
+				end = len(rest)
+			}
+			value, rest = rest[:end], rest[end:]
+		}
+		if strings.EqualFold(strings.TrimSpace(name), "for") {
+			last := len(all) - 1
+			if all[last].IsValid() {
+				return nil // two in one element
+			}
+			all[last] = nodeAddr(value)
+		}
+		rest = strings.TrimLeft(rest, " \t")
+		switch {
+		case rest == "":
+		case rest[0] == ';':
+			rest = rest[1:]
+		case rest[0] == ',':
+			rest = rest[1:]
+			all = append(all, netip.Addr{})
+		default:
+			return nil
+		}
+	}
+	return all
+}
+
+// unquote returns the text of a quoted string whose first quote is cut off, and what follows it.
+func unquote(s string) (text, rest string, ok bool) {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		switch {
+		case s[i] == '"':
+			return b.String(), s[i+1:], true
+		case s[i] == '\\' && i+1 < len(s):
+			i++
+		}
+		b.WriteByte(s[i])
+	}
+	return "", "", false
+}
+
+// nodeAddr returns the address of a node: 192.0.2.1, 192.0.2.1:80, [2001:db8::1] or [2001:db8::1]:80.
+func nodeAddr(node string) netip.Addr {
+	if p, err := netip.ParseAddrPort(node); err == nil {
+		return p.Addr()
+	}
+	if inner, ok := strings.CutPrefix(node, "["); ok {
+		node = strings.TrimSuffix(inner, "]")
+	}
+	a, _ := netip.ParseAddr(node)
+	return a
 }
 
 func plainAddr(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }

@@ -5,10 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/jub0bs/cors"
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/balance"
@@ -34,7 +35,7 @@ type Config struct {
 	Authenticator auth.Authenticator   // checks credentials; nil refuses all of them
 	Telemetry     *telemetry.Telemetry // nil: none
 	Logger        *slog.Logger         // nil: slog.Default
-	AccessLog     bool                 // a line for each request
+	AccessLog     float64              // the share of requests that get a line, 0 to 1; with more than 0, all failed ones do
 	Now           func() time.Time     // nil: time.Now
 
 	Documents    generate.Product // how /openapi.json and /asyncapi.json name the product
@@ -54,11 +55,11 @@ type Gateway struct {
 	configuring sync.Mutex
 	functions   map[string]Handler // the way to each function
 	documents   []*Route           // that the gateway serves itself
-	origins     map[string]bool    // "*": any
 	limits      limits
 	caches      *caches
 	prewarmer   discovery.Prewarmer // nil: functions start in no time
 	handle      Handler
+	rpc         *calls // nil: no function has an RPC service
 
 	guarding sync.Mutex
 	guards   map[string]*guard // by the name of the operation
@@ -78,15 +79,18 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	g := &Gateway{cfg: cfg, functions: map[string]Handler{}, origins: map[string]bool{}}
-	for _, o := range cfg.Origins {
-		g.origins[strings.TrimSuffix(strings.TrimSpace(o), "/")] = true
-	}
+	g := &Gateway{cfg: cfg, functions: map[string]Handler{}}
 	g.prewarmer, _ = cfg.Discovery.(discovery.Prewarmer)
 	g.limits = limits{shared: cfg.Limiter, local: memory.New(cfg.Now), now: cfg.Now}
 	g.caches = newCaches(cfg.Now)
 	g.documents = g.newDocuments()
 	var errs []error
+	if len(cfg.Origins) > 0 {
+		_, err := cors.NewMiddleware(corsConfig(cfg.Origins))
+		errs = append(errs, err)
+	}
+	calls, faults := g.newCalls()
+	g.rpc, errs = calls, append(errs, faults...)
 	for _, d := range cfg.System.Functions {
 		errs = append(errs, g.connect(d.Function))
 	}
@@ -115,6 +119,7 @@ func (g *Gateway) chain() []Middleware {
 		g.cors,
 		redirects,
 		answerUnmatched,
+		g.countRunning,
 		g.authorize,
 		g.limitRate,
 		limitBody,
@@ -131,6 +136,14 @@ func (g *Gateway) chain() []Middleware {
 
 // ServeHTTP implements http.Handler.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if g.rpc != nil && g.rpc.serve(w, r) {
+		return
+	}
+	g.serveOperation(w, r)
+}
+
+// serveOperation serves a request that is no call.
+func (g *Gateway) serveOperation(w http.ResponseWriter, r *http.Request) {
 	x := &Exchange{Request: r, table: g.table.Load(), response: response{ResponseWriter: w}}
 	x.Writer = &x.response
 	g.handle(x)

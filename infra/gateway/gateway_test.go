@@ -360,25 +360,80 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
-// Only the scripts of listed origins may read answers, and never with credentials.
+// Only the scripts of listed origins may read answers, and never with credentials. They may use the methods that the
+// path has.
 func TestOrigins(t *testing.T) {
-	f := newFixture(t, func(cfg *gateway.Config) { cfg.Origins = []string{"https://shop.example"} })
-	ask := func(method, origin string) http.Header {
-		return f.call(method, "/api/users", "", nil, "Origin", origin, "Access-Control-Request-Method", "POST").Header()
+	f := newFixture(t, func(cfg *gateway.Config) {
+		cfg.Origins = []string{"https://shop.example", " https://other.example/"}
+		cfg.System = systemOf(declare("users",
+			function.Operation{Method: "POST", Path: "/api/users", Access: function.Public},
+			function.Operation{Method: "PATCH", Path: "/api/users/{id}", Access: function.Public}))
+	})
+	ask := func(method, path, origin, wanted string, headers ...string) *httptest.ResponseRecorder {
+		headers = append(headers, "Origin", origin)
+		if method == "OPTIONS" {
+			headers = append(headers, "Access-Control-Request-Method", wanted)
+		}
+		return f.call(method, path, "", nil, headers...)
 	}
-	h := ask("POST", "https://shop.example")
-	if h.Get("Access-Control-Allow-Origin") != "https://shop.example" || h.Get("Vary") != "Origin" {
-		t.Errorf("listed: %v", h)
+	for _, origin := range []string{"https://shop.example", "https://other.example"} {
+		w := ask("POST", "/api/users", origin, "")
+		h := w.Header()
+		if w.Code != 200 || h.Get("Access-Control-Allow-Origin") != origin || h.Get("Vary") != "Origin" ||
+			!strings.Contains(h.Get("Access-Control-Expose-Headers"), "retry-after") {
+			t.Errorf("listed: %d %v", w.Code, h)
+		}
 	}
-	h = ask("OPTIONS", "https://shop.example")
-	methods, credentials := h.Get("Access-Control-Allow-Methods"), h.Get("Access-Control-Allow-Credentials")
-	if !strings.Contains(methods, "POST") || credentials != "" {
-		t.Errorf("preflight: %v", h)
+	if h := f.call("POST", "/api/users", "", nil).Header(); h.Get("Vary") != "Origin" {
+		t.Errorf("without an origin: %v", h) // a cache would give it to scripts
 	}
-	for _, method := range []string{"POST", "OPTIONS"} {
-		h := ask(method, "https://evil.example")
-		if h.Get("Access-Control-Allow-Origin") != "" || h.Get("Access-Control-Allow-Methods") != "" {
-			t.Errorf("%s of another origin: %v", method, h)
+	w := ask("GET", "/api/nothing", "https://shop.example", "")
+	if f.problem(w, 404); w.Header().Get("Access-Control-Allow-Origin") == "" {
+		t.Errorf("a problem cannot be read: %v", w.Header())
+	}
+
+	fields := []string{"Access-Control-Request-Headers", "authorization,content-type,idempotency-key"}
+	w = ask("OPTIONS", "/api/users/1", "https://shop.example", "PATCH", fields...)
+	h := w.Header()
+	if w.Code != 204 || h.Get("Access-Control-Allow-Origin") != "https://shop.example" ||
+		h.Get("Access-Control-Allow-Methods") != "PATCH" || h.Get("Access-Control-Allow-Credentials") != "" ||
+		h.Get("Access-Control-Allow-Headers") != fields[1] || h.Get("Access-Control-Max-Age") != "600" {
+		t.Errorf("preflight: %d %v", w.Code, h)
+	}
+	for name, w := range map[string]*httptest.ResponseRecorder{
+		"a method of another path": ask("OPTIONS", "/api/users", "https://shop.example", "PATCH"),
+		"a field that is not sent": ask("OPTIONS", "/api/users", "https://shop.example", "POST",
+			"Access-Control-Request-Headers", "x-evil"),
+		"a path that is not":         ask("OPTIONS", "/api/nothing", "https://shop.example", "PATCH"),
+		"another origin":             ask("POST", "/api/users", "https://evil.example", ""),
+		"another origin, before":     ask("OPTIONS", "/api/users/1", "https://evil.example", "PATCH"),
+		"an origin that is longer":   ask("POST", "/api/users", "https://shop.example.evil.example", ""),
+		"another scheme":             ask("POST", "/api/users", "http://shop.example", ""),
+		"another port":               ask("POST", "/api/users", "https://shop.example:8443", ""),
+		"no origin, as from a file":  ask("POST", "/api/users", "null", ""),
+		"an origin in capitals":      ask("POST", "/api/users", "https://SHOP.example", ""),
+		"an origin with a name, too": ask("POST", "/api/users", "https://ada@shop.example", ""),
+	} {
+		h := w.Header()
+		if h.Get("Access-Control-Allow-Methods") != "" || h.Get("Access-Control-Allow-Headers") != "" ||
+			!strings.Contains(name, "of another path") && !strings.Contains(name, "not sent") &&
+				h.Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("%s: %d %v", name, w.Code, h)
+		}
+	}
+}
+
+// All origins may be allowed, and an origin that no browser sends is an error.
+func TestAnyOrigin(t *testing.T) {
+	f := newFixture(t, func(cfg *gateway.Config) { cfg.Origins = []string{"*"} })
+	h := f.call("POST", "/api/users", "", nil, "Origin", "https://any.example").Header()
+	if h.Get("Access-Control-Allow-Origin") != "*" || h.Get("Access-Control-Allow-Credentials") != "" {
+		t.Errorf("got %v", h)
+	}
+	for _, origin := range []string{"null", "shop.example", "https://shop.example/api", "https://shop.example:443"} {
+		_, err := gateway.New(gateway.Config{Origins: []string{origin}})
+		if err == nil || !strings.Contains(err.Error(), origin) {
+			t.Errorf("%s: got %v", origin, err)
 		}
 	}
 }

@@ -60,6 +60,7 @@ func (g *Gateway) limitRate(next Handler) Handler {
 		for i, s := range decision.States {
 			if s.Wait > 0 {
 				p.ViolatedPolicies = append(p.ViolatedPolicies, counted[i].Name)
+				g.cfg.Telemetry.Limited(x.Route.Function, x.Route.Path, counted[i].Name)
 			}
 		}
 		p.Write(x.Writer, x.Request)

@@ -20,11 +20,14 @@ type table struct {
 	root      pathItem // of the path /
 	redirects map[string]redirect
 	proxies   []prefix // whose header fields about the client count; none: those with a private address
+
+	clientField string // in which the proxies tell the address of the client
 }
 
 // environment is the file that changes the policies of the operations; see Gateway.Configure.
 type environment struct {
 	Proxies    []prefix             `json:"proxies"`
+	ClientIn   string               `json:"client_in"` // of clientFields; "": the first
 	Redirects  []redirect           `json:"redirects"`
 	Defaults   policy.Policy        `json:"defaults"`
 	Operations map[string]operation `json:"operations" strict:"known"`
@@ -92,6 +95,9 @@ func (g *Gateway) read(file string, document []byte) (*table, error) {
 	env.checkShared(doc)
 	env.checkCaches(declared, doc)
 	checkRedirects(env.Redirects, doc)
+	if env.ClientIn != "" && (!slices.Contains(clientFields, env.ClientIn) || len(env.Proxies) == 0) {
+		doc.Report("client_in", "want "+strings.Join(clientFields, " or ")+", and proxies that write it")
+	}
 	g.checkTargets(env, declared, doc)
 	if err := doc.Err(); err != nil {
 		return nil, err
@@ -233,7 +239,7 @@ func bodyLimit(r manifest.Route) int64 {
 
 // build returns the routes of the functions, of the compositions and of the gateway itself.
 func (g *Gateway) build(env environment) (*table, error) {
-	t := &table{redirects: map[string]redirect{}, proxies: env.Proxies}
+	t := &table{redirects: map[string]redirect{}, proxies: env.Proxies, clientField: env.ClientIn}
 	for _, r := range env.Redirects {
 		t.redirects[r.From] = r
 	}

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -215,6 +216,67 @@ func TestProxies(t *testing.T) {
 	}
 }
 
+// The environment names the field in which its proxies tell the client. The other one is taken out even of their
+// requests, because a proxy carries what a client has put into a field that it does not know.
+func TestClientField(t *testing.T) {
+	f := newFixture(t)
+	var seen http.Header
+	f.handle("users", func(_ http.ResponseWriter, r *http.Request) { seen = r.Header.Clone() })
+	const limit = "\noperations: {POST /api/users: {rate: [{name: a, quota: 1, window: 1h, by: address}]}}"
+	send := func(peer string, headers ...string) int {
+		r := httptest.NewRequest("POST", "/api/users", nil)
+		r.RemoteAddr = net.JoinHostPort(peer, "1")
+		for i := 0; i+1 < len(headers); i += 2 {
+			r.Header.Add(headers[i], headers[i+1])
+		}
+		w := httptest.NewRecorder()
+		f.gateway.ServeHTTP(w, r)
+		return w.Code
+	}
+	f.configure("proxies: [192.0.2.0/24]\nclient_in: Forwarded" + limit)
+	const proxy = "192.0.2.1"
+	for i, c := range []struct{ forwarded, client string }{
+		{"for=198.51.100.1", "198.51.100.1"},
+		{"For=198.51.100.2;proto=https;by=192.0.2.1", "198.51.100.2"},
+		{`proto=http ; for="198.51.100.3:4711"`, "198.51.100.3"},
+		{`for="[2001:db8:1::1]:80"`, "2001:db8:1::1"},
+		{`for="[2001:db8:2::1]"`, "2001:db8:2::1"},
+		{`for=203.0.113.1, for=198.51.100.4`, "198.51.100.4"},               // the nearest that is no proxy
+		{`for=203.0.113.1,for=198.51.100.5 ,for=192.0.2.9`, "198.51.100.5"}, // behind two proxies
+		{`for="198.51.100.\6"`, "198.51.100.6"},
+		{`host="a,for=203.0.113.1;\"";for=198.51.100.7`, "198.51.100.7"},
+		{`for=203.0.113.1, for=_hidden`, proxy},
+		{`for=203.0.113.1, proto=http`, proxy},
+		{`for=203.0.113.1;for=203.0.113.2`, proxy},
+		{`for="203.0.113.1`, proxy},
+		{`for=203.0.113.1 for=203.0.113.2`, proxy},
+		{``, proxy},
+	} {
+		seen = nil
+		got := send(proxy, "Forwarded", c.forwarded, "X-Forwarded-For", fmt.Sprint("203.0.113.", 100+i))
+		if got == 429 && c.client == proxy {
+			continue // its limit is used up
+		}
+		if got != 200 || seen.Get("X-Forwarded-For") != c.client || seen.Get("Forwarded") != "" {
+			t.Errorf("%s: got %d, and the function saw %v, want %s", c.forwarded, got, seen, c.client)
+		}
+		if again := send(c.client); again != 429 {
+			t.Errorf("%s: %s itself got %d, want its own limit", c.forwarded, c.client, again)
+		}
+	}
+	f.configure("proxies: [192.0.2.0/24]" + limit)
+	if got := send(proxy, "Forwarded", "for=203.0.113.1", "X-Forwarded-For", "198.51.100.50"); got != 200 ||
+		seen.Get("Forwarded") != "" || seen.Get("X-Forwarded-For") != "198.51.100.50" {
+		t.Errorf("without client_in: got %d %v", got, seen)
+	}
+	for _, document := range []string{"client_in: Forwarded", "proxies: [192.0.2.1]\nclient_in: Via"} {
+		err := f.gateway.(*gateway.Gateway).Configure("g.yaml", []byte(document))
+		if err == nil || !strings.Contains(err.Error(), "client_in: want X-Forwarded-For or Forwarded") {
+			t.Errorf("%s: got %v", document, err)
+		}
+	}
+}
+
 // Answers are compressed for clients that take it, where the operation allows it, and tags of compressed answers work.
 func TestCompress(t *testing.T) {
 	text := strings.Repeat("a long text that can be compressed. ", 100)
@@ -271,6 +333,14 @@ func TestCompress(t *testing.T) {
 	}
 }
 
+// lines is where a log is written.
+type lines chan string
+
+func (l lines) Write(line []byte) (int, error) {
+	l <- string(line)
+	return len(line), nil
+}
+
 // WebSockets and server-sent events pass the gateway, with every policy that wraps the writer in force.
 func TestStreams(t *testing.T) {
 	release := make(chan struct{})
@@ -300,12 +370,16 @@ func TestStreams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	logged := make(lines, 16)
 	f := newFixture(t, with("a", nil, function.Operation{
 		Method: "GET", Path: "/api/a", Access: function.Public, Policy: policy.Policy{Compress: true, MaxAnswer: 100},
 	}), func(cfg *gateway.Config) {
+		cfg.AccessLog, cfg.Logger = 1, slog.New(slog.NewTextHandler(logged, nil))
 		cfg.Discovery.(static.Discovery)["a"] = []discovery.Instance{{ID: "a", Address: address}}
 	})
-	front := httptest.NewServer(f.gateway)
+	front := httptest.NewUnstartedServer(f.gateway)
+	front.Config.ErrorLog = slog.NewLogLogger(slog.NewTextHandler(logged, nil), slog.LevelError)
+	front.Start()
 	defer front.Close()
 
 	c, err := net.Dial("tcp", front.Listener.Addr().String())
@@ -327,6 +401,11 @@ func TestStreams(t *testing.T) {
 	}
 	if line, err := in.ReadString('\n'); err != nil || line != "echo hello\n" {
 		t.Errorf("got %q, %v", line, err)
+	}
+
+	c.Close()
+	if line := <-logged; !strings.Contains(line, "level=INFO msg=request") || !strings.Contains(line, "status_code=101") {
+		t.Errorf("after the end: %s", line)
 	}
 
 	events, err := http.Get(front.URL + "/api/a")

@@ -248,7 +248,8 @@ func TestRefusalCanBeReadOverTLS(t *testing.T) {
 		t.Errorf("sending stopped after %d bytes: %v", n, err)
 	}
 	answer, err := io.ReadAll(c)
-	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 413") || !strings.HasSuffix(string(answer), "too large") {
+	begun, whole := strings.HasPrefix(string(answer), "HTTP/1.1 413"), strings.HasSuffix(string(answer), "too large")
+	if err != nil || !begun || !whole {
 		t.Errorf("got %q, %v", answer, err)
 	}
 }

@@ -3,6 +3,7 @@ package httpserver
 import (
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,15 +30,24 @@ const (
 //
 // A write fails when the client has not accepted the next 64 KiB within 30 s. The limit is not for the whole response,
 // so a slow client gets a large response, and a client that does not read loses the connection.
-func Listener(l net.Listener) net.Listener { return listener{l} }
+//
+// A connection from one of the proxies must begin with a header of the PROXY protocol, version 1 or 2, and has the
+// client's address that the header tells. On a connection from another address such a header is no valid request.
+func Listener(l net.Listener, proxies ...netip.Prefix) net.Listener { return listener{l, proxies} }
 
-type listener struct{ net.Listener }
+type listener struct {
+	net.Listener
+	proxies []netip.Prefix
+}
 
 // Accept implements net.Listener.
 func (l listener) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
+	}
+	if len(l.proxies) > 0 && contains(l.proxies, c.RemoteAddr()) {
+		c = &proxied{Conn: c}
 	}
 	return &conn{Conn: c}, nil
 }

@@ -246,7 +246,7 @@ func (c *carriage) end() {
 
 // end notes the end of a try, and drops an answer that was not carried.
 func (t *try) end() {
-	if t.answer != nil {
+	if t.answer != nil && t.answer.Body != nil { // after a protocol switch it is nil
 		_ = t.answer.Body.Close()
 	}
 	t.cancel(nil)

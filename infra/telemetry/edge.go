@@ -10,7 +10,9 @@ import (
 
 // edge is the instruments of a gateway.
 type edge struct {
-	tries, shed        metric.Int64Counter
+	tries, shed, limited, cached, bytes metric.Int64Counter
+
+	running            metric.Int64UpDownCounter
 	breaker, instances metric.Float64Gauge
 
 	events cache[edgeEvent]
@@ -26,6 +28,11 @@ func newEdge(m metric.Meter) (*edge, error) {
 			"Requests that were sent to another instance, by kind: retry or hedge."),
 		shed: b.counter("ebb.gateway.shed", "{request}",
 			"Requests that were refused for a function's sake, by reason: breaker, concurrency or adaptive."),
+		limited: b.counter("ebb.gateway.limited", "{request}", "Requests over a rate limit, by the name of the limit."),
+		cached: b.counter("ebb.gateway.cached", "{request}",
+			"Requests of operations with a cache, by what it did: hit, stale or miss."),
+		bytes:   b.counter("ebb.gateway.carried", "By", "Bytes of bodies, by direction: request or response."),
+		running: b.upDown("ebb.gateway.running", "{request}", "Requests that are being served."),
 		breaker: b.gauge("ebb.gateway.breaker", "{state}", "The breaker of an operation: 0 closed, 1 half open, 2 open."),
 		instances: b.gauge("ebb.gateway.instances", "{instance}",
 			"Instances of a function, as of the last change, by state: all or healthy."),
@@ -60,6 +67,38 @@ func (t *Telemetry) Shed(function, route, reason string) {
 	if !t.off() {
 		e := t.metrics.edge
 		e.shed.Add(context.Background(), 1, e.labels(edgeEvent{function, route, "reason", reason}).add...)
+	}
+}
+
+// Limited counts a request that a gateway has refused because it was over the rate limit of this name.
+func (t *Telemetry) Limited(function, route, limit string) {
+	if !t.off() {
+		e := t.metrics.edge
+		e.limited.Add(context.Background(), 1, e.labels(edgeEvent{function, route, "limit", limit}).add...)
+	}
+}
+
+// Cached counts a request of an operation whose answers a gateway stores. The result is hit, stale or miss.
+func (t *Telemetry) Cached(function, route, result string) {
+	if !t.off() {
+		e := t.metrics.edge
+		e.cached.Add(context.Background(), 1, e.labels(edgeEvent{function, route, "result", result}).add...)
+	}
+}
+
+// Carried counts bytes of the bodies that a gateway has carried. The direction is request or response.
+func (t *Telemetry) Carried(function, route, direction string, n int64) {
+	if !t.off() && n > 0 {
+		e := t.metrics.edge
+		e.bytes.Add(context.Background(), n, e.labels(edgeEvent{function, route, "direction", direction}).add...)
+	}
+}
+
+// Running adds n to the number of requests that a gateway is serving.
+func (t *Telemetry) Running(function, route string, n int64) {
+	if !t.off() {
+		e := t.metrics.edge
+		e.running.Add(context.Background(), n, e.labels(edgeEvent{function: function, route: route}).add...)
 	}
 }
 

@@ -43,7 +43,8 @@ func TestGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := &shop.Process{
-		Binary: binary, Addr: addr, Data: filepath.Join(dir, "data"), Env: []string{"EBB_GATEWAY_POLICY=" + policies},
+		Binary: binary, Addr: addr, Data: filepath.Join(dir, "data"),
+		Env: []string{"EBB_GATEWAY_POLICY=" + policies, "EBB_CORS_ORIGINS=https://shop.example"},
 	}
 	if _, err := p.Start(ctx); err != nil {
 		t.Fatal(err)

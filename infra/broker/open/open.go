@@ -2,6 +2,8 @@
 //
 //	nats:PATH                 an embedded NATS server with its data in a directory, for one process
 //	nats://host:4222          a NATS cluster, see package nats
+//	kafka://host:9092         a Kafka cluster, see package kafka
+//	redis://host:6379         a Redis server, see package redis; rediss:// with TLS, redis+unix:PATH for a socket
 //
 // Only commands, hosts and tests import it. The error of an invalid URL is a predicate, such as "has no host", before
 // which the caller puts the name of the setting. It contains no part of the URL, because any part may be a password.
@@ -11,7 +13,9 @@ import (
 	"strings"
 
 	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/broker/kafka"
 	"github.com/ebb-dev/ebb/infra/broker/nats"
+	"github.com/ebb-dev/ebb/infra/broker/redis"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/internal/editdistance"
 )
@@ -27,6 +31,10 @@ type driver struct {
 
 var drivers = []driver{
 	{"nats:", "nats:PATH, nats://HOST:4222", nats.Opener, nats.Capabilities},
+	{"kafka://", "kafka://HOST:9092", kafka.Opener, kafka.Capabilities},
+	{"redis://", "redis://HOST:6379", redis.Opener, redis.Capabilities},
+	{"rediss://", "", redis.Opener, redis.Capabilities},
+	{"redis+unix:", "", redis.Opener, redis.Capabilities},
 }
 
 // ByURL returns the opener of the broker with this URL. It refuses an invalid URL; it opens nothing itself.

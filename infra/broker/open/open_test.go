@@ -16,6 +16,9 @@ var write = flag.Bool("write", false, "write the table of docs/brokers.md")
 // valid lists valid URLs; their brokers need not exist.
 var valid = []string{
 	"nats:/tmp/broker", "nats://a:4222", "nats://user:pass@a:4222,b:4222?name=shop&replicas=3",
+	"kafka://a:9092", "kafka://user:p%40ss@a:9092,[::1]:9092?name=shop&topics=x,y&partitions=3&replicas=3",
+	"kafka://user:password@a:9092?tls=true&sasl=plain&compression=zstd",
+	"redis://a", "redis://user:pass@a:6379/2?name=shop", "rediss://a", "redis+unix:/run/redis.sock?name=shop",
 }
 
 // invalid maps invalid URLs to a part of their errors.
@@ -37,6 +40,33 @@ var invalid = map[string]string{
 	"nats://u:pass%@word@a":    "is not a valid URL",
 	"nats://a?name=%zz":        "has invalid parameters",
 	"nats://a:4222,?name=shop": "has no host",
+
+	"kafka:a:9092":                          "did you mean kafka://?",
+	"kafka://":                              "has a host without a port",
+	"kafka://a":                             "has a host without a port",
+	"kafka://a:0":                           "has a host without a port",
+	"kafka://a:9092/orders":                 "has text after its host",
+	"kafka://:pass@a:9092":                  "want kafka://USER:PASSWORD@HOST:9092",
+	"kafka://u:pass%@word@a:9092":           "is not a valid URL",
+	"kafka://a:9092?stream=x":               "has an unknown parameter (use name,",
+	"kafka://a:9092?name=x&name=y":          "has a parameter twice",
+	"kafka://a:9092?name=x/y":               "has an invalid name or invalid topics",
+	"kafka://a:9092?name=x&topics=x":        "has an invalid name or invalid topics",
+	"kafka://a:9092?partitions=0":           "has invalid partitions: want a number from 1 to 1000",
+	"kafka://a:9092?tls=maybe":              "has an invalid tls",
+	"kafka://u:p@a:9092?sasl=md5":           "has an invalid sasl: want one of plain",
+	"kafka://a:9092?sasl=plain&tls=true":    "has sasl without a user",
+	"kafka://u:p@a:9092?sasl=plain":         "the password would travel in clear text",
+	"kafka://a:9092?compression=arithmetic": "has an invalid compression: want one of gzip",
+
+	"redis://":                "has no host",
+	"redis://a/orders":        "no number of a database",
+	"redis://a?nam=x":         "has an unknown parameter (use name)",
+	"redis://a?name=x&name=y": "has a parameter twice",
+	"redis://a?name={x}":      "has an invalid name",
+	"redis://u:pass%@word@a":  "is not a valid URL",
+	"redis+unix:":             "has no path",
+	"redsi://a":               "did you mean redis://?",
 }
 
 func TestValidURLs(t *testing.T) {
@@ -73,7 +103,9 @@ func TestErrorsHaveNoPassword(t *testing.T) {
 
 // A broker that is away gives one sentence, and no broker.
 func TestAway(t *testing.T) {
-	for _, url := range []string{"nats://user:secret@127.0.0.1:1"} {
+	for _, url := range []string{
+		"nats://user:secret@127.0.0.1:1", "kafka://user:secret@127.0.0.1:1", "redis://user:secret@127.0.0.1:1",
+	} {
 		opener, err := open.ByURL(url)
 		if err != nil {
 			t.Fatal(url, err)

@@ -26,6 +26,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,6 +66,9 @@ type Config struct {
 	// Certificate has Serve speak TLS, with HTTP/1.1 or HTTP/2 as the client chooses; nil: HTTP/1.1 and HTTP/2 without
 	// TLS.
 	Certificate *httpserver.Certificate
+
+	// Proxies are the networks of the proxies whose connections begin with a header of the PROXY protocol.
+	Proxies []netip.Prefix
 }
 
 // Source brings events to the function, and ticks, without Knative: from a broker. The host calls Open until it
@@ -248,7 +252,7 @@ func (h *Host) Serve(ctx context.Context, l net.Listener) error {
 		defer cert.Stop()
 	}
 	served := make(chan error, 1)
-	go func() { served <- serve(httpserver.Listener(l)) }()
+	go func() { served <- serve(httpserver.Listener(l, h.cfg.Proxies...)) }()
 	h.Start()
 	var err error
 	select {

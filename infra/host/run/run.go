@@ -15,6 +15,7 @@
 //   - EBB_DELIVERY, EBB_DELIVERY_<FUNCTION>: how events are delivered where that differs from the declaration, such as
 //     timeout=1m,batch=32; see broker.ParseTuning.
 //   - EBB_TLS_CERT and EBB_TLS_KEY: files with the certificate of the listener and its key; none: no TLS.
+//   - EBB_PROXY_PROTOCOL: networks of the proxies whose connections begin with a header of the PROXY protocol.
 //   - EBB_MANIFEST_HASH: the hash of the declaration that the platform was set up with.
 //   - the settings of the function itself; see terraform/manifest.json.
 package run
@@ -64,6 +65,7 @@ type settings struct {
 	Manifest       string   `envconfig:"EBB_MANIFEST_HASH" desc:"hash of the declaration that the platform was set up with"`
 	Cert           string   `envconfig:"EBB_TLS_CERT" desc:"file with the certificate of the listener before those of its authorities, PEM; read again when it changes; none: no TLS"`
 	Key            string   `envconfig:"EBB_TLS_KEY" desc:"file with the key of the certificate, PEM"`
+	Proxies        []string `envconfig:"EBB_PROXY_PROTOCOL" desc:"networks of the proxies whose connections begin with a header of the PROXY protocol, with commas between"`
 	Service        string   `envconfig:"K_SERVICE" desc:"name of the Knative Service"`
 	Revision       string   `envconfig:"K_REVISION" desc:"name of its revision"`
 }
@@ -82,6 +84,9 @@ func (s settings) Validate() error {
 	}
 	if (s.Cert == "") != (s.Key == "") {
 		faults = append(faults, errors.New("EBB_TLS_CERT and EBB_TLS_KEY go together: set both or neither"))
+	}
+	if _, err := httpserver.Networks(s.Proxies); err != nil {
+		faults = append(faults, fmt.Errorf("EBB_PROXY_PROTOCOL: %w", err))
 	}
 	return errors.Join(faults...)
 }
@@ -187,6 +192,7 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer, d discovery
 	}
 	senders, sendersErr := set.senders()
 	cert, certErr := set.certificate(env.Logger)
+	proxies, _ := httpserver.Networks(set.Proxies) // Validate has parsed them
 	if err = config.Join(opened, remoteErr, err, sendersErr, certErr); err != nil {
 		return nil, err
 	}
@@ -196,7 +202,7 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer, d discovery
 	}
 	return &hosted{telemetry: watch, logger: env.Logger, port: set.Port, Host: knative.New(f.Instance(), knative.Config{
 		Senders: senders, Manifest: set.Manifest, Delivery: tuned, Source: source, Telemetry: watch, Logger: env.Logger,
-		Certificate: cert,
+		Certificate: cert, Proxies: proxies,
 	})}, nil
 }
 

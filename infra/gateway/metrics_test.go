@@ -1,0 +1,65 @@
+package gateway_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/gateway"
+	"github.com/ebb-dev/ebb/infra/policy"
+	"github.com/ebb-dev/ebb/infra/telemetry"
+)
+
+// The metrics tell by route what is being served, what was carried, refused and stored.
+func TestMetrics(t *testing.T) {
+	watch, err := telemetry.Start(t.Context(), telemetry.Config{Service: "gateway", Log: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	metrics := func() string {
+		w := httptest.NewRecorder()
+		watch.MetricsHandler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		return w.Body.String()
+	}
+	during := ""
+	h := func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		during = metrics()
+		_, _ = io.WriteString(w, "12345")
+	}
+	f := newFixture(t, func(cfg *gateway.Config) { cfg.Telemetry, cfg.Now = watch, newClock().Now }, with("a", h,
+		function.Operation{Method: "GET", Path: "/api/a", Access: function.Public, Policy: policy.Policy{
+			Cache: &policy.Cache{TTL: policy.Duration(time.Hour)},
+		}},
+		function.Operation{Method: "PUT", Path: "/api/b", Access: function.Public, Policy: policy.Policy{
+			Rate: []policy.Rate{{Name: "burst", Quota: 2, Window: policy.Duration(time.Hour)}},
+		}}))
+	for range 3 {
+		f.call("GET", "/api/a", "", nil)
+		f.call("PUT", "/api/b", "", io.MultiReader(strings.NewReader("of unknown length")))
+	}
+	after := metrics()
+	for _, want := range []struct{ in, series, value string }{
+		{during, `ebb_gateway_running{function="a",route="/api/b"`, "1"},
+		{after, `ebb_gateway_running{function="a",route="/api/b"`, "0"},
+		{after, `ebb_gateway_carried_bytes_total{direction="request",function="a",route="/api/b"`, "34"},
+		{after, `ebb_gateway_carried_bytes_total{direction="response",function="a",route="/api/a"`, "15"},
+		{after, `ebb_gateway_limited_total{function="a",limit="burst",route="/api/b"`, "1"},
+		{after, `ebb_gateway_cached_total{function="a",result="miss",route="/api/a"`, "1"},
+		{after, `ebb_gateway_cached_total{function="a",result="hit",route="/api/a"`, "2"},
+	} {
+		found := false
+		for line := range strings.Lines(want.in) {
+			if strings.HasPrefix(line, want.series) {
+				found = strings.HasSuffix(strings.TrimSpace(line), " "+want.value)
+			}
+		}
+		if !found {
+			t.Errorf("no %s with %s in:\n%s", want.series, want.value, want.in)
+		}
+	}
+}
