@@ -21,8 +21,8 @@ const (
 	jmsPrefix = "cloudEvents_" // the other one that the binding allows; it is read only
 )
 
-// base64Header is true for data that the JSON format writes in base64. It is no part of the binding: without it such data
-// is told by its content type alone.
+// base64Header is true for data that the JSON format writes in base64. It is no part of the binding: without it such
+// data is told by its content type alone.
 const base64Header = "ebb:base64"
 
 // message returns the event as a message in the binary mode.

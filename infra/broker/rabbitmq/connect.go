@@ -212,8 +212,8 @@ func (d *driver) declare(ch *amqp.Channel, trigger string) error {
 	return nil
 }
 
-// declareAgain makes the queues of all triggers that were declared, after a message went to none of them. Those that are
-// being served are opened again: RabbitMQ does not tell a consumer when a queue is deleted and made again at once.
+// declareAgain makes the queues of all triggers that were declared, after a message went to none of them. Those that
+// are being served are opened again: RabbitMQ does not tell a consumer when a queue is deleted and made again at once.
 func (d *driver) declareAgain(ctx context.Context) error {
 	d.mu.Lock()
 	var triggers []string

@@ -245,7 +245,8 @@ func TestTakesOver(t *testing.T) {
 		select {} // until its process dies
 	})
 	subscribe(t, second, broker.Trigger{Name: "audit"}, handler(others))
-	must(t, second.Publish(t.Context(), brokertest.Event("1", "k"), brokertest.Event("2", "k"), brokertest.Event("3", "l")))
+	must(t, second.Publish(t.Context(), brokertest.Event("1", "k"), brokertest.Event("2", "k"),
+		brokertest.Event("3", "l")))
 	<-blocked
 	rabbitmq.Kill(first)
 	got := []string{<-others, <-others, <-others}

@@ -37,7 +37,7 @@ const maxEvent = 1 << 20
 // Capabilities returns what differs from other drivers.
 func Capabilities() broker.Capabilities {
 	return broker.Capabilities{
-		Product: "RabbitMQ 3.10 or later, quorum queues",
+		Product: "RabbitMQ 3.10 or later, quorum queues; tested with one node of 3.10",
 		Binding: "binary: `cloudEvents:` headers; structured is read too",
 		Durable: "a power cut, and the loss of a minority of the nodes",
 		Order:   "a queue per trigger and shard with a single active consumer",
