@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 
@@ -36,8 +35,16 @@ func Opener(text string) (broker.Opener, error) {
 	}, nil
 }
 
-// brokerName matches the names that a broker may have.
-var brokerName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,100}$`)
+// validName reports whether a broker may have the name. Every process links this package, so there is no regular
+// expression to compile at its start.
+func validName(name string) bool {
+	for _, r := range name {
+		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' {
+			return false
+		}
+	}
+	return len(name) >= 1 && len(name) <= 100
+}
 
 func parseURL(text string) (Config, error) {
 	u, err := url.Parse(text)
@@ -61,7 +68,7 @@ func parseURL(text string) (Config, error) {
 		}
 		switch name {
 		case "name":
-			if cfg.Name = value; !brokerName.MatchString(value) {
+			if cfg.Name = value; !validName(value) {
 				return Config{}, invalid("has an invalid name: want letters, digits, - and _ only")
 			}
 		case "shards":
