@@ -146,7 +146,7 @@ crash: ## Kill the process ROUNDS times during ORDERS orders, and audit
 
 .PHONY: brokers
 brokers: ORDERS = 500
-brokers: ## Kill each broker while the shop has ORDERS orders, and audit: Redis, Kafka by its fake, NATS outside
+brokers: ## Kill each broker while the shop has ORDERS orders, and audit: RabbitMQ, Redis, Kafka by its fake, NATS outside
 	$(GO) test ./test/brokers -run '^TestOrdersSurviveTheBroker$$' -count 1 -timeout 0 -v -orders $(ORDERS) -kills 5
 
 .PHONY: power

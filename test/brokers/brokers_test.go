@@ -3,6 +3,7 @@ package brokers_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	"github.com/ebb-dev/ebb/infra/broker/rabbitmq/rabbitmqtest"
 	"github.com/ebb-dev/ebb/infra/ratelimit/redis/redistest"
 	"github.com/ebb-dev/ebb/test/shop"
 )
@@ -31,12 +33,27 @@ type product struct {
 }
 
 // products lists what starts each broker. The server of Kafka is a fake, and it and that of NATS run in this process;
-// Redis is a server that is killed with SIGKILL.
+// Redis and RabbitMQ are servers that are killed with SIGKILL.
 var products = map[string]func(t *testing.T) product{
 	"redis": func(t *testing.T) product {
 		s := redistest.Start(t, redistest.Durable...)
 		url := "redis+unix:" + strings.TrimPrefix(s.URL(), "unix://")
 		return product{url, s.Stop, func() { s.Restart(t) }}
+	},
+	"rabbitmq": func(t *testing.T) product {
+		s, err := rabbitmqtest.Start()
+		if errors.Is(err, rabbitmqtest.ErrAbsent) {
+			t.Skip(err)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Remove)
+		return product{s.URL(), s.Kill, func() {
+			if err := s.Restart(); err != nil {
+				t.Fatal(err)
+			}
+		}}
 	},
 	"kafka": func(t *testing.T) product {
 		dir, address := t.TempDir(), address(t)

@@ -3,6 +3,7 @@
 //	nats:PATH                 an embedded NATS server with its data in a directory, for one process
 //	nats://host:4222          a NATS cluster, see package nats
 //	kafka://host:9092         a Kafka cluster, see package kafka
+//	amqp://host:5672/vhost    RabbitMQ, see package rabbitmq; amqps:// with TLS
 //	redis://host:6379         a Redis server, see package redis; rediss:// with TLS, redis+unix:PATH for a socket
 //
 // Only commands, hosts and tests import it. The error of an invalid URL is a predicate, such as "has no host", before
@@ -15,6 +16,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/kafka"
 	"github.com/ebb-dev/ebb/infra/broker/nats"
+	"github.com/ebb-dev/ebb/infra/broker/rabbitmq"
 	"github.com/ebb-dev/ebb/infra/broker/redis"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/internal/editdistance"
@@ -32,6 +34,8 @@ type driver struct {
 var drivers = []driver{
 	{"nats:", "nats:PATH, nats://HOST:4222", nats.Opener, nats.Capabilities},
 	{"kafka://", "kafka://HOST:9092", kafka.Opener, kafka.Capabilities},
+	{"amqp://", "amqp://HOST:5672", rabbitmq.Opener, rabbitmq.Capabilities},
+	{"amqps://", "", rabbitmq.Opener, rabbitmq.Capabilities},
 	{"redis://", "redis://HOST:6379", redis.Opener, redis.Capabilities},
 	{"rediss://", "", redis.Opener, redis.Capabilities},
 	{"redis+unix:", "", redis.Opener, redis.Capabilities},
