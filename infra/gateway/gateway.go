@@ -35,7 +35,7 @@ type Config struct {
 	Authenticator auth.Authenticator   // checks credentials; nil refuses all of them
 	Telemetry     *telemetry.Telemetry // nil: none
 	Logger        *slog.Logger         // nil: slog.Default
-	AccessLog     float64              // the share of requests that get a line, 0 to 1; with more than 0, all failed ones do
+	AccessLog     float64              // the share of requests with a line, 0 to 1; above 0, all failed ones have one
 	Now           func() time.Time     // nil: time.Now
 
 	Documents    generate.Product // how /openapi.json and /asyncapi.json name the product

@@ -44,6 +44,7 @@ package simulate
 import (
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
@@ -59,7 +60,9 @@ type System struct {
 	// it returns: it is called once per run, by several goroutines at once.
 	Begin func(sim *Simulation, r *rand.Rand) *Scenario
 
-	Faults    []Kind        // the kinds to inject; nil: all that apply to the scenario
+	// Faults are the kinds to inject; nil: all that apply to the scenario but Deadly. A deadly event ends as a dead
+	// letter only as fast as the function handles others, so it is for systems with traffic.
+	Faults    []Kind
 	MaxFaults int           // the most faults of one run; 0: 24, negative: none
 	Horizon   time.Duration // faults are injected within this time; 0: two minutes
 	Settle    time.Duration // the longest time after that to come to rest; 0: an hour
@@ -140,7 +143,7 @@ func (s System) withDefaults() System {
 		s.Age = 16
 	}
 	if s.Faults == nil {
-		s.Faults = Kinds()
+		s.Faults = slices.DeleteFunc(Kinds(), func(k Kind) bool { return k == Deadly })
 	}
 	return s
 }
