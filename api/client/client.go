@@ -2162,6 +2162,8 @@ type PersonExportPart struct {
 
 // PlaceInputBody is a schema of the document.
 type PlaceInputBody struct {
+	// What the customer was shown; 409 if it is another.
+	ExpectedTotal *OrdersMoney `json:"expected_total,omitzero"`
 	// Each product once, all in one currency.
 	Lines   []OrderedLine `json:"lines"`
 	Payment PaymentStruct `json:"payment"`

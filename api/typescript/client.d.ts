@@ -402,6 +402,8 @@ export type PersonExportPart = {
 };
 
 export type PlaceInputBody = {
+  /** What the customer was shown; 409 if it is another. */
+  "expected_total"?: OrdersMoney;
   /** Each product once, all in one currency. */
   "lines": Array<OrderedLine>;
   "payment": PaymentStruct;

@@ -391,8 +391,10 @@ func (x *Step) GetState() string {
 type PlaceOrderRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Each product once, all in one currency.
-	Lines         []*Line  `protobuf:"bytes,1,rep,name=lines,proto3" json:"lines,omitempty"`
-	Payment       *Payment `protobuf:"bytes,2,opt,name=payment,proto3" json:"payment,omitempty"`
+	Lines   []*Line  `protobuf:"bytes,1,rep,name=lines,proto3" json:"lines,omitempty"`
+	Payment *Payment `protobuf:"bytes,2,opt,name=payment,proto3" json:"payment,omitempty"`
+	// What the customer was shown. Another total is refused.
+	ExpectedTotal *Money `protobuf:"bytes,3,opt,name=expected_total,proto3" json:"expected_total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -437,6 +439,13 @@ func (x *PlaceOrderRequest) GetLines() []*Line {
 func (x *PlaceOrderRequest) GetPayment() *Payment {
 	if x != nil {
 		return x.Payment
+	}
+	return nil
+}
+
+func (x *PlaceOrderRequest) GetExpectedTotal() *Money {
+	if x != nil {
+		return x.ExpectedTotal
 	}
 	return nil
 }
@@ -833,10 +842,11 @@ const file_functions_orders_ordersv1_orders_proto_rawDesc = "" +
 	"\x05steps\x18\x03 \x03(\v2\x13.ebb.orders.v1.StepR\x05steps\"0\n" +
 	"\x04Step\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05state\x18\x02 \x01(\tR\x05state\"p\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\"\xae\x01\n" +
 	"\x11PlaceOrderRequest\x12)\n" +
 	"\x05lines\x18\x01 \x03(\v2\x13.ebb.orders.v1.LineR\x05lines\x120\n" +
-	"\apayment\x18\x02 \x01(\v2\x16.ebb.orders.v1.PaymentR\apayment\"A\n" +
+	"\apayment\x18\x02 \x01(\v2\x16.ebb.orders.v1.PaymentR\apayment\x12<\n" +
+	"\x0eexpected_total\x18\x03 \x01(\v2\x14.ebb.orders.v1.MoneyR\x0eexpected_total\"A\n" +
 	"\x04Line\x12\x1d\n" +
 	"\n" +
 	"product_id\x18\x01 \x01(\tR\tproductId\x12\x1a\n" +
@@ -904,21 +914,22 @@ var file_functions_orders_ordersv1_orders_proto_depIdxs = []int32{
 	4,  // 6: ebb.orders.v1.Progress.steps:type_name -> ebb.orders.v1.Step
 	6,  // 7: ebb.orders.v1.PlaceOrderRequest.lines:type_name -> ebb.orders.v1.Line
 	7,  // 8: ebb.orders.v1.PlaceOrderRequest.payment:type_name -> ebb.orders.v1.Payment
-	1,  // 9: ebb.orders.v1.OrderList.items:type_name -> ebb.orders.v1.Order
-	12, // 10: ebb.orders.v1.CancelOrderRequest.cancellation:type_name -> ebb.orders.v1.Cancellation
-	5,  // 11: ebb.orders.v1.OrderService.PlaceOrder:input_type -> ebb.orders.v1.PlaceOrderRequest
-	8,  // 12: ebb.orders.v1.OrderService.ListOrders:input_type -> ebb.orders.v1.ListOrdersRequest
-	10, // 13: ebb.orders.v1.OrderService.GetOrder:input_type -> ebb.orders.v1.GetOrderRequest
-	11, // 14: ebb.orders.v1.OrderService.CancelOrder:input_type -> ebb.orders.v1.CancelOrderRequest
-	1,  // 15: ebb.orders.v1.OrderService.PlaceOrder:output_type -> ebb.orders.v1.Order
-	9,  // 16: ebb.orders.v1.OrderService.ListOrders:output_type -> ebb.orders.v1.OrderList
-	1,  // 17: ebb.orders.v1.OrderService.GetOrder:output_type -> ebb.orders.v1.Order
-	1,  // 18: ebb.orders.v1.OrderService.CancelOrder:output_type -> ebb.orders.v1.Order
-	15, // [15:19] is the sub-list for method output_type
-	11, // [11:15] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	0,  // 9: ebb.orders.v1.PlaceOrderRequest.expected_total:type_name -> ebb.orders.v1.Money
+	1,  // 10: ebb.orders.v1.OrderList.items:type_name -> ebb.orders.v1.Order
+	12, // 11: ebb.orders.v1.CancelOrderRequest.cancellation:type_name -> ebb.orders.v1.Cancellation
+	5,  // 12: ebb.orders.v1.OrderService.PlaceOrder:input_type -> ebb.orders.v1.PlaceOrderRequest
+	8,  // 13: ebb.orders.v1.OrderService.ListOrders:input_type -> ebb.orders.v1.ListOrdersRequest
+	10, // 14: ebb.orders.v1.OrderService.GetOrder:input_type -> ebb.orders.v1.GetOrderRequest
+	11, // 15: ebb.orders.v1.OrderService.CancelOrder:input_type -> ebb.orders.v1.CancelOrderRequest
+	1,  // 16: ebb.orders.v1.OrderService.PlaceOrder:output_type -> ebb.orders.v1.Order
+	9,  // 17: ebb.orders.v1.OrderService.ListOrders:output_type -> ebb.orders.v1.OrderList
+	1,  // 18: ebb.orders.v1.OrderService.GetOrder:output_type -> ebb.orders.v1.Order
+	1,  // 19: ebb.orders.v1.OrderService.CancelOrder:output_type -> ebb.orders.v1.Order
+	16, // [16:20] is the sub-list for method output_type
+	12, // [12:16] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_functions_orders_ordersv1_orders_proto_init() }
