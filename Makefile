@@ -24,7 +24,7 @@ export GOFLAGS += -trimpath
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: ## Run the whole system on http://127.0.0.1:8080, data under .ebb/
@@ -54,15 +54,25 @@ check: ## Check format, vet, staticcheck, go.mod and the derived files
 	$(GO) mod tidy -diff
 	@[ ! -d test/bench/peers ] || { set -x; cd test/bench/peers && $(GO) vet ./... && $(GO) mod tidy -diff; }
 	cd cmd/image && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff
+	cd cmd/proto && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff && $(GO) run . -check
 	$(GO) run ./cmd/ebb generate --check
 
 .PHONY: api
-api: ## Compare the Go API with that of the last release: VERSION decides which changes are allowed
+api: ## Compare the Go API and OpenAPI with those of the last release: VERSION decides which changes are allowed
 	@.ci/api
 
+.PHONY: openapi-lint
+openapi-lint: ## Check api/openapi.json with Spectral and Redocly; needs Node.js
+	@.ci/openapi-lint
+
 .PHONY: generate
-generate: ## Write the derived files: OpenAPI, AsyncAPI, the manifest for Terraform
+generate: ## Write the derived files: code of .proto files, OpenAPI and its clients, AsyncAPI, the manifest for Terraform
+	cd cmd/proto && $(GO) run .
 	$(GO) run ./cmd/ebb generate
+
+.PHONY: proto
+proto: ## Check the .proto files: derived code, buf's lint rules, changes that break clients of the last release
+	@.ci/proto
 
 .PHONY: image
 image: bin/image ## Make the image into bin/image.tar, or push it: IMAGE=registry/name:tag PUSH=1; PLATFORM=linux/amd64 for one
@@ -113,6 +123,14 @@ terraform: ## Check terraform/ without a cluster: format, validity, tests, a pla
 	@terraform/check
 	@! command -v terraform >/dev/null || $(GO) test ./test/product -run '^TestTerraform$$' -count 1 -terraform
 
+.PHONY: lambda
+lambda: ## Build the packages for AWS Lambda: bin/lambda-arm64.zip and bin/lambda-amd64.zip
+	@$(GO) run ./cmd/lambda/pack
+
+# The emulator is a module of its own, and no dependency of the product.
+bin/kumo: test/aws/kumo/main.go test/aws/kumo/go.mod ## Build the emulator of AWS for tests (a minute the first time)
+	cd test/aws/kumo && $(GO) vet . && $(GO) mod tidy -diff && $(GO) build -o $(CURDIR)/bin/kumo .
+
 .PHONY: consul
 consul: ## Build Consul's agent into bin/consul unless it is there (some 14 minutes), and run the tests of its driver with it
 	@[ -x bin/consul ] || .ci/consul
@@ -125,6 +143,11 @@ fuzz: ## Fuzz every decoder for FUZZTIME each: 1m, or 5000x for a number of inpu
 .PHONY: crash
 crash: ## Kill the process ROUNDS times during ORDERS orders, and audit
 	$(GO) run ./test/crash kills -rounds $(ROUNDS) -orders $(ORDERS) $(if $(SEED),-seed $(SEED))
+
+.PHONY: brokers
+brokers: ORDERS = 500
+brokers: ## Kill each broker while the shop has ORDERS orders, and audit: RabbitMQ, Redis, Kafka by its fake, NATS outside
+	$(GO) test ./test/brokers -run '^TestOrdersSurviveTheBroker$$' -count 1 -timeout 0 -v -orders $(ORDERS) -kills 5
 
 .PHONY: power
 power: ROUNDS = 100

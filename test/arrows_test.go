@@ -46,6 +46,10 @@ var layers = []layer{
 	{packages: "infra/store", may: "infra/fault infra/store/internal/...", tests: "infra/store/memory"},
 	{packages: "infra/store/internal/...", may: "infra/fault infra/store infra/store/internal/..."},
 	{packages: "infra/store/storetest", may: "infra/fault infra/store", tests: "infra/store/memory"},
+	{
+		packages: "infra/store/dynamodb", may: "infra/fault infra/store infra/store/internal/... infra/internal/...",
+		tests: "infra/store/storetest infra/store/dynamodb/dynamodbtest",
+	},
 	{packages: "infra/store/open", may: "infra/fault infra/store/... infra/internal/..."},
 	{
 		packages: "infra/store/*/...", may: "infra/fault infra/store infra/store/internal/... infra/internal/... $/...",
@@ -61,6 +65,7 @@ var layers = []layer{
 		may:      "infra/fault infra/event infra/broker infra/broker/breaker infra/broker/internal/...",
 		tests:    "infra/broker/brokertest infra/broker/memory",
 	},
+	{packages: "infra/broker/open", may: "infra/fault infra/broker infra/broker/* infra/internal/..."},
 	{packages: "infra/broker/brokertest", may: "infra/fault infra/event infra/broker"},
 	{
 		packages: "infra/broker/httpapi", may: "infra/fault infra/problem infra/broker infra/internal/...",
@@ -68,12 +73,12 @@ var layers = []layer{
 	},
 	{
 		packages: "infra/broker/conformance/...", may: "infra/fault $/...",
-		tests: "infra/broker infra/broker/httpapi infra/broker/memory infra/broker/nats",
+		tests: "infra/broker infra/broker/httpapi infra/broker/memory infra/broker/nats infra/broker/nats/embedded",
 	},
 	{
 		packages: "infra/broker/*/...",
 		may:      "infra/fault infra/event infra/broker infra/broker/internal/... infra/internal/... $/...",
-		tests:    "infra/broker/brokertest",
+		tests:    "infra/broker/brokertest infra/ratelimit/redis/redistest",
 	},
 	{packages: "infra/discovery", may: "infra/fault"},
 	{packages: "infra/discovery/*/...", may: "infra/fault infra/discovery infra/internal/... $/..."},
@@ -110,6 +115,11 @@ var layers = []layer{
 	{packages: "infra/personal", may: "infra/fault", outside: "none"},
 	{packages: "infra/cron", may: "infra/event infra/function infra/manifest",
 		tests: "infra/broker infra/function/functiontest infra/store"},
+	{packages: "infra/rpc", may: "infra/function infra/manifest"},
+	{
+		packages: "infra/rpc/transcode", may: "infra/fault infra/manifest infra/problem infra/internal/jsonlimit",
+		tests: "infra/function infra/rpc",
+	},
 	{packages: "infra/journal", may: "infra/fault infra/function infra/personal infra/store",
 		tests: "infra/function/functiontest infra/config infra/event infra/store/memory"},
 	{
@@ -120,11 +130,13 @@ var layers = []layer{
 		packages: "infra/generate", may: "infra/event infra/manifest infra/store/firestore/layout",
 		tests: "infra/function infra/store",
 	},
+	{packages: "infra/generate/clients", outside: "none"},
+	{packages: "api/client", outside: "none"}, // generated
 	{
 		packages: "infra/gateway/...",
 		may: kit + " infra/balance infra/proxy infra/generate infra/ratelimit infra/ratelimit/memory" +
-			" infra/internal/... $/...",
-		tests: "infra/discovery/static infra/function infra/function/functiontest infra/httpserver",
+			" infra/rpc/transcode infra/internal/... $/...",
+		tests: "infra/discovery/static infra/function infra/function/functiontest infra/httpserver infra/rpc",
 	},
 
 	// What runs them. Hosts know functions by host.Instance; those that compose a system know a driver too.
@@ -139,14 +151,24 @@ var layers = []layer{
 		tests: "infra/function infra/store/memory",
 	},
 	{
+		packages: "infra/host/lambda", may: kit + " infra/host",
+		tests: "infra/function infra/store/memory infra/store/sqlite",
+	},
+	{
+		packages: "infra/host/lambdarun",
+		may: kit + " infra/function infra/host/lambda infra/host/memlimit infra/system" +
+			" infra/broker/knative infra/store/dynamodb infra/store/memory infra/store/postgres",
+	},
+	{
 		packages: "infra/host/run",
 		may: kit + " infra/function infra/host infra/host/knative infra/host/memlimit infra/httpserver infra/system" +
-			" infra/internal/... infra/broker/knative infra/store/open",
+			" infra/internal/... infra/broker/knative infra/broker/open infra/store/open",
+		tests: "infra/store/memory",
 	},
 	{
 		packages: "infra/host/local",
 		may: kit + " infra/function infra/host infra/httpserver infra/system infra/internal/..." +
-			" infra/broker/nats infra/store/sqlite",
+			" infra/broker/nats infra/broker/nats/embedded infra/store/sqlite",
 	},
 	{packages: "infra/scaffold"},
 	{packages: "infra/cli/...", may: "infra/..."},
@@ -168,7 +190,7 @@ var layers = []layer{
 	{
 		packages: "functions/*/...",
 		may: "events " + kit +
-			" infra/function infra/saga infra/journal infra/outside infra/cron infra/generate infra/flag $/...",
+			" infra/function infra/saga infra/journal infra/outside infra/cron infra/rpc infra/generate infra/flag $/...",
 		tests: "infra/function/functiontest infra/simulate infra/store/memory",
 	},
 	{packages: ".", may: "..."},
@@ -391,9 +413,9 @@ func TestLean(t *testing.T) {
 		for _, dep := range strings.Fields(goList(t, "-deps", program)) {
 			dep = strings.TrimPrefix(dep, module+"/")
 			for _, heavy := range []string{
-				"github.com/nats-io/...", "github.com/spf13/...",
+				"github.com/nats-io/nats-server/...", "github.com/spf13/...",
 				"testing", "pgregory.net/...", "github.com/anishathalye/porcupine",
-				"infra/cli/...", "infra/host/local", "infra/simulate/...", "infra/broker/nats", "infra/broker/memory",
+				"infra/cli/...", "infra/host/local", "infra/simulate/...", "infra/broker/nats/embedded", "infra/broker/memory",
 				"infra/broker/httpapi", "infra/broker/conformance/...", "infra/broker/brokertest", "infra/store/storetest",
 				"infra/function/functiontest", "infra/event/golden", "infra/event/eventtest", "cmd/ebb/...", "test/...",
 			} {

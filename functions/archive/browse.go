@@ -26,12 +26,12 @@ func (e stored) item() Item {
 // listInput has larger pages than function.Paging.
 type listInput struct {
 	Subject     string    `query:"subject" maxLength:"200" doc:"Only events about this entity."`
-	Type        string    `query:"type" maxLength:"200"`
-	Correlation string    `query:"correlation" maxLength:"200"`
+	Type        string    `query:"type" maxLength:"200" doc:"Only events of the type."`
+	Correlation string    `query:"correlation" maxLength:"200" doc:"Only events of the correlation."`
 	Since       time.Time `query:"since" doc:"Only events that arrived at this time or later."`
 	Until       time.Time `query:"until" doc:"Only events that arrived before this time."`
-	Order       string    `query:"order" enum:"asc,desc" default:"asc"`
-	Limit       int       `query:"limit" minimum:"1" maximum:"500" default:"50"`
+	Order       string    `query:"order" enum:"asc,desc" default:"asc" doc:"desc: the newest first."`
+	Limit       int       `query:"limit" minimum:"1" maximum:"500" default:"50" doc:"The most entries of a page."`
 	Cursor      string    `query:"cursor" maxLength:"100" doc:"The next of the page before."`
 }
 

@@ -168,8 +168,8 @@ func (l letter) shown(id string) DeadLetter {
 
 // listDeadInput has larger pages than function.Paging.
 type listDeadInput struct {
-	State  string `query:"state" enum:"waiting,replayed" default:"waiting"`
-	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
+	State  string `query:"state" enum:"waiting,replayed" default:"waiting" doc:"Only dead letters in the state."`
+	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"The most entries of a page."`
 	Cursor string `query:"cursor" maxLength:"1024" doc:"The next of the page before."`
 }
 
@@ -193,7 +193,7 @@ func (a *archive) listDead(
 }
 
 type deadInput struct {
-	ID string `path:"id" maxLength:"100"`
+	ID string `path:"id" maxLength:"100" doc:"The dead letter's id."`
 }
 
 type deadOutput struct{ Body DeadLetter }
@@ -218,13 +218,14 @@ func (a *archive) getDead(ctx context.Context, tx *function.Tx, in *deadInput) (
 }
 
 type mendInput struct {
-	ID   string `path:"id" maxLength:"100"`
+	ID   string `path:"id" maxLength:"100" doc:"The dead letter's id."`
 	Body struct {
 		Data json.RawMessage `json:"data" doc:"The whole new data of the event."`
 	}
 }
 
-// mendDead replaces the data of a dead letter. The new data must conform to the schema of the event's type.
+// mendDead replaces the data of a dead letter. The new data must conform to the schema of the event's type. Personal
+// fields are shown as placeholders: one that still has its placeholder keeps its value, see withData.
 func (a *archive) mendDead(ctx context.Context, tx *function.Tx, in *mendInput) (*deadOutput, error) {
 	l, err := a.find(ctx, tx, in.ID)
 	if err != nil {
@@ -242,9 +243,12 @@ func (a *archive) mendDead(ctx context.Context, tx *function.Tx, in *mendInput) 
 		if err := info.Check(compact.Bytes()); err != nil {
 			return nil, fault.Wrap(err, fault.Invalid, "the data does not conform to its schema: %v", err)
 		}
+		e, err = a.withData(ctx, tx, e, info, compact.Bytes())
+	} else {
+		e, err = withJSON(e, compact.Bytes())
 	}
-	if err := e.SetData(event.ContentType, json.RawMessage(compact.Bytes())); err != nil {
-		return nil, fault.Wrap(err, fault.Invalid, "the data cannot be put into the event")
+	if err != nil {
+		return nil, err
 	}
 	if l.Event, err = event.ToJSON(e); err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "encode a dead letter")

@@ -13,20 +13,24 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/personal"
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
 // Config holds the settings of the archive.
 type Config struct {
 	Retention time.Duration `envconfig:"EBB_ARCHIVE_RETENTION" default:"0s" desc:"how long events are stored after their arrival; 0s: for ever"`
+
+	PersonalKeys string `envconfig:"EBB_PERSONAL_KEYS" secret:"true" desc:"keys that the keys of persons are wrapped under, the same for all functions: 32 bytes in base64url, with commas between, the current one first; none: a key that everyone knows"`
 }
 
-// Validate reports a retention that is negative.
+// Validate reports a retention that is negative, and keys that are not valid.
 func (c Config) Validate() error {
+	_, err := c.systemKeys()
 	if c.Retention < 0 {
-		return errors.New("EBB_ARCHIVE_RETENTION must not be negative")
+		err = errors.Join(err, errors.New("EBB_ARCHIVE_RETENTION must not be negative"))
 	}
-	return nil
+	return err
 }
 
 type archive struct {
@@ -41,12 +45,19 @@ type archive struct {
 	dead    *store.Collection[letter]
 	keys    *store.Collection[personKeys]
 	source  string // of the events published through the API
+
+	personalKeys personal.Keys // of the system
+	hasKeys      bool          // that not everyone knows
 }
 
 // New declares the archive function.
 func New(env function.Env) (*function.Function, error) {
 	f := function.New("archive", env)
 	config, err := function.Configure[Config](f)
+	if err != nil {
+		return nil, fmt.Errorf("archive: %w", err)
+	}
+	systemKeys, err := config.systemKeys()
 	if err != nil {
 		return nil, fmt.Errorf("archive: %w", err)
 	}
@@ -70,6 +81,8 @@ func New(env function.Env) (*function.Function, error) {
 		dead:      function.Collection[letter](f, "dead_letters", store.On("state", "at"), store.Expire("expires")),
 		keys:      function.Collection[personKeys](f, "person_keys"),
 		source:    f.Source(),
+
+		personalKeys: systemKeys, hasKeys: config.PersonalKeys != "",
 	}
 	function.OnAny(f, a.store)
 	function.Prefetch(f, func(ce.Event) []store.Key { return []store.Key{a.heads.Key(headID)} })
@@ -114,7 +127,9 @@ func New(env function.Env) (*function.Function, error) {
 	}, a.getDead)
 	function.Serve(f, function.Operation{
 		Method: http.MethodPut, Path: "/api/archive/dead-letters/{id}", Access: admin,
-		Summary: "Mend the data of a dead letter",
+		Summary: "Mend the data of a dead letter", Errors: []int{http.StatusConflict},
+		Description: "Personal fields are shown with their placeholders. One whose placeholder stays keeps its value; " +
+			"another text takes its place, and is encrypted. That is a conflict when the person is erased.",
 	}, a.mendDead)
 	function.Serve(f, function.Operation{
 		Method: http.MethodPost, Path: "/api/archive/dead-letters/{id}/replay", Access: admin, Status: http.StatusAccepted,

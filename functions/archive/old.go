@@ -14,7 +14,8 @@ import (
 
 // Older versions of the archive counted their events from 1 on without gaps, in the collection events. The id of a
 // document is its position. While one of them runs beside this version it appends there and writes the head; both see
-// the endings of replays in it. A replay that an older version carries on does not read the log.
+// the endings of replays in it. A replay that an older version carries on does not read the log: docs/deploy.md says
+// what an update does about that.
 
 // countedEvent is an event as older versions stored it.
 type countedEvent struct {

@@ -18,7 +18,7 @@ var (
 	getProduct = function.Operation{
 		Method: http.MethodGet, Path: "/api/products/{id}", Access: function.Public, Summary: "Show a product",
 		Description: "With If-None-Match, 304 when the product's ETag is one of those given.",
-		Errors:      []int{http.StatusNotModified},
+		Statuses:    []int{http.StatusNotModified},
 	}
 )
 
@@ -35,8 +35,8 @@ func (c *catalog) list(ctx context.Context, tx *function.Tx, in *listInput) (*fu
 }
 
 type getInput struct {
-	ID          string `path:"id" maxLength:"128"`
-	IfNoneMatch string `header:"If-None-Match"`
+	ID          string `path:"id" maxLength:"128" doc:"The product's id."`
+	IfNoneMatch string `header:"If-None-Match" doc:"ETags that the caller has; 304 if one is the product's."`
 }
 
 type productOutput struct {

@@ -58,8 +58,8 @@ func (c *catalog) add(ctx context.Context, tx *function.Tx, in *addInput) (*prod
 }
 
 type changeInput struct {
-	ID      string `path:"id" maxLength:"128"`
-	IfMatch string `header:"If-Match"`
+	ID      string `path:"id" maxLength:"128" doc:"The product's id."`
+	IfMatch string `header:"If-Match" doc:"The ETag of the version that is changed."`
 	Body    struct {
 		Name  *string `json:"name,omitempty" doc:"1 to 500 characters."`
 		Price *Money  `json:"price,omitempty"`
@@ -96,8 +96,8 @@ func (c *catalog) change(ctx context.Context, tx *function.Tx, in *changeInput) 
 }
 
 type removeInput struct {
-	ID      string `path:"id" maxLength:"128"`
-	IfMatch string `header:"If-Match"`
+	ID      string `path:"id" maxLength:"128" doc:"The product's id."`
+	IfMatch string `header:"If-Match" doc:"The ETag of the version that is changed."`
 }
 
 func (c *catalog) remove(ctx context.Context, tx *function.Tx, in *removeInput) (*struct{}, error) {

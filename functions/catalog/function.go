@@ -1,10 +1,16 @@
 package catalog
 
 import (
+	_ "embed"
+
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/rpc"
 	"github.com/ebb-dev/ebb/infra/store"
 )
+
+//go:embed catalogv1/catalog.binpb
+var schema []byte
 
 type catalog struct {
 	products *store.Collection[product]
@@ -20,5 +26,6 @@ func New(env function.Env) (*function.Function, error) {
 	function.Serve(f, addProduct, c.add)
 	function.Serve(f, changeProduct, c.change)
 	function.Serve(f, removeProduct, c.remove)
+	rpc.Serve(f, "ebb.catalog.v1.CatalogService", schema)
 	return f, nil
 }

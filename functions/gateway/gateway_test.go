@@ -195,7 +195,9 @@ func TestHealthPath(t *testing.T) {
 	if method := <-checked; method != http.MethodGet {
 		t.Errorf("the check is a %s", method)
 	}
-	for variable, value := range map[string]string{"EBB_HEALTH_PATH": "health", "EBB_SLOW_START": "-1s", "EBB_ACCESS_LOG": "2"} {
+	for variable, value := range map[string]string{
+		"EBB_HEALTH_PATH": "health", "EBB_SLOW_START": "-1s", "EBB_ACCESS_LOG": "2",
+	} {
 		env.Lookup = config.Map(map[string]string{variable: value})
 		if _, err := product.New(env); err == nil || !strings.Contains(err.Error(), variable) {
 			t.Errorf("%s=%s: got %v", variable, value, err)

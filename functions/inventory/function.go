@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	_ "embed"
 	"net/http"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
@@ -8,8 +9,12 @@ import (
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/rpc"
 	"github.com/ebb-dev/ebb/infra/store"
 )
+
+//go:embed inventoryv1/inventory.binpb
+var schema []byte
 
 // New declares the inventory function.
 func New(env function.Env) (*function.Function, error) {
@@ -27,6 +32,7 @@ func New(env function.Env) (*function.Function, error) {
 		Summary:     "Set the available stock of a product",
 		Description: "Reserved and shipped stock stay the same; initial is the sum of all three.",
 	}, i.put)
+	rpc.Serve(f, "ebb.inventory.v1.InventoryService", schema)
 	function.Prefetch(f, func(e ce.Event) []store.Key { return []store.Key{i.reservations.Key(e.Subject())} })
 	function.On(f, events.InventoryReserve, i.reserve)
 	function.On(f, events.InventoryRelease, i.release)

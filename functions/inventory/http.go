@@ -8,11 +8,11 @@ import (
 )
 
 type stockID struct {
-	ProductID string `path:"product_id" minLength:"1" maxLength:"128"`
+	ProductID string `path:"product_id" minLength:"1" maxLength:"128" doc:"The product's id."`
 }
 
 type countedStock struct {
-	ProductID string `path:"product_id" minLength:"1" maxLength:"128"`
+	ProductID string `path:"product_id" minLength:"1" maxLength:"128" doc:"The product's id."`
 	Body      struct {
 		Available int `json:"available" minimum:"0" maximum:"1000000000" doc:"May be ordered; not counting reserved stock."`
 	}

@@ -61,7 +61,7 @@ func (n *notifications) save(
 }
 
 type recipientInput struct {
-	ID string `path:"id" minLength:"1" maxLength:"128"`
+	ID string `path:"id" minLength:"1" maxLength:"128" doc:"The user's id."`
 }
 
 type recipientOutput struct {

@@ -17,7 +17,7 @@ var cancelOrder = function.Operation{
 }
 
 type cancelInput struct {
-	ID   string `path:"id" minLength:"1" maxLength:"128"`
+	ID   string `path:"id" minLength:"1" maxLength:"128" doc:"The order's id."`
 	Body *struct {
 		Reason string `json:"reason,omitempty" maxLength:"500"`
 	}

@@ -1,11 +1,13 @@
 package orders
 
 import (
+	_ "embed"
 	"errors"
 	"time"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/rpc"
 	"github.com/ebb-dev/ebb/infra/saga"
 	"github.com/ebb-dev/ebb/infra/store"
 )
@@ -22,6 +24,9 @@ func (c Config) Validate() error {
 	}
 	return nil
 }
+
+//go:embed ordersv1/orders.binpb
+var schema []byte
 
 type orders struct {
 	f        *function.Function
@@ -64,6 +69,7 @@ func NewVersion(
 	function.Serve(f, listOrders, s.list)
 	function.Serve(f, getOrder, s.get)
 	function.Serve(f, cancelOrder, s.cancel)
+	rpc.Serve(f, "ebb.orders.v1.OrderService", schema)
 	function.On(f, events.ProductChanged, s.productChanged)
 	function.Emits(f, events.OrderPlaced, events.OrderConfirmed, events.OrderCancelled, events.InventoryShip)
 	return f, nil

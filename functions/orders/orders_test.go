@@ -584,6 +584,27 @@ func TestPrices(t *testing.T) {
 	}
 }
 
+// A price that has changed since the customer saw it is not charged: the order is refused if the total is another one.
+func TestExpectedTotal(t *testing.T) {
+	h := shop(t)
+	expecting := func(amount int64, currency string) map[string]any {
+		b := body(of("apple", 2))
+		b["expected_total"] = events.Money{Amount: amount, Currency: currency}
+		return b
+	}
+	post(h, expecting(300, "EUR")).Expect(http.StatusAccepted)
+	wantEmitted(h, "orders.placed inventory.reserve clock.schedule")
+	h.MustDeliver(changed(product("apple", 3, 170, "EUR")))
+	for _, b := range []map[string]any{expecting(300, "EUR"), expecting(340, "USD")} {
+		r := post(h, b).Expect(http.StatusConflict)
+		if !strings.Contains(string(r.Body), "340 EUR") || !strings.Contains(string(r.Body), "body.expected_total") {
+			t.Errorf("got %s", r.Body)
+		}
+		wantEmitted(h, "")
+	}
+	post(h, expecting(340, "EUR")).Expect(http.StatusAccepted)
+}
+
 // An order is visible to its customer and to admins; a list has the caller's own orders, newest first, in pages.
 func TestVisibility(t *testing.T) {
 	h := shop(t)

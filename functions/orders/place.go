@@ -21,9 +21,10 @@ var placeOrder = function.Operation{
 	Method: http.MethodPost, Path: "/api/orders", Summary: "Place an order", Status: http.StatusAccepted,
 	Description: "The response comes at once; Location is where the order's progress can be read. With Prefer: " +
 		"wait=N (RFC 7240, at most 60 seconds) the response comes when the order has ended, with 200, or " +
-		"after that time, with 202.",
+		"after that time, with 202. With expected_total an order that costs something else now is refused with 409.",
+	Errors: []int{http.StatusConflict},
 	Access: function.Only(auth.RoleCustomer), Idempotency: function.Required,
-	Deadline: (maxWait + 15) * time.Second, Errors: []int{http.StatusUnprocessableEntity},
+	Deadline: (maxWait + 15) * time.Second, Statuses: []int{http.StatusOK},
 }
 
 type orderedLine struct {
@@ -38,6 +39,7 @@ type placeInput struct {
 		Payment struct {
 			Token string `json:"token" minLength:"1" maxLength:"500" doc:"A one-time token of the payment provider."`
 		} `json:"payment"`
+		Expected *events.Money `json:"expected_total,omitempty" doc:"What the customer was shown; 409 if it is another."`
 	}
 }
 
@@ -52,6 +54,11 @@ func (s *orders) place(ctx context.Context, tx *function.Tx, in *placeInput) (*p
 	lines, total, err := s.price(ctx, tx, in.Body.Lines)
 	if err != nil {
 		return nil, err
+	}
+	if shown := in.Body.Expected; shown != nil && *shown != total {
+		why := fmt.Sprintf("the order costs %d %s now, in minor units", total.Amount, total.Currency)
+		return nil, fault.New(fault.Conflict, "%s", why).
+			With(fault.Detail{Location: "body.expected_total", Message: why})
 	}
 	o := order{
 		CustomerID: tx.Principal().Subject, Lines: lines, Total: total, Token: in.Body.Payment.Token, CreatedAt: tx.Now(),

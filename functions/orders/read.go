@@ -26,7 +26,7 @@ var (
 var byCustomer = store.On("state.customer_id", "state.id")
 
 type orderID struct {
-	ID string `path:"id" minLength:"1" maxLength:"128"`
+	ID string `path:"id" minLength:"1" maxLength:"128" doc:"The order's id."`
 }
 
 type orderOutput struct{ Body Order }

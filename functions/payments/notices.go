@@ -23,7 +23,7 @@ const noticeRetention = 7 * 24 * time.Hour
 var lookPolicy = outside.Policy{Deadline: 10 * time.Second, GiveUp: 24 * time.Hour}
 
 type webhookInput struct {
-	Signature string `header:"Stripe-Signature" maxLength:"4096"`
+	Signature string `header:"Stripe-Signature" maxLength:"4096" doc:"Stripe's signature of the body."`
 	RawBody   []byte
 }
 

@@ -1,6 +1,7 @@
 package users
 
 import (
+	_ "embed"
 	"errors"
 	"fmt"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/rpc"
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
@@ -50,6 +52,9 @@ func (c Config) Validate() error {
 
 // smallBody, in bytes, is enough for any request here, at six bytes of JSON for each character.
 const smallBody = 16 << 10
+
+//go:embed usersv1/users.binpb
+var schema []byte
 
 type users struct {
 	config Config
@@ -103,5 +108,6 @@ func New(env function.Env) (*function.Function, error) {
 	function.Serve(f, deleteUser, u.remove)
 	function.Serve(f, listUsers, u.list)
 	function.Serve(f, showKeys, u.keys)
+	rpc.Serve(f, "ebb.users.v1.UserService", schema)
 	return f, nil
 }

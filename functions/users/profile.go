@@ -40,7 +40,7 @@ var (
 )
 
 type oneUser struct {
-	ID string `path:"id" maxLength:"128"`
+	ID string `path:"id" maxLength:"128" doc:"The user's id."`
 }
 
 // find returns a user whom the actor may see and change, and the actor.
@@ -71,7 +71,7 @@ func (u *users) get(ctx context.Context, tx *function.Tx, in *oneUser) (*userOut
 }
 
 type changeInput struct {
-	ID   string `path:"id" maxLength:"128"`
+	ID   string `path:"id" maxLength:"128" doc:"The user's id."`
 	Body struct {
 		Name            *string  `json:"name,omitempty" doc:"1 to 200 characters."`
 		Email           *string  `json:"email,omitempty" maxLength:"320"`

@@ -40,6 +40,28 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
+// Spellings of one address are one address: composed and decomposed characters, a domain in Unicode and in Punycode.
+func TestSpellingsOfAnAddress(t *testing.T) {
+	for canonical, spellings := range map[string][]string{
+		"ada@bücher.example": {
+			"ada@xn--bcher-kva.example", "Ada@XN--BCHER-KVA.example", "ada@bu\u0308cher.example", "ADA@BÜCHER.EXAMPLE",
+		},
+		"zoë@example.com": {"zoe\u0308@example.com", "ZOË@example.com"},
+		"a@my_host":       {"A@MY_HOST"}, // no name of the DNS, and left as it is
+		"no-address":      {"No-Address"},
+		"":                {" "},
+	} {
+		for _, spelling := range append(spellings, canonical) {
+			if got := users.Normalise(spelling); got != canonical {
+				t.Errorf("%q becomes %q, want %q", spelling, got, canonical)
+			}
+			if got := users.Normalise(users.Normalise(spelling)); got != canonical {
+				t.Errorf("%q becomes %q at the second time, want %q", spelling, got, canonical)
+			}
+		}
+	}
+}
+
 func TestNamesAndPasswords(t *testing.T) {
 	for name, good := range map[string]bool{
 		"Ada": true, "李": true, strings.Repeat("ä", 200): true,

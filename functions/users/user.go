@@ -10,6 +10,9 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"golang.org/x/net/idna"
+	"golang.org/x/text/unicode/norm"
+
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
@@ -74,9 +77,17 @@ const (
 	maxPassword = 128
 )
 
-// normalise returns the same form for two spellings of one address. Strictly the part before the @ may be
-// told apart by case; no mail provider of today does, and people mistype it.
-func normalise(email string) string { return strings.ToLower(strings.TrimSpace(email)) }
+// normalise returns the same form for all spellings of one address: lower case, composed characters (NFC, RFC 6532
+// section 3.1), and the domain in Unicode, which users type, for one in Punycode (RFC 5891). Strictly the part before
+// the @ may be told apart by case; no mail provider of today does, and people mistype it.
+func normalise(email string) string {
+	email = norm.NFC.String(strings.ToLower(strings.TrimSpace(email)))
+	at := strings.LastIndexByte(email, '@')
+	if domain, err := idna.Lookup.ToUnicode(email[at+1:]); err == nil && at >= 0 {
+		email = email[:at+1] + domain
+	}
+	return email
+}
 
 // emailKey returns the id of an address's claim: a hash, since an id must suit every store and a
 // store may show ids where it does not show documents.

@@ -36,7 +36,7 @@ type Line struct {
 
 type listOrdersInput struct {
 	CustomerID string `query:"customer_id" maxLength:"128" doc:"For administrators: only orders of this customer."`
-	Status     string `query:"status" enum:"pending,confirmed,cancelled"`
+	Status     string `query:"status" enum:"pending,confirmed,cancelled" doc:"Only orders with the status."`
 	function.Paging
 }
 
@@ -136,7 +136,7 @@ type Day struct {
 type listRevenueInput struct {
 	From   string `query:"from" format:"date" doc:"The first day."`
 	To     string `query:"to" format:"date" doc:"The last day."`
-	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"400"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"400" doc:"The most entries of a page."`
 	Cursor string `query:"cursor" maxLength:"1024" doc:"The next of the page before."`
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker/httpapi"
 	"github.com/ebb-dev/ebb/infra/broker/memory"
 	"github.com/ebb-dev/ebb/infra/broker/nats"
+	_ "github.com/ebb-dev/ebb/infra/broker/nats/embedded"
 	"github.com/ebb-dev/ebb/infra/httpserver"
 )
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -17,6 +18,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/broker/open"
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/host/local"
 	"github.com/ebb-dev/ebb/infra/host/memlimit"
@@ -33,6 +36,7 @@ type devConfig struct {
 	Hosts    string        `envconfig:"EBB_HOSTS" desc:"more host names to accept, with commas; * for any"`
 	Origins  string        `envconfig:"EBB_CORS_ORIGINS" desc:"origins whose scripts may call, with commas; * for any"`
 	Data     string        `envconfig:"EBB_DATA" desc:"directory of the data"`
+	Broker   string        `envconfig:"EBB_BROKER" desc:"URL of the broker; none: a server in this process"`
 	Idle     time.Duration `envconfig:"EBB_IDLE" default:"60s" desc:"time without work after which a function is stopped"`
 	Log      time.Duration `envconfig:"EBB_LOG_RETENTION" default:"168h" desc:"how long the broker's log keeps events for a function that is not there any more; negative: for ever"`
 	Issuer   string        `envconfig:"EBB_ISSUER" default:"ebb" desc:"the iss claim of tokens"`
@@ -48,6 +52,11 @@ func (c devConfig) Validate() error {
 	}
 	if c.Idle <= 0 {
 		violations = append(violations, errors.New("EBB_IDLE must be more than 0"))
+	}
+	if c.Broker != "" {
+		if _, err := open.ByURL(c.Broker); err != nil {
+			violations = append(violations, fmt.Errorf("EBB_BROKER %w", err))
+		}
 	}
 	if c.Log == 0 {
 		violations = append(violations, errors.New("EBB_LOG_RETENTION must not be 0"))
@@ -81,6 +90,8 @@ func (a *app) devCommand() *cobra.Command {
 
 With --watch it is built again and restarted when a file of the module changes. The old process serves until the new
 one is built; errors of the compiler are shown here and at the address. The data is kept.
+
+EBB_BROKER names another broker by its URL, such as nats://HOST:4222; see docs/brokers.md.
 
 Its log is also written to the data directory: the logs command shows it.`,
 		Example: a.example(`
@@ -249,10 +260,16 @@ func (a *app) host(ctx context.Context, cfg devConfig, lookup config.Lookup, wat
 	if err != nil {
 		return err
 	}
+	var opener broker.Opener
+	if cfg.Broker != "" {
+		if opener, err = open.ByURL(cfg.Broker); err != nil {
+			return err
+		}
+	}
 	named := map[string]string{"EBB_ADMIN_EMAIL": admin.Email, "EBB_ADMIN_PASSWORD": admin.Password}
 	host, err := local.New(ctx, local.Config{
 		Dir: cfg.Data, Idle: cfg.Idle, LogRetention: cfg.Log, Lookup: lookup, Telemetry: watch,
-		System:   a.system,
+		System: a.system, Broker: opener,
 		Loopback: onLoopback(listener.Addr()), Hosts: list(cfg.Hosts), Origins: list(cfg.Origins),
 		Claims:  local.Claims{Issuer: cfg.Issuer, Audience: cfg.Audience},
 		Secrets: map[string]config.Lookup{"users": config.Map(named)},
@@ -265,7 +282,11 @@ func (a *app) host(ctx context.Context, cfg devConfig, lookup config.Lookup, wat
 		defer cancel()
 		err = errors.Join(err, host.Close(drain))
 	}()
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true) // for gRPC
 	server := httpserver.New(host.Handler())
+	server.Protocols = &protocols
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(httpserver.Listener(listener)) }()
 

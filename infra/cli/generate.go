@@ -19,9 +19,10 @@ func (a *app) generateCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "generate",
 		Short: "Write the files that are derived from the functions, or check that they are up to date",
-		Long: `Write the files that are derived from the functions: OpenAPI, AsyncAPI, the input of Terraform, and
-		golden files for new event types. Golden files that exist are never changed. In a product that has the
-		folder functions/testdata/documents also recordings of new forms of stored documents.`,
+		Long: `Write the files that are derived from the functions: OpenAPI with its clients in Go and TypeScript,
+		AsyncAPI, the input of Terraform, and golden files for new event types. Golden files that exist are never
+		changed. In a product that has the folder functions/testdata/documents also recordings of new forms of stored
+		documents.`,
 		Example: a.example(`
 		$ generate
 		$ generate --check                  for CI: writes nothing, fails if a file is stale`),

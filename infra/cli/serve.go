@@ -29,8 +29,8 @@ func (a *app) serveCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "serve FUNCTION",
 		Short: "Host one function as a plain server on this machine",
-		Long: `Host one function as a plain server on this machine, with the settings of the image: EBB_STORE, K_SINK,
-EBB_VERIFICATION_KEYS and those of the function.
+		Long: `Host one function as a plain server on this machine, with the settings of the image: EBB_STORE, EBB_BROKER or
+K_SINK, EBB_VERIFICATION_KEYS and those of the function. With EBB_BROKER its events come from that broker.
 
 With --discovery the instance registers itself with Consul and reports to its check whether it is ready. After SIGTERM
 it first removes itself, then serves what still comes, and ends. A gateway finds the instances of all functions so.`,

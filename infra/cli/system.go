@@ -1,9 +1,13 @@
 package cli
 
 import (
+	"fmt"
+
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/generate"
+	"github.com/ebb-dev/ebb/infra/generate/clients"
 	"github.com/ebb-dev/ebb/infra/personal"
+	"github.com/ebb-dev/ebb/infra/rpc/transcode"
 	"github.com/ebb-dev/ebb/infra/system"
 )
 
@@ -32,6 +36,11 @@ func derivedFiles(s system.System) ([]derivedFile, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, d := range declared.Functions {
+		if err := transcode.Check(d.Function); err != nil {
+			return nil, fmt.Errorf("%s: %w", d.Name, err)
+		}
+	}
 	openAPI, err := generate.OpenAPI(s.Documents, declared)
 	if err != nil {
 		return nil, err
@@ -40,8 +49,19 @@ func derivedFiles(s system.System) ([]derivedFile, error) {
 	if err != nil {
 		return nil, err
 	}
+	goClient, err := clients.Go(openAPI)
+	if err != nil {
+		return nil, err
+	}
+	module, types, err := clients.TypeScript(openAPI)
+	if err != nil {
+		return nil, err
+	}
 	terraform, err := generate.Terraform(declared)
 	return []derivedFile{
+		{"api/client/client.go", goClient},
+		{"api/typescript/client.d.ts", types},
+		{"api/typescript/client.js", module},
 		{"api/openapi.json", openAPI},
 		{"api/asyncapi.json", asyncAPI},
 		{"terraform/manifest.json", terraform},

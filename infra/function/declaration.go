@@ -97,7 +97,7 @@ func (f *Function) manifest() manifest.Function {
 	m := manifest.Function{
 		Name: f.name, Emits: f.emitted(), Settings: append(slices.Clip(f.settings), f.personalSettings()...),
 		Schedules: f.schedules, Calls: f.calls, Ticks: f.tick != nil, DeadLetters: f.deadLetter != nil,
-		Gateway: f.http != nil,
+		Gateway: f.http != nil, Services: f.services,
 	}
 	for _, r := range f.routes {
 		m.Routes = append(m.Routes, r.Route)

@@ -42,7 +42,9 @@ type Function struct {
 	settingsChecks []func(config.Lookup) error
 	schedules      []manifest.Schedule
 	calls          []manifest.Call
+	services       []manifest.Service
 	storesPersonal bool
+	sealing        map[string]sealing // by collection
 	prefetch       func(e ce.Event) []store.Key
 	delivery       broker.Tuning
 	followUp       *followUp // nil: none

@@ -35,9 +35,24 @@ func (i instance) DeclareSchedule(s manifest.Schedule) { i.schedules = append(i.
 // DeclareCall adds an outside call to the manifest, for package outside. It is called while the function is declared.
 func (i instance) DeclareCall(c manifest.Call) { i.calls = append(i.calls, c) }
 
+// DeclareService adds an RPC service to the manifest, for package rpc. It is called while the function is declared.
+func (i instance) DeclareService(s manifest.Service) { i.services = append(i.services, s) }
+
 // DeclarePersonal notes that the function stores encrypted personal data, for packages journal and outside. It is
 // called while the function is declared.
 func (i instance) DeclarePersonal() { i.storesPersonal = true }
+
+// SealStored has the documents of a collection rewritten in the background whose personal fields were stored before the
+// fields were personal, for package journal. The fields are a text that names them. It is called while the function is
+// declared.
+func (i instance) SealStored(
+	collection, fields string, rewrite func(ctx context.Context, tx *store.Tx, id string) (changed bool, err error),
+) {
+	if i.sealing == nil {
+		i.sealing = map[string]sealing{}
+	}
+	i.sealing[collection] = sealing{fields, rewrite}
+}
 
 // startStopper is a handler that does something while the function runs.
 type startStopper interface {

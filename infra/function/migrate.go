@@ -16,6 +16,9 @@ import (
 //
 // While two versions run beside each other, the older one may write its form behind the portion. So a pass that has
 // found something to migrate is followed by another an hour later, until one finds nothing.
+//
+// In the same way the personal fields of documents are encrypted that were stored before a field was personal. Here the
+// older version writes the field in the clear and nobody sees it, so there are two passes at least, an hour apart.
 const (
 	backfillInterval = time.Second
 	backfillLimit    = 50 // documents of a portion
@@ -34,6 +37,15 @@ type migration struct {
 	Total    int       `json:"total"` // documents that all passes have migrated
 	Next     time.Time `json:"next"`  // no portion is due before
 	Finished bool      `json:"finished"`
+
+	Sealed string `json:"sealed,omitempty"` // the personal fields that are being encrypted; see sealing
+	Passes int    `json:"passes,omitempty"` // that have ended
+}
+
+// sealing is how the personal fields of a collection are encrypted.
+type sealing struct {
+	fields  string
+	rewrite func(ctx context.Context, tx *store.Tx, id string) (changed bool, err error)
 }
 
 var migrations = store.NewCollection[migration](migrationsName)
@@ -44,10 +56,10 @@ type backfill struct {
 	finished atomic.Bool  // every collection is; a new version of the function begins anew
 }
 
-// migrating returns the collections that have migrations.
+// migrating returns the collections that have migrations or fields to encrypt.
 func (f *Function) migrating() (all []store.Spec) {
 	for _, spec := range f.schema {
-		if len(spec.Steps) > 0 {
+		if spec.Rewrite = f.sealing[spec.Name].rewrite; len(spec.Steps) > 0 || spec.Rewrite != nil {
 			all = append(all, spec)
 		}
 	}
@@ -56,12 +68,14 @@ func (f *Function) migrating() (all []store.Spec) {
 
 // migrate migrates a portion, if one is due. A failure is logged, and tried again later.
 func (f *Function) migrate(ctx context.Context, db store.Driver) {
-	specs, now := f.migrating(), f.env.Now()
-	next := f.backfill.next.Load()
-	if len(specs) == 0 || f.backfill.finished.Load() || now.UnixNano() < next ||
-		!f.backfill.next.CompareAndSwap(next, now.Add(backfillInterval).UnixNano()) {
+	if f.backfill.finished.Load() {
 		return
 	}
+	now, next := f.env.Now(), f.backfill.next.Load()
+	if now.UnixNano() < next || !f.backfill.next.CompareAndSwap(next, now.Add(backfillInterval).UnixNano()) {
+		return
+	}
+	specs := f.migrating()
 	finished := true
 	for _, spec := range specs {
 		done, err := f.migrateSome(ctx, db, spec, now.UTC(), nil)
@@ -92,8 +106,8 @@ func (f *Function) migrateSome(
 			m.Finished = true
 			return nil
 		}
-		if m.Revision < len(spec.Steps) {
-			m = migration{Revision: len(spec.Steps), Total: m.Total}
+		if fields := f.sealing[spec.Name].fields; m.Revision < len(spec.Steps) || m.Sealed != fields {
+			m = migration{Revision: len(spec.Steps), Total: m.Total, Sealed: fields}
 		}
 		if ended = false; m.Finished || now.Before(m.Next) {
 			return nil
@@ -112,7 +126,8 @@ func (f *Function) migrateSome(
 			m.Failed = p.Failed.Error()
 		}
 		if ended = !p.More; ended {
-			m.Finished = m.Migrated == 0 && m.Failed == ""
+			m.Passes++
+			m.Finished = m.Migrated == 0 && m.Failed == "" && (spec.Rewrite == nil || m.Passes > 1)
 			m.Next = now.Add(backfillAgain)
 			m.After = ""
 		}

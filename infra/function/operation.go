@@ -78,7 +78,8 @@ type Operation struct {
 	Idempotency Idempotency
 	MaxBody     int64         // bytes; 0: 1 MiB
 	Deadline    time.Duration // for the handler, or less when the gateway says so (Ebb-Timeout); 0: 30 seconds
-	Errors      []int         // statuses to document besides the usual ones
+	Errors      []int         // statuses of failures to document besides the usual ones
+	Statuses    []int         // that the handler sets besides Status: below 300 with the same body, 304 with none
 	Hidden      bool          // left out of OpenAPI
 	Policy      policy.Policy // what a gateway does with the requests; an environment may change it
 
@@ -224,36 +225,33 @@ func (f *Function) describe(op Operation, c codec) huma.Operation {
 	}
 	schemas := f.api.OpenAPI().Components.Schemas
 	h.Responses = op.failures(schemas)
-	h.Responses[strconv.Itoa(op.Status)] = c.describe(schemas, op)
+	for _, status := range append([]int{op.Status}, op.Statuses...) {
+		h.Responses[strconv.Itoa(status)] = c.describe(schemas, op, status)
+	}
 	return h
 }
 
-// failures returns the responses that are not a success: problem documents.
+// failures returns the responses that are not a success: problem documents. Those that a request can have whatever the
+// operation does are added by package generate.
 func (op Operation) failures(schemas huma.Registry) map[string]*huma.Response {
-	statuses := slices.Clone(op.Errors)
+	statuses := append(slices.Clone(op.Errors), http.StatusUnprocessableEntity, http.StatusInternalServerError)
 	if !op.Access.public {
 		statuses = append(statuses, http.StatusUnauthorized)
 		if len(op.Access.roles) > 0 {
 			statuses = append(statuses, http.StatusForbidden)
 		}
 	}
-	if len(op.Policy.Rate) > 0 && !slices.Contains(statuses, http.StatusTooManyRequests) {
-		statuses = append(statuses, http.StatusTooManyRequests)
-	}
 	if strings.Contains(op.Path, "{") {
 		statuses = append(statuses, http.StatusNotFound)
 	}
-	if op.takesKey() && len(statuses) > 0 { // without any, "default" stands for all
+	if op.unsafe() { // of units that change the same documents one may lose every race
 		statuses = append(statuses, http.StatusConflict)
 	}
 	content := map[string]*huma.MediaType{
 		problem.ContentType: {Schema: schemas.Schema(reflect.TypeFor[problem.Problem](), true, "Problem")},
 	}
-	if len(statuses) == 0 {
-		return map[string]*huma.Response{"default": {Description: "Error", Content: content}}
-	}
 	responses := map[string]*huma.Response{}
-	for _, status := range append(statuses, http.StatusUnprocessableEntity, http.StatusInternalServerError) {
+	for _, status := range statuses {
 		responses[strconv.Itoa(status)] = &huma.Response{Description: http.StatusText(status), Content: content}
 	}
 	return responses

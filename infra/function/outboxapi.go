@@ -52,11 +52,11 @@ func quarantinedOf(d store.Document) (q quarantinedEntry, ok bool) {
 }
 
 type entryInput struct {
-	ID string `path:"id" minLength:"1" maxLength:"200"`
+	ID string `path:"id" minLength:"1" maxLength:"200" doc:"The entry's id."`
 }
 
 type dropInput struct {
-	ID   string `path:"id" minLength:"1" maxLength:"200"`
+	ID   string `path:"id" minLength:"1" maxLength:"200" doc:"The entry's id."`
 	Body struct {
 		Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"For the record."`
 	}

@@ -12,7 +12,7 @@ import "github.com/ebb-dev/ebb/infra/store"
 // fit the order of the list, is refused with 422. A page may have fewer entries than the limit and still have a next
 // one; only a page without a next is the last.
 type Paging struct {
-	Limit  int    `query:"limit" minimum:"1" maximum:"100" default:"20"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"100" default:"20" doc:"The most entries of a page."`
 	Cursor string `query:"cursor" maxLength:"1024" doc:"The next of the page before."`
 }
 

@@ -262,6 +262,9 @@ func (i instance) SealPersonal(
 	return sealedText + sealed, err
 }
 
+// IsSealedPersonal reports whether a text is one that SealPersonal has encrypted.
+func (i instance) IsSealedPersonal(text string) bool { return strings.HasPrefix(text, sealedText) }
+
 // OpenPersonal returns the text that SealPersonal has encrypted; the placeholder when the person is erased. A text that
 // is not encrypted is returned as it is: it was stored before.
 func (i instance) OpenPersonal(

@@ -37,9 +37,10 @@ func codecOf(t reflect.Type) codec {
 	return c
 }
 
-func (c codec) describe(schemas huma.Registry, op Operation) *huma.Response {
-	r := &huma.Response{Description: http.StatusText(op.Status)}
-	if c.body >= 0 {
+// describe returns the response of the operation with a status.
+func (c codec) describe(schemas huma.Registry, op Operation, status int) *huma.Response {
+	r := &huma.Response{Description: http.StatusText(status)}
+	if c.body >= 0 && status != http.StatusNoContent && status != http.StatusNotModified {
 		t := c.typ.Field(c.body).Type
 		r.Content = map[string]*huma.MediaType{"application/json": {Schema: huma.SchemaFromType(schemas, t)}}
 		if s := schemas.Schema(t, true, operationID(op)+"-response"); s != nil {

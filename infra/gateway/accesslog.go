@@ -22,10 +22,8 @@ func (g *Gateway) logAccess(next Handler) Handler {
 				level = slog.LevelError
 			}
 			share := g.cfg.AccessLog
-			if share == 0 || !g.cfg.Logger.Enabled(ctx, level) {
-				return
-			}
-			if level < slog.LevelError && share < 1 && rand.Float64() >= share {
+			passed := level < slog.LevelError && share < 1 && rand.Float64() >= share
+			if share == 0 || passed || !g.cfg.Logger.Enabled(ctx, level) {
 				return
 			}
 			attrs := make([]slog.Attr, 0, 10)

@@ -14,7 +14,6 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/policy"
-	"github.com/ebb-dev/ebb/infra/problem"
 )
 
 // Composition is a GET operation whose answer is an object of the answers of several operations. Its caller needs a
@@ -68,7 +67,6 @@ func (p Part) check() error {
 
 // describe returns the OpenAPI description of the operation.
 func (c Composition) describe() map[string]any {
-	problemContent := map[string]any{problem.ContentType: map[string]any{}}
 	members := map[string]any{"missing": map[string]any{
 		"type": "array", "items": map[string]any{"type": "string"}, "description": "Parts that are not available just now.",
 	}}
@@ -79,14 +77,12 @@ func (c Composition) describe() map[string]any {
 	return map[string]any{
 		"operationId": c.OperationID, "summary": c.Summary, "tags": []string{"gateway"},
 		"description": "Composed of several functions at once. A part that does not answer in time is left out, or has a " +
-			"fallback, and is named in `missing`.",
+			"fallback, and is named in `missing`. Without any part, or without a required one, the answer is 503.",
 		"security": []any{map[string]any{"bearer": []string{}}},
 		"responses": map[string]any{
 			"200": map[string]any{"description": "OK", "content": map[string]any{"application/json": map[string]any{
 				"schema": map[string]any{"type": "object", "required": []string{"missing"}, "properties": members},
 			}}},
-			"401": map[string]any{"description": "Unauthorized", "content": problemContent},
-			"503": map[string]any{"description": "No part, or not a required one, is available", "content": problemContent},
 		},
 	}
 }

@@ -33,7 +33,8 @@ var ownOperations []byte
 // OpenAPI returns the OpenAPI description of what a gateway itself serves, with the compositions.
 func OpenAPI(compositions ...Composition) []byte {
 	var doc struct {
-		Paths map[string]any `json:"paths"`
+		Paths      map[string]any `json:"paths"`
+		Components map[string]any `json:"components"`
 	}
 	err := json.Unmarshal(ownOperations, &doc)
 	for _, c := range compositions {

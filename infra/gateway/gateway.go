@@ -35,7 +35,7 @@ type Config struct {
 	Authenticator auth.Authenticator   // checks credentials; nil refuses all of them
 	Telemetry     *telemetry.Telemetry // nil: none
 	Logger        *slog.Logger         // nil: slog.Default
-	AccessLog     float64              // the share of requests that get a line, 0 to 1; above 0, failed ones all do
+	AccessLog     float64              // the share of requests with a line, 0 to 1; above 0, all failed ones have one
 	Now           func() time.Time     // nil: time.Now
 
 	Documents    generate.Product // how /openapi.json and /asyncapi.json name the product
@@ -59,6 +59,7 @@ type Gateway struct {
 	caches      *caches
 	prewarmer   discovery.Prewarmer // nil: functions start in no time
 	handle      Handler
+	rpc         *calls // nil: no function has an RPC service
 
 	guarding sync.Mutex
 	guards   map[string]*guard // by the name of the operation
@@ -88,6 +89,8 @@ func New(cfg Config) (*Gateway, error) {
 		_, err := cors.NewMiddleware(corsConfig(cfg.Origins))
 		errs = append(errs, err)
 	}
+	calls, faults := g.newCalls()
+	g.rpc, errs = calls, append(errs, faults...)
 	for _, d := range cfg.System.Functions {
 		errs = append(errs, g.connect(d.Function))
 	}
@@ -133,6 +136,14 @@ func (g *Gateway) chain() []Middleware {
 
 // ServeHTTP implements http.Handler.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if g.rpc != nil && g.rpc.serve(w, r) {
+		return
+	}
+	g.serveOperation(w, r)
+}
+
+// serveOperation serves a request that is no call.
+func (g *Gateway) serveOperation(w http.ResponseWriter, r *http.Request) {
 	x := &Exchange{Request: r, table: g.table.Load(), response: response{ResponseWriter: w}}
 	x.Writer = &x.response
 	g.handle(x)

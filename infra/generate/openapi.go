@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/ebb-dev/ebb/infra/manifest"
@@ -14,25 +15,32 @@ const schemaRef = "#/components/schemas/"
 // OpenAPI returns one OpenAPI 3.1 document of the operations of all functions of a system. Different schemas with the
 // same name in two functions get the function's name as a prefix.
 func OpenAPI(product Product, system manifest.System) ([]byte, error) {
-	m := merged{paths: object{}, schemas: object{}, operations: map[string]string{}}
+	m := merged{
+		paths: object{}, schemas: object{}, operations: map[string]string{}, failures: map[string]bool{},
+		tags: map[string][]string{},
+	}
 	for _, d := range system.Sorted() {
 		raw, err := d.OpenAPI()
 		if err != nil {
 			return nil, fmt.Errorf("OpenAPI of %s: %w", d.Name, err)
 		}
-		if err := m.add(d.Name, raw); err != nil {
+		if err := m.add(d, raw); err != nil {
 			return nil, err
 		}
 	}
+	if m.schemas["Problem"] == nil && len(m.failures) > 0 {
+		m.schemas["Problem"] = problemSchema
+	}
+	headers, responses := m.components()
 	return encode(object{
-		"openapi": "3.1.0",
-		"info": product.info("Everything that the functions of this system serve, through its gateway. Failures are problem "+
-			"documents (RFC 9457).", "identifier", product.License),
-		"servers": []any{object{"url": "/"}},
-		"tags":    m.tags,
-		"paths":   m.paths,
+		"openapi":      "3.1.0",
+		"info":         product.info(introduction, "identifier", product.License),
+		"servers":      []any{object{"url": "/"}},
+		"tags":         m.describeTags(),
+		"paths":        m.paths,
+		"x-undeclared": undeclared(),
 		"components": object{
-			"schemas": m.schemas,
+			"schemas": m.schemas, "headers": headers, "responses": responses,
 			"securitySchemes": object{"bearer": object{
 				"type": "http", "scheme": "bearer", "bearerFormat": "JWT",
 				"description": "An access token of POST /api/sessions.",
@@ -41,13 +49,20 @@ func OpenAPI(product Product, system manifest.System) ([]byte, error) {
 	})
 }
 
+// introduction is the description of the interface.
+const introduction = "Everything that the functions of this system serve, through its gateway. Failures are problem " +
+	"documents (RFC 9457). HEAD is answered like GET, without the body; OPTIONS with the methods of a path. What is " +
+	"answered to requests for no operation, and with every answer, stands in x-undeclared."
+
 type merged struct {
 	paths, schemas object
-	operations     map[string]string // operationId → where
-	tags           []any
+	operations     map[string]string   // operationId → where
+	failures       map[string]bool     // the statuses of the failures that operations have
+	tags           map[string][]string // tag → the functions that have operations with it
 }
 
-func (m *merged) add(name string, raw []byte) error {
+func (m *merged) add(d *manifest.Declaration, raw []byte) error {
+	name := d.Name
 	var doc struct {
 		Paths      object `json:"paths"`
 		Components struct {
@@ -65,15 +80,15 @@ func (m *merged) add(name string, raw []byte) error {
 		m.schemas[renameOf(renamed, old)] = rewrite(schema, renamed)
 	}
 	for path, item := range doc.Paths {
-		if err := m.addPath(name, path, rewrite(item, renamed)); err != nil {
+		if err := m.addPath(d, path, rewrite(item, renamed)); err != nil {
 			return err
 		}
 	}
-	m.tags = append(m.tags, object{"name": name})
 	return nil
 }
 
-func (m *merged) addPath(name, path string, item any) error {
+func (m *merged) addPath(d *manifest.Declaration, path string, item any) error {
+	name := d.Name
 	into, _ := m.paths[path].(object)
 	if into == nil {
 		into = object{}
@@ -93,9 +108,48 @@ func (m *merged) addPath(name, path string, item any) error {
 		if operation != nil && operation["security"] == nil {
 			operation["security"] = []any{} // not left out: it may be called without credentials
 		}
+		if operation != nil {
+			route := routeOf(d, method, path)
+			m.complete(operation, route)
+			describeAccess(operation, route)
+			m.tag(operation, name)
+		}
 		into[method] = operations[method]
 	}
 	return nil
+}
+
+// routeOf returns the declaration of an operation; nil for one of the gateway itself.
+func routeOf(d *manifest.Declaration, method, path string) *manifest.Route {
+	for i, r := range d.Routes {
+		if r.Path == path && strings.EqualFold(r.Method, method) {
+			return &d.Routes[i]
+		}
+	}
+	return nil
+}
+
+// tag notes the tags of an operation of the function.
+func (m *merged) tag(operation object, function string) {
+	tags, _ := operation["tags"].([]any)
+	for _, t := range tags {
+		if tag, ok := t.(string); ok && !slices.Contains(m.tags[tag], function) {
+			m.tags[tag] = append(m.tags[tag], function)
+		}
+	}
+}
+
+// describeTags returns the tags with the functions that they stand for.
+func (m *merged) describeTags() []any {
+	all := []any{}
+	for _, tag := range sortedKeys(m.tags) {
+		served := "Served by the function " + m.tags[tag][0] + "."
+		if len(m.tags[tag]) > 1 {
+			served = "Served by the functions " + strings.Join(m.tags[tag], ", ") + ": each its own."
+		}
+		all = append(all, object{"name": tag, "description": served})
+	}
+	return all
 }
 
 // clashes returns the schemas whose name is taken by a different one; they may also differ in the schemas that they

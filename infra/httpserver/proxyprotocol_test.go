@@ -46,7 +46,7 @@ func behind(t *testing.T, networks ...string) string {
 	return l.Addr().String()
 }
 
-// raw sends a text on a new connection, and returns status and body of the answer, and the connection's own address.
+// raw sends a text on a new connection, and returns the status and body of the answer and the connection's own address.
 // The status is 0 if the connection was reset.
 func raw(t *testing.T, addr, text string) (status int, body, own string) {
 	t.Helper()

@@ -23,7 +23,8 @@
 // store commits one and the kit runs the other again.
 //
 // Fields of a state or an event that have the tag personal (see package personal) are stored encrypted under the
-// function's key for the person, and are placeholders once the person is erased.
+// function's key for the person, and are placeholders once the person is erased. What was stored before a field had the
+// tag is encrypted in the background, as documents are migrated (see store.Migrate).
 //
 // The events of a journal are private to its function and no contract. They are read for as long as the aggregate
 // exists, so every later fold must read what an older version wrote.
@@ -92,11 +93,13 @@ func New[S, E any](f *function.Function, name string, fold func(S, E) S, opts ..
 	for _, opt := range opts {
 		opt(&o)
 	}
-	return &Journal[S, E]{
+	j := &Journal[S, E]{
 		name: name, fold: fold, revision: o.revision, personal: newCipher(f, reflect.TypeFor[S](), reflect.TypeFor[E]()),
 		heads:  function.Collection[Head[S]](f, name, o.heads...),
 		groups: function.Collection[Group[E]](f, name+"_events"),
 	}
+	j.sealStored()
+	return j
 }
 
 // Key returns the key of the document that Load reads, for function.Prefetch.

@@ -28,6 +28,7 @@ type Function struct {
 	Ticks       bool         `json:"ticks,omitempty"`        // is called when the host's clock ticks
 	DeadLetters bool         `json:"dead_letters,omitempty"` // takes the dead letters of every trigger
 	Gateway     bool         `json:"front,omitempty"`        // serves the outside
+	Services    []Service    `json:"services,omitempty"`     // by which its operations are called as RPC
 }
 
 // Route is one HTTP operation.
@@ -83,6 +84,12 @@ type Call struct {
 	Name     string `json:"name"`
 	Deadline string `json:"deadline"` // of one attempt
 	GiveUp   string `json:"give_up"`  // how long after its start a call that fails is given up; 0s: never
+}
+
+// Service is an RPC service (gRPC, gRPC-Web, Connect) whose calls are operations of the function; see package rpc.
+type Service struct {
+	Name   string `json:"name"` // with its package: ebb.orders.v1.OrderService
+	Schema []byte `json:"-"`    // a FileDescriptorSet with the file of the service
 }
 
 // Collection is one collection of the function's database.

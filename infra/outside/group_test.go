@@ -112,7 +112,7 @@ func TestUnitOfResultsIsRefused(t *testing.T) {
 // events published, and no others.
 func TestSlowCallIsApart(t *testing.T) {
 	others := make(chan struct{})
-	s := &shop{beside: true, slow: others}
+	s := &shop{slow: others}
 	h := s.harness(t)
 	results := 0
 	s.store = func(b store.Batch) error {

@@ -39,8 +39,8 @@ func (c *Calls) shown(p pending) shownCall {
 }
 
 type callID struct {
-	Call string `path:"call" minLength:"1" maxLength:"100"`
-	ID   string `path:"id" minLength:"1" maxLength:"500"`
+	Call string `path:"call" minLength:"1" maxLength:"100" doc:"The name that the call is declared with."`
+	ID   string `path:"id" minLength:"1" maxLength:"500" doc:"The call's id."`
 }
 
 func (in callID) doc() string { return docID(in.Call, in.ID) }
@@ -55,8 +55,8 @@ type callsInput struct {
 }
 
 type endInput struct {
-	Call string `path:"call" minLength:"1" maxLength:"100"`
-	ID   string `path:"id" minLength:"1" maxLength:"500"`
+	Call string `path:"call" minLength:"1" maxLength:"100" doc:"The name that the call is declared with."`
+	ID   string `path:"id" minLength:"1" maxLength:"500" doc:"The call's id."`
 	Body struct {
 		Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"Why. The function gets it as the failure of the call."`
 		Forget bool   `json:"forget,omitempty" doc:"Forget the call: the function never gets a result."`

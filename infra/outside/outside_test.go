@@ -45,8 +45,7 @@ type shop struct {
 	ends  int
 
 	refused string          // id of a sale whose result fails
-	beside  bool            // calls are made beside one another
-	slow    <-chan struct{} // the call for s1 waits for it; nil: it does not
+	slow    <-chan struct{} // the call for s1 is made beside the others, and waits for it; nil: it does neither
 }
 
 func (s *shop) call(_ context.Context, r outside.Request[sale]) (string, error) {
@@ -65,8 +64,16 @@ func (s *shop) call(_ context.Context, r outside.Request[sale]) (string, error) 
 }
 
 func (s *shop) new(e function.Env) (*function.Function, error) {
-	if s.beside {
-		e.Go = func(call func()) { go call() }
+	if s.slow != nil {
+		first := true
+		e.Go = func(call func()) {
+			if first {
+				first = false
+				go call()
+				return
+			}
+			call()
+		}
 	}
 	f := function.New("sales", e)
 	sales := function.Collection[sale](f, "sales")

@@ -190,6 +190,25 @@ func (f *Fields) Put(v any, values map[string]string) {
 	}
 }
 
+// String returns the names of the personal fields, sorted.
+func (f *Fields) String() string {
+	var names []string
+	for _, field := range f.fields {
+		names = append(names, field.name)
+	}
+	slices.Sort(names)
+	return strings.Join(names, " ")
+}
+
+// Placeholders returns the placeholders of the personal fields, by their names.
+func (f *Fields) Placeholders() map[string]string {
+	all := map[string]string{}
+	for _, field := range f.fields {
+		all[field.name] = field.placeholder
+	}
+	return all
+}
+
 // Each replaces each personal field of *v that is not empty by what change makes of it. Change gets the id of the
 // person and the placeholder of the field.
 func (f *Fields) Each(v any, change func(person, value, placeholder string) (string, error)) error {

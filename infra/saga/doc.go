@@ -47,10 +47,11 @@
 //
 // # Several sagas
 //
-// A function may run several sagas, also such that wait for the same type of event. Their ids differ, but for a child and
-// the saga of the same function whose step it carries out. An event is for the saga with the id of its subject; where
-// both of those have it, for the one whose command caused it, and what comes from outside for each of the two that waits
-// for it. Sagas of several functions that consume the same type are Strict.
+// A function may run several sagas, even several that wait for the same type of event. Their ids differ, but for a
+// child and the saga of the same function whose step it carries out. An event is for the saga with the id of its
+// subject.
+// Where both a child and that saga have the id, the event is for the one whose command caused it, and an event from
+// outside is for each of the two that waits for it. Sagas of several functions that consume the same type are Strict.
 //
 // # Answers
 //

@@ -14,8 +14,8 @@ import (
 // PathPrefix begins the paths of the operations for operators: /api/sagas/NAME lists the sagas of one declaration.
 const PathPrefix = "/api/sagas/"
 
-// sagaSummary is a saga in a list.
-type sagaSummary struct {
+// SagaSummary is a saga in a list. It is exported so that OpenAPI describes its fields where it is embedded.
+type SagaSummary struct {
 	ID        string    `json:"id"`
 	Saga      string    `json:"saga" doc:"The name of the declaration."`
 	Version   int       `json:"version" doc:"The version of the declaration that it runs on."`
@@ -32,15 +32,15 @@ type sagaSummary struct {
 
 // sagaDetail is a saga with all its steps.
 type sagaDetail struct {
-	sagaSummary
+	SagaSummary
 	Steps []StepProgress      `json:"steps" doc:"All steps in order, those to come included."`
 	Sent  map[string][]string `json:"sent,omitempty" doc:"The ids of the last commands, by step or \"undo STEP\"."`
 }
 
-func (g *Saga[S]) overview(s S) sagaSummary {
+func (g *Saga[S]) overview(s S) SagaSummary {
 	in := g.instance(&s)
 	p := &in.Saga
-	return sagaSummary{
+	return SagaSummary{
 		ID: in.ID, Saga: g.d.Name, Version: p.Version, Status: p.Status, Step: p.Step, Due: p.Due, Again: p.Again,
 		Reason: p.Reason, Code: in.Code, Stuck: p.Stuck, StartedAt: p.began(), EndedAt: in.EndedAt,
 	}
@@ -48,11 +48,11 @@ func (g *Saga[S]) overview(s S) sagaSummary {
 
 func (g *Saga[S]) detail(s S) sagaDetail {
 	in := g.instance(&s)
-	return sagaDetail{sagaSummary: g.overview(s), Steps: in.Saga.Steps, Sent: in.Sent}
+	return sagaDetail{SagaSummary: g.overview(s), Steps: in.Saga.Steps, Sent: in.Sent}
 }
 
 type operatedID struct {
-	ID string `path:"id" minLength:"1" maxLength:"200"`
+	ID string `path:"id" minLength:"1" maxLength:"200" doc:"The saga's id."`
 }
 
 type detailOutput struct{ Body sagaDetail }
@@ -63,14 +63,14 @@ type listInput struct {
 }
 
 type reasonInput struct {
-	ID   string `path:"id" minLength:"1" maxLength:"200"`
+	ID   string `path:"id" minLength:"1" maxLength:"200" doc:"The saga's id."`
 	Body struct {
 		Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"Why. It is a part of the reason of the saga."`
 	}
 }
 
 type skipInput struct {
-	ID   string `path:"id" minLength:"1" maxLength:"200"`
+	ID   string `path:"id" minLength:"1" maxLength:"200" doc:"The saga's id."`
 	Body struct {
 		Step   string `json:"step" minLength:"1" maxLength:"100"`
 		Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"For the record."`
@@ -78,7 +78,7 @@ type skipInput struct {
 }
 
 type endInput struct {
-	ID   string `path:"id" minLength:"1" maxLength:"200"`
+	ID   string `path:"id" minLength:"1" maxLength:"200" doc:"The saga's id."`
 	Body struct {
 		As     Status `json:"as,omitempty" enum:"completed,undone" doc:"undone unless given"`
 		Reason string `json:"reason" minLength:"1" maxLength:"500" doc:"Why. It is a part of the reason of the saga."`
@@ -113,13 +113,13 @@ func (g *Saga[S]) serveOperators() {
 		"Ends it at once and undoes nothing. What it holds elsewhere is for a person to mend."), g.operateEnd)
 }
 
-func (g *Saga[S]) list(ctx context.Context, tx *function.Tx, in *listInput) (*function.Page[sagaSummary], error) {
+func (g *Saga[S]) list(ctx context.Context, tx *function.Tx, in *listInput) (*function.Page[SagaSummary], error) {
 	statuses := []Status{Undoing, Running}
 	if in.Status != "open" && in.Status != "stuck" {
 		statuses = []Status{Status(in.Status)}
 	}
-	out := &function.Page[sagaSummary]{}
-	out.Body.Items = []sagaSummary{}
+	out := &function.Page[SagaSummary]{}
+	out.Body.Items = []SagaSummary{}
 	// A cursor of the second status has its name before it.
 	if at, cursor, ok := strings.Cut(in.Cursor, "."); ok && len(statuses) > 1 && Status(at) == Running {
 		statuses, in.Cursor = statuses[1:], cursor

@@ -57,7 +57,8 @@ func (r *router) shared(types []string) bool {
 	return slices.ContainsFunc(types, func(name string) bool { return len(r.routes[name].sagas) > 1 })
 }
 
-// handle hands an event to the saga that it is about. An event about none is refused, unless one of the sagas is strict.
+// handle hands an event to the saga that it is about. An event about none is refused, unless one of the sagas is
+// strict.
 func (r *route) handle(ctx context.Context, tx *function.Tx, data json.RawMessage) error {
 	if len(r.sagas) == 1 {
 		return r.sagas[0].answer(ctx, tx, r.as, data, true)

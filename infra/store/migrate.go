@@ -109,7 +109,8 @@ type Portion struct {
 }
 
 // Backfill migrates up to limit documents of the collection that follow a document id in the order of ids; "": from the
-// first. A document that cannot be migrated is left as it is.
+// first. A document that cannot be migrated is left as it is. Each document that it has looked at is also given to
+// Spec.Rewrite, if that is set.
 func (tx *Tx) Backfill(ctx context.Context, spec Spec, after string, limit int) (Portion, error) {
 	q := Query{Collection: spec.Name, Limit: limit}
 	if after != "" {
@@ -123,16 +124,25 @@ func (tx *Tx) Backfill(ctx context.Context, spec Spec, after string, limit int) 
 	for _, d := range docs {
 		p.Last = d.ID
 		data, changed, err := spec.Migrated(d)
+		if err == nil && changed {
+			if _, err := tx.Set(ctx, d.Key, data); err != nil {
+				return Portion{}, err
+			}
+		}
+		if err == nil && spec.Rewrite != nil {
+			var rewritten bool
+			rewritten, err = spec.Rewrite(ctx, tx, d.ID)
+			if fault.Is(err, fault.Conflict) {
+				return Portion{}, err
+			}
+			changed = changed || rewritten
+		}
 		if err != nil && p.Failed == nil {
 			p.Failed = err
 		}
-		if err != nil || !changed {
-			continue
+		if err == nil && changed {
+			p.Migrated++
 		}
-		if _, err := tx.Set(ctx, d.Key, data); err != nil {
-			return Portion{}, err
-		}
-		p.Migrated++
 	}
 	return p, nil
 }

@@ -168,6 +168,10 @@ type Spec struct {
 	Entity    bool `json:"-"` // see Entity
 
 	Type reflect.Type `json:"-"` // of the documents; nil: they have no type of their own
+
+	// Rewrite changes a document in Backfill beside the Steps, if it has to, and returns whether it has. Nil: nothing
+	// does.
+	Rewrite func(ctx context.Context, tx *Tx, id string) (changed bool, err error) `json:"-"`
 }
 
 // Option is a part of the declaration of a collection: an Index, Large, SingleUse, Entity, Expire, Retain, Migrate or

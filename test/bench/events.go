@@ -14,6 +14,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/nats"
+	_ "github.com/ebb-dev/ebb/infra/broker/nats/embedded"
 	"github.com/ebb-dev/ebb/test/bench/load"
 )
 

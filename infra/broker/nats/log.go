@@ -9,13 +9,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 
 	"github.com/ebb-dev/ebb/infra/broker/internal/codec"
 	"github.com/ebb-dev/ebb/infra/broker/internal/eventlog"
@@ -25,7 +24,7 @@ import (
 // message per trigger.
 type log struct {
 	cfg      Config
-	server   *server.Server // nil: an external cluster
+	server   Server // nil: an external cluster
 	nc       *nats.Conn
 	js       jetstream.JetStream
 	events   jetstream.Stream
@@ -33,7 +32,7 @@ type log struct {
 	triggers jetstream.Stream // the triggers, each with its first cursor
 	attempts jetstream.Stream
 	buf      []byte
-	recent   *recentEntries
+	recent   eventlog.Recent
 	syncer   syncer
 }
 
@@ -41,6 +40,9 @@ var (
 	_ eventlog.Log  = (*log)(nil)
 	_ eventlog.Ager = (*log)(nil)
 )
+
+// globalAccount is the account of the embedded server, which names a folder of its files.
+const globalAccount = "$G"
 
 func (l *log) subject() string                { return l.cfg.Stream + ".events" }
 func (l *log) wakeSubject() string            { return l.cfg.Stream + "-wake" }
@@ -125,15 +127,37 @@ func (l *log) Append(ctx context.Context, events []event.Event) (uint64, error) 
 	if l.buf, err = codec.Append(l.buf[:0], events); err != nil {
 		return 0, err
 	}
-	ack, err := l.js.Publish(ctx, l.subject(), l.buf)
+	ack, err := l.publish(ctx, l.buf)
 	if err != nil {
 		return 0, err
 	}
 	if cap(l.buf) > 1<<20 {
 		l.buf = nil
 	}
-	l.recent.add(eventlog.Entry{Pos: ack.Sequence, Events: events}, int(len(l.buf)))
+	l.recent.Add(eventlog.Entry{Pos: ack.Sequence, Events: events}, len(l.buf))
 	return ack.Sequence, nil
+}
+
+// publishTimeout is how long a cluster may take to acknowledge an entry before it is sent again. When the server that
+// leads the stream dies, nobody answers what was sent to it.
+const publishTimeout = 2 * time.Second
+
+// publish appends an entry. To a cluster it is sent again until it is acknowledged or ctx ends; the server knows the
+// entry by its id.
+func (l *log) publish(ctx context.Context, entry []byte) (*jetstream.PubAck, error) {
+	if l.server != nil {
+		return l.js.Publish(ctx, l.subject(), entry)
+	}
+	id := jetstream.WithMsgID(nuid.Next())
+	for {
+		attempt, cancel := context.WithTimeout(ctx, publishTimeout)
+		ack, err := l.js.Publish(attempt, l.subject(), entry, id)
+		unanswered := attempt.Err() != nil || errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrNoStreamResponse)
+		cancel()
+		if err == nil || !unanswered || ctx.Err() != nil {
+			return ack, err
+		}
+	}
 }
 
 // Sync implements eventlog.Syncer. It is called for an embedded server only.
@@ -143,11 +167,14 @@ func (l *log) Sync(context.Context) error {
 
 // Read implements eventlog.Log. It returns entries that this process appended recently from memory.
 func (l *log) Read(ctx context.Context, from uint64, limit int) ([]eventlog.Entry, error) {
-	if entries, ok := l.recent.read(from, limit, l.server != nil); ok {
+	if entries, ok := l.recent.Read(from, limit, l.server != nil); ok {
 		return entries, nil
 	}
 	return l.fetch(ctx, from, limit)
 }
+
+// readTimeout limits one read. The server of a cluster that had the request may be gone.
+const readTimeout = 4 * time.Second
 
 // fetchBytes limits the size of one read.
 const fetchBytes = 4 << 20
@@ -167,7 +194,7 @@ func (l *log) fetch(ctx context.Context, from uint64, limit int) (entries []even
 	if err = l.nc.PublishRequest("$JS.API.DIRECT.GET."+l.cfg.Stream, inbox, request); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	for {
 		msg, err := sub.NextMsgWithContext(ctx)
@@ -289,7 +316,7 @@ func (l *log) CreateCursor(ctx context.Context, trigger string, cursor []byte) e
 
 // streamDir returns the folder in which the embedded server keeps a stream.
 func (l *log) streamDir(stream string) string {
-	return filepath.Join(l.cfg.Dir, "jetstream", server.DEFAULT_GLOBAL_ACCOUNT, "streams", stream)
+	return filepath.Join(l.cfg.Dir, "jetstream", globalAccount, "streams", stream)
 }
 
 // SaveCursors implements eventlog.Log.
@@ -350,48 +377,4 @@ func (l *log) Close() error {
 		l.server.WaitForShutdown()
 	}
 	return nil
-}
-
-// recentEntries holds the entries that this process appended last, so that they need not be read back and decoded.
-// Their positions are consecutive: an entry of another process between them clears those before it.
-type recentEntries struct {
-	mu      sync.Mutex
-	entries []eventlog.Entry
-	sizes   []int
-	bytes   int
-}
-
-// recentBytes limits the encoded size of the held entries.
-const recentBytes = 2 << 20
-
-func newRecent() *recentEntries { return &recentEntries{} }
-
-func (r *recentEntries) add(e eventlog.Entry, size int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if n := len(r.entries); n > 0 && r.entries[n-1].Pos+1 != e.Pos {
-		r.entries, r.sizes, r.bytes = nil, nil, 0
-	}
-	r.entries, r.sizes, r.bytes = append(r.entries, e), append(r.sizes, size), r.bytes+size
-	for r.bytes > recentBytes && len(r.entries) > 1 {
-		r.bytes -= r.sizes[0]
-		r.entries[0] = eventlog.Entry{}
-		r.entries, r.sizes = r.entries[1:], r.sizes[1:]
-	}
-}
-
-// read returns held entries when from is among them. Behind the last one it returns true with no entries only if alone
-// is set, when no other process appends to the log.
-func (r *recentEntries) read(from uint64, limit int, alone bool) ([]eventlog.Entry, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.entries) == 0 || from < r.entries[0].Pos {
-		return nil, false
-	}
-	i := from - r.entries[0].Pos
-	if i >= uint64(len(r.entries)) {
-		return nil, alone
-	}
-	end := min(i+uint64(limit), uint64(len(r.entries)))
-	return append([]eventlog.Entry(nil), r.entries[i:end]...), true
 }

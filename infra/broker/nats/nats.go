@@ -26,10 +26,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -115,7 +113,7 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	l := &log{cfg: cfg, recent: newRecent()}
+	l := &log{cfg: cfg}
 	if err := l.open(ctx); err != nil {
 		l.Close()
 		return nil, fault.Wrap(err, fault.Unavailable, "open the NATS broker")
@@ -136,8 +134,11 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 	return &Broker{core, l}, nil
 }
 
+// MaxPayload is the largest message of the embedded server in bytes.
+const MaxPayload = 8 << 20
+
 const (
-	maxPayload = 8 << 20  // the largest message of the embedded server in bytes
+	maxPayload = MaxPayload
 	headroom   = 16 << 10 // bytes of a message besides its events
 )
 
@@ -165,7 +166,10 @@ func (l *log) connect() (err error) {
 		l.nc, err = nats.Connect(l.cfg.URL, opts...)
 		return err
 	}
-	if l.server, err = startServer(l.cfg); err != nil {
+	if start == nil {
+		return fault.New(fault.Invalid, "this program contains no embedded NATS server; use nats://HOST:4222")
+	}
+	if l.server, err = start(l.cfg.Dir, l.cfg.SyncInterval == 0); err != nil { // with an interval the driver syncs
 		return err
 	}
 	l.nc, err = nats.Connect("", nats.InProcessServer(l.server), nats.Name("ebb"), nats.SyncQueueLen(queueLen))
@@ -176,25 +180,16 @@ func (l *log) connect() (err error) {
 // queue for each read, and its default would be half a megabyte.
 const queueLen = 512
 
-// startServer starts an embedded server, which only this process can reach.
-func startServer(cfg Config) (*server.Server, error) {
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-		return nil, err
-	}
-	opts := &server.Options{
-		ServerName: "ebb", DontListen: true, JetStream: true, StoreDir: cfg.Dir,
-		NoSigs: true, NoLog: true, MaxPayload: maxPayload, MaxPending: 64 << 20,
-		JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: 1 << 50,
-		SyncAlways: cfg.SyncInterval == 0, SyncInterval: time.Minute, // with an interval the driver syncs
-	}
-	s, err := server.NewServer(opts)
-	if err != nil {
-		return nil, err
-	}
-	s.Start()
-	if !s.ReadyForConnections(10*time.Second) || !s.JetStreamEnabled() {
-		s.Shutdown()
-		return nil, fmt.Errorf("the embedded NATS server did not start in %s", cfg.Dir)
-	}
-	return s, nil
+// Server is an embedded server, which only this process can reach.
+type Server interface {
+	nats.InProcessConnProvider
+	Shutdown()
+	WaitForShutdown()
 }
+
+// start starts the embedded server of a program that contains one.
+var start func(dir string, syncAlways bool) (Server, error)
+
+// Embed makes brokers with a directory possible, in a program that contains an embedded server: package embedded calls
+// it when it is initialised, so that other programs do not link the server.
+func Embed(f func(dir string, syncAlways bool) (Server, error)) { start = f }

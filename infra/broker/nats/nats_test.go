@@ -21,6 +21,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/brokertest"
 	"github.com/ebb-dev/ebb/infra/broker/nats"
+	_ "github.com/ebb-dev/ebb/infra/broker/nats/embedded"
 )
 
 var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))

@@ -57,6 +57,7 @@ type Config struct {
 	Manifest  string               // the hash of the declaration that was deployed; "": it is not compared
 	MaxBody   int                  // the most bytes of one request to /events; 0: 10 MiB
 	Delivery  *broker.Trigger      // how events are delivered; nil: as the function declares
+	Source    Source               // brings events besides HTTP; nil: none
 	Quiet     time.Duration        // without requests before a drain ends; 0: 1 s
 	Telemetry *telemetry.Telemetry // nil: none
 	Logger    *slog.Logger         // nil: slog.Default
@@ -68,6 +69,23 @@ type Config struct {
 
 	// Proxies are the networks of the proxies whose connections begin with a header of the PROXY protocol.
 	Proxies []netip.Prefix
+}
+
+// Source brings events to the function, and ticks, without Knative: from a broker. The host calls Open until it
+// succeeds, then starts the function, and then calls Serve until that succeeds; Pause before it stops the function, and
+// Close after that.
+type Source interface {
+	// Open connects. What the function publishes goes the same way, so it is called first.
+	Open(ctx context.Context) error
+
+	// Serve begins to hand events to the function and to tell it the time.
+	Serve(ctx context.Context, f host.Instance) error
+
+	// Pause ends both, and returns when no call of the function runs.
+	Pause(ctx context.Context) error
+
+	// Close disconnects.
+	Close(ctx context.Context) error
 }
 
 // The defaults and limits of a host.
@@ -168,7 +186,16 @@ func (h *Host) Start() {
 func (h *Host) open() error {
 	ctx, cancel := context.WithTimeout(h.stopping, startTime)
 	defer cancel()
-	return h.f.Start(ctx)
+	if h.cfg.Source == nil {
+		return h.f.Start(ctx)
+	}
+	if err := h.cfg.Source.Open(ctx); err != nil {
+		return err
+	}
+	if err := h.f.Start(ctx); err != nil {
+		return err
+	}
+	return h.cfg.Source.Serve(ctx, h.f)
 }
 
 // mismatch returns how the declaration differs from the deployed one; empty when it does not.
@@ -190,7 +217,11 @@ func (h *Host) Stop(ctx context.Context) error {
 	h.setReason("it is stopping")
 	h.stop()
 	h.starting.Wait()
-	return h.f.Stop(ctx)
+	if h.cfg.Source == nil {
+		return h.f.Stop(ctx)
+	}
+	paused := h.cfg.Source.Pause(ctx)
+	return errors.Join(paused, h.f.Stop(ctx), h.cfg.Source.Close(ctx))
 }
 
 // Ready returns nil when the function accepts requests, and otherwise a fault.Unavailable with the reason.

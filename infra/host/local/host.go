@@ -16,6 +16,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/nats"
+	_ "github.com/ebb-dev/ebb/infra/broker/nats/embedded"
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/fault"
@@ -39,7 +40,9 @@ type Config struct {
 	Idle time.Duration // idle time after which a function is stopped; 0: a minute
 	Tick time.Duration // interval of the ticks for functions that declare OnTick; 0: 500 ms
 
-	LogRetention time.Duration // see nats.Config.Retention; 0: seven days, negative: for ever
+	Broker broker.Opener // opens the broker; nil: an embedded NATS server in Dir
+
+	LogRetention time.Duration // of the embedded server, see nats.Config.Retention; 0: seven days, negative: for ever
 
 	Lookup  config.Lookup            // looks up the settings of functions; nil: none is set
 	Secrets map[string]config.Lookup // settings of one function each, by its name; they take precedence over Lookup
@@ -96,6 +99,18 @@ func (c *Config) broker() nats.Config {
 	}
 }
 
+// openBroker opens the broker of Config, or the embedded one.
+func (c *Config) openBroker(ctx context.Context) (broker.Broker, error) {
+	if c.Broker != nil {
+		return c.Broker(ctx, broker.Options{Observer: observer{c.Telemetry}, Logger: c.Telemetry.Logger("broker")})
+	}
+	b, err := nats.Open(ctx, c.broker())
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
 // Host is a running system.
 type Host struct {
 	cfg       Config
@@ -134,7 +149,7 @@ func New(ctx context.Context, cfg Config) (_ *Host, err error) {
 			_ = h.Close(context.WithoutCancel(ctx)) // the first error is the cause
 		}
 	}()
-	h.broker, err = nats.Open(ctx, cfg.broker())
+	h.broker, err = cfg.openBroker(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,8 @@
 //
 //   - FUNCTION, and PORT (8080).
 //   - EBB_STORE: memory:, sqlite:PATH, postgres://USER@HOST/DATABASE, firestore://PROJECT/DATABASE.
+//   - EBB_BROKER: nats://HOST:4222 and others, see package broker/open and docs/brokers.md: where events are published
+//     and come from, instead of K_SINK and deliveries by HTTP.
 //   - K_SINK, K_CE_OVERRIDES and K_CA_CERTS, which a SinkBinding sets: where events are published.
 //   - EBB_VERIFICATION_KEYS, EBB_ISSUER, EBB_AUDIENCE: what access tokens are checked with.
 //   - EBB_SENDER_AUDIENCE, EBB_SENDERS, EBB_SENDER_ISSUER: who may deliver events; see knative.Senders.
@@ -50,6 +52,7 @@ type settings struct {
 	Function       string   `envconfig:"FUNCTION" required:"true" desc:"the function that this process hosts"`
 	Port           int      `envconfig:"PORT" default:"8080" desc:"where to listen"`
 	Store          string   `envconfig:"EBB_STORE" desc:"where its documents are: memory:, sqlite:PATH, postgres://USER@HOST/DATABASE, firestore://PROJECT/DATABASE"`
+	Broker         string   `envconfig:"EBB_BROKER" desc:"URL of the broker that events are published to and come from"`
 	Sink           string   `envconfig:"K_SINK" desc:"where its events are published"`
 	Overrides      string   `envconfig:"K_CE_OVERRIDES" desc:"extensions that its events get"`
 	CACerts        string   `envconfig:"K_CA_CERTS" desc:"authorities that the sink's certificate may come from"`
@@ -75,6 +78,9 @@ func (s settings) Validate() error {
 	}
 	if (s.SenderAudience == "") != (len(s.Senders) == 0) {
 		faults = append(faults, errors.New("EBB_SENDER_AUDIENCE and EBB_SENDERS go together: set both or neither"))
+	}
+	if s.Broker != "" && s.Sink != "" {
+		faults = append(faults, errors.New("EBB_BROKER and K_SINK exclude each other: set one of them"))
 	}
 	if (s.Cert == "") != (s.Key == "") {
 		faults = append(faults, errors.New("EBB_TLS_CERT and EBB_TLS_KEY go together: set both or neither"))
@@ -176,6 +182,7 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer, d discovery
 		Discovery: d,
 	}
 	opened := set.open(&env)
+	remote, remoteErr := set.broker(&env)
 	var tuned *broker.Trigger
 	f, err := definition.New(env)
 	if err == nil {
@@ -186,11 +193,15 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer, d discovery
 	senders, sendersErr := set.senders()
 	cert, certErr := set.certificate(env.Logger)
 	proxies, _ := httpserver.Networks(set.Proxies) // Validate has parsed them
-	if err = config.Join(opened, err, sendersErr, certErr); err != nil {
+	if err = config.Join(opened, remoteErr, err, sendersErr, certErr); err != nil {
 		return nil, err
 	}
+	var source knative.Source
+	if remote != nil {
+		remote.trigger, source = *tuned, remote
+	}
 	return &hosted{telemetry: watch, logger: env.Logger, port: set.Port, Host: knative.New(f.Instance(), knative.Config{
-		Senders: senders, Manifest: set.Manifest, Delivery: tuned, Telemetry: watch, Logger: env.Logger,
+		Senders: senders, Manifest: set.Manifest, Delivery: tuned, Source: source, Telemetry: watch, Logger: env.Logger,
 		Certificate: cert, Proxies: proxies,
 	})}, nil
 }
@@ -249,7 +260,7 @@ func (s settings) missing(m manifest.Function) error {
 		need("EBB_STORE", s.Store, "stores documents")
 	}
 	if len(m.Emits) > 0 {
-		need("K_SINK", s.Sink, "emits events")
+		need("K_SINK", s.Sink+s.Broker, "emits events")
 	}
 	if len(m.Routes) > 0 || m.Gateway {
 		need("EBB_VERIFICATION_KEYS", s.Keys, "checks access tokens")

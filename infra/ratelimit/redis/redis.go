@@ -36,7 +36,9 @@ var _ ratelimit.Limiter = (*Limiter)(nil)
 
 // Open returns the limiter of a server: redis://USER:PASSWORD@HOST:PORT/DB, rediss:// with TLS, or unix://PATH. It does
 // not connect.
-func Open(url string) (*Limiter, error) {
+func Open(url string) (*Limiter, error) { return openWithin(url, timeout) }
+
+func openWithin(url string, timeout time.Duration) (*Limiter, error) {
 	options, err := redis.ParseURL(url)
 	if err != nil {
 		return nil, errors.New("invalid URL: want redis://[USER:PASSWORD@]HOST:PORT[/DB], rediss://… or unix://PATH")

@@ -18,7 +18,7 @@ import (
 
 func open(t *testing.T, url string) *redis.Limiter {
 	t.Helper()
-	l, err := redis.Open(url)
+	l, err := redis.OpenPatient(url)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,8 @@ import (
 //   - A document that is only read is locked FOR SHARE: transactions that write it wait.
 //   - A document that must be missing has no row to lock. An INSERT creates one, for which concurrent inserts wait.
 //     When the batch does not write the document, it deletes the row again; no other transaction has seen it.
+//   - A document that is deleted whatever its version is locked before, or its row is created: a DELETE that finds no
+//     row would lock nothing, and another transaction could create the document before the commit.
 //   - A document that is created must have a version above its mark. A statement after the INSERT checks that. It sees
 //     the marks of all deletions before, since the INSERT has waited for them; no other can come before the commit.
 //
@@ -63,6 +65,8 @@ func (t *table) prepare() {
 	t.reserve = expect(
 		"INSERT INTO " + t.name + " (id, version, data) VALUES ($1, 0, '{}') ON CONFLICT (id) DO NOTHING RETURNING 1",
 	)
+	t.hold = "INSERT INTO " + t.name + " AS t (id, version, data) VALUES ($1, 0, '{}') ON CONFLICT (id) DO UPDATE SET " +
+		"version = t.version"
 	t.remove = "DELETE FROM " + t.name + " WHERE id = $1"
 }
 
@@ -126,6 +130,7 @@ func (s *Store) pipeline(all []change) (batch *pgx.Batch, keys []store.Key) {
 		case c.expected == whichever && t.singleUse:
 			queue(t.remove)
 		case c.expected == whichever:
+			queue(t.hold)
 			queue(t.markAndRemove, c.write.Version, s.now().Unix())
 		case c.write == nil:
 			queue(t.check, c.expected)

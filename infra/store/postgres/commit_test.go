@@ -139,6 +139,45 @@ func TestMissingWaits(t *testing.T) {
 	}
 }
 
+// A batch deletes a document, whatever its version, while another transaction is creating it: the batch waits, and the
+// document is gone. Without that, the deletion would come before the creation, and the rest of the batch after it.
+func TestDeletionWaits(t *testing.T) {
+	url := pgtest.Role(t)
+	s := open(t, url, storetest.Schema)
+	for _, made := range []bool{true, false} {
+		id := fmt.Sprint("a", made)
+		c := pgtest.Connect(t, url)
+		tx, err := c.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tx.Exec(t.Context(), "INSERT INTO things VALUES ($1, 1, '{}')", id); err != nil {
+			t.Fatal(err)
+		}
+		answer := make(chan error, 1)
+		go func() {
+			answer <- s.Commit(t.Context(), store.Batch{Mutations: []store.Mutation{{Key: thing(id)}}})
+		}()
+		waitFor(t, url, "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND wait_event_type = 'Lock'", 1)
+		end := tx.Rollback
+		if made {
+			end = tx.Commit
+		}
+		if err := end(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-answer; err != nil {
+			t.Errorf("made %v: got %v", made, err)
+		}
+		if v := version(t, s, thing(id)); v != 0 {
+			t.Errorf("made %v: the document is at %d, want none", made, v)
+		}
+	}
+	if n, err := s.Marks(t.Context()); n != 1 || err != nil {
+		t.Errorf("%d marks, %v, want that of the document that there was", n, err)
+	}
+}
+
 // waitFor waits until a query returns the wanted number.
 func waitFor(t *testing.T, url, sql string, want int) {
 	t.Helper()

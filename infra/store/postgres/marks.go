@@ -35,7 +35,7 @@ func (t *table) prepareMarks() {
 	t.above = "SELECT " + expect + "(1 - count(*)) FROM " + marks + " WHERE version >= $2 AND (collection = " +
 		t.collection + " AND id = $1 OR collection = '' AND id = " + t.collection + ")"
 	mark := "mark AS (INSERT INTO " + marks + " (collection, id, version, at) SELECT " + t.collection +
-		", $1, greatest(version, $2), $3 FROM gone ON CONFLICT (collection, id) DO UPDATE SET " +
+		", $1, greatest(version, $2), $3 FROM gone WHERE version > 0 ON CONFLICT (collection, id) DO UPDATE SET " +
 		"version = greatest(" + marksName + ".version, excluded.version), at = excluded.at)"
 	t.markAndErase = "WITH gone AS (DELETE FROM " + t.name + " WHERE id = $1 AND version = $4 RETURNING version), " +
 		mark + " SELECT " + expect + "(count(*)) FROM gone"

@@ -60,11 +60,11 @@ func key(v any) string {
 
 // table is a collection in the database, with the statements that depend only on its name.
 type table struct {
-	namespace, name                                    string // quoted
-	collection                                         string
-	singleUse                                          bool
-	create, change, put, erase, remove, check, reserve string
-	above, markAndErase, markAndRemove                 string
+	namespace, name                                          string // quoted
+	collection                                               string
+	singleUse                                                bool
+	create, change, put, erase, remove, check, reserve, hold string
+	above, markAndErase, markAndRemove                       string
 }
 
 func newTable(namespace string, spec store.Spec) *table {

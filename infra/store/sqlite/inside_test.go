@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -271,6 +272,44 @@ func limit(t *testing.T, s *Store, pages int) {
 		s.writer.conn.Conn, fmt.Sprint("PRAGMA max_page_count = ", pages), nil,
 	); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Only the owner may read a database and its logs, also one that an older version or another program has made.
+func TestPermissions(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("skipped: Windows has no such permissions")
+	}
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "x.db")
+	for _, loosened := range []bool{false, true} {
+		if loosened {
+			if err := os.Chmod(path, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s, err := Open(t.Context(), path, insideSchema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Commit(t.Context(), write("a", `{"x":"y"}`)); err != nil {
+			t.Fatal(err)
+		}
+		files, err := os.ReadDir(dir)
+		if err != nil || len(files) != 3 {
+			t.Fatalf("got %v, %v, want the file and its two logs", files, err)
+		}
+		for _, f := range files {
+			if info, err := f.Info(); err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("%s has mode %v, %v, want 0600", f.Name(), info.Mode(), err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

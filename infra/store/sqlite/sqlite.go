@@ -14,6 +14,7 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -56,7 +57,8 @@ func Opener(dir string) store.Opener {
 }
 
 // Open opens a database file, creates it when it is missing, and updates its collections and indexes to the schema. It
-// never drops a collection.
+// never drops a collection. Only the owner may read and write the file and its logs, whatever the umask and the
+// directory allow; a file that others may read is closed to them.
 func Open(ctx context.Context, path string, schema store.Schema) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -65,6 +67,9 @@ func Open(ctx context.Context, path string, schema store.Schema) (*Store, error)
 }
 
 func openAt(path string, schema store.Schema, now func() time.Time) (*Store, error) {
+	if err := protect(path); err != nil {
+		return nil, fault.Wrap(err, fault.Unavailable, "the database file %s cannot be opened", path)
+	}
 	floors := &marks.Floors{}
 	c, err := connect(path, schema, floors)
 	if err != nil {
@@ -148,6 +153,31 @@ func (s *Store) Close() error {
 	return s.closing.Close(func() error {
 		return translate(errors.Join(s.reads.close(), s.writer.close()), "close")
 	})
+}
+
+// protect creates a database file when it is missing, and takes all permissions of other users from it and its logs.
+// SQLite gives new logs the permissions of the file.
+func protect(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	for _, file := range []string{path, path + "-wal", path + "-shm"} {
+		info, err := os.Stat(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil && info.Mode().Perm()&0o077 != 0 {
+			err = os.Chmod(file, info.Mode().Perm()&0o700)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // makeDir creates a directory and synchronises its parent, because otherwise a power failure could remove a new

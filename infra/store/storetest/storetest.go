@@ -38,6 +38,9 @@ type Harness struct {
 	// MaxDocument is the size in bytes of the largest document in the suite; 0: 1 MiB.
 	MaxDocument int
 
+	// MaxMutations is the most mutations of one commit in the suite; 0: any number. It is for a database that limits them.
+	MaxMutations int
+
 	// Histories is the number of recorded histories of concurrent calls; 0: 40. Lower it for a database whose conflicting
 	// calls wait for seconds.
 	Histories int

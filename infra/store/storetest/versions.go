@@ -1,8 +1,10 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -135,8 +137,8 @@ var versionCases = map[string]func(*testing.T, Harness){
 			k := thing(fmt.Sprint("old ", i))
 			puts, removes = append(puts, put(k, int64(i+1), `{}`)), append(removes, remove(k))
 		}
-		commit(t, d, puts...)
-		commit(t, d, removes...)
+		h.commitMany(t, d, puts)
+		h.commitMany(t, d, removes)
 		if n := h.Marks(t, d); n != many {
 			t.Errorf("%d marks of %d deleted documents", n, many)
 		}
@@ -179,6 +181,14 @@ var versionCases = map[string]func(*testing.T, Harness){
 			t.Errorf("a new document has version %d, want more than %d", v, many)
 		}
 	},
+}
+
+// commitMany commits mutations in as few commits as the driver takes.
+func (h Harness) commitMany(t *testing.T, d store.Driver, mutations []store.Mutation) {
+	t.Helper()
+	for some := range slices.Chunk(mutations, cmp.Or(h.MaxMutations, len(mutations))) {
+		commit(t, d, some...)
+	}
 }
 
 func removeAt(k store.Key, version int64) store.Mutation {

@@ -1,4 +1,7 @@
 locals {
+  # Where Knative's proxy in front of the container listens.
+  proxy_port = var.h2c ? 8013 : 8012
+
   routes = try(var.manifest.routes, [])
   says   = try(var.manifest.says, [])
   trigger = can(var.manifest.trigger.retry) ? merge(

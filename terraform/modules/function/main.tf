@@ -24,7 +24,7 @@ locals {
         image           = image
         imagePullPolicy = var.image_pull_policy
         env             = local.env
-        ports           = [{ containerPort = 8080 }]
+        ports           = [merge({ containerPort = 8080 }, var.h2c ? { name = "h2c" } : {})]
         resources       = var.resources
         # Knative's default of 10 s between two probes makes an unlucky start wait that long.
         # All that Knative would add is written down: it adds nothing where a service goes back to a revision that there is.

@@ -13,11 +13,11 @@ resource "kubectl_manifest" "network_policy" {
       ingress = [
         {
           from  = [for ns in var.ingress.namespaces : { namespaceSelector = { matchLabels = { "kubernetes.io/metadata.name" = ns } } }]
-          ports = [{ port = 8012, protocol = "TCP" }]
+          ports = [{ port = local.proxy_port, protocol = "TCP" }]
         },
         {
           from  = [{ namespaceSelector = { matchLabels = { "kubernetes.io/metadata.name" = "knative-serving" } } }]
-          ports = [for port in [8012, 9090] : { port = port, protocol = "TCP" }]
+          ports = [for port in [local.proxy_port, 9090] : { port = port, protocol = "TCP" }]
         },
       ]
       egress = concat(local.to_dns, local.to_broker, local.to_store, local.to_functions, local.to_api_server, var.egress)

@@ -97,6 +97,13 @@ variable "environment" {
   nullable    = false
 }
 
+variable "h2c" {
+  description = "Whether HTTP/2 reaches the function, for gRPC. WebSockets do not then."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "image" {
   description = "The image of cmd/function, best by digest."
   type        = string

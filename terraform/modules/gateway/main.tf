@@ -8,6 +8,7 @@ module "function" {
   dns                         = var.dns
   egress                      = var.egress
   environment                 = var.environment
+  h2c                         = var.h2c
   image                       = var.image
   image_pull_policy           = var.image_pull_policy
   image_pull_secrets          = var.image_pull_secrets

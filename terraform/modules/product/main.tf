@@ -110,6 +110,7 @@ module "gateway" {
   domain                      = var.domain
   egress                      = local.arguments[local.front].egress
   environment                 = var.environment
+  h2c                         = var.h2c
   hosts                       = var.hosts
   image                       = local.images[local.front]
   image_pull_policy           = var.image_pull_policy

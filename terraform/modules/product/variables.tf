@@ -75,6 +75,13 @@ variable "environment" {
   nullable    = false
 }
 
+variable "h2c" {
+  description = "Whether HTTP/2 reaches the gateway, for gRPC. WebSockets do not then."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "hosts" {
   description = "Own names of the gateway, besides the one that Knative gives it."
   type        = list(string)

@@ -25,6 +25,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	ebbnats "github.com/ebb-dev/ebb/infra/broker/nats"
+	_ "github.com/ebb-dev/ebb/infra/broker/nats/embedded"
 )
 
 const (

@@ -60,11 +60,20 @@ func (r *Registry) Subscribe(ctx context.Context, t broker.Trigger, h broker.Han
 	}
 	if err := r.source.Register(ctx, t.Name); err != nil {
 		sub.Close()
-		return nil, fault.Wrap(err, fault.Unavailable, "trigger %q cannot be made durable just now", t.Name)
+		return nil, notDurable(err, t.Name)
 	}
 	tr.register.Do(func() { close(tr.registered) })
 	sub.closeWith(ctx)
 	return sub, nil
+}
+
+// notDurable returns why a trigger was not registered. An error that time does not mend keeps its kind and message.
+func notDurable(err error, trigger string) error {
+	switch kind := fault.KindOf(err); kind {
+	case fault.Conflict, fault.Denied, fault.Unauthenticated, fault.Invalid:
+		return fault.Wrap(err, kind, "trigger %q was not made durable: %s", trigger, fault.Public(err))
+	}
+	return fault.Wrap(err, fault.Unavailable, "trigger %q cannot be made durable just now", trigger)
 }
 
 func notSubscribed(err error, trigger string) error {
@@ -127,6 +136,19 @@ func (r *Registry) serve(ctx context.Context, t *Trigger) {
 			Pause(ctx, time.Second)
 		}
 	}
+}
+
+// Declare makes triggers durable that other processes serve.
+func (r *Registry) Declare(ctx context.Context, triggers ...string) error {
+	for _, trigger := range triggers {
+		if !triggerName.MatchString(trigger) {
+			return fault.New(fault.Invalid, "invalid trigger name %q: want a DNS label", trigger)
+		}
+		if err := r.source.Register(ctx, trigger); err != nil {
+			return notDurable(err, trigger)
+		}
+	}
+	return nil
 }
 
 // Forget calls drop when the trigger is not being served, and holds off new subscriptions meanwhile. For a trigger that

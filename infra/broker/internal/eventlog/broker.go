@@ -58,6 +58,7 @@ type Broker struct {
 var (
 	_ broker.Broker   = (*Broker)(nil)
 	_ broker.Limiter  = (*Broker)(nil)
+	_ broker.Declarer = (*Broker)(nil)
 	_ delivery.Source = (*source)(nil)
 )
 
@@ -136,6 +137,11 @@ func (b *Broker) Subscribe(
 	ctx context.Context, t broker.Trigger, h broker.Handler,
 ) (broker.Subscription, error) {
 	return b.triggers.Subscribe(ctx, t, h)
+}
+
+// Declare implements broker.Declarer.
+func (b *Broker) Declare(ctx context.Context, triggers ...string) error {
+	return b.triggers.Declare(ctx, triggers...)
 }
 
 // Forget drops a trigger for good: its cursor is lost, and the log no longer keeps events for it.

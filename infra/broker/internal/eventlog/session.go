@@ -67,6 +67,7 @@ func (s *session) restore(ctx context.Context, cur Cursor) error {
 		defer s.mu.Unlock()
 		s.restored = true
 	}()
+	gone := 0
 	for open := cur.Open; len(open) > 0; {
 		limit := 1
 		if last := open[min(len(open), catchUp)-1].entry; last < open[0].entry+catchUp {
@@ -77,9 +78,18 @@ func (s *session) restore(ctx context.Context, cur Cursor) error {
 			return err
 		}
 		if len(entries) == 0 {
-			return nil // gone from the log, which only an operator does
+			gone += len(open)
+			break
+		}
+		for len(open) > 0 && open[0].entry < entries[0].Pos {
+			open = open[1:]
+			gone++
 		}
 		open = s.reopen(open, entries)
+	}
+	if gone > 0 { // only an operator does that
+		s.broker.opts.Logger.Error("unfinished events are gone from the log; replay them from the archive",
+			"trigger", s.trigger.Name(), "events", gone)
 	}
 	return nil
 }

@@ -35,6 +35,7 @@ type Broker struct {
 var (
 	_ broker.Broker   = (*Broker)(nil)
 	_ broker.Limiter  = (*Broker)(nil)
+	_ broker.Declarer = (*Broker)(nil)
 	_ delivery.Source = (*source)(nil)
 )
 
@@ -88,6 +89,11 @@ func (b *Broker) Subscribe(
 	ctx context.Context, t broker.Trigger, h broker.Handler,
 ) (broker.Subscription, error) {
 	return b.triggers.Subscribe(ctx, t, h)
+}
+
+// Declare implements broker.Declarer.
+func (b *Broker) Declare(ctx context.Context, triggers ...string) error {
+	return b.triggers.Declare(ctx, triggers...)
 }
 
 // Forget drops a trigger for good, with the events that wait for it. For a trigger that this process serves it returns

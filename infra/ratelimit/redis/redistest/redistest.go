@@ -12,20 +12,26 @@ import (
 
 const absent = "no Redis: install Debian's redis-server (its service need not run)"
 
-// Server is a server of a test's own, which keeps nothing on disk.
+// Server is a server of a test's own.
 type Server struct {
-	dir     string
-	process *exec.Cmd
+	dir      string
+	settings []string
+	process  *exec.Cmd
 }
 
-// Start starts a server, which is stopped after the test. The test is skipped where Redis is not installed.
-func Start(t testing.TB) *Server {
+// Durable are the settings of a server that has its data again after Restart. With everysec it could lack what it has
+// acknowledged while an fsync was under way.
+var Durable = []string{"--appendonly", "yes", "--appendfsync", "always"}
+
+// Start starts a server, which is stopped after the test. Without further settings, such as Durable, it keeps nothing
+// on disk. The test is skipped where Redis is not installed.
+func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "ebb-redis-") // a socket's path must be short
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{dir: dir}
+	s := &Server{dir: dir, settings: settings}
 	t.Cleanup(func() {
 		s.Stop()
 		_ = os.RemoveAll(dir)
@@ -34,14 +40,15 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
-// Restart starts the server again after Stop, without its data.
+// Restart starts the server again after Stop, with the data that its settings keep.
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
 	binary, err := exec.LookPath("redis-server")
 	if err != nil {
 		t.Skip(absent)
 	}
-	s.process = exec.Command(binary, "--port", "0", "--unixsocket", s.socket(), "--save", "", "--appendonly", "no")
+	arguments := []string{"--port", "0", "--unixsocket", s.socket(), "--dir", s.dir, "--save", "", "--appendonly", "no"}
+	s.process = exec.Command(binary, append(arguments, s.settings...)...)
 	s.process.Dir = s.dir
 	// The server says that it is ready by what it prints, and the pipe ends with it.
 	out, err := s.process.StdoutPipe()

@@ -26,6 +26,23 @@ run "neither_hears_nor_says" {
   }
 }
 
+run "h2c" {
+  command = plan
+
+  variables {
+    h2c = true
+  }
+
+  assert {
+    condition     = yamldecode(kubectl_manifest.service.yaml_body_parsed).spec.template.spec.containers[0].ports == [{ containerPort = 8080, name = "h2c" }]
+    error_message = "The name of the port tells Knative to send HTTP/2."
+  }
+  assert {
+    condition     = yamldecode(kubectl_manifest.network_policy.yaml_body_parsed).spec.ingress[0].ports[0].port == 8013
+    error_message = "Knative's proxy has another port for it."
+  }
+}
+
 run "canary" {
   command = plan
 

@@ -28,6 +28,10 @@ type Harness struct {
 
 	// Visibility is what the cases use; 0: a second.
 	Visibility time.Duration
+
+	// Connected says that a message is held as long as its queue is open, and that one open queue of a trigger gets all
+	// of its messages, as with RabbitMQ. Then the visibility is only how long the cases wait.
+	Connected bool
 }
 
 // Run holds the driver against the suite.
@@ -38,22 +42,34 @@ func Run(t *testing.T, h Harness) {
 	if h.Visibility == 0 {
 		h.Visibility = time.Second
 	}
-	for _, c := range []struct {
+	type testcase struct {
 		name string
 		test func(*fixture)
-	}{
+	}
+	cases := []testcase{
 		{"every declared queue gets every event, also one that was declared twice", testFanOut},
 		{"events of one key come in order", testOrder},
 		{"an acknowledged message never comes again", testAck},
-		{"a message that is not acknowledged comes again after the visibility", testVisibility},
-		{"a message that is extended stays held", testExtend},
 		{"a message that was given back comes again, but not before the delay", testNack},
-		{"a receipt that does not hold its message any more changes nothing", testLateReceipt},
-		{"while a message of a key is held, no other receiver gets one of that key", testKeyHeld},
 		{"what comes again comes before the later messages of its key", testComesAgainFirst},
 		{"receiving waits for a message, and ends with its context", testWaits},
 		{"a dropped queue is gone with its messages", testDrop},
-	} {
+	}
+	if h.Connected {
+		cases = append(cases,
+			testcase{"what a queue held that was closed comes to the next one, in order", testClosedGivesBack},
+			testcase{"while a queue is open, another one of its trigger gets nothing", testOneReceiver},
+			testcase{"a receipt that does not hold its message any more changes nothing", testUsedReceipt},
+		)
+	} else {
+		cases = append(cases,
+			testcase{"a message that is not acknowledged comes again after the visibility", testVisibility},
+			testcase{"a message that is extended stays held", testExtend},
+			testcase{"a receipt that does not hold its message any more changes nothing", testLateReceipt},
+			testcase{"while a message of a key is held, no other receiver gets one of that key", testKeyHeld},
+		)
+	}
+	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			h.In(t, func(t *testing.T) {
 				d := h.New(t, h.Visibility)
@@ -229,6 +245,39 @@ func testKeyHeld(f *fixture) {
 	f.receive(other, none)
 	f.must(one.Ack(f.Context(), held))
 	f.receive(other, "k/2")
+}
+
+func testClosedGivesBack(f *fixture) {
+	q := f.open("a")
+	f.publish("k/1", "k/2", "3")
+	f.receive(q, "k/1", "k/2", "3")
+	f.must(q.Close())
+	f.publish("k/4")
+	next := f.open("a")
+	f.receive(next, "k/1", "k/2", "3", "k/4")
+}
+
+func testOneReceiver(f *fixture) {
+	one, other := f.open("a"), f.open("a")
+	f.publish("k/1", "l/1")
+	f.receive(one, "k/1", "l/1")
+	f.publish("m")
+	f.receive(other, none)
+	f.must(one.Close())
+	f.receive(other, "k/1", "l/1", "m")
+}
+
+func testUsedReceipt(f *fixture) {
+	q := f.open("a")
+	f.publish("k/1")
+	old := f.receive(q, "k/1")
+	f.must(q.Nack(f.Context(), old, 0))
+	now := f.receive(q, "k/1")
+	f.must(q.Ack(f.Context(), old))
+	f.must(q.Nack(f.Context(), old, 0))
+	f.receive(q, none)
+	f.must(q.Ack(f.Context(), now))
+	f.must(q.Ack(f.Context(), now))
 }
 
 func testComesAgainFirst(f *fixture) {

@@ -1,0 +1,100 @@
+package redis
+
+import (
+	"context"
+	"net/url"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/fault"
+)
+
+// Capabilities returns what differs from other drivers.
+func Capabilities() broker.Capabilities {
+	return broker.Capabilities{
+		Product:  "Redis 7.0 or later, a stream",
+		Binding:  "private",
+		Durable:  "with `appendfsync always` a power cut; with `everysec` a kill or a power cut may cost up to two seconds",
+		Order:    "one log, read in order by one process",
+		Sharing:  "one process serves a trigger, another takes over",
+		Crash:    "after the lease, 10 s",
+		Filters:  broker.ByDelivery,
+		Retries:  broker.ByDelivery,
+		MaxEvent: 1 << 20, DeadLetters: broker.ByDelivery, Deduplicates: 0, Keeps: true,
+	}
+}
+
+// Opener returns the opener of a broker by its URL: redis://[USER:PASSWORD@]HOST:PORT[/DB], rediss:// with TLS, or
+// redis+unix:PATH for a socket. It has the parameter name, the prefix of the keys (ebb). The error of an invalid URL is
+// a predicate without any part of the URL.
+func Opener(text string) (broker.Opener, error) {
+	cfg, err := parseURL(text)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, opts broker.Options) (broker.Broker, error) {
+		cfg := cfg
+		cfg.Observer, cfg.Logger = opts.Observer, opts.Logger
+		if opts.Part != "" {
+			cfg.Name += "-" + opts.Part
+		}
+		b, err := Open(ctx, cfg)
+		if err != nil {
+			return nil, err
+		}
+		return b, nil
+	}, nil
+}
+
+// refusal returns the fault of a server that cannot be used.
+func refusal(err error) error {
+	switch {
+	case redis.HasErrorPrefix(err, "WRONGPASS"), redis.HasErrorPrefix(err, "NOAUTH"):
+		return fault.Wrap(err, fault.Unauthenticated, "the Redis server does not accept the user or its password")
+	case redis.HasErrorPrefix(err, "NOPERM"):
+		return fault.Wrap(err, fault.Denied, "the Redis server does not allow the user what the broker needs")
+	}
+	return fault.Wrap(err, fault.Unavailable, "the Redis server does not answer")
+}
+
+func parseURL(text string) (Config, error) {
+	text, query, _ := strings.Cut(text, "?")
+	cfg := Config{URL: text, Name: "ebb"}
+	if path, isSocket := strings.CutPrefix(text, "redis+unix:"); isSocket {
+		if path == "" || strings.ContainsAny(path, "#@\x00%") {
+			return Config{}, invalid("has no path, or a #, @ or %% in it; want redis+unix:PATH")
+		}
+		cfg.URL = "unix://" + path
+	} else {
+		u, err := url.Parse(text)
+		switch {
+		case err != nil:
+			return Config{}, invalid("is not a valid URL; escape special characters of the password with %%")
+		case u.Hostname() == "":
+			return Config{}, invalid("has no host; want redis://HOST:6379")
+		}
+		if _, err := redis.ParseURL(text); err != nil {
+			return Config{}, invalid("has text after its host that is no number of a database; want redis://HOST:6379/0")
+		}
+	}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return Config{}, invalid("has invalid parameters")
+	}
+	for name, all := range values {
+		switch {
+		case len(all) > 1:
+			return Config{}, invalid("has a parameter twice")
+		case name != "name":
+			return Config{}, invalid("has an unknown parameter (use name)")
+		case !isName(all[0]):
+			return Config{}, invalid("has an invalid name: want letters, digits, - and _ only")
+		}
+		cfg.Name = all[0]
+	}
+	return cfg, nil
+}
+
+func invalid(format string, args ...any) error { return fault.New(fault.Invalid, format, args...) }

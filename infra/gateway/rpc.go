@@ -1,0 +1,186 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+	"connectrpc.com/grpcreflect"
+	"github.com/jub0bs/cors"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/problem"
+	"github.com/ebb-dev/ebb/infra/rpc/transcode"
+)
+
+// calls serves calls by gRPC, gRPC-Web and Connect of the services that functions declare. A call becomes a request for
+// an operation, which goes through the whole chain: the policies of the operation hold for its calls, and its requests
+// and calls are counted together. Health and reflection are the gateway's own.
+type calls struct {
+	g        *Gateway
+	services []manifest.Service
+	named    map[string]bool // the names of the services, with those of the gateway
+	made     func() (http.Handler, error)
+	browsers *cors.Middleware // nil: scripts of other sites may make no calls
+}
+
+// The services of the gateway itself.
+const (
+	health          = "grpc.health.v1.Health"
+	reflection      = "grpc.reflection.v1.ServerReflection"
+	reflectionAlpha = "grpc.reflection.v1alpha.ServerReflection"
+)
+
+// newCalls returns the calls of all functions; nil when no function has a service. The schemas are parsed when the
+// first call comes, because that takes longer than most of what a gateway does before it is ready.
+func (g *Gateway) newCalls() (*calls, []error) {
+	c := &calls{g: g, named: map[string]bool{health: true, reflection: true, reflectionAlpha: true}}
+	var errs []error
+	for _, d := range g.cfg.System.Functions {
+		for _, s := range d.Services {
+			if c.named[s.Name] {
+				errs = append(errs, fmt.Errorf("duplicate service %s", s.Name))
+			}
+			c.named[s.Name], c.services = true, append(c.services, s)
+		}
+	}
+	if len(c.services) == 0 {
+		return nil, nil
+	}
+	c.made = sync.OnceValues(c.make)
+	var err error
+	if c.browsers, err = g.callsFromBrowsers(); err != nil {
+		errs = append(errs, err)
+	}
+	return c, errs
+}
+
+// make returns the handler of all services.
+func (c *calls) make() (http.Handler, error) {
+	operations, err := transcode.New(c.services, http.HandlerFunc(c.operation))
+	if err != nil {
+		return nil, err
+	}
+	names := append(operations.Names(), health)
+	options := grpcreflect.WithDescriptorResolver(operations.Files())
+	reflector := grpcreflect.NewReflector(grpcreflect.NamerFunc(func() []string { return names }), options)
+	small := connect.WithReadMaxBytes(64 << 10)
+	_, state := grpchealth.NewHandler(checker{c.g, c.named}, small)
+	_, v1 := grpcreflect.NewHandlerV1(reflector, small)
+	_, alpha := grpcreflect.NewHandlerV1Alpha(reflector, small)
+	own := map[string]http.Handler{health: state, reflection: limitStream(v1), reflectionAlpha: limitStream(alpha)}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if h := own[serviceOf(r.URL.Path)]; h != nil {
+			h.ServeHTTP(w, r)
+			return
+		}
+		operations.ServeHTTP(w, r)
+	}), nil
+}
+
+// maxReflection is how long a stream of reflection may be open.
+const maxReflection = time.Minute
+
+// limitStream ends a stream that is open for too long.
+func limitStream(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), maxReflection)
+		defer cancel()
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(maxReflection)) // HTTP/2 has one for each stream
+		h.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+// serviceOf returns the service of the path /SERVICE/METHOD; "" for another path.
+func serviceOf(path string) string {
+	if service, method, ok := strings.Cut(strings.TrimPrefix(path, "/"), "/"); ok && !strings.Contains(method, "/") {
+		return service
+	}
+	return ""
+}
+
+// callsFromBrowsers makes the middleware for calls that scripts of the listed origins make; nil without origins. They
+// have header fields beside those of requests.
+func (g *Gateway) callsFromBrowsers() (*cors.Middleware, error) {
+	if len(g.cfg.Origins) == 0 {
+		return nil, nil
+	}
+	c := corsConfig(g.cfg.Origins, http.MethodGet, http.MethodPost)
+	c.RequestHeaders = append(c.RequestHeaders, "Connect-Protocol-Version", "Connect-Timeout-Ms", "Grpc-Timeout",
+		"X-Grpc-Web", "X-User-Agent")
+	c.ResponseHeaders = append(c.ResponseHeaders, "Grpc-Status", "Grpc-Message", "Grpc-Status-Details-Bin")
+	return cors.NewMiddleware(c)
+}
+
+// reachedKey is the key of a *bool that tells whether a call became a request for an operation.
+type reachedKey struct{}
+
+// serve serves a call, and reports whether the request is one: whether its path is that of a declared service.
+func (c *calls) serve(w http.ResponseWriter, r *http.Request) bool {
+	if !c.named[serviceOf(r.URL.Path)] {
+		return false
+	}
+	h := http.Handler(http.HandlerFunc(c.answer))
+	if c.browsers != nil {
+		h = c.browsers.Wrap(h)
+	}
+	h.ServeHTTP(w, r)
+	return true
+}
+
+// answer answers a call.
+func (c *calls) answer(w http.ResponseWriter, r *http.Request) {
+	begin, method, path := time.Now(), r.Method, r.URL.Path
+	w.Header()["X-Content-Type-Options"] = nosniff
+	delete(r.Header, "Origin") // the operation has nothing to add
+	if method == http.MethodOptions {
+		w.Header().Set("Allow", "GET, OPTIONS, POST")
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	served, err := c.made()
+	if err != nil {
+		c.g.cfg.Logger.ErrorContext(r.Context(), "calls cannot be served", "error", err)
+		problem.Write(w, r, fault.Wrap(err, fault.Internal, "calls cannot be served"))
+		return
+	}
+	reached, answer := false, &response{ResponseWriter: w}
+	served.ServeHTTP(answer, r.WithContext(context.WithValue(r.Context(), reachedKey{}, &reached)))
+	if !reached {
+		c.g.cfg.Telemetry.HTTP("gateway", c.label(path), method, answer.status, time.Since(begin))
+	}
+}
+
+// label returns the path of a call as metrics have it, without a method that a stranger may have made up.
+func (c *calls) label(path string) string { return "/" + serviceOf(path) + "/" }
+
+// operation serves the request that a call has become.
+func (c *calls) operation(w http.ResponseWriter, r *http.Request) {
+	if reached, ok := r.Context().Value(reachedKey{}).(*bool); ok {
+		*reached = true
+	}
+	c.g.serveOperation(w, r)
+}
+
+// checker tells the health of the gateway, under the empty name and under that of each service: /readyz for calls.
+type checker struct {
+	g     *Gateway
+	named map[string]bool
+}
+
+// Check implements grpchealth.Checker.
+func (c checker) Check(ctx context.Context, r *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
+	if r.Service != "" && !c.named[r.Service] {
+		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("there is no service %s", r.Service))
+	}
+	if err := c.g.cfg.Discovery.Ready(ctx); err != nil {
+		return &grpchealth.CheckResponse{Status: grpchealth.StatusNotServing}, nil
+	}
+	return &grpchealth.CheckResponse{Status: grpchealth.StatusServing}, nil
+}

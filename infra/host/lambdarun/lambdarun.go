@@ -1,0 +1,168 @@
+// Package lambdarun turns settings into a function hosted on AWS Lambda, as package run does on Knative and on plain
+// machines. It is a package of its own, so that the package for Lambda has neither Knative's libraries nor drivers that
+// nothing on Lambda uses: it is smaller, and starts sooner.
+//
+//	func main() { lambdarun.Main(functions.System()) }
+//
+// The settings are those of package run: FUNCTION, EBB_STORE (dynamodb://REGION/TABLE, postgres://USER@HOST/DATABASE or
+// memory:), K_SINK, K_CE_OVERRIDES and K_CA_CERTS (where events are published by HTTP), EBB_VERIFICATION_KEYS,
+// EBB_ISSUER, EBB_AUDIENCE, EBB_DELIVERY, EBB_MANIFEST_HASH and those of the function itself. EBB_LAMBDA_STREAM says
+// that responses are streamed: the function URL has the invoke mode RESPONSE_STREAM.
+package lambdarun
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/broker"
+	brokerknative "github.com/ebb-dev/ebb/infra/broker/knative"
+	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/host/lambda"
+	"github.com/ebb-dev/ebb/infra/host/memlimit"
+	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/dynamodb"
+	"github.com/ebb-dev/ebb/infra/store/memory"
+	"github.com/ebb-dev/ebb/infra/store/postgres"
+	"github.com/ebb-dev/ebb/infra/system"
+	"github.com/ebb-dev/ebb/infra/telemetry"
+)
+
+// settings are what the host reads, beside what the function itself does.
+type settings struct {
+	Function  string `envconfig:"FUNCTION" required:"true" desc:"the function that this process hosts"`
+	Store     string `envconfig:"EBB_STORE" desc:"where its documents are: dynamodb://REGION/TABLE, postgres://USER@HOST/DATABASE, memory:"`
+	Sink      string `envconfig:"K_SINK" desc:"where its events are published"`
+	Overrides string `envconfig:"K_CE_OVERRIDES" desc:"extensions that its events get"`
+	CACerts   string `envconfig:"K_CA_CERTS" desc:"authorities that the sink's certificate may come from"`
+	Keys      string `envconfig:"EBB_VERIFICATION_KEYS" desc:"public JWK set that access tokens are checked with"`
+	Issuer    string `envconfig:"EBB_ISSUER" default:"ebb" desc:"the iss claim of access tokens"`
+	Audience  string `envconfig:"EBB_AUDIENCE" default:"ebb" desc:"the aud claim of access tokens"`
+	Manifest  string `envconfig:"EBB_MANIFEST_HASH" desc:"hash of the declaration that the platform was set up with"`
+	Stream    bool   `envconfig:"EBB_LAMBDA_STREAM" desc:"whether responses are streamed, for a function URL that does so"`
+	Version   string `envconfig:"AWS_LAMBDA_FUNCTION_VERSION" desc:"version of the Lambda function"`
+}
+
+// Main hosts the function of the system that $FUNCTION names. It does not return. It ends the process with status 2
+// when the settings are not valid, and names every violation.
+func Main(sys system.System) {
+	h, err := New(sys, config.Environment, os.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "function:", err)
+		os.Exit(2)
+	}
+	h.Serve()
+}
+
+// New returns the host of the function that FUNCTION names. It opens nothing. An error is a *config.Error and names
+// every violation. Log lines go to log; nil is standard error.
+func New(sys system.System, lookup config.Lookup, log io.Writer) (*lambda.Host, error) {
+	set, err := config.Load[settings]("", lookup)
+	definition, known := sys.Lookup(set.Function)
+	if !known && set.Function != "" {
+		err = config.Join(err, settingError("FUNCTION", "is %q, but the functions are %s",
+			set.Function, strings.Join(sys.Names(), ", ")))
+	}
+	memlimit.Set() // before functions are made, which may size what they hold by it
+	watch, watchErr := telemetry.Start(context.Background(), telemetry.Config{
+		Service: sys.Name + "-" + set.Function, Version: set.Version, Log: log, Lookup: lookup,
+	})
+	if err = config.Join(err, watchErr); err != nil {
+		return nil, err
+	}
+	env := function.Env{Lookup: lookup, Telemetry: watch, Logger: watch.Logger(set.Function), System: sys.Declared()}
+	opened := set.open(&env)
+	f, err := definition.New(env)
+	var delivery broker.Trigger
+	if err == nil {
+		declared := f.Instance().Declaration()
+		delivery, err = declared.Tuned(lookup)
+		err = config.Join(set.missing(declared.Function), err)
+	}
+	if err = config.Join(opened, err); err != nil {
+		return nil, err
+	}
+	return lambda.New(f.Instance(), lambda.Config{
+		Manifest: set.Manifest, Delivery: &delivery, Stream: set.Stream, Telemetry: watch, Logger: env.Logger,
+	}), nil
+}
+
+// open makes the ports that the settings name.
+func (s settings) open(env *function.Env) error {
+	var faults []error
+	if s.Store != "" {
+		opener, err := storeByURL(s.Store)
+		if err != nil {
+			faults = append(faults, settingError("EBB_STORE", "%v", err))
+		}
+		env.Store = opener
+	}
+	if s.Sink != "" {
+		overrides, err := brokerknative.Overrides(s.Overrides)
+		if err != nil {
+			faults = append(faults, settingError("K_CE_OVERRIDES", "%v", err))
+		}
+		publisher, err := brokerknative.New(brokerknative.Config{
+			Sink: s.Sink, Overrides: overrides, CACerts: s.CACerts, Logger: env.Logger,
+		})
+		if err != nil {
+			faults = append(faults, settingError("K_SINK", "%v", err))
+		} else {
+			env.Publisher = publisher
+		}
+	}
+	if s.Keys != "" {
+		keys, err := auth.ParseJWKS([]byte(s.Keys))
+		var verifier *auth.Verifier
+		if err == nil {
+			verifier, err = auth.NewVerifier(auth.VerifierConfig{Keys: keys, Issuer: s.Issuer, Audience: s.Audience})
+		}
+		if err != nil {
+			faults = append(faults, settingError("EBB_VERIFICATION_KEYS", "%v", err))
+		}
+		if err == nil {
+			env.Authenticator = verifier
+		}
+	}
+	return config.Join(faults...)
+}
+
+// storeByURL returns the opener of the database with this URL. It opens nothing itself.
+func storeByURL(url string) (store.Opener, error) {
+	switch {
+	case strings.HasPrefix(url, "dynamodb:"):
+		return dynamodb.ByURL(url)
+	case strings.HasPrefix(url, "postgres://"), strings.HasPrefix(url, "postgresql://"):
+		return postgres.Opener(url)
+	case url == "memory:":
+		return memory.Opener(), nil
+	}
+	return nil, errors.New("has an unknown scheme (use dynamodb://REGION/TABLE, postgres://USER@HOST/DATABASE or memory:)")
+}
+
+// missing reports the settings that the function needs and that are not set.
+func (s settings) missing(m manifest.Function) error {
+	var faults []error
+	if len(m.Collections) > 0 && s.Store == "" {
+		faults = append(faults, settingError("EBB_STORE", "is required but not set; %s stores documents", s.Function))
+	}
+	if len(m.Emits) > 0 && s.Sink == "" {
+		faults = append(faults, settingError("K_SINK", "is required but not set; %s emits events", s.Function))
+	}
+	if (len(m.Routes) > 0 || m.Gateway) && s.Keys == "" {
+		faults = append(faults, settingError("EBB_VERIFICATION_KEYS", "is required but not set; %s checks access tokens",
+			s.Function))
+	}
+	return config.Join(faults...)
+}
+
+// settingError returns the violation of one setting.
+func settingError(variable, format string, args ...any) error {
+	return &config.Error{Violations: []config.Violation{{Variable: variable, Problem: fmt.Sprintf(format, args...)}}}
+}

@@ -1,0 +1,29 @@
+// Package awsconfig makes the configuration of AWS clients, the same for every driver.
+package awsconfig
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+)
+
+// Load returns the configuration of clients in a region, with the credentials that the SDK finds: of the environment,
+// which Lambda sets, of a container's or a machine's role, or of a profile. AWS_ENDPOINT_URL and its kin name another
+// endpoint, such as an emulator's. It calls nobody. Clients of one configuration share their connections.
+func Load(ctx context.Context, region string) (aws.Config, error) {
+	client := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		t.MaxIdleConnsPerHost = 64 // the default of 10 closes connections that concurrent units soon need again
+		t.IdleConnTimeout = 55 * time.Second
+	})
+	c, err := config.LoadDefaultConfig(ctx, config.WithRegion(region), config.WithHTTPClient(client))
+	if err != nil {
+		return aws.Config{}, fault.Wrap(err, fault.Invalid, "the settings of AWS cannot be used: %v", err)
+	}
+	return c, nil
+}

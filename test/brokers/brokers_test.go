@@ -1,0 +1,175 @@
+// Package brokers_test runs the shop with each broker that logs events, and kills the broker while orders are placed.
+package brokers_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/ebb-dev/ebb/infra/broker/rabbitmq/rabbitmqtest"
+	"github.com/ebb-dev/ebb/infra/ratelimit/redis/redistest"
+	"github.com/ebb-dev/ebb/test/shop"
+)
+
+var (
+	orders = flag.Int("orders", 60, "orders that are placed while the broker is killed")
+	kills  = flag.Int("kills", 2, "how often the broker is killed while they are placed")
+)
+
+// product is a broker that the shop reaches by a URL.
+type product struct {
+	url     string
+	stop    func() // as suddenly as it can be done
+	restart func() // with its data and at the same address
+}
+
+// products lists what starts each broker. The server of Kafka is a fake, and it and that of NATS run in this process;
+// Redis and RabbitMQ are servers that are killed with SIGKILL.
+var products = map[string]func(t *testing.T) product{
+	"redis": func(t *testing.T) product {
+		s := redistest.Start(t, redistest.Durable...)
+		url := "redis+unix:" + strings.TrimPrefix(s.URL(), "unix://")
+		return product{url, s.Stop, func() { s.Restart(t) }}
+	},
+	"rabbitmq": func(t *testing.T) product {
+		s, err := rabbitmqtest.Start()
+		if errors.Is(err, rabbitmqtest.ErrAbsent) {
+			t.Skip(err)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Remove)
+		return product{s.URL(), s.Kill, func() {
+			if err := s.Restart(); err != nil {
+				t.Fatal(err)
+			}
+		}}
+	},
+	"kafka": func(t *testing.T) product {
+		dir, address := t.TempDir(), address(t)
+		var port int
+		if _, err := fmt.Sscanf(address, "127.0.0.1:%d", &port); err != nil {
+			t.Fatal(err)
+		}
+		var c *kfake.Cluster
+		start := func() {
+			var err error
+			c, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(port), kfake.DataDir(dir), kfake.SyncWrites())
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		start()
+		t.Cleanup(func() { c.Close() })
+		return product{"kafka://" + address + "?partitions=4", func() { c.Close() }, start}
+	},
+	"nats": func(t *testing.T) product {
+		dir, address := t.TempDir(), address(t)
+		var port int
+		if _, err := fmt.Sscanf(address, "127.0.0.1:%d", &port); err != nil {
+			t.Fatal(err)
+		}
+		var s *server.Server
+		start := func() {
+			var err error
+			s, err = server.NewServer(&server.Options{
+				Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Start()
+			if !s.ReadyForConnections(10 * time.Second) {
+				t.Fatal("the NATS server does not start")
+			}
+		}
+		stop := func() { s.Shutdown(); s.WaitForShutdown() }
+		start()
+		t.Cleanup(func() { stop() })
+		return product{"nats://" + address, stop, start}
+	},
+}
+
+func address(t *testing.T) string {
+	t.Helper()
+	addr, err := shop.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addr
+}
+
+// Orders with good, declined, failing and slow cards and too little stock, while the broker is killed and started
+// again: every acknowledged order ends, nothing is charged, reserved or shipped twice, and no event ends as a dead
+// letter.
+func TestOrdersSurviveTheBroker(t *testing.T) {
+	binary, err := shop.Build(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, start := range products {
+		t.Run(name, func(t *testing.T) { survive(t, binary, start(t)) })
+	}
+}
+
+func survive(t *testing.T, binary string, broker product) {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	p := &shop.Process{
+		Binary: binary, Addr: address(t), Data: filepath.Join(t.TempDir(), "data"), Args: []string{"--idle", "100ms"},
+		Env: []string{"EBB_PAYMENTS_SLOW=200ms", "EBB_CLOCK_SWEEP=2s", "EBB_BROKER=" + broker.url},
+	}
+	if _, err := p.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	defer p.Kill()
+	s, err := shop.NewSpree(ctx, p.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	numbers := make(chan int)
+	var workers sync.WaitGroup
+	for range 16 {
+		workers.Go(func() {
+			for n := range numbers {
+				if err := s.Place(ctx, n); err != nil {
+					t.Errorf("order %d: %v", n, err)
+				}
+			}
+		})
+	}
+	for n := range *orders {
+		if *kills > 0 && n > 0 && n%(*orders/(*kills+1)) == 0 && n/(*orders/(*kills+1)) <= *kills {
+			broker.stop()
+			broker.restart()
+		}
+		numbers <- n
+	}
+	close(numbers)
+	workers.Wait()
+	ended, err := s.AwaitEnds(ctx)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, p.Output())
+	}
+	books, violations, err := s.StopAndAudit(ctx, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(violations) > 0 {
+		t.Errorf("%d violations:\n%s\n%s", len(violations), strings.Join(violations, "\n"), p.Output())
+	}
+	if n := len(s.Acknowledged()); n != *orders || ended["confirmed"] == 0 || books.DeadLetters > 0 {
+		t.Errorf("got %d acknowledged of %d, ended %v, %d dead letters", n, *orders, ended, books.DeadLetters)
+	}
+	t.Logf("%d orders, the broker was killed %d times, ended %v", *orders, *kills, ended)
+}
