@@ -264,6 +264,7 @@ func TestChanged(t *testing.T) {
 		p := newPool(balance.Config{Changed: func(all, healthy int) { got = append(got, [2]int{all, healthy}) }})
 		all := list("a", "b", "c", "d")
 		chosen(p, all[:2])
+		chosen(p, list("a", "x")) // the numbers stay
 		chosen(p, all)
 		fail(p, "a", 5)
 		time.Sleep(10 * time.Second)

@@ -258,6 +258,7 @@ func TestSplitting(t *testing.T) {
 	for _, request := range []string{
 		"GET /api/a?x=%0d%0aSet-Cookie:%20a=b HTTP/1.1\r\nHost: x\r\n",
 		"GET /api/a/%0d%0aSet-Cookie:%20a=b HTTP/1.1\r\nHost: x\r\n",
+		"GET /api/none/%0d%0aSet-Cookie:%20a=b HTTP/1.1\r\nHost: x\r\n", // that no operation is declared for
 		"GET /api/a HTTP/1.1\r\nHost: x\r\nX-Request-Id: a%0d%0aSet-Cookie: a=b\r\n",
 		"GET /api/a HTTP/1.1\r\nHost: x\r\nOrigin: http://x%0d%0aSet-Cookie: a=b\r\n",
 	} {
@@ -271,5 +272,15 @@ func TestSplitting(t *testing.T) {
 		if err != nil || len(answer) == 0 || strings.Contains(string(answer), "\nSet-Cookie") {
 			t.Errorf("%q: got %q, %v", request, answer, err)
 		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, h := range g.headers {
+		if len(h["Set-Cookie"]) > 0 {
+			t.Errorf("the function got %v", h)
+		}
+	}
+	if len(g.headers) != 4 {
+		t.Errorf("the function got %d requests, want 4", len(g.headers))
 	}
 }
