@@ -5,7 +5,6 @@ import (
 	"flag"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -32,28 +31,16 @@ func TestOrdersSurviveKills(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	numbers := make(chan int)
-	var workers sync.WaitGroup
-	for range 32 {
-		workers.Go(func() {
-			for n := range numbers {
-				if err := s.Place(ctx, n); err != nil {
-					t.Errorf("order %d: %v", n, err)
-				}
-			}
-		})
-	}
-	for n := range *orderCount {
+	err = s.PlaceAll(ctx, *orderCount, 32, func(n int) (err error) {
 		if *killCount > 0 && n > 0 && n%(*orderCount/(*killCount+1)) == 0 {
 			p.Kill()
-			if _, err := p.Start(ctx); err != nil {
-				t.Fatal(err)
-			}
+			_, err = p.Start(ctx)
 		}
-		numbers <- n
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
-	close(numbers)
-	workers.Wait()
 
 	ended, err := s.AwaitEnds(ctx)
 	if err != nil {

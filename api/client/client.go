@@ -2265,7 +2265,7 @@ type PublishInputBody struct {
 type QuarantinedEntry struct {
 	// When its events were emitted.
 	At time.Time `json:"at"`
-	// The entry as it is stored; only when one is shown.
+	// The stored entry; only when a single entry is shown.
 	Contents json.RawMessage `json:"contents,omitzero"`
 	// Those that were not published.
 	Events []WaitingInfo `json:"events"`
@@ -2478,7 +2478,7 @@ type User struct {
 
 // UsersChangeInputBody is a schema of the document.
 type UsersChangeInputBody struct {
-	// Needed by whoever changes their own password.
+	// Required of a user who changes their own password.
 	CurrentPassword *string `json:"current_password,omitzero"`
 	Email           *string `json:"email,omitzero"`
 	// 1 to 200 characters.

@@ -493,7 +493,7 @@ export type PublishInputBody = {
 export type QuarantinedEntry = {
   /** When its events were emitted. */
   "at": string;
-  /** The entry as it is stored; only when one is shown. */
+  /** The stored entry; only when a single entry is shown. */
   "contents"?: unknown;
   /** Those that were not published. */
   "events": Array<WaitingInfo>;
@@ -686,7 +686,7 @@ export type User = {
 };
 
 export type UsersChangeInputBody = {
-  /** Needed by whoever changes their own password. */
+  /** Required of a user who changes their own password. */
   "current_password"?: string;
   "email"?: string;
   /** 1 to 200 characters. */

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/ebb-dev/ebb/functions"
-	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/auth/authtest"
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/host/lambdarun"
 	"github.com/ebb-dev/ebb/infra/personal"
@@ -16,21 +16,10 @@ import (
 // variables are those that every function has on Lambda.
 func variables(t *testing.T, name string) map[string]string {
 	t.Helper()
-	ring, err := auth.GenerateKeyRing()
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := ring.Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := json.Marshal(ring.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
+	private, public := authtest.Keys(t)
 	return map[string]string{
 		"FUNCTION": name, "EBB_STORE": "memory:", "K_SINK": "http://broker.example/shop/default",
-		"EBB_VERIFICATION_KEYS": string(public), "EBB_SIGNING_KEYS": string(private), "EBB_LOG_LEVEL": "error",
+		"EBB_VERIFICATION_KEYS": public, "EBB_SIGNING_KEYS": private, "EBB_LOG_LEVEL": "error",
 		personal.Variable: personal.NewKey(),
 	}
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -12,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/auth/authtest"
 	"github.com/ebb-dev/ebb/infra/discovery/consul/consultest"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/system"
@@ -51,14 +50,7 @@ func soon(t *testing.T, what string, try func() bool) {
 // serve registers its function, which passes its check when it is ready. When it is told to end it removes itself while
 // it still answers, and ends when the last request is answered.
 func TestServe(t *testing.T) {
-	ring, err := auth.GenerateKeyRing()
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys, err := json.Marshal(ring.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, keys := authtest.Keys(t)
 	agent := &consultest.Agent{}
 	consul := httptest.NewServer(agent)
 	defer consul.Close()
@@ -67,7 +59,7 @@ func TestServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, _, errs := process(t.TempDir(), map[string]string{
-		"EBB_DISCOVERY": "consul://" + u.Host + "/shop-", "EBB_VERIFICATION_KEYS": string(keys), "EBB_ZONE": "north",
+		"EBB_DISCOVERY": "consul://" + u.Host + "/shop-", "EBB_VERIFICATION_KEYS": keys, "EBB_ZONE": "north",
 	})
 	release, entered := make(chan struct{}), make(chan struct{}, 1)
 	ctx, end := context.WithCancel(t.Context())

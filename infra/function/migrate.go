@@ -17,8 +17,9 @@ import (
 // While two versions run beside each other, the older one may write its form behind the portion. So a pass that has
 // found something to migrate is followed by another an hour later, until one finds nothing.
 //
-// In the same way the personal fields of documents are encrypted that were stored before a field was personal. Here the
-// older version writes the field in the clear and nobody sees it, so there are two passes at least, an hour apart.
+// In the same way the personal fields of documents are encrypted that were stored before a field was personal. An older
+// version still writes them in the clear, and a pass before that does not see it: so there are at least two, an hour
+// apart.
 const (
 	backfillInterval = time.Second
 	backfillLimit    = 50 // documents of a portion

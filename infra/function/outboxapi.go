@@ -22,7 +22,7 @@ type quarantinedEntry struct {
 	Reason   string        `json:"reason"`
 	Events   []waitingInfo `json:"events" doc:"Those that were not published."`
 	Unread   bool          `json:"unread,omitempty" doc:"Its events cannot be decoded."`
-	Contents any           `json:"contents,omitempty" doc:"The entry as it is stored; only when one is shown."`
+	Contents any           `json:"contents,omitempty" doc:"The stored entry; only when a single entry is shown."`
 }
 
 // waitingInfo names an event of an entry.

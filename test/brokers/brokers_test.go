@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -137,26 +136,16 @@ func survive(t *testing.T, binary string, broker product) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	numbers := make(chan int)
-	var workers sync.WaitGroup
-	for range 16 {
-		workers.Go(func() {
-			for n := range numbers {
-				if err := s.Place(ctx, n); err != nil {
-					t.Errorf("order %d: %v", n, err)
-				}
-			}
-		})
-	}
-	for n := range *orders {
+	err = s.PlaceAll(ctx, *orders, 16, func(n int) error {
 		if *kills > 0 && n > 0 && n%(*orders/(*kills+1)) == 0 && n/(*orders/(*kills+1)) <= *kills {
 			broker.stop()
 			broker.restart()
 		}
-		numbers <- n
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
-	close(numbers)
-	workers.Wait()
 	ended, err := s.AwaitEnds(ctx)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, p.Output())

@@ -21,7 +21,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/manifest"
 
-	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/auth/authtest"
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/personal"
 	"github.com/ebb-dev/ebb/infra/store"
@@ -83,19 +83,7 @@ func newSuite(t *testing.T) *suite {
 		t.Fatal(err)
 	}
 	s.manifest = m.Functions
-	ring, err := auth.GenerateKeyRing()
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := ring.Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := json.Marshal(ring.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.signing, s.public = string(private), string(public)
+	s.signing, s.public = authtest.Keys(t)
 
 	dir := t.TempDir()
 	hba := filepath.Join(dir, "hba.conf")

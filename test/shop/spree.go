@@ -89,6 +89,37 @@ func (s *Spree) Place(ctx context.Context, n int) error {
 	return err
 }
 
+// PlaceAll places the orders 0 to n-1 with so many workers. It calls before ahead of each, and stops at the first error
+// of before. It returns that and the errors of orders.
+func (s *Spree) PlaceAll(ctx context.Context, n, workers int, before func(n int) error) error {
+	numbers := make(chan int)
+	var group sync.WaitGroup
+	failed := make(chan error, n)
+	for range workers {
+		group.Go(func() {
+			for n := range numbers {
+				if err := s.Place(ctx, n); err != nil {
+					failed <- fmt.Errorf("order %d: %w", n, err)
+				}
+			}
+		})
+	}
+	var stopped error
+	for i := 0; i < n && stopped == nil; i++ {
+		if stopped = before(i); stopped == nil {
+			numbers <- i
+		}
+	}
+	close(numbers)
+	group.Wait()
+	close(failed)
+	errs := []error{stopped}
+	for err := range failed {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
 // Follow places order number n and waits until it has ended.
 func (s *Spree) Follow(ctx context.Context, n int) error {
 	id, err := s.place(ctx, n)

@@ -81,7 +81,7 @@ func (x *Money) GetCurrency() string {
 	return ""
 }
 
-// Product is a product as it is for sale.
+// Product is a product that is for sale.
 type Product struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`

@@ -139,7 +139,7 @@ func (l *log) Append(ctx context.Context, events []event.Event) (uint64, error) 
 }
 
 // publishTimeout is how long a cluster may take to acknowledge an entry before it is sent again. When the server that
-// leads the stream dies, nobody answers what was sent to it.
+// leads the stream dies, no server answers what was sent to it.
 const publishTimeout = 2 * time.Second
 
 // publish appends an entry. To a cluster it is sent again until it is acknowledged or ctx ends; the server knows the

@@ -53,7 +53,7 @@ type received struct {
 }
 
 // holding is a message that is held. One that is given back stays with this consumer: RabbitMQ would hand it out again
-// behind the messages that this consumer has got since, and nobody else gets messages while it is active. When the
+// behind the messages that this consumer has got since, and no other consumer gets any while it is active. When the
 // channel ends, RabbitMQ puts all of them back in order.
 type holding struct {
 	shard   *shard

@@ -3,7 +3,6 @@ package run_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -16,7 +15,7 @@ import (
 	ce "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/nats-io/nats-server/v2/server"
 
-	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/auth/authtest"
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/event"
@@ -107,14 +106,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // serve hosts a function of the desk until the test ends, and returns its address and its log.
 func serve(t *testing.T, sys system.System, name, brokerURL string) (string, *lines) {
 	t.Helper()
-	ring, err := auth.GenerateKeyRing()
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys, err := json.Marshal(ring.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, keys := authtest.Keys(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -123,7 +115,7 @@ func serve(t *testing.T, sys system.System, name, brokerURL string) (string, *li
 	ctx, stop := context.WithCancel(context.Background())
 	go func() {
 		done <- run.ServeOn(ctx, sys, config.Map(map[string]string{
-			"FUNCTION": name, "EBB_STORE": "memory:", "EBB_BROKER": brokerURL, "EBB_VERIFICATION_KEYS": string(keys),
+			"FUNCTION": name, "EBB_STORE": "memory:", "EBB_BROKER": brokerURL, "EBB_VERIFICATION_KEYS": keys,
 		}), log, run.Machine{Listener: l})
 	}()
 	t.Cleanup(func() {

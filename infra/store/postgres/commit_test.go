@@ -101,35 +101,40 @@ func TestPreconditionsHoldAtCommit(t *testing.T) {
 	}
 }
 
+// commitBeside commits a batch while another transaction is creating the thing with the id, which is made or rolled
+// back when the batch waits for it. It returns the error of the batch.
+func commitBeside(t *testing.T, s *postgres.Store, url, id string, made bool, b store.Batch) error {
+	t.Helper()
+	tx, err := pgtest.Connect(t, url).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "INSERT INTO things VALUES ($1, 1, '{}')", id); err != nil {
+		t.Fatal(err)
+	}
+	answer := make(chan error, 1)
+	go func() { answer <- s.Commit(t.Context(), b) }()
+	waitFor(t, url, "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND wait_event_type = 'Lock'", 1)
+	end := tx.Rollback
+	if made {
+		end = tx.Commit
+	}
+	if err := end(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return <-answer
+}
+
 // A batch requires that a document is missing while another transaction is creating it: the batch waits for the result.
 func TestMissingWaits(t *testing.T) {
 	url := pgtest.Role(t)
 	s := open(t, url, storetest.Schema)
 	for made, want := range map[bool]fault.Kind{true: fault.Conflict, false: 0} {
 		id := fmt.Sprint("a", made)
-		c := pgtest.Connect(t, url)
-		tx, err := c.Begin(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := tx.Exec(t.Context(), "INSERT INTO things VALUES ($1, 1, '{}')", id); err != nil {
-			t.Fatal(err)
-		}
-		answer := make(chan error, 1)
-		go func() {
-			answer <- s.Commit(t.Context(), store.Batch{
-				Preconditions: []store.Precondition{at(thing(id), 0)}, Mutations: []store.Mutation{put(other(id), 1, `{}`)},
-			})
-		}()
-		waitFor(t, url, "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND wait_event_type = 'Lock'", 1)
-		end := tx.Rollback
-		if made {
-			end = tx.Commit
-		}
-		if err := end(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if err := <-answer; made && !fault.Is(err, want) || !made && err != nil {
+		err := commitBeside(t, s, url, id, made, store.Batch{
+			Preconditions: []store.Precondition{at(thing(id), 0)}, Mutations: []store.Mutation{put(other(id), 1, `{}`)},
+		})
+		if made && !fault.Is(err, want) || !made && err != nil {
 			t.Errorf("made %v: got %v", made, err)
 		}
 		// The temporary row of the missing document is removed.
@@ -146,27 +151,8 @@ func TestDeletionWaits(t *testing.T) {
 	s := open(t, url, storetest.Schema)
 	for _, made := range []bool{true, false} {
 		id := fmt.Sprint("a", made)
-		c := pgtest.Connect(t, url)
-		tx, err := c.Begin(t.Context())
+		err := commitBeside(t, s, url, id, made, store.Batch{Mutations: []store.Mutation{{Key: thing(id)}}})
 		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := tx.Exec(t.Context(), "INSERT INTO things VALUES ($1, 1, '{}')", id); err != nil {
-			t.Fatal(err)
-		}
-		answer := make(chan error, 1)
-		go func() {
-			answer <- s.Commit(t.Context(), store.Batch{Mutations: []store.Mutation{{Key: thing(id)}}})
-		}()
-		waitFor(t, url, "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND wait_event_type = 'Lock'", 1)
-		end := tx.Rollback
-		if made {
-			end = tx.Commit
-		}
-		if err := end(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if err := <-answer; err != nil {
 			t.Errorf("made %v: got %v", made, err)
 		}
 		if v := version(t, s, thing(id)); v != 0 {
@@ -174,7 +160,7 @@ func TestDeletionWaits(t *testing.T) {
 		}
 	}
 	if n, err := s.Marks(t.Context()); n != 1 || err != nil {
-		t.Errorf("%d marks, %v, want that of the document that there was", n, err)
+		t.Errorf("%d marks, %v, want that of the one document that existed", n, err)
 	}
 }
 

@@ -1,5 +1,5 @@
-// Package brokerurl has what the URLs of all brokers share. Its errors are predicates without any part of the URL, such as
-// "has no host", before which the caller puts the name of the setting: any part of a URL may be a password.
+// Package brokerurl has what the URLs of all brokers share. Its errors are predicates without any part of the URL, such
+// as "has no host", before which the caller puts the name of the setting: any part of a URL may be a password.
 package brokerurl
 
 import (
