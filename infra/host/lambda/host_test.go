@@ -253,6 +253,22 @@ func TestStream(t *testing.T) {
 	}
 }
 
+// A handler that panics before it has written anything is answered with 500, also where responses are streamed.
+func TestStreamedPanic(t *testing.T) {
+	data, err := json.Marshal(request(http.MethodGet, "/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := host(&fake{serve: panics}, lambda.Config{Stream: true}).Invoke(t.Context(), data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(out.(io.Reader))
+	if !strings.HasPrefix(string(text), `{"statusCode":500,`) {
+		t.Errorf("got %q, %v", text, err)
+	}
+}
+
 // structured returns an event in the structured mode.
 func structured(id, key string) string {
 	e := ce.New()
