@@ -48,8 +48,7 @@ func (a *archive) withData(
 		value, has := given[name]
 		switch {
 		case has && value != placeholder:
-			next[name] = value
-			changed = changed || value != old
+			next[name], changed = value, true // also the value from before: the data has it in the clear
 		case has && had:
 			next[name] = old
 		case had:

@@ -106,3 +106,21 @@ func TestMendUnderAnotherKey(t *testing.T) {
 	path = deadVisit(public, past)
 	public.Call("PUT", path, functiontest.Admin(), mended(visitor{"ada", "Ada Lovelace"})).Expect(409)
 }
+
+// A value that an operator writes into a personal field is encrypted, also when the field has it already.
+func TestMendWithTheSameValue(t *testing.T) {
+	h := functiontest.New(t, archive.New, functiontest.Knows(visitorCame.Info()))
+	path := deadVisit(h, encryptedVisits(t, "ada")[0])
+	shown := string(h.Call("PUT", path, functiontest.Admin(), mended(visitor{"ada", "Name of ada"})).Expect(200).Body)
+	if strings.Contains(shown, "Name of") {
+		t.Errorf("the value is shown: %s", shown)
+	}
+	for _, d := range stores(t, h) {
+		if strings.Contains(string(d.Data), "Name of") {
+			t.Errorf("%s has the value in the clear: %s", d.Collection, d.Data)
+		}
+	}
+	if got := sentAgain(t, h, path); got.Name != "Name of ada" {
+		t.Errorf("the consumer gets %q", got.Name)
+	}
+}

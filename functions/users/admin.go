@@ -32,11 +32,11 @@ func (f configuredAdmin) is(email, password string) bool {
 // recoverAdmin returns the id of the configured admin, who showed the configured password. Whatever of the account is
 // not as configured is made so; the sessions that another password opened end.
 func (u *users) recoverAdmin(ctx context.Context, tx *function.Tx, in *loginInput) (id string, err error) {
-	known, ok, err := u.emails.Find(ctx, tx, emailKey(u.admin.email))
+	id, err = u.userOf(ctx, tx, u.admin.email)
 	if err != nil {
 		return "", err
 	}
-	if !ok {
+	if id == "" {
 		password, err := in.work.hash(ctx, u.hasher, in.Body.Password)
 		if err != nil {
 			return "", err
@@ -45,7 +45,6 @@ func (u *users) recoverAdmin(ctx context.Context, tx *function.Tx, in *loginInpu
 			Name: "Admin", Email: u.admin.email, Roles: []string{auth.RoleAdmin, auth.RoleCustomer}, CreatedAt: tx.Now(),
 		}, credentials{Password: password})
 	}
-	id = known.UserID
 	c, err := u.credentials.Get(ctx, tx, credentialsID(id))
 	if err != nil {
 		return "", err

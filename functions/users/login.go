@@ -132,11 +132,11 @@ func (u *users) knownDevice(ctx context.Context, tx *function.Tx, in *loginInput
 	if in.Body.Device == "" {
 		return "", nil
 	}
-	known, ok, err := u.emails.Find(ctx, tx, emailKey(normalise(in.Body.Email)))
-	if err != nil || !ok {
+	id, err := u.userOf(ctx, tx, in.Body.Email)
+	if err != nil || id == "" {
 		return "", err
 	}
-	c, _, err := u.credentials.Find(ctx, tx, credentialsID(known.UserID))
+	c, _, err := u.credentials.Find(ctx, tx, credentialsID(id))
 	return deviceOf(c.DeviceKey, in.Body.Device), err
 }
 
@@ -148,13 +148,13 @@ func (u *users) identify(ctx context.Context, tx *function.Tx, in *loginInput) (
 		id, err := u.recoverAdmin(ctx, tx, in)
 		return id, err == nil, err
 	}
-	known, ok, err := u.emails.Find(ctx, tx, emailKey(email))
+	id, err = u.userOf(ctx, tx, in.Body.Email)
 	if err != nil {
 		return "", false, err
 	}
 	stored := u.hasher.decoy
-	if ok {
-		c, err := u.credentials.Get(ctx, tx, credentialsID(known.UserID))
+	if id != "" {
+		c, err := u.credentials.Get(ctx, tx, credentialsID(id))
 		if err != nil {
 			return "", false, err
 		}
@@ -165,7 +165,7 @@ func (u *users) identify(ctx context.Context, tx *function.Tx, in *loginInput) (
 		password = "" // no user has it; and a huge one is not worth hashing
 	}
 	right, err = in.work.matches(ctx, u.hasher, password, stored)
-	return known.UserID, ok && right, err
+	return id, id != "" && right, err
 }
 
 // makeRoom forgets the sessions that are over, and the oldest ones beyond the limit.

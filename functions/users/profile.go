@@ -226,7 +226,7 @@ func (u *users) move(
 			return after, err
 		}
 	}
-	owner, taken, err := u.ownerOf(ctx, tx, after.Email)
+	owner, taken, err := u.ownerOf(ctx, tx, after.Email, id)
 	switch {
 	case err != nil:
 		return after, err

@@ -47,7 +47,7 @@ func (u *users) register(ctx context.Context, tx *function.Tx, in *registerInput
 	if err := u.allowed(ctx, tx, tries...); err != nil {
 		return nil, err
 	}
-	owner, taken, err := u.ownerOf(ctx, tx, a.Email)
+	owner, taken, err := u.ownerOf(ctx, tx, in.Body.Email, "")
 	if err != nil {
 		return nil, err
 	}
@@ -69,11 +69,40 @@ func (u *users) register(ctx context.Context, tx *function.Tx, in *registerInput
 	return &userOutput{Location: "/api/users/" + id, Body: a.shown(id)}, nil
 }
 
-// ownerOf reports whether the address is taken, and by which user. The configured admin's is, also when they have no
-// account: a user who had it would lose it to them.
-func (u *users) ownerOf(ctx context.Context, tx *function.Tx, email string) (owner string, taken bool, err error) {
-	known, taken, err := u.emails.Find(ctx, tx, emailKey(email))
-	return known.UserID, taken || email == u.admin.email, err
+// ownerOf reports whether a user other than the one asking has the address, and which. The configured admin's is taken
+// also when they have no account: a user who had it would lose it to them.
+func (u *users) ownerOf(
+	ctx context.Context, tx *function.Tx, email, asking string,
+) (owner string, taken bool, err error) {
+	ids, err := u.usersOf(ctx, tx, email)
+	for _, id := range ids {
+		if id != asking {
+			return id, true, err
+		}
+	}
+	return "", normalise(email) == u.admin.email, err
+}
+
+// usersOf returns the users who have the address, the one who spells it like this first. More
+// than one have it only from before this function knew spellings, see claimKeys.
+func (u *users) usersOf(ctx context.Context, tx *function.Tx, email string) (ids []string, err error) {
+	keys := claimKeys(email)
+	known, err := u.emails.GetMany(ctx, tx, keys...)
+	for _, key := range keys {
+		if c, ok := known[key]; ok {
+			ids = append(ids, c.UserID)
+		}
+	}
+	return ids, err
+}
+
+// userOf returns the user who has the address; "" if there is none.
+func (u *users) userOf(ctx context.Context, tx *function.Tx, email string) (id string, err error) {
+	ids, err := u.usersOf(ctx, tx, email)
+	if err != nil || len(ids) == 0 {
+		return "", err
+	}
+	return ids[0], nil
 }
 
 // tellOwner has a mail sent to the owner of an address that another has asked for: one a day, since any client can ask.

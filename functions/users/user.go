@@ -89,6 +89,27 @@ func normalise(email string) string {
 	return email
 }
 
+// claimKeys returns the ids that the claim of an address may have, the likeliest first. Versions of this function that
+// knew no spellings but those in case have stored the one that was typed. It is first, because with those versions two
+// users could have one address in two spellings, and each of them signs in with their own.
+func claimKeys(typed string) []string {
+	now := normalise(typed)
+	apart := norm.NFD.String(now)
+	spellings := []string{strings.ToLower(strings.TrimSpace(typed)), now, apart}
+	if at := strings.LastIndexByte(now, '@'); at >= 0 {
+		if domain, err := idna.Lookup.ToASCII(now[at+1:]); err == nil {
+			spellings = append(spellings, now[:at+1]+domain, apart[:strings.LastIndexByte(apart, '@')+1]+domain)
+		}
+	}
+	var keys []string
+	for _, s := range spellings {
+		if key := emailKey(s); !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
 // emailKey returns the id of an address's claim: a hash, since an id must suit every store and a
 // store may show ids where it does not show documents.
 func emailKey(normalised string) string {

@@ -94,44 +94,66 @@ func forwardedFor(h http.Header) []netip.Addr {
 }
 
 // forwardedHops returns the addresses in the for parameters of Forwarded (RFC 7239); the zero Addr for an element that
-// has none, or an obfuscated one. A field that is not valid has no addresses.
+// has none, or an obfuscated one, or is not valid.
 func forwardedHops(h http.Header) []netip.Addr {
-	all := []netip.Addr{{}}
-	rest := strings.Join(h["Forwarded"], ",")
-	for strings.TrimLeft(rest, " \t") != "" {
+	var all []netip.Addr
+	for _, element := range forwardedElements(strings.Join(h["Forwarded"], ",")) {
+		all = append(all, hopOf(element))
+	}
+	return all
+}
+
+// forwardedElements splits a list at the commas outside of quoted strings. It reads from the end, where the proxies
+// write: what a client has put before that, such as a quoted string that does not end, changes nothing about their
+// elements.
+func forwardedElements(list string) (all []string) {
+	end, quoted := len(list), false
+	for i, c := range slices.Backward([]byte(list)) {
+		switch {
+		case c == '"':
+			before := list[:i]
+			if slashes := i - len(strings.TrimRight(before, `\`)); slashes%2 == 0 {
+				quoted = !quoted
+			}
+		case c == ',' && !quoted:
+			all = append(all, list[i+1:end])
+			end = i
+		}
+	}
+	all = append(all, list[:end])
+	slices.Reverse(all)
+	return all
+}
+
+// hopOf returns the address in the for parameter of an element.
+func hopOf(element string) (hop netip.Addr) {
+	for rest := element; strings.TrimLeft(rest, " \t") != ""; {
 		var name, value string
 		name, rest, _ = strings.Cut(rest, "=")
 		if quoted, ok := strings.CutPrefix(rest, `"`); ok {
 			if value, rest, ok = unquote(quoted); !ok {
-				return nil
+				return netip.Addr{}
 			}
 		} else {
-			end := strings.IndexAny(rest, ",; \t\"")
+			end := strings.IndexAny(rest, "; \t\"")
 			if end < 0 {
 				end = len(rest)
 			}
 			value, rest = rest[:end], rest[end:]
 		}
 		if strings.EqualFold(strings.TrimSpace(name), "for") {
-			last := len(all) - 1
-			if all[last].IsValid() {
-				return nil // two in one element
+			if hop.IsValid() {
+				return netip.Addr{} // two in one element
 			}
-			all[last] = nodeAddr(value)
+			hop = nodeAddr(value)
 		}
 		rest = strings.TrimLeft(rest, " \t")
-		switch {
-		case rest == "":
-		case rest[0] == ';':
-			rest = rest[1:]
-		case rest[0] == ',':
-			rest = rest[1:]
-			all = append(all, netip.Addr{})
-		default:
-			return nil
+		if rest != "" && rest[0] != ';' {
+			return netip.Addr{}
 		}
+		rest = strings.TrimPrefix(rest, ";")
 	}
-	return all
+	return hop
 }
 
 // unquote returns the text of a quoted string whose first quote is cut off, and what follows it.

@@ -238,6 +238,18 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// An expected total of nothing is one: it reaches the operation, which compares it.
+func TestExpectedTotalOfNothing(t *testing.T) {
+	_, err := call[ordersv1.Order](t.Context(), placeOrder, &ordersv1.PlaceOrderRequest{
+		Lines:         []*ordersv1.Line{{ProductId: product.Id, Quantity: 1}},
+		Payment:       &ordersv1.Payment{Token: "tok_ok"},
+		ExpectedTotal: &ordersv1.Money{Amount: new(int64(0)), Currency: "EUR"},
+	}, "authorization", customer(t), "idempotency-key", "free")
+	if status.Code(err) != codes.Aborted {
+		t.Errorf("got %v with %v", err, document(err))
+	}
+}
+
 // A change by gRPC takes the etag from the metadata of a response. What is not set stays.
 func TestChange(t *testing.T) {
 	var header metadata.MD

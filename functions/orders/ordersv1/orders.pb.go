@@ -29,7 +29,7 @@ const (
 type Money struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// In minor units of the currency, such as cents.
-	Amount int64 `protobuf:"varint,1,opt,name=amount,proto3" json:"amount,omitempty"`
+	Amount *int64 `protobuf:"varint,1,opt,name=amount,proto3,oneof" json:"amount,omitempty"`
 	// ISO 4217 code.
 	Currency      string `protobuf:"bytes,2,opt,name=currency,proto3" json:"currency,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -67,8 +67,8 @@ func (*Money) Descriptor() ([]byte, []int) {
 }
 
 func (x *Money) GetAmount() int64 {
-	if x != nil {
-		return x.Amount
+	if x != nil && x.Amount != nil {
+		return *x.Amount
 	}
 	return 0
 }
@@ -811,10 +811,11 @@ var File_functions_orders_ordersv1_orders_proto protoreflect.FileDescriptor
 
 const file_functions_orders_ordersv1_orders_proto_rawDesc = "" +
 	"\n" +
-	"&functions/orders/ordersv1/orders.proto\x12\rebb.orders.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\";\n" +
-	"\x05Money\x12\x16\n" +
-	"\x06amount\x18\x01 \x01(\x03R\x06amount\x12\x1a\n" +
-	"\bcurrency\x18\x02 \x01(\tR\bcurrency\"\xf7\x02\n" +
+	"&functions/orders/ordersv1/orders.proto\x12\rebb.orders.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"K\n" +
+	"\x05Money\x12\x1b\n" +
+	"\x06amount\x18\x01 \x01(\x03H\x00R\x06amount\x88\x01\x01\x12\x1a\n" +
+	"\bcurrency\x18\x02 \x01(\tR\bcurrencyB\t\n" +
+	"\a_amount\"\xf7\x02\n" +
 	"\x05Order\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x16\n" +
@@ -937,6 +938,7 @@ func file_functions_orders_ordersv1_orders_proto_init() {
 	if File_functions_orders_ordersv1_orders_proto != nil {
 		return
 	}
+	file_functions_orders_ordersv1_orders_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

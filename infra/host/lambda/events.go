@@ -167,9 +167,9 @@ func (h *Host) receive(ctx context.Context, items []*item) {
 		if len(batch) == 0 {
 			return
 		}
-		again, progress := h.unit(ctx, batch, failed)
-		if !progress {
-			return
+		again := h.unit(ctx, batch, failed)
+		if len(again) == len(batch) {
+			return // the function has tried none
 		}
 		rest = append(again, later...)
 	}
@@ -196,9 +196,9 @@ func (h *Host) next(items []*item, failed map[string]bool) (batch, later []*item
 	return batch, later
 }
 
-// unit handles the items of one unit of work. It returns those that the function hands back untried, and whether an
-// item was done.
-func (h *Host) unit(ctx context.Context, batch []*item, failed map[string]bool) (again []*item, progress bool) {
+// unit handles the items of one unit of work. It returns those that the function hands back untried and that wait for
+// no failed one.
+func (h *Host) unit(ctx context.Context, batch []*item, failed map[string]bool) (again []*item) {
 	in := make([]ce.Event, len(batch))
 	for i, it := range batch {
 		in[i] = it.event
@@ -210,14 +210,14 @@ func (h *Host) unit(ctx context.Context, batch []*item, failed map[string]bool) 
 		case r.Skipped:
 			again = append(again, it)
 		case r.OK(), h.deadLettered(ctx, it, r):
-			it.tried, it.done, progress = true, true, true
+			it.tried, it.done = true, true
 		default:
 			it.tried = true
 			it.err = fmt.Errorf("status %d: %s", r.Status, r.Message)
 			block(it, failed)
 		}
 	}
-	return again, progress
+	return again
 }
 
 func blocked(it *item, failed map[string]bool) bool {

@@ -253,6 +253,22 @@ func TestStream(t *testing.T) {
 	}
 }
 
+// A handler that panics before it has written anything is answered with 500, also where responses are streamed.
+func TestStreamedPanic(t *testing.T) {
+	data, err := json.Marshal(request(http.MethodGet, "/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := host(&fake{serve: panics}, lambda.Config{Stream: true}).Invoke(t.Context(), data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(out.(io.Reader))
+	if !strings.HasPrefix(string(text), `{"statusCode":500,`) {
+		t.Errorf("got %q, %v", text, err)
+	}
+}
+
 // structured returns an event in the structured mode.
 func structured(id, key string) string {
 	e := ce.New()
@@ -352,6 +368,23 @@ func TestStandardQueue(t *testing.T) {
 	)
 	same(t, "failures", got, "m1", "m3", "m4")
 	same(t, "tried", seen, "1", "2", "5")
+}
+
+// A message that fails holds up no message of another key, also where a unit of work has one event.
+func TestFailureHoldsUpNoOther(t *testing.T) {
+	for _, queue := range []string{"inventory", "inventory.fifo"} {
+		var seen []string
+		f := &fake{receive: failing(&seen, map[string]int{"1": 422, "4": 503})}
+		f.declared.Subscription.Batch = 1
+		h := host(f, lambda.Config{})
+		got := failures(t, h,
+			message(queue, "m1", "a", structured("1", "a"), 1), message(queue, "m2", "b", structured("2", "b"), 1),
+			message(queue, "m3", "a", structured("3", "a"), 1), message(queue, "m4", "c", structured("4", "c"), 1),
+			message(queue, "m5", "d", structured("5", "d"), 1),
+		)
+		same(t, queue+": failures", got, "m1", "m3", "m4")
+		same(t, queue+": tried", seen, "1", "2", "4", "5")
+	}
 }
 
 // An event that has failed for good goes to the dead-letter sink, with the extensions, and those behind it are handled

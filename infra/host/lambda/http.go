@@ -198,8 +198,13 @@ func (h *Host) stream(r *http.Request) *events.LambdaFunctionURLStreamingRespons
 		var err error
 		defer func() {
 			if p := recover(); p != nil {
-				err = errors.New("the handler panicked")
-				h.cfg.Logger.Error("a streamed response broke off", "panic", p)
+				h.cfg.Logger.Error("a handler panicked", "path", r.URL.Path, "panic", p)
+				if w.status != 0 {
+					err = errors.New("the handler panicked") // the response breaks off
+				} else {
+					w.header = http.Header{}
+					problem.Write(w, r, fault.New(fault.Internal, "the handler panicked"))
+				}
 			}
 			w.WriteHeader(http.StatusOK)
 			_ = to.CloseWithError(err)

@@ -18,6 +18,10 @@ import (
 // pieces.
 const debounce = 100 * time.Millisecond
 
+// maxDelay is how long after the first change it is reported at the latest: a folder with a log or a database in it is
+// never quiet.
+const maxDelay = 2 * time.Second
+
 // Watcher watches files until Stop.
 type Watcher struct {
 	stop context.CancelFunc
@@ -49,24 +53,40 @@ func Start(changed func(hangup bool), paths ...string) (*Watcher, error) {
 		if watcher != nil {
 			defer watcher.Close()
 		}
-		var quiet <-chan time.Time
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-hangups:
-				changed(true)
-			case <-events:
-				quiet = time.After(debounce)
-			case <-overflows: // a change may have been missed
-				quiet = time.After(debounce)
-			case <-quiet:
-				quiet = nil
-				changed(false)
-			}
-		}
+		report(ctx, hangups, events, overflows, changed)
 	})
 	return w, err
+}
+
+// report calls changed until ctx ends.
+func report(
+	ctx context.Context, hangups <-chan os.Signal, events <-chan fsnotify.Event, overflows <-chan error,
+	changed func(hangup bool),
+) {
+	var quiet, latest <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangups:
+			changed(true)
+			continue
+		case <-quiet:
+			quiet, latest = nil, nil
+			changed(false)
+			continue
+		case <-latest:
+			quiet, latest = nil, nil
+			changed(false)
+			continue
+		case <-events:
+		case <-overflows: // a change may have been missed
+		}
+		quiet = time.After(debounce)
+		if latest == nil {
+			latest = time.After(maxDelay)
+		}
+	}
 }
 
 // Stop ends the watching and returns when changed is not called any more.

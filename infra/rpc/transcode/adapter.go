@@ -25,17 +25,20 @@ type adapter struct{ operations http.Handler }
 // ServeHTTP implements http.Handler.
 func (a adapter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return // the transcoder has answered
+	if err != nil { // the transcoder has an answer only for some of these errors, and no other can follow it
+		answer := newRecorder()
+		problem.Write(answer, r, fault.Wrap(err, fault.Invalid, "the message cannot be written as JSON"))
+		answer.send(w)
+		return
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	late := after(r.Header.Get(timeoutField), cancel)
-	answer := &recorder{header: http.Header{}}
+	answer := newRecorder()
 	a.operations.ServeHTTP(answer, request(ctx, r, body))
 	answer.WriteHeader(http.StatusOK) // if the operation has written nothing
 	if late() && answer.status/100 != 2 {
-		answer = &recorder{header: http.Header{}}
+		answer = newRecorder()
 		problem.Write(answer, r, fault.New(fault.Timeout, "the time of the call is over"))
 	}
 	answer.send(w)
@@ -83,7 +86,10 @@ type recorder struct {
 	header http.Header
 	status int
 	body   bytes.Buffer
+	failed error // of all further writes
 }
+
+func newRecorder() *recorder { return &recorder{header: http.Header{}} }
 
 // Header implements http.ResponseWriter.
 func (w *recorder) Header() http.Header { return w.header }
@@ -98,11 +104,15 @@ func (w *recorder) WriteHeader(status int) {
 // Write implements io.Writer. A response that is longer than a message fails.
 func (w *recorder) Write(b []byte) (int, error) {
 	w.WriteHeader(http.StatusOK)
+	if w.failed != nil {
+		return 0, w.failed
+	}
 	if w.body.Len()+len(b) > maxMessage {
 		err := fault.New(fault.TooLarge, "the response is over %d bytes", maxMessage)
 		w.status, w.header = 0, http.Header{}
 		w.body.Reset()
 		problem.Write(w, &http.Request{URL: &url.URL{}}, err)
+		w.failed = err
 		return 0, err
 	}
 	return w.body.Write(b)

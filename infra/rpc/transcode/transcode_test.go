@@ -215,6 +215,25 @@ func TestOtherResponses(t *testing.T) {
 	if w := call(h, getNote, `{}`); !strings.Contains(w.Body.String(), `"resource_exhausted"`) {
 		t.Errorf("a large response: got %d %.100s", w.Code, w.Body)
 	}
+	pieces := handler(t, func(w http.ResponseWriter, _ *http.Request) {
+		for range 3 {
+			_, _ = io.WriteString(w, strings.Repeat("a", 3<<20)) // a handler may ignore the error
+		}
+	})
+	if w := call(pieces, getNote, `{}`); !strings.Contains(w.Body.String(), "the response is over 4194304 bytes") {
+		t.Errorf("a large response in pieces: got %d %.100s", w.Code, w.Body)
+	}
+}
+
+// A message with a number that JSON does not have reaches no operation, and its call fails.
+func TestNoNumber(t *testing.T) {
+	h := handler(t, func(http.ResponseWriter, *http.Request) { t.Error("it reaches the operation") })
+	for _, ratio := range []string{"NaN", "Infinity", "-Infinity"} {
+		w := call(h, addNote, `{"ratio":"`+ratio+`"}`)
+		if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), `"invalid_argument"`) {
+			t.Errorf("%s: got %d %q", ratio, w.Code, w.Body)
+		}
+	}
 }
 
 // When the time of a call is over, its request is cancelled without a deadline: the time of a client says nothing about
