@@ -53,6 +53,9 @@ func (d *driver) Publish(ctx context.Context, events []ce.Event) error {
 		if messages[i], err = message(&events[i]); err != nil {
 			return fault.Wrap(err, fault.Invalid, "event %q has no form in AMQP", events[i].ID())
 		}
+		if err := checkHeader(&messages[i]); err != nil {
+			return fault.Wrap(err, fault.Invalid, "the attributes of event %.100q have no room in AMQP", events[i].ID())
+		}
 		keys[i] = strconv.Itoa(d.shardOf(&events[i]))
 	}
 	err := d.publisher.publish(ctx, d.cfg.Name, keys, messages)
