@@ -76,8 +76,12 @@ type observer struct{ *telemetry.Telemetry }
 func (observer) Published(int)                        {}
 func (observer) Delivered(string, int, time.Duration) {}
 
-// MaxEvent implements broker.Limiter.
-func (r *remote) MaxEvent() int { return r.maxEvent }
+// deadLetterRoom is how many bytes a dead letter may have more than its event: the place and the reason of the failure.
+const deadLetterRoom = 2 << 10
+
+// MaxEvent implements broker.Limiter. An event that is as large as the broker takes could not become a dead letter, and
+// would hold up its key for ever.
+func (r *remote) MaxEvent() int { return r.maxEvent - deadLetterRoom }
 
 // Publish implements broker.Publisher.
 func (r *remote) Publish(ctx context.Context, events ...ce.Event) error {
