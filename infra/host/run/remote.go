@@ -140,16 +140,17 @@ func (r *remote) open(ctx context.Context, to *broker.Broker, part string, trigg
 }
 
 // Serve implements knative.Source.
-func (r *remote) Serve(_ context.Context, f host.Instance) error {
+func (r *remote) Serve(ctx context.Context, f host.Instance) error {
 	if r.stop != nil { // of a Serve that failed
-		r.stop()
-		r.ticking.Wait()
+		if err := r.Pause(ctx); err != nil {
+			return err
+		}
 	}
 	declared := f.Declaration()
-	ctx, stop := context.WithCancel(context.Background())
+	serving, stop := context.WithCancel(context.Background())
 	r.stop, r.subs = stop, nil
 	subscribe := func(b broker.Broker, t broker.Trigger, h broker.Handler) error {
-		sub, err := b.Subscribe(ctx, t, h)
+		sub, err := b.Subscribe(serving, t, h)
 		if err == nil {
 			r.subs = append(r.subs, sub)
 		}
@@ -178,7 +179,7 @@ func (r *remote) Serve(_ context.Context, f host.Instance) error {
 		}
 	}
 	if declared.Ticks {
-		r.ticking.Go(func() { r.tick(ctx, f) })
+		r.ticking.Go(func() { r.tick(serving, f) })
 	}
 	return nil
 }

@@ -2,9 +2,11 @@ package run
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,7 +32,9 @@ func (served) Declaration() *manifest.Declaration {
 	}
 }
 
-func (f served) Receive(ctx context.Context, batch []ce.Event) []broker.Result { return f.receive(ctx, batch) }
+func (f served) Receive(ctx context.Context, batch []ce.Event) []broker.Result {
+	return f.receive(ctx, batch)
+}
 
 // connected returns a remote whose brokers take events of up to 100,000 bytes. Each broker passes wrap.
 func connected(t *testing.T, wrap func(part string, b broker.Broker) broker.Broker) *remote {
@@ -80,5 +84,45 @@ func TestDeadLetterOfLargestEvent(t *testing.T) {
 	}
 	if err := r.Pause(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// moody is a broker whose first Subscribe fails.
+type moody struct {
+	broker.Broker
+	asked atomic.Int32
+}
+
+func (m *moody) Subscribe(ctx context.Context, t broker.Trigger, h broker.Handler) (broker.Subscription, error) {
+	if m.asked.Add(1) == 1 {
+		return nil, errors.New("the broker is away")
+	}
+	return m.Broker.Subscribe(ctx, t, h)
+}
+
+// A Serve that fails leaves no subscription: after the next one, Pause ends all of them.
+func TestServeAgain(t *testing.T) {
+	r := connected(t, func(part string, b broker.Broker) broker.Broker {
+		if part == broker.DeadLetters {
+			return &moody{Broker: b}
+		}
+		return b
+	})
+	var calls atomic.Int32
+	f := served{receive: func(_ context.Context, batch []ce.Event) []broker.Result {
+		calls.Add(1)
+		return make([]broker.Result, len(batch))
+	}}
+	if err := r.Serve(t.Context(), f); err == nil {
+		t.Fatal("the first Serve has not failed")
+	}
+	if err := r.Serve(t.Context(), f); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Pause(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if stats := r.events.(interface{ Stats() []broker.Stats }).Stats(); len(stats) > 0 {
+		t.Errorf("after Pause %v is still served", stats)
 	}
 }
