@@ -92,6 +92,7 @@ func (p *partition) accept(r *kgo.Record) *item {
 	if d.err != nil {
 		it := delivery.NewItem(&noEvent, openEvent{partition: p, offset: r.Offset})
 		p.link(it)
+		a.copying.Add(1)
 		go a.copyInvalid(r, it, d.err)
 		return nil
 	}

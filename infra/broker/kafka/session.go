@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
@@ -70,7 +71,9 @@ type assignment struct {
 	ctx        context.Context // ends with the assignment
 	cancel     context.CancelFunc
 	partitions map[partitionID]*partition
-	over       bool // guarded by session.mu
+	over       bool         // guarded by session.mu
+	copying    atomic.Int64 // records that are no events and not copied yet
+	copied     chan struct{}
 }
 
 // Serve implements delivery.Source: it is a member of the trigger's group until ctx ends.
@@ -148,6 +151,7 @@ func (s *session) run(ctx context.Context) error {
 		}
 		if a != nil && err == nil {
 			a.engine.WaitRoom(a.ctx)
+			a.waitCopies()
 		}
 		if wait := pollEvery - time.Since(last); wait > 0 {
 			delivery.Pause(ctx, wait)
@@ -268,7 +272,9 @@ func (s *session) open(ctx context.Context, fetches kgo.Fetches) (a *assignment,
 			return
 		}
 		if s.current == nil {
-			s.current = &assignment{session: s, partitions: map[partitionID]*partition{}}
+			s.current = &assignment{
+				session: s, partitions: map[partitionID]*partition{}, copied: make(chan struct{}, 1),
+			}
 			s.current.ctx, s.current.cancel = context.WithCancel(ctx)
 			s.current.engine = delivery.NewEngine(s.trigger, 0, s.current)
 		}
@@ -419,8 +425,27 @@ func (s *session) stats(out *broker.Stats) {
 	}
 }
 
+// mostCopying is how many records that are no events may wait for their copies before a trigger reads on. Each holds
+// what it was fetched with in memory.
+const mostCopying = 64
+
+// waitCopies waits until few enough records wait for their copies, or the assignment ends.
+func (a *assignment) waitCopies() {
+	for a.copying.Load() > mostCopying {
+		select {
+		case <-a.copied:
+		case <-a.ctx.Done():
+			return
+		}
+	}
+}
+
 // copyInvalid copies a record that is no event, until it is copied or the assignment ends.
 func (a *assignment) copyInvalid(r *kgo.Record, it *item, reason error) {
+	defer func() {
+		a.copying.Add(-1)
+		delivery.Signal(a.copied)
+	}()
 	for a.ctx.Err() == nil {
 		err := a.session.broker.copyInvalid(a.ctx, r, reason)
 		if err == nil {
