@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/broker/internal/brokerurl"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
@@ -70,95 +71,78 @@ func parseURL(text string) (Config, error) {
 	text, query, _ := strings.Cut(text, "?")
 	rest, isKafka := strings.CutPrefix(text, "kafka://")
 	if !isKafka {
-		return Config{}, invalid("has no host; want kafka://HOST:9092")
+		return Config{}, brokerurl.Invalid("has no host; want kafka://HOST:9092")
 	}
 	cfg := Config{Name: "ebb"}
 	if at := strings.LastIndex(rest, "@"); at >= 0 {
 		u, err := url.Parse("kafka://" + rest[:at] + "@host")
 		if err != nil {
-			return Config{}, invalid("is not a valid URL; escape special characters of the password with %%")
+			return Config{}, brokerurl.NotValid()
 		}
 		cfg.User = u.User.Username()
 		cfg.Password, _ = u.User.Password()
 		rest = rest[at+1:]
 		if cfg.User == "" || u.Path != "" {
-			return Config{}, invalid("is not a valid URL; want kafka://USER:PASSWORD@HOST:9092")
+			return Config{}, brokerurl.Invalid("is not a valid URL; want kafka://USER:PASSWORD@HOST:9092")
 		}
 	}
 	for seed := range strings.SplitSeq(rest, ",") {
 		if strings.ContainsAny(seed, "/#") {
-			return Config{}, invalid("has text after its host; want kafka://HOST:9092?name=ebb")
+			return Config{}, brokerurl.Invalid("has text after its host; want kafka://HOST:9092?name=ebb")
 		}
 		host, port, err := net.SplitHostPort(seed)
 		if n, e := strconv.ParseUint(port, 10, 16); err != nil || e != nil || n == 0 || host == "" {
-			return Config{}, invalid("has a host without a port; want kafka://HOST:9092")
+			return Config{}, brokerurl.Invalid("has a host without a port; want kafka://HOST:9092")
 		}
 		cfg.Seeds = append(cfg.Seeds, seed)
 	}
-	values, err := url.ParseQuery(query)
-	if err != nil {
-		return Config{}, invalid("has invalid parameters")
-	}
-	for name, all := range values {
-		if len(all) > 1 {
-			return Config{}, invalid("has a parameter twice")
-		}
-		if err := cfg.set(name, all[0]); err != nil {
-			return Config{}, err
-		}
+	if err := brokerurl.Parameters(query, cfg.set); err != nil {
+		return Config{}, err
 	}
 	checked := cfg
 	if err := checked.validate(); err != nil {
 		switch {
 		case cfg.SASL != "" && cfg.User == "":
-			return Config{}, invalid("has sasl without a user")
+			return Config{}, brokerurl.Invalid("has sasl without a user")
 		case cfg.SASL == "plain" && cfg.TLS == nil:
-			return Config{}, invalid("has sasl=plain without tls=true: the password would travel in clear text")
+			return Config{}, brokerurl.Invalid("has sasl=plain without tls=true: the password would travel in clear text")
 		}
-		return Config{}, invalid("has an invalid name or invalid topics: want letters, digits, ., - and _ only, each once")
+		return Config{}, brokerurl.Invalid(
+			"has an invalid name or invalid topics: want letters, digits, ., - and _ only, each once")
 	}
 	return cfg, nil
 }
 
 // set sets what a parameter says.
-func (c *Config) set(name, value string) error {
-	number := func(to *int, most int) error {
-		n, err := strconv.Atoi(value)
-		if err != nil || n < 1 || n > most {
-			return invalid("has invalid %s: want a number from 1 to %d", name, most)
-		}
-		*to = n
-		return nil
-	}
+func (c *Config) set(name, value string) (err error) {
 	switch name {
 	case "name":
 		c.Name = value
 		if value == "" {
-			return invalid("has an empty name")
+			return brokerurl.Invalid("has an empty name")
 		}
 	case "topics":
 		c.Topics = strings.Split(value, ",")
 	case "partitions":
-		return number(&c.Partitions, 1000)
+		c.Partitions, err = brokerurl.Number("has invalid partitions", value, 1000)
 	case "replicas":
-		return number(&c.Replicas, 9)
+		c.Replicas, err = brokerurl.Number("has invalid replicas", value, 9)
 	case "tls":
 		if value != "true" {
-			return invalid("has an invalid tls: want true")
+			return brokerurl.Invalid("has an invalid tls: want true")
 		}
 		c.TLS = &tls.Config{}
 	case "sasl":
 		if c.SASL = value; !slices.Contains(mechanisms, value) {
-			return invalid("has an invalid sasl: want one of %s", strings.Join(mechanisms, ", "))
+			return brokerurl.Invalid("has an invalid sasl: want one of %s", strings.Join(mechanisms, ", "))
 		}
 	case "compression":
 		if c.Compression = value; codecs[value] == nil {
-			return invalid("has an invalid compression: want one of %s", codecNames())
+			return brokerurl.Invalid("has an invalid compression: want one of %s", codecNames())
 		}
 	default:
-		return invalid("has an unknown parameter (use name, topics, partitions, replicas, tls, sasl or compression)")
+		return brokerurl.Invalid(
+			"has an unknown parameter (use name, topics, partitions, replicas, tls, sasl or compression)")
 	}
-	return nil
+	return err
 }
-
-func invalid(format string, args ...any) error { return fault.New(fault.Invalid, format, args...) }

@@ -32,6 +32,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/broker/internal/brokerurl"
 	"github.com/ebb-dev/ebb/infra/broker/internal/eventlog"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
@@ -75,7 +76,7 @@ func (c *Config) validate() error {
 	if c.Stream == "" {
 		c.Stream = "ebb"
 	}
-	if !streamName(c.Stream) {
+	if !brokerurl.IsName(c.Stream) {
 		problems = append(problems, fmt.Errorf("invalid stream name %q: want letters, digits, - and _ only", c.Stream))
 	}
 	c.Replicas = max(c.Replicas, 1)
@@ -89,15 +90,6 @@ func (c *Config) validate() error {
 		return fault.Wrap(err, fault.Invalid, "invalid configuration of the NATS broker")
 	}
 	return nil
-}
-
-func streamName(s string) bool {
-	for _, r := range s {
-		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' {
-			return false
-		}
-	}
-	return s != ""
 }
 
 // Broker implements broker.Broker with JetStream.

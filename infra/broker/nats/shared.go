@@ -95,63 +95,39 @@ func (s *shared) Lease(ctx context.Context, trigger string) (<-chan struct{}, fu
 	if err != nil {
 		return nil, nil, err
 	}
-	owner := []byte(nuid.Next())
-	for {
-		revision, err := kv.Create(ctx, trigger, owner)
-		if err == nil {
-			lost, release := s.hold(kv, trigger, owner, revision)
-			return lost, release, nil
-		}
-		if !errors.Is(err, jetstream.ErrKeyExists) {
-			return nil, nil, err
-		}
-		select {
-		case <-time.After(s.cfg.Lease / 5):
-		case <-ctx.Done():
-			return nil, nil, ctx.Err()
-		}
-	}
+	return eventlog.Hold(ctx, s.cfg.Lease, &claim{kv: kv, trigger: trigger, owner: []byte(nuid.Next())})
 }
 
-// hold renews the lease until it is released or lost. It reports the lease as lost well before others can take it, so
-// that two processes rarely serve one trigger.
-func (s *shared) hold(kv jetstream.KeyValue, trigger string, owner []byte, revision uint64) (<-chan struct{}, func()) {
-	lost, ended := make(chan struct{}), make(chan struct{})
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		defer close(ended)
-		renewed := time.Now()
-		for {
-			select {
-			case <-time.After(s.cfg.Lease / 4):
-			case <-ctx.Done():
-				return
-			}
-			attempt, stop := context.WithTimeout(ctx, s.cfg.Lease/4)
-			next, err := kv.Update(attempt, trigger, owner, revision)
-			stop()
-			switch {
-			case ctx.Err() != nil:
-				return
-			case err == nil:
-				revision, renewed = next, time.Now()
-			case taken(err) || time.Since(renewed) > s.cfg.Lease/2:
-				close(lost)
-				return
-			}
-		}
-	}()
-	return lost, func() {
-		cancel()
-		<-ended
-		ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Lease/4)
-		defer cancel()
-		kv.Delete(ctx, trigger, jetstream.LastRevision(revision)) // on failure it expires
-	}
+// claim implements eventlog.Claim.
+type claim struct {
+	kv       jetstream.KeyValue
+	trigger  string
+	owner    []byte
+	revision uint64 // of the key, as this process has written it last
 }
 
-// taken reports whether the server refused a renewal because another process holds the lease.
-func taken(err error) bool {
-	var refused *jetstream.APIError
-	return errors.As(err, &refused) && refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
+func (c *claim) Take(ctx context.Context) (bool, error) {
+	revision, err := c.kv.Create(ctx, c.trigger, c.owner)
+	if errors.Is(err, jetstream.ErrKeyExists) {
+		return false, nil
+	}
+	c.revision = revision
+	return err == nil, err
+}
+
+func (c *claim) Renew(ctx context.Context) (bool, error) {
+	revision, err := c.kv.Update(ctx, c.trigger, c.owner, c.revision)
+	if refused := (*jetstream.APIError)(nil); errors.As(err, &refused) &&
+		refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
+		return false, nil // another process has it
+	}
+	if err != nil {
+		return false, err
+	}
+	c.revision = revision
+	return true, nil
+}
+
+func (c *claim) Release(ctx context.Context) {
+	_ = c.kv.Delete(ctx, c.trigger, jetstream.LastRevision(c.revision))
 }

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/broker/internal/brokerurl"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
@@ -63,9 +63,9 @@ func parseURL(text string) (Config, error) {
 	if !strings.HasPrefix(path, "//") {
 		switch {
 		case path == "":
-			return Config{}, invalid("has no path; want nats:PATH or nats://HOST:4222")
+			return Config{}, brokerurl.Invalid("has no path; want nats:PATH or nats://HOST:4222")
 		case strings.ContainsAny(path, "?#@\x00"):
-			return Config{}, invalid("has a ?, # or @ in its path; want nats:PATH or nats://HOST:4222")
+			return Config{}, brokerurl.Invalid("has a ?, # or @ in its path; want nats:PATH or nats://HOST:4222")
 		}
 		return Config{Dir: path, SyncInterval: 0}, nil
 	}
@@ -75,36 +75,27 @@ func parseURL(text string) (Config, error) {
 		u, err := url.Parse("nats://" + server)
 		switch {
 		case err != nil:
-			return Config{}, invalid("is not a valid URL; escape special characters of the password with %%")
+			return Config{}, brokerurl.NotValid()
 		case u.Hostname() == "":
-			return Config{}, invalid("has no host; want nats://HOST:4222")
+			return Config{}, brokerurl.Invalid("has no host; want nats://HOST:4222")
 		case u.Path != "" || u.Fragment != "":
-			return Config{}, invalid("has text after its host; want nats://HOST:4222?name=ebb")
+			return Config{}, brokerurl.Invalid("has text after its host; want nats://HOST:4222?name=ebb")
 		}
 	}
 	cfg.URL = text
-	values, err := url.ParseQuery(query)
-	if err != nil {
-		return Config{}, invalid("has invalid parameters")
-	}
-	for name, all := range values {
-		if len(all) > 1 {
-			return Config{}, invalid("has a parameter twice")
-		}
+	err := brokerurl.Parameters(query, func(name, value string) (err error) {
 		switch name {
 		case "name":
-			if cfg.Stream = all[0]; !streamName(all[0]) {
-				return Config{}, invalid("has an invalid name: want letters, digits, - and _ only")
+			if cfg.Stream = value; !brokerurl.IsName(value) {
+				return brokerurl.InvalidName()
 			}
 		case "replicas":
-			if cfg.Replicas, err = strconv.Atoi(all[0]); err != nil || cfg.Replicas < 1 || cfg.Replicas > 5 {
-				return Config{}, invalid("has invalid replicas: want a number from 1 to 5")
-			}
+			cfg.Replicas, err = brokerurl.Number("has invalid replicas", value, 5)
+			return err
 		default:
-			return Config{}, invalid("has an unknown parameter (use name or replicas)")
+			return brokerurl.Invalid("has an unknown parameter (use name or replicas)")
 		}
-	}
-	return cfg, nil
+		return nil
+	})
+	return cfg, err
 }
-
-func invalid(format string, args ...any) error { return fault.New(fault.Invalid, format, args...) }

@@ -2,15 +2,12 @@ package rabbitmq
 
 import (
 	"context"
-	"maps"
 	"net/url"
-	"slices"
-	"strconv"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/ebb-dev/ebb/infra/broker"
-	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/broker/internal/brokerurl"
 )
 
 // Opener returns the opener of a broker by its URL: amqp://USER:PASSWORD@HOST:5672/VHOST, or amqps://. Its parameters
@@ -35,64 +32,45 @@ func Opener(text string) (broker.Opener, error) {
 	}, nil
 }
 
-// validName reports whether a broker may have the name. Every process links this package, so there is no regular
-// expression to compile at its start.
-func validName(name string) bool {
-	for _, r := range name {
-		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' {
-			return false
-		}
-	}
-	return len(name) >= 1 && len(name) <= 100
-}
+// validName reports whether a broker may have the name.
+func validName(name string) bool { return brokerurl.IsName(name) && len(name) <= 100 }
 
 func parseURL(text string) (Config, error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:
-		return Config{}, invalid("is not a valid URL; escape special characters of the password with %%")
+		return Config{}, brokerurl.NotValid()
 	case u.Hostname() == "":
-		return Config{}, invalid("has no host; want amqp://USER@HOST:5672/VHOST")
+		return Config{}, brokerurl.Invalid("has no host; want amqp://USER@HOST:5672/VHOST")
 	case u.Fragment != "":
-		return Config{}, invalid("has a #; escape special characters of the password with %%")
+		return Config{}, brokerurl.Invalid("has a #; escape special characters of the password with %%")
 	}
-	query, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return Config{}, invalid("has invalid parameters")
-	}
-	cfg := Config{Name: "ebb"}
-	for _, name := range slices.Sorted(maps.Keys(query)) {
-		value := query.Get(name)
-		if len(query[name]) > 1 {
-			return Config{}, invalid("has a parameter twice")
-		}
+	cfg, of := Config{Name: "ebb"}, url.Values{} // of: the client's
+	err = brokerurl.Parameters(u.RawQuery, func(name, value string) (err error) {
 		switch name {
 		case "name":
 			if cfg.Name = value; !validName(value) {
-				return Config{}, invalid("has an invalid name: want letters, digits, - and _ only")
+				return brokerurl.InvalidName()
 			}
 		case "shards":
-			if cfg.Shards, err = strconv.Atoi(value); err != nil || cfg.Shards < 1 || cfg.Shards > 64 {
-				return Config{}, invalid("has invalid shards: want a number from 1 to 64")
-			}
+			cfg.Shards, err = brokerurl.Number("has invalid shards", value, 64)
 		case "prefetch":
-			if cfg.Prefetch, err = strconv.Atoi(value); err != nil || cfg.Prefetch < 1 || cfg.Prefetch > 10_000 {
-				return Config{}, invalid("has an invalid prefetch: want a number from 1 to 10000")
-			}
+			cfg.Prefetch, err = brokerurl.Number("has an invalid prefetch", value, 10_000)
 		case "cacertfile", "certfile", "keyfile", "server_name_indication":
-			continue
+			of.Set(name, value)
 		default:
-			return Config{}, invalid("has an unknown parameter (use name, shards, prefetch, cacertfile, certfile, keyfile " +
+			return brokerurl.Invalid("has an unknown parameter (use name, shards, prefetch, cacertfile, certfile, keyfile " +
 				"or server_name_indication)")
 		}
-		query.Del(name)
+		return err
+	})
+	if err != nil {
+		return Config{}, err
 	}
-	u.RawQuery = query.Encode()
+	u.RawQuery = of.Encode()
 	cfg.URL = u.String()
 	if _, err := amqp.ParseURI(cfg.URL); err != nil {
-		return Config{}, invalid("is not a valid AMQP URL; want amqp://USER@HOST:5672/VHOST")
+		return Config{}, brokerurl.Invalid("is not a valid AMQP URL; want amqp://USER@HOST:5672/VHOST")
 	}
 	return cfg, nil
 }
-
-func invalid(format string, args ...any) error { return fault.New(fault.Invalid, format, args...) }

@@ -35,6 +35,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/broker/internal/brokerurl"
 	"github.com/ebb-dev/ebb/infra/broker/internal/eventlog"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
@@ -69,7 +70,7 @@ func (c *Config) options() (*redis.Options, error) {
 	if c.Name == "" {
 		c.Name = "ebb"
 	}
-	if !isName(c.Name) {
+	if !brokerurl.IsName(c.Name) {
 		problems = append(problems, fmt.Errorf("invalid name %q: want letters, digits, - and _ only", c.Name))
 	}
 	if c.Lease < 0 || c.MaxEvent < 0 || c.MaxEvent > mostEvent {
@@ -90,15 +91,6 @@ func (c *Config) options() (*redis.Options, error) {
 	options.ContextTimeoutEnabled = true
 	options.DialTimeout, options.ReadTimeout, options.WriteTimeout = dialTimeout, requestTimeout, requestTimeout
 	return options, nil
-}
-
-func isName(s string) bool {
-	for _, r := range s {
-		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_' {
-			return false
-		}
-	}
-	return s != ""
 }
 
 const (

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/broker/internal/brokerurl"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
@@ -64,37 +65,31 @@ func parseURL(text string) (Config, error) {
 	cfg := Config{URL: text, Name: "ebb"}
 	if path, isSocket := strings.CutPrefix(text, "redis+unix:"); isSocket {
 		if path == "" || strings.ContainsAny(path, "#@\x00%") {
-			return Config{}, invalid("has no path, or a #, @ or %% in it; want redis+unix:PATH")
+			return Config{}, brokerurl.Invalid("has no path, or a #, @ or %% in it; want redis+unix:PATH")
 		}
 		cfg.URL = "unix://" + path
 	} else {
 		u, err := url.Parse(text)
 		switch {
 		case err != nil:
-			return Config{}, invalid("is not a valid URL; escape special characters of the password with %%")
+			return Config{}, brokerurl.NotValid()
 		case u.Hostname() == "":
-			return Config{}, invalid("has no host; want redis://HOST:6379")
+			return Config{}, brokerurl.Invalid("has no host; want redis://HOST:6379")
 		}
 		if _, err := redis.ParseURL(text); err != nil {
-			return Config{}, invalid("has text after its host that is no number of a database; want redis://HOST:6379/0")
+			return Config{}, brokerurl.Invalid(
+				"has text after its host that is no number of a database; want redis://HOST:6379/0")
 		}
 	}
-	values, err := url.ParseQuery(query)
-	if err != nil {
-		return Config{}, invalid("has invalid parameters")
-	}
-	for name, all := range values {
+	err := brokerurl.Parameters(query, func(name, value string) error {
 		switch {
-		case len(all) > 1:
-			return Config{}, invalid("has a parameter twice")
 		case name != "name":
-			return Config{}, invalid("has an unknown parameter (use name)")
-		case !isName(all[0]):
-			return Config{}, invalid("has an invalid name: want letters, digits, - and _ only")
+			return brokerurl.Invalid("has an unknown parameter (use name)")
+		case !brokerurl.IsName(value):
+			return brokerurl.InvalidName()
 		}
-		cfg.Name = all[0]
-	}
-	return cfg, nil
+		cfg.Name = value
+		return nil
+	})
+	return cfg, err
 }
-
-func invalid(format string, args ...any) error { return fault.New(fault.Invalid, format, args...) }

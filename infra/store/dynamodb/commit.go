@@ -81,7 +81,7 @@ func (s *Store) commit(ctx context.Context, b store.Batch) error {
 		refused := false
 		for i, code := range reasons(err) {
 			if code == conditionFailed && i < len(keys) {
-				s.seen.drop(keys[i])
+				s.seen.Drop(keys[i])
 				refused = true
 			}
 		}
@@ -160,7 +160,7 @@ func (s *Store) changes(b store.Batch) ([]*change, error) {
 		if m.Data == nil && !spec.SingleUse {
 			c.mark = markKey(m.Key, s.time())
 		}
-		c.before, c.known = s.seen.get(m.Key)
+		c.before, c.known = s.seen.Get(m.Key)
 		if c.known && c.expected != whichever && c.before.version != c.expected || c.known && c.before.unique == "" {
 			c.known = false // out of date, or it may have been written since
 		}
@@ -228,10 +228,10 @@ func (s *Store) again(ctx context.Context, changes []*change) (err error) {
 func (s *Store) note(changes []*change) {
 	for _, c := range changes {
 		if c.Data == nil || !c.known && c.expected != 0 {
-			s.seen.drop(c.Key) // the next read tells what is there
+			s.seen.Drop(c.Key) // the next read tells what is there
 			continue
 		}
-		s.seen.put(c.Key, sight{
+		s.seen.Put(c.Key, sight{
 			version: c.Version, last: c.before.last, unique: c.unique, layout: c.state.Layout, rows: c.rows,
 		})
 	}

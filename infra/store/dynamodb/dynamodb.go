@@ -36,6 +36,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/internal/closegate"
 	"github.com/ebb-dev/ebb/infra/store/internal/marks"
+	"github.com/ebb-dev/ebb/infra/store/internal/seen"
 )
 
 // callTimeout is the timeout of a call with its retries, when its context has no earlier deadline.
@@ -46,7 +47,7 @@ type Store struct {
 	config Config
 	schema store.Schema
 	client *dynamodb.Client
-	seen   *seen
+	seen   seen.Cache[sight]
 	floors marks.Floors                     // as far as this handle has read them
 	now    atomic.Pointer[func() time.Time] // dates marks
 	marked atomic.Int64                     // marks made since old ones were looked for
@@ -98,7 +99,7 @@ func Open(ctx context.Context, c Config, schema store.Schema) (*Store, error) {
 		}
 	})
 	s := &Store{
-		config: c, schema: schema, client: client, seen: newSeen(),
+		config: c, schema: schema, client: client,
 		reading: make(chan struct{}, 1), sweeping: make(chan struct{}, 1),
 	}
 	s.marked.Store(pruneEvery) // the first deletion looks for old marks

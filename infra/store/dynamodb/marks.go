@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/internal/marks"
 )
 
 // A mark has a row that sorts by the time of the deletion. Old marks are removed in two steps:
@@ -32,24 +33,6 @@ const (
 // pruneEvery is how many marks a handle makes before it looks for old ones.
 var pruneEvery int64 = 256
 
-// floor is the floor of a collection.
-type floor struct {
-	Version int64     `json:"version"` // documents are created above it
-	Since   time.Time `json:"since"`   // when it was raised
-	Stood   int64     `json:"stood"`   // the version before, which has stood for long
-}
-
-// raise makes the floor at least a version.
-func (f floor) raise(to int64, now time.Time) floor {
-	if now.Sub(f.Since) > announced {
-		f.Stood = f.Version
-	}
-	if to > f.Version {
-		f.Version, f.Since = to, now
-	}
-	return f
-}
-
 // markKey returns the key of the row of a mark.
 func markKey(k store.Key, at time.Time) itemKey {
 	return itemKey{marksOf(k.Collection), markSort(at) + k.ID}
@@ -63,18 +46,15 @@ func asError[E error](err error, target *E) bool { return errors.As(err, target)
 // pruneAfter removes old marks when a batch that was committed has made enough new ones. What fails is done after later
 // batches.
 func (s *Store) pruneAfter(ctx context.Context, b store.Batch) {
-	collections := map[string]bool{}
-	for _, m := range b.Mutations {
-		if spec, _ := s.schema.Spec(m.Collection); m.Data == nil && !spec.SingleUse {
-			collections[m.Collection] = true
-			s.marked.Add(1)
-		}
+	made := marks.Made(s.schema, b)
+	for _, n := range made {
+		s.marked.Add(n)
 	}
-	if s.marked.Load() <= pruneEvery || len(collections) == 0 {
+	if s.marked.Load() <= pruneEvery || len(made) == 0 {
 		return
 	}
 	s.marked.Store(0)
-	for c := range collections {
+	for c := range made {
 		_ = s.prune(ctx, c)
 	}
 }
@@ -95,13 +75,13 @@ func (s *Store) prune(ctx context.Context, collection string) error {
 	for _, m := range old {
 		largest = max(largest, m.mark.last)
 	}
-	var f floor
+	var f marks.Floor
 	err = s.change(ctx, func(r *registered) (bool, error) {
 		if r.Floors == nil {
-			r.Floors = map[string]floor{}
+			r.Floors = map[string]marks.Floor{}
 		}
 		before := r.Floors[collection]
-		f = before.raise(largest, s.time())
+		f = before.Raise(largest, s.time(), announced)
 		r.Floors[collection] = f
 		return f != before, nil
 	})

@@ -97,7 +97,7 @@ func (s *Store) readIn(ctx context.Context, keys []store.Key, size int) (map[sto
 		}
 		if len(keys) <= size || n > 0 && equalItems(before, now) {
 			for _, k := range keys {
-				s.seen.put(k, s.sight(k, now[k]))
+				s.seen.Put(k, s.sight(k, now[k]))
 			}
 			return now, nil
 		}

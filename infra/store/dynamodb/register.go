@@ -12,6 +12,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/internal/marks"
 )
 
 // The register is one item: the function that the table belongs to, the indexes of each collection, and the floors of
@@ -29,9 +30,9 @@ var registerKey = itemKey{registry, "register"}
 
 // registered is the register.
 type registered struct {
-	Function    string           `json:"-"`
-	Collections map[string]state `json:"collections"`
-	Floors      map[string]floor `json:"floors,omitempty"`
+	Function    string                 `json:"-"`
+	Collections map[string]state       `json:"collections"`
+	Floors      map[string]marks.Floor `json:"floors,omitempty"`
 	number      int64
 }
 

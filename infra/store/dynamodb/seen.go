@@ -1,55 +1,16 @@
 package dynamodb
 
-import (
-	"sync"
+import "github.com/ebb-dev/ebb/infra/store"
 
-	"github.com/ebb-dev/ebb/infra/store"
-)
-
-// remembered is the most documents of one generation of seen.
-const remembered = 2048
-
-// seen caches what this handle has read or written of documents, so that a commit knows their rows without a read. A
-// missing or old entry costs a read and is never wrong, because the unique attribute is a condition of the commit.
-type seen struct {
-	mu         sync.Mutex
-	young, old map[store.Key]sight
-}
-
-// sight is what is known of a document, a mark or a missing item.
+// sight is what this handle has read or written of a document, a mark or a missing item, so that a commit knows its
+// rows without a read. A missing or old one costs a read and is never wrong, because the unique attribute is a
+// condition of the commit.
 type sight struct {
 	version int64
 	last    int64
 	unique  string // "": the item is missing
 	layout  int64
 	rows    []itemKey
-}
-
-func newSeen() *seen { return &seen{young: map[store.Key]sight{}} }
-
-func (s *seen) put(k store.Key, at sight) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.young) >= remembered {
-		s.old, s.young = s.young, map[store.Key]sight{}
-	}
-	s.young[k] = at
-}
-
-func (s *seen) drop(k store.Key) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.young, k)
-	delete(s.old, k)
-}
-
-func (s *seen) get(k store.Key) (at sight, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if at, ok = s.young[k]; !ok {
-		at, ok = s.old[k]
-	}
-	return at, ok
 }
 
 // sight returns what an item tells. Rows that are too long for the table are none that it has.

@@ -112,7 +112,7 @@ func writesAll(b store.Batch) bool {
 }
 
 func (s *Store) commitOptimistic(ctx context.Context, preconditions []store.Precondition, changes []change) error {
-	updates, known := s.seen.at(preconditions, changes)
+	updates, known := s.updates(preconditions, changes)
 	for n := 1; ; n++ {
 		if !known {
 			err := again(ctx, func() (err error) {
@@ -173,7 +173,7 @@ func (s *Store) write(ctx context.Context, changes []change, updates map[store.K
 	}
 	for i, c := range changes {
 		if c.Data != nil && i < len(results) {
-			s.seen.add(c.Key, c.Version, results[i].UpdateTime)
+			s.seen.Put(c.Key, sight{version: c.Version, updated: results[i].UpdateTime})
 		}
 	}
 	return nil

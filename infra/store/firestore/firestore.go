@@ -28,6 +28,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/internal/closegate"
 	"github.com/ebb-dev/ebb/infra/store/internal/marks"
+	"github.com/ebb-dev/ebb/infra/store/internal/seen"
 )
 
 // callTimeout is the timeout of a call with its retries, when its context has no earlier deadline.
@@ -38,7 +39,7 @@ type Store struct {
 	config Config
 	schema store.Schema
 	client *firestore.Client
-	seen   *seen
+	seen   seen.Cache[sight]
 	floors marks.Floors                     // as far as this handle has read them
 	now    atomic.Pointer[func() time.Time] // dates marks
 
@@ -85,7 +86,7 @@ func Open(ctx context.Context, c Config, schema store.Schema) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{config: c, schema: schema, client: client, seen: newSeen()}
+	s := &Store{config: c, schema: schema, client: client}
 	s.marked.Store(pruneEvery) // the first deletion looks for old marks
 	s.background, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	s.prepared.run = s.register

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/firestore/layout"
+	"github.com/ebb-dev/ebb/infra/store/internal/marks"
 )
 
 // Old marks are removed in two steps, since a commit cannot check the floor of a collection without a transaction:
@@ -29,24 +30,6 @@ const (
 
 // pruneEvery is how many marks a handle makes before it looks for old ones.
 var pruneEvery int64 = 256
-
-// floor is the floor of a collection.
-type floor struct {
-	Version int64     `firestore:"version"` // documents are created above it
-	Since   time.Time `firestore:"since"`   // when it was raised
-	Stood   int64     `firestore:"stood"`   // the version before, which has stood for long
-}
-
-// raise makes the floor at least a version.
-func (f floor) raise(to int64, now time.Time) floor {
-	if now.Sub(f.Since) > announced {
-		f.Stood = f.Version
-	}
-	if to > f.Version {
-		f.Version, f.Since = to, now
-	}
-	return f
-}
 
 // floorsRead is when a handle has read the floors last.
 type floorsRead struct{ at atomic.Int64 } // Unix nanoseconds
@@ -75,18 +58,15 @@ func (s *Store) freshFloors(ctx context.Context) error {
 // pruneAfter removes old marks when a batch that was committed has made enough new ones. What fails is done after later
 // batches.
 func (s *Store) pruneAfter(ctx context.Context, b store.Batch) {
-	collections := map[string]bool{}
-	for _, m := range b.Mutations {
-		if spec, _ := s.schema.Spec(m.Collection); m.Data == nil && !spec.SingleUse {
-			collections[m.Collection] = true
-			s.marked.Add(1)
-		}
+	made := marks.Made(s.schema, b)
+	for _, n := range made {
+		s.marked.Add(n)
 	}
-	if s.marked.Load() <= pruneEvery || len(collections) == 0 {
+	if s.marked.Load() <= pruneEvery || len(made) == 0 {
 		return
 	}
 	s.marked.Store(0)
-	for c := range collections {
+	for c := range made {
 		_ = s.prune(ctx, c)
 	}
 }
@@ -109,13 +89,13 @@ func (s *Store) prune(ctx context.Context, collection string) error {
 		}
 		lasts[i], largest = r.Last, max(largest, r.Last)
 	}
-	var f floor
+	var f marks.Floor
 	err = s.change(ctx, func(r *registered) (bool, error) {
 		if r.Floors == nil {
-			r.Floors = map[string]floor{}
+			r.Floors = map[string]marks.Floor{}
 		}
 		before := r.Floors[c.ID]
-		f = before.raise(largest, s.time())
+		f = before.Raise(largest, s.time(), announced)
 		r.Floors[c.ID] = f
 		return f != before, nil
 	})

@@ -124,13 +124,13 @@ func (s *Store) document(k store.Key, snap *firestore.DocumentSnapshot) (store.D
 	var r record
 	err := snap.DataTo(&r)
 	if err == nil && r.Version == 0 && r.Last > 0 {
-		s.seen.addMark(k, r.Last, snap.UpdateTime)
+		s.seen.Put(k, sight{last: r.Last, updated: snap.UpdateTime})
 		return store.Document{Key: k, Last: max(r.Last, s.floors.Of(k.Collection))}, nil
 	}
 	if err != nil || r.Version == 0 {
 		return store.Document{}, fault.Wrap(err, fault.Internal, "%s %q was not written by this driver", k.Collection, k.ID)
 	}
-	s.seen.add(k, r.Version, snap.UpdateTime)
+	s.seen.Put(k, sight{version: r.Version, updated: snap.UpdateTime})
 	return store.Document{Key: k, Version: r.Version, Data: []byte(r.Data)}, nil
 }
 

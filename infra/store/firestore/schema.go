@@ -13,6 +13,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/firestore/layout"
 	"github.com/ebb-dev/ebb/infra/store/internal/field"
+	"github.com/ebb-dev/ebb/infra/store/internal/marks"
 )
 
 // registry is the collection of the register, its only document. No collection of a function has this name.
@@ -26,9 +27,9 @@ var lag = 10 * time.Second
 
 // registered is the register: the function that the database belongs to, and its collections.
 type registered struct {
-	Function    string           `firestore:"function"`
-	Collections map[string]state `firestore:"collections"`
-	Floors      map[string]floor `firestore:"floors"` // of marks that are removed; see marks.go
+	Function    string                 `firestore:"function"`
+	Collections map[string]state       `firestore:"collections"`
+	Floors      map[string]marks.Floor `firestore:"floors"` // of marks that are removed; see marks.go
 }
 
 // state holds the fields of a collection that have keys. Fields are only added, so that an older instance that starts

@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/ebb-dev/ebb/infra/store"
+	"github.com/ebb-dev/ebb/infra/store/internal/marks"
 )
 
 // The table of marks holds a row for each deleted document, with the largest version that it had and the time of the
@@ -47,10 +48,8 @@ func (t *table) prepareMarks() {
 // another instance that does the same. What fails is done after later batches.
 func (s *Store) pruneAfter(ctx context.Context, b store.Batch) {
 	made := int64(0)
-	for _, m := range b.Mutations {
-		if m.Data == nil && !s.tables[m.Collection].singleUse {
-			made++
-		}
+	for _, n := range marks.Made(s.schema, b) {
+		made += n
 	}
 	if made == 0 || s.marked.Add(made) <= pruneEvery {
 		return
