@@ -7,14 +7,18 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// recordID names a record.
+// recordID names a record. Its time tells it from another one at the offset, in a topic that was made anew or has lost
+// its end.
 type recordID struct {
 	topic     string
 	partition int32
 	offset    int64
+	time      int64 // Unix milliseconds
 }
 
-func idOf(r *kgo.Record) recordID { return recordID{r.Topic, r.Partition, r.Offset} }
+func idOf(r *kgo.Record) recordID {
+	return recordID{r.Topic, r.Partition, r.Offset, r.Timestamp.UnixMilli()}
+}
 
 // decoding is what a record was decoded to.
 type decoding struct {

@@ -188,6 +188,9 @@ func (b *Broker) produce(ctx context.Context, records []*kgo.Record) error {
 			return fault.Wrap(ctx.Err(), fault.KindOf(ctx.Err()), "publishing was given up; the events may have been taken")
 		}
 	}
+	if errors.Is(failed, kerr.UnknownTopicID) { // the topic was made anew, which the client does not accept by itself
+		b.client.PurgeTopicsFromProducing(b.cfg.Name)
+	}
 	switch {
 	case errors.Is(failed, kerr.MessageTooLarge):
 		return fault.Wrap(failed, fault.Invalid, "an event is larger than the cluster takes, max.message.bytes of the topic")

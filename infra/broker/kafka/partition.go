@@ -27,6 +27,10 @@ type partition struct {
 	upTo       int64
 	suspects   int // how many events were taken for possible suspects
 
+	abandoned bool // nothing is committed any more
+	shorter   bool // the offsets are of other records from restart on, and nothing is known of those
+	restart   int64
+
 	moved bool  // the state is not what was last committed
 	saved int64 // next, as it was last committed
 	front *item
@@ -88,6 +92,7 @@ func (p *partition) accept(r *kgo.Record) *item {
 	if d.err != nil {
 		it := delivery.NewItem(&noEvent, openEvent{partition: p, offset: r.Offset})
 		p.link(it)
+		a.copying.Add(1)
 		go a.copyInvalid(r, it, d.err)
 		return nil
 	}
@@ -139,6 +144,9 @@ func (p *partition) unlink(it *item) {
 
 // state returns what is to be committed.
 func (p *partition) state(running bool) state {
+	if p.shorter {
+		return state{next: p.restart}
+	}
 	s := state{next: max(p.next, p.finished), running: running, deaths: p.deaths, upTo: p.upTo}
 	s.open = make([]openOffset, 0, p.open+len(p.before))
 	for it := p.front; it != nil; it = it.Ref.next {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
@@ -70,7 +71,9 @@ type assignment struct {
 	ctx        context.Context // ends with the assignment
 	cancel     context.CancelFunc
 	partitions map[partitionID]*partition
-	over       bool // guarded by session.mu
+	over       bool         // guarded by session.mu
+	copying    atomic.Int64 // records that are no events and not copied yet
+	copied     chan struct{}
 }
 
 // Serve implements delivery.Source: it is a member of the trigger's group until ctx ends.
@@ -125,7 +128,12 @@ func (s *session) run(ctx context.Context) error {
 	for ctx.Err() == nil && err == nil {
 		fetches := s.client.PollRecords(ctx, pollMost)
 		polled := time.Now()
+		anew := false
 		fetches.EachError(func(topic string, partition int32, err error) {
+			if errors.Is(err, kerr.UnknownTopicID) {
+				anew = true
+				s.abandon(topic)
+			}
 			if ctx.Err() == nil && !errors.Is(err, context.Canceled) && !kerr.IsRetriable(err) {
 				s.broker.cfg.Logger.Warn("a partition cannot be read", "trigger", s.trigger.Name(), "topic", topic,
 					"partition", partition, "error", err)
@@ -138,8 +146,12 @@ func (s *session) run(ctx context.Context) error {
 		var a *assignment
 		a, err = s.take(ctx, fetches)
 		s.client.AllowRebalance()
+		if anew && err == nil { // this client does not read such a topic again; that of the next session does
+			err = errMadeAnew
+		}
 		if a != nil && err == nil {
 			a.engine.WaitRoom(a.ctx)
+			a.waitCopies()
 		}
 		if wait := pollEvery - time.Since(last); wait > 0 {
 			delivery.Pause(ctx, wait)
@@ -204,9 +216,18 @@ func (s *session) take(ctx context.Context, fetches kgo.Fetches) (*assignment, e
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var matched []*item
+	var failed error
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 		p := a.partitions[partitionID{f.Topic, f.Partition}]
 		if p == nil {
+			return
+		}
+		if len(f.Records) > 0 && f.Records[0].Offset < p.next {
+			// A replica without its end took over, or the topic was made anew.
+			s.broker.cfg.Logger.Error("a partition is shorter than it was; it is read again from there", "trigger",
+				s.trigger.Name(), "topic", f.Topic, "partition", f.Partition, "offset", f.Records[0].Offset)
+			p.shorter, p.moved, p.restart = true, true, f.Records[0].Offset
+			failed = errMadeAnew
 			return
 		}
 		p.end = max(p.end, f.HighWatermark)
@@ -223,8 +244,23 @@ func (s *session) take(ctx context.Context, fetches kgo.Fetches) (*assignment, e
 	if len(matched) > 0 {
 		a.engine.Hold(matched) // a handler that is quicker waits in Finished for the lock
 	}
-	return a, nil
+	return a, failed
 }
+
+// abandon leaves the commits of a topic that was made anew: the cluster refuses those of the topic before.
+func (s *session) abandon(topic string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current == nil {
+		return
+	}
+	for id, p := range s.current.partitions {
+		p.abandoned = p.abandoned || id.topic == topic
+	}
+}
+
+// errMadeAnew ends a session whose offsets are no longer those of the topic.
+var errMadeAnew = errors.New("a topic was made anew, or has lost its end")
 
 // open returns the assignment with the partitions of what was fetched, and whether some of them are new in it.
 func (s *session) open(ctx context.Context, fetches kgo.Fetches) (a *assignment, fresh bool) {
@@ -236,7 +272,9 @@ func (s *session) open(ctx context.Context, fetches kgo.Fetches) (a *assignment,
 			return
 		}
 		if s.current == nil {
-			s.current = &assignment{session: s, partitions: map[partitionID]*partition{}}
+			s.current = &assignment{
+				session: s, partitions: map[partitionID]*partition{}, copied: make(chan struct{}, 1),
+			}
 			s.current.ctx, s.current.cancel = context.WithCancel(ctx)
 			s.current.engine = delivery.NewEngine(s.trigger, 0, s.current)
 		}
@@ -316,7 +354,7 @@ func (s *session) commit(running bool) error {
 	var taken []*partition
 	if s.current != nil {
 		for id, p := range s.current.partitions {
-			if !p.moved {
+			if !p.moved || p.abandoned {
 				continue
 			}
 			p.moved, p.saved = false, p.next
@@ -387,8 +425,27 @@ func (s *session) stats(out *broker.Stats) {
 	}
 }
 
+// mostCopying is how many records that are no events may wait for their copies before a trigger reads on. Each holds
+// what it was fetched with in memory.
+const mostCopying = 64
+
+// waitCopies waits until few enough records wait for their copies, or the assignment ends.
+func (a *assignment) waitCopies() {
+	for a.copying.Load() > mostCopying {
+		select {
+		case <-a.copied:
+		case <-a.ctx.Done():
+			return
+		}
+	}
+}
+
 // copyInvalid copies a record that is no event, until it is copied or the assignment ends.
 func (a *assignment) copyInvalid(r *kgo.Record, it *item, reason error) {
+	defer func() {
+		a.copying.Add(-1)
+		delivery.Signal(a.copied)
+	}()
 	for a.ctx.Err() == nil {
 		err := a.session.broker.copyInvalid(a.ctx, r, reason)
 		if err == nil {

@@ -70,6 +70,40 @@ func message(e *ce.Event) (amqp.Publishing, error) {
 	return m, nil
 }
 
+const (
+	// maxHeader is the most bytes of all headers of a message, which travel in one frame: RabbitMQ takes 128 KiB by
+	// default, and a frame has a few other fields.
+	maxHeader = 120 << 10
+
+	maxShort = 255 // bytes of AMQP's short strings
+)
+
+// checkHeader refuses a message whose properties AMQP cannot carry. RabbitMQ would close the connection, for all others
+// too, each time that it is sent.
+func checkHeader(m *amqp.Publishing) error {
+	if len(m.ContentType) > maxShort {
+		return fmt.Errorf("datacontenttype has %d bytes; want %d at most", len(m.ContentType), maxShort)
+	}
+	size := 0
+	for name, value := range m.Headers {
+		if len(name) > maxShort {
+			return fmt.Errorf("the name of an extension has %d bytes; want %d at most", len(name)-len(prefix),
+				maxShort-len(prefix))
+		}
+		size += len(name) + 8
+		switch v := value.(type) {
+		case string:
+			size += len(v)
+		case []byte:
+			size += len(v)
+		}
+	}
+	if size > maxHeader {
+		return fmt.Errorf("they have %d bytes; want %d at most", size, maxHeader)
+	}
+	return nil
+}
+
 // eventOf returns the event of a message in the binary or the structured mode.
 func eventOf(contentType string, headers amqp.Table, body []byte) (ce.Event, error) {
 	media, _, _ := mime.ParseMediaType(contentType)

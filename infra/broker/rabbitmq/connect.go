@@ -44,7 +44,7 @@ func openDriver(ctx context.Context, cfg Config) (*driver, error) {
 		cfg.Logger = slog.Default()
 	}
 	d := &driver{cfg: cfg, declared: make(map[string]bool), open: make(map[*queue]bool)}
-	d.publisher.driver = d
+	d.publisher.driver, d.publisher.lock = d, make(chan struct{}, 1)
 	if err := d.onChannel(ctx, d.declareExchange); err != nil {
 		d.Close()
 		return nil, err
@@ -52,14 +52,14 @@ func openDriver(ctx context.Context, cfg Config) (*driver, error) {
 	return d, nil
 }
 
-// dial connects. The error is one of broker.Opener's.
-func (d *driver) dial(ctx context.Context) (*amqp.Connection, error) {
+// dial connects, and returns what is below the connection too. The error is one of broker.Opener's.
+func (d *driver) dial(ctx context.Context) (conn *amqp.Connection, wire net.Conn, err error) {
 	uri, err := amqp.ParseURI(d.cfg.URL)
 	if err != nil {
-		return nil, fault.New(fault.Invalid, "the URL of RabbitMQ is not valid")
+		return nil, nil, fault.New(fault.Invalid, "the URL of RabbitMQ is not valid")
 	}
 	at := net.JoinHostPort(uri.Host, strconv.Itoa(uri.Port))
-	conn, err := amqp.DialConfig(d.cfg.URL, amqp.Config{
+	conn, err = amqp.DialConfig(d.cfg.URL, amqp.Config{
 		Heartbeat: heartbeat, Properties: amqp.Table{"connection_name": d.cfg.Name, "product": "ebb"},
 		Dial: func(network, addr string) (net.Conn, error) {
 			limited, cancel := context.WithTimeout(ctx, dialTimeout)
@@ -68,21 +68,22 @@ func (d *driver) dial(ctx context.Context) (*amqp.Connection, error) {
 			if err != nil {
 				return nil, err
 			}
+			wire = c
 			return c, c.SetDeadline(time.Now().Add(dialTimeout)) // of the handshake; the client removes it
 		},
 	})
 	var refused *amqp.Error
 	switch {
 	case err == nil:
-		return conn, nil
+		return conn, wire, nil
 	case errors.Is(err, amqp.ErrCredentials), errors.Is(err, amqp.ErrSASL):
-		return nil, fault.Wrap(err, fault.Unauthenticated, "RabbitMQ at %s does not accept the user %q or its password",
+		return nil, nil, fault.Wrap(err, fault.Unauthenticated, "RabbitMQ at %s does not accept the user %q or its password",
 			at, uri.Username)
 	case errors.Is(err, amqp.ErrVhost), errors.As(err, &refused) && refused.Code == amqp.NotAllowed:
-		return nil, fault.Wrap(err, fault.Denied, "RabbitMQ at %s has no virtual host %q for the user %q",
+		return nil, nil, fault.Wrap(err, fault.Denied, "RabbitMQ at %s has no virtual host %q for the user %q",
 			at, uri.Vhost, uri.Username)
 	}
-	return nil, fault.Wrap(err, fault.Unavailable, "RabbitMQ at %s cannot be reached", at)
+	return nil, nil, fault.Wrap(err, fault.Unavailable, "RabbitMQ at %s cannot be reached", at)
 }
 
 // connection returns the connection that consumes, and makes it when it does not exist or is closed.
@@ -95,7 +96,7 @@ func (d *driver) connection(ctx context.Context) (*amqp.Connection, error) {
 	if d.consuming != nil && !d.consuming.IsClosed() {
 		return d.consuming, nil
 	}
-	conn, err := d.dial(ctx)
+	conn, _, err := d.dial(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"hash/fnv"
+	"net"
 	"strconv"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
@@ -15,11 +16,13 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// publisher publishes by one channel with confirms, which keeps the order.
+// publisher publishes by one channel with confirms, which keeps the order. A write to its connection may block for as
+// long as an alarm of RabbitMQ's memory or disk lasts, so its lock is one that is waited for with a context.
 type publisher struct {
 	driver *driver
+	lock   chan struct{}            // has room for one: the holder of the lock, which guards what follows
+	wire   atomic.Pointer[net.Conn] // of the connection; not guarded
 
-	mu      sync.Mutex
 	conn    *amqp.Connection // nil: not connected
 	session *session         // nil: no channel
 	closed  bool
@@ -52,6 +55,9 @@ func (d *driver) Publish(ctx context.Context, events []ce.Event) error {
 		var err error
 		if messages[i], err = message(&events[i]); err != nil {
 			return fault.Wrap(err, fault.Invalid, "event %q has no form in AMQP", events[i].ID())
+		}
+		if err := checkHeader(&messages[i]); err != nil {
+			return fault.Wrap(err, fault.Invalid, "the attributes of event %.100q have no room in AMQP", events[i].ID())
 		}
 		keys[i] = strconv.Itoa(d.shardOf(&events[i]))
 	}
@@ -90,26 +96,33 @@ func (d *driver) shardOf(e *ce.Event) int {
 func (p *publisher) publish(ctx context.Context, exchange string, keys []string, messages []amqp.Publishing) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, confirmTimeout, errors.New("RabbitMQ has not confirmed in time"))
 	defer cancel()
-	p.mu.Lock()
+	select {
+	case p.lock <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	s, err := p.open(ctx)
 	if err != nil {
-		p.mu.Unlock()
+		<-p.lock
 		return err
 	}
+	written := p.watchWrite(ctx)
 	from := s.next
 	confirms := make([]*amqp.DeferredConfirmation, len(messages))
 	for i := range messages {
 		messages[i].CorrelationId = strconv.FormatUint(s.next, 10)
 		if confirms[i], err = s.ch.PublishWithDeferredConfirmWithContext(ctx, exchange, keys[i], true, false,
 			messages[i]); err != nil {
+			written()
 			p.drop(s)
-			p.mu.Unlock()
+			<-p.lock
 			return s.reason(err)
 		}
 		s.next++
 	}
 	to := s.next
-	p.mu.Unlock()
+	written()
+	<-p.lock
 	for _, c := range confirms {
 		ok, err := c.WaitContext(ctx)
 		if err != nil {
@@ -123,6 +136,22 @@ func (p *publisher) publish(ctx context.Context, exchange string, keys []string,
 		return errUnrouted
 	}
 	return nil
+}
+
+// writeGrace is how long a write may go on after its context has ended.
+const writeGrace = time.Second
+
+// watchWrite cuts the connection when a write blocks that nobody waits for any more. The caller calls written after it.
+func (p *publisher) watchWrite(ctx context.Context) (written func()) {
+	ended, wire := make(chan struct{}), *p.wire.Load()
+	forget := context.AfterFunc(ctx, func() {
+		select {
+		case <-ended:
+		case <-time.After(writeGrace):
+			wire.Close()
+		}
+	})
+	return func() { close(ended); forget() }
 }
 
 // reason returns why the channel was closed, if it was, and else err.
@@ -157,11 +186,12 @@ func (p *publisher) open(ctx context.Context) (*session, error) {
 		return p.session, nil
 	}
 	if p.conn == nil || p.conn.IsClosed() {
-		conn, err := p.driver.dial(ctx)
+		conn, wire, err := p.driver.dial(ctx)
 		if err != nil {
 			return nil, err
 		}
 		p.conn = conn
+		p.wire.Store(&wire)
 	}
 	ch, err := p.conn.Channel()
 	if err != nil {
@@ -211,9 +241,17 @@ func (p *publisher) drop(s *session) {
 	}
 }
 
+// close closes the connection, and cuts it when a write blocks.
 func (p *publisher) close() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	select {
+	case p.lock <- struct{}{}:
+	case <-time.After(dialTimeout):
+		if wire := p.wire.Load(); wire != nil {
+			(*wire).Close()
+		}
+		p.lock <- struct{}{}
+	}
+	defer func() { <-p.lock }()
 	p.closed = true
 	if p.conn == nil {
 		return nil

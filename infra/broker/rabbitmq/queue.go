@@ -45,6 +45,7 @@ type shard struct {
 	mu     sync.Mutex
 	loaded bool
 	tries  map[string]delivery.Tries // by the event's source and id
+	stale  bool                      // some are stored of an event that has finished
 }
 
 type received struct {
@@ -253,13 +254,30 @@ func (q *queue) release(receipts []string, do func(*holding) error) error {
 }
 
 // Ack implements eventqueue.Queue. When the channel is closed all messages come again anyway.
-func (q *queue) Ack(_ context.Context, receipts []string) error {
-	return q.release(receipts, func(h *holding) error {
+func (q *queue) Ack(ctx context.Context, receipts []string) error {
+	err := q.release(receipts, func(h *holding) error {
 		h.shard.mu.Lock()
-		delete(h.shard.tries, h.id) // written with the next change
+		if _, known := h.shard.tries[h.id]; known {
+			delete(h.shard.tries, h.id)
+			h.shard.stale = true
+		}
 		h.shard.mu.Unlock()
 		return q.ch.Ack(h.tag, false)
 	})
+	if err != nil {
+		return err
+	}
+	for _, s := range q.shards {
+		s.mu.Lock()
+		stale := s.stale
+		s.mu.Unlock()
+		if stale {
+			if err := q.store(ctx, s, nil); err != nil { // until the next change
+				q.logger.Warn("the attempts at finished events are still stored", "queue", s.name, "error", err)
+			}
+		}
+	}
+	return nil
 }
 
 // Nack implements eventqueue.Queue. It needs no queue with a time to live: see holding.
@@ -388,15 +406,39 @@ func (q *queue) store(ctx context.Context, s *shard, tries map[string]delivery.T
 	for event, t := range tries {
 		if t == (delivery.Tries{}) {
 			delete(s.tries, event)
-		} else if _, known := s.tries[event]; known || len(s.tries) < maxTries {
-			s.tries[event] = t
+			continue
 		}
+		if _, known := s.tries[event]; !known && len(s.tries) >= maxTries {
+			q.forget(s)
+		}
+		s.tries[event] = t
 	}
 	body, err := json.Marshal(s.tries)
 	if err != nil {
 		return err
 	}
-	return q.driver.publisher.publish(ctx, "", []string{triesName(s.name)}, []amqp.Publishing{{
+	err = q.driver.publisher.publish(ctx, "", []string{triesName(s.name)}, []amqp.Publishing{{
 		ContentType: "application/json", DeliveryMode: amqp.Persistent, Body: body,
 	}})
+	s.stale = false
+	return err
+}
+
+// forget drops the attempts at events whose messages are not here: of a process that died after it had acknowledged
+// them. Messages that were tried before come first, so that the others have come. The shard is locked.
+func (q *queue) forget(s *shard) {
+	here := map[string]bool{}
+	q.mu.Lock()
+	for _, h := range q.held {
+		here[h.id] = true
+	}
+	for _, h := range q.again {
+		here[h.id] = true
+	}
+	q.mu.Unlock()
+	for event := range s.tries {
+		if !here[event] {
+			delete(s.tries, event)
+		}
+	}
 }

@@ -76,8 +76,12 @@ type observer struct{ *telemetry.Telemetry }
 func (observer) Published(int)                        {}
 func (observer) Delivered(string, int, time.Duration) {}
 
-// MaxEvent implements broker.Limiter.
-func (r *remote) MaxEvent() int { return r.maxEvent }
+// deadLetterRoom is how many bytes a dead letter may have more than its event: the place and the reason of the failure.
+const deadLetterRoom = 2 << 10
+
+// MaxEvent implements broker.Limiter. An event that is as large as the broker takes could not become a dead letter, and
+// would hold up its key for ever.
+func (r *remote) MaxEvent() int { return r.maxEvent - deadLetterRoom }
 
 // Publish implements broker.Publisher.
 func (r *remote) Publish(ctx context.Context, events ...ce.Event) error {
@@ -136,16 +140,17 @@ func (r *remote) open(ctx context.Context, to *broker.Broker, part string, trigg
 }
 
 // Serve implements knative.Source.
-func (r *remote) Serve(_ context.Context, f host.Instance) error {
+func (r *remote) Serve(ctx context.Context, f host.Instance) error {
 	if r.stop != nil { // of a Serve that failed
-		r.stop()
-		r.ticking.Wait()
+		if err := r.Pause(ctx); err != nil {
+			return err
+		}
 	}
 	declared := f.Declaration()
-	ctx, stop := context.WithCancel(context.Background())
+	serving, stop := context.WithCancel(context.Background())
 	r.stop, r.subs = stop, nil
 	subscribe := func(b broker.Broker, t broker.Trigger, h broker.Handler) error {
-		sub, err := b.Subscribe(ctx, t, h)
+		sub, err := b.Subscribe(serving, t, h)
 		if err == nil {
 			r.subs = append(r.subs, sub)
 		}
@@ -174,7 +179,7 @@ func (r *remote) Serve(_ context.Context, f host.Instance) error {
 		}
 	}
 	if declared.Ticks {
-		r.ticking.Go(func() { r.tick(ctx, f) })
+		r.ticking.Go(func() { r.tick(serving, f) })
 	}
 	return nil
 }

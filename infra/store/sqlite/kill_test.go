@@ -17,9 +17,22 @@ import (
 // killed names the database to which a child process commits until it is killed.
 const killed = "EBB_TEST_KILLED_DATABASE"
 
+// visited names the database that a child process opens and closes.
+const visited = "EBB_TEST_VISITED_DATABASE"
+
 func TestMain(m *testing.M) {
 	if path := os.Getenv(killed); path != "" {
 		commitForever(path)
+	}
+	if path := os.Getenv(visited); path != "" {
+		s, err := sqlite.Open(context.Background(), path, killSchema)
+		if err == nil {
+			err = s.Close()
+		}
+		if err != nil {
+			panic(err)
+		}
+		return
 	}
 	os.Exit(m.Run())
 }
@@ -155,4 +168,31 @@ func present(t *testing.T, s *sqlite.Store, keys []store.Key) (n int) {
 		}
 	}
 	return n
+}
+
+// A second handle of a process leaves the locks of the first one: another process that opens and closes the database
+// must not take itself for the last one and remove the log in which the first handle goes on to write.
+func TestSecondHandleLeavesLocks(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.db")
+	open := func() *sqlite.Store {
+		s, err := sqlite.Open(t.Context(), path, killSchema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return s
+	}
+	first := open()
+	open()
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), visited+"="+path)
+	if out, err := child.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := first.Commit(t.Context(), killBatch(0, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path + "-wal"); err != nil {
+		t.Errorf("another process has removed the log: %v", err)
+	}
 }

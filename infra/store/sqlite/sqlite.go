@@ -156,13 +156,14 @@ func (s *Store) Close() error {
 }
 
 // protect creates a database file when it is missing, and takes all permissions of other users from it and its logs.
-// SQLite gives new logs the permissions of the file.
+// SQLite gives new logs the permissions of the file. It never opens a file that exists: a process that closes a file
+// loses all its locks on it, also those of its other handles, and another process would remove the log they write to.
 func protect(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		err = f.Close()
 	}
-	if err := f.Close(); err != nil {
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	for _, file := range []string{path, path + "-wal", path + "-shm"} {
@@ -173,7 +174,7 @@ func protect(path string) error {
 		if err == nil && info.Mode().Perm()&0o077 != 0 {
 			err = os.Chmod(file, info.Mode().Perm()&0o700)
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // another process removes the logs when it closes the file
 			return err
 		}
 	}

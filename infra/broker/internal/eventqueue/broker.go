@@ -75,7 +75,11 @@ func (b *Broker) Publish(ctx context.Context, events ...event.Event) error {
 	if b.closed {
 		return delivery.ErrClosed
 	}
-	if err := b.driver.Publish(ctx, checked); err != nil {
+	err := b.driver.Publish(ctx, checked)
+	switch {
+	case fault.Is(err, fault.Invalid): // of an event that the product has no form for: it must not be tried again
+		return err
+	case err != nil:
 		return fault.Wrap(err, fault.Unavailable, "the broker does not take events just now; they may have been taken")
 	}
 	if o := b.opts.Observer; o != nil {

@@ -160,3 +160,19 @@ func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
 
 // URL returns the URL of the server.
 func (s *Server) URL() string { return "amqp://guest:guest@" + s.Addr() + "/" }
+
+// Alarm begins or ends an alarm of the server's memory: it reads nothing more from connections that publish.
+func (s *Server) Alarm(on bool) error {
+	limit := "1GB"
+	if on {
+		limit = "1"
+	}
+	set := exec.Command(filepath.Join(filepath.Dir(start), "rabbitmqctl"), "-n", "ebb@localhost",
+		"set_vm_memory_high_watermark", "absolute", limit)
+	set.Env = append(os.Environ(), "HOME="+s.dir, fmt.Sprintf("ERL_EPMD_PORT=%d", s.mapper),
+		"RABBITMQ_CONF_ENV_FILE=/dev/null")
+	if out, err := set.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
+}
