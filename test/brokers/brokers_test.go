@@ -29,6 +29,7 @@ type product struct {
 	url     string
 	stop    func() // as suddenly as it can be done
 	restart func() // with its data and at the same address
+	declare func() // when the triggers are declared; nil: nothing is to be done
 }
 
 // products lists what starts each broker. The server of Kafka is a fake, and it and that of NATS run in this process;
@@ -37,7 +38,7 @@ var products = map[string]func(t *testing.T) product{
 	"redis": func(t *testing.T) product {
 		s := redistest.Start(t, redistest.Durable...)
 		url := "redis+unix:" + strings.TrimPrefix(s.URL(), "unix://")
-		return product{url, s.Stop, func() { s.Restart(t) }}
+		return product{url: url, stop: s.Stop, restart: func() { s.Restart(t) }}
 	},
 	"rabbitmq": func(t *testing.T) product {
 		s, err := rabbitmqtest.Start()
@@ -48,11 +49,14 @@ var products = map[string]func(t *testing.T) product{
 			t.Fatal(err)
 		}
 		t.Cleanup(s.Remove)
-		return product{s.URL(), s.Kill, func() {
+		restart := func() {
 			if err := s.Restart(); err != nil {
 				t.Fatal(err)
 			}
-		}}
+		}
+		// A RabbitMQ that is killed soon after a quorum queue was declared may not find the queue's log again: the table
+		// with its name is a file of Erlang's dets, which has not been written yet. Closing the files writes it.
+		return product{s.URL(), s.Kill, restart, func() { s.Stop(); restart() }}
 	},
 	"kafka": func(t *testing.T) product {
 		dir, address := t.TempDir(), address(t)
@@ -70,7 +74,7 @@ var products = map[string]func(t *testing.T) product{
 		}
 		start()
 		t.Cleanup(func() { c.Close() })
-		return product{"kafka://" + address + "?partitions=4", func() { c.Close() }, start}
+		return product{url: "kafka://" + address + "?partitions=4", stop: func() { c.Close() }, restart: start}
 	},
 	"nats": func(t *testing.T) product {
 		dir, address := t.TempDir(), address(t)
@@ -95,7 +99,7 @@ var products = map[string]func(t *testing.T) product{
 		stop := func() { s.Shutdown(); s.WaitForShutdown() }
 		start()
 		t.Cleanup(func() { stop() })
-		return product{"nats://" + address, stop, start}
+		return product{url: "nats://" + address, stop: stop, restart: start}
 	},
 }
 
@@ -135,6 +139,9 @@ func survive(t *testing.T, binary string, broker product) {
 	s, err := shop.NewSpree(ctx, p.URL())
 	if err != nil {
 		t.Fatal(err)
+	}
+	if broker.declare != nil {
+		broker.declare()
 	}
 	err = s.PlaceAll(ctx, *orders, 16, func(n int) error {
 		if *kills > 0 && n > 0 && n%(*orders/(*kills+1)) == 0 && n/(*orders/(*kills+1)) <= *kills {

@@ -133,12 +133,17 @@ func (s *Server) log() error {
 	return errors.New(string(text[max(0, len(text)-2000):]))
 }
 
+// Stop ends the server with SIGTERM, which has it close its files.
+func (s *Server) Stop() { s.end(syscall.SIGTERM) }
+
 // Kill ends the server with SIGKILL.
-func (s *Server) Kill() {
+func (s *Server) Kill() { s.end(syscall.SIGKILL) }
+
+func (s *Server) end(by syscall.Signal) {
 	if s.process == nil {
 		return
 	}
-	_ = syscall.Kill(-s.process.Process.Pid, syscall.SIGKILL)
+	_ = syscall.Kill(-s.process.Process.Pid, by)
 	for syscall.Kill(-s.process.Process.Pid, 0) == nil { // until the group is gone
 		time.Sleep(10 * time.Millisecond)
 	}
