@@ -163,7 +163,7 @@ var layers = []layer{
 		packages: "infra/host/run",
 		may: kit + " infra/function infra/host infra/host/knative infra/host/memlimit infra/httpserver infra/system" +
 			" infra/internal/... infra/broker/knative infra/broker/open infra/store/open",
-		tests: "infra/auth/authtest infra/broker/memory infra/store/memory",
+		tests: "infra/auth/authtest infra/broker/brokertest infra/broker/memory infra/store/memory",
 	},
 	{
 		packages: "infra/host/local",
