@@ -154,15 +154,16 @@ var layers = []layer{
 		packages: "infra/host/lambda", may: kit + " infra/host",
 		tests: "infra/function infra/store/memory infra/store/sqlite",
 	},
+	{packages: "infra/host/internal/settings", may: kit + " infra/function infra/broker/knative"},
 	{
 		packages: "infra/host/lambdarun",
-		may: kit + " infra/function infra/host/lambda infra/host/memlimit infra/system" +
-			" infra/broker/knative infra/store/dynamodb infra/store/memory infra/store/postgres",
+		may: kit + " infra/function infra/host/internal/settings infra/host/lambda infra/host/memlimit infra/system" +
+			" infra/store/dynamodb infra/store/memory infra/store/postgres",
 	},
 	{
 		packages: "infra/host/run",
-		may: kit + " infra/function infra/host infra/host/knative infra/host/memlimit infra/httpserver infra/system" +
-			" infra/internal/... infra/broker/knative infra/broker/open infra/store/open",
+		may: kit + " infra/function infra/host infra/host/internal/settings infra/host/knative infra/host/memlimit" +
+			" infra/httpserver infra/system infra/internal/... infra/broker/knative infra/broker/open infra/store/open",
 		tests: "infra/auth/authtest infra/broker/brokertest infra/broker/memory infra/store/memory",
 	},
 	{

@@ -18,14 +18,12 @@ import (
 	"os"
 	"strings"
 
-	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/broker"
-	brokerknative "github.com/ebb-dev/ebb/infra/broker/knative"
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/function"
+	hostsettings "github.com/ebb-dev/ebb/infra/host/internal/settings"
 	"github.com/ebb-dev/ebb/infra/host/lambda"
 	"github.com/ebb-dev/ebb/infra/host/memlimit"
-	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/dynamodb"
 	"github.com/ebb-dev/ebb/infra/store/memory"
@@ -66,7 +64,7 @@ func New(sys system.System, lookup config.Lookup, log io.Writer) (*lambda.Host, 
 	set, err := config.Load[settings]("", lookup)
 	definition, known := sys.Lookup(set.Function)
 	if !known && set.Function != "" {
-		err = config.Join(err, settingError("FUNCTION", "is %q, but the functions are %s",
+		err = config.Join(err, hostsettings.Error("FUNCTION", "is %q, but the functions are %s",
 			set.Function, strings.Join(sys.Names(), ", ")))
 	}
 	memlimit.Set() // before functions are made, which may size what they hold by it
@@ -77,13 +75,13 @@ func New(sys system.System, lookup config.Lookup, log io.Writer) (*lambda.Host, 
 		return nil, err
 	}
 	env := function.Env{Lookup: lookup, Telemetry: watch, Logger: watch.Logger(set.Function), System: sys.Declared()}
-	opened := set.open(&env)
+	opened := set.ports().Open(&env, storeByURL)
 	f, err := definition.New(env)
 	var delivery broker.Trigger
 	if err == nil {
 		declared := f.Instance().Declaration()
 		delivery, err = declared.Tuned(lookup)
-		err = config.Join(set.missing(declared.Function), err)
+		err = config.Join(set.ports().Missing(declared.Function), err)
 	}
 	if err = config.Join(opened, err); err != nil {
 		return nil, err
@@ -93,44 +91,12 @@ func New(sys system.System, lookup config.Lookup, log io.Writer) (*lambda.Host, 
 	}), nil
 }
 
-// open makes the ports that the settings name.
-func (s settings) open(env *function.Env) error {
-	var faults []error
-	if s.Store != "" {
-		opener, err := storeByURL(s.Store)
-		if err != nil {
-			faults = append(faults, settingError("EBB_STORE", "%v", err))
-		}
-		env.Store = opener
+// ports returns the settings of the function's ports.
+func (s settings) ports() hostsettings.Ports {
+	return hostsettings.Ports{
+		Function: s.Function, Store: s.Store, Sink: s.Sink, Overrides: s.Overrides, CACerts: s.CACerts,
+		Keys: s.Keys, Issuer: s.Issuer, Audience: s.Audience,
 	}
-	if s.Sink != "" {
-		overrides, err := brokerknative.Overrides(s.Overrides)
-		if err != nil {
-			faults = append(faults, settingError("K_CE_OVERRIDES", "%v", err))
-		}
-		publisher, err := brokerknative.New(brokerknative.Config{
-			Sink: s.Sink, Overrides: overrides, CACerts: s.CACerts, Logger: env.Logger,
-		})
-		if err != nil {
-			faults = append(faults, settingError("K_SINK", "%v", err))
-		} else {
-			env.Publisher = publisher
-		}
-	}
-	if s.Keys != "" {
-		keys, err := auth.ParseJWKS([]byte(s.Keys))
-		var verifier *auth.Verifier
-		if err == nil {
-			verifier, err = auth.NewVerifier(auth.VerifierConfig{Keys: keys, Issuer: s.Issuer, Audience: s.Audience})
-		}
-		if err != nil {
-			faults = append(faults, settingError("EBB_VERIFICATION_KEYS", "%v", err))
-		}
-		if err == nil {
-			env.Authenticator = verifier
-		}
-	}
-	return config.Join(faults...)
 }
 
 // storeByURL returns the opener of the database with this URL. It opens nothing itself.
@@ -144,25 +110,4 @@ func storeByURL(url string) (store.Opener, error) {
 		return memory.Opener(), nil
 	}
 	return nil, errors.New("has an unknown scheme (use dynamodb://REGION/TABLE, postgres://USER@HOST/DATABASE or memory:)")
-}
-
-// missing reports the settings that the function needs and that are not set.
-func (s settings) missing(m manifest.Function) error {
-	var faults []error
-	if len(m.Collections) > 0 && s.Store == "" {
-		faults = append(faults, settingError("EBB_STORE", "is required but not set; %s stores documents", s.Function))
-	}
-	if len(m.Emits) > 0 && s.Sink == "" {
-		faults = append(faults, settingError("K_SINK", "is required but not set; %s emits events", s.Function))
-	}
-	if (len(m.Routes) > 0 || m.Gateway) && s.Keys == "" {
-		faults = append(faults, settingError("EBB_VERIFICATION_KEYS", "is required but not set; %s checks access tokens",
-			s.Function))
-	}
-	return config.Join(faults...)
-}
-
-// settingError returns the violation of one setting.
-func settingError(variable, format string, args ...any) error {
-	return &config.Error{Violations: []config.Violation{{Variable: variable, Problem: fmt.Sprintf(format, args...)}}}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/host"
+	hostsettings "github.com/ebb-dev/ebb/infra/host/internal/settings"
 	"github.com/ebb-dev/ebb/infra/host/knative"
 	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/telemetry"
@@ -56,11 +57,11 @@ func (s settings) broker(env *function.Env) (*remote, error) {
 	}
 	opener, err := open.ByURL(s.Broker)
 	if err != nil {
-		return nil, settingError("EBB_BROKER", "%v", err)
+		return nil, hostsettings.Error("EBB_BROKER", "%v", err)
 	}
 	can, err := open.Capabilities(s.Broker)
 	if err != nil {
-		return nil, settingError("EBB_BROKER", "%v", err)
+		return nil, hostsettings.Error("EBB_BROKER", "%v", err)
 	}
 	r := &remote{
 		opener: opener, maxEvent: can.MaxEvent, system: env.System, logger: env.Logger,

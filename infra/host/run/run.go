@@ -32,16 +32,15 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/broker"
 	brokerknative "github.com/ebb-dev/ebb/infra/broker/knative"
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/function"
+	hostsettings "github.com/ebb-dev/ebb/infra/host/internal/settings"
 	"github.com/ebb-dev/ebb/infra/host/knative"
 	"github.com/ebb-dev/ebb/infra/host/memlimit"
 	"github.com/ebb-dev/ebb/infra/httpserver"
-	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/store/open"
 	"github.com/ebb-dev/ebb/infra/system"
 	"github.com/ebb-dev/ebb/infra/telemetry"
@@ -167,7 +166,7 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer, d discovery
 	set, err := config.Load[settings]("", lookup)
 	definition, known := sys.Lookup(set.Function)
 	if !known && set.Function != "" {
-		err = config.Join(err, settingError("FUNCTION", "is %q, but the functions are %s",
+		err = config.Join(err, hostsettings.Error("FUNCTION", "is %q, but the functions are %s",
 			set.Function, strings.Join(sys.Names(), ", ")))
 	}
 	memlimit.Set() // before functions are made, which may size what they hold by it
@@ -181,12 +180,12 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer, d discovery
 		Lookup: lookup, Telemetry: watch, Logger: watch.Logger(set.Function), System: sys.Declared(),
 		Discovery: d,
 	}
-	opened := set.open(&env)
+	opened := set.ports().Open(&env, open.ByURL)
 	remote, remoteErr := set.broker(&env)
 	var tuned *broker.Trigger
 	f, err := definition.New(env)
 	if err == nil {
-		err = set.missing(f.Instance().Declaration().Function)
+		err = set.ports().Missing(f.Instance().Declaration().Function)
 		delivery, wrong := f.Instance().Declaration().Tuned(lookup)
 		tuned, err = &delivery, config.Join(err, wrong)
 	}
@@ -206,66 +205,12 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer, d discovery
 	})}, nil
 }
 
-// open makes the ports that the settings name.
-func (s settings) open(env *function.Env) error {
-	var faults []error
-	if s.Store != "" {
-		opener, err := open.ByURL(s.Store)
-		if err != nil {
-			faults = append(faults, settingError("EBB_STORE", "%v", err))
-		}
-		env.Store = opener
+// ports returns the settings of the function's ports.
+func (s settings) ports() hostsettings.Ports {
+	return hostsettings.Ports{
+		Function: s.Function, Store: s.Store, Broker: s.Broker, Sink: s.Sink, Overrides: s.Overrides, CACerts: s.CACerts,
+		SinkToken: brokerknative.TokenFile, Keys: s.Keys, Issuer: s.Issuer, Audience: s.Audience,
 	}
-	if s.Sink != "" {
-		overrides, err := brokerknative.Overrides(s.Overrides)
-		if err != nil {
-			faults = append(faults, settingError("K_CE_OVERRIDES", "%v", err))
-		}
-		publisher, err := brokerknative.New(brokerknative.Config{
-			Sink: s.Sink, Overrides: overrides, CACerts: s.CACerts, TokenFile: brokerknative.TokenFile, Logger: env.Logger,
-		})
-		if err != nil {
-			faults = append(faults, settingError("K_SINK", "%v", err))
-		} else {
-			env.Publisher = publisher
-		}
-	}
-	if s.Keys != "" {
-		verifier, err := s.verifier()
-		if err != nil {
-			faults = append(faults, settingError("EBB_VERIFICATION_KEYS", "%v", err))
-		}
-		env.Authenticator = verifier
-	}
-	return config.Join(faults...)
-}
-
-func (s settings) verifier() (*auth.Verifier, error) {
-	keys, err := auth.ParseJWKS([]byte(s.Keys))
-	if err != nil {
-		return nil, err
-	}
-	return auth.NewVerifier(auth.VerifierConfig{Keys: keys, Issuer: s.Issuer, Audience: s.Audience})
-}
-
-// missing reports the settings that the function needs and that are not set.
-func (s settings) missing(m manifest.Function) error {
-	var faults []error
-	need := func(variable, value, why string) {
-		if value == "" {
-			faults = append(faults, settingError(variable, "is required but not set; %s %s", s.Function, why))
-		}
-	}
-	if len(m.Collections) > 0 {
-		need("EBB_STORE", s.Store, "stores documents")
-	}
-	if len(m.Emits) > 0 {
-		need("K_SINK", s.Sink+s.Broker, "emits events")
-	}
-	if len(m.Routes) > 0 || m.Gateway {
-		need("EBB_VERIFICATION_KEYS", s.Keys, "checks access tokens")
-	}
-	return config.Join(faults...)
 }
 
 // certificate returns the certificate of the listener; nil: it speaks no TLS.
@@ -275,7 +220,7 @@ func (s settings) certificate(log *slog.Logger) (*httpserver.Certificate, error)
 	}
 	cert, err := httpserver.OpenCertificate(s.Cert, s.Key, log)
 	if err != nil {
-		return nil, settingError("EBB_TLS_CERT", "%v", err)
+		return nil, hostsettings.Error("EBB_TLS_CERT", "%v", err)
 	}
 	return cert, nil
 }
@@ -287,12 +232,7 @@ func (s settings) senders() (*knative.Senders, error) {
 	senders, err := knative.NewSenders(knative.SendersConfig{Issuer: s.SenderIssuer, Audience: s.SenderAudience,
 		Subjects: s.Senders})
 	if err != nil {
-		return nil, settingError("EBB_SENDERS", "%v", err)
+		return nil, hostsettings.Error("EBB_SENDERS", "%v", err)
 	}
 	return senders, nil
-}
-
-// settingError returns the violation of one setting.
-func settingError(variable, format string, args ...any) error {
-	return &config.Error{Violations: []config.Violation{{Variable: variable, Problem: fmt.Sprintf(format, args...)}}}
 }
