@@ -85,8 +85,12 @@ const (
 
 const (
 	// handoverTime is how long a unit may take from its commit until its events are published before a duplicate in
-	// another instance takes over.
-	handoverTime = time.Second
+	// another instance takes over. It is longer than most instances need to the next commit, which removes the entry:
+	// until then no other instance can see that they are published.
+	handoverTime = 2 * time.Second
+
+	// askAgain is when a duplicate that is too early comes again.
+	askAgain = time.Second
 
 	// relayAge is how old an entry is at least that a start or a sweep publishes.
 	relayAge = 10 * time.Second

@@ -338,7 +338,7 @@ func (f *Function) relayNamed(ctx context.Context, id string) error {
 		return err
 	case !left && docs[0].Version > 0 && !isQuarantined(docs[0]) && younger(docs[0], f.env.Now(), handoverTime):
 		f.outbox.forget(id)
-		return tooEarly.After(handoverTime)
+		return tooEarly.After(askAgain)
 	}
 	if err := f.republishDocuments(ctx, db, []string{id}, docs); err != nil {
 		return fault.Wrap(err, fault.Unavailable, "the events of this message could not be published yet; try again")
