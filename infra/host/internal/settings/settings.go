@@ -14,15 +14,16 @@ import (
 
 // Ports are the settings of the ports of a function.
 type Ports struct {
-	Function                       string // its name
-	Store                          string // EBB_STORE
-	Sink, Overrides, CACerts       string // K_SINK, K_CE_OVERRIDES, K_CA_CERTS
-	SinkToken                      string // file with the identity that the sink is shown; "": none
-	Keys, Issuer, Audience, Broker string // EBB_VERIFICATION_KEYS, EBB_ISSUER, EBB_AUDIENCE, EBB_BROKER
+	Function                 string // its name
+	Store                    string // EBB_STORE
+	Sink, Overrides, CACerts string // K_SINK, K_CE_OVERRIDES, K_CA_CERTS
+	SinkToken                string // file with the identity that the sink is shown; "": none
+	Keys, Issuer, Audience   string // EBB_VERIFICATION_KEYS, EBB_ISSUER, EBB_AUDIENCE
+	Broker                   string // EBB_BROKER
 }
 
-// Open makes the ports: the store by storeByURL, the publisher of a sink, the authenticator. It opens no connection. Its
-// errors are *config.Error.
+// Open makes the ports: the store by storeByURL, the publisher of a sink, the authenticator. It opens no connection.
+// Its errors are *config.Error.
 func (p Ports) Open(env *function.Env, storeByURL func(url string) (store.Opener, error)) error {
 	var faults []error
 	if p.Store != "" {
