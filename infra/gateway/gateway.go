@@ -62,7 +62,7 @@ type Gateway struct {
 	rpc         *calls // nil: no function has an RPC service
 
 	guarding sync.Mutex
-	guards   map[string]*guard // by the name of the operation
+	guards   map[string]*guard // by the function and the name of the operation
 }
 
 var _ http.Handler = (*Gateway)(nil)
@@ -113,8 +113,10 @@ func (g *Gateway) chain() []Middleware {
 		g.logAccess,
 		g.recoverPanics,
 		checkSyntax,
+		checkHost,
 		forwarded,
 		ownTimeout,
+		readVersion,
 		match,
 		g.cors,
 		redirects,
@@ -122,6 +124,7 @@ func (g *Gateway) chain() []Middleware {
 		g.countRunning,
 		g.authorize,
 		g.limitRate,
+		choose,
 		limitBody,
 		g.trace,
 		compress,
