@@ -58,6 +58,7 @@ type Gateway struct {
 	limits      limits
 	caches      *caches
 	prewarmer   discovery.Prewarmer // nil: functions start in no time
+	copies      chan struct{}       // has an element for each copy of a request that is under way
 	handle      Handler
 	rpc         *calls // nil: no function has an RPC service
 
@@ -79,7 +80,7 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	g := &Gateway{cfg: cfg, functions: map[string]Handler{}}
+	g := &Gateway{cfg: cfg, functions: map[string]Handler{}, copies: make(chan struct{}, maxMirrored)}
 	g.prewarmer, _ = cfg.Discovery.(discovery.Prewarmer)
 	g.limits = limits{shared: cfg.Limiter, local: memory.New(cfg.Now), now: cfg.Now}
 	g.caches = newCaches(cfg.Now)

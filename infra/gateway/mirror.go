@@ -23,7 +23,7 @@ const mirroredBody = 64 << 10
 // body is kept while the function reads it; the copy of a request with a body is sent when the request was answered,
 // and none is sent when the function has not read the whole body or when it is longer than the operation allows.
 func (g *Gateway) mirror(next Handler) Handler {
-	free := make(chan struct{}, maxMirrored)
+	free := g.copies
 	return func(x *Exchange) {
 		m := x.Route.Policy.Mirror
 		if m == nil || x.Route.mirror == nil || x.Request.Header.Get("Upgrade") != "" ||
