@@ -3,8 +3,8 @@ package function
 import "sync/atomic"
 
 // fits is how many events of a batch fit one commit of the function's database, as far as this instance knows. A
-// database with a limit refuses a larger commit (fault.TooLarge), and the batch is handled in halves. Without fits every
-// batch would begin with its whole size again, and run its handlers once for each size that is refused.
+// database with a limit refuses a larger commit (fault.TooLarge), and the batch is handled in halves. Without fits
+// every batch would begin with its whole size again, and run its handlers once for each size that is refused.
 type fits struct{ most atomic.Int64 } // 0: nothing was refused yet
 
 // of returns how many of n events are handled together.
