@@ -139,6 +139,13 @@ consul: ## Build Consul's agent into bin/consul unless it is there (some 14 minu
 	@[ -x bin/consul ] || .ci/consul
 	$(GO) test ./infra/discovery/consul -run '^TestAgent$$' -count 1 -v -agent $(CURDIR)/bin/consul
 
+bin/h2spec:
+	CGO_ENABLED=0 GOBIN=$(CURDIR)/bin $(GO) install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
+
+.PHONY: h2spec
+h2spec: bin/h2spec ## Compare the gateway with a bare server of Go by h2spec: the cases of HTTP/2 that they fail are the same (a minute)
+	$(GO) test ./infra/gateway -run '^TestH2spec$$' -count 1 -v -h2spec $(CURDIR)/bin/h2spec
+
 .PHONY: fuzz
 fuzz: ## Fuzz every decoder for FUZZTIME each: 1m, or 5000x for a number of inputs
 	@GO="$(GO)" .ci/fuzz $(FUZZTIME)

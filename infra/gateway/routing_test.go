@@ -131,7 +131,8 @@ operations:
 			t.Errorf("%s %q %q %q: got %s, want %s", c.target, c.header, c.accept, c.content, got, c.want)
 		}
 	}
-	if vary := f.request("GET", "/api/a/1", "").Header().Values("Vary"); strings.Join(vary, ",") != "Api-Version,Accept" {
+	vary := f.request("GET", "/api/a/1", "").Header().Values("Vary")
+	if strings.Join(vary, ",") != "Api-Version,Accept" {
 		t.Errorf("Vary is %q", vary)
 	}
 	f.configure("{}")
@@ -257,8 +258,8 @@ func TestReloadOfRoutes(t *testing.T) {
 	}
 	for i := range reloads {
 		u := []string{a.Address.String(), b.Address.String()}[i%2]
-		f.configure(fmt.Sprintf("upstreams: {u%d: [%s]}\noperations: {GET /api/a: {split: [{function: u%d, percent: 50}]}}",
-			i, u, i))
+		f.configure(fmt.Sprintf("upstreams: {u%d: [%s]}\n"+
+			"operations: {GET /api/a: {split: [{function: u%d, percent: 50}]}}", i, u, i))
 	}
 	close(stop)
 	callers.Wait()
@@ -338,17 +339,19 @@ func TestMirrorThatHangs(t *testing.T) {
 // Copies take nothing from the retries and the breaker of the operation.
 func TestMirrorIsTriedOnce(t *testing.T) {
 	asked := make(chan struct{}, 10)
-	ill := at(t, "ill", func(w http.ResponseWriter, _ *http.Request) { asked <- struct{}{}; w.WriteHeader(503) })
+	fails := func(w http.ResponseWriter, _ *http.Request) { asked <- struct{}{}; w.WriteHeader(503) }
+	ill, other := at(t, "ill", fails), at(t, "other", fails)
 	f := newFixture(t, public("shop", function.Operation{Method: "GET", Path: "/api/a"}))
 	f.configure(fmt.Sprintf(`
 upstreams: {shadow: [%s, %s]}
 operations: {GET /api/a: {retries: 3, breaker: {failures: 1, requests: 1}, mirror: {function: shadow}}}
-`, ill.Address, ill.Address))
+`, ill.Address, other.Address))
 	for range 3 {
 		if w := f.request("GET", "/api/a", ""); w.Code != 200 {
 			t.Errorf("got %d", w.Code)
 		}
 		<-asked
+		gateway.AwaitCopies(f.gateway)
 	}
 	if n := len(asked); n != 0 {
 		t.Errorf("%d copies were sent again", n)
