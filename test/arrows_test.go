@@ -95,6 +95,10 @@ var layers = []layer{
 		packages: "infra/ratelimit/*", may: "infra/ratelimit",
 		tests: "infra/ratelimit/memory infra/ratelimit/ratelimittest infra/ratelimit/redis/redistest",
 	},
+	{packages: "infra/cache", may: "infra/fault", tests: "infra/cache/memory"},
+	{packages: "infra/cache/cachetest", may: "infra/cache"},
+	{packages: "infra/cache/open", may: "infra/cache/..."},
+	{packages: "infra/cache/*", may: "infra/cache", tests: "infra/cache/cachetest infra/ratelimit/redis/redistest"},
 	{packages: "infra/flag/...", may: "infra/fault infra/event infra/store $/..."},
 
 	// What functions are made of.
