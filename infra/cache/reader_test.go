@@ -50,9 +50,9 @@ func TestFreshAndStale(t *testing.T) {
 			Observe: func(what string) { seen = append(seen, what) },
 		})
 		read(t, r, o, "v1")
-		time.Sleep(time.Minute - 1)
+		time.Sleep(time.Minute - time.Nanosecond)
 		read(t, r, o, "v1")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		read(t, r, o, "v1") // v2 is read meanwhile
 		read(t, r, o, "v2")
 		time.Sleep(2 * time.Minute)
