@@ -2,8 +2,8 @@
 //
 // A tag is a key with a random state, and a copy begins with the states of its tags at the time when it was read.
 // Invalidating a tag removes its key, and the next reader gives it a new state. So a copy without its tags does not
-// count: a server that evicts keys (maxmemory-policy allkeys-lru or allkeys-lfu, which bound the size of the cache) loses
-// copies and no invalidation. Every key has an expiry.
+// count: a server that evicts keys (maxmemory-policy allkeys-lru or allkeys-lfu, which bound the size of the cache)
+// loses copies and no invalidation. Every key has an expiry.
 //
 // A server that does not answer is not asked again for a second, so that callers do not wait for it one after the
 // other. Invalidations are tried all the same.
@@ -54,8 +54,8 @@ type Store struct {
 var _ cache.Store = (*Store)(nil)
 
 // Open returns the cache of a server: redis://[USER:PASSWORD@]HOST:PORT[/DB], rediss:// with TLS, or unix://PATH. The
-// parameter name is the prefix of the keys (ebb), for servers that several systems share. It does not connect. The error
-// has no part of the URL.
+// parameter name is the prefix of the keys (ebb), for servers that several systems share. It does not connect. The
+// error has no part of the URL.
 func Open(url string) (*Store, error) { return openWithin(url, timeout) }
 
 func openWithin(text string, timeout time.Duration) (*Store, error) {
