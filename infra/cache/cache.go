@@ -1,7 +1,8 @@
 // Package cache is the port of caches: stores of copies that may be lost at any time, and that expire.
 //
-// A copy has tags, and Invalidate removes every copy with a tag. An invalidation is never undone by a reader that was on
-// its way: who finds nothing gets a lease, and what was read is stored only if none of its tags was invalidated since.
+// A copy has tags, and Invalidate removes every copy with a tag. An invalidation is never undone by a reader that was
+// on its way: a reader that finds nothing gets a lease, and what it has read is stored only if none of the tags was
+// invalidated since.
 //
 // Store is what a driver implements. Reader reads through a store: it calls the origin for what is missing, once for
 // all who ask at the same time. A store that is away costs time and no answer: the origin is asked.

@@ -178,7 +178,8 @@ func (b broken) Get(context.Context, string, ...string) ([]byte, cache.Lease, er
 	return b.data, "", b.err
 }
 
-// A store that is away, and an entry of another version, cost no answer: the origin is asked. A panic of the origin is an error.
+// A store that is away, and an entry of another version, cost no answer: the origin is asked. A panic of the origin is
+// an error.
 func TestStoreAway(t *testing.T) {
 	for _, s := range []broken{
 		{err: errors.New("away")}, {data: []byte{9}}, {data: []byte("\x02\x00\x7f234567\"other\"")},

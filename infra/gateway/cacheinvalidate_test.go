@@ -102,9 +102,10 @@ func TestEventWhileStoreIsAway(t *testing.T) {
 // Only events that the gateway consumes, and parameters that the path has, can be declared.
 func TestEventsRefused(t *testing.T) {
 	c := catalog(t)
+	const of = "invalidated_by_events[0]"
 	for document, want := range map[string]string{
-		"{type: mistyped}":               "invalidated_by_events[0].type: want a type of event that the gateway consumes: changed, other",
-		"{type: changed, subject: name}": "invalidated_by_events[0].subject: want a parameter of the operation's path",
+		"{type: mistyped}":               of + ".type: want a type of event that the gateway consumes: changed, other",
+		"{type: changed, subject: name}": of + ".subject: want a parameter of the operation's path",
 	} {
 		document = "operations: {'GET /api/products/{id}': {cache: {invalidated_by_events: [" + document + "]}}}"
 		err := c.gateway.(*gateway.Gateway).Configure("f", []byte(document))

@@ -134,7 +134,8 @@ func TestCacheAway(t *testing.T) {
 		get("/api/a")
 	other := append([]byte{9}, before.stored[0][1:]...)
 	for _, store := range []*awayStore{
-		{err: errors.New("away")}, {data: other}, {data: []byte{1, 2, 0, 0, 0, 0, 2, 0x90, 3}}, {data: []byte{1}}, {data: []byte{1, 2, 2, 2, 2, 2, 200}},
+		{err: errors.New("away")}, {data: other}, {data: []byte{1, 2, 0, 0, 0, 0, 2, 0x90, 3}},
+		{data: []byte{1}}, {data: []byte{1, 2, 2, 2, 2, 2, 200}},
 		{data: []byte("\x01\x90\x03\x00\x00\x00\x00\x00\xff\xff\xff\xff\x0f")},
 	} {
 		c := newCached(t, policy.Cache{TTL: policy.Duration(time.Hour), InvalidatedBy: []string{"PUT /api/a"}},

@@ -16,9 +16,9 @@ import (
 // sizes of caches in memory, in MiB.
 const minSize, maxSize = 1, 64 << 10
 
-// Open returns the cache of a URL: memory: or memory:?size=MIB, or redis://[USER:PASSWORD@]HOST:PORT[/DB][?name=PREFIX],
-// rediss:// with TLS, or unix://PATH for a socket. It does not connect. The error has no part of the URL, which may have
-// a password.
+// Open returns the cache of a URL: memory: or memory:?size=MIB, or
+// redis://[USER:PASSWORD@]HOST:PORT[/DB][?name=PREFIX], rediss:// with TLS, or unix://PATH for a socket. It does not
+// connect. The error has no part of the URL, which may have a password.
 func Open(url string, now func() time.Time) (cache.Store, error) {
 	scheme, rest, ok := strings.Cut(url, ":")
 	switch {
