@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// storedVersion is the first byte of an answer in a store. One that was written by a gateway of another version does not
-// count.
+// storedVersion is the first byte of an answer in a store. One that was written by a gateway of another version does
+// not count.
 const storedVersion = 1
 
 // encodeStored returns an answer as bytes.
