@@ -52,7 +52,6 @@ check: ## Check format, vet, staticcheck, go.mod and the derived files
 	$(GO) vet $(PACKAGES)
 	$(GO) tool staticcheck $(PACKAGES)
 	$(GO) mod tidy -diff
-	@[ ! -d test/bench/peers ] || { set -x; cd test/bench/peers && $(GO) vet ./... && $(GO) mod tidy -diff; }
 	cd cmd/image && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff
 	cd cmd/proto && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff && $(GO) run . -check
 	$(GO) run ./cmd/ebb generate --check
@@ -99,6 +98,10 @@ ifdef PEERS
 else
 	$(GO) run ./test/bench $(BENCHFLAGS)
 endif
+
+.PHONY: peers-check
+peers-check: ## Check the module of the comparison with peers, which only make bench PEERS=1 needs
+	cd test/bench/peers && $(GO) vet ./... && $(GO) mod tidy -diff
 
 # A tool that make peers-tools built, or else the one on the PATH.
 tool = $(or $(wildcard $(CURDIR)/bin/$(1)),$(1))

@@ -36,7 +36,7 @@ var layers = []layer{
 	{packages: "infra/internal/*/...", may: "infra/fault infra/internal/..."},
 	{packages: "infra/auth/...", may: "infra/fault infra/auth/... infra/internal/jsonlimit"},
 	{packages: "infra/config", may: "infra/internal/..."},
-	{packages: "infra/telemetry", may: "infra/fault infra/internal/..."},
+	{packages: "infra/telemetry", may: "infra/fault infra/problem infra/internal/..."},
 	{packages: "infra/problem", may: "infra/fault"},
 	{packages: "infra/httprequest", may: "infra/fault infra/problem"},
 	{packages: "infra/httpserver", may: "infra/fault infra/problem infra/internal/..."},
