@@ -76,6 +76,12 @@ var layers = []layer{
 		tests: "infra/broker infra/broker/httpapi infra/broker/memory infra/broker/nats infra/broker/nats/embedded",
 	},
 	{
+		packages: "infra/broker/sqs/...",
+		may: "infra/fault infra/event infra/blob infra/blob/open infra/broker infra/broker/internal/... infra/internal/... " +
+			"$/...",
+		tests: "infra/blob/files infra/broker/brokertest",
+	},
+	{
 		packages: "infra/broker/*/...",
 		may:      "infra/fault infra/event infra/broker infra/broker/internal/... infra/internal/... $/...",
 		tests:    "infra/broker/brokertest infra/ratelimit/redis/redistest",

@@ -81,7 +81,8 @@ func testReplace(t *testing.T, h Harness) {
 
 func testAbsent(t *testing.T, h Harness) {
 	d := h.New(t)
-	if _, err := d.Get(t.Context(), "none", limit); !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "none") {
+	_, err := d.Get(t.Context(), "none", limit)
+	if !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "none") {
 		t.Errorf("got %v, want fault.NotFound with the blob's name", err)
 	}
 }

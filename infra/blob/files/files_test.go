@@ -16,7 +16,9 @@ import (
 func open(t *testing.T, now func() time.Time) *files.Driver {
 	t.Helper()
 	var handler http.Handler
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) }))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		handler.ServeHTTP(w, r)
+	}))
 	t.Cleanup(server.Close)
 	d, err := files.Open(files.Config{Dir: t.TempDir(), Base: server.URL, Now: now})
 	if err != nil {

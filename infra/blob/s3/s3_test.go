@@ -77,7 +77,8 @@ func TestRefusals(t *testing.T) {
 	} {
 		static(t, c.status, body)
 		_, err := open(t, "shop").Get(t.Context(), "a", 10)
-		if !fault.Is(err, c.kind) || !strings.Contains(fault.Public(err), c.text) || strings.Contains(err.Error(), "hunter2") {
+		if !fault.Is(err, c.kind) || !strings.Contains(fault.Public(err), c.text) ||
+			strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: got %v", body, err)
 		}
 	}
