@@ -252,7 +252,7 @@ func TestClaimAway(t *testing.T) {
 	must(t, err)
 	store := &away{Driver: d}
 	store.fails.Store(1)
-	b := open(t, sqs.Config{Name: name(), Blobs: blob.New(store, blob.Rules{})})
+	b := open(t, sqs.Config{Name: name(), Blobs: blob.New(store, blob.Rules{}), Visibility: time.Hour})
 	handled, dead := collect(t, b, "orders")
 	large := brokertest.Event("large", "k")
 	must(t, large.SetData("text/plain", strings.Repeat("large", 100_000)))
