@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
 	awssqs "github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -120,6 +121,14 @@ func TestExisting(t *testing.T) {
 	first, second := open(t, sqs.Config{Name: n}), open(t, sqs.Config{Name: n})
 	must(t, first.Declare(t.Context(), "orders"))
 	must(t, second.Declare(t.Context(), "orders"))
+	settings, err := awsconfig.Load(t.Context(), "")
+	must(t, err)
+	list := sns.ListSubscriptionsByTopicInput{TopicArn: aws.String("arn:aws:sns:us-east-1:000000000000:" + n + ".fifo")}
+	all, err := sns.NewFromConfig(settings).ListSubscriptionsByTopic(t.Context(), &list)
+	must(t, err)
+	if len(all.Subscriptions) != 1 {
+		t.Errorf("the queue is subscribed %d times, want once", len(all.Subscriptions))
+	}
 	handled, _ := collect(t, second, "orders")
 	must(t, first.Publish(t.Context(), brokertest.Event("1", "k"), brokertest.Event("2", "k")))
 	if a, b := next(t, handled).ID(), next(t, handled).ID(); a != "1" || b != "2" {

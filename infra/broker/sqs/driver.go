@@ -86,7 +86,9 @@ func openDriver(ctx context.Context, cfg Config) (*driver, error) {
 	if cfg.transport != nil {
 		settings.HTTPClient = &http.Client{Transport: cfg.transport}
 	}
-	d := &driver{cfg: cfg, sqs: sqs.NewFromConfig(settings), sns: awssns.NewFromConfig(settings), urls: map[string]string{}}
+	d := &driver{
+		cfg: cfg, sqs: sqs.NewFromConfig(settings), sns: awssns.NewFromConfig(settings), urls: map[string]string{},
+	}
 	d.life, d.end = context.WithCancel(context.Background())
 	ctx, done := d.bound(ctx, setupTimeout)
 	defer done()

@@ -86,8 +86,8 @@ func (b batch) publish(w http.ResponseWriter, r *http.Request, emulator *url.URL
 	_ = xml.NewEncoder(w).Encode(response)
 }
 
-// publishOne returns the message's id. The text of an error is the code of the emulator's. The emulator refuses texts in
-// forms that look like numbers, so such attributes are left out.
+// publishOne returns the message's id. The text of an error is the code of the emulator's. The emulator refuses texts
+// in forms that look like numbers, so such attributes are left out.
 func publishOne(r *http.Request, form url.Values, emulator *url.URL, transport http.RoundTripper) (string, error) {
 	for name, values := range form {
 		entry, ok := strings.CutSuffix(name, ".Value.StringValue")

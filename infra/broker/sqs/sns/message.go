@@ -110,8 +110,8 @@ func encodeWhole(e *ce.Event) (message, error) {
 	return m, nil
 }
 
-// The two characters of JSON that messages of SNS and SQS may not have. Both stand in texts of JSON only, where they can
-// be escaped.
+// The two characters of JSON that messages of SNS and SQS may not have. Both stand in texts of JSON only, where they
+// can be escaped.
 var unplain = []struct{ char, escaped []byte }{
 	{[]byte("\ufffe"), []byte(`\ufffe`)}, {[]byte("\uffff"), []byte(`\uffff`)},
 }
@@ -125,7 +125,7 @@ func plain(body []byte) []byte {
 
 // isPlain reports whether a text may be a message attribute.
 func isPlain(s string) bool {
-	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == '\ufffe' || r == '\uffff' || r == '\ufffd' }) < 0
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r >= '\ufffd' && r <= '\uffff' })
 }
 
 // group returns the message group of a partition key: the key behind "key:", or its hash when SNS does not take it. An

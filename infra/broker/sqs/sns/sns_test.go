@@ -218,7 +218,8 @@ func TestTooLarge(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := open(t, s, "").Publish(t.Context(), brokertest.Event("small", ""), large)
-	if !fault.Is(err, fault.Invalid) || !strings.Contains(fault.Public(err), "need a store of blobs") || len(s.bodies) > 0 {
+	if !fault.Is(err, fault.Invalid) || !strings.Contains(fault.Public(err), "need a store of blobs") ||
+		len(s.bodies) > 0 {
 		t.Errorf("got %v, and %d events were taken", err, len(s.bodies))
 	}
 }
