@@ -18,8 +18,9 @@ type table struct {
 	tree      node
 	root      pathItem // of the path /
 	redirects []redirect
-	proxies   []prefix // whose header fields about the client count; none: those with a private address
-	hosts     []string // that requests may be sent to; none: any
+	events    map[string][]invalidation // by their types
+	proxies   []prefix                  // whose header fields about the client count; none: those with a private address
+	hosts     []string                  // that requests may be sent to; none: any
 	versions  versions
 
 	clientField string // in which the proxies tell the address of the client
@@ -98,7 +99,7 @@ func (g *Gateway) read(file string, document []byte) (*table, error) {
 		}
 	}
 	env.checkShared(doc)
-	env.checkCaches(declared, doc)
+	env.checkCaches(declared, g.cfg.Events, doc)
 	checkRedirects(env.Redirects, doc)
 	checkHosts(env.Hosts, "hosts", doc)
 	env.Versions.check(declared, doc)
@@ -123,23 +124,26 @@ func (e environment) apply(r manifest.Route) manifest.Route {
 }
 
 // invalidate connects operations with those whose stored answers they invalidate.
-func (t *table) invalidate(g *Gateway, env environment) {
+func (t *table) invalidate(env environment) {
 	for of, o := range env.Operations {
 		if o.Cache == nil {
 			continue
+		}
+		for _, e := range o.Cache.InvalidatedByEvents {
+			t.events[e.Type] = append(t.events[e.Type], invalidation{of, e.Subject})
 		}
 		for _, by := range o.Cache.InvalidatedBy {
 			method, path, _ := strings.Cut(by, " ")
 			if item := t.tree.find(strings.TrimPrefix(path, "/")); item != nil && item.methods[method] != nil {
 				r := item.methods[method]
-				r.invalidates = append(r.invalidates, g.caches.revision(of))
+				r.invalidates = append(r.invalidates, tagOf(of))
 			}
 		}
 	}
 }
 
 // checkCaches reports operations that cannot be cached, and operations that do not exist.
-func (e environment) checkCaches(declared map[string]manifest.Route, doc *strictyaml.Document) {
+func (e environment) checkCaches(declared map[string]manifest.Route, consumed []string, doc *strictyaml.Document) {
 	names := slices.Sorted(maps.Keys(declared))
 	for _, key := range slices.Sorted(maps.Keys(e.Operations)) {
 		o, field := e.Operations[key], "operations."+key+".cache"
@@ -152,6 +156,15 @@ func (e environment) checkCaches(declared map[string]manifest.Route, doc *strict
 		for i, by := range o.Cache.InvalidatedBy {
 			if !slices.Contains(names, by) {
 				doc.Report(fmt.Sprintf("%s.invalidated_by[%d]", field, i), "want the method and the path of an operation")
+			}
+		}
+		for i, event := range o.Cache.InvalidatedByEvents {
+			field := fmt.Sprintf("%s.invalidated_by_events[%d]", field, i)
+			if !slices.Contains(consumed, event.Type) {
+				doc.Report(field+".type", "want a type of event that the gateway consumes: "+strings.Join(consumed, ", "))
+			}
+			if event.Subject != "" && !strings.Contains(declared[key].Path+"/", "/{"+event.Subject+"}/") {
+				doc.Report(field+".subject", "want a parameter of the operation's path")
 			}
 		}
 	}
@@ -246,7 +259,8 @@ func bodyLimit(r manifest.Route) int64 {
 // build returns the routes of the functions, of the compositions and of the gateway itself.
 func (g *Gateway) build(env environment) (*table, error) {
 	t := &table{
-		redirects: env.Redirects, proxies: env.Proxies, clientField: env.ClientIn, hosts: env.Hosts, versions: env.Versions,
+		redirects: env.Redirects, events: map[string][]invalidation{}, proxies: env.Proxies, clientField: env.ClientIn,
+		hosts: env.Hosts, versions: env.Versions,
 	}
 	var errs []error
 	for _, d := range g.cfg.System.Functions {
@@ -256,7 +270,7 @@ func (g *Gateway) build(env environment) (*table, error) {
 		errs = append(errs, g.addComposition(t, c, env))
 	}
 	errs = append(errs, g.addExport(t, env))
-	t.invalidate(g, env)
+	t.invalidate(env)
 	for _, r := range g.documents {
 		if r.Path == "/" {
 			errs = append(errs, t.root.add(r))
