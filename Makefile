@@ -52,7 +52,6 @@ check: ## Check format, vet, staticcheck, go.mod and the derived files
 	$(GO) vet $(PACKAGES)
 	$(GO) tool staticcheck $(PACKAGES)
 	$(GO) mod tidy -diff
-	@[ ! -d test/bench/peers ] || { set -x; cd test/bench/peers && $(GO) vet ./... && $(GO) mod tidy -diff; }
 	cd cmd/image && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff
 	cd cmd/proto && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff && $(GO) run . -check
 	$(GO) run ./cmd/ebb generate --check
@@ -100,6 +99,10 @@ else
 	$(GO) run ./test/bench $(BENCHFLAGS)
 endif
 
+.PHONY: peers-check
+peers-check: ## Check the module of the comparison with peers, which only make bench PEERS=1 needs
+	cd test/bench/peers && $(GO) vet ./... && $(GO) mod tidy -diff
+
 # A tool that make peers-tools built, or else the one on the PATH.
 tool = $(or $(wildcard $(CURDIR)/bin/$(1)),$(1))
 
@@ -113,10 +116,11 @@ peers-tools: ## Build Caddy and Temporal's CLI into bin/ (15 minutes); prints wh
 KUBECTL_PROVIDER := bin/terraform/registry.terraform.io/gavinbunney/kubectl/1.19.0/$$($(GO) env GOOS)_$$($(GO) env GOARCH)
 
 .PHONY: tools
-tools: ## Build Terraform's provider into bin/terraform (some minutes the first time); prints where to get Terraform
+tools: ## Put Terraform's providers into bin/terraform (some minutes the first time); prints where to get Terraform
 	@command -v terraform >/dev/null || echo "Terraform itself (1.9 or later) is not installed: https://developer.hashicorp.com/terraform/install"
 	@dir=$(CURDIR)/$(KUBECTL_PROVIDER); [ -x $$dir/terraform-provider-kubectl ] || \
 		CGO_ENABLED=0 GOBIN=$$dir $(GO) install -trimpath -ldflags '-s -w' github.com/gavinbunney/terraform-provider-kubectl@v1.19.0
+	@.ci/aws-provider
 
 .PHONY: terraform
 terraform: ## Check terraform/ without a cluster: format, validity, tests, a plan of each environment, and those of a new product; after make tools

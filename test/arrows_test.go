@@ -36,7 +36,7 @@ var layers = []layer{
 	{packages: "infra/internal/*/...", may: "infra/fault infra/internal/..."},
 	{packages: "infra/auth/...", may: "infra/fault infra/auth/... infra/internal/jsonlimit"},
 	{packages: "infra/config", may: "infra/internal/..."},
-	{packages: "infra/telemetry", may: "infra/fault infra/internal/..."},
+	{packages: "infra/telemetry", may: "infra/fault infra/problem infra/internal/..."},
 	{packages: "infra/problem", may: "infra/fault"},
 	{packages: "infra/httprequest", may: "infra/fault infra/problem"},
 	{packages: "infra/httpserver", may: "infra/fault infra/problem infra/internal/..."},
@@ -107,6 +107,10 @@ var layers = []layer{
 		packages: "infra/ratelimit/*", may: "infra/ratelimit",
 		tests: "infra/ratelimit/memory infra/ratelimit/ratelimittest infra/ratelimit/redis/redistest",
 	},
+	{packages: "infra/cache", may: "infra/fault", tests: "infra/cache/memory"},
+	{packages: "infra/cache/cachetest", may: "infra/cache"},
+	{packages: "infra/cache/open", may: "infra/cache/..."},
+	{packages: "infra/cache/*", may: "infra/cache", tests: "infra/cache/cachetest infra/ratelimit/redis/redistest"},
 	{packages: "infra/flag/...", may: "infra/fault infra/event infra/store $/..."},
 
 	// What functions are made of.
@@ -146,9 +150,10 @@ var layers = []layer{
 	{packages: "api/client", outside: "none"}, // generated
 	{
 		packages: "infra/gateway/...",
-		may: kit + " infra/balance infra/proxy infra/generate infra/ratelimit infra/ratelimit/memory" +
-			" infra/rpc/transcode infra/internal/... $/...",
-		tests: "infra/discovery/static infra/function infra/function/functiontest infra/httpserver infra/rpc",
+		may: kit + " infra/balance infra/cache infra/cache/memory infra/proxy infra/generate infra/ratelimit" +
+			" infra/ratelimit/memory infra/rpc/transcode infra/internal/... $/...",
+		tests: "infra/discovery/static infra/function infra/function/functiontest infra/httpserver infra/rpc" +
+			" infra/cache/redis infra/ratelimit/redis/redistest",
 	},
 
 	// What runs them. Hosts know functions by host.Instance; those that compose a system know a driver too.
@@ -196,7 +201,7 @@ var layers = []layer{
 	{ // the gateway chooses a driver by its settings
 		packages: "functions/gateway",
 		may: kit + " infra/function infra/generate infra/gateway infra/gateway/policyfile infra/balance infra/proxy" +
-			" infra/discovery/dns infra/ratelimit infra/ratelimit/redis",
+			" infra/discovery/dns infra/ratelimit infra/ratelimit/redis infra/cache infra/cache/open",
 		tests: "infra/discovery/static infra/function/functiontest infra/host" +
 			" infra/ratelimit/redis/redistest",
 	},

@@ -59,7 +59,7 @@ func (g *Gateway) newDocuments() []*Route {
 		documentRoute("/docs", page(docsPage)),
 		documentRoute("/healthz", alive),
 		documentRoute("/readyz", g.ready),
-		documentRoute("/metrics", g.cfg.Telemetry.MetricsHandler().ServeHTTP),
+		g.metricsRoute(),
 	}
 }
 
@@ -68,6 +68,22 @@ func documentRoute(path string, h http.HandlerFunc) *Route {
 	declared := manifest.Route{Method: http.MethodGet, Path: path, Access: manifest.AccessPublic}
 	r := newRoute("", declared, func(x *Exchange) { h(x.Writer, x.Request) })
 	r.document = true
+	return r
+}
+
+// metricsRoute returns the route of the metrics, which are not for every request. Behind named proxies no request
+// counts as one of this machine, because the header fields that show a proxy are taken out of requests of other ones.
+func (g *Gateway) metricsRoute() *Route {
+	metrics := g.cfg.Telemetry.MetricsHandler()
+	r := documentRoute("/metrics", nil)
+	r.handler = func(x *Exchange) {
+		request := x.Request
+		if len(x.table.proxies) > 0 {
+			request = request.WithContext(request.Context())
+			request.RemoteAddr = ""
+		}
+		metrics.ServeHTTP(x.Writer, request)
+	}
 	return r
 }
 

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +23,9 @@ func TestMetrics(t *testing.T) {
 	}
 	metrics := func() string {
 		w := httptest.NewRecorder()
-		watch.MetricsHandler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		scrape := httptest.NewRequest("GET", "http://localhost/metrics", nil)
+		scrape.RemoteAddr = "127.0.0.1:40000"
+		watch.MetricsHandler().ServeHTTP(w, scrape)
 		return w.Body.String()
 	}
 	during := ""
@@ -61,5 +64,33 @@ func TestMetrics(t *testing.T) {
 		if !found {
 			t.Errorf("no %s with %s in:\n%s", want.series, want.value, want.in)
 		}
+	}
+}
+
+// The gateway serves metrics to its own machine. Behind named proxies no request counts as one of it: header fields
+// that show a proxy are taken out of requests of those that are not named.
+func TestMetricsAreNotPublic(t *testing.T) {
+	watch, err := telemetry.Start(t.Context(), telemetry.Config{Service: "gateway", Log: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFixture(t, func(cfg *gateway.Config) { cfg.Telemetry = watch },
+		with("a", func(http.ResponseWriter, *http.Request) {}))
+	scrape := func(peer, field string) int {
+		r, w := httptest.NewRequest("GET", "http://localhost/metrics", nil), httptest.NewRecorder()
+		r.RemoteAddr = peer
+		if field != "" {
+			r.Header.Set(field, "192.0.2.1")
+		}
+		f.gateway.ServeHTTP(w, r)
+		return w.Code
+	}
+	got := []int{
+		scrape("127.0.0.1:40000", ""), scrape("192.0.2.1:40000", ""), scrape("127.0.0.1:40000", "X-Forwarded-For"),
+	}
+	f.configure("proxies: [192.0.2.7]")
+	got = append(got, scrape("127.0.0.1:40000", ""), scrape("127.0.0.1:40000", "X-Forwarded-For"))
+	if want := []int{200, 401, 401, 401, 401}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }

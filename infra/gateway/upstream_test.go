@@ -68,7 +68,9 @@ func TestTriesByPolicy(t *testing.T) {
 		}
 	}
 	w := httptest.NewRecorder()
-	watch.MetricsHandler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	scrape := httptest.NewRequest("GET", "http://localhost/metrics", nil)
+	scrape.RemoteAddr = "127.0.0.1:40000"
+	watch.MetricsHandler().ServeHTTP(w, scrape)
 	for _, want := range []string{
 		`ebb_gateway_tries_total{function="far",kind="retry",route="/api/tried"`,
 		`ebb_gateway_instances{function="far",state="all"`,

@@ -192,9 +192,16 @@ func addHeaders(response, operation object, route *manifest.Route) {
 	}
 }
 
-func secured(operation object) bool {
+// secured reports whether the operation takes access tokens and needs one.
+func secured(operation object) bool { return requires(operation, "bearer") }
+
+// requires reports whether the operation names a security scheme.
+func requires(operation object, scheme string) bool {
 	security, _ := operation["security"].([]any)
-	return len(security) > 0
+	return slices.ContainsFunc(security, func(s any) bool {
+		one, _ := s.(object)
+		return one[scheme] != nil
+	})
 }
 
 func takesKey(operation object) bool {
@@ -215,6 +222,8 @@ func hasJSONBody(operation object) bool {
 func describeAccess(operation object, route *manifest.Route) {
 	who := "Needs no token."
 	switch {
+	case requires(operation, metricsScheme):
+		who = ""
 	case route != nil && route.Access == manifest.AccessRoles:
 		who = "Needs a token with the role " + strings.Join(route.Roles, " or ") + "."
 	case secured(operation):

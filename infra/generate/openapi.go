@@ -41,12 +41,25 @@ func OpenAPI(product Product, system manifest.System) ([]byte, error) {
 		"x-undeclared": undeclared(),
 		"components": object{
 			"schemas": m.schemas, "headers": headers, "responses": responses,
-			"securitySchemes": object{"bearer": object{
-				"type": "http", "scheme": "bearer", "bearerFormat": "JWT",
-				"description": "An access token of POST /api/sessions.",
-			}},
+			"securitySchemes": m.securitySchemes(),
 		},
 	})
+}
+
+// metricsScheme is the security scheme of those who scrape metrics.
+const metricsScheme = "metrics"
+
+func (m *merged) securitySchemes() object {
+	schemes := object{"bearer": object{
+		"type": "http", "scheme": "bearer", "bearerFormat": "JWT",
+		"description": "An access token of POST /api/sessions.",
+	}}
+	if path, _ := m.paths["/metrics"].(object); path != nil {
+		schemes[metricsScheme] = object{
+			"type": "http", "scheme": "bearer", "description": "The token of the setting EBB_METRICS_TOKEN.",
+		}
+	}
+	return schemes
 }
 
 // introduction is the description of the interface.

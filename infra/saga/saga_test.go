@@ -256,7 +256,9 @@ func TestStuck(t *testing.T) {
 				t.Errorf("told %+v, %v", d, err)
 			}
 			w := httptest.NewRecorder()
-			tele.MetricsHandler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+			scrape := httptest.NewRequest("GET", "http://localhost/metrics", nil)
+			scrape.RemoteAddr = "127.0.0.1:40000"
+			tele.MetricsHandler().ServeHTTP(w, scrape)
 			if !strings.Contains(w.Body.String(), `ebb_sagas_stuck_total{function="trips"`) {
 				t.Errorf("the metric is missing")
 			}

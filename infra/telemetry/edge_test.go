@@ -22,7 +22,9 @@ func TestEdge(t *testing.T) {
 		watch.Instances("users", 3, 2)
 	}
 	w := httptest.NewRecorder()
-	on.MetricsHandler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	scrape := httptest.NewRequest("GET", "http://localhost/metrics", nil)
+	scrape.RemoteAddr = "127.0.0.1:40000"
+	on.MetricsHandler().ServeHTTP(w, scrape)
 	for _, want := range []string{
 		`ebb_gateway_tries_total{function="users",kind="hedge",route="/api/users"} 1`,
 		`ebb_gateway_shed_total{function="users",reason="breaker",route="/api/users"} 1`,

@@ -1,9 +1,9 @@
 // Package telemetry makes a function observable: OpenTelemetry traces and metrics, and slog lines with the ids of
 // traces and spans.
 //
-// Metrics can always be scraped. Traces and metrics are exported by OTLP/HTTP only if the standard OTEL_* variables
-// configure it; without an exporter a span has ids only, which are passed on so that logs and events can be joined
-// later.
+// Metrics can always be scraped, by whom MetricsHandler allows. Traces and metrics are exported by OTLP/HTTP only if
+// the standard OTEL_* variables configure it; without an exporter a span has ids only, which are passed on so that logs
+// and events can be joined later.
 //
 // Recording during a request costs well under a microsecond: instruments are made once, and each set of attributes
 // once. Labels are names from the code (a function, a route's pattern, an event's type), never ids and never values
@@ -18,13 +18,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"os"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.opentelemetry.io/otel"
 	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
@@ -54,8 +52,8 @@ type Config struct {
 	// Log. Nil: there is no copy. A write that fails is ignored.
 	Copy io.Writer
 
-	// Lookup looks up EBB_LOG_*, NO_COLOR and the standard OTEL_* variables; nil: none is set. The exporters read their
-	// own tuning (OTEL_BSP_*, client certificates) from the environment of the process.
+	// Lookup looks up EBB_LOG_*, EBB_METRICS_TOKEN, NO_COLOR and the standard OTEL_* variables; nil: none is set. The
+	// exporters read their own tuning (OTEL_BSP_*, client certificates) from the environment of the process.
 	Lookup func(key string) (string, bool)
 
 	// Spans gets every span when it ends, in addition to the exporters that the variables configure. It is for tests.
@@ -70,6 +68,7 @@ type Telemetry struct {
 	registry *prometheus.Registry
 	metrics  *instruments
 	log      slog.Handler
+	token    scrapeToken
 
 	shutdown sync.Once
 	ended    error
@@ -87,10 +86,11 @@ func Start(ctx context.Context, c Config) (*Telemetry, error) {
 	env := environment(c.Lookup)
 	log, logErr := newLogHandler(c.Log, c.Copy, env)
 	export, exportErr := env.exports()
-	if err := errors.Join(logErr, exportErr); err != nil {
+	token, tokenErr := env.scrapeToken()
+	if err := errors.Join(logErr, exportErr, tokenErr); err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
-	t := &Telemetry{log: log, registry: prometheus.NewRegistry()}
+	t := &Telemetry{log: log, token: token, registry: prometheus.NewRegistry()}
 	about := env.resource(c.Service, c.Version)
 	if err := t.startMetrics(ctx, about, export); err != nil {
 		return nil, fmt.Errorf("telemetry: metrics: %w", err)
@@ -210,14 +210,6 @@ func (t *Telemetry) Meter() metric.Meter {
 		return metricnoop.NewMeterProvider().Meter(scope)
 	}
 	return t.meters.Meter(scope)
-}
-
-// MetricsHandler returns a handler that serves Prometheus the kit's metrics, Go's and those of the process.
-func (t *Telemetry) MetricsHandler() http.Handler {
-	if t.off() {
-		return http.NotFoundHandler()
-	}
-	return promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{})
 }
 
 func orStderr(w io.Writer) io.Writer {

@@ -54,7 +54,9 @@ func start(t testing.TB, c Config) *Telemetry {
 func scrape(t *testing.T, tel *Telemetry) string {
 	t.Helper()
 	w := httptest.NewRecorder()
-	tel.MetricsHandler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	scrape := httptest.NewRequest("GET", "http://localhost/metrics", nil)
+	scrape.RemoteAddr = "127.0.0.1:40000"
+	tel.MetricsHandler().ServeHTTP(w, scrape)
 	if w.Code != http.StatusOK {
 		t.Fatalf("scrape: %d", w.Code)
 	}
@@ -176,7 +178,9 @@ func TestDiscard(t *testing.T) {
 				c.Add(ctx, 1)
 			}
 			w := httptest.NewRecorder()
-			tel.MetricsHandler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+			scrape := httptest.NewRequest("GET", "http://localhost/metrics", nil)
+			scrape.RemoteAddr = "127.0.0.1:40000"
+			tel.MetricsHandler().ServeHTTP(w, scrape)
 			if err := errors.Join(tel.Flush(ctx), tel.Shutdown(ctx), tel.Shutdown(ctx)); err != nil {
 				t.Error(err)
 			}

@@ -22,3 +22,6 @@ sender_identity = { api_server = { cidrs = ["192.0.2.1/32"], port = 6443 } }
 
 # The public half of the users' EBB_SIGNING_KEYS.
 verification_keys = "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\",\"kid\":\"example\",\"use\":\"sig\",\"alg\":\"ES256\",\"x\":\"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU\",\"y\":\"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0\"}]}"
+
+# The Secret with the token that Prometheus shows (EBB_METRICS_TOKEN). Without it /metrics answers nobody.
+# metrics_secret = "ebb-metrics"

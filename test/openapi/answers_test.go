@@ -234,6 +234,7 @@ func (s *shop) documents() {
 	for _, path := range []string{"/docs", "/healthz", "/readyz", "/metrics"} {
 		s.want(200, "GET", path, "", nil, nil)
 	}
+	s.want(401, "GET", "/metrics", "", nil, nil, "X-Forwarded-For", "192.0.2.1")
 	s.want(307, "GET", "/", "", nil, nil)
 }
 

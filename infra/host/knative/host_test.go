@@ -539,7 +539,9 @@ func TestUnknownEvents(t *testing.T) {
 	if got := send(h, binary(strange)).Code; got != http.StatusUnprocessableEntity {
 		t.Errorf("got %d", got)
 	}
-	metrics := send(h, httptest.NewRequest(http.MethodGet, knative.MetricsPath, nil)).Body.String()
+	scrape := httptest.NewRequest(http.MethodGet, "http://localhost"+knative.MetricsPath, nil)
+	scrape.RemoteAddr = "127.0.0.1:40000"
+	metrics := send(h, scrape).Body.String()
 	if !strings.Contains(metrics, "_OTHER") || strings.Contains(metrics, "stranger") {
 		t.Errorf("got %s", metrics)
 	}

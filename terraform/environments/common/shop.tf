@@ -25,6 +25,7 @@ module "shop" {
   ingress                     = var.ingress
   scheme                      = var.scheme
   kubectl                     = { kubeconfig = var.kubeconfig, context = var.kube_context }
+  metrics_secret              = var.metrics_secret
   secrets                     = var.secrets
   sender_identity             = var.sender_identity
   service_account_annotations = var.service_account_annotations

@@ -85,6 +85,12 @@ variable "kubeconfig" {
   default     = "~/.kube/config"
 }
 
+variable "metrics_secret" {
+  description = "Name of the Secret whose key EBB_METRICS_TOKEN scrapers of /metrics show as their bearer token. It is made by others. Null: /metrics answers nobody."
+  type        = string
+  default     = null
+}
+
 variable "namespace" {
   description = "Another namespace than the environment's own, for a second one beside it."
   type        = string

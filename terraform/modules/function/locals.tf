@@ -52,6 +52,10 @@ locals {
       name      = k
       valueFrom = { secretKeyRef = { name = var.secret, key = k, optional = !try(s.required, false) } }
     } if var.secret != null],
+    [for k in ["EBB_METRICS_TOKEN"] : {
+      name      = k
+      valueFrom = { secretKeyRef = { name = var.metrics_secret, key = k, optional = false } }
+    } if var.metrics_secret != null],
     [for k in ["PGPASSWORD"] : {
       name      = k
       valueFrom = { secretKeyRef = { name = var.secret, key = k, optional = false } }

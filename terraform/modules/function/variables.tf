@@ -158,6 +158,12 @@ variable "manifest" {
   nullable    = false
 }
 
+variable "metrics_secret" {
+  description = "Name of the Secret whose key EBB_METRICS_TOKEN scrapers of /metrics show as their bearer token. It is made by others. Null: /metrics answers nobody."
+  type        = string
+  default     = null
+}
+
 variable "name" {
   description = "The capability, and the name of everything that belongs to it."
   type        = string

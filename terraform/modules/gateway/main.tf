@@ -15,6 +15,7 @@ module "function" {
   ingress                     = var.ingress
   kubectl                     = var.kubectl
   manifest                    = var.manifest
+  metrics_secret              = var.metrics_secret
   name                        = var.manifest.name
   namespace                   = var.namespace
   public                      = true

@@ -124,6 +124,12 @@ variable "manifest" {
   }
 }
 
+variable "metrics_secret" {
+  description = "Name of the Secret whose key EBB_METRICS_TOKEN scrapers of /metrics show as their bearer token. It is made by others. Null: /metrics answers nobody."
+  type        = string
+  default     = null
+}
+
 variable "namespace" {
   description = "The platform's namespace."
   type        = string

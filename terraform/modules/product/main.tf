@@ -86,6 +86,7 @@ module "function" {
   ingress                     = var.ingress
   kubectl                     = var.kubectl
   manifest                    = local.functions[each.key]
+  metrics_secret              = var.metrics_secret
   name                        = each.key
   namespace                   = module.platform.namespace
   resources                   = local.arguments[each.key].resources
@@ -118,6 +119,7 @@ module "gateway" {
   ingress                     = var.ingress
   kubectl                     = var.kubectl
   manifest                    = local.functions[local.front]
+  metrics_secret              = var.metrics_secret
   namespace                   = module.platform.namespace
   resources                   = local.arguments[local.front].resources
   scale                       = local.arguments[local.front].scale

@@ -152,6 +152,12 @@ variable "manifest" {
   }
 }
 
+variable "metrics_secret" {
+  description = "Name of the Secret whose key EBB_METRICS_TOKEN scrapers of /metrics show as their bearer token. It is made by others. Null: /metrics answers nobody."
+  type        = string
+  default     = null
+}
+
 variable "namespace" {
   description = "Name of the namespace, which is made and belongs to this product alone."
   type        = string

@@ -25,6 +25,7 @@ type options struct {
 	root     string
 	caddy    string
 	temporal string
+	restate  string
 	python   string
 }
 
@@ -44,6 +45,7 @@ func main() {
 	flag.StringVar(&o.root, "root", "../../..", "the tree whose ebb is built and measured")
 	flag.StringVar(&o.caddy, "caddy", env("CADDY", "caddy"), "the Caddy to run; also $CADDY")
 	flag.StringVar(&o.temporal, "temporal", env("TEMPORAL", "temporal"), "the Temporal CLI to run; also $TEMPORAL")
+	flag.StringVar(&o.restate, "restate", env("RESTATE", "restate-server"), "the Restate server to run; also $RESTATE")
 	flag.StringVar(&o.python, "python", env("PYTHON", "/usr/bin/python3"), "the Python that has FastAPI; also $PYTHON")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -74,7 +74,14 @@ func (p *process) output() string {
 // start starts a program and waits until it listens at each address.
 func start(ctx context.Context, environment []string, addrs []string, program string, args ...string) (*process,
 	error) {
+	return startAs(ctx, nil, environment, addrs, program, args...)
+}
+
+// startAs is start with attributes of the process, such as another user.
+func startAs(ctx context.Context, attributes *syscall.SysProcAttr, environment []string, addrs []string,
+	program string, args ...string) (*process, error) {
 	p := &process{cmd: exec.Command(program, args...), done: make(chan struct{})}
+	p.cmd.SysProcAttr = attributes
 	p.cmd.Env = append(os.Environ(), environment...)
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	if err := p.cmd.Start(); err != nil {

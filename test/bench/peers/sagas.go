@@ -15,8 +15,6 @@ import (
 	"github.com/ebb-dev/ebb/test/shop"
 )
 
-const customers = 32
-
 type silent struct{}
 
 func (silent) Debug(string, ...any) {}
@@ -40,11 +38,11 @@ func authorize(context.Context) error { return nil }
 func capture(context.Context) error   { return nil }
 
 // temporalSaga returns a function that starts Temporal's dev server, by default with its history in memory.
-func (b *bench) temporalSaga(more ...string) func(context.Context) (*opened, error) {
-	return func(ctx context.Context) (*opened, error) { return b.openTemporal(ctx, more) }
+func (b *bench) temporalSaga(callers int, more ...string) func(context.Context) (*opened, error) {
+	return func(ctx context.Context) (*opened, error) { return b.openTemporal(ctx, callers, more) }
 }
 
-func (b *bench) openTemporal(ctx context.Context, more []string) (*opened, error) {
+func (b *bench) openTemporal(ctx context.Context, callers int, more []string) (*opened, error) {
 	a, err := addresses(1)
 	if err != nil {
 		return nil, err
@@ -70,7 +68,7 @@ func (b *bench) openTemporal(ctx context.Context, more []string) (*opened, error
 		p.stop()
 		return nil, err
 	}
-	return &opened{close: func() { w.Stop(); c.Close(); p.stop() }, run: loop(customers, func(ctx context.Context) error {
+	return &opened{close: func() { w.Stop(); c.Close(); p.stop() }, run: loop(callers, func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 		defer cancel()
 		run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{TaskQueue: "orders"}, order)
@@ -101,22 +99,24 @@ func dial(ctx context.Context, addr string) (client.Client, error) {
 	}
 }
 
-func (b *bench) oursSaga(ctx context.Context) (*opened, error) {
-	p, end, err := b.system(ctx, "orders")
-	if err != nil {
-		return nil, err
+func (b *bench) oursSaga(callers int) func(context.Context) (*opened, error) {
+	return func(ctx context.Context) (*opened, error) {
+		p, end, err := b.system(ctx, "orders")
+		if err != nil {
+			return nil, err
+		}
+		c, err := b.place(ctx, p, callers)
+		if err != nil {
+			end()
+			return nil, err
+		}
+		return &opened{close: end, run: loop(callers, c)}, nil
 	}
-	c, err := b.place(ctx, p)
-	if err != nil {
-		end()
-		return nil, err
-	}
-	return &opened{close: end, run: loop(customers, c)}, nil
 }
 
 // place makes a customer and products, and returns a function that orders one and waits for the order's end.
-func (b *bench) place(ctx context.Context, p *shop.Process) (func(context.Context) error, error) {
-	client := shop.NewClient(p.URL(), customers)
+func (b *bench) place(ctx context.Context, p *shop.Process, callers int) (func(context.Context) error, error) {
+	client := shop.NewClient(p.URL(), callers)
 	admin, err := client.Login(ctx, shop.AdminEmail, shop.AdminPassword)
 	if err != nil {
 		return nil, err
@@ -148,26 +148,29 @@ func (b *bench) place(ctx context.Context, p *shop.Process) (func(context.Contex
 }
 
 func (b *bench) sagas(context.Context) ([]comparison, error) {
-	peer := contender{name: "Temporal dev server",
-		note: "the worker in the bench's process; three activities that do nothing, no undo, no view, no mail"}
-	if path := find(b.temporal); path == "" {
-		peer.absent = "not installed: make peers-tools (a quarter of an hour), and $TEMPORAL or -temporal says where it is"
-	} else {
-		peer.version = "CLI " + built(path) + ", sdk " + module("go.temporal.io/sdk")
+	var all []comparison
+	for _, callers := range []int{128, 1} {
+		peer := contender{name: "Temporal dev server",
+			note: "the worker in the bench's process; three activities that do nothing, no undo, no view, no mail"}
+		if path := find(b.temporal); path == "" {
+			peer.absent = "not installed: make peers-tools (a quarter of an hour), and $TEMPORAL or -temporal says where it is"
+		} else {
+			peer.version = "CLI " + built(path) + ", sdk " + module("go.temporal.io/sdk")
+		}
+		onDisk, inMemory := peer, peer
+		onDisk.name += ", SQLite file"
+		onDisk.open = b.temporalSaga(callers, "--db-filename", filepath.Join(b.folder("temporal"), "temporal.db"))
+		inMemory.name += ", in memory"
+		inMemory.open = b.temporalSaga(callers)
+		ours := contender{name: "ebb dev: POST /api/orders", version: "this tree", note: "Prefer: wait, through the gateway",
+			open: b.oursSaga(callers)}
+		all = append(all, comparison{
+			title: fmt.Sprintf("Saga of an order, from start to known end, %d in flight", callers),
+			how: fmt.Sprintf("%d callers in a closed loop, each waiting for the end. Ours is the whole shop: its steps "+
+				"reserve stock and move money in three functions' own stores, and views, archive and mail consume its events.",
+				callers),
+			contenders: append(append([]contender{ours}, b.durable(callers)...), onDisk, inMemory),
+		})
 	}
-	onDisk, inMemory := peer, peer
-	onDisk.name += ", SQLite file"
-	onDisk.open = b.temporalSaga("--db-filename", filepath.Join(b.folder("temporal"), "temporal.db"))
-	inMemory.name += ", in memory"
-	inMemory.open = b.temporalSaga()
-	return []comparison{{
-		title: "Saga of an order, from start to known end",
-		how: fmt.Sprintf("%d callers in a closed loop, each waiting for the end. Ours is the whole shop: its steps "+
-			"reserve stock and move money in three functions' own stores, and views, archive and mail consume its events.",
-			customers),
-		contenders: []contender{
-			{name: "ebb dev: POST /api/orders", version: "this tree", note: "Prefer: wait, through the gateway",
-				open: b.oursSaga}, onDisk, inMemory,
-		},
-	}}, nil
+	return all, nil
 }

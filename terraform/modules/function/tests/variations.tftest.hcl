@@ -264,3 +264,17 @@ run "another_delivery" {
     error_message = "The function knows its timeout and its batch."
   }
 }
+
+run "metrics_by_token" {
+  command = plan
+
+  variables {
+    metrics_secret = "ebb-metrics"
+  }
+  assert {
+    condition = contains(yamldecode(kubectl_manifest.service.yaml_body_parsed).spec.template.spec.containers[0].env, {
+      name = "EBB_METRICS_TOKEN", valueFrom = { secretKeyRef = { name = "ebb-metrics", key = "EBB_METRICS_TOKEN", optional = false } }
+    })
+    error_message = "Metrics are shown to those who have the token of the Secret."
+  }
+}
