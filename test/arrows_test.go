@@ -111,6 +111,10 @@ var layers = []layer{
 	{packages: "infra/cache/cachetest", may: "infra/cache"},
 	{packages: "infra/cache/open", may: "infra/cache/..."},
 	{packages: "infra/cache/*", may: "infra/cache", tests: "infra/cache/cachetest infra/ratelimit/redis/redistest"},
+	{
+		packages: "infra/flag/provider", may: "infra/fault infra/event infra/flag infra/function infra/store",
+		tests: "infra/function/functiontest",
+	},
 	{packages: "infra/flag/...", may: "infra/fault infra/event infra/store $/..."},
 
 	// What functions are made of.
@@ -208,7 +212,7 @@ var layers = []layer{
 	{
 		packages: "functions/*/...",
 		may: "events " + kit +
-			" infra/function infra/saga infra/journal infra/outside infra/cron infra/rpc infra/generate infra/flag $/...",
+			" infra/function infra/saga infra/journal infra/outside infra/cron infra/rpc infra/generate infra/flag/... $/...",
 		tests: "infra/function/functiontest infra/simulate infra/store/memory",
 	},
 	{packages: ".", may: "..."},
