@@ -8,6 +8,9 @@
 // memory:), K_SINK, K_CE_OVERRIDES and K_CA_CERTS (where events are published by HTTP), EBB_VERIFICATION_KEYS,
 // EBB_ISSUER, EBB_AUDIENCE, EBB_DELIVERY, EBB_MANIFEST_HASH and those of the function itself. EBB_LAMBDA_STREAM says
 // that responses are streamed: the function URL has the invoke mode RESPONSE_STREAM.
+//
+// A variable whose value is the ARN of a parameter of the Systems Manager has that parameter's value, which is read
+// when the sandbox starts. So secrets are in no configuration of a function.
 package lambdarun
 
 import (
@@ -50,7 +53,11 @@ type settings struct {
 // Main hosts the function of the system that $FUNCTION names. It does not return. It ends the process with status 2
 // when the settings are not valid, and names every violation.
 func Main(sys system.System) {
-	h, err := New(sys, config.Environment, os.Stderr)
+	secrets, err := parameters(context.Background(), os.Environ())
+	var h *lambda.Host
+	if err == nil {
+		h, err = New(sys, config.Overlay(config.Map(secrets), config.Environment), os.Stderr)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "function:", err)
 		os.Exit(2)
