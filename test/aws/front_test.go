@@ -37,6 +37,8 @@ var unechoed = []string{
 	"RedriveAllowPolicy", "SqsManagedSseEnabled", "DeduplicationScope", "FifoThroughputLimit", "KmsMasterKeyId",
 }
 
+var queueActions = []string{"CreateQueue", "SetQueueAttributes", "GetQueueAttributes"}
+
 func newFront(emulator *url.URL) *front {
 	f := &front{
 		queues: map[string]map[string]string{}, mappings: map[string]json.RawMessage{}, counts: map[string]int{},
@@ -111,7 +113,7 @@ func (f *front) complete(w *http.Response) error {
 	asked, _ := w.Request.Context().Value(sent{}).([]byte)
 	service, action, _ := strings.Cut(w.Request.Header.Get("X-Amz-Target"), ".")
 	switch {
-	case service == "AmazonSQS" && slices.Contains([]string{"CreateQueue", "SetQueueAttributes", "GetQueueAttributes"}, action):
+	case service == "AmazonSQS" && slices.Contains(queueActions, action):
 		return f.queue(w, action, asked)
 	case strings.Contains(w.Request.URL.Path, "/event-source-mappings"):
 		return f.mapping(w, asked)
@@ -159,7 +161,8 @@ func (f *front) queue(w *http.Response, action string, asked []byte) error {
 }
 
 func (f *front) mapping(w *http.Response, asked []byte) error {
-	if w.StatusCode/100 != 2 || w.Request.Method == http.MethodGet && path.Base(w.Request.URL.Path) == "event-source-mappings" {
+	list := path.Base(w.Request.URL.Path) == "event-source-mappings" && w.Request.Method == http.MethodGet
+	if w.StatusCode/100 != 2 || list {
 		return nil
 	}
 	var in struct{ FunctionResponseTypes json.RawMessage }
