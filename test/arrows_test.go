@@ -95,6 +95,14 @@ var layers = []layer{
 		packages: "infra/ratelimit/*", may: "infra/ratelimit",
 		tests: "infra/ratelimit/memory infra/ratelimit/ratelimittest infra/ratelimit/redis/redistest",
 	},
+	{packages: "infra/cache", may: "infra/fault", tests: "infra/cache/memory"},
+	{packages: "infra/cache/cachetest", may: "infra/cache"},
+	{packages: "infra/cache/open", may: "infra/cache/..."},
+	{packages: "infra/cache/*", may: "infra/cache", tests: "infra/cache/cachetest infra/ratelimit/redis/redistest"},
+	{
+		packages: "infra/flag/provider", may: "infra/fault infra/event infra/flag infra/function infra/store",
+		tests: "infra/function/functiontest",
+	},
 	{packages: "infra/flag/...", may: "infra/fault infra/event infra/store $/..."},
 
 	// What functions are made of.
@@ -134,9 +142,10 @@ var layers = []layer{
 	{packages: "api/client", outside: "none"}, // generated
 	{
 		packages: "infra/gateway/...",
-		may: kit + " infra/balance infra/proxy infra/generate infra/ratelimit infra/ratelimit/memory" +
-			" infra/rpc/transcode infra/internal/... $/...",
-		tests: "infra/discovery/static infra/function infra/function/functiontest infra/httpserver infra/rpc",
+		may: kit + " infra/balance infra/cache infra/cache/memory infra/proxy infra/generate infra/ratelimit" +
+			" infra/ratelimit/memory infra/rpc/transcode infra/internal/... $/...",
+		tests: "infra/discovery/static infra/function infra/function/functiontest infra/httpserver infra/rpc" +
+			" infra/cache/redis infra/ratelimit/redis/redistest",
 	},
 
 	// What runs them. Hosts know functions by host.Instance; those that compose a system know a driver too.
@@ -184,14 +193,14 @@ var layers = []layer{
 	{ // the gateway chooses a driver by its settings
 		packages: "functions/gateway",
 		may: kit + " infra/function infra/generate infra/gateway infra/gateway/policyfile infra/balance infra/proxy" +
-			" infra/discovery/dns infra/ratelimit infra/ratelimit/redis",
+			" infra/discovery/dns infra/ratelimit infra/ratelimit/redis infra/cache infra/cache/open",
 		tests: "infra/discovery/static infra/function/functiontest infra/host" +
 			" infra/ratelimit/redis/redistest",
 	},
 	{
 		packages: "functions/*/...",
 		may: "events " + kit +
-			" infra/function infra/saga infra/journal infra/outside infra/cron infra/rpc infra/generate infra/flag $/...",
+			" infra/function infra/saga infra/journal infra/outside infra/cron infra/rpc infra/generate infra/flag/... $/...",
 		tests: "infra/function/functiontest infra/simulate infra/store/memory",
 	},
 	{packages: ".", may: "..."},

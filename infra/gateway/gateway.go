@@ -13,6 +13,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/balance"
+	"github.com/ebb-dev/ebb/infra/cache"
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/generate"
 	"github.com/ebb-dev/ebb/infra/manifest"
@@ -32,6 +33,8 @@ type Config struct {
 	Balance func(function string) balance.Config
 
 	Limiter       ratelimit.Limiter    // counts for the rate limits; nil: each process counts by itself
+	Events        []string             // the types of events that Receive gets
+	Cache         cache.Store          // of answers; nil: each process has one of its own, of 64 MiB
 	Authenticator auth.Authenticator   // checks credentials; nil refuses all of them
 	Telemetry     *telemetry.Telemetry // nil: none
 	Logger        *slog.Logger         // nil: slog.Default
@@ -82,7 +85,7 @@ func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{cfg: cfg, functions: map[string]Handler{}}
 	g.prewarmer, _ = cfg.Discovery.(discovery.Prewarmer)
 	g.limits = limits{shared: cfg.Limiter, local: memory.New(cfg.Now), now: cfg.Now}
-	g.caches = newCaches(cfg.Now)
+	g.caches = newCaches(cfg)
 	g.documents = g.newDocuments()
 	var errs []error
 	if len(cfg.Origins) > 0 {

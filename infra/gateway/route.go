@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"sync/atomic"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/manifest"
@@ -20,15 +19,15 @@ type Route struct {
 
 	handler     Handler
 	tries       *proxy.Tries
-	guard       *guard           // nil: no request is refused
-	revision    *atomic.Uint64   // counts what has invalidated the stored answers of the operation
-	invalidates []*atomic.Uint64 // the revisions of the operations whose answers a success of this one invalidates
-	others      []Handler        // of Policy.Split
-	mirror      Handler          // of Policy.Mirror
-	quotas      string           // the RateLimit-Policy field
-	span        string           // the name of its span
-	prewarm     []string         // functions that will have work when this one has done its own
-	document    bool             // open to every request, whatever its credentials are
+	guard       *guard    // nil: no request is refused
+	tag         string    // of the stored answers of the operation
+	invalidates []string  // the tags of the operations whose answers a success of this one invalidates
+	others      []Handler // of Policy.Split
+	mirror      Handler   // of Policy.Mirror
+	quotas      string    // the RateLimit-Policy field
+	span        string    // the name of its span
+	prewarm     []string  // functions that will have work when this one has done its own
+	document    bool      // open to every request, whatever its credentials are
 }
 
 func newRoute(function string, declared manifest.Route, h Handler) *Route {
@@ -45,7 +44,7 @@ func newRoute(function string, declared manifest.Route, h Handler) *Route {
 // newRoute returns a route with the ways to the functions that its policy names.
 func (g *Gateway) newRoute(function string, declared manifest.Route, h Handler) *Route {
 	r := newRoute(function, declared, h)
-	r.revision = g.caches.revision(name(declared))
+	r.tag = tagOf(name(declared))
 	for _, s := range r.Policy.Split {
 		r.others = append(r.others, g.wayTo(s.Function))
 	}

@@ -19,7 +19,8 @@ type table struct {
 	tree      node
 	root      pathItem // of the path /
 	redirects map[string]redirect
-	proxies   []prefix // whose header fields about the client count; none: those with a private address
+	events    map[string][]invalidation // by their types
+	proxies   []prefix                  // whose header fields about the client count; none: those with a private address
 
 	clientField string // in which the proxies tell the address of the client
 }
@@ -93,7 +94,7 @@ func (g *Gateway) read(file string, document []byte) (*table, error) {
 		}
 	}
 	env.checkShared(doc)
-	env.checkCaches(declared, doc)
+	env.checkCaches(declared, g.cfg.Events, doc)
 	checkRedirects(env.Redirects, doc)
 	if env.ClientIn != "" && (!slices.Contains(clientFields, env.ClientIn) || len(env.Proxies) == 0) {
 		doc.Report("client_in", "want "+strings.Join(clientFields, " or ")+", and proxies that write it")
@@ -113,23 +114,26 @@ func (e environment) apply(r manifest.Route) manifest.Route {
 }
 
 // invalidate connects operations with those whose stored answers they invalidate.
-func (t *table) invalidate(g *Gateway, env environment) {
+func (t *table) invalidate(env environment) {
 	for of, o := range env.Operations {
 		if o.Cache == nil {
 			continue
+		}
+		for _, e := range o.Cache.InvalidatedByEvents {
+			t.events[e.Type] = append(t.events[e.Type], invalidation{of, e.Subject})
 		}
 		for _, by := range o.Cache.InvalidatedBy {
 			method, path, _ := strings.Cut(by, " ")
 			if item := t.tree.find(strings.TrimPrefix(path, "/")); item != nil && item.methods[method] != nil {
 				r := item.methods[method]
-				r.invalidates = append(r.invalidates, g.caches.revision(of))
+				r.invalidates = append(r.invalidates, tagOf(of))
 			}
 		}
 	}
 }
 
 // checkCaches reports operations that cannot be cached, and operations that do not exist.
-func (e environment) checkCaches(declared map[string]manifest.Route, doc *strictyaml.Document) {
+func (e environment) checkCaches(declared map[string]manifest.Route, consumed []string, doc *strictyaml.Document) {
 	names := slices.Sorted(maps.Keys(declared))
 	for _, key := range slices.Sorted(maps.Keys(e.Operations)) {
 		o, field := e.Operations[key], "operations."+key+".cache"
@@ -142,6 +146,15 @@ func (e environment) checkCaches(declared map[string]manifest.Route, doc *strict
 		for i, by := range o.Cache.InvalidatedBy {
 			if !slices.Contains(names, by) {
 				doc.Report(fmt.Sprintf("%s.invalidated_by[%d]", field, i), "want the method and the path of an operation")
+			}
+		}
+		for i, event := range o.Cache.InvalidatedByEvents {
+			field := fmt.Sprintf("%s.invalidated_by_events[%d]", field, i)
+			if !slices.Contains(consumed, event.Type) {
+				doc.Report(field+".type", "want a type of event that the gateway consumes: "+strings.Join(consumed, ", "))
+			}
+			if event.Subject != "" && !strings.Contains(declared[key].Path+"/", "/{"+event.Subject+"}/") {
+				doc.Report(field+".subject", "want a parameter of the operation's path")
 			}
 		}
 	}
@@ -239,7 +252,10 @@ func bodyLimit(r manifest.Route) int64 {
 
 // build returns the routes of the functions, of the compositions and of the gateway itself.
 func (g *Gateway) build(env environment) (*table, error) {
-	t := &table{redirects: map[string]redirect{}, proxies: env.Proxies, clientField: env.ClientIn}
+	t := &table{
+		redirects: map[string]redirect{}, events: map[string][]invalidation{}, proxies: env.Proxies,
+		clientField: env.ClientIn,
+	}
 	for _, r := range env.Redirects {
 		t.redirects[r.From] = r
 	}
@@ -251,7 +267,7 @@ func (g *Gateway) build(env environment) (*table, error) {
 		errs = append(errs, g.addComposition(t, c, env))
 	}
 	errs = append(errs, g.addExport(t, env))
-	t.invalidate(g, env)
+	t.invalidate(env)
 	for _, r := range g.documents {
 		if r.Path == "/" {
 			errs = append(errs, t.root.add(r))

@@ -39,7 +39,7 @@ func (e environment) scrapeToken() (scrapeToken, error) {
 
 // MetricsHandler returns a handler that serves Prometheus the kit's metrics, Go's and those of the process. With
 // EBB_METRICS_TOKEN it answers only requests that show the token as a bearer token. Without it, it answers only
-// requests that come directly from this machine: from a loopback address, for a loopback host name, and not through a
+// requests that come directly from this machine: from a loopback address, for a loopback host name, not through a
 // proxy.
 func (t *Telemetry) MetricsHandler() http.Handler {
 	if t.off() {
