@@ -132,7 +132,7 @@ lambda: ## Build the packages for AWS Lambda: bin/lambda-arm64.zip and bin/lambd
 	@$(GO) run ./cmd/lambda/pack
 
 # The emulator is a module of its own, and no dependency of the product.
-bin/kumo: test/aws/kumo/main.go test/aws/kumo/go.mod ## Build the emulator of AWS for tests (a minute the first time)
+bin/kumo: test/aws/kumo/main.go test/aws/kumo/fifo.go test/aws/kumo/go.mod ## Build the emulator of AWS for tests (a minute the first time)
 	cd test/aws/kumo && $(GO) vet . && $(GO) mod tidy -diff && $(GO) build -o $(CURDIR)/bin/kumo .
 
 .PHONY: consul

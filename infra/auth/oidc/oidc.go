@@ -238,7 +238,7 @@ func (i *Issuer) roles(claims map[string]any) []string {
 		given[role] = true
 	}
 	for _, value := range valuesAt(claims, i.cfg.RolesClaim) {
-		if role, ok := i.cfg.Roles[value]; ok && value != "*" {
+		if role, ok := i.cfg.Roles[value]; ok {
 			given[role] = true
 		}
 	}
