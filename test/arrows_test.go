@@ -175,7 +175,7 @@ var layers = []layer{
 		packages: "infra/host/lambda", may: kit + " infra/host",
 		tests: "infra/function infra/store/memory infra/store/sqlite",
 	},
-	{packages: "infra/host/internal/settings", may: kit + " infra/function infra/broker/knative"},
+	{packages: "infra/host/internal/settings", may: kit + " infra/auth/oidc infra/function infra/broker/knative"},
 	{
 		packages: "infra/host/lambdarun",
 		may: kit + " infra/function infra/host/internal/settings infra/host/lambda infra/host/memlimit infra/system" +
@@ -189,7 +189,7 @@ var layers = []layer{
 	},
 	{
 		packages: "infra/host/local",
-		may: kit + " infra/function infra/host infra/httpserver infra/system infra/internal/..." +
+		may: kit + " infra/auth/oidc infra/function infra/host infra/httpserver infra/system infra/internal/..." +
 			" infra/broker/nats infra/broker/nats/embedded infra/store/sqlite",
 	},
 	{packages: "infra/scaffold"},
