@@ -117,8 +117,8 @@ var products = map[string]func(t *testing.T) product{
 	},
 }
 
-// sqs returns SNS and SQS on the emulator. It stores nothing when it dies, as AWS does not: what is stopped is the way to
-// it, for longer than messages are hidden.
+// sqs returns SNS and SQS on the emulator, which forgets what it has when it dies. AWS does not: so what is stopped is
+// the way to it, for longer than messages are hidden.
 func sqs(t *testing.T) product {
 	sqstest.Need(t)
 	emulator, err := url.Parse(os.Getenv("AWS_ENDPOINT_URL"))
