@@ -43,6 +43,9 @@ type product struct {
 	restart func() // with its data and at the same address
 	declare func() // when the triggers are declared; nil: nothing is to be done
 	env     []string
+
+	// drained waits until no message waits in the broker; nil: the shop itself knows when none does.
+	drained func(ctx context.Context) error
 }
 
 // products lists what starts each broker. The server of Kafka is a fake, and it and that of NATS run in this process;
@@ -130,8 +133,10 @@ func sqs(t *testing.T) product {
 	t.Cleanup(way.cut)
 	const visibility = 2 * time.Second
 	return product{
-		url:  fmt.Sprintf("sqs:?name=shop&wait=1&visibility=%d&blobs=file:%s", int(visibility.Seconds()), t.TempDir()),
-		env:  []string{"AWS_ENDPOINT_URL=http://" + way.address},
+		url: fmt.Sprintf("sqs:?name=shop&wait=1&visibility=%d&blobs=file:%s", int(visibility.Seconds()), t.TempDir()),
+		env: []string{"AWS_ENDPOINT_URL=http://" + way.address}, drained: func(ctx context.Context) error {
+			return sqstest.Drained(ctx, "shop-")
+		},
 		stop: func() { way.cut(); time.Sleep(visibility + time.Second) }, restart: func() { way.open(t) },
 	}
 }
@@ -245,6 +250,11 @@ func survive(t *testing.T, binary string, broker product) {
 	ended, err := s.AwaitEnds(ctx)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, p.Output())
+	}
+	if broker.drained != nil {
+		if err := broker.drained(ctx); err != nil {
+			t.Fatalf("%v\n%s", err, p.Output())
+		}
 	}
 	books, violations, err := s.StopAndAudit(ctx, p)
 	if err != nil {
