@@ -179,7 +179,7 @@ var layers = []layer{
 	{
 		packages: "infra/host/lambdarun",
 		may: kit + " infra/function infra/host/internal/settings infra/host/lambda infra/host/memlimit infra/system" +
-			" infra/internal/awsconfig infra/store/dynamodb infra/store/memory infra/store/postgres",
+			" infra/internal/awsconfig infra/broker/sqs/sns infra/store/dynamodb infra/store/memory infra/store/postgres",
 	},
 	{
 		packages: "infra/host/run",
