@@ -133,7 +133,7 @@ func sqs(t *testing.T) product {
 	t.Cleanup(way.cut)
 	const visibility = 2 * time.Second
 	return product{
-		url: fmt.Sprintf("sqs:?name=shop&wait=1&visibility=%d&blobs=file:%s", int(visibility.Seconds()), t.TempDir()),
+		url: fmt.Sprintf("sqs:?name=shop&wait=0&visibility=%d&blobs=file:%s", int(visibility.Seconds()), t.TempDir()),
 		env: []string{"AWS_ENDPOINT_URL=http://" + way.address}, drained: func(ctx context.Context) error {
 			return sqstest.Drained(ctx, "shop-")
 		},
@@ -219,7 +219,7 @@ func TestOrdersSurviveTheBroker(t *testing.T) {
 }
 
 func survive(t *testing.T, binary string, broker product) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	p := &shop.Process{
 		Binary: binary, Addr: address(t), Data: filepath.Join(t.TempDir(), "data"), Args: []string{"--idle", "100ms"},

@@ -3,6 +3,7 @@ package sqstest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -34,13 +35,13 @@ func Drained(ctx context.Context, prefix string) error {
 	client := sqs.NewFromConfig(settings)
 	for {
 		busy, err := waiting(ctx, client, prefix)
-		if err != nil || busy == "" {
-			return err
+		if err == nil && busy == "" {
+			return nil
 		}
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %s", ctx.Err(), busy)
+			return errors.Join(ctx.Err(), err, errors.New(busy))
 		}
 	}
 }
