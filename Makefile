@@ -157,8 +157,12 @@ crash: ## Kill the process ROUNDS times during ORDERS orders, and audit
 
 .PHONY: brokers
 brokers: ORDERS = 500
-brokers: ## Kill each broker while the shop has ORDERS orders, and audit: RabbitMQ, Redis, Kafka by its fake, NATS outside
+brokers: bin/kumo ## Kill each broker while the shop has ORDERS orders, and audit: RabbitMQ, Redis, Kafka (fake), NATS outside, SQS (cut off)
 	$(GO) test ./test/brokers -run '^TestOrdersSurviveTheBroker$$' -count 1 -timeout 0 -v -orders $(ORDERS) -kills 5
+
+.PHONY: matrix
+matrix: bin/kumo ## Run the suites of brokers and write docs/conformance.md: which sentence holds with which broker (some minutes)
+	$(GO) run ./test/matrix
 
 .PHONY: power
 power: ROUNDS = 100

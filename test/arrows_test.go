@@ -428,6 +428,20 @@ func TestRefusedArrows(t *testing.T) {
 	}
 }
 
+// The package for Lambda has no client of a broker or a cache that Lambda does not use: it stays below its limit.
+func TestLeanLambda(t *testing.T) {
+	for _, dep := range strings.Fields(goList(t, "-tags", "lambda", "-deps", module+"/cmd/lambda")) {
+		for _, heavy := range []string{
+			"github.com/redis/...", "github.com/twmb/franz-go/...", "github.com/nats-io/...", "github.com/rabbitmq/...",
+			"github.com/aws/aws-sdk-go-v2/service/sqs/...", "github.com/aws/aws-sdk-go-v2/service/s3/...", "testing",
+		} {
+			if _, ok := match(heavy, dep); ok {
+				t.Errorf("cmd/lambda links %s", dep)
+			}
+		}
+	}
+}
+
 // A program that hosts one function links nothing that only a developer's command or a test needs, so that it is small
 // and quick to start.
 func TestLean(t *testing.T) {
