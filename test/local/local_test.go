@@ -41,6 +41,14 @@ const (
 
 func start(t testing.TB, dir string, idle time.Duration, spans ...sdktrace.SpanExporter) *shopHost {
 	t.Helper()
+	return startAt(t, nil, dir, idle, spans...)
+}
+
+// startAt starts a host with a clock; nil: the real one.
+func startAt(
+	t testing.TB, now func() time.Time, dir string, idle time.Duration, spans ...sdktrace.SpanExporter,
+) *shopHost {
+	t.Helper()
 	watched := telemetry.Config{
 		Service: "test", Log: io.Discard, Lookup: config.Map(map[string]string{"EBB_LOG_FORMAT": "json"}),
 	}
@@ -56,7 +64,7 @@ func start(t testing.TB, dir string, idle time.Duration, spans ...sdktrace.SpanE
 	shop.Functions = append(shop.Functions, system.Definition{Name: "stranger", New: s.stranger})
 	host, err := local.New(context.Background(), local.Config{
 		Dir: dir, Idle: idle, Tick: 100 * time.Millisecond, Telemetry: watch, System: shop,
-		Claims: local.Claims{Issuer: "ebb", Audience: "ebb"},
+		Claims: local.Claims{Issuer: "ebb", Audience: "ebb"}, Now: now,
 		Secrets: map[string]config.Lookup{"users": config.Map(map[string]string{
 			"EBB_ADMIN_EMAIL": adminEmail, "EBB_ADMIN_PASSWORD": adminPassword,
 		})},
