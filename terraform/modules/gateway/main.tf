@@ -1,6 +1,6 @@
 locals {
   # Strangers reach it, so it takes events only where their senders prove who they are.
-  manifest = var.sender_identity == null ? { for k, v in var.manifest : k => v if k != "trigger" } : var.manifest
+  manifest = { for k, v in var.manifest : k => v if k != "trigger" || var.sender_identity != null }
 }
 
 # The one service that the outside reaches.
