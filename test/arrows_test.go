@@ -76,10 +76,20 @@ var layers = []layer{
 		tests: "infra/broker infra/broker/httpapi infra/broker/memory infra/broker/nats infra/broker/nats/embedded",
 	},
 	{
+		packages: "infra/broker/sqs/...",
+		may: "infra/fault infra/event infra/blob infra/blob/open infra/broker infra/broker/internal/... infra/internal/... " +
+			"$/...",
+		tests: "infra/blob/files infra/broker/brokertest",
+	},
+	{
 		packages: "infra/broker/*/...",
 		may:      "infra/fault infra/event infra/broker infra/broker/internal/... infra/internal/... $/...",
 		tests:    "infra/broker/brokertest infra/ratelimit/redis/redistest",
 	},
+	{packages: "infra/blob", may: "infra/fault", tests: "infra/blob/files"},
+	{packages: "infra/blob/blobtest", may: "infra/fault infra/blob"},
+	{packages: "infra/blob/open", may: "infra/fault infra/blob infra/blob/*"},
+	{packages: "infra/blob/*", may: "infra/fault infra/blob infra/internal/...", tests: "infra/blob/blobtest"},
 	{packages: "infra/discovery", may: "infra/fault"},
 	{packages: "infra/discovery/*/...", may: "infra/fault infra/discovery infra/internal/... $/..."},
 	{packages: "infra/balance/...", may: "infra/fault infra/discovery infra/internal/... $/..."},
@@ -99,6 +109,10 @@ var layers = []layer{
 	{packages: "infra/cache/cachetest", may: "infra/cache"},
 	{packages: "infra/cache/open", may: "infra/cache/..."},
 	{packages: "infra/cache/*", may: "infra/cache", tests: "infra/cache/cachetest infra/ratelimit/redis/redistest"},
+	{
+		packages: "infra/flag/provider", may: "infra/fault infra/event infra/flag infra/function infra/store",
+		tests: "infra/function/functiontest",
+	},
 	{packages: "infra/flag/...", may: "infra/fault infra/event infra/store $/..."},
 
 	// What functions are made of.
@@ -163,7 +177,7 @@ var layers = []layer{
 	{
 		packages: "infra/host/lambdarun",
 		may: kit + " infra/function infra/host/internal/settings infra/host/lambda infra/host/memlimit infra/system" +
-			" infra/store/dynamodb infra/store/memory infra/store/postgres",
+			" infra/internal/awsconfig infra/broker/sqs/sns infra/store/dynamodb infra/store/memory infra/store/postgres",
 	},
 	{
 		packages: "infra/host/run",
@@ -196,7 +210,7 @@ var layers = []layer{
 	{
 		packages: "functions/*/...",
 		may: "events " + kit +
-			" infra/function infra/saga infra/journal infra/outside infra/cron infra/rpc infra/generate infra/flag $/...",
+			" infra/function infra/saga infra/journal infra/outside infra/cron infra/rpc infra/generate infra/flag/... $/...",
 		tests: "infra/function/functiontest infra/simulate infra/store/memory",
 	},
 	{packages: ".", may: "..."},

@@ -11,6 +11,7 @@ import (
 	"github.com/ebb-dev/ebb/functions/payments/sandbox"
 	"github.com/ebb-dev/ebb/functions/payments/stripe"
 	"github.com/ebb-dev/ebb/infra/broker"
+	flags "github.com/ebb-dev/ebb/infra/flag/provider"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
 )
@@ -80,6 +81,7 @@ func declare(f *function.Function, driver func(sandbox.Memory) provider.Provider
 		payments: function.Collection[Payment](f, "payments", store.Entity, byCustomer),
 		failures: function.Collection[failure](f, "sandbox_failures"),
 		notices:  function.Collection[notice](f, "notices", store.Retain("at", noticeRetention)),
+		flags:    flags.New(f),
 	}
 	s.provider = driver(s)
 	s.opener, _ = s.provider.(provider.Opener)

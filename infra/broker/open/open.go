@@ -5,6 +5,7 @@
 //	kafka://host:9092         a Kafka cluster, see package kafka
 //	amqp://host:5672/vhost    RabbitMQ, see package rabbitmq; amqps:// with TLS
 //	redis://host:6379         a Redis server, see package redis; rediss:// with TLS, redis+unix:PATH for a socket
+//	sqs://region              SNS and SQS of AWS, see package sqs
 //
 // Only commands, hosts and tests import it. The error of an invalid URL is a predicate, such as "has no host", before
 // which the caller puts the name of the setting. It contains no part of the URL, because any part may be a password.
@@ -18,6 +19,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker/nats"
 	"github.com/ebb-dev/ebb/infra/broker/rabbitmq"
 	"github.com/ebb-dev/ebb/infra/broker/redis"
+	"github.com/ebb-dev/ebb/infra/broker/sqs"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/internal/editdistance"
 )
@@ -39,6 +41,7 @@ var drivers = []driver{
 	{"redis://", "redis://HOST:6379", redis.Opener, redis.Capabilities},
 	{"rediss://", "", redis.Opener, redis.Capabilities},
 	{"redis+unix:", "", redis.Opener, redis.Capabilities},
+	{"sqs:", "sqs://REGION", sqs.Opener, sqs.Capabilities},
 }
 
 // ByURL returns the opener of the broker with this URL. It refuses an invalid URL; it opens nothing itself.

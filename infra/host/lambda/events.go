@@ -162,7 +162,7 @@ func (h *Host) receive(ctx context.Context, items []*item) {
 		return
 	}
 	failed := map[string]bool{}
-	for rest := items; len(rest) > 0 && ctx.Err() == nil; {
+	for rest := h.filter(items); len(rest) > 0 && ctx.Err() == nil; {
 		batch, later := h.next(rest, failed)
 		if len(batch) == 0 {
 			return
@@ -173,6 +173,20 @@ func (h *Host) receive(ctx context.Context, items []*item) {
 		}
 		rest = append(again, later...)
 	}
+}
+
+// filter returns the items that the function's trigger takes, and those that are no event. The others are done: what
+// sends to Lambda cannot apply every filter. A dead letter is for the function that stores them, whatever it is.
+func (h *Host) filter(items []*item) (taken []*item) {
+	for _, it := range items {
+		dead := h.m.DeadLetters && it.invalid == nil && event.Extension(it.event, broker.ErrorDest) != ""
+		if it.invalid == nil && !dead && !h.matcher.Match(&it.event) {
+			it.done = true
+			continue
+		}
+		taken = append(taken, it)
+	}
+	return taken
 }
 
 // next returns the items of the next unit of work, and those that come after it. Items that wait for a failed one are

@@ -10,6 +10,9 @@
 //     tried again, and Lambda repeats it as the function's asynchronous configuration says.
 //   - The Scheduler's event {"ebb":"tick"} and EventBridge's scheduled events, for a function with a tick handler.
 //
+// The host applies the filters of the function's trigger itself, because what sends to Lambda cannot apply all of them:
+// an event that they do not let through counts as handled.
+//
 // The context of a handler ends before Lambda kills the sandbox, by Config.Margin. A sandbox handles one invocation at
 // a time, unless AWS_LAMBDA_MAX_CONCURRENCY says otherwise, and has one handle on its database, which all invocations
 // share. Lambda freezes it between invocations: nothing runs then, and what telemetry has to export is exported before
@@ -72,6 +75,9 @@ type Host struct {
 	m   manifest.Function
 	cfg Config
 
+	matcher broker.Matcher // of the trigger's filters
+	invalid error          // the filters are not valid
+
 	opening chan struct{} // has room for one: the call that starts the function
 	open    chan struct{} // closed when the function is started
 
@@ -97,8 +103,9 @@ func New(f host.Instance, cfg Config) *Host {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	matcher, err := broker.Compile(cfg.Delivery.Filters)
 	return &Host{
-		f: f, m: declared.Function, cfg: cfg,
+		f: f, m: declared.Function, cfg: cfg, matcher: matcher, invalid: err,
 		opening: make(chan struct{}, 1), open: make(chan struct{}), skipped: map[string]int{},
 	}
 }
@@ -124,6 +131,9 @@ func (h *Host) Start(ctx context.Context) error {
 	if own := h.m.Hash(); h.cfg.Manifest != "" && own != h.cfg.Manifest {
 		return h.notReady(fmt.Errorf("the package's declaration (%s) differs from the manifest that was deployed (%s); "+
 			"deploy both from one version", own, h.cfg.Manifest))
+	}
+	if h.invalid != nil {
+		return h.notReady(h.invalid)
 	}
 	select {
 	case h.opening <- struct{}{}:

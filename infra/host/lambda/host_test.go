@@ -568,3 +568,46 @@ func TestMargin(t *testing.T) {
 		t.Errorf("%s are left, %v", left, err)
 	}
 }
+
+// An event that the trigger's filters do not let through counts as handled and is not handed to the function. A dead
+// letter of such an event is, where the function stores dead letters.
+func TestFilters(t *testing.T) {
+	var seen []string
+	f := &fake{receive: failing(&seen, nil)}
+	f.declared.DeadLetters = true
+	f.declared.Subscription.Filters = []broker.Filter{
+		{Exact: map[string]string{"type": "com.example.inventory.ship.v1", "source": "/functions/orders"}},
+	}
+	h := host(f, lambda.Config{})
+	other := func(id string, extensions map[string]any) string {
+		e := ce.New()
+		e.SetID(id)
+		e.SetSource("/functions/payments")
+		e.SetType("com.example.inventory.ship.v1")
+		for name, value := range extensions {
+			e.SetExtension(name, value)
+		}
+		text, err := event.ToJSON(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	const q = "inventory.fifo"
+	got := failures(t, h,
+		message(q, "m1", "a", structured("1", "a"), 1), message(q, "m2", "a", other("2", nil), 1),
+		message(q, "m3", "b", other("3", map[string]any{broker.ErrorDest: "orders"}), 1),
+	)
+	same(t, "failures", got)
+	same(t, "tried", seen, "1", "3")
+}
+
+// A function whose filters are not valid takes no event, and says why.
+func TestInvalidFilters(t *testing.T) {
+	f := &fake{}
+	f.declared.Subscription.Filters = []broker.Filter{{CESQL: "type ="}}
+	h := host(f, lambda.Config{})
+	if err := h.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "filters[0]") {
+		t.Errorf("got %v", err)
+	}
+}
