@@ -65,7 +65,9 @@ var layers = []layer{
 		may:      "infra/fault infra/event infra/broker infra/broker/breaker infra/broker/internal/...",
 		tests:    "infra/broker/brokertest infra/broker/memory",
 	},
-	{packages: "infra/broker/open", may: "infra/fault infra/broker infra/broker/* infra/internal/..."},
+	{packages: "infra/broker/open", may: "infra/fault infra/broker infra/broker/* infra/internal/...",
+		tests: "infra/broker/open/aws"},
+	{packages: "infra/broker/open/aws", may: "infra/broker/open infra/broker/sqs"},
 	{packages: "infra/broker/brokertest", may: "infra/fault infra/event infra/broker"},
 	{
 		packages: "infra/broker/httpapi", may: "infra/fault infra/problem infra/broker infra/internal/...",
@@ -145,7 +147,7 @@ var layers = []layer{
 		tests: "infra/function/functiontest infra/store/memory infra/telemetry",
 	},
 	{
-		packages: "infra/generate", may: "infra/event infra/manifest infra/store/firestore/layout",
+		packages: "infra/generate", may: "infra/auth infra/event infra/manifest infra/store/firestore/layout",
 		tests: "infra/function infra/store",
 	},
 	{packages: "infra/generate/clients", outside: "none"},
@@ -436,7 +438,8 @@ func TestLean(t *testing.T) {
 				"github.com/nats-io/nats-server/...", "github.com/spf13/...",
 				"testing", "pgregory.net/...", "github.com/anishathalye/porcupine",
 				"infra/cli/...", "infra/host/local", "infra/simulate/...", "infra/broker/nats/embedded", "infra/broker/memory",
-				"infra/broker/httpapi", "infra/broker/conformance/...", "infra/broker/brokertest", "infra/store/storetest",
+				"infra/broker/httpapi", "infra/broker/open/aws", "infra/broker/sqs/...",
+				"infra/broker/conformance/...", "infra/broker/brokertest", "infra/store/storetest",
 				"infra/function/functiontest", "infra/event/golden", "infra/event/eventtest", "cmd/ebb/...", "test/...",
 			} {
 				if _, ok := match(heavy, dep); ok {
