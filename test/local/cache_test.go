@@ -60,8 +60,8 @@ func TestStoredAnswersFollowEvents(t *testing.T) {
 	}
 }
 
-// BenchmarkProduct reads a product in the process, without a network: by the catalog itself, by the gateway with each of
-// its caches, and by the gateway for a caller with credentials, who passes by the cache.
+// BenchmarkProduct reads a product in the process, without a network: by the catalog itself, by the gateway with each
+// of its caches, and by the gateway for a caller with credentials, who passes by the cache.
 func BenchmarkProduct(b *testing.B) {
 	for _, where := range []string{"memory", "Redis"} {
 		url := "memory:"
