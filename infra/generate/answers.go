@@ -91,7 +91,8 @@ var failures = map[string]failure{
 // describe returns the failure as a member of components.
 func (f failure) describe() object {
 	headers := object{}
-	for _, h := range slices.Concat([]header{requestID, cacheControl, rateLimit, rateLimitPolicy}, f.headers) {
+	common := []header{requestID, cacheControl, rateLimit, rateLimitPolicy, age, cacheStatus}
+	for _, h := range slices.Concat(common, f.headers) {
 		headers[h.field] = h.ref()
 	}
 	return object{

@@ -303,11 +303,16 @@ func (h *Host) subscribe(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s := h.functions[d.Name]
+		receive := func(ctx context.Context, batch []ce.Event) []broker.Result {
+			return h.gateway.Receive(ctx, batch)
+		}
+		if s := h.functions[d.Name]; s != nil {
+			receive = s.receive
+		}
 		t.Delivery.DeadLetter = deadLetters
 		sub, err := h.broker.Subscribe(ctx, t, func(ctx context.Context, batch []ce.Event) []broker.Result {
 			<-open
-			return s.receive(ctx, batch)
+			return receive(ctx, batch)
 		})
 		if err != nil {
 			return err
