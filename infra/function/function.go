@@ -106,8 +106,9 @@ func (f *Function) Source() string { return "/functions/" + f.name }
 func Deliver(f *Function, t broker.Tuning) { f.delivery = t }
 
 // Handler makes h the whole HTTP side of the function: no request is authenticated and no unit of work begun for it. It
-// is for gateways, which do their own checks. openAPI describes what h serves; nil: nothing is described. When h has
-// the methods Start and Stop of host.Instance, they are called with those of the function.
+// is for gateways and for pages, which do their own checks. openAPI describes what h serves; nil: nothing is described.
+// When h has the methods Start and Stop of host.Instance, they are called with those of the function. The function is a
+// gateway unless h has the method Routes() []manifest.Route: then the gateway sends it the requests of these.
 func Handler(f *Function, h http.Handler, openAPI []byte) { f.http, f.openAPI = h, openAPI }
 
 // Collection declares a collection of the function's own database. When the function has several and emits facts, the
