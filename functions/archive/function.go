@@ -68,8 +68,8 @@ func New(env function.Env) (*function.Function, error) {
 		logged = append(logged, store.Retain("at", config.Retention))
 		parts = append(parts, store.Retain("at", config.Retention))
 	}
-	// No caller waits for it, and it receives every event.
-	function.Deliver(f, broker.Tuning{MinBatchInterval: 25 * time.Millisecond})
+	// No caller waits for it, and it receives every event: what a commit costs is shared by as many as possible.
+	function.Deliver(f, broker.Tuning{Batch: 1024, MinBatchInterval: 250 * time.Millisecond})
 	a := &archive{
 		types: sync.OnceValue(func() event.Catalogue { return f.Env().System().Types() }),
 		log:   function.Collection[stored](f, "log", logged...),

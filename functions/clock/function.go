@@ -34,7 +34,7 @@ func New(env function.Env) (*function.Function, error) {
 		return nil, err
 	}
 	// Timers need no more precision than seconds.
-	function.Deliver(f, broker.Tuning{MinBatchInterval: 25 * time.Millisecond})
+	function.Deliver(f, broker.Tuning{Batch: 512, MinBatchInterval: 100 * time.Millisecond})
 	c := &clock{
 		f:         f,
 		timers:    function.Collection[timer](f, "timers", store.On("due"), store.SingleUse),

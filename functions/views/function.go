@@ -27,7 +27,8 @@ type views struct {
 // New declares the views function.
 func New(env function.Env) (*function.Function, error) {
 	f := function.New("views", env)
-	function.Deliver(f, broker.Tuning{MinBatchInterval: 25 * time.Millisecond}) // a read model may be behind the events
+	// A read model may be behind the events.
+	function.Deliver(f, broker.Tuning{Batch: 512, MinBatchInterval: 100 * time.Millisecond})
 	v := &views{
 		part: drawPart(f.Env().NewID()),
 		orders: function.Collection[order](f, "orders",

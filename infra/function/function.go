@@ -50,6 +50,7 @@ type Function struct {
 	followUp       *followUp // nil: none
 	parts          map[reflect.Type]any
 	watchful       atomic.Int64 // see presume
+	fits           fits
 
 	// What an instance has.
 	opening  sync.Mutex // one Start or Stop at a time

@@ -68,3 +68,52 @@ func TestLargeEmissions(t *testing.T) {
 		t.Errorf("%d events were published, want 19", got)
 	}
 }
+
+// A database that takes few documents in a commit refuses a large batch once. Later batches begin with units of the
+// size that fits, so that handlers are not run once more for each size that is refused, and grow with care.
+func TestLaterBatchesFit(t *testing.T) {
+	ran := 0
+	h := functiontest.New(t, func(env function.Env) (*function.Function, error) {
+		f := function.New("counter", env)
+		function.OnAny(f, func(context.Context, *function.Tx, ce.Event) error {
+			ran++
+			return nil
+		})
+		return f, nil
+	}, functiontest.Once(), func(h *functiontest.Harness) {
+		open := memory.Opener()
+		h.Store = func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
+			db, err := open(ctx, name, schema)
+			return few{db, 20}, err
+		}
+	})
+	const size = 256
+	for round, most := range []int{4*size + 128, 2 * size, 2 * size} {
+		batch := make([]ce.Event, size)
+		for n := range batch {
+			batch[n] = h.Event(ship(fmt.Sprint(round, " ", n)))
+		}
+		ran = 0
+		for n, r := range h.Receive(batch...) {
+			if !r.OK() {
+				t.Errorf("round %d, event %d: got %+v", round, n, r)
+			}
+		}
+		if ran > most {
+			t.Errorf("round %d: handlers ran %d times for %d events, want at most %d", round, ran, size, most)
+		}
+	}
+}
+
+// few is a store that takes few documents in a commit.
+type few struct {
+	store.Driver
+	most int
+}
+
+func (f few) Commit(ctx context.Context, b store.Batch) error {
+	if len(b.Mutations) > f.most {
+		return fault.New(fault.TooLarge, "%d documents", len(b.Mutations))
+	}
+	return f.Driver.Commit(ctx, b)
+}

@@ -16,8 +16,37 @@ import (
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
-// receive handles a batch. Events of blocked keys are skipped, and the keys of those that fail become blocked.
+// receive handles a batch, in units of work of as many events as fit one commit. Events of blocked keys are skipped,
+// and the keys of those that fail become blocked. When half of the time has passed, no further unit is begun.
 func (f *Function) receive(ctx context.Context, events []ce.Event, blocked map[string]bool) []broker.Result {
+	var until time.Time
+	if deadline, ok := ctx.Deadline(); ok {
+		now := f.env.Now()
+		until = now.Add(deadline.Sub(now) / 2)
+	}
+	results := make([]broker.Result, 0, len(events))
+	for rest := events; len(rest) > 0; rest = events[len(results):] {
+		if len(results) > 0 && !until.IsZero() && f.env.Now().After(until) {
+			for _, e := range rest {
+				results = append(results, handedBack(e, blocked))
+			}
+			break
+		}
+		results = append(results, f.receiveUnit(ctx, rest[:f.fits.of(len(rest))], blocked)...)
+	}
+	return results
+}
+
+// handedBack returns the result of an event that is not tried, and blocks its key.
+func handedBack(e ce.Event, blocked map[string]bool) broker.Result {
+	if key := partitionKey(e); key != "" {
+		blocked[key] = true
+	}
+	return broker.Result{Skipped: true}
+}
+
+// receiveUnit handles events in one unit of work; in halves when their commit is refused.
+func (f *Function) receiveUnit(ctx context.Context, events []ce.Event, blocked map[string]bool) []broker.Result {
 	b := batch{
 		f: f, events: events, ids: make([][]string, len(events)), before: blocked, now: f.env.Now().UTC(),
 	}
@@ -30,11 +59,15 @@ func (f *Function) receive(ctx context.Context, events []ce.Event, blocked map[s
 	}
 	if err != nil && len(events) > 1 && b.handled && !fault.KindOf(err).Retryable() {
 		half := len(events) / 2
+		if fault.Is(err, fault.TooLarge) {
+			f.fits.refused(len(events))
+		}
 		return append(f.receive(ctx, events[:half], blocked), f.receive(ctx, events[half:], blocked)...)
 	}
 	if err != nil {
 		b.fail(err)
 	} else {
+		f.fits.committed(len(events))
 		b.relay(ctx, unpublished)
 		b.followUp(ctx)
 	}
@@ -178,10 +211,7 @@ func (b *batch) late() bool { return !b.until.IsZero() && b.f.env.Now().After(b.
 // handBack skips the events from the i-th on, and later ones of their keys: they come again without having been tried.
 func (b *batch) handBack(i int) {
 	for ; i < len(b.events); i++ {
-		b.results[i] = broker.Result{Skipped: true}
-		if key := partitionKey(b.events[i]); key != "" {
-			b.blocked[key] = true
-		}
+		b.results[i] = handedBack(b.events[i], b.blocked)
 	}
 }
 
