@@ -147,7 +147,7 @@ var layers = []layer{
 		tests: "infra/function/functiontest infra/store/memory infra/telemetry",
 	},
 	{
-		packages: "infra/generate", may: "infra/event infra/manifest infra/store/firestore/layout",
+		packages: "infra/generate", may: "infra/auth infra/event infra/manifest infra/store/firestore/layout",
 		tests: "infra/function infra/store",
 	},
 	{packages: "infra/generate/clients", outside: "none"},
