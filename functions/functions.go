@@ -9,6 +9,7 @@ import (
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/archive"
 	"github.com/ebb-dev/ebb/functions/clock"
+	"github.com/ebb-dev/ebb/functions/console"
 	"github.com/ebb-dev/ebb/functions/flags"
 	"github.com/ebb-dev/ebb/functions/gateway"
 	"github.com/ebb-dev/ebb/functions/notifications"
@@ -44,6 +45,7 @@ func System() system.System {
 			{Name: "archive", New: archive.New},
 			{Name: "clock", New: clock.New},
 			{Name: "flags", New: flags.New},
+			{Name: "console", New: console.Config{Title: documents.Title}.New},
 			{Name: "gateway", New: gateway.Config{Documents: documents, Parts: shop.parts, Events: shop.cached}.New},
 		}, shop.functions),
 		Events: events.Types(),

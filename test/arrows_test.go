@@ -209,6 +209,9 @@ var layers = []layer{
 		tests: "infra/discovery/static infra/function/functiontest infra/host" +
 			" infra/ratelimit/redis/redistest",
 	},
+	{ // a client of the gateway, which its host may know
+		packages: "functions/console", may: "infra/auth infra/discovery infra/fault infra/function infra/manifest",
+	},
 	{
 		packages: "functions/*/...",
 		may: "events " + kit +

@@ -93,11 +93,19 @@ func (f *Function) describeAPI() ([]byte, error) {
 	return json.Marshal(doc)
 }
 
+// router is a handler that serves these routes behind the gateway.
+type router interface{ Routes() []manifest.Route }
+
 func (f *Function) manifest() manifest.Function {
 	m := manifest.Function{
 		Name: f.name, Emits: f.emitted(), Settings: append(slices.Clip(f.settings), f.personalSettings()...),
 		Schedules: f.schedules, Calls: f.calls, Ticks: f.tick != nil, DeadLetters: f.deadLetter != nil,
-		Gateway: f.http != nil, Services: f.services,
+		Services: f.services,
+	}
+	if h, behind := f.http.(router); behind {
+		m.Routes = h.Routes()
+	} else {
+		m.Gateway = f.http != nil
 	}
 	for _, r := range f.routes {
 		m.Routes = append(m.Routes, r.Route)

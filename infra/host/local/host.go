@@ -119,7 +119,8 @@ type Host struct {
 	handler   http.Handler
 	declared  manifest.System
 	functions map[string]*supervisor
-	gateway   host.Instance // nil: none
+	gateway   host.Instance                   // nil: none
+	way       map[string][]discovery.Instance // to the gateway; see Instances
 	unlock    func() error
 
 	subscriptions []broker.Subscription
@@ -235,6 +236,7 @@ func (h *Host) prepare() error {
 	h.handler = http.HandlerFunc(noGateway)
 	if s := h.functions[gateway]; s != nil {
 		h.gateway, h.handler = s.first, s.first
+		h.way = map[string][]discovery.Instance{gateway: {{ID: "local", Handler: s.first}}}
 		delete(h.functions, gateway)
 	}
 	return config.Join(errs...)
@@ -376,11 +378,14 @@ func (h *Host) Handler() http.Handler {
 	})
 }
 
-// Instances implements discovery.Discovery. Every function but the gateway has one instance, in this process; a request
-// starts the function if it does not run.
+// Instances implements discovery.Discovery. Every function has one instance, in this process; a request starts the
+// function if it does not run. The gateway is there for functions that are its clients, such as the console.
 func (h *Host) Instances(_ context.Context, name string) ([]discovery.Instance, error) {
 	s := h.functions[name]
 	if s == nil {
+		if way := h.way[name]; way != nil {
+			return way, nil
+		}
 		return nil, discovery.Unknown(name)
 	}
 	return s.instances, nil

@@ -9,6 +9,7 @@ locals {
   ) : null
   stateful = length(try(var.manifest.collections, [])) > 0
   front    = try(var.manifest.front, false)
+  client   = contains(keys(local.declared), "EBB_CONSOLE_API") # of the gateway
 
   labels = {
     "app.kubernetes.io/name"       = var.name
@@ -32,6 +33,7 @@ locals {
     { FUNCTION = var.name },
     { for k, v in { EBB_STORE = try(var.store.url, null) } : k => v if local.stateful },
     { for k in ["EBB_FUNCTION_URL"] : k => "http://{function}.${var.namespace}.svc.cluster.local" if local.front },
+    { for k in ["EBB_CONSOLE_API"] : k => "http://gateway.${var.namespace}.svc.cluster.local" if local.client },
     { for k, v in {
       EBB_SENDER_AUDIENCE = try(var.sender_identity.audience, null)
       EBB_SENDERS         = try(join(",", var.sender_identity.senders), null)

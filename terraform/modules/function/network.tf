@@ -50,11 +50,11 @@ locals {
     ports = [{ port = port, protocol = "TCP" }]
   } if port != null && local.stateful]
 
-  # Only the gateway calls functions, and it does so through Knative's own gateways.
+  # Only the gateway calls functions, and its client, the console, the gateway. They do so through Knative's own gateways.
   to_functions = [for port in [var.ingress.port] : {
     to    = [for ns in var.ingress.namespaces : { namespaceSelector = { matchLabels = { "kubernetes.io/metadata.name" = ns } } }]
     ports = [{ port = port, protocol = "TCP" }]
-  } if local.front]
+  } if local.front || local.client]
 
   to_api_server = [for api in [try(var.sender_identity.api_server, null)] : {
     to    = [for cidr in api.cidrs : { ipBlock = { cidr = cidr } }]

@@ -13,6 +13,7 @@ locals {
     # The gateway asks functions by the API's own routes. It wants a place for the name of the function; a fragment is
     # sent to nobody.
     { EBB_FUNCTION_URL = "${aws_apigatewayv2_api.api.api_endpoint}/#{function}" },
+    { EBB_CONSOLE_API = aws_apigatewayv2_api.api.api_endpoint },
     { for k in ["EBB_CORS_ORIGINS"] : k => join(",", var.origins) if length(var.origins) > 0 },
   )
 }

@@ -149,6 +149,26 @@ run "dead_letter_sink" {
   }
 }
 
+run "client" {
+  command = plan
+
+  variables {
+    manifest = { name = "greeter", settings = [{ variable = "EBB_CONSOLE_API", default = "http://gateway.default.svc.cluster.local" }] }
+  }
+
+  assert {
+    condition     = contains(yamldecode(kubectl_manifest.service.yaml_body_parsed).spec.template.spec.containers[0].env, { name = "EBB_CONSOLE_API", value = "http://gateway.shop.svc.cluster.local" })
+    error_message = "It finds the gateway of its own namespace."
+  }
+  assert {
+    condition = contains(yamldecode(kubectl_manifest.network_policy.yaml_body_parsed).spec.egress, {
+      to    = [{ namespaceSelector = { matchLabels = { "kubernetes.io/metadata.name" = "kourier-system" } } }]
+      ports = [{ port = 8081, protocol = "TCP" }]
+    })
+    error_message = "It may call the gateway."
+  }
+}
+
 run "front" {
   command = plan
 

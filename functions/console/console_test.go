@@ -1,0 +1,291 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/discovery"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/manifest"
+)
+
+// tokenOf has a token for each person: its text is the role.
+type tokenOf struct{}
+
+func (tokenOf) Authenticate(r *http.Request) (auth.Principal, error) {
+	role, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok || role == "expired" {
+		return auth.Principal{}, fault.New(fault.Unauthenticated, "the token has expired")
+	}
+	return auth.Principal{Subject: "ada", Roles: []string{role}}, nil
+}
+
+// gatewayOf is the gateway, as discovery knows it.
+type gatewayOf struct{ http.Handler }
+
+func (g gatewayOf) Instances(_ context.Context, name string) ([]discovery.Instance, error) {
+	return []discovery.Instance{{ID: name, Handler: g.Handler}}, nil
+}
+
+func (gatewayOf) Ready(context.Context) error { return nil }
+
+// tested is a console before a gateway, which records what it is asked.
+type tested struct {
+	*testing.T
+	mux   *http.ServeMux
+	pages http.Handler
+
+	mu    sync.Mutex
+	asked []string
+}
+
+func newTested(t *testing.T) *tested {
+	t.Helper()
+	x := &tested{T: t, mux: http.NewServeMux()}
+	gateway := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		x.mu.Lock()
+		x.asked = append(x.asked, r.Method+" "+r.URL.RequestURI()+" "+r.Header.Get("Authorization"))
+		x.mu.Unlock()
+		x.mux.ServeHTTP(w, r)
+	})
+	f, err := Config{Title: "Ebb"}.New(function.Env{
+		Authenticator: tokenOf{}, Discovery: gatewayOf{gateway}, System: func() manifest.System { return manifest.System{} },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.pages = f.Instance()
+	return x
+}
+
+func (x *tested) answer(pattern string, status int, body string) {
+	x.mux.HandleFunc(pattern, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(body))
+	})
+}
+
+func (x *tested) get(path string, cookies ...string) *httptest.ResponseRecorder {
+	return x.send(httptest.NewRequest("GET", path, nil), cookies...)
+}
+
+func (x *tested) post(path string, form url.Values, cookies ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest("POST", path, strings.NewReader(form.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return x.send(r, cookies...)
+}
+
+func (x *tested) send(r *http.Request, cookies ...string) *httptest.ResponseRecorder {
+	for i := 0; i+1 < len(cookies); i += 2 {
+		r.AddCookie(&http.Cookie{Name: cookies[i], Value: cookies[i+1]})
+	}
+	w := httptest.NewRecorder()
+	x.pages.ServeHTTP(w, r)
+	return w
+}
+
+// Who has no role for operators sees no page, who may only look changes nothing, and who is signed out signs in.
+func TestWhoMaySee(t *testing.T) {
+	x := newTested(t)
+	x.answer("GET /api/flags", 200, `{"items":[]}`)
+	x.answer("POST /api/flags/{key}/enable", 200, `{}`)
+	for role, want := range map[string][2]int{
+		"admin": {200, 303}, "operator": {200, 303}, "viewer": {200, 403}, "customer": {403, 403}, "": {303, 303},
+		"expired": {303, 303},
+	} {
+		if w := x.get("/console/flags", accessCookie, role); w.Code != want[0] {
+			t.Errorf("%q looks: got %d", role, w.Code)
+		}
+		x.asked = nil
+		w := x.post("/console/flags/a/enable", url.Values{"reason": {"x"}}, accessCookie, role)
+		if acts := role == "admin" || role == "operator"; w.Code != want[1] || len(x.asked) > 0 != acts {
+			t.Errorf("%q acts: got %d, asked %v", role, w.Code, x.asked)
+		}
+	}
+	w := x.get("/console/flags?x=1")
+	if to := w.Header().Get("Location"); to != "/console/sign-in?to=%2Fconsole%2Fflags%3Fx%3D1" {
+		t.Errorf("got %q", to)
+	}
+}
+
+// The cookies of a session are for this host only, and over TLS they cannot have come from another.
+func TestSignIn(t *testing.T) {
+	x := newTested(t)
+	x.answer("POST /api/sessions", 201, `{"access_token":"admin","refresh_token":"r"}`)
+	form := url.Values{"email": {"a@example.com"}, "password": {"p"}, "to": {"/console/map"}}
+	w := x.post("/console/sign-in", form)
+	cookies := strings.Join(w.Result().Header["Set-Cookie"], "\n")
+	if w.Code != 303 || w.Header().Get("Location") != "/console/map" ||
+		strings.Count(cookies, "HttpOnly; SameSite=Strict") != 2 || strings.Contains(cookies, "Secure") {
+		t.Errorf("got %d %v", w.Code, w.Header())
+	}
+	r := httptest.NewRequest("POST", "/console/sign-in", strings.NewReader(form.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("X-Forwarded-Proto", "https")
+	cookies = strings.Join(x.send(r).Result().Header["Set-Cookie"], "\n")
+	if strings.Count(cookies, "__Host-ebb-console") != 2 || strings.Count(cookies, "Secure") != 2 {
+		t.Errorf("got %s", cookies)
+	}
+	r = httptest.NewRequest("POST", "/console/sign-in", strings.NewReader(form.Encode()))
+	r.Header.Set("Sec-Fetch-Site", "cross-site")
+	if w := x.send(r); w.Code != 403 || len(w.Result().Cookies()) > 0 {
+		t.Errorf("another site signs in: got %d", w.Code)
+	}
+	for _, to := range []string{
+		"https://elsewhere.example", "//elsewhere.example", "/console//x", `/console/\x`, "/api/x", "",
+	} {
+		if got := local(to); got != "/console/sagas" {
+			t.Errorf("%q leads to %q", to, got)
+		}
+	}
+}
+
+// A customer with the right password gets no cookie, and their session ends.
+func TestCustomerSignsIn(t *testing.T) {
+	x := newTested(t)
+	x.answer("POST /api/sessions", 201, `{"access_token":"customer","refresh_token":"r"}`)
+	x.answer("DELETE /api/sessions/current", 204, "")
+	w := x.post("/console/sign-in", url.Values{"email": {"a"}, "password": {"p"}})
+	if w.Code != 403 || len(w.Result().Cookies()) > 0 || len(x.asked) != 2 ||
+		x.asked[1] != "DELETE /api/sessions/current Bearer customer" {
+		t.Errorf("got %d %v, asked %v", w.Code, w.Result().Cookies(), x.asked)
+	}
+}
+
+// A token that has expired is exchanged once for requests that come together, because showing a refresh token twice
+// ends the session.
+func TestRefresh(t *testing.T) {
+	x := newTested(t)
+	x.answer("POST /api/sessions/refresh", 201, `{"access_token":"admin","refresh_token":"r2"}`)
+	x.answer("GET /api/flags", 200, `{"items":[]}`)
+	var wg sync.WaitGroup
+	for range 5 {
+		wg.Go(func() {
+			w := x.get("/console/flags", accessCookie, "expired", refreshCookie, "r1")
+			if cookies := w.Result().Cookies(); w.Code != 200 || len(cookies) != 2 {
+				t.Errorf("got %d %v", w.Code, cookies)
+			}
+		})
+	}
+	wg.Wait()
+	refreshed := 0
+	for _, a := range x.asked {
+		if strings.Contains(a, "refresh") {
+			refreshed++
+		}
+	}
+	if refreshed != 1 {
+		t.Errorf("exchanged %d times", refreshed)
+	}
+	// One that failed is tried again, and one of long ago is forgotten.
+	var r refreshes
+	now := time.Now()
+	for i, want := range []string{"", "a", "a", "b"} {
+		got, _ := r.do("t", now.Add(time.Duration(i/3)*time.Minute), func() (tokens, error) {
+			if i == 0 {
+				return tokens{}, errors.New("away")
+			}
+			return tokens{Access: map[int]string{1: "a", 2: "x", 3: "b"}[i]}, nil
+		})
+		if got.Access != want {
+			t.Errorf("%d: got %q, want %q", i, got.Access, want)
+		}
+	}
+}
+
+// What the system answers is shown as it is said, and never as a page's own script.
+func TestFailures(t *testing.T) {
+	x := newTested(t)
+	x.answer("GET /api/archive/events", 500, `{"detail":"<script>alert(1)</script>"}`)
+	x.answer("GET /api/archive/dead-letters", 401, `{}`)
+	w := x.get("/console/events", accessCookie, "admin")
+	if body := w.Body.String(); w.Code != 500 || strings.Contains(body, "<script>alert") ||
+		!strings.Contains(body, "&lt;script&gt;alert(1)&lt;/script&gt;") {
+		t.Errorf("got %d %s", w.Code, body)
+	}
+	if w := x.get("/console/dead-letters", accessCookie, "admin"); w.Code != 303 {
+		t.Errorf("a token that is revoked: got %d", w.Code)
+	}
+	if w := x.get("/console/nothing", accessCookie, "admin"); w.Code != 404 {
+		t.Errorf("got %d", w.Code)
+	}
+	h := x.get("/console/sign-in").Header()
+	if p := h.Get("Content-Security-Policy"); strings.Contains(p, "unsafe") || !strings.Contains(p, "default-src 'none'") {
+		t.Errorf("the policy is %q", p)
+	}
+}
+
+// Dead letters of one cause are one group, whatever ids their messages name.
+func TestGrouped(t *testing.T) {
+	l := func(function, reason string) letter {
+		return letter{Function: function, Code: "422", Reason: reason, E: envelope{Type: "a.b.v1"}}
+	}
+	got := grouped([]letter{
+		l("orders", `there is no product "p-1"`), l("views", `there is no product "p-1"`),
+		l("orders", `there is no product "p-2"`), l("orders", "the product 01920000-0000-7000-8000-000000000001 is gone"),
+		l("orders", "the product 01920000-0000-7000-8000-00000000000f is gone"), l("orders", `there is no product "p-3"`),
+	})
+	var sizes []int
+	for _, g := range got {
+		sizes = append(sizes, len(g.Letters))
+	}
+	if len(sizes) != 3 || sizes[0] != 3 || sizes[1] != 2 || sizes[2] != 1 {
+		t.Errorf("got groups of %v", sizes)
+	}
+}
+
+// The map has every function once, none on another, and most events go from left to right.
+func TestLayout(t *testing.T) {
+	var s manifest.System
+	add := func(name, consumes, emits string) {
+		s.Functions = append(s.Functions, &manifest.Declaration{Function: manifest.Function{
+			Name: name, Consumes: strings.Fields(consumes), Emits: strings.Fields(emits),
+		}})
+	}
+	add("catalog", "", "product")
+	add("orders", "product reserved paid", "placed reserve pay confirmed")
+	add("inventory", "product reserve", "reserved")
+	add("payments", "pay", "paid")
+	add("views", "product confirmed reserved paid", "")
+	add("gateway", "", "")
+	for i := range 40 {
+		add("f"+string(rune('A'+i)), "placed", "")
+	}
+	m := layout(s)
+	at, places := map[string]*box{}, map[[2]int]string{}
+	for _, b := range m.Boxes {
+		place := [2]int{b.X, b.Y}
+		if places[place] != "" {
+			t.Errorf("%s is on %s", b.Name, places[place])
+		}
+		if b.X+boxWidth > m.Width || b.Y+boxHeight > m.Height {
+			t.Errorf("%s is outside", b.Name)
+		}
+		places[place], at[b.Name] = b.Name, b
+	}
+	if len(m.Boxes) != 46 || at["catalog"].X >= at["orders"].X || at["orders"].X >= at["payments"].X ||
+		at["payments"].X >= at["views"].X {
+		t.Errorf("got %+v %+v %+v", at["catalog"], at["orders"], at["payments"])
+	}
+	back := 0
+	for _, l := range m.Lines {
+		if l.Path == "" {
+			t.Errorf("got %+v", l)
+		}
+		if l.Back {
+			back++
+		}
+	}
+	if back != 2 { // two of the functions answer orders
+		t.Errorf("%d of %d lines go back", back, len(m.Lines))
+	}
+}

@@ -1,0 +1,204 @@
+package console
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// envelope is a CloudEvent in JSON.
+type envelope struct {
+	ID, Type, Source, Subject string
+	Time                      time.Time
+	Correlation               string `json:"correlationid"`
+	Causation                 string `json:"causationid"`
+	Data                      json.RawMessage
+	Base64                    string `json:"data_base64"`
+}
+
+// letter is a dead letter as the API shows it.
+type letter struct {
+	ID, State, Function, Code, Reason string
+	At                                time.Time
+	Times                             int
+	Mended                            bool
+	Event                             json.RawMessage
+	E                                 envelope `json:"-"`
+}
+
+// group is the dead letters of one cause.
+type group struct {
+	Function, Type, Code, Reason string
+	Letters                      []letter
+	Last                         time.Time
+}
+
+// most is how many dead letters the page groups.
+const most = 1000
+
+// particular is what differs between messages of one cause.
+var particular = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}|"[^"]*"|\b[0-9]+\b`)
+})
+
+// letters returns the dead letters of a state, the newest first, and whether there are more.
+func (c *console) letters(r *http.Request, p person, state string) (all []letter, more bool, err error) {
+	for cursor := ""; len(all) < most; {
+		query := url.Values{"state": {state}, "limit": {"200"}}
+		if cursor != "" {
+			query.Set("cursor", cursor)
+		}
+		var next page[letter]
+		path := "/api/archive/dead-letters?" + query.Encode()
+		if _, err := c.api.call(r, p.token, http.MethodGet, path, nil, &next); err != nil {
+			return nil, false, err
+		}
+		for _, l := range next.Items {
+			_ = json.Unmarshal(l.Event, &l.E) // what has another form is shown without it
+			all = append(all, l)
+		}
+		if cursor = next.Next; cursor == "" {
+			return all, false, nil
+		}
+	}
+	return all, true, nil
+}
+
+// grouped returns the dead letters by cause, the largest group first.
+func grouped(all []letter) []*group {
+	var groups []*group
+	byCause := map[string]*group{}
+	for _, l := range all {
+		cause := strings.Join([]string{l.Function, l.E.Type, l.Code, particular().ReplaceAllString(l.Reason, "…")}, "\x00")
+		g := byCause[cause]
+		if g == nil {
+			g = &group{Function: l.Function, Type: l.E.Type, Code: l.Code, Reason: l.Reason, Last: l.At}
+			byCause[cause] = g
+			groups = append(groups, g)
+		}
+		g.Letters = append(g.Letters, l)
+	}
+	slices.SortStableFunc(groups, func(a, b *group) int { return len(b.Letters) - len(a.Letters) })
+	return groups
+}
+
+func (c *console) deadLetters(w http.ResponseWriter, r *http.Request, p person) error {
+	state := "waiting"
+	if r.URL.Query().Get("state") == "replayed" {
+		state = "replayed"
+	}
+	all, more, err := c.letters(r, p, state)
+	if err != nil {
+		return err
+	}
+	v := view{Title: "Dead letters", Data: struct {
+		State  string
+		Groups []*group
+		Count  int
+		More   bool
+		Now    time.Time
+	}{state, grouped(all), len(all), more, c.now()}}
+	if n := r.URL.Query().Get("sent"); n != "" {
+		if sent, err := strconv.Atoi(n); err == nil {
+			v.Notice = strconv.Itoa(sent) + " sent again. What fails once more comes back here."
+		}
+	}
+	c.show(w, r, p, http.StatusOK, "deadletters", v)
+	return nil
+}
+
+// replayGroup sends the first of the dead letters again that the form names.
+func (c *console) replayGroup(w http.ResponseWriter, r *http.Request, p person) error {
+	if err := r.ParseForm(); err != nil {
+		return &failure{Status: http.StatusBadRequest, Detail: "The form cannot be read."}
+	}
+	count, err := strconv.Atoi(r.PostForm.Get("count"))
+	if err != nil || count < 1 {
+		return &failure{Status: http.StatusUnprocessableEntity, Detail: "Choose how many are sent again."}
+	}
+	if err := confirmed(r); err != nil {
+		return err
+	}
+	sent := 0
+	for _, id := range r.PostForm["id"] {
+		if sent >= count {
+			break
+		}
+		path := "/api/archive/dead-letters/" + url.PathEscape(id) + "/replay"
+		_, err := c.api.call(r, p.token, http.MethodPost, path, nil, nil)
+		if statusOf(err) == http.StatusNotFound {
+			continue // another person has dropped it
+		}
+		if err != nil {
+			return err
+		}
+		sent++
+	}
+	http.Redirect(w, r, base+"/dead-letters?sent="+strconv.Itoa(sent), http.StatusSeeOther)
+	return nil
+}
+
+func (c *console) deadLetter(w http.ResponseWriter, r *http.Request, p person) error {
+	return c.showLetter(w, r, p, http.StatusOK, "", "")
+}
+
+func (c *console) showLetter(
+	w http.ResponseWriter, r *http.Request, p person, status int, problem, data string,
+) error {
+	var l letter
+	path := "/api/archive/dead-letters/" + url.PathEscape(r.PathValue("id"))
+	if _, err := c.api.call(r, p.token, http.MethodGet, path, nil, &l); err != nil {
+		return err
+	}
+	_ = json.Unmarshal(l.Event, &l.E) // what has another form is shown without it
+	if data == "" {
+		data = pretty(l.E.Data)
+	}
+	schema := ""
+	if info, known := c.system().Types().Lookup(l.E.Type); known {
+		if raw, err := json.MarshalIndent(info.Schema, "", "  "); err == nil {
+			schema = string(raw)
+		}
+	}
+	c.show(w, r, p, status, "deadletter", view{Title: "Dead letter", Problem: problem, Data: struct {
+		letter
+		Text, Schema string
+		Now          time.Time
+	}{l, data, schema, c.now()}})
+	return nil
+}
+
+func (c *console) actOnDeadLetter(w http.ResponseWriter, r *http.Request, p person) error {
+	id, act := url.PathEscape(r.PathValue("id")), r.PathValue("act")
+	path, to := "/api/archive/dead-letters/"+id, base+"/dead-letters/"+id
+	text := r.FormValue("data")
+	var err error
+	switch act {
+	case "mend":
+		if !json.Valid([]byte(text)) {
+			err = &failure{Status: http.StatusUnprocessableEntity, Detail: "The data is not JSON."}
+			break
+		}
+		_, err = c.api.call(r, p.token, http.MethodPut, path, map[string]json.RawMessage{"data": json.RawMessage(text)}, nil)
+	case "replay":
+		_, err = c.api.call(r, p.token, http.MethodPost, path+"/replay", nil, nil)
+		to = base + "/dead-letters"
+	case "drop":
+		if err = confirmed(r); err == nil {
+			_, err = c.api.call(r, p.token, http.MethodDelete, path, nil, nil)
+			to = base + "/dead-letters"
+		}
+	default:
+		return &failure{Status: http.StatusNotFound}
+	}
+	if err != nil {
+		return refused(err, func(status int, problem string) error { return c.showLetter(w, r, p, status, problem, text) })
+	}
+	return done(w, r, to, act)
+}

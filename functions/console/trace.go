@@ -1,0 +1,119 @@
+package console
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// node is an event and those that it caused.
+type node struct {
+	ID, Position, Type, Source, Subject string
+	Time                                time.Time
+	Caused                              []*node
+}
+
+// row is an event in the picture of a trace. The bar goes from its cause to itself, in thousandths of the whole.
+type row struct {
+	*node
+	Depth, From, Width int
+	Function           string
+	After              time.Duration // its cause
+}
+
+func (c *console) findTrace(w http.ResponseWriter, r *http.Request, p person) error {
+	if id := strings.TrimSpace(r.URL.Query().Get("id")); id != "" {
+		http.Redirect(w, r, base+"/trace/"+url.PathEscape(id), http.StatusSeeOther)
+		return nil
+	}
+	c.show(w, r, p, http.StatusOK, "trace", view{Title: "Trace", Data: traced{}})
+	return nil
+}
+
+type traced struct {
+	ID           string
+	Correlations []string
+	Count        int
+	Truncated    bool
+	Rows         []row
+	Start        time.Time
+	Length       time.Duration
+	Now          time.Time
+}
+
+func (c *console) trace(w http.ResponseWriter, r *http.Request, p person) error {
+	var found struct {
+		Correlations []string
+		Count        int
+		Truncated    bool
+		Roots        []*node
+	}
+	id := r.PathValue("id")
+	path := "/api/archive/causality/" + url.PathEscape(id)
+	_, err := c.api.call(r, p.token, http.MethodGet, path, nil, &found)
+	if statusOf(err) == http.StatusNotFound {
+		c.show(w, r, p, http.StatusNotFound, "trace", view{
+			Title: "Trace", Problem: "No event has this correlation, or is about this entity.", Data: traced{ID: id},
+		})
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	t := traced{
+		ID: id, Correlations: found.Correlations, Count: found.Count, Truncated: found.Truncated, Now: c.now(),
+	}
+	t.draw(found.Roots)
+	c.show(w, r, p, http.StatusOK, "trace", view{Title: "Trace", Data: t})
+	return nil
+}
+
+// draw lays the events out in the order of their causes.
+func (t *traced) draw(roots []*node) {
+	var end time.Time
+	var visit func(n *node, each func(n, cause *node, depth int), cause *node, depth int)
+	visit = func(n *node, each func(n, cause *node, depth int), cause *node, depth int) {
+		each(n, cause, depth)
+		for _, next := range n.Caused {
+			visit(next, each, n, depth+1)
+		}
+	}
+	for _, n := range roots {
+		visit(n, func(n, _ *node, _ int) {
+			if t.Start.IsZero() || n.Time.Before(t.Start) {
+				t.Start = n.Time
+			}
+			if n.Time.After(end) {
+				end = n.Time
+			}
+		}, nil, 0)
+	}
+	t.Length = end.Sub(t.Start).Round(10 * time.Microsecond)
+	at := func(when time.Time) int {
+		if t.Length <= 0 {
+			return 0
+		}
+		return int(990 * when.Sub(t.Start) / t.Length)
+	}
+	for _, n := range roots {
+		visit(n, func(n, cause *node, depth int) {
+			row := row{node: n, Depth: min(depth, 12), From: at(n.Time), Width: 10}
+			row.Function = n.Source[strings.LastIndex(n.Source, "/")+1:]
+			if cause != nil {
+				row.From = min(at(cause.Time), row.From)
+				row.Width = at(n.Time) - row.From + 10
+				row.After = n.Time.Sub(cause.Time).Round(10 * time.Microsecond)
+			}
+			t.Rows = append(t.Rows, row)
+		}, nil, 0)
+	}
+}
+
+// Prefix returns what stands before the event, so that it stands below its cause.
+func (r row) Prefix() string {
+	if r.Depth == 0 {
+		return ""
+	}
+	return strings.Repeat("   ", r.Depth-1) + "└─ "
+}

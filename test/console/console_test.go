@@ -1,0 +1,187 @@
+// Package console_test drives the web console of the shop in a browser.
+package console_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/functions"
+	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/event"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/host/local"
+	"github.com/ebb-dev/ebb/infra/httpserver"
+	"github.com/ebb-dev/ebb/infra/saga"
+	"github.com/ebb-dev/ebb/infra/system"
+	"github.com/ebb-dev/ebb/infra/telemetry"
+)
+
+var shots = flag.String("shots", "", "folder for pictures of the console's pages")
+
+const (
+	adminEmail    = "admin@example.com"
+	adminPassword = "correct horse"
+)
+
+// trip is the state of a saga whose hotel never answers that it is cancelled.
+type trip struct{ saga.Instance }
+
+type booking struct {
+	ID string `json:"id"`
+}
+
+var (
+	trips     = event.NewNamespace("com.example.trips", "https://trips.example.com/schemas/")
+	book      = event.Define(trips, "hotel.book", 1, event.Command, "Book a room.", booking{"t"})
+	booked    = event.Define(trips, "hotel.booked", 1, event.Fact, "A room is booked.", booking{"t"})
+	unbook    = event.Define(trips, "hotel.unbook", 1, event.Command, "Give the room back.", booking{"t"})
+	unbooked  = event.Define(trips, "hotel.unbooked", 1, event.Fact, "The room is given back.", booking{"t"})
+	bookingOf = func(t trip) booking { return booking{t.ID} }
+)
+
+// newTrips declares a function with a saga whose step is never answered.
+func newTrips(env function.Env) (*function.Function, error) {
+	f := function.New("trips", env)
+	g, err := saga.New(f, saga.Declaration[trip]{
+		Name: "trip", StuckAfter: 1,
+		Steps: []saga.Step[trip]{{
+			Name: "hotel", Command: saga.Send(book, bookingOf), Done: booked, Undo: saga.Send(unbook, bookingOf),
+			Undone: unbooked, Deadline: 200 * time.Millisecond, UndoDeadline: 200 * time.Millisecond,
+		}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	op := function.Operation{Method: http.MethodPost, Path: "/api/trips", Access: function.Public}
+	function.Serve(f, op, func(ctx context.Context, tx *function.Tx, _ *struct{}) (*struct{}, error) {
+		_, err := g.Start(ctx, tx, "trip-to-trieste", trip{})
+		return nil, err
+	})
+	return f, nil
+}
+
+// start runs the shop with the saga, and returns its address and the publisher of its events.
+func start(t *testing.T) (url string, publisher broker.Publisher) {
+	t.Helper()
+	watch, err := telemetry.Start(t.Context(), telemetry.Config{
+		Service: "test", Log: io.Discard, Lookup: config.Map(map[string]string{"EBB_LOG_FORMAT": "json"}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	product := functions.System()
+	product.Functions = append(product.Functions, system.Definition{Name: "trips", New: newTrips},
+		system.Definition{Name: "stranger", New: func(env function.Env) (*function.Function, error) {
+			publisher = env.Publisher
+			return function.New("stranger", env), nil
+		}})
+	host, err := local.New(t.Context(), local.Config{
+		Dir: t.TempDir(), Tick: 100 * time.Millisecond, Telemetry: watch, System: product,
+		Claims: local.Claims{Issuer: "ebb", Audience: "ebb"},
+		Secrets: map[string]config.Lookup{"users": config.Map(map[string]string{
+			"EBB_ADMIN_EMAIL": adminEmail, "EBB_ADMIN_PASSWORD": adminPassword,
+		})},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, served := httpserver.New(host.Handler()), make(chan error, 1)
+	go func() { served <- server.Serve(httpserver.Listener(listener)) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		_ = server.Close()
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+		if err := host.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		_ = watch.Shutdown(ctx)
+	})
+	return "http://" + listener.Addr().String(), publisher
+}
+
+// publishBroken publishes an event that no consumer of the catalogue can take, with script in its fields.
+func publishBroken(t *testing.T, p broker.Publisher) {
+	t.Helper()
+	e := ce.New()
+	e.SetID("01920000-0000-7000-8000-00000000dead")
+	e.SetSource("/functions/catalog")
+	e.SetType(events.ProductChanged.Name())
+	e.SetSubject("<script>alert(1)</script>")
+	e.SetTime(time.Now())
+	e.SetExtension("partitionkey", "p-1")
+	e.SetExtension("correlationid", "c-1")
+	data := map[string]any{"product_id": "<img src=x onerror=alert(1)>"}
+	if err := e.SetData(event.ContentType, data); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Publish(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// An administrator signs in and finds an order as a trace, a saga that is stuck, and a dead letter; they mend both,
+// and switch a flag that changes what another function does. A customer is refused. Axe finds no violation on any page,
+// nor in the contrast of the dark theme, and every page fits a phone.
+func TestConsole(t *testing.T) {
+	t.Parallel()
+	npx, err := exec.LookPath("npx")
+	if err != nil {
+		t.Skip("this needs Node.js 20 or later: install nodejs")
+	}
+	browser, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Skip("this needs a browser: install chromium")
+	}
+	with := func(args ...string) *exec.Cmd {
+		args = append([]string{
+			"--yes", "--package", "playwright-core@1.65.1", "--package", "@axe-core/playwright@4.14.0", "--",
+		}, args...)
+		return exec.CommandContext(t.Context(), npx, args...)
+	}
+	if out, err := with("node", "--version").CombinedOutput(); err != nil {
+		t.Skipf("npx cannot install the driver of the browser: %v\n%s", err, out)
+	}
+	url, publisher := start(t)
+	publishBroken(t, publisher)
+	answer, err := http.Post(url+"/api/trips", "application/json", bytes.NewReader([]byte("{}")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode >= 300 {
+		t.Fatalf("the trip: got %s", answer.Status)
+	}
+	good, err := json.Marshal(events.ChangedProduct{
+		ProductID: "p-1", Name: "Sextant", Version: 1, Price: events.Money{Amount: 1, Currency: "EUR"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := with("node", "testdata/console.mjs")
+	run.Env = append(os.Environ(), "SHOP="+url, "ADMIN_EMAIL="+adminEmail, "ADMIN_PASSWORD="+adminPassword,
+		"CHROMIUM="+browser, "SHOTS="+*shots, "GOOD="+string(good))
+	if out, err := run.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

@@ -1,0 +1,232 @@
+// Drives the console in a browser. It ends with an error unless all goes well.
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+import { delimiter, join } from "node:path";
+
+const { SHOP: url, ADMIN_EMAIL: email, ADMIN_PASSWORD: password, CHROMIUM: executablePath, SHOTS: shots } = process.env;
+const installed = process.env.PATH.split(delimiter).find((dir) => dir.includes("_npx")); // where npx has put the libraries
+const require = createRequire(join(installed, "..", "here"));
+const { chromium } = require("playwright-core");
+const { AxeBuilder } = require("@axe-core/playwright");
+
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+try {
+  await walk();
+} finally {
+  await browser.close();
+}
+
+async function call(method, path, token, body, headers = {}) {
+  const answer = await fetch(url + path, {
+    method, headers: { "Content-Type": "application/json", ...(token && { Authorization: `Bearer ${token}` }), ...headers },
+    body: body && JSON.stringify(body),
+  });
+  const text = await answer.text();
+  return { status: answer.status, body: text ? JSON.parse(text) : undefined };
+}
+
+async function until(what, ask) {
+  for (const end = Date.now() + 20_000; Date.now() < end; ) {
+    const got = await ask();
+    if (got) return got;
+    await new Promise((done) => setTimeout(done, 100));
+  }
+  assert.fail(`not within 20 s: ${what}`);
+}
+
+async function signIn(email, password) {
+  return (await call("POST", "/api/sessions", "", { email, password })).body.access_token;
+}
+
+// order places an order and returns how it has ended.
+async function order(customer, product) {
+  const placed = await until("the order is taken", async () => {
+    const lines = [{ product_id: product, quantity: 1 }];
+    const got = await call("POST", "/api/orders", customer, { lines, payment: { token: "tok_ok" } },
+      { "Idempotency-Key": String(Math.random()) });
+    return got.status === 202 && got.body;
+  });
+  return until("the order has ended", async () => {
+    const { body } = await call("GET", `/api/orders/${placed.id}`, customer);
+    return body.status !== "pending" && body;
+  });
+}
+
+async function walk() {
+  const admin = await signIn(email, password);
+  const product = (await call("POST", "/api/products", admin,
+    { name: "Tide table", price: { amount: 1250, currency: "EUR" } })).body.id;
+  await call("PUT", `/api/stock/${product}`, admin, { available: 50 });
+  const ada = { name: "Ada", email: "ada@example.com", password: "lovelace! lovelace" };
+  await call("POST", "/api/users", "", ada);
+  const customer = await signIn(ada.email, ada.password);
+  const confirmed = await order(customer, product);
+  assert.equal(confirmed.status, "confirmed");
+
+  const context = await browser.newContext({ viewport: { width: 1280, height: 860 } });
+  const page = await context.newPage();
+  const strange = [];
+  page.on("request", (r) => r.url().startsWith(url) || r.url().startsWith("data:") || strange.push(r.url()));
+  page.on("pageerror", (e) => strange.push(String(e)));
+  page.on("dialog", (d) => strange.push("a dialog: " + d.message()) && d.dismiss());
+  page.on("console", (m) => m.type() === "error" && strange.push(m.text()));
+  const expected = (text) => strange.splice(0, strange.length, ...strange.filter((s) => !s.includes(text)));
+
+  // A customer is refused, and a wrong password.
+  await page.goto(`${url}/console/flags`);
+  await look("sign-in");
+  await fill({ "E-mail address": ada.email, Password: ada.password }, "Sign in");
+  await page.getByText("may not use the console").waitFor();
+  assert.equal((await context.cookies()).length, 0);
+  await fill({ "E-mail address": email, Password: "a wrong one" }, "Sign in");
+  await page.getByText("wrong").first().waitFor();
+  expected("status of 401");
+  expected("status of 403");
+  await fill({ "E-mail address": email, Password: password }, "Sign in");
+  await page.getByRole("heading", { name: "Flags" }).waitFor(); // where the person wanted to go
+  assert.ok((await context.cookies()).every((c) => c.httpOnly && c.sameSite === "Strict"));
+
+  // A saga is stuck, and is ended.
+  await go("Sagas");
+  await page.getByLabel("Kind").selectOption("order");
+  await page.waitForURL(/saga=order/);
+  await page.getByLabel("Status").selectOption("completed");
+  await page.waitForURL(/status=completed/);
+  await page.getByRole("link", { name: confirmed.id }).waitFor();
+  await until("the saga is stuck", async () => {
+    await page.goto(`${url}/console/sagas?saga=trip&status=open`);
+    return page.locator("td .stuck").isVisible();
+  });
+  await look("sagas");
+  await page.getByRole("link", { name: "trip-to-trieste" }).click();
+  await page.getByRole("heading", { name: "Saga trip-to-trieste" }).waitFor();
+  await page.locator("summary", { hasText: /^End$/ }).click();
+  await look("saga");
+  await page.locator("details[open]").getByLabel("Why").fill("The hotel has closed");
+  await page.locator("details[open]").getByLabel("Yes, end this saga").check();
+  await page.getByRole("button", { name: "End the saga" }).click();
+  await page.getByText("The saga has ended.").waitFor();
+  await page.getByText("ended by an operator: The hotel has closed").waitFor();
+
+  // A dead letter is found by its cause, mended and sent again; bad data is refused and stays in the form.
+  await go("Dead letters");
+  await until("the dead letters are there", async () => {
+    await page.reload();
+    return (await page.locator("section.card h2").count()) >= 2;
+  });
+  await look("dead-letters");
+  const group = page.locator("section.card", { has: page.locator("h2 a", { hasText: /^orders$/ }) });
+  await group.locator("td a").first().click();
+  await page.getByRole("heading", { name: "Dead letter", exact: true }).waitFor();
+  const data = page.getByLabel("The whole data of the event");
+  assert.match(await data.inputValue(), /onerror/);
+  await look("dead-letter");
+  await data.fill('{"product_id": 1}');
+  await page.getByRole("button", { name: "Mend" }).click();
+  await page.getByRole("alert").waitFor();
+  expected("status of 422");
+  assert.equal(await data.inputValue(), '{"product_id": 1}');
+  await data.fill(process.env.GOOD);
+  await page.getByRole("button", { name: "Mend" }).click();
+  await page.getByText("The data is mended.").waitFor();
+  await page.getByRole("button", { name: "Replay" }).click();
+  await page.getByText("It was sent again.").waitFor();
+  await until("the group is gone", async () => {
+    await page.reload();
+    return (await group.count()) === 0;
+  });
+
+  // An order is seen as a trace.
+  await go("Trace");
+  await fill({ "A correlation, or the id of an entity": confirmed.id }, "Show");
+  for (const type of ["orders.placed", "inventory.reserved", "payments.captured", "orders.confirmed"]) {
+    await page.getByRole("link", { name: type }).first().waitFor();
+  }
+  await look("trace");
+  await page.getByRole("link", { name: "orders.placed" }).first().click();
+  await page.getByText("Publish one like it").waitFor();
+  await look("event");
+  await go("Events");
+  await fill({ Type: "orders.confirmed" }, "Search");
+  await page.locator("td", { hasText: confirmed.id }).first().waitFor();
+  assert.equal(await page.locator("tbody tr").count(), 1);
+  await page.goto(`${url}/console/events`);
+  await look("events");
+
+  // The system, as it is declared.
+  await go("Map");
+  await look("map");
+  await page.locator(".map a", { hasText: "payments" }).click();
+  await page.getByText("payments.authorized").waitFor();
+  assert.equal(await page.getByText("STRIPE_SECRET_KEY").count(), 1);
+  await look("function");
+  await go("Functions");
+  await look("functions");
+
+  // A flag is added, and the shop takes no payments; it is switched off, and the shop takes them again.
+  await go("Flags");
+  await fill({ "Key of a new flag": "payments-accepted" }, "Add");
+  const definition = page.getByLabel("Definition, in flagd's JSON");
+  await definition.fill('{"state":"ENABLED","variants":{"yes":true,"no":false},"defaultVariant":"maybe"}');
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByText("must be one of the variants").waitFor();
+  expected("status of 422");
+  await definition.fill('{"state":"ENABLED","variants":{"yes":true,"no":false},"defaultVariant":"no"}');
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByText("The flag is saved.").waitFor();
+  await until("payments are declined", async () => (await order(customer, product)).reason?.includes("not accepted"));
+  await look("flag");
+  await go("Flags");
+  await look("flags");
+  await page.getByRole("link", { name: "payments-accepted" }).click();
+  await page.locator("summary", { hasText: "Switch off" }).click();
+  await page.locator("details[open]").getByLabel("Why").fill("The bank is back");
+  await page.locator("details[open]").getByLabel("Yes, switch it off").check();
+  await page.getByRole("button", { name: "Switch off" }).click();
+  await page.getByText("The flag is off.").waitFor();
+  await until("payments are accepted", async () => (await order(customer, product)).status === "confirmed");
+
+  // A request of another site changes nothing; the session ends with a sign-out.
+  const cookies = (await context.cookies()).map((c) => `${c.name}=${c.value}`).join("; ");
+  const forged = await fetch(`${url}/console/flags/payments-accepted/enable`, {
+    method: "POST", redirect: "manual", body: new URLSearchParams({ reason: "x" }),
+    headers: { Cookie: cookies, Origin: "https://elsewhere.example", "Sec-Fetch-Site": "cross-site" },
+  });
+  assert.equal(forged.status, 403);
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByRole("button", { name: "Sign in" }).waitFor();
+  assert.equal((await context.cookies()).length, 0);
+  await page.goto(`${url}/console/sagas`);
+  await page.getByRole("button", { name: "Sign in" }).waitFor();
+  assert.deepEqual(strange, [], "requests to others, errors, dialogs, or what axe finds");
+
+  async function go(name) {
+    await page.getByRole("navigation").getByRole("link", { name, exact: true }).click();
+    await page.getByRole("heading", { name, exact: true }).first().waitFor();
+  }
+
+  async function fill(fields, button) {
+    for (const [label, value] of Object.entries(fields)) await page.getByLabel(label).fill(value);
+    await page.getByRole("button", { name: button, exact: true }).click();
+  }
+
+  // look has axe check the page and the contrast of both themes, that it fits a phone, and takes pictures.
+  async function look(name) {
+    for (const [colorScheme, width] of [["light", 1280], ["dark", 1280], ["light", 390]]) {
+      await page.emulateMedia({ colorScheme });
+      await page.setViewportSize({ width, height: 860 });
+      const axe = new AxeBuilder({ page });
+      if (colorScheme === "dark") axe.withRules(["color-contrast"]);
+      else axe.withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]);
+      const { violations } = width < 400 ? { violations: [] } : await axe.analyze();
+      for (const v of violations) {
+        const where = v.nodes.map((n) => n.html).join(" ").slice(0, 300);
+        strange.push(`${name}, ${colorScheme}, ${width} wide: ${v.id}: ${where}`);
+      }
+      const broad = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      if (broad > 0) strange.push(`${name} is ${broad} too broad for ${width}`);
+      if (shots) await page.screenshot({ path: join(shots, `${name}-${width}-${colorScheme}.png`) });
+    }
+    await page.setViewportSize({ width: 1280, height: 860 });
+  }
+}
