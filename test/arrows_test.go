@@ -65,7 +65,9 @@ var layers = []layer{
 		may:      "infra/fault infra/event infra/broker infra/broker/breaker infra/broker/internal/...",
 		tests:    "infra/broker/brokertest infra/broker/memory",
 	},
-	{packages: "infra/broker/open", may: "infra/fault infra/broker infra/broker/* infra/internal/..."},
+	{packages: "infra/broker/open", may: "infra/fault infra/broker infra/broker/* infra/internal/...",
+		tests: "infra/broker/open/aws"},
+	{packages: "infra/broker/open/aws", may: "infra/broker/open infra/broker/sqs"},
 	{packages: "infra/broker/brokertest", may: "infra/fault infra/event infra/broker"},
 	{
 		packages: "infra/broker/httpapi", may: "infra/fault infra/problem infra/broker infra/internal/...",
@@ -426,6 +428,20 @@ func TestRefusedArrows(t *testing.T) {
 	}
 }
 
+// The package for Lambda has no client of a broker or a cache that Lambda does not use, so that it stays below its limit.
+func TestLeanLambda(t *testing.T) {
+	for _, dep := range strings.Fields(goList(t, "-tags", "lambda", "-deps", module+"/cmd/lambda")) {
+		for _, heavy := range []string{
+			"github.com/redis/...", "github.com/twmb/...", "github.com/nats-io/...", "github.com/rabbitmq/...",
+			"github.com/aws/aws-sdk-go-v2/service/sqs/...", "github.com/aws/aws-sdk-go-v2/service/s3/...", "testing",
+		} {
+			if _, ok := match(heavy, dep); ok {
+				t.Errorf("cmd/lambda links %s", dep)
+			}
+		}
+	}
+}
+
 // A program that hosts one function links nothing that only a developer's command or a test needs, so that it is small
 // and quick to start.
 func TestLean(t *testing.T) {
@@ -436,7 +452,8 @@ func TestLean(t *testing.T) {
 				"github.com/nats-io/nats-server/...", "github.com/spf13/...",
 				"testing", "pgregory.net/...", "github.com/anishathalye/porcupine",
 				"infra/cli/...", "infra/host/local", "infra/simulate/...", "infra/broker/nats/embedded", "infra/broker/memory",
-				"infra/broker/httpapi", "infra/broker/conformance/...", "infra/broker/brokertest", "infra/store/storetest",
+				"infra/broker/httpapi", "infra/broker/open/aws", "infra/broker/sqs/...",
+				"infra/broker/conformance/...", "infra/broker/brokertest", "infra/store/storetest",
 				"infra/function/functiontest", "infra/event/golden", "infra/event/eventtest", "cmd/ebb/...", "test/...",
 			} {
 				if _, ok := match(heavy, dep); ok {

@@ -19,7 +19,6 @@ import (
 	"github.com/ebb-dev/ebb/infra/generate"
 	"github.com/ebb-dev/ebb/infra/proxy"
 	"github.com/ebb-dev/ebb/infra/ratelimit"
-	"github.com/ebb-dev/ebb/infra/ratelimit/redis"
 )
 
 // Name is the name of the function.
@@ -109,7 +108,7 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 	}
 	var limiter ratelimit.Limiter // without a Redis each process counts by itself
 	if set.Redis != "" {
-		if limiter, err = redis.Open(set.Redis); err != nil {
+		if limiter, err = openLimiter(set.Redis); err != nil {
 			return nil, fmt.Errorf("EBB_GATEWAY_REDIS: %w", err)
 		}
 	}

@@ -75,8 +75,11 @@ func (d *Driver) path(key string) (string, error) {
 // A file has the media type in its first line, and the data after it.
 
 // Put implements blob.Driver.
-func (d *Driver) Put(_ context.Context, key string, b blob.Blob) error {
+func (d *Driver) Put(ctx context.Context, key string, b blob.Blob) error {
 	path, err := d.path(key)
+	if err == nil {
+		err = ctx.Err()
+	}
 	if err != nil {
 		return err
 	}
@@ -144,8 +147,11 @@ func (d *Driver) Get(_ context.Context, key string, limit int64) (blob.Blob, err
 }
 
 // Delete implements blob.Driver.
-func (d *Driver) Delete(_ context.Context, key string) error {
+func (d *Driver) Delete(ctx context.Context, key string) error {
 	path, err := d.path(key)
+	if err == nil {
+		err = ctx.Err()
+	}
 	if err != nil {
 		return err
 	}

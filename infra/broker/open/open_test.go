@@ -8,6 +8,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/open"
+	_ "github.com/ebb-dev/ebb/infra/broker/open/aws"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 

@@ -15,6 +15,7 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/blob"
+	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/internal/delivery"
 	"github.com/ebb-dev/ebb/infra/broker/internal/eventqueue"
 	"github.com/ebb-dev/ebb/infra/broker/sqs/sns"
@@ -89,8 +90,9 @@ func (q *queue) take(ctx context.Context, received []types.Message) (out []event
 		e, err := sns.Decode(ctx, []byte(aws.ToString(r.Body)), q.driver.cfg.Blobs)
 		var gone *sns.Gone
 		if errors.As(err, &gone) {
-			result := gone.Result()
-			e, err, m.Refused = gone.Event, nil, &result
+			var result broker.Result
+			e, result = gone.Refused()
+			err, m.Refused = nil, &result
 		}
 		if err == nil {
 			e, _, err = delivery.CheckEvent(e, 2*(1<<20)) // of other programs

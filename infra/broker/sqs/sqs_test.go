@@ -37,7 +37,12 @@ func name() string { return fmt.Sprint("test-", names.Add(1)) }
 // blobs returns an empty store of blobs.
 func blobs(t testing.TB) *blob.Store {
 	t.Helper()
-	d, err := files.Open(files.Config{Dir: t.TempDir()})
+	dir, err := os.MkdirTemp("", "blobs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) }) // not t.TempDir: a broker that was killed may be writing
+	d, err := files.Open(files.Config{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}

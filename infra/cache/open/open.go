@@ -10,7 +10,6 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/cache"
 	"github.com/ebb-dev/ebb/infra/cache/memory"
-	"github.com/ebb-dev/ebb/infra/cache/redis"
 )
 
 // sizes of caches in memory, in MiB.
@@ -29,11 +28,7 @@ func Open(url string, now func() time.Time) (cache.Store, error) {
 		}
 		return memory.New(size, now), nil
 	case scheme == "redis" || scheme == "rediss" || scheme == "unix":
-		s, err := redis.Open(url)
-		if err != nil {
-			return nil, err
-		}
-		return s, nil
+		return openRedis(url)
 	}
 	return nil, errors.New("unknown scheme (use memory:, redis://, rediss:// or unix://)")
 }

@@ -31,6 +31,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-lambda-go/events"
 	awslambda "github.com/aws/aws-lambda-go/lambda"
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
@@ -51,7 +52,8 @@ type Config struct {
 	DeadLetter func(ctx context.Context, e ce.Event) error
 
 	// Decode returns the event of a message's body; nil: event.FromJSON. It is for messages that refer to their event,
-	// because that is too large for a message.
+	// because that is too large for a message. An error with the method Refused() (ce.Event, broker.Result) says that the
+	// event cannot be handled, such as one whose data is gone: it is a dead letter with that result.
 	Decode func(ctx context.Context, body []byte) (ce.Event, error)
 
 	Stream    bool                 // responses are streamed: the function URL has the invoke mode RESPONSE_STREAM
@@ -204,11 +206,18 @@ func (h *Host) Invoke(ctx context.Context, data json.RawMessage) (any, error) {
 		ctx, cancel = context.WithDeadline(ctx, end.Add(-h.cfg.Margin))
 		defer cancel()
 	}
-	defer h.flush(ctx)
 	var p payload
 	if err := json.Unmarshal(data, &p); err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "the invocation is not a JSON object")
 	}
+	out, err := h.invoke(ctx, data, p)
+	if _, streams := out.(*events.LambdaFunctionURLStreamingResponse); !streams { // it flushes when it ends
+		h.flush(ctx)
+	}
+	return out, err
+}
+
+func (h *Host) invoke(ctx context.Context, data json.RawMessage, p payload) (any, error) {
 	switch {
 	case p.RequestContext != nil && p.RequestContext.HTTP != nil:
 		return h.request(ctx, data)

@@ -9,8 +9,10 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,10 +20,12 @@ import (
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/host/lambda"
 	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
 // fake is an instance whose parts a test sets.
@@ -423,6 +427,99 @@ func TestDeadLetter(t *testing.T) {
 				t.Errorf("%s: got %q, want %q", name, got, want)
 			}
 		}
+	}
+}
+
+// gone is the error of an event whose data is not there any more.
+type gone struct{ e ce.Event }
+
+func (g gone) Error() string { return "gone" }
+
+func (g gone) Refused() (ce.Event, broker.Result) {
+	return g.e, broker.Result{Status: http.StatusGone, Message: "its data is gone"}
+}
+
+// An event whose data is gone is a dead letter that says so, and the function does not get it. Without a sink, and when
+// the data cannot be read just now, it waits, and so do those behind it.
+func TestDataGone(t *testing.T) {
+	for name, c := range map[string]struct {
+		sink           bool
+		err            func(ce.Event) error
+		failures, seen []string
+	}{
+		"gone":         {true, func(e ce.Event) error { return gone{e} }, nil, []string{"2", "3"}},
+		"without sink": {false, func(e ce.Event) error { return gone{e} }, []string{"m1", "m2"}, []string{"3"}},
+		"away": {true, func(ce.Event) error { return fault.New(fault.Unavailable, "away") }, []string{"m1", "m2"},
+			[]string{"3"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var seen []string
+			var dead []ce.Event
+			cfg := lambda.Config{Decode: func(_ context.Context, body []byte) (ce.Event, error) {
+				e, err := event.FromJSON(body)
+				if e.ID() == "1" {
+					err = c.err(e)
+				}
+				return e, err
+			}}
+			if c.sink {
+				cfg.DeadLetter = func(_ context.Context, e ce.Event) error { dead = append(dead, e); return nil }
+			}
+			const q = "inventory.fifo"
+			got := failures(t, host(&fake{receive: failing(&seen, nil)}, cfg),
+				message(q, "m1", "a", structured("1", "a"), 1), message(q, "m2", "a", structured("2", "a"), 1),
+				message(q, "m3", "b", structured("3", "b"), 1),
+			)
+			same(t, "failures", got, c.failures...)
+			same(t, "seen", seen, c.seen...)
+			if name == "gone" && (len(dead) != 1 || event.Extension(dead[0], broker.ErrorData) != "its data is gone" ||
+				event.Extension(dead[0], broker.ErrorCode) != "410") {
+				t.Errorf("got the dead letters %v", dead)
+			}
+		})
+	}
+}
+
+// What a streamed response has recorded is exported before the response has ended: the sandbox is frozen then.
+func TestStreamFlushes(t *testing.T) {
+	var mu sync.Mutex
+	var exported strings.Builder
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		exported.Write(body)
+	}))
+	defer collector.Close()
+	watch, err := telemetry.Start(t.Context(), telemetry.Config{Service: "x", Log: io.Discard, Lookup: config.Map(
+		map[string]string{
+			"OTEL_EXPORTER_OTLP_ENDPOINT": collector.URL, "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
+			"OTEL_METRIC_EXPORT_INTERVAL": "3600000",
+		},
+	)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watch.Shutdown(context.Background())
+	f := &fake{serve: func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "one")
+		watch.DeadLettered("recorded-while-streaming")
+	}}
+	data, err := json.Marshal(request(http.MethodGet, "/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := host(f, lambda.Config{Stream: true, Telemetry: watch}).Invoke(t.Context(), data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(out.(io.Reader)); err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if !strings.Contains(exported.String(), "recorded-while-streaming") {
+		t.Error("it was not exported when the response had ended")
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"mime"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -176,8 +177,10 @@ type Gone struct {
 // Error implements error.
 func (g *Gone) Error() string { return g.Cause }
 
-// Result returns the answer to a delivery of the event: it has failed for good.
-func (g *Gone) Result() broker.Result { return broker.Result{Status: 410, Message: g.Cause} }
+// Refused returns the event, and the answer to its delivery: it has failed for good.
+func (g *Gone) Refused() (ce.Event, broker.Result) {
+	return g.Event, broker.Result{Status: http.StatusGone, Message: g.Cause}
+}
 
 // Decode returns the event of a message's body: a CloudEvent in JSON, or the notification of SNS that has one. Data in
 // the store of blobs is read; nil: there is none. An error is *Gone when that data does not exist or is not what was
