@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -144,7 +145,7 @@ func TestDeploy(t *testing.T) {
 	}
 	defer log.Close()
 	p := &platform{
-		t: t, address: server.Listener.Addr().String(), program: unpack(t, "../../bin/lambda-amd64.zip"), log: log,
+		t: t, address: server.Listener.Addr().String(), program: unpack(t, "../../bin/lambda-"+runtime.GOARCH+".zip"), log: log,
 		sandboxes: map[string]*sandbox{}, every: *killed,
 	}
 	private, public := authtest.Keys(t)
