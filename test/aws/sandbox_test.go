@@ -322,4 +322,22 @@ func (p *platform) call(
 	return json.Unmarshal(text, out)
 }
 
+// logged collects what sandboxes write.
+type logged struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 func last(arn string) string { return arn[strings.LastIndexByte(arn, ':')+1:] }
