@@ -61,11 +61,12 @@ type Gateway struct {
 	limits      limits
 	caches      *caches
 	prewarmer   discovery.Prewarmer // nil: functions start in no time
+	copies      chan struct{}       // has an element for each copy of a request that is under way
 	handle      Handler
 	rpc         *calls // nil: no function has an RPC service
 
 	guarding sync.Mutex
-	guards   map[string]*guard // by the name of the operation
+	guards   map[string]*guard // by the function and the name of the operation
 }
 
 var _ http.Handler = (*Gateway)(nil)
@@ -82,7 +83,7 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	g := &Gateway{cfg: cfg, functions: map[string]Handler{}}
+	g := &Gateway{cfg: cfg, functions: map[string]Handler{}, copies: make(chan struct{}, maxMirrored)}
 	g.prewarmer, _ = cfg.Discovery.(discovery.Prewarmer)
 	g.limits = limits{shared: cfg.Limiter, local: memory.New(cfg.Now), now: cfg.Now}
 	g.caches = newCaches(cfg)
@@ -116,8 +117,10 @@ func (g *Gateway) chain() []Middleware {
 		g.logAccess,
 		g.recoverPanics,
 		checkSyntax,
+		checkHost,
 		forwarded,
 		ownTimeout,
+		readVersion,
 		match,
 		g.cors,
 		redirects,
@@ -125,6 +128,7 @@ func (g *Gateway) chain() []Middleware {
 		g.countRunning,
 		g.authorize,
 		g.limitRate,
+		choose,
 		limitBody,
 		g.trace,
 		compress,

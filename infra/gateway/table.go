@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/ebb-dev/ebb/infra/internal/strictyaml"
@@ -18,9 +17,11 @@ import (
 type table struct {
 	tree      node
 	root      pathItem // of the path /
-	redirects map[string]redirect
+	redirects []redirect
 	events    map[string][]invalidation // by their types
 	proxies   []prefix                  // whose header fields about the client count; none: those with a private address
+	hosts     []string                  // that requests may be sent to; none: any
+	versions  versions
 
 	clientField string // in which the proxies tell the address of the client
 }
@@ -29,7 +30,10 @@ type table struct {
 type environment struct {
 	Proxies    []prefix             `json:"proxies"`
 	ClientIn   string               `json:"client_in"` // of clientFields; "": the first
+	Hosts      []string             `json:"hosts"`
 	Redirects  []redirect           `json:"redirects"`
+	Versions   versions             `json:"versions"`
+	Upstreams  map[string][]address `json:"upstreams"`
 	Defaults   policy.Policy        `json:"defaults"`
 	Operations map[string]operation `json:"operations" strict:"known"`
 }
@@ -39,6 +43,7 @@ type operation struct {
 	Access  string   `json:"access"`
 	Roles   []string `json:"roles"`
 	MaxBody int64    `json:"max_body"`
+	Hosts   []string `json:"hosts"` // that requests for the operation are sent to; none: any
 	policy.Policy
 }
 
@@ -96,6 +101,9 @@ func (g *Gateway) read(file string, document []byte) (*table, error) {
 	env.checkShared(doc)
 	env.checkCaches(declared, g.cfg.Events, doc)
 	checkRedirects(env.Redirects, doc)
+	checkHosts(env.Hosts, "hosts", doc)
+	env.Versions.check(declared, doc)
+	g.checkUpstreams(env, doc)
 	if env.ClientIn != "" && (!slices.Contains(clientFields, env.ClientIn) || len(env.Proxies) == 0) {
 		doc.Report("client_in", "want "+strings.Join(clientFields, " or ")+", and proxies that write it")
 	}
@@ -103,7 +111,9 @@ func (g *Gateway) read(file string, document []byte) (*table, error) {
 	if err := doc.Err(); err != nil {
 		return nil, err
 	}
-	return g.build(env)
+	t, err := g.build(env)
+	g.forget(env)
+	return t, err
 }
 
 // apply returns a route with the access, limits and policy of this environment.
@@ -164,18 +174,14 @@ func (e environment) checkCaches(declared map[string]manifest.Route, consumed []
 func (g *Gateway) checkTargets(env environment, declared map[string]manifest.Route, doc *strictyaml.Document) {
 	for _, key := range slices.Sorted(maps.Keys(env.Operations)) {
 		o, field := env.Operations[key], "operations."+key
-		check := func(name, function string) {
-			if err := g.checkName(function); err != nil && function != "" {
-				doc.Report(field+"."+name+".function", fmt.Sprintf("there is no function called %q", function))
+		checkHosts(o.Hosts, field+".hosts", doc)
+		g.checkSplit(env, o, reporter(doc, field))
+		if m := o.Mirror; m != nil {
+			if m.Function != "" && !g.isTarget(m.Function, env) {
+				doc.Report(field+".mirror.function", noFunction(m.Function))
 			}
-		}
-		for i, s := range o.Split {
-			check("split["+strconv.Itoa(i)+"]", s.Function)
-		}
-		if o.Mirror != nil {
-			check("mirror", o.Mirror.Function)
-			if d, known := declared[key]; known && !d.Safe() {
-				doc.Report(field+".mirror", "want an operation that only reads: a copy would do it twice")
+			if d, known := declared[key]; known && !d.Safe() && !m.Writes {
+				doc.Report(field+".mirror", "want an operation that only reads, or writes: true: a copy does it twice")
 			}
 		}
 	}
@@ -253,11 +259,8 @@ func bodyLimit(r manifest.Route) int64 {
 // build returns the routes of the functions, of the compositions and of the gateway itself.
 func (g *Gateway) build(env environment) (*table, error) {
 	t := &table{
-		redirects: map[string]redirect{}, events: map[string][]invalidation{}, proxies: env.Proxies,
-		clientField: env.ClientIn,
-	}
-	for _, r := range env.Redirects {
-		t.redirects[r.From] = r
+		redirects: env.Redirects, events: map[string][]invalidation{}, proxies: env.Proxies, clientField: env.ClientIn,
+		hosts: env.Hosts, versions: env.Versions,
 	}
 	var errs []error
 	for _, d := range g.cfg.System.Functions {

@@ -443,11 +443,12 @@ func poison(t *testing.T, p *platform, c *shop.Client) {
 // behind asks for what the gateway serves.
 func behind(t *testing.T, c *shop.Client) {
 	var document struct{ Openapi string }
-	if err := c.Do(t.Context(), http.MethodGet, "/openapi.json", "", nil, &document); err != nil || document.Openapi == "" {
+	err := c.Do(t.Context(), http.MethodGet, "/openapi.json", "", nil, &document)
+	if err != nil || document.Openapi == "" {
 		t.Errorf("the document: got %v, %v", document, err)
 	}
 	var refused *shop.Status
-	err := c.Do(t.Context(), http.MethodGet, "/api/nothing/here", "", nil, nil)
+	err = c.Do(t.Context(), http.MethodGet, "/api/nothing/here", "", nil, nil)
 	if !errors.As(err, &refused) || refused.Code != http.StatusNotFound || !strings.Contains(refused.Body, "title") {
 		t.Errorf("a path that nothing serves: got %v", err)
 	}
