@@ -428,7 +428,7 @@ func TestRefusedArrows(t *testing.T) {
 	}
 }
 
-// The package for Lambda has no client of a broker or a cache that Lambda does not use, so that it stays below its limit.
+// The package for Lambda has no client of a broker or a cache that Lambda does not use: it stays below its limit.
 func TestLeanLambda(t *testing.T) {
 	for _, dep := range strings.Fields(goList(t, "-tags", "lambda", "-deps", module+"/cmd/lambda")) {
 		for _, heavy := range []string{

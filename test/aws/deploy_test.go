@@ -194,8 +194,8 @@ func TestDeploy(t *testing.T) {
 		}
 	}()
 	p := &platform{
-		t: t, address: server.Listener.Addr().String(), program: unpack(t, "../../bin/lambda-"+runtime.GOARCH+".zip"), log: log,
-		sandboxes: map[string]*sandbox{}, every: *killed,
+		t: t, address: server.Listener.Addr().String(), log: log, sandboxes: map[string]*sandbox{}, every: *killed,
+		program: unpack(t, "../../bin/lambda-"+runtime.GOARCH+".zip"),
 	}
 	private, public := authtest.Keys(t)
 	for variable, value := range map[string]string{
