@@ -142,6 +142,13 @@ func (p *platform) respond(function string) bool {
 	return false
 }
 
+// figures returns how many sandboxes were killed, and how long processes took to start, sorted.
+func (p *platform) figures() (lost int, inits []time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lost, slices.Sorted(slices.Values(p.inits))
+}
+
 // begin returns the sandbox of a function for a batch; another one when the last has ended.
 func (p *platform) begin(function string) (*sandbox, error) {
 	p.mu.Lock()
