@@ -149,6 +149,13 @@ consul: ## Build Consul's agent into bin/consul unless it is there (some 14 minu
 	@[ -x bin/consul ] || .ci/consul
 	$(GO) test ./infra/discovery/consul -run '^TestAgent$$' -count 1 -v -agent $(CURDIR)/bin/consul
 
+bin/h2spec:
+	CGO_ENABLED=0 GOBIN=$(CURDIR)/bin $(GO) install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
+
+.PHONY: h2spec
+h2spec: bin/h2spec ## Compare the gateway with a bare server of Go by h2spec: the cases of HTTP/2 that they fail are the same (a minute)
+	$(GO) test ./infra/gateway -run '^TestH2spec$$' -count 1 -v -h2spec $(CURDIR)/bin/h2spec
+
 .PHONY: fuzz
 fuzz: ## Fuzz every decoder for FUZZTIME each: 1m, or 5000x for a number of inputs
 	@GO="$(GO)" .ci/fuzz $(FUZZTIME)
@@ -159,8 +166,12 @@ crash: ## Kill the process ROUNDS times during ORDERS orders, and audit
 
 .PHONY: brokers
 brokers: ORDERS = 500
-brokers: ## Kill each broker while the shop has ORDERS orders, and audit: RabbitMQ, Redis, Kafka by its fake, NATS outside
+brokers: bin/kumo ## Kill each broker while the shop has ORDERS orders, and audit: RabbitMQ, Redis, Kafka (fake), NATS outside, SQS (cut off)
 	$(GO) test ./test/brokers -run '^TestOrdersSurviveTheBroker$$' -count 1 -timeout 0 -v -orders $(ORDERS) -kills 5
+
+.PHONY: matrix
+matrix: bin/kumo ## Run the suites of brokers and write docs/conformance.md: which sentence holds with which broker (some minutes)
+	$(GO) run ./test/matrix
 
 .PHONY: power
 power: ROUNDS = 100

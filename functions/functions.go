@@ -13,6 +13,7 @@ import (
 	"github.com/ebb-dev/ebb/functions/gateway"
 	"github.com/ebb-dev/ebb/functions/notifications"
 	"github.com/ebb-dev/ebb/functions/users"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/generate"
 	"github.com/ebb-dev/ebb/infra/system"
 )
@@ -21,6 +22,7 @@ import (
 type addition struct {
 	functions []system.Definition
 	parts     []gateway.Part // of GET /api/me
+	cached    []event.Typed  // after which the gateway invalidates stored answers
 	letters   []notifications.Letter
 	seed      func(context.Context, system.Caller) error
 }
@@ -42,7 +44,7 @@ func System() system.System {
 			{Name: "archive", New: archive.New},
 			{Name: "clock", New: clock.New},
 			{Name: "flags", New: flags.New},
-			{Name: "gateway", New: gateway.Config{Documents: documents, Parts: shop.parts}.New},
+			{Name: "gateway", New: gateway.Config{Documents: documents, Parts: shop.parts, Events: shop.cached}.New},
 		}, shop.functions),
 		Events: events.Types(),
 		Seed:   shop.seed,

@@ -6,12 +6,14 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/catalog"
 	"github.com/ebb-dev/ebb/functions/gateway"
 	"github.com/ebb-dev/ebb/functions/inventory"
 	"github.com/ebb-dev/ebb/functions/orders"
 	"github.com/ebb-dev/ebb/functions/payments"
 	"github.com/ebb-dev/ebb/functions/views"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/system"
 )
 
@@ -30,6 +32,7 @@ func init() {
 			{Name: "orders", Path: "/api/orders"},
 			{Name: "views", Path: "/api/views/orders"},
 		},
+		cached:  []event.Typed{events.ProductChanged},
 		letters: letters,
 		seed:    addSamples,
 	}

@@ -147,7 +147,7 @@ var layers = []layer{
 		tests: "infra/function/functiontest infra/store/memory infra/telemetry",
 	},
 	{
-		packages: "infra/generate", may: "infra/event infra/manifest infra/store/firestore/layout",
+		packages: "infra/generate", may: "infra/auth infra/event infra/manifest infra/store/firestore/layout",
 		tests: "infra/function infra/store",
 	},
 	{packages: "infra/generate/clients", outside: "none"},
@@ -175,7 +175,7 @@ var layers = []layer{
 		packages: "infra/host/lambda", may: kit + " infra/host",
 		tests: "infra/function infra/store/memory infra/store/sqlite",
 	},
-	{packages: "infra/host/internal/settings", may: kit + " infra/function infra/broker/knative"},
+	{packages: "infra/host/internal/settings", may: kit + " infra/auth/oidc infra/function infra/broker/knative"},
 	{
 		packages: "infra/host/lambdarun",
 		may: kit + " infra/function infra/host/internal/settings infra/host/lambda infra/host/memlimit infra/system" +
@@ -189,7 +189,7 @@ var layers = []layer{
 	},
 	{
 		packages: "infra/host/local",
-		may: kit + " infra/function infra/host infra/httpserver infra/system infra/internal/..." +
+		may: kit + " infra/auth/oidc infra/function infra/host infra/httpserver infra/system infra/internal/..." +
 			" infra/broker/nats infra/broker/nats/embedded infra/store/sqlite",
 	},
 	{packages: "infra/scaffold"},
@@ -432,7 +432,7 @@ func TestRefusedArrows(t *testing.T) {
 func TestLeanLambda(t *testing.T) {
 	for _, dep := range strings.Fields(goList(t, "-tags", "lambda", "-deps", module+"/cmd/lambda")) {
 		for _, heavy := range []string{
-			"github.com/redis/...", "github.com/twmb/...", "github.com/nats-io/...", "github.com/rabbitmq/...",
+			"github.com/redis/...", "github.com/twmb/franz-go/...", "github.com/nats-io/...", "github.com/rabbitmq/...",
 			"github.com/aws/aws-sdk-go-v2/service/sqs/...", "github.com/aws/aws-sdk-go-v2/service/s3/...", "testing",
 		} {
 			if _, ok := match(heavy, dep); ok {

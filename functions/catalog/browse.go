@@ -3,24 +3,38 @@ package catalog
 import (
 	"context"
 	"net/http"
+	"time"
 
+	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/httprequest"
+	"github.com/ebb-dev/ebb/infra/policy"
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
 var (
 	listProducts = function.Operation{
 		Method: http.MethodGet, Path: "/api/products", Access: function.Public, Summary: "List products",
-		Description: "In the order in which they were added.",
+		Description: "In the order in which they were added.", Policy: stored(""),
 	}
 	getProduct = function.Operation{
 		Method: http.MethodGet, Path: "/api/products/{id}", Access: function.Public, Summary: "Show a product",
 		Description: "With If-None-Match, 304 when the product's ETag is one of those given.",
-		Statuses:    []int{http.StatusNotModified},
+		Statuses:    []int{http.StatusNotModified}, Policy: stored("id"),
 	}
 )
+
+// stored has the gateway store answers until a product changes: that of the parameter, or any one without a parameter.
+// The time is for events that are lost, and for gateways that do not share a cache.
+func stored(parameter string) policy.Policy {
+	return policy.Policy{Cache: &policy.Cache{
+		TTL:                 policy.Duration(10 * time.Second),
+		StaleIfError:        policy.Duration(time.Minute),
+		InvalidatedBy:       []string{"POST /api/products", "PATCH /api/products/{id}", "DELETE /api/products/{id}"},
+		InvalidatedByEvents: []policy.CacheEvent{{Type: events.ProductChanged.Name(), Subject: parameter}},
+	}}
+}
 
 type listInput struct{ function.Paging }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/balance"
 	"github.com/ebb-dev/ebb/infra/cache/open"
 	"github.com/ebb-dev/ebb/infra/discovery/dns"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/gateway"
 	"github.com/ebb-dev/ebb/infra/gateway/policyfile"
@@ -35,6 +36,9 @@ type Config struct {
 	// Parts are the members of GET /api/me, which is not served if there are none. A part whose path no function serves
 	// is left out.
 	Parts []Part
+
+	// Events are the types of events by which policies may have stored answers invalidated. The gateway consumes them.
+	Events []event.Typed
 }
 
 // settings are what a team may want to change without a new build.
@@ -120,12 +124,13 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 	g, err := gateway.New(gateway.Config{
 		System: env.System(), Discovery: directory, Transport: transport, Authenticator: env.Authenticator,
 		Telemetry: env.Telemetry, Logger: env.Logger, Documents: c.Documents, Compositions: c.compositions(),
-		Origins: set.Origins, Limiter: limiter, Cache: answers, Now: env.Now, AccessLog: access, Balance: set.balance,
+		Origins: set.Origins, Limiter: limiter, Cache: answers, Events: c.names(), Now: env.Now, AccessLog: access,
+		Balance: set.balance,
 	})
 	if err != nil {
 		return nil, err
 	}
-	h, err := configured(g, set, env.Logger)
+	h, err := configured(served{g, c.Events}, set, env.Logger)
 	if err != nil {
 		return nil, fmt.Errorf("EBB_GATEWAY_POLICY: %w", err)
 	}
@@ -133,9 +138,26 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 	return f, nil
 }
 
+// names returns the names of the types of events.
+func (c Config) names() (all []string) {
+	for _, t := range c.Events {
+		all = append(all, t.Info().Name)
+	}
+	return all
+}
+
+// served is a gateway with the events that it consumes.
+type served struct {
+	*gateway.Gateway
+	events []event.Typed
+}
+
+// Consumes is for function.Handler.
+func (s served) Consumes() []event.Typed { return s.events }
+
 // configured returns the gateway with the policies of the file that the settings name. It watches the file while the
 // function runs.
-func configured(g *gateway.Gateway, set settings, log *slog.Logger) (http.Handler, error) {
+func configured(g served, set settings, log *slog.Logger) (http.Handler, error) {
 	if set.Policy == "" {
 		return g, nil
 	}
@@ -144,7 +166,7 @@ func configured(g *gateway.Gateway, set settings, log *slog.Logger) (http.Handle
 		return nil, err
 	}
 	return struct {
-		*gateway.Gateway
+		served
 		*policyfile.File
 	}{g, file}, nil
 }

@@ -13,11 +13,14 @@ import (
 	"testing"
 	"time"
 
+	ce "github.com/cloudevents/sdk-go/v2/event"
+
 	"github.com/ebb-dev/ebb/functions/gateway"
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/discovery/static"
+	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/generate"
 	"github.com/ebb-dev/ebb/infra/host"
@@ -330,7 +333,41 @@ func TestCache(t *testing.T) {
 	}
 }
 
-// The gateway consumes and emits nothing and stores nothing, and declares its settings.
+// changed is a type of event of the product.
+var changed = event.AccessRevoked
+
+// The gateway consumes the events of the product that invalidate stored answers, without a database.
+func TestEvents(t *testing.T) {
+	cfg := gateway.Config{Events: []event.Typed{changed}}
+	for _, policies := range []bool{false, true} { // with a file of policies too
+		settings := map[string]string{}
+		if policies {
+			settings["EBB_GATEWAY_POLICY"] = filepath.Join(t.TempDir(), "policy.yaml")
+			if err := os.WriteFile(settings["EBB_GATEWAY_POLICY"], []byte("{}"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f, err := cfg.New(function.Env{Lookup: config.Map(settings), Discovery: static.Discovery{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := f.Instance().Declaration()
+		if len(d.Consumes) != 1 || d.Consumes[0] != changed.Name() || d.Trigger == nil || len(d.Collections) > 0 {
+			t.Errorf("got %+v", d.Function)
+		}
+		e := ce.New()
+		e.SetID("1")
+		e.SetSource("/test")
+		e.SetType(changed.Name())
+		for _, r := range f.Instance().Receive(t.Context(), []ce.Event{e}) {
+			if !r.OK() {
+				t.Errorf("got %+v", r)
+			}
+		}
+	}
+}
+
+// Without events the gateway consumes and emits nothing and stores nothing, and declares its settings.
 func TestDeclaration(t *testing.T) {
 	d, err := function.Declare(product.New)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker"
 	flags "github.com/ebb-dev/ebb/infra/flag/provider"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
@@ -88,11 +89,13 @@ func declare(f *function.Function, driver func(sandbox.Memory) provider.Provider
 	s.notifier, _ = s.provider.(provider.Notifier)
 	s.declareCalls(f)
 	function.Serve(f, function.Operation{
-		Method: http.MethodGet, Path: "/api/payments/{id}", Summary: "Show the payment of an order",
+		Method: http.MethodGet, Path: "/api/payments/{id}", Owner: manifest.OwnerHidden,
+		Summary:     "Show the payment of an order",
 		Description: "For the customer who pays and for admins; 404 for others.",
 	}, s.get)
 	function.Serve(f, function.Operation{
-		Method: http.MethodGet, Path: "/api/payments", Summary: "List your payments", Person: "customer_id",
+		Method: http.MethodGet, Path: "/api/payments", Owner: manifest.OwnerDenied,
+		Summary: "List your payments", Person: "customer_id",
 		Description: "The newest first.", Errors: []int{http.StatusForbidden},
 	}, s.list)
 	function.Serve(f, function.Operation{

@@ -18,6 +18,9 @@ type claims struct {
 	Session string   `json:"sid,omitempty"`
 
 	Other map[string]string `json:"-"` // claims that are text
+
+	mapped bool           // the roles are read from all, and the roles claim may be anything
+	all    map[string]any // as they were decoded
 }
 
 // maxClaim is how many bytes a claim has at most that is made available.
@@ -30,10 +33,18 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 		return errUnclear
 	}
 	type plain claims
+	var into any = (*plain)(c)
+	if c.mapped {
+		into = &struct {
+			*jwt.RegisteredClaims
+			Session *string `json:"sid"`
+		}{&c.RegisteredClaims, &c.Session}
+	}
 	var all map[string]any
-	if err := errors.Join(json.Unmarshal(b, (*plain)(c)), json.Unmarshal(b, &all)); err != nil {
+	if err := errors.Join(json.Unmarshal(b, into), json.Unmarshal(b, &all)); err != nil {
 		return err
 	}
+	c.all = all
 	for name, value := range all {
 		switch name {
 		case "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "sid", "roles":

@@ -29,6 +29,13 @@ type VerifierConfig struct {
 	Issuer, Audience string
 	Clock            func() time.Time // nil: time.Now
 	Algorithms       []string         // of EdDSA, ES256, RS256, PS256; none: EdDSA
+
+	// Subjects is put before the sub claim, so that subjects of two issuers are never the same.
+	Subjects string
+
+	// Roles returns the roles that the claims of a token give; nil: those of the roles claim, which must be a list of
+	// texts then. It must not change the claims.
+	Roles func(claims map[string]any) []string
 }
 
 // Verifier verifies tokens with public keys. A signature costs some 50 µs, so it caches accepted tokens, a limited
@@ -38,6 +45,9 @@ type Verifier struct {
 	parser *jwt.Parser
 	clock  func() time.Time
 	cache  *cache
+
+	subjects string
+	roles    func(claims map[string]any) []string
 }
 
 // fits has the kind of key of each algorithm (RFC 7518 section 3.1, RFC 8037 section 3.1). No algorithm takes a byte
@@ -65,9 +75,7 @@ func NewVerifier(c VerifierConfig) (*Verifier, error) {
 		return nil, fmt.Errorf("token verifier: %w", err)
 	}
 	return &Verifier{
-		keys:  keys,
-		clock: c.Clock,
-		cache: newCache(),
+		keys: keys, clock: c.Clock, cache: newCache(), subjects: c.Subjects, roles: c.Roles,
 		parser: jwt.NewParser(
 			jwt.WithValidMethods(slices.Clone(c.Algorithms)),
 			jwt.WithIssuer(c.Issuer),
@@ -120,17 +128,20 @@ func (v *Verifier) Verify(token string) (Principal, error) {
 	if len(token) > maxToken {
 		return Principal{}, fault.New(fault.Unauthenticated, "the token is longer than %d bytes", maxToken)
 	}
-	var c claims
+	c := claims{mapped: v.roles != nil}
 	if _, err := v.parser.ParseWithClaims(token, &c, v.keyFor); err != nil {
 		return Principal{}, refuse(err, explain(err, &c))
 	}
 	p := Principal{
-		Subject:   c.Subject,
+		Subject:   v.subjects + c.Subject,
 		Roles:     c.Roles,
 		TokenID:   c.ID,
 		ExpiresAt: c.ExpiresAt.UTC(),
 		Session:   c.Session,
 		Claims:    c.Other,
+	}
+	if v.roles != nil {
+		p.Roles = v.roles(c.all)
 	}
 	if c.IssuedAt != nil {
 		p.IssuedAt = c.IssuedAt.UTC()

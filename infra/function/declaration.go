@@ -43,7 +43,7 @@ func (f *Function) databaseSchema() store.Schema {
 	if len(f.migrating()) > 0 {
 		schema = append(schema, migrations.Spec())
 	}
-	if f.checksRevocations() {
+	if f.checksRevocations() || f.revokes() {
 		schema = append(schema, expiring(revokedName, store.Expiry{Field: "expires"}))
 	}
 	return schema
@@ -125,7 +125,11 @@ func (f *Function) manifest() manifest.Function {
 // types returns every event type that the function names, sorted by name.
 func (f *Function) types() []*event.Info {
 	all := event.Catalogue{}
-	if f.subscribed() {
+	if f.receiver != nil {
+		for _, t := range f.receiver.Consumes() {
+			all[t.Info().Name] = t.Info()
+		}
+	} else if f.subscribed() {
 		all[event.ClockSwept.Name()] = event.ClockSwept.Info()
 	}
 	if f.hasPersonKeys() {
@@ -149,7 +153,7 @@ func sortedKeys[V any](m map[string]V) []string {
 
 // subscribed reports whether the function consumes events. One that emits consumes the clock's sweep.
 func (f *Function) subscribed() bool {
-	return f.namesEvents() || f.checksRevocations() || f.hasPersonKeys()
+	return f.namesEvents() || f.checksRevocations() || f.hasPersonKeys() || f.receiver != nil
 }
 
 // namesEvents reports whether the function itself declares that it consumes or emits events.
@@ -160,6 +164,14 @@ func (f *Function) namesEvents() bool {
 func (f *Function) consumes() []string {
 	if f.any != nil {
 		return []string{"*"}
+	}
+	if f.receiver != nil {
+		var types []string
+		for _, t := range f.receiver.Consumes() {
+			types = append(types, t.Info().Name)
+		}
+		slices.Sort(types)
+		return slices.Compact(types)
 	}
 	types := append(slices.Collect(maps.Keys(f.subscriptions)), event.ClockSwept.Name())
 	if f.checksRevocations() {

@@ -31,6 +31,7 @@ type Function struct {
 	mux            *http.ServeMux
 	api            huma.API
 	http           http.Handler // in place of operations
+	receiver       receiver     // in place of subscriptions: http, where it consumes events
 	openAPI        []byte       // of http
 	subscriptions  map[string]subscription
 	any            handler
@@ -108,8 +109,25 @@ func Deliver(f *Function, t broker.Tuning) { f.delivery = t }
 
 // Handler makes h the whole HTTP side of the function: no request is authenticated and no unit of work begun for it. It
 // is for gateways, which do their own checks. openAPI describes what h serves; nil: nothing is described. When h has
-// the methods Start and Stop of host.Instance, they are called with those of the function.
-func Handler(f *Function, h http.Handler, openAPI []byte) { f.http, f.openAPI = h, openAPI }
+// the methods Start and Stop of host.Instance, they are called with those of the function. When it has the methods
+//
+//	Consumes() []event.Typed
+//	Receive(ctx context.Context, events []ce.Event) []broker.Result
+//
+// the function consumes the events of these types, and h gets them as they come, without a unit of work and an inbox:
+// an event may come twice, and in any order.
+func Handler(f *Function, h http.Handler, openAPI []byte) {
+	f.http, f.openAPI = h, openAPI
+	if r, ok := h.(receiver); ok && len(r.Consumes()) > 0 {
+		f.receiver = r
+	}
+}
+
+// receiver is a handler that consumes events by itself.
+type receiver interface {
+	Consumes() []event.Typed
+	Receive(ctx context.Context, events []ce.Event) []broker.Result
+}
 
 // Collection declares a collection of the function's own database. When the function has several and emits facts, the
 // one whose documents the facts are about is declared with store.Entity, so that the facts have a sequence.

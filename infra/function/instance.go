@@ -121,7 +121,11 @@ func (i instance) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // that only the event that is to blame fails. When half of the time until the deadline of ctx has passed, the events
 // that were handled are committed and the others are skipped, so that a backlog of slow events gets on.
 func (i instance) Receive(ctx context.Context, events []ce.Event) []broker.Result {
-	return i.receive(telemetry.WithFunction(ctx, i.name), events, map[string]bool{})
+	ctx = telemetry.WithFunction(ctx, i.name)
+	if i.receiver != nil {
+		return i.handOver(ctx, events)
+	}
+	return i.receive(ctx, events, map[string]bool{})
 }
 
 // Tick implements host.Instance. It fails when the work is done and its events could not be published; the next tick

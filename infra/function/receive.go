@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
@@ -337,6 +338,36 @@ func (f *Function) recovered(ctx context.Context, tx *Tx, h handler, e ce.Event)
 }
 
 // observe counts a delivery, and logs one that failed.
+// handOver gives events to the handler that consumes them by itself.
+func (f *Function) handOver(ctx context.Context, events []ce.Event) []broker.Result {
+	begin := f.env.Now()
+	results := make([]broker.Result, len(events))
+	known := f.consumes()
+	var own []ce.Event
+	var at []int
+	for i, e := range events {
+		if e.Context == nil || event.Valid(e) != nil || !slices.Contains(known, e.Type()) {
+			results[i] = broker.ResultOf(fault.New(fault.Invalid, "this is no event that function %s consumes", f.name))
+			continue
+		}
+		own, at = append(own, e), append(at, i)
+	}
+	if len(own) > 0 {
+		for n, result := range f.receiver.Receive(ctx, own) {
+			results[at[n]] = result
+		}
+	}
+	took := f.env.Now().Sub(begin)
+	for i, e := range events {
+		var err error
+		if !results[i].OK() {
+			err = fault.New(fault.Unavailable, "%s", results[i].Message)
+		}
+		f.observe(ctx, e, results[i], took, err)
+	}
+	return results
+}
+
 func (f *Function) observe(ctx context.Context, e ce.Event, res broker.Result, took time.Duration, err error) {
 	if res.Skipped || e.Context == nil {
 		return

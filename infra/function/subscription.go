@@ -138,7 +138,7 @@ func (f *Function) label(eventType string) string {
 	if _, ok := f.subscriptions[eventType]; ok || f.emits[eventType] != nil || kit {
 		return eventType
 	}
-	if f.any != nil {
+	if f.any != nil || f.receiver != nil {
 		if _, known := f.systemTypes()[eventType]; known {
 			return eventType
 		}

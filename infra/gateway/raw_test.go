@@ -116,6 +116,20 @@ func TestSmuggling(t *testing.T) {
 		{"a blank before the colon", post + "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n" + last, nil, nil},
 		{"a tab before the value", post + "Transfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n" + last, nil, nil},
 		{"two lengths", post + "Content-Length: 1\r\nContent-Length: 2\r\n\r\nbb" + last, nil, nil},
+		{"the same length twice", post + "Content-Length: 1\r\nContent-Length: 1\r\n\r\nb" + last,
+			[]int{200, 200}, []string{first + "b", second}},
+		{"lines that end in a bare LF", "POST /api/a HTTP/1.1\nHost: x\nContent-Length: 1\n\nb", nil, nil},
+		{"a bare LF within a field", post + "X-A: b\nContent-Length: 5\r\nContent-Length: 1\r\n\r\nb", nil, nil},
+		{"TE.TE with a comma", post + "Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n" + last, nil, nil},
+		{"TE.TE in another case",
+			post + "Transfer-Encoding: xchunked\r\ntransfer-encoding: CHUNKED\r\n\r\n0\r\n\r\n", nil, nil},
+		{"TE with HTTP/1.0", // after its answer, which begins with HTTP/1.0, the connection ends
+			"POST /api/a HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+			[]int{}, []string{first}},
+		{"a long chunk extension", post + "Transfer-Encoding: chunked\r\n\r\n1;" + strings.Repeat("a", 100<<10) +
+			"\r\nb\r\n0\r\n\r\n", []int{400}, nil},
+		{"a trailer that is a length", post + "Transfer-Encoding: chunked\r\nTrailer: Content-Length\r\n\r\n" +
+			"1\r\nb\r\n0\r\nContent-Length: 9\r\n\r\n", nil, nil},
 		{"a list of lengths", post + "Content-Length: 1, 2\r\n\r\nbb" + last, nil, nil},
 		{"a signed length", post + "Content-Length: +1\r\n\r\nb" + last, nil, nil},
 		{"a negative length", post + "Content-Length: -1\r\n\r\nb" + last, nil, nil},

@@ -26,7 +26,7 @@ func choose(next Handler) Handler {
 				break
 			}
 		}
-		if x.Route == route && x.version != x.table.versions.Current {
+		if x.Route == route && !route.document && x.version != x.table.versions.Current {
 			x.Refuse(fault.New(fault.NotFound, "this operation has no version %q", x.version))
 			return
 		}

@@ -164,3 +164,27 @@ func TestSlowClient(t *testing.T) {
 		}
 	})
 }
+
+// A client that sends its header slowly loses the connection after ten seconds, however often it sends a byte.
+func TestSlowHeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := net.Pipe()
+		l := make(pipes, 1)
+		l <- server
+		called := false
+		s := httpserver.New(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called = true }))
+		go func() { _ = s.Serve(httpserver.Listener(l)) }()
+		go func() { _, _ = io.Copy(io.Discard, client) }()
+		began := time.Now()
+		_, err := io.WriteString(client, "GET / HTTP/1.1\r\nHost: x\r\nX-A: ")
+		for err == nil && time.Since(began) < time.Hour {
+			time.Sleep(time.Second)
+			_, err = io.WriteString(client, "a")
+		}
+		if took := time.Since(began); took > 20*time.Second || called {
+			t.Errorf("the connection ended after %v, called %v", took, called)
+		}
+		_ = client.Close()
+		_ = s.Close()
+	})
+}

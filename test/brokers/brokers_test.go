@@ -6,8 +6,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,9 +20,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/ebb-dev/ebb/infra/broker/rabbitmq/rabbitmqtest"
+	"github.com/ebb-dev/ebb/infra/broker/sqs/sqstest"
 	"github.com/ebb-dev/ebb/infra/ratelimit/redis/redistest"
 	"github.com/ebb-dev/ebb/test/shop"
 )
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	sqstest.Stop()
+	os.Exit(code)
+}
 
 var (
 	orders = flag.Int("orders", 60, "orders that are placed while the broker is killed")
@@ -30,6 +42,10 @@ type product struct {
 	stop    func() // as suddenly as it can be done
 	restart func() // with its data and at the same address
 	declare func() // when the triggers are declared; nil: nothing is to be done
+	env     []string
+
+	// drained waits until no message waits in the broker; nil: the shop itself knows when none does.
+	drained func(ctx context.Context) error
 }
 
 // products lists what starts each broker. The server of Kafka is a fake, and it and that of NATS run in this process;
@@ -56,8 +72,9 @@ var products = map[string]func(t *testing.T) product{
 		}
 		// A RabbitMQ that is killed soon after a quorum queue was declared may not find the queue's log again: the table
 		// with its name is a file of Erlang's dets, which has not been written yet. Closing the files writes it.
-		return product{s.URL(), s.Kill, restart, func() { s.Stop(); restart() }}
+		return product{url: s.URL(), stop: s.Kill, restart: restart, declare: func() { s.Stop(); restart() }}
 	},
+	"sqs": sqs,
 	"kafka": func(t *testing.T) product {
 		dir, address := t.TempDir(), address(t)
 		var port int
@@ -103,6 +120,82 @@ var products = map[string]func(t *testing.T) product{
 	},
 }
 
+// sqs returns SNS and SQS on the emulator, which forgets what it has when it dies. AWS does not: so what is stopped is
+// the way to it, for longer than messages are hidden.
+func sqs(t *testing.T) product {
+	sqstest.Need(t)
+	emulator, err := url.Parse(os.Getenv("AWS_ENDPOINT_URL"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	way := &forwarder{address: address(t), to: emulator.Host}
+	way.open(t)
+	t.Cleanup(way.cut)
+	const visibility = 2 * time.Second
+	return product{
+		url: fmt.Sprintf("sqs:?name=shop&wait=0&visibility=%d&blobs=file:%s", int(visibility.Seconds()), t.TempDir()),
+		env: []string{"AWS_ENDPOINT_URL=http://" + way.address}, drained: func(ctx context.Context) error {
+			return sqstest.Drained(ctx, "shop-")
+		},
+		stop: func() { way.cut(); time.Sleep(visibility + time.Second) }, restart: func() { way.open(t) },
+	}
+}
+
+// forwarder carries connections to a server, until the way is cut.
+type forwarder struct {
+	address, to string
+
+	mu       sync.Mutex
+	listener net.Listener
+	conns    map[net.Conn]bool
+}
+
+func (f *forwarder) open(t *testing.T) {
+	l, err := net.Listen("tcp", f.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.mu.Lock()
+	f.listener, f.conns = l, map[net.Conn]bool{}
+	f.mu.Unlock()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go f.carry(c)
+		}
+	}()
+}
+
+func (f *forwarder) carry(client net.Conn) {
+	server, err := net.Dial("tcp", f.to)
+	if err != nil {
+		client.Close()
+		return
+	}
+	f.mu.Lock()
+	f.conns[client], f.conns[server] = true, true
+	f.mu.Unlock()
+	go func() {
+		_, _ = io.Copy(server, client)
+		server.Close()
+	}()
+	_, _ = io.Copy(client, server)
+	client.Close()
+}
+
+// cut ends all connections, and takes no more.
+func (f *forwarder) cut() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.listener.Close()
+	for c := range f.conns {
+		c.Close()
+	}
+}
+
 func address(t *testing.T) string {
 	t.Helper()
 	addr, err := shop.FreeAddress()
@@ -126,12 +219,13 @@ func TestOrdersSurviveTheBroker(t *testing.T) {
 }
 
 func survive(t *testing.T, binary string, broker product) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	p := &shop.Process{
 		Binary: binary, Addr: address(t), Data: filepath.Join(t.TempDir(), "data"), Args: []string{"--idle", "100ms"},
 		Env: []string{"EBB_PAYMENTS_SLOW=200ms", "EBB_CLOCK_SWEEP=2s", "EBB_BROKER=" + broker.url},
 	}
+	p.Env = append(p.Env, broker.env...)
 	if _, err := p.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -156,6 +250,11 @@ func survive(t *testing.T, binary string, broker product) {
 	ended, err := s.AwaitEnds(ctx)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, p.Output())
+	}
+	if broker.drained != nil {
+		if err := broker.drained(ctx); err != nil {
+			t.Fatalf("%v\n%s", err, p.Output())
+		}
 	}
 	books, violations, err := s.StopAndAudit(ctx, p)
 	if err != nil {

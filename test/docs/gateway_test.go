@@ -3,12 +3,14 @@ package docs
 import (
 	"context"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/ebb-dev/ebb/infra/discovery/consul/consultest"
 	"github.com/ebb-dev/ebb/test/shop"
 )
 
@@ -30,14 +32,17 @@ func TestGateway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	served, err := shop.FreeAddress()
-	if err != nil {
-		t.Fatal(err)
+	addresses := []string{"127.0.0.1:8080", addr}
+	for _, printed := range []string{"9001", "9002", "9003", "9004", "8443"} {
+		free, err := shop.FreeAddress()
+		if err != nil {
+			t.Fatal(err)
+		}
+		addresses = append(addresses, "127.0.0.1:"+printed, free)
 	}
-	edge, err := shop.FreeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
+	agent := httptest.NewServer(&consultest.Agent{})
+	defer agent.Close()
+	addresses = append(addresses, "127.0.0.1:8500", agent.Listener.Addr().String())
 	policies := filepath.Join(dir, "gateway.yaml")
 	if err := os.WriteFile(policies, []byte("{}\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -56,16 +61,12 @@ func TestGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	s.Replace = strings.NewReplacer("127.0.0.1:8080", addr, "127.0.0.1:9001", served, "127.0.0.1:8443", edge,
-		"go run ./cmd/ebb", binary)
+	s.Replace = strings.NewReplacer(append(addresses, "go run ./cmd/ebb", binary)...)
 	samples := Command{Text: "curl -s http://127.0.0.1:8080/api/products", Wants: []string{`"items":[{`}}
 	if err := s.command(samples); err != nil {
 		t.Fatal(err)
 	}
 	for _, b := range page.Blocks {
-		if b.Lang == "go" {
-			continue // a part of a function
-		}
 		if err := s.Block(page, b); err != nil {
 			t.Fatal(fmt.Errorf("%w\nthe process printed:\n%s", err, p.Output()))
 		}

@@ -60,9 +60,10 @@ func NewSession(ctx context.Context, dir string, env ...string) (*Session, error
 	return s, err
 }
 
-// Close ends the servers and the shell, and waits for them.
+// Close ends the servers, the commands in the background and the shell, and waits for the servers and the shell.
 func (s *Session) Close() error {
 	var errs []error
+	_, _, _ = s.do("kill $(jobs -p) 2>&1; true") // the shell may have ended
 	for _, v := range s.servers {
 		errs = append(errs, v.stop())
 	}

@@ -41,6 +41,14 @@ const (
 
 func start(t testing.TB, dir string, idle time.Duration, spans ...sdktrace.SpanExporter) *shopHost {
 	t.Helper()
+	return startWith(t, func(*local.Config) {}, dir, idle, spans...)
+}
+
+// startWith starts a host whose configuration is changed first.
+func startWith(
+	t testing.TB, change func(*local.Config), dir string, idle time.Duration, spans ...sdktrace.SpanExporter,
+) *shopHost {
+	t.Helper()
 	watched := telemetry.Config{
 		Service: "test", Log: io.Discard, Lookup: config.Map(map[string]string{"EBB_LOG_FORMAT": "json"}),
 	}
@@ -54,13 +62,15 @@ func start(t testing.TB, dir string, idle time.Duration, spans ...sdktrace.SpanE
 	s := &shopHost{TB: t}
 	shop := functions.System()
 	shop.Functions = append(shop.Functions, system.Definition{Name: "stranger", New: s.stranger})
-	host, err := local.New(context.Background(), local.Config{
+	cfg := local.Config{
 		Dir: dir, Idle: idle, Tick: 100 * time.Millisecond, Telemetry: watch, System: shop,
 		Claims: local.Claims{Issuer: "ebb", Audience: "ebb"},
 		Secrets: map[string]config.Lookup{"users": config.Map(map[string]string{
 			"EBB_ADMIN_EMAIL": adminEmail, "EBB_ADMIN_PASSWORD": adminPassword,
 		})},
-	})
+	}
+	change(&cfg)
+	host, err := local.New(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,12 +37,22 @@ type Harness struct {
 // patience is how long the suite waits for what must happen.
 const patience = 20 * time.Second
 
-// Run runs the suite against the driver.
-func Run(t *testing.T, h Harness) {
-	for _, c := range []struct {
-		name string
-		test func(*testing.T, Harness)
-	}{
+// sentence is a case of the suite, with the sentence that it holds.
+type sentence struct {
+	name string
+	test func(*testing.T, Harness)
+}
+
+// Sentences returns what the suite holds, in its order: the names of its subtests.
+func Sentences() (names []string) {
+	for _, s := range sentences() {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+func sentences() []sentence {
+	return []sentence{
 		{"an event that matches is handed to the subscriber unchanged", testDelivery},
 		{"an event that does not match is not", testFilters},
 		{"404, 408, 409, 429 and 5xx are tried again", testRetried},
@@ -79,7 +89,12 @@ func Run(t *testing.T, h Harness) {
 		{"a reopened broker goes on counting attempts", testAttemptsReopened},
 		{"an event that kills the process is a dead letter after its attempts, and no other is", testDeaths},
 		{"publishing without a trigger is no error", testNoTrigger},
-	} {
+	}
+}
+
+// Run runs the suite against the driver.
+func Run(t *testing.T, h Harness) {
+	for _, c := range sentences() {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			c.test(t, h)

@@ -22,7 +22,7 @@ var valid = []string{
 	"kafka://user:password@a:9092?tls=true&sasl=plain&compression=zstd",
 	"redis://a", "redis://user:pass@a:6379/2?name=shop", "rediss://a", "redis+unix:/run/redis.sock?name=shop",
 	"sqs:", "sqs://eu-central-1", "sqs://eu-central-1?name=shop-dev&visibility=30&wait=20&blobs=s3://shop-blobs",
-	"sqs:?blobs=file:/var/blobs",
+	"sqs:?blobs=file:/var/blobs&wait=0",
 }
 
 // invalid maps invalid URLs to a part of their errors.

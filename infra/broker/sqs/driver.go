@@ -16,7 +16,6 @@ import (
 	awssns "github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
-	"github.com/aws/smithy-go/logging"
 	"github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/broker/internal/eventqueue"
@@ -82,7 +81,6 @@ func openDriver(ctx context.Context, cfg Config) (*driver, error) {
 	if settings.Region == "" {
 		return nil, fault.New(fault.Invalid, "the broker over SQS has no region; want sqs://REGION, or AWS_REGION")
 	}
-	settings.Logger = logging.Nop{} // it warns of each response that it need not read; errors are returned
 	if cfg.transport != nil {
 		settings.HTTPClient = &http.Client{Transport: cfg.transport}
 	}

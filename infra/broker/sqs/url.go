@@ -37,6 +37,9 @@ func Opener(text string) (broker.Opener, error) {
 	}, nil
 }
 
+// shortWait is how long after a request the next one comes with wait=0.
+const shortWait = 50 * time.Millisecond
+
 // maxName is the most characters of a broker's name. A queue's has 80, of which a trigger needs some.
 const maxName = 40
 
@@ -67,6 +70,10 @@ func parseURL(text string) (cfg Config, blobs string, err error) {
 			n, err = brokerurl.Number("has an invalid visibility", value, 12*60*60)
 			cfg.Visibility = time.Duration(n) * time.Second
 		case "wait":
+			if value == "0" {
+				cfg.Wait = shortWait
+				break
+			}
 			n, err = brokerurl.Number("has an invalid wait", value, 20)
 			cfg.Wait = time.Duration(n) * time.Second
 		case "blobs":

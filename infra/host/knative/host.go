@@ -4,8 +4,9 @@
 //
 //   - POST /events accepts CloudEvents in the binary, structured and batched mode: the deliveries of the function's
 //     trigger, the dead letters of all triggers when the function consumes those, and the PingSource's event when it
-//     declares OnTick. The response follows Knative's data-plane specification: a status by the kind of failure, or for
-//     a success an empty 200 or a reply event.
+//     declares OnTick. A gateway, which strangers reach, accepts them with Config.Senders only. The response follows
+//     Knative's data-plane specification: a status by the kind of failure, or for a success an empty 200 or a reply
+//     event.
 //   - GET /health/liveness and /health/readiness. The function is ready when its store is open and its declaration is
 //     the one that it was deployed with; otherwise its log has the reason.
 //   - GET /metrics.
@@ -137,7 +138,8 @@ func New(f host.Instance, cfg Config) *Host {
 	}
 	h.stopping, h.stop = context.WithCancel(context.Background())
 	h.setReason("it is starting")
-	if m := h.m; m.Trigger != nil || m.Ticks || m.DeadLetters {
+	// A gateway is open to strangers: it takes events only where their senders are known.
+	if m := h.m; (m.Trigger != nil || m.Ticks || m.DeadLetters) && (!m.Gateway || cfg.Senders != nil) {
 		h.own.HandleFunc(EventsPath, h.events)
 	}
 	h.own.HandleFunc("GET "+LivenessPath, h.alive)

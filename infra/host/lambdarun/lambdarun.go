@@ -85,7 +85,9 @@ func New(sys system.System, lookup config.Lookup, log io.Writer) (*lambda.Host, 
 		return nil, err
 	}
 	env := function.Env{Lookup: lookup, Telemetry: watch, Logger: watch.Logger(set.Function), System: sys.Declared()}
-	opened := set.ports().Open(&env, storeByURL)
+	ports := set.ports()
+	ports.Lookup = lookup
+	opened := ports.Open(&env, storeByURL)
 	topics, err := set.topics()
 	opened = config.Join(opened, err)
 	if topics.events != nil {
@@ -96,7 +98,7 @@ func New(sys system.System, lookup config.Lookup, log io.Writer) (*lambda.Host, 
 	if err == nil {
 		declared := f.Instance().Declaration()
 		delivery, err = declared.Tuned(lookup)
-		err = config.Join(set.ports().Missing(declared.Function), err)
+		err = config.Join(ports.Missing(declared.Function), err)
 	}
 	if err = config.Join(opened, err); err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/auth/oidc"
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/nats"
 	_ "github.com/ebb-dev/ebb/infra/broker/nats/embedded"
@@ -191,6 +192,10 @@ func (h *Host) prepare() error {
 	if err != nil {
 		return err
 	}
+	authenticator, err := oidc.Beside(verifier, h.cfg.Lookup, h.cfg.Now)
+	if err != nil {
+		return &config.Error{Violations: []config.Violation{{Variable: oidc.IssuerVariable, Problem: err.Error()}}}
+	}
 	if h.declared, err = h.cfg.System.Declare(); err != nil {
 		return err
 	}
@@ -202,7 +207,7 @@ func (h *Host) prepare() error {
 	signing := config.Map(map[string]string{h.cfg.KeysName: string(private)})
 	gateway := ""
 	for i, d := range h.cfg.System.Functions {
-		env := h.env(d.Name, verifier)
+		env := h.env(d.Name, authenticator)
 		env.Lookup = config.Overlay(env.Lookup, own) // what is set counts
 		if d.Name == h.cfg.Issuer {
 			env.Lookup = config.Overlay(signing, env.Lookup)
@@ -298,11 +303,16 @@ func (h *Host) subscribe(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s := h.functions[d.Name]
+		receive := func(ctx context.Context, batch []ce.Event) []broker.Result {
+			return h.gateway.Receive(ctx, batch)
+		}
+		if s := h.functions[d.Name]; s != nil {
+			receive = s.receive
+		}
 		t.Delivery.DeadLetter = deadLetters
 		sub, err := h.broker.Subscribe(ctx, t, func(ctx context.Context, batch []ce.Event) []broker.Result {
 			<-open
-			return s.receive(ctx, batch)
+			return receive(ctx, batch)
 		})
 		if err != nil {
 			return err

@@ -11,6 +11,7 @@
 //     and come from, instead of K_SINK and deliveries by HTTP.
 //   - K_SINK, K_CE_OVERRIDES and K_CA_CERTS, which a SinkBinding sets: where events are published.
 //   - EBB_VERIFICATION_KEYS, EBB_ISSUER, EBB_AUDIENCE: what access tokens are checked with.
+//   - EBB_OIDC_ISSUER, EBB_OIDC_AUDIENCE, EBB_OIDC_ROLES_CLAIM, EBB_OIDC_ROLES: another issuer; see docs/security.md.
 //   - EBB_SENDER_AUDIENCE, EBB_SENDERS, EBB_SENDER_ISSUER: who may deliver events; see knative.Senders.
 //   - EBB_DELIVERY, EBB_DELIVERY_<FUNCTION>: how events are delivered where that differs from the declaration, such as
 //     timeout=1m,batch=32; see broker.ParseTuning.
@@ -180,12 +181,14 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer, d discovery
 		Lookup: lookup, Telemetry: watch, Logger: watch.Logger(set.Function), System: sys.Declared(),
 		Discovery: d,
 	}
-	opened := set.ports().Open(&env, open.ByURL)
+	ports := set.ports()
+	ports.Lookup = lookup
+	opened := ports.Open(&env, open.ByURL)
 	remote, remoteErr := set.broker(&env)
 	var tuned *broker.Trigger
 	f, err := definition.New(env)
 	if err == nil {
-		err = set.ports().Missing(f.Instance().Declaration().Function)
+		err = ports.Missing(f.Instance().Declaration().Function)
 		delivery, wrong := f.Instance().Declaration().Tuned(lookup)
 		tuned, err = &delivery, config.Join(err, wrong)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 )
@@ -21,7 +22,8 @@ func Load(ctx context.Context, region string) (aws.Config, error) {
 		t.MaxIdleConnsPerHost = 64 // the default of 10 closes connections that concurrent units soon need again
 		t.IdleConnTimeout = 55 * time.Second
 	})
-	c, err := config.LoadDefaultConfig(ctx, config.WithRegion(region), config.WithHTTPClient(client))
+	c, err := config.LoadDefaultConfig(ctx, config.WithRegion(region), config.WithHTTPClient(client),
+		config.WithLogger(logging.Nop{})) // it warns of each response that it need not read; errors are returned
 	if err != nil {
 		return aws.Config{}, fault.Wrap(err, fault.Invalid, "the settings of AWS cannot be used: %v", err)
 	}

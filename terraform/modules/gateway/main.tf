@@ -1,3 +1,8 @@
+locals {
+  # Strangers reach it, so it takes events only where their senders prove who they are.
+  manifest = { for k, v in var.manifest : k => v if k != "trigger" || var.sender_identity != null }
+}
+
 # The one service that the outside reaches.
 module "function" {
   source = "../function"
@@ -5,6 +10,7 @@ module "function" {
   broker                      = var.broker
   canary                      = var.canary
   config                      = var.config
+  dead_letter_sink            = var.dead_letter_sink
   dns                         = var.dns
   egress                      = var.egress
   environment                 = var.environment
@@ -14,7 +20,7 @@ module "function" {
   image_pull_secrets          = var.image_pull_secrets
   ingress                     = var.ingress
   kubectl                     = var.kubectl
-  manifest                    = var.manifest
+  manifest                    = local.manifest
   metrics_secret              = var.metrics_secret
   name                        = var.manifest.name
   namespace                   = var.namespace
@@ -22,6 +28,7 @@ module "function" {
   resources                   = var.resources
   scale                       = var.scale
   secret                      = var.secret
+  sender_identity             = var.sender_identity
   service_account_annotations = var.service_account_annotations
   settings                    = var.settings
   timeout_seconds             = var.timeout_seconds

@@ -30,6 +30,12 @@ variable "config" {
   nullable = false
 }
 
+variable "dead_letter_sink" {
+  description = "Name of the function that takes what could not be delivered."
+  type        = string
+  default     = null
+}
+
 variable "dns" {
   description = "Where names are resolved: the pods, and addresses of a cache on the node when there is one."
   type = object({
@@ -175,6 +181,25 @@ variable "secret" {
   description = "Name of the Secret that holds its secret variables under their own names. It is made by others."
   type        = string
   default     = null
+}
+
+variable "sender_identity" {
+  description = "Who may post events: the API server's addresses after its Service, and the service accounts of the senders. Null: it takes no events, and stored answers that events would invalidate end with their time."
+  type = object({
+    api_server = object({
+      cidrs = list(string)
+      port  = optional(number, 6443)
+    })
+    audience                  = string
+    dead_letter_sink_audience = optional(string)
+    senders                   = list(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.sender_identity == null ? true : length(var.sender_identity.api_server.cidrs) > 0 && length(var.sender_identity.senders) > 0
+    error_message = "Sender identity needs the API server's addresses, whose keys the function reads, and the service accounts that may send."
+  }
 }
 
 variable "service_account_annotations" {

@@ -107,6 +107,7 @@ module "gateway" {
   broker                      = module.platform.broker
   canary                      = lookup(var.canaries, local.front, null)
   config                      = module.platform.config
+  dead_letter_sink            = module.platform.dead_letter_sink
   dns                         = module.platform.dns
   domain                      = var.domain
   egress                      = local.arguments[local.front].egress
@@ -125,6 +126,7 @@ module "gateway" {
   scale                       = local.arguments[local.front].scale
   scheme                      = var.scheme
   secret                      = local.arguments[local.front].secret
+  sender_identity             = try(module.platform.sender_identity[local.front], null)
   service_account_annotations = local.arguments[local.front].annotations
   settings                    = local.arguments[local.front].settings
   timeout_seconds             = var.timeout_seconds

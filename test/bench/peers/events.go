@@ -150,28 +150,34 @@ func (b *bench) oursEvents(interval time.Duration) func(context.Context) (*opene
 		if err != nil {
 			return nil, err
 		}
-		end := func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			defer cancel()
-			_ = br.Close(ctx)
-		}
-		f := newFlow()
-		f.publish = func(ctx context.Context, id string) error { return br.Publish(ctx, newEvent(id)) }
-		_, err = br.Subscribe(ctx, broker.Trigger{Name: "bench", Batch: 128, Concurrency: 1,
-			Delivery: broker.DefaultDelivery}, func(_ context.Context, batch []event.Event) []broker.Result {
-			results := make([]broker.Result, len(batch))
-			for i, e := range batch {
-				f.handled(e.ID())
-				results[i].Status = 200
-			}
-			return results
-		})
-		if err != nil {
-			end()
-			return nil, err
-		}
-		return &opened{run: f.run, close: end}, nil
+		return oursFlow(ctx, br, func() {})
 	}
+}
+
+// oursFlow hands the events of a broker of ours to a flow, and publishes to it.
+func oursFlow(ctx context.Context, br broker.Broker, end func()) (*opened, error) {
+	stop := func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = br.Close(ctx)
+		end()
+	}
+	f := newFlow()
+	f.publish = func(ctx context.Context, id string) error { return br.Publish(ctx, newEvent(id)) }
+	_, err := br.Subscribe(ctx, broker.Trigger{Name: "bench", Batch: 128, Concurrency: 1,
+		Delivery: broker.DefaultDelivery}, func(_ context.Context, batch []event.Event) []broker.Result {
+		results := make([]broker.Result, len(batch))
+		for i, e := range batch {
+			f.handled(e.ID())
+			results[i].Status = 200
+		}
+		return results
+	})
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	return &opened{run: f.run, close: stop}, nil
 }
 
 // embed starts an embedded server with the version and options that Ebb uses.

@@ -40,7 +40,7 @@ func main() {
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 3, "how many turns each contender has")
 	flag.DurationVar(&o.duration, "duration", 5*time.Second, "how long a turn lasts")
-	flag.StringVar(&o.only, "only", "", "comparisons to run, comma separated: gateways, users, events, sagas")
+	flag.StringVar(&o.only, "only", "", "comparisons to run, comma separated: gateways, users, events, brokers, sagas")
 	flag.StringVar(&o.out, "out", "../../../bench/results", "folder the table is written to")
 	flag.StringVar(&o.root, "root", "../../..", "the tree whose ebb is built and measured")
 	flag.StringVar(&o.caddy, "caddy", env("CADDY", "caddy"), "the Caddy to run; also $CADDY")
@@ -105,7 +105,7 @@ func run(ctx context.Context, o options) error {
 	for _, part := range []struct {
 		name string
 		make func(context.Context) ([]comparison, error)
-	}{{"gateways", b.gateways}, {"users", b.users}, {"events", b.events}, {"sagas", b.sagas}} {
+	}{{"gateways", b.gateways}, {"users", b.users}, {"events", b.events}, {"brokers", b.brokers}, {"sagas", b.sagas}} {
 		if !b.wants(part.name) {
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/auth/oidc"
 	brokerknative "github.com/ebb-dev/ebb/infra/broker/knative"
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/function"
@@ -20,6 +21,8 @@ type Ports struct {
 	SinkToken                string // file with the identity that the sink is shown; "": none
 	Keys, Issuer, Audience   string // EBB_VERIFICATION_KEYS, EBB_ISSUER, EBB_AUDIENCE
 	Broker                   string // EBB_BROKER
+
+	Lookup config.Lookup // looks up EBB_OIDC_*; nil: none is set
 }
 
 // Open makes the ports: the store by storeByURL, the publisher of a sink, the authenticator. It opens no connection.
@@ -55,6 +58,11 @@ func (p Ports) Open(env *function.Env, storeByURL func(url string) (store.Opener
 			env.Authenticator = verifier
 		}
 	}
+	beside, err := oidc.Beside(env.Authenticator, p.Lookup, env.Now)
+	if err != nil {
+		faults = append(faults, Error(oidc.IssuerVariable, "%v", err))
+	}
+	env.Authenticator = beside
 	return config.Join(faults...)
 }
 
@@ -81,7 +89,11 @@ func (p Ports) Missing(m manifest.Function) error {
 		need("K_SINK", p.Sink+p.Broker, "emits events")
 	}
 	if len(m.Routes) > 0 || m.Gateway {
-		need("EBB_VERIFICATION_KEYS", p.Keys, "checks access tokens")
+		another := "" // issuer, whose tokens are enough
+		if p.Lookup != nil {
+			another, _ = p.Lookup(oidc.IssuerVariable)
+		}
+		need("EBB_VERIFICATION_KEYS", p.Keys+another, "checks access tokens")
 	}
 	return config.Join(faults...)
 }
