@@ -131,6 +131,15 @@ terraform: ## Check terraform/ without a cluster: format, validity, tests, a pla
 lambda: ## Build the packages for AWS Lambda: bin/lambda-arm64.zip and bin/lambda-amd64.zip
 	@$(GO) run ./cmd/lambda/pack
 
+.PHONY: lambda-check
+lambda-check: ## Build the packages for AWS Lambda twice, from two folders, and compare the bytes
+	@$(GO) run ./cmd/lambda/pack -twice
+
+.PHONY: aws
+aws: bin/kumo tools lambda-check ## Deploy the shop to an emulator of AWS with Terraform, test it, destroy it: docs/testing.md
+	@[ -e bin/terraform/registry.terraform.io/hashicorp/aws ] || { echo "make aws needs Terraform and its provider for AWS"; exit 2; }
+	$(GO) test ./test/aws -run '^TestDeploy$$' -count 1 -timeout 0 -v -deploy
+
 # The emulator is a module of its own, and no dependency of the product.
 bin/kumo: test/aws/kumo/main.go test/aws/kumo/fifo.go test/aws/kumo/go.mod ## Build the emulator of AWS for tests (a minute the first time)
 	cd test/aws/kumo && $(GO) vet . && $(GO) mod tidy -diff && $(GO) build -o $(CURDIR)/bin/kumo .

@@ -25,6 +25,8 @@ type front struct {
 	queues   map[string]map[string]string // attributes of queues by name
 	mappings map[string]json.RawMessage   // function_response_types of event source mappings by UUID
 	counts   map[string]int               // calls of AWS by target
+	backed   map[string]bool              // tables whose backups are enabled
+	rules    map[string][]byte            // lifecycles by the path of the bucket
 
 	// next is called when a sandbox of a function asks for its next invocation, and respond before its response is
 	// handed on; it reports whether it is.
@@ -42,6 +44,7 @@ var queueActions = []string{"CreateQueue", "SetQueueAttributes", "GetQueueAttrib
 func newFront(emulator *url.URL) *front {
 	f := &front{
 		queues: map[string]map[string]string{}, mappings: map[string]json.RawMessage{}, counts: map[string]int{},
+		backed: map[string]bool{}, rules: map[string][]byte{},
 		next: func(string) {}, respond: func(string) bool { return true },
 	}
 	f.proxy = &httputil.ReverseProxy{
@@ -74,7 +77,59 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		target = form.Get("Action")
 	}
 	f.count(target)
+	if strings.HasSuffix(target, "ContinuousBackups") {
+		f.backups(w, strings.HasSuffix(target, "UpdateContinuousBackups"), body)
+		return
+	}
+	if r.URL.Query().Has("lifecycle") {
+		f.lifecycle(w, r, body)
+		return
+	}
 	f.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), sent{}, body)))
+}
+
+// backups serves the two calls about the backups of tables, which the emulator lacks.
+func (f *front) backups(w http.ResponseWriter, update bool, asked []byte) {
+	var in struct {
+		TableName                        string
+		PointInTimeRecoverySpecification struct{ PointInTimeRecoveryEnabled bool }
+	}
+	if err := json.Unmarshal(asked, &in); err != nil {
+		w.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if update {
+		f.backed[in.TableName] = in.PointInTimeRecoverySpecification.PointInTimeRecoveryEnabled
+	}
+	state := map[string]any{"PointInTimeRecoveryStatus": "DISABLED"}
+	if f.backed[in.TableName] {
+		state = map[string]any{"PointInTimeRecoveryStatus": "ENABLED", "RecoveryPeriodInDays": 35}
+	}
+	w.Header().Set("Content-Type", "application/x-amz-json-1.0")
+	_ = json.NewEncoder(w).Encode(map[string]any{"ContinuousBackupsDescription": map[string]any{
+		"ContinuousBackupsStatus": "ENABLED", "PointInTimeRecoveryDescription": state,
+	}})
+}
+
+// lifecycle serves the calls about the lifecycle of a bucket's objects, which the emulator lacks.
+func (f *front) lifecycle(w http.ResponseWriter, r *http.Request, asked []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	w.Header().Set("X-Amz-Transition-Default-Minimum-Object-Size", "all_storage_classes_128K")
+	switch rules := f.rules[r.URL.Path]; {
+	case r.Method == http.MethodPut:
+		f.rules[r.URL.Path] = asked
+	case r.Method == http.MethodDelete:
+		delete(f.rules, r.URL.Path)
+		w.WriteHeader(http.StatusNoContent)
+	case rules == nil:
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = w.Write([]byte("<Error><Code>NoSuchLifecycleConfiguration</Code></Error>"))
+	default:
+		_, _ = w.Write(rules)
+	}
 }
 
 func (f *front) count(target string) {

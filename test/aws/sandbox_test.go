@@ -142,6 +142,13 @@ func (p *platform) respond(function string) bool {
 	return false
 }
 
+// figures returns how many sandboxes were killed, and how long processes took to start, sorted.
+func (p *platform) figures() (lost int, inits []time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lost, slices.Sorted(slices.Values(p.inits))
+}
+
 // begin returns the sandbox of a function for a batch; another one when the last has ended.
 func (p *platform) begin(function string) (*sandbox, error) {
 	p.mu.Lock()
@@ -320,6 +327,24 @@ func (p *platform) call(
 		return nil
 	}
 	return json.Unmarshal(text, out)
+}
+
+// logged collects what sandboxes write.
+type logged struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 func last(arn string) string { return arn[strings.LastIndexByte(arn, ':')+1:] }
