@@ -110,8 +110,8 @@ func Deliver(f *Function, t broker.Tuning) { f.delivery = t }
 // Handler makes h the whole HTTP side of the function: no request is authenticated and no unit of work begun for it. It
 // is for gateways and for pages, which do their own checks. openAPI describes what h serves; nil: nothing is described.
 // When h has the methods Start and Stop of host.Instance, they are called with those of the function. The function is a
-// gateway unless h has the method Routes() []manifest.Route: then the gateway sends it the requests of these. When h has
-// the methods
+// gateway unless h has the method Routes() []manifest.Route: then the gateway sends it the requests of these. When h
+// has the methods
 //
 //	Consumes() []event.Typed
 //	Receive(ctx context.Context, events []ce.Event) []broker.Result
