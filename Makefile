@@ -116,10 +116,11 @@ peers-tools: ## Build Caddy and Temporal's CLI into bin/ (15 minutes); prints wh
 KUBECTL_PROVIDER := bin/terraform/registry.terraform.io/gavinbunney/kubectl/1.19.0/$$($(GO) env GOOS)_$$($(GO) env GOARCH)
 
 .PHONY: tools
-tools: ## Build Terraform's provider into bin/terraform (some minutes the first time); prints where to get Terraform
+tools: ## Put Terraform's providers into bin/terraform (some minutes the first time); prints where to get Terraform
 	@command -v terraform >/dev/null || echo "Terraform itself (1.9 or later) is not installed: https://developer.hashicorp.com/terraform/install"
 	@dir=$(CURDIR)/$(KUBECTL_PROVIDER); [ -x $$dir/terraform-provider-kubectl ] || \
 		CGO_ENABLED=0 GOBIN=$$dir $(GO) install -trimpath -ldflags '-s -w' github.com/gavinbunney/terraform-provider-kubectl@v1.19.0
+	@.ci/aws-provider
 
 .PHONY: terraform
 terraform: ## Check terraform/ without a cluster: format, validity, tests, a plan of each environment, and those of a new product; after make tools
@@ -131,7 +132,7 @@ lambda: ## Build the packages for AWS Lambda: bin/lambda-arm64.zip and bin/lambd
 	@$(GO) run ./cmd/lambda/pack
 
 # The emulator is a module of its own, and no dependency of the product.
-bin/kumo: test/aws/kumo/main.go test/aws/kumo/go.mod ## Build the emulator of AWS for tests (a minute the first time)
+bin/kumo: test/aws/kumo/main.go test/aws/kumo/fifo.go test/aws/kumo/go.mod ## Build the emulator of AWS for tests (a minute the first time)
 	cd test/aws/kumo && $(GO) vet . && $(GO) mod tidy -diff && $(GO) build -o $(CURDIR)/bin/kumo .
 
 .PHONY: consul

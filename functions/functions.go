@@ -9,6 +9,7 @@ import (
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/archive"
 	"github.com/ebb-dev/ebb/functions/clock"
+	"github.com/ebb-dev/ebb/functions/flags"
 	"github.com/ebb-dev/ebb/functions/gateway"
 	"github.com/ebb-dev/ebb/functions/notifications"
 	"github.com/ebb-dev/ebb/functions/users"
@@ -40,6 +41,7 @@ func System() system.System {
 			{Name: "notifications", New: notifications.Config{From: "Ebb <shop@ebb.example>", Letters: shop.letters}.New},
 			{Name: "archive", New: archive.New},
 			{Name: "clock", New: clock.New},
+			{Name: "flags", New: flags.New},
 			{Name: "gateway", New: gateway.Config{Documents: documents, Parts: shop.parts}.New},
 		}, shop.functions),
 		Events: events.Types(),

@@ -65,7 +65,9 @@ var layers = []layer{
 		may:      "infra/fault infra/event infra/broker infra/broker/breaker infra/broker/internal/...",
 		tests:    "infra/broker/brokertest infra/broker/memory",
 	},
-	{packages: "infra/broker/open", may: "infra/fault infra/broker infra/broker/* infra/internal/..."},
+	{packages: "infra/broker/open", may: "infra/fault infra/broker infra/broker/* infra/internal/...",
+		tests: "infra/broker/open/aws"},
+	{packages: "infra/broker/open/aws", may: "infra/broker/open infra/broker/sqs"},
 	{packages: "infra/broker/brokertest", may: "infra/fault infra/event infra/broker"},
 	{
 		packages: "infra/broker/httpapi", may: "infra/fault infra/problem infra/broker infra/internal/...",
@@ -76,10 +78,20 @@ var layers = []layer{
 		tests: "infra/broker infra/broker/httpapi infra/broker/memory infra/broker/nats infra/broker/nats/embedded",
 	},
 	{
+		packages: "infra/broker/sqs/...",
+		may: "infra/fault infra/event infra/blob infra/blob/open infra/broker infra/broker/internal/... infra/internal/... " +
+			"$/...",
+		tests: "infra/blob/files infra/broker/brokertest",
+	},
+	{
 		packages: "infra/broker/*/...",
 		may:      "infra/fault infra/event infra/broker infra/broker/internal/... infra/internal/... $/...",
 		tests:    "infra/broker/brokertest infra/ratelimit/redis/redistest",
 	},
+	{packages: "infra/blob", may: "infra/fault", tests: "infra/blob/files"},
+	{packages: "infra/blob/blobtest", may: "infra/fault infra/blob"},
+	{packages: "infra/blob/open", may: "infra/fault infra/blob infra/blob/*"},
+	{packages: "infra/blob/*", may: "infra/fault infra/blob infra/internal/...", tests: "infra/blob/blobtest"},
 	{packages: "infra/discovery", may: "infra/fault"},
 	{packages: "infra/discovery/*/...", may: "infra/fault infra/discovery infra/internal/... $/..."},
 	{packages: "infra/balance/...", may: "infra/fault infra/discovery infra/internal/... $/..."},
@@ -94,6 +106,14 @@ var layers = []layer{
 	{
 		packages: "infra/ratelimit/*", may: "infra/ratelimit",
 		tests: "infra/ratelimit/memory infra/ratelimit/ratelimittest infra/ratelimit/redis/redistest",
+	},
+	{packages: "infra/cache", may: "infra/fault", tests: "infra/cache/memory"},
+	{packages: "infra/cache/cachetest", may: "infra/cache"},
+	{packages: "infra/cache/open", may: "infra/cache/..."},
+	{packages: "infra/cache/*", may: "infra/cache", tests: "infra/cache/cachetest infra/ratelimit/redis/redistest"},
+	{
+		packages: "infra/flag/provider", may: "infra/fault infra/event infra/flag infra/function infra/store",
+		tests: "infra/function/functiontest",
 	},
 	{packages: "infra/flag/...", may: "infra/fault infra/event infra/store $/..."},
 
@@ -127,16 +147,17 @@ var layers = []layer{
 		tests: "infra/function/functiontest infra/store/memory infra/telemetry",
 	},
 	{
-		packages: "infra/generate", may: "infra/event infra/manifest infra/store/firestore/layout",
+		packages: "infra/generate", may: "infra/auth infra/event infra/manifest infra/store/firestore/layout",
 		tests: "infra/function infra/store",
 	},
 	{packages: "infra/generate/clients", outside: "none"},
 	{packages: "api/client", outside: "none"}, // generated
 	{
 		packages: "infra/gateway/...",
-		may: kit + " infra/balance infra/proxy infra/generate infra/ratelimit infra/ratelimit/memory" +
-			" infra/rpc/transcode infra/internal/... $/...",
-		tests: "infra/discovery/static infra/function infra/function/functiontest infra/httpserver infra/rpc",
+		may: kit + " infra/balance infra/cache infra/cache/memory infra/proxy infra/generate infra/ratelimit" +
+			" infra/ratelimit/memory infra/rpc/transcode infra/internal/... $/...",
+		tests: "infra/discovery/static infra/function infra/function/functiontest infra/httpserver infra/rpc" +
+			" infra/cache/redis infra/ratelimit/redis/redistest",
 	},
 
 	// What runs them. Hosts know functions by host.Instance; those that compose a system know a driver too.
@@ -158,7 +179,7 @@ var layers = []layer{
 	{
 		packages: "infra/host/lambdarun",
 		may: kit + " infra/function infra/host/internal/settings infra/host/lambda infra/host/memlimit infra/system" +
-			" infra/store/dynamodb infra/store/memory infra/store/postgres",
+			" infra/internal/awsconfig infra/broker/sqs/sns infra/store/dynamodb infra/store/memory infra/store/postgres",
 	},
 	{
 		packages: "infra/host/run",
@@ -184,14 +205,14 @@ var layers = []layer{
 	{ // the gateway chooses a driver by its settings
 		packages: "functions/gateway",
 		may: kit + " infra/function infra/generate infra/gateway infra/gateway/policyfile infra/balance infra/proxy" +
-			" infra/discovery/dns infra/ratelimit infra/ratelimit/redis",
+			" infra/discovery/dns infra/ratelimit infra/ratelimit/redis infra/cache infra/cache/open",
 		tests: "infra/discovery/static infra/function/functiontest infra/host" +
 			" infra/ratelimit/redis/redistest",
 	},
 	{
 		packages: "functions/*/...",
 		may: "events " + kit +
-			" infra/function infra/saga infra/journal infra/outside infra/cron infra/rpc infra/generate infra/flag $/...",
+			" infra/function infra/saga infra/journal infra/outside infra/cron infra/rpc infra/generate infra/flag/... $/...",
 		tests: "infra/function/functiontest infra/simulate infra/store/memory",
 	},
 	{packages: ".", may: "..."},
@@ -417,7 +438,8 @@ func TestLean(t *testing.T) {
 				"github.com/nats-io/nats-server/...", "github.com/spf13/...",
 				"testing", "pgregory.net/...", "github.com/anishathalye/porcupine",
 				"infra/cli/...", "infra/host/local", "infra/simulate/...", "infra/broker/nats/embedded", "infra/broker/memory",
-				"infra/broker/httpapi", "infra/broker/conformance/...", "infra/broker/brokertest", "infra/store/storetest",
+				"infra/broker/httpapi", "infra/broker/open/aws", "infra/broker/sqs/...",
+				"infra/broker/conformance/...", "infra/broker/brokertest", "infra/store/storetest",
 				"infra/function/functiontest", "infra/event/golden", "infra/event/eventtest", "cmd/ebb/...", "test/...",
 			} {
 				if _, ok := match(heavy, dep); ok {

@@ -498,6 +498,192 @@ func (c *Client) PostCallsPaymentsCallIDRetry(
 	return out, err
 }
 
+// GetFlagsParams are the parameters of GetFlags. Those that are zero are not sent.
+type GetFlagsParams struct {
+	// The most entries of a page.
+	Limit int64
+	// The next of the page before.
+	Cursor string
+}
+
+// GetFlags is GET /api/flags: List flags.
+func (c *Client) GetFlags(
+	ctx context.Context, params GetFlagsParams, options ...Option,
+) (out GetFlagsResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/flags",
+	}
+	in.query("limit", params.Limit)
+	in.query("cursor", params.Cursor)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// DeleteFlagsKeyParams are the parameters of DeleteFlagsKey. Those that are zero are not sent.
+type DeleteFlagsKeyParams struct {
+	// The ETag of the version that is removed.
+	IfMatch string
+	// Why, for the history.
+	Reason string
+}
+
+// DeleteFlagsKey is DELETE /api/flags/{key}: Remove a flag.
+func (c *Client) DeleteFlagsKey(
+	ctx context.Context, key string, params DeleteFlagsKeyParams, options ...Option,
+) error {
+	in := request{
+		method: "DELETE", takesKey: true,
+		path: "/api/flags/" + url.PathEscape(key),
+	}
+	in.header("If-Match", params.IfMatch)
+	in.query("reason", params.Reason)
+	return c.do(ctx, in, nil, options)
+}
+
+// GetFlagsKeyParams are the parameters of GetFlagsKey. Those that are zero are not sent.
+type GetFlagsKeyParams struct {
+	// ETags that the caller has; 304 if one is the flag's.
+	IfNoneMatch string
+}
+
+// GetFlagsKey is GET /api/flags/{key}: Show a flag.
+func (c *Client) GetFlagsKey(
+	ctx context.Context, key string, params GetFlagsKeyParams, options ...Option,
+) (out Flag, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/flags/" + url.PathEscape(key),
+	}
+	in.header("If-None-Match", params.IfNoneMatch)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PutFlagsKeyParams are the parameters of PutFlagsKey. Those that are zero are not sent.
+type PutFlagsKeyParams struct {
+	// The ETag of the version that is changed.
+	IfMatch string
+	// * for a flag that does not exist.
+	IfNoneMatch string
+}
+
+// PutFlagsKey is PUT /api/flags/{key}: Add or change a flag.
+func (c *Client) PutFlagsKey(
+	ctx context.Context, key string, body PutInputBody, params PutFlagsKeyParams, options ...Option,
+) (out Flag, err error) {
+	in := request{
+		method: "PUT", takesKey: true,
+		path: "/api/flags/" + url.PathEscape(key),
+	}
+	in.body = body
+	in.header("If-Match", params.IfMatch)
+	in.header("If-None-Match", params.IfNoneMatch)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostFlagsKeyDisable is POST /api/flags/{key}/disable: Switch a flag off at once.
+func (c *Client) PostFlagsKeyDisable(
+	ctx context.Context, key string, body SwitchInputBody, options ...Option,
+) (out Flag, err error) {
+	in := request{
+		method: "POST", takesKey: true,
+		path: "/api/flags/" + url.PathEscape(key) + "/disable",
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostFlagsKeyEnable is POST /api/flags/{key}/enable: Switch a flag on again.
+func (c *Client) PostFlagsKeyEnable(
+	ctx context.Context, key string, body SwitchInputBody, options ...Option,
+) (out Flag, err error) {
+	in := request{
+		method: "POST", takesKey: true,
+		path: "/api/flags/" + url.PathEscape(key) + "/enable",
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetFlagsKeyHistoryParams are the parameters of GetFlagsKeyHistory. Those that are zero are not sent.
+type GetFlagsKeyHistoryParams struct {
+	// The most entries of a page.
+	Limit int64
+	// The next of the page before.
+	Cursor string
+}
+
+// GetFlagsKeyHistory is GET /api/flags/{key}/history: List the changes of a flag.
+func (c *Client) GetFlagsKeyHistory(
+	ctx context.Context, key string, params GetFlagsKeyHistoryParams, options ...Option,
+) (out GetFlagsKeyHistoryResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/flags/" + url.PathEscape(key) + "/history",
+	}
+	in.query("limit", params.Limit)
+	in.query("cursor", params.Cursor)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetFlagsKeyScheduledParams are the parameters of GetFlagsKeyScheduled. Those that are zero are not sent.
+type GetFlagsKeyScheduledParams struct {
+	// The most entries of a page.
+	Limit int64
+	// The next of the page before.
+	Cursor string
+}
+
+// GetFlagsKeyScheduled is GET /api/flags/{key}/scheduled: List the scheduled changes of a flag.
+func (c *Client) GetFlagsKeyScheduled(
+	ctx context.Context, key string, params GetFlagsKeyScheduledParams, options ...Option,
+) (out GetFlagsKeyScheduledResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/flags/" + url.PathEscape(key) + "/scheduled",
+	}
+	in.query("limit", params.Limit)
+	in.query("cursor", params.Cursor)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostFlagsKeyScheduledParams are the parameters of PostFlagsKeyScheduled. Those that are zero are not sent.
+type PostFlagsKeyScheduledParams struct {
+	// The ETag of the version that is changed.
+	IfMatch string
+}
+
+// PostFlagsKeyScheduled is POST /api/flags/{key}/scheduled: Schedule a change of a flag.
+func (c *Client) PostFlagsKeyScheduled(
+	ctx context.Context, key string, body ScheduleInputBody, params PostFlagsKeyScheduledParams, options ...Option,
+) (out Scheduled, err error) {
+	in := request{
+		method: "POST", takesKey: true,
+		path: "/api/flags/" + url.PathEscape(key) + "/scheduled",
+	}
+	in.body = body
+	in.header("If-Match", params.IfMatch)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// DeleteFlagsKeyScheduledID is DELETE /api/flags/{key}/scheduled/{id}: Cancel a scheduled change.
+func (c *Client) DeleteFlagsKeyScheduledID(
+	ctx context.Context, key string, id string, options ...Option,
+) error {
+	in := request{
+		method: "DELETE", takesKey: true,
+		path: "/api/flags/" + url.PathEscape(key) + "/scheduled/" + url.PathEscape(id),
+	}
+	return c.do(ctx, in, nil, options)
+}
+
 // GetMeAnswer is a schema of the document.
 type GetMeAnswer struct {
 	// Parts that are not available just now.
@@ -775,6 +961,63 @@ func (c *Client) PostOutboxClockIDRetry(
 	in := request{
 		method: "POST", takesKey: true,
 		path: "/api/outbox/clock/" + url.PathEscape(id) + "/retry",
+	}
+	return c.do(ctx, in, nil, options)
+}
+
+// GetOutboxFlagsParams are the parameters of GetOutboxFlags. Those that are zero are not sent.
+type GetOutboxFlagsParams struct {
+	// The most entries of a page.
+	Limit int64
+	// The next of the page before.
+	Cursor string
+}
+
+// GetOutboxFlags is GET /api/outbox/flags: List the quarantined entries of the outbox of flags.
+func (c *Client) GetOutboxFlags(
+	ctx context.Context, params GetOutboxFlagsParams, options ...Option,
+) (out GetOutboxFlagsResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/outbox/flags",
+	}
+	in.query("limit", params.Limit)
+	in.query("cursor", params.Cursor)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetOutboxFlagsID is GET /api/outbox/flags/{id}: Show a quarantined entry of the outbox of flags.
+func (c *Client) GetOutboxFlagsID(
+	ctx context.Context, id string, options ...Option,
+) (out QuarantinedEntry, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/outbox/flags/" + url.PathEscape(id),
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostOutboxFlagsIDDrop is POST /api/outbox/flags/{id}/drop: Drop a quarantined entry of the outbox of flags.
+func (c *Client) PostOutboxFlagsIDDrop(
+	ctx context.Context, id string, body DropInputBody, options ...Option,
+) error {
+	in := request{
+		method: "POST", takesKey: true,
+		path: "/api/outbox/flags/" + url.PathEscape(id) + "/drop",
+	}
+	in.body = body
+	return c.do(ctx, in, nil, options)
+}
+
+// PostOutboxFlagsIDRetry is POST /api/outbox/flags/{id}/retry: Publish a quarantined entry of the outbox of flags.
+func (c *Client) PostOutboxFlagsIDRetry(
+	ctx context.Context, id string, options ...Option,
+) error {
+	in := request{
+		method: "POST", takesKey: true,
+		path: "/api/outbox/flags/" + url.PathEscape(id) + "/retry",
 	}
 	return c.do(ctx, in, nil, options)
 }
@@ -1669,6 +1912,39 @@ func (c *Client) GetHealthz(
 	return out, err
 }
 
+// PostOfrepV1EvaluateFlagsParams are the parameters of PostOfrepV1EvaluateFlags. Those that are zero are not sent.
+type PostOfrepV1EvaluateFlagsParams struct {
+	// ETags that the caller has; 304 if one is that of the answer.
+	IfNoneMatch string
+}
+
+// PostOfrepV1EvaluateFlags is POST /ofrep/v1/evaluate/flags: Evaluate all flags.
+func (c *Client) PostOfrepV1EvaluateFlags(
+	ctx context.Context, body Evaluation, params PostOfrepV1EvaluateFlagsParams, options ...Option,
+) (out PostOfrepV1EvaluateFlagsResponse, err error) {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/ofrep/v1/evaluate/flags",
+	}
+	in.body = body
+	in.header("If-None-Match", params.IfNoneMatch)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostOfrepV1EvaluateFlagsKey is POST /ofrep/v1/evaluate/flags/{key}: Evaluate a flag.
+func (c *Client) PostOfrepV1EvaluateFlagsKey(
+	ctx context.Context, key string, body Evaluation, options ...Option,
+) (out Evaluated, err error) {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/ofrep/v1/evaluate/flags/" + url.PathEscape(key),
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
 // GetOpenapiParams are the parameters of GetOpenapi. Those that are zero are not sent.
 type GetOpenapiParams struct {
 	// The ETag of the copy that the caller has.
@@ -1710,6 +1986,20 @@ type AddInputBody struct {
 // CancelInputBody is a schema of the document.
 type CancelInputBody struct {
 	Reason *string `json:"reason,omitzero"`
+}
+
+// Change is a schema of the document.
+type Change struct {
+	At time.Time `json:"at"`
+	// The id of the user; of a scheduled change, who scheduled it.
+	By string `json:"by,omitzero"`
+	// The flag after the change.
+	Definition json.RawMessage `json:"definition,omitzero"`
+	Reason     string          `json:"reason,omitzero"`
+	// Of the flag after the change.
+	Version int64 `json:"version"`
+	// One of added changed removed enabled disabled scheduled unscheduled applied left-out.
+	What string `json:"what"`
 }
 
 // ChangeInputBody is a schema of the document.
@@ -1776,6 +2066,34 @@ type EndInputBody struct {
 	Reason string `json:"reason"`
 }
 
+// Evaluated is a schema of the document.
+type Evaluated struct {
+	ErrorCode    string                     `json:"errorCode,omitzero"`
+	ErrorDetails string                     `json:"errorDetails,omitzero"`
+	Key          string                     `json:"key,omitzero"`
+	Metadata     map[string]json.RawMessage `json:"metadata,omitzero"`
+	Reason       string                     `json:"reason,omitzero"`
+	// None: the caller takes its own default.
+	Value   json.RawMessage `json:"value,omitzero"`
+	Variant string          `json:"variant,omitzero"`
+}
+
+// Evaluation is a schema of the document.
+type Evaluation struct {
+	// An object. Its member targetingKey names whom the flags are evaluated for.
+	Context json.RawMessage `json:"context,omitzero"`
+}
+
+// Flag is a schema of the document.
+type Flag struct {
+	CreatedAt time.Time `json:"created_at"`
+	// In flagd's JSON: state, variants, defaultVariant, targeting, metadata.
+	Definition json.RawMessage `json:"definition"`
+	Key        string          `json:"key"`
+	UpdatedAt  time.Time       `json:"updated_at"`
+	Version    int64           `json:"version"`
+}
+
 // GetArchiveCausalityIDResponse is a schema of the document.
 type GetArchiveCausalityIDResponse struct {
 	Correlations []string `json:"correlations"`
@@ -1813,6 +2131,27 @@ type GetCallsPaymentsResponse struct {
 	Next string `json:"next,omitzero"`
 }
 
+// GetFlagsKeyHistoryResponse is a schema of the document.
+type GetFlagsKeyHistoryResponse struct {
+	Items []Change `json:"items"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+}
+
+// GetFlagsKeyScheduledResponse is a schema of the document.
+type GetFlagsKeyScheduledResponse struct {
+	Items []Scheduled `json:"items"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+}
+
+// GetFlagsResponse is a schema of the document.
+type GetFlagsResponse struct {
+	Items []Flag `json:"items"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+}
+
 // GetNotificationsRecipientsIDResponse is a schema of the document.
 type GetNotificationsRecipientsIDResponse struct {
 	Email  string `json:"email"`
@@ -1843,6 +2182,13 @@ type GetOutboxCatalogResponse struct {
 
 // GetOutboxClockResponse is a schema of the document.
 type GetOutboxClockResponse struct {
+	Items []QuarantinedEntry `json:"items"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+}
+
+// GetOutboxFlagsResponse is a schema of the document.
+type GetOutboxFlagsResponse struct {
 	Items []QuarantinedEntry `json:"items"`
 	// The cursor of the next page; none: this is the last.
 	Next string `json:"next,omitzero"`
@@ -2206,6 +2552,13 @@ type PostCallsPaymentsCallIDRetryResponse struct {
 	Ended bool `json:"ended"`
 }
 
+// PostOfrepV1EvaluateFlagsResponse is a schema of the document.
+type PostOfrepV1EvaluateFlagsResponse struct {
+	ErrorCode    string      `json:"errorCode,omitzero"`
+	ErrorDetails string      `json:"errorDetails,omitzero"`
+	Flags        []Evaluated `json:"flags,omitzero"`
+}
+
 // PostViewsRebuildResponse is a schema of the document.
 type PostViewsRebuildResponse struct {
 	ReplayID string `json:"replay_id"`
@@ -2259,6 +2612,14 @@ type PublishInputBody struct {
 	Subject *string `json:"subject,omitzero"`
 	// The full name, with its version.
 	Type string `json:"type"`
+}
+
+// PutInputBody is a schema of the document.
+type PutInputBody struct {
+	// The whole flag in flagd's JSON.
+	Definition json.RawMessage `json:"definition"`
+	// Why, for the history.
+	Reason *string `json:"reason,omitzero"`
 }
 
 // QuarantinedEntry is a schema of the document.
@@ -2380,6 +2741,28 @@ type SagaSummary struct {
 	Version int64 `json:"version"`
 }
 
+// ScheduleInputBody is a schema of the document.
+type ScheduleInputBody struct {
+	// The whole flag in flagd's JSON.
+	Definition json.RawMessage `json:"definition"`
+	// A year ahead at most.
+	Due time.Time `json:"due"`
+	// Why, for the history.
+	Reason *string `json:"reason,omitzero"`
+}
+
+// Scheduled is a schema of the document.
+type Scheduled struct {
+	By string `json:"by"`
+	// The whole flag after the change.
+	Definition json.RawMessage `json:"definition"`
+	Due        time.Time       `json:"due"`
+	ID         string          `json:"id"`
+	Reason     string          `json:"reason,omitzero"`
+	// The version that the change was made for.
+	Version int64 `json:"version"`
+}
+
 // ShownCall is a schema of the document.
 type ShownCall struct {
 	// How often it has failed, each time after a few attempts.
@@ -2452,6 +2835,12 @@ type Stuck struct {
 	Reason string    `json:"reason"`
 	Since  time.Time `json:"since"`
 	Step   string    `json:"step"`
+}
+
+// SwitchInputBody is a schema of the document.
+type SwitchInputBody struct {
+	// Why, for the history.
+	Reason string `json:"reason"`
 }
 
 // Tokens is a schema of the document.

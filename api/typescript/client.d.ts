@@ -10,6 +10,18 @@ export type CancelInputBody = {
   "reason"?: string;
 };
 
+export type Change = {
+  "at": string;
+  /** The id of the user; of a scheduled change, who scheduled it. */
+  "by"?: string;
+  /** The flag after the change. */
+  "definition"?: unknown;
+  "reason"?: string;
+  /** Of the flag after the change. */
+  "version": number;
+  "what": "added" | "changed" | "removed" | "enabled" | "disabled" | "scheduled" | "unscheduled" | "applied" | "left-out";
+};
+
 export type ChangeInputBody = {
   /** 1 to 500 characters. */
   "name"?: string;
@@ -66,6 +78,31 @@ export type EndInputBody = {
   "reason": string;
 };
 
+export type Evaluated = {
+  "errorCode"?: string;
+  "errorDetails"?: string;
+  "key"?: string;
+  "metadata"?: Record<string, unknown>;
+  "reason"?: string;
+  /** None: the caller takes its own default. */
+  "value"?: unknown;
+  "variant"?: string;
+};
+
+export type Evaluation = {
+  /** An object. Its member targetingKey names whom the flags are evaluated for. */
+  "context"?: unknown;
+};
+
+export type Flag = {
+  "created_at": string;
+  /** In flagd's JSON: state, variants, defaultVariant, targeting, metadata. */
+  "definition": unknown;
+  "key": string;
+  "updated_at": string;
+  "version": number;
+};
+
 export type GetArchiveCausalityIDResponse = {
   "correlations": Array<string>;
   "count": number;
@@ -98,6 +135,24 @@ export type GetCallsPaymentsResponse = {
   "next"?: string;
 };
 
+export type GetFlagsKeyHistoryResponse = {
+  "items": Array<Change>;
+  /** The cursor of the next page; none: this is the last. */
+  "next"?: string;
+};
+
+export type GetFlagsKeyScheduledResponse = {
+  "items": Array<Scheduled>;
+  /** The cursor of the next page; none: this is the last. */
+  "next"?: string;
+};
+
+export type GetFlagsResponse = {
+  "items": Array<Flag>;
+  /** The cursor of the next page; none: this is the last. */
+  "next"?: string;
+};
+
 export type GetNotificationsRecipientsIDResponse = {
   "email": string;
   "name": string;
@@ -123,6 +178,12 @@ export type GetOutboxCatalogResponse = {
 };
 
 export type GetOutboxClockResponse = {
+  "items": Array<QuarantinedEntry>;
+  /** The cursor of the next page; none: this is the last. */
+  "next"?: string;
+};
+
+export type GetOutboxFlagsResponse = {
   "items": Array<QuarantinedEntry>;
   /** The cursor of the next page; none: this is the last. */
   "next"?: string;
@@ -441,6 +502,12 @@ export type PostCallsPaymentsCallIDRetryResponse = {
   "ended": boolean;
 };
 
+export type PostOfrepV1EvaluateFlagsResponse = {
+  "errorCode"?: string;
+  "errorDetails"?: string;
+  "flags"?: Array<Evaluated>;
+};
+
 export type PostViewsRebuildResponse = {
   "replay_id": string;
 };
@@ -488,6 +555,13 @@ export type PublishInputBody = {
   "subject"?: string;
   /** The full name, with its version. */
   "type": string;
+};
+
+export type PutInputBody = {
+  /** The whole flag in flagd's JSON. */
+  "definition": unknown;
+  /** Why, for the history. */
+  "reason"?: string;
 };
 
 export type QuarantinedEntry = {
@@ -599,6 +673,26 @@ export type SagaSummary = {
   "version": number;
 };
 
+export type ScheduleInputBody = {
+  /** The whole flag in flagd's JSON. */
+  "definition": unknown;
+  /** A year ahead at most. */
+  "due": string;
+  /** Why, for the history. */
+  "reason"?: string;
+};
+
+export type Scheduled = {
+  "by": string;
+  /** The whole flag after the change. */
+  "definition": unknown;
+  "due": string;
+  "id": string;
+  "reason"?: string;
+  /** The version that the change was made for. */
+  "version": number;
+};
+
 export type ShownCall = {
   /** How often it has failed, each time after a few attempts. */
   "attempts"?: number;
@@ -665,6 +759,11 @@ export type Stuck = {
   "reason": string;
   "since": string;
   "step": string;
+};
+
+export type SwitchInputBody = {
+  /** Why, for the history. */
+  "reason": string;
 };
 
 export type Tokens = {
@@ -803,6 +902,26 @@ export class Client {
   postCallsPaymentsCallIdEnd(input: { call: string; id: string; body: EndInputBody }, options?: Options): Promise<PostCallsPaymentsCallIDEndResponse>;
   /** POST /api/calls/payments/{call}/{id}/retry: Make an outside call of payments now. */
   postCallsPaymentsCallIdRetry(input: { call: string; id: string }, options?: Options): Promise<PostCallsPaymentsCallIDRetryResponse>;
+  /** GET /api/flags: List flags. */
+  getFlags(input?: { limit?: number; cursor?: string }, options?: Options): Promise<GetFlagsResponse>;
+  /** DELETE /api/flags/{key}: Remove a flag. */
+  deleteFlagsKey(input: { key: string; ifMatch?: string; reason?: string }, options?: Options): Promise<void>;
+  /** GET /api/flags/{key}: Show a flag. */
+  getFlagsKey(input: { key: string; ifNoneMatch?: string }, options?: Options): Promise<Flag>;
+  /** PUT /api/flags/{key}: Add or change a flag. */
+  putFlagsKey(input: { key: string; ifMatch?: string; ifNoneMatch?: string; body: PutInputBody }, options?: Options): Promise<Flag>;
+  /** POST /api/flags/{key}/disable: Switch a flag off at once. */
+  postFlagsKeyDisable(input: { key: string; body: SwitchInputBody }, options?: Options): Promise<Flag>;
+  /** POST /api/flags/{key}/enable: Switch a flag on again. */
+  postFlagsKeyEnable(input: { key: string; body: SwitchInputBody }, options?: Options): Promise<Flag>;
+  /** GET /api/flags/{key}/history: List the changes of a flag. */
+  getFlagsKeyHistory(input: { key: string; limit?: number; cursor?: string }, options?: Options): Promise<GetFlagsKeyHistoryResponse>;
+  /** GET /api/flags/{key}/scheduled: List the scheduled changes of a flag. */
+  getFlagsKeyScheduled(input: { key: string; limit?: number; cursor?: string }, options?: Options): Promise<GetFlagsKeyScheduledResponse>;
+  /** POST /api/flags/{key}/scheduled: Schedule a change of a flag. */
+  postFlagsKeyScheduled(input: { key: string; ifMatch?: string; body: ScheduleInputBody }, options?: Options): Promise<Scheduled>;
+  /** DELETE /api/flags/{key}/scheduled/{id}: Cancel a scheduled change. */
+  deleteFlagsKeyScheduledId(input: { key: string; id: string }, options?: Options): Promise<void>;
   /** GET /api/me: Everything about the caller. */
   getMe(input?: {}, options?: Options): Promise<{
     /** Parts that are not available just now. */
@@ -848,6 +967,14 @@ export class Client {
   postOutboxClockIdDrop(input: { id: string; body: DropInputBody }, options?: Options): Promise<void>;
   /** POST /api/outbox/clock/{id}/retry: Publish a quarantined entry of the outbox of clock. */
   postOutboxClockIdRetry(input: { id: string }, options?: Options): Promise<void>;
+  /** GET /api/outbox/flags: List the quarantined entries of the outbox of flags. */
+  getOutboxFlags(input?: { limit?: number; cursor?: string }, options?: Options): Promise<GetOutboxFlagsResponse>;
+  /** GET /api/outbox/flags/{id}: Show a quarantined entry of the outbox of flags. */
+  getOutboxFlagsId(input: { id: string }, options?: Options): Promise<QuarantinedEntry>;
+  /** POST /api/outbox/flags/{id}/drop: Drop a quarantined entry of the outbox of flags. */
+  postOutboxFlagsIdDrop(input: { id: string; body: DropInputBody }, options?: Options): Promise<void>;
+  /** POST /api/outbox/flags/{id}/retry: Publish a quarantined entry of the outbox of flags. */
+  postOutboxFlagsIdRetry(input: { id: string }, options?: Options): Promise<void>;
   /** GET /api/outbox/inventory: List the quarantined entries of the outbox of inventory. */
   getOutboxInventory(input?: { limit?: number; cursor?: string }, options?: Options): Promise<GetOutboxInventoryResponse>;
   /** GET /api/outbox/inventory/{id}: Show a quarantined entry of the outbox of inventory. */
@@ -962,6 +1089,10 @@ export class Client {
   getAsyncapi(input?: { ifNoneMatch?: string }, options?: Options): Promise<Record<string, unknown>>;
   /** GET /healthz: Whether the process is alive. */
   getHealthz(input?: {}, options?: Options): Promise<Health>;
+  /** POST /ofrep/v1/evaluate/flags: Evaluate all flags. */
+  postOfrepV1EvaluateFlags(input: { ifNoneMatch?: string; body: Evaluation }, options?: Options): Promise<PostOfrepV1EvaluateFlagsResponse>;
+  /** POST /ofrep/v1/evaluate/flags/{key}: Evaluate a flag. */
+  postOfrepV1EvaluateFlagsKey(input: { key: string; body: Evaluation }, options?: Options): Promise<Evaluated>;
   /** GET /openapi.json: This document. */
   getOpenapi(input?: { ifNoneMatch?: string }, options?: Options): Promise<Record<string, unknown>>;
   /** GET /readyz: Whether requests can be answered. */

@@ -67,6 +67,10 @@ func TestFaults(t *testing.T) {
 		"a table with a typo": {
 			map[string]string{"EBB_STORE": "dynamodb:hunter2"}, []string{"EBB_STORE invalid address of a DynamoDB table"},
 		},
+		"a topic with a typo": {
+			map[string]string{"EBB_BROKER": "sns:hunter2", "EBB_DEAD_LETTERS": "sqs:hunter2"},
+			[]string{"EBB_BROKER has no ARN of a topic", "EBB_DEAD_LETTERS has an unknown scheme"},
+		},
 		"keys that are none":  {map[string]string{"EBB_VERIFICATION_KEYS": "hunter2"}, []string{"EBB_VERIFICATION_KEYS"}},
 		"a sink that is none": {map[string]string{"K_SINK": "broker"}, []string{"K_SINK"}},
 	} {

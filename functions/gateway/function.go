@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/balance"
+	"github.com/ebb-dev/ebb/infra/cache/open"
 	"github.com/ebb-dev/ebb/infra/discovery/dns"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/gateway"
@@ -42,6 +44,7 @@ type settings struct {
 	Policy  string   `envconfig:"EBB_GATEWAY_POLICY" desc:"file with the policies of this environment, YAML or JSON; read again when it changes and on SIGHUP"`
 	Access  string   `envconfig:"EBB_ACCESS_LOG" default:"on" desc:"a line in the log for each request, at the level info: on, off, or for a share of them such as 0.01 and for all that failed"`
 	Redis   string   `envconfig:"EBB_GATEWAY_REDIS" secret:"true" desc:"redis://[USER:PASSWORD@]HOST:PORT[/DB] where the gateway's processes count for rate limits together; empty: each by itself"`
+	Cache   string   `envconfig:"EBB_CACHE" secret:"true" desc:"where answers are stored whose operation declares it: memory: or memory:?size=MIB in each process, redis://[USER:PASSWORD@]HOST:PORT[/DB][?name=PREFIX] for all processes together; empty: memory:"`
 	Address string   `envconfig:"EBB_FUNCTION_URL" default:"http://{function}.default.svc.cluster.local" desc:"where the gateway finds a function, with {function} for its name"`
 	Balance string   `envconfig:"EBB_BALANCE" default:"least-connections" desc:"which instance of a function gets a request: round-robin, weighted-round-robin, least-connections, ip-hash or two-choices"`
 	Zone    string   `envconfig:"EBB_ZONE" desc:"where the gateway runs; it prefers instances of its zone"`
@@ -110,11 +113,15 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 			return nil, fmt.Errorf("EBB_GATEWAY_REDIS: %w", err)
 		}
 	}
+	answers, err := open.Open(cmp.Or(set.Cache, "memory:"), env.Now)
+	if err != nil {
+		return nil, fmt.Errorf("EBB_CACHE: %w", err)
+	}
 	access, _ := set.accessShare() // Validate has parsed it
 	g, err := gateway.New(gateway.Config{
 		System: env.System(), Discovery: directory, Transport: transport, Authenticator: env.Authenticator,
 		Telemetry: env.Telemetry, Logger: env.Logger, Documents: c.Documents, Compositions: c.compositions(),
-		Origins: set.Origins, Limiter: limiter, Now: env.Now, AccessLog: access, Balance: set.balance,
+		Origins: set.Origins, Limiter: limiter, Cache: answers, Now: env.Now, AccessLog: access, Balance: set.balance,
 	})
 	if err != nil {
 		return nil, err

@@ -286,13 +286,57 @@ func TestRedis(t *testing.T) {
 	}
 }
 
+// With EBB_CACHE the processes of the gateway share stored answers.
+func TestCache(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "policy.yaml")
+	if err := os.WriteFile(path, []byte("operations: {GET /api/shown: {cache: {ttl: 1h}}}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	shown := func(env function.Env) (*function.Function, error) {
+		f := function.New("users", env)
+		function.Serve(f, function.Operation{Method: "GET", Path: "/api/shown", Access: function.Public},
+			func(context.Context, *function.Tx, *struct{}) (*struct{}, error) { return nil, nil })
+		return f, nil
+	}
+	d, err := function.Declare(shown)
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := map[string]string{"EBB_GATEWAY_POLICY": path, "EBB_CACHE": redistest.Start(t).URL()}
+	make := func() http.Handler {
+		f, err := gateway.Config{}.New(function.Env{
+			Lookup: config.Map(settings), Discovery: static.Discovery{"users": static.Handler(answer())},
+			Logger: slog.New(slog.DiscardHandler),
+			System: func() manifest.System { return manifest.System{Functions: []*manifest.Declaration{d}} },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f.Instance()
+	}
+	one, other := make(), make()
+	for !strings.Contains(get(one, "/api/shown").Header().Get("Cache-Status"), "hit") { // a busy machine stores later
+		continue
+	}
+	for !strings.Contains(get(other, "/api/shown").Header().Get("Cache-Status"), "hit") {
+		continue
+	}
+	for _, url := range []string{"memory:?size=secret", "http://:secret@host", "secret"} {
+		settings["EBB_CACHE"] = url
+		_, err := product.New(function.Env{Lookup: config.Map(settings)})
+		if err == nil || !strings.HasPrefix(err.Error(), "EBB_CACHE: ") || strings.Contains(err.Error(), "secret") {
+			t.Errorf("an invalid URL: got %v", err)
+		}
+	}
+}
+
 // The gateway consumes and emits nothing and stores nothing, and declares its settings.
 func TestDeclaration(t *testing.T) {
 	d, err := function.Declare(product.New)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !d.Gateway || len(d.Consumes)+len(d.Emits)+len(d.Collections) > 0 || len(d.Settings) != 9 {
+	if !d.Gateway || len(d.Consumes)+len(d.Emits)+len(d.Collections) > 0 || len(d.Settings) != 10 {
 		t.Errorf("got %+v", d.Function)
 	}
 	if err := d.CheckSettings(config.Map(nil)); err != nil {

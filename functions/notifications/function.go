@@ -7,6 +7,7 @@ import (
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/outside"
 	"github.com/ebb-dev/ebb/infra/store"
 )
@@ -57,8 +58,9 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 	}
 	function.Emits(f, events.NotificationSent, events.NotificationFailed)
 	function.Serve(f, function.Operation{
-		Method: http.MethodGet, Path: "/api/notifications/recipients/{id}", Summary: "Show to whom letters are sent",
-		Person: "id", Description: "The name and address that letters to a user have; for the user and for admins, 404 " +
+		Method: http.MethodGet, Path: "/api/notifications/recipients/{id}", Owner: manifest.OwnerHidden,
+		Summary: "Show to whom letters are sent",
+		Person:  "id", Description: "The name and address that letters to a user have; for the user and for admins, 404 " +
 			"for others.",
 	}, n.recipient)
 	return f, nil

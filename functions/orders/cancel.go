@@ -6,10 +6,12 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/manifest"
 )
 
 var cancelOrder = function.Operation{
-	Method: http.MethodPost, Path: "/api/orders/{id}/cancellation", Status: http.StatusAccepted,
+	Method: http.MethodPost, Path: "/api/orders/{id}/cancellation", Owner: manifest.OwnerHidden,
+	Status:  http.StatusAccepted,
 	Summary: "Cancel an order",
 	Description: "Every step of the order that was done is undone, the payment included; then the order is cancelled. A " +
 		"confirmed order cannot be cancelled: 409.",

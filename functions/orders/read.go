@@ -8,16 +8,19 @@ import (
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
 var (
 	getOrder = function.Operation{
-		Method: http.MethodGet, Path: "/api/orders/{id}", Summary: "Show an order",
+		Method: http.MethodGet, Path: "/api/orders/{id}", Owner: manifest.OwnerHidden,
+		Summary:     "Show an order",
 		Description: "For the customer who placed it and for admins; 404 for others.",
 	}
 	listOrders = function.Operation{
-		Method: http.MethodGet, Path: "/api/orders", Summary: "List your orders", Person: "customer_id",
+		Method: http.MethodGet, Path: "/api/orders", Owner: manifest.OwnerDenied,
+		Summary: "List your orders", Person: "customer_id",
 		Description: "The newest first.", Errors: []int{http.StatusForbidden},
 	}
 )

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/payments/provider"
+	flags "github.com/ebb-dev/ebb/infra/flag/provider"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
 )
@@ -20,6 +21,7 @@ type payments struct {
 	opener   provider.Opener   // nil: the provider opens no payments
 	notifier provider.Notifier // nil: the provider sends no notices
 	notices  *store.Collection[notice]
+	flags    *flags.Flags
 	calls    calls
 }
 
@@ -41,6 +43,11 @@ func (s *payments) authorize(ctx context.Context, tx *function.Tx, cmd events.Au
 		p.CustomerID, p.Amount = cmd.CustomerID, cmd.Amount
 		if p.free() {
 			return s.save(ctx, tx, p.withStatus(Authorized, tx.Now()))
+		}
+		if accepted, err := s.accepts(ctx, tx, p); err != nil {
+			return err
+		} else if !accepted {
+			return s.decline(ctx, tx, p, switchedOff)
 		}
 		p = p.withStatus(Opened, tx.Now())
 		if err := s.payments.Put(ctx, tx, p.OrderID, p); err != nil {
@@ -112,6 +119,26 @@ func (s *payments) refund(ctx context.Context, tx *function.Tx, cmd events.Refun
 	return m.fault(p)
 }
 
+// acceptedFlag is the feature flag by which new payments are declined: all of them, or by currency, amount or customer.
+// It is a boolean; false declines.
+const acceptedFlag = "payments-accepted"
+
+// switchedOff is why a payment is declined that acceptedFlag does not accept.
+var switchedOff = &provider.Declined{
+	Code: "switched_off", Reason: "payments like this one are not accepted at the moment",
+}
+
+// accepts reports whether acceptedFlag accepts a new payment. It does unless it is told otherwise. A payment that the
+// provider has already is accepted: declining it would leave the money there.
+func (s *payments) accepts(ctx context.Context, tx *function.Tx, p Payment) (bool, error) {
+	if p.Ref != "" {
+		return true, nil
+	}
+	return s.flags.Boolean(ctx, tx, acceptedFlag, true, flags.Context{
+		"targetingKey": p.CustomerID, "amount": p.Amount.Amount, "currency": p.Amount.Currency,
+	})
+}
+
 // holdsNothing reports whether the provider can hold no money for the payment, so that nothing is to be given back.
 func (s *payments) holdsNothing(p Payment) bool {
 	return p.free() || s.opener != nil && p.Status == Opened && p.Ref == ""
@@ -130,6 +157,8 @@ func (s *payments) prefetch(e ce.Event) []store.Key {
 	}
 	keys := []store.Key{s.payments.Key(e.Subject())}
 	switch e.Type() {
+	case events.PaymentAuthorize.Name():
+		keys = append(keys, s.flags.Document(acceptedFlag))
 	case events.PaymentCapture.Name():
 		keys = append(keys, s.calls.capture.Document(e.Subject()))
 	case events.PaymentVoid.Name():

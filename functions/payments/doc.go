@@ -1,6 +1,6 @@
 // Package payments authorizes, captures, voids and refunds the payments of orders.
 //
-//	consumes payments.authorize, payments.capture, payments.void, payments.refund
+//	consumes payments.authorize, payments.capture, payments.void, payments.refund, flags.changed
 //	emits    payments.authorized, .declined, .captured, .voided, .refunded
 //	serves   GET /api/payments/{id}
 //	owns     payments, one per order; a payment has the order's id
@@ -16,7 +16,8 @@
 // it, the payment's reference is committed before money moves: a void then finds every payment that a crash left. A
 // command that comes while the same call is under way is answered by the result of that one.
 //
-// A payment of 0 is authorized and captured without the provider.
+// A payment of 0 is authorized and captured without the provider. The feature flag payments-accepted declines new
+// payments before the provider is asked: all of them, or by currency, amount or customer.
 //
 // A replayed event moves no money and emits nothing.
 package payments

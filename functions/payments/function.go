@@ -11,7 +11,9 @@ import (
 	"github.com/ebb-dev/ebb/functions/payments/sandbox"
 	"github.com/ebb-dev/ebb/functions/payments/stripe"
 	"github.com/ebb-dev/ebb/infra/broker"
+	flags "github.com/ebb-dev/ebb/infra/flag/provider"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
@@ -80,17 +82,20 @@ func declare(f *function.Function, driver func(sandbox.Memory) provider.Provider
 		payments: function.Collection[Payment](f, "payments", store.Entity, byCustomer),
 		failures: function.Collection[failure](f, "sandbox_failures"),
 		notices:  function.Collection[notice](f, "notices", store.Retain("at", noticeRetention)),
+		flags:    flags.New(f),
 	}
 	s.provider = driver(s)
 	s.opener, _ = s.provider.(provider.Opener)
 	s.notifier, _ = s.provider.(provider.Notifier)
 	s.declareCalls(f)
 	function.Serve(f, function.Operation{
-		Method: http.MethodGet, Path: "/api/payments/{id}", Summary: "Show the payment of an order",
+		Method: http.MethodGet, Path: "/api/payments/{id}", Owner: manifest.OwnerHidden,
+		Summary:     "Show the payment of an order",
 		Description: "For the customer who pays and for admins; 404 for others.",
 	}, s.get)
 	function.Serve(f, function.Operation{
-		Method: http.MethodGet, Path: "/api/payments", Summary: "List your payments", Person: "customer_id",
+		Method: http.MethodGet, Path: "/api/payments", Owner: manifest.OwnerDenied,
+		Summary: "List your payments", Person: "customer_id",
 		Description: "The newest first.", Errors: []int{http.StatusForbidden},
 	}, s.list)
 	function.Serve(f, function.Operation{

@@ -7,6 +7,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/manifest"
 )
 
 // What these answer are secrets, of which only hashes may be kept: no Idempotency-Key.
@@ -27,7 +28,8 @@ var (
 		Errors: []int{http.StatusUnauthorized},
 	}
 	closeSession = function.Operation{
-		Method: http.MethodDelete, Path: "/api/sessions/current", Status: http.StatusNoContent,
+		Method: http.MethodDelete, Path: "/api/sessions/current", Owner: manifest.OwnerOnly,
+		Status:  http.StatusNoContent,
 		Summary: "Sign out",
 		Description: "The refresh token stops working, and the access token has no power over accounts any more; " +
 			"functions with a " +

@@ -11,16 +11,19 @@ import (
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
 var (
 	getUser = function.Operation{
-		Method: http.MethodGet, Path: "/api/users/{id}", Summary: "Show a user", Person: "id",
+		Method: http.MethodGet, Path: "/api/users/{id}", Owner: manifest.OwnerHidden,
+		Summary: "Show a user", Person: "id",
 		Description: "Oneself, or anyone for an admin. Somebody else's is 404.", Errors: []int{http.StatusForbidden},
 	}
 	changeUser = function.Operation{
-		Method: http.MethodPatch, Path: "/api/users/{id}", Summary: "Change a user",
+		Method: http.MethodPatch, Path: "/api/users/{id}", Owner: manifest.OwnerHidden,
+		Summary: "Change a user",
 		Description: "What is left out stays. A new password ends the user's other sessions. Only an admin changes " +
 			"roles. The last admin keeps theirs: 409. An address that is another user's is answered like a free one: its " +
 			"owner gets a mail, and the user signs in with the address until now. Only an admin is told: 409.",
@@ -28,7 +31,8 @@ var (
 		Errors: []int{http.StatusForbidden, http.StatusConflict, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}
 	deleteUser = function.Operation{
-		Method: http.MethodDelete, Path: "/api/users/{id}", Status: http.StatusNoContent, Summary: "Delete a user",
+		Method: http.MethodDelete, Path: "/api/users/{id}", Owner: manifest.OwnerHidden,
+		Status: http.StatusNoContent, Summary: "Delete a user",
 		Description: "Personal data, the claim to the address and all sessions are gone at once; others erase what " +
 			"they keep when they hear of it. The last admin stays: 409.",
 		Errors: []int{http.StatusForbidden, http.StatusConflict},

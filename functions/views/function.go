@@ -9,6 +9,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
@@ -55,11 +56,12 @@ func New(env function.Env) (*function.Function, error) {
 
 	admin := function.Only(auth.RoleAdmin)
 	function.Serve(f, function.Operation{
-		Method: http.MethodGet, Path: "/api/views/orders", Summary: "List orders, newest first", Person: "customer_id",
+		Method: http.MethodGet, Path: "/api/views/orders", Summary: "List orders, newest first",
+		Person: "customer_id", Owner: manifest.OwnerDenied, Errors: []int{http.StatusForbidden},
 		Description: "An administrator sees all orders, any other caller their own.",
 	}, v.listOrders)
 	function.Serve(f, function.Operation{
-		Method: http.MethodGet, Path: "/api/views/revenue",
+		Method: http.MethodGet, Path: "/api/views/revenue", Owner: manifest.OwnerOnly,
 		Summary:     "Show the revenue of confirmed orders per day and currency",
 		Description: "An administrator sees the revenue of all customers, any other caller their own spending.",
 	}, v.listRevenue)

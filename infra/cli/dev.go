@@ -20,6 +20,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/open"
+	_ "github.com/ebb-dev/ebb/infra/broker/open/aws" // sqs:
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/host/local"
 	"github.com/ebb-dev/ebb/infra/host/memlimit"

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ebb-dev/ebb/infra/event/golden"
+	"github.com/ebb-dev/ebb/infra/generate"
 	documents "github.com/ebb-dev/ebb/infra/store/golden"
 )
 
@@ -22,7 +23,7 @@ func (a *app) generateCommand() *cobra.Command {
 		Long: `Write the files that are derived from the functions: OpenAPI with its clients in Go and TypeScript,
 		AsyncAPI, the input of Terraform, and golden files for new event types. Golden files that exist are never
 		changed. In a product that has the folder functions/testdata/documents also recordings of new forms of stored
-		documents.`,
+		documents, and in one whose docs/security.md has a place for it, the table of who may call what.`,
 		Example: a.example(`
 		$ generate
 		$ generate --check                  for CI: writes nothing, fails if a file is stale`),
@@ -41,6 +42,9 @@ func (a *app) generateCommand() *cobra.Command {
 func (a *app) generate(check bool) error {
 	files, err := derivedFiles(a.system)
 	if err != nil {
+		return err
+	}
+	if files, err = a.withAccess(files); err != nil {
 		return err
 	}
 	stale, err := a.golden(check)
@@ -64,6 +68,29 @@ func (a *app) generate(check bool) error {
 		return errReported
 	}
 	return nil
+}
+
+// accessPath is the document that has the table of who may call what, in a product that has the document.
+const accessPath = "docs/security.md"
+
+// withAccess adds the document with the table of who may call what to the files.
+func (a *app) withAccess(files []derivedFile) ([]derivedFile, error) {
+	document, err := os.ReadFile(filepath.Join(a.Dir, filepath.FromSlash(accessPath)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return files, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	declared, err := a.system.Declare()
+	if err != nil {
+		return nil, err
+	}
+	changed, ok, err := generate.AccessTable(declared, document)
+	if err != nil || !ok {
+		return files, err
+	}
+	return append(files, derivedFile{accessPath, changed}), nil
 }
 
 // goldenDir is where the golden files of a product's event types are.

@@ -44,7 +44,7 @@ func (f *Function) databaseSchema() store.Schema {
 	if len(f.migrating()) > 0 {
 		schema = append(schema, migrations.Spec())
 	}
-	if f.checksRevocations() {
+	if f.checksRevocations() || f.revokes() {
 		schema = append(schema, expiring(revokedName, store.Expiry{Field: "expires"}))
 	}
 	return schema

@@ -87,6 +87,10 @@ type Operation struct {
 	// it is the parameter, of the path or the query, that takes the person's id. The answer is a part of the person's
 	// export, all pages of it; 404 means that the function holds nothing.
 	Person string
+
+	// Owner declares what callers get who ask for what belongs to another user: manifest.OwnerHidden, OwnerDenied or
+	// OwnerOnly. The handler sees to it, and for admins, who may ask for all. Empty: nothing belongs to a user.
+	Owner string
 }
 
 func (op Operation) unsafe() bool { return !op.route().Safe() }
@@ -96,7 +100,7 @@ func (op Operation) takesKey() bool { return op.Idempotency == Optional || op.Id
 // route returns the operation as the manifest has it.
 func (op Operation) route() manifest.Route {
 	r := manifest.Route{Method: op.Method, Path: op.Path, Summary: op.Summary, Access: manifest.AccessAuthenticated,
-		Person: op.Person}
+		Person: op.Person, Owner: op.Owner}
 	if op.MaxBody != defaultMaxBody {
 		r.MaxBody = op.MaxBody
 	}

@@ -22,11 +22,13 @@ import (
 // when the last document was read. Nothing is kept in memory.
 //
 // A function takes part without a line of its own if it has a database and an operation that is not public. The one
-// that emits AccessRevoked does not: it has the accounts. A function without a database checks the token's expiry only.
+// that emits AccessRevoked has the accounts, and its own operations decide by them. It stores what it revokes in the
+// unit of work that emits it, for the operations that need a role, some of which the kit has added. A function without
+// a database checks the token's expiry only.
 
 // checksRevocations reports whether the function consumes event.AccessRevoked and checks requests against it.
 func (f *Function) checksRevocations() bool {
-	if _, issuer := f.emits[event.AccessRevoked.Name()]; issuer || !f.stateful() {
+	if f.revokes() || !f.stateful() {
 		return false
 	}
 	for i := range f.routes {
@@ -35,6 +37,17 @@ func (f *Function) checksRevocations() bool {
 		}
 	}
 	return false
+}
+
+// revokes reports whether the function emits event.AccessRevoked.
+func (f *Function) revokes() bool {
+	_, emits := f.emits[event.AccessRevoked.Name()]
+	return emits
+}
+
+// judges reports whether requests for the operation are checked against the revocations that the function has stored.
+func (f *Function) judges(op Operation) bool {
+	return f.checksRevocations() || f.revokes() && f.stateful() && len(op.Access.roles) > 0
 }
 
 // revokedKey returns the key of what is revoked of a subject. A subject can be any text, and an id cannot.
@@ -82,6 +95,23 @@ func (tx *Tx) addRevocation(ctx context.Context, data event.RevokedAccess) error
 	}
 	_, err = tx.db.Set(ctx, key, changed)
 	return err
+}
+
+// storeRevocations stores the revocations that the unit emits.
+func (tx *Tx) storeRevocations() error {
+	if !tx.f.revokes() || tx.db == nil {
+		return nil
+	}
+	for _, d := range tx.drafts {
+		data, ok := d.Data.(event.RevokedAccess)
+		if !ok {
+			continue
+		}
+		if err := tx.addRevocation(tx.ctx, data); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func decodeRevocations(d store.Document) (l auth.Revocations, err error) {

@@ -290,7 +290,8 @@ func TestRevocationsArePruned(t *testing.T) {
 	}
 }
 
-// A function takes part if it has a database and an operation that is not public, unless it revokes tokens itself.
+// A function takes part if it has a database and an operation that is not public. One that revokes tokens itself does
+// not need the event.
 func TestWhoLearnsRevocations(t *testing.T) {
 	closed := function.Operation{Method: "GET", Path: "/api/notes"}
 	stores := func(f *function.Function) { function.Collection[note](f, "notes") }
@@ -316,14 +317,48 @@ func TestWhoLearnsRevocations(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		keepsOwn := name == "the one that revokes"
 		consumes := slices.Contains(d.Consumes, event.AccessRevoked.Name())
 		_, keeps := d.Schema.Spec("_revoked")
 		typed := slices.Contains(d.Types, event.AccessRevoked.Info())
 		filters, _ := json.Marshal(d.Subscription.Filters)
 		triggered := strings.Contains(string(filters), event.AccessRevoked.Name())
-		if consumes != c.learns || keeps != c.learns || triggered != c.learns || !typed && c.learns {
+		if consumes != c.learns || keeps != (c.learns || keepsOwn) || triggered != c.learns || !typed && c.learns {
 			t.Errorf("%s: consumes %v, stores %v, trigger %v, type %v", name, consumes, keeps, triggered, typed)
 		}
+	}
+}
+
+// A function that revokes tokens refuses them itself at operations that need a role, such as those that the kit has
+// added, from the commit on.
+func TestRevokerRefusesAtOnce(t *testing.T) {
+	h := functiontest.New(t, func(env function.Env) (*function.Function, error) {
+		f := function.New("accounts", env)
+		function.Emits(f, event.AccessRevoked)
+		end := function.Operation{Method: "DELETE", Path: "/api/accounts/{id}"}
+		function.Serve(f, end, func(_ context.Context, tx *function.Tx, in *struct {
+			ID string `path:"id"`
+		}) (*struct{}, error) {
+			tx.Emit(event.AccessRevoked.New(in.ID, event.RevokedAccess{
+				Subject: in.ID, IssuedBefore: tx.Now().Add(time.Hour), Until: tx.Now().Add(time.Hour),
+			}))
+			return nil, nil
+		})
+		return f, nil
+	})
+	eve := auth.Principal{Subject: "eve", Roles: []string{"admin"}}
+	if got := h.Call("GET", "/api/outbox/accounts", eve, nil); got.Status != 200 {
+		t.Fatalf("before: got %d", got.Status)
+	}
+	if got := h.Call("DELETE", "/api/accounts/eve", eve, nil); got.Status >= 300 {
+		t.Fatalf("the revocation: got %d %s", got.Status, got.Body)
+	}
+	if got := h.Call("GET", "/api/outbox/accounts", eve, nil); got.Status != 401 {
+		t.Errorf("after: got %d", got.Status)
+	}
+	h.Clock.Advance(2 * time.Hour)
+	if got := h.Call("GET", "/api/outbox/accounts", eve, nil); got.Status != 200 {
+		t.Errorf("a later token: got %d", got.Status)
 	}
 }
 

@@ -93,6 +93,9 @@ func (tx *Tx) seal() ([]ce.Event, error) {
 	if tx.readOnly {
 		return nil, fault.New(fault.Internal, "an operation that only reads emitted an event")
 	}
+	if err := tx.storeRevocations(); err != nil {
+		return nil, err
+	}
 	sealed := make([]ce.Event, 0, len(tx.drafts)+len(tx.raw))
 	for _, d := range tx.drafts {
 		e, err := tx.stamp(d)

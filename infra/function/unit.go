@@ -206,7 +206,7 @@ func (f *Function) followRequest(
 // response that is stored for the request's key in one call of the store.
 func (f *Function) admitted(ctx context.Context, db *store.Tx, op Operation, rq *request) (auth.Principal, error) {
 	who := auth.From(ctx)
-	if who.Anonymous() || !f.checksRevocations() {
+	if who.Anonymous() || !f.judges(op) {
 		return who, nil
 	}
 	revoked := revokedKey(who.Subject)
@@ -253,7 +253,7 @@ func (f *Function) readOnly(
 		db := store.Begin(driver)
 		tx := begin(ctx, db, who)
 		tx.readOnly = true
-		if who.Anonymous() || !f.checksRevocations() {
+		if who.Anonymous() || !f.judges(op) {
 			a, failed := handle(ctx, tx)
 			if failed = db.Confirm(ctx, failed); store.Raced(failed) && n < readAttempts {
 				continue

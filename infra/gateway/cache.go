@@ -3,6 +3,8 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"errors"
+	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
@@ -12,28 +14,29 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/maypok86/otter/v2"
-
+	"github.com/ebb-dev/ebb/infra/cache"
+	"github.com/ebb-dev/ebb/infra/cache/memory"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/httprequest"
+	"github.com/ebb-dev/ebb/infra/policy"
 )
 
 const (
-	cacheBytes   = 64 << 20 // of all stored answers
-	maxStored    = 1 << 20  // bytes of an answer that is stored or shared
+	maxStored    = 1 << 20 // bytes of an answer that is stored or shared
 	fetchTimeout = 30 * time.Second
+	validateTime = time.Hour // in which an answer with an ETag that is too old to be given can be validated
 )
 
-// caches stores answers in memory, and has requests for the same thing share one answer. Its revisions count the
-// successful changes that invalidate the answers of an operation.
+// caches stores answers, and has requests for the same thing share one answer. An answer has the tag of its operation,
+// and one for each parameter of its path by which events invalidate it.
 type caches struct {
-	answers *otter.Cache[string, *stored]
-	now     func() time.Time
+	store cache.Store
+	now   func() time.Time
+	log   *slog.Logger
 
-	waiting   atomic.Int64 // requests that wait for the answer of another one
-	mu        sync.Mutex
-	flights   map[string]*flight
-	revisions map[string]*atomic.Uint64 // by operation
+	waiting atomic.Int64 // requests that wait for the answer of another one
+	mu      sync.Mutex
+	flights map[string]*flight
 }
 
 // flight is a request on its way to a function that others wait for.
@@ -42,24 +45,12 @@ type flight struct {
 	answer *captured // nil: it cannot be shared
 }
 
-func newCaches(now func() time.Time) *caches {
-	return &caches{
-		answers: otter.Must(&otter.Options[string, *stored]{
-			MaximumWeight: cacheBytes,
-			Weigher:       func(key string, s *stored) uint32 { return uint32(len(key)+len(s.body)) + 1024 },
-		}),
-		now: now, flights: map[string]*flight{}, revisions: map[string]*atomic.Uint64{},
+func newCaches(cfg Config) *caches {
+	store := cfg.Cache
+	if store == nil {
+		store = memory.New(0, cfg.Now)
 	}
-}
-
-// revision returns the counter of an operation.
-func (c *caches) revision(operation string) *atomic.Uint64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.revisions[operation] == nil {
-		c.revisions[operation] = &atomic.Uint64{}
-	}
-	return c.revisions[operation]
+	return &caches{store: store, now: cfg.Now, log: cfg.Logger, flights: map[string]*flight{}}
 }
 
 // cache gives stored answers, and has concurrent requests for the same thing share one, where the operation declares
@@ -75,13 +66,10 @@ func (g *Gateway) cache(next Handler) Handler {
 			k := key("shared", x.target(), x.Caller.Subject, strings.Join(x.Request.Header["Authorization"], ","),
 				canonical(x.Request.Header))
 			g.caches.share(x, k, next)
+		case len(x.Route.invalidates) > 0:
+			g.caches.change(x, next)
 		default:
 			next(x)
-			if status := x.Status(); len(x.Route.invalidates) > 0 && status >= 200 && status < 400 {
-				for _, revision := range x.Route.invalidates {
-					revision.Add(1)
-				}
-			}
 		}
 	}
 }
@@ -113,22 +101,47 @@ func canonical(h http.Header) string {
 	return b.String()
 }
 
-// unkeyed are header fields that a function must not build a cached answer from, because they are no part of what the
-// answer is stored under.
-var unkeyed = []string{
-	"X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Prefix", "Forwarded", "X-Original-Url",
-	"X-Rewrite-Url", "X-Http-Method-Override", "X-Host", "Cookie",
+// passed are the header fields that reach the function of a cached operation: those by which answers are chosen and
+// validated, which Vary names, and those that only name the request. Others are no part of what an answer is stored
+// under, and could poison it; see also policy.Cache.Headers.
+var passed = []string{
+	"Accept", "Accept-Charset", "Accept-Encoding", "Accept-Language", "Cache-Control", "If-Match", "If-Modified-Since",
+	"If-None-Match", "If-Range", "If-Unmodified-Since", "Pragma", "Traceparent", "Tracestate", "X-Request-Id",
+}
+
+// keyed removes the header fields that must not reach the function, and returns those that the operation declares and
+// those by which a request is split, as one text.
+func keyed(x *Exchange) string {
+	p := x.Route.Policy
+	var text strings.Builder
+	split := func(name string) bool {
+		return slices.ContainsFunc(p.Split, func(s policy.Split) bool {
+			for field := range s.Header {
+				if http.CanonicalHeaderKey(field) == name {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	for _, name := range slices.Sorted(maps.Keys(x.Request.Header)) {
+		switch {
+		case slices.ContainsFunc(p.Cache.Headers, func(h string) bool { return http.CanonicalHeaderKey(h) == name }),
+			split(name):
+			text.WriteString(key(append([]string{name}, x.Request.Header[name]...)...))
+		case !slices.Contains(passed, name):
+			delete(x.Request.Header, name)
+		}
+	}
+	return text.String()
 }
 
 // fromCache answers from the cache, or with what the function answers, which is stored.
 func (g *Gateway) fromCache(x *Exchange, next Handler) {
 	c, now := g.caches, g.caches.now()
-	for _, name := range unkeyed {
-		x.Request.Header.Del(name)
-	}
-	target := key("cache", x.target())
+	target := key("cache", x.target(), keyed(x))
 	asked := directivesOf(x.Request.Header)
-	old := c.get(x, target)
+	old, lease := c.get(x, target)
 	switch {
 	case old != nil && old.isFresh(now) && !asked.has("no-cache"):
 		c.answer(x, old, "hit")
@@ -138,22 +151,44 @@ func (g *Gateway) fromCache(x *Exchange, next Handler) {
 		return
 	case old != nil && old.age(now) < old.fresh+old.stale && !asked.has("no-cache"):
 		c.answer(x, old, "hit; fwd=stale")
-		g.refresh(x, target, old, next)
+		g.refresh(x, target, old, lease, next)
 		return
 	}
-	c.fetch(x, target, old, next)
+	c.fetch(x, target, old, lease, next)
 }
 
-// get returns the stored answer for a request; nil if there is none.
-func (c *caches) get(x *Exchange, target string) *stored {
-	s, ok := c.answers.GetIfPresent(target)
-	if ok && len(s.vary) > 0 {
-		s, ok = c.answers.GetIfPresent(variant(target, s.vary, x.Request.Header))
+// get returns the stored answer for a request, nil if there is none, and the lease for another one. A store that is
+// away has none.
+func (c *caches) get(x *Exchange, target string) (*stored, cache.Lease) {
+	ctx, tags := x.Request.Context(), x.Route.tags(x.Request)
+	data, lease, err := c.store.Get(ctx, target, tags...)
+	s := decodeStored(data)
+	if err == nil && s != nil && len(s.vary) > 0 {
+		data, lease, err = c.store.Get(ctx, variant(target, s.vary, x.Request.Header), tags...)
+		s = decodeStored(data)
 	}
-	if !ok || s.revision != x.Route.revision.Load() {
-		return nil
+	if err != nil {
+		c.log.DebugContext(ctx, "the cache cannot be read", "error", err)
+		return nil, ""
 	}
-	return s
+	return s, lease
+}
+
+// put stores an answer, unless it was invalidated since the lease.
+func (c *caches) put(x *Exchange, target string, s *stored, lease cache.Lease) {
+	ctx, tags := context.WithoutCancel(x.Request.Context()), x.Route.tags(x.Request)
+	ttl := s.at.Sub(c.now()) + s.fresh + max(s.stale, s.onError)
+	if s.header.Get("ETag") != "" {
+		ttl += validateTime
+	}
+	var err error
+	if len(s.vary) > 0 {
+		err = c.store.Set(ctx, target, encodeStored(&stored{vary: s.vary}), ttl, lease, tags...)
+		target = variant(target, s.vary, x.Request.Header)
+	}
+	if err = errors.Join(err, c.store.Set(ctx, target, encodeStored(s), ttl, lease, tags...)); err != nil {
+		c.log.DebugContext(ctx, "the cache cannot be written", "error", err)
+	}
 }
 
 // variant returns the key of the answer for the header fields that it depends on.
@@ -197,7 +232,7 @@ func copyHeader(to, from http.Header) {
 }
 
 // fetch asks the function, with the tag of what is stored, and answers. Requests for the same thing share one fetch.
-func (c *caches) fetch(x *Exchange, target string, old *stored, next Handler) {
+func (c *caches) fetch(x *Exchange, target string, old *stored, lease cache.Lease, next Handler) {
 	match := x.Request.Header.Get("If-None-Match")
 	r := x.Own()
 	r.Header = r.Header.Clone()
@@ -207,8 +242,7 @@ func (c *caches) fetch(x *Exchange, target string, old *stored, next Handler) {
 	if old != nil && old.header.Get("ETag") != "" {
 		r.Header.Set("If-None-Match", old.header.Get("ETag"))
 	}
-	revision := x.Route.revision.Load() // before the function reads
-	got := c.capture(x, key("fetch", target, canonical(r.Header)), next)
+	got := c.capture(x, key("fetch", target, string(lease), canonical(r.Header)), next)
 	r.Header.Del("If-None-Match")
 	if match != "" {
 		r.Header.Set("If-None-Match", match)
@@ -235,24 +269,18 @@ func (c *caches) fetch(x *Exchange, target string, old *stored, next Handler) {
 		c.answer(x, &stored{status: got.status, header: got.header, body: got.body, at: now}, "fwd=miss")
 		return
 	}
-	s.revision = revision
-	at := target
-	if len(s.vary) > 0 {
-		c.answers.Set(target, &stored{vary: s.vary, revision: revision})
-		at = variant(target, s.vary, r.Header)
-	}
-	c.answers.Set(at, s)
+	c.put(x, target, s, lease)
 	c.answer(x, s, "fwd=miss; stored")
 }
 
 // refresh fetches an answer for the next callers.
-func (g *Gateway) refresh(x *Exchange, target string, old *stored, next Handler) {
+func (g *Gateway) refresh(x *Exchange, target string, old *stored, lease cache.Lease, next Handler) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.Request.Context()), fetchTimeout)
 	later := &Exchange{
 		Request: x.Request.Clone(ctx), own: true, Route: x.Route, table: x.table, address: x.address,
 		Writer: discard{header: http.Header{}},
 	}
-	flight := key("refresh", target)
+	flight := key("refresh", target, string(lease))
 	c := g.caches
 	c.mu.Lock()
 	_, running := c.flights[flight]
@@ -274,7 +302,7 @@ func (g *Gateway) refresh(x *Exchange, target string, old *stored, next Handler)
 				g.cfg.Logger.WarnContext(ctx, "refreshing a stored answer panicked", "panic", cause)
 			}
 		}()
-		c.fetch(later, target, old, next)
+		c.fetch(later, target, old, lease, next)
 	}()
 }
 

@@ -24,7 +24,7 @@ type cached struct {
 	answer func(w http.ResponseWriter, r *http.Request, call int)
 }
 
-func newCached(t *testing.T, p policy.Cache) *cached {
+func newCached(t *testing.T, p policy.Cache, change ...func(*gateway.Config)) *cached {
 	c := &cached{clock: newClock()}
 	c.answer = func(w http.ResponseWriter, _ *http.Request, call int) { fmt.Fprint(w, "answer ", call) }
 	h := func(w http.ResponseWriter, r *http.Request) {
@@ -34,10 +34,11 @@ func newCached(t *testing.T, p policy.Cache) *cached {
 		c.mu.Unlock()
 		answer(w, r, call)
 	}
-	c.fixture = newFixture(t, func(cfg *gateway.Config) { cfg.Now = c.Now }, with("a", h,
+	change = append(change, func(cfg *gateway.Config) { cfg.Now = c.Now }, with("a", h,
 		function.Operation{Method: "GET", Path: "/api/a", Access: function.Public, Policy: policy.Policy{Cache: &p}},
 		function.Operation{Method: "PUT", Path: "/api/a", Access: function.Public},
 		function.Operation{Method: "GET", Path: "/api/mine", Policy: policy.Policy{Coalesce: true}}))
+	c.fixture = newFixture(t, change...)
 	return c
 }
 

@@ -67,11 +67,10 @@ type stored struct {
 	body   []byte
 	vary   []string // header fields of requests that choose another answer; the entry of the URL has them only
 
-	at       time.Time     // when it was as old as its Age field says 0
-	fresh    time.Duration // since at
-	stale    time.Duration // beyond fresh, while it is fetched anew
-	onError  time.Duration // beyond fresh, while it cannot be fetched
-	revision uint64        // of the operation's answers; see caches
+	at      time.Time     // when it was as old as its Age field says 0
+	fresh   time.Duration // since at
+	stale   time.Duration // beyond fresh, while it is fetched anew
+	onError time.Duration // beyond fresh, while it cannot be fetched
 }
 
 // statuses are those of answers that are stored.

@@ -102,7 +102,7 @@ func (g *Gateway) addComposition(t *table, c Composition, env environment) error
 		return nil
 	}
 	declared := env.apply(c.route())
-	return t.tree.add(g.newRoute("", declared, func(x *Exchange) { g.compose(x, parts) }))
+	return t.tree.add(g.newRoute("", declared, func(x *Exchange) { g.compose(x, parts) }, env))
 }
 
 // route returns the operation as a manifest would have it.
@@ -133,6 +133,7 @@ func (g *Gateway) compose(x *Exchange, parts []source) {
 		r := partRequest(end, x.Request, p.pathFor(x.Caller))
 		part := &Exchange{
 			Request: r, own: true, Route: p.route, Caller: x.Caller, table: x.table, address: x.address,
+			version: x.version,
 		}
 		go func() { answers[i] <- g.ask(p, part) }()
 	}
@@ -210,7 +211,7 @@ func (g *Gateway) ask(p source, x *Exchange) (part json.RawMessage) {
 	}()
 	w := &recorder{header: http.Header{}}
 	x.Writer = w
-	split(x)(x)
+	choose(dispatch)(x)
 	if w.status != http.StatusOK || !json.Valid(w.body.Bytes()) {
 		log.WarnContext(x.Request.Context(), "a part of a composed answer is missing", "part", p.Name, "status", w.status)
 		return nil

@@ -47,6 +47,7 @@ type Exchange struct {
 	table    *table
 	address  netip.Addr // of the client, where the environment names the proxies
 	path     *pathItem  // that the request's path matches; nil: none
+	version  string     // that the request asks for, where the environment has versions
 	own      bool       // Request is a copy
 	response response
 }

@@ -14,3 +14,18 @@ func Waiting(h http.Handler) func(n int64) {
 		}
 	}
 }
+
+// Ways returns how many functions and upstreams a gateway knows a way to.
+func Ways(h http.Handler) int {
+	g := h.(*Gateway)
+	g.configuring.Lock()
+	defer g.configuring.Unlock()
+	return len(g.functions)
+}
+
+// AwaitCopies waits until no copy of a request is under way.
+func AwaitCopies(h http.Handler) {
+	for len(h.(*Gateway).copies) > 0 {
+		runtime.Gosched()
+	}
+}

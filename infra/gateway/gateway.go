@@ -13,6 +13,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/balance"
+	"github.com/ebb-dev/ebb/infra/cache"
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/generate"
 	"github.com/ebb-dev/ebb/infra/manifest"
@@ -32,6 +33,8 @@ type Config struct {
 	Balance func(function string) balance.Config
 
 	Limiter       ratelimit.Limiter    // counts for the rate limits; nil: each process counts by itself
+	Events        []string             // the types of events that Receive gets
+	Cache         cache.Store          // of answers; nil: each process has one of its own, of 64 MiB
 	Authenticator auth.Authenticator   // checks credentials; nil refuses all of them
 	Telemetry     *telemetry.Telemetry // nil: none
 	Logger        *slog.Logger         // nil: slog.Default
@@ -58,11 +61,12 @@ type Gateway struct {
 	limits      limits
 	caches      *caches
 	prewarmer   discovery.Prewarmer // nil: functions start in no time
+	copies      chan struct{}       // has an element for each copy of a request that is under way
 	handle      Handler
 	rpc         *calls // nil: no function has an RPC service
 
 	guarding sync.Mutex
-	guards   map[string]*guard // by the name of the operation
+	guards   map[string]*guard // by the function and the name of the operation
 }
 
 var _ http.Handler = (*Gateway)(nil)
@@ -79,10 +83,10 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	g := &Gateway{cfg: cfg, functions: map[string]Handler{}}
+	g := &Gateway{cfg: cfg, functions: map[string]Handler{}, copies: make(chan struct{}, maxMirrored)}
 	g.prewarmer, _ = cfg.Discovery.(discovery.Prewarmer)
 	g.limits = limits{shared: cfg.Limiter, local: memory.New(cfg.Now), now: cfg.Now}
-	g.caches = newCaches(cfg.Now)
+	g.caches = newCaches(cfg)
 	g.documents = g.newDocuments()
 	var errs []error
 	if len(cfg.Origins) > 0 {
@@ -113,8 +117,10 @@ func (g *Gateway) chain() []Middleware {
 		g.logAccess,
 		g.recoverPanics,
 		checkSyntax,
+		checkHost,
 		forwarded,
 		ownTimeout,
+		readVersion,
 		match,
 		g.cors,
 		redirects,
@@ -122,6 +128,7 @@ func (g *Gateway) chain() []Middleware {
 		g.countRunning,
 		g.authorize,
 		g.limitRate,
+		choose,
 		limitBody,
 		g.trace,
 		compress,

@@ -17,6 +17,7 @@ import (
 
 // guard refuses requests of one operation that its function would not answer well. What it knows is of this process.
 type guard struct {
+	function string                               // that it guards
 	policy   policy.Policy                        // that it was made for
 	breaker  circuitbreaker.CircuitBreaker[any]   // nil: none
 	most     bulkhead.Bulkhead[any]               // nil: any number of requests
@@ -42,26 +43,28 @@ const (
 // replaced and its part of them is the same: what is under way and what has failed still count.
 func (g *Gateway) guardOf(r *Route) *guard {
 	p := policy.Policy{Breaker: r.Policy.Breaker, Concurrency: r.Policy.Concurrency, Adaptive: r.Policy.Adaptive}
-	key := name(r.Route)
+	key, function := name(r.Route), r.Function
 	if p.IsZero() {
 		return nil
 	}
+	guarded := function + " " + key
 	g.guarding.Lock()
 	defer g.guarding.Unlock()
-	if last := g.guards[key]; last != nil && last.policy.Breaker == p.Breaker && last.policy.Adaptive == p.Adaptive &&
+	if last := g.guards[guarded]; last != nil && last.policy.Breaker == p.Breaker && last.policy.Adaptive == p.Adaptive &&
 		last.policy.Concurrency == p.Concurrency {
 		return last
 	}
-	shed := func(reason string) { g.cfg.Telemetry.Shed(r.Function, r.Path, reason) }
-	made := &guard{policy: p, shed: shed}
+	shed := func(reason string) { g.cfg.Telemetry.Shed(function, r.Path, reason) }
+	made := &guard{function: function, policy: p, shed: shed}
 	if b := p.Breaker; b.Failures > 0 {
 		made.breaker = circuitbreaker.NewBuilder[any]().
 			WithFailureRateThreshold(b.Failures, uint(cmp.Or(b.Requests, breakerRequests)), breakerWindow).
 			WithSuccessThreshold(breakerProbes).
 			WithDelay(cmp.Or(time.Duration(b.Pause), breakerPause)).
 			OnStateChanged(func(e circuitbreaker.StateChangedEvent) {
-				g.cfg.Telemetry.Breaker(r.Function, key, e.NewState.String())
-				g.cfg.Logger.Warn("the breaker of an operation changed", "operation", key, "state", e.NewState.String())
+				g.cfg.Telemetry.Breaker(function, key, e.NewState.String())
+				g.cfg.Logger.Warn("the breaker of an operation changed", "operation", key, "function", function,
+					"state", e.NewState.String())
 			}).Build()
 	}
 	if p.Concurrency > 0 {
@@ -74,7 +77,7 @@ func (g *Gateway) guardOf(r *Route) *guard {
 	if g.guards == nil {
 		g.guards = map[string]*guard{}
 	}
-	g.guards[key] = made
+	g.guards[guarded] = made
 	return made
 }
 

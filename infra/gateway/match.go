@@ -30,6 +30,9 @@ func match(next Handler) Handler {
 		if x.path != nil {
 			x.Route = x.path.route(method)
 		}
+		if x.Route != nil && len(x.Route.hosts) > 0 && !isHost(x.Route.hosts, x.Request) {
+			x.Route, x.path = nil, nil // to other hosts the path does not exist
+		}
 		if x.Route != nil && x.Route.Method != method {
 			x.Own().Method = x.Route.Method
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"sync/atomic"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/manifest"
@@ -20,15 +19,17 @@ type Route struct {
 
 	handler     Handler
 	tries       *proxy.Tries
-	guard       *guard           // nil: no request is refused
-	revision    *atomic.Uint64   // counts what has invalidated the stored answers of the operation
-	invalidates []*atomic.Uint64 // the revisions of the operations whose answers a success of this one invalidates
-	others      []Handler        // of Policy.Split
-	mirror      Handler          // of Policy.Mirror
-	quotas      string           // the RateLimit-Policy field
-	span        string           // the name of its span
-	prewarm     []string         // functions that will have work when this one has done its own
-	document    bool             // open to every request, whatever its credentials are
+	guard       *guard   // nil: no request is refused
+	tag         string   // of the stored answers of the operation
+	invalidates []string // the tags of the operations whose answers a success of this one invalidates
+	others      []*Route // of Policy.Split
+	mirror      *Route   // of Policy.Mirror
+	varies      []string // header fields that decide which of the others serves a request
+	hosts       []string // that requests are sent to; none: any
+	quotas      string   // the RateLimit-Policy field
+	span        string   // the name of its span
+	prewarm     []string // functions that will have work when this one has done its own
+	document    bool     // open to every request, whatever its credentials are
 }
 
 func newRoute(function string, declared manifest.Route, h Handler) *Route {
@@ -43,14 +44,19 @@ func newRoute(function string, declared manifest.Route, h Handler) *Route {
 }
 
 // newRoute returns a route with the ways to the functions that its policy names.
-func (g *Gateway) newRoute(function string, declared manifest.Route, h Handler) *Route {
+func (g *Gateway) newRoute(function string, declared manifest.Route, h Handler, env environment) *Route {
 	r := newRoute(function, declared, h)
-	r.revision = g.caches.revision(name(declared))
+	r.tag = tagOf(name(declared))
+	r.hosts = env.Operations[name(declared)].Hosts
+	r.varies = variesBy(r.Policy.Split, env.Versions)
 	for _, s := range r.Policy.Split {
-		r.others = append(r.others, g.wayTo(s.Function))
+		r.others = append(r.others, g.otherRoute(r, s.Function, env))
 	}
-	if r.Policy.Mirror != nil {
-		r.mirror = g.wayTo(r.Policy.Mirror.Function)
+	if m := r.Policy.Mirror; m != nil {
+		r.mirror = &Route{Route: r.Route, Function: m.Function, handler: g.wayToTarget(m.Function, env)}
+		for _, other := range r.others {
+			other.mirror = r.mirror
+		}
 	}
 	return r
 }
@@ -83,14 +89,18 @@ func (g *Gateway) wayTo(function string) Handler {
 	if h := g.functions[function]; h != nil {
 		return h
 	}
-	p := g.upstream(function)
-	g.functions[function] = func(x *Exchange) {
+	g.functions[function] = serveBy(g.upstream(function, g.cfg.Discovery))
+	return g.functions[function]
+}
+
+// serveBy returns the handler that has a proxy serve a request.
+func serveBy(p *proxy.Proxy) Handler {
+	return func(x *Exchange) {
 		if x.Request.Body != nil && x.Request.Body != http.NoBody {
 			x.Own() // a function of this process may replace the body by one that it has read
 		}
 		p.Serve(x.Writer, x.Request, x.Route.tries)
 	}
-	return g.functions[function]
 }
 
 // served reports whether the gateway has operations of the function.
@@ -108,7 +118,7 @@ func (g *Gateway) addFunction(t *table, m manifest.Function, env environment) er
 	var errs []error
 	for _, declared := range m.Routes {
 		declared = env.apply(declared)
-		r := g.newRoute(m.Name, declared, g.wayTo(m.Name))
+		r := g.newRoute(m.Name, declared, g.wayTo(m.Name), env)
 		r.tries, r.guard = g.triesOf(r), g.guardOf(r)
 		if !declared.Safe() {
 			r.prewarm = prewarm
@@ -119,7 +129,7 @@ func (g *Gateway) addFunction(t *table, m manifest.Function, env environment) er
 }
 
 // dispatch is the end of the chain: it has the function, or the gateway itself, serve the request.
-func dispatch(x *Exchange) { split(x)(x) }
+func dispatch(x *Exchange) { x.Route.handler(x) }
 
 // checkName returns an error if discovery knows that there is no function of that name. A function that only cannot be
 // found at the moment is no error.

@@ -1,41 +1,125 @@
 package gateway
 
 import (
-	"context"
+	"fmt"
 	"hash/fnv"
 	"net"
 	"net/http"
 	"strings"
-	"time"
 
+	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/policy"
 )
 
-// split sends the requests that a rule of the operation matches to the function of the rule.
-func split(x *Exchange) Handler {
-	for i, rule := range x.Route.Policy.Split {
-		if matches(x, rule) && share(x, rule.Function, rule.Percent) {
-			return x.Route.others[i]
+// choose sends the requests that meet a rule of the operation to the function of the rule. A request for a version that
+// no rule serves is 404.
+func choose(next Handler) Handler {
+	return func(x *Exchange) {
+		route := x.Route
+		for _, name := range route.varies {
+			x.Writer.Header().Add("Vary", name)
 		}
+		for i, rule := range route.Policy.Split {
+			if x.asksFor(rule) && (stuck(x, rule) || matches(x, rule) && share(x, rule.Function, rule.Percent)) {
+				x.Route = route.others[i]
+				stick(x, rule)
+				break
+			}
+		}
+		if x.Route == route && x.version != x.table.versions.Current {
+			x.Refuse(fault.New(fault.NotFound, "this operation has no version %q", x.version))
+			return
+		}
+		next(x)
 	}
-	return x.Route.handler
 }
 
+// asksFor reports whether the request is one for the host and the version of a rule.
+func (x *Exchange) asksFor(rule policy.Split) bool {
+	version := rule.Version
+	if version == "" {
+		version = x.table.versions.Current
+	}
+	return x.version == version && (rule.Host == "" || policy.HostMatches(rule.Host, hostOf(x.Request)))
+}
+
+// matches reports whether the request meets the conditions of a rule, apart from the percentage.
 func matches(x *Exchange, rule policy.Split) bool {
-	for name, value := range rule.Header {
-		if x.Request.Header.Get(name) != value {
+	for name, want := range rule.Header {
+		got := x.Request.Header.Values(name)
+		if len(got) == 0 || want != anything && got[0] != want {
 			return false
 		}
 	}
-	return rule.Host == "" || strings.EqualFold(hostOf(x.Request), rule.Host)
+	for name, want := range rule.Cookie {
+		got, err := x.Request.Cookie(name)
+		if err != nil || want != anything && got.Value != want {
+			return false
+		}
+	}
+	return rule.Host == "" || policy.HostMatches(rule.Host, hostOf(x.Request))
 }
 
-// hostOf returns the host that a request was sent to, without the port.
-func hostOf(r *http.Request) string {
-	if host, _, err := net.SplitHostPort(r.Host); err == nil {
-		return host
+// anything is the value of a condition that any value meets.
+const anything = "*"
+
+// stuck reports whether the request has the cookie that says that the rule was met before.
+func stuck(x *Exchange, rule policy.Split) bool {
+	if rule.Sticky == "" {
+		return false
 	}
-	return r.Host
+	c, err := x.Request.Cookie(rule.Sticky)
+	return err == nil && c.Value == rule.Function
+}
+
+// stick has the browser keep a cookie with which its next requests meet the rule again, until it is closed.
+func stick(x *Exchange, rule policy.Split) {
+	if rule.Sticky == "" || stuck(x, rule) {
+		return
+	}
+	c := http.Cookie{
+		Name: rule.Sticky, Value: rule.Function, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode,
+		Secure: x.Request.TLS != nil,
+	}
+	x.Writer.Header().Add("Set-Cookie", c.String())
+}
+
+// variesBy returns the header fields that decide which function gets a request of an operation: shared caches between
+// the gateway and the client must know of them.
+func variesBy(rules []policy.Split, v versions) (names []string) {
+	seen := map[string]bool{}
+	add := func(name string) {
+		if name = http.CanonicalHeaderKey(name); name != "" && !seen[name] {
+			seen[name] = true
+			names = append(names, name)
+		}
+	}
+	for _, rule := range rules {
+		for name := range rule.Header {
+			add(name)
+		}
+		if len(rule.Cookie) > 0 || rule.Sticky != "" {
+			add("Cookie")
+		}
+		if rule.Version != "" {
+			add(v.Header)
+			if v.MediaType != "" {
+				add("Accept")
+			}
+		}
+	}
+	return names
+}
+
+// hostOf returns the host that a request was sent to, without the port and the dot of a complete name.
+func hostOf(r *http.Request) string {
+	host := r.Host
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	} else if inner, ok := strings.CutPrefix(host, "["); ok {
+		host = strings.TrimSuffix(inner, "]")
+	}
+	return strings.TrimSuffix(host, ".")
 }
 
 // share reports whether the caller of a request is among the percentage of all callers. It is the same at every
@@ -56,55 +140,27 @@ func mix(h uint64) uint64 {
 	return h ^ h>>33
 }
 
-// mirrorTimeout is how long a copy of a request may take.
-const mirrorTimeout = 10 * time.Second
+// otherRoute returns the route of an operation's requests that another function serves. It has a breaker, limits of
+// load and a budget of tries of its own, so that a canary that fails takes nothing from the requests of the others. Its
+// answers are not stored.
+func (g *Gateway) otherRoute(r *Route, function string, env environment) *Route {
+	other, p := *r, *r.Policy
+	p.Cache, p.Coalesce, p.Split = nil, false, nil
+	other.Function, other.Policy, other.others, other.varies = function, &p, nil, nil
+	other.handler = g.wayToTarget(function, env)
+	other.tries, other.guard = g.triesOf(&other), g.guardOf(&other)
+	return &other
+}
 
-// maxMirrored is how many copies are on their way at most. Beyond that none are sent.
-const maxMirrored = 64
-
-// mirror sends a copy of the request to the function that the operation names, and does not wait for the answer.
-func (g *Gateway) mirror(next Handler) Handler {
-	free := make(chan struct{}, maxMirrored)
-	return func(x *Exchange) {
-		if m := x.Route.Policy.Mirror; m != nil && share(x, m.Function, m.Percent) {
-			select {
-			case free <- struct{}{}:
-				r, route := x.Request.Clone(context.WithoutCancel(x.Request.Context())), x.Route
-				r.Body, r.ContentLength = http.NoBody, 0
-				caller := x.Caller
-				go func() {
-					defer func() { <-free }()
-					g.copyTo(&Exchange{Request: r, own: true, Route: route, Caller: caller})
-				}()
-			default:
-			}
+// checkSplit reports the rules of an operation that ask for what the environment does not have.
+func (g *Gateway) checkSplit(env environment, o operation, report policy.Report) {
+	for i, s := range o.Split {
+		field := fmt.Sprintf("split[%d].", i)
+		if s.Function != "" && !g.isTarget(s.Function, env) {
+			report(field+"function", noFunction(s.Function))
 		}
-		next(x)
+		if s.Version != "" && !env.Versions.named() {
+			report(field+"version", "want versions, which says where requests name one")
+		}
 	}
 }
-
-// copyTo has the function of the mirror serve a request, and throws the answer away.
-func (g *Gateway) copyTo(x *Exchange) {
-	defer func() {
-		if cause := recover(); cause != nil && cause != http.ErrAbortHandler {
-			g.cfg.Logger.WarnContext(x.Request.Context(), "a mirrored request panicked", "panic", cause)
-		}
-	}()
-	ctx, cancel := context.WithTimeout(x.Request.Context(), mirrorTimeout)
-	defer cancel()
-	x.Request = x.Request.WithContext(ctx)
-	x.Writer = discard{header: http.Header{}}
-	x.Route.mirror(x)
-}
-
-// discard is a writer that throws an answer away.
-type discard struct{ header http.Header }
-
-// Header implements http.ResponseWriter.
-func (d discard) Header() http.Header { return d.header }
-
-// WriteHeader implements http.ResponseWriter.
-func (d discard) WriteHeader(int) {}
-
-// Write implements io.Writer.
-func (d discard) Write(b []byte) (int, error) { return len(b), nil }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/ebb-dev/ebb/infra/internal/strictyaml"
@@ -18,8 +17,11 @@ import (
 type table struct {
 	tree      node
 	root      pathItem // of the path /
-	redirects map[string]redirect
-	proxies   []prefix // whose header fields about the client count; none: those with a private address
+	redirects []redirect
+	events    map[string][]invalidation // by their types
+	proxies   []prefix                  // whose header fields about the client count; none: those with a private address
+	hosts     []string                  // that requests may be sent to; none: any
+	versions  versions
 
 	clientField string // in which the proxies tell the address of the client
 }
@@ -28,7 +30,10 @@ type table struct {
 type environment struct {
 	Proxies    []prefix             `json:"proxies"`
 	ClientIn   string               `json:"client_in"` // of clientFields; "": the first
+	Hosts      []string             `json:"hosts"`
 	Redirects  []redirect           `json:"redirects"`
+	Versions   versions             `json:"versions"`
+	Upstreams  map[string][]address `json:"upstreams"`
 	Defaults   policy.Policy        `json:"defaults"`
 	Operations map[string]operation `json:"operations" strict:"known"`
 }
@@ -38,6 +43,7 @@ type operation struct {
 	Access  string   `json:"access"`
 	Roles   []string `json:"roles"`
 	MaxBody int64    `json:"max_body"`
+	Hosts   []string `json:"hosts"` // that requests for the operation are sent to; none: any
 	policy.Policy
 }
 
@@ -93,8 +99,11 @@ func (g *Gateway) read(file string, document []byte) (*table, error) {
 		}
 	}
 	env.checkShared(doc)
-	env.checkCaches(declared, doc)
+	env.checkCaches(declared, g.cfg.Events, doc)
 	checkRedirects(env.Redirects, doc)
+	checkHosts(env.Hosts, "hosts", doc)
+	env.Versions.check(declared, doc)
+	g.checkUpstreams(env, doc)
 	if env.ClientIn != "" && (!slices.Contains(clientFields, env.ClientIn) || len(env.Proxies) == 0) {
 		doc.Report("client_in", "want "+strings.Join(clientFields, " or ")+", and proxies that write it")
 	}
@@ -102,7 +111,9 @@ func (g *Gateway) read(file string, document []byte) (*table, error) {
 	if err := doc.Err(); err != nil {
 		return nil, err
 	}
-	return g.build(env)
+	t, err := g.build(env)
+	g.forget(env)
+	return t, err
 }
 
 // apply returns a route with the access, limits and policy of this environment.
@@ -113,23 +124,26 @@ func (e environment) apply(r manifest.Route) manifest.Route {
 }
 
 // invalidate connects operations with those whose stored answers they invalidate.
-func (t *table) invalidate(g *Gateway, env environment) {
+func (t *table) invalidate(env environment) {
 	for of, o := range env.Operations {
 		if o.Cache == nil {
 			continue
+		}
+		for _, e := range o.Cache.InvalidatedByEvents {
+			t.events[e.Type] = append(t.events[e.Type], invalidation{of, e.Subject})
 		}
 		for _, by := range o.Cache.InvalidatedBy {
 			method, path, _ := strings.Cut(by, " ")
 			if item := t.tree.find(strings.TrimPrefix(path, "/")); item != nil && item.methods[method] != nil {
 				r := item.methods[method]
-				r.invalidates = append(r.invalidates, g.caches.revision(of))
+				r.invalidates = append(r.invalidates, tagOf(of))
 			}
 		}
 	}
 }
 
 // checkCaches reports operations that cannot be cached, and operations that do not exist.
-func (e environment) checkCaches(declared map[string]manifest.Route, doc *strictyaml.Document) {
+func (e environment) checkCaches(declared map[string]manifest.Route, consumed []string, doc *strictyaml.Document) {
 	names := slices.Sorted(maps.Keys(declared))
 	for _, key := range slices.Sorted(maps.Keys(e.Operations)) {
 		o, field := e.Operations[key], "operations."+key+".cache"
@@ -144,6 +158,15 @@ func (e environment) checkCaches(declared map[string]manifest.Route, doc *strict
 				doc.Report(fmt.Sprintf("%s.invalidated_by[%d]", field, i), "want the method and the path of an operation")
 			}
 		}
+		for i, event := range o.Cache.InvalidatedByEvents {
+			field := fmt.Sprintf("%s.invalidated_by_events[%d]", field, i)
+			if !slices.Contains(consumed, event.Type) {
+				doc.Report(field+".type", "want a type of event that the gateway consumes: "+strings.Join(consumed, ", "))
+			}
+			if event.Subject != "" && !strings.Contains(declared[key].Path+"/", "/{"+event.Subject+"}/") {
+				doc.Report(field+".subject", "want a parameter of the operation's path")
+			}
+		}
 	}
 }
 
@@ -151,18 +174,14 @@ func (e environment) checkCaches(declared map[string]manifest.Route, doc *strict
 func (g *Gateway) checkTargets(env environment, declared map[string]manifest.Route, doc *strictyaml.Document) {
 	for _, key := range slices.Sorted(maps.Keys(env.Operations)) {
 		o, field := env.Operations[key], "operations."+key
-		check := func(name, function string) {
-			if err := g.checkName(function); err != nil && function != "" {
-				doc.Report(field+"."+name+".function", fmt.Sprintf("there is no function called %q", function))
+		checkHosts(o.Hosts, field+".hosts", doc)
+		g.checkSplit(env, o, reporter(doc, field))
+		if m := o.Mirror; m != nil {
+			if m.Function != "" && !g.isTarget(m.Function, env) {
+				doc.Report(field+".mirror.function", noFunction(m.Function))
 			}
-		}
-		for i, s := range o.Split {
-			check("split["+strconv.Itoa(i)+"]", s.Function)
-		}
-		if o.Mirror != nil {
-			check("mirror", o.Mirror.Function)
-			if d, known := declared[key]; known && !d.Safe() {
-				doc.Report(field+".mirror", "want an operation that only reads: a copy would do it twice")
+			if d, known := declared[key]; known && !d.Safe() && !m.Writes {
+				doc.Report(field+".mirror", "want an operation that only reads, or writes: true: a copy does it twice")
 			}
 		}
 	}
@@ -239,9 +258,9 @@ func bodyLimit(r manifest.Route) int64 {
 
 // build returns the routes of the functions, of the compositions and of the gateway itself.
 func (g *Gateway) build(env environment) (*table, error) {
-	t := &table{redirects: map[string]redirect{}, proxies: env.Proxies, clientField: env.ClientIn}
-	for _, r := range env.Redirects {
-		t.redirects[r.From] = r
+	t := &table{
+		redirects: env.Redirects, events: map[string][]invalidation{}, proxies: env.Proxies, clientField: env.ClientIn,
+		hosts: env.Hosts, versions: env.Versions,
 	}
 	var errs []error
 	for _, d := range g.cfg.System.Functions {
@@ -251,7 +270,7 @@ func (g *Gateway) build(env environment) (*table, error) {
 		errs = append(errs, g.addComposition(t, c, env))
 	}
 	errs = append(errs, g.addExport(t, env))
-	t.invalidate(g, env)
+	t.invalidate(env)
 	for _, r := range g.documents {
 		if r.Path == "/" {
 			errs = append(errs, t.root.add(r))

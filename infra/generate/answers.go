@@ -1,6 +1,7 @@
 package generate
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -123,7 +124,14 @@ func (m *merged) complete(operation object, route *manifest.Route) {
 		}
 	}
 	for status, response := range responses {
-		if f, shared := failures[status]; shared {
+		f, shared := failures[status]
+		if own := ownBody(response); shared && own != nil {
+			described := f.describe() // the gateway and the kit answer with a problem, the handler with a body of its own
+			maps.Copy(described["content"].(object), own)
+			responses[status] = described
+			continue
+		}
+		if shared {
 			responses[status] = object{"$ref": responseRef + f.name}
 			m.failures[status] = true
 			continue
@@ -132,6 +140,18 @@ func (m *merged) complete(operation object, route *manifest.Route) {
 			addHeaders(described, operation, route)
 		}
 	}
+}
+
+// ownBody returns the content of a failure that is no problem document; nil if there is none.
+func ownBody(response any) object {
+	described, _ := response.(object)
+	content, _ := described["content"].(object)
+	own := maps.Clone(content)
+	delete(own, "application/problem+json")
+	if len(own) == 0 {
+		return nil
+	}
+	return own
 }
 
 // common returns the statuses of the failures that the gateway and the kit answer with.

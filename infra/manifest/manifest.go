@@ -44,6 +44,10 @@ type Route struct {
 	// holds of the person, and a part of the person's export. Empty: it is none.
 	Person string `json:"person,omitempty"`
 
+	// Owner is what callers get who ask for what belongs to another user: OwnerHidden, OwnerDenied or OwnerOnly. Empty:
+	// nothing belongs to a user. Admins may ask for all.
+	Owner string `json:"owner,omitempty"`
+
 	// Policy is what a gateway does with the requests. Nil asks for nothing.
 	Policy *policy.Policy `json:"policy,omitempty"`
 }
@@ -53,6 +57,13 @@ const (
 	AccessPublic        = "public"        // anyone
 	AccessAuthenticated = "authenticated" // anyone with a valid token
 	AccessRoles         = "roles"         // anyone with one of the route's roles
+)
+
+// What callers get who ask for what belongs to another user.
+const (
+	OwnerHidden = "hidden" // 404, as if it did not exist
+	OwnerDenied = "denied" // 403
+	OwnerOnly   = "only"   // the operation is about what belongs to the caller, and cannot be asked for more
 )
 
 // DefaultMaxBody is the largest body of a request, in bytes, unless the operation declares another limit.

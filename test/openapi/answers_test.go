@@ -107,6 +107,7 @@ func (s *shop) sell(admin, ada, customer string) {
 	s.until(200, "GET", "/api/views/orders", customer, nil, nil)
 	s.want(403, "GET", "/api/orders?customer_id=other", customer, nil, nil)
 	s.want(403, "GET", "/api/payments?customer_id=other", customer, nil, nil)
+	s.want(403, "GET", "/api/views/orders?customer_id=other", customer, nil, nil)
 	s.want(200, "GET", "/api/notifications/recipients/"+ada, customer, nil, nil)
 	s.want(200, "GET", "/api/me", customer, nil, nil)
 	s.want(204, "DELETE", at, admin, nil, nil)

@@ -32,6 +32,8 @@ type shop struct {
 	*testing.T
 	*document
 	url, address string
+	dir          string // of the host's data
+	host         *local.Host
 	publisher    broker.Publisher // of the host: it takes events that no function emits
 
 	answered map[string]map[string]bool // operation → statuses
@@ -46,11 +48,11 @@ func start(t *testing.T) *shop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &shop{T: t, answered: map[string]map[string]bool{}, reported: map[string]bool{}}
+	s := &shop{T: t, dir: t.TempDir(), answered: map[string]map[string]bool{}, reported: map[string]bool{}}
 	product := functions.System()
 	product.Functions = append(product.Functions, system.Definition{Name: "stranger", New: s.stranger})
 	host, err := local.New(t.Context(), local.Config{
-		Dir: t.TempDir(), Tick: 100 * time.Millisecond, Telemetry: watch, System: product,
+		Dir: s.dir, Tick: 100 * time.Millisecond, Telemetry: watch, System: product,
 		Claims: local.Claims{Issuer: "ebb", Audience: "ebb"},
 		Lookup: config.Map(map[string]string{"EBB_STRIPE_WEBHOOK_SECRET": ""}),
 		Secrets: map[string]config.Lookup{"users": config.Map(map[string]string{
@@ -78,7 +80,7 @@ func start(t *testing.T) *shop {
 		}
 		_ = watch.Shutdown(ctx)
 	})
-	s.address = listener.Addr().String()
+	s.host, s.address = host, listener.Addr().String()
 	s.url = "http://" + s.address
 	answer, raw := s.send(http.MethodGet, "/openapi.json", "", nil)
 	if answer.StatusCode != http.StatusOK {

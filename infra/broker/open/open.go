@@ -5,6 +5,7 @@
 //	kafka://host:9092         a Kafka cluster, see package kafka
 //	amqp://host:5672/vhost    RabbitMQ, see package rabbitmq; amqps:// with TLS
 //	redis://host:6379         a Redis server, see package redis; rediss:// with TLS, redis+unix:PATH for a socket
+//	sqs://region              SNS and SQS of AWS, see package sqs; in programs that import package aws below this one
 //
 // Only commands, hosts and tests import it. The error of an invalid URL is a predicate, such as "has no host", before
 // which the caller puts the name of the setting. It contains no part of the URL, because any part may be a password.
@@ -39,6 +40,20 @@ var drivers = []driver{
 	{"redis://", "redis://HOST:6379", redis.Opener, redis.Capabilities},
 	{"rediss://", "", redis.Opener, redis.Capabilities},
 	{"redis+unix:", "", redis.Opener, redis.Capabilities},
+	{"sqs:", "sqs://REGION", notLinked, nil},
+}
+
+func notLinked(string) (broker.Opener, error) {
+	return nil, invalid("needs AWS's clients, which this program lacks; use the command ebb serve")
+}
+
+// SQS sets the functions of the driver over SQS. Package aws below this one calls it.
+func SQS(open func(url string) (broker.Opener, error), capabilities func() broker.Capabilities) {
+	for i := range drivers {
+		if drivers[i].prefix == "sqs:" {
+			drivers[i].open, drivers[i].capabilities = open, capabilities
+		}
+	}
 }
 
 // ByURL returns the opener of the broker with this URL. It refuses an invalid URL; it opens nothing itself.
@@ -54,6 +69,10 @@ func ByURL(url string) (broker.Opener, error) {
 func Capabilities(url string) (broker.Capabilities, error) {
 	d, err := byURL(url)
 	if err != nil {
+		return broker.Capabilities{}, err
+	}
+	if d.capabilities == nil {
+		_, err := d.open(url)
 		return broker.Capabilities{}, err
 	}
 	return d.capabilities(), nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/open"
+	_ "github.com/ebb-dev/ebb/infra/broker/open/aws"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
@@ -20,6 +21,8 @@ var valid = []string{
 	"kafka://a:9092", "kafka://user:p%40ss@a:9092,[::1]:9092?name=shop&topics=x,y&partitions=3&replicas=3",
 	"kafka://user:password@a:9092?tls=true&sasl=plain&compression=zstd",
 	"redis://a", "redis://user:pass@a:6379/2?name=shop", "rediss://a", "redis+unix:/run/redis.sock?name=shop",
+	"sqs:", "sqs://eu-central-1", "sqs://eu-central-1?name=shop-dev&visibility=30&wait=20&blobs=s3://shop-blobs",
+	"sqs:?blobs=file:/var/blobs",
 }
 
 // invalid maps invalid URLs to a part of their errors.
@@ -80,6 +83,20 @@ var invalid = map[string]string{
 	"redis://u:pass%@word@a":  "is not a valid URL",
 	"redis+unix:":             "has no path",
 	"redsi://a":               "did you mean redis://?",
+
+	"sqs:eu-central-1":              "has text after its region",
+	"sqs://eu-central-1/shop":       "has text after its region",
+	"sqs://eu-central-1:80":         "has text after its region",
+	"sqs://key:secret@eu-central-1": "has a user; credentials come from variables",
+	"sqs://EU_central":              "has an invalid region",
+	"sqs://a?nam=x":                 "has an unknown parameter (use name, visibility, wait or blobs)",
+	"sqs://a?name=a.b":              "has an invalid name",
+	"sqs://a?name=aaaaaaaaaabbbbbbbbbbccccccccccddddddddddx": "has a name of more than 40 characters",
+	"sqs://a?visibility=0":      "has an invalid visibility: want a number from 1",
+	"sqs://a?wait=21":           "has an invalid wait: want a number from 1 to 20",
+	"sqs://a?blobs=shop":        "has invalid blobs: want s3://BUCKET or file:PATH",
+	"sqs://a?blobs=s3://shop/x": "has invalid blobs",
+	"sqss://a":                  "did you mean sqs:?",
 }
 
 func TestValidURLs(t *testing.T) {

@@ -17,7 +17,7 @@ func Table() string {
 		rows[i] = append(rows[i], cell)
 	}
 	for _, d := range drivers {
-		if d.form == "" {
+		if d.form == "" || d.capabilities == nil {
 			continue
 		}
 		c := d.capabilities()

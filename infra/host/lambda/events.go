@@ -3,6 +3,7 @@ package lambda
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -25,6 +26,8 @@ type item struct {
 	event    ce.Event
 	invalid  error // it is no event
 
+	refused *broker.Result // it is a dead letter that the function does not get
+
 	tried bool  // it was an attempt
 	done  bool  // handled, or dead-lettered
 	err   error // why it is not done
@@ -45,9 +48,16 @@ func (it *item) keys() (keys []string) {
 
 func (h *Host) item(ctx context.Context, body []byte) *item {
 	it := &item{}
-	if it.event, it.invalid = h.cfg.Decode(ctx, body); it.invalid != nil {
-		it.err = it.invalid
+	it.event, it.invalid = h.cfg.Decode(ctx, body)
+	var gone interface {
+		error
+		Refused() (ce.Event, broker.Result)
 	}
+	if errors.As(it.invalid, &gone) {
+		e, result := gone.Refused()
+		it.event, it.refused, it.invalid = e, &result, nil
+	}
+	it.err = it.invalid
 	return it
 }
 
@@ -162,8 +172,8 @@ func (h *Host) receive(ctx context.Context, items []*item) {
 		return
 	}
 	failed := map[string]bool{}
-	for rest := items; len(rest) > 0 && ctx.Err() == nil; {
-		batch, later := h.next(rest, failed)
+	for rest := h.filter(items); len(rest) > 0 && ctx.Err() == nil; {
+		batch, later := h.next(ctx, rest, failed)
 		if len(batch) == 0 {
 			return
 		}
@@ -175,9 +185,23 @@ func (h *Host) receive(ctx context.Context, items []*item) {
 	}
 }
 
+// filter returns the items that the function's trigger takes, and those that are no event. The others are done: what
+// sends to Lambda cannot apply every filter. A dead letter is for the function that stores them, whatever it is.
+func (h *Host) filter(items []*item) (taken []*item) {
+	for _, it := range items {
+		dead := h.m.DeadLetters && it.invalid == nil && event.Extension(it.event, broker.ErrorDest) != ""
+		if it.invalid == nil && !dead && !h.matcher.Match(&it.event) {
+			it.done = true
+			continue
+		}
+		taken = append(taken, it)
+	}
+	return taken
+}
+
 // next returns the items of the next unit of work, and those that come after it. Items that wait for a failed one are
 // in neither; nor are those that are no event, which have failed.
-func (h *Host) next(items []*item, failed map[string]bool) (batch, later []*item) {
+func (h *Host) next(ctx context.Context, items []*item, failed map[string]bool) (batch, later []*item) {
 	size := 0
 	for _, it := range items {
 		switch {
@@ -186,6 +210,8 @@ func (h *Host) next(items []*item, failed map[string]bool) (batch, later []*item
 			h.cfg.Logger.Error("a message cannot be handled", "message", it.id, "receives", it.receives, "error", it.invalid)
 			it.tried = true
 			block(it, failed)
+		case it.refused != nil:
+			h.answer(ctx, it, *it.refused, failed)
 		case len(batch) < max(h.cfg.Delivery.Batch, 1) && size < broker.MaxBatchBytes:
 			batch = append(batch, it)
 			size += len(it.event.DataEncoded)
@@ -209,15 +235,22 @@ func (h *Host) unit(ctx context.Context, batch []*item, failed map[string]bool) 
 		case blocked(it, failed):
 		case r.Skipped:
 			again = append(again, it)
-		case r.OK(), h.deadLettered(ctx, it, r):
-			it.tried, it.done = true, true
 		default:
-			it.tried = true
-			it.err = fmt.Errorf("status %d: %s", r.Status, r.Message)
-			block(it, failed)
+			h.answer(ctx, it, r, failed)
 		}
 	}
 	return again
+}
+
+// answer notes the answer to an attempt at the item.
+func (h *Host) answer(ctx context.Context, it *item, r broker.Result, failed map[string]bool) {
+	it.tried = true
+	if r.OK() || h.deadLettered(ctx, it, r) {
+		it.done = true
+		return
+	}
+	it.err = fmt.Errorf("status %d: %s", r.Status, r.Message)
+	block(it, failed)
 }
 
 func blocked(it *item, failed map[string]bool) bool {

@@ -10,6 +10,9 @@
 //     tried again, and Lambda repeats it as the function's asynchronous configuration says.
 //   - The Scheduler's event {"ebb":"tick"} and EventBridge's scheduled events, for a function with a tick handler.
 //
+// The host applies the filters of the function's trigger itself, because what sends to Lambda cannot apply all of them:
+// an event that they do not let through counts as handled.
+//
 // The context of a handler ends before Lambda kills the sandbox, by Config.Margin. A sandbox handles one invocation at
 // a time, unless AWS_LAMBDA_MAX_CONCURRENCY says otherwise, and has one handle on its database, which all invocations
 // share. Lambda freezes it between invocations: nothing runs then, and what telemetry has to export is exported before
@@ -28,6 +31,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-lambda-go/events"
 	awslambda "github.com/aws/aws-lambda-go/lambda"
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
@@ -48,7 +52,8 @@ type Config struct {
 	DeadLetter func(ctx context.Context, e ce.Event) error
 
 	// Decode returns the event of a message's body; nil: event.FromJSON. It is for messages that refer to their event,
-	// because that is too large for a message.
+	// because that is too large for a message. An error with the method Refused() (ce.Event, broker.Result) says that the
+	// event cannot be handled, such as one whose data is gone: it is a dead letter with that result.
 	Decode func(ctx context.Context, body []byte) (ce.Event, error)
 
 	Stream    bool                 // responses are streamed: the function URL has the invoke mode RESPONSE_STREAM
@@ -71,6 +76,9 @@ type Host struct {
 	f   host.Instance
 	m   manifest.Function
 	cfg Config
+
+	matcher broker.Matcher // of the trigger's filters
+	invalid error          // the filters are not valid
 
 	opening chan struct{} // has room for one: the call that starts the function
 	open    chan struct{} // closed when the function is started
@@ -97,8 +105,9 @@ func New(f host.Instance, cfg Config) *Host {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	matcher, err := broker.Compile(cfg.Delivery.Filters)
 	return &Host{
-		f: f, m: declared.Function, cfg: cfg,
+		f: f, m: declared.Function, cfg: cfg, matcher: matcher, invalid: err,
 		opening: make(chan struct{}, 1), open: make(chan struct{}), skipped: map[string]int{},
 	}
 }
@@ -124,6 +133,9 @@ func (h *Host) Start(ctx context.Context) error {
 	if own := h.m.Hash(); h.cfg.Manifest != "" && own != h.cfg.Manifest {
 		return h.notReady(fmt.Errorf("the package's declaration (%s) differs from the manifest that was deployed (%s); "+
 			"deploy both from one version", own, h.cfg.Manifest))
+	}
+	if h.invalid != nil {
+		return h.notReady(h.invalid)
 	}
 	select {
 	case h.opening <- struct{}{}:
@@ -194,11 +206,18 @@ func (h *Host) Invoke(ctx context.Context, data json.RawMessage) (any, error) {
 		ctx, cancel = context.WithDeadline(ctx, end.Add(-h.cfg.Margin))
 		defer cancel()
 	}
-	defer h.flush(ctx)
 	var p payload
 	if err := json.Unmarshal(data, &p); err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "the invocation is not a JSON object")
 	}
+	out, err := h.invoke(ctx, data, p)
+	if _, streams := out.(*events.LambdaFunctionURLStreamingResponse); !streams { // it flushes when it ends
+		h.flush(ctx)
+	}
+	return out, err
+}
+
+func (h *Host) invoke(ctx context.Context, data json.RawMessage, p payload) (any, error) {
 	switch {
 	case p.RequestContext != nil && p.RequestContext.HTTP != nil:
 		return h.request(ctx, data)

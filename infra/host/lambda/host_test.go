@@ -9,8 +9,10 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,10 +20,12 @@ import (
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/host/lambda"
 	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
 // fake is an instance whose parts a test sets.
@@ -426,6 +430,99 @@ func TestDeadLetter(t *testing.T) {
 	}
 }
 
+// gone is the error of an event whose data is not there any more.
+type gone struct{ e ce.Event }
+
+func (g gone) Error() string { return "gone" }
+
+func (g gone) Refused() (ce.Event, broker.Result) {
+	return g.e, broker.Result{Status: http.StatusGone, Message: "its data is gone"}
+}
+
+// An event whose data is gone is a dead letter that says so, and the function does not get it. Without a sink, and when
+// the data cannot be read just now, it waits, and so do those behind it.
+func TestDataGone(t *testing.T) {
+	for name, c := range map[string]struct {
+		sink           bool
+		err            func(ce.Event) error
+		failures, seen []string
+	}{
+		"gone":         {true, func(e ce.Event) error { return gone{e} }, nil, []string{"2", "3"}},
+		"without sink": {false, func(e ce.Event) error { return gone{e} }, []string{"m1", "m2"}, []string{"3"}},
+		"away": {true, func(ce.Event) error { return fault.New(fault.Unavailable, "away") }, []string{"m1", "m2"},
+			[]string{"3"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var seen []string
+			var dead []ce.Event
+			cfg := lambda.Config{Decode: func(_ context.Context, body []byte) (ce.Event, error) {
+				e, err := event.FromJSON(body)
+				if e.ID() == "1" {
+					err = c.err(e)
+				}
+				return e, err
+			}}
+			if c.sink {
+				cfg.DeadLetter = func(_ context.Context, e ce.Event) error { dead = append(dead, e); return nil }
+			}
+			const q = "inventory.fifo"
+			got := failures(t, host(&fake{receive: failing(&seen, nil)}, cfg),
+				message(q, "m1", "a", structured("1", "a"), 1), message(q, "m2", "a", structured("2", "a"), 1),
+				message(q, "m3", "b", structured("3", "b"), 1),
+			)
+			same(t, "failures", got, c.failures...)
+			same(t, "seen", seen, c.seen...)
+			if name == "gone" && (len(dead) != 1 || event.Extension(dead[0], broker.ErrorData) != "its data is gone" ||
+				event.Extension(dead[0], broker.ErrorCode) != "410") {
+				t.Errorf("got the dead letters %v", dead)
+			}
+		})
+	}
+}
+
+// What a streamed response has recorded is exported before the response has ended: the sandbox is frozen then.
+func TestStreamFlushes(t *testing.T) {
+	var mu sync.Mutex
+	var exported strings.Builder
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		exported.Write(body)
+	}))
+	defer collector.Close()
+	watch, err := telemetry.Start(t.Context(), telemetry.Config{Service: "x", Log: io.Discard, Lookup: config.Map(
+		map[string]string{
+			"OTEL_EXPORTER_OTLP_ENDPOINT": collector.URL, "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
+			"OTEL_METRIC_EXPORT_INTERVAL": "3600000",
+		},
+	)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watch.Shutdown(context.Background())
+	f := &fake{serve: func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "one")
+		watch.DeadLettered("recorded-while-streaming")
+	}}
+	data, err := json.Marshal(request(http.MethodGet, "/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := host(f, lambda.Config{Stream: true, Telemetry: watch}).Invoke(t.Context(), data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(out.(io.Reader)); err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if !strings.Contains(exported.String(), "recorded-while-streaming") {
+		t.Error("it was not exported when the response had ended")
+	}
+}
+
 // What SQS has handed out behind a failing message was no attempt of it.
 func TestSkippedIsNoAttempt(t *testing.T) {
 	var seen []string
@@ -566,5 +663,48 @@ func TestMargin(t *testing.T) {
 	data, _ := json.Marshal(request(http.MethodGet, "/"))
 	if _, err := h.Invoke(ctx, data); err != nil || left > 20*time.Second || left <= 0 {
 		t.Errorf("%s are left, %v", left, err)
+	}
+}
+
+// An event that the trigger's filters do not let through counts as handled and is not handed to the function. A dead
+// letter of such an event is, where the function stores dead letters.
+func TestFilters(t *testing.T) {
+	var seen []string
+	f := &fake{receive: failing(&seen, nil)}
+	f.declared.DeadLetters = true
+	f.declared.Subscription.Filters = []broker.Filter{
+		{Exact: map[string]string{"type": "com.example.inventory.ship.v1", "source": "/functions/orders"}},
+	}
+	h := host(f, lambda.Config{})
+	other := func(id string, extensions map[string]any) string {
+		e := ce.New()
+		e.SetID(id)
+		e.SetSource("/functions/payments")
+		e.SetType("com.example.inventory.ship.v1")
+		for name, value := range extensions {
+			e.SetExtension(name, value)
+		}
+		text, err := event.ToJSON(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	const q = "inventory.fifo"
+	got := failures(t, h,
+		message(q, "m1", "a", structured("1", "a"), 1), message(q, "m2", "a", other("2", nil), 1),
+		message(q, "m3", "b", other("3", map[string]any{broker.ErrorDest: "orders"}), 1),
+	)
+	same(t, "failures", got)
+	same(t, "tried", seen, "1", "3")
+}
+
+// A function whose filters are not valid takes no event, and says why.
+func TestInvalidFilters(t *testing.T) {
+	f := &fake{}
+	f.declared.Subscription.Filters = []broker.Filter{{CESQL: "type ="}}
+	h := host(f, lambda.Config{})
+	if err := h.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "filters[0]") {
+		t.Errorf("got %v", err)
 	}
 }

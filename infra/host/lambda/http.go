@@ -207,6 +207,7 @@ func (h *Host) stream(r *http.Request) *events.LambdaFunctionURLStreamingRespons
 				}
 			}
 			w.WriteHeader(http.StatusOK)
+			h.flush(ctx) // the sandbox is frozen when the response has ended
 			_ = to.CloseWithError(err)
 		}()
 		h.serve(w, r.WithContext(ctx))

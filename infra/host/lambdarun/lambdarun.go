@@ -5,9 +5,13 @@
 //	func main() { lambdarun.Main(functions.System()) }
 //
 // The settings are those of package run: FUNCTION, EBB_STORE (dynamodb://REGION/TABLE, postgres://USER@HOST/DATABASE or
-// memory:), K_SINK, K_CE_OVERRIDES and K_CA_CERTS (where events are published by HTTP), EBB_VERIFICATION_KEYS,
-// EBB_ISSUER, EBB_AUDIENCE, EBB_DELIVERY, EBB_MANIFEST_HASH and those of the function itself. EBB_LAMBDA_STREAM says
-// that responses are streamed: the function URL has the invoke mode RESPONSE_STREAM.
+// memory:), EBB_BROKER and EBB_DEAD_LETTERS (sns:ARN-OF-TOPIC, with ?blobs=s3://BUCKET for large events),
+// or K_SINK, K_CE_OVERRIDES and K_CA_CERTS (where events are published by HTTP), EBB_VERIFICATION_KEYS, EBB_ISSUER,
+// EBB_AUDIENCE, EBB_DELIVERY, EBB_MANIFEST_HASH and those of the function itself. EBB_LAMBDA_STREAM says that responses
+// are streamed: the function URL has the invoke mode RESPONSE_STREAM.
+//
+// A variable whose value is the ARN of a parameter of the Systems Manager has that parameter's value, which is read
+// when the sandbox starts. So secrets are in no configuration of a function.
 package lambdarun
 
 import (
@@ -36,7 +40,9 @@ import (
 type settings struct {
 	Function  string `envconfig:"FUNCTION" required:"true" desc:"the function that this process hosts"`
 	Store     string `envconfig:"EBB_STORE" desc:"where its documents are: dynamodb://REGION/TABLE, postgres://USER@HOST/DATABASE, memory:"`
-	Sink      string `envconfig:"K_SINK" desc:"where its events are published"`
+	Broker    string `envconfig:"EBB_BROKER" desc:"topic that its events are published to: sns:ARN-OF-TOPIC"`
+	Dead      string `envconfig:"EBB_DEAD_LETTERS" desc:"topic of events that failed for good: sns:ARN-OF-TOPIC"`
+	Sink      string `envconfig:"K_SINK" desc:"where its events are published by HTTP, without EBB_BROKER"`
 	Overrides string `envconfig:"K_CE_OVERRIDES" desc:"extensions that its events get"`
 	CACerts   string `envconfig:"K_CA_CERTS" desc:"authorities that the sink's certificate may come from"`
 	Keys      string `envconfig:"EBB_VERIFICATION_KEYS" desc:"public JWK set that access tokens are checked with"`
@@ -50,7 +56,11 @@ type settings struct {
 // Main hosts the function of the system that $FUNCTION names. It does not return. It ends the process with status 2
 // when the settings are not valid, and names every violation.
 func Main(sys system.System) {
-	h, err := New(sys, config.Environment, os.Stderr)
+	secrets, err := parameters(context.Background(), os.Environ())
+	var h *lambda.Host
+	if err == nil {
+		h, err = New(sys, config.Overlay(config.Map(secrets), config.Environment), os.Stderr)
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "function:", err)
 		os.Exit(2)
@@ -76,6 +86,11 @@ func New(sys system.System, lookup config.Lookup, log io.Writer) (*lambda.Host, 
 	}
 	env := function.Env{Lookup: lookup, Telemetry: watch, Logger: watch.Logger(set.Function), System: sys.Declared()}
 	opened := set.ports().Open(&env, storeByURL)
+	topics, err := set.topics()
+	opened = config.Join(opened, err)
+	if topics.events != nil {
+		env.Publisher = publisher{topics.events}
+	}
 	f, err := definition.New(env)
 	var delivery broker.Trigger
 	if err == nil {
@@ -87,7 +102,8 @@ func New(sys system.System, lookup config.Lookup, log io.Writer) (*lambda.Host, 
 		return nil, err
 	}
 	return lambda.New(f.Instance(), lambda.Config{
-		Manifest: set.Manifest, Delivery: &delivery, Stream: set.Stream, Telemetry: watch, Logger: env.Logger,
+		Manifest: set.Manifest, Delivery: &delivery, Decode: topics.decode(), DeadLetter: topics.deadLetter(),
+		Stream: set.Stream, Telemetry: watch, Logger: env.Logger,
 	}), nil
 }
 
@@ -95,7 +111,7 @@ func New(sys system.System, lookup config.Lookup, log io.Writer) (*lambda.Host, 
 func (s settings) ports() hostsettings.Ports {
 	return hostsettings.Ports{
 		Function: s.Function, Store: s.Store, Sink: s.Sink, Overrides: s.Overrides, CACerts: s.CACerts,
-		Keys: s.Keys, Issuer: s.Issuer, Audience: s.Audience,
+		Keys: s.Keys, Issuer: s.Issuer, Audience: s.Audience, Broker: s.Broker,
 	}
 }
 

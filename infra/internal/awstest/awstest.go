@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -79,6 +80,23 @@ var start = sync.OnceValue(func() error {
 	stop()
 	return fmt.Errorf("the emulator %s does not listen", path)
 })
+
+// CreateBucket makes a bucket of the emulator, unless it is there.
+func CreateBucket(t testing.TB, name string) {
+	t.Helper()
+	r, err := http.NewRequest(http.MethodPut, os.Getenv("AWS_ENDPOINT_URL")+"/"+name, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusOK && response.StatusCode != http.StatusConflict {
+		t.Fatalf("the bucket %s cannot be made: %s", name, response.Status)
+	}
+}
 
 // find returns the path of the emulator's program: the one that the variable names, or bin/kumo of the module.
 func find() (string, error) {

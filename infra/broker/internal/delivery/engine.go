@@ -84,7 +84,11 @@ func (e *Engine[R]) addAll(items []*Item[R]) {
 
 // add appends an event to the queue of its key.
 func (e *Engine[R]) add(it *Item[R]) {
-	e.buryExhausted(it)
+	if it.refused != nil {
+		it.bury(e.trigger, *it.refused)
+	} else {
+		e.buryExhausted(it)
+	}
 	e.count++
 	e.bytes += it.size()
 	key := PartitionKey(&it.event)

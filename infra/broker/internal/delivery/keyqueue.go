@@ -5,6 +5,7 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 
+	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/breaker"
 )
 
@@ -15,8 +16,9 @@ type Item[R any] struct {
 	event     event.Event // a copy, so that it does not keep the slice alive that it came in
 	key       *keyQueue[R]
 	attempts  int
-	begun     bool // the last attempt began in a process that has died
-	suspect   bool // it may be what kills the process; see Recall
+	begun     bool           // the last attempt began in a process that has died
+	suspect   bool           // it may be what kills the process; see Recall
+	refused   *broker.Result // set when no handler may have it
 	notBefore time.Time
 	dead      *event.Event  // set when all attempts have failed: what the dead-letter sink is to take
 	outside   breaker.Event // failures that were not the event's
@@ -41,6 +43,10 @@ func (i *Item[R]) Buried() bool { return i.dead != nil }
 func (i *Item[R]) Recall(tries Tries, deaths int) {
 	i.attempts, i.begun, i.suspect = tries.Attempts, tries.Begun, deaths >= suspectDeaths
 }
+
+// Refuse makes the event a dead letter that no handler gets, with the result as the reason. It is called before the
+// event is added to an engine.
+func (i *Item[R]) Refuse(r broker.Result) { i.refused = &r }
 
 func (i *Item[R]) size() int { return 512 + len(i.event.DataEncoded) }
 

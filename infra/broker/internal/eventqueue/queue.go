@@ -22,6 +22,7 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 
+	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/internal/delivery"
 )
 
@@ -115,4 +116,8 @@ type Message struct {
 	// slower.
 	Lost  int
 	Tries delivery.Tries // as SetTries stored them last
+
+	// Refused says why no handler may have the event, such as data of a large event that is gone: it becomes a dead letter
+	// with this result. Nil: it is handed out.
+	Refused *broker.Result
 }

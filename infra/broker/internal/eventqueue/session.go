@@ -98,6 +98,9 @@ func (s *session) take(messages []Message) {
 		m := &messages[i]
 		it := delivery.NewItem(&m.Event, hold{receipt: m.Receipt, until: until})
 		it.Recall(m.Tries, m.Lost)
+		if m.Refused != nil {
+			it.Refuse(*m.Refused)
+		}
 		s.held[m.Receipt] = it
 		if s.trigger.Match(&m.Event) {
 			matched = append(matched, it)

@@ -1,0 +1,348 @@
+package sqs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/ebb-dev/ebb/infra/blob"
+	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/broker/internal/delivery"
+	"github.com/ebb-dev/ebb/infra/broker/internal/eventqueue"
+	"github.com/ebb-dev/ebb/infra/broker/sqs/sns"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/internal/awsconfig"
+)
+
+// most is how many messages one request receives, deletes or extends.
+const most = 10
+
+// queue receives from the queue of a trigger. It implements eventqueue.Queue.
+type queue struct {
+	driver       *driver
+	trigger, url string
+	logger       *slog.Logger
+
+	mu   sync.Mutex
+	held map[string]*holding // by receipt handle
+}
+
+// holding is a message that is held.
+type holding struct {
+	tries  string // the key of the blob with the attempts at its event
+	stored bool   // there may be such a blob
+}
+
+var _ eventqueue.Queue = (*queue)(nil)
+
+// Open implements eventqueue.Driver. It makes queues again that were deleted.
+func (d *driver) Open(ctx context.Context, trigger string) (eventqueue.Queue, error) {
+	if err := d.Declare(ctx, trigger); err != nil {
+		return nil, err
+	}
+	return &queue{
+		driver: d, trigger: trigger, url: d.url(d.queueName(trigger)), held: make(map[string]*holding),
+		logger: d.cfg.Logger.With("trigger", trigger),
+	}, nil
+}
+
+// Receive implements eventqueue.Queue.
+func (q *queue) Receive(ctx context.Context, limit int) ([]eventqueue.Message, error) {
+	for {
+		limited, done := q.driver.bound(ctx, q.driver.cfg.Wait+callTimeout)
+		out, err := q.driver.sqs.ReceiveMessage(limited, &sqs.ReceiveMessageInput{
+			QueueUrl: &q.url, MaxNumberOfMessages: int32(min(limit, most)),
+			VisibilityTimeout: int32(q.Visibility().Seconds()), WaitTimeSeconds: int32(q.driver.cfg.Wait.Seconds()),
+			MessageSystemAttributeNames: []types.MessageSystemAttributeName{
+				types.MessageSystemAttributeNameApproximateReceiveCount,
+			},
+		})
+		done()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if err != nil {
+			return nil, awsconfig.Fault(q.driver.life, err, "SQS")
+		}
+		if messages := q.take(ctx, out.Messages); len(messages) > 0 {
+			return messages, nil
+		}
+		if q.driver.cfg.Wait < time.Second {
+			delivery.Pause(ctx, q.driver.cfg.Wait)
+		}
+	}
+}
+
+// take returns the messages that are events. A message that is none is moved to the dead-letter queue. One whose data
+// cannot be read just now, and those after it, are given back.
+func (q *queue) take(ctx context.Context, received []types.Message) (out []eventqueue.Message) {
+	for i, r := range received {
+		m := eventqueue.Message{Receipt: aws.ToString(r.ReceiptHandle)}
+		e, err := sns.Decode(ctx, []byte(aws.ToString(r.Body)), q.driver.cfg.Blobs)
+		var gone *sns.Gone
+		if errors.As(err, &gone) {
+			var result broker.Result
+			e, result = gone.Refused()
+			err, m.Refused = nil, &result
+		}
+		if err == nil {
+			e, _, err = delivery.CheckEvent(e, 2*(1<<20)) // of other programs
+		}
+		switch {
+		case fault.Is(err, fault.Invalid):
+			q.park(ctx, r, err)
+			continue
+		case err != nil:
+			q.logger.Warn("the data of an event cannot be read just now; its message comes again", "event", e.ID(),
+				"error", err)
+			q.giveBack(ctx, received[i:])
+			return out
+		}
+		m.Event = e
+		h := &holding{tries: q.triesKey(&e)}
+		if n, _ := strconv.Atoi(r.Attributes["ApproximateReceiveCount"]); n > 1 {
+			m.Lost, h.stored = n-1, true
+			m.Tries = q.loadTries(ctx, h.tries)
+		}
+		q.mu.Lock()
+		q.held[m.Receipt] = h
+		q.mu.Unlock()
+		out = append(out, m)
+	}
+	return out
+}
+
+// blobPause is how long a message is hidden whose event could not be read.
+const blobPause = time.Second
+
+func (q *queue) giveBack(ctx context.Context, messages []types.Message) {
+	var receipts []string
+	for _, m := range messages {
+		receipts = append(receipts, aws.ToString(m.ReceiptHandle))
+	}
+	if _, err := q.hide(context.WithoutCancel(ctx), receipts, blobPause); err != nil {
+		q.logger.Warn("messages were not given back; they come again when their visibility has run out", "error", err)
+	}
+}
+
+// park moves a message to the dead-letter queue.
+func (q *queue) park(ctx context.Context, m types.Message, why error) {
+	q.logger.Error("a message is no CloudEvent that can be handled; it is moved to the dead-letter queue",
+		"queue", q.driver.queueName(q.trigger), "message", aws.ToString(m.MessageId), "error", why)
+	ctx, done := q.driver.bound(context.WithoutCancel(ctx), callTimeout)
+	defer done()
+	_, err := q.driver.sqs.SendMessage(ctx, &sqs.SendMessageInput{
+		QueueUrl: aws.String(q.driver.url(q.driver.deadName(q.trigger))), MessageBody: m.Body,
+		MessageGroupId: m.MessageId, MessageDeduplicationId: m.MessageId,
+	})
+	if err == nil {
+		_, err = q.driver.sqs.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: &q.url, ReceiptHandle: m.ReceiptHandle})
+	}
+	if err != nil {
+		q.logger.Warn("the message comes again", "error", err)
+	}
+}
+
+// entry is one message of a request about several.
+type entry struct{ id, receipt string }
+
+// inBatches calls do with up to ten receipts at a time.
+func inBatches(receipts []string, do func([]entry) error) error {
+	for len(receipts) > 0 {
+		n := min(len(receipts), most)
+		batch := make([]entry, n)
+		for i, r := range receipts[:n] {
+			batch[i] = entry{strconv.Itoa(i), r}
+		}
+		if err := do(batch); err != nil {
+			return err
+		}
+		receipts = receipts[n:]
+	}
+	return nil
+}
+
+// lost reports whether a message of a request failed because its receipt does not hold it any more.
+func lost(f types.BatchResultErrorEntry) bool {
+	switch code := aws.ToString(f.Code); code {
+	case "ReceiptHandleIsInvalid", "MessageNotInflight", "InvalidParameterValue", "InvalidParameterValueException",
+		"AWS.SimpleQueueService.MessageNotInflight":
+		return true
+	}
+	return false
+}
+
+func failed(f types.BatchResultErrorEntry) error {
+	return fault.New(fault.Unavailable, "SQS has refused a message: %s", aws.ToString(f.Code))
+}
+
+// Ack implements eventqueue.Queue.
+func (q *queue) Ack(ctx context.Context, receipts []string) error {
+	receipts = q.stillHeld(receipts)
+	ctx, done := q.driver.bound(ctx, callTimeout)
+	defer done()
+	return inBatches(receipts, func(batch []entry) error {
+		in := &sqs.DeleteMessageBatchInput{QueueUrl: &q.url}
+		for _, e := range batch {
+			in.Entries = append(in.Entries, types.DeleteMessageBatchRequestEntry{Id: &e.id, ReceiptHandle: &e.receipt})
+		}
+		out, err := q.driver.sqs.DeleteMessageBatch(ctx, in)
+		if err != nil {
+			return awsconfig.Fault(ctx, err, "SQS")
+		}
+		for _, f := range out.Failed {
+			if !lost(f) {
+				return failed(f)
+			}
+		}
+		for _, e := range batch {
+			q.forget(ctx, e.receipt)
+		}
+		return nil
+	})
+}
+
+// stillHeld returns the receipts that were neither acknowledged nor given back.
+func (q *queue) stillHeld(receipts []string) (out []string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, r := range receipts {
+		if q.held[r] != nil {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// forget drops a message that is finished, and the attempts at it.
+func (q *queue) forget(ctx context.Context, receipt string) {
+	q.mu.Lock()
+	h := q.held[receipt]
+	delete(q.held, receipt)
+	q.mu.Unlock()
+	if h == nil || !h.stored || q.driver.cfg.Blobs == nil {
+		return
+	}
+	if err := q.driver.cfg.Blobs.Delete(ctx, h.tries); err != nil {
+		q.logger.Warn("the attempts at a finished event are still stored", "error", err)
+	}
+}
+
+// Nack implements eventqueue.Queue.
+func (q *queue) Nack(ctx context.Context, receipts []string, delay time.Duration) error {
+	receipts = q.stillHeld(receipts)
+	if _, err := q.hide(ctx, receipts, delay); err != nil {
+		return err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, r := range receipts {
+		delete(q.held, r)
+	}
+	return nil
+}
+
+// Extend implements eventqueue.Queue.
+func (q *queue) Extend(ctx context.Context, receipts []string) ([]string, error) {
+	gone, err := q.hide(ctx, receipts, q.Visibility())
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, r := range gone {
+		delete(q.held, r)
+	}
+	return gone, err
+}
+
+// hide sets for how long messages are hidden from now on. It returns the receipts that do not hold their message.
+func (q *queue) hide(ctx context.Context, receipts []string, d time.Duration) (gone []string, err error) {
+	ctx, done := q.driver.bound(ctx, callTimeout)
+	defer done()
+	timeout := int32((d + time.Second - 1) / time.Second)
+	err = inBatches(receipts, func(batch []entry) error {
+		in := &sqs.ChangeMessageVisibilityBatchInput{QueueUrl: &q.url}
+		for _, e := range batch {
+			in.Entries = append(in.Entries, types.ChangeMessageVisibilityBatchRequestEntry{
+				Id: &e.id, ReceiptHandle: &e.receipt, VisibilityTimeout: timeout,
+			})
+		}
+		out, err := q.driver.sqs.ChangeMessageVisibilityBatch(ctx, in)
+		if err != nil {
+			return awsconfig.Fault(ctx, err, "SQS")
+		}
+		for _, f := range out.Failed {
+			if !lost(f) {
+				return failed(f)
+			}
+			if n, err := strconv.Atoi(aws.ToString(f.Id)); err == nil && n < len(batch) {
+				gone = append(gone, batch[n].receipt)
+			}
+		}
+		return nil
+	})
+	return gone, err
+}
+
+// triesKey returns the key of the blob with the attempts at an event.
+func (q *queue) triesKey(e *event.Event) string {
+	return "tries/" + q.driver.cfg.Name + "/" + q.trigger + "/" + sns.Identity(e)
+}
+
+func (q *queue) loadTries(ctx context.Context, key string) (t delivery.Tries) {
+	if q.driver.cfg.Blobs == nil {
+		return t
+	}
+	b, err := q.driver.cfg.Blobs.Get(ctx, key)
+	if err == nil {
+		err = json.Unmarshal(b.Data, &t)
+	}
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		q.logger.Warn("the attempts at an event were not loaded; they are counted anew", "error", err)
+		return delivery.Tries{}
+	}
+	return t
+}
+
+// SetTries implements eventqueue.Queue.
+func (q *queue) SetTries(ctx context.Context, tries map[string]delivery.Tries) error {
+	if q.driver.cfg.Blobs == nil {
+		return nil
+	}
+	for receipt, t := range tries {
+		q.mu.Lock()
+		h := q.held[receipt]
+		if h != nil {
+			h.stored = true
+		}
+		q.mu.Unlock()
+		if h == nil {
+			continue
+		}
+		data, err := json.Marshal(t)
+		if err != nil {
+			return err
+		}
+		b := blob.Blob{Type: "application/json", Data: data}
+		ctx, done := q.driver.bound(ctx, callTimeout)
+		err = q.driver.cfg.Blobs.Put(ctx, h.tries, b)
+		done()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Visibility implements eventqueue.Queue.
+func (q *queue) Visibility() time.Duration { return q.driver.cfg.Visibility }
+
+// Close implements eventqueue.Queue.
+func (q *queue) Close() error { return nil }

@@ -1,0 +1,157 @@
+package lambdarun
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/internal/awsconfig"
+)
+
+const (
+	// parametersTime bounds the reading of all parameters; Lambda gives the whole init 10 s.
+	parametersTime = 5 * time.Second
+
+	// maxParameters is how many parameters one call reads.
+	maxParameters = 10
+
+	// maxParametersBytes bounds a response: a parameter has 8 KB at most.
+	maxParametersBytes = 1 << 20
+)
+
+// reference is the ARN of a parameter of the Systems Manager, with its partition, region and path.
+var reference = regexp.MustCompile(`^arn:(aws[a-z-]*):ssm:([a-z0-9-]+):[0-9]{12}:parameter/([A-Za-z0-9_./-]+)$`)
+
+// parameters returns the values of those variables of an environment, NAME=VALUE each, whose value is the ARN of a
+// parameter of the Systems Manager. So neither the function's configuration nor Terraform's state has secrets. It calls
+// nobody when there are none. An error is a *config.Error, names every variable that has no value, and has no values.
+func parameters(ctx context.Context, environment []string) (map[string]string, error) {
+	variables := map[string]map[string][]string{} // by host and region, and by the parameter's name
+	for _, entry := range environment {
+		variable, value, _ := strings.Cut(entry, "=")
+		m := reference.FindStringSubmatch(value)
+		if m == nil {
+			continue
+		}
+		place, name := endpoint(m[1], m[2])+" "+m[2], m[3]
+		if strings.Contains(name, "/") {
+			name = "/" + name // a name in a hierarchy begins with a slash, which the ARN leaves out
+		}
+		if variables[place] == nil {
+			variables[place] = map[string][]string{}
+		}
+		variables[place][name] = append(variables[place][name], variable)
+	}
+	ctx, cancel := context.WithTimeout(ctx, parametersTime)
+	defer cancel()
+	out := map[string]string{}
+	var faults []error
+	for place, named := range variables {
+		address, region, _ := strings.Cut(place, " ")
+		for names := range slices.Chunk(slices.Sorted(maps.Keys(named)), maxParameters) {
+			values, err := getParameters(ctx, address, region, names)
+			for _, name := range names {
+				for _, variable := range named[name] {
+					value, found := values[name]
+					switch {
+					case err != nil:
+						faults = append(faults, unread(variable, err.Error()))
+					case !found:
+						faults = append(faults, unread(variable, "there is no such parameter"))
+					}
+					out[variable] = value
+				}
+			}
+		}
+	}
+	if err := config.Join(faults...); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func unread(variable, why string) error {
+	return &config.Error{Violations: []config.Violation{
+		{Variable: variable, Problem: "names a parameter of the Systems Manager that cannot be read: " + why},
+	}}
+}
+
+func endpoint(partition, region string) string {
+	domain := "amazonaws.com"
+	if partition == "aws-cn" {
+		domain += ".cn"
+	}
+	return "https://ssm." + region + "." + domain
+}
+
+// getParameters returns the values of parameters of a region by name; those that do not exist are left out. The call is
+// made without the service's client of the SDK, which is larger than what it is needed for.
+func getParameters(ctx context.Context, address, region string, names []string) (map[string]string, error) {
+	settings, err := awsconfig.Load(ctx, region)
+	if err != nil {
+		return nil, err
+	}
+	if settings.BaseEndpoint != nil {
+		address = *settings.BaseEndpoint
+	}
+	body, err := json.Marshal(map[string]any{"Names": names, "WithDecryption": true})
+	if err != nil {
+		return nil, err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(address, "/")+"/", bytes.NewReader(body))
+	if err != nil {
+		return nil, errors.New("the address of the Systems Manager is not valid")
+	}
+	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	r.Header.Set("X-Amz-Target", "AmazonSSM.GetParameters")
+	if err := sign(ctx, settings, r, body); err != nil {
+		return nil, err
+	}
+	response, err := settings.HTTPClient.Do(r)
+	if err != nil {
+		return nil, errors.New("the Systems Manager cannot be reached")
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(response.Body, maxParametersBytes))
+	if err != nil {
+		return nil, errors.New("the Systems Manager did not respond in full")
+	}
+	var out struct {
+		Type       string `json:"__type"`
+		Parameters []struct{ Name, Value string }
+	}
+	if err := json.Unmarshal(text, &out); response.StatusCode != http.StatusOK || err != nil {
+		code := out.Type[strings.LastIndexByte(out.Type, '#')+1:]
+		return nil, fmt.Errorf("the Systems Manager refuses with %s (status %d); the role needs ssm:GetParameters, and "+
+			"kms:Decrypt for a key of your own", code, response.StatusCode)
+	}
+	values := map[string]string{}
+	for _, p := range out.Parameters {
+		values[p.Name] = p.Value
+	}
+	return values, nil
+}
+
+func sign(ctx context.Context, settings aws.Config, r *http.Request, body []byte) error {
+	credentials, err := settings.Credentials.Retrieve(ctx)
+	if err != nil {
+		return errors.New("there are no credentials for AWS")
+	}
+	sum := sha256.Sum256(body)
+	return v4.NewSigner().SignHTTP(ctx, credentials, r, hex.EncodeToString(sum[:]), "ssm", settings.Region, time.Now())
+}

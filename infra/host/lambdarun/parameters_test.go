@@ -1,0 +1,111 @@
+package lambdarun
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// manager serves parameters of the Systems Manager; its status is 200 unless set.
+type manager struct {
+	values map[string]string
+	status int
+	calls  int
+}
+
+func (m *manager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	m.calls++
+	var in struct {
+		Names          []string
+		WithDecryption bool
+	}
+	if r.Header.Get("X-Amz-Target") != "AmazonSSM.GetParameters" || json.NewDecoder(r.Body).Decode(&in) != nil ||
+		!in.WithDecryption || len(in.Names) > 10 || !strings.Contains(r.Header.Get("Authorization"), "/eu-central-1/ssm/") {
+		http.Error(w, "{}", http.StatusBadRequest)
+		return
+	}
+	if m.status != 0 {
+		w.WriteHeader(m.status)
+		_, _ = w.Write([]byte(`{"__type":"com.amazon#AccessDeniedException","message":"hunter2"}`))
+		return
+	}
+	type parameter struct{ Name, Value string }
+	var out struct{ Parameters []parameter }
+	for _, name := range in.Names {
+		if value, ok := m.values[name]; ok {
+			out.Parameters = append(out.Parameters, parameter{name, value})
+		}
+	}
+	_ = json.NewEncoder(w).Encode(out)
+}
+
+func serve(t *testing.T, m *manager) {
+	server := httptest.NewServer(m)
+	t.Cleanup(server.Close)
+	for name, value := range map[string]string{
+		"AWS_ENDPOINT_URL": server.URL, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b",
+		"AWS_EC2_METADATA_DISABLED": "true",
+	} {
+		t.Setenv(name, value)
+	}
+}
+
+const arn = "arn:aws:ssm:eu-central-1:123456789012:parameter/"
+
+// The value of a variable that names a parameter is the parameter's, in one call for ten; other variables stay out.
+func TestParameters(t *testing.T) {
+	m := &manager{values: map[string]string{"/shop/users/KEYS": "hunter2", "PLAIN": "x=y"}}
+	environment := []string{"A=" + arn + "shop/users/KEYS", "B=" + arn + "PLAIN", "C=" + arn + "PLAIN", "D=value", "E"}
+	for _, name := range strings.Split("abcdefghij", "") {
+		m.values["/p/"+name] = name
+		environment = append(environment, "P"+name+"="+arn+"p/"+name)
+	}
+	serve(t, m)
+	got, err := parameters(t.Context(), environment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 13 || got["A"] != "hunter2" || got["B"] != "x=y" || got["C"] != "x=y" || got["Pj"] != "j" {
+		t.Errorf("got %v", got)
+	}
+	if m.calls != 2 {
+		t.Errorf("got %d calls", m.calls)
+	}
+}
+
+// Without references nothing is called.
+func TestNoParameters(t *testing.T) {
+	m := &manager{}
+	serve(t, m)
+	got, err := parameters(t.Context(), []string{"A=arn:aws:sns:eu-central-1:123456789012:shop.fifo", "B=" + arn})
+	if err != nil || len(got) != 0 || m.calls != 0 {
+		t.Errorf("got %v, %v, %d calls", got, err, m.calls)
+	}
+}
+
+// Each variable that has no value is named, and no answer of the service is repeated.
+func TestParameterFaults(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		want   []string
+	}{
+		"missing": {0, []string{"A names a parameter", "there is no such parameter", "B names"}},
+		"denied":  {http.StatusBadRequest, []string{"A names", "AccessDeniedException", "ssm:GetParameters"}},
+		"away":    {http.StatusServiceUnavailable, []string{"B names", "status 503"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			serve(t, &manager{status: c.status})
+			got, err := parameters(t.Context(), []string{"A=" + arn + "a", "B=" + arn + "b"})
+			if err == nil || got != nil || strings.Contains(err.Error(), "hunter2") {
+				t.Fatalf("got %v, %v", got, err)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("got %v\nwant %s", err, want)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,4 @@
+output "routes" {
+  description = "The function of each route."
+  value       = local.routes
+}

@@ -1,0 +1,270 @@
+package openapi_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ebb-dev/ebb/functions"
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/generate"
+)
+
+// people are the callers of TestAccess, and what belongs to the customer.
+type people struct {
+	*shop
+	ring                           *auth.KeyRing
+	customer, customerToken        string // id and token
+	other, admin, revoked, expired string // tokens
+	order, product                 string
+	made                           int
+}
+
+// TestAccess calls each operation as each kind of caller, through the gateway and at the function itself. The answers
+// are those of the table in docs/security.md.
+func TestAccess(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	p := s.accessPeople()
+	declared, err := functions.System().Declare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := generate.AccessOf(declared)
+	if err != nil || len(table) == 0 {
+		t.Fatalf("%d operations, %v", len(table), err)
+	}
+	for _, a := range table {
+		op := p.operation(a)
+		for i := range generate.Callers {
+			p.compare(a, op, i)
+		}
+		p.refused(a, op)
+	}
+}
+
+func (s *shop) accessPeople() *people {
+	s.Helper()
+	p := &people{shop: s}
+	raw, err := os.ReadFile(filepath.Join(s.dir, "keys.json"))
+	if err == nil {
+		p.ring, err = auth.ParseKeyRing(raw)
+	}
+	if err != nil {
+		s.Fatal(err)
+	}
+	chief := s.signIn(adminEmail, adminPassword).Access
+	p.customer, p.customerToken = s.register("Ada")
+	_, p.other = s.register("Bob")
+	s.register("Dora") // who signs in again and again, so that the sessions of the others stay
+	p.admin = p.staff(chief, "Clerk", "admin")
+	var made struct{ ID string }
+	s.want(201, "POST", "/api/products", chief,
+		object{"name": "Chart", "price": object{"amount": 100, "currency": "EUR"}}, &made, "Idempotency-Key", "chart")
+	p.product = made.ID
+	s.until(200, "PUT", "/api/stock/"+p.product, chief, object{"available": 1000}, nil)
+	order := object{
+		"lines": []any{object{"product_id": p.product, "quantity": 1}}, "payment": object{"token": "tok_ok"},
+	}
+	s.until(202, "POST", "/api/orders", p.customerToken, order, &made, "Idempotency-Key", "order")
+	p.order = made.ID
+	s.until(200, "GET", "/api/payments/"+p.order, p.customerToken, nil, nil)
+	s.until(200, "GET", "/api/notifications/recipients/"+p.customer, p.customerToken, nil, nil)
+
+	long := time.Now().Add(-time.Hour)
+	past := auth.NewIssuer(p.ring, "ebb", "ebb", func() time.Time { return long })
+	p.expired, _, err = past.Issue(auth.Grant{
+		Subject: p.customer, Roles: []string{"admin", "customer"}, TTL: time.Minute,
+	})
+	if err != nil {
+		s.Fatal(err)
+	}
+	p.revoked = p.staff(chief, "Mallory", "admin", "customer")
+	who, _ := http.NewRequest("GET", "/", nil)
+	who.Header.Set("Authorization", "Bearer "+p.revoked)
+	verifier, err := auth.NewVerifier(auth.VerifierConfig{Keys: p.ring.Public(), Issuer: "ebb", Audience: "ebb"})
+	if err != nil {
+		s.Fatal(err)
+	}
+	mallory, err := verifier.Authenticate(who)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.want(204, "DELETE", "/api/users/"+mallory.Subject, chief, nil, nil)
+	for _, name := range functions.System().Names() {
+		if path := "/api/outbox/" + name; name != "gateway" {
+			s.until(401, "GET", path, p.revoked, nil, nil)
+		}
+	}
+	return p
+}
+
+// staff returns the token of a new user with the roles.
+func (p *people) staff(chief, name string, roles ...any) string {
+	p.Helper()
+	id, _ := p.register(name)
+	p.want(200, "PATCH", "/api/users/"+id, chief, object{"roles": roles}, nil)
+	return p.signIn(strings.ToLower(name)+"@example.com", "a password for "+name).Access
+}
+
+// operation returns the operation of the document.
+func (p *people) operation(a generate.Access) operation {
+	p.Helper()
+	for _, op := range p.operations() {
+		if op.method == a.Method && op.path == a.Path {
+			return op
+		}
+	}
+	return operation{method: a.Method, path: a.Path} // a hidden one
+}
+
+// request returns the target and the body of a request for the operation that is valid, about what belongs to the
+// customer, and the token of the caller.
+func (p *people) request(a generate.Access, op operation, caller int) (target, token string, body []byte) {
+	p.Helper()
+	token = []string{"", p.customerToken, p.other, p.admin}[caller]
+	owner := p.customer
+	var content any
+	if schema := member(op.object, "requestBody", "content", "application/json", "schema"); schema != nil {
+		content = p.sample(schema)
+	}
+	p.made++
+	name := "Guest" + time.Now().Format("150405.000000") + strings.Repeat("x", p.made%7)
+	switch a.Method + " " + a.Path {
+	case "POST /api/sessions":
+		content = object{"email": "dora@example.com", "password": "a password for Dora"}
+	case "POST /api/sessions/refresh":
+		content = object{"refresh_token": p.signIn("dora@example.com", "a password for Dora").Refresh}
+	case "POST /api/users":
+		content = object{"name": name, "email": name + "@example.com", "password": "a password for " + name}
+	case "DELETE /api/sessions/current":
+		email := []string{"", "ada", "bob", "clerk"}[caller]
+		if email != "" {
+			token = p.signIn(email+"@example.com", "a password for "+strings.ToUpper(email[:1])+email[1:]).Access
+		}
+	case "POST /api/products":
+		content = object{"name": name, "price": object{"amount": 100, "currency": "EUR"}}
+	case "PATCH /api/products/{id}":
+		content = object{"name": "Chart"}
+	case "POST /api/archive/replays":
+		content = object{"to": "views", "since": "2126-01-01T00:00:00Z"}
+	case "PATCH /api/users/{id}":
+		content = object{"name": "Ada"}
+	case "DELETE /api/users/{id}":
+		id, guest := p.register(name)
+		if owner = id; caller == 1 {
+			token = guest
+		}
+	case "POST /api/orders":
+		content = object{
+			"lines": []any{object{"product_id": p.product, "quantity": 1}}, "payment": object{"token": "tok_ok"},
+		}
+	}
+	target = a.Path
+	for target != strings.NewReplacer("{", "", "}", "").Replace(target) {
+		begin, end := strings.Index(target, "{"), strings.Index(target, "}")
+		value := p.order
+		switch name := target[begin+1 : end]; {
+		case name == "product_id" || strings.Contains(a.Path, "/products"):
+			value = p.product
+		case strings.Contains(a.Path, "/users/") || strings.Contains(a.Path, "/recipients/") ||
+			strings.Contains(a.Path, "/persons/"):
+			value = owner
+		case name == "call":
+			value = "unknown"
+		}
+		target = target[:begin] + value + target[end+1:]
+	}
+	if a.Answers[2] == http.StatusForbidden && a.Owner != "" && a.Path == target {
+		target += "?customer_id=" + owner
+	}
+	if content != nil {
+		body, _ = json.Marshal(content)
+	}
+	return target, token, body
+}
+
+// compare sends the caller's request both ways and holds the statuses against the table.
+func (p *people) compare(a generate.Access, op operation, caller int) {
+	p.Helper()
+	want := a.Answers[caller]
+	for _, direct := range []bool{false, true} {
+		if direct && a.Function == "gateway" {
+			continue
+		}
+		target, token, body := p.request(a, op, caller)
+		got := p.status(a, direct, target, token, body)
+		ok := got == want
+		if want == 0 {
+			hidden := a.Owner != "" && got == http.StatusNotFound
+			ok = got != http.StatusUnauthorized && got != http.StatusForbidden && got < 500 && !hidden
+		}
+		if !ok {
+			p.Errorf("%s %s as %s (at the function itself: %v): got %d, the table has %d",
+				a.Method, target, generate.Callers[caller], direct, got, want)
+		}
+	}
+}
+
+// refused sends the tokens that no function takes.
+func (p *people) refused(a generate.Access, op operation) {
+	p.Helper()
+	public, document := a.Answers[0] == 0, a.Function == "gateway" && a.Answers[0] == 0
+	for kind, token := range map[string]string{"expired": p.expired, "junk": "junk", "revoked": p.revoked} {
+		for _, direct := range []bool{false, true} {
+			if document || direct && a.Function == "gateway" || public && kind == "revoked" {
+				continue
+			}
+			if kind == "revoked" && (a.Function == "gateway" || a.Path == "/api/sessions/current") {
+				continue // the gateway asks functions, which refuse it; a session that has ended can be ended again
+			}
+			target, _, body := p.request(a, op, 0)
+			if got := p.status(a, direct, target, token, body); got != http.StatusUnauthorized {
+				p.Errorf("%s %s with a token that is %s (at the function itself: %v): got %d",
+					a.Method, target, kind, direct, got)
+			}
+		}
+	}
+}
+
+// status sends a request through the gateway or to the function itself.
+func (p *people) status(a generate.Access, direct bool, target, token string, body []byte) int {
+	p.Helper()
+	p.made++
+	key := []string{"Idempotency-Key", "access " + time.Now().String() + strings.Repeat("x", p.made%50)}
+	if !direct {
+		answer, _ := p.send(a.Method, target, token, body, key...)
+		return answer.StatusCode
+	}
+	instances, err := p.host.Instances(p.Context(), a.Function)
+	if err != nil {
+		p.Fatal(err)
+	}
+	r, w := httptest.NewRequest(a.Method, target, bytes.NewReader(body)), httptest.NewRecorder()
+	if body != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	// What a gateway would have set makes nobody known.
+	r.Header["X-Forwarded-For"], r.Header["X-User-Id"] = []string{"127.0.0.1"}, []string{p.customer}
+	r.Header.Set(key[0], key[1])
+	instances[0].Handler.ServeHTTP(w, r)
+	return w.Code
+}
+
+// The callers of the table are those of this test.
+func TestCallers(t *testing.T) {
+	t.Parallel()
+	if want := []string{"no token", "customer", "another customer", "admin"}; !slices.Equal(generate.Callers, want) {
+		t.Errorf("got %v", generate.Callers)
+	}
+}
