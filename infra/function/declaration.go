@@ -33,10 +33,11 @@ func (f *Function) databaseSchema() store.Schema {
 	if !f.stateful() {
 		return nil
 	}
+	responses := expiring(idempotencyName, store.Expiry{Field: "at", After: responseRetention, Final: true})
+	responses.Large = true
 	schema := append(append(store.Schema(nil), f.schema...),
 		expiring(inboxName, store.Expiry{Field: "expires", Final: true}),
-		store.Spec{Name: outboxName, Large: true, SingleUse: true},
-		expiring(idempotencyName, store.Expiry{Field: "at", After: responseRetention, Final: true}))
+		store.Spec{Name: outboxName, Large: true, SingleUse: true}, responses)
 	if f.hasPersonKeys() {
 		schema = append(schema, personKeys.Spec())
 	}

@@ -126,7 +126,8 @@ func docID(call, id string) string { return call + "/" + id }
 // New declares that the function calls other services. A function has one Calls.
 func New(f *function.Function) *Calls {
 	c := &Calls{f: f, byName: map[string]made{}, busy: map[string]bool{}}
-	c.pending = function.Collection[pending](f, Collection, store.On("due"), store.SingleUse) // each has a Run of its own
+	// Each call has a Run of its own, so that no id is used again.
+	c.pending = function.Collection[pending](f, Collection, store.On("due"), store.SingleUse, store.Large)
 	function.Follow(f, Collection, c.follow, c.sweep)
 	function.On(f, event.CallDue, c.due)
 	function.Emits(f, event.CallDue)

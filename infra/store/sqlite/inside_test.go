@@ -243,6 +243,46 @@ func TestConvertsLayout(t *testing.T) {
 	}
 }
 
+// Instances of two versions of a function, for which a collection is large or not, work on one file at the same time:
+// each conversion keeps all documents, and those that have the file open go on, with the versions that they know.
+func TestConvertsBesideOthers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "shared.db")
+	small := store.Schema{{Name: "things", Indexes: []store.Index{store.On("n")}}}
+	large := store.Schema{{Name: "things", Large: true, Indexes: []store.Index{store.On("n")}}}
+	counter := store.Key{Collection: "things", ID: "counter"}
+	var open []*Store
+	commits := int64(0)
+	for round, schema := range []store.Schema{small, large, small, large} {
+		s, err := Open(t.Context(), path, schema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		open = append(open, s)
+		for i, s := range open {
+			own := store.Key{Collection: "things", ID: fmt.Sprint(round, "-", i)}
+			err := s.Commit(t.Context(), store.Batch{
+				Preconditions: []store.Precondition{{Key: counter, Version: commits}, {Key: own}},
+				Mutations: []store.Mutation{
+					{Key: counter, Version: commits + 1, Data: []byte(`{"n":0}`)}, {Key: own, Version: 1, Data: []byte(`{"n":1}`)},
+				},
+			})
+			if err != nil {
+				t.Fatalf("round %d, instance %d: %v", round, i, err)
+			}
+			commits++
+		}
+		for i, s := range open {
+			docs, _, err := s.Query(t.Context(), store.Query{
+				Collection: "things", Limit: 99, Order: []store.Order{{Field: "n"}},
+			})
+			if err != nil || len(docs) != int(commits)+1 || docs[0].ID != "counter" || docs[0].Version != commits {
+				t.Errorf("round %d, instance %d: got %d documents, %v, want %d", round, i, len(docs), err, commits+1)
+			}
+		}
+	}
+}
+
 func kindName(err error) string {
 	if err == nil {
 		return "ok"
