@@ -181,11 +181,11 @@ func (c *console) showFlag(w http.ResponseWriter, r *http.Request, p person, sta
 		}
 	}
 	var history, scheduled page[flagChange]
-	if _, err := c.api.call(r, p.token, http.MethodGet, path+"/history", nil, &history); err != nil {
-		return err
-	}
-	if _, err := c.api.call(r, p.token, http.MethodGet, path+"/scheduled", nil, &scheduled); err != nil {
-		return err
+	for below, into := range map[string]*page[flagChange]{"/history": &history, "/scheduled": &scheduled} {
+		_, err := c.api.call(r, p.token, http.MethodGet, path+below, nil, into)
+		if err != nil && statusOf(err) != http.StatusNotFound { // a new flag has neither
+			return err
+		}
 	}
 	c.show(w, r, p, status, "flag", view{Title: "Flag " + key, Problem: problem, Data: struct {
 		flagOf

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/httprequest"
 	"github.com/ebb-dev/ebb/infra/store"
@@ -58,6 +59,15 @@ func (s *flags) get(ctx context.Context, tx *function.Tx, in *getInput) (*flagOu
 	return out, nil
 }
 
+// everWas returns fault.NotFound for a key that no flag has ever had.
+func (s *flags) everWas(ctx context.Context, tx *function.Tx, key string) error {
+	_, version, err := s.flags.Read(ctx, tx, key)
+	if err == nil && version == 0 {
+		err = fault.New(fault.NotFound, "there is no flag %q", key)
+	}
+	return err
+}
+
 type historyInput struct {
 	Key string `path:"key" maxLength:"128" doc:"The flag's key."`
 	function.Paging
@@ -76,6 +86,9 @@ type Change struct {
 func (s *flags) listHistory(
 	ctx context.Context, tx *function.Tx, in *historyInput,
 ) (*function.Page[Change], error) {
+	if err := s.everWas(ctx, tx, in.Key); err != nil {
+		return nil, err
+	}
 	page, err := s.history.Query(ctx, tx, store.Find{
 		Where: []store.Filter{{Field: "key", Op: store.Equal, Value: in.Key}},
 		Order: []store.Order{{Field: "at", Desc: true}}, Limit: in.Limit, Cursor: in.Cursor,

@@ -19,7 +19,8 @@ var (
 		Summary: "Add or change a flag",
 		Description: "If-Match holds the ETag of the version that the change was made for, and If-None-Match: * asks for a " +
 			"flag that does not exist. Without either it is 428, and 412 when the flag has changed since.",
-		Errors: []int{http.StatusPreconditionFailed, http.StatusPreconditionRequired},
+		Statuses: []int{http.StatusCreated},
+		Errors:   []int{http.StatusPreconditionFailed, http.StatusPreconditionRequired},
 	}
 	removeFlag = function.Operation{
 		Method: http.MethodDelete, Path: "/api/flags/{key}", Access: function.Only(auth.RoleAdmin),

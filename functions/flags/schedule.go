@@ -109,6 +109,9 @@ type scheduledInput struct {
 func (s *flags) listScheduled(
 	ctx context.Context, tx *function.Tx, in *scheduledInput,
 ) (*function.Page[Scheduled], error) {
+	if err := s.everWas(ctx, tx, in.Key); err != nil {
+		return nil, err
+	}
 	page, err := s.planned.Query(ctx, tx, store.Find{
 		Where: []store.Filter{{Field: "key", Op: store.Equal, Value: in.Key}},
 		Order: []store.Order{{Field: "due"}}, Limit: in.Limit, Cursor: in.Cursor,

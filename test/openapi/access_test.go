@@ -42,6 +42,9 @@ func TestAccess(t *testing.T) {
 		t.Fatalf("%d operations, %v", len(table), err)
 	}
 	for _, a := range table {
+		if a.Function == "console" {
+			continue // pages: OpenAPI does not describe them, and they take cookies; their own tests are beside them
+		}
 		op := p.operation(a)
 		for i := range generate.Callers {
 			p.compare(a, op, i)
@@ -99,7 +102,7 @@ func (s *shop) accessPeople() *people {
 	}
 	s.want(204, "DELETE", "/api/users/"+mallory.Subject, chief, nil, nil)
 	for _, name := range functions.System().Names() {
-		if path := "/api/outbox/" + name; name != "gateway" {
+		if path := "/api/outbox/" + name; name != "gateway" && name != "console" {
 			s.until(401, "GET", path, p.revoked, nil, nil)
 		}
 	}

@@ -33,6 +33,7 @@ func TestAnswers(t *testing.T) {
 	s.sell(admin, ada, customer)
 	s.mend(admin)
 	s.people(admin, ada, customer)
+	s.flags(admin, customer)
 	s.documents()
 	for _, op := range s.operations() {
 		s.attack(op, admin, bob)
@@ -122,6 +123,44 @@ func reasonFor(act string) any {
 		return object{"step": "authorize", "reason": "a test"}
 	}
 	return object{"reason": "a test"}
+}
+
+// flags changes a flag in every way and evaluates it.
+func (s *shop) flags(admin, customer string) {
+	s.Helper()
+	const path = "/api/flags/new-checkout"
+	with := func(chosen string) object {
+		return object{"definition": object{
+			"state": "ENABLED", "variants": object{"on": true, "off": false}, "defaultVariant": chosen,
+		}}
+	}
+	s.want(404, "PUT", path, admin, with("on"), nil, "If-Match", `"1"`)
+	s.want(201, "PUT", path, admin, with("on"), nil, "If-None-Match", "*")
+	s.want(428, "PUT", path, admin, with("off"), nil)
+	s.want(412, "PUT", path, admin, with("off"), nil, "If-Match", `"9"`)
+	s.want(200, "PUT", path, admin, with("off"), nil, "If-Match", `"1"`)
+	s.want(200, "GET", path, admin, nil, nil)
+	s.want(304, "GET", path, admin, nil, nil, "If-None-Match", `"2"`)
+	s.want(200, "POST", path+"/disable", admin, object{"reason": "a test"}, nil)
+	s.want(200, "POST", path+"/enable", admin, object{"reason": "a test"}, nil)
+	later := with("on")
+	later["due"] = time.Now().Add(time.Hour)
+	var planned struct{ ID string }
+	s.want(428, "POST", path+"/scheduled", admin, later, nil)
+	s.want(412, "POST", path+"/scheduled", admin, later, nil, "If-Match", `"9"`)
+	s.want(404, "POST", "/api/flags/none/scheduled", admin, later, nil, "If-Match", `"1"`)
+	s.want(201, "POST", path+"/scheduled", admin, later, &planned, "If-Match", `"4"`)
+	s.want(204, "DELETE", path+"/scheduled/"+planned.ID, admin, nil, nil)
+	for _, below := range []string{"/history", "/scheduled"} {
+		s.want(200, "GET", path+below, admin, nil, nil)
+		s.want(404, "GET", "/api/flags/none"+below, admin, nil, nil)
+	}
+	const evaluate = "/ofrep/v1/evaluate/flags"
+	s.want(200, "POST", evaluate+"/new-checkout", customer, object{}, nil)
+	answer, _ := s.send("POST", evaluate, customer, []byte("{}"))
+	s.want(304, "POST", evaluate, customer, object{}, nil, "If-None-Match", answer.Header.Get("ETag"))
+	s.want(412, "DELETE", path, admin, nil, nil, "If-Match", `"9"`)
+	s.want(204, "DELETE", path, admin, nil, nil, "If-Match", `"4"`)
 }
 
 // mend finds and mends a dead letter, and looks into the archive.
