@@ -210,7 +210,8 @@ var layers = []layer{
 			" infra/ratelimit/redis/redistest",
 	},
 	{ // a client of the gateway, which its host may know
-		packages: "functions/console", may: "infra/auth infra/discovery infra/fault infra/function infra/manifest",
+		packages: "functions/console",
+		may: "infra/auth infra/discovery infra/fault infra/function infra/manifest infra/problem",
 	},
 	{
 		packages: "functions/*/...",

@@ -19,7 +19,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/problem"
 )
 
 type console struct {
@@ -90,6 +92,9 @@ func (c *console) handler() http.Handler {
 	page("POST /flags/{key}/{act}", c.actOnFlag)
 	page("GET /", func(http.ResponseWriter, *http.Request, person) error {
 		return &failure{Status: http.StatusNotFound, Detail: "There is no such page."}
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		problem.Write(w, r, fault.New(fault.NotFound, "nothing is at %s", r.URL.Path))
 	})
 	same := http.NewCrossOriginProtection()
 	return pages{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
