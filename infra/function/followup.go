@@ -254,7 +254,30 @@ func (f *Function) run(d *following) {
 		}
 		d.finished = d.err != nil || d.rest.Commit == nil
 	}()
+	if d.again {
+		if d.err = f.refresh(d); d.err != nil {
+			return
+		}
+	}
 	d.rest, d.err = f.followUp.run(d.ctx, d.doc, d.again)
+}
+
+// refresh reads the document of a message that comes again once more, because another instance may have followed it up
+// between the first reading and now. When it is gone, the message comes again: what followed is perhaps not published.
+func (f *Function) refresh(d *following) error {
+	db, err := f.driver()
+	if err != nil {
+		return err
+	}
+	docs, err := db.Get(d.ctx, d.doc.Key)
+	if err != nil {
+		return err
+	}
+	if docs[0].Version == 0 {
+		return fault.New(fault.Unavailable, "%s has been finished in the meantime; try again", d.doc.ID)
+	}
+	d.doc = docs[0]
+	return nil
 }
 
 // commitGroup commits what several follow-ups have to commit, in one unit if it can be done. A duplicate knows only its

@@ -340,3 +340,30 @@ func TestResultIsLeftAfterWhatCameBetween(t *testing.T) {
 		t.Errorf("published %q, want %q", got, "b, a, c")
 	}
 }
+
+// A call that another instance finishes, while a message that comes again makes the call before it, is not made again.
+func TestAnotherInstanceFinishesTheNextCall(t *testing.T) {
+	shared := memory.Opener()
+	ctx, cancel := context.WithCancel(t.Context())
+	var first *functiontest.Harness
+	var es []ce.Event
+	one := &bids{call: func(string) { cancel() }}
+	other := &bids{call: func(id string) {
+		if id == "a" {
+			first.Receive(es[1])
+		}
+	}}
+	first = one.harness(t, shared)
+	second := other.harness(t, shared)
+	es = []ce.Event{first.Event(ordered.New("1", sale{ID: "a"})), first.Event(ordered.New("2", sale{ID: "b"}))}
+	first.I.Receive(ctx, es)
+	one.call = nil
+	one.made = nil
+	first.Clock.Advance(2 * time.Second)
+	second.Clock.Advance(2 * time.Second)
+	second.Receive(es...)
+	one.want(first, "b", "b, a")
+	other.want(second, "a", "b, a")
+	second.Clock.Advance(2 * time.Second)
+	wantStatuses(second, es, 200)
+}

@@ -403,8 +403,8 @@ func (s *supervisor) poisonable() []string {
 	return types
 }
 
-// poison publishes an event whose data matches no schema, or that kills the processes of the function. It is a dead
-// letter of every function that consumes events of its type.
+// poison publishes an event whose data is no object, as every type wants, or that kills the processes of the function.
+// It is a dead letter of every function that consumes events of its type.
 func (s *supervisor) poison(f Fault) {
 	sim, types := s.sim, s.poisonable()
 	e := ce.New()
@@ -416,7 +416,7 @@ func (s *supervisor) poison(f Fault) {
 		e.SetSubject(s.name + "/poison")
 	}
 	e.SetTime(sim.Now())
-	_ = e.SetData(ce.ApplicationJSON, []byte(`{"order_id":7,"user_id":7,"product_id":7,"poison":true}`))
+	_ = e.SetData(ce.ApplicationJSON, []byte(`["poison"]`))
 	sim.poisonous[e.ID()] = s
 	for _, o := range sim.supervisors {
 		if slices.Contains(o.poisonable(), e.Type()) && o.trigger.match.Match(&e) {

@@ -48,8 +48,7 @@ func step(t *testing.T, what string, f func() error) {
 
 // environment is a copy of the environment aws-dev that has the emulator for AWS.
 type environment struct {
-	dir  string
-	args []string
+	dir string
 }
 
 func newEnvironment(t *testing.T, public string) environment {
