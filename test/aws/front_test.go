@@ -76,7 +76,12 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		form, _ := url.ParseQuery(string(body))
 		target = form.Get("Action")
 	}
-	f.count(target)
+	f.count(target, 1)
+	if action := "DynamoDB_20120810.TransactWriteItems"; target == action {
+		var commit struct{ TransactItems []json.RawMessage }
+		_ = json.Unmarshal(body, &commit) // the emulator refuses what is none
+		f.count(action+" actions", len(commit.TransactItems))
+	}
 	if strings.HasSuffix(target, "ContinuousBackups") {
 		f.backups(w, strings.HasSuffix(target, "UpdateContinuousBackups"), body)
 		return
@@ -132,10 +137,10 @@ func (f *front) lifecycle(w http.ResponseWriter, r *http.Request, asked []byte) 
 	}
 }
 
-func (f *front) count(target string) {
+func (f *front) count(target string, n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.counts[target]++
+	f.counts[target] += n
 }
 
 // counted returns the numbers of calls.
@@ -156,6 +161,7 @@ func (f *front) runtime(w http.ResponseWriter, r *http.Request, rest string) {
 		<-r.Context().Done()
 		return
 	case strings.HasSuffix(call, "/invocation/next"):
+		f.count("invocations", 1)
 		f.next(function)
 	case strings.HasSuffix(call, "/response") && !f.respond(function):
 		return

@@ -149,24 +149,35 @@ func (p *platform) figures() (lost int, inits []time.Duration) {
 	return p.lost, slices.Sorted(slices.Values(p.inits))
 }
 
-// begin returns the sandbox of a function for a batch; another one when the last has ended.
-func (p *platform) begin(function string) (*sandbox, error) {
+// kills has the sandbox of each how manyth batch killed; 0: none.
+func (p *platform) kills(every int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.every = every
+}
+
+// revive starts another sandbox of a function when its last one has ended.
+func (p *platform) revive(function string) {
 	p.mu.Lock()
 	s := p.sandboxes[function]
 	p.mu.Unlock()
 	select {
 	case <-s.ended:
 		if err := p.start(function); err != nil {
-			return nil, err
+			p.t.Error(err)
 		}
 	default:
 	}
+}
+
+// begin returns the sandbox of a function, which handles a batch from now on.
+func (p *platform) begin(function string) *sandbox {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s = p.sandboxes[function]
+	s := p.sandboxes[function]
 	p.batches++
 	s.batch, s.kill = true, p.every > 0 && p.batches%p.every == 0
-	return s, nil
+	return s
 }
 
 func (p *platform) end(s *sandbox) {
@@ -241,10 +252,7 @@ func (p *platform) batch(ctx context.Context, function, queue string, messages [
 			ReceiptHandle: m.ReceiptHandle,
 		})
 	}
-	s, err := p.begin(function)
-	if err != nil {
-		return failed
-	}
+	s := p.begin(function)
 	defer p.end(s)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -257,6 +265,7 @@ func (p *platform) batch(ctx context.Context, function, queue string, messages [
 	}()
 	var out events.SQSEventResponse
 	if err := p.invoke(ctx, function, batch, &out); err != nil {
+		p.revive(function)
 		return failed
 	}
 	failed = nil

@@ -75,7 +75,7 @@ resource "aws_iam_role_policy" "function" {
 }
 
 # Its documents: see docs/adr/20261130-dynamodb-layout.md. Indexes are rows of the same table, so that there are none
-# here, and a new one is made by the function.
+# here, and a new one is made by the function. It is encrypted with DynamoDB's own key, which costs nothing.
 resource "aws_dynamodb_table" "function" {
   count = local.keeps ? 1 : 0
 
@@ -98,9 +98,6 @@ resource "aws_dynamodb_table" "function" {
     enabled        = true
   }
   point_in_time_recovery {
-    enabled = true
-  }
-  server_side_encryption {
     enabled = true
   }
 }
