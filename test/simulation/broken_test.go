@@ -451,6 +451,9 @@ func TestBroken(t *testing.T) {
 				if b.faults != nil {
 					sys.Faults, sys.MaxFaults = []simulate.Kind{kind}, 40
 				}
+				if kind == simulate.Slow { // which matters only while another unit is under way
+					sys.MaxFaults = 150
+				}
 				without := sys
 				without.MaxFaults = -1
 				byFaults := func(failed *simulate.Report) bool { return b.always || simulate.Run(without, failed.Seed).OK() }
