@@ -3,10 +3,14 @@
 // it answers with, but chooses another port to listen on: what comes to this one is handed on.
 //
 // What the emulator lacks of FIFO topics and queues is added on the way: PublishBatch becomes one Publish for each
-// entry, and messages that one request receives have their SequenceNumber and are in its order.
+// entry, and messages that one request receives have their SequenceNumber and are in its order. A connection whose first
+// request is for DynamoDB is carried byte by byte: through the proxy, some answers of the emulator break off.
 package main
 
 import (
+	"bufio"
+	"bytes"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -23,12 +27,74 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	server := &http.Server{
-		Addr:              net.JoinHostPort(os.Getenv("KUMO_HOST"), os.Getenv("KUMO_PORT")),
-		Handler:           handler(emulator),
-		ReadHeaderTimeout: time.Minute,
+	l, err := net.Listen("tcp", net.JoinHostPort(os.Getenv("KUMO_HOST"), os.Getenv("KUMO_PORT")))
+	if err != nil {
+		log.Fatal(err)
 	}
-	log.Fatal(server.ListenAndServe())
+	server := &http.Server{Handler: handler(emulator), ReadHeaderTimeout: time.Minute}
+	queues := &accepted{Listener: l, conns: make(chan net.Conn)}
+	go func() { log.Fatal(server.Serve(queues)) }()
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			log.Fatal(err)
+		}
+		go func() {
+			c := &peeked{Conn: conn, r: bufio.NewReaderSize(conn, 16<<10)}
+			if c.isDynamoDB() {
+				forward(c, emulator.Host)
+				return
+			}
+			queues.conns <- c
+		}()
+	}
+}
+
+// accepted is a listener whose connections another loop has accepted.
+type accepted struct {
+	net.Listener
+	conns chan net.Conn
+}
+
+func (a *accepted) Accept() (net.Conn, error) { return <-a.conns, nil }
+
+// peeked is a connection whose first bytes may have been looked at.
+type peeked struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func (c *peeked) Read(b []byte) (int, error) { return c.r.Read(b) }
+
+// isDynamoDB waits for the header of the first request and reports whether it is for DynamoDB.
+func (c *peeked) isDynamoDB() bool {
+	for n := 1; ; {
+		if _, err := c.r.Peek(n); err != nil {
+			return false
+		}
+		head, _ := c.r.Peek(c.r.Buffered())
+		header, _, ended := bytes.Cut(head, []byte("\r\n\r\n"))
+		if ended || len(head) == c.r.Size() {
+			return bytes.Contains(bytes.ToLower(header), []byte("\r\nx-amz-target: dynamodb"))
+		}
+		n = len(head) + 1
+	}
+}
+
+// forward carries a connection to the emulator and back.
+func forward(client net.Conn, address string) {
+	defer client.Close()
+	server, err := net.Dial("tcp", address)
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	defer server.Close()
+	go func() {
+		_, _ = io.Copy(server, client)
+		_ = server.(*net.TCPConn).CloseWrite()
+	}()
+	_, _ = io.Copy(client, server)
 }
 
 func handler(emulator *url.URL) http.Handler {
