@@ -3,8 +3,8 @@
 // it answers with, but chooses another port to listen on: what comes to this one is handed on.
 //
 // What the emulator lacks of FIFO topics and queues is added on the way: PublishBatch becomes one Publish for each
-// entry, and messages that one request receives have their SequenceNumber and are in its order. A connection whose first
-// request is for DynamoDB is carried byte by byte: through the proxy, some answers of the emulator break off.
+// entry, and messages that one request receives have their SequenceNumber and are in its order. A connection whose
+// first request is for DynamoDB is carried byte by byte: through the proxy, some answers of the emulator break off.
 package main
 
 import (
