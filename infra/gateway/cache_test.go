@@ -325,6 +325,23 @@ func TestCacheRefused(t *testing.T) {
 	}
 }
 
+// An environment that closes an operation whose answers are stored has none of them stored.
+func TestClosedOperationIsNotStored(t *testing.T) {
+	c := newCached(t, policy.Cache{TTL: policy.Duration(time.Hour)})
+	c.want(c.get("/api/a"), "answer 1 fwd=miss; stored")
+	c.configure("operations: {GET /api/a: {access: authenticated}}")
+	if w := c.call("GET", "/api/a", "", nil); w.Code != http.StatusUnauthorized {
+		t.Errorf("got %d %s", w.Code, w.Body)
+	}
+	token := c.token()
+	for call := range 2 {
+		w := c.call("GET", "/api/a", token, nil)
+		if w.Body.String() != fmt.Sprint("answer ", 2+call) || w.Header().Get("Cache-Status") != "" {
+			t.Errorf("got %s, %v", w.Body, w.Header())
+		}
+	}
+}
+
 // An answer from the cache still says that it depends on the origin of the script.
 func TestCacheAndOrigins(t *testing.T) {
 	p := policy.Policy{Cache: &policy.Cache{TTL: policy.Duration(time.Hour)}}

@@ -95,6 +95,9 @@ func (g *Gateway) read(file string, document []byte) (*table, error) {
 			if doc.Has(field+".roles") && !doc.Has(field+".access") {
 				o.Access = manifest.AccessRoles
 			}
+			if o.Access != manifest.AccessPublic && !doc.Has(field+".cache") {
+				o.Cache = nil // its declaration was for answers that anyone may have
+			}
 			env.Operations[key] = o
 		}
 	}
