@@ -339,7 +339,9 @@ func (p *platform) report(acknowledged int, books *shop.Books) {
 	if books.DeadLetters > 0 {
 		p.t.Errorf("%d dead letters", books.DeadLetters)
 	}
-	if most := emitted + emitted/100; published > most {
+	// A unit takes over what another has not published for two seconds, which a busy machine needs at times. A storm
+	// publishes each event many times.
+	if most := emitted + emitted/20; published > most {
 		p.t.Errorf("%d events were published %d times, want at most %d", emitted, published, most)
 	}
 	// An idle machine has next to none. Before units waited longer for each other at every conflict it was one in eight.
