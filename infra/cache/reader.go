@@ -63,7 +63,7 @@ func NewReader[T any](store Store, cfg Config) *Reader[T] {
 	return &Reader[T]{store: store, cfg: cfg}
 }
 
-// found is an entry of the store: a value, or that there is none.
+// found is a decoded entry of the store: a value, or the message with which load answered fault.NotFound.
 type found[T any] struct {
 	value   T
 	missing string    // the message; "": there is a value

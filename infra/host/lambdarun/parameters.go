@@ -38,8 +38,9 @@ const (
 var reference = regexp.MustCompile(`^arn:(aws[a-z-]*):ssm:([a-z0-9-]+):[0-9]{12}:parameter/([A-Za-z0-9_./-]+)$`)
 
 // parameters returns the values of those variables of an environment, NAME=VALUE each, whose value is the ARN of a
-// parameter of the Systems Manager. So neither the function's configuration nor Terraform's state has secrets. It calls
-// nobody when there are none. An error is a *config.Error, names every variable that has no value, and has no values.
+// parameter of the Systems Manager. So neither the function's configuration nor Terraform's state has secrets. Without
+// such variables it makes no call. An error is a *config.Error, names every variable without a value, and contains no
+// value.
 func parameters(ctx context.Context, environment []string) (map[string]string, error) {
 	variables := map[string]map[string][]string{} // by host and region, and by the parameter's name
 	for _, entry := range environment {
