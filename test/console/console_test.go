@@ -5,10 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
-	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,24 +15,15 @@ import (
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/events"
-	"github.com/ebb-dev/ebb/functions"
 	"github.com/ebb-dev/ebb/infra/broker"
-	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
-	"github.com/ebb-dev/ebb/infra/host/local"
-	"github.com/ebb-dev/ebb/infra/httpserver"
 	"github.com/ebb-dev/ebb/infra/saga"
 	"github.com/ebb-dev/ebb/infra/system"
-	"github.com/ebb-dev/ebb/infra/telemetry"
+	"github.com/ebb-dev/ebb/test/shop/inprocess"
 )
 
 var shots = flag.String("shots", "", "folder for pictures of the console's pages")
-
-const (
-	adminEmail    = "admin@example.com"
-	adminPassword = "correct horse"
-)
 
 // trip is the state of a saga whose hotel never answers that it is cancelled.
 type trip struct{ saga.Instance }
@@ -72,52 +60,6 @@ func newTrips(env function.Env) (*function.Function, error) {
 		return nil, err
 	})
 	return f, nil
-}
-
-// start runs the shop with the saga, and returns its address and the publisher of its events.
-func start(t *testing.T) (url string, publisher broker.Publisher) {
-	t.Helper()
-	watch, err := telemetry.Start(t.Context(), telemetry.Config{
-		Service: "test", Log: io.Discard, Lookup: config.Map(map[string]string{"EBB_LOG_FORMAT": "json"}),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	product := functions.System()
-	product.Functions = append(product.Functions, system.Definition{Name: "trips", New: newTrips},
-		system.Definition{Name: "stranger", New: func(env function.Env) (*function.Function, error) {
-			publisher = env.Publisher
-			return function.New("stranger", env), nil
-		}})
-	host, err := local.New(t.Context(), local.Config{
-		Dir: t.TempDir(), Tick: 100 * time.Millisecond, Telemetry: watch, System: product,
-		Claims: local.Claims{Issuer: "ebb", Audience: "ebb"},
-		Secrets: map[string]config.Lookup{"users": config.Map(map[string]string{
-			"EBB_ADMIN_EMAIL": adminEmail, "EBB_ADMIN_PASSWORD": adminPassword,
-		})},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, served := httpserver.New(host.Handler()), make(chan error, 1)
-	go func() { served <- server.Serve(httpserver.Listener(listener)) }()
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		_ = server.Close()
-		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-			t.Error(err)
-		}
-		if err := host.Close(ctx); err != nil {
-			t.Error(err)
-		}
-		_ = watch.Shutdown(ctx)
-	})
-	return "http://" + listener.Addr().String(), publisher
 }
 
 // publishBroken publishes an event that no consumer of the catalogue can take, with script in its fields.
@@ -162,8 +104,9 @@ func TestConsole(t *testing.T) {
 	if out, err := with("node", "--version").CombinedOutput(); err != nil {
 		t.Skipf("npx cannot install the driver of the browser: %v\n%s", err, out)
 	}
-	url, publisher := start(t)
-	publishBroken(t, publisher)
+	running := inprocess.Start(t, system.Definition{Name: "trips", New: newTrips})
+	url := "http://" + running.Address
+	publishBroken(t, running.Publisher)
 	answer, err := http.Post(url+"/api/trips", "application/json", bytes.NewReader([]byte("{}")))
 	if err != nil {
 		t.Fatal(err)
@@ -179,7 +122,8 @@ func TestConsole(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := with("node", "testdata/console.mjs")
-	run.Env = append(os.Environ(), "SHOP="+url, "ADMIN_EMAIL="+adminEmail, "ADMIN_PASSWORD="+adminPassword,
+	run.Env = append(os.Environ(), "SHOP="+url, "ADMIN_EMAIL="+inprocess.AdminEmail,
+		"ADMIN_PASSWORD="+inprocess.AdminPassword,
 		"CHROMIUM="+browser, "SHOTS="+*shots, "GOOD="+string(good))
 	if out, err := run.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)

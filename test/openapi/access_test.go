@@ -56,7 +56,7 @@ func TestAccess(t *testing.T) {
 func (s *shop) accessPeople() *people {
 	s.Helper()
 	p := &people{shop: s}
-	raw, err := os.ReadFile(filepath.Join(s.dir, "keys.json"))
+	raw, err := os.ReadFile(filepath.Join(s.Dir, "keys.json"))
 	if err == nil {
 		p.ring, err = auth.ParseKeyRing(raw)
 	}
@@ -246,7 +246,7 @@ func (p *people) status(a generate.Access, direct bool, target, token string, bo
 		answer, _ := p.send(a.Method, target, token, body, key...)
 		return answer.StatusCode
 	}
-	instances, err := p.host.Instances(p.Context(), a.Function)
+	instances, err := p.Host.Instances(p.Context(), a.Function)
 	if err != nil {
 		p.Fatal(err)
 	}

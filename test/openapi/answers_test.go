@@ -177,7 +177,7 @@ func (s *shop) mend(admin string) {
 		if err := e.SetData(event.ContentType, object{"product_id": "p-" + id}); err != nil {
 			s.Fatal(err)
 		}
-		if err := s.publisher.Publish(s.Context(), e); err != nil {
+		if err := s.Publisher.Publish(s.Context(), e); err != nil {
 			s.Fatal(err)
 		}
 	}
@@ -341,7 +341,7 @@ func (s *shop) undeclared() {
 // raw sends bytes on a connection of their own.
 func (s *shop) raw(status int, request string) {
 	s.Helper()
-	conn, err := net.Dial("tcp", s.address)
+	conn, err := net.Dial("tcp", s.Address)
 	if err != nil {
 		s.Fatal(err)
 	}

@@ -2,39 +2,27 @@ package openapi_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
-	"errors"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/ebb-dev/ebb/functions"
-	"github.com/ebb-dev/ebb/infra/broker"
-	"github.com/ebb-dev/ebb/infra/config"
-	"github.com/ebb-dev/ebb/infra/function"
-	"github.com/ebb-dev/ebb/infra/host/local"
-	"github.com/ebb-dev/ebb/infra/httpserver"
-	"github.com/ebb-dev/ebb/infra/system"
-	"github.com/ebb-dev/ebb/infra/telemetry"
+	"github.com/ebb-dev/ebb/test/shop/inprocess"
 )
 
 const (
-	adminEmail    = "admin@example.com"
-	adminPassword = "correct horse"
+	adminEmail    = inprocess.AdminEmail
+	adminPassword = inprocess.AdminPassword
 )
 
 // shop is the whole shop in this process, behind the server that ebb dev has. It records what is answered.
 type shop struct {
 	*testing.T
+	*inprocess.Shop
 	*document
-	url, address string
-	dir          string // of the host's data
-	host         *local.Host
-	publisher    broker.Publisher // of the host: it takes events that no function emits
+	url string
 
 	answered map[string]map[string]bool // operation → statuses
 	reported map[string]bool            // faults, each once
@@ -42,60 +30,17 @@ type shop struct {
 
 func start(t *testing.T) *shop {
 	t.Helper()
-	watch, err := telemetry.Start(t.Context(), telemetry.Config{
-		Service: "test", Log: io.Discard, Lookup: config.Map(map[string]string{"EBB_LOG_FORMAT": "json"}),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &shop{T: t, dir: t.TempDir(), answered: map[string]map[string]bool{}, reported: map[string]bool{}}
-	product := functions.System()
-	product.Functions = append(product.Functions, system.Definition{Name: "stranger", New: s.stranger})
-	host, err := local.New(t.Context(), local.Config{
-		Dir: s.dir, Tick: 100 * time.Millisecond, Telemetry: watch, System: product,
-		Claims: local.Claims{Issuer: "ebb", Audience: "ebb"},
-		Lookup: config.Map(map[string]string{"EBB_STRIPE_WEBHOOK_SECRET": ""}),
-		Secrets: map[string]config.Lookup{"users": config.Map(map[string]string{
-			"EBB_ADMIN_EMAIL": adminEmail, "EBB_ADMIN_PASSWORD": adminPassword,
-		})},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, served := httpserver.New(host.Handler()), make(chan error, 1)
-	go func() { served <- server.Serve(httpserver.Listener(listener)) }()
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		_ = server.Close()
-		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-			t.Error(err)
-		}
-		if err := host.Close(ctx); err != nil {
-			t.Error(err)
-		}
-		_ = watch.Shutdown(ctx)
-	})
-	s.host, s.address = host, listener.Addr().String()
-	s.url = "http://" + s.address
+	s := &shop{T: t, Shop: inprocess.Start(t), answered: map[string]map[string]bool{}, reported: map[string]bool{}}
+	s.url = "http://" + s.Address
 	answer, raw := s.send(http.MethodGet, "/openapi.json", "", nil)
 	if answer.StatusCode != http.StatusOK {
 		t.Fatalf("status %d: %s", answer.StatusCode, raw)
 	}
+	var err error
 	if s.document, err = parse(raw); err != nil {
 		t.Fatal(err)
 	}
 	return s
-}
-
-// stranger is a function that declares nothing and tells the test the publisher of the host.
-func (s *shop) stranger(env function.Env) (*function.Function, error) {
-	s.publisher = env.Publisher
-	return function.New("stranger", env), nil
 }
 
 // direct follows no redirects.
