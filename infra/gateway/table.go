@@ -138,8 +138,9 @@ func (t *table) invalidate(env environment) {
 		for _, by := range o.Cache.InvalidatedBy {
 			method, path, _ := strings.Cut(by, " ")
 			if item := t.tree.find(strings.TrimPrefix(path, "/")); item != nil && item.methods[method] != nil {
-				r := item.methods[method]
-				r.invalidates = append(r.invalidates, tagOf(of))
+				for _, r := range append([]*Route{item.methods[method]}, item.methods[method].others...) {
+					r.invalidates = append(r.invalidates, tagOf(of))
+				}
 			}
 		}
 	}
