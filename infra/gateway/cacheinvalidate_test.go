@@ -99,6 +99,20 @@ func TestEventWhileStoreIsAway(t *testing.T) {
 	c.receive(changed("a"))
 }
 
+// Answers of before an operation was closed are not given when it is opened again: what changed meanwhile has
+// invalidated none of them.
+func TestClosedMeanwhile(t *testing.T) {
+	c := catalog(t)
+	c.get("/api/products/a")
+	c.get("/api/products")
+	c.configure("operations: {'GET /api/products/{id}': {access: authenticated}}")
+	c.receive(changed("b"))
+	c.configure("{}")
+	c.want(c.get("/api/products/a"), "/api/products/a 3 fwd=miss; stored")
+	c.configure("operations: {'GET /api/products': {timeout: 1s}}")
+	c.want(c.get("/api/products/a"), "/api/products/a 3 hit")
+}
+
 // Only events that the gateway consumes, and parameters that the path has, can be declared.
 func TestEventsRefused(t *testing.T) {
 	c := catalog(t)
