@@ -242,7 +242,7 @@ func (c *caches) fetch(x *Exchange, target string, old *stored, lease cache.Leas
 	if old != nil && old.header.Get("ETag") != "" {
 		r.Header.Set("If-None-Match", old.header.Get("ETag"))
 	}
-	got := c.capture(x, key("fetch", target, string(lease), canonical(r.Header)), next)
+	got, asked := c.capture(x, key("fetch", target, string(lease), canonical(r.Header)), next)
 	r.Header.Del("If-None-Match")
 	if match != "" {
 		r.Header.Set("If-None-Match", match)
@@ -269,7 +269,9 @@ func (c *caches) fetch(x *Exchange, target string, old *stored, lease cache.Leas
 		c.answer(x, &stored{status: got.status, header: got.header, body: got.body, at: now}, "fwd=miss")
 		return
 	}
-	c.put(x, target, s, lease)
+	if asked {
+		c.put(x, target, s, lease)
+	}
 	c.answer(x, s, "fwd=miss; stored")
 }
 
@@ -308,7 +310,7 @@ func (g *Gateway) refresh(x *Exchange, target string, old *stored, lease cache.L
 
 // share answers a request with what a request for the same thing, which is on its way, is answered.
 func (c *caches) share(x *Exchange, k string, next Handler) {
-	if got := c.capture(x, k, next); got != nil {
+	if got, _ := c.capture(x, k, next); got != nil {
 		copyHeader(x.Writer.Header(), got.header)
 		x.Writer.WriteHeader(got.status)
 		_, _ = x.Writer.Write(got.body)
@@ -317,8 +319,8 @@ func (c *caches) share(x *Exchange, k string, next Handler) {
 
 // capture has the function answer and returns the answer; nil when it was sent to the caller already, because it is too
 // long or comes in pieces. One request of those with the same key asks, and the others wait for its answer. When that
-// cannot be shared, each asks for itself.
-func (c *caches) capture(x *Exchange, k string, next Handler) *captured {
+// cannot be shared, each asks for itself. It reports whether this request has asked.
+func (c *caches) capture(x *Exchange, k string, next Handler) (got *captured, asked bool) {
 	c.mu.Lock()
 	if f := c.flights[k]; f != nil {
 		c.mu.Unlock()
@@ -330,9 +332,9 @@ func (c *caches) capture(x *Exchange, k string, next Handler) *captured {
 		}
 		c.waiting.Add(-1)
 		if f.answer != nil {
-			return f.answer
+			return f.answer, false
 		}
-		return record(x, next)
+		return record(x, next), true
 	}
 	f := &flight{done: make(chan struct{})}
 	c.flights[k] = f
@@ -347,11 +349,11 @@ func (c *caches) capture(x *Exchange, k string, next Handler) *captured {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.Request.Context()), fetchTimeout)
 	defer cancel()
 	x.Request, x.own = x.Request.WithContext(ctx), true
-	got := record(x, next)
+	got = record(x, next)
 	if got != nil && x.mayShare(got.header) {
 		f.answer = got
 	}
-	return got
+	return got, true
 }
 
 // mayShare reports whether an answer may be given to the other requests that wait for it. Those of an operation that is
