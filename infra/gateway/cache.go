@@ -139,6 +139,7 @@ func keyed(x *Exchange) string {
 // fromCache answers from the cache, or with what the function answers, which is stored.
 func (g *Gateway) fromCache(x *Exchange, next Handler) {
 	c, now := g.caches, g.caches.now()
+	x.address = x.client() // keyed removes the fields that tell it
 	target := key("cache", x.target(), keyed(x))
 	asked := directivesOf(x.Request.Header)
 	old, lease := c.get(x, target)
