@@ -18,7 +18,6 @@ import (
 	"github.com/ebb-dev/ebb/infra/cache/memory"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/httprequest"
-	"github.com/ebb-dev/ebb/infra/policy"
 )
 
 const (
@@ -76,16 +75,10 @@ func (g *Gateway) cache(next Handler) Handler {
 
 func bodyless(r *http.Request) bool { return r.Body == nil || r.Body == http.NoBody }
 
-// target returns what a request asks for: host, path, query and the function that serves it.
+// target returns what a request asks for: host, path and query. Only the function that declares the operation has its
+// answers stored or shared; see otherRoute.
 func (x *Exchange) target() string {
-	side := "-1"
-	for i, rule := range x.Route.Policy.Split {
-		if matches(x, rule) && share(x, rule.Function, rule.Percent) {
-			side = strconv.Itoa(i)
-			break
-		}
-	}
-	return side + " " + strings.ToLower(x.Request.Host) + " " + x.Request.URL.RequestURI()
+	return strings.ToLower(x.Request.Host) + " " + x.Request.URL.RequestURI()
 }
 
 // canonical returns the fields that can change an answer, as one text: all but those that name the one request.
@@ -109,25 +102,14 @@ var passed = []string{
 	"If-None-Match", "If-Range", "If-Unmodified-Since", "Pragma", "Traceparent", "Tracestate", "X-Request-Id",
 }
 
-// keyed removes the header fields that must not reach the function, and returns those that the operation declares and
-// those by which a request is split, as one text.
+// keyed removes the header fields that must not reach the function, and returns those that the operation declares, as
+// one text.
 func keyed(x *Exchange) string {
-	p := x.Route.Policy
+	declared := x.Route.Policy.Cache.Headers
 	var text strings.Builder
-	split := func(name string) bool {
-		return slices.ContainsFunc(p.Split, func(s policy.Split) bool {
-			for field := range s.Header {
-				if http.CanonicalHeaderKey(field) == name {
-					return true
-				}
-			}
-			return false
-		})
-	}
 	for _, name := range slices.Sorted(maps.Keys(x.Request.Header)) {
 		switch {
-		case slices.ContainsFunc(p.Cache.Headers, func(h string) bool { return http.CanonicalHeaderKey(h) == name }),
-			split(name):
+		case slices.ContainsFunc(declared, func(h string) bool { return http.CanonicalHeaderKey(h) == name }):
 			text.WriteString(key(append([]string{name}, x.Request.Header[name]...)...))
 		case !slices.Contains(passed, name):
 			delete(x.Request.Header, name)

@@ -195,6 +195,17 @@ func TestCanaryIsNotStored(t *testing.T) {
 	}
 }
 
+// A field by which requests are split, with a value that meets no rule, makes no other entry of the store.
+func TestSplitMakesNoEntries(t *testing.T) {
+	c := newCached(t, policy.Cache{TTL: policy.Duration(1e12)}, next(says("next")))
+	c.configure(`operations: {GET /api/a: {split: [{function: next, header: {X-Canary: "yes"}}]}}`)
+	c.want(c.get("/api/a"), "answer 1 fwd=miss; stored")
+	c.want(c.get("/api/a", "X-Canary", "a"), "answer 1 hit")
+	if got := c.get("/api/a", "X-Canary", "yes"); !strings.HasPrefix(got, "next") {
+		t.Errorf("got %q", got)
+	}
+}
+
 // A change that the other function has carried out invalidates stored answers too.
 func TestCanaryInvalidates(t *testing.T) {
 	c := newCached(t, policy.Cache{TTL: policy.Duration(1e12), InvalidatedBy: []string{"PUT /api/a"}}, next(says("next")))
