@@ -66,13 +66,14 @@ func NewReader[T any](store Store, cfg Config) *Reader[T] {
 // found is a decoded entry of the store: a value, or the message with which load answered fault.NotFound.
 type found[T any] struct {
 	value   T
-	missing string    // the message; "": there is a value
+	missing bool
+	message string    // why it is missing
 	until   time.Time // fresh
 }
 
 func (f *found[T]) result() (T, error) {
-	if f.missing != "" {
-		return f.value, fault.New(fault.NotFound, "%s", f.missing)
+	if f.missing {
+		return f.value, fault.New(fault.NotFound, "%s", f.message)
 	}
 	return f.value, nil
 }
@@ -133,7 +134,7 @@ func (r *Reader[T]) fetch(
 		got := &found[T]{value: value}
 		ttl := r.cfg.TTL
 		if fault.Is(err, fault.NotFound) && r.cfg.Missing > 0 {
-			got.missing, ttl, err = fault.Public(err), r.cfg.Missing, nil
+			got.missing, got.message, ttl, err = true, fault.Public(err), r.cfg.Missing, nil
 		}
 		if err != nil {
 			return nil, err
@@ -158,9 +159,9 @@ const version = 1
 func encode[T any](f *found[T]) ([]byte, error) {
 	data := append(make([]byte, 0, 256), version, 0)
 	data = binary.BigEndian.AppendUint64(data, uint64(f.until.UnixNano()))
-	if f.missing != "" {
+	if f.missing {
 		data[1] = 1
-		return append(data, f.missing...), nil
+		return append(data, f.message...), nil
 	}
 	value, err := json.Marshal(f.value)
 	return append(data, value...), err
@@ -173,7 +174,7 @@ func decode[T any](data []byte) *found[T] {
 	}
 	f := &found[T]{until: time.Unix(0, int64(binary.BigEndian.Uint64(data[2:])))}
 	if data[1] == 1 {
-		f.missing = string(data[10:])
+		f.missing, f.message = true, string(data[10:])
 		return f
 	}
 	if json.Unmarshal(data[10:], &f.value) != nil {

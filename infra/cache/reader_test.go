@@ -68,6 +68,17 @@ func TestFreshAndStale(t *testing.T) {
 	})
 }
 
+// A value that is missing without a reason is missing, and no zero value.
+func TestMissingWithoutReason(t *testing.T) {
+	o := &origin{err: fault.New(fault.NotFound, "")}
+	r := cache.NewReader[string](memory.New(0, time.Now), cache.Config{TTL: time.Hour, Missing: time.Minute})
+	for range 2 {
+		if got, err := r.Read(t.Context(), "k", tags, o.load); !fault.Is(err, fault.NotFound) {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
+}
+
 // An origin without a value is not asked again for a while, and an error is not stored.
 func TestMissingValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/gateway"
+	"github.com/ebb-dev/ebb/infra/policy"
 )
 
 // Each request writes one line, also one that is refused or whose function panics. It has no path and no credentials.
@@ -59,6 +62,24 @@ func TestAccessLog(t *testing.T) {
 			got["http.response.body.size"] == nil || strings.Contains(lines[len(lines)-1], "secret") ||
 			strings.Contains(out.String(), token) {
 			t.Errorf("%s %s: got %s", c.method, c.path, out.String())
+		}
+	}
+}
+
+// The line of a cached operation names the client behind a private proxy, which the function must not know.
+func TestAccessLogOfCachedOperation(t *testing.T) {
+	var out bytes.Buffer
+	c := newCached(t, policy.Cache{TTL: policy.Duration(time.Hour)}, func(cfg *gateway.Config) {
+		cfg.AccessLog, cfg.Logger = 1, slog.New(slog.NewTextHandler(&out, nil))
+	})
+	for range 2 {
+		out.Reset()
+		r := httptest.NewRequest("GET", "/api/a", nil)
+		r.RemoteAddr = "10.0.0.1:1"
+		r.Header.Set("X-Forwarded-For", "192.0.2.7")
+		c.gateway.ServeHTTP(&sink{header: http.Header{}}, r)
+		if !strings.Contains(out.String(), "client.address=192.0.2.7") {
+			t.Errorf("got %s", out.String())
 		}
 	}
 }

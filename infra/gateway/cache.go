@@ -18,7 +18,6 @@ import (
 	"github.com/ebb-dev/ebb/infra/cache/memory"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/httprequest"
-	"github.com/ebb-dev/ebb/infra/policy"
 )
 
 const (
@@ -76,16 +75,10 @@ func (g *Gateway) cache(next Handler) Handler {
 
 func bodyless(r *http.Request) bool { return r.Body == nil || r.Body == http.NoBody }
 
-// target returns what a request asks for: host, path, query and the function that serves it.
+// target returns what a request asks for: host, path and query. Only the function that declares the operation has its
+// answers stored or shared; see otherRoute.
 func (x *Exchange) target() string {
-	side := "-1"
-	for i, rule := range x.Route.Policy.Split {
-		if matches(x, rule) && share(x, rule.Function, rule.Percent) {
-			side = strconv.Itoa(i)
-			break
-		}
-	}
-	return side + " " + strings.ToLower(x.Request.Host) + " " + x.Request.URL.RequestURI()
+	return strings.ToLower(x.Request.Host) + " " + x.Request.URL.RequestURI()
 }
 
 // canonical returns the fields that can change an answer, as one text: all but those that name the one request.
@@ -109,25 +102,14 @@ var passed = []string{
 	"If-None-Match", "If-Range", "If-Unmodified-Since", "Pragma", "Traceparent", "Tracestate", "X-Request-Id",
 }
 
-// keyed removes the header fields that must not reach the function, and returns those that the operation declares and
-// those by which a request is split, as one text.
+// keyed removes the header fields that must not reach the function, and returns those that the operation declares, as
+// one text.
 func keyed(x *Exchange) string {
-	p := x.Route.Policy
+	declared := x.Route.Policy.Cache.Headers
 	var text strings.Builder
-	split := func(name string) bool {
-		return slices.ContainsFunc(p.Split, func(s policy.Split) bool {
-			for field := range s.Header {
-				if http.CanonicalHeaderKey(field) == name {
-					return true
-				}
-			}
-			return false
-		})
-	}
 	for _, name := range slices.Sorted(maps.Keys(x.Request.Header)) {
 		switch {
-		case slices.ContainsFunc(p.Cache.Headers, func(h string) bool { return http.CanonicalHeaderKey(h) == name }),
-			split(name):
+		case slices.ContainsFunc(declared, func(h string) bool { return http.CanonicalHeaderKey(h) == name }):
 			text.WriteString(key(append([]string{name}, x.Request.Header[name]...)...))
 		case !slices.Contains(passed, name):
 			delete(x.Request.Header, name)
@@ -139,6 +121,7 @@ func keyed(x *Exchange) string {
 // fromCache answers from the cache, or with what the function answers, which is stored.
 func (g *Gateway) fromCache(x *Exchange, next Handler) {
 	c, now := g.caches, g.caches.now()
+	x.address = x.client() // keyed removes the fields that tell it
 	target := key("cache", x.target(), keyed(x))
 	asked := directivesOf(x.Request.Header)
 	old, lease := c.get(x, target)
@@ -242,7 +225,7 @@ func (c *caches) fetch(x *Exchange, target string, old *stored, lease cache.Leas
 	if old != nil && old.header.Get("ETag") != "" {
 		r.Header.Set("If-None-Match", old.header.Get("ETag"))
 	}
-	got := c.capture(x, key("fetch", target, string(lease), canonical(r.Header)), next)
+	got, asked := c.capture(x, key("fetch", target, string(lease), canonical(r.Header)), next)
 	r.Header.Del("If-None-Match")
 	if match != "" {
 		r.Header.Set("If-None-Match", match)
@@ -269,7 +252,9 @@ func (c *caches) fetch(x *Exchange, target string, old *stored, lease cache.Leas
 		c.answer(x, &stored{status: got.status, header: got.header, body: got.body, at: now}, "fwd=miss")
 		return
 	}
-	c.put(x, target, s, lease)
+	if asked {
+		c.put(x, target, s, lease)
+	}
 	c.answer(x, s, "fwd=miss; stored")
 }
 
@@ -308,7 +293,7 @@ func (g *Gateway) refresh(x *Exchange, target string, old *stored, lease cache.L
 
 // share answers a request with what a request for the same thing, which is on its way, is answered.
 func (c *caches) share(x *Exchange, k string, next Handler) {
-	if got := c.capture(x, k, next); got != nil {
+	if got, _ := c.capture(x, k, next); got != nil {
 		copyHeader(x.Writer.Header(), got.header)
 		x.Writer.WriteHeader(got.status)
 		_, _ = x.Writer.Write(got.body)
@@ -317,8 +302,8 @@ func (c *caches) share(x *Exchange, k string, next Handler) {
 
 // capture has the function answer and returns the answer; nil when it was sent to the caller already, because it is too
 // long or comes in pieces. One request of those with the same key asks, and the others wait for its answer. When that
-// cannot be shared, each asks for itself.
-func (c *caches) capture(x *Exchange, k string, next Handler) *captured {
+// cannot be shared, each asks for itself. It reports whether this request has asked.
+func (c *caches) capture(x *Exchange, k string, next Handler) (got *captured, asked bool) {
 	c.mu.Lock()
 	if f := c.flights[k]; f != nil {
 		c.mu.Unlock()
@@ -330,9 +315,9 @@ func (c *caches) capture(x *Exchange, k string, next Handler) *captured {
 		}
 		c.waiting.Add(-1)
 		if f.answer != nil {
-			return f.answer
+			return f.answer, false
 		}
-		return record(x, next)
+		return record(x, next), true
 	}
 	f := &flight{done: make(chan struct{})}
 	c.flights[k] = f
@@ -347,11 +332,11 @@ func (c *caches) capture(x *Exchange, k string, next Handler) *captured {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.Request.Context()), fetchTimeout)
 	defer cancel()
 	x.Request, x.own = x.Request.WithContext(ctx), true
-	got := record(x, next)
+	got = record(x, next)
 	if got != nil && x.mayShare(got.header) {
 		f.answer = got
 	}
-	return got
+	return got, true
 }
 
 // mayShare reports whether an answer may be given to the other requests that wait for it. Those of an operation that is

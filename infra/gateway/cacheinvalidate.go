@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
@@ -57,12 +58,11 @@ type invalidation struct {
 
 // Receive takes events of the types in Config.Events, and removes the stored answers that they invalidate. It returns a
 // result for each event, in their order. An event may come twice, late or in any order: that only has answers fetched
-// anew. It fails when the store does not carry it out; an event that never comes leaves its answers until they expire.
+// anew. All fail when the store does not carry it out; an event that never comes leaves its answers until they expire.
 func (g *Gateway) Receive(ctx context.Context, events []ce.Event) []broker.Result {
-	results := make([]broker.Result, len(events))
+	var tags []string
 	t := g.table.Load()
-	for i, e := range events {
-		var tags []string
+	for _, e := range events {
 		for _, in := range t.events[e.Type()] {
 			if in.parameter == "" {
 				tags = append(tags, tagOf(in.operation))
@@ -70,13 +70,13 @@ func (g *Gateway) Receive(ctx context.Context, events []ce.Event) []broker.Resul
 				tags = append(tags, subjectTag(in.operation, in.parameter, e.Subject()))
 			}
 		}
-		var err error
-		if err = g.caches.store.Invalidate(ctx, tags...); err != nil {
-			err = fault.Wrap(err, fault.Unavailable, "stored answers cannot be invalidated")
-		}
-		results[i] = broker.ResultOf(err)
 	}
-	return results
+	slices.Sort(tags)
+	err := g.caches.store.Invalidate(ctx, slices.Compact(tags)...)
+	if err != nil {
+		err = fault.Wrap(err, fault.Unavailable, "stored answers cannot be invalidated")
+	}
+	return slices.Repeat([]broker.Result{broker.ResultOf(err)}, len(events))
 }
 
 // change runs an operation that invalidates stored answers, before its caller gets to know that it was carried out: who

@@ -1,9 +1,11 @@
 package gateway_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -97,6 +99,45 @@ func TestEventWhileStoreIsAway(t *testing.T) {
 	}
 	store.err = nil
 	c.receive(changed("a"))
+}
+
+// A backlog of events costs one call of the store, however many come at once.
+func TestEventsInvalidateTogether(t *testing.T) {
+	store := &countingStore{}
+	c := catalog(t, func(cfg *gateway.Config) { cfg.Cache = store })
+	events := make([]ce.Event, 100)
+	for i := range events {
+		events[i] = changed(fmt.Sprint(i % 50))
+	}
+	c.receive(events...)
+	if len(store.tags) != 1 || len(store.tags[0]) != 51 {
+		t.Errorf("got %d calls with %d tags", len(store.tags), len(slices.Concat(store.tags...)))
+	}
+}
+
+// countingStore notes the tags of each call of Invalidate.
+type countingStore struct {
+	recordingStore
+	tags [][]string
+}
+
+func (s *countingStore) Invalidate(_ context.Context, tags ...string) error {
+	s.tags = append(s.tags, tags)
+	return nil
+}
+
+// Answers of before an operation was closed are not given when it is opened again: what changed meanwhile has
+// invalidated none of them.
+func TestClosedMeanwhile(t *testing.T) {
+	c := catalog(t)
+	c.get("/api/products/a")
+	c.get("/api/products")
+	c.configure("operations: {'GET /api/products/{id}': {access: authenticated}}")
+	c.receive(changed("b"))
+	c.configure("{}")
+	c.want(c.get("/api/products/a"), "/api/products/a 3 fwd=miss; stored")
+	c.configure("operations: {'GET /api/products': {timeout: 1s}}")
+	c.want(c.get("/api/products/a"), "/api/products/a 3 hit")
 }
 
 // Only events that the gateway consumes, and parameters that the path has, can be declared.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -114,6 +115,46 @@ func (s *recordingStore) Set(
 
 func (s *recordingStore) Invalidate(context.Context, ...string) error { return nil }
 func (s *recordingStore) Close() error                                { return nil }
+
+// An answer that many requests have waited for is stored once.
+func TestSharedAnswerIsStoredOnce(t *testing.T) {
+	store := &lockedStore{}
+	c := newCached(t, policy.Cache{TTL: policy.Duration(time.Hour)}, func(cfg *gateway.Config) { cfg.Cache = store })
+	entered, release, got := make(chan bool, 10), make(chan bool), make(chan string, 10)
+	c.answer = func(w http.ResponseWriter, _ *http.Request, call int) {
+		entered <- true
+		<-release
+		fmt.Fprint(w, call)
+	}
+	for i := range 10 {
+		go func() { got <- c.get("/api/a") }()
+		if i == 0 {
+			<-entered
+		}
+	}
+	gateway.Waiting(c.gateway)(9)
+	close(release)
+	for range 10 {
+		c.want(<-got, "1 fwd=miss; stored")
+	}
+	if len(store.stored) != 1 {
+		t.Errorf("the answer was stored %d times", len(store.stored))
+	}
+}
+
+// lockedStore is a recordingStore for concurrent requests.
+type lockedStore struct {
+	recordingStore
+	mu sync.Mutex
+}
+
+func (s *lockedStore) Set(
+	ctx context.Context, key string, value []byte, ttl time.Duration, lease cache.Lease, tags ...string,
+) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.recordingStore.Set(ctx, key, value, ttl, lease, tags...)
+}
 
 // awayStore is a store that cannot be reached, or that has what nobody can read.
 type awayStore struct {

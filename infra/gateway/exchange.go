@@ -45,7 +45,7 @@ type Exchange struct {
 
 	id       [1]string // of the request
 	table    *table
-	address  netip.Addr // of the client, where the environment names the proxies
+	address  netip.Addr // of the client, where the environment names the proxies or the header fields are gone
 	path     *pathItem  // that the request's path matches; nil: none
 	version  string     // that the request asks for, where the environment has versions
 	own      bool       // Request is a copy
@@ -65,7 +65,7 @@ func (x *Exchange) Own() *http.Request {
 
 // client returns the address of the client; the zero Addr where none is known.
 func (x *Exchange) client() netip.Addr {
-	if len(x.table.proxies) > 0 {
+	if len(x.table.proxies) > 0 || x.address.IsValid() {
 		return x.address
 	}
 	return httprequest.ClientAddr(x.Request)

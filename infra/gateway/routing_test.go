@@ -195,6 +195,28 @@ func TestCanaryIsNotStored(t *testing.T) {
 	}
 }
 
+// A field by which requests are split, with a value that meets no rule, makes no other entry of the store.
+func TestSplitMakesNoEntries(t *testing.T) {
+	c := newCached(t, policy.Cache{TTL: policy.Duration(1e12)}, next(says("next")))
+	c.configure(`operations: {GET /api/a: {split: [{function: next, header: {X-Canary: "yes"}}]}}`)
+	c.want(c.get("/api/a"), "answer 1 fwd=miss; stored")
+	c.want(c.get("/api/a", "X-Canary", "a"), "answer 1 hit")
+	if got := c.get("/api/a", "X-Canary", "yes"); !strings.HasPrefix(got, "next") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A change that the other function has carried out invalidates stored answers too.
+func TestCanaryInvalidates(t *testing.T) {
+	c := newCached(t, policy.Cache{TTL: policy.Duration(1e12), InvalidatedBy: []string{"PUT /api/a"}}, next(says("next")))
+	c.configure("operations: {PUT /api/a: {split: [{function: next}]}}")
+	c.get("/api/a")
+	if w := c.call("PUT", "/api/a", "", nil); !strings.HasPrefix(w.Body.String(), "next") {
+		t.Fatalf("got %s", w.Body)
+	}
+	c.want(c.get("/api/a"), "answer 2 fwd=miss; stored")
+}
+
 // A canary that fails opens a breaker of its own.
 func TestCanaryHasItsOwnBreaker(t *testing.T) {
 	f := newFixture(t, public("shop", function.Operation{Method: "GET", Path: "/api/a"}),

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -19,6 +20,7 @@ type table struct {
 	root      pathItem // of the path /
 	redirects []redirect
 	events    map[string][]invalidation // by their types
+	cached    []string                  // the tags of the operations whose answers are stored
 	proxies   []prefix                  // whose header fields about the client count; none: those with a private address
 	hosts     []string                  // that requests may be sent to; none: any
 	versions  versions
@@ -55,8 +57,8 @@ func name(r manifest.Route) string { return r.Method + " " + r.Path }
 // what the operation declares. An empty document leaves every policy as it was declared.
 //
 // A document with a fault is refused as a whole and changes nothing; the error names the file, and the line and the
-// field of each fault. The requests that are being served keep the policies that they began with. Configure may be
-// called at any time.
+// field of each fault. The requests that are being served keep the policies that they began with. The stored answers of
+// operations that are not cached any more are invalidated. Configure may be called at any time.
 func (g *Gateway) Configure(file string, document []byte) error {
 	g.configuring.Lock()
 	defer g.configuring.Unlock()
@@ -64,7 +66,11 @@ func (g *Gateway) Configure(file string, document []byte) error {
 	if err != nil {
 		return err
 	}
-	g.table.Store(next)
+	last := g.table.Swap(next)
+	closed := slices.DeleteFunc(slices.Clone(last.cached), func(t string) bool { return slices.Contains(next.cached, t) })
+	if len(closed) > 0 { // nothing else invalidates their answers, which would be given when they are cached again
+		g.caches.invalidate(context.Background(), closed)
+	}
 	return nil
 }
 
@@ -132,14 +138,16 @@ func (t *table) invalidate(env environment) {
 		if o.Cache == nil {
 			continue
 		}
+		t.cached = append(t.cached, tagOf(of))
 		for _, e := range o.Cache.InvalidatedByEvents {
 			t.events[e.Type] = append(t.events[e.Type], invalidation{of, e.Subject})
 		}
 		for _, by := range o.Cache.InvalidatedBy {
 			method, path, _ := strings.Cut(by, " ")
 			if item := t.tree.find(strings.TrimPrefix(path, "/")); item != nil && item.methods[method] != nil {
-				r := item.methods[method]
-				r.invalidates = append(r.invalidates, tagOf(of))
+				for _, r := range append([]*Route{item.methods[method]}, item.methods[method].others...) {
+					r.invalidates = append(r.invalidates, tagOf(of))
+				}
 			}
 		}
 	}
