@@ -15,8 +15,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker/memory"
 )
 
-// A trigger with an interval between its batches does not wait for events that cannot join the next batch, which is full
-// by its number of events or by its bytes.
+// A trigger with an interval between its batches does not wait when a batch is full, by its events or by its bytes.
 func TestIntervalDoesNotThrottle(t *testing.T) {
 	for name, c := range map[string]struct{ events, size, keys int }{
 		"many": {4000, 10, 4000}, "of one key": {4000, 10, 1}, "large": {40, 300 << 10, 40},
