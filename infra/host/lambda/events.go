@@ -200,12 +200,14 @@ func (h *Host) filter(items []*item) (taken []*item) {
 }
 
 // next returns the items of the next unit of work, and those that come after it. Items that wait for a failed one are
-// in neither; nor are those that are no event, which have failed.
+// in neither; nor are those that the function does not get, which are dealt with when all before them are.
 func (h *Host) next(ctx context.Context, items []*item, failed map[string]bool) (batch, later []*item) {
 	size := 0
 	for _, it := range items {
 		switch {
 		case blocked(it, failed):
+		case len(later) > 0, len(batch) > 0 && (it.invalid != nil || it.refused != nil):
+			later = append(later, it)
 		case it.invalid != nil:
 			h.cfg.Logger.Error("a message cannot be handled", "message", it.id, "receives", it.receives, "error", it.invalid)
 			it.tried = true

@@ -480,6 +480,26 @@ func TestDataGone(t *testing.T) {
 	}
 }
 
+// A message that no function gets fails those behind it in its group, and not those before it, which were handled.
+func TestRefusedFailsNoneBefore(t *testing.T) {
+	for name, err := range map[string]error{"no event": fault.New(fault.Invalid, "no event"), "gone": gone{ce.New()}} {
+		var seen []string
+		cfg := lambda.Config{Decode: func(_ context.Context, body []byte) (ce.Event, error) {
+			if string(body) == "bad" {
+				return ce.Event{}, err
+			}
+			return event.FromJSON(body)
+		}}
+		const q = "inventory.fifo"
+		got := failures(t, host(&fake{receive: failing(&seen, nil)}, cfg),
+			message(q, "m1", "a", structured("1", "a"), 1), message(q, "m2", "a", "bad", 1),
+			message(q, "m3", "a", structured("3", "a"), 1), message(q, "m4", "b", structured("4", "b"), 1),
+		)
+		same(t, name+": failures", got, "m2", "m3")
+		same(t, name+": seen", seen, "1", "4")
+	}
+}
+
 // What a streamed response has recorded is exported before the response has ended: the sandbox is frozen then.
 func TestStreamFlushes(t *testing.T) {
 	var mu sync.Mutex

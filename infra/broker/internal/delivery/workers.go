@@ -68,11 +68,33 @@ func (e *Engine[R]) untilNextCall() time.Duration {
 	}
 	now := time.Now()
 	wait := e.began.Add(interval).Sub(now)
-	if wait > 0 && e.dead.len == 0 && e.ready.len < e.trigger.decl.Batch {
+	if wait > 0 && e.dead.len == 0 && !e.batchIsFull() {
 		return wait
 	}
 	e.began = now
 	return 0
+}
+
+// batchIsFull reports whether the events that are ready fill a batch, by their number or their bytes.
+func (e *Engine[R]) batchIsFull() bool {
+	limit := e.trigger.decl.Batch
+	if e.ready.len >= limit {
+		return true
+	}
+	if e.count < limit && e.bytes < broker.MaxBatchBytes {
+		return false
+	}
+	events, bytes := 0, 0
+	for k := e.ready.first; k != nil; k = k.link {
+		events += len(k.items)
+		for _, it := range k.items {
+			bytes += len(it.event.DataEncoded)
+		}
+		if events >= limit || bytes >= broker.MaxBatchBytes {
+			return true
+		}
+	}
+	return false
 }
 
 // take holds key queues for a call; nil: there is no work, or it is not the engine's turn, and the worker ends.

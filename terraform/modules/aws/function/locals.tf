@@ -75,8 +75,8 @@ locals {
     [for on in [var.blobs != null && (local.says || local.hears)] : {
       Sid      = "LargeEvents"
       Effect   = "Allow"
-      Action   = ["s3:GetObject", "s3:PutObject"]
-      Resource = ["${coalesce(local.bucket, "-")}/*"]
+      Action   = ["s3:GetObject", "s3:ListBucket", "s3:PutObject"] # without the list, data that is gone looks forbidden
+      Resource = [coalesce(local.bucket, "-"), "${coalesce(local.bucket, "-")}/*"]
     } if on],
     [for on in [length(local.named) > 0] : {
       Sid      = "Secrets"

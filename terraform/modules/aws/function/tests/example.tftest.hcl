@@ -108,6 +108,10 @@ run "one_that_ticks_and_takes_dead_letters" {
     condition     = contains(output.statements[*].Sid, "LargeEvents") && aws_lambda_function.function.environment[0].variables.EBB_BROKER == "sns:arn:aws:sns:eu-central-1:123456789012:shop-dev.fifo?blobs=s3://shop-dev-blobs"
     error_message = "It reads the data of large events."
   }
+  assert {
+    condition     = alltrue([for s in output.statements : contains(s.Action, "s3:ListBucket") && contains(s.Resource, "arn:aws:s3:::shop-dev-blobs") if s.Sid == "LargeEvents"])
+    error_message = "It can tell data that is gone from data that it may not read."
+  }
 }
 
 run "value_for_a_secret" {
