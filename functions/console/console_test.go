@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"errors"
+	"html"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -221,6 +222,19 @@ func TestFailures(t *testing.T) {
 	h := x.get("/console/sign-in").Header()
 	if p := h.Get("Content-Security-Policy"); strings.Contains(p, "unsafe") || !strings.Contains(p, "default-src 'none'") {
 		t.Errorf("the policy is %q", p)
+	}
+}
+
+// The link to older events repeats the search, with the cursor of the next page.
+func TestOlderEvents(t *testing.T) {
+	x := newTested(t)
+	x.answer("GET /api/archive/events", 200, `{"items":[{"position":"1","event":{"id":"a"}}],"next":"c=&\"'"}`)
+	w := x.get("/console/events?subject=x%26y+z", accessCookie, "admin")
+	_, link, _ := strings.Cut(w.Body.String(), `<p><a href="?`)
+	link, _, _ = strings.Cut(link, `"`)
+	q, err := url.ParseQuery(html.UnescapeString(link))
+	if err != nil || q.Get("subject") != "x&y z" || q.Get("cursor") != `c=&"'` {
+		t.Errorf("got %q: %v, %v", link, q, err)
 	}
 }
 
