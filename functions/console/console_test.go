@@ -238,6 +238,18 @@ func TestOlderEvents(t *testing.T) {
 	}
 }
 
+// A redirect is followed to no other address, and nothing is done then.
+func TestRedirectOfTheGateway(t *testing.T) {
+	x := newTested(t)
+	x.answer("DELETE /api/archive/dead-letters/{id}", 308, "")
+	for _, id := range []string{"a", "%2e%2e"} { // the path of the second one is not clean
+		w := x.post("/console/dead-letters/"+id+"/drop", url.Values{"sure": {"yes"}}, accessCookie, "admin")
+		if w.Code != 502 {
+			t.Errorf("%s: got %d %v", id, w.Code, w.Header())
+		}
+	}
+}
+
 // Dead letters of one cause are one group, whatever ids their messages name.
 func TestGrouped(t *testing.T) {
 	l := func(function, reason string) letter {
