@@ -1,9 +1,11 @@
 package console
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"html"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -247,6 +249,32 @@ func TestRedirectOfTheGateway(t *testing.T) {
 		if w.Code != 502 {
 			t.Errorf("%s: got %d %v", id, w.Code, w.Header())
 		}
+	}
+}
+
+// A stranger who signs in while the gateway is away does not see where it is; the log has it.
+func TestGatewayIsAway(t *testing.T) {
+	var log bytes.Buffer
+	f, err := Config{Title: "Ebb"}.New(function.Env{
+		Authenticator: tokenOf{}, System: func() manifest.System { return manifest.System{} },
+		Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		Lookup: func(name string) (string, bool) { return "http://127.0.0.1:1", name == "EBB_CONSOLE_API" },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &tested{T: t, pages: f.Instance()}
+	for _, w := range []*httptest.ResponseRecorder{
+		x.post("/console/sign-in", url.Values{"email": {"a"}, "password": {"hidden"}}),
+		x.get("/console/flags", refreshCookie, "hidden"),
+	} {
+		if body := w.Body.String(); w.Code != 502 || strings.Contains(body, "127.0.0.1") ||
+			!strings.Contains(body, "The gateway does not answer") {
+			t.Errorf("got %d %s", w.Code, body)
+		}
+	}
+	if n := strings.Count(log.String(), "127.0.0.1:1"); n < 2 || strings.Contains(log.String(), "hidden") {
+		t.Errorf("the log has %s", &log)
 	}
 }
 

@@ -181,11 +181,8 @@ func (c *console) signIn(w http.ResponseWriter, r *http.Request) {
 	var t tokens
 	in := map[string]string{"email": r.FormValue("email"), "password": r.FormValue("password")}
 	if _, err := c.api.call(r, "", http.MethodPost, "/api/sessions", in, &t); err != nil {
-		status := statusOf(err)
-		if status == 0 {
-			status = http.StatusBadGateway
-		}
-		refuse(status, sentence(err))
+		err = c.told(r, err)
+		refuse(statusOf(err), sentence(err))
 		return
 	}
 	p, err := c.verify(r, t.Access)
