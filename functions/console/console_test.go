@@ -205,6 +205,18 @@ func TestRefresh(t *testing.T) {
 	}
 }
 
+// Only the answer that the refresh token is not good any more signs a person out.
+func TestRefreshIsRefused(t *testing.T) {
+	for status, cookies := range map[int]int{401: 2, 404: 0, 408: 0, 429: 0, 500: 0, 503: 0} {
+		x := newTested(t)
+		x.answer("POST /api/sessions/refresh", status, "{}")
+		w := x.get("/console/flags", accessCookie, "expired", refreshCookie, "r1")
+		if got := len(w.Result().Cookies()); got != cookies {
+			t.Errorf("%d: got %d and %d cookies", status, w.Code, got)
+		}
+	}
+}
+
 // What the system answers is shown as it is said, and never as a page's own script.
 func TestFailures(t *testing.T) {
 	x := newTested(t)

@@ -92,7 +92,7 @@ func (c *console) identify(w http.ResponseWriter, r *http.Request) (person, erro
 		return t, err
 	})
 	if err != nil {
-		if status := statusOf(err); status == 0 || status >= 500 {
+		if statusOf(err) != http.StatusUnauthorized { // the session may well go on
 			return person{}, err
 		}
 		setCookies(w, r, tokens{})
