@@ -217,6 +217,27 @@ func TestRefreshIsRefused(t *testing.T) {
 	}
 }
 
+// Who signs out ends the session, also when the access token has expired: the refresh token would outlive it by weeks.
+func TestSignOut(t *testing.T) {
+	x := newTested(t)
+	x.answer("POST /api/sessions/refresh", 201, `{"access_token":"admin","refresh_token":"r2"}`)
+	x.answer("DELETE /api/sessions/current", 204, "")
+	for _, cookies := range [][]string{
+		{accessCookie, "admin", refreshCookie, "r"}, {accessCookie, "expired", refreshCookie, "r"}, {refreshCookie, "r"},
+	} {
+		x.asked = nil
+		w := x.post("/console/sign-out", nil, cookies...)
+		if n := len(x.asked); w.Code != 303 || n == 0 || x.asked[n-1] != "DELETE /api/sessions/current Bearer admin" {
+			t.Errorf("%v: got %d, asked %v", cookies, w.Code, x.asked)
+		}
+		for _, c := range w.Result().Cookies() {
+			if c.Value != "" || c.MaxAge >= 0 {
+				t.Errorf("%v: got the cookie %v", cookies, c)
+			}
+		}
+	}
+}
+
 // What the system answers is shown as it is said, and never as a page's own script.
 func TestFailures(t *testing.T) {
 	x := newTested(t)

@@ -197,9 +197,10 @@ func (c *console) signIn(w http.ResponseWriter, r *http.Request) {
 }
 
 func (c *console) signOut(w http.ResponseWriter, r *http.Request) {
-	if token := cookie(r, accessCookie); token != "" {
-		_, _ = c.api.call(r, token, http.MethodDelete, "/api/sessions/current", nil, nil) // without it the token expires
+	if p, err := c.identify(w, r); err == nil {
+		_, _ = c.api.call(r, p.token, http.MethodDelete, "/api/sessions/current", nil, nil) // without it the tokens expire
 	}
+	w.Header().Del("Set-Cookie") // of a token that was exchanged for this
 	setCookies(w, r, tokens{})
 	http.Redirect(w, r, base+"/sign-in", http.StatusSeeOther)
 }
