@@ -205,9 +205,9 @@ func TestRefresh(t *testing.T) {
 	}
 }
 
-// Only the answer that the refresh token is not good any more signs a person out.
+// Only the answer that the refresh token is not good any more, or is none, signs a person out.
 func TestRefreshIsRefused(t *testing.T) {
-	for status, cookies := range map[int]int{401: 2, 404: 0, 408: 0, 429: 0, 500: 0, 503: 0} {
+	for status, cookies := range map[int]int{401: 2, 422: 2, 404: 0, 408: 0, 429: 0, 500: 0, 503: 0} {
 		x := newTested(t)
 		x.answer("POST /api/sessions/refresh", status, "{}")
 		w := x.get("/console/flags", accessCookie, "expired", refreshCookie, "r1")
@@ -308,6 +308,20 @@ func TestGatewayIsAway(t *testing.T) {
 	}
 	if n := strings.Count(log.String(), "127.0.0.1:1"); n < 2 || strings.Contains(log.String(), "hidden") {
 		t.Errorf("the log has %s", &log)
+	}
+}
+
+// The picture of a trace of years stays inside of itself.
+func TestLongTrace(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	var all traced
+	all.draw([]*node{{Time: start, Caused: []*node{
+		{Time: start.AddDate(1, 0, 0), Caused: []*node{{Time: start.AddDate(2, 0, 0)}}},
+	}}})
+	for i, r := range all.Rows {
+		if from := []int{0, 0, 495}[i]; r.From != from || r.From+r.Width > 1000 || r.Width < 10 {
+			t.Errorf("%d: got %d and %d", i, r.From, r.Width)
+		}
 	}
 }
 

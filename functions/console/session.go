@@ -92,7 +92,9 @@ func (c *console) identify(w http.ResponseWriter, r *http.Request) (person, erro
 		return t, err
 	})
 	if err != nil {
-		if statusOf(err) != http.StatusUnauthorized { // the session may well go on
+		switch statusOf(err) {
+		case http.StatusUnauthorized, http.StatusUnprocessableEntity: // it is no good, or no refresh token at all
+		default: // the session may well go on
 			return person{}, err
 		}
 		setCookies(w, r, tokens{})
