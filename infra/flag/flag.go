@@ -87,6 +87,9 @@ func Parse(data []byte) (*Flag, error) {
 	if err := decode(data, &d); err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "invalid definition: %v", err)
 	}
+	if err := checkNames(data); err != nil {
+		return nil, err
+	}
 	f := &Flag{State: d.State, Variants: d.Variants, Metadata: d.Metadata}
 	if d.DefaultVariant != nil {
 		f.DefaultVariant = *d.DefaultVariant
@@ -98,6 +101,21 @@ func Parse(data []byte) (*Flag, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// checkNames returns an error for a definition with a member in another spelling. Package json would take it, whatever
+// its case: State beside state, of which only one is then switched off.
+func checkNames(definition []byte) error {
+	members := map[string]json.RawMessage{}
+	_ = json.Unmarshal(definition, &members) // it is an object, or null without members
+	for name := range members {
+		switch name {
+		case "state", "variants", "defaultVariant", "targeting", "metadata":
+		default:
+			return fault.New(fault.Invalid, "invalid definition: unknown member %q", name)
+		}
+	}
+	return nil
 }
 
 // decode decodes one JSON value without members that are not known.

@@ -226,6 +226,8 @@ func TestParseRefuses(t *testing.T) {
 		`{"state":"ENABLED","variants":{"on":"` + strings.Repeat("x", 70_000) + `"}}`:  "bytes",
 		`{"state":"ENABLED","variants":{"on":1},"targeting":{"$ref":"nobody"}}`:        "$ref",
 		`{"state":"ENABLED","variants":{"on":1},"targeting":{"if":[{"set":[1,2,3]}]}}`: "set",
+		`{"State":"ENABLED","variants":{"on":1}}`:                                      `"State"`,
+		`{"state":"DISABLED","ſtate":"ENABLED","variants":{"on":1}}`:                   `"ſtate"`,
 		withTargeting(`{"map":[[1,2],{"map":[[1,2],1]}]}`):                             "map in what map does",
 		withTargeting(`{"some":[[1],{"!":{"filter":[[1],1]}}]}`):                       "filter in what some does",
 		withTargeting(`{"reduce":[[1],{"cat":[{"var":"accumulator"},1]},"x"]}`):        "cat in what reduce does",
