@@ -104,6 +104,9 @@ func (a api) call(
 	if err != nil {
 		return nil, fmt.Errorf("the gateway does not answer: %w", err)
 	}
+	if status >= 300 && status < 400 {
+		return nil, fmt.Errorf("the gateway answers %d and leads to %q", status, header.Get("Location")) // nothing is done
+	}
 	if status >= 400 {
 		f := &failure{}
 		_ = json.Unmarshal(answer, f) // without a problem document the status is enough

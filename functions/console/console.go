@@ -147,12 +147,18 @@ func (c *console) serve(
 		}
 		http.Redirect(w, r, to, http.StatusSeeOther)
 	default:
-		if status == 0 {
-			c.log.WarnContext(r.Context(), "a page of the console failed", "error", err)
-			status = http.StatusBadGateway
-		}
-		c.show(w, r, p, status, "problem", view{Title: http.StatusText(status), Problem: sentence(err)})
+		err = c.told(r, err)
+		c.show(w, r, p, statusOf(err), "problem", view{Title: http.StatusText(statusOf(err)), Problem: sentence(err)})
 	}
+}
+
+// told returns an error as the person may see it. One that is no answer of the system is logged: it has addresses.
+func (c *console) told(r *http.Request, err error) error {
+	if statusOf(err) != 0 {
+		return err
+	}
+	c.log.WarnContext(r.Context(), "a page of the console failed", "error", err)
+	return &failure{Status: http.StatusBadGateway, Detail: "The gateway does not answer as it should."}
 }
 
 // view is what a page shows.

@@ -1,8 +1,11 @@
 package console
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"html"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -202,6 +205,39 @@ func TestRefresh(t *testing.T) {
 	}
 }
 
+// Only the answer that the refresh token is not good any more, or is none, signs a person out.
+func TestRefreshIsRefused(t *testing.T) {
+	for status, cookies := range map[int]int{401: 2, 422: 2, 404: 0, 408: 0, 429: 0, 500: 0, 503: 0} {
+		x := newTested(t)
+		x.answer("POST /api/sessions/refresh", status, "{}")
+		w := x.get("/console/flags", accessCookie, "expired", refreshCookie, "r1")
+		if got := len(w.Result().Cookies()); got != cookies {
+			t.Errorf("%d: got %d and %d cookies", status, w.Code, got)
+		}
+	}
+}
+
+// Who signs out ends the session, also when the access token has expired: the refresh token would outlive it by weeks.
+func TestSignOut(t *testing.T) {
+	x := newTested(t)
+	x.answer("POST /api/sessions/refresh", 201, `{"access_token":"admin","refresh_token":"r2"}`)
+	x.answer("DELETE /api/sessions/current", 204, "")
+	for _, cookies := range [][]string{
+		{accessCookie, "admin", refreshCookie, "r"}, {accessCookie, "expired", refreshCookie, "r"}, {refreshCookie, "r"},
+	} {
+		x.asked = nil
+		w := x.post("/console/sign-out", nil, cookies...)
+		if n := len(x.asked); w.Code != 303 || n == 0 || x.asked[n-1] != "DELETE /api/sessions/current Bearer admin" {
+			t.Errorf("%v: got %d, asked %v", cookies, w.Code, x.asked)
+		}
+		for _, c := range w.Result().Cookies() {
+			if c.Value != "" || c.MaxAge >= 0 {
+				t.Errorf("%v: got the cookie %v", cookies, c)
+			}
+		}
+	}
+}
+
 // What the system answers is shown as it is said, and never as a page's own script.
 func TestFailures(t *testing.T) {
 	x := newTested(t)
@@ -221,6 +257,71 @@ func TestFailures(t *testing.T) {
 	h := x.get("/console/sign-in").Header()
 	if p := h.Get("Content-Security-Policy"); strings.Contains(p, "unsafe") || !strings.Contains(p, "default-src 'none'") {
 		t.Errorf("the policy is %q", p)
+	}
+}
+
+// The link to older events repeats the search, with the cursor of the next page.
+func TestOlderEvents(t *testing.T) {
+	x := newTested(t)
+	x.answer("GET /api/archive/events", 200, `{"items":[{"position":"1","event":{"id":"a"}}],"next":"c=&\"'"}`)
+	w := x.get("/console/events?subject=x%26y+z", accessCookie, "admin")
+	_, link, _ := strings.Cut(w.Body.String(), `<p><a href="?`)
+	link, _, _ = strings.Cut(link, `"`)
+	q, err := url.ParseQuery(html.UnescapeString(link))
+	if err != nil || q.Get("subject") != "x&y z" || q.Get("cursor") != `c=&"'` {
+		t.Errorf("got %q: %v, %v", link, q, err)
+	}
+}
+
+// A redirect is followed to no other address, and nothing is done then.
+func TestRedirectOfTheGateway(t *testing.T) {
+	x := newTested(t)
+	x.answer("DELETE /api/archive/dead-letters/{id}", 308, "")
+	for _, id := range []string{"a", "%2e%2e"} { // the path of the second one is not clean
+		w := x.post("/console/dead-letters/"+id+"/drop", url.Values{"sure": {"yes"}}, accessCookie, "admin")
+		if w.Code != 502 {
+			t.Errorf("%s: got %d %v", id, w.Code, w.Header())
+		}
+	}
+}
+
+// A stranger who signs in while the gateway is away does not see where it is; the log has it.
+func TestGatewayIsAway(t *testing.T) {
+	var log bytes.Buffer
+	f, err := Config{Title: "Ebb"}.New(function.Env{
+		Authenticator: tokenOf{}, System: func() manifest.System { return manifest.System{} },
+		Logger: slog.New(slog.NewTextHandler(&log, nil)),
+		Lookup: func(name string) (string, bool) { return "http://127.0.0.1:1", name == "EBB_CONSOLE_API" },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &tested{T: t, pages: f.Instance()}
+	for _, w := range []*httptest.ResponseRecorder{
+		x.post("/console/sign-in", url.Values{"email": {"a"}, "password": {"hidden"}}),
+		x.get("/console/flags", refreshCookie, "hidden"),
+	} {
+		if body := w.Body.String(); w.Code != 502 || strings.Contains(body, "127.0.0.1") ||
+			!strings.Contains(body, "The gateway does not answer") {
+			t.Errorf("got %d %s", w.Code, body)
+		}
+	}
+	if n := strings.Count(log.String(), "127.0.0.1:1"); n < 2 || strings.Contains(log.String(), "hidden") {
+		t.Errorf("the log has %s", &log)
+	}
+}
+
+// The picture of a trace of years stays inside of itself.
+func TestLongTrace(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	var all traced
+	all.draw([]*node{{Time: start, Caused: []*node{
+		{Time: start.AddDate(1, 0, 0), Caused: []*node{{Time: start.AddDate(2, 0, 0)}}},
+	}}})
+	for i, r := range all.Rows {
+		if from := []int{0, 0, 495}[i]; r.From != from || r.From+r.Width > 1000 || r.Width < 10 {
+			t.Errorf("%d: got %d and %d", i, r.From, r.Width)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package console
 
 import (
 	"encoding/json"
+	"html/template"
 	"net/http"
 	"net/url"
 	"strings"
@@ -51,9 +52,9 @@ func (c *console) events(w http.ResponseWriter, r *http.Request, p person) error
 		Search searched
 		Types  []string
 		Items  []archived
-		Next   string
+		Next   template.URL // a whole query
 		Now    time.Time
-	}{s, types, found.Items, map[bool]string{true: q.Encode()}[found.Next != ""], c.now()}})
+	}{s, types, found.Items, map[bool]template.URL{true: template.URL(q.Encode())}[found.Next != ""], c.now()}})
 	return nil
 }
 

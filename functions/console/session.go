@@ -92,7 +92,9 @@ func (c *console) identify(w http.ResponseWriter, r *http.Request) (person, erro
 		return t, err
 	})
 	if err != nil {
-		if status := statusOf(err); status == 0 || status >= 500 {
+		switch statusOf(err) {
+		case http.StatusUnauthorized, http.StatusUnprocessableEntity: // it is no good, or no refresh token at all
+		default: // the session may well go on
 			return person{}, err
 		}
 		setCookies(w, r, tokens{})
@@ -181,11 +183,8 @@ func (c *console) signIn(w http.ResponseWriter, r *http.Request) {
 	var t tokens
 	in := map[string]string{"email": r.FormValue("email"), "password": r.FormValue("password")}
 	if _, err := c.api.call(r, "", http.MethodPost, "/api/sessions", in, &t); err != nil {
-		status := statusOf(err)
-		if status == 0 {
-			status = http.StatusBadGateway
-		}
-		refuse(status, sentence(err))
+		err = c.told(r, err)
+		refuse(statusOf(err), sentence(err))
 		return
 	}
 	p, err := c.verify(r, t.Access)
@@ -200,9 +199,10 @@ func (c *console) signIn(w http.ResponseWriter, r *http.Request) {
 }
 
 func (c *console) signOut(w http.ResponseWriter, r *http.Request) {
-	if token := cookie(r, accessCookie); token != "" {
-		_, _ = c.api.call(r, token, http.MethodDelete, "/api/sessions/current", nil, nil) // without it the token expires
+	if p, err := c.identify(w, r); err == nil {
+		_, _ = c.api.call(r, p.token, http.MethodDelete, "/api/sessions/current", nil, nil) // without it the tokens expire
 	}
+	w.Header().Del("Set-Cookie") // of a token that was exchanged for this
 	setCookies(w, r, tokens{})
 	http.Redirect(w, r, base+"/sign-in", http.StatusSeeOther)
 }

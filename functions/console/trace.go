@@ -94,7 +94,7 @@ func (t *traced) draw(roots []*node) {
 		if t.Length <= 0 {
 			return 0
 		}
-		return int(990 * when.Sub(t.Start) / t.Length)
+		return min(990, int(990*(float64(when.Sub(t.Start))/float64(t.Length)))) // the length is rounded
 	}
 	for _, n := range roots {
 		visit(n, func(n, cause *node, depth int) {

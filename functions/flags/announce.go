@@ -45,12 +45,13 @@ func (s *flags) meet(ctx context.Context, tx *function.Tx, _ event.SweptClock) e
 	return s.audiences.Put(ctx, tx, only, audience{Functions: now})
 }
 
-// announce tells of a portion of the flags again. A consumer that knows them takes no notice.
+// announce tells of a portion of the flags again. A consumer that knows them takes no notice. Removed flags are told
+// too: a function that was away for some time may still know one.
 func (s *flags) announce(ctx context.Context, tx *function.Tx, cmd event.AnnounceFlags) error {
 	if tx.Replayed() {
 		return nil
 	}
-	page, err := s.flags.Query(ctx, tx, store.Find{Where: existing, Limit: portion, Cursor: cmd.Cursor})
+	page, err := s.flags.Query(ctx, tx, store.Find{Limit: portion, Cursor: cmd.Cursor})
 	if err != nil {
 		return err
 	}

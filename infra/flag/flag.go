@@ -87,6 +87,9 @@ func Parse(data []byte) (*Flag, error) {
 	if err := decode(data, &d); err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "invalid definition: %v", err)
 	}
+	if err := checkNames(data); err != nil {
+		return nil, err
+	}
 	f := &Flag{State: d.State, Variants: d.Variants, Metadata: d.Metadata}
 	if d.DefaultVariant != nil {
 		f.DefaultVariant = *d.DefaultVariant
@@ -98,6 +101,21 @@ func Parse(data []byte) (*Flag, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// checkNames returns an error for a definition with a member in another spelling. Package json would take it, whatever
+// its case: State beside state, of which only one is then switched off.
+func checkNames(definition []byte) error {
+	members := map[string]json.RawMessage{}
+	_ = json.Unmarshal(definition, &members) // it is an object, or null without members
+	for name := range members {
+		switch name {
+		case "state", "variants", "defaultVariant", "targeting", "metadata":
+		default:
+			return fault.New(fault.Invalid, "invalid definition: unknown member %q", name)
+		}
+	}
+	return nil
 }
 
 // decode decodes one JSON value without members that are not known.
@@ -147,7 +165,7 @@ func (f *Flag) check() error {
 		}
 	}
 	if f.targeting != nil {
-		checkLogic(f.targeting, "targeting", 0, at)
+		checker(at).check(f.targeting, "targeting", "", 0)
 	}
 	if details == nil {
 		return nil
@@ -173,9 +191,13 @@ func kindOf(v any) string {
 // maxDepth is how deep a targeting may be nested.
 const maxDepth = 64
 
-// checkLogic reports operations that do not exist, so that they are found when a flag is written and not when it is
-// evaluated.
-func checkLogic(rule any, path string, depth int, at func(location, message string, args ...any)) {
+// checker reports operations that do not exist, so that they are found when a flag is written and not when it is
+// evaluated. It also reports those that could make an evaluation long or large without bound: what is done for each
+// element of a list must not go through a list, nor make a value that is longer than the element.
+type checker func(location, message string, args ...any)
+
+// check checks a part of a targeting. each is the operation for whose elements the part is evaluated; "" for none.
+func (at checker) check(rule any, path, each string, depth int) {
 	if depth > maxDepth {
 		at("targeting", "must be nested %d levels at most", maxDepth)
 		return
@@ -183,7 +205,7 @@ func checkLogic(rule any, path string, depth int, at func(location, message stri
 	switch rule := rule.(type) {
 	case []any:
 		for i, r := range rule {
-			checkLogic(r, path+"["+strconv.Itoa(i)+"]", depth+1, at)
+			at.check(r, path+"["+strconv.Itoa(i)+"]", each, depth+1)
 		}
 	case map[string]any:
 		if len(rule) != 1 {
@@ -191,13 +213,27 @@ func checkLogic(rule any, path string, depth int, at func(location, message stri
 			return
 		}
 		for name, args := range rule {
-			if !isOperation(name) {
-				at(path, "has the unknown operation %q", name)
-				continue
-			}
-			checkLogic(args, path+"."+name, depth+1, at)
+			at.operation(name, args, path, each, depth)
 		}
 	}
+}
+
+func (at checker) operation(name string, args any, path, each string, depth int) {
+	iterates := isIteration(name)
+	switch {
+	case !isOperation(name):
+		at(path, "has the unknown operation %q", name)
+		return
+	case each != "" && (iterates || name == "cat" || name == "merge"):
+		at(path, "must not have %s in what %s does for each element", name, each)
+		return
+	}
+	path += "." + name
+	if list, ok := args.([]any); ok && iterates && len(list) > 1 {
+		at.check(list[1], path+"[1]", name, depth+2)
+		args = slices.Delete(slices.Clone(list), 1, 2) // the list, and what reduce begins with
+	}
+	at.check(args, path, each, depth+1)
 }
 
 // Result is the result of an evaluation. Without a Variant the user of the flag takes its own default.
@@ -260,7 +296,7 @@ func variantName(chosen any) string {
 	case float64:
 		return strconv.FormatFloat(c, 'f', -1, 64)
 	}
-	return fmt.Sprint(chosen)
+	return fmt.Sprintf("a %T", chosen) // its text may be very long
 }
 
 // target returns what the targeting chooses. A rule that makes the library panic is an error.
@@ -271,7 +307,32 @@ func (f *Flag) target(key string, context map[string]any, now time.Time) (chosen
 		}
 	}()
 	data := make(map[string]any, len(context)+1)
-	maps.Copy(data, context)
+	for name, v := range context {
+		data[name] = asData(v)
+	}
 	data[flagdMember] = map[string]any{"flagKey": key, "timestamp": float64(now.Unix())}
 	return jsonlogic.ApplyInterface(f.targeting, data)
+}
+
+// asData returns a value of a context without objects of one member. Some operations of the library evaluate what var
+// has found, and take such an object for an operation: a caller could have any operation evaluated.
+func asData(v any) any {
+	switch v := v.(type) {
+	case []any:
+		list := make([]any, len(v))
+		for i := range v {
+			list[i] = asData(v[i])
+		}
+		return list
+	case map[string]any:
+		object := make(map[string]any, len(v)+1)
+		for name := range v {
+			object[name] = asData(v[name])
+		}
+		if len(object) == 1 {
+			object["$data"] = nil
+		}
+		return object
+	}
+	return v
 }

@@ -54,6 +54,7 @@ var rules = []rule{
 	{`{"if":[{"or":[{"!":[{"var":"age"}]},{"<":[{"var":"age"},18]}]},"red","blue"]}`, `{"age":20}`, "blue"},
 	{`{"if":[{"in":[{"var":"country"},["AT","CH","DE"]]},"red","blue"]}`, `{"country":"CH"}`, "red"},
 	{`{"if":[{"some":[{"var":"roles"},{"==":[{"var":""},"beta"]}]},"red","blue"]}`, `{"roles":["x","beta"]}`, "red"},
+	{`{"if":[{"some":[{"filter":[[1,2],{">":[{"var":""},1]}]},{"==":[{"var":""},2]}]},"red"]}`, `{}`, "red"},
 	{`{"if":[{"all":[{"var":"roles"},{"==":[{"var":""},"beta"]}]},"red","blue"]}`, `{"roles":["x","beta"]}`, "blue"},
 
 	{`{"if":[{"starts_with":[{"var":"id"},"abc"]},"red","blue"]}`, `{"id":"abcdef"}`, "red"},
@@ -225,6 +226,12 @@ func TestParseRefuses(t *testing.T) {
 		`{"state":"ENABLED","variants":{"on":"` + strings.Repeat("x", 70_000) + `"}}`:  "bytes",
 		`{"state":"ENABLED","variants":{"on":1},"targeting":{"$ref":"nobody"}}`:        "$ref",
 		`{"state":"ENABLED","variants":{"on":1},"targeting":{"if":[{"set":[1,2,3]}]}}`: "set",
+		`{"State":"ENABLED","variants":{"on":1}}`:                                      `"State"`,
+		`{"state":"DISABLED","ſtate":"ENABLED","variants":{"on":1}}`:                   `"ſtate"`,
+		withTargeting(`{"map":[[1,2],{"map":[[1,2],1]}]}`):                             "map in what map does",
+		withTargeting(`{"some":[[1],{"!":{"filter":[[1],1]}}]}`):                       "filter in what some does",
+		withTargeting(`{"reduce":[[1],{"cat":[{"var":"accumulator"},1]},"x"]}`):        "cat in what reduce does",
+		withTargeting(`{"map":[[1,2],{"merge":[{"var":""},{"var":""}]}]}`):             "merge in what map does",
 	} {
 		_, err := flag.Parse([]byte(definition))
 		if !fault.Is(err, fault.Invalid) || !strings.Contains(fmt.Sprint(err, fault.DetailsOf(err)), want) {
@@ -244,6 +251,29 @@ func TestTargetingFails(t *testing.T) {
 		if got.Reason == "" {
 			t.Errorf("%s: got %+v", logic, got)
 		}
+	}
+}
+
+// What a caller puts into the context is never evaluated, whatever operation finds it.
+func TestContextIsData(t *testing.T) {
+	const x = `{"cat":["re","d"]}`
+	for _, logic := range []string{
+		`{"if":[true,{"var":"x"}]}`, `{"?:":[true,{"var":"x"}]}`, `{"if":[{"var":"x"}]}`, `{"or":[false,{"var":"x"}]}`,
+		`{"if":[{"some":[[1],{"===":["red",{"var":"x"}]}]},"red"]}`,
+		`{"if":[{"some":[{"var":"list"},{"===":["red",{"var":"kind"}]}]},"red"]}`,
+		`{"if":[{"all":[{"var":"list"},{"===":["red",{"var":"kind"}]}]},"red"]}`,
+		`{"if":[{"none":[[1],{"!==":["red",{"var":"x"}]}]},"red"]}`,
+		`{"if":[{"filter":[[1],{"===":["red",{"var":"x"}]}]},"red"]}`,
+		`{"if":[{"in":["red",{"map":[[1],{"var":"x"}]}]},"red"]}`,
+	} {
+		got := evaluate(t, rule{logic: logic, context: `{"x":` + x + `,"list":[{"kind":` + x + `}]}`})
+		if got.Variant == "red" {
+			t.Errorf("%s: got %+v", logic, got)
+		}
+	}
+	got := evaluate(t, rule{logic: `{"var":"a.b"}`, context: `{"a":{"b":"red"}}`})
+	if got.Variant != "red" {
+		t.Errorf("got %+v", got)
 	}
 }
 

@@ -3,6 +3,7 @@ package flag
 import (
 	"math"
 	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,6 +22,11 @@ const operations = " var missing missing_some if ?: == === != !== ! !! or and > 
 // isOperation reports whether a targeting may have an operation of the name.
 func isOperation(name string) bool {
 	return name != "" && !strings.Contains(name, " ") && strings.Contains(operations, " "+name+" ")
+}
+
+// isIteration reports whether an operation does something for each element of a list.
+func isIteration(name string) bool {
+	return slices.Contains([]string{"map", "reduce", "filter", "all", "none", "some"}, name)
 }
 
 func init() {
