@@ -68,8 +68,23 @@ func (c *claims) Validate() error {
 	if c.Subject == "" {
 		return errNoSubject
 	}
+	for _, name := range notAccess {
+		if _, has := c.all[name]; has {
+			return errNotAccess
+		}
+	}
+	if c.all["typ"] == "ID" { // as Keycloak calls ID tokens
+		return errNotAccess
+	}
 	return nil
 }
+
+// notAccess are claims of other tokens than access tokens: at_hash and c_hash of an ID token (OpenID Connect Core 1.0
+// section 3.3.2.11), events of a logout token (OpenID Connect Back-Channel Logout 1.0 section 2.4) or a security event.
+// Their typ may be JWT too, and their audience is the client, which may have the name of this system.
+var notAccess = []string{"at_hash", "c_hash", "events"}
+
+const errNotAccess = refusal("the token is another kind of token than an access token")
 
 // Grant is the content of a token to issue. The subject and a TTL of a second or more are required.
 type Grant struct {

@@ -137,7 +137,8 @@ func (f *Function) follow(ctx context.Context, message store.Key, docs []followe
 }
 
 // left makes sure that the events are published of what has followed a message that has come before, and returns the
-// documents that are left of it.
+// documents that are left of it. When the message names other entries by now, another instance has followed it up since
+// it was read: it comes again, because their events are perhaps not published.
 func (f *Function) left(ctx context.Context, message store.Key, names follows) ([]*following, error) {
 	if len(names) == 0 || f.followUp == nil {
 		return nil, nil
@@ -162,12 +163,23 @@ func (f *Function) left(ctx context.Context, message store.Key, names follows) (
 			}
 		}
 	}
-	docs, err := db.Get(ctx, keys...)
+	docs, err := db.Get(ctx, append(keys, message)...)
 	if err != nil {
 		return nil, err
 	}
+	if entry := docs[len(keys)]; entry.Version > 0 {
+		var now struct {
+			Follow follows `json:"follow"`
+		}
+		if err := json.Unmarshal(entry.Data, &now); err != nil {
+			return nil, fault.Wrap(err, fault.Internal, "decode what the message %s has left to do", message.ID)
+		}
+		if !maps.Equal(now.Follow, names) {
+			return nil, fault.New(fault.Unavailable, "this message has been followed up in the meantime; try again")
+		}
+	}
 	var all []*following
-	for _, d := range docs {
+	for _, d := range docs[:len(keys)] {
 		if d.Version > 0 {
 			renamed := naming{newID: f.env.NewID} // the entry of the name that the message has may not be removed yet
 			all = append(all, &following{

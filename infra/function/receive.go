@@ -337,7 +337,6 @@ func (f *Function) recovered(ctx context.Context, tx *Tx, h handler, e ce.Event)
 	return h(ctx, tx, e)
 }
 
-// observe counts a delivery, and logs one that failed.
 // handOver gives events to the handler that consumes them by itself.
 func (f *Function) handOver(ctx context.Context, events []ce.Event) []broker.Result {
 	begin := f.env.Now()
@@ -368,6 +367,7 @@ func (f *Function) handOver(ctx context.Context, events []ce.Event) []broker.Res
 	return results
 }
 
+// observe counts a delivery, and logs one that failed.
 func (f *Function) observe(ctx context.Context, e ce.Event, res broker.Result, took time.Duration, err error) {
 	if res.Skipped || e.Context == nil {
 		return

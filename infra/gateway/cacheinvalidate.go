@@ -50,7 +50,7 @@ func parameter(r manifest.Route, name string, u *url.URL) string {
 }
 
 // invalidation is what an event does to the stored answers of an operation: to those whose path has the subject of the
-// event as the value of a parameter, or to all of them.
+// event as the value of a parameter, or to all of them, also where the event has no subject.
 type invalidation struct {
 	operation string
 	parameter string // "": all
@@ -64,7 +64,7 @@ func (g *Gateway) Receive(ctx context.Context, events []ce.Event) []broker.Resul
 	t := g.table.Load()
 	for _, e := range events {
 		for _, in := range t.events[e.Type()] {
-			if in.parameter == "" {
+			if in.parameter == "" || e.Subject() == "" {
 				tags = append(tags, tagOf(in.operation))
 			} else {
 				tags = append(tags, subjectTag(in.operation, in.parameter, e.Subject()))

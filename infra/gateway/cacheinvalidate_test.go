@@ -101,6 +101,14 @@ func TestEventWhileStoreIsAway(t *testing.T) {
 	c.receive(changed("a"))
 }
 
+// An event without a subject may be about any of the answers.
+func TestEventWithoutSubject(t *testing.T) {
+	c := catalog(t)
+	c.get("/api/products/a")
+	c.receive(changed(""))
+	c.want(c.get("/api/products/a"), "/api/products/a 2 fwd=miss; stored")
+}
+
 // A backlog of events costs one call of the store, however many come at once.
 func TestEventsInvalidateTogether(t *testing.T) {
 	store := &countingStore{}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -130,7 +131,7 @@ func (g *Gateway) compose(x *Exchange, parts []source) {
 		end, cancel := context.WithTimeout(ctx, p.timeout())
 		defer cancel()
 		ends[i] = end
-		r := partRequest(end, x.Request, p.pathFor(x.Caller))
+		r := partRequest(end, x.Request, p.pathFor(x.Caller), nil)
 		part := &Exchange{
 			Request: r, own: true, Route: p.route, Caller: x.Caller, table: x.table, address: x.address,
 			version: x.version,
@@ -181,15 +182,21 @@ func (g *Gateway) compose(x *Exchange, parts []source) {
 	_ = json.NewEncoder(x.Writer).Encode(whole)
 }
 
+// pathFor returns the escaped path.
 func (p Part) pathFor(who auth.Principal) string {
-	return strings.ReplaceAll(p.Path, "{subject}", who.Subject)
+	return strings.ReplaceAll(p.Path, "{subject}", url.PathEscape(who.Subject))
 }
 
-// partRequest returns the request for a part, with the credentials of the request for the whole.
-func partRequest(ctx context.Context, r *http.Request, path string) *http.Request {
+// partRequest returns the request for a part, with the credentials of the request for the whole. The path is a declared
+// one with escaped ids.
+func partRequest(ctx context.Context, r *http.Request, path string, query url.Values) *http.Request {
 	part := r.Clone(ctx)
-	part.URL.Path, part.URL.RawPath, part.URL.RawQuery = path, "", ""
-	part.RequestURI = path
+	u, err := url.Parse(path)
+	if err != nil {
+		u = &url.URL{Path: path}
+	}
+	part.URL.Path, part.URL.RawPath, part.URL.RawQuery = u.Path, u.RawPath, query.Encode()
+	part.RequestURI = part.URL.RequestURI()
 	part.Body, part.ContentLength = http.NoBody, 0
 	for _, name := range []string{
 		"If-None-Match", "If-Modified-Since", "Range", "Accept-Encoding", "Content-Type", "Content-Length",

@@ -50,6 +50,27 @@ func TestParts(t *testing.T) {
 	}
 }
 
+// The subject of a token, which another issuer may have chosen, is one segment of a part's path and leads nowhere else.
+func TestPartOfAnySubject(t *testing.T) {
+	for _, subject := range []string{"ada", "a/b", "a/../../orders", "50%", "a?b#c", "ü b"} {
+		f := newFixture(t, composed(gateway.Part{Name: "user", Path: "/api/users/{subject}", Timeout: time.Minute}))
+		var got string
+		mux := http.NewServeMux()
+		mux.HandleFunc("GET /api/users/{id}", func(w http.ResponseWriter, r *http.Request) {
+			got = r.PathValue("id")
+			_, _ = w.Write([]byte("1"))
+		})
+		f.handle("users", mux.ServeHTTP)
+		token, _, err := f.issuer.Issue(grant(subject))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w := f.call("GET", "/api/me", token, nil); w.Code != 200 || got != subject {
+			t.Errorf("got %d %s with the id %q, want %q", w.Code, w.Body, got, subject)
+		}
+	}
+}
+
 // Parts that are not valid are an error of the gateway.
 func TestPartsRefused(t *testing.T) {
 	for want, p := range map[string]gateway.Part{

@@ -161,10 +161,7 @@ func (g *Gateway) exportPart(
 
 // exportRequest returns the request for a part.
 func exportRequest(ctx context.Context, r *http.Request, path string, query url.Values) *http.Request {
-	part := partRequest(ctx, r, "")
+	part := partRequest(ctx, r, path, query)
 	part.Method = http.MethodGet
-	u, _ := url.Parse(path) // a declared path, and an escaped id
-	part.URL.Path, part.URL.RawPath, part.URL.RawQuery = u.Path, u.RawPath, query.Encode()
-	part.RequestURI = part.URL.RequestURI()
 	return part
 }

@@ -28,6 +28,8 @@ type bids struct {
 	call func(id string)                                                 // while the call is made; nil: nothing
 	db   func(commit func() error, b store.Batch) (err error, done bool) // in place of a commit; nil: nothing
 
+	get func(keys []store.Key) // before they are read; nil: nothing
+
 	mu   sync.Mutex
 	made []string // the ids of calls, with what they were made with
 }
@@ -39,6 +41,13 @@ type bid struct {
 type bidsDriver struct {
 	store.Driver
 	b *bids
+}
+
+func (d bidsDriver) Get(ctx context.Context, keys ...store.Key) ([]store.Document, error) {
+	if d.b.get != nil && len(keys) > 0 {
+		d.b.get(keys)
+	}
+	return d.Driver.Get(ctx, keys...)
 }
 
 func (d bidsDriver) Commit(ctx context.Context, b store.Batch) error {
@@ -366,4 +375,35 @@ func TestAnotherInstanceFinishesTheNextCall(t *testing.T) {
 	other.want(second, "a", "b, a")
 	second.Clock.Advance(2 * time.Second)
 	wantStatuses(second, es, 200)
+}
+
+// A message that comes again is not done while the events of a result are not published that another instance has
+// committed since the message was read.
+func TestAnotherInstanceCommitsMeanwhile(t *testing.T) {
+	shared := memory.Opener()
+	ctx, cancel := context.WithCancel(t.Context())
+	one, other := &bids{call: func(string) { cancel() }}, &bids{}
+	first, second := one.harness(t, shared), other.harness(t, shared)
+	e := first.Event(ordered.New("1", sale{ID: "a"}))
+	first.I.Receive(ctx, []ce.Event{e}) // the call is left
+	one.call = nil
+	first.RefuseToPublish(unavailable)
+	for _, h := range []*functiontest.Harness{first, second} {
+		h.Clock.Advance(2 * time.Second)
+	}
+	other.get = func(keys []store.Key) {
+		if keys[0].Collection == outside.Collection {
+			other.get = nil
+			first.Receive(e)
+		}
+	}
+	if r := second.Receive(e)[0]; r.OK() {
+		t.Errorf("acknowledged before the events of the result are published: %v", r)
+	}
+	if other.get != nil {
+		t.Error("the documents that are left were not read")
+	}
+	second.Clock.Advance(2 * time.Second)
+	wantStatus(second, e, 200)
+	wantEnded(second, "a")
 }
