@@ -340,13 +340,14 @@ func (f *Function) recovered(ctx context.Context, tx *Tx, h handler, e ce.Event)
 // handOver gives events to the handler that consumes them by itself.
 func (f *Function) handOver(ctx context.Context, events []ce.Event) []broker.Result {
 	begin := f.env.Now()
-	results := make([]broker.Result, len(events))
+	results, errs := make([]broker.Result, len(events)), make([]error, len(events))
 	known := f.consumes()
 	var own []ce.Event
 	var at []int
 	for i, e := range events {
 		if e.Context == nil || event.Valid(e) != nil || !slices.Contains(known, e.Type()) {
-			results[i] = broker.ResultOf(fault.New(fault.Invalid, "this is no event that function %s consumes", f.name))
+			errs[i] = fault.New(fault.Invalid, "this is no event that function %s consumes", f.name)
+			results[i] = broker.ResultOf(errs[i])
 			continue
 		}
 		own, at = append(own, e), append(at, i)
@@ -358,11 +359,10 @@ func (f *Function) handOver(ctx context.Context, events []ce.Event) []broker.Res
 	}
 	took := f.env.Now().Sub(begin)
 	for i, e := range events {
-		var err error
-		if !results[i].OK() {
-			err = fault.New(fault.Unavailable, "%s", results[i].Message)
+		if errs[i] == nil && !results[i].OK() {
+			errs[i] = fault.New(fault.Unavailable, "%s", results[i].Message)
 		}
-		f.observe(ctx, e, results[i], took, err)
+		f.observe(ctx, e, results[i], took, errs[i])
 	}
 	return results
 }

@@ -1,9 +1,12 @@
 package function_test
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
@@ -40,7 +43,8 @@ func (h *taking) Receive(_ context.Context, events []ce.Event) []broker.Result {
 // A handler can consume events, each as it comes, without a store. Events of other types do not reach it.
 func TestHandlerConsumes(t *testing.T) {
 	h := &taking{Handler: http.NotFoundHandler(), types: []event.Typed{signalled}}
-	f := function.New("gateway", function.Env{})
+	var logged bytes.Buffer
+	f := function.New("gateway", function.Env{Logger: slog.New(slog.NewTextHandler(&logged, nil))})
 	function.Handler(f, h, nil)
 	d := f.Instance().Declaration()
 	if !slices.Equal(d.Consumes, []string{signalled.Name()}) || d.Trigger == nil || len(d.Subscription.Filters) == 0 ||
@@ -67,6 +71,11 @@ func TestHandlerConsumes(t *testing.T) {
 	}
 	if !slices.Equal(statuses, []int{200, 422, 503, 422, 200}) || !slices.Equal(h.got, []string{"a", "later", "a"}) {
 		t.Errorf("got %v, and the handler %v", statuses, h.got)
+	}
+	for _, want := range []string{"event=b kind=invalid", "event=later kind=unavailable"} {
+		if !strings.Contains(logged.String(), want) {
+			t.Errorf("no %q in the log:\n%s", want, &logged)
+		}
 	}
 
 	h.types = nil // a handler may consume nothing

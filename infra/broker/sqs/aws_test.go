@@ -274,6 +274,29 @@ func TestClaimAway(t *testing.T) {
 	}
 }
 
+// While the store of blobs is away, events of other keys go on, and the one that waits does not use up its receives.
+func TestClaimAwayHoldsUpNoOther(t *testing.T) {
+	awstest.Need(t)
+	d, err := files.Open(files.Config{Dir: t.TempDir()})
+	must(t, err)
+	store := &away{Driver: d}
+	const fails = 1000
+	store.fails.Store(fails)
+	b := open(t, sqs.Config{Name: name(), Blobs: blob.New(store, blob.Rules{}), Visibility: time.Hour})
+	must(t, b.Declare(t.Context(), "orders"))
+	large := brokertest.Event("large", "k")
+	must(t, large.SetData("text/plain", strings.Repeat("large", 100_000)))
+	must(t, b.Publish(t.Context(), large, brokertest.Event("behind", "k"), brokertest.Event("other", "j")))
+	handled, _ := collect(t, b, "orders")
+	if id := next(t, handled).ID(); id != "other" {
+		t.Errorf("got %s, want other", id)
+	}
+	time.Sleep(7 * time.Second)
+	if n := fails - store.fails.Load(); n < 2 || n > 5 || len(handled) > 0 {
+		t.Errorf("the store was asked %d times, and %d events were handled", n, len(handled))
+	}
+}
+
 // refusing has the clients of this process use a server that answers every request alike.
 func refusing(t *testing.T, status int, body string) {
 	t.Helper()

@@ -83,11 +83,15 @@ func (q *queue) Receive(ctx context.Context, limit int) ([]eventqueue.Message, e
 }
 
 // take returns the messages that are events. A message that is none is moved to the dead-letter queue. One whose data
-// cannot be read just now, and those after it, are given back.
+// cannot be read just now, and those after it of its key, are given back. Reading ends early enough to extend messages.
 func (q *queue) take(ctx context.Context, received []types.Message) (out []eventqueue.Message) {
-	for i, r := range received {
+	ctx, done := q.driver.bound(ctx, q.Visibility()/3)
+	defer done()
+	var back []types.Message
+	waits := map[string]bool{} // keys
+	for i, d := range q.decode(ctx, received) {
+		r, e, err := received[i], d.event, d.err
 		m := eventqueue.Message{Receipt: aws.ToString(r.ReceiptHandle)}
-		e, err := sns.Decode(ctx, []byte(aws.ToString(r.Body)), q.driver.cfg.Blobs)
 		var gone *sns.Gone
 		if errors.As(err, &gone) {
 			var result broker.Result
@@ -97,19 +101,22 @@ func (q *queue) take(ctx context.Context, received []types.Message) (out []event
 		if err == nil {
 			e, _, err = delivery.CheckEvent(e, 2*(1<<20)) // of other programs
 		}
-		switch {
-		case fault.Is(err, fault.Invalid):
+		if fault.Is(err, fault.Invalid) {
 			q.park(ctx, r, err)
 			continue
-		case err != nil:
+		}
+		key := delivery.PartitionKey(&e)
+		if err != nil {
 			q.logger.Warn("the data of an event cannot be read just now; its message comes again", "event", e.ID(),
 				"error", err)
-			q.giveBack(ctx, received[i:])
-			return out
+		}
+		if err != nil || key != "" && waits[key] {
+			waits[key], back = true, append(back, r)
+			continue
 		}
 		m.Event = e
 		h := &holding{tries: q.triesKey(&e)}
-		if n, _ := strconv.Atoi(r.Attributes["ApproximateReceiveCount"]); n > 1 {
+		if n := receives(r); n > 1 {
 			m.Lost, h.stored = n-1, true
 			m.Tries = q.loadTries(ctx, h.tries)
 		}
@@ -118,18 +125,50 @@ func (q *queue) take(ctx context.Context, received []types.Message) (out []event
 		q.mu.Unlock()
 		out = append(out, m)
 	}
+	q.giveBack(ctx, back)
 	return out
 }
 
-// blobPause is how long a message is hidden whose event could not be read.
-const blobPause = time.Second
+// decoded is the event of a message, or why there is none.
+type decoded struct {
+	event event.Event
+	err   error
+}
+
+// decode reads the events of messages, all at once, since the data of each may be in the store of blobs.
+func (q *queue) decode(ctx context.Context, received []types.Message) []decoded {
+	out := make([]decoded, len(received))
+	var running sync.WaitGroup
+	for i, r := range received {
+		running.Go(func() {
+			out[i].event, out[i].err = sns.Decode(ctx, []byte(aws.ToString(r.Body)), q.driver.cfg.Blobs)
+		})
+	}
+	running.Wait()
+	return out
+}
+
+// receives returns how often SQS has handed a message out, this time included.
+func receives(m types.Message) int {
+	n, _ := strconv.Atoi(m.Attributes["ApproximateReceiveCount"])
+	return n
+}
+
+// blobPause is how long a message is hidden whose event could not be read, for each time that it was received. So the
+// redrive policy does not move it before the store of blobs has been away for days.
+const (
+	blobPause    = time.Second
+	maxBlobPause = 5 * time.Minute
+)
 
 func (q *queue) giveBack(ctx context.Context, messages []types.Message) {
 	var receipts []string
+	most := 1
 	for _, m := range messages {
-		receipts = append(receipts, aws.ToString(m.ReceiptHandle))
+		receipts, most = append(receipts, aws.ToString(m.ReceiptHandle)), max(most, receives(m))
 	}
-	if _, err := q.hide(context.WithoutCancel(ctx), receipts, blobPause); err != nil {
+	pause := min(time.Duration(most)*blobPause, maxBlobPause)
+	if _, err := q.hide(context.WithoutCancel(ctx), receipts, pause); err != nil {
 		q.logger.Warn("messages were not given back; they come again when their visibility has run out", "error", err)
 	}
 }

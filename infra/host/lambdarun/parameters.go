@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"regexp"
 	"slices"
@@ -100,8 +101,16 @@ func endpoint(partition, region string) string {
 	return "https://ssm." + region + "." + domain
 }
 
-// getParameters returns the values of parameters of a region by name; those that do not exist are left out. The call is
-// made without the service's client of the SDK, which is larger than what it is needed for.
+const (
+	attempts   = 4
+	retryPause = 200 * time.Millisecond // about, before the second attempt; doubled each time
+)
+
+// passing is an error that another attempt may not meet.
+type passing struct{ error }
+
+// getParameters returns the values of parameters of a region by name; those that do not exist are left out. It calls
+// again after what may pass: all functions share a rate of 40 calls a second, and many sandboxes may start at once.
 func getParameters(ctx context.Context, address, region string, names []string) (map[string]string, error) {
 	settings, err := awsconfig.Load(ctx, region)
 	if err != nil {
@@ -110,6 +119,24 @@ func getParameters(ctx context.Context, address, region string, names []string) 
 	if settings.BaseEndpoint != nil {
 		address = *settings.BaseEndpoint
 	}
+	for n := 1; ; n++ {
+		values, err := callParameters(ctx, settings, address, names)
+		var again passing
+		if !errors.As(err, &again) || n == attempts {
+			return values, err
+		}
+		select {
+		case <-time.After(retryPause<<n/4 + rand.N(retryPause<<n/2)):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// callParameters makes one call, without the service's client of the SDK, which is larger than what it is needed for.
+func callParameters(
+	ctx context.Context, settings aws.Config, address string, names []string,
+) (map[string]string, error) {
 	body, err := json.Marshal(map[string]any{"Names": names, "WithDecryption": true})
 	if err != nil {
 		return nil, err
@@ -125,12 +152,12 @@ func getParameters(ctx context.Context, address, region string, names []string) 
 	}
 	response, err := settings.HTTPClient.Do(r)
 	if err != nil {
-		return nil, errors.New("the Systems Manager cannot be reached")
+		return nil, passing{errors.New("the Systems Manager cannot be reached")}
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxParametersBytes))
 	if err != nil {
-		return nil, errors.New("the Systems Manager did not respond in full")
+		return nil, passing{errors.New("the Systems Manager did not respond in full")}
 	}
 	var out struct {
 		Type       string `json:"__type"`
@@ -138,8 +165,12 @@ func getParameters(ctx context.Context, address, region string, names []string) 
 	}
 	if err := json.Unmarshal(text, &out); response.StatusCode != http.StatusOK || err != nil {
 		code := out.Type[strings.LastIndexByte(out.Type, '#')+1:]
-		return nil, fmt.Errorf("the Systems Manager refuses with %s (status %d); the role needs ssm:GetParameters, and "+
+		err := fmt.Errorf("the Systems Manager refuses with %s (status %d); the role needs ssm:GetParameters, and "+
 			"kms:Decrypt for a key of your own", code, response.StatusCode)
+		if response.StatusCode >= http.StatusInternalServerError || code == "ThrottlingException" {
+			return nil, passing{err}
+		}
+		return nil, err
 	}
 	values := map[string]string{}
 	for _, p := range out.Parameters {

@@ -1,6 +1,7 @@
 package lambdarun
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -8,11 +9,13 @@ import (
 	"testing"
 )
 
-// manager serves parameters of the Systems Manager; its status is 200 unless set.
+// manager serves parameters of the Systems Manager; its status is 200 unless set, and after so many failures.
 type manager struct {
-	values map[string]string
-	status int
-	calls  int
+	values   map[string]string
+	status   int
+	code     string // "": AccessDeniedException
+	failures int    // 0: all calls
+	calls    int
 }
 
 func (m *manager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -26,9 +29,9 @@ func (m *manager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "{}", http.StatusBadRequest)
 		return
 	}
-	if m.status != 0 {
+	if m.status != 0 && (m.failures == 0 || m.calls <= m.failures) {
 		w.WriteHeader(m.status)
-		_, _ = w.Write([]byte(`{"__type":"com.amazon#AccessDeniedException","message":"hunter2"}`))
+		_, _ = w.Write([]byte(`{"__type":"com.amazon#` + cmp.Or(m.code, "AccessDeniedException") + `","message":"hunter2"}`))
 		return
 	}
 	type parameter struct{ Name, Value string }
@@ -107,5 +110,26 @@ func TestParameterFaults(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Many sandboxes that start at once are over the rate of the Systems Manager. What may pass is tried again, and what
+// the role does not allow is not.
+func TestParametersAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		code   string
+		calls  int
+	}{
+		"throttled": {http.StatusBadRequest, "ThrottlingException", 3},
+		"failing":   {http.StatusServiceUnavailable, "ServiceUnavailable", 3},
+		"denied":    {http.StatusBadRequest, "AccessDeniedException", 1},
+	} {
+		m := &manager{values: map[string]string{"/p/a": "x"}, status: c.status, code: c.code, failures: 2}
+		serve(t, m)
+		got, err := parameters(t.Context(), []string{"A=" + arn + "p/a"})
+		if m.calls != c.calls || (err == nil) != (c.calls > 1) || err == nil && got["A"] != "x" {
+			t.Errorf("%s: got %v, %v, %d calls", name, got, err, m.calls)
+		}
 	}
 }

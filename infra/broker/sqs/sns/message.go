@@ -209,8 +209,8 @@ func Decode(ctx context.Context, body []byte, blobs *blob.Store) (ce.Event, erro
 // resolve returns the event with its data, when that is a claim. Another dataref is the publisher's own.
 func resolve(ctx context.Context, e ce.Event, blobs *blob.Store) (ce.Event, error) {
 	ref := event.Extension(e, dataRef)
-	_, hash, found := strings.Cut(ref, "/"+claims)
-	if !found || len(hash) != 2*sha256.Size || len(e.DataEncoded) > 0 {
+	hash := ref[strings.LastIndexByte(ref, '/')+1:]
+	if !strings.HasSuffix(ref, "/"+claims+hash) || len(hash) != 2*sha256.Size || len(e.DataEncoded) > 0 {
 		return e, nil
 	}
 	key := claims + hash

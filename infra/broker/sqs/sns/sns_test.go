@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -267,6 +268,24 @@ func TestOtherDataRef(t *testing.T) {
 	got, err := sns.Decode(t.Context(), text, nil)
 	if err != nil || got.Extensions()["dataref"] != "https://example.com/claims/x" {
 		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+// A store of blobs whose own address has "/claims/" in it gives the data too.
+func TestClaimsInFolderOfClaims(t *testing.T) {
+	folder := filepath.Join(t.TempDir(), "claims", "x")
+	s := &topicServer{t: t}
+	p := open(t, s, "?blobs=file:"+folder)
+	e := brokertest.Event("1", "k")
+	if err := e.SetData("text/plain", strings.Repeat("large", 100_000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Publish(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	got, err := sns.Decode(t.Context(), []byte(s.bodies[0]), p.Blobs())
+	if err != nil || string(got.Data()) != string(e.Data()) || got.Extensions()["dataref"] != nil {
+		t.Errorf("got %d bytes, %v, %v", len(got.Data()), got.Extensions(), err)
 	}
 }
 

@@ -35,9 +35,12 @@ locals {
     for part in regexall("([0-9.]+)(h|ms|m|s|µs|us|ns)", d.timeout) : tonumber(part[0]) * local.per_second[part[1]]
   ])) }
   # The sandbox ends a second after the handler's context. A message is hidden for twice as long: a sandbox that was
-  # killed has its messages back soon, and one that is throttled does not use up their attempts.
+  # killed has its messages back soon, and one that is throttled does not use up their attempts. It is a minute at least:
+  # AWS refuses a queue that hides messages for less than its function may take, which may be longer for a request or a
+  # tick.
   timeouts   = { for name, s in local.seconds : name => s + 1 }
-  visibility = { for name, s in local.timeouts : name => 2 * s }
+  visibility = { for name, s in local.timeouts : name => max(60, 2 * s) }
+  sink_hides = max(120, try(local.visibility[local.sink], 0))
 }
 
 resource "aws_sns_topic" "topic" {
@@ -59,7 +62,7 @@ resource "aws_sqs_queue" "dead" {
   fifo_queue                 = true
   message_retention_seconds  = var.retention_days * 86400
   sqs_managed_sse_enabled    = true
-  visibility_timeout_seconds = 120
+  visibility_timeout_seconds = local.sink_hides
   redrive_allow_policy = jsonencode({
     redrivePermission = "byQueue"
     sourceQueueArns   = [local.queues[each.key]]
@@ -91,7 +94,7 @@ resource "aws_sqs_queue" "sink" {
   fifo_queue                 = true
   message_retention_seconds  = var.retention_days * 86400
   sqs_managed_sse_enabled    = true
-  visibility_timeout_seconds = 120
+  visibility_timeout_seconds = local.sink_hides
   policy                     = local.from_topic["dead"]
 }
 

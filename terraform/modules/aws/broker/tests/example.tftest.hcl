@@ -95,3 +95,20 @@ run "times" {
     error_message = "A batch of a FIFO queue has ten messages at most."
   }
 }
+
+run "hidden_for_as_long_as_the_function_takes" {
+  command = plan
+
+  variables {
+    deliveries = { orders = { timeout = "5s" }, archive = { timeout = "3m" } }
+  }
+
+  assert {
+    condition     = aws_sqs_queue.trigger["orders"].visibility_timeout_seconds == 60
+    error_message = "A message is hidden for as long as the function may take for a request or a tick."
+  }
+  assert {
+    condition     = aws_sqs_queue.dead["orders"].visibility_timeout_seconds == 362 && aws_sqs_queue.sink[0].visibility_timeout_seconds == 362
+    error_message = "A dead letter is hidden for as long as the function that stores them may take."
+  }
+}

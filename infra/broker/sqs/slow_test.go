@@ -1,0 +1,64 @@
+package sqs_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ebb-dev/ebb/infra/blob"
+	"github.com/ebb-dev/ebb/infra/blob/files"
+	"github.com/ebb-dev/ebb/infra/broker/brokertest"
+	"github.com/ebb-dev/ebb/infra/broker/sqs"
+	"github.com/ebb-dev/ebb/infra/internal/awstest"
+)
+
+// slow is a store of blobs that takes its time.
+type slow struct{ blob.Driver }
+
+func (s *slow) Get(ctx context.Context, key string, limit int64) (blob.Blob, error) {
+	if strings.HasPrefix(key, "claims/") {
+		select {
+		case <-time.After(500 * time.Millisecond):
+		case <-ctx.Done():
+			return blob.Blob{}, ctx.Err()
+		}
+	}
+	return s.Driver.Get(ctx, key, limit)
+}
+
+// Data that is read slowly does not use up the time for which its message is hidden: another process does not get what
+// this one is about to handle.
+func TestClaimsSlow(t *testing.T) {
+	awstest.Need(t)
+	d, err := files.Open(files.Config{Dir: t.TempDir()})
+	must(t, err)
+	cfg := sqs.Config{Name: name(), Blobs: blob.New(&slow{d}, blob.Rules{}), Visibility: 3 * time.Second}
+	first, second := open(t, cfg), open(t, cfg)
+	must(t, first.Declare(t.Context(), "orders"))
+	const n = 10
+	for i := range n {
+		e := brokertest.Event(fmt.Sprint(i), fmt.Sprint("k", i))
+		must(t, e.SetData("text/plain", strings.Repeat(fmt.Sprint("large", i), 60_000)))
+		must(t, first.Publish(t.Context(), e))
+	}
+	handled, _ := collect(t, first, "orders")
+	more, _ := collect(t, second, "orders")
+	got := map[string]int{}
+	for quiet := time.After(8 * time.Second); quiet != nil; {
+		select {
+		case e := <-handled:
+			got[e.ID()]++
+		case e := <-more:
+			got[e.ID()]++
+		case <-quiet:
+			quiet = nil
+		}
+	}
+	for i := range n {
+		if times := got[fmt.Sprint(i)]; times != 1 {
+			t.Errorf("event %d was handled %d times", i, times)
+		}
+	}
+}
