@@ -3,12 +3,14 @@ package console
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"html"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -322,6 +324,29 @@ func TestLongTrace(t *testing.T) {
 		if from := []int{0, 0, 495}[i]; r.From != from || r.From+r.Width > 1000 || r.Width < 10 {
 			t.Errorf("%d: got %d and %d", i, r.From, r.Width)
 		}
+	}
+}
+
+// A page of large dead letters, which is over what the console reads of an answer, is asked for in smaller pages.
+func TestLargeDeadLetters(t *testing.T) {
+	x := newTested(t)
+	x.mux.HandleFunc("GET /api/archive/dead-letters", func(w http.ResponseWriter, r *http.Request) {
+		from, _ := strconv.Atoi(r.FormValue("cursor"))
+		limit, _ := strconv.Atoi(r.FormValue("limit"))
+		var answer page[map[string]any]
+		for i := from; i < min(from+limit, 40); i++ {
+			answer.Items = append(answer.Items, map[string]any{
+				"id": strconv.Itoa(i), "event": map[string]string{"type": "a", "data_base64": strings.Repeat("x", 1<<20)},
+			})
+		}
+		if from+limit < 40 {
+			answer.Next = strconv.Itoa(from + limit)
+		}
+		_ = json.NewEncoder(w).Encode(answer)
+	})
+	w := x.get("/console/dead-letters", accessCookie, "admin")
+	if w.Code != 200 || !strings.Contains(w.Body.String(), "40 dead letters") || len(x.asked) != 5 {
+		t.Errorf("got %d after %v", w.Code, x.asked)
 	}
 }
 
