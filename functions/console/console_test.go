@@ -350,6 +350,25 @@ func TestLargeDeadLetters(t *testing.T) {
 	}
 }
 
+// A form with the largest data of an event, of which every byte is percent-encoded, is read. One that is larger, or
+// cut off, is refused as that.
+func TestLargeForms(t *testing.T) {
+	x := newTested(t)
+	x.answer("PUT /api/archive/dead-letters/{id}", 200, "{}")
+	for i, form := range []string{
+		url.Values{"data": {strings.Repeat("[", 9000) + strings.Repeat("]", 9000)}}.Encode(),
+		url.Values{"data": {`"` + strings.Repeat("ä", 1<<19-1) + `"`}}.Encode(),
+		"data=" + strings.Repeat("%22", 5<<18), "data=1&%",
+	} {
+		r := httptest.NewRequest("POST", "/console/dead-letters/a/mend", strings.NewReader(form))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		w := x.send(r, accessCookie, "admin")
+		if want := []int{303, 303, 413, 400}[i]; w.Code != want {
+			t.Errorf("%d: got %d, want %d: %.80q", i, w.Code, want, w.Header())
+		}
+	}
+}
+
 // Dead letters of one cause are one group, whatever ids their messages name.
 func TestGrouped(t *testing.T) {
 	l := func(function, reason string) letter {

@@ -123,9 +123,6 @@ func (c *console) deadLetters(w http.ResponseWriter, r *http.Request, p person) 
 
 // replayGroup sends the first of the dead letters again that the form names.
 func (c *console) replayGroup(w http.ResponseWriter, r *http.Request, p person) error {
-	if err := r.ParseForm(); err != nil {
-		return &failure{Status: http.StatusBadRequest, Detail: "The form cannot be read."}
-	}
 	count, err := strconv.Atoi(r.PostForm.Get("count"))
 	if err != nil || count < 1 {
 		return &failure{Status: http.StatusUnprocessableEntity, Detail: "Choose how many are sent again."}
