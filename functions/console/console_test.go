@@ -369,6 +369,23 @@ func TestLargeForms(t *testing.T) {
 	}
 }
 
+// Who is refused because another person has changed the flag sees that change beside their own before they save again.
+func TestFlagChangedMeanwhile(t *testing.T) {
+	x := newTested(t)
+	x.answer("PUT /api/flags/{key}", 412, `{"detail":"the flag has changed since"}`)
+	x.answer("GET /api/flags/{key}", 200, `{"key":"a","version":8,"definition":{"theirs":"<b>"}}`)
+	x.answer("GET /api/flags/{key}/history", 200, "{}")
+	x.answer("GET /api/flags/{key}/scheduled", 200, "{}")
+	w := x.post("/console/flags/a/save", url.Values{"version": {"7"}, "definition": {`{"mine":1}`}}, accessCookie, "admin")
+	body := w.Body.String()
+	if w.Code != 412 || !strings.Contains(body, "mine") || !strings.Contains(body, "theirs&#34;: &#34;&lt;b&gt;") {
+		t.Errorf("got %d %s", w.Code, body)
+	}
+	if body := x.get("/console/flags/a", accessCookie, "admin").Body.String(); strings.Count(body, "theirs") != 2 {
+		t.Errorf("got %s", body)
+	}
+}
+
 // Dead letters of one cause are one group, whatever ids their messages name.
 func TestGrouped(t *testing.T) {
 	l := func(function, reason string) letter {
