@@ -103,7 +103,11 @@ func (c *console) handler() http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
+		r = r.WithContext(r.Context()) // a copy: the gateway may be in this process and read the request later
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		if host := r.Header.Get("X-Forwarded-Host"); host != "" {
+			r.Host = host // that of the pages: the gateway's request names this function
+		}
 		same.Handler(mux).ServeHTTP(w, r)
 	})}
 }

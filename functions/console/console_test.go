@@ -386,6 +386,28 @@ func TestFlagChangedMeanwhile(t *testing.T) {
 	}
 }
 
+// A browser that sends no Sec-Fetch-Site, as without TLS, is known by its Origin: it names the gateway's host, and the
+// gateway's request this function's.
+func TestOriginBehindTheGateway(t *testing.T) {
+	x := newTested(t)
+	x.answer("POST /api/sessions", 201, `{"access_token":"admin","refresh_token":"r"}`)
+	x.answer("GET /api/archive/events/{id}", 200, "{}")
+	for origin, want := range map[string]int{"http://shop.lan": 303, "http://evil.lan": 403, "http://console.svc": 403} {
+		r := httptest.NewRequest("POST", "http://console.svc/console/sign-in", strings.NewReader("email=a&password=b"))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("X-Forwarded-Host", "shop.lan")
+		r.Header.Set("Origin", origin)
+		if w := x.send(r); w.Code != want {
+			t.Errorf("%s: got %d, want %d", origin, w.Code, want)
+		}
+	}
+	r := httptest.NewRequest("GET", "http://console.svc/console/events/1", nil)
+	r.Header.Set("X-Forwarded-Host", "shop.lan")
+	if body := x.send(r, accessCookie, "admin").Body.String(); !strings.Contains(body, "http://shop.lan/api/archive") {
+		t.Errorf("the command for the shell has another host: %s", body)
+	}
+}
+
 // Dead letters of one cause are one group, whatever ids their messages name.
 func TestGrouped(t *testing.T) {
 	l := func(function, reason string) letter {
