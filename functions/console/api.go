@@ -30,6 +30,9 @@ var client = &http.Client{
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
+// errTooLarge is that an answer has more than maxAnswer bytes.
+var errTooLarge = errors.New("the answer is too large")
+
 // failure is an answer that is an error.
 type failure struct {
 	Status int
@@ -125,6 +128,9 @@ func send(out *http.Request, handler http.Handler, page *http.Request) (int, htt
 		out.Host, out.RemoteAddr, out.RequestURI = page.Host, page.RemoteAddr, out.URL.RequestURI()
 		w := &recorder{header: http.Header{}, status: http.StatusOK}
 		handler.ServeHTTP(w, out)
+		if w.large {
+			return 0, nil, nil, errTooLarge
+		}
 		return w.status, w.header, w.body.Bytes(), nil
 	}
 	answer, err := client.Do(out)
@@ -132,7 +138,10 @@ func send(out *http.Request, handler http.Handler, page *http.Request) (int, htt
 		return 0, nil, nil, err
 	}
 	defer answer.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
+	body, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer+1))
+	if len(body) > maxAnswer {
+		err = errTooLarge
+	}
 	return answer.StatusCode, answer.Header, body, err
 }
 
@@ -141,6 +150,7 @@ type recorder struct {
 	header http.Header
 	status int
 	wrote  bool
+	large  bool // the body has more than maxAnswer bytes
 	body   bytes.Buffer
 }
 
@@ -154,8 +164,8 @@ func (w *recorder) WriteHeader(status int) {
 
 func (w *recorder) Write(p []byte) (int, error) {
 	w.wrote = true
-	if w.body.Len()+len(p) > maxAnswer {
-		return 0, errors.New("the answer is too large")
+	if w.large = w.large || w.body.Len()+len(p) > maxAnswer; w.large {
+		return 0, errTooLarge
 	}
 	return w.body.Write(p)
 }

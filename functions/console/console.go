@@ -57,7 +57,7 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 // maxForm is the most bytes of a form: the data of a dead letter, percent-encoded.
-const maxForm = 1 << 20
+const maxForm = 3<<20 + 64<<10
 
 // handler returns the pages.
 func (c *console) handler() http.Handler {
@@ -103,7 +103,11 @@ func (c *console) handler() http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
+		r = r.WithContext(r.Context()) // a copy: the gateway may be in this process and read the request later
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		if host := r.Header.Get("X-Forwarded-Host"); host != "" {
+			r.Host = host // that of the pages: the gateway's request names this function
+		}
 		same.Handler(mux).ServeHTTP(w, r)
 	})}
 }
@@ -135,6 +139,9 @@ func (c *console) serve(
 	if err == nil && r.Method == http.MethodPost && !p.Acts() {
 		err = &failure{Status: http.StatusForbidden, Detail: "This account may look and not change anything."}
 	}
+	if err == nil && r.Method == http.MethodPost {
+		err = readForm(r)
+	}
 	if err == nil {
 		err = h(w, r, p)
 	}
@@ -150,6 +157,19 @@ func (c *console) serve(
 		err = c.told(r, err)
 		c.show(w, r, p, statusOf(err), "problem", view{Title: http.StatusText(statusOf(err)), Problem: sentence(err)})
 	}
+}
+
+// readForm reads the form of a request. Without it the fields of one that is too large, or cut off, are empty.
+func readForm(r *http.Request) error {
+	err := r.ParseForm()
+	var large *http.MaxBytesError
+	switch {
+	case errors.As(err, &large):
+		return &failure{Status: http.StatusRequestEntityTooLarge, Detail: "The form is too large. Nothing is changed."}
+	case err != nil:
+		return &failure{Status: http.StatusBadRequest, Detail: "The form cannot be read. Nothing is changed."}
+	}
+	return nil
 }
 
 // told returns an error as the person may see it. One that is no answer of the system is logged: it has addresses.

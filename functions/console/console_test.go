@@ -3,12 +3,14 @@ package console
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"html"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -322,6 +324,87 @@ func TestLongTrace(t *testing.T) {
 		if from := []int{0, 0, 495}[i]; r.From != from || r.From+r.Width > 1000 || r.Width < 10 {
 			t.Errorf("%d: got %d and %d", i, r.From, r.Width)
 		}
+	}
+}
+
+// A page of large dead letters, which is over what the console reads of an answer, is asked for in smaller pages.
+func TestLargeDeadLetters(t *testing.T) {
+	x := newTested(t)
+	x.mux.HandleFunc("GET /api/archive/dead-letters", func(w http.ResponseWriter, r *http.Request) {
+		from, _ := strconv.Atoi(r.FormValue("cursor"))
+		limit, _ := strconv.Atoi(r.FormValue("limit"))
+		var answer page[map[string]any]
+		for i := from; i < min(from+limit, 40); i++ {
+			answer.Items = append(answer.Items, map[string]any{
+				"id": strconv.Itoa(i), "event": map[string]string{"type": "a", "data_base64": strings.Repeat("x", 1<<20)},
+			})
+		}
+		if from+limit < 40 {
+			answer.Next = strconv.Itoa(from + limit)
+		}
+		_ = json.NewEncoder(w).Encode(answer)
+	})
+	w := x.get("/console/dead-letters", accessCookie, "admin")
+	if w.Code != 200 || !strings.Contains(w.Body.String(), "40 dead letters") || len(x.asked) != 5 {
+		t.Errorf("got %d after %v", w.Code, x.asked)
+	}
+}
+
+// A form with the largest data of an event, of which every byte is percent-encoded, is read. One that is larger, or
+// cut off, is refused as that.
+func TestLargeForms(t *testing.T) {
+	x := newTested(t)
+	x.answer("PUT /api/archive/dead-letters/{id}", 200, "{}")
+	for i, form := range []string{
+		url.Values{"data": {strings.Repeat("[", 9000) + strings.Repeat("]", 9000)}}.Encode(),
+		url.Values{"data": {`"` + strings.Repeat("ä", 1<<19-1) + `"`}}.Encode(),
+		"data=" + strings.Repeat("%22", 5<<18), "data=1&%",
+	} {
+		r := httptest.NewRequest("POST", "/console/dead-letters/a/mend", strings.NewReader(form))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		w := x.send(r, accessCookie, "admin")
+		if want := []int{303, 303, 413, 400}[i]; w.Code != want {
+			t.Errorf("%d: got %d, want %d: %.80q", i, w.Code, want, w.Header())
+		}
+	}
+}
+
+// Who is refused because another person has changed the flag sees that change beside their own before they save again.
+func TestFlagChangedMeanwhile(t *testing.T) {
+	x := newTested(t)
+	x.answer("PUT /api/flags/{key}", 412, `{"detail":"the flag has changed since"}`)
+	x.answer("GET /api/flags/{key}", 200, `{"key":"a","version":8,"definition":{"theirs":"<b>"}}`)
+	x.answer("GET /api/flags/{key}/history", 200, "{}")
+	x.answer("GET /api/flags/{key}/scheduled", 200, "{}")
+	w := x.post("/console/flags/a/save", url.Values{"version": {"7"}, "definition": {`{"mine":1}`}}, accessCookie, "admin")
+	body := w.Body.String()
+	if w.Code != 412 || !strings.Contains(body, "mine") || !strings.Contains(body, "theirs&#34;: &#34;&lt;b&gt;") {
+		t.Errorf("got %d %s", w.Code, body)
+	}
+	if body := x.get("/console/flags/a", accessCookie, "admin").Body.String(); strings.Count(body, "theirs") != 2 {
+		t.Errorf("got %s", body)
+	}
+}
+
+// A browser that sends no Sec-Fetch-Site, as without TLS, is known by its Origin: it names the gateway's host, and the
+// gateway's request this function's.
+func TestOriginBehindTheGateway(t *testing.T) {
+	x := newTested(t)
+	x.answer("POST /api/sessions", 201, `{"access_token":"admin","refresh_token":"r"}`)
+	x.answer("GET /api/archive/events/{id}", 200, "{}")
+	for origin, want := range map[string]int{"http://shop.lan": 303, "http://evil.lan": 403, "http://console.svc": 403} {
+		r := httptest.NewRequest("POST", "http://console.svc/console/sign-in", strings.NewReader("email=a&password=b"))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("X-Forwarded-Host", "shop.lan")
+		r.Header.Set("Origin", origin)
+		if w := x.send(r); w.Code != want {
+			t.Errorf("%s: got %d, want %d", origin, w.Code, want)
+		}
+	}
+	r := httptest.NewRequest("GET", "http://console.svc/console/events/1", nil)
+	r.Header.Set("X-Forwarded-Host", "shop.lan")
+	if body := x.send(r, accessCookie, "admin").Body.String(); !strings.Contains(body, "http://shop.lan/api/archive") {
+		t.Errorf("the command for the shell has another host: %s", body)
 	}
 }
 

@@ -2,6 +2,7 @@ package console
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -47,20 +48,27 @@ var particular = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}|"[^"]*"|\b[0-9]+\b`)
 })
 
-// letters returns the dead letters of a state, the newest first, and whether there are more.
+// letters returns the dead letters of a state without the data of their events, the newest first, and whether there are
+// more.
 func (c *console) letters(r *http.Request, p person, state string) (all []letter, more bool, err error) {
-	for cursor := ""; len(all) < most; {
-		query := url.Values{"state": {state}, "limit": {"200"}}
+	for cursor, limit := "", 200; len(all) < most; {
+		query := url.Values{"state": {state}, "limit": {strconv.Itoa(limit)}}
 		if cursor != "" {
 			query.Set("cursor", cursor)
 		}
 		var next page[letter]
 		path := "/api/archive/dead-letters?" + query.Encode()
-		if _, err := c.api.call(r, p.token, http.MethodGet, path, nil, &next); err != nil {
+		_, err := c.api.call(r, p.token, http.MethodGet, path, nil, &next)
+		if errors.Is(err, errTooLarge) && limit > 10 {
+			limit = 10 // events have a megabyte at most
+			continue
+		}
+		if err != nil {
 			return nil, false, err
 		}
 		for _, l := range next.Items {
 			_ = json.Unmarshal(l.Event, &l.E) // what has another form is shown without it
+			l.Event, l.E.Data, l.E.Base64 = nil, nil, ""
 			all = append(all, l)
 		}
 		if cursor = next.Next; cursor == "" {
@@ -115,9 +123,6 @@ func (c *console) deadLetters(w http.ResponseWriter, r *http.Request, p person) 
 
 // replayGroup sends the first of the dead letters again that the form names.
 func (c *console) replayGroup(w http.ResponseWriter, r *http.Request, p person) error {
-	if err := r.ParseForm(); err != nil {
-		return &failure{Status: http.StatusBadRequest, Detail: "The form cannot be read."}
-	}
 	count, err := strconv.Atoi(r.PostForm.Get("count"))
 	if err != nil || count < 1 {
 		return &failure{Status: http.StatusUnprocessableEntity, Detail: "Choose how many are sent again."}

@@ -65,7 +65,7 @@ func (pages) Routes() []manifest.Route {
 	for _, path := range []string{base, base + "/{page...}"} {
 		for _, method := range []string{http.MethodGet, http.MethodPost} {
 			all = append(all, manifest.Route{
-				Method: method, Path: path, Access: manifest.AccessPublic, Summary: "The console",
+				Method: method, Path: path, Access: manifest.AccessPublic, MaxBody: maxForm, Summary: "The console",
 			})
 		}
 	}

@@ -175,10 +175,13 @@ func (c *console) showFlag(w http.ResponseWriter, r *http.Request, p person, sta
 		return err
 	}
 	f.Key = key
-	if f.decode(); text == "" {
-		if text = sample; !isNew {
-			text = pretty(f.Definition)
-		}
+	f.decode()
+	stored := sample
+	if !isNew {
+		stored = pretty(f.Definition)
+	}
+	if text == "" {
+		text = stored
 	}
 	var history, scheduled page[flagChange]
 	for below, into := range map[string]*page[flagChange]{"/history": &history, "/scheduled": &scheduled} {
@@ -190,10 +193,10 @@ func (c *console) showFlag(w http.ResponseWriter, r *http.Request, p person, sta
 	c.show(w, r, p, status, "flag", view{Title: "Flag " + key, Problem: problem, Data: struct {
 		flagOf
 		New                bool
-		Text               string
+		Text, Stored       string
 		History, Scheduled []flagChange
 		Now                time.Time
-	}{f, isNew, text, history.Items, scheduled.Items, c.now()}})
+	}{f, isNew, text, stored, history.Items, scheduled.Items, c.now()}})
 	return nil
 }
 

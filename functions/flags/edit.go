@@ -32,7 +32,7 @@ var (
 		Method: http.MethodPost, Path: "/api/flags/{key}/disable", Access: function.Only(auth.RoleAdmin),
 		Summary: "Switch a flag off at once",
 		Description: "Its users take their own default from then on, whatever version it has. One that is off already " +
-			"stays off.",
+			"stays off: a change that is scheduled for it is left out.",
 	}
 	enableFlag = function.Operation{
 		Method: http.MethodPost, Path: "/api/flags/{key}/enable", Access: function.Only(auth.RoleAdmin),
@@ -162,7 +162,8 @@ func (s *flags) enable(ctx context.Context, tx *function.Tx, in *switchInput) (*
 	return s.turn(ctx, tx, in, flag.Enabled, enabled)
 }
 
-// turn gives a flag a state. One that has it already makes no version.
+// turn gives a flag a state. One that has it already makes no version, unless it is switched off and a change is
+// scheduled for the version that it has: that change could switch it on.
 func (s *flags) turn(
 	ctx context.Context, tx *function.Tx, in *switchInput, state, what string,
 ) (*flagOutput, error) {
@@ -172,7 +173,15 @@ func (s *flags) turn(
 	}
 	parsed, err := flag.Parse(f.Definition)
 	if err == nil && parsed.State == state {
-		return output(in.Key, version, f), nil
+		planned := false
+		if state == flag.Disabled {
+			if planned, err = s.isPlanned(ctx, tx, in.Key, version); err != nil {
+				return nil, err
+			}
+		}
+		if !planned {
+			return output(in.Key, version, f), nil
+		}
 	}
 	if f.Definition, err = withState(f.Definition, state); err != nil {
 		return nil, err

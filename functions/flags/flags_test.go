@@ -279,6 +279,29 @@ func TestEvaluateAll(t *testing.T) {
 	ask("", []int{}).Expect(400)
 }
 
+// A flag that is off and is switched off stays off, also when a change is scheduled that switches it on.
+func TestDisabledBeforeItsSchedule(t *testing.T) {
+	h := functiontest.New(t, flags.New)
+	off, on := boolean("on"), boolean("on")
+	off["state"] = "DISABLED"
+	add(h, "a", off)
+	var s flags.Scheduled
+	h.Call("POST", "/api/flags/a/scheduled", admin,
+		m{"due": h.Clock.Now().Add(time.Hour), "definition": on}, "If-Match", `"1"`).Expect(201).JSON(&s)
+	for range 2 {
+		r := h.Call("POST", "/api/flags/a/disable", admin, m{"reason": "it burns"}).Expect(200)
+		if r.Header.Get("ETag") != `"2"` {
+			t.Errorf("got %v", r.Header)
+		}
+	}
+	h.MustDeliver(event.FlagsApply.New("a", event.ApplyFlagChange{Key: "a", ChangeID: s.ID, Due: s.Due}))
+	var f flags.Flag
+	h.Call("GET", "/api/flags/a", admin, nil).Expect(200).JSON(&f)
+	if !strings.Contains(string(f.Definition), "DISABLED") {
+		t.Errorf("got %s, %q", f.Definition, history(h, "a"))
+	}
+}
+
 // When a function is new that consumes flags.changed, all flags are told again, in portions, and once. So are removed
 // ones: a function that comes back has them still.
 func TestNewConsumer(t *testing.T) {

@@ -122,6 +122,27 @@ func (s *flags) listScheduled(
 	return function.PageOf(page, func(item store.Item[planned]) Scheduled { return item.Value.shown(item.ID) }), nil
 }
 
+// isPlanned reports whether a change of a version of the flag is scheduled.
+func (s *flags) isPlanned(ctx context.Context, tx *function.Tx, key string, version int64) (bool, error) {
+	for cursor := ""; ; {
+		page, err := s.planned.Query(ctx, tx, store.Find{
+			Where: []store.Filter{{Field: "key", Op: store.Equal, Value: key}},
+			Order: []store.Order{{Field: "due"}}, Cursor: cursor,
+		})
+		if err != nil {
+			return false, err
+		}
+		for _, item := range page.Items {
+			if item.Value.Version == version {
+				return true, nil
+			}
+		}
+		if cursor = page.Next; cursor == "" {
+			return false, nil
+		}
+	}
+}
+
 type cancelInput struct {
 	Key string `path:"key" maxLength:"128" doc:"The flag's key."`
 	ID  string `path:"id" maxLength:"128" doc:"The id of the scheduled change."`

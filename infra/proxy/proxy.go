@@ -86,10 +86,13 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, tries *Tries) {
 const unreachable = "the function that answers this cannot be reached just now"
 
 // forward adds the address of the client. Those of earlier proxies are kept: function.ClientAddr knows which of them to
-// trust.
+// trust. So is the scheme that an earlier proxy told, where TLS ends: cookies are for TLS only then.
 func forward(r *httputil.ProxyRequest) {
 	r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
 	r.SetXForwarded()
+	if told := r.In.Header["X-Forwarded-Proto"]; len(told) > 0 {
+		r.Out.Header["X-Forwarded-Proto"] = told
+	}
 }
 
 // late reports whether the deadline has passed: a connection that it ended may say so in words of its own.

@@ -96,6 +96,28 @@ func TestProxyForwardsTheClientAddress(t *testing.T) {
 	}
 }
 
+// The function learns the host and the scheme that the client used, also when TLS ends at a proxy before this one.
+func TestProxyForwardsTheScheme(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, r.Header.Get("X-Forwarded-Proto")+" "+r.Header.Get("X-Forwarded-Host"))
+	}))
+	defer server.Close()
+	p := proxyOf(remote(t, server.URL))
+	for before, want := range map[string]string{"": "http shop.example", "https": "https shop.example"} {
+		r := httptest.NewRequest("GET", "http://shop.example/api/users/1", nil)
+		if before != "" {
+			r.Header.Set("X-Forwarded-Proto", before)
+		}
+		if got := call(p, r).Body.String(); got != want {
+			t.Errorf("%q: got %q, want %q", before, got, want)
+		}
+	}
+	r := httptest.NewRequest("GET", "https://shop.example/api/users/1", nil)
+	if got := call(p, r).Body.String(); got != "https shop.example" {
+		t.Errorf("TLS ends here: got %q", got)
+	}
+}
+
 // Two instances share the requests, whether they have an address or a handler.
 func TestProxyBalances(t *testing.T) {
 	var sent, called atomic.Int64
