@@ -85,11 +85,12 @@ func (q *queue) Receive(ctx context.Context, limit int) ([]eventqueue.Message, e
 // take returns the messages that are events. A message that is none is moved to the dead-letter queue. One whose data
 // cannot be read just now, and those after it of its key, are given back. Reading ends early enough to extend messages.
 func (q *queue) take(ctx context.Context, received []types.Message) (out []eventqueue.Message) {
-	ctx, done := q.driver.bound(ctx, q.Visibility()/3)
+	events := q.decode(ctx, received)
+	ctx, done := q.driver.bound(ctx, q.Visibility()/4) // its own time: data that was slow must not reset attempts
 	defer done()
 	var back []types.Message
 	waits := map[string]bool{} // keys
-	for i, d := range q.decode(ctx, received) {
+	for i, d := range events {
 		r, e, err := received[i], d.event, d.err
 		m := eventqueue.Message{Receipt: aws.ToString(r.ReceiptHandle)}
 		var gone *sns.Gone
@@ -137,6 +138,8 @@ type decoded struct {
 
 // decode reads the events of messages, all at once, since the data of each may be in the store of blobs.
 func (q *queue) decode(ctx context.Context, received []types.Message) []decoded {
+	ctx, done := q.driver.bound(ctx, q.Visibility()/4)
+	defer done()
 	out := make([]decoded, len(received))
 	var running sync.WaitGroup
 	for i, r := range received {

@@ -7,8 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudevents/sdk-go/v2/event"
+
 	"github.com/ebb-dev/ebb/infra/blob"
 	"github.com/ebb-dev/ebb/infra/blob/files"
+	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/brokertest"
 	"github.com/ebb-dev/ebb/infra/broker/sqs"
 	"github.com/ebb-dev/ebb/infra/internal/awstest"
@@ -24,6 +27,9 @@ func (s *slow) Get(ctx context.Context, key string, limit int64) (blob.Blob, err
 		case <-ctx.Done():
 			return blob.Blob{}, ctx.Err()
 		}
+	}
+	if err := ctx.Err(); err != nil {
+		return blob.Blob{}, err
 	}
 	return s.Driver.Get(ctx, key, limit)
 }
@@ -60,5 +66,48 @@ func TestClaimsSlow(t *testing.T) {
 		if times := got[fmt.Sprint(i)]; times != 1 {
 			t.Errorf("event %d was handled %d times", i, times)
 		}
+	}
+}
+
+// An event that failed before keeps its attempts when the data of another one is read too slowly.
+func TestSlowDataKeepsAttempts(t *testing.T) {
+	awstest.Need(t)
+	d, err := files.Open(files.Config{Dir: t.TempDir()})
+	must(t, err)
+	cfg := sqs.Config{Name: name(), Blobs: blob.New(&slow{d}, blob.Rules{}), Visibility: time.Second}
+	first := open(t, cfg)
+	failing := func(_ context.Context, batch []event.Event) []broker.Result {
+		out := make([]broker.Result, len(batch))
+		for i := range out {
+			out[i].Status = 503
+		}
+		return out
+	}
+	tried := make(chan struct{}, 100)
+	trigger := broker.Trigger{Name: "orders", Delivery: broker.Delivery{Retry: 1, BackoffDelay: time.Hour}}
+	_, err = first.Subscribe(t.Context(), trigger, func(ctx context.Context, b []event.Event) []broker.Result {
+		defer func() { tried <- struct{}{} }()
+		return failing(ctx, b)
+	})
+	must(t, err)
+	must(t, first.Publish(t.Context(), brokertest.Event("small", "k")))
+	<-tried
+	time.Sleep(300 * time.Millisecond) // the attempt is stored
+	must(t, first.Close(t.Context()))
+	second := open(t, cfg)
+	large := brokertest.Event("large", "j")
+	must(t, large.SetData("text/plain", strings.Repeat("large", 100_000)))
+	must(t, second.Publish(t.Context(), large))
+	dead := make(chan event.Event, 100)
+	trigger.Delivery.DeadLetter = func(_ context.Context, batch []event.Event) []broker.Result {
+		for _, e := range batch {
+			dead <- e
+		}
+		return []broker.Result{{Status: 200}}
+	}
+	_, err = second.Subscribe(t.Context(), trigger, failing)
+	must(t, err)
+	if id := next(t, dead).ID(); id != "small" {
+		t.Errorf("got %s, want small", id)
 	}
 }
