@@ -1,6 +1,7 @@
 package function
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 	"strings"
@@ -36,6 +37,7 @@ type Tx struct {
 	raw         []ce.Event
 	tickAgain   bool
 	readOnly    bool
+	failed      error // of Fail
 }
 
 // newTx returns the handler's view of one attempt.
@@ -82,11 +84,18 @@ func (tx *Tx) EmitRaw(e ce.Event) { tx.raw = append(tx.raw, e) }
 // RequestTick asks the host to call the tick handler once more, because work is left.
 func (tx *Tx) RequestTick() { tx.tickAgain = true }
 
+// Fail makes the unit of work fail with err instead of committing, also when the handler returns nil: for an error of
+// the store below code that does not pass errors on.
+func (tx *Tx) Fail(err error) { tx.failed = cmp.Or(tx.failed, err) }
+
 // Principal returns who sent the request; anonymous in event handlers.
 func (tx *Tx) Principal() auth.Principal { return tx.principal }
 
-// seal turns what was emitted into complete events.
+// seal turns what was emitted into complete events. It returns the error of a unit that must not commit.
 func (tx *Tx) seal() ([]ce.Event, error) {
+	if tx.failed != nil {
+		return nil, tx.failed
+	}
 	if len(tx.drafts)+len(tx.raw) == 0 {
 		return nil, nil
 	}

@@ -88,6 +88,7 @@ func resolve[T any](
 	}
 	r, err := o.flags.Evaluate(ctx, tx, key, Context(by))
 	if err != nil {
+		tx.Fail(err)
 		return fail(openfeature.NewGeneralResolutionError(err.Error()))
 	}
 	d.Reason, d.Variant, d.FlagMetadata = openfeature.Reason(r.Reason), r.Variant, r.Metadata

@@ -15,6 +15,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/flag/provider"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
+	"github.com/ebb-dev/ebb/infra/store"
 )
 
 type askInput struct {
@@ -162,4 +163,35 @@ func TestLearning(t *testing.T) {
 	if got := h.Deliver(bad); got[0].Status != 422 {
 		t.Errorf("got %+v", got)
 	}
+}
+
+// When the store fails, OpenFeature's client answers with the default, and what was done by it does not commit.
+func TestStoreFails(t *testing.T) {
+	api := isolated.NewAPI()
+	t.Cleanup(func() { _ = api.Shutdown(context.Background()) })
+	client, fails := api.NewClient(), true
+	h := functiontest.New(t, func(env function.Env) (*function.Function, error) {
+		f := function.New("shop", env)
+		if err := api.SetProviderAndWait(t.Context(), provider.New(f).OpenFeature()); err != nil {
+			return nil, err
+		}
+		docs := function.Collection[askInput](f, "docs", store.Entity)
+		function.Serve(f, function.Operation{
+			Method: http.MethodPost, Path: "/api/ask", Access: function.Public, Status: http.StatusNoContent,
+		}, func(ctx context.Context, tx *function.Tx, _ *struct{}) (*struct{}, error) {
+			read, cancel := context.WithCancel(provider.With(ctx, tx))
+			defer cancel()
+			if fails {
+				cancel()
+			}
+			client.Boolean(read, "a", true, openfeature.NewEvaluationContext("ada", nil))
+			return nil, docs.Create(ctx, tx, "x", askInput{})
+		})
+		return f, nil
+	})
+	if r := h.Call("POST", "/api/ask", functiontest.Nobody, nil); r.Status < 400 {
+		t.Errorf("got %d", r.Status)
+	}
+	fails = false
+	h.Call("POST", "/api/ask", functiontest.Nobody, nil).Expect(204) // the document was not created before
 }
