@@ -64,6 +64,10 @@ api: ## Compare the Go API and OpenAPI with those of the last release: VERSION d
 openapi-lint: ## Check api/openapi.json with Spectral and Redocly; needs Node.js
 	@.ci/openapi-lint
 
+.PHONY: inspector
+inspector: build ## Drive the tools of ebb mcp with the inspector of the Model Context Protocol; needs Node.js
+	@.ci/inspector
+
 .PHONY: generate
 generate: ## Write the derived files: code of .proto files, OpenAPI and its clients, AsyncAPI, the manifest for Terraform
 	cd cmd/proto && $(GO) run .

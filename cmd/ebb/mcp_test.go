@@ -11,8 +11,9 @@ import (
 	"github.com/ebb-dev/ebb/infra/cli"
 )
 
-// agent starts ebb mcp against the system and returns a function that calls one of its tools, and one that lists them.
-func (r *running) agent(vars map[string]string) (use func(string, any) (text string, failed bool), tools func() string) {
+// agent starts ebb mcp against the system and returns a function that calls one of its tools and reports
+// whether the call failed, and one that lists them.
+func (r *running) agent(vars map[string]string) (use func(string, any) (string, bool), tools func() string) {
 	r.t.Helper()
 	p, _, errs := process(r.dir, vars)
 	in, toServer := io.Pipe()
