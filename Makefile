@@ -149,9 +149,9 @@ bin/kumo: test/aws/kumo/main.go test/aws/kumo/fifo.go test/aws/kumo/go.mod ## Bu
 	cd test/aws/kumo && $(GO) vet . && $(GO) mod tidy -diff && $(GO) build -o $(CURDIR)/bin/kumo .
 
 .PHONY: consul
-consul: ## Build Consul's agent into bin/consul unless it is there (some 14 minutes), and run the tests of its driver with it
+consul: ## Build Consul's agent into bin/consul unless it is there (some 14 minutes), and run the tests of what uses it
 	@[ -x bin/consul ] || .ci/consul
-	$(GO) test ./infra/discovery/consul -run '^TestAgent$$' -count 1 -v -agent $(CURDIR)/bin/consul
+	$(GO) test ./infra/discovery/consul ./infra/config/source -run '^TestAgent$$' -count 1 -v -agent $(CURDIR)/bin/consul
 
 bin/h2spec:
 	CGO_ENABLED=0 GOBIN=$(CURDIR)/bin $(GO) install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible

@@ -19,7 +19,7 @@ import (
 const discoveryVariable = "EBB_DISCOVERY"
 
 // serveFlags are the flags of serve.
-type serveFlags struct{ addr, advertise, discovery, zone string }
+type serveFlags struct{ addr, advertise, discovery, zone, config string }
 
 func (a *app) serveCommand() *cobra.Command {
 	s := serveFlags{
@@ -52,6 +52,7 @@ $ serve catalog --addr 127.0.0.1:0                    at a free port, registered
 	f.StringVar(&s.discovery, "discovery", s.discovery,
 		"where to register and to look for instances: consul:, consul://HOST:PORT/PREFIX?tag=TAG (EBB_DISCOVERY)")
 	f.StringVar(&s.zone, "zone", s.zone, "where the machine is; gateways prefer instances of their zone (EBB_ZONE)")
+	defineConfig(c, &s.config)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if done, err := a.delegate(c.Context(), mayBeForeign); done || err != nil {
 			return err
@@ -101,7 +102,7 @@ func (a *app) serve(ctx context.Context, function string, s serveFlags) error {
 	if s.zone != "" {
 		given["EBB_ZONE"] = s.zone
 	}
-	return run.ServeOn(ctx, a.system, config.Overlay(config.Map(given), a.Lookup), a.Err, m)
+	return run.ServeOn(ctx, a.system, config.Overlay(config.Map(given), withConfig(a.Lookup, s.config)), a.Err, m)
 }
 
 // openConsul returns the discovery of a URL. An error is a *config.Error.

@@ -68,6 +68,7 @@ type Telemetry struct {
 	registry *prometheus.Registry
 	metrics  *instruments
 	log      slog.Handler
+	level    *slog.LevelVar
 	token    scrapeToken
 
 	shutdown sync.Once
@@ -84,13 +85,14 @@ func (t *Telemetry) off() bool { return t == nil || t.metrics == nil }
 // the collector cannot be reached.
 func Start(ctx context.Context, c Config) (*Telemetry, error) {
 	env := environment(c.Lookup)
-	log, logErr := newLogHandler(c.Log, c.Copy, env)
+	t := &Telemetry{level: &slog.LevelVar{}}
+	log, logErr := newLogHandler(c.Log, c.Copy, env, t.level)
 	export, exportErr := env.exports()
 	token, tokenErr := env.scrapeToken()
 	if err := errors.Join(logErr, exportErr, tokenErr); err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
-	t := &Telemetry{log: log, token: token, registry: prometheus.NewRegistry()}
+	t.log, t.token, t.registry = log, token, prometheus.NewRegistry()
 	about := env.resource(c.Service, c.Version)
 	if err := t.startMetrics(ctx, about, export); err != nil {
 		return nil, fmt.Errorf("telemetry: metrics: %w", err)

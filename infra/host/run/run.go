@@ -19,6 +19,8 @@
 //   - EBB_PROXY_PROTOCOL: networks of the proxies whose connections begin with a header of the PROXY protocol.
 //   - EBB_MANIFEST_HASH: the hash of the declaration that the platform was set up with.
 //   - the settings of the function itself; see terraform/manifest.json.
+//   - EBB_CONFIG and EBB_CONFIG_CONSUL: a file and a prefix of Consul's keys with all settings whose names begin with EBB_
+//     or OTEL_, beneath the environment; see package config/source and docs/configuration.md.
 package run
 
 import (
@@ -36,6 +38,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker"
 	brokerknative "github.com/ebb-dev/ebb/infra/broker/knative"
 	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/config/source"
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/function"
 	hostsettings "github.com/ebb-dev/ebb/infra/host/internal/settings"
@@ -97,12 +100,20 @@ type hosted struct {
 	telemetry *telemetry.Telemetry
 	logger    *slog.Logger
 	port      int
+	sources   *source.Sources // nil: the environment alone
+}
+
+// follow follows the sources of settings until ctx ends.
+func (h *hosted) follow(ctx context.Context) {
+	if h.sources != nil {
+		go h.sources.Run(ctx)
+	}
 }
 
 // Serve hosts the function of the system that $FUNCTION names at $PORT until ctx ends, and drains. An error of the
 // settings is a *config.Error and names every violation. Log lines go to log; nil is standard error.
 func Serve(ctx context.Context, sys system.System, lookup config.Lookup, log io.Writer) error {
-	h, err := compose(sys, lookup, log, nil)
+	h, err := compose(ctx, sys, lookup, log, nil)
 	if err != nil {
 		return err
 	}
@@ -110,6 +121,7 @@ func Serve(ctx context.Context, sys system.System, lookup config.Lookup, log io.
 	if err != nil {
 		return err
 	}
+	h.follow(ctx)
 	err = h.Host.Serve(ctx, l)
 	return errors.Join(err, h.telemetry.Shutdown(context.WithoutCancel(ctx)))
 }
@@ -131,10 +143,11 @@ const deregisterLimit = 5 * time.Second
 // instance unknown first, serves what still comes, and drains. Errors are those of Serve.
 func ServeOn(ctx context.Context, sys system.System, lookup config.Lookup, log io.Writer, m Machine) error {
 	defer m.Listener.Close()
-	h, err := compose(sys, lookup, log, m.Discovery)
+	h, err := compose(ctx, sys, lookup, log, m.Discovery)
 	if err != nil {
 		return err
 	}
+	h.follow(ctx)
 	serving, drain := context.WithCancel(context.WithoutCancel(ctx))
 	defer drain()
 	deregister := func(context.Context) error { return nil }
@@ -163,7 +176,30 @@ func ServeOn(ctx context.Context, sys system.System, lookup config.Lookup, log i
 }
 
 // compose makes the host of a function. It opens nothing. A gateway finds instances by d, unless that is nil.
-func compose(sys system.System, lookup config.Lookup, log io.Writer, d discovery.Discovery) (*hosted, error) {
+func compose(
+	ctx context.Context, sys system.System, environment config.Lookup, log io.Writer, d discovery.Discovery,
+) (*hosted, error) {
+	sources, lookup, err := openSources(ctx, sys, environment, log)
+	if err != nil {
+		return nil, err
+	}
+	h, err := composeFrom(sys, lookup, log, d)
+	if err != nil && sources != nil {
+		name, _ := environment("FUNCTION")
+		return nil, sources.Locate(name, err)
+	}
+	if err == nil && sources != nil {
+		h.sources = sources
+		sources.OnChange(func() {
+			level, _ := lookup(telemetry.LevelVariable)
+			_ = h.telemetry.SetLevel(level) // it was checked
+		})
+	}
+	return h, err
+}
+
+// composeFrom makes the host of a function from all its settings.
+func composeFrom(sys system.System, lookup config.Lookup, log io.Writer, d discovery.Discovery) (*hosted, error) {
 	set, err := config.Load[settings]("", lookup)
 	definition, known := sys.Lookup(set.Function)
 	if !known && set.Function != "" {
