@@ -227,6 +227,7 @@ func (s *shop) people(admin, ada, customer string) {
 	s.want(200, "PATCH", "/api/users/"+ada, customer, object{"name": "Ada L."}, nil)
 	s.want(403, "PATCH", "/api/users/"+ada, customer, object{"roles": []any{"admin"}}, nil)
 	s.want(200, "GET", "/api/persons/"+ada+"/export", customer, nil, nil)
+	s.sessions(ada, customer)
 	eve, hers := s.register("Eve")
 	s.want(404, "GET", "/api/users/"+eve, customer, nil, nil)
 	s.want(204, "DELETE", "/api/users/"+eve, hers, nil, nil)
@@ -248,6 +249,25 @@ func (s *shop) people(admin, ada, customer string) {
 	})
 }
 
+// sessions lists and ends the sessions of a customer.
+func (s *shop) sessions(id, token string) {
+	s.Helper()
+	other := s.signIn("ada@example.com", "a password for Ada").Access
+	var listed struct {
+		Items []struct {
+			ID      string
+			Current bool
+		}
+	}
+	s.want(200, "GET", "/api/users/"+id+"/sessions", other, nil, &listed)
+	if len(listed.Items) < 2 || !listed.Items[0].Current {
+		s.Errorf("got %+v", listed)
+	}
+	s.want(204, "DELETE", "/api/users/"+id+"/sessions/"+listed.Items[0].ID, token, nil, nil)
+	s.want(404, "DELETE", "/api/users/"+id+"/sessions/"+listed.Items[0].ID, token, nil, nil)
+	s.want(204, "DELETE", "/api/users/"+id+"/sessions", token, nil, nil)
+}
+
 // clerk is an admin who is no customer, and then is no admin any more while the token still says so.
 func (s *shop) clerk(admin string) {
 	s.Helper()
@@ -261,6 +281,9 @@ func (s *shop) clerk(admin string) {
 	other, _ := s.register("Mallory")
 	s.want(403, "GET", "/api/users/"+other, token, nil, nil)
 	s.want(403, "DELETE", "/api/users/"+other, token, nil, nil)
+	for _, call := range [][2]string{{"GET", "/sessions"}, {"DELETE", "/sessions"}, {"DELETE", "/sessions/x"}} {
+		s.want(403, call[0], "/api/users/"+other+call[1], token, nil, nil)
+	}
 }
 
 // documents reads what the gateway serves itself.
