@@ -25,8 +25,8 @@ import (
 // file is the filter, from the folder of this command.
 const file = "../../functions/users/common/passwords.bin"
 
-// shortest is the length in bytes of the shortest password in the filter. Shorter ones are refused by their length, also
-// when a password repeats one.
+// shortest is the length in bytes of the shortest password in the filter. Shorter ones are refused by their length,
+// also when a password repeats one.
 const shortest = 4
 
 func main() {

@@ -85,7 +85,7 @@ const fewCharacters = 4
 // sequence, or consists of the words and a few characters. All of it is compared: a common word within does no harm.
 func guessed(password string, words []string) bool {
 	plain := strings.ToLower(norm.NFKC.String(password))
-	if isCommon(plain) || isCommon(repeated(plain)) || sequence(plain) ||
+	if isCommon(repeated(plain)) || sequence(plain) ||
 		utf8.RuneCountInString(repeated(plain)) <= fewCharacters {
 		return true
 	}

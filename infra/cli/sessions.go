@@ -37,8 +37,8 @@ func (a *app) sessionsCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "sessions [list] | end ID | end --all",
 		Short: "List and end the sessions of a user",
-		Long: "List and end the sessions of a user: those that the admin of this command has opened, or with --user those of\n" +
-			"another user. Each command that calls a running system signs in, and so opens a session.",
+		Long: "List and end the sessions of a user: those that the admin of this command has opened, or with --user\n" +
+			"those of another user. Each command that calls a running system signs in, and so opens a session.",
 		Example: a.example(`
 $ sessions
 $ sessions list --user USER
