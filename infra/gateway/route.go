@@ -122,6 +122,9 @@ func (g *Gateway) addFunction(t *table, m manifest.Function, env environment) er
 		r.tries, r.guard = g.triesOf(r), g.guardOf(r)
 		if !declared.Safe() {
 			r.prewarm = prewarm
+			for _, other := range r.others { // the next version of the function emits and consumes the same
+				other.prewarm = prewarm
+			}
 		}
 		errs = append(errs, t.tree.add(r))
 	}
