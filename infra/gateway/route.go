@@ -99,7 +99,7 @@ func serveBy(p *proxy.Proxy) Handler {
 		if x.Request.Body != nil && x.Request.Body != http.NoBody {
 			x.Own() // a function of this process may replace the body by one that it has read
 		}
-		p.Serve(x.Writer, x.Request, x.Route.tries)
+		x.sent = p.Serve(x.Writer, x.Request, x.Route.tries)
 	}
 }
 
