@@ -21,6 +21,9 @@ type Route struct {
 	tries       *proxy.Tries
 	guard       *guard   // nil: no request is refused
 	tag         string   // of the stored answers of the operation
+	answers     string   // which of them are this route's: see answersOf
+	keyed       []string // header fields that answers are stored for, beside those that they vary by
+	byHost      bool     // answers are stored for each host
 	invalidates []string // the tags of the operations whose answers a success of this one invalidates
 	others      []*Route // of Policy.Split
 	mirror      *Route   // of Policy.Mirror
@@ -49,8 +52,9 @@ func (g *Gateway) newRoute(function string, declared manifest.Route, h Handler, 
 	r.tag = tagOf(name(declared))
 	r.hosts = env.Operations[name(declared)].Hosts
 	r.varies = variesBy(r.Policy.Split, env.Versions)
+	r.storeFor(policy.Split{}, env)
 	for _, s := range r.Policy.Split {
-		r.others = append(r.others, g.otherRoute(r, s.Function, env))
+		r.others = append(r.others, g.otherRoute(r, s, env))
 	}
 	if m := r.Policy.Mirror; m != nil {
 		r.mirror = &Route{Route: r.Route, Function: m.Function, handler: g.wayToTarget(m.Function, env)}
