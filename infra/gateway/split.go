@@ -140,8 +140,8 @@ func mix(h uint64) uint64 {
 	return h ^ h>>33
 }
 
-// otherRoute returns the route of an operation's requests that meet a rule. It has a breaker, limits of load, a budget of
-// tries and stored answers of its own, so that a canary that fails takes nothing from the requests of the others.
+// otherRoute returns the route of an operation's requests that meet a rule. It has a breaker, limits of load, a budget
+// of tries and stored answers of its own, so that a canary that fails takes nothing from the requests of the others.
 func (g *Gateway) otherRoute(r *Route, rule policy.Split, env environment) *Route {
 	other, p := *r, *r.Policy
 	p.Split = nil
