@@ -77,7 +77,8 @@ func (g *Gateway) cache(next Handler) Handler {
 
 func bodyless(r *http.Request) bool { return r.Body == nil || r.Body == http.NoBody }
 
-// streams reports whether the answer to a request has no end: it switches to another protocol, or has server-sent events.
+// streams reports whether the answer to a request has no end: it switches to another protocol, or has server-sent
+// events.
 func streams(h http.Header) bool {
 	if h["Upgrade"] != nil {
 		return true
@@ -104,8 +105,8 @@ func (r *Route) storeFor(rule policy.Split, env environment) {
 
 // answersOf returns a text that is the same for the same route with the same policy about answers. Gateways that share
 // a store, and have policies of their own, do not give one another's answers then: one of another canary, one that is
-// older or longer than the policy allows. They share the tags, so that a change that one of them carries out invalidates
-// the answers of all.
+// older or longer than the policy allows. They share the tags, so that a change that one of them carries out
+// invalidates the answers of all.
 func answersOf(r *Route, env environment) string {
 	var instances []string
 	for _, a := range env.Upstreams[r.Function] {
