@@ -339,7 +339,8 @@ func TestStop(t *testing.T) {
 	server := miniredis.RunT(t)
 	url := "redis://" + server.Addr()
 	path := filepath.Join(t.TempDir(), "policy.yaml")
-	const document = "operations: {'POST /api/a': {rate: [{name: a, quota: 9, window: 1h}]}, GET /api/a: {cache: {ttl: 1h}}}"
+	const document = "operations: {GET /api/a: {cache: {ttl: 1h}}, " +
+		"POST /api/a: {rate: [{name: a, quota: 9, window: 1h}]}}"
 	if err := os.WriteFile(path, []byte(document), 0o600); err != nil {
 		t.Fatal(err)
 	}
