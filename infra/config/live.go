@@ -18,7 +18,8 @@ type generation[T any] struct {
 	value  T
 }
 
-// Follow returns settings that follow the lookup from the value on, which was loaded before. A nil lookup never changes.
+// Follow returns settings that follow the lookup from the value on, which was loaded before. Those of a nil lookup never
+// change.
 func Follow[T any](prefix string, lookup Lookup, value T) *Live[T] {
 	l := &Live[T]{prefix: prefix, lookup: lookup}
 	l.now.Store(&generation[T]{value: value})
