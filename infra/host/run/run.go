@@ -19,8 +19,8 @@
 //   - EBB_PROXY_PROTOCOL: networks of the proxies whose connections begin with a header of the PROXY protocol.
 //   - EBB_MANIFEST_HASH: the hash of the declaration that the platform was set up with.
 //   - the settings of the function itself; see terraform/manifest.json.
-//   - EBB_CONFIG and EBB_CONFIG_CONSUL: a file and a prefix of Consul's keys with settings, beneath the environment; see
-//     package config/source and docs/configuration.md.
+//   - EBB_CONFIG and EBB_CONFIG_CONSUL: a file and a prefix of Consul's keys with settings, beneath the environment;
+//     see package config/source and docs/configuration.md.
 package run
 
 import (
