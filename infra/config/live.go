@@ -18,8 +18,7 @@ type generation[T any] struct {
 	value  T
 }
 
-// Follow returns settings that follow the lookup from the value on, which was loaded before. Those of a nil lookup never
-// change.
+// Follow returns settings that follow the lookup, and that are the value until its first change. A nil lookup has none.
 func Follow[T any](prefix string, lookup Lookup, value T) *Live[T] {
 	l := &Live[T]{prefix: prefix, lookup: lookup}
 	l.now.Store(&generation[T]{value: value})
