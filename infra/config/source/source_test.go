@@ -501,7 +501,7 @@ var agentPath = flag.String("agent", "", "the consul command, whose agent TestAg
 // startAgent starts an agent of Consul on loopback and returns its address.
 func startAgent(t *testing.T) string {
 	t.Helper()
-	ports := make([]any, 4)
+	ports := make([]int, 4)
 	for i := range ports {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -512,7 +512,7 @@ func startAgent(t *testing.T) string {
 		_ = l.Close()
 	}
 	flags := fmt.Sprintf("agent -dev -bind=127.0.0.1 -client=127.0.0.1 -dns-port=-1 -grpc-port=-1 -grpc-tls-port=-1 "+
-		"-http-port=%d -server-port=%d -serf-lan-port=%d -serf-wan-port=%d", ports...)
+		"-http-port=%d -server-port=%d -serf-lan-port=%d -serf-wan-port=%d", ports[0], ports[1], ports[2], ports[3])
 	cmd := exec.Command(*agentPath, strings.Fields(flags)...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
