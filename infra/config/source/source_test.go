@@ -310,7 +310,7 @@ func TestHalfAFile(t *testing.T) {
 	})
 }
 
-// Settings that go together are read from one moment while they change under those who read.
+// Settings may be read while they change, and those that go together are of one moment.
 func TestReadersSeeOneMoment(t *testing.T) {
 	path := write(t, "", "EBB_DESK_DEADLINE: 1s\nEBB_DESK_LONGER: 2s\n")
 	s, _, err := open(t, map[string]string{"EBB_CONFIG": path}, func(c *source.Config) { c.Every = time.Millisecond })
