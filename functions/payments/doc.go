@@ -1,7 +1,7 @@
 // Package payments authorizes, captures, voids and refunds the payments of orders.
 //
 //	consumes payments.authorize, payments.capture, payments.void, payments.refund, flags.changed
-//	emits    payments.authorized, .declined, .captured, .voided, .refunded
+//	emits    payments.authorized, .declined, .captured, .voided, .refunded; flags.announce
 //	serves   GET /api/payments/{id}
 //	owns     payments, one per order; a payment has the order's id
 //

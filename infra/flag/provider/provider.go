@@ -7,7 +7,8 @@
 //
 // The function learns of every flag, and stores it in its own database. A flag that it has not heard of has the default
 // that the caller names, so a product without the function flags works as well, and so does a function when flags is
-// away. A function that begins to evaluate flags hears of those from before at the next sweep of the clock.
+// away. A function that begins to evaluate flags asks for those from before at the first sweep of the clock that it gets:
+// then its trigger exists, so it gets the answer too.
 //
 // Flags.OpenFeature is the same as a provider for the Go SDK of OpenFeature, for code that is written for that.
 package provider
@@ -17,6 +18,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
@@ -34,9 +36,17 @@ type known struct {
 	Definition json.RawMessage `json:"definition,omitempty"` // none: it is removed
 }
 
+// asked is the document of a function that has asked for the flags from before.
+type asked struct {
+	At time.Time `json:"at"`
+}
+
+const only = "only" // the id of the single document of a collection
+
 // Flags is the flags that a function knows. It may be used concurrently.
 type Flags struct {
 	known *store.Collection[known]
+	asked *store.Collection[asked]
 
 	mu     sync.Mutex
 	parsed map[string]parsed // by key
@@ -51,12 +61,31 @@ type parsed struct {
 // maxParsed is how many definitions are held in memory.
 const maxParsed = 1000
 
-// New declares that the function evaluates flags: it consumes event.FlagsChanged and has the collection feature_flags.
-// It is called once, in the function's constructor.
+// New declares that the function evaluates flags: it consumes event.FlagsChanged and event.ClockSwept, emits
+// event.FlagsAnnounce, and has the collections feature_flags and feature_flags_asked. It is called once, in the
+// function's constructor.
 func New(f *function.Function) *Flags {
-	p := &Flags{known: function.Collection[known](f, "feature_flags")}
+	p := &Flags{
+		known: function.Collection[known](f, "feature_flags"),
+		asked: function.Collection[asked](f, "feature_flags_asked"),
+	}
 	function.On(f, event.FlagsChanged, p.learn)
+	function.On(f, event.ClockSwept, p.ask)
+	function.Emits(f, event.FlagsAnnounce)
 	return p
+}
+
+// ask asks once for the flags from before the function's trigger existed.
+func (p *Flags) ask(ctx context.Context, tx *function.Tx, _ event.SweptClock) error {
+	if tx.Replayed() {
+		return nil
+	}
+	_, done, err := p.asked.Find(ctx, tx, only)
+	if err != nil || done {
+		return err
+	}
+	tx.Emit(event.FlagsAnnounce.New(only, event.AnnounceFlags{}))
+	return p.asked.Put(ctx, tx, only, asked{At: tx.Now()})
 }
 
 // Document returns the key of the document of a flag, for function.Prefetch.

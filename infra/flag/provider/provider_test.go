@@ -195,3 +195,20 @@ func TestStoreFails(t *testing.T) {
 	fails = false
 	h.Call("POST", "/api/ask", functiontest.Nobody, nil).Expect(204) // the document was not created before
 }
+
+// At the first sweep of the clock the function asks for the flags from before its trigger existed: once, even when
+// it has heard of one.
+func TestAskForFlagsFromBefore(t *testing.T) {
+	h := newHarness(t)
+	swept := event.ClockSwept.New("clock", event.SweptClock{At: h.Clock.Now()})
+	h.MustDeliver(changed(2, definition(`"x":false`, "")))
+	h.MustDeliver(swept)
+	if got := functiontest.Types(h.Emitted()); strings.Join(got, " ") != "flags.announce.v1" {
+		t.Errorf("got %v", got)
+	}
+	h.Restart()
+	h.MustDeliver(swept)
+	if got := h.Emitted(); len(got) != 0 {
+		t.Errorf("it asks again: %v", got)
+	}
+}
