@@ -722,3 +722,29 @@ func BenchmarkStart(b *testing.B) {
 		_ = tel.Shutdown(context.Background())
 	}
 }
+
+// The level changes while loggers are in use; an unknown one changes nothing. The copy keeps what is of info and above.
+func TestSetLevel(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		var out, also bytes.Buffer
+		tel := start(t, Config{Log: &out, Copy: &also, Lookup: vars("EBB_LOG_LEVEL", "warn", "EBB_LOG_FORMAT", format)})
+		log := tel.Logger("f")
+		for _, step := range []struct {
+			level    string
+			fails    bool
+			out, all int // lines of both afterwards
+		}{{"debug", false, 2, 2}, {"loud", true, 4, 4}, {"warn", false, 4, 5}, {"", false, 5, 6}} {
+			if err := tel.SetLevel(step.level); (err != nil) != step.fails {
+				t.Errorf("%s: %v", step.level, err)
+			}
+			log.Debug("x")
+			log.Info("x")
+			if n, m := strings.Count(out.String(), "\n"), strings.Count(also.String(), "\n"); n != step.out || m != step.all {
+				t.Errorf("%s, level %q: %d and %d lines", format, step.level, n, m)
+			}
+		}
+	}
+	if err := Discard().SetLevel("debug"); err != nil {
+		t.Error(err)
+	}
+}

@@ -151,6 +151,34 @@ EBB_LOG_LEVEL debug config.yaml:2 true`
 	}
 }
 
+// What is set for one function alone stands in no other function's lookup, and never over the environment.
+func TestOwn(t *testing.T) {
+	path := write(t, "", `EBB_DESK_NAMES: [ada]
+functions:
+  desk: {EBB_DESK_ROOM: 5, EBB_DESK_OPEN: true}
+  mail: {EBB_MAIL_ROOM: 6}
+`)
+	s, _, err := open(t, map[string]string{"EBB_CONFIG": path, "EBB_DESK_OPEN": "false"},
+		func(c *source.Config) { c.Function = "" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, function := range []string{"desk", "mail", "gateway"} {
+		for _, name := range []string{"EBB_DESK_NAMES", "EBB_DESK_OPEN", "EBB_DESK_ROOM", "EBB_MAIL_ROOM"} {
+			if text, ok := s.Own(function)(name); ok {
+				got = append(got, function+" "+name+" "+text)
+			}
+		}
+	}
+	if want := "desk EBB_DESK_ROOM 5, mail EBB_MAIL_ROOM 6"; strings.Join(got, ", ") != want {
+		t.Errorf("got %v", got)
+	}
+	if room, ok := s.Lookup("EBB_DESK_ROOM"); ok {
+		t.Errorf("the room of desk, %s, is for every function", room)
+	}
+}
+
 // What is wrong in a file is named with its line and key, and no value is in the message.
 func TestFaultsOfAFile(t *testing.T) {
 	bomb := "a: &a [x,x,x,x,x,x,x,x,x]\n"
