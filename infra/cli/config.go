@@ -26,8 +26,8 @@ func (a *app) configCommand() *cobra.Command {
 		Use:   "config FUNCTION",
 		Short: "Show the settings of a function here, and where each comes from",
 		Long: `Show the settings that a function would get here, and where each comes from: the environment, a line of the
-file that EBB_CONFIG names, a key of the Consul that EBB_CONFIG_CONSUL names, or its default. Secrets are masked. What
-is not valid is an error with exit code 2.`,
+file that EBB_CONFIG names, a key of the Consul that EBB_CONFIG_CONSUL names, or its default. Secrets are masked. A
+file or keys with an unknown name or a value of another type are an error with exit code 2.`,
 		Example: a.example(`
 $ config orders
 $ config orders --config shop.yaml -o wide

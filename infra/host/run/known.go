@@ -69,7 +69,8 @@ func Check(declared manifest.System) func(function string, lookup config.Lookup)
 			if d.Name == function {
 				faults = append(faults, d.CheckSettings(lookup))
 				_, err := d.Tuned(lookup)
-				faults = append(faults, err)
+				_, hostErr := config.Load[settings]("", config.Overlay(config.Map(map[string]string{"FUNCTION": function}), lookup))
+				faults = append(faults, err, hostErr)
 			}
 		}
 		if text, ok := lookup(telemetry.LevelVariable); ok {

@@ -14,6 +14,23 @@ import (
 	"github.com/ebb-dev/ebb/infra/system"
 )
 
+// What is checked before a change is taken over: the function's settings, its delivery, the host's and the log level.
+func TestCheck(t *testing.T) {
+	declared, err := desk(nil).Declare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := run.Check(declared)
+	for variable, value := range map[string]string{
+		"EBB_SENDERS": "system:serviceaccount:a:b", "EBB_DELIVERY": "timeout=soon", "EBB_LOG_LEVEL": "loud", "": "",
+	} {
+		err := check("reader", config.Map(map[string]string{variable: value}))
+		if (err == nil) != (variable == "") || err != nil && !strings.Contains(err.Error(), variable) {
+			t.Errorf("%s: got %v", variable, err)
+		}
+	}
+}
+
 // A function gets its settings from the file of EBB_CONFIG, beneath the environment; what is wrong there is named with
 // its line, also where only the host can tell.
 func TestSettingsOfAFile(t *testing.T) {
