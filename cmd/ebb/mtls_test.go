@@ -25,7 +25,7 @@ import (
 )
 
 // start runs a command until the test ends, and returns the address that the pattern finds in what it says.
-func start(t *testing.T, dir string, vars map[string]string, pattern string, args ...string) string {
+func start(t testing.TB, dir string, vars map[string]string, pattern string, args ...string) string {
 	t.Helper()
 	p, out, errs := process(dir, vars)
 	ctx, end := context.WithCancel(t.Context())
@@ -160,7 +160,29 @@ func TestServeByMutualTLS(t *testing.T) {
 	}
 }
 
-func other(t *testing.T) *mtls.Authority {
+// dev --tls speaks TLS, the commands trust its authority, and nobody else's clients do.
+func TestDevByTLS(t *testing.T) {
+	dir := t.TempDir()
+	vars := map[string]string{"EBB_DATA": filepath.Join(dir, "data"), "EBB_ADDR": "127.0.0.1:0"}
+	url := start(t, dir, vars, `is running at (https://\S+)`, "dev", "--tls")
+	code, out, errs := ebb(t.Context(), dir, vars, "call", "get-products", "--url", url)
+	if code != 0 || !strings.Contains(out.String(), `"items"`) {
+		t.Errorf("got %d %s %s", code, out, errs)
+	}
+	if answer, err := http.Get(url + "/healthz"); err == nil {
+		answer.Body.Close()
+		t.Error("a client that does not know the authority trusts it")
+	}
+	elsewhere := map[string]string{"EBB_DATA": t.TempDir()}
+	if code, out, _ := ebb(t.Context(), dir, elsewhere, "call", "get-products", "--url", url); code != 1 {
+		t.Errorf("a command with another data directory: got %d %s", code, out)
+	}
+	if code, _, errs := ebb(t.Context(), dir, vars, "dev", "--tls", "--watch"); code != 2 {
+		t.Errorf("with --watch: got %d %s", code, errs)
+	}
+}
+
+func other(t testing.TB) *mtls.Authority {
 	t.Helper()
 	a, err := mtls.OpenAuthority(filepath.Join(t.TempDir(), "authority"))
 	if err != nil {

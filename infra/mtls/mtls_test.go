@@ -190,7 +190,7 @@ func TestMachines(t *testing.T) {
 }
 
 // files writes the identity of the name, as cert-manager does, each file in the place of the old one.
-func files(t *testing.T, dir string, cert, key, ca []byte) mtls.Files {
+func files(t testing.TB, dir string, cert, key, ca []byte) mtls.Files {
 	t.Helper()
 	put := func(name string, content []byte) string {
 		path := filepath.Join(dir, name)
@@ -322,7 +322,7 @@ func TestExpired(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	expired := &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{pair}} // it is about the server
+	expired := &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{pair}} // of the server
 	if status, err := get(t, url, expired); err == nil {
 		t.Errorf("got %d, want a refusal", status)
 	}
@@ -358,5 +358,23 @@ func TestConnectionsEndBeforeTheirCertificate(t *testing.T) {
 			t.Errorf("%s: got %d, close %v", name, answer.StatusCode, answer.Close)
 		}
 		_ = conn.Close()
+	}
+}
+
+// BenchmarkOpen measures what an identity from files adds to the start of a process.
+func BenchmarkOpen(b *testing.B) {
+	a, err := mtls.OpenAuthority(filepath.Join(b.TempDir(), "authority"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	cert, key, err := mtls.Issue(a, "orders", time.Now())
+	if err != nil {
+		b.Fatal(err)
+	}
+	f := files(b, b.TempDir(), cert, key, a.PEM())
+	for b.Loop() {
+		if _, err := mtls.Open(f, quiet); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
