@@ -328,7 +328,7 @@ func TestExpired(t *testing.T) {
 	}
 }
 
-// A connection whose certificate is about to end is closed after the answer, so that a client goes on with its next one.
+// A connection whose certificate is about to end is closed after the answer, for the client to go on with its next one.
 func TestConnectionsEndBeforeTheirCertificate(t *testing.T) {
 	a := authority(t)
 	url := serve(t, identity(t, a, "orders"), peers(t, "spiffe://ebb.local/gateway"))
