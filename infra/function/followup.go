@@ -452,7 +452,7 @@ func (b *batch) followUp(ctx context.Context) {
 		}
 	}()
 	traced := func(i int) context.Context {
-		ctx, end := b.f.withTrace(ctx, b.events[i])
+		ctx, end := b.f.traced(ctx, b.events[i])
 		ends = append(ends, func() { end(b.errs[i]) })
 		return ctx
 	}
