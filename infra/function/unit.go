@@ -53,7 +53,9 @@ func (f *Function) publishSpans(sealed []ce.Event, spans announcements) func(err
 	ends := make([]func(error), 0, len(spans))
 	for _, e := range sealed {
 		if span, ok := spans[e.ID()]; ok {
-			ends = append(ends, f.env.Telemetry.PublishSpan(span, f.name, f.shown(e)))
+			shown := f.shown(e)
+			shown.Type = e.Type() // one that the function has declared, or the kit's
+			ends = append(ends, f.env.Telemetry.PublishSpan(span, f.name, shown))
 		}
 	}
 	return func(err error) {
