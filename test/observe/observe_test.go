@@ -63,7 +63,7 @@ func (o *observed) address() string {
 // start runs the script of make observe at free addresses, until the test ends.
 func start(t *testing.T, more ...string) *observed {
 	t.Helper()
-	need(t, "jaeger", "make bin/jaeger")
+	need(t, "jaeger", "make jaeger")
 	need(t, "prometheus", "install prometheus")
 	dir := t.TempDir()
 	binary, err := shop.Build(dir)
