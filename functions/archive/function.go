@@ -3,6 +3,7 @@ package archive
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"sync"
 	"time"
@@ -44,7 +45,10 @@ type archive struct {
 	heads   *store.Collection[head]
 	dead    *store.Collection[letter]
 	keys    *store.Collection[personKeys]
+	mends   *store.Collection[mendJob]
 	source  string // of the events published through the API
+
+	maxEvent func() int // the most bytes of an event that the broker takes
 
 	personalKeys personal.Keys // of the system
 	hasKeys      bool          // that not everyone knows
@@ -80,15 +84,23 @@ func New(env function.Env) (*function.Function, error) {
 		heads:     function.Collection[head](f, "heads"),
 		dead:      function.Collection[letter](f, "dead_letters", store.On("state", "at"), store.Expire("expires")),
 		keys:      function.Collection[personKeys](f, "person_keys"),
+		mends:     function.Collection[mendJob](f, "mends", store.On("created_at"), store.Expire("expires")),
 		source:    f.Source(),
+		maxEvent: func() int {
+			if limited, ok := f.Env().Publisher.(broker.Limiter); ok {
+				return limited.MaxEvent()
+			}
+			return math.MaxInt
+		},
 
 		personalKeys: systemKeys, hasKeys: config.PersonalKeys != "",
 	}
 	function.OnAny(f, a.store)
 	function.Prefetch(f, func(ce.Event) []store.Key { return []store.Key{a.heads.Key(headID)} })
 	function.On(f, event.ArchiveReplay, a.replay)
+	function.On(f, event.ArchiveMend, a.mend)
 	function.OnDeadLetter(f, a.deadLetter)
-	function.Emits(f, event.ArchiveReplay, event.ArchiveReplayed, event.DataErased)
+	function.Emits(f, event.ArchiveReplay, event.ArchiveReplayed, event.ArchiveMend, event.DataErased)
 
 	admin := function.Only(auth.RoleAdmin)
 	function.Serve(f, function.Operation{
@@ -141,5 +153,6 @@ func New(env function.Env) (*function.Function, error) {
 		Method: http.MethodDelete, Path: "/api/archive/dead-letters/{id}", Access: admin, Status: http.StatusNoContent,
 		Summary: "Drop a dead letter",
 	}, a.dropDead)
+	a.serveMends(f, admin, admin)
 	return f, nil
 }
