@@ -3,6 +3,7 @@ module github.com/ebb-dev/ebb
 go 1.26.0
 
 require (
+	cel.dev/cel-go v0.32.0
 	cloud.google.com/go/firestore v1.29.2
 	connectrpc.com/connect v1.21.1
 	connectrpc.com/grpchealth v1.5.0
@@ -77,7 +78,6 @@ require (
 )
 
 require (
-	cel.dev/cel-go v0.32.0 // indirect
 	cel.dev/expr v0.25.2 // indirect
 	cloud.google.com/go v0.123.0 // indirect
 	cloud.google.com/go/auth v0.24.1-0.20261001053825-dbc26066f70a // indirect

@@ -17,11 +17,11 @@ import (
 )
 
 // A mend is a job that goes through the dead letters that waited when it was started, in the order in which they
-// failed. It changes the data of those that are selected and sends them again, in batches of 1, 10, 100 and so on. After
-// each batch it waits, and it stops as soon as one that it has sent fails again.
+// failed. It changes the data of those that are selected and sends them again, in batches of 1, 10, 100 and so on.
+// After each batch it waits, and it stops as soon as one that it has sent fails again.
 //
-// The job is a document, and goes on by a command of the archive to itself: one for each portion, and a timer after each
-// batch. A portion changes the job, its letters and what is sent in one unit of work, so each letter is sent once,
+// The job is a document, and goes on by a command of the archive to itself: one for each portion, and a timer after
+// each batch. A portion changes the job, its letters and what is sent in one unit of work, so each letter is sent once,
 // however often the command comes and wherever a process ends. A letter keeps the id of the job that has sent it: the
 // job does not take it again, and its failure stops the job.
 

@@ -183,6 +183,7 @@ func TestMendStops(t *testing.T) {
 func TestMendRefuses(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	broken(h, 3)
+	h.Clock.Advance(time.Millisecond)
 	bytes := dead(h, captured("bytes"), "/functions/orders")
 	bytes.DataEncoded = []byte("\xff{")
 	h.Receive(bytes)
@@ -313,7 +314,8 @@ func TestDeadLettersAreLimitedInBytes(t *testing.T) {
 func TestTwoMendsAtOnce(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	broken(h, 40)
-	a, b := startMend(h, object("transform", sumToAmount, "watch", 0)), startMend(h, object("transform", sumToAmount, "watch", 0))
+	a := startMend(h, object("transform", sumToAmount, "watch", 0))
+	b := startMend(h, object("transform", sumToAmount, "watch", 0))
 	seen := map[string]int{}
 	for range 6 {
 		for _, e := range step(h) {
@@ -326,7 +328,8 @@ func TestTwoMendsAtOnce(t *testing.T) {
 			t.Errorf("%s was sent %d times", id, n)
 		}
 	}
-	if x, y := mendOf(h, a), mendOf(h, b); len(seen) != 40 || x.Sent+y.Sent != 40 || x.State != "done" || y.State != "done" {
+	x, y := mendOf(h, a), mendOf(h, b)
+	if len(seen) != 40 || x.Sent+y.Sent != 40 || x.State != "done" || y.State != "done" {
 		t.Errorf("sent %d: %+v, %+v", len(seen), x, y)
 	}
 	var list struct{ Items []archive.Mend }

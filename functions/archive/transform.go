@@ -70,7 +70,7 @@ func compile(name, text string, want *cel.Type) (*expression, error) {
 		return nil, fault.Wrap(err, fault.Internal, "the environment of expressions")
 	}
 	if len(text) > maxExpression {
-		return nil, fault.New(fault.Invalid, "%s: the expression has %d bytes, and may have %d", name, len(text), maxExpression)
+		return nil, fault.New(fault.Invalid, "%s: the expression has more than %d bytes", name, maxExpression)
 	}
 	compiled, issues := environment.Compile(text)
 	if issues.Err() != nil {
