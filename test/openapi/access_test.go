@@ -280,7 +280,8 @@ func (p *people) status(a generate.Access, direct bool, target, token string, bo
 // The callers of the table are those of this test.
 func TestCallers(t *testing.T) {
 	t.Parallel()
-	if want := []string{"no token", "customer", "another customer", "viewer", "operator", "admin"}; !slices.Equal(generate.Callers, want) {
+	want := []string{"no token", "customer", "another customer", "viewer", "operator", "admin"}
+	if !slices.Equal(generate.Callers, want) {
 		t.Errorf("got %v", generate.Callers)
 	}
 }
