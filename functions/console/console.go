@@ -86,6 +86,8 @@ func (c *console) handler() http.Handler {
 	page("POST /dead-letters/mends/{id}/{act}", c.actOnMend)
 	page("GET /events", c.events)
 	page("GET /events/{id}", c.event)
+	page("GET /events/new", c.newEvent)
+	page("POST /events/new", c.sendEvent)
 	page("GET /trace", c.findTrace)
 	page("GET /trace/{id}", c.trace)
 	page("GET /map", c.drawMap)
@@ -231,6 +233,7 @@ var notices = map[string]string{
 	"drop": "It is dropped.", "save": "The flag is saved.", "disable": "The flag is off.", "enable": "The flag is on.",
 	"remove": "The flag is removed.", "schedule": "The change is scheduled.",
 	"unschedule": "The scheduled change is cancelled.", "stop": "It is stopped.", "continue": "It goes on.",
+	"send": "The event is sent. It is listed here when it has arrived, with what it causes.",
 }
 
 // done leads back to a page after something was done.

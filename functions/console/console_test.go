@@ -475,3 +475,17 @@ func TestLayout(t *testing.T) {
 		t.Errorf("%d of %d lines go back", back, len(m.Lines))
 	}
 }
+
+// The command for the shell publishes an event like the one shown; for bytes, which cannot be published, it gets them.
+func TestCurl(t *testing.T) {
+	r := httptest.NewRequest(http.MethodGet, "http://shop.example/console/events/p", nil)
+	got := curl(r, archived{E: envelope{Type: "a.b.v1", Subject: "it's", Data: json.RawMessage(`{"a":1}`)}})
+	if !strings.Contains(got, `'{"data":{"a":1},"subject":"it'\''s","type":"a.b.v1"}'`) {
+		t.Errorf("JSON: got %s", got)
+	}
+	got = curl(r, archived{Position: "0a", E: envelope{Type: "a.b.v1", Base64: "/w=="}})
+	if strings.Contains(got, "POST") || !strings.Contains(got, "/api/archive/events/0a'") ||
+		!strings.Contains(got, `jq -j '.event.data_base64 // ""' | base64 -d`) {
+		t.Errorf("bytes: got %s", got)
+	}
+}

@@ -219,6 +219,29 @@ async function walk() {
   await page.goto(`${url}/console/events`);
   await look("events");
 
+  // An event is sent again with changes, and followed live: the page shows it, and what it causes, by itself.
+  const { body: changed } = await call("GET", "/api/archive/events?type=dev.ebb.catalog.product-changed.v1&order=desc", admin);
+  await page.goto(`${url}/console/events/${changed.items.find((i) => i.event.data.name === "Tide table").position}`);
+  await page.getByRole("link", { name: "Send it again with changes" }).click();
+  const sent = page.getByLabel("The data of the event");
+  const again = JSON.parse(await sent.inputValue());
+  await sent.fill(JSON.stringify({ ...again, version: "two" }));
+  await page.getByLabel("Yes, send it").check();
+  await page.getByRole("button", { name: "Send" }).click();
+  await page.getByRole("alert").filter({ hasText: "schema" }).waitFor();
+  expected("status of 422");
+  await sent.fill(JSON.stringify({ ...again, version: again.version + 1, name: "Tide table <i>2</i>" }));
+  await look("send");
+  await page.getByLabel("Yes, send it").check();
+  await page.getByRole("button", { name: "Send" }).click();
+  await page.getByText("The event is sent.").waitFor();
+  await page.locator("tbody tr", { hasText: "catalog.product-changed" }).waitFor();
+  await page.getByRole("link", { name: "Stop following" }).click();
+  await page.getByRole("link", { name: "Follow live" }).waitFor();
+  await page.getByRole("link", { name: "Send an event" }).click();
+  await fill({ Type: "orders.placed" }, "Show its example");
+  await page.getByText("customer_id").first().waitFor();
+
   // The system, as it is declared.
   await go("Map");
   await look("map");
