@@ -60,7 +60,7 @@ type settings struct {
 	Sink           string   `envconfig:"K_SINK" desc:"where its events are published"`
 	Overrides      string   `envconfig:"K_CE_OVERRIDES" desc:"extensions that its events get"`
 	CACerts        string   `envconfig:"K_CA_CERTS" desc:"authorities that the sink's certificate may come from"`
-	Keys           string   `envconfig:"EBB_VERIFICATION_KEYS" desc:"public JWK set that access tokens are checked with"`
+	Keys           string   `envconfig:"EBB_VERIFICATION_KEYS" desc:"public JWK set that access tokens are checked with, or file:PATH of one that may be replaced"`
 	Issuer         string   `envconfig:"EBB_ISSUER" default:"ebb" desc:"the iss claim of access tokens"`
 	Audience       string   `envconfig:"EBB_AUDIENCE" default:"ebb" desc:"the aud claim of access tokens"`
 	SenderIssuer   string   `envconfig:"EBB_SENDER_ISSUER" default:"https://kubernetes.default.svc" desc:"who issues the identities of those who deliver events"`
