@@ -109,7 +109,8 @@ func TestInvalidReferences(t *testing.T) {
 		m := &manager{values: map[string]string{}}
 		serve(t, m)
 		got, err := parameters(t.Context(), []string{"A=" + value})
-		if err == nil || !strings.Contains(err.Error(), "A names a parameter") || !strings.Contains(err.Error(), "want arn:") {
+		if err == nil || !strings.Contains(err.Error(), "A names a parameter") ||
+			!strings.Contains(err.Error(), "want arn:") {
 			t.Errorf("%s: got %v, %v", value, got, err)
 		}
 	}
