@@ -46,8 +46,9 @@ func (f *Function) commitAs(ctx context.Context, entry string, fn work) (unpubli
 	u := unit{f: f, id: entry}
 	tidies := f.tidies.of(removeLimit)
 	if f.pruner.due(f.env.Now()) {
-		u.prunes = 2                                        // another instance may have removed the same ones, and that is a conflict
-		if u.pruneMost = pruneLimit; tidies < removeLimit { // the database takes fewer: they share that
+		// Twice, since another instance may have removed the same ones, and that is a conflict.
+		u.prunes, u.pruneMost = 2, pruneLimit
+		if tidies < removeLimit { // the database takes fewer: they share that
 			u.pruneMost = min((tidies+1)/2, pruneLimit)
 			tidies /= 2
 		}

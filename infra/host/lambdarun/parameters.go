@@ -35,8 +35,8 @@ const (
 	maxParametersBytes = 1 << 20
 )
 
-// reference is the ARN of a parameter of the Systems Manager, with its partition, region and path, and the selector of a
-// version or a label.
+// reference is the ARN of a parameter of the Systems Manager, with its partition, region and path, and the selector of
+// a version or a label.
 var reference = regexp.MustCompile(
 	`^arn:(aws[a-z-]*):ssm:([a-z0-9-]+):[0-9]{12}:parameter/([A-Za-z0-9_./-]+)(:[A-Za-z0-9_.-]+)?$`)
 
@@ -118,8 +118,9 @@ const (
 // passing is an error that another attempt may not meet.
 type passing struct{ error }
 
-// getParameters returns the values of parameters of a region by name and selector; those that do not exist are left out. It calls
-// again after what may pass: all functions share a rate of 40 calls a second, and many sandboxes may start at once.
+// getParameters returns the values of parameters of a region by name and selector; those that do not exist are left
+// out. It calls again after what may pass: all functions share a rate of 40 calls a second, and many sandboxes may
+// start at once.
 func getParameters(ctx context.Context, address, region string, names []string) (map[string]string, error) {
 	settings, err := awsconfig.Load(ctx, region)
 	if err != nil {
