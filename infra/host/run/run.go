@@ -9,7 +9,8 @@
 //   - EBB_STORE: memory:, sqlite:PATH, postgres://USER@HOST/DATABASE, firestore://PROJECT/DATABASE.
 //   - EBB_BROKER: nats://HOST:4222 and others, see package broker/open and docs/brokers.md: where events are published
 //     and come from, instead of K_SINK and deliveries by HTTP.
-//   - K_SINK, K_CE_OVERRIDES and K_CA_CERTS, which a SinkBinding sets: where events are published.
+//   - K_SINK, K_CE_OVERRIDES and K_CA_CERTS, which a SinkBinding sets: where events are published. On Google Cloud
+//     K_SINK is pubsub:projects/PROJECT/topics/TOPIC, and push subscriptions bring events; see docs/deploy-google.md.
 //   - EBB_VERIFICATION_KEYS, EBB_ISSUER, EBB_AUDIENCE: what access tokens are checked with.
 //   - EBB_OIDC_ISSUER, EBB_OIDC_AUDIENCE, EBB_OIDC_ROLES_CLAIM, EBB_OIDC_ROLES: another issuer; see docs/security.md.
 //   - EBB_SENDER_AUDIENCE, EBB_SENDERS, EBB_SENDER_ISSUER: who may deliver events; see knative.Senders.
@@ -38,6 +39,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	brokerknative "github.com/ebb-dev/ebb/infra/broker/knative"
+	"github.com/ebb-dev/ebb/infra/broker/pubsub"
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/function"
@@ -57,7 +59,7 @@ type settings struct {
 	Port           int      `envconfig:"PORT" default:"8080" desc:"where to listen"`
 	Store          string   `envconfig:"EBB_STORE" desc:"where its documents are: memory:, sqlite:PATH, postgres://USER@HOST/DATABASE, firestore://PROJECT/DATABASE"`
 	Broker         string   `envconfig:"EBB_BROKER" desc:"URL of the broker that events are published to and come from"`
-	Sink           string   `envconfig:"K_SINK" desc:"where its events are published"`
+	Sink           string   `envconfig:"K_SINK" desc:"where its events are published: a URL, or pubsub:projects/PROJECT/topics/TOPIC"`
 	Overrides      string   `envconfig:"K_CE_OVERRIDES" desc:"extensions that its events get"`
 	CACerts        string   `envconfig:"K_CA_CERTS" desc:"authorities that the sink's certificate may come from"`
 	Keys           string   `envconfig:"EBB_VERIFICATION_KEYS" desc:"public JWK set that access tokens are checked with, or file:PATH of one that may be replaced"`
@@ -204,13 +206,13 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer, m Machine) 
 		Lookup: lookup, Telemetry: watch, Logger: watch.Logger(set.Function), System: sys.Declared(),
 		Discovery: m.Discovery,
 	}
-	ports := set.ports()
-	ports.Lookup = lookup
+	ports := set.portsToOpen(lookup)
+	sinkErr := set.topic(&env)
 	secure, secureErr := set.mutual(m.Identity, env.Logger)
 	if secure != nil {
 		ports.TLS = secure.toSink
 	}
-	opened := config.Join(ports.Open(&env, open.ByURL), secureErr)
+	opened := config.Join(sinkErr, ports.Open(&env, open.ByURL), secureErr)
 	if secure != nil {
 		secure.serve(&env)
 	}
@@ -253,6 +255,30 @@ func (s settings) ports() hostsettings.Ports {
 		Function: s.Function, Store: s.Store, Broker: s.Broker, Sink: s.Sink, Overrides: s.Overrides, CACerts: s.CACerts,
 		SinkToken: brokerknative.TokenFile, Keys: s.Keys, Issuer: s.Issuer, Audience: s.Audience,
 	}
+}
+
+// portsToOpen returns the settings of the ports that package settings opens: not the sink when it is a topic of
+// Pub/Sub.
+func (s settings) portsToOpen(lookup config.Lookup) hostsettings.Ports {
+	ports := s.ports()
+	ports.Lookup = lookup
+	if strings.HasPrefix(s.Sink, pubsub.SinkPrefix) {
+		ports.Sink = ""
+	}
+	return ports
+}
+
+// topic makes the topic of Pub/Sub that K_SINK names the publisher, if it does. It opens no connection.
+func (s settings) topic(env *function.Env) error {
+	if !strings.HasPrefix(s.Sink, pubsub.SinkPrefix) {
+		return nil
+	}
+	publisher, err := pubsub.NewPublisher(s.Sink)
+	if err != nil {
+		return hostsettings.Error("K_SINK", "%v", err)
+	}
+	env.Publisher = publisher
+	return nil
 }
 
 // certificate returns the certificate of the listener; nil: it speaks no TLS.
