@@ -38,6 +38,7 @@ var layers = []layer{
 	{packages: "infra/auth/...", may: "infra/fault infra/auth/... infra/internal/jsonlimit"},
 	{packages: "infra/mtls", may: "infra/auth infra/fault infra/problem infra/internal/..."},
 	{packages: "infra/config", may: "infra/internal/..."},
+	{packages: "infra/config/source", may: "infra/config infra/internal/..."},
 	{packages: "infra/telemetry", may: "infra/fault infra/problem infra/internal/..."},
 	{packages: "infra/problem", may: "infra/fault"},
 	{packages: "infra/httprequest", may: "infra/fault infra/problem"},
@@ -195,6 +196,9 @@ var layers = []layer{
 			" infra/mtls infra/proxy",
 			" infra/httpserver infra/system infra/internal/... infra/broker/knative infra/broker/open infra/broker/pubsub" +
 			" infra/store/open",
+		may: kit + " infra/auth/oidc infra/config/source infra/function infra/host infra/host/internal/settings" +
+			" infra/host/knative infra/host/memlimit infra/httpserver infra/system infra/internal/..." +
+			" infra/broker/knative infra/broker/open infra/store/open",
 		tests: "infra/auth/authtest infra/broker/brokertest infra/broker/memory infra/store/memory",
 	},
 	{

@@ -23,6 +23,8 @@
 //   - EBB_PROXY_PROTOCOL: networks of the proxies whose connections begin with a header of the PROXY protocol.
 //   - EBB_MANIFEST_HASH: the hash of the declaration that the platform was set up with.
 //   - the settings of the function itself; see terraform/manifest.json.
+//   - EBB_CONFIG and EBB_CONFIG_CONSUL: a file and a prefix of Consul's keys with settings, beneath the environment;
+//     see package config/source and docs/configuration.md.
 package run
 
 import (
@@ -41,6 +43,7 @@ import (
 	brokerknative "github.com/ebb-dev/ebb/infra/broker/knative"
 	"github.com/ebb-dev/ebb/infra/broker/pubsub"
 	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/config/source"
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/function"
 	hostsettings "github.com/ebb-dev/ebb/infra/host/internal/settings"
@@ -110,7 +113,8 @@ type hosted struct {
 	telemetry *telemetry.Telemetry
 	logger    *slog.Logger
 	port      int
-	identity  *mtls.Identity // nil: no mutual TLS
+	identity  *mtls.Identity  // nil: no mutual TLS
+	sources   *source.Sources // nil: the environment alone
 }
 
 // stop ends what keeps the identity current.
@@ -120,10 +124,17 @@ func (h *hosted) stop() {
 	}
 }
 
+// follow follows the sources of settings until ctx ends.
+func (h *hosted) follow(ctx context.Context) {
+	if h.sources != nil {
+		go h.sources.Run(ctx)
+	}
+}
+
 // Serve hosts the function of the system that $FUNCTION names at $PORT until ctx ends, and drains. An error of the
 // settings is a *config.Error and names every violation. Log lines go to log; nil is standard error.
 func Serve(ctx context.Context, sys system.System, lookup config.Lookup, log io.Writer) error {
-	h, err := compose(sys, lookup, log, Machine{})
+	h, err := compose(ctx, sys, lookup, log, Machine{})
 	if err != nil {
 		return err
 	}
@@ -131,6 +142,7 @@ func Serve(ctx context.Context, sys system.System, lookup config.Lookup, log io.
 	if err != nil {
 		return err
 	}
+	h.follow(ctx)
 	err = h.Host.Serve(ctx, l)
 	h.stop()
 	return errors.Join(err, h.telemetry.Shutdown(context.WithoutCancel(ctx)))
@@ -155,11 +167,12 @@ const deregisterLimit = 5 * time.Second
 // instance unknown first, serves what still comes, and drains. Errors are those of Serve.
 func ServeOn(ctx context.Context, sys system.System, lookup config.Lookup, log io.Writer, m Machine) error {
 	defer m.Listener.Close()
-	h, err := compose(sys, lookup, log, m)
+	h, err := compose(ctx, sys, lookup, log, m)
 	if err != nil {
 		return err
 	}
 	defer h.stop()
+	h.follow(ctx)
 	serving, drain := context.WithCancel(context.WithoutCancel(ctx))
 	defer drain()
 	deregister := func(context.Context) error { return nil }
@@ -187,8 +200,31 @@ func ServeOn(ctx context.Context, sys system.System, lookup config.Lookup, log i
 	return errors.Join(err, h.telemetry.Shutdown(context.WithoutCancel(ctx)))
 }
 
-// compose makes the host of a function. It opens nothing, but reads certificates.
-func compose(sys system.System, lookup config.Lookup, log io.Writer, m Machine) (*hosted, error) {
+// compose makes the host of a function. It opens nothing, but reads settings and certificates.
+func compose(
+	ctx context.Context, sys system.System, environment config.Lookup, log io.Writer, m Machine,
+) (*hosted, error) {
+	sources, lookup, err := openSources(ctx, sys, environment, log)
+	if err != nil {
+		return nil, err
+	}
+	h, err := composeFrom(sys, lookup, log, m)
+	if err != nil && sources != nil {
+		name, _ := environment("FUNCTION")
+		return nil, sources.Locate(name, err)
+	}
+	if err == nil && sources != nil {
+		h.sources = sources
+		sources.OnChange(func() {
+			level, _ := lookup(telemetry.LevelVariable)
+			_ = h.telemetry.SetLevel(level) // it was checked
+		})
+	}
+	return h, err
+}
+
+// composeFrom makes the host of a function from all its settings.
+func composeFrom(sys system.System, lookup config.Lookup, log io.Writer, m Machine) (*hosted, error) {
 	set, err := config.Load[settings]("", lookup)
 	definition, known := sys.Lookup(set.Function)
 	if !known && set.Function != "" {
@@ -206,13 +242,13 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer, m Machine) 
 		Lookup: lookup, Telemetry: watch, Logger: watch.Logger(set.Function), System: sys.Declared(),
 		Discovery: m.Discovery,
 	}
-	ports := set.portsToOpen(lookup)
+	ports, toOpen := set.ports(), set.portsToOpen(lookup)
 	sinkErr := set.topic(&env)
 	secure, secureErr := set.mutual(m.Identity, env.Logger)
 	if secure != nil {
-		ports.TLS = secure.toSink
+		toOpen.TLS = secure.toSink
 	}
-	opened := config.Join(sinkErr, ports.Open(&env, open.ByURL), secureErr)
+	opened := config.Join(sinkErr, toOpen.Open(&env, open.ByURL), secureErr)
 	if secure != nil {
 		secure.serve(&env)
 	}
