@@ -56,6 +56,7 @@ check: ## Check format, vet, staticcheck, go.mod and the derived files
 	$(GO) mod tidy -diff
 	cd cmd/image && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff
 	cd cmd/proto && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff && $(GO) run . -check
+	cd cmd/passwords && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff && $(GO) run . -check
 	$(GO) run ./cmd/ebb generate --check
 
 .PHONY: api
@@ -69,6 +70,7 @@ openapi-lint: ## Check api/openapi.json with Spectral and Redocly; needs Node.js
 .PHONY: generate
 generate: ## Write the derived files: code of .proto files, OpenAPI and its clients, AsyncAPI, the manifest for Terraform
 	cd cmd/proto && $(GO) run .
+	cd cmd/passwords && $(GO) run .
 	$(GO) run ./cmd/ebb generate
 
 .PHONY: proto
