@@ -271,17 +271,17 @@ func TestServicesRefused(t *testing.T) {
 	f := g.greeting(t, ", access: public", "")
 	const valid = "upstream: greeter, schema: greet.binpb"
 	for document, want := range map[string]string{
-		"{upstream: none, schema: greet.binpb}":                                               "services.greet.v1.GreetService.upstream: want the name of an upstream",
-		"{upstream: greeter}":                                                                 "schema: want a file",
-		"{upstream: greeter, schema: none.binpb}":                                             "schema: the file cannot be read: no such file",
-		"{upstream: greeter, schema: policy.yaml}":                                            "schema: ",
-		"{" + valid + ", access: all}":                                                        "access: want public, ",
-		"{" + valid + ", roles: [a]}":                                                         "roles: want roles with the access roles",
-		"{" + valid + ", acess: public}":                                                      "acess: unknown field",
-		"{" + valid + "}}\nversions: {path: true, current: '1'":                               "begins with a version already",
-		"{" + valid + "}}\noperations: {'GET /v1/hello/{name}': {split: [{function: users}]}": "want no split and no mirror",
-		"{" + valid + "}}\noperations: {'GET /v1/hello/{name}': {access: public}":             "want authenticated or more",
-		"{" + valid + "}}\noperations: {GET /v1/hallo: {timeout: 1s}":                         "unknown entry",
+		"{upstream: none, schema: greet.binpb}":                                           "services.greet.v1.GreetService.upstream: want the name of an upstream",
+		"{upstream: greeter}":                                                             "schema: want a file",
+		"{upstream: greeter, schema: none.binpb}":                                         "schema: the file cannot be read: no such file",
+		"{upstream: greeter, schema: policy.yaml}":                                        "schema: ",
+		"{" + valid + ", access: all}":                                                    "access: want public, ",
+		"{" + valid + ", roles: [a]}":                                                     "roles: want roles with the access roles",
+		"{" + valid + ", acess: public}":                                                  "acess: unknown field",
+		"{" + valid + "}}\nversions: {path: true, current: '1'":                           "begins with a version already",
+		"{" + valid + "}}\noperations: {'GET /v1/hello/{name}': {split: [{function: a}]}": "want no split and no mirror",
+		"{" + valid + "}}\noperations: {'GET /v1/hello/{name}': {access: public}":         "want authenticated or more",
+		"{" + valid + "}}\noperations: {GET /v1/hallo: {timeout: 1s}":                     "unknown entry",
 	} {
 		file, _ := g.policies(t, "", "")
 		if strings.Contains(document, "policy.yaml") {

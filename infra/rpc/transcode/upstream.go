@@ -82,7 +82,7 @@ func (u *Upstream) Bindings() []Binding { return u.bindings }
 func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if u.calls[r.URL.Path] {
 		plainConnect(r.Header)
-	} else if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err == nil && media == "application/json" {
+	} else if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media == "application/json" {
 		r.Header.Set("Content-Type", media) // the transcoder takes few parameters
 	}
 	u.transcoder.ServeHTTP(&trailing{w}, r)
