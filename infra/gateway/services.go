@@ -26,8 +26,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/rpc/transcode"
 )
 
-// service is what the file says of a service of a gRPC server, by its full name. Its methods become operations: for each
-// google.api.http option one of plain JSON, and for each method the calls by gRPC, gRPC-Web and Connect.
+// service is what the file says of a service of a gRPC server, by its full name. Its methods become operations: for
+// each google.api.http option one of plain JSON, and for each method the calls by gRPC, gRPC-Web and Connect.
 type service struct {
 	Upstream string   `json:"upstream"` // whose instances are gRPC servers
 	Schema   string   `json:"schema"`   // a file with a FileDescriptorSet, beside the file

@@ -231,7 +231,8 @@ func TestCallsOfGRPCServer(t *testing.T) {
 				*m.(*dynamicpb.Message) = *g.Answer()
 				return nil
 			}))
-		client := connect.NewClient[dynamicpb.Message, dynamicpb.Message](http.DefaultClient, url+greetertest.SayHello, option...)
+		client := connect.NewClient[dynamicpb.Message, dynamicpb.Message](http.DefaultClient,
+			url+greetertest.SayHello, option...)
 		call := connect.NewRequest(g.Request("ada"))
 		if _, err := client.CallUnary(t.Context(), call); connect.CodeOf(err) != connect.CodeUnauthenticated {
 			t.Errorf("without a token: got %v", err)
@@ -270,26 +271,28 @@ func TestServicesRefused(t *testing.T) {
 	g := newGreeter(t)
 	f := g.greeting(t, ", access: public", "")
 	const valid = "upstream: greeter, schema: greet.binpb"
-	for document, want := range map[string]string{
-		"{upstream: none, schema: greet.binpb}":                                           "services.greet.v1.GreetService.upstream: want the name of an upstream",
-		"{upstream: greeter}":                                                             "schema: want a file",
-		"{upstream: greeter, schema: none.binpb}":                                         "schema: the file cannot be read: no such file",
-		"{upstream: greeter, schema: policy.yaml}":                                        "schema: ",
-		"{" + valid + ", access: all}":                                                    "access: want public, ",
-		"{" + valid + ", roles: [a]}":                                                     "roles: want roles with the access roles",
-		"{" + valid + ", acess: public}":                                                  "acess: unknown field",
-		"{" + valid + "}}\nversions: {path: true, current: '1'":                           "begins with a version already",
-		"{" + valid + "}}\noperations: {'GET /v1/hello/{name}': {split: [{function: a}]}": "want no split and no mirror",
-		"{" + valid + "}}\noperations: {'GET /v1/hello/{name}': {access: public}":         "want authenticated or more",
-		"{" + valid + "}}\noperations: {GET /v1/hallo: {timeout: 1s}":                     "unknown entry",
+	const more = valid + "}}\noperations: {"
+	for _, c := range [][2]string{
+		{"upstream: none, schema: greet.binpb}}", "services.greet.v1.GreetService.upstream: want the name of an upstream"},
+		{"upstream: greeter}}", "schema: want a file"},
+		{"upstream: greeter, schema: none.binpb}}", "schema: the file cannot be read: no such file"},
+		{"upstream: greeter, schema: policy.yaml}}", "schema: "},
+		{valid + ", access: all}}", "access: want public, "},
+		{valid + ", roles: [a]}}", "roles: want roles with the access roles"},
+		{valid + ", acess: public}}", "acess: unknown field"},
+		{valid + "}}\nversions: {path: true, current: '1'}", "begins with a version already"},
+		{more + "'GET /v1/hello/{name}': {split: [{function: a}]}}", "want no split and no mirror"},
+		{more + "'GET /v1/hello/{name}': {access: public}}", "want authenticated or more"},
+		{more + "GET /v1/hallo: {timeout: 1s}}", "unknown entry"},
 	} {
+		document, want := c[0], c[1]
 		file, _ := g.policies(t, "", "")
 		if strings.Contains(document, "policy.yaml") {
 			if err := os.WriteFile(file, []byte("no schema"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
-		text := "upstreams: {greeter: ['http://" + g.Address + "']}\nservices: {greet.v1.GreetService: " + document + "}\n"
+		text := "upstreams: {greeter: ['http://" + g.Address + "']}\nservices: {greet.v1.GreetService: {" + document
 		err := f.gateway.(*gateway.Gateway).Configure(file, []byte(text))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v", document, err)

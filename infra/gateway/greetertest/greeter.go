@@ -1,6 +1,6 @@
 // Package greetertest is a gRPC server for the tests of gateways, of the service greet.v1.GreetService. It greets by
-// name. Some names make it fail: nobody (NOT_FOUND), busy (RESOURCE_EXHAUSTED, to be tried again in two seconds), broken
-// (INTERNAL) and slow, which has no answer until the call is cancelled.
+// name. Some names make it fail: nobody (NOT_FOUND), busy (RESOURCE_EXHAUSTED, to be tried again in two seconds),
+// broken (INTERNAL) and slow, which has no answer until the call is cancelled.
 package greetertest
 
 import (
