@@ -66,7 +66,7 @@ func (n *connection) open() (*client, error) {
 	}
 	c := n.app.newClient(address, func() (credentials, error) { return n.credentials(u) })
 	c.given = fallback(n.app.Lookup, "EBB_TOKEN", "")
-	return c, nil
+	return c, c.trustAuthority(n.dataDir())
 }
 
 func (n *connection) address() (string, error) {
@@ -92,11 +92,6 @@ func (n *connection) address() (string, error) {
 	return "http://" + defaultAddr, nil
 }
 
-// dataDir returns the directory where dev stores what it makes.
-func (n *connection) dataDir() string {
-	return cmp.Or(n.data, fallback(n.app.Lookup, "EBB_DATA", ""), n.app.dataDir())
-}
-
 // isLocal reports whether the system runs on this machine.
 func (c *client) isLocal() bool {
 	u, err := url.Parse(c.url)
@@ -106,10 +101,7 @@ func (c *client) isLocal() bool {
 // credentials returns those of the environment, or those that dev made. The latter are for a system on this machine:
 // another one gets them only if the user names their directory.
 func (n *connection) credentials(u *url.URL) (credentials, error) {
-	dir := n.data
-	if dir == "" {
-		dir = fallback(n.app.Lookup, "EBB_DATA", "")
-	}
+	dir := cmp.Or(n.data, fallback(n.app.Lookup, "EBB_DATA", ""))
 	if dir == "" {
 		if _, named := namedAdmin(n.app.Lookup); !named && !isLoopback(u.Hostname()) {
 			return credentials{}, fmt.Errorf("no admin is known for %s: set EBB_ADMIN_EMAIL and EBB_ADMIN_PASSWORD", u.Host)
@@ -117,6 +109,11 @@ func (n *connection) credentials(u *url.URL) (credentials, error) {
 		dir = n.app.dataDir()
 	}
 	return knownAdmin(dir, n.app.Lookup)
+}
+
+// dataDir returns the data directory of a system on this machine.
+func (n *connection) dataDir() string {
+	return cmp.Or(n.data, fallback(n.app.Lookup, "EBB_DATA", ""), n.app.dataDir())
 }
 
 // call sends in as JSON and decodes the response into out; either may be nil. Without a token it signs in first.

@@ -26,11 +26,12 @@ func New(sys system.System) *Function { return &Function{system: sys} }
 // Start reads the settings, those of cfg before the environment's, and begins to open what the function that FUNCTION
 // names needs. An error is a *config.Error and names every violation.
 func (f *Function) Start(ctx context.Context, cfg map[string]string) error {
-	h, err := compose(ctx, f.system, config.Overlay(config.Map(cfg), config.Environment), nil, nil)
+	h, err := compose(ctx, f.system, config.Overlay(config.Map(cfg), config.Environment), nil, Machine{})
 	if err != nil {
 		return err
 	}
 	if !f.hosted.CompareAndSwap(nil, h) {
+		h.stop()
 		return fault.New(fault.Internal, "the function was started before")
 	}
 	following, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -72,6 +73,7 @@ func (f *Function) Stop(ctx context.Context) error {
 		(*stop)()
 	}
 	err := h.Stop(ctx)
+	h.stop()
 	if flushed := h.telemetry.Shutdown(ctx); err == nil {
 		err = flushed
 	}
