@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	ce "github.com/cloudevents/sdk-go/v2/event"
+
 	"github.com/ebb-dev/ebb/infra/event"
 
 	"github.com/ebb-dev/ebb/events"
@@ -91,6 +93,17 @@ func (s shop) with(access, method, path string, body any) *functiontest.Response
 	s.T.Helper()
 	return s.Call(method, path, functiontest.Nobody, body, "Authorization", "Bearer "+access)
 }
+
+// Emitted returns the events since the last call, but for those that only have mail sent: AllEmitted returns them too.
+func (s shop) Emitted() []ce.Event {
+	return slices.DeleteFunc(s.AllEmitted(), func(e ce.Event) bool {
+		return strings.HasSuffix(e.Type(), ".users.email-proof-requested.v1") ||
+			strings.HasSuffix(e.Type(), ".users.password-reset-requested.v1") ||
+			strings.HasSuffix(e.Type(), ".users.security-changed.v1")
+	})
+}
+
+func (s shop) AllEmitted() []ce.Event { return s.Harness.Emitted() }
 
 // stored is all that the function has written down, its own bookkeeping apart.
 func (s shop) stored() string {
@@ -372,7 +385,8 @@ func TestChange(t *testing.T) {
 	path, self := "/api/users/"+ada.ID, functiontest.As(ada.ID)
 
 	var u user
-	s.Call("PATCH", path, self, m{"name": "Ada King", "email": "Ada.King@example.com"}).Expect(200).JSON(&u)
+	s.Call("PATCH", path, self, m{"name": "Ada King", "email": "Ada.King@example.com",
+		"current_password": password}).Expect(200).JSON(&u)
 	if u.Name != "Ada King" || u.Email != "ada.king@example.com" {
 		t.Errorf("got %+v", u)
 	}
@@ -420,7 +434,8 @@ func TestChangePassword(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 	// An admin helps a user who has forgotten theirs.
-	s.with(root, "PATCH", path, m{"password": "third horse battery"}).Expect(200)
+	s.with(root, "PATCH", path, m{"password": "third horse battery"}).Expect(422)
+	s.with(root, "PATCH", path, m{"password": "third horse battery", "current_password": rootPassword}).Expect(200)
 	s.login("ada@example.com", "third horse battery").Expect(201)
 	s.refresh(here.Refresh).Expect(401)
 }
