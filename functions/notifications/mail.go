@@ -207,8 +207,8 @@ func (s *smtp) send(ctx context.Context, l letter) error {
 }
 
 // message returns the letter as a mail.
-func message(from, to, domain string, l letter) (*gomail.Msg, error) {
-	m := gomail.NewMsg()
+func message(from, to, domain string, l letter, options ...gomail.MsgOption) (*gomail.Msg, error) {
+	m := gomail.NewMsg(options...)
 	if err := m.From(from); err != nil {
 		return nil, fmt.Errorf("from: %w", err)
 	}
@@ -235,11 +235,10 @@ type folder struct{ path, from string }
 func (folder) channel() string { return "file" }
 
 func (f folder) send(_ context.Context, l letter) error {
-	m, err := message(f.from, l.To, "localhost", l)
+	m, err := message(f.from, l.To, "localhost", l, gomail.WithEncoding(gomail.NoEncoding))
 	if err != nil {
 		return err
 	}
-	m.SetEncoding(gomail.NoEncoding)
 	if err := os.MkdirAll(f.path, 0o700); err != nil {
 		return err
 	}

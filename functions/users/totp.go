@@ -56,8 +56,8 @@ var (
 // byCode limits the wrong codes of an account. Only who knows the password, or has an access token, gets to try one.
 var byCode = limit{"code", 5, time.Second, 15 * time.Minute, time.Hour}
 
-// secondFactor is the app of a user that makes one-time codes. Codes are computed from the secret, so it is stored as it
-// is, beside the password's hash; no operation shows it again.
+// secondFactor is the app of a user that makes one-time codes. Codes are computed from the secret, so it is stored as
+// it is, beside the hash of the password; no operation shows it again.
 type secondFactor struct {
 	Secret    string   `json:"secret"` // base32
 	Confirmed bool     `json:"confirmed,omitempty"`

@@ -65,7 +65,7 @@ func (s shop) loginWith(email, password, code string) *functiontest.Response {
 	return s.Call("POST", "/api/sessions", functiontest.Nobody, m{"email": email, "password": password, "code": code})
 }
 
-// A stolen access token changes nothing of how its user signs in: the password, or a step-up token, has to be shown too.
+// A stolen access token changes nothing of how its user signs in: the password, or a step-up token, is needed too.
 func TestStolenTokenChangesNothing(t *testing.T) {
 	s := withRoot(t)
 	ada := s.proven("ada@example.com")
