@@ -17,8 +17,8 @@ var (
 		Summary: "Sign in", Idempotency: function.Off, MaxBody: smallBody,
 		Description: "After some wrong passwords an account, and a client's address, have to wait: 429 with " +
 			"Retry-After, whatever the password. A client that sends the device_token of an earlier sign-in to the account " +
-			"is not kept waiting by what others try. An account with a second factor needs its code too: the password alone is " +
-			"401, with an error at body.code.",
+			"is not kept waiting by what others try. An account with a second factor needs its code too: the password " +
+			"alone is 401, with an error at body.code.",
 		Errors: []int{http.StatusUnauthorized, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}
 	refreshSession = function.Operation{

@@ -20,8 +20,9 @@ var (
 	resetPassword = function.Operation{
 		Method: http.MethodPost, Path: "/api/password-resets/completion", Status: http.StatusNoContent,
 		Access: function.Public, Summary: "Set a new password", Idempotency: function.Off, MaxBody: smallBody,
-		Description: "With the token of the mail, once, within half an hour. All sessions of the user end. A second factor stays.",
-		Errors:      []int{http.StatusServiceUnavailable},
+		Description: "With the token of the mail, once, within half an hour. All sessions of the user end. A second factor " +
+			"stays.",
+		Errors: []int{http.StatusServiceUnavailable},
 	}
 )
 

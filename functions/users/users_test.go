@@ -221,7 +221,7 @@ func TestRefusedRegistrations(t *testing.T) {
 // A refusal ends up in logs and on screens, so it holds no password: neither alone nor in a quoted body.
 func TestRefusalsQuoteNoPassword(t *testing.T) {
 	s := open(t)
-	for _, path := range []string{"/api/users", "/api/sessions"} {
+	for _, path := range []string{"/api/users", "/api/sessions", "/api/email-proofs", "/api/password-resets/completion"} {
 		for _, body := range []m{{"password": password}, {"name": "A", "email": "a@b.de", "password": password, "x": 1}} {
 			if r := s.Call("POST", path, functiontest.Nobody, body).Expect(422); bytes.Contains(r.Body, []byte(password)) {
 				t.Errorf("%s: the answer quotes the password: %s", path, r.Body)
@@ -621,6 +621,9 @@ func TestConfiguration(t *testing.T) {
 		"no lifetime":          {good("EBB_ACCESS_TTL", "0s"), "EBB_ACCESS_TTL"},
 		"no lifetime of staff": {good("EBB_STAFF_ACCESS_TTL", "0s"), "EBB_STAFF_ACCESS_TTL"},
 		"short sessions":       {good("EBB_REFRESH_TTL", "1m"), "EBB_REFRESH_TTL"},
+		"short passwords":      {good("EBB_PASSWORD_MIN", "7"), "EBB_PASSWORD_MIN"},
+		"no such proof":        {good("EBB_ADDRESS_PROOF", "maybe"), "EBB_ADDRESS_PROOF"},
+		"no such factor":       {good("EBB_STAFF_SECOND_FACTOR", "yes"), "EBB_STAFF_SECOND_FACTOR"},
 	} {
 		_, err := users.New(function.Env{Lookup: config.Map(c.vars)})
 		if c.names == "" && err != nil || c.names != "" && (err == nil || !strings.Contains(err.Error(), c.names)) {
@@ -638,7 +641,8 @@ func TestDescription(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{"/api/users", "/api/users/{id}", "/api/sessions", "/api/sessions/refresh",
+	for _, path := range []string{"/api/email-proofs", "/api/password-resets", "/api/second-factor",
+		"/api/sessions/current/step-up", "/api/users", "/api/users/{id}", "/api/sessions", "/api/sessions/refresh",
 		"/api/sessions/current", "/.well-known/jwks.json"} {
 		if !bytes.Contains(doc, []byte(`"`+path+`"`)) {
 			t.Errorf("%s is not described", path)
