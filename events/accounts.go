@@ -15,8 +15,8 @@ type RequestedEmailProof struct {
 	ExpiresAt time.Time `json:"expires_at"`
 }
 
-// RequestedPasswordReset is a user for whom a new password was asked. The token is for the mail alone: users stores only
-// its hash.
+// RequestedPasswordReset is a user for whom a new password was asked. The token is for the mail alone: users stores
+// only its hash.
 type RequestedPasswordReset struct {
 	UserID    string    `json:"user_id" minLength:"1" maxLength:"128" person:"id"`
 	Token     string    `json:"token" minLength:"1" maxLength:"256" personal:"erased"`

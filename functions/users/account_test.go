@@ -105,8 +105,8 @@ func TestAddressIsProven(t *testing.T) {
 	s.with(adas, "POST", "/api/email-proofs", m{"token": next.Token}).Expect(204)
 }
 
-// A token to prove an address is not good when it is late, replaced, of an address of before or of a deleted user. There
-// are few mails.
+// A token to prove an address is not good when it is late, replaced, of an address of before or of a deleted user.
+// There are few mails.
 func TestProofsThatAreNotGood(t *testing.T) {
 	s := open(t)
 	ada := s.register("ada@example.com")
@@ -213,8 +213,9 @@ func TestChangeOfAddressIsProven(t *testing.T) {
 	access = s.signIn("ada@example.com").Access
 	change("free@example.com")
 	s.proveEmail(one(s, mailed(s, events.UserEmailProofRequested)).Token, password).Expect(204)
-	if got := one(s, mailed(s, events.UserSecurityChanged)); got.Email != "ada@example.com" || got.What != "email-changed" {
-		t.Errorf("the address until now gets %+v", got)
+	told := one(s, mailed(s, events.UserSecurityChanged))
+	if told.Email != "ada@example.com" || told.What != "email-changed" {
+		t.Errorf("the address until now gets %+v", told)
 	}
 	s.login("ada@example.com", password).Expect(401)
 	s.signIn("free@example.com")

@@ -42,7 +42,8 @@ func (u *users) recoverAdmin(ctx context.Context, tx *function.Tx, in *loginInpu
 			return "", err
 		}
 		return u.admit(ctx, tx, account{
-			Name: "Admin", Email: u.admin.email, Proven: u.admin.email, Roles: []string{auth.RoleAdmin, auth.RoleCustomer}, CreatedAt: tx.Now(),
+			Name: "Admin", Email: u.admin.email, Proven: u.admin.email, CreatedAt: tx.Now(),
+			Roles: []string{auth.RoleAdmin, auth.RoleCustomer},
 		}, credentials{Password: password})
 	}
 	c, err := u.credentials.Get(ctx, tx, credentialsID(id))
