@@ -7,8 +7,8 @@
 //
 // The function learns of every flag, and stores it in its own database. A flag that it has not heard of has the default
 // that the caller names, so a product without the function flags works as well, and so does a function when flags is
-// away. A function that begins to evaluate flags asks for those from before at the first sweep of the clock that it gets:
-// then its trigger exists, so it gets the answer too.
+// away. A function that begins to evaluate flags asks for those from before at the first sweep of the clock that it
+// gets: then its trigger exists, so it gets the answer too.
 //
 // Flags.OpenFeature is the same as a provider for the Go SDK of OpenFeature, for code that is written for that.
 package provider
