@@ -92,6 +92,11 @@ func (n *connection) address() (string, error) {
 	return "http://" + defaultAddr, nil
 }
 
+// dataDir returns the directory where dev stores what it makes.
+func (n *connection) dataDir() string {
+	return cmp.Or(n.data, fallback(n.app.Lookup, "EBB_DATA", ""), n.app.dataDir())
+}
+
 // isLocal reports whether the system runs on this machine.
 func (c *client) isLocal() bool {
 	u, err := url.Parse(c.url)
