@@ -78,8 +78,8 @@ func read(t *testing.T, parts ...string) string {
 	return string(b)
 }
 
-// A product is small but for the generated clients and the schema of its settings, passes its checks and tests right away, runs, and takes a ticket
-// through its saga. What is scaffolded in it does so too.
+// A product is small but for the generated clients and the schema of its settings, passes its checks and tests right
+// away, runs, and takes a ticket through its saga. What is scaffolded in it does so too.
 func TestProduct(t *testing.T) {
 	dir := newProduct(t)
 	if files := countFiles(t, dir); files > 30 {
