@@ -76,7 +76,8 @@ func (q *queue) Receive(ctx context.Context, limit int) ([]eventqueue.Message, e
 func (q *queue) request(limit int) *pubsubpb.PullRequest {
 	r := &pubsubpb.PullRequest{Subscription: q.sub, MaxMessages: int32(limit)}
 	if q.driver.cfg.Poll > 0 {
-		r.ReturnImmediately = true //nolint:staticcheck // of emulators only; see Config.Poll
+		//lint:ignore SA1019 it is for emulators only; see Config.Poll
+		r.ReturnImmediately = true
 	}
 	return r
 }
