@@ -17,6 +17,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/problem"
 	"github.com/ebb-dev/ebb/infra/rpc/transcode"
+	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
 // calls serves calls by gRPC, gRPC-Web and Connect of the services that functions declare. A call becomes a request for
@@ -105,17 +106,12 @@ func serviceOf(path string) string {
 	return ""
 }
 
-// callsFromBrowsers makes the middleware for calls that scripts of the listed origins make; nil without origins. They
-// have header fields beside those of requests.
+// callsFromBrowsers makes the middleware for calls that scripts of the listed origins make; nil without origins.
 func (g *Gateway) callsFromBrowsers() (*cors.Middleware, error) {
 	if len(g.cfg.Origins) == 0 {
 		return nil, nil
 	}
-	c := corsConfig(g.cfg.Origins, http.MethodGet, http.MethodPost)
-	c.RequestHeaders = append(c.RequestHeaders, "Connect-Protocol-Version", "Connect-Timeout-Ms", "Grpc-Timeout",
-		"X-Grpc-Web", "X-User-Agent")
-	c.ResponseHeaders = append(c.ResponseHeaders, "Grpc-Status", "Grpc-Message", "Grpc-Status-Details-Bin")
-	return cors.NewMiddleware(c)
+	return cors.NewMiddleware(corsConfig(g.cfg.Origins, true, http.MethodGet, http.MethodPost))
 }
 
 // reachedKey is the key of a *bool that tells whether a call became a request for an operation.
@@ -153,7 +149,9 @@ func (c *calls) answer(w http.ResponseWriter, r *http.Request) {
 	reached, answer := false, &response{ResponseWriter: w}
 	served.ServeHTTP(answer, r.WithContext(context.WithValue(r.Context(), reachedKey{}, &reached)))
 	if !reached {
-		c.g.cfg.Telemetry.HTTP("gateway", c.label(path), method, answer.status, time.Since(begin))
+		c.g.cfg.Telemetry.HTTP(r.Context(), telemetry.Request{
+			Function: "gateway", Route: c.label(path), Method: method, TLS: r.TLS != nil, Status: answer.status,
+		}, time.Since(begin))
 	}
 }
 
