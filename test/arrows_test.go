@@ -178,7 +178,7 @@ var layers = []layer{
 	{packages: "infra/host/hosttest", may: kit + " infra/host infra/function infra/store/memory"},
 	{
 		packages: "infra/host/knative", may: kit + " infra/host infra/httpserver infra/internal/...",
-		tests: "infra/function infra/host/hosttest infra/store/memory",
+		tests:    "infra/function infra/host/hosttest infra/store/memory",
 		packages: "infra/host/knative", may: kit + " infra/host infra/httpserver infra/internal/... infra/mtls",
 		tests: "infra/function infra/store/memory",
 	},
@@ -197,7 +197,7 @@ var layers = []layer{
 		may: kit + " infra/function infra/host infra/host/internal/settings infra/host/knative infra/host/memlimit" +
 			" infra/httpserver infra/system infra/internal/... infra/broker/knative infra/broker/open infra/store/open" +
 			" infra/mtls infra/proxy",
-			" infra/httpserver infra/system infra/internal/... infra/broker/knative infra/broker/open infra/broker/pubsub" +
+		" infra/httpserver infra/system infra/internal/... infra/broker/knative infra/broker/open infra/broker/pubsub" +
 			" infra/store/open",
 		may: kit + " infra/auth/oidc infra/config/source infra/function infra/host infra/host/internal/settings" +
 			" infra/host/knative infra/host/memlimit infra/httpserver infra/system infra/internal/..." +
