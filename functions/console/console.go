@@ -94,6 +94,10 @@ func (c *console) handler() http.Handler {
 	page("GET /functions", c.functions)
 	page("GET /functions/{name}", c.function)
 	page("POST /functions/{name}/outbox/{id}/{act}", c.actOnOutbox)
+	page("GET /documents", c.documents)
+	page("GET /documents/{function}/{collection}", c.collection)
+	page("GET /documents/{function}/{collection}/{id}", c.document)
+	page("POST /documents/{function}/{collection}/{id}/{act}", c.actOnDocument)
 	page("GET /flags", c.flags)
 	page("GET /flags/{key}", c.flag)
 	page("POST /flags/{key}/{act}", c.actOnFlag)
@@ -205,7 +209,7 @@ type tab struct{ Path, Name string }
 
 var tabs = []tab{
 	{"sagas", "Sagas"}, {"dead-letters", "Dead letters"}, {"events", "Events"}, {"trace", "Trace"}, {"map", "Map"},
-	{"functions", "Functions"}, {"flags", "Flags"},
+	{"functions", "Functions"}, {"documents", "Data"}, {"flags", "Flags"},
 }
 
 // show writes a page.
@@ -233,6 +237,7 @@ var notices = map[string]string{
 	"drop": "It is dropped.", "save": "The flag is saved.", "disable": "The flag is off.", "enable": "The flag is on.",
 	"remove": "The flag is removed.", "schedule": "The change is scheduled.",
 	"unschedule": "The scheduled change is cancelled.", "stop": "It is stopped.", "continue": "It goes on.",
+	"keep": "The document is saved.", "delete": "The document is removed.",
 	"send": "The event is sent. It is listed here when it has arrived, with what it causes.",
 }
 
