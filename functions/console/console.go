@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -12,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -300,5 +302,10 @@ func pretty(raw json.RawMessage) string {
 	if err := json.Indent(&b, raw, "", "  "); err != nil {
 		return string(raw)
 	}
-	return b.String()
+	return escapes().ReplaceAllStringFunc(b.String(), func(escape string) string {
+		return cmp.Or(map[string]string{`\u003c`: "<", `\u003e`: ">", `\u0026`: "&"}[escape], escape)
+	})
 }
+
+// escapes finds what stands after a backslash in JSON. Encoders write <, > and & so, which no person wants to read.
+var escapes = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\\(u00[0-9a-f]{2}|.)`) })
