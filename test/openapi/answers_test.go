@@ -241,7 +241,8 @@ func (s *shop) documents(admin, product, order string) {
 	}
 	var spare struct{ ID string }
 	price := object{"amount": 1250, "currency": "EUR"}
-	s.want(201, "POST", "/api/products", admin, object{"name": "Spare", "price": price}, &spare, "Idempotency-Key", "spare")
+	another := object{"name": "Spare", "price": price}
+	s.want(201, "POST", "/api/products", admin, another, &spare, "Idempotency-Key", "spare")
 	s.until(200, "PUT", "/api/stock/spare", admin, object{"available": 3}, nil)
 	for path, id := range map[string]string{"catalog/products": spare.ID, "inventory/stock": "spare"} {
 		path = "/api/documents/" + path + "/" + id
