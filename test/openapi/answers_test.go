@@ -92,7 +92,7 @@ func (s *shop) sell(admin, ada, customer string) {
 	})
 	s.want(409, "POST", "/api/orders/"+o.ID+"/cancellation", customer, object{}, nil)
 	s.want(200, "GET", "/api/payments/"+o.ID, customer, nil, nil)
-	s.documents(admin, product.ID, o.ID)
+	s.storedDocuments(admin, product.ID, o.ID)
 	s.want(200, "GET", "/api/sagas/order/"+o.ID, admin, nil, nil)
 	for _, act := range []string{"cancel", "end", "retry", "skip"} {
 		s.want(409, "POST", "/api/sagas/order/"+o.ID+"/"+act, admin, reasonFor(act), nil)
@@ -224,8 +224,8 @@ func (s *shop) mend(admin string) {
 	}, nil)
 }
 
-// documents looks at what functions show, and changes and removes some of it.
-func (s *shop) documents(admin, product, order string) {
+// storedDocuments looks at what functions show, and changes and removes some of it.
+func (s *shop) storedDocuments(admin, product, order string) {
 	s.Helper()
 	var users struct{ Items []struct{ ID string } }
 	s.within("a recipient is known", func() bool {
