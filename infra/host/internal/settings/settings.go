@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/auth/keyfile"
 	"github.com/ebb-dev/ebb/infra/auth/oidc"
 	brokerknative "github.com/ebb-dev/ebb/infra/broker/knative"
 	"github.com/ebb-dev/ebb/infra/config"
@@ -53,7 +54,8 @@ func (p Ports) Open(env *function.Env, storeByURL func(url string) (store.Opener
 		}
 	}
 	if p.Keys != "" {
-		verifier, err := p.verifier()
+		cfg := auth.VerifierConfig{Issuer: p.Issuer, Audience: p.Audience}
+		verifier, err := keyfile.NewVerifier(p.Keys, cfg)
 		if err != nil {
 			faults = append(faults, Error("EBB_VERIFICATION_KEYS", "%v", err))
 		} else {
@@ -66,14 +68,6 @@ func (p Ports) Open(env *function.Env, storeByURL func(url string) (store.Opener
 	}
 	env.Authenticator = beside
 	return config.Join(faults...)
-}
-
-func (p Ports) verifier() (*auth.Verifier, error) {
-	keys, err := auth.ParseJWKS([]byte(p.Keys))
-	if err != nil {
-		return nil, err
-	}
-	return auth.NewVerifier(auth.VerifierConfig{Keys: keys, Issuer: p.Issuer, Audience: p.Audience})
 }
 
 // Missing reports the settings that the function needs and that are not set.
