@@ -6,6 +6,14 @@ export type AddInputBody = {
   "price": Money;
 };
 
+export type AskResetInputBody = {
+  "email": string;
+};
+
+export type BeginFactorInputBody = {
+  "current_password"?: string;
+};
+
 export type CancelInputBody = {
   "reason"?: string;
 };
@@ -22,17 +30,15 @@ export type Change = {
   "what": "added" | "changed" | "removed" | "enabled" | "disabled" | "scheduled" | "unscheduled" | "applied" | "left-out";
 };
 
-export type ChangeDocumentInputBody = {
-  /** The whole document. */
-  "data": unknown;
-  /** For the record. */
-  "reason": string;
-};
-
 export type ChangeInputBody = {
   /** 1 to 500 characters. */
   "name"?: string;
   "price"?: Money;
+};
+
+export type ConfirmFactorInputBody = {
+  /** The six digits that the app shows. */
+  "code": string;
 };
 
 export type CountedStockBody = {
@@ -171,36 +177,6 @@ export type GetCallsPaymentsResponse = {
   "next"?: string;
 };
 
-export type GetDocumentsCatalogProductsResponse = {
-  "items": Array<StoredDocument>;
-  /** The cursor of the next page; none: this is the last. */
-  "next"?: string;
-};
-
-export type GetDocumentsInventoryReservationsResponse = {
-  "items": Array<StoredDocument>;
-  /** The cursor of the next page; none: this is the last. */
-  "next"?: string;
-};
-
-export type GetDocumentsInventoryStockResponse = {
-  "items": Array<StoredDocument>;
-  /** The cursor of the next page; none: this is the last. */
-  "next"?: string;
-};
-
-export type GetDocumentsNotificationsUsersResponse = {
-  "items": Array<StoredDocument>;
-  /** The cursor of the next page; none: this is the last. */
-  "next"?: string;
-};
-
-export type GetDocumentsPaymentsPaymentsResponse = {
-  "items": Array<StoredDocument>;
-  /** The cursor of the next page; none: this is the last. */
-  "next"?: string;
-};
-
 export type GetFlagsKeyHistoryResponse = {
   "items": Array<Change>;
   /** The cursor of the next page; none: this is the last. */
@@ -321,6 +297,13 @@ export type GetTimersResponse = {
   "next"?: string;
 };
 
+export type GetUsersIDSecondFactorResponse = {
+  /** How many recovery codes are left. */
+  "recovery_codes": number;
+  /** The user has an authenticator app. */
+  "totp": boolean;
+};
+
 export type GetUsersIDSessionsResponse = {
   "items": Array<Session>;
 };
@@ -403,6 +386,8 @@ export type Line = {
 };
 
 export type LoginInputBody = {
+  /** Of the second factor, or a recovery code, if the account has one. */
+  "code"?: string;
   /** The device_token of an earlier sign-in to this account. One that is not good any more is like none. */
   "device_token"?: string;
   "email": string;
@@ -641,6 +626,23 @@ export type PostOfrepV1EvaluateFlagsResponse = {
   "flags"?: Array<Evaluated>;
 };
 
+export type PostSecondFactorConfirmationResponse = {
+  "recovery_codes": Array<string>;
+};
+
+export type PostSecondFactorResponse = {
+  /** Base32, for an app that takes no address. */
+  "secret": string;
+  /** otpauth address, which apps read as a QR code. */
+  "uri": string;
+};
+
+export type PostSessionsCurrentStepUpResponse = {
+  /** Seconds until the token expires. */
+  "expires_in": number;
+  "step_up_token": string;
+};
+
 export type PostViewsRebuildResponse = {
   "replay_id": string;
 };
@@ -679,6 +681,13 @@ export type Progress = {
   "stuck"?: Stuck;
   /** The version of the declaration that it began with. */
   "version"?: number;
+};
+
+export type ProveInputBody = {
+  /** The password of the account. Not needed with its access token. */
+  "password"?: string;
+  /** The token of the mail. */
+  "token": string;
 };
 
 export type PublishInputBody = {
@@ -760,6 +769,13 @@ export type ReplayInputBody = {
   "types"?: Array<string>;
   /** Events that arrived before this time. */
   "until"?: string;
+};
+
+export type ResetInputBody = {
+  /** As at the registration. */
+  "password": string;
+  /** The token of the mail. */
+  "token": string;
 };
 
 export type SagaDetail = {
@@ -907,6 +923,12 @@ export type StepProgress = {
   "undone_at"?: string;
 };
 
+export type StepUpInputBody = {
+  /** Of the second factor, or a recovery code. */
+  "code"?: string;
+  "password"?: string;
+};
+
 export type Stock = {
   /** May be ordered. */
   "available": number;
@@ -917,13 +939,6 @@ export type Stock = {
   "reserved": number;
   /** Has left the warehouse. */
   "shipped": number;
-};
-
-export type StoredDocument = {
-  /** As it is stored. Members with personal data are shown to administrators. */
-  "data": unknown;
-  "id": string;
-  "version": number;
 };
 
 export type Stuck = {
@@ -950,13 +965,15 @@ export type Tokens = {
 export type User = {
   "created_at": string;
   "email": string;
+  /** The user has proven to read the mail of the address. */
+  "email_proven"?: boolean;
   "id": string;
   "name": string;
   "roles": Array<string>;
 };
 
 export type UsersChangeInputBody = {
-  /** Required of a user who changes their own password. */
+  /** The caller's own. It, or Ebb-Step-Up, is required for another address or password. */
   "current_password"?: string;
   "email"?: string;
   /** 1 to 200 characters. */
@@ -1085,34 +1102,8 @@ export class Client {
   postCallsPaymentsCallIdEnd(input: { call: string; id: string; body: EndInputBody }, options?: Options): Promise<PostCallsPaymentsCallIDEndResponse>;
   /** POST /api/calls/payments/{call}/{id}/retry: Make an outside call of payments now. */
   postCallsPaymentsCallIdRetry(input: { call: string; id: string }, options?: Options): Promise<PostCallsPaymentsCallIDRetryResponse>;
-  /** GET /api/documents/catalog/products: List documents in products of catalog. */
-  getDocumentsCatalogProducts(input?: { limit?: number; cursor?: string; field?: string; value?: string }, options?: Options): Promise<GetDocumentsCatalogProductsResponse>;
-  /** DELETE /api/documents/catalog/products/{id}: Remove a document in products of catalog. */
-  deleteDocumentsCatalogProductsId(input: { id: string; ifMatch?: string; reason?: string }, options?: Options): Promise<void>;
-  /** GET /api/documents/catalog/products/{id}: Show a document in products of catalog. */
-  getDocumentsCatalogProductsId(input: { id: string }, options?: Options): Promise<StoredDocument>;
-  /** PUT /api/documents/catalog/products/{id}: Change a document in products of catalog. */
-  putDocumentsCatalogProductsId(input: { id: string; ifMatch?: string; body: ChangeDocumentInputBody }, options?: Options): Promise<StoredDocument>;
-  /** GET /api/documents/inventory/reservations: List documents in reservations of inventory. */
-  getDocumentsInventoryReservations(input?: { limit?: number; cursor?: string; field?: string; value?: string }, options?: Options): Promise<GetDocumentsInventoryReservationsResponse>;
-  /** GET /api/documents/inventory/reservations/{id}: Show a document in reservations of inventory. */
-  getDocumentsInventoryReservationsId(input: { id: string }, options?: Options): Promise<StoredDocument>;
-  /** GET /api/documents/inventory/stock: List documents in stock of inventory. */
-  getDocumentsInventoryStock(input?: { limit?: number; cursor?: string; field?: string; value?: string }, options?: Options): Promise<GetDocumentsInventoryStockResponse>;
-  /** DELETE /api/documents/inventory/stock/{id}: Remove a document in stock of inventory. */
-  deleteDocumentsInventoryStockId(input: { id: string; ifMatch?: string; reason?: string }, options?: Options): Promise<void>;
-  /** GET /api/documents/inventory/stock/{id}: Show a document in stock of inventory. */
-  getDocumentsInventoryStockId(input: { id: string }, options?: Options): Promise<StoredDocument>;
-  /** PUT /api/documents/inventory/stock/{id}: Change a document in stock of inventory. */
-  putDocumentsInventoryStockId(input: { id: string; ifMatch?: string; body: ChangeDocumentInputBody }, options?: Options): Promise<StoredDocument>;
-  /** GET /api/documents/notifications/users: List documents in users of notifications. */
-  getDocumentsNotificationsUsers(input?: { limit?: number; cursor?: string; field?: string; value?: string }, options?: Options): Promise<GetDocumentsNotificationsUsersResponse>;
-  /** GET /api/documents/notifications/users/{id}: Show a document in users of notifications. */
-  getDocumentsNotificationsUsersId(input: { id: string }, options?: Options): Promise<StoredDocument>;
-  /** GET /api/documents/payments/payments: List documents in payments of payments. */
-  getDocumentsPaymentsPayments(input?: { limit?: number; cursor?: string; field?: string; value?: string }, options?: Options): Promise<GetDocumentsPaymentsPaymentsResponse>;
-  /** GET /api/documents/payments/payments/{id}: Show a document in payments of payments. */
-  getDocumentsPaymentsPaymentsId(input: { id: string }, options?: Options): Promise<StoredDocument>;
+  /** POST /api/email-proofs: Prove an e-mail address. */
+  postEmailProofs(input: { body: ProveInputBody }, options?: Options): Promise<void>;
   /** GET /api/flags: List flags. */
   getFlags(input?: { limit?: number; cursor?: string }, options?: Options): Promise<GetFlagsResponse>;
   /** DELETE /api/flags/{key}: Remove a flag. */
@@ -1234,6 +1225,10 @@ export class Client {
   postOutboxViewsIdDrop(input: { id: string; body: DropInputBody }, options?: Options): Promise<void>;
   /** POST /api/outbox/views/{id}/retry: Publish a quarantined entry of the outbox of views. */
   postOutboxViewsIdRetry(input: { id: string }, options?: Options): Promise<void>;
+  /** POST /api/password-resets: Ask for a new password. */
+  postPasswordResets(input: { body: AskResetInputBody }, options?: Options): Promise<void>;
+  /** POST /api/password-resets/completion: Set a new password. */
+  postPasswordResetsCompletion(input: { body: ResetInputBody }, options?: Options): Promise<void>;
   /** GET /api/payments: List your payments. */
   getPayments(input?: { customerId?: string; limit?: number; cursor?: string }, options?: Options): Promise<GetPaymentsResponse>;
   /** GET /api/payments/{id}: Show the payment of an order. */
@@ -1264,10 +1259,16 @@ export class Client {
   postSagasOrderIdSkip(input: { id: string; body: SkipInputBody }, options?: Options): Promise<SagaDetail>;
   /** GET /api/schedules: List schedules. */
   getSchedules(input?: { limit?: number; cursor?: string }, options?: Options): Promise<GetSchedulesResponse>;
+  /** POST /api/second-factor: Set up a second factor. */
+  postSecondFactor(input: { ebbStepUp?: string; body: BeginFactorInputBody }, options?: Options): Promise<PostSecondFactorResponse>;
+  /** POST /api/second-factor/confirmation: Confirm the second factor. */
+  postSecondFactorConfirmation(input: { body: ConfirmFactorInputBody }, options?: Options): Promise<PostSecondFactorConfirmationResponse>;
   /** POST /api/sessions: Sign in. */
   postSessions(input: { body: LoginInputBody }, options?: Options): Promise<Tokens>;
   /** DELETE /api/sessions/current: Sign out. */
   deleteSessionsCurrent(input?: {}, options?: Options): Promise<void>;
+  /** POST /api/sessions/current/step-up: Prove who uses the session. */
+  postSessionsCurrentStepUp(input: { body: StepUpInputBody }, options?: Options): Promise<PostSessionsCurrentStepUpResponse>;
   /** POST /api/sessions/refresh: Exchange a refresh token. */
   postSessionsRefresh(input: { body: RefreshInputBody }, options?: Options): Promise<Tokens>;
   /** GET /api/stock/{product_id}: Show the stock of a product. */
@@ -1285,7 +1286,13 @@ export class Client {
   /** GET /api/users/{id}: Show a user. */
   getUsersId(input: { id: string }, options?: Options): Promise<User>;
   /** PATCH /api/users/{id}: Change a user. */
-  patchUsersId(input: { id: string; body: UsersChangeInputBody }, options?: Options): Promise<User>;
+  patchUsersId(input: { id: string; ebbStepUp?: string; body: UsersChangeInputBody }, options?: Options): Promise<User>;
+  /** POST /api/users/{id}/email-proof: Ask for another mail to prove the e-mail address. */
+  postUsersIdEmailProof(input: { id: string }, options?: Options): Promise<void>;
+  /** DELETE /api/users/{id}/second-factor: Remove the second factor. */
+  deleteUsersIdSecondFactor(input: { id: string; ebbStepUp?: string }, options?: Options): Promise<void>;
+  /** GET /api/users/{id}/second-factor: Show whether a user has a second factor. */
+  getUsersIdSecondFactor(input: { id: string }, options?: Options): Promise<GetUsersIDSecondFactorResponse>;
   /** DELETE /api/users/{id}/sessions: End all other sessions. */
   deleteUsersIdSessions(input: { id: string }, options?: Options): Promise<void>;
   /** GET /api/users/{id}/sessions: List the sessions of a user. */
