@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// The names at the end of a call by gRPC-Web are in small letters, however the frames are cut, and nothing else changes.
+// The names at the end of a call by gRPC-Web are in small letters, however the frames are cut, and nothing else
+// changes.
 func TestWebTrailers(t *testing.T) {
 	const message, compressed = "\x00\x00\x00\x00\x03ABC", "\x81\x00\x00\x00\x02AB"
 	const end = "\x80\x00\x00\x00\x18Grpc-Status: 5\r\nX-A: B:C"
