@@ -67,6 +67,10 @@ api: ## Compare the Go API and OpenAPI with those of the last release: VERSION d
 openapi-lint: ## Check api/openapi.json with Spectral and Redocly; needs Node.js
 	@.ci/openapi-lint
 
+.PHONY: inspector
+inspector: build ## Drive the tools of ebb mcp with the inspector of the Model Context Protocol; needs Node.js
+	@.ci/inspector
+
 .PHONY: generate
 generate: ## Write the derived files: code of .proto files, OpenAPI and its clients, AsyncAPI, the manifest for Terraform
 	cd cmd/proto && $(GO) run .
@@ -158,9 +162,21 @@ grpc-conformance: ## Run the conformance suite of gRPC, gRPC-Web and Connect thr
 		-reference bin/grpcconformance/referenceserver </dev/null
 
 .PHONY: consul
-consul: ## Build Consul's agent into bin/consul unless it is there (some 14 minutes), and run the tests of its driver with it
+consul: ## Build Consul's agent into bin/consul unless it is there (some 14 minutes), and run the tests of what uses it
 	@[ -x bin/consul ] || .ci/consul
-	$(GO) test ./infra/discovery/consul -run '^TestAgent$$' -count 1 -v -agent $(CURDIR)/bin/consul
+	$(GO) test ./infra/discovery/consul ./infra/config/source -run '^TestAgent$$' -count 1 -v -agent $(CURDIR)/bin/consul
+
+.PHONY: jaeger
+jaeger: ## Build Jaeger into bin/jaeger unless it is there (some 13 minutes), for make observe
+	@[ -x bin/jaeger ] || .ci/jaeger
+
+.PHONY: observe
+observe: ## Run the system with Jaeger (bin/jaeger, or on the PATH) and Prometheus beside it: docs/observe.md
+	@.ci/observe $(ARGS)
+
+.PHONY: observe-test
+observe-test: jaeger ## Read an order as one trace in Jaeger and its metrics in Prometheus
+	$(GO) test ./test/observe -count 1 -v
 
 bin/h2spec:
 	CGO_ENABLED=0 GOBIN=$(CURDIR)/bin $(GO) install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible

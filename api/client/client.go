@@ -359,6 +359,92 @@ func (c *Client) GetArchiveEventsID(
 	return out, err
 }
 
+// GetArchiveMendsParams are the parameters of GetArchiveMends. Those that are zero are not sent.
+type GetArchiveMendsParams struct {
+	// The most entries of a page.
+	Limit int64
+	// The next of the page before.
+	Cursor string
+}
+
+// GetArchiveMends is GET /api/archive/mends: List mends, newest first.
+func (c *Client) GetArchiveMends(
+	ctx context.Context, params GetArchiveMendsParams, options ...Option,
+) (out GetArchiveMendsResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/archive/mends",
+	}
+	in.query("limit", params.Limit)
+	in.query("cursor", params.Cursor)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostArchiveMends is POST /api/archive/mends: Mend dead letters and send them again.
+func (c *Client) PostArchiveMends(
+	ctx context.Context, body StartMendInputBody, options ...Option,
+) (out Mend, err error) {
+	in := request{
+		method: "POST", takesKey: true,
+		path: "/api/archive/mends",
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostArchiveMendsDryRun is POST /api/archive/mends/dry-run: Try what a mend would do.
+func (c *Client) PostArchiveMendsDryRun(
+	ctx context.Context, body DryRunInputBody, options ...Option,
+) (out PostArchiveMendsDryRunResponse, err error) {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/api/archive/mends/dry-run",
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetArchiveMendsID is GET /api/archive/mends/{id}: Show how far a mend is.
+func (c *Client) GetArchiveMendsID(
+	ctx context.Context, id string, options ...Option,
+) (out Mend, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/archive/mends/" + url.PathEscape(id),
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostArchiveMendsIDContinue is POST /api/archive/mends/{id}/continue: Continue a mend that has stopped.
+func (c *Client) PostArchiveMendsIDContinue(
+	ctx context.Context, id string, body MendActInputBody, options ...Option,
+) (out Mend, err error) {
+	in := request{
+		method: "POST", takesKey: true,
+		path: "/api/archive/mends/" + url.PathEscape(id) + "/continue",
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostArchiveMendsIDStop is POST /api/archive/mends/{id}/stop: Stop a mend.
+func (c *Client) PostArchiveMendsIDStop(
+	ctx context.Context, id string, body MendActInputBody, options ...Option,
+) (out Mend, err error) {
+	in := request{
+		method: "POST", takesKey: true,
+		path: "/api/archive/mends/" + url.PathEscape(id) + "/stop",
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
 // PostArchiveReplays is POST /api/archive/replays: Replay past events to one function.
 func (c *Client) PostArchiveReplays(
 	ctx context.Context, body ReplayInputBody, options ...Option,
@@ -2063,16 +2149,20 @@ type Day struct {
 type DeadLetter struct {
 	// When it failed last.
 	At time.Time `json:"at"`
+	// The reason without what differs between events: ids, numbers, texts in quotes.
+	Cause string `json:"cause,omitzero"`
 	// The last status code of the subscriber.
 	Code string `json:"code,omitzero"`
 	// The CloudEvent in structured JSON.
-	Event      json.RawMessage `json:"event"`
-	FirstAt    time.Time       `json:"first_at"`
-	Function   string          `json:"function"`
-	ID         string          `json:"id"`
-	Mended     bool            `json:"mended,omitzero"`
-	Reason     string          `json:"reason,omitzero"`
-	ReplayedAt time.Time       `json:"replayed_at,omitzero"`
+	Event    json.RawMessage `json:"event"`
+	FirstAt  time.Time       `json:"first_at"`
+	Function string          `json:"function"`
+	ID       string          `json:"id"`
+	// The id of the mend that has sent it last.
+	Mend       string    `json:"mend,omitzero"`
+	Mended     bool      `json:"mended,omitzero"`
+	Reason     string    `json:"reason,omitzero"`
+	ReplayedAt time.Time `json:"replayed_at,omitzero"`
 	// One of waiting replayed.
 	State      string `json:"state"`
 	Subscriber string `json:"subscriber"`
@@ -2090,6 +2180,18 @@ type Detail struct {
 type DropInputBody struct {
 	// For the record.
 	Reason string `json:"reason"`
+}
+
+// DryRunInputBody is a schema of the document.
+type DryRunInputBody struct {
+	// The next of the page before.
+	Cursor *string `json:"cursor,omitzero"`
+	// What changes in the data: an expression in CEL over the same that yields an object, which is applied as a merge
+	// patch (RFC 7396). Missing: nothing.
+	Transform *string `json:"transform,omitzero"`
+	// Which of the dead letters that wait: an expression in CEL that is true or false, over consumer (the function that
+	// failed), code, reason, cause, times, failed_at, mended, event and data. Missing: all.
+	Where *string `json:"where,omitzero"`
 }
 
 // EndInputBody is a schema of the document.
@@ -2116,6 +2218,17 @@ type Evaluated struct {
 type Evaluation struct {
 	// An object. Its member targetingKey names whom the flags are evaluated for.
 	Context json.RawMessage `json:"context,omitzero"`
+}
+
+// Example is a schema of the document.
+type Example struct {
+	After json.RawMessage `json:"after,omitzero"`
+	// The data of the event; missing when it is not JSON.
+	Before   json.RawMessage `json:"before,omitzero"`
+	Function string          `json:"function"`
+	// Of the dead letter.
+	ID   string `json:"id"`
+	Type string `json:"type"`
 }
 
 // Flag is a schema of the document.
@@ -2147,6 +2260,13 @@ type GetArchiveDeadLettersResponse struct {
 // GetArchiveEventsResponse is a schema of the document.
 type GetArchiveEventsResponse struct {
 	Items []Item `json:"items"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+}
+
+// GetArchiveMendsResponse is a schema of the document.
+type GetArchiveMendsResponse struct {
+	Items []Mend `json:"items"`
 	// The cursor of the next page; none: this is the last.
 	Next string `json:"next,omitzero"`
 }
@@ -2406,6 +2526,58 @@ type LoginInputBody struct {
 	Password    string  `json:"password"`
 }
 
+// Mend is a schema of the document.
+type Mend struct {
+	// Who did what, the latest last.
+	Acts []MendAct `json:"acts"`
+	// How many are sent before it waits.
+	Batch int64 `json:"batch"`
+	// The id of the user who has started it.
+	By string `json:"by"`
+	// Dead letters that failed later are not taken.
+	CreatedAt time.Time `json:"created_at"`
+	EndedAt   time.Time `json:"ended_at,omitzero"`
+	// How many of them have failed again.
+	Failed int64  `json:"failed"`
+	ID     string `json:"id"`
+	// How many of them are sent.
+	InBatch int64 `json:"in_batch"`
+	// How many dead letters it has looked at.
+	Looked int64  `json:"looked"`
+	Reason string `json:"reason"`
+	// The first of them.
+	Refusals []Refusal `json:"refusals"`
+	// How many could not be mended. They wait, unchanged.
+	Refused int64 `json:"refused"`
+	Sent    int64 `json:"sent"`
+	// One of running stopped done.
+	State string `json:"state"`
+	// What changes in the data: an expression in CEL.
+	Transform string `json:"transform,omitzero"`
+	// It waits for new failures.
+	WatchingUntil time.Time `json:"watching_until,omitzero"`
+	// Which dead letters: an expression in CEL.
+	Where string `json:"where,omitzero"`
+	// Why it has stopped.
+	Why string `json:"why,omitzero"`
+}
+
+// MendAct is a schema of the document.
+type MendAct struct {
+	At time.Time `json:"at"`
+	// The id of the user.
+	By     string `json:"by"`
+	Reason string `json:"reason,omitzero"`
+	// One of start stop continue.
+	What string `json:"what"`
+}
+
+// MendActInputBody is a schema of the document.
+type MendActInputBody struct {
+	// For the record.
+	Reason string `json:"reason"`
+}
+
 // MendInputBody is a schema of the document.
 type MendInputBody struct {
 	// The whole new data of the event.
@@ -2552,6 +2724,23 @@ type PlaceInputBody struct {
 	// Each product once, all in one currency.
 	Lines   []OrderedLine `json:"lines"`
 	Payment PaymentStruct `json:"payment"`
+}
+
+// PostArchiveMendsDryRunResponse is a schema of the document.
+type PostArchiveMendsDryRunResponse struct {
+	// How many of those selected would get other data.
+	Changed int64 `json:"changed"`
+	// The first that are selected.
+	Examples []Example `json:"examples"`
+	// How many dead letters the page has looked at.
+	Looked int64 `json:"looked"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+	// The first that could not be mended.
+	Refusals []Refusal `json:"refusals"`
+	// How many could not be mended.
+	Refused  int64 `json:"refused"`
+	Selected int64 `json:"selected"`
 }
 
 // PostArchiveReplaysResponse is a schema of the document.
@@ -2703,6 +2892,13 @@ type RefreshInputBody struct {
 	RefreshToken string `json:"refresh_token"`
 }
 
+// Refusal is a schema of the document.
+type Refusal struct {
+	// Of the dead letter.
+	ID  string `json:"id"`
+	Why string `json:"why"`
+}
+
 // RegisterInputBody is a schema of the document.
 type RegisterInputBody struct {
 	// Unique among all users, in upper or lower case.
@@ -2845,6 +3041,20 @@ type SkipInputBody struct {
 	// For the record.
 	Reason string `json:"reason"`
 	Step   string `json:"step"`
+}
+
+// StartMendInputBody is a schema of the document.
+type StartMendInputBody struct {
+	// For the record.
+	Reason string `json:"reason"`
+	// What changes in the data: an expression in CEL over the same that yields an object, which is applied as a merge
+	// patch (RFC 7396). Missing: nothing.
+	Transform *string `json:"transform,omitzero"`
+	// How many seconds it waits for failures after each batch; missing: 5.
+	Watch *int64 `json:"watch,omitzero"`
+	// Which of the dead letters that wait: an expression in CEL that is true or false, over consumer (the function that
+	// failed), code, reason, cause, times, failed_at, mended, event and data. Missing: all.
+	Where *string `json:"where,omitzero"`
 }
 
 // StepProgress is a schema of the document.

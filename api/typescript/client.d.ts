@@ -45,6 +45,8 @@ export type Day = {
 export type DeadLetter = {
   /** When it failed last. */
   "at": string;
+  /** The reason without what differs between events: ids, numbers, texts in quotes. */
+  "cause"?: string;
   /** The last status code of the subscriber. */
   "code"?: string;
   /** The CloudEvent in structured JSON. */
@@ -52,6 +54,8 @@ export type DeadLetter = {
   "first_at": string;
   "function": string;
   "id": string;
+  /** The id of the mend that has sent it last. */
+  "mend"?: string;
   "mended"?: boolean;
   "reason"?: string;
   "replayed_at"?: string;
@@ -69,6 +73,15 @@ export type Detail = {
 export type DropInputBody = {
   /** For the record. */
   "reason": string;
+};
+
+export type DryRunInputBody = {
+  /** The next of the page before. */
+  "cursor"?: string;
+  /** What changes in the data: an expression in CEL over the same that yields an object, which is applied as a merge patch (RFC 7396). Missing: nothing. */
+  "transform"?: string;
+  /** Which of the dead letters that wait: an expression in CEL that is true or false, over consumer (the function that failed), code, reason, cause, times, failed_at, mended, event and data. Missing: all. */
+  "where"?: string;
 };
 
 export type EndInputBody = {
@@ -92,6 +105,16 @@ export type Evaluated = {
 export type Evaluation = {
   /** An object. Its member targetingKey names whom the flags are evaluated for. */
   "context"?: unknown;
+};
+
+export type Example = {
+  "after"?: unknown;
+  /** The data of the event; missing when it is not JSON. */
+  "before"?: unknown;
+  "function": string;
+  /** Of the dead letter. */
+  "id": string;
+  "type": string;
 };
 
 export type Flag = {
@@ -119,6 +142,12 @@ export type GetArchiveDeadLettersResponse = {
 
 export type GetArchiveEventsResponse = {
   "items": Array<Item>;
+  /** The cursor of the next page; none: this is the last. */
+  "next"?: string;
+};
+
+export type GetArchiveMendsResponse = {
+  "items": Array<Mend>;
   /** The cursor of the next page; none: this is the last. */
   "next"?: string;
 };
@@ -343,6 +372,53 @@ export type LoginInputBody = {
   "password": string;
 };
 
+export type Mend = {
+  /** Who did what, the latest last. */
+  "acts": Array<MendAct>;
+  /** How many are sent before it waits. */
+  "batch": number;
+  /** The id of the user who has started it. */
+  "by": string;
+  /** Dead letters that failed later are not taken. */
+  "created_at": string;
+  "ended_at"?: string;
+  /** How many of them have failed again. */
+  "failed": number;
+  "id": string;
+  /** How many of them are sent. */
+  "in_batch": number;
+  /** How many dead letters it has looked at. */
+  "looked": number;
+  "reason": string;
+  /** The first of them. */
+  "refusals": Array<Refusal>;
+  /** How many could not be mended. They wait, unchanged. */
+  "refused": number;
+  "sent": number;
+  "state": "running" | "stopped" | "done";
+  /** What changes in the data: an expression in CEL. */
+  "transform"?: string;
+  /** It waits for new failures. */
+  "watching_until"?: string;
+  /** Which dead letters: an expression in CEL. */
+  "where"?: string;
+  /** Why it has stopped. */
+  "why"?: string;
+};
+
+export type MendAct = {
+  "at": string;
+  /** The id of the user. */
+  "by": string;
+  "reason"?: string;
+  "what": "start" | "stop" | "continue";
+};
+
+export type MendActInputBody = {
+  /** For the record. */
+  "reason": string;
+};
+
 export type MendInputBody = {
   /** The whole new data of the event. */
   "data": unknown;
@@ -472,6 +548,22 @@ export type PlaceInputBody = {
   /** Each product once, all in one currency. */
   "lines": Array<OrderedLine>;
   "payment": PaymentStruct;
+};
+
+export type PostArchiveMendsDryRunResponse = {
+  /** How many of those selected would get other data. */
+  "changed": number;
+  /** The first that are selected. */
+  "examples": Array<Example>;
+  /** How many dead letters the page has looked at. */
+  "looked": number;
+  /** The cursor of the next page; none: this is the last. */
+  "next"?: string;
+  /** The first that could not be mended. */
+  "refusals": Array<Refusal>;
+  /** How many could not be mended. */
+  "refused": number;
+  "selected": number;
 };
 
 export type PostArchiveReplaysResponse = {
@@ -604,6 +696,12 @@ export type Recurring = {
 
 export type RefreshInputBody = {
   "refresh_token": string;
+};
+
+export type Refusal = {
+  /** Of the dead letter. */
+  "id": string;
+  "why": string;
 };
 
 export type RegisterInputBody = {
@@ -739,6 +837,17 @@ export type SkipInputBody = {
   "step": string;
 };
 
+export type StartMendInputBody = {
+  /** For the record. */
+  "reason": string;
+  /** What changes in the data: an expression in CEL over the same that yields an object, which is applied as a merge patch (RFC 7396). Missing: nothing. */
+  "transform"?: string;
+  /** How many seconds it waits for failures after each batch; missing: 5. */
+  "watch"?: number;
+  /** Which of the dead letters that wait: an expression in CEL that is true or false, over consumer (the function that failed), code, reason, cause, times, failed_at, mended, event and data. Missing: all. */
+  "where"?: string;
+};
+
 export type StepProgress = {
   /** The steps that are done before it; none: the step before it in the list. */
   "after"?: Array<string>;
@@ -810,7 +919,7 @@ export type UsersChangeInputBody = {
   "name"?: string;
   /** 15 to 128 characters, 8 beside a second factor, unless the system asks for fewer; not a common one. */
   "password"?: string;
-  "roles"?: Array<"customer" | "admin">;
+  "roles"?: Array<"customer" | "viewer" | "operator" | "admin">;
 };
 
 export type ViewsMoney = {
@@ -902,6 +1011,18 @@ export class Client {
   postArchiveEvents(input: { body: PublishInputBody }, options?: Options): Promise<unknown>;
   /** GET /api/archive/events/{id}: Show one event, by its position or its id. */
   getArchiveEventsId(input: { id: string }, options?: Options): Promise<Item>;
+  /** GET /api/archive/mends: List mends, newest first. */
+  getArchiveMends(input?: { limit?: number; cursor?: string }, options?: Options): Promise<GetArchiveMendsResponse>;
+  /** POST /api/archive/mends: Mend dead letters and send them again. */
+  postArchiveMends(input: { body: StartMendInputBody }, options?: Options): Promise<Mend>;
+  /** POST /api/archive/mends/dry-run: Try what a mend would do. */
+  postArchiveMendsDryRun(input: { body: DryRunInputBody }, options?: Options): Promise<PostArchiveMendsDryRunResponse>;
+  /** GET /api/archive/mends/{id}: Show how far a mend is. */
+  getArchiveMendsId(input: { id: string }, options?: Options): Promise<Mend>;
+  /** POST /api/archive/mends/{id}/continue: Continue a mend that has stopped. */
+  postArchiveMendsIdContinue(input: { id: string; body: MendActInputBody }, options?: Options): Promise<Mend>;
+  /** POST /api/archive/mends/{id}/stop: Stop a mend. */
+  postArchiveMendsIdStop(input: { id: string; body: MendActInputBody }, options?: Options): Promise<Mend>;
   /** POST /api/archive/replays: Replay past events to one function. */
   postArchiveReplays(input: { body: ReplayInputBody }, options?: Options): Promise<PostArchiveReplaysResponse>;
   /** GET /api/calls/notifications: List the outside calls of notifications. */

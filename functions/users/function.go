@@ -9,6 +9,7 @@ import (
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/auth/keyfile"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/rpc"
@@ -17,7 +18,7 @@ import (
 
 // Config holds the settings of users.
 type Config struct {
-	SigningKeys   string        `envconfig:"EBB_SIGNING_KEYS" required:"true" secret:"true" desc:"private JWK set that access tokens are signed with, the signing key first"`
+	SigningKeys   string        `envconfig:"EBB_SIGNING_KEYS" required:"true" secret:"true" desc:"private JWK set that access tokens are signed with, the signing key first, or file:PATH of one that may be replaced"`
 	Issuer        string        `envconfig:"EBB_ISSUER" default:"ebb" desc:"the iss claim of access tokens"`
 	Audience      string        `envconfig:"EBB_AUDIENCE" default:"ebb" desc:"the aud claim of access tokens"`
 	AccessTTL     time.Duration `envconfig:"EBB_ACCESS_TTL" default:"15m" desc:"how long an access token is valid"`
@@ -65,7 +66,7 @@ type users struct {
 	config Config
 	admin  configuredAdmin
 	issuer *auth.Issuer
-	public auth.JWKS
+	rings  *keyfile.Keys[*auth.KeyRing]
 	hasher *hasher
 
 	accounts    *store.Collection[account]
@@ -96,11 +97,10 @@ func New(env function.Env) (*function.Function, error) {
 		attempts:    function.Collection[attempts](f, "attempts", store.Expire("expires")),
 	}
 	if config.SigningKeys != "" { // empty only where the function is declared and never run
-		ring, err := auth.ParseKeyRing([]byte(config.SigningKeys))
-		if err != nil {
+		if u.rings, err = keyfile.Open(config.SigningKeys, auth.ParseKeyRing, env.Now); err != nil {
 			return nil, fmt.Errorf("users: EBB_SIGNING_KEYS: %w", err)
 		}
-		u.issuer, u.public = auth.NewIssuer(ring, config.Issuer, config.Audience, env.Now), ring.Public()
+		u.issuer = auth.NewRotatingIssuer(u.rings.Now, config.Issuer, config.Audience, env.Now)
 	}
 	function.Emits(f, events.UserRegistered, events.UserChanged, events.UserDeleted, events.UserSignedOut,
 		events.UserAddressTaken, event.AccessRevoked, event.PersonErased)

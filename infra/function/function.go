@@ -52,6 +52,7 @@ type Function struct {
 	parts          map[reflect.Type]any
 	watchful       atomic.Int64 // see presume
 	fits           fits
+	tidies         fits // what units remove beside their own work
 
 	// What an instance has.
 	opening  sync.Mutex // one Start or Stop at a time
@@ -64,6 +65,7 @@ type Function struct {
 	keyCache     keyCache
 	flusher      broker.Flusher // nil: what was published is durable
 	waiters      waiters
+	warm         atomic.Bool // has had a request or an event
 	inFlight     inFlight
 
 	typesOnce sync.Once

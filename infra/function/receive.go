@@ -73,7 +73,7 @@ func (f *Function) receiveUnit(ctx context.Context, events []ce.Event, blocked m
 		b.followUp(ctx)
 	}
 	for i, e := range events {
-		f.observe(ctx, e, b.results[i], b.took[i], b.errs[i])
+		f.observe(b.contextOf(ctx, i), e, b.results[i], b.took[i], b.errs[i])
 	}
 	maps.Copy(blocked, b.blocked)
 	return b.results
@@ -93,7 +93,8 @@ type batch struct {
 	results []broker.Result
 	errs    []error
 	took    []time.Duration
-	blocked map[string]bool // keys of events that failed and will come again
+	traces  []context.Context // with the span of the delivery; nil: there was none
+	blocked map[string]bool   // keys of events that failed and will come again
 	emitted []bool
 	follow  [][]followed
 	names   naming   // of what follows
@@ -114,9 +115,21 @@ type repeat struct {
 func (b *batch) reset() {
 	n := len(b.events)
 	b.results, b.errs, b.took = make([]broker.Result, n), make([]error, n), make([]time.Duration, n)
+	b.traces = make([]context.Context, n)
 	b.emitted, b.follow, b.refused = make([]bool, n), make([][]followed, n), make([]bool, n)
 	b.blocked, b.handled, b.repeats, b.swept = maps.Clone(b.before), false, nil, false
 	b.names = naming{newID: b.f.env.NewID}
+}
+
+// contextOf returns the context in which an event was handled; for one that was not, a context with its trace.
+func (b *batch) contextOf(ctx context.Context, i int) context.Context {
+	switch {
+	case b.traces[i] != nil:
+		return b.traces[i]
+	case b.errs[i] != nil && b.events[i].Context != nil:
+		return withTrace(ctx, b.events[i])
+	}
+	return ctx
 }
 
 // fail fails every event that had succeeded or was not handled: without the commit nothing has happened. It also fails
@@ -150,7 +163,7 @@ func (b *batch) handle(ctx context.Context, db *store.Tx, entry string) ([]ce.Ev
 		news = append(news, store.Document{Key: inbox[i]})
 		keys = append(keys, inbox[i])
 		if b.f.prefetch != nil {
-			keys = append(keys, b.f.prefetch(e)...)
+			keys = append(keys, b.f.prefetched(ctx, e)...)
 		}
 	}
 	b.presume(db, news)
@@ -239,15 +252,18 @@ func (b *batch) handleOne(
 		return nil, err
 	}
 	b.swept = b.swept || e.Type() == event.ClockSwept.Name()
-	ctx, end := b.f.withTrace(ctx, e)
+	ctx, end := b.f.traced(ctx, e)
 	defer func() { end(err) }()
+	b.traces[i] = ctx
 	nested := db.Nest()
 	tx := b.f.newTx(ctx, nested, b.now, e.Source()+" "+e.ID())
 	tx.cause, tx.ids = e, b.ids[i]
-	err = b.f.recovered(ctx, tx, h, e)
-	if err == nil {
-		emitted, err = tx.seal()
-	}
+	err = b.f.recovered(ctx, func() (err error) {
+		if err = h(ctx, tx, e); err == nil {
+			emitted, err = tx.seal()
+		}
+		return err
+	})
 	b.ids[i] = tx.ids
 	if err == nil && remember {
 		if len(emitted) == 0 {
@@ -314,8 +330,8 @@ func (b *batch) relay(ctx context.Context, unpublished error) {
 	}
 }
 
-// withTrace returns a context with the event's trace and correlation, in a new span.
-func (f *Function) withTrace(ctx context.Context, e ce.Event) (context.Context, func(error)) {
+// withTrace returns a context with the event's trace and correlation.
+func withTrace(ctx context.Context, e ce.Event) context.Context {
 	if parent := event.Extension(e, event.TraceParent); parent != "" {
 		ctx = telemetry.WithTrace(ctx, parent, event.Extension(e, event.TraceState))
 	}
@@ -323,18 +339,41 @@ func (f *Function) withTrace(ctx context.Context, e ce.Event) (context.Context, 
 	if correlation == "" {
 		correlation = e.ID()
 	}
-	ctx = telemetry.WithCorrelation(ctx, correlation)
-	return f.env.Telemetry.Span(ctx, f.name+" "+f.label(e.Type()))
+	return telemetry.WithCorrelation(ctx, correlation)
 }
 
-// recovered runs a handler and turns a panic into an error.
-func (f *Function) recovered(ctx context.Context, tx *Tx, h handler, e ce.Event) (err error) {
+// traced does the same, in a new span for the delivery of the event.
+func (f *Function) traced(ctx context.Context, e ce.Event) (context.Context, func(error)) {
+	ctx = withTrace(ctx, e)
+	return f.env.Telemetry.ProcessSpan(ctx, f.name, f.shown(e), f.cold())
+}
+
+// shown returns an event as spans show it.
+func (f *Function) shown(e ce.Event) telemetry.Message {
+	return telemetry.Message{
+		Type: f.label(e.Type()), ID: e.ID(), Source: e.Source(), SpecVersion: e.SpecVersion(), Subject: e.Subject(),
+		Conversation: event.Extension(e, event.CorrelationID), Size: len(e.DataEncoded),
+	}
+}
+
+// recovered runs code of the function's author and turns a panic into an error.
+func (f *Function) recovered(ctx context.Context, run func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = f.panicked(ctx, p)
 		}
 	}()
-	return h(ctx, tx, e)
+	return run()
+}
+
+// prefetched returns the keys of the documents that the handler of an event will read. When that panics there are none,
+// and the handler finds out for itself.
+func (f *Function) prefetched(ctx context.Context, e ce.Event) (keys []store.Key) {
+	_ = f.recovered(ctx, func() error {
+		keys = f.prefetch(e)
+		return nil
+	})
+	return keys
 }
 
 // handOver gives events to the handler that consumes them by itself.
@@ -352,17 +391,54 @@ func (f *Function) handOver(ctx context.Context, events []ce.Event) []broker.Res
 		}
 		own, at = append(own, e), append(at, i)
 	}
-	if len(own) > 0 {
-		for n, result := range f.receiver.Receive(ctx, own) {
-			results[at[n]] = result
-		}
+	for n, result := range f.received(ctx, own) {
+		results[at[n]] = result
 	}
 	took := f.env.Now().Sub(begin)
 	for i, e := range events {
 		if errs[i] == nil && !results[i].OK() {
-			errs[i] = fault.New(fault.Unavailable, "%s", results[i].Message)
+			kind := fault.Unavailable
+			if results[i].Status == http.StatusInternalServerError {
+				kind = fault.Internal
+			}
+			errs[i] = fault.New(kind, "%s", results[i].Message)
+		}
+		ctx := ctx
+		if errs[i] != nil && e.Context != nil {
+			ctx = withTrace(ctx, e)
 		}
 		f.observe(ctx, e, results[i], took, errs[i])
+	}
+	return results
+}
+
+// received returns the handler's answers to events, one for each. A panic does not tell which event of a batch is to
+// blame: each is then handed over by itself, and those of its key that come after one that failed are skipped.
+func (f *Function) received(ctx context.Context, events []ce.Event) (results []broker.Result) {
+	if len(events) == 0 {
+		return nil
+	}
+	err := f.recovered(ctx, func() error {
+		results = f.receiver.Receive(ctx, events)
+		return nil
+	})
+	switch {
+	case err != nil && len(events) == 1:
+		return []broker.Result{broker.ResultOf(err)}
+	case err == nil:
+		return append(results, make([]broker.Result, max(0, len(events)-len(results)))...)[:len(events)]
+	}
+	results, blocked := nil, map[string]bool{}
+	for i, e := range events {
+		key := partitionKey(e)
+		if key != "" && blocked[key] || ctx.Err() != nil {
+			results = append(results, handedBack(e, blocked))
+			continue
+		}
+		results = append(results, f.received(ctx, events[i:i+1])...)
+		if r := results[i]; key != "" && !r.OK() && fault.RetryableStatus(r.Status) {
+			blocked[key] = true
+		}
 	}
 	return results
 }
@@ -375,8 +451,6 @@ func (f *Function) observe(ctx context.Context, e ce.Event, res broker.Result, t
 	outcome := "ok"
 	if err != nil {
 		outcome = fault.KindOf(err).String()
-		ctx, end := f.withTrace(ctx, e)
-		end(nil)
 		log := f.env.Logger.WarnContext
 		if res.Status == http.StatusInternalServerError {
 			log = f.env.Logger.ErrorContext
@@ -384,7 +458,7 @@ func (f *Function) observe(ctx context.Context, e ce.Event, res broker.Result, t
 		log(ctx, "an event was not handled",
 			"type", shortened(e.Type()), "event", shortened(e.ID()), "kind", outcome, "error", err)
 	}
-	f.env.Telemetry.Handled(f.name, f.label(e.Type()), outcome, took)
+	f.env.Telemetry.Handled(ctx, f.name, f.label(e.Type()), outcome, took)
 }
 
 // shortened returns the beginning of text that a sender wrote.
