@@ -191,14 +191,9 @@ var layers = []layer{
 	},
 	{
 		packages: "infra/host/run",
-		may: kit + " infra/function infra/host infra/host/internal/settings infra/host/knative infra/host/memlimit" +
-			" infra/httpserver infra/system infra/internal/... infra/broker/knative infra/broker/open infra/store/open" +
-			" infra/mtls infra/proxy",
-			" infra/httpserver infra/system infra/internal/... infra/broker/knative infra/broker/open infra/broker/pubsub" +
-			" infra/store/open",
 		may: kit + " infra/auth/oidc infra/config/source infra/function infra/host infra/host/internal/settings" +
-			" infra/host/knative infra/host/memlimit infra/httpserver infra/system infra/internal/..." +
-			" infra/broker/knative infra/broker/open infra/store/open",
+			" infra/host/knative infra/host/memlimit infra/httpserver infra/system infra/internal/... infra/mtls" +
+			" infra/proxy infra/broker/knative infra/broker/open infra/broker/pubsub infra/store/open",
 		tests: "infra/auth/authtest infra/broker/brokertest infra/broker/memory infra/store/memory",
 	},
 	{

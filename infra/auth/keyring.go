@@ -11,8 +11,8 @@ import (
 )
 
 // KeyRing holds private Ed25519 keys. The first whose time has come signs, all verify: a ring that was rotated still
-// accepts the tokens of its older keys. A KeyRing never changes. It prints as the kids of its keys, so that a log cannot
-// leak one.
+// accepts the tokens of its older keys. A KeyRing never changes. It prints as the kids of its keys, so that a log
+// cannot leak one.
 type KeyRing struct {
 	keys []signingKey
 }

@@ -116,11 +116,6 @@ func (n *connection) credentials(u *url.URL) (credentials, error) {
 	return knownAdmin(dir, n.app.Lookup)
 }
 
-// dataDir returns the data directory of a system on this machine.
-func (n *connection) dataDir() string {
-	return cmp.Or(n.data, fallback(n.app.Lookup, "EBB_DATA", ""), n.app.dataDir())
-}
-
 // call sends in as JSON and decodes the response into out; either may be nil. Without a token it signs in first.
 func (c *client) call(ctx context.Context, method, path string, in, out any) error {
 	signedIn := c.token == ""

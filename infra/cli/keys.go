@@ -53,10 +53,10 @@ $ keys rotate --file private.json         for EBB_SIGNING_KEYS`),
 		&cobra.Command{
 			Use:   "rotate",
 			Short: "Add a new signing key, which begins to sign when all could learn of it",
-			Long: `Add a new signing key to a data directory, or to a file with a private JWK set, or with --file - to the one on
-standard input, and print the result. It begins to sign after the time of --in, so that its public side can reach all
-functions before; keys are left out that have not signed for longer than --keep. While a key waits for its time nothing is
-added, so the command can run by schedule.`,
+			Long: `Add a new signing key to a data directory, or to a file with a private JWK set, or with --file - to the one
+on standard input, and print the result. It begins to sign after the time of --in, so that its public side can reach all
+functions before. Keys are left out that have not signed for longer than --keep. While a key waits for its time
+nothing is added, so the command can run by schedule.`,
 			Args: noArgs,
 			Example: a.example(`
 $ keys rotate --data .ebb                 a running ebb dev learns of it

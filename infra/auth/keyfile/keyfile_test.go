@@ -15,11 +15,11 @@ import (
 
 // deployment is an issuer and a verifier, each with a file of its own, and a clock.
 type deployment struct {
-	t                *testing.T
-	now              time.Time
-	private, public  string
-	issuer           *auth.Issuer
-	verifier, strict *keyfile.Verifier
+	t               *testing.T
+	now             time.Time
+	private, public string
+	issuer          *auth.Issuer
+	verifier        *keyfile.Verifier
 }
 
 func deploy(t *testing.T) *deployment {
