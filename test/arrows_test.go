@@ -225,8 +225,8 @@ var layers = []layer{
 }
 
 // kit is what functions and all that is about them may use: plain data, ports without drivers, and the foundations.
-const kit = "infra/auth infra/broker infra/config infra/discovery infra/event infra/fault infra/httprequest" +
-	" infra/manifest infra/personal infra/policy infra/problem infra/store infra/telemetry"
+const kit = "infra/auth infra/auth/apikey infra/broker infra/config infra/discovery infra/event infra/fault" +
+	" infra/httprequest infra/manifest infra/personal infra/policy infra/problem infra/store infra/telemetry"
 
 // match reports whether the path is one that the pattern names, and returns the part of it before "/...".
 func match(pattern, path string) (base string, ok bool) {

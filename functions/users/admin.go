@@ -66,6 +66,9 @@ func (u *users) resetPassword(
 		return err
 	}
 	c.DeviceKey = ""
+	if err := u.revokeKeys(ctx, tx, id); err != nil {
+		return err
+	}
 	if err := u.endSessions(ctx, tx, id, &c, ""); err != nil {
 		return err
 	}

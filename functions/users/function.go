@@ -69,6 +69,7 @@ type users struct {
 	sessions    *store.Collection[session]
 	staff       *store.Collection[staff]
 	attempts    *store.Collection[attempts]
+	apiKeys     apiKeys
 }
 
 // New declares the users function.
@@ -108,6 +109,7 @@ func New(env function.Env) (*function.Function, error) {
 	function.Serve(f, deleteUser, u.remove)
 	function.Serve(f, listUsers, u.list)
 	function.Serve(f, showKeys, u.keys)
+	u.serveAPIKeys(f)
 	rpc.Serve(f, "ebb.users.v1.UserService", schema)
 	return f, nil
 }

@@ -15,7 +15,7 @@ func corsConfig(origins []string, methods ...string) cors.Config {
 		Methods:         methods,
 		MaxAgeInSeconds: 600,
 		RequestHeaders: []string{
-			"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Prefer", "Traceparent",
+			"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Prefer", "Traceparent", "X-API-Key",
 			"X-Request-Id",
 		},
 		ResponseHeaders: []string{"ETag", "Location", "Retry-After", "Link", "X-Request-Id"},

@@ -19,6 +19,7 @@ import (
 	"github.com/ebb-dev/ebb/functions/orders"
 	"github.com/ebb-dev/ebb/functions/payments"
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/auth/apikey"
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/event"
@@ -171,7 +172,7 @@ var secrets = sync.OnceValue(func() (k struct {
 func env(deadline string) function.Env {
 	k := secrets()
 	return function.Env{
-		Authenticator: k.verifier,
+		Authenticator: apikey.Beside(k.verifier),
 		Lookup: config.Map(map[string]string{
 			"EBB_SIGNING_KEYS": k.private, "EBB_ORDERS_STEP_DEADLINE": deadline, "EBB_CLOCK_SWEEP": "25s",
 			personal.Variable: k.wrapping,
