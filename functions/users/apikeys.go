@@ -239,23 +239,33 @@ func (u *users) keysOf(ctx context.Context, tx *function.Tx, user string) (keyLi
 	return list, known, err
 }
 
-// enlistKey adds a new key to the list of its user. Of very many keys it forgets those that were revoked first.
+// with returns the list with a new key, and which keys it forgets: of very many those that were revoked first.
+func (l keyList) with(id string, known map[string]apiKey, now time.Time) (next keyList, forgotten []string, err error) {
+	revoked := slices.DeleteFunc(slices.Clone(l.Keys), func(id string) bool { return known[id].good(now) })
+	if good := len(l.Keys) - len(revoked); good >= maxGoodKeys {
+		return l, nil, fault.New(fault.Conflict, "%d API keys are good; revoke one first", good)
+	}
+	forgotten = revoked[:max(0, len(revoked)-maxRevokedKeys)]
+	next.Keys = slices.DeleteFunc(slices.Clone(l.Keys), func(id string) bool { return slices.Contains(forgotten, id) })
+	next.Keys = append(next.Keys, id)
+	return next, forgotten, nil
+}
+
+// enlistKey adds a new key to the list of its user.
 func (u *users) enlistKey(ctx context.Context, tx *function.Tx, user, id string) error {
 	list, known, err := u.keysOf(ctx, tx, user)
 	if err != nil {
 		return err
 	}
-	revoked := slices.DeleteFunc(slices.Clone(list.Keys), func(id string) bool { return known[id].good(tx.Now()) })
-	if good := len(list.Keys) - len(revoked); good >= maxGoodKeys {
-		return fault.New(fault.Conflict, "%d API keys are good; revoke one first", good)
+	list, forgotten, err := list.with(id, known, tx.Now())
+	if err != nil {
+		return err
 	}
-	for _, old := range revoked[:max(0, len(revoked)-maxRevokedKeys)] {
+	for _, old := range forgotten {
 		if err := u.apiKeys.all.Delete(ctx, tx, old); err != nil {
 			return err
 		}
-		list.Keys = slices.DeleteFunc(list.Keys, func(id string) bool { return id == old })
 	}
-	list.Keys = append(list.Keys, id)
 	return u.apiKeys.lists.Put(ctx, tx, user, list)
 }
 
