@@ -235,6 +235,9 @@ func (a *archive) mendDead(ctx context.Context, tx *function.Tx, in *mendInput) 
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "decode a dead letter")
 	}
+	if err := byFunctionsOnly(e.Type()); err != nil {
+		return nil, err
+	}
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, in.Body.Data); err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "the data is not JSON")

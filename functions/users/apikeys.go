@@ -27,7 +27,7 @@ var (
 	}
 	listAPIKeys = function.Operation{
 		Method: http.MethodGet, Path: "/api/api-keys", Owner: manifest.OwnerDenied,
-		Summary: "List API keys", Scope: manifest.NoKey,
+		Summary: "List API keys", Scope: manifest.NoKey, Person: "user_id",
 		Description: "Those of the caller, or for an admin all or those of one user, in the order of their creation. A key " +
 			"stays on the list, when it is revoked too, until it would have expired.",
 		Errors: []int{http.StatusForbidden},
