@@ -2078,6 +2078,40 @@ func (c *Client) PatchUsersID(
 	return out, err
 }
 
+// DeleteUsersIDSessions is DELETE /api/users/{id}/sessions: End all other sessions.
+func (c *Client) DeleteUsersIDSessions(
+	ctx context.Context, id string, options ...Option,
+) error {
+	in := request{
+		method: "DELETE", takesKey: true,
+		path: "/api/users/" + url.PathEscape(id) + "/sessions",
+	}
+	return c.do(ctx, in, nil, options)
+}
+
+// GetUsersIDSessions is GET /api/users/{id}/sessions: List the sessions of a user.
+func (c *Client) GetUsersIDSessions(
+	ctx context.Context, id string, options ...Option,
+) (out GetUsersIDSessionsResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/users/" + url.PathEscape(id) + "/sessions",
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// DeleteUsersIDSessionsSession is DELETE /api/users/{id}/sessions/{session}: End a session.
+func (c *Client) DeleteUsersIDSessionsSession(
+	ctx context.Context, id string, session string, options ...Option,
+) error {
+	in := request{
+		method: "DELETE", takesKey: true,
+		path: "/api/users/" + url.PathEscape(id) + "/sessions/" + url.PathEscape(session),
+	}
+	return c.do(ctx, in, nil, options)
+}
+
 // GetViewsOrdersParams are the parameters of GetViewsOrders. Those that are zero are not sent.
 type GetViewsOrdersParams struct {
 	// For administrators: only orders of this customer.
@@ -2674,6 +2708,11 @@ type GetTimersResponse struct {
 	Next string `json:"next,omitzero"`
 }
 
+// GetUsersIDSessionsResponse is a schema of the document.
+type GetUsersIDSessionsResponse struct {
+	Items []Session `json:"items"`
+}
+
 // GetUsersResponse is a schema of the document.
 type GetUsersResponse struct {
 	Items []User `json:"items"`
@@ -3116,7 +3155,7 @@ type RegisterInputBody struct {
 	Email string `json:"email"`
 	// 1 to 200 characters.
 	Name string `json:"name"`
-	// 8 to 128 characters.
+	// 15 to 128 characters, unless the system asks for fewer; not a common one.
 	Password string `json:"password"`
 }
 
@@ -3207,6 +3246,21 @@ type Scheduled struct {
 	Reason     string          `json:"reason,omitzero"`
 	// The version that the change was made for.
 	Version int64 `json:"version"`
+}
+
+// Session is a schema of the document.
+type Session struct {
+	// When the user signed in.
+	CreatedAt time.Time `json:"created_at"`
+	// The request's token is of this session.
+	Current bool `json:"current,omitzero"`
+	// What the client called itself when it signed in (User-Agent).
+	Device string `json:"device,omitzero"`
+	// The end, unless the session is refreshed before.
+	ExpiresAt time.Time `json:"expires_at"`
+	ID        string    `json:"id"`
+	// The hour in which tokens were last issued.
+	LastUsedAt time.Time `json:"last_used_at"`
 }
 
 // ShownCall is a schema of the document.
@@ -3318,7 +3372,7 @@ type UsersChangeInputBody struct {
 	Email           *string `json:"email,omitzero"`
 	// 1 to 200 characters.
 	Name *string `json:"name,omitzero"`
-	// 8 to 128 characters.
+	// 15 to 128 characters, 8 beside a second factor, unless the system asks for fewer; not a common one.
 	Password *string  `json:"password,omitzero"`
 	Roles    []string `json:"roles,omitzero"`
 }

@@ -346,6 +346,10 @@ export type GetTimersResponse = {
   "next"?: string;
 };
 
+export type GetUsersIDSessionsResponse = {
+  "items": Array<Session>;
+};
+
 export type GetUsersResponse = {
   "items": Array<User>;
   /** The cursor of the next page; none: this is the last. */
@@ -739,7 +743,7 @@ export type RegisterInputBody = {
   "email": string;
   /** 1 to 200 characters. */
   "name": string;
-  /** 8 to 128 characters. */
+  /** 15 to 128 characters, unless the system asks for fewer; not a common one. */
   "password": string;
 };
 
@@ -823,6 +827,20 @@ export type Scheduled = {
   "reason"?: string;
   /** The version that the change was made for. */
   "version": number;
+};
+
+export type Session = {
+  /** When the user signed in. */
+  "created_at": string;
+  /** The request's token is of this session. */
+  "current"?: boolean;
+  /** What the client called itself when it signed in (User-Agent). */
+  "device"?: string;
+  /** The end, unless the session is refreshed before. */
+  "expires_at": string;
+  "id": string;
+  /** The hour in which tokens were last issued. */
+  "last_used_at": string;
 };
 
 export type ShownCall = {
@@ -922,7 +940,7 @@ export type UsersChangeInputBody = {
   "email"?: string;
   /** 1 to 200 characters. */
   "name"?: string;
-  /** 8 to 128 characters. */
+  /** 15 to 128 characters, 8 beside a second factor, unless the system asks for fewer; not a common one. */
   "password"?: string;
   "roles"?: Array<"customer" | "admin">;
 };
@@ -1233,6 +1251,12 @@ export class Client {
   getUsersId(input: { id: string }, options?: Options): Promise<User>;
   /** PATCH /api/users/{id}: Change a user. */
   patchUsersId(input: { id: string; body: UsersChangeInputBody }, options?: Options): Promise<User>;
+  /** DELETE /api/users/{id}/sessions: End all other sessions. */
+  deleteUsersIdSessions(input: { id: string }, options?: Options): Promise<void>;
+  /** GET /api/users/{id}/sessions: List the sessions of a user. */
+  getUsersIdSessions(input: { id: string }, options?: Options): Promise<GetUsersIDSessionsResponse>;
+  /** DELETE /api/users/{id}/sessions/{session}: End a session. */
+  deleteUsersIdSessionsSession(input: { id: string; session: string }, options?: Options): Promise<void>;
   /** GET /api/views/orders: List orders, newest first. */
   getViewsOrders(input?: { customerId?: string; status?: "pending" | "confirmed" | "cancelled"; limit?: number; cursor?: string }, options?: Options): Promise<GetViewsOrdersResponse>;
   /** GET /api/views/products: List products with their price and available stock. */

@@ -2,10 +2,10 @@ package gateway
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net/http"
+	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -130,9 +130,14 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, err := configured(served{g, c.Events}, set, env.Logger)
-	if err != nil {
-		return nil, fmt.Errorf("EBB_GATEWAY_POLICY: %w", err)
+	h := &hosted{Gateway: g, events: c.Events, closers: []io.Closer{answers}}
+	if l, ok := limiter.(io.Closer); ok {
+		h.closers = append(h.closers, l)
+	}
+	if set.Policy != "" {
+		if h.file, err = policyfile.Open(set.Policy, g.Configure, env.Logger); err != nil {
+			return nil, errors.Join(fmt.Errorf("EBB_GATEWAY_POLICY: %w", err), h.close())
+		}
 	}
 	function.Handler(f, h, gateway.OpenAPI(c.compositions()...))
 	return f, nil
@@ -146,29 +151,43 @@ func (c Config) names() (all []string) {
 	return all
 }
 
-// served is a gateway with the events that it consumes.
-type served struct {
+// hosted is a gateway as its function runs it: with the events that it consumes, the file of its policies, which is
+// watched while the function runs, and what it has opened.
+type hosted struct {
 	*gateway.Gateway
-	events []event.Typed
+	events  []event.Typed
+	file    *policyfile.File // nil: none
+	closers []io.Closer      // closed by Stop
 }
 
 // Consumes is for function.Handler.
-func (s served) Consumes() []event.Typed { return s.events }
+func (h *hosted) Consumes() []event.Typed { return h.events }
 
-// configured returns the gateway with the policies of the file that the settings name. It watches the file while the
-// function runs.
-func configured(g served, set settings, log *slog.Logger) (http.Handler, error) {
-	if set.Policy == "" {
-		return g, nil
+// Start is for function.Handler.
+func (h *hosted) Start(ctx context.Context) error {
+	if h.file == nil {
+		return nil
 	}
-	file, err := policyfile.Open(set.Policy, g.Configure, log)
-	if err != nil {
-		return nil, err
+	return h.file.Start(ctx)
+}
+
+// Stop is for function.Handler. The gateway cannot be started again.
+func (h *hosted) Stop(ctx context.Context) error {
+	var err error
+	if h.file != nil {
+		err = h.file.Stop(ctx)
 	}
-	return struct {
-		served
-		*policyfile.File
-	}{g, file}, nil
+	return errors.Join(err, h.close())
+}
+
+// close closes what was opened for the gateway, once.
+func (h *hosted) close() error {
+	var errs []error
+	for _, c := range h.closers {
+		errs = append(errs, c.Close())
+	}
+	h.closers = nil
+	return errors.Join(errs...)
 }
 
 // compositions returns GET /api/me, if it has parts.

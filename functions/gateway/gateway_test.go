@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/functions/gateway"
@@ -330,6 +331,56 @@ func TestCache(t *testing.T) {
 		if err == nil || !strings.HasPrefix(err.Error(), "EBB_CACHE: ") || strings.Contains(err.Error(), "secret") {
 			t.Errorf("an invalid URL: got %v", err)
 		}
+	}
+}
+
+// What the gateway has opened is closed when its host stops it.
+func TestStop(t *testing.T) {
+	server := miniredis.RunT(t)
+	url := "redis://" + server.Addr()
+	path := filepath.Join(t.TempDir(), "policy.yaml")
+	const document = "operations: {GET /api/a: {cache: {ttl: 1h}}, " +
+		"POST /api/a: {rate: [{name: a, quota: 9, window: 1h}]}}"
+	if err := os.WriteFile(path, []byte(document), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d, err := function.Declare(func(env function.Env) (*function.Function, error) {
+		f := function.New("users", env)
+		for _, method := range []string{"GET", "POST"} {
+			function.Serve(f, function.Operation{Method: method, Path: "/api/a", Access: function.Public},
+				func(context.Context, *function.Tx, *struct{}) (*struct{}, error) { return nil, nil })
+		}
+		return f, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := gateway.Config{}.New(function.Env{
+		Lookup: config.Map(map[string]string{
+			"EBB_GATEWAY_POLICY": path, "EBB_CACHE": url, "EBB_GATEWAY_REDIS": url,
+		}),
+		Discovery: static.Discovery{"users": static.Handler(answer())}, Logger: slog.New(slog.DiscardHandler),
+		System: func() manifest.System { return manifest.System{Functions: []*manifest.Declaration{d}} },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := f.Instance()
+	if err := g.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	get(g, "/api/a")
+	g.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/api/a", nil))
+	if n := server.CurrentConnectionCount(); n < 2 {
+		t.Fatalf("got %d connections, want those of the cache and the limiter", n)
+	}
+	for range 2 {
+		if err := g.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for server.CurrentConnectionCount() > 0 {
+		runtime.Gosched() // until the server has seen it
 	}
 }
 

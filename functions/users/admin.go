@@ -20,12 +20,12 @@ type configuredAdmin struct {
 }
 
 func newConfiguredAdmin(email, password string) configuredAdmin {
-	return configuredAdmin{email: normalise(email), password: sha256.Sum256([]byte(password))}
+	return configuredAdmin{email: normalise(email), password: sha256.Sum256([]byte(typed(password)))}
 }
 
 // is compares in the same time whatever differs. Only digests are compared, so no length shows.
 func (f configuredAdmin) is(email, password string) bool {
-	given := sha256.Sum256([]byte(password))
+	given := sha256.Sum256([]byte(typed(password)))
 	return f.email != "" && email == f.email && subtle.ConstantTimeCompare(given[:], f.password[:]) == 1
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/auth/apikey"
@@ -205,7 +206,7 @@ func (u *users) checkScopes(scopes []string) []fault.Detail {
 func (u *users) showPassword(ctx context.Context, tx *function.Tx, id string, in *createKeyInput) error {
 	wrong := fault.New(fault.Invalid, "no API key is made").With(
 		fault.Detail{Location: "body.password", Message: "must be your password"})
-	if len(checkPassword(in.Body.Password)) > 0 {
+	if in.Body.Password == "" || utf8.RuneCountInString(in.Body.Password) > maxPassword {
 		return wrong
 	}
 	guess := byOwner.of(id)

@@ -185,6 +185,23 @@ func TestAPIKeyLosesRole(t *testing.T) {
 	calls(403) // a role that comes back does not make the key stronger
 }
 
+// No operation about accounts, passwords, sessions or keys takes an API key.
+func TestAccountsTakeNoAPIKeys(t *testing.T) {
+	n := 0
+	for _, r := range open(t).I.Declaration().Routes {
+		if strings.HasPrefix(r.Path, "/api/outbox/") || strings.HasPrefix(r.Path, "/api/audit/") {
+			continue // the kit's
+		}
+		n++
+		if r.Scope != "" {
+			t.Errorf("%s %s takes API keys with the scope %s; want Scope: manifest.NoKey", r.Method, r.Path, r.Scope)
+		}
+	}
+	if n < 10 {
+		t.Errorf("%d operations", n)
+	}
+}
+
 // All keys die with the account, and leave nothing that names them.
 func TestAPIKeysOfDeletedUser(t *testing.T) {
 	s := open(t)

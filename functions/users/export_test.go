@@ -11,14 +11,28 @@ var (
 	MaxSessions = maxSessions
 )
 
-func EmailFaults(email string) int       { return len(checkEmail(normalise(email))) }
-func NameFaults(name string) int         { return len(checkName(name)) }
-func PasswordFaults(password string) int { return len(checkPassword(password)) }
+func EmailFaults(email string) int { return len(checkEmail(normalise(email))) }
+func NameFaults(name string) int   { return len(checkName(name)) }
+func PasswordFaults(password string) int {
+	c := Config{PasswordMin: 15, Issuer: "ebb", Audience: "ebb"}
+	return len(c.checkPassword("", password, c.PasswordMin, account{Name: "Ada Lovelace", Email: "ada.l@bücher.example"}))
+}
 
 func Hash(password string) (string, error) { return newHasher().hash(context.Background(), password) }
 func Matches(password, phc string) (bool, error) {
 	return newHasher().matches(context.Background(), password, phc)
 }
+
+// HashOnce and MatchesOnce work on a password as a request does.
+func HashOnce(password string) (string, error) {
+	return new(work).hash(context.Background(), newHasher(), password)
+}
+func MatchesOnce(password, phc string) (bool, error) {
+	return new(work).matches(context.Background(), newHasher(), password, phc)
+}
+
+func Common(password string) bool { return isCommon(password) }
+
 func Outdated(phc string) bool { return outdated(phc) }
 func Decoy() string            { return newHasher().decoy }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/auth"
@@ -22,6 +23,7 @@ type Config struct {
 	AccessTTL     time.Duration `envconfig:"EBB_ACCESS_TTL" default:"15m" desc:"how long an access token is valid"`
 	StaffTTL      time.Duration `envconfig:"EBB_STAFF_ACCESS_TTL" default:"5m" desc:"how long an access token of a user with a role beyond customer is valid, if that is shorter"`
 	RefreshTTL    time.Duration `envconfig:"EBB_REFRESH_TTL" default:"720h" desc:"how long a session lasts without a refresh"`
+	PasswordMin   int           `envconfig:"EBB_PASSWORD_MIN" default:"15" desc:"the least number of characters of a new password that is the only factor, 8 to 64; with a second factor it is 8"`
 	AdminEmail    string        `envconfig:"EBB_ADMIN_EMAIL" desc:"address of the admin who can always sign in, and is made, or made an admin again, by doing so"`
 	AdminPassword string        `envconfig:"EBB_ADMIN_PASSWORD" secret:"true" desc:"password of that admin"`
 }
@@ -44,7 +46,10 @@ func (c Config) Validate() error {
 	if c.AdminEmail != "" && len(checkEmail(normalise(c.AdminEmail))) > 0 {
 		faults = append(faults, errors.New("EBB_ADMIN_EMAIL is not an e-mail address"))
 	}
-	if c.AdminPassword != "" && len(checkPassword(c.AdminPassword)) > 0 {
+	if c.PasswordMin < minPassword || c.PasswordMin > 64 {
+		faults = append(faults, fmt.Errorf("EBB_PASSWORD_MIN must be %d to 64", minPassword))
+	}
+	if n := utf8.RuneCountInString(c.AdminPassword); n > 0 && (n < minPassword || n > maxPassword) {
 		faults = append(faults, errors.New("EBB_ADMIN_PASSWORD must have 8 to 128 characters"))
 	}
 	return errors.Join(faults...)
@@ -104,6 +109,9 @@ func New(env function.Env) (*function.Function, error) {
 	function.Serve(f, openSession, u.login)
 	function.Serve(f, refreshSession, u.refresh)
 	function.Serve(f, closeSession, u.logout)
+	function.Serve(f, listSessions, u.listSessions)
+	function.Serve(f, endSession, u.endSession)
+	function.Serve(f, endSessions, u.endOthers)
 	function.Serve(f, getUser, u.get)
 	function.Serve(f, changeUser, u.change)
 	function.Serve(f, deleteUser, u.remove)

@@ -3,6 +3,7 @@ package users
 import (
 	"context"
 	"net/http"
+	"unicode/utf8"
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
@@ -38,7 +39,8 @@ var (
 )
 
 type loginInput struct {
-	Body struct {
+	Agent string `header:"User-Agent" hidden:"true"`
+	Body  struct {
 		Email    string `json:"email"`
 		Password string `json:"password" format:"password" writeOnly:"true"`
 		Device   string `json:"device_token,omitempty" maxLength:"256" writeOnly:"true" doc:"The device_token of an earlier sign-in to this account. One that is not good any more is like none."`
@@ -108,7 +110,7 @@ func (u *users) login(ctx context.Context, tx *function.Tx, in *loginInput) (*to
 	if c.Sessions, err = u.makeRoom(ctx, tx, id, c.Sessions); err != nil {
 		return nil, err
 	}
-	session, token, err := u.open(ctx, tx, id)
+	session, token, err := u.open(ctx, tx, id, in)
 	if err != nil {
 		return nil, err
 	}
@@ -163,8 +165,8 @@ func (u *users) identify(ctx context.Context, tx *function.Tx, in *loginInput) (
 		stored = c.Password
 	}
 	password := in.Body.Password
-	if len(checkPassword(password)) > 0 {
-		password = "" // no user has it; and a huge one is not worth hashing
+	if utf8.RuneCountInString(password) > maxPassword {
+		password = "" // no user has it, and it is not worth hashing
 	}
 	right, err = in.work.matches(ctx, u.hasher, password, stored)
 	return id, id != "" && right, err
@@ -195,12 +197,14 @@ func (u *users) makeRoom(ctx context.Context, tx *function.Tx, user string, ids 
 	return open, nil
 }
 
-func (u *users) open(ctx context.Context, tx *function.Tx, user string) (id, token string, err error) {
+func (u *users) open(
+	ctx context.Context, tx *function.Tx, user string, in *loginInput,
+) (id, token string, err error) {
 	id = tx.NewID()
 	token = newRefreshToken(id)
 	err = u.sessions.Create(ctx, tx, id, session{
 		UserID: user, Current: auth.HashToken(token),
-		CreatedAt: tx.Now(), ExpiresAt: tx.Now().Add(u.config.RefreshTTL),
+		CreatedAt: tx.Now(), ExpiresAt: tx.Now().Add(u.config.RefreshTTL), Agent: agentOf(in.Agent),
 	})
 	return id, token, err
 }

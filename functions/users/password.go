@@ -169,16 +169,23 @@ func (w *work) hash(ctx context.Context, h *hasher, password string) (string, er
 	if w.made != "" {
 		return w.made, nil
 	}
-	made, err := h.hash(ctx, password)
+	made, err := h.hash(ctx, typed(password))
 	w.made = made
 	return made, err
 }
 
+// matches reports whether the password is the stored one. Versions of this function from before passwords were
+// normalised have hashed what was typed, so that counts too. How often a password is worked on depends on nothing else.
 func (w *work) matches(ctx context.Context, h *hasher, password, stored string) (bool, error) {
 	if ok, known := w.judged[stored]; known {
 		return ok, nil
 	}
-	ok, err := h.matches(ctx, password, stored)
+	ok, err := h.matches(ctx, typed(password), stored)
+	if err == nil && typed(password) != password {
+		var before bool
+		before, err = h.matches(ctx, password, stored)
+		ok = ok || before
+	}
 	if err == nil {
 		if w.judged == nil {
 			w.judged = map[string]bool{}

@@ -104,7 +104,7 @@ func TestDemotedAdminHasNoPower(t *testing.T) {
 		{"GET", "/api/users", nil},
 		{"GET", "/api/users/" + ada.ID, nil},
 		{"PATCH", "/api/users/" + ada.ID, m{"roles": []string{"admin"}}},
-		{"PATCH", "/api/users/" + ada.ID, m{"password": "a new password"}},
+		{"PATCH", "/api/users/" + ada.ID, m{"password": "a new password, long"}},
 		{"PATCH", "/api/users/" + eve.ID, m{"roles": []string{"admin"}}},
 		{"DELETE", "/api/users/" + ada.ID, nil},
 	} {
@@ -155,7 +155,7 @@ func TestEndedSessionHasNoPower(t *testing.T) {
 	ada := s.register("ada@example.com")
 	stolen, own := s.signIn("ada@example.com"), s.signIn("ada@example.com")
 	path := "/api/users/" + ada.ID
-	s.with(own.Access, "PATCH", path, m{"password": "another horse", "current_password": password}).Expect(200)
+	s.with(own.Access, "PATCH", path, m{"password": "another horse battery", "current_password": password}).Expect(200)
 	s.with(stolen.Access, "PATCH", path, m{"email": "eve@example.com"}).Expect(401)
 	s.with(stolen.Access, "DELETE", path, nil).Expect(401)
 	s.with(own.Access, "PATCH", path, m{"name": "Ada King"}).Expect(200)
@@ -347,20 +347,20 @@ func TestSignOutIsTold(t *testing.T) {
 	expect("signed out", sessionOf(here))
 	s.with(here.Access, "DELETE", "/api/sessions/current", nil).Expect(204)
 	expect("signed out twice")
-	s.with(there.Access, "PATCH", path, m{"password": "another horse", "current_password": password}).Expect(200)
+	s.with(there.Access, "PATCH", path, m{"password": "another horse battery", "current_password": password}).Expect(200)
 	expect("own password", sessionOf(elsewhere))
 	used := there.Refresh
 	there = read(s.refresh(used).Expect(201))
 	s.refresh(used).Expect(401)
 	expect("a token used twice", sessionOf(there))
 
-	again := read(s.login("ada@example.com", "another horse").Expect(201))
-	s.with(s.root().Access, "PATCH", path, m{"password": "third horse", "name": "Ada King"}).Expect(200)
+	again := read(s.login("ada@example.com", "another horse battery").Expect(201))
+	s.with(s.root().Access, "PATCH", path, m{"password": "third horse battery", "name": "Ada King"}).Expect(200)
 	expect("password and name by an admin", sessionOf(again))
 
 	var first tokens
 	for n := range users.MaxSessions + 1 {
-		token := read(s.login("ada@example.com", "third horse").Expect(201))
+		token := read(s.login("ada@example.com", "third horse battery").Expect(201))
 		if n == 0 {
 			first = token
 		}

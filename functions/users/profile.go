@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/auth"
@@ -80,7 +81,7 @@ type changeInput struct {
 	Body struct {
 		Name            *string  `json:"name,omitempty" doc:"1 to 200 characters."`
 		Email           *string  `json:"email,omitempty" maxLength:"320"`
-		Password        *string  `json:"password,omitempty" format:"password" writeOnly:"true" doc:"8 to 128 characters."`
+		Password        *string  `json:"password,omitempty" format:"password" writeOnly:"true" doc:"15 to 128 characters, 8 beside a second factor, unless the system asks for fewer; not a common one."`
 		CurrentPassword *string  `json:"current_password,omitempty" format:"password" writeOnly:"true" doc:"Required of a user who changes their own password."`
 		Roles           []string `json:"roles,omitempty" minItems:"1" maxItems:"8" uniqueItems:"true" enum:"customer,admin"`
 	}
@@ -92,7 +93,7 @@ func (u *users) change(ctx context.Context, tx *function.Tx, in *changeInput) (*
 	if err != nil {
 		return nil, err
 	}
-	after, err := in.applied(before, by)
+	after, err := in.applied(before, by, u.config)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +130,7 @@ func (u *users) change(ctx context.Context, tx *function.Tx, in *changeInput) (*
 }
 
 // applied returns the account with what the request changes.
-func (in *changeInput) applied(a account, by actor) (account, error) {
+func (in *changeInput) applied(a account, by actor, c Config) (account, error) {
 	var checks [][]fault.Detail
 	if in.Body.Name != nil {
 		a.Name = strings.TrimSpace(*in.Body.Name)
@@ -140,7 +141,7 @@ func (in *changeInput) applied(a account, by actor) (account, error) {
 		checks = append(checks, checkEmail(a.Email))
 	}
 	if in.Body.Password != nil {
-		checks = append(checks, checkPassword(*in.Body.Password))
+		checks = append(checks, c.checkPassword("body.password", *in.Body.Password, c.PasswordMin, a))
 	}
 	if len(in.Body.Roles) > 0 {
 		if err := by.demand(); err != nil {
@@ -200,7 +201,7 @@ func (u *users) endSessions(ctx context.Context, tx *function.Tx, user string, c
 func (u *users) confirm(ctx context.Context, tx *function.Tx, in *changeInput, c credentials) error {
 	wrong := fault.New(fault.Invalid, "the password stays as it is").With(
 		fault.Detail{Location: "body.current_password", Message: "must be the password until now"})
-	if in.Body.CurrentPassword == nil || len(checkPassword(*in.Body.CurrentPassword)) > 0 {
+	if in.Body.CurrentPassword == nil || utf8.RuneCountInString(*in.Body.CurrentPassword) > maxPassword {
 		return wrong
 	}
 	guess := byOwner.of(in.ID)

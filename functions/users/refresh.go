@@ -48,7 +48,7 @@ func (u *users) refresh(ctx context.Context, tx *function.Tx, in *refreshInput) 
 		return nil, notGood()
 	}
 	next := newRefreshToken(id)
-	if err := u.sessions.Put(ctx, tx, id, s.rotated(next, tx.Now().Add(u.config.RefreshTTL))); err != nil {
+	if err := u.sessions.Put(ctx, tx, id, s.rotated(next, tx.Now(), tx.Now().Add(u.config.RefreshTTL))); err != nil {
 		return nil, err
 	}
 	return u.tokens(s.UserID, a, id, next)

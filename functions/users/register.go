@@ -25,7 +25,7 @@ type registerInput struct {
 	Body struct {
 		Name     string `json:"name" doc:"1 to 200 characters."`
 		Email    string `json:"email" maxLength:"320" doc:"Unique among all users, in upper or lower case."`
-		Password string `json:"password" format:"password" writeOnly:"true" doc:"8 to 128 characters."`
+		Password string `json:"password" format:"password" writeOnly:"true" doc:"15 to 128 characters, unless the system asks for fewer; not a common one."`
 	}
 	work work
 }
@@ -40,7 +40,8 @@ func (u *users) register(ctx context.Context, tx *function.Tx, in *registerInput
 		Name: strings.TrimSpace(in.Body.Name), Email: normalise(in.Body.Email),
 		Roles: []string{auth.RoleCustomer}, CreatedAt: tx.Now(),
 	}
-	if err := invalid(checkName(a.Name), checkEmail(a.Email), checkPassword(in.Body.Password)); err != nil {
+	weak := u.config.checkPassword("body.password", in.Body.Password, u.config.PasswordMin, a)
+	if err := invalid(checkName(a.Name), checkEmail(a.Email), weak); err != nil {
 		return nil, err
 	}
 	tries := fromNetwork(ctx, registrations)

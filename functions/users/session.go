@@ -18,7 +18,9 @@ type session struct {
 	Current   string    `json:"current"`
 	Used      []string  `json:"used,omitempty"` // the latest ones, oldest first
 	CreatedAt time.Time `json:"created_at"`
-	ExpiresAt time.Time `json:"expires_at"` // moves on with each refresh
+	ExpiresAt time.Time `json:"expires_at"`       // moves on with each refresh
+	UsedAt    time.Time `json:"used_at,omitzero"` // the hour of the last refresh
+	Agent     string    `json:"agent,omitempty"`  // User-Agent at the sign-in
 }
 
 // maxUsed bounds the memory for used tokens. One that is older than that is refused like an unknown
@@ -87,11 +89,11 @@ func (s session) judge(token string, now time.Time) verdict {
 func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
 // rotated returns the session with a new token; the one before it counts as used.
-func (s session) rotated(token string, expires time.Time) session {
+func (s session) rotated(token string, now, expires time.Time) session {
 	s.Used = append(slices.Clone(s.Used), s.Current)
 	if extra := len(s.Used) - maxUsed; extra > 0 {
 		s.Used = s.Used[extra:]
 	}
-	s.Current, s.ExpiresAt = auth.HashToken(token), expires
+	s.Current, s.ExpiresAt, s.UsedAt = auth.HashToken(token), expires, now.Truncate(time.Hour)
 	return s
 }

@@ -38,7 +38,7 @@ type tokens struct {
 	ExpiresIn int    `json:"expires_in"`
 }
 
-const password = "correct horse"
+const password = "correct horse battery"
 
 // shop is the users function and what its callers do with it.
 type shop struct {
@@ -404,12 +404,13 @@ func TestChangePassword(t *testing.T) {
 	path := "/api/users/" + ada.ID
 	s.Emitted()
 
-	s.with(here.Access, "PATCH", path, m{"password": "another horse"}).Expect(422)
-	s.with(here.Access, "PATCH", path, m{"password": "another horse", "current_password": "wrong horse"}).Expect(422)
+	s.with(here.Access, "PATCH", path, m{"password": "another horse battery"}).Expect(422)
+	s.with(here.Access, "PATCH", path,
+		m{"password": "another horse battery", "current_password": "wrong horse"}).Expect(422)
 	s.with(here.Access, "PATCH", path, m{"password": "short", "current_password": password}).Expect(422)
-	s.with(here.Access, "PATCH", path, m{"password": "another horse", "current_password": password}).Expect(200)
+	s.with(here.Access, "PATCH", path, m{"password": "another horse battery", "current_password": password}).Expect(200)
 	s.login("ada@example.com", password).Expect(401)
-	s.login("ada@example.com", "another horse").Expect(201)
+	s.login("ada@example.com", "another horse battery").Expect(201)
 	// Whoever was signed in elsewhere is not any more.
 	s.refresh(there.Refresh).Expect(401)
 	s.refresh(here.Refresh).Expect(201)
@@ -419,8 +420,8 @@ func TestChangePassword(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 	// An admin helps a user who has forgotten theirs.
-	s.with(root, "PATCH", path, m{"password": "third horse"}).Expect(200)
-	s.login("ada@example.com", "third horse").Expect(201)
+	s.with(root, "PATCH", path, m{"password": "third horse battery"}).Expect(200)
+	s.login("ada@example.com", "third horse battery").Expect(201)
 	s.refresh(here.Refresh).Expect(401)
 }
 
@@ -559,10 +560,11 @@ func TestFirstAdmin(t *testing.T) {
 	}
 	// Another password holds until the configured one is used again.
 	path := "/api/users/" + page.Items[0].ID
-	s.with(token.Access, "PATCH", path, m{"password": "something new", "current_password": "the first admin"}).Expect(200)
-	s.login("root@example.com", "something new").Expect(201)
+	s.with(token.Access, "PATCH", path,
+		m{"password": "something new today", "current_password": "the first admin"}).Expect(200)
+	s.login("root@example.com", "something new today").Expect(201)
 	s.login("root@example.com", "the first admin").Expect(201)
-	s.login("root@example.com", "something new").Expect(401)
+	s.login("root@example.com", "something new today").Expect(401)
 }
 
 func TestFirstAdminComesOnce(t *testing.T) {

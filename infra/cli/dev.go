@@ -268,6 +268,9 @@ func (a *app) host(ctx context.Context, cfg devConfig, lookup config.Lookup, wat
 		}
 	}
 	named := map[string]string{"EBB_ADMIN_EMAIL": admin.Email, "EBB_ADMIN_PASSWORD": admin.Password}
+	if _, set := lookup("EBB_PASSWORD_MIN"); !set {
+		named["EBB_PASSWORD_MIN"] = "8" // for trying things out; what is deployed asks for 15
+	}
 	host, err := local.New(ctx, local.Config{
 		Dir: cfg.Data, Idle: cfg.Idle, LogRetention: cfg.Log, Lookup: lookup, Telemetry: watch,
 		System: a.system, Broker: opener,

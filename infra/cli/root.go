@@ -51,7 +51,7 @@ $ call post-products --data @tea.json   an operation by its name in OpenAPI`),
 	}
 	add(groupDevelop, a.devCommand(), a.serveCommand(), a.newCommand(), a.generateCommand(), a.manifestCommand())
 	add(groupRunning, a.eventsCommand(), a.sagasCommand(), a.callsCommand(), a.dlqCommand(), a.callCommand(),
-		a.outboxCommand(), a.sendCommand(), a.timersCommand(), a.schedulesCommand(), a.personsCommand(),
+		a.outboxCommand(), a.sendCommand(), a.timersCommand(), a.schedulesCommand(), a.personsCommand(), a.sessionsCommand(),
 		a.apiKeysCommand(), a.auditCommand(), a.logsCommand(), a.contextCommand())
 	add(groupBroker, a.brokerCommand(), a.conformanceCommand(), a.keysCommand())
 	add("", a.versionCommand())

@@ -63,7 +63,7 @@ const (
 // The limits of an operation that declares none.
 const (
 	defaultMaxBody  = manifest.DefaultMaxBody // bytes
-	defaultDeadline = 30 * time.Second
+	defaultDeadline = manifest.DefaultDeadline
 )
 
 // Operation declares one HTTP operation.
@@ -107,6 +107,9 @@ func (op Operation) route() manifest.Route {
 		Person: op.Person, Owner: op.Owner, Scope: op.keyScope()}
 	if op.MaxBody != defaultMaxBody {
 		r.MaxBody = op.MaxBody
+	}
+	if op.Deadline != manifest.DefaultDeadline {
+		r.Deadline = policy.Duration(op.Deadline)
 	}
 	if !op.Policy.IsZero() {
 		r.Policy = &op.Policy

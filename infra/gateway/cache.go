@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"maps"
@@ -18,6 +19,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/cache/memory"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/httprequest"
+	"github.com/ebb-dev/ebb/infra/policy"
 )
 
 const (
@@ -58,12 +60,12 @@ func (g *Gateway) cache(next Handler) Handler {
 	return func(x *Exchange) {
 		p := x.Route.Policy
 		switch reads := x.Request.Method == http.MethodGet && bodyless(x.Request) && x.Request.Header.Get("Range") == "" &&
-			x.Request.Header.Get("Upgrade") == ""; {
+			!streams(x.Request.Header); {
 		case reads && p.Cache != nil && x.Route.public() && len(x.Request.Header["Authorization"]) == 0:
 			g.fromCache(x, next)
 		case reads && p.Coalesce:
-			k := key("shared", x.target(), x.Caller.Subject, strings.Join(x.Request.Header["Authorization"], ","),
-				canonical(x.Request.Header))
+			k := key("shared", x.Route.answers, strings.ToLower(x.Request.Host), x.Request.URL.RequestURI(),
+				x.Caller.Subject, strings.Join(x.Request.Header["Authorization"], ","), canonical(x.Request.Header))
 			g.caches.share(x, k, next)
 		case len(x.Route.invalidates) > 0:
 			g.caches.change(x, next)
@@ -75,10 +77,70 @@ func (g *Gateway) cache(next Handler) Handler {
 
 func bodyless(r *http.Request) bool { return r.Body == nil || r.Body == http.NoBody }
 
-// target returns what a request asks for: host, path and query. Only the function that declares the operation has its
-// answers stored or shared; see otherRoute.
+// streams reports whether the answer to a request has no end: it switches to another protocol, or has server-sent
+// events.
+func streams(h http.Header) bool {
+	if h["Upgrade"] != nil {
+		return true
+	}
+	accepted := strings.ToLower(strings.Join(h["Accept"], ","))
+	return strings.Contains(accepted, "text/event-stream")
+}
+
+// storeFor sets what the answers of a route are stored for. The rule is the one that its requests meet, which is empty
+// for the route of the function that declares the operation.
+func (r *Route) storeFor(rule policy.Split, env environment) {
+	r.byHost = len(env.Hosts)+len(r.hosts) > 0 || rule.Host != ""
+	r.keyed = nil
+	if r.Policy.Cache != nil {
+		r.keyed = append(r.keyed, r.Policy.Cache.Headers...)
+	}
+	r.keyed = append(slices.AppendSeq(r.keyed, maps.Keys(rule.Header)), env.Versions.Header)
+	for i, name := range r.keyed {
+		r.keyed[i] = http.CanonicalHeaderKey(name)
+	}
+	slices.Sort(r.keyed)
+	r.answers = answersOf(r, env)
+}
+
+// answersOf returns a text that is the same for the same route with the same policy about answers. Gateways that share
+// a store, and have policies of their own, do not give one another's answers then: one of another canary, one that is
+// older or longer than the policy allows. They share the tags, so that a change that one of them carries out
+// invalidates the answers of all.
+func answersOf(r *Route, env environment) string {
+	var instances []string
+	for _, a := range env.Upstreams[r.Function] {
+		instances = append(instances, a.String())
+	}
+	slices.Sort(instances)
+	text, err := json.Marshal([]any{r.Function, instances, r.Policy.Cache, r.Policy.MaxAnswer, r.keyed, r.byHost})
+	if err != nil {
+		panic(err) // it is text and numbers
+	}
+	return key(string(text))
+}
+
+// storedHost returns the host that the function of a cached operation sees, and that its answers are stored for: where
+// the environment names hosts, the one that the request was sent to, without its port. Elsewhere it is the name of the
+// function: a stranger who makes up hosts would fill the store.
+func (x *Exchange) storedHost() string {
+	if !x.Route.byHost {
+		return x.Route.Function
+	}
+	host := strings.ToLower(hostOf(x.Request))
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	return host
+}
+
+// target returns what a request asks for, with the fields that the operation declares: what its answer is stored under.
 func (x *Exchange) target() string {
-	return strings.ToLower(x.Request.Host) + " " + x.Request.URL.RequestURI()
+	scheme := "http"
+	if x.Request.TLS != nil {
+		scheme = "https" // the function is told
+	}
+	return key("cache", x.Route.answers, x.version, scheme, x.storedHost(), x.Request.URL.RequestURI(), keyed(x))
 }
 
 // canonical returns the fields that can change an answer, as one text: all but those that name the one request.
@@ -102,14 +164,13 @@ var passed = []string{
 	"If-None-Match", "If-Range", "If-Unmodified-Since", "Pragma", "Traceparent", "Tracestate", "X-Request-Id",
 }
 
-// keyed removes the header fields that must not reach the function, and returns those that the operation declares, as
+// keyed removes the header fields that must not reach the function, and returns those that answers are stored for, as
 // one text.
 func keyed(x *Exchange) string {
-	declared := x.Route.Policy.Cache.Headers
 	var text strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(x.Request.Header)) {
 		switch {
-		case slices.ContainsFunc(declared, func(h string) bool { return http.CanonicalHeaderKey(h) == name }):
+		case slices.Contains(x.Route.keyed, name):
 			text.WriteString(key(append([]string{name}, x.Request.Header[name]...)...))
 		case !slices.Contains(passed, name):
 			delete(x.Request.Header, name)
@@ -122,7 +183,7 @@ func keyed(x *Exchange) string {
 func (g *Gateway) fromCache(x *Exchange, next Handler) {
 	c, now := g.caches, g.caches.now()
 	x.address = x.client() // keyed removes the fields that tell it
-	target := key("cache", x.target(), keyed(x))
+	target := x.target()
 	asked := directivesOf(x.Request.Header)
 	old, lease := c.get(x, target)
 	switch {
@@ -218,7 +279,7 @@ func copyHeader(to, from http.Header) {
 func (c *caches) fetch(x *Exchange, target string, old *stored, lease cache.Lease, next Handler) {
 	match := x.Request.Header.Get("If-None-Match")
 	r := x.Own()
-	r.Header = r.Header.Clone()
+	r.Host, r.Header = x.storedHost(), r.Header.Clone()
 	for _, name := range []string{"If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since", "If-Range"} {
 		r.Header.Del(name)
 	}
@@ -317,22 +378,23 @@ func (c *caches) capture(x *Exchange, k string, next Handler) (got *captured, as
 		if f.answer != nil {
 			return f.answer, false
 		}
-		return record(x, next), true
+		return record(x, next, func() {}), true
 	}
 	f := &flight{done: make(chan struct{})}
 	c.flights[k] = f
 	c.mu.Unlock()
-	defer func() {
+	land := sync.OnceFunc(func() {
 		c.mu.Lock()
 		delete(c.flights, k)
 		c.mu.Unlock()
 		close(f.done)
-	}()
+	})
+	defer land()
 	// Others wait for this request, so it goes on when its own caller has gone away.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.Request.Context()), fetchTimeout)
 	defer cancel()
 	x.Request, x.own = x.Request.WithContext(ctx), true
-	got = record(x, next)
+	got = record(x, next, land)
 	if got != nil && x.mayShare(got.header) {
 		f.answer = got
 	}
@@ -355,10 +417,10 @@ type captured struct {
 	body   []byte
 }
 
-// record runs the handler and returns its answer; nil when it was sent.
-func record(x *Exchange, next Handler) *captured {
+// record runs the handler and returns its answer; nil when it was sent, before which it calls sending.
+func record(x *Exchange, next Handler, sending func()) *captured {
 	before := x.Writer
-	w := &recording{to: before, header: http.Header{}}
+	w := &recording{to: before, header: http.Header{}, sending: sending}
 	x.Writer = w
 	next(x)
 	x.Writer = before
@@ -381,6 +443,8 @@ type recording struct {
 	status int
 	body   bytes.Buffer
 	sent   bool
+
+	sending func()
 }
 
 // Header implements http.ResponseWriter.
@@ -410,6 +474,7 @@ func (w *recording) send() {
 	}
 	w.WriteHeader(http.StatusOK)
 	w.sent = true
+	w.sending()
 	copyHeader(w.to.Header(), w.header)
 	w.to.WriteHeader(w.status)
 	_, _ = w.to.Write(w.body.Bytes())

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -102,17 +101,12 @@ func TestCacheIsNotPrivate(t *testing.T) {
 	}
 	c.want(c.get("/api/a"), "answer 1 hit")
 	c.want(c.get("/api/a", "Range", "bytes=0-1"), "answer 5")
-	r := httptest.NewRequest("GET", "/api/a", nil)
-	r.Host = "evil.example"
-	w := httptest.NewRecorder()
-	c.gateway.ServeHTTP(w, r)
-	c.want(w.Body.String(), "answer 6")
-	c.want(c.get("/api/a", "Cache-Control", "no-cache"), "answer 7 fwd=miss; stored")
-	c.want(c.get("/api/a"), "answer 7 hit")
+	c.want(c.get("/api/a", "Cache-Control", "no-cache"), "answer 6 fwd=miss; stored")
+	c.want(c.get("/api/a"), "answer 6 hit")
 	if w := c.call("GET", "/api/a?only", "", nil, "Cache-Control", "only-if-cached"); w.Code != 504 {
 		t.Errorf("only-if-cached: got %d", w.Code)
 	}
-	w = c.call("HEAD", "/api/a", "", nil)
+	w := c.call("HEAD", "/api/a", "", nil)
 	if w.Header().Get("Cache-Status") != "ebb; hit" {
 		t.Errorf("HEAD: got %v", w.Header())
 	}

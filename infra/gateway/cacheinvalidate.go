@@ -1,11 +1,13 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
@@ -79,64 +81,109 @@ func (g *Gateway) Receive(ctx context.Context, events []ce.Event) []broker.Resul
 	return slices.Repeat([]broker.Result{broker.ResultOf(err)}, len(events))
 }
 
+// commitTime is how long a commit may take that a function has begun before its deadline.
+const commitTime = 5 * time.Second
+
+// lateness returns for how long a function may still carry out a request that the gateway has given up.
+func (r *Route) lateness() time.Duration {
+	deadline := cmp.Or(time.Duration(r.Deadline), manifest.DefaultDeadline)
+	if t := time.Duration(r.Policy.Timeout); t > 0 {
+		deadline = min(deadline, t) // which the function is told
+	}
+	return deadline + commitTime
+}
+
 // change runs an operation that invalidates stored answers, before its caller gets to know that it was carried out: who
-// knows of the change does not get an answer of before. A failure (5xx, a panic) may have come after the change.
+// knows of the change does not get an answer of before.
+//
+// A failure (5xx, a panic) may have come after the change, and before it: the gateway may have given up a request that
+// its function still carries out. So may a try whose answer is not the one that the caller gets. No answers are stored
+// then until the function is done with it by its deadline.
 func (c *caches) change(x *Exchange, next Handler) {
-	w := &changing{ResponseWriter: x.Writer}
-	w.invalidate = func() {
-		w.invalidate = nil
-		c.invalidate(x.Request.Context(), x.Route.invalidates)
+	ctx, tags := x.Request.Context(), x.Route.invalidates
+	w := &changing{
+		ResponseWriter: x.Writer,
+		invalidate:     func() { c.invalidate(ctx, tags, 0) },
+		suspend:        func() { c.invalidate(ctx, tags, x.Route.lateness()) },
 	}
 	before := x.Writer
 	x.Writer = w
+	done := false // unless next returns, it has panicked
 	defer func() {
 		x.Writer = before
-		if w.invalidate != nil && !w.refused {
-			w.invalidate()
+		if !done || w.end == unanswered || x.sent > 1 && w.end != failed {
+			w.suspend()
 		}
 	}()
 	next(x)
+	if done = true; w.end == unanswered && ctx.Err() == nil {
+		w.answer(http.StatusOK) // which the server writes
+	}
 }
 
-// invalidate removes the answers with the tags. Where the store cannot do that, the answers end with their time.
-func (c *caches) invalidate(ctx context.Context, tags []string) {
-	if err := c.store.Invalidate(context.WithoutCancel(ctx), tags...); err != nil {
+// invalidate removes the answers with the tags, and has none stored for a time. Where the store cannot do that, the
+// answers end with their time.
+func (c *caches) invalidate(ctx context.Context, tags []string, d time.Duration) {
+	ctx = context.WithoutCancel(ctx)
+	err := error(nil)
+	if d > 0 {
+		err = c.store.Suspend(ctx, d, tags...)
+	} else {
+		err = c.store.Invalidate(ctx, tags...)
+	}
+	if err != nil {
 		c.log.WarnContext(ctx, "stored answers could not be invalidated: they are given until they expire", "error", err)
 	}
 }
 
-// changing is a writer that calls invalidate before the answer, unless that is a refusal (4xx).
+// changing is a writer that calls invalidate before an answer, unless that is a refusal (4xx), and suspend before a
+// failure (5xx).
 type changing struct {
 	http.ResponseWriter
-	invalidate func() // nil: it was called
-	refused    bool
+	invalidate, suspend func()
+	end                 outcome
+}
+
+// outcome is what the status of an answer says about a change.
+type outcome int
+
+const (
+	unanswered outcome = iota
+	carriedOut
+	refused
+	failed
+)
+
+// answer notes the status of the answer.
+func (w *changing) answer(status int) {
+	switch {
+	case w.end != unanswered || status < 200:
+	case status >= 500:
+		w.end = failed
+		w.suspend()
+	case status >= 400:
+		w.end = refused
+	default:
+		w.end = carriedOut
+		w.invalidate()
+	}
 }
 
 // WriteHeader implements http.ResponseWriter.
 func (w *changing) WriteHeader(status int) {
-	switch {
-	case status < 200:
-	case status >= 400 && status < 500:
-		w.refused = true
-	case w.invalidate != nil:
-		w.invalidate()
-	}
+	w.answer(status)
 	w.ResponseWriter.WriteHeader(status)
 }
 
 // Write implements io.Writer.
 func (w *changing) Write(b []byte) (int, error) {
-	if w.invalidate != nil && !w.refused {
-		w.invalidate()
-	}
+	w.answer(http.StatusOK)
 	return w.ResponseWriter.Write(b)
 }
 
 // Flush implements http.Flusher.
 func (w *changing) Flush() {
-	if w.invalidate != nil && !w.refused {
-		w.invalidate()
-	}
+	w.answer(http.StatusOK)
 	_ = http.NewResponseController(w.ResponseWriter).Flush()
 }
 

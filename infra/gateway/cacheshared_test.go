@@ -113,8 +113,9 @@ func (s *recordingStore) Set(
 	return nil
 }
 
-func (s *recordingStore) Invalidate(context.Context, ...string) error { return nil }
-func (s *recordingStore) Close() error                                { return nil }
+func (s *recordingStore) Invalidate(context.Context, ...string) error             { return nil }
+func (s *recordingStore) Suspend(context.Context, time.Duration, ...string) error { return nil }
+func (s *recordingStore) Close() error                                            { return nil }
 
 // An answer that many requests have waited for is stored once.
 func TestSharedAnswerIsStoredOnce(t *testing.T) {

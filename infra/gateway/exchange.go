@@ -49,6 +49,7 @@ type Exchange struct {
 	path     *pathItem  // that the request's path matches; nil: none
 	version  string     // that the request asks for, where the environment has versions
 	own      bool       // Request is a copy
+	sent     int        // how often the request was sent to instances of other processes
 	response response
 }
 

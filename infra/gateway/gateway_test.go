@@ -552,6 +552,19 @@ func TestPrewarm(t *testing.T) {
 			t.Errorf("%s %s starts %s, want %s", c.method, c.path, got, c.want)
 		}
 	}
+	// A canary of the function exchanges the same events.
+	d.Discovery["next"] = d.Discovery["orders"]
+	document := "operations: {POST /api/orders: {split: [{function: next, header: {X-Canary: '*'}}]}}"
+	if err := g.Configure("f", []byte(document)); err != nil {
+		t.Fatal(err)
+	}
+	d.started = nil
+	r := httptest.NewRequest("POST", "/api/orders", nil)
+	r.Header.Set("X-Canary", "yes")
+	g.ServeHTTP(httptest.NewRecorder(), r)
+	if got := fmt.Sprint(d.started); got != "[inventory]" {
+		t.Errorf("a canary starts %s, want [inventory]", got)
+	}
 }
 
 func on[T any](f *function.Function, t event.Type[T]) {

@@ -21,6 +21,9 @@ type Route struct {
 	tries       *proxy.Tries
 	guard       *guard   // nil: no request is refused
 	tag         string   // of the stored answers of the operation
+	answers     string   // which of them are this route's: see answersOf
+	keyed       []string // header fields that answers are stored for, beside those that they vary by
+	byHost      bool     // answers are stored for each host
 	invalidates []string // the tags of the operations whose answers a success of this one invalidates
 	others      []*Route // of Policy.Split
 	mirror      *Route   // of Policy.Mirror
@@ -49,8 +52,9 @@ func (g *Gateway) newRoute(function string, declared manifest.Route, h Handler, 
 	r.tag = tagOf(name(declared))
 	r.hosts = env.Operations[name(declared)].Hosts
 	r.varies = variesBy(r.Policy.Split, env.Versions)
+	r.storeFor(policy.Split{}, env)
 	for _, s := range r.Policy.Split {
-		r.others = append(r.others, g.otherRoute(r, s.Function, env))
+		r.others = append(r.others, g.otherRoute(r, s, env))
 	}
 	if m := r.Policy.Mirror; m != nil {
 		r.mirror = &Route{Route: r.Route, Function: m.Function, handler: g.wayToTarget(m.Function, env)}
@@ -99,7 +103,7 @@ func serveBy(p *proxy.Proxy) Handler {
 		if x.Request.Body != nil && x.Request.Body != http.NoBody {
 			x.Own() // a function of this process may replace the body by one that it has read
 		}
-		p.Serve(x.Writer, x.Request, x.Route.tries)
+		x.sent = p.Serve(x.Writer, x.Request, x.Route.tries)
 	}
 }
 
@@ -122,6 +126,9 @@ func (g *Gateway) addFunction(t *table, m manifest.Function, env environment) er
 		r.tries, r.guard = g.triesOf(r), g.guardOf(r)
 		if !declared.Safe() {
 			r.prewarm = prewarm
+			for _, other := range r.others { // the next version of the function emits and consumes the same
+				other.prewarm = prewarm
+			}
 		}
 		errs = append(errs, t.tree.add(r))
 	}

@@ -178,15 +178,15 @@ operations:
 	}
 }
 
-// What the other function answers is not stored for those who do not ask for it, and a cookie leads past the store.
-func TestCanaryIsNotStored(t *testing.T) {
+// What the other function answers is not given to those whom no cookie leads to it.
+func TestCanaryIsStoredApart(t *testing.T) {
 	f := newFixture(t, public("shop", function.Operation{
 		Method: "GET", Path: "/api/a", Policy: policy.Policy{Cache: &policy.Cache{TTL: policy.Duration(1e12)}},
 	}), next(says("next")))
 	f.configure(`operations: {GET /api/a: {split: [{function: next, cookie: {beta: "yes"}}]}}`)
 	for i, c := range []struct{ cookie, want, cache string }{
-		{"beta=yes", "next", ""}, {"", "shop", "ebb; fwd=miss; stored"}, {"beta=yes", "next", ""},
-		{"beta=no", "shop", "ebb; hit"},
+		{"beta=yes", "next", "ebb; fwd=miss; stored"}, {"", "shop", "ebb; fwd=miss; stored"},
+		{"beta=yes", "next", "ebb; hit"}, {"beta=no", "shop", "ebb; hit"},
 	} {
 		w := f.request("GET", "/api/a", "", "Cookie", c.cookie)
 		if got := w.Header().Get("Cache-Status"); !strings.HasPrefix(w.Body.String(), c.want) || got != c.cache {

@@ -140,14 +140,14 @@ func mix(h uint64) uint64 {
 	return h ^ h>>33
 }
 
-// otherRoute returns the route of an operation's requests that another function serves. It has a breaker, limits of
-// load and a budget of tries of its own, so that a canary that fails takes nothing from the requests of the others. Its
-// answers are not stored.
-func (g *Gateway) otherRoute(r *Route, function string, env environment) *Route {
+// otherRoute returns the route of an operation's requests that meet a rule. It has a breaker, limits of load, a budget
+// of tries and stored answers of its own, so that a canary that fails takes nothing from the requests of the others.
+func (g *Gateway) otherRoute(r *Route, rule policy.Split, env environment) *Route {
 	other, p := *r, *r.Policy
-	p.Cache, p.Coalesce, p.Split = nil, false, nil
-	other.Function, other.Policy, other.others, other.varies = function, &p, nil, nil
-	other.handler = g.wayToTarget(function, env)
+	p.Split = nil
+	other.Function, other.Policy, other.others, other.varies = rule.Function, &p, nil, nil
+	other.storeFor(rule, env)
+	other.handler = g.wayToTarget(rule.Function, env)
 	other.tries, other.guard = g.triesOf(&other), g.guardOf(&other)
 	return &other
 }

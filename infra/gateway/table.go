@@ -69,7 +69,7 @@ func (g *Gateway) Configure(file string, document []byte) error {
 	last := g.table.Swap(next)
 	closed := slices.DeleteFunc(slices.Clone(last.cached), func(t string) bool { return slices.Contains(next.cached, t) })
 	if len(closed) > 0 { // nothing else invalidates their answers, which would be given when they are cached again
-		g.caches.invalidate(context.Background(), closed)
+		g.caches.invalidate(context.Background(), closed, 0)
 	}
 	return nil
 }

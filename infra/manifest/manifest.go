@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/policy"
@@ -44,6 +45,9 @@ type Route struct {
 	// no key may call it, or anyone may, as it is public.
 	Scope string `json:"scope,omitempty"`
 
+	// Deadline is how long the handler may take, unless a gateway gives it less; 0: DefaultDeadline.
+	Deadline policy.Duration `json:"deadline,omitempty"`
+
 	// Person is the parameter, of the path or the query, that takes the id of a person: the answer is what the function
 	// holds of the person, and a part of the person's export. Empty: it is none.
 	Person string `json:"person,omitempty"`
@@ -75,6 +79,9 @@ const NoKey = "none"
 
 // DefaultMaxBody is the largest body of a request, in bytes, unless the operation declares another limit.
 const DefaultMaxBody = 1 << 20
+
+// DefaultDeadline is how long a handler may take, unless the operation declares another deadline.
+const DefaultDeadline = 30 * time.Second
 
 // Safe reports whether the operation only reads (RFC 9110, section 9.2.1).
 func (r Route) Safe() bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }

@@ -32,6 +32,7 @@ type carriage struct {
 	mu    sync.Mutex
 	first *balance.Member // chosen for the first try, which has not begun; nil: it has
 	tried []*balance.Member
+	again int // how often a transport has sent a try once more
 	sent  []*try
 	ended bool
 }
@@ -200,10 +201,20 @@ func (c *carriage) send(r *http.Request) (*http.Response, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sent = append(c.sent, t)
+	if t.err == nil && t.answer.Request != nil && t.answer.Request != r { // see Transport
+		c.again++
+	}
 	if c.ended && t.err == nil { // another try has won, and its answer is carried already
 		t.end()
 	}
 	return t.answer, t.err
+}
+
+// times returns how often the request was sent.
+func (c *carriage) times() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.tried) + c.again
 }
 
 // judge returns what an answer says about the instance. The end of the caller says nothing.

@@ -59,12 +59,14 @@ func (p *Proxy) Pool() *balance.Pool { return p.pool }
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.Serve(w, r, nil) }
 
 // Serve serves a request by an instance of the function, which is tried again at others as tries says; nil: it is not.
-// A request that an instance of this process gets is tried once: it has no other.
-func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, tries *Tries) {
+// A request that an instance of this process gets is tried once: it has no other. It returns how often the request was
+// sent to instances of other processes: after more than once, one of them may have carried it out, or do so yet, and
+// another one have answered.
+func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, tries *Tries) (sent int) {
 	instances, err := p.cfg.Discovery.Instances(r.Context(), p.name)
 	if err != nil {
 		problem.Write(w, r, err)
-		return
+		return 0
 	}
 	m := p.pool.Pick(r, instances)
 	switch {
@@ -80,7 +82,9 @@ func (p *Proxy) Serve(w http.ResponseWriter, r *http.Request, tries *Tries) {
 			Transport: c, BufferPool: buffers{}, Rewrite: forward, ErrorHandler: answerError,
 		}
 		c.proxy.ServeHTTP(w, r)
+		return c.times()
 	}
+	return 0
 }
 
 const unreachable = "the function that answers this cannot be reached just now"

@@ -115,6 +115,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 			closeBody(r)
 			return nil, err
 		}
+		r = r.WithContext(r.Context()) // the Request of the answer tells that it was sent again
 	}
 }
 

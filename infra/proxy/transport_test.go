@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/http/httptrace"
 	"net/textproto"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/ebb-dev/ebb/infra/discovery/static"
 	"github.com/ebb-dev/ebb/infra/proxy"
 )
 
@@ -202,6 +204,22 @@ func TestTransportSendsAgain(t *testing.T) {
 				t.Errorf("got %q on %d connections", got, conns.Load())
 			}
 		})
+	}
+}
+
+// A request that was sent again may have been carried out twice, and Serve tells so.
+func TestSentAgainIsCounted(t *testing.T) {
+	at, _, _ := raw(t, ok+"MORE", "", ok)
+	u, err := url.Parse(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := proxy.New("a", proxy.Config{Discovery: static.Discovery{"a": {{ID: "1", Address: u}}}})
+	for _, want := range []int{1, 2} {
+		w := httptest.NewRecorder()
+		if got := p.Serve(w, httptest.NewRequest("PUT", "/", nil), nil); got != want || w.Code != 200 {
+			t.Errorf("sent %d times, want %d; the answer is %d", got, want, w.Code)
+		}
 	}
 }
 

@@ -167,9 +167,9 @@ func (s *shopHost) customer() (product, customer string) {
 // register makes a customer and returns their token.
 func (s *shopHost) register() (customer string) {
 	s.Helper()
-	ada := map[string]string{"name": "Ada", "email": "ada@example.com", "password": "lovelace!"}
+	ada := map[string]string{"name": "Ada", "email": "ada@example.com", "password": "a countess counts"}
 	s.must("POST", "/api/users", "", ada, nil)
-	return s.signIn("ada@example.com", "lovelace!")
+	return s.signIn("ada@example.com", "a countess counts")
 }
 
 type order struct {

@@ -90,23 +90,27 @@ func (s *shop) accessPeople() *people {
 		s.Fatal(err)
 	}
 	p.revoked = p.staff(chief, "Mallory", "admin", "customer")
-	who, _ := http.NewRequest("GET", "/", nil)
-	who.Header.Set("Authorization", "Bearer "+p.revoked)
-	verifier, err := auth.NewVerifier(auth.VerifierConfig{Keys: p.ring.Public(), Issuer: "ebb", Audience: "ebb"})
-	if err != nil {
-		s.Fatal(err)
-	}
-	mallory, err := verifier.Authenticate(who)
-	if err != nil {
-		s.Fatal(err)
-	}
-	s.want(204, "DELETE", "/api/users/"+mallory.Subject, chief, nil, nil)
+	s.want(204, "DELETE", "/api/users/"+p.principal(p.revoked).Subject, chief, nil, nil)
 	for _, name := range functions.System().Names() {
 		if path := "/api/outbox/" + name; name != "gateway" && name != "console" {
 			s.until(401, "GET", path, p.revoked, nil, nil)
 		}
 	}
 	return p
+}
+
+// principal returns whose token it is.
+func (p *people) principal(token string) auth.Principal {
+	p.Helper()
+	verifier, err := auth.NewVerifier(auth.VerifierConfig{Keys: p.ring.Public(), Issuer: "ebb", Audience: "ebb"})
+	if err != nil {
+		p.Fatal(err)
+	}
+	who, err := verifier.Verify(token)
+	if err != nil {
+		p.Fatal(err)
+	}
+	return who
 }
 
 // staff returns the token of a new user with the roles.
@@ -160,7 +164,7 @@ func (p *people) request(a generate.Access, op operation, caller int) (target, t
 		content = object{"to": "views", "since": "2126-01-01T00:00:00Z"}
 	case "PATCH /api/users/{id}":
 		content = object{"name": "Ada"}
-	case "DELETE /api/users/{id}":
+	case "DELETE /api/users/{id}", "DELETE /api/users/{id}/sessions":
 		id, guest := p.register(name)
 		if owner = id; caller == 1 {
 			token = guest
@@ -177,6 +181,8 @@ func (p *people) request(a generate.Access, op operation, caller int) (target, t
 		switch name := target[begin+1 : end]; {
 		case name == "product_id" || strings.Contains(a.Path, "/products"):
 			value = p.product
+		case name == "session":
+			value = p.principal(p.signIn("ada@example.com", "a password for Ada").Access).Session
 		case strings.Contains(a.Path, "/users/") || strings.Contains(a.Path, "/recipients/") ||
 			strings.Contains(a.Path, "/persons/"):
 			value = owner

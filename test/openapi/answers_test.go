@@ -221,22 +221,24 @@ func (s *shop) people(admin, ada, customer string) {
 	s.want(201, "POST", "/api/sessions/refresh", "", object{"refresh_token": t.Refresh}, &t)
 	s.want(401, "POST", "/api/sessions/refresh", "", object{"refresh_token": "none"}, nil)
 	s.want(204, "DELETE", "/api/sessions/current", t.Access, nil, nil)
-	s.want(422, "POST", "/api/users", "", object{"name": "Ada", "email": "no address", "password": "long enough"}, nil)
+	s.want(422, "POST", "/api/users", "",
+		object{"name": "Ada", "email": "no address", "password": "long enough for it"}, nil)
 	s.want(200, "GET", "/api/users/"+ada, customer, nil, nil)
 	s.want(200, "PATCH", "/api/users/"+ada, customer, object{"name": "Ada L."}, nil)
 	s.want(403, "PATCH", "/api/users/"+ada, customer, object{"roles": []any{"admin"}}, nil)
 	s.want(200, "GET", "/api/persons/"+ada+"/export", customer, nil, nil)
+	s.sessions(ada, customer)
 	eve, hers := s.register("Eve")
 	s.want(404, "GET", "/api/users/"+eve, customer, nil, nil)
 	s.want(204, "DELETE", "/api/users/"+eve, hers, nil, nil)
 	s.want(404, "PATCH", "/api/users/"+eve, admin, object{"name": "Eve"}, nil)
 	s.clerk(admin)
 	s.within("passwords cannot be guessed", func() bool {
-		in := object{"password": "another one", "current_password": "a wrong one"}
+		in := object{"password": "another one, long enough", "current_password": "a wrong one"}
 		return s.call("PATCH", "/api/users/"+ada, customer, in, nil) == 429
 	})
 	for n := 0; s.call("POST", "/api/users", "", object{
-		"name": "Robot", "email": fmt.Sprintf("robot%d@example.com", n), "password": "long enough",
+		"name": "Robot", "email": fmt.Sprintf("robot%d@example.com", n), "password": "long enough for it",
 	}, nil, "X-Forwarded-For", "198.51.100.7") != 429; n++ {
 		if n > 50 {
 			s.Fatal("registrations are not limited")
@@ -245,6 +247,25 @@ func (s *shop) people(admin, ada, customer string) {
 	s.within("guessing is limited", func() bool {
 		return s.call("POST", "/api/sessions", "", object{"email": "ada@example.com", "password": "wrong"}, nil) == 429
 	})
+}
+
+// sessions lists and ends the sessions of a customer.
+func (s *shop) sessions(id, token string) {
+	s.Helper()
+	other := s.signIn("ada@example.com", "a password for Ada").Access
+	var listed struct {
+		Items []struct {
+			ID      string
+			Current bool
+		}
+	}
+	s.want(200, "GET", "/api/users/"+id+"/sessions", other, nil, &listed)
+	if len(listed.Items) < 2 || !listed.Items[0].Current {
+		s.Errorf("got %+v", listed)
+	}
+	s.want(204, "DELETE", "/api/users/"+id+"/sessions/"+listed.Items[0].ID, token, nil, nil)
+	s.want(404, "DELETE", "/api/users/"+id+"/sessions/"+listed.Items[0].ID, token, nil, nil)
+	s.want(204, "DELETE", "/api/users/"+id+"/sessions", token, nil, nil)
 }
 
 // clerk is an admin who is no customer, and then is no admin any more while the token still says so.
@@ -260,6 +281,9 @@ func (s *shop) clerk(admin string) {
 	other, _ := s.register("Mallory")
 	s.want(403, "GET", "/api/users/"+other, token, nil, nil)
 	s.want(403, "DELETE", "/api/users/"+other, token, nil, nil)
+	for _, call := range [][2]string{{"GET", "/sessions"}, {"DELETE", "/sessions"}, {"DELETE", "/sessions/x"}} {
+		s.want(403, call[0], "/api/users/"+other+call[1], token, nil, nil)
+	}
 }
 
 // documents reads what the gateway serves itself.

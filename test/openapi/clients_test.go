@@ -43,7 +43,7 @@ func TestGoClient(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	ada := client.RegisterInputBody{Name: "Ada", Email: "ada@example.com", Password: "lovelace!"}
+	ada := client.RegisterInputBody{Name: "Ada", Email: "ada@example.com", Password: "a countess counts"}
 	if _, err := c.PostUsers(ctx, ada); err != nil {
 		t.Fatal(err)
 	}

@@ -109,7 +109,7 @@ type RegisterRequest struct {
 	// 1 to 200 characters.
 	Name  string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Email string `protobuf:"bytes,2,opt,name=email,proto3" json:"email,omitempty"`
-	// 8 to 128 characters.
+	// 15 to 128 characters, unless the system asks for fewer; not a common one.
 	Password      string `protobuf:"bytes,3,opt,name=password,proto3" json:"password,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -50,6 +50,13 @@ func (h Harness) invalidate(t *testing.T, tags ...string) {
 	}
 }
 
+func (h Harness) suspend(t *testing.T, d time.Duration, tags ...string) {
+	t.Helper()
+	if err := h.Store.Suspend(t.Context(), d, tags...); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (h Harness) want(t *testing.T, want, key string, tags ...string) {
 	t.Helper()
 	if got, _ := h.get(t, key, tags...); got != want {
@@ -135,6 +142,27 @@ func Run(t *testing.T, make func(t *testing.T) Harness) {
 		h.set(t, "a", "fewer", time.Hour, late, "x")
 		h.want(t, "new", "a", "x", "y")
 	})
+	t.Run("nothing is stored with a tag that is suspended", func(t *testing.T) {
+		h := make(t)
+		h.fill(t, "a", "1", "x", "y")
+		_, early := h.get(t, "b", "x")
+		h.suspend(t, time.Hour)
+		h.suspend(t, time.Hour, "none", "y", "x")
+		h.want(t, "", "a", "x", "y")
+		h.set(t, "b", "old", time.Hour, early, "x")
+		h.fill(t, "b", "2", "x")
+		h.want(t, "", "b", "x")
+		h.fill(t, "c", "3", "z")
+		h.want(t, "3", "c", "z")
+		_, before := h.get(t, "b", "x")
+		h.invalidate(t, "x") // who reads after it must not share what was read before
+		_, after := h.get(t, "b", "x")
+		if before == "" || before == after {
+			t.Errorf("the lease %q became %q", before, after)
+		}
+		h.fill(t, "b", "4", "x")
+		h.want(t, "", "b", "x")
+	})
 	t.Run("a value without a time, or with too many tags, is not stored", func(t *testing.T) {
 		h := make(t)
 		for _, ttl := range []time.Duration{0, -time.Second, time.Microsecond} {
@@ -186,6 +214,26 @@ func Run(t *testing.T, make func(t *testing.T) Harness) {
 		h.want(t, "v", "2", "x")
 		h.Advance(cache.MaxTTL)
 		h.want(t, "", "2", "x")
+	})
+	t.Run("what was read while a tag was suspended is not stored later", func(t *testing.T) {
+		h := make(t)
+		h.suspend(t, time.Minute, "x")
+		h.suspend(t, time.Second, "x") // a longer suspension stays
+		h.Advance(time.Minute - time.Millisecond)
+		h.fill(t, "a", "1", "x")
+		h.want(t, "", "a", "x")
+		_, within := h.get(t, "a", "x")
+		h.Advance(time.Millisecond)
+		h.set(t, "a", "old", time.Hour, within, "x")
+		h.want(t, "", "a", "x")
+		h.set(t, "a", "old", time.Hour, within, "x")
+		h.fill(t, "a", "2", "x")
+		h.want(t, "2", "a", "x")
+		h.suspend(t, time.Second, "x")
+		h.suspend(t, time.Minute, "x")
+		h.Advance(time.Second)
+		h.fill(t, "a", "3", "x")
+		h.want(t, "", "a", "x")
 	})
 	t.Run("a lease ends when nothing is stored", func(t *testing.T) {
 		h := make(t)

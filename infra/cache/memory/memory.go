@@ -26,8 +26,9 @@ type Store struct {
 	entries *otter.Cache[string, *entry]
 	now     func() time.Time
 
-	mu   sync.Mutex // held while tags are compared and changed
-	last uint64     // the last state that a tag was given
+	mu        sync.Mutex        // held while tags are compared and changed
+	last      uint64            // the last state that a tag was given
+	suspended map[string]*entry // the states of tags with which nothing is stored now, until they expire
 }
 
 var _ cache.Store = (*Store)(nil)
@@ -92,16 +93,33 @@ func (s *Store) Get(_ context.Context, key string, tags ...string) ([]byte, cach
 	defer s.mu.Unlock()
 	lease := make([]byte, 0, 8*len(tags))
 	for _, tag := range tags {
-		t := s.find(tagOf(tag), now)
+		t := s.suspension(tag, now)
 		if t == nil {
-			s.last++
-			state := binary.BigEndian.AppendUint64(nil, s.last)
-			t = &entry{lease: cache.Lease(state), expires: now.Add(leaseTime)}
+			t = s.find(tagOf(tag), now)
+		}
+		if t == nil {
+			t = s.newState(now.Add(leaseTime))
 			s.entries.Set(tagOf(tag), t)
 		}
 		lease = append(lease, t.lease...)
 	}
 	return nil, cache.Lease(lease), nil
+}
+
+// newState returns a state that no tag had before.
+func (s *Store) newState(expires time.Time) *entry {
+	s.last++
+	return &entry{lease: cache.Lease(binary.BigEndian.AppendUint64(nil, s.last)), expires: expires}
+}
+
+// suspension returns the state of a tag that is suspended; nil when it is not.
+func (s *Store) suspension(tag string, now time.Time) *entry {
+	e := s.suspended[tag]
+	if e != nil && !now.Before(e.expires) {
+		delete(s.suspended, tag)
+		return nil
+	}
+	return e
 }
 
 // Set implements cache.Store.
@@ -129,10 +147,35 @@ func (s *Store) Set(
 func (s *Store) Invalidate(_ context.Context, tags ...string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, tag := range tags {
-		s.entries.Invalidate(tagOf(tag))
-	}
+	s.remove(0, tags)
 	return nil
+}
+
+// Suspend implements cache.Store.
+func (s *Store) Suspend(_ context.Context, d time.Duration, tags ...string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remove(d, tags)
+	return nil
+}
+
+// remove takes the states from tags. Those that are suspended, or are to be, get another one.
+func (s *Store) remove(d time.Duration, tags []string) {
+	now := s.now()
+	for _, tag := range tags {
+		s.entries.Invalidate(tagOf(tag)) // a tag that is suspended has no state there
+		until := now.Add(d)
+		if e := s.suspension(tag, now); e != nil && until.Before(e.expires) {
+			until = e.expires
+		}
+		if !now.Before(until) {
+			continue
+		}
+		if s.suspended == nil {
+			s.suspended = map[string]*entry{}
+		}
+		s.suspended[tag] = s.newState(until)
+	}
 }
 
 // Close implements cache.Store.

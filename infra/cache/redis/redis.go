@@ -34,7 +34,14 @@ var getSource string
 //go:embed set.lua
 var setSource string
 
-var getScript, setScript = redis.NewScript(getSource), redis.NewScript(setSource)
+//go:embed invalidate.lua
+var invalidateSource string
+
+var (
+	getScript        = redis.NewScript(getSource)
+	setScript        = redis.NewScript(setSource)
+	invalidateScript = redis.NewScript(invalidateSource)
+)
 
 const (
 	timeout   = 250 * time.Millisecond // of one step of a call: to connect, to write, to read
@@ -145,9 +152,7 @@ func (s *Store) Get(ctx context.Context, key string, tags ...string) ([]byte, ca
 	if err := s.asked(); err != nil {
 		return nil, "", err
 	}
-	var random [16]byte
-	_, _ = rand.Read(random[:]) // never fails
-	answer, err := getScript.Run(ctx, s.client, s.keys(key, tags), random[:], leaseTime.Milliseconds()).Slice()
+	answer, err := getScript.Run(ctx, s.client, s.keys(key, tags), newState(), leaseTime.Milliseconds()).Slice()
 	if err == nil && len(answer) != 2 {
 		err = fmt.Errorf("got %d values, want 2", len(answer))
 	}
@@ -181,13 +186,26 @@ func (s *Store) Set(
 
 // Invalidate implements cache.Store.
 func (s *Store) Invalidate(ctx context.Context, tags ...string) error {
+	return s.Suspend(ctx, 0, tags...)
+}
+
+// Suspend implements cache.Store. A server that evicts keys may end a suspension early.
+func (s *Store) Suspend(ctx context.Context, d time.Duration, tags ...string) error {
 	if len(tags) == 0 {
 		return nil
 	}
-	if err := s.client.Del(ctx, s.tags(tags)...).Err(); err != nil {
+	err := invalidateScript.Run(ctx, s.client, s.tags(tags), newState(), d.Milliseconds()).Err()
+	if err != nil {
 		return s.failed(ctx, err)
 	}
 	return nil
+}
+
+// newState returns random bytes, of which scripts make the states of tags.
+func newState() []byte {
+	var random [16]byte
+	_, _ = rand.Read(random[:]) // never fails
+	return random[:]
 }
 
 // Close implements cache.Store.

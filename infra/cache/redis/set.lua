@@ -3,7 +3,7 @@
 local states = {}
 for i = 2, #KEYS do
   local state = redis.call('GET', KEYS[i])
-  if not state then return 0 end
+  if not state or #state == 18 then return 0 end -- see invalidate.lua
   states[i - 1] = state
 end
 if table.concat(states) ~= ARGV[1] then return 0 end

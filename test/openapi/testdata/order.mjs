@@ -15,7 +15,7 @@ const changed = await admin.patchProductsId({ id: product.id, ifMatch: etag, bod
 assert.equal(changed.name, "Tide tables");
 await admin.putStockProductId({ productId: product.id, body: { available: 10 } });
 
-const ada = { name: "Ada", email: "ada@example.com", password: "lovelace!" };
+const ada = { name: "Ada", email: "ada@example.com", password: "a countess counts" };
 await anyone.postUsers({ body: ada });
 const customer = new Client({
   url,
