@@ -39,7 +39,8 @@ func TestEventsOfFunctionsOnly(t *testing.T) {
 		{event.APIKeyChanged.Name(), key, event.APIKeyChanged.New("k", key)},
 		{event.ActRecorded.Name(), act, event.ActRecorded.New("bob", act)},
 	} {
-		h.Call("POST", "/api/archive/events", functiontest.Admin(), map[string]any{"type": c.name, "data": c.data}).Expect(403)
+		made := map[string]any{"type": c.name, "data": c.data}
+		h.Call("POST", "/api/archive/events", functiontest.Admin(), made).Expect(403)
 		e := h.Event(c.draft)
 		e.SetExtension(broker.ErrorDest, "/functions/orders")
 		if r := h.Receive(e); !r[0].OK() {

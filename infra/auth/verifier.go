@@ -154,8 +154,8 @@ func (v *Verifier) Verify(token string) (Principal, error) {
 // have for the id of a user. OpenID Connect allows 255, and would leave no space for what is put before them.
 const maxSubject = 128
 
-// subjectOf returns the subject of a principal. A long one of another issuer is named by its hash. That begins with what
-// no other subject begins with: those of users are UUIDs, and the others have the text before.
+// subjectOf returns the subject of a principal. A long one of another issuer is named by its hash. That begins with
+// what no other subject begins with: those of users are UUIDs, and the others have the text before.
 func subjectOf(before, sub string) string {
 	if before == "" || len(before)+len(sub) <= maxSubject {
 		return before + sub

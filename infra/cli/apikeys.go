@@ -53,13 +53,14 @@ $ apikeys revoke ID`),
 	completeFormats(root)
 	create := &cobra.Command{
 		Use: "create", Short: "Create an API key, and print it", Args: noArgs,
-		Long: "Create an API key, and print it: it is shown this once. It does what its scopes name, with the roles that it\n" +
-			"is given. OpenAPI tells the scope of each operation.",
+		Long: "Create an API key, and print it: it is shown this once. It does what its scopes name, with the roles that\n" +
+			"it is given. OpenAPI tells the scope of each operation.",
 		Example: a.example("$ apikeys create --name reports --scope orders:read --scope views:read --role admin"),
 		RunE:    func(c *cobra.Command, _ []string) error { return s.create(c.Context()) },
 	}
 	create.Flags().StringVar(&s.name, "name", "", "what the key is for")
-	create.Flags().StringSliceVar(&s.scopes, "scope", nil, "an `operation` that it may be used for, such as orders:read; may be repeated")
+	create.Flags().StringSliceVar(&s.scopes, "scope", nil,
+		"a `scope` that operations name, such as orders:read; may be repeated")
 	create.Flags().StringSliceVar(&s.roles, "role", nil, "a `role` of the user that it gives (customer); may be repeated")
 	create.Flags().IntVar(&s.days, "days", 90, "for how many days it is good, 366 at most")
 	list := &cobra.Command{
@@ -67,7 +68,8 @@ $ apikeys revoke ID`),
 		Example: a.example("$ apikeys list --user ID -o json"),
 		RunE:    func(c *cobra.Command, _ []string) error { return s.list(c.Context()) },
 	}
-	list.Flags().StringVar(&s.user, "user", "", "the `id` of the user whose keys to list; without it all that the caller may see")
+	list.Flags().StringVar(&s.user, "user", "",
+		"the `id` of the user whose keys to list; without it all that the caller may see")
 	list.Flags().IntVar(&s.limit, "limit", 100, "show at most this many; 0 for all")
 	revoke := oneID(&cobra.Command{
 		Use: "revoke ID", Short: "Revoke an API key", Example: a.example("$ apikeys revoke ID"),
@@ -139,7 +141,8 @@ func (s *apiKeys) list(ctx context.Context) error {
 		if !k.RevokedAt.IsZero() {
 			note = "revoked"
 		}
-		t.row(k.ID, k.UserID, k.Name, strings.Join(k.Roles, ","), strings.Join(k.Scopes, ","), timestamp(k.ExpiresAt), used, note)
+		t.row(k.ID, k.UserID, k.Name, strings.Join(k.Roles, ","), strings.Join(k.Scopes, ","), timestamp(k.ExpiresAt),
+			used, note)
 		return nil
 	})
 	if err != nil {

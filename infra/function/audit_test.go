@@ -2,6 +2,7 @@ package function_test
 
 import (
 	"context"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -46,11 +47,15 @@ func audited(env function.Env) (*function.Function, error) {
 		}
 		return nil, fault.New(fault.Conflict, "refused")
 	}
-	admins := function.Only(auth.RoleAdmin)
-	function.Serve(f, function.Operation{Method: "POST", Path: "/api/tickets/{id}/refund", Access: admins, Status: 201}, act)
-	function.Serve(f, function.Operation{Method: "PUT", Path: "/api/tickets/{id}", Owner: manifest.OwnerHidden, Status: 201}, act)
-	function.Serve(f, function.Operation{Method: "POST", Path: "/api/tickets/{id}/purchase", Status: 201}, act)
-	function.Serve(f, function.Operation{Method: "POST", Path: "/api/open/{id}", Access: function.Public, Status: 201}, act)
+	for _, op := range []function.Operation{
+		{Method: "POST", Path: "/api/tickets/{id}/refund", Access: function.Only(auth.RoleAdmin)},
+		{Method: "PUT", Path: "/api/tickets/{id}", Owner: manifest.OwnerHidden},
+		{Method: "POST", Path: "/api/tickets/{id}/purchase"},
+		{Method: "POST", Path: "/api/open/{id}", Access: function.Public},
+	} {
+		op.Status = 201
+		function.Serve(f, op, act)
+	}
 	return f, nil
 }
 
@@ -106,8 +111,8 @@ func TestActsAreRecorded(t *testing.T) {
 	got.ActID, got.At = "", time.Time{}
 	want := event.RecordedAct{
 		Function: "tickets", Operation: "POST /api/tickets/{id}/refund", Target: "/api/tickets/a%2Fb/refund",
-		Made: "/api/refunds/a/b", By: "boss", Roles: []string{auth.RoleAdmin}, Session: "s1", From: "192.0.2.0/24", Status: 201,
-		Reason: "it rained",
+		Made: "/api/refunds/a/b", By: "boss", Roles: []string{auth.RoleAdmin}, Session: "s1", From: "192.0.2.0/24",
+		Status: 201, Reason: "it rained",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -124,14 +129,17 @@ func TestActsAreListed(t *testing.T) {
 	for i := range 5 {
 		who := auth.Principal{Subject: []string{"boss", "clerk"}[i%2], Roles: []string{auth.RoleAdmin}}
 		for range 2 {
-			h.Call("PUT", "/api/tickets/t"+string(rune('0'+i)), who, map[string]any{}, "Idempotency-Key", string(rune('a'+i))).Expect(201)
+			path, key := fmt.Sprint("/api/tickets/t", i), fmt.Sprint("key ", i)
+			h.Call("PUT", path, who, map[string]any{}, "Idempotency-Key", key).Expect(201)
 		}
 		h.Clock.Advance(time.Minute)
 	}
 	if acts := actsOf(t, h.Noted()); len(acts) != 5 {
 		t.Errorf("got %d acts", len(acts))
 	}
-	for query, want := range map[string]string{"?limit=2": "43210", "?limit=1&by=boss": "420", "?by=clerk": "31", "?by=ada": ""} {
+	for query, want := range map[string]string{
+		"?limit=2": "43210", "?limit=1&by=boss": "420", "?by=clerk": "31", "?by=ada": "",
+	} {
 		var got strings.Builder
 		for cursor := ""; ; {
 			var page struct {

@@ -191,7 +191,8 @@ func sortedKeys[V any](m map[string]V) []string {
 
 // subscribed reports whether the function consumes events. One that emits consumes the clock's sweep.
 func (f *Function) subscribed() bool {
-	return f.namesEvents() || f.checksRevocations() || f.learnsKeys() || f.audits() || f.hasPersonKeys() || f.receiver != nil
+	return f.namesEvents() || f.checksRevocations() || f.learnsKeys() || f.audits() || f.hasPersonKeys() ||
+		f.receiver != nil
 }
 
 // namesEvents reports whether the function itself declares that it consumes or emits events.

@@ -270,8 +270,9 @@ func withPrincipal(ctx context.Context, who auth.Principal) context.Context {
 // readAttempts is how often a handler that only reads, and refuses, is run until its reads were true at one moment.
 const readAttempts = 12
 
-// readOnly runs a handler that only reads. What is revoked, or what is known of the API key, is read beside the last document that the handler reads, and
-// judged afterwards: whatever the response tells was committed before the revocation was learnt, or it is not given.
+// readOnly runs a handler that only reads. What is revoked, or what is known of the API key, is read beside the last
+// document that the handler reads, and judged afterwards: whatever the response tells was committed before the
+// revocation was learnt, or it is not given.
 func (f *Function) readOnly(
 	ctx context.Context, op Operation, begin func(context.Context, *store.Tx, auth.Principal) *Tx,
 	handle func(context.Context, *Tx) (response, error),

@@ -11,7 +11,8 @@ import (
 
 // authorize checks the credentials of the request and whether its caller may call the operation. The function checks
 // both again. Of an API key only the checksum is checked here, and whether any key may call the operation: a function
-// knows whose it is. It goes on as a bearer token, so that whatever looks for credentials finds it. Answers of operations that are not public are not stored by caches, unless the function says otherwise.
+// knows whose it is. It goes on as a bearer token, so that whatever looks for credentials finds it. Answers of
+// operations that are not public are not stored by caches, unless the function says otherwise.
 func (g *Gateway) authorize(next Handler) Handler {
 	return func(x *Exchange) {
 		if x.Route.document {

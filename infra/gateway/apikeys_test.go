@@ -62,7 +62,9 @@ func TestRateLimitByAPIKey(t *testing.T) {
 		f.handle("orders", func(w http.ResponseWriter, r *http.Request) {
 			if !good[r.Header.Get("Authorization")[len("Bearer "):]] {
 				w.WriteHeader(http.StatusUnauthorized)
+				return
 			}
+			w.WriteHeader(http.StatusOK)
 		})
 		call := func(key, address string) int {
 			r := httptest.NewRequest("GET", "/api/orders", nil)

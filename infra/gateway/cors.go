@@ -15,8 +15,8 @@ func corsConfig(origins []string, methods ...string) cors.Config {
 		Methods:         methods,
 		MaxAgeInSeconds: 600,
 		RequestHeaders: []string{
-			"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Prefer", "Traceparent", "X-API-Key",
-			"X-Request-Id",
+			"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Prefer", "Traceparent",
+			"X-API-Key", "X-Request-Id",
 		},
 		ResponseHeaders: []string{"ETag", "Location", "Retry-After", "Link", "X-Request-Id"},
 	}

@@ -41,8 +41,8 @@ func TestAccessByKey(t *testing.T) {
 	}
 }
 
-// apiKeys are those of the customer and of the admin, for all scopes, for a scope that fits no operation of the test but
-// one, and one that is revoked.
+// apiKeys are those of the customer and of the admin for all scopes, one for a scope that fits two operations, and one
+// that is revoked.
 type apiKeys struct{ customer, admin, other, revoked string }
 
 func (p *people) apiKeys(scopes []any) (k apiKeys) {

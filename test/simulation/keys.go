@@ -174,7 +174,9 @@ func (s *run) recorded(function string, b store.Batch) {
 
 // migrates reports whether a batch is one of the kit's that rewrites documents for a new version.
 func migrates(b store.Batch) bool {
-	return slices.ContainsFunc(b.Mutations, func(m store.Mutation) bool { return strings.HasPrefix(m.Collection, "_migrat") })
+	return slices.ContainsFunc(b.Mutations, func(m store.Mutation) bool {
+		return strings.HasPrefix(m.Collection, "_migrat")
+	})
 }
 
 // checkKeys checks at rest that every revoked key is refused wherever it could be used, and every other one accepted.
