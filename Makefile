@@ -153,6 +153,18 @@ consul: ## Build Consul's agent into bin/consul unless it is there (some 14 minu
 	@[ -x bin/consul ] || .ci/consul
 	$(GO) test ./infra/discovery/consul -run '^TestAgent$$' -count 1 -v -agent $(CURDIR)/bin/consul
 
+.PHONY: jaeger
+jaeger: ## Build Jaeger into bin/jaeger unless it is there (some 13 minutes), for make observe
+	@[ -x bin/jaeger ] || .ci/jaeger
+
+.PHONY: observe
+observe: ## Run the system with Jaeger (bin/jaeger, or on the PATH) and Prometheus beside it: docs/observe.md
+	@.ci/observe $(ARGS)
+
+.PHONY: observe-test
+observe-test: jaeger ## Read an order as one trace in Jaeger and its metrics in Prometheus
+	$(GO) test ./test/observe -count 1 -v
+
 bin/h2spec:
 	CGO_ENABLED=0 GOBIN=$(CURDIR)/bin $(GO) install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
 

@@ -35,6 +35,7 @@ var layers = []layer{
 	{packages: "infra/internal/httpevent", may: "infra/fault infra/event"},
 	{packages: "infra/internal/*/...", may: "infra/fault infra/internal/..."},
 	{packages: "infra/auth/...", may: "infra/fault infra/auth/... infra/internal/jsonlimit"},
+	{packages: "infra/mtls", may: "infra/auth infra/fault infra/problem infra/internal/..."},
 	{packages: "infra/config", may: "infra/internal/..."},
 	{packages: "infra/telemetry", may: "infra/fault infra/problem infra/internal/..."},
 	{packages: "infra/problem", may: "infra/fault"},
@@ -98,7 +99,7 @@ var layers = []layer{
 	{
 		packages: "infra/proxy/...",
 		may:      "infra/fault infra/problem infra/discovery infra/balance infra/internal/... $/...",
-		tests:    "infra/discovery/static",
+		tests:    "infra/discovery/static infra/mtls",
 	},
 	{packages: "infra/ratelimit", outside: "none"},
 	{packages: "infra/ratelimit/ratelimittest", may: "infra/ratelimit"},
@@ -168,7 +169,7 @@ var layers = []layer{
 	},
 	{packages: "infra/host/memlimit"},
 	{
-		packages: "infra/host/knative", may: kit + " infra/host infra/httpserver infra/internal/...",
+		packages: "infra/host/knative", may: kit + " infra/host infra/httpserver infra/internal/... infra/mtls",
 		tests: "infra/function infra/store/memory",
 	},
 	{
@@ -184,7 +185,8 @@ var layers = []layer{
 	{
 		packages: "infra/host/run",
 		may: kit + " infra/function infra/host infra/host/internal/settings infra/host/knative infra/host/memlimit" +
-			" infra/httpserver infra/system infra/internal/... infra/broker/knative infra/broker/open infra/store/open",
+			" infra/httpserver infra/system infra/internal/... infra/broker/knative infra/broker/open infra/store/open" +
+			" infra/mtls infra/proxy",
 		tests: "infra/auth/authtest infra/broker/brokertest infra/broker/memory infra/store/memory",
 	},
 	{

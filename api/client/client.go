@@ -209,55 +209,6 @@ func (c *Client) GetWellKnownJwksjson(
 	return out, err
 }
 
-// GetAPIKeysParams are the parameters of GetAPIKeys. Those that are zero are not sent.
-type GetAPIKeysParams struct {
-	// The most entries of a page.
-	Limit int64
-	// The next of the page before.
-	Cursor string
-	// Whose keys; for an admin any user's.
-	UserID string
-}
-
-// GetAPIKeys is GET /api/api-keys: List API keys.
-func (c *Client) GetAPIKeys(
-	ctx context.Context, params GetAPIKeysParams, options ...Option,
-) (out GetAPIKeysResponse, err error) {
-	in := request{
-		method: "GET", takesKey: false,
-		path: "/api/api-keys",
-	}
-	in.query("limit", params.Limit)
-	in.query("cursor", params.Cursor)
-	in.query("user_id", params.UserID)
-	err = c.do(ctx, in, &out, options)
-	return out, err
-}
-
-// PostAPIKeys is POST /api/api-keys: Create an API key for oneself.
-func (c *Client) PostAPIKeys(
-	ctx context.Context, body CreateKeyInputBody, options ...Option,
-) (out PostAPIKeysResponse, err error) {
-	in := request{
-		method: "POST", takesKey: false,
-		path: "/api/api-keys",
-	}
-	in.body = body
-	err = c.do(ctx, in, &out, options)
-	return out, err
-}
-
-// DeleteAPIKeysID is DELETE /api/api-keys/{id}: Revoke an API key.
-func (c *Client) DeleteAPIKeysID(
-	ctx context.Context, id string, options ...Option,
-) error {
-	in := request{
-		method: "DELETE", takesKey: true,
-		path: "/api/api-keys/" + url.PathEscape(id),
-	}
-	return c.do(ctx, in, nil, options)
-}
-
 // GetArchiveCausalityID is GET /api/archive/causality/{id}: Show which events caused which.
 func (c *Client) GetArchiveCausalityID(
 	ctx context.Context, id string, options ...Option,
@@ -408,6 +359,92 @@ func (c *Client) GetArchiveEventsID(
 	return out, err
 }
 
+// GetArchiveMendsParams are the parameters of GetArchiveMends. Those that are zero are not sent.
+type GetArchiveMendsParams struct {
+	// The most entries of a page.
+	Limit int64
+	// The next of the page before.
+	Cursor string
+}
+
+// GetArchiveMends is GET /api/archive/mends: List mends, newest first.
+func (c *Client) GetArchiveMends(
+	ctx context.Context, params GetArchiveMendsParams, options ...Option,
+) (out GetArchiveMendsResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/archive/mends",
+	}
+	in.query("limit", params.Limit)
+	in.query("cursor", params.Cursor)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostArchiveMends is POST /api/archive/mends: Mend dead letters and send them again.
+func (c *Client) PostArchiveMends(
+	ctx context.Context, body StartMendInputBody, options ...Option,
+) (out Mend, err error) {
+	in := request{
+		method: "POST", takesKey: true,
+		path: "/api/archive/mends",
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostArchiveMendsDryRun is POST /api/archive/mends/dry-run: Try what a mend would do.
+func (c *Client) PostArchiveMendsDryRun(
+	ctx context.Context, body DryRunInputBody, options ...Option,
+) (out PostArchiveMendsDryRunResponse, err error) {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/api/archive/mends/dry-run",
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetArchiveMendsID is GET /api/archive/mends/{id}: Show how far a mend is.
+func (c *Client) GetArchiveMendsID(
+	ctx context.Context, id string, options ...Option,
+) (out Mend, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/archive/mends/" + url.PathEscape(id),
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostArchiveMendsIDContinue is POST /api/archive/mends/{id}/continue: Continue a mend that has stopped.
+func (c *Client) PostArchiveMendsIDContinue(
+	ctx context.Context, id string, body MendActInputBody, options ...Option,
+) (out Mend, err error) {
+	in := request{
+		method: "POST", takesKey: true,
+		path: "/api/archive/mends/" + url.PathEscape(id) + "/continue",
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostArchiveMendsIDStop is POST /api/archive/mends/{id}/stop: Stop a mend.
+func (c *Client) PostArchiveMendsIDStop(
+	ctx context.Context, id string, body MendActInputBody, options ...Option,
+) (out Mend, err error) {
+	in := request{
+		method: "POST", takesKey: true,
+		path: "/api/archive/mends/" + url.PathEscape(id) + "/stop",
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
 // PostArchiveReplays is POST /api/archive/replays: Replay past events to one function.
 func (c *Client) PostArchiveReplays(
 	ctx context.Context, body ReplayInputBody, options ...Option,
@@ -417,256 +454,6 @@ func (c *Client) PostArchiveReplays(
 		path: "/api/archive/replays",
 	}
 	in.body = body
-	err = c.do(ctx, in, &out, options)
-	return out, err
-}
-
-// GetAuditArchiveParams are the parameters of GetAuditArchive. Those that are zero are not sent.
-type GetAuditArchiveParams struct {
-	// The most entries of a page.
-	Limit int64
-	// The next of the page before.
-	Cursor string
-	// Only those of this user.
-	By string
-}
-
-// GetAuditArchive is GET /api/audit/archive: List the acts of staff at archive.
-func (c *Client) GetAuditArchive(
-	ctx context.Context, params GetAuditArchiveParams, options ...Option,
-) (out GetAuditArchiveResponse, err error) {
-	in := request{
-		method: "GET", takesKey: false,
-		path: "/api/audit/archive",
-	}
-	in.query("limit", params.Limit)
-	in.query("cursor", params.Cursor)
-	in.query("by", params.By)
-	err = c.do(ctx, in, &out, options)
-	return out, err
-}
-
-// GetAuditCatalogParams are the parameters of GetAuditCatalog. Those that are zero are not sent.
-type GetAuditCatalogParams struct {
-	// The most entries of a page.
-	Limit int64
-	// The next of the page before.
-	Cursor string
-	// Only those of this user.
-	By string
-}
-
-// GetAuditCatalog is GET /api/audit/catalog: List the acts of staff at catalog.
-func (c *Client) GetAuditCatalog(
-	ctx context.Context, params GetAuditCatalogParams, options ...Option,
-) (out GetAuditCatalogResponse, err error) {
-	in := request{
-		method: "GET", takesKey: false,
-		path: "/api/audit/catalog",
-	}
-	in.query("limit", params.Limit)
-	in.query("cursor", params.Cursor)
-	in.query("by", params.By)
-	err = c.do(ctx, in, &out, options)
-	return out, err
-}
-
-// GetAuditClockParams are the parameters of GetAuditClock. Those that are zero are not sent.
-type GetAuditClockParams struct {
-	// The most entries of a page.
-	Limit int64
-	// The next of the page before.
-	Cursor string
-	// Only those of this user.
-	By string
-}
-
-// GetAuditClock is GET /api/audit/clock: List the acts of staff at clock.
-func (c *Client) GetAuditClock(
-	ctx context.Context, params GetAuditClockParams, options ...Option,
-) (out GetAuditClockResponse, err error) {
-	in := request{
-		method: "GET", takesKey: false,
-		path: "/api/audit/clock",
-	}
-	in.query("limit", params.Limit)
-	in.query("cursor", params.Cursor)
-	in.query("by", params.By)
-	err = c.do(ctx, in, &out, options)
-	return out, err
-}
-
-// GetAuditFlagsParams are the parameters of GetAuditFlags. Those that are zero are not sent.
-type GetAuditFlagsParams struct {
-	// The most entries of a page.
-	Limit int64
-	// The next of the page before.
-	Cursor string
-	// Only those of this user.
-	By string
-}
-
-// GetAuditFlags is GET /api/audit/flags: List the acts of staff at flags.
-func (c *Client) GetAuditFlags(
-	ctx context.Context, params GetAuditFlagsParams, options ...Option,
-) (out GetAuditFlagsResponse, err error) {
-	in := request{
-		method: "GET", takesKey: false,
-		path: "/api/audit/flags",
-	}
-	in.query("limit", params.Limit)
-	in.query("cursor", params.Cursor)
-	in.query("by", params.By)
-	err = c.do(ctx, in, &out, options)
-	return out, err
-}
-
-// GetAuditInventoryParams are the parameters of GetAuditInventory. Those that are zero are not sent.
-type GetAuditInventoryParams struct {
-	// The most entries of a page.
-	Limit int64
-	// The next of the page before.
-	Cursor string
-	// Only those of this user.
-	By string
-}
-
-// GetAuditInventory is GET /api/audit/inventory: List the acts of staff at inventory.
-func (c *Client) GetAuditInventory(
-	ctx context.Context, params GetAuditInventoryParams, options ...Option,
-) (out GetAuditInventoryResponse, err error) {
-	in := request{
-		method: "GET", takesKey: false,
-		path: "/api/audit/inventory",
-	}
-	in.query("limit", params.Limit)
-	in.query("cursor", params.Cursor)
-	in.query("by", params.By)
-	err = c.do(ctx, in, &out, options)
-	return out, err
-}
-
-// GetAuditNotificationsParams are the parameters of GetAuditNotifications. Those that are zero are not sent.
-type GetAuditNotificationsParams struct {
-	// The most entries of a page.
-	Limit int64
-	// The next of the page before.
-	Cursor string
-	// Only those of this user.
-	By string
-}
-
-// GetAuditNotifications is GET /api/audit/notifications: List the acts of staff at notifications.
-func (c *Client) GetAuditNotifications(
-	ctx context.Context, params GetAuditNotificationsParams, options ...Option,
-) (out GetAuditNotificationsResponse, err error) {
-	in := request{
-		method: "GET", takesKey: false,
-		path: "/api/audit/notifications",
-	}
-	in.query("limit", params.Limit)
-	in.query("cursor", params.Cursor)
-	in.query("by", params.By)
-	err = c.do(ctx, in, &out, options)
-	return out, err
-}
-
-// GetAuditOrdersParams are the parameters of GetAuditOrders. Those that are zero are not sent.
-type GetAuditOrdersParams struct {
-	// The most entries of a page.
-	Limit int64
-	// The next of the page before.
-	Cursor string
-	// Only those of this user.
-	By string
-}
-
-// GetAuditOrders is GET /api/audit/orders: List the acts of staff at orders.
-func (c *Client) GetAuditOrders(
-	ctx context.Context, params GetAuditOrdersParams, options ...Option,
-) (out GetAuditOrdersResponse, err error) {
-	in := request{
-		method: "GET", takesKey: false,
-		path: "/api/audit/orders",
-	}
-	in.query("limit", params.Limit)
-	in.query("cursor", params.Cursor)
-	in.query("by", params.By)
-	err = c.do(ctx, in, &out, options)
-	return out, err
-}
-
-// GetAuditPaymentsParams are the parameters of GetAuditPayments. Those that are zero are not sent.
-type GetAuditPaymentsParams struct {
-	// The most entries of a page.
-	Limit int64
-	// The next of the page before.
-	Cursor string
-	// Only those of this user.
-	By string
-}
-
-// GetAuditPayments is GET /api/audit/payments: List the acts of staff at payments.
-func (c *Client) GetAuditPayments(
-	ctx context.Context, params GetAuditPaymentsParams, options ...Option,
-) (out GetAuditPaymentsResponse, err error) {
-	in := request{
-		method: "GET", takesKey: false,
-		path: "/api/audit/payments",
-	}
-	in.query("limit", params.Limit)
-	in.query("cursor", params.Cursor)
-	in.query("by", params.By)
-	err = c.do(ctx, in, &out, options)
-	return out, err
-}
-
-// GetAuditUsersParams are the parameters of GetAuditUsers. Those that are zero are not sent.
-type GetAuditUsersParams struct {
-	// The most entries of a page.
-	Limit int64
-	// The next of the page before.
-	Cursor string
-	// Only those of this user.
-	By string
-}
-
-// GetAuditUsers is GET /api/audit/users: List the acts of staff at users.
-func (c *Client) GetAuditUsers(
-	ctx context.Context, params GetAuditUsersParams, options ...Option,
-) (out GetAuditUsersResponse, err error) {
-	in := request{
-		method: "GET", takesKey: false,
-		path: "/api/audit/users",
-	}
-	in.query("limit", params.Limit)
-	in.query("cursor", params.Cursor)
-	in.query("by", params.By)
-	err = c.do(ctx, in, &out, options)
-	return out, err
-}
-
-// GetAuditViewsParams are the parameters of GetAuditViews. Those that are zero are not sent.
-type GetAuditViewsParams struct {
-	// The most entries of a page.
-	Limit int64
-	// The next of the page before.
-	Cursor string
-	// Only those of this user.
-	By string
-}
-
-// GetAuditViews is GET /api/audit/views: List the acts of staff at views.
-func (c *Client) GetAuditViews(
-	ctx context.Context, params GetAuditViewsParams, options ...Option,
-) (out GetAuditViewsResponse, err error) {
-	in := request{
-		method: "GET", takesKey: false,
-		path: "/api/audit/views",
-	}
-	in.query("limit", params.Limit)
-	in.query("cursor", params.Cursor)
-	in.query("by", params.By)
 	err = c.do(ctx, in, &out, options)
 	return out, err
 }
@@ -2309,20 +2096,6 @@ func (c *Client) GetReadyz(
 	return out, err
 }
 
-// APIKey is a schema of the document.
-type APIKey struct {
-	CreatedAt time.Time `json:"created_at"`
-	ExpiresAt time.Time `json:"expires_at"`
-	ID        string    `json:"id"`
-	// The day on which it was used last, in UTC.
-	LastUsed  time.Time `json:"last_used,omitzero"`
-	Name      string    `json:"name"`
-	RevokedAt time.Time `json:"revoked_at,omitzero"`
-	Roles     []string  `json:"roles"`
-	Scopes    []string  `json:"scopes"`
-	UserID    string    `json:"user_id"`
-}
-
 // AddInputBody is a schema of the document.
 type AddInputBody struct {
 	// 1 to 500 characters.
@@ -2362,19 +2135,6 @@ type CountedStockBody struct {
 	Available int64 `json:"available"`
 }
 
-// CreateKeyInputBody is a schema of the document.
-type CreateKeyInputBody struct {
-	// For how long it is good. Without it 90.
-	Days *int64 `json:"days,omitzero"`
-	// What it is for.
-	Name     string `json:"name"`
-	Password string `json:"password"`
-	// Those of the user's roles that the key gives. Without any: customer.
-	Roles []string `json:"roles,omitzero"`
-	// Such as orders:read, which operations name.
-	Scopes []string `json:"scopes"`
-}
-
 // Day is a schema of the document.
 type Day struct {
 	// In minor units.
@@ -2389,16 +2149,20 @@ type Day struct {
 type DeadLetter struct {
 	// When it failed last.
 	At time.Time `json:"at"`
+	// The reason without what differs between events: ids, numbers, texts in quotes.
+	Cause string `json:"cause,omitzero"`
 	// The last status code of the subscriber.
 	Code string `json:"code,omitzero"`
 	// The CloudEvent in structured JSON.
-	Event      json.RawMessage `json:"event"`
-	FirstAt    time.Time       `json:"first_at"`
-	Function   string          `json:"function"`
-	ID         string          `json:"id"`
-	Mended     bool            `json:"mended,omitzero"`
-	Reason     string          `json:"reason,omitzero"`
-	ReplayedAt time.Time       `json:"replayed_at,omitzero"`
+	Event    json.RawMessage `json:"event"`
+	FirstAt  time.Time       `json:"first_at"`
+	Function string          `json:"function"`
+	ID       string          `json:"id"`
+	// The id of the mend that has sent it last.
+	Mend       string    `json:"mend,omitzero"`
+	Mended     bool      `json:"mended,omitzero"`
+	Reason     string    `json:"reason,omitzero"`
+	ReplayedAt time.Time `json:"replayed_at,omitzero"`
 	// One of waiting replayed.
 	State      string `json:"state"`
 	Subscriber string `json:"subscriber"`
@@ -2416,6 +2180,18 @@ type Detail struct {
 type DropInputBody struct {
 	// For the record.
 	Reason string `json:"reason"`
+}
+
+// DryRunInputBody is a schema of the document.
+type DryRunInputBody struct {
+	// The next of the page before.
+	Cursor *string `json:"cursor,omitzero"`
+	// What changes in the data: an expression in CEL over the same that yields an object, which is applied as a merge
+	// patch (RFC 7396). Missing: nothing.
+	Transform *string `json:"transform,omitzero"`
+	// Which of the dead letters that wait: an expression in CEL that is true or false, over consumer (the function that
+	// failed), code, reason, cause, times, failed_at, mended, event and data. Missing: all.
+	Where *string `json:"where,omitzero"`
 }
 
 // EndInputBody is a schema of the document.
@@ -2444,6 +2220,17 @@ type Evaluation struct {
 	Context json.RawMessage `json:"context,omitzero"`
 }
 
+// Example is a schema of the document.
+type Example struct {
+	After json.RawMessage `json:"after,omitzero"`
+	// The data of the event; missing when it is not JSON.
+	Before   json.RawMessage `json:"before,omitzero"`
+	Function string          `json:"function"`
+	// Of the dead letter.
+	ID   string `json:"id"`
+	Type string `json:"type"`
+}
+
 // Flag is a schema of the document.
 type Flag struct {
 	CreatedAt time.Time `json:"created_at"`
@@ -2452,13 +2239,6 @@ type Flag struct {
 	Key        string          `json:"key"`
 	UpdatedAt  time.Time       `json:"updated_at"`
 	Version    int64           `json:"version"`
-}
-
-// GetAPIKeysResponse is a schema of the document.
-type GetAPIKeysResponse struct {
-	Items []APIKey `json:"items"`
-	// The cursor of the next page; none: this is the last.
-	Next string `json:"next,omitzero"`
 }
 
 // GetArchiveCausalityIDResponse is a schema of the document.
@@ -2484,72 +2264,9 @@ type GetArchiveEventsResponse struct {
 	Next string `json:"next,omitzero"`
 }
 
-// GetAuditArchiveResponse is a schema of the document.
-type GetAuditArchiveResponse struct {
-	Items []RecordedAct `json:"items"`
-	// The cursor of the next page; none: this is the last.
-	Next string `json:"next,omitzero"`
-}
-
-// GetAuditCatalogResponse is a schema of the document.
-type GetAuditCatalogResponse struct {
-	Items []RecordedAct `json:"items"`
-	// The cursor of the next page; none: this is the last.
-	Next string `json:"next,omitzero"`
-}
-
-// GetAuditClockResponse is a schema of the document.
-type GetAuditClockResponse struct {
-	Items []RecordedAct `json:"items"`
-	// The cursor of the next page; none: this is the last.
-	Next string `json:"next,omitzero"`
-}
-
-// GetAuditFlagsResponse is a schema of the document.
-type GetAuditFlagsResponse struct {
-	Items []RecordedAct `json:"items"`
-	// The cursor of the next page; none: this is the last.
-	Next string `json:"next,omitzero"`
-}
-
-// GetAuditInventoryResponse is a schema of the document.
-type GetAuditInventoryResponse struct {
-	Items []RecordedAct `json:"items"`
-	// The cursor of the next page; none: this is the last.
-	Next string `json:"next,omitzero"`
-}
-
-// GetAuditNotificationsResponse is a schema of the document.
-type GetAuditNotificationsResponse struct {
-	Items []RecordedAct `json:"items"`
-	// The cursor of the next page; none: this is the last.
-	Next string `json:"next,omitzero"`
-}
-
-// GetAuditOrdersResponse is a schema of the document.
-type GetAuditOrdersResponse struct {
-	Items []RecordedAct `json:"items"`
-	// The cursor of the next page; none: this is the last.
-	Next string `json:"next,omitzero"`
-}
-
-// GetAuditPaymentsResponse is a schema of the document.
-type GetAuditPaymentsResponse struct {
-	Items []RecordedAct `json:"items"`
-	// The cursor of the next page; none: this is the last.
-	Next string `json:"next,omitzero"`
-}
-
-// GetAuditUsersResponse is a schema of the document.
-type GetAuditUsersResponse struct {
-	Items []RecordedAct `json:"items"`
-	// The cursor of the next page; none: this is the last.
-	Next string `json:"next,omitzero"`
-}
-
-// GetAuditViewsResponse is a schema of the document.
-type GetAuditViewsResponse struct {
-	Items []RecordedAct `json:"items"`
+// GetArchiveMendsResponse is a schema of the document.
+type GetArchiveMendsResponse struct {
+	Items []Mend `json:"items"`
 	// The cursor of the next page; none: this is the last.
 	Next string `json:"next,omitzero"`
 }
@@ -2809,6 +2526,58 @@ type LoginInputBody struct {
 	Password    string  `json:"password"`
 }
 
+// Mend is a schema of the document.
+type Mend struct {
+	// Who did what, the latest last.
+	Acts []MendAct `json:"acts"`
+	// How many are sent before it waits.
+	Batch int64 `json:"batch"`
+	// The id of the user who has started it.
+	By string `json:"by"`
+	// Dead letters that failed later are not taken.
+	CreatedAt time.Time `json:"created_at"`
+	EndedAt   time.Time `json:"ended_at,omitzero"`
+	// How many of them have failed again.
+	Failed int64  `json:"failed"`
+	ID     string `json:"id"`
+	// How many of them are sent.
+	InBatch int64 `json:"in_batch"`
+	// How many dead letters it has looked at.
+	Looked int64  `json:"looked"`
+	Reason string `json:"reason"`
+	// The first of them.
+	Refusals []Refusal `json:"refusals"`
+	// How many could not be mended. They wait, unchanged.
+	Refused int64 `json:"refused"`
+	Sent    int64 `json:"sent"`
+	// One of running stopped done.
+	State string `json:"state"`
+	// What changes in the data: an expression in CEL.
+	Transform string `json:"transform,omitzero"`
+	// It waits for new failures.
+	WatchingUntil time.Time `json:"watching_until,omitzero"`
+	// Which dead letters: an expression in CEL.
+	Where string `json:"where,omitzero"`
+	// Why it has stopped.
+	Why string `json:"why,omitzero"`
+}
+
+// MendAct is a schema of the document.
+type MendAct struct {
+	At time.Time `json:"at"`
+	// The id of the user.
+	By     string `json:"by"`
+	Reason string `json:"reason,omitzero"`
+	// One of start stop continue.
+	What string `json:"what"`
+}
+
+// MendActInputBody is a schema of the document.
+type MendActInputBody struct {
+	// For the record.
+	Reason string `json:"reason"`
+}
+
 // MendInputBody is a schema of the document.
 type MendInputBody struct {
 	// The whole new data of the event.
@@ -2957,20 +2726,21 @@ type PlaceInputBody struct {
 	Payment PaymentStruct `json:"payment"`
 }
 
-// PostAPIKeysResponse is a schema of the document.
-type PostAPIKeysResponse struct {
-	CreatedAt time.Time `json:"created_at"`
-	ExpiresAt time.Time `json:"expires_at"`
-	ID        string    `json:"id"`
-	// The key. It is shown this once.
-	Key string `json:"key"`
-	// The day on which it was used last, in UTC.
-	LastUsed  time.Time `json:"last_used,omitzero"`
-	Name      string    `json:"name"`
-	RevokedAt time.Time `json:"revoked_at,omitzero"`
-	Roles     []string  `json:"roles"`
-	Scopes    []string  `json:"scopes"`
-	UserID    string    `json:"user_id"`
+// PostArchiveMendsDryRunResponse is a schema of the document.
+type PostArchiveMendsDryRunResponse struct {
+	// How many of those selected would get other data.
+	Changed int64 `json:"changed"`
+	// The first that are selected.
+	Examples []Example `json:"examples"`
+	// How many dead letters the page has looked at.
+	Looked int64 `json:"looked"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+	// The first that could not be mended.
+	Refusals []Refusal `json:"refusals"`
+	// How many could not be mended.
+	Refused  int64 `json:"refused"`
+	Selected int64 `json:"selected"`
 }
 
 // PostArchiveReplaysResponse is a schema of the document.
@@ -3102,33 +2872,6 @@ type ReasonInputBody struct {
 	Reason string `json:"reason"`
 }
 
-// RecordedAct is a schema of the document.
-type RecordedAct struct {
-	ActID string    `json:"act_id"`
-	At    time.Time `json:"at"`
-	// The id of the user.
-	By string `json:"by"`
-	// The network of the client's address: /24 of IPv4, /48 of IPv6.
-	From string `json:"from,omitzero"`
-	// Where it was done.
-	Function string `json:"function"`
-	// Of the API key, where one was used.
-	KeyID string `json:"key_id,omitzero"`
-	// The path of what was made.
-	Made string `json:"made,omitzero"`
-	// Its method and path, such as PUT /api/stock/{product_id}.
-	Operation string `json:"operation"`
-	// That was given with the request.
-	Reason string   `json:"reason,omitzero"`
-	Roles  []string `json:"roles"`
-	// That the user's token is of.
-	Session string `json:"session,omitzero"`
-	// That was answered: 2xx, or that of a refusal which changed something.
-	Status int64 `json:"status"`
-	// The path that was asked for, which has the ids of what was changed.
-	Target string `json:"target"`
-}
-
 // Recurring is a schema of the document.
 type Recurring struct {
 	// Minute, hour, day of the month, month, day of the week.
@@ -3147,6 +2890,13 @@ type Recurring struct {
 // RefreshInputBody is a schema of the document.
 type RefreshInputBody struct {
 	RefreshToken string `json:"refresh_token"`
+}
+
+// Refusal is a schema of the document.
+type Refusal struct {
+	// Of the dead letter.
+	ID  string `json:"id"`
+	Why string `json:"why"`
 }
 
 // RegisterInputBody is a schema of the document.
@@ -3291,6 +3041,20 @@ type SkipInputBody struct {
 	// For the record.
 	Reason string `json:"reason"`
 	Step   string `json:"step"`
+}
+
+// StartMendInputBody is a schema of the document.
+type StartMendInputBody struct {
+	// For the record.
+	Reason string `json:"reason"`
+	// What changes in the data: an expression in CEL over the same that yields an object, which is applied as a merge
+	// patch (RFC 7396). Missing: nothing.
+	Transform *string `json:"transform,omitzero"`
+	// How many seconds it waits for failures after each batch; missing: 5.
+	Watch *int64 `json:"watch,omitzero"`
+	// Which of the dead letters that wait: an expression in CEL that is true or false, over consumer (the function that
+	// failed), code, reason, cause, times, failed_at, mended, event and data. Missing: all.
+	Where *string `json:"where,omitzero"`
 }
 
 // StepProgress is a schema of the document.

@@ -49,11 +49,11 @@ func New(env function.Env) (*function.Function, error) {
 	function.OnTick(f, c.tick)
 	function.Emits(f, event.ClockSwept, event.ClockFired)
 	function.Serve(f, function.Operation{
-		Method: http.MethodGet, Path: "/api/timers", Access: function.Only(auth.RoleAdmin), Summary: "List timers",
+		Method: http.MethodGet, Path: "/api/timers", Access: function.Only(auth.Viewers()...), Summary: "List timers",
 		Description: "Those that have not fired, the one due first at the top.",
 	}, c.list)
 	function.Serve(f, function.Operation{
-		Method: http.MethodGet, Path: "/api/schedules", Access: function.Only(auth.RoleAdmin), Summary: "List schedules",
+		Method: http.MethodGet, Path: "/api/schedules", Access: function.Only(auth.Viewers()...), Summary: "List schedules",
 		Description: "The recurring schedules of all functions, the one due first at the top.",
 	}, c.listSchedules)
 	return f, nil

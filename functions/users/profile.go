@@ -83,7 +83,7 @@ type changeInput struct {
 		Email           *string  `json:"email,omitempty" maxLength:"320"`
 		Password        *string  `json:"password,omitempty" format:"password" writeOnly:"true" doc:"15 to 128 characters, 8 beside a second factor, unless the system asks for fewer; not a common one."`
 		CurrentPassword *string  `json:"current_password,omitempty" format:"password" writeOnly:"true" doc:"Required of a user who changes their own password."`
-		Roles           []string `json:"roles,omitempty" minItems:"1" maxItems:"8" uniqueItems:"true" enum:"customer,admin"`
+		Roles           []string `json:"roles,omitempty" minItems:"1" maxItems:"8" uniqueItems:"true" enum:"customer,viewer,operator,admin"`
 	}
 	work work
 }

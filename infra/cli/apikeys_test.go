@@ -49,7 +49,7 @@ func TestAudit(t *testing.T) {
 	f.steps(t, map[string]step{
 		"all": {[]string{"audit"}, 0, "u1 by key k1  192.0.2.0/24  PATCH /api/users/u2  200     asked for", "",
 			"GET /api/audit/users?limit=50"},
-		"none":   {[]string{"audit", "--function", "orders"}, 0, "No acts of staff", "", "GET /api/audit/orders"},
+		"none": {[]string{"audit", "--function", "orders"}, 0, "No acts of staff", "", "GET /api/audit/orders"},
 		"of one": {[]string{"audit", "--by", "u1", "-o", "json"}, 0, `"act_id":"a1"`, "",
 			"GET /api/audit/users?by=u1&limit=50"},
 	})

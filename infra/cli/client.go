@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -62,7 +63,8 @@ func (n *connection) open() (*client, error) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, usageErrorf("invalid address %q: want http://HOST:PORT or https://HOST", address)
 	}
-	return n.app.newClient(address, func() (credentials, error) { return n.credentials(u) }), nil
+	c := n.app.newClient(address, func() (credentials, error) { return n.credentials(u) })
+	return c, c.trustAuthority(n.dataDir())
 }
 
 func (n *connection) address() (string, error) {
@@ -91,10 +93,7 @@ func (n *connection) address() (string, error) {
 // credentials returns those of the environment, or those that dev made. The latter are for a system on this machine:
 // another one gets them only if the user names their directory.
 func (n *connection) credentials(u *url.URL) (credentials, error) {
-	dir := n.data
-	if dir == "" {
-		dir = fallback(n.app.Lookup, "EBB_DATA", "")
-	}
+	dir := cmp.Or(n.data, fallback(n.app.Lookup, "EBB_DATA", ""))
 	if dir == "" {
 		if _, named := namedAdmin(n.app.Lookup); !named && !isLoopback(u.Hostname()) {
 			return credentials{}, fmt.Errorf("no admin is known for %s: set EBB_ADMIN_EMAIL and EBB_ADMIN_PASSWORD", u.Host)
@@ -102,6 +101,11 @@ func (n *connection) credentials(u *url.URL) (credentials, error) {
 		dir = n.app.dataDir()
 	}
 	return knownAdmin(dir, n.app.Lookup)
+}
+
+// dataDir returns the data directory of a system on this machine.
+func (n *connection) dataDir() string {
+	return cmp.Or(n.data, fallback(n.app.Lookup, "EBB_DATA", ""), n.app.dataDir())
 }
 
 // call sends in as JSON and decodes the response into out; either may be nil. Without a token it signs in first.

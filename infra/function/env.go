@@ -3,6 +3,7 @@ package function
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
@@ -43,6 +44,9 @@ type Env struct {
 	// Discovery lists the instances of functions, for the gateway, the only one that calls others. Nil: the gateway has
 	// settings of its own.
 	Discovery discovery.Discovery
+
+	// Transport carries the requests of a gateway to instances of other processes. Nil: one without mutual TLS.
+	Transport http.RoundTripper
 
 	declaring bool // no instance is wanted: settings have their defaults, and none is required
 }

@@ -317,7 +317,7 @@ func (f *Function) commitRest(ctx context.Context, entry string, all ...*followi
 		var sealed []ce.Event
 		for _, d := range all {
 			var events []ce.Event
-			if events, d.refusal = f.attemptRest(d, db); d.refusal != nil && len(all) == 1 {
+			if events, d.refusal = f.attemptRest(ctx, d, db); d.refusal != nil && len(all) == 1 {
 				return nil, d.refusal
 			}
 			d.emitted = len(events) > 0
@@ -367,13 +367,15 @@ func (v lastVersions) take(docs []followed) []followed {
 }
 
 // attemptRest is one attempt to commit what a follow-up has to commit, in a transaction inside of db.
-func (f *Function) attemptRest(d *following, db *store.Tx) (emitted []ce.Event, err error) {
+func (f *Function) attemptRest(
+	unit context.Context, d *following, db *store.Tx,
+) (emitted []ce.Event, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = f.panicked(d.ctx, p)
 		}
 	}()
-	c, ctx := d.rest.Cause, d.ctx
+	c, ctx := d.rest.Cause, context.WithValue(d.ctx, announcedKey{}, unit.Value(announcedKey{}))
 	if c.Correlation != "" {
 		ctx = telemetry.WithCorrelation(ctx, c.Correlation)
 	}
@@ -452,7 +454,7 @@ func (b *batch) followUp(ctx context.Context) {
 		}
 	}()
 	traced := func(i int) context.Context {
-		ctx, end := b.f.withTrace(ctx, b.events[i])
+		ctx, end := b.f.traced(ctx, b.events[i])
 		ends = append(ends, func() { end(b.errs[i]) })
 		return ctx
 	}

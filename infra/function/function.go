@@ -64,6 +64,7 @@ type Function struct {
 	keyCache     keyCache
 	flusher      broker.Flusher // nil: what was published is durable
 	waiters      waiters
+	warm         atomic.Bool // has had a request or an event
 	inFlight     inFlight
 
 	typesOnce sync.Once

@@ -46,9 +46,9 @@ type guarded Function
 func (g *guarded) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Request)) {
 	f := (*Function)(g)
 	op := f.routes[len(f.routes)-1].op // Serve has just declared it
-	span := f.name + " " + op.Method + " " + op.Path
+	span := telemetry.Operation{Function: f.name, Method: op.Method, Route: op.Path}
 	rule := f.bodyRuleOf(op)
-	f.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { f.guard(&op, rule, span, h, w, r) })
+	f.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { f.guard(&op, rule, &span, h, w, r) })
 }
 
 func (g *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.mux.ServeHTTP(w, r) }
@@ -108,7 +108,8 @@ func (s *status) WriteHeader(code int) {
 func (s *status) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
 func (f *Function) guard(
-	op *Operation, rule func() bodyRule, span string, h http.HandlerFunc, w http.ResponseWriter, r *http.Request,
+	op *Operation, rule func() bodyRule, span *telemetry.Operation, h http.HandlerFunc, w http.ResponseWriter,
+	r *http.Request,
 ) {
 	begin := time.Now()
 	out := &status{ResponseWriter: w}
@@ -122,15 +123,17 @@ func (f *Function) guard(
 		ctx = telemetry.WithTrace(ctx, parent, strings.Join(r.Header.Values(event.TraceState), ","))
 	}
 	ctx = telemetry.WithFunction(ctx, f.name)
-	ctx, end := f.env.Telemetry.Span(ctx, span)
+	ctx, end := f.env.Telemetry.ServerSpan(ctx, *span, r, f.cold())
 	var err error
 	defer func() {
 		if p := recover(); p != nil {
 			err = f.panicked(ctx, p)
 			problem.Write(out, r, err)
 		}
-		end(err)
-		f.env.Telemetry.HTTP(f.name, op.Path, op.Method, out.code, time.Since(begin))
+		end(out.code, err)
+		f.env.Telemetry.HTTP(ctx, telemetry.Request{
+			Function: f.name, Route: op.Path, Method: op.Method, TLS: r.TLS != nil, Status: out.code,
+		}, time.Since(begin))
 	}()
 	ctx, err = f.admit(ctx, op, rule, r)
 	if err != nil {
@@ -140,6 +143,9 @@ func (f *Function) guard(
 	}
 	h(out, r.WithContext(ctx))
 }
+
+// cold reports whether this is the first request or event of the instance, and is true once.
+func (f *Function) cold() bool { return !f.warm.Load() && !f.warm.Swap(true) }
 
 // admit checks the token, the key and the body before anything is parsed.
 func (f *Function) admit(

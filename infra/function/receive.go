@@ -73,7 +73,7 @@ func (f *Function) receiveUnit(ctx context.Context, events []ce.Event, blocked m
 		b.followUp(ctx)
 	}
 	for i, e := range events {
-		f.observe(ctx, e, b.results[i], b.took[i], b.errs[i])
+		f.observe(b.contextOf(ctx, i), e, b.results[i], b.took[i], b.errs[i])
 	}
 	maps.Copy(blocked, b.blocked)
 	return b.results
@@ -93,7 +93,8 @@ type batch struct {
 	results []broker.Result
 	errs    []error
 	took    []time.Duration
-	blocked map[string]bool // keys of events that failed and will come again
+	traces  []context.Context // with the span of the delivery; nil: there was none
+	blocked map[string]bool   // keys of events that failed and will come again
 	emitted []bool
 	follow  [][]followed
 	names   naming   // of what follows
@@ -114,9 +115,21 @@ type repeat struct {
 func (b *batch) reset() {
 	n := len(b.events)
 	b.results, b.errs, b.took = make([]broker.Result, n), make([]error, n), make([]time.Duration, n)
+	b.traces = make([]context.Context, n)
 	b.emitted, b.follow, b.refused = make([]bool, n), make([][]followed, n), make([]bool, n)
 	b.blocked, b.handled, b.repeats, b.swept = maps.Clone(b.before), false, nil, false
 	b.names = naming{newID: b.f.env.NewID}
+}
+
+// contextOf returns the context in which an event was handled; for one that was not, a context with its trace.
+func (b *batch) contextOf(ctx context.Context, i int) context.Context {
+	switch {
+	case b.traces[i] != nil:
+		return b.traces[i]
+	case b.errs[i] != nil && b.events[i].Context != nil:
+		return withTrace(ctx, b.events[i])
+	}
+	return ctx
 }
 
 // fail fails every event that had succeeded or was not handled: without the commit nothing has happened. It also fails
@@ -239,8 +252,9 @@ func (b *batch) handleOne(
 		return nil, err
 	}
 	b.swept = b.swept || e.Type() == event.ClockSwept.Name()
-	ctx, end := b.f.withTrace(ctx, e)
+	ctx, end := b.f.traced(ctx, e)
 	defer func() { end(err) }()
+	b.traces[i] = ctx
 	nested := db.Nest()
 	tx := b.f.newTx(ctx, nested, b.now, e.Source()+" "+e.ID())
 	tx.cause, tx.ids = e, b.ids[i]
@@ -314,8 +328,8 @@ func (b *batch) relay(ctx context.Context, unpublished error) {
 	}
 }
 
-// withTrace returns a context with the event's trace and correlation, in a new span.
-func (f *Function) withTrace(ctx context.Context, e ce.Event) (context.Context, func(error)) {
+// withTrace returns a context with the event's trace and correlation.
+func withTrace(ctx context.Context, e ce.Event) context.Context {
 	if parent := event.Extension(e, event.TraceParent); parent != "" {
 		ctx = telemetry.WithTrace(ctx, parent, event.Extension(e, event.TraceState))
 	}
@@ -323,8 +337,21 @@ func (f *Function) withTrace(ctx context.Context, e ce.Event) (context.Context, 
 	if correlation == "" {
 		correlation = e.ID()
 	}
-	ctx = telemetry.WithCorrelation(ctx, correlation)
-	return f.env.Telemetry.Span(ctx, f.name+" "+f.label(e.Type()))
+	return telemetry.WithCorrelation(ctx, correlation)
+}
+
+// traced does the same, in a new span for the delivery of the event.
+func (f *Function) traced(ctx context.Context, e ce.Event) (context.Context, func(error)) {
+	ctx = withTrace(ctx, e)
+	return f.env.Telemetry.ProcessSpan(ctx, f.name, f.shown(e), f.cold())
+}
+
+// shown returns an event as spans show it.
+func (f *Function) shown(e ce.Event) telemetry.Message {
+	return telemetry.Message{
+		Type: f.label(e.Type()), ID: e.ID(), Source: e.Source(), SpecVersion: e.SpecVersion(), Subject: e.Subject(),
+		Conversation: event.Extension(e, event.CorrelationID), Size: len(e.DataEncoded),
+	}
 }
 
 // recovered runs a handler and turns a panic into an error.
@@ -362,6 +389,10 @@ func (f *Function) handOver(ctx context.Context, events []ce.Event) []broker.Res
 		if errs[i] == nil && !results[i].OK() {
 			errs[i] = fault.New(fault.Unavailable, "%s", results[i].Message)
 		}
+		ctx := ctx
+		if errs[i] != nil && e.Context != nil {
+			ctx = withTrace(ctx, e)
+		}
 		f.observe(ctx, e, results[i], took, errs[i])
 	}
 	return results
@@ -375,8 +406,6 @@ func (f *Function) observe(ctx context.Context, e ce.Event, res broker.Result, t
 	outcome := "ok"
 	if err != nil {
 		outcome = fault.KindOf(err).String()
-		ctx, end := f.withTrace(ctx, e)
-		end(nil)
 		log := f.env.Logger.WarnContext
 		if res.Status == http.StatusInternalServerError {
 			log = f.env.Logger.ErrorContext
@@ -384,7 +413,7 @@ func (f *Function) observe(ctx context.Context, e ce.Event, res broker.Result, t
 		log(ctx, "an event was not handled",
 			"type", shortened(e.Type()), "event", shortened(e.ID()), "kind", outcome, "error", err)
 	}
-	f.env.Telemetry.Handled(f.name, f.label(e.Type()), outcome, took)
+	f.env.Telemetry.Handled(ctx, f.name, f.label(e.Type()), outcome, took)
 }
 
 // shortened returns the beginning of text that a sender wrote.

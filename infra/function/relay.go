@@ -12,12 +12,12 @@ import (
 
 // publishUnit publishes what a unit has committed. Entries that this instance knows to be left come first, so that
 // events keep their order across a failure of the broker.
-func (f *Function) publishUnit(ctx context.Context, id string, sealed []ce.Event) error {
+func (f *Function) publishUnit(ctx context.Context, id string, sealed []ce.Event, spans announcements) error {
 	if len(sealed) == 0 {
 		f.outbox.forget(id)
 		return nil
 	}
-	ctx, end := f.env.Telemetry.Span(context.WithoutCancel(ctx), f.name+" publish")
+	ctx, end := context.WithoutCancel(ctx), f.publishSpans(sealed, spans)
 	err := f.relayLeft(ctx)
 	if err == nil {
 		err = f.publishEvents(ctx, sealed...)

@@ -185,7 +185,7 @@ func (tx *Tx) stamp(d event.Draft) (ce.Event, error) {
 	} else if tx.cause.Context != nil {
 		extensions[event.CausationID] = tx.cause.ID()
 	}
-	trace, state := tx.trace, tx.traceState
+	trace, state := cmp.Or(tx.f.announce(tx.ctx, c.ID), tx.trace), tx.traceState
 	if trace == "" {
 		trace, state = event.Extension(tx.cause, event.TraceParent), event.Extension(tx.cause, event.TraceState)
 	}

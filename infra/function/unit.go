@@ -22,6 +22,47 @@ type unit struct {
 	wrote       []store.Document // for Await
 	askedCommit bool             // the last attempt came as far as asking the store to commit
 	prunes      int              // attempts that also remove expired documents
+	announced   announcements
+}
+
+// announcements are the spans that will publish events, by the id of the event.
+type announcements map[string]telemetry.Announced
+
+// announcedKey is the key of the announcements of a unit of work.
+type announcedKey struct{}
+
+// maxAnnounced is how many events of a unit of work get a span of their own. Later ones belong to the handler's span.
+const maxAnnounced = 256
+
+// announce returns the traceparent of the span that will publish an event; "" where no span will.
+func (f *Function) announce(ctx context.Context, id string) string {
+	all, _ := ctx.Value(announcedKey{}).(announcements)
+	if all == nil || len(all) >= maxAnnounced {
+		return ""
+	}
+	span := f.env.Telemetry.Announce(ctx)
+	traceparent := span.Traceparent()
+	if traceparent != "" {
+		all[id] = span
+	}
+	return traceparent
+}
+
+// publishSpans begins the announced spans of events. The function that it returns ends them.
+func (f *Function) publishSpans(sealed []ce.Event, spans announcements) func(error) {
+	ends := make([]func(error), 0, len(spans))
+	for _, e := range sealed {
+		if span, ok := spans[e.ID()]; ok {
+			shown := f.shown(e)
+			shown.Type = e.Type() // one that the function has declared, or the kit's
+			ends = append(ends, f.env.Telemetry.PublishSpan(span, f.name, shown))
+		}
+	}
+	return func(err error) {
+		for _, end := range ends {
+			end(err)
+		}
+	}
 }
 
 // work is what a unit does in its transaction. It returns the events to publish, and gets the id of the outbox entry
@@ -67,7 +108,7 @@ func (f *Function) commitAs(ctx context.Context, entry string, fn work) (unpubli
 	}
 	f.outbox.forget(u.removes...)
 	f.waiters.wake(u.wrote)
-	unpublished = f.publishUnit(ctx, u.id, u.sealed)
+	unpublished = f.publishUnit(ctx, u.id, u.sealed, u.announced)
 	f.migrate(ctx, db)
 	return unpublished, nil
 }
@@ -75,6 +116,10 @@ func (f *Function) commitAs(ctx context.Context, entry string, fn work) (unpubli
 func (u *unit) attempt(ctx context.Context, tx *store.Tx, fn work) error {
 	var err error
 	u.askedCommit = false
+	if u.f.env.Telemetry.Exports() {
+		u.announced = announcements{}
+		ctx = context.WithValue(ctx, announcedKey{}, u.announced)
+	}
 	if u.sealed, err = fn(ctx, tx, u.id); err != nil {
 		return err
 	}

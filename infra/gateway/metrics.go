@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
 // measure counts requests, with their route, method, status and duration, the bytes of their answers and what the cache
@@ -14,11 +16,9 @@ func (g *Gateway) measure(next Handler) Handler {
 	return func(x *Exchange) {
 		begin, method := time.Now(), x.Request.Method
 		next(x)
-		status := x.Status()
-		if status == 0 {
-			status = http.StatusOK // what the server writes for a handler that wrote nothing
-		}
-		g.cfg.Telemetry.HTTP("gateway", x.label(method), method, status, time.Since(begin))
+		g.cfg.Telemetry.HTTP(x.Request.Context(), telemetry.Request{
+			Function: "gateway", Route: x.label(method), Method: method, TLS: x.Request.TLS != nil, Status: x.Status(),
+		}, time.Since(begin))
 		if x.Route == nil {
 			return
 		}

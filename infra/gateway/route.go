@@ -10,6 +10,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/policy"
 	"github.com/ebb-dev/ebb/infra/proxy"
+	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
 // Route is one operation. It must not be changed.
@@ -30,7 +31,7 @@ type Route struct {
 	varies      []string // header fields that decide which of the others serves a request
 	hosts       []string // that requests are sent to; none: any
 	quotas      string   // the RateLimit-Policy field
-	span        string   // the name of its span
+	span        telemetry.Operation
 	prewarm     []string // functions that will have work when this one has done its own
 	document    bool     // open to every request, whatever its credentials are
 }
@@ -42,7 +43,9 @@ func newRoute(function string, declared manifest.Route, h Handler) *Route {
 	}
 	return &Route{
 		Route: declared, Function: function, handler: h, quotas: quotas(declared.Policy.Rate),
-		span: "gateway " + name(declared),
+		span: telemetry.Operation{
+			Function: "gateway", Method: declared.Method, Route: declared.Path, Edge: true,
+		},
 	}
 }
 

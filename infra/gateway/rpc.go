@@ -17,6 +17,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/problem"
 	"github.com/ebb-dev/ebb/infra/rpc/transcode"
+	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
 // calls serves calls by gRPC, gRPC-Web and Connect of the services that functions declare. A call becomes a request for
@@ -153,7 +154,9 @@ func (c *calls) answer(w http.ResponseWriter, r *http.Request) {
 	reached, answer := false, &response{ResponseWriter: w}
 	served.ServeHTTP(answer, r.WithContext(context.WithValue(r.Context(), reachedKey{}, &reached)))
 	if !reached {
-		c.g.cfg.Telemetry.HTTP("gateway", c.label(path), method, answer.status, time.Since(begin))
+		c.g.cfg.Telemetry.HTTP(r.Context(), telemetry.Request{
+			Function: "gateway", Route: c.label(path), Method: method, TLS: r.TLS != nil, Status: answer.status,
+		}, time.Since(begin))
 	}
 }
 

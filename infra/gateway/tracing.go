@@ -1,8 +1,6 @@
 package gateway
 
 import (
-	"errors"
-	"strconv"
 	"strings"
 
 	"github.com/ebb-dev/ebb/infra/telemetry"
@@ -19,7 +17,8 @@ func (g *Gateway) trace(next Handler) Handler {
 		}
 		state := strings.Join(x.Request.Header.Values("Tracestate"), ",")
 		ctx := telemetry.WithTrace(x.Request.Context(), parent, state)
-		ctx, end := g.cfg.Telemetry.Span(ctx, x.Route.span)
+		ctx, end := g.cfg.Telemetry.ServerSpan(ctx, x.Route.span, x.Request, false)
+		defer func() { end(x.Status(), nil) }()
 		x.Request, x.own = x.Request.WithContext(ctx), true
 		if traceparent := telemetry.Traceparent(ctx); traceparent != "" {
 			x.Request.Header["Traceparent"] = []string{traceparent}
@@ -29,14 +28,5 @@ func (g *Gateway) trace(next Handler) Handler {
 			}
 		}
 		next(x)
-		end(failure(x.Status()))
 	}
-}
-
-// failure returns the error that a span is marked with; nil below 500.
-func failure(status int) error {
-	if status < 500 {
-		return nil
-	}
-	return errors.New(strconv.Itoa(status))
 }

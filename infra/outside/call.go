@@ -196,7 +196,7 @@ func (c *Call[In, Out]) attempt(ctx context.Context, r Request[In]) (out Out, er
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	ctx, end := env.Telemetry.Span(ctx, c.calls.f.Name()+" call "+c.name)
+	ctx, end := env.Telemetry.ClientSpan(ctx, c.calls.f.Name(), "call "+c.name)
 	defer func() {
 		if p := recover(); p != nil {
 			err = fault.New(fault.Internal, "the call %s panicked: %v", c.name, p)

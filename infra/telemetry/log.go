@@ -52,14 +52,22 @@ func (t *Telemetry) Logger(function string) *slog.Logger {
 	return slog.New(contextHandler{base: bound, named: true})
 }
 
+// logLevel returns the least level that is logged.
+func (e environment) logLevel() (level slog.Level, err error) {
+	if text := e.get("EBB_LOG_LEVEL"); text != "" {
+		if err := level.UnmarshalText([]byte(text)); err != nil {
+			return level, fmt.Errorf("EBB_LOG_LEVEL is %q; expected debug, info, warn or error", text)
+		}
+	}
+	return level, nil
+}
+
 // newLogHandler returns what writes to w, and to also if it is not nil.
 func newLogHandler(w, also io.Writer, env environment) (slog.Handler, error) {
 	w = orStderr(w)
-	var level slog.Level
-	if text := env.get("EBB_LOG_LEVEL"); text != "" {
-		if err := level.UnmarshalText([]byte(text)); err != nil {
-			return nil, fmt.Errorf("EBB_LOG_LEVEL is %q; expected debug, info, warn or error", text)
-		}
+	level, err := env.logLevel()
+	if err != nil {
+		return nil, err
 	}
 	terminal := isTerminal(w)
 	switch format := env.get("EBB_LOG_FORMAT"); {

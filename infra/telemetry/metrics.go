@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -31,9 +32,10 @@ type instruments struct {
 	coldStarts, stops, retries, deadLetters, duplicates, conflicts, sent metric.Int64Counter
 	running, paused                                                      metric.Int64UpDownCounter
 
-	requests  cache[request]
+	requests  cache[Request]
 	handlings cache[handling]
 	functions cache[string]
+	senders   cache[string]
 	triggers  cache[string]
 	outcomes  cache[string]
 
@@ -41,29 +43,42 @@ type instruments struct {
 	ages atomic.Pointer[map[string]metric.Float64Histogram]
 }
 
-type request struct {
-	function, route, method string
-	status                  int
+// Request is what metrics show of an HTTP request. All of it but the method is from the code, not from a caller.
+type Request struct {
+	Function string
+	Route    string // the path of the pattern, such as "/api/orders/{id}"; "": no operation is declared for it
+	Method   string // one that HTTP does not define counts as _OTHER
+	TLS      bool   // it came by https
+	Status   int    // of the response; 0: 200, which the server sends where a handler names none
 }
 
 type handling struct{ function, event, outcome string }
 
-// The units are those of UCUM, as in OpenTelemetry: in Prometheus ebb.cold_starts in {start} is ebb_cold_starts_total,
-// and ebb.handler.duration in s is ebb_handler_duration_seconds.
+// The names of metrics that OpenTelemetry's conventions define. Others begin with "ebb.".
+const (
+	metricHTTP       = "http.server.request.duration"
+	metricProcess    = "messaging.process.duration"
+	metricSent       = "messaging.client.sent.messages"
+	metricInit       = "faas.init_duration"
+	metricColdStarts = "faas.coldstarts"
+)
+
+// The units are those of UCUM, as in OpenTelemetry: in Prometheus faas.coldstarts in {coldstart} is
+// faas_coldstarts_total, and messaging.process.duration in s is messaging_process_duration_seconds.
 func newInstruments(m metric.Meter) (*instruments, error) {
 	i := &instruments{meter: m}
 	i.ages.Store(&map[string]metric.Float64Histogram{})
 	b := builder{meter: m}
-	i.http = b.histogram("ebb.http.duration", "How long HTTP requests took.", workBuckets)
-	i.handled = b.histogram("ebb.handler.duration",
-		"How long deliveries of events took, by outcome: ok or a kind of fault.", workBuckets)
-	i.coldStart = b.histogram("ebb.cold_start.duration", "How long functions took to start.", workBuckets)
+	i.http = b.histogram(metricHTTP, "How long HTTP requests took.", workBuckets)
+	i.handled = b.histogram(metricProcess,
+		"How long deliveries of events took; error.type is the kind of fault of those that failed.", workBuckets)
+	i.coldStart = b.histogram(metricInit, "How long functions took to start.", workBuckets)
 	i.outboxAge = b.histogram("ebb.outbox.age",
 		"Age of the oldest event that was found unpublished at a wake-up.", ageBuckets)
 	i.outboxOldest = b.gauge("ebb.outbox.oldest_age", "s", "Age of the oldest unpublished event, as of the last look.")
 	i.outboxQuarantined = b.gauge("ebb.outbox.quarantined", "{entry}",
 		"Outbox entries that wait for an operator, as of the last look.")
-	i.coldStarts = b.counter("ebb.cold_starts", "{start}", "Functions started because something came for them.")
+	i.coldStarts = b.counter(metricColdStarts, "{coldstart}", "Functions started because something came for them.")
 	i.stops = b.counter("ebb.stops", "{stop}", "Functions stopped.")
 	i.running = b.upDown("ebb.functions.running", "{function}", "Functions that are running in this process.")
 	i.paused = b.upDown("ebb.triggers.paused", "{trigger}", "Triggers that are paused, as their function is away.")
@@ -71,7 +86,7 @@ func newInstruments(m metric.Meter) (*instruments, error) {
 	i.deadLetters = b.counter("ebb.dead_letters", "{event}", "Events given up on.")
 	i.duplicates = b.counter("ebb.duplicates", "{event}", "Events that had been handled before and were dropped.")
 	i.conflicts = b.counter("ebb.conflicts", "{commit}", "Commits that lost a race.")
-	i.sent = b.counter("ebb.published", "{event}", "Events published.")
+	i.sent = b.counter(metricSent, "{message}", "Events published.")
 	var err error
 	i.edge, err = newEdge(m)
 	return i, errors.Join(append(b.errs, err)...)
@@ -108,19 +123,32 @@ func (b *builder) upDown(name, unit, about string) metric.Int64UpDownCounter {
 	return c
 }
 
-// HTTP records a request and the status of its response. The route is the pattern, such as "GET /api/orders/{id}" or
-// its path; a method that HTTP does not define counts as _OTHER.
-func (t *Telemetry) HTTP(function, route, method string, status int, d time.Duration) {
+// HTTP records a request and how long it took. A span in ctx that is exported becomes an exemplar.
+func (t *Telemetry) HTTP(ctx context.Context, r Request, d time.Duration) {
 	if t.off() {
 		return
 	}
-	l := t.metrics.requests.get(request{function, route, known(method), status}, func(r request) []attribute.KeyValue {
-		return []attribute.KeyValue{
-			attribute.String("function", r.function), attribute.String("route", r.route),
-			attribute.String("method", r.method), attribute.String("status", strconv.Itoa(r.status)),
+	r.Method, r.Status = known(r.Method), cmp.Or(r.Status, http.StatusOK)
+	l := t.metrics.requests.get(r, func(r Request) []attribute.KeyValue {
+		attrs := append(make([]attribute.KeyValue, 0, 6),
+			attribute.String("function", r.Function), attribute.String(httpMethod, r.Method),
+			attribute.Int(httpStatus, r.Status), attribute.String(urlScheme, schemeOf(r.TLS)))
+		if r.Route != "" {
+			attrs = append(attrs, attribute.String(httpRoute, r.Route))
 		}
+		if r.Status >= http.StatusInternalServerError {
+			attrs = append(attrs, attribute.String(errorType, strconv.Itoa(r.Status)))
+		}
+		return attrs
 	})
-	t.metrics.http.Record(context.Background(), d.Seconds(), l.record...)
+	t.metrics.http.Record(ctx, d.Seconds(), l.record...)
+}
+
+func schemeOf(tls bool) string {
+	if tls {
+		return "https"
+	}
+	return "http"
 }
 
 func known(method string) string {
@@ -129,21 +157,28 @@ func known(method string) string {
 		http.MethodDelete, http.MethodConnect, http.MethodOptions, http.MethodTrace:
 		return method
 	}
-	return "_OTHER"
+	return other
 }
 
-// Handled records the delivery of an event. The outcome is "ok" or the name of a fault.Kind.
-func (t *Telemetry) Handled(function, eventType, outcome string, d time.Duration) {
+// ok is the outcome of a delivery that did not fail.
+const ok = "ok"
+
+// Handled records the delivery of an event. The outcome is "ok" or the name of a fault.Kind. A span that is exported in
+// ctx becomes an exemplar.
+func (t *Telemetry) Handled(ctx context.Context, function, eventType, outcome string, d time.Duration) {
 	if t.off() {
 		return
 	}
 	l := t.metrics.handlings.get(handling{function, eventType, outcome}, func(h handling) []attribute.KeyValue {
-		return []attribute.KeyValue{
-			attribute.String("function", h.function), attribute.String("event", h.event),
-			attribute.String("outcome", h.outcome),
+		attrs := append(make([]attribute.KeyValue, 0, 5),
+			attribute.String("function", h.function), attribute.String(msgSystem, messageSystem),
+			attribute.String(msgOperation, opProcess), attribute.String(msgDestination, h.event))
+		if h.outcome != ok {
+			attrs = append(attrs, attribute.String(errorType, h.outcome))
 		}
+		return attrs
 	})
-	t.metrics.handled.Record(context.Background(), d.Seconds(), l.record...)
+	t.metrics.handled.Record(ctx, d.Seconds(), l.record...)
 }
 
 // ColdStart records that a function was started and how long the start took.
@@ -210,7 +245,7 @@ func (t *Telemetry) Conflict(function string) {
 // Published counts n events that a function published.
 func (t *Telemetry) Published(function string, n int) {
 	if !t.off() && n > 0 {
-		t.metrics.sent.Add(context.Background(), int64(n), t.metrics.function(function).add...)
+		t.metrics.sent.Add(context.Background(), int64(n), t.metrics.sender(function).add...)
 	}
 }
 
@@ -281,6 +316,15 @@ func (i *instruments) function(name string) *labels {
 	})
 }
 
+func (i *instruments) sender(name string) *labels {
+	return i.senders.get(name, func(n string) []attribute.KeyValue {
+		return []attribute.KeyValue{
+			attribute.String("function", n), attribute.String(msgSystem, messageSystem),
+			attribute.String(msgOperation, opPublish),
+		}
+	})
+}
+
 func (i *instruments) trigger(name string) *labels {
 	return i.triggers.get(name, func(n string) []attribute.KeyValue {
 		return []attribute.KeyValue{attribute.String("trigger", n)}
@@ -294,6 +338,11 @@ type labels struct {
 }
 
 func newLabels(attrs []attribute.KeyValue) *labels {
+	for i, a := range attrs { // exporters refuse other bytes, and with them more than this label
+		if a.Value.Type() == attribute.STRING {
+			attrs[i].Value = attribute.StringValue(strings.ToValidUTF8(a.Value.AsString(), "\uFFFD"))
+		}
+	}
 	set := metric.WithAttributeSet(attribute.NewSet(attrs...))
 	return &labels{record: []metric.RecordOption{set}, add: []metric.AddOption{set}}
 }

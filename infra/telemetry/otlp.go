@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlplog/otlploghttp"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/sdk"
+	sdklog "go.opentelemetry.io/otel/sdk/log"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -36,8 +38,10 @@ func (e environment) get(keys ...string) string {
 
 // exports are the exporters that the standard variables configure; a signal that is nil is not exported.
 type exports struct {
-	traces, metrics *endpoint
-	sampler         sdktrace.Sampler
+	traces, metrics, logs *endpoint
+	exponential           bool // histograms are pushed as exponential ones
+	sampler               sdktrace.Sampler
+	keep                  time.Duration // see tail; 0: the sampler decides alone
 }
 
 // endpoint is where and how one signal is exported.
@@ -53,15 +57,33 @@ type endpoint struct {
 // them in one point: nothing is exported unless an endpoint or an exporter is named.
 func (e environment) exports() (exports, error) {
 	var x exports
-	var traces, metrics, sampler error
+	var traces, metrics, logs, sampler, histograms error
 	if disabled, _ := strconv.ParseBool(e.get("OTEL_SDK_DISABLED")); disabled {
 		x.sampler = sdktrace.NeverSample()
 		return x, nil
 	}
 	x.traces, traces = e.signal("TRACES")
 	x.metrics, metrics = e.signal("METRICS")
+	x.logs, logs = e.signal("LOGS")
+	x.exponential, histograms = e.exponential()
 	x.sampler, sampler = e.sampler()
-	return x, errors.Join(traces, metrics, sampler)
+	keep, keepErr := e.keep(strings.HasSuffix(strings.ToLower(e.get("OTEL_TRACES_SAMPLER")), "traceidratio"))
+	x.keep = keep
+	return x, errors.Join(traces, metrics, logs, histograms, sampler, keepErr)
+}
+
+// exponential reports whether the histograms that are pushed are exponential ones.
+func (e environment) exponential() (bool, error) {
+	const key = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
+	switch value := strings.ToLower(e.get(key)); value {
+	case "", "explicit_bucket_histogram":
+		return false, nil
+	case "base2_exponential_bucket_histogram":
+		return true, nil
+	default:
+		return false, fmt.Errorf(
+			"invalid %s %q: want explicit_bucket_histogram or base2_exponential_bucket_histogram", key, value)
+	}
 }
 
 func (e environment) signal(name string) (*endpoint, error) {
@@ -227,12 +249,30 @@ func (p *endpoint) spans(ctx context.Context) (sdktrace.SpanExporter, error) {
 	)
 }
 
-func (p *endpoint) reader(ctx context.Context) (sdkmetric.Reader, error) {
+func (p *endpoint) logs(ctx context.Context) (sdklog.Exporter, error) {
+	compression := otlploghttp.NoCompression
+	if p.gzip {
+		compression = otlploghttp.GzipCompression
+	}
+	return otlploghttp.New(ctx,
+		otlploghttp.WithEndpointURL(p.url),
+		otlploghttp.WithHeaders(p.headers),
+		otlploghttp.WithTimeout(p.timeout),
+		otlploghttp.WithCompression(compression),
+	)
+}
+
+func (p *endpoint) reader(ctx context.Context, native bool) (sdkmetric.Reader, error) {
 	compression := otlpmetrichttp.NoCompression
 	if p.gzip {
 		compression = otlpmetrichttp.GzipCompression
 	}
+	aggregation := sdkmetric.DefaultAggregationSelector
+	if native {
+		aggregation = exponentialHistograms
+	}
 	exporter, err := otlpmetrichttp.New(ctx,
+		otlpmetrichttp.WithAggregationSelector(aggregation),
 		otlpmetrichttp.WithEndpointURL(p.url),
 		otlpmetrichttp.WithHeaders(p.headers),
 		otlpmetrichttp.WithTimeout(p.timeout),

@@ -45,14 +45,24 @@ func (t *Telemetry) MetricsHandler() http.Handler {
 	if t.off() {
 		return http.NotFoundHandler()
 	}
-	metrics := promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{})
+	options := promhttp.HandlerOpts{
+		EnableOpenMetrics: true, // the text format that has exemplars
+		ErrorHandling:     promhttp.ContinueOnError,
+		ErrorLog:          scrapeLog{t.Logger("")},
+	}
+	text := promhttp.HandlerFor(t.registry, options)
+	protobuf := promhttp.HandlerFor(withNative{t.registry, t.native}, options)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := t.mayScrape(r); err != nil {
 			problem.Write(w, r, err)
 			return
 		}
 		w.Header().Set("Cache-Control", "no-store")
-		metrics.ServeHTTP(w, r)
+		if wantsProtobuf(r) {
+			protobuf.ServeHTTP(w, r)
+			return
+		}
+		text.ServeHTTP(w, r)
 	})
 }
 

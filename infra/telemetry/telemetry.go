@@ -1,9 +1,9 @@
 // Package telemetry makes a function observable: OpenTelemetry traces and metrics, and slog lines with the ids of
 // traces and spans.
 //
-// Metrics can always be scraped, by whom MetricsHandler allows. Traces and metrics are exported by OTLP/HTTP only if
-// the standard OTEL_* variables configure it; without an exporter a span has ids only, which are passed on so that logs
-// and events can be joined later.
+// Metrics can always be scraped, by whom MetricsHandler allows. Traces, metrics and log lines are exported by OTLP/HTTP
+// only if the standard OTEL_* variables configure it; without an exporter a span has ids only, which are passed on so
+// that logs and events can be joined later.
 //
 // Recording during a request costs well under a microsecond: instruments are made once, and each set of attributes
 // once. Labels are names from the code (a function, a route's pattern, an event's type), never ids and never values
@@ -27,6 +27,7 @@ import (
 	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
+	sdklog "go.opentelemetry.io/otel/sdk/log"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/exemplar"
 	"go.opentelemetry.io/otel/sdk/resource"
@@ -64,8 +65,11 @@ type Config struct {
 type Telemetry struct {
 	tracer   trace.Tracer // nil: no span is exported, only ids are made
 	spans    *sdktrace.TracerProvider
+	tail     *tail                  // nil: the sampler decides alone
+	lines    *sdklog.LoggerProvider // nil: log lines are not exported
 	meters   *sdkmetric.MeterProvider
-	registry *prometheus.Registry
+	registry *prometheus.Registry // with classic histograms
+	native   *prometheus.Registry // with native histograms
 	metrics  *instruments
 	log      slog.Handler
 	token    scrapeToken
@@ -90,16 +94,16 @@ func Start(ctx context.Context, c Config) (*Telemetry, error) {
 	if err := errors.Join(logErr, exportErr, tokenErr); err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
-	t := &Telemetry{log: log, token: token, registry: prometheus.NewRegistry()}
+	t := &Telemetry{log: log, token: token, registry: prometheus.NewRegistry(), native: prometheus.NewRegistry()}
 	about := env.resource(c.Service, c.Version)
-	if err := t.startMetrics(ctx, about, export); err != nil {
-		return nil, fmt.Errorf("telemetry: metrics: %w", err)
-	}
 	if err := t.startSpans(ctx, about, export, c.Spans); err != nil {
-		return nil, errors.Join(fmt.Errorf("telemetry: traces: %w", err), t.Shutdown(ctx))
+		return nil, fmt.Errorf("telemetry: traces: %w", err)
 	}
-	if export.traces != nil || export.metrics != nil {
-		t.logExportErrors()
+	if err := t.startMetrics(ctx, about, export); err != nil {
+		return nil, errors.Join(fmt.Errorf("telemetry: metrics: %w", err), t.Shutdown(ctx))
+	}
+	if err := t.startLogs(ctx, about, export, env); err != nil {
+		return nil, errors.Join(fmt.Errorf("telemetry: logs: %w", err), t.Shutdown(ctx))
 	}
 	return t, nil
 }
@@ -113,13 +117,18 @@ func (t *Telemetry) startMetrics(ctx context.Context, about *resource.Resource, 
 	if err != nil {
 		return err
 	}
+	native, err := newNativeReader(t.native)
+	if err != nil {
+		return err
+	}
 	options := []sdkmetric.Option{
 		sdkmetric.WithReader(scrape),
+		sdkmetric.WithReader(native), // after the other: see withNative
 		sdkmetric.WithResource(about),
-		sdkmetric.WithExemplarFilter(exemplar.AlwaysOffFilter),
+		sdkmetric.WithExemplarFilter(t.exemplars()),
 	}
 	if export.metrics != nil {
-		push, err := export.metrics.reader(ctx)
+		push, err := export.metrics.reader(ctx, export.exponential)
 		if err != nil {
 			return err
 		}
@@ -136,29 +145,70 @@ func (t *Telemetry) startSpans(
 	if export.traces == nil && also == nil {
 		return nil
 	}
-	options := []sdktrace.TracerProviderOption{
-		sdktrace.WithResource(about),
-		sdktrace.WithSampler(export.sampler),
-	}
+	var processors []sdktrace.SpanProcessor
 	if also != nil {
-		options = append(options, sdktrace.WithSyncer(also))
+		processors = append(processors, sdktrace.NewSimpleSpanProcessor(also))
 	}
 	if export.traces != nil {
 		exporter, err := export.traces.spans(ctx)
 		if err != nil {
 			return err
 		}
-		options = append(options, sdktrace.WithBatcher(exporter))
+		processors = append(processors, sdktrace.NewBatchSpanProcessor(exporter))
+	}
+	sampler := export.sampler
+	if export.keep > 0 {
+		t.tail = newTail(export.keep, processors...)
+		sampler, processors = recorder{sampler, t.tail}, []sdktrace.SpanProcessor{t.tail}
+	}
+	options := []sdktrace.TracerProviderOption{
+		sdktrace.WithResource(about), sdktrace.WithSampler(sampler), sdktrace.WithIDGenerator(ids{}),
+	}
+	for _, p := range processors {
+		options = append(options, sdktrace.WithSpanProcessor(p))
 	}
 	t.spans = sdktrace.NewTracerProvider(options...)
 	t.tracer = t.spans.Tracer(scope)
 	return nil
 }
 
+// exemplars returns the filter of the measurements that become exemplars: those of spans that are exported.
+func (t *Telemetry) exemplars() exemplar.Filter {
+	switch {
+	case t.tracer == nil:
+		return exemplar.AlwaysOffFilter
+	case t.tail != nil:
+		return t.tail.exemplars
+	}
+	return exemplar.TraceBasedFilter
+}
+
+// startLogs exports log lines too, if that is configured. The errors of exporters are in the other log only: exported,
+// each would cause the next.
+func (t *Telemetry) startLogs(ctx context.Context, about *resource.Resource, export exports, env environment) error {
+	if export.traces != nil || export.metrics != nil || export.logs != nil {
+		logExportErrors(t.Logger(""))
+	}
+	if export.logs == nil {
+		return nil
+	}
+	exporter, err := export.logs.logs(ctx)
+	if err != nil {
+		return err
+	}
+	level, err := env.logLevel()
+	if err != nil {
+		return err
+	}
+	t.lines = sdklog.NewLoggerProvider(sdklog.WithResource(about),
+		sdklog.WithProcessor(sdklog.NewBatchProcessor(exporter)))
+	t.log = slog.NewMultiHandler(t.log, otelHandler{logger: t.lines.Logger(scope), level: level})
+	return nil
+}
+
 // logExportErrors logs the errors of the exporters. OpenTelemetry has one handler of them per process, so the last
 // Telemetry that exports logs the errors of all.
-func (t *Telemetry) logExportErrors() {
-	logger := t.Logger("")
+func logExportErrors(logger *slog.Logger) {
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
 		logger.Warn("telemetry is not exported", "error", err)
 	}))
@@ -172,6 +222,9 @@ func (t *Telemetry) Flush(ctx context.Context) error {
 	err := t.meters.ForceFlush(ctx)
 	if t.spans != nil {
 		err = errors.Join(t.spans.ForceFlush(ctx), err)
+	}
+	if t.lines != nil {
+		err = errors.Join(t.lines.ForceFlush(ctx), err)
 	}
 	return err
 }
@@ -188,6 +241,9 @@ func (t *Telemetry) Shutdown(ctx context.Context) error {
 		}
 		if t.meters != nil {
 			t.ended = errors.Join(t.ended, t.meters.Shutdown(ctx))
+		}
+		if t.lines != nil {
+			t.ended = errors.Join(t.ended, t.lines.Shutdown(ctx))
 		}
 	})
 	return t.ended

@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
+	collectorlogs "go.opentelemetry.io/proto/otlp/collector/logs/v1"
 	collectormetrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	collectortraces "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/protobuf/proto"
@@ -64,10 +65,11 @@ func scrape(t *testing.T, tel *Telemetry) string {
 }
 
 func record(tel *Telemetry) {
-	tel.HTTP("orders", "/api/orders/{id}", "GET", 200, 20*time.Millisecond)
-	tel.HTTP("orders", "/api/orders/{id}", "BREW", 404, time.Millisecond)
-	tel.Handled("orders", "dev.ebb.payments.captured.v1", "ok", 3*time.Millisecond)
-	tel.Handled("orders", "dev.ebb.payments.captured.v1", fault.Conflict.String(), time.Millisecond)
+	ctx := context.Background()
+	tel.HTTP(ctx, Request{Function: "orders", Route: "/api/orders/{id}", Method: "GET"}, 20*time.Millisecond)
+	tel.HTTP(ctx, Request{Function: "orders", Route: "/api/orders/{id}", Method: "BREW", Status: 404}, time.Millisecond)
+	tel.Handled(ctx, "orders", "dev.ebb.payments.captured.v1", "ok", 3*time.Millisecond)
+	tel.Handled(ctx, "orders", "dev.ebb.payments.captured.v1", fault.Conflict.String(), time.Millisecond)
 	tel.ColdStart("orders", 30*time.Millisecond)
 	tel.ColdStart("orders", 30*time.Millisecond)
 	tel.Stopped("orders")
@@ -92,13 +94,18 @@ func TestMetrics(t *testing.T) {
 	record(tel)
 	page := scrape(t, tel)
 	for _, line := range []string{
-		`ebb_http_duration_seconds_count{function="orders",method="GET",route="/api/orders/{id}",status="200"} 1`,
-		`ebb_http_duration_seconds_count{function="orders",method="_OTHER",route="/api/orders/{id}",status="404"} 1`,
-		`ebb_handler_duration_seconds_bucket{event="dev.ebb.payments.captured.v1",function="orders",` +
-			`outcome="ok",le="0.005"} 1`,
-		`ebb_handler_duration_seconds_count{event="dev.ebb.payments.captured.v1",function="orders",outcome="conflict"} 1`,
-		`ebb_cold_starts_total{function="orders"} 2`,
-		`ebb_cold_start_duration_seconds_count{function="orders"} 2`,
+		`http_server_request_duration_seconds_count{function="orders",http_request_method="GET",` +
+			`http_response_status_code="200",http_route="/api/orders/{id}",url_scheme="http"} 1`,
+		`http_server_request_duration_seconds_count{function="orders",http_request_method="_OTHER",` +
+			`http_response_status_code="404",http_route="/api/orders/{id}",url_scheme="http"} 1`,
+		`messaging_process_duration_seconds_bucket{function="orders",` +
+			`messaging_destination_name="dev.ebb.payments.captured.v1",messaging_operation_name="process",` +
+			`messaging_system="cloudevents",le="0.005"} 1`,
+		`messaging_process_duration_seconds_count{error_type="conflict",function="orders",` +
+			`messaging_destination_name="dev.ebb.payments.captured.v1",messaging_operation_name="process",` +
+			`messaging_system="cloudevents"} 1`,
+		`faas_coldstarts_total{function="orders"} 2`,
+		`faas_init_duration_seconds_count{function="orders"} 2`,
 		`ebb_stops_total{function="orders"} 1`,
 		`ebb_functions_running{function="orders"} 1`,
 		`ebb_retries_total{trigger="orders.captured"} 1`,
@@ -107,7 +114,8 @@ func TestMetrics(t *testing.T) {
 		`ebb_duplicates_total{function="orders"} 1`,
 		`ebb_conflicts_total{function="orders"} 1`,
 		`ebb_outbox_quarantined{function="orders"} 2`,
-		`ebb_published_total{function="orders"} 3`,
+		`messaging_client_sent_messages_total{function="orders",messaging_operation_name="publish",` +
+			`messaging_system="cloudevents"} 3`,
 		`ebb_outbox_age_seconds_sum{function="orders"} 2`,
 		`ebb_outbox_age_seconds_count{function="orders"} 1`,
 		`ebb_outbox_oldest_age_seconds{function="orders"} 0`,
@@ -140,7 +148,7 @@ func TestTwoOfThemDoNotMix(t *testing.T) {
 func TestLabelsAreBounded(t *testing.T) {
 	tel := start(t, Config{})
 	for i := range maxLabels + 10 {
-		tel.HTTP("f", "/", "GET", i, 0)
+		tel.HTTP(t.Context(), Request{Function: "f", Route: "/", Method: "GET", Status: i + 1}, 0)
 	}
 	if got := len(*tel.metrics.requests.all.Load()); got != maxLabels {
 		t.Errorf("%d sets of labels are kept; want %d", got, maxLabels)
@@ -158,7 +166,8 @@ func TestRecordConcurrently(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if page := scrape(t, tel); !strings.Contains(page, `ebb_published_total{function="orders"} 1200`) {
+	if page := scrape(t, tel); !strings.Contains(page, `messaging_client_sent_messages_total{function="orders",`+
+		`messaging_operation_name="publish",messaging_system="cloudevents"} 1200`) {
 		t.Error("something was lost")
 	}
 }
@@ -313,6 +322,7 @@ type collector struct {
 	key     string
 	traces  []*collectortraces.ExportTraceServiceRequest
 	metrics []*collectormetrics.ExportMetricsServiceRequest
+	logs    []*collectorlogs.ExportLogsServiceRequest
 }
 
 func newCollector(t *testing.T) *collector {
@@ -331,6 +341,13 @@ func newCollector(t *testing.T) *collector {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.metrics = append(c.metrics, m)
+	})
+	mux.HandleFunc("POST /otlp/v1/logs", func(_ http.ResponseWriter, r *http.Request) {
+		m := &collectorlogs.ExportLogsServiceRequest{}
+		c.read(t, r, m)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.logs = append(c.logs, m)
 	})
 	c.Server = httptest.NewServer(mux)
 	t.Cleanup(c.Close)
@@ -675,7 +692,7 @@ func BenchmarkHandled(b *testing.B) {
 	tel := start(b, Config{})
 	b.ReportAllocs()
 	for b.Loop() {
-		tel.Handled("orders", "dev.ebb.payments.captured.v1", "ok", time.Millisecond)
+		tel.Handled(context.Background(), "orders", "dev.ebb.payments.captured.v1", "ok", time.Millisecond)
 	}
 }
 
@@ -683,7 +700,7 @@ func BenchmarkHandledParallel(b *testing.B) {
 	tel := start(b, Config{})
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			tel.Handled("orders", "dev.ebb.payments.captured.v1", "ok", time.Millisecond)
+			tel.Handled(context.Background(), "orders", "dev.ebb.payments.captured.v1", "ok", time.Millisecond)
 		}
 	})
 }

@@ -24,11 +24,8 @@ import (
 func (t *Telemetry) Span(
 	ctx context.Context, name string, attrs ...attribute.KeyValue,
 ) (context.Context, func(err error)) {
-	if t.off() {
+	if ctx, done := t.idsOnly(ctx); done {
 		return ctx, endNothing
-	}
-	if t.tracer == nil {
-		return trace.ContextWithSpan(ctx, newIDSpan(trace.SpanContextFromContext(ctx))), endNothing
 	}
 	// A clone, so that the attributes of callers above stay on their stacks.
 	ctx, span := t.tracer.Start(ctx, name, trace.WithAttributes(slices.Clone(attrs)...))
@@ -39,7 +36,7 @@ func endNothing(error) {}
 
 func end(span trace.Span, err error) {
 	if err != nil && span.IsRecording() {
-		span.SetAttributes(attribute.String("error.type", fault.KindOf(err).String()))
+		span.SetAttributes(attribute.String(errorType, fault.KindOf(err).String()))
 		span.SetStatus(codes.Error, fault.Public(err))
 	}
 	span.End()
@@ -51,7 +48,10 @@ const traceparentLen = 55
 // Traceparent returns the span of ctx in the form of W3C Trace Context, for the header and the CloudEvents attribute of
 // that name; "" when ctx has none.
 func Traceparent(ctx context.Context) string {
-	sc := trace.SpanContextFromContext(ctx)
+	return traceparent(trace.SpanContextFromContext(ctx))
+}
+
+func traceparent(sc trace.SpanContext) string {
 	if !sc.IsValid() {
 		return ""
 	}
@@ -104,22 +104,33 @@ type idSpan struct {
 	sc trace.SpanContext
 }
 
-// newIDSpan returns a child of parent, or the root of a new trace. A new trace is not recorded, so it is not flagged as
-// sampled. The ids are random, as section 4.1 of the specification requires, but not secret, so the fast generator is
-// enough.
-func newIDSpan(parent trace.SpanContext) idSpan {
-	id := parent.TraceID()
+// newTraceID returns a random id, as W3C Trace Context requires. It is not secret, so the fast generator is enough.
+func newTraceID() (id trace.TraceID) {
 	for !id.IsValid() {
 		binary.NativeEndian.PutUint64(id[:8], rand.Uint64())
 		binary.NativeEndian.PutUint64(id[8:], rand.Uint64())
 	}
-	var span trace.SpanID
-	for !span.IsValid() {
-		binary.NativeEndian.PutUint64(span[:], rand.Uint64())
+	return id
+}
+
+// newSpanID returns a random id.
+func newSpanID() (id trace.SpanID) {
+	for !id.IsValid() {
+		binary.NativeEndian.PutUint64(id[:], rand.Uint64())
+	}
+	return id
+}
+
+// newIDSpan returns a child of parent, or the root of a new trace. A new trace is not recorded, so it is not flagged as
+// sampled.
+func newIDSpan(parent trace.SpanContext) idSpan {
+	id := parent.TraceID()
+	if !id.IsValid() {
+		id = newTraceID()
 	}
 	return idSpan{sc: trace.NewSpanContext(trace.SpanContextConfig{
 		TraceID:    id,
-		SpanID:     span,
+		SpanID:     newSpanID(),
 		TraceFlags: parent.TraceFlags(),
 		TraceState: parent.TraceState(),
 	})}

@@ -196,6 +196,15 @@ func (s *shop) mend(admin string) {
 	}}, nil)
 	s.want(202, "POST", first+"/replay", admin, nil, nil)
 	s.want(204, "DELETE", second, admin, nil, nil)
+	var mend struct{ ID string }
+	s.want(200, "POST", "/api/archive/mends/dry-run", admin, object{"where": "times > 0"}, nil)
+	start := object{"where": "true", "reason": "a test", "watch": 86400}
+	s.want(202, "POST", "/api/archive/mends", admin, start, &mend)
+	one := "/api/archive/mends/" + mend.ID
+	s.want(200, "GET", one, admin, nil, nil)
+	s.want(200, "POST", one+"/stop", admin, object{"reason": "a test"}, nil)
+	s.want(409, "POST", one+"/stop", admin, object{"reason": "a test"}, nil)
+	s.want(200, "POST", one+"/continue", admin, object{"reason": "a test"}, nil)
 
 	var found struct {
 		Items []struct{ Event struct{ ID, Subject string } }

@@ -23,6 +23,7 @@ package knative
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -40,6 +41,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/httpserver"
 	"github.com/ebb-dev/ebb/infra/internal/bodydeadline"
 	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/mtls"
 	"github.com/ebb-dev/ebb/infra/problem"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
@@ -66,11 +68,28 @@ type Config struct {
 
 	// Certificate has Serve speak TLS, with HTTP/1.1 or HTTP/2 as the client chooses; nil: HTTP/1.1 and HTTP/2 without
 	// TLS.
-	Certificate *httpserver.Certificate
+	Certificate Certificate
+
+	// Callers are the clients that may call the function's operations, and Deliverers those that may post events, if
+	// Certificate is an mtls.Identity, which knows clients by their certificates. The probes need none, and metrics have
+	// their token. nil: any client.
+	Callers, Deliverers *mtls.Peers
 
 	// Proxies are the networks of the proxies whose connections begin with a header of the PROXY protocol.
 	Proxies []netip.Prefix
 }
+
+// Certificate is what a host shows by TLS: an httpserver.Certificate or an mtls.Identity.
+type Certificate interface {
+	Start() // begins to keep the certificate current
+	Stop()
+	TLS() *tls.Config
+}
+
+var (
+	_ Certificate = (*httpserver.Certificate)(nil)
+	_ Certificate = (*mtls.Identity)(nil)
+)
 
 // Source brings events to the function, and ticks, without Knative: from a broker. The host calls Open until it
 // succeeds, then starts the function, and then calls Serve until that succeeds; Pause before it stops the function, and
@@ -140,14 +159,22 @@ func New(f host.Instance, cfg Config) *Host {
 	h.setReason("it is starting")
 	// A gateway is open to strangers: it takes events only where their senders are known.
 	if m := h.m; (m.Trigger != nil || m.Ticks || m.DeadLetters) && (!m.Gateway || cfg.Senders != nil) {
-		h.own.HandleFunc(EventsPath, h.events)
+		h.own.Handle(EventsPath, require(h.events, cfg.Deliverers))
 	}
 	h.own.HandleFunc("GET "+LivenessPath, h.alive)
 	h.own.HandleFunc("GET "+ReadinessPath, h.readiness)
 	h.own.Handle("GET "+MetricsPath, cfg.Telemetry.MetricsHandler())
-	h.own.Handle("/", f)
+	h.own.Handle("/", require(f.ServeHTTP, cfg.Callers))
 	h.drainer = &handlers.Drainer{Inner: h.own, HealthCheck: h.probe, QuietPeriod: cfg.Quiet}
 	return h
+}
+
+// require returns the handler for the peers only; nil: for any client.
+func require(next http.HandlerFunc, peers *mtls.Peers) http.Handler {
+	if peers == nil {
+		return next
+	}
+	return mtls.Require(next, *peers)
 }
 
 // ServeHTTP serves the function, the events and the probes.

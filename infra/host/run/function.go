@@ -24,11 +24,12 @@ func New(sys system.System) *Function { return &Function{system: sys} }
 // Start reads the settings, those of cfg before the environment's, and begins to open what the function that FUNCTION
 // names needs. An error is a *config.Error and names every violation.
 func (f *Function) Start(_ context.Context, cfg map[string]string) error {
-	h, err := compose(f.system, config.Overlay(config.Map(cfg), config.Environment), nil, nil)
+	h, err := compose(f.system, config.Overlay(config.Map(cfg), config.Environment), nil, Machine{})
 	if err != nil {
 		return err
 	}
 	if !f.hosted.CompareAndSwap(nil, h) {
+		h.stop()
 		return fault.New(fault.Internal, "the function was started before")
 	}
 	h.Start()
@@ -64,6 +65,7 @@ func (f *Function) Stop(ctx context.Context) error {
 		return nil
 	}
 	err := h.Stop(ctx)
+	h.stop()
 	if flushed := h.telemetry.Shutdown(ctx); err == nil {
 		err = flushed
 	}

@@ -16,6 +16,9 @@
 //   - EBB_DELIVERY, EBB_DELIVERY_<FUNCTION>: how events are delivered where that differs from the declaration, such as
 //     timeout=1m,batch=32; see broker.ParseTuning.
 //   - EBB_TLS_CERT and EBB_TLS_KEY: files with the certificate of the listener and its key; none: no TLS.
+//   - EBB_TLS_CA: a file with the authorities of this system's processes: TLS is mutual then, see docs/mtls.md.
+//   - EBB_TLS_CLIENT_CERT and EBB_TLS_CLIENT_KEY: what a gateway shows to functions, if not what it shows to strangers.
+//   - EBB_TLS_CALLERS, EBB_TLS_SENDERS, EBB_TLS_MACHINES: which SPIFFE IDs may call, deliver events, and have roles.
 //   - EBB_PROXY_PROTOCOL: networks of the proxies whose connections begin with a header of the PROXY protocol.
 //   - EBB_MANIFEST_HASH: the hash of the declaration that the platform was set up with.
 //   - the settings of the function itself; see terraform/manifest.json.
@@ -42,6 +45,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/host/knative"
 	"github.com/ebb-dev/ebb/infra/host/memlimit"
 	"github.com/ebb-dev/ebb/infra/httpserver"
+	"github.com/ebb-dev/ebb/infra/mtls"
 	"github.com/ebb-dev/ebb/infra/store/open"
 	"github.com/ebb-dev/ebb/infra/system"
 	"github.com/ebb-dev/ebb/infra/telemetry"
@@ -66,6 +70,12 @@ type settings struct {
 	Cert           string   `envconfig:"EBB_TLS_CERT" desc:"file with the certificate of the listener before those of its authorities, PEM; read again when it changes; none: no TLS"`
 	Key            string   `envconfig:"EBB_TLS_KEY" desc:"file with the key of the certificate, PEM"`
 	Proxies        []string `envconfig:"EBB_PROXY_PROTOCOL" desc:"networks of the proxies whose connections begin with a header of the PROXY protocol, with commas between"`
+	CA             string   `envconfig:"EBB_TLS_CA" desc:"file with the authorities of this system's processes, PEM: TLS is mutual then"`
+	ClientCert     string   `envconfig:"EBB_TLS_CLIENT_CERT" desc:"file with the certificate that a gateway shows to functions, PEM; none: that of the listener"`
+	ClientKey      string   `envconfig:"EBB_TLS_CLIENT_KEY" desc:"file with the key of that certificate, PEM"`
+	Callers        []string `envconfig:"EBB_TLS_CALLERS" desc:"SPIFFE IDs that may call its operations, with commas between; a * at the end stands for anything below a slash; none: the gateway's"`
+	Deliverers     []string `envconfig:"EBB_TLS_SENDERS" desc:"SPIFFE IDs that may deliver events, with commas between; none: the one of the process broker"`
+	Machines       string   `envconfig:"EBB_TLS_MACHINES" desc:"roles of machines that call by their own certificates: ID=ROLE, with commas between"`
 	Service        string   `envconfig:"K_SERVICE" desc:"name of the Knative Service"`
 	Revision       string   `envconfig:"K_REVISION" desc:"name of its revision"`
 }
@@ -85,6 +95,7 @@ func (s settings) Validate() error {
 	if (s.Cert == "") != (s.Key == "") {
 		faults = append(faults, errors.New("EBB_TLS_CERT and EBB_TLS_KEY go together: set both or neither"))
 	}
+	faults = append(faults, s.validateMutual()...)
 	if _, err := httpserver.Networks(s.Proxies); err != nil {
 		faults = append(faults, fmt.Errorf("EBB_PROXY_PROTOCOL: %w", err))
 	}
@@ -97,12 +108,20 @@ type hosted struct {
 	telemetry *telemetry.Telemetry
 	logger    *slog.Logger
 	port      int
+	identity  *mtls.Identity // nil: no mutual TLS
+}
+
+// stop ends what keeps the identity current.
+func (h *hosted) stop() {
+	if h.identity != nil {
+		h.identity.Stop()
+	}
 }
 
 // Serve hosts the function of the system that $FUNCTION names at $PORT until ctx ends, and drains. An error of the
 // settings is a *config.Error and names every violation. Log lines go to log; nil is standard error.
 func Serve(ctx context.Context, sys system.System, lookup config.Lookup, log io.Writer) error {
-	h, err := compose(sys, lookup, log, nil)
+	h, err := compose(sys, lookup, log, Machine{})
 	if err != nil {
 		return err
 	}
@@ -111,6 +130,7 @@ func Serve(ctx context.Context, sys system.System, lookup config.Lookup, log io.
 		return err
 	}
 	err = h.Host.Serve(ctx, l)
+	h.stop()
 	return errors.Join(err, h.telemetry.Shutdown(context.WithoutCancel(ctx)))
 }
 
@@ -118,6 +138,8 @@ func Serve(ctx context.Context, sys system.System, lookup config.Lookup, log io.
 type Machine struct {
 	Listener  net.Listener        // where requests come; ServeOn closes it
 	Discovery discovery.Discovery // finds the instances of functions for a gateway; nil: by the gateway's own settings
+
+	Identity *mtls.Identity // of this process, for mutual TLS; nil: by the settings EBB_TLS_*
 
 	// Register makes the instance known where gateways look for it, as long as ready returns nil, until deregister is
 	// called; nil: nobody looks for it.
@@ -131,10 +153,11 @@ const deregisterLimit = 5 * time.Second
 // instance unknown first, serves what still comes, and drains. Errors are those of Serve.
 func ServeOn(ctx context.Context, sys system.System, lookup config.Lookup, log io.Writer, m Machine) error {
 	defer m.Listener.Close()
-	h, err := compose(sys, lookup, log, m.Discovery)
+	h, err := compose(sys, lookup, log, m)
 	if err != nil {
 		return err
 	}
+	defer h.stop()
 	serving, drain := context.WithCancel(context.WithoutCancel(ctx))
 	defer drain()
 	deregister := func(context.Context) error { return nil }
@@ -162,8 +185,8 @@ func ServeOn(ctx context.Context, sys system.System, lookup config.Lookup, log i
 	return errors.Join(err, h.telemetry.Shutdown(context.WithoutCancel(ctx)))
 }
 
-// compose makes the host of a function. It opens nothing. A gateway finds instances by d, unless that is nil.
-func compose(sys system.System, lookup config.Lookup, log io.Writer, d discovery.Discovery) (*hosted, error) {
+// compose makes the host of a function. It opens nothing, but reads certificates.
+func compose(sys system.System, lookup config.Lookup, log io.Writer, m Machine) (*hosted, error) {
 	set, err := config.Load[settings]("", lookup)
 	definition, known := sys.Lookup(set.Function)
 	if !known && set.Function != "" {
@@ -179,11 +202,18 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer, d discovery
 	}
 	env := function.Env{
 		Lookup: lookup, Telemetry: watch, Logger: watch.Logger(set.Function), System: sys.Declared(),
-		Discovery: d,
+		Discovery: m.Discovery,
 	}
 	ports := set.ports()
 	ports.Lookup = lookup
-	opened := ports.Open(&env, open.ByURL)
+	secure, secureErr := set.mutual(m.Identity, env.Logger)
+	if secure != nil {
+		ports.TLS = secure.toSink
+	}
+	opened := config.Join(ports.Open(&env, open.ByURL), secureErr)
+	if secure != nil {
+		secure.serve(&env)
+	}
 	remote, remoteErr := set.broker(&env)
 	var tuned *broker.Trigger
 	f, err := definition.New(env)
@@ -198,14 +228,23 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer, d discovery
 	if err = config.Join(opened, remoteErr, err, sendersErr, certErr); err != nil {
 		return nil, err
 	}
-	var source knative.Source
-	if remote != nil {
-		remote.trigger, source = *tuned, remote
-	}
-	return &hosted{telemetry: watch, logger: env.Logger, port: set.Port, Host: knative.New(f.Instance(), knative.Config{
-		Senders: senders, Manifest: set.Manifest, Delivery: tuned, Source: source, Telemetry: watch, Logger: env.Logger,
+	host := knative.Config{
+		Senders: senders, Manifest: set.Manifest, Delivery: tuned, Telemetry: watch, Logger: env.Logger,
 		Certificate: cert, Proxies: proxies,
-	})}, nil
+	}
+	if remote != nil {
+		remote.trigger, host.Source = *tuned, remote
+	}
+	h := &hosted{telemetry: watch, logger: env.Logger, port: set.Port}
+	if secure != nil {
+		h.identity = secure.identity
+		h.identity.Start()
+		if err := secure.host(&host, f.Instance().Declaration().Function, env.System); err != nil {
+			return nil, errors.Join(err, watch.Shutdown(context.Background()))
+		}
+	}
+	h.Host = knative.New(f.Instance(), host)
+	return h, nil
 }
 
 // ports returns the settings of the function's ports.
@@ -217,7 +256,7 @@ func (s settings) ports() hostsettings.Ports {
 }
 
 // certificate returns the certificate of the listener; nil: it speaks no TLS.
-func (s settings) certificate(log *slog.Logger) (*httpserver.Certificate, error) {
+func (s settings) certificate(log *slog.Logger) (knative.Certificate, error) {
 	if s.Cert == "" || s.Key == "" {
 		return nil, nil
 	}

@@ -23,7 +23,8 @@ type Ports struct {
 	Keys, Issuer, Audience   string // EBB_VERIFICATION_KEYS, EBB_ISSUER, EBB_AUDIENCE
 	Broker                   string // EBB_BROKER
 
-	Lookup config.Lookup // looks up EBB_OIDC_*; nil: none is set
+	TLS    brokerknative.TLS // of connections to the sink; nil: without a client certificate
+	Lookup config.Lookup     // looks up EBB_OIDC_*; nil: none is set
 }
 
 // Open makes the ports: the store by storeByURL, the publisher of a sink, the authenticator. It opens no connection.
@@ -43,7 +44,8 @@ func (p Ports) Open(env *function.Env, storeByURL func(url string) (store.Opener
 			faults = append(faults, Error("K_CE_OVERRIDES", "%v", err))
 		}
 		publisher, err := brokerknative.New(brokerknative.Config{
-			Sink: p.Sink, Overrides: overrides, CACerts: p.CACerts, TokenFile: p.SinkToken, Logger: env.Logger,
+			Sink: p.Sink, Overrides: overrides, CACerts: p.CACerts, TokenFile: p.SinkToken, TLS: p.TLS,
+			Logger: env.Logger,
 		})
 		if err != nil {
 			faults = append(faults, Error("K_SINK", "%v", err))
