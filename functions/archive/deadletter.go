@@ -282,7 +282,7 @@ func (a *archive) withNewData(ctx context.Context, tx *function.Tx, l letter, da
 		return l, fault.Wrap(err, fault.Internal, "decode a dead letter")
 	}
 	if err := byFunctionsOnly(e.Type()); err != nil {
-		return nil, err
+		return l, err
 	}
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, data); err != nil {

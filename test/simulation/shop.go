@@ -4,6 +4,7 @@ package simulation
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -169,7 +170,7 @@ var secrets = sync.OnceValue(func() (k struct {
 	}
 	k.keys = map[string]string{}
 	for n := range robots {
-		k.keys[robot(n)] = apikey.New()
+		k.keys[robot(n)] = apikey.Of256(sha256.Sum256([]byte(robot(n))))
 	}
 	grant("admin", auth.RoleAdmin)
 	grant(clerk, auth.RoleAdmin)

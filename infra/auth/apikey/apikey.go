@@ -33,9 +33,14 @@ const (
 
 // New returns a new key.
 func New() string {
-	secret := make([]byte, secretBytes)
-	_, _ = rand.Read(secret) // never fails
-	key := Prefix + base62(new(big.Int).SetBytes(secret), secretSize)
+	var secret [secretBytes]byte
+	_, _ = rand.Read(secret[:]) // never fails
+	return Of256(secret)
+}
+
+// Of256 returns the key with these 256 bits, for a simulation that must be repeatable. All other keys are New.
+func Of256(secret [secretBytes]byte) string {
+	key := Prefix + base62(new(big.Int).SetBytes(secret[:]), secretSize)
 	return key + checksum(key)
 }
 
