@@ -125,7 +125,7 @@ type createKeyInput struct {
 	Body struct {
 		Name     string   `json:"name" minLength:"1" maxLength:"100" doc:"What it is for."`
 		Scopes   []string `json:"scopes" minItems:"1" maxItems:"32" uniqueItems:"true" doc:"Such as orders:read, which operations name."`
-		Roles    []string `json:"roles,omitempty" maxItems:"8" uniqueItems:"true" enum:"customer,admin" doc:"Those of the user's roles that the key gives. Without any: customer."`
+		Roles    []string `json:"roles,omitempty" maxItems:"8" uniqueItems:"true" enum:"customer,viewer,operator,admin" doc:"Those of the user's roles that the key gives. Without any: customer."`
 		Days     int      `json:"days,omitempty" minimum:"1" maximum:"366" doc:"For how long it is good. Without it 90."`
 		Password string   `json:"password" format:"password" writeOnly:"true"`
 	}

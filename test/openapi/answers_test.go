@@ -34,6 +34,7 @@ func TestAnswers(t *testing.T) {
 	s.mend(admin)
 	s.people(admin, ada, customer)
 	s.flags(admin, customer)
+	s.keys(customer)
 	s.documents()
 	for _, op := range s.operations() {
 		s.attack(op, admin, bob)
