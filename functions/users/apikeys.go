@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"slices"
 	"time"
-	"unicode/utf8"
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/auth/apikey"
@@ -21,7 +20,7 @@ var (
 		Method: http.MethodPost, Path: "/api/api-keys", Status: http.StatusCreated, Owner: manifest.OwnerOnly,
 		Summary: "Create an API key for oneself", Scope: manifest.NoKey,
 		Description: "The answer has the key, which is stored as a hash and never shown again. It does what its scopes " +
-			"name, with those of the user's roles that it is given. The password is asked for, so that a stolen access token " +
+			"name, with those of the user's roles that it is given. A recent proof is asked for, so that a stolen access token " +
 			"does not become a key. A function takes the key some milliseconds later. With 50 keys that are good: 409.",
 		Idempotency: function.Off, MaxBody: smallBody, // the body has a password, and the answer a secret
 		Errors: []int{http.StatusConflict, http.StatusTooManyRequests, http.StatusServiceUnavailable},
@@ -122,12 +121,13 @@ func (k apiKey) shown(id string) APIKey {
 func listed(texts []string) []string { return append([]string{}, texts...) }
 
 type createKeyInput struct {
-	Body struct {
+	StepUp string `header:"Ebb-Step-Up" maxLength:"256" doc:"The step_up_token of POST /api/sessions/current/step-up; in place of the password, which is not enough with a second factor."`
+	Body   struct {
 		Name     string   `json:"name" minLength:"1" maxLength:"100" doc:"What it is for."`
 		Scopes   []string `json:"scopes" minItems:"1" maxItems:"32" uniqueItems:"true" doc:"Such as orders:read, which operations name."`
 		Roles    []string `json:"roles,omitempty" maxItems:"8" uniqueItems:"true" enum:"customer,viewer,operator,admin" doc:"Those of the user's roles that the key gives. Without any: customer."`
 		Days     int      `json:"days,omitempty" minimum:"1" maximum:"366" doc:"For how long it is good. Without it 90."`
-		Password string   `json:"password" format:"password" writeOnly:"true"`
+		Password string   `json:"current_password,omitempty" format:"password" writeOnly:"true"`
 	}
 	work work
 }
@@ -152,11 +152,12 @@ func (u *users) createAPIKey(ctx context.Context, tx *function.Tx, in *createKey
 	if days == 0 {
 		days = defaultDays
 	}
-	if err := invalid(checkName(in.Body.Name), checkRoles(in.Body.Roles, by.account.Roles),
+	if err := invalid(checkName(in.Body.Name), checkRoles(in.Body.Roles, by.account.Roles, tx.Principal().Roles),
 		u.checkScopes(in.Body.Scopes)); err != nil {
 		return nil, err
 	}
-	if err := u.showPassword(ctx, tx, by.id, in); err != nil { // a wrong one commits that it was tried, and nothing else
+	proof := recent{stepUp: in.StepUp, password: in.Body.Password, work: &in.work}
+	if err := u.demandRecent(ctx, tx, by, proof); err != nil {
 		return nil, err
 	}
 	id, key := tx.NewID(), apikey.New()
@@ -175,10 +176,10 @@ func (u *users) createAPIKey(ctx context.Context, tx *function.Tx, in *createKey
 	return out, nil
 }
 
-// checkRoles reports a role that the user does not have.
-func checkRoles(wanted, has []string) []fault.Detail {
+// checkRoles reports a role that the user does not have, or that the token does not give.
+func checkRoles(wanted, has, given []string) []fault.Detail {
 	for _, role := range wanted {
-		if !slices.Contains(has, role) {
+		if !slices.Contains(has, role) || !slices.Contains(given, role) {
 			return []fault.Detail{{Location: "body.roles", Message: "must be roles that you have: not " + role}}
 		}
 	}
@@ -200,31 +201,6 @@ func (u *users) checkScopes(scopes []string) []fault.Detail {
 		}
 	}
 	return nil
-}
-
-// showPassword checks the password of the user. The holder of a stolen access token may guess no oftener than others.
-func (u *users) showPassword(ctx context.Context, tx *function.Tx, id string, in *createKeyInput) error {
-	wrong := fault.New(fault.Invalid, "no API key is made").With(
-		fault.Detail{Location: "body.password", Message: "must be your password"})
-	if in.Body.Password == "" || utf8.RuneCountInString(in.Body.Password) > maxPassword {
-		return wrong
-	}
-	guess := byOwner.of(id)
-	if err := u.allowed(ctx, tx, guess); err != nil {
-		return err
-	}
-	c, err := u.credentials.Get(ctx, tx, credentialsID(id))
-	if err != nil {
-		return err
-	}
-	right, err := in.work.matches(ctx, u.hasher, in.Body.Password, c.Password)
-	if err != nil || right {
-		return err
-	}
-	if err := u.count(ctx, tx, guess); err != nil {
-		return err
-	}
-	return function.CommitThen(wrong)
 }
 
 // keysOf returns the list of a user's keys without those that have expired, and the keys.

@@ -26,7 +26,7 @@ type createdKey struct {
 }
 
 func wanted(change ...any) m {
-	body := m{"name": "robot", "scopes": []string{"orders:read"}, "password": password}
+	body := m{"name": "robot", "scopes": []string{"orders:read"}, "current_password": password}
 	for i := 0; i+1 < len(change); i += 2 {
 		body[change[i].(string)] = change[i+1]
 	}
@@ -103,7 +103,7 @@ func TestRefusedAPIKeys(t *testing.T) {
 	token := s.signIn("ada@example.com").Access
 	s.Emitted()
 	for _, body := range []m{
-		wanted("password", "wrong horse"), wanted("password", ""), wanted("roles", []string{"admin"}),
+		wanted("current_password", "wrong horse"), wanted("current_password", ""), wanted("roles", []string{"admin"}),
 		wanted("scopes", []string{"orders:reed"}), wanted("scopes", []string{""}), wanted("scopes", []string{}),
 		wanted("days", 367), wanted("days", -1), wanted("name", ""),
 	} {
@@ -114,7 +114,7 @@ func TestRefusedAPIKeys(t *testing.T) {
 	}
 	s.Call("POST", "/api/api-keys", functiontest.Nobody, wanted()).Expect(401)
 	for range 5 {
-		s.with(token, "POST", "/api/api-keys", wanted("password", "wrong horse"))
+		s.with(token, "POST", "/api/api-keys", wanted("current_password", "wrong horse"))
 	}
 	s.with(token, "POST", "/api/api-keys", wanted()).Expect(429)
 	if told := changes(t, s.Emitted()); len(told) > 0 || len(s.keys(token, "")) > 0 {

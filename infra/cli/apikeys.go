@@ -93,7 +93,7 @@ func (s *apiKeys) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	body := map[string]any{"name": s.name, "scopes": s.scopes, "days": s.days, "password": who.Password}
+	body := map[string]any{"name": s.name, "scopes": s.scopes, "days": s.days, "current_password": who.Password}
 	if len(s.roles) > 0 {
 		body["roles"] = s.roles
 	}

@@ -20,7 +20,7 @@ func TestAPIKeys(t *testing.T) {
 	f.steps(t, map[string]step{
 		"create": {
 			append(create, "--role", "admin"), 0, "ebb_secret\n", "not shown again",
-			`POST /api/api-keys Bearer sesame {"days":90,"name":"reports","password":"secret","roles":["admin"],` +
+			`POST /api/api-keys Bearer sesame {"current_password":"secret","days":90,"name":"reports","roles":["admin"],` +
 				`"scopes":["orders:read","views:read"]}`,
 		},
 		"create as JSON":  {append(create, "-o", "json"), 0, `"key": "ebb_secret"`, "", "POST /api/api-keys"},

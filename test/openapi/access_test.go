@@ -84,7 +84,7 @@ func (s *shop) accessPeople() *people {
 	s.until(200, "GET", "/api/notifications/recipients/"+p.customer, p.customerToken, nil, nil)
 
 	s.want(201, "POST", "/api/api-keys", p.customerToken, object{
-		"name": "Ada's", "scopes": []any{"orders:read"}, "password": "a password for Ada",
+		"name": "Ada's", "scopes": []any{"orders:read"}, "current_password": "a password for Ada",
 	}, &made)
 	p.key = made.ID
 

@@ -51,7 +51,7 @@ func (p *people) apiKeys(scopes []any) (k apiKeys) {
 	create := func(token, password, role string, scopes ...any) (id, key string) {
 		var made struct{ ID, Key string }
 		p.want(201, "POST", "/api/api-keys", token, object{
-			"name": "test", "scopes": scopes, "roles": []any{role}, "password": password,
+			"name": "test", "scopes": scopes, "roles": []any{role}, "current_password": password,
 		}, &made)
 		return made.ID, made.Key
 	}
@@ -81,7 +81,7 @@ func (s *shop) keys(customer string) {
 	s.Helper()
 	create := func(scope string) (made struct{ ID, Key string }) {
 		s.want(201, "POST", "/api/api-keys", customer, object{
-			"name": "test", "scopes": []any{scope}, "password": "a password for Ada",
+			"name": "test", "scopes": []any{scope}, "current_password": "a password for Ada",
 		}, &made)
 		return made
 	}
@@ -102,7 +102,7 @@ func (s *shop) keys(customer string) {
 	s.want(403, "GET", "/api/api-keys?user_id=other", customer, nil, nil)
 	s.want(204, "DELETE", "/api/api-keys/"+reads.ID, customer, nil, nil)
 	_, guesser := s.register("Guesser")
-	guess := object{"name": "test", "scopes": []any{"orders:read"}, "password": "a wrong password"}
+	guess := object{"name": "test", "scopes": []any{"orders:read"}, "current_password": "a wrong password"}
 	s.until(429, "POST", "/api/api-keys", guesser, guess, nil)
 }
 

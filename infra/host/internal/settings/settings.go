@@ -6,6 +6,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/auth/apikey"
+	"github.com/ebb-dev/ebb/infra/auth/keyfile"
 	"github.com/ebb-dev/ebb/infra/auth/oidc"
 	brokerknative "github.com/ebb-dev/ebb/infra/broker/knative"
 	"github.com/ebb-dev/ebb/infra/config"
@@ -54,7 +55,8 @@ func (p Ports) Open(env *function.Env, storeByURL func(url string) (store.Opener
 		}
 	}
 	if p.Keys != "" {
-		verifier, err := p.verifier()
+		cfg := auth.VerifierConfig{Issuer: p.Issuer, Audience: p.Audience}
+		verifier, err := keyfile.NewVerifier(p.Keys, cfg)
 		if err != nil {
 			faults = append(faults, Error("EBB_VERIFICATION_KEYS", "%v", err))
 		} else {
@@ -67,14 +69,6 @@ func (p Ports) Open(env *function.Env, storeByURL func(url string) (store.Opener
 	}
 	env.Authenticator = apikey.Beside(beside)
 	return config.Join(faults...)
-}
-
-func (p Ports) verifier() (*auth.Verifier, error) {
-	keys, err := auth.ParseJWKS([]byte(p.Keys))
-	if err != nil {
-		return nil, err
-	}
-	return auth.NewVerifier(auth.VerifierConfig{Keys: keys, Issuer: p.Issuer, Audience: p.Audience})
 }
 
 // Missing reports the settings that the function needs and that are not set.
