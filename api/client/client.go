@@ -234,15 +234,23 @@ func (c *Client) GetAPIKeys(
 	return out, err
 }
 
+// PostAPIKeysParams are the parameters of PostAPIKeys. Those that are zero are not sent.
+type PostAPIKeysParams struct {
+	// The step_up_token of POST /api/sessions/current/step-up; in place of the password, which is not enough with a
+	// second factor.
+	EbbStepUp string
+}
+
 // PostAPIKeys is POST /api/api-keys: Create an API key for oneself.
 func (c *Client) PostAPIKeys(
-	ctx context.Context, body CreateKeyInputBody, options ...Option,
+	ctx context.Context, body CreateKeyInputBody, params PostAPIKeysParams, options ...Option,
 ) (out PostAPIKeysResponse, err error) {
 	in := request{
 		method: "POST", takesKey: false,
 		path: "/api/api-keys",
 	}
 	in.body = body
+	in.header("Ebb-Step-Up", params.EbbStepUp)
 	err = c.do(ctx, in, &out, options)
 	return out, err
 }
@@ -2596,11 +2604,11 @@ type CountedStockBody struct {
 
 // CreateKeyInputBody is a schema of the document.
 type CreateKeyInputBody struct {
+	CurrentPassword *string `json:"current_password,omitzero"`
 	// For how long it is good. Without it 90.
 	Days *int64 `json:"days,omitzero"`
 	// What it is for.
-	Name     string `json:"name"`
-	Password string `json:"password"`
+	Name string `json:"name"`
 	// Those of the user's roles that the key gives. Without any: customer.
 	Roles []string `json:"roles,omitzero"`
 	// Such as orders:read, which operations name.

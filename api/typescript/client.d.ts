@@ -60,13 +60,13 @@ export type CountedStockBody = {
 };
 
 export type CreateKeyInputBody = {
+  "current_password"?: string;
   /** For how long it is good. Without it 90. */
   "days"?: number;
   /** What it is for. */
   "name": string;
-  "password": string;
   /** Those of the user's roles that the key gives. Without any: customer. */
-  "roles"?: Array<"customer" | "admin">;
+  "roles"?: Array<"customer" | "viewer" | "operator" | "admin">;
   /** Such as orders:read, which operations name. */
   "scopes": Array<string>;
 };
@@ -1189,7 +1189,7 @@ export class Client {
   /** GET /api/api-keys: List API keys. */
   getApiKeys(input?: { limit?: number; cursor?: string; userId?: string }, options?: Options): Promise<GetAPIKeysResponse>;
   /** POST /api/api-keys: Create an API key for oneself. */
-  postApiKeys(input: { body: CreateKeyInputBody }, options?: Options): Promise<PostAPIKeysResponse>;
+  postApiKeys(input: { ebbStepUp?: string; body: CreateKeyInputBody }, options?: Options): Promise<PostAPIKeysResponse>;
   /** DELETE /api/api-keys/{id}: Revoke an API key. */
   deleteApiKeysId(input: { id: string }, options?: Options): Promise<void>;
   /** GET /api/archive/causality/{id}: Show which events caused which. */

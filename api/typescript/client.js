@@ -62,7 +62,7 @@ function define([name, method, path, inPath, inQuery, inHeader, takesKey]) {
 for (const operation of [
   ["getWellKnownJwksjson","GET","/.well-known/jwks.json",{},{},{},false],
   ["getApiKeys","GET","/api/api-keys",{},{"cursor":"cursor","limit":"limit","user_id":"userId"},{},false],
-  ["postApiKeys","POST","/api/api-keys",{},{},{},false],
+  ["postApiKeys","POST","/api/api-keys",{},{},{"Ebb-Step-Up":"ebbStepUp"},false],
   ["deleteApiKeysId","DELETE","/api/api-keys/{id}",{"id":"id"},{},{},true],
   ["getArchiveCausalityId","GET","/api/archive/causality/{id}",{"id":"id"},{},{},false],
   ["getArchiveDeadLetters","GET","/api/archive/dead-letters",{},{"cursor":"cursor","limit":"limit","state":"state"},{},false],

@@ -20,8 +20,8 @@ var (
 		Method: http.MethodPost, Path: "/api/api-keys", Status: http.StatusCreated, Owner: manifest.OwnerOnly,
 		Summary: "Create an API key for oneself", Scope: manifest.NoKey,
 		Description: "The answer has the key, which is stored as a hash and never shown again. It does what its scopes " +
-			"name, with those of the user's roles that it is given. A recent proof is asked for, so that a stolen access token " +
-			"does not become a key. A function takes the key some milliseconds later. With 50 keys that are good: 409.",
+			"name, with those of the user's roles that it is given. A recent proof is asked for, so that a stolen access " +
+			"token does not become a key. A function takes the key some milliseconds later. With 50 keys that are good: 409.",
 		Idempotency: function.Off, MaxBody: smallBody, // the body has a password, and the answer a secret
 		Errors: []int{http.StatusConflict, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}

@@ -41,7 +41,8 @@ var (
 		Errors:      []int{http.StatusConflict, http.StatusTooManyRequests},
 	}
 	showFactor = function.Operation{
-		Method: http.MethodGet, Path: "/api/users/{id}/second-factor", Scope: manifest.NoKey, Owner: manifest.OwnerHidden, Person: "id",
+		Method: http.MethodGet, Path: "/api/users/{id}/second-factor", Owner: manifest.OwnerHidden, Person: "id",
+		Scope:   manifest.NoKey,
 		Summary: "Show whether a user has a second factor", Errors: []int{http.StatusForbidden},
 	}
 	removeFactor = function.Operation{
