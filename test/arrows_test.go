@@ -235,7 +235,8 @@ var layers = []layer{
 }
 
 // kit is what functions and all that is about them may use: plain data, ports without drivers, and the foundations.
-const kit = "infra/auth infra/auth/keyfile infra/broker infra/config infra/discovery infra/event infra/fault" +
+const kit = "infra/auth infra/auth/apikey infra/auth/keyfile infra/broker infra/config infra/discovery" +
+	" infra/event infra/fault" +
 	" infra/httprequest infra/manifest infra/personal infra/policy infra/problem infra/store infra/telemetry"
 
 // match reports whether the path is one that the pattern names, and returns the part of it before "/...".
