@@ -26,6 +26,7 @@ module "shop" {
   scheme                      = var.scheme
   kubectl                     = { kubeconfig = var.kubeconfig, context = var.kube_context }
   metrics_secret              = var.metrics_secret
+  monitor                     = var.monitor
   secrets                     = var.secrets
   sender_identity             = var.sender_identity
   service_account_annotations = var.service_account_annotations

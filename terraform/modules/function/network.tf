@@ -10,7 +10,7 @@ resource "kubectl_manifest" "network_policy" {
     spec = {
       podSelector = { matchLabels = { "serving.knative.dev/service" = var.name } }
       policyTypes = ["Ingress", "Egress"]
-      ingress = [
+      ingress = concat([
         {
           from  = [for ns in var.ingress.namespaces : { namespaceSelector = { matchLabels = { "kubernetes.io/metadata.name" = ns } } }]
           ports = [{ port = local.proxy_port, protocol = "TCP" }]
@@ -19,7 +19,10 @@ resource "kubectl_manifest" "network_policy" {
           from  = [{ namespaceSelector = { matchLabels = { "kubernetes.io/metadata.name" = "knative-serving" } } }]
           ports = [for port in [local.proxy_port, 9090] : { port = port, protocol = "TCP" }]
         },
-      ]
+        ], [for m in [var.monitor] : {
+          from  = [{ namespaceSelector = { matchLabels = { "kubernetes.io/metadata.name" = m.namespace } } }]
+          ports = [{ port = 8080, protocol = "TCP" }]
+      } if m != null])
       egress = concat(local.to_dns, local.to_broker, local.to_store, local.to_functions, local.to_api_server, var.egress)
     }
   })

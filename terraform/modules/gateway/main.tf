@@ -22,6 +22,7 @@ module "function" {
   kubectl                     = var.kubectl
   manifest                    = local.manifest
   metrics_secret              = var.metrics_secret
+  monitor                     = var.monitor
   name                        = var.manifest.name
   namespace                   = var.namespace
   public                      = true

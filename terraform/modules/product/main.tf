@@ -87,6 +87,7 @@ module "function" {
   kubectl                     = var.kubectl
   manifest                    = local.functions[each.key]
   metrics_secret              = var.metrics_secret
+  monitor                     = var.monitor
   name                        = each.key
   namespace                   = module.platform.namespace
   resources                   = local.arguments[each.key].resources
@@ -121,6 +122,7 @@ module "gateway" {
   kubectl                     = var.kubectl
   manifest                    = local.functions[local.front]
   metrics_secret              = var.metrics_secret
+  monitor                     = var.monitor
   namespace                   = module.platform.namespace
   resources                   = local.arguments[local.front].resources
   scale                       = local.arguments[local.front].scale
