@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 )
@@ -182,6 +183,32 @@ func TestTailExemplars(t *testing.T) {
 	}
 }
 
+// Where everything fails, so many traces a second are kept and no more.
+func TestTailKeepsSomeOfMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := tracetest.NewInMemoryExporter()
+		tel := start(t, Config{Spans: out, Lookup: none()})
+		fail := func() {
+			for range 100 {
+				ctx, end := tel.Span(t.Context(), "outer")
+				_, inner := tel.Span(ctx, "inner")
+				inner(errors.New("x"))
+				end(errors.New("x"))
+			}
+		}
+		fail()
+		if got := len(out.GetSpans()); got != 2*maxKeptRate {
+			t.Errorf("%d spans at once, want %d", got, 2*maxKeptRate)
+		}
+		time.Sleep(time.Hour)
+		out.Reset()
+		fail()
+		if got := len(out.GetSpans()); got != 2*maxKeptRate {
+			t.Errorf("%d spans after an hour, want %d", got, 2*maxKeptRate)
+		}
+	})
+}
+
 func TestTailConcurrently(t *testing.T) {
 	out := tracetest.NewInMemoryExporter()
 	tel := start(t, Config{Spans: out, Lookup: none()})
@@ -201,7 +228,15 @@ func TestTailConcurrently(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if got := len(out.GetSpans()); got != 8*100*2 {
-		t.Errorf("exported %d spans, want %d", got, 8*100*2)
+	for _, s := range out.GetSpans() {
+		if s.Name == "inner" {
+			continue
+		}
+		if s.Status.Code != codes.Error {
+			t.Errorf("exported %v", s)
+		}
+	}
+	if held, spans, traces, queued := tel.tail.counts(); held != spans || traces != queued || held > maxHeld {
+		t.Errorf("holds %d spans (%d), %d traces (%d)", held, spans, traces, queued)
 	}
 }
