@@ -18,7 +18,8 @@ import (
 
 // none has the sampler leave out every trace, so that only what the tail keeps is exported.
 func none(more ...string) func(string) (string, bool) {
-	all := []string{"OTEL_TRACES_SAMPLER", "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG", "0"}
+	all := []string{"OTEL_TRACES_SAMPLER", "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG", "0",
+		"EBB_TRACES_KEEP", "1s"}
 	return vars(append(all, more...)...)
 }
 
@@ -79,6 +80,7 @@ func TestTailOff(t *testing.T) {
 	}{
 		{[]string{"OTEL_TRACES_SAMPLER_ARG", "1"}, 1},
 		{[]string{"EBB_TRACES_KEEP", "off"}, 0},
+		{[]string{"EBB_TRACES_KEEP", ""}, 0},
 		{[]string{"OTEL_TRACES_SAMPLER", "always_off"}, 0},
 		{nil, 1},
 	} {
