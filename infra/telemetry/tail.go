@@ -27,8 +27,8 @@ const (
 )
 
 // keep returns how long a span takes that is exported whatever the sampler says; 0: none is. It applies to samplers
-// that leave out a share of the traces. Where it is not set it is 0: to keep some, every span is recorded, and that costs
-// more than a tenth of the processor time of an order.
+// that leave out a share of the traces. Where it is not set it is 0: to keep some, every span is recorded, and that
+// costs more than a tenth of the processor time of an order.
 func (e environment) keep(samples bool) (time.Duration, error) {
 	text := e.get(keepVariable)
 	switch {

@@ -37,8 +37,8 @@ func newSink() *sink {
 // telemetryRounds is how often the load is run with telemetry and without it, in turns.
 const telemetryRounds = 3
 
-// telemetry measures what it costs to observe orders: traces at 10 %, metrics pushed and scraped, and log lines exported,
-// against none of these.
+// telemetry measures what it costs to observe orders: traces at 10 %, metrics pushed and scraped, and log lines
+// exported, against none of these.
 func (b *bench) telemetry(ctx context.Context) error {
 	type figures struct{ rate, cost []float64 }
 	var off, on figures
