@@ -33,9 +33,12 @@ var layers = []layer{
 	{packages: "infra/event", tests: "infra/event/eventtest", outside: "github.com/cloudevents/sdk-go/v2/..."},
 	{packages: "infra/event/*", may: "infra/event infra/event/golden", outside: "github.com/cloudevents/sdk-go/v2/..."},
 	{packages: "infra/internal/httpevent", may: "infra/fault infra/event"},
+	{packages: "infra/internal/pubsubevent", may: "infra/fault infra/event"},
 	{packages: "infra/internal/*/...", may: "infra/fault infra/internal/..."},
 	{packages: "infra/auth/...", may: "infra/fault infra/auth/... infra/internal/jsonlimit"},
+	{packages: "infra/mtls", may: "infra/auth infra/fault infra/problem infra/internal/..."},
 	{packages: "infra/config", may: "infra/internal/..."},
+	{packages: "infra/config/source", may: "infra/config infra/internal/..."},
 	{packages: "infra/telemetry", may: "infra/fault infra/problem infra/internal/..."},
 	{packages: "infra/problem", may: "infra/fault"},
 	{packages: "infra/httprequest", may: "infra/fault infra/problem"},
@@ -84,6 +87,11 @@ var layers = []layer{
 		tests: "infra/blob/files infra/broker/brokertest",
 	},
 	{
+		packages: "infra/broker/pubsub",
+		may:      "infra/fault infra/event infra/blob infra/broker infra/broker/internal/... infra/internal/...",
+		tests:    "infra/blob/files infra/broker/brokertest",
+	},
+	{
 		packages: "infra/broker/*/...",
 		may:      "infra/fault infra/event infra/broker infra/broker/internal/... infra/internal/... $/...",
 		tests:    "infra/broker/brokertest infra/ratelimit/redis/redistest",
@@ -98,7 +106,7 @@ var layers = []layer{
 	{
 		packages: "infra/proxy/...",
 		may:      "infra/fault infra/problem infra/discovery infra/balance infra/internal/... $/...",
-		tests:    "infra/discovery/static",
+		tests:    "infra/discovery/static infra/mtls",
 	},
 	{packages: "infra/ratelimit", outside: "none"},
 	{packages: "infra/ratelimit/ratelimittest", may: "infra/ratelimit"},
@@ -168,7 +176,7 @@ var layers = []layer{
 	},
 	{packages: "infra/host/memlimit"},
 	{
-		packages: "infra/host/knative", may: kit + " infra/host infra/httpserver infra/internal/...",
+		packages: "infra/host/knative", may: kit + " infra/host infra/httpserver infra/internal/... infra/mtls",
 		tests: "infra/function infra/store/memory",
 	},
 	{
@@ -183,8 +191,9 @@ var layers = []layer{
 	},
 	{
 		packages: "infra/host/run",
-		may: kit + " infra/function infra/host infra/host/internal/settings infra/host/knative infra/host/memlimit" +
-			" infra/httpserver infra/system infra/internal/... infra/broker/knative infra/broker/open infra/store/open",
+		may: kit + " infra/auth/oidc infra/config/source infra/function infra/host infra/host/internal/settings" +
+			" infra/host/knative infra/host/memlimit infra/httpserver infra/system infra/internal/... infra/mtls" +
+			" infra/proxy infra/broker/knative infra/broker/open infra/broker/pubsub infra/store/open",
 		tests: "infra/auth/authtest infra/broker/brokertest infra/broker/memory infra/store/memory",
 	},
 	{
@@ -225,8 +234,8 @@ var layers = []layer{
 }
 
 // kit is what functions and all that is about them may use: plain data, ports without drivers, and the foundations.
-const kit = "infra/auth infra/broker infra/config infra/discovery infra/event infra/fault infra/httprequest" +
-	" infra/manifest infra/personal infra/policy infra/problem infra/store infra/telemetry"
+const kit = "infra/auth infra/auth/keyfile infra/broker infra/config infra/discovery infra/event infra/fault" +
+	" infra/httprequest infra/manifest infra/personal infra/policy infra/problem infra/store infra/telemetry"
 
 // match reports whether the path is one that the pattern names, and returns the part of it before "/...".
 func match(pattern, path string) (base string, ok bool) {

@@ -359,6 +359,92 @@ func (c *Client) GetArchiveEventsID(
 	return out, err
 }
 
+// GetArchiveMendsParams are the parameters of GetArchiveMends. Those that are zero are not sent.
+type GetArchiveMendsParams struct {
+	// The most entries of a page.
+	Limit int64
+	// The next of the page before.
+	Cursor string
+}
+
+// GetArchiveMends is GET /api/archive/mends: List mends, newest first.
+func (c *Client) GetArchiveMends(
+	ctx context.Context, params GetArchiveMendsParams, options ...Option,
+) (out GetArchiveMendsResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/archive/mends",
+	}
+	in.query("limit", params.Limit)
+	in.query("cursor", params.Cursor)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostArchiveMends is POST /api/archive/mends: Mend dead letters and send them again.
+func (c *Client) PostArchiveMends(
+	ctx context.Context, body StartMendInputBody, options ...Option,
+) (out Mend, err error) {
+	in := request{
+		method: "POST", takesKey: true,
+		path: "/api/archive/mends",
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostArchiveMendsDryRun is POST /api/archive/mends/dry-run: Try what a mend would do.
+func (c *Client) PostArchiveMendsDryRun(
+	ctx context.Context, body DryRunInputBody, options ...Option,
+) (out PostArchiveMendsDryRunResponse, err error) {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/api/archive/mends/dry-run",
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetArchiveMendsID is GET /api/archive/mends/{id}: Show how far a mend is.
+func (c *Client) GetArchiveMendsID(
+	ctx context.Context, id string, options ...Option,
+) (out Mend, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/archive/mends/" + url.PathEscape(id),
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostArchiveMendsIDContinue is POST /api/archive/mends/{id}/continue: Continue a mend that has stopped.
+func (c *Client) PostArchiveMendsIDContinue(
+	ctx context.Context, id string, body MendActInputBody, options ...Option,
+) (out Mend, err error) {
+	in := request{
+		method: "POST", takesKey: true,
+		path: "/api/archive/mends/" + url.PathEscape(id) + "/continue",
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostArchiveMendsIDStop is POST /api/archive/mends/{id}/stop: Stop a mend.
+func (c *Client) PostArchiveMendsIDStop(
+	ctx context.Context, id string, body MendActInputBody, options ...Option,
+) (out Mend, err error) {
+	in := request{
+		method: "POST", takesKey: true,
+		path: "/api/archive/mends/" + url.PathEscape(id) + "/stop",
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
 // PostArchiveReplays is POST /api/archive/replays: Replay past events to one function.
 func (c *Client) PostArchiveReplays(
 	ctx context.Context, body ReplayInputBody, options ...Option,
@@ -496,6 +582,18 @@ func (c *Client) PostCallsPaymentsCallIDRetry(
 	}
 	err = c.do(ctx, in, &out, options)
 	return out, err
+}
+
+// PostEmailProofs is POST /api/email-proofs: Prove an e-mail address.
+func (c *Client) PostEmailProofs(
+	ctx context.Context, body ProveInputBody, options ...Option,
+) error {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/api/email-proofs",
+	}
+	in.body = body
+	return c.do(ctx, in, nil, options)
 }
 
 // GetFlagsParams are the parameters of GetFlags. Those that are zero are not sent.
@@ -1373,6 +1471,30 @@ func (c *Client) PostOutboxViewsIDRetry(
 	return c.do(ctx, in, nil, options)
 }
 
+// PostPasswordResets is POST /api/password-resets: Ask for a new password.
+func (c *Client) PostPasswordResets(
+	ctx context.Context, body AskResetInputBody, options ...Option,
+) error {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/api/password-resets",
+	}
+	in.body = body
+	return c.do(ctx, in, nil, options)
+}
+
+// PostPasswordResetsCompletion is POST /api/password-resets/completion: Set a new password.
+func (c *Client) PostPasswordResetsCompletion(
+	ctx context.Context, body ResetInputBody, options ...Option,
+) error {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/api/password-resets/completion",
+	}
+	in.body = body
+	return c.do(ctx, in, nil, options)
+}
+
 // GetPaymentsParams are the parameters of GetPayments. Those that are zero are not sent.
 type GetPaymentsParams struct {
 	// For administrators: the payments of this customer.
@@ -1624,6 +1746,39 @@ func (c *Client) GetSchedules(
 	return out, err
 }
 
+// PostSecondFactorParams are the parameters of PostSecondFactor. Those that are zero are not sent.
+type PostSecondFactorParams struct {
+	// A step-up token, instead of current_password.
+	EbbStepUp string
+}
+
+// PostSecondFactor is POST /api/second-factor: Set up a second factor.
+func (c *Client) PostSecondFactor(
+	ctx context.Context, body BeginFactorInputBody, params PostSecondFactorParams, options ...Option,
+) (out PostSecondFactorResponse, err error) {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/api/second-factor",
+	}
+	in.body = body
+	in.header("Ebb-Step-Up", params.EbbStepUp)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostSecondFactorConfirmation is POST /api/second-factor/confirmation: Confirm the second factor.
+func (c *Client) PostSecondFactorConfirmation(
+	ctx context.Context, body ConfirmFactorInputBody, options ...Option,
+) (out PostSecondFactorConfirmationResponse, err error) {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/api/second-factor/confirmation",
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
 // PostSessions is POST /api/sessions: Sign in.
 func (c *Client) PostSessions(
 	ctx context.Context, body LoginInputBody, options ...Option,
@@ -1646,6 +1801,19 @@ func (c *Client) DeleteSessionsCurrent(
 		path: "/api/sessions/current",
 	}
 	return c.do(ctx, in, nil, options)
+}
+
+// PostSessionsCurrentStepUp is POST /api/sessions/current/step-up: Prove who uses the session.
+func (c *Client) PostSessionsCurrentStepUp(
+	ctx context.Context, body StepUpInputBody, options ...Option,
+) (out PostSessionsCurrentStepUpResponse, err error) {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/api/sessions/current/step-up",
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
 }
 
 // PostSessionsRefresh is POST /api/sessions/refresh: Exchange a refresh token.
@@ -1766,15 +1934,63 @@ func (c *Client) GetUsersID(
 	return out, err
 }
 
+// PatchUsersIDParams are the parameters of PatchUsersID. Those that are zero are not sent.
+type PatchUsersIDParams struct {
+	// A step-up token of the caller, instead of current_password.
+	EbbStepUp string
+}
+
 // PatchUsersID is PATCH /api/users/{id}: Change a user.
 func (c *Client) PatchUsersID(
-	ctx context.Context, id string, body UsersChangeInputBody, options ...Option,
+	ctx context.Context, id string, body UsersChangeInputBody, params PatchUsersIDParams, options ...Option,
 ) (out User, err error) {
 	in := request{
 		method: "PATCH", takesKey: false,
 		path: "/api/users/" + url.PathEscape(id),
 	}
 	in.body = body
+	in.header("Ebb-Step-Up", params.EbbStepUp)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostUsersIDEmailProof is POST /api/users/{id}/email-proof: Ask for another mail to prove the e-mail address.
+func (c *Client) PostUsersIDEmailProof(
+	ctx context.Context, id string, options ...Option,
+) error {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/api/users/" + url.PathEscape(id) + "/email-proof",
+	}
+	return c.do(ctx, in, nil, options)
+}
+
+// DeleteUsersIDSecondFactorParams are the parameters of DeleteUsersIDSecondFactor. Those that are zero are not sent.
+type DeleteUsersIDSecondFactorParams struct {
+	// A step-up token of the caller.
+	EbbStepUp string
+}
+
+// DeleteUsersIDSecondFactor is DELETE /api/users/{id}/second-factor: Remove the second factor.
+func (c *Client) DeleteUsersIDSecondFactor(
+	ctx context.Context, id string, params DeleteUsersIDSecondFactorParams, options ...Option,
+) error {
+	in := request{
+		method: "DELETE", takesKey: false,
+		path: "/api/users/" + url.PathEscape(id) + "/second-factor",
+	}
+	in.header("Ebb-Step-Up", params.EbbStepUp)
+	return c.do(ctx, in, nil, options)
+}
+
+// GetUsersIDSecondFactor is GET /api/users/{id}/second-factor: Show whether a user has a second factor.
+func (c *Client) GetUsersIDSecondFactor(
+	ctx context.Context, id string, options ...Option,
+) (out GetUsersIDSecondFactorResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/users/" + url.PathEscape(id) + "/second-factor",
+	}
 	err = c.do(ctx, in, &out, options)
 	return out, err
 }
@@ -2017,6 +2233,16 @@ type AddInputBody struct {
 	Price Money  `json:"price"`
 }
 
+// AskResetInputBody is a schema of the document.
+type AskResetInputBody struct {
+	Email string `json:"email"`
+}
+
+// BeginFactorInputBody is a schema of the document.
+type BeginFactorInputBody struct {
+	CurrentPassword *string `json:"current_password,omitzero"`
+}
+
 // CancelInputBody is a schema of the document.
 type CancelInputBody struct {
 	Reason *string `json:"reason,omitzero"`
@@ -2043,6 +2269,12 @@ type ChangeInputBody struct {
 	Price *Money  `json:"price,omitzero"`
 }
 
+// ConfirmFactorInputBody is a schema of the document.
+type ConfirmFactorInputBody struct {
+	// The six digits that the app shows.
+	Code string `json:"code"`
+}
+
 // CountedStockBody is a schema of the document.
 type CountedStockBody struct {
 	// May be ordered; not counting reserved stock.
@@ -2063,16 +2295,20 @@ type Day struct {
 type DeadLetter struct {
 	// When it failed last.
 	At time.Time `json:"at"`
+	// The reason without what differs between events: ids, numbers, texts in quotes.
+	Cause string `json:"cause,omitzero"`
 	// The last status code of the subscriber.
 	Code string `json:"code,omitzero"`
 	// The CloudEvent in structured JSON.
-	Event      json.RawMessage `json:"event"`
-	FirstAt    time.Time       `json:"first_at"`
-	Function   string          `json:"function"`
-	ID         string          `json:"id"`
-	Mended     bool            `json:"mended,omitzero"`
-	Reason     string          `json:"reason,omitzero"`
-	ReplayedAt time.Time       `json:"replayed_at,omitzero"`
+	Event    json.RawMessage `json:"event"`
+	FirstAt  time.Time       `json:"first_at"`
+	Function string          `json:"function"`
+	ID       string          `json:"id"`
+	// The id of the mend that has sent it last.
+	Mend       string    `json:"mend,omitzero"`
+	Mended     bool      `json:"mended,omitzero"`
+	Reason     string    `json:"reason,omitzero"`
+	ReplayedAt time.Time `json:"replayed_at,omitzero"`
 	// One of waiting replayed.
 	State      string `json:"state"`
 	Subscriber string `json:"subscriber"`
@@ -2090,6 +2326,18 @@ type Detail struct {
 type DropInputBody struct {
 	// For the record.
 	Reason string `json:"reason"`
+}
+
+// DryRunInputBody is a schema of the document.
+type DryRunInputBody struct {
+	// The next of the page before.
+	Cursor *string `json:"cursor,omitzero"`
+	// What changes in the data: an expression in CEL over the same that yields an object, which is applied as a merge
+	// patch (RFC 7396). Missing: nothing.
+	Transform *string `json:"transform,omitzero"`
+	// Which of the dead letters that wait: an expression in CEL that is true or false, over consumer (the function that
+	// failed), code, reason, cause, times, failed_at, mended, event and data. Missing: all.
+	Where *string `json:"where,omitzero"`
 }
 
 // EndInputBody is a schema of the document.
@@ -2116,6 +2364,17 @@ type Evaluated struct {
 type Evaluation struct {
 	// An object. Its member targetingKey names whom the flags are evaluated for.
 	Context json.RawMessage `json:"context,omitzero"`
+}
+
+// Example is a schema of the document.
+type Example struct {
+	After json.RawMessage `json:"after,omitzero"`
+	// The data of the event; missing when it is not JSON.
+	Before   json.RawMessage `json:"before,omitzero"`
+	Function string          `json:"function"`
+	// Of the dead letter.
+	ID   string `json:"id"`
+	Type string `json:"type"`
 }
 
 // Flag is a schema of the document.
@@ -2147,6 +2406,13 @@ type GetArchiveDeadLettersResponse struct {
 // GetArchiveEventsResponse is a schema of the document.
 type GetArchiveEventsResponse struct {
 	Items []Item `json:"items"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+}
+
+// GetArchiveMendsResponse is a schema of the document.
+type GetArchiveMendsResponse struct {
+	Items []Mend `json:"items"`
 	// The cursor of the next page; none: this is the last.
 	Next string `json:"next,omitzero"`
 }
@@ -2305,6 +2571,14 @@ type GetTimersResponse struct {
 	Next string `json:"next,omitzero"`
 }
 
+// GetUsersIDSecondFactorResponse is a schema of the document.
+type GetUsersIDSecondFactorResponse struct {
+	// How many recovery codes are left.
+	RecoveryCodes int64 `json:"recovery_codes"`
+	// The user has an authenticator app.
+	Totp bool `json:"totp"`
+}
+
 // GetUsersIDSessionsResponse is a schema of the document.
 type GetUsersIDSessionsResponse struct {
 	Items []Session `json:"items"`
@@ -2400,10 +2674,64 @@ type Line struct {
 
 // LoginInputBody is a schema of the document.
 type LoginInputBody struct {
+	// Of the second factor, or a recovery code, if the account has one.
+	Code *string `json:"code,omitzero"`
 	// The device_token of an earlier sign-in to this account. One that is not good any more is like none.
 	DeviceToken *string `json:"device_token,omitzero"`
 	Email       string  `json:"email"`
 	Password    string  `json:"password"`
+}
+
+// Mend is a schema of the document.
+type Mend struct {
+	// Who did what, the latest last.
+	Acts []MendAct `json:"acts"`
+	// How many are sent before it waits.
+	Batch int64 `json:"batch"`
+	// The id of the user who has started it.
+	By string `json:"by"`
+	// Dead letters that failed later are not taken.
+	CreatedAt time.Time `json:"created_at"`
+	EndedAt   time.Time `json:"ended_at,omitzero"`
+	// How many of them have failed again.
+	Failed int64  `json:"failed"`
+	ID     string `json:"id"`
+	// How many of them are sent.
+	InBatch int64 `json:"in_batch"`
+	// How many dead letters it has looked at.
+	Looked int64  `json:"looked"`
+	Reason string `json:"reason"`
+	// The first of them.
+	Refusals []Refusal `json:"refusals"`
+	// How many could not be mended. They wait, unchanged.
+	Refused int64 `json:"refused"`
+	Sent    int64 `json:"sent"`
+	// One of running stopped done.
+	State string `json:"state"`
+	// What changes in the data: an expression in CEL.
+	Transform string `json:"transform,omitzero"`
+	// It waits for new failures.
+	WatchingUntil time.Time `json:"watching_until,omitzero"`
+	// Which dead letters: an expression in CEL.
+	Where string `json:"where,omitzero"`
+	// Why it has stopped.
+	Why string `json:"why,omitzero"`
+}
+
+// MendAct is a schema of the document.
+type MendAct struct {
+	At time.Time `json:"at"`
+	// The id of the user.
+	By     string `json:"by"`
+	Reason string `json:"reason,omitzero"`
+	// One of start stop continue.
+	What string `json:"what"`
+}
+
+// MendActInputBody is a schema of the document.
+type MendActInputBody struct {
+	// For the record.
+	Reason string `json:"reason"`
 }
 
 // MendInputBody is a schema of the document.
@@ -2554,6 +2882,23 @@ type PlaceInputBody struct {
 	Payment PaymentStruct `json:"payment"`
 }
 
+// PostArchiveMendsDryRunResponse is a schema of the document.
+type PostArchiveMendsDryRunResponse struct {
+	// How many of those selected would get other data.
+	Changed int64 `json:"changed"`
+	// The first that are selected.
+	Examples []Example `json:"examples"`
+	// How many dead letters the page has looked at.
+	Looked int64 `json:"looked"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+	// The first that could not be mended.
+	Refusals []Refusal `json:"refusals"`
+	// How many could not be mended.
+	Refused  int64 `json:"refused"`
+	Selected int64 `json:"selected"`
+}
+
 // PostArchiveReplaysResponse is a schema of the document.
 type PostArchiveReplaysResponse struct {
 	ReplayID string `json:"replay_id"`
@@ -2596,6 +2941,26 @@ type PostOfrepV1EvaluateFlagsResponse struct {
 	ErrorCode    string      `json:"errorCode,omitzero"`
 	ErrorDetails string      `json:"errorDetails,omitzero"`
 	Flags        []Evaluated `json:"flags,omitzero"`
+}
+
+// PostSecondFactorConfirmationResponse is a schema of the document.
+type PostSecondFactorConfirmationResponse struct {
+	RecoveryCodes []string `json:"recovery_codes"`
+}
+
+// PostSecondFactorResponse is a schema of the document.
+type PostSecondFactorResponse struct {
+	// Base32, for an app that takes no address.
+	Secret string `json:"secret"`
+	// otpauth address, which apps read as a QR code.
+	Uri string `json:"uri"`
+}
+
+// PostSessionsCurrentStepUpResponse is a schema of the document.
+type PostSessionsCurrentStepUpResponse struct {
+	// Seconds until the token expires.
+	ExpiresIn   int64  `json:"expires_in"`
+	StepUpToken string `json:"step_up_token"`
 }
 
 // PostViewsRebuildResponse is a schema of the document.
@@ -2641,6 +3006,14 @@ type Progress struct {
 	Stuck *Stuck `json:"stuck,omitzero"`
 	// The version of the declaration that it began with.
 	Version int64 `json:"version,omitzero"`
+}
+
+// ProveInputBody is a schema of the document.
+type ProveInputBody struct {
+	// The password of the account. Not needed with its access token.
+	Password *string `json:"password,omitzero"`
+	// The token of the mail.
+	Token string `json:"token"`
 }
 
 // PublishInputBody is a schema of the document.
@@ -2703,6 +3076,13 @@ type RefreshInputBody struct {
 	RefreshToken string `json:"refresh_token"`
 }
 
+// Refusal is a schema of the document.
+type Refusal struct {
+	// Of the dead letter.
+	ID  string `json:"id"`
+	Why string `json:"why"`
+}
+
 // RegisterInputBody is a schema of the document.
 type RegisterInputBody struct {
 	// Unique among all users, in upper or lower case.
@@ -2724,6 +3104,14 @@ type ReplayInputBody struct {
 	Types []string `json:"types,omitzero"`
 	// Events that arrived before this time.
 	Until *time.Time `json:"until,omitzero"`
+}
+
+// ResetInputBody is a schema of the document.
+type ResetInputBody struct {
+	// As at the registration.
+	Password string `json:"password"`
+	// The token of the mail.
+	Token string `json:"token"`
 }
 
 // SagaDetail is a schema of the document.
@@ -2847,6 +3235,20 @@ type SkipInputBody struct {
 	Step   string `json:"step"`
 }
 
+// StartMendInputBody is a schema of the document.
+type StartMendInputBody struct {
+	// For the record.
+	Reason string `json:"reason"`
+	// What changes in the data: an expression in CEL over the same that yields an object, which is applied as a merge
+	// patch (RFC 7396). Missing: nothing.
+	Transform *string `json:"transform,omitzero"`
+	// How many seconds it waits for failures after each batch; missing: 5.
+	Watch *int64 `json:"watch,omitzero"`
+	// Which of the dead letters that wait: an expression in CEL that is true or false, over consumer (the function that
+	// failed), code, reason, cause, times, failed_at, mended, event and data. Missing: all.
+	Where *string `json:"where,omitzero"`
+}
+
 // StepProgress is a schema of the document.
 type StepProgress struct {
 	// The steps that are done before it; none: the step before it in the list.
@@ -2869,6 +3271,13 @@ type StepProgress struct {
 	State     string    `json:"state"`
 	UndoingAt time.Time `json:"undoing_at,omitzero"`
 	UndoneAt  time.Time `json:"undone_at,omitzero"`
+}
+
+// StepUpInputBody is a schema of the document.
+type StepUpInputBody struct {
+	// Of the second factor, or a recovery code.
+	Code     *string `json:"code,omitzero"`
+	Password *string `json:"password,omitzero"`
 }
 
 // Stock is a schema of the document.
@@ -2914,14 +3323,16 @@ type Tokens struct {
 type User struct {
 	CreatedAt time.Time `json:"created_at"`
 	Email     string    `json:"email"`
-	ID        string    `json:"id"`
-	Name      string    `json:"name"`
-	Roles     []string  `json:"roles"`
+	// The user has proven to read the mail of the address.
+	EmailProven bool     `json:"email_proven,omitzero"`
+	ID          string   `json:"id"`
+	Name        string   `json:"name"`
+	Roles       []string `json:"roles"`
 }
 
 // UsersChangeInputBody is a schema of the document.
 type UsersChangeInputBody struct {
-	// Required of a user who changes their own password.
+	// The caller's own. It, or Ebb-Step-Up, is required for another address or password.
 	CurrentPassword *string `json:"current_password,omitzero"`
 	Email           *string `json:"email,omitzero"`
 	// 1 to 200 characters.

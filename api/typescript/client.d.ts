@@ -6,6 +6,14 @@ export type AddInputBody = {
   "price": Money;
 };
 
+export type AskResetInputBody = {
+  "email": string;
+};
+
+export type BeginFactorInputBody = {
+  "current_password"?: string;
+};
+
 export type CancelInputBody = {
   "reason"?: string;
 };
@@ -28,6 +36,11 @@ export type ChangeInputBody = {
   "price"?: Money;
 };
 
+export type ConfirmFactorInputBody = {
+  /** The six digits that the app shows. */
+  "code": string;
+};
+
 export type CountedStockBody = {
   /** May be ordered; not counting reserved stock. */
   "available": number;
@@ -45,6 +58,8 @@ export type Day = {
 export type DeadLetter = {
   /** When it failed last. */
   "at": string;
+  /** The reason without what differs between events: ids, numbers, texts in quotes. */
+  "cause"?: string;
   /** The last status code of the subscriber. */
   "code"?: string;
   /** The CloudEvent in structured JSON. */
@@ -52,6 +67,8 @@ export type DeadLetter = {
   "first_at": string;
   "function": string;
   "id": string;
+  /** The id of the mend that has sent it last. */
+  "mend"?: string;
   "mended"?: boolean;
   "reason"?: string;
   "replayed_at"?: string;
@@ -69,6 +86,15 @@ export type Detail = {
 export type DropInputBody = {
   /** For the record. */
   "reason": string;
+};
+
+export type DryRunInputBody = {
+  /** The next of the page before. */
+  "cursor"?: string;
+  /** What changes in the data: an expression in CEL over the same that yields an object, which is applied as a merge patch (RFC 7396). Missing: nothing. */
+  "transform"?: string;
+  /** Which of the dead letters that wait: an expression in CEL that is true or false, over consumer (the function that failed), code, reason, cause, times, failed_at, mended, event and data. Missing: all. */
+  "where"?: string;
 };
 
 export type EndInputBody = {
@@ -92,6 +118,16 @@ export type Evaluated = {
 export type Evaluation = {
   /** An object. Its member targetingKey names whom the flags are evaluated for. */
   "context"?: unknown;
+};
+
+export type Example = {
+  "after"?: unknown;
+  /** The data of the event; missing when it is not JSON. */
+  "before"?: unknown;
+  "function": string;
+  /** Of the dead letter. */
+  "id": string;
+  "type": string;
 };
 
 export type Flag = {
@@ -119,6 +155,12 @@ export type GetArchiveDeadLettersResponse = {
 
 export type GetArchiveEventsResponse = {
   "items": Array<Item>;
+  /** The cursor of the next page; none: this is the last. */
+  "next"?: string;
+};
+
+export type GetArchiveMendsResponse = {
+  "items": Array<Mend>;
   /** The cursor of the next page; none: this is the last. */
   "next"?: string;
 };
@@ -255,6 +297,13 @@ export type GetTimersResponse = {
   "next"?: string;
 };
 
+export type GetUsersIDSecondFactorResponse = {
+  /** How many recovery codes are left. */
+  "recovery_codes": number;
+  /** The user has an authenticator app. */
+  "totp": boolean;
+};
+
 export type GetUsersIDSessionsResponse = {
   "items": Array<Session>;
 };
@@ -337,10 +386,59 @@ export type Line = {
 };
 
 export type LoginInputBody = {
+  /** Of the second factor, or a recovery code, if the account has one. */
+  "code"?: string;
   /** The device_token of an earlier sign-in to this account. One that is not good any more is like none. */
   "device_token"?: string;
   "email": string;
   "password": string;
+};
+
+export type Mend = {
+  /** Who did what, the latest last. */
+  "acts": Array<MendAct>;
+  /** How many are sent before it waits. */
+  "batch": number;
+  /** The id of the user who has started it. */
+  "by": string;
+  /** Dead letters that failed later are not taken. */
+  "created_at": string;
+  "ended_at"?: string;
+  /** How many of them have failed again. */
+  "failed": number;
+  "id": string;
+  /** How many of them are sent. */
+  "in_batch": number;
+  /** How many dead letters it has looked at. */
+  "looked": number;
+  "reason": string;
+  /** The first of them. */
+  "refusals": Array<Refusal>;
+  /** How many could not be mended. They wait, unchanged. */
+  "refused": number;
+  "sent": number;
+  "state": "running" | "stopped" | "done";
+  /** What changes in the data: an expression in CEL. */
+  "transform"?: string;
+  /** It waits for new failures. */
+  "watching_until"?: string;
+  /** Which dead letters: an expression in CEL. */
+  "where"?: string;
+  /** Why it has stopped. */
+  "why"?: string;
+};
+
+export type MendAct = {
+  "at": string;
+  /** The id of the user. */
+  "by": string;
+  "reason"?: string;
+  "what": "start" | "stop" | "continue";
+};
+
+export type MendActInputBody = {
+  /** For the record. */
+  "reason": string;
 };
 
 export type MendInputBody = {
@@ -474,6 +572,22 @@ export type PlaceInputBody = {
   "payment": PaymentStruct;
 };
 
+export type PostArchiveMendsDryRunResponse = {
+  /** How many of those selected would get other data. */
+  "changed": number;
+  /** The first that are selected. */
+  "examples": Array<Example>;
+  /** How many dead letters the page has looked at. */
+  "looked": number;
+  /** The cursor of the next page; none: this is the last. */
+  "next"?: string;
+  /** The first that could not be mended. */
+  "refusals": Array<Refusal>;
+  /** How many could not be mended. */
+  "refused": number;
+  "selected": number;
+};
+
 export type PostArchiveReplaysResponse = {
   "replay_id": string;
 };
@@ -510,6 +624,23 @@ export type PostOfrepV1EvaluateFlagsResponse = {
   "errorCode"?: string;
   "errorDetails"?: string;
   "flags"?: Array<Evaluated>;
+};
+
+export type PostSecondFactorConfirmationResponse = {
+  "recovery_codes": Array<string>;
+};
+
+export type PostSecondFactorResponse = {
+  /** Base32, for an app that takes no address. */
+  "secret": string;
+  /** otpauth address, which apps read as a QR code. */
+  "uri": string;
+};
+
+export type PostSessionsCurrentStepUpResponse = {
+  /** Seconds until the token expires. */
+  "expires_in": number;
+  "step_up_token": string;
 };
 
 export type PostViewsRebuildResponse = {
@@ -550,6 +681,13 @@ export type Progress = {
   "stuck"?: Stuck;
   /** The version of the declaration that it began with. */
   "version"?: number;
+};
+
+export type ProveInputBody = {
+  /** The password of the account. Not needed with its access token. */
+  "password"?: string;
+  /** The token of the mail. */
+  "token": string;
 };
 
 export type PublishInputBody = {
@@ -606,6 +744,12 @@ export type RefreshInputBody = {
   "refresh_token": string;
 };
 
+export type Refusal = {
+  /** Of the dead letter. */
+  "id": string;
+  "why": string;
+};
+
 export type RegisterInputBody = {
   /** Unique among all users, in upper or lower case. */
   "email": string;
@@ -625,6 +769,13 @@ export type ReplayInputBody = {
   "types"?: Array<string>;
   /** Events that arrived before this time. */
   "until"?: string;
+};
+
+export type ResetInputBody = {
+  /** As at the registration. */
+  "password": string;
+  /** The token of the mail. */
+  "token": string;
 };
 
 export type SagaDetail = {
@@ -739,6 +890,17 @@ export type SkipInputBody = {
   "step": string;
 };
 
+export type StartMendInputBody = {
+  /** For the record. */
+  "reason": string;
+  /** What changes in the data: an expression in CEL over the same that yields an object, which is applied as a merge patch (RFC 7396). Missing: nothing. */
+  "transform"?: string;
+  /** How many seconds it waits for failures after each batch; missing: 5. */
+  "watch"?: number;
+  /** Which of the dead letters that wait: an expression in CEL that is true or false, over consumer (the function that failed), code, reason, cause, times, failed_at, mended, event and data. Missing: all. */
+  "where"?: string;
+};
+
 export type StepProgress = {
   /** The steps that are done before it; none: the step before it in the list. */
   "after"?: Array<string>;
@@ -759,6 +921,12 @@ export type StepProgress = {
   "state": "todo" | "running" | "done" | "failed" | "skipped" | "undoing" | "undone";
   "undoing_at"?: string;
   "undone_at"?: string;
+};
+
+export type StepUpInputBody = {
+  /** Of the second factor, or a recovery code. */
+  "code"?: string;
+  "password"?: string;
 };
 
 export type Stock = {
@@ -797,20 +965,22 @@ export type Tokens = {
 export type User = {
   "created_at": string;
   "email": string;
+  /** The user has proven to read the mail of the address. */
+  "email_proven"?: boolean;
   "id": string;
   "name": string;
   "roles": Array<string>;
 };
 
 export type UsersChangeInputBody = {
-  /** Required of a user who changes their own password. */
+  /** The caller's own. It, or Ebb-Step-Up, is required for another address or password. */
   "current_password"?: string;
   "email"?: string;
   /** 1 to 200 characters. */
   "name"?: string;
   /** 15 to 128 characters, 8 beside a second factor, unless the system asks for fewer; not a common one. */
   "password"?: string;
-  "roles"?: Array<"customer" | "admin">;
+  "roles"?: Array<"customer" | "viewer" | "operator" | "admin">;
 };
 
 export type ViewsMoney = {
@@ -902,6 +1072,18 @@ export class Client {
   postArchiveEvents(input: { body: PublishInputBody }, options?: Options): Promise<unknown>;
   /** GET /api/archive/events/{id}: Show one event, by its position or its id. */
   getArchiveEventsId(input: { id: string }, options?: Options): Promise<Item>;
+  /** GET /api/archive/mends: List mends, newest first. */
+  getArchiveMends(input?: { limit?: number; cursor?: string }, options?: Options): Promise<GetArchiveMendsResponse>;
+  /** POST /api/archive/mends: Mend dead letters and send them again. */
+  postArchiveMends(input: { body: StartMendInputBody }, options?: Options): Promise<Mend>;
+  /** POST /api/archive/mends/dry-run: Try what a mend would do. */
+  postArchiveMendsDryRun(input: { body: DryRunInputBody }, options?: Options): Promise<PostArchiveMendsDryRunResponse>;
+  /** GET /api/archive/mends/{id}: Show how far a mend is. */
+  getArchiveMendsId(input: { id: string }, options?: Options): Promise<Mend>;
+  /** POST /api/archive/mends/{id}/continue: Continue a mend that has stopped. */
+  postArchiveMendsIdContinue(input: { id: string; body: MendActInputBody }, options?: Options): Promise<Mend>;
+  /** POST /api/archive/mends/{id}/stop: Stop a mend. */
+  postArchiveMendsIdStop(input: { id: string; body: MendActInputBody }, options?: Options): Promise<Mend>;
   /** POST /api/archive/replays: Replay past events to one function. */
   postArchiveReplays(input: { body: ReplayInputBody }, options?: Options): Promise<PostArchiveReplaysResponse>;
   /** GET /api/calls/notifications: List the outside calls of notifications. */
@@ -920,6 +1102,8 @@ export class Client {
   postCallsPaymentsCallIdEnd(input: { call: string; id: string; body: EndInputBody }, options?: Options): Promise<PostCallsPaymentsCallIDEndResponse>;
   /** POST /api/calls/payments/{call}/{id}/retry: Make an outside call of payments now. */
   postCallsPaymentsCallIdRetry(input: { call: string; id: string }, options?: Options): Promise<PostCallsPaymentsCallIDRetryResponse>;
+  /** POST /api/email-proofs: Prove an e-mail address. */
+  postEmailProofs(input: { body: ProveInputBody }, options?: Options): Promise<void>;
   /** GET /api/flags: List flags. */
   getFlags(input?: { limit?: number; cursor?: string }, options?: Options): Promise<GetFlagsResponse>;
   /** DELETE /api/flags/{key}: Remove a flag. */
@@ -1041,6 +1225,10 @@ export class Client {
   postOutboxViewsIdDrop(input: { id: string; body: DropInputBody }, options?: Options): Promise<void>;
   /** POST /api/outbox/views/{id}/retry: Publish a quarantined entry of the outbox of views. */
   postOutboxViewsIdRetry(input: { id: string }, options?: Options): Promise<void>;
+  /** POST /api/password-resets: Ask for a new password. */
+  postPasswordResets(input: { body: AskResetInputBody }, options?: Options): Promise<void>;
+  /** POST /api/password-resets/completion: Set a new password. */
+  postPasswordResetsCompletion(input: { body: ResetInputBody }, options?: Options): Promise<void>;
   /** GET /api/payments: List your payments. */
   getPayments(input?: { customerId?: string; limit?: number; cursor?: string }, options?: Options): Promise<GetPaymentsResponse>;
   /** GET /api/payments/{id}: Show the payment of an order. */
@@ -1071,10 +1259,16 @@ export class Client {
   postSagasOrderIdSkip(input: { id: string; body: SkipInputBody }, options?: Options): Promise<SagaDetail>;
   /** GET /api/schedules: List schedules. */
   getSchedules(input?: { limit?: number; cursor?: string }, options?: Options): Promise<GetSchedulesResponse>;
+  /** POST /api/second-factor: Set up a second factor. */
+  postSecondFactor(input: { ebbStepUp?: string; body: BeginFactorInputBody }, options?: Options): Promise<PostSecondFactorResponse>;
+  /** POST /api/second-factor/confirmation: Confirm the second factor. */
+  postSecondFactorConfirmation(input: { body: ConfirmFactorInputBody }, options?: Options): Promise<PostSecondFactorConfirmationResponse>;
   /** POST /api/sessions: Sign in. */
   postSessions(input: { body: LoginInputBody }, options?: Options): Promise<Tokens>;
   /** DELETE /api/sessions/current: Sign out. */
   deleteSessionsCurrent(input?: {}, options?: Options): Promise<void>;
+  /** POST /api/sessions/current/step-up: Prove who uses the session. */
+  postSessionsCurrentStepUp(input: { body: StepUpInputBody }, options?: Options): Promise<PostSessionsCurrentStepUpResponse>;
   /** POST /api/sessions/refresh: Exchange a refresh token. */
   postSessionsRefresh(input: { body: RefreshInputBody }, options?: Options): Promise<Tokens>;
   /** GET /api/stock/{product_id}: Show the stock of a product. */
@@ -1092,7 +1286,13 @@ export class Client {
   /** GET /api/users/{id}: Show a user. */
   getUsersId(input: { id: string }, options?: Options): Promise<User>;
   /** PATCH /api/users/{id}: Change a user. */
-  patchUsersId(input: { id: string; body: UsersChangeInputBody }, options?: Options): Promise<User>;
+  patchUsersId(input: { id: string; ebbStepUp?: string; body: UsersChangeInputBody }, options?: Options): Promise<User>;
+  /** POST /api/users/{id}/email-proof: Ask for another mail to prove the e-mail address. */
+  postUsersIdEmailProof(input: { id: string }, options?: Options): Promise<void>;
+  /** DELETE /api/users/{id}/second-factor: Remove the second factor. */
+  deleteUsersIdSecondFactor(input: { id: string; ebbStepUp?: string }, options?: Options): Promise<void>;
+  /** GET /api/users/{id}/second-factor: Show whether a user has a second factor. */
+  getUsersIdSecondFactor(input: { id: string }, options?: Options): Promise<GetUsersIDSecondFactorResponse>;
   /** DELETE /api/users/{id}/sessions: End all other sessions. */
   deleteUsersIdSessions(input: { id: string }, options?: Options): Promise<void>;
   /** GET /api/users/{id}/sessions: List the sessions of a user. */

@@ -385,10 +385,10 @@ type letters struct {
 }
 
 type letter struct {
-	ID, State, Subscriber, Function, Code, Reason string
-	Times                                         int
-	Mended                                        bool
-	Event                                         ce.Event
+	ID, State, Subscriber, Function, Code, Reason, Mend string
+	Times                                               int
+	Mended                                              bool
+	Event                                               ce.Event
 }
 
 func dead(h *functiontest.Harness, d event.Draft, subscriber string) ce.Event {

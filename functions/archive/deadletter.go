@@ -9,8 +9,10 @@ import (
 	"encoding/json"
 	"net/url"
 	"path"
+	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -56,6 +58,7 @@ type letter struct {
 	Replays int       `json:"replays,omitempty"` // how often it was sent again
 	Failed  int       `json:"failed,omitempty"`  // which of these has failed last; 0: the first delivery
 	Parts   int       `json:"parts,omitempty"`   // of the event, which is null then; see parts.go
+	Mend    string    `json:"mend,omitempty"`    // the job that has sent it last; see mends.go
 	Expires time.Time `json:"expires,omitzero"`  // when one that was sent again or dropped is forgotten
 }
 
@@ -91,6 +94,7 @@ func (a *archive) deadLetter(ctx context.Context, tx *function.Tx, e ce.Event) e
 	}
 	l.Parts = known.Parts
 	l.FirstAt, l.Times, l.Mended, l.Replays = known.FirstAt, known.Times+1, known.Mended, known.Replays
+	l.Mend = known.Mend
 	l.Failed, _ = strconv.Atoi(event.Extension(e, event.ReplayNumber)) // none: the first delivery
 	switch {
 	case !exists:
@@ -103,6 +107,11 @@ func (a *archive) deadLetter(ctx context.Context, tx *function.Tx, e ce.Event) e
 		return nil
 	case known.State != dropped:
 		l.Event = known.Event
+	}
+	if known.Mend != "" && known.State == replayed {
+		if err := a.mendFailed(ctx, tx, id, l); err != nil {
+			return err
+		}
 	}
 	return a.putLetter(ctx, tx, id, l)
 }
@@ -155,18 +164,29 @@ type DeadLetter struct {
 	Function   string          `json:"function"`
 	Code       string          `json:"code,omitempty" doc:"The last status code of the subscriber."`
 	Reason     string          `json:"reason,omitempty"`
+	Cause      string          `json:"cause,omitempty" doc:"The reason without what differs between events: ids, numbers, texts in quotes."`
 	Mended     bool            `json:"mended,omitempty"`
+	Mend       string          `json:"mend,omitempty" doc:"The id of the mend that has sent it last."`
 	Event      json.RawMessage `json:"event" doc:"The CloudEvent in structured JSON."`
 }
 
 func (l letter) shown(id string) DeadLetter {
 	return DeadLetter{
 		ID: id, State: l.State, At: l.At, FirstAt: l.FirstAt, ReplayedAt: l.ReplayedAt, Times: l.Times,
-		Subscriber: l.Subscriber, Function: l.Function, Code: l.Code, Reason: l.Reason, Mended: l.Mended, Event: l.Event,
+		Subscriber: l.Subscriber, Function: l.Function, Code: l.Code, Reason: l.Reason, Cause: causeOf(l.Reason),
+		Mended: l.Mended, Mend: l.Mend, Event: l.Event,
 	}
 }
 
-// listDeadInput has larger pages than function.Paging.
+// particular is what differs between the reasons of one cause.
+var particular = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}|"[^"]*"|\b[0-9]+\b`)
+})
+
+// causeOf returns a reason without what differs between events.
+func causeOf(reason string) string { return particular().ReplaceAllString(reason, "…") }
+
+// listDeadInput has larger pages than function.Paging. A page has about maxPage bytes of events at most.
 type listDeadInput struct {
 	State  string `query:"state" enum:"waiting,replayed" default:"waiting" doc:"Only dead letters in the state."`
 	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"The most entries of a page."`
@@ -176,20 +196,38 @@ type listDeadInput struct {
 func (a *archive) listDead(
 	ctx context.Context, tx *function.Tx, in *listDeadInput,
 ) (*function.Page[DeadLetter], error) {
-	page, err := a.dead.Query(ctx, tx, store.Find{
-		Where: []store.Filter{{Field: "state", Op: store.Equal, Value: in.State}},
-		Order: []store.Order{{Field: "at", Desc: true}},
-		Limit: in.Limit, Cursor: in.Cursor,
-	})
-	if err != nil {
-		return nil, err
-	}
-	for i, item := range page.Items {
-		if page.Items[i].Value, err = a.joinLetter(ctx, tx, item.ID, item.Value); err != nil {
+	out := &function.Page[DeadLetter]{}
+	out.Body.Items, out.Body.Next = []DeadLetter{}, in.Cursor
+	size, bytes := firstQuery, 0
+	for len(out.Body.Items) < in.Limit {
+		page, err := a.dead.Query(ctx, tx, store.Find{
+			Where: []store.Filter{{Field: "state", Op: store.Equal, Value: in.State}},
+			Order: []store.Order{{Field: "at", Desc: true}},
+			Limit: min(size, in.Limit-len(out.Body.Items)), Cursor: out.Body.Next,
+		})
+		if err != nil {
 			return nil, err
 		}
+		read := 0
+		for _, item := range page.Items {
+			l, err := a.joinLetter(ctx, tx, item.ID, item.Value)
+			if err != nil {
+				return nil, err
+			}
+			if bytes += len(l.Event); bytes > maxPage && len(out.Body.Items) > 0 {
+				return out, nil
+			}
+			read += len(l.Event)
+			out.Body.Items = append(out.Body.Items, l.shown(item.ID))
+			out.Body.Next = store.EncodeCursor(store.Position{Values: []any{l.At}, ID: item.ID})
+		}
+		if page.Next == "" {
+			out.Body.Next = ""
+			break
+		}
+		size = nextSize(size, len(page.Items), read)
 	}
-	return function.PageOf(page, func(item store.Item[letter]) DeadLetter { return item.Value.shown(item.ID) }), nil
+	return out, nil
 }
 
 type deadInput struct {
@@ -231,30 +269,38 @@ func (a *archive) mendDead(ctx context.Context, tx *function.Tx, in *mendInput) 
 	if err != nil {
 		return nil, err
 	}
+	if l, err = a.withNewData(ctx, tx, l, in.Body.Data); err != nil {
+		return nil, err
+	}
+	return &deadOutput{l.shown(in.ID)}, a.putLetter(ctx, tx, in.ID, l)
+}
+
+// withNewData returns a dead letter with other data, which must conform to the schema of the event's type.
+func (a *archive) withNewData(ctx context.Context, tx *function.Tx, l letter, data json.RawMessage) (letter, error) {
 	e, err := event.FromJSON(l.Event)
 	if err != nil {
-		return nil, fault.Wrap(err, fault.Internal, "decode a dead letter")
+		return l, fault.Wrap(err, fault.Internal, "decode a dead letter")
 	}
 	var compact bytes.Buffer
-	if err := json.Compact(&compact, in.Body.Data); err != nil {
-		return nil, fault.Wrap(err, fault.Invalid, "the data is not JSON")
+	if err := json.Compact(&compact, data); err != nil {
+		return l, fault.Wrap(err, fault.Invalid, "the data is not JSON")
 	}
 	if info, known := a.types().Lookup(e.Type()); known {
 		if err := info.Check(compact.Bytes()); err != nil {
-			return nil, fault.Wrap(err, fault.Invalid, "the data does not conform to its schema: %v", err)
+			return l, fault.Wrap(err, fault.Invalid, "the data does not conform to its schema: %v", err)
 		}
 		e, err = a.withData(ctx, tx, e, info, compact.Bytes())
 	} else {
 		e, err = withJSON(e, compact.Bytes())
 	}
 	if err != nil {
-		return nil, err
+		return l, err
 	}
 	if l.Event, err = event.ToJSON(e); err != nil {
-		return nil, fault.Wrap(err, fault.Internal, "encode a dead letter")
+		return l, fault.Wrap(err, fault.Internal, "encode a dead letter")
 	}
 	l.Mended = true
-	return &deadOutput{l.shown(in.ID)}, a.putLetter(ctx, tx, in.ID, l)
+	return l, nil
 }
 
 // replayDead sends the event to the function that failed, with its original id, so that the function's inbox drops it
@@ -264,15 +310,22 @@ func (a *archive) replayDead(ctx context.Context, tx *function.Tx, in *deadInput
 	if err != nil {
 		return nil, err
 	}
+	l.Mend = "" // it fails for the person who sends it
+	l, err = a.sendAgain(ctx, tx, in.ID, l)
+	return &deadOutput{l.shown(in.ID)}, err
+}
+
+// sendAgain sends the event of a dead letter to the function that failed, and stores the letter.
+func (a *archive) sendAgain(ctx context.Context, tx *function.Tx, id string, l letter) (letter, error) {
 	e, err := a.parseWhole(ctx, tx, l.Event)
 	if err != nil {
-		return nil, err
+		return l, err
 	}
 	l.State, l.ReplayedAt, l.Replays = replayed, tx.Now(), max(l.Replays, l.Failed)+1
 	l.Expires = tx.Now().Add(replayedRetention)
 	e.SetExtension(event.ReplayNumber, l.Replays)
 	publishTo(tx, e, l.Function, "")
-	return &deadOutput{l.shown(in.ID)}, a.putLetter(ctx, tx, in.ID, l)
+	return l, a.putLetter(ctx, tx, id, l)
 }
 
 func (a *archive) dropDead(ctx context.Context, tx *function.Tx, in *deadInput) (*struct{}, error) {

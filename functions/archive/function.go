@@ -3,6 +3,7 @@ package archive
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"sync"
 	"time"
@@ -44,7 +45,10 @@ type archive struct {
 	heads   *store.Collection[head]
 	dead    *store.Collection[letter]
 	keys    *store.Collection[personKeys]
+	mends   *store.Collection[mendJob]
 	source  string // of the events published through the API
+
+	maxEvent func() int // the most bytes of an event that the broker takes
 
 	personalKeys personal.Keys // of the system
 	hasKeys      bool          // that not everyone knows
@@ -80,66 +84,75 @@ func New(env function.Env) (*function.Function, error) {
 		heads:     function.Collection[head](f, "heads"),
 		dead:      function.Collection[letter](f, "dead_letters", store.On("state", "at"), store.Expire("expires")),
 		keys:      function.Collection[personKeys](f, "person_keys"),
+		mends:     function.Collection[mendJob](f, "mends", store.On("created_at"), store.Expire("expires")),
 		source:    f.Source(),
+		maxEvent: func() int {
+			if limited, ok := f.Env().Publisher.(broker.Limiter); ok {
+				return limited.MaxEvent()
+			}
+			return math.MaxInt
+		},
 
 		personalKeys: systemKeys, hasKeys: config.PersonalKeys != "",
 	}
 	function.OnAny(f, a.store)
 	function.Prefetch(f, func(ce.Event) []store.Key { return []store.Key{a.heads.Key(headID)} })
 	function.On(f, event.ArchiveReplay, a.replay)
+	function.On(f, event.ArchiveMend, a.mend)
 	function.OnDeadLetter(f, a.deadLetter)
-	function.Emits(f, event.ArchiveReplay, event.ArchiveReplayed, event.DataErased)
+	function.Emits(f, event.ArchiveReplay, event.ArchiveReplayed, event.ArchiveMend, event.DataErased)
 
-	admin := function.Only(auth.RoleAdmin)
+	look, act := function.Only(auth.Viewers()...), function.Only(auth.Operators()...)
 	function.Serve(f, function.Operation{
-		Method: http.MethodGet, Path: "/api/archive/events", Access: admin,
+		Method: http.MethodGet, Path: "/api/archive/events", Access: look,
 		Summary: "List events",
 		Description: "In the order of arrival, or with order=desc in the reverse order. A page may be short and still " +
 			"have a next one.",
 	}, a.list)
 	function.Serve(f, function.Operation{
-		Method: http.MethodPost, Path: "/api/archive/events", Access: admin, Status: http.StatusAccepted,
+		Method: http.MethodPost, Path: "/api/archive/events", Access: act, Status: http.StatusAccepted,
 		Summary:     "Publish an event",
 		Description: "Of any type, with data that conforms to its schema. The archive is its source.",
 	}, a.publish)
 	function.Serve(f, function.Operation{
-		Method: http.MethodGet, Path: "/api/archive/events/{id}", Access: admin,
+		Method: http.MethodGet, Path: "/api/archive/events/{id}", Access: look,
 		Summary:     "Show one event, by its position or its id",
 		Description: "By position it is always found. By id it is searched from the time in a UUIDv7 on.",
 	}, a.get)
 	function.Serve(f, function.Operation{
-		Method: http.MethodGet, Path: "/api/archive/causality/{id}", Access: admin,
+		Method: http.MethodGet, Path: "/api/archive/causality/{id}", Access: look,
 		Summary:     "Show which events caused which",
 		Description: "The events of one correlation, or of all correlations with an event about an entity, as trees.",
 	}, a.causality)
 	function.Serve(f, function.Operation{
-		Method: http.MethodPost, Path: "/api/archive/replays", Access: admin, Status: http.StatusAccepted,
+		Method: http.MethodPost, Path: "/api/archive/replays", Access: act, Status: http.StatusAccepted,
 		Summary:     "Replay past events to one function",
 		Description: "They are marked as replayed: projections handle them, side effects do not happen again.",
 	}, a.startReplay)
 	function.Serve(f, function.Operation{
-		Method: http.MethodGet, Path: "/api/archive/dead-letters", Access: admin,
+		Method: http.MethodGet, Path: "/api/archive/dead-letters", Access: look,
 		Summary: "List dead letters, newest first",
 	}, a.listDead)
 	function.Serve(f, function.Operation{
-		Method: http.MethodGet, Path: "/api/archive/dead-letters/{id}", Access: admin,
+		Method: http.MethodGet, Path: "/api/archive/dead-letters/{id}", Access: look,
 		Summary: "Show one dead letter",
 	}, a.getDead)
 	function.Serve(f, function.Operation{
-		Method: http.MethodPut, Path: "/api/archive/dead-letters/{id}", Access: admin,
+		Method: http.MethodPut, Path: "/api/archive/dead-letters/{id}", Access: act,
 		Summary: "Mend the data of a dead letter", Errors: []int{http.StatusConflict},
 		Description: "Personal fields are shown with their placeholders. One whose placeholder stays keeps its value; " +
 			"another text takes its place, and is encrypted. That is a conflict when the person is erased.",
 	}, a.mendDead)
 	function.Serve(f, function.Operation{
-		Method: http.MethodPost, Path: "/api/archive/dead-letters/{id}/replay", Access: admin, Status: http.StatusAccepted,
+		Method: http.MethodPost, Path: "/api/archive/dead-letters/{id}/replay", Access: act, Status: http.StatusAccepted,
 		Summary: "Deliver a dead letter again",
 		Description: "To the function that failed and no other, and with side effects, as at the first delivery. A " +
 			"dead letter that does not fail again is forgotten after 30 days.",
 	}, a.replayDead)
 	function.Serve(f, function.Operation{
-		Method: http.MethodDelete, Path: "/api/archive/dead-letters/{id}", Access: admin, Status: http.StatusNoContent,
+		Method: http.MethodDelete, Path: "/api/archive/dead-letters/{id}", Access: act, Status: http.StatusNoContent,
 		Summary: "Drop a dead letter",
 	}, a.dropDead)
+	a.serveMends(f, look, act)
 	return f, nil
 }

@@ -119,7 +119,8 @@ func (r replayedTypes) twice(e ce.Event) bool {
 // letter, and a consumer that counts the replayed events would wait for it for ever.
 func (a *archive) playable(e ce.Event) bool {
 	info, known := a.types().Lookup(e.Type())
-	return e.Type() != event.ArchiveReplay.Name() && (!known || info.Check(e.Data()) == nil)
+	own := e.Type() == event.ArchiveReplay.Name() || e.Type() == event.ArchiveMend.Name()
+	return !own && (!known || info.Check(e.Data()) == nil)
 }
 
 func (p progress) cursor() string {

@@ -40,7 +40,7 @@ var files embed.FS
 // parsed returns the templates, which are parsed for the first page.
 var parsed = sync.OnceValue(func() *template.Template {
 	return template.Must(template.New("").Funcs(template.FuncMap{
-		"short": short, "ago": ago, "clock": clockTime, "pretty": pretty, "path": url.PathEscape, "query": url.QueryEscape,
+		"short": short, "ago": ago, "clock": clockTime, "pretty": pretty, "path": url.PathEscape,
 		"script": func() string { return asset("script.js") }, "style": func() string { return asset("style.css") },
 	}).ParseFS(files, "templates/*.html"))
 })
@@ -79,8 +79,15 @@ func (c *console) handler() http.Handler {
 	page("GET /dead-letters/{id}", c.deadLetter)
 	page("POST /dead-letters/replay", c.replayGroup)
 	page("POST /dead-letters/{id}/{act}", c.actOnDeadLetter)
+	page("GET /dead-letters/mends", c.mends)
+	page("POST /dead-letters/mends", c.startMend)
+	page("GET /dead-letters/mends/new", c.newMend)
+	page("GET /dead-letters/mends/{id}", c.mend)
+	page("POST /dead-letters/mends/{id}/{act}", c.actOnMend)
 	page("GET /events", c.events)
 	page("GET /events/{id}", c.event)
+	page("GET /events/new", c.newEvent)
+	page("POST /events/new", c.sendEvent)
 	page("GET /trace", c.findTrace)
 	page("GET /trace/{id}", c.trace)
 	page("GET /map", c.drawMap)
@@ -225,7 +232,8 @@ var notices = map[string]string{
 	"end": "The saga has ended.", "mend": "The data is mended. Replay it now.", "replay": "It was sent again.",
 	"drop": "It is dropped.", "save": "The flag is saved.", "disable": "The flag is off.", "enable": "The flag is on.",
 	"remove": "The flag is removed.", "schedule": "The change is scheduled.",
-	"unschedule": "The scheduled change is cancelled.",
+	"unschedule": "The scheduled change is cancelled.", "stop": "It is stopped.", "continue": "It goes on.",
+	"send": "The event is sent. It is listed here when it has arrived, with what it causes.",
 }
 
 // done leads back to a page after something was done.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -150,6 +151,25 @@ func TestSignIn(t *testing.T) {
 	} {
 		if got := local(to); got != "/console/sagas" {
 			t.Errorf("%q leads to %q", to, got)
+		}
+	}
+}
+
+// The code of a second factor goes along with the password; without one nothing does.
+func TestSignInWithACode(t *testing.T) {
+	x := newTested(t)
+	var got map[string]string
+	x.mux.HandleFunc("POST /api/sessions", func(w http.ResponseWriter, r *http.Request) {
+		got = nil
+		if err := json.NewDecoder(r.Body).Decode(&got); err != nil {
+			t.Error(err)
+		}
+		w.WriteHeader(401)
+	})
+	for _, code := range []string{"123 456", ""} {
+		x.post("/console/sign-in", url.Values{"email": {"a"}, "password": {"p"}, "code": {code}})
+		if _, sent := got["code"]; got["code"] != code || sent != (code != "") {
+			t.Errorf("got %v", got)
 		}
 	}
 }
@@ -411,7 +431,8 @@ func TestOriginBehindTheGateway(t *testing.T) {
 // Dead letters of one cause are one group, whatever ids their messages name.
 func TestGrouped(t *testing.T) {
 	l := func(function, reason string) letter {
-		return letter{Function: function, Code: "422", Reason: reason, E: envelope{Type: "a.b.v1"}}
+		cause := regexp.MustCompile(`"p-.*"|0[0-9a-f-]{35}`).ReplaceAllString(reason, "…") // as the archive has it
+		return letter{Function: function, Code: "422", Reason: reason, Cause: cause, E: envelope{Type: "a.b.v1"}}
 	}
 	got := grouped([]letter{
 		l("orders", `there is no product "p-1"`), l("views", `there is no product "p-1"`),
@@ -471,5 +492,19 @@ func TestLayout(t *testing.T) {
 	}
 	if back != 2 { // two of the functions answer orders
 		t.Errorf("%d of %d lines go back", back, len(m.Lines))
+	}
+}
+
+// The command for the shell publishes an event like the one shown; for bytes, which cannot be published, it gets them.
+func TestCurl(t *testing.T) {
+	r := httptest.NewRequest(http.MethodGet, "http://shop.example/console/events/p", nil)
+	got := curl(r, archived{E: envelope{Type: "a.b.v1", Subject: "it's", Data: json.RawMessage(`{"a":1}`)}})
+	if !strings.Contains(got, `'{"data":{"a":1},"subject":"it'\''s","type":"a.b.v1"}'`) {
+		t.Errorf("JSON: got %s", got)
+	}
+	got = curl(r, archived{Position: "0a", E: envelope{Type: "a.b.v1", Base64: "/w=="}})
+	if strings.Contains(got, "POST") || !strings.Contains(got, "/api/archive/events/0a'") ||
+		!strings.Contains(got, `jq -j '.event.data_base64 // ""' | base64 -d`) {
+		t.Errorf("bytes: got %s", got)
 	}
 }

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -26,6 +24,7 @@ type envelope struct {
 // letter is a dead letter as the API shows it.
 type letter struct {
 	ID, State, Function, Code, Reason string
+	Cause, Mend                       string
 	At                                time.Time
 	Times                             int
 	Mended                            bool
@@ -36,17 +35,13 @@ type letter struct {
 // group is the dead letters of one cause.
 type group struct {
 	Function, Type, Code, Reason string
+	Cause                        string // the reason without what differs between them
 	Letters                      []letter
 	Last                         time.Time
 }
 
 // most is how many dead letters the page groups.
 const most = 1000
-
-// particular is what differs between messages of one cause.
-var particular = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}|"[^"]*"|\b[0-9]+\b`)
-})
 
 // letters returns the dead letters of a state without the data of their events, the newest first, and whether there are
 // more.
@@ -83,10 +78,10 @@ func grouped(all []letter) []*group {
 	var groups []*group
 	byCause := map[string]*group{}
 	for _, l := range all {
-		cause := strings.Join([]string{l.Function, l.E.Type, l.Code, particular().ReplaceAllString(l.Reason, "…")}, "\x00")
+		cause := strings.Join([]string{l.Function, l.E.Type, l.Code, l.Cause}, "\x00")
 		g := byCause[cause]
 		if g == nil {
-			g = &group{Function: l.Function, Type: l.E.Type, Code: l.Code, Reason: l.Reason, Last: l.At}
+			g = &group{Function: l.Function, Type: l.E.Type, Code: l.Code, Reason: l.Reason, Cause: l.Cause, Last: l.At}
 			byCause[cause] = g
 			groups = append(groups, g)
 		}
@@ -141,7 +136,11 @@ func (c *console) replayGroup(w http.ResponseWriter, r *http.Request, p person) 
 			continue // another person has dropped it
 		}
 		if err != nil {
-			return err
+			again := refused(err, func(status int, problem string) error {
+				return &failure{Status: status, Detail: problem}
+			})
+			return &failure{Status: statusOf(c.told(r, again)), Detail: strconv.Itoa(sent) +
+				" were sent again, and then: " + c.told(r, again).Error()}
 		}
 		sent++
 	}

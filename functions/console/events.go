@@ -43,6 +43,13 @@ func (c *console) events(w http.ResponseWriter, r *http.Request, p person) error
 	for i := range found.Items {
 		_ = json.Unmarshal(found.Items[i].Event, &found.Items[i].E) // what has another form is shown without it
 	}
+	live, turn := q.Get("live") != "" && q.Get("cursor") == "", r.URL.Query() // an older page does not change
+	if turn.Del("cursor"); live {
+		turn.Del("live")
+	} else {
+		turn.Set("live", "yes")
+	}
+	q.Del("live")
 	q.Set("cursor", found.Next)
 	var types []string
 	for _, info := range c.system().Types().All() {
@@ -53,8 +60,13 @@ func (c *console) events(w http.ResponseWriter, r *http.Request, p person) error
 		Types  []string
 		Items  []archived
 		Next   template.URL // a whole query
+		Live   bool         // the page looks again by itself
+		Turn   template.URL // the query that follows, or no longer does
 		Now    time.Time
-	}{s, types, found.Items, map[bool]template.URL{true: template.URL(q.Encode())}[found.Next != ""], c.now()}})
+	}{
+		s, types, found.Items, map[bool]template.URL{true: template.URL(q.Encode())}[found.Next != ""], live,
+		template.URL(turn.Encode()), c.now(),
+	}})
 	return nil
 }
 
@@ -85,22 +97,102 @@ func (c *console) event(w http.ResponseWriter, r *http.Request, p person) error 
 		return err
 	}
 	_ = json.Unmarshal(a.Event, &a.E) // what has another form is shown without it
+	_, known := c.system().Types().Lookup(a.E.Type)
+	known = known && a.E.Data != nil
 	c.show(w, r, p, http.StatusOK, "event", view{Title: "Event " + a.E.ID, Data: struct {
 		archived
-		Curl string
-		Now  time.Time
-	}{a, curl(r, a.E), c.now()}})
+		Curl  string
+		Known bool // the type is one of the system, so that an event like this one can be published
+		Now   time.Time
+	}{a, curl(r, a), known, c.now()}})
 	return nil
 }
 
-// curl returns the command that publishes an event like this one.
-func curl(r *http.Request, e envelope) string {
-	body, _ := json.Marshal(map[string]any{"type": e.Type, "subject": e.Subject, "data": e.Data}) // it was JSON before
+// curl returns the command that publishes an event like this one. Bytes cannot be published through the archive: for
+// them it is the command that gets the event and writes its data into a file.
+func curl(r *http.Request, a archived) string {
 	scheme := "http://"
 	if secure(r) {
 		scheme = "https://"
 	}
+	address := "'" + scheme + r.Host + "/api/archive/events"
+	token := `  -H "Authorization: Bearer $TOKEN"`
+	if a.E.Data == nil {
+		return "curl -s " + address + "/" + url.PathEscape(a.Position) + "' \\\n" + token +
+			" \\\n  | jq -j '.event.data_base64 // \"\"' | base64 -d > event.bin"
+	}
+	body, _ := json.Marshal(map[string]any{"type": a.E.Type, "subject": a.E.Subject, "data": a.E.Data}) // it was JSON before
 	quoted := strings.ReplaceAll(string(body), "'", `'\''`)
-	return "curl -i -X POST '" + scheme + r.Host + "/api/archive/events' \\\n" +
-		`  -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' ` + "\\\n  -d '" + quoted + "'"
+	return "curl -i -X POST " + address + "' \\\n" + token + " -H 'Content-Type: application/json' " +
+		"\\\n  -d '" + quoted + "'"
+}
+
+// draft is an event that a person is about to send.
+type draft struct{ Type, Subject, Data string }
+
+// newEvent shows the form that sends an event: empty, with an example of a type, or like a past event.
+func (c *console) newEvent(w http.ResponseWriter, r *http.Request, p person) error {
+	q := r.URL.Query()
+	d := draft{Type: c.wholeType(strings.TrimSpace(q.Get("type"))), Subject: q.Get("subject")}
+	if like := q.Get("like"); like != "" {
+		var a archived
+		path := "/api/archive/events/" + url.PathEscape(like)
+		if _, err := c.api.call(r, p.token, http.MethodGet, path, nil, &a); err != nil {
+			return err
+		}
+		_ = json.Unmarshal(a.Event, &a.E) // what has another form is shown without it
+		d = draft{a.E.Type, a.E.Subject, pretty(a.E.Data)}
+	} else if info, known := c.system().Types().Lookup(d.Type); known && len(info.Examples) > 0 {
+		if data, err := json.MarshalIndent(info.Example(), "", "  "); err == nil {
+			d.Data = string(data)
+		}
+	}
+	c.showDraft(w, r, p, http.StatusOK, "", d)
+	return nil
+}
+
+func (c *console) showDraft(w http.ResponseWriter, r *http.Request, p person, status int, problem string, d draft) {
+	var types []string
+	for _, info := range c.system().Types().All() {
+		types = append(types, info.Name)
+	}
+	schema, doc := "", ""
+	if info, known := c.system().Types().Lookup(d.Type); known {
+		doc = info.Doc
+		if raw, err := json.MarshalIndent(info.Schema, "", "  "); err == nil {
+			schema = string(raw)
+		}
+	}
+	c.show(w, r, p, status, "newevent", view{Title: "Send an event", Problem: problem, Data: struct {
+		draft
+		Types       []string
+		Schema, Doc string
+	}{d, types, schema, doc}})
+}
+
+func (c *console) sendEvent(w http.ResponseWriter, r *http.Request, p person) error {
+	d := draft{
+		Type: strings.TrimSpace(r.PostForm.Get("type")), Subject: strings.TrimSpace(r.PostForm.Get("subject")),
+		Data: r.PostForm.Get("data"),
+	}
+	again := func(status int, problem string) error {
+		c.showDraft(w, r, p, status, problem, d)
+		return nil
+	}
+	if !json.Valid([]byte(d.Data)) {
+		return again(http.StatusUnprocessableEntity, "The data is not JSON.")
+	}
+	if err := confirmed(r); err != nil {
+		return refused(err, again)
+	}
+	in := map[string]any{"type": d.Type, "data": json.RawMessage(d.Data)}
+	if d.Subject != "" {
+		in["subject"] = d.Subject
+	}
+	var e envelope
+	if _, err := c.api.call(r, p.token, http.MethodPost, "/api/archive/events", in, &e); err != nil {
+		return refused(err, again)
+	}
+	http.Redirect(w, r, base+"/events?live=yes&done=send&correlation="+url.QueryEscape(e.Correlation), http.StatusSeeOther)
+	return nil
 }

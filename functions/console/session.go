@@ -12,9 +12,6 @@ import (
 	"github.com/ebb-dev/ebb/infra/auth"
 )
 
-// staff are the roles with which a person may sign in.
-var staff = []string{auth.RoleAdmin, "operator", "viewer"}
-
 // person is who is signed in.
 type person struct {
 	auth.Principal
@@ -22,9 +19,9 @@ type person struct {
 }
 
 // Acts reports whether the person may change something.
-func (p person) Acts() bool { return p.Is(auth.RoleAdmin) || p.Is("operator") }
+func (p person) Acts() bool { return slices.ContainsFunc(auth.Operators(), p.Is) }
 
-func (p person) staff() bool { return slices.ContainsFunc(staff, p.Is) }
+func (p person) staff() bool { return slices.ContainsFunc(auth.Viewers(), p.Is) }
 
 // The cookies of a session.
 const (
@@ -182,6 +179,9 @@ func (c *console) signIn(w http.ResponseWriter, r *http.Request) {
 	}
 	var t tokens
 	in := map[string]string{"email": r.FormValue("email"), "password": r.FormValue("password")}
+	if code := r.FormValue("code"); code != "" {
+		in["code"] = code
+	}
 	if _, err := c.api.call(r, "", http.MethodPost, "/api/sessions", in, &t); err != nil {
 		err = c.told(r, err)
 		refuse(statusOf(err), sentence(err))

@@ -15,16 +15,16 @@ import (
 
 var (
 	listFlags = function.Operation{
-		Method: http.MethodGet, Path: "/api/flags", Access: function.Only(auth.RoleAdmin), Summary: "List flags",
+		Method: http.MethodGet, Path: "/api/flags", Access: function.Only(auth.Viewers()...), Summary: "List flags",
 		Description: "In the order of their keys.",
 	}
 	getFlag = function.Operation{
-		Method: http.MethodGet, Path: "/api/flags/{key}", Access: function.Only(auth.RoleAdmin), Summary: "Show a flag",
+		Method: http.MethodGet, Path: "/api/flags/{key}", Access: function.Only(auth.Viewers()...), Summary: "Show a flag",
 		Description: "With If-None-Match, 304 when the flag's ETag is one of those given.",
 		Statuses:    []int{http.StatusNotModified},
 	}
 	listHistory = function.Operation{
-		Method: http.MethodGet, Path: "/api/flags/{key}/history", Access: function.Only(auth.RoleAdmin),
+		Method: http.MethodGet, Path: "/api/flags/{key}/history", Access: function.Only(auth.Viewers()...),
 		Summary:     "List the changes of a flag",
 		Description: "The newest first: who did what, when and why. Those of a removed flag are found too, for two years.",
 	}

@@ -15,7 +15,7 @@ import (
 
 var (
 	putFlag = function.Operation{
-		Method: http.MethodPut, Path: "/api/flags/{key}", Access: function.Only(auth.RoleAdmin),
+		Method: http.MethodPut, Path: "/api/flags/{key}", Access: function.Only(auth.Operators()...),
 		Summary: "Add or change a flag",
 		Description: "If-Match holds the ETag of the version that the change was made for, and If-None-Match: * asks for a " +
 			"flag that does not exist. Without either it is 428, and 412 when the flag has changed since.",
@@ -23,19 +23,19 @@ var (
 		Errors:   []int{http.StatusPreconditionFailed, http.StatusPreconditionRequired},
 	}
 	removeFlag = function.Operation{
-		Method: http.MethodDelete, Path: "/api/flags/{key}", Access: function.Only(auth.RoleAdmin),
+		Method: http.MethodDelete, Path: "/api/flags/{key}", Access: function.Only(auth.Operators()...),
 		Status: http.StatusNoContent, Summary: "Remove a flag",
 		Description: "Its users take their own default from then on. If-Match holds the ETag of the flag.",
 		Errors:      []int{http.StatusPreconditionFailed, http.StatusPreconditionRequired},
 	}
 	disableFlag = function.Operation{
-		Method: http.MethodPost, Path: "/api/flags/{key}/disable", Access: function.Only(auth.RoleAdmin),
+		Method: http.MethodPost, Path: "/api/flags/{key}/disable", Access: function.Only(auth.Operators()...),
 		Summary: "Switch a flag off at once",
 		Description: "Its users take their own default from then on, whatever version it has. One that is off already " +
 			"stays off: a change that is scheduled for it is left out.",
 	}
 	enableFlag = function.Operation{
-		Method: http.MethodPost, Path: "/api/flags/{key}/enable", Access: function.Only(auth.RoleAdmin),
+		Method: http.MethodPost, Path: "/api/flags/{key}/enable", Access: function.Only(auth.Operators()...),
 		Summary: "Switch a flag on again",
 	}
 )

@@ -16,17 +16,17 @@ import (
 
 var (
 	scheduleChange = function.Operation{
-		Method: http.MethodPost, Path: "/api/flags/{key}/scheduled", Access: function.Only(auth.RoleAdmin),
+		Method: http.MethodPost, Path: "/api/flags/{key}/scheduled", Access: function.Only(auth.Operators()...),
 		Status: http.StatusCreated, Summary: "Schedule a change of a flag",
 		Description: "It is made at the time if the flag is still the version that If-Match names, and left out otherwise.",
 		Errors:      []int{http.StatusPreconditionFailed, http.StatusPreconditionRequired},
 	}
 	listScheduled = function.Operation{
-		Method: http.MethodGet, Path: "/api/flags/{key}/scheduled", Access: function.Only(auth.RoleAdmin),
+		Method: http.MethodGet, Path: "/api/flags/{key}/scheduled", Access: function.Only(auth.Viewers()...),
 		Summary: "List the scheduled changes of a flag", Description: "The one due first at the top.",
 	}
 	cancelScheduled = function.Operation{
-		Method: http.MethodDelete, Path: "/api/flags/{key}/scheduled/{id}", Access: function.Only(auth.RoleAdmin),
+		Method: http.MethodDelete, Path: "/api/flags/{key}/scheduled/{id}", Access: function.Only(auth.Operators()...),
 		Status: http.StatusNoContent, Summary: "Cancel a scheduled change",
 	}
 )

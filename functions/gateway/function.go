@@ -103,7 +103,10 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 		return nil, err
 	}
 	env = f.Env()
-	transport := proxy.NewTransport()
+	transport := env.Transport
+	if transport == nil {
+		transport = proxy.NewTransport()
+	}
 	directory := env.Discovery
 	if directory == nil {
 		if directory, err = dns.Open(set.Address, transport); err != nil {

@@ -22,5 +22,5 @@ type keysOutput struct {
 // keys answers what a verifier may keep for five minutes: a new key is published at least that long before it
 // signs anything.
 func (u *users) keys(context.Context, *function.Tx, *struct{}) (*keysOutput, error) {
-	return &keysOutput{CacheControl: "public, max-age=300", Body: u.public}, nil
+	return &keysOutput{CacheControl: "public, max-age=300", Body: u.rings.Now().Public()}, nil
 }

@@ -20,8 +20,16 @@ import (
 // The roles that the kit's functions check. A token may have others.
 const (
 	RoleCustomer = "customer"
-	RoleAdmin    = "admin"
+	RoleViewer   = "viewer"   // sees what the system does, without personal data
+	RoleOperator = "operator" // also mends it
+	RoleAdmin    = "admin"    // may do all
 )
+
+// Viewers returns the roles with which a person may see what the system does.
+func Viewers() []string { return []string{RoleViewer, RoleOperator, RoleAdmin} }
+
+// Operators returns the roles with which a person may mend what the system does.
+func Operators() []string { return []string{RoleOperator, RoleAdmin} }
 
 // Principal is the caller. The zero Principal is anonymous: the request had no token.
 type Principal struct {

@@ -94,9 +94,9 @@ type Grant struct {
 	TTL     time.Duration
 }
 
-// Issuer signs tokens with the first key of its ring.
+// Issuer signs tokens with the key of its ring whose time has come.
 type Issuer struct {
-	key              signingKey
+	ring             func() *KeyRing
 	issuer, audience string
 	clock            func() time.Time
 }
@@ -107,10 +107,16 @@ func NewIssuer(keys *KeyRing, issuer, audience string, clock func() time.Time) *
 	if keys == nil || len(keys.keys) == 0 {
 		panic("auth: an issuer needs a key ring with a key")
 	}
+	return NewRotatingIssuer(func() *KeyRing { return keys }, issuer, audience, clock)
+}
+
+// NewRotatingIssuer returns an Issuer that asks for its ring at each token; a nil clock is time.Now. No ring may be
+// without a key.
+func NewRotatingIssuer(ring func() *KeyRing, issuer, audience string, clock func() time.Time) *Issuer {
 	if clock == nil {
 		clock = time.Now
 	}
-	return &Issuer{key: keys.keys[0], issuer: issuer, audience: audience, clock: clock}
+	return &Issuer{ring: ring, issuer: issuer, audience: audience, clock: clock}
 }
 
 // Issue returns a signed token and the time when it expires, rounded down to the second as in the token.
@@ -135,8 +141,9 @@ func (i *Issuer) Issue(g Grant) (token string, expires time.Time, err error) {
 		Roles:   g.Roles,
 		Session: g.Session,
 	})
-	t.Header["kid"] = i.key.kid
-	if token, err = t.SignedString(i.key.private); err != nil {
+	key := i.ring().signing(now)
+	t.Header["kid"] = key.kid
+	if token, err = t.SignedString(key.private); err != nil {
 		return "", time.Time{}, fmt.Errorf("issue a token: %w", err)
 	}
 	return token, expires, nil

@@ -92,7 +92,7 @@ func TestParseJWKSRefuses(t *testing.T) {
 
 func TestParseKeyRingRefuses(t *testing.T) {
 	a, b := newWorld(t).ring, newWorld(t).ring
-	mixed := privateJWK{a.Public().Keys[0], encode(b.keys[0].private.Seed())}
+	mixed := privateJWK{a.Public().Keys[0], encode(b.keys[0].private.Seed()), 0}
 	wrong, _ := json.Marshal(map[string]any{"keys": []any{mixed}})
 	public, _ := json.Marshal(a.Public())
 	for why, data := range map[string]string{

@@ -7,10 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 )
 
-// KeyRing holds private Ed25519 keys. The first signs, all verify: a ring that was rotated still accepts the tokens of
-// its older keys. A KeyRing never changes. It prints as the kids of its keys, so that a log cannot leak one.
+// KeyRing holds private Ed25519 keys. The first whose time has come signs, all verify: a ring that was rotated still
+// accepts the tokens of its older keys. A KeyRing never changes. It prints as the kids of its keys, so that a log
+// cannot leak one.
 type KeyRing struct {
 	keys []signingKey
 }
@@ -18,20 +20,27 @@ type KeyRing struct {
 type signingKey struct {
 	kid     string
 	private ed25519.PrivateKey
+	from    int64 // when it begins to sign, in seconds since 1970; 0: at once
 }
 
-// privateJWK is an OKP key with its private member (RFC 8037 section 2).
+// privateJWK is an OKP key with its private member (RFC 8037 section 2), and when it begins to sign.
 type privateJWK struct {
 	JWK
-	D string `json:"d"`
+	D         string `json:"d"`
+	NotBefore int64  `json:"nbf,omitempty"`
 }
 
 // GenerateKeyRing returns a ring with one new key.
 func GenerateKeyRing() (*KeyRing, error) { return new(KeyRing).Rotate() }
 
-// Rotate returns a ring that signs with a new key and still has the old ones. Publish its Public set to every verifier
-// before the first token is signed with it.
+// Rotate returns a ring that signs with a new key at once and still has the old ones. Publish its Public set to every
+// verifier before the first token is signed with it. Schedule leaves time for that.
 func (k *KeyRing) Rotate() (*KeyRing, error) {
+	return k.add(0)
+}
+
+// add returns a ring with a new key before the others, which signs from that time on.
+func (k *KeyRing) add(from int64) (*KeyRing, error) {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("generate a signing key: %w", err)
@@ -40,7 +49,39 @@ func (k *KeyRing) Rotate() (*KeyRing, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &KeyRing{keys: append([]signingKey{{jwk.Kid, private}}, k.keys...)}, nil
+	return &KeyRing{keys: append([]signingKey{{jwk.Kid, private, from}}, k.keys...)}, nil
+}
+
+// Schedule returns a ring with a new key that begins to sign after the lead, so that its Public set can reach every
+// verifier before. A ring whose next key does not sign yet gets no other. Keys are left out whose successor has signed
+// for longer than keep, the longest life of a token.
+func (k *KeyRing) Schedule(now time.Time, lead, keep time.Duration) (*KeyRing, error) {
+	next := k
+	if k.keys[0].from <= now.Unix() {
+		var err error
+		if next, err = k.add(now.Add(lead).Unix()); err != nil {
+			return nil, err
+		}
+	}
+	for i, key := range next.keys {
+		if i+1 < len(next.keys) && now.Sub(time.Unix(key.from, 0)) > keep {
+			return &KeyRing{keys: next.keys[:i+1]}, nil
+		}
+	}
+	return next, nil
+}
+
+// Next returns when the newest key begins to sign. It is in the past if it signs already.
+func (k *KeyRing) Next() time.Time { return time.Unix(k.keys[0].from, 0) }
+
+// signing returns the key that signs at a time. If none has begun, the oldest does.
+func (k *KeyRing) signing(now time.Time) signingKey {
+	for _, key := range k.keys {
+		if key.from <= now.Unix() {
+			return key
+		}
+	}
+	return k.keys[len(k.keys)-1]
 }
 
 // ParseKeyRing decodes what Marshal returned: a JWK Set of private Ed25519 keys, the signing one first.
@@ -60,7 +101,7 @@ func ParseKeyRing(privateJWKS []byte) (*KeyRing, error) {
 		if err != nil {
 			return nil, fmt.Errorf("parse a key ring: key %d: %w", i, err)
 		}
-		ring.keys = append(ring.keys, signingKey{k.Kid, private})
+		ring.keys = append(ring.keys, signingKey{k.Kid, private, k.NotBefore})
 	}
 	if _, err := ring.Public().byKid(); err != nil {
 		return nil, fmt.Errorf("parse a key ring: %w", err)
@@ -91,7 +132,7 @@ func (k *KeyRing) Marshal() ([]byte, error) {
 		Keys []privateJWK `json:"keys"`
 	}{Keys: make([]privateJWK, 0, len(k.keys))}
 	for i, key := range k.keys {
-		set.Keys = append(set.Keys, privateJWK{public.Keys[i], encode(key.private.Seed())})
+		set.Keys = append(set.Keys, privateJWK{public.Keys[i], encode(key.private.Seed()), key.from})
 	}
 	return json.Marshal(set)
 }

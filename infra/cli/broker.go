@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,6 +20,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker/nats"
 	_ "github.com/ebb-dev/ebb/infra/broker/nats/embedded"
 	"github.com/ebb-dev/ebb/infra/httpserver"
+	"github.com/ebb-dev/ebb/infra/mtls"
 )
 
 // brokerToken is the variable with the token that the stand-alone broker requires and the conformance suite sends.
@@ -29,16 +32,29 @@ const minToken = 16
 type brokerConfig struct {
 	addr, data, token string
 	hosts             string
+	callers           string // SPIFFE IDs of clients
+	cert, key, ca     string // files
+	tls               bool   // by the development authority
+	system            string // the data directory of the system, with the development authority
 	memory            bool
 	limit             int
 }
 
 // brokerCommand serves a stand-alone CloudEvents broker.
 func (a *app) brokerCommand() *cobra.Command {
-	cfg := brokerConfig{token: fallback(a.Lookup, brokerToken, "")}
+	cfg := brokerConfig{
+		token: fallback(a.Lookup, brokerToken, ""), callers: fallback(a.Lookup, "EBB_TLS_CALLERS", ""),
+		cert: fallback(a.Lookup, "EBB_TLS_CERT", ""), key: fallback(a.Lookup, "EBB_TLS_KEY", ""),
+		ca: fallback(a.Lookup, "EBB_TLS_CA", ""), tls: fallback(a.Lookup, tlsVariable, "") == "true",
+		system: fallback(a.Lookup, "EBB_DATA", a.dataDir()),
+	}
 	c := &cobra.Command{
 		Use:   "broker",
 		Short: "Serve a stand-alone CloudEvents broker on loopback",
+		Long: `Serve a stand-alone CloudEvents broker on loopback.
+
+With --tls, or with certificates in EBB_TLS_CERT, EBB_TLS_KEY and EBB_TLS_CA, the clients that EBB_TLS_CALLERS names
+may use it, and functions know its deliveries by its certificate; see docs/mtls.md.`,
 		Example: a.example(`
 		$ broker                              in memory, on http://127.0.0.1:8081
 		$ broker --data events --addr 127.0.0.1:9000`),
@@ -50,6 +66,8 @@ func (a *app) brokerCommand() *cobra.Command {
 	f.StringVar(&cfg.hosts, "hosts", fallback(a.Lookup, hostsVariable, ""), hostsUsage)
 	f.StringVar(&cfg.data, "data", "", "directory for the events and the subscriptions")
 	f.BoolVar(&cfg.memory, "memory", false, "keep everything in memory only; the default without --data")
+	f.BoolVar(&cfg.tls, "tls", cfg.tls,
+		"speak TLS with a certificate of the development authority in the data directory of the system (EBB_DATA)")
 	f.IntVar(&cfg.limit, "limit", 1<<20, "the largest request in bytes")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if err := cfg.validate(); err != nil {
@@ -77,11 +95,30 @@ func (c brokerConfig) validate() error {
 		return usageErrorf("--limit must be from 65536 to %d", 3<<20)
 	case c.token != "" && len(c.token) < minToken:
 		return usageErrorf("the token in %s must have %d characters at least", brokerToken, minToken)
-	case c.token == "" && host != "localhost" && (ip == nil || !ip.IsLoopback()):
+	case c.mutual() && strings.TrimSpace(c.callers) == "":
+		return usageErrorf("no client may use a broker with TLS: name the SPIFFE IDs of clients in EBB_TLS_CALLERS")
+	case c.ca != "" && (c.cert == "" || c.key == ""):
+		return usageErrorf("EBB_TLS_CA needs EBB_TLS_CERT and EBB_TLS_KEY")
+	case c.token == "" && !c.mutual() && host != "localhost" && (ip == nil || !ip.IsLoopback()):
 		return usageErrorf("every client that reaches %s could post and read events: use 127.0.0.1, or set a token in %s",
 			c.addr, brokerToken)
 	}
 	return nil
+}
+
+// mutual reports whether clients are known by their certificates.
+func (c brokerConfig) mutual() bool { return c.tls || c.ca != "" }
+
+// identity returns the identity of the broker; nil: it speaks no TLS.
+func (c brokerConfig) identity(at net.Addr) (own *mtls.Identity, err error) {
+	switch {
+	case c.ca != "":
+		own, err = mtls.Open(mtls.Files{Cert: c.cert, Key: c.key, CA: c.ca}, slog.Default())
+	case c.tls:
+		host, _, _ := net.SplitHostPort(at.String()) // it is an address
+		own, _, err = identityOf(c.system, "broker", []string{host})
+	}
+	return own, err
 }
 
 func openBroker(ctx context.Context, cfg brokerConfig) (b broker.Broker, file string, err error) {
@@ -102,23 +139,46 @@ func (a *app) serveBroker(ctx context.Context, cfg brokerConfig, listener net.Li
 	if err != nil {
 		return err
 	}
-	api, err := httpapi.New(ctx, b, httpapi.Config{
+	settings := httpapi.Config{
 		Loopback: onLoopback(listener.Addr()), Hosts: list(cfg.hosts), Token: cfg.token, File: file, MaxBody: cfg.limit,
-	})
+	}
+	own, err := cfg.identity(listener.Addr())
 	if err != nil {
 		return errors.Join(err, b.Close(ctx))
 	}
-	server := httpserver.New(api)
+	if own != nil {
+		own.Start()
+		defer own.Stop()
+		settings.Client = httpapi.NewClient()
+		settings.Client.Transport.(*http.Transport).TLSClientConfig = own.Client("", nil)
+	}
+	api, err := httpapi.New(ctx, b, settings)
+	if err != nil {
+		return errors.Join(err, b.Close(ctx))
+	}
+	server, scheme := httpserver.New(api), "http"
+	serve := server.Serve
+	if own != nil {
+		callers, err := mtls.ParsePeers(list(cfg.callers))
+		if err != nil {
+			return errors.Join(err, api.Close(ctx), b.Close(ctx))
+		}
+		server, scheme = httpserver.New(mtls.Require(api, callers)), "https"
+		server.TLSConfig = own.TLS()
+		server.ErrorLog = slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug)
+		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(httpserver.Listener(listener)) }()
+	go func() { served <- serve(httpserver.Listener(listener)) }()
 	where := "in memory only"
 	if cfg.data != "" {
 		where = "in " + cfg.data
 	}
 	fmt.Fprintf(
 		a.Out,
-		"A CloudEvents broker is at http://%s, subscriptions at /subscriptions; events are kept %s.\n"+
+		"A CloudEvents broker is at %s://%s, subscriptions at /subscriptions; events are kept %s.\n"+
 			"Ctrl-C stops it.\n",
+		scheme,
 		reachable(listener.Addr()),
 		where,
 	)

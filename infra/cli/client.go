@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,6 +24,7 @@ type client struct {
 	app   *app
 	url   string
 	admin func() (credentials, error) // called before the first sign-in only
+	given string                      // the token of EBB_TOKEN, in place of a sign-in; "": none
 	token string
 	http  http.Client
 }
@@ -62,7 +64,9 @@ func (n *connection) open() (*client, error) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, usageErrorf("invalid address %q: want http://HOST:PORT or https://HOST", address)
 	}
-	return n.app.newClient(address, func() (credentials, error) { return n.credentials(u) }), nil
+	c := n.app.newClient(address, func() (credentials, error) { return n.credentials(u) })
+	c.given = fallback(n.app.Lookup, "EBB_TOKEN", "")
+	return c, c.trustAuthority(n.dataDir())
 }
 
 func (n *connection) address() (string, error) {
@@ -88,13 +92,21 @@ func (n *connection) address() (string, error) {
 	return "http://" + defaultAddr, nil
 }
 
+// dataDir returns the directory where dev stores what it makes.
+func (n *connection) dataDir() string {
+	return cmp.Or(n.data, fallback(n.app.Lookup, "EBB_DATA", ""), n.app.dataDir())
+}
+
+// isLocal reports whether the system runs on this machine.
+func (c *client) isLocal() bool {
+	u, err := url.Parse(c.url)
+	return err == nil && isLoopback(u.Hostname())
+}
+
 // credentials returns those of the environment, or those that dev made. The latter are for a system on this machine:
 // another one gets them only if the user names their directory.
 func (n *connection) credentials(u *url.URL) (credentials, error) {
-	dir := n.data
-	if dir == "" {
-		dir = fallback(n.app.Lookup, "EBB_DATA", "")
-	}
+	dir := cmp.Or(n.data, fallback(n.app.Lookup, "EBB_DATA", ""))
 	if dir == "" {
 		if _, named := namedAdmin(n.app.Lookup); !named && !isLoopback(u.Hostname()) {
 			return credentials{}, fmt.Errorf("no admin is known for %s: set EBB_ADMIN_EMAIL and EBB_ADMIN_PASSWORD", u.Host)
@@ -111,7 +123,7 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 		return err
 	}
 	err := c.send(ctx, method, path, in, out)
-	if signedIn || system.StatusOf(err) != http.StatusUnauthorized {
+	if signedIn || c.given != "" || system.StatusOf(err) != http.StatusUnauthorized {
 		return err
 	}
 	c.token = "" // it has expired: an admin's lives for minutes, and a command that follows events for longer
@@ -130,9 +142,13 @@ func (c *client) callLazily(ctx context.Context, method, path string, in, out an
 	return c.call(ctx, method, path, in, out)
 }
 
-// signIn gets a token, if there is none.
+// signIn gets a token, if there is none: the given one, or one for the admin.
 func (c *client) signIn(ctx context.Context) error {
 	if c.token != "" {
+		return nil
+	}
+	if c.given != "" {
+		c.token = c.given
 		return nil
 	}
 	admin, err := c.admin()

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -22,6 +24,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker/open"
 	_ "github.com/ebb-dev/ebb/infra/broker/open/aws" // sqs:
 	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/config/source"
 	"github.com/ebb-dev/ebb/infra/host/local"
 	"github.com/ebb-dev/ebb/infra/host/memlimit"
 	"github.com/ebb-dev/ebb/infra/httpserver"
@@ -42,6 +45,7 @@ type devConfig struct {
 	Log      time.Duration `envconfig:"EBB_LOG_RETENTION" default:"168h" desc:"how long the broker's log keeps events for a function that is not there any more; negative: for ever"`
 	Issuer   string        `envconfig:"EBB_ISSUER" default:"ebb" desc:"the iss claim of tokens"`
 	Audience string        `envconfig:"EBB_AUDIENCE" default:"ebb" desc:"the aud claim of tokens"`
+	TLS      bool          `envconfig:"EBB_TLS" desc:"speak TLS with a certificate of the development authority in the data directory"`
 	Seed     bool          `envconfig:"EBB_SEED" default:"true" desc:"fill a new system with samples"`
 }
 
@@ -93,6 +97,9 @@ With --watch it is built again and restarted when a file of the module changes. 
 one is built; errors of the compiler are shown here and at the address. The data is kept.
 
 EBB_BROKER names another broker by its URL, such as nats://HOST:4222; see docs/brokers.md.
+
+With --tls it speaks TLS, with a certificate of a development authority that it makes in the data directory: other
+commands trust it, and a browser does when it is told to trust authority/ca.crt there.
 
 Its log is also written to the data directory: the logs command shows it.`,
 		Example: a.example(`
@@ -153,6 +160,15 @@ func (d *devFlags) define(a *app, f *pflag.FlagSet) {
 			return nil
 		},
 	)
+	f.BoolFunc("tls", tlsUsage, func(value string) error {
+		if _, err := strconv.ParseBool(value); err != nil {
+			return errors.New("want true or false")
+		}
+		d.given[tlsVariable] = value
+		return nil
+	})
+	variable("config", source.FileVariable, "`file` with settings, beneath the environment (EBB_CONFIG)",
+		func(string) error { return nil })
 	variable("hosts", hostsVariable, hostsUsage, func(string) error { return nil })
 	f.BoolVar(&d.watch, "watch", false, "build and restart the system when a file changes")
 	f.BoolVar(&d.child, "watched", false, "")
@@ -160,12 +176,20 @@ func (d *devFlags) define(a *app, f *pflag.FlagSet) {
 }
 
 func (a *app) dev(ctx context.Context, d devFlags) error {
-	lookup := config.Overlay(config.Map(d.given), a.Lookup, config.Map(map[string]string{"EBB_DATA": a.dataDir()}))
+	given := config.Overlay(config.Map(d.given), a.Lookup, config.Map(map[string]string{"EBB_DATA": a.dataDir()}))
+	sources, err := a.openSources(ctx, given, "")
+	if err != nil {
+		return err
+	}
+	lookup := sources.Lookup
 	cfg, err := config.Load[devConfig]("", lookup)
 	if cfg.Data == "" { // the variable is set to ""
 		cfg.Data = a.dataDir()
 	}
 	if d.watch {
+		if err == nil && cfg.TLS {
+			err = usageErrorf("--watch and --tls exclude each other")
+		}
 		if err != nil {
 			return err
 		}
@@ -176,7 +200,7 @@ func (a *app) dev(ctx context.Context, d devFlags) error {
 	defer logs.Close()
 	watch, telemetryErr := telemetry.Start(ctx, telemetry.Config{Service: a.system.Name, Log: a.Err, Copy: logs,
 		Lookup: quiet(lookup)})
-	if err := config.Join(err, telemetryErr, checkSettings(a.system, lookup)); err != nil {
+	if err := config.Join(err, telemetryErr, checkSettings(a.system, sources)); err != nil {
 		return err
 	}
 	defer func() { _ = watch.Shutdown(context.WithoutCancel(ctx)) }()
@@ -190,7 +214,14 @@ func (a *app) dev(ctx context.Context, d devFlags) error {
 		return err
 	}
 	defer listener.Close()
-	return a.host(ctx, cfg, lookup, watch, listener)
+	sources.OnChange(func() {
+		level, _ := quiet(lookup)(telemetry.LevelVariable)
+		_ = watch.SetLevel(level) // it was checked
+	})
+	following, stop := context.WithCancel(ctx)
+	defer stop()
+	go sources.Run(following)
+	return a.host(ctx, cfg, sources, watch, listener)
 }
 
 // listen listens at the address, or uses the listener that dev --watch passes to its child.
@@ -249,8 +280,9 @@ func tuneRuntime(lookup config.Lookup, functions int) {
 }
 
 // host hosts the system until ctx ends, and then drains it.
-func (a *app) host(ctx context.Context, cfg devConfig, lookup config.Lookup, watch *telemetry.Telemetry,
+func (a *app) host(ctx context.Context, cfg devConfig, sources *source.Sources, watch *telemetry.Telemetry,
 	listener net.Listener) (err error) {
+	lookup := sources.Lookup
 	tuneRuntime(lookup, len(a.system.Functions))
 	stop, err := profile(cfg.Profile)
 	if err != nil {
@@ -276,7 +308,7 @@ func (a *app) host(ctx context.Context, cfg devConfig, lookup config.Lookup, wat
 		System: a.system, Broker: opener,
 		Loopback: onLoopback(listener.Addr()), Hosts: list(cfg.Hosts), Origins: list(cfg.Origins),
 		Claims:  local.Claims{Issuer: cfg.Issuer, Audience: cfg.Audience},
-		Secrets: map[string]config.Lookup{"users": config.Map(named)},
+		Secrets: a.ownSettings(sources, map[string]config.Lookup{"users": config.Map(named)}),
 	})
 	if err != nil {
 		return err
@@ -291,10 +323,23 @@ func (a *app) host(ctx context.Context, cfg devConfig, lookup config.Lookup, wat
 	protocols.SetUnencryptedHTTP2(true) // for gRPC
 	server := httpserver.New(host.Handler())
 	server.Protocols = &protocols
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(httpserver.Listener(listener)) }()
+	served, address := make(chan error, 1), "http://"+reachable(listener.Addr())
+	serve := server.Serve
+	if cfg.TLS {
+		own, _, err := identityOf(cfg.Data, a.system.Name, list(cfg.Hosts))
+		if err != nil {
+			return err
+		}
+		own.Start()
+		defer own.Stop()
+		protocols.SetHTTP2(true)
+		server.TLSConfig = own.Public().TLS()
+		server.ErrorLog = slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug)
+		address = "https://" + reachable(listener.Addr())
+		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+	}
+	go func() { served <- serve(httpserver.Listener(listener)) }()
 
-	address := "http://" + reachable(listener.Addr())
 	a.seed(ctx, cfg, address, admin)
 	a.banner(address, cfg.Data, admin, made)
 	select {
@@ -319,7 +364,11 @@ func (a *app) seed(ctx context.Context, cfg devConfig, address string, admin cre
 	quietly := *a
 	quietly.terminal = func(io.Writer) bool { return false }
 	c := quietly.newClient(address, func() (credentials, error) { return admin, nil })
-	if err := a.system.Seed(ctx, c.callLazily); err != nil && ctx.Err() == nil {
+	err := c.trustAuthority(cfg.Data)
+	if err == nil {
+		err = a.system.Seed(ctx, c.callLazily)
+	}
+	if err != nil && ctx.Err() == nil {
 		fmt.Fprintf(a.Err, "%s: the samples could not be added: %v\n", a.Name, err)
 	}
 }

@@ -28,13 +28,14 @@ func (a *app) dlqCommand() *cobra.Command {
 	var o output
 	state := "waiting"
 	root := &cobra.Command{
-		Use:   "dlq [list] | show ID | replay ID | drop ID",
-		Short: "Look at, replay and drop dead letters of a running system",
+		Use:   "dlq [list] | show ID | mend FLAGS | replay ID | drop ID | mends",
+		Short: "Look at, mend, replay and drop dead letters of a running system",
 		Example: a.example(`
 $ dlq                                     those that wait for a decision
 $ dlq show ID
 $ dlq replay ID                           deliver it again to the function that failed
-$ dlq replay --since 2h --code 502,503    all that an outage has made`),
+$ dlq replay --since 2h --code 502,503    all that an outage has made
+$ dlq mend --where 'consumer == "orders"' --transform '{"sum": data.sum * 100}' --dry-run`),
 	}
 	n.define(a, root.PersistentFlags())
 	o.define(a, root.PersistentFlags())
@@ -114,7 +115,7 @@ $ dlq replay --all`),
 				return client.call(c.Context(), http.MethodDelete, path(args[0]), nil, nil)
 			}},
 	)
-	return group(root, listed, show, replay, drop)
+	return group(root, append(a.mendCommands(&n, &o), listed, show, replay, drop)...)
 }
 
 func (a *app) listDead(ctx context.Context, c *client, state string, o *output) error {

@@ -19,12 +19,16 @@ import (
 const discoveryVariable = "EBB_DISCOVERY"
 
 // serveFlags are the flags of serve.
-type serveFlags struct{ addr, advertise, discovery, zone string }
+type serveFlags struct {
+	addr, advertise, discovery, zone, data, config string
+	tls                                            bool
+}
 
 func (a *app) serveCommand() *cobra.Command {
 	s := serveFlags{
 		addr: fallback(a.Lookup, "EBB_ADDR", defaultAddr), advertise: fallback(a.Lookup, "EBB_ADVERTISE", ""),
 		discovery: fallback(a.Lookup, discoveryVariable, ""), zone: fallback(a.Lookup, "EBB_ZONE", ""),
+		data: fallback(a.Lookup, "EBB_DATA", a.dataDir()), tls: fallback(a.Lookup, tlsVariable, "") == "true",
 	}
 	c := &cobra.Command{
 		Use:   "serve FUNCTION",
@@ -33,7 +37,10 @@ func (a *app) serveCommand() *cobra.Command {
 K_SINK, EBB_VERIFICATION_KEYS and those of the function. With EBB_BROKER its events come from that broker.
 
 With --discovery the instance registers itself with Consul and reports to its check whether it is ready. After SIGTERM
-it first removes itself, then serves what still comes, and ends. A gateway finds the instances of all functions so.`,
+it first removes itself, then serves what still comes, and ends. A gateway finds the instances of all functions so.
+
+With --tls, or with certificates in EBB_TLS_CERT, EBB_TLS_KEY and EBB_TLS_CA, functions answer the gateway only, and
+both know each other by their certificates; see docs/mtls.md.`,
 		Example: a.example(`
 $ serve users --addr 10.0.0.7:8080 --discovery consul:
 $ serve gateway --addr :8080 --advertise edge.example --discovery consul://127.0.0.1:8500/shop-
@@ -51,7 +58,10 @@ $ serve catalog --addr 127.0.0.1:0                    at a free port, registered
 		"the `host` that gateways reach it by (EBB_ADVERTISE, that of --addr)")
 	f.StringVar(&s.discovery, "discovery", s.discovery,
 		"where to register and to look for instances: consul:, consul://HOST:PORT/PREFIX?tag=TAG (EBB_DISCOVERY)")
+	f.BoolVar(&s.tls, "tls", s.tls, tlsUsage)
+	f.StringVar(&s.data, "data", s.data, "the data `directory` with the development authority (EBB_DATA)")
 	f.StringVar(&s.zone, "zone", s.zone, "where the machine is; gateways prefer instances of their zone (EBB_ZONE)")
+	defineConfig(c, &s.config)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if done, err := a.delegate(c.Context(), mayBeForeign); done || err != nil {
 			return err
@@ -72,6 +82,17 @@ func (a *app) serve(ctx context.Context, function string, s serveFlags) error {
 	}
 	defer listener.Close()
 	m := run.Machine{Listener: listener}
+	scheme := "http"
+	if fallback(a.Lookup, "EBB_TLS_CERT", "") != "" {
+		scheme = "https"
+	}
+	if s.tls {
+		host, _, _ := net.SplitHostPort(listener.Addr().String()) // it is an address
+		if m.Identity, _, err = identityOf(s.data, function, []string{host, s.advertise}); err != nil {
+			return err
+		}
+		scheme = "https"
+	}
 	if s.discovery != "" {
 		d, err := openConsul(s.discovery)
 		if err != nil {
@@ -84,7 +105,7 @@ func (a *app) serve(ctx context.Context, function string, s serveFlags) error {
 		}
 		m.Discovery = d
 		m.Register = func(ready func(context.Context) error) (func(context.Context) error, error) {
-			at.Check = ready
+			at.Check, at.Scheme = ready, scheme
 			r, err := d.Register(ctx, at)
 			if err != nil {
 				return nil, err
@@ -92,16 +113,12 @@ func (a *app) serve(ctx context.Context, function string, s serveFlags) error {
 			return r.Deregister, nil
 		}
 	}
-	scheme := "http"
-	if fallback(a.Lookup, "EBB_TLS_CERT", "") != "" {
-		scheme = "https"
-	}
 	fmt.Fprintf(a.Err, "%s listens on %s://%s\n", function, scheme, listener.Addr())
 	given := map[string]string{"FUNCTION": function}
 	if s.zone != "" {
 		given["EBB_ZONE"] = s.zone
 	}
-	return run.ServeOn(ctx, a.system, config.Overlay(config.Map(given), a.Lookup), a.Err, m)
+	return run.ServeOn(ctx, a.system, config.Overlay(config.Map(given), withConfig(a.Lookup, s.config)), a.Err, m)
 }
 
 // openConsul returns the discovery of a URL. An error is a *config.Error.

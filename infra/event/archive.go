@@ -37,3 +37,14 @@ var (
 	ArchiveReplayed = Define(kit, "archive.replayed", 1, Fact, "A replay has published all it had to.",
 		FinishedReplay{ReplayID: exReplay, To: "views", Count: 42})
 )
+
+// MendDeadLetters asks the archive to go on with a job that mends dead letters and sends them again.
+type MendDeadLetters struct {
+	MendID string `json:"mend_id" minLength:"1" maxLength:"128"`
+	Step   int    `json:"step" min:"0" doc:"Which portion of the job it is; an earlier one is not done again."`
+}
+
+// ArchiveMend is the command that the archive sends itself for each portion of a job.
+var ArchiveMend = Define(kit, "archive.mend", 1, Command,
+	"Mend the next dead letters of a job and send them again. The archive sends itself one command for each portion.",
+	MendDeadLetters{MendID: exReplay, Step: 3})

@@ -3,6 +3,7 @@ package function
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
@@ -44,6 +45,9 @@ type Env struct {
 	// settings of its own.
 	Discovery discovery.Discovery
 
+	// Transport carries the requests of a gateway to instances of other processes. Nil: one without mutual TLS.
+	Transport http.RoundTripper
+
 	declaring bool // no instance is wanted: settings have their defaults, and none is required
 }
 
@@ -67,6 +71,7 @@ func Configure[T any](f *Function) (T, error) {
 	for _, v := range config.Variables[T]("") {
 		f.settings = append(f.settings, manifest.Setting{
 			Variable: v.Name, Description: v.Desc, Default: v.Default, Required: v.Required, Secret: v.Secret,
+			Type: v.Type, Reload: v.Reload,
 		})
 	}
 	f.settingsChecks = append(f.settingsChecks, func(lookup config.Lookup) error {

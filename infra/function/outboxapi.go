@@ -69,7 +69,7 @@ func (f *Function) serveOutbox() {
 	op := func(method, below, summary, description string) Operation {
 		o := Operation{
 			Method: method, Path: "/api/outbox/" + f.name + below, Tag: "outbox", Summary: summary, Description: description,
-			Access: Only(auth.RoleAdmin),
+			Access: Only(auth.Operators()...),
 		}
 		if method == http.MethodPost {
 			o.Status, o.Errors = http.StatusNoContent, []int{http.StatusConflict}
@@ -77,9 +77,11 @@ func (f *Function) serveOutbox() {
 		return o
 	}
 	of := " of the outbox of " + f.name
-	Serve(f, op(http.MethodGet, "", "List the quarantined entries"+of,
+	list := op(http.MethodGet, "", "List the quarantined entries"+of,
 		"Those with an event that the broker refuses for good, or that cannot be read, the oldest first. A page may be "+
-			"empty and have a next one."), f.listQuarantined)
+			"empty and have a next one.")
+	list.Access = Only(auth.Viewers()...) // a single entry is shown with its contents
+	Serve(f, list, f.listQuarantined)
 	Serve(f, op(http.MethodGet, "/{id}", "Show a quarantined entry"+of, ""), f.showQuarantined)
 	Serve(f, op(http.MethodPost, "/{id}/retry", "Publish a quarantined entry"+of, "409: it is refused again."),
 		f.releaseQuarantined, Then(f.publishReleased))

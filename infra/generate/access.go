@@ -13,10 +13,10 @@ import (
 )
 
 // Callers are the kinds of callers that an Access tells about, in the order of its answers.
-var Callers = []string{"no token", "customer", "another customer", "admin"}
+var Callers = []string{"no token", "customer", "another customer", "viewer", "operator", "admin"}
 
 // Access is what callers get who call one operation: for each of Callers 0 if the operation serves them, and otherwise
-// the status that refuses them. "Another customer" asks for what belongs to a customer.
+// the status that refuses them. "Another customer", the viewer and the operator ask for what belongs to a customer.
 type Access struct {
 	Function, Method, Path string
 	Answers                []int
@@ -51,17 +51,20 @@ func accessOf(function string, r manifest.Route) Access {
 		return a
 	}
 	a.Answers[0] = http.StatusUnauthorized
-	for i, role := range []string{auth.RoleCustomer, auth.RoleCustomer, auth.RoleAdmin} {
+	roles := []string{auth.RoleCustomer, auth.RoleCustomer, auth.RoleViewer, auth.RoleOperator, auth.RoleAdmin}
+	for i, role := range roles {
 		if r.Access == manifest.AccessRoles && !slices.Contains(r.Roles, role) {
 			a.Answers[i+1] = http.StatusForbidden
 		}
 	}
-	switch {
-	case a.Answers[2] != 0:
-	case r.Owner == manifest.OwnerHidden:
-		a.Answers[2] = http.StatusNotFound
-	case r.Owner == manifest.OwnerDenied:
-		a.Answers[2] = http.StatusForbidden
+	for i := 2; i < len(Callers)-1; i++ { // to whom it does not belong
+		switch {
+		case a.Answers[i] != 0:
+		case r.Owner == manifest.OwnerHidden:
+			a.Answers[i] = http.StatusNotFound
+		case r.Owner == manifest.OwnerDenied:
+			a.Answers[i] = http.StatusForbidden
+		}
 	}
 	return a
 }

@@ -45,6 +45,9 @@ func New(name string, cfg Config) *Proxy {
 	if cfg.Transport == nil {
 		cfg.Transport = NewTransport()
 	}
+	if t, ok := cfg.Transport.(*Transport); ok {
+		cfg.Transport = t.For(name)
+	}
 	if cfg.Balance.Check.Transport == nil {
 		cfg.Balance.Check.Transport = cfg.Transport
 	}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"net/textproto"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -24,20 +26,28 @@ const (
 	maxIdle        = 256              // connections to one host
 	maxRequestBody = 64 << 10         // bytes of a request that are written before the answer is read
 	maxHeader      = 1 << 20          // bytes of an answer's status line and header
+
+	handshakeTimeout = 10 * time.Second // of TLS
 )
 
 var dialer = &net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}
 
 // Transport is an http.RoundTripper for many small requests to few hosts: it writes a request and reads its answer on
 // the caller's goroutine, where http.Transport has two more for each connection and switches between them, which costs
-// a gateway a sixth of its processor time. It sends requests of HTTP/1.1 over plain TCP only; TLS, upgrades, and
-// requests whose body is large or of unknown length are left to Other. It may be used concurrently.
+// a gateway a sixth of its processor time. It sends requests of HTTP/1.1 over TCP, and over TLS if TLS is set.
+// Upgrades, and requests whose body is large or of unknown length, are left to Other. It may be used concurrently.
 //
 // An answer that does not begin within 70 seconds is an error. A request is sent again when a connection that was kept
 // turns out to be closed before a byte of the answer has come, and the request has no body and an idempotent method
 // (RFC 9110, 9.2.2 and 9.3.1) or an Idempotency-Key.
 type Transport struct {
 	Other http.RoundTripper // sends the requests that Transport does not; nil: http.DefaultTransport
+
+	// TLS returns the configuration of connections to instances of the function; "" is any function. nil leaves https to
+	// Other.
+	TLS func(function string) *tls.Config
+
+	tls *tls.Config // of https; nil: it is left to Other
 
 	headerTimeout time.Duration // until an answer begins; 0: the constant of that name
 
@@ -47,21 +57,59 @@ type Transport struct {
 
 // NewTransport returns a Transport, with an http.Transport of the same limits for the requests that it does not send
 // itself.
-func NewTransport() *Transport {
-	return &Transport{Other: &http.Transport{
+func NewTransport() *Transport { return &Transport{Other: newOther(nil)} }
+
+// NewTLSTransport returns a Transport whose connections by https are made with the configuration that config returns
+// for the name of a function; "" is any function.
+func NewTLSTransport(config func(function string) *tls.Config) *Transport {
+	t := &Transport{TLS: config}
+	return t.For("")
+}
+
+// For returns a Transport to the instances of one function. It shares no connections with others, so that a connection
+// of another function, whose certificate was verified for that, is not used. Without TLS it is the same Transport.
+func (t *Transport) For(function string) *Transport {
+	if t.TLS == nil {
+		return t
+	}
+	own := t.TLS(function).Clone()
+	own.NextProtos = []string{"http/1.1"}
+	return &Transport{
+		TLS: t.TLS, tls: own, Other: newOther(t.TLS(function)), headerTimeout: t.headerTimeout,
+	}
+}
+
+func newOther(config *tls.Config) *http.Transport {
+	return &http.Transport{
 		DialContext:           dialer.DialContext,
+		TLSClientConfig:       config,
+		TLSHandshakeTimeout:   handshakeTimeout,
 		MaxIdleConnsPerHost:   maxIdle,
 		IdleConnTimeout:       idleTimeout,
 		ResponseHeaderTimeout: headerTimeout,
 		ForceAttemptHTTP2:     true,
-	}}
+	}
 }
 
 var _ http.RoundTripper = (*Transport)(nil)
 
+// NewHTTP2Transport returns what sends requests by HTTP/2 only, without TLS to http URLs, as gRPC servers take it. How
+// long an answer may take to begin is for the request's context to say: that of a stream begins when it has something
+// to say.
+func NewHTTP2Transport() http.RoundTripper {
+	t := &http.Transport{
+		DialContext: dialer.DialContext, IdleConnTimeout: idleTimeout, DisableCompression: true,
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second}, Protocols: new(http.Protocols),
+	}
+	t.Protocols.SetHTTP2(true)
+	t.Protocols.SetUnencryptedHTTP2(true)
+	return t
+}
+
 // conn is a connection. One request at a time uses it.
 type conn struct {
 	net.Conn
+	raw       net.Conn // below TLS
 	from      *bufio.Reader
 	to        *bufio.Writer
 	left      int64     // bytes of a header that may still be read; -1: no limit
@@ -88,7 +136,7 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // RoundTrip implements http.RoundTripper.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	if !sendable(r) {
+	if !t.sendable(r) {
 		if t.Other != nil {
 			return t.Other.RoundTrip(r)
 		}
@@ -96,10 +144,14 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	host := r.URL.Host
 	if r.URL.Port() == "" {
-		host = net.JoinHostPort(r.URL.Hostname(), "80")
+		host = net.JoinHostPort(r.URL.Hostname(), map[string]string{"http": "80", "https": "443"}[r.URL.Scheme])
+	}
+	var secure *tls.Config
+	if r.URL.Scheme == "https" {
+		secure, host = t.tls, tlsPrefix+host
 	}
 	for {
-		c, err := t.connect(r.Context(), host)
+		c, err := t.connect(r.Context(), host, secure)
 		if err != nil {
 			closeBody(r)
 			return nil, err
@@ -120,9 +172,10 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // sendable reports whether Transport sends the request itself.
-func sendable(r *http.Request) bool {
+func (t *Transport) sendable(r *http.Request) bool {
 	noBody := r.Body == nil || r.Body == http.NoBody
-	return r.URL.Scheme == "http" && r.ContentLength >= 0 && r.ContentLength <= maxRequestBody &&
+	known := r.URL.Scheme == "http" || r.URL.Scheme == "https" && t.tls != nil
+	return known && r.ContentLength >= 0 && r.ContentLength <= maxRequestBody &&
 		(r.ContentLength > 0 || noBody) && r.Header["Upgrade"] == nil && r.Header["Expect"] == nil && len(r.Trailer) == 0
 }
 
@@ -145,8 +198,11 @@ func closeBody(r *http.Request) {
 	}
 }
 
+// tlsPrefix begins the names of hosts that are reached by TLS among the connections that are kept.
+const tlsPrefix = "tls:"
+
 // connect returns a connection that was kept, or a new one.
-func (t *Transport) connect(ctx context.Context, host string) (*conn, error) {
+func (t *Transport) connect(ctx context.Context, host string, secure *tls.Config) (*conn, error) {
 	for {
 		t.mu.Lock()
 		kept := t.idle[host]
@@ -158,17 +214,39 @@ func (t *Transport) connect(ctx context.Context, host string) (*conn, error) {
 		kept[len(kept)-1] = nil
 		t.idle[host] = kept[:len(kept)-1]
 		t.mu.Unlock()
-		if time.Since(c.idleSince) < idleTimeout && usable(c.Conn) {
+		if time.Since(c.idleSince) < idleTimeout && usable(c.raw) {
 			return c, nil
 		}
 		_ = c.Close()
 	}
-	plain, err := dialer.DialContext(ctx, "tcp", host)
+	plain, err := dialer.DialContext(ctx, "tcp", strings.TrimPrefix(host, tlsPrefix))
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: plain}
-	c.from, c.to = bufio.NewReader(c), bufio.NewWriter(plain)
+	c := &conn{Conn: plain, raw: plain}
+	if secure != nil {
+		if c.Conn, err = handshake(ctx, plain, host, secure); err != nil {
+			return nil, err
+		}
+	}
+	c.from, c.to = bufio.NewReader(c), bufio.NewWriter(c.Conn)
+	return c, nil
+}
+
+// handshake begins TLS on a connection. It closes the connection if that fails.
+func handshake(ctx context.Context, plain net.Conn, host string, secure *tls.Config) (net.Conn, error) {
+	if secure.ServerName == "" {
+		name, _, _ := net.SplitHostPort(strings.TrimPrefix(host, tlsPrefix)) // it was dialed
+		secure = secure.Clone()
+		secure.ServerName = name
+	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	c := tls.Client(plain, secure)
+	if err := c.HandshakeContext(ctx); err != nil {
+		_ = plain.Close()
+		return nil, err
+	}
 	return c, nil
 }
 

@@ -87,12 +87,14 @@ type endInput struct {
 
 // serveOperators declares the operations with which an operator looks at sagas and mends them.
 func (g *Saga[S]) serveOperators() {
-	path, admin := PathPrefix+g.d.Name, function.Only(auth.RoleAdmin)
+	path := PathPrefix + g.d.Name
 	op := func(method, below, summary, description string) function.Operation {
 		o := function.Operation{
-			Method: method, Path: path + below, Tag: "sagas", Summary: summary, Description: description, Access: admin,
+			Method: method, Path: path + below, Tag: "sagas", Summary: summary, Description: description,
+			Access: function.Only(auth.Viewers()...),
 		}
 		if method == http.MethodPost {
+			o.Access = function.Only(auth.Operators()...)
 			o.Errors = []int{http.StatusConflict}
 		}
 		return o

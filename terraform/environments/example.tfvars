@@ -25,3 +25,5 @@ verification_keys = "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\",\"kid\":\"exam
 
 # The Secret with the token that Prometheus shows (EBB_METRICS_TOKEN). Without it /metrics answers nobody.
 # metrics_secret = "ebb-metrics"
+# mesh           = "istio-ambient" # or "linkerd": the pods join it
+# internal_tls   = true            # if Knative's config-network has system-internal-tls: enabled

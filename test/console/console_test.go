@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -82,6 +83,30 @@ func publishBroken(t *testing.T, p broker.Publisher) {
 	}
 }
 
+// publishRefused publishes events about products that miss what orders and inventory need.
+func publishRefused(t *testing.T, p broker.Publisher, n int) {
+	t.Helper()
+	for i := range n {
+		e := ce.New()
+		e.SetID(fmt.Sprintf("01920000-0000-7000-8000-0000000000%02d", i))
+		e.SetSource("/functions/catalog")
+		e.SetType(events.ProductChanged.Name())
+		e.SetSubject(fmt.Sprint("m-", i))
+		e.SetTime(time.Now())
+		e.SetExtension("partitionkey", fmt.Sprint("m-", i))
+		e.SetExtension("correlationid", "mends")
+		data := map[string]any{
+			"product_id": fmt.Sprint("m-", i), "name": "Chart <b>", "version": 1, "price": map[string]any{"amount": 5 * i},
+		}
+		if err := e.SetData(event.ContentType, data); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Publish(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // An administrator signs in and finds an order as a trace, a saga that is stuck, and a dead letter; they mend both,
 // and switch a flag that changes what another function does. A customer is refused. Axe finds no violation on any page,
 // nor in the contrast of the dark theme, and every page fits a phone.
@@ -107,6 +132,7 @@ func TestConsole(t *testing.T) {
 	running := inprocess.Start(t, system.Definition{Name: "trips", New: newTrips})
 	url := "http://" + running.Address
 	publishBroken(t, running.Publisher)
+	publishRefused(t, running.Publisher, 12)
 	answer, err := http.Post(url+"/api/trips", "application/json", bytes.NewReader([]byte("{}")))
 	if err != nil {
 		t.Fatal(err)

@@ -22,7 +22,8 @@ type people struct {
 	*shop
 	ring                           *auth.KeyRing
 	customer, customerToken        string // id and token
-	other, admin, revoked, expired string // tokens
+	other, viewer, operator, admin string // tokens
+	revoked, expired               string
 	order, product                 string
 	made                           int
 }
@@ -68,6 +69,7 @@ func (s *shop) accessPeople() *people {
 	_, p.other = s.register("Bob")
 	s.register("Dora") // who signs in again and again, so that the sessions of the others stay
 	p.admin = p.staff(chief, "Clerk", "admin")
+	p.viewer, p.operator = p.staff(chief, "Vera", "viewer"), p.staff(chief, "Otto", "operator")
 	var made struct{ ID string }
 	s.want(201, "POST", "/api/products", chief,
 		object{"name": "Chart", "price": object{"amount": 100, "currency": "EUR"}}, &made, "Idempotency-Key", "chart")
@@ -136,7 +138,7 @@ func (p *people) operation(a generate.Access) operation {
 // customer, and the token of the caller.
 func (p *people) request(a generate.Access, op operation, caller int) (target, token string, body []byte) {
 	p.Helper()
-	token = []string{"", p.customerToken, p.other, p.admin}[caller]
+	token = []string{"", p.customerToken, p.other, p.viewer, p.operator, p.admin}[caller]
 	owner := p.customer
 	var content any
 	if schema := member(op.object, "requestBody", "content", "application/json", "schema"); schema != nil {
@@ -152,7 +154,7 @@ func (p *people) request(a generate.Access, op operation, caller int) (target, t
 	case "POST /api/users":
 		content = object{"name": name, "email": name + "@example.com", "password": "a password for " + name}
 	case "DELETE /api/sessions/current":
-		email := []string{"", "ada", "bob", "clerk"}[caller]
+		email := []string{"", "ada", "bob", "vera", "otto", "clerk"}[caller]
 		if email != "" {
 			token = p.signIn(email+"@example.com", "a password for "+strings.ToUpper(email[:1])+email[1:]).Access
 		}
@@ -160,6 +162,11 @@ func (p *people) request(a generate.Access, op operation, caller int) (target, t
 		content = object{"name": name, "price": object{"amount": 100, "currency": "EUR"}}
 	case "PATCH /api/products/{id}":
 		content = object{"name": "Chart"}
+	case "POST /api/archive/mends", "POST /api/archive/mends/dry-run":
+		content = object{"where": "false", "reason": "nothing"}
+		if strings.HasSuffix(a.Path, "/dry-run") {
+			content = object{"where": "false"}
+		}
 	case "POST /api/archive/replays":
 		content = object{"to": "views", "since": "2126-01-01T00:00:00Z"}
 	case "PATCH /api/users/{id}":
@@ -273,7 +280,8 @@ func (p *people) status(a generate.Access, direct bool, target, token string, bo
 // The callers of the table are those of this test.
 func TestCallers(t *testing.T) {
 	t.Parallel()
-	if want := []string{"no token", "customer", "another customer", "admin"}; !slices.Equal(generate.Callers, want) {
+	want := []string{"no token", "customer", "another customer", "viewer", "operator", "admin"}
+	if !slices.Equal(generate.Callers, want) {
 		t.Errorf("got %v", generate.Callers)
 	}
 }

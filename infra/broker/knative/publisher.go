@@ -11,6 +11,8 @@ package knative
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -39,9 +41,13 @@ type Config struct {
 	Overrides map[string]string // extensions to add to every event, from K_CE_OVERRIDES
 	CACerts   string            // PEM certificates of authorities to trust besides the system's, from K_CA_CERTS
 	TokenFile string            // a file with a bearer token, which may be missing; see the constant TokenFile
+	TLS       TLS               // of connections to the sink; nil: without a client certificate
 	MaxEvent  int               // the largest event in bytes; 0: 1 MiB
 	Logger    *slog.Logger      // nil: slog.Default
 }
+
+// TLS returns the configuration of connections to a server that the authorities vouch for; nil: those of the system.
+type TLS func(authorities *x509.CertPool) *tls.Config
 
 // TokenFile is where a SinkBinding puts the token that identifies the sender to the broker, in a cluster with OIDC.
 const TokenFile = "/oidc/token"
@@ -85,6 +91,13 @@ func New(cfg Config) (*Publisher, error) {
 			return nil, errors.New("invalid CA certificates of the sink: want PEM")
 		}
 		transport.TLSClientConfig = trusted
+	}
+	if cfg.TLS != nil {
+		var authorities *x509.CertPool
+		if trusted := transport.TLSClientConfig; trusted != nil {
+			authorities = trusted.RootCAs
+		}
+		transport.TLSClientConfig = cfg.TLS(authorities)
 	}
 	if cfg.MaxEvent == 0 {
 		cfg.MaxEvent = 1 << 20

@@ -19,6 +19,7 @@ type Registration struct {
 	Address string // where the gateways reach it: a host name or an IP address
 	Port    int
 	Tags    []string
+	Scheme  string // http or https; "": http
 	Zone    string
 	Weight  int // 0: 1
 
@@ -81,8 +82,11 @@ func (g *Registered) register(ctx context.Context) error {
 	if g.d.cfg.Tag != "" {
 		service.Tags = append([]string{g.d.cfg.Tag}, service.Tags...)
 	}
-	if g.r.Zone != "" {
-		service.Meta = map[string]string{zoneKey: g.r.Zone}
+	service.Meta = map[string]string{}
+	for key, value := range map[string]string{zoneKey: g.r.Zone, schemeKey: g.r.Scheme} {
+		if value != "" {
+			service.Meta[key] = value
+		}
 	}
 	options := api.ServiceRegisterOpts{ReplaceExistingChecks: true}.WithContext(ctx)
 	return g.d.client.Agent().ServiceRegisterOpts(service, options)

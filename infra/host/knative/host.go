@@ -7,6 +7,8 @@
 //     declares OnTick. A gateway, which strangers reach, accepts them with Config.Senders only. The response follows
 //     Knative's data-plane specification: a status by the kind of failure, or for a success an empty 200 or a reply
 //     event.
+//   - POST /pubsub accepts what push subscriptions of Google Cloud Pub/Sub send, as /events does. An event that the
+//     trigger's filters do not let through counts as handled: a subscription cannot apply all of them.
 //   - GET /health/liveness and /health/readiness. The function is ready when its store is open and its declaration is
 //     the one that it was deployed with; otherwise its log has the reason.
 //   - GET /metrics.
@@ -23,6 +25,7 @@ package knative
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -40,6 +43,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/httpserver"
 	"github.com/ebb-dev/ebb/infra/internal/bodydeadline"
 	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/mtls"
 	"github.com/ebb-dev/ebb/infra/problem"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
@@ -47,6 +51,7 @@ import (
 // The paths of the host, beside those of the function's operations.
 const (
 	EventsPath    = "/events"
+	PubSubPath    = "/pubsub"
 	LivenessPath  = "/health/liveness"
 	ReadinessPath = "/health/readiness"
 	MetricsPath   = "/metrics"
@@ -56,7 +61,7 @@ const (
 type Config struct {
 	Senders   *Senders             // checks the sender of events; nil: only network policies restrict senders
 	Manifest  string               // the hash of the declaration that was deployed; "": it is not compared
-	MaxBody   int                  // the most bytes of one request to /events; 0: 10 MiB
+	MaxBody   int                  // the most bytes of one request to /events or /pubsub; 0: 10 MiB
 	Delivery  *broker.Trigger      // how events are delivered; nil: as the function declares
 	Source    Source               // brings events besides HTTP; nil: none
 	Quiet     time.Duration        // without requests before a drain ends; 0: 1 s
@@ -66,11 +71,28 @@ type Config struct {
 
 	// Certificate has Serve speak TLS, with HTTP/1.1 or HTTP/2 as the client chooses; nil: HTTP/1.1 and HTTP/2 without
 	// TLS.
-	Certificate *httpserver.Certificate
+	Certificate Certificate
+
+	// Callers are the clients that may call the function's operations, and Deliverers those that may post events, if
+	// Certificate is an mtls.Identity, which knows clients by their certificates. The probes need none, and metrics have
+	// their token. nil: any client.
+	Callers, Deliverers *mtls.Peers
 
 	// Proxies are the networks of the proxies whose connections begin with a header of the PROXY protocol.
 	Proxies []netip.Prefix
 }
+
+// Certificate is what a host shows by TLS: an httpserver.Certificate or an mtls.Identity.
+type Certificate interface {
+	Start() // begins to keep the certificate current
+	Stop()
+	TLS() *tls.Config
+}
+
+var (
+	_ Certificate = (*httpserver.Certificate)(nil)
+	_ Certificate = (*mtls.Identity)(nil)
+)
 
 // Source brings events to the function, and ticks, without Knative: from a broker. The host calls Open until it
 // succeeds, then starts the function, and then calls Serve until that succeeds; Pause before it stops the function, and
@@ -106,6 +128,7 @@ type Host struct {
 	own     *http.ServeMux
 	batcher *batcher
 	drainer *handlers.Drainer
+	filters func() (broker.Matcher, error) // of the trigger
 
 	stopping context.Context
 	stop     context.CancelFunc
@@ -136,18 +159,28 @@ func New(f host.Instance, cfg Config) *Host {
 	h := &Host{
 		f: f, m: declared.Function, cfg: cfg, batcher: newBatcher(f, *cfg.Delivery), own: http.NewServeMux(),
 	}
+	h.filters = sync.OnceValues(func() (broker.Matcher, error) { return broker.Compile(cfg.Delivery.Filters) })
 	h.stopping, h.stop = context.WithCancel(context.Background())
 	h.setReason("it is starting")
 	// A gateway is open to strangers: it takes events only where their senders are known.
 	if m := h.m; (m.Trigger != nil || m.Ticks || m.DeadLetters) && (!m.Gateway || cfg.Senders != nil) {
-		h.own.HandleFunc(EventsPath, h.events)
+		h.own.Handle(EventsPath, require(h.events, cfg.Deliverers))
+		h.own.Handle(PubSubPath, require(h.pushed, cfg.Deliverers))
 	}
 	h.own.HandleFunc("GET "+LivenessPath, h.alive)
 	h.own.HandleFunc("GET "+ReadinessPath, h.readiness)
 	h.own.Handle("GET "+MetricsPath, cfg.Telemetry.MetricsHandler())
-	h.own.Handle("/", f)
+	h.own.Handle("/", require(f.ServeHTTP, cfg.Callers))
 	h.drainer = &handlers.Drainer{Inner: h.own, HealthCheck: h.probe, QuietPeriod: cfg.Quiet}
 	return h
+}
+
+// require returns the handler for the peers only; nil: for any client.
+func require(next http.HandlerFunc, peers *mtls.Peers) http.Handler {
+	if peers == nil {
+		return next
+	}
+	return mtls.Require(next, *peers)
 }
 
 // ServeHTTP serves the function, the events and the probes.

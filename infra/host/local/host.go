@@ -14,6 +14,7 @@ import (
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/auth/keyfile"
 	"github.com/ebb-dev/ebb/infra/auth/oidc"
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/nats"
@@ -50,7 +51,7 @@ type Config struct {
 
 	Issuer   string // the function that signs tokens and gets the private keys; "": users
 	Claims   Claims // of tokens
-	KeysName string // the variable of the private keys; "": EBB_SIGNING_KEYS
+	KeysName string // the variable of the private keys, see keyfile.Open; "": EBB_SIGNING_KEYS
 
 	Loopback bool     // the handler is served on loopback: requests for other host names are refused
 	Hosts    []string // further allowed host names, * for any; not empty: others are refused also off loopback
@@ -179,16 +180,12 @@ const syncInterval = 100 * time.Millisecond
 
 // prepare makes a supervisor for every function, except for the gateway, which is never stopped.
 func (h *Host) prepare() error {
-	keys, err := h.keys()
+	private, err := h.keys()
 	if err != nil {
 		return err
 	}
-	private, err := keys.Marshal()
-	if err != nil {
-		return err
-	}
-	verifier, err := auth.NewVerifier(auth.VerifierConfig{
-		Keys: keys.Public(), Issuer: h.cfg.Claims.Issuer, Audience: h.cfg.Claims.Audience, Clock: h.cfg.Now,
+	verifier, err := keyfile.NewVerifierOf(private, publicSide, auth.VerifierConfig{
+		Issuer: h.cfg.Claims.Issuer, Audience: h.cfg.Claims.Audience, Clock: h.cfg.Now,
 	})
 	if err != nil {
 		return err
@@ -205,7 +202,7 @@ func (h *Host) prepare() error {
 		return err
 	}
 	own := config.Map(map[string]string{personal.Variable: wrapping})
-	signing := config.Map(map[string]string{h.cfg.KeysName: string(private)})
+	signing := config.Map(map[string]string{h.cfg.KeysName: private})
 	gateway := ""
 	for i, d := range h.cfg.System.Functions {
 		env := h.env(d.Name, authenticator)
@@ -247,20 +244,30 @@ func noGateway(w http.ResponseWriter, r *http.Request) {
 	problem.Write(w, r, fault.New(fault.NotFound, "the system has no gateway function"))
 }
 
-// keys returns the keys of the environment, or otherwise those of the data directory.
-func (h *Host) keys() (*auth.KeyRing, error) {
+// keys returns the setting of the signing keys: that of the environment, or otherwise the file of the data directory,
+// which rotations change while the host runs.
+func (h *Host) keys() (setting string, err error) {
 	if h.cfg.Lookup != nil {
 		if named, ok := h.cfg.Lookup(h.cfg.KeysName); ok && named != "" {
-			ring, err := auth.ParseKeyRing([]byte(named))
-			if err != nil {
-				return nil, &config.Error{Violations: []config.Violation{
+			if _, err := keyfile.Open(named, auth.ParseKeyRing, h.cfg.Now); err != nil {
+				return "", &config.Error{Violations: []config.Violation{
 					{Variable: h.cfg.KeysName, Problem: "is not accepted: " + err.Error()},
 				}}
 			}
-			return ring, nil
+			return named, nil
 		}
 	}
-	return loadKeys(h.cfg.Dir)
+	_, err = loadKeys(h.cfg.Dir)
+	return keyfile.Scheme + filepath.Join(h.cfg.Dir, keysFile), err
+}
+
+// publicSide returns the public keys of a private JWK Set.
+func publicSide(private []byte) (auth.JWKS, error) {
+	ring, err := auth.ParseKeyRing(private)
+	if err != nil {
+		return auth.JWKS{}, err
+	}
+	return ring.Public(), nil
 }
 
 // hidden returns a lookup without the variable, for functions that must not see the private keys.

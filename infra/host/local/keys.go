@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/personal"
@@ -36,17 +37,18 @@ func loadKeys(dir string) (*auth.KeyRing, error) {
 	return ring, nil
 }
 
-// RotateKeys adds a new signing key to those of a data directory. Tokens signed with the older keys stay valid. A
-// running system uses the new key after its next start.
-func RotateKeys(dir string) error {
+// RotateKeys adds a new signing key to those of a data directory, which begins to sign after the lead, and returns when
+// that is. A running system learns of it. Tokens signed with the older keys stay valid; keys are left out that have not
+// signed for longer than keep.
+func RotateKeys(dir string, now time.Time, lead, keep time.Duration) (time.Time, error) {
 	ring, err := loadKeys(dir)
 	if err != nil {
-		return err
+		return time.Time{}, err
 	}
-	if ring, err = ring.Rotate(); err != nil {
-		return err
+	if ring, err = ring.Schedule(now, lead, keep); err != nil {
+		return time.Time{}, err
 	}
-	return saveKeys(filepath.Join(dir, keysFile), ring)
+	return ring.Next(), saveKeys(filepath.Join(dir, keysFile), ring)
 }
 
 func saveKeys(path string, ring *auth.KeyRing) error {

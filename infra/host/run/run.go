@@ -9,16 +9,22 @@
 //   - EBB_STORE: memory:, sqlite:PATH, postgres://USER@HOST/DATABASE, firestore://PROJECT/DATABASE.
 //   - EBB_BROKER: nats://HOST:4222 and others, see package broker/open and docs/brokers.md: where events are published
 //     and come from, instead of K_SINK and deliveries by HTTP.
-//   - K_SINK, K_CE_OVERRIDES and K_CA_CERTS, which a SinkBinding sets: where events are published.
+//   - K_SINK, K_CE_OVERRIDES and K_CA_CERTS, which a SinkBinding sets: where events are published. On Google Cloud
+//     K_SINK is pubsub:projects/PROJECT/topics/TOPIC, and push subscriptions bring events; see docs/deploy-google.md.
 //   - EBB_VERIFICATION_KEYS, EBB_ISSUER, EBB_AUDIENCE: what access tokens are checked with.
 //   - EBB_OIDC_ISSUER, EBB_OIDC_AUDIENCE, EBB_OIDC_ROLES_CLAIM, EBB_OIDC_ROLES: another issuer; see docs/security.md.
 //   - EBB_SENDER_AUDIENCE, EBB_SENDERS, EBB_SENDER_ISSUER: who may deliver events; see knative.Senders.
 //   - EBB_DELIVERY, EBB_DELIVERY_<FUNCTION>: how events are delivered where that differs from the declaration, such as
 //     timeout=1m,batch=32; see broker.ParseTuning.
 //   - EBB_TLS_CERT and EBB_TLS_KEY: files with the certificate of the listener and its key; none: no TLS.
+//   - EBB_TLS_CA: a file with the authorities of this system's processes: TLS is mutual then, see docs/mtls.md.
+//   - EBB_TLS_CLIENT_CERT and EBB_TLS_CLIENT_KEY: what a gateway shows to functions, if not what it shows to strangers.
+//   - EBB_TLS_CALLERS, EBB_TLS_SENDERS, EBB_TLS_MACHINES: which SPIFFE IDs may call, deliver events, and have roles.
 //   - EBB_PROXY_PROTOCOL: networks of the proxies whose connections begin with a header of the PROXY protocol.
 //   - EBB_MANIFEST_HASH: the hash of the declaration that the platform was set up with.
 //   - the settings of the function itself; see terraform/manifest.json.
+//   - EBB_CONFIG and EBB_CONFIG_CONSUL: a file and a prefix of Consul's keys with settings, beneath the environment;
+//     see package config/source and docs/configuration.md.
 package run
 
 import (
@@ -35,13 +41,16 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	brokerknative "github.com/ebb-dev/ebb/infra/broker/knative"
+	"github.com/ebb-dev/ebb/infra/broker/pubsub"
 	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/config/source"
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/function"
 	hostsettings "github.com/ebb-dev/ebb/infra/host/internal/settings"
 	"github.com/ebb-dev/ebb/infra/host/knative"
 	"github.com/ebb-dev/ebb/infra/host/memlimit"
 	"github.com/ebb-dev/ebb/infra/httpserver"
+	"github.com/ebb-dev/ebb/infra/mtls"
 	"github.com/ebb-dev/ebb/infra/store/open"
 	"github.com/ebb-dev/ebb/infra/system"
 	"github.com/ebb-dev/ebb/infra/telemetry"
@@ -53,10 +62,10 @@ type settings struct {
 	Port           int      `envconfig:"PORT" default:"8080" desc:"where to listen"`
 	Store          string   `envconfig:"EBB_STORE" desc:"where its documents are: memory:, sqlite:PATH, postgres://USER@HOST/DATABASE, firestore://PROJECT/DATABASE"`
 	Broker         string   `envconfig:"EBB_BROKER" desc:"URL of the broker that events are published to and come from"`
-	Sink           string   `envconfig:"K_SINK" desc:"where its events are published"`
+	Sink           string   `envconfig:"K_SINK" desc:"where its events are published: a URL, or pubsub:projects/PROJECT/topics/TOPIC"`
 	Overrides      string   `envconfig:"K_CE_OVERRIDES" desc:"extensions that its events get"`
 	CACerts        string   `envconfig:"K_CA_CERTS" desc:"authorities that the sink's certificate may come from"`
-	Keys           string   `envconfig:"EBB_VERIFICATION_KEYS" desc:"public JWK set that access tokens are checked with"`
+	Keys           string   `envconfig:"EBB_VERIFICATION_KEYS" desc:"public JWK set that access tokens are checked with, or file:PATH of one that may be replaced"`
 	Issuer         string   `envconfig:"EBB_ISSUER" default:"ebb" desc:"the iss claim of access tokens"`
 	Audience       string   `envconfig:"EBB_AUDIENCE" default:"ebb" desc:"the aud claim of access tokens"`
 	SenderIssuer   string   `envconfig:"EBB_SENDER_ISSUER" default:"https://kubernetes.default.svc" desc:"who issues the identities of those who deliver events"`
@@ -66,6 +75,12 @@ type settings struct {
 	Cert           string   `envconfig:"EBB_TLS_CERT" desc:"file with the certificate of the listener before those of its authorities, PEM; read again when it changes; none: no TLS"`
 	Key            string   `envconfig:"EBB_TLS_KEY" desc:"file with the key of the certificate, PEM"`
 	Proxies        []string `envconfig:"EBB_PROXY_PROTOCOL" desc:"networks of the proxies whose connections begin with a header of the PROXY protocol, with commas between"`
+	CA             string   `envconfig:"EBB_TLS_CA" desc:"file with the authorities of this system's processes, PEM: TLS is mutual then"`
+	ClientCert     string   `envconfig:"EBB_TLS_CLIENT_CERT" desc:"file with the certificate that a gateway shows to functions, PEM; none: that of the listener"`
+	ClientKey      string   `envconfig:"EBB_TLS_CLIENT_KEY" desc:"file with the key of that certificate, PEM"`
+	Callers        []string `envconfig:"EBB_TLS_CALLERS" desc:"SPIFFE IDs that may call its operations, with commas between; a * at the end stands for anything below a slash; none: the gateway's"`
+	Deliverers     []string `envconfig:"EBB_TLS_SENDERS" desc:"SPIFFE IDs that may deliver events, with commas between; none: the one of the process broker"`
+	Machines       string   `envconfig:"EBB_TLS_MACHINES" desc:"roles of machines that call by their own certificates: ID=ROLE, with commas between"`
 	Service        string   `envconfig:"K_SERVICE" desc:"name of the Knative Service"`
 	Revision       string   `envconfig:"K_REVISION" desc:"name of its revision"`
 }
@@ -85,6 +100,7 @@ func (s settings) Validate() error {
 	if (s.Cert == "") != (s.Key == "") {
 		faults = append(faults, errors.New("EBB_TLS_CERT and EBB_TLS_KEY go together: set both or neither"))
 	}
+	faults = append(faults, s.validateMutual()...)
 	if _, err := httpserver.Networks(s.Proxies); err != nil {
 		faults = append(faults, fmt.Errorf("EBB_PROXY_PROTOCOL: %w", err))
 	}
@@ -97,12 +113,28 @@ type hosted struct {
 	telemetry *telemetry.Telemetry
 	logger    *slog.Logger
 	port      int
+	identity  *mtls.Identity  // nil: no mutual TLS
+	sources   *source.Sources // nil: the environment alone
+}
+
+// stop ends what keeps the identity current.
+func (h *hosted) stop() {
+	if h.identity != nil {
+		h.identity.Stop()
+	}
+}
+
+// follow follows the sources of settings until ctx ends.
+func (h *hosted) follow(ctx context.Context) {
+	if h.sources != nil {
+		go h.sources.Run(ctx)
+	}
 }
 
 // Serve hosts the function of the system that $FUNCTION names at $PORT until ctx ends, and drains. An error of the
 // settings is a *config.Error and names every violation. Log lines go to log; nil is standard error.
 func Serve(ctx context.Context, sys system.System, lookup config.Lookup, log io.Writer) error {
-	h, err := compose(sys, lookup, log, nil)
+	h, err := compose(ctx, sys, lookup, log, Machine{})
 	if err != nil {
 		return err
 	}
@@ -110,7 +142,9 @@ func Serve(ctx context.Context, sys system.System, lookup config.Lookup, log io.
 	if err != nil {
 		return err
 	}
+	h.follow(ctx)
 	err = h.Host.Serve(ctx, l)
+	h.stop()
 	return errors.Join(err, h.telemetry.Shutdown(context.WithoutCancel(ctx)))
 }
 
@@ -118,6 +152,8 @@ func Serve(ctx context.Context, sys system.System, lookup config.Lookup, log io.
 type Machine struct {
 	Listener  net.Listener        // where requests come; ServeOn closes it
 	Discovery discovery.Discovery // finds the instances of functions for a gateway; nil: by the gateway's own settings
+
+	Identity *mtls.Identity // of this process, for mutual TLS; nil: by the settings EBB_TLS_*
 
 	// Register makes the instance known where gateways look for it, as long as ready returns nil, until deregister is
 	// called; nil: nobody looks for it.
@@ -131,10 +167,12 @@ const deregisterLimit = 5 * time.Second
 // instance unknown first, serves what still comes, and drains. Errors are those of Serve.
 func ServeOn(ctx context.Context, sys system.System, lookup config.Lookup, log io.Writer, m Machine) error {
 	defer m.Listener.Close()
-	h, err := compose(sys, lookup, log, m.Discovery)
+	h, err := compose(ctx, sys, lookup, log, m)
 	if err != nil {
 		return err
 	}
+	defer h.stop()
+	h.follow(ctx)
 	serving, drain := context.WithCancel(context.WithoutCancel(ctx))
 	defer drain()
 	deregister := func(context.Context) error { return nil }
@@ -162,8 +200,31 @@ func ServeOn(ctx context.Context, sys system.System, lookup config.Lookup, log i
 	return errors.Join(err, h.telemetry.Shutdown(context.WithoutCancel(ctx)))
 }
 
-// compose makes the host of a function. It opens nothing. A gateway finds instances by d, unless that is nil.
-func compose(sys system.System, lookup config.Lookup, log io.Writer, d discovery.Discovery) (*hosted, error) {
+// compose makes the host of a function. It opens nothing, but reads settings and certificates.
+func compose(
+	ctx context.Context, sys system.System, environment config.Lookup, log io.Writer, m Machine,
+) (*hosted, error) {
+	sources, lookup, err := openSources(ctx, sys, environment, log)
+	if err != nil {
+		return nil, err
+	}
+	h, err := composeFrom(sys, lookup, log, m)
+	if err != nil && sources != nil {
+		name, _ := environment("FUNCTION")
+		return nil, sources.Locate(name, err)
+	}
+	if err == nil && sources != nil {
+		h.sources = sources
+		sources.OnChange(func() {
+			level, _ := lookup(telemetry.LevelVariable)
+			_ = h.telemetry.SetLevel(level) // it was checked
+		})
+	}
+	return h, err
+}
+
+// composeFrom makes the host of a function from all its settings.
+func composeFrom(sys system.System, lookup config.Lookup, log io.Writer, m Machine) (*hosted, error) {
 	set, err := config.Load[settings]("", lookup)
 	definition, known := sys.Lookup(set.Function)
 	if !known && set.Function != "" {
@@ -179,11 +240,18 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer, d discovery
 	}
 	env := function.Env{
 		Lookup: lookup, Telemetry: watch, Logger: watch.Logger(set.Function), System: sys.Declared(),
-		Discovery: d,
+		Discovery: m.Discovery,
 	}
-	ports := set.ports()
-	ports.Lookup = lookup
-	opened := ports.Open(&env, open.ByURL)
+	ports, toOpen := set.ports(), set.portsToOpen(lookup)
+	sinkErr := set.topic(&env)
+	secure, secureErr := set.mutual(m.Identity, env.Logger)
+	if secure != nil {
+		toOpen.TLS = secure.toSink
+	}
+	opened := config.Join(sinkErr, toOpen.Open(&env, open.ByURL), secureErr)
+	if secure != nil {
+		secure.serve(&env)
+	}
 	remote, remoteErr := set.broker(&env)
 	var tuned *broker.Trigger
 	f, err := definition.New(env)
@@ -198,14 +266,23 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer, d discovery
 	if err = config.Join(opened, remoteErr, err, sendersErr, certErr); err != nil {
 		return nil, err
 	}
-	var source knative.Source
-	if remote != nil {
-		remote.trigger, source = *tuned, remote
-	}
-	return &hosted{telemetry: watch, logger: env.Logger, port: set.Port, Host: knative.New(f.Instance(), knative.Config{
-		Senders: senders, Manifest: set.Manifest, Delivery: tuned, Source: source, Telemetry: watch, Logger: env.Logger,
+	host := knative.Config{
+		Senders: senders, Manifest: set.Manifest, Delivery: tuned, Telemetry: watch, Logger: env.Logger,
 		Certificate: cert, Proxies: proxies,
-	})}, nil
+	}
+	if remote != nil {
+		remote.trigger, host.Source = *tuned, remote
+	}
+	h := &hosted{telemetry: watch, logger: env.Logger, port: set.Port}
+	if secure != nil {
+		h.identity = secure.identity
+		h.identity.Start()
+		if err := secure.host(&host, f.Instance().Declaration().Function, env.System); err != nil {
+			return nil, errors.Join(err, watch.Shutdown(context.Background()))
+		}
+	}
+	h.Host = knative.New(f.Instance(), host)
+	return h, nil
 }
 
 // ports returns the settings of the function's ports.
@@ -216,8 +293,32 @@ func (s settings) ports() hostsettings.Ports {
 	}
 }
 
+// portsToOpen returns the settings of the ports that package settings opens: not the sink when it is a topic of
+// Pub/Sub.
+func (s settings) portsToOpen(lookup config.Lookup) hostsettings.Ports {
+	ports := s.ports()
+	ports.Lookup = lookup
+	if strings.HasPrefix(s.Sink, pubsub.SinkPrefix) {
+		ports.Sink = ""
+	}
+	return ports
+}
+
+// topic makes the topic of Pub/Sub that K_SINK names the publisher, if it does. It opens no connection.
+func (s settings) topic(env *function.Env) error {
+	if !strings.HasPrefix(s.Sink, pubsub.SinkPrefix) {
+		return nil
+	}
+	publisher, err := pubsub.NewPublisher(s.Sink)
+	if err != nil {
+		return hostsettings.Error("K_SINK", "%v", err)
+	}
+	env.Publisher = publisher
+	return nil
+}
+
 // certificate returns the certificate of the listener; nil: it speaks no TLS.
-func (s settings) certificate(log *slog.Logger) (*httpserver.Certificate, error) {
+func (s settings) certificate(log *slog.Logger) (knative.Certificate, error) {
 	if s.Cert == "" || s.Key == "" {
 		return nil, nil
 	}

@@ -25,6 +25,8 @@ module "shop" {
   ingress                     = var.ingress
   scheme                      = var.scheme
   kubectl                     = { kubeconfig = var.kubeconfig, context = var.kube_context }
+  internal_tls                = var.internal_tls
+  mesh                        = var.mesh
   metrics_secret              = var.metrics_secret
   monitor                     = var.monitor
   secrets                     = var.secrets

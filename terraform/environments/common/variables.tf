@@ -74,6 +74,13 @@ variable "ingress" {
   type        = object({ namespaces = list(string), port = optional(number) })
 }
 
+variable "internal_tls" {
+  description = "Whether Knative encrypts what its ingress and its activator send to pods: system-internal-tls of its config-network."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "kube_context" {
   description = "The context of the kubeconfig, said by name so that nothing lands in whichever cluster is current."
   type        = string
@@ -83,6 +90,18 @@ variable "kubeconfig" {
   description = "Path of the kubeconfig."
   type        = string
   default     = "~/.kube/config"
+}
+
+variable "mesh" {
+  description = "The service mesh that the pods join: none, istio-ambient or linkerd. It is installed by others."
+  type        = string
+  default     = "none"
+  nullable    = false
+
+  validation {
+    condition     = contains(["none", "istio-ambient", "linkerd"], var.mesh)
+    error_message = "A mesh is none, istio-ambient or linkerd."
+  }
 }
 
 variable "metrics_secret" {

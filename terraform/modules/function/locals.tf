@@ -1,6 +1,18 @@
 locals {
   # Where Knative's proxy in front of the container listens.
-  proxy_port = var.h2c ? 8013 : 8012
+  proxy_ports = concat([var.h2c ? 8013 : 8012], var.internal_tls ? [8112] : [])
+
+  # What a mesh needs: labels and annotations of the pod, the ports on which its proxies meet, which are those that a
+  # policy sees, where probes come from, and its control plane.
+  mesh = {
+    none = { labels = {}, annotations = {}, ports = [], probes = [], control = {} }
+    istio-ambient = {
+      labels = { "istio.io/dataplane-mode" = "ambient" }, annotations = {}, ports = [15008], probes = ["169.254.7.127/32"], control = {}
+    }
+    linkerd = {
+      labels = {}, annotations = { "linkerd.io/inject" = "enabled" }, ports = [4143], probes = [], control = { linkerd = [8080, 8086, 8090] }
+    }
+  }[var.mesh]
 
   routes = try(var.manifest.routes, [])
   says   = try(var.manifest.says, [])

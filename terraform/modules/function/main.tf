@@ -3,8 +3,9 @@ locals {
 
   templates = { for image in local.images : image => {
     metadata = {
-      labels = local.labels
+      labels = merge(local.labels, local.mesh.labels)
       annotations = merge(
+        local.mesh.annotations,
         {
           "autoscaling.knative.dev/min-scale" = tostring(var.scale.min)
           "autoscaling.knative.dev/max-scale" = tostring(var.scale.max)

@@ -10,20 +10,26 @@ resource "kubectl_manifest" "network_policy" {
     spec = {
       podSelector = { matchLabels = { "serving.knative.dev/service" = var.name } }
       policyTypes = ["Ingress", "Egress"]
-      ingress = concat([
+      ingress = flatten([
         {
           from  = [for ns in var.ingress.namespaces : { namespaceSelector = { matchLabels = { "kubernetes.io/metadata.name" = ns } } }]
-          ports = [{ port = local.proxy_port, protocol = "TCP" }]
+          ports = [for port in concat(local.proxy_ports, local.mesh.ports) : { port = port, protocol = "TCP" }]
         },
         {
           from  = [{ namespaceSelector = { matchLabels = { "kubernetes.io/metadata.name" = "knative-serving" } } }]
-          ports = [for port in [local.proxy_port, 9090] : { port = port, protocol = "TCP" }]
+          ports = [for port in concat(local.proxy_ports, [9090], local.mesh.ports) : { port = port, protocol = "TCP" }]
         },
-        ], [for m in [var.monitor] : {
+        # A mesh may stand between the kubelet and the pod: its probes come from here then.
+        [for cidrs in [local.mesh.probes] : {
+          from  = [for cidr in cidrs : { ipBlock = { cidr = cidr } }]
+          ports = [for port in local.proxy_ports : { port = port, protocol = "TCP" }]
+        } if length(cidrs) > 0],
+        [for m in [var.monitor] : {
           from  = [{ namespaceSelector = { matchLabels = { "kubernetes.io/metadata.name" = m.namespace } } }]
           ports = [{ port = 8080, protocol = "TCP" }]
-      } if m != null])
-      egress = concat(local.to_dns, local.to_broker, local.to_store, local.to_functions, local.to_api_server, var.egress)
+        } if m != null],
+      ])
+      egress = concat(local.to_mesh, local.to_dns, local.to_broker, local.to_store, local.to_functions, local.to_api_server, var.egress)
     }
   })
 }
@@ -45,7 +51,7 @@ locals {
       namespaceSelector = { matchLabels = { "kubernetes.io/metadata.name" = ingress.namespace } }
       podSelector       = { matchLabels = ingress.pod_labels }
     }]
-    ports = [{ port = ingress.port, protocol = "TCP" }]
+    ports = [for port in concat([ingress.port], local.mesh.ports) : { port = port, protocol = "TCP" }]
   } if length(local.says) > 0]
 
   to_store = [for port in [local.store_port] : {
@@ -56,8 +62,14 @@ locals {
   # Only the gateway calls functions, and its client, the console, the gateway. They do so through Knative's own gateways.
   to_functions = [for port in [var.ingress.port] : {
     to    = [for ns in var.ingress.namespaces : { namespaceSelector = { matchLabels = { "kubernetes.io/metadata.name" = ns } } }]
-    ports = [{ port = port, protocol = "TCP" }]
+    ports = [for p in concat([port], local.mesh.ports) : { port = p, protocol = "TCP" }]
   } if local.front || local.client]
+
+  # The proxy beside the pod asks its control plane where to go, and for its certificate.
+  to_mesh = [for namespace, ports in local.mesh.control : {
+    to    = [{ namespaceSelector = { matchLabels = { "kubernetes.io/metadata.name" = namespace } } }]
+    ports = [for port in ports : { port = port, protocol = "TCP" }]
+  }]
 
   to_api_server = [for api in [try(var.sender_identity.api_server, null)] : {
     to    = [for cidr in api.cidrs : { ipBlock = { cidr = cidr } }]

@@ -142,6 +142,13 @@ variable "ingress" {
   }
 }
 
+variable "internal_tls" {
+  description = "Whether Knative encrypts what its ingress and its activator send to pods: system-internal-tls of its config-network."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "kubectl" {
   description = "The kubeconfig and the context that kubectl uses to wait until things are ready; null is its own default."
   type = object({
@@ -156,6 +163,18 @@ variable "manifest" {
   description = "What the function declares: its entry in the generated terraform/manifest.json."
   type        = any
   nullable    = false
+}
+
+variable "mesh" {
+  description = "The service mesh that the pods join: none, istio-ambient or linkerd. It is installed by others."
+  type        = string
+  default     = "none"
+  nullable    = false
+
+  validation {
+    condition     = contains(["none", "istio-ambient", "linkerd"], var.mesh)
+    error_message = "A mesh is none, istio-ambient or linkerd."
+  }
 }
 
 variable "metrics_secret" {

@@ -19,8 +19,10 @@ module "function" {
   image_pull_policy           = var.image_pull_policy
   image_pull_secrets          = var.image_pull_secrets
   ingress                     = var.ingress
+  internal_tls                = var.internal_tls
   kubectl                     = var.kubectl
   manifest                    = local.manifest
+  mesh                        = var.mesh
   metrics_secret              = var.metrics_secret
   monitor                     = var.monitor
   name                        = var.manifest.name

@@ -84,8 +84,10 @@ module "function" {
   image_pull_policy           = var.image_pull_policy
   image_pull_secrets          = var.image_pull_secrets
   ingress                     = var.ingress
+  internal_tls                = var.internal_tls
   kubectl                     = var.kubectl
   manifest                    = local.functions[each.key]
+  mesh                        = var.mesh
   metrics_secret              = var.metrics_secret
   monitor                     = var.monitor
   name                        = each.key
@@ -119,8 +121,10 @@ module "gateway" {
   image_pull_policy           = var.image_pull_policy
   image_pull_secrets          = var.image_pull_secrets
   ingress                     = var.ingress
+  internal_tls                = var.internal_tls
   kubectl                     = var.kubectl
   manifest                    = local.functions[local.front]
+  mesh                        = var.mesh
   metrics_secret              = var.metrics_secret
   monitor                     = var.monitor
   namespace                   = module.platform.namespace

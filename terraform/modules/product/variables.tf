@@ -124,6 +124,13 @@ variable "ingress" {
   nullable = false
 }
 
+variable "internal_tls" {
+  description = "Whether Knative encrypts what its ingress and its activator send to pods: system-internal-tls of its config-network."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "kubectl" {
   description = "The kubeconfig and the context that kubectl uses to wait until things are ready; null is its own default."
   type = object({
@@ -149,6 +156,18 @@ variable "manifest" {
   validation {
     condition     = length([for f in values(var.manifest.functions) : f.name if try(f.front, false)]) == 1
     error_message = "Exactly one function of the manifest serves the outside (front)."
+  }
+}
+
+variable "mesh" {
+  description = "The service mesh that the pods join: none, istio-ambient or linkerd. It is installed by others."
+  type        = string
+  default     = "none"
+  nullable    = false
+
+  validation {
+    condition     = contains(["none", "istio-ambient", "linkerd"], var.mesh)
+    error_message = "A mesh is none, istio-ambient or linkerd."
   }
 }
 

@@ -12,6 +12,11 @@ const { AxeBuilder } = require("@axe-core/playwright");
 const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
 try {
   await walk();
+} catch (failure) {
+  for (const page of browser.contexts().flatMap((c) => c.pages())) {
+    console.error(page.url(), (await page.locator("main").innerText()).slice(0, 2000));
+  }
+  throw failure;
 } finally {
   await browser.close();
 }
@@ -112,10 +117,11 @@ async function walk() {
   await go("Dead letters");
   await until("the dead letters are there", async () => {
     await page.reload();
-    return (await page.locator("section.card h2").count()) >= 2;
+    return (await page.locator("section.card h2").count()) >= 4;
   });
   await look("dead-letters");
-  const group = page.locator("section.card", { has: page.locator("h2 a", { hasText: /^orders$/ }) });
+  const ofOrders = page.locator("section.card", { has: page.locator("h2 a", { hasText: /^orders$/ }) });
+  const group = ofOrders.filter({ hasText: "$.name is missing" });
   await group.locator("td a").first().click();
   await page.getByRole("heading", { name: "Dead letter", exact: true }).waitFor();
   const data = page.getByLabel("The whole data of the event");
@@ -136,6 +142,66 @@ async function walk() {
     return (await group.count()) === 0;
   });
 
+  // Many dead letters of one cause are mended by an expression, after a dry run, and sent in growing batches. A viewer
+  // sees that, and is refused when they act.
+  await go("Dead letters");
+  const many = ofOrders.filter({ hasText: "$.price.currency is missing" });
+  await many.getByRole("link", { name: "Mend all of this cause" }).click();
+  await page.getByRole("heading", { name: "Mend dead letters" }).waitFor();
+  const transform = page.getByLabel("What changes in their data");
+  const dry = page.getByRole("button", { name: "Dry run" });
+  await transform.fill('{"price": {"currency": data.nothing}');
+  await dry.click();
+  await page.getByRole("alert").filter({ hasText: "Transform, line 1, column" }).waitFor();
+  expected("status of 422");
+  await transform.fill('{"price": {"currency": "EUR"}, "name": data.name.endsWith("<b>") ? "Chart" : data.name}');
+  await dry.click();
+  await page.getByText(/12 are selected and 12 get other data/).waitFor();
+  await look("mend-dry-run");
+  const address = page.url();
+  await page.getByLabel("Why").fill("The price has a currency now");
+  await page.getByLabel("Yes, mend and send them").check();
+  await page.getByRole("button", { name: "Start" }).click();
+  await page.getByRole("heading", { name: "Mend", exact: true }).waitFor();
+  await page.getByRole("heading", { name: "Stop" }).waitFor();
+  await look("mend");
+  const mended = page.url();
+  const watched = (await call("GET", `/api/archive/mends/${mended.split("/").pop()}`, admin)).body;
+  assert.equal(watched.reason, "The price has a currency now");
+
+  const vera = { name: "Vera", email: "vera@example.com", password: "a viewer! a viewer" };
+  await call("POST", "/api/users", "", vera);
+  const { sub } = JSON.parse(atob((await signIn(vera.email, vera.password)).split(".")[1].replace(/-/g, "+").replace(/_/g, "/")));
+  assert.equal((await call("PATCH", `/api/users/${sub}`, admin, { roles: ["viewer"] })).status, 200);
+  const other = await browser.newContext();
+  const viewer = await other.newPage();
+  await viewer.goto(address);
+  await viewer.getByLabel("E-mail address").fill(vera.email);
+  await viewer.getByLabel("Password").fill(vera.password);
+  await viewer.getByRole("button", { name: "Sign in" }).click();
+  await viewer.getByRole("heading", { name: "What it would do" }).waitFor(); // may try, and not start
+  assert.equal(await viewer.getByRole("button", { name: "Start" }).count(), 0);
+  for (const screen of ["Sagas", "Dead letters", "Events", "Functions", "Flags"]) {
+    await viewer.getByRole("navigation").getByRole("link", { name: screen, exact: true }).click();
+    await viewer.getByRole("heading", { name: screen, exact: true }).waitFor();
+    const acts = viewer.locator("main button").filter({ hasNotText: /^(Show|Search)$/ });
+    assert.equal(await acts.count(), 0, `${screen} offers a viewer to act`);
+  }
+  const veraCookies = (await other.cookies()).map((c) => `${c.name}=${c.value}`).join("; ");
+  const act = await fetch(`${mended}/stop`, {
+    method: "POST", redirect: "manual", body: new URLSearchParams({ reason: "x" }),
+    headers: { Cookie: veraCookies, Origin: url, "Sec-Fetch-Site": "same-origin" },
+  });
+  assert.equal(act.status, 403);
+  const direct = await call("POST", "/api/archive/mends", await signIn(vera.email, vera.password), { reason: "x" });
+  assert.equal(direct.status, 403);
+  await other.close();
+  await until("the mend is done", async () => {
+    const { body } = await call("GET", `/api/archive/mends/${mended.split("/").pop()}`, admin);
+    return body.state === "done" && body.sent === 12;
+  });
+  await page.locator(".badge.done").waitFor(); // the page looks again by itself
+
   // An order is seen as a trace.
   await go("Trace");
   await fill({ "A correlation, or the id of an entity": confirmed.id }, "Show");
@@ -152,6 +218,29 @@ async function walk() {
   assert.equal(await page.locator("tbody tr").count(), 1);
   await page.goto(`${url}/console/events`);
   await look("events");
+
+  // An event is sent again with changes, and followed live: the page shows it, and what it causes, by itself.
+  const { body: changed } = await call("GET", "/api/archive/events?type=dev.ebb.catalog.product-changed.v1&order=desc", admin);
+  await page.goto(`${url}/console/events/${changed.items.find((i) => i.event.data.name === "Tide table").position}`);
+  await page.getByRole("link", { name: "Send it again with changes" }).click();
+  const sent = page.getByLabel("The data of the event");
+  const again = JSON.parse(await sent.inputValue());
+  await sent.fill(JSON.stringify({ ...again, version: "two" }));
+  await page.getByLabel("Yes, send it").check();
+  await page.getByRole("button", { name: "Send" }).click();
+  await page.getByRole("alert").filter({ hasText: "schema" }).waitFor();
+  expected("status of 422");
+  await sent.fill(JSON.stringify({ ...again, version: again.version + 1, name: "Tide table <i>2</i>" }));
+  await look("send");
+  await page.getByLabel("Yes, send it").check();
+  await page.getByRole("button", { name: "Send" }).click();
+  await page.getByText("The event is sent.").waitFor();
+  await page.locator("tbody tr", { hasText: "catalog.product-changed" }).waitFor();
+  await page.getByRole("link", { name: "Stop following" }).click();
+  await page.getByRole("link", { name: "Follow live" }).waitFor();
+  await page.getByRole("link", { name: "Send an event" }).click();
+  await fill({ Type: "orders.placed" }, "Show its example");
+  await page.getByText("customer_id").first().waitFor();
 
   // The system, as it is declared.
   await go("Map");

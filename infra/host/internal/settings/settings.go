@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/auth/keyfile"
 	"github.com/ebb-dev/ebb/infra/auth/oidc"
 	brokerknative "github.com/ebb-dev/ebb/infra/broker/knative"
 	"github.com/ebb-dev/ebb/infra/config"
@@ -22,7 +23,8 @@ type Ports struct {
 	Keys, Issuer, Audience   string // EBB_VERIFICATION_KEYS, EBB_ISSUER, EBB_AUDIENCE
 	Broker                   string // EBB_BROKER
 
-	Lookup config.Lookup // looks up EBB_OIDC_*; nil: none is set
+	TLS    brokerknative.TLS // of connections to the sink; nil: without a client certificate
+	Lookup config.Lookup     // looks up EBB_OIDC_*; nil: none is set
 }
 
 // Open makes the ports: the store by storeByURL, the publisher of a sink, the authenticator. It opens no connection.
@@ -42,7 +44,8 @@ func (p Ports) Open(env *function.Env, storeByURL func(url string) (store.Opener
 			faults = append(faults, Error("K_CE_OVERRIDES", "%v", err))
 		}
 		publisher, err := brokerknative.New(brokerknative.Config{
-			Sink: p.Sink, Overrides: overrides, CACerts: p.CACerts, TokenFile: p.SinkToken, Logger: env.Logger,
+			Sink: p.Sink, Overrides: overrides, CACerts: p.CACerts, TokenFile: p.SinkToken, TLS: p.TLS,
+			Logger: env.Logger,
 		})
 		if err != nil {
 			faults = append(faults, Error("K_SINK", "%v", err))
@@ -51,7 +54,8 @@ func (p Ports) Open(env *function.Env, storeByURL func(url string) (store.Opener
 		}
 	}
 	if p.Keys != "" {
-		verifier, err := p.verifier()
+		cfg := auth.VerifierConfig{Issuer: p.Issuer, Audience: p.Audience}
+		verifier, err := keyfile.NewVerifier(p.Keys, cfg)
 		if err != nil {
 			faults = append(faults, Error("EBB_VERIFICATION_KEYS", "%v", err))
 		} else {
@@ -64,14 +68,6 @@ func (p Ports) Open(env *function.Env, storeByURL func(url string) (store.Opener
 	}
 	env.Authenticator = beside
 	return config.Join(faults...)
-}
-
-func (p Ports) verifier() (*auth.Verifier, error) {
-	keys, err := auth.ParseJWKS([]byte(p.Keys))
-	if err != nil {
-		return nil, err
-	}
-	return auth.NewVerifier(auth.VerifierConfig{Keys: keys, Issuer: p.Issuer, Audience: p.Audience})
 }
 
 // Missing reports the settings that the function needs and that are not set.
