@@ -23,8 +23,8 @@ func (a *app) generateCommand() *cobra.Command {
 		Long: `Write the files that are derived from the functions: OpenAPI with its clients in Go and TypeScript,
 		AsyncAPI, the input of Terraform, and golden files for new event types. Golden files that exist are never
 		changed. In a product that has the folder functions/testdata/documents also recordings of new forms of stored
-		documents, in one whose docs/security.md has a place for it, the table of who may call what, and in one that has the folder
-		observe, Prometheus's rules for the objectives of operations and sagas.`,
+		documents, in one whose docs/security.md has a place for it, the table of who may call what, and in one that has
+		the folder observe, Prometheus's rules for the objectives of operations and sagas.`,
 		Example: a.example(`
 		$ generate
 		$ generate --check                  for CI: writes nothing, fails if a file is stale`),

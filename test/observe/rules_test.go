@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// Prometheus takes the rules that are derived from the functions, and their alerts tell what observe/slo.test.yaml says.
+// Prometheus takes the rules that are derived from the functions, and their alerts tell what observe/slo.test.yaml
+// says.
 func TestRules(t *testing.T) {
 	need(t, "promtool", "install prometheus")
 	dir := filepath.Join(checkout, "observe")
