@@ -58,6 +58,7 @@ check: ## Check format, vet, staticcheck, go.mod and the derived files
 	cd cmd/proto && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff && $(GO) run . -check
 	cd cmd/passwords && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff && $(GO) run . -check
 	$(GO) run ./cmd/ebb generate --check
+	cd cmd/dashboards && $(GO) vet ./... && $$($(GO) tool -C ../.. -n staticcheck) ./... && $(GO) mod tidy -diff && $(GO) run . -check
 
 .PHONY: api
 api: ## Compare the Go API and OpenAPI with those of the last release: VERSION decides which changes are allowed
@@ -72,10 +73,11 @@ inspector: build ## Drive the tools of ebb mcp with the inspector of the Model C
 	@.ci/inspector
 
 .PHONY: generate
-generate: ## Write the derived files: code of .proto files, OpenAPI and its clients, AsyncAPI, the manifest for Terraform
+generate: ## Write the derived files: code of .proto files, OpenAPI and its clients, AsyncAPI, Terraform's input, rules, dashboards
 	cd cmd/proto && $(GO) run .
 	cd cmd/passwords && $(GO) run .
 	$(GO) run ./cmd/ebb generate
+	cd cmd/dashboards && $(GO) run .
 
 .PHONY: proto
 proto: ## Check the .proto files: derived code, buf's lint rules, changes that break clients of the last release

@@ -23,7 +23,8 @@ func (a *app) generateCommand() *cobra.Command {
 		Long: `Write the files that are derived from the functions: OpenAPI with its clients in Go and TypeScript,
 		AsyncAPI, the input of Terraform, and golden files for new event types. Golden files that exist are never
 		changed. In a product that has the folder functions/testdata/documents also recordings of new forms of stored
-		documents, and in one whose docs/security.md has a place for it, the table of who may call what.`,
+		documents, in one whose docs/security.md has a place for it, the table of who may call what, and in one that has
+		the folder observe, Prometheus's rules for the objectives of operations and sagas.`,
 		Example: a.example(`
 		$ generate
 		$ generate --check                  for CI: writes nothing, fails if a file is stale`),
@@ -45,6 +46,9 @@ func (a *app) generate(check bool) error {
 		return err
 	}
 	if files, err = a.withAccess(files); err != nil {
+		return err
+	}
+	if files, err = a.withRules(files); err != nil {
 		return err
 	}
 	stale, err := a.golden(check)
@@ -91,6 +95,25 @@ func (a *app) withAccess(files []derivedFile) ([]derivedFile, error) {
 		return files, err
 	}
 	return append(files, derivedFile{accessPath, changed}), nil
+}
+
+// rulesPath is the file with Prometheus's rules, in a product that has its folder.
+const rulesPath = "observe/slo.rules.yaml"
+
+// withRules adds the file with Prometheus's rules to the files.
+func (a *app) withRules(files []derivedFile) ([]derivedFile, error) {
+	_, err := os.Stat(filepath.Join(a.Dir, filepath.Dir(filepath.FromSlash(rulesPath))))
+	if errors.Is(err, fs.ErrNotExist) {
+		return files, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	declared, err := a.system.Declare()
+	if err != nil {
+		return nil, err
+	}
+	return append(files, derivedFile{rulesPath, generate.Rules(declared)}), nil
 }
 
 // goldenDir is where the golden files of a product's event types are.

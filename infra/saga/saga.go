@@ -53,7 +53,8 @@ type Saga[S any] struct {
 	instance func(*S) *Instance
 	store    keeper[S]
 	timer    *Command[S]
-	told     metric.Int64Counter
+	told     metric.Int64Counter // sagas that became stuck
+	ended    metric.Int64Counter
 	router   *router
 	consumes []string // types of event that answer commands
 }
@@ -78,6 +79,8 @@ func New[S any, P Stateful[S]](f *function.Function, d Declaration[S]) (*Saga[S]
 	g.store = d.Store.open(f, d.Name, d.Child == nil)
 	g.told, _ = f.Env().Telemetry.Meter().Int64Counter("ebb.sagas.stuck", // its only error is an invalid name
 		metric.WithDescription("Sagas that became stuck: they do not get on without a person."))
+	g.ended, _ = f.Env().Telemetry.Meter().Int64Counter("ebb.sagas.ended",
+		metric.WithDescription("Sagas that have ended, by their status: a commit that lost a race counts twice."))
 	g.subscribe()
 	g.serveOperators()
 	return g, nil
@@ -358,6 +361,8 @@ func (g *Saga[S]) commit(ctx context.Context, tx *function.Tx, r *run[S], c Chan
 	c.Ended = in.Saga.Status.Ended() && in.EndedAt.IsZero()
 	if c.Ended {
 		in.EndedAt = tx.Now()
+		g.ended.Add(ctx, 1, metric.WithAttributes(attribute.String("function", g.f.Name()),
+			attribute.String("saga", g.d.Name), attribute.String("status", string(in.Saga.Status))))
 		if !g.router.shared(g.consumes) { // a late answer to this saga must not count for another one
 			in.Sent = nil
 		}

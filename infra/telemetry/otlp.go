@@ -41,6 +41,7 @@ type exports struct {
 	traces, metrics, logs *endpoint
 	exponential           bool // histograms are pushed as exponential ones
 	sampler               sdktrace.Sampler
+	parentBased           bool          // the sampler follows the parent
 	keep                  time.Duration // see tail; 0: the sampler decides alone
 }
 
@@ -69,6 +70,9 @@ func (e environment) exports() (exports, error) {
 	x.sampler, sampler = e.sampler()
 	keep, keepErr := e.keep(strings.HasSuffix(strings.ToLower(e.get("OTEL_TRACES_SAMPLER")), "traceidratio"))
 	x.keep = keep
+	if x.sampler != nil {
+		x.parentBased = strings.HasPrefix(x.sampler.Description(), "ParentBased")
+	}
 	return x, errors.Join(traces, metrics, logs, histograms, sampler, keepErr)
 }
 

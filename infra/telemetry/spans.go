@@ -176,16 +176,20 @@ func (t *Telemetry) ClientSpan(ctx context.Context, function, name string) (cont
 	return ctx, func(err error) { end(span, err) }
 }
 
-// idsOnly returns a context whose span has ids only, where spans are not exported; with a zero Telemetry it has none.
+// idsOnly returns a context whose span has ids only, where spans are not exported, or where the sampler leaves it out
+// for sure, which is cheaper to find out here; with a zero Telemetry it has none.
 func (t *Telemetry) idsOnly(ctx context.Context) (_ context.Context, done bool) {
 	switch {
 	case t.off():
 		return ctx, true
-	case t.tracer == nil:
+	case t.tracer == nil || t.inherits && leftOut(trace.SpanContextFromContext(ctx)):
 		return trace.ContextWithSpan(ctx, newIDSpan(trace.SpanContextFromContext(ctx))), true
 	}
 	return ctx, false
 }
+
+// leftOut reports whether a sampler that follows the parent leaves out its children.
+func leftOut(parent trace.SpanContext) bool { return parent.IsValid() && !parent.IsSampled() }
 
 // Exports reports whether spans are exported.
 func (t *Telemetry) Exports() bool { return !t.off() && t.tracer != nil }

@@ -15,25 +15,25 @@ import (
 // keepVariable is the variable of how long a span takes that is exported although the sampler has left it out.
 const keepVariable = "EBB_TRACES_KEEP"
 
-// defaultKeep is that time where the variable is not set.
-const defaultKeep = time.Second
-
 // The limits of what a tail holds. A span has some two kilobytes, so that the spans have some four megabytes.
 const (
 	maxHeld = 2048             // spans that are not decided about
 	maxKept = 1024             // ids of traces that are exported
 	maxWait = 30 * time.Second // how long after its first span a trace is decided about
+
+	// Traces that are kept a second. Where everything fails or is slow, some are enough to tell why, and to export all
+	// would make it worse.
+	maxKeptRate = 10
 )
 
 // keep returns how long a span takes that is exported whatever the sampler says; 0: none is. It applies to samplers
-// that leave out a share of the traces.
+// that leave out a share of the traces. Where it is not set it is 0: to keep some, every span is recorded, and that
+// costs more than a tenth of the processor time of an order.
 func (e environment) keep(samples bool) (time.Duration, error) {
 	text := e.get(keepVariable)
 	switch {
-	case text == "off" || !samples:
+	case text == "" || text == "off" || !samples:
 		return 0, nil
-	case text == "":
-		return defaultKeep, nil
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil || d <= 0 {
@@ -44,7 +44,8 @@ func (e environment) keep(samples bool) (time.Duration, error) {
 
 // tail exports the spans that the sampler has left out of traces in which something failed or was slow. It holds such
 // spans in memory for a while: when a span of their trace ends with an error, or took long, they are exported, and so
-// is what follows in that trace. The limits bound what is held; the oldest trace is given up first.
+// is what follows in that trace. The limits bound what is held, the oldest trace is given up first, and how many traces
+// are kept a second.
 //
 // It knows the spans of its process only. In another process the trace is exported from there on where it is told that
 // the trace is sampled, which is so for what is sent after the decision; for what was sent before that, the process
@@ -60,6 +61,9 @@ type tail struct {
 	held   int       // spans
 
 	kept map[trace.TraceID]struct{}
+	left float64   // how many traces may be kept now
+	asOf time.Time // when left was counted
+
 	ring []trace.TraceID // those of kept; when it is full, the oldest is at old
 	old  int
 }
@@ -74,7 +78,7 @@ type heldTrace struct {
 
 func newTail(slow time.Duration, next ...sdktrace.SpanProcessor) *tail {
 	return &tail{
-		next: next, slow: slow, now: time.Now,
+		next: next, slow: slow, now: time.Now, left: maxKeptRate, asOf: time.Now(),
 		traces: map[trace.TraceID]*heldTrace{}, kept: map[trace.TraceID]struct{}{},
 	}
 }
@@ -112,7 +116,8 @@ func (t *tail) decide(s sdktrace.ReadOnlySpan) []sdktrace.ReadOnlySpan {
 	if _, ok := t.kept[id]; ok {
 		return []sdktrace.ReadOnlySpan{s}
 	}
-	if s.Status().Code == codes.Error || s.EndTime().Sub(s.StartTime()) >= t.slow {
+	worth := s.Status().Code == codes.Error || s.EndTime().Sub(s.StartTime()) >= t.slow
+	if worth && t.mayKeep(now) {
 		t.keepTrace(id)
 		return append(t.take(id), s)
 	}
@@ -128,6 +133,17 @@ func (t *tail) decide(s sdktrace.ReadOnlySpan) []sdktrace.ReadOnlySpan {
 		t.take(t.queue.Front().Value.(*heldTrace).id)
 	}
 	return nil
+}
+
+// mayKeep reports whether one more trace is kept now.
+func (t *tail) mayKeep(now time.Time) bool {
+	t.left = min(maxKeptRate, t.left+max(0, now.Sub(t.asOf).Seconds())*maxKeptRate)
+	t.asOf = now
+	if t.left < 1 {
+		return false
+	}
+	t.left--
+	return true
 }
 
 // take removes the spans that are held of a trace, and returns them.

@@ -11,13 +11,15 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 )
 
 // none has the sampler leave out every trace, so that only what the tail keeps is exported.
 func none(more ...string) func(string) (string, bool) {
-	all := []string{"OTEL_TRACES_SAMPLER", "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG", "0"}
+	all := []string{"OTEL_TRACES_SAMPLER", "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG", "0",
+		"EBB_TRACES_KEEP", "1s"}
 	return vars(append(all, more...)...)
 }
 
@@ -78,6 +80,7 @@ func TestTailOff(t *testing.T) {
 	}{
 		{[]string{"OTEL_TRACES_SAMPLER_ARG", "1"}, 1},
 		{[]string{"EBB_TRACES_KEEP", "off"}, 0},
+		{[]string{"EBB_TRACES_KEEP", ""}, 0},
 		{[]string{"OTEL_TRACES_SAMPLER", "always_off"}, 0},
 		{nil, 1},
 	} {
@@ -182,6 +185,32 @@ func TestTailExemplars(t *testing.T) {
 	}
 }
 
+// Where everything fails, so many traces a second are kept and no more.
+func TestTailKeepsSomeOfMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := tracetest.NewInMemoryExporter()
+		tel := start(t, Config{Spans: out, Lookup: none()})
+		fail := func() {
+			for range 100 {
+				ctx, end := tel.Span(t.Context(), "outer")
+				_, inner := tel.Span(ctx, "inner")
+				inner(errors.New("x"))
+				end(errors.New("x"))
+			}
+		}
+		fail()
+		if got := len(out.GetSpans()); got != 2*maxKeptRate {
+			t.Errorf("%d spans at once, want %d", got, 2*maxKeptRate)
+		}
+		time.Sleep(time.Hour)
+		out.Reset()
+		fail()
+		if got := len(out.GetSpans()); got != 2*maxKeptRate {
+			t.Errorf("%d spans after an hour, want %d", got, 2*maxKeptRate)
+		}
+	})
+}
+
 func TestTailConcurrently(t *testing.T) {
 	out := tracetest.NewInMemoryExporter()
 	tel := start(t, Config{Spans: out, Lookup: none()})
@@ -201,7 +230,15 @@ func TestTailConcurrently(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if got := len(out.GetSpans()); got != 8*100*2 {
-		t.Errorf("exported %d spans, want %d", got, 8*100*2)
+	for _, s := range out.GetSpans() {
+		if s.Name == "inner" {
+			continue
+		}
+		if s.Status.Code != codes.Error {
+			t.Errorf("exported %v", s)
+		}
+	}
+	if held, spans, traces, queued := tel.tail.counts(); held != spans || traces != queued || held > maxHeld {
+		t.Errorf("holds %d spans (%d), %d traces (%d)", held, spans, traces, queued)
 	}
 }

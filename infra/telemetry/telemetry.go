@@ -66,6 +66,7 @@ type Telemetry struct {
 	tracer   trace.Tracer // nil: no span is exported, only ids are made
 	spans    *sdktrace.TracerProvider
 	tail     *tail                  // nil: the sampler decides alone
+	inherits bool                   // a span whose parent is not sampled is left out
 	lines    *sdklog.LoggerProvider // nil: log lines are not exported
 	meters   *sdkmetric.MeterProvider
 	registry *prometheus.Registry // with classic histograms
@@ -160,6 +161,7 @@ func (t *Telemetry) startSpans(
 		processors = append(processors, sdktrace.NewBatchSpanProcessor(exporter))
 	}
 	sampler := export.sampler
+	t.inherits = export.parentBased && export.keep == 0
 	if export.keep > 0 {
 		t.tail = newTail(export.keep, processors...)
 		sampler, processors = recorder{sampler, t.tail}, []sdktrace.SpanProcessor{t.tail}

@@ -40,7 +40,8 @@ func main() {
 	flag.IntVar(&o.products, "products", 20, "how many products they order")
 	flag.IntVar(&o.many, "many", 100_000, "number of orders after which memory and cost are measured; 0: not measured")
 	flag.StringVar(&o.only, "only", "",
-		"figures to measure, comma separated: start, orders, latency (with orders), brokers, reads, events, gateway, growth")
+		"figures to measure, comma separated: start, orders, latency (with orders), brokers, reads, events, gateway, "+
+			"telemetry, growth")
 	flag.StringVar(&o.program, "program", "", "the path of a built ebb, to compare two; empty: build this tree")
 	flag.StringVar(&o.out, "out", "bench/results", "folder the table is written to")
 	flag.Parse()
@@ -91,8 +92,7 @@ func run(ctx context.Context, o options) error {
 		run  func(context.Context) error
 	}{
 		{"start", b.start}, {"orders", b.orders}, {"brokers", b.brokers}, {"reads", b.reads}, {"events", b.events},
-		{"gateway", b.gateway},
-		{"growth", b.growth},
+		{"gateway", b.gateway}, {"telemetry", b.telemetry}, {"growth", b.growth},
 	} {
 		if !o.wants(part.name) {
 			continue
@@ -139,6 +139,17 @@ func (b *bench) system(ctx context.Context, name string, args ...string) (*shop.
 	p := &shop.Process{Binary: b.binary, Addr: addr, Data: filepath.Join(b.dir, name), Args: args}
 	took, err := p.Start(ctx)
 	return p, took, err
+}
+
+// systemWith starts a fresh shop with more variables.
+func (b *bench) systemWith(ctx context.Context, name string, env []string) (*shop.Process, error) {
+	addr, err := shop.FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	p := &shop.Process{Binary: b.binary, Addr: addr, Data: filepath.Join(b.dir, name), Env: env}
+	_, err = p.Start(ctx)
+	return p, err
 }
 
 func (b *bench) start(ctx context.Context) error {

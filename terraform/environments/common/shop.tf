@@ -28,6 +28,7 @@ module "shop" {
   internal_tls                = var.internal_tls
   mesh                        = var.mesh
   metrics_secret              = var.metrics_secret
+  monitor                     = var.monitor
   secrets                     = var.secrets
   sender_identity             = var.sender_identity
   service_account_annotations = var.service_account_annotations

@@ -110,6 +110,16 @@ variable "metrics_secret" {
   default     = null
 }
 
+variable "monitor" {
+  description = "The Prometheus that scrapes the pods, by a PodMonitor of the Prometheus operator (0.82 or later): its namespace, the labels by which it selects monitors, how often it scrapes. It shows the token of metrics_secret. Pods that are at zero are not started. Null: there is no PodMonitor."
+  type = object({
+    namespace = string
+    labels    = optional(map(string), {})
+    interval  = optional(string, "30s")
+  })
+  default = null
+}
+
 variable "namespace" {
   description = "Another namespace than the environment's own, for a second one beside it."
   type        = string

@@ -24,6 +24,10 @@ resource "kubectl_manifest" "network_policy" {
           from  = [for cidr in cidrs : { ipBlock = { cidr = cidr } }]
           ports = [for port in local.proxy_ports : { port = port, protocol = "TCP" }]
         } if length(cidrs) > 0],
+        [for m in [var.monitor] : {
+          from  = [{ namespaceSelector = { matchLabels = { "kubernetes.io/metadata.name" = m.namespace } } }]
+          ports = [{ port = 8080, protocol = "TCP" }]
+        } if m != null],
       ])
       egress = concat(local.to_mesh, local.to_dns, local.to_broker, local.to_store, local.to_functions, local.to_api_server, var.egress)
     }

@@ -24,6 +24,7 @@ module "function" {
   manifest                    = local.manifest
   mesh                        = var.mesh
   metrics_secret              = var.metrics_secret
+  monitor                     = var.monitor
   name                        = var.manifest.name
   namespace                   = var.namespace
   public                      = true

@@ -89,6 +89,7 @@ module "function" {
   manifest                    = local.functions[each.key]
   mesh                        = var.mesh
   metrics_secret              = var.metrics_secret
+  monitor                     = var.monitor
   name                        = each.key
   namespace                   = module.platform.namespace
   resources                   = local.arguments[each.key].resources
@@ -125,6 +126,7 @@ module "gateway" {
   manifest                    = local.functions[local.front]
   mesh                        = var.mesh
   metrics_secret              = var.metrics_secret
+  monitor                     = var.monitor
   namespace                   = module.platform.namespace
   resources                   = local.arguments[local.front].resources
   scale                       = local.arguments[local.front].scale

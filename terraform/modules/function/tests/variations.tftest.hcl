@@ -298,3 +298,48 @@ run "metrics_by_token" {
     error_message = "Metrics are shown to those who have the token of the Secret."
   }
 }
+
+run "monitor" {
+  command = plan
+
+  variables {
+    metrics_secret = "ebb-metrics"
+    monitor        = { namespace = "monitoring", labels = { release = "prometheus" } }
+  }
+  assert {
+    condition = yamldecode(kubectl_manifest.pod_monitor[0].yaml_body_parsed).spec.podMetricsEndpoints == [{
+      port          = "user-port", path = "/metrics", interval = "30s"
+      authorization = { type = "Bearer", credentials = { name = "ebb-metrics", key = "EBB_METRICS_TOKEN" } }
+    }]
+    error_message = "Prometheus shows the token of the Secret."
+  }
+  assert {
+    condition     = yamldecode(kubectl_manifest.pod_monitor[0].yaml_body_parsed).metadata.labels.release == "prometheus"
+    error_message = "Prometheus selects the monitor by its labels."
+  }
+  assert {
+    condition = yamldecode(kubectl_manifest.network_policy.yaml_body_parsed).spec.ingress[2] == {
+      from  = [{ namespaceSelector = { matchLabels = { "kubernetes.io/metadata.name" = "monitoring" } } }]
+      ports = [{ port = 8080, protocol = "TCP" }]
+    }
+    error_message = "The network policy lets it in."
+  }
+}
+
+run "no_monitor" {
+  command = plan
+
+  assert {
+    condition     = length(kubectl_manifest.pod_monitor) == 0 && length(yamldecode(kubectl_manifest.network_policy.yaml_body_parsed).spec.ingress) == 2
+    error_message = "Without a Prometheus there is no monitor, and nobody else is let in."
+  }
+}
+
+run "monitor_without_a_token" {
+  command = plan
+
+  variables {
+    monitor = { namespace = "monitoring" }
+  }
+  expect_failures = [kubectl_manifest.pod_monitor]
+}
