@@ -67,6 +67,10 @@ api: ## Compare the Go API and OpenAPI with those of the last release: VERSION d
 openapi-lint: ## Check api/openapi.json with Spectral and Redocly; needs Node.js
 	@.ci/openapi-lint
 
+.PHONY: inspector
+inspector: build ## Drive the tools of ebb mcp with the inspector of the Model Context Protocol; needs Node.js
+	@.ci/inspector
+
 .PHONY: generate
 generate: ## Write the derived files: code of .proto files, OpenAPI and its clients, AsyncAPI, the manifest for Terraform
 	cd cmd/proto && $(GO) run .
@@ -162,9 +166,9 @@ bin/kumo: test/aws/kumo/main.go test/aws/kumo/fifo.go test/aws/kumo/go.mod ## Bu
 	cd test/aws/kumo && $(GO) vet . && $(GO) mod tidy -diff && $(GO) build -o $(CURDIR)/bin/kumo .
 
 .PHONY: consul
-consul: ## Build Consul's agent into bin/consul unless it is there (some 14 minutes), and run the tests of its driver with it
+consul: ## Build Consul's agent into bin/consul unless it is there (some 14 minutes), and run the tests of what uses it
 	@[ -x bin/consul ] || .ci/consul
-	$(GO) test ./infra/discovery/consul -run '^TestAgent$$' -count 1 -v -agent $(CURDIR)/bin/consul
+	$(GO) test ./infra/discovery/consul ./infra/config/source -run '^TestAgent$$' -count 1 -v -agent $(CURDIR)/bin/consul
 
 .PHONY: jaeger
 jaeger: ## Build Jaeger into bin/jaeger unless it is there (some 13 minutes), for make observe

@@ -33,10 +33,12 @@ var layers = []layer{
 	{packages: "infra/event", tests: "infra/event/eventtest", outside: "github.com/cloudevents/sdk-go/v2/..."},
 	{packages: "infra/event/*", may: "infra/event infra/event/golden", outside: "github.com/cloudevents/sdk-go/v2/..."},
 	{packages: "infra/internal/httpevent", may: "infra/fault infra/event"},
+	{packages: "infra/internal/pubsubevent", may: "infra/fault infra/event"},
 	{packages: "infra/internal/*/...", may: "infra/fault infra/internal/..."},
 	{packages: "infra/auth/...", may: "infra/fault infra/auth/... infra/internal/jsonlimit"},
 	{packages: "infra/mtls", may: "infra/auth infra/fault infra/problem infra/internal/..."},
 	{packages: "infra/config", may: "infra/internal/..."},
+	{packages: "infra/config/source", may: "infra/config infra/internal/..."},
 	{packages: "infra/telemetry", may: "infra/fault infra/problem infra/internal/..."},
 	{packages: "infra/problem", may: "infra/fault"},
 	{packages: "infra/httprequest", may: "infra/fault infra/problem"},
@@ -83,6 +85,11 @@ var layers = []layer{
 		may: "infra/fault infra/event infra/blob infra/blob/open infra/broker infra/broker/internal/... infra/internal/... " +
 			"$/...",
 		tests: "infra/blob/files infra/broker/brokertest",
+	},
+	{
+		packages: "infra/broker/pubsub",
+		may:      "infra/fault infra/event infra/blob infra/broker infra/broker/internal/... infra/internal/...",
+		tests:    "infra/blob/files infra/broker/brokertest",
 	},
 	{
 		packages: "infra/broker/*/...",
@@ -184,9 +191,9 @@ var layers = []layer{
 	},
 	{
 		packages: "infra/host/run",
-		may: kit + " infra/function infra/host infra/host/internal/settings infra/host/knative infra/host/memlimit" +
-			" infra/httpserver infra/system infra/internal/... infra/broker/knative infra/broker/open infra/store/open" +
-			" infra/mtls infra/proxy",
+		may: kit + " infra/auth/oidc infra/config/source infra/function infra/host infra/host/internal/settings" +
+			" infra/host/knative infra/host/memlimit infra/httpserver infra/system infra/internal/... infra/mtls" +
+			" infra/proxy infra/broker/knative infra/broker/open infra/broker/pubsub infra/store/open",
 		tests: "infra/auth/authtest infra/broker/brokertest infra/broker/memory infra/store/memory",
 	},
 	{

@@ -584,6 +584,18 @@ func (c *Client) PostCallsPaymentsCallIDRetry(
 	return out, err
 }
 
+// PostEmailProofs is POST /api/email-proofs: Prove an e-mail address.
+func (c *Client) PostEmailProofs(
+	ctx context.Context, body ProveInputBody, options ...Option,
+) error {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/api/email-proofs",
+	}
+	in.body = body
+	return c.do(ctx, in, nil, options)
+}
+
 // GetFlagsParams are the parameters of GetFlags. Those that are zero are not sent.
 type GetFlagsParams struct {
 	// The most entries of a page.
@@ -1459,6 +1471,30 @@ func (c *Client) PostOutboxViewsIDRetry(
 	return c.do(ctx, in, nil, options)
 }
 
+// PostPasswordResets is POST /api/password-resets: Ask for a new password.
+func (c *Client) PostPasswordResets(
+	ctx context.Context, body AskResetInputBody, options ...Option,
+) error {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/api/password-resets",
+	}
+	in.body = body
+	return c.do(ctx, in, nil, options)
+}
+
+// PostPasswordResetsCompletion is POST /api/password-resets/completion: Set a new password.
+func (c *Client) PostPasswordResetsCompletion(
+	ctx context.Context, body ResetInputBody, options ...Option,
+) error {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/api/password-resets/completion",
+	}
+	in.body = body
+	return c.do(ctx, in, nil, options)
+}
+
 // GetPaymentsParams are the parameters of GetPayments. Those that are zero are not sent.
 type GetPaymentsParams struct {
 	// For administrators: the payments of this customer.
@@ -1710,6 +1746,39 @@ func (c *Client) GetSchedules(
 	return out, err
 }
 
+// PostSecondFactorParams are the parameters of PostSecondFactor. Those that are zero are not sent.
+type PostSecondFactorParams struct {
+	// A step-up token, instead of current_password.
+	EbbStepUp string
+}
+
+// PostSecondFactor is POST /api/second-factor: Set up a second factor.
+func (c *Client) PostSecondFactor(
+	ctx context.Context, body BeginFactorInputBody, params PostSecondFactorParams, options ...Option,
+) (out PostSecondFactorResponse, err error) {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/api/second-factor",
+	}
+	in.body = body
+	in.header("Ebb-Step-Up", params.EbbStepUp)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostSecondFactorConfirmation is POST /api/second-factor/confirmation: Confirm the second factor.
+func (c *Client) PostSecondFactorConfirmation(
+	ctx context.Context, body ConfirmFactorInputBody, options ...Option,
+) (out PostSecondFactorConfirmationResponse, err error) {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/api/second-factor/confirmation",
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
 // PostSessions is POST /api/sessions: Sign in.
 func (c *Client) PostSessions(
 	ctx context.Context, body LoginInputBody, options ...Option,
@@ -1732,6 +1801,19 @@ func (c *Client) DeleteSessionsCurrent(
 		path: "/api/sessions/current",
 	}
 	return c.do(ctx, in, nil, options)
+}
+
+// PostSessionsCurrentStepUp is POST /api/sessions/current/step-up: Prove who uses the session.
+func (c *Client) PostSessionsCurrentStepUp(
+	ctx context.Context, body StepUpInputBody, options ...Option,
+) (out PostSessionsCurrentStepUpResponse, err error) {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/api/sessions/current/step-up",
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
 }
 
 // PostSessionsRefresh is POST /api/sessions/refresh: Exchange a refresh token.
@@ -1852,15 +1934,63 @@ func (c *Client) GetUsersID(
 	return out, err
 }
 
+// PatchUsersIDParams are the parameters of PatchUsersID. Those that are zero are not sent.
+type PatchUsersIDParams struct {
+	// A step-up token of the caller, instead of current_password.
+	EbbStepUp string
+}
+
 // PatchUsersID is PATCH /api/users/{id}: Change a user.
 func (c *Client) PatchUsersID(
-	ctx context.Context, id string, body UsersChangeInputBody, options ...Option,
+	ctx context.Context, id string, body UsersChangeInputBody, params PatchUsersIDParams, options ...Option,
 ) (out User, err error) {
 	in := request{
 		method: "PATCH", takesKey: false,
 		path: "/api/users/" + url.PathEscape(id),
 	}
 	in.body = body
+	in.header("Ebb-Step-Up", params.EbbStepUp)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostUsersIDEmailProof is POST /api/users/{id}/email-proof: Ask for another mail to prove the e-mail address.
+func (c *Client) PostUsersIDEmailProof(
+	ctx context.Context, id string, options ...Option,
+) error {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/api/users/" + url.PathEscape(id) + "/email-proof",
+	}
+	return c.do(ctx, in, nil, options)
+}
+
+// DeleteUsersIDSecondFactorParams are the parameters of DeleteUsersIDSecondFactor. Those that are zero are not sent.
+type DeleteUsersIDSecondFactorParams struct {
+	// A step-up token of the caller.
+	EbbStepUp string
+}
+
+// DeleteUsersIDSecondFactor is DELETE /api/users/{id}/second-factor: Remove the second factor.
+func (c *Client) DeleteUsersIDSecondFactor(
+	ctx context.Context, id string, params DeleteUsersIDSecondFactorParams, options ...Option,
+) error {
+	in := request{
+		method: "DELETE", takesKey: false,
+		path: "/api/users/" + url.PathEscape(id) + "/second-factor",
+	}
+	in.header("Ebb-Step-Up", params.EbbStepUp)
+	return c.do(ctx, in, nil, options)
+}
+
+// GetUsersIDSecondFactor is GET /api/users/{id}/second-factor: Show whether a user has a second factor.
+func (c *Client) GetUsersIDSecondFactor(
+	ctx context.Context, id string, options ...Option,
+) (out GetUsersIDSecondFactorResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/users/" + url.PathEscape(id) + "/second-factor",
+	}
 	err = c.do(ctx, in, &out, options)
 	return out, err
 }
@@ -2103,6 +2233,16 @@ type AddInputBody struct {
 	Price Money  `json:"price"`
 }
 
+// AskResetInputBody is a schema of the document.
+type AskResetInputBody struct {
+	Email string `json:"email"`
+}
+
+// BeginFactorInputBody is a schema of the document.
+type BeginFactorInputBody struct {
+	CurrentPassword *string `json:"current_password,omitzero"`
+}
+
 // CancelInputBody is a schema of the document.
 type CancelInputBody struct {
 	Reason *string `json:"reason,omitzero"`
@@ -2127,6 +2267,12 @@ type ChangeInputBody struct {
 	// 1 to 500 characters.
 	Name  *string `json:"name,omitzero"`
 	Price *Money  `json:"price,omitzero"`
+}
+
+// ConfirmFactorInputBody is a schema of the document.
+type ConfirmFactorInputBody struct {
+	// The six digits that the app shows.
+	Code string `json:"code"`
 }
 
 // CountedStockBody is a schema of the document.
@@ -2425,6 +2571,14 @@ type GetTimersResponse struct {
 	Next string `json:"next,omitzero"`
 }
 
+// GetUsersIDSecondFactorResponse is a schema of the document.
+type GetUsersIDSecondFactorResponse struct {
+	// How many recovery codes are left.
+	RecoveryCodes int64 `json:"recovery_codes"`
+	// The user has an authenticator app.
+	Totp bool `json:"totp"`
+}
+
 // GetUsersIDSessionsResponse is a schema of the document.
 type GetUsersIDSessionsResponse struct {
 	Items []Session `json:"items"`
@@ -2520,6 +2674,8 @@ type Line struct {
 
 // LoginInputBody is a schema of the document.
 type LoginInputBody struct {
+	// Of the second factor, or a recovery code, if the account has one.
+	Code *string `json:"code,omitzero"`
 	// The device_token of an earlier sign-in to this account. One that is not good any more is like none.
 	DeviceToken *string `json:"device_token,omitzero"`
 	Email       string  `json:"email"`
@@ -2787,6 +2943,26 @@ type PostOfrepV1EvaluateFlagsResponse struct {
 	Flags        []Evaluated `json:"flags,omitzero"`
 }
 
+// PostSecondFactorConfirmationResponse is a schema of the document.
+type PostSecondFactorConfirmationResponse struct {
+	RecoveryCodes []string `json:"recovery_codes"`
+}
+
+// PostSecondFactorResponse is a schema of the document.
+type PostSecondFactorResponse struct {
+	// Base32, for an app that takes no address.
+	Secret string `json:"secret"`
+	// otpauth address, which apps read as a QR code.
+	Uri string `json:"uri"`
+}
+
+// PostSessionsCurrentStepUpResponse is a schema of the document.
+type PostSessionsCurrentStepUpResponse struct {
+	// Seconds until the token expires.
+	ExpiresIn   int64  `json:"expires_in"`
+	StepUpToken string `json:"step_up_token"`
+}
+
 // PostViewsRebuildResponse is a schema of the document.
 type PostViewsRebuildResponse struct {
 	ReplayID string `json:"replay_id"`
@@ -2830,6 +3006,14 @@ type Progress struct {
 	Stuck *Stuck `json:"stuck,omitzero"`
 	// The version of the declaration that it began with.
 	Version int64 `json:"version,omitzero"`
+}
+
+// ProveInputBody is a schema of the document.
+type ProveInputBody struct {
+	// The password of the account. Not needed with its access token.
+	Password *string `json:"password,omitzero"`
+	// The token of the mail.
+	Token string `json:"token"`
 }
 
 // PublishInputBody is a schema of the document.
@@ -2920,6 +3104,14 @@ type ReplayInputBody struct {
 	Types []string `json:"types,omitzero"`
 	// Events that arrived before this time.
 	Until *time.Time `json:"until,omitzero"`
+}
+
+// ResetInputBody is a schema of the document.
+type ResetInputBody struct {
+	// As at the registration.
+	Password string `json:"password"`
+	// The token of the mail.
+	Token string `json:"token"`
 }
 
 // SagaDetail is a schema of the document.
@@ -3081,6 +3273,13 @@ type StepProgress struct {
 	UndoneAt  time.Time `json:"undone_at,omitzero"`
 }
 
+// StepUpInputBody is a schema of the document.
+type StepUpInputBody struct {
+	// Of the second factor, or a recovery code.
+	Code     *string `json:"code,omitzero"`
+	Password *string `json:"password,omitzero"`
+}
+
 // Stock is a schema of the document.
 type Stock struct {
 	// May be ordered.
@@ -3124,14 +3323,16 @@ type Tokens struct {
 type User struct {
 	CreatedAt time.Time `json:"created_at"`
 	Email     string    `json:"email"`
-	ID        string    `json:"id"`
-	Name      string    `json:"name"`
-	Roles     []string  `json:"roles"`
+	// The user has proven to read the mail of the address.
+	EmailProven bool     `json:"email_proven,omitzero"`
+	ID          string   `json:"id"`
+	Name        string   `json:"name"`
+	Roles       []string `json:"roles"`
 }
 
 // UsersChangeInputBody is a schema of the document.
 type UsersChangeInputBody struct {
-	// Required of a user who changes their own password.
+	// The caller's own. It, or Ebb-Step-Up, is required for another address or password.
 	CurrentPassword *string `json:"current_password,omitzero"`
 	Email           *string `json:"email,omitzero"`
 	// 1 to 200 characters.

@@ -6,6 +6,14 @@ export type AddInputBody = {
   "price": Money;
 };
 
+export type AskResetInputBody = {
+  "email": string;
+};
+
+export type BeginFactorInputBody = {
+  "current_password"?: string;
+};
+
 export type CancelInputBody = {
   "reason"?: string;
 };
@@ -26,6 +34,11 @@ export type ChangeInputBody = {
   /** 1 to 500 characters. */
   "name"?: string;
   "price"?: Money;
+};
+
+export type ConfirmFactorInputBody = {
+  /** The six digits that the app shows. */
+  "code": string;
 };
 
 export type CountedStockBody = {
@@ -284,6 +297,13 @@ export type GetTimersResponse = {
   "next"?: string;
 };
 
+export type GetUsersIDSecondFactorResponse = {
+  /** How many recovery codes are left. */
+  "recovery_codes": number;
+  /** The user has an authenticator app. */
+  "totp": boolean;
+};
+
 export type GetUsersIDSessionsResponse = {
   "items": Array<Session>;
 };
@@ -366,6 +386,8 @@ export type Line = {
 };
 
 export type LoginInputBody = {
+  /** Of the second factor, or a recovery code, if the account has one. */
+  "code"?: string;
   /** The device_token of an earlier sign-in to this account. One that is not good any more is like none. */
   "device_token"?: string;
   "email": string;
@@ -604,6 +626,23 @@ export type PostOfrepV1EvaluateFlagsResponse = {
   "flags"?: Array<Evaluated>;
 };
 
+export type PostSecondFactorConfirmationResponse = {
+  "recovery_codes": Array<string>;
+};
+
+export type PostSecondFactorResponse = {
+  /** Base32, for an app that takes no address. */
+  "secret": string;
+  /** otpauth address, which apps read as a QR code. */
+  "uri": string;
+};
+
+export type PostSessionsCurrentStepUpResponse = {
+  /** Seconds until the token expires. */
+  "expires_in": number;
+  "step_up_token": string;
+};
+
 export type PostViewsRebuildResponse = {
   "replay_id": string;
 };
@@ -642,6 +681,13 @@ export type Progress = {
   "stuck"?: Stuck;
   /** The version of the declaration that it began with. */
   "version"?: number;
+};
+
+export type ProveInputBody = {
+  /** The password of the account. Not needed with its access token. */
+  "password"?: string;
+  /** The token of the mail. */
+  "token": string;
 };
 
 export type PublishInputBody = {
@@ -723,6 +769,13 @@ export type ReplayInputBody = {
   "types"?: Array<string>;
   /** Events that arrived before this time. */
   "until"?: string;
+};
+
+export type ResetInputBody = {
+  /** As at the registration. */
+  "password": string;
+  /** The token of the mail. */
+  "token": string;
 };
 
 export type SagaDetail = {
@@ -870,6 +923,12 @@ export type StepProgress = {
   "undone_at"?: string;
 };
 
+export type StepUpInputBody = {
+  /** Of the second factor, or a recovery code. */
+  "code"?: string;
+  "password"?: string;
+};
+
 export type Stock = {
   /** May be ordered. */
   "available": number;
@@ -906,13 +965,15 @@ export type Tokens = {
 export type User = {
   "created_at": string;
   "email": string;
+  /** The user has proven to read the mail of the address. */
+  "email_proven"?: boolean;
   "id": string;
   "name": string;
   "roles": Array<string>;
 };
 
 export type UsersChangeInputBody = {
-  /** Required of a user who changes their own password. */
+  /** The caller's own. It, or Ebb-Step-Up, is required for another address or password. */
   "current_password"?: string;
   "email"?: string;
   /** 1 to 200 characters. */
@@ -1041,6 +1102,8 @@ export class Client {
   postCallsPaymentsCallIdEnd(input: { call: string; id: string; body: EndInputBody }, options?: Options): Promise<PostCallsPaymentsCallIDEndResponse>;
   /** POST /api/calls/payments/{call}/{id}/retry: Make an outside call of payments now. */
   postCallsPaymentsCallIdRetry(input: { call: string; id: string }, options?: Options): Promise<PostCallsPaymentsCallIDRetryResponse>;
+  /** POST /api/email-proofs: Prove an e-mail address. */
+  postEmailProofs(input: { body: ProveInputBody }, options?: Options): Promise<void>;
   /** GET /api/flags: List flags. */
   getFlags(input?: { limit?: number; cursor?: string }, options?: Options): Promise<GetFlagsResponse>;
   /** DELETE /api/flags/{key}: Remove a flag. */
@@ -1162,6 +1225,10 @@ export class Client {
   postOutboxViewsIdDrop(input: { id: string; body: DropInputBody }, options?: Options): Promise<void>;
   /** POST /api/outbox/views/{id}/retry: Publish a quarantined entry of the outbox of views. */
   postOutboxViewsIdRetry(input: { id: string }, options?: Options): Promise<void>;
+  /** POST /api/password-resets: Ask for a new password. */
+  postPasswordResets(input: { body: AskResetInputBody }, options?: Options): Promise<void>;
+  /** POST /api/password-resets/completion: Set a new password. */
+  postPasswordResetsCompletion(input: { body: ResetInputBody }, options?: Options): Promise<void>;
   /** GET /api/payments: List your payments. */
   getPayments(input?: { customerId?: string; limit?: number; cursor?: string }, options?: Options): Promise<GetPaymentsResponse>;
   /** GET /api/payments/{id}: Show the payment of an order. */
@@ -1192,10 +1259,16 @@ export class Client {
   postSagasOrderIdSkip(input: { id: string; body: SkipInputBody }, options?: Options): Promise<SagaDetail>;
   /** GET /api/schedules: List schedules. */
   getSchedules(input?: { limit?: number; cursor?: string }, options?: Options): Promise<GetSchedulesResponse>;
+  /** POST /api/second-factor: Set up a second factor. */
+  postSecondFactor(input: { ebbStepUp?: string; body: BeginFactorInputBody }, options?: Options): Promise<PostSecondFactorResponse>;
+  /** POST /api/second-factor/confirmation: Confirm the second factor. */
+  postSecondFactorConfirmation(input: { body: ConfirmFactorInputBody }, options?: Options): Promise<PostSecondFactorConfirmationResponse>;
   /** POST /api/sessions: Sign in. */
   postSessions(input: { body: LoginInputBody }, options?: Options): Promise<Tokens>;
   /** DELETE /api/sessions/current: Sign out. */
   deleteSessionsCurrent(input?: {}, options?: Options): Promise<void>;
+  /** POST /api/sessions/current/step-up: Prove who uses the session. */
+  postSessionsCurrentStepUp(input: { body: StepUpInputBody }, options?: Options): Promise<PostSessionsCurrentStepUpResponse>;
   /** POST /api/sessions/refresh: Exchange a refresh token. */
   postSessionsRefresh(input: { body: RefreshInputBody }, options?: Options): Promise<Tokens>;
   /** GET /api/stock/{product_id}: Show the stock of a product. */
@@ -1213,7 +1286,13 @@ export class Client {
   /** GET /api/users/{id}: Show a user. */
   getUsersId(input: { id: string }, options?: Options): Promise<User>;
   /** PATCH /api/users/{id}: Change a user. */
-  patchUsersId(input: { id: string; body: UsersChangeInputBody }, options?: Options): Promise<User>;
+  patchUsersId(input: { id: string; ebbStepUp?: string; body: UsersChangeInputBody }, options?: Options): Promise<User>;
+  /** POST /api/users/{id}/email-proof: Ask for another mail to prove the e-mail address. */
+  postUsersIdEmailProof(input: { id: string }, options?: Options): Promise<void>;
+  /** DELETE /api/users/{id}/second-factor: Remove the second factor. */
+  deleteUsersIdSecondFactor(input: { id: string; ebbStepUp?: string }, options?: Options): Promise<void>;
+  /** GET /api/users/{id}/second-factor: Show whether a user has a second factor. */
+  getUsersIdSecondFactor(input: { id: string }, options?: Options): Promise<GetUsersIDSecondFactorResponse>;
   /** DELETE /api/users/{id}/sessions: End all other sessions. */
   deleteUsersIdSessions(input: { id: string }, options?: Options): Promise<void>;
   /** GET /api/users/{id}/sessions: List the sessions of a user. */

@@ -18,8 +18,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/cli"
 )
 
-// A run that logs everything, in which users register, sign in, are refused and change their passwords, has no password,
-// token or key in its output or in its log files.
+// A run that logs everything, in which users register, sign in, are refused and change their passwords, has no
+// password, token or key in its output or in its log files.
 func TestSecretsAreNotLogged(t *testing.T) {
 	dir := t.TempDir()
 	data := filepath.Join(dir, "data")

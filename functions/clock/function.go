@@ -6,6 +6,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
@@ -13,7 +14,7 @@ import (
 
 // Config holds the settings of the clock.
 type Config struct {
-	Sweep time.Duration `envconfig:"EBB_CLOCK_SWEEP" default:"10m" desc:"how often every function checks its outbox"`
+	Sweep time.Duration `envconfig:"EBB_CLOCK_SWEEP" default:"10m" reload:"true" desc:"how often every function checks its outbox"`
 }
 
 type clock struct {
@@ -23,13 +24,13 @@ type clock struct {
 	sweeps    *store.Collection[sweep]
 	schedules *store.Collection[recurring]
 	adopted   *store.Collection[adopted]
-	every     time.Duration
+	settings  *config.Live[Config]
 }
 
 // New declares the clock function.
 func New(env function.Env) (*function.Function, error) {
 	f := function.New("clock", env)
-	config, err := function.Configure[Config](f)
+	set, err := function.Configure[Config](f)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +43,7 @@ func New(env function.Env) (*function.Function, error) {
 		sweeps:    function.Collection[sweep](f, "sweeps"),
 		schedules: function.Collection[recurring](f, "schedules", store.On("due")),
 		adopted:   function.Collection[adopted](f, "adopted"),
-		every:     config.Sweep,
+		settings:  config.Follow("", f.Env().Lookup, set),
 	}
 	function.On(f, event.ClockSchedule, c.schedule)
 	function.On(f, event.ClockCancel, c.cancel)

@@ -67,7 +67,7 @@ func (c *clock) adopt(ctx context.Context, tx *function.Tx, now time.Time) error
 		return nil
 	}
 	known, _, err := c.adopted.Find(ctx, tx, "schedules")
-	if err != nil || known.Fingerprint == fingerprint && now.Sub(known.At).Abs() < c.every {
+	if err != nil || known.Fingerprint == fingerprint && now.Sub(known.At).Abs() < c.settings.Get().Sweep {
 		return err
 	}
 	for cursor, more := "", true; more; {

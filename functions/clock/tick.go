@@ -93,7 +93,7 @@ func (c *clock) fireTimer(ctx context.Context, tx *function.Tx, item store.Item[
 func (c *clock) sweepIfDue(ctx context.Context, tx *function.Tx, now time.Time) error {
 	last, known, err := c.sweeps.Find(ctx, tx, "last")
 	// A stored time far in the future was written by a host with a wrong clock; it counts as passed.
-	if err != nil || known && now.Sub(last.At).Abs() < c.every {
+	if err != nil || known && now.Sub(last.At).Abs() < c.settings.Get().Sweep {
 		return err
 	}
 	if known {

@@ -155,6 +155,25 @@ func TestSignIn(t *testing.T) {
 	}
 }
 
+// The code of a second factor goes along with the password; without one nothing does.
+func TestSignInWithACode(t *testing.T) {
+	x := newTested(t)
+	var got map[string]string
+	x.mux.HandleFunc("POST /api/sessions", func(w http.ResponseWriter, r *http.Request) {
+		got = nil
+		if err := json.NewDecoder(r.Body).Decode(&got); err != nil {
+			t.Error(err)
+		}
+		w.WriteHeader(401)
+	})
+	for _, code := range []string{"123 456", ""} {
+		x.post("/console/sign-in", url.Values{"email": {"a"}, "password": {"p"}, "code": {code}})
+		if _, sent := got["code"]; got["code"] != code || sent != (code != "") {
+			t.Errorf("got %v", got)
+		}
+	}
+}
+
 // A customer with the right password gets no cookie, and their session ends.
 func TestCustomerSignsIn(t *testing.T) {
 	x := newTested(t)

@@ -179,6 +179,9 @@ func (c *console) signIn(w http.ResponseWriter, r *http.Request) {
 	}
 	var t tokens
 	in := map[string]string{"email": r.FormValue("email"), "password": r.FormValue("password")}
+	if code := r.FormValue("code"); code != "" {
+		in["code"] = code
+	}
 	if _, err := c.api.call(r, "", http.MethodPost, "/api/sessions", in, &t); err != nil {
 		err = c.told(r, err)
 		refuse(statusOf(err), sentence(err))

@@ -24,12 +24,15 @@ type settings struct {
 	SMTP string `envconfig:"EBB_SMTP_URL" secret:"true" desc:"smtp(s)://user:password@host:port; empty: mail is logged"`
 	TLS  string `envconfig:"EBB_SMTP_TLS" desc:"implicit or starttls: how mail must be encrypted; empty: as EBB_SMTP_URL says"`
 	CA   string `envconfig:"EBB_SMTP_CA" desc:"a PEM file with authorities that may issue the mail server's certificate, besides the system's; TLS is required then"`
+	Dir  string `envconfig:"EBB_MAIL_DIR" desc:"without EBB_SMTP_URL, a folder in which each letter is written as a file, to try things out"`
+	Page string `envconfig:"EBB_ACCOUNT_URL" desc:"https URL of a page to which letters link, with #email-proof=TOKEN or #password-reset=TOKEN; empty: letters have the token"`
 	From string `envconfig:"EBB_MAIL_FROM" desc:"the sender of mail; empty: the product's own"`
 }
 
 type notifications struct {
 	f       *function.Function
 	product string
+	page    string
 	users   *store.Collection[user]
 	mail    mailer
 	mailing *outside.Call[mailing, struct{}]
@@ -42,7 +45,8 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &notifications{f: f, product: cmp.Or(c.Product, "Ebb"), users: function.Collection[user](f, "users")}
+	n := &notifications{f: f, product: cmp.Or(c.Product, "Ebb"), page: set.Page,
+		users: function.Collection[user](f, "users")}
 	set.From = cmp.Or(set.From, c.From, n.product+" <no-reply@ebb.example>")
 	if n.mail, err = newMailer(set, f.Env().Logger); err != nil {
 		return nil, err
@@ -53,6 +57,9 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 	function.On(f, events.UserChanged, n.changed)
 	function.On(f, events.UserDeleted, n.deleted)
 	function.On(f, events.UserAddressTaken, n.addressTaken)
+	function.On(f, events.UserEmailProofRequested, n.emailProofRequested)
+	function.On(f, events.UserPasswordResetRequested, n.passwordResetRequested)
+	function.On(f, events.UserSecurityChanged, n.securityChanged)
 	for _, l := range c.Letters {
 		l.on(n)
 	}

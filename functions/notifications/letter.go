@@ -22,6 +22,7 @@ type Letter struct {
 type Message struct {
 	UserID  string
 	OrderID string // optional; notifications.sent and notifications.failed carry it
+	To      string // another address than the user's; "": that of the user at the time when it is sent
 	Data    any    // .Data of the template
 }
 
@@ -51,6 +52,10 @@ var templates embed.FS
 var (
 	welcome      = own("welcome")
 	addressTaken = own("address-taken")
+
+	emailProof      = own("email-proof")
+	passwordReset   = own("password-reset")
+	securityChanged = own("security-changed")
 )
 
 // own returns a letter of this package. Its event is handled by the function itself.

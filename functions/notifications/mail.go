@@ -11,6 +11,7 @@ import (
 	"net/mail"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -31,8 +32,14 @@ func newMailer(c settings, log *slog.Logger) (mailer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("invalid EBB_MAIL_FROM: %w", err)
 	}
-	if c.SMTP == "" {
+	if err := checkPage(c.Page); err != nil {
+		return nil, err
+	}
+	if c.SMTP == "" && c.Dir == "" {
 		return logged{log}, nil
+	}
+	if c.SMTP == "" {
+		return folder{c.Dir, from.String()}, nil
 	}
 	options, host, err := smtpOptions(c)
 	if err != nil {
@@ -173,17 +180,10 @@ func (s *smtp) send(ctx context.Context, l letter) error {
 	if err != nil {
 		return errors.Join(errRefused, err)
 	}
-	m := gomail.NewMsg()
-	if err := m.From(s.from); err != nil {
-		return fmt.Errorf("from: %w", err)
+	m, err := message(s.from, to.text, s.domain, l)
+	if err != nil {
+		return err
 	}
-	if err := m.To(to.text); err != nil {
-		return errors.Join(errRefused, err)
-	}
-	m.Subject(l.Subject)
-	m.SetMessageIDWithValue(l.ID + "@" + s.domain)
-	m.SetDate()
-	m.SetBodyString(gomail.TypeTextPlain, l.Body)
 	client, err := gomail.NewClient(s.host, s.options...)
 	if err != nil {
 		return err
@@ -206,11 +206,54 @@ func (s *smtp) send(ctx context.Context, l letter) error {
 	return err
 }
 
+// message returns the letter as a mail.
+func message(from, to, domain string, l letter, options ...gomail.MsgOption) (*gomail.Msg, error) {
+	m := gomail.NewMsg(options...)
+	if err := m.From(from); err != nil {
+		return nil, fmt.Errorf("from: %w", err)
+	}
+	if err := m.To(to); err != nil {
+		return nil, errors.Join(errRefused, err)
+	}
+	m.Subject(l.Subject)
+	m.SetMessageIDWithValue(l.ID + "@" + domain)
+	m.SetDate()
+	m.SetBodyString(gomail.TypeTextPlain, l.Body)
+	return m, nil
+}
+
 // final reports whether the server refused the letter for good (RFC 5321, section 4.2.1: 5yz). A refused login is an
 // error of the settings, so it is retried and then becomes a dead letter.
 func final(err error) bool {
 	var refusal *gomail.SendError
 	return errors.As(err, &refusal) && !refusal.IsTemp() && refusal.ErrorCode() >= 500
+}
+
+// folder writes each letter as a file that only the user of this process reads, under the letter's id.
+type folder struct{ path, from string }
+
+func (folder) channel() string { return "file" }
+
+func (f folder) send(_ context.Context, l letter) error {
+	m, err := message(f.from, l.To, "localhost", l, gomail.WithEncoding(gomail.NoEncoding))
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(f.path, 0o700); err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(f.path, ".letter-*") // 0600
+	if err != nil {
+		return err
+	}
+	_, err = m.WriteTo(file)
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = os.Rename(file.Name(), filepath.Join(f.path, l.ID+".eml"))
+	}
+	if err != nil {
+		_ = os.Remove(file.Name())
+	}
+	return err
 }
 
 // logged logs each letter without its text and address, which are personal data.

@@ -1,6 +1,7 @@
 package notifications
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -22,6 +23,7 @@ type mailing struct {
 	UserID   string `json:"user_id" person:"id"`
 	OrderID  string `json:"order_id,omitempty"`
 	Template string `json:"template"`
+	To       string `json:"to,omitempty" personal:"erased@erased.invalid"` // "": the user's address
 	Subject  string `json:"subject" personal:"erased"`
 	Body     string `json:"body" personal:"erased"`
 }
@@ -46,7 +48,7 @@ func (n *notifications) notify(ctx context.Context, tx *function.Tx, l Letter, m
 		return fault.New(fault.NotYet, "the user %s is not known yet", m.UserID)
 	}
 	id := notificationID(tx, l.name)
-	letter := mailing{UserID: m.UserID, OrderID: m.OrderID, Template: l.name}
+	letter := mailing{UserID: m.UserID, OrderID: m.OrderID, Template: l.name, To: m.To}
 	if to.Deleted {
 		n.failed(tx, id, letter, deleted)
 		return nil
@@ -77,7 +79,7 @@ func (n *notifications) send(ctx context.Context, r outside.Request[mailing]) (s
 	if to.Deleted {
 		return struct{}{}, fault.New(fault.Invalid, deleted)
 	}
-	err = n.mail.send(ctx, letter{ID: r.ID, To: to.Email, Subject: r.In.Subject, Body: r.In.Body})
+	err = n.mail.send(ctx, letter{ID: r.ID, To: cmp.Or(r.In.To, to.Email), Subject: r.In.Subject, Body: r.In.Body})
 	switch {
 	case errors.Is(err, errRefused):
 		return struct{}{}, fault.Wrap(err, fault.Invalid, refused)

@@ -42,7 +42,8 @@ func (u *users) recoverAdmin(ctx context.Context, tx *function.Tx, in *loginInpu
 			return "", err
 		}
 		return u.admit(ctx, tx, account{
-			Name: "Admin", Email: u.admin.email, Roles: []string{auth.RoleAdmin, auth.RoleCustomer}, CreatedAt: tx.Now(),
+			Name: "Admin", Email: u.admin.email, Proven: u.admin.email, CreatedAt: tx.Now(),
+			Roles: []string{auth.RoleAdmin, auth.RoleCustomer},
 		}, credentials{Password: password})
 	}
 	c, err := u.credentials.Get(ctx, tx, credentialsID(id))
@@ -66,6 +67,7 @@ func (u *users) resetPassword(
 		return err
 	}
 	c.DeviceKey = ""
+	c = c.withoutSecondFactor() // whoever set another password may have added it
 	if err := u.endSessions(ctx, tx, id, &c, ""); err != nil {
 		return err
 	}

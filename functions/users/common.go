@@ -44,6 +44,9 @@ func isCommon(password string) bool {
 	return common().Contains(binary.LittleEndian.Uint64(sum[:]))
 }
 
+// tooLong reports whether no user has such a password: it is not worth hashing.
+func tooLong(password string) bool { return utf8.RuneCountInString(password) > maxPassword }
+
 // typed returns the form of a password that is hashed: composed characters (NFC), so that all keyboards give the same.
 func typed(password string) string { return norm.NFC.String(password) }
 

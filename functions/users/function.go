@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -25,6 +26,8 @@ type Config struct {
 	StaffTTL      time.Duration `envconfig:"EBB_STAFF_ACCESS_TTL" default:"5m" desc:"how long an access token of a user with a role beyond customer is valid, if that is shorter"`
 	RefreshTTL    time.Duration `envconfig:"EBB_REFRESH_TTL" default:"720h" desc:"how long a session lasts without a refresh"`
 	PasswordMin   int           `envconfig:"EBB_PASSWORD_MIN" default:"15" desc:"the least number of characters of a new password that is the only factor, 8 to 64; with a second factor it is 8"`
+	AddressProof  string        `envconfig:"EBB_ADDRESS_PROOF" default:"offered" desc:"off: addresses are not proven; offered: each new address gets a mail to prove it; required: nobody signs in before"`
+	StaffFactor   string        `envconfig:"EBB_STAFF_SECOND_FACTOR" default:"optional" desc:"required: a role beyond customer counts only in sessions that were opened with a second factor"`
 	AdminEmail    string        `envconfig:"EBB_ADMIN_EMAIL" desc:"address of the admin who can always sign in, and is made, or made an admin again, by doing so"`
 	AdminPassword string        `envconfig:"EBB_ADMIN_PASSWORD" secret:"true" desc:"password of that admin"`
 }
@@ -46,6 +49,12 @@ func (c Config) Validate() error {
 	}
 	if c.AdminEmail != "" && len(checkEmail(normalise(c.AdminEmail))) > 0 {
 		faults = append(faults, errors.New("EBB_ADMIN_EMAIL is not an e-mail address"))
+	}
+	if !slices.Contains([]string{proofOff, proofOffered, proofRequired}, c.AddressProof) {
+		faults = append(faults, fmt.Errorf("invalid EBB_ADDRESS_PROOF %q: want off, offered or required", c.AddressProof))
+	}
+	if c.StaffFactor != staffOptional && c.StaffFactor != staffRequired {
+		faults = append(faults, fmt.Errorf("invalid EBB_STAFF_SECOND_FACTOR %q: want optional or required", c.StaffFactor))
 	}
 	if c.PasswordMin < minPassword || c.PasswordMin > 64 {
 		faults = append(faults, fmt.Errorf("EBB_PASSWORD_MIN must be %d to 64", minPassword))
@@ -75,6 +84,7 @@ type users struct {
 	sessions    *store.Collection[session]
 	staff       *store.Collection[staff]
 	attempts    *store.Collection[attempts]
+	proofs      *store.Collection[proof]
 }
 
 // New declares the users function.
@@ -95,6 +105,7 @@ func New(env function.Env) (*function.Function, error) {
 		sessions:    function.Collection[session](f, "sessions", store.SingleUse, store.Expire("expires_at")),
 		staff:       function.Collection[staff](f, "staff"),
 		attempts:    function.Collection[attempts](f, "attempts", store.Expire("expires")),
+		proofs:      function.Collection[proof](f, "proofs", store.Expire("expires_at")),
 	}
 	if config.SigningKeys != "" { // empty only where the function is declared and never run
 		if u.rings, err = keyfile.Open(config.SigningKeys, auth.ParseKeyRing, env.Now); err != nil {
@@ -103,7 +114,8 @@ func New(env function.Env) (*function.Function, error) {
 		u.issuer = auth.NewRotatingIssuer(u.rings.Now, config.Issuer, config.Audience, env.Now)
 	}
 	function.Emits(f, events.UserRegistered, events.UserChanged, events.UserDeleted, events.UserSignedOut,
-		events.UserAddressTaken, event.AccessRevoked, event.PersonErased)
+		events.UserAddressTaken, events.UserEmailProofRequested, events.UserPasswordResetRequested,
+		events.UserSecurityChanged, event.AccessRevoked, event.PersonErased)
 	function.Serve(f, registerUser, u.register)
 	function.Serve(f, openSession, u.login)
 	function.Serve(f, refreshSession, u.refresh)
@@ -111,6 +123,15 @@ func New(env function.Env) (*function.Function, error) {
 	function.Serve(f, listSessions, u.listSessions)
 	function.Serve(f, endSession, u.endSession)
 	function.Serve(f, endSessions, u.endOthers)
+	function.Serve(f, stepUp, u.stepUp)
+	function.Serve(f, proveAddress, u.prove)
+	function.Serve(f, mailProof, u.mailProof)
+	function.Serve(f, askReset, u.askReset)
+	function.Serve(f, resetPassword, u.reset)
+	function.Serve(f, beginFactor, u.beginFactor)
+	function.Serve(f, confirmFactor, u.confirmFactor)
+	function.Serve(f, showFactor, u.showFactor)
+	function.Serve(f, removeFactor, u.removeFactor)
 	function.Serve(f, getUser, u.get)
 	function.Serve(f, changeUser, u.change)
 	function.Serve(f, deleteUser, u.remove)

@@ -321,7 +321,7 @@ func TestTakenAddressIsNotToldByAChange(t *testing.T) {
 		return u.Email
 	}
 	var u user
-	s.with(token.Access, "PATCH", path, m{"email": "Ada@example.com"}).Expect(200).JSON(&u)
+	s.with(token.Access, "PATCH", path, m{"email": "Ada@example.com", "current_password": password}).Expect(200).JSON(&u)
 	if u.Email != "ada@example.com" || email(token.Access) != "ada@example.com" || email(root) != "eve@example.com" {
 		t.Errorf("got %+v, %s, %s", u, email(token.Access), email(root))
 	}
@@ -344,21 +344,22 @@ func TestTakenAddressIsNotToldByAChange(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	// A free one, or that of before, ends it.
-	s.with(token.Access, "PATCH", path, m{"email": "eve@example.com"}).Expect(200)
+	s.with(token.Access, "PATCH", path, m{"email": "eve@example.com", "current_password": password}).Expect(200)
 	if got := email(token.Access); got != "eve@example.com" {
 		t.Errorf("got %s", got)
 	}
-	s.with(token.Access, "PATCH", path, m{"email": "ada@example.com"}).Expect(200)
-	s.with(token.Access, "PATCH", path, m{"email": "free@example.com"}).Expect(200)
+	s.with(token.Access, "PATCH", path, m{"email": "ada@example.com", "current_password": password}).Expect(200)
+	s.with(token.Access, "PATCH", path, m{"email": "free@example.com", "current_password": password}).Expect(200)
 	if email(token.Access) != "free@example.com" || email(root) != "free@example.com" {
 		t.Errorf("got %s, %s", email(token.Access), email(root))
 	}
 	// An admin may see all addresses anyway.
-	s.with(root, "PATCH", path, m{"email": "ada@example.com"}).Expect(409)
+	s.with(root, "PATCH", path, m{"email": "ada@example.com", "current_password": rootPassword}).Expect(409)
 	// Nobody tries many.
 	refused := false
 	for n := 0; n < 20 && !refused; n++ {
-		refused = s.with(token.Access, "PATCH", path, m{"email": fmt.Sprintf("try%d@example.com", n)}).Status == 429
+		refused = s.with(token.Access, "PATCH", path,
+			m{"email": fmt.Sprintf("try%d@example.com", n), "current_password": password}).Status == 429
 	}
 	if !refused {
 		t.Error("a user may ask for addresses without end")

@@ -3,7 +3,6 @@ package users
 import (
 	"context"
 	"net/http"
-	"unicode/utf8"
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
@@ -18,7 +17,8 @@ var (
 		Summary: "Sign in", Idempotency: function.Off, MaxBody: smallBody,
 		Description: "After some wrong passwords an account, and a client's address, have to wait: 429 with " +
 			"Retry-After, whatever the password. A client that sends the device_token of an earlier sign-in to the account " +
-			"is not kept waiting by what others try.",
+			"is not kept waiting by what others try. An account with a second factor needs its code too: the password " +
+			"alone is 401, with an error at body.code.",
 		Errors: []int{http.StatusUnauthorized, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}
 	refreshSession = function.Operation{
@@ -41,6 +41,7 @@ var (
 type loginInput struct {
 	Agent string `header:"User-Agent" hidden:"true"`
 	Body  struct {
+		Code     string `json:"code,omitempty" maxLength:"64" writeOnly:"true" doc:"Of the second factor, or a recovery code, if the account has one."`
 		Email    string `json:"email"`
 		Password string `json:"password" format:"password" writeOnly:"true"`
 		Device   string `json:"device_token,omitempty" maxLength:"256" writeOnly:"true" doc:"The device_token of an earlier sign-in to this account. One that is not good any more is like none."`
@@ -63,7 +64,11 @@ type Tokens struct {
 }
 
 // wrong returns the same error for an unknown address and a wrong password, so that it does not tell who is a user.
-func wrong() error {
+func (u *users) wrong() error {
+	if u.config.AddressProof == proofRequired {
+		return fault.New(fault.Unauthenticated, "the e-mail address or the password is wrong, or the address is not "+
+			"proven yet: see the mail")
+	}
 	return fault.New(fault.Unauthenticated, "the e-mail address or the password is wrong")
 }
 
@@ -87,7 +92,7 @@ func (u *users) login(ctx context.Context, tx *function.Tx, in *loginInput) (*to
 		if err := u.count(ctx, tx, tries...); err != nil {
 			return nil, err
 		}
-		return nil, function.CommitThen(wrong())
+		return nil, function.CommitThen(u.wrong())
 	}
 	a, err := u.accounts.Get(ctx, tx, id)
 	if err != nil {
@@ -96,6 +101,27 @@ func (u *users) login(ctx context.Context, tx *function.Tx, in *loginInput) (*to
 	c, err := u.credentials.Get(ctx, tx, credentialsID(id))
 	if err != nil {
 		return nil, err
+	}
+	if u.config.AddressProof == proofRequired && !a.proven() && a.Email != u.admin.email {
+		if err := u.count(ctx, tx, tries...); err != nil { // as a wrong one is
+			return nil, err
+		}
+		if err := u.offerProof(ctx, tx, id, a.Email); err != nil {
+			return nil, err
+		}
+		return nil, function.CommitThen(u.wrong())
+	}
+	if c.secondFactor() {
+		if in.Body.Code == "" {
+			return nil, codeWanted()
+		}
+		ok, err := u.checkCode(ctx, tx, id, &c, in.Body.Code)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, function.CommitThen(wrongCode(fault.Unauthenticated))
+		}
 	}
 	if a.admin() {
 		if err := u.enlist(ctx, tx, id); err != nil {
@@ -110,7 +136,7 @@ func (u *users) login(ctx context.Context, tx *function.Tx, in *loginInput) (*to
 	if c.Sessions, err = u.makeRoom(ctx, tx, id, c.Sessions); err != nil {
 		return nil, err
 	}
-	session, token, err := u.open(ctx, tx, id, in)
+	session, s, token, err := u.open(ctx, tx, id, in.Agent, c.secondFactor())
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +150,7 @@ func (u *users) login(ctx context.Context, tx *function.Tx, in *loginInput) (*to
 	if err := u.credentials.Put(ctx, tx, credentialsID(id), c); err != nil {
 		return nil, err
 	}
-	out, err := u.tokens(id, a, session, token)
+	out, err := u.tokens(id, a, session, s, token)
 	if err == nil {
 		out.Body.DeviceToken = deviceToken(c.DeviceKey, device)
 	}
@@ -165,8 +191,8 @@ func (u *users) identify(ctx context.Context, tx *function.Tx, in *loginInput) (
 		stored = c.Password
 	}
 	password := in.Body.Password
-	if utf8.RuneCountInString(password) > maxPassword {
-		password = "" // no user has it, and it is not worth hashing
+	if tooLong(password) {
+		password = ""
 	}
 	right, err = in.work.matches(ctx, u.hasher, password, stored)
 	return id, id != "" && right, err
@@ -198,23 +224,23 @@ func (u *users) makeRoom(ctx context.Context, tx *function.Tx, user string, ids 
 }
 
 func (u *users) open(
-	ctx context.Context, tx *function.Tx, user string, in *loginInput,
-) (id, token string, err error) {
+	ctx context.Context, tx *function.Tx, user, agent string, secondFactor bool,
+) (id string, s session, token string, err error) {
 	id = tx.NewID()
 	token = newRefreshToken(id)
-	err = u.sessions.Create(ctx, tx, id, session{
-		UserID: user, Current: auth.HashToken(token),
-		CreatedAt: tx.Now(), ExpiresAt: tx.Now().Add(u.config.RefreshTTL), Agent: agentOf(in.Agent),
-	})
-	return id, token, err
+	s = session{
+		UserID: user, Current: auth.HashToken(token), Agent: agentOf(agent), SecondFactor: secondFactor,
+		CreatedAt: tx.Now(), ExpiresAt: tx.Now().Add(u.config.RefreshTTL),
+	}
+	return id, s, token, u.sessions.Create(ctx, tx, id, s)
 }
 
-func (u *users) tokens(user string, a account, session, refresh string) (*tokensOutput, error) {
+func (u *users) tokens(user string, a account, id string, s session, refresh string) (*tokensOutput, error) {
 	ttl := u.config.AccessTTL
 	if a.staff() {
 		ttl = min(ttl, u.config.StaffTTL)
 	}
-	access, _, err := u.issuer.Issue(auth.Grant{Subject: user, Roles: a.Roles, Session: session, TTL: ttl})
+	access, _, err := u.issuer.Issue(auth.Grant{Subject: user, Roles: u.rolesOf(a, s), Session: id, TTL: ttl})
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "issue an access token")
 	}

@@ -239,13 +239,15 @@ func TestConfiguredAdminRecovers(t *testing.T) {
 			s.with(eve.Access, "PATCH", root, m{"roles": []string{"customer"}}).Expect(200)
 		},
 		"given another password": func(s shop, eve tokens, root string) {
-			s.with(eve.Access, "PATCH", root, m{"password": "the password of eve"}).Expect(200)
+			s.with(eve.Access, "PATCH", root, m{"password": "the password of eve", "current_password": password}).Expect(200)
 		},
 		"given another address": func(s shop, eve tokens, root string) {
-			s.with(eve.Access, "PATCH", root, m{"email": "lost@example.com", "password": "the password of eve"}).Expect(200)
+			s.with(eve.Access, "PATCH", root, m{"email": "lost@example.com", "password": "the password of eve",
+				"current_password": password}).Expect(200)
 		},
 		"all of it": func(s shop, eve tokens, root string) {
-			s.with(eve.Access, "PATCH", root, m{"password": "the password of eve", "roles": []string{"customer"}}).Expect(200)
+			s.with(eve.Access, "PATCH", root, m{"password": "the password of eve", "roles": []string{"customer"},
+				"current_password": password}).Expect(200)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -355,7 +357,8 @@ func TestSignOutIsTold(t *testing.T) {
 	expect("a token used twice", sessionOf(there))
 
 	again := read(s.login("ada@example.com", "another horse battery").Expect(201))
-	s.with(s.root().Access, "PATCH", path, m{"password": "third horse battery", "name": "Ada King"}).Expect(200)
+	s.with(s.root().Access, "PATCH", path,
+		m{"password": "third horse battery", "name": "Ada King", "current_password": rootPassword}).Expect(200)
 	expect("password and name by an admin", sessionOf(again))
 
 	var first tokens

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/auth"
@@ -76,12 +75,13 @@ func (u *users) get(ctx context.Context, tx *function.Tx, in *oneUser) (*userOut
 }
 
 type changeInput struct {
-	ID   string `path:"id" maxLength:"128" doc:"The user's id."`
-	Body struct {
+	ID     string `path:"id" maxLength:"128" doc:"The user's id."`
+	StepUp string `header:"Ebb-Step-Up" maxLength:"256" doc:"A step-up token of the caller, instead of current_password."`
+	Body   struct {
 		Name            *string  `json:"name,omitempty" doc:"1 to 200 characters."`
 		Email           *string  `json:"email,omitempty" maxLength:"320"`
 		Password        *string  `json:"password,omitempty" format:"password" writeOnly:"true" doc:"15 to 128 characters, 8 beside a second factor, unless the system asks for fewer; not a common one."`
-		CurrentPassword *string  `json:"current_password,omitempty" format:"password" writeOnly:"true" doc:"Required of a user who changes their own password."`
+		CurrentPassword *string  `json:"current_password,omitempty" format:"password" writeOnly:"true" doc:"The caller's own. It, or Ebb-Step-Up, is required for another address or password."`
 		Roles           []string `json:"roles,omitempty" minItems:"1" maxItems:"8" uniqueItems:"true" enum:"customer,viewer,operator,admin"`
 	}
 	work work
@@ -92,12 +92,21 @@ func (u *users) change(ctx context.Context, tx *function.Tx, in *changeInput) (*
 	if err != nil {
 		return nil, err
 	}
-	after, err := in.applied(before, by, u.config)
+	c, err := u.credentials.Get(ctx, tx, credentialsID(in.ID))
 	if err != nil {
 		return nil, err
 	}
-	if in.Body.Password != nil { // first: a wrong one commits that it was tried, and nothing else
-		if err := u.changePassword(ctx, tx, in); err != nil {
+	after, err := in.applied(before, by, c.shortest(u.config), u.config)
+	if err != nil {
+		return nil, err
+	}
+	if in.Body.Password != nil || after.Email != before.Email {
+		if err := u.demandRecent(ctx, tx, by, in.recent()); err != nil {
+			return nil, err
+		}
+	}
+	if in.Body.Password != nil {
+		if err := u.changePassword(ctx, tx, in, c); err != nil {
 			return nil, err
 		}
 	}
@@ -125,8 +134,16 @@ func (u *users) change(ctx context.Context, tx *function.Tx, in *changeInput) (*
 	return &userOutput{Body: after.shownTo(by, in.ID)}, nil
 }
 
+func (in *changeInput) recent() recent {
+	r := recent{stepUp: in.StepUp, work: &in.work}
+	if in.Body.CurrentPassword != nil {
+		r.password = *in.Body.CurrentPassword
+	}
+	return r
+}
+
 // applied returns the account with what the request changes.
-func (in *changeInput) applied(a account, by actor, c Config) (account, error) {
+func (in *changeInput) applied(a account, by actor, shortest int, c Config) (account, error) {
 	var checks [][]fault.Detail
 	if in.Body.Name != nil {
 		a.Name = strings.TrimSpace(*in.Body.Name)
@@ -137,7 +154,7 @@ func (in *changeInput) applied(a account, by actor, c Config) (account, error) {
 		checks = append(checks, checkEmail(a.Email))
 	}
 	if in.Body.Password != nil {
-		checks = append(checks, c.checkPassword("body.password", *in.Body.Password, c.PasswordMin, a))
+		checks = append(checks, c.checkPassword("body.password", *in.Body.Password, shortest, a))
 	}
 	if len(in.Body.Roles) > 0 {
 		if err := by.demand(); err != nil {
@@ -148,20 +165,16 @@ func (in *changeInput) applied(a account, by actor, c Config) (account, error) {
 	return a, invalid(checks...)
 }
 
-// changePassword sets a new password. Users who change their own show the old one, so that a stolen
-// access token does not become a stolen account.
-func (u *users) changePassword(ctx context.Context, tx *function.Tx, in *changeInput) error {
-	c, err := u.credentials.Get(ctx, tx, credentialsID(in.ID))
-	if err != nil {
-		return err
-	}
+// changePassword sets a new password. What may reset it from before is void.
+func (u *users) changePassword(ctx context.Context, tx *function.Tx, in *changeInput, c credentials) (err error) {
 	keep := ""
 	if tx.Principal().Subject == in.ID {
 		keep = tx.Principal().Session
-		if err := u.confirm(ctx, tx, in, c); err != nil {
-			return err
-		}
 	}
+	if err := u.proofs.Delete(ctx, tx, proofID(ofReset, in.ID)); err != nil {
+		return err
+	}
+	tellUser(tx, in.ID, events.PasswordChanged, "")
 	if c.Password, err = in.work.hash(ctx, u.hasher, *in.Body.Password); err != nil {
 		return err
 	}
@@ -190,31 +203,9 @@ func (u *users) endSessions(ctx context.Context, tx *function.Tx, user string, c
 	return nil
 }
 
-// confirm checks that the request shows the password until now. The holder of a stolen access token may
-// guess no oftener than other clients.
-func (u *users) confirm(ctx context.Context, tx *function.Tx, in *changeInput, c credentials) error {
-	wrong := fault.New(fault.Invalid, "the password stays as it is").With(
-		fault.Detail{Location: "body.current_password", Message: "must be the password until now"})
-	if in.Body.CurrentPassword == nil || utf8.RuneCountInString(*in.Body.CurrentPassword) > maxPassword {
-		return wrong
-	}
-	guess := byOwner.of(in.ID)
-	if err := u.allowed(ctx, tx, guess); err != nil {
-		return err
-	}
-	ok, err := in.work.matches(ctx, u.hasher, *in.Body.CurrentPassword, c.Password)
-	if err != nil || ok {
-		return err
-	}
-	if err := u.count(ctx, tx, guess); err != nil {
-		return err
-	}
-	return function.CommitThen(wrong)
-}
-
 // move hands the user another address and lets go of the old one. If the address is another user's, only an admin is
 // told, who may see all addresses: the user sees the address as their own, its owner gets a mail, and nothing else
-// changes.
+// changes. Where addresses have to be proven, a free one is answered like that too, and changes nothing before it is.
 func (u *users) move(
 	ctx context.Context, tx *function.Tx, by actor, id string, before, after account,
 ) (account, error) {
@@ -240,12 +231,19 @@ func (u *users) move(
 	case taken:
 		after.Email, after.Wanted = before.Email, after.Email
 		return after, u.tellOwner(ctx, tx, owner, after.Wanted)
+	case u.config.AddressProof == proofRequired && !by.admin:
+		after.Email, after.Wanted = before.Email, after.Email
+		return after, u.offerProof(ctx, tx, id, after.Wanted)
 	}
 	after.Wanted = ""
 	if err := u.emails.Create(ctx, tx, emailKey(after.Email), claim{UserID: id}); err != nil {
 		return after, err
 	}
-	return after, u.emails.Delete(ctx, tx, emailKey(before.Email))
+	if err := u.emails.Delete(ctx, tx, emailKey(before.Email)); err != nil {
+		return after, err
+	}
+	tellUser(tx, id, events.EmailChanged, before.Email)
+	return after, u.offerProof(ctx, tx, id, after.Email)
 }
 
 func (u *users) remove(ctx context.Context, tx *function.Tx, in *oneUser) (*struct{}, error) {
@@ -266,6 +264,9 @@ func (u *users) remove(ctx context.Context, tx *function.Tx, in *oneUser) (*stru
 		if err := u.sessions.Delete(ctx, tx, s); err != nil {
 			return nil, err
 		}
+	}
+	if err := u.forgetProofs(ctx, tx, in.ID); err != nil {
+		return nil, err
 	}
 	if err := u.credentials.Delete(ctx, tx, credentialsID(in.ID)); err != nil {
 		return nil, err

@@ -48,10 +48,11 @@ func (u *users) refresh(ctx context.Context, tx *function.Tx, in *refreshInput) 
 		return nil, notGood()
 	}
 	next := newRefreshToken(id)
-	if err := u.sessions.Put(ctx, tx, id, s.rotated(next, tx.Now(), tx.Now().Add(u.config.RefreshTTL))); err != nil {
+	s = s.rotated(next, tx.Now(), tx.Now().Add(u.config.RefreshTTL))
+	if err := u.sessions.Put(ctx, tx, id, s); err != nil {
 		return nil, err
 	}
-	return u.tokens(s.UserID, a, id, next)
+	return u.tokens(s.UserID, a, id, s, next)
 }
 
 // logout ends the session of the token that was shown. One that is over already is fine.

@@ -67,7 +67,7 @@ func (u *users) register(ctx context.Context, tx *function.Tx, in *registerInput
 	if err != nil {
 		return nil, err
 	}
-	return &userOutput{Location: "/api/users/" + id, Body: a.shown(id)}, nil
+	return &userOutput{Location: "/api/users/" + id, Body: a.shown(id)}, u.offerProof(ctx, tx, id, a.Email)
 }
 
 // ownerOf reports whether a user other than the one asking has the address, and which. The configured admin's is taken

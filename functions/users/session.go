@@ -21,6 +21,10 @@ type session struct {
 	ExpiresAt time.Time `json:"expires_at"`       // moves on with each refresh
 	UsedAt    time.Time `json:"used_at,omitzero"` // the hour of the last refresh
 	Agent     string    `json:"agent,omitempty"`  // User-Agent at the sign-in
+
+	SecondFactor bool      `json:"second_factor,omitempty"` // the user has shown one
+	StepUp       string    `json:"step_up,omitempty"`       // hash of the step-up token
+	StepUpUntil  time.Time `json:"step_up_until,omitzero"`
 }
 
 // maxUsed bounds the memory for used tokens. One that is older than that is refused like an unknown
@@ -34,6 +38,8 @@ type credentials struct {
 	Password  string   `json:"password"` // PHC
 	Sessions  []string `json:"sessions,omitempty"`
 	DeviceKey string   `json:"device_key,omitempty"` // what device tokens are checked with; see deviceToken
+
+	Factor *secondFactor `json:"second_factor,omitempty"` // nil: none
 }
 
 // maxSessions is the most sessions that a user has open; one more ends the oldest.

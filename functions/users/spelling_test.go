@@ -37,7 +37,7 @@ func TestAddressFromBeforeSpellings(t *testing.T) {
 				s.Call("GET", "/api/users/"+other.ID, functiontest.As(other.ID), nil).Expect(401)
 			}
 			var u user
-			s.Call("PATCH", path, self, m{"email": old}).Expect(200).JSON(&u)
+			s.Call("PATCH", path, self, m{"email": old, "current_password": password}).Expect(200).JSON(&u)
 			if u.Email != now {
 				t.Errorf("%q is shown as %q, want %q", old, u.Email, now)
 			}
@@ -58,8 +58,9 @@ func TestTwoUsersWithOneAddress(t *testing.T) {
 	s.login(apart, "the password of a").Expect(201)
 	s.login(one, "the password of b").Expect(201)
 	s.login(one, "the password of a").Expect(401)
-	for _, u := range []user{a, b} {
-		s.Call("PATCH", "/api/users/"+u.ID, functiontest.As(u.ID), m{"email": "ZOE\u0308@example.com"}).Expect(200)
+	for own, u := range map[string]user{"the password of a": a, "the password of b": b} {
+		s.Call("PATCH", "/api/users/"+u.ID, functiontest.As(u.ID),
+			m{"email": "ZOE\u0308@example.com", "current_password": own}).Expect(200)
 	}
 	s.login(apart, "the password of a").Expect(201)
 	s.login(one, "the password of b").Expect(201)

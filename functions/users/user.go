@@ -22,6 +22,7 @@ type User struct {
 	ID        string    `json:"id"`
 	Name      string    `json:"name"`
 	Email     string    `json:"email"`
+	Proven    bool      `json:"email_proven,omitempty" doc:"The user has proven to read the mail of the address."`
 	Roles     []string  `json:"roles"`
 	CreatedAt time.Time `json:"created_at"`
 }
@@ -32,13 +33,14 @@ type account struct {
 	Email     string    `json:"email,omitempty"` // normalised
 	Roles     []string  `json:"roles,omitempty"`
 	CreatedAt time.Time `json:"created_at,omitzero"`
-	// An address that the user asked for and another has; only the user sees it.
+	// An address that the user asked for, and another has, or which is not proven yet; only the user sees it.
 	Wanted  string `json:"wanted,omitempty"`
+	Proven  string `json:"proven,omitempty"` // the address whose mail the user has proven to read, maybe one of before
 	Deleted bool   `json:"deleted"`
 }
 
 func (a account) shown(id string) User {
-	return User{ID: id, Name: a.Name, Email: a.Email, Roles: a.Roles, CreatedAt: a.CreatedAt}
+	return User{ID: id, Name: a.Name, Email: a.Email, Proven: a.proven(), Roles: a.Roles, CreatedAt: a.CreatedAt}
 }
 
 // admin reports whether the account is that of an admin.
@@ -53,13 +55,14 @@ func (a account) staff() bool {
 func (a account) shownTo(by actor, id string) User {
 	u := a.shown(id)
 	if !by.admin && a.Wanted != "" {
-		u.Email = a.Wanted
+		u.Email, u.Proven = a.Wanted, false
 	}
 	return u
 }
 
 func (a account) equal(b account) bool {
-	return a.Name == b.Name && a.Email == b.Email && a.Wanted == b.Wanted && slices.Equal(a.Roles, b.Roles)
+	return a.Name == b.Name && a.Email == b.Email && a.Wanted == b.Wanted && a.Proven == b.Proven &&
+		slices.Equal(a.Roles, b.Roles)
 }
 
 // claim is the entry that assigns an address to a user.

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	ce "github.com/cloudevents/sdk-go/v2/event"
+
 	"github.com/ebb-dev/ebb/infra/event"
 
 	"github.com/ebb-dev/ebb/events"
@@ -91,6 +93,17 @@ func (s shop) with(access, method, path string, body any) *functiontest.Response
 	s.T.Helper()
 	return s.Call(method, path, functiontest.Nobody, body, "Authorization", "Bearer "+access)
 }
+
+// Emitted returns the events since the last call, but for those that only have mail sent: AllEmitted returns them too.
+func (s shop) Emitted() []ce.Event {
+	return slices.DeleteFunc(s.AllEmitted(), func(e ce.Event) bool {
+		return strings.HasSuffix(e.Type(), ".users.email-proof-requested.v1") ||
+			strings.HasSuffix(e.Type(), ".users.password-reset-requested.v1") ||
+			strings.HasSuffix(e.Type(), ".users.security-changed.v1")
+	})
+}
+
+func (s shop) AllEmitted() []ce.Event { return s.Harness.Emitted() }
 
 // stored is all that the function has written down, its own bookkeeping apart.
 func (s shop) stored() string {
@@ -208,7 +221,7 @@ func TestRefusedRegistrations(t *testing.T) {
 // A refusal ends up in logs and on screens, so it holds no password: neither alone nor in a quoted body.
 func TestRefusalsQuoteNoPassword(t *testing.T) {
 	s := open(t)
-	for _, path := range []string{"/api/users", "/api/sessions"} {
+	for _, path := range []string{"/api/users", "/api/sessions", "/api/email-proofs", "/api/password-resets/completion"} {
 		for _, body := range []m{{"password": password}, {"name": "A", "email": "a@b.de", "password": password, "x": 1}} {
 			if r := s.Call("POST", path, functiontest.Nobody, body).Expect(422); bytes.Contains(r.Body, []byte(password)) {
 				t.Errorf("%s: the answer quotes the password: %s", path, r.Body)
@@ -372,7 +385,8 @@ func TestChange(t *testing.T) {
 	path, self := "/api/users/"+ada.ID, functiontest.As(ada.ID)
 
 	var u user
-	s.Call("PATCH", path, self, m{"name": "Ada King", "email": "Ada.King@example.com"}).Expect(200).JSON(&u)
+	s.Call("PATCH", path, self, m{"name": "Ada King", "email": "Ada.King@example.com",
+		"current_password": password}).Expect(200).JSON(&u)
 	if u.Name != "Ada King" || u.Email != "ada.king@example.com" {
 		t.Errorf("got %+v", u)
 	}
@@ -420,7 +434,8 @@ func TestChangePassword(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 	// An admin helps a user who has forgotten theirs.
-	s.with(root, "PATCH", path, m{"password": "third horse battery"}).Expect(200)
+	s.with(root, "PATCH", path, m{"password": "third horse battery"}).Expect(422)
+	s.with(root, "PATCH", path, m{"password": "third horse battery", "current_password": rootPassword}).Expect(200)
 	s.login("ada@example.com", "third horse battery").Expect(201)
 	s.refresh(here.Refresh).Expect(401)
 }
@@ -606,6 +621,9 @@ func TestConfiguration(t *testing.T) {
 		"no lifetime":          {good("EBB_ACCESS_TTL", "0s"), "EBB_ACCESS_TTL"},
 		"no lifetime of staff": {good("EBB_STAFF_ACCESS_TTL", "0s"), "EBB_STAFF_ACCESS_TTL"},
 		"short sessions":       {good("EBB_REFRESH_TTL", "1m"), "EBB_REFRESH_TTL"},
+		"short passwords":      {good("EBB_PASSWORD_MIN", "7"), "EBB_PASSWORD_MIN"},
+		"no such proof":        {good("EBB_ADDRESS_PROOF", "maybe"), "EBB_ADDRESS_PROOF"},
+		"no such factor":       {good("EBB_STAFF_SECOND_FACTOR", "yes"), "EBB_STAFF_SECOND_FACTOR"},
 	} {
 		_, err := users.New(function.Env{Lookup: config.Map(c.vars)})
 		if c.names == "" && err != nil || c.names != "" && (err == nil || !strings.Contains(err.Error(), c.names)) {
@@ -623,7 +641,8 @@ func TestDescription(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{"/api/users", "/api/users/{id}", "/api/sessions", "/api/sessions/refresh",
+	for _, path := range []string{"/api/email-proofs", "/api/password-resets", "/api/second-factor",
+		"/api/sessions/current/step-up", "/api/users", "/api/users/{id}", "/api/sessions", "/api/sessions/refresh",
 		"/api/sessions/current", "/.well-known/jwks.json"} {
 		if !bytes.Contains(doc, []byte(`"`+path+`"`)) {
 			t.Errorf("%s is not described", path)

@@ -24,6 +24,7 @@ type client struct {
 	app   *app
 	url   string
 	admin func() (credentials, error) // called before the first sign-in only
+	given string                      // the token of EBB_TOKEN, in place of a sign-in; "": none
 	token string
 	http  http.Client
 }
@@ -64,6 +65,7 @@ func (n *connection) open() (*client, error) {
 		return nil, usageErrorf("invalid address %q: want http://HOST:PORT or https://HOST", address)
 	}
 	c := n.app.newClient(address, func() (credentials, error) { return n.credentials(u) })
+	c.given = fallback(n.app.Lookup, "EBB_TOKEN", "")
 	return c, c.trustAuthority(n.dataDir())
 }
 
@@ -90,6 +92,17 @@ func (n *connection) address() (string, error) {
 	return "http://" + defaultAddr, nil
 }
 
+// dataDir returns the directory where dev stores what it makes.
+func (n *connection) dataDir() string {
+	return cmp.Or(n.data, fallback(n.app.Lookup, "EBB_DATA", ""), n.app.dataDir())
+}
+
+// isLocal reports whether the system runs on this machine.
+func (c *client) isLocal() bool {
+	u, err := url.Parse(c.url)
+	return err == nil && isLoopback(u.Hostname())
+}
+
 // credentials returns those of the environment, or those that dev made. The latter are for a system on this machine:
 // another one gets them only if the user names their directory.
 func (n *connection) credentials(u *url.URL) (credentials, error) {
@@ -103,11 +116,6 @@ func (n *connection) credentials(u *url.URL) (credentials, error) {
 	return knownAdmin(dir, n.app.Lookup)
 }
 
-// dataDir returns the data directory of a system on this machine.
-func (n *connection) dataDir() string {
-	return cmp.Or(n.data, fallback(n.app.Lookup, "EBB_DATA", ""), n.app.dataDir())
-}
-
 // call sends in as JSON and decodes the response into out; either may be nil. Without a token it signs in first.
 func (c *client) call(ctx context.Context, method, path string, in, out any) error {
 	signedIn := c.token == ""
@@ -115,7 +123,7 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 		return err
 	}
 	err := c.send(ctx, method, path, in, out)
-	if signedIn || system.StatusOf(err) != http.StatusUnauthorized {
+	if signedIn || c.given != "" || system.StatusOf(err) != http.StatusUnauthorized {
 		return err
 	}
 	c.token = "" // it has expired: an admin's lives for minutes, and a command that follows events for longer
@@ -134,9 +142,13 @@ func (c *client) callLazily(ctx context.Context, method, path string, in, out an
 	return c.call(ctx, method, path, in, out)
 }
 
-// signIn gets a token, if there is none.
+// signIn gets a token, if there is none: the given one, or one for the admin.
 func (c *client) signIn(ctx context.Context) error {
 	if c.token != "" {
+		return nil
+	}
+	if c.given != "" {
+		c.token = c.given
 		return nil
 	}
 	admin, err := c.admin()

@@ -384,7 +384,7 @@ func TestSeedSignsInWhenNeeded(t *testing.T) {
 	})
 	p, _, _ := process(t.TempDir(), nil)
 	a := &app{Process: p, system: empty(), terminal: func(io.Writer) bool { return false }}
-	c := a.newClient(f.URL, func() (credentials, error) { return credentials{"a", "b"}, nil })
+	c := a.newClient(f.URL, func() (credentials, error) { return credentials{Email: "a", Password: "b"}, nil })
 	if err := c.callLazily(t.Context(), "GET", "/open", nil, nil); err != nil || len(f.requests) != 1 {
 		t.Errorf("public: %v, asked %q", err, f.requests)
 	}

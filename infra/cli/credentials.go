@@ -15,10 +15,11 @@ import (
 	"github.com/ebb-dev/ebb/infra/host/local"
 )
 
-// credentials are the email and password of a user.
+// credentials are what a user signs in with.
 type credentials struct {
 	Email    string `json:"email"`
 	Password string `json:"password"`
+	Code     string `json:"code,omitempty"` // of a second factor
 }
 
 // adminFile is the file in the data directory with the admin that dev makes when the environment has none.
@@ -72,7 +73,8 @@ func knownAdmin(dir string, lookup config.Lookup) (credentials, error) {
 func namedAdmin(lookup config.Lookup) (credentials, bool) {
 	email, _ := lookup("EBB_ADMIN_EMAIL")
 	password, _ := lookup("EBB_ADMIN_PASSWORD")
-	return credentials{Email: email, Password: password}, email != "" || password != ""
+	code, _ := lookup("EBB_ADMIN_CODE")
+	return credentials{Email: email, Password: password, Code: code}, email != "" || password != ""
 }
 
 // dataDir returns the default data directory.

@@ -24,6 +24,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker/open"
 	_ "github.com/ebb-dev/ebb/infra/broker/open/aws" // sqs:
 	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/config/source"
 	"github.com/ebb-dev/ebb/infra/host/local"
 	"github.com/ebb-dev/ebb/infra/host/memlimit"
 	"github.com/ebb-dev/ebb/infra/httpserver"
@@ -166,6 +167,8 @@ func (d *devFlags) define(a *app, f *pflag.FlagSet) {
 		d.given[tlsVariable] = value
 		return nil
 	})
+	variable("config", source.FileVariable, "`file` with settings, beneath the environment (EBB_CONFIG)",
+		func(string) error { return nil })
 	variable("hosts", hostsVariable, hostsUsage, func(string) error { return nil })
 	f.BoolVar(&d.watch, "watch", false, "build and restart the system when a file changes")
 	f.BoolVar(&d.child, "watched", false, "")
@@ -173,7 +176,12 @@ func (d *devFlags) define(a *app, f *pflag.FlagSet) {
 }
 
 func (a *app) dev(ctx context.Context, d devFlags) error {
-	lookup := config.Overlay(config.Map(d.given), a.Lookup, config.Map(map[string]string{"EBB_DATA": a.dataDir()}))
+	given := config.Overlay(config.Map(d.given), a.Lookup, config.Map(map[string]string{"EBB_DATA": a.dataDir()}))
+	sources, err := a.openSources(ctx, given, "")
+	if err != nil {
+		return err
+	}
+	lookup := sources.Lookup
 	cfg, err := config.Load[devConfig]("", lookup)
 	if cfg.Data == "" { // the variable is set to ""
 		cfg.Data = a.dataDir()
@@ -192,7 +200,7 @@ func (a *app) dev(ctx context.Context, d devFlags) error {
 	defer logs.Close()
 	watch, telemetryErr := telemetry.Start(ctx, telemetry.Config{Service: a.system.Name, Log: a.Err, Copy: logs,
 		Lookup: quiet(lookup)})
-	if err := config.Join(err, telemetryErr, checkSettings(a.system, lookup)); err != nil {
+	if err := config.Join(err, telemetryErr, checkSettings(a.system, sources)); err != nil {
 		return err
 	}
 	defer func() { _ = watch.Shutdown(context.WithoutCancel(ctx)) }()
@@ -206,7 +214,14 @@ func (a *app) dev(ctx context.Context, d devFlags) error {
 		return err
 	}
 	defer listener.Close()
-	return a.host(ctx, cfg, lookup, watch, listener)
+	sources.OnChange(func() {
+		level, _ := quiet(lookup)(telemetry.LevelVariable)
+		_ = watch.SetLevel(level) // it was checked
+	})
+	following, stop := context.WithCancel(ctx)
+	defer stop()
+	go sources.Run(following)
+	return a.host(ctx, cfg, sources, watch, listener)
 }
 
 // listen listens at the address, or uses the listener that dev --watch passes to its child.
@@ -265,8 +280,9 @@ func tuneRuntime(lookup config.Lookup, functions int) {
 }
 
 // host hosts the system until ctx ends, and then drains it.
-func (a *app) host(ctx context.Context, cfg devConfig, lookup config.Lookup, watch *telemetry.Telemetry,
+func (a *app) host(ctx context.Context, cfg devConfig, sources *source.Sources, watch *telemetry.Telemetry,
 	listener net.Listener) (err error) {
+	lookup := sources.Lookup
 	tuneRuntime(lookup, len(a.system.Functions))
 	stop, err := profile(cfg.Profile)
 	if err != nil {
@@ -292,7 +308,7 @@ func (a *app) host(ctx context.Context, cfg devConfig, lookup config.Lookup, wat
 		System: a.system, Broker: opener,
 		Loopback: onLoopback(listener.Addr()), Hosts: list(cfg.Hosts), Origins: list(cfg.Origins),
 		Claims:  local.Claims{Issuer: cfg.Issuer, Audience: cfg.Audience},
-		Secrets: map[string]config.Lookup{"users": config.Map(named)},
+		Secrets: a.ownSettings(sources, map[string]config.Lookup{"users": config.Map(named)}),
 	})
 	if err != nil {
 		return err

@@ -49,10 +49,11 @@ $ call post-products --data @tea.json   an operation by its name in OpenAPI`),
 			root.AddCommand(c)
 		}
 	}
-	add(groupDevelop, a.devCommand(), a.serveCommand(), a.newCommand(), a.generateCommand(), a.manifestCommand())
+	add(groupDevelop, a.devCommand(), a.serveCommand(), a.newCommand(), a.generateCommand(), a.manifestCommand(),
+		a.configCommand())
 	add(groupRunning, a.eventsCommand(), a.sagasCommand(), a.callsCommand(), a.dlqCommand(), a.callCommand(),
-		a.outboxCommand(), a.sendCommand(), a.timersCommand(), a.schedulesCommand(), a.personsCommand(), a.sessionsCommand(),
-		a.logsCommand(), a.contextCommand())
+		a.outboxCommand(), a.sendCommand(), a.timersCommand(), a.schedulesCommand(), a.personsCommand(),
+		a.sessionsCommand(), a.logsCommand(), a.mcpCommand(), a.contextCommand())
 	add(groupBroker, a.brokerCommand(), a.conformanceCommand(), a.keysCommand())
 	add("", a.versionCommand())
 	return root

@@ -20,8 +20,8 @@ const discoveryVariable = "EBB_DISCOVERY"
 
 // serveFlags are the flags of serve.
 type serveFlags struct {
-	addr, advertise, discovery, zone, data string
-	tls                                    bool
+	addr, advertise, discovery, zone, data, config string
+	tls                                            bool
 }
 
 func (a *app) serveCommand() *cobra.Command {
@@ -61,6 +61,7 @@ $ serve catalog --addr 127.0.0.1:0                    at a free port, registered
 	f.BoolVar(&s.tls, "tls", s.tls, tlsUsage)
 	f.StringVar(&s.data, "data", s.data, "the data `directory` with the development authority (EBB_DATA)")
 	f.StringVar(&s.zone, "zone", s.zone, "where the machine is; gateways prefer instances of their zone (EBB_ZONE)")
+	defineConfig(c, &s.config)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if done, err := a.delegate(c.Context(), mayBeForeign); done || err != nil {
 			return err
@@ -117,7 +118,7 @@ func (a *app) serve(ctx context.Context, function string, s serveFlags) error {
 	if s.zone != "" {
 		given["EBB_ZONE"] = s.zone
 	}
-	return run.ServeOn(ctx, a.system, config.Overlay(config.Map(given), a.Lookup), a.Err, m)
+	return run.ServeOn(ctx, a.system, config.Overlay(config.Map(given), withConfig(a.Lookup, s.config)), a.Err, m)
 }
 
 // openConsul returns the discovery of a URL. An error is a *config.Error.

@@ -43,3 +43,16 @@ func TestSessions(t *testing.T) {
 		})
 	}
 }
+
+// An admin with a second factor gives its code by EBB_ADMIN_CODE.
+func TestAdminCode(t *testing.T) {
+	f := newFake(t)
+	f.answer("GET /api/persons/u-1/export", 200, `{"person_id":"u-1","parts":[],"missing":[]}`)
+	vars := map[string]string{"EBB_URL": f.URL, "EBB_ADMIN_EMAIL": "admin@example.com", "EBB_ADMIN_PASSWORD": "secret",
+		"EBB_ADMIN_CODE": "123456"}
+	code, _, errs := ebb(t.Context(), t.TempDir(), vars, "persons", "export", "u-1")
+	want := `POST /api/sessions  {"email":"admin@example.com","password":"secret","code":"123456"}`
+	if code != 0 || !slices.Contains(f.requests, want) {
+		t.Errorf("got %d %s, asked %q", code, errs, f.requests)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/config/source"
 	"github.com/ebb-dev/ebb/infra/generate"
 	"github.com/ebb-dev/ebb/infra/generate/clients"
 	"github.com/ebb-dev/ebb/infra/personal"
@@ -13,7 +14,7 @@ import (
 
 // checkSettings returns an error for invalid settings of the functions. It ignores the signing keys and those for
 // personal data, which the host makes itself.
-func checkSettings(s system.System, lookup config.Lookup) error {
+func checkSettings(s system.System, sources *source.Sources) error {
 	declared, err := s.Declare()
 	if err != nil {
 		return err
@@ -21,7 +22,11 @@ func checkSettings(s system.System, lookup config.Lookup) error {
 	keys := config.Map(map[string]string{
 		"EBB_SIGNING_KEYS": "made by the host", personal.Variable: personal.NewKey(),
 	})
-	return declared.CheckSettings(config.Overlay(lookup, keys))
+	var faults []error
+	for _, d := range declared.Functions {
+		faults = append(faults, sources.Locate(d.Name, d.CheckSettings(config.Overlay(sources.For(d.Name), keys))))
+	}
+	return config.Join(faults...)
 }
 
 // derivedFile is a file that is made from what the functions declare.
@@ -65,5 +70,6 @@ func derivedFiles(s system.System) ([]derivedFile, error) {
 		{"api/openapi.json", openAPI},
 		{"api/asyncapi.json", asyncAPI},
 		{"terraform/manifest.json", terraform},
+		{"api/config.schema.json", configSchema(s, declared)},
 	}, err
 }

@@ -17,6 +17,8 @@
 // without the prefix, for the names that a platform sets, such as PORT and K_SINK; the one with the prefix takes
 // precedence.
 //
+// A variable with the tag reload:"true" may change while the process runs; see Live and package source.
+//
 // A variable that is set but empty counts as not set, so that an empty value never hides a default. A required variable
 // that is set but empty is a violation even if it has a default.
 package config
@@ -117,6 +119,7 @@ type Variable struct {
 	Desc     string
 	Required bool
 	Secret   bool
+	Reload   bool // a changed value counts without a restart; see Live
 }
 
 // Variables returns the variables that Load[T] reads, in the order of the struct.
@@ -131,6 +134,7 @@ func Variables[T any](prefix string) []Variable {
 		variables = append(variables, Variable{
 			Name: i.key, Also: i.alt, Type: i.field.Type().String(), Default: i.tag.Get("default"),
 			Desc: i.tag.Get("desc"), Required: i.required(), Secret: i.secret(),
+			Reload: i.flag("reload"),
 		})
 	}
 	return variables

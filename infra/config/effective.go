@@ -86,6 +86,14 @@ func redactAll(values []string) string {
 	return strings.Join(shown, ",")
 }
 
+// Mask returns a value as it may be shown: masked if it is a secret, and without the password of a URL.
+func Mask(value string, secret bool) string {
+	if secret && value != "" {
+		return masked
+	}
+	return redact(value)
+}
+
 // redact masks the password of a value that looks like a URL with one.
 func redact(value string) string {
 	if !holdsPassword(value) {

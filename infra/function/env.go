@@ -71,6 +71,7 @@ func Configure[T any](f *Function) (T, error) {
 	for _, v := range config.Variables[T]("") {
 		f.settings = append(f.settings, manifest.Setting{
 			Variable: v.Name, Description: v.Desc, Default: v.Default, Required: v.Required, Secret: v.Secret,
+			Type: v.Type, Reload: v.Reload,
 		})
 	}
 	f.settingsChecks = append(f.settingsChecks, func(lookup config.Lookup) error {

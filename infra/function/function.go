@@ -52,6 +52,7 @@ type Function struct {
 	parts          map[reflect.Type]any
 	watchful       atomic.Int64 // see presume
 	fits           fits
+	tidies         fits // what units remove beside their own work
 
 	// What an instance has.
 	opening  sync.Mutex // one Start or Stop at a time

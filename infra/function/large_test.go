@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
@@ -116,4 +117,80 @@ func (f few) Commit(ctx context.Context, b store.Batch) error {
 		return fault.New(fault.TooLarge, "%d documents", len(b.Mutations))
 	}
 	return f.Driver.Commit(ctx, b)
+}
+
+// What units remove beside their own work, entries of the outbox that have become durable and expired documents, never
+// makes a commit too large for the database: a unit that needs nearly all of the room is committed without it, and
+// smaller ones remove it, as does Stop.
+func TestTidyingNeedsNoRoom(t *testing.T) {
+	const most = 20
+	lag, opener, now := &lagging{}, memory.Opener(), time.Now()
+	f := function.New("writer", function.Env{
+		Publisher: lag, Now: func() time.Time { return now },
+		Store: func(ctx context.Context, name string, schema store.Schema) (store.Driver, error) {
+			db, err := opener(ctx, name, schema)
+			return few{db, most}, err
+		},
+	})
+	notes := function.Collection[reminder](f, "notes", store.Expire("until"))
+	function.Emits(f, orderShipped)
+	if err := f.Instance().Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	write := func(count int, until time.Time) {
+		t.Helper()
+		err := f.Update(t.Context(), func(ctx context.Context, tx *function.Tx) error {
+			for range count {
+				if err := notes.Put(ctx, tx, tx.NewID(), reminder{Until: until}); err != nil {
+					return err
+				}
+			}
+			tx.Emit(orderShipped.New("a", orderRef{OrderID: "a"}))
+			return nil
+		})
+		if err != nil {
+			t.Fatalf("a unit with %d documents: %v", count, err)
+		}
+	}
+	stored := func(collection string) int {
+		t.Helper()
+		db, err := opener(t.Context(), "writer", f.Instance().Declaration().Schema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		docs, _, err := db.Query(t.Context(), store.Query{Collection: collection, Limit: store.MaxLimit})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(docs)
+	}
+	const units = 3 * most
+	for range units {
+		write(1, now.Add(time.Minute))
+	}
+	if got := stored("_outbox"); got != units {
+		t.Fatalf("the outbox has %d entries, want %d", got, units)
+	}
+	lag.settled, now = lag.place, now.Add(time.Hour) // all of it may be removed at once
+	write(most-1, time.Time{})
+	if notes, entries := stored("notes"), stored("_outbox"); notes != units+most-1 || entries != units+1 {
+		t.Errorf("after a large unit: got %d notes and %d entries, want %d and %d", notes, entries, units+most-1, units+1)
+	}
+	for range units {
+		lag.settled, now = lag.place, now.Add(time.Minute)
+		write(1, time.Time{})
+	}
+	if notes, entries := stored("notes"), stored("_outbox"); notes != units+most-1 || entries > 2 {
+		t.Errorf("after small units: got %d notes and %d entries, want %d and at most 2", notes, entries, units+most-1)
+	}
+	lag.settled = 0
+	for range units {
+		write(1, time.Time{})
+	}
+	if err := f.Instance().Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := stored("_outbox"); got != 0 {
+		t.Errorf("after Stop: the outbox has %d entries, want none", got)
+	}
 }

@@ -123,18 +123,19 @@ type outboxEntry struct {
 
 func outboxKey(id string) store.Key { return store.Key{Collection: outboxName, ID: id} }
 
-// begin notes that a unit will publish the entry, and returns the ids of durable entries that its commit removes.
-func (o *outbox) begin(id string, durable uint64) (removes []string) {
+// begin notes that a unit will publish the entry, and returns the ids of durable entries that its commit removes, at
+// most limit.
+func (o *outbox) begin(id string, durable uint64, limit int) (removes []string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.active[id] = publishing
-	return o.take(durable)
+	return o.take(durable, limit)
 }
 
-// take moves durable entries from published to removing.
-func (o *outbox) take(durable uint64) []string {
+// take moves durable entries from published to removing, at most limit.
+func (o *outbox) take(durable uint64, limit int) []string {
 	n := 0
-	for n < min(len(o.done), removeLimit) && o.done[n].offset <= durable {
+	for n < min(len(o.done), limit) && o.done[n].offset <= durable {
 		n++
 	}
 	if n == 0 {
@@ -153,7 +154,7 @@ func (o *outbox) take(durable uint64) []string {
 func (o *outbox) takeDurable(durable uint64) []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.take(durable)
+	return o.take(durable, removeLimit)
 }
 
 // forget notes that the entries are removed, or were never written.

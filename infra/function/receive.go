@@ -163,7 +163,7 @@ func (b *batch) handle(ctx context.Context, db *store.Tx, entry string) ([]ce.Ev
 		news = append(news, store.Document{Key: inbox[i]})
 		keys = append(keys, inbox[i])
 		if b.f.prefetch != nil {
-			keys = append(keys, b.f.prefetch(e)...)
+			keys = append(keys, b.f.prefetched(ctx, e)...)
 		}
 	}
 	b.presume(db, news)
@@ -258,10 +258,12 @@ func (b *batch) handleOne(
 	nested := db.Nest()
 	tx := b.f.newTx(ctx, nested, b.now, e.Source()+" "+e.ID())
 	tx.cause, tx.ids = e, b.ids[i]
-	err = b.f.recovered(ctx, tx, h, e)
-	if err == nil {
-		emitted, err = tx.seal()
-	}
+	err = b.f.recovered(ctx, func() (err error) {
+		if err = h(ctx, tx, e); err == nil {
+			emitted, err = tx.seal()
+		}
+		return err
+	})
 	b.ids[i] = tx.ids
 	if err == nil && remember {
 		if len(emitted) == 0 {
@@ -354,14 +356,24 @@ func (f *Function) shown(e ce.Event) telemetry.Message {
 	}
 }
 
-// recovered runs a handler and turns a panic into an error.
-func (f *Function) recovered(ctx context.Context, tx *Tx, h handler, e ce.Event) (err error) {
+// recovered runs code of the function's author and turns a panic into an error.
+func (f *Function) recovered(ctx context.Context, run func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = f.panicked(ctx, p)
 		}
 	}()
-	return h(ctx, tx, e)
+	return run()
+}
+
+// prefetched returns the keys of the documents that the handler of an event will read. When that panics there are none,
+// and the handler finds out for itself.
+func (f *Function) prefetched(ctx context.Context, e ce.Event) (keys []store.Key) {
+	_ = f.recovered(ctx, func() error {
+		keys = f.prefetch(e)
+		return nil
+	})
+	return keys
 }
 
 // handOver gives events to the handler that consumes them by itself.
@@ -379,21 +391,54 @@ func (f *Function) handOver(ctx context.Context, events []ce.Event) []broker.Res
 		}
 		own, at = append(own, e), append(at, i)
 	}
-	if len(own) > 0 {
-		for n, result := range f.receiver.Receive(ctx, own) {
-			results[at[n]] = result
-		}
+	for n, result := range f.received(ctx, own) {
+		results[at[n]] = result
 	}
 	took := f.env.Now().Sub(begin)
 	for i, e := range events {
 		if errs[i] == nil && !results[i].OK() {
-			errs[i] = fault.New(fault.Unavailable, "%s", results[i].Message)
+			kind := fault.Unavailable
+			if results[i].Status == http.StatusInternalServerError {
+				kind = fault.Internal
+			}
+			errs[i] = fault.New(kind, "%s", results[i].Message)
 		}
 		ctx := ctx
 		if errs[i] != nil && e.Context != nil {
 			ctx = withTrace(ctx, e)
 		}
 		f.observe(ctx, e, results[i], took, errs[i])
+	}
+	return results
+}
+
+// received returns the handler's answers to events, one for each. A panic does not tell which event of a batch is to
+// blame: each is then handed over by itself, and those of its key that come after one that failed are skipped.
+func (f *Function) received(ctx context.Context, events []ce.Event) (results []broker.Result) {
+	if len(events) == 0 {
+		return nil
+	}
+	err := f.recovered(ctx, func() error {
+		results = f.receiver.Receive(ctx, events)
+		return nil
+	})
+	switch {
+	case err != nil && len(events) == 1:
+		return []broker.Result{broker.ResultOf(err)}
+	case err == nil:
+		return append(results, make([]broker.Result, max(0, len(events)-len(results)))...)[:len(events)]
+	}
+	results, blocked := nil, map[string]bool{}
+	for i, e := range events {
+		key := partitionKey(e)
+		if key != "" && blocked[key] || ctx.Err() != nil {
+			results = append(results, handedBack(e, blocked))
+			continue
+		}
+		results = append(results, f.received(ctx, events[i:i+1])...)
+		if r := results[i]; key != "" && !r.OK() && fault.RetryableStatus(r.Status) {
+			blocked[key] = true
+		}
 	}
 	return results
 }

@@ -372,14 +372,24 @@ func (f *Function) relayForOldDuplicate(ctx context.Context) error {
 	return err
 }
 
-// removeEntries removes entries. Another instance may be doing the same, which a database may call a conflict.
+// removeEntries removes entries, as many at once as the database takes. Another instance may be doing the same, which a
+// database may call a conflict.
 func removeEntries(ctx context.Context, db store.Driver, ids []string) error {
-	return store.Update(ctx, db, func(_ context.Context, tx *store.Tx) error {
-		for _, id := range ids {
-			tx.Discard(outboxKey(id))
+	for len(ids) > 0 {
+		n := 0
+		err := store.Update(ctx, db, func(_ context.Context, tx *store.Tx) error {
+			n = tx.Portion(len(ids))
+			for _, id := range ids[:n] {
+				tx.Discard(outboxKey(id))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-		return nil
-	})
+		ids = ids[n:]
+	}
+	return nil
 }
 
 // removePublished removes everything from the outbox that this instance has published.

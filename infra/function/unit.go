@@ -18,10 +18,12 @@ type unit struct {
 	f           *Function
 	id          string // of its outbox entry
 	sealed      []ce.Event
-	removes     []string         // outbox entries that its commit removes
+	removes     []string         // outbox entries that its commit removes, unless it is too large with them
+	prunes      int              // attempts that also remove expired documents
+	pruneMost   int              // how many of those at most
+	tidied      int              // documents that the last attempt removes beside the unit's own work
 	wrote       []store.Document // for Await
 	askedCommit bool             // the last attempt came as far as asking the store to commit
-	prunes      int              // attempts that also remove expired documents
 	announced   announcements
 }
 
@@ -83,10 +85,16 @@ func (f *Function) commitAs(ctx context.Context, entry string, fn work) (unpubli
 		return nil, err
 	}
 	u := unit{f: f, id: entry}
-	u.removes = f.outbox.begin(u.id, f.durableOffset())
+	tidies := f.tidies.of(removeLimit)
 	if f.pruner.due(f.env.Now()) {
-		u.prunes = 2 // another instance may have removed the same ones, and that is a conflict
+		// Twice, since another instance may have removed the same ones, and that is a conflict.
+		u.prunes, u.pruneMost = 2, pruneLimit
+		if tidies < removeLimit { // the database takes fewer: they share that
+			u.pruneMost = min((tidies+1)/2, pruneLimit)
+			tidies /= 2
+		}
 	}
+	u.removes = f.outbox.begin(u.id, f.durableOffset(), tidies)
 	first := true
 	committing, end := f.env.Telemetry.Span(ctx, f.name+" commit")
 	err = store.Update(committing, db, func(ctx context.Context, tx *store.Tx) error {
@@ -106,7 +114,12 @@ func (f *Function) commitAs(ctx context.Context, entry string, fn work) (unpubli
 		}
 		return nil, err
 	}
-	f.outbox.forget(u.removes...)
+	if u.tidied > 0 {
+		f.tidies.committed(u.tidied)
+		f.outbox.forget(u.removes...)
+	} else {
+		f.outbox.published(0, u.removes...)
+	}
 	f.waiters.wake(u.wrote)
 	unpublished = f.publishUnit(ctx, u.id, u.sealed, u.announced)
 	f.migrate(ctx, db)
@@ -128,19 +141,43 @@ func (u *unit) attempt(ctx context.Context, tx *store.Tx, fn work) error {
 			return err
 		}
 	}
-	if u.prunes > 0 {
-		u.prunes--
-		u.f.prune(ctx, tx, u.f.env.Now())
+	if u.tidies(tx) {
+		u.tidy(ctx, tx)
 	}
 	u.wrote = u.wrote[:0]
 	if u.f.waiters.any() {
 		tx.Changed(u.f.waiters.pick(&u.wrote))
 	}
+	u.askedCommit = true
+	return nil
+}
+
+// tidies reports whether the attempt removes what is not needed any more, beside the unit's own work. It does not after
+// the database has refused the commit as too large: the unit's work must not be refused because of that.
+func (u *unit) tidies(tx *store.Tx) bool {
+	if len(u.removes) == 0 && u.prunes == 0 {
+		u.tidied = 0
+		return false
+	}
+	if tx.Portion(2) == 2 {
+		return true
+	}
+	if u.tidied > 0 {
+		u.f.tidies.refused(u.tidied)
+		u.tidied = 0
+	}
+	return false
+}
+
+func (u *unit) tidy(ctx context.Context, tx *store.Tx) {
+	u.tidied = len(u.removes)
+	if u.prunes > 0 {
+		u.prunes--
+		u.tidied += u.f.prune(ctx, tx, u.f.env.Now(), u.pruneMost)
+	}
 	for _, id := range u.removes {
 		tx.Discard(outboxKey(id))
 	}
-	u.askedCommit = true
-	return nil
 }
 
 // CommitThen lets a handler keep what it wrote and refuse all the same: the unit commits, and then err is the answer.

@@ -10,7 +10,8 @@ import (
 
 // corsConfig says what the scripts of the listed origins may send and read. Scripts of other sites get nothing. Tokens
 // travel in a header and never in a cookie, so credentials are never allowed.
-func corsConfig(origins []string, methods ...string) cors.Config {
+// Calls have header fields beside those of requests.
+func corsConfig(origins []string, calls bool, methods ...string) cors.Config {
 	c := cors.Config{
 		Methods:         methods,
 		MaxAgeInSeconds: 600,
@@ -19,6 +20,11 @@ func corsConfig(origins []string, methods ...string) cors.Config {
 			"X-Request-Id",
 		},
 		ResponseHeaders: []string{"ETag", "Location", "Retry-After", "Link", "X-Request-Id"},
+	}
+	if calls {
+		c.RequestHeaders = append(c.RequestHeaders, "Connect-Protocol-Version", "Connect-Timeout-Ms", "Grpc-Timeout",
+			"X-Grpc-Web", "X-User-Agent")
+		c.ResponseHeaders = append(c.ResponseHeaders, "Grpc-Status", "Grpc-Message", "Grpc-Status-Details-Bin")
 	}
 	for _, o := range origins {
 		c.Origins = append(c.Origins, strings.TrimSuffix(strings.TrimSpace(o), "/"))
@@ -32,24 +38,28 @@ func (g *Gateway) cors(next Handler) Handler {
 	if len(g.cfg.Origins) == 0 {
 		return next
 	}
-	var byMethods sync.Map // the middleware of the paths that have the same methods
+	type kind struct {
+		methods string
+		calls   bool
+	}
+	var byMethods sync.Map // the middleware of the paths of a kind
 	return func(x *Exchange) {
 		if x.path == nil && x.Request.Method == http.MethodOptions {
 			next(x)
 			return
 		}
-		allow := ""
+		k := kind{}
 		if x.path != nil {
-			allow = x.path.allow
+			k = kind{x.path.allow, x.path.calls()}
 		}
-		m, ok := byMethods.Load(allow)
+		m, ok := byMethods.Load(k)
 		if !ok {
 			// New has checked the origins, and no path has a method that scripts may not use.
-			built, err := cors.NewMiddleware(corsConfig(g.cfg.Origins, scriptMethods(allow)...))
+			built, err := cors.NewMiddleware(corsConfig(g.cfg.Origins, k.calls, scriptMethods(k.methods)...))
 			if err != nil {
 				panic(err)
 			}
-			m, _ = byMethods.LoadOrStore(allow, built)
+			m, _ = byMethods.LoadOrStore(k, built)
 		}
 		handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { next(x) })
 		m.(*cors.Middleware).Wrap(handler).ServeHTTP(x.Writer, x.Request)

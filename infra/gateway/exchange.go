@@ -49,6 +49,7 @@ type Exchange struct {
 	path     *pathItem  // that the request's path matches; nil: none
 	version  string     // that the request asks for, where the environment has versions
 	own      bool       // Request is a copy
+	failed   bool       // the call has ended with a failure of the server
 	sent     int        // how often the request was sent to instances of other processes
 	response response
 }
@@ -72,8 +73,12 @@ func (x *Exchange) client() netip.Addr {
 	return httprequest.ClientAddr(x.Request)
 }
 
-// Refuse answers with the problem document of err.
-func (x *Exchange) Refuse(err error) { problem.Write(x.Writer, x.Request, err) }
+// Refuse answers with the problem document of err, or in the protocol of a call.
+func (x *Exchange) Refuse(err error) {
+	if !x.refuseCall(err) {
+		problem.Write(x.Writer, x.Request, err)
+	}
+}
 
 // Status returns the status of the answer so far; 0 while there is none.
 func (x *Exchange) Status() int { return x.response.status }

@@ -56,8 +56,10 @@ type Gateway struct {
 	table atomic.Pointer[table]
 
 	configuring sync.Mutex
-	functions   map[string]Handler // the way to each function
-	documents   []*Route           // that the gateway serves itself
+	functions   map[string]Handler      // the way to each function
+	servers     map[string]*proxy.Proxy // to the gRPC servers of each upstream that has some
+	http2       http.RoundTripper       // to gRPC servers; nil: there was none yet
+	documents   []*Route                // that the gateway serves itself
 	limits      limits
 	caches      *caches
 	prewarmer   discovery.Prewarmer // nil: functions start in no time
@@ -90,7 +92,7 @@ func New(cfg Config) (*Gateway, error) {
 	g.documents = g.newDocuments()
 	var errs []error
 	if len(cfg.Origins) > 0 {
-		_, err := cors.NewMiddleware(corsConfig(cfg.Origins))
+		_, err := cors.NewMiddleware(corsConfig(cfg.Origins, false))
 		errs = append(errs, err)
 	}
 	calls, faults := g.newCalls()

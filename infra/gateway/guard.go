@@ -141,7 +141,7 @@ func (g *guard) note(x *Exchange, panicked bool) {
 
 // failedAnswer reports whether the answer says that the function has failed.
 func failedAnswer(x *Exchange) bool {
-	return x.Status() >= http.StatusInternalServerError && x.Status() != http.StatusNotImplemented
+	return x.failed || x.Status() >= http.StatusInternalServerError && x.Status() != http.StatusNotImplemented
 }
 
 // refuse answers that the function is not asked now.

@@ -33,6 +33,7 @@ type Route struct {
 	quotas      string   // the RateLimit-Policy field
 	span        telemetry.Operation
 	prewarm     []string // functions that will have work when this one has done its own
+	call        bool     // its requests are calls by gRPC, gRPC-Web or Connect
 	document    bool     // open to every request, whatever its credentials are
 }
 
@@ -96,7 +97,7 @@ func (g *Gateway) wayTo(function string) Handler {
 	if h := g.functions[function]; h != nil {
 		return h
 	}
-	g.functions[function] = serveBy(g.upstream(function, g.cfg.Discovery))
+	g.functions[function] = serveBy(g.newProxy(function, g.cfg.Discovery, g.cfg.Transport))
 	return g.functions[function]
 }
 

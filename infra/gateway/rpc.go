@@ -106,17 +106,12 @@ func serviceOf(path string) string {
 	return ""
 }
 
-// callsFromBrowsers makes the middleware for calls that scripts of the listed origins make; nil without origins. They
-// have header fields beside those of requests.
+// callsFromBrowsers makes the middleware for calls that scripts of the listed origins make; nil without origins.
 func (g *Gateway) callsFromBrowsers() (*cors.Middleware, error) {
 	if len(g.cfg.Origins) == 0 {
 		return nil, nil
 	}
-	c := corsConfig(g.cfg.Origins, http.MethodGet, http.MethodPost)
-	c.RequestHeaders = append(c.RequestHeaders, "Connect-Protocol-Version", "Connect-Timeout-Ms", "Grpc-Timeout",
-		"X-Grpc-Web", "X-User-Agent")
-	c.ResponseHeaders = append(c.ResponseHeaders, "Grpc-Status", "Grpc-Message", "Grpc-Status-Details-Bin")
-	return cors.NewMiddleware(c)
+	return cors.NewMiddleware(corsConfig(g.cfg.Origins, true, http.MethodGet, http.MethodPost))
 }
 
 // reachedKey is the key of a *bool that tells whether a call became a request for an operation.

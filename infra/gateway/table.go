@@ -36,8 +36,11 @@ type environment struct {
 	Redirects  []redirect           `json:"redirects"`
 	Versions   versions             `json:"versions"`
 	Upstreams  map[string][]address `json:"upstreams"`
+	Services   map[string]service   `json:"services"`
 	Defaults   policy.Policy        `json:"defaults"`
 	Operations map[string]operation `json:"operations" strict:"known"`
+
+	services []*service // with their schemas
 }
 
 // operation is what the file may change of an operation, by its method and path: "GET /api/users/{id}".
@@ -88,11 +91,16 @@ func (g *Gateway) read(file string, document []byte) (*table, error) {
 		declared[name(c.route())] = c.route()
 	}
 	declared[name(exportRoute)] = exportRoute
-	// The first pass finds the defaults, which the operations of the second begin with.
+	// The first pass finds the defaults and the services, which the operations of the second begin with.
 	env := environment{Operations: operations(declared, policy.Policy{})}
 	strictyaml.Decode(file, document, &env)
+	services, faults := g.readServices(file, env, declared)
+	env.services = services
 	env.Operations = operations(declared, env.Defaults)
 	doc := strictyaml.Decode(file, document, &env)
+	for _, f := range faults {
+		doc.Report(f[0], f[1])
+	}
 	env.Defaults.Check(reporter(doc, "defaults"))
 	for _, key := range slices.Sorted(maps.Keys(env.Operations)) {
 		o, field := env.Operations[key], "operations."+key
@@ -117,6 +125,7 @@ func (g *Gateway) read(file string, document []byte) (*table, error) {
 		doc.Report("client_in", "want "+strings.Join(clientFields, " or ")+", and proxies that write it")
 	}
 	g.checkTargets(env, declared, doc)
+	checkServices(env.services, env, doc)
 	if err := doc.Err(); err != nil {
 		return nil, err
 	}
@@ -280,7 +289,7 @@ func (g *Gateway) build(env environment) (*table, error) {
 	for _, c := range g.cfg.Compositions {
 		errs = append(errs, g.addComposition(t, c, env))
 	}
-	errs = append(errs, g.addExport(t, env))
+	errs = append(errs, g.addExport(t, env), g.addServices(t, env))
 	t.invalidate(env)
 	for _, r := range g.documents {
 		if r.Path == "/" {

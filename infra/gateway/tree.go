@@ -133,3 +133,9 @@ func (p *pathItem) route(method string) *Route {
 	}
 	return p.methods[http.MethodGet]
 }
+
+// calls reports whether the path is that of calls by gRPC, gRPC-Web and Connect.
+func (p *pathItem) calls() bool {
+	r := p.methods[http.MethodPost]
+	return r != nil && r.call
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -66,17 +67,21 @@ func (g *Gateway) wayToTarget(name string, env environment) Handler {
 	if h := g.functions[key]; h != nil {
 		return h
 	}
-	var instances fixed
-	for _, a := range all {
-		instances = append(instances, discovery.Instance{ID: a.String(), Address: &a.URL})
-	}
-	g.functions[key] = serveBy(g.upstream(name, instances))
+	g.functions[key] = serveBy(g.newProxy(name, fixedInstances(all), g.cfg.Transport))
 	return g.functions[key]
 }
 
-// upstream returns the proxy of a function.
-func (g *Gateway) upstream(function string, d discovery.Discovery) *proxy.Proxy {
-	cfg := proxy.Config{Discovery: d, Transport: g.cfg.Transport}
+// fixedInstances returns the discovery of the instances that the file lists.
+func fixedInstances(all []address) (f fixed) {
+	for _, a := range all {
+		f = append(f, discovery.Instance{ID: a.String(), Address: &a.URL})
+	}
+	return f
+}
+
+// newProxy returns a proxy to the instances of a function or an upstream.
+func (g *Gateway) newProxy(function string, d discovery.Discovery, transport http.RoundTripper) *proxy.Proxy {
+	cfg := proxy.Config{Discovery: d, Transport: transport}
 	if g.cfg.Balance != nil {
 		cfg.Balance = g.cfg.Balance(function)
 	}
@@ -137,6 +142,10 @@ func (g *Gateway) forget(env environment) {
 			keep(o.Mirror.Function)
 		}
 	}
+	for _, s := range env.services {
+		keep(s.Upstream)
+	}
+	maps.DeleteFunc(g.servers, func(name string, _ *proxy.Proxy) bool { return !ways[strings.TrimPrefix(name, "grpc ")] })
 	maps.DeleteFunc(g.functions, func(name string, _ Handler) bool { return !ways[name] })
 	g.guarding.Lock()
 	defer g.guarding.Unlock()

@@ -86,6 +86,8 @@ type Setting struct {
 	Default     string `json:"default,omitempty"`
 	Required    bool   `json:"required,omitempty"`
 	Secret      bool   `json:"secret,omitempty"`
+	Type        string `json:"-"` // of the Go field: string, int, bool, time.Duration, []string
+	Reload      bool   `json:"-"` // a changed value counts without a restart
 }
 
 // Schedule is a recurring schedule of the function; see package cron.

@@ -93,6 +93,19 @@ func newOther(config *tls.Config) *http.Transport {
 
 var _ http.RoundTripper = (*Transport)(nil)
 
+// NewHTTP2Transport returns what sends requests by HTTP/2 only, without TLS to http URLs, as gRPC servers take it. How
+// long an answer may take to begin is for the request's context to say: that of a stream begins when it has something
+// to say.
+func NewHTTP2Transport() http.RoundTripper {
+	t := &http.Transport{
+		DialContext: dialer.DialContext, IdleConnTimeout: idleTimeout, DisableCompression: true,
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 30 * time.Second}, Protocols: new(http.Protocols),
+	}
+	t.Protocols.SetHTTP2(true)
+	t.Protocols.SetUnencryptedHTTP2(true)
+	return t
+}
+
 // conn is a connection. One request at a time uses it.
 type conn struct {
 	net.Conn

@@ -52,21 +52,10 @@ func (t *Telemetry) Logger(function string) *slog.Logger {
 	return slog.New(contextHandler{base: bound, named: true})
 }
 
-// logLevel returns the least level that is logged.
-func (e environment) logLevel() (level slog.Level, err error) {
-	if text := e.get("EBB_LOG_LEVEL"); text != "" {
-		if err := level.UnmarshalText([]byte(text)); err != nil {
-			return level, fmt.Errorf("EBB_LOG_LEVEL is %q; expected debug, info, warn or error", text)
-		}
-	}
-	return level, nil
-}
-
 // newLogHandler returns what writes to w, and to also if it is not nil.
-func newLogHandler(w, also io.Writer, env environment) (slog.Handler, error) {
+func newLogHandler(w, also io.Writer, env environment, level *slog.LevelVar) (slog.Handler, error) {
 	w = orStderr(w)
-	level, err := env.logLevel()
-	if err != nil {
+	if err := setLevel(level, env.get(LevelVariable)); err != nil {
 		return nil, err
 	}
 	terminal := isTerminal(w)
@@ -80,13 +69,42 @@ func newLogHandler(w, also io.Writer, env environment) (slog.Handler, error) {
 	}
 }
 
+// LevelVariable is the setting with the least level that is logged.
+const LevelVariable = "EBB_LOG_LEVEL"
+
+// setLevel sets a level by its name; "" is info.
+func setLevel(level *slog.LevelVar, name string) error {
+	var next slog.Level
+	if name != "" {
+		if err := next.UnmarshalText([]byte(name)); err != nil {
+			return fmt.Errorf("%s is %q; expected debug, info, warn or error", LevelVariable, name)
+		}
+	}
+	level.Set(next)
+	return nil
+}
+
+// SetLevel changes the least level that is logged: debug, info, warn or error; "" is info. It may be called
+// concurrently. An unknown one is an error, and changes nothing.
+func (t *Telemetry) SetLevel(name string) error {
+	if t.off() {
+		return nil
+	}
+	return setLevel(t.level, name)
+}
+
 // copied adds a second writer, of JSON at level info or a lesser one that was asked for.
-func copied(h slog.Handler, also io.Writer, level slog.Level) slog.Handler {
+func copied(h slog.Handler, also io.Writer, level slog.Leveler) slog.Handler {
 	if also == nil {
 		return h
 	}
-	return slog.NewMultiHandler(h, slog.NewJSONHandler(also, &slog.HandlerOptions{Level: min(level, slog.LevelInfo)}))
+	return slog.NewMultiHandler(h, slog.NewJSONHandler(also, &slog.HandlerOptions{Level: atMostInfo{level}}))
 }
+
+// atMostInfo is a level, or info if that is less.
+type atMostInfo struct{ slog.Leveler }
+
+func (l atMostInfo) Level() slog.Level { return min(l.Leveler.Level(), slog.LevelInfo) }
 
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)

@@ -16,13 +16,15 @@ const maxLogged = 4096
 // otelHandler exports log lines as OpenTelemetry's. The ids of the trace and the span are the record's own.
 type otelHandler struct {
 	logger otellog.Logger
-	level  slog.Level
+	level  slog.Leveler
 	prefix string // of the groups that are open
 	attrs  []attribute.KeyValue
 }
 
 // Enabled implements slog.Handler.
-func (h otelHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
+func (h otelHandler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= h.level.Level()
+}
 
 // Handle implements slog.Handler.
 func (h otelHandler) Handle(ctx context.Context, line slog.Record) error {

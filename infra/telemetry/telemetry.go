@@ -72,6 +72,7 @@ type Telemetry struct {
 	native   *prometheus.Registry // with native histograms
 	metrics  *instruments
 	log      slog.Handler
+	level    *slog.LevelVar
 	token    scrapeToken
 
 	shutdown sync.Once
@@ -88,13 +89,15 @@ func (t *Telemetry) off() bool { return t == nil || t.metrics == nil }
 // the collector cannot be reached.
 func Start(ctx context.Context, c Config) (*Telemetry, error) {
 	env := environment(c.Lookup)
-	log, logErr := newLogHandler(c.Log, c.Copy, env)
+	t := &Telemetry{level: &slog.LevelVar{}}
+	log, logErr := newLogHandler(c.Log, c.Copy, env, t.level)
 	export, exportErr := env.exports()
 	token, tokenErr := env.scrapeToken()
 	if err := errors.Join(logErr, exportErr, tokenErr); err != nil {
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
-	t := &Telemetry{log: log, token: token, registry: prometheus.NewRegistry(), native: prometheus.NewRegistry()}
+	t.log, t.token = log, token
+	t.registry, t.native = prometheus.NewRegistry(), prometheus.NewRegistry()
 	about := env.resource(c.Service, c.Version)
 	if err := t.startSpans(ctx, about, export, c.Spans); err != nil {
 		return nil, fmt.Errorf("telemetry: traces: %w", err)
@@ -102,7 +105,7 @@ func Start(ctx context.Context, c Config) (*Telemetry, error) {
 	if err := t.startMetrics(ctx, about, export); err != nil {
 		return nil, errors.Join(fmt.Errorf("telemetry: metrics: %w", err), t.Shutdown(ctx))
 	}
-	if err := t.startLogs(ctx, about, export, env); err != nil {
+	if err := t.startLogs(ctx, about, export); err != nil {
 		return nil, errors.Join(fmt.Errorf("telemetry: logs: %w", err), t.Shutdown(ctx))
 	}
 	return t, nil
@@ -185,7 +188,7 @@ func (t *Telemetry) exemplars() exemplar.Filter {
 
 // startLogs exports log lines too, if that is configured. The errors of exporters are in the other log only: exported,
 // each would cause the next.
-func (t *Telemetry) startLogs(ctx context.Context, about *resource.Resource, export exports, env environment) error {
+func (t *Telemetry) startLogs(ctx context.Context, about *resource.Resource, export exports) error {
 	if export.traces != nil || export.metrics != nil || export.logs != nil {
 		logExportErrors(t.Logger(""))
 	}
@@ -196,13 +199,9 @@ func (t *Telemetry) startLogs(ctx context.Context, about *resource.Resource, exp
 	if err != nil {
 		return err
 	}
-	level, err := env.logLevel()
-	if err != nil {
-		return err
-	}
 	t.lines = sdklog.NewLoggerProvider(sdklog.WithResource(about),
 		sdklog.WithProcessor(sdklog.NewBatchProcessor(exporter)))
-	t.log = slog.NewMultiHandler(t.log, otelHandler{logger: t.lines.Logger(scope), level: level})
+	t.log = slog.NewMultiHandler(t.log, otelHandler{logger: t.lines.Logger(scope), level: t.level})
 	return nil
 }
 

@@ -19,7 +19,7 @@ import (
 // Of a trace the first eight digits are shown, which is enough to search for.
 type textHandler struct {
 	out      *output
-	level    slog.Level
+	level    slog.Leveler
 	colour   bool
 	function string
 	prefix   string // of the groups that are open
@@ -32,11 +32,13 @@ type output struct {
 	w  io.Writer
 }
 
-func newTextHandler(w io.Writer, level slog.Level, colour bool) textHandler {
+func newTextHandler(w io.Writer, level slog.Leveler, colour bool) textHandler {
 	return textHandler{out: &output{w: w}, level: level, colour: colour}
 }
 
-func (h textHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
+func (h textHandler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= h.level.Level()
+}
 
 func (h textHandler) Handle(_ context.Context, r slog.Record) error {
 	var attrs bytes.Buffer

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/discovery/consul/consultest"
+	"github.com/ebb-dev/ebb/infra/gateway/greetertest"
 	"github.com/ebb-dev/ebb/test/shop"
 )
 
@@ -43,6 +44,15 @@ func TestGateway(t *testing.T) {
 	agent := httptest.NewServer(&consultest.Agent{})
 	defer agent.Close()
 	addresses = append(addresses, "127.0.0.1:8500", agent.Listener.Addr().String())
+	greeter, err := greetertest.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer greeter.Close()
+	addresses = append(addresses, "127.0.0.1:9005", greeter.Address)
+	if err := os.WriteFile(filepath.Join(dir, "greet.binpb"), greeter.Schema, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	policies := filepath.Join(dir, "gateway.yaml")
 	if err := os.WriteFile(policies, []byte("{}\n"), 0o600); err != nil {
 		t.Fatal(err)

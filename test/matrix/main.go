@@ -33,6 +33,7 @@ var drivers = []struct{ title, pkg, test string }{
 	{"RabbitMQ", "./infra/broker/rabbitmq", "TestBroker"},
 	{"Redis", "./infra/broker/redis", "TestBroker"},
 	{"SNS and SQS (kumo)", "./infra/broker/sqs", "TestBroker"},
+	{"Pub/Sub (fake)", "./infra/broker/pubsub", "TestBroker"},
 }
 
 const (

@@ -11,12 +11,15 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
+	"github.com/pquerna/otp/totp"
 
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/event"
@@ -32,6 +35,7 @@ func TestAnswers(t *testing.T) {
 	_, bob := s.register("Bob") // whose requests are those of a stranger
 	s.sell(admin, ada, customer)
 	s.mend(admin)
+	s.account(admin)
 	s.people(admin, ada, customer)
 	s.flags(admin, customer)
 	s.documents()
@@ -258,6 +262,71 @@ func (s *shop) people(admin, ada, customer string) {
 	})
 }
 
+// mailed waits for a letter to a user with a token, and returns the token.
+func (s *shop) mailed(to, subject, id string) (token string) {
+	s.Helper()
+	pattern := regexp.MustCompile(regexp.QuoteMeta(id) + `\.[A-Za-z0-9_-]{43}`)
+	s.within("a letter comes", func() bool {
+		letters, _ := filepath.Glob(filepath.Join(s.Mail(), "*.eml"))
+		for _, letter := range letters {
+			text, err := os.ReadFile(letter)
+			if err == nil && bytes.Contains(text, []byte("<"+to+">")) && bytes.Contains(text, []byte("Subject: "+subject)) {
+				token = pattern.FindString(string(text))
+			}
+		}
+		return token != ""
+	})
+	return token
+}
+
+// account proves an address, resets a password, and sets up and removes a second factor.
+func (s *shop) account(admin string) {
+	s.Helper()
+	id, access := s.register("Grace")
+	const email, password = "grace@example.com", "a new password of Grace"
+	proof := object{"token": s.mailed(email, "Confirm", id), "password": "a wrong one"}
+	s.within("passwords cannot be guessed by a token", func() bool {
+		return s.call("POST", "/api/email-proofs", "", proof, nil) == 429
+	})
+	s.want(429, "POST", "/api/second-factor", access, object{"current_password": "a wrong one"}, nil)
+	s.want(204, "POST", "/api/email-proofs", access, proof, nil)
+	other, token := s.register("Hedy")
+	s.want(202, "POST", "/api/users/"+other+"/email-proof", token, nil, nil)
+	s.within("mails are few", func() bool {
+		return s.call("POST", "/api/users/"+other+"/email-proof", token, nil, nil) == 429
+	})
+
+	s.want(202, "POST", "/api/password-resets", "", object{"email": email}, nil)
+	s.within("resets are few", func() bool {
+		return s.call("POST", "/api/password-resets", "", object{"email": "nobody@example.com"}, nil,
+			"X-Forwarded-For", "198.51.100.8") == 429
+	})
+	reset := object{"token": s.mailed(email, "A new password", id), "password": password}
+	s.want(204, "POST", "/api/password-resets/completion", "", reset, nil)
+	access = s.signIn(email, password).Access
+
+	var proved struct {
+		Token string `json:"step_up_token"`
+	}
+	s.until(201, "POST", "/api/sessions/current/step-up", access, object{"password": password}, &proved)
+	var key struct{ Secret string }
+	s.want(201, "POST", "/api/second-factor", access, object{}, &key, "Ebb-Step-Up", proved.Token)
+	s.within("codes cannot be guessed", func() bool {
+		return s.call("POST", "/api/second-factor/confirmation", access, object{"code": "wrong"}, nil) == 429
+	})
+	var recovery struct {
+		Codes []string `json:"recovery_codes"`
+	}
+	s.within("a code confirms", func() bool {
+		code, err := totp.GenerateCode(key.Secret, time.Now())
+		return err == nil && s.call("POST", "/api/second-factor/confirmation", access, object{"code": code}, &recovery) == 200
+	})
+	s.want(200, "GET", "/api/users/"+id+"/second-factor", access, nil, nil)
+	s.want(409, "POST", "/api/second-factor/confirmation", access, object{"code": "1"}, nil)
+	s.want(201, "POST", "/api/sessions/current/step-up", access, object{"code": recovery.Codes[0]}, &proved)
+	s.want(204, "DELETE", "/api/users/"+id+"/second-factor", access, nil, nil, "Ebb-Step-Up", proved.Token)
+}
+
 // sessions lists and ends the sessions of a customer.
 func (s *shop) sessions(id, token string) {
 	s.Helper()
@@ -290,7 +359,8 @@ func (s *shop) clerk(admin string) {
 	other, _ := s.register("Mallory")
 	s.want(403, "GET", "/api/users/"+other, token, nil, nil)
 	s.want(403, "DELETE", "/api/users/"+other, token, nil, nil)
-	for _, call := range [][2]string{{"GET", "/sessions"}, {"DELETE", "/sessions"}, {"DELETE", "/sessions/x"}} {
+	for _, call := range [][2]string{{"GET", "/sessions"}, {"DELETE", "/sessions"}, {"DELETE", "/sessions/x"},
+		{"GET", "/second-factor"}, {"DELETE", "/second-factor"}, {"POST", "/email-proof"}} {
 		s.want(403, call[0], "/api/users/"+other+call[1], token, nil, nil)
 	}
 }

@@ -33,8 +33,10 @@ type User struct {
 	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Email string                 `protobuf:"bytes,3,opt,name=email,proto3" json:"email,omitempty"`
 	// customer, admin.
-	Roles         []string               `protobuf:"bytes,4,rep,name=roles,proto3" json:"roles,omitempty"`
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	Roles     []string               `protobuf:"bytes,4,rep,name=roles,proto3" json:"roles,omitempty"`
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// The user has proven to read the mail of the address.
+	EmailProven   bool `protobuf:"varint,6,opt,name=email_proven,json=emailProven,proto3" json:"email_proven,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -104,6 +106,13 @@ func (x *User) GetCreatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *User) GetEmailProven() bool {
+	if x != nil {
+		return x.EmailProven
+	}
+	return false
+}
+
 type RegisterRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 200 characters.
@@ -171,7 +180,9 @@ type OpenSessionRequest struct {
 	Email    string                 `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
 	Password string                 `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
 	// The device_token of an earlier session of the account.
-	DeviceToken   string `protobuf:"bytes,3,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
+	DeviceToken string `protobuf:"bytes,3,opt,name=device_token,json=deviceToken,proto3" json:"device_token,omitempty"`
+	// Of the second factor, or a recovery code, if the account has one.
+	Code          string `protobuf:"bytes,4,opt,name=code,proto3" json:"code,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -223,6 +234,13 @@ func (x *OpenSessionRequest) GetPassword() string {
 func (x *OpenSessionRequest) GetDeviceToken() string {
 	if x != nil {
 		return x.DeviceToken
+	}
+	return ""
+}
+
+func (x *OpenSessionRequest) GetCode() string {
+	if x != nil {
+		return x.Code
 	}
 	return ""
 }
@@ -597,7 +615,8 @@ type UserChange struct {
 	Name     *string                `protobuf:"bytes,1,opt,name=name,proto3,oneof" json:"name,omitempty"`
 	Email    *string                `protobuf:"bytes,2,opt,name=email,proto3,oneof" json:"email,omitempty"`
 	Password *string                `protobuf:"bytes,3,opt,name=password,proto3,oneof" json:"password,omitempty"`
-	// Is needed of those who change their own password.
+	// The caller's own. It is needed for another address or password, unless the caller has a second factor: then the
+	// change is made by HTTP, with a step-up token.
 	CurrentPassword *string `protobuf:"bytes,4,opt,name=current_password,json=currentPassword,proto3,oneof" json:"current_password,omitempty"`
 	// Only admins change roles.
 	Roles         []string `protobuf:"bytes,5,rep,name=roles,proto3" json:"roles,omitempty"`
@@ -718,22 +737,24 @@ var File_functions_users_usersv1_users_proto protoreflect.FileDescriptor
 
 const file_functions_users_usersv1_users_proto_rawDesc = "" +
 	"\n" +
-	"#functions/users/usersv1/users.proto\x12\febb.users.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x01\n" +
+	"#functions/users/usersv1/users.proto\x12\febb.users.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x01\n" +
 	"\x04User\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05email\x18\x03 \x01(\tR\x05email\x12\x14\n" +
 	"\x05roles\x18\x04 \x03(\tR\x05roles\x129\n" +
 	"\n" +
-	"created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"W\n" +
+	"created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12!\n" +
+	"\femail_proven\x18\x06 \x01(\bR\vemailProven\"W\n" +
 	"\x0fRegisterRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05email\x18\x02 \x01(\tR\x05email\x12\x1a\n" +
-	"\bpassword\x18\x03 \x01(\tR\bpassword\"i\n" +
+	"\bpassword\x18\x03 \x01(\tR\bpassword\"}\n" +
 	"\x12OpenSessionRequest\x12\x14\n" +
 	"\x05email\x18\x01 \x01(\tR\x05email\x12\x1a\n" +
 	"\bpassword\x18\x02 \x01(\tR\bpassword\x12!\n" +
-	"\fdevice_token\x18\x03 \x01(\tR\vdeviceToken\"<\n" +
+	"\fdevice_token\x18\x03 \x01(\tR\vdeviceToken\x12\x12\n" +
+	"\x04code\x18\x04 \x01(\tR\x04code\"<\n" +
 	"\x15RefreshSessionRequest\x12#\n" +
 	"\rrefresh_token\x18\x01 \x01(\tR\frefreshToken\"\xb1\x01\n" +
 	"\x06Tokens\x12!\n" +

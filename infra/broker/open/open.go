@@ -6,6 +6,7 @@
 //	amqp://host:5672/vhost    RabbitMQ, see package rabbitmq; amqps:// with TLS
 //	redis://host:6379         a Redis server, see package redis; rediss:// with TLS, redis+unix:PATH for a socket
 //	sqs://region              SNS and SQS of AWS, see package sqs; in programs that import package aws below this one
+//	pubsub://project          Pub/Sub of Google Cloud, see package pubsub
 //
 // Only commands, hosts and tests import it. The error of an invalid URL is a predicate, such as "has no host", before
 // which the caller puts the name of the setting. It contains no part of the URL, because any part may be a password.
@@ -17,6 +18,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/kafka"
 	"github.com/ebb-dev/ebb/infra/broker/nats"
+	"github.com/ebb-dev/ebb/infra/broker/pubsub"
 	"github.com/ebb-dev/ebb/infra/broker/rabbitmq"
 	"github.com/ebb-dev/ebb/infra/broker/redis"
 	"github.com/ebb-dev/ebb/infra/fault"
@@ -41,6 +43,7 @@ var drivers = []driver{
 	{"rediss://", "", redis.Opener, redis.Capabilities},
 	{"redis+unix:", "", redis.Opener, redis.Capabilities},
 	{"sqs:", "sqs://REGION", notLinked, nil},
+	{"pubsub://", "pubsub://PROJECT", pubsub.Opener, pubsub.Capabilities},
 }
 
 func notLinked(string) (broker.Opener, error) {

@@ -23,6 +23,7 @@ var valid = []string{
 	"redis://a", "redis://user:pass@a:6379/2?name=shop", "rediss://a", "redis+unix:/run/redis.sock?name=shop",
 	"sqs:", "sqs://eu-central-1", "sqs://eu-central-1?name=shop-dev&visibility=30&wait=20&blobs=s3://shop-blobs",
 	"sqs:?blobs=file:/var/blobs&wait=0",
+	"pubsub://shop-123456", "pubsub://shop?name=shop-dev&visibility=30&wait=0",
 }
 
 // invalid maps invalid URLs to a part of their errors.
@@ -97,6 +98,21 @@ var invalid = map[string]string{
 	"sqs://a?blobs=shop":        "has invalid blobs: want s3://BUCKET or file:PATH",
 	"sqs://a?blobs=s3://shop/x": "has invalid blobs",
 	"sqss://a":                  "did you mean sqs:?",
+
+	"pubsub:shop":                  "did you mean pubsub://?",
+	"pubsub://":                    "has no project",
+	"pubsub://shop/topics":         "has text after its project",
+	"pubsub://shop:80":             "has text after its project",
+	"pubsub://key:secret@shop":     "has a user; credentials are those of the environment",
+	"pubsub://Shop_1":              "has an invalid project",
+	"pubsub://shop?name=1a":        "has an invalid name",
+	"pubsub://shop?name=google":    "has an invalid name",
+	"pubsub://shop?name=":          "has an invalid name",
+	"pubsub://shop?visibility=9":   "has an invalid visibility: want a number from 10 to 600",
+	"pubsub://shop?visibility=601": "has an invalid visibility",
+	"pubsub://shop?wait=1":         "has an invalid wait: want 0",
+	"pubsub://shop?nam=x":          "has an unknown parameter (use name, visibility or wait)",
+	"pubsub://shop?name=a&name=b":  "has a parameter twice",
 }
 
 func TestValidURLs(t *testing.T) {

@@ -218,6 +218,43 @@ func TestClaimCheck(t *testing.T) {
 	}
 }
 
+// unreadable is a store of blobs that does not respond to a Get.
+type unreadable struct{ blob.Driver }
+
+// Get implements blob.Driver.
+func (unreadable) Get(context.Context, string, int64) (blob.Blob, error) {
+	return blob.Blob{}, fault.New(fault.Unavailable, "away")
+}
+
+// The data of an event that is not for the trigger is not read from the store of blobs: when that is away, the events
+// behind it in its key do not wait.
+func TestClaimAfterFilters(t *testing.T) {
+	awstest.Need(t)
+	d, err := files.Open(files.Config{Dir: t.TempDir()})
+	must(t, err)
+	b := open(t, sqs.Config{Name: name(), Blobs: blob.New(unreadable{d}, blob.Rules{})})
+	must(t, b.Declare(t.Context(), "orders"))
+	other, mine := brokertest.Event("other", "k"), brokertest.Event("mine", "k")
+	must(t, other.SetData("text/plain", strings.Repeat("other", 100_000)))
+	mine.SetSubject("mine")
+	must(t, b.Publish(t.Context(), other, mine))
+	handled := make(chan event.Event, 9)
+	_, err = b.Subscribe(t.Context(), broker.Trigger{
+		Name: "orders", Filters: []broker.Filter{{Exact: map[string]string{"subject": "mine"}}},
+	}, func(_ context.Context, batch []event.Event) []broker.Result {
+		out := make([]broker.Result, len(batch))
+		for i, e := range batch {
+			handled <- e
+			out[i].Status = 200
+		}
+		return out
+	})
+	must(t, err)
+	if e := next(t, handled); e.ID() != "mine" {
+		t.Errorf("got %s, want mine", e.ID())
+	}
+}
+
 // An event whose data is gone is a dead letter that says so, and the events behind it go on.
 func TestClaimGone(t *testing.T) {
 	awstest.Need(t)

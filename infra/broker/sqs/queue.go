@@ -31,6 +31,7 @@ type queue struct {
 	driver       *driver
 	trigger, url string
 	logger       *slog.Logger
+	matches      func(*event.Event) bool // nil: all events are for the trigger
 
 	mu   sync.Mutex
 	held map[string]*holding // by receipt handle
@@ -42,7 +43,13 @@ type holding struct {
 	stored bool   // there may be such a blob
 }
 
-var _ eventqueue.Queue = (*queue)(nil)
+var (
+	_ eventqueue.Queue    = (*queue)(nil)
+	_ eventqueue.Selector = (*queue)(nil)
+)
+
+// Select implements eventqueue.Selector: the data of other events is not read from the store of blobs.
+func (q *queue) Select(matches func(*event.Event) bool) { q.matches = matches }
 
 // Open implements eventqueue.Driver. It makes queues again that were deleted.
 func (d *driver) Open(ctx context.Context, trigger string) (eventqueue.Queue, error) {
@@ -136,16 +143,18 @@ type decoded struct {
 	err   error
 }
 
-// decode reads the events of messages, all at once, since the data of each may be in the store of blobs.
+// decode reads the events of messages, all at once, since the data of each may be in the store of blobs. An event that
+// is not for the trigger is returned without such data: it is only acknowledged.
 func (q *queue) decode(ctx context.Context, received []types.Message) []decoded {
 	ctx, done := q.driver.bound(ctx, q.Visibility()/4)
 	defer done()
 	out := make([]decoded, len(received))
 	var running sync.WaitGroup
 	for i, r := range received {
-		running.Go(func() {
-			out[i].event, out[i].err = sns.Decode(ctx, []byte(aws.ToString(r.Body)), q.driver.cfg.Blobs)
-		})
+		e, load, err := sns.Read([]byte(aws.ToString(r.Body)), q.driver.cfg.Blobs)
+		if out[i] = (decoded{e, err}); load != nil && (q.matches == nil || q.matches(&e)) {
+			running.Go(func() { out[i].event, out[i].err = load(ctx) })
+		}
 	}
 	running.Wait()
 	return out

@@ -1,6 +1,7 @@
 package knative
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -59,9 +60,11 @@ func (d *delivery) set(s state) {
 // decide the order.
 const minUnits = 8
 
+// A function that takes dead letters and nothing else has no trigger, and the default timeout.
 func newBatcher(f host.Instance, t broker.Trigger) *batcher {
 	return &batcher{
-		handle: f.Receive, batch: max(t.Batch, 1), limit: t.Delivery.Timeout,
+		handle: f.Receive, batch: max(t.Batch, 1),
+		limit: cmp.Or(t.Delivery.Timeout, broker.DefaultDelivery.Timeout),
 		slots: make(chan struct{}, max(t.Concurrency, minUnits)),
 	}
 }

@@ -19,7 +19,12 @@ import (
 const pingType = "dev.knative.sources.ping"
 
 // events handles event deliveries.
-func (h *Host) events(w http.ResponseWriter, r *http.Request) {
+func (h *Host) events(w http.ResponseWriter, r *http.Request) { h.deliveries(w, r, httpevent.Read) }
+
+// deliveries handles event deliveries whose messages read understands.
+func (h *Host) deliveries(
+	w http.ResponseWriter, r *http.Request, read func(header http.Header, body []byte) ([]ce.Event, error),
+) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		problem.Write(w, r, fault.New(fault.Invalid, "events must be sent by POST").WithStatus(http.StatusMethodNotAllowed))
@@ -41,9 +46,13 @@ func (h *Host) events(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, err)
 		return
 	}
-	batch, err := httpevent.Read(r.Header, body)
+	batch, err := read(r.Header, body)
 	if err != nil {
 		problem.Write(w, r, err)
+		return
+	}
+	if len(batch) == 0 {
+		h.respond(w, r, broker.Result{Status: http.StatusOK})
 		return
 	}
 	h.respond(w, r, combined(h.receive(r.Context(), batch)))

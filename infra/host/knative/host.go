@@ -7,6 +7,8 @@
 //     declares OnTick. A gateway, which strangers reach, accepts them with Config.Senders only. The response follows
 //     Knative's data-plane specification: a status by the kind of failure, or for a success an empty 200 or a reply
 //     event.
+//   - POST /pubsub accepts what push subscriptions of Google Cloud Pub/Sub send, as /events does. An event that the
+//     trigger's filters do not let through counts as handled: a subscription cannot apply all of them.
 //   - GET /health/liveness and /health/readiness. The function is ready when its store is open and its declaration is
 //     the one that it was deployed with; otherwise its log has the reason.
 //   - GET /metrics.
@@ -49,6 +51,7 @@ import (
 // The paths of the host, beside those of the function's operations.
 const (
 	EventsPath    = "/events"
+	PubSubPath    = "/pubsub"
 	LivenessPath  = "/health/liveness"
 	ReadinessPath = "/health/readiness"
 	MetricsPath   = "/metrics"
@@ -58,7 +61,7 @@ const (
 type Config struct {
 	Senders   *Senders             // checks the sender of events; nil: only network policies restrict senders
 	Manifest  string               // the hash of the declaration that was deployed; "": it is not compared
-	MaxBody   int                  // the most bytes of one request to /events; 0: 10 MiB
+	MaxBody   int                  // the most bytes of one request to /events or /pubsub; 0: 10 MiB
 	Delivery  *broker.Trigger      // how events are delivered; nil: as the function declares
 	Source    Source               // brings events besides HTTP; nil: none
 	Quiet     time.Duration        // without requests before a drain ends; 0: 1 s
@@ -125,6 +128,7 @@ type Host struct {
 	own     *http.ServeMux
 	batcher *batcher
 	drainer *handlers.Drainer
+	filters func() (broker.Matcher, error) // of the trigger
 
 	stopping context.Context
 	stop     context.CancelFunc
@@ -155,11 +159,13 @@ func New(f host.Instance, cfg Config) *Host {
 	h := &Host{
 		f: f, m: declared.Function, cfg: cfg, batcher: newBatcher(f, *cfg.Delivery), own: http.NewServeMux(),
 	}
+	h.filters = sync.OnceValues(func() (broker.Matcher, error) { return broker.Compile(cfg.Delivery.Filters) })
 	h.stopping, h.stop = context.WithCancel(context.Background())
 	h.setReason("it is starting")
 	// A gateway is open to strangers: it takes events only where their senders are known.
 	if m := h.m; (m.Trigger != nil || m.Ticks || m.DeadLetters) && (!m.Gateway || cfg.Senders != nil) {
 		h.own.Handle(EventsPath, require(h.events, cfg.Deliverers))
+		h.own.Handle(PubSubPath, require(h.pushed, cfg.Deliverers))
 	}
 	h.own.HandleFunc("GET "+LivenessPath, h.alive)
 	h.own.HandleFunc("GET "+ReadinessPath, h.readiness)

@@ -26,6 +26,8 @@ type item struct {
 	event    ce.Event
 	invalid  error // it is no event
 
+	load func(ctx context.Context) (ce.Event, error) // returns the event with its data; nil: it is complete
+
 	refused *broker.Result // it is a dead letter that the function does not get
 
 	tried bool  // it was an attempt
@@ -46,9 +48,25 @@ func (it *item) keys() (keys []string) {
 	return keys
 }
 
-func (h *Host) item(ctx context.Context, body []byte) *item {
+func (h *Host) item(body []byte) *item {
 	it := &item{}
-	it.event, it.invalid = h.cfg.Decode(ctx, body)
+	it.event, it.load, it.invalid = h.cfg.Decode(body)
+	it.refuse()
+	return it
+}
+
+// complete reads the data of the item's event that is not in its message.
+func (it *item) complete(ctx context.Context) {
+	if it.load == nil {
+		return
+	}
+	it.event, it.invalid = it.load(ctx)
+	it.load = nil
+	it.refuse()
+}
+
+// refuse notes that the item is no event that can be handled, if that is so.
+func (it *item) refuse() {
 	var gone interface {
 		error
 		Refused() (ce.Event, broker.Result)
@@ -58,19 +76,18 @@ func (h *Host) item(ctx context.Context, body []byte) *item {
 		it.event, it.refused, it.invalid = e, &result, nil
 	}
 	it.err = it.invalid
-	return it
 }
 
 // decode returns the event of a JSON text: a CloudEvent in the structured mode, or the notification of SNS, or the
 // event of EventBridge, that has one.
-func decode(_ context.Context, body []byte) (ce.Event, error) {
+func decode(body []byte) (ce.Event, func(context.Context) (ce.Event, error), error) {
 	var around struct {
 		Message *string         `json:"Message"`
 		Detail  json.RawMessage `json:"detail"`
 		Version string          `json:"specversion"`
 	}
 	if err := json.Unmarshal(body, &around); err != nil {
-		return ce.Event{}, fault.Wrap(err, fault.Invalid, "the message is no CloudEvent: it is not a JSON object")
+		return ce.Event{}, nil, fault.Wrap(err, fault.Invalid, "the message is no CloudEvent: it is not a JSON object")
 	}
 	switch {
 	case around.Version != "":
@@ -84,9 +101,9 @@ func decode(_ context.Context, body []byte) (ce.Event, error) {
 		err = event.CheckAttributes(e)
 	}
 	if err != nil {
-		return ce.Event{}, fault.Wrap(err, fault.Invalid, "the message is no CloudEvent: %.200v", err)
+		return ce.Event{}, nil, fault.Wrap(err, fault.Invalid, "the message is no CloudEvent: %.200v", err)
 	}
-	return e, nil
+	return e, nil, nil
 }
 
 // queue handles a batch of an SQS queue, and returns the messages that SQS must hand out again.
@@ -97,7 +114,7 @@ func (h *Host) queue(ctx context.Context, data []byte) (events.SQSEventResponse,
 	}
 	items := make([]*item, len(batch.Records))
 	for i, m := range batch.Records {
-		it := h.item(ctx, []byte(m.Body))
+		it := h.item([]byte(m.Body))
 		it.id = m.MessageId
 		it.receives, _ = strconv.Atoi(m.Attributes["ApproximateReceiveCount"])
 		if strings.HasSuffix(m.EventSourceARN, ".fifo") {
@@ -140,7 +157,7 @@ func (h *Host) notifications(ctx context.Context, data []byte) error {
 	}
 	items := make([]*item, len(batch.Records))
 	for i, r := range batch.Records {
-		items[i] = h.item(ctx, []byte(r.SNS.Message))
+		items[i] = h.item([]byte(r.SNS.Message))
 	}
 	return h.invokeWith(ctx, items)
 }
@@ -172,7 +189,7 @@ func (h *Host) receive(ctx context.Context, items []*item) {
 		return
 	}
 	failed := map[string]bool{}
-	for rest := h.filter(items); len(rest) > 0 && ctx.Err() == nil; {
+	for rest := h.filter(ctx, items); len(rest) > 0 && ctx.Err() == nil; {
 		batch, later := h.next(ctx, rest, failed)
 		if len(batch) == 0 {
 			return
@@ -185,15 +202,17 @@ func (h *Host) receive(ctx context.Context, items []*item) {
 	}
 }
 
-// filter returns the items that the function's trigger takes, and those that are no event. The others are done: what
-// sends to Lambda cannot apply every filter. A dead letter is for the function that stores them, whatever it is.
-func (h *Host) filter(items []*item) (taken []*item) {
+// filter returns the items that the function's trigger takes, with their data, and those that are no event. The others
+// are done: what sends to Lambda cannot apply every filter. A dead letter is for the function that stores them,
+// whatever it is.
+func (h *Host) filter(ctx context.Context, items []*item) (taken []*item) {
 	for _, it := range items {
 		dead := h.m.DeadLetters && it.invalid == nil && event.Extension(it.event, broker.ErrorDest) != ""
 		if it.invalid == nil && !dead && !h.matcher.Match(&it.event) {
 			it.done = true
 			continue
 		}
+		it.complete(ctx)
 		taken = append(taken, it)
 	}
 	return taken

@@ -51,10 +51,12 @@ type Config struct {
 	// message counts as handled. Nil: the message fails until the queue's redrive policy moves it.
 	DeadLetter func(ctx context.Context, e ce.Event) error
 
-	// Decode returns the event of a message's body; nil: event.FromJSON. It is for messages that refer to their event,
-	// because that is too large for a message. An error with the method Refused() (ce.Event, broker.Result) says that the
-	// event cannot be handled, such as one whose data is gone: it is a dead letter with that result.
-	Decode func(ctx context.Context, body []byte) (ce.Event, error)
+	// Decode returns the event of a message's body; nil: event.FromJSON. Of a message that refers to the data of its
+	// event, because that is too large for a message, it returns the attributes, and load, which returns the event with
+	// its data; load is called only for an event that the trigger's filters let through. An error with the method
+	// Refused() (ce.Event, broker.Result) says that the event cannot be handled, such as one whose data is gone: it is a
+	// dead letter with that result.
+	Decode func(body []byte) (e ce.Event, load func(context.Context) (ce.Event, error), err error)
 
 	Stream    bool                 // responses are streamed: the function URL has the invoke mode RESPONSE_STREAM
 	Margin    time.Duration        // how long before Lambda's deadline a handler's context ends; 0: 500 ms
@@ -228,7 +230,7 @@ func (h *Host) invoke(ctx context.Context, data json.RawMessage, p payload) (any
 	case p.Tick == "tick", p.DetailType != nil && *p.DetailType == "Scheduled Event":
 		return nil, h.tick(ctx)
 	case p.DetailType != nil:
-		return nil, h.invokeWith(ctx, []*item{h.item(ctx, p.Detail)})
+		return nil, h.invokeWith(ctx, []*item{h.item(p.Detail)})
 	}
 	return nil, fault.New(fault.Invalid, "unknown invocation: want an HTTP request (payload format 2.0), a batch of an "+
 		"SQS queue, an SNS notification, an EventBridge event, or {\"ebb\":\"tick\"}")

@@ -455,12 +455,14 @@ func TestDataGone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var seen []string
 			var dead []ce.Event
-			cfg := lambda.Config{Decode: func(_ context.Context, body []byte) (ce.Event, error) {
+			cfg := lambda.Config{Decode: func(body []byte) (ce.Event, func(context.Context) (ce.Event, error), error) {
 				e, err := event.FromJSON(body)
-				if e.ID() == "1" {
-					err = c.err(e)
-				}
-				return e, err
+				return e, func(context.Context) (ce.Event, error) {
+					if e.ID() == "1" {
+						return e, c.err(e)
+					}
+					return e, nil
+				}, err
 			}}
 			if c.sink {
 				cfg.DeadLetter = func(_ context.Context, e ce.Event) error { dead = append(dead, e); return nil }
@@ -484,11 +486,12 @@ func TestDataGone(t *testing.T) {
 func TestRefusedFailsNoneBefore(t *testing.T) {
 	for name, err := range map[string]error{"no event": fault.New(fault.Invalid, "no event"), "gone": gone{ce.New()}} {
 		var seen []string
-		cfg := lambda.Config{Decode: func(_ context.Context, body []byte) (ce.Event, error) {
+		cfg := lambda.Config{Decode: func(body []byte) (ce.Event, func(context.Context) (ce.Event, error), error) {
 			if string(body) == "bad" {
-				return ce.Event{}, err
+				return ce.Event{}, nil, err
 			}
-			return event.FromJSON(body)
+			e, err := event.FromJSON(body)
+			return e, nil, err
 		}}
 		const q = "inventory.fifo"
 		got := failures(t, host(&fake{receive: failing(&seen, nil)}, cfg),
@@ -717,6 +720,31 @@ func TestFilters(t *testing.T) {
 	)
 	same(t, "failures", got)
 	same(t, "tried", seen, "1", "3")
+}
+
+// The data of a large event is read only for an event that the trigger's filters let through. When that of another one
+// is gone, or cannot be read, nobody waits for it.
+func TestDataAfterFilters(t *testing.T) {
+	var seen, read []string
+	f := &fake{receive: failing(&seen, nil)}
+	f.declared.Subscription.Filters = []broker.Filter{{Exact: map[string]string{"subject": "mine"}}}
+	cfg := lambda.Config{Decode: func(body []byte) (ce.Event, func(context.Context) (ce.Event, error), error) {
+		e, err := event.FromJSON(body)
+		e.SetSubject(string(e.ID()[1:]))
+		return e, func(context.Context) (ce.Event, error) {
+			read = append(read, e.ID())
+			if e.Subject() == "mine" {
+				return e, nil
+			}
+			return e, fault.New(fault.Unavailable, "away")
+		}, err
+	}}
+	const q = "inventory.fifo"
+	got := failures(t, host(f, cfg), message(q, "m1", "a", structured("1other", "a"), 1),
+		message(q, "m2", "a", structured("2mine", "a"), 1))
+	same(t, "failures", got)
+	same(t, "seen", seen, "2mine")
+	same(t, "read", read, "2mine")
 }
 
 // A function whose filters are not valid takes no event, and says why.

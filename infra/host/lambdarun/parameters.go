@@ -35,22 +35,32 @@ const (
 	maxParametersBytes = 1 << 20
 )
 
-// reference is the ARN of a parameter of the Systems Manager, with its partition, region and path.
-var reference = regexp.MustCompile(`^arn:(aws[a-z-]*):ssm:([a-z0-9-]+):[0-9]{12}:parameter/([A-Za-z0-9_./-]+)$`)
+// reference is the ARN of a parameter of the Systems Manager, with its partition, region and path, and the selector of
+// a version or a label.
+var reference = regexp.MustCompile(
+	`^arn:(aws[a-z-]*):ssm:([a-z0-9-]+):[0-9]{12}:parameter/([A-Za-z0-9_./-]+)(:[A-Za-z0-9_.-]+)?$`)
+
+// referring is what a value begins with that is meant as a reference.
+var referring = regexp.MustCompile(`^arn:aws[a-z-]*:ssm:[^:]*:[^:]*:parameter(/|$)`)
 
 // parameters returns the values of those variables of an environment, NAME=VALUE each, whose value is the ARN of a
 // parameter of the Systems Manager. So neither the function's configuration nor Terraform's state has secrets. Without
 // such variables it makes no call. An error is a *config.Error, names every variable without a value, and contains no
 // value.
 func parameters(ctx context.Context, environment []string) (map[string]string, error) {
-	variables := map[string]map[string][]string{} // by host and region, and by the parameter's name
+	variables := map[string]map[string][]string{} // by host and region, and by the parameter's name and selector
+	var faults []error
 	for _, entry := range environment {
 		variable, value, _ := strings.Cut(entry, "=")
 		m := reference.FindStringSubmatch(value)
 		if m == nil {
+			if referring.MatchString(value) {
+				faults = append(faults, unread(variable, "want arn:aws:ssm:REGION:ACCOUNT:parameter/NAME, with :VERSION or "+
+					":LABEL behind it"))
+			}
 			continue
 		}
-		place, name := endpoint(m[1], m[2])+" "+m[2], m[3]
+		place, name := endpoint(m[1], m[2])+" "+m[2], m[3]+m[4]
 		if strings.Contains(name, "/") {
 			name = "/" + name // a name in a hierarchy begins with a slash, which the ARN leaves out
 		}
@@ -62,7 +72,6 @@ func parameters(ctx context.Context, environment []string) (map[string]string, e
 	ctx, cancel := context.WithTimeout(ctx, parametersTime)
 	defer cancel()
 	out := map[string]string{}
-	var faults []error
 	for place, named := range variables {
 		address, region, _ := strings.Cut(place, " ")
 		for names := range slices.Chunk(slices.Sorted(maps.Keys(named)), maxParameters) {
@@ -109,8 +118,9 @@ const (
 // passing is an error that another attempt may not meet.
 type passing struct{ error }
 
-// getParameters returns the values of parameters of a region by name; those that do not exist are left out. It calls
-// again after what may pass: all functions share a rate of 40 calls a second, and many sandboxes may start at once.
+// getParameters returns the values of parameters of a region by name and selector; those that do not exist are left
+// out. It calls again after what may pass: all functions share a rate of 40 calls a second, and many sandboxes may
+// start at once.
 func getParameters(ctx context.Context, address, region string, names []string) (map[string]string, error) {
 	settings, err := awsconfig.Load(ctx, region)
 	if err != nil {
@@ -161,7 +171,7 @@ func callParameters(
 	}
 	var out struct {
 		Type       string `json:"__type"`
-		Parameters []struct{ Name, Value string }
+		Parameters []struct{ Name, Selector, Value string }
 	}
 	if err := json.Unmarshal(text, &out); response.StatusCode != http.StatusOK || err != nil {
 		code := out.Type[strings.LastIndexByte(out.Type, '#')+1:]
@@ -174,7 +184,11 @@ func callParameters(
 	}
 	values := map[string]string{}
 	for _, p := range out.Parameters {
-		values[p.Name] = p.Value
+		name := p.Name
+		if p.Selector != "" {
+			name += ":" + strings.TrimPrefix(p.Selector, ":")
+		}
+		values[name] = p.Value
 	}
 	return values, nil
 }

@@ -34,11 +34,15 @@ func (m *manager) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte(`{"__type":"com.amazon#` + cmp.Or(m.code, "AccessDeniedException") + `","message":"hunter2"}`))
 		return
 	}
-	type parameter struct{ Name, Value string }
+	type parameter struct{ Name, Selector, Value string }
 	var out struct{ Parameters []parameter }
 	for _, name := range in.Names {
 		if value, ok := m.values[name]; ok {
-			out.Parameters = append(out.Parameters, parameter{name, value})
+			name, selector, selected := strings.Cut(name, ":")
+			if selected {
+				selector = ":" + selector
+			}
+			out.Parameters = append(out.Parameters, parameter{name, selector, value})
 		}
 	}
 	_ = json.NewEncoder(w).Encode(out)
@@ -59,8 +63,13 @@ const arn = "arn:aws:ssm:eu-central-1:123456789012:parameter/"
 
 // The value of a variable that names a parameter is the parameter's, in one call for ten; other variables stay out.
 func TestParameters(t *testing.T) {
-	m := &manager{values: map[string]string{"/shop/users/KEYS": "hunter2", "PLAIN": "x=y"}}
-	environment := []string{"A=" + arn + "shop/users/KEYS", "B=" + arn + "PLAIN", "C=" + arn + "PLAIN", "D=value", "E"}
+	m := &manager{values: map[string]string{
+		"/shop/users/KEYS": "hunter2", "PLAIN": "x=y", "PLAIN:3": "third", "/shop/users/KEYS:live": "labelled",
+	}}
+	environment := []string{
+		"A=" + arn + "shop/users/KEYS", "B=" + arn + "PLAIN", "C=" + arn + "PLAIN", "D=value", "E",
+		"F=" + arn + "PLAIN:3", "G=" + arn + "shop/users/KEYS:live",
+	}
 	for _, name := range strings.Split("abcdefghij", "") {
 		m.values["/p/"+name] = name
 		environment = append(environment, "P"+name+"="+arn+"p/"+name)
@@ -70,7 +79,10 @@ func TestParameters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != 13 || got["A"] != "hunter2" || got["B"] != "x=y" || got["C"] != "x=y" || got["Pj"] != "j" {
+	if got["F"] != "third" || got["G"] != "labelled" {
+		t.Errorf("with selectors: got %v", got)
+	}
+	if len(got) != 15 || got["A"] != "hunter2" || got["B"] != "x=y" || got["C"] != "x=y" || got["Pj"] != "j" {
 		t.Errorf("got %v", got)
 	}
 	if m.calls != 2 {
@@ -82,9 +94,25 @@ func TestParameters(t *testing.T) {
 func TestNoParameters(t *testing.T) {
 	m := &manager{}
 	serve(t, m)
-	got, err := parameters(t.Context(), []string{"A=arn:aws:sns:eu-central-1:123456789012:shop.fifo", "B=" + arn})
+	got, err := parameters(t.Context(), []string{"A=arn:aws:sns:eu-central-1:123456789012:shop.fifo", "B=x " + arn})
 	if err != nil || len(got) != 0 || m.calls != 0 {
 		t.Errorf("got %v, %v, %d calls", got, err, m.calls)
+	}
+}
+
+// A value that is meant as a reference and is none is an error: it must not become a secret that anyone can guess.
+func TestInvalidReferences(t *testing.T) {
+	for _, value := range []string{
+		arn, arn + "a:", arn + "a:1:2", arn + "a b", strings.Replace(arn, "123456789012", "123", 1) + "a",
+		strings.TrimSuffix(arn, "/"),
+	} {
+		m := &manager{values: map[string]string{}}
+		serve(t, m)
+		got, err := parameters(t.Context(), []string{"A=" + value})
+		if err == nil || !strings.Contains(err.Error(), "A names a parameter") ||
+			!strings.Contains(err.Error(), "want arn:") {
+			t.Errorf("%s: got %v, %v", value, got, err)
+		}
 	}
 }
 

@@ -56,12 +56,14 @@ func (p publisher) MaxEvent() int { return p.Publisher.MaxEvent() - deadLetterRo
 
 // decode returns what reads the events of messages, with the data that large ones left in the store of blobs; nil: the
 // function has no topic.
-func (t topics) decode() func(context.Context, []byte) (ce.Event, error) {
+func (t topics) decode() func([]byte) (ce.Event, func(context.Context) (ce.Event, error), error) {
 	if t.events == nil {
 		return nil
 	}
 	blobs := t.events.Blobs()
-	return func(ctx context.Context, body []byte) (ce.Event, error) { return sns.Decode(ctx, body, blobs) }
+	return func(body []byte) (ce.Event, func(context.Context) (ce.Event, error), error) {
+		return sns.Read(body, blobs)
+	}
 }
 
 // deadLetter returns what takes a dead letter; nil: the queue's redrive policy does.

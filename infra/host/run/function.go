@@ -16,6 +16,8 @@ import (
 type Function struct {
 	system system.System
 	hosted atomic.Pointer[hosted]
+
+	unfollow atomic.Pointer[context.CancelFunc] // ends the watch of settings
 }
 
 // New returns a function of the system; Start chooses which. Until then it answers that it is not ready.
@@ -23,8 +25,8 @@ func New(sys system.System) *Function { return &Function{system: sys} }
 
 // Start reads the settings, those of cfg before the environment's, and begins to open what the function that FUNCTION
 // names needs. An error is a *config.Error and names every violation.
-func (f *Function) Start(_ context.Context, cfg map[string]string) error {
-	h, err := compose(f.system, config.Overlay(config.Map(cfg), config.Environment), nil, Machine{})
+func (f *Function) Start(ctx context.Context, cfg map[string]string) error {
+	h, err := compose(ctx, f.system, config.Overlay(config.Map(cfg), config.Environment), nil, Machine{})
 	if err != nil {
 		return err
 	}
@@ -32,6 +34,9 @@ func (f *Function) Start(_ context.Context, cfg map[string]string) error {
 		h.stop()
 		return fault.New(fault.Internal, "the function was started before")
 	}
+	following, stop := context.WithCancel(context.WithoutCancel(ctx))
+	f.unfollow.Store(&stop)
+	h.follow(following)
 	h.Start()
 	return nil
 }
@@ -63,6 +68,9 @@ func (f *Function) Stop(ctx context.Context) error {
 	h := f.hosted.Load()
 	if h == nil {
 		return nil
+	}
+	if stop := f.unfollow.Load(); stop != nil {
+		(*stop)()
 	}
 	err := h.Stop(ctx)
 	h.stop()

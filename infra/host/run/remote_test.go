@@ -199,6 +199,7 @@ func TestBrokerSettings(t *testing.T) {
 	for want, settings := range map[string]map[string]string{
 		"EBB_BROKER has an unknown scheme; did you mean nats:?": {"EBB_BROKER": "natz://u:hunter2@a"},
 		"EBB_BROKER and K_SINK exclude each other":              {"EBB_BROKER": "nats://a", "K_SINK": "http://b"},
+		"K_SINK is no topic of Pub/Sub; want pubsub:projects/":  {"K_SINK": "pubsub:hunter2"},
 	} {
 		settings["FUNCTION"], settings["EBB_STORE"] = "writer", "memory:"
 		err := run.Serve(t.Context(), desk(nil), config.Map(settings), io.Discard)

@@ -9,7 +9,8 @@
 //   - EBB_STORE: memory:, sqlite:PATH, postgres://USER@HOST/DATABASE, firestore://PROJECT/DATABASE.
 //   - EBB_BROKER: nats://HOST:4222 and others, see package broker/open and docs/brokers.md: where events are published
 //     and come from, instead of K_SINK and deliveries by HTTP.
-//   - K_SINK, K_CE_OVERRIDES and K_CA_CERTS, which a SinkBinding sets: where events are published.
+//   - K_SINK, K_CE_OVERRIDES and K_CA_CERTS, which a SinkBinding sets: where events are published. On Google Cloud
+//     K_SINK is pubsub:projects/PROJECT/topics/TOPIC, and push subscriptions bring events; see docs/deploy-google.md.
 //   - EBB_VERIFICATION_KEYS, EBB_ISSUER, EBB_AUDIENCE: what access tokens are checked with.
 //   - EBB_OIDC_ISSUER, EBB_OIDC_AUDIENCE, EBB_OIDC_ROLES_CLAIM, EBB_OIDC_ROLES: another issuer; see docs/security.md.
 //   - EBB_SENDER_AUDIENCE, EBB_SENDERS, EBB_SENDER_ISSUER: who may deliver events; see knative.Senders.
@@ -22,6 +23,8 @@
 //   - EBB_PROXY_PROTOCOL: networks of the proxies whose connections begin with a header of the PROXY protocol.
 //   - EBB_MANIFEST_HASH: the hash of the declaration that the platform was set up with.
 //   - the settings of the function itself; see terraform/manifest.json.
+//   - EBB_CONFIG and EBB_CONFIG_CONSUL: a file and a prefix of Consul's keys with settings, beneath the environment;
+//     see package config/source and docs/configuration.md.
 package run
 
 import (
@@ -38,7 +41,9 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	brokerknative "github.com/ebb-dev/ebb/infra/broker/knative"
+	"github.com/ebb-dev/ebb/infra/broker/pubsub"
 	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/config/source"
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/function"
 	hostsettings "github.com/ebb-dev/ebb/infra/host/internal/settings"
@@ -57,7 +62,7 @@ type settings struct {
 	Port           int      `envconfig:"PORT" default:"8080" desc:"where to listen"`
 	Store          string   `envconfig:"EBB_STORE" desc:"where its documents are: memory:, sqlite:PATH, postgres://USER@HOST/DATABASE, firestore://PROJECT/DATABASE"`
 	Broker         string   `envconfig:"EBB_BROKER" desc:"URL of the broker that events are published to and come from"`
-	Sink           string   `envconfig:"K_SINK" desc:"where its events are published"`
+	Sink           string   `envconfig:"K_SINK" desc:"where its events are published: a URL, or pubsub:projects/PROJECT/topics/TOPIC"`
 	Overrides      string   `envconfig:"K_CE_OVERRIDES" desc:"extensions that its events get"`
 	CACerts        string   `envconfig:"K_CA_CERTS" desc:"authorities that the sink's certificate may come from"`
 	Keys           string   `envconfig:"EBB_VERIFICATION_KEYS" desc:"public JWK set that access tokens are checked with, or file:PATH of one that may be replaced"`
@@ -108,7 +113,8 @@ type hosted struct {
 	telemetry *telemetry.Telemetry
 	logger    *slog.Logger
 	port      int
-	identity  *mtls.Identity // nil: no mutual TLS
+	identity  *mtls.Identity  // nil: no mutual TLS
+	sources   *source.Sources // nil: the environment alone
 }
 
 // stop ends what keeps the identity current.
@@ -118,10 +124,17 @@ func (h *hosted) stop() {
 	}
 }
 
+// follow follows the sources of settings until ctx ends.
+func (h *hosted) follow(ctx context.Context) {
+	if h.sources != nil {
+		go h.sources.Run(ctx)
+	}
+}
+
 // Serve hosts the function of the system that $FUNCTION names at $PORT until ctx ends, and drains. An error of the
 // settings is a *config.Error and names every violation. Log lines go to log; nil is standard error.
 func Serve(ctx context.Context, sys system.System, lookup config.Lookup, log io.Writer) error {
-	h, err := compose(sys, lookup, log, Machine{})
+	h, err := compose(ctx, sys, lookup, log, Machine{})
 	if err != nil {
 		return err
 	}
@@ -129,6 +142,7 @@ func Serve(ctx context.Context, sys system.System, lookup config.Lookup, log io.
 	if err != nil {
 		return err
 	}
+	h.follow(ctx)
 	err = h.Host.Serve(ctx, l)
 	h.stop()
 	return errors.Join(err, h.telemetry.Shutdown(context.WithoutCancel(ctx)))
@@ -153,11 +167,12 @@ const deregisterLimit = 5 * time.Second
 // instance unknown first, serves what still comes, and drains. Errors are those of Serve.
 func ServeOn(ctx context.Context, sys system.System, lookup config.Lookup, log io.Writer, m Machine) error {
 	defer m.Listener.Close()
-	h, err := compose(sys, lookup, log, m)
+	h, err := compose(ctx, sys, lookup, log, m)
 	if err != nil {
 		return err
 	}
 	defer h.stop()
+	h.follow(ctx)
 	serving, drain := context.WithCancel(context.WithoutCancel(ctx))
 	defer drain()
 	deregister := func(context.Context) error { return nil }
@@ -185,8 +200,31 @@ func ServeOn(ctx context.Context, sys system.System, lookup config.Lookup, log i
 	return errors.Join(err, h.telemetry.Shutdown(context.WithoutCancel(ctx)))
 }
 
-// compose makes the host of a function. It opens nothing, but reads certificates.
-func compose(sys system.System, lookup config.Lookup, log io.Writer, m Machine) (*hosted, error) {
+// compose makes the host of a function. It opens nothing, but reads settings and certificates.
+func compose(
+	ctx context.Context, sys system.System, environment config.Lookup, log io.Writer, m Machine,
+) (*hosted, error) {
+	sources, lookup, err := openSources(ctx, sys, environment, log)
+	if err != nil {
+		return nil, err
+	}
+	h, err := composeFrom(sys, lookup, log, m)
+	if err != nil && sources != nil {
+		name, _ := environment("FUNCTION")
+		return nil, sources.Locate(name, err)
+	}
+	if err == nil && sources != nil {
+		h.sources = sources
+		sources.OnChange(func() {
+			level, _ := lookup(telemetry.LevelVariable)
+			_ = h.telemetry.SetLevel(level) // it was checked
+		})
+	}
+	return h, err
+}
+
+// composeFrom makes the host of a function from all its settings.
+func composeFrom(sys system.System, lookup config.Lookup, log io.Writer, m Machine) (*hosted, error) {
 	set, err := config.Load[settings]("", lookup)
 	definition, known := sys.Lookup(set.Function)
 	if !known && set.Function != "" {
@@ -204,13 +242,13 @@ func compose(sys system.System, lookup config.Lookup, log io.Writer, m Machine) 
 		Lookup: lookup, Telemetry: watch, Logger: watch.Logger(set.Function), System: sys.Declared(),
 		Discovery: m.Discovery,
 	}
-	ports := set.ports()
-	ports.Lookup = lookup
+	ports, toOpen := set.ports(), set.portsToOpen(lookup)
+	sinkErr := set.topic(&env)
 	secure, secureErr := set.mutual(m.Identity, env.Logger)
 	if secure != nil {
-		ports.TLS = secure.toSink
+		toOpen.TLS = secure.toSink
 	}
-	opened := config.Join(ports.Open(&env, open.ByURL), secureErr)
+	opened := config.Join(sinkErr, toOpen.Open(&env, open.ByURL), secureErr)
 	if secure != nil {
 		secure.serve(&env)
 	}
@@ -253,6 +291,30 @@ func (s settings) ports() hostsettings.Ports {
 		Function: s.Function, Store: s.Store, Broker: s.Broker, Sink: s.Sink, Overrides: s.Overrides, CACerts: s.CACerts,
 		SinkToken: brokerknative.TokenFile, Keys: s.Keys, Issuer: s.Issuer, Audience: s.Audience,
 	}
+}
+
+// portsToOpen returns the settings of the ports that package settings opens: not the sink when it is a topic of
+// Pub/Sub.
+func (s settings) portsToOpen(lookup config.Lookup) hostsettings.Ports {
+	ports := s.ports()
+	ports.Lookup = lookup
+	if strings.HasPrefix(s.Sink, pubsub.SinkPrefix) {
+		ports.Sink = ""
+	}
+	return ports
+}
+
+// topic makes the topic of Pub/Sub that K_SINK names the publisher, if it does. It opens no connection.
+func (s settings) topic(env *function.Env) error {
+	if !strings.HasPrefix(s.Sink, pubsub.SinkPrefix) {
+		return nil
+	}
+	publisher, err := pubsub.NewPublisher(s.Sink)
+	if err != nil {
+		return hostsettings.Error("K_SINK", "%v", err)
+	}
+	env.Publisher = publisher
+	return nil
 }
 
 // certificate returns the certificate of the listener; nil: it speaks no TLS.

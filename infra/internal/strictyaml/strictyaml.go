@@ -119,6 +119,9 @@ func (d *Document) Err() error {
 // Has reports whether the document has the field.
 func (d *Document) Has(field string) bool { return d.lines[field] > 0 }
 
+// Line returns the line of a field; 0 if the document does not have it.
+func (d *Document) Line(field string) int { return d.lines[field] }
+
 func join(field, name string) string {
 	if field == "" {
 		return name

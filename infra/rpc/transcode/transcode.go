@@ -87,16 +87,21 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for _, name := range conditional {
 		delete(r.Header, name)
 	}
-	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err == nil && (media == "application/json" || media == "application/proto") {
-		r.Header.Set("Content-Type", media)
-		r.Header.Set("Connect-Protocol-Version", "1") // which a client need not say
-	}
+	plainConnect(r.Header)
 	if !whole(r) {
 		problem.Write(w, r, fault.New(fault.Invalid, "the body could not be read").WithStatus(http.StatusBadRequest))
 		return
 	}
 	h.transcoder.ServeHTTP(&trailing{w}, r)
+}
+
+// plainConnect completes the header of a call by Connect as the transcoder expects it.
+func plainConnect(h http.Header) {
+	media, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	if err == nil && (media == "application/json" || media == "application/proto") {
+		h.Set("Content-Type", media)
+		h.Set("Connect-Protocol-Version", "1") // which a client need not say
+	}
 }
 
 // whole reads the body of a call, so that memory grows with what has come: the transcoder would take as much as the

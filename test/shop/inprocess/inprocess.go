@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -52,7 +53,7 @@ func Start(t *testing.T, further ...system.Definition) *Shop {
 	host, err := local.New(t.Context(), local.Config{
 		Dir: s.Dir, Tick: 100 * time.Millisecond, Telemetry: watch, System: product,
 		Claims: local.Claims{Issuer: "ebb", Audience: "ebb"},
-		Lookup: config.Map(map[string]string{"EBB_STRIPE_WEBHOOK_SECRET": ""}),
+		Lookup: config.Map(map[string]string{"EBB_STRIPE_WEBHOOK_SECRET": "", "EBB_MAIL_DIR": s.Mail()}),
 		Secrets: map[string]config.Lookup{"users": config.Map(map[string]string{
 			"EBB_ADMIN_EMAIL": AdminEmail, "EBB_ADMIN_PASSWORD": AdminPassword,
 		})},
@@ -81,6 +82,9 @@ func Start(t *testing.T, further ...system.Definition) *Shop {
 	})
 	return s
 }
+
+// Mail is the folder in which each letter is a file.
+func (s *Shop) Mail() string { return filepath.Join(s.Dir, "mail") }
 
 // stranger is a function that declares nothing and tells the publisher of the host.
 func (s *Shop) stranger(env function.Env) (*function.Function, error) {

@@ -146,6 +146,9 @@ func (s *source) Serve(ctx context.Context, t *delivery.Trigger) error {
 		return err
 	}
 	defer queue.Close()
+	if q, ok := queue.(Selector); ok {
+		q.Select(t.Match)
+	}
 	session := newSession(queue, t, s.opts.Logger)
 	s.mu.Lock()
 	s.sessions[t.Name()] = session

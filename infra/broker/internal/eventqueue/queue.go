@@ -104,6 +104,13 @@ type Queue interface {
 	Close() error
 }
 
+// Selector is a Queue that need not read all of an event that is not for its trigger, such as data that lies elsewhere.
+type Selector interface {
+	// Select sets what reports whether the filters of the trigger let an event through. It is called before Receive, and
+	// looks at the attributes only. Receive returns the other events too, for they are acknowledged.
+	Select(matches func(*event.Event) bool)
+}
+
 // Message is an event as a queue hands it out.
 type Message struct {
 	// Receipt names this handing-out of the message, and another one when the message comes again: a receipt handle, a

@@ -182,57 +182,70 @@ func (g *Gone) Refused() (ce.Event, broker.Result) {
 	return g.Event, broker.Result{Status: http.StatusGone, Message: g.Cause}
 }
 
-// Decode returns the event of a message's body: a CloudEvent in JSON, or the notification of SNS that has one. Data in
-// the store of blobs is read; nil: there is none. An error is *Gone when that data does not exist or is not what was
-// stored, fault.Invalid when the body is no CloudEvent, and of another kind when the store does not respond.
+// Decode returns the event of a message's body, with its data: as Read does, and then what it returns.
 func Decode(ctx context.Context, body []byte, blobs *blob.Store) (ce.Event, error) {
+	e, load, err := Read(body, blobs)
+	if err != nil || load == nil {
+		return e, err
+	}
+	return load(ctx)
+}
+
+// Read returns the event of a message's body: a CloudEvent in JSON, or the notification of SNS that has one. Where the
+// data of the event is in the store of blobs, it returns the attributes, and load, which returns the event with its
+// data; nil: it is complete. blobs is nil where there is no store.
+//
+// The error of Read is fault.Invalid: the body is no CloudEvent. That of load is *Gone when the data does not exist or
+// is not what was stored, and of another kind when the store does not respond.
+func Read(body []byte, blobs *blob.Store) (e ce.Event, load func(context.Context) (ce.Event, error), err error) {
 	var around struct {
 		Message *string `json:"Message"`
 		Version string  `json:"specversion"`
 	}
 	if err := json.Unmarshal(body, &around); err != nil {
-		return ce.Event{}, fault.Wrap(err, fault.Invalid, "the message is no CloudEvent: it is not a JSON object")
+		return e, nil, fault.Wrap(err, fault.Invalid, "the message is no CloudEvent: it is not a JSON object")
 	}
 	if around.Version == "" && around.Message != nil {
 		body = []byte(*around.Message)
 	}
-	e, err := event.FromJSON(body)
+	e, err = event.FromJSON(body)
 	if err == nil {
 		err = event.CheckAttributes(e)
 	}
 	if err != nil {
-		return ce.Event{}, fault.Wrap(err, fault.Invalid, "the message is no CloudEvent: %.200v", err)
+		return ce.Event{}, nil, fault.Wrap(err, fault.Invalid, "the message is no CloudEvent: %.200v", err)
 	}
-	return resolve(ctx, e, blobs)
-}
-
-// resolve returns the event with its data, when that is a claim. Another dataref is the publisher's own.
-func resolve(ctx context.Context, e ce.Event, blobs *blob.Store) (ce.Event, error) {
 	ref := event.Extension(e, dataRef)
 	hash := ref[strings.LastIndexByte(ref, '/')+1:]
 	if !strings.HasSuffix(ref, "/"+claims+hash) || len(hash) != 2*sha256.Size || len(e.DataEncoded) > 0 {
-		return e, nil
+		return e, nil, nil // another dataref is the publisher's own
 	}
-	key := claims + hash
 	bare := withoutExtension(e, dataRef)
+	return bare, func(ctx context.Context) (ce.Event, error) { return resolve(ctx, bare, ref, hash, blobs) }, nil
+}
+
+// resolve returns the event with its data, which is at ref and has the hash.
+func resolve(ctx context.Context, bare ce.Event, ref, hash string, blobs *blob.Store) (ce.Event, error) {
+	key := claims + hash
 	if blobs == nil {
-		return e, &Gone{bare, "the data of the event is at " + ref + ", and this function has no store of blobs"}
+		return bare, &Gone{bare, "the data of the event is at " + ref + ", and this function has no store of blobs"}
 	}
 	if ref != blobs.URI(key) {
-		return e, &Gone{bare, "the data of the event is at " + ref + ", which is not this function's store of blobs"}
+		return bare, &Gone{bare, "the data of the event is at " + ref + ", which is not this function's store of blobs"}
 	}
 	b, err := blobs.Get(ctx, key)
 	switch {
 	case fault.Is(err, fault.NotFound), fault.Is(err, fault.TooLarge), fault.Is(err, fault.Invalid):
-		return e, &Gone{bare, "the data of the event cannot be had: " + fault.Public(err)}
+		return bare, &Gone{bare, "the data of the event cannot be had: " + fault.Public(err)}
 	case err != nil:
-		return e, err
+		return bare, err
 	}
 	if sum := sha256.Sum256(b.Data); hex.EncodeToString(sum[:]) != hash {
-		return e, &Gone{bare, "the data of the event at " + ref + " is not what was stored there"}
+		return bare, &Gone{bare, "the data of the event at " + ref + " is not what was stored there"}
 	}
-	bare.DataEncoded, bare.DataBase64 = b.Data, !isText(e.DataContentType())
-	return bare, nil
+	whole := bare
+	whole.DataEncoded, whole.DataBase64 = b.Data, !isText(bare.DataContentType())
+	return whole, nil
 }
 
 // isText reports whether data of the media type is written as text in JSON.

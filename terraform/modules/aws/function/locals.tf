@@ -92,5 +92,7 @@ locals {
       Condition = { StringEquals = { "kms:ViaService" = "ssm.${var.account.region}.amazonaws.com" } }
     } if on],
   )
-  named = sort(distinct([for k, arn in var.secrets : arn if contains(keys(local.secrets), k)]))
+  named = sort(distinct([
+    for k, arn in var.secrets : replace(arn, "/(:parameter[/][^:]*):.*$/", "$1") if contains(keys(local.secrets), k) # without a version or a label
+  ]))
 }

@@ -1,0 +1,176 @@
+package users
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/manifest"
+)
+
+// The values of EBB_ADDRESS_PROOF.
+const (
+	proofOff      = "off"      // no address is proven
+	proofOffered  = "offered"  // each new address gets a mail; an account that has proven none may do all
+	proofRequired = "required" // nobody signs in before, and another address counts only when it is proven
+)
+
+var (
+	proveAddress = function.Operation{
+		Method: http.MethodPost, Path: "/api/email-proofs", Status: http.StatusNoContent, Access: function.Public,
+		Summary: "Prove an e-mail address", Idempotency: function.Off, MaxBody: smallBody,
+		Description: "With the token of the mail to the address, once, and the access token or the password of the " +
+			"account: the mail alone must not confirm an account that somebody else has made.",
+		Errors: []int{http.StatusUnauthorized, http.StatusTooManyRequests, http.StatusServiceUnavailable},
+	}
+	mailProof = function.Operation{
+		Method: http.MethodPost, Path: "/api/users/{id}/email-proof", Owner: manifest.OwnerHidden,
+		Status: http.StatusAccepted, Summary: "Ask for another mail to prove the e-mail address",
+		Description: "The token of the mail before is not valid any more. A proven address gets no mail.",
+		Idempotency: function.Off,
+		Errors:      []int{http.StatusForbidden, http.StatusTooManyRequests},
+	}
+)
+
+// proofMails limits the mails to prove the addresses of an account.
+var proofMails = limit{"proof-mails", 3, 5 * time.Minute, 24 * time.Hour, 24 * time.Hour}
+
+// proven reports whether the user has proven to read the mail of the present address.
+func (a account) proven() bool { return a.Proven != "" && a.Proven == a.Email }
+
+// offerProof has a mail sent by which the user proves an address, unless there were too many.
+func (u *users) offerProof(ctx context.Context, tx *function.Tx, user, email string) error {
+	if u.config.AddressProof == proofOff {
+		return nil
+	}
+	try := proofMails.of(user)
+	wait, err := u.wait(ctx, tx, try)
+	if err != nil || wait > 0 {
+		return err
+	}
+	if err := u.count(ctx, tx, try); err != nil {
+		return err
+	}
+	token, expires, err := u.newProof(ctx, tx, ofAddress, user, email, addressProofTTL)
+	if err != nil {
+		return err
+	}
+	tx.Emit(events.UserEmailProofRequested.New(user, events.RequestedEmailProof{
+		UserID: user, Email: email, Token: token, ExpiresAt: expires,
+	}).Keyed(user + "/email-proof"))
+	return nil
+}
+
+func (u *users) mailProof(ctx context.Context, tx *function.Tx, in *oneUser) (*struct{}, error) {
+	a, _, err := u.find(ctx, tx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	if a.Wanted == "" && a.proven() {
+		return nil, nil
+	}
+	if err := u.allowed(ctx, tx, proofMails.of(in.ID)); err != nil {
+		return nil, err
+	}
+	email := a.Email
+	if a.Wanted != "" {
+		email = a.Wanted
+		owner, taken, err := u.ownerOf(ctx, tx, email, in.ID)
+		if err != nil {
+			return nil, err
+		}
+		if taken { // it is answered and counted like a free one
+			if err := u.count(ctx, tx, proofMails.of(in.ID)); err != nil {
+				return nil, err
+			}
+			return nil, u.tellOwner(ctx, tx, owner, email)
+		}
+	}
+	return nil, u.offerProof(ctx, tx, in.ID, email)
+}
+
+type proveInput struct {
+	Body struct {
+		Token    string `json:"token" maxLength:"256" writeOnly:"true" doc:"The token of the mail."`
+		Password string `json:"password,omitempty" format:"password" writeOnly:"true" doc:"The password of the account. Not needed with its access token."`
+	}
+	work work
+}
+
+func (u *users) prove(ctx context.Context, tx *function.Tx, in *proveInput) (*struct{}, error) {
+	id, p, a, err := u.proof(ctx, tx, ofAddress, in.Body.Token)
+	if err != nil {
+		return nil, err
+	}
+	if p.Email != a.Email && p.Email != a.Wanted {
+		return nil, noProof() // the user has changed their mind
+	}
+	if err := u.mayProve(ctx, tx, id, in); err != nil {
+		return nil, err
+	}
+	if err := u.proofs.Delete(ctx, tx, proofID(ofAddress, id)); err != nil {
+		return nil, err
+	}
+	before := a
+	if p.Email == a.Wanted {
+		if a, err = u.takeWanted(ctx, tx, id, a); err != nil {
+			return nil, err
+		}
+	}
+	if a.Proven = a.Email; a.equal(before) {
+		return nil, nil
+	}
+	return nil, u.save(ctx, tx, id, a)
+}
+
+// mayProve answers nil if the request is of the user: by its access token, or by the password.
+func (u *users) mayProve(ctx context.Context, tx *function.Tx, id string, in *proveInput) error {
+	if tx.Principal().Subject == id {
+		_, err := u.actor(ctx, tx)
+		return err
+	}
+	c, err := u.credentials.Get(ctx, tx, credentialsID(id))
+	if err != nil {
+		return err
+	}
+	guess := byOwner.of(id)
+	if err := u.allowed(ctx, tx, guess); err != nil {
+		return err
+	}
+	right := false
+	if password := in.Body.Password; password != "" && !tooLong(password) {
+		if right, err = in.work.matches(ctx, u.hasher, password, c.Password); err != nil {
+			return err
+		}
+	}
+	if right {
+		return nil
+	}
+	if err := u.count(ctx, tx, guess); err != nil {
+		return err
+	}
+	return function.CommitThen(fault.New(fault.Unauthenticated, "this needs the password of the account, or its token"))
+}
+
+// takeWanted makes the address that the user has asked for the address of the account. It may have been taken since.
+func (u *users) takeWanted(ctx context.Context, tx *function.Tx, id string, a account) (account, error) {
+	_, taken, err := u.ownerOf(ctx, tx, a.Wanted, id)
+	if err != nil {
+		return a, err
+	}
+	if taken {
+		return a, noProof()
+	}
+	if err := u.emails.Create(ctx, tx, emailKey(a.Wanted), claim{UserID: id}); err != nil {
+		return a, err
+	}
+	if err := u.emails.Delete(ctx, tx, emailKey(a.Email)); err != nil {
+		return a, err
+	}
+	tellUser(tx, id, events.EmailChanged, a.Email)
+	a.Email, a.Wanted = a.Wanted, ""
+	return a, nil
+}

@@ -1,0 +1,18 @@
+package pubsub
+
+import (
+	"context"
+
+	"github.com/ebb-dev/ebb/infra/broker/internal/eventqueue"
+)
+
+// Driver returns the broker's driver.
+func Driver(b *Broker) eventqueue.Driver { return b.driver }
+
+// Kill ends the broker as the death of its process does: no request of it reaches Pub/Sub any more.
+func Kill(b *Broker) {
+	b.driver.end()
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = b.Close(now)
+}

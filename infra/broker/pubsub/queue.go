@@ -1,0 +1,282 @@
+package pubsub
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"sync"
+	"time"
+
+	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
+
+	"github.com/ebb-dev/ebb/infra/blob"
+	"github.com/ebb-dev/ebb/infra/broker/internal/delivery"
+	"github.com/ebb-dev/ebb/infra/broker/internal/eventqueue"
+	"github.com/ebb-dev/ebb/infra/fault"
+)
+
+// pullTimeout bounds a request for messages, which Pub/Sub answers sooner when there are none.
+const pullTimeout = 90 * time.Second
+
+// queue receives from the subscription of a trigger. It implements eventqueue.Queue.
+type queue struct {
+	driver       *driver
+	trigger, sub string
+	logger       *slog.Logger
+
+	mu   sync.Mutex
+	held map[string]*holding // by ack id
+}
+
+// holding is a message that is held.
+type holding struct {
+	until  time.Time // when Pub/Sub hands it out again
+	tries  string    // the key of the blob with the attempts at its event
+	stored bool      // there may be such a blob
+}
+
+var _ eventqueue.Queue = (*queue)(nil)
+
+// Open implements eventqueue.Driver. It makes a subscription again that was deleted.
+func (d *driver) Open(ctx context.Context, trigger string) (eventqueue.Queue, error) {
+	if err := d.Declare(ctx, trigger); err != nil {
+		return nil, err
+	}
+	return &queue{
+		driver: d, trigger: trigger, sub: d.subPath(d.subName(trigger)), held: make(map[string]*holding),
+		logger: d.cfg.Logger.With("trigger", trigger),
+	}, nil
+}
+
+// Receive implements eventqueue.Queue.
+func (q *queue) Receive(ctx context.Context, limit int) ([]eventqueue.Message, error) {
+	for {
+		limited, done := q.driver.bound(ctx, pullTimeout)
+		asked := time.Now()
+		out, err := q.driver.subs.Pull(limited, q.request(limit))
+		timeout := limited.Err() != nil
+		done()
+		switch {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case err != nil && timeout && q.driver.life.Err() == nil:
+			continue
+		case err != nil:
+			return nil, faultOf(q.driver.life, err)
+		}
+		if messages := q.take(ctx, out.ReceivedMessages, asked.Add(q.Visibility())); len(messages) > 0 {
+			return messages, nil
+		}
+		if q.driver.cfg.Poll > 0 {
+			delivery.Pause(ctx, q.driver.cfg.Poll)
+		}
+	}
+}
+
+func (q *queue) request(limit int) *pubsubpb.PullRequest {
+	r := &pubsubpb.PullRequest{Subscription: q.sub, MaxMessages: int32(limit)}
+	if q.driver.cfg.Poll > 0 {
+		r.ReturnImmediately = true //nolint:staticcheck // of emulators only; see Config.Poll
+	}
+	return r
+}
+
+// take returns the messages that are events. A message that is none is moved to where an operator finds it.
+func (q *queue) take(
+	ctx context.Context, received []*pubsubpb.ReceivedMessage, until time.Time,
+) (out []eventqueue.Message) {
+	for _, r := range received {
+		e, err := decode(r.Message)
+		if err == nil {
+			e, _, err = delivery.CheckEvent(e, 2*maxEvent) // of other programs
+		}
+		if err != nil {
+			q.park(ctx, r, err)
+			continue
+		}
+		m := eventqueue.Message{Receipt: r.AckId, Event: e}
+		h := &holding{until: until, tries: q.triesKey(identity(&e))}
+		if r.DeliveryAttempt > 1 {
+			m.Lost, h.stored = int(r.DeliveryAttempt)-1, true
+			m.Tries = q.loadTries(ctx, h.tries)
+		}
+		q.mu.Lock()
+		q.held[m.Receipt] = h
+		q.mu.Unlock()
+		out = append(out, m)
+	}
+	return out
+}
+
+// park moves a message to the dead-letter topic of the subscription.
+func (q *queue) park(ctx context.Context, r *pubsubpb.ReceivedMessage, why error) {
+	dead := q.driver.deadName(q.trigger)
+	q.logger.Error("a message is no CloudEvent that can be handled; it is moved to the dead-letter topic",
+		"topic", dead, "message", r.GetMessage().GetMessageId(), "error", why)
+	ctx = context.WithoutCancel(ctx)
+	err := q.driver.send(ctx, dead, []*pubsubpb.PubsubMessage{{
+		Data: r.GetMessage().GetData(), Attributes: r.GetMessage().GetAttributes(),
+	}})
+	if err == nil {
+		err = q.acknowledge(ctx, []string{r.AckId})
+	}
+	if err != nil {
+		q.logger.Warn("the message comes again", "error", err)
+	}
+}
+
+func (q *queue) acknowledge(ctx context.Context, receipts []string) error {
+	ctx, done := q.driver.bound(ctx, callTimeout)
+	defer done()
+	return faultOf(ctx, q.driver.subs.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{
+		Subscription: q.sub, AckIds: receipts,
+	}))
+}
+
+// deadline sets when messages are handed out again.
+func (q *queue) deadline(ctx context.Context, receipts []string, d time.Duration) error {
+	ctx, done := q.driver.bound(ctx, callTimeout)
+	defer done()
+	return faultOf(ctx, q.driver.subs.ModifyAckDeadline(ctx, &pubsubpb.ModifyAckDeadlineRequest{
+		Subscription: q.sub, AckIds: receipts, AckDeadlineSeconds: int32((d + time.Second - 1) / time.Second),
+	}))
+}
+
+// sort returns those of the receipts that hold their message, and the others. Pub/Sub does not tell.
+func (q *queue) sort(receipts []string) (held, gone []string) {
+	now := time.Now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, r := range receipts {
+		if h := q.held[r]; h != nil && now.Before(h.until) {
+			held = append(held, r)
+			continue
+		}
+		gone = append(gone, r)
+		delete(q.held, r)
+	}
+	return held, gone
+}
+
+// drop forgets messages and returns the keys of what is stored about them.
+func (q *queue) drop(receipts []string) (stored []string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, r := range receipts {
+		if h := q.held[r]; h != nil && h.stored {
+			stored = append(stored, h.tries)
+		}
+		delete(q.held, r)
+	}
+	return stored
+}
+
+// Ack implements eventqueue.Queue.
+func (q *queue) Ack(ctx context.Context, receipts []string) error {
+	held, _ := q.sort(receipts)
+	if len(held) == 0 {
+		return nil
+	}
+	if err := q.acknowledge(ctx, held); err != nil {
+		return err
+	}
+	for _, key := range q.drop(held) {
+		if q.driver.cfg.Blobs == nil {
+			break
+		}
+		if err := q.driver.cfg.Blobs.Delete(ctx, key); err != nil {
+			q.logger.Warn("the attempts at a finished event are still stored", "error", err)
+		}
+	}
+	return nil
+}
+
+// Nack implements eventqueue.Queue.
+func (q *queue) Nack(ctx context.Context, receipts []string, delay time.Duration) error {
+	held, _ := q.sort(receipts)
+	if len(held) == 0 {
+		return nil
+	}
+	if err := q.deadline(ctx, held, delay); err != nil {
+		return err
+	}
+	q.drop(held)
+	return nil
+}
+
+// Extend implements eventqueue.Queue.
+func (q *queue) Extend(ctx context.Context, receipts []string) ([]string, error) {
+	held, gone := q.sort(receipts)
+	if len(held) == 0 {
+		return gone, nil
+	}
+	until := time.Now().Add(q.Visibility())
+	if err := q.deadline(ctx, held, q.Visibility()); err != nil {
+		return gone, err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, r := range held {
+		if h := q.held[r]; h != nil {
+			h.until = until
+		}
+	}
+	return gone, nil
+}
+
+// triesKey returns the key of the blob with the attempts at an event.
+func (q *queue) triesKey(identity string) string {
+	return "tries/" + q.driver.cfg.Name + "/" + q.trigger + "/" + identity
+}
+
+func (q *queue) loadTries(ctx context.Context, key string) (t delivery.Tries) {
+	if q.driver.cfg.Blobs == nil {
+		return t
+	}
+	ctx, done := q.driver.bound(ctx, q.Visibility()/4) // early enough to extend messages
+	defer done()
+	b, err := q.driver.cfg.Blobs.Get(ctx, key)
+	if err == nil {
+		err = json.Unmarshal(b.Data, &t)
+	}
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		q.logger.Warn("the attempts at an event were not loaded; they are counted anew", "error", err)
+		return delivery.Tries{}
+	}
+	return t
+}
+
+// SetTries implements eventqueue.Queue.
+func (q *queue) SetTries(ctx context.Context, tries map[string]delivery.Tries) error {
+	if q.driver.cfg.Blobs == nil {
+		return nil
+	}
+	for receipt, t := range tries {
+		q.mu.Lock()
+		h := q.held[receipt]
+		if h != nil {
+			h.stored = true
+		}
+		q.mu.Unlock()
+		if h == nil {
+			continue
+		}
+		data, err := json.Marshal(t)
+		if err != nil {
+			return err
+		}
+		ctx, done := q.driver.bound(ctx, callTimeout)
+		err = q.driver.cfg.Blobs.Put(ctx, h.tries, blob.Blob{Type: "application/json", Data: data})
+		done()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Visibility implements eventqueue.Queue.
+func (q *queue) Visibility() time.Duration { return q.driver.cfg.Visibility }
+
+// Close implements eventqueue.Queue.
+func (q *queue) Close() error { return nil }

@@ -1,0 +1,376 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/internal/strictyaml"
+	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/problem"
+	"github.com/ebb-dev/ebb/infra/proxy"
+	"github.com/ebb-dev/ebb/infra/rpc/transcode"
+)
+
+// service is what the file says of a service of a gRPC server, by its full name. Its methods become operations: for
+// each google.api.http option one of plain JSON, and for each method the calls by gRPC, gRPC-Web and Connect.
+type service struct {
+	Upstream string   `json:"upstream"` // whose instances are gRPC servers
+	Schema   string   `json:"schema"`   // a file with a FileDescriptorSet, beside the file
+	Access   string   `json:"access"`   // "": authenticated
+	Roles    []string `json:"roles"`
+
+	name     string
+	handler  *transcode.Upstream
+	bindings map[string]transcode.Binding // by the names of the operations
+}
+
+// The largest schema, and the largest body of a call; a stream may be longer.
+const (
+	maxSchema = 8 << 20
+	maxCall   = 4 << 20
+	maxStream = 1 << 50
+)
+
+// readServices reads the schemas of the services, and adds their operations to those that are declared. It returns
+// the fields that are at fault, each with what is expected of it.
+func (g *Gateway) readServices(
+	file string, env environment, declared map[string]manifest.Route,
+) (all []*service, faults [][2]string) {
+	report := func(field, problem string) { faults = append(faults, [2]string{field, problem}) }
+	for _, name := range slices.Sorted(maps.Keys(env.Services)) {
+		s, field := env.Services[name], "services."+name
+		s.name = name
+		if s.Access == "" {
+			s.Access = manifest.AccessAuthenticated
+		}
+		switch {
+		case len(env.Upstreams[s.Upstream]) == 0:
+			report(field+".upstream", "want the name of an upstream")
+		case !slices.Contains(accesses, s.Access):
+			report(field+".access", "want "+strings.Join(accesses, ", "))
+		case (s.Access == manifest.AccessRoles) != (len(s.Roles) > 0):
+			report(field+".roles", "want roles with the access roles, and only with it")
+		case g.rpc != nil && g.rpc.named[name]:
+			report(field, "want another service: a function serves this one")
+		case s.Schema == "":
+			report(field+".schema", "want a file with the schema of the service")
+		default:
+			if err := s.open(file); err != nil {
+				report(field+".schema", err.Error())
+			}
+		}
+		for operation, b := range s.bindings {
+			if _, taken := declared[operation]; taken {
+				report(field+".schema", fmt.Sprintf("the operation %s is declared already", operation))
+			}
+			r := manifest.Route{Method: b.Method, Path: b.Path, Access: s.Access, Roles: s.Roles, MaxBody: maxCall}
+			if b.Streams {
+				r.MaxBody = maxStream
+			}
+			declared[operation] = r
+		}
+		all = append(all, &s)
+	}
+	return all, faults
+}
+
+// open reads the schema.
+func (s *service) open(file string) error {
+	path := s.Schema
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(filepath.Dir(file), path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return errors.New("the file cannot be read: " + unwrapped(err).Error())
+	}
+	defer f.Close()
+	schema, err := io.ReadAll(io.LimitReader(f, maxSchema+1))
+	if err != nil || len(schema) > maxSchema {
+		return fmt.Errorf("want a file of at most %d bytes that can be read", maxSchema)
+	}
+	s.handler, err = transcode.NewUpstream(manifest.Service{Name: s.name, Schema: schema}, http.HandlerFunc(sendCall))
+	if err != nil {
+		return err
+	}
+	s.bindings = map[string]transcode.Binding{}
+	for _, b := range s.handler.Bindings() {
+		s.bindings[b.Method+" "+b.Path] = b
+	}
+	return nil
+}
+
+func unwrapped(err error) error {
+	if inner := errors.Unwrap(err); inner != nil {
+		return inner
+	}
+	return err
+}
+
+// checkServices reports operations of services whose policies cannot be carried out.
+func checkServices(services []*service, env environment, doc *strictyaml.Document) {
+	for _, s := range services {
+		for _, operation := range slices.Sorted(maps.Keys(s.bindings)) {
+			if o := env.Operations[operation]; len(o.Split) > 0 || o.Mirror != nil {
+				doc.Report("operations."+operation, "want no split and no mirror: it is served by a gRPC server")
+			}
+		}
+	}
+}
+
+// addServices adds the operations of the services.
+func (g *Gateway) addServices(t *table, env environment) error {
+	var errs []error
+	for _, s := range env.services {
+		p := g.callsTo(s.Upstream, env)
+		for _, operation := range slices.Sorted(maps.Keys(s.bindings)) {
+			b := s.bindings[operation]
+			declared := env.apply(manifest.Route{Method: b.Method, Path: b.Path})
+			r := g.newRoute(s.Upstream, declared, nil, env)
+			r.call = b.Call
+			r.handler = func(x *Exchange) {
+				if b.Streams { // what a client sends in a stream may take longer than a body
+					_ = http.NewResponseController(x.response.ResponseWriter).SetReadDeadline(time.Time{})
+				}
+				x.call(s.handler, p)
+			}
+			r.tries, r.guard = g.triesOf(r), g.guardOf(r)
+			errs = append(errs, t.tree.add(r))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// callsTo returns the proxy to the gRPC servers of an upstream. One with the same instances as before keeps what is
+// known of their load and their health.
+func (g *Gateway) callsTo(name string, env environment) *proxy.Proxy {
+	key := "grpc " + upstreamKey(name, env.Upstreams[name])
+	if p := g.servers[key]; p != nil {
+		return p
+	}
+	if g.http2 == nil {
+		g.http2 = proxy.NewHTTP2Transport()
+	}
+	if g.servers == nil {
+		g.servers = map[string]*proxy.Proxy{}
+	}
+	g.servers[key] = g.newProxy(name, fixedInstances(env.Upstreams[name]), g.http2)
+	return g.servers[key]
+}
+
+// pending is a request that becomes a call.
+type pending struct {
+	x *Exchange
+	p *proxy.Proxy
+}
+
+type pendingKey struct{}
+
+// call answers the request by a call of a gRPC server.
+func (x *Exchange) call(h http.Handler, p *proxy.Proxy) {
+	r := x.Own()
+	ctx := context.WithValue(r.Context(), pendingKey{}, &pending{x, p})
+	if x.Route.call {
+		h.ServeHTTP(x.Writer, r.Clone(ctx)) // it is still needed for an answer of the gateway's own
+		return
+	}
+	plain := r.Clone(ctx) // the transcoder makes a call of it
+	delete(plain.Header, "Accept-Encoding")
+	plain.URL.Path, plain.URL.RawPath = x.transcodedPath(), ""
+	w := &restAnswer{ResponseWriter: x.Writer}
+	h.ServeHTTP(w, plain)
+	w.finish(x)
+}
+
+// transcodedPath returns the path of the request as the transcoder expects it: it decodes the parameters of a path that
+// is decoded already, and takes what follows a colon in the last segment for a verb.
+func (x *Exchange) transcodedPath() string {
+	segments := strings.Split(x.Route.Path, "/")
+	given := strings.Split(x.Request.URL.EscapedPath(), "/")
+	for i, s := range segments {
+		if strings.HasPrefix(s, "{") && i < len(given) {
+			value, _ := url.PathUnescape(given[i]) // the path was matched, so that it is valid
+			segments[i] = strings.ReplaceAll(url.PathEscape(value), ":", "%3A")
+		}
+	}
+	return strings.Join(segments, "/")
+}
+
+// sendCall sends a call to an instance of a gRPC server.
+func sendCall(w http.ResponseWriter, r *http.Request) {
+	c := r.Context().Value(pendingKey{}).(*pending)
+	answer := &callAnswer{ResponseWriter: w}
+	r.Header.Set("Te", "trailers")
+	c.x.sent = c.p.Serve(answer, r, c.x.Route.tries)
+	answer.finish(r)
+	switch status := w.Header().Get("Grpc-Status") + w.Header().Get(http.TrailerPrefix+"Grpc-Status"); status {
+	case "2", "4", "13", "14", "15": // UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS
+		c.x.failed = true
+	}
+}
+
+// callAnswer is a writer of the answer to a call. A problem document of the proxy becomes the end of the call.
+type callAnswer struct {
+	http.ResponseWriter
+	status  int // of the problem; 0: none
+	problem []byte
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *callAnswer) WriteHeader(status int) {
+	if w.Header().Get("Content-Type") == problem.ContentType {
+		w.status = status
+		return
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements io.Writer.
+func (w *callAnswer) Write(b []byte) (int, error) {
+	if w.status != 0 {
+		w.problem = append(w.problem, b...)
+		return len(b), nil
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach the writer below.
+func (w *callAnswer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Flush implements http.Flusher.
+func (w *callAnswer) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
+
+// finish writes the end of a call that was not carried.
+func (w *callAnswer) finish(r *http.Request) {
+	if w.status == 0 {
+		return
+	}
+	h := w.Header()
+	for name := range h {
+		if name == "Content-Type" || name == "Content-Length" || name == "Cache-Control" {
+			delete(h, name)
+		}
+	}
+	h.Set("Content-Type", r.Header.Get("Content-Type"))
+	h.Set("Grpc-Status", strconv.Itoa(int(transcode.CodeOf(w.status))))
+	h.Set("Grpc-Message", url.PathEscape(detailOf(w.problem)))
+	w.ResponseWriter.WriteHeader(http.StatusOK)
+}
+
+// detailOf returns the detail of a problem document.
+func detailOf(document []byte) string {
+	var p problem.Problem
+	_ = json.Unmarshal(document, &p) // its own text is enough
+	return p.Detail
+}
+
+// restAnswer is a writer of the JSON answer to a request. A google.rpc.Status becomes a problem document.
+type restAnswer struct {
+	http.ResponseWriter
+	status  int // of the failure; 0: none
+	failure []byte
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *restAnswer) WriteHeader(status int) {
+	if status >= 400 {
+		w.status = status
+		return
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements io.Writer.
+func (w *restAnswer) Write(b []byte) (int, error) {
+	if w.status != 0 {
+		w.failure = append(w.failure, b...)
+		return len(b), nil
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Flush implements http.Flusher: there is one message, which is written when it is whole.
+func (w *restAnswer) Flush() {}
+
+// finish answers a failure.
+func (w *restAnswer) finish(x *Exchange) {
+	if w.status == 0 {
+		return
+	}
+	h := w.Header()
+	for _, name := range []string{"Content-Encoding", "Content-Length", "Content-Type", "Accept-Encoding"} {
+		delete(h, name)
+	}
+	var s struct {
+		Message string `json:"message"`
+		Details []struct {
+			Type  string `json:"@type"`
+			Delay string `json:"retryDelay"`
+		} `json:"details"`
+	}
+	if json.Unmarshal(w.failure, &s) != nil || s.Message == "" || w.status == http.StatusInternalServerError {
+		s.Message = http.StatusText(w.status) // what a server says of a fault of its own is not for callers
+	}
+	err := fault.New(kindOf(w.status), "%s", s.Message).WithStatus(w.status)
+	for _, d := range s.Details {
+		if delay, bad := time.ParseDuration(d.Delay); bad == nil && d.Type == "type.googleapis.com/google.rpc.RetryInfo" {
+			err = err.After(delay)
+		}
+	}
+	x.Refuse(err)
+}
+
+// kindOf returns the kind of a failure by its HTTP status.
+func kindOf(status int) fault.Kind {
+	switch transcode.CodeOf(status) {
+	case connect.CodeUnauthenticated:
+		return fault.Unauthenticated
+	case connect.CodePermissionDenied:
+		return fault.Denied
+	case connect.CodeNotFound:
+		return fault.NotFound
+	case connect.CodeAborted:
+		return fault.Conflict
+	case connect.CodeResourceExhausted:
+		return fault.Exhausted
+	case connect.CodeUnavailable:
+		return fault.Unavailable
+	case connect.CodeDeadlineExceeded:
+		return fault.Timeout
+	}
+	if status < 500 {
+		return fault.Invalid
+	}
+	return fault.Internal
+}
+
+// callErrors writes refusals in the protocol of a call.
+var callErrors = connect.NewErrorWriter()
+
+// refuseCall answers a call that is refused, and reports whether the request is one.
+func (x *Exchange) refuseCall(err error) bool {
+	if x.Route == nil || !x.Route.call || !callErrors.IsSupported(x.Request) {
+		return false
+	}
+	refused := connect.NewError(transcode.CodeOf(problem.Of(err).Status), errors.New(fault.Public(err)))
+	if after := fault.RetryAfter(err); after > 0 {
+		x.Writer.Header().Set("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
+	}
+	_ = callErrors.Write(x.Writer, x.Request, refused) // a caller that has gone needs no answer
+	return true
+}

@@ -1,0 +1,320 @@
+package gateway_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/ebb-dev/ebb/infra/gateway"
+	"github.com/ebb-dev/ebb/infra/gateway/greetertest"
+)
+
+// greeter is a gRPC server.
+type greeter struct{ *greetertest.Server }
+
+func newGreeter(t *testing.T) *greeter {
+	t.Helper()
+	s, err := greetertest.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return &greeter{s}
+}
+
+func (g *greeter) calls() int {
+	_, n := g.Seen()
+	return n
+}
+
+func (g *greeter) metadata(name string) []string {
+	seen, _ := g.Seen()
+	return seen[name]
+}
+
+// policies returns a policy file with the service, in a folder with its schema.
+func (g *greeter) policies(t *testing.T, service, more string) (file string, document []byte) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), "policy.yaml")
+	if err := os.WriteFile(filepath.Join(filepath.Dir(file), "greet.binpb"), g.Schema, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file, fmt.Appendf(nil, `
+upstreams: {greeter: ["http://%s"]}
+services: {greet.v1.GreetService: {upstream: greeter, schema: greet.binpb%s}}
+%s`, g.Address, service, more)
+}
+
+// greeting returns a gateway of the server.
+func (g *greeter) greeting(t *testing.T, service, more string) *fixture {
+	t.Helper()
+	f := newFixture(t)
+	if err := f.gateway.(*gateway.Gateway).Configure(g.policies(t, service, more)); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// compact returns JSON without the spaces that Protobuf puts there by chance.
+func compact(t *testing.T, text []byte) string {
+	t.Helper()
+	var v any
+	if err := json.Unmarshal(text, &v); err != nil {
+		t.Errorf("%s: %v", text, err)
+	}
+	out, _ := json.Marshal(v)
+	return string(out)
+}
+
+// A plain JSON request becomes a call of a gRPC server, and its answer or failure that of the request.
+func TestJSONToGRPC(t *testing.T) {
+	g := newGreeter(t)
+	f := g.greeting(t, ", access: public", "operations: {'GET /v1/hello/{name}': {timeout: 100ms}}")
+	for _, c := range []struct {
+		method, path, body string
+		status             int
+		want               string
+	}{
+		{"GET", "/v1/hello/ada?times=3", "", 200, `{"saidTimes":"3","text":"hello ada"}`},
+		{"GET", "/v1/hello/a%2Fb%20c", "", 200, `{"saidTimes":"0","text":"hello a/b c"}`},
+		{"HEAD", "/v1/hello/ada", "", 200, ""},
+		{"POST", "/v1/hello", `{"name":"ada","times":"9007199254740993"}`, 200,
+			`{"saidTimes":"9007199254740993","text":"hello ada"}`},
+		{"GET", "/v1/hello/nobody", "", 404, "there is no such person: ä"},
+		{"GET", "/v1/hello/busy", "", 429, "too many"},
+		{"GET", "/v1/hello/broken", "", 500, ""},
+		{"GET", "/v1/hello/slow", "", 504, ""},
+		{"POST", "/v1/hello", `{"name":1}`, 400, "cannot be decoded"},
+		{"POST", "/v1/hello", "{", 400, ""},
+		{"POST", "/v1/hello", strings.Repeat("[", 10_000), 400, ""},
+		{"GET", "/v1/hello/ada?times=x", "", 400, ""},
+		{"GET", "/v1/hello/ada?unknown=x", "", 200, `{"saidTimes":"0","text":"hello ada"}`},
+		{"GET", "/v1/hello/100%25:%2541", "", 200, `{"saidTimes":"0","text":"hello 100%:%41"}`},
+		{"DELETE", "/v1/hello", "", 405, ""},
+	} {
+		w := f.call(c.method, c.path, "", strings.NewReader(c.body), "Accept-Encoding", "gzip", "Content-Type",
+			"application/json; charset=UTF-8", "X-Request-Id", "id-1")
+		switch got := w.Body.String(); {
+		case c.status >= 400:
+			f.problem(w, c.status)
+			if !strings.Contains(got, c.want) || strings.Contains(got, "secret") {
+				t.Errorf("%s %s: got %s, want %s", c.method, c.path, got, c.want)
+			}
+		case w.Code != c.status || w.Header().Get("Content-Type") != "application/json":
+			t.Errorf("%s %s: got %d %v %s", c.method, c.path, w.Code, w.Header(), got)
+		case c.method != "HEAD" && compact(t, w.Body.Bytes()) != c.want:
+			t.Errorf("%s %s: got %s, want %s", c.method, c.path, got, c.want)
+		}
+	}
+	if w := f.call("GET", "/v1/hello/busy", "", nil); w.Header().Get("Retry-After") != "2" {
+		t.Errorf("got %v", w.Header())
+	}
+	f.call("GET", "/v1/hello/ada", "", nil, "X-Request-Id", "id-1")
+	if got := fmt.Sprint(g.metadata("x-request-id")); got != "[id-1]" {
+		t.Errorf("the server saw %s", got)
+	}
+}
+
+// The policies of the file hold for the operations of a service: who may call, limits, stored answers.
+func TestPoliciesOfGRPC(t *testing.T) {
+	g := newGreeter(t)
+	f := g.greeting(t, "", "")
+	f.problem(f.call("GET", "/v1/hello/ada", "", nil), 401)
+	if w := f.call("GET", "/v1/hello/ada", f.token(), nil); w.Code != 200 || len(g.metadata("authorization")) != 1 {
+		t.Errorf("got %d, or the server saw no token", w.Code)
+	}
+	f = g.greeting(t, ", access: roles, roles: [admin]", "")
+	f.problem(f.call("GET", "/v1/hello/ada", f.token(), nil), 403)
+	f = g.greeting(t, ", access: public", `
+operations:
+  GET /v1/hello/{name}: {cache: {ttl: 1h, invalidated_by: [POST /v1/hello]}, compress: true}
+  POST /v1/hello: {rate: [{name: a, quota: 1, window: 1h}], max_body: 100}`)
+	before := g.calls()
+	for range 3 {
+		f.call("GET", "/v1/hello/ada", "", nil)
+	}
+	if g.calls() != before+1 {
+		t.Errorf("%d calls, want one", g.calls()-before)
+	}
+	f.problem(f.call("POST", "/v1/hello", "", strings.NewReader(strings.Repeat(" ", 101))), 413)
+	f.call("GET", "/v1/hello/ada", "", nil)
+	f.problem(f.call("POST", "/v1/hello", "", strings.NewReader("{}")), 429)
+	f.call("GET", "/v1/hello/ada", "", nil)
+	if g.calls() != before+1 {
+		t.Errorf("%d calls after refusals, want one", g.calls()-before)
+	}
+}
+
+// served starts a server of a gateway that takes HTTP/2 without TLS, and returns a client of it.
+func served(t *testing.T, f *fixture) (string, *grpc.ClientConn) {
+	t.Helper()
+	server := httptest.NewUnstartedServer(f.gateway)
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetHTTP1(true)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Start()
+	t.Cleanup(server.Close)
+	c, err := grpc.NewClient(server.Listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return server.URL, c
+}
+
+// Calls reach the server by gRPC, with streams in both directions, by gRPC-Web and by Connect. What the gateway refuses
+// is a failure of the protocol.
+func TestCallsOfGRPCServer(t *testing.T) {
+	g := newGreeter(t)
+	f := g.greeting(t, "", "")
+	url, conn := served(t, f)
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+f.token())
+	out := g.Answer()
+	err := conn.Invoke(ctx, greetertest.SayHello, g.Request("ada"), out)
+	if err != nil || greetertest.Text(out) != "hello ada" {
+		t.Errorf("got %v, %v", out, err)
+	}
+	for name, want := range map[string]codes.Code{"nobody": codes.NotFound, "busy": codes.ResourceExhausted} {
+		err := conn.Invoke(ctx, greetertest.SayHello, g.Request(name), g.Answer())
+		if s := status.Convert(err); s.Code() != want || name == "busy" && len(s.Details()) != 1 {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	err = conn.Invoke(t.Context(), greetertest.SayHello, g.Request("ada"), g.Answer())
+	if s := status.Convert(err); s.Code() != codes.Unauthenticated || s.Message() != "this needs a bearer token" {
+		t.Errorf("without a token: got %v", err)
+	}
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, greetertest.Repeat)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 { // each is answered before the next one is sent
+		if err := stream.SendMsg(g.Request(fmt.Sprint(i))); err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.RecvMsg(out); err != nil || greetertest.Text(out) != fmt.Sprint("hello ", i) {
+			t.Fatalf("got %v, %v", out, err)
+		}
+	}
+	if err := errors.Join(stream.CloseSend(), stream.RecvMsg(out)); !errors.Is(err, io.EOF) {
+		t.Errorf("got %v", err)
+	}
+	answer, err := http.Post(url+greetertest.SayHello, "application/json; charset=utf-8", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(answer.Body)
+	_ = answer.Body.Close()
+	if err != nil || answer.StatusCode != 401 || !strings.Contains(string(text), `"code":"unauthenticated"`) {
+		t.Errorf("a call with nothing but its body: got %d %s, %v", answer.StatusCode, text, err)
+	}
+	for _, option := range [][]connect.ClientOption{nil, {connect.WithGRPCWeb()}, {connect.WithHTTPGet()}} {
+		option = append(option, connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithSchema(g.Method()),
+			connect.WithResponseInitializer(func(_ connect.Spec, m any) error {
+				*m.(*dynamicpb.Message) = *g.Answer()
+				return nil
+			}))
+		client := connect.NewClient[dynamicpb.Message, dynamicpb.Message](http.DefaultClient,
+			url+greetertest.SayHello, option...)
+		call := connect.NewRequest(g.Request("ada"))
+		if _, err := client.CallUnary(t.Context(), call); connect.CodeOf(err) != connect.CodeUnauthenticated {
+			t.Errorf("without a token: got %v", err)
+		}
+		call.Header().Set("Authorization", "Bearer "+f.token())
+		answer, err := client.CallUnary(t.Context(), call)
+		if err != nil || greetertest.Text(answer.Msg) != "hello ada" {
+			t.Errorf("got %v, %v", answer, err)
+		}
+	}
+}
+
+// A server that cannot be reached is a failure of the request, of each protocol, and opens the breaker.
+func TestGRPCServerAway(t *testing.T) {
+	g := newGreeter(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Address = l.Addr().String()
+	_ = l.Close()
+	f := g.greeting(t, ", access: public",
+		"defaults: {breaker: {failures: 0.5, requests: 2, pause: 1h}}")
+	f.problem(f.call("GET", "/v1/hello/ada", "", nil), 503)
+	_, conn := served(t, f)
+	for i, want := range []string{"cannot be reached", "cannot be reached", "too much to do"} {
+		err := conn.Invoke(t.Context(), greetertest.SayHello, g.Request("ada"), g.Answer())
+		if s := status.Convert(err); s.Code() != codes.Unavailable || !strings.Contains(s.Message(), want) {
+			t.Errorf("call %d: got %v", i, err)
+		}
+	}
+}
+
+// A file with a service that cannot be served is refused, and the policies before stay.
+func TestServicesRefused(t *testing.T) {
+	g := newGreeter(t)
+	f := g.greeting(t, ", access: public", "")
+	const valid = "upstream: greeter, schema: greet.binpb"
+	const more = valid + "}}\noperations: {"
+	for _, c := range [][2]string{
+		{"upstream: none, schema: greet.binpb}}", "services.greet.v1.GreetService.upstream: want the name of an upstream"},
+		{"upstream: greeter}}", "schema: want a file"},
+		{"upstream: greeter, schema: none.binpb}}", "schema: the file cannot be read: no such file"},
+		{"upstream: greeter, schema: policy.yaml}}", "schema: "},
+		{valid + ", access: all}}", "access: want public, "},
+		{valid + ", roles: [a]}}", "roles: want roles with the access roles"},
+		{valid + ", acess: public}}", "acess: unknown field"},
+		{valid + "}}\nversions: {path: true, current: '1'}", "begins with a version already"},
+		{more + "'GET /v1/hello/{name}': {split: [{function: a}]}}", "want no split and no mirror"},
+		{more + "'GET /v1/hello/{name}': {access: public}}", "want authenticated or more"},
+		{more + "GET /v1/hallo: {timeout: 1s}}", "unknown entry"},
+	} {
+		document, want := c[0], c[1]
+		file, _ := g.policies(t, "", "")
+		if strings.Contains(document, "policy.yaml") {
+			if err := os.WriteFile(file, []byte("no schema"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		text := "upstreams: {greeter: ['http://" + g.Address + "']}\nservices: {greet.v1.GreetService: {" + document
+		err := f.gateway.(*gateway.Gateway).Configure(file, []byte(text))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v", document, err)
+		}
+	}
+	if w := f.call("GET", "/v1/hello/ada", "", nil); w.Code != 200 {
+		t.Errorf("got %d", w.Code)
+	}
+}
+
+// Scripts of a listed origin may make calls.
+func TestCallsOfScripts(t *testing.T) {
+	g := newGreeter(t)
+	f := newFixture(t, func(cfg *gateway.Config) { cfg.Origins = []string{"https://shop.example"} })
+	if err := f.gateway.(*gateway.Gateway).Configure(g.policies(t, "", "")); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{greetertest.SayHello: "https://shop.example", "/v1/hello": ""} {
+		w := f.call("OPTIONS", path, "", nil, "Origin", "https://shop.example", "Access-Control-Request-Method", "POST",
+			"Access-Control-Request-Headers", "connect-protocol-version,content-type")
+		if allowed := w.Header().Get("Access-Control-Allow-Headers"); (allowed != "") != (want != "") {
+			t.Errorf("%s: got %v", path, w.Header())
+		}
+	}
+}
