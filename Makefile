@@ -91,6 +91,19 @@ image: bin/image ## Make the image into bin/image.tar, or push it: IMAGE=registr
 image-check: bin/image ## Make the image twice, from two folders, and compare the bytes
 	@bin/image -platform $(PLATFORM) -twice $(IMAGEFLAGS)
 
+.PHONY: licenses
+licenses: bin/image ## List the licenses of the modules in the image; fails if one is not known
+	@bin/image -platform linux/amd64 -licenses
+
+.PHONY: release
+release: bin/image ## Make the image with signed provenance, which can be verified offline: KEY=release.pem
+	@[ -n "$(KEY)" ] || { echo "make release needs KEY=release.pem: openssl genpkey -algorithm ed25519 -out release.pem"; exit 2; }
+	@bin/image -name '$(IMAGE)' -platform $(PLATFORM) -key '$(KEY)' $(if $(PUSH),-push) $(IMAGEFLAGS)
+
+.PHONY: vulnerabilities
+vulnerabilities: ## Look for known vulnerabilities in what is called; is skipped where the database is not reached
+	@.ci/vulnerabilities
+
 .PHONY: bin/image
 bin/image:
 	@$(GO) build -C cmd/image -o $(CURDIR)/bin/image .

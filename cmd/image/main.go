@@ -6,14 +6,17 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -36,6 +39,10 @@ type options struct {
 	dir, pkg, name, out, root string
 	platforms                 []pack.Platform
 	push, twice               bool
+
+	licenses            bool   // only list them
+	key                 string // file with the key that signs the provenance
+	verify, pub, digest string // only verify: files, and what the provenance must speak of
 }
 
 func parse(args []string, out io.Writer) (options, error) {
@@ -54,6 +61,13 @@ func parse(args []string, out io.Writer) (options, error) {
 		"push to the registry in the name, with the credentials of docker login or podman login")
 	flags.BoolVar(&o.twice, "twice", false,
 		"build again from a copy in another folder, and fail unless all bytes are the same")
+	flags.BoolVar(&o.licenses, "licenses", false,
+		"only list the licenses of the modules that the command is built from; fails if one has no known license")
+	flags.StringVar(&o.key, "key", "",
+		"sign the provenance with this Ed25519 key (openssl genpkey -algorithm ed25519) into the folder of -out")
+	flags.StringVar(&o.verify, "verify", "", "only verify this provenance, with -pub and -digest")
+	flags.StringVar(&o.pub, "pub", "", "the public side of the key (openssl pkey -pubout), for -verify")
+	flags.StringVar(&o.digest, "digest", "", "what the provenance must speak of, as sha256:HEX, for -verify")
 	platforms := flags.String("platform", "linux/amd64,linux/arm64", "the platforms to build for")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		flags.SetOutput(out)
@@ -81,6 +95,22 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 		return nil
 	} else if err != nil {
 		return err
+	}
+	if o.verify != "" {
+		return verify(out, o)
+	}
+	if o.licenses {
+		return listLicenses(ctx, out, o)
+	}
+	var key ed25519.PrivateKey
+	if o.key != "" { // before the build, which takes a while
+		text, err := os.ReadFile(o.key)
+		if err != nil {
+			return err
+		}
+		if key, err = pack.ParsePrivateKey(text); err != nil {
+			return fmt.Errorf("%s: %w", o.key, err)
+		}
 	}
 	facts, err := pack.ReadFacts(ctx, o.dir, getenv("SOURCE_DATE_EPOCH"))
 	if err != nil {
@@ -121,7 +151,64 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	}); err != nil {
 		return err
 	}
+	if key != nil {
+		text, err := pack.Provenance(pack.FullName(tag), made, facts, key)
+		if err != nil {
+			return err
+		}
+		path := strings.TrimSuffix(o.out, ".tar") + ".intoto.json"
+		if err := write(path, func(w io.Writer) error { _, err := w.Write(text); return err }); err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "provenance in %s\n", path)
+	}
 	return report(out, o, made, pack.FullName(tag))
+}
+
+// verify verifies a provenance without a network.
+func verify(out io.Writer, o options) error {
+	if o.pub == "" || o.digest == "" {
+		return errors.New("-verify needs -pub and -digest")
+	}
+	text, err := os.ReadFile(o.verify)
+	if err != nil {
+		return err
+	}
+	public, err := os.ReadFile(o.pub)
+	if err != nil {
+		return err
+	}
+	key, err := pack.ParsePublicKey(public)
+	if err != nil {
+		return fmt.Errorf("%s: %w", o.pub, err)
+	}
+	names, err := pack.VerifyProvenance(text, key, o.digest)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "signed, and %s is one of: %s\n", o.digest, strings.Join(names, ", "))
+	return nil
+}
+
+// listLicenses lists the licenses of the modules of a command.
+func listLicenses(ctx context.Context, out io.Writer, o options) error {
+	b, err := pack.Build(ctx, o.dir, o.pkg, o.platforms[0])
+	if err != nil {
+		return err
+	}
+	var unknown []string
+	for _, m := range slices.Sorted(maps.Keys(b.Licenses)) {
+		license := b.Licenses[m]
+		if license == "" {
+			unknown = append(unknown, m)
+			license = "unknown"
+		}
+		fmt.Fprintf(out, "%-30s %s\n", license, m)
+	}
+	if len(unknown) > 0 {
+		return fmt.Errorf("no known license: %s", strings.Join(unknown, ", "))
+	}
+	return nil
 }
 
 // buildAgain builds from a copy of the files in another folder and compares the results.
