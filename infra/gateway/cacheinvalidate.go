@@ -102,9 +102,9 @@ func (r *Route) lateness() time.Duration {
 func (c *caches) change(x *Exchange, next Handler) {
 	ctx, tags := x.Request.Context(), x.Route.invalidates
 	w := &changing{
-		ResponseWriter: x.Writer,
-		invalidate:     func() { c.invalidate(ctx, tags, 0) },
-		suspend:        func() { c.invalidate(ctx, tags, x.Route.lateness()) },
+		ResponseWriter: x.Writer, x: x,
+		invalidate: func() { c.invalidate(ctx, tags, 0) },
+		suspend:    func() { c.invalidate(ctx, tags, x.Route.lateness()) },
 	}
 	before := x.Writer
 	x.Writer = w
@@ -140,6 +140,7 @@ func (c *caches) invalidate(ctx context.Context, tags []string, d time.Duration)
 // failure (5xx).
 type changing struct {
 	http.ResponseWriter
+	x                   *Exchange
 	invalidate, suspend func()
 	end                 outcome
 }
@@ -158,7 +159,7 @@ const (
 func (w *changing) answer(status int) {
 	switch {
 	case w.end != unanswered || status < 200:
-	case status >= 500:
+	case status >= 500 && !w.x.shed:
 		w.end = failed
 		w.suspend()
 	case status >= 400:

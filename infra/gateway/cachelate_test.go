@@ -157,3 +157,20 @@ func TestChangeTriedTwice(t *testing.T) {
 		}
 	}
 }
+
+// A change that the gateway has not sent, because its function has too much to do, leaves what is stored: reads would
+// add to the load.
+func TestShedChange(t *testing.T) {
+	c := newWritten(t, function.Operation{Policy: policy.Policy{
+		Breaker: policy.Breaker{Failures: 0.5, Requests: 1, Pause: policy.Duration(time.Hour)},
+	}})
+	c.write = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }
+	c.call("PUT", "/api/a", "", nil)
+	c.now = c.now.Add(time.Minute)
+	if !c.isStored("old") {
+		t.Fatal("no answer is stored")
+	}
+	c.problem(c.call("PUT", "/api/a", "", nil), 503)
+	c.value = "new"
+	c.want(c.get("/api/a"), "old hit")
+}

@@ -49,6 +49,7 @@ type Exchange struct {
 	path     *pathItem  // that the request's path matches; nil: none
 	version  string     // that the request asks for, where the environment has versions
 	own      bool       // Request is a copy
+	shed     bool       // the function was not asked, because it has too much to do
 	failed   bool       // the call has ended with a failure of the server
 	sent     int        // how often the request was sent to instances of other processes
 	response response

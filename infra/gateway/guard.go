@@ -147,5 +147,6 @@ func failedAnswer(x *Exchange) bool {
 // refuse answers that the function is not asked now.
 func (g *guard) refuse(x *Exchange, reason string, after time.Duration) {
 	g.shed(reason)
+	x.shed = true
 	x.Refuse(fault.New(fault.Unavailable, "the function that answers this has too much to do").After(after))
 }
