@@ -175,13 +175,14 @@ var layers = []layer{
 		may:      kit + " infra/broker/breaker infra/function infra/host infra/saga infra/system infra/store/memory $/...",
 	},
 	{packages: "infra/host/memlimit"},
+	{packages: "infra/host/hosttest", may: kit + " infra/host infra/function infra/store/memory"},
 	{
 		packages: "infra/host/knative", may: kit + " infra/host infra/httpserver infra/internal/... infra/mtls",
-		tests: "infra/function infra/store/memory",
+		tests: "infra/function infra/host/hosttest infra/store/memory",
 	},
 	{
 		packages: "infra/host/lambda", may: kit + " infra/host",
-		tests: "infra/function infra/store/memory infra/store/sqlite",
+		tests: "infra/function infra/host/hosttest infra/store/memory infra/store/sqlite",
 	},
 	{packages: "infra/host/internal/settings", may: kit + " infra/auth/oidc infra/function infra/broker/knative"},
 	{

@@ -891,6 +891,297 @@ func (c *Client) PostCallsPaymentsCallIDRetry(
 	return out, err
 }
 
+// GetDocumentsCatalogProductsParams are the parameters of GetDocumentsCatalogProducts. Those that are zero are not sent.
+type GetDocumentsCatalogProductsParams struct {
+	// The most entries of a page.
+	Limit int64
+	// The next of the page before.
+	Cursor string
+	// Only documents in which this member has the value. It has to have an index.
+	Field string
+	// In JSON, or a text.
+	Value string
+}
+
+// GetDocumentsCatalogProducts is GET /api/documents/catalog/products: List documents in products of catalog.
+func (c *Client) GetDocumentsCatalogProducts(
+	ctx context.Context, params GetDocumentsCatalogProductsParams, options ...Option,
+) (out GetDocumentsCatalogProductsResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/documents/catalog/products",
+	}
+	in.query("limit", params.Limit)
+	in.query("cursor", params.Cursor)
+	in.query("field", params.Field)
+	in.query("value", params.Value)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// DeleteDocumentsCatalogProductsIDParams are the parameters of DeleteDocumentsCatalogProductsID. Those that are zero are not sent.
+type DeleteDocumentsCatalogProductsIDParams struct {
+	// The ETag of the version that is removed.
+	IfMatch string
+	// For the record.
+	Reason string
+}
+
+// DeleteDocumentsCatalogProductsID is DELETE /api/documents/catalog/products/{id}: Remove a document in products of
+// catalog.
+func (c *Client) DeleteDocumentsCatalogProductsID(
+	ctx context.Context, id string, params DeleteDocumentsCatalogProductsIDParams, options ...Option,
+) error {
+	in := request{
+		method: "DELETE", takesKey: false,
+		path: "/api/documents/catalog/products/" + url.PathEscape(id),
+	}
+	in.header("If-Match", params.IfMatch)
+	in.query("reason", params.Reason)
+	return c.do(ctx, in, nil, options)
+}
+
+// GetDocumentsCatalogProductsID is GET /api/documents/catalog/products/{id}: Show a document in products of
+// catalog.
+func (c *Client) GetDocumentsCatalogProductsID(
+	ctx context.Context, id string, options ...Option,
+) (out StoredDocument, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/documents/catalog/products/" + url.PathEscape(id),
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PutDocumentsCatalogProductsIDParams are the parameters of PutDocumentsCatalogProductsID. Those that are zero are not sent.
+type PutDocumentsCatalogProductsIDParams struct {
+	// The ETag of the version that is changed.
+	IfMatch string
+}
+
+// PutDocumentsCatalogProductsID is PUT /api/documents/catalog/products/{id}: Change a document in products of
+// catalog.
+func (c *Client) PutDocumentsCatalogProductsID(
+	ctx context.Context, id string, body ChangeDocumentInputBody, params PutDocumentsCatalogProductsIDParams, options ...Option,
+) (out StoredDocument, err error) {
+	in := request{
+		method: "PUT", takesKey: false,
+		path: "/api/documents/catalog/products/" + url.PathEscape(id),
+	}
+	in.body = body
+	in.header("If-Match", params.IfMatch)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetDocumentsInventoryReservationsParams are the parameters of GetDocumentsInventoryReservations. Those that are zero are not sent.
+type GetDocumentsInventoryReservationsParams struct {
+	// The most entries of a page.
+	Limit int64
+	// The next of the page before.
+	Cursor string
+	// Only documents in which this member has the value. It has to have an index.
+	Field string
+	// In JSON, or a text.
+	Value string
+}
+
+// GetDocumentsInventoryReservations is GET /api/documents/inventory/reservations: List documents in reservations of
+// inventory.
+func (c *Client) GetDocumentsInventoryReservations(
+	ctx context.Context, params GetDocumentsInventoryReservationsParams, options ...Option,
+) (out GetDocumentsInventoryReservationsResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/documents/inventory/reservations",
+	}
+	in.query("limit", params.Limit)
+	in.query("cursor", params.Cursor)
+	in.query("field", params.Field)
+	in.query("value", params.Value)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetDocumentsInventoryReservationsID is GET /api/documents/inventory/reservations/{id}: Show a document in
+// reservations of inventory.
+func (c *Client) GetDocumentsInventoryReservationsID(
+	ctx context.Context, id string, options ...Option,
+) (out StoredDocument, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/documents/inventory/reservations/" + url.PathEscape(id),
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetDocumentsInventoryStockParams are the parameters of GetDocumentsInventoryStock. Those that are zero are not sent.
+type GetDocumentsInventoryStockParams struct {
+	// The most entries of a page.
+	Limit int64
+	// The next of the page before.
+	Cursor string
+	// Only documents in which this member has the value. It has to have an index.
+	Field string
+	// In JSON, or a text.
+	Value string
+}
+
+// GetDocumentsInventoryStock is GET /api/documents/inventory/stock: List documents in stock of inventory.
+func (c *Client) GetDocumentsInventoryStock(
+	ctx context.Context, params GetDocumentsInventoryStockParams, options ...Option,
+) (out GetDocumentsInventoryStockResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/documents/inventory/stock",
+	}
+	in.query("limit", params.Limit)
+	in.query("cursor", params.Cursor)
+	in.query("field", params.Field)
+	in.query("value", params.Value)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// DeleteDocumentsInventoryStockIDParams are the parameters of DeleteDocumentsInventoryStockID. Those that are zero are not sent.
+type DeleteDocumentsInventoryStockIDParams struct {
+	// The ETag of the version that is removed.
+	IfMatch string
+	// For the record.
+	Reason string
+}
+
+// DeleteDocumentsInventoryStockID is DELETE /api/documents/inventory/stock/{id}: Remove a document in stock of
+// inventory.
+func (c *Client) DeleteDocumentsInventoryStockID(
+	ctx context.Context, id string, params DeleteDocumentsInventoryStockIDParams, options ...Option,
+) error {
+	in := request{
+		method: "DELETE", takesKey: false,
+		path: "/api/documents/inventory/stock/" + url.PathEscape(id),
+	}
+	in.header("If-Match", params.IfMatch)
+	in.query("reason", params.Reason)
+	return c.do(ctx, in, nil, options)
+}
+
+// GetDocumentsInventoryStockID is GET /api/documents/inventory/stock/{id}: Show a document in stock of inventory.
+func (c *Client) GetDocumentsInventoryStockID(
+	ctx context.Context, id string, options ...Option,
+) (out StoredDocument, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/documents/inventory/stock/" + url.PathEscape(id),
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PutDocumentsInventoryStockIDParams are the parameters of PutDocumentsInventoryStockID. Those that are zero are not sent.
+type PutDocumentsInventoryStockIDParams struct {
+	// The ETag of the version that is changed.
+	IfMatch string
+}
+
+// PutDocumentsInventoryStockID is PUT /api/documents/inventory/stock/{id}: Change a document in stock of inventory.
+func (c *Client) PutDocumentsInventoryStockID(
+	ctx context.Context, id string, body ChangeDocumentInputBody, params PutDocumentsInventoryStockIDParams, options ...Option,
+) (out StoredDocument, err error) {
+	in := request{
+		method: "PUT", takesKey: false,
+		path: "/api/documents/inventory/stock/" + url.PathEscape(id),
+	}
+	in.body = body
+	in.header("If-Match", params.IfMatch)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetDocumentsNotificationsUsersParams are the parameters of GetDocumentsNotificationsUsers. Those that are zero are not sent.
+type GetDocumentsNotificationsUsersParams struct {
+	// The most entries of a page.
+	Limit int64
+	// The next of the page before.
+	Cursor string
+	// Only documents in which this member has the value. It has to have an index.
+	Field string
+	// In JSON, or a text.
+	Value string
+}
+
+// GetDocumentsNotificationsUsers is GET /api/documents/notifications/users: List documents in users of
+// notifications.
+func (c *Client) GetDocumentsNotificationsUsers(
+	ctx context.Context, params GetDocumentsNotificationsUsersParams, options ...Option,
+) (out GetDocumentsNotificationsUsersResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/documents/notifications/users",
+	}
+	in.query("limit", params.Limit)
+	in.query("cursor", params.Cursor)
+	in.query("field", params.Field)
+	in.query("value", params.Value)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetDocumentsNotificationsUsersID is GET /api/documents/notifications/users/{id}: Show a document in users of
+// notifications.
+func (c *Client) GetDocumentsNotificationsUsersID(
+	ctx context.Context, id string, options ...Option,
+) (out StoredDocument, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/documents/notifications/users/" + url.PathEscape(id),
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetDocumentsPaymentsPaymentsParams are the parameters of GetDocumentsPaymentsPayments. Those that are zero are not sent.
+type GetDocumentsPaymentsPaymentsParams struct {
+	// The most entries of a page.
+	Limit int64
+	// The next of the page before.
+	Cursor string
+	// Only documents in which this member has the value. It has to have an index.
+	Field string
+	// In JSON, or a text.
+	Value string
+}
+
+// GetDocumentsPaymentsPayments is GET /api/documents/payments/payments: List documents in payments of payments.
+func (c *Client) GetDocumentsPaymentsPayments(
+	ctx context.Context, params GetDocumentsPaymentsPaymentsParams, options ...Option,
+) (out GetDocumentsPaymentsPaymentsResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/documents/payments/payments",
+	}
+	in.query("limit", params.Limit)
+	in.query("cursor", params.Cursor)
+	in.query("field", params.Field)
+	in.query("value", params.Value)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetDocumentsPaymentsPaymentsID is GET /api/documents/payments/payments/{id}: Show a document in payments of
+// payments.
+func (c *Client) GetDocumentsPaymentsPaymentsID(
+	ctx context.Context, id string, options ...Option,
+) (out StoredDocument, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/documents/payments/payments/" + url.PathEscape(id),
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
 // PostEmailProofs is POST /api/email-proofs: Prove an e-mail address.
 func (c *Client) PostEmailProofs(
 	ctx context.Context, body ProveInputBody, options ...Option,
@@ -2583,6 +2874,14 @@ type Change struct {
 	What string `json:"what"`
 }
 
+// ChangeDocumentInputBody is a schema of the document.
+type ChangeDocumentInputBody struct {
+	// The whole document.
+	Data json.RawMessage `json:"data"`
+	// For the record.
+	Reason string `json:"reason"`
+}
+
 // ChangeInputBody is a schema of the document.
 type ChangeInputBody struct {
 	// 1 to 500 characters.
@@ -2838,6 +3137,41 @@ type GetCallsNotificationsResponse struct {
 // GetCallsPaymentsResponse is a schema of the document.
 type GetCallsPaymentsResponse struct {
 	Items []ShownCall `json:"items"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+}
+
+// GetDocumentsCatalogProductsResponse is a schema of the document.
+type GetDocumentsCatalogProductsResponse struct {
+	Items []StoredDocument `json:"items"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+}
+
+// GetDocumentsInventoryReservationsResponse is a schema of the document.
+type GetDocumentsInventoryReservationsResponse struct {
+	Items []StoredDocument `json:"items"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+}
+
+// GetDocumentsInventoryStockResponse is a schema of the document.
+type GetDocumentsInventoryStockResponse struct {
+	Items []StoredDocument `json:"items"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+}
+
+// GetDocumentsNotificationsUsersResponse is a schema of the document.
+type GetDocumentsNotificationsUsersResponse struct {
+	Items []StoredDocument `json:"items"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+}
+
+// GetDocumentsPaymentsPaymentsResponse is a schema of the document.
+type GetDocumentsPaymentsPaymentsResponse struct {
+	Items []StoredDocument `json:"items"`
 	// The cursor of the next page; none: this is the last.
 	Next string `json:"next,omitzero"`
 }
@@ -3745,6 +4079,14 @@ type Stock struct {
 	Reserved int64 `json:"reserved"`
 	// Has left the warehouse.
 	Shipped int64 `json:"shipped"`
+}
+
+// StoredDocument is a schema of the document.
+type StoredDocument struct {
+	// As it is stored. Members with personal data are shown to administrators.
+	Data    json.RawMessage `json:"data"`
+	ID      string          `json:"id"`
+	Version int64           `json:"version"`
 }
 
 // Stuck is a schema of the document.

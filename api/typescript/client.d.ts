@@ -43,6 +43,13 @@ export type Change = {
   "what": "added" | "changed" | "removed" | "enabled" | "disabled" | "scheduled" | "unscheduled" | "applied" | "left-out";
 };
 
+export type ChangeDocumentInputBody = {
+  /** The whole document. */
+  "data": unknown;
+  /** For the record. */
+  "reason": string;
+};
+
 export type ChangeInputBody = {
   /** 1 to 500 characters. */
   "name"?: string;
@@ -264,6 +271,36 @@ export type GetCallsNotificationsResponse = {
 
 export type GetCallsPaymentsResponse = {
   "items": Array<ShownCall>;
+  /** The cursor of the next page; none: this is the last. */
+  "next"?: string;
+};
+
+export type GetDocumentsCatalogProductsResponse = {
+  "items": Array<StoredDocument>;
+  /** The cursor of the next page; none: this is the last. */
+  "next"?: string;
+};
+
+export type GetDocumentsInventoryReservationsResponse = {
+  "items": Array<StoredDocument>;
+  /** The cursor of the next page; none: this is the last. */
+  "next"?: string;
+};
+
+export type GetDocumentsInventoryStockResponse = {
+  "items": Array<StoredDocument>;
+  /** The cursor of the next page; none: this is the last. */
+  "next"?: string;
+};
+
+export type GetDocumentsNotificationsUsersResponse = {
+  "items": Array<StoredDocument>;
+  /** The cursor of the next page; none: this is the last. */
+  "next"?: string;
+};
+
+export type GetDocumentsPaymentsPaymentsResponse = {
+  "items": Array<StoredDocument>;
   /** The cursor of the next page; none: this is the last. */
   "next"?: string;
 };
@@ -1073,6 +1110,13 @@ export type Stock = {
   "shipped": number;
 };
 
+export type StoredDocument = {
+  /** As it is stored. Members with personal data are shown to administrators. */
+  "data": unknown;
+  "id": string;
+  "version": number;
+};
+
 export type Stuck = {
   "reason": string;
   "since": string;
@@ -1260,6 +1304,34 @@ export class Client {
   postCallsPaymentsCallIdEnd(input: { call: string; id: string; body: EndInputBody }, options?: Options): Promise<PostCallsPaymentsCallIDEndResponse>;
   /** POST /api/calls/payments/{call}/{id}/retry: Make an outside call of payments now. */
   postCallsPaymentsCallIdRetry(input: { call: string; id: string }, options?: Options): Promise<PostCallsPaymentsCallIDRetryResponse>;
+  /** GET /api/documents/catalog/products: List documents in products of catalog. */
+  getDocumentsCatalogProducts(input?: { limit?: number; cursor?: string; field?: string; value?: string }, options?: Options): Promise<GetDocumentsCatalogProductsResponse>;
+  /** DELETE /api/documents/catalog/products/{id}: Remove a document in products of catalog. */
+  deleteDocumentsCatalogProductsId(input: { id: string; ifMatch?: string; reason?: string }, options?: Options): Promise<void>;
+  /** GET /api/documents/catalog/products/{id}: Show a document in products of catalog. */
+  getDocumentsCatalogProductsId(input: { id: string }, options?: Options): Promise<StoredDocument>;
+  /** PUT /api/documents/catalog/products/{id}: Change a document in products of catalog. */
+  putDocumentsCatalogProductsId(input: { id: string; ifMatch?: string; body: ChangeDocumentInputBody }, options?: Options): Promise<StoredDocument>;
+  /** GET /api/documents/inventory/reservations: List documents in reservations of inventory. */
+  getDocumentsInventoryReservations(input?: { limit?: number; cursor?: string; field?: string; value?: string }, options?: Options): Promise<GetDocumentsInventoryReservationsResponse>;
+  /** GET /api/documents/inventory/reservations/{id}: Show a document in reservations of inventory. */
+  getDocumentsInventoryReservationsId(input: { id: string }, options?: Options): Promise<StoredDocument>;
+  /** GET /api/documents/inventory/stock: List documents in stock of inventory. */
+  getDocumentsInventoryStock(input?: { limit?: number; cursor?: string; field?: string; value?: string }, options?: Options): Promise<GetDocumentsInventoryStockResponse>;
+  /** DELETE /api/documents/inventory/stock/{id}: Remove a document in stock of inventory. */
+  deleteDocumentsInventoryStockId(input: { id: string; ifMatch?: string; reason?: string }, options?: Options): Promise<void>;
+  /** GET /api/documents/inventory/stock/{id}: Show a document in stock of inventory. */
+  getDocumentsInventoryStockId(input: { id: string }, options?: Options): Promise<StoredDocument>;
+  /** PUT /api/documents/inventory/stock/{id}: Change a document in stock of inventory. */
+  putDocumentsInventoryStockId(input: { id: string; ifMatch?: string; body: ChangeDocumentInputBody }, options?: Options): Promise<StoredDocument>;
+  /** GET /api/documents/notifications/users: List documents in users of notifications. */
+  getDocumentsNotificationsUsers(input?: { limit?: number; cursor?: string; field?: string; value?: string }, options?: Options): Promise<GetDocumentsNotificationsUsersResponse>;
+  /** GET /api/documents/notifications/users/{id}: Show a document in users of notifications. */
+  getDocumentsNotificationsUsersId(input: { id: string }, options?: Options): Promise<StoredDocument>;
+  /** GET /api/documents/payments/payments: List documents in payments of payments. */
+  getDocumentsPaymentsPayments(input?: { limit?: number; cursor?: string; field?: string; value?: string }, options?: Options): Promise<GetDocumentsPaymentsPaymentsResponse>;
+  /** GET /api/documents/payments/payments/{id}: Show a document in payments of payments. */
+  getDocumentsPaymentsPaymentsId(input: { id: string }, options?: Options): Promise<StoredDocument>;
   /** POST /api/email-proofs: Prove an e-mail address. */
   postEmailProofs(input: { body: ProveInputBody }, options?: Options): Promise<void>;
   /** GET /api/flags: List flags. */
