@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"cel.dev/cel-go/cel"
@@ -124,9 +125,18 @@ func (j *mendJob) act(tx *function.Tx, what, reason string) {
 	}
 }
 
+// cut returns the beginning of a message, which may have a part of the event in it.
+func cut(err error) string {
+	text := err.Error()
+	if len(text) > maxReason {
+		text = strings.ToValidUTF8(text[:maxReason], "") + " …"
+	}
+	return text
+}
+
 func (j *mendJob) refuse(id string, err error) {
 	if j.Refused++; len(j.Refusals) < maxRefusals {
-		j.Refusals = append(j.Refusals, Refusal{id, err.Error()})
+		j.Refusals = append(j.Refusals, Refusal{id, cut(err)})
 	}
 }
 
@@ -298,7 +308,7 @@ func (a *archive) mendPortion(ctx context.Context, tx *function.Tx, id string, j
 				return false, err
 			case err != nil:
 				if job.refuse(letterID, err); errors.Is(err, errCostly) {
-					job.end(mendStopped, err.Error(), tx.Now())
+					job.end(mendStopped, cut(err), tx.Now())
 					return false, nil
 				}
 				return true, nil
@@ -488,7 +498,7 @@ func (a *archive) dryRun(ctx context.Context, tx *function.Tx, in *dryRunInput) 
 				return false, err // for all: each would cost as much
 			case err != nil:
 				if o.Refused++; len(o.Refusals) < maxRefusals {
-					o.Refusals = append(o.Refusals, Refusal{id, err.Error()})
+					o.Refusals = append(o.Refusals, Refusal{id, cut(err)})
 				}
 				return true, nil
 			case !selected:

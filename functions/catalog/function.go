@@ -19,7 +19,8 @@ type catalog struct {
 // New declares the catalog function.
 func New(env function.Env) (*function.Function, error) {
 	f := function.New("catalog", env)
-	c := &catalog{products: function.Collection[product](f, "products", store.Entity, store.On("deleted"))}
+	c := &catalog{products: function.Collection[product](f, "products", store.Entity, store.On("deleted"),
+		store.Admin{})}
 	function.Emits(f, events.ProductChanged)
 	function.Serve(f, listProducts, c.list)
 	function.Serve(f, getProduct, c.get)

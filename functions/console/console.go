@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -12,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -94,6 +96,10 @@ func (c *console) handler() http.Handler {
 	page("GET /functions", c.functions)
 	page("GET /functions/{name}", c.function)
 	page("POST /functions/{name}/outbox/{id}/{act}", c.actOnOutbox)
+	page("GET /documents", c.documents)
+	page("GET /documents/{function}/{collection}", c.collection)
+	page("GET /documents/{function}/{collection}/{id}", c.document)
+	page("POST /documents/{function}/{collection}/{id}/{act}", c.actOnDocument)
 	page("GET /flags", c.flags)
 	page("GET /flags/{key}", c.flag)
 	page("POST /flags/{key}/{act}", c.actOnFlag)
@@ -205,7 +211,7 @@ type tab struct{ Path, Name string }
 
 var tabs = []tab{
 	{"sagas", "Sagas"}, {"dead-letters", "Dead letters"}, {"events", "Events"}, {"trace", "Trace"}, {"map", "Map"},
-	{"functions", "Functions"}, {"flags", "Flags"},
+	{"functions", "Functions"}, {"documents", "Data"}, {"flags", "Flags"},
 }
 
 // show writes a page.
@@ -233,6 +239,7 @@ var notices = map[string]string{
 	"drop": "It is dropped.", "save": "The flag is saved.", "disable": "The flag is off.", "enable": "The flag is on.",
 	"remove": "The flag is removed.", "schedule": "The change is scheduled.",
 	"unschedule": "The scheduled change is cancelled.", "stop": "It is stopped.", "continue": "It goes on.",
+	"keep": "The document is saved.", "delete": "The document is removed.",
 	"send": "The event is sent. It is listed here when it has arrived, with what it causes.",
 }
 
@@ -295,5 +302,10 @@ func pretty(raw json.RawMessage) string {
 	if err := json.Indent(&b, raw, "", "  "); err != nil {
 		return string(raw)
 	}
-	return b.String()
+	return escapes().ReplaceAllStringFunc(b.String(), func(escape string) string {
+		return cmp.Or(map[string]string{`\u003c`: "<", `\u003e`: ">", `\u0026`: "&"}[escape], escape)
+	})
 }
+
+// escapes finds what stands after a backslash in JSON. Encoders write <, > and & so, which no person wants to read.
+var escapes = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\\(u00[0-9a-f]{2}|.)`) })

@@ -508,3 +508,11 @@ func TestCurl(t *testing.T) {
 		t.Errorf("bytes: got %s", got)
 	}
 }
+
+// JSON is shown without the escapes that keep it out of HTML; a backslash before one stays what it is.
+func TestPretty(t *testing.T) {
+	got := pretty(json.RawMessage(`{"a":"\u003cb\u003e \u0026 \\u003c \u00e9 \""}`))
+	if want := "{\n  " + `"a": "<b> & \\u003c \u00e9 \""` + "\n}"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}

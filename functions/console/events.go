@@ -121,7 +121,8 @@ func curl(r *http.Request, a archived) string {
 		return "curl -s " + address + "/" + url.PathEscape(a.Position) + "' \\\n" + token +
 			" \\\n  | jq -j '.event.data_base64 // \"\"' | base64 -d > event.bin"
 	}
-	body, _ := json.Marshal(map[string]any{"type": a.E.Type, "subject": a.E.Subject, "data": a.E.Data}) // it was JSON before
+	in := map[string]any{"type": a.E.Type, "subject": a.E.Subject, "data": a.E.Data}
+	body, _ := json.Marshal(in) // it was JSON before
 	quoted := strings.ReplaceAll(string(body), "'", `'\''`)
 	return "curl -i -X POST " + address + "' \\\n" + token + " -H 'Content-Type: application/json' " +
 		"\\\n  -d '" + quoted + "'"

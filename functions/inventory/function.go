@@ -20,8 +20,8 @@ var schema []byte
 func New(env function.Env) (*function.Function, error) {
 	f := function.New("inventory", env)
 	i := &inventory{
-		stock:        function.Collection[Stock](f, "stock", store.Entity),
-		reservations: function.Collection[Reservation](f, "reservations", store.Entity),
+		stock:        function.Collection[Stock](f, "stock", store.Entity, store.Admin{}),
+		reservations: function.Collection[Reservation](f, "reservations", store.Entity, store.Admin{ReadOnly: true}),
 	}
 	function.Serve(f, function.Operation{
 		Method: http.MethodGet, Path: "/api/stock/{product_id}", Access: function.Public,

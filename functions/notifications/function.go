@@ -46,7 +46,7 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 		return nil, err
 	}
 	n := &notifications{f: f, product: cmp.Or(c.Product, "Ebb"), page: set.Page,
-		users: function.Collection[user](f, "users")}
+		users: function.Collection[user](f, "users", store.Admin{ReadOnly: true, Masked: []string{"name", "email"}})}
 	set.From = cmp.Or(set.From, c.From, n.product+" <no-reply@ebb.example>")
 	if n.mail, err = newMailer(set, f.Env().Logger); err != nil {
 		return nil, err

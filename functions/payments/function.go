@@ -78,8 +78,9 @@ func NewWith(env function.Env, p provider.Provider) *function.Function {
 func declare(f *function.Function, driver func(sandbox.Memory) provider.Provider) *function.Function {
 	function.Deliver(f, broker.Tuning{Batch: batch, Concurrency: concurrency})
 	s := &payments{
-		f:        f,
-		payments: function.Collection[Payment](f, "payments", store.Entity, byCustomer),
+		f: f,
+		payments: function.Collection[Payment](f, "payments", store.Entity, byCustomer,
+			store.Admin{ReadOnly: true}),
 		failures: function.Collection[failure](f, "sandbox_failures"),
 		notices:  function.Collection[notice](f, "notices", store.Retain("at", noticeRetention)),
 		flags:    flags.New(f),

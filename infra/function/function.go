@@ -138,6 +138,9 @@ type receiver interface {
 func Collection[T any](f *Function, name string, options ...store.Option) *store.Collection[T] {
 	c := store.NewCollection[T](name, options...)
 	f.schema = append(f.schema, c.Spec())
+	if c.Spec().Admin != nil {
+		f.serveDocuments(c.Spec())
+	}
 	return c
 }
 

@@ -164,8 +164,9 @@ type Spec struct {
 	Steps   []Step  `json:"-"`          // see Migrate
 	accepts int     // see Accept
 
-	SingleUse bool `json:"-"` // see SingleUse
-	Entity    bool `json:"-"` // see Entity
+	SingleUse bool   `json:"-"` // see SingleUse
+	Admin     *Admin `json:"-"` // nil: the documents are not shown
+	Entity    bool   `json:"-"` // see Entity
 
 	Type reflect.Type `json:"-"` // of the documents; nil: they have no type of their own
 
@@ -174,8 +175,8 @@ type Spec struct {
 	Rewrite func(ctx context.Context, tx *Tx, id string) (changed bool, err error) `json:"-"`
 }
 
-// Option is a part of the declaration of a collection: an Index, Large, SingleUse, Entity, Expire, Retain, Migrate or
-// Accept.
+// Option is a part of the declaration of a collection: an Index, Large, SingleUse, Entity, Expire, Retain, Migrate,
+// Accept or Admin.
 type Option interface{ declare(*Spec) }
 
 func (i Index) declare(s *Spec) { s.Indexes = append(s.Indexes, i) }

@@ -38,6 +38,7 @@ func TestAnswers(t *testing.T) {
 	s.account(admin)
 	s.people(admin, ada, customer)
 	s.flags(admin, customer)
+	s.keys(customer)
 	s.documents()
 	for _, op := range s.operations() {
 		s.attack(op, admin, bob)
@@ -96,6 +97,7 @@ func (s *shop) sell(admin, ada, customer string) {
 	})
 	s.want(409, "POST", "/api/orders/"+o.ID+"/cancellation", customer, object{}, nil)
 	s.want(200, "GET", "/api/payments/"+o.ID, customer, nil, nil)
+	s.storedDocuments(admin, product.ID, o.ID)
 	s.want(200, "GET", "/api/sagas/order/"+o.ID, admin, nil, nil)
 	for _, act := range []string{"cancel", "end", "retry", "skip"} {
 		s.want(409, "POST", "/api/sagas/order/"+o.ID+"/"+act, admin, reasonFor(act), nil)
@@ -225,6 +227,44 @@ func (s *shop) mend(admin string) {
 			"product_id": "p-9", "name": "Chart", "version": 1, "price": object{"amount": 1, "currency": "EUR"},
 		},
 	}, nil)
+}
+
+// storedDocuments looks at what functions show, and changes and removes some of it.
+func (s *shop) storedDocuments(admin, product, order string) {
+	s.Helper()
+	var users struct{ Items []struct{ ID string } }
+	s.within("a recipient is known", func() bool {
+		s.want(200, "GET", "/api/documents/notifications/users", admin, nil, &users)
+		return len(users.Items) > 0
+	})
+	for path, id := range map[string]string{
+		"catalog/products": product, "inventory/stock": product, "inventory/reservations": order,
+		"payments/payments": order, "notifications/users": users.Items[0].ID,
+	} {
+		s.want(200, "GET", "/api/documents/"+path, admin, nil, nil)
+		s.want(200, "GET", "/api/documents/"+path+"/"+id, admin, nil, nil)
+	}
+	var spare struct{ ID string }
+	price := object{"amount": 1250, "currency": "EUR"}
+	another := object{"name": "Spare", "price": price}
+	s.want(201, "POST", "/api/products", admin, another, &spare, "Idempotency-Key", "spare")
+	s.until(200, "PUT", "/api/stock/spare", admin, object{"available": 3}, nil)
+	for path, id := range map[string]string{"catalog/products": spare.ID, "inventory/stock": "spare"} {
+		path = "/api/documents/" + path + "/" + id
+		var one struct{ Data any }
+		s.want(200, "GET", path, admin, nil, &one)
+		answer, _ := s.send("GET", path, admin, nil)
+		tag, change := answer.Header.Get("ETag"), object{"data": one.Data, "reason": "a test"}
+		s.want(428, "PUT", path, admin, change, nil)
+		s.want(412, "PUT", path, admin, change, nil, "If-Match", `"99"`)
+		s.want(404, "PUT", path+"x", admin, change, nil, "If-Match", tag)
+		s.want(200, "PUT", path, admin, change, nil, "If-Match", tag)
+		s.want(412, "DELETE", path, admin, nil, nil, "If-Match", tag)
+		s.want(428, "DELETE", path, admin, nil, nil)
+		answer, _ = s.send("GET", path, admin, nil)
+		s.want(204, "DELETE", path, admin, nil, nil, "If-Match", answer.Header.Get("ETag"))
+		s.want(404, "DELETE", path, admin, nil, nil, "If-Match", tag)
+	}
 }
 
 // people signs in and out, and changes and deletes users.

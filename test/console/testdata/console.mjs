@@ -181,7 +181,7 @@ async function walk() {
   await viewer.getByRole("button", { name: "Sign in" }).click();
   await viewer.getByRole("heading", { name: "What it would do" }).waitFor(); // may try, and not start
   assert.equal(await viewer.getByRole("button", { name: "Start" }).count(), 0);
-  for (const screen of ["Sagas", "Dead letters", "Events", "Functions", "Flags"]) {
+  for (const screen of ["Sagas", "Dead letters", "Events", "Functions", "Data", "Flags"]) {
     await viewer.getByRole("navigation").getByRole("link", { name: screen, exact: true }).click();
     await viewer.getByRole("heading", { name: screen, exact: true }).waitFor();
     const acts = viewer.locator("main button").filter({ hasNotText: /^(Show|Search)$/ });
@@ -251,6 +251,35 @@ async function walk() {
   await look("function");
   await go("Functions");
   await look("functions");
+
+  // A document is changed. What was written for an older version is refused and stays in the form, beside the newer one.
+  await go("Data");
+  await look("data");
+  await page.getByRole("row", { name: /stock/ }).getByRole("link", { name: "stock" }).click();
+  await page.getByRole("link", { name: product }).waitFor();
+  await look("collection");
+  await page.getByRole("link", { name: product }).click();
+  const whole = page.getByLabel("The whole document");
+  const before = JSON.parse(await whole.inputValue());
+  await call("PUT", `/api/stock/${product}`, admin, { available: 77 });
+  await whole.fill(JSON.stringify({ ...before, available: 5 }));
+  await page.getByLabel("Why").first().fill("counted");
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByRole("alert").filter({ hasText: "has changed since" }).waitFor();
+  expected("status of 412");
+  assert.equal(JSON.parse(await whole.inputValue()).available, 5);
+  await look("document");
+  await page.getByText('"available": 77').waitFor();
+  await whole.fill(JSON.stringify({ ...before, available: "many" }));
+  await page.getByLabel("Why").first().fill("counted");
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByRole("alert").filter({ hasText: "does not have the form" }).waitFor();
+  expected("status of 422");
+  await whole.fill(JSON.stringify({ ...before, available: 50 }));
+  await page.getByLabel("Why").first().fill("counted");
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByText("The document is saved.").waitFor();
+  assert.equal((await call("GET", `/api/stock/${product}`, admin)).body.available, 50);
 
   // A flag is added, and the shop takes no payments; it is switched off, and the shop takes them again.
   await go("Flags");
