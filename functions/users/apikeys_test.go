@@ -237,7 +237,8 @@ func TestAPIKeysAndPasswords(t *testing.T) {
 	if told := changes(t, s.Emitted()); len(told) > 0 {
 		t.Errorf("told %+v", told)
 	}
-	s.with(root, "PATCH", path, m{"password": "third horse battery", "current_password": rootPassword}).Expect(200)
+	s.with(root, "PATCH", path,
+		m{"password": "third horse battery", "current_password": rootPassword}).Expect(200)
 	if told := changes(t, s.Emitted()); len(told) != 1 || told[0].KeyID != k.ID || !told[0].Revoked {
 		t.Errorf("told %+v", told)
 	}

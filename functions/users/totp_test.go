@@ -69,10 +69,9 @@ func (s shop) loginWith(email, password, code string) *functiontest.Response {
 func TestStolenTokenChangesNothing(t *testing.T) {
 	s := withRoot(t)
 	ada := s.proven("ada@example.com")
-	access, path := s.signIn("ada@example.com").Access, "/api/users/"+ada.ID
-	root := s.root().Access
-	before := s.stored()
-	access, root = s.signIn("ada@example.com").Access, s.root().Access
+	s.root()
+	before, path := s.stored(), "/api/users/"+ada.ID
+	access, root := s.signIn("ada@example.com").Access, s.root().Access
 	changes := func(access string) []*functiontest.Response {
 		return []*functiontest.Response{
 			s.with(access, "PATCH", path, m{"email": "eve@example.com"}),
