@@ -152,6 +152,15 @@ aws: bin/kumo tools lambda-check ## Deploy the shop to an emulator of AWS with T
 bin/kumo: test/aws/kumo/main.go test/aws/kumo/fifo.go test/aws/kumo/go.mod ## Build the emulator of AWS for tests (a minute the first time)
 	cd test/aws/kumo && $(GO) vet . && $(GO) mod tidy -diff && $(GO) build -o $(CURDIR)/bin/kumo .
 
+.PHONY: grpc-conformance
+grpc-conformance: ## Run the conformance suite of gRPC, gRPC-Web and Connect through the gateway (some minutes to build)
+	cd test/grpcconformance && $(GO) vet . && $(GO) mod tidy -diff && $(GO) build -o $(CURDIR)/bin/grpcconformance/ . \
+		connectrpc.com/conformance/cmd/connectconformance connectrpc.com/conformance/cmd/referenceserver
+	bin/grpcconformance/connectconformance --conf test/grpcconformance/config.yaml --mode server \
+		--known-failing @test/grpcconformance/failing.txt -- bin/grpcconformance/grpcconformance \
+		-protos $$($(GO) list -C test/grpcconformance -m -f '{{.Dir}}' connectrpc.com/conformance)/proto \
+		-reference bin/grpcconformance/referenceserver </dev/null
+
 .PHONY: consul
 consul: ## Build Consul's agent into bin/consul unless it is there (some 14 minutes), and run the tests of what uses it
 	@[ -x bin/consul ] || .ci/consul

@@ -175,13 +175,14 @@ var layers = []layer{
 		may:      kit + " infra/broker/breaker infra/function infra/host infra/saga infra/system infra/store/memory $/...",
 	},
 	{packages: "infra/host/memlimit"},
+	{packages: "infra/host/hosttest", may: kit + " infra/host infra/function infra/store/memory"},
 	{
 		packages: "infra/host/knative", may: kit + " infra/host infra/httpserver infra/internal/... infra/mtls",
-		tests: "infra/function infra/store/memory",
+		tests: "infra/function infra/host/hosttest infra/store/memory",
 	},
 	{
 		packages: "infra/host/lambda", may: kit + " infra/host",
-		tests: "infra/function infra/store/memory infra/store/sqlite",
+		tests: "infra/function infra/host/hosttest infra/store/memory infra/store/sqlite",
 	},
 	{packages: "infra/host/internal/settings", may: kit + " infra/auth/oidc infra/function infra/broker/knative"},
 	{
@@ -234,7 +235,8 @@ var layers = []layer{
 }
 
 // kit is what functions and all that is about them may use: plain data, ports without drivers, and the foundations.
-const kit = "infra/auth infra/auth/keyfile infra/broker infra/config infra/discovery infra/event infra/fault" +
+const kit = "infra/auth infra/auth/apikey infra/auth/keyfile infra/broker infra/config infra/discovery" +
+	" infra/event infra/fault" +
 	" infra/httprequest infra/manifest infra/personal infra/policy infra/problem infra/store infra/telemetry"
 
 // match reports whether the path is one that the pattern names, and returns the part of it before "/...".

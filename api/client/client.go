@@ -209,6 +209,63 @@ func (c *Client) GetWellKnownJwksjson(
 	return out, err
 }
 
+// GetAPIKeysParams are the parameters of GetAPIKeys. Those that are zero are not sent.
+type GetAPIKeysParams struct {
+	// The most entries of a page.
+	Limit int64
+	// The next of the page before.
+	Cursor string
+	// Whose keys; for an admin any user's.
+	UserID string
+}
+
+// GetAPIKeys is GET /api/api-keys: List API keys.
+func (c *Client) GetAPIKeys(
+	ctx context.Context, params GetAPIKeysParams, options ...Option,
+) (out GetAPIKeysResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/api-keys",
+	}
+	in.query("limit", params.Limit)
+	in.query("cursor", params.Cursor)
+	in.query("user_id", params.UserID)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostAPIKeysParams are the parameters of PostAPIKeys. Those that are zero are not sent.
+type PostAPIKeysParams struct {
+	// The step_up_token of POST /api/sessions/current/step-up; in place of the password, which is not enough with a
+	// second factor.
+	EbbStepUp string
+}
+
+// PostAPIKeys is POST /api/api-keys: Create an API key for oneself.
+func (c *Client) PostAPIKeys(
+	ctx context.Context, body CreateKeyInputBody, params PostAPIKeysParams, options ...Option,
+) (out PostAPIKeysResponse, err error) {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/api/api-keys",
+	}
+	in.body = body
+	in.header("Ebb-Step-Up", params.EbbStepUp)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// DeleteAPIKeysID is DELETE /api/api-keys/{id}: Revoke an API key.
+func (c *Client) DeleteAPIKeysID(
+	ctx context.Context, id string, options ...Option,
+) error {
+	in := request{
+		method: "DELETE", takesKey: true,
+		path: "/api/api-keys/" + url.PathEscape(id),
+	}
+	return c.do(ctx, in, nil, options)
+}
+
 // GetArchiveCausalityID is GET /api/archive/causality/{id}: Show which events caused which.
 func (c *Client) GetArchiveCausalityID(
 	ctx context.Context, id string, options ...Option,
@@ -454,6 +511,256 @@ func (c *Client) PostArchiveReplays(
 		path: "/api/archive/replays",
 	}
 	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetAuditArchiveParams are the parameters of GetAuditArchive. Those that are zero are not sent.
+type GetAuditArchiveParams struct {
+	// The most entries of a page.
+	Limit int64
+	// The next of the page before.
+	Cursor string
+	// Only those of this user.
+	By string
+}
+
+// GetAuditArchive is GET /api/audit/archive: List the acts of staff at archive.
+func (c *Client) GetAuditArchive(
+	ctx context.Context, params GetAuditArchiveParams, options ...Option,
+) (out GetAuditArchiveResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/audit/archive",
+	}
+	in.query("limit", params.Limit)
+	in.query("cursor", params.Cursor)
+	in.query("by", params.By)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetAuditCatalogParams are the parameters of GetAuditCatalog. Those that are zero are not sent.
+type GetAuditCatalogParams struct {
+	// The most entries of a page.
+	Limit int64
+	// The next of the page before.
+	Cursor string
+	// Only those of this user.
+	By string
+}
+
+// GetAuditCatalog is GET /api/audit/catalog: List the acts of staff at catalog.
+func (c *Client) GetAuditCatalog(
+	ctx context.Context, params GetAuditCatalogParams, options ...Option,
+) (out GetAuditCatalogResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/audit/catalog",
+	}
+	in.query("limit", params.Limit)
+	in.query("cursor", params.Cursor)
+	in.query("by", params.By)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetAuditClockParams are the parameters of GetAuditClock. Those that are zero are not sent.
+type GetAuditClockParams struct {
+	// The most entries of a page.
+	Limit int64
+	// The next of the page before.
+	Cursor string
+	// Only those of this user.
+	By string
+}
+
+// GetAuditClock is GET /api/audit/clock: List the acts of staff at clock.
+func (c *Client) GetAuditClock(
+	ctx context.Context, params GetAuditClockParams, options ...Option,
+) (out GetAuditClockResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/audit/clock",
+	}
+	in.query("limit", params.Limit)
+	in.query("cursor", params.Cursor)
+	in.query("by", params.By)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetAuditFlagsParams are the parameters of GetAuditFlags. Those that are zero are not sent.
+type GetAuditFlagsParams struct {
+	// The most entries of a page.
+	Limit int64
+	// The next of the page before.
+	Cursor string
+	// Only those of this user.
+	By string
+}
+
+// GetAuditFlags is GET /api/audit/flags: List the acts of staff at flags.
+func (c *Client) GetAuditFlags(
+	ctx context.Context, params GetAuditFlagsParams, options ...Option,
+) (out GetAuditFlagsResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/audit/flags",
+	}
+	in.query("limit", params.Limit)
+	in.query("cursor", params.Cursor)
+	in.query("by", params.By)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetAuditInventoryParams are the parameters of GetAuditInventory. Those that are zero are not sent.
+type GetAuditInventoryParams struct {
+	// The most entries of a page.
+	Limit int64
+	// The next of the page before.
+	Cursor string
+	// Only those of this user.
+	By string
+}
+
+// GetAuditInventory is GET /api/audit/inventory: List the acts of staff at inventory.
+func (c *Client) GetAuditInventory(
+	ctx context.Context, params GetAuditInventoryParams, options ...Option,
+) (out GetAuditInventoryResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/audit/inventory",
+	}
+	in.query("limit", params.Limit)
+	in.query("cursor", params.Cursor)
+	in.query("by", params.By)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetAuditNotificationsParams are the parameters of GetAuditNotifications. Those that are zero are not sent.
+type GetAuditNotificationsParams struct {
+	// The most entries of a page.
+	Limit int64
+	// The next of the page before.
+	Cursor string
+	// Only those of this user.
+	By string
+}
+
+// GetAuditNotifications is GET /api/audit/notifications: List the acts of staff at notifications.
+func (c *Client) GetAuditNotifications(
+	ctx context.Context, params GetAuditNotificationsParams, options ...Option,
+) (out GetAuditNotificationsResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/audit/notifications",
+	}
+	in.query("limit", params.Limit)
+	in.query("cursor", params.Cursor)
+	in.query("by", params.By)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetAuditOrdersParams are the parameters of GetAuditOrders. Those that are zero are not sent.
+type GetAuditOrdersParams struct {
+	// The most entries of a page.
+	Limit int64
+	// The next of the page before.
+	Cursor string
+	// Only those of this user.
+	By string
+}
+
+// GetAuditOrders is GET /api/audit/orders: List the acts of staff at orders.
+func (c *Client) GetAuditOrders(
+	ctx context.Context, params GetAuditOrdersParams, options ...Option,
+) (out GetAuditOrdersResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/audit/orders",
+	}
+	in.query("limit", params.Limit)
+	in.query("cursor", params.Cursor)
+	in.query("by", params.By)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetAuditPaymentsParams are the parameters of GetAuditPayments. Those that are zero are not sent.
+type GetAuditPaymentsParams struct {
+	// The most entries of a page.
+	Limit int64
+	// The next of the page before.
+	Cursor string
+	// Only those of this user.
+	By string
+}
+
+// GetAuditPayments is GET /api/audit/payments: List the acts of staff at payments.
+func (c *Client) GetAuditPayments(
+	ctx context.Context, params GetAuditPaymentsParams, options ...Option,
+) (out GetAuditPaymentsResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/audit/payments",
+	}
+	in.query("limit", params.Limit)
+	in.query("cursor", params.Cursor)
+	in.query("by", params.By)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetAuditUsersParams are the parameters of GetAuditUsers. Those that are zero are not sent.
+type GetAuditUsersParams struct {
+	// The most entries of a page.
+	Limit int64
+	// The next of the page before.
+	Cursor string
+	// Only those of this user.
+	By string
+}
+
+// GetAuditUsers is GET /api/audit/users: List the acts of staff at users.
+func (c *Client) GetAuditUsers(
+	ctx context.Context, params GetAuditUsersParams, options ...Option,
+) (out GetAuditUsersResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/audit/users",
+	}
+	in.query("limit", params.Limit)
+	in.query("cursor", params.Cursor)
+	in.query("by", params.By)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetAuditViewsParams are the parameters of GetAuditViews. Those that are zero are not sent.
+type GetAuditViewsParams struct {
+	// The most entries of a page.
+	Limit int64
+	// The next of the page before.
+	Cursor string
+	// Only those of this user.
+	By string
+}
+
+// GetAuditViews is GET /api/audit/views: List the acts of staff at views.
+func (c *Client) GetAuditViews(
+	ctx context.Context, params GetAuditViewsParams, options ...Option,
+) (out GetAuditViewsResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/audit/views",
+	}
+	in.query("limit", params.Limit)
+	in.query("cursor", params.Cursor)
+	in.query("by", params.By)
 	err = c.do(ctx, in, &out, options)
 	return out, err
 }
@@ -2517,6 +2824,20 @@ func (c *Client) GetReadyz(
 	return out, err
 }
 
+// APIKey is a schema of the document.
+type APIKey struct {
+	CreatedAt time.Time `json:"created_at"`
+	ExpiresAt time.Time `json:"expires_at"`
+	ID        string    `json:"id"`
+	// The day on which it was used last, in UTC.
+	LastUsed  time.Time `json:"last_used,omitzero"`
+	Name      string    `json:"name"`
+	RevokedAt time.Time `json:"revoked_at,omitzero"`
+	Roles     []string  `json:"roles"`
+	Scopes    []string  `json:"scopes"`
+	UserID    string    `json:"user_id"`
+}
+
 // AddInputBody is a schema of the document.
 type AddInputBody struct {
 	// 1 to 500 characters.
@@ -2578,6 +2899,19 @@ type ConfirmFactorInputBody struct {
 type CountedStockBody struct {
 	// May be ordered; not counting reserved stock.
 	Available int64 `json:"available"`
+}
+
+// CreateKeyInputBody is a schema of the document.
+type CreateKeyInputBody struct {
+	CurrentPassword *string `json:"current_password,omitzero"`
+	// For how long it is good. Without it 90.
+	Days *int64 `json:"days,omitzero"`
+	// What it is for.
+	Name string `json:"name"`
+	// Those of the user's roles that the key gives. Without any: customer.
+	Roles []string `json:"roles,omitzero"`
+	// Such as orders:read, which operations name.
+	Scopes []string `json:"scopes"`
 }
 
 // Day is a schema of the document.
@@ -2686,6 +3020,13 @@ type Flag struct {
 	Version    int64           `json:"version"`
 }
 
+// GetAPIKeysResponse is a schema of the document.
+type GetAPIKeysResponse struct {
+	Items []APIKey `json:"items"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+}
+
 // GetArchiveCausalityIDResponse is a schema of the document.
 type GetArchiveCausalityIDResponse struct {
 	Correlations []string `json:"correlations"`
@@ -2712,6 +3053,76 @@ type GetArchiveEventsResponse struct {
 // GetArchiveMendsResponse is a schema of the document.
 type GetArchiveMendsResponse struct {
 	Items []Mend `json:"items"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+}
+
+// GetAuditArchiveResponse is a schema of the document.
+type GetAuditArchiveResponse struct {
+	Items []RecordedAct `json:"items"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+}
+
+// GetAuditCatalogResponse is a schema of the document.
+type GetAuditCatalogResponse struct {
+	Items []RecordedAct `json:"items"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+}
+
+// GetAuditClockResponse is a schema of the document.
+type GetAuditClockResponse struct {
+	Items []RecordedAct `json:"items"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+}
+
+// GetAuditFlagsResponse is a schema of the document.
+type GetAuditFlagsResponse struct {
+	Items []RecordedAct `json:"items"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+}
+
+// GetAuditInventoryResponse is a schema of the document.
+type GetAuditInventoryResponse struct {
+	Items []RecordedAct `json:"items"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+}
+
+// GetAuditNotificationsResponse is a schema of the document.
+type GetAuditNotificationsResponse struct {
+	Items []RecordedAct `json:"items"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+}
+
+// GetAuditOrdersResponse is a schema of the document.
+type GetAuditOrdersResponse struct {
+	Items []RecordedAct `json:"items"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+}
+
+// GetAuditPaymentsResponse is a schema of the document.
+type GetAuditPaymentsResponse struct {
+	Items []RecordedAct `json:"items"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+}
+
+// GetAuditUsersResponse is a schema of the document.
+type GetAuditUsersResponse struct {
+	Items []RecordedAct `json:"items"`
+	// The cursor of the next page; none: this is the last.
+	Next string `json:"next,omitzero"`
+}
+
+// GetAuditViewsResponse is a schema of the document.
+type GetAuditViewsResponse struct {
+	Items []RecordedAct `json:"items"`
 	// The cursor of the next page; none: this is the last.
 	Next string `json:"next,omitzero"`
 }
@@ -3216,6 +3627,22 @@ type PlaceInputBody struct {
 	Payment PaymentStruct `json:"payment"`
 }
 
+// PostAPIKeysResponse is a schema of the document.
+type PostAPIKeysResponse struct {
+	CreatedAt time.Time `json:"created_at"`
+	ExpiresAt time.Time `json:"expires_at"`
+	ID        string    `json:"id"`
+	// The key. It is shown this once.
+	Key string `json:"key"`
+	// The day on which it was used last, in UTC.
+	LastUsed  time.Time `json:"last_used,omitzero"`
+	Name      string    `json:"name"`
+	RevokedAt time.Time `json:"revoked_at,omitzero"`
+	Roles     []string  `json:"roles"`
+	Scopes    []string  `json:"scopes"`
+	UserID    string    `json:"user_id"`
+}
+
 // PostArchiveMendsDryRunResponse is a schema of the document.
 type PostArchiveMendsDryRunResponse struct {
 	// How many of those selected would get other data.
@@ -3388,6 +3815,33 @@ type QuarantinedEntry struct {
 type ReasonInputBody struct {
 	// Why. It is a part of the reason of the saga.
 	Reason string `json:"reason"`
+}
+
+// RecordedAct is a schema of the document.
+type RecordedAct struct {
+	ActID string    `json:"act_id"`
+	At    time.Time `json:"at"`
+	// The id of the user.
+	By string `json:"by"`
+	// The network of the client's address: /24 of IPv4, /48 of IPv6.
+	From string `json:"from,omitzero"`
+	// Where it was done.
+	Function string `json:"function"`
+	// Of the API key, where one was used.
+	KeyID string `json:"key_id,omitzero"`
+	// The path of what was made.
+	Made string `json:"made,omitzero"`
+	// Its method and path, such as PUT /api/stock/{product_id}.
+	Operation string `json:"operation"`
+	// That was given with the request.
+	Reason string   `json:"reason,omitzero"`
+	Roles  []string `json:"roles"`
+	// That the user's token is of.
+	Session string `json:"session,omitzero"`
+	// That was answered: 2xx, or that of a refusal which changed something.
+	Status int64 `json:"status"`
+	// The path that was asked for, which has the ids of what was changed.
+	Target string `json:"target"`
 }
 
 // Recurring is a schema of the document.

@@ -281,6 +281,9 @@ func (a *archive) withNewData(ctx context.Context, tx *function.Tx, l letter, da
 	if err != nil {
 		return l, fault.Wrap(err, fault.Internal, "decode a dead letter")
 	}
+	if err := byFunctionsOnly(e.Type()); err != nil {
+		return l, err
+	}
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, data); err != nil {
 		return l, fault.Wrap(err, fault.Invalid, "the data is not JSON")

@@ -25,12 +25,24 @@ type publishOutput struct {
 	Body json.RawMessage `doc:"The CloudEvent in structured JSON."`
 }
 
+// byFunctionsOnly returns fault.Denied for the types of event that no person may make or change: one would give the
+// power of a user to a key of the maker's own, the other is what is recorded of persons.
+func byFunctionsOnly(eventType string) error {
+	if eventType == event.APIKeyChanged.Name() || eventType == event.ActRecorded.Name() {
+		return fault.New(fault.Denied, "functions alone make events of the type %s", eventType)
+	}
+	return nil
+}
+
 // publish emits an event of any type, with the archive as its source. Data that does not conform to the schema is
 // refused, because the event would become a dead letter of every function that consumes it.
 func (a *archive) publish(_ context.Context, tx *function.Tx, in *publishInput) (*publishOutput, error) {
 	info, known := a.types().Lookup(in.Body.Type)
 	if !known {
 		return nil, fault.New(fault.Invalid, "unknown event type %q", in.Body.Type)
+	}
+	if err := byFunctionsOnly(info.Name); err != nil {
+		return nil, err
 	}
 	if err := info.Check(in.Body.Data); err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "the data does not conform to its schema: %v", err)

@@ -19,12 +19,14 @@ import (
 var (
 	evaluateFlag = function.Operation{
 		Method: http.MethodPost, Path: "/ofrep/v1/evaluate/flags/{key}", Tag: "ofrep", Idempotency: function.Off,
+		Scope:       "flags:evaluate",
 		Summary:     "Evaluate a flag",
 		Description: "By OFREP 0.3.0. Without a value the caller takes its own default: the flag has none, or is disabled.",
 		Statuses:    []int{http.StatusBadRequest, http.StatusNotFound},
 	}
 	evaluateFlags = function.Operation{
 		Method: http.MethodPost, Path: "/ofrep/v1/evaluate/flags", Tag: "ofrep", Idempotency: function.Off,
+		Scope:   "flags:evaluate",
 		Summary: "Evaluate all flags",
 		Description: "By OFREP 0.3.0. The ETag stands for the answer: with If-None-Match it is 304 while no flag has " +
 			"another value for the context.",

@@ -27,7 +27,7 @@ var (
 		Errors: []int{http.StatusUnauthorized, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}
 	mailProof = function.Operation{
-		Method: http.MethodPost, Path: "/api/users/{id}/email-proof", Owner: manifest.OwnerHidden,
+		Method: http.MethodPost, Path: "/api/users/{id}/email-proof", Owner: manifest.OwnerHidden, Scope: manifest.NoKey,
 		Status: http.StatusAccepted, Summary: "Ask for another mail to prove the e-mail address",
 		Description: "The token of the mail before is not valid any more. A proven address gets no mail.",
 		Idempotency: function.Off,

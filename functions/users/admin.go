@@ -67,6 +67,9 @@ func (u *users) resetPassword(
 		return err
 	}
 	c.DeviceKey = ""
+	if err := u.revokeKeys(ctx, tx, id); err != nil {
+		return err
+	}
 	c = c.withoutSecondFactor() // whoever set another password may have added it
 	if err := u.endSessions(ctx, tx, id, &c, ""); err != nil {
 		return err

@@ -84,6 +84,7 @@ type users struct {
 	sessions    *store.Collection[session]
 	staff       *store.Collection[staff]
 	attempts    *store.Collection[attempts]
+	apiKeys     apiKeys
 	proofs      *store.Collection[proof]
 }
 
@@ -137,6 +138,7 @@ func New(env function.Env) (*function.Function, error) {
 	function.Serve(f, deleteUser, u.remove)
 	function.Serve(f, listUsers, u.list)
 	function.Serve(f, showKeys, u.keys)
+	u.serveAPIKeys(f)
 	rpc.Serve(f, "ebb.users.v1.UserService", schema)
 	return f, nil
 }

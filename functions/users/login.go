@@ -29,7 +29,7 @@ var (
 		Errors: []int{http.StatusUnauthorized},
 	}
 	closeSession = function.Operation{
-		Method: http.MethodDelete, Path: "/api/sessions/current", Owner: manifest.OwnerOnly,
+		Method: http.MethodDelete, Path: "/api/sessions/current", Owner: manifest.OwnerOnly, Scope: manifest.NoKey,
 		Status:  http.StatusNoContent,
 		Summary: "Sign out",
 		Description: "The refresh token stops working, and the access token has no power over accounts any more; " +

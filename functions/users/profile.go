@@ -17,12 +17,12 @@ import (
 
 var (
 	getUser = function.Operation{
-		Method: http.MethodGet, Path: "/api/users/{id}", Owner: manifest.OwnerHidden,
+		Method: http.MethodGet, Path: "/api/users/{id}", Owner: manifest.OwnerHidden, Scope: manifest.NoKey,
 		Summary: "Show a user", Person: "id",
 		Description: "Oneself, or anyone for an admin. Somebody else's is 404.", Errors: []int{http.StatusForbidden},
 	}
 	changeUser = function.Operation{
-		Method: http.MethodPatch, Path: "/api/users/{id}", Owner: manifest.OwnerHidden,
+		Method: http.MethodPatch, Path: "/api/users/{id}", Owner: manifest.OwnerHidden, Scope: manifest.NoKey,
 		Summary: "Change a user",
 		Description: "What is left out stays. A new password ends the user's other sessions. Only an admin changes " +
 			"roles. The last admin keeps theirs: 409. An address that is another user's is answered like a free one: its " +
@@ -31,7 +31,7 @@ var (
 		Errors: []int{http.StatusForbidden, http.StatusConflict, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}
 	deleteUser = function.Operation{
-		Method: http.MethodDelete, Path: "/api/users/{id}", Owner: manifest.OwnerHidden,
+		Method: http.MethodDelete, Path: "/api/users/{id}", Owner: manifest.OwnerHidden, Scope: manifest.NoKey,
 		Status: http.StatusNoContent, Summary: "Delete a user",
 		Description: "Personal data, the claim to the address and all sessions are gone at once; others erase what " +
 			"they keep when they hear of it. The last admin stays: 409.",
@@ -39,6 +39,7 @@ var (
 	}
 	listUsers = function.Operation{
 		Method: http.MethodGet, Path: "/api/users", Access: function.Only(auth.RoleAdmin), Summary: "List users",
+		Scope:       manifest.NoKey,
 		Description: "In the order in which they registered.",
 	}
 )
@@ -130,6 +131,9 @@ func (u *users) change(ctx context.Context, tx *function.Tx, in *changeInput) (*
 			return nil, err
 		}
 		u.revokeRoles(tx, in.ID, before.Roles, after.Roles)
+		if err := u.narrowKeys(ctx, tx, in.ID, after.Roles); err != nil {
+			return nil, err
+		}
 	}
 	return &userOutput{Body: after.shownTo(by, in.ID)}, nil
 }
@@ -170,6 +174,8 @@ func (u *users) changePassword(ctx context.Context, tx *function.Tx, in *changeI
 	keep := ""
 	if tx.Principal().Subject == in.ID {
 		keep = tx.Principal().Session
+	} else if err := u.revokeKeys(ctx, tx, in.ID); err != nil { // who knew the password until now may have made them
+		return err
 	}
 	if err := u.proofs.Delete(ctx, tx, proofID(ofReset, in.ID)); err != nil {
 		return err
@@ -272,6 +278,9 @@ func (u *users) remove(ctx context.Context, tx *function.Tx, in *oneUser) (*stru
 		return nil, err
 	}
 	if err := u.emails.Delete(ctx, tx, emailKey(a.Email)); err != nil {
+		return nil, err
+	}
+	if err := u.eraseKeys(ctx, tx, in.ID); err != nil {
 		return nil, err
 	}
 	if err := u.accounts.Replace(ctx, tx, in.ID, account{Deleted: true}); err != nil {

@@ -105,6 +105,9 @@ func (u *users) reset(ctx context.Context, tx *function.Tx, in *resetInput) (*st
 		return nil, err
 	}
 	c.DeviceKey = ""
+	if err := u.revokeKeys(ctx, tx, id); err != nil {
+		return nil, err
+	}
 	if err := u.endSessions(ctx, tx, id, &c, ""); err != nil {
 		return nil, err
 	}

@@ -16,20 +16,21 @@ import (
 var (
 	listSessions = function.Operation{
 		Method: http.MethodGet, Path: "/api/users/{id}/sessions", Owner: manifest.OwnerHidden, Person: "id",
+		Scope:       manifest.NoKey,
 		Summary:     "List the sessions of a user",
 		Description: "The open ones, the newest first: one's own, or anyone's for an admin. Somebody else's is 404.",
 		Errors:      []int{http.StatusForbidden},
 	}
 	endSession = function.Operation{
 		Method: http.MethodDelete, Path: "/api/users/{id}/sessions/{session}", Owner: manifest.OwnerHidden,
-		Status: http.StatusNoContent, Summary: "End a session",
+		Status: http.StatusNoContent, Summary: "End a session", Scope: manifest.NoKey,
 		Description: "Its refresh token stops working, and its access tokens are refused as after signing out. A session " +
 			"that is not open is 404.",
 		Errors: []int{http.StatusForbidden},
 	}
 	endSessions = function.Operation{
 		Method: http.MethodDelete, Path: "/api/users/{id}/sessions", Owner: manifest.OwnerHidden,
-		Status: http.StatusNoContent, Summary: "End all other sessions",
+		Status: http.StatusNoContent, Summary: "End all other sessions", Scope: manifest.NoKey,
 		Description: "All sessions of the user but the one of the request's token. An admin ends all sessions of another " +
 			"user.",
 		Errors: []int{http.StatusForbidden},

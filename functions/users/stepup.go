@@ -19,7 +19,7 @@ import (
 const stepUpTTL = 5 * time.Minute
 
 var stepUp = function.Operation{
-	Method: http.MethodPost, Path: "/api/sessions/current/step-up", Owner: manifest.OwnerOnly,
+	Method: http.MethodPost, Path: "/api/sessions/current/step-up", Owner: manifest.OwnerOnly, Scope: manifest.NoKey,
 	Status: http.StatusCreated, Summary: "Prove who uses the session", Idempotency: function.Off, MaxBody: smallBody,
 	Description: "Gives a token for the header field Ebb-Step-Up of requests that change how the user signs in: by the " +
 		"password, or if the user has a second factor by its code. It is valid for five minutes, for this session.",

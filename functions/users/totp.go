@@ -28,24 +28,25 @@ const (
 
 var (
 	beginFactor = function.Operation{
-		Method: http.MethodPost, Path: "/api/second-factor", Owner: manifest.OwnerOnly,
+		Method: http.MethodPost, Path: "/api/second-factor", Owner: manifest.OwnerOnly, Scope: manifest.NoKey,
 		Status: http.StatusCreated, Summary: "Set up a second factor", Idempotency: function.Off, MaxBody: smallBody,
 		Description: "Gives the secret of an authenticator app (TOTP, RFC 6238) for the caller's account. It counts once a " +
 			"code of it has confirmed it; until then another call replaces it. Needs a recent proof, and a proven address.",
 		Errors: []int{http.StatusConflict, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}
 	confirmFactor = function.Operation{
-		Method: http.MethodPost, Path: "/api/second-factor/confirmation", Owner: manifest.OwnerOnly,
+		Method: http.MethodPost, Path: "/api/second-factor/confirmation", Owner: manifest.OwnerOnly, Scope: manifest.NoKey,
 		Summary: "Confirm the second factor", Idempotency: function.Off, MaxBody: smallBody,
 		Description: "With a code of the app. Gives the recovery codes, this once; each works once in place of a code.",
 		Errors:      []int{http.StatusConflict, http.StatusTooManyRequests},
 	}
 	showFactor = function.Operation{
 		Method: http.MethodGet, Path: "/api/users/{id}/second-factor", Owner: manifest.OwnerHidden, Person: "id",
+		Scope:   manifest.NoKey,
 		Summary: "Show whether a user has a second factor", Errors: []int{http.StatusForbidden},
 	}
 	removeFactor = function.Operation{
-		Method: http.MethodDelete, Path: "/api/users/{id}/second-factor", Owner: manifest.OwnerHidden,
+		Method: http.MethodDelete, Path: "/api/users/{id}/second-factor", Scope: manifest.NoKey, Owner: manifest.OwnerHidden,
 		Status: http.StatusNoContent, Summary: "Remove the second factor",
 		Description: "Of oneself, or by an admin of a user who has lost it. Needs a recent proof of the caller. The user's " +
 			"other sessions end.",

@@ -39,7 +39,9 @@ type Principal struct {
 	IssuedAt  time.Time // the iat claim, in whole seconds if the issuer is ours; zero: the token has none
 	ExpiresAt time.Time // the exp claim
 	Session   string    // the sid claim: the session that the token was issued in
-	Key       string    // the id of the API key, from an Authenticator that takes API keys
+	Key       string    // the id of the API key that the request has, where keys are looked up; see package apikey
+	KeyHash   string    // the hash of that key; with it and no Subject, the caller is not known yet
+	Scopes    []string  // what the API key may be used for; without a key they mean nothing
 
 	// Claims are the other claims of the token whose values are texts of at most 256 bytes. It must not be changed.
 	Claims map[string]string

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -133,7 +134,7 @@ func (v *Verifier) Verify(token string) (Principal, error) {
 		return Principal{}, refuse(err, explain(err, &c))
 	}
 	p := Principal{
-		Subject:   v.subjects + c.Subject,
+		Subject:   subjectOf(v.subjects, c.Subject),
 		Roles:     c.Roles,
 		TokenID:   c.ID,
 		ExpiresAt: c.ExpiresAt.UTC(),
@@ -147,6 +148,20 @@ func (v *Verifier) Verify(token string) (Principal, error) {
 		p.IssuedAt = c.IssuedAt.UTC()
 	}
 	return v.cache.put(token, p).shared(), nil
+}
+
+// maxSubject is how many bytes the subject of a principal has at most that another issuer has chosen: as many as events
+// have for the id of a user. OpenID Connect allows 255, and would leave no space for what is put before them.
+const maxSubject = 128
+
+// subjectOf returns the subject of a principal. A long one of another issuer is named by its hash. That begins with
+// what no other subject begins with: those of users are UUIDs, and the others have the text before.
+func subjectOf(before, sub string) string {
+	if before == "" || len(before)+len(sub) <= maxSubject {
+		return before + sub
+	}
+	sum := sha256.Sum256([]byte(before + sub))
+	return "sha256-" + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
 // expired applies the rule of the JWT library, so that the result is the same for a token from the cache.

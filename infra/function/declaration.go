@@ -19,6 +19,8 @@ const (
 	outboxName      = "_outbox"
 	idempotencyName = "_idempotency"
 	revokedName     = "_revoked"
+	keysName        = "_keys"
+	auditName       = "_audit"
 )
 
 // stateful reports whether the function needs a database: for documents of its own, or for the unit of work of an
@@ -47,6 +49,14 @@ func (f *Function) databaseSchema() store.Schema {
 	if f.checksRevocations() || f.revokes() {
 		schema = append(schema, expiring(revokedName, store.Expiry{Field: "expires"}))
 	}
+	if f.keepsKeys() {
+		schema = append(schema, expiring(keysName, store.Expiry{Field: "expires"}))
+	}
+	if f.audits() {
+		acts := expiring(auditName, store.Expiry{Field: "expires", Final: true})
+		acts.Indexes = append(acts.Indexes, store.On("by", "expires"))
+		schema = append(schema, acts)
+	}
 	return schema
 }
 
@@ -74,11 +84,25 @@ func (f *Function) checkSettings(lookup config.Lookup) error {
 	return config.Join(append(errs, f.checkPersonalSettings(lookup))...)
 }
 
+// emittedByKit returns the types that the kit emits in the name of the function, besides timers.
+func (f *Function) emittedByKit() (all []*event.Info) {
+	if f.hasPersonKeys() {
+		all = append(all, event.DataErased.Info())
+	}
+	if f.keepsKeys() {
+		all = append(all, event.APIKeyUsed.Info())
+	}
+	if f.audits() {
+		all = append(all, event.ActRecorded.Info())
+	}
+	return all
+}
+
 // emitted returns the names of the types that the function emits, sorted, with those of the kit.
 func (f *Function) emitted() []string {
 	all := maps.Clone(f.emits)
-	if f.hasPersonKeys() {
-		all[event.DataErased.Name()] = event.DataErased.Info()
+	for _, info := range f.emittedByKit() {
+		all[info.Name] = info
 	}
 	return sortedKeys(all)
 }
@@ -143,10 +167,15 @@ func (f *Function) types() []*event.Info {
 	}
 	if f.hasPersonKeys() {
 		all[event.PersonErased.Name()] = event.PersonErased.Info()
-		all[event.DataErased.Name()] = event.DataErased.Info()
+	}
+	for _, info := range f.emittedByKit() {
+		all[info.Name] = info
 	}
 	if f.checksRevocations() {
 		all[event.AccessRevoked.Name()] = event.AccessRevoked.Info()
+	}
+	if f.learnsKeys() {
+		all[event.APIKeyChanged.Name()] = event.APIKeyChanged.Info()
 	}
 	for name, s := range f.subscriptions {
 		all[name] = s.info
@@ -162,7 +191,8 @@ func sortedKeys[V any](m map[string]V) []string {
 
 // subscribed reports whether the function consumes events. One that emits consumes the clock's sweep.
 func (f *Function) subscribed() bool {
-	return f.namesEvents() || f.checksRevocations() || f.hasPersonKeys() || f.receiver != nil
+	return f.namesEvents() || f.checksRevocations() || f.learnsKeys() || f.audits() || f.hasPersonKeys() ||
+		f.receiver != nil
 }
 
 // namesEvents reports whether the function itself declares that it consumes or emits events.
@@ -185,6 +215,9 @@ func (f *Function) consumes() []string {
 	types := append(slices.Collect(maps.Keys(f.subscriptions)), event.ClockSwept.Name())
 	if f.checksRevocations() {
 		types = append(types, event.AccessRevoked.Name())
+	}
+	if f.learnsKeys() {
+		types = append(types, event.APIKeyChanged.Name())
 	}
 	if f.hasPersonKeys() {
 		types = append(types, event.PersonErased.Name())

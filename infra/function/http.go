@@ -16,11 +16,13 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/auth/apikey"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/httprequest"
 	"github.com/ebb-dev/ebb/infra/internal/timeoutheader"
 	"github.com/ebb-dev/ebb/infra/problem"
+	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
@@ -33,6 +35,7 @@ func (f *Function) newAPI() {
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath, c.CreateHooks = "", "", "", nil
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"bearer": {Type: "http", Scheme: "bearer", BearerFormat: "JWT"},
+		"apiKey": {Type: "apiKey", In: "header", Name: "X-API-Key"},
 	}
 	f.api = humago.New((*guarded)(f), c)
 }
@@ -55,6 +58,9 @@ type request struct {
 	body []byte
 	key  string // Idempotency-Key
 	http *http.Request
+
+	apiKey  store.Document // of the API key that was shown; zero: none
+	keyUsed int64          // the last day on which the function has noted a use of that key, Unix seconds
 }
 
 type requestKey struct{}
@@ -145,15 +151,18 @@ func (f *Function) cold() bool { return !f.warm.Load() && !f.warm.Swap(true) }
 func (f *Function) admit(
 	ctx context.Context, op *Operation, rule func() bodyRule, r *http.Request,
 ) (context.Context, error) {
+	rq := &request{http: r}
 	who, err := f.authenticate(r)
+	if err == nil && who.KeyHash != "" {
+		who, err = f.identify(ctx, rq, who.KeyHash)
+	}
 	if err == nil {
-		err = op.Access.allow(who)
+		err = op.allow(who)
 	}
 	if err != nil {
 		return ctx, err
 	}
 	ctx = auth.With(ctx, who)
-	rq := &request{http: r}
 	if op.unsafe() {
 		if rq.body, err = readBody(r, rule()); err != nil {
 			return ctx, err
@@ -168,7 +177,7 @@ func (f *Function) admit(
 // authenticate returns who sent the request; anonymous when it has no credentials.
 func (f *Function) authenticate(r *http.Request) (auth.Principal, error) {
 	if f.env.Authenticator == nil {
-		if r.Header.Get("Authorization") == "" {
+		if len(r.Header["Authorization"])+len(r.Header[apikey.Header]) == 0 {
 			return auth.Principal{}, nil
 		}
 		return auth.Principal{}, fault.New(fault.Unauthenticated, "this function was given no keys to check tokens with")

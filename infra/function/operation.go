@@ -83,6 +83,10 @@ type Operation struct {
 	Hidden      bool          // left out of OpenAPI
 	Policy      policy.Policy // what a gateway does with the requests; an environment may change it
 
+	// Scope is what an API key needs to call the operation. Empty: FUNCTION:read for GET, and FUNCTION:write for other
+	// methods. With manifest.NoKey no key may call it. At a public operation a key needs none.
+	Scope string
+
 	// Person declares that a GET operation answers with what the function holds of a person, to the person and to admins:
 	// it is the parameter, of the path or the query, that takes the person's id. The answer is a part of the person's
 	// export, all pages of it; 404 means that the function holds nothing.
@@ -100,7 +104,7 @@ func (op Operation) takesKey() bool { return op.Idempotency == Optional || op.Id
 // route returns the operation as the manifest has it.
 func (op Operation) route() manifest.Route {
 	r := manifest.Route{Method: op.Method, Path: op.Path, Summary: op.Summary, Access: manifest.AccessAuthenticated,
-		Person: op.Person, Owner: op.Owner}
+		Person: op.Person, Owner: op.Owner, Scope: op.keyScope()}
 	if op.MaxBody != defaultMaxBody {
 		r.MaxBody = op.MaxBody
 	}
@@ -125,6 +129,12 @@ func (op Operation) withDefaults(function string) Operation {
 	}
 	if op.Status == 0 {
 		op.Status = http.StatusOK
+	}
+	if op.Scope == "" {
+		op.Scope = function + ":read"
+		if op.unsafe() {
+			op.Scope = function + ":write"
+		}
 	}
 	if op.MaxBody == 0 {
 		op.MaxBody = defaultMaxBody
@@ -171,6 +181,7 @@ func Serve[In, Out any](
 	for _, o := range options {
 		o(s)
 	}
+	firstForStaff := op.forStaff() && !f.audits()
 	f.routes = append(f.routes, route{op.route(), op})
 	huma.Register(f.api, f.describe(op, s.codec), func(ctx context.Context, in *In) (*huma.StreamResponse, error) {
 		a, err := s.run(ctx, in)
@@ -179,6 +190,9 @@ func Serve[In, Out any](
 		}
 		return &huma.StreamResponse{Body: a.write}, nil
 	})
+	if firstForStaff {
+		f.serveAudit()
+	}
 }
 
 func (s *served[In, Out]) run(ctx context.Context, in *In) (response, error) {
@@ -221,6 +235,9 @@ func (f *Function) describe(op Operation, c codec) huma.Operation {
 	}
 	if !op.Access.public {
 		h.Security = []map[string][]string{{"bearer": {}}}
+		if scope := op.keyScope(); scope != "" {
+			h.Security = append(h.Security, map[string][]string{"apiKey": {scope}})
+		}
 	}
 	if op.takesKey() {
 		h.Parameters = append(h.Parameters, &huma.Param{
@@ -243,10 +260,7 @@ func (f *Function) describe(op Operation, c codec) huma.Operation {
 func (op Operation) failures(schemas huma.Registry) map[string]*huma.Response {
 	statuses := append(slices.Clone(op.Errors), http.StatusUnprocessableEntity, http.StatusInternalServerError)
 	if !op.Access.public {
-		statuses = append(statuses, http.StatusUnauthorized)
-		if len(op.Access.roles) > 0 {
-			statuses = append(statuses, http.StatusForbidden)
-		}
+		statuses = append(statuses, http.StatusUnauthorized, http.StatusForbidden)
 	}
 	if strings.Contains(op.Path, "{") {
 		statuses = append(statuses, http.StatusNotFound)

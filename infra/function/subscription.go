@@ -95,6 +95,9 @@ func (f *Function) handlerOf(e ce.Event) (handler, error) {
 	if e.Type() == event.AccessRevoked.Name() && f.checksRevocations() {
 		return learnRevocation(own), nil
 	}
+	if e.Type() == event.APIKeyChanged.Name() && f.learnsKeys() {
+		return learnKey(own), nil
+	}
 	if e.Type() == event.PersonErased.Name() && f.hasPersonKeys() {
 		return learnErasure(own), nil
 	}
@@ -134,7 +137,7 @@ func (f *Function) isDeadLetter(e ce.Event) bool {
 // label returns a type as metrics and traces have it: never what a sender made up.
 func (f *Function) label(eventType string) string {
 	kit := eventType == event.ClockSwept.Name() || eventType == event.AccessRevoked.Name() ||
-		eventType == event.PersonErased.Name()
+		eventType == event.APIKeyChanged.Name() || eventType == event.PersonErased.Name()
 	if _, ok := f.subscriptions[eventType]; ok || f.emits[eventType] != nil || kit {
 		return eventType
 	}

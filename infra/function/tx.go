@@ -3,6 +3,7 @@ package function
 import (
 	"cmp"
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -105,6 +106,9 @@ func (tx *Tx) seal() ([]ce.Event, error) {
 	if err := tx.storeRevocations(); err != nil {
 		return nil, err
 	}
+	if err := tx.storeKeys(); err != nil {
+		return nil, err
+	}
 	sealed := make([]ce.Event, 0, len(tx.drafts)+len(tx.raw))
 	for _, d := range tx.drafts {
 		e, err := tx.stamp(d)
@@ -203,7 +207,7 @@ func (tx *Tx) stamp(d event.Draft) (ce.Event, error) {
 // mayEmit reports whether the function has declared that it emits the type. Every function may set timers.
 func (f *Function) mayEmit(info *event.Info) bool {
 	return info != nil && (f.emits[info.Name] != nil || info == event.ClockSchedule.Info() ||
-		info == event.ClockCancel.Info() || info == event.DataErased.Info() && f.hasPersonKeys())
+		info == event.ClockCancel.Info() || slices.Contains(f.emittedByKit(), info))
 }
 
 func nameOf(info *event.Info) string {

@@ -195,8 +195,10 @@ func (f *Function) serve(
 	a, err := f.decide(ctx, op, handle)
 	if err != nil {
 		f.logError(ctx, err)
+		return a, err
 	}
-	return a, err
+	f.noteKeyUse(ctx)
+	return a, nil
 }
 
 func (f *Function) decide(
@@ -245,7 +247,11 @@ func (f *Function) decide(
 			refused, err = c.error, nil
 			a = refusal(rq, refused)
 		}
+		if err == nil {
+			err = tx.record(ctx, op, rq, a)
+		}
 		if err != nil {
+			ids = tx.ids
 			return nil, err
 		}
 		sealed, err := tx.seal()
@@ -288,22 +294,51 @@ func (f *Function) followRequest(
 // response that is stored for the request's key in one call of the store.
 func (f *Function) admitted(ctx context.Context, db *store.Tx, op Operation, rq *request) (auth.Principal, error) {
 	who := auth.From(ctx)
-	if who.Anonymous() || !f.judges(op) {
+	proof, judged := f.proof(op, who)
+	if !judged {
 		return who, nil
 	}
-	revoked := revokedKey(who.Subject)
-	keys := []store.Key{revoked}
+	if who.KeyHash != "" && rq != nil {
+		db.Presume(rq.apiKey) // it was read just before
+	}
+	keys := []store.Key{proof}
 	if rq != nil && rq.key != "" {
 		keys = append(keys, responseKey(ctx, op, rq))
 	}
 	if err := db.Load(ctx, keys...); err != nil {
 		return who, err
 	}
-	d, err := db.Get(ctx, revoked)
+	d, err := db.Get(ctx, proof)
 	if err != nil {
 		return who, err
 	}
-	return op.stillAllowed(who, d)
+	return f.stillAllowed(op, who, d)
+}
+
+// proof returns the document that tells whether the credentials of a caller are valid still. It reports false when the
+// operation asks for none.
+func (f *Function) proof(op Operation, who auth.Principal) (store.Key, bool) {
+	switch {
+	case who.KeyHash != "":
+		return keyKey(who.KeyHash), true
+	case who.Anonymous() || !f.judges(op):
+		return store.Key{}, false
+	}
+	return revokedKey(who.Subject), true
+}
+
+// stillAllowed returns the principal with the roles that are left, given the document that proof names. It answers
+// fault.Unauthenticated if the token or the API key is revoked, and fault.Denied if the operation needs a role that is
+// lost.
+func (f *Function) stillAllowed(op Operation, who auth.Principal, d store.Document) (auth.Principal, error) {
+	if who.KeyHash == "" {
+		return op.stillAllowed(who, d)
+	}
+	who, err := f.ownerOf(who.KeyHash, d)
+	if err != nil {
+		return who, err
+	}
+	return who, op.allow(who)
 }
 
 // withPrincipal returns a context with the principal that has the roles that are left of the one in ctx.
@@ -317,8 +352,9 @@ func withPrincipal(ctx context.Context, who auth.Principal) context.Context {
 // readAttempts is how often a handler that only reads, and refuses, is run until its reads were true at one moment.
 const readAttempts = 12
 
-// readOnly runs a handler that only reads. What is revoked is read beside the last document that the handler reads, and
-// judged afterwards: whatever the response tells was committed before the revocation was learnt, or it is not given.
+// readOnly runs a handler that only reads. What is revoked, or what is known of the API key, is read beside the last
+// document that the handler reads, and judged afterwards: whatever the response tells was committed before the
+// revocation was learnt, or it is not given.
 func (f *Function) readOnly(
 	ctx context.Context, op Operation, begin func(context.Context, *store.Tx, auth.Principal) *Tx,
 	handle func(context.Context, *Tx) (response, error),
@@ -335,14 +371,15 @@ func (f *Function) readOnly(
 		db := store.Begin(driver)
 		tx := begin(ctx, db, who)
 		tx.readOnly = true
-		if who.Anonymous() || !f.judges(op) {
+		proof, judged := f.proof(op, who)
+		if !judged {
 			a, failed := handle(ctx, tx)
 			if failed = db.Confirm(ctx, failed); store.Raced(failed) && n < readAttempts {
 				continue
 			}
 			return a, failed
 		}
-		db.Watch(revokedKey(who.Subject))
+		db.Watch(proof)
 		a, failed := handle(withPrincipal(ctx, who), tx)
 		if failed = db.Confirm(ctx, failed); store.Raced(failed) && n < readAttempts {
 			continue
@@ -351,7 +388,7 @@ func (f *Function) readOnly(
 		if err != nil {
 			return response{}, cmp.Or(failed, err)
 		}
-		left, err := op.stillAllowed(who, d)
+		left, err := f.stillAllowed(op, who, d)
 		if err != nil {
 			return response{}, err
 		}

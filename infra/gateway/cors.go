@@ -17,7 +17,7 @@ func corsConfig(origins []string, calls bool, methods ...string) cors.Config {
 		MaxAgeInSeconds: 600,
 		RequestHeaders: []string{
 			"Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Prefer", "Traceparent",
-			"X-Request-Id",
+			"X-API-Key", "X-Request-Id",
 		},
 		ResponseHeaders: []string{"ETag", "Location", "Retry-After", "Link", "X-Request-Id"},
 	}

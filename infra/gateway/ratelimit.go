@@ -23,6 +23,7 @@ import (
 type limits struct {
 	shared ratelimit.Limiter // nil: only local
 	local  *memory.Limiter
+	keys   acceptedKeys
 	now    func() time.Time
 	away   atomic.Int64 // until this time in nanoseconds the shared store is not asked
 }
@@ -40,6 +41,9 @@ func (g *Gateway) limitRate(next Handler) Handler {
 		if len(x.Route.Policy.Rate) == 0 {
 			next(x)
 			return
+		}
+		if key := x.Caller.KeyHash; key != "" && x.Route.Scope != "" {
+			defer func() { g.limits.keys.judge(key, x.Status()) }()
 		}
 		decision, counted, err := g.limits.take(x, g.cfg.Logger.WarnContext)
 		if err != nil {
@@ -73,7 +77,7 @@ func (l *limits) take(x *Exchange, warn func(context.Context, string, ...any)) (
 ) {
 	rates, ctx := x.Route.Policy.Rate, x.Request.Context()
 	if l.shared != nil && l.now().UnixNano() >= l.away.Load() {
-		d, err := l.shared.Take(ctx, limitsOf(x, rates))
+		d, err := l.shared.Take(ctx, l.limitsOf(x, rates))
 		if err == nil {
 			if l.away.Load() != 0 {
 				l.away.Store(0)
@@ -93,12 +97,12 @@ func (l *limits) take(x *Exchange, warn func(context.Context, string, ...any)) (
 		}
 		rates = slices.DeleteFunc(slices.Clone(rates), func(r policy.Rate) bool { return r.Away == policy.AwayOpen })
 	}
-	d, err := l.local.Take(ctx, limitsOf(x, rates))
+	d, err := l.local.Take(ctx, l.limitsOf(x, rates))
 	return d, rates, err
 }
 
 // limitsOf returns the limits of a request with the keys of their counters.
-func limitsOf(x *Exchange, rates []policy.Rate) []ratelimit.Limit {
+func (l *limits) limitsOf(x *Exchange, rates []policy.Rate) []ratelimit.Limit {
 	all := make([]ratelimit.Limit, len(rates))
 	for i, r := range rates {
 		operation := ""
@@ -106,7 +110,7 @@ func limitsOf(x *Exchange, rates []policy.Rate) []ratelimit.Limit {
 			operation = x.Route.Method + " " + x.Route.Path
 		}
 		all[i] = ratelimit.Limit{
-			Key: key(r.Name, operation, counted(x, r.By)), Quota: r.Quota, Window: time.Duration(r.Window),
+			Key: key(r.Name, operation, counted(x, r.By, l.keys.has)), Quota: r.Quota, Window: time.Duration(r.Window),
 		}
 	}
 	return all
@@ -123,12 +127,15 @@ func key(parts ...string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:15])
 }
 
-// counted returns whose requests a request is counted with.
-func counted(x *Exchange, by string) string {
+// counted returns whose requests a request is counted with. An API key that is not looked up counts by itself if it is
+// accepted, and by the address otherwise: a stranger could make a new one up for each request.
+func counted(x *Exchange, by string, accepted func(keyHash string) bool) string {
 	claim, isClaim := strings.CutPrefix(by, policy.ByClaim)
 	switch {
 	case by == policy.ByOperation:
 		return "all"
+	case by != policy.ByAddress && x.Caller.Anonymous() && x.Caller.KeyHash != "" && accepted(x.Caller.KeyHash):
+		return "key " + x.Caller.KeyHash
 	case by == policy.ByAddress || x.Caller.Anonymous():
 		return "address " + network(x.client())
 	case by == policy.ByKey && x.Caller.Key != "":

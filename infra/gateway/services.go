@@ -164,7 +164,7 @@ func (g *Gateway) callsTo(name string, env environment) *proxy.Proxy {
 		return p
 	}
 	if g.http2 == nil {
-		g.http2 = proxy.NewHTTP2Transport()
+		g.http2 = callTransport{proxy.NewHTTP2Transport()}
 	}
 	if g.servers == nil {
 		g.servers = map[string]*proxy.Proxy{}
@@ -222,6 +222,31 @@ func sendCall(w http.ResponseWriter, r *http.Request) {
 	case "2", "4", "13", "14", "15": // UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS
 		c.x.failed = true
 	}
+}
+
+// callTransport sends calls. A server may end a call before the client has ended its stream, and closing the answer
+// waits for the rest of that stream, for which the client waits in vain: so the stream of the client is closed first.
+type callTransport struct{ http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (t callTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	answer, err := t.RoundTripper.RoundTrip(r)
+	if c, ok := r.Context().Value(pendingKey{}).(*pending); ok && err == nil && c.x.Request.ProtoMajor == 2 {
+		answer.Body = &endOfCall{answer.Body, c.x.Request.Body}
+	}
+	return answer, err
+}
+
+// endOfCall is the body of an answer, with that of the request.
+type endOfCall struct {
+	io.ReadCloser
+	request io.Closer
+}
+
+// Close implements io.Closer.
+func (e *endOfCall) Close() error {
+	_ = e.request.Close()
+	return e.ReadCloser.Close()
 }
 
 // callAnswer is a writer of the answer to a call. A problem document of the proxy becomes the end of the call.

@@ -23,6 +23,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/gateway"
 	"github.com/ebb-dev/ebb/infra/gateway/greetertest"
+	"github.com/ebb-dev/ebb/infra/proxy"
 )
 
 // greeter is a gRPC server.
@@ -245,6 +246,32 @@ func TestCallsOfGRPCServer(t *testing.T) {
 	}
 }
 
+// A call that the server ends before the client has ended its stream ends for the client too.
+func TestServerEndsStream(t *testing.T) {
+	g := newGreeter(t)
+	url, _ := served(t, g.greeting(t, ", access: public", ""))
+	client := connect.NewClient[dynamicpb.Message, dynamicpb.Message](
+		&http.Client{Transport: proxy.NewHTTP2Transport()}, url+greetertest.Repeat, connect.WithGRPCWeb(),
+		connect.WithResponseInitializer(func(_ connect.Spec, m any) error {
+			*m.(*dynamicpb.Message) = *g.Answer()
+			return nil
+		}))
+	stream := client.CallBidiStream(t.Context())
+	if err := stream.Send(g.Request("ada")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Receive(); err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(g.Request("nobody")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Receive(); connect.CodeOf(err) != connect.CodeNotFound {
+		t.Errorf("got %v", err)
+	}
+	_ = errors.Join(stream.CloseRequest(), stream.CloseResponse())
+}
+
 // A server that cannot be reached is a failure of the request, of each protocol, and opens the breaker.
 func TestGRPCServerAway(t *testing.T) {
 	g := newGreeter(t)
@@ -315,6 +342,26 @@ func TestCallsOfScripts(t *testing.T) {
 			"Access-Control-Request-Headers", "connect-protocol-version,content-type")
 		if allowed := w.Header().Get("Access-Control-Allow-Headers"); (allowed != "") != (want != "") {
 			t.Errorf("%s: got %v", path, w.Header())
+		}
+	}
+}
+
+// A call that no server understands is refused as its protocol wants it.
+func TestCallsNotUnderstood(t *testing.T) {
+	f := newGreeter(t).greeting(t, ", access: public", "")
+	for _, c := range []struct {
+		header []string
+		status int
+		want   string
+	}{
+		{[]string{"Content-Type", "text/plain"}, 415, ""},
+		{[]string{"Content-Type", "application/json", "Content-Encoding", "br"}, 501, `"code":"unimplemented"`},
+		{[]string{"Content-Type", "application/grpc", "Grpc-Encoding", "br"}, 200, ""},
+	} {
+		w := f.call("POST", greetertest.SayHello, "", strings.NewReader("{}"), c.header...)
+		code := w.Header().Get("Grpc-Status")
+		if w.Code != c.status || !strings.Contains(w.Body.String(), c.want) || (c.status == 200) != (code == "12") {
+			t.Errorf("%s: got %d, %q, %s", c.header, w.Code, code, w.Body)
 		}
 	}
 }

@@ -129,7 +129,7 @@ func share(x *Exchange, of string, percent float64) bool {
 		return true
 	}
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(of + "\x00" + counted(x, policy.ByUser)))
+	_, _ = h.Write([]byte(of + "\x00" + counted(x, policy.ByUser, func(string) bool { return true })))
 	return float64(mix(h.Sum64())%10_000) < percent*100
 }
 

@@ -21,6 +21,8 @@ type Access struct {
 	Function, Method, Path string
 	Answers                []int
 	Owner                  string // see manifest.Route
+	Public                 bool
+	Scope                  string // that an API key needs; "": no key may call it, unless it is public
 }
 
 // AccessOf returns the access of every operation of the system, by function in the order of their declaration. The
@@ -46,8 +48,9 @@ func AccessOf(system manifest.System) ([]Access, error) {
 }
 
 func accessOf(function string, r manifest.Route) Access {
-	a := Access{Function: function, Method: r.Method, Path: r.Path, Answers: make([]int, len(Callers)), Owner: r.Owner}
-	if r.Access == manifest.AccessPublic {
+	a := Access{Function: function, Method: r.Method, Path: r.Path, Answers: make([]int, len(Callers)), Owner: r.Owner,
+		Public: r.Access == manifest.AccessPublic, Scope: r.Scope}
+	if a.Public {
 		return a
 	}
 	a.Answers[0] = http.StatusUnauthorized
@@ -128,18 +131,29 @@ func AccessTable(system manifest.System, document []byte) (changed []byte, ok bo
 	var b bytes.Buffer
 	b.Write(before)
 	b.WriteString(accessBegin)
-	fmt.Fprintf(&b, "| operation | function | %s |\n|---|---|%s\n", strings.Join(Callers, " | "),
+	fmt.Fprintf(&b, "| operation | function | %s | API key |\n|---|---|%s---|\n", strings.Join(Callers, " | "),
 		strings.Repeat("---|", len(Callers)))
 	for _, a := range all {
 		fmt.Fprintf(&b, "| `%s %s` | %s |", a.Method, a.Path, a.Function)
 		for i, status := range a.Answers {
 			fmt.Fprintf(&b, " %s |", a.answer(i, status))
 		}
-		b.WriteString("\n")
+		fmt.Fprintf(&b, " %s |\n", a.keys())
 	}
 	b.WriteString(accessEnd)
 	b.Write(after)
 	return b.Bytes(), true, nil
+}
+
+// keys returns the text of the cell that tells which API keys the operation takes.
+func (a Access) keys() string {
+	switch {
+	case a.Public:
+		return "yes"
+	case a.Scope == "":
+		return fmt.Sprint(http.StatusForbidden)
+	}
+	return "`" + a.Scope + "`"
 }
 
 // answer returns the text of one cell.

@@ -66,7 +66,7 @@ type failure struct {
 var failures = map[string]failure{
 	"400": {"BadRequest", "The request cannot be read: its path, query, header or body is not what HTTP, UTF-8 or JSON " +
 		"allow.", nil},
-	"401": {"Unauthorized", "There is no token, or it is not valid. Public operations refuse invalid ones too.",
+	"401": {"Unauthorized", "There is no token or API key, or it is not valid. Public operations refuse invalid ones too.",
 		[]header{challenge}},
 	"403": {"Forbidden", "The caller may not do this.", []header{replayed}},
 	"404": {"NotFound", "It does not exist, or is not the caller's.", []header{replayed}},
@@ -162,6 +162,9 @@ func common(operation object, route *manifest.Route) []string {
 		return statuses // a document, which is open to every request
 	}
 	statuses = append(statuses, "401", "503")
+	if secured(operation) {
+		statuses = append(statuses, "403")
+	}
 	if route == nil {
 		return statuses
 	}
@@ -225,6 +228,19 @@ func requires(operation object, scheme string) bool {
 	})
 }
 
+// scopeOf returns the scope that an API key needs to call the operation; "": it names none.
+func scopeOf(operation object) string {
+	security, _ := operation["security"].([]any)
+	for _, s := range security {
+		one, _ := s.(object)
+		if scopes, _ := one[apiKeyScheme].([]any); len(scopes) == 1 {
+			scope, _ := scopes[0].(string)
+			return scope
+		}
+	}
+	return ""
+}
+
 func takesKey(operation object) bool {
 	parameters, _ := operation["parameters"].([]any)
 	return slices.ContainsFunc(parameters, func(p any) bool {
@@ -249,6 +265,13 @@ func describeAccess(operation object, route *manifest.Route) {
 		who = "Needs a token with the role " + strings.Join(route.Roles, " or ") + "."
 	case secured(operation):
 		who = "Needs a token."
+	}
+	if scope := scopeOf(operation); scope != "" {
+		who = strings.TrimSuffix(who, ".") + ", or an API key with the scope " + scope
+		if route != nil && route.Access == manifest.AccessRoles {
+			who += " and the role"
+		}
+		who += "."
 	}
 	text, _ := operation["description"].(string)
 	operation["description"] = strings.TrimSpace(text + " " + who)

@@ -99,7 +99,7 @@ func TestTheSameDeclarationsGiveTheSameBytes(t *testing.T) {
 	if err := json.Unmarshal(one, &doc); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := len(doc.Channels), 3; got != want {
+	if got, want := len(doc.Channels), 6; got != want {
 		t.Errorf("%d channels, want %d", got, want)
 	}
 	if doc.Operations["a_says_archive_replayed_v1"] == nil {

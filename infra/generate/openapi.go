@@ -46,6 +46,9 @@ func OpenAPI(product Product, system manifest.System) ([]byte, error) {
 	})
 }
 
+// apiKeyScheme is the security scheme of API keys. An operation that takes them names the scope that a key needs.
+const apiKeyScheme = "apiKey"
+
 // metricsScheme is the security scheme of those who scrape metrics.
 const metricsScheme = "metrics"
 
@@ -54,6 +57,12 @@ func (m *merged) securitySchemes() object {
 		"type": "http", "scheme": "bearer", "bearerFormat": "JWT",
 		"description": "An access token of POST /api/sessions.",
 	}}
+	if m.apiKeys {
+		schemes[apiKeyScheme] = object{
+			"type": "apiKey", "in": "header", "name": "X-API-Key",
+			"description": "An API key. It may also be sent as Authorization: Bearer KEY.",
+		}
+	}
 	if path, _ := m.paths["/metrics"].(object); path != nil {
 		schemes[metricsScheme] = object{
 			"type": "http", "scheme": "bearer", "description": "The token of the setting EBB_METRICS_TOKEN.",
@@ -69,6 +78,7 @@ const introduction = "Everything that the functions of this system serve, throug
 
 type merged struct {
 	paths, schemas object
+	apiKeys        bool                // an operation takes API keys
 	operations     map[string]string   // operationId → where
 	failures       map[string]bool     // the statuses of the failures that operations have
 	tags           map[string][]string // tag → the functions that have operations with it
@@ -125,6 +135,7 @@ func (m *merged) addPath(d *manifest.Declaration, path string, item any) error {
 			route := routeOf(d, method, path)
 			m.complete(operation, route)
 			describeAccess(operation, route)
+			m.apiKeys = m.apiKeys || scopeOf(operation) != ""
 			m.tag(operation, name)
 		}
 		into[method] = operations[method]

@@ -41,6 +41,10 @@ type Route struct {
 	Roles   []string `json:"roles,omitempty"`
 	MaxBody int64    `json:"max_body,omitempty"` // bytes; 0: DefaultMaxBody
 
+	// Scope is what an API key needs to call the operation, FUNCTION:read or FUNCTION:write unless it is declared. Empty:
+	// no key may call it, or anyone may, as it is public.
+	Scope string `json:"scope,omitempty"`
+
 	// Deadline is how long the handler may take, unless a gateway gives it less; 0: DefaultDeadline.
 	Deadline policy.Duration `json:"deadline,omitempty"`
 
@@ -69,6 +73,9 @@ const (
 	OwnerDenied = "denied" // 403
 	OwnerOnly   = "only"   // the operation is about what belongs to the caller, and cannot be asked for more
 )
+
+// NoKey is declared in place of a scope by an operation that no API key may call.
+const NoKey = "none"
 
 // DefaultMaxBody is the largest body of a request, in bytes, unless the operation declares another limit.
 const DefaultMaxBody = 1 << 20

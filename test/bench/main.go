@@ -40,7 +40,7 @@ func main() {
 	flag.IntVar(&o.products, "products", 20, "how many products they order")
 	flag.IntVar(&o.many, "many", 100_000, "number of orders after which memory and cost are measured; 0: not measured")
 	flag.StringVar(&o.only, "only", "",
-		"figures to measure, comma separated: start, orders, latency (with orders), brokers, reads, events, growth")
+		"figures to measure, comma separated: start, orders, latency (with orders), brokers, reads, events, gateway, growth")
 	flag.StringVar(&o.program, "program", "", "the path of a built ebb, to compare two; empty: build this tree")
 	flag.StringVar(&o.out, "out", "bench/results", "folder the table is written to")
 	flag.Parse()
@@ -91,6 +91,7 @@ func run(ctx context.Context, o options) error {
 		run  func(context.Context) error
 	}{
 		{"start", b.start}, {"orders", b.orders}, {"brokers", b.brokers}, {"reads", b.reads}, {"events", b.events},
+		{"gateway", b.gateway},
 		{"growth", b.growth},
 	} {
 		if !o.wants(part.name) {

@@ -1,5 +1,6 @@
-// Command matrix runs the suite of brokers against every driver, and the conformance suite against a stand-alone broker
-// of this tree, and writes which sentence holds where into docs/conformance.md:
+// Command matrix runs the suite of brokers against every driver, the suite of hosts against every host to which a
+// platform delivers, and the conformance suite against a stand-alone broker of this tree, and writes which sentence
+// holds where into docs/conformance.md:
 //
 //	make matrix
 //
@@ -22,6 +23,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/broker/brokertest"
 	"github.com/ebb-dev/ebb/infra/broker/conformance"
+	"github.com/ebb-dev/ebb/infra/host/hosttest"
 )
 
 // drivers are the columns of the first table: what a test of which package runs the suite.
@@ -34,6 +36,13 @@ var drivers = []struct{ title, pkg, test string }{
 	{"Redis", "./infra/broker/redis", "TestBroker"},
 	{"SNS and SQS (kumo)", "./infra/broker/sqs", "TestBroker"},
 	{"Pub/Sub (fake)", "./infra/broker/pubsub", "TestBroker"},
+}
+
+// hosts are the columns of the second table: what a test of which package runs the suite of hosts.
+var hosts = []struct{ title, pkg, test string }{
+	{"Knative", "./infra/host/knative", "TestHost"},
+	{"Cloud Run (push)", "./infra/host/knative", "TestHostPush"},
+	{"Lambda (SQS)", "./infra/host/lambda", "TestHost"},
 }
 
 const (
@@ -52,18 +61,17 @@ func main() {
 }
 
 func run(knative string) error {
-	columns := make([]column, len(drivers))
-	failed := false
-	for i, d := range drivers {
-		results, err := runSuite(d.pkg, d.test)
-		if err != nil {
-			return err
-		}
-		columns[i] = column{d.title, results}
-		failed = failed || results.failed()
-		fmt.Fprintf(os.Stderr, "%s: %s\n", d.title, results)
+	columns, failed, err := runAll(drivers, brokertest.Sentences())
+	if err != nil {
+		return err
 	}
 	text := table("sentence", brokertest.Sentences(), columns)
+	columns, hostFailed, err := runAll(hosts, hosttest.Sentences())
+	if err != nil {
+		return err
+	}
+	failed = failed || hostFailed
+	text += "\n" + table("sentence by host", hosttest.Sentences(), columns)
 	local, err := runConformance()
 	if err != nil {
 		return err
@@ -90,6 +98,22 @@ func run(knative string) error {
 		return errors.New("a sentence does not hold; see the tables in " + document)
 	}
 	return nil
+}
+
+// runAll runs the suite of the sentences for each column.
+func runAll(
+	suites []struct{ title, pkg, test string }, sentences []string,
+) (columns []column, failed bool, err error) {
+	for _, s := range suites {
+		results, err := runSuite(s.pkg, s.test, sentences)
+		if err != nil {
+			return nil, false, err
+		}
+		columns = append(columns, column{s.title, results})
+		failed = failed || results.failed()
+		fmt.Fprintf(os.Stderr, "%s: %s\n", s.title, results)
+	}
+	return columns, failed, nil
 }
 
 // outcomes are what became of the sentences of a suite: pass, fail or skip.
@@ -125,8 +149,8 @@ type column struct {
 	results outcomes
 }
 
-// runSuite runs one test, which runs the suite of brokers. A failure of the test is in the outcomes.
-func runSuite(pkg, test string) (outcomes, error) {
+// runSuite runs one test, which runs the suite with these sentences. A failure of the test is in the outcomes.
+func runSuite(pkg, test string, sentences []string) (outcomes, error) {
 	c := exec.Command("go", "test", "-json", "-count", "1", "-run", "^"+test+"$", pkg)
 	c.Stderr = os.Stderr
 	out, err := c.Output()
@@ -134,7 +158,7 @@ func runSuite(pkg, test string) (outcomes, error) {
 	if err != nil && !errors.As(err, &exit) {
 		return nil, err
 	}
-	results, readErr := readTests(bytes.NewReader(out))
+	results, readErr := readTests(bytes.NewReader(out), sentences)
 	if readErr == nil && err != nil && !results.failed() {
 		readErr = fmt.Errorf("%s %s: %w", pkg, test, err)
 	}
@@ -142,9 +166,9 @@ func runSuite(pkg, test string) (outcomes, error) {
 }
 
 // readTests returns the outcomes of the sentences in the output of go test -json.
-func readTests(r io.Reader) (outcomes, error) {
+func readTests(r io.Reader, sentences []string) (outcomes, error) {
 	names := map[string]string{} // as subtests have them
-	for _, s := range brokertest.Sentences() {
+	for _, s := range sentences {
 		names[strings.ReplaceAll(s, " ", "_")] = s
 	}
 	results := outcomes{}

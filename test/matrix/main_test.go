@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/ebb-dev/ebb/infra/broker/brokertest"
+	"github.com/ebb-dev/ebb/infra/host/hosttest"
 )
 
 // The tables of the document have the sentences of the suites, and a column for each driver. What holds on a machine is
@@ -21,14 +22,16 @@ func TestDocument(t *testing.T) {
 	if !found {
 		t.Fatalf("%s has no tables: make matrix", document)
 	}
-	first, second, found := strings.Cut(text, "\n\n")
-	if !found {
-		t.Fatalf("%s has one table, want two: make matrix", document)
+	tables := strings.Split(text, "\n\n")
+	if len(tables) != 3 {
+		t.Fatalf("%s has %d tables, want three: make matrix", document, len(tables))
 	}
 	for _, c := range []struct {
 		table     string
 		sentences []string
-	}{{first, brokertest.Sentences()}, {second, conformanceSentences()}} {
+	}{
+		{tables[0], brokertest.Sentences()}, {tables[1], hosttest.Sentences()}, {tables[2], conformanceSentences()},
+	} {
 		var got []string
 		for _, row := range strings.Split(strings.TrimSpace(c.table), "\n")[2:] {
 			sentence, _, _ := strings.Cut(strings.TrimPrefix(row, "| "), " | ")
@@ -38,9 +41,11 @@ func TestDocument(t *testing.T) {
 			t.Errorf("the sentences differ from the suite's, run make matrix:\n%s", strings.Join(got, "\n"))
 		}
 	}
-	for _, d := range drivers {
-		if !strings.Contains(first, "| "+d.title+" |") {
-			t.Errorf("%s is in no column: make matrix", d.title)
+	for i, suites := range [][]struct{ title, pkg, test string }{drivers, hosts} {
+		for _, d := range suites {
+			if !strings.Contains(tables[i], "| "+d.title+" |") {
+				t.Errorf("%s is in no column: make matrix", d.title)
+			}
 		}
 	}
 }
@@ -50,13 +55,13 @@ func TestRead(t *testing.T) {
 	sentences := brokertest.Sentences()
 	name := func(i int) string { return strings.ReplaceAll(sentences[i], " ", "_") }
 	results, err := readTests(strings.NewReader(
-		`{"Action":"run","Test":"TestBroker/` + name(0) + `"}
-{"Action":"pass","Test":"TestBroker/1_shards/` + name(0) + `"}
-{"Action":"fail","Test":"TestBroker/3_shards/` + name(0) + `"}
-{"Action":"pass","Test":"TestBroker/3_shards/` + name(1) + `"}
-{"Action":"skip","Test":"TestBroker/3_shards/` + name(2) + `"}
+		`{"Action":"run","Test":"TestBroker/`+name(0)+`"}
+{"Action":"pass","Test":"TestBroker/1_shards/`+name(0)+`"}
+{"Action":"fail","Test":"TestBroker/3_shards/`+name(0)+`"}
+{"Action":"pass","Test":"TestBroker/3_shards/`+name(1)+`"}
+{"Action":"skip","Test":"TestBroker/3_shards/`+name(2)+`"}
 {"Action":"fail","Test":"TestBroker"}
-`))
+`), sentences)
 	if err != nil || results.String() != "1 pass, 1 fail, 1 skip" || !results.failed() {
 		t.Errorf("got %v, %v", results, err)
 	}

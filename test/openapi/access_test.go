@@ -24,7 +24,7 @@ type people struct {
 	customer, customerToken        string // id and token
 	other, viewer, operator, admin string // tokens
 	revoked, expired               string
-	order, product                 string
+	order, product, key            string
 	made                           int
 }
 
@@ -82,6 +82,11 @@ func (s *shop) accessPeople() *people {
 	p.order = made.ID
 	s.until(200, "GET", "/api/payments/"+p.order, p.customerToken, nil, nil)
 	s.until(200, "GET", "/api/notifications/recipients/"+p.customer, p.customerToken, nil, nil)
+
+	s.want(201, "POST", "/api/api-keys", p.customerToken, object{
+		"name": "Ada's", "scopes": []any{"orders:read"}, "current_password": "a password for Ada",
+	}, &made)
+	p.key = made.ID
 
 	long := time.Now().Add(-time.Hour)
 	past := auth.NewIssuer(p.ring, "ebb", "ebb", func() time.Time { return long })
@@ -188,6 +193,8 @@ func (p *people) request(a generate.Access, op operation, caller int) (target, t
 		switch name := target[begin+1 : end]; {
 		case name == "product_id" || strings.Contains(a.Path, "/products"):
 			value = p.product
+		case strings.Contains(a.Path, "/api-keys/"):
+			value = p.key
 		case name == "session":
 			value = p.principal(p.signIn("ada@example.com", "a password for Ada").Access).Session
 		case strings.Contains(a.Path, "/users/") || strings.Contains(a.Path, "/recipients/") ||
@@ -199,7 +206,11 @@ func (p *people) request(a generate.Access, op operation, caller int) (target, t
 		target = target[:begin] + value + target[end+1:]
 	}
 	if a.Answers[2] == http.StatusForbidden && a.Owner != "" && a.Path == target {
-		target += "?customer_id=" + owner
+		owns := "?customer_id="
+		if a.Path == "/api/api-keys" {
+			owns = "?user_id="
+		}
+		target += owns + owner
 	}
 	if content != nil {
 		body, _ = json.Marshal(content)

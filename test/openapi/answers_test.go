@@ -38,6 +38,7 @@ func TestAnswers(t *testing.T) {
 	s.account(admin)
 	s.people(admin, ada, customer)
 	s.flags(admin, customer)
+	s.keys(customer)
 	s.documents()
 	for _, op := range s.operations() {
 		s.attack(op, admin, bob)

@@ -288,6 +288,18 @@ func ignoringRevocations(ctx context.Context, db store.Driver, _ broker.Publishe
 	return db.Commit(ctx, b)
 }
 
+// unrevokedKeys returns a shop whose units commit although their key has been revoked since it was read.
+func unrevokedKeys() simulation.Broken {
+	return committing(func(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
+		if !slices.ContainsFunc(b.Mutations, func(m store.Mutation) bool { return m.Collection == "_keys" }) {
+			b.Preconditions = slices.DeleteFunc(slices.Clone(b.Preconditions), func(p store.Precondition) bool {
+				return p.Collection == "_keys"
+			})
+		}
+		return db.Commit(ctx, b)
+	})
+}
+
 type unrevokedDriver struct {
 	driver
 	remembered bool
@@ -432,6 +444,11 @@ var brokenShops = []struct {
 	{"does not store what is revoked", forgetting("_revoked", nil), nil, true},
 	{"believes in memory that nothing is revoked", unrevoked(true), nil, true},
 	{"checks before it commits and not when it does", unrevoked(false), []simulate.Kind{simulate.Slow}, true},
+	{"does not store that a key is revoked", forgetting("_keys", func(m store.Mutation) bool {
+		return bytes.Contains(m.Data, []byte(`"revoked":true`))
+	}), nil, true},
+	{"checks a key before it commits and not when it does", unrevokedKeys(), []simulate.Kind{simulate.Slow}, true},
+	{"does not record what staff does", forgetting("_audit", nil), nil, true},
 	{"forgets everything in its next version", simulation.Broken{Change: amnesia},
 		[]simulate.Kind{simulate.Deploy}, false},
 }

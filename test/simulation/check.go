@@ -146,6 +146,7 @@ func (s *run) check(sim *simulate.Simulation) {
 	s.checkViews(sim, books, log)
 	s.checkLetters(sim)
 	s.checkRevoked(sim)
+	s.checkKeys(sim)
 	s.checkErased(sim)
 	checkTimers(sim)
 }

@@ -101,6 +101,9 @@ func (s *run) learn(function string, next broker.Handler) broker.Handler {
 			if e.Type() == event.AccessRevoked.Name() && e.Source() != poison && results[i].OK() {
 				s.revoked.learnt[revokedAt{function, e.Subject()}] = struct{}{}
 			}
+			if e.Type() == event.APIKeyChanged.Name() && e.Source() != poison && results[i].OK() {
+				s.learnKey(function, e.Subject(), e.Data())
+			}
 		}
 		return results
 	}
@@ -134,6 +137,13 @@ func (s *run) send(who string, r simulate.Request, done func(simulate.Response))
 			done(a)
 		}
 	})
+}
+
+// judge checks what a function commits.
+func (s *run) judge(function string, b store.Batch) {
+	s.committed(function, b)
+	s.committedByKey(function, b)
+	s.recorded(function, b)
 }
 
 // committed checks that no order is committed for a customer after the function has handled that the token is revoked.

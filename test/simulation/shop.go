@@ -4,6 +4,7 @@ package simulation
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	"github.com/ebb-dev/ebb/functions/orders"
 	"github.com/ebb-dev/ebb/functions/payments"
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/auth/apikey"
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/event"
@@ -68,6 +70,7 @@ type run struct {
 	byAction map[int]string // the ids of acknowledged orders by action
 	log      []ce.Event
 	revoked  *revoked
+	keys     *keys
 	arrivals *arrivals
 
 	functions []string // their names
@@ -84,6 +87,7 @@ func begin(sim *simulate.Simulation, r *rand.Rand, b Broken) *simulate.Scenario 
 		asked:    map[string]int{},
 		byAction: map[int]string{},
 		revoked:  newRevoked(),
+		keys:     newKeys(),
 		arrivals: newArrivals(),
 	}
 	sc := &simulate.Scenario{
@@ -96,7 +100,7 @@ func begin(sim *simulate.Simulation, r *rand.Rand, b Broken) *simulate.Scenario 
 		}
 		return s.learn(name, s.observe(name, next))
 	}
-	versions := &schemas{sim: sim, added: map[place]bool{}, committed: s.committed}
+	versions := &schemas{sim: sim, added: map[place]bool{}, committed: s.judge}
 	for _, c := range functions.System().Functions {
 		if c.Name == gateway.Name {
 			continue
@@ -135,6 +139,7 @@ var secrets = sync.OnceValue(func() (k struct {
 	wrapping string // what the keys of persons are wrapped under
 	verifier *auth.Verifier
 	tokens   map[string]string
+	keys     map[string]string // API keys by robot
 	issuer   *auth.Issuer
 }) {
 	clock := func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
@@ -163,6 +168,10 @@ var secrets = sync.OnceValue(func() (k struct {
 	for n := range customers {
 		grant(customer(n), auth.RoleCustomer)
 	}
+	k.keys = map[string]string{}
+	for n := range robots {
+		k.keys[robot(n)] = apikey.Of256(sha256.Sum256([]byte(robot(n))))
+	}
 	grant("admin", auth.RoleAdmin)
 	grant(clerk, auth.RoleAdmin)
 	return k
@@ -171,7 +180,7 @@ var secrets = sync.OnceValue(func() (k struct {
 func env(deadline string) function.Env {
 	k := secrets()
 	return function.Env{
-		Authenticator: k.verifier,
+		Authenticator: apikey.Beside(k.verifier),
 		Lookup: config.Map(map[string]string{
 			"EBB_SIGNING_KEYS": k.private, "EBB_ORDERS_STEP_DEADLINE": deadline, "EBB_CLOCK_SWEEP": "25s",
 			personal.Variable: k.wrapping,
@@ -228,6 +237,7 @@ func (s *run) setup(r *rand.Rand) {
 		u := events.RegisteredUser{UserID: id, Name: "Customer " + fmt.Sprint(n), Email: id + "@example.com"}
 		s.sim.Publish(emitted(s.sim, n, events.UserRegistered.New(id, u), 1))
 	}
+	s.makeKeys()
 	for n, price := range s.prices {
 		var made struct {
 			ID string `json:"id"`
@@ -325,6 +335,7 @@ func (s *run) actions(r *rand.Rand, patient bool) []simulate.Action {
 		}, "the views are rebuilt")
 	}
 	s.revocations(r, at, add)
+	s.withKeys(r, at, add)
 	return actions
 }
 
@@ -347,16 +358,23 @@ func (s *run) order(n int, who, card string, lines []line) {
 
 // orderWith sends an order with a token of the customer.
 func (s *run) orderWith(n int, who, with, card string, lines []line) {
+	s.orderBy(n, who, s.send, simulate.Request{Token: with}, card, lines)
+}
+
+// sender sends a request of somebody, and calls done unless the credentials were refused.
+type sender func(who string, r simulate.Request, done func(simulate.Response))
+
+// orderBy sends an order with the credentials of a request.
+func (s *run) orderBy(n int, who string, send sender, r simulate.Request, card string, lines []line) {
 	var wanted []map[string]any
 	for _, l := range lines {
 		wanted = append(wanted, map[string]any{"product_id": s.products[l.product], "quantity": l.quantity})
 	}
 	s.sim.Count("orders", 1)
 	s.asked[who]++
-	s.send(who, simulate.Request{
-		Function: "orders", Method: http.MethodPost, Path: "/api/orders", Token: with, Key: fmt.Sprint("order-", n),
-		Body: map[string]any{"lines": wanted, "payment": map[string]any{"token": card}},
-	}, func(a simulate.Response) {
+	r.Function, r.Method, r.Path, r.Key = "orders", http.MethodPost, "/api/orders", fmt.Sprint("order-", n)
+	r.Body = map[string]any{"lines": wanted, "payment": map[string]any{"token": card}}
+	send(who, r, func(a simulate.Response) {
 		var o struct {
 			ID string `json:"id"`
 		}
@@ -467,27 +485,21 @@ func (s *run) register(leaves bool) {
 }
 
 func (s *run) price(who string, product int, price int64) {
+	s.priceBy(who, s.send, simulate.Request{Token: token(who)}, product, price)
+}
+
+// priceBy changes a price with the credentials of a request.
+func (s *run) priceBy(who string, send sender, r simulate.Request, product int, price int64) {
 	path := "/api/products/" + s.products[product]
 	s.sim.Send(simulate.Request{Function: "catalog", Method: http.MethodGet, Path: path}, func(a simulate.Response) {
 		if a.Status != http.StatusOK {
 			s.sim.Violated("a product is answered %d", a.Status)
 			return
 		}
-		s.send(
-			who,
-			simulate.Request{
-				Function: "catalog",
-				Method:   http.MethodPatch,
-				Path:     path,
-				Token:    token(who),
-				Header:   map[string]string{"If-Match": a.Header.Get("ETag")},
-				Body: map[string]any{
-					"price": map[string]any{"amount": price, "currency": "EUR"},
-				},
-				Times: 3,
-			},
-			func(simulate.Response) {},
-		)
+		r.Function, r.Method, r.Path, r.Times = "catalog", http.MethodPatch, path, 3
+		r.Header = map[string]string{"If-Match": a.Header.Get("ETag")}
+		r.Body = map[string]any{"price": map[string]any{"amount": price, "currency": "EUR"}}
+		send(who, r, func(simulate.Response) {})
 	})
 }
 

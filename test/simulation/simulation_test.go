@@ -65,6 +65,9 @@ func TestShop(t *testing.T) {
 			t.Errorf("the simulation proves little: %s", warning)
 		}
 	}
+	if p.Done >= 100 && p.Counts["revoked keys"] < p.Done {
+		t.Errorf("in %d seeds only %d requests had a revoked key", p.Done, p.Counts["revoked keys"])
+	}
 	if p.Done >= 100 && p.Counts["revoked tokens"] < p.Done {
 		t.Errorf("in %d seeds only %d requests had a revoked token", p.Done, p.Counts["revoked tokens"])
 	}

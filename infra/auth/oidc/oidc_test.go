@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -129,6 +130,29 @@ func ask(a auth.Authenticator, token string) (auth.Principal, error) {
 	r := httptest.NewRequest("GET", "/", nil)
 	r.Header.Set("Authorization", "Bearer "+token)
 	return a.Authenticate(r)
+}
+
+// A subject that is longer than events have space for is named by its hash, and so are no two.
+func TestLongSubject(t *testing.T) {
+	p := newProvider(t)
+	k := p.rotate()
+	i := p.open()
+	subject := func(sub string) string {
+		who, err := ask(i, p.token(k, func(c jwt.MapClaims) { c["sub"] = sub }))
+		if err != nil {
+			t.Error(err)
+		}
+		return who.Subject
+	}
+	longest := strings.Repeat("a", 123)
+	if got := subject(longest); got != "oidc-"+longest {
+		t.Errorf("got %q", got)
+	}
+	hashed := subject(longest + "a")
+	if len(hashed) > 128 || !strings.HasPrefix(hashed, "sha256-") || hashed != subject(longest+"a") ||
+		hashed == subject(longest+"b") || subject(hashed) == hashed || len(subject(strings.Repeat("a", 255))) > 128 {
+		t.Errorf("got %q", hashed)
+	}
 }
 
 // A token of the issuer is accepted. Its subject cannot be one of another issuer, and its claims give the roles that

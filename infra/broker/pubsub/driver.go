@@ -13,6 +13,7 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/ebb-dev/ebb/infra/broker/internal/eventqueue"
@@ -34,7 +35,10 @@ const (
 
 	// maxBatch and maxBatchBytes bound what one request publishes.
 	maxBatch      = 1000
-	maxBatchBytes = 8 << 20
+	maxBatchBytes = 3 << 20
+
+	// maxReceipts is how many messages one request acknowledges or extends: it has 512 KiB at most.
+	maxReceipts = 1000
 )
 
 // driver implements eventqueue.Driver.
@@ -139,8 +143,10 @@ func (d *driver) Publish(ctx context.Context, events []event.Event) error {
 	}
 	for len(messages) > 0 {
 		n, size := 0, 0
-		for n < min(len(messages), maxBatch) && (n == 0 || size+len(messages[n].Data) <= maxBatchBytes) {
-			size += len(messages[n].Data)
+		for n < min(len(messages), maxBatch) {
+			if size += proto.Size(messages[n]); n > 0 && size > maxBatchBytes {
+				break
+			}
 			n++
 		}
 		if err := d.send(ctx, d.cfg.Name, messages[:n]); err != nil {

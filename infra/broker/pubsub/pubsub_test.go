@@ -18,7 +18,10 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/ebb-dev/ebb/infra/blob"
 	"github.com/ebb-dev/ebb/infra/blob/files"
@@ -56,7 +59,7 @@ func options() []option.ClientOption {
 	return []option.ClientOption{
 		option.WithEndpoint(fake.Addr), option.WithoutAuthentication(),
 		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
-		option.WithGRPCDialOption(grpc.WithUnaryInterceptor(countDeliveries)),
+		option.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(countDeliveries, limit)),
 	}
 }
 
@@ -86,6 +89,28 @@ var names atomic.Int64
 
 // name returns the name of a broker that no other test has.
 func name() string { return fmt.Sprint("test-", names.Add(1)) }
+
+// limit refuses requests that may be too large for Pub/Sub; the fake takes them.
+func limit(
+	ctx context.Context, method string, in, out any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker,
+	opts ...grpc.CallOption,
+) error {
+	receipts := 0
+	switch in := in.(type) {
+	case *pubsubpb.PublishRequest:
+		if proto.Size(in) > 10_000_000 || len(in.Messages) > 1000 {
+			return status.Errorf(codes.InvalidArgument, "%d messages of %d bytes", len(in.Messages), proto.Size(in))
+		}
+	case *pubsubpb.AcknowledgeRequest:
+		receipts = len(in.AckIds)
+	case *pubsubpb.ModifyAckDeadlineRequest:
+		receipts = len(in.AckIds)
+	}
+	if receipts > 1000 { // less than Pub/Sub takes
+		return status.Errorf(codes.InvalidArgument, "%d receipts", receipts)
+	}
+	return invoke(ctx, method, in, out, conn, opts...)
+}
 
 func blobs(t testing.TB) *blob.Store {
 	t.Helper()
@@ -327,4 +352,34 @@ func TestPublisher(t *testing.T) {
 			t.Errorf("%s: got %v", url, err)
 		}
 	}
+}
+
+// Many events, and events of many bytes, are several requests.
+func TestLimits(t *testing.T) {
+	d := pubsub.Driver(open(t, pubsub.Config{Name: name(), Visibility: time.Minute}))
+	must(t, d.Declare(t.Context(), "orders"))
+	const count = 1200
+	events := make([]event.Event, count)
+	for i := range events {
+		events[i] = brokertest.Event(fmt.Sprint(i), "")
+		if i < 1000 {
+			events[i].SetSubject(strings.Repeat("s", 1000)) // in the data and beside it
+			must(t, events[i].SetData("text/plain", strings.Repeat("x", 7500)))
+		}
+	}
+	must(t, d.Publish(t.Context(), events))
+	q, err := d.Open(t.Context(), "orders")
+	must(t, err)
+	var receipts []string
+	for len(receipts) < count {
+		messages, err := q.Receive(t.Context(), 1000)
+		must(t, err)
+		for _, m := range messages {
+			receipts = append(receipts, m.Receipt)
+		}
+	}
+	if lost, err := q.Extend(t.Context(), receipts); err != nil || len(lost) > 0 {
+		t.Errorf("extend: lost %d, %v", len(lost), err)
+	}
+	must(t, q.Nack(t.Context(), receipts, time.Minute))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -76,7 +77,8 @@ func (q *queue) Receive(ctx context.Context, limit int) ([]eventqueue.Message, e
 func (q *queue) request(limit int) *pubsubpb.PullRequest {
 	r := &pubsubpb.PullRequest{Subscription: q.sub, MaxMessages: int32(limit)}
 	if q.driver.cfg.Poll > 0 {
-		r.ReturnImmediately = true //nolint:staticcheck // of emulators only; see Config.Poll
+		//lint:ignore SA1019 it is for emulators only; see Config.Poll
+		r.ReturnImmediately = true
 	}
 	return r
 }
@@ -126,20 +128,33 @@ func (q *queue) park(ctx context.Context, r *pubsubpb.ReceivedMessage, why error
 }
 
 func (q *queue) acknowledge(ctx context.Context, receipts []string) error {
-	ctx, done := q.driver.bound(ctx, callTimeout)
-	defer done()
-	return faultOf(ctx, q.driver.subs.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{
-		Subscription: q.sub, AckIds: receipts,
-	}))
+	return q.inBatches(ctx, receipts, func(ctx context.Context, some []string) error {
+		return q.driver.subs.Acknowledge(ctx, &pubsubpb.AcknowledgeRequest{Subscription: q.sub, AckIds: some})
+	})
 }
 
 // deadline sets when messages are handed out again.
 func (q *queue) deadline(ctx context.Context, receipts []string, d time.Duration) error {
+	seconds := int32((d + time.Second - 1) / time.Second)
+	return q.inBatches(ctx, receipts, func(ctx context.Context, some []string) error {
+		return q.driver.subs.ModifyAckDeadline(ctx, &pubsubpb.ModifyAckDeadlineRequest{
+			Subscription: q.sub, AckIds: some, AckDeadlineSeconds: seconds,
+		})
+	})
+}
+
+// inBatches calls do with as many receipts at a time as one request takes.
+func (q *queue) inBatches(
+	ctx context.Context, receipts []string, do func(ctx context.Context, some []string) error,
+) error {
 	ctx, done := q.driver.bound(ctx, callTimeout)
 	defer done()
-	return faultOf(ctx, q.driver.subs.ModifyAckDeadline(ctx, &pubsubpb.ModifyAckDeadlineRequest{
-		Subscription: q.sub, AckIds: receipts, AckDeadlineSeconds: int32((d + time.Second - 1) / time.Second),
-	}))
+	for some := range slices.Chunk(receipts, maxReceipts) {
+		if err := do(ctx, some); err != nil {
+			return faultOf(ctx, err)
+		}
+	}
+	return nil
 }
 
 // sort returns those of the receipts that hold their message, and the others. Pub/Sub does not tell.

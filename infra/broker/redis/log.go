@@ -35,6 +35,7 @@ var (
 	_ eventlog.Ager     = (*log)(nil)
 	_ eventlog.Leaser   = (*log)(nil)
 	_ eventlog.Notifier = (*log)(nil)
+	_ eventlog.Jumper   = (*log)(nil)
 )
 
 func newLog(cfg Config, client *redis.Client) *log {
@@ -50,6 +51,7 @@ func (l *log) cursors() string           { return l.key("cursors") }
 func (l *log) saved() string             { return l.key("saved") }
 func (l *log) attempts() string          { return l.key("attempts") }
 func (l *log) wake() string              { return l.key("wake") }
+func (l *log) jumps() string             { return l.key("jumps") }
 func (l *log) lease(t string) string     { return l.key("lease:" + t) }
 func id(pos uint64) string               { return "0-" + strconv.FormatUint(pos, 10) }
 func field(values map[string]any) []byte { s, _ := values[eventsField].(string); return []byte(s) }
@@ -84,7 +86,7 @@ func (l *log) Append(ctx context.Context, events []event.Event) (uint64, error) 
 	keys := []string{l.events(), l.wake()}
 	text, err := l.append.EvalSha(ctx, l.client, keys, l.buf).Text()
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		if text, err = jumpScript.Eval(ctx, l.client, keys, l.buf).Text(); err == nil {
+		if text, err = jumpScript.Eval(ctx, l.client, append(keys, l.jumps()), l.buf).Text(); err == nil {
 			l.append.Load(ctx, l.client) // else the next entry jumps again
 		}
 	}
@@ -148,6 +150,20 @@ func (l *log) End(ctx context.Context) (uint64, error) {
 	}
 	pos, err := position(info.LastGeneratedID)
 	return pos + 1, err
+}
+
+// Jumps implements eventlog.Jumper. One that cannot be read only makes a lag look larger.
+func (l *log) Jumps(ctx context.Context) (gaps []eventlog.Gap, err error) {
+	texts, err := l.client.LRange(ctx, l.jumps(), 0, -1).Result()
+	for _, text := range texts {
+		first, last, _ := strings.Cut(text, "-")
+		from, wrong := strconv.ParseUint(first, 10, 64)
+		to, wrongToo := strconv.ParseUint(last, 10, 64)
+		if wrong == nil && wrongToo == nil && from < to {
+			gaps = append(gaps, eventlog.Gap{From: from, To: to})
+		}
+	}
+	return gaps, err
 }
 
 // Trim implements eventlog.Log.

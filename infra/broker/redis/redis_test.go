@@ -343,6 +343,54 @@ func TestServerWithoutItsData(t *testing.T) {
 	}
 }
 
+// After a server was started again positions have a large gap. The lag of a trigger that is behind it counts entries,
+// and not positions: in a process that was there, and in one that comes later.
+func TestLagAfterRestart(t *testing.T) {
+	s := redistest.Start(t, redistest.Durable...)
+	b := open(t, redis.Config{URL: s.URL(), Lease: time.Second})
+	slow := make(chan struct{})
+	t.Cleanup(func() { close(slow) })
+	subscribe(t, b, broker.Trigger{Name: "x"}, func(context.Context, []ce.Event) []broker.Result {
+		<-slow
+		return nil
+	})
+	large := strings.Repeat("x", 1000<<10)
+	const fill, behind = 40, 5 // the first ones are as much as a trigger holds unfinished
+	for i := range fill + behind {
+		e := brokertest.Event(fmt.Sprint(i), "k")
+		if err := e.SetData("text/plain", large); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Publish(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Stop()
+	s.Restart(t)
+	await(t, "the server", func() bool { return b.Publish(t.Context(), brokertest.Event("new", "k")) == nil })
+	check := func(b *redis.Broker) {
+		t.Helper()
+		var lag uint64
+		await(t, "a lag", func() bool {
+			for _, s := range b.Stats() {
+				lag = s.Lag
+			}
+			return lag > behind
+		})
+		if lag > fill+behind+1 {
+			t.Errorf("the lag is %d, with %d entries", lag, fill+behind+1)
+		}
+	}
+	check(b)
+	redis.Kill(b)
+	later := open(t, redis.Config{URL: s.URL(), Lease: time.Second})
+	subscribe(t, later, broker.Trigger{Name: "x"}, func(context.Context, []ce.Event) []broker.Result {
+		<-slow
+		return nil
+	})
+	check(later)
+}
+
 // Configurations that cannot work are refused with a clear sentence, which has no password.
 func TestRefused(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")

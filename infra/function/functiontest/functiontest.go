@@ -37,6 +37,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/auth/apikey"
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/event"
@@ -69,6 +70,7 @@ type Harness struct {
 	tokens  *auth.Issuer
 	mu      sync.Mutex
 	emitted []ce.Event
+	noted   []ce.Event
 	timers  timers
 	refuse  error
 	faults  *faults // nil: none
@@ -109,7 +111,7 @@ func New(t testing.TB, constructor func(function.Env) (*function.Function, error
 	check(t, err)
 	h.tokens = auth.NewIssuer(keys, Issuer, Audience, h.Clock.Now)
 	h.env = function.Env{
-		Publisher: (*collector)(h), Authenticator: verifier, Now: h.Clock.Now,
+		Publisher: (*collector)(h), Authenticator: apikey.Beside(verifier), Now: h.Clock.Now,
 		Sleep:  func(_ context.Context, d time.Duration) { h.Clock.Advance(d) },
 		Go:     func(call func()) { call() },
 		Logger: slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: slog.LevelError})),
@@ -180,8 +182,28 @@ func (c *collector) Publish(_ context.Context, es ...ce.Event) error {
 	if err := c.timers.take(es); err != nil {
 		return err
 	}
-	c.emitted = append(c.emitted, es...)
+	for _, e := range es {
+		if e.Type() == event.ActRecorded.Name() || e.Type() == event.APIKeyUsed.Name() {
+			c.noted = append(c.noted, e)
+			continue
+		}
+		c.emitted = append(c.emitted, e)
+	}
 	return nil
+}
+
+// Noted returns the events that the kit has published by itself since the last call, which Emitted leaves out: records
+// of acts of staff, and that API keys were used.
+func (h *Harness) Noted() []ce.Event {
+	h.T.Helper()
+	if h.faults != nil && h.faults.wasInjected() {
+		h.flush()
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	es := h.noted
+	h.noted = nil
+	return es
 }
 
 // RefuseToPublish makes the broker refuse events with err until it is called with nil.

@@ -14,6 +14,7 @@ import (
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/auth/apikey"
 	"github.com/ebb-dev/ebb/infra/auth/keyfile"
 	"github.com/ebb-dev/ebb/infra/auth/oidc"
 	"github.com/ebb-dev/ebb/infra/broker"
@@ -205,7 +206,7 @@ func (h *Host) prepare() error {
 	signing := config.Map(map[string]string{h.cfg.KeysName: private})
 	gateway := ""
 	for i, d := range h.cfg.System.Functions {
-		env := h.env(d.Name, authenticator)
+		env := h.env(d.Name, apikey.Beside(authenticator))
 		env.Lookup = config.Overlay(env.Lookup, own) // what is set counts
 		if d.Name == h.cfg.Issuer {
 			env.Lookup = config.Overlay(signing, env.Lookup)

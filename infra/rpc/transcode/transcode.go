@@ -92,7 +92,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, fault.New(fault.Invalid, "the body could not be read").WithStatus(http.StatusBadRequest))
 		return
 	}
-	h.transcoder.ServeHTTP(&trailing{w}, r)
+	h.transcoder.ServeHTTP(answering(w, r), r)
+}
+
+// answering returns the writer of the answer to a call, as its protocol has it.
+func answering(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+	if isWeb(r.Header) {
+		return &webTrailers{ResponseWriter: w}
+	}
+	return &trailing{w}
 }
 
 // plainConnect completes the header of a call by Connect as the transcoder expects it.

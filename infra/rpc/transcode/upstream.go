@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 
+	"connectrpc.com/connect"
 	"connectrpc.com/vanguard"
 	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/protobuf/proto"
@@ -68,7 +69,7 @@ func NewUpstream(s manifest.Service, server http.Handler) (*Upstream, error) {
 			return binary{vanguard.NewProtoCodec(types), in}
 		}),
 		vanguard.WithCompression(vanguard.CompressionGzip, newZip, newUnzip),
-		vanguard.WithUnknownHandler(http.HandlerFunc(unimplemented)))
+		vanguard.WithUnknownHandler(http.HandlerFunc(u.unknown)))
 	if err != nil {
 		return nil, fmt.Errorf("service %s: %w", s.Name, err)
 	}
@@ -82,10 +83,43 @@ func (u *Upstream) Bindings() []Binding { return u.bindings }
 func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if u.calls[r.URL.Path] {
 		plainConnect(r.Header)
+		if name := compression(r.Header); name != "" {
+			err := connect.NewError(connect.CodeUnimplemented, fmt.Errorf("unknown compression %q (use gzip)", name))
+			_ = errorWriter.Write(w, r, err) // a caller that has gone needs no answer
+			return
+		}
 	} else if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media == "application/json" {
 		r.Header.Set("Content-Type", media) // the transcoder takes few parameters
 	}
-	u.transcoder.ServeHTTP(&trailing{w}, r)
+	u.transcoder.ServeHTTP(answering(w, r), r)
+}
+
+var errorWriter = connect.NewErrorWriter()
+
+// compression returns the name of a compression of a call's messages that is not known; "" if it is.
+func compression(h http.Header) string {
+	field := "Connect-Content-Encoding"
+	switch t := h.Get("Content-Type"); {
+	case strings.HasPrefix(t, "application/grpc"):
+		field = "Grpc-Encoding"
+	case !strings.HasPrefix(t, "application/connect+"):
+		field = "Content-Encoding"
+	}
+	if name := h.Get(field); name != "identity" && name != vanguard.CompressionGzip {
+		return name
+	}
+	return ""
+}
+
+// unknown answers what the transcoder does not know: a call of a method with another content type.
+func (u *Upstream) unknown(w http.ResponseWriter, r *http.Request) {
+	if u.calls[r.URL.Path] {
+		w.Header().Set("Accept-Post", "application/grpc, application/grpc-web, application/json, application/proto, "+
+			"application/connect+json, application/connect+proto")
+		w.WriteHeader(http.StatusUnsupportedMediaType)
+		return
+	}
+	unimplemented(w, r)
 }
 
 // bindings returns the requests by which a method can be called.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,6 +52,72 @@ func Hammer(ctx context.Context, addr string, connections int, d time.Duration, 
 	latencies := slices.Concat(all...)
 	slices.Sort(latencies)
 	return latencies, nil
+}
+
+// Pace sends requests at a rate for the duration d, each on a connection that is free, and returns the latencies of the
+// responses of each status, sorted. A latency counts from the time at which the request was due.
+func Pace(
+	ctx context.Context, addr string, connections int, rate float64, d time.Duration, next func() []byte,
+) (map[int][]time.Duration, error) {
+	due, begin := make(chan time.Time, int(rate*d.Seconds())+1), time.Now()
+	took := map[int][]time.Duration{}
+	var mu sync.Mutex
+	errs := make([]error, connections)
+	var wg sync.WaitGroup
+	for i := range connections {
+		wg.Go(func() {
+			c := client{addr: addr}
+			defer c.close()
+			for at := range due {
+				status, err := c.once(next(), begin.Add(d+patience))
+				if err != nil {
+					errs[i] = err
+					return
+				}
+				after := time.Since(at)
+				mu.Lock()
+				took[status] = append(took[status], after)
+				mu.Unlock()
+			}
+		})
+	}
+	for n := range int(rate * d.Seconds()) {
+		at := begin.Add(time.Duration(float64(n) / rate * float64(time.Second)))
+		time.Sleep(time.Until(at))
+		if ctx.Err() != nil {
+			break
+		}
+		due <- at
+	}
+	close(due)
+	wg.Wait()
+	for _, all := range took {
+		slices.Sort(all)
+	}
+	return took, errors.Join(first(errs), ctx.Err())
+}
+
+// once sends a request and returns the status of its response.
+func (c *client) once(request []byte, limit time.Time) (status int, err error) {
+	if c.conn == nil {
+		conn, err := net.DialTimeout("tcp", c.addr, patience)
+		if err != nil {
+			return 0, err
+		}
+		_ = conn.SetDeadline(limit)
+		c.conn, c.in = conn, bufio.NewReader(conn)
+	}
+	if _, err := c.conn.Write(request); err != nil {
+		return 0, err
+	}
+	answer, err := http.ReadResponse(c.in, nil)
+	if err != nil {
+		return 0, err
+	}
+	if _, err = io.Copy(io.Discard, answer.Body); answer.Close {
+		c.close()
+	}
+	return answer.StatusCode, err
 }
 
 // Quantile returns the q-quantile of sorted values, or 0 if there are none.

@@ -57,3 +57,19 @@ func TestNoServer(t *testing.T) {
 		t.Error("no error")
 	}
 }
+
+// A load with a rate counts every request, whatever the status of its response is.
+func TestPaceCountsEveryStatus(t *testing.T) {
+	var n atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if n.Add(1)%2 == 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	defer s.Close()
+	addr := s.Listener.Addr().String()
+	got, err := load.Pace(t.Context(), addr, 4, 1000, 100*time.Millisecond, load.Same("GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
+	if err != nil || len(got) != 2 || len(got[200]) != 50 || len(got[503]) != 50 || got[200][0] <= 0 {
+		t.Errorf("got %v, %v", got, err)
+	}
+}

@@ -83,10 +83,14 @@ func New(log Log, opts Options) (*Broker, error) {
 		Observer: opts.Observer, Logger: opts.Logger, Publish: b.publishDurably,
 	})
 	end, err := b.begin(context.Background())
+	var gaps []Gap
+	if j, ok := log.(Jumper); ok && err == nil {
+		gaps, err = j.Jumps(context.Background())
+	}
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Unavailable, "the broker's log cannot be read")
 	}
-	b.reader.init(b, end)
+	b.reader.init(b, end, gaps)
 	if n, ok := log.(Notifier); ok {
 		n.Notify(func() { delivery.Signal(b.reader.grown) })
 	}
@@ -152,12 +156,11 @@ func (b *Broker) Forget(ctx context.Context, trigger string) error {
 
 // Stats returns the counts of the triggers that this process serves, in no order.
 func (b *Broker) Stats() []broker.Stats {
-	next := b.reader.position()
 	out := b.triggers.Stats()
 	for i := range out {
 		if s := b.session(out[i].Trigger); s != nil {
 			out[i].Open, out[i].Paused = s.engine.Unfinished(), s.engine.PausedSince()
-			out[i].Lag = next - min(next, s.position())
+			out[i].Lag = b.reader.lag(s.position())
 		}
 	}
 	return out

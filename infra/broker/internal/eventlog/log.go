@@ -69,6 +69,15 @@ type Entry struct {
 // A Notifier is a Log that other processes append to as well. It calls wake when it hears of an entry.
 type Notifier interface{ Notify(wake func()) }
 
+// A Jumper is a Log that leaves large gaps between positions, such as after its server has come back without its end.
+type Jumper interface {
+	// Jumps returns the large gaps before the end of the log that a cursor may be before, in any order.
+	Jumps(ctx context.Context) ([]Gap, error)
+}
+
+// A Gap is a range of positions without entries: from From on, and before To.
+type Gap struct{ From, To uint64 }
+
 // An Ager is a Log that knows when the cursor of each trigger was created or last saved.
 type Ager interface {
 	CursorTimes(ctx context.Context) (map[string]time.Time, error)

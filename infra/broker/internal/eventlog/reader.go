@@ -22,12 +22,19 @@ type sharedReader struct {
 
 	mu     sync.Mutex
 	next   uint64 // the position read next
+	gaps   []Gap  // large ones before next, oldest first
 	joined map[*session]struct{}
 }
 
-// init starts the reader at a position.
-func (r *sharedReader) init(b *Broker, next uint64) {
-	r.broker, r.next = b, next
+// A gap of largeGap positions or more is noted, the last maxGaps of them.
+const (
+	largeGap = 1000
+	maxGaps  = 100
+)
+
+// init starts the reader at a position, which has gaps before it.
+func (r *sharedReader) init(b *Broker, next uint64, gaps []Gap) {
+	r.broker, r.next, r.gaps = b, next, gaps
 	r.grown, r.ended = make(chan struct{}, 1), make(chan struct{})
 	r.joined = make(map[*session]struct{})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -44,6 +51,22 @@ func (r *sharedReader) position() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.next
+}
+
+// lag returns about how many entries are between a position and the reader's.
+func (r *sharedReader) lag(from uint64) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if from >= r.next {
+		return 0
+	}
+	lag := r.next - from
+	for _, g := range r.gaps {
+		if begin, end := max(g.From, from), min(g.To, r.next); begin < end {
+			lag -= end - begin
+		}
+	}
+	return lag
 }
 
 func (r *sharedReader) run(ctx context.Context) {
@@ -76,6 +99,9 @@ func (r *sharedReader) hand(entries []Entry) {
 				delete(r.joined, s)
 				delivery.Signal(s.left)
 			}
+		}
+		if pos := entries[i].Pos; pos >= r.next+largeGap {
+			r.gaps = append(r.gaps[max(0, len(r.gaps)+1-maxGaps):], Gap{r.next, pos})
 		}
 		r.next = entries[i].Pos + 1
 	}

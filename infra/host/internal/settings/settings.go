@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/auth/apikey"
 	"github.com/ebb-dev/ebb/infra/auth/keyfile"
 	"github.com/ebb-dev/ebb/infra/auth/oidc"
 	brokerknative "github.com/ebb-dev/ebb/infra/broker/knative"
@@ -66,7 +67,7 @@ func (p Ports) Open(env *function.Env, storeByURL func(url string) (store.Opener
 	if err != nil {
 		faults = append(faults, Error(oidc.IssuerVariable, "%v", err))
 	}
-	env.Authenticator = beside
+	env.Authenticator = apikey.Beside(beside)
 	return config.Join(faults...)
 }
 

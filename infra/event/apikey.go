@@ -1,0 +1,45 @@
+package event
+
+import "time"
+
+// ChangedAPIKey is an API key as it is after a change. Such events may arrive in any order: of those about one key the
+// one with the largest version counts, and a key that is revoked in any of them stays revoked.
+type ChangedAPIKey struct {
+	KeyID     string    `json:"key_id" minLength:"1" maxLength:"128"`
+	Hash      string    `json:"hash" minLength:"43" maxLength:"43" doc:"The SHA-256 of the key, in base64url. The key itself is known to its owner only."`
+	Subject   string    `json:"subject" minLength:"1" maxLength:"200" doc:"Whose key it is: the user that its requests act for."`
+	Roles     []string  `json:"roles,omitempty" maxLength:"100" doc:"Of the owner's roles, those that the key gives."`
+	Scopes    []string  `json:"scopes,omitempty" maxLength:"100" doc:"What the key may be used for, such as orders:read."`
+	Version   int64     `json:"version" min:"1" doc:"Larger with each change of the key."`
+	ExpiresAt time.Time `json:"expires_at" doc:"From then on the key is refused, and can be forgotten. It never changes."`
+	Revoked   bool      `json:"revoked,omitempty"`
+}
+
+// UsedAPIKey tells that an API key was used on a day.
+type UsedAPIKey struct {
+	KeyID string    `json:"key_id" minLength:"1" maxLength:"128"`
+	Day   time.Time `json:"day" doc:"Midnight in UTC of the day."`
+}
+
+var (
+	// APIKeyChanged is emitted by the function that issues API keys. The kit consumes it in every other function that
+	// has a database and an operation that a key may call; see infra/function.
+	APIKeyChanged = Define(kit, "users.api-key-changed", 1, Fact,
+		"An API key is created, gives other roles, or is revoked.",
+		ChangedAPIKey{
+			KeyID: exKey, Hash: exHash, Subject: exUser, Roles: []string{"customer"}, Scopes: []string{"orders:read"},
+			Version: 1, ExpiresAt: exTime.Add(90 * 24 * time.Hour), Revoked: true,
+		},
+		ChangedAPIKey{
+			KeyID: exKey, Hash: exHash, Subject: exUser, Version: 1, ExpiresAt: exTime.Add(90 * 24 * time.Hour),
+		})
+
+	// APIKeyUsed is emitted by every function that API keys may call, once a day for each key that is used there.
+	APIKeyUsed = Define(kit, "users.api-key-used", 1, Fact, "An API key was used at a function on a day.",
+		UsedAPIKey{KeyID: exKey, Day: exTime.Truncate(24 * time.Hour)})
+)
+
+const (
+	exKey  = "01920000-0000-7000-8000-000000000009"
+	exHash = "47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
+)
