@@ -142,7 +142,9 @@ func field(m *dynamicpb.Message, name protoreflect.Name) protoreflect.FieldDescr
 	return m.Descriptor().Fields().ByName(name)
 }
 
-func set(m *dynamicpb.Message, name protoreflect.Name, v protoreflect.Value) { m.Set(field(m, name), v) }
+func set(m *dynamicpb.Message, name protoreflect.Name, v protoreflect.Value) {
+	m.Set(field(m, name), v)
+}
 
 // receive reads a message behind its length.
 func receive(from io.Reader, m proto.Message) error {

@@ -65,9 +65,9 @@ type (
 	}
 )
 
-// Provenance returns a statement of in-toto with SLSA's provenance, signed in an envelope of DSSE: that the image of this
-// name and its binaries were made from the commit and the modules that the binaries name. It has no time, so that it is
-// the same for the same bytes and the same key.
+// Provenance returns a statement of in-toto with SLSA's provenance, signed in an envelope of DSSE: that the image of
+// this name and its binaries were made from the commit and the modules that the binaries name. It has no time, so that
+// it is the same for the same bytes and the same key.
 func Provenance(name string, made Made, f Facts, key ed25519.PrivateKey) ([]byte, error) {
 	digest, err := made.Top.Digest()
 	if err != nil {
