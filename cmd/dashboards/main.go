@@ -7,7 +7,7 @@
 // It is a module of its own, so that no program of the kit depends on Grafana's library.
 package main
 
-//lint:file-ignore SA1019 the library prefers dashboards v2, which only Grafana 12 and later take; every Grafana takes these
+//lint:file-ignore SA1019 dashboards v2 need Grafana 12; every Grafana takes these
 
 import (
 	"bytes"
