@@ -38,7 +38,8 @@ func TestStrangersDoNotDecideWhatIsSampled(t *testing.T) {
 		inner, end := tel.Span(ctx, "inner")
 		for place, got := range map[string]string{"edge": Traceparent(ctx), "inner": Traceparent(inner)} {
 			same := c.sampler != "traceidratio"
-			if (got[:36] == c.parent[:36]) != same || (Tracestate(ctx) == state) != same || strings.HasSuffix(got, "-01") != c.want {
+			if (got[:36] == c.parent[:36]) != same || (Tracestate(ctx) == state) != same ||
+				strings.HasSuffix(got, "-01") != c.want {
 				t.Errorf("%s of %s: %s has %s with %q, want sampled %v", c.sampler, c.parent, place, got, Tracestate(ctx),
 					c.want)
 			}
