@@ -51,6 +51,7 @@ type Exchange struct {
 	own      bool       // Request is a copy
 	shed     bool       // the function was not asked, because it has too much to do
 	failed   bool       // the call has ended with a failure of the server
+	hurried  bool       // the call took longer than its caller gave it, which says nothing about the server
 	sent     int        // how often the request was sent to instances of other processes
 	response response
 }

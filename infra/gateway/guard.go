@@ -109,7 +109,7 @@ func (g *guard) serve(x *Exchange, next Handler) {
 			return
 		}
 		defer func() {
-			if !done || failedAnswer(x) || errors.Is(x.Request.Context().Err(), context.Canceled) {
+			if !done || failedAnswer(x) || gone(x) {
 				permit.Drop() // how long it took says nothing
 			} else {
 				permit.Record()
@@ -127,10 +127,15 @@ func (g *guard) serve(x *Exchange, next Handler) {
 	done = true
 }
 
+// gone reports whether the caller went away, or gave a call less time than it took.
+func gone(x *Exchange) bool {
+	return x.hurried || errors.Is(x.Request.Context().Err(), context.Canceled)
+}
+
 // note tells the breaker how a request has ended. A caller who went away says nothing, but may have been a probe, which
 // the breaker must hear of.
 func (g *guard) note(x *Exchange, panicked bool) {
-	switch gone := errors.Is(x.Request.Context().Err(), context.Canceled); {
+	switch gone := gone(x); {
 	case gone && !g.breaker.IsHalfOpen():
 	case gone || panicked || failedAnswer(x):
 		g.breaker.RecordFailure()

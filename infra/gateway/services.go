@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net/http"
 	"net/url"
 	"os"
@@ -216,12 +217,30 @@ func sendCall(w http.ResponseWriter, r *http.Request) {
 	c := r.Context().Value(pendingKey{}).(*pending)
 	answer := &callAnswer{ResponseWriter: w}
 	r.Header.Set("Te", "trailers")
+	given, limited := callTime(r.Header.Get("Grpc-Timeout"))
+	began := time.Now()
 	c.x.sent = c.p.Serve(answer, r, c.x.Route.tries)
 	answer.finish(r)
+	c.x.hurried = limited && time.Since(began) >= given && r.Context().Err() == nil
 	switch status := w.Header().Get("Grpc-Status") + w.Header().Get(http.TrailerPrefix+"Grpc-Status"); status {
 	case "2", "4", "13", "14", "15": // UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS
 		c.x.failed = true
 	}
+}
+
+// callTime returns the time that a client gives a call, and false if it gives none: a number of at most eight digits
+// and a unit.
+func callTime(text string) (time.Duration, bool) {
+	units := map[byte]time.Duration{
+		'H': time.Hour, 'M': time.Minute, 'S': time.Second, 'm': time.Millisecond, 'u': time.Microsecond,
+		'n': time.Nanosecond,
+	}
+	if text == "" || len(text) > 9 {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(text[:len(text)-1], 10, 32)
+	unit := units[text[len(text)-1]]
+	return time.Duration(min(n, uint64(time.Duration(math.MaxInt64)/max(unit, 1)))) * unit, err == nil && unit > 0
 }
 
 // callTransport sends calls. A server may end a call before the client has ended its stream, and closing the answer

@@ -293,6 +293,40 @@ func TestGRPCServerAway(t *testing.T) {
 	}
 }
 
+// A caller who gives a call less time than it takes says nothing about the server: a stranger could open the breaker for
+// all. The time that the gateway allows does.
+func TestGRPCCallersWithoutTime(t *testing.T) {
+	g := newGreeter(t)
+	for timeout, want := range map[string]int{"10": 200, "": 503} {
+		f := g.greeting(t, ", access: public", `
+defaults: {breaker: {failures: 0.5, requests: 2, pause: 1h}}
+operations: {'POST /greet.v1.GreetService/SayHello': {timeout: 2s}}`)
+		if timeout == "" {
+			f = g.greeting(t, ", access: public", `
+defaults: {breaker: {failures: 0.5, requests: 2, pause: 1h}}
+operations: {'POST /greet.v1.GreetService/SayHello': {timeout: 20ms}}`)
+		}
+		ask := func(name, timeout string) int {
+			r := httptest.NewRequest("POST", greetertest.SayHello, strings.NewReader(`{"name":"`+name+`"}`))
+			r.Header.Set("Content-Type", "application/json")
+			if timeout != "" {
+				r.Header.Set("Connect-Timeout-Ms", timeout)
+			}
+			w := httptest.NewRecorder()
+			f.gateway.ServeHTTP(w, r)
+			return w.Code
+		}
+		for range 3 {
+			if got := ask("slow", timeout); got != 504 && got != 503 {
+				t.Errorf("with %q ms: got %d", timeout, got)
+			}
+		}
+		if got := ask("ada", ""); got != want {
+			t.Errorf("after calls with %q ms: got %d, want %d", timeout, got, want)
+		}
+	}
+}
+
 // A file with a service that cannot be served is refused, and the policies before stay.
 func TestServicesRefused(t *testing.T) {
 	g := newGreeter(t)

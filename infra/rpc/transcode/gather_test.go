@@ -113,3 +113,24 @@ func TestUpstreamMessages(t *testing.T) {
 		}
 	}
 }
+
+// A header field of a plain request is not the time of a call: the client says nothing about the server.
+func TestUpstreamTime(t *testing.T) {
+	asked := false
+	u, err := transcode.NewUpstream(service(t), http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		asked = true
+		if got := r.Header["Grpc-Timeout"]; got != nil {
+			t.Errorf("the server has the time %s", got)
+		}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest(http.MethodPost, "/api/notes", strings.NewReader("{}"))
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("X-Server-Timeout", "0.001")
+	u.ServeHTTP(httptest.NewRecorder(), r)
+	if !asked {
+		t.Error("the server is not asked")
+	}
+}

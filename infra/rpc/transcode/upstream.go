@@ -88,8 +88,11 @@ func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			_ = errorWriter.Write(w, r, err) // a caller that has gone needs no answer
 			return
 		}
-	} else if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media == "application/json" {
-		r.Header.Set("Content-Type", media) // the transcoder takes few parameters
+	} else {
+		delete(r.Header, timeoutField) // which the transcoder would have be the time of the call
+		if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media == "application/json" {
+			r.Header.Set("Content-Type", media) // the transcoder takes few parameters
+		}
 	}
 	gather(r)
 	u.transcoder.ServeHTTP(answering(w, r), r)
