@@ -62,16 +62,26 @@ func Open[T any](setting string, parse func([]byte) (T, error), clock func() tim
 // Now returns the keys. A file is read again when five seconds have passed; one that cannot be read or is not valid is
 // logged, and the keys before still count.
 func (k *Keys[T]) Now() T {
-	k.reload(recheck)
+	if k.path != "" && k.mu.TryLock() { // else another call reads it
+		defer k.mu.Unlock()
+		k.reload(recheck)
+	}
 	return *k.now.Load()
 }
 
-// reload reads the file again unless that was done a moment ago, or another call does it.
+// newest returns the keys after a look at the file, which was at most a second ago. It waits for another call's look.
+func (k *Keys[T]) newest() T {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.reload(recheckNow)
+	return *k.now.Load()
+}
+
+// reload reads the file again unless that was done a moment ago. mu is held.
 func (k *Keys[T]) reload(after time.Duration) {
-	if k.path == "" || !k.mu.TryLock() {
+	if k.path == "" {
 		return
 	}
-	defer k.mu.Unlock()
 	now := k.clock()
 	if since := now.Sub(k.checked); since >= 0 && since < after {
 		return
@@ -128,8 +138,7 @@ func NewVerifierOf(
 func (v *Verifier) Authenticate(r *http.Request) (auth.Principal, error) {
 	p, err := v.keys.Now().Authenticate(r)
 	if errors.Is(err, auth.ErrUnknownKey) {
-		v.keys.reload(recheckNow)
-		return (*v.keys.now.Load()).Authenticate(r)
+		return v.keys.newest().Authenticate(r)
 	}
 	return p, err
 }

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -228,5 +229,47 @@ func TestBrokenFile(t *testing.T) {
 	d.now = d.now.Add(time.Minute)
 	if d.accepts(token) == nil {
 		t.Error("a token of a key that was taken out is accepted")
+	}
+}
+
+// While one request looks for the key of its token, others with tokens of that key wait for it: none is refused because
+// another one looks.
+func TestUnknownKeyIsLookedForOnce(t *testing.T) {
+	d := deploy(t)
+	reading, read := make(chan struct{}), make(chan struct{})
+	first := true
+	verifier, err := keyfile.NewVerifierOf(keyfile.Scheme+d.public, func(text []byte) (auth.JWKS, error) {
+		if !first {
+			close(reading)
+			<-read
+		}
+		first = false
+		return auth.ParseJWKS(text)
+	}, auth.VerifierConfig{Issuer: "ebb", Audience: "ebb", Clock: func() time.Time { return d.now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.verifier = verifier
+	ring, err := auth.GenerateKeyRing()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.writePrivate(ring)
+	d.writePublic(ring)
+	d.now = d.now.Add(time.Minute)
+	token := d.token()
+	results := make(chan error, 2)
+	ask := func() { results <- d.accepts(token) }
+	go ask()
+	<-reading
+	go ask()
+	for range 1000 { // a refusal would come meanwhile
+		runtime.Gosched()
+	}
+	close(read)
+	for range 2 {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
 	}
 }
