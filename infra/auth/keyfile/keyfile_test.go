@@ -263,7 +263,7 @@ func TestUnknownKeyIsLookedForOnce(t *testing.T) {
 	go ask()
 	<-reading
 	go ask()
-	for range 1000 { // a refusal would come meanwhile
+	for range 100_000 { // a refusal would come meanwhile
 		runtime.Gosched()
 	}
 	close(read)
