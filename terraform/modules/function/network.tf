@@ -26,7 +26,7 @@ resource "kubectl_manifest" "network_policy" {
         } if length(cidrs) > 0],
         [for m in [var.monitor] : {
           from  = [{ namespaceSelector = { matchLabels = { "kubernetes.io/metadata.name" = m.namespace } } }]
-          ports = [{ port = 8080, protocol = "TCP" }]
+          ports = [for port in concat([8080], local.mesh.ports) : { port = port, protocol = "TCP" }]
         } if m != null],
       ])
       egress = concat(local.to_mesh, local.to_dns, local.to_broker, local.to_store, local.to_functions, local.to_api_server, var.egress)

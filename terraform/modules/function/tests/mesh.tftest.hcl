@@ -73,6 +73,23 @@ run "linkerd" {
   }
 }
 
+# A Prometheus in the mesh reaches the pods at the port of the mesh, too.
+run "monitor" {
+  command = plan
+
+  variables {
+    mesh           = "istio-ambient"
+    monitor        = { namespace = "monitoring" }
+    metrics_secret = "metrics"
+  }
+
+  assert {
+    condition = [for rule in yamldecode(kubectl_manifest.network_policy.yaml_body_parsed).spec.ingress : rule.ports[*].port
+    if try(rule.from[0].namespaceSelector.matchLabels["kubernetes.io/metadata.name"], "") == "monitoring"] == [[8080, 15008]]
+    error_message = "Prometheus reaches the pods, inside of the mesh and outside."
+  }
+}
+
 run "internal_tls" {
   command = plan
 
