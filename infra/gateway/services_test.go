@@ -293,8 +293,8 @@ func TestGRPCServerAway(t *testing.T) {
 	}
 }
 
-// A caller who gives a call less time than it takes says nothing about the server: a stranger could open the breaker for
-// all. The time that the gateway allows does.
+// A caller who gives a call less time than it takes says nothing about the server: a stranger could open the breaker
+// for all. The time that the gateway allows does.
 func TestGRPCCallersWithoutTime(t *testing.T) {
 	g := newGreeter(t)
 	for timeout, want := range map[string]int{"10": 200, "": 503} {
