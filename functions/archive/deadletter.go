@@ -281,12 +281,12 @@ func (a *archive) withNewData(ctx context.Context, tx store.Transactor, l letter
 	if err != nil {
 		return l, fault.Wrap(err, fault.Internal, "decode a dead letter")
 	}
-	if err := byFunctionsOnly(e.Type()); err != nil {
-		return l, err
-	}
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, data); err != nil {
 		return l, fault.Wrap(err, fault.Invalid, "the data is not JSON")
+	}
+	if err := byFunctionsOnly(e.Type(), compact.Bytes()); err != nil {
+		return l, err
 	}
 	if info, known := a.types().Lookup(e.Type()); known {
 		if err := info.Check(compact.Bytes()); err != nil {

@@ -215,7 +215,7 @@ func (a *archive) apply(
 
 // aboutLetter reports whether an error says that a letter cannot be mended; others are about the store.
 func aboutLetter(err error) bool {
-	return fault.Is(err, fault.Invalid) || fault.Is(err, fault.Conflict)
+	return fault.Is(err, fault.Invalid) || fault.Is(err, fault.Conflict) || fault.Is(err, fault.Denied)
 }
 
 // eachWaiting calls do with the dead letters that wait and failed until a time, from a cursor on, the oldest first. It

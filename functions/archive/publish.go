@@ -25,11 +25,29 @@ type publishOutput struct {
 	Body json.RawMessage `doc:"The CloudEvent in structured JSON."`
 }
 
-// byFunctionsOnly returns fault.Denied for the types of event that no person may make or change: one would give the
-// power of a user to a key of the maker's own, the other is what is recorded of persons.
-func byFunctionsOnly(eventType string) error {
-	if eventType == event.APIKeyChanged.Name() || eventType == event.ActRecorded.Name() {
+// byFunctionsOnly returns fault.Denied for the data of events that no person may make or change: one would give the power
+// of a user to a key of the maker's own, one is what is recorded of persons, and one destroys the data of a person, which
+// an administrator or that person does at the function that has it. The same holds for an event that the clock is asked
+// to publish. Data that is no command to the clock is refused by the clock.
+func byFunctionsOnly(eventType string, data json.RawMessage) error {
+	switch eventType {
+	case event.APIKeyChanged.Name(), event.ActRecorded.Name(), event.PersonErased.Name():
 		return fault.New(fault.Denied, "functions alone make events of the type %s", eventType)
+	case event.ClockSchedule.Name():
+		e := ce.New()
+		e.SetType(eventType)
+		if err := e.SetData(event.ContentType, data); err != nil {
+			return nil
+		}
+		cmd, err := event.ClockSchedule.Decode(e)
+		if err != nil {
+			return nil
+		}
+		inner, err := event.FromJSON(cmd.Event)
+		if err != nil {
+			return nil
+		}
+		return byFunctionsOnly(inner.Type(), inner.Data())
 	}
 	return nil
 }
@@ -41,7 +59,7 @@ func (a *archive) publish(_ context.Context, tx *function.Tx, in *publishInput) 
 	if !known {
 		return nil, fault.New(fault.Invalid, "unknown event type %q", in.Body.Type)
 	}
-	if err := byFunctionsOnly(info.Name); err != nil {
+	if err := byFunctionsOnly(info.Name, in.Body.Data); err != nil {
 		return nil, err
 	}
 	if err := info.Check(in.Body.Data); err != nil {
