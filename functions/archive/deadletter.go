@@ -276,7 +276,9 @@ func (a *archive) mendDead(ctx context.Context, tx *function.Tx, in *mendInput) 
 }
 
 // withNewData returns a dead letter with other data, which must conform to the schema of the event's type.
-func (a *archive) withNewData(ctx context.Context, tx store.Transactor, l letter, data json.RawMessage) (letter, error) {
+func (a *archive) withNewData(
+	ctx context.Context, tx store.Transactor, l letter, data json.RawMessage,
+) (letter, error) {
 	e, err := event.FromJSON(l.Event)
 	if err != nil {
 		return l, fault.Wrap(err, fault.Internal, "decode a dead letter")

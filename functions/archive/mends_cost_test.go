@@ -32,8 +32,9 @@ func TestDryRunMakesNoKey(t *testing.T) {
 	}
 }
 
-// A portion of a mend, and a page of a dry run, ends when its evaluations have cost much together: a handler has no time
-// for a thousand expressions that each cost nearly as much as one may. The mend goes on, and looks at every letter once.
+// A portion of a mend, and a page of a dry run, ends when its evaluations have cost much together: a handler has no
+// time for a thousand expressions that each cost nearly as much as one may. The mend goes on, and looks at every letter
+// once.
 func TestCostlyLettersTakeMorePortions(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(product.Types()...))
 	const letters = 24

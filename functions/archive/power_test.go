@@ -58,8 +58,8 @@ func TestEventsOfFunctionsOnly(t *testing.T) {
 	}
 }
 
-// Nor by an event that the clock publishes, which is within another one: in what is published, or mended by hand or by a
-// transform. A mend refuses such a letter and goes on with the others.
+// Nor by an event that the clock publishes, which is within another one: in what is published, or mended by hand or by
+// a transform. A mend refuses such a letter and goes on with the others.
 func TestEventsOfFunctionsOnlyWithinOthers(t *testing.T) {
 	h := functiontest.New(t, archive.New, functiontest.Knows(event.KitTypes()...))
 	now, operator := h.Clock.Now(), auth.Principal{Subject: "olga", Roles: []string{auth.RoleOperator}}

@@ -187,7 +187,8 @@ func (costs) CallCost(function, _ string, args []ref.Val, _ ref.Val) *uint64 {
 // errCostly is that an evaluation has reached a limit. The same expression is likely to reach it for other letters too.
 var errCostly = errors.New("the expression costs too much")
 
-// evaluate evaluates the expression for a letter. It is not called concurrently for an expression. An error is fault.Invalid and tells the place.
+// evaluate evaluates the expression for a letter. It is not called concurrently for an expression. An error is
+// fault.Invalid and tells the place.
 func (x *expression) evaluate(ctx context.Context, variables map[string]any) (ref.Val, error) {
 	ctx, cancel := context.WithTimeout(ctx, maxEvaluation)
 	defer cancel()

@@ -57,8 +57,8 @@ func TestDocumentsFilterMasked(t *testing.T) {
 	}
 }
 
-// A change leaves a document that the function reads as the administrator wrote it: no member whose name differs in case
-// from that of the function, and the revision of today's form, also where an older version has stored the document.
+// A change leaves a document that the function reads as the administrator wrote it: no member whose name differs in
+// case from that of the function, and the revision of today's form, also where an older version has stored the document.
 func TestDocumentsChangeStaysReadable(t *testing.T) {
 	h := functiontest.New(t, newDues)
 	admin, ada := functiontest.Admin(), duesMembers+"/ada"
@@ -103,7 +103,8 @@ func TestDocumentsRemoveReason(t *testing.T) {
 	h.Call("POST", "/api/dues/ada", functiontest.Nobody, clubMember{"Ada", 3}).Expect(204)
 	tag := h.Call("GET", ada, admin, nil).Header.Get("ETag")
 	h.Call("DELETE", ada+"?reason=she+has+left", admin, nil, "If-Match", tag).Expect(204)
-	if got := string(h.Call("GET", "/api/audit/dues", admin, nil).Expect(200).Body); !strings.Contains(got, "she has left") {
+	got := string(h.Call("GET", "/api/audit/dues", admin, nil).Expect(200).Body)
+	if !strings.Contains(got, "she has left") {
 		t.Errorf("the audit trail: got %s", got)
 	}
 }
