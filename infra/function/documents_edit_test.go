@@ -58,7 +58,8 @@ func TestDocumentsFilterMasked(t *testing.T) {
 }
 
 // A change leaves a document that the function reads as the administrator wrote it: no member whose name differs in
-// case from that of the function, and the revision of today's form, also where an older version has stored the document.
+// case from that of the function, and the revision of today's form, also where an older version has stored the
+// document.
 func TestDocumentsChangeStaysReadable(t *testing.T) {
 	h := functiontest.New(t, newDues)
 	admin, ada := functiontest.Admin(), duesMembers+"/ada"
