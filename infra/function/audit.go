@@ -70,7 +70,7 @@ func (tx *Tx) record(ctx context.Context, op Operation, rq *request, a response)
 		ActID: tx.NewID(), At: tx.now, Function: tx.f.name, Operation: op.Method + " " + op.Path,
 		Target: cut(rq.http.URL.EscapedPath(), maxTarget), Made: cut(a.Header["Location"], maxTarget),
 		By: who.Subject, Roles: who.Roles, Session: who.Session, KeyID: who.Key, From: networkOf(ClientAddr(ctx)),
-		Status: a.Status, Reason: reasonOf(rq.body),
+		Status: a.Status, Reason: reasonOf(rq),
 	}
 	data, err := json.Marshal(recordedAct{act, tx.now.Add(auditRetention).Unix()})
 	if err != nil {
@@ -107,12 +107,14 @@ func networkOf(a netip.Addr) string {
 	return p.String()
 }
 
-// reasonOf returns the reason that a body in JSON gives.
-func reasonOf(body []byte) string {
+// reasonOf returns the reason that a request gives: in its body in JSON, or, as one without a body, in its query.
+func reasonOf(rq *request) string {
 	var given struct {
 		Reason string `json:"reason"`
 	}
-	if json.Unmarshal(body, &given) != nil {
+	if len(rq.body) == 0 {
+		given.Reason = rq.http.URL.Query().Get("reason")
+	} else if json.Unmarshal(rq.body, &given) != nil {
 		return ""
 	}
 	return cut(given.Reason, maxReason)
