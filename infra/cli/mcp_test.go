@@ -16,6 +16,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/auth/apikey"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/system"
 )
@@ -340,5 +341,23 @@ func TestSimulationOfACheckout(t *testing.T) {
 	text, failed := a.use("simulate", map[string]any{"seed": 7})
 	if failed || !strings.Contains(text, "seed 7") || !strings.Contains(text, `"violations":["`) {
 		t.Errorf("got %v %s", failed, text)
+	}
+}
+
+// An agent sees no credential that an operation answers with: no key, no secret of a second factor, no code.
+func TestResultsHaveNoCredentials(t *testing.T) {
+	key := apikey.New()
+	for _, answer := range []map[string]any{
+		{"key": key}, {"note": "the key " + key + " is new"}, {"step_up_token": "sesame"}, {"refresh_token": "sesame"},
+		{"secret": "sesame", "uri": "otpauth://totp/x?secret=sesame"}, {"recovery_codes": []string{"sesame"}},
+	} {
+		got, err := boundedJSON(map[string]any{"items": []any{answer}})
+		if err != nil || strings.Contains(string(got), key) || strings.Contains(string(got), "sesame") {
+			t.Errorf("got %s, %v", got, err)
+		}
+	}
+	if got, err := boundedJSON(map[string]any{"key": "new-checkout", "recovery_codes": 8}); err != nil ||
+		string(got) != `{"key":"new-checkout","recovery_codes":8}` {
+		t.Errorf("got %s, %v", got, err)
 	}
 }
