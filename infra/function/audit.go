@@ -22,9 +22,10 @@ import (
 // a program that changes a thousand stocks by its API key would wait for itself. Whoever can write into the database of
 // a function can change its records there, and not those of the archive, which has them in its own.
 //
-// An act of staff is a request that is not refused and not safe, by a caller with a role beyond that of a customer, to
+// An act of staff is a request that changes something, is not refused and not safe, by a caller with a role beyond that of a customer, to
 // an operation that needs such a role, or that is about what belongs to users. A refusal that changes something, such
-// as a wrong password that is counted, is recorded with its status. Other refusals have changed nothing.
+// as a wrong password that is counted, is recorded with its status. Other refusals have changed nothing, and neither has
+// a dry run, or the revocation of what is revoked.
 
 // auditRetention is how long a function keeps a record. The archive keeps it for longer.
 const auditRetention = 400 * 24 * time.Hour
@@ -62,7 +63,7 @@ const (
 
 // record stores and emits the record of an act of staff that was answered so.
 func (tx *Tx) record(ctx context.Context, op Operation, rq *request, a response) error {
-	if rq == nil || !op.forStaff() || !isStaff(tx.principal) {
+	if rq == nil || !op.forStaff() || !isStaff(tx.principal) || !tx.changes() {
 		return nil
 	}
 	who := tx.principal
@@ -70,7 +71,7 @@ func (tx *Tx) record(ctx context.Context, op Operation, rq *request, a response)
 		ActID: tx.NewID(), At: tx.now, Function: tx.f.name, Operation: op.Method + " " + op.Path,
 		Target: cut(rq.http.URL.EscapedPath(), maxTarget), Made: cut(a.Header["Location"], maxTarget),
 		By: who.Subject, Roles: who.Roles, Session: who.Session, KeyID: who.Key, From: networkOf(ClientAddr(ctx)),
-		Status: a.Status, Reason: reasonOf(rq.body),
+		Status: a.Status, Reason: reasonOf(rq),
 	}
 	data, err := json.Marshal(recordedAct{act, tx.now.Add(auditRetention).Unix()})
 	if err != nil {
@@ -81,6 +82,13 @@ func (tx *Tx) record(ctx context.Context, op Operation, rq *request, a response)
 	}
 	tx.Emit(event.ActRecorded.New(who.Subject, act).Keyed("act/" + act.ActID))
 	return nil
+}
+
+// changes reports whether the unit writes or emits anything.
+func (tx *Tx) changes() bool {
+	changes := len(tx.drafts)+len(tx.raw) > 0
+	tx.db.Changed(func(store.Document) { changes = true })
+	return changes
 }
 
 // cut returns the beginning of a text that is longer than the limit in bytes.
@@ -107,12 +115,14 @@ func networkOf(a netip.Addr) string {
 	return p.String()
 }
 
-// reasonOf returns the reason that a body in JSON gives.
-func reasonOf(body []byte) string {
+// reasonOf returns the reason that a request gives in its body, which is JSON, or without one in its query.
+func reasonOf(rq *request) string {
 	var given struct {
 		Reason string `json:"reason"`
 	}
-	if json.Unmarshal(body, &given) != nil {
+	if len(rq.body) == 0 {
+		given.Reason = rq.http.URL.Query().Get("reason")
+	} else if json.Unmarshal(rq.body, &given) != nil {
 		return ""
 	}
 	return cut(given.Reason, maxReason)

@@ -23,6 +23,7 @@ type refundInput struct {
 	ID   string `path:"id"`
 	Body struct {
 		Reason string `json:"reason,omitempty"`
+		Dry    bool   `json:"dry,omitempty"`
 		Refuse string `json:"refuse,omitempty"`
 	}
 }
@@ -36,6 +37,10 @@ func audited(env function.Env) (*function.Function, error) {
 	f := function.New("tickets", env)
 	all := function.Collection[note](f, "tickets")
 	act := func(ctx context.Context, tx *function.Tx, in *refundInput) (*refundOutput, error) {
+		if in.Body.Dry {
+			_, _, err := all.Find(ctx, tx, in.ID)
+			return &refundOutput{}, err
+		}
 		if err := all.Put(ctx, tx, in.ID, note{in.Body.Reason}); err != nil {
 			return nil, err
 		}
@@ -86,6 +91,7 @@ func TestActsAreRecorded(t *testing.T) {
 		{boss, "PUT", "/api/tickets/t", map[string]any{}, 201, 1},
 		{boss, "PUT", "/api/tickets/t", map[string]any{"refuse": "commit"}, 422, 1},
 		{boss, "PUT", "/api/tickets/t", map[string]any{"refuse": "yes"}, 409, 0},
+		{boss, "PUT", "/api/tickets/t", map[string]any{"dry": true}, 201, 0},
 		{boss, "PUT", "/api/tickets/t", "[]", 422, 0},
 		{boss, "POST", "/api/tickets/t/purchase", map[string]any{}, 201, 0},
 		{boss, "POST", "/api/open/t", map[string]any{}, 201, 0},

@@ -103,6 +103,9 @@ func (d documents) list(ctx context.Context, tx *Tx, in *documentsInput) (*Page[
 		if !slices.ContainsFunc(d.spec.Indexes, indexed) {
 			return nil, fault.New(fault.Invalid, "no index is on %q", in.Field)
 		}
+		if d.masks(in.Field) && !tx.principal.Is(auth.RoleAdmin) { // what is found would tell the value
+			return nil, fault.New(fault.Denied, "%s is shown to administrators only", in.Field)
+		}
 		var value any
 		if json.Unmarshal([]byte(in.Value), &value) != nil {
 			value = in.Value
@@ -141,12 +144,17 @@ func (d documents) shown(tx *Tx, doc store.Document) storedDocument {
 		return s
 	}
 	for name := range members { // names of a member may differ in case
-		if slices.ContainsFunc(d.spec.Admin.Masked, func(m string) bool { return strings.EqualFold(m, name) }) {
+		if d.masks(name) {
 			members[name] = json.RawMessage(mask)
 		}
 	}
 	s.Data, _ = json.Marshal(members) // it was JSON before
 	return s
+}
+
+// masks reports whether a member is shown to administrators only.
+func (d documents) masks(member string) bool {
+	return slices.ContainsFunc(d.spec.Admin.Masked, func(m string) bool { return strings.EqualFold(m, member) })
 }
 
 // find returns a document. With ifMatch, its version must be one of those.
