@@ -153,7 +153,8 @@ func (p Public) TLS() *tls.Config {
 
 // Client returns the configuration of a client that shows the certificate and accepts one server only: the one of that
 // name in the same system, whatever its address is called. "" accepts every server of the trust domain, and a server
-// without a SPIFFE ID by its host name, if roots or, without any, the system's authorities vouch for it.
+// without a SPIFFE ID by its host name, if roots or, without any, the system's authorities vouch for it. A server
+// without a SPIFFE ID that is called by an IP address is refused: TLS does not tell which address that was.
 func (i *Identity) Client(name string, roots *x509.CertPool) *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS13,
@@ -167,6 +168,9 @@ func (i *Identity) Client(name string, roots *x509.CertPool) *tls.Config {
 
 func (i *Identity) verifyServer(c tls.ConnectionState, name string, roots *x509.CertPool) error {
 	if name == "" && len(c.PeerCertificates) > 0 && len(c.PeerCertificates[0].URIs) == 0 {
+		if c.ServerName == "" { // Verify would not check the name then
+			return errors.New("the server has no SPIFFE ID and was called by an IP address: call it by a name")
+		}
 		intermediates := x509.NewCertPool()
 		for _, issuer := range c.PeerCertificates[1:] {
 			intermediates.AddCert(issuer)

@@ -3,6 +3,7 @@ package mtls_test
 import (
 	"bufio"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"log/slog"
@@ -111,6 +112,34 @@ func trusting(i *mtls.Identity) *tls.Config {
 	c := i.Client("", nil)
 	c.VerifyConnection = nil
 	return c
+}
+
+// A server without a SPIFFE ID is known by the name that the client asked for. It has none when an address was asked
+// for, which TLS does not tell: such a server is refused, or one with any certificate would do.
+func TestServerWithoutID(t *testing.T) {
+	s := httptest.NewUnstartedServer(http.NotFoundHandler())
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	s.StartTLS() // for example.com and 127.0.0.1
+	defer s.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	own := identity(t, authority(t), "orders")
+	for name, want := range map[string]bool{
+		"example.com": true, "example.org": false, "127.0.0.2": false, "127.0.0.1": false,
+	} {
+		config := own.Client("", roots)
+		config.ServerName = name
+		c, err := tls.Dial("tcp", s.Listener.Addr().String(), config)
+		if err == nil {
+			_ = c.Close()
+		}
+		if (err == nil) != want {
+			t.Errorf("%s: got %v, want a connection: %v", name, err, want)
+		}
+	}
+	if status, err := get(t, s.URL, own.Client("", roots)); err == nil {
+		t.Errorf("%s: got %d, want a refusal", s.URL, status)
+	}
 }
 
 // The server itself refuses a client of another authority, whatever the client thinks of the server.

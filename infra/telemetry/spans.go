@@ -78,13 +78,22 @@ type Operation struct {
 // ServerSpan begins the span of a request for an operation. With cold it is the first work of an instance. The function
 // that it returns ends the span and must be called once, with the response's status, and the error that caused it if
 // that is known. A status of 500 or more marks the span as failed.
+//
+// The span of the edge is part of the caller's trace, and the sampler decides about it as about a trace of its own:
+// strangers, who choose the flag and the ids, would have everything exported, or nothing. Where every span is sampled
+// by the id of its trace, it begins a trace, which is linked to the caller's.
 func (t *Telemetry) ServerSpan(
 	ctx context.Context, op Operation, r *http.Request, cold bool,
 ) (context.Context, func(status int, err error)) {
+	var links []trace.Link
+	if op.Edge {
+		ctx, links = t.fromStranger(ctx)
+	}
 	if ctx, done := t.idsOnly(ctx); done {
 		return ctx, endNoResponse
 	}
-	ctx, span := t.tracer.Start(ctx, op.Method+" "+op.Route, trace.WithSpanKind(trace.SpanKindServer))
+	ctx, span := t.tracer.Start(ctx, op.Method+" "+op.Route, trace.WithSpanKind(trace.SpanKindServer),
+		trace.WithLinks(links...))
 	if span.IsRecording() {
 		span.SetAttributes(attribute.String(httpMethod, known(r.Method)), attribute.String(httpRoute, op.Route),
 			attribute.String(urlPath, shown(r.URL.Path)), attribute.String(urlScheme, schemeOf(r.TLS != nil)),
@@ -182,7 +191,7 @@ func (t *Telemetry) idsOnly(ctx context.Context) (_ context.Context, done bool) 
 	switch {
 	case t.off():
 		return ctx, true
-	case t.tracer == nil || t.inherits && leftOut(trace.SpanContextFromContext(ctx)):
+	case t.tracer == nil || t.inherits && !isStrangers(ctx) && leftOut(trace.SpanContextFromContext(ctx)):
 		return trace.ContextWithSpan(ctx, newIDSpan(trace.SpanContextFromContext(ctx))), true
 	}
 	return ctx, false

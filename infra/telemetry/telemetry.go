@@ -19,6 +19,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -67,6 +68,7 @@ type Telemetry struct {
 	spans    *sdktrace.TracerProvider
 	tail     *tail                  // nil: the sampler decides alone
 	inherits bool                   // a span whose parent is not sampled is left out
+	byID     bool                   // every span is sampled by the id of its trace
 	lines    *sdklog.LoggerProvider // nil: log lines are not exported
 	meters   *sdkmetric.MeterProvider
 	registry *prometheus.Registry // with classic histograms
@@ -160,8 +162,9 @@ func (t *Telemetry) startSpans(
 		}
 		processors = append(processors, sdktrace.NewBatchSpanProcessor(exporter))
 	}
-	sampler := export.sampler
+	sampler := sdktrace.Sampler(edgeSampler{export.sampler})
 	t.inherits = export.parentBased && export.keep == 0
+	t.byID = strings.HasPrefix(export.sampler.Description(), "TraceIDRatioBased")
 	if export.keep > 0 {
 		t.tail = newTail(export.keep, processors...)
 		sampler, processors = recorder{sampler, t.tail}, []sdktrace.SpanProcessor{t.tail}

@@ -91,6 +91,7 @@ func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else if media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); media == "application/json" {
 		r.Header.Set("Content-Type", media) // the transcoder takes few parameters
 	}
+	gather(r)
 	u.transcoder.ServeHTTP(answering(w, r), r)
 }
 
