@@ -99,8 +99,8 @@ func TestLettersAboutAccounts(t *testing.T) {
 	}
 }
 
-// A letter with a token goes to the address that users made the token for, although this function does not know yet that
-// the user has another address than before: who reads the mail of the old one gets no token.
+// A letter with a token goes to the address that users made the token for, although this function does not know yet
+// that the user has another address than before: who reads the mail of the old one gets no token.
 func TestResetGoesToTheAddressOfItsToken(t *testing.T) {
 	h, letters := accountHarness(t, map[string]string{})
 	h.MustDeliver(events.UserPasswordResetRequested.New("u-1", events.RequestedPasswordReset{

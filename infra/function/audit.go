@@ -22,10 +22,11 @@ import (
 // a program that changes a thousand stocks by its API key would wait for itself. Whoever can write into the database of
 // a function can change its records there, and not those of the archive, which has them in its own.
 //
-// An act of staff is a request that changes something, is not refused and not safe, by a caller with a role beyond that of a customer, to
-// an operation that needs such a role, or that is about what belongs to users. A refusal that changes something, such
-// as a wrong password that is counted, is recorded with its status. Other refusals have changed nothing, and neither has
-// a dry run, or the revocation of what is revoked.
+// An act of staff is a request that changes something, is not refused and not safe, by a caller with a role beyond that
+// of a customer, to an operation that needs such a role, or that is about what belongs to users; of what can only be
+// about the caller, that is what is made, such as an API key, and not the end of the own session. A refusal that
+// changes something, such as a wrong password that is counted, is recorded with its status. Other refusals have changed
+// nothing, and neither has a dry run, or the revocation of what is revoked.
 
 // auditRetention is how long a function keeps a record. The archive keeps it for longer.
 const auditRetention = 400 * 24 * time.Hour
@@ -42,7 +43,8 @@ func (op Operation) forStaff() bool {
 		return false
 	}
 	needsRole := len(op.Access.roles) > 0 && !slices.Contains(op.Access.roles, auth.RoleCustomer)
-	return needsRole || op.Owner == manifest.OwnerHidden || op.Owner == manifest.OwnerDenied
+	makes := op.Owner == manifest.OwnerOnly && op.Method == http.MethodPost
+	return needsRole || makes || op.Owner == manifest.OwnerHidden || op.Owner == manifest.OwnerDenied
 }
 
 // isStaff reports whether the caller has a role beyond that of a customer.
