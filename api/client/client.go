@@ -897,7 +897,8 @@ type GetDocumentsCatalogProductsParams struct {
 	Limit int64
 	// The next of the page before.
 	Cursor string
-	// Only documents in which this member has the value. It has to have an index.
+	// Only documents in which this member, as it is stored, has the value. It has to have an index, and be one that the
+	// caller may see.
 	Field string
 	// In JSON, or a text.
 	Value string
@@ -981,7 +982,8 @@ type GetDocumentsInventoryReservationsParams struct {
 	Limit int64
 	// The next of the page before.
 	Cursor string
-	// Only documents in which this member has the value. It has to have an index.
+	// Only documents in which this member, as it is stored, has the value. It has to have an index, and be one that the
+	// caller may see.
 	Field string
 	// In JSON, or a text.
 	Value string
@@ -1023,7 +1025,8 @@ type GetDocumentsInventoryStockParams struct {
 	Limit int64
 	// The next of the page before.
 	Cursor string
-	// Only documents in which this member has the value. It has to have an index.
+	// Only documents in which this member, as it is stored, has the value. It has to have an index, and be one that the
+	// caller may see.
 	Field string
 	// In JSON, or a text.
 	Value string
@@ -1105,7 +1108,8 @@ type GetDocumentsNotificationsUsersParams struct {
 	Limit int64
 	// The next of the page before.
 	Cursor string
-	// Only documents in which this member has the value. It has to have an index.
+	// Only documents in which this member, as it is stored, has the value. It has to have an index, and be one that the
+	// caller may see.
 	Field string
 	// In JSON, or a text.
 	Value string
@@ -1147,7 +1151,8 @@ type GetDocumentsPaymentsPaymentsParams struct {
 	Limit int64
 	// The next of the page before.
 	Cursor string
-	// Only documents in which this member has the value. It has to have an index.
+	// Only documents in which this member, as it is stored, has the value. It has to have an index, and be one that the
+	// caller may see.
 	Field string
 	// In JSON, or a text.
 	Value string
@@ -4083,7 +4088,7 @@ type Stock struct {
 
 // StoredDocument is a schema of the document.
 type StoredDocument struct {
-	// As it is stored. Members with personal data are shown to administrators.
+	// As the function reads it. Members with personal data are shown to administrators.
 	Data    json.RawMessage `json:"data"`
 	ID      string          `json:"id"`
 	Version int64           `json:"version"`

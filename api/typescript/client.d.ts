@@ -1111,7 +1111,7 @@ export type Stock = {
 };
 
 export type StoredDocument = {
-  /** As it is stored. Members with personal data are shown to administrators. */
+  /** As the function reads it. Members with personal data are shown to administrators. */
   "data": unknown;
   "id": string;
   "version": number;

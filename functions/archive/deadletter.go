@@ -276,17 +276,19 @@ func (a *archive) mendDead(ctx context.Context, tx *function.Tx, in *mendInput) 
 }
 
 // withNewData returns a dead letter with other data, which must conform to the schema of the event's type.
-func (a *archive) withNewData(ctx context.Context, tx *function.Tx, l letter, data json.RawMessage) (letter, error) {
+func (a *archive) withNewData(
+	ctx context.Context, tx store.Transactor, l letter, data json.RawMessage,
+) (letter, error) {
 	e, err := event.FromJSON(l.Event)
 	if err != nil {
 		return l, fault.Wrap(err, fault.Internal, "decode a dead letter")
 	}
-	if err := byFunctionsOnly(e.Type()); err != nil {
-		return l, err
-	}
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, data); err != nil {
 		return l, fault.Wrap(err, fault.Invalid, "the data is not JSON")
+	}
+	if err := byFunctionsOnly(e.Type(), compact.Bytes()); err != nil {
+		return l, err
 	}
 	if info, known := a.types().Lookup(e.Type()); known {
 		if err := info.Check(compact.Bytes()); err != nil {

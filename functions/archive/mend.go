@@ -9,8 +9,8 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
-	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/personal"
+	"github.com/ebb-dev/ebb/infra/store"
 )
 
 // systemKeys returns the keys that the keys of persons are wrapped under. A system that has set none uses one that
@@ -26,7 +26,7 @@ func (c Config) systemKeys() (personal.Keys, error) {
 // placeholder, as the API shows the event, the value from before stays. What it has otherwise is encrypted under the
 // person's key, and the stored event has the placeholder in its place.
 func (a *archive) withData(
-	ctx context.Context, tx *function.Tx, e ce.Event, info *event.Info, data json.RawMessage,
+	ctx context.Context, tx store.Transactor, e ce.Event, info *event.Info, data json.RawMessage,
 ) (ce.Event, error) {
 	fields := personal.FieldsOf(info.GoType)
 	if fields == nil {
@@ -100,7 +100,7 @@ type dataKey struct {
 // personalOf returns the values of a stored event's personal fields, and the key that they are encrypted under. It
 // returns none when the event has none, or the key is destroyed.
 func (a *archive) personalOf(
-	ctx context.Context, tx *function.Tx, e ce.Event,
+	ctx context.Context, tx store.Transactor, e ce.Event,
 ) (key dataKey, values map[string]string, err error) {
 	whole, err := a.attachKey(ctx, tx, e)
 	sealed := event.Extension(whole, event.PersonalValues)
@@ -116,7 +116,7 @@ func (a *archive) personalOf(
 
 // keyFor returns a key of the person that the archive has from an event, or else a new one, which it stores. It refuses
 // the data of a person who is erased. It makes no key that it would have to store under one that everyone knows.
-func (a *archive) keyFor(ctx context.Context, tx *function.Tx, person string) (key dataKey, err error) {
+func (a *archive) keyFor(ctx context.Context, tx store.Transactor, person string) (key dataKey, err error) {
 	if person == "" {
 		return key, fault.New(fault.Invalid, "the data has personal fields and no id of the person")
 	}

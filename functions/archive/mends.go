@@ -155,10 +155,22 @@ func rulesOf(where, transform string) (r mendRules, err error) {
 	return r, err
 }
 
+// tired reports whether the evaluations have cost so much together that the next request or event takes over. A handler
+// has no time for as many letters as it may look at when each costs nearly as much as one may.
+func (r mendRules) tired() bool {
+	spent := uint64(0)
+	for _, x := range []*expression{r.where, r.transform} {
+		if x != nil {
+			spent += x.spent
+		}
+	}
+	return spent > maxTogether
+}
+
 // apply returns whether a letter is selected, and the letter with its new data. An error that is fault.Invalid is about
 // this letter.
 func (a *archive) apply(
-	ctx context.Context, tx *function.Tx, r mendRules, l letter,
+	ctx context.Context, tx store.Transactor, r mendRules, l letter,
 ) (next letter, selected bool, err error) {
 	e, err := event.FromJSON(l.Event)
 	if err != nil {
@@ -203,7 +215,7 @@ func (a *archive) apply(
 
 // aboutLetter reports whether an error says that a letter cannot be mended; others are about the store.
 func aboutLetter(err error) bool {
-	return fault.Is(err, fault.Invalid) || fault.Is(err, fault.Conflict)
+	return fault.Is(err, fault.Invalid) || fault.Is(err, fault.Conflict) || fault.Is(err, fault.Denied)
 }
 
 // eachWaiting calls do with the dead letters that wait and failed until a time, from a cursor on, the oldest first. It
@@ -311,9 +323,9 @@ func (a *archive) mendPortion(ctx context.Context, tx *function.Tx, id string, j
 					job.end(mendStopped, cut(err), tx.Now())
 					return false, nil
 				}
-				return true, nil
+				return !rules.tired(), nil
 			case !selected:
-				return true, nil
+				return !rules.tired(), nil
 			}
 			next.Mend = id
 			if _, err := a.sendAgain(ctx, tx, letterID, next); err != nil {
@@ -321,7 +333,7 @@ func (a *archive) mendPortion(ctx context.Context, tx *function.Tx, id string, j
 			}
 			job.Sent, job.InBatch = job.Sent+1, job.InBatch+1
 			room, bytes = room-1, bytes+len(next.Event)
-			return room > 0 && bytes < replayedBytes, nil
+			return room > 0 && bytes < replayedBytes && !rules.tired(), nil
 		})
 	job.Cursor, job.Through = cursor, !left
 	return err
@@ -486,11 +498,11 @@ func (a *archive) dryRun(ctx context.Context, tx *function.Tx, in *dryRunInput) 
 	out := &dryRunOutput{}
 	o := &out.Body
 	o.Examples, o.Refusals = []Example{}, []Refusal{}
-	size := 0
+	size, dropped := 0, tx.StoreTx().Nest() // such as a key for a person who has none yet
 	cursor, left, err := a.eachWaiting(ctx, tx, sortableTime(tx.Now()), in.Body.Cursor, maxTried,
 		func(id string, l letter) (bool, error) {
 			o.Looked++
-			next, selected, err := a.apply(ctx, tx, rules, l)
+			next, selected, err := a.apply(ctx, dropped, rules, l)
 			switch {
 			case err != nil && !aboutLetter(err):
 				return false, err
@@ -500,9 +512,9 @@ func (a *archive) dryRun(ctx context.Context, tx *function.Tx, in *dryRunInput) 
 				if o.Refused++; len(o.Refusals) < maxRefusals {
 					o.Refusals = append(o.Refusals, Refusal{id, cut(err)})
 				}
-				return true, nil
+				return !rules.tired(), nil
 			case !selected:
-				return true, nil
+				return !rules.tired(), nil
 			}
 			if o.Selected++; next.Mended && string(next.Event) != string(l.Event) {
 				o.Changed++
@@ -513,7 +525,7 @@ func (a *archive) dryRun(ctx context.Context, tx *function.Tx, in *dryRunInput) 
 					ID: id, Function: l.Function, Type: l.Type, Before: dataOf(l.Event), After: dataOf(next.Event),
 				})
 			}
-			return true, nil
+			return !rules.tired(), nil
 		})
 	if left {
 		o.Next = cursor

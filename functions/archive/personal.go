@@ -15,6 +15,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/store"
 )
 
 // keyRef is the extension of a stored event in place of its key: which of the person's keys it is.
@@ -58,7 +59,7 @@ func (a *archive) detachKey(ctx context.Context, tx *function.Tx, e ce.Event) (c
 
 // attachKey returns an event that detachKey has returned as it came, with its key; without it when the person is
 // erased.
-func (a *archive) attachKey(ctx context.Context, tx *function.Tx, e ce.Event) (ce.Event, error) {
+func (a *archive) attachKey(ctx context.Context, tx store.Transactor, e ce.Event) (ce.Event, error) {
 	e, err := withScheduled(e, func(inner ce.Event) (ce.Event, error) { return a.attachKey(ctx, tx, inner) })
 	ref := event.Extension(e, keyRef)
 	if err != nil || ref == "" {

@@ -1,10 +1,12 @@
 package archive_test
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
 	"github.com/ebb-dev/ebb/functions/archive"
+	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/auth/apikey"
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/event"
@@ -53,5 +55,71 @@ func TestEventsOfFunctionsOnly(t *testing.T) {
 	}
 	if got := h.Emitted(); len(got) > 0 {
 		t.Errorf("published %v", got)
+	}
+}
+
+// Nor by an event that the clock publishes, which is within another one: in what is published, or mended by hand or by
+// a transform. A mend refuses such a letter and goes on with the others.
+func TestEventsOfFunctionsOnlyWithinOthers(t *testing.T) {
+	h := functiontest.New(t, archive.New, functiontest.Knows(event.KitTypes()...))
+	now, operator := h.Clock.Now(), auth.Principal{Subject: "olga", Roles: []string{auth.RoleOperator}}
+	schedule := func(inner any) event.ScheduleEvent {
+		raw, err := json.Marshal(inner)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return event.ScheduleEvent{TimerID: "t", Due: now, Event: raw}
+	}
+	envelope := func(eventType string, data any) map[string]any {
+		return map[string]any{"specversion": "1.0", "id": "i", "source": "/functions/users", "type": eventType,
+			"datacontenttype": "application/json", "data": data}
+	}
+	key := envelope(event.APIKeyChanged.Name(), event.ChangedAPIKey{
+		KeyID: "k", Hash: apikey.Hash(apikey.New()), Subject: "boss", Roles: []string{"admin"}, Version: 9,
+		ExpiresAt: now.Add(time.Hour),
+	})
+	evil, deep := schedule(key), schedule(envelope(event.ClockSchedule.Name(), schedule(key)))
+	harmless := schedule(envelope("com.example.later.v1", map[string]any{}))
+	for _, data := range []event.ScheduleEvent{evil, deep} {
+		made := map[string]any{"type": event.ClockSchedule.Name(), "data": data}
+		h.Call("POST", "/api/archive/events", operator, made).Expect(403)
+	}
+	h.Call("POST", "/api/archive/events", operator,
+		map[string]any{"type": event.PersonErased.Name(), "data": event.ErasedPerson{PersonID: "ada"}}).Expect(403)
+	h.Call("POST", "/api/archive/events", operator,
+		map[string]any{"type": event.ClockSchedule.Name(), "data": harmless}).Expect(202)
+	h.Emitted()
+	for _, d := range []event.Draft{
+		event.ActRecorded.New("bob", event.RecordedAct{
+			ActID: "a", At: now, Function: "orders", Operation: "PUT /api/x", Target: "/api/x", By: "bob", Roles: []string{},
+			Status: 200,
+		}),
+		event.ClockSchedule.New("t", harmless), event.ClockCancel.New("t", event.CancelTimer{TimerID: "t"}),
+	} {
+		e := h.Event(d)
+		e.SetExtension(broker.ErrorDest, "/functions/clock")
+		h.Clock.Advance(time.Millisecond)
+		if r := h.Receive(e); !r[0].OK() {
+			t.Fatalf("got %+v", r)
+		}
+	}
+	var page struct{ Items []archive.DeadLetter }
+	h.Call("GET", "/api/archive/dead-letters", operator, nil).Expect(200).JSON(&page)
+	path := "/api/archive/dead-letters/" + page.Items[1].ID
+	h.Call("PUT", path, operator, map[string]any{"data": evil}).Expect(403)
+	h.Call("PUT", path, operator, map[string]any{"data": harmless}).Expect(200)
+	transform := `event.type.contains("clock.schedule") ? {"event": {"type": "` + event.APIKeyChanged.Name() + `"}} : {}`
+	h.Call("POST", mends+"/dry-run", operator, object("transform", transform)).Expect(200)
+	mend := startMend(h, object("transform", transform, "watch", 0))
+	for range 3 {
+		for _, e := range step(h) {
+			if e.Type() != event.ClockCancel.Name() {
+				t.Errorf("sent %s", e)
+			}
+		}
+		h.Advance(0)
+	}
+	if m := mendOf(h, mend); m.State != "done" || m.Refused != 2 || m.Sent != 1 {
+		t.Errorf("got %+v", m)
 	}
 }

@@ -35,8 +35,9 @@ const (
 	maxExpression = 4 << 10 // bytes of the text
 	maxCost       = 200_000 // CEL's own measure: about the number of operations, and of bytes of text in tens
 	maxEvaluation = 2 * time.Second
-	maxPatch      = 1 << 20 // bytes of the result in JSON
-	maxDepth      = 100     // of the result
+	maxTogether   = 10 * maxCost // of the evaluations of one request or event, after which the next takes over
+	maxPatch      = 1 << 20      // bytes of the result in JSON
+	maxDepth      = 100          // of the result
 )
 
 // expression is a compiled expression.
@@ -44,7 +45,8 @@ type expression struct {
 	name    string // of the field that has it
 	program cel.Program
 	source  *ast.SourceInfo
-	loop    int64 // the outermost loop; 0: none
+	loop    int64  // the outermost loop; 0: none
+	spent   uint64 // what its evaluations have cost
 }
 
 // environment returns what the expressions can use. It is made when the first one is compiled.
@@ -185,11 +187,15 @@ func (costs) CallCost(function, _ string, args []ref.Val, _ ref.Val) *uint64 {
 // errCostly is that an evaluation has reached a limit. The same expression is likely to reach it for other letters too.
 var errCostly = errors.New("the expression costs too much")
 
-// evaluate evaluates the expression for a letter. An error is fault.Invalid and tells the place.
+// evaluate evaluates the expression for a letter. It is not called concurrently for an expression. An error is
+// fault.Invalid and tells the place.
 func (x *expression) evaluate(ctx context.Context, variables map[string]any) (ref.Val, error) {
 	ctx, cancel := context.WithTimeout(ctx, maxEvaluation)
 	defer cancel()
-	v, _, err := x.program.ContextEval(ctx, variables)
+	v, details, err := x.program.ContextEval(ctx, variables)
+	if cost := details.ActualCost(); cost != nil {
+		x.spent += *cost
+	}
 	var cancelled interpreter.EvalCancelledError
 	var failed *types.Err
 	switch {

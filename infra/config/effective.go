@@ -94,14 +94,37 @@ func Mask(value string, secret bool) string {
 	return redact(value)
 }
 
-// redact masks the password of a value that looks like a URL with one.
+// redact masks the passwords of a value that looks like a URL with one, or like a list of them.
 func redact(value string) string {
 	if !holdsPassword(value) {
 		return value
 	}
-	u, err := url.Parse(value)
+	if strings.Count(value, "://") == 1 {
+		return redactAddress(value)
+	}
+	addresses := strings.Split(value, ",")
+	for i, a := range addresses {
+		if !strings.Contains(a, "://") {
+			return masked // it may be a part of a password
+		}
+		addresses[i] = redactAddress(strings.TrimSpace(a))
+	}
+	return strings.Join(addresses, ",")
+}
+
+func redactAddress(address string) string {
+	u, err := url.Parse(address)
 	if err != nil {
 		return masked
+	}
+	if strings.Contains(u.RawQuery, passwordIs) {
+		query := u.Query()
+		for name := range query {
+			if strings.HasSuffix(name+"=", passwordIs) {
+				query.Set(name, "xxxxx") // as Redacted does
+			}
+		}
+		u.RawQuery = query.Encode()
 	}
 	return u.Redacted()
 }

@@ -181,5 +181,8 @@ func show(value string) string {
 // holdsPassword reports whether a value looks like a URL with credentials.
 func holdsPassword(value string) bool {
 	_, rest, ok := strings.Cut(value, "://")
-	return ok && strings.Contains(rest, "@")
+	return ok && (strings.Contains(rest, "@") || strings.Contains(rest, passwordIs))
 }
+
+// passwordIs stands before a password in the query of a URL, as libpq takes it; sslpassword ends so too.
+const passwordIs = "password="

@@ -117,7 +117,7 @@ func networkOf(a netip.Addr) string {
 	return p.String()
 }
 
-// reasonOf returns the reason that a request gives in its body, which is JSON, or without one in its query.
+// reasonOf returns the reason that a request gives: in its body in JSON, or, as one without a body, in its query.
 func reasonOf(rq *request) string {
 	var given struct {
 		Reason string `json:"reason"`

@@ -18,21 +18,29 @@ import (
 
 // Staff look at the documents of a collection that is declared with store.Admin, and administrators change and remove
 // them, below /api/documents/FUNCTION/COLLECTION. A change is made to the version that was shown, or refused. It emits
-// nothing: it is for repairs, as what an operation of the function could do is better done by that.
+// nothing: it is for repairs, as what an operation of the function could do is better done by that. A document has the
+// form that the function reads, without its revision: one that an older version has stored is shown migrated.
 
 // storedDocument is a document as it is stored.
 type storedDocument struct {
 	ID      string          `json:"id"`
 	Version int64           `json:"version"`
-	Data    json.RawMessage `json:"data" doc:"As it is stored. Members with personal data are shown to administrators."`
+	Data    json.RawMessage `json:"data" doc:"As the function reads it. Members with personal data are shown to administrators."`
 }
+
+// maxListed is how many bytes the documents of one page have at most, unless it has a single one. A query reads
+// listedAtOnce of them.
+const (
+	maxListed    = 4 << 20
+	listedAtOnce = 20
+)
 
 // mask is what stands in place of a member that the caller may not see.
 const mask = `"…"`
 
 type documentsInput struct {
 	Paging
-	Field string `query:"field" maxLength:"100" doc:"Only documents in which this member has the value. It has to have an index."`
+	Field string `query:"field" maxLength:"100" doc:"Only documents in which this member, as it is stored, has the value. It has to have an index, and be one that the caller may see."`
 	Value string `query:"value" maxLength:"500" doc:"In JSON, or a text."`
 }
 
@@ -87,14 +95,14 @@ func (f *Function) serveDocuments(spec store.Spec) {
 		return
 	}
 	Serve(f, op(http.MethodPut, "/{id}", "Change a document",
-		"As it is stored: no event tells others of it. If-Match holds the ETag of the version that was shown."), d.change)
+		"No event tells others of it. If-Match holds the ETag of the version that was shown."), d.change)
 	remove := op(http.MethodDelete, "/{id}", "Remove a document", "If-Match holds the ETag of the version that was shown.")
 	remove.Status = http.StatusNoContent
 	Serve(f, remove, d.remove)
 }
 
 func (d documents) list(ctx context.Context, tx *Tx, in *documentsInput) (*Page[storedDocument], error) {
-	q := store.Query{Collection: d.spec.Name, Limit: in.Limit}
+	q := store.Query{Collection: d.spec.Name}
 	if in.Cursor != "" {
 		q.After = &store.Position{ID: in.Cursor}
 	}
@@ -103,8 +111,8 @@ func (d documents) list(ctx context.Context, tx *Tx, in *documentsInput) (*Page[
 		if !slices.ContainsFunc(d.spec.Indexes, indexed) {
 			return nil, fault.New(fault.Invalid, "no index is on %q", in.Field)
 		}
-		if d.masks(in.Field) && !tx.principal.Is(auth.RoleAdmin) { // what is found would tell the value
-			return nil, fault.New(fault.Denied, "%s is shown to administrators only", in.Field)
+		if member, _, _ := strings.Cut(in.Field, "."); d.masks(tx, member) { // what is found would tell its value
+			return nil, fault.New(fault.Invalid, "only administrators see %q", in.Field)
 		}
 		var value any
 		if json.Unmarshal([]byte(in.Value), &value) != nil {
@@ -117,44 +125,60 @@ func (d documents) list(ctx context.Context, tx *Tx, in *documentsInput) (*Page[
 		}
 		q.Where = []store.Filter{{Field: in.Field, Op: store.Equal, Value: value}}
 	}
-	docs, more, err := tx.db.Query(ctx, q)
-	if err != nil {
-		return nil, err
-	}
 	out := &Page[storedDocument]{}
-	out.Body.Items = make([]storedDocument, len(docs))
-	for i, doc := range docs {
-		out.Body.Items[i] = d.shown(tx, doc)
+	out.Body.Items = []storedDocument{}
+	for bytes := 0; ; {
+		q.Limit = min(listedAtOnce, in.Limit-len(out.Body.Items))
+		docs, more, err := tx.db.Query(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		for _, doc := range docs {
+			if bytes += len(doc.Data); bytes > maxListed && len(out.Body.Items) > 0 {
+				out.Body.Next = q.After.ID
+				return out, nil
+			}
+			out.Body.Items = append(out.Body.Items, d.shown(tx, doc))
+			q.After = &store.Position{ID: doc.ID}
+		}
+		switch {
+		case !more:
+			return out, nil
+		case len(out.Body.Items) == in.Limit:
+			out.Body.Next = q.After.ID
+			return out, nil
+		}
 	}
-	if more {
-		out.Body.Next = docs[len(docs)-1].ID
-	}
-	return out, nil
 }
 
-// shown returns a document as the caller may see it.
+// masks reports whether the caller may not see a member. Names of a member may differ in case.
+func (d documents) masks(tx *Tx, member string) bool {
+	return !tx.principal.Is(auth.RoleAdmin) &&
+		slices.ContainsFunc(d.spec.Admin.Masked, func(m string) bool { return strings.EqualFold(m, member) })
+}
+
+// shown returns a document as the caller may see it. One that a newer version of the function has written is shown as
+// it is stored.
 func (d documents) shown(tx *Tx, doc store.Document) storedDocument {
 	s := storedDocument{ID: doc.ID, Version: doc.Version, Data: doc.Data}
+	if current, err := d.spec.Current(doc); err == nil {
+		s.Data = current
+	}
 	if tx.principal.Is(auth.RoleAdmin) || len(d.spec.Admin.Masked) == 0 {
 		return s
 	}
 	var members map[string]json.RawMessage
-	if json.Unmarshal(doc.Data, &members) != nil {
+	if json.Unmarshal(s.Data, &members) != nil {
 		s.Data = json.RawMessage(mask)
 		return s
 	}
-	for name := range members { // names of a member may differ in case
-		if d.masks(name) {
+	for name := range members {
+		if d.masks(tx, name) {
 			members[name] = json.RawMessage(mask)
 		}
 	}
 	s.Data, _ = json.Marshal(members) // it was JSON before
 	return s
-}
-
-// masks reports whether a member is shown to administrators only.
-func (d documents) masks(member string) bool {
-	return slices.ContainsFunc(d.spec.Admin.Masked, func(m string) bool { return strings.EqualFold(m, member) })
 }
 
 // find returns a document. With ifMatch, its version must be one of those.
@@ -188,15 +212,19 @@ func (d documents) show(ctx context.Context, tx *Tx, in *documentInput) (*docume
 
 func (d documents) change(ctx context.Context, tx *Tx, in *changeDocumentInput) (*documentOutput, error) {
 	doc, err := d.find(ctx, tx, in.ID, &in.IfMatch)
+	if err != nil {
+		return nil, err
+	}
+	before, err := d.spec.Current(doc)
 	if err == nil {
-		err = d.check(doc.Data, in.Body.Data)
+		err = d.check(before, in.Body.Data)
 	}
 	if err != nil {
 		return nil, err
 	}
 	var compact bytes.Buffer
 	_ = json.Compact(&compact, in.Body.Data) // check has read it
-	doc.Data = compact.Bytes()
+	doc.Data = d.spec.Stamped(compact.Bytes())
 	if doc.Version, err = tx.db.Set(ctx, doc.Key, doc.Data); err != nil {
 		return nil, err
 	}
@@ -220,6 +248,11 @@ func (d documents) check(before, after json.RawMessage) error {
 	changed, err := json.Marshal(members)
 	if err != nil || d.spec.Type == nil {
 		return err
+	}
+	for name := range members {
+		if known := d.spec.MemberLike(name); known != "" && known != name {
+			return fault.New(fault.Invalid, "unknown member %q in the document; did you mean %q?", name, known)
+		}
 	}
 	decoder := json.NewDecoder(bytes.NewReader(changed))
 	decoder.DisallowUnknownFields()

@@ -21,8 +21,7 @@ type clubMember struct {
 // newClub declares a function that shows its members, and not its secrets.
 func newClub(env function.Env) (*function.Function, error) {
 	f := function.New("club", env)
-	members := function.Collection[clubMember](f, "members", store.On("level"), store.On("name"),
-		store.Admin{Masked: []string{"name"}})
+	members := function.Collection[clubMember](f, "members", store.On("level"), store.Admin{Masked: []string{"name"}})
 	read := function.Collection[clubMember](f, "ledger", store.Admin{ReadOnly: true})
 	function.Collection[clubMember](f, "secrets")
 	op := function.Operation{Method: http.MethodPost, Path: "/api/club/{id}", Access: function.Public}
@@ -76,10 +75,7 @@ func TestDocuments(t *testing.T) {
 	if len(page.Items) != 1 {
 		t.Errorf("filtered: got %+v", page)
 	}
-	// A filter must not tell what is masked.
-	h.Call("GET", all+"?field=name&value=Name%20of%20ada", viewer, nil).Expect(403)
-	h.Call("GET", all+"?field=name&value=Name%20of%20ada", admin, nil).Expect(200)
-	for _, query := range []string{"?field=other&value=x", "?field=level&value={}", "?field=level&value=null"} {
+	for _, query := range []string{"?field=name&value=x", "?field=level&value={}", "?field=level&value=null"} {
 		h.Call("GET", all+query, viewer, nil).Expect(422)
 	}
 	tag := h.Call("GET", ada, viewer, nil).Header.Get("ETag")
@@ -98,11 +94,7 @@ func TestDocuments(t *testing.T) {
 		t.Errorf("changed: got %s", one.Data)
 	}
 	h.Call("DELETE", ada, admin, nil, "If-Match", tag).Expect(412)
-	h.Noted()
-	h.Call("DELETE", ada+"?reason=gone", admin, nil, "If-Match", next).Expect(204)
-	if acts := actsOf(t, h.Noted()); len(acts) != 1 || acts[0].Reason != "gone" {
-		t.Errorf("removed: recorded %+v", acts)
-	}
+	h.Call("DELETE", ada, admin, nil, "If-Match", next).Expect(204)
 	h.Call("GET", ada, viewer, nil).Expect(404)
 	h.Call("PUT", "/api/documents/club/ledger/ada", admin, good, "If-Match", `"1"`).Expect(405)
 	h.Call("GET", "/api/documents/club/ledger/ada", viewer, nil).Expect(200)

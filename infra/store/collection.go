@@ -157,7 +157,7 @@ func (c *Collection[T]) encode(v T) (json.RawMessage, error) {
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "encode an entry of %s", c.spec.Name)
 	}
-	return c.spec.stamped(data), nil
+	return c.spec.Stamped(data), nil
 }
 
 func (c *Collection[T]) decode(d Document, v *T) error {

@@ -18,18 +18,43 @@ func membersOf(t reflect.Type) map[string]bool {
 		return nil
 	}
 	names := map[string]bool{}
+	for _, name := range memberNames(t) {
+		names[name], names[folded(name)] = true, true
+	}
+	return names
+}
+
+// memberNames returns the JSON names of a struct's members.
+func memberNames(t reflect.Type) (names []string) {
 	for _, f := range reflect.VisibleFields(t) {
 		tag := f.Tag.Get("json")
 		name, _, _ := strings.Cut(tag, ",")
 		switch {
 		case tag == "-" || !f.IsExported() || f.Anonymous && name == "" && f.Type.Kind() == reflect.Struct:
 		case name == "":
-			names[f.Name], names[folded(f.Name)] = true, true
+			names = append(names, f.Name)
 		default:
-			names[name], names[folded(name)] = true, true
+			names = append(names, name)
 		}
 	}
 	return names
+}
+
+// MemberLike returns the member of the collection's type that encoding/json decodes a member of this name into: it may
+// differ in case. It returns "" for none, and for a type that may have any members.
+func (s Spec) MemberLike(name string) string {
+	if s.Type == nil || membersOf(s.Type) == nil {
+		return ""
+	}
+	names := memberNames(s.Type)
+	if slices.Contains(names, name) {
+		return name
+	}
+	like := slices.IndexFunc(names, func(known string) bool { return folded(known) == folded(name) })
+	if like < 0 {
+		return ""
+	}
+	return names[like]
 }
 
 // folded returns a name in the form that is the same for all names that encoding/json takes for one another when it

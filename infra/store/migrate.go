@@ -80,11 +80,11 @@ func (s Spec) Migrated(d Document) (data json.RawMessage, changed bool, err erro
 	if data, err = json.Marshal(doc); err != nil {
 		return nil, false, fault.Wrap(err, fault.Internal, "encode %s of %s", d.ID, s.Name)
 	}
-	return s.stamped(data), true, nil
+	return s.Stamped(data), true, nil
 }
 
-// stamped returns a document of today's form with the collection's revision.
-func (s Spec) stamped(data json.RawMessage) json.RawMessage {
+// Stamped returns a document of today's form with the collection's revision.
+func (s Spec) Stamped(data json.RawMessage) json.RawMessage {
 	if len(s.Steps) == 0 || len(data) < 2 {
 		return data
 	}
@@ -97,6 +97,21 @@ func (s Spec) stamped(data json.RawMessage) json.RawMessage {
 	}
 	out.Write(data[1:])
 	return out.Bytes()
+}
+
+// Current returns the data of a document as the collection's type expects it, without the member that tells its
+// revision. A document that a newer version of the function wrote is fault.Unavailable.
+func (s Spec) Current(d Document) (json.RawMessage, error) {
+	data, _, err := s.Migrated(d)
+	if err != nil || !bytes.Contains(data, []byte(`"`+revisionMember+`"`)) {
+		return data, err
+	}
+	doc := Fields{}
+	if err := json.Unmarshal(data, &doc); err != nil {
+		return nil, fault.Wrap(err, fault.Internal, "decode %s of %s", d.ID, s.Name)
+	}
+	delete(doc, revisionMember)
+	return json.Marshal(doc)
 }
 
 // Portion is what one Backfill has done.

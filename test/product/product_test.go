@@ -161,7 +161,7 @@ func wantTypes(t *testing.T, dir string) {
 	}
 	allowed := regexp.MustCompile(
 		`^(com\.example\.helpdesk\.(tickets|agents)|` +
-			`dev\.ebb\.(users|notifications|clock|archive|outside|sagas))\.[a-z-]+\.v1$`,
+			`dev\.ebb\.(users|notifications|clock|archive|audit|outside|sagas))\.[a-z-]+\.v1$`,
 	)
 	for _, c := range document.Channels {
 		if !allowed.MatchString(c.Address) {
