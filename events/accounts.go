@@ -19,6 +19,7 @@ type RequestedEmailProof struct {
 // only its hash.
 type RequestedPasswordReset struct {
 	UserID    string    `json:"user_id" minLength:"1" maxLength:"128" person:"id"`
+	Email     string    `json:"email,omitempty" format:"email" maxLength:"254" personal:"erased@erased.invalid" doc:"Where the mail goes: the address that the token is for. Missing in events of before: to the user's address."`
 	Token     string    `json:"token" minLength:"1" maxLength:"256" personal:"erased"`
 	ExpiresAt time.Time `json:"expires_at"`
 }
@@ -50,7 +51,9 @@ var (
 
 	UserPasswordResetRequested = event.Define(namespace, "users.password-reset-requested", 1, event.Fact,
 		"A new password was asked for a user. Only the mail to the user may have the token.",
-		RequestedPasswordReset{UserID: exUser, Token: exUser + ".c2VjcmV0", ExpiresAt: exTime.Add(30 * time.Minute)})
+		RequestedPasswordReset{
+			UserID: exUser, Email: "ada@example.com", Token: exUser + ".c2VjcmV0", ExpiresAt: exTime.Add(30 * time.Minute),
+		})
 
 	UserSecurityChanged = event.Define(namespace, "users.security-changed", 1, event.Fact,
 		"How a user signs in was changed. The user is to be told, in case it was somebody else.",

@@ -48,6 +48,8 @@ func (n *notifications) emailProofRequested(
 	})
 }
 
+// passwordResetRequested sends the token to the address that it is for. The copy of the user may have one of before,
+// whose mail another may read.
 func (n *notifications) passwordResetRequested(
 	ctx context.Context, tx *function.Tx, data events.RequestedPasswordReset,
 ) error {
@@ -55,7 +57,7 @@ func (n *notifications) passwordResetRequested(
 		return nil
 	}
 	return n.notify(ctx, tx, passwordReset, Message{
-		UserID: data.UserID, Data: n.facts("password-reset", data.Token, data.ExpiresAt),
+		UserID: data.UserID, To: data.Email, Data: n.facts("password-reset", data.Token, data.ExpiresAt),
 	})
 }
 

@@ -99,6 +99,18 @@ func TestLettersAboutAccounts(t *testing.T) {
 	}
 }
 
+// A letter with a token goes to the address that users made the token for, although this function does not know yet
+// that the user has another address than before: who reads the mail of the old one gets no token.
+func TestResetGoesToTheAddressOfItsToken(t *testing.T) {
+	h, letters := accountHarness(t, map[string]string{})
+	h.MustDeliver(events.UserPasswordResetRequested.New("u-1", events.RequestedPasswordReset{
+		UserID: "u-1", Email: "moved@example.com", Token: "u-1.a_token", ExpiresAt: h.Clock.Now().Add(time.Hour),
+	}))
+	if got := letters(); len(got) != 1 || !strings.Contains(got[0], "To: <moved@example.com>") {
+		t.Errorf("got %q", got)
+	}
+}
+
 // A token is in no event of notifications, and in the store only encrypted, while the letter waits.
 func TestTokensAreNotKept(t *testing.T) {
 	h := functiontest.New(t, notifications.Config{}.New, functiontest.Set(map[string]string{

@@ -196,6 +196,8 @@ func TestChangeOfAddressIsProven(t *testing.T) {
 	if got := mailed(s, events.UserEmailProofRequested); len(got) != 0 {
 		t.Errorf("another user's address gets %+v", got)
 	}
+	s.Clock.Advance(25 * time.Hour) // for further mails
+	access = s.signIn("ada@example.com").Access
 	change("king@example.com")
 	if got := s.shows(s.root().Access, ada.ID).Email; got != "ada@example.com" {
 		t.Errorf("an admin sees %s", got)
@@ -242,7 +244,11 @@ func TestPasswordReset(t *testing.T) {
 	if !bytes.Equal(known.Body, unknown.Body) || len(known.Header) != len(unknown.Header) {
 		t.Errorf("got %s %v and %s %v", known.Body, known.Header, unknown.Body, unknown.Header)
 	}
-	token := one(s, mailed(s, events.UserPasswordResetRequested)).Token
+	mail := one(s, mailed(s, events.UserPasswordResetRequested))
+	token := mail.Token
+	if mail.Email != "ada@example.com" {
+		t.Errorf("the mail goes to %q", mail.Email)
+	}
 	if all := s.stored(); strings.Contains(all, strings.Split(token, ".")[1]) {
 		t.Error("the token is stored")
 	}
@@ -330,4 +336,71 @@ func TestResetsWait(t *testing.T) {
 		t.Error("one network may ask without end")
 	}
 	s.from(here, "/api/password-resets", m{"email": "ada@example.com"}).Expect(202)
+}
+
+// An API key is no access token of the account: the mail and a key do not prove an address.
+func TestAPIKeyProvesNoAddress(t *testing.T) {
+	s := open(t)
+	ada := s.register("ada@example.com")
+	mail := one(s, mailed(s, events.UserEmailProofRequested))
+	key := s.createKey(s.signIn("ada@example.com").Access).Key
+	s.Call("POST", "/api/email-proofs", functiontest.Nobody, m{"token": mail.Token}, "X-API-Key", key).Expect(401)
+	if access := s.signIn("ada@example.com").Access; s.shows(access, ada.ID).Proven {
+		t.Error("the address is proven by an API key")
+	}
+}
+
+// Where addresses have to be proven, a user who asks for another's address is kept waiting for mails as one who asks
+// for a free one.
+func TestMailsDoNotTellWhoIsAUser(t *testing.T) {
+	statuses := map[string]string{}
+	for _, proof := range []string{"required", "off"} {
+		for _, email := range []string{"bob@example.com", "free@example.com"} {
+			s := open(t, "EBB_ADDRESS_PROOF", proof)
+			ada, _ := s.register("ada@example.com"), s.register("bob@example.com")
+			if proof == "required" {
+				for _, mail := range mailed(s, events.UserEmailProofRequested) {
+					s.proveEmail(mail.Token, password).Expect(204)
+				}
+			}
+			s.Clock.Advance(25 * time.Hour)
+			access := s.signIn("ada@example.com").Access
+			s.with(access, "PATCH", "/api/users/"+ada.ID, m{"email": email, "current_password": password}).Expect(200)
+			for range 6 {
+				r := s.with(access, "POST", "/api/users/"+ada.ID+"/email-proof", nil)
+				statuses[proof+email] += fmt.Sprint(r.Status, r.Header.Get("Retry-After"), " ")
+			}
+		}
+		if statuses[proof+"bob@example.com"] != statuses[proof+"free@example.com"] {
+			t.Errorf("%s: got %v", proof, statuses)
+		}
+	}
+}
+
+// An address gets few mails, also when a stranger registers with it again and again.
+func TestMailsToAnAddressAreFew(t *testing.T) {
+	s := open(t)
+	s.AllEmitted()
+	for range 8 {
+		u := s.register("ada@example.com")
+		s.with(s.signIn("ada@example.com").Access, "DELETE", "/api/users/"+u.ID, nil).Expect(204)
+	}
+	if got := len(mailed(s, events.UserEmailProofRequested)); got != 6 {
+		t.Errorf("%d mails at once", got)
+	}
+}
+
+// The recovery of the configured admin also voids a token that was mailed before.
+func TestRecoveryVoidsResets(t *testing.T) {
+	s := open(t, "EBB_ADMIN_EMAIL", rootEmail, "EBB_ADMIN_PASSWORD", rootPassword)
+	root, me := s.root(), ""
+	for _, e := range mailed(s, events.UserRegistered) {
+		me = e.UserID
+	}
+	s.with(root.Access, "PATCH", "/api/users/"+me,
+		m{"password": "another horse battery", "current_password": rootPassword}).Expect(200)
+	s.askReset(rootEmail).Expect(202)
+	token := one(s, mailed(s, events.UserPasswordResetRequested)).Token
+	s.root()
+	s.reset(token, "a third horse battery").Expect(422)
 }

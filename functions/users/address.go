@@ -35,23 +35,28 @@ var (
 	}
 )
 
-// proofMails limits the mails to prove the addresses of an account.
-var proofMails = limit{"proof-mails", 3, 5 * time.Minute, 24 * time.Hour, 24 * time.Hour}
+// The limits of mails to prove addresses: of what an account may ask for, and of what goes to one address, since a
+// stranger may register with it, delete the account and register again.
+var (
+	proofMails   = limit{"proof-mails", 3, 5 * time.Minute, 24 * time.Hour, 24 * time.Hour}
+	proofMailsTo = limit{"proof-mails-to", 5, 5 * time.Minute, 6 * time.Hour, 24 * time.Hour}
+)
 
 // proven reports whether the user has proven to read the mail of the present address.
 func (a account) proven() bool { return a.Proven != "" && a.Proven == a.Email }
 
 // offerProof has a mail sent by which the user proves an address, unless there were too many.
 func (u *users) offerProof(ctx context.Context, tx *function.Tx, user, email string) error {
-	if u.config.AddressProof == proofOff {
-		return nil
+	may, err := u.askedProof(ctx, tx, user)
+	if err != nil || !may {
+		return err
 	}
-	try := proofMails.of(user)
-	wait, err := u.wait(ctx, tx, try)
+	to := proofMailsTo.of(email)
+	wait, err := u.wait(ctx, tx, to)
 	if err != nil || wait > 0 {
 		return err
 	}
-	if err := u.count(ctx, tx, try); err != nil {
+	if err := u.count(ctx, tx, to); err != nil {
 		return err
 	}
 	token, expires, err := u.newProof(ctx, tx, ofAddress, user, email, addressProofTTL)
@@ -64,12 +69,26 @@ func (u *users) offerProof(ctx context.Context, tx *function.Tx, user, email str
 	return nil
 }
 
+// askedProof counts that a user asks for a mail to prove an address, and reports whether one may be sent. An address
+// that another has is counted like a free one, or the waits would tell them apart.
+func (u *users) askedProof(ctx context.Context, tx *function.Tx, user string) (bool, error) {
+	if u.config.AddressProof == proofOff {
+		return false, nil
+	}
+	try := proofMails.of(user)
+	wait, err := u.wait(ctx, tx, try)
+	if err != nil || wait > 0 {
+		return false, err
+	}
+	return true, u.count(ctx, tx, try)
+}
+
 func (u *users) mailProof(ctx context.Context, tx *function.Tx, in *oneUser) (*struct{}, error) {
 	a, _, err := u.find(ctx, tx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	if a.Wanted == "" && a.proven() {
+	if u.config.AddressProof == proofOff || a.Wanted == "" && a.proven() {
 		return nil, nil
 	}
 	if err := u.allowed(ctx, tx, proofMails.of(in.ID)); err != nil {
@@ -82,11 +101,8 @@ func (u *users) mailProof(ctx context.Context, tx *function.Tx, in *oneUser) (*s
 		if err != nil {
 			return nil, err
 		}
-		if taken { // it is answered and counted like a free one
-			if err := u.count(ctx, tx, proofMails.of(in.ID)); err != nil {
-				return nil, err
-			}
-			return nil, u.tellOwner(ctx, tx, owner, email)
+		if taken {
+			return nil, u.tellOwner(ctx, tx, in.ID, owner, email)
 		}
 	}
 	return nil, u.offerProof(ctx, tx, in.ID, email)
@@ -128,7 +144,7 @@ func (u *users) prove(ctx context.Context, tx *function.Tx, in *proveInput) (*st
 
 // mayProve answers nil if the request is of the user: by its access token, or by the password.
 func (u *users) mayProve(ctx context.Context, tx *function.Tx, id string, in *proveInput) error {
-	if tx.Principal().Subject == id {
+	if who := tx.Principal(); who.Subject == id && who.Key == "" { // a key is for no account
 		_, err := u.actor(ctx, tx)
 		return err
 	}

@@ -70,6 +70,9 @@ func (u *users) resetPassword(
 	if err := u.revokeKeys(ctx, tx, id); err != nil {
 		return err
 	}
+	if err := u.forgetProofs(ctx, tx, id); err != nil { // whoever reads the mail may have asked for one
+		return err
+	}
 	c = c.withoutSecondFactor() // whoever set another password may have added it
 	if err := u.endSessions(ctx, tx, id, &c, ""); err != nil {
 		return err

@@ -134,6 +134,7 @@ type createKeyInput struct {
 
 type createdKeyOutput struct {
 	CacheControl string `header:"Cache-Control"`
+	Location     string `header:"Location"` // DELETE revokes it
 	Body         struct {
 		APIKey
 		Key string `json:"key" doc:"The key. It is shown this once."`
@@ -171,7 +172,7 @@ func (u *users) createAPIKey(ctx context.Context, tx *function.Tx, in *createKey
 	if err := u.saveKey(ctx, tx, id, k); err != nil {
 		return nil, err
 	}
-	out := &createdKeyOutput{CacheControl: "no-store"}
+	out := &createdKeyOutput{CacheControl: "no-store", Location: "/api/api-keys/" + id}
 	out.Body.APIKey, out.Body.Key = k.shown(id), key
 	return out, nil
 }

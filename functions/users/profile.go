@@ -236,7 +236,7 @@ func (u *users) move(
 		return after, fault.New(fault.Conflict, "this e-mail address is taken")
 	case taken:
 		after.Email, after.Wanted = before.Email, after.Email
-		return after, u.tellOwner(ctx, tx, owner, after.Wanted)
+		return after, u.tellOwner(ctx, tx, id, owner, after.Wanted)
 	case u.config.AddressProof == proofRequired && !by.admin:
 		after.Email, after.Wanted = before.Email, after.Email
 		return after, u.offerProof(ctx, tx, id, after.Wanted)

@@ -61,7 +61,7 @@ func (u *users) register(ctx context.Context, tx *function.Tx, in *registerInput
 	}
 	if taken {
 		id := tx.NewID()
-		return &userOutput{Location: "/api/users/" + id, Body: a.shown(id)}, u.tellOwner(ctx, tx, owner, a.Email)
+		return &userOutput{Location: "/api/users/" + id, Body: a.shown(id)}, u.tellOwner(ctx, tx, id, owner, a.Email)
 	}
 	id, err := u.admit(ctx, tx, a, credentials{Password: password})
 	if err != nil {
@@ -107,7 +107,11 @@ func (u *users) userOf(ctx context.Context, tx *function.Tx, email string) (id s
 }
 
 // tellOwner has a mail sent to the owner of an address that another has asked for: one a day, since any client can ask.
-func (u *users) tellOwner(ctx context.Context, tx *function.Tx, owner, email string) error {
+// It counts for the one who asks as offerProof does, who is told nothing.
+func (u *users) tellOwner(ctx context.Context, tx *function.Tx, asking, owner, email string) error {
+	if _, err := u.askedProof(ctx, tx, asking); err != nil {
+		return err
+	}
 	mail := mails.of(email)
 	wait, err := u.wait(ctx, tx, mail)
 	if err != nil || wait > 0 {

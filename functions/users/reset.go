@@ -72,7 +72,7 @@ func (u *users) askReset(ctx context.Context, tx *function.Tx, in *askResetInput
 		return nil, err
 	}
 	tx.Emit(events.UserPasswordResetRequested.New(id, events.RequestedPasswordReset{
-		UserID: id, Token: token, ExpiresAt: expires,
+		UserID: id, Email: a.Email, Token: token, ExpiresAt: expires,
 	}).Keyed(id + "/password-reset"))
 	return nil, nil
 }

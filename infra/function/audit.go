@@ -22,9 +22,11 @@ import (
 // a program that changes a thousand stocks by its API key would wait for itself. Whoever can write into the database of
 // a function can change its records there, and not those of the archive, which has them in its own.
 //
-// An act of staff is a request that is not refused and not safe, by a caller with a role beyond that of a customer, to
-// an operation that needs such a role, or that is about what belongs to users. A refusal that changes something, such
-// as a wrong password that is counted, is recorded with its status. Other refusals have changed nothing.
+// An act of staff is a request that changes something, is not refused and not safe, by a caller with a role beyond that
+// of a customer, to an operation that needs such a role, or that is about what belongs to users; of what can only be
+// about the caller, that is what is made, such as an API key, and not the end of the own session. A refusal that
+// changes something, such as a wrong password that is counted, is recorded with its status. Other refusals have changed
+// nothing, and neither has a dry run, or the revocation of what is revoked.
 
 // auditRetention is how long a function keeps a record. The archive keeps it for longer.
 const auditRetention = 400 * 24 * time.Hour
@@ -41,7 +43,8 @@ func (op Operation) forStaff() bool {
 		return false
 	}
 	needsRole := len(op.Access.roles) > 0 && !slices.Contains(op.Access.roles, auth.RoleCustomer)
-	return needsRole || op.Owner == manifest.OwnerHidden || op.Owner == manifest.OwnerDenied
+	makes := op.Owner == manifest.OwnerOnly && op.Method == http.MethodPost
+	return needsRole || makes || op.Owner == manifest.OwnerHidden || op.Owner == manifest.OwnerDenied
 }
 
 // isStaff reports whether the caller has a role beyond that of a customer.
@@ -62,7 +65,7 @@ const (
 
 // record stores and emits the record of an act of staff that was answered so.
 func (tx *Tx) record(ctx context.Context, op Operation, rq *request, a response) error {
-	if rq == nil || !op.forStaff() || !isStaff(tx.principal) {
+	if rq == nil || !op.forStaff() || !isStaff(tx.principal) || !tx.changes() {
 		return nil
 	}
 	who := tx.principal
@@ -81,6 +84,13 @@ func (tx *Tx) record(ctx context.Context, op Operation, rq *request, a response)
 	}
 	tx.Emit(event.ActRecorded.New(who.Subject, act).Keyed("act/" + act.ActID))
 	return nil
+}
+
+// changes reports whether the unit writes or emits anything.
+func (tx *Tx) changes() bool {
+	changes := len(tx.drafts)+len(tx.raw) > 0
+	tx.db.Changed(func(store.Document) { changes = true })
+	return changes
 }
 
 // cut returns the beginning of a text that is longer than the limit in bytes.

@@ -23,6 +23,7 @@ type refundInput struct {
 	ID   string `path:"id"`
 	Body struct {
 		Reason string `json:"reason,omitempty"`
+		Dry    bool   `json:"dry,omitempty"`
 		Refuse string `json:"refuse,omitempty"`
 	}
 }
@@ -36,6 +37,10 @@ func audited(env function.Env) (*function.Function, error) {
 	f := function.New("tickets", env)
 	all := function.Collection[note](f, "tickets")
 	act := func(ctx context.Context, tx *function.Tx, in *refundInput) (*refundOutput, error) {
+		if in.Body.Dry {
+			_, _, err := all.Find(ctx, tx, in.ID)
+			return &refundOutput{}, err
+		}
 		if err := all.Put(ctx, tx, in.ID, note{in.Body.Reason}); err != nil {
 			return nil, err
 		}
@@ -52,6 +57,8 @@ func audited(env function.Env) (*function.Function, error) {
 		{Method: "PUT", Path: "/api/tickets/{id}", Owner: manifest.OwnerHidden},
 		{Method: "POST", Path: "/api/tickets/{id}/purchase"},
 		{Method: "POST", Path: "/api/open/{id}", Access: function.Public},
+		{Method: "POST", Path: "/api/mine/{id}", Owner: manifest.OwnerOnly},
+		{Method: "DELETE", Path: "/api/mine/{id}", Owner: manifest.OwnerOnly},
 	} {
 		op.Status = 201
 		function.Serve(f, op, act)
@@ -86,9 +93,12 @@ func TestActsAreRecorded(t *testing.T) {
 		{boss, "PUT", "/api/tickets/t", map[string]any{}, 201, 1},
 		{boss, "PUT", "/api/tickets/t", map[string]any{"refuse": "commit"}, 422, 1},
 		{boss, "PUT", "/api/tickets/t", map[string]any{"refuse": "yes"}, 409, 0},
+		{boss, "PUT", "/api/tickets/t", map[string]any{"dry": true}, 201, 0},
 		{boss, "PUT", "/api/tickets/t", "[]", 422, 0},
 		{boss, "POST", "/api/tickets/t/purchase", map[string]any{}, 201, 0},
 		{boss, "POST", "/api/open/t", map[string]any{}, 201, 0},
+		{boss, "POST", "/api/mine/t", map[string]any{}, 201, 1},
+		{boss, "DELETE", "/api/mine/t", map[string]any{}, 201, 0},
 		{boss, "GET", "/api/audit/tickets", nil, 200, 0},
 		{ada, "POST", "/api/tickets/t/refund", map[string]any{}, 403, 0},
 		{ada, "PUT", "/api/tickets/t", map[string]any{}, 201, 0},
@@ -101,10 +111,10 @@ func TestActsAreRecorded(t *testing.T) {
 	}
 	var listed struct{ Items []event.RecordedAct }
 	h.Call("GET", "/api/audit/tickets", boss, nil).Expect(200).JSON(&listed)
-	if len(listed.Items) != 3 || listed.Items[0].Status != 422 || listed.Items[1].Status != 201 {
+	if len(listed.Items) != 4 || listed.Items[1].Status != 422 || listed.Items[2].Status != 201 {
 		t.Fatalf("the list has %+v", listed.Items)
 	}
-	got := listed.Items[2]
+	got := listed.Items[3]
 	if got.ActID == "" || got.At.IsZero() || got.From == "" {
 		t.Errorf("got %+v", got)
 	}

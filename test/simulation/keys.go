@@ -73,8 +73,8 @@ func (s *run) withKeys(r *rand.Rand, at func() time.Duration, add func(time.Dura
 	for n := range robots {
 		ends := at()
 		add(ends, func() { s.keys.sent[robot(n)] = true; s.tellKey(n, 2) }, "the key of %s is revoked", robot(n))
-		for i := range 4 {
-			when := ends - 2*time.Second + soon()
+		for i := range 8 { // most of them while functions learn of it
+			when := ends - time.Second + soon()/2
 			if n == buyer {
 				product, price := r.IntN(len(s.prices)), 100+r.Int64N(5000)
 				add(when, func() { s.priceByKey(robot(n), product, price) },

@@ -69,14 +69,22 @@ func (s *run) revocations(r *rand.Rand, at func() time.Duration, add func(time.D
 	for n := range r.IntN(3) {
 		who, when := customer(r.IntN(customers)), at()
 		session := func(x *event.RevokedAccess) { x.Sessions = []string{sessionOf(who)} }
+		what, all := "%s signs out and in again", r.IntN(3) > 0
+		if all {
+			what = "all tokens of %s are revoked"
+		}
 		add(when, func() {
-			if !s.revoked.sent[who] {
+			switch {
+			case s.revoked.sent[who]:
+			case all:
+				s.revoke(who, nil)
+			default:
 				s.revoked.again[who] = true
 				s.revoke(who, session)
 			}
-		}, "%s signs out and in again", who)
-		for i := range 3 {
-			add(when+soon(), func() { s.orderWith(100+10*n+i, who, token(who), good, []line{{0, 1}}) },
+		}, what, who)
+		for i := range 9 { // some just before and while functions learn of it
+			add(when-time.Second/2+soon()/2, func() { s.orderWith(100+10*n+i, who, token(who), good, []line{{0, 1}}) },
 				"%s orders with the token of before", who)
 		}
 	}
