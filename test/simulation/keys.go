@@ -183,7 +183,10 @@ func migrates(b store.Batch) bool {
 func (s *run) checkKeys(sim *simulate.Simulation) {
 	for n := range buyer {
 		who := robot(n)
-		for function, path := range map[string]string{"orders": "/api/orders", "views": "/api/views/orders"} {
+		for _, at := range [...]struct{ function, path string }{
+			{"orders", "/api/orders"}, {"views", "/api/views/orders"},
+		} {
+			function, path := at.function, at.path
 			a := sim.Call(simulate.Request{
 				Function: function, Method: http.MethodGet, Path: path,
 				Header: map[string]string{"Authorization": "Bearer " + keyOf(who)},
