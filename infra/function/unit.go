@@ -22,10 +22,15 @@ type unit struct {
 	prunes      int              // attempts that also remove expired documents
 	pruneMost   int              // how many of those at most
 	tidied      int              // documents that the last attempt removes beside the unit's own work
+	untidied    int              // how many of those an attempt had that was refused as too large
 	wrote       []store.Document // for Await
 	askedCommit bool             // the last attempt came as far as asking the store to commit
 	announced   announcements
 }
+
+// tidyFew is how many documents a unit may always try to remove beside its own work: when the database refuses that, it
+// is the unit's own work that is large, and other units must not remove less for it.
+const tidyFew = 16
 
 // announcements are the spans that will publish events, by the id of the event.
 type announcements map[string]telemetry.Announced
@@ -85,16 +90,19 @@ func (f *Function) commitAs(ctx context.Context, entry string, fn work) (unpubli
 		return nil, err
 	}
 	u := unit{f: f, id: entry}
-	tidies := f.tidies.of(removeLimit)
+	most := f.tidies.of(removeLimit) // what the database takes beside the unit's own work
+	removes := most
 	if f.pruner.due(f.env.Now()) {
-		// Twice, since another instance may have removed the same ones, and that is a conflict.
-		u.prunes, u.pruneMost = 2, pruneLimit
-		if tidies < removeLimit { // the database takes fewer: they share that
-			u.pruneMost = min((tidies+1)/2, pruneLimit)
-			tidies /= 2
+		u.prunes = 2 // another instance may have removed the same ones, and that is a conflict
+		if most < removeLimit {
+			removes = (most + 1) / 2
 		}
 	}
-	u.removes = f.outbox.begin(u.id, f.durableOffset(), tidies)
+	u.removes = f.outbox.begin(u.id, f.durableOffset(), removes)
+	u.pruneMost = min(most-len(u.removes), pruneLimit)
+	if most == removeLimit { // nothing was refused yet
+		u.pruneMost = pruneLimit
+	}
 	first := true
 	committing, end := f.env.Telemetry.Span(ctx, f.name+" commit")
 	err = store.Update(committing, db, func(ctx context.Context, tx *store.Tx) error {
@@ -119,6 +127,9 @@ func (f *Function) commitAs(ctx context.Context, entry string, fn work) (unpubli
 		f.outbox.forget(u.removes...)
 	} else {
 		f.outbox.published(0, u.removes...)
+	}
+	if u.untidied > tidyFew { // without them it was taken
+		f.tidies.refused(u.untidied)
 	}
 	f.waiters.wake(u.wrote)
 	unpublished = f.publishUnit(ctx, u.id, u.sealed, u.announced)
@@ -162,10 +173,7 @@ func (u *unit) tidies(tx *store.Tx) bool {
 	if tx.Portion(2) == 2 {
 		return true
 	}
-	if u.tidied > 0 {
-		u.f.tidies.refused(u.tidied)
-		u.tidied = 0
-	}
+	u.untidied, u.tidied = max(u.untidied, u.tidied), 0
 	return false
 }
 
