@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -105,7 +107,7 @@ func (k *kv) read(ctx context.Context, index uint64) (pairs []pair, next uint64,
 // values returns the settings of keys. The error names the key of every fault.
 func (k *kv) values(pairs []pair, known Known) (values, error) {
 	found := values{common: map[string]Value{}, functions: map[string]map[string]Value{}}
-	e := &config.Error{}
+	e, all := &config.Error{}, known.all()
 	for _, p := range pairs {
 		name := strings.TrimPrefix(p.Key, k.prefix+"/")
 		if strings.HasSuffix(p.Key, "/") {
@@ -114,11 +116,11 @@ func (k *kv) values(pairs []pair, known Known) (values, error) {
 		fault := func(problem string) {
 			e.Violations = append(e.Violations, config.Violation{Problem: "consul " + p.Key + ": " + problem})
 		}
-		variables, into := known.all(), found.common
+		variables, into := all, found.common
 		if rest, ok := strings.CutPrefix(name, functionsKey+"/"); ok {
 			function, variable, _ := strings.Cut(rest, "/")
 			if known.Functions[function] == nil {
-				fault("unknown function" + meant(function, sortedNames(known.Functions)))
+				fault("unknown function" + meant(function, slices.Sorted(maps.Keys(known.Functions))))
 				continue
 			}
 			variables = map[string]config.Variable{}
@@ -132,11 +134,7 @@ func (k *kv) values(pairs []pair, known Known) (values, error) {
 		}
 		v, ok := variables[name]
 		if !ok {
-			names := make([]string, 0, len(variables))
-			for name := range variables {
-				names = append(names, name)
-			}
-			fault("unknown setting" + meant(name, names))
+			fault("unknown setting" + meant(name, slices.Sorted(maps.Keys(variables))))
 			continue
 		}
 		if err := accepts(v, p.Value); err != nil {
