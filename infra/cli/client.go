@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -163,6 +164,19 @@ func (c *client) signIn(ctx context.Context) error {
 	}
 	c.token = session.AccessToken
 	return nil
+}
+
+// decodeClaims decodes the claims of an access token, a JWT that it does not verify.
+func decodeClaims(token string, into any) error {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return errors.New("the access token is not a JWT")
+	}
+	claims, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(claims, into)
 }
 
 func (c *client) send(ctx context.Context, method, path string, in, out any) error {
