@@ -539,8 +539,6 @@ func (s *toolServer) deadLetters(ctx context.Context, in deadLettersInput) (any,
 	return s.list(ctx, deadLettersPath, in.pageInput, url.Values{"state": {state}})
 }
 
-const deadLettersPath = "/api/archive/dead-letters"
-
 func (s *toolServer) deadLetter(ctx context.Context, in idInput) (any, error) {
 	return s.one(ctx, "dead letter", deadLettersPath+"/", in.ID)
 }
