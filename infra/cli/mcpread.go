@@ -346,7 +346,7 @@ func (s *toolServer) readOperation(ctx context.Context, in callInput) (any, erro
 		case op.Method != http.MethodGet:
 			return fmt.Errorf("%s has the method %s: this tool calls operations that read", op.ID, op.Method)
 		}
-		raw, err = s.perform(ctx, c, op, target, nil, nil)
+		raw, err = s.perform(ctx, c, op, target, http.Header{}, nil)
 		return err
 	})
 	return raw, err
@@ -357,32 +357,28 @@ func (s *toolServer) readOperation(ctx context.Context, in callInput) (any, erro
 func (s *toolServer) perform(
 	ctx context.Context, c *client, op operation, target string, header http.Header, body []byte,
 ) (json.RawMessage, error) {
-	if header == nil {
-		header = http.Header{}
-	}
-	again := !op.Public && c.token != "" && c.given == ""
-	for {
-		if !op.Public {
-			if err := c.signIn(ctx); err != nil {
-				return nil, err
-			}
+	var a response
+	do := func() (err error) {
+		if a, err = c.do(ctx, op.Method, target, header, body); err == nil && a.status >= 300 {
+			err = a.failure(op.Method, target)
 		}
-		a, err := c.do(ctx, op.Method, target, header, body)
-		switch {
-		case err != nil:
-			return nil, err
-		case a.status == http.StatusUnauthorized && again: // the token has expired
-			c.token, again = "", false
-		case a.status >= 300:
-			return nil, a.failure(op.Method, target)
-		case len(a.body) == 0:
-			return json.Marshal(map[string]int{"status": a.status})
-		case json.Valid(a.body):
-			return a.body, nil
-		default:
-			return json.Marshal(strings.ToValidUTF8(string(a.body), "\ufffd"))
-		}
+		return err
 	}
+	var err error
+	if op.Public {
+		err = do()
+	} else {
+		err = c.withToken(ctx, do)
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case len(a.body) == 0:
+		return json.Marshal(map[string]int{"status": a.status})
+	case json.Valid(a.body):
+		return a.body, nil
+	}
+	return json.Marshal(strings.ToValidUTF8(string(a.body), "\ufffd"))
 }
 
 func (s *toolServer) eventTypes(ctx context.Context, in searchInput) (any, error) {
