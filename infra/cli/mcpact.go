@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 
 	"github.com/ebb-dev/ebb/infra/outside"
@@ -183,9 +182,9 @@ func (s *toolServer) callOperation(ctx context.Context, in changeInput) (any, er
 // mayCall reports whether the token allows an operation. One that this build does not know is for the system to refuse,
 // if it is not public.
 func (s *toolServer) mayCall(op operation) bool {
-	i := slices.IndexFunc(s.routes, func(r ownedRoute) bool { return r.Method == op.Method && r.Path == op.Path })
-	if i < 0 {
+	r, known := s.route(op)
+	if !known {
 		return !op.Public
 	}
-	return s.allowed(s.routes[i].Route)
+	return s.allowed(r.Route)
 }

@@ -190,12 +190,19 @@ func (s *toolServer) topology(ctx context.Context) (any, error) {
 	return map[string]any{"functions": functions}, err
 }
 
+// route returns what this build declares of an operation.
+func (s *toolServer) route(op operation) (r ownedRoute, known bool) {
+	i := slices.IndexFunc(s.routes, func(r ownedRoute) bool { return r.Method == op.Method && r.Path == op.Path })
+	if i < 0 {
+		return r, false
+	}
+	return s.routes[i], true
+}
+
 // owner returns the function that serves an operation; its tag when this build does not know.
 func (s *toolServer) owner(op operation) string {
-	for _, r := range s.routes {
-		if r.Method == op.Method && r.Path == op.Path {
-			return r.function
-		}
+	if r, known := s.route(op); known {
+		return r.function
 	}
 	return strings.Join(op.Tags, ",")
 }
@@ -233,10 +240,8 @@ func (s *toolServer) operations(ctx context.Context, in searchInput) (any, error
 
 // access tells who may call an operation, as far as this build knows.
 func (s *toolServer) access(op operation) string {
-	for _, r := range s.routes {
-		if r.Method == op.Method && r.Path == op.Path {
-			return whoMay(r.Route)
-		}
+	if r, known := s.route(op); known {
+		return whoMay(r.Route)
 	}
 	if op.Public {
 		return "public"
