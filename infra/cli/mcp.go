@@ -141,9 +141,9 @@ func (s *toolServer) offer() {
 	var wanted []string
 	for _, t := range s.acting() {
 		if s.mayAny(t.method, t.prefix, t.suffix) {
-			wanted = append(wanted, t.name)
-			if !slices.Contains(s.offered, t.name) {
-				t.add()
+			wanted = append(wanted, t.Name)
+			if !slices.Contains(s.offered, t.Name) {
+				t.add(t.Tool)
 			}
 		}
 	}
