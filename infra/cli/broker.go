@@ -164,9 +164,7 @@ func (a *app) serveBroker(ctx context.Context, cfg brokerConfig, listener net.Li
 			return errors.Join(err, api.Close(ctx), b.Close(ctx))
 		}
 		server, scheme = httpserver.New(mtls.Require(api, callers)), "https"
-		server.TLSConfig = own.TLS()
-		server.ErrorLog = slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug)
-		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+		serve = serveTLS(server, own.TLS())
 	}
 	served := make(chan error, 1)
 	go func() { served <- serve(httpserver.Listener(listener)) }()

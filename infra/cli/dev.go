@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -333,10 +332,8 @@ func (a *app) host(ctx context.Context, cfg devConfig, sources *source.Sources, 
 		own.Start()
 		defer own.Stop()
 		protocols.SetHTTP2(true)
-		server.TLSConfig = own.Public().TLS()
-		server.ErrorLog = slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug)
 		address = "https://" + reachable(listener.Addr())
-		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+		serve = serveTLS(server, own.Public().TLS())
 	}
 	go func() { served <- serve(httpserver.Listener(listener)) }()
 

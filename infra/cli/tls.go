@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"crypto/tls"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -38,6 +39,13 @@ func identityOf(data, name string, hosts []string) (*mtls.Identity, *mtls.Author
 	}
 	own, err := authority.Identity(name, names, slog.Default())
 	return own, authority, err
+}
+
+// serveTLS has a server speak TLS, and returns what serves a listener. Failed handshakes are logged for debugging only.
+func serveTLS(server *http.Server, c *tls.Config) func(net.Listener) error {
+	server.TLSConfig = c
+	server.ErrorLog = slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug)
+	return func(l net.Listener) error { return server.ServeTLS(l, "", "") }
 }
 
 // trustAuthority has the client trust the development authority of the data directory, if there is one, for a system on
