@@ -116,7 +116,7 @@ func (c brokerConfig) identity(at net.Addr) (own *mtls.Identity, err error) {
 		own, err = mtls.Open(mtls.Files{Cert: c.cert, Key: c.key, CA: c.ca}, slog.Default())
 	case c.tls:
 		host, _, _ := net.SplitHostPort(at.String()) // it is an address
-		own, _, err = identityOf(c.system, "broker", []string{host})
+		own, err = identityOf(c.system, "broker", []string{host})
 	}
 	return own, err
 }

@@ -325,7 +325,7 @@ func (a *app) host(ctx context.Context, cfg devConfig, sources *source.Sources, 
 	served, address := make(chan error, 1), "http://"+reachable(listener.Addr())
 	serve := server.Serve
 	if cfg.TLS {
-		own, _, err := identityOf(cfg.Data, a.system.Name, list(cfg.Hosts))
+		own, err := identityOf(cfg.Data, a.system.Name, list(cfg.Hosts))
 		if err != nil {
 			return err
 		}
