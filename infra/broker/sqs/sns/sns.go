@@ -86,13 +86,9 @@ func (p *Publisher) Blobs() *blob.Store { return p.cfg.Blobs }
 
 // Publish implements broker.Publisher.
 func (p *Publisher) Publish(ctx context.Context, events ...ce.Event) error {
-	checked := make([]ce.Event, len(events))
-	for i := range events {
-		e, _, err := delivery.CheckEvent(events[i], p.MaxEvent())
-		if err != nil {
-			return err
-		}
-		checked[i] = e
+	checked, err := delivery.CheckEvents(events, p.MaxEvent())
+	if err != nil {
+		return err
 	}
 	return p.Send(ctx, checked)
 }
