@@ -87,6 +87,8 @@ func (q *queue) request(limit int) *pubsubpb.PullRequest {
 func (q *queue) take(
 	ctx context.Context, received []*pubsubpb.ReceivedMessage, until time.Time,
 ) (out []eventqueue.Message) {
+	loading, done := q.driver.bound(ctx, q.Visibility()/4) // early enough to extend messages
+	defer done()
 	for _, r := range received {
 		e, err := decode(r.Message)
 		if err == nil {
@@ -100,9 +102,7 @@ func (q *queue) take(
 		h := &holding{until: until, tries: q.attempts.Key(&e)}
 		if r.DeliveryAttempt > 1 {
 			m.Lost, h.stored = int(r.DeliveryAttempt)-1, true
-			limited, done := q.driver.bound(ctx, q.Visibility()/4) // early enough to extend messages
-			m.Tries = q.attempts.Load(limited, h.tries)
-			done()
+			m.Tries = q.attempts.Load(loading, h.tries)
 		}
 		q.mu.Lock()
 		q.held[m.Receipt] = h
