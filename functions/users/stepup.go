@@ -62,7 +62,7 @@ func (u *users) stepUp(ctx context.Context, tx *function.Tx, in *stepUpInput) (*
 	if err != nil {
 		return nil, err
 	}
-	token := newRefreshToken(id)
+	token := newToken(id)
 	s.StepUp, s.StepUpUntil = auth.HashToken(token), tx.Now().Add(stepUpTTL)
 	if err := u.sessions.Put(ctx, tx, id, s); err != nil {
 		return nil, err
