@@ -169,8 +169,8 @@ func (in *changeInput) applied(a account, by actor, shortest int, c Config) (acc
 	return a, invalid(checks...)
 }
 
-// changePassword sets a new password. What may reset it from before is void.
-func (u *users) changePassword(ctx context.Context, tx *function.Tx, in *changeInput, c credentials) (err error) {
+// changePassword sets a new password. A token that was mailed before to reset the password is void.
+func (u *users) changePassword(ctx context.Context, tx *function.Tx, in *changeInput, c credentials) error {
 	keep := ""
 	if tx.Principal().Subject == in.ID {
 		keep = tx.Principal().Session
@@ -181,14 +181,22 @@ func (u *users) changePassword(ctx context.Context, tx *function.Tx, in *changeI
 		return err
 	}
 	tellUser(tx, in.ID, events.PasswordChanged, "")
-	if c.Password, err = in.work.hash(ctx, u.hasher, *in.Body.Password); err != nil {
+	return u.setPassword(ctx, tx, in.ID, c, *in.Body.Password, &in.work, keep)
+}
+
+// setPassword saves the credentials of a user with a new password. It ends the sessions of the user, but for one to
+// keep. The caller revokes whatever else the old password may have opened.
+func (u *users) setPassword(
+	ctx context.Context, tx *function.Tx, user string, c credentials, password string, w *work, keep string,
+) (err error) {
+	if c.Password, err = w.hash(ctx, u.hasher, password); err != nil {
 		return err
 	}
 	c.DeviceKey = "" // a device may have signed in with the old password
-	if err := u.endSessions(ctx, tx, in.ID, &c, keep); err != nil {
+	if err := u.endSessions(ctx, tx, user, &c, keep); err != nil {
 		return err
 	}
-	return u.credentials.Put(ctx, tx, credentialsID(in.ID), c)
+	return u.credentials.Put(ctx, tx, credentialsID(user), c)
 }
 
 // endSessions ends the sessions of a user, but for one to keep, and emits that they have ended. The caller saves c.

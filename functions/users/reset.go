@@ -101,17 +101,10 @@ func (u *users) reset(ctx context.Context, tx *function.Tx, in *resetInput) (*st
 	if err := invalid(weak); err != nil {
 		return nil, err // and the token stays good
 	}
-	if c.Password, err = in.work.hash(ctx, u.hasher, in.Body.Password); err != nil {
-		return nil, err
-	}
-	c.DeviceKey = ""
 	if err := u.revokeKeys(ctx, tx, id); err != nil {
 		return nil, err
 	}
-	if err := u.endSessions(ctx, tx, id, &c, ""); err != nil {
-		return nil, err
-	}
-	if err := u.credentials.Put(ctx, tx, credentialsID(id), c); err != nil {
+	if err := u.setPassword(ctx, tx, id, c, in.Body.Password, &in.work, ""); err != nil {
 		return nil, err
 	}
 	if err := u.proofs.Delete(ctx, tx, proofID(ofReset, id)); err != nil {
