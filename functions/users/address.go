@@ -152,20 +152,8 @@ func (u *users) mayProve(ctx context.Context, tx *function.Tx, id string, in *pr
 	if err != nil {
 		return err
 	}
-	guess := byOwner.of(id)
-	if err := u.allowed(ctx, tx, guess); err != nil {
-		return err
-	}
-	right := false
-	if password := in.Body.Password; password != "" && !tooLong(password) {
-		if right, err = in.work.matches(ctx, u.hasher, password, c.Password); err != nil {
-			return err
-		}
-	}
-	if right {
-		return nil
-	}
-	if err := u.count(ctx, tx, guess); err != nil {
+	right, err := u.guess(ctx, tx, id, in.Body.Password, &in.work, c)
+	if err != nil || right {
 		return err
 	}
 	return function.CommitThen(fault.New(fault.Unauthenticated, "this needs the password of the account, or its token"))
