@@ -51,12 +51,7 @@ func (u *users) offerProof(ctx context.Context, tx *function.Tx, user, email str
 	if err != nil || !may {
 		return err
 	}
-	to := proofMailsTo.of(email)
-	wait, err := u.wait(ctx, tx, to)
-	if err != nil || wait > 0 {
-		return err
-	}
-	if err := u.count(ctx, tx, to); err != nil {
+	if may, err = u.mayTry(ctx, tx, proofMailsTo.of(email)); err != nil || !may {
 		return err
 	}
 	token, expires, err := u.newProof(ctx, tx, ofAddress, user, email, addressProofTTL)
@@ -75,12 +70,7 @@ func (u *users) askedProof(ctx context.Context, tx *function.Tx, user string) (b
 	if u.config.AddressProof == proofOff {
 		return false, nil
 	}
-	try := proofMails.of(user)
-	wait, err := u.wait(ctx, tx, try)
-	if err != nil || wait > 0 {
-		return false, err
-	}
-	return true, u.count(ctx, tx, try)
+	return u.mayTry(ctx, tx, proofMails.of(user))
 }
 
 func (u *users) mailProof(ctx context.Context, tx *function.Tx, in *oneUser) (*struct{}, error) {

@@ -51,12 +51,8 @@ func (u *users) askReset(ctx context.Context, tx *function.Tx, in *askResetInput
 	if err := u.count(ctx, tx, tries...); err != nil {
 		return nil, err
 	}
-	mail := resetMails.of(email)
-	wait, err := u.wait(ctx, tx, mail)
-	if err != nil || wait > 0 {
-		return nil, err
-	}
-	if err := u.count(ctx, tx, mail); err != nil {
+	may, err := u.mayTry(ctx, tx, resetMails.of(email))
+	if err != nil || !may {
 		return nil, err
 	}
 	id, err := u.userOf(ctx, tx, in.Body.Email)
