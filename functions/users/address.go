@@ -158,13 +158,9 @@ func (u *users) takeWanted(ctx context.Context, tx *function.Tx, id string, a ac
 	if taken {
 		return a, noProof()
 	}
-	if err := u.emails.Create(ctx, tx, emailKey(a.Wanted), claim{UserID: id}); err != nil {
+	if err := u.moveClaim(ctx, tx, id, a.Email, a.Wanted); err != nil {
 		return a, err
 	}
-	if err := u.emails.Delete(ctx, tx, emailKey(a.Email)); err != nil {
-		return a, err
-	}
-	tellUser(tx, id, events.EmailChanged, a.Email)
 	a.Email, a.Wanted = a.Wanted, ""
 	return a, nil
 }

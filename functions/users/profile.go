@@ -250,14 +250,22 @@ func (u *users) move(
 		return after, u.offerProof(ctx, tx, id, after.Wanted)
 	}
 	after.Wanted = ""
-	if err := u.emails.Create(ctx, tx, emailKey(after.Email), claim{UserID: id}); err != nil {
+	if err := u.moveClaim(ctx, tx, id, before.Email, after.Email); err != nil {
 		return after, err
 	}
-	if err := u.emails.Delete(ctx, tx, emailKey(before.Email)); err != nil {
-		return after, err
-	}
-	tellUser(tx, id, events.EmailChanged, before.Email)
 	return after, u.offerProof(ctx, tx, id, after.Email)
+}
+
+// moveClaim gives the user the claim to a free address in place of the old one, whose reader is told.
+func (u *users) moveClaim(ctx context.Context, tx *function.Tx, id, from, to string) error {
+	if err := u.emails.Create(ctx, tx, emailKey(to), claim{UserID: id}); err != nil {
+		return err
+	}
+	if err := u.emails.Delete(ctx, tx, emailKey(from)); err != nil {
+		return err
+	}
+	tellUser(tx, id, events.EmailChanged, from)
+	return nil
 }
 
 func (u *users) remove(ctx context.Context, tx *function.Tx, in *oneUser) (*struct{}, error) {
