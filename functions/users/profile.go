@@ -171,17 +171,16 @@ func (in *changeInput) applied(a account, by actor, shortest int, c Config) (acc
 
 // changePassword sets a new password. A token that was mailed before to reset the password is void.
 func (u *users) changePassword(ctx context.Context, tx *function.Tx, in *changeInput, c credentials) error {
-	keep := ""
-	if tx.Principal().Subject == in.ID {
-		keep = tx.Principal().Session
-	} else if err := u.revokeKeys(ctx, tx, in.ID); err != nil { // who knew the password until now may have made them
-		return err
+	if tx.Principal().Subject != in.ID { // an admin: a stranger who knew the password until now may have made keys
+		if err := u.revokeKeys(ctx, tx, in.ID); err != nil {
+			return err
+		}
 	}
 	if err := u.proofs.Delete(ctx, tx, proofID(ofReset, in.ID)); err != nil {
 		return err
 	}
 	tellUser(tx, in.ID, events.PasswordChanged, "")
-	return u.setPassword(ctx, tx, in.ID, c, *in.Body.Password, &in.work, keep)
+	return u.setPassword(ctx, tx, in.ID, c, *in.Body.Password, &in.work, sessionOfCaller(tx, in.ID))
 }
 
 // setPassword saves the credentials of a user with a new password. It ends the sessions of the user, but for one to
