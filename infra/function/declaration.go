@@ -53,9 +53,7 @@ func (f *Function) databaseSchema() store.Schema {
 		schema = append(schema, expiring(keysName, store.Expiry{Field: "expires"}))
 	}
 	if f.audits() {
-		acts := expiring(auditName, store.Expiry{Field: "expires", Final: true})
-		acts.Indexes = append(acts.Indexes, store.On("by", "expires"))
-		schema = append(schema, acts)
+		schema = append(schema, acts.Spec())
 	}
 	return schema
 }
