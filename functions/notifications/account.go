@@ -10,20 +10,26 @@ import (
 	"github.com/ebb-dev/ebb/infra/function"
 )
 
-// tokenFacts are what a letter with a token speaks of.
+// tokenFacts is the data of a letter with a token.
 type tokenFacts struct {
 	Token, Link string // Link is empty where no page is configured
 	Until       string
 }
 
-// facts returns what a letter with a token says. The token is in the fragment of the link, which browsers do not send:
-// it is in no log of a server and in no Referer.
-func (n *notifications) facts(kind, token string, until time.Time) tokenFacts {
-	f := tokenFacts{Token: token, Until: until.UTC().Format("2006-01-02 15:04 UTC")}
-	if n.page != "" {
-		f.Link = n.page + "#" + kind + "=" + url.QueryEscape(token)
+// mailToken starts to send a letter with a token to the address that the token is for, which need not be that of the
+// user. No letter is sent with a token that has expired. The page gets the token under the letter's name in the
+// fragment of the link, which browsers do not send: it is in no log of a server and in no Referer.
+func (n *notifications) mailToken(
+	ctx context.Context, tx *function.Tx, l Letter, user, to, token string, expires time.Time,
+) error {
+	if !tx.Now().Before(expires) {
+		return nil
 	}
-	return f
+	facts := tokenFacts{Token: token, Until: expires.UTC().Format("2006-01-02 15:04 UTC")}
+	if n.page != "" {
+		facts.Link = n.page + "#" + l.name + "=" + url.QueryEscape(token)
+	}
+	return n.notify(ctx, tx, l, Message{UserID: user, To: to, Data: facts})
 }
 
 // checkPage reports a page that is not an absolute URL, or has a fragment of its own.
@@ -36,29 +42,18 @@ func checkPage(page string) error {
 	return nil
 }
 
-// emailProofRequested sends the token to the address that is to be proven. A token that has expired is worth no letter.
 func (n *notifications) emailProofRequested(
 	ctx context.Context, tx *function.Tx, data events.RequestedEmailProof,
 ) error {
-	if !tx.Now().Before(data.ExpiresAt) {
-		return nil
-	}
-	return n.notify(ctx, tx, emailProof, Message{
-		UserID: data.UserID, To: data.Email, Data: n.facts("email-proof", data.Token, data.ExpiresAt),
-	})
+	return n.mailToken(ctx, tx, emailProof, data.UserID, data.Email, data.Token, data.ExpiresAt)
 }
 
-// passwordResetRequested sends the token to the address that it is for. The copy of the user may have one of before,
-// whose mail another may read.
+// passwordResetRequested mails the token to the address in the event: this function may know only a former address of
+// the user, whose mail another person may read.
 func (n *notifications) passwordResetRequested(
 	ctx context.Context, tx *function.Tx, data events.RequestedPasswordReset,
 ) error {
-	if !tx.Now().Before(data.ExpiresAt) {
-		return nil
-	}
-	return n.notify(ctx, tx, passwordReset, Message{
-		UserID: data.UserID, To: data.Email, Data: n.facts("password-reset", data.Token, data.ExpiresAt),
-	})
+	return n.mailToken(ctx, tx, passwordReset, data.UserID, data.Email, data.Token, data.ExpiresAt)
 }
 
 // changes are the sentences of the letter about a change.
@@ -71,7 +66,8 @@ var changes = map[string]string{
 	events.RecoveryCodeUsed:    "A recovery code was used to sign in to your account.",
 }
 
-// securityChanged tells a user of a change. One that this version does not know is not told.
+// securityChanged mails a user that the security of the account has changed. A kind of change that this version does
+// not know gets no letter.
 func (n *notifications) securityChanged(ctx context.Context, tx *function.Tx, data events.ChangedSecurity) error {
 	sentence, known := changes[data.What]
 	if !known {

@@ -51,12 +51,7 @@ func (u *users) offerProof(ctx context.Context, tx *function.Tx, user, email str
 	if err != nil || !may {
 		return err
 	}
-	to := proofMailsTo.of(email)
-	wait, err := u.wait(ctx, tx, to)
-	if err != nil || wait > 0 {
-		return err
-	}
-	if err := u.count(ctx, tx, to); err != nil {
+	if may, err = u.mayTry(ctx, tx, proofMailsTo.of(email)); err != nil || !may {
 		return err
 	}
 	token, expires, err := u.newProof(ctx, tx, ofAddress, user, email, addressProofTTL)
@@ -75,12 +70,7 @@ func (u *users) askedProof(ctx context.Context, tx *function.Tx, user string) (b
 	if u.config.AddressProof == proofOff {
 		return false, nil
 	}
-	try := proofMails.of(user)
-	wait, err := u.wait(ctx, tx, try)
-	if err != nil || wait > 0 {
-		return false, err
-	}
-	return true, u.count(ctx, tx, try)
+	return u.mayTry(ctx, tx, proofMails.of(user))
 }
 
 func (u *users) mailProof(ctx context.Context, tx *function.Tx, in *oneUser) (*struct{}, error) {
@@ -152,20 +142,8 @@ func (u *users) mayProve(ctx context.Context, tx *function.Tx, id string, in *pr
 	if err != nil {
 		return err
 	}
-	guess := byOwner.of(id)
-	if err := u.allowed(ctx, tx, guess); err != nil {
-		return err
-	}
-	right := false
-	if password := in.Body.Password; password != "" && !tooLong(password) {
-		if right, err = in.work.matches(ctx, u.hasher, password, c.Password); err != nil {
-			return err
-		}
-	}
-	if right {
-		return nil
-	}
-	if err := u.count(ctx, tx, guess); err != nil {
+	right, err := u.guess(ctx, tx, id, in.Body.Password, &in.work, c)
+	if err != nil || right {
 		return err
 	}
 	return function.CommitThen(fault.New(fault.Unauthenticated, "this needs the password of the account, or its token"))
@@ -180,13 +158,9 @@ func (u *users) takeWanted(ctx context.Context, tx *function.Tx, id string, a ac
 	if taken {
 		return a, noProof()
 	}
-	if err := u.emails.Create(ctx, tx, emailKey(a.Wanted), claim{UserID: id}); err != nil {
+	if err := u.moveClaim(ctx, tx, id, a.Email, a.Wanted); err != nil {
 		return a, err
 	}
-	if err := u.emails.Delete(ctx, tx, emailKey(a.Email)); err != nil {
-		return a, err
-	}
-	tellUser(tx, id, events.EmailChanged, a.Email)
 	a.Email, a.Wanted = a.Wanted, ""
 	return a, nil
 }

@@ -60,24 +60,15 @@ func (u *users) recoverAdmin(ctx context.Context, tx *function.Tx, in *loginInpu
 	return id, u.restoreRole(ctx, tx, id)
 }
 
-func (u *users) resetPassword(
-	ctx context.Context, tx *function.Tx, id string, c credentials, in *loginInput,
-) (err error) {
-	if c.Password, err = in.work.hash(ctx, u.hasher, in.Body.Password); err != nil {
-		return err
-	}
-	c.DeviceKey = ""
+func (u *users) resetPassword(ctx context.Context, tx *function.Tx, id string, c credentials, in *loginInput) error {
 	if err := u.revokeKeys(ctx, tx, id); err != nil {
 		return err
 	}
-	if err := u.forgetProofs(ctx, tx, id); err != nil { // whoever reads the mail may have asked for one
+	if err := u.forgetProofs(ctx, tx, id); err != nil { // another person who reads the mail may have asked for one
 		return err
 	}
-	c = c.withoutSecondFactor() // whoever set another password may have added it
-	if err := u.endSessions(ctx, tx, id, &c, ""); err != nil {
-		return err
-	}
-	return u.credentials.Put(ctx, tx, credentialsID(id), c)
+	c = c.withoutSecondFactor() // the person who set another password may have added it
+	return u.setPassword(ctx, tx, id, c, in.Body.Password, &in.work, "")
 }
 
 func (u *users) restoreRole(ctx context.Context, tx *function.Tx, id string) error {

@@ -114,6 +114,15 @@ func (u *users) count(ctx context.Context, tx *function.Tx, tries ...try) error 
 	return nil
 }
 
+// mayTry counts what is tried and reports true, or reports false if it has to wait, and counts nothing.
+func (u *users) mayTry(ctx context.Context, tx *function.Tx, t try) (bool, error) {
+	wait, err := u.wait(ctx, tx, t)
+	if err != nil || wait > 0 {
+		return false, err
+	}
+	return true, u.count(ctx, tx, t)
+}
+
 // fromNetwork returns the try under the network that the request comes from. There is none where the network is
 // private: that may be a proxy that all clients share, and a limit would shut them out together.
 func fromNetwork(ctx context.Context, l limit) []try {

@@ -227,7 +227,7 @@ func (u *users) open(
 	ctx context.Context, tx *function.Tx, user, agent string, secondFactor bool,
 ) (id string, s session, token string, err error) {
 	id = tx.NewID()
-	token = newRefreshToken(id)
+	token = newToken(id)
 	s = session{
 		UserID: user, Current: auth.HashToken(token), Agent: agentOf(agent), SecondFactor: secondFactor,
 		CreatedAt: tx.Now(), ExpiresAt: tx.Now().Add(u.config.RefreshTTL),

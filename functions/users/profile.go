@@ -169,26 +169,33 @@ func (in *changeInput) applied(a account, by actor, shortest int, c Config) (acc
 	return a, invalid(checks...)
 }
 
-// changePassword sets a new password. What may reset it from before is void.
-func (u *users) changePassword(ctx context.Context, tx *function.Tx, in *changeInput, c credentials) (err error) {
-	keep := ""
-	if tx.Principal().Subject == in.ID {
-		keep = tx.Principal().Session
-	} else if err := u.revokeKeys(ctx, tx, in.ID); err != nil { // who knew the password until now may have made them
-		return err
+// changePassword sets a new password. A token that was mailed before to reset the password is void.
+func (u *users) changePassword(ctx context.Context, tx *function.Tx, in *changeInput, c credentials) error {
+	if tx.Principal().Subject != in.ID { // an admin: a stranger who knew the password until now may have made keys
+		if err := u.revokeKeys(ctx, tx, in.ID); err != nil {
+			return err
+		}
 	}
 	if err := u.proofs.Delete(ctx, tx, proofID(ofReset, in.ID)); err != nil {
 		return err
 	}
 	tellUser(tx, in.ID, events.PasswordChanged, "")
-	if c.Password, err = in.work.hash(ctx, u.hasher, *in.Body.Password); err != nil {
+	return u.setPassword(ctx, tx, in.ID, c, *in.Body.Password, &in.work, sessionOfCaller(tx, in.ID))
+}
+
+// setPassword saves the credentials of a user with a new password. It ends the sessions of the user, but for one to
+// keep. The caller revokes whatever else the old password may have opened.
+func (u *users) setPassword(
+	ctx context.Context, tx *function.Tx, user string, c credentials, password string, w *work, keep string,
+) (err error) {
+	if c.Password, err = w.hash(ctx, u.hasher, password); err != nil {
 		return err
 	}
 	c.DeviceKey = "" // a device may have signed in with the old password
-	if err := u.endSessions(ctx, tx, in.ID, &c, keep); err != nil {
+	if err := u.endSessions(ctx, tx, user, &c, keep); err != nil {
 		return err
 	}
-	return u.credentials.Put(ctx, tx, credentialsID(in.ID), c)
+	return u.credentials.Put(ctx, tx, credentialsID(user), c)
 }
 
 // endSessions ends the sessions of a user, but for one to keep, and emits that they have ended. The caller saves c.
@@ -242,14 +249,22 @@ func (u *users) move(
 		return after, u.offerProof(ctx, tx, id, after.Wanted)
 	}
 	after.Wanted = ""
-	if err := u.emails.Create(ctx, tx, emailKey(after.Email), claim{UserID: id}); err != nil {
+	if err := u.moveClaim(ctx, tx, id, before.Email, after.Email); err != nil {
 		return after, err
 	}
-	if err := u.emails.Delete(ctx, tx, emailKey(before.Email)); err != nil {
-		return after, err
-	}
-	tellUser(tx, id, events.EmailChanged, before.Email)
 	return after, u.offerProof(ctx, tx, id, after.Email)
+}
+
+// moveClaim gives the user the claim to a free address in place of the old one, whose reader is told.
+func (u *users) moveClaim(ctx context.Context, tx *function.Tx, id, from, to string) error {
+	if err := u.emails.Create(ctx, tx, emailKey(to), claim{UserID: id}); err != nil {
+		return err
+	}
+	if err := u.emails.Delete(ctx, tx, emailKey(from)); err != nil {
+		return err
+	}
+	tellUser(tx, id, events.EmailChanged, from)
+	return nil
 }
 
 func (u *users) remove(ctx context.Context, tx *function.Tx, in *oneUser) (*struct{}, error) {

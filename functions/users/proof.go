@@ -2,8 +2,6 @@ package users
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"strings"
 	"time"
 
@@ -35,13 +33,11 @@ var proofKinds = []string{ofAddress, ofReset}
 
 func proofID(kind, user string) string { return kind + "-of-" + user }
 
-// A token is "<user id>.<32 random bytes>", and its hash is taken over the whole, as of refresh tokens.
+// newProof stores a proof of a user, and returns its token, which the caller has mailed, and when it expires.
 func (u *users) newProof(
 	ctx context.Context, tx *function.Tx, kind, user, email string, ttl time.Duration,
 ) (token string, expires time.Time, err error) {
-	secret := make([]byte, secretSize)
-	_, _ = rand.Read(secret) // never fails
-	token, expires = user+"."+base64.RawURLEncoding.EncodeToString(secret), tx.Now().Add(ttl)
+	token, expires = newToken(user), tx.Now().Add(ttl)
 	err = u.proofs.Put(ctx, tx, proofID(kind, user), proof{
 		Hash: auth.HashToken(kind + " " + token), Email: email, ExpiresAt: expires,
 	})

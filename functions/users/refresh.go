@@ -47,7 +47,7 @@ func (u *users) refresh(ctx context.Context, tx *function.Tx, in *refreshInput) 
 	if !ok || a.Deleted {
 		return nil, notGood()
 	}
-	next := newRefreshToken(id)
+	next := newToken(id)
 	s = s.rotated(next, tx.Now(), tx.Now().Add(u.config.RefreshTTL))
 	if err := u.sessions.Put(ctx, tx, id, s); err != nil {
 		return nil, err

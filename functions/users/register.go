@@ -112,16 +112,13 @@ func (u *users) tellOwner(ctx context.Context, tx *function.Tx, asking, owner, e
 	if _, err := u.askedProof(ctx, tx, asking); err != nil {
 		return err
 	}
-	mail := mails.of(email)
-	wait, err := u.wait(ctx, tx, mail)
-	if err != nil || wait > 0 {
+	may, err := u.mayTry(ctx, tx, mails.of(email))
+	if err != nil || !may || owner == "" {
 		return err
 	}
-	if owner != "" {
-		// Keyed apart from the user: the event is no version of the account.
-		tx.Emit(events.UserAddressTaken.New(owner, events.TakenAddress{UserID: owner}).Keyed(owner + "/address"))
-	}
-	return u.count(ctx, tx, mail)
+	// Keyed apart from the user: the event is no version of the account.
+	tx.Emit(events.UserAddressTaken.New(owner, events.TakenAddress{UserID: owner}).Keyed(owner + "/address"))
+	return nil
 }
 
 // admit writes a new user down, with all that belongs to one.

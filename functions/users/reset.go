@@ -51,12 +51,8 @@ func (u *users) askReset(ctx context.Context, tx *function.Tx, in *askResetInput
 	if err := u.count(ctx, tx, tries...); err != nil {
 		return nil, err
 	}
-	mail := resetMails.of(email)
-	wait, err := u.wait(ctx, tx, mail)
-	if err != nil || wait > 0 {
-		return nil, err
-	}
-	if err := u.count(ctx, tx, mail); err != nil {
+	may, err := u.mayTry(ctx, tx, resetMails.of(email))
+	if err != nil || !may {
 		return nil, err
 	}
 	id, err := u.userOf(ctx, tx, in.Body.Email)
@@ -101,17 +97,10 @@ func (u *users) reset(ctx context.Context, tx *function.Tx, in *resetInput) (*st
 	if err := invalid(weak); err != nil {
 		return nil, err // and the token stays good
 	}
-	if c.Password, err = in.work.hash(ctx, u.hasher, in.Body.Password); err != nil {
-		return nil, err
-	}
-	c.DeviceKey = ""
 	if err := u.revokeKeys(ctx, tx, id); err != nil {
 		return nil, err
 	}
-	if err := u.endSessions(ctx, tx, id, &c, ""); err != nil {
-		return nil, err
-	}
-	if err := u.credentials.Put(ctx, tx, credentialsID(id), c); err != nil {
+	if err := u.setPassword(ctx, tx, id, c, in.Body.Password, &in.work, ""); err != nil {
 		return nil, err
 	}
 	if err := u.proofs.Delete(ctx, tx, proofID(ofReset, id)); err != nil {

@@ -54,13 +54,15 @@ func (c credentials) without(session string) credentials {
 // credentialsID differs from the user's id, so that no event about the user is numbered after it.
 func credentialsID(user string) string { return "of-" + user }
 
-// A refresh token is "<session id>.<32 random bytes>". Its hash is taken over the whole.
+// secretSize is the number of random bytes of a token.
 const secretSize = 32
 
-func newRefreshToken(session string) string {
+// newToken returns a refresh token or a step-up token of the session with this id, or a mailed token of the user with
+// this id: "<id>.<32 random bytes>". Its hash is taken over the whole.
+func newToken(id string) string {
 	secret := make([]byte, secretSize)
 	_, _ = rand.Read(secret) // never fails
-	return session + "." + base64.RawURLEncoding.EncodeToString(secret)
+	return id + "." + base64.RawURLEncoding.EncodeToString(secret)
 }
 
 // sessionOf returns the session that a refresh token names. Only its hash proves that it belongs there.

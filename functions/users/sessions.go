@@ -108,6 +108,14 @@ func (u *users) listSessions(ctx context.Context, tx *function.Tx, in *oneUser) 
 	return out, nil
 }
 
+// sessionOfCaller returns the session of the request if the user sends it; "" if an admin does.
+func sessionOfCaller(tx *function.Tx, user string) string {
+	if tx.Principal().Subject != user {
+		return ""
+	}
+	return tx.Principal().Session
+}
+
 type oneSession struct {
 	ID      string `path:"id" maxLength:"128" doc:"The user's id."`
 	Session string `path:"session" minLength:"1" maxLength:"128" doc:"The session's id."`
@@ -128,20 +136,15 @@ func (u *users) endSession(ctx context.Context, tx *function.Tx, in *oneSession)
 }
 
 func (u *users) endOthers(ctx context.Context, tx *function.Tx, in *oneUser) (*struct{}, error) {
-	_, by, err := u.find(ctx, tx, in.ID)
-	if err != nil {
+	if _, _, err := u.find(ctx, tx, in.ID); err != nil {
 		return nil, err
 	}
 	c, err := u.credentials.Get(ctx, tx, credentialsID(in.ID))
 	if err != nil {
 		return nil, err
 	}
-	keep := ""
-	if by.id == in.ID {
-		keep = tx.Principal().Session
-	}
 	before := len(c.Sessions)
-	if err := u.endSessions(ctx, tx, in.ID, &c, keep); err != nil {
+	if err := u.endSessions(ctx, tx, in.ID, &c, sessionOfCaller(tx, in.ID)); err != nil {
 		return nil, err
 	}
 	if len(c.Sessions) == before {

@@ -62,7 +62,7 @@ func (u *users) stepUp(ctx context.Context, tx *function.Tx, in *stepUpInput) (*
 	if err != nil {
 		return nil, err
 	}
-	token := newRefreshToken(id)
+	token := newToken(id)
 	s.StepUp, s.StepUpUntil = auth.HashToken(token), tx.Now().Add(stepUpTTL)
 	if err := u.sessions.Put(ctx, tx, id, s); err != nil {
 		return nil, err
@@ -122,8 +122,7 @@ func notRecent(location, message string) error {
 		fault.Detail{Location: location, Message: message})
 }
 
-// confirm checks the present password of a user. The holder of a stolen access token may guess no oftener than other
-// clients.
+// confirm returns nil if the password is the present one of the user.
 func (u *users) confirm(
 	ctx context.Context, tx *function.Tx, id, location, password string, w *work, c credentials,
 ) error {
@@ -131,16 +130,27 @@ func (u *users) confirm(
 	if password == "" || tooLong(password) {
 		return wrong
 	}
-	guess := byOwner.of(id)
-	if err := u.allowed(ctx, tx, guess); err != nil {
-		return err
-	}
-	ok, err := w.matches(ctx, u.hasher, password, c.Password)
+	ok, err := u.guess(ctx, tx, id, password, w, c)
 	if err != nil || ok {
 		return err
 	}
-	if err := u.count(ctx, tx, guess); err != nil {
-		return err
-	}
 	return function.CommitThen(wrong)
+}
+
+// guess reports whether the password is the present one of the user. A wrong one is counted: the holder of a stolen
+// access token, or of a mailed token, may guess no oftener than other clients.
+func (u *users) guess(
+	ctx context.Context, tx *function.Tx, id, password string, w *work, c credentials,
+) (right bool, err error) {
+	try := byOwner.of(id)
+	if err := u.allowed(ctx, tx, try); err != nil {
+		return false, err
+	}
+	if password != "" && !tooLong(password) {
+		right, err = w.matches(ctx, u.hasher, password, c.Password)
+	}
+	if err != nil || right {
+		return right, err
+	}
+	return false, u.count(ctx, tx, try)
 }

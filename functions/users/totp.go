@@ -305,10 +305,7 @@ func (u *users) removeFactor(ctx context.Context, tx *function.Tx, in *removeFac
 	if c.secondFactor() {
 		tellUser(tx, in.ID, events.SecondFactorRemoved, "")
 	}
-	keep := ""
-	if by.id == in.ID {
-		keep = tx.Principal().Session
-	}
+	keep := sessionOfCaller(tx, in.ID)
 	if err := u.endSessions(ctx, tx, in.ID, &c, keep); err != nil {
 		return nil, err
 	}

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	ce "github.com/cloudevents/sdk-go/v2/event"
-
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/auth/apikey"
 	"github.com/ebb-dev/ebb/infra/event"
@@ -47,43 +45,16 @@ func keyKey(hash string) store.Key { return store.Key{Collection: keysName, ID: 
 
 // learnKey returns the handler of event.APIKeyChanged, which calls next, the function's own handler, if it has one.
 func learnKey(next handler) handler {
-	return func(ctx context.Context, tx *Tx, e ce.Event) error {
-		data, err := event.APIKeyChanged.Decode(e)
-		if err == nil {
-			err = tx.storeKey(ctx, data)
-		} else {
-			err = fault.Wrap(err, fault.Invalid, "%s", err.Error())
-		}
-		if next == nil || err != nil && !fault.Is(err, fault.Invalid) {
-			return err
-		}
-		return next(ctx, tx, e) // one that takes any event judges the data by itself
-	}
+	return learn(event.APIKeyChanged, (*Tx).storeKey, next)
 }
 
 func (tx *Tx) storeKey(ctx context.Context, data event.ChangedAPIKey) error {
-	key := keyKey(data.Hash)
-	d, err := tx.db.Get(ctx, key)
-	if err != nil {
-		return err
-	}
-	known, err := decodeKey(d)
-	if err != nil {
-		return err
-	}
-	changed := known.Learn(apikey.Known{
-		ID: data.KeyID, Subject: data.Subject, Roles: data.Roles, Scopes: data.Scopes, Version: data.Version,
-		Revoked: data.Revoked, Expires: data.ExpiresAt.Unix(),
-	}, tx.now)
-	if !changed {
-		return nil
-	}
-	stored, err := json.Marshal(known)
-	if err != nil {
-		return fault.Wrap(err, fault.Internal, "encode an API key")
-	}
-	_, err = tx.db.Set(ctx, key, stored)
-	return err
+	return changeLearnt(ctx, tx, keyKey(data.Hash), "an API key", func(known *apikey.Known) bool {
+		return known.Learn(apikey.Known{
+			ID: data.KeyID, Subject: data.Subject, Roles: data.Roles, Scopes: data.Scopes, Version: data.Version,
+			Revoked: data.Revoked, Expires: data.ExpiresAt.Unix(),
+		}, tx.now)
+	})
 }
 
 // storeKeys stores the changes of API keys that the unit emits.
@@ -91,24 +62,7 @@ func (tx *Tx) storeKeys() error {
 	if tx.db == nil || !tx.f.issuesKeys() {
 		return nil
 	}
-	for _, d := range tx.drafts {
-		if data, ok := d.Data.(event.ChangedAPIKey); ok {
-			if err := tx.storeKey(tx.ctx, data); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func decodeKey(d store.Document) (k apikey.Known, err error) {
-	if d.Version == 0 {
-		return k, nil
-	}
-	if err := json.Unmarshal(d.Data, &k); err != nil {
-		return k, fault.Wrap(err, fault.Internal, "decode an API key")
-	}
-	return k, nil
+	return learnOwn(tx, (*Tx).storeKey)
 }
 
 // identify returns who uses the API key with a hash. It adds what it has read of the key to the request.
@@ -130,7 +84,7 @@ func (f *Function) identify(ctx context.Context, rq *request, hash string) (auth
 
 // ownerOf returns who uses the API key with a hash, given its document.
 func (f *Function) ownerOf(hash string, d store.Document) (auth.Principal, error) {
-	known, err := decodeKey(d)
+	known, err := decodeLearnt[apikey.Known](d, "an API key")
 	if err != nil {
 		return auth.Principal{}, err
 	}

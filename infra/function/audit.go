@@ -37,6 +37,10 @@ type recordedAct struct {
 	Expires int64 `json:"expires"` // Unix seconds
 }
 
+// acts is the collection of the records.
+var acts = store.NewCollection[recordedAct](auditName, store.SingleUse, store.On("expires"), store.On("by", "expires"),
+	store.Expiry{Field: "expires", Final: true})
+
 // forStaff reports whether the operation may be an act of staff.
 func (op Operation) forStaff() bool {
 	if !op.unsafe() || op.Access.public {
@@ -79,7 +83,7 @@ func (tx *Tx) record(ctx context.Context, op Operation, rq *request, a response)
 	if err != nil {
 		return fault.Wrap(err, fault.Internal, "encode the record of an act")
 	}
-	if err := tx.db.Create(ctx, store.Key{Collection: auditName, ID: act.ActID}, data); err != nil {
+	if err := tx.db.Create(ctx, acts.Key(act.ActID), data); err != nil {
 		return err
 	}
 	tx.Emit(event.ActRecorded.New(who.Subject, act).Keyed("act/" + act.ActID))
@@ -145,30 +149,13 @@ type actsInput struct {
 }
 
 func (f *Function) listActs(ctx context.Context, tx *Tx, in *actsInput) (*Page[event.RecordedAct], error) {
-	q := store.Query{Collection: auditName, Order: []store.Order{{Field: "expires", Desc: true}}, Limit: in.Limit}
+	find := store.Find{Order: []store.Order{{Field: "expires", Desc: true}}, Limit: in.Limit, Cursor: in.Cursor}
 	if in.By != "" {
-		q.Where = []store.Filter{{Field: "by", Op: store.Equal, Value: in.By}}
+		find.Where = []store.Filter{{Field: "by", Op: store.Equal, Value: in.By}}
 	}
-	if in.Cursor != "" {
-		after, err := store.DecodeCursor(in.Cursor)
-		if err != nil {
-			return nil, err
-		}
-		q.After = &after
-	}
-	docs, more, err := tx.db.Query(ctx, q)
+	page, err := acts.Query(ctx, tx, find)
 	if err != nil {
 		return nil, err
 	}
-	out := &Page[event.RecordedAct]{}
-	out.Body.Items = make([]event.RecordedAct, len(docs))
-	for i, d := range docs {
-		if err := json.Unmarshal(d.Data, &out.Body.Items[i]); err != nil {
-			return nil, fault.Wrap(err, fault.Internal, "decode the record of an act")
-		}
-	}
-	if more {
-		out.Body.Next = store.EncodeCursor(store.PositionOf(docs[len(docs)-1], q.Order))
-	}
-	return out, nil
+	return PageOf(page, func(item store.Item[recordedAct]) event.RecordedAct { return item.Value.RecordedAct }), nil
 }

@@ -53,9 +53,7 @@ func (f *Function) databaseSchema() store.Schema {
 		schema = append(schema, expiring(keysName, store.Expiry{Field: "expires"}))
 	}
 	if f.audits() {
-		acts := expiring(auditName, store.Expiry{Field: "expires", Final: true})
-		acts.Indexes = append(acts.Indexes, store.On("by", "expires"))
-		schema = append(schema, acts)
+		schema = append(schema, acts.Spec())
 	}
 	return schema
 }
@@ -165,17 +163,8 @@ func (f *Function) types() []*event.Info {
 	} else if f.subscribed() {
 		all[event.ClockSwept.Name()] = event.ClockSwept.Info()
 	}
-	if f.hasPersonKeys() {
-		all[event.PersonErased.Name()] = event.PersonErased.Info()
-	}
-	for _, info := range f.emittedByKit() {
+	for _, info := range append(f.consumedByKit(), f.emittedByKit()...) {
 		all[info.Name] = info
-	}
-	if f.checksRevocations() {
-		all[event.AccessRevoked.Name()] = event.AccessRevoked.Info()
-	}
-	if f.learnsKeys() {
-		all[event.APIKeyChanged.Name()] = event.APIKeyChanged.Info()
 	}
 	for name, s := range f.subscriptions {
 		all[name] = s.info
@@ -191,8 +180,7 @@ func sortedKeys[V any](m map[string]V) []string {
 
 // subscribed reports whether the function consumes events. One that emits consumes the clock's sweep.
 func (f *Function) subscribed() bool {
-	return f.namesEvents() || f.checksRevocations() || f.learnsKeys() || f.audits() || f.hasPersonKeys() ||
-		f.receiver != nil
+	return f.namesEvents() || len(f.consumedByKit()) > 0 || len(f.emittedByKit()) > 0 || f.receiver != nil
 }
 
 // namesEvents reports whether the function itself declares that it consumes or emits events.
@@ -213,14 +201,8 @@ func (f *Function) consumes() []string {
 		return slices.Compact(types)
 	}
 	types := append(slices.Collect(maps.Keys(f.subscriptions)), event.ClockSwept.Name())
-	if f.checksRevocations() {
-		types = append(types, event.AccessRevoked.Name())
-	}
-	if f.learnsKeys() {
-		types = append(types, event.APIKeyChanged.Name())
-	}
-	if f.hasPersonKeys() {
-		types = append(types, event.PersonErased.Name())
+	for _, info := range f.consumedByKit() {
+		types = append(types, info.Name)
 	}
 	slices.Sort(types)
 	return slices.Compact(types)

@@ -4,13 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
-
-	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/event"
-	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/store"
 )
@@ -59,42 +55,15 @@ func revokedKey(subject string) store.Key {
 // learnRevocation returns the handler of event.AccessRevoked, which calls next, the function's own handler, if it has
 // one.
 func learnRevocation(next handler) handler {
-	return func(ctx context.Context, tx *Tx, e ce.Event) error {
-		data, err := event.AccessRevoked.Decode(e)
-		if err == nil {
-			err = tx.addRevocation(ctx, data)
-		} else {
-			err = fault.Wrap(err, fault.Invalid, "%s", err.Error())
-		}
-		if next == nil || err != nil && !fault.Is(err, fault.Invalid) {
-			return err
-		}
-		return next(ctx, tx, e) // one that takes any event judges the data by itself
-	}
+	return learn(event.AccessRevoked, (*Tx).addRevocation, next)
 }
 
 func (tx *Tx) addRevocation(ctx context.Context, data event.RevokedAccess) error {
-	key := revokedKey(data.Subject)
-	d, err := tx.db.Get(ctx, key)
-	if err != nil {
-		return err
-	}
-	known, err := decodeRevocations(d)
-	if err != nil {
-		return err
-	}
-	r := auth.Revocation{
-		Sessions: data.Sessions, Roles: data.Roles, IssuedBefore: data.IssuedBefore, Until: data.Until,
-	}
-	if !known.Add(r, tx.now) {
-		return nil
-	}
-	changed, err := json.Marshal(known)
-	if err != nil {
-		return fault.Wrap(err, fault.Internal, "encode what is revoked")
-	}
-	_, err = tx.db.Set(ctx, key, changed)
-	return err
+	return changeLearnt(ctx, tx, revokedKey(data.Subject), "what is revoked", func(known *auth.Revocations) bool {
+		return known.Add(auth.Revocation{
+			Sessions: data.Sessions, Roles: data.Roles, IssuedBefore: data.IssuedBefore, Until: data.Until,
+		}, tx.now)
+	})
 }
 
 // storeRevocations stores the revocations that the unit emits.
@@ -102,26 +71,7 @@ func (tx *Tx) storeRevocations() error {
 	if !tx.f.revokes() || tx.db == nil {
 		return nil
 	}
-	for _, d := range tx.drafts {
-		data, ok := d.Data.(event.RevokedAccess)
-		if !ok {
-			continue
-		}
-		if err := tx.addRevocation(tx.ctx, data); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func decodeRevocations(d store.Document) (l auth.Revocations, err error) {
-	if d.Version == 0 {
-		return l, nil
-	}
-	if err := json.Unmarshal(d.Data, &l); err != nil {
-		return l, fault.Wrap(err, fault.Internal, "decode what is revoked")
-	}
-	return l, nil
+	return learnOwn(tx, (*Tx).addRevocation)
 }
 
 // stillAllowed returns the principal with the roles that are left, given the document of its subject. It answers
@@ -130,7 +80,7 @@ func (op Operation) stillAllowed(p auth.Principal, d store.Document) (auth.Princ
 	if d.Version == 0 {
 		return p, nil
 	}
-	l, err := decodeRevocations(d)
+	l, err := decodeLearnt[auth.Revocations](d, "what is revoked")
 	if err != nil {
 		return p, err
 	}

@@ -76,6 +76,30 @@ func Prefetch(f *Function, keys func(e ce.Event) []store.Key) {
 // OnTick runs when the host's clock ticks. Ticks come from the host directly and may come late, twice or not at all.
 func OnTick(f *Function, h func(ctx context.Context, tx *Tx, now time.Time) error) { f.tick = h }
 
+// kitConsumer is an event that the kit consumes in the name of functions.
+type kitConsumer struct {
+	info     *event.Info
+	consumes func(*Function) bool       // whether it does so for a function
+	handle   func(next handler) handler // returns the kit's handler, which calls next, the function's own, if not nil
+}
+
+// kitConsumers are those events by type, without the clock's sweep, which every function with events consumes.
+var kitConsumers = map[string]kitConsumer{
+	event.AccessRevoked.Name(): {event.AccessRevoked.Info(), (*Function).checksRevocations, learnRevocation},
+	event.APIKeyChanged.Name(): {event.APIKeyChanged.Info(), (*Function).learnsKeys, learnKey},
+	event.PersonErased.Name():  {event.PersonErased.Info(), (*Function).hasPersonKeys, learnErasure},
+}
+
+// consumedByKit returns the types that the kit consumes in the name of the function, without the clock's sweep.
+func (f *Function) consumedByKit() (all []*event.Info) {
+	for _, c := range kitConsumers {
+		if c.consumes(f) {
+			all = append(all, c.info)
+		}
+	}
+	return all
+}
+
 // handlerOf returns the handler of an event, or why it has none. Both are nil for an event that only starts the
 // function.
 func (f *Function) handlerOf(e ce.Event) (handler, error) {
@@ -92,14 +116,8 @@ func (f *Function) handlerOf(e ce.Event) (handler, error) {
 	if s, ok := f.subscriptions[e.Type()]; ok {
 		own = s.handle
 	}
-	if e.Type() == event.AccessRevoked.Name() && f.checksRevocations() {
-		return learnRevocation(own), nil
-	}
-	if e.Type() == event.APIKeyChanged.Name() && f.learnsKeys() {
-		return learnKey(own), nil
-	}
-	if e.Type() == event.PersonErased.Name() && f.hasPersonKeys() {
-		return learnErasure(own), nil
+	if c, ok := kitConsumers[e.Type()]; ok && c.consumes(f) {
+		return c.handle(own), nil
 	}
 	if e.Type() == event.ClockSwept.Name() && f.followUp != nil {
 		return f.sweepThen(own), nil
@@ -136,8 +154,8 @@ func (f *Function) isDeadLetter(e ce.Event) bool {
 
 // label returns a type as metrics and traces have it: never what a sender made up.
 func (f *Function) label(eventType string) string {
-	kit := eventType == event.ClockSwept.Name() || eventType == event.AccessRevoked.Name() ||
-		eventType == event.APIKeyChanged.Name() || eventType == event.PersonErased.Name()
+	_, kit := kitConsumers[eventType]
+	kit = kit || eventType == event.ClockSwept.Name()
 	if _, ok := f.subscriptions[eventType]; ok || f.emits[eventType] != nil || kit {
 		return eventType
 	}
