@@ -242,13 +242,12 @@ func composeFrom(sys system.System, lookup config.Lookup, log io.Writer, m Machi
 		Lookup: lookup, Telemetry: watch, Logger: watch.Logger(set.Function), System: sys.Declared(),
 		Discovery: m.Discovery,
 	}
-	ports, toOpen := set.ports(), set.portsToOpen(lookup)
-	sinkErr := set.topic(&env)
+	ports := set.ports(lookup)
 	secure, secureErr := set.mutual(m.Identity, env.Logger)
 	if secure != nil {
-		toOpen.TLS = secure.toSink
+		ports.TLS = secure.toSink
 	}
-	opened := config.Join(sinkErr, toOpen.Open(&env, open.ByURL), secureErr)
+	opened := config.Join(openPorts(ports, &env), secureErr)
 	if secure != nil {
 		secure.serve(&env)
 	}
@@ -286,35 +285,27 @@ func composeFrom(sys system.System, lookup config.Lookup, log io.Writer, m Machi
 }
 
 // ports returns the settings of the function's ports.
-func (s settings) ports() hostsettings.Ports {
+func (s settings) ports(lookup config.Lookup) hostsettings.Ports {
 	return hostsettings.Ports{
 		Function: s.Function, Store: s.Store, Broker: s.Broker, Sink: s.Sink, Overrides: s.Overrides, CACerts: s.CACerts,
-		SinkToken: brokerknative.TokenFile, Keys: s.Keys, Issuer: s.Issuer, Audience: s.Audience,
+		SinkToken: brokerknative.TokenFile, Keys: s.Keys, Issuer: s.Issuer, Audience: s.Audience, Lookup: lookup,
 	}
 }
 
-// portsToOpen returns the settings of the ports that package settings opens: not the sink when it is a topic of
-// Pub/Sub.
-func (s settings) portsToOpen(lookup config.Lookup) hostsettings.Ports {
-	ports := s.ports()
-	ports.Lookup = lookup
-	if strings.HasPrefix(s.Sink, pubsub.SinkPrefix) {
+// openPorts makes the ports. It opens no connection. Here a sink may be a topic of Pub/Sub, which package settings does
+// not know.
+func openPorts(ports hostsettings.Ports, env *function.Env) error {
+	var sinkErr error
+	if strings.HasPrefix(ports.Sink, pubsub.SinkPrefix) {
+		publisher, err := pubsub.NewPublisher(ports.Sink)
+		if err != nil {
+			sinkErr = hostsettings.Error("K_SINK", "%v", err)
+		} else {
+			env.Publisher = publisher
+		}
 		ports.Sink = ""
 	}
-	return ports
-}
-
-// topic makes the topic of Pub/Sub that K_SINK names the publisher, if it does. It opens no connection.
-func (s settings) topic(env *function.Env) error {
-	if !strings.HasPrefix(s.Sink, pubsub.SinkPrefix) {
-		return nil
-	}
-	publisher, err := pubsub.NewPublisher(s.Sink)
-	if err != nil {
-		return hostsettings.Error("K_SINK", "%v", err)
-	}
-	env.Publisher = publisher
-	return nil
+	return config.Join(sinkErr, ports.Open(env, open.ByURL))
 }
 
 // certificate returns the certificate of the listener; nil: it speaks no TLS.
