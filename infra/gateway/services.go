@@ -160,15 +160,9 @@ func (g *Gateway) addServices(t *table, env environment) error {
 // callsTo returns the proxy to the gRPC servers of an upstream. One with the same instances as before keeps what is
 // known of their load and their health.
 func (g *Gateway) callsTo(name string, env environment) *proxy.Proxy {
-	key := "grpc " + upstreamKey(name, env.Upstreams[name])
+	key := upstreamKey(name, env.Upstreams[name])
 	if p := g.servers[key]; p != nil {
 		return p
-	}
-	if g.http2 == nil {
-		g.http2 = callTransport{proxy.NewHTTP2Transport()}
-	}
-	if g.servers == nil {
-		g.servers = map[string]*proxy.Proxy{}
 	}
 	g.servers[key] = g.newProxy(name, fixedInstances(env.Upstreams[name]), g.http2)
 	return g.servers[key]
