@@ -63,6 +63,7 @@ var layers = []layer{
 		packages: "infra/broker/internal/*/*test",
 		may:      "infra/fault infra/broker infra/broker/brokertest infra/broker/internal/...",
 	},
+	{packages: "infra/broker/internal/attempts", may: "infra/fault infra/blob infra/broker/internal/delivery"},
 	{
 		packages: "infra/broker/internal/...",
 		may:      "infra/fault infra/event infra/broker infra/broker/breaker infra/broker/internal/...",

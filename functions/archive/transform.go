@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -355,7 +356,7 @@ func (w *writer) write(v ref.Val, depth int) error {
 			members[string(name)] = v.Get(k)
 		}
 		w.WriteString("{")
-		for i, name := range sortedNames(members) {
+		for i, name := range slices.Sorted(maps.Keys(members)) {
 			if i > 0 {
 				w.WriteString(",")
 			}
@@ -369,15 +370,6 @@ func (w *writer) write(v ref.Val, depth int) error {
 		return nil
 	}
 	return fmt.Errorf("%s has no form in JSON; make a text of it with string()", v.Type().TypeName())
-}
-
-func sortedNames[V any](m map[string]V) []string {
-	names := make([]string, 0, len(m))
-	for name := range m {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 // patched applies a merge patch (RFC 7396). Members that it does not name keep their values, however large a number is.

@@ -136,11 +136,10 @@ func (c *console) replayGroup(w http.ResponseWriter, r *http.Request, p person) 
 			continue // another person has dropped it
 		}
 		if err != nil {
-			again := refused(err, func(status int, problem string) error {
+			err = c.told(r, refused(err, func(status int, problem string) error {
 				return &failure{Status: status, Detail: problem}
-			})
-			return &failure{Status: statusOf(c.told(r, again)), Detail: strconv.Itoa(sent) +
-				" were sent again, and then: " + c.told(r, again).Error()}
+			}))
+			return &failure{Status: statusOf(err), Detail: strconv.Itoa(sent) + " were sent again, and then: " + err.Error()}
 		}
 		sent++
 	}
@@ -164,17 +163,11 @@ func (c *console) showLetter(
 	if data == "" {
 		data = pretty(l.E.Data)
 	}
-	schema := ""
-	if info, known := c.system().Types().Lookup(l.E.Type); known {
-		if raw, err := json.MarshalIndent(info.Schema, "", "  "); err == nil {
-			schema = string(raw)
-		}
-	}
 	c.show(w, r, p, status, "deadletter", view{Title: "Dead letter", Problem: problem, Data: struct {
 		letter
 		Text, Schema string
 		Now          time.Time
-	}{l, data, schema, c.now()}})
+	}{l, data, c.schemaOf(l.E.Type), c.now()}})
 	return nil
 }
 

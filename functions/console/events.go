@@ -51,10 +51,6 @@ func (c *console) events(w http.ResponseWriter, r *http.Request, p person) error
 	}
 	q.Del("live")
 	q.Set("cursor", found.Next)
-	var types []string
-	for _, info := range c.system().Types().All() {
-		types = append(types, info.Name)
-	}
 	c.show(w, r, p, http.StatusOK, "events", view{Title: "Events", Data: struct {
 		Search searched
 		Types  []string
@@ -64,10 +60,31 @@ func (c *console) events(w http.ResponseWriter, r *http.Request, p person) error
 		Turn   template.URL // the query that follows, or no longer does
 		Now    time.Time
 	}{
-		s, types, found.Items, map[bool]template.URL{true: template.URL(q.Encode())}[found.Next != ""], live,
+		s, c.typeNames(), found.Items, map[bool]template.URL{true: template.URL(q.Encode())}[found.Next != ""], live,
 		template.URL(turn.Encode()), c.now(),
 	}})
 	return nil
+}
+
+// typeNames returns the names of the event types of the system.
+func (c *console) typeNames() (names []string) {
+	for _, info := range c.system().Types().All() {
+		names = append(names, info.Name)
+	}
+	return names
+}
+
+// schemaOf returns the schema of an event type in indented JSON; "" for one that is not of the system.
+func (c *console) schemaOf(name string) string {
+	info, known := c.system().Types().Lookup(name)
+	if !known {
+		return ""
+	}
+	raw, err := json.MarshalIndent(info.Schema, "", "  ")
+	if err != nil {
+		return ""
+	}
+	return string(raw)
 }
 
 // wholeType returns the whole name of a type for its short one, such as orders.placed.
@@ -153,22 +170,15 @@ func (c *console) newEvent(w http.ResponseWriter, r *http.Request, p person) err
 }
 
 func (c *console) showDraft(w http.ResponseWriter, r *http.Request, p person, status int, problem string, d draft) {
-	var types []string
-	for _, info := range c.system().Types().All() {
-		types = append(types, info.Name)
-	}
-	schema, doc := "", ""
+	doc := ""
 	if info, known := c.system().Types().Lookup(d.Type); known {
 		doc = info.Doc
-		if raw, err := json.MarshalIndent(info.Schema, "", "  "); err == nil {
-			schema = string(raw)
-		}
 	}
 	c.show(w, r, p, status, "newevent", view{Title: "Send an event", Problem: problem, Data: struct {
 		draft
 		Types       []string
 		Schema, Doc string
-	}{d, types, schema, doc}})
+	}{d, c.typeNames(), c.schemaOf(d.Type), doc}})
 }
 
 func (c *console) sendEvent(w http.ResponseWriter, r *http.Request, p person) error {

@@ -3,6 +3,7 @@ package console
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -65,7 +66,7 @@ func (c *console) mends(w http.ResponseWriter, r *http.Request, p person) error 
 // newMend shows the form of a mend, and with "try" what it would do.
 func (c *console) newMend(w http.ResponseWriter, r *http.Request, p person) error {
 	q := r.URL.Query()
-	in := map[string]string{"where": strings.TrimSpace(q.Get("where")), "transform": strings.TrimSpace(q.Get("transform"))}
+	in := expressions(q)
 	if q.Get("try") == "" {
 		c.showNewMend(w, r, p, http.StatusOK, "", in, nil)
 		return nil
@@ -90,14 +91,20 @@ func (c *console) showNewMend(
 	}{in["where"], in["transform"], t}})
 }
 
-// dryRun adds up the pages of a dry run.
-func (c *console) dryRun(r *http.Request, p person, in map[string]string) (*tried, error) {
-	sum, body := &tried{}, map[string]string{}
-	for name, text := range in {
-		if text != "" {
-			body[name] = text
+// expressions returns those of a form that are given.
+func expressions(form url.Values) map[string]string {
+	given := map[string]string{}
+	for _, name := range []string{"where", "transform"} {
+		if text := strings.TrimSpace(form.Get(name)); text != "" {
+			given[name] = text
 		}
 	}
+	return given
+}
+
+// dryRun adds up the pages of a dry run.
+func (c *console) dryRun(r *http.Request, p person, in map[string]string) (*tried, error) {
+	sum, body := &tried{}, maps.Clone(in)
 	for n := 0; ; n++ {
 		var t tried
 		if _, err := c.api.call(r, p.token, http.MethodPost, mendsPath+"/dry-run", body, &t); err != nil {
@@ -120,12 +127,8 @@ func (c *console) dryRun(r *http.Request, p person, in map[string]string) (*trie
 }
 
 func (c *console) startMend(w http.ResponseWriter, r *http.Request, p person) error {
-	in := map[string]string{"reason": r.PostForm.Get("reason")}
-	for _, name := range []string{"where", "transform"} {
-		if text := strings.TrimSpace(r.PostForm.Get(name)); text != "" {
-			in[name] = text
-		}
-	}
+	in := expressions(r.PostForm)
+	in["reason"] = r.PostForm.Get("reason")
 	var m mend
 	err := confirmed(r)
 	if err == nil {

@@ -116,7 +116,7 @@ func (c brokerConfig) identity(at net.Addr) (own *mtls.Identity, err error) {
 		own, err = mtls.Open(mtls.Files{Cert: c.cert, Key: c.key, CA: c.ca}, slog.Default())
 	case c.tls:
 		host, _, _ := net.SplitHostPort(at.String()) // it is an address
-		own, _, err = identityOf(c.system, "broker", []string{host})
+		own, err = identityOf(c.system, "broker", []string{host})
 	}
 	return own, err
 }
@@ -164,9 +164,7 @@ func (a *app) serveBroker(ctx context.Context, cfg brokerConfig, listener net.Li
 			return errors.Join(err, api.Close(ctx), b.Close(ctx))
 		}
 		server, scheme = httpserver.New(mtls.Require(api, callers)), "https"
-		server.TLSConfig = own.TLS()
-		server.ErrorLog = slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug)
-		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+		serve = serveTLS(server, own.TLS())
 	}
 	served := make(chan error, 1)
 	go func() { served <- serve(httpserver.Listener(listener)) }()

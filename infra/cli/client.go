@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -118,11 +119,16 @@ func (n *connection) credentials(u *url.URL) (credentials, error) {
 
 // call sends in as JSON and decodes the response into out; either may be nil. Without a token it signs in first.
 func (c *client) call(ctx context.Context, method, path string, in, out any) error {
+	return c.withToken(ctx, func() error { return c.send(ctx, method, path, in, out) })
+}
+
+// withToken calls do with a token, and once more with a new one if the system refuses it.
+func (c *client) withToken(ctx context.Context, do func() error) error {
 	signedIn := c.token == ""
 	if err := c.signIn(ctx); err != nil {
 		return err
 	}
-	err := c.send(ctx, method, path, in, out)
+	err := do()
 	if signedIn || c.given != "" || system.StatusOf(err) != http.StatusUnauthorized {
 		return err
 	}
@@ -130,7 +136,7 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 	if err := c.signIn(ctx); err != nil {
 		return err
 	}
-	return c.send(ctx, method, path, in, out)
+	return do()
 }
 
 // callLazily is like call, but signs in only when the request without a token is refused, as for a public operation.
@@ -163,6 +169,19 @@ func (c *client) signIn(ctx context.Context) error {
 	}
 	c.token = session.AccessToken
 	return nil
+}
+
+// decodeClaims decodes the claims of an access token, a JWT that it does not verify.
+func decodeClaims(token string, into any) error {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return errors.New("the access token is not a JWT")
+	}
+	claims, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(claims, into)
 }
 
 func (c *client) send(ctx context.Context, method, path string, in, out any) error {

@@ -14,7 +14,6 @@ import (
 	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/config/source"
 	"github.com/ebb-dev/ebb/infra/host/run"
-	"github.com/ebb-dev/ebb/infra/internal/editdistance"
 	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/system"
 )
@@ -70,10 +69,7 @@ func withConfig(lookup config.Lookup, file string) config.Lookup {
 // config shows the settings of a function.
 func (a *app) config(ctx context.Context, function, file string, o *output) error {
 	if _, known := a.system.Lookup(function); !known {
-		if near := editdistance.Nearest(function, a.system.Names()); near != "" {
-			return usageErrorf("unknown function %q; did you mean %q?", function, near)
-		}
-		return usageErrorf("unknown function %q (use %s)", function, strings.Join(a.system.Names(), ", "))
+		return unknownError("function", function, a.system.Names())
 	}
 	s, err := a.openSources(ctx, withConfig(a.Lookup, file), function)
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -326,17 +325,15 @@ func (a *app) host(ctx context.Context, cfg devConfig, sources *source.Sources, 
 	served, address := make(chan error, 1), "http://"+reachable(listener.Addr())
 	serve := server.Serve
 	if cfg.TLS {
-		own, _, err := identityOf(cfg.Data, a.system.Name, list(cfg.Hosts))
+		own, err := identityOf(cfg.Data, a.system.Name, list(cfg.Hosts))
 		if err != nil {
 			return err
 		}
 		own.Start()
 		defer own.Stop()
 		protocols.SetHTTP2(true)
-		server.TLSConfig = own.Public().TLS()
-		server.ErrorLog = slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug)
 		address = "https://" + reachable(listener.Addr())
-		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+		serve = serveTLS(server, own.Public().TLS())
 	}
 	go func() { served <- serve(httpserver.Listener(listener)) }()
 

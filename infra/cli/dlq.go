@@ -11,6 +11,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// deadLettersPath is where the archive keeps dead letters.
+const deadLettersPath = "/api/archive/dead-letters"
+
 // deadLetter is an event that a function failed to handle.
 type deadLetter struct {
 	ID       string          `json:"id"`
@@ -62,11 +65,11 @@ $ dlq mend --where 'consumer == "orders"' --transform '{"sum": data.sum * 100}' 
 		Example: a.example("$ dlq list --state replayed"),
 	}
 	define(listed)
-	path := func(id string) string { return "/api/archive/dead-letters/" + url.PathEscape(id) }
+	path := func(id string) string { return deadLettersPath + "/" + url.PathEscape(id) }
 	show := oneID(
 		&cobra.Command{Use: "show ID", Short: "Show one dead letter", Example: a.example("$ dlq show ID -o yaml"),
 			RunE: func(c *cobra.Command, args []string) error {
-				return a.showOne(c.Context(), &n, &o, "/api/archive/dead-letters/", args[0])
+				return a.showOne(c.Context(), &n, &o, deadLettersPath+"/", args[0])
 			}},
 	)
 	var chosen replayFilter
@@ -124,7 +127,7 @@ func (a *app) listDead(ctx context.Context, c *client, state string, o *output) 
 		header = append(header, "STATE", "EVENT")
 	}
 	t := a.table(header...)
-	shown, err := c.pages(ctx, "/api/archive/dead-letters", url.Values{"state": {state}}, 0,
+	shown, err := c.pages(ctx, deadLettersPath, url.Values{"state": {state}}, 0,
 		func(raw json.RawMessage) error { return a.dead(t, o, raw) })
 	if err != nil {
 		return err

@@ -87,7 +87,7 @@ var errEnough = errors.New("enough")
 
 // eachWaiting calls do with the dead letters that wait for a decision, the newest first, until do returns false.
 func eachWaiting(ctx context.Context, c *client, do func(d *deadLetter) (more bool)) error {
-	_, err := c.pages(ctx, "/api/archive/dead-letters", url.Values{"state": {"waiting"}}, 0,
+	_, err := c.pages(ctx, deadLettersPath, url.Values{"state": {"waiting"}}, 0,
 		func(raw json.RawMessage) error {
 			var d deadLetter
 			if err := json.Unmarshal(raw, &d); err != nil {
@@ -131,7 +131,7 @@ func (a *app) replayAll(ctx context.Context, c *client, f *replayFilter) error {
 	times, began := map[string]int{}, chosen[0].At
 	for done, size := 0, 1; done < len(chosen); size = min(10*size, batchMost) {
 		for _, d := range chosen[done:min(done+size, len(chosen))] {
-			path := "/api/archive/dead-letters/" + url.PathEscape(d.ID) + "/replay"
+			path := deadLettersPath + "/" + url.PathEscape(d.ID) + "/replay"
 			if err := c.call(ctx, http.MethodPost, path, nil, nil); err != nil {
 				return fmt.Errorf("%d of %d were replayed: %w", done, len(chosen), err)
 			}

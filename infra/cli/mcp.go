@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
@@ -142,9 +141,9 @@ func (s *toolServer) offer() {
 	var wanted []string
 	for _, t := range s.acting() {
 		if s.mayAny(t.method, t.prefix, t.suffix) {
-			wanted = append(wanted, t.name)
-			if !slices.Contains(s.offered, t.name) {
-				t.add()
+			wanted = append(wanted, t.Name)
+			if !slices.Contains(s.offered, t.Name) {
+				t.add(t.Tool)
 			}
 		}
 	}
@@ -179,18 +178,10 @@ func (s *toolServer) allowed(r manifest.Route) bool {
 // rolesOf returns the roles claim of a JWT, which the system has issued and checks again. It returns nil for another
 // token.
 func rolesOf(token string) []string {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return nil
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return nil
-	}
 	var claims struct {
 		Roles []string `json:"roles"`
 	}
-	if json.Unmarshal(payload, &claims) != nil {
+	if decodeClaims(token, &claims) != nil {
 		return nil
 	}
 	return claims.Roles

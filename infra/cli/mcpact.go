@@ -7,8 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/ebb-dev/ebb/infra/outside"
 	"github.com/ebb-dev/ebb/infra/saga"
@@ -17,41 +18,38 @@ import (
 // actingTool is a tool that changes the system. It is offered to a token that may call one of the operations with the
 // method whose path has the prefix and the suffix.
 type actingTool struct {
-	name, method, prefix, suffix string
-	add                          func()
+	*mcp.Tool
+	method, prefix, suffix string
+	add                    func(*mcp.Tool)
+}
+
+// adding returns a function that adds a tool, which does this.
+func adding[In any](s *toolServer, do func(ctx context.Context, in In) (any, error)) func(*mcp.Tool) {
+	return func(t *mcp.Tool) { addTool(s, t, do) }
 }
 
 // acting returns the tools that change the system.
 func (s *toolServer) acting() []actingTool {
 	return []actingTool{
-		{"replay_dead_letter", http.MethodPost, deadLettersPath + "/", "/replay", func() {
-			addTool(s, changing("replay_dead_letter", "Replay a dead letter",
-				"Deliver a dead letter again to the function that failed, with its side effects."), s.replay)
-		}},
-		{"drop_dead_letter", http.MethodDelete, deadLettersPath + "/", "", func() {
-			addTool(s, changing("drop_dead_letter", "Drop a dead letter",
-				"Remove a dead letter for good. Its event stays in the archive."), s.drop)
-		}},
-		{"retry_saga", http.MethodPost, saga.PathPrefix, "/retry", func() {
-			addTool(s, changing("retry_saga", "Retry a saga", "Send the commands of a saga that are not answered again."),
-				func(ctx context.Context, in sagaInput) (any, error) { return s.actOnSaga(ctx, in, "retry", nil) })
-		}},
-		{"skip_saga_step", http.MethodPost, saga.PathPrefix, "/skip", func() {
-			addTool(s, changing("skip_saga_step", "Skip a step of a saga",
-				"Take a step of a saga for done, or for undone, without an answer."), s.skip)
-		}},
-		{"cancel_saga", http.MethodPost, saga.PathPrefix, "/cancel", func() {
-			addTool(s, changing("cancel_saga", "Cancel a saga", "Undo what a saga has done."), s.cancel)
-		}},
-		{"retry_outside_call", http.MethodPost, outside.PathPrefix, "/retry", func() {
-			addTool(s, changing("retry_outside_call", "Retry an outside call",
-				"Make a call of another service that has no result now, under its idempotency key."), s.retryCall)
-		}},
-		{"call_operation", "", "", "", func() {
-			addTool(s, changing("call_operation", "Call an operation that changes",
-				"Call an operation with another method than GET by its id, as the signed-in user, and return its answer."),
-				s.callOperation)
-		}},
+		{changing("replay_dead_letter", "Replay a dead letter",
+			"Deliver a dead letter again to the function that failed, with its side effects."),
+			http.MethodPost, deadLettersPath + "/", "/replay", adding(s, s.replay)},
+		{changing("drop_dead_letter", "Drop a dead letter",
+			"Remove a dead letter for good. Its event stays in the archive."),
+			http.MethodDelete, deadLettersPath + "/", "", adding(s, s.drop)},
+		{changing("retry_saga", "Retry a saga", "Send the commands of a saga that are not answered again."),
+			http.MethodPost, saga.PathPrefix, "/retry", adding(s, s.retrySaga)},
+		{changing("skip_saga_step", "Skip a step of a saga",
+			"Take a step of a saga for done, or for undone, without an answer."),
+			http.MethodPost, saga.PathPrefix, "/skip", adding(s, s.skip)},
+		{changing("cancel_saga", "Cancel a saga", "Undo what a saga has done."),
+			http.MethodPost, saga.PathPrefix, "/cancel", adding(s, s.cancel)},
+		{changing("retry_outside_call", "Retry an outside call",
+			"Make a call of another service that has no result now, under its idempotency key."),
+			http.MethodPost, outside.PathPrefix, "/retry", adding(s, s.retryCall)},
+		{changing("call_operation", "Call an operation that changes",
+			"Call an operation with another method than GET by its id, as the signed-in user, and return its answer."),
+			"", "", "", adding(s, s.callOperation)},
 	}
 }
 
@@ -96,6 +94,10 @@ func (s *toolServer) actOnSaga(ctx context.Context, in sagaInput, what string, b
 		return nil, err
 	}
 	return s.post(ctx, path+"/"+what, body)
+}
+
+func (s *toolServer) retrySaga(ctx context.Context, in sagaInput) (any, error) {
+	return s.actOnSaga(ctx, in, "retry", nil)
 }
 
 type skipInput struct {
@@ -183,9 +185,9 @@ func (s *toolServer) callOperation(ctx context.Context, in changeInput) (any, er
 // mayCall reports whether the token allows an operation. One that this build does not know is for the system to refuse,
 // if it is not public.
 func (s *toolServer) mayCall(op operation) bool {
-	i := slices.IndexFunc(s.routes, func(r ownedRoute) bool { return r.Method == op.Method && r.Path == op.Path })
-	if i < 0 {
+	r, known := s.route(op)
+	if !known {
 		return !op.Public
 	}
-	return s.allowed(s.routes[i].Route)
+	return s.allowed(r.Route)
 }

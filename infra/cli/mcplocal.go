@@ -83,19 +83,24 @@ func (s *toolServer) logs(ctx context.Context, in logsInput) (any, error) {
 // The longest time that a tool may work on the checkout.
 const longestRun = 10 * time.Minute
 
-// goOutput runs the go command in the checkout and returns what it prints, the last megabyte of it.
-func (s *toolServer) goOutput(ctx context.Context, args ...string) (string, error) {
+// goOutput runs the go command in the checkout. It returns what it prints, the last megabyte of it, and whether it has
+// ended without a failure. The error is that it could not run, or not to its end.
+func (s *toolServer) goOutput(ctx context.Context, args ...string) (output string, ok bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, longestRun)
 	defer cancel()
 	c := exec.CommandContext(ctx, "go", args...)
 	c.Dir, c.WaitDelay = s.module.dir, time.Second
 	var out lastOutput
 	c.Stdout, c.Stderr = &out, &out
-	err := c.Run()
-	if ctx.Err() != nil {
-		err = fmt.Errorf("go %s: %w", strings.Join(args, " "), ctx.Err())
+	err = c.Run()
+	var exit *exec.ExitError
+	switch {
+	case ctx.Err() != nil:
+		return "", false, fmt.Errorf("go %s: %w", strings.Join(args, " "), ctx.Err())
+	case err != nil && !errors.As(err, &exit):
+		return "", false, err
 	}
-	return out.String(), err
+	return out.String(), err == nil, nil
 }
 
 // lastOutput is a writer that keeps the last of what is written, between one and two times maxOutput.
@@ -114,12 +119,8 @@ func (o *lastOutput) Write(p []byte) (int, error) {
 func (o *lastOutput) String() string { return strings.ToValidUTF8(string(o.b), "\ufffd") }
 
 func (s *toolServer) schemaGate(ctx context.Context, _ struct{}) (any, error) {
-	out, err := s.goOutput(ctx, "run", s.module.command, "generate", "--check")
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		return nil, err
-	}
-	return map[string]any{"ok": err == nil, "messages": lines(out)}, nil
+	out, ok, err := s.goOutput(ctx, "run", s.module.command, "generate", "--check")
+	return map[string]any{"ok": ok, "messages": lines(out)}, err
 }
 
 // lines returns the lines of a text that are not empty.
@@ -148,10 +149,9 @@ func (s *toolServer) simulate(ctx context.Context, in simulateInput) (any, error
 	if err != nil {
 		return nil, err
 	}
-	out, err := s.goOutput(ctx, "test", "./"+dir, "-count", "1", "-v", "-run", "^"+test+"$", "-timeout", "0",
+	out, ran, err := s.goOutput(ctx, "test", "./"+dir, "-count", "1", "-v", "-run", "^"+test+"$", "-timeout", "0",
 		"-tell", strconv.FormatUint(in.Seed, 10))
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
+	if err != nil {
 		return nil, err
 	}
 	story := lines(out)
@@ -161,7 +161,7 @@ func (s *toolServer) simulate(ctx context.Context, in simulateInput) (any, error
 	}
 	first := min(in.From, len(story))
 	last := min(first+cmp.Or(in.Lines, 200), len(story))
-	return map[string]any{"test": test, "ran": err == nil, "violations": violated, "lines": len(story), "from": first,
+	return map[string]any{"test": test, "ran": ran, "violations": violated, "lines": len(story), "from": first,
 		"story": story[first:last]}, nil
 }
 

@@ -190,12 +190,19 @@ func (s *toolServer) topology(ctx context.Context) (any, error) {
 	return map[string]any{"functions": functions}, err
 }
 
+// route returns what this build declares of an operation.
+func (s *toolServer) route(op operation) (r ownedRoute, known bool) {
+	i := slices.IndexFunc(s.routes, func(r ownedRoute) bool { return r.Method == op.Method && r.Path == op.Path })
+	if i < 0 {
+		return r, false
+	}
+	return s.routes[i], true
+}
+
 // owner returns the function that serves an operation; its tag when this build does not know.
 func (s *toolServer) owner(op operation) string {
-	for _, r := range s.routes {
-		if r.Method == op.Method && r.Path == op.Path {
-			return r.function
-		}
+	if r, known := s.route(op); known {
+		return r.function
 	}
 	return strings.Join(op.Tags, ",")
 }
@@ -233,10 +240,8 @@ func (s *toolServer) operations(ctx context.Context, in searchInput) (any, error
 
 // access tells who may call an operation, as far as this build knows.
 func (s *toolServer) access(op operation) string {
-	for _, r := range s.routes {
-		if r.Method == op.Method && r.Path == op.Path {
-			return whoMay(r.Route)
-		}
+	if r, known := s.route(op); known {
+		return whoMay(r.Route)
 	}
 	if op.Public {
 		return "public"
@@ -346,7 +351,7 @@ func (s *toolServer) readOperation(ctx context.Context, in callInput) (any, erro
 		case op.Method != http.MethodGet:
 			return fmt.Errorf("%s has the method %s: this tool calls operations that read", op.ID, op.Method)
 		}
-		raw, err = s.perform(ctx, c, op, target, nil, nil)
+		raw, err = s.perform(ctx, c, op, target, http.Header{}, nil)
 		return err
 	})
 	return raw, err
@@ -357,32 +362,28 @@ func (s *toolServer) readOperation(ctx context.Context, in callInput) (any, erro
 func (s *toolServer) perform(
 	ctx context.Context, c *client, op operation, target string, header http.Header, body []byte,
 ) (json.RawMessage, error) {
-	if header == nil {
-		header = http.Header{}
-	}
-	again := !op.Public && c.token != "" && c.given == ""
-	for {
-		if !op.Public {
-			if err := c.signIn(ctx); err != nil {
-				return nil, err
-			}
+	var a response
+	do := func() (err error) {
+		if a, err = c.do(ctx, op.Method, target, header, body); err == nil && a.status >= 300 {
+			err = a.failure(op.Method, target)
 		}
-		a, err := c.do(ctx, op.Method, target, header, body)
-		switch {
-		case err != nil:
-			return nil, err
-		case a.status == http.StatusUnauthorized && again: // the token has expired
-			c.token, again = "", false
-		case a.status >= 300:
-			return nil, a.failure(op.Method, target)
-		case len(a.body) == 0:
-			return json.Marshal(map[string]int{"status": a.status})
-		case json.Valid(a.body):
-			return a.body, nil
-		default:
-			return json.Marshal(strings.ToValidUTF8(string(a.body), "\ufffd"))
-		}
+		return err
 	}
+	var err error
+	if op.Public {
+		err = do()
+	} else {
+		err = c.withToken(ctx, do)
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case len(a.body) == 0:
+		return json.Marshal(map[string]int{"status": a.status})
+	case json.Valid(a.body):
+		return a.body, nil
+	}
+	return json.Marshal(strings.ToValidUTF8(string(a.body), "\ufffd"))
 }
 
 func (s *toolServer) eventTypes(ctx context.Context, in searchInput) (any, error) {
@@ -538,8 +539,6 @@ func (s *toolServer) deadLetters(ctx context.Context, in deadLettersInput) (any,
 	}
 	return s.list(ctx, deadLettersPath, in.pageInput, url.Values{"state": {state}})
 }
-
-const deadLettersPath = "/api/archive/dead-letters"
 
 func (s *toolServer) deadLetter(ctx context.Context, in idInput) (any, error) {
 	return s.one(ctx, "dead letter", deadLettersPath+"/", in.ID)

@@ -68,10 +68,7 @@ func (c *client) lists(ctx context.Context, kind, prefix, name string) ([]string
 		}
 	}
 	if name != "" && !slices.Contains(names, name) {
-		if near := editdistance.Nearest(name, names); near != "" {
-			return nil, usageErrorf("unknown %s %q; did you mean %q?", kind, name, near)
-		}
-		return nil, usageErrorf("unknown %s %q (use %s)", kind, name, strings.Join(names, ", "))
+		return nil, unknownError(kind, name, names)
 	}
 	if name != "" {
 		names = []string{name}
@@ -81,6 +78,14 @@ func (c *client) lists(ctx context.Context, kind, prefix, name string) ([]string
 		names[i] = prefix + names[i]
 	}
 	return names, nil
+}
+
+// unknownError returns an error for a name that is none of those known, with the nearest one or all of them.
+func unknownError(kind, name string, known []string) error {
+	if near := editdistance.Nearest(name, known); near != "" {
+		return usageErrorf("unknown %s %q; did you mean %q?", kind, name, near)
+	}
+	return usageErrorf("unknown %s %q (use %s)", kind, name, strings.Join(known, ", "))
 }
 
 // first returns the path of the first list that has the item, and the item. The path is "" when none has it.

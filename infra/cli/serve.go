@@ -88,7 +88,7 @@ func (a *app) serve(ctx context.Context, function string, s serveFlags) error {
 	}
 	if s.tls {
 		host, _, _ := net.SplitHostPort(listener.Addr().String()) // it is an address
-		if m.Identity, _, err = identityOf(s.data, function, []string{host, s.advertise}); err != nil {
+		if m.Identity, err = identityOf(s.data, function, []string{host, s.advertise}); err != nil {
 			return err
 		}
 		scheme = "https"

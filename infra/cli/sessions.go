@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -89,11 +87,7 @@ func subjectOf(token string) (string, error) {
 	var claims struct {
 		Subject string `json:"sub"`
 	}
-	if parts := strings.Split(token, "."); len(parts) == 3 {
-		if data, err := base64.RawURLEncoding.DecodeString(parts[1]); err == nil {
-			_ = json.Unmarshal(data, &claims)
-		}
-	}
+	_ = decodeClaims(token, &claims)
 	if claims.Subject == "" {
 		return "", errors.New("the access token names no user: say whose sessions by --user ID")
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"crypto/tls"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -24,10 +25,10 @@ const (
 func authorityDir(data string) string { return filepath.Join(data, "authority") }
 
 // identityOf returns the identity of a process of this machine, for the addresses and names that clients know it by.
-func identityOf(data, name string, hosts []string) (*mtls.Identity, *mtls.Authority, error) {
+func identityOf(data, name string, hosts []string) (*mtls.Identity, error) {
 	authority, err := mtls.OpenAuthority(authorityDir(data))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	names := []string{"localhost", "127.0.0.1", "::1"}
 	for _, host := range hosts {
@@ -36,8 +37,14 @@ func identityOf(data, name string, hosts []string) (*mtls.Identity, *mtls.Author
 			names = append(names, host)
 		}
 	}
-	own, err := authority.Identity(name, names, slog.Default())
-	return own, authority, err
+	return authority.Identity(name, names, slog.Default())
+}
+
+// serveTLS has a server speak TLS, and returns what serves a listener. Failed handshakes are logged for debugging only.
+func serveTLS(server *http.Server, c *tls.Config) func(net.Listener) error {
+	server.TLSConfig = c
+	server.ErrorLog = slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug)
+	return func(l net.Listener) error { return server.ServeTLS(l, "", "") }
 }
 
 // trustAuthority has the client trust the development authority of the data directory, if there is one, for a system on

@@ -228,7 +228,7 @@ func (d documents) change(ctx context.Context, tx *Tx, in *changeDocumentInput) 
 	if doc.Version, err = tx.db.Set(ctx, doc.Key, doc.Data); err != nil {
 		return nil, err
 	}
-	d.audit(ctx, tx, "an administrator has changed a document", in.ID, in.Body.Reason)
+	d.logChange(ctx, tx, "an administrator has changed a document", in.ID, in.Body.Reason)
 	return &documentOutput{versionTag(doc.Version), d.shown(tx, doc)}, nil
 }
 
@@ -267,12 +267,12 @@ func (d documents) remove(ctx context.Context, tx *Tx, in *removeDocumentInput) 
 	if err != nil {
 		return nil, err
 	}
-	d.audit(ctx, tx, "an administrator has removed a document", in.ID, in.Reason)
+	d.logChange(ctx, tx, "an administrator has removed a document", in.ID, in.Reason)
 	return nil, tx.db.Delete(ctx, doc.Key)
 }
 
-// audit records who has changed what.
-func (d documents) audit(ctx context.Context, tx *Tx, what, id, reason string) {
+// logChange logs who has changed what. The audit trail has the act too; see Tx.record.
+func (d documents) logChange(ctx context.Context, tx *Tx, what, id, reason string) {
 	d.f.env.Logger.InfoContext(ctx, what, "function", d.f.name, "collection", d.spec.Name, "id", id,
 		"by", tx.principal.Subject, "reason", reason)
 }

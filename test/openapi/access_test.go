@@ -98,12 +98,18 @@ func (s *shop) accessPeople() *people {
 	}
 	p.revoked = p.staff(chief, "Mallory", "admin", "customer")
 	s.want(204, "DELETE", "/api/users/"+p.principal(p.revoked).Subject, chief, nil, nil)
+	p.everywhere(401, p.revoked)
+	return p
+}
+
+// everywhere waits until each function answers a token or an API key with the status.
+func (p *people) everywhere(status int, credential string) {
+	p.Helper()
 	for _, name := range functions.System().Names() {
-		if path := "/api/outbox/" + name; name != "gateway" && name != "console" {
-			s.until(401, "GET", path, p.revoked, nil, nil)
+		if name != "gateway" && name != "console" {
+			p.until(status, "GET", "/api/outbox/"+name, credential, nil, nil)
 		}
 	}
-	return p
 }
 
 // principal returns whose token it is.

@@ -60,19 +60,9 @@ func (p *people) apiKeys(scopes []any) (k apiKeys) {
 	_, k.other = create(p.admin, "a password for Clerk", "admin", "flags:evaluate")
 	id, revoked := create(p.admin, "a password for Clerk", "admin", scopes...)
 	k.revoked = revoked
-	functionNames := []string{}
-	for _, name := range functions.System().Names() {
-		if name != "gateway" && name != "console" {
-			functionNames = append(functionNames, name)
-		}
-	}
-	for _, name := range functionNames {
-		p.until(200, "GET", "/api/outbox/"+name, k.revoked, nil, nil)
-	}
+	p.everywhere(200, k.revoked)
 	p.want(204, "DELETE", "/api/api-keys/"+id, p.admin, nil, nil)
-	for _, name := range functionNames {
-		p.until(401, "GET", "/api/outbox/"+name, k.revoked, nil, nil)
-	}
+	p.everywhere(401, k.revoked)
 	return k
 }
 

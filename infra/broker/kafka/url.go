@@ -47,11 +47,7 @@ func Opener(text string) (broker.Opener, error) {
 		if opts.Part != "" {
 			cfg.Name, cfg.Topics = cfg.Name+"-"+opts.Part, nil
 		}
-		b, err := Open(ctx, cfg)
-		if err != nil {
-			return nil, err
-		}
-		return b, nil
+		return brokerurl.Opened(Open(ctx, cfg))
 	}, nil
 }
 

@@ -40,21 +40,19 @@ func Opener(text string) (broker.Opener, error) {
 	return func(ctx context.Context, opts broker.Options) (broker.Broker, error) {
 		cfg := cfg
 		cfg.Observer, cfg.Logger = opts.Observer, opts.Logger
-		if opts.Part != "" && cfg.URL != "" {
-			cfg.Stream += "-" + opts.Part
-		} else if opts.Part != "" {
-			cfg.Dir += "-" + opts.Part
+		if cfg.URL != "" {
+			cfg.Stream = brokerurl.OfPart(cfg.Stream, opts.Part)
+		} else {
+			cfg.Dir = brokerurl.OfPart(cfg.Dir, opts.Part)
 		}
 		b, err := Open(ctx, cfg)
 		switch {
-		case err == nil:
-			return b, nil
 		case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired):
-			return nil, fault.Wrap(err, fault.Unauthenticated, "the NATS server does not accept the user or its password")
+			err = fault.Wrap(err, fault.Unauthenticated, "the NATS server does not accept the user or its password")
 		case cfg.URL != "" && errors.Is(err, nats.ErrNoServers):
-			return nil, fault.Wrap(err, fault.Unavailable, "no NATS server can be reached")
+			err = fault.Wrap(err, fault.Unavailable, "no NATS server can be reached")
 		}
-		return nil, err
+		return brokerurl.Opened(b, err)
 	}, nil
 }
 

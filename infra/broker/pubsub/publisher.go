@@ -57,13 +57,9 @@ func (p *Publisher) Publish(ctx context.Context, events ...ce.Event) error {
 	if len(events) == 0 {
 		return nil
 	}
-	checked := make([]ce.Event, len(events))
-	for i := range events {
-		e, _, err := delivery.CheckEvent(events[i], p.MaxEvent())
-		if err != nil {
-			return err
-		}
-		checked[i] = e
+	checked, err := delivery.CheckEvents(events, p.MaxEvent())
+	if err != nil {
+		return err
 	}
 	d, err := p.connect()
 	if err != nil {

@@ -329,6 +329,49 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// stuck is a store of blobs that does not respond to a Get.
+type stuck struct{ blob.Driver }
+
+func (stuck) Get(ctx context.Context, _ string, _ int64) (blob.Blob, error) {
+	<-ctx.Done()
+	return blob.Blob{}, ctx.Err()
+}
+
+// While the store of blobs does not respond, messages that come again are received early enough to extend them, however
+// many they are.
+func TestStuckAttempts(t *testing.T) {
+	d := pubsub.Driver(open(t, pubsub.Config{
+		Name: name(), Blobs: blob.New(stuck{}, blob.Rules{}), Visibility: 4 * time.Second,
+	}))
+	must(t, d.Declare(t.Context(), "orders"))
+	q, err := d.Open(t.Context(), "orders")
+	must(t, err)
+	const count = 8
+	for i := range count {
+		must(t, d.Publish(t.Context(), []event.Event{brokertest.Event(fmt.Sprint(i), fmt.Sprint("k", i))}))
+	}
+	receive := func(lost int) (receipts []string) {
+		for len(receipts) < count {
+			messages, err := q.Receive(t.Context(), count)
+			must(t, err)
+			var some []string
+			for _, m := range messages {
+				some = append(some, m.Receipt)
+				if m.Lost != lost {
+					t.Errorf("event %s was lost %d times, want %d", m.Event.ID(), m.Lost, lost)
+				}
+			}
+			if gone, err := q.Extend(t.Context(), some); err != nil || len(gone) > 0 {
+				t.Errorf("%d of %d messages were not extended, %v", len(gone), len(some), err)
+			}
+			receipts = append(receipts, some...)
+		}
+		return receipts
+	}
+	must(t, q.Nack(t.Context(), receive(0), 0))
+	must(t, q.Nack(t.Context(), receive(1), 0))
+}
+
 // A publisher publishes to a topic that exists, and makes nothing. What goes wrong may pass, and is tried again.
 func TestPublisher(t *testing.T) {
 	n := name()

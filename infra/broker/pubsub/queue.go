@@ -2,7 +2,6 @@ package pubsub
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"slices"
 	"sync"
@@ -10,10 +9,9 @@ import (
 
 	"cloud.google.com/go/pubsub/v2/apiv1/pubsubpb"
 
-	"github.com/ebb-dev/ebb/infra/blob"
+	"github.com/ebb-dev/ebb/infra/broker/internal/attempts"
 	"github.com/ebb-dev/ebb/infra/broker/internal/delivery"
 	"github.com/ebb-dev/ebb/infra/broker/internal/eventqueue"
-	"github.com/ebb-dev/ebb/infra/fault"
 )
 
 // pullTimeout bounds a request for messages, which Pub/Sub answers sooner when there are none.
@@ -24,6 +22,7 @@ type queue struct {
 	driver       *driver
 	trigger, sub string
 	logger       *slog.Logger
+	attempts     attempts.Store
 
 	mu   sync.Mutex
 	held map[string]*holding // by ack id
@@ -43,9 +42,10 @@ func (d *driver) Open(ctx context.Context, trigger string) (eventqueue.Queue, er
 	if err := d.Declare(ctx, trigger); err != nil {
 		return nil, err
 	}
+	logger := d.cfg.Logger.With("trigger", trigger)
 	return &queue{
 		driver: d, trigger: trigger, sub: d.subPath(d.subName(trigger)), held: make(map[string]*holding),
-		logger: d.cfg.Logger.With("trigger", trigger),
+		logger: logger, attempts: attempts.New(d.cfg.Blobs, d.cfg.Name, trigger, logger),
 	}, nil
 }
 
@@ -87,6 +87,8 @@ func (q *queue) request(limit int) *pubsubpb.PullRequest {
 func (q *queue) take(
 	ctx context.Context, received []*pubsubpb.ReceivedMessage, until time.Time,
 ) (out []eventqueue.Message) {
+	loading, done := q.driver.bound(ctx, q.Visibility()/4) // early enough to extend messages
+	defer done()
 	for _, r := range received {
 		e, err := decode(r.Message)
 		if err == nil {
@@ -97,10 +99,10 @@ func (q *queue) take(
 			continue
 		}
 		m := eventqueue.Message{Receipt: r.AckId, Event: e}
-		h := &holding{until: until, tries: q.triesKey(identity(&e))}
+		h := &holding{until: until, tries: q.attempts.Key(&e)}
 		if r.DeliveryAttempt > 1 {
 			m.Lost, h.stored = int(r.DeliveryAttempt)-1, true
-			m.Tries = q.loadTries(ctx, h.tries)
+			m.Tries = q.attempts.Load(loading, h.tries)
 		}
 		q.mu.Lock()
 		q.held[m.Receipt] = h
@@ -196,12 +198,7 @@ func (q *queue) Ack(ctx context.Context, receipts []string) error {
 		return err
 	}
 	for _, key := range q.drop(held) {
-		if q.driver.cfg.Blobs == nil {
-			break
-		}
-		if err := q.driver.cfg.Blobs.Delete(ctx, key); err != nil {
-			q.logger.Warn("the attempts at a finished event are still stored", "error", err)
-		}
+		q.attempts.Delete(ctx, key)
 	}
 	return nil
 }
@@ -239,33 +236,8 @@ func (q *queue) Extend(ctx context.Context, receipts []string) ([]string, error)
 	return gone, nil
 }
 
-// triesKey returns the key of the blob with the attempts at an event.
-func (q *queue) triesKey(identity string) string {
-	return "tries/" + q.driver.cfg.Name + "/" + q.trigger + "/" + identity
-}
-
-func (q *queue) loadTries(ctx context.Context, key string) (t delivery.Tries) {
-	if q.driver.cfg.Blobs == nil {
-		return t
-	}
-	ctx, done := q.driver.bound(ctx, q.Visibility()/4) // early enough to extend messages
-	defer done()
-	b, err := q.driver.cfg.Blobs.Get(ctx, key)
-	if err == nil {
-		err = json.Unmarshal(b.Data, &t)
-	}
-	if err != nil && !fault.Is(err, fault.NotFound) {
-		q.logger.Warn("the attempts at an event were not loaded; they are counted anew", "error", err)
-		return delivery.Tries{}
-	}
-	return t
-}
-
 // SetTries implements eventqueue.Queue.
 func (q *queue) SetTries(ctx context.Context, tries map[string]delivery.Tries) error {
-	if q.driver.cfg.Blobs == nil {
-		return nil
-	}
 	for receipt, t := range tries {
 		q.mu.Lock()
 		h := q.held[receipt]
@@ -276,12 +248,8 @@ func (q *queue) SetTries(ctx context.Context, tries map[string]delivery.Tries) e
 		if h == nil {
 			continue
 		}
-		data, err := json.Marshal(t)
-		if err != nil {
-			return err
-		}
 		ctx, done := q.driver.bound(ctx, callTimeout)
-		err = q.driver.cfg.Blobs.Put(ctx, h.tries, blob.Blob{Type: "application/json", Data: data})
+		err := q.attempts.Save(ctx, h.tries, t)
 		done()
 		if err != nil {
 			return err

@@ -38,14 +38,8 @@ func Opener(text string) (broker.Opener, error) {
 	return func(ctx context.Context, opts broker.Options) (broker.Broker, error) {
 		cfg := cfg
 		cfg.Observer, cfg.Logger = opts.Observer, opts.Logger
-		if opts.Part != "" {
-			cfg.Name += "-" + opts.Part
-		}
-		b, err := Open(ctx, cfg)
-		if err != nil {
-			return nil, err
-		}
-		return b, nil
+		cfg.Name = brokerurl.OfPart(cfg.Name, opts.Part)
+		return brokerurl.Opened(Open(ctx, cfg))
 	}, nil
 }
 

@@ -282,9 +282,13 @@ func TestClaimGone(t *testing.T) {
 type away struct {
 	blob.Driver
 	fails atomic.Int64
+	asked chan time.Time // told of each Get; nil: of none
 }
 
 func (a *away) Get(ctx context.Context, key string, limit int64) (blob.Blob, error) {
+	if a.asked != nil {
+		a.asked <- time.Now()
+	}
 	if a.fails.Add(-1) >= 0 {
 		return blob.Blob{}, fault.New(fault.Unavailable, "the store of blobs is away")
 	}
@@ -316,9 +320,8 @@ func TestClaimAwayHoldsUpNoOther(t *testing.T) {
 	awstest.Need(t)
 	d, err := files.Open(files.Config{Dir: t.TempDir()})
 	must(t, err)
-	store := &away{Driver: d}
-	const fails = 1000
-	store.fails.Store(fails)
+	store := &away{Driver: d, asked: make(chan time.Time, 1000)}
+	store.fails.Store(1000)
 	b := open(t, sqs.Config{Name: name(), Blobs: blob.New(store, blob.Rules{}), Visibility: time.Hour})
 	must(t, b.Declare(t.Context(), "orders"))
 	large := brokertest.Event("large", "k")
@@ -328,9 +331,20 @@ func TestClaimAwayHoldsUpNoOther(t *testing.T) {
 	if id := next(t, handled).ID(); id != "other" {
 		t.Errorf("got %s, want other", id)
 	}
-	time.Sleep(7 * time.Second)
-	if n := fails - store.fails.Load(); n < 2 || n > 5 || len(handled) > 0 {
-		t.Errorf("the store was asked %d times, and %d events were handled", n, len(handled))
+	var last time.Time
+	for i := range 4 { // each pause is a second longer than the one before
+		select {
+		case asked := <-store.asked:
+			if pause := asked.Sub(last); pause < time.Duration(i)*time.Second {
+				t.Errorf("the store was asked again after %v, want %d s at least", pause, i)
+			}
+			last = asked
+		case <-time.After(20 * time.Second):
+			t.Fatalf("the store was asked %d times, and then no more", i)
+		}
+	}
+	if len(handled) > 0 {
+		t.Errorf("%d events were handled", len(handled))
 	}
 }
 

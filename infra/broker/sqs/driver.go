@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -80,9 +79,6 @@ func openDriver(ctx context.Context, cfg Config) (*driver, error) {
 	}
 	if settings.Region == "" {
 		return nil, fault.New(fault.Invalid, "the broker over SQS has no region; want sqs://REGION, or AWS_REGION")
-	}
-	if cfg.transport != nil {
-		settings.HTTPClient = &http.Client{Transport: cfg.transport}
 	}
 	d := &driver{
 		cfg: cfg, sqs: sqs.NewFromConfig(settings), sns: awssns.NewFromConfig(settings), urls: map[string]string{},

@@ -2,7 +2,6 @@ package sqs
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"strconv"
@@ -14,8 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/cloudevents/sdk-go/v2/event"
 
-	"github.com/ebb-dev/ebb/infra/blob"
 	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/broker/internal/attempts"
 	"github.com/ebb-dev/ebb/infra/broker/internal/delivery"
 	"github.com/ebb-dev/ebb/infra/broker/internal/eventqueue"
 	"github.com/ebb-dev/ebb/infra/broker/sqs/sns"
@@ -31,6 +30,7 @@ type queue struct {
 	driver       *driver
 	trigger, url string
 	logger       *slog.Logger
+	attempts     attempts.Store
 	matches      func(*event.Event) bool // nil: all events are for the trigger
 
 	mu   sync.Mutex
@@ -56,9 +56,10 @@ func (d *driver) Open(ctx context.Context, trigger string) (eventqueue.Queue, er
 	if err := d.Declare(ctx, trigger); err != nil {
 		return nil, err
 	}
+	logger := d.cfg.Logger.With("trigger", trigger)
 	return &queue{
 		driver: d, trigger: trigger, url: d.url(d.queueName(trigger)), held: make(map[string]*holding),
-		logger: d.cfg.Logger.With("trigger", trigger),
+		logger: logger, attempts: attempts.New(d.cfg.Blobs, d.cfg.Name, trigger, logger),
 	}, nil
 }
 
@@ -123,10 +124,10 @@ func (q *queue) take(ctx context.Context, received []types.Message) (out []event
 			continue
 		}
 		m.Event = e
-		h := &holding{tries: q.triesKey(&e)}
+		h := &holding{tries: q.attempts.Key(&e)}
 		if n := receives(r); n > 1 {
 			m.Lost, h.stored = n-1, true
-			m.Tries = q.loadTries(ctx, h.tries)
+			m.Tries = q.attempts.Load(ctx, h.tries)
 		}
 		q.mu.Lock()
 		q.held[m.Receipt] = h
@@ -280,11 +281,8 @@ func (q *queue) forget(ctx context.Context, receipt string) {
 	h := q.held[receipt]
 	delete(q.held, receipt)
 	q.mu.Unlock()
-	if h == nil || !h.stored || q.driver.cfg.Blobs == nil {
-		return
-	}
-	if err := q.driver.cfg.Blobs.Delete(ctx, h.tries); err != nil {
-		q.logger.Warn("the attempts at a finished event are still stored", "error", err)
+	if h != nil && h.stored {
+		q.attempts.Delete(ctx, h.tries)
 	}
 }
 
@@ -342,31 +340,8 @@ func (q *queue) hide(ctx context.Context, receipts []string, d time.Duration) (g
 	return gone, err
 }
 
-// triesKey returns the key of the blob with the attempts at an event.
-func (q *queue) triesKey(e *event.Event) string {
-	return "tries/" + q.driver.cfg.Name + "/" + q.trigger + "/" + sns.Identity(e)
-}
-
-func (q *queue) loadTries(ctx context.Context, key string) (t delivery.Tries) {
-	if q.driver.cfg.Blobs == nil {
-		return t
-	}
-	b, err := q.driver.cfg.Blobs.Get(ctx, key)
-	if err == nil {
-		err = json.Unmarshal(b.Data, &t)
-	}
-	if err != nil && !fault.Is(err, fault.NotFound) {
-		q.logger.Warn("the attempts at an event were not loaded; they are counted anew", "error", err)
-		return delivery.Tries{}
-	}
-	return t
-}
-
 // SetTries implements eventqueue.Queue.
 func (q *queue) SetTries(ctx context.Context, tries map[string]delivery.Tries) error {
-	if q.driver.cfg.Blobs == nil {
-		return nil
-	}
 	for receipt, t := range tries {
 		q.mu.Lock()
 		h := q.held[receipt]
@@ -377,13 +352,8 @@ func (q *queue) SetTries(ctx context.Context, tries map[string]delivery.Tries) e
 		if h == nil {
 			continue
 		}
-		data, err := json.Marshal(t)
-		if err != nil {
-			return err
-		}
-		b := blob.Blob{Type: "application/json", Data: data}
 		ctx, done := q.driver.bound(ctx, callTimeout)
-		err = q.driver.cfg.Blobs.Put(ctx, h.tries, b)
+		err := q.attempts.Save(ctx, h.tries, t)
 		done()
 		if err != nil {
 			return err

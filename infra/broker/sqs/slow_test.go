@@ -18,7 +18,18 @@ import (
 )
 
 // slow is a store of blobs that takes its time.
-type slow struct{ blob.Driver }
+type slow struct {
+	blob.Driver
+	stored chan struct{} // told when attempts at an event are stored; nil: nothing is
+}
+
+func (s *slow) Put(ctx context.Context, key string, b blob.Blob) error {
+	err := s.Driver.Put(ctx, key, b)
+	if err == nil && strings.HasPrefix(key, "tries/") && s.stored != nil {
+		s.stored <- struct{}{}
+	}
+	return err
+}
 
 func (s *slow) Get(ctx context.Context, key string, limit int64) (blob.Blob, error) {
 	if strings.HasPrefix(key, "claims/") {
@@ -40,7 +51,7 @@ func TestClaimsSlow(t *testing.T) {
 	awstest.Need(t)
 	d, err := files.Open(files.Config{Dir: t.TempDir()})
 	must(t, err)
-	cfg := sqs.Config{Name: name(), Blobs: blob.New(&slow{d}, blob.Rules{}), Visibility: 3 * time.Second}
+	cfg := sqs.Config{Name: name(), Blobs: blob.New(&slow{Driver: d}, blob.Rules{}), Visibility: 3 * time.Second}
 	first, second := open(t, cfg), open(t, cfg)
 	must(t, first.Declare(t.Context(), "orders"))
 	const n = 10
@@ -74,7 +85,8 @@ func TestSlowDataKeepsAttempts(t *testing.T) {
 	awstest.Need(t)
 	d, err := files.Open(files.Config{Dir: t.TempDir()})
 	must(t, err)
-	cfg := sqs.Config{Name: name(), Blobs: blob.New(&slow{d}, blob.Rules{}), Visibility: time.Second}
+	store := &slow{d, make(chan struct{}, 100)}
+	cfg := sqs.Config{Name: name(), Blobs: blob.New(store, blob.Rules{}), Visibility: time.Second}
 	first := open(t, cfg)
 	failing := func(_ context.Context, batch []event.Event) []broker.Result {
 		out := make([]broker.Result, len(batch))
@@ -83,16 +95,15 @@ func TestSlowDataKeepsAttempts(t *testing.T) {
 		}
 		return out
 	}
-	tried := make(chan struct{}, 100)
 	trigger := broker.Trigger{Name: "orders", Delivery: broker.Delivery{Retry: 1, BackoffDelay: time.Hour}}
-	_, err = first.Subscribe(t.Context(), trigger, func(ctx context.Context, b []event.Event) []broker.Result {
-		defer func() { tried <- struct{}{} }()
-		return failing(ctx, b)
-	})
+	_, err = first.Subscribe(t.Context(), trigger, failing)
 	must(t, err)
 	must(t, first.Publish(t.Context(), brokertest.Event("small", "k")))
-	<-tried
-	time.Sleep(300 * time.Millisecond) // the attempt is stored
+	select {
+	case <-store.stored:
+	case <-time.After(20 * time.Second):
+		t.Fatal("waited in vain for the attempt to be stored")
+	}
 	must(t, first.Close(t.Context()))
 	second := open(t, cfg)
 	large := brokertest.Event("large", "j")

@@ -23,7 +23,6 @@ package sqs
 import (
 	"context"
 	"log/slog"
-	"net/http"
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/blob"
@@ -61,8 +60,6 @@ type Config struct {
 	Blobs    *blob.Store     // for events over 256 KiB, and for the attempts at events; nil: none
 	Observer broker.Observer // nil: none
 	Logger   *slog.Logger    // nil: slog.Default
-
-	transport http.RoundTripper // for tests
 }
 
 // Broker is a broker.Broker over SNS and SQS.

@@ -22,18 +22,12 @@ func Opener(text string) (broker.Opener, error) {
 	return func(ctx context.Context, opts broker.Options) (broker.Broker, error) {
 		cfg := cfg
 		cfg.Observer, cfg.Logger = opts.Observer, opts.Logger
-		if opts.Part != "" {
-			cfg.Name += "-" + opts.Part
-		}
+		cfg.Name = brokerurl.OfPart(cfg.Name, opts.Part)
 		var err error
 		if cfg.Blobs, err = sns.OpenBlobs(ctx, blobs); err != nil {
 			return nil, err
 		}
-		b, err := Open(ctx, cfg)
-		if err != nil {
-			return nil, err
-		}
-		return b, nil
+		return brokerurl.Opened(Open(ctx, cfg))
 	}, nil
 }
 

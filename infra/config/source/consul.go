@@ -7,25 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
+	"maps"
 	"net/http"
 	"net/url"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/internal/blockingquery"
 	"github.com/ebb-dev/ebb/infra/internal/editdistance"
-)
-
-// The times of blocking queries.
-const (
-	blockFor   = 5 * time.Minute        // the agent adds up to a sixteenth
-	blockGrace = 15 * time.Second       // more, after which a connection counts as dead
-	pace       = 200 * time.Millisecond // between the begins of two queries
-	backoffMin = time.Second
-	backoffMax = 30 * time.Second
 )
 
 // kv reads the keys below a prefix from the key-value store of Consul.
@@ -33,7 +26,7 @@ type kv struct {
 	base, prefix, token string
 	query               url.Values
 	client              http.Client
-	index               uint64 // of the last answer; not used concurrently
+	index               uint64 // of the first answer
 }
 
 // newKV returns the store of a URL: consul:PREFIX for the agent of this machine, consul://HOST:PORT/PREFIX or
@@ -73,9 +66,9 @@ type pair struct {
 
 // read returns the keys below the prefix as soon as their index differs from index, or after the wait time.
 func (k *kv) read(ctx context.Context, index uint64) (pairs []pair, next uint64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, blockFor+blockFor/16+blockGrace)
+	ctx, cancel := context.WithTimeout(ctx, blockingquery.Timeout)
 	defer cancel()
-	query := url.Values{"index": {strconv.FormatUint(index, 10)}, "wait": {blockFor.String()}}
+	query := url.Values{"index": {strconv.FormatUint(index, 10)}, "wait": {blockingquery.Wait.String()}}
 	for name, values := range k.query {
 		query[name] = values
 	}
@@ -114,7 +107,7 @@ func (k *kv) read(ctx context.Context, index uint64) (pairs []pair, next uint64,
 // values returns the settings of keys. The error names the key of every fault.
 func (k *kv) values(pairs []pair, known Known) (values, error) {
 	found := values{common: map[string]Value{}, functions: map[string]map[string]Value{}}
-	e := &config.Error{}
+	e, all := &config.Error{}, known.all()
 	for _, p := range pairs {
 		name := strings.TrimPrefix(p.Key, k.prefix+"/")
 		if strings.HasSuffix(p.Key, "/") {
@@ -123,11 +116,11 @@ func (k *kv) values(pairs []pair, known Known) (values, error) {
 		fault := func(problem string) {
 			e.Violations = append(e.Violations, config.Violation{Problem: "consul " + p.Key + ": " + problem})
 		}
-		variables, into := known.all(), found.common
+		variables, into := all, found.common
 		if rest, ok := strings.CutPrefix(name, functionsKey+"/"); ok {
 			function, variable, _ := strings.Cut(rest, "/")
 			if known.Functions[function] == nil {
-				fault("unknown function" + meant(function, sortedNames(known.Functions)))
+				fault("unknown function" + meant(function, slices.Sorted(maps.Keys(known.Functions))))
 				continue
 			}
 			variables = map[string]config.Variable{}
@@ -141,11 +134,7 @@ func (k *kv) values(pairs []pair, known Known) (values, error) {
 		}
 		v, ok := variables[name]
 		if !ok {
-			names := make([]string, 0, len(variables))
-			for name := range variables {
-				names = append(names, name)
-			}
-			fault("unknown setting" + meant(name, names))
+			fault("unknown setting" + meant(name, slices.Sorted(maps.Keys(variables))))
 			continue
 		}
 		if err := accepts(v, p.Value); err != nil {
@@ -189,7 +178,7 @@ func (s *Sources) awaitConsul(ctx context.Context) (values, error) {
 		if failures == 1 {
 			s.cfg.Logger.Warn("Consul does not give the settings; it is asked again", "error", err)
 		}
-		if !sleep(ctx, backoff(1)) {
+		if !blockingquery.Sleep(ctx, blockingquery.Backoff(1)) {
 			return values{}, violation(ConsulVariable, fmt.Errorf("the settings cannot be read: %w", err))
 		}
 	}
@@ -206,7 +195,7 @@ func (s *Sources) followConsul(ctx context.Context) {
 				s.cfg.Logger.Warn("Consul cannot be asked for the settings; those from before stay", "error", err)
 			}
 			index = 0 // the agent may be another one now
-			sleep(ctx, backoff(failures))
+			blockingquery.Sleep(ctx, blockingquery.Backoff(failures))
 			continue
 		}
 		if failures > 0 {
@@ -220,31 +209,7 @@ func (s *Sources) followConsul(ctx context.Context) {
 				s.take(func(l *layers) { l.consul = found })
 			}
 		}
-		if index = max(next, 1); next < s.consul.index { // a restored snapshot
-			index = 0
-		}
-		s.consul.index = next
-		sleep(ctx, pace-time.Since(begun))
-	}
-}
-
-// backoff returns how long to wait after so many failures in a row: twice as long each time, by chance up to half less.
-func backoff(failures int) time.Duration {
-	wait := min(backoffMin<<min(failures-1, 10), backoffMax)
-	return wait - rand.N(wait/2)
-}
-
-// sleep waits, and reports false when ctx ended before.
-func sleep(ctx context.Context, wait time.Duration) bool {
-	if wait <= 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(wait)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
+		index = blockingquery.Next(index, next)
+		blockingquery.Sleep(ctx, blockingquery.Pace-time.Since(begun))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -119,14 +120,12 @@ func field(n int, name string, t reflect.Type) reflect.StructField {
 // parse parses a document. The error names file, line and field of every fault.
 func parse(name string, data []byte, known Known) (values, error) {
 	var functions []reflect.StructField
-	for _, function := range sortedNames(known.Functions) {
+	for _, function := range slices.Sorted(maps.Keys(known.Functions)) {
 		functions = append(functions, field(len(functions), function, section(known.of(function))))
 	}
-	variables := make([]config.Variable, 0, len(known.all()))
-	for _, v := range known.all() {
-		variables = append(variables, v)
-	}
-	slices.SortFunc(variables, func(a, b config.Variable) int { return strings.Compare(a.Name, b.Name) })
+	variables := slices.SortedFunc(maps.Values(known.all()), func(a, b config.Variable) int {
+		return strings.Compare(a.Name, b.Name)
+	})
 	into := reflect.New(section(variables, field(0, functionsKey, reflect.StructOf(functions))))
 	d := strictyaml.Decode(name, data, into.Interface())
 	if err := d.Err(); err != nil {
@@ -145,15 +144,6 @@ func parse(name string, data []byte, known Known) (values, error) {
 
 // functionsKey is the field of a document with the settings of single functions.
 const functionsKey = "functions"
-
-func sortedNames(functions map[string][]config.Variable) []string {
-	names := make([]string, 0, len(functions))
-	for name := range functions {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
 
 // violations returns the faults of a document as a *config.Error.
 func violations(err error) error {

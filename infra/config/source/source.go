@@ -137,9 +137,7 @@ func (l *layers) find(function, name string) (Value, bool) {
 // Open reads the sources that the environment names. It waits for a Consul that does not answer, up to Config.Wait. The
 // error names the file and the line, or the key, of every fault; it is a *config.Error when the values are at fault.
 func Open(ctx context.Context, cfg Config) (*Sources, error) {
-	if cfg.Environment == nil {
-		cfg.Environment = config.Map(nil)
-	}
+	cfg.Environment = withoutEmpty(cfg.Environment)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
@@ -175,6 +173,17 @@ func Open(ctx context.Context, cfg Config) (*Sources, error) {
 	return s, nil
 }
 
+// withoutEmpty returns a lookup in which a variable that is set but empty is not set; nil: none is.
+func withoutEmpty(lookup config.Lookup) config.Lookup {
+	return func(name string) (string, bool) {
+		if lookup == nil {
+			return "", false
+		}
+		text, _ := lookup(name)
+		return text, text != ""
+	}
+}
+
 // violation returns an error as the violation of a variable.
 func violation(variable string, err error) error {
 	return &config.Error{Violations: []config.Violation{{Variable: variable, Problem: err.Error()}}}
@@ -192,7 +201,7 @@ func (s *Sources) For(function string) config.Lookup {
 		if name == config.Generation {
 			return strconv.Itoa(s.now.Load().number), true
 		}
-		if text, ok := s.cfg.Environment(name); ok && text != "" {
+		if text, ok := s.cfg.Environment(name); ok {
 			return text, true
 		}
 		found, ok := s.effective(s.now.Load(), function, name)
@@ -203,7 +212,7 @@ func (s *Sources) For(function string) config.Lookup {
 // Own returns the lookup of what is set for one function alone, and not in the environment.
 func (s *Sources) Own(function string) config.Lookup {
 	return func(name string) (string, bool) {
-		if text, _ := s.cfg.Environment(name); text != "" {
+		if _, ok := s.cfg.Environment(name); ok {
 			return "", false
 		}
 		l := s.now.Load()
@@ -248,7 +257,7 @@ func (s *Sources) Effective(function string) []Setting {
 		found, ok := s.effective(now, function, v.Name)
 		text, inEnvironment := s.cfg.Environment(v.Name)
 		switch {
-		case inEnvironment && text != "":
+		case inEnvironment:
 			found = Value{text, "environment"}
 		case ok && found.Text != "":
 		case v.Default != "":
@@ -278,7 +287,7 @@ func locate(function string, err error, l *layers, environment config.Lookup) er
 	}
 	located := &config.Error{Violations: slices.Clone(settings.Violations)}
 	for i, v := range located.Violations {
-		if text, _ := environment(v.Variable); text != "" {
+		if _, ok := environment(v.Variable); ok {
 			continue
 		}
 		if found, ok := l.find(function, v.Variable); ok {
@@ -347,12 +356,7 @@ func (s *Sources) functions() []string {
 	if s.cfg.Function != "" {
 		return []string{s.cfg.Function}
 	}
-	names := []string{""}
-	for name := range s.cfg.Known.Functions {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
+	return append([]string{""}, slices.Sorted(maps.Keys(s.cfg.Known.Functions))...)
 }
 
 // check reports what would not be valid at the next start.
@@ -362,13 +366,10 @@ func (s *Sources) check(next *layers) error {
 	}
 	var faults []error
 	for _, function := range s.functions() {
-		err := s.cfg.Check(function, func(name string) (string, bool) {
-			if text, ok := s.cfg.Environment(name); ok && text != "" {
-				return text, true
-			}
+		err := s.cfg.Check(function, config.Overlay(s.cfg.Environment, func(name string) (string, bool) {
 			found, ok := next.find(function, name)
 			return found.Text, ok
-		})
+		}))
 		if err != nil {
 			faults = append(faults, locate(function, err, next, s.cfg.Environment))
 		}
@@ -382,7 +383,7 @@ func (s *Sources) report(last, next *layers) (reloaded bool) {
 		for _, v := range s.cfg.Known.of(function) {
 			was, _ := last.find(function, v.Name)
 			is, _ := next.find(function, v.Name)
-			if text, _ := s.cfg.Environment(v.Name); was.Text == is.Text || text != "" {
+			if _, ok := s.cfg.Environment(v.Name); was.Text == is.Text || ok {
 				continue
 			}
 			attrs := []any{"setting", v.Name, "of", function, "value", config.Mask(is.Text, v.Secret), "origin", is.Origin}

@@ -3,7 +3,6 @@ package consul
 import (
 	"cmp"
 	"context"
-	"math/rand/v2"
 	"net"
 	"net/url"
 	"slices"
@@ -15,14 +14,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/ebb-dev/ebb/infra/discovery"
-)
-
-const (
-	waitTime   = 5 * time.Minute        // of a blocking query; the agent adds up to a sixteenth
-	waitGrace  = 15 * time.Second       // more, after which a connection counts as dead
-	pace       = 200 * time.Millisecond // between the begins of two queries, for a service that changes all the time
-	backoffMin = time.Second
-	backoffMax = 30 * time.Second
+	"github.com/ebb-dev/ebb/infra/internal/blockingquery"
 )
 
 // watch is what is known of one function.
@@ -42,53 +34,24 @@ func (d *Discovery) run(name string, w *watch) {
 			if failures > 0 {
 				d.cfg.Logger.Info("Consul answers again", "function", name)
 			}
-			failures, index = 0, follow(index, next)
+			failures, index = 0, blockingquery.Next(index, next)
 			w.set(instances)
-			d.sleep(pace - time.Since(begun))
+			blockingquery.Sleep(d.ctx, blockingquery.Pace-time.Since(begun))
 		case d.ctx.Err() == nil:
 			if failures++; failures == 1 {
 				d.cfg.Logger.Warn("Consul cannot be asked; the last instances count", "function", name, "error", err)
 			}
 			index = 0 // the agent may be another one now
-			d.sleep(backoff(failures))
+			blockingquery.Sleep(d.ctx, blockingquery.Backoff(failures))
 		}
-	}
-}
-
-// follow returns the index of the next query. One that goes backwards, after a restored snapshot for instance, begins
-// from 0, or the query would wait until it is reached again. 0 itself would not block at all.
-func follow(last, next uint64) uint64 {
-	if next < last {
-		return 0
-	}
-	return max(next, 1)
-}
-
-// backoff returns how long to wait after so many failures in a row: twice as long each time, by chance up to half less,
-// so that gateways do not all come back at once.
-func backoff(failures int) time.Duration {
-	wait := min(backoffMin<<min(failures-1, 10), backoffMax)
-	return wait - rand.N(wait/2)
-}
-
-// sleep waits unless the Discovery is closed.
-func (d *Discovery) sleep(wait time.Duration) {
-	if wait <= 0 {
-		return
-	}
-	t := time.NewTimer(wait)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-d.ctx.Done():
 	}
 }
 
 // query returns the instances as soon as the service's index differs from index, or after the wait time.
 func (d *Discovery) query(name string, index uint64) ([]discovery.Instance, uint64, error) {
-	ctx, cancel := context.WithTimeout(d.ctx, waitTime+waitTime/16+waitGrace)
+	ctx, cancel := context.WithTimeout(d.ctx, blockingquery.Timeout)
 	defer cancel()
-	options := (&api.QueryOptions{WaitIndex: index, WaitTime: waitTime}).WithContext(ctx)
+	options := (&api.QueryOptions{WaitIndex: index, WaitTime: blockingquery.Wait}).WithContext(ctx)
 	entries, meta, err := d.client.Health().Service(d.cfg.Prefix+name, d.cfg.Tag, true, options)
 	if err != nil {
 		return nil, 0, err

@@ -8,8 +8,26 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
+
+// Opened returns what a driver's Open has returned as a broker.Opener returns it: with an error, no broker, instead of
+// an interface that holds a nil pointer.
+func Opened[B broker.Broker](b B, err error) (broker.Broker, error) {
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// OfPart returns the name of a part of the broker, see broker.Options; "" is the whole.
+func OfPart(name, part string) string {
+	if part == "" {
+		return name
+	}
+	return name + "-" + part
+}
 
 // NotValid returns the predicate of a URL that cannot be parsed.
 func NotValid() error {

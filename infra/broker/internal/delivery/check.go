@@ -41,6 +41,19 @@ func CheckEvent(e ce.Event, limit int) (ce.Event, int, error) {
 	return e, size, nil
 }
 
+// CheckEvents returns the events as CheckEvent does, or the error of the first that it refuses.
+func CheckEvents(events []ce.Event, limit int) ([]ce.Event, error) {
+	checked := make([]ce.Event, len(events))
+	for i := range events {
+		e, _, err := CheckEvent(events[i], limit)
+		if err != nil {
+			return nil, err
+		}
+		checked[i] = e
+	}
+	return checked, nil
+}
+
 // copyAttributes copies the attributes. Publishers promise not to change them, but an event is a pointer inside, and
 // one that is used again for the next message would change what waits here.
 func copyAttributes(c *ce.EventContextV1) *ce.EventContextV1 {

@@ -62,20 +62,16 @@ func (b *Broker) Publish(ctx context.Context, events ...event.Event) error {
 	if len(events) == 0 {
 		return nil
 	}
-	checked := make([]event.Event, len(events))
-	for i := range events {
-		e, _, err := delivery.CheckEvent(events[i], b.opts.MaxEvent)
-		if err != nil {
-			return err
-		}
-		checked[i] = e
+	checked, err := delivery.CheckEvents(events, b.opts.MaxEvent)
+	if err != nil {
+		return err
 	}
 	b.publishing.RLock()
 	defer b.publishing.RUnlock()
 	if b.closed {
 		return delivery.ErrClosed
 	}
-	err := b.driver.Publish(ctx, checked)
+	err = b.driver.Publish(ctx, checked)
 	switch {
 	case fault.Is(err, fault.Invalid): // of an event that the product has no form for: it must not be tried again
 		return err

@@ -6,15 +6,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"mime"
 	"net/http"
-	"slices"
 	"strings"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
-	"github.com/cloudevents/sdk-go/v2/types"
 
 	"github.com/ebb-dev/ebb/infra/blob"
 	"github.com/ebb-dev/ebb/infra/broker"
@@ -89,7 +86,7 @@ func encodeWhole(e *ce.Event) (message, error) {
 		return message{}, fault.Wrap(err, fault.Invalid, "event %q has no JSON form", e.ID())
 	}
 	body = plain(body)
-	m := message{body: string(body), key: delivery.PartitionKey(e), dedup: Identity(e), size: len(body)}
+	m := message{body: string(body), key: delivery.PartitionKey(e), dedup: delivery.Identity(e), size: len(body)}
 	m.group = group(m.key, m.dedup)
 	for _, name := range filtered {
 		value := ""
@@ -145,20 +142,6 @@ func group(key, identity string) string {
 // notGroup reports whether a character may not be in a message group: it takes the letters, digits and punctuation of
 // ASCII.
 func notGroup(r rune) bool { return r <= ' ' || r > '~' }
-
-// Identity returns a hash of the event's source, id and extensions, which is its deduplication id. An event that is
-// published twice has one identity. An event that is replayed has the same source and id, and so have its dead letters
-// of two triggers; they differ by extensions.
-func Identity(e *ce.Event) string {
-	h := sha256.New()
-	fmt.Fprintf(h, "%q %q", e.Source(), e.ID())
-	extensions := e.Extensions()
-	for _, name := range slices.Sorted(maps.Keys(extensions)) {
-		text, _ := types.Format(extensions[name])
-		fmt.Fprintf(h, " %s %q", name, text)
-	}
-	return hex.EncodeToString(h.Sum(nil))
-}
 
 const (
 	// claims is the beginning of the keys of blobs that are data of events.

@@ -1,8 +1,9 @@
 // Package sns publishes CloudEvents to an SNS FIFO topic. Functions on Lambda publish with it, and package sqs does.
 //
 // The body of a message is the event in JSON. Its message group is the partition key, so that every FIFO queue that is
-// subscribed hands out the events of a key in order. The deduplication id is Identity: an event that is published twice
-// within five minutes is handed out once, and later the inbox of a function knows it.
+// subscribed hands out the events of a key in order. The deduplication id is a hash of the source, the id and the
+// extensions: an event that is published twice within five minutes is handed out once, and later the inbox of a
+// function knows it.
 //
 // An event that is larger than SNS takes, 256 KiB in JSON with its attributes, is a claim check with a store of blobs:
 // its data is stored there first, under the hash of the data, and the message has the extension dataref instead. Decode
@@ -86,13 +87,9 @@ func (p *Publisher) Blobs() *blob.Store { return p.cfg.Blobs }
 
 // Publish implements broker.Publisher.
 func (p *Publisher) Publish(ctx context.Context, events ...ce.Event) error {
-	checked := make([]ce.Event, len(events))
-	for i := range events {
-		e, _, err := delivery.CheckEvent(events[i], p.MaxEvent())
-		if err != nil {
-			return err
-		}
-		checked[i] = e
+	checked, err := delivery.CheckEvents(events, p.MaxEvent())
+	if err != nil {
+		return err
 	}
 	return p.Send(ctx, checked)
 }

@@ -225,37 +225,6 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
-// The identity of an event is that of its doubles only: SNS drops what has the same one within five minutes.
-func TestIdentity(t *testing.T) {
-	with := func(e ce.Event, extensions ...string) ce.Event {
-		e = e.Clone()
-		for i := 0; i < len(extensions); i += 2 {
-			e.SetExtension(extensions[i], extensions[i+1])
-		}
-		return e
-	}
-	e := brokertest.Event("1", "k")
-	moved := e.Clone()
-	moved.SetSource("/elsewhere")
-	different := []ce.Event{
-		e, brokertest.Event("2", "k"), moved,
-		with(e, "ebbreplayto", "orders", "ebbreplaynumber", "1"), with(e, "ebbreplayto", "orders", "ebbreplaynumber", "2"),
-		with(e, "knativeerrordest", "orders"), with(e, "knativeerrordest", "payments"),
-		with(e, "a", "b c"), with(e, "a", `b" c`, "d", "e"),
-	}
-	seen := map[string]int{}
-	for i := range different {
-		id := sns.Identity(&different[i])
-		if j, ok := seen[id]; ok {
-			t.Errorf("%d and %d have one identity", i, j)
-		}
-		seen[id] = i
-		if again := different[i].Clone(); sns.Identity(&again) != id {
-			t.Errorf("%d has two identities", i)
-		}
-	}
-}
-
 // A reference to data elsewhere is the publisher's own, and stays.
 func TestOtherDataRef(t *testing.T) {
 	e := brokertest.Event("1", "k")
