@@ -54,6 +54,28 @@ func ebb(ctx context.Context, dir string, vars map[string]string, args ...string
 	return cli.Run(ctx, functions.System(), p, args), out, errs
 }
 
+// devPattern finds the address of ebb dev.
+const devPattern = `is running at (http://\S+)`
+
+// listening waits until a command says where it listens, and returns the address that the pattern finds.
+func listening(t testing.TB, pattern string, ended chan int, out, errs *said) string {
+	t.Helper()
+	listens := regexp.MustCompile(pattern)
+	for until := time.Now().Add(time.Minute); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
+		if at := listens.FindStringSubmatch(out.String() + errs.String()); at != nil {
+			return at[1]
+		}
+		select {
+		case code := <-ended:
+			ended <- code
+			t.Fatalf("it ended with %d: %s%s", code, out, errs)
+		default:
+		}
+	}
+	t.Fatalf("it does not listen: %s%s", out, errs)
+	return ""
+}
+
 // All that is wrong with the configuration is told at once.
 func TestFaultsOfTheConfiguration(t *testing.T) {
 	vars := map[string]string{
@@ -90,14 +112,7 @@ func startDev(t *testing.T, dir string) *running {
 		args := []string{"dev", "--addr", "127.0.0.1:0", "--data", dir, "--idle", "200ms"}
 		r.ended <- cli.Run(ctx, functions.System(), p, args)
 	}()
-	for end := time.Now().Add(20 * time.Second); r.url == ""; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("it does not start: %s%s", r.out, r.errs)
-		}
-		if found := regexp.MustCompile(`at (http://\S+) `).FindStringSubmatch(r.out.String()); found != nil {
-			r.url = found[1]
-		}
-	}
+	r.url = listening(t, devPattern, r.ended, out, errs)
 	return r
 }
 

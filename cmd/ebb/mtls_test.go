@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -32,20 +31,7 @@ func start(t testing.TB, dir string, vars map[string]string, pattern string, arg
 	ended := make(chan int, 1)
 	go func() { ended <- cli.Run(ctx, functions.System(), p, args) }()
 	t.Cleanup(func() { end(); <-ended })
-	listens := regexp.MustCompile(pattern)
-	for until := time.Now().Add(time.Minute); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
-		if at := listens.FindStringSubmatch(out.String() + errs.String()); at != nil {
-			return at[1]
-		}
-		select {
-		case code := <-ended:
-			ended <- code
-			t.Fatalf("%v ended with %d: %s", args, code, errs)
-		default:
-		}
-	}
-	t.Fatalf("%v does not listen: %s", args, errs)
-	return ""
+	return listening(t, pattern, ended, out, errs)
 }
 
 // With --tls a gateway, a function and a broker know each other by certificates of the development authority: requests

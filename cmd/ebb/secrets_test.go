@@ -9,10 +9,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ebb-dev/ebb/functions"
 	"github.com/ebb-dev/ebb/infra/cli"
@@ -38,20 +36,14 @@ func TestSecretsAreNotLogged(t *testing.T) {
 	ctx, end := context.WithCancel(t.Context())
 	ended := make(chan int, 1)
 	go func() { ended <- cli.Run(ctx, functions.System(), p, []string{"dev"}) }()
-	running := regexp.MustCompile(`is running at (http://\S+)`)
-	var at []string
-	for until := time.Now().Add(time.Minute); at == nil; time.Sleep(10 * time.Millisecond) {
-		if at = running.FindStringSubmatch(out.String()); at == nil && time.Now().After(until) {
-			t.Fatalf("it does not run: %s", errs)
-		}
-	}
+	at := listening(t, devPattern, ended, out, errs)
 	call := func(method, path, token string, in any) (status int, answer map[string]any) {
 		t.Helper()
 		body, err := json.Marshal(in)
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := http.NewRequest(method, at[1]+path, bytes.NewReader(body))
+		r, err := http.NewRequest(method, at+path, bytes.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/event/golden"
 	"github.com/ebb-dev/ebb/infra/generate"
+	"github.com/ebb-dev/ebb/infra/manifest"
 	documents "github.com/ebb-dev/ebb/infra/store/golden"
 )
 
@@ -41,21 +42,25 @@ func (a *app) generateCommand() *cobra.Command {
 }
 
 func (a *app) generate(check bool) error {
-	files, err := derivedFiles(a.system)
+	declared, err := a.system.Declare()
 	if err != nil {
 		return err
 	}
-	if files, err = a.withAccess(files); err != nil {
+	files, err := derivedFiles(a.system, declared)
+	if err != nil {
 		return err
 	}
-	if files, err = a.withRules(files); err != nil {
+	if files, err = a.withAccess(files, declared); err != nil {
+		return err
+	}
+	if files, err = a.withRules(files, declared); err != nil {
 		return err
 	}
 	stale, err := a.golden(check)
 	if err != nil {
 		return err
 	}
-	behind, err := a.documents(check)
+	behind, err := a.documents(declared, check)
 	if err != nil {
 		return err
 	}
@@ -78,15 +83,11 @@ func (a *app) generate(check bool) error {
 const accessPath = "docs/security.md"
 
 // withAccess adds the document with the table of who may call what to the files.
-func (a *app) withAccess(files []derivedFile) ([]derivedFile, error) {
+func (a *app) withAccess(files []derivedFile, declared manifest.System) ([]derivedFile, error) {
 	document, err := os.ReadFile(filepath.Join(a.Dir, filepath.FromSlash(accessPath)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return files, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	declared, err := a.system.Declare()
 	if err != nil {
 		return nil, err
 	}
@@ -101,15 +102,11 @@ func (a *app) withAccess(files []derivedFile) ([]derivedFile, error) {
 const rulesPath = "observe/slo.rules.yaml"
 
 // withRules adds the file with Prometheus's rules to the files.
-func (a *app) withRules(files []derivedFile) ([]derivedFile, error) {
+func (a *app) withRules(files []derivedFile, declared manifest.System) ([]derivedFile, error) {
 	_, err := os.Stat(filepath.Join(a.Dir, filepath.Dir(filepath.FromSlash(rulesPath))))
 	if errors.Is(err, fs.ErrNotExist) {
 		return files, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	declared, err := a.system.Declare()
 	if err != nil {
 		return nil, err
 	}
@@ -143,14 +140,10 @@ func (a *app) golden(check bool) (stale bool, err error) {
 const documentsDir = "functions/testdata/documents"
 
 // documents records the forms of documents that are not recorded, or with check only reports what is wrong.
-func (a *app) documents(check bool) (stale bool, err error) {
+func (a *app) documents(declared manifest.System, check bool) (stale bool, err error) {
 	dir := filepath.Join(a.Dir, filepath.FromSlash(documentsDir))
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
-	}
-	declared, err := a.system.Declare()
-	if err != nil {
-		return false, err
 	}
 	for _, d := range declared.Functions {
 		if check {

@@ -7,6 +7,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/config/source"
 	"github.com/ebb-dev/ebb/infra/generate"
 	"github.com/ebb-dev/ebb/infra/generate/clients"
+	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/personal"
 	"github.com/ebb-dev/ebb/infra/rpc/transcode"
 	"github.com/ebb-dev/ebb/infra/system"
@@ -36,11 +37,7 @@ type derivedFile struct {
 }
 
 // derivedFiles returns the files that generate writes, with their content.
-func derivedFiles(s system.System) ([]derivedFile, error) {
-	declared, err := s.Declare()
-	if err != nil {
-		return nil, err
-	}
+func derivedFiles(s system.System, declared manifest.System) ([]derivedFile, error) {
 	for _, d := range declared.Functions {
 		if err := transcode.Check(d.Function); err != nil {
 			return nil, fmt.Errorf("%s: %w", d.Name, err)

@@ -58,7 +58,7 @@ type Gateway struct {
 	configuring sync.Mutex
 	functions   map[string]Handler      // the way to each function
 	servers     map[string]*proxy.Proxy // to the gRPC servers of each upstream that has some
-	http2       http.RoundTripper       // to gRPC servers; nil: there was none yet
+	http2       http.RoundTripper       // to gRPC servers
 	documents   []*Route                // that the gateway serves itself
 	limits      limits
 	caches      *caches
@@ -85,7 +85,10 @@ func New(cfg Config) (*Gateway, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	g := &Gateway{cfg: cfg, functions: map[string]Handler{}, copies: make(chan struct{}, maxMirrored)}
+	g := &Gateway{
+		cfg: cfg, functions: map[string]Handler{}, servers: map[string]*proxy.Proxy{},
+		http2: callTransport{proxy.NewHTTP2Transport()}, copies: make(chan struct{}, maxMirrored),
+	}
 	g.prewarmer, _ = cfg.Discovery.(discovery.Prewarmer)
 	g.limits = limits{shared: cfg.Limiter, local: memory.New(cfg.Now), now: cfg.Now}
 	g.caches = newCaches(cfg)

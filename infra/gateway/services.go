@@ -160,15 +160,9 @@ func (g *Gateway) addServices(t *table, env environment) error {
 // callsTo returns the proxy to the gRPC servers of an upstream. One with the same instances as before keeps what is
 // known of their load and their health.
 func (g *Gateway) callsTo(name string, env environment) *proxy.Proxy {
-	key := "grpc " + upstreamKey(name, env.Upstreams[name])
+	key := upstreamKey(name, env.Upstreams[name])
 	if p := g.servers[key]; p != nil {
 		return p
-	}
-	if g.http2 == nil {
-		g.http2 = callTransport{proxy.NewHTTP2Transport()}
-	}
-	if g.servers == nil {
-		g.servers = map[string]*proxy.Proxy{}
 	}
 	g.servers[key] = g.newProxy(name, fixedInstances(env.Upstreams[name]), g.http2)
 	return g.servers[key]
@@ -193,7 +187,7 @@ func (x *Exchange) call(h http.Handler, p *proxy.Proxy) {
 	plain := r.Clone(ctx) // the transcoder makes a call of it
 	delete(plain.Header, "Accept-Encoding")
 	plain.URL.Path, plain.URL.RawPath = x.transcodedPath(), ""
-	w := &restAnswer{ResponseWriter: x.Writer}
+	w := &restAnswer{heldAnswer{ResponseWriter: x.Writer}}
 	h.ServeHTTP(w, plain)
 	w.finish(x)
 }
@@ -215,7 +209,7 @@ func (x *Exchange) transcodedPath() string {
 // sendCall sends a call to an instance of a gRPC server.
 func sendCall(w http.ResponseWriter, r *http.Request) {
 	c := r.Context().Value(pendingKey{}).(*pending)
-	answer := &callAnswer{ResponseWriter: w}
+	answer := &callAnswer{heldAnswer{ResponseWriter: w}}
 	r.Header.Set("Te", "trailers")
 	given, limited := callTime(r.Header.Get("Grpc-Timeout"))
 	began := time.Now()
@@ -268,12 +262,24 @@ func (e *endOfCall) Close() error {
 	return e.ReadCloser.Close()
 }
 
-// callAnswer is a writer of the answer to a call. A problem document of the proxy becomes the end of the call.
-type callAnswer struct {
+// heldAnswer is a writer that keeps an answer which is replaced by another one.
+type heldAnswer struct {
 	http.ResponseWriter
-	status  int // of the problem; 0: none
-	problem []byte
+	status int // of the answer that is kept; 0: none is, and it is written
+	body   []byte
 }
+
+// Write implements io.Writer.
+func (w *heldAnswer) Write(b []byte) (int, error) {
+	if w.status != 0 {
+		w.body = append(w.body, b...)
+		return len(b), nil
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// callAnswer is a writer of the answer to a call. A problem document of the proxy becomes the end of the call.
+type callAnswer struct{ heldAnswer }
 
 // WriteHeader implements http.ResponseWriter.
 func (w *callAnswer) WriteHeader(status int) {
@@ -282,15 +288,6 @@ func (w *callAnswer) WriteHeader(status int) {
 		return
 	}
 	w.ResponseWriter.WriteHeader(status)
-}
-
-// Write implements io.Writer.
-func (w *callAnswer) Write(b []byte) (int, error) {
-	if w.status != 0 {
-		w.problem = append(w.problem, b...)
-		return len(b), nil
-	}
-	return w.ResponseWriter.Write(b)
 }
 
 // Unwrap lets http.ResponseController reach the writer below.
@@ -305,14 +302,11 @@ func (w *callAnswer) finish(r *http.Request) {
 		return
 	}
 	h := w.Header()
-	for name := range h {
-		if name == "Content-Type" || name == "Content-Length" || name == "Cache-Control" {
-			delete(h, name)
-		}
-	}
+	delete(h, "Content-Length")
+	delete(h, "Cache-Control")
 	h.Set("Content-Type", r.Header.Get("Content-Type"))
 	h.Set("Grpc-Status", strconv.Itoa(int(transcode.CodeOf(w.status))))
-	h.Set("Grpc-Message", url.PathEscape(detailOf(w.problem)))
+	h.Set("Grpc-Message", url.PathEscape(detailOf(w.body)))
 	w.ResponseWriter.WriteHeader(http.StatusOK)
 }
 
@@ -324,11 +318,7 @@ func detailOf(document []byte) string {
 }
 
 // restAnswer is a writer of the JSON answer to a request. A google.rpc.Status becomes a problem document.
-type restAnswer struct {
-	http.ResponseWriter
-	status  int // of the failure; 0: none
-	failure []byte
-}
+type restAnswer struct{ heldAnswer }
 
 // WriteHeader implements http.ResponseWriter.
 func (w *restAnswer) WriteHeader(status int) {
@@ -337,15 +327,6 @@ func (w *restAnswer) WriteHeader(status int) {
 		return
 	}
 	w.ResponseWriter.WriteHeader(status)
-}
-
-// Write implements io.Writer.
-func (w *restAnswer) Write(b []byte) (int, error) {
-	if w.status != 0 {
-		w.failure = append(w.failure, b...)
-		return len(b), nil
-	}
-	return w.ResponseWriter.Write(b)
 }
 
 // Flush implements http.Flusher: there is one message, which is written when it is whole.
@@ -367,7 +348,7 @@ func (w *restAnswer) finish(x *Exchange) {
 			Delay string `json:"retryDelay"`
 		} `json:"details"`
 	}
-	if json.Unmarshal(w.failure, &s) != nil || s.Message == "" || w.status == http.StatusInternalServerError {
+	if json.Unmarshal(w.body, &s) != nil || s.Message == "" || w.status == http.StatusInternalServerError {
 		s.Message = http.StatusText(w.status) // what a server says of a fault of its own is not for callers
 	}
 	err := fault.New(kindOf(w.status), "%s", s.Message).WithStatus(w.status)

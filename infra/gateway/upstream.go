@@ -145,7 +145,7 @@ func (g *Gateway) forget(env environment) {
 	for _, s := range env.services {
 		keep(s.Upstream)
 	}
-	maps.DeleteFunc(g.servers, func(name string, _ *proxy.Proxy) bool { return !ways[strings.TrimPrefix(name, "grpc ")] })
+	maps.DeleteFunc(g.servers, func(name string, _ *proxy.Proxy) bool { return !ways[name] })
 	maps.DeleteFunc(g.functions, func(name string, _ Handler) bool { return !ways[name] })
 	g.guarding.Lock()
 	defer g.guarding.Unlock()

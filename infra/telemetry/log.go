@@ -72,13 +72,19 @@ func newLogHandler(w, also io.Writer, env environment, level *slog.LevelVar) (sl
 // LevelVariable is the setting with the least level that is logged.
 const LevelVariable = "EBB_LOG_LEVEL"
 
-// setLevel sets a level by its name; "" is info.
+// ParseLevel returns the level of a name; "" is info. The error does not name the setting.
+func ParseLevel(name string) (level slog.Level, err error) {
+	if name != "" && level.UnmarshalText([]byte(name)) != nil {
+		return 0, fmt.Errorf("is %q; expected debug, info, warn or error", name)
+	}
+	return level, nil
+}
+
+// setLevel sets a level by its name.
 func setLevel(level *slog.LevelVar, name string) error {
-	var next slog.Level
-	if name != "" {
-		if err := next.UnmarshalText([]byte(name)); err != nil {
-			return fmt.Errorf("%s is %q; expected debug, info, warn or error", LevelVariable, name)
-		}
+	next, err := ParseLevel(name)
+	if err != nil {
+		return fmt.Errorf("%s %w", LevelVariable, err)
 	}
 	level.Set(next)
 	return nil

@@ -41,7 +41,6 @@ type exports struct {
 	traces, metrics, logs *endpoint
 	exponential           bool // histograms are pushed as exponential ones
 	sampler               sdktrace.Sampler
-	parentBased           bool          // the sampler follows the parent
 	keep                  time.Duration // see tail; 0: the sampler decides alone
 }
 
@@ -58,7 +57,7 @@ type endpoint struct {
 // them in one point: nothing is exported unless an endpoint or an exporter is named.
 func (e environment) exports() (exports, error) {
 	var x exports
-	var traces, metrics, logs, sampler, histograms error
+	var traces, metrics, logs, histograms, sampler, keep error
 	if disabled, _ := strconv.ParseBool(e.get("OTEL_SDK_DISABLED")); disabled {
 		x.sampler = sdktrace.NeverSample()
 		return x, nil
@@ -68,12 +67,8 @@ func (e environment) exports() (exports, error) {
 	x.logs, logs = e.signal("LOGS")
 	x.exponential, histograms = e.exponential()
 	x.sampler, sampler = e.sampler()
-	keep, keepErr := e.keep(strings.HasSuffix(strings.ToLower(e.get("OTEL_TRACES_SAMPLER")), "traceidratio"))
-	x.keep = keep
-	if x.sampler != nil {
-		x.parentBased = strings.HasPrefix(x.sampler.Description(), "ParentBased")
-	}
-	return x, errors.Join(traces, metrics, logs, histograms, sampler, keepErr)
+	x.keep, keep = e.keep(strings.HasSuffix(strings.ToLower(e.get("OTEL_TRACES_SAMPLER")), "traceidratio"))
+	return x, errors.Join(traces, metrics, logs, histograms, sampler, keep)
 }
 
 // exponential reports whether the histograms that are pushed are exponential ones.

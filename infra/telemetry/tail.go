@@ -31,8 +31,7 @@ const (
 // costs more than a tenth of the processor time of an order.
 func (e environment) keep(samples bool) (time.Duration, error) {
 	text := e.get(keepVariable)
-	switch {
-	case text == "" || text == "off" || !samples:
+	if text == "" || text == "off" || !samples {
 		return 0, nil
 	}
 	d, err := time.ParseDuration(text)

@@ -163,8 +163,9 @@ func (t *Telemetry) startSpans(
 		processors = append(processors, sdktrace.NewBatchSpanProcessor(exporter))
 	}
 	sampler := sdktrace.Sampler(edgeSampler{export.sampler})
-	t.inherits = export.parentBased && export.keep == 0
-	t.byID = strings.HasPrefix(export.sampler.Description(), "TraceIDRatioBased")
+	named := export.sampler.Description()
+	t.inherits = strings.HasPrefix(named, "ParentBased") && export.keep == 0
+	t.byID = strings.HasPrefix(named, "TraceIDRatioBased")
 	if export.keep > 0 {
 		t.tail = newTail(export.keep, processors...)
 		sampler, processors = recorder{sampler, t.tail}, []sdktrace.SpanProcessor{t.tail}

@@ -61,15 +61,11 @@ func (b *bench) brokerLoad() string {
 
 // ordersBy returns the orders a second of a fresh shop with the broker at the URL; "": the embedded one.
 func (b *bench) ordersBy(ctx context.Context, name, url string) (float64, error) {
-	addr, err := shop.FreeAddress()
-	if err != nil {
-		return 0, err
-	}
-	p := &shop.Process{Binary: b.binary, Addr: addr, Data: filepath.Join(b.dir, "orders by "+name)}
+	p := &shop.Process{}
 	if url != "" {
 		p.Env = []string{"EBB_BROKER=" + url}
 	}
-	if _, err := p.Start(ctx); err != nil {
+	if _, err := b.begin(ctx, "orders by "+name, p); err != nil {
 		return 0, err
 	}
 	defer p.Kill()

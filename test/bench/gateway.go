@@ -62,14 +62,8 @@ operations:
 	if err != nil {
 		return err
 	}
-	addr, err := shop.FreeAddress()
-	if err != nil {
-		return err
-	}
-	p := &shop.Process{
-		Binary: b.binary, Addr: addr, Data: filepath.Join(b.dir, "gateway"), Env: []string{"EBB_GATEWAY_POLICY=" + file},
-	}
-	if _, err := p.Start(ctx); err != nil {
+	p := &shop.Process{Env: []string{"EBB_GATEWAY_POLICY=" + file}}
+	if _, err := b.begin(ctx, "gateway", p); err != nil {
 		return err
 	}
 	defer p.Kill()

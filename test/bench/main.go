@@ -132,24 +132,18 @@ func (b *bench) write() error {
 
 // system starts a fresh shop.
 func (b *bench) system(ctx context.Context, name string, args ...string) (*shop.Process, time.Duration, error) {
-	addr, err := shop.FreeAddress()
-	if err != nil {
-		return nil, 0, err
-	}
-	p := &shop.Process{Binary: b.binary, Addr: addr, Data: filepath.Join(b.dir, name), Args: args}
-	took, err := p.Start(ctx)
+	p := &shop.Process{Args: args}
+	took, err := b.begin(ctx, name, p)
 	return p, took, err
 }
 
-// systemWith starts a fresh shop with more variables.
-func (b *bench) systemWith(ctx context.Context, name string, env []string) (*shop.Process, error) {
-	addr, err := shop.FreeAddress()
-	if err != nil {
-		return nil, err
+// begin starts a fresh shop with the arguments and the variables of p, and returns how long that took.
+func (b *bench) begin(ctx context.Context, name string, p *shop.Process) (took time.Duration, err error) {
+	p.Binary, p.Data = b.binary, filepath.Join(b.dir, name)
+	if p.Addr, err = shop.FreeAddress(); err != nil {
+		return 0, err
 	}
-	p := &shop.Process{Binary: b.binary, Addr: addr, Data: filepath.Join(b.dir, name), Env: env}
-	_, err = p.Start(ctx)
-	return p, err
+	return p.Start(ctx)
 }
 
 func (b *bench) start(ctx context.Context) error {

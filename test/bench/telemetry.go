@@ -9,6 +9,9 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/ebb-dev/ebb/test/bench/load"
+	"github.com/ebb-dev/ebb/test/shop"
 )
 
 // sink is an OTLP receiver that counts the bytes it gets and stores nothing.
@@ -66,10 +69,10 @@ func (b *bench) telemetry(ctx context.Context) error {
 			kind.into.rate, kind.into.cost = append(kind.into.rate, rate), append(kind.into.cost, cost)
 		}
 	}
-	load := fmt.Sprintf("%d customers in a closed loop for %s, %d rounds in turns, the median",
+	run := fmt.Sprintf("%d customers in a closed loop for %s, %d rounds in turns, the median",
 		b.customers, b.duration/4, telemetryRounds)
 	b.add("orders to confirmed, telemetry off", fmt.Sprintf("%.0f/s, %.2f ms of processor", median(off.rate),
-		median(off.cost)), "", load)
+		median(off.cost)), "", run)
 	b.add("orders to confirmed, telemetry on", fmt.Sprintf("%.0f/s, %.2f ms of processor", median(on.rate),
 		median(on.cost)), "", fmt.Sprintf("traces at 10 %% (%d KB), metrics pushed and scraped every 5 s (%d KB), "+
 		"log lines of level info (%d KB)", receiver.traces.Load()>>10, receiver.metrics.Load()>>10, receiver.logs.Load()>>10))
@@ -79,14 +82,13 @@ func (b *bench) telemetry(ctx context.Context) error {
 }
 
 func median(all []float64) float64 {
-	sorted := slices.Sorted(slices.Values(all))
-	return sorted[len(sorted)/2]
+	return load.Quantile(slices.Sorted(slices.Values(all)), 0.5)
 }
 
 // observed returns orders a second and milliseconds of processor time an order of a fresh shop.
 func (b *bench) observed(ctx context.Context, name string, env []string, scraped bool) (rate, cost float64, err error) {
-	p, err := b.systemWith(ctx, name, env)
-	if err != nil {
+	p := &shop.Process{Env: env}
+	if _, err := b.begin(ctx, name, p); err != nil {
 		return 0, 0, err
 	}
 	defer p.Kill()

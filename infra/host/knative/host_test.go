@@ -151,6 +151,22 @@ func send(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
 	return w
 }
 
+// eventually waits until ok reports true, for at most a minute.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// ready waits until the host is ready.
+func ready(t *testing.T, h *knative.Host) {
+	t.Helper()
+	eventually(t, "the host is ready", func() bool { return h.Ready() == nil })
+}
+
 func started(t *testing.T, s *shop, cfg knative.Config) *knative.Host {
 	t.Helper()
 	cfg.Logger = slog.New(slog.DiscardHandler)
@@ -161,11 +177,7 @@ func started(t *testing.T, s *shop, cfg knative.Config) *knative.Host {
 			t.Error(err)
 		}
 	})
-	for until := time.Now().Add(5 * time.Second); h.Ready() != nil; time.Sleep(time.Millisecond) {
-		if time.Now().After(until) {
-			t.Fatal(h.Ready())
-		}
-	}
+	ready(t, h)
 	return h
 }
 
@@ -352,13 +364,9 @@ func TestStoreDown(t *testing.T) {
 	h := knative.New(s.function(t).Instance(), knative.Config{})
 	h.Start()
 	defer func() { _ = h.Stop(context.Background()) }()
-	for until := time.Now().Add(5 * time.Second); strings.Contains(
-		h.Ready().Error(), "it is starting",
-	); time.Sleep(time.Millisecond) {
-		if time.Now().After(until) {
-			t.Fatal("it does not say why it is not ready")
-		}
-	}
+	eventually(t, "it says why it is not ready", func() bool {
+		return !strings.Contains(h.Ready().Error(), "it is starting")
+	})
 	status := func(path string) int { return send(h, httptest.NewRequest(http.MethodGet, path, nil)).Code }
 	if live, ready := status(knative.LivenessPath), status(knative.ReadinessPath); live != http.StatusOK ||
 		ready != http.StatusServiceUnavailable {
@@ -371,12 +379,7 @@ func TestStoreDown(t *testing.T) {
 		t.Errorf("an event: got %d", w.Code)
 	}
 	s.down.Store(false)
-	until := time.Now().Add(5 * time.Second)
-	for ; status(knative.ReadinessPath) != http.StatusOK; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(until) {
-			t.Fatal("it did not become ready")
-		}
-	}
+	eventually(t, "the probe finds it ready", func() bool { return status(knative.ReadinessPath) == http.StatusOK })
 }
 
 // An image whose declaration differs from the deployed manifest never becomes ready.
@@ -403,9 +406,7 @@ func TestDrain(t *testing.T) {
 	ctx, end := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(ctx, l) }()
-	for h.Ready() != nil {
-		time.Sleep(time.Millisecond)
-	}
+	ready(t, h)
 	slow := make(chan int, 1)
 	go func() {
 		w, err := http.Get("http://" + l.Addr().String() + "/api/count")
@@ -424,11 +425,7 @@ func TestDrain(t *testing.T) {
 		r.Header.Set("User-Agent", "kube-probe/1.34")
 		return send(h, r).Code
 	}
-	for until := time.Now().Add(5 * time.Second); probe() != http.StatusServiceUnavailable; time.Sleep(time.Millisecond) {
-		if time.Now().After(until) {
-			t.Fatal("it is ready while it drains")
-		}
-	}
+	eventually(t, "it is not ready while it drains", func() bool { return probe() == http.StatusServiceUnavailable })
 	select {
 	case err := <-served:
 		t.Fatalf("it ended before its request did: %v", err)

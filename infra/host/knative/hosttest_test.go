@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
@@ -31,8 +30,8 @@ func newPlatform(push bool) func(t *testing.T, f host.Instance, manifest string)
 		h := knative.New(f, knative.Config{Manifest: manifest, Logger: slog.New(slog.DiscardHandler)})
 		h.Start()
 		t.Cleanup(func() { _ = h.Stop(context.Background()) })
-		for manifest == "" && h.Ready() != nil {
-			time.Sleep(time.Millisecond)
+		if manifest == "" {
+			ready(t, h)
 		}
 		return platform{h, push}
 	}

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
@@ -86,9 +85,7 @@ func TestPushedDeadLetter(t *testing.T) {
 	h := knative.New(f.Instance(), knative.Config{Logger: slog.New(slog.DiscardHandler)})
 	h.Start()
 	t.Cleanup(func() { _ = h.Stop(context.Background()) })
-	for h.Ready() != nil {
-		time.Sleep(time.Millisecond)
-	}
+	ready(t, h)
 	moved := map[string]string{"CloudPubSubDeadLetterSourceSubscription": "shop-orders"}
 	w := send(h, push(t, ship(t), moved))
 	if w.Code != http.StatusOK || len(got) != 1 {

@@ -16,8 +16,6 @@ import (
 type Function struct {
 	system system.System
 	hosted atomic.Pointer[hosted]
-
-	unfollow atomic.Pointer[context.CancelFunc] // ends the watch of settings
 }
 
 // New returns a function of the system; Start chooses which. Until then it answers that it is not ready.
@@ -30,13 +28,11 @@ func (f *Function) Start(ctx context.Context, cfg map[string]string) error {
 	if err != nil {
 		return err
 	}
+	h.watch(context.WithoutCancel(ctx))
 	if !f.hosted.CompareAndSwap(nil, h) {
-		h.stop()
+		h.unwatch()
 		return fault.New(fault.Internal, "the function was started before")
 	}
-	following, stop := context.WithCancel(context.WithoutCancel(ctx))
-	f.unfollow.Store(&stop)
-	h.follow(following)
 	h.Start()
 	return nil
 }
@@ -69,11 +65,8 @@ func (f *Function) Stop(ctx context.Context) error {
 	if h == nil {
 		return nil
 	}
-	if stop := f.unfollow.Load(); stop != nil {
-		(*stop)()
-	}
 	err := h.Stop(ctx)
-	h.stop()
+	h.unwatch()
 	if flushed := h.telemetry.Shutdown(ctx); err == nil {
 		err = flushed
 	}

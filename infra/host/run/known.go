@@ -73,12 +73,9 @@ func Check(declared manifest.System) func(function string, lookup config.Lookup)
 				faults = append(faults, err, hostErr)
 			}
 		}
-		if text, ok := lookup(telemetry.LevelVariable); ok {
-			var level slog.Level
-			if err := level.UnmarshalText([]byte(text)); text != "" && err != nil {
-				faults = append(faults, hostsettings.Error(telemetry.LevelVariable,
-					"is %q; expected debug, info, warn or error", text))
-			}
+		level, _ := lookup(telemetry.LevelVariable)
+		if _, err := telemetry.ParseLevel(level); err != nil {
+			faults = append(faults, hostsettings.Error(telemetry.LevelVariable, "%v", err))
 		}
 		return config.Join(faults...)
 	}

@@ -39,7 +39,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ebb-dev/ebb/infra/broker"
 	brokerknative "github.com/ebb-dev/ebb/infra/broker/knative"
 	"github.com/ebb-dev/ebb/infra/broker/pubsub"
 	"github.com/ebb-dev/ebb/infra/config"
@@ -115,19 +114,27 @@ type hosted struct {
 	port      int
 	identity  *mtls.Identity  // nil: no mutual TLS
 	sources   *source.Sources // nil: the environment alone
+
+	unfollow context.CancelFunc // set by watch
 }
 
-// stop ends what keeps the identity current.
-func (h *hosted) stop() {
+// watch begins to keep the identity current, until unwatch, and to follow the sources of settings, until ctx ends or
+// unwatch is called.
+func (h *hosted) watch(ctx context.Context) {
 	if h.identity != nil {
-		h.identity.Stop()
+		h.identity.Start()
+	}
+	ctx, h.unfollow = context.WithCancel(ctx)
+	if h.sources != nil {
+		go h.sources.Run(ctx)
 	}
 }
 
-// follow follows the sources of settings until ctx ends.
-func (h *hosted) follow(ctx context.Context) {
-	if h.sources != nil {
-		go h.sources.Run(ctx)
+// unwatch ends what watch has begun.
+func (h *hosted) unwatch() {
+	h.unfollow()
+	if h.identity != nil {
+		h.identity.Stop()
 	}
 }
 
@@ -142,9 +149,9 @@ func Serve(ctx context.Context, sys system.System, lookup config.Lookup, log io.
 	if err != nil {
 		return err
 	}
-	h.follow(ctx)
+	h.watch(ctx)
 	err = h.Host.Serve(ctx, l)
-	h.stop()
+	h.unwatch()
 	return errors.Join(err, h.telemetry.Shutdown(context.WithoutCancel(ctx)))
 }
 
@@ -171,8 +178,8 @@ func ServeOn(ctx context.Context, sys system.System, lookup config.Lookup, log i
 	if err != nil {
 		return err
 	}
-	defer h.stop()
-	h.follow(ctx)
+	h.watch(ctx)
+	defer h.unwatch()
 	serving, drain := context.WithCancel(context.WithoutCancel(ctx))
 	defer drain()
 	deregister := func(context.Context) error { return nil }
@@ -209,18 +216,19 @@ func compose(
 		return nil, err
 	}
 	h, err := composeFrom(sys, lookup, log, m)
-	if err != nil && sources != nil {
+	switch {
+	case sources == nil:
+		return h, err
+	case err != nil:
 		name, _ := environment("FUNCTION")
 		return nil, sources.Locate(name, err)
 	}
-	if err == nil && sources != nil {
-		h.sources = sources
-		sources.OnChange(func() {
-			level, _ := lookup(telemetry.LevelVariable)
-			_ = h.telemetry.SetLevel(level) // it was checked
-		})
-	}
-	return h, err
+	h.sources = sources
+	sources.OnChange(func() {
+		level, _ := lookup(telemetry.LevelVariable)
+		_ = h.telemetry.SetLevel(level) // it was checked
+	})
+	return h, nil
 }
 
 // composeFrom makes the host of a function from all its settings.
@@ -242,79 +250,65 @@ func composeFrom(sys system.System, lookup config.Lookup, log io.Writer, m Machi
 		Lookup: lookup, Telemetry: watch, Logger: watch.Logger(set.Function), System: sys.Declared(),
 		Discovery: m.Discovery,
 	}
-	ports, toOpen := set.ports(), set.portsToOpen(lookup)
-	sinkErr := set.topic(&env)
+	ports := set.ports(lookup)
 	secure, secureErr := set.mutual(m.Identity, env.Logger)
 	if secure != nil {
-		toOpen.TLS = secure.toSink
+		ports.TLS = secure.toSink
 	}
-	opened := config.Join(sinkErr, toOpen.Open(&env, open.ByURL), secureErr)
+	opened := config.Join(openPorts(ports, &env), secureErr)
 	if secure != nil {
 		secure.serve(&env)
 	}
 	remote, remoteErr := set.broker(&env)
-	var tuned *broker.Trigger
+	cfg := knative.Config{Manifest: set.Manifest, Telemetry: watch, Logger: env.Logger}
+	cfg.Proxies, _ = httpserver.Networks(set.Proxies) // Validate has parsed them
+	var sendersErr, certErr error
+	cfg.Senders, sendersErr = set.senders()
+	cfg.Certificate, certErr = set.certificate(env.Logger)
 	f, err := definition.New(env)
 	if err == nil {
-		err = ports.Missing(f.Instance().Declaration().Function)
-		delivery, wrong := f.Instance().Declaration().Tuned(lookup)
-		tuned, err = &delivery, config.Join(err, wrong)
+		declared := f.Instance().Declaration()
+		tuned, wrong := declared.Tuned(lookup)
+		cfg.Delivery, err = &tuned, config.Join(ports.Missing(declared.Function), wrong)
+		if remote != nil {
+			remote.trigger, cfg.Source = tuned, remote
+		}
+		if secure != nil {
+			err = config.Join(err, secure.host(&cfg, declared.Function, env.System))
+		}
 	}
-	senders, sendersErr := set.senders()
-	cert, certErr := set.certificate(env.Logger)
-	proxies, _ := httpserver.Networks(set.Proxies) // Validate has parsed them
 	if err = config.Join(opened, remoteErr, err, sendersErr, certErr); err != nil {
 		return nil, err
 	}
-	host := knative.Config{
-		Senders: senders, Manifest: set.Manifest, Delivery: tuned, Telemetry: watch, Logger: env.Logger,
-		Certificate: cert, Proxies: proxies,
-	}
-	if remote != nil {
-		remote.trigger, host.Source = *tuned, remote
-	}
-	h := &hosted{telemetry: watch, logger: env.Logger, port: set.Port}
+	h := &hosted{Host: knative.New(f.Instance(), cfg), telemetry: watch, logger: env.Logger, port: set.Port}
 	if secure != nil {
 		h.identity = secure.identity
-		h.identity.Start()
-		if err := secure.host(&host, f.Instance().Declaration().Function, env.System); err != nil {
-			return nil, errors.Join(err, watch.Shutdown(context.Background()))
-		}
 	}
-	h.Host = knative.New(f.Instance(), host)
 	return h, nil
 }
 
 // ports returns the settings of the function's ports.
-func (s settings) ports() hostsettings.Ports {
+func (s settings) ports(lookup config.Lookup) hostsettings.Ports {
 	return hostsettings.Ports{
 		Function: s.Function, Store: s.Store, Broker: s.Broker, Sink: s.Sink, Overrides: s.Overrides, CACerts: s.CACerts,
-		SinkToken: brokerknative.TokenFile, Keys: s.Keys, Issuer: s.Issuer, Audience: s.Audience,
+		SinkToken: brokerknative.TokenFile, Keys: s.Keys, Issuer: s.Issuer, Audience: s.Audience, Lookup: lookup,
 	}
 }
 
-// portsToOpen returns the settings of the ports that package settings opens: not the sink when it is a topic of
-// Pub/Sub.
-func (s settings) portsToOpen(lookup config.Lookup) hostsettings.Ports {
-	ports := s.ports()
-	ports.Lookup = lookup
-	if strings.HasPrefix(s.Sink, pubsub.SinkPrefix) {
+// openPorts makes the ports. It opens no connection. Here a sink may be a topic of Pub/Sub, which package settings does
+// not know.
+func openPorts(ports hostsettings.Ports, env *function.Env) error {
+	var sinkErr error
+	if strings.HasPrefix(ports.Sink, pubsub.SinkPrefix) {
+		publisher, err := pubsub.NewPublisher(ports.Sink)
+		if err != nil {
+			sinkErr = hostsettings.Error("K_SINK", "%v", err)
+		} else {
+			env.Publisher = publisher
+		}
 		ports.Sink = ""
 	}
-	return ports
-}
-
-// topic makes the topic of Pub/Sub that K_SINK names the publisher, if it does. It opens no connection.
-func (s settings) topic(env *function.Env) error {
-	if !strings.HasPrefix(s.Sink, pubsub.SinkPrefix) {
-		return nil
-	}
-	publisher, err := pubsub.NewPublisher(s.Sink)
-	if err != nil {
-		return hostsettings.Error("K_SINK", "%v", err)
-	}
-	env.Publisher = publisher
-	return nil
+	return config.Join(sinkErr, ports.Open(env, open.ByURL))
 }
 
 // certificate returns the certificate of the listener; nil: it speaks no TLS.

@@ -19,21 +19,17 @@ func gather(r *http.Request) {
 		r.Body = &messages{ReadCloser: r.Body}
 		return
 	}
-	var body bytes.Buffer
-	_, err := io.Copy(&body, io.LimitReader(r.Body, maxMessage+1)) // the transcoder refuses more
-	r.ContentLength = int64(body.Len())
+	var come bytes.Buffer
+	_, err := io.Copy(&come, io.LimitReader(r.Body, maxMessage+1)) // the transcoder refuses more
+	body, length := io.Reader(&come), int64(come.Len())
 	if err != nil {
-		r.ContentLength = -1
-		r.Body = struct {
-			io.Reader
-			io.Closer
-		}{io.MultiReader(&body, failing{err}), r.Body}
-		return
+		body, length = io.MultiReader(&come, failing{err}), -1
 	}
+	r.ContentLength = length
 	r.Body = struct {
 		io.Reader
 		io.Closer
-	}{&body, r.Body}
+	}{body, r.Body}
 }
 
 // failing is a reader that fails.

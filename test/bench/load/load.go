@@ -99,15 +99,7 @@ func Pace(
 
 // once sends a request and returns the status of its response.
 func (c *client) once(request []byte, limit time.Time) (status int, err error) {
-	if c.conn == nil {
-		conn, err := net.DialTimeout("tcp", c.addr, patience)
-		if err != nil {
-			return 0, err
-		}
-		_ = conn.SetDeadline(limit)
-		c.conn, c.in = conn, bufio.NewReader(conn)
-	}
-	if _, err := c.conn.Write(request); err != nil {
+	if err := c.send(request, limit); err != nil {
 		return 0, err
 	}
 	answer, err := http.ReadResponse(c.in, nil)
@@ -150,20 +142,26 @@ func (c *client) close() {
 	}
 }
 
+// send writes a request, to a new connection with the limit if there is none.
+func (c *client) send(request []byte, limit time.Time) error {
+	if c.conn == nil {
+		conn, err := net.DialTimeout("tcp", c.addr, patience)
+		if err != nil {
+			return err
+		}
+		_ = conn.SetDeadline(limit)
+		c.conn, c.in = conn, bufio.NewReader(conn)
+	}
+	_, err := c.conn.Write(request)
+	return err
+}
+
 func (c *client) repeat(ctx context.Context, d time.Duration, next func() []byte) ([]time.Duration, error) {
 	var latencies []time.Duration
 	limit := time.Now().Add(d + patience)
 	for ctx.Err() == nil {
 		request, begin := next(), time.Now()
-		if c.conn == nil {
-			conn, err := net.DialTimeout("tcp", c.addr, patience)
-			if err != nil {
-				return nil, err
-			}
-			_ = conn.SetDeadline(limit)
-			c.conn, c.in = conn, bufio.NewReader(conn)
-		}
-		if _, err := c.conn.Write(request); err != nil {
+		if err := c.send(request, limit); err != nil {
 			return nil, err
 		}
 		last, err := skipAnswer(c.in)
