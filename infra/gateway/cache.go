@@ -68,7 +68,7 @@ func (g *Gateway) cache(next Handler) Handler {
 				x.Caller.Subject, strings.Join(x.Request.Header["Authorization"], ","), canonical(x.Request.Header))
 			g.caches.share(x, k, next)
 		case len(x.Route.invalidates) > 0:
-			g.caches.change(x, next)
+			g.change(x, next)
 		default:
 			next(x)
 		}

@@ -151,15 +151,32 @@ func (t *table) invalidate(env environment) {
 		for _, e := range o.Cache.InvalidatedByEvents {
 			t.events[e.Type] = append(t.events[e.Type], invalidation{of, e.Subject})
 		}
-		for _, by := range o.Cache.InvalidatedBy {
+		for _, by := range append(t.changesOf(of), o.Cache.InvalidatedBy...) {
 			method, path, _ := strings.Cut(by, " ")
-			if item := t.tree.find(strings.TrimPrefix(path, "/")); item != nil && item.methods[method] != nil {
-				for _, r := range append([]*Route{item.methods[method]}, item.methods[method].others...) {
+			item := t.tree.find(strings.TrimPrefix(path, "/"))
+			if item == nil || item.methods[method] == nil {
+				continue
+			}
+			for _, r := range append([]*Route{item.methods[method]}, item.methods[method].others...) {
+				if !slices.Contains(r.invalidates, tagOf(of)) {
 					r.invalidates = append(r.invalidates, tagOf(of))
 				}
 			}
 		}
 	}
+}
+
+// changesOf returns the operations with the path of another one that do not only read (RFC 9111, 4.4).
+func (t *table) changesOf(operation string) (all []string) {
+	_, path, _ := strings.Cut(operation, " ")
+	if item := t.tree.find(strings.TrimPrefix(path, "/")); item != nil {
+		for method, r := range item.methods {
+			if !r.Safe() && !r.call { // a call reads or not, whatever its method
+				all = append(all, method+" "+path)
+			}
+		}
+	}
+	return all
 }
 
 // checkCaches reports operations that cannot be cached, and operations that do not exist.
