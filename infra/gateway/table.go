@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -24,6 +25,7 @@ type table struct {
 	proxies   []prefix                  // whose header fields about the client count; none: those with a private address
 	hosts     []string                  // that requests may be sent to; none: any
 	versions  versions
+	openAPI   http.HandlerFunc
 
 	clientField string // in which the proxies tell the address of the client
 }
@@ -297,7 +299,7 @@ func bodyLimit(r manifest.Route) int64 {
 func (g *Gateway) build(env environment) (*table, error) {
 	t := &table{
 		redirects: env.Redirects, events: map[string][]invalidation{}, proxies: env.Proxies, clientField: env.ClientIn,
-		hosts: env.Hosts, versions: env.Versions,
+		hosts: env.Hosts, versions: env.Versions, openAPI: g.openAPI(env),
 	}
 	var errs []error
 	for _, d := range g.cfg.System.Functions {
