@@ -133,7 +133,7 @@ func (b *bench) overload(ctx context.Context, p *shop.Process) error {
 // idle measures the memory of connections that have had one request each and stay open, of the gateway and of a bare
 // server of net/http.
 func (b *bench) idle(ctx context.Context, p *shop.Process) error {
-	gateway, err := idleMemory(ctx, p.Pid(), p.Addr)
+	gateway, err := memoryOfIdle(ctx, p.Pid(), p.Addr)
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func (b *bench) idle(ctx context.Context, p *shop.Process) error {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	least, err := idleMemory(ctx, bare.Process.Pid, addr)
+	least, err := memoryOfIdle(ctx, bare.Process.Pid, addr)
 	if err != nil {
 		return err
 	}
@@ -181,8 +181,8 @@ func serveBare(addr string) error {
 	return server.ListenAndServe()
 }
 
-// idleMemory returns the bytes by which a process grows for each connection that has had a request and stays open.
-func idleMemory(ctx context.Context, pid int, addr string) (float64, error) {
+// memoryOfIdle returns the bytes by which a process grows for each connection that has had a request and stays open.
+func memoryOfIdle(ctx context.Context, pid int, addr string) (float64, error) {
 	before := memory(pid)
 	conns := make([]net.Conn, 0, idleConnections)
 	defer func() {

@@ -45,7 +45,7 @@ func main() {
 			"telemetry, growth")
 	flag.StringVar(&o.program, "program", "", "the path of a built ebb, to compare two; empty: build this tree")
 	flag.StringVar(&o.out, "out", "bench/results", "folder the table is written to")
-	flag.StringVar(&o.bare, "bare", "", "serve at this address as a bare server of net/http, to compare with, and do no more")
+	flag.StringVar(&o.bare, "bare", "", "be a bare server of net/http at this address, to compare with, and do no more")
 	flag.Parse()
 	if o.bare != "" {
 		fmt.Fprintln(os.Stderr, "bench:", serveBare(o.bare))
