@@ -16,8 +16,8 @@ var (
 		Status: http.StatusCreated, Summary: "Begin to sign in with a passkey", Idempotency: function.Off,
 		MaxBody: smallBody,
 		Description: "Gives the options for navigator.credentials.get in a browser, with a challenge that is good once, " +
-			"for five minutes. They name no passkeys: the browser offers those that it has for this site. A client that asks for " +
-			"many has to wait: 429 with Retry-After. Where passkeys are not set up: 409.",
+			"for five minutes. They name no passkeys: the browser offers those that it has for this site. A client that asks " +
+			"for many has to wait: 429 with Retry-After. Where passkeys are not set up: 409.",
 		Errors: []int{http.StatusConflict, http.StatusTooManyRequests},
 	}
 	openWithPasskey = function.Operation{
