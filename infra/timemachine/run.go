@@ -95,7 +95,7 @@ func Run(ctx context.Context, sys system.System, rec *Recording, o Options) (*Re
 		sys: sys, declared: map[string]*manifest.Declaration{}, types: declared.Types(), rec: rec,
 		byID: map[string]bool{}, given: map[int]bool{}, others: map[int]bool{}, about: map[string][]ce.Event{},
 		reacted: map[string]map[string][]int{}, emitted: map[[2]string][]int{}, asked: map[string]time.Duration{},
-		who: map[string]auth.Principal{},
+		who:    map[string]auth.Principal{},
 		timers: map[string]time.Time{}, fires: map[string][]bool{},
 		notes: slices.Clone(rec.Notes), first: rec.first(),
 	}
