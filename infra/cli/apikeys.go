@@ -125,7 +125,7 @@ func (s *apiKeys) list(ctx context.Context) error {
 	if s.user != "" {
 		query.Set("user_id", s.user)
 	}
-	t := s.app.table("ID", "USER", "NAME", "ROLES", "SCOPES", "EXPIRES", "LAST USED", "")
+	t := s.app.table("ID", "USER", "NAME", "ROLES", "SCOPES", "EXPIRES", "LAST USED (UTC)", "STATE")
 	shown, err := c.pages(ctx, apiKeysPath, query, s.limit, func(raw json.RawMessage) error {
 		if s.structured() {
 			return s.item(raw)
@@ -136,7 +136,7 @@ func (s *apiKeys) list(ctx context.Context) error {
 		}
 		used, note := "", ""
 		if !k.LastUsed.IsZero() {
-			used = k.LastUsed.Format(time.DateOnly)
+			used = k.LastUsed.UTC().Format(time.DateOnly)
 		}
 		if !k.RevokedAt.IsZero() {
 			note = "revoked"
