@@ -34,7 +34,7 @@ func (a *app) auditCommand() *cobra.Command {
 			"events list --type dev.ebb.audit.act-recorded.v1.",
 		Example: a.example(`
 $ audit
-$ audit --function inventory --by ID -o json`),
+$ audit --function users --by ID -o json`),
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return s.list(c.Context()) },
 	}
