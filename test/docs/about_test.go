@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// What docs/about.md says that comes with the kit is all that there is: each driver of a store and of a broker, and each
+// The list in docs/about.md of what comes with the kit is complete: each driver of a store and of a broker, and each
 // host.
 func TestAboutNamesWhatComesWithTheKit(t *testing.T) {
 	about, err := os.ReadFile("../../docs/about.md")

@@ -1,5 +1,5 @@
-// Package lifetime ends the work that an object does for itself when the object is closed: its requests, its goroutines.
-// An object keeps a Lifetime where it would otherwise keep a context.
+// Package lifetime ends the work that an object does for itself when the object is closed: its requests and its
+// goroutines. An object keeps a Lifetime where it would otherwise keep a context.
 package lifetime
 
 import (
