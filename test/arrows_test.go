@@ -78,7 +78,7 @@ var layers = []layer{
 		tests: "infra/broker/memory",
 	},
 	{
-		packages: "infra/broker/conformance/...", may: "infra/fault $/...",
+		packages: "infra/broker/conformance/...", may: "infra/fault infra/internal/lifetime $/...",
 		tests: "infra/broker infra/broker/httpapi infra/broker/memory infra/broker/nats infra/broker/nats/embedded",
 	},
 	{
