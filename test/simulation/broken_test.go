@@ -450,7 +450,8 @@ var brokenShops = []struct {
 	{"counts outages as attempts", simulation.Broken{Trigger: impatient}, []simulate.Kind{
 		simulate.StoreOutage, simulate.BrokerOutage, simulate.FunctionOutage,
 	}, false},
-	{"never gives up an event that kills it", simulation.Broken{Trigger: tireless}, []simulate.Kind{simulate.Deadly}, false},
+	{"never gives up an event that kills it", simulation.Broken{Trigger: tireless},
+		[]simulate.Kind{simulate.Deadly}, false},
 	{"forgets what it has quarantined", forgetting("_outbox", func(m store.Mutation) bool { return m.Version > 1 }),
 		[]simulate.Kind{simulate.BadEntry}, false},
 	{"writes bytes into JSON as they are", committing(intoJSON), []simulate.Kind{simulate.Stranger}, false},
@@ -564,8 +565,8 @@ func headed(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Ba
 	return db.Commit(ctx, b)
 }
 
-// Appends do not meet: without faults none loses a race, unless a replay seals the archive meanwhile. They do where each
-// writes the head.
+// Appends do not meet: without faults none loses a race, unless a replay seals the archive meanwhile. They meet where
+// each writes the head.
 func TestAppendsDoNotMeet(t *testing.T) {
 	const (
 		within = 200
