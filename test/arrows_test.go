@@ -78,7 +78,7 @@ var layers = []layer{
 		tests: "infra/broker/memory",
 	},
 	{
-		packages: "infra/broker/conformance/...", may: "infra/fault $/...",
+		packages: "infra/broker/conformance/...", may: "infra/fault infra/internal/lifetime $/...",
 		tests: "infra/broker infra/broker/httpapi infra/broker/memory infra/broker/nats infra/broker/nats/embedded",
 	},
 	{
@@ -177,10 +177,15 @@ var layers = []layer{
 	},
 
 	// What runs them. Hosts know functions by host.Instance; those that compose a system know a driver too.
-	{packages: "infra/system", may: "infra/event infra/function infra/generate infra/manifest"},
+	{packages: "infra/rerun", may: "infra/function"},
+	{packages: "infra/system", may: "infra/event infra/function infra/generate infra/manifest infra/rerun"},
 	{
 		packages: "infra/simulate/...",
 		may:      kit + " infra/broker/breaker infra/function infra/host infra/saga infra/system infra/store/memory $/...",
+	},
+	{
+		packages: "infra/timemachine",
+		may:      kit + " infra/function infra/rerun infra/saga infra/simulate infra/system",
 	},
 	{packages: "infra/host/memlimit"},
 	{packages: "infra/host/hosttest", may: kit + " infra/host infra/function infra/store/memory"},
@@ -234,7 +239,8 @@ var layers = []layer{
 	{
 		packages: "functions/*/...",
 		may: "events " + kit +
-			" infra/function infra/saga infra/journal infra/outside infra/cron infra/rpc infra/generate infra/flag/... $/...",
+			" infra/function infra/saga infra/journal infra/outside infra/cron infra/rpc infra/generate infra/flag/..." +
+			" infra/rerun $/...",
 		tests: "infra/function/functiontest infra/simulate infra/store/memory",
 	},
 	{packages: ".", may: "..."},

@@ -71,11 +71,11 @@ func (tx *Tx) storeKey(ctx context.Context, data event.ChangedAPIKey) error {
 }
 
 // storeKeys stores the changes of API keys that the unit emits.
-func (tx *Tx) storeKeys() error {
+func (tx *Tx) storeKeys(ctx context.Context) error {
 	if tx.db == nil || !tx.f.issuesKeys() {
 		return nil
 	}
-	return learnOwn(tx, (*Tx).storeKey)
+	return learnOwn(ctx, tx, (*Tx).storeKey)
 }
 
 // identify returns who uses the API key with a hash. It adds what it has read of the key to the request.

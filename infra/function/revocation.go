@@ -67,11 +67,11 @@ func (tx *Tx) addRevocation(ctx context.Context, data event.RevokedAccess) error
 }
 
 // storeRevocations stores the revocations that the unit emits.
-func (tx *Tx) storeRevocations() error {
+func (tx *Tx) storeRevocations(ctx context.Context) error {
 	if !tx.f.revokes() || tx.db == nil {
 		return nil
 	}
-	return learnOwn(tx, (*Tx).addRevocation)
+	return learnOwn(ctx, tx, (*Tx).addRevocation)
 }
 
 // stillAllowed returns the principal with the roles that are left, given the document of its subject. It answers

@@ -264,7 +264,7 @@ func (f *Function) decide(
 			ids = tx.ids
 			return nil, err
 		}
-		sealed, err := tx.seal()
+		sealed, err := tx.seal(ctx)
 		ids = tx.ids
 		if err != nil {
 			return nil, err
@@ -434,7 +434,7 @@ func (f *Function) update(ctx context.Context, fn func(ctx context.Context, tx *
 			return nil, err
 		}
 		docs = f.toFollow(db, &naming{newID: f.env.NewID})
-		sealed, err := tx.seal()
+		sealed, err := tx.seal(ctx)
 		ids = tx.ids
 		return sealed, err
 	})
