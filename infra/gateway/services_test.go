@@ -235,6 +235,28 @@ func TestServicesInOpenAPI(t *testing.T) {
 	}
 }
 
+// A call by gRPC that has failed leaves a change in doubt, although its status is 200: nothing is stored. One that was
+// refused does not.
+func TestChangeByCallInDoubt(t *testing.T) {
+	g := newGreeter(t)
+	f := g.greeting(t, ", access: public", "operations: {'GET /v1/hello/{name}': {cache: {ttl: 1h, "+
+		"invalidated_by: [POST /greet.v1.GreetService/SayHello]}}}")
+	_, conn := served(t, f)
+	for _, c := range []struct {
+		name  string
+		calls int // of three requests after it
+	}{{"ada", 1}, {"nobody", 1}, {"broken", 3}} {
+		err := conn.Invoke(t.Context(), greetertest.SayHello, g.Request(c.name), g.Answer())
+		before := g.calls()
+		for range 3 {
+			f.call("GET", "/v1/hello/ada", "", nil)
+		}
+		if got := g.calls() - before; got != c.calls {
+			t.Errorf("%s (%v): %d calls, want %d", c.name, err, got, c.calls)
+		}
+	}
+}
+
 // Reflection and health know the services, as long as the policies name them.
 func TestReflectionOfGRPCServer(t *testing.T) {
 	g := newGreeter(t)
