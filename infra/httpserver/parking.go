@@ -163,8 +163,8 @@ func (r *requests) line(b byte) {
 }
 
 // next begins with the next request, and reports whether the last one was read to its end and nothing beyond, if it has
-// no body. Where several requests came at once it may have been the header of a later one that has come to its end: then
-// the server has all of that, and need not wait for it.
+// no body. Where several requests came at once it may have been the header of a later one that has come to its end:
+// then the server has all of that, and need not wait for it.
 func (r *requests) next() bool {
 	whole := r.ended && !r.beyond && len(r.rest) == 0
 	r.ended, r.beyond = false, false
