@@ -131,7 +131,7 @@ func (u *users) change(ctx context.Context, tx *function.Tx, in *changeInput) (*
 			return nil, err
 		}
 		u.revokeRoles(tx, in.ID, before.Roles, after.Roles)
-		if err := u.narrowKeys(ctx, tx, in.ID, after.Roles); err != nil {
+		if err := u.narrowKeys(ctx, tx, in.ID, before.Roles, after.Roles); err != nil {
 			return nil, err
 		}
 	}
@@ -287,6 +287,9 @@ func (u *users) remove(ctx context.Context, tx *function.Tx, in *oneUser) (*stru
 		}
 	}
 	if err := u.forgetProofs(ctx, tx, in.ID); err != nil {
+		return nil, err
+	}
+	if err := u.passkeys.forget(ctx, tx, &c); err != nil {
 		return nil, err
 	}
 	if err := u.credentials.Delete(ctx, tx, credentialsID(in.ID)); err != nil {

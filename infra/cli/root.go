@@ -26,7 +26,7 @@ func (a *app) root() *cobra.Command {
 $ dev                                   the whole system on http://127.0.0.1:8080
 $ dev --watch                           the same, rebuilt when a file changes
 $ events list --follow                  events as they come
-$ call post-products --data @tea.json   an operation by its name in OpenAPI`),
+$ call post-users --data @ada.json      an operation by its name in OpenAPI`),
 		SilenceErrors: true, SilenceUsage: true, DisableAutoGenTag: true,
 		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true}, // the unknown command is the better error
 		Args:               noSuchCommand,

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/httprequest"
+	"github.com/ebb-dev/ebb/infra/internal/committedheader"
 	"github.com/ebb-dev/ebb/infra/problem"
 )
 
@@ -43,7 +44,8 @@ type Exchange struct {
 	// check none, and for a request without.
 	Caller auth.Principal
 
-	id       [1]string // of the request
+	asked    *http.Request // by the caller, whose leaving cancels its context; nil: Request
+	id       [1]string     // of the request
 	table    *table
 	address  netip.Addr // of the client, where the environment names the proxies or the header fields are gone
 	path     *pathItem  // that the request's path matches; nil: none
@@ -92,8 +94,9 @@ type response struct {
 	bytes  int64 // of the body
 }
 
-// WriteHeader implements http.ResponseWriter.
+// WriteHeader implements http.ResponseWriter. Clients do not see which refusals have changed data.
 func (w *response) WriteHeader(status int) {
+	delete(w.Header(), committedheader.Name)
 	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		w.status = status
 	}

@@ -220,7 +220,7 @@ func (t *trigger) call() bool {
 	return true
 }
 
-// mayProbe reports whether a paused trigger may try an event now. Otherwise it sees to it that somebody asks again.
+// mayProbe reports whether a paused trigger may try an event now. Otherwise it schedules the next look for work.
 func (t *trigger) mayProbe() bool {
 	sim := t.s.sim
 	if t.probing {
