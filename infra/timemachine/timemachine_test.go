@@ -238,11 +238,14 @@ func TestRun(t *testing.T) {
 
 // A delivery comes when it had come: after the sale was closed, or before.
 func TestRunInTheOrderOfThePast(t *testing.T) {
-	for after, note := range map[time.Duration]string{10 * time.Second: "it was closed before", 10 * time.Millisecond: ""} {
+	for after, note := range map[time.Duration]string{
+		10 * time.Second: "it was closed before", 10 * time.Millisecond: "",
+	} {
 		events, id := past(1), idOf("sale0")
 		events[2] = recorded(after, "parcels", packed.New(idOf("parcel0"), parcel{idOf("parcel0"), id, note}),
 			idOf("request0"), events[1].ID())
-		events = append(events, recorded(5*time.Second, "till", closed.New(id, closing{id}).Keyed("till"), idOf("closing"), ""))
+		events = append(events,
+			recorded(5*time.Second, "till", closed.New(id, closing{id}).Keyed("till"), idOf("closing"), ""))
 		r := run(t, market{}, events, timemachine.Selection{About: id})
 		wantChanges(t, r)
 		if len(r.Inputs) != 2 {
