@@ -462,6 +462,9 @@ var brokenShops = []struct {
 	{"does not store that a key is revoked", forgetting("_keys", func(m store.Mutation) bool {
 		return bytes.Contains(m.Data, []byte(`"revoked":true`))
 	}), nil, true},
+	{"forgets which keys are refused with others", forgetting("_revoked", func(m store.Mutation) bool {
+		return bytes.Contains(m.Data, []byte(`"keys":{"`))
+	}), nil, true},
 	{"checks a key before it commits and not when it does", unrevokedKeys(), []simulate.Kind{simulate.Slow}, true},
 	{"does not record what staff does", forgetting("_audit", nil), nil, true},
 	{"forgets everything in its next version", simulation.Broken{Change: amnesia},
