@@ -61,7 +61,7 @@ func learnRevocation(next handler) handler {
 func (tx *Tx) addRevocation(ctx context.Context, data event.RevokedAccess) error {
 	return changeLearnt(ctx, tx, revokedKey(data.Subject), "what is revoked", func(known *auth.Revocations) bool {
 		return known.Add(auth.Revocation{
-			Sessions: data.Sessions, Roles: data.Roles, IssuedBefore: data.IssuedBefore, Until: data.Until,
+			Keys: data.Keys, Sessions: data.Sessions, Roles: data.Roles, IssuedBefore: data.IssuedBefore, Until: data.Until,
 		}, tx.now)
 	})
 }
