@@ -1,0 +1,3 @@
+module github.com/ebb-dev/ebb/test/crds
+
+go 1.26.0
