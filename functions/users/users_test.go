@@ -330,6 +330,22 @@ func TestIdleSessionEnds(t *testing.T) {
 	}
 }
 
+// A session ends after its whole life, however often it is refreshed.
+func TestSessionEndsAtLast(t *testing.T) {
+	s := open(t, "EBB_SESSION_TTL", "800h")
+	s.register("ada@example.com")
+	token := s.signIn("ada@example.com").Refresh
+	for range 7 {
+		s.Clock.Advance(100 * time.Hour)
+		token = read(s.refresh(token).Expect(201)).Refresh
+	}
+	s.Clock.Advance(100 * time.Hour)
+	s.refresh(token).Expect(401)
+	if all := s.stored(); strings.Contains(all, "sessions/") {
+		t.Errorf("the session is still there: %s", all)
+	}
+}
+
 func TestOldestSessionGivesWay(t *testing.T) {
 	s := open(t)
 	s.register("ada@example.com")
@@ -621,6 +637,7 @@ func TestConfiguration(t *testing.T) {
 		"no lifetime":          {good("EBB_ACCESS_TTL", "0s"), "EBB_ACCESS_TTL"},
 		"no lifetime of staff": {good("EBB_STAFF_ACCESS_TTL", "0s"), "EBB_STAFF_ACCESS_TTL"},
 		"short sessions":       {good("EBB_REFRESH_TTL", "1m"), "EBB_REFRESH_TTL"},
+		"a life that is short": {good("EBB_SESSION_TTL", "700h"), "EBB_SESSION_TTL"},
 		"short passwords":      {good("EBB_PASSWORD_MIN", "7"), "EBB_PASSWORD_MIN"},
 		"no such proof":        {good("EBB_ADDRESS_PROOF", "maybe"), "EBB_ADDRESS_PROOF"},
 		"no such factor":       {good("EBB_STAFF_SECOND_FACTOR", "yes"), "EBB_STAFF_SECOND_FACTOR"},
