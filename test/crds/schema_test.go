@@ -190,13 +190,13 @@ func TestFaultsAreFound(t *testing.T) {
 		service = "{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: a, namespace: b}, spec: "
 	)
 	for name, c := range map[string]struct{ object, want string }{
-		"good":              {trigger + "{broker: default, subscriber: {uri: 'http://a'}}}", ""},
-		"an unknown member": {trigger + "{broker: default, subscriber: {url: 'http://a'}}}", "spec.subscriber.url"},
-		"a wrong type":      {trigger + "{broker: 1}}", "spec.broker"},
-		"twice":             {trigger + "{broker: a, broker: b}}", "already set"},
-		"a label":           {broker + "{name: a, namespace: b, labels: {c: 'd e'}}}", "metadata.labels"},
-		"no namespace":      {broker + "{name: a}}", "namespace"},
-		"a list that is none":  {monitor + "{selector: {}, podMetricsEndpoints: {}}}", "podMetricsEndpoints"},
+		"good":                {trigger + "{broker: default, subscriber: {uri: 'http://a'}}}", ""},
+		"an unknown member":   {trigger + "{broker: default, subscriber: {url: 'http://a'}}}", "spec.subscriber.url"},
+		"a wrong type":        {trigger + "{broker: 1}}", "spec.broker"},
+		"twice":               {trigger + "{broker: a, broker: b}}", "already set"},
+		"a label":             {broker + "{name: a, namespace: b, labels: {c: 'd e'}}}", "metadata.labels"},
+		"no namespace":        {broker + "{name: a}}", "namespace"},
+		"a list that is none": {monitor + "{selector: {}, podMetricsEndpoints: {}}}", "podMetricsEndpoints"},
 		"another value": {
 			monitor + "{selector: {}, podMetricsEndpoints: [], scrapeProtocols: [Text]}}", "Unsupported value",
 		},
@@ -204,7 +204,7 @@ func TestFaultsAreFound(t *testing.T) {
 		"a volume": {
 			service + "{template: {spec: {containers: [{image: a, volumeMounts: [{path: /b}]}]}}}}", "path",
 		},
-		"a kind":               {"{apiVersion: example.com/v1, kind: Thing}", "no kind"},
+		"a kind": {"{apiVersion: example.com/v1, kind: Thing}", "no kind"},
 	} {
 		_, err := s.check([]byte(c.object))
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {

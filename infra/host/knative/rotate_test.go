@@ -249,7 +249,7 @@ func TestRotateKeysRefused(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for name, c := range map[string]struct {
 		harm func(v *vault)
-		want   fault.Kind
+		want fault.Kind
 	}{
 		"another token":    {func(v *vault) { v.token = "other" }, fault.Denied},
 		"no right":         {func(v *vault) { v.refuse = http.StatusForbidden }, fault.Denied},
