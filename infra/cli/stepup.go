@@ -33,8 +33,8 @@ func (a response) demandsProof(body []byte) bool {
 	if len(problem.Errors) != 1 {
 		return false
 	}
-	at := problem.Errors[0].Location
-	return at == "header."+stepUpField || at == "body.current_password" && !bytes.Contains(body, []byte("current_password"))
+	at, given := problem.Errors[0].Location, bytes.Contains(body, []byte("current_password"))
+	return at == "header."+stepUpField || at == "body.current_password" && !given
 }
 
 // prove returns a step-up token for the client's session: the one of --step-up, or one for the password that the client

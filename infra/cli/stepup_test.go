@@ -32,7 +32,9 @@ func proving(f *fake, pattern, location string) (asked *[]string) {
 func TestStepUp(t *testing.T) {
 	const lacking = "header.Ebb-Step-Up"
 	admin := map[string]string{"EBB_ADMIN_EMAIL": "admin@example.com", "EBB_ADMIN_PASSWORD": "secret"}
-	withCode := map[string]string{"EBB_ADMIN_EMAIL": "a@example.com", "EBB_ADMIN_PASSWORD": "s", "EBB_ADMIN_CODE": "123456"}
+	withCode := map[string]string{
+		"EBB_ADMIN_EMAIL": "a@example.com", "EBB_ADMIN_PASSWORD": "s", "EBB_ADMIN_CODE": "123456",
+	}
 	token := map[string]string{"EBB_TOKEN": "sesame"}
 	for name, c := range map[string]struct {
 		vars     map[string]string

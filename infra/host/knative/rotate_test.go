@@ -258,8 +258,10 @@ func TestRotateKeysRefused(t *testing.T) {
 		"an outage":        {func(v *vault) { v.refuse = http.StatusBadGateway }, fault.Unavailable},
 		"an immutable one": {func(v *vault) { v.refuse = http.StatusUnprocessableEntity }, fault.Invalid},
 		"no keys":          {func(v *vault) { delete(v.data, knative.SigningKeys) }, fault.Invalid},
-		"half a key":       {func(v *vault) { v.data[knative.SigningKeys] = v.data[knative.SigningKeys][:90] }, fault.Invalid},
-		"always changed":   {func(v *vault) { v.refuse = http.StatusConflict }, fault.Conflict},
+		"half a key": {
+			func(v *vault) { v.data[knative.SigningKeys] = v.data[knative.SigningKeys][:90] }, fault.Invalid,
+		},
+		"always changed": {func(v *vault) { v.refuse = http.StatusConflict }, fault.Conflict},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := newVault(t)

@@ -75,9 +75,10 @@ resource "kubectl_manifest" "service" {
   server_side_apply = true
   force_conflicts   = true
   # What the SinkBinding appends is no drift; what is missing of ours is.
-  ignore_fields = [
-    "spec.template.spec.containers.0.env.#", "spec.template.spec.containers.0.volumeMounts.#", "spec.template.spec.volumes.#",
-  ]
+  ignore_fields = concat(
+    ["spec.template.spec.containers.0.env.#"],
+    [for list in ["containers.0.volumeMounts", "volumes"] : "spec.template.spec.${list}.#" if length(local.mounted) > 0],
+  )
   yaml_body = yamlencode({
     apiVersion = "serving.knative.dev/v1"
     kind       = "Service"
