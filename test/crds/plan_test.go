@@ -22,6 +22,9 @@ func every(mesh string) options {
 		"canaries": options{"orders": options{
 			"image": "registry.example.com/ebb@sha256:" + strings.Repeat("1", 64), "percent": 10,
 		}},
+		"verification_keys": nil, "signing_keys": options{
+			"secret": "ebb-signing-keys", "api_server": options{"cidrs": []string{"192.0.2.1/32"}},
+		},
 		"service_account_annotations": options{"orders": map[string]string{"example.com/role": "orders"}},
 	}
 }
@@ -36,8 +39,8 @@ var plans = map[string]options{
 
 // kinds are those that a plan with everything makes. The channel is dev's.
 var kinds = []string{
-	"Broker", "ClusterDomainClaim", "ConfigMap", "DomainMapping", "Namespace", "NetworkPolicy", "PingSource", "PodMonitor",
-	"Service", "ServiceAccount", "SinkBinding", "Trigger",
+	"Broker", "ClusterDomainClaim", "ConfigMap", "CronJob", "DomainMapping", "Namespace", "NetworkPolicy", "PingSource",
+	"PodMonitor", "Role", "RoleBinding", "Service", "ServiceAccount", "SinkBinding", "Trigger",
 }
 
 // Every object that a plan of an environment makes is one that an API server with the CRDs accepts, and keeps all

@@ -2,6 +2,8 @@ package crds
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -25,31 +27,52 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"k8s.io/apimachinery/pkg/util/json"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	strict "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
-// sources are the CRDs of the kinds that are made, by module.
-var sources = map[string][]string{
-	"knative.dev/serving": {
+// source is a module that has CRDs, and its sum in go.sum's form: it is no dependency of this module, because the CRDs
+// are all that is read of it.
+type source struct {
+	module, sum string
+	files       []string
+}
+
+// sources are the CRDs of the kinds that are made. Knative's operator has the manifests of released versions of Serving
+// and Eventing. Of two CRDs of a kind both count.
+var sources = []source{
+	{"knative.dev/operator@v0.42.2", "h1:wgAWYHwoSFmV+wPHCt5dZahHTHLy2VCM4G82PEo9iSc=", []string{
+		"cmd/operator/kodata/knative-serving/1.15.2/1-serving-crds.yaml",
+		"cmd/operator/kodata/knative-eventing/1.15.0/1-eventing-crds.yaml",
+		"cmd/operator/kodata/knative-eventing/1.15.0/4-in-memory-channel.yaml",
+	}},
+	{"knative.dev/serving@v0.51.0", "h1:yN2Q7eYqJgoPfZkATjoBZyGbZ2P1Qhns9HIMU4mF+to=", []string{
 		"config/core/300-resources/service.yaml", "config/core/300-resources/domain-mapping.yaml",
-	},
-	"knative.dev/networking": {"config/domain-claim.yaml"},
-	"knative.dev/eventing": {
-		"config/core/resources/broker.yaml", "config/core/resources/trigger.yaml",
-		"config/core/resources/sinkbindings.yaml", "config/core/resources/pingsource.yaml",
-		"config/channels/in-memory-channel/resources/in-memory-channel.yaml",
-	},
-	"github.com/prometheus-operator/prometheus-operator": {
+	}},
+	{"github.com/prometheus-operator/prometheus-operator@v0.85.0", "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s=", []string{
 		"example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml",
-	},
+	}},
+}
+
+// download returns the directory of the module, whose sum is checked.
+func (s source) download(t *testing.T) string {
+	t.Helper()
+	c := exec.Command("go", "mod", "download", "-json", s.module)
+	c.Dir = t.TempDir()
+	c.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off")
+	out, err := c.Output()
+	var got struct{ Dir, Sum, Error string }
+	if jsonErr := json.Unmarshal(out, &got); err != nil || jsonErr != nil || got.Sum != s.sum {
+		t.Fatalf("go mod download %s: %v, %s, the sum is %s", s.module, err, got.Error, got.Sum)
+	}
+	return got.Dir
 }
 
 // server validates objects as an API server does, without its admission.
 type server struct {
-	custom   map[string]*custom // by API version and kind
+	custom   map[string][]*custom // by API version and kind
 	builtin  runtime.Decoder
 	builtins *runtime.Scheme
 }
@@ -65,7 +88,7 @@ type custom struct {
 // newServer returns a server with the CRDs of the sources.
 func newServer(t *testing.T) *server {
 	t.Helper()
-	s := &server{custom: map[string]*custom{}, builtins: runtime.NewScheme()}
+	s := &server{custom: map[string][]*custom{}, builtins: runtime.NewScheme()}
 	for _, add := range []func(*runtime.Scheme) error{
 		core.AddToScheme, networking.AddToScheme, rbac.AddToScheme, batch.AddToScheme,
 	} {
@@ -74,13 +97,10 @@ func newServer(t *testing.T) *server {
 		}
 	}
 	s.builtin = serializer.NewCodecFactory(s.builtins, serializer.EnableStrict).UniversalDeserializer()
-	for module, files := range sources {
-		dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
-		if err != nil {
-			t.Fatalf("go list -m %s: %v", module, err)
-		}
-		for _, file := range files {
-			if err := s.add(filepath.Join(strings.TrimSpace(string(dir)), file)); err != nil {
+	for _, source := range sources {
+		dir := source.download(t)
+		for _, file := range source.files {
+			if err := s.add(filepath.Join(dir, file)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -88,37 +108,47 @@ func newServer(t *testing.T) *server {
 	return s
 }
 
-// add adds the kinds of a file's CRD.
+// add adds the kinds of the CRDs of a file.
 func (s *server) add(path string) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	var crd apiextensionsv1.CustomResourceDefinition
-	if err := yaml.Unmarshal(text, &crd); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	if crd.Kind != "CustomResourceDefinition" {
-		return fmt.Errorf("%s: got the kind %q", path, crd.Kind)
-	}
-	for _, v := range crd.Spec.Versions {
-		var props apiextensions.JSONSchemaProps
-		err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(
-			v.Schema.OpenAPIV3Schema, &props, nil)
-		if err != nil {
+	for document := range strings.SplitSeq(string(text), "\n---\n") {
+		var crd apiextensionsv1.CustomResourceDefinition
+		if err := yaml.Unmarshal([]byte(document), &crd); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
-		c := &custom{namespaced: crd.Spec.Scope == apiextensionsv1.NamespaceScoped}
-		if c.structural, err = schema.NewStructural(&props); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
+		if crd.Kind != "CustomResourceDefinition" {
+			continue
 		}
-		if c.validator, _, err = validation.NewSchemaValidator(&props); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
+		for _, v := range crd.Spec.Versions {
+			c, err := newCustom(v.Schema.OpenAPIV3Schema, crd.Spec.Scope == apiextensionsv1.NamespaceScoped)
+			if err != nil {
+				return fmt.Errorf("%s: %s: %w", path, crd.Name, err)
+			}
+			name := crd.Spec.Group + "/" + v.Name + " " + crd.Spec.Names.Kind
+			s.custom[name] = append(s.custom[name], c)
 		}
-		c.rules = cel.NewValidator(c.structural, true, celconfig.PerCallLimit)
-		s.custom[crd.Spec.Group+"/"+v.Name+" "+crd.Spec.Names.Kind] = c
 	}
 	return nil
+}
+
+func newCustom(given *apiextensionsv1.JSONSchemaProps, namespaced bool) (*custom, error) {
+	var props apiextensions.JSONSchemaProps
+	if err := apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(given, &props, nil); err != nil {
+		return nil, err
+	}
+	c := &custom{namespaced: namespaced}
+	var err error
+	if c.structural, err = schema.NewStructural(&props); err != nil {
+		return nil, err
+	}
+	if c.validator, _, err = validation.NewSchemaValidator(&props); err != nil {
+		return nil, err
+	}
+	c.rules = cel.NewValidator(c.structural, true, celconfig.PerCallLimit)
+	return c, nil
 }
 
 // check returns the kind of an object in YAML, and what a server has against it: also members that the server would
@@ -129,13 +159,16 @@ func (s *server) check(text []byte) (kind string, err error) {
 		return "", err
 	}
 	object := map[string]any{}
-	if err := json.Unmarshal(raw, &object); err != nil {
+	if err := utiljson.Unmarshal(raw, &object); err != nil { // whole numbers stay whole
 		return "", err
 	}
 	version, _ := object["apiVersion"].(string)
 	kind, _ = object["kind"].(string)
-	if c, ok := s.custom[version+" "+kind]; ok {
-		return kind, c.check(raw, object)
+	if all, ok := s.custom[version+" "+kind]; ok {
+		for _, c := range all {
+			err = errors.Join(err, c.check(raw, runtime.DeepCopyJSON(object)))
+		}
+		return kind, err
 	}
 	o, _, err := s.builtin.Decode(raw, nil, nil)
 	if err != nil {
@@ -171,7 +204,7 @@ func (c *custom) check(raw []byte, object map[string]any) error {
 		faults = append(faults, e)
 	}
 	if c.rules != nil {
-		broken, _ := c.rules.Validate(nil, nil, c.structural, object, nil, celconfig.RuntimeCELCostBudget)
+		broken, _ := c.rules.Validate(context.Background(), nil, c.structural, object, nil, celconfig.RuntimeCELCostBudget)
 		for _, e := range broken {
 			faults = append(faults, e)
 		}
@@ -194,7 +227,7 @@ func TestFaultsAreFound(t *testing.T) {
 		"an unknown member":   {trigger + "{broker: default, subscriber: {url: 'http://a'}}}", "spec.subscriber.url"},
 		"a wrong type":        {trigger + "{broker: 1}}", "spec.broker"},
 		"twice":               {trigger + "{broker: a, broker: b}}", "already set"},
-		"a label":             {broker + "{name: a, namespace: b, labels: {c: 'd e'}}}", "metadata.labels"},
+		"a label":             {broker + "{name: a, namespace: b, labels: {c: 'd e'}}}", "labels"},
 		"no namespace":        {broker + "{name: a}}", "namespace"},
 		"a list that is none": {monitor + "{selector: {}, podMetricsEndpoints: {}}}", "podMetricsEndpoints"},
 		"another value": {
