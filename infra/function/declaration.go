@@ -93,9 +93,6 @@ func (f *Function) emittedByKit() (all []*event.Info) {
 	if f.audits() {
 		all = append(all, event.ActRecorded.Info())
 	}
-	if f.catchesUp() {
-		all = append(all, event.ArchiveReplay.Info())
-	}
 	return all
 }
 

@@ -119,30 +119,19 @@ func (f *Function) handlerOf(e ce.Event) (handler, error) {
 	if c, ok := kitConsumers[e.Type()]; ok && c.consumes(f) {
 		return c.handle(own), nil
 	}
-	if e.Type() == event.ClockSwept.Name() {
-		return f.handlerOfSweep(own), nil
+	if e.Type() == event.ClockSwept.Name() && f.followUp != nil {
+		return f.sweepThen(own), nil
 	}
 	if own != nil {
 		return own, nil
+	}
+	if e.Type() == event.ClockSwept.Name() {
+		return handleSweep, nil
 	}
 	if f.prewarm[e.Type()] != nil {
 		return nil, nil
 	}
 	return nil, fault.New(fault.Invalid, "function %s does not consume events of type %q", f.name, e.Type())
-}
-
-// handlerOfSweep returns the handler of the clock's sweep, which calls own, the function's own handler, if it has one.
-func (f *Function) handlerOfSweep(own handler) handler {
-	if f.followUp != nil {
-		own = f.sweepThen(own)
-	}
-	if f.catchesUp() {
-		own = f.catchUpThen(own)
-	}
-	if own == nil {
-		return handleSweep
-	}
-	return own
 }
 
 // handleSweep does nothing: that the event arrived has the outbox looked through.
