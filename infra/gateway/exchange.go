@@ -2,12 +2,14 @@ package gateway
 
 import (
 	"bufio"
+	"context"
 	"net"
 	"net/http"
 	"net/netip"
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/httprequest"
+	"github.com/ebb-dev/ebb/infra/internal/committedheader"
 	"github.com/ebb-dev/ebb/infra/problem"
 )
 
@@ -43,7 +45,8 @@ type Exchange struct {
 	// check none, and for a request without.
 	Caller auth.Principal
 
-	id       [1]string // of the request
+	caller   context.Context // canceled when the caller has gone; nil: that of Request
+	id       [1]string       // of the request
 	table    *table
 	address  netip.Addr // of the client, where the environment names the proxies or the header fields are gone
 	path     *pathItem  // that the request's path matches; nil: none
@@ -92,8 +95,9 @@ type response struct {
 	bytes  int64 // of the body
 }
 
-// WriteHeader implements http.ResponseWriter.
+// WriteHeader implements http.ResponseWriter. Clients do not see which refusals have changed data.
 func (w *response) WriteHeader(status int) {
+	delete(w.Header(), committedheader.Name)
 	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		w.status = status
 	}
