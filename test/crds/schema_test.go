@@ -51,9 +51,10 @@ var sources = []source{
 	{"knative.dev/serving@v0.51.0", "h1:yN2Q7eYqJgoPfZkATjoBZyGbZ2P1Qhns9HIMU4mF+to=", []string{
 		"config/core/300-resources/service.yaml", "config/core/300-resources/domain-mapping.yaml",
 	}},
-	{"github.com/prometheus-operator/prometheus-operator@v0.85.0", "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s=", []string{
-		"example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml",
-	}},
+	{
+		"github.com/prometheus-operator/prometheus-operator@v0.85.0", "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s=",
+		[]string{"example/prometheus-operator-crd/monitoring.coreos.com_podmonitors.yaml"},
+	},
 }
 
 // download returns the directory of the module, whose sum is checked.
