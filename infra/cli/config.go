@@ -28,9 +28,9 @@ func (a *app) configCommand() *cobra.Command {
 file that EBB_CONFIG names, a key of the Consul that EBB_CONFIG_CONSUL names, or its default. Secrets are masked. A
 file or keys with an unknown name or a value of another type are an error with exit code 2.`,
 		Example: a.example(`
-$ config orders
-$ config orders --config shop.yaml -o wide
-$ config orders -o json`),
+$ config users
+$ config users --config prod.yaml -o wide
+$ config users -o json`),
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usageErrorf("config wants the name of one function")
