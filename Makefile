@@ -157,6 +157,10 @@ terraform: ## Check terraform/ without a cluster: format, validity, tests, a pla
 	@terraform/check
 	@! command -v terraform >/dev/null || $(GO) test ./test/product -run '^TestTerraform$$' -count 1 -terraform
 
+.PHONY: crds
+crds: ## Validate every Kubernetes object that plans of the environments make against the CRDs of Knative and the Prometheus operator; after make tools
+	cd test/crds && $(GO) vet . && $$($(GO) tool -C ../.. -n staticcheck) . && $(GO) mod tidy -diff && $(GO) test -count 1 -timeout 0 -v .
+
 .PHONY: lambda
 lambda: ## Build the packages for AWS Lambda: bin/lambda-arm64.zip and bin/lambda-amd64.zip
 	@$(GO) run ./cmd/lambda/pack

@@ -255,14 +255,21 @@ func (c *Client) PostAPIKeys(
 	return out, err
 }
 
+// DeleteAPIKeysIDParams are the parameters of DeleteAPIKeysID. Those that are zero are not sent.
+type DeleteAPIKeysIDParams struct {
+	// A step-up token of the caller, for a key of another user.
+	EbbStepUp string
+}
+
 // DeleteAPIKeysID is DELETE /api/api-keys/{id}: Revoke an API key.
 func (c *Client) DeleteAPIKeysID(
-	ctx context.Context, id string, options ...Option,
+	ctx context.Context, id string, params DeleteAPIKeysIDParams, options ...Option,
 ) error {
 	in := request{
 		method: "DELETE", takesKey: true,
 		path: "/api/api-keys/" + url.PathEscape(id),
 	}
+	in.header("Ebb-Step-Up", params.EbbStepUp)
 	return c.do(ctx, in, nil, options)
 }
 
@@ -2585,14 +2592,21 @@ func (c *Client) PostUsers(
 	return out, err
 }
 
+// DeleteUsersIDParams are the parameters of DeleteUsersID. Those that are zero are not sent.
+type DeleteUsersIDParams struct {
+	// A step-up token of the caller, if that is an admin.
+	EbbStepUp string
+}
+
 // DeleteUsersID is DELETE /api/users/{id}: Delete a user.
 func (c *Client) DeleteUsersID(
-	ctx context.Context, id string, options ...Option,
+	ctx context.Context, id string, params DeleteUsersIDParams, options ...Option,
 ) error {
 	in := request{
 		method: "DELETE", takesKey: true,
 		path: "/api/users/" + url.PathEscape(id),
 	}
+	in.header("Ebb-Step-Up", params.EbbStepUp)
 	return c.do(ctx, in, nil, options)
 }
 
@@ -2712,14 +2726,21 @@ func (c *Client) GetUsersIDSecondFactor(
 	return out, err
 }
 
+// DeleteUsersIDSessionsParams are the parameters of DeleteUsersIDSessions. Those that are zero are not sent.
+type DeleteUsersIDSessionsParams struct {
+	// A step-up token of the caller, for another user's sessions.
+	EbbStepUp string
+}
+
 // DeleteUsersIDSessions is DELETE /api/users/{id}/sessions: End all other sessions.
 func (c *Client) DeleteUsersIDSessions(
-	ctx context.Context, id string, options ...Option,
+	ctx context.Context, id string, params DeleteUsersIDSessionsParams, options ...Option,
 ) error {
 	in := request{
 		method: "DELETE", takesKey: true,
 		path: "/api/users/" + url.PathEscape(id) + "/sessions",
 	}
+	in.header("Ebb-Step-Up", params.EbbStepUp)
 	return c.do(ctx, in, nil, options)
 }
 
@@ -2735,14 +2756,21 @@ func (c *Client) GetUsersIDSessions(
 	return out, err
 }
 
+// DeleteUsersIDSessionsSessionParams are the parameters of DeleteUsersIDSessionsSession. Those that are zero are not sent.
+type DeleteUsersIDSessionsSessionParams struct {
+	// A step-up token of the caller, for another user's session.
+	EbbStepUp string
+}
+
 // DeleteUsersIDSessionsSession is DELETE /api/users/{id}/sessions/{session}: End a session.
 func (c *Client) DeleteUsersIDSessionsSession(
-	ctx context.Context, id string, session string, options ...Option,
+	ctx context.Context, id string, session string, params DeleteUsersIDSessionsSessionParams, options ...Option,
 ) error {
 	in := request{
 		method: "DELETE", takesKey: true,
 		path: "/api/users/" + url.PathEscape(id) + "/sessions/" + url.PathEscape(session),
 	}
+	in.header("Ebb-Step-Up", params.EbbStepUp)
 	return c.do(ctx, in, nil, options)
 }
 
@@ -4418,7 +4446,8 @@ type User struct {
 
 // UsersChangeInputBody is a schema of the document.
 type UsersChangeInputBody struct {
-	// The caller's own. It, or Ebb-Step-Up, is required for another address or password.
+	// The caller's own. It, or Ebb-Step-Up, is required for another address, password or role, and for a change of
+	// another user.
 	CurrentPassword *string `json:"current_password,omitzero"`
 	Email           *string `json:"email,omitzero"`
 	// 1 to 200 characters.

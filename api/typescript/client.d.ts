@@ -1291,7 +1291,7 @@ export type User = {
 };
 
 export type UsersChangeInputBody = {
-  /** The caller's own. It, or Ebb-Step-Up, is required for another address or password. */
+  /** The caller's own. It, or Ebb-Step-Up, is required for another address, password or role, and for a change of another user. */
   "current_password"?: string;
   "email"?: string;
   /** 1 to 200 characters. */
@@ -1377,7 +1377,7 @@ export class Client {
   /** POST /api/api-keys: Create an API key for oneself. */
   postApiKeys(input: { ebbStepUp?: string; body: CreateKeyInputBody }, options?: Options): Promise<PostAPIKeysResponse>;
   /** DELETE /api/api-keys/{id}: Revoke an API key. */
-  deleteApiKeysId(input: { id: string }, options?: Options): Promise<void>;
+  deleteApiKeysId(input: { id: string; ebbStepUp?: string }, options?: Options): Promise<void>;
   /** GET /api/archive/causality/{id}: Show which events caused which. */
   getArchiveCausalityId(input: { id: string }, options?: Options): Promise<GetArchiveCausalityIDResponse>;
   /** GET /api/archive/dead-letters: List dead letters, newest first. */
@@ -1664,7 +1664,7 @@ export class Client {
   /** POST /api/users: Register. */
   postUsers(input: { body: RegisterInputBody }, options?: Options): Promise<User>;
   /** DELETE /api/users/{id}: Delete a user. */
-  deleteUsersId(input: { id: string }, options?: Options): Promise<void>;
+  deleteUsersId(input: { id: string; ebbStepUp?: string }, options?: Options): Promise<void>;
   /** GET /api/users/{id}: Show a user. */
   getUsersId(input: { id: string }, options?: Options): Promise<User>;
   /** PATCH /api/users/{id}: Change a user. */
@@ -1682,11 +1682,11 @@ export class Client {
   /** GET /api/users/{id}/second-factor: Show whether a user has a second factor. */
   getUsersIdSecondFactor(input: { id: string }, options?: Options): Promise<GetUsersIDSecondFactorResponse>;
   /** DELETE /api/users/{id}/sessions: End all other sessions. */
-  deleteUsersIdSessions(input: { id: string }, options?: Options): Promise<void>;
+  deleteUsersIdSessions(input: { id: string; ebbStepUp?: string }, options?: Options): Promise<void>;
   /** GET /api/users/{id}/sessions: List the sessions of a user. */
   getUsersIdSessions(input: { id: string }, options?: Options): Promise<GetUsersIDSessionsResponse>;
   /** DELETE /api/users/{id}/sessions/{session}: End a session. */
-  deleteUsersIdSessionsSession(input: { id: string; session: string }, options?: Options): Promise<void>;
+  deleteUsersIdSessionsSession(input: { id: string; session: string; ebbStepUp?: string }, options?: Options): Promise<void>;
   /** GET /api/views/orders: List orders, newest first. */
   getViewsOrders(input?: { customerId?: string; status?: "pending" | "confirmed" | "cancelled"; limit?: number; cursor?: string }, options?: Options): Promise<GetViewsOrdersResponse>;
   /** GET /api/views/products: List products with their price and available stock. */

@@ -19,7 +19,7 @@ import (
 var (
 	createAPIKey = function.Operation{
 		Method: http.MethodPost, Path: "/api/api-keys", Status: http.StatusCreated, Owner: manifest.OwnerOnly,
-		Summary: "Create an API key for oneself", Scope: manifest.NoKey,
+		Summary: "Create an API key for oneself", Scope: manifest.NoKey, StepUp: manifest.StepUpAlways,
 		Description: "The answer has the key, which is stored as a hash and never shown again. It does what its scopes " +
 			"name, with those of the user's roles that it is given. A recent proof is asked for, so that a stolen access " +
 			"token does not become a key. A function takes the key some milliseconds later. With 50 keys that are good: 409.",
@@ -35,9 +35,9 @@ var (
 	}
 	revokeAPIKey = function.Operation{
 		Method: http.MethodDelete, Path: "/api/api-keys/{id}", Status: http.StatusNoContent, Owner: manifest.OwnerHidden,
-		Summary: "Revoke an API key", Scope: manifest.NoKey,
+		Summary: "Revoke an API key", Scope: manifest.NoKey, StepUp: manifest.StepUpOthers,
 		Description: "Each function refuses it once it has learnt of it, and commits nothing for it from then on. Somebody " +
-			"else's is 404, unless an admin asks. Revoking it again changes nothing.",
+			"else's is 404, unless an admin asks, who needs a recent proof. Revoking it again changes nothing.",
 		Errors: []int{http.StatusForbidden},
 	}
 )
@@ -313,7 +313,8 @@ func (u *users) listAPIKeys(ctx context.Context, tx *function.Tx, in *listKeysIn
 }
 
 type oneKey struct {
-	ID string `path:"id" maxLength:"128" doc:"The key's id."`
+	ID     string `path:"id" maxLength:"128" doc:"The key's id."`
+	StepUp string `header:"Ebb-Step-Up" maxLength:"256" doc:"A step-up token of the caller, for a key of another user."`
 }
 
 func (u *users) revokeAPIKey(ctx context.Context, tx *function.Tx, in *oneKey) (*struct{}, error) {
@@ -327,6 +328,9 @@ func (u *users) revokeAPIKey(ctx context.Context, tx *function.Tx, in *oneKey) (
 	}
 	if !ok || k.UserID != by.id && !by.admin {
 		return nil, fault.New(fault.NotFound, "there is no such API key")
+	}
+	if err := u.demandForAnother(ctx, tx, by, k.UserID, recent{stepUp: in.StepUp}); err != nil {
+		return nil, err
 	}
 	if !k.good(tx.Now()) {
 		return nil, nil

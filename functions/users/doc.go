@@ -42,7 +42,7 @@
 // The stored account decides what a request may do here. It is read in the request's unit of work: a token has no power
 // over accounts once its account is deleted, its role is lost or its session has ended. Other functions refuse the
 // token when they have handled users.access-revoked; see docs/security.md. A change of how a user signs in needs more
-// than an access token; see stepup.go. There is always an admin: the last one cannot leave. The admin whom the
-// configuration names can always sign in, whatever another admin did to the account. A refresh token works once. If a
-// used one is shown again, two parties hold it, so the whole session ends.
+// than an access token, and so does what an admin changes of others; see stepup.go. There is always an admin: the last
+// one cannot leave. The admin whom the configuration names can always sign in, whatever another admin did to the
+// account. A refresh token works once. If a used one is shown again, two parties hold it, so the whole session ends.
 package users

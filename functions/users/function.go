@@ -26,6 +26,7 @@ type Config struct {
 	AccessTTL      time.Duration `envconfig:"EBB_ACCESS_TTL" default:"15m" desc:"how long an access token is valid"`
 	StaffTTL       time.Duration `envconfig:"EBB_STAFF_ACCESS_TTL" default:"5m" desc:"how long an access token of a user with a role beyond customer is valid, if that is shorter"`
 	RefreshTTL     time.Duration `envconfig:"EBB_REFRESH_TTL" default:"720h" desc:"how long a session lasts without a refresh"`
+	SessionTTL     time.Duration `envconfig:"EBB_SESSION_TTL" default:"2160h" desc:"how long a session lasts at most, however often it is refreshed"`
 	PasswordMin    int           `envconfig:"EBB_PASSWORD_MIN" default:"15" desc:"the least number of characters of a new password that is the only factor, 8 to 64; with a second factor it is 8"`
 	AddressProof   string        `envconfig:"EBB_ADDRESS_PROOF" default:"offered" desc:"off: addresses are not proven; offered: each new address gets a mail to prove it; required: nobody signs in before"`
 	StaffFactor    string        `envconfig:"EBB_STAFF_SECOND_FACTOR" default:"optional" desc:"required: a role beyond customer counts only in sessions that were opened with a second factor"`
@@ -46,6 +47,9 @@ func (c Config) Validate() error {
 	}
 	if c.RefreshTTL <= c.AccessTTL {
 		faults = append(faults, errors.New("EBB_REFRESH_TTL must be longer than EBB_ACCESS_TTL"))
+	}
+	if c.SessionTTL < c.RefreshTTL {
+		faults = append(faults, errors.New("EBB_SESSION_TTL must not be shorter than EBB_REFRESH_TTL"))
 	}
 	if (c.AdminEmail == "") != (c.AdminPassword == "") {
 		faults = append(faults, errors.New("EBB_ADMIN_EMAIL and EBB_ADMIN_PASSWORD go together: set both or neither"))

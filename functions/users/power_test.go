@@ -40,9 +40,12 @@ func (s shop) root() tokens {
 func (s shop) admin(email string) (user, tokens) {
 	s.T.Helper()
 	u := s.register(email)
-	s.with(s.root().Access, "PATCH", "/api/users/"+u.ID, m{"roles": []string{"admin", "customer"}}).Expect(200)
+	s.with(s.root().Access, "PATCH", "/api/users/"+u.ID, byRoot("admin", "customer")).Expect(200)
 	return u, s.signIn(email)
 }
+
+// byRoot is a change of roles by root, with the proof.
+func byRoot(roles ...string) m { return m{"roles": roles, "current_password": rootPassword} }
 
 // claims are what an access token says; its signature is not looked at.
 type claims struct {
@@ -96,7 +99,7 @@ func TestDemotedAdminHasNoPower(t *testing.T) {
 	s := withRoot(t)
 	eve, token := s.admin("eve@example.com")
 	ada := s.register("ada@example.com")
-	s.with(s.root().Access, "PATCH", "/api/users/"+eve.ID, m{"roles": []string{"customer"}}).Expect(200)
+	s.with(s.root().Access, "PATCH", "/api/users/"+eve.ID, byRoot("customer")).Expect(200)
 	for _, call := range []struct {
 		method, path string
 		body         any
@@ -125,7 +128,7 @@ func TestDeletedAccountHasNoPower(t *testing.T) {
 	theirs := s.signIn("ada@example.com")
 	root := s.root()
 	for _, id := range []string{eve.ID, ada.ID} {
-		s.with(root.Access, "DELETE", "/api/users/"+id, nil).Expect(204)
+		s.surely(root.Access, rootPassword, "DELETE", "/api/users/"+id, nil).Expect(204)
 	}
 	bob := s.register("bob@example.com")
 	for _, call := range []struct {
@@ -169,19 +172,19 @@ func TestLastAdminStays(t *testing.T) {
 	root := s.root()
 	path := "/api/users/" + idOf(t, root.Access)
 	for range 2 {
-		r := s.with(root.Access, "DELETE", path, nil).Expect(409)
+		r := s.surely(root.Access, rootPassword, "DELETE", path, nil).Expect(409)
 		if !strings.Contains(string(r.Body), "last admin") {
 			t.Errorf("got %s", r.Body)
 		}
-		s.with(root.Access, "PATCH", path, m{"roles": []string{"customer"}}).Expect(409)
+		s.with(root.Access, "PATCH", path, byRoot("customer")).Expect(409)
 		// An admin of before, who is none now, does not count.
 		eve, _ := s.admin("eve@example.com")
-		s.with(root.Access, "PATCH", "/api/users/"+eve.ID, m{"roles": []string{"customer"}}).Expect(200)
-		s.with(root.Access, "DELETE", path, nil).Expect(409)
-		s.with(root.Access, "DELETE", "/api/users/"+eve.ID, nil).Expect(204)
+		s.with(root.Access, "PATCH", "/api/users/"+eve.ID, byRoot("customer")).Expect(200)
+		s.surely(root.Access, rootPassword, "DELETE", path, nil).Expect(409)
+		s.surely(root.Access, rootPassword, "DELETE", "/api/users/"+eve.ID, nil).Expect(204)
 	}
 	s.admin("bob@example.com")
-	s.with(root.Access, "DELETE", path, nil).Expect(204)
+	s.surely(root.Access, rootPassword, "DELETE", path, nil).Expect(204)
 }
 
 // Two admins who remove each other, or themselves, at the same time leave one admin.
@@ -191,7 +194,7 @@ func TestAdminsAtOnce(t *testing.T) {
 			s := withRoot(t)
 			eve, hers := s.admin("eve@example.com")
 			bob, his := s.admin("bob@example.com")
-			s.with(hers.Access, "DELETE", "/api/users/"+idOf(t, s.root().Access), nil).Expect(204)
+			s.surely(hers.Access, password, "DELETE", "/api/users/"+idOf(t, s.root().Access), nil).Expect(204)
 			targets := []string{bob.ID, eve.ID}
 			if own {
 				targets = []string{eve.ID, bob.ID}
@@ -200,10 +203,12 @@ func TestAdminsAtOnce(t *testing.T) {
 			if method == "PATCH" {
 				body = m{"roles": []string{"customer"}}
 			}
+			proofs := []string{s.stepUpToken(hers.Access, m{"password": password}),
+				s.stepUpToken(his.Access, m{"password": password})}
 			var wg sync.WaitGroup
 			got := make([]int, 2)
 			for i, access := range []string{hers.Access, his.Access} {
-				wg.Go(func() { got[i] = s.with(access, method, "/api/users/"+targets[i], body).Status })
+				wg.Go(func() { got[i] = s.recently(access, proofs[i], method, "/api/users/"+targets[i], body).Status })
 			}
 			wg.Wait()
 			done := 0
@@ -226,17 +231,60 @@ func TestAdminsOfBeforeCount(t *testing.T) {
 	root := s.root()
 	s.forgetAdmins()
 	path := "/api/users/" + idOf(t, root.Access)
-	s.with(root.Access, "DELETE", path, nil).Expect(409)
+	s.surely(root.Access, rootPassword, "DELETE", path, nil).Expect(409)
 	s.signIn("eve@example.com")
-	s.with(root.Access, "DELETE", path, nil).Expect(204)
+	s.surely(root.Access, rootPassword, "DELETE", path, nil).Expect(204)
+}
+
+// An access token of an admin, which may be stolen, changes no role, and neither the account nor the sessions and keys
+// of another user; nor does it delete the admin. Each needs a proof of the admin too.
+func TestStolenTokenOfAnAdmin(t *testing.T) {
+	s := withRoot(t)
+	ada := s.register("ada@example.com")
+	adas := s.signIn("ada@example.com").Access
+	_, eve := s.admin("eve@example.com")
+	key := s.createKey(adas)
+	path, own := "/api/users/"+ada.ID, "/api/users/"+idOf(t, eve.Access)
+	acts := []struct {
+		method, path string
+		body         any
+	}{
+		{"PATCH", path, m{"roles": []string{"admin", "customer"}}},
+		{"PATCH", path, m{"name": "Eve"}},
+		{"PATCH", own, m{"roles": []string{"admin"}}},
+		{"DELETE", path + "/second-factor", nil},
+		{"DELETE", path + "/sessions/" + claimsOf(t, adas).Session, nil},
+		{"DELETE", path + "/sessions", nil},
+		{"DELETE", "/api/api-keys/" + key.ID, nil},
+		{"DELETE", path, nil},
+		{"DELETE", own, nil},
+	}
+	s.AllEmitted()
+	for _, c := range acts {
+		s.with(eve.Access, c.method, c.path, c.body).Expect(422)
+		r := s.recently(eve.Access, "made.up", c.method, c.path, c.body).Expect(422)
+		if !strings.Contains(string(r.Body), "header.Ebb-Step-Up") {
+			t.Errorf("%s %s: %s", c.method, c.path, r.Body)
+		}
+	}
+	if es := s.AllEmitted(); len(es) > 0 {
+		t.Errorf("got %v", functiontest.Types(es))
+	}
+	for _, c := range acts {
+		if r := s.surely(eve.Access, password, c.method, c.path, c.body); r.Status >= 300 {
+			t.Errorf("%s %s with a proof: %d %s", c.method, c.path, r.Status, r.Body)
+		}
+	}
 }
 
 // The configured admin gets in with the configured password and is an admin, whatever another admin did.
 func TestConfiguredAdminRecovers(t *testing.T) {
 	for name, attack := range map[string]func(s shop, eve tokens, root string){
-		"deleted": func(s shop, eve tokens, root string) { s.with(eve.Access, "DELETE", root, nil).Expect(204) },
+		"deleted": func(s shop, eve tokens, root string) {
+			s.surely(eve.Access, password, "DELETE", root, nil).Expect(204)
+		},
 		"demoted": func(s shop, eve tokens, root string) {
-			s.with(eve.Access, "PATCH", root, m{"roles": []string{"customer"}}).Expect(200)
+			s.with(eve.Access, "PATCH", root, m{"roles": []string{"customer"}, "current_password": password}).Expect(200)
 		},
 		"given another password": func(s shop, eve tokens, root string) {
 			s.with(eve.Access, "PATCH", root, m{"password": "the password of eve", "current_password": password}).Expect(200)
@@ -257,7 +305,7 @@ func TestConfiguredAdminRecovers(t *testing.T) {
 			theirs := s.login(rootEmail, "the password of eve")
 
 			root := s.root()
-			s.with(root.Access, "PATCH", "/api/users/"+eve.ID, m{"roles": []string{"customer"}}).Expect(200)
+			s.with(root.Access, "PATCH", "/api/users/"+eve.ID, byRoot("customer")).Expect(200)
 			s.with(hers.Access, "GET", "/api/users", nil).Expect(403)
 			// Another password than the configured one opens nothing any more, nor do sessions that it opened.
 			s.login(rootEmail, "the password of eve").Expect(401)
@@ -295,7 +343,7 @@ func TestStaffTokensAreShort(t *testing.T) {
 	if again.ExpiresIn != 300 {
 		t.Errorf("a refreshed token of an admin lives %d s, want 300", again.ExpiresIn)
 	}
-	s.with(s.root().Access, "PATCH", "/api/users/"+claims.Subject, m{"roles": []string{"customer"}}).Expect(200)
+	s.with(s.root().Access, "PATCH", "/api/users/"+claims.Subject, byRoot("customer")).Expect(200)
 	again = read(s.refresh(again.Refresh).Expect(201))
 	if got := claimsOf(t, again.Access); again.ExpiresIn != 900 || !slices.Equal(got.Roles, []string{"customer"}) {
 		t.Errorf("got %d s and %v", again.ExpiresIn, got.Roles)
@@ -370,7 +418,7 @@ func TestSignOutIsTold(t *testing.T) {
 	}
 	expect("the oldest gave way", sessionOf(first))
 	// That a user is gone says enough.
-	s.with(s.root().Access, "DELETE", path, nil).Expect(http.StatusNoContent)
+	s.surely(s.root().Access, rootPassword, "DELETE", path, nil).Expect(http.StatusNoContent)
 	expect("deleted")
 }
 
@@ -380,7 +428,7 @@ func TestChangedRolesAreTold(t *testing.T) {
 	ada := s.register("ada@example.com")
 	root := s.root()
 	s.Emitted()
-	s.with(root.Access, "PATCH", "/api/users/"+ada.ID, m{"roles": []string{"admin", "customer"}}).Expect(200)
+	s.with(root.Access, "PATCH", "/api/users/"+ada.ID, byRoot("admin", "customer")).Expect(200)
 	es := s.Emitted()
 	if got := functiontest.Types(es); !slices.Equal(got, []string{"users.changed.v1"}) {
 		t.Fatalf("got %v", got)
@@ -447,11 +495,12 @@ func TestLostPowerIsRevoked(t *testing.T) {
 	}
 	expect("registered and signed in", here, false)
 	s.with(here.Access, "PATCH", path, m{"name": "Ada King"}).Expect(200)
-	s.with(root, "PATCH", path, m{"roles": []string{"admin", "customer"}}).Expect(200)
+	s.with(root, "PATCH", path, byRoot("admin", "customer")).Expect(200)
 	expect("a new name, a new role", here, false)
 	here = read(s.refresh(here.Refresh).Expect(201))
 	expect("refreshed", here, false)
-	s.with(root, "PATCH", path, m{"roles": []string{"customer"}, "name": "Ada"}).Expect(200)
+	s.with(root, "PATCH", path,
+		m{"roles": []string{"customer"}, "name": "Ada", "current_password": rootPassword}).Expect(200)
 	expect("demoted", here, false, "customer")
 	s.with(there.Access, "DELETE", "/api/sessions/current", nil).Expect(204)
 	expect("signed out", there, true)

@@ -23,18 +23,19 @@ var (
 	}
 	changeUser = function.Operation{
 		Method: http.MethodPatch, Path: "/api/users/{id}", Owner: manifest.OwnerHidden, Scope: manifest.NoKey,
-		Summary: "Change a user",
+		Summary: "Change a user", StepUp: manifest.StepUpOthers,
 		Description: "What is left out stays. A new password ends the user's other sessions. Only an admin changes " +
-			"roles. The last admin keeps theirs: 409. An address that is another user's is answered like a free one: its " +
+			"roles. Another address, password or role, and each change of another user, need a recent proof of the " +
+			"caller. The last admin keeps theirs: 409. An address that is another user's is answered like a free one: its " +
 			"owner gets a mail, and the user signs in with the address until now. Only an admin is told: 409.",
 		Idempotency: function.Off, MaxBody: smallBody, // the body may hold a password; see registerUser
 		Errors: []int{http.StatusForbidden, http.StatusConflict, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}
 	deleteUser = function.Operation{
 		Method: http.MethodDelete, Path: "/api/users/{id}", Owner: manifest.OwnerHidden, Scope: manifest.NoKey,
-		Status: http.StatusNoContent, Summary: "Delete a user",
+		Status: http.StatusNoContent, Summary: "Delete a user", StepUp: manifest.StepUpOthers,
 		Description: "Personal data, the claim to the address and all sessions are gone at once; others erase what " +
-			"they keep when they hear of it. The last admin stays: 409.",
+			"they keep when they hear of it. An admin needs a recent proof. The last admin stays: 409.",
 		Errors: []int{http.StatusForbidden, http.StatusConflict},
 	}
 	listUsers = function.Operation{
@@ -82,7 +83,7 @@ type changeInput struct {
 		Name            *string  `json:"name,omitempty" doc:"1 to 200 characters."`
 		Email           *string  `json:"email,omitempty" maxLength:"320"`
 		Password        *string  `json:"password,omitempty" format:"password" writeOnly:"true" doc:"15 to 128 characters, 8 beside a second factor, unless the system asks for fewer; not a common one."`
-		CurrentPassword *string  `json:"current_password,omitempty" format:"password" writeOnly:"true" doc:"The caller's own. It, or Ebb-Step-Up, is required for another address or password."`
+		CurrentPassword *string  `json:"current_password,omitempty" format:"password" writeOnly:"true" doc:"The caller's own. It, or Ebb-Step-Up, is required for another address, password or role, and for a change of another user."`
 		Roles           []string `json:"roles,omitempty" minItems:"1" maxItems:"8" uniqueItems:"true" enum:"customer,viewer,operator,admin"`
 	}
 	work work
@@ -101,7 +102,8 @@ func (u *users) change(ctx context.Context, tx *function.Tx, in *changeInput) (*
 	if err != nil {
 		return nil, err
 	}
-	if in.Body.Password != nil || after.Email != before.Email {
+	if in.Body.Password != nil || after.Email != before.Email || by.id != in.ID ||
+		!slices.Equal(after.Roles, before.Roles) {
 		if err := u.demandRecent(ctx, tx, by, in.recent()); err != nil {
 			return nil, err
 		}
@@ -267,10 +269,20 @@ func (u *users) moveClaim(ctx context.Context, tx *function.Tx, id, from, to str
 	return nil
 }
 
-func (u *users) remove(ctx context.Context, tx *function.Tx, in *oneUser) (*struct{}, error) {
+type removeInput struct {
+	ID     string `path:"id" maxLength:"128" doc:"The user's id."`
+	StepUp string `header:"Ebb-Step-Up" maxLength:"256" doc:"A step-up token of the caller, if that is an admin."`
+}
+
+func (u *users) remove(ctx context.Context, tx *function.Tx, in *removeInput) (*struct{}, error) {
 	a, by, err := u.find(ctx, tx, in.ID)
 	if err != nil {
 		return nil, err
+	}
+	if by.id != in.ID || a.staff() {
+		if err := u.demandRecent(ctx, tx, by, recent{stepUp: in.StepUp}); err != nil {
+			return nil, err
+		}
 	}
 	if a.admin() {
 		if err := u.delist(ctx, tx, by, in.ID); err != nil {

@@ -2,6 +2,7 @@ package users
 
 import (
 	"context"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
@@ -48,11 +49,21 @@ func (u *users) refresh(ctx context.Context, tx *function.Tx, in *refreshInput) 
 		return nil, notGood()
 	}
 	next := newToken(id)
-	s = s.rotated(next, tx.Now(), tx.Now().Add(u.config.RefreshTTL))
+	s = s.rotated(next, tx.Now(), u.sessionEnds(s, tx.Now()))
 	if err := u.sessions.Put(ctx, tx, id, s); err != nil {
 		return nil, err
 	}
 	return u.tokens(s.UserID, a, id, s, next)
+}
+
+// sessionEnds returns when a session that is refreshed now ends, unless it is refreshed again: at the latest when its
+// whole life is over.
+func (u *users) sessionEnds(s session, now time.Time) time.Time {
+	idle, last := now.Add(u.config.RefreshTTL), s.CreatedAt.Add(u.config.SessionTTL)
+	if last.Before(idle) && !s.CreatedAt.IsZero() {
+		return last
+	}
+	return idle
 }
 
 // logout ends the session of the token that was shown. One that is over already is fine.

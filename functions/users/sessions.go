@@ -23,16 +23,17 @@ var (
 	}
 	endSession = function.Operation{
 		Method: http.MethodDelete, Path: "/api/users/{id}/sessions/{session}", Owner: manifest.OwnerHidden,
-		Status: http.StatusNoContent, Summary: "End a session", Scope: manifest.NoKey,
+		Status: http.StatusNoContent, Summary: "End a session", Scope: manifest.NoKey, StepUp: manifest.StepUpOthers,
 		Description: "Its refresh token stops working, and its access tokens are refused as after signing out. A session " +
-			"that is not open is 404.",
+			"that is not open is 404. An admin needs a recent proof to end another user's.",
 		Errors: []int{http.StatusForbidden},
 	}
 	endSessions = function.Operation{
 		Method: http.MethodDelete, Path: "/api/users/{id}/sessions", Owner: manifest.OwnerHidden,
 		Status: http.StatusNoContent, Summary: "End all other sessions", Scope: manifest.NoKey,
+		StepUp: manifest.StepUpOthers,
 		Description: "All sessions of the user but the one of the request's token. An admin ends all sessions of another " +
-			"user.",
+			"user, by a recent proof.",
 		Errors: []int{http.StatusForbidden},
 	}
 )
@@ -119,10 +120,12 @@ func sessionOfCaller(tx *function.Tx, user string) string {
 type oneSession struct {
 	ID      string `path:"id" maxLength:"128" doc:"The user's id."`
 	Session string `path:"session" minLength:"1" maxLength:"128" doc:"The session's id."`
+	StepUp  string `header:"Ebb-Step-Up" maxLength:"256" doc:"A step-up token of the caller, for another user's session."`
 }
 
 func (u *users) endSession(ctx context.Context, tx *function.Tx, in *oneSession) (*struct{}, error) {
-	if _, _, err := u.find(ctx, tx, in.ID); err != nil {
+	_, by, err := u.find(ctx, tx, in.ID)
+	if err != nil {
 		return nil, err
 	}
 	s, ok, err := u.sessions.Find(ctx, tx, in.Session)
@@ -132,11 +135,23 @@ func (u *users) endSession(ctx context.Context, tx *function.Tx, in *oneSession)
 	if !ok || s.UserID != in.ID || !tx.Now().Before(s.ExpiresAt) {
 		return nil, fault.New(fault.NotFound, "there is no such session")
 	}
+	if err := u.demandForAnother(ctx, tx, by, in.ID, recent{stepUp: in.StepUp}); err != nil {
+		return nil, err
+	}
 	return nil, u.end(ctx, tx, in.Session, in.ID)
 }
 
-func (u *users) endOthers(ctx context.Context, tx *function.Tx, in *oneUser) (*struct{}, error) {
-	if _, _, err := u.find(ctx, tx, in.ID); err != nil {
+type allSessions struct {
+	ID     string `path:"id" maxLength:"128" doc:"The user's id."`
+	StepUp string `header:"Ebb-Step-Up" maxLength:"256" doc:"A step-up token of the caller, for another user's sessions."`
+}
+
+func (u *users) endOthers(ctx context.Context, tx *function.Tx, in *allSessions) (*struct{}, error) {
+	_, by, err := u.find(ctx, tx, in.ID)
+	if err == nil {
+		err = u.demandForAnother(ctx, tx, by, in.ID, recent{stepUp: in.StepUp})
+	}
+	if err != nil {
 		return nil, err
 	}
 	c, err := u.credentials.Get(ctx, tx, credentialsID(in.ID))

@@ -113,7 +113,7 @@ func TestSessionsOfOthers(t *testing.T) {
 	if got := s.sessions(root.Access, ada.ID); len(got) != 1 || got[0].Current {
 		t.Errorf("got %+v", got)
 	}
-	s.with(root.Access, "DELETE", "/api/users/"+ada.ID+"/sessions", nil).Expect(204)
+	s.surely(root.Access, rootPassword, "DELETE", "/api/users/"+ada.ID+"/sessions", nil).Expect(204)
 	s.refresh(adas.Refresh).Expect(401)
 	s.with(root.Access, "GET", "/api/users/"+ada.ID+"/sessions", nil).Expect(200)
 	// Of a deleted user none is left to be seen.

@@ -13,7 +13,8 @@ import (
 
 // A change of how a user signs in needs a proof of the user besides the access token, which may be stolen: the
 // password, or with a second factor its code. The proof is a step-up token in the header field Ebb-Step-Up, which is
-// bound to the session, or, without a second factor, the password in the request itself.
+// bound to the session, or, without a second factor, the password in the request itself. So does every change that
+// staff make: of roles, of another user's account, sessions and API keys.
 
 // stepUpTTL is how long a step-up token is valid.
 const stepUpTTL = 5 * time.Minute
@@ -100,7 +101,7 @@ func (u *users) showRecent(ctx context.Context, tx *function.Tx, id string, c cr
 type recent struct {
 	stepUp   string // the header field Ebb-Step-Up
 	password string // of the actor, in the body
-	work     *work
+	work     *work  // nil: the request has no body for a password
 }
 
 // demandRecent answers nil if the request shows a recent proof of the actor. It is called before anything else is
@@ -120,10 +121,18 @@ func (u *users) demandRecent(ctx context.Context, tx *function.Tx, by actor, r r
 	if err != nil {
 		return err
 	}
-	if c.secondFactor() {
+	if c.secondFactor() || r.work == nil {
 		return notRecent("header.Ebb-Step-Up", "is needed; see POST /api/sessions/current/step-up")
 	}
 	return u.confirm(ctx, tx, by.id, "body.current_password", r.password, r.work, c)
+}
+
+// demandForAnother is like demandRecent for a change of the user with this id, and demands nothing of the user.
+func (u *users) demandForAnother(ctx context.Context, tx *function.Tx, by actor, id string, r recent) error {
+	if by.id == id {
+		return nil
+	}
+	return u.demandRecent(ctx, tx, by, r)
 }
 
 func notRecent(location, message string) error {

@@ -30,6 +30,7 @@ var (
 	beginFactor = function.Operation{
 		Method: http.MethodPost, Path: "/api/second-factor", Owner: manifest.OwnerOnly, Scope: manifest.NoKey,
 		Status: http.StatusCreated, Summary: "Set up a second factor", Idempotency: function.Off, MaxBody: smallBody,
+		StepUp: manifest.StepUpAlways,
 		Description: "Gives the secret of an authenticator app (TOTP, RFC 6238) for the caller's account. It counts once a " +
 			"code of it has confirmed it; until then another call replaces it. Needs a recent proof, and a proven address.",
 		Errors: []int{http.StatusConflict, http.StatusTooManyRequests, http.StatusServiceUnavailable},
@@ -47,7 +48,7 @@ var (
 	}
 	removeFactor = function.Operation{
 		Method: http.MethodDelete, Path: "/api/users/{id}/second-factor", Scope: manifest.NoKey, Owner: manifest.OwnerHidden,
-		Status: http.StatusNoContent, Summary: "Remove the authenticator app",
+		Status: http.StatusNoContent, Summary: "Remove the authenticator app", StepUp: manifest.StepUpAlways,
 		Description: "Of oneself, or by an admin of a user who has lost it. Needs a recent proof of the caller. The user's " +
 			"other sessions end. Passkeys stay.",
 		Idempotency: function.Off, Errors: []int{http.StatusForbidden},
@@ -336,7 +337,6 @@ func (u *users) showFactor(ctx context.Context, tx *function.Tx, in *oneUser) (*
 type removeFactorInput struct {
 	ID     string `path:"id" maxLength:"128" doc:"The user's id."`
 	StepUp string `header:"Ebb-Step-Up" maxLength:"256" doc:"A step-up token of the caller."`
-	work   work
 }
 
 func (u *users) removeFactor(ctx context.Context, tx *function.Tx, in *removeFactorInput) (*struct{}, error) {
@@ -344,7 +344,7 @@ func (u *users) removeFactor(ctx context.Context, tx *function.Tx, in *removeFac
 	if err != nil {
 		return nil, err
 	}
-	if err := u.demandRecent(ctx, tx, by, recent{stepUp: in.StepUp, work: &in.work}); err != nil {
+	if err := u.demandRecent(ctx, tx, by, recent{stepUp: in.StepUp}); err != nil {
 		return nil, err
 	}
 	c, err := u.credentials.Get(ctx, tx, credentialsID(in.ID))

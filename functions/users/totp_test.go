@@ -35,6 +35,12 @@ func (s shop) recently(access, token, method, path string, body any) *functionte
 	return s.Call(method, path, functiontest.Nobody, body, "Authorization", "Bearer "+access, "Ebb-Step-Up", token)
 }
 
+// surely calls with an access token and a new step-up token, which the password of its user gives.
+func (s shop) surely(access, password, method, path string, body any) *functiontest.Response {
+	s.T.Helper()
+	return s.recently(access, s.stepUpToken(access, m{"password": password}), method, path, body)
+}
+
 // code returns what the app shows now.
 func (s shop) code(secret string) string {
 	s.T.Helper()

@@ -28,6 +28,9 @@ type client struct {
 	given string                      // the token of EBB_TOKEN, in place of a sign-in; "": none
 	token string
 	http  http.Client
+
+	stepUp string // the step-up token of --step-up; "": none
+	proves bool   // a request that needs a recent proof of the caller is sent again with one
 }
 
 func (a *app) newClient(url string, admin func() (credentials, error)) *client {
@@ -41,6 +44,7 @@ func (a *app) newClient(url string, admin func() (credentials, error)) *client {
 type connection struct {
 	app                *app
 	url, data, context string
+	stepUp             string
 }
 
 // define adds all flags. A command whose --data has another meaning calls defineAddress, which leaves it out.
@@ -53,6 +57,8 @@ func (n *connection) defineAddress(a *app, f *pflag.FlagSet) {
 	n.app = a
 	f.StringVar(&n.url, "url", "", "where the system runs (EBB_URL, the context, http://127.0.0.1:8080)")
 	f.StringVar(&n.context, "context", "", "the context to use instead of the current one")
+	f.StringVar(&n.stepUp, "step-up", "",
+		"a step-up `token` for an operation that needs a recent proof; without it the password, or a question")
 }
 
 // open returns a client for the system of --url, --context, the environment, or the current context.
@@ -67,6 +73,7 @@ func (n *connection) open() (*client, error) {
 	}
 	c := n.app.newClient(address, func() (credentials, error) { return n.credentials(u) })
 	c.given = fallback(n.app.Lookup, "EBB_TOKEN", "")
+	c.stepUp, c.proves = n.stepUp, true
 	return c, c.trustAuthority(n.dataDir())
 }
 
@@ -215,8 +222,25 @@ type response struct {
 	body   []byte
 }
 
-// do sends one request. It returns an error for a redirect, and for no other response.
-func (c *client) do(ctx context.Context, method, path string, header http.Header, body []byte) (a response, err error) {
+// do sends one request, and once more with a proof of the caller if it is refused for the lack of one. It returns an
+// error for a redirect, and for no other response.
+func (c *client) do(ctx context.Context, method, path string, header http.Header, body []byte) (response, error) {
+	a, err := c.once(ctx, method, path, header, body)
+	if err != nil || !c.proves || c.token == "" || header.Get(stepUpField) != "" || !a.demandsProof(body) {
+		return a, err
+	}
+	proof, err := c.prove(ctx)
+	if err != nil {
+		return a, err
+	}
+	header = header.Clone()
+	header.Set(stepUpField, proof)
+	return c.once(ctx, method, path, header, body)
+}
+
+func (c *client) once(
+	ctx context.Context, method, path string, header http.Header, body []byte,
+) (a response, err error) {
 	r, err := http.NewRequestWithContext(ctx, method, c.url+path, bytes.NewReader(body))
 	if err != nil {
 		return a, err

@@ -58,7 +58,7 @@ func Run(ctx context.Context, s system.System, p Process, args []string) int {
 	if p.Dir == "" {
 		p.Dir = "."
 	}
-	a := &app{Process: p, system: s, terminal: isTerminal}
+	a := &app{Process: p, system: s, terminal: isTerminal, secret: askTerminal}
 	root := a.root()
 	a.args = rewrite(root, args)
 	root.SetArgs(a.args)
@@ -72,6 +72,7 @@ type app struct {
 	system   system.System
 	args     []string
 	terminal func(io.Writer) bool
+	secret   func(in io.Reader, out io.Writer, question string) (string, error)
 }
 
 func calledAs(arg0 string) string { return strings.TrimSuffix(filepath.Base(arg0), ".exe") }

@@ -101,6 +101,7 @@ func (a *app) newToolServer(ctx context.Context, n *connection, readOnly bool) (
 	if err != nil {
 		return nil, err
 	}
+	c.proves = false // an agent changes no roles and accounts: a person does
 	s := &toolServer{app: a, readOnly: readOnly, client: c, local: c.isLocal(), data: n.dataDir()}
 	for _, d := range declared.Functions {
 		for _, r := range d.Routes {

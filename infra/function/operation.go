@@ -95,6 +95,10 @@ type Operation struct {
 	// Owner declares what callers get who ask for what belongs to another user: manifest.OwnerHidden, OwnerDenied or
 	// OwnerOnly. The handler sees to it, and for admins, who may ask for all. Empty: nothing belongs to a user.
 	Owner string
+
+	// StepUp declares when the operation needs a recent proof of the caller besides the token: manifest.StepUpAlways or
+	// StepUpOthers. The handler sees to it. Empty: never.
+	StepUp string
 }
 
 func (op Operation) unsafe() bool { return !op.route().Safe() }
@@ -104,7 +108,7 @@ func (op Operation) takesKey() bool { return op.Idempotency == Optional || op.Id
 // route returns the operation as the manifest has it.
 func (op Operation) route() manifest.Route {
 	r := manifest.Route{Method: op.Method, Path: op.Path, Summary: op.Summary, Access: manifest.AccessAuthenticated,
-		Person: op.Person, Owner: op.Owner, Scope: op.keyScope()}
+		Person: op.Person, Owner: op.Owner, StepUp: op.StepUp, Scope: op.keyScope()}
 	if op.MaxBody != defaultMaxBody {
 		r.MaxBody = op.MaxBody
 	}

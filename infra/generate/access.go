@@ -23,6 +23,7 @@ type Access struct {
 	Owner                  string // see manifest.Route
 	Public                 bool
 	Scope                  string // that an API key needs; "": no key may call it, unless it is public
+	StepUp                 string // see manifest.Route
 }
 
 // AccessOf returns the access of every operation of the system, by function in the order of their declaration. The
@@ -49,7 +50,7 @@ func AccessOf(system manifest.System) ([]Access, error) {
 
 func accessOf(function string, r manifest.Route) Access {
 	a := Access{Function: function, Method: r.Method, Path: r.Path, Answers: make([]int, len(Callers)), Owner: r.Owner,
-		Public: r.Access == manifest.AccessPublic, Scope: r.Scope}
+		Public: r.Access == manifest.AccessPublic, Scope: r.Scope, StepUp: r.StepUp}
 	if a.Public {
 		return a
 	}
@@ -158,11 +159,15 @@ func (a Access) keys() string {
 
 // answer returns the text of one cell.
 func (a Access) answer(caller, status int) string {
+	text, admin := "yes", caller == len(Callers)-1
 	switch {
 	case status != 0:
 		return fmt.Sprint(status)
-	case a.Owner != "" && caller < len(Callers)-1:
-		return "own"
+	case a.Owner != "" && !admin:
+		text = "own"
 	}
-	return "yes"
+	if a.StepUp == manifest.StepUpAlways || a.StepUp == manifest.StepUpOthers && admin {
+		text += " + proof"
+	}
+	return text
 }

@@ -56,6 +56,10 @@ type Route struct {
 	// nothing belongs to a user. Admins may ask for all.
 	Owner string `json:"owner,omitempty"`
 
+	// StepUp is when the operation needs a recent proof of the caller besides the token: StepUpAlways or StepUpOthers.
+	// Empty: never.
+	StepUp string `json:"step_up,omitempty"`
+
 	// Policy is what a gateway does with the requests. Nil asks for nothing.
 	Policy *policy.Policy `json:"policy,omitempty"`
 }
@@ -72,6 +76,12 @@ const (
 	OwnerHidden = "hidden" // 404, as if it did not exist
 	OwnerDenied = "denied" // 403
 	OwnerOnly   = "only"   // the operation is about what belongs to the caller, and cannot be asked for more
+)
+
+// When an operation needs a recent proof of the caller besides the token, which may be stolen.
+const (
+	StepUpAlways = "always"
+	StepUpOthers = "others" // for what belongs to another user
 )
 
 // NoKey is declared in place of a scope by an operation that no API key may call.

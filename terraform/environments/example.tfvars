@@ -20,7 +20,8 @@ settings = { users = { EBB_ADMIN_EMAIL = "admin@example.com" } }
 # Where the API server's pods or nodes are, which a Service's address hides: kubectl get endpoints kubernetes.
 sender_identity = { api_server = { cidrs = ["192.0.2.1/32"], port = 6443 } }
 
-# The public half of the users' EBB_SIGNING_KEYS.
+# The public half of the users' EBB_SIGNING_KEYS. With signing_keys keys rotate in the cluster instead: take this line out.
+# signing_keys    = { secret = "ebb-signing-keys", api_server = { cidrs = ["192.0.2.1/32"], port = 6443 } }
 verification_keys = "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\",\"kid\":\"example\",\"use\":\"sig\",\"alg\":\"ES256\",\"x\":\"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU\",\"y\":\"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0\"}]}"
 
 # The Secret with the token that Prometheus shows (EBB_METRICS_TOKEN). Without it /metrics answers nobody.

@@ -25,6 +25,7 @@ type people struct {
 	other, viewer, operator, admin string // tokens
 	revoked, expired               string
 	order, product, key            string
+	proof                          string // the admin's step-up token
 	petra                          petra
 	made                           int
 }
@@ -99,9 +100,21 @@ func (s *shop) accessPeople() *people {
 		s.Fatal(err)
 	}
 	p.revoked = p.staff(chief, "Mallory", "admin", "customer")
-	s.want(204, "DELETE", "/api/users/"+p.principal(p.revoked).Subject, chief, nil, nil)
+	gone := "/api/users/" + p.principal(p.revoked).Subject
+	s.want(204, "DELETE", gone, chief, nil, nil, "Ebb-Step-Up", s.prove(chief, adminPassword))
+	p.proof = s.prove(p.admin, "a password for Clerk")
 	p.everywhere(401, p.revoked)
 	return p
+}
+
+// prove returns a step-up token of the session of an access token.
+func (s *shop) prove(access, password string) string {
+	s.Helper()
+	var proved struct {
+		Token string `json:"step_up_token"`
+	}
+	s.want(201, "POST", "/api/sessions/current/step-up", access, object{"password": password}, &proved)
+	return proved.Token
 }
 
 // everywhere waits until each function answers a token or an API key with the status.
@@ -132,7 +145,7 @@ func (p *people) principal(token string) auth.Principal {
 func (p *people) staff(chief, name string, roles ...any) string {
 	p.Helper()
 	id, _ := p.register(name)
-	p.want(200, "PATCH", "/api/users/"+id, chief, object{"roles": roles}, nil)
+	p.want(200, "PATCH", "/api/users/"+id, chief, object{"roles": roles, "current_password": adminPassword}, nil)
 	return p.signIn(strings.ToLower(name)+"@example.com", "a password for "+name).Access
 }
 
@@ -244,11 +257,21 @@ func (p *people) compare(a generate.Access, op operation, caller int) {
 			continue
 		}
 		target, token, body := p.request(a, op, caller)
-		got := p.status(a, direct, target, token, body)
+		var proof []string
+		if a.StepUp != "" && caller == len(generate.Callers)-1 {
+			if got := p.status(a, direct, target, token, body); got != http.StatusUnprocessableEntity {
+				p.Errorf("%s %s as an admin without a proof (at the function itself: %v): got %d", a.Method, target, direct, got)
+			}
+			proof = []string{"Ebb-Step-Up", p.proof}
+		}
+		got := p.status(a, direct, target, token, body, proof...)
 		ok := got == want
 		if want == 0 {
 			hidden := a.Owner != "" && got == http.StatusNotFound
 			ok = got != http.StatusUnauthorized && got != http.StatusForbidden && got < 500 && !hidden
+			if proof != nil && body == nil {
+				ok = got < 300
+			}
 		}
 		if !ok {
 			p.Errorf("%s %s as %s (at the function itself: %v): got %d, the table has %d",
@@ -279,12 +302,12 @@ func (p *people) refused(a generate.Access, op operation) {
 }
 
 // status sends a request through the gateway or to the function itself.
-func (p *people) status(a generate.Access, direct bool, target, token string, body []byte) int {
+func (p *people) status(a generate.Access, direct bool, target, token string, body []byte, header ...string) int {
 	p.Helper()
 	p.made++
-	key := []string{"Idempotency-Key", "access " + time.Now().String() + strings.Repeat("x", p.made%50)}
+	header = append(header, "Idempotency-Key", "access "+time.Now().String()+strings.Repeat("x", p.made%50))
 	if !direct {
-		answer, _ := p.send(a.Method, target, token, body, key...)
+		answer, _ := p.send(a.Method, target, token, body, header...)
 		return answer.StatusCode
 	}
 	instances, err := p.Host.Instances(p.Context(), a.Function)
@@ -300,7 +323,9 @@ func (p *people) status(a generate.Access, direct bool, target, token string, bo
 	}
 	// What a gateway would have set makes nobody known.
 	r.Header["X-Forwarded-For"], r.Header["X-User-Id"] = []string{"127.0.0.1"}, []string{p.customer}
-	r.Header.Set(key[0], key[1])
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
 	instances[0].Handler.ServeHTTP(w, r)
 	return w.Code
 }

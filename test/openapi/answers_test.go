@@ -392,11 +392,11 @@ func (s *shop) clerk(admin string) {
 	s.Helper()
 	id, _ := s.register("Clerk")
 	at := "/api/users/" + id
-	s.want(200, "PATCH", at, admin, object{"roles": []any{"admin"}}, nil)
+	s.want(200, "PATCH", at, admin, object{"roles": []any{"admin"}, "current_password": adminPassword}, nil)
 	token := s.signIn("clerk@example.com", "a password for Clerk").Access
 	order := object{"lines": []any{object{"product_id": "p", "quantity": 1}}, "payment": object{"token": "tok_ok"}}
 	s.want(403, "POST", "/api/orders", token, order, nil, "Idempotency-Key", "clerk")
-	s.want(200, "PATCH", at, admin, object{"roles": []any{"customer"}}, nil)
+	s.want(200, "PATCH", at, admin, object{"roles": []any{"customer"}, "current_password": adminPassword}, nil)
 	other, _ := s.register("Mallory")
 	s.want(403, "GET", "/api/users/"+other, token, nil, nil)
 	s.want(403, "DELETE", "/api/users/"+other, token, nil, nil)

@@ -33,6 +33,7 @@ module "shop" {
   sender_identity             = var.sender_identity
   service_account_annotations = var.service_account_annotations
   settings                    = var.settings
+  signing_keys                = var.signing_keys
   stores                      = var.stores
   traffic                     = var.traffic
   verification_keys           = var.verification_keys

@@ -154,6 +154,18 @@ variable "settings" {
   default     = {}
 }
 
+variable "signing_keys" {
+  description = "Signing keys that rotate in the cluster: {secret, api_server = {cidrs, port}, schedule, lead, keep}; null: they change by hand."
+  type = object({
+    secret     = string
+    api_server = object({ cidrs = list(string), port = optional(number) })
+    schedule   = optional(string)
+    lead       = optional(string)
+    keep       = optional(string)
+  })
+  default = null
+}
+
 variable "stores" {
   description = "Stores by function; \"*\" for all others, with {function} for the name."
   type        = map(object({ url = string, cidrs = optional(list(string), []) }))
@@ -166,6 +178,7 @@ variable "traffic" {
 }
 
 variable "verification_keys" {
-  description = "The public JWK set that access tokens are checked with."
+  description = "The public JWK set that access tokens are checked with; null with signing_keys."
   type        = string
+  default     = null
 }

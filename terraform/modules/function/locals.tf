@@ -40,7 +40,12 @@ locals {
 # Its environment. What comes from the platform's ConfigMap and from the Secret is named, never copied.
 locals {
   declared = { for s in try(var.manifest.settings, []) : s.variable => s }
-  secrets  = { for k, s in local.declared : k => s if try(s.secret, false) }
+  secrets  = { for k, s in local.declared : k => s if try(s.secret, false) && !contains(keys(local.mounted), k) }
+  # Keys that rotate are files of a mounted Secret. The private ones are mounted where they are declared, into users.
+  mounted = var.signing_keys == null ? {} : {
+    for k, file in { EBB_VERIFICATION_KEYS = "verification.json", EBB_SIGNING_KEYS = "signing.json" } : k => file
+    if contains(keys(local.declared), k) || k == "EBB_VERIFICATION_KEYS" && (length(local.routes) > 0 || local.front)
+  }
   computed = merge(
     { FUNCTION = var.name },
     { for k, v in { EBB_STORE = try(var.store.url, null) } : k => v if local.stateful },
@@ -51,6 +56,7 @@ locals {
       EBB_SENDERS         = try(join(",", var.sender_identity.senders), null)
     } : k => v if v != null && local.trigger != null },
     { for k in ["EBB_DELIVERY"] : k => local.tuning if local.trigger != null && local.tuning != "" },
+    { for k, file in local.mounted : k => "file:/etc/ebb/keys/${file}" },
     { for k in ["EBB_MANIFEST_HASH"] : k => var.manifest.hash if can(var.manifest.hash) },
   )
   shared = [for k in var.config.keys : k if length(local.routes) > 0 || local.front || contains(keys(local.declared), k)]

@@ -15,7 +15,7 @@ locals {
         { for k, v in { "autoscaling.knative.dev/window" = var.scale.window } : k => v if v != null },
       )
     }
-    spec = {
+    spec = merge({
       serviceAccountName   = var.name
       enableServiceLinks   = false
       containerConcurrency = var.scale.limit
@@ -38,8 +38,14 @@ locals {
           runAsNonRoot             = true
           seccompProfile           = { type = "RuntimeDefault" }
         }
+        volumeMounts = length(local.mounted) == 0 ? null : [{ name = "keys", mountPath = "/etc/ebb/keys", readOnly = true }]
       } : k => v if v != null }]
-    }
+      },
+      { for k in ["volumes"] : k => [{
+        name   = "keys"
+        secret = { secretName = var.signing_keys, items = [for file in values(local.mounted) : { key = file, path = file }] }
+      }] if length(local.mounted) > 0 },
+    )
   } }
 
   # A revision is named after what it is, so that the same template is the same revision: taking an image back, or
@@ -69,7 +75,10 @@ resource "kubectl_manifest" "service" {
   server_side_apply = true
   force_conflicts   = true
   # What the SinkBinding appends is no drift; what is missing of ours is.
-  ignore_fields = ["spec.template.spec.containers.0.env.#"]
+  ignore_fields = concat(
+    ["spec.template.spec.containers.0.env.#"],
+    [for list in ["containers.0.volumeMounts", "volumes"] : "spec.template.spec.${list}.#" if length(local.mounted) > 0],
+  )
   yaml_body = yamlencode({
     apiVersion = "serving.knative.dev/v1"
     kind       = "Service"

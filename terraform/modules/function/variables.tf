@@ -279,6 +279,12 @@ variable "settings" {
   nullable    = false
 }
 
+variable "signing_keys" {
+  description = "Name of the Secret with rotating signing keys, as modules/keys changes it: it is mounted, and read again when it changes. Null: keys are variables."
+  type        = string
+  default     = null
+}
+
 variable "store" {
   description = "Where its documents are: postgres://, firestore:// or memory:, without a password, and the addresses it is reached at."
   type = object({

@@ -34,6 +34,7 @@ module "function" {
   sender_identity             = var.sender_identity
   service_account_annotations = var.service_account_annotations
   settings                    = var.settings
+  signing_keys                = var.signing_keys
   timeout_seconds             = var.timeout_seconds
   traffic                     = var.traffic
 }

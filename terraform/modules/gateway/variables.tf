@@ -245,6 +245,12 @@ variable "settings" {
   nullable    = false
 }
 
+variable "signing_keys" {
+  description = "Name of the Secret with rotating signing keys, as modules/keys changes it: it is mounted, and read again when it changes. Null: keys are variables."
+  type        = string
+  default     = null
+}
+
 variable "timeout_seconds" {
   description = "How long an answer may take. It is longer than the trigger's timeout, so that it is the broker who gives up first."
   type        = number

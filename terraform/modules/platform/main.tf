@@ -159,11 +159,11 @@ resource "kubectl_manifest" "ticks" {
 }
 
 locals {
-  shared = {
+  shared = { for k, v in {
     EBB_ISSUER            = var.issuer
     EBB_AUDIENCE          = var.audience
     EBB_VERIFICATION_KEYS = var.verification_keys
-  }
+  } : k => v if v != null }
 }
 
 resource "kubectl_manifest" "config" {

@@ -129,16 +129,16 @@ variable "sender_identity" {
 }
 
 variable "verification_keys" {
-  description = "The public JWK set that access tokens are checked with."
+  description = "The public JWK set that access tokens are checked with. Null: functions mount it, as it rotates."
   type        = string
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = can(length(jsondecode(var.verification_keys).keys) > 0) && try(length(jsondecode(var.verification_keys).keys) > 0, false)
+    condition     = var.verification_keys == null ? true : try(length(jsondecode(var.verification_keys).keys) > 0, false)
     error_message = "verification_keys is a JWK set with at least one key: {\"keys\":[…]}."
   }
   validation {
-    condition     = alltrue([for k in try(jsondecode(var.verification_keys).keys, []) : try(k.kty, "") != "oct" && !can(k.d)])
+    condition     = var.verification_keys == null ? true : alltrue([for k in try(jsondecode(var.verification_keys).keys, []) : try(k.kty, "") != "oct" && !can(k.d)])
     error_message = "verification_keys holds a private or a symmetric key: only public ones belong here."
   }
 }

@@ -1,6 +1,7 @@
 locals {
   functions = var.manifest.functions
   front     = one([for name, f in local.functions : name if try(f.front, false)])
+  signs     = one([for name, f in local.functions : name if contains([for s in try(f.settings, []) : s.variable], "EBB_SIGNING_KEYS")])
   behind    = toset([for name, f in local.functions : name if !try(f.front, false)])
 
   # What is said by function speaks of functions that there are. A capability that was renamed or a typo would
@@ -40,6 +41,10 @@ resource "terraform_data" "checks" {
       error_message = "There is no function ${join(", ", local.unknown)}; there are ${join(", ", keys(local.functions))}."
     }
     precondition {
+      condition     = var.signing_keys == null || local.signs != null
+      error_message = "No function has the setting EBB_SIGNING_KEYS, so there are no signing keys to rotate."
+    }
+    precondition {
       condition     = !var.strict || length(local.tagged) == 0
       error_message = "Images are named by digest here, and not ${join(", ", local.tagged)}."
     }
@@ -66,6 +71,22 @@ module "platform" {
   schedule          = var.schedule
   sender_identity   = var.sender_identity
   verification_keys = var.verification_keys
+}
+
+# The image of the function that has the private keys is also the one that rotates them.
+module "keys" {
+  source = "../keys"
+  count  = var.signing_keys == null ? 0 : 1
+
+  api_server         = var.signing_keys.api_server
+  image              = local.images[local.signs]
+  image_pull_policy  = var.image_pull_policy
+  image_pull_secrets = var.image_pull_secrets
+  keep               = var.signing_keys.keep
+  lead               = var.signing_keys.lead
+  namespace          = module.platform.namespace
+  schedule           = var.signing_keys.schedule
+  secret             = var.signing_keys.secret
 }
 
 module "function" {
@@ -98,6 +119,7 @@ module "function" {
   sender_identity             = try(module.platform.sender_identity[each.key], null)
   service_account_annotations = local.arguments[each.key].annotations
   settings                    = local.arguments[each.key].settings
+  signing_keys                = try(var.signing_keys.secret, null)
   store                       = local.arguments[each.key].store
   timeout_seconds             = var.timeout_seconds
   traffic                     = lookup(var.traffic, each.key, [])
@@ -135,6 +157,7 @@ module "gateway" {
   sender_identity             = try(module.platform.sender_identity[local.front], null)
   service_account_annotations = local.arguments[local.front].annotations
   settings                    = local.arguments[local.front].settings
+  signing_keys                = try(var.signing_keys.secret, null)
   timeout_seconds             = var.timeout_seconds
   traffic                     = lookup(var.traffic, local.front, [])
 }

@@ -261,6 +261,26 @@ variable "settings" {
   nullable    = false
 }
 
+variable "signing_keys" {
+  description = "Rotation of the signing keys in the cluster, as modules/keys takes it: the Secret with the keys, the API server, when they rotate, after which time a new key signs, how long an old one is kept. Null: they are in the Secret of users and in verification_keys, and change with these."
+  type = object({
+    secret = string
+    api_server = object({
+      cidrs = list(string)
+      port  = optional(number)
+    })
+    schedule = optional(string)
+    lead     = optional(string)
+    keep     = optional(string)
+  })
+  default = null
+
+  validation {
+    condition     = (var.signing_keys == null) != (var.verification_keys == null)
+    error_message = "Say where keys are: signing_keys, a Secret in which they rotate, or verification_keys."
+  }
+}
+
 variable "stores" {
   description = "Stores by function; the key \"*\" is for those that are not named, with {function} for the function's name."
   type = map(object({
@@ -302,7 +322,7 @@ variable "trigger_annotations" {
 }
 
 variable "verification_keys" {
-  description = "The public JWK set that access tokens are checked with."
+  description = "The public JWK set that access tokens are checked with. Null with signing_keys."
   type        = string
-  nullable    = false
+  default     = null
 }

@@ -343,3 +343,64 @@ run "monitor_without_a_token" {
   }
   expect_failures = [kubectl_manifest.pod_monitor]
 }
+
+run "mounted_keys" {
+  command = plan
+
+  variables {
+    signing_keys = "ebb-signing-keys"
+  }
+
+  assert {
+    condition = yamldecode(kubectl_manifest.service.yaml_body_parsed).spec.template.spec.volumes == [
+      { name = "keys", secret = { secretName = "ebb-signing-keys", items = [{ key = "verification.json", path = "verification.json" }] } },
+    ]
+    error_message = "A function sees the public keys alone."
+  }
+  assert {
+    condition     = yamldecode(kubectl_manifest.service.yaml_body_parsed).spec.template.spec.containers[0].volumeMounts == [{ name = "keys", mountPath = "/etc/ebb/keys", readOnly = true }]
+    error_message = "They are mounted as a directory, which the kubelet changes."
+  }
+  assert {
+    condition     = [for e in yamldecode(kubectl_manifest.service.yaml_body_parsed).spec.template.spec.containers[0].env : try(e.value, null) if e.name == "EBB_VERIFICATION_KEYS"] == ["file:/etc/ebb/keys/verification.json"]
+    error_message = "They are a file, and no variable of the ConfigMap beside it."
+  }
+}
+
+run "mounted_private_keys" {
+  command = plan
+
+  variables {
+    manifest = {
+      name     = "greeter"
+      routes   = [{ method = "POST", path = "/api/sessions", access = "public" }]
+      settings = [{ variable = "EBB_SIGNING_KEYS", secret = true, required = true }]
+    }
+    signing_keys = "ebb-signing-keys"
+  }
+
+  assert {
+    condition = [for i in yamldecode(kubectl_manifest.service.yaml_body_parsed).spec.template.spec.volumes[0].secret.items : i.key] == [
+      "signing.json", "verification.json",
+    ]
+    error_message = "The function that signs sees the private keys too."
+  }
+  assert {
+    condition     = [for e in yamldecode(kubectl_manifest.service.yaml_body_parsed).spec.template.spec.containers[0].env : try(e.value, null) if e.name == "EBB_SIGNING_KEYS"] == ["file:/etc/ebb/keys/signing.json"]
+    error_message = "They are in no other Secret, so it needs none."
+  }
+}
+
+run "no_keys_to_mount" {
+  command = plan
+
+  variables {
+    manifest     = { name = "greeter" }
+    signing_keys = "ebb-signing-keys"
+  }
+
+  assert {
+    condition     = !can(yamldecode(kubectl_manifest.service.yaml_body_parsed).spec.template.spec.volumes)
+    error_message = "A function without operations checks no tokens."
+  }
+}

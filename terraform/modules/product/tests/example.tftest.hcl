@@ -136,3 +136,39 @@ run "no_front" {
     manifest = { functions = { archive = { name = "archive", dead_letters = true } } }
   }
 }
+
+run "keys_that_rotate" {
+  command = plan
+
+  variables {
+    signing_keys      = { secret = "ebb-signing-keys", api_server = { cidrs = ["192.0.2.1/32"] } }
+    verification_keys = null
+  }
+
+  assert {
+    condition     = module.keys[0].name == "rotate-keys"
+    error_message = "Something rotates them."
+  }
+  assert {
+    condition     = alltrue([for name, r in output.revisions : r != run.everything_of_the_manifest.revisions[name]])
+    error_message = "Each function mounts them."
+  }
+}
+
+run "keys_in_two_places" {
+  command         = plan
+  expect_failures = [var.signing_keys]
+
+  variables {
+    signing_keys = { secret = "ebb-signing-keys", api_server = { cidrs = ["192.0.2.1/32"] } }
+  }
+}
+
+run "keys_in_no_place" {
+  command         = plan
+  expect_failures = [var.signing_keys]
+
+  variables {
+    verification_keys = null
+  }
+}
