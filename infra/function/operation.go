@@ -192,6 +192,7 @@ func Serve[In, Out any](
 	})
 	if firstForStaff {
 		f.serveAudit()
+		f.serveSettings()
 	}
 }
 
