@@ -109,7 +109,7 @@ func (g *guard) serve(x *Exchange, next Handler) {
 			return
 		}
 		defer func() {
-			if !done || failedAnswer(x) || gone(x) {
+			if !done || failedAnswer(x) || gone(x) || !x.response.stream.IsZero() {
 				permit.Drop() // how long it took says nothing
 			} else {
 				permit.Record()
