@@ -72,6 +72,10 @@ openapi-lint: ## Check api/openapi.json with Spectral and Redocly; needs Node.js
 inspector: build ## Drive the tools of ebb mcp with the inspector of the Model Context Protocol; needs Node.js
 	@.ci/inspector
 
+.PHONY: lighthouse
+lighthouse: build ## Measure the console's screens with Lighthouse; needs Node.js and chromium (some minutes)
+	@.ci/lighthouse
+
 .PHONY: generate
 generate: ## Write the derived files: code of .proto files, OpenAPI and its clients, AsyncAPI, Terraform's input, rules, dashboards
 	cd cmd/proto && $(GO) run .
