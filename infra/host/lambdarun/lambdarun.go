@@ -97,7 +97,7 @@ func newHost(
 	env := function.Env{Lookup: lookup, Telemetry: watch, Logger: watch.Logger(set.Function), System: sys.Declared()}
 	ports := set.ports()
 	env.Settings = func() config.Report {
-		return config.ReportOf(known(env.System(), set.Function),
+		return config.ReportOf(variablesOf(env.System(), set.Function),
 			config.Origin{Name: config.FromParameter, Lookup: parameters, Secret: true},
 			config.Origin{Name: config.FromEnvironment, Lookup: environment})
 	}
@@ -124,8 +124,8 @@ func newHost(
 	}), nil
 }
 
-// known returns the settings of the host and of the function.
-func known(declared manifest.System, function string) []config.Variable {
+// variablesOf returns the settings of the host and of the function.
+func variablesOf(declared manifest.System, function string) []config.Variable {
 	all := config.Variables[settings]("")
 	for _, d := range declared.Functions {
 		if d.Name != function {
