@@ -187,6 +187,11 @@ grpc-conformance: ## Run the conformance suite of gRPC, gRPC-Web and Connect thr
 		-protos $$($(GO) list -C test/grpcconformance -m -f '{{.Dir}}' connectrpc.com/conformance)/proto \
 		-reference bin/grpcconformance/referenceserver </dev/null
 
+.PHONY: flagd-testbed
+flagd-testbed: ## Run the evaluator's scenarios of flagd's test-bed: TESTBED=folder of a checkout of open-feature/flagd-testbed
+	@[ -n "$(TESTBED)" ] || { echo "make flagd-testbed needs TESTBED=folder of a checkout of open-feature/flagd-testbed"; exit 2; }
+	$(GO) test ./infra/flag -run '^TestTestbed$$' -count 1 -testbed $(abspath $(TESTBED))
+
 .PHONY: consul
 consul: ## Build Consul's agent into bin/consul unless it is there (some 14 minutes), and run the tests of what uses it
 	@[ -x bin/consul ] || .ci/consul

@@ -450,6 +450,11 @@ func TestGrouped(t *testing.T) {
 	if len(sizes) != 3 || sizes[0] != 3 || sizes[1] != 2 || sizes[2] != 1 {
 		t.Errorf("got groups of %v", sizes)
 	}
+	// A large group lists its newest, and says how many more there are; all of them can be sent again.
+	many := &group{Letters: make([]letter, listed+5)}
+	if len(many.Listed()) != listed || many.Rest() != 5 || got[0].Rest() != 0 || len(got[0].Listed()) != 3 {
+		t.Errorf("listed are %d and %d, and not %d", len(many.Listed()), len(got[0].Listed()), many.Rest())
+	}
 }
 
 // The map has every function once, none on another, and most events go from left to right.
