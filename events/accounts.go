@@ -32,12 +32,15 @@ const (
 	SecondFactorAdded   = "second-factor-added"
 	SecondFactorRemoved = "second-factor-removed"
 	RecoveryCodeUsed    = "recovery-code-used"
+	PasskeyAdded        = "passkey-added"
+	PasskeyRemoved      = "passkey-removed"
+	PasskeyCopied       = "passkey-copied" // a copy of it was shown, and refused
 )
 
 // ChangedSecurity is a change of how a user signs in, of which the user is told.
 type ChangedSecurity struct {
 	UserID string `json:"user_id" minLength:"1" maxLength:"128" person:"id"`
-	What   string `json:"what" minLength:"1" maxLength:"64" doc:"email-changed, password-changed, password-reset, second-factor-added, second-factor-removed or recovery-code-used; there may be more."`
+	What   string `json:"what" minLength:"1" maxLength:"64" doc:"email-changed, password-changed, password-reset, second-factor-added, second-factor-removed, recovery-code-used, passkey-added, passkey-removed or passkey-copied; there may be more."`
 	Email  string `json:"email,omitempty" format:"email" maxLength:"254" personal:"erased@erased.invalid" doc:"Where the mail goes. Missing: to the user's address."`
 }
 

@@ -2074,6 +2074,39 @@ func (c *Client) PostOutboxViewsIDRetry(
 	return c.do(ctx, in, nil, options)
 }
 
+// PostPasskeys is POST /api/passkeys: Add a passkey.
+func (c *Client) PostPasskeys(
+	ctx context.Context, body AddPasskeyInputBody, options ...Option,
+) (out PostPasskeysResponse, err error) {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/api/passkeys",
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostPasskeysOptionsParams are the parameters of PostPasskeysOptions. Those that are zero are not sent.
+type PostPasskeysOptionsParams struct {
+	// A step-up token, instead of current_password.
+	EbbStepUp string
+}
+
+// PostPasskeysOptions is POST /api/passkeys/options: Begin to add a passkey.
+func (c *Client) PostPasskeysOptions(
+	ctx context.Context, body BeginPasskeyInputBody, params PostPasskeysOptionsParams, options ...Option,
+) (out PostPasskeysOptionsResponse, err error) {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/api/passkeys/options",
+	}
+	in.body = body
+	in.header("Ebb-Step-Up", params.EbbStepUp)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
 // PostPasswordResets is POST /api/password-resets: Ask for a new password.
 func (c *Client) PostPasswordResets(
 	ctx context.Context, body AskResetInputBody, options ...Option,
@@ -2419,6 +2452,44 @@ func (c *Client) PostSessionsCurrentStepUp(
 	return out, err
 }
 
+// PostSessionsCurrentStepUpOptions is POST /api/sessions/current/step-up/options: Begin to prove by a passkey who
+// uses the session.
+func (c *Client) PostSessionsCurrentStepUpOptions(
+	ctx context.Context, options ...Option,
+) (out PostSessionsCurrentStepUpOptionsResponse, err error) {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/api/sessions/current/step-up/options",
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostSessionsPasskey is POST /api/sessions/passkey: Sign in with a passkey.
+func (c *Client) PostSessionsPasskey(
+	ctx context.Context, body PasskeyLoginInputBody, options ...Option,
+) (out Tokens, err error) {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/api/sessions/passkey",
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// PostSessionsPasskeyOptions is POST /api/sessions/passkey/options: Begin to sign in with a passkey.
+func (c *Client) PostSessionsPasskeyOptions(
+	ctx context.Context, options ...Option,
+) (out PostSessionsPasskeyOptionsResponse, err error) {
+	in := request{
+		method: "POST", takesKey: false,
+		path: "/api/sessions/passkey/options",
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
 // PostSessionsRefresh is POST /api/sessions/refresh: Exchange a refresh token.
 func (c *Client) PostSessionsRefresh(
 	ctx context.Context, body RefreshInputBody, options ...Option,
@@ -2712,13 +2783,56 @@ func (c *Client) PostUsersIDEmailProof(
 	return c.do(ctx, in, nil, options)
 }
 
+// GetUsersIDPasskeys is GET /api/users/{id}/passkeys: List the passkeys of a user.
+func (c *Client) GetUsersIDPasskeys(
+	ctx context.Context, id string, options ...Option,
+) (out GetUsersIDPasskeysResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/users/" + url.PathEscape(id) + "/passkeys",
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// DeleteUsersIDPasskeysPasskeyParams are the parameters of DeleteUsersIDPasskeysPasskey. Those that are zero are not sent.
+type DeleteUsersIDPasskeysPasskeyParams struct {
+	// A step-up token of the caller.
+	EbbStepUp string
+}
+
+// DeleteUsersIDPasskeysPasskey is DELETE /api/users/{id}/passkeys/{passkey}: Remove a passkey.
+func (c *Client) DeleteUsersIDPasskeysPasskey(
+	ctx context.Context, id string, passkey string, params DeleteUsersIDPasskeysPasskeyParams, options ...Option,
+) error {
+	in := request{
+		method: "DELETE", takesKey: false,
+		path: "/api/users/" + url.PathEscape(id) + "/passkeys/" + url.PathEscape(passkey),
+	}
+	in.header("Ebb-Step-Up", params.EbbStepUp)
+	return c.do(ctx, in, nil, options)
+}
+
+// PatchUsersIDPasskeysPasskey is PATCH /api/users/{id}/passkeys/{passkey}: Rename a passkey.
+func (c *Client) PatchUsersIDPasskeysPasskey(
+	ctx context.Context, id string, passkey string, body RenamePasskeyInputBody, options ...Option,
+) (out Passkey, err error) {
+	in := request{
+		method: "PATCH", takesKey: true,
+		path: "/api/users/" + url.PathEscape(id) + "/passkeys/" + url.PathEscape(passkey),
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
 // DeleteUsersIDSecondFactorParams are the parameters of DeleteUsersIDSecondFactor. Those that are zero are not sent.
 type DeleteUsersIDSecondFactorParams struct {
 	// A step-up token of the caller.
 	EbbStepUp string
 }
 
-// DeleteUsersIDSecondFactor is DELETE /api/users/{id}/second-factor: Remove the second factor.
+// DeleteUsersIDSecondFactor is DELETE /api/users/{id}/second-factor: Remove the authenticator app.
 func (c *Client) DeleteUsersIDSecondFactor(
 	ctx context.Context, id string, params DeleteUsersIDSecondFactorParams, options ...Option,
 ) error {
@@ -2994,6 +3108,13 @@ type AddInputBody struct {
 	Price Money  `json:"price"`
 }
 
+// AddPasskeyInputBody is a schema of the document.
+type AddPasskeyInputBody struct {
+	Credential PasskeyRegistration `json:"credential"`
+	// What the user calls it, such as the device.
+	Name string `json:"name"`
+}
+
 // AskResetInputBody is a schema of the document.
 type AskResetInputBody struct {
 	Email string `json:"email"`
@@ -3001,6 +3122,11 @@ type AskResetInputBody struct {
 
 // BeginFactorInputBody is a schema of the document.
 type BeginFactorInputBody struct {
+	CurrentPassword *string `json:"current_password,omitzero"`
+}
+
+// BeginPasskeyInputBody is a schema of the document.
+type BeginPasskeyInputBody struct {
 	CurrentPassword *string `json:"current_password,omitzero"`
 }
 
@@ -3563,8 +3689,15 @@ type GetTimersResponse struct {
 	Next string `json:"next,omitzero"`
 }
 
+// GetUsersIDPasskeysResponse is a schema of the document.
+type GetUsersIDPasskeysResponse struct {
+	Items []Passkey `json:"items"`
+}
+
 // GetUsersIDSecondFactorResponse is a schema of the document.
 type GetUsersIDSecondFactorResponse struct {
+	// How many passkeys the user has.
+	Passkeys int64 `json:"passkeys"`
 	// How many recovery codes are left.
 	RecoveryCodes int64 `json:"recovery_codes"`
 	// The user has an authenticator app.
@@ -3671,7 +3804,9 @@ type LoginInputBody struct {
 	// The device_token of an earlier sign-in to this account. One that is not good any more is like none.
 	DeviceToken *string `json:"device_token,omitzero"`
 	Email       string  `json:"email"`
-	Password    string  `json:"password"`
+	// In place of code: what the browser gave for the options of POST /api/sessions/passkey/options.
+	Passkey  *PasskeyAssertion `json:"passkey,omitzero"`
+	Password string            `json:"password"`
 }
 
 // Mend is a schema of the document.
@@ -3801,6 +3936,121 @@ type OrdersMoney struct {
 	Amount int64 `json:"amount"`
 	// ISO 4217 code.
 	Currency string `json:"currency"`
+}
+
+// Passkey is a schema of the document.
+type Passkey struct {
+	CreatedAt time.Time `json:"created_at"`
+	ID        string    `json:"id"`
+	// The hour in which it was used last.
+	LastUsedAt time.Time `json:"last_used_at,omitzero"`
+	Name       string    `json:"name"`
+	// It is copied to other devices of the user, as by a password manager.
+	Synced bool `json:"synced,omitzero"`
+}
+
+// PasskeyAlgorithm is a schema of the document.
+type PasskeyAlgorithm struct {
+	// As COSE numbers it.
+	Alg int64 `json:"alg"`
+	// One of public-key.
+	Type string `json:"type"`
+}
+
+// PasskeyAssertion is a schema of the document.
+type PasskeyAssertion struct {
+	ID       string                         `json:"id"`
+	RawId    string                         `json:"rawId"`
+	Response PasskeyAssertionResponseStruct `json:"response"`
+	// One of public-key.
+	Type string `json:"type"`
+}
+
+// PasskeyAssertionResponseStruct is a schema of the document.
+type PasskeyAssertionResponseStruct struct {
+	AuthenticatorData string  `json:"authenticatorData"`
+	ClientDataJSON    string  `json:"clientDataJSON"`
+	Signature         string  `json:"signature"`
+	UserHandle        *string `json:"userHandle,omitzero"`
+}
+
+// PasskeyCreation is a schema of the document.
+type PasskeyCreation struct {
+	// One of none.
+	Attestation            string                         `json:"attestation"`
+	AuthenticatorSelection PasskeyCreationSelectionStruct `json:"authenticatorSelection"`
+	Challenge              string                         `json:"challenge"`
+	// The user's other passkeys: a device that has one makes no second one.
+	ExcludeCredentials []PasskeyName           `json:"excludeCredentials"`
+	PubKeyCredParams   []PasskeyAlgorithm      `json:"pubKeyCredParams"`
+	Rp                 PasskeyCreationRPStruct `json:"rp"`
+	// Milliseconds.
+	Timeout int64                     `json:"timeout"`
+	User    PasskeyCreationUserStruct `json:"user"`
+}
+
+// PasskeyCreationRPStruct is a schema of the document.
+type PasskeyCreationRPStruct struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+}
+
+// PasskeyCreationSelectionStruct is a schema of the document.
+type PasskeyCreationSelectionStruct struct {
+	RequireResidentKey bool `json:"requireResidentKey"`
+	// One of required.
+	ResidentKey string `json:"residentKey"`
+	// One of required.
+	UserVerification string `json:"userVerification"`
+}
+
+// PasskeyCreationUserStruct is a schema of the document.
+type PasskeyCreationUserStruct struct {
+	DisplayName string `json:"displayName"`
+	// The user's id, in base64url.
+	ID   string `json:"id"`
+	Name string `json:"name"`
+}
+
+// PasskeyLoginInputBody is a schema of the document.
+type PasskeyLoginInputBody struct {
+	Credential PasskeyAssertion `json:"credential"`
+	// The device_token of an earlier sign-in to this account. One that is not good any more is like none.
+	DeviceToken *string `json:"device_token,omitzero"`
+}
+
+// PasskeyName is a schema of the document.
+type PasskeyName struct {
+	ID         string   `json:"id"`
+	Transports []string `json:"transports,omitzero"`
+	// One of public-key.
+	Type string `json:"type"`
+}
+
+// PasskeyRegistration is a schema of the document.
+type PasskeyRegistration struct {
+	ID       string                            `json:"id"`
+	RawId    string                            `json:"rawId"`
+	Response PasskeyRegistrationResponseStruct `json:"response"`
+	// One of public-key.
+	Type string `json:"type"`
+}
+
+// PasskeyRegistrationResponseStruct is a schema of the document.
+type PasskeyRegistrationResponseStruct struct {
+	AttestationObject string   `json:"attestationObject"`
+	ClientDataJSON    string   `json:"clientDataJSON"`
+	Transports        []string `json:"transports,omitzero"`
+}
+
+// PasskeyRequest is a schema of the document.
+type PasskeyRequest struct {
+	Challenge string `json:"challenge"`
+	RpId      string `json:"rpId"`
+	// Milliseconds.
+	Timeout int64 `json:"timeout"`
+	// One of required.
+	UserVerification string `json:"userVerification"`
 }
 
 // Payment is a schema of the document.
@@ -3952,6 +4202,24 @@ type PostOfrepV1EvaluateFlagsResponse struct {
 	Flags        []Evaluated `json:"flags,omitzero"`
 }
 
+// PostPasskeysOptionsResponse is a schema of the document.
+type PostPasskeysOptionsResponse struct {
+	PublicKey PasskeyCreation `json:"public_key"`
+}
+
+// PostPasskeysResponse is a schema of the document.
+type PostPasskeysResponse struct {
+	CreatedAt time.Time `json:"created_at"`
+	ID        string    `json:"id"`
+	// The hour in which it was used last.
+	LastUsedAt time.Time `json:"last_used_at,omitzero"`
+	Name       string    `json:"name"`
+	// Each works once in place of a passkey, beside the password. Only with the first second factor of the account.
+	RecoveryCodes []string `json:"recovery_codes,omitzero"`
+	// It is copied to other devices of the user, as by a password manager.
+	Synced bool `json:"synced,omitzero"`
+}
+
 // PostSecondFactorConfirmationResponse is a schema of the document.
 type PostSecondFactorConfirmationResponse struct {
 	RecoveryCodes []string `json:"recovery_codes"`
@@ -3965,11 +4233,21 @@ type PostSecondFactorResponse struct {
 	Uri string `json:"uri"`
 }
 
+// PostSessionsCurrentStepUpOptionsResponse is a schema of the document.
+type PostSessionsCurrentStepUpOptionsResponse struct {
+	PublicKey PasskeyRequest `json:"public_key"`
+}
+
 // PostSessionsCurrentStepUpResponse is a schema of the document.
 type PostSessionsCurrentStepUpResponse struct {
 	// Seconds until the token expires.
 	ExpiresIn   int64  `json:"expires_in"`
 	StepUpToken string `json:"step_up_token"`
+}
+
+// PostSessionsPasskeyOptionsResponse is a schema of the document.
+type PostSessionsPasskeyOptionsResponse struct {
+	PublicKey PasskeyRequest `json:"public_key"`
 }
 
 // PostViewsRebuildResponse is a schema of the document.
@@ -4127,6 +4405,11 @@ type RegisterInputBody struct {
 	Name string `json:"name"`
 	// 15 to 128 characters, unless the system asks for fewer; not a common one.
 	Password string `json:"password"`
+}
+
+// RenamePasskeyInputBody is a schema of the document.
+type RenamePasskeyInputBody struct {
+	Name string `json:"name"`
 }
 
 // ReplayInputBody is a schema of the document.
@@ -4326,8 +4609,10 @@ type StepProgress struct {
 // StepUpInputBody is a schema of the document.
 type StepUpInputBody struct {
 	// Of the second factor, or a recovery code.
-	Code     *string `json:"code,omitzero"`
-	Password *string `json:"password,omitzero"`
+	Code *string `json:"code,omitzero"`
+	// In place of code: what the browser gave for the options of POST /api/sessions/current/step-up/options.
+	Passkey  *PasskeyAssertion `json:"passkey,omitzero"`
+	Password *string           `json:"password,omitzero"`
 }
 
 // Stock is a schema of the document.

@@ -19,11 +19,21 @@ export type AddInputBody = {
   "price": Money;
 };
 
+export type AddPasskeyInputBody = {
+  "credential": PasskeyRegistration;
+  /** What the user calls it, such as the device. */
+  "name": string;
+};
+
 export type AskResetInputBody = {
   "email": string;
 };
 
 export type BeginFactorInputBody = {
+  "current_password"?: string;
+};
+
+export type BeginPasskeyInputBody = {
   "current_password"?: string;
 };
 
@@ -510,7 +520,13 @@ export type GetTimersResponse = {
   "next"?: string;
 };
 
+export type GetUsersIDPasskeysResponse = {
+  "items": Array<Passkey>;
+};
+
 export type GetUsersIDSecondFactorResponse = {
+  /** How many passkeys the user has. */
+  "passkeys": number;
   /** How many recovery codes are left. */
   "recovery_codes": number;
   /** The user has an authenticator app. */
@@ -604,6 +620,8 @@ export type LoginInputBody = {
   /** The device_token of an earlier sign-in to this account. One that is not good any more is like none. */
   "device_token"?: string;
   "email": string;
+  /** In place of code: what the browser gave for the options of POST /api/sessions/passkey/options. */
+  "passkey"?: PasskeyAssertion;
   "password": string;
 };
 
@@ -719,6 +737,100 @@ export type OrdersMoney = {
   "amount": number;
   /** ISO 4217 code. */
   "currency": string;
+};
+
+export type Passkey = {
+  "created_at": string;
+  "id": string;
+  /** The hour in which it was used last. */
+  "last_used_at"?: string;
+  "name": string;
+  /** It is copied to other devices of the user, as by a password manager. */
+  "synced"?: boolean;
+};
+
+export type PasskeyAlgorithm = {
+  /** As COSE numbers it. */
+  "alg": number;
+  "type": "public-key";
+};
+
+export type PasskeyAssertion = {
+  "id": string;
+  "rawId": string;
+  "response": PasskeyAssertionResponseStruct;
+  "type": "public-key";
+};
+
+export type PasskeyAssertionResponseStruct = {
+  "authenticatorData": string;
+  "clientDataJSON": string;
+  "signature": string;
+  "userHandle"?: string;
+};
+
+export type PasskeyCreation = {
+  "attestation": "none";
+  "authenticatorSelection": PasskeyCreationSelectionStruct;
+  "challenge": string;
+  /** The user's other passkeys: a device that has one makes no second one. */
+  "excludeCredentials": Array<PasskeyName>;
+  "pubKeyCredParams": Array<PasskeyAlgorithm>;
+  "rp": PasskeyCreationRPStruct;
+  /** Milliseconds. */
+  "timeout": number;
+  "user": PasskeyCreationUserStruct;
+};
+
+export type PasskeyCreationRPStruct = {
+  "id": string;
+  "name": string;
+};
+
+export type PasskeyCreationSelectionStruct = {
+  "requireResidentKey": boolean;
+  "residentKey": "required";
+  "userVerification": "required";
+};
+
+export type PasskeyCreationUserStruct = {
+  "displayName": string;
+  /** The user's id, in base64url. */
+  "id": string;
+  "name": string;
+};
+
+export type PasskeyLoginInputBody = {
+  "credential": PasskeyAssertion;
+  /** The device_token of an earlier sign-in to this account. One that is not good any more is like none. */
+  "device_token"?: string;
+};
+
+export type PasskeyName = {
+  "id": string;
+  "transports"?: Array<string>;
+  "type": "public-key";
+};
+
+export type PasskeyRegistration = {
+  "id": string;
+  "rawId": string;
+  "response": PasskeyRegistrationResponseStruct;
+  "type": "public-key";
+};
+
+export type PasskeyRegistrationResponseStruct = {
+  "attestationObject": string;
+  "clientDataJSON": string;
+  "transports"?: Array<string>;
+};
+
+export type PasskeyRequest = {
+  "challenge": string;
+  "rpId": string;
+  /** Milliseconds. */
+  "timeout": number;
+  "userVerification": "required";
 };
 
 export type Payment = {
@@ -854,6 +966,22 @@ export type PostOfrepV1EvaluateFlagsResponse = {
   "flags"?: Array<Evaluated>;
 };
 
+export type PostPasskeysOptionsResponse = {
+  "public_key": PasskeyCreation;
+};
+
+export type PostPasskeysResponse = {
+  "created_at": string;
+  "id": string;
+  /** The hour in which it was used last. */
+  "last_used_at"?: string;
+  "name": string;
+  /** Each works once in place of a passkey, beside the password. Only with the first second factor of the account. */
+  "recovery_codes"?: Array<string>;
+  /** It is copied to other devices of the user, as by a password manager. */
+  "synced"?: boolean;
+};
+
 export type PostSecondFactorConfirmationResponse = {
   "recovery_codes": Array<string>;
 };
@@ -865,10 +993,18 @@ export type PostSecondFactorResponse = {
   "uri": string;
 };
 
+export type PostSessionsCurrentStepUpOptionsResponse = {
+  "public_key": PasskeyRequest;
+};
+
 export type PostSessionsCurrentStepUpResponse = {
   /** Seconds until the token expires. */
   "expires_in": number;
   "step_up_token": string;
+};
+
+export type PostSessionsPasskeyOptionsResponse = {
+  "public_key": PasskeyRequest;
 };
 
 export type PostViewsRebuildResponse = {
@@ -1011,6 +1147,10 @@ export type RegisterInputBody = {
   "name": string;
   /** 15 to 128 characters, unless the system asks for fewer; not a common one. */
   "password": string;
+};
+
+export type RenamePasskeyInputBody = {
+  "name": string;
 };
 
 export type ReplayInputBody = {
@@ -1193,6 +1333,8 @@ export type StepProgress = {
 export type StepUpInputBody = {
   /** Of the second factor, or a recovery code. */
   "code"?: string;
+  /** In place of code: what the browser gave for the options of POST /api/sessions/current/step-up/options. */
+  "passkey"?: PasskeyAssertion;
   "password"?: string;
 };
 
@@ -1553,6 +1695,10 @@ export class Client {
   postOutboxViewsIdDrop(input: { id: string; body: DropInputBody }, options?: Options): Promise<void>;
   /** POST /api/outbox/views/{id}/retry: Publish a quarantined entry of the outbox of views. */
   postOutboxViewsIdRetry(input: { id: string }, options?: Options): Promise<void>;
+  /** POST /api/passkeys: Add a passkey. */
+  postPasskeys(input: { body: AddPasskeyInputBody }, options?: Options): Promise<PostPasskeysResponse>;
+  /** POST /api/passkeys/options: Begin to add a passkey. */
+  postPasskeysOptions(input: { ebbStepUp?: string; body: BeginPasskeyInputBody }, options?: Options): Promise<PostPasskeysOptionsResponse>;
   /** POST /api/password-resets: Ask for a new password. */
   postPasswordResets(input: { body: AskResetInputBody }, options?: Options): Promise<void>;
   /** POST /api/password-resets/completion: Set a new password. */
@@ -1597,6 +1743,12 @@ export class Client {
   deleteSessionsCurrent(input?: {}, options?: Options): Promise<void>;
   /** POST /api/sessions/current/step-up: Prove who uses the session. */
   postSessionsCurrentStepUp(input: { body: StepUpInputBody }, options?: Options): Promise<PostSessionsCurrentStepUpResponse>;
+  /** POST /api/sessions/current/step-up/options: Begin to prove by a passkey who uses the session. */
+  postSessionsCurrentStepUpOptions(input?: {}, options?: Options): Promise<PostSessionsCurrentStepUpOptionsResponse>;
+  /** POST /api/sessions/passkey: Sign in with a passkey. */
+  postSessionsPasskey(input: { body: PasskeyLoginInputBody }, options?: Options): Promise<Tokens>;
+  /** POST /api/sessions/passkey/options: Begin to sign in with a passkey. */
+  postSessionsPasskeyOptions(input?: {}, options?: Options): Promise<PostSessionsPasskeyOptionsResponse>;
   /** POST /api/sessions/refresh: Exchange a refresh token. */
   postSessionsRefresh(input: { body: RefreshInputBody }, options?: Options): Promise<Tokens>;
   /** GET /api/settings/archive: Show the settings of archive. */
@@ -1641,7 +1793,13 @@ export class Client {
   patchUsersId(input: { id: string; ebbStepUp?: string; body: UsersChangeInputBody }, options?: Options): Promise<User>;
   /** POST /api/users/{id}/email-proof: Ask for another mail to prove the e-mail address. */
   postUsersIdEmailProof(input: { id: string }, options?: Options): Promise<void>;
-  /** DELETE /api/users/{id}/second-factor: Remove the second factor. */
+  /** GET /api/users/{id}/passkeys: List the passkeys of a user. */
+  getUsersIdPasskeys(input: { id: string }, options?: Options): Promise<GetUsersIDPasskeysResponse>;
+  /** DELETE /api/users/{id}/passkeys/{passkey}: Remove a passkey. */
+  deleteUsersIdPasskeysPasskey(input: { id: string; passkey: string; ebbStepUp?: string }, options?: Options): Promise<void>;
+  /** PATCH /api/users/{id}/passkeys/{passkey}: Rename a passkey. */
+  patchUsersIdPasskeysPasskey(input: { id: string; passkey: string; body: RenamePasskeyInputBody }, options?: Options): Promise<Passkey>;
+  /** DELETE /api/users/{id}/second-factor: Remove the authenticator app. */
   deleteUsersIdSecondFactor(input: { id: string; ebbStepUp?: string }, options?: Options): Promise<void>;
   /** GET /api/users/{id}/second-factor: Show whether a user has a second factor. */
   getUsersIdSecondFactor(input: { id: string }, options?: Options): Promise<GetUsersIDSecondFactorResponse>;

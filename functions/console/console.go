@@ -65,14 +65,26 @@ func (c *console) handler() http.Handler {
 	mux := http.NewServeMux()
 	page := func(pattern string, h func(w http.ResponseWriter, r *http.Request, p person) error) {
 		method, path, _ := strings.Cut(pattern, " ")
-		mux.HandleFunc(method+" "+base+path, func(w http.ResponseWriter, r *http.Request) { c.serve(w, r, h) })
+		mux.HandleFunc(method+" "+base+path, func(w http.ResponseWriter, r *http.Request) { c.serve(w, r, false, h) })
+	}
+	own := func(pattern string, h func(w http.ResponseWriter, r *http.Request, p person) error) {
+		method, path, _ := strings.Cut(pattern, " ")
+		mux.HandleFunc(method+" "+base+path, func(w http.ResponseWriter, r *http.Request) { c.serve(w, r, true, h) })
 	}
 	mux.HandleFunc("GET "+base, redirect(base+"/sagas"))
 	mux.HandleFunc("GET "+base+"/{$}", redirect(base+"/sagas"))
 	mux.HandleFunc("GET "+base+"/static/{hash}/{name}", static)
 	mux.HandleFunc("GET "+base+"/sign-in", c.signInPage)
 	mux.HandleFunc("POST "+base+"/sign-in", c.signIn)
+	mux.HandleFunc("POST "+base+"/sign-in/passkey", c.signInWithPasskey)
+	mux.HandleFunc("POST "+base+"/sign-in/passkey/options", c.signInOptions)
 	mux.HandleFunc("POST "+base+"/sign-out", c.signOut)
+	own("GET /account", c.account)
+	own("POST /account/proof", c.prove)
+	own("POST /account/proof/options", c.proofOptions)
+	own("POST /account/passkeys", c.addPasskey)
+	own("POST /account/passkeys/options", c.passkeyOptions)
+	own("POST /account/passkeys/{id}/{act}", c.actOnPasskey)
 	page("GET /sagas", c.sagas)
 	page("GET /sagas/{saga}/{id}", c.saga)
 	page("POST /sagas/{saga}/{id}/{act}", c.actOnSaga)
@@ -142,15 +154,16 @@ func static(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(data)
 }
 
-// serve serves a page to a person who is signed in. An error of the page becomes a page.
+// serve serves a page to a person who is signed in. An error of the page becomes a page. What is about the account of
+// the person changes also for one who may only look at the rest.
 func (c *console) serve(
-	w http.ResponseWriter, r *http.Request, h func(w http.ResponseWriter, r *http.Request, p person) error,
+	w http.ResponseWriter, r *http.Request, own bool, h func(w http.ResponseWriter, r *http.Request, p person) error,
 ) {
 	p, err := c.identify(w, r)
 	if err == nil && !p.staff() {
 		err = &failure{Status: http.StatusForbidden, Detail: "This account may not use the console."}
 	}
-	if err == nil && r.Method == http.MethodPost && !p.Acts() {
+	if err == nil && r.Method == http.MethodPost && !own && !p.Acts() {
 		err = &failure{Status: http.StatusForbidden, Detail: "This account may look and not change anything."}
 	}
 	if err == nil && r.Method == http.MethodPost {
@@ -213,6 +226,7 @@ type tab struct{ Path, Name string }
 var tabs = []tab{
 	{"sagas", "Sagas"}, {"dead-letters", "Dead letters"}, {"events", "Events"}, {"trace", "Trace"}, {"map", "Map"},
 	{"functions", "Functions"}, {"configuration", "Configuration"}, {"documents", "Data"}, {"flags", "Flags"},
+	{"account", "Account"},
 }
 
 // show writes a page.
@@ -241,6 +255,8 @@ var notices = map[string]string{
 	"remove": "The flag is removed.", "schedule": "The change is scheduled.",
 	"unschedule": "The scheduled change is cancelled.", "stop": "It is stopped.", "continue": "It goes on.",
 	"keep": "The document is saved.", "delete": "The document is removed.",
+	"prove": "It is you. For five minutes you may add and remove passkeys.", "passkey": "The passkey is added.",
+	"passkey-rename": "The passkey has another name.", "passkey-remove": "The passkey is removed.",
 	"send": "The event is sent. It is listed here when it has arrived, with what it causes.",
 }
 

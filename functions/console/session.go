@@ -52,16 +52,20 @@ func cookieName(r *http.Request, name string) string {
 }
 
 func setCookies(w http.ResponseWriter, r *http.Request, t tokens) {
-	for name, value := range map[string]string{accessCookie: t.Access, refreshCookie: t.Refresh} {
-		c := &http.Cookie{
-			Name: cookieName(r, name), Value: value, Path: "/", HttpOnly: true, Secure: secure(r),
-			SameSite: http.SameSiteStrictMode, MaxAge: int(sessionLife.Seconds()),
-		}
-		if value == "" {
-			c.MaxAge = -1
-		}
-		http.SetCookie(w, c)
+	setCookie(w, r, accessCookie, t.Access, int(sessionLife.Seconds()))
+	setCookie(w, r, refreshCookie, t.Refresh, int(sessionLife.Seconds()))
+}
+
+// setCookie sets a cookie for a number of seconds, or removes it if the value is empty.
+func setCookie(w http.ResponseWriter, r *http.Request, name, value string, seconds int) {
+	c := &http.Cookie{
+		Name: cookieName(r, name), Value: value, Path: "/", HttpOnly: true, Secure: secure(r),
+		SameSite: http.SameSiteStrictMode, MaxAge: seconds,
 	}
+	if value == "" {
+		c.MaxAge = -1
+	}
+	http.SetCookie(w, c)
 }
 
 func cookie(r *http.Request, name string) string {
@@ -172,26 +176,33 @@ func local(to string) string {
 }
 
 func (c *console) signIn(w http.ResponseWriter, r *http.Request) {
-	refuse := func(status int, message string) {
-		c.show(w, r, person{}, status, "signin", view{Title: "Sign in", Problem: message, Data: map[string]string{
-			"To": local(r.FormValue("to")), "Email": r.FormValue("email"),
-		}})
-	}
-	var t tokens
-	in := map[string]string{"email": r.FormValue("email"), "password": r.FormValue("password")}
+	in := map[string]any{"email": r.FormValue("email"), "password": r.FormValue("password")}
 	if code := r.FormValue("code"); code != "" {
 		in["code"] = code
 	}
-	if _, err := c.api.call(r, "", http.MethodPost, "/api/sessions", in, &t); err != nil {
-		err = c.told(r, err)
-		refuse(statusOf(err), sentence(err))
+	c.signInBy(w, r, "/api/sessions", in)
+}
+
+// refuseSignIn shows the page to sign in with an error.
+func (c *console) refuseSignIn(w http.ResponseWriter, r *http.Request, err error) {
+	err = c.told(r, err)
+	c.show(w, r, person{}, statusOf(err), "signin", view{Title: "Sign in", Problem: sentence(err), Data: map[string]string{
+		"To": local(r.FormValue("to")), "Email": r.FormValue("email"),
+	}})
+}
+
+// signInBy opens a session by an operation of the users function.
+func (c *console) signInBy(w http.ResponseWriter, r *http.Request, path string, in map[string]any) {
+	var t tokens
+	if _, err := c.api.call(r, "", http.MethodPost, path, in, &t); err != nil {
+		c.refuseSignIn(w, r, err)
 		return
 	}
 	p, err := c.verify(r, t.Access)
 	if err != nil || !p.staff() {
 		_, _ = c.api.call(r, t.Access, http.MethodDelete, "/api/sessions/current", nil, nil) // it opens nothing here
-		refuse(http.StatusForbidden, "This account may not use the console: it needs the role of an administrator, "+
-			"an operator or a viewer.")
+		c.refuseSignIn(w, r, &failure{Status: http.StatusForbidden, Detail: "This account may not use the console: it " +
+			"needs the role of an administrator, an operator or a viewer."})
 		return
 	}
 	setCookies(w, r, t)
@@ -204,5 +215,6 @@ func (c *console) signOut(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Del("Set-Cookie") // of a token that was exchanged for this
 	setCookies(w, r, tokens{})
+	setCookie(w, r, stepUpCookie, "", 0)
 	http.Redirect(w, r, base+"/sign-in", http.StatusSeeOther)
 }

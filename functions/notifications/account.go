@@ -64,6 +64,10 @@ var changes = map[string]string{
 	events.SecondFactorAdded:   "A second factor was added to your account.",
 	events.SecondFactorRemoved: "The second factor of your account was removed.",
 	events.RecoveryCodeUsed:    "A recovery code was used to sign in to your account.",
+	events.PasskeyAdded:        "A passkey was added to your account. It signs in without the password.",
+	events.PasskeyRemoved:      "A passkey of your account was removed.",
+	events.PasskeyCopied: "A passkey of your account was refused, because there seems to be a copy of it. Remove it, " +
+		"and add another one.",
 }
 
 // securityChanged mails a user that the security of the account has changed. A kind of change that this version does

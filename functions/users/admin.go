@@ -67,7 +67,10 @@ func (u *users) resetPassword(ctx context.Context, tx *function.Tx, id string, c
 	if err := u.forgetProofs(ctx, tx, id); err != nil { // another person who reads the mail may have asked for one
 		return err
 	}
-	c = c.withoutSecondFactor() // the person who set another password may have added it
+	c.Factor = nil // the person who set another password may have added it, and the passkeys
+	if err := u.passkeys.forget(ctx, tx, &c); err != nil {
+		return err
+	}
 	return u.setPassword(ctx, tx, id, c, in.Body.Password, &in.work, "")
 }
 

@@ -16,7 +16,10 @@
 //     numbers the last event and keeps the id taken.
 //   - emails: the id of the user who has an address, by the hash of the normalised address. That entry makes an address
 //     unique.
-//   - credentials: the password as an argon2id PHC string, the second factor, and the ids of the open sessions.
+//   - credentials: the password as an argon2id PHC string, the second factor, and the ids of the open sessions and of
+//     the passkeys.
+//   - passkeys: the public keys, by the hash of the credential id. That entry makes a passkey unique.
+//   - challenges: hashes of the challenges that passkeys are to sign, each good once. They expire.
 //   - proofs: hashes of the tokens that were mailed, to prove an address or to reset a password. They expire.
 //   - sessions: one entry per family of refresh tokens, holding hashes only, removed when they have expired.
 //   - staff: some of the admins, so that one who leaves finds another.

@@ -4,6 +4,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 	"unicode/utf8"
@@ -19,17 +20,19 @@ import (
 
 // Config holds the settings of users.
 type Config struct {
-	SigningKeys   string        `envconfig:"EBB_SIGNING_KEYS" required:"true" secret:"true" desc:"private JWK set that access tokens are signed with, the signing key first, or file:PATH of one that may be replaced"`
-	Issuer        string        `envconfig:"EBB_ISSUER" default:"ebb" desc:"the iss claim of access tokens"`
-	Audience      string        `envconfig:"EBB_AUDIENCE" default:"ebb" desc:"the aud claim of access tokens"`
-	AccessTTL     time.Duration `envconfig:"EBB_ACCESS_TTL" default:"15m" desc:"how long an access token is valid"`
-	StaffTTL      time.Duration `envconfig:"EBB_STAFF_ACCESS_TTL" default:"5m" desc:"how long an access token of a user with a role beyond customer is valid, if that is shorter"`
-	RefreshTTL    time.Duration `envconfig:"EBB_REFRESH_TTL" default:"720h" desc:"how long a session lasts without a refresh"`
-	PasswordMin   int           `envconfig:"EBB_PASSWORD_MIN" default:"15" desc:"the least number of characters of a new password that is the only factor, 8 to 64; with a second factor it is 8"`
-	AddressProof  string        `envconfig:"EBB_ADDRESS_PROOF" default:"offered" desc:"off: addresses are not proven; offered: each new address gets a mail to prove it; required: nobody signs in before"`
-	StaffFactor   string        `envconfig:"EBB_STAFF_SECOND_FACTOR" default:"optional" desc:"required: a role beyond customer counts only in sessions that were opened with a second factor"`
-	AdminEmail    string        `envconfig:"EBB_ADMIN_EMAIL" desc:"address of the admin who can always sign in, and is made, or made an admin again, by doing so"`
-	AdminPassword string        `envconfig:"EBB_ADMIN_PASSWORD" secret:"true" desc:"password of that admin"`
+	SigningKeys    string        `envconfig:"EBB_SIGNING_KEYS" required:"true" secret:"true" desc:"private JWK set that access tokens are signed with, the signing key first, or file:PATH of one that may be replaced"`
+	Issuer         string        `envconfig:"EBB_ISSUER" default:"ebb" desc:"the iss claim of access tokens"`
+	Audience       string        `envconfig:"EBB_AUDIENCE" default:"ebb" desc:"the aud claim of access tokens"`
+	AccessTTL      time.Duration `envconfig:"EBB_ACCESS_TTL" default:"15m" desc:"how long an access token is valid"`
+	StaffTTL       time.Duration `envconfig:"EBB_STAFF_ACCESS_TTL" default:"5m" desc:"how long an access token of a user with a role beyond customer is valid, if that is shorter"`
+	RefreshTTL     time.Duration `envconfig:"EBB_REFRESH_TTL" default:"720h" desc:"how long a session lasts without a refresh"`
+	PasswordMin    int           `envconfig:"EBB_PASSWORD_MIN" default:"15" desc:"the least number of characters of a new password that is the only factor, 8 to 64; with a second factor it is 8"`
+	AddressProof   string        `envconfig:"EBB_ADDRESS_PROOF" default:"offered" desc:"off: addresses are not proven; offered: each new address gets a mail to prove it; required: nobody signs in before"`
+	StaffFactor    string        `envconfig:"EBB_STAFF_SECOND_FACTOR" default:"optional" desc:"required: a role beyond customer counts only in sessions that were opened with a second factor"`
+	PasskeySite    string        `envconfig:"EBB_PASSKEY_RP_ID" desc:"the domain that passkeys belong to, such as shop.example; those of before are lost when it changes. Empty: no passkeys"`
+	PasskeyOrigins []string      `envconfig:"EBB_PASSKEY_ORIGINS" desc:"the origins of the pages that use passkeys, with commas between: https://HOST, at the domain or below it"`
+	AdminEmail     string        `envconfig:"EBB_ADMIN_EMAIL" desc:"address of the admin who can always sign in, and is made, or made an admin again, by doing so"`
+	AdminPassword  string        `envconfig:"EBB_ADMIN_PASSWORD" secret:"true" desc:"password of that admin"`
 }
 
 // Validate reports every violation of a rule that concerns one or more values.
@@ -59,6 +62,9 @@ func (c Config) Validate() error {
 	if c.PasswordMin < minPassword || c.PasswordMin > 64 {
 		faults = append(faults, fmt.Errorf("EBB_PASSWORD_MIN must be %d to 64", minPassword))
 	}
+	if err := checkRelyingParty(c.PasskeySite, c.PasskeyOrigins); err != nil {
+		faults = append(faults, err)
+	}
 	if n := utf8.RuneCountInString(c.AdminPassword); n > 0 && (n < minPassword || n > maxPassword) {
 		faults = append(faults, errors.New("EBB_ADMIN_PASSWORD must have 8 to 128 characters"))
 	}
@@ -85,6 +91,8 @@ type users struct {
 	staff       *store.Collection[staff]
 	attempts    *store.Collection[attempts]
 	apiKeys     apiKeys
+	passkeys    passkeys
+	log         *slog.Logger
 	proofs      *store.Collection[proof]
 }
 
@@ -99,6 +107,7 @@ func New(env function.Env) (*function.Function, error) {
 		config: config,
 		admin:  newConfiguredAdmin(config.AdminEmail, config.AdminPassword),
 		hasher: newHasher(),
+		log:    f.Env().Logger,
 
 		accounts:    function.Collection[account](f, "users", store.Entity, store.On("deleted")),
 		emails:      function.Collection[claim](f, "emails"),
@@ -139,6 +148,9 @@ func New(env function.Env) (*function.Function, error) {
 	function.Serve(f, listUsers, u.list)
 	function.Serve(f, showKeys, u.keys)
 	u.serveAPIKeys(f)
+	if err := u.servePasskeys(f); err != nil {
+		return nil, fmt.Errorf("users: EBB_PASSKEY_RP_ID: %w", err)
+	}
 	rpc.Serve(f, "ebb.users.v1.UserService", schema)
 	return f, nil
 }

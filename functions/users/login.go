@@ -17,8 +17,8 @@ var (
 		Summary: "Sign in", Idempotency: function.Off, MaxBody: smallBody,
 		Description: "After some wrong passwords an account, and a client's address, have to wait: 429 with " +
 			"Retry-After, whatever the password. A client that sends the device_token of an earlier sign-in to the account " +
-			"is not kept waiting by what others try. An account with a second factor needs its code too: the password " +
-			"alone is 401, with an error at body.code.",
+			"is not kept waiting by what others try. An account with a second factor needs its code too, or a passkey: " +
+			"the password alone is 401, with an error at body.code.",
 		Errors: []int{http.StatusUnauthorized, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}
 	refreshSession = function.Operation{
@@ -41,10 +41,11 @@ var (
 type loginInput struct {
 	Agent string `header:"User-Agent" hidden:"true"`
 	Body  struct {
-		Code     string `json:"code,omitempty" maxLength:"64" writeOnly:"true" doc:"Of the second factor, or a recovery code, if the account has one."`
-		Email    string `json:"email"`
-		Password string `json:"password" format:"password" writeOnly:"true"`
-		Device   string `json:"device_token,omitempty" maxLength:"256" writeOnly:"true" doc:"The device_token of an earlier sign-in to this account. One that is not good any more is like none."`
+		Code     string            `json:"code,omitempty" maxLength:"64" writeOnly:"true" doc:"Of the second factor, or a recovery code, if the account has one."`
+		Email    string            `json:"email"`
+		Password string            `json:"password" format:"password" writeOnly:"true"`
+		Passkey  *PasskeyAssertion `json:"passkey,omitempty" doc:"In place of code: what the browser gave for the options of POST /api/sessions/passkey/options."`
+		Device   string            `json:"device_token,omitempty" maxLength:"256" writeOnly:"true" doc:"The device_token of an earlier sign-in to this account. One that is not good any more is like none."`
 	}
 	work work
 }
@@ -112,19 +113,7 @@ func (u *users) login(ctx context.Context, tx *function.Tx, in *loginInput) (*to
 		return nil, function.CommitThen(u.wrong())
 	}
 	if c.secondFactor() {
-		if in.Body.Code == "" {
-			return nil, codeWanted()
-		}
-		ok, err := u.checkCode(ctx, tx, id, &c, in.Body.Code)
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			return nil, function.CommitThen(wrongCode(fault.Unauthenticated))
-		}
-	}
-	if a.admin() {
-		if err := u.enlist(ctx, tx, id); err != nil {
+		if err := u.demandFactor(ctx, tx, id, &c, in); err != nil {
 			return nil, err
 		}
 	}
@@ -133,10 +122,55 @@ func (u *users) login(ctx context.Context, tx *function.Tx, in *loginInput) (*to
 			return nil, err
 		}
 	}
+	return u.enter(ctx, tx, id, a, c, entry{agent: in.Agent, device: device, secondFactor: c.secondFactor()})
+}
+
+// demandFactor answers nil if a sign-in with the right password shows the second factor of the account too: a code,
+// which is marked as used in c, or a passkey.
+func (u *users) demandFactor(ctx context.Context, tx *function.Tx, id string, c *credentials, in *loginInput) error {
+	if in.Body.Passkey != nil {
+		key, ok, err := u.checkPasskey(ctx, tx, *in.Body.Passkey, ceremonySignIn, "")
+		if err != nil {
+			return err
+		}
+		if !ok || key.UserID != id {
+			return function.CommitThen(badPasskey(fault.Unauthenticated, "body.passkey"))
+		}
+		return nil
+	}
+	if in.Body.Code == "" {
+		return codeWanted(*c)
+	}
+	ok, err := u.checkCode(ctx, tx, id, c, in.Body.Code)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return function.CommitThen(wrongCode(fault.Unauthenticated))
+	}
+	return nil
+}
+
+// entry is what is known of a client that has shown who its user is.
+type entry struct {
+	agent        string
+	device       string // the id of a known device; empty: a new one
+	secondFactor bool   // the user has shown one
+}
+
+// enter opens a session for a user. It saves the credentials.
+func (u *users) enter(
+	ctx context.Context, tx *function.Tx, id string, a account, c credentials, e entry,
+) (out *tokensOutput, err error) {
+	if a.admin() {
+		if err := u.enlist(ctx, tx, id); err != nil {
+			return nil, err
+		}
+	}
 	if c.Sessions, err = u.makeRoom(ctx, tx, id, c.Sessions); err != nil {
 		return nil, err
 	}
-	session, s, token, err := u.open(ctx, tx, id, in.Agent, c.secondFactor())
+	session, s, token, err := u.open(ctx, tx, id, e.agent, e.secondFactor)
 	if err != nil {
 		return nil, err
 	}
@@ -144,15 +178,15 @@ func (u *users) login(ctx context.Context, tx *function.Tx, in *loginInput) (*to
 	if c.DeviceKey == "" {
 		c.DeviceKey = newDeviceKey()
 	}
-	if device == "" {
-		device = tx.NewID()
+	if e.device == "" {
+		e.device = tx.NewID()
 	}
 	if err := u.credentials.Put(ctx, tx, credentialsID(id), c); err != nil {
 		return nil, err
 	}
-	out, err := u.tokens(id, a, session, s, token)
+	out, err = u.tokens(id, a, session, s, token)
 	if err == nil {
-		out.Body.DeviceToken = deviceToken(c.DeviceKey, device)
+		out.Body.DeviceToken = deviceToken(c.DeviceKey, e.device)
 	}
 	return out, err
 }

@@ -289,6 +289,9 @@ func (u *users) remove(ctx context.Context, tx *function.Tx, in *oneUser) (*stru
 	if err := u.forgetProofs(ctx, tx, in.ID); err != nil {
 		return nil, err
 	}
+	if err := u.passkeys.forget(ctx, tx, &c); err != nil {
+		return nil, err
+	}
 	if err := u.credentials.Delete(ctx, tx, credentialsID(in.ID)); err != nil {
 		return nil, err
 	}

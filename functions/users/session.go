@@ -39,7 +39,8 @@ type credentials struct {
 	Sessions  []string `json:"sessions,omitempty"`
 	DeviceKey string   `json:"device_key,omitempty"` // what device tokens are checked with; see deviceToken
 
-	Factor *secondFactor `json:"second_factor,omitempty"` // nil: none
+	Factor   *secondFactor `json:"second_factor,omitempty"` // nil: no app, and no recovery codes
+	Passkeys []string      `json:"passkeys,omitempty"`      // ids, the oldest first
 }
 
 // maxSessions is the most sessions that a user has open; one more ends the oldest.

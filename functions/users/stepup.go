@@ -22,14 +22,16 @@ var stepUp = function.Operation{
 	Method: http.MethodPost, Path: "/api/sessions/current/step-up", Owner: manifest.OwnerOnly, Scope: manifest.NoKey,
 	Status: http.StatusCreated, Summary: "Prove who uses the session", Idempotency: function.Off, MaxBody: smallBody,
 	Description: "Gives a token for the header field Ebb-Step-Up of requests that change how the user signs in: by the " +
-		"password, or if the user has a second factor by its code. It is valid for five minutes, for this session.",
+		"password, or if the user has a second factor by its code or a passkey. It is valid for five minutes, for this " +
+		"session.",
 	Errors: []int{http.StatusTooManyRequests, http.StatusServiceUnavailable},
 }
 
 type stepUpInput struct {
 	Body struct {
-		Password string `json:"password,omitempty" format:"password" writeOnly:"true"`
-		Code     string `json:"code,omitempty" maxLength:"64" writeOnly:"true" doc:"Of the second factor, or a recovery code."`
+		Password string            `json:"password,omitempty" format:"password" writeOnly:"true"`
+		Code     string            `json:"code,omitempty" maxLength:"64" writeOnly:"true" doc:"Of the second factor, or a recovery code."`
+		Passkey  *PasskeyAssertion `json:"passkey,omitempty" doc:"In place of code: what the browser gave for the options of POST /api/sessions/current/step-up/options."`
 	}
 	work work
 }
@@ -76,6 +78,13 @@ func (u *users) stepUp(ctx context.Context, tx *function.Tx, in *stepUpInput) (*
 func (u *users) showRecent(ctx context.Context, tx *function.Tx, id string, c credentials, in *stepUpInput) error {
 	if !c.secondFactor() {
 		return u.confirm(ctx, tx, id, "body.password", in.Body.Password, &in.work, c)
+	}
+	if in.Body.Passkey != nil {
+		key, ok, err := u.checkPasskey(ctx, tx, *in.Body.Passkey, ceremonyStepUp, id)
+		if err == nil && (!ok || key.UserID != id) {
+			err = function.CommitThen(badPasskey(fault.Invalid, "body.passkey"))
+		}
+		return err
 	}
 	ok, err := u.checkCode(ctx, tx, id, &c, in.Body.Code)
 	if err != nil {

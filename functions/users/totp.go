@@ -47,9 +47,9 @@ var (
 	}
 	removeFactor = function.Operation{
 		Method: http.MethodDelete, Path: "/api/users/{id}/second-factor", Scope: manifest.NoKey, Owner: manifest.OwnerHidden,
-		Status: http.StatusNoContent, Summary: "Remove the second factor",
+		Status: http.StatusNoContent, Summary: "Remove the authenticator app",
 		Description: "Of oneself, or by an admin of a user who has lost it. Needs a recent proof of the caller. The user's " +
-			"other sessions end.",
+			"other sessions end. Passkeys stay.",
 		Idempotency: function.Off, Errors: []int{http.StatusForbidden},
 	}
 )
@@ -57,22 +57,29 @@ var (
 // byCode limits the wrong codes of an account. Only who knows the password, or has an access token, gets to try one.
 var byCode = limit{"code", 5, time.Second, 15 * time.Minute, time.Hour}
 
-// secondFactor is the app of a user that makes one-time codes. Codes are computed from the secret, so it is stored as
-// it is, beside the hash of the password; no operation shows it again.
+// secondFactor is the app of a user that makes one-time codes, and the recovery codes of all second factors. The app's
+// codes are computed from the secret, so it is stored as it is, beside the hash of the password; no operation shows it
+// again.
 type secondFactor struct {
-	Secret    string   `json:"secret"` // base32
+	Secret    string   `json:"secret"` // base32; empty: no app
 	Confirmed bool     `json:"confirmed,omitempty"`
 	Step      uint64   `json:"step,omitempty"`     // of the last code that was used: it and those before are used up
 	Recovery  []string `json:"recovery,omitempty"` // hashes of the recovery codes that are left
 }
 
-// secondFactor reports whether the user has a second factor.
-func (c credentials) secondFactor() bool { return c.Factor != nil && c.Factor.Confirmed }
-
-func (c credentials) withoutSecondFactor() credentials {
-	c.Factor = nil
-	return c
+// recoveryOnly returns the factor without the app; nil if nothing is left.
+func (f *secondFactor) recoveryOnly() *secondFactor {
+	if f == nil || len(f.Recovery) == 0 {
+		return nil
+	}
+	return &secondFactor{Recovery: f.Recovery}
 }
+
+// app reports whether the user has an app for codes.
+func (c credentials) app() bool { return c.Factor != nil && c.Factor.Confirmed }
+
+// secondFactor reports whether the user has a second factor: an app or a passkey.
+func (c credentials) secondFactor() bool { return c.app() || len(c.Passkeys) > 0 }
 
 // shortest returns the least length of a new password.
 func (c credentials) shortest(config Config) int {
@@ -92,18 +99,40 @@ const (
 // step returns which code is a user's in which second.
 func step(now time.Time) uint64 { return uint64(now.Unix()) / period }
 
-// accept returns the factor after the code was used, and whether the code is good: one of the app that is later than
-// the last one used, or a recovery code that is left.
-func (f secondFactor) accept(code string, now time.Time) (after secondFactor, recovery, ok bool) {
-	code = strings.ToUpper(strings.NewReplacer(" ", "", "-", "").Replace(code))
+// plainCode returns a code as it is compared: without what people write between its parts.
+func plainCode(code string) string {
+	return strings.ToUpper(strings.NewReplacer(" ", "", "-", "").Replace(code))
+}
+
+// fits returns the factor after the code of its app was used, and whether it is one that is later than the last one
+// used.
+func (f secondFactor) fits(code string, now time.Time) (after secondFactor, ok bool) {
+	if f.Secret == "" {
+		return f, false
+	}
 	for s := step(now) - codeSteps; s <= step(now)+codeSteps; s++ {
 		want, err := hotp.GenerateCodeCustom(f.Secret, s, hotp.ValidateOpts{Digits: otp.DigitsSix})
-		if err == nil && s > f.Step && subtle.ConstantTimeCompare([]byte(want), []byte(code)) == 1 {
+		if err == nil && s > f.Step && subtle.ConstantTimeCompare([]byte(want), []byte(plainCode(code))) == 1 {
 			f.Step = s
-			return f, false, true
+			return f, true
 		}
 	}
-	hash := auth.HashToken(code)
+	return f, false
+}
+
+// accept returns the factor after the code was used, and whether the code is good: one of the app, or a recovery code
+// that is left. An app that is not confirmed yet gives no good codes but the one that confirms it, and a recovery code
+// confirms no app.
+func (f secondFactor) accept(code string, confirms bool, now time.Time) (after secondFactor, recovery, ok bool) {
+	if f.Confirmed != confirms {
+		if after, ok = f.fits(code, now); ok {
+			return after, false, true
+		}
+	}
+	if confirms {
+		return f, false, false
+	}
+	hash := auth.HashToken(plainCode(code))
 	at := slices.IndexFunc(f.Recovery, func(h string) bool { return same(h, hash) })
 	if at < 0 {
 		return f, false, false
@@ -127,11 +156,22 @@ func newRecoveryCodes() (codes, hashes []string) {
 func (u *users) checkCode(
 	ctx context.Context, tx *function.Tx, id string, c *credentials, code string,
 ) (bool, error) {
+	return u.tryCode(ctx, tx, id, c, code, false)
+}
+
+// tryCode is checkCode, or checks the code that confirms an app.
+func (u *users) tryCode(
+	ctx context.Context, tx *function.Tx, id string, c *credentials, code string, confirms bool,
+) (bool, error) {
 	try := byCode.of(id)
 	if err := u.allowed(ctx, tx, try); err != nil {
 		return false, err
 	}
-	after, recovery, ok := c.Factor.accept(code, tx.Now())
+	var after secondFactor
+	var recovery, ok bool
+	if c.Factor != nil {
+		after, recovery, ok = c.Factor.accept(code, confirms, tx.Now())
+	}
 	if !ok {
 		return false, u.count(ctx, tx, try)
 	}
@@ -170,12 +210,11 @@ func (u *users) beginFactor(ctx context.Context, tx *function.Tx, in *beginFacto
 	if err != nil {
 		return nil, err
 	}
-	if c.secondFactor() {
-		return nil, fault.New(fault.Conflict, "there is a second factor already; remove it first")
+	if c.app() {
+		return nil, fault.New(fault.Conflict, "there is an authenticator app already; remove it first")
 	}
-	if u.config.AddressProof != proofOff && !by.account.proven() && by.account.Email != u.admin.email {
-		// Else who registers with another's address could lock its owner out, who can reset the password only.
-		return nil, fault.New(fault.Conflict, "prove your e-mail address first")
+	if err := u.notProven(by.account); err != nil {
+		return nil, err
 	}
 	key, err := totp.Generate(totp.GenerateOpts{
 		Issuer: u.config.Issuer, AccountName: by.account.Email, Period: period, SecretSize: 20,
@@ -183,7 +222,11 @@ func (u *users) beginFactor(ctx context.Context, tx *function.Tx, in *beginFacto
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "make the secret of a second factor")
 	}
-	c.Factor = &secondFactor{Secret: key.Secret()}
+	next := secondFactor{Secret: key.Secret()}
+	if c.Factor != nil {
+		next.Recovery = c.Factor.Recovery // of passkeys
+	}
+	c.Factor = &next
 	if err := u.credentials.Put(ctx, tx, credentialsID(by.id), c); err != nil {
 		return nil, err
 	}
@@ -216,10 +259,10 @@ func (u *users) confirmFactor(
 	if err != nil {
 		return nil, err
 	}
-	if c.Factor == nil || c.Factor.Confirmed {
+	if c.Factor == nil || c.Factor.Secret == "" || c.Factor.Confirmed {
 		return nil, fault.New(fault.Conflict, "no second factor waits for its confirmation")
 	}
-	ok, err := u.checkCode(ctx, tx, by.id, &c, in.Body.Code)
+	ok, err := u.tryCode(ctx, tx, by.id, &c, in.Body.Code, true)
 	if err != nil {
 		return nil, err
 	}
@@ -256,15 +299,20 @@ func wrongCode(kind fault.Kind) error {
 		fault.Detail{Location: "body.code", Message: "must be the app's present code, or a recovery code"})
 }
 
-// codeWanted is the answer to a sign-in with the right password that lacks the code.
-func codeWanted() error {
-	return fault.New(fault.Unauthenticated, "this account has a second factor: sign in with its code too").With(
+// codeWanted is the answer to a sign-in with the right password that lacks the second factor.
+func codeWanted(c credentials) error {
+	wanted := fault.New(fault.Unauthenticated, "this account has a second factor: sign in with its code too").With(
 		fault.Detail{Location: "body.code", Message: "is needed"})
+	if len(c.Passkeys) == 0 {
+		return wanted
+	}
+	return wanted.With(fault.Detail{Location: "body.passkey", Message: "does in place of a code"})
 }
 
 type factorOutput struct {
 	Body struct {
 		TOTP          bool `json:"totp" doc:"The user has an authenticator app."`
+		Passkeys      int  `json:"passkeys" doc:"How many passkeys the user has."`
 		RecoveryCodes int  `json:"recovery_codes" doc:"How many recovery codes are left."`
 	}
 }
@@ -278,8 +326,9 @@ func (u *users) showFactor(ctx context.Context, tx *function.Tx, in *oneUser) (*
 		return nil, err
 	}
 	out := &factorOutput{}
-	if c.secondFactor() {
-		out.Body.TOTP, out.Body.RecoveryCodes = true, len(c.Factor.Recovery)
+	out.Body.TOTP, out.Body.Passkeys = c.app(), len(c.Passkeys)
+	if c.secondFactor() && c.Factor != nil {
+		out.Body.RecoveryCodes = len(c.Factor.Recovery)
 	}
 	return out, nil
 }
@@ -299,20 +348,14 @@ func (u *users) removeFactor(ctx context.Context, tx *function.Tx, in *removeFac
 		return nil, err
 	}
 	c, err := u.credentials.Get(ctx, tx, credentialsID(in.ID))
-	if err != nil || c.Factor == nil {
+	if err != nil || c.Factor == nil || c.Factor.Secret == "" {
 		return nil, err
 	}
-	if c.secondFactor() {
+	if c.app() {
 		tellUser(tx, in.ID, events.SecondFactorRemoved, "")
 	}
-	keep := sessionOfCaller(tx, in.ID)
-	if err := u.endSessions(ctx, tx, in.ID, &c, keep); err != nil {
-		return nil, err
-	}
-	if err := u.markSession(ctx, tx, keep, false); err != nil {
-		return nil, err
-	}
-	return nil, u.credentials.Put(ctx, tx, credentialsID(in.ID), c.withoutSecondFactor())
+	c.Factor = c.Factor.recoveryOnly()
+	return nil, u.afterRemoval(ctx, tx, in.ID, c)
 }
 
 // rolesOf returns the roles that a token of the session gives.

@@ -608,22 +608,36 @@ func TestConfiguration(t *testing.T) {
 		}
 		return vars
 	}
+	passkeys := func(site, origins string) map[string]string {
+		return good("EBB_PASSKEY_RP_ID", site, "EBB_PASSKEY_ORIGINS", origins)
+	}
 	for name, c := range map[string]struct {
 		vars  map[string]string
 		names string // a variable that the error names; empty: none is wrong
 	}{
-		"enough":               {good(), ""},
-		"nothing":              {nil, "EBB_SIGNING_KEYS"},
-		"rubbish for keys":     {map[string]string{"EBB_SIGNING_KEYS": "rubbish"}, "EBB_SIGNING_KEYS"},
-		"half an admin":        {good("EBB_ADMIN_EMAIL", "a@b.de"), "EBB_ADMIN_PASSWORD"},
-		"an admin's bad email": {good("EBB_ADMIN_EMAIL", "a", "EBB_ADMIN_PASSWORD", password), "EBB_ADMIN_EMAIL"},
-		"a weak admin":         {good("EBB_ADMIN_EMAIL", "a@b.de", "EBB_ADMIN_PASSWORD", "admin"), "EBB_ADMIN_PASSWORD"},
-		"no lifetime":          {good("EBB_ACCESS_TTL", "0s"), "EBB_ACCESS_TTL"},
-		"no lifetime of staff": {good("EBB_STAFF_ACCESS_TTL", "0s"), "EBB_STAFF_ACCESS_TTL"},
-		"short sessions":       {good("EBB_REFRESH_TTL", "1m"), "EBB_REFRESH_TTL"},
-		"short passwords":      {good("EBB_PASSWORD_MIN", "7"), "EBB_PASSWORD_MIN"},
-		"no such proof":        {good("EBB_ADDRESS_PROOF", "maybe"), "EBB_ADDRESS_PROOF"},
-		"no such factor":       {good("EBB_STAFF_SECOND_FACTOR", "yes"), "EBB_STAFF_SECOND_FACTOR"},
+		"enough":                    {good(), ""},
+		"nothing":                   {nil, "EBB_SIGNING_KEYS"},
+		"rubbish for keys":          {map[string]string{"EBB_SIGNING_KEYS": "rubbish"}, "EBB_SIGNING_KEYS"},
+		"half an admin":             {good("EBB_ADMIN_EMAIL", "a@b.de"), "EBB_ADMIN_PASSWORD"},
+		"an admin's bad email":      {good("EBB_ADMIN_EMAIL", "a", "EBB_ADMIN_PASSWORD", password), "EBB_ADMIN_EMAIL"},
+		"a weak admin":              {good("EBB_ADMIN_EMAIL", "a@b.de", "EBB_ADMIN_PASSWORD", "admin"), "EBB_ADMIN_PASSWORD"},
+		"no lifetime":               {good("EBB_ACCESS_TTL", "0s"), "EBB_ACCESS_TTL"},
+		"no lifetime of staff":      {good("EBB_STAFF_ACCESS_TTL", "0s"), "EBB_STAFF_ACCESS_TTL"},
+		"short sessions":            {good("EBB_REFRESH_TTL", "1m"), "EBB_REFRESH_TTL"},
+		"short passwords":           {good("EBB_PASSWORD_MIN", "7"), "EBB_PASSWORD_MIN"},
+		"no such proof":             {good("EBB_ADDRESS_PROOF", "maybe"), "EBB_ADDRESS_PROOF"},
+		"no such factor":            {good("EBB_STAFF_SECOND_FACTOR", "yes"), "EBB_STAFF_SECOND_FACTOR"},
+		"passkeys":                  {passkeys("shop.example", "https://shop.example,https://login.shop.example:8443"), ""},
+		"passkeys of this machine":  {passkeys("localhost", "http://localhost:8080"), ""},
+		"a site without origins":    {good("EBB_PASSKEY_RP_ID", "shop.example"), "EBB_PASSKEY_ORIGINS"},
+		"origins without a site":    {good("EBB_PASSKEY_ORIGINS", "https://shop.example"), "EBB_PASSKEY_RP_ID"},
+		"an address for a site":     {passkeys("127.0.0.1", "http://127.0.0.1:8080"), "EBB_PASSKEY_RP_ID"},
+		"a URL for a site":          {passkeys("https://shop.example", "https://shop.example"), "EBB_PASSKEY_RP_ID"},
+		"an origin without TLS":     {passkeys("shop.example", "http://shop.example"), "EBB_PASSKEY_ORIGINS"},
+		"an origin with a path":     {passkeys("shop.example", "https://shop.example/"), "EBB_PASSKEY_ORIGINS"},
+		"an origin elsewhere":       {passkeys("shop.example", "https://evilshop.example"), "EBB_PASSKEY_ORIGINS"},
+		"an origin above the site":  {passkeys("login.shop.example", "https://shop.example"), "EBB_PASSKEY_ORIGINS"},
+		"an origin that is nothing": {passkeys("shop.example", "https://shop.example,"), "EBB_PASSKEY_ORIGINS"},
 	} {
 		_, err := users.New(function.Env{Lookup: config.Map(c.vars)})
 		if c.names == "" && err != nil || c.names != "" && (err == nil || !strings.Contains(err.Error(), c.names)) {
@@ -643,7 +657,8 @@ func TestDescription(t *testing.T) {
 	}
 	for _, path := range []string{"/api/email-proofs", "/api/password-resets", "/api/second-factor",
 		"/api/sessions/current/step-up", "/api/users", "/api/users/{id}", "/api/sessions", "/api/sessions/refresh",
-		"/api/sessions/current", "/.well-known/jwks.json"} {
+		"/api/sessions/current", "/.well-known/jwks.json", "/api/passkeys", "/api/sessions/passkey",
+		"/api/users/{id}/passkeys/{passkey}"} {
 		if !bytes.Contains(doc, []byte(`"`+path+`"`)) {
 			t.Errorf("%s is not described", path)
 		}

@@ -223,6 +223,26 @@ func (a *app) dev(ctx context.Context, d devFlags) error {
 	return a.host(ctx, cfg, sources, watch, listener)
 }
 
+// passkeySettings sets the site of passkeys, unless the environment does: localhost, since browsers make none for an
+// address such as 127.0.0.1.
+func passkeySettings(named map[string]string, lookup config.Lookup, tls bool, at net.Addr) {
+	const site, origins = "EBB_PASSKEY_RP_ID", "EBB_PASSKEY_ORIGINS"
+	for _, name := range []string{site, origins} {
+		if _, set := lookup(name); set {
+			return
+		}
+	}
+	scheme := "http"
+	if tls {
+		scheme = "https"
+	}
+	_, port, err := net.SplitHostPort(at.String())
+	if err != nil {
+		return
+	}
+	named[site], named[origins] = "localhost", scheme+"://localhost:"+port
+}
+
 // listen listens at the address, or uses the listener that dev --watch passes to its child.
 func (d devFlags) listen(addr string) (net.Listener, error) {
 	if d.child {
@@ -302,6 +322,7 @@ func (a *app) host(ctx context.Context, cfg devConfig, sources *source.Sources, 
 	if _, set := lookup("EBB_PASSWORD_MIN"); !set {
 		named["EBB_PASSWORD_MIN"] = "8" // for trying things out; what is deployed asks for 15
 	}
+	passkeySettings(named, lookup, cfg.TLS, listener.Addr())
 	host, err := local.New(ctx, local.Config{
 		Dir: cfg.Data, Idle: cfg.Idle, LogRetention: cfg.Log, Lookup: lookup, Telemetry: watch,
 		Settings: sources.Effective, System: a.system, Broker: opener,

@@ -225,10 +225,19 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
-// A refusal can keep what the handler wrote.
+// A refusal can keep what the handler wrote, and tells the gateway so.
 func TestCommitThen(t *testing.T) {
 	h := functiontest.New(t, counting)
-	h.Call("POST", "/api/counters/revoked", functiontest.As("u1"), `{"by":3}`).Expect(401)
+	r := h.Call("POST", "/api/counters/revoked", functiontest.As("u1"), `{"by":3}`).Expect(401)
+	if r.Header.Get("Ebb-Committed") != "true" {
+		t.Errorf("got %v", r.Header)
+	}
+	for _, body := range []string{`{"by":"x"}`, `{"by":3}`} {
+		r := h.Call("POST", "/api/counters/none", functiontest.Nobody, body)
+		if r.Status < 400 || r.Header.Get("Ebb-Committed") != "" {
+			t.Errorf("%s: got %d %v", body, r.Status, r.Header)
+		}
+	}
 	if got := count(t, h, "revoked"); got != 3 {
 		t.Errorf("got %d, want 3", got)
 	}

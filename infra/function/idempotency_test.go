@@ -171,7 +171,7 @@ func TestCommittedRefusalIsStored(t *testing.T) {
 		h.Restart()
 		r := s.sell(h, "/api/sales", "ann", "k1", 3).Expect(http.StatusForbidden)
 		if string(r.Body) != string(first.Body) || r.Header.Get("Content-Type") != "application/problem+json" ||
-			r.Header.Get("Idempotency-Replayed") == "" {
+			r.Header.Get("Idempotency-Replayed") == "" || r.Header.Get("Ebb-Committed") == "" {
 			t.Errorf("answered %s %v, first %s", r.Body, r.Header, first.Body)
 		}
 	}

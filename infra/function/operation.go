@@ -214,7 +214,7 @@ func (s *served[In, Out]) run(ctx context.Context, in *In) (response, error) {
 	}
 	final, err := s.then(ctx, in, &out)
 	if err != nil {
-		return response{}, err
+		return response{}, committedError{err}
 	}
 	replaced, err := s.codec.encode(reflect.ValueOf(final), a.Status)
 	replaced.replayed = a.replayed

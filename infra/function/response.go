@@ -2,6 +2,7 @@ package function
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -10,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/internal/committedheader"
 	"github.com/ebb-dev/ebb/infra/problem"
 )
 
@@ -153,6 +155,9 @@ func (a response) write(ctx huma.Context) {
 	if a.replayed {
 		h.Set(replayedHeader, "true")
 	}
+	if a.Status >= http.StatusBadRequest { // what the handler wrote was committed all the same
+		committedheader.Set(h)
+	}
 	w.WriteHeader(a.Status)
 	_, _ = w.Write(a.Body) // a caller that has gone away needs no answer
 }
@@ -161,6 +166,9 @@ func (a response) write(ctx huma.Context) {
 func writeProblem(err error) func(huma.Context) {
 	return func(ctx huma.Context) {
 		r, w := humago.Unwrap(ctx)
+		if errors.As(err, new(committedError)) {
+			committedheader.Set(w.Header())
+		}
 		problem.Write(w, r, err)
 	}
 }

@@ -189,7 +189,8 @@ func (u *unit) tidy(ctx context.Context, tx *store.Tx) {
 }
 
 // CommitThen lets a handler keep what it wrote and refuse all the same: the unit commits, and then err is the answer.
-// It is also the answer to later requests with the same Idempotency-Key, which commit nothing more.
+// It is also the answer to later requests with the same Idempotency-Key, which commit nothing more. A gateway is told,
+// and invalidates the stored answers that the operation invalidates.
 func CommitThen(err error) error { return committedError{err} }
 
 type committedError struct{ error }
@@ -252,7 +253,7 @@ func (f *Function) decide(
 		ids = tx.ids
 		var c committedError
 		if errors.As(err, &c) {
-			refused, err = c.error, nil
+			refused, err = c, nil
 			a = refusal(rq, refused)
 		}
 		if err == nil {

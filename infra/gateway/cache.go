@@ -68,7 +68,7 @@ func (g *Gateway) cache(next Handler) Handler {
 				x.Caller.Subject, strings.Join(x.Request.Header["Authorization"], ","), canonical(x.Request.Header))
 			g.caches.share(x, k, next)
 		case len(x.Route.invalidates) > 0:
-			g.caches.change(x, next)
+			g.change(x, next)
 		default:
 			next(x)
 		}
@@ -309,7 +309,7 @@ func (c *caches) fetch(x *Exchange, target string, old *stored, lease cache.Leas
 		return
 	}
 	s := newStored(got.status, got.header, got.body, x.Route.Policy.Cache, now)
-	if s == nil {
+	if s == nil || directivesOf(x.Request.Header).has("no-store") { // RFC 9111, 5.2.1.5
 		c.answer(x, &stored{status: got.status, header: got.header, body: got.body, at: now}, "fwd=miss")
 		return
 	}

@@ -112,6 +112,16 @@ func TestCacheIsNotPrivate(t *testing.T) {
 	}
 }
 
+// The answer to a request that asks for it is not stored (RFC 9111, 5.2.1.5). One that is there already is given.
+func TestRequestsAskForNoStore(t *testing.T) {
+	c := newCached(t, policy.Cache{TTL: policy.Duration(time.Hour)})
+	c.want(c.get("/api/a", "Cache-Control", "max-age=0, No-Store"), "answer 1 fwd=miss")
+	c.want(c.get("/api/a"), "answer 2 fwd=miss; stored")
+	c.want(c.get("/api/a", "Cache-Control", "no-store"), "answer 2 hit")
+	c.want(c.get("/api/a", "Cache-Control", "no-store, no-cache"), "answer 3 fwd=miss")
+	c.want(c.get("/api/a"), "answer 2 hit")
+}
+
 // Header fields that are no part of the key do not reach the function, so they cannot poison what others get.
 func TestCachePoisoning(t *testing.T) {
 	c := newCached(t, policy.Cache{TTL: policy.Duration(time.Hour)})

@@ -3,17 +3,23 @@ package gateway
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/internal/committedheader"
+	"github.com/ebb-dev/ebb/infra/internal/timeoutheader"
 	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/policy"
+	"github.com/ebb-dev/ebb/infra/rpc/transcode"
 )
 
 // tagOf returns the tag of all answers of an operation.
@@ -98,13 +104,33 @@ func (r *Route) lateness() time.Duration {
 //
 // A failure (5xx, a panic) may have come after the change, and before it: the gateway may have given up a request that
 // its function still carries out. So may a try whose answer is not the one that the caller gets. No answers are stored
-// then until the function is done with it by its deadline.
-func (c *caches) change(x *Exchange, next Handler) {
-	ctx, tags := x.Request.Context(), x.Route.invalidates
+// then until the function is done with it by its deadline. A caller who goes away does not end the request, so that its
+// outcome is known, and one whose requests end in doubt again and again is refused for a while.
+func (g *Gateway) change(x *Exchange, next Handler) {
+	c, ctx, tags, lateness := g.caches, x.Request.Context(), x.Route.invalidates, x.Route.lateness()
+	caller := counted(x, policy.ByUser, g.limits.keys.has)
+	if wait := c.doubts(ctx, caller); wait > 0 {
+		g.cfg.Telemetry.Shed(x.Route.Function, x.Route.Path, "doubt")
+		x.Refuse(fault.New(fault.Exhausted, "too many changes of this caller have ended without an answer").After(wait))
+		return
+	}
+	if !streams(x.Request.Header) {
+		var end func()
+		x.caller = ctx
+		ctx, end = outlive(ctx, lateness)
+		defer end()
+		x.Request, x.own = x.Request.WithContext(ctx), true
+		if at, limited := transcode.Deadline(ctx); limited {
+			timeoutheader.Set(x.Request.Header, time.Until(at)) // the function ends then, and tells what became of it
+		}
+	}
 	w := &changing{
 		ResponseWriter: x.Writer, x: x,
 		invalidate: func() { c.invalidate(ctx, tags, 0) },
-		suspend:    func() { c.invalidate(ctx, tags, x.Route.lateness()) },
+		suspend: sync.OnceFunc(func() {
+			c.invalidate(ctx, tags, lateness)
+			c.doubt(ctx, caller, lateness)
+		}),
 	}
 	before := x.Writer
 	x.Writer = w
@@ -118,6 +144,60 @@ func (c *caches) change(x *Exchange, next Handler) {
 	next(x)
 	if done = true; w.end == unanswered && ctx.Err() == nil {
 		w.answer(http.StatusOK) // which the server writes
+	}
+}
+
+// outlive returns a context that goes on for a time when ctx is canceled, and what frees it. It has the deadline of
+// ctx.
+func outlive(ctx context.Context, d time.Duration) (context.Context, func()) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	free := context.CancelFunc(func() {})
+	if deadline, ok := ctx.Deadline(); ok {
+		longer, free = context.WithDeadline(longer, deadline)
+	}
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel()
+		case <-longer.Done():
+		}
+	})
+	return longer, func() { stop(); free(); cancel() }
+}
+
+// The changes of one caller may suspend stored answers for a part of the time, one in doubtShare, and for doubtBurst at
+// once.
+const (
+	doubtShare = 4
+	doubtBurst = 2 * time.Minute
+)
+
+// doubts returns for how long a caller may change nothing, because too many of its changes have ended in doubt.
+func (c *caches) doubts(ctx context.Context, caller string) time.Duration {
+	return max(c.debt(ctx, caller)-doubtShare*doubtBurst, 0)
+}
+
+// debt returns how long a caller would have to do without doubt until none of before counts. A store that is away knows
+// none, and stores no answers that are suspended.
+func (c *caches) debt(ctx context.Context, caller string) time.Duration {
+	b, _, err := c.store.Get(ctx, key("doubt", caller))
+	until, size := binary.Varint(b)
+	if err != nil || size <= 0 {
+		return 0
+	}
+	return max(time.Unix(0, until).Sub(c.now()), 0)
+}
+
+// doubt notes that a change of a caller has suspended answers. Processes that share the store count together; of two
+// that note one at the same time, one may be lost.
+func (c *caches) doubt(ctx context.Context, caller string, suspended time.Duration) {
+	ctx = context.WithoutCancel(ctx)
+	debt := min(c.debt(ctx, caller), doubtShare*doubtBurst) + doubtShare*suspended
+	until := binary.AppendVarint(nil, c.now().Add(debt).UnixNano())
+	if err := c.store.Set(ctx, key("doubt", caller), until, debt, ""); err != nil {
+		c.log.DebugContext(ctx, "the cache cannot be written", "error", err)
 	}
 }
 
@@ -136,13 +216,14 @@ func (c *caches) invalidate(ctx context.Context, tags []string, d time.Duration)
 	}
 }
 
-// changing is a writer that calls invalidate before an answer, unless that is a refusal (4xx), and suspend before a
-// failure (5xx).
+// changing is a writer that calls invalidate before an answer, unless that is a refusal (4xx) that has changed nothing,
+// and suspend before a failure (5xx). It takes the whole answer, also when its caller does not.
 type changing struct {
 	http.ResponseWriter
 	x                   *Exchange
 	invalidate, suspend func()
 	end                 outcome
+	gone                bool // the caller does not take the answer
 }
 
 // outcome is what the status of an answer says about a change.
@@ -162,7 +243,7 @@ func (w *changing) answer(status int) {
 	case status >= 500 && !w.x.shed:
 		w.end = failed
 		w.suspend()
-	case status >= 400:
+	case status >= 400 && !committedheader.Has(w.Header()):
 		w.end = refused
 	default:
 		w.end = carriedOut
@@ -179,7 +260,11 @@ func (w *changing) WriteHeader(status int) {
 // Write implements io.Writer.
 func (w *changing) Write(b []byte) (int, error) {
 	w.answer(http.StatusOK)
-	return w.ResponseWriter.Write(b)
+	if !w.gone {
+		_, err := w.ResponseWriter.Write(b)
+		w.gone = err != nil // an answer that is broken off for that would be one in doubt
+	}
+	return len(b), nil
 }
 
 // Flush implements http.Flusher.

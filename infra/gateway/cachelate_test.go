@@ -2,12 +2,15 @@ package gateway_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/discovery"
@@ -103,30 +106,148 @@ func TestLateChange(t *testing.T) {
 	}
 }
 
-// A change whose caller has gone away may be carried out all the same.
+// A change whose caller goes away is carried on to its end, which leaves nothing in doubt: callers who hang up suspend
+// no answers.
 func TestChangeOfCallerWhoWent(t *testing.T) {
-	c := newWritten(t, function.Operation{})
-	ctx, cancel := context.WithCancel(t.Context())
-	c.write = func(http.ResponseWriter, *http.Request) { cancel() }
-	c.gateway.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, "PUT", "/api/a", nil))
-	if c.isStored("old") {
-		t.Error("an answer is stored")
+	for name, answer := range map[string]int{"a short answer": 10, "an answer that cannot be sent": 1 << 20} {
+		t.Run(name, func(t *testing.T) {
+			c := newWritten(t, function.Operation{})
+			c.isStored("old")
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			c.write = func(w http.ResponseWriter, r *http.Request) {
+				cancel()
+				c.value = "new"
+				_, err := w.Write(make([]byte, answer))
+				ended <- errors.Join(err, r.Context().Err())
+			}
+			w := &goneWriter{ResponseRecorder: httptest.NewRecorder(), most: 1 << 16}
+			c.gateway.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "PUT", "/api/a", nil))
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			if !c.isStored("new") {
+				t.Error("no answer is stored")
+			}
+		})
 	}
 }
 
-// A change that was answered leaves nothing in doubt, and neither does a refusal.
+// goneWriter fails when it is to write more than some bytes at once.
+type goneWriter struct {
+	*httptest.ResponseRecorder
+	most int
+}
+
+func (w *goneWriter) Write(b []byte) (int, error) {
+	if len(b) > w.most {
+		return 0, errors.New("the caller has gone")
+	}
+	return w.ResponseRecorder.Write(b)
+}
+
+// A change whose caller has gone away, and whose function does not end, is given up when the function may not carry it
+// out any more.
+func TestEndlessChangeOfCallerWhoWent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newWritten(t, function.Operation{})
+		ctx, cancel := context.WithCancel(t.Context())
+		c.write = func(w http.ResponseWriter, r *http.Request) {
+			cancel()
+			<-r.Context().Done()
+			w.WriteHeader(504)
+		}
+		began := time.Now()
+		c.gateway.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, "PUT", "/api/a", nil))
+		if took := time.Since(began); took != 35*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		if c.isStored("old") {
+			t.Error("an answer is stored")
+		}
+	})
+}
+
+// A caller whose changes end in doubt again and again is refused for most of the time, and others are not: nobody keeps
+// answers from being stored for ever.
+func TestCallerInDoubt(t *testing.T) {
+	c := newWritten(t, function.Operation{})
+	c.write = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(504) }
+	stored, allowed := 0, 0
+	const hours = 4
+	for range hours * 360 {
+		switch w := c.call("PUT", "/api/a", "", nil); w.Code {
+		case 504:
+			allowed++
+		case 429:
+			if after, err := strconv.Atoi(w.Header().Get("Retry-After")); err != nil || after < 1 || after > 140 {
+				t.Fatalf("got Retry-After %q", w.Header().Get("Retry-After"))
+			}
+		default:
+			t.Fatalf("got %d", w.Code)
+		}
+		if c.isStored("old") {
+			stored++
+		}
+		c.now = c.now.Add(10 * time.Second)
+	}
+	if share := float64(stored) / (hours * 360); share < 0.7 || share > 0.8 {
+		t.Errorf("answers are stored for %.2f of the time, with %d changes", share, allowed)
+	}
+	c.problem(c.call("PUT", "/api/a", "", nil), 429)
+	c.write = func(w http.ResponseWriter, _ *http.Request) { c.value = "new" }
+	r := httptest.NewRequest("PUT", "/api/a", nil)
+	r.RemoteAddr = "198.51.100.7:1"
+	w := httptest.NewRecorder()
+	c.gateway.ServeHTTP(w, r)
+	if w.Code != 200 || !c.isStored("new") {
+		t.Errorf("another caller gets %d", w.Code)
+	}
+	c.now = c.now.Add(140 * time.Second)
+	for range 10 { // a change without doubt costs nothing
+		if w := c.call("PUT", "/api/a", "", nil); w.Code != 200 {
+			t.Errorf("later: got %d", w.Code)
+		}
+	}
+}
+
+// Changes at the path of stored answers invalidate them although the policy does not name them (RFC 9111, 4.4).
+func TestChangeAtSamePath(t *testing.T) {
+	c := newCached(t, policy.Cache{TTL: policy.Duration(time.Hour)})
+	c.get("/api/a")
+	c.want(c.get("/api/a"), "answer 1 hit")
+	c.call("PUT", "/api/a", "", nil)
+	c.want(c.get("/api/a"), "answer 3 fwd=miss; stored")
+}
+
+// A change that was answered leaves nothing in doubt, and neither does a refusal. One that has changed data all the
+// same says so, to the gateway alone.
 func TestChangeInTime(t *testing.T) {
-	for status, want := range map[int]string{0: "new", 200: "new", 204: "new", 303: "new", 400: "old", 412: "old"} {
+	for _, test := range []struct {
+		status    int
+		committed string
+		want      string
+	}{
+		{0, "", "new"}, {200, "", "new"}, {204, "", "new"}, {303, "", "new"}, {400, "", "old"}, {412, "", "old"},
+		{401, "true", "new"}, {422, "true", "new"}, {200, "true", "new"},
+	} {
 		c := newWritten(t, function.Operation{})
 		c.write = func(w http.ResponseWriter, _ *http.Request) {
-			if c.value = "new"; status > 0 {
-				w.WriteHeader(status)
+			c.value = "new"
+			if test.committed != "" {
+				w.Header().Set("Ebb-Committed", test.committed)
+			}
+			if test.status > 0 {
+				w.WriteHeader(test.status)
 			}
 		}
 		c.isStored("old")
-		c.call("PUT", "/api/a", "", nil)
-		if !c.isStored(want) {
-			t.Errorf("%d: no answer is stored", status)
+		w := c.call("PUT", "/api/a", "", nil)
+		if !c.isStored(test.want) {
+			t.Errorf("%d: no answer is stored", test.status)
+		}
+		if h := w.Header(); h.Get("Ebb-Committed") != "" {
+			t.Errorf("%d: got %v", test.status, h)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -50,11 +51,10 @@ func OpenAPI(compositions ...Composition) []byte {
 // newDocuments returns the routes of the documents that describe the system, and of the endpoints of those who monitor
 // it.
 func (g *Gateway) newDocuments() []*Route {
-	openAPI := func() ([]byte, error) { return generate.OpenAPI(g.cfg.Documents, g.cfg.System) }
 	asyncAPI := func() ([]byte, error) { return generate.AsyncAPI(g.cfg.Documents, g.cfg.System) }
 	return []*Route{
 		documentRoute("/", redirectToDocs),
-		documentRoute("/openapi.json", document("application/vnd.oai.openapi+json;version=3.1", openAPI)),
+		openAPIRoute(),
 		documentRoute("/asyncapi.json", document("application/vnd.aai.asyncapi+json;version=3.0.0", asyncAPI)),
 		documentRoute("/docs", page(docsPage)),
 		documentRoute("/healthz", alive),
@@ -69,6 +69,25 @@ func documentRoute(path string, h http.HandlerFunc) *Route {
 	r := newRoute("", declared, func(x *Exchange) { h(x.Writer, x.Request) })
 	r.document = true
 	return r
+}
+
+// openAPIRoute returns the route of the description of the operations, with those of the services that the policies of
+// the environment name.
+func openAPIRoute() *Route {
+	r := documentRoute("/openapi.json", nil)
+	r.handler = func(x *Exchange) { x.table.openAPI(x.Writer, x.Request) }
+	return r
+}
+
+// openAPI returns the handler of the description of the operations in an environment.
+func (g *Gateway) openAPI(env environment) http.HandlerFunc {
+	system := g.cfg.System
+	for _, s := range env.services {
+		system.Functions = append(slices.Clip(system.Functions), s.declaration(env))
+	}
+	return document("application/vnd.oai.openapi+json;version=3.1", func() ([]byte, error) {
+		return generate.OpenAPI(g.cfg.Documents, system)
+	})
 }
 
 // metricsRoute returns the route of the metrics, which are not for every request. Behind named proxies no request

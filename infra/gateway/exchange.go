@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bufio"
+	"context"
 	"net"
 	"net/http"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/httprequest"
+	"github.com/ebb-dev/ebb/infra/internal/committedheader"
 	"github.com/ebb-dev/ebb/infra/problem"
 )
 
@@ -45,7 +47,8 @@ type Exchange struct {
 	// check none, and for a request without.
 	Caller auth.Principal
 
-	id       [1]string // of the request
+	caller   context.Context // canceled when the caller has gone; nil: that of Request
+	id       [1]string       // of the request
 	table    *table
 	address  netip.Addr // of the client, where the environment names the proxies or the header fields are gone
 	path     *pathItem  // that the request's path matches; nil: none
@@ -104,8 +107,9 @@ func (w *response) note(status int) {
 	}
 }
 
-// WriteHeader implements http.ResponseWriter.
+// WriteHeader implements http.ResponseWriter. Clients do not see which refusals have changed data.
 func (w *response) WriteHeader(status int) {
+	delete(w.Header(), committedheader.Name)
 	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		w.note(status)
 	}

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/failsafe-go/failsafe-go/adaptivelimiter"
 	"github.com/failsafe-go/failsafe-go/bulkhead"
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 
@@ -17,11 +16,11 @@ import (
 
 // guard refuses requests of one operation that its function would not answer well. What it knows is of this process.
 type guard struct {
-	function string                               // that it guards
-	policy   policy.Policy                        // that it was made for
-	breaker  circuitbreaker.CircuitBreaker[any]   // nil: none
-	most     bulkhead.Bulkhead[any]               // nil: any number of requests
-	adaptive adaptivelimiter.AdaptiveLimiter[any] // nil: none
+	function string                             // that it guards
+	policy   policy.Policy                      // that it was made for
+	breaker  circuitbreaker.CircuitBreaker[any] // nil: none
+	most     bulkhead.Bulkhead[any]             // nil: any number of requests
+	adaptive *adaptive                          // nil: none
 	shed     func(reason string)
 }
 
@@ -33,11 +32,8 @@ const (
 	breakerProbes   = 3 // requests after a pause that must succeed
 )
 
-// The limits of an adaptive limit, which it begins in the middle of.
-const (
-	adaptiveLeast, adaptiveFirst, adaptiveMost = 2, 20, 1000
-	retryShed                                  = time.Second // after which a request that was shed may come again
-)
+// retryShed is after which time a request that was shed may come again.
+const retryShed = time.Second
 
 // guardOf returns the guard of an operation; nil when its policy asks for none. A guard stays when the policies are
 // replaced and its part of them is the same: what is under way and what has failed still count.
@@ -71,8 +67,7 @@ func (g *Gateway) guardOf(r *Route) *guard {
 		made.most = bulkhead.New[any](uint(p.Concurrency))
 	}
 	if p.Adaptive {
-		made.adaptive = adaptivelimiter.NewBuilder[any]().
-			WithLimits(adaptiveLeast, adaptiveMost, adaptiveFirst).Build()
+		made.adaptive = newAdaptive()
 	}
 	if g.guards == nil {
 		g.guards = map[string]*guard{}
@@ -103,18 +98,13 @@ func (g *guard) serve(x *Exchange, next Handler) {
 	}
 	done := false // unless next returns, it has panicked or was not called
 	if g.adaptive != nil {
-		permit, ok := g.adaptive.TryAcquirePermit()
-		if !ok {
+		r := g.adaptive.admit(time.Now())
+		if r == nil {
 			g.refuse(x, "adaptive", retryShed)
 			return
 		}
-		defer func() {
-			if !done || failedAnswer(x) || gone(x) || !x.response.stream.IsZero() {
-				permit.Drop() // how long it took says nothing
-			} else {
-				permit.Record()
-			}
-		}()
+		// How long a stream of events takes says nothing.
+		defer func() { r.end(time.Now(), done && !failedAnswer(x) && !gone(x) && x.response.stream.IsZero()) }()
 	}
 	if g.breaker != nil {
 		if !g.breaker.TryAcquirePermit() {
@@ -129,7 +119,11 @@ func (g *guard) serve(x *Exchange, next Handler) {
 
 // gone reports whether the caller went away, or gave a call less time than it took.
 func gone(x *Exchange) bool {
-	return x.hurried || errors.Is(x.Request.Context().Err(), context.Canceled)
+	caller := x.Request.Context()
+	if x.caller != nil {
+		caller = x.caller
+	}
+	return x.hurried || errors.Is(caller.Err(), context.Canceled)
 }
 
 // note tells the breaker how a request has ended. A caller who went away says nothing, but may have been a probe, which

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
@@ -17,6 +19,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/discovery/static"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/gateway"
+	"github.com/ebb-dev/ebb/infra/policy"
 	"github.com/ebb-dev/ebb/infra/rpc"
 )
 
@@ -146,6 +149,50 @@ operations:
 	if code, body := f.send(addUser, `{}`); code != 200 {
 		t.Errorf("got %d %s", code, body)
 	}
+}
+
+// A change that invalidates stored answers is not cancelled when the time of its call is over: its function is told the
+// time, and tells what became of the change. Such a call does not open the breaker either.
+func TestDeadlineOfAChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		read := function.Operation{Method: "GET", Path: "/api/a", Access: function.Public, Policy: policy.Policy{
+			Cache: &policy.Cache{TTL: policy.Duration(time.Hour), InvalidatedBy: []string{"POST /api/users"}},
+		}}
+		value := "old"
+		f := newFixture(t, withService(t), with("a", func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, value)
+		}, read))
+		f.configure("operations: {POST /api/users: {breaker: {failures: 0.5, requests: 1}}}")
+		get := func(want string) {
+			t.Helper()
+			if w := f.call("GET", "/api/a", "", nil); w.Body.String()+" "+w.Header().Get("Cache-Status") != want {
+				t.Errorf("got %s %v, want %s", w.Body, w.Header(), want)
+			}
+		}
+		get("old ebb; fwd=miss; stored")
+		status := 201
+		f.handle("users", func(w http.ResponseWriter, r *http.Request) {
+			if told := r.Header.Get("Ebb-Timeout"); told != "1500" {
+				t.Errorf("the function is told %q", told)
+			}
+			time.Sleep(1600 * time.Millisecond)
+			if err := r.Context().Err(); err != nil {
+				t.Error(err)
+			}
+			value = "new"
+			w.WriteHeader(status)
+		})
+		f.send(addUser, `{}`, "Connect-Timeout-Ms", "1500")
+		get("new ebb; fwd=miss; stored")
+		get("new ebb; hit")
+		status = 504
+		f.send(addUser, `{}`, "Connect-Timeout-Ms", "1500")
+		if code, body := f.send(addUser, `{}`, "Connect-Timeout-Ms", "1500"); code != 504 {
+			t.Errorf("got %d %s", code, body)
+		}
+		get("new ebb; fwd=miss; stored")
+		get("new ebb; fwd=miss; stored")
+	})
 }
 
 // What is not a call of a declared service is a request as before.

@@ -116,6 +116,29 @@ func (s *service) open(file string) error {
 	return nil
 }
 
+// declaration returns the service as generate.OpenAPI has a function: the operations of plain JSON, with the policies
+// of the environment. Calls are described by the schema.
+func (s *service) declaration(env environment) *manifest.Declaration {
+	d := &manifest.Declaration{Function: manifest.Function{Name: s.name}}
+	for _, operation := range slices.Sorted(maps.Keys(s.bindings)) {
+		if b := s.bindings[operation]; !b.Call {
+			d.Routes = append(d.Routes, env.apply(manifest.Route{Method: b.Method, Path: b.Path}))
+		}
+	}
+	d.OpenAPI = func() ([]byte, error) {
+		doc := s.handler.OpenAPI()
+		for _, r := range d.Routes {
+			item, _ := doc["paths"].(map[string]any)[r.Path].(map[string]any)
+			if described, _ := item[strings.ToLower(r.Method)].(map[string]any); described != nil &&
+				r.Access != manifest.AccessPublic {
+				described["security"] = []any{map[string]any{"bearer": []any{}}}
+			}
+		}
+		return json.Marshal(doc)
+	}
+	return d
+}
+
 func unwrapped(err error) error {
 	if inner := errors.Unwrap(err); inner != nil {
 		return inner

@@ -162,6 +162,77 @@ operations:
 	}
 }
 
+// The description of the system has the operations of services, as long as the policies name them.
+func TestServicesInOpenAPI(t *testing.T) {
+	g := newGreeter(t)
+	f := g.greeting(t, "", "operations: {'GET /v1/hello/{name}': {rate: [{name: a, quota: 1, window: 1h}]}}")
+	type described struct {
+		OperationID string `json:"operationId"`
+		Tags        []string
+		Security    []map[string][]string
+		Parameters  []struct {
+			Name, In string
+			Required bool
+			Schema   map[string]any
+		}
+		RequestBody struct {
+			Content map[string]struct{ Schema map[string]any }
+		}
+		Responses map[string]struct {
+			Content map[string]struct{ Schema map[string]any }
+		}
+	}
+	var doc struct {
+		Paths      map[string]map[string]described
+		Components struct {
+			Schemas map[string]struct{ Properties map[string]map[string]any }
+		}
+		Tags []struct{ Name string }
+	}
+	read := func() string {
+		doc.Paths = nil
+		w := f.call("GET", "/openapi.json", "", nil)
+		if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil || w.Code != 200 {
+			t.Fatalf("got %d %v", w.Code, err)
+		}
+		return w.Header().Get("ETag")
+	}
+	with := read()
+	get, post := doc.Paths["/v1/hello/{name}"]["get"], doc.Paths["/v1/hello"]["post"]
+	if got := fmt.Sprint(get.OperationID, get.Parameters, get.Security); got != "greet.v1.GreetService.SayHello"+
+		"[{name path true map[type:string]} {times query false map[format:int64 type:string]}] [map[bearer:[]]]" {
+		t.Errorf("got %s", got)
+	}
+	const hello = "#/components/schemas/greet.v1.Hello"
+	if post.OperationID != "greet.v1.GreetService.SayHello-2" || len(post.Parameters) != 0 ||
+		post.RequestBody.Content["application/json"].Schema["$ref"] != hello+"Request" ||
+		post.Responses["200"].Content["application/json"].Schema["$ref"] != hello {
+		t.Errorf("got %+v", post)
+	}
+	for _, status := range []string{"400", "401", "403", "429", "503", "504", "default"} {
+		if _, ok := get.Responses[status]; !ok {
+			t.Errorf("%s is not described", status)
+		}
+	}
+	if got := fmt.Sprint(doc.Components.Schemas["greet.v1.Hello"].Properties); got !=
+		"map[saidTimes:map[format:int64 type:string] text:map[type:string]]" {
+		t.Errorf("got %s", got)
+	}
+	if doc.Paths[greetertest.SayHello] != nil || !strings.Contains(fmt.Sprint(doc.Tags), "{greet.v1.GreetService}") {
+		t.Errorf("got %v with the tags %v", doc.Paths, doc.Tags)
+	}
+	if err := f.gateway.(*gateway.Gateway).Configure(g.policies(t, ", access: public", "")); err != nil {
+		t.Fatal(err)
+	}
+	if read(); len(doc.Paths["/v1/hello"]["post"].Security) != 0 {
+		t.Error("a public operation needs credentials")
+	}
+	f.configure("{}")
+	if without := read(); doc.Paths["/v1/hello"] != nil || with == without || len(doc.Paths) == 0 {
+		t.Errorf("got %v", doc.Paths)
+	}
+}
+
 // served starts a server of a gateway that takes HTTP/2 without TLS, and returns a client of it.
 func served(t *testing.T, f *fixture) (string, *grpc.ClientConn) {
 	t.Helper()

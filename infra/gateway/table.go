@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 
@@ -24,6 +25,7 @@ type table struct {
 	proxies   []prefix                  // whose header fields about the client count; none: those with a private address
 	hosts     []string                  // that requests may be sent to; none: any
 	versions  versions
+	openAPI   http.HandlerFunc
 
 	clientField string // in which the proxies tell the address of the client
 }
@@ -151,15 +153,32 @@ func (t *table) invalidate(env environment) {
 		for _, e := range o.Cache.InvalidatedByEvents {
 			t.events[e.Type] = append(t.events[e.Type], invalidation{of, e.Subject})
 		}
-		for _, by := range o.Cache.InvalidatedBy {
+		for _, by := range append(t.changesOf(of), o.Cache.InvalidatedBy...) {
 			method, path, _ := strings.Cut(by, " ")
-			if item := t.tree.find(strings.TrimPrefix(path, "/")); item != nil && item.methods[method] != nil {
-				for _, r := range append([]*Route{item.methods[method]}, item.methods[method].others...) {
+			item := t.tree.find(strings.TrimPrefix(path, "/"))
+			if item == nil || item.methods[method] == nil {
+				continue
+			}
+			for _, r := range append([]*Route{item.methods[method]}, item.methods[method].others...) {
+				if !slices.Contains(r.invalidates, tagOf(of)) {
 					r.invalidates = append(r.invalidates, tagOf(of))
 				}
 			}
 		}
 	}
+}
+
+// changesOf returns the operations with the path of another one that do not only read (RFC 9111, 4.4).
+func (t *table) changesOf(operation string) (all []string) {
+	_, path, _ := strings.Cut(operation, " ")
+	if item := t.tree.find(strings.TrimPrefix(path, "/")); item != nil {
+		for method, r := range item.methods {
+			if !r.Safe() && !r.call { // a call reads or not, whatever its method
+				all = append(all, method+" "+path)
+			}
+		}
+	}
+	return all
 }
 
 // checkCaches reports operations that cannot be cached, and operations that do not exist.
@@ -280,7 +299,7 @@ func bodyLimit(r manifest.Route) int64 {
 func (g *Gateway) build(env environment) (*table, error) {
 	t := &table{
 		redirects: env.Redirects, events: map[string][]invalidation{}, proxies: env.Proxies, clientField: env.ClientIn,
-		hosts: env.Hosts, versions: env.Versions,
+		hosts: env.Hosts, versions: env.Versions, openAPI: g.openAPI(env),
 	}
 	var errs []error
 	for _, d := range g.cfg.System.Functions {

@@ -168,7 +168,9 @@ func (m *merged) describeTags() []any {
 	all := []any{}
 	for _, tag := range sortedKeys(m.tags) {
 		served := "Served by the function " + m.tags[tag][0] + "."
-		if len(m.tags[tag]) > 1 {
+		if strings.Contains(m.tags[tag][0], ".") { // which no function's name does
+			served = "The service " + m.tags[tag][0] + " of a gRPC server."
+		} else if len(m.tags[tag]) > 1 {
 			served = "Served by the functions " + strings.Join(m.tags[tag], ", ") + ": each its own."
 		}
 		all = append(all, object{"name": tag, "description": served})

@@ -19,7 +19,8 @@ type Cache struct {
 	StaleWhileRevalidate Duration `json:"stale_while_revalidate,omitempty"`
 	StaleIfError         Duration `json:"stale_if_error,omitempty"`
 
-	// InvalidatedBy are operations, by method and path, after whose success no answer from before is given.
+	// InvalidatedBy are operations, by method and path, after whose success no answer from before is given, nor after a
+	// refusal that has changed data (function.CommitThen). Those that write at the same path are among them.
 	InvalidatedBy []string `json:"invalidated_by,omitempty"`
 
 	// InvalidatedByEvents are the types of events after which no answer from before is given. The gateway must consume

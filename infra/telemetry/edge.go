@@ -61,8 +61,8 @@ func (t *Telemetry) TriedAgain(function, route, kind string) {
 	}
 }
 
-// Shed counts a request that a gateway has refused for the function's sake. The reason is breaker, concurrency or
-// adaptive.
+// Shed counts a request that a gateway has refused for the function's sake. The reason is breaker, concurrency,
+// adaptive or doubt.
 func (t *Telemetry) Shed(function, route, reason string) {
 	if !t.off() {
 		e := t.metrics.edge

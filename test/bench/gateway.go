@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -129,9 +130,60 @@ func (b *bench) overload(ctx context.Context, p *shop.Process) error {
 	return nil
 }
 
-// idle measures the memory of connections that have had one request each and stay open.
+// idle measures the memory of connections that have had one request each and stay open, of the gateway and of a bare
+// server of net/http.
 func (b *bench) idle(ctx context.Context, p *shop.Process) error {
-	before := memory(p.Pid())
+	gateway, err := memoryOfIdle(ctx, p.Pid(), p.Addr)
+	if err != nil {
+		return err
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	addr, err := shop.FreeAddress()
+	if err != nil {
+		return err
+	}
+	bare := exec.CommandContext(ctx, program, "-bare", addr)
+	if err := bare.Start(); err != nil {
+		return err
+	}
+	defer func() {
+		_ = bare.Process.Kill()
+		_ = bare.Wait()
+	}()
+	for { // until it listens
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			_ = c.Close()
+			break
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		time.Sleep(time.Millisecond)
+	}
+	least, err := memoryOfIdle(ctx, bare.Process.Pid, addr)
+	if err != nil {
+		return err
+	}
+	b.add("gateway, memory of an idle connection", fmt.Sprintf("%.1f KB (a bare server of net/http: %.1f KB)",
+		gateway/1024, least/1024), "≤ 8 KB",
+		fmt.Sprintf("growth of the resident set by %d connections that have had a request each", idleConnections))
+	return nil
+}
+
+// serveBare serves one answer at an address until it fails.
+func serveBare(addr string) error {
+	server := &http.Server{Addr: addr, ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(
+		func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })}
+	return server.ListenAndServe()
+}
+
+// memoryOfIdle returns the bytes by which a process grows for each connection that has had a request and stays open.
+func memoryOfIdle(ctx context.Context, pid int, addr string) (float64, error) {
+	before := memory(pid)
 	conns := make([]net.Conn, 0, idleConnections)
 	defer func() {
 		for _, c := range conns {
@@ -139,22 +191,19 @@ func (b *bench) idle(ctx context.Context, p *shop.Process) error {
 		}
 	}()
 	var dialer net.Dialer
-	request, answer := []byte("GET /healthz HTTP/1.1\r\nHost: "+p.Addr+"\r\n\r\n"), make([]byte, 4096)
+	request, answer := []byte("GET /healthz HTTP/1.1\r\nHost: "+addr+"\r\n\r\n"), make([]byte, 4096)
 	for range idleConnections {
-		c, err := dialer.DialContext(ctx, "tcp", p.Addr)
+		c, err := dialer.DialContext(ctx, "tcp", addr)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		conns = append(conns, c)
 		if _, err = c.Write(request); err == nil {
 			_, err = c.Read(answer)
 		}
 		if err != nil {
-			return err
+			return 0, err
 		}
 	}
-	grown := memory(p.Pid()) - before
-	b.add("gateway, memory of an idle connection", fmt.Sprintf("%.1f KB", float64(grown)/idleConnections/1024), "≤ 8 KB",
-		fmt.Sprintf("growth of the resident set by %d connections that have had a request each", len(conns)))
-	return nil
+	return float64(memory(pid)-before) / idleConnections, nil
 }

@@ -33,6 +33,7 @@ type options struct {
 	only      string
 	program   string
 	out       string
+	bare      string
 }
 
 func main() {
@@ -48,7 +49,12 @@ func main() {
 			"telemetry, console, growth")
 	flag.StringVar(&o.program, "program", "", "the path of a built ebb, to compare two; empty: build this tree")
 	flag.StringVar(&o.out, "out", "bench/results", "folder the table is written to")
+	flag.StringVar(&o.bare, "bare", "", "be a bare server of net/http at this address, to compare with, and do no more")
 	flag.Parse()
+	if o.bare != "" {
+		fmt.Fprintln(os.Stderr, "bench:", serveBare(o.bare))
+		os.Exit(1)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx, o); err != nil {

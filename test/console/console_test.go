@@ -108,8 +108,8 @@ func publishRefused(t *testing.T, p broker.Publisher, n int) {
 }
 
 // An administrator signs in and finds an order as a trace, a saga that is stuck, and a dead letter; they mend both,
-// and switch a flag that changes what another function does. A customer is refused. Axe finds no violation on any page,
-// nor in the contrast of the dark theme, and every page fits a phone.
+// switch a flag that changes what another function does, and sign in with a passkey. A customer is refused. Axe finds
+// no violation on any page, nor in the contrast of the dark theme, and every page fits a phone.
 func TestConsole(t *testing.T) {
 	t.Parallel()
 	npx, err := exec.LookPath("npx")
@@ -148,7 +148,7 @@ func TestConsole(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := with("node", "testdata/console.mjs")
-	run.Env = append(os.Environ(), "SHOP="+url, "ADMIN_EMAIL="+inprocess.AdminEmail,
+	run.Env = append(os.Environ(), "SHOP="+url, "ORIGIN="+running.Origin, "ADMIN_EMAIL="+inprocess.AdminEmail,
 		"ADMIN_PASSWORD="+inprocess.AdminPassword,
 		"CHROMIUM="+browser, "SHOTS="+*shots, "GOOD="+string(good))
 	if out, err := run.CombinedOutput(); err != nil {

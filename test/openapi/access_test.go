@@ -25,6 +25,7 @@ type people struct {
 	other, viewer, operator, admin string // tokens
 	revoked, expired               string
 	order, product, key            string
+	petra                          petra
 	made                           int
 }
 
@@ -87,6 +88,7 @@ func (s *shop) accessPeople() *people {
 		"name": "Ada's", "scopes": []any{"orders:read"}, "current_password": "a password for Ada",
 	}, &made)
 	p.key = made.ID
+	p.petra = s.withPasskey()
 
 	long := time.Now().Add(-time.Hour)
 	past := auth.NewIssuer(p.ring, "ebb", "ebb", func() time.Time { return long })
@@ -162,6 +164,8 @@ func (p *people) request(a generate.Access, op operation, caller int) (target, t
 		content = object{"email": "dora@example.com", "password": "a password for Dora"}
 	case "POST /api/sessions/refresh":
 		content = object{"refresh_token": p.signIn("dora@example.com", "a password for Dora").Refresh}
+	case "POST /api/sessions/passkey":
+		content = object{"credential": p.signed(p.petra.device)}
 	case "POST /api/users":
 		content = object{"name": name, "email": name + "@example.com", "password": "a password for " + name}
 	case "DELETE /api/sessions/current":
@@ -192,6 +196,11 @@ func (p *people) request(a generate.Access, op operation, caller int) (target, t
 			"lines": []any{object{"product_id": p.product, "quantity": 1}}, "payment": object{"token": "tok_ok"},
 		}
 	}
+	if strings.Contains(a.Path, "/passkeys/{passkey}") {
+		if owner = p.petra.id; caller == 1 {
+			token = p.signInWith(p.petra.device)
+		}
+	}
 	target = a.Path
 	for target != strings.NewReplacer("{", "", "}", "").Replace(target) {
 		begin, end := strings.Index(target, "{"), strings.Index(target, "}")
@@ -201,6 +210,8 @@ func (p *people) request(a generate.Access, op operation, caller int) (target, t
 			value = p.product
 		case strings.Contains(a.Path, "/api-keys/"):
 			value = p.key
+		case name == "passkey":
+			value = p.petra.passkey
 		case name == "session":
 			value = p.principal(p.signIn("ada@example.com", "a password for Ada").Access).Session
 		case strings.Contains(a.Path, "/users/") || strings.Contains(a.Path, "/recipients/") ||

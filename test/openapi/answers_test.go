@@ -36,6 +36,7 @@ func TestAnswers(t *testing.T) {
 	s.sell(admin, ada, customer)
 	s.mend(admin)
 	s.account(admin)
+	s.passkeys()
 	s.people(admin, ada, customer)
 	s.flags(admin, customer)
 	s.keys(customer)
@@ -400,9 +401,11 @@ func (s *shop) clerk(admin string) {
 	s.want(403, "GET", "/api/users/"+other, token, nil, nil)
 	s.want(403, "DELETE", "/api/users/"+other, token, nil, nil)
 	for _, call := range [][2]string{{"GET", "/sessions"}, {"DELETE", "/sessions"}, {"DELETE", "/sessions/x"},
-		{"GET", "/second-factor"}, {"DELETE", "/second-factor"}, {"POST", "/email-proof"}} {
+		{"GET", "/second-factor"}, {"DELETE", "/second-factor"}, {"POST", "/email-proof"},
+		{"GET", "/passkeys"}, {"DELETE", "/passkeys/x"}} {
 		s.want(403, call[0], "/api/users/"+other+call[1], token, nil, nil)
 	}
+	s.want(403, "PATCH", "/api/users/"+other+"/passkeys/x", token, object{"name": "x"}, nil)
 }
 
 // documents reads what the gateway serves itself.

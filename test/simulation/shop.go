@@ -136,6 +136,7 @@ func begin(sim *simulate.Simulation, r *rand.Rand, b Broken) *simulate.Scenario 
 // secrets returns the signing keys and the tokens that all runs share.
 var secrets = sync.OnceValue(func() (k struct {
 	private  string
+	keyRing  *auth.KeyRing
 	wrapping string // what the keys of persons are wrapped under
 	verifier *auth.Verifier
 	tokens   map[string]string
@@ -151,7 +152,7 @@ var secrets = sync.OnceValue(func() (k struct {
 	if err != nil {
 		panic(err)
 	}
-	k.private, k.wrapping = string(private), personal.NewKey()
+	k.private, k.keyRing, k.wrapping = string(private), keys, personal.NewKey()
 	verifies := auth.VerifierConfig{Keys: keys.Public(), Issuer: "ebb", Audience: "ebb", Clock: clock}
 	if k.verifier, err = auth.NewVerifier(verifies); err != nil {
 		panic(err)

@@ -33,7 +33,7 @@ func (a adapter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	late := after(r.Header.Get(timeoutField), cancel)
+	ctx, late := after(ctx, r.Header.Get(timeoutField), cancel)
 	answer := newRecorder()
 	a.operations.ServeHTTP(answer, request(ctx, r, body))
 	answer.WriteHeader(http.StatusOK) // if the operation has written nothing
@@ -44,14 +44,28 @@ func (a adapter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer.send(w)
 }
 
-// after cancels when the time is over, in seconds. The result stops the clock and reports whether the time was over.
-func after(seconds string, cancel context.CancelFunc) (late func() bool) {
+// after cancels when the time is over, in seconds, which Deadline returns for the context. late stops the clock and
+// reports whether the time was over.
+func after(ctx context.Context, seconds string, cancel context.CancelFunc) (_ context.Context, late func() bool) {
 	s, err := strconv.ParseFloat(seconds, 64)
 	if err != nil || s > float64(1<<30) {
-		return func() bool { return false }
+		return ctx, func() bool { return false }
 	}
-	timer := time.AfterFunc(time.Duration(s*float64(time.Second)), cancel)
-	return func() bool { return !timer.Stop() }
+	left := time.Duration(s * float64(time.Second))
+	ctx = context.WithValue(ctx, deadlineKey{}, time.Now().Add(left))
+	timer := time.AfterFunc(left, cancel)
+	return ctx, func() bool { return !timer.Stop() }
+}
+
+// deadlineKey is the key of the time at which the time of a call is over.
+type deadlineKey struct{}
+
+// Deadline returns when the time of the call is over that has become the request with the context. Then the context is
+// canceled, as when a client has gone, and not by a deadline, which would be the operation's. It reports false for a
+// call without a limit, and for a request that was no call.
+func Deadline(ctx context.Context) (time.Time, bool) {
+	at, ok := ctx.Value(deadlineKey{}).(time.Time)
+	return at, ok
 }
 
 // request returns the request for the operation.

@@ -31,6 +31,7 @@ type Binding struct {
 // as the google.api.http options of the methods say, gRPC-Web, Connect, and gRPC, which is passed on as it is. JSON is
 // that of Protobuf (ProtoJSON). It may be used concurrently.
 type Upstream struct {
+	service    protoreflect.ServiceDescriptor
 	bindings   []Binding
 	calls      map[string]bool // the paths of calls
 	transcoder *vanguard.Transcoder
@@ -47,7 +48,7 @@ func NewUpstream(s manifest.Service, server http.Handler) (*Upstream, error) {
 	if err != nil {
 		return nil, err
 	}
-	u, in := &Upstream{calls: map[string]bool{}}, inputs{}
+	u, in := &Upstream{service: d, calls: map[string]bool{}}, inputs{}
 	for i := range d.Methods().Len() {
 		m := d.Methods().Get(i)
 		in[m.Input().FullName()] = true

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { delimiter, join } from "node:path";
 
-const { SHOP: url, ADMIN_EMAIL: email, ADMIN_PASSWORD: password, CHROMIUM: executablePath, SHOTS: shots } = process.env;
+const { SHOP: url, ORIGIN: origin, ADMIN_EMAIL: email, ADMIN_PASSWORD: password, CHROMIUM: executablePath, SHOTS: shots } = process.env;
 const installed = process.env.PATH.split(delimiter).find((dir) => dir.includes("_npx")); // where npx has put the libraries
 const require = createRequire(join(installed, "..", "here"));
 const { chromium } = require("playwright-core");
@@ -71,10 +71,7 @@ async function walk() {
   const context = await browser.newContext({ viewport: { width: 1280, height: 860 } });
   const page = await context.newPage();
   const strange = [];
-  page.on("request", (r) => r.url().startsWith(url) || r.url().startsWith("data:") || strange.push(r.url()));
-  page.on("pageerror", (e) => strange.push(String(e)));
-  page.on("dialog", (d) => strange.push("a dialog: " + d.message()) && d.dismiss());
-  page.on("console", (m) => m.type() === "error" && strange.push(m.text()));
+  watch(page, url);
   const expected = (text) => strange.splice(0, strange.length, ...strange.filter((s) => !s.includes(text)));
 
   // A customer is refused, and a wrong password.
@@ -178,7 +175,7 @@ async function walk() {
   await viewer.goto(address);
   await viewer.getByLabel("E-mail address").fill(vera.email);
   await viewer.getByLabel("Password").fill(vera.password);
-  await viewer.getByRole("button", { name: "Sign in" }).click();
+  await viewer.getByRole("button", { name: "Sign in", exact: true }).click();
   await viewer.getByRole("heading", { name: "What it would do" }).waitFor(); // may try, and not start
   assert.equal(await viewer.getByRole("button", { name: "Start" }).count(), 0);
   for (const screen of ["Sagas", "Dead letters", "Events", "Functions", "Configuration", "Data", "Flags"]) {
@@ -336,28 +333,91 @@ async function walk() {
   });
   assert.equal(forged.status, 403);
   await page.getByRole("button", { name: "Sign out" }).click();
-  await page.getByRole("button", { name: "Sign in" }).waitFor();
+  await page.getByRole("button", { name: "Sign in", exact: true }).waitFor();
   assert.equal((await context.cookies()).length, 0);
   await page.goto(`${url}/console/sagas`);
-  await page.getByRole("button", { name: "Sign in" }).waitFor();
+  await page.getByRole("button", { name: "Sign in", exact: true }).waitFor();
+  await passkeys();
   assert.deepEqual(strange, [], "requests to others, errors, dialogs, or what axe finds");
 
-  async function go(name) {
-    await page.getByRole("navigation").getByRole("link", { name, exact: true }).click();
-    await page.getByRole("heading", { name, exact: true }).first().waitFor();
+  // watch reports what the page asks of others, its errors and its dialogs.
+  function watch(page, own) {
+    page.on("request", (r) => r.url().startsWith(own) || r.url().startsWith("data:") || strange.push(r.url()));
+    page.on("pageerror", (e) => strange.push(String(e)));
+    page.on("dialog", (d) => strange.push("a dialog: " + d.message()) && d.dismiss());
+    page.on("console", (m) => m.type() === "error" && strange.push(m.text()));
   }
 
-  async function fill(fields, button) {
-    for (const [label, value] of Object.entries(fields)) await page.getByLabel(label).fill(value);
-    await page.getByRole("button", { name: button, exact: true }).click();
+  // passkeys adds a passkey to the account of the administrator, signs in with it, and removes it. The device is one of
+  // the browser's own, for tests.
+  async function passkeys() {
+    const page = await (await browser.newContext({ viewport: { width: 1280, height: 860 } })).newPage();
+    watch(page, origin);
+    const devices = await page.context().newCDPSession(page);
+    await devices.send("WebAuthn.enable");
+    const { authenticatorId } = await devices.send("WebAuthn.addVirtualAuthenticator", { options: {
+      protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true, isUserVerified: true,
+    } });
+    await page.goto(`${origin}/console/sagas`);
+    await fill({ "E-mail address": email, Password: password }, "Sign in", page);
+    await go("Account", page);
+    await page.getByText("There is no passkey yet.").waitFor();
+    await look("account", page);
+    await fill({ Password: "a wrong one" }, "Prove", page);
+    await page.getByRole("alert").filter({ hasText: "present password" }).waitFor();
+    expected("status of 422");
+    await fill({ Password: password }, "Prove", page);
+    await fill({ Name: "Laptop" }, "Add a passkey", page);
+    await page.getByText("The passkey is added.").waitFor();
+    assert.equal((await page.locator("#codes").innerText()).trim().split("\n").length, 10);
+    await look("passkey", page);
+    await page.getByRole("button", { name: "Sign out" }).click();
+
+    // The password alone does not do any more, a device whose user is another does not, and the passkey alone does.
+    await fill({ "E-mail address": email, Password: password }, "Sign in", page);
+    await page.getByRole("alert").filter({ hasText: "second factor" }).waitFor();
+    expected("status of 401");
+    await devices.send("WebAuthn.setUserVerified", { authenticatorId, isUserVerified: false });
+    await page.getByRole("button", { name: "Sign in with a passkey" }).click();
+    await page.locator("form[data-passkey] [role=alert]").waitFor();
+    await devices.send("WebAuthn.setUserVerified", { authenticatorId, isUserVerified: true });
+    await page.getByRole("button", { name: "Sign in with a passkey" }).click();
+    await page.getByRole("heading", { name: "Sagas" }).waitFor();
+
+    await go("Account", page);
+    await page.locator("summary", { hasText: "Rename" }).click();
+    await fill({ Name: "Old laptop" }, "Save the name", page);
+    await page.getByRole("cell", { name: "Old laptop", exact: true }).waitFor();
+    await page.getByRole("button", { name: "Use a passkey" }).click();
+    await page.getByText("It is you.").waitFor();
+    await page.locator("summary", { hasText: "Remove" }).click();
+    await page.getByLabel("Yes, remove this passkey").check();
+    await page.getByRole("button", { name: "Remove" }).click();
+    await page.getByText("The passkey is removed.").waitFor();
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await page.getByRole("button", { name: "Sign in with a passkey" }).click();
+    await page.getByRole("alert").filter({ hasText: "not accepted" }).waitFor();
+    expected("status of 401");
+    await fill({ "E-mail address": email, Password: password }, "Sign in", page);
+    await page.getByRole("heading", { name: "Sagas" }).waitFor();
+  }
+
+  async function go(name, on = page) {
+    await on.getByRole("navigation").getByRole("link", { name, exact: true }).click();
+    await on.getByRole("heading", { name, exact: true }).first().waitFor();
+  }
+
+  async function fill(fields, button, on = page) {
+    for (const [label, value] of Object.entries(fields)) await on.getByLabel(label).fill(value);
+    await on.getByRole("button", { name: button, exact: true }).click();
   }
 
   // look has axe check the page and the contrast of both themes, that it fits a phone, and takes pictures.
-  async function look(name) {
+  async function look(name, on = page) {
     for (const [colorScheme, width] of [["light", 1280], ["dark", 1280], ["light", 390]]) {
-      await page.emulateMedia({ colorScheme });
-      await page.setViewportSize({ width, height: 860 });
-      const axe = new AxeBuilder({ page });
+      await on.emulateMedia({ colorScheme });
+      await on.setViewportSize({ width, height: 860 });
+      const axe = new AxeBuilder({ page: on });
       if (colorScheme === "dark") axe.withRules(["color-contrast"]);
       else axe.withTags(["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]);
       const { violations } = width < 400 ? { violations: [] } : await axe.analyze();
@@ -365,10 +425,10 @@ async function walk() {
         const where = v.nodes.map((n) => n.html).join(" ").slice(0, 300);
         strange.push(`${name}, ${colorScheme}, ${width} wide: ${v.id}: ${where}`);
       }
-      const broad = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      const broad = await on.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       if (broad > 0) strange.push(`${name} is ${broad} too broad for ${width}`);
-      if (shots) await page.screenshot({ path: join(shots, `${name}-${width}-${colorScheme}.png`) });
+      if (shots) await on.screenshot({ path: join(shots, `${name}-${width}-${colorScheme}.png`) });
     }
-    await page.setViewportSize({ width: 1280, height: 860 });
+    await on.setViewportSize({ width: 1280, height: 860 });
   }
 }

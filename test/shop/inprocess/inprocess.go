@@ -32,6 +32,7 @@ const (
 type Shop struct {
 	Host      *local.Host
 	Address   string           // HOST:PORT
+	Origin    string           // of the pages that use passkeys
 	Dir       string           // of its data
 	Publisher broker.Publisher // takes events that no function emits
 }
@@ -50,19 +51,23 @@ func Start(t *testing.T, further ...system.Definition) *Shop {
 	product := functions.System()
 	product.Functions = append(product.Functions, further...)
 	product.Functions = append(product.Functions, system.Definition{Name: "stranger", New: s.stranger})
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(listener.Addr().String()) // it has one
+	s.Origin = "http://localhost:" + port
 	host, err := local.New(t.Context(), local.Config{
 		Dir: s.Dir, Tick: 100 * time.Millisecond, Telemetry: watch, System: product,
 		Claims: local.Claims{Issuer: "ebb", Audience: "ebb"},
 		Lookup: config.Map(map[string]string{"EBB_STRIPE_WEBHOOK_SECRET": "", "EBB_MAIL_DIR": s.Mail()}),
 		Secrets: map[string]config.Lookup{"users": config.Map(map[string]string{
 			"EBB_ADMIN_EMAIL": AdminEmail, "EBB_ADMIN_PASSWORD": AdminPassword,
+			"EBB_PASSKEY_RP_ID": "localhost", "EBB_PASSKEY_ORIGINS": s.Origin,
 		})},
 	})
 	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+		_ = listener.Close()
 		t.Fatal(err)
 	}
 	s.Host, s.Address = host, listener.Addr().String()

@@ -1,0 +1,496 @@
+package users
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-webauthn/webauthn/protocol"
+
+	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/store"
+)
+
+var (
+	beginPasskey = function.Operation{
+		Method: http.MethodPost, Path: "/api/passkeys/options", Owner: manifest.OwnerOnly, Scope: manifest.NoKey,
+		Status: http.StatusCreated, Summary: "Begin to add a passkey", Idempotency: function.Off, MaxBody: smallBody,
+		Description: "Gives the options for navigator.credentials.create in a browser, with a challenge for this session " +
+			"that is good once, for five minutes. Needs a recent proof, and a proven address. With ten passkeys, and where " +
+			"passkeys are not set up: 409.",
+		Errors: []int{http.StatusConflict, http.StatusTooManyRequests, http.StatusServiceUnavailable},
+	}
+	addPasskey = function.Operation{
+		Method: http.MethodPost, Path: "/api/passkeys", Owner: manifest.OwnerOnly, Scope: manifest.NoKey,
+		Status: http.StatusCreated, Summary: "Add a passkey", Idempotency: function.Off, MaxBody: smallBody,
+		Description: "With what the browser made of the options. From then on the password alone does not sign in: it " +
+			"takes a passkey, alone or beside the password, or a code. The first second factor of an account gives recovery " +
+			"codes, this once. A passkey that is known already is 409.",
+		Errors: []int{http.StatusConflict},
+	}
+	listPasskeys = function.Operation{
+		Method: http.MethodGet, Path: "/api/users/{id}/passkeys", Owner: manifest.OwnerHidden, Person: "id",
+		Scope: manifest.NoKey, Summary: "List the passkeys of a user",
+		Description: "The oldest first: one's own, or anyone's for an admin. Somebody else's is 404.",
+		Errors:      []int{http.StatusForbidden},
+	}
+	renamePasskey = function.Operation{
+		Method: http.MethodPatch, Path: "/api/users/{id}/passkeys/{passkey}", Owner: manifest.OwnerHidden,
+		Scope: manifest.NoKey, Summary: "Rename a passkey", MaxBody: smallBody, Errors: []int{http.StatusForbidden},
+	}
+	removePasskey = function.Operation{
+		Method: http.MethodDelete, Path: "/api/users/{id}/passkeys/{passkey}", Owner: manifest.OwnerHidden,
+		Scope: manifest.NoKey, Status: http.StatusNoContent, Summary: "Remove a passkey", Idempotency: function.Off,
+		Description: "Of oneself, or by an admin of a user who has lost it. Needs a recent proof of the caller. The user's " +
+			"other sessions end. With the last second factor the recovery codes are void.",
+		Errors: []int{http.StatusForbidden},
+	}
+)
+
+// Passkey is a passkey in the API.
+type Passkey struct {
+	ID         string     `json:"id"`
+	Name       string     `json:"name"`
+	CreatedAt  time.Time  `json:"created_at"`
+	LastUsedAt *time.Time `json:"last_used_at,omitempty" doc:"The hour in which it was used last."`
+	Synced     bool       `json:"synced,omitempty" doc:"It is copied to other devices of the user, as by a password manager."`
+}
+
+func (p passkey) shown(id string) Passkey {
+	s := Passkey{ID: id, Name: p.Name, CreatedAt: p.CreatedAt, Synced: p.Synced}
+	if !p.UsedAt.IsZero() {
+		s.LastUsedAt = &p.UsedAt
+	}
+	return s
+}
+
+// passkeys is what the function stores of passkeys, and checks them with.
+type passkeys struct {
+	all        *store.Collection[passkey]
+	challenges *store.Collection[challenge]
+	site       *relyingParty // nil: no passkeys
+}
+
+// servePasskeys declares the collections and the operations.
+func (u *users) servePasskeys(f *function.Function) (err error) {
+	u.passkeys = passkeys{
+		all:        function.Collection[passkey](f, "passkeys"),
+		challenges: function.Collection[challenge](f, "challenges", store.SingleUse, store.Expire("expires_at")),
+	}
+	u.passkeys.site, err = newRelyingParty(u.config.PasskeySite, u.config.PasskeyOrigins)
+	function.Serve(f, beginPasskey, u.beginPasskey)
+	function.Serve(f, addPasskey, u.addPasskey)
+	function.Serve(f, listPasskeys, u.listPasskeys)
+	function.Serve(f, renamePasskey, u.renamePasskey)
+	function.Serve(f, removePasskey, u.removePasskey)
+	function.Serve(f, askPasskey, u.askPasskey)
+	function.Serve(f, openWithPasskey, u.loginWithPasskey)
+	function.Serve(f, askStepUp, u.askStepUp)
+	return err
+}
+
+// enabled returns nil where passkeys are set up.
+func (p passkeys) enabled() error {
+	if p.site == nil {
+		return fault.New(fault.Conflict, "passkeys are not set up here: EBB_PASSKEY_RP_ID names no site")
+	}
+	return nil
+}
+
+// ask stores a new challenge, and returns it.
+func (p passkeys) ask(ctx context.Context, tx *function.Tx, c challenge) (string, error) {
+	text := newChallenge()
+	c.ExpiresAt = tx.Now().Add(challengeTTL)
+	return text, p.challenges.Create(ctx, tx, hashed([]byte(text)), c)
+}
+
+// use removes a challenge that an answer names, and reports whether it was good in the ceremony. An answer that is
+// refused is committed with this, so that each challenge is tried once.
+func (p passkeys) use(
+	ctx context.Context, tx *function.Tx, text, ceremony, user, session string,
+) (good bool, err error) {
+	id := hashed([]byte(text))
+	c, ok, err := p.challenges.Find(ctx, tx, id)
+	if err != nil || !ok || !c.good(ceremony, user, session, tx.Now()) {
+		return false, err
+	}
+	return true, p.challenges.Delete(ctx, tx, id)
+}
+
+// of returns the passkeys of a user, and their ids, the oldest first.
+func (p passkeys) of(ctx context.Context, tx *function.Tx, c credentials) (ids []string, all []passkey, err error) {
+	known, err := p.all.GetMany(ctx, tx, c.Passkeys...)
+	for _, id := range c.Passkeys {
+		if k, ok := known[id]; ok {
+			ids, all = append(ids, id), append(all, k)
+		}
+	}
+	return ids, all, err
+}
+
+// forget removes all passkeys of a user. The caller saves c.
+func (p passkeys) forget(ctx context.Context, tx *function.Tx, c *credentials) error {
+	for _, id := range c.Passkeys {
+		if err := p.all.Delete(ctx, tx, id); err != nil {
+			return err
+		}
+	}
+	c.Passkeys = nil
+	return nil
+}
+
+// notProven refuses a second factor for an address that is not proven. Else who registers with another's address could
+// lock its owner out, who can reset the password only.
+func (u *users) notProven(a account) error {
+	if u.config.AddressProof != proofOff && !a.proven() && a.Email != u.admin.email {
+		return fault.New(fault.Conflict, "prove your e-mail address first")
+	}
+	return nil
+}
+
+type beginPasskeyInput struct {
+	StepUp string `header:"Ebb-Step-Up" maxLength:"256" doc:"A step-up token, instead of current_password."`
+	Body   struct {
+		CurrentPassword string `json:"current_password,omitempty" format:"password" writeOnly:"true"`
+	}
+	work work
+}
+
+type beginPasskeyOutput struct {
+	CacheControl string `header:"Cache-Control"`
+	Body         struct {
+		Options PasskeyCreation `json:"public_key"`
+	}
+}
+
+func (u *users) beginPasskey(ctx context.Context, tx *function.Tx, in *beginPasskeyInput) (*beginPasskeyOutput, error) {
+	by, err := u.actor(ctx, tx)
+	if err == nil {
+		err = u.passkeys.enabled()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := u.demandRecent(ctx, tx, by, recent{in.StepUp, in.Body.CurrentPassword, &in.work}); err != nil {
+		return nil, err
+	}
+	if err := u.notProven(by.account); err != nil {
+		return nil, err
+	}
+	c, err := u.credentials.Get(ctx, tx, credentialsID(by.id))
+	if err != nil {
+		return nil, err
+	}
+	_, others, err := u.passkeys.of(ctx, tx, c)
+	if err != nil {
+		return nil, err
+	}
+	if len(others) >= maxPasskeys {
+		return nil, tooManyPasskeys()
+	}
+	text, err := u.passkeys.ask(ctx, tx, challenge{
+		Ceremony: ceremonyRegister, UserID: by.id, Session: tx.Principal().Session,
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := &beginPasskeyOutput{CacheControl: "no-store"}
+	out.Body.Options = u.passkeys.site.creation(text, by.id, by.account, others)
+	return out, nil
+}
+
+func tooManyPasskeys() error {
+	return fault.New(fault.Conflict, "there are %d passkeys; remove one first", maxPasskeys)
+}
+
+type addPasskeyInput struct {
+	Body struct {
+		Name       string              `json:"name" minLength:"1" maxLength:"100" doc:"What the user calls it, such as the device."`
+		Credential PasskeyRegistration `json:"credential"`
+	}
+}
+
+type addPasskeyOutput struct {
+	CacheControl string `header:"Cache-Control"`
+	Location     string `header:"Location"`
+	Body         struct {
+		Passkey
+		RecoveryCodes []string `json:"recovery_codes,omitempty" doc:"Each works once in place of a passkey, beside the password. Only with the first second factor of the account."`
+	}
+}
+
+// badPasskey is the answer to what is no passkey, or none for a challenge that is open.
+func badPasskey(kind fault.Kind, location string) error {
+	return fault.New(kind, "this passkey is not accepted").With(fault.Detail{
+		Location: location, Message: "is not known here, or answers no challenge of the last five minutes; ask for " +
+			"options, and try again",
+	})
+}
+
+func (u *users) addPasskey(ctx context.Context, tx *function.Tx, in *addPasskeyInput) (*addPasskeyOutput, error) {
+	by, err := u.actor(ctx, tx)
+	if err == nil {
+		err = u.passkeys.enabled()
+	}
+	if err != nil {
+		return nil, err
+	}
+	name := strings.TrimSpace(in.Body.Name)
+	if err := invalid(checkName(name)); err != nil {
+		return nil, err
+	}
+	made, err := in.Body.Credential.parse()
+	if err != nil {
+		return nil, u.refused(ctx, err, badPasskey(fault.Invalid, "body.credential"))
+	}
+	text := made.Response.CollectedClientData.Challenge
+	good, err := u.passkeys.use(ctx, tx, text, ceremonyRegister, by.id, tx.Principal().Session)
+	if err != nil {
+		return nil, err
+	}
+	if !good {
+		return nil, badPasskey(fault.Invalid, "body.credential")
+	}
+	p, err := u.passkeys.site.register(made, text, by.id, tx.Now())
+	if err != nil {
+		return nil, function.CommitThen(u.refused(ctx, err, badPasskey(fault.Invalid, "body.credential")))
+	}
+	p.Name = name
+	id := passkeyID(p.CredentialID)
+	codes, err := u.enlistPasskey(ctx, tx, by.id, id, p)
+	if err != nil {
+		return nil, err
+	}
+	out := &addPasskeyOutput{CacheControl: "no-store", Location: "/api/users/" + by.id + "/passkeys/" + id}
+	out.Body.Passkey, out.Body.RecoveryCodes = p.shown(id), codes
+	return out, nil
+}
+
+// enlistPasskey adds a passkey to those of a user, and returns recovery codes if the account has none.
+func (u *users) enlistPasskey(
+	ctx context.Context, tx *function.Tx, user, id string, p passkey,
+) (codes []string, err error) {
+	c, err := u.credentials.Get(ctx, tx, credentialsID(user))
+	if err != nil {
+		return nil, err
+	}
+	ids, _, err := u.passkeys.of(ctx, tx, c)
+	if err != nil {
+		return nil, err
+	}
+	if len(ids) >= maxPasskeys {
+		return nil, tooManyPasskeys()
+	}
+	if _, ok, err := u.passkeys.all.Find(ctx, tx, id); err != nil || ok {
+		if ok {
+			err = function.CommitThen(fault.New(fault.Conflict, "this passkey was added already"))
+		}
+		return nil, err
+	}
+	if err := u.passkeys.all.Create(ctx, tx, id, p); err != nil {
+		return nil, err
+	}
+	c.Passkeys = append(ids, id)
+	c.Factor, codes = c.Factor.withRecovery()
+	if err := u.credentials.Put(ctx, tx, credentialsID(user), c); err != nil {
+		return nil, err
+	}
+	tellUser(tx, user, events.PasskeyAdded, "")
+	return codes, u.markSession(ctx, tx, tx.Principal().Session, true)
+}
+
+// refused logs why an answer of a browser is refused, for the people who set passkeys up, and returns the answer.
+func (u *users) refused(ctx context.Context, cause, answer error) error {
+	u.log.InfoContext(ctx, "a passkey was refused", "reason", why(cause))
+	return answer
+}
+
+type passkeysOutput struct {
+	Body struct {
+		Items []Passkey `json:"items"`
+	}
+}
+
+func (u *users) listPasskeys(ctx context.Context, tx *function.Tx, in *oneUser) (*passkeysOutput, error) {
+	if _, _, err := u.find(ctx, tx, in.ID); err != nil {
+		return nil, err
+	}
+	c, err := u.credentials.Get(ctx, tx, credentialsID(in.ID))
+	if err != nil {
+		return nil, err
+	}
+	ids, all, err := u.passkeys.of(ctx, tx, c)
+	if err != nil {
+		return nil, err
+	}
+	out := &passkeysOutput{}
+	out.Body.Items = []Passkey{}
+	for i, id := range ids {
+		out.Body.Items = append(out.Body.Items, all[i].shown(id))
+	}
+	return out, nil
+}
+
+// findPasskey returns a passkey of a user whom the actor may see and change, the user's credentials, and the actor.
+func (u *users) findPasskey(
+	ctx context.Context, tx *function.Tx, user, id string,
+) (p passkey, c credentials, by actor, err error) {
+	if _, by, err = u.find(ctx, tx, user); err != nil {
+		return p, c, by, err
+	}
+	if c, err = u.credentials.Get(ctx, tx, credentialsID(user)); err != nil {
+		return p, c, by, err
+	}
+	p, ok, err := u.passkeys.all.Find(ctx, tx, id)
+	if err == nil && (!ok || !slices.Contains(c.Passkeys, id)) {
+		err = fault.New(fault.NotFound, "there is no such passkey")
+	}
+	return p, c, by, err
+}
+
+type renamePasskeyInput struct {
+	ID      string `path:"id" maxLength:"128" doc:"The user's id."`
+	Passkey string `path:"passkey" minLength:"1" maxLength:"128" doc:"The passkey's id."`
+	Body    struct {
+		Name string `json:"name" minLength:"1" maxLength:"100"`
+	}
+}
+
+type passkeyOutput struct{ Body Passkey }
+
+func (u *users) renamePasskey(ctx context.Context, tx *function.Tx, in *renamePasskeyInput) (*passkeyOutput, error) {
+	p, _, _, err := u.findPasskey(ctx, tx, in.ID, in.Passkey)
+	if err != nil {
+		return nil, err
+	}
+	p.Name = strings.TrimSpace(in.Body.Name)
+	if err := invalid(checkName(p.Name)); err != nil {
+		return nil, err
+	}
+	return &passkeyOutput{Body: p.shown(in.Passkey)}, u.passkeys.all.Put(ctx, tx, in.Passkey, p)
+}
+
+type removePasskeyInput struct {
+	ID      string `path:"id" maxLength:"128" doc:"The user's id."`
+	Passkey string `path:"passkey" minLength:"1" maxLength:"128" doc:"The passkey's id."`
+	StepUp  string `header:"Ebb-Step-Up" maxLength:"256" doc:"A step-up token of the caller."`
+	work    work
+}
+
+func (u *users) removePasskey(ctx context.Context, tx *function.Tx, in *removePasskeyInput) (*struct{}, error) {
+	_, c, by, err := u.findPasskey(ctx, tx, in.ID, in.Passkey)
+	if err != nil {
+		return nil, err
+	}
+	if err := u.demandRecent(ctx, tx, by, recent{stepUp: in.StepUp, work: &in.work}); err != nil {
+		return nil, err
+	}
+	if err := u.passkeys.all.Delete(ctx, tx, in.Passkey); err != nil {
+		return nil, err
+	}
+	c.Passkeys = slices.DeleteFunc(slices.Clone(c.Passkeys), func(id string) bool { return id == in.Passkey })
+	tellUser(tx, in.ID, events.PasskeyRemoved, "")
+	return nil, u.afterRemoval(ctx, tx, in.ID, c)
+}
+
+// afterRemoval saves the credentials of a user that a second factor was taken from, and ends the user's other sessions.
+func (u *users) afterRemoval(ctx context.Context, tx *function.Tx, user string, c credentials) error {
+	keep := sessionOfCaller(tx, user)
+	if err := u.endSessions(ctx, tx, user, &c, keep); err != nil {
+		return err
+	}
+	if !c.secondFactor() {
+		c.Factor = nil
+		if err := u.markSession(ctx, tx, keep, false); err != nil {
+			return err
+		}
+	}
+	return u.credentials.Put(ctx, tx, credentialsID(user), c)
+}
+
+type requestOutput struct {
+	CacheControl string `header:"Cache-Control"`
+	Body         struct {
+		Options PasskeyRequest `json:"public_key"`
+	}
+}
+
+// askFor answers the options for the use of a passkey, with a new challenge.
+func (u *users) askFor(ctx context.Context, tx *function.Tx, c challenge) (*requestOutput, error) {
+	text, err := u.passkeys.ask(ctx, tx, c)
+	if err != nil {
+		return nil, err
+	}
+	out := &requestOutput{CacheControl: "no-store"}
+	out.Body.Options = u.passkeys.site.request(text)
+	return out, nil
+}
+
+// shownPasskey is a passkey that has signed a challenge.
+type shownPasskey struct {
+	id string
+	passkey
+}
+
+// checkPasskey returns the passkey that has signed an open challenge of the ceremony, and notes its use; false if none
+// has. Then the challenge is used up all the same, which the caller commits with the refusal.
+func (u *users) checkPasskey(
+	ctx context.Context, tx *function.Tx, in PasskeyAssertion, ceremony, user string,
+) (key shownPasskey, ok bool, err error) {
+	shown, err := in.parse()
+	if err != nil {
+		return key, false, u.refused(ctx, err, nil)
+	}
+	session := ""
+	if user != "" {
+		session = tx.Principal().Session
+	}
+	text := shown.Response.CollectedClientData.Challenge
+	good, err := u.passkeys.use(ctx, tx, text, ceremony, user, session)
+	if err != nil || !good {
+		return key, false, err
+	}
+	key.id = passkeyID(shown.RawID)
+	p, ok, err := u.passkeys.all.Find(ctx, tx, key.id)
+	if err != nil || !ok {
+		return key, false, err
+	}
+	c, ok, err := u.credentials.Find(ctx, tx, credentialsID(p.UserID))
+	if err != nil || !ok || !slices.Contains(c.Passkeys, key.id) {
+		return key, false, err
+	}
+	if key.passkey, ok, err = u.signed(ctx, tx, shown, text, p); err != nil || !ok {
+		return key, false, err
+	}
+	return key, true, u.passkeys.all.Put(ctx, tx, key.id, key.passkey)
+}
+
+// copies limits the mails about a copied passkey.
+var copies = limit{"copies", 0, 24 * time.Hour, 24 * time.Hour, 24 * time.Hour}
+
+// signed returns the passkey as it is after the signature, and whether that is good. A user whose passkey was copied is
+// told, once a day.
+func (u *users) signed(
+	ctx context.Context, tx *function.Tx, shown *protocol.ParsedCredentialAssertionData, text string, p passkey,
+) (after passkey, ok bool, err error) {
+	after, bad := u.passkeys.site.assert(shown, text, p, tx.Now())
+	if bad == nil {
+		return after, true, nil
+	}
+	if errors.Is(bad, errCopied) {
+		may, err := u.mayTry(ctx, tx, copies.of(passkeyID(p.CredentialID)))
+		if err != nil {
+			return p, false, err
+		}
+		if may {
+			tellUser(tx, p.UserID, events.PasskeyCopied, "")
+		}
+	}
+	return p, false, u.refused(ctx, bad, nil)
+}

@@ -1,0 +1,127 @@
+package gateway
+
+import (
+	"sync"
+	"time"
+)
+
+// adaptive finds out how many requests a function answers at once without getting slower.
+//
+// It compares how long requests take that begin while few others run, up to half of the limit, with how long the other
+// ones take. Both are means, so that it says nothing that some requests take longer than others. Where the latter take
+// more than half as long again, they wait for each other: the limit is cut at once, to what that difference tells.
+// Otherwise it grows little by little. While a load lasts no request begins with few others, so from time to time the
+// limit is halved for some of them.
+type adaptive struct {
+	mu      sync.Mutex
+	limit   float64
+	running int
+	changed time.Time // of the limit; a request that began before says nothing about it
+
+	few     float64 // mean time of requests that began while few ran, in nanoseconds
+	fewSeen int
+
+	many   crowd // requests that began while more ran, since the limit was changed
+	filled bool  // as many as may have run since then
+
+	probed  time.Time // when the last probe began or ended, or the first limit was judged
+	pause   time.Duration
+	probing int // how many requests are left of a probe
+}
+
+// crowd sums up requests that ran beside others.
+type crowd struct {
+	seen, running int
+	took          float64 // nanoseconds
+}
+
+// The limits of an adaptive limit, which it begins between.
+const (
+	adaptiveLeast, adaptiveFirst, adaptiveMost = 2, 20, 1000
+)
+
+const (
+	adaptiveSlower  = 1.5 // how much longer a request may take at the limit
+	adaptiveSamples = 10  // requests after which the limit is changed, and of a probe
+	adaptiveMemory  = 200 // requests that the mean of those that began while few ran is made of
+
+	firstProbe, longestPauseOfProbes = time.Second, 30 * time.Second
+)
+
+func newAdaptive() *adaptive { return &adaptive{limit: adaptiveFirst, pause: firstProbe} }
+
+// admitted is a request that the limit has room for.
+type admitted struct {
+	a       *adaptive
+	began   time.Time
+	running int // with it
+	few     bool
+}
+
+// admit returns nil if there is no room.
+func (a *adaptive) admit(now time.Time) *admitted {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	most, few := max(int(a.limit), 1), max(int(a.limit/2), 1)
+	if a.running >= most || a.probing > 0 && a.running >= few {
+		return nil
+	}
+	a.running++
+	a.filled = a.filled || a.running == most
+	return &admitted{a: a, began: now, running: a.running, few: a.running <= few}
+}
+
+// end notes how long a request took; counts is false for one that says nothing.
+func (r *admitted) end(now time.Time, counts bool) {
+	a, took := r.a, float64(now.Sub(r.began))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.running--
+	switch {
+	case !counts:
+	case r.few:
+		a.fewSeen = min(a.fewSeen+1, adaptiveMemory)
+		a.few += (took - a.few) / float64(a.fewSeen)
+		if a.probing > 0 && r.began.After(a.probed) {
+			if a.probing--; a.probing == 0 {
+				a.probed = now
+				a.change(now, a.limit)
+			}
+		}
+	case a.probing == 0 && r.began.After(a.changed):
+		a.many.seen, a.many.running, a.many.took = a.many.seen+1, a.many.running+r.running, a.many.took+took
+		a.judge(now)
+	}
+}
+
+// judge changes the limit when enough requests have run beside others.
+func (a *adaptive) judge(now time.Time) {
+	seen := float64(a.many.seen)
+	slower := a.many.took / seen / a.few
+	if a.many.seen < adaptiveSamples && (a.many.seen < adaptiveSamples/2 || slower < 2*adaptiveSlower) {
+		return
+	}
+	switch limit := a.limit; {
+	case a.fewSeen < adaptiveSamples/2:
+		a.change(now, limit)
+	case slower > adaptiveSlower:
+		fits := float64(a.many.running) / seen * adaptiveSlower / slower
+		a.change(now, max(min(fits, limit), limit/5, adaptiveLeast))
+	case a.filled:
+		a.change(now, min(limit+max(limit/20, 1), adaptiveMost))
+	default:
+		a.change(now, limit)
+	}
+	if a.probed.IsZero() {
+		a.probed = now
+	}
+	if now.Sub(a.probed) >= a.pause {
+		a.probed, a.probing = now, adaptiveSamples
+		a.pause = min(2*a.pause, longestPauseOfProbes)
+	}
+}
+
+// change sets the limit. What was seen at the one before does not count any more.
+func (a *adaptive) change(now time.Time, limit float64) {
+	a.limit, a.changed, a.many, a.filled = limit, now, crowd{}, a.running >= int(limit)
+}
