@@ -112,8 +112,8 @@ func (x *tested) follow(path, token string) *following {
 }
 
 // Events are followed by server-sent events: each is the whole list of the search, and one is sent when the list has
-// changed, and not otherwise. Now and then a comment tells that the answer goes on; after less than a minute it ends, and
-// the browser asks again.
+// changed, and not otherwise. Now and then a comment tells that the answer goes on. After less than a minute it ends,
+// and the browser asks again.
 func TestFollow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newTested(t)
