@@ -172,7 +172,7 @@ lambda-check: ## Build the packages for AWS Lambda twice, from two folders, and 
 .PHONY: aws
 aws: bin/kumo tools lambda-check ## Deploy the shop to an emulator of AWS with Terraform, test it, destroy it: docs/testing.md
 	@[ -e bin/terraform/registry.terraform.io/hashicorp/aws ] || { echo "make aws needs Terraform and its provider for AWS"; exit 2; }
-	$(GO) test ./test/aws -run '^TestDeploy$$' -count 1 -timeout 0 -v -deploy
+	$(GO) test ./test/aws -run '^TestDeploy$$' -count 1 -timeout 60m -v -deploy
 
 # The emulator is a module of its own, and no dependency of the product.
 bin/kumo: test/aws/kumo/main.go test/aws/kumo/fifo.go test/aws/kumo/go.mod ## Build the emulator of AWS for tests (a minute the first time)
@@ -230,12 +230,13 @@ crash: ## Kill the process ROUNDS times during ORDERS orders, and audit
 
 .PHONY: brokers
 brokers: ORDERS = 500
-brokers: bin/kumo ## Kill each broker while the shop has ORDERS orders, and audit: RabbitMQ, Redis, Kafka (fake), NATS outside, SQS (cut off)
-	$(GO) test ./test/brokers -run '^TestOrdersSurviveTheBroker$$' -count 1 -timeout 0 -v -orders $(ORDERS) -kills 5
+brokers: bin/kumo ## Kill each broker while the shop has ORDERS orders, and audit: RabbitMQ, Redis, Kafka (fake), NATS outside, SQS (cut off); BROKER=redis: one alone
+	$(GO) test ./test/brokers -run '^TestOrdersSurviveTheBroker$$/$(if $(BROKER),^$(BROKER)$$)' -count 1 -timeout 90m -v \
+		-orders $(ORDERS) -kills 5
 
 .PHONY: matrix
-matrix: bin/kumo ## Run the suites of brokers and write docs/conformance.md: which sentence holds with which broker (some minutes)
-	$(GO) run ./test/matrix
+matrix: bin/kumo ## Run the suites of brokers and write docs/conformance.md: which sentence holds with which broker (some minutes); ONLY=Redis: one column
+	$(GO) run ./test/matrix $(if $(ONLY),-only "$(ONLY)")
 
 .PHONY: power
 power: ROUNDS = 100

@@ -22,9 +22,9 @@ func init() {
 	shop = addition{
 		functions: []system.Definition{
 			{Name: "catalog", New: catalog.New},
-			{Name: "inventory", New: inventory.New},
-			{Name: "orders", New: orders.New},
-			{Name: "payments", New: payments.New},
+			{Name: "inventory", New: inventory.New, Rerun: inventory.Rerun()},
+			{Name: "orders", New: orders.New, Rerun: orders.Rerun()},
+			{Name: "payments", New: payments.New, Rerun: payments.Rerun()},
 			{Name: "views", New: views.New},
 		},
 		parts: []gateway.Part{

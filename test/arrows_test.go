@@ -78,19 +78,20 @@ var layers = []layer{
 		tests: "infra/broker/memory",
 	},
 	{
-		packages: "infra/broker/conformance/...", may: "infra/fault $/...",
+		packages: "infra/broker/conformance/...", may: "infra/fault infra/internal/lifetime $/...",
 		tests: "infra/broker infra/broker/httpapi infra/broker/memory infra/broker/nats infra/broker/nats/embedded",
 	},
 	{
 		packages: "infra/broker/sqs/...",
-		may: "infra/fault infra/event infra/blob infra/blob/open infra/broker infra/broker/internal/... infra/internal/... " +
-			"$/...",
+		may: "infra/fault infra/event infra/blob infra/blob/open infra/blob/open/aws infra/broker" +
+			" infra/broker/internal/... infra/internal/... $/...",
 		tests: "infra/blob/files infra/broker/brokertest",
 	},
 	{
 		packages: "infra/broker/pubsub",
-		may:      "infra/fault infra/event infra/blob infra/broker infra/broker/internal/... infra/internal/...",
-		tests:    "infra/blob/files infra/broker/brokertest",
+		may: "infra/fault infra/event infra/blob infra/blob/open infra/blob/open/google infra/broker" +
+			" infra/broker/internal/... infra/internal/...",
+		tests: "infra/blob/files infra/broker/brokertest",
 	},
 	{
 		packages: "infra/broker/*/...",
@@ -99,8 +100,14 @@ var layers = []layer{
 	},
 	{packages: "infra/blob", may: "infra/fault", tests: "infra/blob/files"},
 	{packages: "infra/blob/blobtest", may: "infra/fault infra/blob"},
-	{packages: "infra/blob/open", may: "infra/fault infra/blob infra/blob/*"},
-	{packages: "infra/blob/*", may: "infra/fault infra/blob infra/internal/...", tests: "infra/blob/blobtest"},
+	{packages: "infra/blob/open", may: "infra/fault infra/blob infra/blob/files", tests: "infra/blob/open/google"},
+	{packages: "infra/blob/open/aws", may: "infra/blob infra/blob/open infra/blob/s3"},
+	{packages: "infra/blob/open/google", may: "infra/blob infra/blob/open infra/blob/gcs"},
+	{packages: "infra/blob/internal/...", may: "infra/fault infra/blob"},
+	{
+		packages: "infra/blob/*", may: "infra/fault infra/blob infra/blob/internal/... infra/internal/...",
+		tests: "infra/blob/blobtest",
+	},
 	{packages: "infra/discovery", may: "infra/fault"},
 	{packages: "infra/discovery/*/...", may: "infra/fault infra/discovery infra/internal/... $/..."},
 	{packages: "infra/balance/...", may: "infra/fault infra/discovery infra/internal/... $/..."},
@@ -170,10 +177,15 @@ var layers = []layer{
 	},
 
 	// What runs them. Hosts know functions by host.Instance; those that compose a system know a driver too.
-	{packages: "infra/system", may: "infra/event infra/function infra/generate infra/manifest"},
+	{packages: "infra/rerun", may: "infra/function"},
+	{packages: "infra/system", may: "infra/event infra/function infra/generate infra/manifest infra/rerun"},
 	{
 		packages: "infra/simulate/...",
 		may:      kit + " infra/broker/breaker infra/function infra/host infra/saga infra/system infra/store/memory $/...",
+	},
+	{
+		packages: "infra/timemachine",
+		may:      kit + " infra/function infra/rerun infra/saga infra/simulate infra/system",
 	},
 	{packages: "infra/host/memlimit"},
 	{packages: "infra/host/hosttest", may: kit + " infra/host infra/function infra/store/memory"},
@@ -227,7 +239,8 @@ var layers = []layer{
 	{
 		packages: "functions/*/...",
 		may: "events " + kit +
-			" infra/function infra/saga infra/journal infra/outside infra/cron infra/rpc infra/generate infra/flag/... $/...",
+			" infra/function infra/saga infra/journal infra/outside infra/cron infra/rpc infra/generate infra/flag/..." +
+			" infra/rerun $/...",
 		tests: "infra/function/functiontest infra/simulate infra/store/memory",
 	},
 	{packages: ".", may: "..."},

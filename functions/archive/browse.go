@@ -144,9 +144,10 @@ func (a *archive) search(ctx context.Context, tx *function.Tx, id string) (store
 		bytes := 0
 		for _, e := range page {
 			if e.ID == id {
-				return e, nil
+				err := a.join(ctx, tx, &e)
+				return e, err
 			}
-			bytes += len(e.Event)
+			bytes += e.size()
 		}
 		s, read, size = rest, read+len(page), nextSize(size, len(page), bytes)
 	}

@@ -261,7 +261,7 @@ func (a *archive) eachWaiting(
 				return cursor, true, err
 			}
 			cursor = store.EncodeCursor(store.Position{Values: []any{l.At}, ID: item.ID})
-			if read += len(l.Event); !more {
+			if read += len(l.Event); !more || bytes+read >= maxPage {
 				return cursor, true, nil
 			}
 		}

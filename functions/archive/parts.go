@@ -16,13 +16,14 @@ import (
 )
 
 // An event may be as large as a broker takes, and bytes that are in base64 a third larger. A store may take less in one
-// document: Firestore takes 1 MiB. So the JSON of a large event is stored in parts beside the document that would have
-// it, of the log or of the dead letters. The store's limit for a commit of several documents is larger by far.
+// document: Firestore takes 1 MiB, DynamoDB 400 KB. So the JSON of a large event is stored in parts beside the document
+// that would have it, of the log or of the dead letters. The store's limit for a commit of several documents is larger
+// by far.
 
 // The largest JSON of an event within its document, and of a part, in bytes. A part is stored in base64.
 const (
-	maxWhole = 700 << 10
-	partSize = 512 << 10
+	maxWhole = 350 << 10
+	partSize = 256 << 10
 )
 
 // part is a piece of the JSON of an event. Its document has the id of the event's, a slash and its number.

@@ -2,6 +2,7 @@ package archive_test
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -13,11 +14,11 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
-// narrow is a store whose documents have at most 1 MiB, but for those of the outbox.
+// narrow is a store whose documents have at most 400 KB with their keys, as in DynamoDB, but for those of the outbox.
 func narrow() functiontest.Option {
 	return interpose(func(b store.Batch, commit func() error) error {
 		for _, m := range b.Mutations {
-			if len(m.Data) > 1<<20 && m.Collection != "_outbox" {
+			if len(m.Data) > 398<<10 && m.Collection != "_outbox" {
 				return fault.New(fault.TooLarge, "the document has %d bytes", len(m.Data))
 			}
 		}
@@ -120,6 +121,30 @@ func TestTornEvent(t *testing.T) {
 	}
 	h.MustDeliver(event.ArchiveReplay.New("r", event.ReplayEvents{ReplayID: "r", To: "views"}))
 	if past, _, done := run(h); len(past) != 1 || done.Count != 1 || past[0].Subject() != "after" {
+		t.Errorf("got %d replayed events, %+v", len(past), done)
+	}
+}
+
+// Large events are replayed from a database that takes few documents at once, though each is in several parts.
+func TestReplayLargeEventsInSmallSteps(t *testing.T) {
+	h := functiontest.New(t, archive.New, functiontest.CommitLimit(100), functiontest.Knows(product.Types()...))
+	const count = 30
+	for n := range count {
+		e := h.Event(captured(fmt.Sprint("large-", n)))
+		e.SetType("com.example.large.v1")
+		e.DataEncoded = bytes.Repeat([]byte{0xff, 0x00, 'x'}, 250_000)
+		if r := h.Receive(e); !r[0].OK() {
+			t.Fatalf("got %+v", r)
+		}
+	}
+	h.MustDeliver(event.ArchiveReplay.New("r", event.ReplayEvents{
+		ReplayID: "r", To: "views", Types: []string{"com.example.another.v1"},
+	}))
+	if past, _, done := run(h); len(past) != 0 || done.Count != 0 {
+		t.Errorf("of another type: got %d replayed events, %+v", len(past), done)
+	}
+	h.MustDeliver(event.ArchiveReplay.New("q", event.ReplayEvents{ReplayID: "q", To: "views"}))
+	if past, _, done := run(h); len(past) != count || done.Count != count {
 		t.Errorf("got %d replayed events, %+v", len(past), done)
 	}
 }

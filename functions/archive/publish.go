@@ -26,12 +26,13 @@ type publishOutput struct {
 }
 
 // byFunctionsOnly returns fault.Denied for the data of events that no person may make or change: one would give the
-// power of a user to a key of the maker's own, one is what is recorded of persons, and one destroys the data of a
-// person, which an administrator or that person does at the function that has it. The same holds for an event that the
-// clock is asked to publish. Data that is no command to the clock is refused by the clock.
+// power of a user to a key of the maker's own, one would revoke the keys of others, one is what is recorded of persons,
+// and one destroys the data of a person, which an administrator or that person does at the function that has it. The
+// same holds for an event that the clock is asked to publish. Data that is no command to the clock is refused by the
+// clock.
 func byFunctionsOnly(eventType string, data json.RawMessage) error {
 	switch eventType {
-	case event.APIKeyChanged.Name(), event.ActRecorded.Name(), event.PersonErased.Name():
+	case event.APIKeyChanged.Name(), event.APIKeysNarrow.Name(), event.ActRecorded.Name(), event.PersonErased.Name():
 		return fault.New(fault.Denied, "functions alone make events of the type %s", eventType)
 	case event.ClockSchedule.Name():
 		e := ce.New()

@@ -29,6 +29,9 @@ func (c criteria) match(e stored) bool {
 		(c.epochs == nil || e.isCounted() || e.Epoch > c.epochs.after && e.Epoch <= c.epochs.last)
 }
 
+// size returns about how many bytes the event has, whether or not its parts are read.
+func (e stored) size() int { return max(len(e.Event), e.Parts*partSize) }
+
 func (e stored) isCounted() bool { return e.Position < firstPosition }
 
 // index returns a filter on the most selective field that has an index, if a criterion has one.
@@ -67,7 +70,7 @@ func (a *archive) read(
 	ctx context.Context, tx *function.Tx, c criteria, s span, desc bool, l limits,
 ) (portion, error) {
 	p := portion{rest: s}
-	size := firstQuery
+	size := min(firstQuery, max(l.events, 1))
 	for scanned := 0; scanned < maxScanned && !p.rest.empty(); {
 		page, left, err := a.page(ctx, tx, c, p.rest, desc, min(size, maxScanned-scanned))
 		if err != nil {
@@ -75,15 +78,20 @@ func (a *archive) read(
 		}
 		bytes := 0
 		for _, e := range page {
-			bytes += len(e.Event)
+			bytes += e.size()
 			if !c.match(e) {
 				continue
 			}
-			if n := len(p.events); n == l.events || n > 0 && p.bytes+len(e.Event) > l.bytes {
+			if n := len(p.events); n == l.events || n > 0 && p.bytes+e.size() > l.bytes {
 				p.rest = s.without(p.events[n-1].Position, desc)
 				return p, nil
 			}
-			p.events, p.bytes = append(p.events, e), p.bytes+len(e.Event)
+			p.bytes += e.size()
+			// Of the others no parts are read: a commit would require that each part is unchanged.
+			if err := a.join(ctx, tx, &e); err != nil {
+				return p, err
+			}
+			p.events = append(p.events, e)
 		}
 		p.rest = left
 		scanned += len(page)
@@ -100,8 +108,8 @@ func nextSize(size, n, bytes int) int {
 	return min(max(queryBytes*n/max(bytes, 1), 1), 4*size, store.MaxLimit)
 }
 
-// page returns the next events of the span by the index, selected or not, and the rest of the span. It returns none
-// only where none is left among the events that older versions have counted, or among the others.
+// page returns the next events of the span by the index, selected or not and without their parts, and the rest of the
+// span. It returns none only where none is left among the events that older versions have counted, or among the others.
 func (a *archive) page(
 	ctx context.Context, tx *function.Tx, c criteria, s span, desc bool, size int,
 ) ([]stored, span, error) {
@@ -127,9 +135,6 @@ func (a *archive) page(
 	page := make([]stored, len(found.Items))
 	for i, item := range found.Items {
 		page[i] = item.Value
-		if err := a.join(ctx, tx, &page[i]); err != nil {
-			return nil, s, err
-		}
 	}
 	switch {
 	case found.Next != "":

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/cron"
@@ -60,7 +62,7 @@ type adopted struct {
 
 // adopt makes the stored schedules those that are declared, when those differ from what was taken over last, and from
 // time to time after a host's clock was wrong. A schedule that stays as it was keeps when it is due. A new or changed
-// one is due for the first time at its next run from now.
+// one is due for the first time at its next run from now. Very many are taken over by several ticks.
 func (c *clock) adopt(ctx context.Context, tx *function.Tx, now time.Time) error {
 	want, fingerprint := c.declared()
 	if fingerprint == "" {
@@ -70,49 +72,72 @@ func (c *clock) adopt(ctx context.Context, tx *function.Tx, now time.Time) error
 	if err != nil || known.Fingerprint == fingerprint && now.Sub(known.At).Abs() < c.settings.Get().Sweep {
 		return err
 	}
-	for cursor, more := "", true; more; {
-		page, err := c.schedules.Query(ctx, tx, store.Find{Limit: store.MaxLimit, Cursor: cursor})
+	stored, err := c.stored(ctx, tx)
+	if err != nil {
+		return err
+	}
+	all := maps.Clone(stored)
+	maps.Copy(all, want)
+	left := tx.StoreTx().Portion(maxAdopted)
+	for _, id := range slices.Sorted(maps.Keys(all)) {
+		if left == 0 { // the next tick goes on
+			tx.RequestTick()
+			return nil
+		}
+		changed := true
+		if s, declared := want[id]; declared {
+			changed, err = c.renew(ctx, tx, id, stored[id], s, now)
+		} else {
+			err = c.schedules.Delete(ctx, tx, id)
+		}
 		if err != nil {
 			return err
 		}
-		cursor, more = page.Next, page.Next != ""
-		for _, item := range page.Items {
-			s, declared := want[item.ID]
-			delete(want, item.ID)
-			if !declared {
-				err = c.schedules.Delete(ctx, tx, item.ID)
-			} else {
-				err = c.renew(ctx, tx, item.ID, item.Value, s, now)
-			}
-			if err != nil {
-				return err
-			}
-		}
-	}
-	for id, s := range want {
-		if err := c.renew(ctx, tx, id, recurring{}, s, now); err != nil {
-			return err
+		if changed {
+			left--
 		}
 	}
 	return c.adopted.Put(ctx, tx, "schedules", adopted{fingerprint, now.UTC()})
 }
 
-// renew stores a schedule that is new, has changed, or is due later than its next run is. One that this build cannot
-// read, such as one in a time zone that is new to it, is left out, and no other waits for it.
-func (c *clock) renew(ctx context.Context, tx *function.Tx, id string, before, s recurring, now time.Time) error {
+// maxAdopted is how many schedules one tick takes over, or removes, if the database takes as many at once.
+const maxAdopted = 1000
+
+// stored returns all stored schedules.
+func (c *clock) stored(ctx context.Context, tx *function.Tx) (map[string]recurring, error) {
+	all := map[string]recurring{}
+	for cursor, more := "", true; more; {
+		page, err := c.schedules.Query(ctx, tx, store.Find{Limit: store.MaxLimit, Cursor: cursor})
+		if err != nil {
+			return nil, err
+		}
+		cursor, more = page.Next, page.Next != ""
+		for _, item := range page.Items {
+			all[item.ID] = item.Value
+		}
+	}
+	return all, nil
+}
+
+// renew stores a schedule that is new, has changed, or is due later than its next run is, and reports whether it did.
+// One that this build cannot read, such as one in a time zone that is new to it, is left out, and no other waits for
+// it.
+func (c *clock) renew(
+	ctx context.Context, tx *function.Tx, id string, before, s recurring, now time.Time,
+) (changed bool, err error) {
 	plan, err := planOf(s.Schedule)
 	if err != nil {
 		c.f.Env().Logger.ErrorContext(ctx, "a schedule cannot be read and has no runs", "schedule", id, "error", err)
-		return nil
+		return false, nil
 	}
 	s.Due, s.Last = nextDue(plan, before.after(now)), before.Last
 	same := before.Schedule.Expression == s.Schedule.Expression && before.Schedule.Zone == s.Schedule.Zone
 	if same && before.Due <= s.Due {
 		if s.Due = before.Due; before == s {
-			return nil
+			return false, nil
 		}
 	}
-	return c.schedules.Put(ctx, tx, id, s)
+	return true, c.schedules.Put(ctx, tx, id, s)
 }
 
 // maxSetBack is how far a host's clock may be set back without a run being published again. If it was wrong by more,

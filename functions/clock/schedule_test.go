@@ -213,3 +213,36 @@ func TestUnknownSystem(t *testing.T) {
 	d.pass(30 * time.Minute)
 	d.want("all the same", "hourly 01 12:30 0")
 }
+
+// A database that takes few documents at once takes over very many schedules in several ticks, and forgets them so.
+func TestSchedulesInPortions(t *testing.T) {
+	var many []manifest.Schedule
+	for n := range 120 {
+		many = append(many, manifest.Schedule{
+			Name: fmt.Sprint("s", n), Expression: "0 * * * *", Zone: "UTC", Missed: "once",
+		})
+	}
+	d := &deployment{schedules: many}
+	d.Harness = functiontest.New(t, clock.New, functiontest.CommitLimit(100), functiontest.Beside(
+		func() manifest.System {
+			reports := &manifest.Declaration{Function: manifest.Function{Name: "reports", Schedules: d.schedules}}
+			return manifest.System{Functions: []*manifest.Declaration{reports}}
+		}))
+	ticks := func() {
+		t.Helper()
+		for range 60 {
+			d.Tick()
+		}
+	}
+	ticks()
+	d.Clock.Advance(time.Hour)
+	ticks()
+	if got := d.fired(); len(got) != len(many) {
+		t.Errorf("%d runs, want one of each of %d schedules", len(got), len(many))
+	}
+	d.redeploy()
+	ticks()
+	d.Clock.Advance(time.Hour)
+	ticks()
+	d.want("without schedules")
+}

@@ -11,8 +11,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/auth"
 )
 
-// shelf is a collection whose documents the function shows.
-type shelf struct {
+// shownCollection is a collection whose documents the function shows.
+type shownCollection struct {
 	Function, Name string
 	Changes        bool // administrators may change the documents
 	Filters        []string
@@ -20,8 +20,8 @@ type shelf struct {
 
 const documentsPath = "/api/documents/"
 
-// shelves returns the collections that functions show, by function.
-func (c *console) shelves() (all []shelf) {
+// shownCollections returns the collections that functions show, by function.
+func (c *console) shownCollections() (all []shownCollection) {
 	for _, d := range c.system().Sorted() {
 		for _, r := range d.Routes {
 			function, name, ok := strings.Cut(strings.TrimPrefix(r.Path, documentsPath), "/")
@@ -30,7 +30,7 @@ func (c *console) shelves() (all []shelf) {
 			}
 			name, one, _ := strings.Cut(name, "/")
 			if r.Method == http.MethodGet && one == "" {
-				s := shelf{Function: function, Name: name}
+				s := shownCollection{Function: function, Name: name}
 				if spec, known := d.Schema.Spec(name); known {
 					for _, i := range spec.Indexes {
 						s.Filters = append(s.Filters, i.Fields[0])
@@ -50,18 +50,18 @@ func (c *console) shelves() (all []shelf) {
 	return all
 }
 
-// shelfOf returns the collection that the address of the page names.
-func (c *console) shelfOf(r *http.Request) (shelf, error) {
-	for _, s := range c.shelves() {
+// shownCollectionOf returns the collection that the address of the page names.
+func (c *console) shownCollectionOf(r *http.Request) (shownCollection, error) {
+	for _, s := range c.shownCollections() {
 		if s.Function == r.PathValue("function") && s.Name == r.PathValue("collection") {
 			return s, nil
 		}
 	}
-	return shelf{}, &failure{Status: http.StatusNotFound, Detail: "No function shows such a collection."}
+	return shownCollection{}, &failure{Status: http.StatusNotFound, Detail: "No function shows such a collection."}
 }
 
 // path returns the path of a document, or of all.
-func (s shelf) path(id string) string {
+func (s shownCollection) path(id string) string {
 	path := documentsPath + s.Function + "/" + s.Name
 	if id != "" {
 		path += "/" + url.PathEscape(id)
@@ -86,12 +86,12 @@ func (d document) Line() string {
 }
 
 func (c *console) documents(w http.ResponseWriter, r *http.Request, p person) error {
-	c.show(w, r, p, http.StatusOK, "documents", view{Title: "Data", Data: c.shelves()})
+	c.show(w, r, p, http.StatusOK, "documents", view{Title: "Data", Data: c.shownCollections()})
 	return nil
 }
 
 func (c *console) collection(w http.ResponseWriter, r *http.Request, p person) error {
-	s, err := c.shelfOf(r)
+	s, err := c.shownCollectionOf(r)
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (c *console) collection(w http.ResponseWriter, r *http.Request, p person) e
 		return err
 	}
 	c.show(w, r, p, http.StatusOK, "collection", view{Title: s.Name + " of " + s.Function, Data: struct {
-		shelf
+		shownCollection
 		Items              []document
 		Next, Field, Value string
 	}{s, all.Items, all.Next, q.Get("field"), q.Get("value")}})
@@ -130,7 +130,7 @@ func (c *console) document(w http.ResponseWriter, r *http.Request, p person) err
 func (c *console) showDocument(
 	w http.ResponseWriter, r *http.Request, p person, status int, problem, text string,
 ) error {
-	s, err := c.shelfOf(r)
+	s, err := c.shownCollectionOf(r)
 	if err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func (c *console) showDocument(
 	}
 	stored := pretty(d.Data)
 	c.show(w, r, p, status, "document", view{Title: s.Name + " " + d.ID, Problem: problem, Data: struct {
-		shelf
+		shownCollection
 		document
 		Text, Stored string
 		Admin        bool
@@ -149,7 +149,7 @@ func (c *console) showDocument(
 }
 
 func (c *console) actOnDocument(w http.ResponseWriter, r *http.Request, p person) error {
-	s, err := c.shelfOf(r)
+	s, err := c.shownCollectionOf(r)
 	if err != nil {
 		return err
 	}

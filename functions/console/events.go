@@ -155,11 +155,7 @@ func (c *console) event(w http.ResponseWriter, r *http.Request, p person) error 
 // curl returns the command that publishes an event like this one. Bytes cannot be published through the archive: for
 // them it is the command that gets the event and writes its data into a file.
 func curl(r *http.Request, a archived) string {
-	scheme := "http://"
-	if secure(r) {
-		scheme = "https://"
-	}
-	address := "'" + scheme + r.Host + "/api/archive/events"
+	address := "'" + origin(r) + "/api/archive/events"
 	token := `  -H "Authorization: Bearer $TOKEN"`
 	if a.E.Data == nil {
 		return "curl -s " + address + "/" + url.PathEscape(a.Position) + "' \\\n" + token +
@@ -170,6 +166,14 @@ func curl(r *http.Request, a archived) string {
 	quoted := strings.ReplaceAll(string(body), "'", `'\''`)
 	return "curl -i -X POST " + address + "' \\\n" + token + " -H 'Content-Type: application/json' " +
 		"\\\n  -d '" + quoted + "'"
+}
+
+// origin returns where the pages are: the scheme and the host of the gateway.
+func origin(r *http.Request) string {
+	if secure(r) {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
 }
 
 // draft is an event that a person is about to send.

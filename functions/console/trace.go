@@ -40,6 +40,7 @@ type traced struct {
 	Start        time.Time
 	Length       time.Duration
 	Now          time.Time
+	Again        string // the command that runs it again
 }
 
 func (c *console) trace(w http.ResponseWriter, r *http.Request, p person) error {
@@ -63,10 +64,18 @@ func (c *console) trace(w http.ResponseWriter, r *http.Request, p person) error 
 	}
 	t := traced{
 		ID: id, Correlations: found.Correlations, Count: found.Count, Truncated: found.Truncated, Now: c.now(),
+		Again: runAgain(r, id),
 	}
 	t.draw(found.Roots)
 	c.show(w, r, p, http.StatusOK, "trace", view{Title: "Trace", Data: t})
 	return nil
+}
+
+// runAgain returns the command that runs the past of an entity or a correlation again, with the code of the checkout in
+// which it is called.
+func runAgain(r *http.Request, id string) string {
+	quoted := func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+	return "ebb timemachine " + quoted(id) + " --url " + quoted(origin(r))
 }
 
 // draw lays the events out in the order of their causes.

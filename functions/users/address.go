@@ -15,7 +15,7 @@ import (
 const (
 	proofOff      = "off"      // no address is proven
 	proofOffered  = "offered"  // each new address gets a mail; an account that has proven none may do all
-	proofRequired = "required" // nobody signs in before, and another address counts only when it is proven
+	proofRequired = "required" // no sign-in before the proof, and another address counts only when it is proven
 )
 
 var (

@@ -2,6 +2,7 @@ package users
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -68,8 +69,9 @@ type apiKey struct {
 	RevokedAt time.Time `json:"revoked_at,omitzero"`
 }
 
-// keyList lists the API keys of a user, by the user's id, so that a deletion finds them all: both that and the creation
-// of a key read and write the list. It may name some that have expired.
+// keyList lists the API keys of a user, by the user's id. The creation of a key writes the list, and what changes all
+// keys of a user reads it in its unit of work, so that no key is created in between. It may name some that have
+// expired.
 type keyList struct {
 	Keys []string `json:"keys"`
 }
@@ -83,8 +85,10 @@ type apiKeys struct {
 
 const (
 	maxGoodKeys    = 50 // of a user
-	maxRevokedKeys = 50 // of a user that are listed
+	maxRevokedKeys = 50 // of a user that are listed, if they were not all revoked just now
+	maxForgotten   = 8  // revoked keys that the creation of a key forgets
 	defaultDays    = 90
+	maxDays        = 366
 )
 
 // serveAPIKeys declares the collections and the operations.
@@ -94,11 +98,12 @@ func (u *users) serveAPIKeys(f *function.Function) {
 		lists:  function.Collection[keyList](f, "api_key_lists"),
 		system: f.Env().System,
 	}
-	function.Emits(f, event.APIKeyChanged)
+	function.Emits(f, event.APIKeyChanged, event.APIKeysNarrow)
 	function.Serve(f, createAPIKey, u.createAPIKey)
 	function.Serve(f, listAPIKeys, u.listAPIKeys)
 	function.Serve(f, revokeAPIKey, u.revokeAPIKey)
 	function.On(f, event.APIKeyUsed, u.usedAPIKey)
+	function.On(f, event.APIKeysNarrow, u.narrowMore)
 }
 
 func (k apiKey) good(now time.Time) bool { return k.RevokedAt.IsZero() && now.Before(k.ExpiresAt) }
@@ -204,26 +209,44 @@ func (u *users) checkScopes(scopes []string) []fault.Detail {
 	return nil
 }
 
-// keysOf returns the list of a user's keys without those that have expired, and the keys.
+// keysOf returns the list of a user's keys without those that have expired, and the keys that are stored. It reads them
+// by a query, so that the commit requires that the list is unchanged and not each of the keys: a database may limit how
+// many documents a commit requires.
 func (u *users) keysOf(ctx context.Context, tx *function.Tx, user string) (keyList, map[string]apiKey, error) {
 	list, _, err := u.apiKeys.lists.Find(ctx, tx, user)
 	if err != nil {
 		return list, nil, err
 	}
-	known, err := u.apiKeys.all.GetMany(ctx, tx, list.Keys...)
+	known := make(map[string]apiKey, len(list.Keys))
+	for cursor, more := "", len(list.Keys) > 0; more; {
+		page, err := u.apiKeys.all.Query(ctx, tx, store.Find{
+			Where: []store.Filter{{Field: "user_id", Op: store.Equal, Value: user}}, Limit: pageOfKeys, Cursor: cursor,
+		})
+		if err != nil {
+			return list, nil, err
+		}
+		for _, item := range page.Items {
+			known[item.ID] = item.Value
+		}
+		cursor, more = page.Next, page.Next != ""
+	}
 	list.Keys = slices.DeleteFunc(slices.Clone(list.Keys), func(id string) bool {
 		return !tx.Now().Before(known[id].ExpiresAt)
 	})
-	return list, known, err
+	return list, known, nil
 }
 
-// with returns the list with a new key, and which keys it forgets: of very many those that were revoked first.
+// pageOfKeys is how many keys one query reads; few users have more.
+const pageOfKeys = 200
+
+// with returns the list with a new key, and which keys it forgets: of very many those that were revoked first, a few at
+// a time.
 func (l keyList) with(id string, known map[string]apiKey, now time.Time) (next keyList, forgotten []string, err error) {
 	revoked := slices.DeleteFunc(slices.Clone(l.Keys), func(id string) bool { return known[id].good(now) })
 	if good := len(l.Keys) - len(revoked); good >= maxGoodKeys {
 		return l, nil, fault.New(fault.Conflict, "%d API keys are good; revoke one first", good)
 	}
-	forgotten = revoked[:max(0, len(revoked)-maxRevokedKeys)]
+	forgotten = revoked[:min(max(0, len(revoked)-maxRevokedKeys), maxForgotten)]
 	next.Keys = slices.DeleteFunc(slices.Clone(l.Keys), func(id string) bool { return slices.Contains(forgotten, id) })
 	next.Keys = append(next.Keys, id)
 	return next, forgotten, nil
@@ -312,53 +335,119 @@ func (u *users) revokeAPIKey(ctx context.Context, tx *function.Tx, in *oneKey) (
 	return nil, u.saveKey(ctx, tx, in.ID, k)
 }
 
-// changeKeys changes the keys of a user that are good, and emits each change.
-func (u *users) changeKeys(
-	ctx context.Context, tx *function.Tx, user string, change func(k *apiKey) (changed bool),
-) error {
-	list, known, err := u.keysOf(ctx, tx, user)
+// narrowing is what happens to API keys of a user.
+type narrowing struct {
+	lost   []string // the roles that they lose; none: they are revoked
+	forget bool     // they are removed too
+}
+
+// changes reports whether the key is good and loses something.
+func (n narrowing) changes(k apiKey, now time.Time) bool {
+	gives := slices.ContainsFunc(k.Roles, func(role string) bool { return slices.Contains(n.lost, role) })
+	return k.good(now) && (len(n.lost) == 0 || gives)
+}
+
+func (n narrowing) applied(k apiKey, now time.Time) apiKey {
+	if len(n.lost) == 0 {
+		k.RevokedAt = now
+		return k
+	}
+	k.Roles = slices.DeleteFunc(slices.Clone(k.Roles), func(role string) bool { return slices.Contains(n.lost, role) })
+	return k
+}
+
+// narrowAll applies a change to the keys of a user. All functions refuse them at once, or the roles that they lose; the
+// keys themselves change now, as many as fit the unit of work, and the rest by commands of the function to itself.
+func (u *users) narrowAll(ctx context.Context, tx *function.Tx, user string, n narrowing) error {
+	_, known, err := u.keysOf(ctx, tx, user)
 	if err != nil {
 		return err
 	}
-	for _, id := range list.Keys {
-		k := known[id]
-		if !k.good(tx.Now()) || !change(&k) {
+	var good, others []string
+	for _, id := range slices.Sorted(maps.Keys(known)) {
+		switch {
+		case n.changes(known[id], tx.Now()):
+			good = append(good, id)
+		case n.forget:
+			others = append(others, id)
+		}
+	}
+	all := slices.Concat(good, others)
+	fits := tx.StoreTx().Portion(len(all)+1) - 1 // none, where the rest of the unit needs the room
+	if err := u.narrowSome(ctx, tx, user, all, fits, n); err != nil {
+		return err
+	}
+	left := len(all) - fits
+	if later := good[max(0, len(good)-max(0, left-len(others))):]; len(later) > 0 {
+		// It is about keys alone, also for an older version of a function, which knows tokens only.
+		u.revoke(tx, event.RevokedAccess{
+			Subject: user, Keys: later, Roles: n.lost, IssuedBefore: time.Unix(0, 0).UTC(),
+			Until: tx.Now().AddDate(0, 0, maxDays+1),
+		})
+	}
+	return nil
+}
+
+// narrowSome applies a change to the first keys of a user, as many as fit the unit of work, and emits a command for the
+// others.
+func (u *users) narrowSome(
+	ctx context.Context, tx *function.Tx, user string, ids []string, fits int, n narrowing,
+) error {
+	if len(ids) > fits {
+		tx.Emit(event.APIKeysNarrow.New(user, event.NarrowAPIKeys{
+			UserID: user, Keys: ids[fits:], Roles: n.lost, Forget: n.forget,
+		}).Keyed(user + "/keys"))
+	}
+	known, err := u.apiKeys.all.GetMany(ctx, tx, ids[:fits]...)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids[:fits] {
+		k, ok := known[id]
+		if !ok || k.UserID != user {
 			continue
 		}
-		if err := u.saveKey(ctx, tx, id, k); err != nil {
-			return err
+		if n.changes(k, tx.Now()) {
+			if err := u.saveKey(ctx, tx, id, n.applied(k, tx.Now())); err != nil {
+				return err
+			}
+		}
+		if n.forget {
+			if err := u.apiKeys.all.Delete(ctx, tx, id); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// revokeKeys revokes all keys of a user.
-func (u *users) revokeKeys(ctx context.Context, tx *function.Tx, user string) error {
-	return u.changeKeys(ctx, tx, user, func(k *apiKey) bool { k.RevokedAt = tx.Now(); return true })
+// narrowMore goes on with a change of keys that did not fit one unit of work.
+func (u *users) narrowMore(ctx context.Context, tx *function.Tx, cmd event.NarrowAPIKeys) error {
+	if tx.Replayed() || len(cmd.Keys) == 0 {
+		return nil
+	}
+	fits := tx.StoreTx().Portion(len(cmd.Keys))
+	return u.narrowSome(ctx, tx, cmd.UserID, cmd.Keys, fits, narrowing{cmd.Roles, cmd.Forget})
 }
 
-// narrowKeys takes roles that a user has lost from the user's keys.
-func (u *users) narrowKeys(ctx context.Context, tx *function.Tx, user string, has []string) error {
-	return u.changeKeys(ctx, tx, user, func(k *apiKey) bool {
-		before := len(k.Roles)
-		k.Roles = slices.DeleteFunc(slices.Clone(k.Roles), func(role string) bool { return !slices.Contains(has, role) })
-		return len(k.Roles) < before
-	})
+// revokeKeys revokes all keys of a user.
+func (u *users) revokeKeys(ctx context.Context, tx *function.Tx, user string) error {
+	return u.narrowAll(ctx, tx, user, narrowing{})
+}
+
+// narrowKeys takes roles that a user has lost from the user's keys. A role that comes back does not come back to them.
+func (u *users) narrowKeys(ctx context.Context, tx *function.Tx, user string, before, after []string) error {
+	lost := lostRoles(before, after)
+	if len(lost) == 0 {
+		return nil
+	}
+	return u.narrowAll(ctx, tx, user, narrowing{lost: lost})
 }
 
 // eraseKeys revokes all keys of a user who is deleted, and forgets them, whose names may be personal.
 func (u *users) eraseKeys(ctx context.Context, tx *function.Tx, user string) error {
-	list, ok, err := u.apiKeys.lists.Find(ctx, tx, user)
-	if err != nil || !ok {
+	if err := u.narrowAll(ctx, tx, user, narrowing{forget: true}); err != nil {
 		return err
-	}
-	if err := u.revokeKeys(ctx, tx, user); err != nil {
-		return err
-	}
-	for _, id := range list.Keys {
-		if err := u.apiKeys.all.Delete(ctx, tx, id); err != nil {
-			return err
-		}
 	}
 	return u.apiKeys.lists.Delete(ctx, tx, user)
 }

@@ -131,7 +131,7 @@ func (u *users) change(ctx context.Context, tx *function.Tx, in *changeInput) (*
 			return nil, err
 		}
 		u.revokeRoles(tx, in.ID, before.Roles, after.Roles)
-		if err := u.narrowKeys(ctx, tx, in.ID, after.Roles); err != nil {
+		if err := u.narrowKeys(ctx, tx, in.ID, before.Roles, after.Roles); err != nil {
 			return nil, err
 		}
 	}

@@ -40,9 +40,14 @@ func (u *users) revokeAll(tx *function.Tx, user string) {
 	u.revoke(tx, event.RevokedAccess{Subject: user, IssuedBefore: until, Until: until})
 }
 
+// lostRoles returns the roles of before that are not in after.
+func lostRoles(before, after []string) []string {
+	return slices.DeleteFunc(slices.Clone(before), func(role string) bool { return slices.Contains(after, role) })
+}
+
 // revokeRoles emits which roles the access tokens of a user do not give any more.
 func (u *users) revokeRoles(tx *function.Tx, user string, before, after []string) {
-	lost := slices.DeleteFunc(slices.Clone(before), func(role string) bool { return slices.Contains(after, role) })
+	lost := lostRoles(before, after)
 	if len(lost) == 0 {
 		return
 	}

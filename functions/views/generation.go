@@ -225,15 +225,15 @@ func (v *views) removeOld(ctx context.Context, tx *function.Tx) error {
 	return v.removals.Put(ctx, tx, only, r)
 }
 
-// removeSome deletes a few documents of a generation and reports whether they were the last. order is a field of an
-// index.
+// removeSome deletes a few documents of a generation, no more than the database takes beside the rest of the unit of
+// work, and reports whether they were the last. order is a field of an index.
 func removeSome[T any](
 	ctx context.Context, tx *function.Tx, c *store.Collection[T], generation int64, order string,
 ) (bool, error) {
 	page, err := c.Query(ctx, tx, store.Find{
 		Where: []store.Filter{{Field: "generation", Op: store.Equal, Value: generation}},
 		Order: []store.Order{{Field: order}},
-		Limit: removeBatch,
+		Limit: tx.StoreTx().Portion(removeBatch),
 	})
 	if err != nil {
 		return false, err

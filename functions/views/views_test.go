@@ -327,6 +327,28 @@ func TestRemovesOldGeneration(t *testing.T) {
 	same(t, "revenue", revenue(h, functiontest.Admin(), ""), "2026-03-01 450 EUR in 450; ")
 }
 
+// A database that takes few documents at once has them removed in smaller steps.
+func TestRemovesOldGenerationInSmallSteps(t *testing.T) {
+	h := functiontest.New(t, views.New, functiontest.Once(), functiontest.CommitLimit(100))
+	var history []ce.Event
+	for n := range 60 {
+		history = append(history, h.Event(confirmed(fmt.Sprint(n), "ada", 1, noon)))
+	}
+	h.Receive(history...)
+	id := start(h)
+	h.Receive(again(history, id)...)
+	h.MustDeliver(finished(id, len(history)))
+	steps := 0
+	for ; len(state(h).Removing) > 0 && steps < 40; steps++ {
+		h.Clock.Advance(2 * time.Second)
+		h.MustDeliver(placed(fmt.Sprint("new-", steps), "ada", 1, noon))
+	}
+	if steps < 4 || steps == 40 {
+		t.Errorf("got %d steps", steps)
+	}
+	same(t, "revenue", revenue(h, functiontest.Admin(), ""), "2026-03-01 60 EUR in 60; ")
+}
+
 // A second rebuild abandons the first one; late events of the first change nothing.
 func TestRebuildTwice(t *testing.T) {
 	h := functiontest.New(t, views.New)

@@ -145,3 +145,87 @@ func TestRevocationsSpareTheNewest(t *testing.T) {
 		}
 	}
 }
+
+// API keys are refused, or lose roles, by their ids, whatever is revoked of tokens. In every order it adds up to the
+// same, and a key whose own document says it is on the list no more.
+func TestRevokedKeys(t *testing.T) {
+	until := noon.Add(time.Hour)
+	key := func(id string) auth.Principal {
+		return auth.Principal{Subject: "ada", Roles: []string{"admin", "customer"}, Key: id}
+	}
+	some := []auth.Revocation{
+		{Keys: []string{"refused", "both"}, Until: until},
+		{Keys: []string{"narrowed", "both", "twice"}, Roles: []string{"admin"}, Until: until},
+		{Keys: []string{"twice"}, Roles: []string{"customer"}, Until: until.Add(time.Hour)},
+		{IssuedBefore: until, Until: until}, // of tokens
+	}
+	var want string
+	for _, order := range [][]int{{0, 1, 2, 3}, {3, 2, 1, 0}, {1, 0, 1, 3, 2, 0}} {
+		var l auth.Revocations
+		for _, n := range order {
+			l.Add(some[n], noon)
+		}
+		got, _ := json.Marshal(l)
+		if want == "" {
+			want = string(got)
+		}
+		if string(got) != want {
+			t.Errorf("got %s, then %s", want, got)
+		}
+		for id, roles := range map[string][]string{
+			"refused": nil, "both": nil, "narrowed": {"customer"}, "twice": {}, "other": {"admin", "customer"},
+		} {
+			p, err := l.CheckKey(key(id), noon)
+			if (err != nil) != (roles == nil) || err == nil && !slices.Equal(p.Roles, roles) {
+				t.Errorf("%s: got %v, %v", id, p.Roles, err)
+			}
+		}
+		for id, c := range map[string]struct {
+			revoked bool
+			roles   []string
+			forgets bool
+		}{
+			"refused": {false, []string{"customer"}, false}, "narrowed": {false, []string{"admin"}, false},
+			"other": {true, nil, false},
+		} {
+			if l.ForgetKey(id, c.revoked, c.roles) != c.forgets {
+				t.Errorf("%s is forgotten: want %v", id, c.forgets)
+			}
+		}
+		for _, id := range []string{"refused", "both", "narrowed", "twice"} {
+			if !l.ForgetKey(id, id != "narrowed", []string{"customer"}) {
+				t.Errorf("%s is not forgotten", id)
+			}
+		}
+		if len(l.Keys) > 0 || l.Expires != until.Unix() {
+			t.Errorf("got %+v", l)
+		}
+	}
+}
+
+// What is revoked of keys is forgotten with its time. A document with very many refuses all keys rather than to grow.
+func TestRevokedKeysStaySmall(t *testing.T) {
+	var l auth.Revocations
+	l.Add(auth.Revocation{Keys: []string{"old"}, Until: noon.Add(time.Minute)}, noon)
+	later := noon.Add(2 * time.Minute)
+	if _, err := l.CheckKey(auth.Principal{Key: "new"}, later); err != nil {
+		t.Errorf("a good key: got %v", err)
+	}
+	for n := range 2000 {
+		l.Add(auth.Revocation{Keys: []string{fmt.Sprint("key-", n)}, Until: later.Add(time.Hour)}, later)
+	}
+	if doc, _ := json.Marshal(l); len(doc) > 64<<10 {
+		t.Errorf("a document has %d bytes", len(doc))
+	}
+	if _, kept := l.Keys["old"]; kept || l.Expires != later.Add(time.Hour).Unix() {
+		t.Errorf("got %+v", l)
+	}
+	for n := range 2000 {
+		if _, err := l.CheckKey(auth.Principal{Key: fmt.Sprint("key-", n)}, later); !fault.Is(err, fault.Unauthenticated) {
+			t.Fatalf("key %d: got %v", n, err)
+		}
+	}
+	if _, err := l.CheckKey(auth.Principal{Key: "key-0"}, later.Add(time.Hour)); err != nil {
+		t.Errorf("afterwards: got %v", err)
+	}
+}

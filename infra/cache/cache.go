@@ -42,7 +42,7 @@ type Store interface {
 	Invalidate(ctx context.Context, tags ...string) error
 
 	// Suspend removes all entries that have one of the tags, and for a time nothing is stored that has one of them or was
-	// read within that time: the origin is being changed, and nobody can tell when. Get finds nothing meanwhile and
+	// read within that time: the origin changes at a time that is not known. Get finds nothing meanwhile and
 	// returns leases all the same. A longer suspension stays, also when Invalidate is called within it. An error says that
 	// some of the entries may still be there and that others may be stored.
 	Suspend(ctx context.Context, d time.Duration, tags ...string) error

@@ -44,7 +44,7 @@ func (a *app) apiKeysCommand() *cobra.Command {
 		Long: "Create, list and revoke API keys of a running system, in the name of the user of EBB_ADMIN_EMAIL and\n" +
 			"EBB_ADMIN_PASSWORD. Users create keys for themselves; an admin lists and revokes those of all.",
 		Example: a.example(`
-$ apikeys create --name reports --scope orders:read --role admin --days 30
+$ apikeys create --name reports --scope users:read --role admin --days 30
 $ apikeys list
 $ apikeys revoke ID`),
 	}
@@ -55,12 +55,12 @@ $ apikeys revoke ID`),
 		Use: "create", Short: "Create an API key, and print it", Args: noArgs,
 		Long: "Create an API key, and print it: it is shown this once. It does what its scopes name, with the roles that\n" +
 			"it is given. OpenAPI tells the scope of each operation.",
-		Example: a.example("$ apikeys create --name reports --scope orders:read --scope views:read --role admin"),
+		Example: a.example("$ apikeys create --name reports --scope users:read --scope archive:read --role admin"),
 		RunE:    func(c *cobra.Command, _ []string) error { return s.create(c.Context()) },
 	}
 	create.Flags().StringVar(&s.name, "name", "", "what the key is for")
 	create.Flags().StringSliceVar(&s.scopes, "scope", nil,
-		"a `scope` that operations name, such as orders:read; may be repeated")
+		"a `scope` that operations name, such as users:read; may be repeated")
 	create.Flags().StringSliceVar(&s.roles, "role", nil, "a `role` of the user that it gives (customer); may be repeated")
 	create.Flags().IntVar(&s.days, "days", 90, "for how many days it is good, 366 at most")
 	list := &cobra.Command{
@@ -125,7 +125,7 @@ func (s *apiKeys) list(ctx context.Context) error {
 	if s.user != "" {
 		query.Set("user_id", s.user)
 	}
-	t := s.app.table("ID", "USER", "NAME", "ROLES", "SCOPES", "EXPIRES", "LAST USED", "")
+	t := s.app.table("ID", "USER", "NAME", "ROLES", "SCOPES", "EXPIRES", "LAST USED (UTC)", "STATE")
 	shown, err := c.pages(ctx, apiKeysPath, query, s.limit, func(raw json.RawMessage) error {
 		if s.structured() {
 			return s.item(raw)
@@ -136,7 +136,7 @@ func (s *apiKeys) list(ctx context.Context) error {
 		}
 		used, note := "", ""
 		if !k.LastUsed.IsZero() {
-			used = k.LastUsed.Format(time.DateOnly)
+			used = k.LastUsed.UTC().Format(time.DateOnly)
 		}
 		if !k.RevokedAt.IsZero() {
 			note = "revoked"

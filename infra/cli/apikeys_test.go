@@ -26,7 +26,7 @@ func TestAPIKeys(t *testing.T) {
 		"create as JSON":  {append(create, "-o", "json"), 0, `"key": "ebb_secret"`, "", "POST /api/api-keys"},
 		"without a name":  {[]string{"apikeys", "create", "--scope", "orders:read"}, 2, "", "--name", ""},
 		"without a scope": {[]string{"apikeys", "create", "--name", "x"}, 2, "", "--scope", ""},
-		"list":            {[]string{"apikeys", "list"}, 0, "2026-01-02  revoked", "", "GET /api/api-keys?limit=100"},
+		"list":            {[]string{"apikeys", "list"}, 0, "2026-01-02       revoked", "", "GET /api/api-keys?limit=100"},
 		"of one user": {[]string{"apikeys", "list", "--user", "u1", "-o", "json"}, 0, `"id":"k1"`, "",
 			"GET /api/api-keys?limit=100&user_id=u1"},
 		"revoke":         {[]string{"apikeys", "revoke", "k1"}, 0, "k1 is revoked", "", "DELETE /api/api-keys/k1"},

@@ -29,12 +29,12 @@ func (a *app) auditCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "audit",
 		Short: "List the acts of staff of a running system",
-		Long: "List the acts of staff of a running system: what was changed by somebody with a role beyond customer, the\n" +
+		Long: "List the acts of staff of a running system: what was changed by a user with a role beyond customer, the\n" +
 			"latest of each function first. Functions keep them for 400 days, and the archive as events for longer:\n" +
 			"events list --type dev.ebb.audit.act-recorded.v1.",
 		Example: a.example(`
 $ audit
-$ audit --function inventory --by ID -o json`),
+$ audit --function users --by ID -o json`),
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return s.list(c.Context()) },
 	}

@@ -33,10 +33,10 @@ lists them.
 The response goes to standard output. A response that is no success is an error, with exit code 1.`,
 		Example: a.example(`
 $ call                                        the operations
-$ call get-products-id --path id=0192…
-$ call get-products --query limit=5 -o yaml
-$ call post-products --data '{"name":"Tea","price":{"amount":490,"currency":"EUR"}}'
-$ call post-orders --data @order.json --header Idempotency-Key:first`),
+$ call get-users-id --path id=0192…
+$ call get-users --query limit=5 -o yaml
+$ call patch-users-id --path id=0192… --data '{"name":"Ada Lovelace"}'
+$ call post-users --data @ada.json --header Idempotency-Key:first`),
 		Args: atMostOne("operation"),
 	}
 	f := c.Flags()

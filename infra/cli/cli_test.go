@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -165,4 +166,20 @@ func TestAPortInUse(t *testing.T) {
 	if code != exitFailed || !strings.Contains(errs.String(), "in use") || strings.Count(errs.String(), "\n") != 1 {
 		t.Errorf("got %d, %q", code, errs)
 	}
+}
+
+// What help shows suits any product: it names functions of the kit, and none of the shop's.
+func TestHelpNamesNoFunctionOfTheShop(t *testing.T) {
+	p, _, _ := process(t.TempDir(), nil)
+	p.Name = "helpdesk"
+	a := &app{Process: p, system: empty(), terminal: func(io.Writer) bool { return false }}
+	shop := regexp.MustCompile(`\b(catalog|inventory|orders|payments|products|views)\b`)
+	eachCommand(a.root(), func(c *cobra.Command) {
+		var help strings.Builder
+		c.SetOut(&help)
+		_ = c.Help() // a builder takes everything
+		if found := shop.FindAllString(help.String(), -1); len(found) > 0 || help.Len() == 0 {
+			t.Errorf("%s --help names %q", c.CommandPath(), found)
+		}
+	})
 }

@@ -33,10 +33,10 @@ file or keys with an unknown name or a value of another type are an error with e
 With --context or --url it shows those of the function in a running system, as the instance that answers has them. A
 function that is stopped is started for it.`,
 		Example: a.example(`
-$ config orders
-$ config orders --config shop.yaml -o wide
-$ config orders -o json
-$ config orders --context production`),
+$ config users
+$ config users --config prod.yaml -o wide
+$ config users -o json
+$ config users --context production`),
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usageErrorf("config wants the name of one function")

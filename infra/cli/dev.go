@@ -81,6 +81,7 @@ const drainLimit = 20 * time.Second
 // devFlags are the flags of dev.
 type devFlags struct {
 	given map[string]string // variables of devConfig that flags set
+	flags []string          // those flags as arguments, for the child of dev --watch
 	watch bool
 	child bool // started by dev --watch: see child.go
 }
@@ -125,7 +126,7 @@ func (d *devFlags) define(a *app, f *pflag.FlagSet) {
 			if err := check(value); err != nil {
 				return err
 			}
-			d.given[variable] = value
+			d.give(name, variable, value)
 			return nil
 		})
 	}
@@ -163,7 +164,7 @@ func (d *devFlags) define(a *app, f *pflag.FlagSet) {
 		if _, err := strconv.ParseBool(value); err != nil {
 			return errors.New("want true or false")
 		}
-		d.given[tlsVariable] = value
+		d.give("tls", tlsVariable, value)
 		return nil
 	})
 	variable("config", source.FileVariable, "`file` with settings, beneath the environment (EBB_CONFIG)",
@@ -172,6 +173,12 @@ func (d *devFlags) define(a *app, f *pflag.FlagSet) {
 	f.BoolVar(&d.watch, "watch", false, "build and restart the system when a file changes")
 	f.BoolVar(&d.child, "watched", false, "")
 	_ = f.MarkHidden("watched")
+}
+
+// give records the value of a flag. Of a flag that is given twice the last value counts.
+func (d *devFlags) give(name, variable, value string) {
+	d.given[variable] = value
+	d.flags = append(d.flags, "--"+name+"="+value)
 }
 
 func (a *app) dev(ctx context.Context, d devFlags) error {
@@ -192,7 +199,7 @@ func (a *app) dev(ctx context.Context, d devFlags) error {
 		if err != nil {
 			return err
 		}
-		return a.watch(ctx, cfg)
+		return a.watch(ctx, cfg, d.flags)
 	}
 	memlimit.Set() // before functions are made, which may size their caches by it
 	logs := &logFile{path: filepath.Join(cfg.Data, logDir, logName)}
@@ -220,7 +227,7 @@ func (a *app) dev(ctx context.Context, d devFlags) error {
 	following, stop := context.WithCancel(ctx)
 	defer stop()
 	go sources.Run(following)
-	return a.host(ctx, cfg, sources, watch, listener)
+	return a.host(ctx, cfg, sources, watch, listener, d.child)
 }
 
 // passkeySettings sets the site of passkeys, unless the environment does: localhost, since browsers make none for an
@@ -298,9 +305,10 @@ func tuneRuntime(lookup config.Lookup, functions int) {
 	}
 }
 
-// host hosts the system until ctx ends, and then drains it.
+// host hosts the system until ctx ends, and then drains it. A child of dev --watch does so without a word about
+// interrupts, because it is restarted after each change.
 func (a *app) host(ctx context.Context, cfg devConfig, sources *source.Sources, watch *telemetry.Telemetry,
-	listener net.Listener) (err error) {
+	listener net.Listener, child bool) (err error) {
 	lookup := sources.Lookup
 	tuneRuntime(lookup, len(a.system.Functions))
 	stop, err := profile(cfg.Profile)
@@ -365,7 +373,9 @@ func (a *app) host(ctx context.Context, cfg devConfig, sources *source.Sources, 
 		return err
 	case <-ctx.Done():
 	}
-	fmt.Fprintf(a.Err, "%s: draining; a second interrupt leaves at once\n", a.Name)
+	if !child {
+		fmt.Fprintf(a.Err, "%s: draining; a second interrupt leaves at once\n", a.Name)
+	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainLimit)
 	defer cancel()
 	if err := server.Shutdown(drain); err != nil {

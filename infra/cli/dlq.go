@@ -38,7 +38,7 @@ $ dlq                                     those that wait for a decision
 $ dlq show ID
 $ dlq replay ID                           deliver it again to the function that failed
 $ dlq replay --since 2h --code 502,503    all that an outage has made
-$ dlq mend --where 'consumer == "orders"' --transform '{"sum": data.sum * 100}' --dry-run`),
+$ dlq mend --where 'consumer == "notifications"' --transform '{"name": data.user_name}' --dry-run`),
 	}
 	n.define(a, root.PersistentFlags())
 	o.define(a, root.PersistentFlags())
@@ -77,7 +77,7 @@ $ dlq mend --where 'consumer == "orders"' --transform '{"sum": data.sum * 100}' 
 		&cobra.Command{Use: "replay ID | FLAGS", Short: "Deliver dead letters again", Example: a.example(`
 $ dlq replay ID
 $ dlq replay --since 2h --code 502,503    those of an outage, in batches of 1, 10, 100 ...
-$ dlq replay --function payments --cause "not available"
+$ dlq replay --function notifications --cause "not available"
 $ dlq replay --all`),
 			Long: "Deliver a dead letter again to the function that failed, or all that the flags select: the oldest\n" +
 				"first, in batches of 1, 10, 100 and so on. It stops at the first that fails again.",

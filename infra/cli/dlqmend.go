@@ -61,7 +61,7 @@ func (a *app) mendCommands(n *connection, o *output) []*cobra.Command {
 			"batches of 1, 10, 100 and so on. The archive does it: it goes on without this command, waits after each batch,\n" +
 			"and stops at the first that fails again. See https://cel.dev for the language.",
 		Example: a.example(`
-$ dlq mend --where 'consumer == "orders"' --transform '{"price": {"amount": data.price, "currency": "EUR"}}' --dry-run
+$ dlq mend --where 'consumer == "notifications"' --transform '{"name": data.user_name}' --dry-run
 $ dlq mend --where 'code == "503"' --reason "the store was away"`),
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -112,7 +112,7 @@ $ dlq mend --where 'code == "503"' --reason "the store was away"`),
 	}
 	mends := &cobra.Command{
 		Use: "mends [list] | show ID | stop ID | continue ID", Short: "Look at mends, stop one, and have one go on",
-		Example: a.example("$ dlq mends\n$ dlq mends continue ID --reason \"orders is mended\""),
+		Example: a.example("$ dlq mends\n$ dlq mends continue ID --reason \"notifications is mended\""),
 	}
 	list := func(c *cobra.Command, _ []string) error { return a.listMends(c.Context(), n, o) }
 	mends.RunE = list

@@ -41,9 +41,9 @@ func (a *app) eventsCommand() *cobra.Command {
 		Short: "Look at the events of a running system",
 		Example: a.example(`
 $ events                                  the last 50
-$ events list --type orders.placed --since 10m
+$ events list --type users.registered --since 10m
 $ events list --follow -o json
-$ events tree ORDER                       what caused what`),
+$ events tree ID                          what caused what`),
 	}
 	n.define(a, root.PersistentFlags())
 	o.define(a, root.PersistentFlags())
@@ -57,7 +57,7 @@ $ events tree ORDER                       what caused what`),
 	root.RunE = list
 	l.define(root)
 	listed := &cobra.Command{Use: "list", Short: "List events, or follow them", Args: noArgs, RunE: list,
-		Example: a.example("$ events list --order ORDER --since 2026-01-02T15:04:05Z\n$ events list --follow")}
+		Example: a.example("$ events list --order ID --since 2026-01-02T15:04:05Z\n$ events list --follow")}
 	l.define(listed)
 	show := oneID(
 		&cobra.Command{
@@ -106,7 +106,7 @@ func (l *lister) define(c *cobra.Command) {
 	f.StringVar(&l.order, "order", "", "only events about this entity, such as an order")
 	f.StringVar(&l.correlation, "correlation", "", "only events of this correlation")
 	f.StringVar(&l.eventType, "type", "",
-		"only events of this type; orders.placed stands for the full name with its latest version")
+		"only events of this type; users.registered stands for the full name with its latest version")
 	timeFlag := func(at *string, name, usage string) {
 		f.VarPF(timeValue{at}, name, "", usage+": a `time` (RFC 3339) or how long ago, such as 10m")
 	}

@@ -44,7 +44,7 @@ func (a *app) logsCommand() *cobra.Command {
 		Long:  "Show the log of dev, which keeps the latest 40 MB in the data directory.",
 		Example: a.example(`
 $ logs --level warn
-$ logs --function orders --follow
+$ logs --function users --follow
 $ logs --since 10m -o json`),
 		Args: noArgs,
 	}

@@ -172,7 +172,7 @@ func (s *toolServer) allowed(r manifest.Route) bool {
 	case manifest.AccessAuthenticated:
 		return s.client.token != ""
 	}
-	return false // a sign-in, a registration: nothing that an agent does for somebody
+	return false // a sign-in, a registration: an agent does neither for a user
 }
 
 // rolesOf returns the roles claim of a JWT, which the system has issued and checks again. It returns nil for another

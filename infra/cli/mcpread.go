@@ -396,7 +396,7 @@ func (s *toolServer) eventTypes(ctx context.Context, in searchInput) (any, error
 }
 
 type typeInput struct {
-	Type string `json:"type" jsonschema:"the event type: its full name, or the end of it such as orders.placed"`
+	Type string `json:"type" jsonschema:"the event type: its full name, or the end of it such as users.registered"`
 }
 
 func (s *toolServer) eventType(ctx context.Context, in typeInput) (any, error) {
@@ -422,7 +422,7 @@ func (s *toolServer) eventType(ctx context.Context, in typeInput) (any, error) {
 }
 
 type eventsInput struct {
-	Type        string `json:"type,omitempty" jsonschema:"its full name, or the end of it such as orders.placed"`
+	Type        string `json:"type,omitempty" jsonschema:"its full name, or the end of it such as users.registered"`
 	Subject     string `json:"subject,omitempty" jsonschema:"only about this entity, such as the id of an order"`
 	Correlation string `json:"correlation,omitempty" jsonschema:"only of this correlation"`
 	Since       string `json:"since,omitempty" jsonschema:"only from this time on: RFC 3339, or how long ago, such as 10m"`

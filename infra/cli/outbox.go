@@ -58,7 +58,7 @@ $ outbox drop ID --reason "a test"`),
 	list := func(c *cobra.Command, _ []string) error { return s.list(c.Context()) }
 	listed := &cobra.Command{
 		Use: "list", Short: "List quarantined entries, the oldest of each function first", Args: noArgs, RunE: list,
-		Example: a.example("$ outbox list --function payments -o json"),
+		Example: a.example("$ outbox list --function users -o json"),
 	}
 	root.RunE = list
 	for _, c := range []*cobra.Command{root, listed} {

@@ -26,7 +26,7 @@ func (a *app) root() *cobra.Command {
 $ dev                                   the whole system on http://127.0.0.1:8080
 $ dev --watch                           the same, rebuilt when a file changes
 $ events list --follow                  events as they come
-$ call post-products --data @tea.json   an operation by its name in OpenAPI`),
+$ call post-users --data @ada.json      an operation by its name in OpenAPI`),
 		SilenceErrors: true, SilenceUsage: true, DisableAutoGenTag: true,
 		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true}, // the unknown command is the better error
 		Args:               noSuchCommand,
@@ -53,7 +53,8 @@ $ call post-products --data @tea.json   an operation by its name in OpenAPI`),
 		a.configCommand())
 	add(groupRunning, a.eventsCommand(), a.sagasCommand(), a.callsCommand(), a.dlqCommand(), a.callCommand(),
 		a.outboxCommand(), a.sendCommand(), a.timersCommand(), a.schedulesCommand(), a.personsCommand(),
-		a.sessionsCommand(), a.apiKeysCommand(), a.auditCommand(), a.logsCommand(), a.mcpCommand(), a.contextCommand())
+		a.sessionsCommand(), a.apiKeysCommand(), a.auditCommand(), a.timeMachineCommand(), a.logsCommand(), a.mcpCommand(),
+		a.contextCommand())
 	add(groupBroker, a.brokerCommand(), a.conformanceCommand(), a.keysCommand())
 	add("", a.versionCommand())
 	return root

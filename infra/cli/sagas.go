@@ -86,7 +86,7 @@ $ sagas end ID --reason "lost"             end it and undo nothing`),
 	skip := oneID(&cobra.Command{
 		Use: "skip ID", Short: "Take a step for done, or for undone, without an answer",
 		Example: a.example("$ sagas skip ID --reason \"released by hand\"\n" +
-			"$ sagas skip ID --step note --reason \"nobody reads notes\""),
+			"$ sagas skip ID --step note --reason \"notes are not used\""),
 		RunE: func(c *cobra.Command, args []string) error {
 			return s.act(c.Context(), args[0], "skip", func(shown shownSaga) (any, error) {
 				stuck := cmp.Or(shown.Stuck, &saga.Stuck{})

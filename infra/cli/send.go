@@ -22,8 +22,8 @@ publishes it.
 
 Every function that consumes the type receives it, with the archive as its source.`,
 		Example: a.example(`
-$ send orders.placed --subject ORDER --data @placed.json
-$ send catalog.product-changed --data '{"product_id":"p1",…}'
+$ send users.changed --subject USER --data @changed.json
+$ send users.deleted --subject USER --data '{"user_id":"0192…"}'
 $ send --list                             the types`),
 		ValidArgsFunction: n.completeTypes,
 	}

@@ -44,7 +44,7 @@ both know each other by their certificates; see docs/mtls.md.`,
 		Example: a.example(`
 $ serve users --addr 10.0.0.7:8080 --discovery consul:
 $ serve gateway --addr :8080 --advertise edge.example --discovery consul://127.0.0.1:8500/shop-
-$ serve catalog --addr 127.0.0.1:0                    at a free port, registered nowhere`),
+$ serve users --addr 127.0.0.1:0                      at a free port, registered nowhere`),
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usageErrorf("serve wants the name of one function")

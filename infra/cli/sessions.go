@@ -117,14 +117,13 @@ func (s *sessions) list(ctx context.Context) error {
 		}
 		return nil
 	}
-	t := s.app.table("ID", "SINCE", "LAST USED", "DEVICE", "")
+	t := s.app.table("ID", "SINCE", "LAST USED", "DEVICE", "CURRENT")
 	for _, item := range page.Items {
 		mark := ""
 		if item.Current {
 			mark = "this command"
 		}
-		t.row(item.ID, item.CreatedAt.UTC().Format(time.DateTime), item.LastUsedAt.UTC().Format("2006-01-02 15h"),
-			item.Device, mark)
+		t.row(item.ID, timestamp(item.CreatedAt), timestamp(item.LastUsedAt), item.Device, mark)
 	}
 	t.flush()
 	return nil

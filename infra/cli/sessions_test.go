@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The command lists and ends the sessions of the signed-in admin, or of a user that --user names.
@@ -23,7 +24,8 @@ func TestSessions(t *testing.T) {
 		code            int
 		out, errs, call string
 	}{
-		"own":       {[]string{"sessions"}, 0, "2026-11-30 11h", "", "GET /api/users/admin-1/sessions"},
+		"own": {[]string{"sessions"}, 0, "  " + timestamp(time.Date(2026, 11, 30, 11, 0, 0, 0, time.UTC)) + "  Laptop",
+			"", "GET /api/users/admin-1/sessions"},
 		"of a user": {[]string{"sessions", "list", "--user", "u/1"}, 0, "this command", "", "GET /api/users/u%2F1/sessions"},
 		"as JSON":   {[]string{"sessions", "-o", "json"}, 0, `"id":"s-2"`, "", "GET /api/users/admin-1/sessions"},
 		"end one":   {[]string{"sessions", "end", "s-2"}, 0, "", "", "DELETE /api/users/admin-1/sessions/s-2"},

@@ -99,6 +99,7 @@ const (
 	bold   = "1"
 	faint  = "2"
 	red    = "31"
+	green  = "32"
 	yellow = "33"
 )
 

@@ -12,7 +12,7 @@ import (
 
 // watch builds the module's command, runs it as a child with the same flags, and does both again when a file of the
 // module changes. It keeps the listener open, so that no connection is refused in between.
-func (a *app) watch(ctx context.Context, cfg devConfig) error {
+func (a *app) watch(ctx context.Context, cfg devConfig, flags []string) error {
 	m, err := a.ownModule()
 	if err != nil {
 		return fmt.Errorf("dev --watch builds the command from its source: %w", err)
@@ -39,7 +39,7 @@ func (a *app) watch(ctx context.Context, cfg devConfig) error {
 		app: a, listener: listener, changes: changes,
 		build: func(ctx context.Context, into string) (string, error) { return m.build(ctx, into, m.fast()...) },
 		start: a.startChild,
-		args:  childArgs(cfg), hosts: list(cfg.Hosts),
+		args:  append([]string{"dev", "--watched"}, flags...), hosts: list(cfg.Hosts),
 		next: filepath.Join(dir, name+".next"), current: filepath.Join(dir, name),
 		name: name,
 	}
@@ -50,15 +50,6 @@ func (a *app) watch(ctx context.Context, cfg devConfig) error {
 // functions, which change most.
 func (m goModule) fast() []string {
 	return []string{"-buildvcs=false", "-ldflags=-s -w", "-gcflags=" + m.path + "/functions/...=-N -l"}
-}
-
-// childArgs returns the arguments of the child. It has the same environment as the parent.
-func childArgs(cfg devConfig) []string {
-	args := []string{"dev", "--watched", "--addr", cfg.Addr, "--data", cfg.Data, "--idle", cfg.Idle.String()}
-	if cfg.Hosts != "" {
-		args = append(args, "--hosts", cfg.Hosts)
-	}
-	return args
 }
 
 // watcher builds, runs and restarts one command.

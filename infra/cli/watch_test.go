@@ -8,9 +8,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/spf13/pflag"
 )
 
 // watchedSource is a program that serves a word on the inherited listener until its standard input is closed.
@@ -159,6 +162,33 @@ func TestWatch(t *testing.T) {
 	if !strings.Contains(errs.String(), "watched does not compile\n") ||
 		!strings.Contains(errs.String(), "word.go:3:14") {
 		t.Errorf("the terminal shows %s", errs)
+	}
+}
+
+// The child of dev --watch gets each flag that was given, but not the one that makes it a child.
+func TestFlagsOfTheChild(t *testing.T) {
+	values := map[string]string{
+		"addr": "127.0.0.1:9000", "config": "shop.yaml", "data": "d", "hosts": "a.example,b.example", "idle": "5s",
+		"log-retention": "-1s", "tls": "true",
+	}
+	d := devFlags{given: map[string]string{}}
+	f := pflag.NewFlagSet("dev", pflag.ContinueOnError)
+	d.define(&app{system: empty()}, f)
+	var want []string
+	f.VisitAll(func(flag *pflag.Flag) {
+		if flag.Hidden || flag.Name == "watch" {
+			return
+		}
+		if values[flag.Name] == "" {
+			t.Errorf("no value to try --%s with", flag.Name)
+		}
+		want = append(want, "--"+flag.Name+"="+values[flag.Name])
+	})
+	if err := f.Parse(append(slices.Clone(want), "--watch")); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(d.flags, want) {
+		t.Errorf("got  %q\nwant %q", d.flags, want)
 	}
 }
 

@@ -21,7 +21,22 @@ type UsedAPIKey struct {
 	Day   time.Time `json:"day" doc:"Midnight in UTC of the day."`
 }
 
+// NarrowAPIKeys names API keys of a user that are revoked, or lose roles.
+type NarrowAPIKeys struct {
+	UserID string   `json:"user_id" minLength:"1" maxLength:"128"`
+	Keys   []string `json:"keys" maxLength:"128" doc:"Their ids."`
+	Roles  []string `json:"roles,omitempty" maxLength:"100" doc:"The roles that they lose. None: they are revoked."`
+	Forget bool     `json:"forget,omitempty" doc:"They are removed too, because the account is deleted."`
+}
+
 var (
+	// APIKeysNarrow is the command that the function which issues API keys sends itself for those keys of a user that its
+	// database could not change in the same commit as the account.
+	APIKeysNarrow = Define(kit, "users.narrow-api-keys", 1, Command,
+		"Revoke API keys of a user, or take roles from them. The function sends itself one command for each portion.",
+		NarrowAPIKeys{UserID: exUser, Keys: []string{exKey}, Roles: []string{"admin"}, Forget: true},
+		NarrowAPIKeys{UserID: exUser, Keys: []string{exKey}})
+
 	// APIKeyChanged is emitted by the function that issues API keys. The kit consumes it in every other function that
 	// has a database and an operation that a key may call; see infra/function.
 	APIKeyChanged = Define(kit, "users.api-key-changed", 1, Fact,

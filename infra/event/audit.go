@@ -2,7 +2,7 @@ package event
 
 import "time"
 
-// RecordedAct is an act of staff: a request that changed something, by somebody with a role beyond that of a customer.
+// RecordedAct is an act of staff: a request that changed something, by a user with a role beyond that of a customer.
 type RecordedAct struct {
 	ActID     string    `json:"act_id" minLength:"1" maxLength:"128"`
 	At        time.Time `json:"at"`

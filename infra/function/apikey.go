@@ -20,6 +20,10 @@ import (
 // that the document is still what was read, as it does with revoked tokens: nothing is committed for a key once the
 // function has handled that it is revoked, and no response is given that was read afterwards.
 //
+// A user may have more keys than one commit of a database can change. Those that are left for later commits are named
+// in one event.AccessRevoked, so that they are refused at once all the same, see revocation.go: the unit of work of a
+// request with a key reads what is revoked of its subject too. A key is on that list until its own event arrives.
+//
 // A function takes part without a line of its own if it has a database and an operation that a key may call. The one
 // that emits APIKeyChanged stores the keys in the unit of work that emits it. Every other function, such as one without
 // a database, refuses keys.
@@ -49,20 +53,29 @@ func learnKey(next handler) handler {
 }
 
 func (tx *Tx) storeKey(ctx context.Context, data event.ChangedAPIKey) error {
-	return changeLearnt(ctx, tx, keyKey(data.Hash), "an API key", func(known *apikey.Known) bool {
-		return known.Learn(apikey.Known{
+	var after apikey.Known
+	err := changeLearnt(ctx, tx, keyKey(data.Hash), "an API key", func(known *apikey.Known) bool {
+		changed := known.Learn(apikey.Known{
 			ID: data.KeyID, Subject: data.Subject, Roles: data.Roles, Scopes: data.Scopes, Version: data.Version,
 			Revoked: data.Revoked, Expires: data.ExpiresAt.Unix(),
 		}, tx.now)
+		after = *known
+		return changed
+	})
+	if err != nil || !data.Revoked && data.Version == 1 { // it was just made
+		return err
+	}
+	return changeLearnt(ctx, tx, revokedKey(data.Subject), "what is revoked", func(l *auth.Revocations) bool {
+		return l.ForgetKey(data.KeyID, after.Revoked, after.Roles)
 	})
 }
 
 // storeKeys stores the changes of API keys that the unit emits.
-func (tx *Tx) storeKeys() error {
+func (tx *Tx) storeKeys(ctx context.Context) error {
 	if tx.db == nil || !tx.f.issuesKeys() {
 		return nil
 	}
-	return learnOwn(tx, (*Tx).storeKey)
+	return learnOwn(ctx, tx, (*Tx).storeKey)
 }
 
 // identify returns who uses the API key with a hash. It adds what it has read of the key to the request.
@@ -79,16 +92,24 @@ func (f *Function) identify(ctx context.Context, rq *request, hash string) (auth
 		return auth.Principal{}, err
 	}
 	rq.apiKey, rq.keyUsed = docs[0], decodeUse(docs[1]).Day
-	return f.ownerOf(hash, docs[0])
+	return f.ownerOf(hash, docs[0], store.Document{}) // what is revoked is read with the rest of the request
 }
 
-// ownerOf returns who uses the API key with a hash, given its document.
-func (f *Function) ownerOf(hash string, d store.Document) (auth.Principal, error) {
-	known, err := decodeLearnt[apikey.Known](d, "an API key")
+// ownerOf returns who uses the API key with a hash, given its document and what is revoked of its subject's access.
+func (f *Function) ownerOf(hash string, key, revoked store.Document) (auth.Principal, error) {
+	known, err := decodeLearnt[apikey.Known](key, "an API key")
 	if err != nil {
 		return auth.Principal{}, err
 	}
-	return known.Principal(hash, f.env.Now())
+	who, err := known.Principal(hash, f.env.Now())
+	if err != nil {
+		return who, err
+	}
+	l, err := decodeLearnt[auth.Revocations](revoked, "what is revoked")
+	if err != nil {
+		return auth.Principal{}, err
+	}
+	return l.CheckKey(who, f.env.Now())
 }
 
 // allow returns nil if the caller may call the operation, and otherwise fault.Unauthenticated or fault.Denied.

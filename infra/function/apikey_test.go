@@ -32,6 +32,13 @@ func keyEvent(h *functiontest.Harness, key string, change func(*event.ChangedAPI
 
 func revokeKey(k *event.ChangedAPIKey) { k.Version, k.Revoked = k.Version+1, true }
 
+// keysRevoked returns the event that API keys of ada are refused, or do not give the roles that are lost.
+func keysRevoked(h *functiontest.Harness, lost []string, keys ...string) event.Draft {
+	return event.AccessRevoked.New("ada", event.RevokedAccess{
+		Subject: "ada", Keys: keys, Roles: lost, IssuedBefore: time.Unix(0, 0).UTC(), Until: h.Clock.Now().Add(time.Hour),
+	}).Keyed("ada/access")
+}
+
 // with calls with an API key.
 func (n *notes) with(key, method, path string, headers ...string) *functiontest.Response {
 	n.h.T.Helper()
@@ -81,6 +88,56 @@ func TestAPIKey(t *testing.T) {
 	}
 }
 
+// Keys that are revoked together are refused at once, before the event of each has arrived, and tokens and other keys
+// of the user are not. The list is empty again when the events have arrived, whatever came first.
+func TestAPIKeysRevokedTogether(t *testing.T) {
+	first, second := apikey.New(), apikey.New()
+	other := func(k *event.ChangedAPIKey) { k.KeyID, k.Hash = "k2", apikey.Hash(second) }
+	narrowed := func(k *event.ChangedAPIKey) { k.Version, k.Roles = 2, []string{auth.RoleCustomer} }
+	admin := func(k *event.ChangedAPIKey) { k.Roles = []string{auth.RoleAdmin, auth.RoleCustomer} }
+	for name, c := range map[string]struct {
+		lost   []string
+		change func(*event.ChangedAPIKey)
+		staff  int // what the key gets where a role is asked for
+		want   int // and where none is
+	}{
+		"revoked":  {nil, revokeKey, 401, 401},
+		"narrowed": {[]string{auth.RoleAdmin}, narrowed, 403, 200},
+	} {
+		n := newNotes(t)
+		check := func(when string) {
+			t.Helper()
+			for path, want := range map[string]int{"/api/notes/n": c.want, "/api/staff/n": c.staff} {
+				for _, method := range []string{"GET", "PUT"} {
+					if got := n.with(first, method, path).Status; got != want {
+						t.Errorf("%s, %s: %s %s: got %d, want %d", name, when, method, path, got, want)
+					}
+				}
+			}
+			n.with(second, "PUT", "/api/notes/n").Expect(200)
+			n.h.Call("PUT", "/api/notes/n", functiontest.As("ada"), nil).Expect(200)
+		}
+		n.h.MustDeliver(keyEvent(n.h, first, admin))
+		n.h.MustDeliver(keyEvent(n.h, second, other))
+		n.with(first, "GET", "/api/staff/n").Expect(200)
+		n.h.MustDeliver(keysRevoked(n.h, c.lost, "k1"))
+		n.h.Restart()
+		check("together")
+		n.h.MustDeliver(keyEvent(n.h, first, admin)) // late
+		check("after an event of before")
+		n.h.MustDeliver(keyEvent(n.h, first, c.change))
+		check("each")
+		db, err := n.h.Store(context.Background(), "notes", n.h.I.Declaration().Schema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		docs, _, err := db.Query(context.Background(), store.Query{Collection: "_revoked", Limit: 10})
+		if err != nil || len(docs) != 1 || strings.Contains(string(docs[0].Data), "k1") {
+			t.Errorf("%s: stored %v, %v", name, docs, err)
+		}
+	}
+}
+
 // A key ends with its time, to the second, and its document is removed then.
 func TestAPIKeyExpires(t *testing.T) {
 	n, key := newNotes(t), apikey.New()
@@ -107,13 +164,16 @@ func TestAPIKeyExpires(t *testing.T) {
 func TestAPIKeyRevokedMeanwhile(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*event.ChangedAPIKey)
+		lost   []string // with change nil: the roles that the key loses with others; none: it is revoked with them
 		want   int
 	}{
-		"revoked":      {revokeKey, 401},
-		"without role": {func(k *event.ChangedAPIKey) { k.Version, k.Roles = 2, []string{auth.RoleCustomer} }, 403},
+		"revoked":      {revokeKey, nil, 401},
+		"without role": {func(k *event.ChangedAPIKey) { k.Version, k.Roles = 2, []string{auth.RoleCustomer} }, nil, 403},
 		"without scope": {func(k *event.ChangedAPIKey) {
 			k.Version, k.Roles, k.Scopes = 2, []string{auth.RoleAdmin}, []string{"orders:read"}
-		}, 403},
+		}, nil, 403},
+		"revoked with others":      {nil, nil, 401},
+		"without role with others": {nil, []string{auth.RoleAdmin}, 403},
 	} {
 		for _, method := range []string{"GET", "PUT"} {
 			for _, idempotency := range []string{"", "k"} {
@@ -125,7 +185,11 @@ func TestAPIKeyRevokedMeanwhile(t *testing.T) {
 				}
 				*hook = func() {
 					*hook = func() {}
-					n.h.MustDeliver(keyEvent(n.h, key, c.change))
+					told := keyEvent(n.h, key, c.change)
+					if c.change == nil {
+						told = keysRevoked(n.h, c.lost, "k1")
+					}
+					n.h.MustDeliver(told)
 					n.h.Call("PUT", "/api/notes/n-too", functiontest.As("bob"), nil).Expect(200)
 				}
 				var headers []string
@@ -196,8 +260,8 @@ func TestAPIKeyReads(t *testing.T) {
 	n.h.MustDeliver(keyEvent(n.h, key, nil))
 	n.with(key, "GET", "/api/notes/n").Expect(200) // notes the use
 	for want, op := range map[string][2]string{
-		"[get 2 get 2]":       {"GET", "/api/notes/n"},
-		"[get 2 query get 1]": {"GET", "/api/notes"},
+		"[get 2 get 3]":       {"GET", "/api/notes/n"},
+		"[get 2 query get 2]": {"GET", "/api/notes"},
 		"[get 2 get 1]":       {"PUT", "/api/notes/n"},
 	} {
 		calls = nil

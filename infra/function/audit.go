@@ -19,8 +19,8 @@ import (
 // Every act of staff is recorded in the unit of work that does it: a document in _audit and event.ActRecorded, which
 // the archive keeps. So there is no act without a record, and no record without an act. No operation changes or deletes
 // either. The records have no common document, such as a hash of the one before: every act of staff would write it, and
-// a program that changes a thousand stocks by its API key would wait for itself. Whoever can write into the database of
-// a function can change its records there, and not those of the archive, which has them in its own.
+// a program that changes a thousand stocks by its API key would wait for itself. Write access to the database of a
+// function is enough to change its records there, and not those of the archive, which has them in its own.
 //
 // An act of staff is a request that changes something, is not refused and not safe, by a caller with a role beyond that
 // of a customer, to an operation that needs such a role, or that is about what belongs to users; of what can only be

@@ -12,7 +12,7 @@ import (
 // httprequest.ClientAddr.
 //
 // A client with a private address, inside of the platform's network, can name any address, and one outside cannot. The
-// address is fit for sharing work out fairly and for slowing down a guesser, and is no proof of who somebody is.
+// address is fit for sharing work out fairly and for slowing down a guesser, and does not prove an identity.
 func ClientAddr(ctx context.Context) netip.Addr {
 	rq := requestOf(ctx)
 	if rq == nil {

@@ -46,7 +46,7 @@ func (f *Function) databaseSchema() store.Schema {
 	if len(f.migrating()) > 0 {
 		schema = append(schema, migrations.Spec())
 	}
-	if f.checksRevocations() || f.revokes() {
+	if f.checksRevocations() || f.revokes() || f.keepsKeys() {
 		schema = append(schema, expiring(revokedName, store.Expiry{Field: "expires"}))
 	}
 	if f.keepsKeys() {

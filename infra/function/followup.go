@@ -114,7 +114,7 @@ func (f *Function) toFollow(db *store.Tx, names *naming) (docs []followed) {
 // following is a document that is being followed up.
 type following struct {
 	followed
-	ctx     context.Context // with the trace of the message
+	scope   telemetry.Scope // of the message
 	message store.Key       // of the inbox entry or the stored response; zero: there is none
 	again   bool
 
@@ -131,7 +131,7 @@ type following struct {
 func (f *Function) follow(ctx context.Context, message store.Key, docs []followed) error {
 	all := make([]*following, len(docs))
 	for i, d := range docs {
-		all[i] = &following{followed: d, ctx: ctx, message: message}
+		all[i] = &following{followed: d, scope: telemetry.ScopeOf(ctx), message: message}
 	}
 	return f.followAll(ctx, all)
 }
@@ -183,7 +183,7 @@ func (f *Function) left(ctx context.Context, message store.Key, names follows) (
 		if d.Version > 0 {
 			renamed := naming{newID: f.env.NewID} // the entry of the name that the message has may not be removed yet
 			all = append(all, &following{
-				followed: followed{d, renamed.next()}, ctx: ctx, message: message, again: true,
+				followed: followed{d, renamed.next()}, scope: telemetry.ScopeOf(ctx), message: message, again: true,
 			})
 		}
 	}
@@ -207,7 +207,7 @@ func (f *Function) followAll(ctx context.Context, all []*following) error {
 	done := make(chan *following, len(all))
 	for _, d := range all {
 		f.env.Go(func() {
-			f.run(d)
+			f.run(d.scope.In(ctx), d)
 			done <- d
 		})
 	}
@@ -215,7 +215,7 @@ func (f *Function) followAll(ctx context.Context, all []*following) error {
 	f.commitGroup(ctx, ready)
 	for range len(all) - len(ready) {
 		if d := <-done; !d.finished {
-			f.commitRest(d.ctx, d.entry, d)
+			f.commitRest(d.scope.In(ctx), d.entry, d)
 		}
 	}
 	for _, d := range all {
@@ -225,7 +225,7 @@ func (f *Function) followAll(ctx context.Context, all []*following) error {
 	}
 	for _, d := range all {
 		if d.err == nil && len(d.further) > 0 {
-			d.err = f.follow(d.ctx, d.message, d.further)
+			d.err = f.follow(d.scope.In(ctx), d.message, d.further)
 		}
 	}
 	for _, d := range all {
@@ -259,29 +259,29 @@ func gather(done <-chan *following, n int, patience time.Duration) []*following 
 }
 
 // run does the outside part of a follow-up.
-func (f *Function) run(d *following) {
+func (f *Function) run(ctx context.Context, d *following) {
 	defer func() {
 		if p := recover(); p != nil {
-			d.err = f.panicked(d.ctx, p)
+			d.err = f.panicked(ctx, p)
 		}
 		d.finished = d.err != nil || d.rest.Commit == nil
 	}()
 	if d.again {
-		if d.err = f.refresh(d); d.err != nil {
+		if d.err = f.refresh(ctx, d); d.err != nil {
 			return
 		}
 	}
-	d.rest, d.err = f.followUp.run(d.ctx, d.doc, d.again)
+	d.rest, d.err = f.followUp.run(ctx, d.doc, d.again)
 }
 
 // refresh reads the document of a message that comes again once more, because another instance may have followed it up
 // between the first reading and now. When it is gone, the message comes again: what followed is perhaps not published.
-func (f *Function) refresh(d *following) error {
+func (f *Function) refresh(ctx context.Context, d *following) error {
 	db, err := f.driver()
 	if err != nil {
 		return err
 	}
-	docs, err := db.Get(d.ctx, d.doc.Key)
+	docs, err := db.Get(ctx, d.doc.Key)
 	if err != nil {
 		return err
 	}
@@ -300,7 +300,7 @@ func (f *Function) commitGroup(ctx context.Context, all []*following) {
 	for _, d := range all {
 		group := groupOf(d.entry)
 		if d.again || group == "" {
-			f.commitRest(d.ctx, d.entry, d)
+			f.commitRest(d.scope.In(ctx), d.entry, d)
 			continue
 		}
 		grouped[group] = append(grouped[group], d)
@@ -332,12 +332,12 @@ func (f *Function) commitRest(ctx context.Context, entry string, all ...*followi
 	for _, d := range all {
 		switch {
 		case err != nil && len(all) > 1:
-			f.commitRest(d.ctx, d.entry, d)
+			f.commitRest(d.scope.In(ctx), d.entry, d)
 			continue
 		case err != nil:
-			d.further, d.err = nil, d.rest.Failed(d.ctx, err)
+			d.further, d.err = nil, d.rest.Failed(d.scope.In(ctx), err)
 		case d.refusal != nil:
-			d.further, d.err = nil, d.rest.Failed(d.ctx, d.refusal)
+			d.further, d.err = nil, d.rest.Failed(d.scope.In(ctx), d.refusal)
 		case d.emitted && unpublished != nil:
 			d.err = unpublished
 		}
@@ -368,14 +368,14 @@ func (v lastVersions) take(docs []followed) []followed {
 
 // attemptRest is one attempt to commit what a follow-up has to commit, in a transaction inside of db.
 func (f *Function) attemptRest(
-	unit context.Context, d *following, db *store.Tx,
+	ctx context.Context, d *following, db *store.Tx,
 ) (emitted []ce.Event, err error) {
+	c, ctx := d.rest.Cause, d.scope.In(ctx)
 	defer func() {
 		if p := recover(); p != nil {
-			err = f.panicked(d.ctx, p)
+			err = f.panicked(ctx, p)
 		}
 	}()
-	c, ctx := d.rest.Cause, context.WithValue(d.ctx, announcedKey{}, unit.Value(announcedKey{}))
 	if c.Correlation != "" {
 		ctx = telemetry.WithCorrelation(ctx, c.Correlation)
 	}
@@ -388,7 +388,7 @@ func (f *Function) attemptRest(
 		err = addFollows(ctx, nested, d)
 	}
 	if err == nil {
-		emitted, err = tx.seal()
+		emitted, err = tx.seal(ctx)
 	}
 	d.ids = tx.ids
 	if err != nil {
@@ -462,7 +462,7 @@ func (b *batch) followUp(ctx context.Context) {
 		if len(docs) > 0 && !b.results[i].Skipped {
 			ctx := traced(i)
 			for _, d := range docs {
-				add(i, &following{followed: d, ctx: ctx, message: b.inboxKey(i)})
+				add(i, &following{followed: d, scope: telemetry.ScopeOf(ctx), message: b.inboxKey(i)})
 			}
 		}
 	}

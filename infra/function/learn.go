@@ -33,10 +33,10 @@ func learn[T any](t event.Type[T], keep func(*Tx, context.Context, T) error, nex
 }
 
 // learnOwn has keep store the data of those events that the unit of work emits.
-func learnOwn[T any](tx *Tx, keep func(*Tx, context.Context, T) error) error {
+func learnOwn[T any](ctx context.Context, tx *Tx, keep func(*Tx, context.Context, T) error) error {
 	for _, d := range tx.drafts {
 		if data, ok := d.Data.(T); ok {
-			if err := keep(tx, tx.ctx, data); err != nil {
+			if err := keep(tx, ctx, data); err != nil {
 				return err
 			}
 		}

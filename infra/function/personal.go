@@ -199,7 +199,9 @@ func (c *keyCache) remove(id string) {
 }
 
 // conceal encrypts the personal fields of an event that is being stamped, and returns its data with placeholders.
-func (tx *Tx) conceal(d event.Draft, e ce.Event, data json.RawMessage) (json.RawMessage, error) {
+func (tx *Tx) conceal(
+	ctx context.Context, d event.Draft, e ce.Event, data json.RawMessage,
+) (json.RawMessage, error) {
 	fields := personalFields(d.Info)
 	if fields == nil {
 		return data, nil
@@ -216,7 +218,7 @@ func (tx *Tx) conceal(d event.Draft, e ce.Event, data json.RawMessage) (json.Raw
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Internal, "the placeholders of %s", d.Info.Name)
 	}
-	key, wrapped, err := tx.f.keyOf(tx.ctx, tx, person, true)
+	key, wrapped, err := tx.f.keyOf(ctx, tx, person, true)
 	if err != nil || key == nil {
 		return data, err
 	}

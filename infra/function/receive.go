@@ -93,7 +93,7 @@ type batch struct {
 	results []broker.Result
 	errs    []error
 	took    []time.Duration
-	traces  []context.Context // with the span of the delivery; nil: there was none
+	scopes  []telemetry.Scope // with the span of the delivery; zero: there was none
 	blocked map[string]bool   // keys of events that failed and will come again
 	emitted []bool
 	follow  [][]followed
@@ -115,7 +115,7 @@ type repeat struct {
 func (b *batch) reset() {
 	n := len(b.events)
 	b.results, b.errs, b.took = make([]broker.Result, n), make([]error, n), make([]time.Duration, n)
-	b.traces = make([]context.Context, n)
+	b.scopes = make([]telemetry.Scope, n)
 	b.emitted, b.follow, b.refused = make([]bool, n), make([][]followed, n), make([]bool, n)
 	b.blocked, b.handled, b.repeats, b.swept = maps.Clone(b.before), false, nil, false
 	b.names = naming{newID: b.f.env.NewID}
@@ -124,8 +124,8 @@ func (b *batch) reset() {
 // contextOf returns the context in which an event was handled; for one that was not, a context with its trace.
 func (b *batch) contextOf(ctx context.Context, i int) context.Context {
 	switch {
-	case b.traces[i] != nil:
-		return b.traces[i]
+	case !b.scopes[i].IsZero():
+		return b.scopes[i].In(ctx)
 	case b.errs[i] != nil && b.events[i].Context != nil:
 		return withTrace(ctx, b.events[i])
 	}
@@ -254,13 +254,13 @@ func (b *batch) handleOne(
 	b.swept = b.swept || e.Type() == event.ClockSwept.Name()
 	ctx, end := b.f.traced(ctx, e)
 	defer func() { end(err) }()
-	b.traces[i] = ctx
+	b.scopes[i] = telemetry.ScopeOf(ctx)
 	nested := db.Nest()
 	tx := b.f.newTx(ctx, nested, b.now, e.Source()+" "+e.ID())
 	tx.cause, tx.ids = e, b.ids[i]
 	err = b.f.recovered(ctx, func() (err error) {
 		if err = h(ctx, tx, e); err == nil {
-			emitted, err = tx.seal()
+			emitted, err = tx.seal(ctx)
 		}
 		return err
 	})

@@ -61,17 +61,17 @@ func learnRevocation(next handler) handler {
 func (tx *Tx) addRevocation(ctx context.Context, data event.RevokedAccess) error {
 	return changeLearnt(ctx, tx, revokedKey(data.Subject), "what is revoked", func(known *auth.Revocations) bool {
 		return known.Add(auth.Revocation{
-			Sessions: data.Sessions, Roles: data.Roles, IssuedBefore: data.IssuedBefore, Until: data.Until,
+			Keys: data.Keys, Sessions: data.Sessions, Roles: data.Roles, IssuedBefore: data.IssuedBefore, Until: data.Until,
 		}, tx.now)
 	})
 }
 
 // storeRevocations stores the revocations that the unit emits.
-func (tx *Tx) storeRevocations() error {
+func (tx *Tx) storeRevocations(ctx context.Context) error {
 	if !tx.f.revokes() || tx.db == nil {
 		return nil
 	}
-	return learnOwn(tx, (*Tx).addRevocation)
+	return learnOwn(ctx, tx, (*Tx).addRevocation)
 }
 
 // stillAllowed returns the principal with the roles that are left, given the document of its subject. It answers

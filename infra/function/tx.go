@@ -23,7 +23,6 @@ import (
 // belongs to one call of the handler and must not be used by several goroutines at once.
 type Tx struct {
 	f           *Function
-	ctx         context.Context // of the unit of work, for what methods without one read
 	db          *store.Tx
 	now         time.Time
 	ids         []string
@@ -35,6 +34,7 @@ type Tx struct {
 	correlation string   // that the caller gave
 	principal   auth.Principal
 	drafts      []event.Draft
+	timers      map[int]timed // whose commands are among the drafts, by their place there
 	raw         []ce.Event
 	tickAgain   bool
 	readOnly    bool
@@ -44,7 +44,7 @@ type Tx struct {
 // newTx returns the handler's view of one attempt.
 func (f *Function) newTx(ctx context.Context, db *store.Tx, now time.Time, message string) *Tx {
 	return &Tx{
-		f: f, ctx: ctx, db: db, now: now, message: message,
+		f: f, db: db, now: now, message: message,
 		trace: telemetry.Traceparent(ctx), traceState: telemetry.Tracestate(ctx), correlation: telemetry.Correlation(ctx),
 	}
 }
@@ -93,7 +93,7 @@ func (tx *Tx) Fail(err error) { tx.failed = cmp.Or(tx.failed, err) }
 func (tx *Tx) Principal() auth.Principal { return tx.principal }
 
 // seal turns what was emitted into complete events. It returns the error of a unit that must not commit.
-func (tx *Tx) seal() ([]ce.Event, error) {
+func (tx *Tx) seal(ctx context.Context) ([]ce.Event, error) {
 	if tx.failed != nil {
 		return nil, tx.failed
 	}
@@ -103,15 +103,21 @@ func (tx *Tx) seal() ([]ce.Event, error) {
 	if tx.readOnly {
 		return nil, fault.New(fault.Internal, "an operation that only reads emitted an event")
 	}
-	if err := tx.storeRevocations(); err != nil {
+	if err := tx.storeRevocations(ctx); err != nil {
 		return nil, err
 	}
-	if err := tx.storeKeys(); err != nil {
+	if err := tx.storeKeys(ctx); err != nil {
 		return nil, err
 	}
 	sealed := make([]ce.Event, 0, len(tx.drafts)+len(tx.raw))
-	for _, d := range tx.drafts {
-		e, err := tx.stamp(d)
+	for i, d := range tx.drafts {
+		if t, ok := tx.timers[i]; ok {
+			var err error
+			if d, err = tx.schedule(ctx, d, t); err != nil {
+				return nil, err
+			}
+		}
+		e, err := tx.stamp(ctx, d)
 		if err != nil {
 			return nil, err
 		}
@@ -144,7 +150,16 @@ func (f *Function) checkSize(sealed []ce.Event) error {
 }
 
 // stamp returns the complete event of a draft.
-func (tx *Tx) stamp(d event.Draft) (ce.Event, error) {
+func (tx *Tx) stamp(ctx context.Context, d event.Draft) (ce.Event, error) {
+	e, err := tx.begin(d)
+	if err != nil {
+		return ce.Event{}, err
+	}
+	return tx.complete(ctx, d, e)
+}
+
+// begin returns the event of a draft without what complete adds. Its data is not encrypted yet.
+func (tx *Tx) begin(d event.Draft) (ce.Event, error) {
 	if !tx.f.mayEmit(d.Info) {
 		return ce.Event{}, fault.New(fault.Internal, "function %s emits %s without having declared it",
 			tx.f.name, nameOf(d.Info))
@@ -185,7 +200,13 @@ func (tx *Tx) stamp(d event.Draft) (ce.Event, error) {
 	} else if tx.cause.Context != nil {
 		extensions[event.CausationID] = tx.cause.ID()
 	}
-	trace, state := cmp.Or(tx.f.announce(tx.ctx, c.ID), tx.trace), tx.traceState
+	return e, nil
+}
+
+// complete adds the trace to an event and encrypts personal data in it. It refuses an event that no broker would take.
+func (tx *Tx) complete(ctx context.Context, d event.Draft, e ce.Event) (_ ce.Event, err error) {
+	extensions := e.Context.(*ce.EventContextV1).Extensions
+	trace, state := cmp.Or(tx.f.announce(ctx, e.ID()), tx.trace), tx.traceState
 	if trace == "" {
 		trace, state = event.Extension(tx.cause, event.TraceParent), event.Extension(tx.cause, event.TraceState)
 	}
@@ -195,7 +216,7 @@ func (tx *Tx) stamp(d event.Draft) (ce.Event, error) {
 			extensions[event.TraceState] = state
 		}
 	}
-	if e.DataEncoded, err = tx.conceal(d, e, data); err != nil {
+	if e.DataEncoded, err = tx.conceal(ctx, d, e, e.DataEncoded); err != nil {
 		return ce.Event{}, err
 	}
 	if err := checkPublishable(e, d); err != nil {

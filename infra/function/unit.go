@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
@@ -263,7 +264,7 @@ func (f *Function) decide(
 			ids = tx.ids
 			return nil, err
 		}
-		sealed, err := tx.seal()
+		sealed, err := tx.seal(ctx)
 		ids = tx.ids
 		if err != nil {
 			return nil, err
@@ -308,42 +309,46 @@ func (f *Function) admitted(ctx context.Context, db *store.Tx, op Operation, rq 
 		return who, nil
 	}
 	if who.KeyHash != "" && rq != nil {
-		db.Presume(rq.apiKey) // it was read just before
+		// The key was read just before, and of hardly any owner of keys something is revoked.
+		db.Presume(rq.apiKey, store.Document{Key: revokedKey(who.Subject)})
 	}
-	keys := []store.Key{proof}
+	keys := slices.Clone(proof)
 	if rq != nil && rq.key != "" {
 		keys = append(keys, responseKey(ctx, op, rq))
 	}
 	if err := db.Load(ctx, keys...); err != nil {
 		return who, err
 	}
-	d, err := db.Get(ctx, proof)
-	if err != nil {
-		return who, err
+	docs := make([]store.Document, len(proof))
+	for i, k := range proof {
+		var err error
+		if docs[i], err = db.Get(ctx, k); err != nil {
+			return who, err
+		}
 	}
-	return f.stillAllowed(op, who, d)
+	return f.stillAllowed(op, who, docs)
 }
 
-// proof returns the document that tells whether the credentials of a caller are valid still. It reports false when the
-// operation asks for none.
-func (f *Function) proof(op Operation, who auth.Principal) (store.Key, bool) {
+// proof returns the documents that tell whether the credentials of a caller are valid still: of an API key its own, and
+// in any case what is revoked of the caller's access. It reports false when the operation asks for none.
+func (f *Function) proof(op Operation, who auth.Principal) ([]store.Key, bool) {
 	switch {
 	case who.KeyHash != "":
-		return keyKey(who.KeyHash), true
+		return []store.Key{keyKey(who.KeyHash), revokedKey(who.Subject)}, true
 	case who.Anonymous() || !f.judges(op):
-		return store.Key{}, false
+		return nil, false
 	}
-	return revokedKey(who.Subject), true
+	return []store.Key{revokedKey(who.Subject)}, true
 }
 
-// stillAllowed returns the principal with the roles that are left, given the document that proof names. It answers
+// stillAllowed returns the principal with the roles that are left, given the documents that proof names. It answers
 // fault.Unauthenticated if the token or the API key is revoked, and fault.Denied if the operation needs a role that is
 // lost.
-func (f *Function) stillAllowed(op Operation, who auth.Principal, d store.Document) (auth.Principal, error) {
+func (f *Function) stillAllowed(op Operation, who auth.Principal, docs []store.Document) (auth.Principal, error) {
 	if who.KeyHash == "" {
-		return op.stillAllowed(who, d)
+		return op.stillAllowed(who, docs[0])
 	}
-	who, err := f.ownerOf(who.KeyHash, d)
+	who, err := f.ownerOf(who.KeyHash, docs[0], docs[1])
 	if err != nil {
 		return who, err
 	}
@@ -388,16 +393,16 @@ func (f *Function) readOnly(
 			}
 			return a, failed
 		}
-		db.Watch(proof)
+		db.Watch(proof...)
 		a, failed := handle(withPrincipal(ctx, who), tx)
 		if failed = db.Confirm(ctx, failed); store.Raced(failed) && n < readAttempts {
 			continue
 		}
-		d, err := db.Watched(ctx)
+		docs, err := db.Watched(ctx)
 		if err != nil {
 			return response{}, cmp.Or(failed, err)
 		}
-		left, err := f.stillAllowed(op, who, d)
+		left, err := f.stillAllowed(op, who, docs)
 		if err != nil {
 			return response{}, err
 		}
@@ -429,7 +434,7 @@ func (f *Function) update(ctx context.Context, fn func(ctx context.Context, tx *
 			return nil, err
 		}
 		docs = f.toFollow(db, &naming{newID: f.env.NewID})
-		sealed, err := tx.seal()
+		sealed, err := tx.seal(ctx)
 		ids = tx.ids
 		return sealed, err
 	})

@@ -116,7 +116,7 @@ func (g *Gateway) change(x *Exchange, next Handler) {
 	}
 	if !streams(x.Request.Header) {
 		var end func()
-		x.caller = ctx
+		x.asked = x.Request
 		ctx, end = outlive(ctx, lateness)
 		defer end()
 		x.Request, x.own = x.Request.WithContext(ctx), true

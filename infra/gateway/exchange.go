@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bufio"
-	"context"
 	"net"
 	"net/http"
 	"net/netip"
@@ -47,8 +46,8 @@ type Exchange struct {
 	// check none, and for a request without.
 	Caller auth.Principal
 
-	caller   context.Context // canceled when the caller has gone; nil: that of Request
-	id       [1]string       // of the request
+	asked    *http.Request // by the caller, whose leaving cancels its context; nil: Request
+	id       [1]string     // of the request
 	table    *table
 	address  netip.Addr // of the client, where the environment names the proxies or the header fields are gone
 	path     *pathItem  // that the request's path matches; nil: none

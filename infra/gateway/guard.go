@@ -119,11 +119,8 @@ func (g *guard) serve(x *Exchange, next Handler) {
 
 // gone reports whether the caller went away, or gave a call less time than it took.
 func gone(x *Exchange) bool {
-	caller := x.Request.Context()
-	if x.caller != nil {
-		caller = x.caller
-	}
-	return x.hurried || errors.Is(caller.Err(), context.Canceled)
+	asked := cmp.Or(x.asked, x.Request)
+	return x.hurried || errors.Is(asked.Context().Err(), context.Canceled)
 }
 
 // note tells the breaker how a request has ended. A caller who went away says nothing, but may have been a probe, which

@@ -3,8 +3,8 @@
 //
 // There are two kinds of keys. Each function that writes personal data has a data key for each person, which it
 // destroys when the person is erased. A data key is stored and sent only wrapped under the system's keys
-// (EBB_PERSONAL_KEYS), which all functions have and no store. So whoever has a store, a log or an archive without those
-// keys reads nothing, and whoever has them reads what has not been erased. The cipher is AES-256-GCM with random
+// (EBB_PERSONAL_KEYS), which all functions have and no store. So a store, a log or an archive cannot be read without
+// those keys, and with them only what has not been erased. The cipher is AES-256-GCM with random
 // nonces.
 package personal
 

@@ -339,7 +339,10 @@ func (t *Transport) exchange(c *conn, host string, r *http.Request) (*http.Respo
 	if ctx.Err() != nil { // the line above removed the deadline that the end of the context had set
 		return nil, because(ctx.Err())
 	}
-	answer.Body = &body{ReadCloser: answer.Body, t: t, c: c, host: host, free: free, ctx: ctx, keep: !answer.Close}
+	answer.Body = &body{
+		ReadCloser: answer.Body, t: t, c: c, host: host, free: free, keep: !answer.Close,
+		cause: func() error { return context.Cause(ctx) },
+	}
 	return answer, nil
 }
 
@@ -372,7 +375,7 @@ type body struct {
 	c     *conn
 	host  string
 	free  func() bool
-	ctx   context.Context
+	cause func() error // why the context of the request has ended; nil: it has not
 	keep  bool
 	done  bool
 	after error // returned by Read once done
@@ -393,8 +396,10 @@ func (b *body) Read(p []byte) (int, error) {
 		} else {
 			_ = b.c.Close()
 		}
-	case b.ctx.Err() != nil:
-		err = context.Cause(b.ctx)
+	default:
+		if cause := b.cause(); cause != nil {
+			err = cause
+		}
 	}
 	return n, err
 }

@@ -48,7 +48,7 @@ type Change[S any] struct {
 	What  Happening
 	At    time.Time
 	Event string // the type of the event that changed it; "": a request did
-	By    string // the subject of whoever sent the request
+	By    string // the subject of the sender of the request
 	State S      // after the change
 	Ended bool   // the saga has ended with it
 }

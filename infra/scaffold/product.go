@@ -76,7 +76,7 @@ func Product(o ProductOptions) ([]string, error) {
 		return nil, err
 	}
 	if o.Kit != "" {
-		// What the kit needs is what the product needs, so that go mod tidy has to ask no one for checksums.
+		// What the kit needs is what the product needs, so that go mod tidy needs no server of checksums.
 		if files["go.sum"], err = os.ReadFile(filepath.Join(o.Kit, "go.sum")); err != nil {
 			return nil, fmt.Errorf("invalid path of the kit: %w", err)
 		}
@@ -93,7 +93,7 @@ func ProductName(modulePath string) string {
 
 func (o ProductOptions) product() (p product, err error) {
 	if err := module.CheckPath(o.Module); err != nil {
-		// A path without a dot is good for a module that nobody imports.
+		// A path without a dot is good for a module that no other module imports.
 		if err := module.CheckImportPath(o.Module); err != nil {
 			return p, fmt.Errorf("invalid module path %q: %w", o.Module, err)
 		}

@@ -47,6 +47,7 @@ type item struct {
 	outside   breaker.Event // failures that were not its fault
 	notBefore time.Duration
 	dead      *ce.Event // for the dead-letter sink
+	tried     bool      // a call with it has begun
 	done      bool
 }
 
@@ -149,11 +150,20 @@ func (t *trigger) add(key string, e ce.Event, notBefore time.Duration) {
 func (t *trigger) free(l *keyQueue) {
 	sim := t.s.sim
 	l.busy = true
-	if wait := l.items[0].notBefore - sim.now; wait > 0 {
-		sim.after(wait, func() { t.push(l) })
+	if wait := max(l.items[0].notBefore-sim.now, t.held(l.items[0])); wait > 0 {
+		sim.after(wait, func() { t.free(l) })
 		return
 	}
 	t.push(l)
+}
+
+// held returns how long the scenario holds back the first delivery of an event.
+func (t *trigger) held(it *item) time.Duration {
+	hold := t.s.sim.scenario.Hold
+	if hold == nil || it.tried || it.dead != nil {
+		return 0
+	}
+	return hold(t.s.name, it.e)
 }
 
 func (t *trigger) push(l *keyQueue) {
@@ -210,7 +220,7 @@ func (t *trigger) call() bool {
 	return true
 }
 
-// mayProbe reports whether a paused trigger may try an event now. Otherwise it sees to it that somebody asks again.
+// mayProbe reports whether a paused trigger may try an event now. Otherwise it schedules the next look for work.
 func (t *trigger) mayProbe() bool {
 	sim := t.s.sim
 	if t.probing {
@@ -247,7 +257,7 @@ func (c *call) fill() {
 			if len(c.items) == limit || l.taken == len(l.items) {
 				continue
 			}
-			if it := l.items[l.taken]; it.dead == nil && !it.outside.Alone && it.notBefore <= now {
+			if it := l.items[l.taken]; it.dead == nil && !it.outside.Alone && it.notBefore <= now && t.held(it) <= 0 {
 				l.taken++
 				c.items, more = append(c.items, it), true
 			}
@@ -255,7 +265,7 @@ func (c *call) fill() {
 	}
 	c.batch = make([]ce.Event, len(c.items))
 	for i, it := range c.items {
-		c.batch[i] = it.e
+		c.batch[i], it.tried = it.e, true
 	}
 }
 

@@ -152,7 +152,7 @@ func (s *supervisor) create(version int) (*instance, error) {
 	return i, nil
 }
 
-func (i *instance) now() time.Time { return epoch.Add(i.s.sim.now + i.s.skew) }
+func (i *instance) now() time.Time { return i.s.sim.sys.Epoch.Add(i.s.sim.now + i.s.skew) }
 
 // newID returns a UUIDv7 by the instance's clock. As with the uuid library, the ids of one process only grow.
 func (i *instance) newID() string {

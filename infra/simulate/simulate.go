@@ -74,6 +74,7 @@ type System struct {
 	Deadline time.Duration
 	Tick     time.Duration // the interval of the ticks for functions that have a tick handler; 0: a second
 	Age      uint64        // every Age-th seed checks, after simulated days, that old entries are removed; 0: 16
+	Epoch    time.Time     // when a run begins, before its setup; zero: 1 January 2026, 09:00 UTC
 }
 
 // Scenario declares one run: the functions, the actions from outside and the checks at the end.
@@ -93,7 +94,12 @@ type Scenario struct {
 	Handle      func(string, broker.Handler) broker.Handler // wraps the event handler of a function; nil: none
 	Serve       func(string, http.Handler) http.Handler     // wraps the HTTP handler of a function; nil: none
 	Trigger     func(broker.Trigger) broker.Trigger         // changes how a function is delivered to; nil: as declared
-	Remotes     []string                                    // the functions that call Simulation.Remote
+
+	// Hold returns how long the first delivery of an event to a function has to wait yet, and is asked again after that
+	// time. 0: it may begin. Later events of the partition key wait behind it. Nil: none waits.
+	Hold func(function string, e ce.Event) time.Duration
+
+	Remotes []string // the functions that call Simulation.Remote
 }
 
 // Function is one function of the system.
@@ -141,6 +147,9 @@ func (s System) withDefaults() System {
 	}
 	if s.Age == 0 {
 		s.Age = 16
+	}
+	if s.Epoch.IsZero() {
+		s.Epoch = epoch
 	}
 	if s.Faults == nil {
 		s.Faults = slices.DeleteFunc(Kinds(), func(k Kind) bool { return k == Deadly })

@@ -1,6 +1,8 @@
 package simulate
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
@@ -16,7 +18,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/store/memory"
 )
 
-// epoch is when every run begins.
+// epoch is when a run begins unless its system has another Epoch.
 var epoch = time.Date(2026, 1, 1, 9, 0, 0, 0, time.UTC)
 
 // Simulation is one run of a System: its functions, broker, clients and clock. It must only be used from the goroutine
@@ -28,7 +30,7 @@ type Simulation struct {
 	scenario *Scenario
 	rng      *rand.Rand // for what happens outside of functions
 	queue    eventQueue
-	now      time.Duration // since epoch
+	now      time.Duration // since System.Epoch
 	start    time.Duration // when the setup was done
 
 	tasks   []*task
@@ -74,7 +76,7 @@ type deadLetter struct {
 type Violation struct{ Class, Text string }
 
 // Now returns the simulated time; the clock of a function may differ.
-func (sim *Simulation) Now() time.Time { return epoch.Add(sim.now) }
+func (sim *Simulation) Now() time.Time { return sim.sys.Epoch.Add(sim.now) }
 
 // Seed returns the seed of the run.
 func (sim *Simulation) Seed() uint64 { return sim.seed }
@@ -148,6 +150,25 @@ func (sim *Simulation) Documents(function, collection string) []store.Document {
 		return nil
 	}
 	return all(s.schema, sim.opener, function, collection)
+}
+
+// Put writes a document of a function's collection into its database, without faults, as its first version or a later
+// one. The error is that of the store, or tells that the function or the collection is unknown. It is for Setup.
+func (sim *Simulation) Put(function, collection, id string, version int64, data json.RawMessage) error {
+	s := sim.byName[function]
+	if s == nil {
+		return fmt.Errorf("unknown function %q", function)
+	}
+	if _, known := s.schema.Spec(collection); !known {
+		return fmt.Errorf("function %s has no collection %q", function, collection)
+	}
+	ctx := context.Background()
+	db, err := sim.opener(ctx, function, s.schema)
+	if err != nil {
+		return err
+	}
+	m := store.Mutation{Key: store.Key{Collection: collection, ID: id}, Version: max(version, 1), Data: data}
+	return db.Commit(ctx, store.Batch{Mutations: []store.Mutation{m}})
 }
 
 // Collections returns the names of the collections of a function, the kit's own included.

@@ -4,7 +4,7 @@ package store
 // and remove them. It is for collections whose documents mean something to a person, and without secrets: what is shown
 // is what is stored.
 type Admin struct {
-	ReadOnly bool     // nobody changes documents this way: what they say is bound to events or to other documents
+	ReadOnly bool     // documents are not changed this way: what they say is bound to events or to other documents
 	Masked   []string // members that only administrators see, such as names and addresses
 }
 

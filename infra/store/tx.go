@@ -32,10 +32,18 @@ type Tx struct {
 	attempt *attempt
 }
 
-// watched is a document that every read by key also reads.
+// watched is documents that every read by key also reads.
 type watched struct {
-	doc    Document
-	latest bool // no read came after it
+	docs   []Document
+	latest bool // no read came after them
+}
+
+func (w *watched) keys() []Key {
+	keys := make([]Key, len(w.docs))
+	for i, d := range w.docs {
+		keys[i] = d.Key
+	}
+	return keys
 }
 
 // touch is a document that the transaction has read or written.
@@ -142,9 +150,9 @@ func (tx *Tx) Load(ctx context.Context, keys ...Key) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	w := tx.watched
+	w, asks := tx.watched, len(missing)
 	if w != nil {
-		missing = append(missing, w.doc.Key)
+		missing = append(missing, w.keys()...)
 	}
 	docs, err := tx.driver.Get(ctx, missing...)
 	if err != nil {
@@ -152,30 +160,35 @@ func (tx *Tx) Load(ctx context.Context, keys ...Key) error {
 	}
 	tx.reads.moments++
 	if w != nil {
-		last := len(docs) - 1
-		w.doc, w.latest, docs = docs[last], true, docs[:last]
+		w.docs, w.latest, docs = docs[asks:], true, docs[:asks]
 	}
 	tx.Assume(docs...)
 	return nil
 }
 
-// Watch makes each call of the driver that reads documents by key also read this one. It is for a transaction that only
-// reads: Commit does not require that the document is unchanged. A transaction has at most one watched document.
-func (tx *Tx) Watch(k Key) { tx.watched = &watched{doc: Document{Key: k}} }
+// Watch makes each call of the driver that reads documents by key also read these. It is for a transaction that only
+// reads: Commit does not require that the documents are unchanged. It is called once at most.
+func (tx *Tx) Watch(keys ...Key) {
+	w := &watched{docs: make([]Document, len(keys))}
+	for i, k := range keys {
+		w.docs[i].Key = k
+	}
+	tx.watched = w
+}
 
-// Watched returns the watched document as of the transaction's last read or later, so that every document the
-// transaction has read was read before any later change of it. It calls the driver only when the last read was a query,
-// or there was none. A missing document has Version 0.
-func (tx *Tx) Watched(ctx context.Context) (Document, error) {
+// Watched returns the watched documents as of the transaction's last read or later, so that every document the
+// transaction has read was read before any later change of them. It calls the driver only when the last read was a
+// query, or there was none. A missing document has Version 0.
+func (tx *Tx) Watched(ctx context.Context) ([]Document, error) {
 	w := tx.watched
 	if !w.latest {
-		docs, err := tx.driver.Get(ctx, w.doc.Key)
+		docs, err := tx.driver.Get(ctx, w.keys()...)
 		if err != nil {
-			return Document{}, err
+			return nil, err
 		}
-		w.doc, w.latest = docs[0], true
+		w.docs, w.latest = docs, true
 	}
-	return w.doc, nil
+	return w.docs, nil
 }
 
 // Get returns one document. A missing one has Version 0. The caller must not change the data.

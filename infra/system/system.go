@@ -19,12 +19,14 @@ import (
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/generate"
 	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/rerun"
 )
 
 // Definition is one function: its name and its constructor.
 type Definition struct {
-	Name string
-	New  func(function.Env) (*function.Function, error)
+	Name  string
+	New   func(function.Env) (*function.Function, error)
+	Rerun *rerun.Recipe // how its past is run again; nil: as far as its events tell
 }
 
 // System is a product.

@@ -27,6 +27,27 @@ func Correlation(ctx context.Context) string {
 	return id
 }
 
+// Scope is what telemetry knows of a call: its span and its correlation id. It is a value to keep for later, when the
+// call has another context. The zero value is of no call.
+type Scope struct {
+	span        trace.Span
+	correlation string
+}
+
+// ScopeOf returns the scope of ctx.
+func ScopeOf(ctx context.Context) Scope { return Scope{trace.SpanFromContext(ctx), Correlation(ctx)} }
+
+// IsZero reports whether it is the scope of no call.
+func (s Scope) IsZero() bool { return s.span == nil }
+
+// In returns a copy of ctx with the scope; the zero value returns ctx.
+func (s Scope) In(ctx context.Context) context.Context {
+	if s.IsZero() {
+		return ctx
+	}
+	return WithCorrelation(trace.ContextWithSpan(ctx, s.span), s.correlation)
+}
+
 // WithFunction returns a context that carries the name of the function that is called, for loggers that belong to no
 // function.
 func WithFunction(ctx context.Context, name string) context.Context {

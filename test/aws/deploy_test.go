@@ -39,6 +39,7 @@ const name = "shop-test"
 // step logs what a part of the test took.
 func step(t *testing.T, what string, f func() error) {
 	t.Helper()
+	t.Logf("%s …", what)
 	began := time.Now()
 	if err := f(); err != nil {
 		t.Fatalf("%s: %v", what, err)
@@ -108,8 +109,15 @@ func newEnvironment(t *testing.T, public string) environment {
 	return e
 }
 
+// terraformTimeout is how long one command of Terraform may take. Then it is interrupted, and says where it was.
+const terraformTimeout = 15 * time.Minute
+
 func (e environment) run(args ...string) (string, error) {
-	c := exec.Command("terraform", append(args, "-no-color")...)
+	ctx, cancel := context.WithTimeout(context.Background(), terraformTimeout)
+	defer cancel()
+	c := exec.CommandContext(ctx, "terraform", append(args, "-no-color")...)
+	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
+	c.WaitDelay = time.Minute
 	c.Dir = e.dir
 	c.Env = append(os.Environ(), "TF_IN_AUTOMATION=1", "TF_INPUT=0", "CHECKPOINT_DISABLE=1",
 		"TF_CLI_CONFIG_FILE="+os.DevNull)

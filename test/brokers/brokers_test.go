@@ -239,6 +239,7 @@ func survive(t *testing.T, binary string, broker product) {
 	}
 	err = s.PlaceAll(ctx, *orders, 16, func(n int) error {
 		if *kills > 0 && n > 0 && n%(*orders/(*kills+1)) == 0 && n/(*orders/(*kills+1)) <= *kills {
+			t.Logf("%d of %d orders are placed, the broker is killed", n, *orders)
 			broker.stop()
 			broker.restart()
 		}
@@ -247,6 +248,7 @@ func survive(t *testing.T, binary string, broker product) {
 	if err != nil {
 		t.Error(err)
 	}
+	t.Logf("all orders are placed; waiting for their ends")
 	ended, err := s.AwaitEnds(ctx)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, p.Output())

@@ -25,8 +25,24 @@ func TestTutorials(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"first-function", "first-saga", "what-can-go-wrong", "deploying"} {
-		t.Run(name, func(t *testing.T) { tutorial(t, "docs/"+name+".md", ebb) })
+		t.Run(name, func(t *testing.T) {
+			pages := []Page{read(t, "docs/"+name+".md", "")}
+			if name == "first-function" { // of which that page shows a test
+				pages = append(pages, read(t, "docs/testing.md", "## Your function under faults"))
+			}
+			tutorial(t, pages, ebb)
+		})
 	}
+}
+
+// read reads a page of the checkout, or what is below a heading.
+func read(t *testing.T, name, heading string) Page {
+	t.Helper()
+	page, err := Read(filepath.Join(checkout, name), name, heading)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return page
 }
 
 func need(t *testing.T, tools ...string) {
@@ -38,11 +54,8 @@ func need(t *testing.T, tools ...string) {
 	}
 }
 
-func tutorial(t *testing.T, name, ebb string) {
-	page, err := Read(filepath.Join(checkout, name), name, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+// tutorial does what the pages say, one after the other.
+func tutorial(t *testing.T, pages []Page, ebb string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	kit, err := filepath.Abs(checkout)
@@ -67,18 +80,20 @@ func tutorial(t *testing.T, name, ebb string) {
 		"127.0.0.1:8080", addr,
 		"ebb new product helpdesk --module", ebb+" new product helpdesk --kit "+kit+" --module",
 	)
-	for _, b := range page.Blocks {
-		// A subtest for each block, so that one that is skipped is seen and counted.
-		done := t.Run(fmt.Sprintf("line %d", b.Line), func(t *testing.T) {
-			if strings.Contains(b.Text, "make terraform") {
-				needTerraform(t)
+	for _, page := range pages {
+		for _, b := range page.Blocks {
+			// A subtest for each block, so that one that is skipped is seen and counted.
+			done := t.Run(fmt.Sprintf("%s line %d", filepath.Base(page.Name), b.Line), func(t *testing.T) {
+				if strings.Contains(b.Text, "make terraform") {
+					needTerraform(t)
+				}
+				if err := s.Block(page, b); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if !done {
+				return // what follows builds on it
 			}
-			if err := s.Block(page, b); err != nil {
-				t.Fatal(err)
-			}
-		})
-		if !done {
-			return // what follows builds on it
 		}
 	}
 }

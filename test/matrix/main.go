@@ -6,11 +6,17 @@
 //
 // Nothing in the tables is typed by hand. A driver whose server this machine lacks is "–": its tests say what to start.
 // With -knative FILE, the report of `ebb conformance --triggers knative --json` on a cluster is a column as well.
+//
+// Each column is a part that ends within ten minutes, and says when it begins and ends. The document is written after
+// each part, so that what has run is kept. With -only TITLE one part runs alone, and the other columns stay as the
+// document has them; -list prints the titles:
+//
+//	go run ./test/matrix -only Redis
 package main
 
 import (
 	"bufio"
-	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -18,16 +24,23 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path"
+	"slices"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/broker/brokertest"
 	"github.com/ebb-dev/ebb/infra/broker/conformance"
 	"github.com/ebb-dev/ebb/infra/host/hosttest"
 )
 
-// drivers are the columns of the first table: what a test of which package runs the suite.
-var drivers = []struct{ title, pkg, test string }{
+// suite is a column: what a test of which package runs the suite.
+type suite struct{ title, pkg, test string }
+
+// drivers are the columns of the first table.
+var drivers = []suite{
 	{"memory", "./infra/broker/memory", "TestBroker"},
 	{"NATS embedded", "./infra/broker/nats", "TestBroker"},
 	{"NATS cluster", "./infra/broker/nats", "TestBrokerOnCluster"},
@@ -38,82 +51,121 @@ var drivers = []struct{ title, pkg, test string }{
 	{"Pub/Sub (fake)", "./infra/broker/pubsub", "TestBroker"},
 }
 
-// hosts are the columns of the second table: what a test of which package runs the suite of hosts.
-var hosts = []struct{ title, pkg, test string }{
+// hosts are the columns of the second table, by the suite of hosts.
+var hosts = []suite{
 	{"Knative", "./infra/host/knative", "TestHost"},
 	{"Cloud Run (push)", "./infra/host/knative", "TestHostPush"},
 	{"Lambda (SQS)", "./infra/host/lambda", "TestHost"},
 }
 
+// The columns of the third table, by HTTP.
+const (
+	ebbBroker = "`ebb broker`"
+	onKnative = "Knative"
+)
+
 const (
 	document = "docs/conformance.md"
 	begin    = "<!-- written by make matrix -->\n"
 	end      = "<!-- end -->\n"
+
+	// suiteTimeout is how long the tests of a part may run. Then go test ends them and prints where they are.
+	suiteTimeout = 8 * time.Minute
+	// partTimeout is how long a part may take with compiling. Then its processes are killed.
+	partTimeout = 10 * time.Minute
 )
 
 func main() {
 	knative := flag.String("knative", "", "a report of ebb conformance --json on Knative")
+	only := flag.String("only", "", "the title of the only part that runs")
+	list := flag.Bool("list", false, "print the titles of the parts")
 	flag.Parse()
-	if err := run(*knative); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, *knative, *only, *list)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "matrix:", err)
 		os.Exit(1)
 	}
 }
 
-func run(knative string) error {
-	columns, failed, err := runAll(drivers, brokertest.Sentences())
-	if err != nil {
-		return err
-	}
-	text := table("sentence", brokertest.Sentences(), columns)
-	columns, hostFailed, err := runAll(hosts, hosttest.Sentences())
-	if err != nil {
-		return err
-	}
-	failed = failed || hostFailed
-	text += "\n" + table("sentence by host", hosttest.Sentences(), columns)
-	local, err := runConformance()
-	if err != nil {
-		return err
-	}
-	failed = failed || local.failed()
-	fmt.Fprintf(os.Stderr, "ebb broker: %s\n", local)
-	columns = []column{{"`ebb broker`", local}}
-	if knative != "" {
-		data, err := os.ReadFile(knative)
-		if err != nil {
-			return err
-		}
-		results, err := readReport(data)
-		if err != nil {
-			return err
-		}
-		columns = append(columns, column{"Knative", results})
-	}
-	text += "\n" + table("sentence by HTTP", conformanceSentences(), columns)
-	if err := write(text); err != nil {
-		return err
-	}
-	if failed {
-		return errors.New("a sentence does not hold; see the tables in " + document)
-	}
-	return nil
+// part is a column of a table, and what finds its outcomes.
+type part struct {
+	table int
+	title string
+	run   func(context.Context) (outcomes, error)
 }
 
-// runAll runs the suite of the sentences for each column.
-func runAll(
-	suites []struct{ title, pkg, test string }, sentences []string,
-) (columns []column, failed bool, err error) {
-	for _, s := range suites {
-		results, err := runSuite(s.pkg, s.test, sentences)
-		if err != nil {
-			return nil, false, err
+// parts returns all parts in their order. A report of a cluster is one when there is one.
+func parts(knative string) (all []part) {
+	for i, suites := range [][]suite{drivers, hosts} {
+		for _, s := range suites {
+			all = append(all, part{i, s.title, func(ctx context.Context) (outcomes, error) {
+				return runSuite(ctx, s, titles[i].sentences())
+			}})
 		}
-		columns = append(columns, column{s.title, results})
-		failed = failed || results.failed()
-		fmt.Fprintf(os.Stderr, "%s: %s\n", s.title, results)
 	}
-	return columns, failed, nil
+	all = append(all, part{2, ebbBroker, runConformance})
+	if knative != "" {
+		all = append(all, part{2, onKnative, func(context.Context) (outcomes, error) {
+			data, err := os.ReadFile(knative)
+			if err != nil {
+				return nil, err
+			}
+			return readReport(data)
+		}})
+	}
+	return all
+}
+
+// titles are the tables: the title of the first column, and the sentences.
+var titles = [...]struct {
+	title     string
+	sentences func() []string
+}{
+	{"sentence", brokertest.Sentences}, {"sentence by host", hosttest.Sentences},
+	{"sentence by HTTP", conformanceSentences},
+}
+
+func run(ctx context.Context, knative, only string, list bool) error {
+	all := parts(knative)
+	if list {
+		for _, p := range all {
+			fmt.Println(p.title)
+		}
+		return nil
+	}
+	if only != "" {
+		all = slices.DeleteFunc(all, func(p part) bool { return strings.Trim(p.title, "`") != strings.Trim(only, "`") })
+		if len(all) == 0 {
+			return fmt.Errorf("unknown part %q: see -list", only)
+		}
+	}
+	failed := false
+	var errs []error
+	for i, p := range all {
+		fmt.Fprintf(os.Stderr, "%d of %d: %s\n", i+1, len(all), p.title)
+		began := time.Now()
+		limited, cancel := context.WithTimeout(ctx, partTimeout)
+		results, err := p.run(limited)
+		cancel()
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
+		}
+		fmt.Fprintf(os.Stderr, "%s: %s (%s)\n", p.title, results, time.Since(began).Round(time.Second))
+		if err != nil { // the other parts tell more
+			errs = append(errs, fmt.Errorf("%s: %w", p.title, err))
+			continue
+		}
+		failed = failed || results.failed()
+		if err := record(p, results); err != nil {
+			return err
+		}
+	}
+	if failed {
+		errs = append(errs, errors.New("a sentence does not hold; see the tables in "+document))
+	}
+	return errors.Join(errs...)
 }
 
 // outcomes are what became of the sentences of a suite: pass, fail or skip.
@@ -149,23 +201,43 @@ type column struct {
 	results outcomes
 }
 
-// runSuite runs one test, which runs the suite with these sentences. A failure of the test is in the outcomes.
-func runSuite(pkg, test string, sentences []string) (outcomes, error) {
-	c := exec.Command("go", "test", "-json", "-count", "1", "-run", "^"+test+"$", pkg)
+// command returns a command that is killed with all that it has started when ctx ends.
+func command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	c := exec.CommandContext(ctx, name, args...)
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
+	c.WaitDelay = 10 * time.Second // a server that it leaves behind may hold its output open
 	c.Stderr = os.Stderr
-	out, err := c.Output()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		return nil, err
-	}
-	results, readErr := readTests(bytes.NewReader(out), sentences)
-	if readErr == nil && err != nil && !results.failed() {
-		readErr = fmt.Errorf("%s %s: %w", pkg, test, err)
-	}
-	return results, readErr
+	return c
 }
 
-// readTests returns the outcomes of the sentences in the output of go test -json.
+// runSuite runs one test, which runs the suite with these sentences. A failure of the test is in the outcomes.
+func runSuite(ctx context.Context, s suite, sentences []string) (outcomes, error) {
+	c := command(ctx, "go", "test", "-json", "-count", "1", "-timeout", suiteTimeout.String(), "-run", "^"+s.test+"$",
+		s.pkg)
+	out, err := c.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Start(); err != nil {
+		return nil, err
+	}
+	results, readErr := readTests(out, sentences)
+	_, _ = io.Copy(io.Discard, out) // what could not be read
+	if err = c.Wait(); ctx.Err() != nil {
+		return results, fmt.Errorf("it did not end within %s", partTimeout)
+	}
+	var exit *exec.ExitError
+	switch {
+	case readErr != nil:
+		return results, readErr
+	case err != nil && (!errors.As(err, &exit) || !results.failed()):
+		return results, fmt.Errorf("%s %s: %w", s.pkg, s.test, err)
+	}
+	return results, nil
+}
+
+// readTests returns the outcomes of the sentences in the output of go test -json, and prints those that fail.
 func readTests(r io.Reader, sentences []string) (outcomes, error) {
 	names := map[string]string{} // as subtests have them
 	for _, s := range sentences {
@@ -183,22 +255,27 @@ func readTests(r io.Reader, sentences []string) (outcomes, error) {
 		if ok && (e.Action == "pass" || e.Action == "fail" || e.Action == "skip") {
 			results.worst(sentence, e.Action)
 		}
+		if ok && e.Action == "fail" {
+			fmt.Fprintln(os.Stderr, "FAIL", sentence)
+		}
 	}
 	return results, lines.Err()
 }
 
 // runConformance runs the conformance suite against a stand-alone broker of this tree.
-func runConformance() (outcomes, error) {
+func runConformance(ctx context.Context) (outcomes, error) {
 	dir, err := os.MkdirTemp("", "matrix")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
 	program := path.Join(dir, "ebb")
-	if out, err := exec.Command("go", "build", "-o", program, "./cmd/ebb").CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build: %w: %s", err, out)
+	if err := command(ctx, "go", "build", "-o", program, "./cmd/ebb").Run(); err != nil {
+		return nil, fmt.Errorf("build: %w", err)
 	}
-	server := exec.Command(program, "broker", "--data", path.Join(dir, "data"), "--addr", "127.0.0.1:0")
+	ctx, stop := context.WithCancel(ctx)
+	server := command(ctx, program, "broker", "--data", path.Join(dir, "data"), "--addr", "127.0.0.1:0")
+	defer stop()
 	lines, out, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -211,14 +288,14 @@ func runConformance() (outcomes, error) {
 		return nil, err
 	}
 	defer func() {
-		_ = server.Process.Kill()
+		stop()
 		_ = server.Wait()
 	}()
 	address, err := addressIn(lines)
 	if err != nil {
 		return nil, err
 	}
-	report, err := exec.Command(program, "conformance", address, "--json").Output()
+	report, err := command(ctx, program, "conformance", address, "--json").Output()
 	var exit *exec.ExitError
 	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
 		return nil, fmt.Errorf("conformance: %w", err)
@@ -289,16 +366,66 @@ func table(title string, sentences []string, columns []column) string {
 	return b.String()
 }
 
-// write replaces what stands between the marks of the document.
-func write(text string) error {
+// record writes the outcomes of a part into the document. The other columns stay, with the sentences of today.
+func record(p part, results outcomes) error {
 	content, err := os.ReadFile(document)
 	if err != nil {
 		return err
 	}
 	before, rest, found := strings.Cut(string(content), begin)
-	_, after, ended := strings.Cut(rest, end)
+	text, after, ended := strings.Cut(rest, end)
 	if !found || !ended {
 		return fmt.Errorf("%s has no place for the tables: want %q and %q", document, begin, end)
 	}
-	return os.WriteFile(document, []byte(before+begin+text+end+after), 0o644)
+	return os.WriteFile(document, []byte(before+begin+merge(text, p, results)+end+after), 0o644)
+}
+
+// merge returns the tables of a text with the column of a part.
+func merge(text string, p part, results outcomes) string {
+	old := strings.Split(text, "\n\n")
+	var tables []string
+	for i, t := range titles {
+		var known []column
+		if i < len(old) {
+			known = columnsOf(old[i])
+		}
+		if i == p.table {
+			at := slices.IndexFunc(known, func(c column) bool { return c.title == p.title })
+			if at < 0 {
+				at, known = len(known), append(known, column{title: p.title})
+			}
+			known[at].results = results
+		}
+		tables = append(tables, table(t.title, t.sentences(), inOrder(i, known)))
+	}
+	return strings.Join(tables, "\n")
+}
+
+// inOrder returns the columns of a table in the order of the parts, without those that are no part any more.
+func inOrder(table int, known []column) (all []column) {
+	for _, p := range parts("a report") {
+		at := slices.IndexFunc(known, func(c column) bool { return c.title == p.title })
+		if p.table == table && at >= 0 {
+			all = append(all, known[at])
+		}
+	}
+	return all
+}
+
+// columnsOf returns the columns of a table in Markdown, as table has written it.
+func columnsOf(text string) (all []column) {
+	for n, line := range strings.Split(strings.TrimSpace(text), "\n") {
+		line = strings.ReplaceAll(line, `\|`, "\x00")
+		cells := strings.Split(strings.TrimSuffix(strings.TrimPrefix(line, "| "), " |"), " | ")
+		sentence := strings.ReplaceAll(cells[0], "\x00", "|")
+		for i, cell := range cells[1:] {
+			switch {
+			case n == 0:
+				all = append(all, column{cell, outcomes{}})
+			case n > 1 && i < len(all):
+				all[i].results[sentence] = map[string]string{"yes": "pass", "**no**": "fail", "–": "skip"}[cell]
+			}
+		}
+	}
+	return all
 }

@@ -41,11 +41,9 @@ func TestDocument(t *testing.T) {
 			t.Errorf("the sentences differ from the suite's, run make matrix:\n%s", strings.Join(got, "\n"))
 		}
 	}
-	for i, suites := range [][]struct{ title, pkg, test string }{drivers, hosts} {
-		for _, d := range suites {
-			if !strings.Contains(tables[i], "| "+d.title+" |") {
-				t.Errorf("%s is in no column: make matrix", d.title)
-			}
+	for _, p := range parts("") {
+		if !strings.Contains(tables[p.table], "| "+p.title+" |") {
+			t.Errorf("%s is in no column: make matrix", p.title)
 		}
 	}
 }
@@ -69,5 +67,26 @@ func TestRead(t *testing.T) {
 		sentences[2] + " | – |\n| " + sentences[3] + " | – |\n"
 	if got := table("x", sentences[:4], []column{{"a", results}}); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// A part that runs alone writes its column, and leaves the others as they are.
+func TestMerge(t *testing.T) {
+	sentences := brokertest.Sentences()
+	all := parts("a report")
+	text := ""
+	for _, p := range all {
+		text = merge(text, p, outcomes{titles[p.table].sentences()[0]: "pass"})
+	}
+	redis := all[slices.IndexFunc(all, func(p part) bool { return p.title == "Redis" })]
+	changed := merge(text, redis, outcomes{sentences[0]: "fail"})
+	was := "| " + sentences[0] + strings.Repeat(" | yes", len(drivers)) + " |\n"
+	is := "| " + sentences[0] + strings.Repeat(" | yes", 5) + " | **no**" + strings.Repeat(" | yes", len(drivers)-6) +
+		" |\n"
+	if !strings.Contains(text, was) || changed != strings.Replace(text, was, is, 1) {
+		t.Errorf("got\n%s\nof\n%s", changed, text)
+	}
+	if got := merge(changed, redis, outcomes{sentences[0]: "pass"}); got != text {
+		t.Errorf("a column that is written again: got\n%s\nwant\n%s", got, text)
 	}
 }

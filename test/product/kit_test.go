@@ -13,6 +13,8 @@ import (
 func TestKitWithoutShop(t *testing.T) {
 	dir := t.TempDir()
 	copyTree(t, root(t), dir)
+	run(t, dir, "git", "init", "--quiet")
+	run(t, dir, "git", "add", "--all") // as in a clone, git still lists what is deleted
 	list, err := os.ReadFile("shop.txt")
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +33,7 @@ func TestKitWithoutShop(t *testing.T) {
 	run(t, dir, "go", "build", "./...")
 	run(t, dir, "go", "vet", "./...")
 	run(t, dir, "go", "run", "./cmd/ebb", "generate")
-	run(t, dir, "go", "test", "./functions/...", "./events/...", ".")
+	run(t, dir, "go", "test", "./functions/...", "./events/...", "./test", ".")
 	for _, document := range []string{"api/openapi.json", "api/asyncapi.json", "terraform/manifest.json"} {
 		for _, word := range []string{"/api/orders", "/api/products", "dev.ebb.orders.", "dev.ebb.payments."} {
 			if strings.Contains(read(t, dir, document), word) {

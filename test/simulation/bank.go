@@ -15,6 +15,7 @@ type bank struct {
 	sim      *simulate.Simulation
 	accounts map[string]*account // by order
 	careless bool
+	doubtful bool // it declines what it has authorized, when it is asked again
 }
 
 type account struct {
@@ -55,6 +56,8 @@ func (b *bank) Authorize(_ context.Context, p provider.Payment) error {
 		switch {
 		case p.Ref == "":
 			return fault.New(fault.Internal, "the payment was not opened")
+		case b.doubtful && a.state == "held":
+			return &provider.Declined{Code: "requires_capture", Reason: "the payment is in an unexpected state"}
 		case a.state == "held" || a.state == "taken":
 			return nil
 		case a.state != "":

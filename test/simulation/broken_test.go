@@ -334,6 +334,12 @@ func impatient(t broker.Trigger) broker.Trigger {
 	return t
 }
 
+// tireless returns the trigger with a delivery that never gives up, as one does whose attempts die with the process.
+func tireless(t broker.Trigger) broker.Trigger {
+	t.Delivery.Retry = 1 << 30
+	return t
+}
+
 // patient returns the shop with customers who never cancel, so that orders are undone only after a failure or a
 // deadline.
 func patient(b simulation.Broken) simulation.Broken {
@@ -418,6 +424,8 @@ var brokenShops = []struct {
 	{"forgets an undo that overtakes its command, while nobody cancels", patient(forgettingVoids()), nil, false},
 	{"calls the bank without a key", simulation.Broken{Careless: true},
 		[]simulate.Kind{simulate.RemoteErrorAfter}, false},
+	{"declines what the bank holds when an answer was lost", simulation.Broken{Doubtful: true},
+		[]simulate.Kind{simulate.RemoteErrorAfter, simulate.CrashBeforeCommit}, false},
 	{
 		"writes documents as its own version knows them",
 		committing(func(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
@@ -442,6 +450,8 @@ var brokenShops = []struct {
 	{"counts outages as attempts", simulation.Broken{Trigger: impatient}, []simulate.Kind{
 		simulate.StoreOutage, simulate.BrokerOutage, simulate.FunctionOutage,
 	}, false},
+	{"never gives up an event that kills it", simulation.Broken{Trigger: tireless},
+		[]simulate.Kind{simulate.Deadly}, false},
 	{"forgets what it has quarantined", forgetting("_outbox", func(m store.Mutation) bool { return m.Version > 1 }),
 		[]simulate.Kind{simulate.BadEntry}, false},
 	{"writes bytes into JSON as they are", committing(intoJSON), []simulate.Kind{simulate.Stranger}, false},
@@ -451,6 +461,9 @@ var brokenShops = []struct {
 	{"checks before it commits and not when it does", unrevoked(false), []simulate.Kind{simulate.Slow}, true},
 	{"does not store that a key is revoked", forgetting("_keys", func(m store.Mutation) bool {
 		return bytes.Contains(m.Data, []byte(`"revoked":true`))
+	}), nil, true},
+	{"forgets which keys are refused with others", forgetting("_revoked", func(m store.Mutation) bool {
+		return bytes.Contains(m.Data, []byte(`"keys":{"`))
 	}), nil, true},
 	{"checks a key before it commits and not when it does", unrevokedKeys(), []simulate.Kind{simulate.Slow}, true},
 	{"does not record what staff does", forgetting("_audit", nil), nil, true},
@@ -532,6 +545,56 @@ func TestLibrary(t *testing.T) {
 			}
 		})
 	}
+}
+
+// headed commits with an event that is appended the head of the archive too, as an archive does that counts its events.
+func headed(ctx context.Context, db store.Driver, _ broker.Publisher, b store.Batch) error {
+	head := func(k store.Key) bool { return k.Collection == "heads" }
+	at := slices.IndexFunc(b.Preconditions, func(p store.Precondition) bool { return head(p.Key) })
+	if at < 0 || !slices.ContainsFunc(b.Mutations, simulation.Appends) ||
+		slices.ContainsFunc(b.Mutations, func(m store.Mutation) bool { return head(m.Key) }) {
+		return db.Commit(ctx, b)
+	}
+	read := b.Preconditions[at]
+	docs, err := db.Get(ctx, read.Key)
+	if err != nil {
+		return err
+	}
+	write := store.Mutation{Key: read.Key, Version: max(read.Version, docs[0].Last) + 1, Data: docs[0].Data}
+	if write.Data == nil {
+		write.Data = []byte("{}")
+	}
+	b.Mutations = append(slices.Clone(b.Mutations), write)
+	return db.Commit(ctx, b)
+}
+
+// Appends do not meet: without faults none loses a race, unless a replay seals the archive meanwhile. They meet where
+// each writes the head.
+func TestAppendsDoNotMeet(t *testing.T) {
+	const (
+		within = 200
+		seals  = 2 // of a replay
+		others = 4 // units of work at once
+	)
+	meet := func(broken simulation.Broken, seeds uint64) *simulate.Report {
+		sys := simulation.Library(broken)
+		sys.MaxFaults = -1
+		for seed := uint64(1); seed <= seeds; seed++ {
+			r := simulate.Run(sys, seed)
+			if !r.OK() || r.Counts[simulation.Met] > seals*others*r.Counts["replays"] {
+				return r
+			}
+		}
+		return nil
+	}
+	if r := meet(simulation.Broken{}, 50); r != nil {
+		t.Errorf("%d appends met at %d replays: %s", r.Counts[simulation.Met], r.Counts["replays"], r)
+	}
+	r := meet(committing(headed), within)
+	if r == nil || !r.OK() {
+		t.Fatalf("%d seeds do not find that all appends write one document: %v", within, r)
+	}
+	t.Logf("seed %d: %d appends met at %d replays", r.Seed, r.Counts[simulation.Met], r.Counts["replays"])
 }
 
 // Large timers that are due together fire on a store with a limit in bytes, and none fires that was cancelled, under

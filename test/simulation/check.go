@@ -187,6 +187,10 @@ func (s *run) checkMoney(sim *simulate.Simulation, books *shop.Books) {
 		case o.State.Status == "cancelled" && (a.state == "held" || a.state == "taken"):
 			sim.Violated("a cancelled order holds money: %s", fmt.Sprintf("%s %q", id, a.state))
 		}
+		if why, card := o.State.Saga.Reason, s.cards[id]; card != "" && card != declined &&
+			strings.HasPrefix(why, "payment declined") {
+			sim.Violated("a good card is declined: %s", fmt.Sprintf("%s with %s: %s", id, card, why))
+		}
 	}
 	for id, a := range s.bank.accounts {
 		if _, ok := books.Orders[id]; !ok && a.state != "" {

@@ -112,6 +112,28 @@ func meddling(_ *simulate.Simulation, c *simulate.Function) {
 	}
 }
 
+// hurrying gives trips sagas of which every step begins at once, whatever it comes after.
+func hurrying(_ *simulate.Simulation, c *simulate.Function) {
+	if c.Name != "trips" {
+		return
+	}
+	storing(func(db store.Driver) store.Driver {
+		return reading{driver{db, nil, inFull}, func(d store.Document) store.Document {
+			var doc map[string]json.RawMessage
+			var s stored
+			if d.Collection != "journey" || json.Unmarshal(d.Data, &doc) != nil || json.Unmarshal(d.Data, &s) != nil {
+				return d
+			}
+			for i := range s.Saga.Steps {
+				s.Saga.Steps[i].After, s.Saga.Steps[i].AtOnce = nil, true
+			}
+			doc["saga"], _ = json.Marshal(s.Saga)
+			d.Data, _ = json.Marshal(doc)
+			return d
+		}}
+	}).Change(c)
+}
+
 // placed returns a stored journey with other names for its steps.
 func placed(d store.Document, version int, declared []saga.StepProgress) store.Document {
 	var doc map[string]json.RawMessage
@@ -203,6 +225,7 @@ func TestBrokenJourneys(t *testing.T) {
 	for name, b := range map[string]simulation.BrokenJourneys{
 		"progress by index":                  {Change: byIndex},
 		"an older build moves newer sagas":   {Change: meddling},
+		"steps wait for no other":            {Change: hurrying},
 		"answers without their cause":        {Handle: causeless},
 		"a timer in the past":                {Change: overdue},
 		"an undo that is stuck is not told":  {Patient: true},

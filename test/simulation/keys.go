@@ -57,6 +57,17 @@ func (s *run) tellKey(n int, version int64) {
 	s.sim.Publish(e)
 }
 
+// refuseKey publishes that a robot's key is refused with others whose own events follow, as users does for very many.
+func (s *run) refuseKey(n int) {
+	who := robot(n)
+	e := emitted(s.sim, 0, event.AccessRevoked.New(who, event.RevokedAccess{
+		Subject: who, Keys: []string{"key-of-" + who}, IssuedBefore: time.Unix(0, 0).UTC(), Until: s.sim.Now().Add(tokenLife),
+	}).Keyed(who+"/access"), 0)
+	e.SetID("refused-key-of-" + who)
+	e.SetExtension(event.Sequence, nil)
+	s.sim.Publish(e)
+}
+
 // makeKeys registers the robots and publishes their keys.
 func (s *run) makeKeys() {
 	for n := range robots {
@@ -72,7 +83,12 @@ func (s *run) withKeys(r *rand.Rand, at func() time.Duration, add func(time.Dura
 	soon := func() time.Duration { return time.Duration(r.Int64N(int64(5 * time.Second))) }
 	for n := range robots {
 		ends := at()
-		add(ends, func() { s.keys.sent[robot(n)] = true; s.tellKey(n, 2) }, "the key of %s is revoked", robot(n))
+		if n == 0 && r.IntN(2) == 0 {
+			add(ends, func() { s.keys.sent[robot(n)] = true; s.refuseKey(n) }, "the key of %s is refused with others", robot(n))
+			add(ends+ownEvent, func() { s.tellKey(n, 2) }, "the key of %s is revoked", robot(n))
+		} else {
+			add(ends, func() { s.keys.sent[robot(n)] = true; s.tellKey(n, 2) }, "the key of %s is revoked", robot(n))
+		}
 		for i := range 8 { // most of them while functions learn of it
 			when := ends - time.Second + soon()/2
 			if n == buyer {
@@ -87,6 +103,9 @@ func (s *run) withKeys(r *rand.Rand, at func() time.Duration, add func(time.Dura
 		}
 	}
 }
+
+// ownEvent is how long after a key is refused with others its own event is published.
+const ownEvent = 4 * time.Second
 
 // learnKey records which changes of keys a function has handled.
 func (s *run) learnKey(function, subject string, data []byte) {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
@@ -107,7 +108,11 @@ func (s *run) learn(function string, next broker.Handler) broker.Handler {
 		results := next(ctx, batch)
 		for i, e := range batch {
 			if e.Type() == event.AccessRevoked.Name() && e.Source() != poison && results[i].OK() {
-				s.revoked.learnt[revokedAt{function, e.Subject()}] = struct{}{}
+				known := s.revoked.learnt
+				if strings.HasPrefix(e.Subject(), "robot-") {
+					known = s.keys.revoked
+				}
+				known[revokedAt{function, e.Subject()}] = struct{}{}
 			}
 			if e.Type() == event.APIKeyChanged.Name() && e.Source() != poison && results[i].OK() {
 				s.learnKey(function, e.Subject(), e.Data())

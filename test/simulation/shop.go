@@ -47,6 +47,7 @@ type Broken struct {
 	Serve    func(string, http.Handler) http.Handler     // wraps the HTTP handler of a function; nil: none
 	Trigger  func(broker.Trigger) broker.Trigger         // changes how functions are delivered to; nil: as declared
 	Careless bool                                        // the bank captures as often as it is asked to
+	Doubtful bool                                        // the bank declines what it has authorized, when asked again
 	Patient  bool                                        // customers never cancel an order
 }
 
@@ -65,9 +66,10 @@ type run struct {
 
 	products []string
 	prices   []int64
-	asked    map[string]int // orders sent, by customer
-	acked    []string       // the ids of acknowledged orders
-	byAction map[int]string // the ids of acknowledged orders by action
+	asked    map[string]int    // orders sent, by customer
+	acked    []string          // the ids of acknowledged orders
+	byAction map[int]string    // the ids of acknowledged orders by action
+	cards    map[string]string // the payment tokens of acknowledged orders
 	log      []ce.Event
 	revoked  *revoked
 	keys     *keys
@@ -83,9 +85,10 @@ func customer(n int) string { return fmt.Sprint("customer-", n) }
 func begin(sim *simulate.Simulation, r *rand.Rand, b Broken) *simulate.Scenario {
 	s := &run{
 		sim:      sim,
-		bank:     &bank{sim: sim, accounts: map[string]*account{}, careless: b.Careless},
+		bank:     &bank{sim: sim, accounts: map[string]*account{}, careless: b.Careless, doubtful: b.Doubtful},
 		asked:    map[string]int{},
 		byAction: map[int]string{},
+		cards:    map[string]string{},
 		revoked:  newRevoked(),
 		keys:     newKeys(),
 		arrivals: newArrivals(),
@@ -387,7 +390,7 @@ func (s *run) orderBy(n int, who string, send sender, r simulate.Request, card s
 			s.sim.Violated("an order is acknowledged whose event is neither published nor in the outbox: %s", o.ID)
 		}
 		s.acked = append(s.acked, o.ID)
-		s.byAction[n] = o.ID
+		s.byAction[n], s.cards[o.ID] = o.ID, card
 	})
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/ebb-dev/ebb/test/simulation"
 )
 
-// Everything that expires is removed in time over weeks, under all kinds of faults.
+// Everything that expires is removed in time over weeks under all kinds of faults, and over more than a year.
 func TestYears(t *testing.T) {
 	holds(t, simulate.Runner{System: simulation.Years(nil), First: 1, Seeds: 50})
 }
@@ -64,6 +64,7 @@ func TestNothingIsForgotten(t *testing.T) {
 				return m.Collection == "_inbox"
 			})
 		}),
+		"records of acts stay": keeping(func(_ store.Batch, m store.Mutation) bool { return m.Collection == "_audit" }),
 		"an author's documents stay": keeping(func(_ store.Batch, m store.Mutation) bool {
 			return m.Collection == "reminders"
 		}),

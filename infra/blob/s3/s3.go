@@ -23,6 +23,7 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
 	"github.com/ebb-dev/ebb/infra/blob"
+	"github.com/ebb-dev/ebb/infra/blob/internal/remote"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/internal/awsconfig"
 )
@@ -44,11 +45,7 @@ type Driver struct {
 
 var _ blob.Driver = (*Driver)(nil)
 
-const (
-	attempts    = 3
-	callTimeout = 15 * time.Second // of a call with its attempts
-	maxError    = 16 << 10         // bytes that are read of a refusal
-)
+const maxError = 16 << 10 // bytes that are read of a refusal
 
 // Open returns a driver. It sends nothing, so that the bucket may be away.
 func Open(ctx context.Context, cfg Config) (*Driver, error) {
@@ -106,36 +103,11 @@ func (d *Driver) Delete(ctx context.Context, key string) error {
 // URI implements blob.Driver.
 func (d *Driver) URI(key string) string { return "s3://" + d.bucket + "/" + key }
 
-// call sends a request, and once more when that may help: every request may be repeated.
-func (d *Driver) call(ctx context.Context, method, key string, b blob.Blob, limit int64) (out blob.Blob, err error) {
+func (d *Driver) call(ctx context.Context, method, key string, b blob.Blob, limit int64) (blob.Blob, error) {
 	if err := blob.CheckKey(key); err != nil {
 		return blob.Blob{}, err
 	}
-	limited, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	for n := range attempts {
-		if n > 0 && !pause(limited, time.Duration(n)*200*time.Millisecond) {
-			break
-		}
-		if out, err = d.send(limited, method, key, b, limit); !fault.Is(err, fault.Unavailable) {
-			return out, err
-		}
-	}
-	if ctx.Err() != nil {
-		return blob.Blob{}, ctx.Err()
-	}
-	return blob.Blob{}, err
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return remote.Call(ctx, func(ctx context.Context) (blob.Blob, error) { return d.send(ctx, method, key, b, limit) })
 }
 
 func (d *Driver) send(ctx context.Context, method, key string, b blob.Blob, limit int64) (blob.Blob, error) {
@@ -167,17 +139,7 @@ func (d *Driver) send(ctx context.Context, method, key string, b blob.Blob, limi
 	if method != http.MethodGet {
 		return blob.Blob{}, nil
 	}
-	if response.ContentLength > limit {
-		return blob.Blob{}, blob.TooLarge(response.ContentLength, limit)
-	}
-	data, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
-	if err != nil {
-		return blob.Blob{}, fault.Wrap(err, fault.Unavailable, "S3 did not respond in full")
-	}
-	if int64(len(data)) > limit {
-		return blob.Blob{}, blob.TooLarge(int64(len(data)), limit)
-	}
-	return blob.Blob{Type: response.Header.Get("Content-Type"), Data: data}, nil
+	return remote.Read(response, limit, "S3")
 }
 
 func noCredentials(err error) error {

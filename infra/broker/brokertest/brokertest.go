@@ -1016,7 +1016,7 @@ func testReopen(t *testing.T, h Harness) {
 	b := h.Reopen(t, f.Broker)
 	t.Cleanup(func() { b.Close(context.Background()) })
 	g := &fixture{t, b}
-	g.publish(Event("new", "")) // it waits for the trigger, which is known though nobody serves it
+	g.publish(Event("new", "")) // it waits for the trigger, which is known although no process serves it
 	began := time.Now()
 	g.subscribe(trigger, after.handler())
 	after.await(t, 3)

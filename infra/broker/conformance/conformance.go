@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/internal/lifetime"
 )
 
 // Level tells how binding a sentence is.
@@ -243,7 +244,8 @@ func (s *suite) runCase(ctx context.Context, c *Case) Result {
 // runTrial runs the case and deletes the triggers that it made.
 func (s *suite) runTrial(ctx context.Context, c *Case, r *Result) {
 	began := time.Now()
-	t := &trial{suite: s, ctx: ctx, id: c.ID}
+	t := &trial{suite: s, id: c.ID, lasts: lifetime.New()}
+	defer context.AfterFunc(ctx, t.lasts.End)()
 	func() {
 		defer func() {
 			if p := recover(); p != nil && p != stopped {

@@ -13,13 +13,15 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/types"
+
+	"github.com/ebb-dev/ebb/infra/internal/lifetime"
 )
 
 // trial holds the state of one case while it runs.
 type trial struct {
 	*suite
-	ctx context.Context
-	id  string
+	id    string
+	lasts *lifetime.Lifetime // ends with the context of the run
 
 	mu       sync.Mutex
 	n        int // counts the events and sinks of the trial; part of their names
@@ -146,7 +148,9 @@ func (r response) String() string {
 
 // request sends an HTTP request to any URL.
 func (t *trial) request(method, url string, header http.Header, body string) (response, error) {
-	r, err := http.NewRequestWithContext(t.ctx, method, url, strings.NewReader(body))
+	ctx, release := t.lasts.Bind(context.Background())
+	defer release()
+	r, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
 		return response{}, err
 	}
@@ -204,7 +208,9 @@ func (t *trial) path() string { return t.run + "/" + t.id + "/" }
 
 // create makes a trigger, which cleanUp deletes after the trial.
 func (t *trial) create(trigger Trigger) error {
-	ctx, cancel := context.WithTimeout(t.ctx, 4*t.patience())
+	bound, release := t.lasts.Bind(context.Background())
+	defer release()
+	ctx, cancel := context.WithTimeout(bound, 4*t.patience())
 	defer cancel()
 	id, err := t.cfg.Triggers.Create(ctx, trigger)
 	if err != nil {
@@ -234,7 +240,7 @@ func (t *trial) subscribeTo(s script, trigger Trigger) *sink {
 // cleanUp deletes the triggers of the trial. A trigger that cannot be deleted is a failure.
 func (t *trial) cleanUp() {
 	t.server.closeSinks("/" + t.path())
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), t.patience())
+	ctx, cancel := context.WithTimeout(context.Background(), t.patience())
 	defer cancel()
 	for _, id := range t.triggers {
 		if err := t.cfg.Triggers.Delete(ctx, id); err != nil {
@@ -256,8 +262,8 @@ func (t *trial) await(k *sink, id string, n int) []*delivery {
 		case <-changed:
 		case <-limit:
 			t.stop(fmt.Sprintf("%s within %v: %d", k.what, t.patience(), n), "%d", len(got))
-		case <-t.ctx.Done():
-			t.stop("the run continues", "%v", t.ctx.Err())
+		case <-t.lasts.Done():
+			t.stop("the run continues", "%v", context.Canceled)
 		}
 	}
 }
@@ -275,7 +281,7 @@ func (t *trial) one(k *sink, id string) *delivery {
 func (t *trial) waitQuiet() {
 	select {
 	case <-time.After(t.quiet()):
-	case <-t.ctx.Done():
+	case <-t.lasts.Done():
 	}
 }
 

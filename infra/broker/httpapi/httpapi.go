@@ -131,10 +131,10 @@ func (f *Handler) Close(ctx context.Context) error {
 	defer f.mu.Unlock()
 	var errs []error
 	for _, s := range f.subs {
-		stop := context.AfterFunc(ctx, s.cancel)
+		stop := context.AfterFunc(ctx, s.active.End)
 		errs = append(errs, s.running.Close())
 		stop()
-		s.cancel()
+		s.active.End()
 	}
 	clear(f.subs)
 	return errors.Join(errs...)

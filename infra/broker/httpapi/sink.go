@@ -13,15 +13,16 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/internal/httpevent"
+	"github.com/ebb-dev/ebb/infra/internal/lifetime"
 )
 
 // sink delivers events to one URL.
 type sink struct {
 	api           *Handler
 	url           string
-	active        context.Context // ends with the subscription, and cancels running deliveries
-	replies       bool            // whether events in answers are published
-	retryAfterMax *time.Duration  // the limit for Retry-After; nil: no limit
+	active        *lifetime.Lifetime // ends with the subscription, and so do running deliveries
+	replies       bool               // whether events in answers are published
+	retryAfterMax *time.Duration     // the limit for Retry-After; nil: no limit
 }
 
 // handle delivers a batch, one event after the other. It is a broker.Handler.
@@ -38,9 +39,10 @@ func (s *sink) deliver(ctx context.Context, e event.Event) broker.Result {
 	if at, ok := ctx.Deadline(); ok {
 		limit = time.Until(at)
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	bound, release := s.active.Bind(ctx)
+	defer release()
+	ctx, cancel := context.WithTimeout(bound, limit)
 	defer cancel()
-	defer context.AfterFunc(s.active, cancel)()
 	r, err := s.request(ctx, e)
 	if err != nil {
 		return broker.Result{Status: http.StatusUnprocessableEntity, Message: "cannot encode the event: " + err.Error()}
@@ -60,7 +62,7 @@ func (s *sink) deliver(ctx context.Context, e event.Event) broker.Result {
 // noAnswer returns the result of a delivery without a complete answer: 504 after the timeout, otherwise 502. A
 // delivery that was cancelled because its subscription has ended is skipped.
 func (s *sink) noAnswer(ctx context.Context, err error) broker.Result {
-	if s.active.Err() != nil {
+	if s.active.Ended() {
 		return broker.Result{Skipped: true}
 	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/internal/lifetime"
 )
 
 // Subscription represents a trigger as a resource of the CloudEvents Subscriptions API.
@@ -56,11 +57,11 @@ type Destination struct {
 type served struct {
 	Subscription
 	running broker.Subscription
-	cancel  context.CancelFunc // cancels running deliveries
+	active  *lifetime.Lifetime // running deliveries end with it
 }
 
 func (s *served) close() error {
-	s.cancel()
+	s.active.End()
 	return s.running.Close()
 }
 
@@ -117,10 +118,10 @@ func (f *Handler) add(ctx context.Context, s Subscription) error {
 }
 
 func (f *Handler) serve(ctx context.Context, s Subscription) (*served, error) {
-	active, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	active := lifetime.New()
 	t, err := f.trigger(s, active)
 	if err != nil {
-		cancel()
+		active.End()
 		return nil, err
 	}
 	target := &sink{api: f, url: s.Sink, active: active, replies: true}
@@ -129,10 +130,10 @@ func (f *Handler) serve(ctx context.Context, s Subscription) (*served, error) {
 	}
 	running, err := f.broker.Subscribe(context.WithoutCancel(ctx), t, target.handle)
 	if err != nil {
-		cancel()
+		active.End()
 		return nil, err
 	}
-	return &served{s, running, cancel}, nil
+	return &served{s, running, active}, nil
 }
 
 // forget removes the broker's cursor of a deleted trigger, if the broker has cursors.
@@ -269,7 +270,7 @@ func (f *Handler) restore(ctx context.Context) error {
 }
 
 // trigger converts a subscription to a broker's trigger. Its error has a detail for each mistake.
-func (f *Handler) trigger(s Subscription, active context.Context) (broker.Trigger, error) {
+func (f *Handler) trigger(s Subscription, active *lifetime.Lifetime) (broker.Trigger, error) {
 	var details []fault.Detail
 	invalid := func(at, format string, args ...any) {
 		details = append(details, fault.Detail{Location: at, Message: fmt.Sprintf(format, args...)})
@@ -308,7 +309,7 @@ func (f *Handler) trigger(s Subscription, active context.Context) (broker.Trigge
 }
 
 func (f *Handler) delivery(
-	c *Delivery, active context.Context, invalid func(at, format string, args ...any),
+	c *Delivery, active *lifetime.Lifetime, invalid func(at, format string, args ...any),
 ) broker.Delivery {
 	d := broker.Delivery{BackoffPolicy: broker.BackoffPolicy(c.BackoffPolicy)}
 	if c.Retry != nil {

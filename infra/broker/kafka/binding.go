@@ -144,7 +144,7 @@ func fromHeaders(r *kgo.Record, version, kind string) (ce.Event, error) {
 		case "subject":
 			err = e.Context.SetSubject(value)
 		case "dataschema", "schemaurl":
-			err = e.Context.SetDataSchema(value)
+			err = setDataSchema(&e, value)
 		case "time":
 			var at time.Time
 			if at, err = time.Parse(time.RFC3339Nano, value); err == nil {
@@ -180,6 +180,15 @@ func setSource(e *ce.Event, text string) error {
 	u, err := event.ParseURI(text)
 	c.Source = types.URIRef{URL: u}
 	return err
+}
+
+// setDataSchema sets the schema as setSource sets the source.
+func setDataSchema(e *ce.Event, text string) error {
+	c, ok := e.Context.(*ce.EventContextV1)
+	if !ok {
+		return e.Context.SetDataSchema(text)
+	}
+	return event.SetAttribute(c, "dataschema", text)
 }
 
 // isText reports whether data of the content type is JSON or text.

@@ -19,7 +19,7 @@ func Kill(b *Broker) {
 		members = append(members, member{b.group(trigger), id})
 	}
 	b.mu.Unlock()
-	b.cancel()
+	b.lifetime.End()
 	other, err := kgo.NewClient(b.cfg.connection()...)
 	if err != nil {
 		panic(err)

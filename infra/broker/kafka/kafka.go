@@ -38,6 +38,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/internal/delivery"
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/internal/lifetime"
 )
 
 // Broker implements broker.Broker with a topic of Kafka.
@@ -48,8 +49,7 @@ type Broker struct {
 	triggers *delivery.Registry
 	decoded  *decodedEvents
 	invalid  invalidRecords
-	cancel   context.CancelFunc // ends all requests of all clients
-	ctx      context.Context
+	lifetime *lifetime.Lifetime // all requests of all clients end with it
 
 	publishing sync.RWMutex // held by each Publish while it uses the client
 	closed     bool         // guarded by publishing
@@ -74,8 +74,8 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "invalid configuration of the Kafka broker")
 	}
-	b := &Broker{cfg: cfg, limit: cfg.MaxEvent, decoded: newDecodedEvents(), sessions: make(map[string]*session)}
-	b.ctx, b.cancel = context.WithCancel(context.Background())
+	b := &Broker{cfg: cfg, limit: cfg.MaxEvent, decoded: newDecodedEvents(), lifetime: lifetime.New(),
+		sessions: make(map[string]*session)}
 	client, err := kgo.NewClient(append(b.options(),
 		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)),
 		kgo.ProducerLinger(0), // what arrives while a request is under way shares the next one
@@ -84,7 +84,7 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 		kgo.RecordDeliveryTimeout(deliveryTimeout),
 	)...)
 	if err != nil {
-		b.cancel()
+		b.lifetime.End()
 		return nil, fault.Wrap(err, fault.Invalid, "invalid configuration of the Kafka broker")
 	}
 	b.client = client
@@ -97,7 +97,7 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 		err = b.makeTopics(ctx)
 	}
 	if err != nil {
-		b.cancel()
+		b.lifetime.End()
 		client.Close()
 		if !fault.Is(err, fault.Invalid) {
 			err = refusal(err)
@@ -118,7 +118,7 @@ const (
 // options returns what all clients of the broker have in common.
 func (b *Broker) options() []kgo.Opt {
 	return append(b.cfg.connection(),
-		kgo.WithContext(b.ctx),
+		kgo.WithContext(b.lifetime.Context()),
 		kgo.ClientID("ebb"),
 		kgo.DisableClientMetrics(),
 		kgo.WithLogger(logger{b.cfg.Logger}),
@@ -236,7 +236,7 @@ func (b *Broker) Close(ctx context.Context) error {
 		b.publishing.Lock()
 		b.closed = true
 		b.publishing.Unlock()
-		b.cancel()
+		b.lifetime.End()
 		b.client.Close()
 		return nil
 	})

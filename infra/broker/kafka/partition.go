@@ -108,7 +108,7 @@ func (p *partition) accept(r *kgo.Record) *item {
 	if known.Attempts > 0 && known.id == identity(d.event) {
 		it.Ref.tries = known
 	}
-	it.Recall(it.Ref.tries.Tries, deaths)
+	it.SetHistory(it.Ref.tries.Tries, deaths)
 	p.link(it)
 	return it
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/internal/delivery"
+	"github.com/ebb-dev/ebb/infra/internal/lifetime"
 )
 
 const (
@@ -68,8 +69,7 @@ type partitionID struct {
 type assignment struct {
 	session    *session
 	engine     *delivery.Engine[openEvent]
-	ctx        context.Context // ends with the assignment
-	cancel     context.CancelFunc
+	lifetime   *lifetime.Lifetime
 	partitions map[partitionID]*partition
 	over       bool         // guarded by session.mu
 	copying    atomic.Int64 // records that are no events and not copied yet
@@ -150,7 +150,9 @@ func (s *session) run(ctx context.Context) error {
 			err = errMadeAnew
 		}
 		if a != nil && err == nil {
-			a.engine.WaitRoom(a.ctx)
+			lasting, release := a.lifetime.Bind(ctx)
+			a.engine.WaitRoom(lasting)
+			release()
 			a.waitCopies()
 		}
 		if wait := pollEvery - time.Since(last); wait > 0 {
@@ -274,8 +276,9 @@ func (s *session) open(ctx context.Context, fetches kgo.Fetches) (a *assignment,
 		if s.current == nil {
 			s.current = &assignment{
 				session: s, partitions: map[partitionID]*partition{}, copied: make(chan struct{}, 1),
+				lifetime: lifetime.New(),
 			}
-			s.current.ctx, s.current.cancel = context.WithCancel(ctx)
+			context.AfterFunc(ctx, s.current.lifetime.End) // Serve ends ctx when it returns
 			s.current.engine = delivery.NewEngine(s.trigger, 0, s.current)
 		}
 		committed, known := s.commits[id]
@@ -296,7 +299,7 @@ func (s *session) end(wait time.Duration) {
 	if a == nil {
 		return
 	}
-	a.cancel()
+	a.lifetime.End()
 	halted := make(chan struct{})
 	go func() { a.engine.Halt(); close(halted) }()
 	var late <-chan time.Time
@@ -386,7 +389,9 @@ func (s *session) commit(running bool) error {
 func (s *session) commitOffsets(
 	offsets map[string]map[int32]kgo.EpochOffset, metadata map[partitionID]string,
 ) (failed error) {
-	ctx, cancel := context.WithTimeout(s.broker.ctx, requestTimeout)
+	bound, release := s.broker.lifetime.Bind(context.Background())
+	defer release()
+	ctx, cancel := context.WithTimeout(bound, requestTimeout)
 	defer cancel()
 	ctx = kgo.PreCommitFnContext(ctx, func(request *kmsg.OffsetCommitRequest) error {
 		for i := range request.Topics {
@@ -434,7 +439,7 @@ func (a *assignment) waitCopies() {
 	for a.copying.Load() > mostCopying {
 		select {
 		case <-a.copied:
-		case <-a.ctx.Done():
+		case <-a.lifetime.Done():
 			return
 		}
 	}
@@ -446,17 +451,19 @@ func (a *assignment) copyInvalid(r *kgo.Record, it *item, reason error) {
 		a.copying.Add(-1)
 		delivery.Signal(a.copied)
 	}()
-	for a.ctx.Err() == nil {
-		err := a.session.broker.copyInvalid(a.ctx, r, reason)
+	ctx, release := a.lifetime.Bind(context.Background())
+	defer release()
+	for ctx.Err() == nil {
+		err := a.session.broker.copyInvalid(ctx, r, reason)
 		if err == nil {
 			a.Finished([]*item{it})
 			return
 		}
-		if a.ctx.Err() == nil {
+		if ctx.Err() == nil {
 			a.session.broker.cfg.Logger.Warn("a record that is no event cannot be copied; it is tried again", "topic", r.Topic,
 				"partition", r.Partition, "offset", r.Offset, "error", err)
 		}
-		delivery.Pause(a.ctx, time.Second)
+		delivery.Pause(ctx, time.Second)
 	}
 }
 

@@ -24,6 +24,7 @@ var valid = []string{
 	"sqs:", "sqs://eu-central-1", "sqs://eu-central-1?name=shop-dev&visibility=30&wait=20&blobs=s3://shop-blobs",
 	"sqs:?blobs=file:/var/blobs&wait=0",
 	"pubsub://shop-123456", "pubsub://shop?name=shop-dev&visibility=30&wait=0",
+	"pubsub://shop?blobs=gs://shop-blobs", "pubsub://shop?blobs=file:/var/blobs",
 }
 
 // invalid maps invalid URLs to a part of their errors.
@@ -102,6 +103,8 @@ var invalid = map[string]string{
 	"pubsub:shop":                  "did you mean pubsub://?",
 	"pubsub://":                    "has no project",
 	"pubsub://shop/topics":         "has text after its project",
+	"pubsub://shop?blobs=s3://b":   "has invalid blobs: want gs://BUCKET or file:PATH",
+	"pubsub://shop?blobs=gs://":    "has invalid blobs",
 	"pubsub://shop:80":             "has text after its project",
 	"pubsub://key:secret@shop":     "has a user; credentials are those of the environment",
 	"pubsub://Shop_1":              "has an invalid project",
@@ -111,7 +114,7 @@ var invalid = map[string]string{
 	"pubsub://shop?visibility=9":   "has an invalid visibility: want a number from 10 to 600",
 	"pubsub://shop?visibility=601": "has an invalid visibility",
 	"pubsub://shop?wait=1":         "has an invalid wait: want 0",
-	"pubsub://shop?nam=x":          "has an unknown parameter (use name, visibility or wait)",
+	"pubsub://shop?nam=x":          "has an unknown parameter (use name, visibility, wait or blobs)",
 	"pubsub://shop?name=a&name=b":  "has a parameter twice",
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/broker/internal/eventqueue"
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/internal/lifetime"
 )
 
 const (
@@ -47,8 +48,7 @@ type driver struct {
 	topics *apiv1.TopicAdminClient
 	subs   *apiv1.SubscriptionAdminClient
 
-	life context.Context // of the driver: every request ends with it
-	end  context.CancelFunc
+	lifetime *lifetime.Lifetime // every request ends with it
 
 	declaring sync.Mutex // one Declare or Drop at a time
 }
@@ -71,16 +71,15 @@ func openDriver(ctx context.Context, cfg Config) (*driver, error) {
 	if cfg.Project == "" {
 		return nil, fault.New(fault.Invalid, "the broker over Pub/Sub has no project; want pubsub://PROJECT")
 	}
-	d := &driver{cfg: cfg}
-	d.life, d.end = context.WithCancel(context.Background())
+	d := &driver{cfg: cfg, lifetime: lifetime.New()}
 	ctx, done := d.bound(ctx, setupTimeout)
 	defer done()
 	var err error
-	if d.topics, err = apiv1.NewTopicAdminClient(d.life, cfg.Options...); err != nil {
-		d.end()
+	if d.topics, err = apiv1.NewTopicAdminClient(d.lifetime.Context(), cfg.Options...); err != nil {
+		d.lifetime.End()
 		return nil, fault.Wrap(err, fault.Unauthenticated, "there are no credentials for Google Cloud")
 	}
-	if d.subs, err = apiv1.NewSubscriptionAdminClient(d.life, cfg.Options...); err == nil {
+	if d.subs, err = apiv1.NewSubscriptionAdminClient(d.lifetime.Context(), cfg.Options...); err == nil {
 		err = d.makeTopic(ctx, cfg.Name)
 	}
 	if err != nil {
@@ -92,9 +91,9 @@ func openDriver(ctx context.Context, cfg Config) (*driver, error) {
 
 // bound returns a context of a request, which ends after the timeout and with the driver.
 func (d *driver) bound(ctx context.Context, timeout time.Duration) (context.Context, func()) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	stop := context.AfterFunc(d.life, cancel)
-	return ctx, func() { stop(); cancel() }
+	bound, release := d.lifetime.Bind(ctx)
+	ctx, cancel := context.WithTimeout(bound, timeout)
+	return ctx, func() { cancel(); release() }
 }
 
 func (d *driver) topicPath(name string) string {
@@ -253,7 +252,7 @@ func (d *driver) Drop(ctx context.Context, trigger string) error {
 
 // Close implements eventqueue.Driver.
 func (d *driver) Close() error {
-	d.end()
+	d.lifetime.End()
 	err := d.topics.Close()
 	if d.subs != nil {
 		err = errors.Join(err, d.subs.Close())

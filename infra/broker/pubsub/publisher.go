@@ -15,6 +15,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker/internal/brokerurl"
 	"github.com/ebb-dev/ebb/infra/broker/internal/delivery"
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/internal/lifetime"
 )
 
 // Publisher publishes to a topic, for a function whose events a push subscription brings. It makes nothing in Pub/Sub,
@@ -82,11 +83,10 @@ func (p *Publisher) connect() (*driver, error) {
 	if p.driver != nil {
 		return p.driver, nil
 	}
-	d := &driver{cfg: Config{Project: p.project, Name: p.topic, Logger: slog.Default()}}
-	d.life, d.end = context.WithCancel(context.Background())
-	topics, err := apiv1.NewTopicAdminClient(d.life, p.options...)
+	d := &driver{cfg: Config{Project: p.project, Name: p.topic, Logger: slog.Default()}, lifetime: lifetime.New()}
+	topics, err := apiv1.NewTopicAdminClient(d.lifetime.Context(), p.options...)
 	if err != nil {
-		d.end()
+		d.lifetime.End()
 		return nil, fault.Wrap(err, fault.Unavailable, "there are no credentials for Google Cloud")
 	}
 	d.topics, p.driver = topics, d

@@ -60,10 +60,12 @@ func (q *queue) Receive(ctx context.Context, limit int) ([]eventqueue.Message, e
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case err != nil && timeout && q.driver.life.Err() == nil:
+		case err != nil && timeout && !q.driver.lifetime.Ended():
 			continue
+		case err != nil && q.driver.lifetime.Ended():
+			return nil, context.Canceled
 		case err != nil:
-			return nil, faultOf(q.driver.life, err)
+			return nil, faultOf(ctx, err)
 		}
 		if messages := q.take(ctx, out.ReceivedMessages, asked.Add(q.Visibility())); len(messages) > 0 {
 			return messages, nil

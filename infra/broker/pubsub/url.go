@@ -6,20 +6,30 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ebb-dev/ebb/infra/blob"
+	"github.com/ebb-dev/ebb/infra/blob/open"
+	_ "github.com/ebb-dev/ebb/infra/blob/open/google" // gs:
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/internal/brokerurl"
 )
 
 // Opener returns the opener of a broker by its URL: pubsub://PROJECT?name=ebb. Further parameters are visibility, in
-// seconds, and wait=0 for an emulator, see Config. The error of an invalid URL is a predicate without any part of the
-// URL.
+// seconds, wait=0 for an emulator, and blobs, see Config. The error of an invalid URL is a predicate without any part
+// of the URL.
 func Opener(text string) (broker.Opener, error) {
-	cfg, err := parseURL(text)
+	cfg, blobs, err := parseURL(text)
 	if err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context, opts broker.Options) (broker.Broker, error) {
 		cfg := cfg
+		if blobs != "" {
+			d, err := open.ByURL(ctx, blobs)
+			if err != nil {
+				return nil, err
+			}
+			cfg.Blobs = blob.New(d, blob.Rules{})
+		}
 		cfg.Observer, cfg.Logger = opts.Observer, opts.Logger
 		cfg.Name = brokerurl.OfPart(cfg.Name, opts.Part)
 		return brokerurl.Opened(Open(ctx, cfg))
@@ -38,21 +48,21 @@ const (
 	maxVisibility = 600
 )
 
-func parseURL(text string) (Config, error) {
+func parseURL(text string) (cfg Config, blobs string, err error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:
-		return Config{}, brokerurl.NotValid()
+		return Config{}, "", brokerurl.NotValid()
 	case u.User != nil:
-		return Config{}, brokerurl.Invalid("has a user; credentials are those of the environment")
+		return Config{}, "", brokerurl.Invalid("has a user; credentials are those of the environment")
 	case u.Opaque != "" || u.Path != "" || u.Fragment != "" || u.Port() != "":
-		return Config{}, brokerurl.Invalid("has text after its project; want pubsub://PROJECT?name=NAME")
+		return Config{}, "", brokerurl.Invalid("has text after its project; want pubsub://PROJECT?name=NAME")
 	case u.Host == "":
-		return Config{}, brokerurl.Invalid("has no project; want pubsub://PROJECT")
+		return Config{}, "", brokerurl.Invalid("has no project; want pubsub://PROJECT")
 	case strings.IndexFunc(u.Host, notProject) >= 0:
-		return Config{}, brokerurl.Invalid("has an invalid project; want small letters, digits and -")
+		return Config{}, "", brokerurl.Invalid("has an invalid project; want small letters, digits and -")
 	}
-	cfg := Config{Project: u.Host, Name: "ebb"}
+	cfg = Config{Project: u.Host, Name: "ebb"}
 	err = brokerurl.Parameters(u.RawQuery, func(name, value string) error {
 		switch name {
 		case "name":
@@ -74,12 +84,18 @@ func parseURL(text string) (Config, error) {
 				return brokerurl.Invalid("has an invalid wait: want 0, which is for emulators")
 			}
 			cfg.Poll = shortWait
+		case "blobs":
+			u, err := url.Parse(value)
+			if err != nil || u.Scheme != "gs" && u.Scheme != "file" || u.Scheme == "gs" && (u.Host == "" || u.Path != "") {
+				return brokerurl.Invalid("has invalid blobs: want gs://BUCKET or file:PATH")
+			}
+			blobs = value
 		default:
-			return brokerurl.Invalid("has an unknown parameter (use name, visibility or wait)")
+			return brokerurl.Invalid("has an unknown parameter (use name, visibility, wait or blobs)")
 		}
 		return nil
 	})
-	return cfg, err
+	return cfg, blobs, err
 }
 
 func isLetter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }

@@ -130,6 +130,34 @@ func TestQueueIsDeleted(t *testing.T) {
 	expect(t, seen, "2")
 }
 
+// With the policy of docs/brokers.md RabbitMQ deletes the queue of a trigger that nothing serves. One that is served
+// stays, and so does the queue for messages that are no events, which nothing ever serves.
+func TestUnservedQueueExpires(t *testing.T) {
+	n := name()
+	b := open(t, rabbitmq.Config{Name: n})
+	seen := make(chan string, 10)
+	subscribe(t, b, broker.Trigger{Name: "served"}, handler(seen))
+	removed := subscribe(t, b, broker.Trigger{Name: "removed"}, handler(make(chan string, 10)))
+	must(t, removed.Close())
+	must(t, server(t).Control("set_policy", n, "^"+n+`\.[a-z0-9-]+\.[0-9]+$`, `{"expires":1}`, "--apply-to", "queues"))
+	exists := func(queue string) bool {
+		_, err := admin(t).QueueDeclarePassive(queue, true, false, false, false, nil)
+		return err == nil
+	}
+	for deadline := time.Now().Add(20 * time.Second); exists(n + ".removed.0"); {
+		if time.Now().After(deadline) {
+			t.Fatal("the queue that nothing serves is still there")
+		}
+	}
+	for _, queue := range []string{".served.0", ".served.parked", ".served.0.tries", ".removed.parked"} {
+		if !exists(n + queue) {
+			t.Errorf("the queue %s is deleted", queue)
+		}
+	}
+	must(t, b.Publish(t.Context(), brokertest.Event("1", "k")))
+	expect(t, seen, "1")
+}
+
 // What exists with other settings is refused with a sentence that names it.
 func TestOtherSettings(t *testing.T) {
 	n := name()

@@ -141,7 +141,7 @@ func (p *publisher) publish(ctx context.Context, exchange string, keys []string,
 // writeGrace is how long a write may go on after its context has ended.
 const writeGrace = time.Second
 
-// watchWrite cuts the connection when a write blocks that nobody waits for any more. The caller calls written after it.
+// watchWrite cuts the connection when a write blocks after its context has ended. The caller calls written after it.
 func (p *publisher) watchWrite(ctx context.Context) (written func()) {
 	ended, wire := make(chan struct{}), *p.wire.Load()
 	forget := context.AfterFunc(ctx, func() {

@@ -21,6 +21,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker/sqs/sns"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/internal/awsconfig"
+	"github.com/ebb-dev/ebb/infra/internal/lifetime"
 )
 
 const (
@@ -50,8 +51,7 @@ type driver struct {
 	topic string // its ARN
 	*sns.Publisher
 
-	life context.Context // of the driver: every request ends with it
-	end  context.CancelFunc
+	lifetime *lifetime.Lifetime // every request ends with it
 
 	declaring sync.Mutex // one Declare at a time, so that a queue is subscribed once
 	mu        sync.Mutex
@@ -82,8 +82,8 @@ func openDriver(ctx context.Context, cfg Config) (*driver, error) {
 	}
 	d := &driver{
 		cfg: cfg, sqs: sqs.NewFromConfig(settings), sns: awssns.NewFromConfig(settings), urls: map[string]string{},
+		lifetime: lifetime.New(),
 	}
-	d.life, d.end = context.WithCancel(context.Background())
 	ctx, done := d.bound(ctx, setupTimeout)
 	defer done()
 	out, err := d.sns.CreateTopic(ctx, &awssns.CreateTopicInput{
@@ -94,7 +94,7 @@ func openDriver(ctx context.Context, cfg Config) (*driver, error) {
 			err = fault.Wrap(err, fault.Conflict, "the topic %s.fifo exists with other settings", cfg.Name)
 		}
 		err = awsconfig.Fault(ctx, err, "SNS")
-		d.end()
+		d.lifetime.End()
 		return nil, err
 	}
 	d.topic = aws.ToString(out.TopicArn)
@@ -104,16 +104,15 @@ func openDriver(ctx context.Context, cfg Config) (*driver, error) {
 
 // bound returns a context of a request, which ends after the timeout and with the driver.
 func (d *driver) bound(ctx context.Context, timeout time.Duration) (context.Context, func()) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	stop := context.AfterFunc(d.life, cancel)
-	return ctx, func() { stop(); cancel() }
+	bound, release := d.lifetime.Bind(ctx)
+	ctx, cancel := context.WithTimeout(bound, timeout)
+	return ctx, func() { cancel(); release() }
 }
 
 // Publish implements eventqueue.Driver.
 func (d *driver) Publish(ctx context.Context, events []event.Event) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	defer context.AfterFunc(d.life, stop)()
+	ctx, release := d.lifetime.Bind(ctx)
+	defer release()
 	return d.Send(ctx, events)
 }
 
@@ -308,6 +307,6 @@ func (d *driver) url(queue string) string {
 
 // Close implements eventqueue.Driver.
 func (d *driver) Close() error {
-	d.end()
+	d.lifetime.End()
 	return nil
 }

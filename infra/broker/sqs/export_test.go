@@ -11,7 +11,7 @@ func Driver(b *Broker) eventqueue.Driver { return b.driver }
 
 // Kill ends the broker as the death of its process does: no request of it reaches AWS any more.
 func Kill(b *Broker) {
-	b.driver.end()
+	b.driver.lifetime.End()
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
 	_ = b.Close(now)

@@ -78,8 +78,11 @@ func (q *queue) Receive(ctx context.Context, limit int) ([]eventqueue.Message, e
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		if err != nil && q.driver.lifetime.Ended() {
+			return nil, context.Canceled
+		}
 		if err != nil {
-			return nil, awsconfig.Fault(q.driver.life, err, "SQS")
+			return nil, awsconfig.Fault(ctx, err, "SQS")
 		}
 		if messages := q.take(ctx, out.Messages); len(messages) > 0 {
 			return messages, nil

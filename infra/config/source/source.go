@@ -37,7 +37,7 @@ const (
 	ConsulVariable = "EBB_CONFIG_CONSUL"
 )
 
-// Known is the settings that there are.
+// Known lists the settings that exist.
 type Known struct {
 	Common    []config.Variable            // of every function
 	Functions map[string][]config.Variable // of one, by its name

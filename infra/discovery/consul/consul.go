@@ -18,6 +18,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/internal/lifetime"
 )
 
 // Config is how a Discovery reaches an agent. Every field is optional.
@@ -66,8 +67,7 @@ type Discovery struct {
 	cfg    Config
 	client *api.Client
 
-	ctx      context.Context
-	cancel   context.CancelFunc
+	lifetime *lifetime.Lifetime
 	watching sync.WaitGroup
 
 	mu      sync.Mutex
@@ -89,14 +89,12 @@ func New(cfg Config) (*Discovery, error) {
 	if err != nil {
 		return nil, fmt.Errorf("consul: %w", err)
 	}
-	d := &Discovery{cfg: cfg, client: c, watches: map[string]*watch{}}
-	d.ctx, d.cancel = context.WithCancel(context.Background())
-	return d, nil
+	return &Discovery{cfg: cfg, client: c, lifetime: lifetime.New(), watches: map[string]*watch{}}, nil
 }
 
 // Close ends all watches and waits for them.
 func (d *Discovery) Close() {
-	d.cancel()
+	d.lifetime.End()
 	d.watching.Wait()
 }
 
@@ -113,7 +111,7 @@ func (d *Discovery) Instances(ctx context.Context, name string) ([]discovery.Ins
 	select {
 	case <-w.answered:
 	case <-ctx.Done():
-	case <-d.ctx.Done():
+	case <-d.lifetime.Done():
 	}
 	if found := w.found.Load(); found != nil {
 		return *found, nil
@@ -129,8 +127,8 @@ func (d *Discovery) watch(name string) *watch {
 	if w == nil {
 		w = &watch{answered: make(chan struct{})}
 		d.watches[name] = w
-		if d.ctx.Err() == nil {
-			d.watching.Go(func() { d.run(name, w) })
+		if !d.lifetime.Ended() {
+			d.watching.Go(func() { d.run(d.lifetime.Context(), name, w) })
 		}
 	}
 	return w

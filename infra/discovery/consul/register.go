@@ -63,7 +63,7 @@ func (d *Discovery) Register(ctx context.Context, r Registration) (*Registered, 
 	if err := reg.register(ctx); err != nil {
 		d.cfg.Logger.Warn("the instance cannot be registered with Consul yet", "id", r.ID, "error", err)
 	}
-	background, cancel := context.WithCancel(d.ctx)
+	background, cancel := d.lifetime.Bind(context.Background())
 	reg.cancel = cancel
 	reg.end.Go(func() { reg.report(background) })
 	return reg, nil

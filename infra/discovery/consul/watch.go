@@ -23,12 +23,12 @@ type watch struct {
 	answered chan struct{}                        // closed by the first answer
 }
 
-// run follows the instances of a function with blocking queries until Close.
-func (d *Discovery) run(name string, w *watch) {
+// run follows the instances of a function with blocking queries until ctx ends, by Close.
+func (d *Discovery) run(ctx context.Context, name string, w *watch) {
 	index, failures := uint64(0), 0
-	for d.ctx.Err() == nil {
+	for ctx.Err() == nil {
 		begun := time.Now()
-		instances, next, err := d.query(name, index)
+		instances, next, err := d.query(ctx, name, index)
 		switch {
 		case err == nil:
 			if failures > 0 {
@@ -36,20 +36,20 @@ func (d *Discovery) run(name string, w *watch) {
 			}
 			failures, index = 0, blockingquery.Next(index, next)
 			w.set(instances)
-			blockingquery.Sleep(d.ctx, blockingquery.Pace-time.Since(begun))
-		case d.ctx.Err() == nil:
+			blockingquery.Sleep(ctx, blockingquery.Pace-time.Since(begun))
+		case ctx.Err() == nil:
 			if failures++; failures == 1 {
 				d.cfg.Logger.Warn("Consul cannot be asked; the last instances count", "function", name, "error", err)
 			}
 			index = 0 // the agent may be another one now
-			blockingquery.Sleep(d.ctx, blockingquery.Backoff(failures))
+			blockingquery.Sleep(ctx, blockingquery.Backoff(failures))
 		}
 	}
 }
 
 // query returns the instances as soon as the service's index differs from index, or after the wait time.
-func (d *Discovery) query(name string, index uint64) ([]discovery.Instance, uint64, error) {
-	ctx, cancel := context.WithTimeout(d.ctx, blockingquery.Timeout)
+func (d *Discovery) query(ctx context.Context, name string, index uint64) ([]discovery.Instance, uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, blockingquery.Timeout)
 	defer cancel()
 	options := (&api.QueryOptions{WaitIndex: index, WaitTime: blockingquery.Wait}).WithContext(ctx)
 	entries, meta, err := d.client.Health().Service(d.cfg.Prefix+name, d.cfg.Tag, true, options)

@@ -109,7 +109,7 @@ func (s *Server) Close() { s.server.Stop() }
 // Method returns the description of SayHello.
 func (s *Server) Method() protoreflect.MethodDescriptor { return s.service.Methods().Get(0) }
 
-// Request returns a request to greet somebody.
+// Request returns a request for a greeting.
 func (s *Server) Request(name string) *dynamicpb.Message {
 	in := dynamicpb.NewMessage(s.Method().Input())
 	in.Set(field(in, "name"), protoreflect.ValueOfString(name))

@@ -42,6 +42,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/host"
 	"github.com/ebb-dev/ebb/infra/httpserver"
 	"github.com/ebb-dev/ebb/infra/internal/bodydeadline"
+	"github.com/ebb-dev/ebb/infra/internal/lifetime"
 	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/mtls"
 	"github.com/ebb-dev/ebb/infra/problem"
@@ -130,8 +131,7 @@ type Host struct {
 	drainer *handlers.Drainer
 	filters func() (broker.Matcher, error) // of the trigger
 
-	stopping context.Context
-	stop     context.CancelFunc
+	starts   *lifetime.Lifetime // ends with Stop
 	starting sync.WaitGroup
 
 	ready  atomic.Bool
@@ -160,7 +160,7 @@ func New(f host.Instance, cfg Config) *Host {
 		f: f, m: declared.Function, cfg: cfg, batcher: newBatcher(f, *cfg.Delivery), own: http.NewServeMux(),
 	}
 	h.filters = sync.OnceValues(func() (broker.Matcher, error) { return broker.Compile(cfg.Delivery.Filters) })
-	h.stopping, h.stop = context.WithCancel(context.Background())
+	h.starts = lifetime.New()
 	h.setReason("it is starting")
 	// A gateway is open to strangers: it takes events only where their senders are known.
 	if m := h.m; (m.Trigger != nil || m.Ticks || m.DeadLetters) && (!m.Gateway || cfg.Senders != nil) {
@@ -204,13 +204,13 @@ func (h *Host) Start() {
 				h.cfg.Logger.Info("the function is ready", "took", time.Since(began).String())
 				return
 			}
-			if h.stopping.Err() != nil {
+			if h.starts.Ended() {
 				return
 			}
 			h.setReason(err.Error())
 			h.cfg.Logger.Error("the function is not ready yet", "error", err)
 			select {
-			case <-h.stopping.Done():
+			case <-h.starts.Done():
 				return
 			case <-time.After(retryWait):
 			}
@@ -219,7 +219,9 @@ func (h *Host) Start() {
 }
 
 func (h *Host) open() error {
-	ctx, cancel := context.WithTimeout(h.stopping, startTime)
+	bound, release := h.starts.Bind(context.Background())
+	defer release()
+	ctx, cancel := context.WithTimeout(bound, startTime)
 	defer cancel()
 	if h.cfg.Source == nil {
 		return h.f.Start(ctx)
@@ -250,7 +252,7 @@ func (h *Host) mismatch() string {
 func (h *Host) Stop(ctx context.Context) error {
 	h.ready.Store(false)
 	h.setReason("it is stopping")
-	h.stop()
+	h.starts.End()
 	h.starting.Wait()
 	if h.cfg.Source == nil {
 		return h.f.Stop(ctx)

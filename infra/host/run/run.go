@@ -163,7 +163,7 @@ type Machine struct {
 	Identity *mtls.Identity // of this process, for mutual TLS; nil: by the settings EBB_TLS_*
 
 	// Register makes the instance known where gateways look for it, as long as ready returns nil, until deregister is
-	// called; nil: nobody looks for it.
+	// called; nil: it is not made known.
 	Register func(ready func(context.Context) error) (deregister func(context.Context) error, err error)
 }
 

@@ -16,7 +16,7 @@ import (
 
 // Load returns the configuration of clients in a region, with the credentials that the SDK finds: of the environment,
 // which Lambda sets, of a container's or a machine's role, or of a profile. AWS_ENDPOINT_URL and its kin name another
-// endpoint, such as an emulator's. It calls nobody. Clients of one configuration share their connections.
+// endpoint, such as an emulator's. It sends no request. Clients of one configuration share their connections.
 func Load(ctx context.Context, region string) (aws.Config, error) {
 	client := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 		t.MaxIdleConnsPerHost = 64 // the default of 10 closes connections that concurrent units soon need again

@@ -6,11 +6,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
-	"github.com/cloudevents/sdk-go/v2/types"
 
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/fault"
@@ -99,41 +99,42 @@ func (m Message) attribute(name string) string {
 	return ""
 }
 
+// attributes are those of CloudEvents 1.0 that an attribute ce-NAME may have. The content type has one of its own.
+var attributes = []string{"id", "source", "type", "subject", "time", "dataschema"}
+
+// binary returns the event of a message in the binary mode. An event of version 0.3 is read as one of 1.0.
 func (m Message) binary() (e ce.Event, err error) {
 	version := m.attribute(prefix + "specversion")
 	if version != ce.CloudEventsVersionV1 && version != ce.CloudEventsVersionV03 {
 		return e, fault.New(fault.Invalid, "it has the version %.20q", version)
 	}
-	e = ce.New(version)
+	c := &ce.EventContextV1{}
+	e.Context = c
+	seen := map[string]bool{}
 	for key, value := range m.Attributes {
 		key = strings.ToLower(key)
 		name, ours := strings.CutPrefix(key, prefix)
-		if key == contentType {
-			e.SetDataContentType(value)
-		}
-		if !ours {
+		if !ours && key != contentType {
 			continue
 		}
-		switch name {
-		case "specversion":
-		case "id":
-			e.SetID(value)
-		case "type":
-			e.SetType(value)
-		case "source":
-			e.SetSource(value)
-		case "subject":
-			e.SetSubject(value)
-		case "dataschema":
-			e.SetDataSchema(value)
-		case "time":
-			t, err := types.ParseTime(value)
-			if err != nil {
-				return e, err
-			}
-			e.SetTime(t)
+		if seen[key] {
+			return e, fault.New(fault.Invalid, "the attribute %.50q comes twice", key)
+		}
+		seen[key] = true
+		if version == ce.CloudEventsVersionV03 && name == "schemaurl" {
+			name = "dataschema"
+		}
+		switch {
+		case key == contentType:
+			err = event.SetAttribute(c, "datacontenttype", value)
+		case name == "specversion":
+		case slices.Contains(attributes, name):
+			err = event.SetAttribute(c, name, value)
 		default:
-			e.SetExtension(name, value)
+			err = c.SetExtension(name, value)
+		}
+		if err != nil {
+			return e, fault.Wrap(err, fault.Invalid, "the attribute %.50q: %v", key, err)
 		}
 	}
 	if m.OrderingKey != "" && event.Extension(e, event.PartitionKey) == "" {

@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/internal/lifetime"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/internal/closegate"
 	"github.com/ebb-dev/ebb/infra/store/internal/marks"
@@ -44,13 +45,12 @@ type Store struct {
 	now    atomic.Pointer[func() time.Time] // dates marks
 
 	floorsRead floorsRead
-	marked     atomic.Int64     // marks made since old ones were looked for
-	prepared   task             // registers the schema
-	states     map[string]state // by collection; set when prepared is done
-	sweeps     map[string]*task // of collections with an index that older documents may lack; set when prepared is done
-	closing    closegate.Gate   // every call enters it
-	background context.Context  // of the tasks that calls wait for; ends with Close
-	stop       context.CancelFunc
+	marked     atomic.Int64       // marks made since old ones were looked for
+	prepared   task               // registers the schema
+	states     map[string]state   // by collection; set when prepared is done
+	sweeps     map[string]*task   // of collections with an index that older documents may lack; set when prepared is done
+	closing    closegate.Gate     // every call enters it
+	background *lifetime.Lifetime // of the tasks that calls wait for; ends with Close
 }
 
 var _ store.Driver = (*Store)(nil)
@@ -86,11 +86,10 @@ func Open(ctx context.Context, c Config, schema store.Schema) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{config: c, schema: schema, client: client}
+	s := &Store{config: c, schema: schema, client: client, background: lifetime.New()}
 	s.marked.Store(pruneEvery) // the first deletion looks for old marks
-	s.background, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	s.prepared.run = s.register
-	s.prepared.begin(s.background, time.Time{})
+	s.prepared.begin(ctx, s.background, time.Time{})
 	return s, nil
 }
 
@@ -248,7 +247,7 @@ func (s *Store) Floor(collection string) int64 { return s.floors.Of(collection) 
 // Close implements store.Driver.
 func (s *Store) Close() error {
 	return s.closing.Close(func() error {
-		s.stop()
+		s.background.End()
 		s.prepared.join()
 		for _, t := range s.sweeps {
 			t.join()

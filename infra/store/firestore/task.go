@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/ebb-dev/ebb/infra/internal/lifetime"
 )
 
 // task is work that several calls wait for. It runs in its own goroutine, so that a call whose context ends does not
@@ -18,8 +20,8 @@ type task struct {
 }
 
 // wait starts the task unless it is done or runs, and waits for it. A run that was done before since is repeated.
-func (t *task) wait(ctx, background context.Context, since time.Time) error {
-	ended := t.begin(background, since)
+func (t *task) wait(ctx context.Context, background *lifetime.Lifetime, since time.Time) error {
+	ended := t.begin(ctx, background, since)
 	if ended == nil {
 		return nil
 	}
@@ -33,9 +35,9 @@ func (t *task) wait(ctx, background context.Context, since time.Time) error {
 	return t.err
 }
 
-// begin starts the task unless it runs. It returns nil when the task is done, and otherwise a channel that is closed at
-// its end.
-func (t *task) begin(background context.Context, since time.Time) (ended chan struct{}) {
+// begin starts the task unless it runs, with the values of ctx, until the background ends. It returns nil when the task
+// is done, and otherwise a channel that is closed at its end.
+func (t *task) begin(ctx context.Context, background *lifetime.Lifetime, since time.Time) (ended chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.done.After(since) {
@@ -46,9 +48,11 @@ func (t *task) begin(background context.Context, since time.Time) (ended chan st
 	}
 	ended = make(chan struct{})
 	t.running = ended
+	ctx, release := background.Bind(context.WithoutCancel(ctx))
 	go func() {
+		defer release()
 		begun := time.Now()
-		err := t.run(background)
+		err := t.run(ctx)
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		if t.running, t.err = nil, err; err == nil {

@@ -93,11 +93,11 @@ func TestGroup(t *testing.T) {
 	conflict := write("conflict", `{}`)
 	conflict.Preconditions = []store.Precondition{{Key: store.Key{Collection: "things", ID: "none"}, Version: 1}}
 	group := []*request{
-		{ctx: t.Context(), batch: write("a", `{}`)},
-		{ctx: t.Context(), batch: conflict},
-		{ctx: t.Context(), batch: write("huge", `{"x":"`+strings.Repeat("x", 2<<20)+`"}`)},
-		{ctx: gone, batch: write("gone", `{}`)},
-		{ctx: t.Context(), batch: write("b", `{}`)},
+		{batch: write("a", `{}`)},
+		{batch: conflict},
+		{batch: write("huge", `{"x":"`+strings.Repeat("x", 2<<20)+`"}`)},
+		{batch: write("gone", `{}`), abandoned: gone.Done()},
+		{batch: write("b", `{}`)},
 	}
 	s.writer.commitGroup(group)
 
@@ -124,7 +124,7 @@ func TestConflictAfterFirstWrite(t *testing.T) {
 	half.Mutations = append(half.Mutations, write("there", `{"n":2}`).Mutations...)
 	half.Preconditions = []store.Precondition{{Key: half.Mutations[0].Key}, {Key: half.Mutations[1].Key, Version: 7}}
 	whole := write("whole", `{}`)
-	group := []*request{{ctx: t.Context(), batch: half}, {ctx: t.Context(), batch: whole}}
+	group := []*request{{batch: half}, {batch: whole}}
 	s.writer.commitGroup(group)
 
 	if !fault.Is(group[0].err, fault.Conflict) || group[1].err != nil {

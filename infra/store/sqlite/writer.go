@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"time"
 
@@ -24,10 +25,10 @@ type writer struct {
 
 // request is a batch with its result.
 type request struct {
-	ctx   context.Context
-	batch store.Batch
-	err   error
-	done  chan struct{} // closed when err is final
+	batch     store.Batch
+	abandoned <-chan struct{} // closed when its caller waits no longer: the batch is not committed any more
+	err       error
+	done      chan struct{} // closed when err is final
 }
 
 func startWriter(c *conn, now func() time.Time) *writer {
@@ -42,7 +43,7 @@ func startWriter(c *conn, now func() time.Time) *writer {
 // commit sends a batch to the writer and waits for the result. When the context ends while the writer has the batch,
 // the batch may or may not be committed.
 func (w *writer) commit(ctx context.Context, b store.Batch) error {
-	r := &request{ctx: ctx, batch: b, done: make(chan struct{})}
+	r := &request{batch: b, abandoned: ctx.Done(), done: make(chan struct{})}
 	select {
 	case w.queue <- r:
 	case <-ctx.Done():
@@ -50,9 +51,24 @@ func (w *writer) commit(ctx context.Context, b store.Batch) error {
 	}
 	select {
 	case <-r.done:
+		if r.err == errAbandoned {
+			return ctx.Err()
+		}
 		return r.err
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// errAbandoned is the error of a request that was abandoned before it was committed.
+var errAbandoned = fmt.Errorf("the caller waits no longer: %w", context.Canceled)
+
+func (r *request) isAbandoned() bool {
+	select {
+	case <-r.abandoned:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -138,7 +154,8 @@ func (w *writer) tryWith(group []*request, write func(store.Batch) (conflict, er
 	}
 	defer w.conn.rollback() // has no effect after a commit
 	for _, r := range group {
-		if r.err = r.ctx.Err(); r.err != nil {
+		if r.isAbandoned() {
+			r.err = errAbandoned
 			continue
 		}
 		if r.err, err = write(r.batch); err != nil {

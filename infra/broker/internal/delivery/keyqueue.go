@@ -17,7 +17,7 @@ type Item[R any] struct {
 	key       *keyQueue[R]
 	attempts  int
 	begun     bool           // the last attempt began in a process that has died
-	suspect   bool           // it may be what kills the process; see Recall
+	suspect   bool           // it may be what kills the process; see SetHistory
 	refused   *broker.Result // set when no handler may have it
 	notBefore time.Time
 	dead      *event.Event  // set when all attempts have failed: what the dead-letter sink is to take
@@ -35,12 +35,12 @@ func NewItem[R any](e *event.Event, ref R) *Item[R] { return &Item[R]{Ref: ref, 
 // Event returns the item's event. It must not be changed.
 func (i *Item[R]) Event() *event.Event { return &i.event }
 
-// Buried reports whether the attempts at the event have failed. A source asks for events that have finished.
-func (i *Item[R]) Buried() bool { return i.dead != nil }
+// DeadLettered reports whether the attempts at the event have failed. A source asks for events that have finished.
+func (i *Item[R]) DeadLettered() bool { return i.dead != nil }
 
-// Recall sets what is known of an event that came to another process before: its attempts, and how many processes have
-// died while it was unfinished. It is called before the event is added to an engine.
-func (i *Item[R]) Recall(tries Tries, deaths int) {
+// SetHistory sets what is known of an event that came to another process before: its attempts, and how many processes
+// have died while it was unfinished. It is called before the event is added to an engine.
+func (i *Item[R]) SetHistory(tries Tries, deaths int) {
 	i.attempts, i.begun, i.suspect = tries.Attempts, tries.Begun, deaths >= suspectDeaths
 }
 

@@ -68,7 +68,7 @@ func (s *session) newItem(e *event.Event, p position) *item {
 	if t, ok := s.before.tries[p]; ok && t.id == identity(e) {
 		it.Ref.tries = t
 	}
-	it.Recall(it.Ref.tries.Tries, deaths)
+	it.SetHistory(it.Ref.tries.Tries, deaths)
 	return it
 }
 

@@ -66,7 +66,7 @@ type Entry struct {
 	Events []event.Event
 }
 
-// A Notifier is a Log that other processes append to as well. It calls wake when it hears of an entry.
+// A Notifier is a Log that other processes append to as well. It calls wake when it learns of an entry.
 type Notifier interface{ Notify(wake func()) }
 
 // A Jumper is a Log that leaves large gaps between positions, such as after its server has come back without its end.

@@ -205,7 +205,7 @@ func (s *session) Finished(items []*item) {
 		}
 		r.prev, r.next = nil, nil
 		s.tried, marked = s.tried || r.tries.Attempts > 0, marked || r.tries.Begun
-		if it.Buried() {
+		if it.DeadLettered() {
 			s.ended = append(s.ended[max(0, len(s.ended)+1-maxEnded):], endedEvent{r.position, r.tries})
 		}
 	}

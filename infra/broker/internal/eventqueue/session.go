@@ -97,7 +97,7 @@ func (s *session) take(messages []Message) {
 	for i := range messages {
 		m := &messages[i]
 		it := delivery.NewItem(&m.Event, hold{receipt: m.Receipt, until: until})
-		it.Recall(m.Tries, m.Lost)
+		it.SetHistory(m.Tries, m.Lost)
 		if m.Refused != nil {
 			it.Refuse(*m.Refused)
 		}
@@ -123,7 +123,7 @@ func (s *session) Finished(items []*item) {
 	for _, it := range items {
 		s.acks = append(s.acks, it.Ref.receipt)
 		delete(s.tries, it.Ref.receipt)
-		if it.Ref.marked && !it.Buried() { // it may be acknowledged too late
+		if it.Ref.marked && !it.DeadLettered() { // it may be acknowledged too late
 			s.tries[it.Ref.receipt] = delivery.Tries{}
 			marked = true
 		}

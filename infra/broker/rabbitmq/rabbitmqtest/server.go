@@ -172,11 +172,16 @@ func (s *Server) Alarm(on bool) error {
 	if on {
 		limit = "1"
 	}
-	set := exec.Command(filepath.Join(filepath.Dir(start), "rabbitmqctl"), "-n", "ebb@localhost",
-		"set_vm_memory_high_watermark", "absolute", limit)
-	set.Env = append(os.Environ(), "HOME="+s.dir, fmt.Sprintf("ERL_EPMD_PORT=%d", s.mapper),
+	return s.Control("set_vm_memory_high_watermark", "absolute", limit)
+}
+
+// Control runs a command of rabbitmqctl.
+func (s *Server) Control(args ...string) error {
+	args = append([]string{"-n", "ebb@localhost"}, args...)
+	control := exec.Command(filepath.Join(filepath.Dir(start), "rabbitmqctl"), args...)
+	control.Env = append(os.Environ(), "HOME="+s.dir, fmt.Sprintf("ERL_EPMD_PORT=%d", s.mapper),
 		"RABBITMQ_CONF_ENV_FILE=/dev/null")
-	if out, err := set.CombinedOutput(); err != nil {
+	if out, err := control.CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
 	return nil

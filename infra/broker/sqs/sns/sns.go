@@ -29,6 +29,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/blob"
 	"github.com/ebb-dev/ebb/infra/blob/open"
+	_ "github.com/ebb-dev/ebb/infra/blob/open/aws" // s3:
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/broker/internal/brokerurl"
 	"github.com/ebb-dev/ebb/infra/broker/internal/delivery"

@@ -1,0 +1,24 @@
+// Package aws adds Amazon S3 to the stores of blobs that package open chooses from:
+//
+//	import _ "github.com/ebb-dev/ebb/infra/blob/open/aws"
+//
+// It is a package of its own because of the size of what it links.
+package aws
+
+import (
+	"context"
+
+	"github.com/ebb-dev/ebb/infra/blob"
+	"github.com/ebb-dev/ebb/infra/blob/open"
+	"github.com/ebb-dev/ebb/infra/blob/s3"
+)
+
+func init() {
+	open.Add("s3://", func(ctx context.Context, bucket string) (blob.Driver, error) {
+		d, err := s3.Open(ctx, s3.Config{Bucket: bucket})
+		if err != nil {
+			return nil, err
+		}
+		return d, nil
+	})
+}
