@@ -127,12 +127,12 @@ func TestTornEvent(t *testing.T) {
 
 // Large events are replayed from a database that takes few documents at once, though each is in several parts.
 func TestReplayLargeEventsInSmallSteps(t *testing.T) {
-	h := functiontest.New(t, archive.New, functiontest.CommitLimit(100), functiontest.Knows(product.Types()...))
-	const count = 30
+	h := functiontest.New(t, archive.New, functiontest.CommitLimit(40), functiontest.Knows(product.Types()...))
+	const count = 14
 	for n := range count {
 		e := h.Event(captured(fmt.Sprint("large-", n)))
 		e.SetType("com.example.large.v1")
-		e.DataEncoded = bytes.Repeat([]byte{0xff, 0x00, 'x'}, 250_000)
+		e.DataEncoded = bytes.Repeat([]byte{0xff, 0x00, 'x'}, 170_000) // three parts
 		if r := h.Receive(e); !r[0].OK() {
 			t.Fatalf("got %+v", r)
 		}

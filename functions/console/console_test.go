@@ -337,6 +337,14 @@ func TestGatewayIsAway(t *testing.T) {
 	}
 }
 
+// The command of a trace is one argument each for a shell, whatever the id is.
+func TestRunAgain(t *testing.T) {
+	r := httptest.NewRequest("GET", "http://shop.example/console/trace/x", nil)
+	if got := runAgain(r, `a'b "c" $(d)`); got != `ebb timemachine 'a'\''b "c" $(d)' --url 'http://shop.example'` {
+		t.Errorf("got %s", got)
+	}
+}
+
 // The picture of a trace of years stays inside of itself.
 func TestLongTrace(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

@@ -84,6 +84,10 @@ func TestUsageErrors(t *testing.T) {
 		"keys":                   {[]string{"keys"}, "rotate"},
 		"a format":               {[]string{"version", "-o", "jsn"}, "did you mean json?"},
 		"no such context":        {[]string{"dlq", "--context", "prod"}, `unknown context "prod"`},
+		"no past":                {[]string{"timemachine"}, "the id of an order, or a time"},
+		"a past and a time":      {[]string{"timemachine", "a", "--since", "1h"}, "not both"},
+		"two pasts":              {[]string{"timemachine", "a", "b"}, "wants one id"},
+		"no setting":             {[]string{"timemachine", "a", "--setting", "x"}, "want NAME=VALUE"},
 		"a level":                {[]string{"logs", "--level", "wran"}, "did you mean warn?"},
 	}
 	for name, test := range tests {

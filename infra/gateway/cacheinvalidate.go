@@ -137,7 +137,8 @@ func (g *Gateway) change(x *Exchange, next Handler) {
 	done := false // unless next returns, it has panicked
 	defer func() {
 		x.Writer = before
-		if !done || w.end == unanswered || x.sent > 1 && w.end != failed {
+		doubt := !done || w.end == unanswered || x.sent > 1 && w.end != failed
+		if doubt || x.failed || x.hurried { // a call by gRPC has failed although its status is 200
 			w.suspend()
 		}
 	}()

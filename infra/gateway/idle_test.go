@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/discovery/static"
 	"github.com/ebb-dev/ebb/infra/function"
@@ -90,6 +91,7 @@ func idleConnections(b *testing.B, serve func(net.Listener)) (heap, stack float6
 			b.Fatal(err)
 		}
 	}
+	time.Sleep(time.Second) // until all of them are idle
 	heapAfter, stackAfter := inUse()
 	for _, c := range open {
 		_ = c.Close()

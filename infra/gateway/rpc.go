@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -12,6 +13,8 @@ import (
 	"connectrpc.com/grpchealth"
 	"connectrpc.com/grpcreflect"
 	"github.com/jub0bs/cors"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/manifest"
@@ -68,11 +71,17 @@ func (c *calls) make() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := append(operations.Names(), health)
-	options := grpcreflect.WithDescriptorResolver(operations.Files())
-	reflector := grpcreflect.NewReflector(grpcreflect.NamerFunc(func() []string { return names }), options)
+	names := func() []string {
+		all := append(operations.Names(), health)
+		for _, s := range c.g.table.Load().services {
+			all = append(all, s.name)
+		}
+		return all
+	}
+	options := grpcreflect.WithDescriptorResolver(schemas{operations.Files(), c.g})
+	reflector := grpcreflect.NewReflector(grpcreflect.NamerFunc(names), options)
 	small := connect.WithReadMaxBytes(64 << 10)
-	_, state := grpchealth.NewHandler(checker{c.g, c.named}, small)
+	_, state := grpchealth.NewHandler(checker{c}, small)
 	_, v1 := grpcreflect.NewHandlerV1(reflector, small)
 	_, alpha := grpcreflect.NewHandlerV1Alpha(reflector, small)
 	own := map[string]http.Handler{health: state, reflection: limitStream(v1), reflectionAlpha: limitStream(alpha)}
@@ -83,6 +92,40 @@ func (c *calls) make() (http.Handler, error) {
 		}
 		operations.ServeHTTP(w, r)
 	}), nil
+}
+
+// schemas finds descriptors in the schemas of the functions' services, and then in those of the services that the
+// policies name.
+type schemas struct {
+	functions protodesc.Resolver
+	g         *Gateway
+}
+
+// FindFileByPath implements protodesc.Resolver.
+func (s schemas) FindFileByPath(path string) (protoreflect.FileDescriptor, error) {
+	found, err := s.functions.FindFileByPath(path)
+	for _, service := range s.g.table.Load().services {
+		if err != nil {
+			found, err = service.handler.Files().FindFileByPath(path)
+		}
+	}
+	return found, err
+}
+
+// FindDescriptorByName implements protodesc.Resolver.
+func (s schemas) FindDescriptorByName(name protoreflect.FullName) (protoreflect.Descriptor, error) {
+	found, err := s.functions.FindDescriptorByName(name)
+	for _, service := range s.g.table.Load().services {
+		if err != nil {
+			found, err = service.handler.Files().FindDescriptorByName(name)
+		}
+	}
+	return found, err
+}
+
+// knows reports whether there is a service of that name.
+func (c *calls) knows(name string) bool {
+	return c.named[name] || slices.ContainsFunc(c.g.table.Load().services, func(s *service) bool { return s.name == name })
 }
 
 // maxReflection is how long a stream of reflection may be open.
@@ -167,17 +210,14 @@ func (c *calls) operation(w http.ResponseWriter, r *http.Request) {
 }
 
 // checker tells the health of the gateway, under the empty name and under that of each service: /readyz for calls.
-type checker struct {
-	g     *Gateway
-	named map[string]bool
-}
+type checker struct{ calls *calls }
 
 // Check implements grpchealth.Checker.
 func (c checker) Check(ctx context.Context, r *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
-	if r.Service != "" && !c.named[r.Service] {
+	if r.Service != "" && !c.calls.knows(r.Service) {
 		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("there is no service %s", r.Service))
 	}
-	if err := c.g.cfg.Discovery.Ready(ctx); err != nil {
+	if err := c.calls.g.cfg.Discovery.Ready(ctx); err != nil {
 		return &grpchealth.CheckResponse{Status: grpchealth.StatusNotServing}, nil
 	}
 	return &grpchealth.CheckResponse{Status: grpchealth.StatusServing}, nil

@@ -17,7 +17,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/dynamicpb"
 
@@ -230,6 +232,69 @@ func TestServicesInOpenAPI(t *testing.T) {
 	f.configure("{}")
 	if without := read(); doc.Paths["/v1/hello"] != nil || with == without || len(doc.Paths) == 0 {
 		t.Errorf("got %v", doc.Paths)
+	}
+}
+
+// A call by gRPC that has failed leaves a change in doubt, although its status is 200: nothing is stored. One that was
+// refused does not.
+func TestChangeByCallInDoubt(t *testing.T) {
+	g := newGreeter(t)
+	f := g.greeting(t, ", access: public", "operations: {'GET /v1/hello/{name}': {cache: {ttl: 1h, "+
+		"invalidated_by: [POST /greet.v1.GreetService/SayHello]}}}")
+	_, conn := served(t, f)
+	for _, c := range []struct {
+		name  string
+		calls int // of three requests after it
+	}{{"ada", 1}, {"nobody", 1}, {"broken", 3}} {
+		err := conn.Invoke(t.Context(), greetertest.SayHello, g.Request(c.name), g.Answer())
+		before := g.calls()
+		for range 3 {
+			f.call("GET", "/v1/hello/ada", "", nil)
+		}
+		if got := g.calls() - before; got != c.calls {
+			t.Errorf("%s (%v): %d calls, want %d", c.name, err, got, c.calls)
+		}
+	}
+}
+
+// Reflection and health know the services, as long as the policies name them.
+func TestReflectionOfGRPCServer(t *testing.T) {
+	g := newGreeter(t)
+	f := newFixture(t, withService(t))
+	const name = "greet.v1.GreetService"
+	if err := f.gateway.(*gateway.Gateway).Configure(g.policies(t, "", "")); err != nil {
+		t.Fatal(err)
+	}
+	_, conn := served(t, f)
+	ask := func(r *reflectionpb.ServerReflectionRequest) *reflectionpb.ServerReflectionResponse {
+		t.Helper()
+		stream, err := reflectionpb.NewServerReflectionClient(conn).ServerReflectionInfo(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.Send(r); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = stream.CloseSend()
+		return answer
+	}
+	for _, known := range []bool{true, false} {
+		listed := fmt.Sprint(ask(&reflectionpb.ServerReflectionRequest{
+			MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{},
+		}).GetListServicesResponse())
+		files := ask(&reflectionpb.ServerReflectionRequest{
+			MessageRequest: &reflectionpb.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: name},
+		}).GetFileDescriptorResponse().GetFileDescriptorProto()
+		_, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: name})
+		if strings.Contains(listed, name) != known || (len(files) > 0) != known || (err == nil) != known ||
+			!strings.Contains(listed, "test.v1.UserService") {
+			t.Errorf("known %v: got %s, %d files, %v", known, listed, len(files), err)
+		}
+		f.configure("{}")
 	}
 }
 

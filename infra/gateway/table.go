@@ -26,6 +26,7 @@ type table struct {
 	hosts     []string                  // that requests may be sent to; none: any
 	versions  versions
 	openAPI   http.HandlerFunc
+	services  []*service
 
 	clientField string // in which the proxies tell the address of the client
 }
@@ -299,7 +300,7 @@ func bodyLimit(r manifest.Route) int64 {
 func (g *Gateway) build(env environment) (*table, error) {
 	t := &table{
 		redirects: env.Redirects, events: map[string][]invalidation{}, proxies: env.Proxies, clientField: env.ClientIn,
-		hosts: env.Hosts, versions: env.Versions, openAPI: g.openAPI(env),
+		hosts: env.Hosts, versions: env.Versions, openAPI: g.openAPI(env), services: env.services,
 	}
 	var errs []error
 	for _, d := range g.cfg.System.Functions {

@@ -18,6 +18,7 @@ func New(h http.Handler) *http.Server {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
+		ConnState:         noteState,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, c)
 		},
@@ -50,6 +51,7 @@ func (n noting) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if has := r.ContentLength != 0; c.body.Load() != has {
 			c.body.Store(has)
 		}
+		c.served.Store(true)
 	}
 	n.Handler.ServeHTTP(w, r)
 }

@@ -30,7 +30,7 @@ func (w *world) clock(name string, env function.Env) *function.Function {
 			return nil
 		}
 		w.timers[timer.TimerID], w.fired[identity(e)] = timer.Due, true
-		w.sim.After(timer.Due.Sub(w.sim.Now())+w.lateness(e), func() {
+		w.sim.After(w.lateness(e, timer.Due), func() {
 			if w.timers[timer.TimerID].Equal(timer.Due) {
 				delete(w.timers, timer.TimerID)
 				w.sim.Publish(e)
@@ -48,31 +48,48 @@ func (w *world) clock(name string, env function.Env) *function.Function {
 // tick is how late a timer may go off that had not gone off in the past: the longest time between two ticks of a host.
 const tick = time.Minute
 
-// learnTimers notes which timers were set, and which of them went off.
+// pastTimer is a timer of the past.
+type pastTimer struct {
+	fired     bool
+	cancelled time.Time // zero: it was not
+}
+
+// learnTimers notes which timers were set, and what became of them.
 func (w *world) learnTimers() {
 	w.timer = scheduledBy(w.events)
+	cancelled := map[string]time.Time{}
+	for _, e := range w.events {
+		if e.Type() == event.ClockCancel.Name() {
+			cancelled[e.Subject()] = e.Time()
+		}
+	}
 	for _, e := range w.events {
 		if inner, ok := scheduled(e); ok {
 			key := inner.Source() + " " + inner.Type() + " " + inner.Subject()
-			w.fires[key] = append(w.fires[key], w.byID[inner.ID()])
+			w.past[key] = append(w.past[key], pastTimer{w.byID[inner.ID()], cancelled[inner.ID()]})
 		}
 	}
 }
 
-// lateness returns how late the event of a timer is published. One that had been cancelled before a tick of the host
-// came must not go off now.
-func (w *world) lateness(e ce.Event) time.Duration {
+// lateness returns how long after now a timer goes off that is due at a time. One that had been cancelled before a tick
+// of the host came, or while the clock was away, must not go off before it is cancelled now.
+func (w *world) lateness(e ce.Event, due time.Time) time.Duration {
 	w.update(w.sim.Published())
+	now := w.sim.Now()
 	key := e.Source() + " " + e.Type() + " " + word.ReplaceAllStringFunc(e.Subject(), w.names.back)
-	set := w.fires[key]
-	if len(set) == 0 {
-		return 0 // the past has not set it
+	set := w.past[key]
+	if len(set) == 0 { // the past has not set it
+		return due.Sub(now)
 	}
-	w.fires[key] = set[1:]
-	if set[0] {
-		return 0
+	w.past[key] = set[1:]
+	if set[0].fired {
+		return due.Sub(now)
 	}
-	return tick
+	late := due.Add(tick)
+	if end := set[0].cancelled.Add(tick); end.After(late) {
+		late = end
+	}
+	return late.Sub(now)
 }
 
 // wakeUp returns the event that every function starts with.

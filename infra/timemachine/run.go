@@ -63,6 +63,7 @@ type world struct {
 	rec      *Recording
 	first    time.Time  // of the recorded events
 	events   []ce.Event // those of the recording and what others did meanwhile, by their times
+	facts    []ce.Event // of others
 	before   []ce.Event // what others did before
 	sim      *simulate.Simulation
 	byID     map[string]bool             // the ids of the recorded events
@@ -74,7 +75,7 @@ type world struct {
 	asked    map[string]time.Duration    // since when a delivery waits for its turn
 	ins      []*input
 	timer    map[string]bool           // the ids of the recorded events of timers
-	fires    map[string][]bool         // of each timer that was set, whether it went off
+	past     map[string][]pastTimer    // those of the past, by what they publish
 	timers   map[string]time.Time      // those that are set, and when they are due
 	who      map[string]auth.Principal // by the token of a request
 	notes    []string
@@ -96,7 +97,7 @@ func Run(ctx context.Context, sys system.System, rec *Recording, o Options) (*Re
 		byID: map[string]bool{}, given: map[int]bool{}, others: map[int]bool{}, about: map[string][]ce.Event{},
 		reacted: map[string]map[string][]int{}, emitted: map[[2]string][]int{}, asked: map[string]time.Duration{},
 		who:    map[string]auth.Principal{},
-		timers: map[string]time.Time{}, fires: map[string][]bool{},
+		timers: map[string]time.Time{}, past: map[string][]pastTimer{},
 		notes: slices.Clone(rec.Notes), first: rec.first(),
 	}
 	for _, d := range declared.Functions {
@@ -177,17 +178,22 @@ func (w *world) settings(declared manifest.System, set map[string]string) (confi
 
 // learn puts the events in order and indexes them.
 func (w *world) learn() {
-	other := map[string]bool{}
+	own, other := map[string]bool{}, map[string]bool{}
 	w.events = slices.Clone(w.rec.Events)
+	for _, e := range w.events {
+		own[identity(e)] = true
+	}
 	for _, e := range w.rec.Others {
 		switch info, known := w.types.Lookup(e.Type()); {
-		case !known || info.Kind != event.Fact:
+		case !known || info.Kind != event.Fact || own[identity(e)]: // its own events may be there as a replay too
+			continue
 		case e.Time().Before(w.first):
 			w.before = append(w.before, e)
 		default:
 			other[identity(e)] = true
 			w.events = append(w.events, e)
 		}
+		w.facts = append(w.facts, e)
 	}
 	slices.SortStableFunc(w.events, func(a, b ce.Event) int { return a.Time().Compare(b.Time()) })
 	inSequence(w.events)
@@ -218,25 +224,33 @@ func (w *world) About(id string) []ce.Event {
 	return w.about[id]
 }
 
-// knowBefore notes that the ids which the time before and the requests have are the same in the run.
+// knowBefore notes that the ids which others and the requests name are the same in the run, except for those that a
+// request has made.
 func (w *world) knowBefore() {
+	made := map[string]bool{}
+	asked := make([]string, len(w.ins)) // what each request names
+	for n, in := range w.ins {
+		body, _ := json.Marshal(in.request.Body) // one that cannot be encoded is told when it is sent
+		asked[n] = in.request.Path + " " + in.request.Subject + " " + string(body)
+		for _, i := range in.emitted {
+			if id := w.events[i].Subject(); !in.Given && id != "" && !strings.Contains(asked[n], id) {
+				made[id] = true
+			}
+		}
+	}
 	know := func(text string) {
 		for _, id := range word.FindAllString(text, -1) {
-			if isUUID(id) {
+			if isUUID(id) && !made[id] {
 				w.names.same(id, id)
 			}
 		}
 	}
-	for _, e := range w.rec.Others {
+	for _, e := range w.facts {
 		know(e.Subject())
 		know(string(e.Data()))
 	}
-	for _, in := range w.ins {
-		know(in.request.Subject)
-		if in.request.Body != nil {
-			body, _ := json.Marshal(in.request.Body) // one that cannot be encoded is a violation when it is sent
-			know(string(body))
-		}
+	for _, text := range asked {
+		know(text)
 	}
 }
 
@@ -245,7 +259,7 @@ func (w *world) knowBefore() {
 func (w *world) functions(lookup config.Lookup) (all []simulate.Function) {
 	takes := map[string]bool{}
 	happens := map[string]bool{}
-	for _, e := range slices.Concat(w.rec.Events, w.rec.Others) {
+	for _, e := range slices.Concat(w.rec.Events, w.facts) {
 		happens[e.Type()] = true
 	}
 	for _, in := range w.ins {
@@ -354,7 +368,7 @@ func (w *world) begin(ctx context.Context) {
 		for _, i := range in.emitted {
 			w.at(w.events[i].Time(), i, func() {
 				w.gave(i)
-				w.sim.Publish(w.events[i])
+				w.sim.Publish(w.translated(w.events[i]))
 			})
 		}
 	}
@@ -362,11 +376,27 @@ func (w *world) begin(ctx context.Context) {
 		if w.others[i] {
 			w.at(e.Time(), i, func() {
 				w.gave(i)
-				w.put(e)
-				w.sim.Publish(marked([]ce.Event{e})...)
+				now := w.translated(e)
+				w.put(now)
+				w.sim.Publish(marked([]ce.Event{now})...)
 			})
 		}
 	}
+}
+
+// translated returns a recorded event with the ids that the run has made in place of the recorded ones.
+func (w *world) translated(e ce.Event) ce.Event {
+	e = e.Clone()
+	if subject := e.Subject(); subject != "" {
+		e.SetSubject(w.names.translate(subject))
+	}
+	if key := event.Extension(e, event.PartitionKey); key != "" {
+		e.SetExtension(event.PartitionKey, w.names.translate(key))
+	}
+	if e.DataEncoded != nil && !e.DataBase64 {
+		e.DataEncoded = []byte(w.names.translate(string(e.DataEncoded)))
+	}
+	return e
 }
 
 // at calls do at a recorded time, when what came before the i-th recorded event about the same entity has come.

@@ -43,10 +43,15 @@ type parcel struct {
 	Note     string `json:"note"`
 }
 
+type closing struct {
+	SaleID string `json:"sale_id" minLength:"1"`
+}
+
 var (
 	exTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	priced = event.Define(ns, "items.priced", 1, event.Fact, "An item has a price.", item{"i", 5})
 	sold   = event.Define(ns, "sales.made", 1, event.Fact, "A sale was made.", sale{"s", "i", 1, 5, exTime})
+	closed = event.Define(ns, "sales.closed", 1, event.Fact, "A sale is closed.", closing{"s"})
 	packed = event.Define(ns, "parcels.packed", 1, event.Fact, "A parcel was packed.", parcel{"p", "s", ""})
 )
 
@@ -94,8 +99,15 @@ func (m market) sales(env function.Env) (*function.Function, error) {
 
 func (m market) parcels(env function.Env) (*function.Function, error) {
 	f := function.New("parcels", env)
-	function.On(f, sold, func(_ context.Context, tx *function.Tx, s sale) error {
+	done := function.Collection[closing](f, "closed")
+	function.On(f, closed, func(ctx context.Context, tx *function.Tx, c closing) error {
+		return done.Put(ctx, tx, c.SaleID, c)
+	})
+	function.On(f, sold, func(ctx context.Context, tx *function.Tx, s sale) error {
 		note := ""
+		if _, known, err := done.Find(ctx, tx, s.SaleID); err != nil || known {
+			note = "it was closed before"
+		}
 		if m.pack != nil {
 			note = m.pack(s)
 		}
@@ -221,6 +233,24 @@ func TestRun(t *testing.T) {
 				t.Errorf("notes %q", r.Notes)
 			}
 		})
+	}
+}
+
+// A delivery comes when it had come: after the sale was closed, or before.
+func TestRunInTheOrderOfThePast(t *testing.T) {
+	for after, note := range map[time.Duration]string{
+		10 * time.Second: "it was closed before", 10 * time.Millisecond: "",
+	} {
+		events, id := past(1), idOf("sale0")
+		events[2] = recorded(after, "parcels", packed.New(idOf("parcel0"), parcel{idOf("parcel0"), id, note}),
+			idOf("request0"), events[1].ID())
+		events = append(events,
+			recorded(5*time.Second, "till", closed.New(id, closing{id}).Keyed("till"), idOf("closing"), ""))
+		r := run(t, market{}, events, timemachine.Selection{About: id})
+		wantChanges(t, r)
+		if len(r.Inputs) != 2 {
+			t.Errorf("got the inputs %+v", r.Inputs)
+		}
 	}
 }
 

@@ -69,7 +69,8 @@ func (f *Facts) readCommit(ctx context.Context, dir string) error {
 	f.Revision, f.Time = commit, time.Unix(seconds, 0).UTC()
 	// git describe is not used: its abbreviation and its count depend on the other content of the clone.
 	f.Version = "v0.0.0-" + f.Time.Format("20060102150405") + "-" + commit[:12]
-	if tag, err := git("describe", "--tags", "--exact-match", "HEAD"); err == nil {
+	// A commit may have tags of modules in its folders too, such as cmd/image/v1.2.3.
+	if tag, err := git("describe", "--tags", "--exact-match", "--match", "v[0-9]*", "HEAD"); err == nil {
 		f.Version = tag
 	}
 	changed, err := git("status", "--porcelain")

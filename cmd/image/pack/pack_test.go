@@ -539,6 +539,7 @@ func TestFacts(t *testing.T) {
 		t.Error("SOURCE_DATE_EPOCH=now was taken")
 	}
 	shop.Git(t, dir, "tag", "v1.2.3")
+	shop.Git(t, dir, "tag", "-a", "-m", "a module in a folder", "cmd/image/v1.2.3") // git prefers tags with a message
 	if v := read("").Version; v != "v1.2.3" {
 		t.Errorf("version with a tag: got %s", v)
 	}

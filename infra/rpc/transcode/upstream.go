@@ -10,6 +10,7 @@ import (
 	"connectrpc.com/vanguard"
 	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
@@ -32,6 +33,7 @@ type Binding struct {
 // that of Protobuf (ProtoJSON). It may be used concurrently.
 type Upstream struct {
 	service    protoreflect.ServiceDescriptor
+	files      files
 	bindings   []Binding
 	calls      map[string]bool // the paths of calls
 	transcoder *vanguard.Transcoder
@@ -48,7 +50,7 @@ func NewUpstream(s manifest.Service, server http.Handler) (*Upstream, error) {
 	if err != nil {
 		return nil, err
 	}
-	u, in := &Upstream{service: d, calls: map[string]bool{}}, inputs{}
+	u, in := &Upstream{service: d, files: all, calls: map[string]bool{}}, inputs{}
 	for i := range d.Methods().Len() {
 		m := d.Methods().Get(i)
 		in[m.Input().FullName()] = true
@@ -79,6 +81,9 @@ func NewUpstream(s manifest.Service, server http.Handler) (*Upstream, error) {
 
 // Bindings returns the requests that the handler takes. A method without google.api.http option has only its calls.
 func (u *Upstream) Bindings() []Binding { return u.bindings }
+
+// Files returns the files of the schema, and those that the program has.
+func (u *Upstream) Files() protodesc.Resolver { return u.files }
 
 // ServeHTTP implements http.Handler. It changes the header of the request.
 func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
