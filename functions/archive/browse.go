@@ -118,8 +118,8 @@ func (a *archive) at(ctx context.Context, tx *function.Tx, p position) (stored, 
 	return e, err
 }
 
-// The search for an id begins clockSkew before the time in the id, and reads at most maxSearched events: what takes some
-// 100 ms. An id that is not found costs no more, however many events there are.
+// The search for an id begins clockSkew before the time in the id, and reads at most maxSearched events. An id that is
+// not found costs no more, however many events there are.
 const (
 	clockSkew   = 2 * time.Second
 	maxSearched = 6000
