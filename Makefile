@@ -79,6 +79,10 @@ openapi-lint: ## Check api/openapi.json with Spectral and Redocly; needs Node.js
 inspector: build ## Drive the tools of ebb mcp with the inspector of the Model Context Protocol; needs Node.js
 	@.ci/inspector
 
+.PHONY: lighthouse
+lighthouse: build ## Measure the console's screens with Lighthouse; needs Node.js and chromium (some minutes)
+	@.ci/lighthouse
+
 .PHONY: generate
 generate: ## Write the derived files: code of .proto files, OpenAPI and its clients, AsyncAPI, Terraform's input, rules, dashboards
 	cd cmd/proto && $(GO) run .
@@ -186,6 +190,11 @@ grpc-conformance: ## Run the conformance suite of gRPC, gRPC-Web and Connect thr
 		--known-failing @test/grpcconformance/failing.txt -- bin/grpcconformance/grpcconformance \
 		-protos $$($(GO) list -C test/grpcconformance -m -f '{{.Dir}}' connectrpc.com/conformance)/proto \
 		-reference bin/grpcconformance/referenceserver </dev/null
+
+.PHONY: flagd-testbed
+flagd-testbed: ## Run the evaluator's scenarios of flagd's test-bed: TESTBED=folder of a checkout of open-feature/flagd-testbed
+	@[ -n "$(TESTBED)" ] || { echo "make flagd-testbed needs TESTBED=folder of a checkout of open-feature/flagd-testbed"; exit 2; }
+	$(GO) test ./infra/flag -run '^TestTestbed$$' -count 1 -testbed $(abspath $(TESTBED))
 
 .PHONY: consul
 consul: ## Build Consul's agent into bin/consul unless it is there (some 14 minutes), and run the tests of what uses it

@@ -2510,6 +2510,150 @@ func (c *Client) PostSessionsRefresh(
 	return out, err
 }
 
+// GetSettingsArchive is GET /api/settings/archive: Show the settings of archive.
+func (c *Client) GetSettingsArchive(
+	ctx context.Context, options ...Option,
+) (out GetSettingsArchiveResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/settings/archive",
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetSettingsCatalog is GET /api/settings/catalog: Show the settings of catalog.
+func (c *Client) GetSettingsCatalog(
+	ctx context.Context, options ...Option,
+) (out GetSettingsCatalogResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/settings/catalog",
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetSettingsClock is GET /api/settings/clock: Show the settings of clock.
+func (c *Client) GetSettingsClock(
+	ctx context.Context, options ...Option,
+) (out GetSettingsClockResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/settings/clock",
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetSettingsConsole is GET /api/settings/console: Show the settings of console.
+func (c *Client) GetSettingsConsole(
+	ctx context.Context, options ...Option,
+) (out GetSettingsConsoleResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/settings/console",
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetSettingsFlags is GET /api/settings/flags: Show the settings of flags.
+func (c *Client) GetSettingsFlags(
+	ctx context.Context, options ...Option,
+) (out GetSettingsFlagsResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/settings/flags",
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetGatewaySettings is GET /api/settings/gateway: Show the settings of gateway.
+func (c *Client) GetGatewaySettings(
+	ctx context.Context, options ...Option,
+) (out GatewaySettings, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/settings/gateway",
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetSettingsInventory is GET /api/settings/inventory: Show the settings of inventory.
+func (c *Client) GetSettingsInventory(
+	ctx context.Context, options ...Option,
+) (out GetSettingsInventoryResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/settings/inventory",
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetSettingsNotifications is GET /api/settings/notifications: Show the settings of notifications.
+func (c *Client) GetSettingsNotifications(
+	ctx context.Context, options ...Option,
+) (out GetSettingsNotificationsResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/settings/notifications",
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetSettingsOrders is GET /api/settings/orders: Show the settings of orders.
+func (c *Client) GetSettingsOrders(
+	ctx context.Context, options ...Option,
+) (out GetSettingsOrdersResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/settings/orders",
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetSettingsPayments is GET /api/settings/payments: Show the settings of payments.
+func (c *Client) GetSettingsPayments(
+	ctx context.Context, options ...Option,
+) (out GetSettingsPaymentsResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/settings/payments",
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetSettingsUsers is GET /api/settings/users: Show the settings of users.
+func (c *Client) GetSettingsUsers(
+	ctx context.Context, options ...Option,
+) (out GetSettingsUsersResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/settings/users",
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
+// GetSettingsViews is GET /api/settings/views: Show the settings of views.
+func (c *Client) GetSettingsViews(
+	ctx context.Context, options ...Option,
+) (out GetSettingsViewsResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/settings/views",
+	}
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
 // GetStockProductID is GET /api/stock/{product_id}: Show the stock of a product.
 func (c *Client) GetStockProductID(
 	ctx context.Context, productID string, options ...Option,
@@ -3179,6 +3323,27 @@ type Flag struct {
 	Version    int64           `json:"version"`
 }
 
+// GatewaySetting is a schema of the document.
+type GatewaySetting struct {
+	Description string `json:"description,omitzero"`
+	// environment, FILE:LINE, consul KEY, parameter, host, default, or unset.
+	Origin string `json:"origin"`
+	// Its source has another value by now, which counts after a restart.
+	Pending bool `json:"pending,omitzero"`
+	// A change counts without a restart.
+	Reload bool `json:"reload"`
+	// Masked if it is a secret; without the password of a URL.
+	Value    string `json:"value"`
+	Variable string `json:"variable"`
+}
+
+// GatewaySettings is a schema of the document.
+type GatewaySettings struct {
+	Items []GatewaySetting `json:"items"`
+	// Why the last change of a file or of Consul is not taken over; missing: it is.
+	Refused string `json:"refused,omitzero"`
+}
+
 // GetAPIKeysResponse is a schema of the document.
 type GetAPIKeysResponse struct {
 	Items []APIKey `json:"items"`
@@ -3468,6 +3633,83 @@ type GetSchedulesResponse struct {
 	Next string `json:"next,omitzero"`
 }
 
+// GetSettingsArchiveResponse is a schema of the document.
+type GetSettingsArchiveResponse struct {
+	Items []Setting `json:"items"`
+	// Why the last change of a file or of Consul is not taken over; missing: it is.
+	Refused string `json:"refused,omitzero"`
+}
+
+// GetSettingsCatalogResponse is a schema of the document.
+type GetSettingsCatalogResponse struct {
+	Items []Setting `json:"items"`
+	// Why the last change of a file or of Consul is not taken over; missing: it is.
+	Refused string `json:"refused,omitzero"`
+}
+
+// GetSettingsClockResponse is a schema of the document.
+type GetSettingsClockResponse struct {
+	Items []Setting `json:"items"`
+	// Why the last change of a file or of Consul is not taken over; missing: it is.
+	Refused string `json:"refused,omitzero"`
+}
+
+// GetSettingsConsoleResponse is a schema of the document.
+type GetSettingsConsoleResponse struct {
+	Items []Setting `json:"items"`
+	// Why the last change of a file or of Consul is not taken over; missing: it is.
+	Refused string `json:"refused,omitzero"`
+}
+
+// GetSettingsFlagsResponse is a schema of the document.
+type GetSettingsFlagsResponse struct {
+	Items []Setting `json:"items"`
+	// Why the last change of a file or of Consul is not taken over; missing: it is.
+	Refused string `json:"refused,omitzero"`
+}
+
+// GetSettingsInventoryResponse is a schema of the document.
+type GetSettingsInventoryResponse struct {
+	Items []Setting `json:"items"`
+	// Why the last change of a file or of Consul is not taken over; missing: it is.
+	Refused string `json:"refused,omitzero"`
+}
+
+// GetSettingsNotificationsResponse is a schema of the document.
+type GetSettingsNotificationsResponse struct {
+	Items []Setting `json:"items"`
+	// Why the last change of a file or of Consul is not taken over; missing: it is.
+	Refused string `json:"refused,omitzero"`
+}
+
+// GetSettingsOrdersResponse is a schema of the document.
+type GetSettingsOrdersResponse struct {
+	Items []Setting `json:"items"`
+	// Why the last change of a file or of Consul is not taken over; missing: it is.
+	Refused string `json:"refused,omitzero"`
+}
+
+// GetSettingsPaymentsResponse is a schema of the document.
+type GetSettingsPaymentsResponse struct {
+	Items []Setting `json:"items"`
+	// Why the last change of a file or of Consul is not taken over; missing: it is.
+	Refused string `json:"refused,omitzero"`
+}
+
+// GetSettingsUsersResponse is a schema of the document.
+type GetSettingsUsersResponse struct {
+	Items []Setting `json:"items"`
+	// Why the last change of a file or of Consul is not taken over; missing: it is.
+	Refused string `json:"refused,omitzero"`
+}
+
+// GetSettingsViewsResponse is a schema of the document.
+type GetSettingsViewsResponse struct {
+	Items []Setting `json:"items"`
+	// Why the last change of a file or of Consul is not taken over; missing: it is.
+	Refused string `json:"refused,omitzero"`
+}
+
 // GetTimersResponse is a schema of the document.
 type GetTimersResponse struct {
 	Items []Pending `json:"items"`
@@ -3621,7 +3863,8 @@ type Mend struct {
 	Sent    int64 `json:"sent"`
 	// One of running stopped done.
 	State string `json:"state"`
-	// What changes in the data: an expression in CEL.
+	// What changes in the data: an expression in CEL. One that may write what is personal is shown as … and is only
+	// stored, encrypted, until the mend has ended.
 	Transform string `json:"transform,omitzero"`
 	// It waits for new failures.
 	WatchingUntil time.Time `json:"watching_until,omitzero"`
@@ -4307,6 +4550,20 @@ type Session struct {
 	ID        string    `json:"id"`
 	// The hour in which tokens were last issued.
 	LastUsedAt time.Time `json:"last_used_at"`
+}
+
+// Setting is a schema of the document.
+type Setting struct {
+	Description string `json:"description,omitzero"`
+	// environment, FILE:LINE, consul KEY, parameter, host, default, or unset.
+	Origin string `json:"origin"`
+	// Its source has another value by now, which counts after a restart.
+	Pending bool `json:"pending,omitzero"`
+	// A change counts without a restart.
+	Reload bool `json:"reload"`
+	// Masked if it is a secret; without the password of a URL.
+	Value    string `json:"value"`
+	Variable string `json:"variable"`
 }
 
 // ShownCall is a schema of the document.

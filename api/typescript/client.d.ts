@@ -181,6 +181,25 @@ export type Flag = {
   "version": number;
 };
 
+export type GatewaySetting = {
+  "description"?: string;
+  /** environment, FILE:LINE, consul KEY, parameter, host, default, or unset. */
+  "origin": string;
+  /** Its source has another value by now, which counts after a restart. */
+  "pending"?: boolean;
+  /** A change counts without a restart. */
+  "reload": boolean;
+  /** Masked if it is a secret; without the password of a URL. */
+  "value": string;
+  "variable": string;
+};
+
+export type GatewaySettings = {
+  "items": Array<GatewaySetting>;
+  /** Why the last change of a file or of Consul is not taken over; missing: it is. */
+  "refused"?: string;
+};
+
 export type GetAPIKeysResponse = {
   "items": Array<APIKey>;
   /** The cursor of the next page; none: this is the last. */
@@ -429,6 +448,72 @@ export type GetSchedulesResponse = {
   "next"?: string;
 };
 
+export type GetSettingsArchiveResponse = {
+  "items": Array<Setting>;
+  /** Why the last change of a file or of Consul is not taken over; missing: it is. */
+  "refused"?: string;
+};
+
+export type GetSettingsCatalogResponse = {
+  "items": Array<Setting>;
+  /** Why the last change of a file or of Consul is not taken over; missing: it is. */
+  "refused"?: string;
+};
+
+export type GetSettingsClockResponse = {
+  "items": Array<Setting>;
+  /** Why the last change of a file or of Consul is not taken over; missing: it is. */
+  "refused"?: string;
+};
+
+export type GetSettingsConsoleResponse = {
+  "items": Array<Setting>;
+  /** Why the last change of a file or of Consul is not taken over; missing: it is. */
+  "refused"?: string;
+};
+
+export type GetSettingsFlagsResponse = {
+  "items": Array<Setting>;
+  /** Why the last change of a file or of Consul is not taken over; missing: it is. */
+  "refused"?: string;
+};
+
+export type GetSettingsInventoryResponse = {
+  "items": Array<Setting>;
+  /** Why the last change of a file or of Consul is not taken over; missing: it is. */
+  "refused"?: string;
+};
+
+export type GetSettingsNotificationsResponse = {
+  "items": Array<Setting>;
+  /** Why the last change of a file or of Consul is not taken over; missing: it is. */
+  "refused"?: string;
+};
+
+export type GetSettingsOrdersResponse = {
+  "items": Array<Setting>;
+  /** Why the last change of a file or of Consul is not taken over; missing: it is. */
+  "refused"?: string;
+};
+
+export type GetSettingsPaymentsResponse = {
+  "items": Array<Setting>;
+  /** Why the last change of a file or of Consul is not taken over; missing: it is. */
+  "refused"?: string;
+};
+
+export type GetSettingsUsersResponse = {
+  "items": Array<Setting>;
+  /** Why the last change of a file or of Consul is not taken over; missing: it is. */
+  "refused"?: string;
+};
+
+export type GetSettingsViewsResponse = {
+  "items": Array<Setting>;
+  /** Why the last change of a file or of Consul is not taken over; missing: it is. */
+  "refused"?: string;
+};
+
 export type GetTimersResponse = {
   "items": Array<Pending>;
   /** The cursor of the next page; none: this is the last. */
@@ -564,7 +649,7 @@ export type Mend = {
   "refused": number;
   "sent": number;
   "state": "running" | "stopped" | "done";
-  /** What changes in the data: an expression in CEL. */
+  /** What changes in the data: an expression in CEL. One that may write what is personal is shown as … and is only stored, encrypted, until the mend has ended. */
   "transform"?: string;
   /** It waits for new failures. */
   "watching_until"?: string;
@@ -1171,6 +1256,19 @@ export type Session = {
   "last_used_at": string;
 };
 
+export type Setting = {
+  "description"?: string;
+  /** environment, FILE:LINE, consul KEY, parameter, host, default, or unset. */
+  "origin": string;
+  /** Its source has another value by now, which counts after a restart. */
+  "pending"?: boolean;
+  /** A change counts without a restart. */
+  "reload": boolean;
+  /** Masked if it is a secret; without the password of a URL. */
+  "value": string;
+  "variable": string;
+};
+
 export type ShownCall = {
   /** How often it has failed, each time after a few attempts. */
   "attempts"?: number;
@@ -1653,6 +1751,30 @@ export class Client {
   postSessionsPasskeyOptions(input?: {}, options?: Options): Promise<PostSessionsPasskeyOptionsResponse>;
   /** POST /api/sessions/refresh: Exchange a refresh token. */
   postSessionsRefresh(input: { body: RefreshInputBody }, options?: Options): Promise<Tokens>;
+  /** GET /api/settings/archive: Show the settings of archive. */
+  getSettingsArchive(input?: {}, options?: Options): Promise<GetSettingsArchiveResponse>;
+  /** GET /api/settings/catalog: Show the settings of catalog. */
+  getSettingsCatalog(input?: {}, options?: Options): Promise<GetSettingsCatalogResponse>;
+  /** GET /api/settings/clock: Show the settings of clock. */
+  getSettingsClock(input?: {}, options?: Options): Promise<GetSettingsClockResponse>;
+  /** GET /api/settings/console: Show the settings of console. */
+  getSettingsConsole(input?: {}, options?: Options): Promise<GetSettingsConsoleResponse>;
+  /** GET /api/settings/flags: Show the settings of flags. */
+  getSettingsFlags(input?: {}, options?: Options): Promise<GetSettingsFlagsResponse>;
+  /** GET /api/settings/gateway: Show the settings of gateway. */
+  getGatewaySettings(input?: {}, options?: Options): Promise<GatewaySettings>;
+  /** GET /api/settings/inventory: Show the settings of inventory. */
+  getSettingsInventory(input?: {}, options?: Options): Promise<GetSettingsInventoryResponse>;
+  /** GET /api/settings/notifications: Show the settings of notifications. */
+  getSettingsNotifications(input?: {}, options?: Options): Promise<GetSettingsNotificationsResponse>;
+  /** GET /api/settings/orders: Show the settings of orders. */
+  getSettingsOrders(input?: {}, options?: Options): Promise<GetSettingsOrdersResponse>;
+  /** GET /api/settings/payments: Show the settings of payments. */
+  getSettingsPayments(input?: {}, options?: Options): Promise<GetSettingsPaymentsResponse>;
+  /** GET /api/settings/users: Show the settings of users. */
+  getSettingsUsers(input?: {}, options?: Options): Promise<GetSettingsUsersResponse>;
+  /** GET /api/settings/views: Show the settings of views. */
+  getSettingsViews(input?: {}, options?: Options): Promise<GetSettingsViewsResponse>;
   /** GET /api/stock/{product_id}: Show the stock of a product. */
   getStockProductId(input: { productId: string }, options?: Options): Promise<Stock>;
   /** PUT /api/stock/{product_id}: Set the available stock of a product. */

@@ -118,10 +118,11 @@ func (a *archive) at(ctx context.Context, tx *function.Tx, p position) (stored, 
 	return e, err
 }
 
-// The search for an id begins clockSkew before the time in the id, and reads at most maxSearched events.
+// The search for an id begins clockSkew before the time in the id, and reads at most maxSearched events. An id that is
+// not found costs no more, however many events there are.
 const (
 	clockSkew   = 2 * time.Second
-	maxSearched = 40000
+	maxSearched = 6000
 )
 
 // search returns the event with this id. It reads the events from the time in the id on, if that is a UUIDv7 (RFC

@@ -44,13 +44,17 @@ const (
 type mendJob struct {
 	State     string    `json:"state"`
 	Where     string    `json:"where,omitempty"`
-	Transform string    `json:"transform,omitempty"`
+	Transform string    `json:"transform,omitempty"` // hiddenText if it is sealed
 	Reason    string    `json:"reason"`
 	By        string    `json:"by"`
 	CreatedAt string    `json:"created_at"` // letters that failed later are not taken; see sortableTime
 	EndedAt   time.Time `json:"ended_at,omitzero"`
 	Why       string    `json:"why,omitempty"` // it has stopped
 	Watch     int       `json:"watch"`         // seconds after each batch
+
+	Personal bool   `json:"personal,omitempty"` // the transform may have personal data in it; see sealTransform
+	Sealed   string `json:"sealed,omitempty"`   // the transform, until the job has ended
+	Key      string `json:"key,omitempty"`      // that it is sealed with, wrapped
 
 	Step     int       `json:"step"`             // that a command is on its way for
 	Cursor   string    `json:"cursor,omitempty"` // after the last letter that was looked at
@@ -87,7 +91,7 @@ type Mend struct {
 	ID        string    `json:"id"`
 	State     string    `json:"state" enum:"running,stopped,done"`
 	Where     string    `json:"where,omitempty" doc:"Which dead letters: an expression in CEL."`
-	Transform string    `json:"transform,omitempty" doc:"What changes in the data: an expression in CEL."`
+	Transform string    `json:"transform,omitempty" doc:"What changes in the data: an expression in CEL. One that may write what is personal is shown as … and is only stored, encrypted, until the mend has ended."`
 	Reason    string    `json:"reason"`
 	By        string    `json:"by" doc:"The id of the user who has started it."`
 	CreatedAt string    `json:"created_at" format:"date-time" doc:"Dead letters that failed later are not taken."`
@@ -116,6 +120,7 @@ func (j mendJob) shown(id string) Mend {
 // end ends the job, or interrupts it.
 func (j *mendJob) end(state, why string, now time.Time) {
 	j.State, j.Why, j.EndedAt, j.Expires, j.Watching = state, why, now, now.Add(mendRetention), time.Time{}
+	j.Sealed, j.Key = "", ""
 }
 
 func (j *mendJob) act(tx *function.Tx, what, reason string) {
@@ -136,8 +141,17 @@ func cut(err error) string {
 
 func (j *mendJob) refuse(id string, err error) {
 	if j.Refused++; len(j.Refusals) < maxRefusals {
-		j.Refusals = append(j.Refusals, Refusal{id, cut(err)})
+		j.Refusals = append(j.Refusals, Refusal{id, j.told(cut(err))})
 	}
+}
+
+// told returns a message as the job keeps it: without the texts and numbers that may come from a transform with
+// personal data.
+func (j *mendJob) told(message string) string {
+	if j.Personal {
+		return causeOf(message)
+	}
+	return message
 }
 
 // mendRules are the compiled expressions of a mend.
@@ -302,9 +316,14 @@ func (a *archive) proceedMend(tx *function.Tx, id string, job *mendJob) {
 
 // mendPortion mends and sends the next letters: at most the rest of the batch.
 func (a *archive) mendPortion(ctx context.Context, tx *function.Tx, id string, job *mendJob) error {
-	rules, err := rulesOf(job.Where, job.Transform)
+	transform, err := a.transformOf(id, job)
+	if err != nil {
+		job.end(mendStopped, "its transform cannot be decrypted", tx.Now())
+		return nil
+	}
+	rules, err := rulesOf(job.Where, transform)
 	if err != nil { // another version has taken it
-		job.end(mendStopped, err.Error(), tx.Now())
+		job.end(mendStopped, job.told(err.Error()), tx.Now())
 		return nil
 	}
 	room, bytes := min(job.Batch-job.InBatch, tx.StoreTx().Portion(maxReplayed)), 0
@@ -320,7 +339,7 @@ func (a *archive) mendPortion(ctx context.Context, tx *function.Tx, id string, j
 				return false, err
 			case err != nil:
 				if job.refuse(letterID, err); errors.Is(err, errCostly) {
-					job.end(mendStopped, cut(err), tx.Now())
+					job.end(mendStopped, job.told(cut(err)), tx.Now())
 					return false, nil
 				}
 				return !rules.tired(), nil
@@ -346,7 +365,8 @@ func (a *archive) mendFailed(ctx context.Context, tx *function.Tx, letterID stri
 		return err
 	}
 	if job.Failed++; job.State == mendRunning {
-		job.end(mendStopped, fmt.Sprintf("%s failed again in %s: %s %s", letterID, l.Function, l.Code, l.Reason), tx.Now())
+		why := fmt.Sprintf("%s failed again in %s: %s %s", letterID, l.Function, l.Code, job.told(l.Reason))
+		job.end(mendStopped, why, tx.Now())
 	}
 	return a.mends.Put(ctx, tx, l.Mend, job)
 }
@@ -369,7 +389,8 @@ type mendOutput struct{ Body Mend }
 
 // startMend starts a mend.
 func (a *archive) startMend(ctx context.Context, tx *function.Tx, in *startMendInput) (*mendOutput, error) {
-	if _, err := rulesOf(in.Body.Where, in.Body.Transform); err != nil {
+	rules, err := rulesOf(in.Body.Where, in.Body.Transform)
+	if err != nil {
 		return nil, err
 	}
 	job := mendJob{
@@ -381,6 +402,11 @@ func (a *archive) startMend(ctx context.Context, tx *function.Tx, in *startMendI
 	}
 	job.act(tx, "start", in.Body.Reason)
 	id := tx.NewID()
+	if a.maySayPersonal(rules.transform) {
+		if err := a.sealTransform(id, &job); err != nil {
+			return nil, err
+		}
+	}
 	a.proceedMend(tx, id, &job)
 	return &mendOutput{job.shown(id)}, a.mends.Create(ctx, tx, id, job)
 }
@@ -442,6 +468,9 @@ func (a *archive) continueMend(ctx context.Context, tx *function.Tx, in *mendAct
 	job, err := a.findMend(ctx, tx, in.ID)
 	if err == nil && job.State == mendDone {
 		err = fault.New(fault.Conflict, "the mend is %s", job.State)
+	}
+	if err == nil && job.Personal && job.Sealed == "" {
+		err = fault.New(fault.Conflict, "its transform may have had personal data, and is not stored any more: start another")
 	}
 	if err != nil {
 		return nil, err

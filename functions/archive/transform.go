@@ -46,6 +46,7 @@ type expression struct {
 	name    string // of the field that has it
 	program cel.Program
 	source  *ast.SourceInfo
+	root    ast.Expr
 	loop    int64  // the outermost loop; 0: none
 	spent   uint64 // what its evaluations have cost
 }
@@ -85,7 +86,7 @@ func compile(name, text string, want *cel.Type) (*expression, error) {
 		return nil, fault.New(fault.Invalid, "%s: the expression yields %s: want %s", name, out, want)
 	}
 	native := compiled.NativeRep()
-	x := &expression{name: name, source: native.SourceInfo()}
+	x := &expression{name: name, source: native.SourceInfo(), root: native.Expr()}
 	if err := x.check(native.Expr()); err != nil {
 		return nil, err
 	}
@@ -159,6 +160,9 @@ func selects(c ast.ComprehensionExpr) bool {
 	}))
 	return ok
 }
+
+// visit calls do with every part of the expression.
+func (x *expression) visit(do func(ast.Expr)) { ast.PreOrderVisit(x.root, ast.NewExprVisitor(do)) }
 
 // place returns where a part of the expression is.
 func (x *expression) place(id int64) string {

@@ -32,6 +32,7 @@ type console struct {
 	now           func() time.Time
 	api           api
 	refreshes     refreshes
+	followers     followers
 }
 
 //go:embed templates static
@@ -40,7 +41,7 @@ var files embed.FS
 // parsed returns the templates, which are parsed for the first page.
 var parsed = sync.OnceValue(func() *template.Template {
 	return template.Must(template.New("").Funcs(template.FuncMap{
-		"short": short, "ago": ago, "clock": clockTime, "pretty": pretty, "path": url.PathEscape,
+		"short": short, "breaks": breaks, "ago": ago, "clock": clockTime, "pretty": pretty, "path": url.PathEscape,
 		"script": func() string { return asset("script.js") }, "style": func() string { return asset("style.css") },
 	}).ParseFS(files, "templates/*.html"))
 })
@@ -100,6 +101,7 @@ func (c *console) handler() http.Handler {
 	page("GET /events/{id}", c.event)
 	page("GET /events/new", c.newEvent)
 	page("POST /events/new", c.sendEvent)
+	page("GET /live/events", c.followEvents)
 	page("GET /trace", c.findTrace)
 	page("GET /trace/{id}", c.trace)
 	page("GET /map", c.drawMap)
@@ -110,6 +112,7 @@ func (c *console) handler() http.Handler {
 	page("GET /documents/{function}/{collection}", c.collection)
 	page("GET /documents/{function}/{collection}/{id}", c.document)
 	page("POST /documents/{function}/{collection}/{id}/{act}", c.actOnDocument)
+	page("GET /configuration", c.configuration)
 	page("GET /flags", c.flags)
 	page("GET /flags/{key}", c.flag)
 	page("POST /flags/{key}/{act}", c.actOnFlag)
@@ -222,7 +225,8 @@ type tab struct{ Path, Name string }
 
 var tabs = []tab{
 	{"sagas", "Sagas"}, {"dead-letters", "Dead letters"}, {"events", "Events"}, {"trace", "Trace"}, {"map", "Map"},
-	{"functions", "Functions"}, {"documents", "Data"}, {"flags", "Flags"}, {"account", "Account"},
+	{"functions", "Functions"}, {"configuration", "Configuration"}, {"documents", "Data"}, {"flags", "Flags"},
+	{"account", "Account"},
 }
 
 // show writes a page.

@@ -25,11 +25,13 @@ import (
 )
 
 // tokenOf has a token for each person: its text is the role.
-type tokenOf struct{}
+type tokenOf struct {
+	expired func() bool // whether all are by now; nil: none is
+}
 
-func (tokenOf) Authenticate(r *http.Request) (auth.Principal, error) {
+func (o tokenOf) Authenticate(r *http.Request) (auth.Principal, error) {
 	role, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok || role == "expired" {
+	if !ok || role == "expired" || o.expired != nil && o.expired() {
 		return auth.Principal{}, fault.New(fault.Unauthenticated, "the token has expired")
 	}
 	return auth.Principal{Subject: "ada", Roles: []string{role}}, nil
@@ -50,8 +52,9 @@ type tested struct {
 	mux   *http.ServeMux
 	pages http.Handler
 
-	mu    sync.Mutex
-	asked []string
+	mu     sync.Mutex
+	asked  []string
+	expire func() bool // whether tokens are expired by now; nil: none is
 }
 
 func newTested(t *testing.T) *tested {
@@ -64,7 +67,8 @@ func newTested(t *testing.T) *tested {
 		x.mux.ServeHTTP(w, r)
 	})
 	f, err := Config{Title: "Ebb"}.New(function.Env{
-		Authenticator: tokenOf{}, Discovery: gatewayOf{gateway}, System: func() manifest.System { return manifest.System{} },
+		Authenticator: tokenOf{func() bool { return x.expire != nil && x.expire() }},
+		Discovery:     gatewayOf{gateway}, System: func() manifest.System { return manifest.System{} },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -453,6 +457,11 @@ func TestGrouped(t *testing.T) {
 	}
 	if len(sizes) != 3 || sizes[0] != 3 || sizes[1] != 2 || sizes[2] != 1 {
 		t.Errorf("got groups of %v", sizes)
+	}
+	// A large group lists its newest, and says how many more there are; all of them can be sent again.
+	many := &group{Letters: make([]letter, listed+5)}
+	if len(many.Listed()) != listed || many.Rest() != 5 || got[0].Rest() != 0 || len(got[0].Listed()) != 3 {
+		t.Errorf("listed are %d and %d, and not %d", len(many.Listed()), len(got[0].Listed()), many.Rest())
 	}
 }
 

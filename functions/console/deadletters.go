@@ -40,8 +40,17 @@ type group struct {
 	Last                         time.Time
 }
 
-// most is how many dead letters the page groups.
-const most = 1000
+// most is how many dead letters the page groups, and listed how many of a group it lists.
+const (
+	most   = 1000
+	listed = 20
+)
+
+// Listed returns the newest of the group.
+func (g group) Listed() []letter { return g.Letters[:min(len(g.Letters), listed)] }
+
+// Rest returns how many of the group are not listed.
+func (g group) Rest() int { return max(len(g.Letters)-listed, 0) }
 
 // letters returns the dead letters of a state without the data of their events, the newest first, and whether there are
 // more.

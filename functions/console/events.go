@@ -20,7 +20,19 @@ type archived struct {
 // searched are the fields of the search.
 type searched struct{ Type, Subject, Correlation, Since, Until string }
 
-func (c *console) events(w http.ResponseWriter, r *http.Request, p person) error {
+// eventPage is a page of the search.
+type eventPage struct {
+	Search searched
+	Types  []string
+	Items  []archived
+	Next   template.URL // a whole query
+	Live   bool         // the page follows
+	Turn   template.URL // the query that follows, or no longer does
+	Stream string       // where the list is followed
+}
+
+// findEvents returns the events that the query of a page asks for, the newest first.
+func (c *console) findEvents(r *http.Request, p person) (eventPage, error) {
 	q := r.URL.Query()
 	s := searched{
 		Type: strings.TrimSpace(q.Get("type")), Subject: strings.TrimSpace(q.Get("subject")),
@@ -38,32 +50,47 @@ func (c *console) events(w http.ResponseWriter, r *http.Request, p person) error
 	var found page[archived]
 	path := "/api/archive/events?" + query.Encode()
 	if _, err := c.api.call(r, p.token, http.MethodGet, path, nil, &found); err != nil {
-		return err
+		return eventPage{}, err
 	}
 	for i := range found.Items {
 		_ = json.Unmarshal(found.Items[i].Event, &found.Items[i].E) // what has another form is shown without it
 	}
-	live, turn := q.Get("live") != "" && q.Get("cursor") == "", r.URL.Query() // an older page does not change
-	if turn.Del("cursor"); live {
+	e := eventPage{Search: s, Items: found.Items, Live: q.Get("live") != "" && q.Get("cursor") == ""}
+	turn := r.URL.Query()
+	if turn.Del("cursor"); e.Live { // an older page does not change
 		turn.Del("live")
 	} else {
 		turn.Set("live", "yes")
 	}
+	e.Turn = template.URL(turn.Encode())
 	q.Del("live")
-	q.Set("cursor", found.Next)
-	c.show(w, r, p, http.StatusOK, "events", view{Title: "Events", Data: struct {
-		Search searched
-		Types  []string
-		Items  []archived
-		Next   template.URL // a whole query
-		Live   bool         // the page looks again by itself
-		Turn   template.URL // the query that follows, or no longer does
-		Now    time.Time
-	}{
-		s, c.typeNames(), found.Items, map[bool]template.URL{true: template.URL(q.Encode())}[found.Next != ""], live,
-		template.URL(turn.Encode()), c.now(),
-	}})
+	q.Del("done")
+	e.Stream = livePath + "?" + q.Encode()
+	if q.Set("cursor", found.Next); found.Next != "" {
+		e.Next = template.URL(q.Encode())
+	}
+	return e, nil
+}
+
+func (c *console) events(w http.ResponseWriter, r *http.Request, p person) error {
+	e, err := c.findEvents(r, p)
+	if err != nil {
+		return err
+	}
+	e.Types = c.typeNames()
+	c.show(w, r, p, http.StatusOK, "events", view{Title: "Events", Data: e})
 	return nil
+}
+
+// eventList returns the list of the events that the query asks for, as the page has it.
+func (c *console) eventList(r *http.Request, p person) (string, error) {
+	e, err := c.findEvents(r, p)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	err = parsed().ExecuteTemplate(&b, "eventlist", e)
+	return b.String(), err
 }
 
 // typeNames returns the names of the event types of the system.

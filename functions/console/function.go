@@ -61,7 +61,9 @@ type pages struct{ http.Handler }
 
 // Routes returns what the gateway sends to the console.
 func (pages) Routes() []manifest.Route {
-	var all []manifest.Route
+	all := []manifest.Route{{
+		Method: http.MethodGet, Path: livePath, Access: manifest.AccessPublic, Summary: "Events as they come",
+	}}
 	for _, path := range []string{base, base + "/{page...}"} {
 		for _, method := range []string{http.MethodGet, http.MethodPost} {
 			all = append(all, manifest.Route{

@@ -128,7 +128,7 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 		System: env.System(), Discovery: directory, Transport: transport, Authenticator: env.Authenticator,
 		Telemetry: env.Telemetry, Logger: env.Logger, Documents: c.Documents, Compositions: c.compositions(),
 		Origins: set.Origins, Limiter: limiter, Cache: answers, Events: c.names(), Now: env.Now, AccessLog: access,
-		Balance: set.balance,
+		Balance: set.balance, Settings: env.Settings,
 	})
 	if err != nil {
 		return nil, err

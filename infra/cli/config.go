@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,16 +22,21 @@ import (
 func (a *app) configCommand() *cobra.Command {
 	var o output
 	var file string
+	var running connection
 	c := &cobra.Command{
 		Use:   "config FUNCTION",
-		Short: "Show the settings of a function here, and where each comes from",
+		Short: "Show the settings of a function, here or in a running system, and where each comes from",
 		Long: `Show the settings that a function would get here, and where each comes from: the environment, a line of the
 file that EBB_CONFIG names, a key of the Consul that EBB_CONFIG_CONSUL names, or its default. Secrets are masked. A
-file or keys with an unknown name or a value of another type are an error with exit code 2.`,
+file or keys with an unknown name or a value of another type are an error with exit code 2.
+
+With --context or --url it shows those of the function in a running system, as the instance that answers has them. A
+function that is stopped is started for it.`,
 		Example: a.example(`
 $ config users
 $ config users --config prod.yaml -o wide
-$ config users -o json`),
+$ config users -o json
+$ config users --context production`),
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usageErrorf("config wants the name of one function")
@@ -44,7 +50,14 @@ $ config users -o json`),
 	o.define(a, c.Flags())
 	completeFormats(c)
 	defineConfig(c, &file)
+	running.define(a, c.Flags())
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if running.url != "" || running.context != "" {
+			if file != "" {
+				return usageErrorf("--config is for the settings here, and --context and --url for a running system")
+			}
+			return a.runningConfig(c.Context(), &running, args[0], &o)
+		}
 		if done, err := a.delegate(c.Context(), mayBeForeign); done || err != nil {
 			return err
 		}
@@ -75,19 +88,54 @@ func (a *app) config(ctx context.Context, function, file string, o *output) erro
 	if err != nil {
 		return err
 	}
+	return a.showSettings(s.Effective(function), o)
+}
+
+// settingsPath begins the paths of the settings of functions in a running system.
+const settingsPath = "/api/settings/"
+
+// runningConfig shows the settings of a function of a running system.
+func (a *app) runningConfig(ctx context.Context, running *connection, function string, o *output) error {
+	c, err := running.open()
+	if err != nil {
+		return err
+	}
+	paths, err := c.lists(ctx, "function", settingsPath, function)
+	if err != nil {
+		return err
+	}
+	var told struct {
+		Items   []config.Setting `json:"items"`
+		Refused string           `json:"refused"`
+	}
+	if err := c.call(ctx, http.MethodGet, paths[0], nil, &told); err != nil {
+		return err
+	}
+	return a.showSettings(config.Report{Settings: told.Items, Refused: told.Refused}, o)
+}
+
+// showSettings writes the settings as a table, or one object each.
+func (a *app) showSettings(r config.Report, o *output) error {
+	if r.Refused != "" {
+		fmt.Fprintf(a.Err, "the last change is not taken over, and the settings from before stay: %s\n", r.Refused)
+	}
 	header := []string{"SETTING", "VALUE", "FROM"}
 	if o.wide() {
 		header = append(header, "RELOAD", "DESCRIPTION")
 	}
 	t := a.table(header...)
-	for _, e := range s.Effective(function) {
+	for _, e := range r.Settings {
 		if o.structured() {
 			if err := o.item(e); err != nil {
 				return err
 			}
 			continue
 		}
-		cells := []string{e.Variable, e.Value, e.Origin}
+		from := e.Origin
+		if e.Pending {
+			from += " (has changed; restart needed)"
+		}
+		cells := []string{e.Variable, e.Value, from}
 		if o.wide() {
 			cells = append(cells, strconv.FormatBool(e.Reload), e.Description)
 		}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,6 +68,31 @@ func TestConfigCommand(t *testing.T) {
 	if code, got := run("", nil, "bel"); code != 2 || !strings.Contains(got, `did you mean "bell"?`) {
 		t.Errorf("%d, %s", code, got)
 	}
+}
+
+// The settings of a function in a running system are those that it tells; a change that waits is marked.
+func TestConfigOfARunningSystem(t *testing.T) {
+	f := newFake(t)
+	f.mux = http.NewServeMux()
+	f.answer("POST /api/sessions", 201, `{"access_token":"sesame"}`)
+	f.answer("GET /openapi.json", 200, `{"paths":{"/api/settings/orders":{"get":{"operationId":"a"}},
+		"/api/settings/gateway":{"get":{"operationId":"b"}}}}`)
+	f.answer("GET /api/settings/orders", 200, `{"refused":"shop.yaml:3: x","items":[
+		{"variable":"EBB_STORE","value":"memory:","origin":"shop.yaml:1","reload":false,"pending":true},
+		{"variable":"EBB_LOG_LEVEL","value":"info","origin":"default","reload":true,"description":"how much"}]}`)
+	f.steps(t, map[string]step{
+		"the table": {
+			[]string{"config", "orders", "--url", f.URL}, 0, "shop.yaml:1 (has changed; restart needed)",
+			"not taken over, and the settings from before stay: shop.yaml:3: x", "GET /api/settings/orders Bearer sesame",
+		},
+		"as JSON": {
+			[]string{"config", "orders", "--url", f.URL, "-o", "json"}, 0,
+			`{"variable":"EBB_STORE","value":"memory:","origin":"shop.yaml:1","reload":false,"pending":true}`, "",
+			"GET /api/settings/orders",
+		},
+		"another":     {[]string{"config", "order", "--url", f.URL}, 2, "", `did you mean "orders"?`, ""},
+		"with a file": {[]string{"config", "orders", "--url", f.URL, "--config", "x"}, 2, "", "--config is for", ""},
+	})
 }
 
 // The schema has every setting, with its type, for all functions and for each.

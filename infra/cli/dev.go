@@ -333,7 +333,7 @@ func (a *app) host(ctx context.Context, cfg devConfig, sources *source.Sources, 
 	passkeySettings(named, lookup, cfg.TLS, listener.Addr())
 	host, err := local.New(ctx, local.Config{
 		Dir: cfg.Data, Idle: cfg.Idle, LogRetention: cfg.Log, Lookup: lookup, Telemetry: watch,
-		System: a.system, Broker: opener,
+		Settings: sources.Effective, System: a.system, Broker: opener,
 		Loopback: onLoopback(listener.Addr()), Hosts: list(cfg.Hosts), Origins: list(cfg.Origins),
 		Claims:  local.Claims{Issuer: cfg.Issuer, Audience: cfg.Audience},
 		Secrets: a.ownSettings(sources, map[string]config.Lookup{"users": config.Map(named)}),

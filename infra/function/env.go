@@ -25,6 +25,7 @@ type Env struct {
 	Store         store.Opener         // opens the function's own database
 	Publisher     broker.Publisher     // publishes the events that it emits
 	Lookup        config.Lookup        // looks up its settings
+	Settings      func() config.Report // tells them, with their origins; nil: those that it declares, by Lookup
 	Authenticator auth.Authenticator   // authenticates requests; nil refuses all credentials
 	Telemetry     *telemetry.Telemetry // nil: none
 	Logger        *slog.Logger         // nil: slog.Default

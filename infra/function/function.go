@@ -88,6 +88,9 @@ func New(name string, env Env) *Function {
 		subscriptions: map[string]subscription{}, emits: map[string]*event.Info{}, prewarm: map[string]*event.Info{},
 		outbox: outbox{active: map[string]entryState{}, left: map[string]leftEntry{}},
 	}
+	if f.env.Settings == nil {
+		f.env.Settings = f.declaredSettings
+	}
 	f.flusher, _ = f.env.Publisher.(broker.Flusher)
 	f.newAPI()
 	return f
@@ -112,8 +115,8 @@ func Deliver(f *Function, t broker.Tuning) { f.delivery = t }
 // Handler makes h the whole HTTP side of the function: no request is authenticated and no unit of work begun for it. It
 // is for gateways and for pages, which do their own checks. openAPI describes what h serves; nil: nothing is described.
 // When h has the methods Start and Stop of host.Instance, they are called with those of the function. The function is a
-// gateway unless h has the method Routes() []manifest.Route: then the gateway sends it the requests of these. When h
-// has the methods
+// gateway unless h has the method Routes() []manifest.Route: then the gateway sends it the requests of these, and the
+// function itself serves its settings to staff. When h has the methods
 //
 //	Consumes() []event.Typed
 //	Receive(ctx context.Context, events []ce.Event) []broker.Result
@@ -124,6 +127,9 @@ func Handler(f *Function, h http.Handler, openAPI []byte) {
 	f.http, f.openAPI = h, openAPI
 	if r, ok := h.(receiver); ok && len(r.Consumes()) > 0 {
 		f.receiver = r
+	}
+	if _, behind := h.(router); behind {
+		f.serveSettings()
 	}
 }
 

@@ -104,7 +104,7 @@ func (i instance) Stop(ctx context.Context) error {
 
 // ServeHTTP implements host.Instance.
 func (i instance) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if i.http != nil {
+	if i.http != nil && (len(i.routes) == 0 || r.URL.Path != settingsPath+i.name) {
 		i.http.ServeHTTP(w, r)
 		return
 	}

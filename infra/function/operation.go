@@ -196,6 +196,7 @@ func Serve[In, Out any](
 	})
 	if firstForStaff {
 		f.serveAudit()
+		f.serveSettings()
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/httprequest"
@@ -90,15 +92,25 @@ func (x *Exchange) Status() int { return x.response.status }
 // response is the server's writer. It notes the status of the answer.
 type response struct {
 	http.ResponseWriter
-	status int   // 0: nothing was written yet
-	bytes  int64 // of the body
+	status int       // 0: nothing was written yet
+	bytes  int64     // of the body
+	stream time.Time // when the header of a stream of events was written; zero: it is none
+}
+
+// note notes the status of the answer, and when it begins if it is a stream of events: how long one takes says nothing
+// about how fast its function is.
+func (w *response) note(status int) {
+	w.status = status
+	if strings.HasPrefix(w.Header().Get("Content-Type"), "text/event-stream") {
+		w.stream = time.Now()
+	}
 }
 
 // WriteHeader implements http.ResponseWriter. Clients do not see which refusals have changed data.
 func (w *response) WriteHeader(status int) {
 	delete(w.Header(), committedheader.Name)
 	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
-		w.status = status
+		w.note(status)
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
@@ -106,7 +118,7 @@ func (w *response) WriteHeader(status int) {
 // Write implements io.Writer.
 func (w *response) Write(b []byte) (int, error) {
 	if w.status == 0 {
-		w.status = http.StatusOK
+		w.note(http.StatusOK)
 	}
 	n, err := w.ResponseWriter.Write(b)
 	w.bytes += int64(n)
@@ -116,7 +128,7 @@ func (w *response) Write(b []byte) (int, error) {
 // Flush implements http.Flusher, for answers that are sent in pieces.
 func (w *response) Flush() {
 	if w.status == 0 {
-		w.status = http.StatusOK
+		w.note(http.StatusOK)
 	}
 	_ = http.NewResponseController(w.ResponseWriter).Flush()
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/balance"
 	"github.com/ebb-dev/ebb/infra/cache"
+	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/discovery"
 	"github.com/ebb-dev/ebb/infra/generate"
 	"github.com/ebb-dev/ebb/infra/manifest"
@@ -41,9 +42,10 @@ type Config struct {
 	AccessLog     float64              // the share of requests with a line, 0 to 1; above 0, all failed ones have one
 	Now           func() time.Time     // nil: time.Now
 
-	Documents    generate.Product // how /openapi.json and /asyncapi.json name the product
-	Compositions []Composition    // answers that are put together from those of several functions
-	Origins      []string         // of other sites whose scripts may read answers; * for any
+	Settings     func() config.Report // of the gateway itself, for staff; nil: they are not told
+	Documents    generate.Product     // how /openapi.json and /asyncapi.json name the product
+	Compositions []Composition        // answers that are put together from those of several functions
+	Origins      []string             // of other sites whose scripts may read answers; * for any
 
 	// Policies are those of the product. A request meets them in this order when its caller is known and may call the
 	// operation, before its function is called.

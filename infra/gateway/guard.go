@@ -103,7 +103,8 @@ func (g *guard) serve(x *Exchange, next Handler) {
 			g.refuse(x, "adaptive", retryShed)
 			return
 		}
-		defer func() { r.end(time.Now(), done && !failedAnswer(x) && !gone(x)) }()
+		// How long a stream of events takes says nothing.
+		defer func() { r.end(time.Now(), done && !failedAnswer(x) && !gone(x) && x.response.stream.IsZero()) }()
 	}
 	if g.breaker != nil {
 		if !g.breaker.TryAcquirePermit() {

@@ -11,14 +11,18 @@ import (
 )
 
 // measure counts requests, with their route, method, status and duration, the bytes of their answers and what the cache
-// did for them.
+// did for them. Of a stream of events the duration is the time until it begins.
 func (g *Gateway) measure(next Handler) Handler {
 	return func(x *Exchange) {
 		begin, method := time.Now(), x.Request.Method
 		next(x)
+		took := time.Since(begin)
+		if began := x.response.stream; !began.IsZero() {
+			took = began.Sub(begin)
+		}
 		g.cfg.Telemetry.HTTP(x.Request.Context(), telemetry.Request{
 			Function: "gateway", Route: x.label(method), Method: method, TLS: x.Request.TLS != nil, Status: x.Status(),
-		}, time.Since(begin))
+		}, took)
 		if x.Route == nil {
 			return
 		}

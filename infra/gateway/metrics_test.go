@@ -4,7 +4,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -93,4 +95,46 @@ func TestMetricsAreNotPublic(t *testing.T) {
 	if want := []int{200, 401, 401, 401, 401}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
+}
+
+// Of a stream of events the duration is the time until it begins: how long it lasts is the reader's affair. An adaptive
+// limit does not learn from it either.
+func TestDurationOfAStream(t *testing.T) {
+	watch, err := telemetry.Start(t.Context(), telemetry.Config{Service: "gateway", Log: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var begun time.Time
+	h := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		_ = http.NewResponseController(w).Flush()
+		begun = time.Now()
+		_, _ = io.WriteString(w, "data: 1\n\n")
+		for time.Since(begun) < 50*time.Millisecond { // it lasts
+			runtime.Gosched()
+		}
+	}
+	f := newFixture(t, func(cfg *gateway.Config) { cfg.Telemetry = watch }, with("a", h,
+		function.Operation{
+			Method: "GET", Path: "/api/stream", Access: function.Public, Policy: policy.Policy{Adaptive: true},
+		}))
+	asked := time.Now()
+	f.call("GET", "/api/stream", "", nil)
+	until := begun.Sub(asked).Seconds()
+	w := httptest.NewRecorder()
+	scrape := httptest.NewRequest("GET", "http://localhost/metrics", nil)
+	scrape.RemoteAddr = "127.0.0.1:40000"
+	watch.MetricsHandler().ServeHTTP(w, scrape)
+	for line := range strings.Lines(w.Body.String()) {
+		if !strings.HasPrefix(line, "http_server_request_duration_seconds_sum") || !strings.Contains(line, "/api/stream") {
+			continue
+		}
+		fields := strings.Fields(line)
+		sum, err := strconv.ParseFloat(fields[len(fields)-1], 64)
+		if err != nil || sum > until {
+			t.Errorf("the duration is %v, and it began after %v: %v", sum, until, err)
+		}
+		return
+	}
+	t.Errorf("no duration in %s", w.Body)
 }

@@ -93,7 +93,7 @@ func (g *Gateway) read(file string, document []byte) (*table, error) {
 	for _, c := range g.cfg.Compositions {
 		declared[name(c.route())] = c.route()
 	}
-	declared[name(exportRoute)] = exportRoute
+	declared[name(exportRoute)], declared[name(settingsRoute)] = exportRoute, settingsRoute
 	// The first pass finds the defaults and the services, which the operations of the second begin with.
 	env := environment{Operations: operations(declared, policy.Policy{})}
 	strictyaml.Decode(file, document, &env)
@@ -309,7 +309,7 @@ func (g *Gateway) build(env environment) (*table, error) {
 	for _, c := range g.cfg.Compositions {
 		errs = append(errs, g.addComposition(t, c, env))
 	}
-	errs = append(errs, g.addExport(t, env), g.addServices(t, env))
+	errs = append(errs, g.addExport(t, env), g.addSettings(t, env), g.addServices(t, env))
 	t.invalidate(env)
 	for _, r := range g.documents {
 		if r.Path == "/" {

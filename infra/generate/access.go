@@ -83,6 +83,7 @@ func gatewayRoutes(d *manifest.Declaration) ([]manifest.Route, error) {
 		Paths map[string]map[string]struct {
 			Security []map[string]any `json:"security"`
 			Owner    string           `json:"x-owner"`
+			Roles    []string         `json:"x-roles"`
 		} `json:"paths"`
 	}
 	if err := json.Unmarshal(raw, &doc); err != nil {
@@ -99,6 +100,9 @@ func gatewayRoutes(d *manifest.Declaration) ([]manifest.Route, error) {
 				switch {
 				case s["bearer"] != nil:
 					r.Access = manifest.AccessAuthenticated
+					if r.Roles = op.Roles; len(r.Roles) > 0 {
+						r.Access = manifest.AccessRoles
+					}
 				case s[metricsScheme] != nil:
 					r.Access = "" // it takes another token, and is told of in words
 				}

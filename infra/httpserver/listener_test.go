@@ -188,3 +188,35 @@ func TestSlowHeader(t *testing.T) {
 		_ = s.Close()
 	})
 }
+
+// A request that has no end of its own learns that the server shuts down, which then need not wait for it. One that was
+// not received by such a server never learns it.
+func TestDraining(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := make(chan struct{})
+	s := httpserver.New(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(w).Flush()
+		close(begun)
+		<-httpserver.Draining(r.Context())
+	}))
+	go func() { _ = s.Serve(httpserver.Listener(l)) }()
+	defer s.Close()
+	answer, err := http.Get("http://" + l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	<-begun
+	limited, cancel := context.WithTimeout(t.Context(), time.Minute) // only when it is broken
+	defer cancel()
+	if err := s.Shutdown(limited); err != nil {
+		t.Errorf("it waits for the request: %v", err)
+	}
+	if httpserver.Draining(context.Background()) != nil {
+		t.Error("a request of no server learns of a shutdown")
+	}
+}

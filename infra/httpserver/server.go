@@ -12,7 +12,8 @@ import (
 // New returns a server of the handler, to be used with a Listener. Its limits are the same for every host. They do not
 // limit how long a body may take to arrive: that depends on the handler.
 func New(h http.Handler) *http.Server {
-	return &http.Server{
+	draining, drain := context.WithCancel(context.Background())
+	s := &http.Server{
 		Handler:           noting{h},
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
@@ -21,7 +22,22 @@ func New(h http.Handler) *http.Server {
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, c)
 		},
+		BaseContext: func(net.Listener) context.Context {
+			return context.WithValue(context.Background(), drainKey{}, draining.Done())
+		},
 	}
+	s.RegisterOnShutdown(drain)
+	return s
+}
+
+type drainKey struct{}
+
+// Draining returns a channel that is closed when the server of a request begins to shut down, which waits for requests
+// that are under way: one that has no end of its own, such as a stream of events, ends then. For a request of another
+// server it returns nil, which is never ready.
+func Draining(ctx context.Context) <-chan struct{} {
+	done, _ := ctx.Value(drainKey{}).(<-chan struct{})
+	return done
 }
 
 type connKey struct{}

@@ -28,6 +28,8 @@ type options struct {
 	customers int
 	products  int
 	many      int
+	archived  int
+	letters   int
 	only      string
 	program   string
 	out       string
@@ -40,9 +42,11 @@ func main() {
 	flag.IntVar(&o.customers, "customers", 128, "how many customers order at once")
 	flag.IntVar(&o.products, "products", 20, "how many products they order")
 	flag.IntVar(&o.many, "many", 100_000, "number of orders after which memory and cost are measured; 0: not measured")
+	flag.IntVar(&o.archived, "archived", 1_000_000, "events that the console is measured with")
+	flag.IntVar(&o.letters, "letters", 10_000, "dead letters that the console is measured with")
 	flag.StringVar(&o.only, "only", "",
 		"figures to measure, comma separated: start, orders, latency (with orders), brokers, reads, events, gateway, "+
-			"telemetry, growth")
+			"telemetry, console, growth")
 	flag.StringVar(&o.program, "program", "", "the path of a built ebb, to compare two; empty: build this tree")
 	flag.StringVar(&o.out, "out", "bench/results", "folder the table is written to")
 	flag.StringVar(&o.bare, "bare", "", "be a bare server of net/http at this address, to compare with, and do no more")
@@ -98,7 +102,8 @@ func run(ctx context.Context, o options) error {
 		run  func(context.Context) error
 	}{
 		{"start", b.start}, {"orders", b.orders}, {"brokers", b.brokers}, {"reads", b.reads}, {"events", b.events},
-		{"gateway", b.gateway}, {"telemetry", b.telemetry}, {"growth", b.growth},
+		{"gateway", b.gateway}, {"telemetry", b.telemetry}, {"console", b.console},
+		{"growth", b.growth},
 	} {
 		if !o.wants(part.name) {
 			continue

@@ -289,8 +289,8 @@ func (p *people) refused(a generate.Access, op operation) {
 			if document || direct && a.Function == "gateway" || public && kind == "revoked" {
 				continue
 			}
-			if kind == "revoked" && (a.Function == "gateway" || a.Path == "/api/sessions/current") {
-				continue // the gateway asks functions, which refuse it; a session that has ended can be ended again
+			if kind == "revoked" && (a.Function == "gateway" || a.Function == "console" || a.Path == "/api/sessions/current") {
+				continue // these two ask functions, which refuse it; a session that has ended can be ended again
 			}
 			target, _, body := p.request(a, op, 0)
 			if got := p.status(a, direct, target, token, body); got != http.StatusUnauthorized {

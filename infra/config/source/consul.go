@@ -124,7 +124,7 @@ func (k *kv) values(pairs []pair, known Known) (values, error) {
 				continue
 			}
 			variables = map[string]config.Variable{}
-			for _, v := range known.of(function) {
+			for _, v := range known.Of(function) {
 				variables[v.Name] = v
 			}
 			if found.functions[function] == nil {
@@ -204,9 +204,11 @@ func (s *Sources) followConsul(ctx context.Context) {
 		failures = 0
 		if next != index {
 			if found, err := s.consul.values(pairs, s.cfg.Known); err != nil {
-				s.refuse(err)
-			} else if !found.equal(s.now.Load().consul) {
-				s.take(func(l *layers) { l.consul = found })
+				s.refuse(consulSource, err)
+			} else if found.equal(s.now.Load().consul) {
+				s.unchanged(consulSource)
+			} else {
+				s.take(consulSource, func(l *layers) { l.consul = found })
 			}
 		}
 		index = blockingquery.Next(index, next)

@@ -121,7 +121,7 @@ func field(n int, name string, t reflect.Type) reflect.StructField {
 func parse(name string, data []byte, known Known) (values, error) {
 	var functions []reflect.StructField
 	for _, function := range slices.Sorted(maps.Keys(known.Functions)) {
-		functions = append(functions, field(len(functions), function, section(known.of(function))))
+		functions = append(functions, field(len(functions), function, section(known.Of(function))))
 	}
 	variables := slices.SortedFunc(maps.Values(known.all()), func(a, b config.Variable) int {
 		return strings.Compare(a.Name, b.Name)
@@ -201,7 +201,7 @@ func textOf(v reflect.Value) (string, bool) {
 func (s *Sources) followFile(ctx context.Context) {
 	ticker := time.NewTicker(s.cfg.Every)
 	defer ticker.Stop()
-	before, taken := s.opened, s.opened
+	before, taken, missing := s.opened, s.opened, false
 	for {
 		select {
 		case <-ctx.Done():
@@ -210,20 +210,24 @@ func (s *Sources) followFile(ctx context.Context) {
 		}
 		data, err := readBounded(s.file)
 		if err != nil {
-			s.refuse(err)
+			missing = true
+			s.refuse(fileSource, err)
 			continue
 		}
 		settled := string(data) == before
 		before = string(data)
-		if !settled || before == taken {
+		if !settled || before == taken && !missing {
 			continue
 		}
-		taken = before
+		taken, missing = before, false
 		found, err := parse(s.file, data, s.cfg.Known)
-		if err != nil {
-			s.refuse(err)
-			continue
+		switch {
+		case err != nil:
+			s.refuse(fileSource, err)
+		case found.equal(s.now.Load().file):
+			s.unchanged(fileSource)
+		default:
+			s.take(fileSource, func(next *layers) { next.file = found })
 		}
-		s.take(func(next *layers) { next.file = found })
 	}
 }

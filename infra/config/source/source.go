@@ -57,8 +57,8 @@ func (k Known) all() map[string]config.Variable {
 	return all
 }
 
-// of returns the variables of one function, with those of every function.
-func (k Known) of(function string) []config.Variable {
+// Of returns the variables of one function, with those of every function, sorted by name.
+func (k Known) Of(function string) []config.Variable {
 	own := slices.Concat(k.Common, k.Functions[function])
 	slices.SortStableFunc(own, func(a, b config.Variable) int { return strings.Compare(a.Name, b.Name) })
 	return slices.CompactFunc(own, func(a, b config.Variable) bool { return a.Name == b.Name })
@@ -91,7 +91,7 @@ type Sources struct {
 	now   atomic.Pointer[layers]
 
 	mu      sync.Mutex // held while a change is taken over
-	refused string     // the last error that was logged
+	refused [2]string  // why the last change of each source is not taken over; "": it is
 	changed []func()
 
 	telling sync.Mutex // held while changed is called
@@ -238,41 +238,35 @@ func (s *Sources) effective(l *layers, function, name string) (Value, bool) {
 	return l.find(function, name)
 }
 
-// Setting is a setting with its value, as it may be shown, and where it comes from.
-type Setting struct {
-	Variable    string `json:"variable"`
-	Value       string `json:"value"`  // masked if it is a secret
-	Origin      string `json:"origin"` // environment, FILE:LINE, consul KEY, default, or unset
-	Reload      bool   `json:"reload"` // a change counts without a restart
-	Pending     bool   `json:"pending,omitempty"`
-	Description string `json:"description,omitempty"`
-}
-
 // Effective returns the settings of a function, sorted by name.
-func (s *Sources) Effective(function string) []Setting {
-	var all []Setting
+func (s *Sources) Effective(function string) config.Report {
+	var r config.Report
 	now := s.now.Load()
-	for _, v := range s.cfg.Known.of(function) {
-		e := Setting{Variable: v.Name, Reload: v.Reload, Description: v.Desc}
+	for _, v := range s.cfg.Known.Of(function) {
+		e := config.Setting{Variable: v.Name, Reload: v.Reload, Description: v.Desc}
 		found, ok := s.effective(now, function, v.Name)
 		text, inEnvironment := s.cfg.Environment(v.Name)
 		switch {
 		case inEnvironment:
-			found = Value{text, "environment"}
+			found = Value{text, config.FromEnvironment}
 		case ok && found.Text != "":
 		case v.Default != "":
-			found = Value{v.Default, "default"}
+			found = Value{v.Default, config.FromDefault}
 		default:
-			found = Value{"", "unset"}
+			found = Value{"", config.Unset}
 		}
-		if next, _ := now.find(function, v.Name); found.Origin != "environment" && !v.Reload {
+		if next, _ := now.find(function, v.Name); found.Origin != config.FromEnvironment && !v.Reload {
 			was, _ := s.first.find(function, v.Name)
 			e.Pending = next.Text != was.Text
 		}
 		e.Value, e.Origin = config.Mask(found.Text, v.Secret), found.Origin
-		all = append(all, e)
+		r.Settings = append(r.Settings, e)
 	}
-	return all
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	reasons := slices.DeleteFunc(slices.Clone(s.refused[:]), func(why string) bool { return why == "" })
+	r.Refused = strings.Join(reasons, "; ")
+	return r
 }
 
 // Locate adds to each violation of an error where the value stands, if it comes from a file or from Consul.
@@ -316,28 +310,41 @@ func (s *Sources) Run(ctx context.Context) {
 	following.Wait()
 }
 
-// refuse logs why a change is not taken over, once for the same reason.
-func (s *Sources) refuse(err error) {
+// The sources that change.
+const (
+	fileSource = iota
+	consulSource
+)
+
+// refuse logs why a change of a source is not taken over, once for the same reason.
+func (s *Sources) refuse(source int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if text := err.Error(); text != s.refused {
-		s.refused = text
+	if text := err.Error(); text != s.refused[source] {
+		s.refused[source] = text
 		s.cfg.Logger.Warn("the changed configuration is not valid; the settings from before stay", "error", text)
 	}
 }
 
-// take takes a change over, if all values are valid.
-func (s *Sources) take(change func(next *layers)) {
+// unchanged notes that a source has again what counts.
+func (s *Sources) unchanged(source int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused[source] = ""
+}
+
+// take takes a change of a source over, if all values are valid.
+func (s *Sources) take(source int, change func(next *layers)) {
 	s.mu.Lock()
 	last := s.now.Load()
 	next := &layers{number: last.number + 1, file: last.file, consul: last.consul}
 	change(next)
 	if err := s.check(next); err != nil {
 		s.mu.Unlock()
-		s.refuse(err)
+		s.refuse(source, err)
 		return
 	}
-	s.refused = ""
+	s.refused[source] = ""
 	reloaded := s.report(last, next)
 	s.now.Store(next)
 	changed := slices.Clip(s.changed)
@@ -380,7 +387,7 @@ func (s *Sources) check(next *layers) error {
 // report logs each setting that has changed, and returns whether one of them counts at once.
 func (s *Sources) report(last, next *layers) (reloaded bool) {
 	for _, function := range s.functions() {
-		for _, v := range s.cfg.Known.of(function) {
+		for _, v := range s.cfg.Known.Of(function) {
 			was, _ := last.find(function, v.Name)
 			is, _ := next.find(function, v.Name)
 			if _, ok := s.cfg.Environment(v.Name); was.Text == is.Text || ok {

@@ -132,7 +132,7 @@ functions:
 		t.Errorf("got %s, %v", got, err)
 	}
 	var lines []string
-	for _, e := range s.Effective("desk") {
+	for _, e := range s.Effective("desk").Settings {
 		lines = append(lines, fmt.Sprint(e.Variable, " ", e.Value, " ", e.Origin, " ", e.Reload))
 	}
 	want := `EBB_DESK_ADDRESS https://me:xxxxx@example.com config.yaml:6 false
@@ -290,7 +290,7 @@ func TestReload(t *testing.T) {
 			if level, _ := s.Lookup("EBB_LOG_LEVEL"); level != "warn" {
 				t.Errorf("the file stands over the environment: %s", level)
 			}
-			for _, e := range s.Effective("desk") {
+			for _, e := range s.Effective("desk").Settings {
 				if e.Pending != (e.Variable == "EBB_DESK_ROOM") {
 					t.Errorf("%s: pending is %v", e.Variable, e.Pending)
 				}
@@ -305,6 +305,9 @@ func TestReload(t *testing.T) {
 				if n := log.count("the settings from before stay") - before; n != 1 {
 					t.Errorf("%q is told %d times: %s", bad, n, log.b.String())
 				}
+				if refused := s.Effective("desk").Refused; refused == "" || strings.Contains(refused, "soon") {
+					t.Errorf("%q: the report says %q", bad, refused)
+				}
 			}
 			if err := os.Remove(path); err != nil {
 				t.Fatal(err)
@@ -312,6 +315,27 @@ func TestReload(t *testing.T) {
 			expect("removed", "20s secondsecret", "4")
 			write(t, path, "EBB_DESK_DEADLINE: 30s\n")
 			expect("back", "30s ", "4")
+			const stays = "EBB_DESK_DEADLINE: 30s\n"
+			for _, spoil := range []func(){
+				func() { write(t, path, "EBB_X: 1\n") },
+				func() {
+					if err := os.Remove(path); err != nil {
+						t.Error(err)
+					}
+				},
+			} {
+				for _, step := range []struct {
+					do      func()
+					refused bool
+				}{{spoil, true}, {func() { write(t, path, stays) }, false}} {
+					step.do()
+					wait()
+					wait()
+					if refused := s.Effective("desk").Refused; (refused != "") != step.refused {
+						t.Errorf("the report says %q", refused)
+					}
+				}
+			}
 		})
 	})
 }

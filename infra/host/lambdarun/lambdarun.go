@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/ebb-dev/ebb/infra/broker"
@@ -28,6 +29,7 @@ import (
 	hostsettings "github.com/ebb-dev/ebb/infra/host/internal/settings"
 	"github.com/ebb-dev/ebb/infra/host/lambda"
 	"github.com/ebb-dev/ebb/infra/host/memlimit"
+	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/dynamodb"
 	"github.com/ebb-dev/ebb/infra/store/memory"
@@ -59,7 +61,7 @@ func Main(sys system.System) {
 	secrets, err := parameters(context.Background(), os.Environ())
 	var h *lambda.Host
 	if err == nil {
-		h, err = New(sys, config.Overlay(config.Map(secrets), config.Environment), os.Stderr)
+		h, err = newHost(sys, config.Map(secrets), config.Environment, os.Stderr)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "function:", err)
@@ -71,6 +73,14 @@ func Main(sys system.System) {
 // New returns the host of the function that FUNCTION names. It opens nothing. An error is a *config.Error and names
 // every violation. Log lines go to log; nil is standard error.
 func New(sys system.System, lookup config.Lookup, log io.Writer) (*lambda.Host, error) {
+	return newHost(sys, nil, lookup, log)
+}
+
+// newHost is New with settings that stand in parameters of the Systems Manager and take precedence.
+func newHost(
+	sys system.System, parameters, environment config.Lookup, log io.Writer,
+) (*lambda.Host, error) {
+	lookup := config.Overlay(parameters, environment)
 	set, err := config.Load[settings]("", lookup)
 	definition, known := sys.Lookup(set.Function)
 	if !known && set.Function != "" {
@@ -86,6 +96,11 @@ func New(sys system.System, lookup config.Lookup, log io.Writer) (*lambda.Host, 
 	}
 	env := function.Env{Lookup: lookup, Telemetry: watch, Logger: watch.Logger(set.Function), System: sys.Declared()}
 	ports := set.ports()
+	env.Settings = func() config.Report {
+		return config.ReportOf(variablesOf(env.System(), set.Function),
+			config.Origin{Name: config.FromParameter, Lookup: parameters, Secret: true},
+			config.Origin{Name: config.FromEnvironment, Lookup: environment})
+	}
 	ports.Lookup = lookup
 	opened := ports.Open(&env, storeByURL)
 	topics, err := set.topics()
@@ -107,6 +122,22 @@ func New(sys system.System, lookup config.Lookup, log io.Writer) (*lambda.Host, 
 		Manifest: set.Manifest, Delivery: &delivery, Decode: topics.decode(), DeadLetter: topics.deadLetter(),
 		Stream: set.Stream, Telemetry: watch, Logger: env.Logger,
 	}), nil
+}
+
+// variablesOf returns the settings of the host and of the function.
+func variablesOf(declared manifest.System, function string) []config.Variable {
+	all := config.Variables[settings]("")
+	for _, d := range declared.Functions {
+		if d.Name != function {
+			continue
+		}
+		for _, s := range d.Settings {
+			all = append(all, config.Variable{Name: s.Variable, Type: s.Type, Default: s.Default, Desc: s.Description,
+				Required: s.Required, Secret: s.Secret})
+		}
+	}
+	slices.SortFunc(all, func(a, b config.Variable) int { return strings.Compare(a.Name, b.Name) })
+	return all
 }
 
 // ports returns the settings of the function's ports.

@@ -3,10 +3,15 @@ package lambdarun
 import (
 	"cmp"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/system"
 )
 
 // manager serves parameters of the Systems Manager; its status is 200 unless set, and after so many failures.
@@ -158,6 +163,43 @@ func TestParametersAgain(t *testing.T) {
 		got, err := parameters(t.Context(), []string{"A=" + arn + "p/a"})
 		if m.calls != c.calls || (err == nil) != (c.calls > 1) || err == nil && got["A"] != "x" {
 			t.Errorf("%s: got %v, %v, %d calls", name, got, err, m.calls)
+		}
+	}
+}
+
+// What stands in a parameter is told without its value, whatever setting it is; the rest is told as the environment has
+// it.
+func TestSettingsFromParameters(t *testing.T) {
+	type settings struct {
+		Text string `envconfig:"EBB_BELL_TEXT" default:"ding"`
+		Loud string `envconfig:"EBB_BELL_LOUD"`
+	}
+	var told func() config.Report
+	bell := system.System{Name: "bell", Functions: []system.Definition{{Name: "bell",
+		New: func(env function.Env) (*function.Function, error) {
+			f := function.New("bell", env)
+			_, err := function.Configure[settings](f)
+			told = env.Settings
+			return f, err
+		}}}}
+	parameters := config.Map(map[string]string{"EBB_BELL_TEXT": "a secret"})
+	environment := config.Map(map[string]string{
+		"FUNCTION": "bell", "EBB_STORE": "memory:", "EBB_BELL_TEXT": "arn:…", "EBB_BELL_LOUD": "yes",
+	})
+	if _, err := newHost(bell, parameters, environment, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	tell := told
+	of := map[string]string{}
+	for _, s := range tell().Settings {
+		of[s.Variable] = s.Value + " " + s.Origin
+	}
+	for variable, want := range map[string]string{
+		"EBB_BELL_TEXT": "*** parameter", "EBB_BELL_LOUD": "yes environment", "EBB_STORE": "memory: environment",
+		"EBB_ISSUER": "ebb default",
+	} {
+		if of[variable] != want {
+			t.Errorf("%s: got %q, want %q", variable, of[variable], want)
 		}
 	}
 }

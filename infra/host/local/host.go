@@ -50,6 +50,9 @@ type Config struct {
 	Lookup  config.Lookup            // looks up the settings of functions; nil: none is set
 	Secrets map[string]config.Lookup // settings of one function each, by its name; they take precedence over Lookup
 
+	// Settings tells the settings of a function with their origins; nil: those that it declares, by Lookup.
+	Settings func(function string) config.Report
+
 	Issuer   string // the function that signs tokens and gets the private keys; "": users
 	Claims   Claims // of tokens
 	KeysName string // the variable of the private keys, see keyfile.Open; "": EBB_SIGNING_KEYS
@@ -208,8 +211,13 @@ func (h *Host) prepare() error {
 	for i, d := range h.cfg.System.Functions {
 		env := h.env(d.Name, apikey.Beside(authenticator))
 		env.Lookup = config.Overlay(env.Lookup, own) // what is set counts
+		given := config.Overlay(h.cfg.Secrets[d.Name], own)
 		if d.Name == h.cfg.Issuer {
 			env.Lookup = config.Overlay(signing, env.Lookup)
+			given = config.Overlay(signing, given)
+		}
+		if h.cfg.Settings != nil {
+			env.Settings = func() config.Report { return h.cfg.Settings(d.Name).Given(given) }
 		}
 		if h.declared.Functions[i].Gateway {
 			gateway = d.Name

@@ -215,7 +215,7 @@ func compose(
 	if err != nil {
 		return nil, err
 	}
-	h, err := composeFrom(sys, lookup, log, m)
+	h, err := composeFrom(sys, lookup, sources, log, m)
 	switch {
 	case sources == nil:
 		return h, err
@@ -231,8 +231,10 @@ func compose(
 	return h, nil
 }
 
-// composeFrom makes the host of a function from all its settings.
-func composeFrom(sys system.System, lookup config.Lookup, log io.Writer, m Machine) (*hosted, error) {
+// composeFrom makes the host of a function from all its settings. The sources are nil where the environment has them.
+func composeFrom(
+	sys system.System, lookup config.Lookup, sources *source.Sources, log io.Writer, m Machine,
+) (*hosted, error) {
 	set, err := config.Load[settings]("", lookup)
 	definition, known := sys.Lookup(set.Function)
 	if !known && set.Function != "" {
@@ -249,6 +251,13 @@ func composeFrom(sys system.System, lookup config.Lookup, log io.Writer, m Machi
 	env := function.Env{
 		Lookup: lookup, Telemetry: watch, Logger: watch.Logger(set.Function), System: sys.Declared(),
 		Discovery: m.Discovery,
+	}
+	env.Settings = func() config.Report {
+		if sources != nil {
+			return sources.Effective(set.Function)
+		}
+		environment := config.Origin{Name: config.FromEnvironment, Lookup: lookup}
+		return config.ReportOf(Known(env.System()).Of(set.Function), environment)
 	}
 	ports := set.ports(lookup)
 	secure, secureErr := set.mutual(m.Identity, env.Logger)

@@ -38,11 +38,13 @@ func TestSettingsOfAFile(t *testing.T) {
 		Text string `envconfig:"EBB_BELL_TEXT" default:"ding" desc:"what it says"`
 	}
 	texts := make(chan string, 10)
+	var told func() config.Report // the last
 	bell := system.System{Name: "bell", Functions: []system.Definition{{Name: "bell",
 		New: func(env function.Env) (*function.Function, error) {
 			f := function.New("bell", env)
 			set, err := function.Configure[settings](f)
 			texts <- set.Text
+			told = env.Settings
 			return f, err
 		}}}}
 	path := filepath.Join(t.TempDir(), "bell.yaml")
@@ -65,6 +67,26 @@ func TestSettingsOfAFile(t *testing.T) {
 	}
 	if <-texts; <-texts != "dong" { // the first is that of the declaration
 		t.Error("the text is not that of the file")
+	}
+	origins := func() string {
+		of := map[string]string{}
+		for _, s := range told().Settings {
+			of[s.Variable] = s.Origin
+		}
+		return of["EBB_BELL_TEXT"] + " " + of["EBB_ISSUER"]
+	}
+	if got := origins(); got != "bell.yaml:3 default" {
+		t.Errorf("the origins are %q", got)
+	}
+	alone := run.New(bell)
+	if err := alone.Start(t.Context(), map[string]string{"FUNCTION": "bell", "EBB_ISSUER": "me"}); err != nil {
+		t.Fatal(err)
+	}
+	if <-texts; origins() != "default environment" {
+		t.Errorf("without a file the origins are %q", origins())
+	}
+	if err := alone.Stop(t.Context()); err != nil {
+		t.Error(err)
 	}
 	for text, want := range map[string]string{
 		"EBB_BELL_TXT: dong\n":           `bell.yaml:1: EBB_BELL_TXT: unknown field (did you mean "EBB_BELL_TEXT"?)`,

@@ -178,7 +178,7 @@ async function walk() {
   await viewer.getByRole("button", { name: "Sign in", exact: true }).click();
   await viewer.getByRole("heading", { name: "What it would do" }).waitFor(); // may try, and not start
   assert.equal(await viewer.getByRole("button", { name: "Start" }).count(), 0);
-  for (const screen of ["Sagas", "Dead letters", "Events", "Functions", "Data", "Flags"]) {
+  for (const screen of ["Sagas", "Dead letters", "Events", "Functions", "Configuration", "Data", "Flags"]) {
     await viewer.getByRole("navigation").getByRole("link", { name: screen, exact: true }).click();
     await viewer.getByRole("heading", { name: screen, exact: true }).waitFor();
     const acts = viewer.locator("main button").filter({ hasNotText: /^(Show|Search)$/ });
@@ -230,9 +230,21 @@ async function walk() {
   await sent.fill(JSON.stringify({ ...again, version: again.version + 1, name: "Tide table <i>2</i>" }));
   await look("send");
   await page.getByLabel("Yes, send it").check();
+  const streams = [], polls = [];
+  page.on("request", (r) => r.url().includes("/console/live/events") && streams.push(r.url()));
+  page.on("request", (r) => r.resourceType() === "fetch" && polls.push(r.url()));
   await page.getByRole("button", { name: "Send" }).click();
   await page.getByText("The event is sent.").waitFor();
   await page.locator("tbody tr", { hasText: "catalog.product-changed" }).waitFor();
+  await until("the page follows by server-sent events", () => streams.length > 0);
+  assert.deepEqual(polls, []);
+
+  // Where answers are not streamed, the page asks again and again.
+  await page.route("**/console/live/events?**", (route) => route.fulfill({ status: 501 }));
+  await page.reload();
+  await until("the page asks again", () => polls.length > 1);
+  await page.unroute("**/console/live/events?**");
+  expected("status of 501");
   await page.getByRole("link", { name: "Stop following" }).click();
   await page.getByRole("link", { name: "Follow live" }).waitFor();
   await page.getByRole("link", { name: "Send an event" }).click();
@@ -248,6 +260,18 @@ async function walk() {
   await look("function");
   await go("Functions");
   await look("functions");
+
+  // The settings of a function, and where they come from.
+  await page.getByRole("link", { name: "payments" }).first().click();
+  await page.getByRole("link", { name: "Their values, and where they come from" }).click();
+  await page.getByRole("heading", { name: "Configuration" }).waitFor();
+  await page.getByLabel("Which").selectOption("yes");
+  await page.waitForURL(/all=yes/);
+  const secret = page.locator("tbody tr", { hasText: "STRIPE_SECRET_KEY" });
+  await secret.waitFor();
+  await look("configuration");
+  await page.getByLabel("Function").selectOption("gateway");
+  await page.locator("tbody tr", { hasText: "EBB_ACCESS_LOG" }).waitFor();
 
   // A document is changed. What was written for an older version is refused and stays in the form, beside the newer one.
   await go("Data");
