@@ -29,11 +29,19 @@ func limited(t *testing.T) shop {
 	return shop{functiontest.New(t, users.New, functiontest.Set(vars), functiontest.CommitLimit(100)), vars}
 }
 
-// full returns an admin with as many API keys and sessions as a user may have, and the token of one.
-func (s shop) full(email string) (user, string, []createdKey) {
+// asRoot calls an operation as the configured admin, who has just proved who they are.
+func (s shop) asRoot(method, path string, body any) *functiontest.Response {
+	s.T.Helper()
+	token := s.root().Access
+	return s.recently(token, s.stepUpToken(token, m{"password": rootPassword}), method, path, body)
+}
+
+// full returns an admin with as many API keys and sessions as a user may have, the token
+// of one, and a proof that it is the admin who asks.
+func (s shop) full(email string) (user, string, string, []createdKey) {
 	s.T.Helper()
 	ada := s.register(email)
-	s.with(s.root().Access, "PATCH", "/api/users/"+ada.ID, m{"roles": []string{"admin", "customer"}}).Expect(200)
+	s.asRoot("PATCH", "/api/users/"+ada.ID, m{"roles": []string{"admin", "customer"}}).Expect(200)
 	var token string
 	for range mostSessions {
 		token = s.signIn(email).Access
@@ -53,7 +61,7 @@ func (s shop) full(email string) (user, string, []createdKey) {
 	s.recently(token, proof, "POST", "/api/api-keys", robot).Expect(409)
 	s.addPasskeys(ada.ID)
 	s.AllEmitted()
-	return ada, token, keys[mostKeys:]
+	return ada, token, proof, keys[mostKeys:]
 }
 
 // addPasskeys stores as many passkeys of a user as there may be.
@@ -122,27 +130,27 @@ func (s shop) portions(check func()) (all []ce.Event, commands int) {
 // works all the same: all keys are refused at once, and revoked in portions.
 func TestLargestAccount(t *testing.T) {
 	for name, c := range map[string]struct {
-		act  func(s shop, ada user, token string)
+		act  func(s shop, ada user, token, proof string)
 		want int // what a key gets then
 	}{
-		"deleted": {func(s shop, ada user, token string) {
-			s.with(token, "DELETE", "/api/users/"+ada.ID, nil).Expect(204)
+		"deleted": {func(s shop, ada user, token, proof string) {
+			s.recently(token, proof, "DELETE", "/api/users/"+ada.ID, nil).Expect(204)
 		}, 401},
-		"demoted": {func(s shop, ada user, _ string) {
-			s.with(s.root().Access, "PATCH", "/api/users/"+ada.ID, m{"roles": []string{"customer"}}).Expect(200)
+		"demoted": {func(s shop, ada user, _, _ string) {
+			s.asRoot("PATCH", "/api/users/"+ada.ID, m{"roles": []string{"customer"}}).Expect(200)
 		}, 403},
-		"another password by an admin": {func(s shop, ada user, _ string) {
+		"another password by an admin": {func(s shop, ada user, _, _ string) {
 			s.with(s.root().Access, "PATCH", "/api/users/"+ada.ID,
 				m{"password": "third horse battery", "current_password": rootPassword}).Expect(200)
 		}, 401},
-		"a mailed reset": {func(s shop, _ user, _ string) {
+		"a mailed reset": {func(s shop, _ user, _, _ string) {
 			s.askReset("ada@example.com").Expect(202)
 			s.reset(one(s, mailed(s, events.UserPasswordResetRequested)).Token, "third horse battery").Expect(204)
 		}, 401},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := limited(t)
-			ada, token, keys := s.full("ada@example.com")
+			ada, token, proof, keys := s.full("ada@example.com")
 			probe := func() {
 				t.Helper()
 				for _, k := range keys {
@@ -154,7 +162,7 @@ func TestLargestAccount(t *testing.T) {
 			if got := s.probe(keys[0]); got != 200 {
 				t.Fatalf("a key gets %d before", got)
 			}
-			c.act(s, ada, token)
+			c.act(s, ada, token, proof)
 			emitted, commands := s.portions(probe)
 			if commands == 0 {
 				t.Error("all of it fits one commit: the test shows nothing")

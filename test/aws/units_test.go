@@ -39,29 +39,36 @@ func TestLargestAccount(t *testing.T) {
 		h.Call("POST", "/api/sessions", functiontest.Nobody, m{"email": email, "password": password}).Expect(201).JSON(&got)
 		return "Bearer " + got.Token
 	}
+	prove := func(token, password string) string {
+		t.Helper()
+		var got struct {
+			Token string `json:"step_up_token"`
+		}
+		h.Call("POST", "/api/sessions/current/step-up", functiontest.Nobody, m{"password": password},
+			"Authorization", token).Expect(201).JSON(&got)
+		return got.Token
+	}
 	var ada struct{ ID string }
 	h.Call("POST", "/api/users", functiontest.Nobody,
 		m{"name": "Ada", "email": "largest@example.com", "password": password}).Expect(201).JSON(&ada)
 	root := login(adminEmail, adminPassword)
+	rootProof := prove(root, adminPassword)
 	roles := func(roles ...string) {
 		t.Helper()
-		h.Call("PATCH", "/api/users/"+ada.ID, functiontest.Nobody, m{"roles": roles}, "Authorization", root).Expect(200)
+		h.Call("PATCH", "/api/users/"+ada.ID, functiontest.Nobody, m{"roles": roles},
+			"Authorization", root, "Ebb-Step-Up", rootProof).Expect(200)
 	}
 	roles("admin", "customer")
 	var token string
 	for range 20 {
 		token = login("largest@example.com", password)
 	}
-	var proof struct {
-		Token string `json:"step_up_token"`
-	}
-	h.Call("POST", "/api/sessions/current/step-up", functiontest.Nobody, m{"password": password},
-		"Authorization", token).Expect(201).JSON(&proof)
+	proof := prove(token, password)
 	for n := range 100 {
 		var k struct{ ID string }
 		h.Call("POST", "/api/api-keys", functiontest.Nobody, m{
 			"name": fmt.Sprint("robot ", n), "roles": []string{"admin", "customer"}, "scopes": []string{"users:read"},
-		}, "Authorization", token, "Ebb-Step-Up", proof.Token).Expect(201).JSON(&k)
+		}, "Authorization", token, "Ebb-Step-Up", proof).Expect(201).JSON(&k)
 		if n < 50 { // it stays on the list
 			h.Call("DELETE", "/api/api-keys/"+k.ID, functiontest.Nobody, nil, "Authorization", token).Expect(204)
 		}
@@ -89,7 +96,8 @@ func TestLargestAccount(t *testing.T) {
 	h.Emitted()
 	roles("customer")
 	portions("a demotion")
-	h.Call("DELETE", "/api/users/"+ada.ID, functiontest.Nobody, nil, "Authorization", root).Expect(204)
+	h.Call("DELETE", "/api/users/"+ada.ID, functiontest.Nobody, nil,
+		"Authorization", root, "Ebb-Step-Up", rootProof).Expect(204)
 	portions("a deletion")
 	counted.mu.Lock()
 	defer counted.mu.Unlock()

@@ -169,7 +169,7 @@ async function walk() {
   const vera = { name: "Vera", email: "vera@example.com", password: "a viewer! a viewer" };
   await call("POST", "/api/users", "", vera);
   const { sub } = JSON.parse(atob((await signIn(vera.email, vera.password)).split(".")[1].replace(/-/g, "+").replace(/_/g, "/")));
-  assert.equal((await call("PATCH", `/api/users/${sub}`, admin, { roles: ["viewer"] })).status, 200);
+  assert.equal((await call("PATCH", `/api/users/${sub}`, admin, { roles: ["viewer"], current_password: password })).status, 200);
   const other = await browser.newContext();
   const viewer = await other.newPage();
   await viewer.goto(address);
