@@ -18,8 +18,9 @@ import (
 	"time"
 )
 
-// most is the size in bytes that a package may have.
-const most = 15 << 20
+// most is the size in bytes that a package may have. It is two MiB more than docs/deploy-aws.md wants: what evaluates
+// the transforms of mends and what verifies passkeys take them.
+const most = 17 << 20
 
 func main() {
 	twice := flag.Bool("twice", false, "build again, from a copy of this folder, and compare the bytes")
