@@ -129,7 +129,10 @@ func TestFollow(t *testing.T) {
 		if got := f.body(); strings.Count(got, "event: list\ndata: <table>") != 1 || !strings.Contains(got, ">one<") {
 			t.Errorf("at first: %q", got)
 		}
-		if asked := x.asked[0]; !strings.Contains(asked, "subject=s%26t") || !strings.Contains(asked, "order=desc") {
+		x.mu.Lock()
+		asked := x.asked[0]
+		x.mu.Unlock()
+		if !strings.Contains(asked, "subject=s%26t") || !strings.Contains(asked, "order=desc") {
 			t.Errorf("asked for %q", asked)
 		}
 		time.Sleep(5 * followEvery)
