@@ -131,7 +131,7 @@ func Run(ctx context.Context, sys system.System, rec *Recording, o Options) (*Re
 		return nil, err
 	}
 	for _, v := range report.Violations {
-		if v.Class == "the system cannot be made: %v" {
+		if v.Class == simulate.NotMade {
 			return nil, errors.New(v.Text)
 		}
 	}
