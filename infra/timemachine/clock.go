@@ -76,7 +76,7 @@ func (w *world) learnTimers() {
 func (w *world) lateness(e ce.Event, due time.Time) time.Duration {
 	w.update(w.sim.Published())
 	now := w.sim.Now()
-	key := e.Source() + " " + e.Type() + " " + word.ReplaceAllStringFunc(e.Subject(), w.names.back)
+	key := e.Source() + " " + e.Type() + " " + w.names.original(e.Subject())
 	set := w.past[key]
 	if len(set) == 0 { // the past has not set it
 		return due.Sub(now)

@@ -284,7 +284,7 @@ func (n names) sameText(recorded, now string) bool {
 	if recorded == now || isTime(recorded) && isTime(now) {
 		return true
 	}
-	return recorded == word.ReplaceAllStringFunc(now, n.back)
+	return recorded == n.original(now)
 }
 
 func isTime(s string) bool {

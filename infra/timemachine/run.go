@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -353,8 +354,9 @@ func (w *world) documents(facts []ce.Event) map[documentKey]document {
 	return found
 }
 
-func sequenceOf(e ce.Event) (n int64) {
-	_, _ = fmt.Sscan(event.Extension(e, event.Sequence), &n) // 0: it has none
+// sequenceOf returns the sequence of a fact; 0: it has none.
+func sequenceOf(e ce.Event) int64 {
+	n, _ := strconv.ParseInt(event.Extension(e, event.Sequence), 10, 64)
 	return n
 }
 
