@@ -155,18 +155,20 @@ func (c *console) event(w http.ResponseWriter, r *http.Request, p person) error 
 // curl returns the command that publishes an event like this one. Bytes cannot be published through the archive: for
 // them it is the command that gets the event and writes its data into a file.
 func curl(r *http.Request, a archived) string {
-	address := "'" + origin(r) + "/api/archive/events"
+	address := origin(r) + "/api/archive/events"
 	token := `  -H "Authorization: Bearer $TOKEN"`
 	if a.E.Data == nil {
-		return "curl -s " + address + "/" + url.PathEscape(a.Position) + "' \\\n" + token +
+		return "curl -s " + shellQuoted(address+"/"+url.PathEscape(a.Position)) + " \\\n" + token +
 			" \\\n  | jq -j '.event.data_base64 // \"\"' | base64 -d > event.bin"
 	}
 	in := map[string]any{"type": a.E.Type, "subject": a.E.Subject, "data": a.E.Data}
 	body, _ := json.Marshal(in) // it was JSON before
-	quoted := strings.ReplaceAll(string(body), "'", `'\''`)
-	return "curl -i -X POST " + address + "' \\\n" + token + " -H 'Content-Type: application/json' " +
-		"\\\n  -d '" + quoted + "'"
+	return "curl -i -X POST " + shellQuoted(address) + " \\\n" + token + " -H 'Content-Type: application/json' " +
+		"\\\n  -d " + shellQuoted(string(body))
 }
+
+// shellQuoted returns a text as one argument for a shell.
+func shellQuoted(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
 // origin returns where the pages are: the scheme and the host of the gateway.
 func origin(r *http.Request) string {
