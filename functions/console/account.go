@@ -13,6 +13,9 @@ import (
 // stepUpCookie has the step-up token of the session: the person has proven a moment ago who they are.
 const stepUpCookie = "ebb-console-step-up"
 
+// stepUpField is the header field in which the users function takes a step-up token.
+const stepUpField = "Ebb-Step-Up"
+
 // passkey is a passkey, as the users function has it.
 type passkey struct {
 	ID        string    `json:"id"`
@@ -81,16 +84,12 @@ func browserAnswer(r *http.Request) (json.RawMessage, error) {
 }
 
 // options answers a script of the page with the options for a passkey that an operation gives, or with the problem.
-func (c *console) options(w http.ResponseWriter, r *http.Request, token, path string, headers ...string) {
+func (c *console) options(w http.ResponseWriter, r *http.Request, token, path string, in any, headers ...string) {
 	var out struct {
 		Options json.RawMessage `json:"public_key,omitempty"`
 		Problem string          `json:"problem,omitempty"`
 	}
 	status := http.StatusOK
-	var in any
-	if len(headers) > 0 {
-		in = struct{}{}
-	}
 	if _, err := c.api.call(r, token, http.MethodPost, path, in, &out, headers...); err != nil {
 		err = c.told(r, err)
 		status, out.Problem = statusOf(err), sentence(err)
@@ -101,12 +100,12 @@ func (c *console) options(w http.ResponseWriter, r *http.Request, token, path st
 }
 
 func (c *console) proofOptions(w http.ResponseWriter, r *http.Request, p person) error {
-	c.options(w, r, p.token, "/api/sessions/current/step-up/options")
+	c.options(w, r, p.token, "/api/sessions/current/step-up/options", nil)
 	return nil
 }
 
 func (c *console) passkeyOptions(w http.ResponseWriter, r *http.Request, p person) error {
-	c.options(w, r, p.token, "/api/passkeys/options", "Ebb-Step-Up", cookie(r, stepUpCookie))
+	c.options(w, r, p.token, "/api/passkeys/options", struct{}{}, stepUpField, cookie(r, stepUpCookie))
 	return nil
 }
 
@@ -164,7 +163,7 @@ func (c *console) actOnPasskey(w http.ResponseWriter, r *http.Request, p person)
 		if r.FormValue("sure") != "yes" {
 			return c.refuseAccount(w, r, p, &failure{Status: http.StatusBadRequest, Detail: "Tick the box to go on."})
 		}
-		_, err = c.api.call(r, p.token, http.MethodDelete, path, nil, nil, "Ebb-Step-Up", cookie(r, stepUpCookie))
+		_, err = c.api.call(r, p.token, http.MethodDelete, path, nil, nil, stepUpField, cookie(r, stepUpCookie))
 	default:
 		return &failure{Status: http.StatusNotFound, Detail: "There is no such page."}
 	}
@@ -175,7 +174,7 @@ func (c *console) actOnPasskey(w http.ResponseWriter, r *http.Request, p person)
 }
 
 func (c *console) signInOptions(w http.ResponseWriter, r *http.Request) {
-	c.options(w, r, "", "/api/sessions/passkey/options")
+	c.options(w, r, "", "/api/sessions/passkey/options", nil)
 }
 
 func (c *console) signInWithPasskey(w http.ResponseWriter, r *http.Request) {
