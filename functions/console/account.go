@@ -7,16 +7,17 @@ import (
 	"time"
 )
 
-// The account of the person: the passkeys, which are a way to sign in. Every person of the console may change their
-// own.
+// The page Account shows the passkeys of the person who is signed in. Each person adds, renames and removes their own,
+// a viewer too.
 
-// stepUpCookie has the step-up token of the session: the person has proven a moment ago who they are.
+// stepUpCookie is the cookie with the step-up token of the session: the users function has checked the password, a code
+// or a passkey of the person within the last minutes.
 const stepUpCookie = "ebb-console-step-up"
 
 // stepUpField is the header field in which the users function takes a step-up token.
 const stepUpField = "Ebb-Step-Up"
 
-// passkey is a passkey, as the users function has it.
+// passkey is a passkey in an answer of the users function.
 type passkey struct {
 	ID        string    `json:"id"`
 	Name      string    `json:"name"`
@@ -33,7 +34,7 @@ type accountData struct {
 		Passkeys      int  `json:"passkeys"`
 		RecoveryCodes int  `json:"recovery_codes"`
 	}
-	Proven bool     // a step-up token is there
+	Proven bool     // the request has a step-up token
 	Codes  []string // new recovery codes
 	Now    time.Time
 }
@@ -64,7 +65,8 @@ func (c *console) showAccount(
 	return nil
 }
 
-// refuseAccount shows the page with an error. A step-up token that is not accepted is forgotten.
+// refuseAccount shows the page with an error. After status 422, by which the users function also refuses a step-up
+// token, it removes the cookie with that token, and the page asks for another proof.
 func (c *console) refuseAccount(w http.ResponseWriter, r *http.Request, p person, err error) error {
 	err = c.told(r, err)
 	if statusOf(err) == http.StatusUnprocessableEntity && cookie(r, stepUpCookie) != "" {
@@ -74,7 +76,8 @@ func (c *console) refuseAccount(w http.ResponseWriter, r *http.Request, p person
 	return c.showAccount(w, r, p, statusOf(err), view{Problem: sentence(err)}, nil)
 }
 
-// browserAnswer returns what the browser made or signed, which the form has in JSON.
+// browserAnswer returns the field passkey of the form: the JSON of a passkey that the browser has created, or of its
+// signature.
 func browserAnswer(r *http.Request) (json.RawMessage, error) {
 	text := r.FormValue("passkey")
 	if !json.Valid([]byte(text)) {
@@ -83,7 +86,8 @@ func browserAnswer(r *http.Request) (json.RawMessage, error) {
 	return json.RawMessage(text), nil
 }
 
-// options answers a script of the page with the options for a passkey that an operation gives, or with the problem.
+// options asks an operation for the options of a passkey, and sends them to the script of the page, or the problem if
+// the operation refuses.
 func (c *console) options(w http.ResponseWriter, r *http.Request, token, path string, in any, headers ...string) {
 	var out struct {
 		Options json.RawMessage `json:"public_key,omitempty"`
@@ -109,7 +113,8 @@ func (c *console) passkeyOptions(w http.ResponseWriter, r *http.Request, p perso
 	return nil
 }
 
-// prove gets a step-up token by the password, a code or a passkey, and remembers it in a cookie as long as it is good.
+// prove exchanges the password, the code or the passkey of the form for a step-up token, and sets a cookie with the
+// token that expires with it.
 func (c *console) prove(w http.ResponseWriter, r *http.Request, p person) error {
 	in := map[string]any{}
 	for _, name := range []string{"password", "code"} {

@@ -322,5 +322,6 @@ func pretty(raw json.RawMessage) string {
 	return unescaped.Replace(b.String())
 }
 
-// unescaped writes <, > and & for the escapes that encoders of JSON write. After an escaped backslash none begins.
+// unescaped replaces the escapes of <, > and &, which encoders of JSON write. It replaces an escaped backslash by
+// itself, so that it takes no backslash of a text for the begin of an escape.
 var unescaped = strings.NewReplacer(`\\`, `\\`, `\u003c`, "<", `\u003e`, ">", `\u0026`, "&")
