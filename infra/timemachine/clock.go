@@ -45,7 +45,8 @@ func (w *world) clock(name string, env function.Env) *function.Function {
 	return f
 }
 
-// tick is how late a timer may go off that had not gone off in the past: the longest time between two ticks of a host.
+// tick is the longest time between two ticks of a host. A timer that had not gone off in the past goes off at least so
+// much later than it is due.
 const tick = time.Minute
 
 // pastTimer is a timer of the past.

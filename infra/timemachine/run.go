@@ -40,10 +40,10 @@ const (
 	// warmUp is how much earlier than the first input a run begins.
 	warmUp = 10 * time.Minute
 
-	// patience is how long an input or a delivery waits for what came before it in the past, and that does not come.
+	// patience is the longest time that an input or a delivery waits for the events that came before it in the past.
 	patience = 2 * time.Second
 
-	// look is how often it looks.
+	// look is the time after which one that waits checks again whether they have come.
 	look = 5 * time.Millisecond
 
 	settle = time.Hour // the longest time to come to rest after the last input

@@ -116,7 +116,7 @@ func newTracker(recorded []ce.Event, given, others map[int]bool, scheduled map[s
 // identity returns the source and the id of an event, which no other event has together.
 func identity(e ce.Event) string { return e.Source() + " " + e.ID() }
 
-// gave notes that a recorded event was published as it is.
+// gave notes that the run has published a recorded event itself, with its recorded id.
 func (t *tracker) gave(i int) {
 	e := t.recorded[i]
 	t.ignored[identity(e)], t.done[i] = true, true
