@@ -29,6 +29,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/broker"
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/host"
 	"github.com/ebb-dev/ebb/infra/store/sqlite"
 	"github.com/ebb-dev/ebb/test/bench/load"
 	"github.com/ebb-dev/ebb/test/shop"
@@ -142,9 +143,7 @@ func idAt(t time.Time) string {
 	return id.String()
 }
 
-func receiveAll(ctx context.Context, i interface {
-	Receive(context.Context, []ce.Event) []broker.Result
-}, batch []ce.Event) error {
+func receiveAll(ctx context.Context, i host.Instance, batch []ce.Event) error {
 	for _, r := range i.Receive(ctx, batch) {
 		if !r.OK() {
 			return fmt.Errorf("an event was not stored: %+v", r)
@@ -367,12 +366,9 @@ func (b *bench) weigh(ctx context.Context, p *shop.Process, v *visitor) error {
 			starts[name] = append(starts[name], took)
 		}
 	}
-	median := func(name string) time.Duration {
-		slices.Sort(starts[name])
-		return starts[name][len(starts[name])/2]
-	}
-	b.add("cold start of the console", fmt.Sprintf("%s, %.2f × that of flags", ms(median("console")),
-		float64(median("console"))/float64(median("flags"))), "≤ 1.1 ×", "exec to ready, median of 7, in turns")
+	own, other := median(starts["console"]), median(starts["flags"])
+	b.add("cold start of the console", fmt.Sprintf("%s, %.2f × that of flags", ms(own), float64(own)/float64(other)),
+		"≤ 1.1 ×", "exec to ready, median of 7, in turns")
 	one, _, err := startOne(ctx, image, "console", keys, kinds["console"])
 	if err != nil {
 		return err

@@ -81,7 +81,7 @@ func (b *bench) telemetry(ctx context.Context) error {
 	return nil
 }
 
-func median(all []float64) float64 {
+func median[T time.Duration | float64](all []T) T {
 	return load.Quantile(slices.Sorted(slices.Values(all)), 0.5)
 }
 
