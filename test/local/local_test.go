@@ -179,11 +179,17 @@ type order struct {
 }
 
 // place orders one of the product, as soon as orders has heard of it.
-func (s *shopHost) place(product, customer string) (o order) {
+func (s *shopHost) place(product, customer string) order {
+	s.Helper()
+	return s.placeWith(product, customer, 1, "tok_ok")
+}
+
+// placeWith orders a quantity of the product, and pays with a token of the sandbox.
+func (s *shopHost) placeWith(product, customer string, quantity int, token string) (o order) {
 	s.Helper()
 	in := map[string]any{
-		"lines":   []any{map[string]any{"product_id": product, "quantity": 1}},
-		"payment": map[string]string{"token": "tok_ok"},
+		"lines":   []any{map[string]any{"product_id": product, "quantity": quantity}},
+		"payment": map[string]string{"token": token},
 	}
 	s.within(10*time.Second, "the order is taken", func() bool {
 		return s.call("POST", "/api/orders", customer, in, &o) == http.StatusAccepted

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,16 +47,9 @@ func newTravels(t *testing.T) *travels {
 }
 
 // order places an order with a token of the sandbox.
-func (v *travels) order(token string) (o order) {
+func (v *travels) order(token string) order {
 	v.Helper()
-	in := map[string]any{
-		"lines":   []any{map[string]any{"product_id": v.product, "quantity": 2}},
-		"payment": map[string]string{"token": token},
-	}
-	v.within(10*time.Second, "the order is taken", func() bool {
-		return v.call("POST", "/api/orders", v.ada, in, &o) == http.StatusAccepted
-	})
-	return o
+	return v.placeWith(v.product, v.ada, 2, token)
 }
 
 // archived returns the archive's events of the correlations of an order, by their types without namespace and version.
