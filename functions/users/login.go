@@ -176,7 +176,7 @@ func (u *users) enter(
 	}
 	c.Sessions = append(c.Sessions, session)
 	if c.DeviceKey == "" {
-		c.DeviceKey = newDeviceKey()
+		c.DeviceKey = newSecret()
 	}
 	if e.device == "" {
 		e.device = tx.NewID()

@@ -1,8 +1,6 @@
 package users
 
 import (
-	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -15,6 +13,8 @@ import (
 
 	"github.com/go-webauthn/webauthn/protocol"
 	"github.com/go-webauthn/webauthn/webauthn"
+
+	"github.com/ebb-dev/ebb/infra/auth"
 )
 
 // A passkey is a key pair of WebAuthn (level 3): the user's device has the private key, and signs a challenge of ours
@@ -39,12 +39,7 @@ type passkey struct {
 const maxPasskeys = 10
 
 // passkeyID returns the id of the passkey with a credential id. That is up to 1,023 bytes that a device has chosen.
-func passkeyID(credential []byte) string { return hashed(credential) }
-
-func hashed(data []byte) string {
-	sum := sha256.Sum256(data)
-	return base64.RawURLEncoding.EncodeToString(sum[:])
-}
+func passkeyID(credential []byte) string { return auth.HashToken(string(credential)) }
 
 // challenge is a challenge that waits for the signature of a passkey. It is removed when it is used, also by a
 // signature that is refused. Its id is the hash of the challenge.
@@ -64,13 +59,6 @@ const (
 
 // challengeTTL is how long a challenge is good, and how long a browser waits for its user.
 const challengeTTL = 5 * time.Minute
-
-// newChallenge returns a challenge, as it is sent and as it comes back: 32 random bytes in base64url.
-func newChallenge() string {
-	raw := make([]byte, 32)
-	_, _ = rand.Read(raw) // never fails
-	return base64.RawURLEncoding.EncodeToString(raw)
-}
 
 // relyingParty checks what browsers answer to challenges.
 type relyingParty struct{ *webauthn.WebAuthn }

@@ -11,6 +11,7 @@ import (
 	"github.com/go-webauthn/webauthn/protocol"
 
 	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/manifest"
@@ -105,9 +106,9 @@ func (p passkeys) enabled() error {
 
 // ask stores a new challenge, and returns it.
 func (p passkeys) ask(ctx context.Context, tx *function.Tx, c challenge) (string, error) {
-	text := newChallenge()
+	text := newSecret()
 	c.ExpiresAt = tx.Now().Add(challengeTTL)
-	return text, p.challenges.Create(ctx, tx, hashed([]byte(text)), c)
+	return text, p.challenges.Create(ctx, tx, auth.HashToken(text), c)
 }
 
 // use removes a challenge that an answer names, and reports whether it was good in the ceremony. An answer that is
@@ -115,7 +116,7 @@ func (p passkeys) ask(ctx context.Context, tx *function.Tx, c challenge) (string
 func (p passkeys) use(
 	ctx context.Context, tx *function.Tx, text, ceremony, user, session string,
 ) (good bool, err error) {
-	id := hashed([]byte(text))
+	id := auth.HashToken(text)
 	c, ok, err := p.challenges.Find(ctx, tx, id)
 	if err != nil || !ok || !c.good(ceremony, user, session, tx.Now()) {
 		return false, err
