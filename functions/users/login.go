@@ -129,14 +129,11 @@ func (u *users) login(ctx context.Context, tx *function.Tx, in *loginInput) (*to
 // which is marked as used in c, or a passkey.
 func (u *users) demandFactor(ctx context.Context, tx *function.Tx, id string, c *credentials, in *loginInput) error {
 	if in.Body.Passkey != nil {
-		key, ok, err := u.checkPasskey(ctx, tx, *in.Body.Passkey, ceremonySignIn, "")
-		if err != nil {
-			return err
+		user, err := u.checkPasskey(ctx, tx, *in.Body.Passkey, challenge{Ceremony: ceremonySignIn})
+		if err == nil && user != id {
+			err = function.CommitThen(badPasskey(fault.Unauthenticated, "body.passkey"))
 		}
-		if !ok || key.UserID != id {
-			return function.CommitThen(badPasskey(fault.Unauthenticated, "body.passkey"))
-		}
-		return nil
+		return err
 	}
 	if in.Body.Code == "" {
 		return codeWanted(*c)

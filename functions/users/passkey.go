@@ -15,6 +15,7 @@ import (
 	"github.com/go-webauthn/webauthn/webauthn"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/function"
 )
 
 // A passkey is a key pair of WebAuthn (level 3): the user's device has the private key, and signs a challenge of ours
@@ -45,7 +46,7 @@ func passkeyID(credential []byte) string { return auth.HashToken(string(credenti
 // signature that is refused. Its id is the hash of the challenge.
 type challenge struct {
 	Ceremony  string    `json:"ceremony"`
-	UserID    string    `json:"user_id,omitempty"` // who may use it; empty for a sign-in
+	UserID    string    `json:"user_id,omitempty"` // the user who may use it; empty for a sign-in
 	Session   string    `json:"session,omitempty"` // in which session
 	ExpiresAt time.Time `json:"expires_at"`
 }
@@ -56,6 +57,12 @@ const (
 	ceremonySignIn   = "sign-in"
 	ceremonyStepUp   = "step-up"
 )
+
+// challengeToCaller returns a challenge that only the caller may use, in the session of the request.
+func challengeToCaller(tx *function.Tx, ceremony string) challenge {
+	who := tx.Principal()
+	return challenge{Ceremony: ceremony, UserID: who.Subject, Session: who.Session}
+}
 
 // challengeTTL is how long a challenge is good, and how long a browser waits for its user.
 const challengeTTL = 5 * time.Minute
@@ -298,9 +305,10 @@ func (r *relyingParty) request(challenge string) PasskeyRequest {
 	}
 }
 
-// good reports whether the challenge may be used in a ceremony, by a user in a session.
-func (c challenge) good(ceremony, user, session string, now time.Time) bool {
-	return c.Ceremony == ceremony && c.UserID == user && c.Session == session && now.Before(c.ExpiresAt)
+// good reports whether the challenge has not expired, and was stored for the same ceremony, user and session as want.
+func (c challenge) good(want challenge, now time.Time) bool {
+	want.ExpiresAt = c.ExpiresAt
+	return c == want && now.Before(c.ExpiresAt)
 }
 
 // newRecovery returns the factor with recovery codes if it has none, and those.

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-webauthn/webauthn/protocol"
-
 	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
@@ -104,21 +102,19 @@ func (p passkeys) enabled() error {
 	return nil
 }
 
-// ask stores a new challenge, and returns it.
+// ask stores a new challenge and returns its text, which the browser signs.
 func (p passkeys) ask(ctx context.Context, tx *function.Tx, c challenge) (string, error) {
 	text := newSecret()
 	c.ExpiresAt = tx.Now().Add(challengeTTL)
 	return text, p.challenges.Create(ctx, tx, auth.HashToken(text), c)
 }
 
-// use removes a challenge that an answer names, and reports whether it was good in the ceremony. An answer that is
-// refused is committed with this, so that each challenge is tried once.
-func (p passkeys) use(
-	ctx context.Context, tx *function.Tx, text, ceremony, user, session string,
-) (good bool, err error) {
+// use removes the challenge with a text that a browser has signed, and reports whether it was good for want. The caller
+// also commits a refusal of the signature, so that each challenge is tried once.
+func (p passkeys) use(ctx context.Context, tx *function.Tx, text string, want challenge) (good bool, err error) {
 	id := auth.HashToken(text)
 	c, ok, err := p.challenges.Find(ctx, tx, id)
-	if err != nil || !ok || !c.good(ceremony, user, session, tx.Now()) {
+	if err != nil || !ok || !c.good(want, tx.Now()) {
 		return false, err
 	}
 	return true, p.challenges.Delete(ctx, tx, id)
@@ -195,9 +191,7 @@ func (u *users) beginPasskey(ctx context.Context, tx *function.Tx, in *beginPass
 	if len(others) >= maxPasskeys {
 		return nil, tooManyPasskeys()
 	}
-	text, err := u.passkeys.ask(ctx, tx, challenge{
-		Ceremony: ceremonyRegister, UserID: by.id, Session: tx.Principal().Session,
-	})
+	text, err := u.passkeys.ask(ctx, tx, challengeToCaller(tx, ceremonyRegister))
 	if err != nil {
 		return nil, err
 	}
@@ -251,7 +245,7 @@ func (u *users) addPasskey(ctx context.Context, tx *function.Tx, in *addPasskeyI
 		return nil, u.refused(ctx, err, badPasskey(fault.Invalid, "body.credential"))
 	}
 	text := made.Response.CollectedClientData.Challenge
-	good, err := u.passkeys.use(ctx, tx, text, ceremonyRegister, by.id, tx.Principal().Session)
+	good, err := u.passkeys.use(ctx, tx, text, challengeToCaller(tx, ceremonyRegister))
 	if err != nil {
 		return nil, err
 	}
@@ -433,65 +427,51 @@ func (u *users) askFor(ctx context.Context, tx *function.Tx, c challenge) (*requ
 	return out, nil
 }
 
-// shownPasskey is a passkey that has signed a challenge.
-type shownPasskey struct {
-	id string
-	passkey
-}
-
-// checkPasskey returns the passkey that has signed an open challenge of the ceremony, and notes its use; false if none
-// has. Then the challenge is used up all the same, which the caller commits with the refusal.
+// checkPasskey returns the id of the user whose passkey has signed an open challenge that is good for want, and stores
+// when the passkey was used; "" if the signature is not accepted. Then the challenge is used up all the same, and the
+// caller commits that with the refusal.
 func (u *users) checkPasskey(
-	ctx context.Context, tx *function.Tx, in PasskeyAssertion, ceremony, user string,
-) (key shownPasskey, ok bool, err error) {
-	shown, err := in.parse()
+	ctx context.Context, tx *function.Tx, in PasskeyAssertion, want challenge,
+) (user string, err error) {
+	signed, err := in.parse()
 	if err != nil {
-		return key, false, u.refused(ctx, err, nil)
+		return "", u.refused(ctx, err, nil)
 	}
-	session := ""
-	if user != "" {
-		session = tx.Principal().Session
-	}
-	text := shown.Response.CollectedClientData.Challenge
-	good, err := u.passkeys.use(ctx, tx, text, ceremony, user, session)
+	text := signed.Response.CollectedClientData.Challenge
+	good, err := u.passkeys.use(ctx, tx, text, want)
 	if err != nil || !good {
-		return key, false, err
+		return "", err
 	}
-	key.id = passkeyID(shown.RawID)
-	p, ok, err := u.passkeys.all.Find(ctx, tx, key.id)
+	id := passkeyID(signed.RawID)
+	p, ok, err := u.passkeys.all.Find(ctx, tx, id)
 	if err != nil || !ok {
-		return key, false, err
+		return "", err
 	}
 	c, ok, err := u.credentials.Find(ctx, tx, credentialsID(p.UserID))
-	if err != nil || !ok || !slices.Contains(c.Passkeys, key.id) {
-		return key, false, err
+	if err != nil || !ok || !slices.Contains(c.Passkeys, id) {
+		return "", err
 	}
-	if key.passkey, ok, err = u.signed(ctx, tx, shown, text, p); err != nil || !ok {
-		return key, false, err
+	after, err := u.passkeys.site.assert(signed, text, p, tx.Now())
+	if err != nil {
+		return "", u.refuseSignature(ctx, tx, id, p.UserID, err)
 	}
-	return key, true, u.passkeys.all.Put(ctx, tx, key.id, key.passkey)
+	return p.UserID, u.passkeys.all.Put(ctx, tx, id, after)
 }
 
 // copies limits the mails about a copied passkey.
 var copies = limit{"copies", 0, 24 * time.Hour, 24 * time.Hour, 24 * time.Hour}
 
-// signed returns the passkey as it is after the signature, and whether that is good. A user whose passkey was copied is
-// told, once a day.
-func (u *users) signed(
-	ctx context.Context, tx *function.Tx, shown *protocol.ParsedCredentialAssertionData, text string, p passkey,
-) (after passkey, ok bool, err error) {
-	after, bad := u.passkeys.site.assert(shown, text, p, tx.Now())
-	if bad == nil {
-		return after, true, nil
-	}
-	if errors.Is(bad, errCopied) {
-		may, err := u.mayTry(ctx, tx, copies.of(passkeyID(p.CredentialID)))
+// refuseSignature logs why the signature of a passkey is refused. It mails the user if the passkey was copied, at most
+// once a day.
+func (u *users) refuseSignature(ctx context.Context, tx *function.Tx, id, user string, cause error) error {
+	if errors.Is(cause, errCopied) {
+		may, err := u.mayTry(ctx, tx, copies.of(id))
 		if err != nil {
-			return p, false, err
+			return err
 		}
 		if may {
-			tellUser(tx, p.UserID, events.PasskeyCopied, "")
+			tellUser(tx, user, events.PasskeyCopied, "")
 		}
 	}
-	return p, false, u.refused(ctx, bad, nil)
+	return u.refused(ctx, cause, nil)
 }
