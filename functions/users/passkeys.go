@@ -20,6 +20,7 @@ var (
 	beginPasskey = function.Operation{
 		Method: http.MethodPost, Path: "/api/passkeys/options", Owner: manifest.OwnerOnly, Scope: manifest.NoKey,
 		Status: http.StatusCreated, Summary: "Begin to add a passkey", Idempotency: function.Off, MaxBody: smallBody,
+		StepUp: manifest.StepUpAlways,
 		Description: "Gives the options for navigator.credentials.create in a browser, with a challenge for this session " +
 			"that is good once, for five minutes. Needs a recent proof, and a proven address. With ten passkeys, and where " +
 			"passkeys are not set up: 409.",
@@ -46,6 +47,7 @@ var (
 	removePasskey = function.Operation{
 		Method: http.MethodDelete, Path: "/api/users/{id}/passkeys/{passkey}", Owner: manifest.OwnerHidden,
 		Scope: manifest.NoKey, Status: http.StatusNoContent, Summary: "Remove a passkey", Idempotency: function.Off,
+		StepUp: manifest.StepUpAlways,
 		Description: "Of oneself, or by an admin of a user who has lost it. Needs a recent proof of the caller. The user's " +
 			"other sessions end. With the last second factor the recovery codes are void.",
 		Errors: []int{http.StatusForbidden},
