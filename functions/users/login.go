@@ -103,7 +103,7 @@ func (u *users) login(ctx context.Context, tx *function.Tx, in *loginInput) (*to
 	if err != nil {
 		return nil, err
 	}
-	if u.config.AddressProof == proofRequired && !a.proven() && a.Email != u.admin.email {
+	if u.config.AddressProof == proofRequired && u.unproven(a) {
 		if err := u.count(ctx, tx, tries...); err != nil { // as a wrong one is
 			return nil, err
 		}

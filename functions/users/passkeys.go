@@ -144,10 +144,10 @@ func (p passkeys) forget(ctx context.Context, tx *function.Tx, c *credentials) e
 	return nil
 }
 
-// notProven refuses a second factor for an address that is not proven. Else who registers with another's address could
-// lock its owner out, who can reset the password only.
-func (u *users) notProven(a account) error {
-	if u.config.AddressProof != proofOff && !a.proven() && a.Email != u.admin.email {
+// demandProven refuses a second factor for an address that is not proven. Otherwise a user who registers with another
+// person's address could lock that person out, who can reset the password only.
+func (u *users) demandProven(a account) error {
+	if u.config.AddressProof != proofOff && u.unproven(a) {
 		return fault.New(fault.Conflict, "prove your e-mail address first")
 	}
 	return nil
@@ -179,7 +179,7 @@ func (u *users) beginPasskey(ctx context.Context, tx *function.Tx, in *beginPass
 	if err := u.demandRecent(ctx, tx, by, recent{in.StepUp, in.Body.CurrentPassword, &in.work}); err != nil {
 		return nil, err
 	}
-	if err := u.notProven(by.account); err != nil {
+	if err := u.demandProven(by.account); err != nil {
 		return nil, err
 	}
 	c, err := u.credentials.Get(ctx, tx, credentialsID(by.id))

@@ -94,7 +94,7 @@ func (u *users) loginWithPasskey(
 	if err != nil {
 		return nil, err
 	}
-	if u.config.AddressProof == proofRequired && !a.proven() && a.Email != u.admin.email {
+	if u.config.AddressProof == proofRequired && u.unproven(a) {
 		if err := u.offerProof(ctx, tx, id, a.Email); err != nil {
 			return nil, err
 		}

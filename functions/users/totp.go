@@ -214,7 +214,7 @@ func (u *users) beginFactor(ctx context.Context, tx *function.Tx, in *beginFacto
 	if c.app() {
 		return nil, fault.New(fault.Conflict, "there is an authenticator app already; remove it first")
 	}
-	if err := u.notProven(by.account); err != nil {
+	if err := u.demandProven(by.account); err != nil {
 		return nil, err
 	}
 	key, err := totp.Generate(totp.GenerateOpts{
