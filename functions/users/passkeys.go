@@ -377,7 +377,6 @@ type removePasskeyInput struct {
 	ID      string `path:"id" maxLength:"128" doc:"The user's id."`
 	Passkey string `path:"passkey" minLength:"1" maxLength:"128" doc:"The passkey's id."`
 	StepUp  string `header:"Ebb-Step-Up" maxLength:"256" doc:"A step-up token of the caller."`
-	work    work
 }
 
 func (u *users) removePasskey(ctx context.Context, tx *function.Tx, in *removePasskeyInput) (*struct{}, error) {
@@ -385,7 +384,7 @@ func (u *users) removePasskey(ctx context.Context, tx *function.Tx, in *removePa
 	if err != nil {
 		return nil, err
 	}
-	if err := u.demandRecent(ctx, tx, by, recent{stepUp: in.StepUp, work: &in.work}); err != nil {
+	if err := u.demandRecent(ctx, tx, by, recent{stepUp: in.StepUp}); err != nil {
 		return nil, err
 	}
 	if err := u.passkeys.all.Delete(ctx, tx, in.Passkey); err != nil {

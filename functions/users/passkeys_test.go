@@ -503,3 +503,14 @@ func TestPasskeyNeeds(t *testing.T) {
 	s.with(s.signIn("ada@example.com").Access, "POST", "/api/passkeys/options", begin).Expect(409)
 	s.with(s.signIn("ada@example.com").Access, "POST", "/api/sessions/current/step-up/options", nil).Expect(409)
 }
+
+// An admin who removes a passkey without a proof is told of the header field, as a removal has no body for a password.
+func TestRemovalNamesTheProof(t *testing.T) {
+	s := withPasskeys(t, "EBB_ADDRESS_PROOF", "off", "EBB_ADMIN_EMAIL", rootEmail, "EBB_ADMIN_PASSWORD", rootPassword)
+	ada := s.register("ada@example.com")
+	p := s.addPasskey(s.signIn("ada@example.com").Access, password, passkeytest.New("phone", origin))
+	r := s.with(s.root().Access, "DELETE", "/api/users/"+ada.ID+"/passkeys/"+p.ID, nil).Expect(422)
+	if body := string(r.Body); !strings.Contains(body, "header.Ebb-Step-Up") || strings.Contains(body, "password") {
+		t.Errorf("got %s", body)
+	}
+}
