@@ -10,12 +10,13 @@ import (
 	"github.com/ebb-dev/ebb/infra/personal"
 )
 
-// A transform that sets a personal field to a constant has personal data in its text, of nobody in particular: no
-// erasure finds it. So it is never shown, is encrypted under the system's key while its mend runs, and is gone when
-// that has ended, in whichever way: to go on, an operator starts another mend.
+// A transform that sets a personal field to a constant has personal data in its text. The text names no person, so that
+// the erasure of a person does not find it. Therefore the archive never shows such a transform, encrypts it under the
+// system's key while its mend runs, and removes it when the mend has ended, also when it was stopped: to go on, an
+// operator starts another mend.
 
-// hiddenText stands in place of a transform that may have personal data in it. It is no expression, so an older version
-// of the archive, which does not know more of the job, stops it.
+// hiddenText stands in place of a transform that may have personal data in it. It is not a valid expression, so that an
+// older version of the archive, which does not know the encrypted transform, stops the job.
 const hiddenText = "…"
 
 // maySayPersonal reports whether a transform may set a personal field of some event type to what its text says: it

@@ -13,7 +13,7 @@ import (
 // stepUpCookie has the step-up token of the session: the person has proven a moment ago who they are.
 const stepUpCookie = "ebb-console-step-up"
 
-// passkey is a passkey, as the users function has it.
+// passkey is a passkey in the answers of the users function.
 type passkey struct {
 	ID        string    `json:"id"`
 	Name      string    `json:"name"`
@@ -110,7 +110,8 @@ func (c *console) passkeyOptions(w http.ResponseWriter, r *http.Request, p perso
 	return nil
 }
 
-// prove gets a step-up token by the password, a code or a passkey, and remembers it in a cookie as long as it is good.
+// prove sends the person's password, code or passkey to the users function, which answers with a step-up token, and has
+// the browser store the token in a cookie until it expires.
 func (c *console) prove(w http.ResponseWriter, r *http.Request, p person) error {
 	in := map[string]any{}
 	for _, name := range []string{"password", "code"} {

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// setting is a setting of a function, as the function tells it.
+// setting is a setting in the answer of a function.
 type setting struct {
 	Variable, Value, Origin, Description string
 	Reload, Pending                      bool

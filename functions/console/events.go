@@ -82,7 +82,7 @@ func (c *console) events(w http.ResponseWriter, r *http.Request, p person) error
 	return nil
 }
 
-// eventList returns the list of the events that the query asks for, as the page has it.
+// eventList returns the HTML list of the events that the query of the page asks for.
 func (c *console) eventList(r *http.Request, p person) (string, error) {
 	e, err := c.findEvents(r, p)
 	if err != nil {

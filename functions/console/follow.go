@@ -30,14 +30,14 @@ const (
 // livePath is where the events are followed.
 const livePath = base + "/live/events"
 
-// followers counts who follows.
+// followers counts the open streams of live events, by person.
 type followers struct {
 	mu  sync.Mutex
 	of  map[string]int
 	all int
 }
 
-// enter admits one more answer of a person, and reports whether there is room.
+// enter counts one more stream of a person and reports true, or reports false if there are too many already.
 func (f *followers) enter(person string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -71,7 +71,7 @@ func (p passkey) shown(id string) Passkey {
 	return s
 }
 
-// passkeys is what the function stores of passkeys, and checks them with.
+// passkeys holds the stored passkeys and challenges, and the relying party that checks signatures.
 type passkeys struct {
 	all        *store.Collection[passkey]
 	challenges *store.Collection[challenge]
@@ -96,7 +96,7 @@ func (u *users) servePasskeys(f *function.Function) (err error) {
 	return err
 }
 
-// enabled returns nil where passkeys are set up.
+// enabled returns nil where passkeys are set up, and fault.Conflict otherwise.
 func (p passkeys) enabled() error {
 	if p.site == nil {
 		return fault.New(fault.Conflict, "passkeys are not set up here: EBB_PASSKEY_RP_ID names no site")
@@ -122,7 +122,7 @@ func (p passkeys) use(ctx context.Context, tx *function.Tx, text string, want ch
 	return true, p.challenges.Delete(ctx, tx, id)
 }
 
-// of returns the passkeys of a user, and their ids, the oldest first.
+// of returns the passkeys that the credentials of a user name, and their ids, the oldest first.
 func (p passkeys) of(ctx context.Context, tx *function.Tx, c credentials) (ids []string, all []passkey, err error) {
 	known, err := p.all.GetMany(ctx, tx, c.Passkeys...)
 	for _, id := range c.Passkeys {
@@ -222,7 +222,7 @@ type addPasskeyOutput struct {
 	}
 }
 
-// badPasskey is the answer to what is no passkey, or none for a challenge that is open.
+// badPasskey returns the refusal of a passkey that is not known here, or that has signed no open challenge.
 func badPasskey(kind fault.Kind, location string) error {
 	return fault.New(kind, "this passkey is not accepted").With(fault.Detail{
 		Location: location, Message: "is not known here, or answers no challenge of the last five minutes; ask for " +
@@ -269,7 +269,7 @@ func (u *users) addPasskey(ctx context.Context, tx *function.Tx, in *addPasskeyI
 	return out, nil
 }
 
-// enlistPasskey adds a passkey to those of a user, and returns recovery codes if the account has none.
+// enlistPasskey adds a passkey to those of a user, and returns new recovery codes if the account has none left.
 func (u *users) enlistPasskey(
 	ctx context.Context, tx *function.Tx, user, id string, p passkey,
 ) (codes []string, err error) {
@@ -302,7 +302,7 @@ func (u *users) enlistPasskey(
 	return codes, u.markSession(ctx, tx, tx.Principal().Session, true)
 }
 
-// refused logs why an answer of a browser is refused, for the people who set passkeys up, and returns the answer.
+// refused logs why a passkey is refused, for the people who set passkeys up. It returns the error to answer with.
 func (u *users) refused(ctx context.Context, cause, answer error) error {
 	u.log.InfoContext(ctx, "a passkey was refused", "reason", why(cause))
 	return answer
@@ -395,7 +395,8 @@ func (u *users) removePasskey(ctx context.Context, tx *function.Tx, in *removePa
 	return nil, u.afterRemoval(ctx, tx, in.ID, c)
 }
 
-// afterRemoval saves the credentials of a user that a second factor was taken from, and ends the user's other sessions.
+// afterRemoval saves the credentials of a user after the removal of a second factor from them, and ends the user's
+// other sessions.
 func (u *users) afterRemoval(ctx context.Context, tx *function.Tx, user string, c credentials) error {
 	keep := sessionOfCaller(tx, user)
 	if err := u.endSessions(ctx, tx, user, &c, keep); err != nil {
@@ -417,7 +418,7 @@ type requestOutput struct {
 	}
 }
 
-// askFor answers the options for the use of a passkey, with a new challenge.
+// askFor stores a new challenge, and returns the options with which a browser has a passkey sign it.
 func (u *users) askFor(ctx context.Context, tx *function.Tx, c challenge) (*requestOutput, error) {
 	text, err := u.passkeys.ask(ctx, tx, c)
 	if err != nil {

@@ -313,7 +313,7 @@ func TestPasskeyAttacks(t *testing.T) {
 			t.Errorf("a challenge of %s registers: %d", name, r.Status)
 		}
 	}
-	// A passkey that is there already is nobody else's too.
+	// Another user cannot add a passkey that a user has.
 	made, err := evil.Register(d.Keys[0], challengeOf(t, register(eves, evil)))
 	add(eves, made, err).Expect(409)
 	made, err = d.Register(d.Keys[0], challengeOf(t, register(access, d)))
@@ -363,7 +363,7 @@ func TestPasskeyAttacks(t *testing.T) {
 	}
 	s.showPasskey(d).Expect(201)
 	s.showPasskey(evil).Expect(201)
-	// Somebody else's passkey is not there.
+	// The passkey of another user is not found.
 	for _, call := range [][2]string{{"GET", ""}, {"PATCH", "/" + added.ID}, {"DELETE", "/" + added.ID}} {
 		body := any(nil)
 		if call[0] == "PATCH" {
