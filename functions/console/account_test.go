@@ -73,8 +73,8 @@ func TestOptionsAreRefused(t *testing.T) {
 	}
 }
 
-// A viewer changes their own account too. The browser stores the step-up token in a cookie until it expires, and the
-// console sends it with the requests that need a proof.
+// A viewer changes their own account too. What they have proven is in a cookie for as long as it is good, and is sent
+// with what needs it.
 func TestAccount(t *testing.T) {
 	x := withAccount(t)
 	stepUp := ""
