@@ -182,16 +182,9 @@ func (u *users) beginPasskey(ctx context.Context, tx *function.Tx, in *beginPass
 	if err := u.demandProven(by.account); err != nil {
 		return nil, err
 	}
-	c, err := u.credentials.Get(ctx, tx, credentialsID(by.id))
+	_, _, others, err := u.mayAddPasskey(ctx, tx, by.id)
 	if err != nil {
 		return nil, err
-	}
-	_, others, err := u.passkeys.of(ctx, tx, c)
-	if err != nil {
-		return nil, err
-	}
-	if len(others) >= maxPasskeys {
-		return nil, tooManyPasskeys()
 	}
 	text, err := u.passkeys.ask(ctx, tx, challengeToCaller(tx, ceremonyRegister))
 	if err != nil {
@@ -202,8 +195,19 @@ func (u *users) beginPasskey(ctx context.Context, tx *function.Tx, in *beginPass
 	return out, nil
 }
 
-func tooManyPasskeys() error {
-	return fault.New(fault.Conflict, "there are %d passkeys; remove one first", maxPasskeys)
+// mayAddPasskey returns the credentials of a user and the passkeys that they name, with their ids. The error is
+// fault.Conflict if the user has as many passkeys as a user may have.
+func (u *users) mayAddPasskey(
+	ctx context.Context, tx *function.Tx, user string,
+) (c credentials, ids []string, all []passkey, err error) {
+	if c, err = u.credentials.Get(ctx, tx, credentialsID(user)); err != nil {
+		return c, nil, nil, err
+	}
+	ids, all, err = u.passkeys.of(ctx, tx, c)
+	if err == nil && len(ids) >= maxPasskeys {
+		err = fault.New(fault.Conflict, "there are %d passkeys; remove one first", maxPasskeys)
+	}
+	return c, ids, all, err
 }
 
 type addPasskeyInput struct {
@@ -273,16 +277,9 @@ func (u *users) addPasskey(ctx context.Context, tx *function.Tx, in *addPasskeyI
 func (u *users) enlistPasskey(
 	ctx context.Context, tx *function.Tx, user, id string, p passkey,
 ) (codes []string, err error) {
-	c, err := u.credentials.Get(ctx, tx, credentialsID(user))
+	c, ids, _, err := u.mayAddPasskey(ctx, tx, user)
 	if err != nil {
 		return nil, err
-	}
-	ids, _, err := u.passkeys.of(ctx, tx, c)
-	if err != nil {
-		return nil, err
-	}
-	if len(ids) >= maxPasskeys {
-		return nil, tooManyPasskeys()
 	}
 	if _, ok, err := u.passkeys.all.Find(ctx, tx, id); err != nil || ok {
 		if ok {
