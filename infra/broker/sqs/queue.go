@@ -97,7 +97,8 @@ func (q *queue) Receive(ctx context.Context, limit int) ([]eventqueue.Message, e
 // cannot be read just now, and those after it of its key, are given back. Reading ends early enough to extend messages.
 func (q *queue) take(ctx context.Context, received []types.Message) (out []eventqueue.Message) {
 	events := q.decode(ctx, received)
-	ctx, done := q.driver.lifetime.BindTimeout(ctx, q.Visibility()/4) // its own time: data that was slow must not reset attempts
+	// Its own time: data that was slow must not reset attempts.
+	ctx, done := q.driver.lifetime.BindTimeout(ctx, q.Visibility()/4)
 	defer done()
 	var back []types.Message
 	waits := map[string]bool{} // keys
