@@ -10,8 +10,8 @@ import (
 // It compares the mean time of requests that begin while few others run, up to half of the limit, with that of the
 // others. It takes means because some requests take longer than others without an overload. Where requests that begin
 // beside many take more than half as long again, they wait for each other: the limit is cut at once, in proportion to
-// that difference. Otherwise the limit grows little by little. While a load lasts no request begins beside few others, so
-// from time to time, for a few requests, only half of the limit is admitted: a probe.
+// that difference. Otherwise the limit grows little by little. While a load lasts no request begins beside few others.
+// So from time to time, for a few requests, only half of the limit is admitted: a probe.
 type adaptive struct {
 	mu      sync.Mutex
 	limit   float64

@@ -1,4 +1,4 @@
-// Package remote has what drivers share whose store of blobs is reached by HTTP. Its functions and methods may be called
+// Package remote has what drivers share whose store of blobs is reached by HTTP. All that is here may be used
 // concurrently.
 package remote
 
