@@ -1,12 +1,10 @@
 package docs
 
 import (
-	"context"
 	"fmt"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -18,22 +16,12 @@ import (
 // The examples of docs/gateway.md work as they are printed.
 func TestGateway(t *testing.T) {
 	need(t, "bash", "curl", "sed", "openssl")
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
 	page, err := Read(filepath.Join(checkout, "docs", "gateway.md"), "docs/gateway.md", "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	binary, err := shop.Build(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr, err := shop.FreeAddress()
-	if err != nil {
-		t.Fatal(err)
-	}
-	addresses := []string{"127.0.0.1:8080", addr}
+	var addresses []string
 	for _, printed := range []string{"9001", "9002", "9003", "9004", "8443"} {
 		free, err := shop.FreeAddress()
 		if err != nil {
@@ -57,25 +45,8 @@ func TestGateway(t *testing.T) {
 	if err := os.WriteFile(policies, []byte("{}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := &shop.Process{
-		Binary: binary, Addr: addr, Data: filepath.Join(dir, "data"),
-		Env: []string{"EBB_GATEWAY_POLICY=" + policies, "EBB_CORS_ORIGINS=https://shop.example"},
-	}
-	if _, err := p.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	defer p.Kill()
-	s, err := NewSession(ctx, dir, "EBB_URL="+p.URL(), "EBB_ADMIN_EMAIL="+shop.AdminEmail,
-		"EBB_ADMIN_PASSWORD="+shop.AdminPassword, "EBB_DATA="+p.Data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	s.Replace = strings.NewReplacer(append(addresses, "go run ./cmd/ebb", binary)...)
-	samples := Command{Text: "curl -s http://127.0.0.1:8080/api/products", Wants: []string{`"items":[{`}}
-	if err := s.command(samples); err != nil {
-		t.Fatal(err)
-	}
+	env := []string{"EBB_GATEWAY_POLICY=" + policies, "EBB_CORS_ORIGINS=https://shop.example"}
+	s, p := serve(t, 5*time.Minute, dir, env, addresses...)
 	for _, b := range page.Blocks {
 		if err := s.Block(page, b); err != nil {
 			t.Fatal(fmt.Errorf("%w\nthe process printed:\n%s", err, p.Output()))
