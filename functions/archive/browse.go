@@ -118,8 +118,8 @@ func (a *archive) at(ctx context.Context, tx *function.Tx, p position) (stored, 
 	return e, err
 }
 
-// The search for an id begins clockSkew before the time in the id, and reads at most maxSearched events. An id that is
-// not found costs no more, however many events there are.
+// The search for an id begins clockSkew before the time in the id, and reads at most maxSearched events, also for an id
+// that no event has.
 const (
 	clockSkew   = 2 * time.Second
 	maxSearched = 6000

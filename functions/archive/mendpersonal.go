@@ -10,17 +10,19 @@ import (
 	"github.com/ebb-dev/ebb/infra/personal"
 )
 
-// A transform that sets a personal field to a constant has personal data in its text, of nobody in particular: no
-// erasure finds it. So it is never shown, is encrypted under the system's key while its mend runs, and is gone when
-// that has ended, in whichever way: to go on, an operator starts another mend.
+// The text of a transform that sets a personal field to a constant contains personal data. The archive does not know
+// whose, so the erasure of that person cannot destroy it. Therefore the archive shows such a transform to no user,
+// stores it encrypted with the system's key while its mend runs, and deletes it when the mend is done or has stopped.
+// An operator who wants to continue a stopped one starts another mend.
 
-// hiddenText stands in place of a transform that may have personal data in it. It is no expression, so an older version
-// of the archive, which does not know more of the job, stops it.
+// hiddenText replaces a transform that may contain personal data, in answers and in the stored job. It is not a valid
+// expression: an older version of the archive, which does not know mendJob.Sealed, stops the mend.
 const hiddenText = "…"
 
-// maySayPersonal reports whether a transform may set a personal field of some event type to what its text says: it
-// names a member as such a field is called, or computes a name, and has a constant.
-func (a *archive) maySayPersonal(x *expression) bool {
+// mayContainPersonal reports whether the text of a transform may contain personal data: it sets a member that has the
+// name of a personal field of an event type, or a computed name, and has a constant that is no name, no boolean and not
+// null.
+func (a *archive) mayContainPersonal(x *expression) bool {
 	if x == nil {
 		return false
 	}
@@ -34,7 +36,7 @@ func (a *archive) maySayPersonal(x *expression) bool {
 			members[name[strings.LastIndexByte(name, '.')+1:]] = true
 		}
 	}
-	names, writes, says := map[int64]bool{}, false, false // the ids of constants that are names
+	names, sets, hasConstant := map[int64]bool{}, false, false // the ids of constants that are names
 	x.visit(func(e ast.Expr) {
 		switch e.Kind() {
 		case ast.MapKind:
@@ -42,7 +44,7 @@ func (a *archive) maySayPersonal(x *expression) bool {
 				key := entry.AsMapEntry().Key()
 				name, constant := textOf(key)
 				names[key.ID()] = constant
-				writes = writes || !constant || members[name]
+				sets = sets || !constant || members[name]
 			}
 		case ast.CallKind:
 			if call := e.AsCall(); call.FunctionName() == operators.Index {
@@ -55,23 +57,23 @@ func (a *archive) maySayPersonal(x *expression) bool {
 			switch e.AsLiteral().(type) {
 			case types.Bool, types.Null:
 			default:
-				says = true
+				hasConstant = true
 			}
 		}
 	})
-	return writes && says
+	return sets && hasConstant
 }
 
-// textOf returns the text of a constant.
-func textOf(e ast.Expr) (string, bool) {
+// textOf returns the text of a constant. ok is false for every other expression.
+func textOf(e ast.Expr) (text string, ok bool) {
 	if e.Kind() != ast.LiteralKind {
 		return "", false
 	}
-	text, ok := e.AsLiteral().(types.String)
-	return string(text), ok
+	constant, ok := e.AsLiteral().(types.String)
+	return string(constant), ok
 }
 
-// sealTransform encrypts the transform of a job that is about to start.
+// sealTransform replaces the transform of a new job by hiddenText and its encrypted form.
 func (a *archive) sealTransform(id string, job *mendJob) error {
 	key, wrapped, err := a.personalKeys.New()
 	if err != nil {
@@ -85,7 +87,7 @@ func (a *archive) sealTransform(id string, job *mendJob) error {
 	return nil
 }
 
-// transformOf returns the transform of a job.
+// transformOf returns the transform of a job, which it decrypts if it is sealed.
 func (a *archive) transformOf(id string, job *mendJob) (string, error) {
 	if !job.Personal {
 		return job.Transform, nil
@@ -98,4 +100,5 @@ func (a *archive) transformOf(id string, job *mendJob) (string, error) {
 	return values["transform"], err
 }
 
+// transformPurpose returns what a sealed transform is bound to: it cannot be opened for another job.
 func transformPurpose(id string) string { return "transform of the mend " + id }

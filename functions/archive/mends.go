@@ -52,9 +52,9 @@ type mendJob struct {
 	Why       string    `json:"why,omitempty"` // it has stopped
 	Watch     int       `json:"watch"`         // seconds after each batch
 
-	Personal bool   `json:"personal,omitempty"` // the transform may have personal data in it; see sealTransform
-	Sealed   string `json:"sealed,omitempty"`   // the transform, until the job has ended
-	Key      string `json:"key,omitempty"`      // that it is sealed with, wrapped
+	Personal bool   `json:"personal,omitempty"` // the transform may contain personal data; see sealTransform
+	Sealed   string `json:"sealed,omitempty"`   // the encrypted transform, until the job has ended
+	Key      string `json:"key,omitempty"`      // the wrapped key of Sealed
 
 	Step     int       `json:"step"`             // that a command is on its way for
 	Cursor   string    `json:"cursor,omitempty"` // after the last letter that was looked at
@@ -145,8 +145,8 @@ func (j *mendJob) refuse(id string, err error) {
 	}
 }
 
-// told returns a message as the job keeps it: without the texts and numbers that may come from a transform with
-// personal data.
+// told returns a message in the form in which the job stores it. If the transform may contain personal data, that is
+// without texts and numbers, which may be constants of the transform.
 func (j *mendJob) told(message string) string {
 	if j.Personal {
 		return causeOf(message)
@@ -402,7 +402,7 @@ func (a *archive) startMend(ctx context.Context, tx *function.Tx, in *startMendI
 	}
 	job.act(tx, "start", in.Body.Reason)
 	id := tx.NewID()
-	if a.maySayPersonal(rules.transform) {
+	if a.mayContainPersonal(rules.transform) {
 		if err := a.sealTransform(id, &job); err != nil {
 			return nil, err
 		}

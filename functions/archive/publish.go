@@ -25,11 +25,11 @@ type publishOutput struct {
 	Body json.RawMessage `doc:"The CloudEvent in structured JSON."`
 }
 
-// byFunctionsOnly returns fault.Denied for the data of events that no person may make or change: one would give the
-// power of a user to a key of the maker's own, one would revoke the keys of others, one is what is recorded of persons,
-// and one destroys the data of a person, which an administrator or that person does at the function that has it. The
-// same holds for an event that the clock is asked to publish. Data that is no command to the clock is refused by the
-// clock.
+// byFunctionsOnly returns fault.Denied for the data of events that only functions publish. With APIKeyChanged a person
+// could give the rights of another user to a key of their own, with APIKeysNarrow revoke the keys of others, with
+// ActRecorded forge the record of what staff has done, and with PersonErased destroy the data of a person, which an
+// administrator or that person requests from the function that has it. It also checks the event that the clock is asked
+// to publish. The clock refuses data that is no command to it.
 func byFunctionsOnly(eventType string, data json.RawMessage) error {
 	switch eventType {
 	case event.APIKeyChanged.Name(), event.APIKeysNarrow.Name(), event.ActRecorded.Name(), event.PersonErased.Name():

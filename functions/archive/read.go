@@ -87,7 +87,7 @@ func (a *archive) read(
 				return p, nil
 			}
 			p.bytes += e.size()
-			// Of the others no parts are read: a commit would require that each part is unchanged.
+			// Only events that match are joined: the commit checks that each part that was read is unchanged.
 			if err := a.join(ctx, tx, &e); err != nil {
 				return p, err
 			}

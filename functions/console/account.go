@@ -7,13 +7,17 @@ import (
 	"time"
 )
 
-// The account of the person: the passkeys, which are a way to sign in. Every person of the console may change their
-// own.
+// The page Account shows the passkeys of the person who is signed in. Each person adds, renames and removes their own,
+// a viewer too.
 
-// stepUpCookie has the step-up token of the session: the person has proven a moment ago who they are.
+// stepUpCookie is the cookie with the step-up token of the session: the users function has checked the password, a code
+// or a passkey of the person within the last minutes.
 const stepUpCookie = "ebb-console-step-up"
 
-// passkey is a passkey, as the users function has it.
+// stepUpField is the header field in which the users function takes a step-up token.
+const stepUpField = "Ebb-Step-Up"
+
+// passkey is a passkey in an answer of the users function.
 type passkey struct {
 	ID        string    `json:"id"`
 	Name      string    `json:"name"`
@@ -30,7 +34,7 @@ type accountData struct {
 		Passkeys      int  `json:"passkeys"`
 		RecoveryCodes int  `json:"recovery_codes"`
 	}
-	Proven bool     // a step-up token is there
+	Proven bool     // the request has a step-up token
 	Codes  []string // new recovery codes
 	Now    time.Time
 }
@@ -61,7 +65,8 @@ func (c *console) showAccount(
 	return nil
 }
 
-// refuseAccount shows the page with an error. A step-up token that is not accepted is forgotten.
+// refuseAccount shows the page with an error. After status 422, by which the users function also refuses a step-up
+// token, it removes the cookie with that token, and the page asks for another proof.
 func (c *console) refuseAccount(w http.ResponseWriter, r *http.Request, p person, err error) error {
 	err = c.told(r, err)
 	if statusOf(err) == http.StatusUnprocessableEntity && cookie(r, stepUpCookie) != "" {
@@ -71,7 +76,8 @@ func (c *console) refuseAccount(w http.ResponseWriter, r *http.Request, p person
 	return c.showAccount(w, r, p, statusOf(err), view{Problem: sentence(err)}, nil)
 }
 
-// browserAnswer returns what the browser made or signed, which the form has in JSON.
+// browserAnswer returns the field passkey of the form: the JSON of a passkey that the browser has created, or of its
+// signature.
 func browserAnswer(r *http.Request) (json.RawMessage, error) {
 	text := r.FormValue("passkey")
 	if !json.Valid([]byte(text)) {
@@ -80,17 +86,14 @@ func browserAnswer(r *http.Request) (json.RawMessage, error) {
 	return json.RawMessage(text), nil
 }
 
-// options answers a script of the page with the options for a passkey that an operation gives, or with the problem.
-func (c *console) options(w http.ResponseWriter, r *http.Request, token, path string, headers ...string) {
+// options asks an operation for the options of a passkey, and sends them to the script of the page, or the problem if
+// the operation refuses.
+func (c *console) options(w http.ResponseWriter, r *http.Request, token, path string, in any, headers ...string) {
 	var out struct {
 		Options json.RawMessage `json:"public_key,omitempty"`
 		Problem string          `json:"problem,omitempty"`
 	}
 	status := http.StatusOK
-	var in any
-	if len(headers) > 0 {
-		in = struct{}{}
-	}
 	if _, err := c.api.call(r, token, http.MethodPost, path, in, &out, headers...); err != nil {
 		err = c.told(r, err)
 		status, out.Problem = statusOf(err), sentence(err)
@@ -101,16 +104,17 @@ func (c *console) options(w http.ResponseWriter, r *http.Request, token, path st
 }
 
 func (c *console) proofOptions(w http.ResponseWriter, r *http.Request, p person) error {
-	c.options(w, r, p.token, "/api/sessions/current/step-up/options")
+	c.options(w, r, p.token, "/api/sessions/current/step-up/options", nil)
 	return nil
 }
 
 func (c *console) passkeyOptions(w http.ResponseWriter, r *http.Request, p person) error {
-	c.options(w, r, p.token, "/api/passkeys/options", "Ebb-Step-Up", cookie(r, stepUpCookie))
+	c.options(w, r, p.token, "/api/passkeys/options", struct{}{}, stepUpField, cookie(r, stepUpCookie))
 	return nil
 }
 
-// prove gets a step-up token by the password, a code or a passkey, and remembers it in a cookie as long as it is good.
+// prove exchanges the password, the code or the passkey of the form for a step-up token, and sets a cookie with the
+// token that expires with it.
 func (c *console) prove(w http.ResponseWriter, r *http.Request, p person) error {
 	in := map[string]any{}
 	for _, name := range []string{"password", "code"} {
@@ -164,7 +168,7 @@ func (c *console) actOnPasskey(w http.ResponseWriter, r *http.Request, p person)
 		if r.FormValue("sure") != "yes" {
 			return c.refuseAccount(w, r, p, &failure{Status: http.StatusBadRequest, Detail: "Tick the box to go on."})
 		}
-		_, err = c.api.call(r, p.token, http.MethodDelete, path, nil, nil, "Ebb-Step-Up", cookie(r, stepUpCookie))
+		_, err = c.api.call(r, p.token, http.MethodDelete, path, nil, nil, stepUpField, cookie(r, stepUpCookie))
 	default:
 		return &failure{Status: http.StatusNotFound, Detail: "There is no such page."}
 	}
@@ -175,7 +179,7 @@ func (c *console) actOnPasskey(w http.ResponseWriter, r *http.Request, p person)
 }
 
 func (c *console) signInOptions(w http.ResponseWriter, r *http.Request) {
-	c.options(w, r, "", "/api/sessions/passkey/options")
+	c.options(w, r, "", "/api/sessions/passkey/options", nil)
 }
 
 func (c *console) signInWithPasskey(w http.ResponseWriter, r *http.Request) {

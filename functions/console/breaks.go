@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// breaks returns a long name with the points at which a line may end: behind what separates its parts. Browsers break
-// such a name within a word otherwise, or not at all.
+// breaks returns the HTML of a long name with a <wbr> after each character that separates its parts: browsers may end a
+// line there. Without it they break the name within a word, or not at all.
 func breaks(name string) template.HTML {
 	var b strings.Builder
 	for _, r := range name {

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// setting is a setting of a function, as the function tells it.
+// setting is a setting in the answer of its function.
 type setting struct {
 	Variable, Value, Origin, Description string
 	Reload, Pending                      bool
@@ -17,7 +17,8 @@ func (s setting) Set() bool { return s.Origin != "default" && s.Origin != "unset
 
 const settingsPath = "/api/settings/"
 
-// configured returns the functions that tell their settings. A gateway tells them by an operation of its own.
+// configured returns the names of the functions with an operation that returns their settings. A gateway has it without
+// declaring it.
 func (c *console) configured() []string {
 	names := pathsBelow(c.system(), settingsPath)
 	for _, d := range c.system().Sorted() {
@@ -29,8 +30,8 @@ func (c *console) configured() []string {
 	return names
 }
 
-// configuration shows the settings of one function: those that are set, and with all=yes every one. It asks one
-// function only, because a function that is stopped starts for it.
+// configuration shows the settings of one function: those that are set, and with all=yes every one. It asks only that
+// function, because the host starts a stopped function for the request.
 func (c *console) configuration(w http.ResponseWriter, r *http.Request, p person) error {
 	q, names := r.URL.Query(), c.configured()
 	name := q.Get("function")

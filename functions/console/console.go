@@ -60,17 +60,19 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 // maxForm is the most bytes of a form: the data of a dead letter, percent-encoded.
 const maxForm = 3<<20 + 64<<10
 
+// pageHandler serves a page to a person who is signed in. It writes nothing when it returns an error.
+type pageHandler func(w http.ResponseWriter, r *http.Request, p person) error
+
 // handler returns the pages.
 func (c *console) handler() http.Handler {
 	mux := http.NewServeMux()
-	page := func(pattern string, h func(w http.ResponseWriter, r *http.Request, p person) error) {
-		method, path, _ := strings.Cut(pattern, " ")
-		mux.HandleFunc(method+" "+base+path, func(w http.ResponseWriter, r *http.Request) { c.serve(w, r, false, h) })
+	handle := func(own bool) func(pattern string, h pageHandler) {
+		return func(pattern string, h pageHandler) {
+			method, path, _ := strings.Cut(pattern, " ")
+			mux.HandleFunc(method+" "+base+path, func(w http.ResponseWriter, r *http.Request) { c.serve(w, r, own, h) })
+		}
 	}
-	own := func(pattern string, h func(w http.ResponseWriter, r *http.Request, p person) error) {
-		method, path, _ := strings.Cut(pattern, " ")
-		mux.HandleFunc(method+" "+base+path, func(w http.ResponseWriter, r *http.Request) { c.serve(w, r, true, h) })
-	}
+	page, own := handle(false), handle(true)
 	mux.HandleFunc("GET "+base, redirect(base+"/sagas"))
 	mux.HandleFunc("GET "+base+"/{$}", redirect(base+"/sagas"))
 	mux.HandleFunc("GET "+base+"/static/{hash}/{name}", static)
@@ -154,11 +156,9 @@ func static(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(data)
 }
 
-// serve serves a page to a person who is signed in. An error of the page becomes a page. What is about the account of
-// the person changes also for one who may only look at the rest.
-func (c *console) serve(
-	w http.ResponseWriter, r *http.Request, own bool, h func(w http.ResponseWriter, r *http.Request, p person) error,
-) {
+// serve serves a page to a person who is signed in. An error of the page becomes a page. With own the page changes only
+// the account of that person, and a viewer may do that too.
+func (c *console) serve(w http.ResponseWriter, r *http.Request, own bool, h pageHandler) {
 	p, err := c.identify(w, r)
 	if err == nil && !p.staff() {
 		err = &failure{Status: http.StatusForbidden, Detail: "This account may not use the console."}
@@ -322,5 +322,6 @@ func pretty(raw json.RawMessage) string {
 	return unescaped.Replace(b.String())
 }
 
-// unescaped writes <, > and & for the escapes that encoders of JSON write. After an escaped backslash none begins.
+// unescaped replaces the escapes of <, > and &, which encoders of JSON write. It replaces an escaped backslash by
+// itself, so that it takes no backslash of a text for the begin of an escape.
 var unescaped = strings.NewReplacer(`\\`, `\\`, `\u003c`, "<", `\u003e`, ">", `\u0026`, "&")

@@ -5,8 +5,8 @@
 // recorded, by the functions that do it. It consumes and emits no events and stores nothing, and may be stopped after
 // any request.
 //
-// A person signs in with their e-mail address and password, or with a passkey, which the page of their account adds and
-// removes. The tokens of the session are in cookies that no script can
-// read and that other sites do not send; requests of other sites that change something are refused. A person without
-// a role for operators is refused. Pages load nothing from other servers, and run no script but their own.
+// A person signs in with their e-mail address and password, or with a passkey, which they add and remove on the page
+// Account. The tokens of the session are in cookies that no script can read and that other sites do not send; requests
+// of other sites that change something are refused. A person without a role for operators is refused. Pages load
+// nothing from other servers, and run no script but their own.
 package console

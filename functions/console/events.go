@@ -26,9 +26,9 @@ type eventPage struct {
 	Types  []string
 	Items  []archived
 	Next   template.URL // a whole query
-	Live   bool         // the page follows
-	Turn   template.URL // the query that follows, or no longer does
-	Stream string       // where the list is followed
+	Live   bool         // the page follows the events
+	Turn   template.URL // the query of the page that follows; if Live, of the one that does not
+	Stream string       // the path of the stream of this list, with its query
 }
 
 // findEvents returns the events that the query of a page asks for, the newest first.
@@ -82,7 +82,7 @@ func (c *console) events(w http.ResponseWriter, r *http.Request, p person) error
 	return nil
 }
 
-// eventList returns the list of the events that the query asks for, as the page has it.
+// eventList returns the HTML of the list of the events that the query of a page asks for.
 func (c *console) eventList(r *http.Request, p person) (string, error) {
 	e, err := c.findEvents(r, p)
 	if err != nil {
@@ -155,20 +155,22 @@ func (c *console) event(w http.ResponseWriter, r *http.Request, p person) error 
 // curl returns the command that publishes an event like this one. Bytes cannot be published through the archive: for
 // them it is the command that gets the event and writes its data into a file.
 func curl(r *http.Request, a archived) string {
-	address := "'" + origin(r) + "/api/archive/events"
+	address := origin(r) + "/api/archive/events"
 	token := `  -H "Authorization: Bearer $TOKEN"`
 	if a.E.Data == nil {
-		return "curl -s " + address + "/" + url.PathEscape(a.Position) + "' \\\n" + token +
+		return "curl -s " + shellQuoted(address+"/"+url.PathEscape(a.Position)) + " \\\n" + token +
 			" \\\n  | jq -j '.event.data_base64 // \"\"' | base64 -d > event.bin"
 	}
 	in := map[string]any{"type": a.E.Type, "subject": a.E.Subject, "data": a.E.Data}
 	body, _ := json.Marshal(in) // it was JSON before
-	quoted := strings.ReplaceAll(string(body), "'", `'\''`)
-	return "curl -i -X POST " + address + "' \\\n" + token + " -H 'Content-Type: application/json' " +
-		"\\\n  -d '" + quoted + "'"
+	return "curl -i -X POST " + shellQuoted(address) + " \\\n" + token + " -H 'Content-Type: application/json' " +
+		"\\\n  -d " + shellQuoted(string(body))
 }
 
-// origin returns where the pages are: the scheme and the host of the gateway.
+// shellQuoted returns a text as one argument for a shell.
+func shellQuoted(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
+
+// origin returns the scheme and the host at which the browser has called the gateway.
 func origin(r *http.Request) string {
 	if secure(r) {
 		return "https://" + r.Host

@@ -12,32 +12,33 @@ import (
 	"github.com/ebb-dev/ebb/infra/httpserver"
 )
 
-// A person follows events live by server-sent events: each has the whole list as the page shows it, whenever that has
-// changed. So a browser that is slow, or was away, misses nothing that still counts, and nothing waits for it here but
-// the next list. Where answers are not streamed, the page asks again and again instead.
+// The browser follows events by server-sent events. Whenever the list has changed, the console sends the whole list as
+// the page shows it. So a browser that is slow, or was disconnected, misses nothing that the list still shows, and the
+// console keeps no queue for it. Where the host does not stream responses, the script loads the page again every 1.5
+// seconds instead.
 
-// The limits of following. An answer ends after followLife, and the browser asks again: so a session that has ended is
-// noticed, and no proxy sees a request that never ends.
+// The limits of a stream. It ends after followLife, and the browser opens another, so that no request lasts longer than
+// proxies allow.
 const (
-	followEvery   = time.Second
-	followLife    = 55 * time.Second
-	followBeat    = 15 * time.Second // without a change something is sent, so that a browser that has gone is noticed
-	maxFollowing  = 4                // answers of one person at once, in one process: browsers have few connections
-	maxFollowers  = 64               // of all
-	followLeisure = 10               // how many times as long as a look has taken it waits for the next one
+	followEvery   = time.Second      // between two queries of the list, at least
+	followLife    = 55 * time.Second // of one stream
+	followBeat    = 15 * time.Second // without a change; then comes a comment, whose write fails if the browser has gone
+	maxFollowing  = 4                // streams of one person at once, in one process: browsers have few connections
+	maxFollowers  = 64               // streams of all persons
+	followLeisure = 10               // the wait before a query is at least so many times as long as the last query took
 )
 
-// livePath is where the events are followed.
+// livePath is the path of the stream.
 const livePath = base + "/live/events"
 
-// followers counts who follows.
+// followers counts the open streams, also of each person.
 type followers struct {
 	mu  sync.Mutex
 	of  map[string]int
 	all int
 }
 
-// enter admits one more answer of a person, and reports whether there is room.
+// enter counts one more stream of a person. It returns false and counts nothing when there are too many.
 func (f *followers) enter(person string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -52,6 +53,7 @@ func (f *followers) enter(person string) bool {
 	return true
 }
 
+// leave counts one stream of a person less.
 func (f *followers) leave(person string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -61,8 +63,8 @@ func (f *followers) leave(person string) {
 	}
 }
 
-// followEvents sends the list of events until the session ends, the process drains, the browser goes, or followLife is
-// over.
+// followEvents sends the list of events until the session ends, the process drains, the browser closes the connection,
+// or followLife is over.
 func (c *console) followEvents(w http.ResponseWriter, r *http.Request, p person) error {
 	if !c.followers.enter(p.Subject) {
 		return &failure{Status: http.StatusTooManyRequests, Detail: "Too many pages follow events."}
@@ -98,7 +100,7 @@ func (c *console) followEvents(w http.ResponseWriter, r *http.Request, p person)
 		}
 		wait.Stop()
 		if s.err != nil {
-			return nil // the browser asks again, if it is still there
+			return nil // a browser that still shows the page opens another stream
 		}
 		began = time.Now()
 		if list, err = c.followed(r, p); err != nil {
@@ -110,23 +112,23 @@ func (c *console) followEvents(w http.ResponseWriter, r *http.Request, p person)
 	}
 }
 
-// errEnough ends a stream that may be asked for again.
+// errEnough ends a stream after which the browser opens another.
 var errEnough = errors.New("enough")
 
-// followed returns the list for a person whose session goes on. The error of one that has ended is errSignedOut.
+// followed returns the list, or errSignedOut when the person's session has ended.
 func (c *console) followed(r *http.Request, p person) (string, error) {
 	if _, err := c.verify(r, p.token); err != nil {
-		return "", errSignedOut // also when the token has expired: the page that is loaded again has another
+		return "", errSignedOut // also when the token has expired: the browser loads the page again, and gets another
 	}
 	list, err := c.eventList(r, p)
 	switch statusOf(err) {
-	case http.StatusUnauthorized, http.StatusForbidden: // it is revoked
+	case http.StatusUnauthorized, http.StatusForbidden: // the session is revoked
 		return "", errSignedOut
 	}
 	return list, err
 }
 
-// stream writes server-sent events. After a write that has failed it writes no more.
+// stream writes server-sent events. After the first write that fails it writes no more, and err is its error.
 type stream struct {
 	http.ResponseWriter
 	control *http.ResponseController
@@ -134,7 +136,7 @@ type stream struct {
 	err     error
 }
 
-// begin sends the header. The error says that answers are not streamed here; then nothing was sent.
+// begin sends the header. It returns an error, and has sent nothing, where the host does not stream responses.
 func (s *stream) begin() error {
 	h := s.Header()
 	before := h.Clone()
@@ -158,10 +160,10 @@ func (s *stream) send(name, data string) {
 	s.write(b.String() + "\n")
 }
 
-// oneBreak leaves one kind of line break: a browser takes each of three as the end of a line.
+// oneBreak replaces each line break by \n: a browser takes \r\n, \r and \n as the end of a line.
 var oneBreak = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
-// beat sends a comment when nothing was sent for a while.
+// beat sends a comment if the stream has sent nothing for followBeat.
 func (s *stream) beat() {
 	if time.Since(s.at) >= followBeat {
 		s.write(":\n\n")

@@ -91,7 +91,7 @@ func (c *console) showNewMend(
 	}{in["where"], in["transform"], t}})
 }
 
-// expressions returns those of a form that are given.
+// expressions returns the fields where and transform of a form, without those that are empty.
 func expressions(form url.Values) map[string]string {
 	given := map[string]string{}
 	for _, name := range []string{"where", "transform"} {

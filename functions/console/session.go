@@ -183,7 +183,7 @@ func (c *console) signIn(w http.ResponseWriter, r *http.Request) {
 	c.signInBy(w, r, "/api/sessions", in)
 }
 
-// refuseSignIn shows the page to sign in with an error.
+// refuseSignIn shows the sign-in page with an error.
 func (c *console) refuseSignIn(w http.ResponseWriter, r *http.Request, err error) {
 	err = c.told(r, err)
 	c.show(w, r, person{}, statusOf(err), "signin", view{Title: "Sign in", Problem: sentence(err), Data: map[string]string{
@@ -191,7 +191,7 @@ func (c *console) refuseSignIn(w http.ResponseWriter, r *http.Request, err error
 	}})
 }
 
-// signInBy opens a session by an operation of the users function.
+// signInBy opens a session by an operation of the users function, which gets in, and sets the cookies of the session.
 func (c *console) signInBy(w http.ResponseWriter, r *http.Request, path string, in map[string]any) {
 	var t tokens
 	if _, err := c.api.call(r, "", http.MethodPost, path, in, &t); err != nil {

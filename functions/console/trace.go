@@ -74,8 +74,7 @@ func (c *console) trace(w http.ResponseWriter, r *http.Request, p person) error 
 // runAgain returns the command that runs the past of an entity or a correlation again, with the code of the checkout in
 // which it is called.
 func runAgain(r *http.Request, id string) string {
-	quoted := func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
-	return "ebb timemachine " + quoted(id) + " --url " + quoted(origin(r))
+	return "ebb timemachine " + shellQuoted(id) + " --url " + shellQuoted(origin(r))
 }
 
 // draw lays the events out in the order of their causes.

@@ -107,14 +107,16 @@ func (l *lister) define(c *cobra.Command) {
 	f.StringVar(&l.correlation, "correlation", "", "only events of this correlation")
 	f.StringVar(&l.eventType, "type", "",
 		"only events of this type; users.registered stands for the full name with its latest version")
-	timeFlag := func(at *string, name, usage string) {
-		f.VarPF(timeValue{at}, name, "", usage+": a `time` (RFC 3339) or how long ago, such as 10m")
-	}
-	timeFlag(&l.since, "since", "only events from this time on")
-	timeFlag(&l.until, "until", "only events before this time")
+	timeFlag(f, &l.since, "since", "only events from this time on", "10m")
+	timeFlag(f, &l.until, "until", "only events before this time", "10m")
 	f.IntVar(&l.limit, "limit", 50, "show at most this many, the latest ones; 0 for all")
 	f.BoolVarP(&l.follow, "follow", "f", false, "keep printing new events")
 	_ = c.RegisterFlagCompletionFunc("type", l.connection.completeTypes)
+}
+
+// timeFlag defines a flag with a time, which is stored as timeValue does. ago is an example of how long ago it was.
+func timeFlag(f *pflag.FlagSet, at *string, name, usage, ago string) {
+	f.VarPF(timeValue{at}, name, "", usage+": a `time` (RFC 3339) or how long ago, such as "+ago)
 }
 
 // timeValue is a flag with a time, or a duration before now. It stores the time in the API's format.

@@ -43,22 +43,20 @@ func (c *client) prove(ctx context.Context) (string, error) {
 	if c.stepUp != "" {
 		return c.stepUp, nil
 	}
-	var in map[string]string
-	admin, err := credentials{}, error(nil)
+	var admin credentials
 	if c.given == "" {
-		admin, err = c.admin()
+		var err error
+		if admin, err = c.admin(); err != nil {
+			return "", err
+		}
 	}
-	switch {
-	case err != nil:
-		return "", err
-	case c.given == "" && admin.Code == "":
-		in = map[string]string{"password": admin.Password}
-	default:
+	in := map[string]string{"password": admin.Password}
+	if c.given != "" || admin.Code != "" {
 		secret, err := c.app.ask("This needs a proof that it is you. Password, or with a second factor a new code: ")
 		if err != nil {
 			return "", err
 		}
-		in = map[string]string{"password": secret}
+		in["password"] = secret
 		if len(secret) <= maxCode {
 			in["code"] = secret // the system takes the one that counts
 		}

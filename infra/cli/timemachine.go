@@ -76,11 +76,8 @@ go run ./cmd/` + a.Name + ` timemachine ORDER --from order.json   with the code 
 	f.StringVar(&t.from, "from", "",
 		"read the events from a `file` that --save or events list -o json has written; -: standard input")
 	f.StringVar(&t.save, "save", "", "write the events to a `file`, a batch of CloudEvents in JSON")
-	timeFlag := func(at *string, name, usage string) {
-		f.VarPF(timeValue{at}, name, "", usage+": a `time` (RFC 3339) or how long ago, such as 24h")
-	}
-	timeFlag(&t.since, "since", "what began from this time on")
-	timeFlag(&t.until, "until", "what began before this time")
+	timeFlag(f, &t.since, "since", "what began from this time on", "24h")
+	timeFlag(f, &t.until, "until", "what began before this time", "24h")
 	f.StringArrayVar(&t.set, "setting", nil, "a setting of the functions, `NAME=VALUE`; others have their defaults")
 	return c
 }
@@ -261,13 +258,16 @@ func (t *travel) show(r *timemachine.Report) {
 		r.Count(timemachine.Same), r.Count(timemachine.Different), r.Count(timemachine.Missing), r.Count(timemachine.New))
 }
 
+// brief reports whether a part of so many lines leaves some out.
+func (t *travel) brief(lines int) bool { return lines > manySame && !t.output.wide() }
+
 func (t *travel) showInputs(r *timemachine.Report) {
 	table := t.table("INPUT", "AT", "BY", "ANSWER")
-	shown := 0
-	for _, in := range r.Inputs {
-		if shown++; shown > manySame && !t.output.wide() {
-			break
-		}
+	shown := r.Inputs
+	if t.brief(len(shown)) {
+		shown = shown[:manySame]
+	}
+	for _, in := range shown {
 		answer, by := "", in.By
 		if in.Status > 0 {
 			answer = strconv.Itoa(in.Status)
@@ -279,7 +279,7 @@ func (t *travel) showInputs(r *timemachine.Report) {
 		table.row(what, timestamp(in.At), by, answer)
 	}
 	table.flush()
-	if rest := len(r.Inputs) - manySame; rest > 0 && !t.output.wide() {
+	if rest := len(r.Inputs) - len(shown); rest > 0 {
 		fmt.Fprintf(t.Out, "… and %d more\n", rest)
 	}
 	fmt.Fprintln(t.Out)
@@ -289,14 +289,12 @@ func (t *travel) showInputs(r *timemachine.Report) {
 // left out.
 func (t *travel) showEvents(r *timemachine.Report) {
 	t.heading("EVENTS")
-	left := 0
-	brief := len(r.Events) > manySame && !t.output.wide()
-	width := 0
+	left, width := 0, 0
 	for _, e := range r.Events {
 		width = max(width, len(shortType(e.Type)))
 	}
 	for _, e := range r.Events {
-		if brief && e.Change == timemachine.Same {
+		if e.Change == timemachine.Same && t.brief(len(r.Events)) {
 			left++
 			continue
 		}
@@ -313,25 +311,29 @@ func (t *travel) showState(r *timemachine.Report) {
 		widest = max(widest, len(s.Function))
 	}
 	for _, s := range r.State {
-		if len(r.State) > manySame && s.Change == timemachine.Same && !t.output.wide() {
+		if s.Change == timemachine.Same && t.brief(len(r.State)) {
 			left++
 			continue
 		}
 		t.line(s.Change, fmt.Sprintf("%-*s  %s  %s", widest, s.Function, s.Entity, ended(s)))
 		t.fields(s.Fields)
 	}
-	for _, s := range r.Sagas {
-		if left > 0 {
-			break
-		}
+	if left == 0 {
+		t.showSagas(r.Sagas, widest)
+	}
+	t.left(left)
+}
+
+// showSagas writes a line for each saga, with the names of functions in a column of this width.
+func (t *travel) showSagas(sagas []timemachine.Saga, width int) {
+	for _, s := range sagas {
 		steps := make([]string, len(s.Progress.Steps))
 		for i, step := range s.Progress.Steps {
 			steps[i] = step.Name + " " + string(step.State)
 		}
-		fmt.Fprintf(t.Out, "  %s\n", oneLine(fmt.Sprintf("%-*s  %s  saga %s: %s", widest, s.Function, s.ID, s.Progress.Status,
+		fmt.Fprintf(t.Out, "  %s\n", oneLine(fmt.Sprintf("%-*s  %s  saga %s: %s", width, s.Function, s.ID, s.Progress.Status,
 			strings.Join(steps, ", "))))
 	}
-	t.left(left)
 }
 
 // ended tells the last facts about an entity; "" for a document.

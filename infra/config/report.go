@@ -22,7 +22,7 @@ const (
 // Report is the settings of a process at one moment.
 type Report struct {
 	Settings []Setting
-	Refused  string // why the last change of a source is not taken over; "": there is none, or it is
+	Refused  string // why the last change of a source was refused; "": none was
 }
 
 // Origin is one place that values come from.
@@ -67,8 +67,8 @@ func (o Origin) get(v Variable) string {
 	return ""
 }
 
-// Given returns the report with the values that the host of the function gives it where no source has one. They are
-// masked: the host makes keys and passwords.
+// Given returns a copy of the report with the values that the host gives to the function where no source has one. It
+// masks them, because the host makes keys and passwords.
 func (r Report) Given(host Lookup) Report {
 	given := Report{Settings: make([]Setting, len(r.Settings)), Refused: r.Refused}
 	for i, s := range r.Settings {

@@ -52,7 +52,7 @@ func all(schema store.Schema, open store.Opener, function, collection string) []
 func (sim *Simulation) checkDead() {
 	for _, d := range sim.dead {
 		if sim.scenario.Refused == nil || !sim.scenario.Refused(d.function, d.e) {
-			sim.Violated("a dead letter: %s", d.text)
+			sim.Violated(DeadLetter, d.text)
 		}
 	}
 	var missing []string

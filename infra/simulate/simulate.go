@@ -95,8 +95,8 @@ type Scenario struct {
 	Serve       func(string, http.Handler) http.Handler     // wraps the HTTP handler of a function; nil: none
 	Trigger     func(broker.Trigger) broker.Trigger         // changes how a function is delivered to; nil: as declared
 
-	// Hold returns how long the first delivery of an event to a function has to wait yet, and is asked again after that
-	// time. 0: it may begin. Later events of the partition key wait behind it. Nil: none waits.
+	// Hold returns how long the first delivery of an event to a function must still wait; the simulation calls it again
+	// after that time. 0: the delivery may begin. Later events of the partition key wait behind it. Nil: none waits.
 	Hold func(function string, e ce.Event) time.Duration
 
 	Remotes []string // the functions that call Simulation.Remote

@@ -75,6 +75,12 @@ type deadLetter struct {
 // Violation is a broken promise. Class is the same for the same promise, whatever the ids.
 type Violation struct{ Class, Text string }
 
+// The classes of violations that callers of Run tell apart.
+const (
+	NotMade    = "the system cannot be made: %v" // a function or its store cannot be opened: there was no run
+	DeadLetter = "a dead letter: %s"
+)
+
 // Now returns the simulated time; the clock of a function may differ.
 func (sim *Simulation) Now() time.Time { return sim.sys.Epoch.Add(sim.now) }
 
@@ -272,7 +278,7 @@ func run(sys System, seed uint64, part *choice, tracing bool) *Report {
 	sim.scenario = sim.sys.Begin(sim, rand.New(rand.NewPCG(seed, 2)))
 	r := &Report{Seed: seed}
 	if err := sim.prepare(); err != nil {
-		sim.Violated("the system cannot be made: %v", err)
+		sim.Violated(NotMade, err)
 		return r.of(sim)
 	}
 	if sim.scenario.Setup != nil {

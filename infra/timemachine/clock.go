@@ -45,7 +45,8 @@ func (w *world) clock(name string, env function.Env) *function.Function {
 	return f
 }
 
-// tick is how late a timer may go off that had not gone off in the past: the longest time between two ticks of a host.
+// tick is the longest time between two ticks of a host. A timer that had not gone off in the past goes off at least so
+// much later than it is due.
 const tick = time.Minute
 
 // pastTimer is a timer of the past.
@@ -76,7 +77,7 @@ func (w *world) learnTimers() {
 func (w *world) lateness(e ce.Event, due time.Time) time.Duration {
 	w.update(w.sim.Published())
 	now := w.sim.Now()
-	key := e.Source() + " " + e.Type() + " " + word.ReplaceAllStringFunc(e.Subject(), w.names.back)
+	key := e.Source() + " " + e.Type() + " " + w.names.original(e.Subject())
 	set := w.past[key]
 	if len(set) == 0 { // the past has not set it
 		return due.Sub(now)

@@ -14,6 +14,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/event"
 	"github.com/ebb-dev/ebb/infra/personal"
 	"github.com/ebb-dev/ebb/infra/saga"
+	"github.com/ebb-dev/ebb/infra/store"
 )
 
 // compare fills the report, at rest.
@@ -119,9 +120,14 @@ func (w *world) compareDocuments(r *Report) {
 	keys := slices.SortedFunc(maps.Keys(documents), func(a, b documentKey) int {
 		return strings.Compare(a.function+a.collection+a.id, b.function+b.collection+b.id)
 	})
+	stored := map[documentKey][]store.Document{} // by function and collection
 	for _, key := range keys {
+		collection := documentKey{function: key.function, collection: key.collection}
+		if _, read := stored[collection]; !read {
+			stored[collection] = w.sim.Documents(key.function, key.collection)
+		}
 		s := StateChange{Change: Missing, Function: key.function, Entity: key.collection + "/" + key.id}
-		for _, d := range w.sim.Documents(key.function, key.collection) {
+		for _, d := range stored[collection] {
 			if w.names.back(d.ID) != key.id {
 				continue
 			}
@@ -278,7 +284,7 @@ func (n names) sameText(recorded, now string) bool {
 	if recorded == now || isTime(recorded) && isTime(now) {
 		return true
 	}
-	return recorded == word.ReplaceAllStringFunc(now, n.back)
+	return recorded == n.original(now)
 }
 
 func isTime(s string) bool {

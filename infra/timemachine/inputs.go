@@ -3,6 +3,7 @@ package timemachine
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -33,7 +34,6 @@ type input struct {
 	source      string
 	emitted     []int // of the recording
 	request     rerun.Request
-	given       []ce.Event
 }
 
 // inputs finds what came from outside: the events without a cause, those of one function and one correlation together.
@@ -75,8 +75,7 @@ func (w *world) plan(in *input) {
 			return
 		}
 	}
-	in.Given, in.given = true, emitted
-	in.What = emitted[0].Type()
+	in.Given, in.What = true, emitted[0].Type()
 	for _, i := range in.emitted {
 		w.given[i] = true
 	}
@@ -93,12 +92,7 @@ func notesOf(inputs []*input, sys system.System) (notes []string) {
 			count[strings.TrimPrefix(in.What, "dev.ebb.")+" of "+functionOf(in.source)]++
 		}
 	}
-	names := make([]string, 0, len(count))
-	for name := range count {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(count)) {
 		_, function, _ := strings.Cut(name, " of ")
 		why := "no request is known that makes it"
 		if _, known := sys.Lookup(function); !known {

@@ -293,8 +293,8 @@ func sorted(events []ce.Event) []ce.Event {
 	slices.SortStableFunc(events, func(a, b ce.Event) int { return a.Time().Compare(b.Time()) })
 	seen := map[string]bool{}
 	return slices.DeleteFunc(events, func(e ce.Event) bool {
-		known := seen[e.Source()+" "+e.ID()]
-		seen[e.Source()+" "+e.ID()] = true
+		known := seen[identity(e)]
+		seen[identity(e)] = true
 		return known
 	})
 }

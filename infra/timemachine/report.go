@@ -81,10 +81,8 @@ type Saga struct {
 	Progress saga.Progress `json:"progress"`
 }
 
-// deadLetter is the class of the violations that a run may have as the past had them: the archive's events do not tell.
-const deadLetter = "a dead letter: %s"
-
-// tell adds the problems that the simulation has found.
+// tell adds the problems that the simulation has found. Dead letters alone do not make the run differ: the past may
+// have had them too, and the events of the archive do not tell.
 func (r *Report) tell(violations []simulate.Violation) {
 	seen := map[string]bool{}
 	for _, v := range violations {
@@ -93,6 +91,6 @@ func (r *Report) tell(violations []simulate.Violation) {
 		}
 		seen[v.Text] = true
 		r.Problems = append(r.Problems, v.Text)
-		r.Same = r.Same && v.Class == deadLetter
+		r.Same = r.Same && v.Class == simulate.DeadLetter
 	}
 }

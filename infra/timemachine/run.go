@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,10 +40,10 @@ const (
 	// warmUp is how much earlier than the first input a run begins.
 	warmUp = 10 * time.Minute
 
-	// patience is how long an input or a delivery waits for what came before it in the past, and that does not come.
+	// patience is the longest time that an input or a delivery waits for the events that came before it in the past.
 	patience = 2 * time.Second
 
-	// look is how often it looks.
+	// look is the time after which one that waits checks again whether they have come.
 	look = 5 * time.Millisecond
 
 	settle = time.Hour // the longest time to come to rest after the last input
@@ -131,7 +132,7 @@ func Run(ctx context.Context, sys system.System, rec *Recording, o Options) (*Re
 		return nil, err
 	}
 	for _, v := range report.Violations {
-		if v.Class == "the system cannot be made: %v" {
+		if v.Class == simulate.NotMade {
 			return nil, errors.New(v.Text)
 		}
 	}
@@ -353,8 +354,9 @@ func (w *world) documents(facts []ce.Event) map[documentKey]document {
 	return found
 }
 
-func sequenceOf(e ce.Event) (n int64) {
-	_, _ = fmt.Sscan(event.Extension(e, event.Sequence), &n) // 0: it has none
+// sequenceOf returns the sequence of a fact; 0: it has none.
+func sequenceOf(e ce.Event) int64 {
+	n, _ := strconv.ParseInt(event.Extension(e, event.Sequence), 10, 64)
 	return n
 }
 

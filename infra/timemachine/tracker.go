@@ -60,6 +60,9 @@ func (n names) back(id string) string {
 	return id
 }
 
+// original replaces each id of the run in a text by the recorded one.
+func (n names) original(text string) string { return word.ReplaceAllStringFunc(text, n.back) }
+
 // place is where events of the run stand for recorded ones.
 type place struct{ correlation, source, eventType string }
 
@@ -110,9 +113,10 @@ func newTracker(recorded []ce.Event, given, others map[int]bool, scheduled map[s
 	return t
 }
 
+// identity returns the source and the id of an event, which no other event has together.
 func identity(e ce.Event) string { return e.Source() + " " + e.ID() }
 
-// gave notes that a recorded event was published as it is.
+// gave notes that the run has published a recorded event itself, with its recorded id.
 func (t *tracker) gave(i int) {
 	e := t.recorded[i]
 	t.ignored[identity(e)], t.done[i] = true, true

@@ -91,7 +91,7 @@ type Sources struct {
 	now   atomic.Pointer[layers]
 
 	mu      sync.Mutex // held while a change is taken over
-	refused [2]string  // why the last change of each source is not taken over; "": it is
+	refused [2]string  // why the last change of each source was refused; "": it was not
 	changed []func()
 
 	telling sync.Mutex // held while changed is called
@@ -326,7 +326,7 @@ func (s *Sources) refuse(source int, err error) {
 	}
 }
 
-// unchanged notes that a source has again what counts.
+// unchanged forgets why a change of a source was refused: the source has the values again that are in use.
 func (s *Sources) unchanged(source int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
