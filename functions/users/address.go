@@ -45,6 +45,9 @@ var (
 // proven reports whether the user has proven to read the mail of the present address.
 func (a account) proven() bool { return a.Proven != "" && a.Proven == a.Email }
 
+// unproven reports whether the user has yet to prove the address of the account. The configured admin need not.
+func (u *users) unproven(a account) bool { return !a.proven() && a.Email != u.admin.email }
+
 // offerProof has a mail sent by which the user proves an address, unless there were too many.
 func (u *users) offerProof(ctx context.Context, tx *function.Tx, user, email string) error {
 	may, err := u.askedProof(ctx, tx, user)

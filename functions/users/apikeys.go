@@ -209,7 +209,7 @@ func (u *users) checkScopes(scopes []string) []fault.Detail {
 	return nil
 }
 
-// keysOf returns the list of a user's keys without those that have expired, and the keys that are stored. It reads them
+// keysOf returns the list of a user's keys without the expired ones, and all stored keys of the user. It reads the keys
 // by a query, so that the commit requires that the list is unchanged and not each of the keys: a database may limit how
 // many documents a commit requires.
 func (u *users) keysOf(ctx context.Context, tx *function.Tx, user string) (keyList, map[string]apiKey, error) {
@@ -239,8 +239,8 @@ func (u *users) keysOf(ctx context.Context, tx *function.Tx, user string) (keyLi
 // pageOfKeys is how many keys one query reads; few users have more.
 const pageOfKeys = 200
 
-// with returns the list with a new key, and which keys it forgets: of very many those that were revoked first, a few at
-// a time.
+// with returns the list with a new key, and the ids of the keys that the caller removes: of very many revoked keys the
+// oldest, a few at a time.
 func (l keyList) with(id string, known map[string]apiKey, now time.Time) (next keyList, forgotten []string, err error) {
 	revoked := slices.DeleteFunc(slices.Clone(l.Keys), func(id string) bool { return known[id].good(now) })
 	if good := len(l.Keys) - len(revoked); good >= maxGoodKeys {

@@ -2,7 +2,6 @@ package users
 
 import (
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"strings"
@@ -11,12 +10,6 @@ import (
 // A device token is "<id>.<HMAC-SHA256 of the id>", by a key that belongs to the account. It shows that the client has
 // signed in to this account before, since its password was set; it opens nothing. A new password makes a new key, so
 // all devices are forgotten then, and so they are with the account.
-
-func newDeviceKey() string {
-	key := make([]byte, sha256.Size)
-	_, _ = rand.Read(key) // never fails
-	return base64.RawURLEncoding.EncodeToString(key)
-}
 
 func deviceToken(key, id string) string {
 	mac := hmac.New(sha256.New, []byte(key))

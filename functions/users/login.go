@@ -103,7 +103,7 @@ func (u *users) login(ctx context.Context, tx *function.Tx, in *loginInput) (*to
 	if err != nil {
 		return nil, err
 	}
-	if u.config.AddressProof == proofRequired && !a.proven() && a.Email != u.admin.email {
+	if u.config.AddressProof == proofRequired && u.unproven(a) {
 		if err := u.count(ctx, tx, tries...); err != nil { // as a wrong one is
 			return nil, err
 		}
@@ -125,18 +125,15 @@ func (u *users) login(ctx context.Context, tx *function.Tx, in *loginInput) (*to
 	return u.enter(ctx, tx, id, a, c, entry{agent: in.Agent, device: device, secondFactor: c.secondFactor()})
 }
 
-// demandFactor answers nil if a sign-in with the right password shows the second factor of the account too: a code,
-// which is marked as used in c, or a passkey.
+// demandFactor returns nil if a sign-in with the right password shows the second factor of the account too: a code,
+// which demandFactor marks as used in c, or a passkey.
 func (u *users) demandFactor(ctx context.Context, tx *function.Tx, id string, c *credentials, in *loginInput) error {
 	if in.Body.Passkey != nil {
-		key, ok, err := u.checkPasskey(ctx, tx, *in.Body.Passkey, ceremonySignIn, "")
-		if err != nil {
-			return err
+		user, err := u.checkPasskey(ctx, tx, *in.Body.Passkey, challenge{Ceremony: ceremonySignIn})
+		if err == nil && user != id {
+			err = function.CommitThen(badPasskey(fault.Unauthenticated, "body.passkey"))
 		}
-		if !ok || key.UserID != id {
-			return function.CommitThen(badPasskey(fault.Unauthenticated, "body.passkey"))
-		}
-		return nil
+		return err
 	}
 	if in.Body.Code == "" {
 		return codeWanted(*c)
@@ -151,11 +148,11 @@ func (u *users) demandFactor(ctx context.Context, tx *function.Tx, id string, c 
 	return nil
 }
 
-// entry is what is known of a client that has shown who its user is.
+// entry describes the sign-in of a user who has proven to be the user.
 type entry struct {
 	agent        string
 	device       string // the id of a known device; empty: a new one
-	secondFactor bool   // the user has shown one
+	secondFactor bool   // the user has shown a second factor
 }
 
 // enter opens a session for a user. It saves the credentials.
@@ -176,7 +173,7 @@ func (u *users) enter(
 	}
 	c.Sessions = append(c.Sessions, session)
 	if c.DeviceKey == "" {
-		c.DeviceKey = newDeviceKey()
+		c.DeviceKey = newSecret()
 	}
 	if e.device == "" {
 		e.device = tx.NewID()

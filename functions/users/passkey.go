@@ -1,8 +1,6 @@
 package users
 
 import (
-	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -15,22 +13,25 @@ import (
 
 	"github.com/go-webauthn/webauthn/protocol"
 	"github.com/go-webauthn/webauthn/webauthn"
+
+	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/function"
 )
 
-// A passkey is a key pair of WebAuthn (level 3): the user's device has the private key, and signs a challenge of ours
-// with it once it has verified the user, by a finger, a face or a PIN. It is discoverable: the device finds it by the
-// name of this site alone, so that a user signs in without an address.
+// A passkey is a key pair of WebAuthn (level 3): the user's device has the private key, and signs a challenge of this
+// function with it once it has verified the user, by a finger, a face or a PIN. It is discoverable: the device finds it
+// by the name of this site alone, so that a user signs in without an address.
 
-// passkey is a stored passkey. Its id is made from that of the credential, so one exists once, whose user it may be.
+// passkey is a stored passkey. Its id is the hash of the credential's id, so that no two users have the same passkey.
 type passkey struct {
 	UserID       string    `json:"user_id"`
 	Name         string    `json:"name"`
 	CredentialID []byte    `json:"credential_id"`
 	PublicKey    []byte    `json:"public_key"` // COSE
 	Transports   []string  `json:"transports,omitempty"`
-	Count        uint32    `json:"count,omitempty"`    // of signatures, as the device said last; 0: it does not count
+	Count        uint32    `json:"count,omitempty"`    // the device's last count of its signatures; 0: it does not count
 	Syncable     bool      `json:"syncable,omitempty"` // the device may copy it to others; never changes
-	Synced       bool      `json:"synced,omitempty"`   // and has
+	Synced       bool      `json:"synced,omitempty"`   // the device has copied it
 	CreatedAt    time.Time `json:"created_at"`
 	UsedAt       time.Time `json:"used_at,omitzero"` // the hour of the last use
 }
@@ -39,18 +40,13 @@ type passkey struct {
 const maxPasskeys = 10
 
 // passkeyID returns the id of the passkey with a credential id. That is up to 1,023 bytes that a device has chosen.
-func passkeyID(credential []byte) string { return hashed(credential) }
-
-func hashed(data []byte) string {
-	sum := sha256.Sum256(data)
-	return base64.RawURLEncoding.EncodeToString(sum[:])
-}
+func passkeyID(credential []byte) string { return auth.HashToken(string(credential)) }
 
 // challenge is a challenge that waits for the signature of a passkey. It is removed when it is used, also by a
 // signature that is refused. Its id is the hash of the challenge.
 type challenge struct {
 	Ceremony  string    `json:"ceremony"`
-	UserID    string    `json:"user_id,omitempty"` // who may use it; empty for a sign-in
+	UserID    string    `json:"user_id,omitempty"` // the user who may use it; empty for a sign-in
 	Session   string    `json:"session,omitempty"` // in which session
 	ExpiresAt time.Time `json:"expires_at"`
 }
@@ -62,15 +58,14 @@ const (
 	ceremonyStepUp   = "step-up"
 )
 
+// challengeToCaller returns a challenge that only the caller may use, in the session of the request.
+func challengeToCaller(tx *function.Tx, ceremony string) challenge {
+	who := tx.Principal()
+	return challenge{Ceremony: ceremony, UserID: who.Subject, Session: who.Session}
+}
+
 // challengeTTL is how long a challenge is good, and how long a browser waits for its user.
 const challengeTTL = 5 * time.Minute
-
-// newChallenge returns a challenge, as it is sent and as it comes back: 32 random bytes in base64url.
-func newChallenge() string {
-	raw := make([]byte, 32)
-	_, _ = rand.Read(raw) // never fails
-	return base64.RawURLEncoding.EncodeToString(raw)
-}
 
 // relyingParty checks what browsers answer to challenges.
 type relyingParty struct{ *webauthn.WebAuthn }
@@ -114,7 +109,7 @@ func checkRelyingParty(id string, origins []string) error {
 	return errors.Join(faults...)
 }
 
-// owner is a user as the library sees one.
+// owner implements webauthn.User.
 type owner struct {
 	id   string
 	keys []webauthn.Credential
@@ -125,10 +120,11 @@ func (o owner) WebAuthnName() string                       { return "" }
 func (o owner) WebAuthnDisplayName() string                { return "" }
 func (o owner) WebAuthnCredentials() []webauthn.Credential { return o.keys }
 
-// algorithms are the signatures that passkeys may make: those that WebAuthn recommends.
+// algorithms returns the signature algorithms that a new passkey may have: the ones that WebAuthn recommends.
 func algorithms() []protocol.CredentialParameter { return webauthn.CredentialParametersRecommendedL3() }
 
-// session returns what the library compares an answer with. The user is verified in each ceremony.
+// session returns the data that the library compares a browser's answer with. In each ceremony the device has to verify
+// the user.
 func (r *relyingParty) session(challenge, user string) webauthn.SessionData {
 	return webauthn.SessionData{
 		Challenge: challenge, RelyingPartyID: r.Config.RPID, UserID: []byte(user),
@@ -136,7 +132,7 @@ func (r *relyingParty) session(challenge, user string) webauthn.SessionData {
 	}
 }
 
-// register returns the new passkey of a user that a registration has, which answers a challenge.
+// register checks that a registration answers the challenge to the user, and returns the new passkey.
 func (r *relyingParty) register(
 	in *protocol.ParsedCredentialCreationData, challenge, user string, now time.Time,
 ) (passkey, error) {
@@ -164,10 +160,11 @@ var transports = []string{"ble", "hybrid", "internal", "nfc", "smart-card", "usb
 
 const maxTransports = 8
 
-// errCopied is that the device's count of signatures is not above the last one: there is a copy of the passkey.
+// errCopied reports that the device's count of signatures is not above the last one: there is a copy of the passkey.
 var errCopied = errors.New("the passkey's counter of signatures has not grown")
 
-// assert returns the passkey as it is after a signature that answers a challenge; errCopied if a copy has signed.
+// assert checks that the passkey has signed the challenge, and returns it with the new count and time of use. The error
+// is errCopied if a copy of the passkey has signed.
 func (r *relyingParty) assert(
 	in *protocol.ParsedCredentialAssertionData, challenge string, p passkey, now time.Time,
 ) (passkey, error) {
@@ -176,7 +173,7 @@ func (r *relyingParty) assert(
 		Flags:         webauthn.CredentialFlags{UserPresent: true, UserVerified: true, BackupEligible: p.Syncable},
 		Authenticator: webauthn.Authenticator{SignCount: p.Count},
 	}}}
-	find := func(_, _ []byte) (webauthn.User, error) { return of, nil } // whose handle is compared with the answer's
+	find := func(_, _ []byte) (webauthn.User, error) { return of, nil } // the library compares this user's handle
 	_, c, err := r.ValidatePasskeyLogin(find, r.session(challenge, ""), in)
 	if err != nil {
 		return p, err
@@ -188,8 +185,8 @@ func (r *relyingParty) assert(
 	return p, nil
 }
 
-// PasskeyRegistration is what a browser answers to a registration: a RegistrationResponseJSON of WebAuthn, as toJSON
-// of its credential gives it.
+// PasskeyRegistration is a browser's answer to the options for a new passkey: a RegistrationResponseJSON of WebAuthn,
+// as PublicKeyCredential.toJSON returns it.
 type PasskeyRegistration struct {
 	_        struct{} `additionalProperties:"true"`
 	ID       string   `json:"id" minLength:"1" maxLength:"1400"`
@@ -203,8 +200,8 @@ type PasskeyRegistration struct {
 	} `json:"response"`
 }
 
-// PasskeyAssertion is what a browser answers to a sign-in: an AuthenticationResponseJSON of WebAuthn, as toJSON of its
-// credential gives it.
+// PasskeyAssertion is a browser's answer to the options for the use of a passkey: an AuthenticationResponseJSON of
+// WebAuthn, as PublicKeyCredential.toJSON returns it.
 type PasskeyAssertion struct {
 	_        struct{} `additionalProperties:"true"`
 	ID       string   `json:"id" minLength:"1" maxLength:"1400"`
@@ -219,7 +216,7 @@ type PasskeyAssertion struct {
 	} `json:"response"`
 }
 
-// parse decodes the registration. Extensions were not asked for, and what they gave is not read.
+// parse decodes the registration. The options request no extensions, and parse reads no results of any.
 func (in PasskeyRegistration) parse() (*protocol.ParsedCredentialCreationData, error) {
 	raw, err := json.Marshal(in)
 	if err != nil {
@@ -236,8 +233,8 @@ func (in PasskeyAssertion) parse() (*protocol.ParsedCredentialAssertionData, err
 	return protocol.ParseCredentialRequestResponseBytes(raw)
 }
 
-// PasskeyCreation is what a browser makes a passkey with: PublicKeyCredentialCreationOptionsJSON of WebAuthn, for
-// PublicKeyCredential.parseCreationOptionsFromJSON.
+// PasskeyCreation holds the options with which a browser makes a passkey: PublicKeyCredentialCreationOptionsJSON of
+// WebAuthn, for PublicKeyCredential.parseCreationOptionsFromJSON.
 type PasskeyCreation struct {
 	RP struct {
 		ID   string `json:"id"`
@@ -273,8 +270,9 @@ type PasskeyName struct {
 	Transports []string `json:"transports,omitempty"`
 }
 
-// PasskeyRequest is what a browser asks for a passkey with: PublicKeyCredentialRequestOptionsJSON of WebAuthn, for
-// PublicKeyCredential.parseRequestOptionsFromJSON. It names no passkeys: the browser offers those that it finds.
+// PasskeyRequest holds the options with which a browser has a passkey sign: PublicKeyCredentialRequestOptionsJSON of
+// WebAuthn, for PublicKeyCredential.parseRequestOptionsFromJSON. It names no passkeys: the browser offers the ones that
+// it finds.
 type PasskeyRequest struct {
 	Challenge        string `json:"challenge"`
 	Timeout          int64  `json:"timeout" doc:"Milliseconds."`
@@ -310,12 +308,14 @@ func (r *relyingParty) request(challenge string) PasskeyRequest {
 	}
 }
 
-// good reports whether the challenge may be used in a ceremony, by a user in a session.
-func (c challenge) good(ceremony, user, session string, now time.Time) bool {
-	return c.Ceremony == ceremony && c.UserID == user && c.Session == session && now.Before(c.ExpiresAt)
+// good reports whether the challenge has not expired, and was stored for the same ceremony, user and session as want.
+func (c challenge) good(want challenge, now time.Time) bool {
+	want.ExpiresAt = c.ExpiresAt
+	return c == want && now.Before(c.ExpiresAt)
 }
 
-// newRecovery returns the factor with recovery codes if it has none, and those.
+// withRecovery returns the factor with new recovery codes, and the codes, if no recovery codes are left; otherwise the
+// factor alone. f may be nil.
 func (f *secondFactor) withRecovery() (after *secondFactor, codes []string) {
 	if f != nil && len(f.Recovery) > 0 {
 		return f, nil
@@ -328,7 +328,7 @@ func (f *secondFactor) withRecovery() (after *secondFactor, codes []string) {
 	return after, codes
 }
 
-// why returns what the library says of an answer that is refused, without the data that it quotes.
+// why returns the library's reason for the refusal of an answer, without the data that it quotes.
 func why(err error) string {
 	var p *protocol.Error
 	if errors.As(err, &p) {

@@ -8,9 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-webauthn/webauthn/protocol"
-
 	"github.com/ebb-dev/ebb/events"
+	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/manifest"
@@ -21,6 +20,7 @@ var (
 	beginPasskey = function.Operation{
 		Method: http.MethodPost, Path: "/api/passkeys/options", Owner: manifest.OwnerOnly, Scope: manifest.NoKey,
 		Status: http.StatusCreated, Summary: "Begin to add a passkey", Idempotency: function.Off, MaxBody: smallBody,
+		StepUp: manifest.StepUpAlways,
 		Description: "Gives the options for navigator.credentials.create in a browser, with a challenge for this session " +
 			"that is good once, for five minutes. Needs a recent proof, and a proven address. With ten passkeys, and where " +
 			"passkeys are not set up: 409.",
@@ -47,6 +47,7 @@ var (
 	removePasskey = function.Operation{
 		Method: http.MethodDelete, Path: "/api/users/{id}/passkeys/{passkey}", Owner: manifest.OwnerHidden,
 		Scope: manifest.NoKey, Status: http.StatusNoContent, Summary: "Remove a passkey", Idempotency: function.Off,
+		StepUp: manifest.StepUpAlways,
 		Description: "Of oneself, or by an admin of a user who has lost it. Needs a recent proof of the caller. The user's " +
 			"other sessions end. With the last second factor the recovery codes are void.",
 		Errors: []int{http.StatusForbidden},
@@ -70,7 +71,7 @@ func (p passkey) shown(id string) Passkey {
 	return s
 }
 
-// passkeys is what the function stores of passkeys, and checks them with.
+// passkeys holds the stored passkeys and challenges, and the relying party that checks signatures.
 type passkeys struct {
 	all        *store.Collection[passkey]
 	challenges *store.Collection[challenge]
@@ -95,7 +96,7 @@ func (u *users) servePasskeys(f *function.Function) (err error) {
 	return err
 }
 
-// enabled returns nil where passkeys are set up.
+// enabled returns nil where passkeys are set up, and fault.Conflict otherwise.
 func (p passkeys) enabled() error {
 	if p.site == nil {
 		return fault.New(fault.Conflict, "passkeys are not set up here: EBB_PASSKEY_RP_ID names no site")
@@ -103,27 +104,25 @@ func (p passkeys) enabled() error {
 	return nil
 }
 
-// ask stores a new challenge, and returns it.
+// ask stores a new challenge and returns its text, which the browser signs.
 func (p passkeys) ask(ctx context.Context, tx *function.Tx, c challenge) (string, error) {
-	text := newChallenge()
+	text := newSecret()
 	c.ExpiresAt = tx.Now().Add(challengeTTL)
-	return text, p.challenges.Create(ctx, tx, hashed([]byte(text)), c)
+	return text, p.challenges.Create(ctx, tx, auth.HashToken(text), c)
 }
 
-// use removes a challenge that an answer names, and reports whether it was good in the ceremony. An answer that is
-// refused is committed with this, so that each challenge is tried once.
-func (p passkeys) use(
-	ctx context.Context, tx *function.Tx, text, ceremony, user, session string,
-) (good bool, err error) {
-	id := hashed([]byte(text))
+// use removes the challenge with a text that a browser has signed, and reports whether it was good for want. The caller
+// also commits a refusal of the signature, so that each challenge is tried once.
+func (p passkeys) use(ctx context.Context, tx *function.Tx, text string, want challenge) (good bool, err error) {
+	id := auth.HashToken(text)
 	c, ok, err := p.challenges.Find(ctx, tx, id)
-	if err != nil || !ok || !c.good(ceremony, user, session, tx.Now()) {
+	if err != nil || !ok || !c.good(want, tx.Now()) {
 		return false, err
 	}
 	return true, p.challenges.Delete(ctx, tx, id)
 }
 
-// of returns the passkeys of a user, and their ids, the oldest first.
+// of returns the passkeys that the credentials of a user name, and their ids, the oldest first.
 func (p passkeys) of(ctx context.Context, tx *function.Tx, c credentials) (ids []string, all []passkey, err error) {
 	known, err := p.all.GetMany(ctx, tx, c.Passkeys...)
 	for _, id := range c.Passkeys {
@@ -145,10 +144,10 @@ func (p passkeys) forget(ctx context.Context, tx *function.Tx, c *credentials) e
 	return nil
 }
 
-// notProven refuses a second factor for an address that is not proven. Else who registers with another's address could
-// lock its owner out, who can reset the password only.
-func (u *users) notProven(a account) error {
-	if u.config.AddressProof != proofOff && !a.proven() && a.Email != u.admin.email {
+// demandProven refuses a second factor for an address that is not proven. Otherwise a user who registers with another
+// person's address could lock that person out, who can reset the password only.
+func (u *users) demandProven(a account) error {
+	if u.config.AddressProof != proofOff && u.unproven(a) {
 		return fault.New(fault.Conflict, "prove your e-mail address first")
 	}
 	return nil
@@ -180,7 +179,7 @@ func (u *users) beginPasskey(ctx context.Context, tx *function.Tx, in *beginPass
 	if err := u.demandRecent(ctx, tx, by, recent{in.StepUp, in.Body.CurrentPassword, &in.work}); err != nil {
 		return nil, err
 	}
-	if err := u.notProven(by.account); err != nil {
+	if err := u.demandProven(by.account); err != nil {
 		return nil, err
 	}
 	c, err := u.credentials.Get(ctx, tx, credentialsID(by.id))
@@ -194,9 +193,7 @@ func (u *users) beginPasskey(ctx context.Context, tx *function.Tx, in *beginPass
 	if len(others) >= maxPasskeys {
 		return nil, tooManyPasskeys()
 	}
-	text, err := u.passkeys.ask(ctx, tx, challenge{
-		Ceremony: ceremonyRegister, UserID: by.id, Session: tx.Principal().Session,
-	})
+	text, err := u.passkeys.ask(ctx, tx, challengeToCaller(tx, ceremonyRegister))
 	if err != nil {
 		return nil, err
 	}
@@ -225,7 +222,7 @@ type addPasskeyOutput struct {
 	}
 }
 
-// badPasskey is the answer to what is no passkey, or none for a challenge that is open.
+// badPasskey returns the refusal of a passkey that is not known here, or that has signed no open challenge.
 func badPasskey(kind fault.Kind, location string) error {
 	return fault.New(kind, "this passkey is not accepted").With(fault.Detail{
 		Location: location, Message: "is not known here, or answers no challenge of the last five minutes; ask for " +
@@ -250,7 +247,7 @@ func (u *users) addPasskey(ctx context.Context, tx *function.Tx, in *addPasskeyI
 		return nil, u.refused(ctx, err, badPasskey(fault.Invalid, "body.credential"))
 	}
 	text := made.Response.CollectedClientData.Challenge
-	good, err := u.passkeys.use(ctx, tx, text, ceremonyRegister, by.id, tx.Principal().Session)
+	good, err := u.passkeys.use(ctx, tx, text, challengeToCaller(tx, ceremonyRegister))
 	if err != nil {
 		return nil, err
 	}
@@ -272,7 +269,7 @@ func (u *users) addPasskey(ctx context.Context, tx *function.Tx, in *addPasskeyI
 	return out, nil
 }
 
-// enlistPasskey adds a passkey to those of a user, and returns recovery codes if the account has none.
+// enlistPasskey adds a passkey to those of a user, and returns new recovery codes if the account has none left.
 func (u *users) enlistPasskey(
 	ctx context.Context, tx *function.Tx, user, id string, p passkey,
 ) (codes []string, err error) {
@@ -305,7 +302,7 @@ func (u *users) enlistPasskey(
 	return codes, u.markSession(ctx, tx, tx.Principal().Session, true)
 }
 
-// refused logs why an answer of a browser is refused, for the people who set passkeys up, and returns the answer.
+// refused logs why a passkey is refused, for the people who set passkeys up. It returns the error to answer with.
 func (u *users) refused(ctx context.Context, cause, answer error) error {
 	u.log.InfoContext(ctx, "a passkey was refused", "reason", why(cause))
 	return answer
@@ -380,7 +377,6 @@ type removePasskeyInput struct {
 	ID      string `path:"id" maxLength:"128" doc:"The user's id."`
 	Passkey string `path:"passkey" minLength:"1" maxLength:"128" doc:"The passkey's id."`
 	StepUp  string `header:"Ebb-Step-Up" maxLength:"256" doc:"A step-up token of the caller."`
-	work    work
 }
 
 func (u *users) removePasskey(ctx context.Context, tx *function.Tx, in *removePasskeyInput) (*struct{}, error) {
@@ -388,7 +384,7 @@ func (u *users) removePasskey(ctx context.Context, tx *function.Tx, in *removePa
 	if err != nil {
 		return nil, err
 	}
-	if err := u.demandRecent(ctx, tx, by, recent{stepUp: in.StepUp, work: &in.work}); err != nil {
+	if err := u.demandRecent(ctx, tx, by, recent{stepUp: in.StepUp}); err != nil {
 		return nil, err
 	}
 	if err := u.passkeys.all.Delete(ctx, tx, in.Passkey); err != nil {
@@ -399,7 +395,8 @@ func (u *users) removePasskey(ctx context.Context, tx *function.Tx, in *removePa
 	return nil, u.afterRemoval(ctx, tx, in.ID, c)
 }
 
-// afterRemoval saves the credentials of a user that a second factor was taken from, and ends the user's other sessions.
+// afterRemoval saves the credentials of a user after the removal of a second factor from them, and ends the user's
+// other sessions.
 func (u *users) afterRemoval(ctx context.Context, tx *function.Tx, user string, c credentials) error {
 	keep := sessionOfCaller(tx, user)
 	if err := u.endSessions(ctx, tx, user, &c, keep); err != nil {
@@ -421,7 +418,7 @@ type requestOutput struct {
 	}
 }
 
-// askFor answers the options for the use of a passkey, with a new challenge.
+// askFor stores a new challenge, and returns the options with which a browser has a passkey sign it.
 func (u *users) askFor(ctx context.Context, tx *function.Tx, c challenge) (*requestOutput, error) {
 	text, err := u.passkeys.ask(ctx, tx, c)
 	if err != nil {
@@ -432,65 +429,51 @@ func (u *users) askFor(ctx context.Context, tx *function.Tx, c challenge) (*requ
 	return out, nil
 }
 
-// shownPasskey is a passkey that has signed a challenge.
-type shownPasskey struct {
-	id string
-	passkey
-}
-
-// checkPasskey returns the passkey that has signed an open challenge of the ceremony, and notes its use; false if none
-// has. Then the challenge is used up all the same, which the caller commits with the refusal.
+// checkPasskey returns the id of the user whose passkey has signed an open challenge that is good for want, and stores
+// when the passkey was used; "" if the signature is not accepted. Then the challenge is used up all the same, and the
+// caller commits that with the refusal.
 func (u *users) checkPasskey(
-	ctx context.Context, tx *function.Tx, in PasskeyAssertion, ceremony, user string,
-) (key shownPasskey, ok bool, err error) {
-	shown, err := in.parse()
+	ctx context.Context, tx *function.Tx, in PasskeyAssertion, want challenge,
+) (user string, err error) {
+	signed, err := in.parse()
 	if err != nil {
-		return key, false, u.refused(ctx, err, nil)
+		return "", u.refused(ctx, err, nil)
 	}
-	session := ""
-	if user != "" {
-		session = tx.Principal().Session
-	}
-	text := shown.Response.CollectedClientData.Challenge
-	good, err := u.passkeys.use(ctx, tx, text, ceremony, user, session)
+	text := signed.Response.CollectedClientData.Challenge
+	good, err := u.passkeys.use(ctx, tx, text, want)
 	if err != nil || !good {
-		return key, false, err
+		return "", err
 	}
-	key.id = passkeyID(shown.RawID)
-	p, ok, err := u.passkeys.all.Find(ctx, tx, key.id)
+	id := passkeyID(signed.RawID)
+	p, ok, err := u.passkeys.all.Find(ctx, tx, id)
 	if err != nil || !ok {
-		return key, false, err
+		return "", err
 	}
 	c, ok, err := u.credentials.Find(ctx, tx, credentialsID(p.UserID))
-	if err != nil || !ok || !slices.Contains(c.Passkeys, key.id) {
-		return key, false, err
+	if err != nil || !ok || !slices.Contains(c.Passkeys, id) {
+		return "", err
 	}
-	if key.passkey, ok, err = u.signed(ctx, tx, shown, text, p); err != nil || !ok {
-		return key, false, err
+	after, err := u.passkeys.site.assert(signed, text, p, tx.Now())
+	if err != nil {
+		return "", u.refuseSignature(ctx, tx, id, p.UserID, err)
 	}
-	return key, true, u.passkeys.all.Put(ctx, tx, key.id, key.passkey)
+	return p.UserID, u.passkeys.all.Put(ctx, tx, id, after)
 }
 
 // copies limits the mails about a copied passkey.
 var copies = limit{"copies", 0, 24 * time.Hour, 24 * time.Hour, 24 * time.Hour}
 
-// signed returns the passkey as it is after the signature, and whether that is good. A user whose passkey was copied is
-// told, once a day.
-func (u *users) signed(
-	ctx context.Context, tx *function.Tx, shown *protocol.ParsedCredentialAssertionData, text string, p passkey,
-) (after passkey, ok bool, err error) {
-	after, bad := u.passkeys.site.assert(shown, text, p, tx.Now())
-	if bad == nil {
-		return after, true, nil
-	}
-	if errors.Is(bad, errCopied) {
-		may, err := u.mayTry(ctx, tx, copies.of(passkeyID(p.CredentialID)))
+// refuseSignature logs why the signature of a passkey is refused. It mails the user if the passkey was copied, at most
+// once a day.
+func (u *users) refuseSignature(ctx context.Context, tx *function.Tx, id, user string, cause error) error {
+	if errors.Is(cause, errCopied) {
+		may, err := u.mayTry(ctx, tx, copies.of(id))
 		if err != nil {
-			return p, false, err
+			return err
 		}
 		if may {
-			tellUser(tx, p.UserID, events.PasskeyCopied, "")
+			tellUser(tx, user, events.PasskeyCopied, "")
 		}
 	}
-	return p, false, u.refused(ctx, bad, nil)
+	return u.refused(ctx, cause, nil)
 }

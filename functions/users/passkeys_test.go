@@ -313,7 +313,7 @@ func TestPasskeyAttacks(t *testing.T) {
 			t.Errorf("a challenge of %s registers: %d", name, r.Status)
 		}
 	}
-	// A passkey that is there already is nobody else's too.
+	// Another user cannot add a passkey that a user has.
 	made, err := evil.Register(d.Keys[0], challengeOf(t, register(eves, evil)))
 	add(eves, made, err).Expect(409)
 	made, err = d.Register(d.Keys[0], challengeOf(t, register(access, d)))
@@ -363,7 +363,7 @@ func TestPasskeyAttacks(t *testing.T) {
 	}
 	s.showPasskey(d).Expect(201)
 	s.showPasskey(evil).Expect(201)
-	// Somebody else's passkey is not there.
+	// The passkey of another user is not found.
 	for _, call := range [][2]string{{"GET", ""}, {"PATCH", "/" + added.ID}, {"DELETE", "/" + added.ID}} {
 		body := any(nil)
 		if call[0] == "PATCH" {
@@ -502,4 +502,15 @@ func TestPasskeyNeeds(t *testing.T) {
 	s.proven("ada@example.com")
 	s.with(s.signIn("ada@example.com").Access, "POST", "/api/passkeys/options", begin).Expect(409)
 	s.with(s.signIn("ada@example.com").Access, "POST", "/api/sessions/current/step-up/options", nil).Expect(409)
+}
+
+// An admin who removes a passkey without a proof is told of the header field, as a removal has no body for a password.
+func TestRemovalNamesTheProof(t *testing.T) {
+	s := withPasskeys(t, "EBB_ADDRESS_PROOF", "off", "EBB_ADMIN_EMAIL", rootEmail, "EBB_ADMIN_PASSWORD", rootPassword)
+	ada := s.register("ada@example.com")
+	p := s.addPasskey(s.signIn("ada@example.com").Access, password, passkeytest.New("phone", origin))
+	r := s.with(s.root().Access, "DELETE", "/api/users/"+ada.ID+"/passkeys/"+p.ID, nil).Expect(422)
+	if body := string(r.Body); !strings.Contains(body, "header.Ebb-Step-Up") || strings.Contains(body, "password") {
+		t.Errorf("got %s", body)
+	}
 }

@@ -55,14 +55,14 @@ func (u *users) askPasskey(ctx context.Context, tx *function.Tx, _ *struct{}) (*
 }
 
 func (u *users) askStepUp(ctx context.Context, tx *function.Tx, _ *struct{}) (*requestOutput, error) {
-	by, err := u.actor(ctx, tx)
+	_, err := u.actor(ctx, tx)
 	if err == nil {
 		err = u.passkeys.enabled()
 	}
 	if err != nil {
 		return nil, err
 	}
-	return u.askFor(ctx, tx, challenge{Ceremony: ceremonyStepUp, UserID: by.id, Session: tx.Principal().Session})
+	return u.askFor(ctx, tx, challengeToCaller(tx, ceremonyStepUp))
 }
 
 type passkeyLoginInput struct {
@@ -79,28 +79,28 @@ func (u *users) loginWithPasskey(
 	if err := u.passkeys.enabled(); err != nil {
 		return nil, err
 	}
-	key, ok, err := u.checkPasskey(ctx, tx, in.Body.Credential, ceremonySignIn, "")
+	id, err := u.checkPasskey(ctx, tx, in.Body.Credential, challenge{Ceremony: ceremonySignIn})
 	if err != nil {
 		return nil, err
 	}
-	if !ok {
+	if id == "" {
 		return nil, function.CommitThen(badPasskey(fault.Unauthenticated, "body.credential"))
 	}
-	a, err := u.accounts.Get(ctx, tx, key.UserID)
+	a, err := u.accounts.Get(ctx, tx, id)
 	if err != nil {
 		return nil, err
 	}
-	c, err := u.credentials.Get(ctx, tx, credentialsID(key.UserID))
+	c, err := u.credentials.Get(ctx, tx, credentialsID(id))
 	if err != nil {
 		return nil, err
 	}
-	if u.config.AddressProof == proofRequired && !a.proven() && a.Email != u.admin.email {
-		if err := u.offerProof(ctx, tx, key.UserID, a.Email); err != nil {
+	if u.config.AddressProof == proofRequired && u.unproven(a) {
+		if err := u.offerProof(ctx, tx, id, a.Email); err != nil {
 			return nil, err
 		}
 		return nil, function.CommitThen(fault.New(fault.Unauthenticated, "prove your e-mail address first: see the mail"))
 	}
-	return u.enter(ctx, tx, key.UserID, a, c, entry{
+	return u.enter(ctx, tx, id, a, c, entry{
 		agent: in.Agent, device: deviceOf(c.DeviceKey, in.Body.Device), secondFactor: true,
 	})
 }

@@ -33,7 +33,7 @@ var proofKinds = []string{ofAddress, ofReset}
 
 func proofID(kind, user string) string { return kind + "-of-" + user }
 
-// newProof stores a proof of a user, and returns its token, which the caller has mailed, and when it expires.
+// newProof stores a proof of a user, and returns its token, which the caller sends by mail, and when it expires.
 func (u *users) newProof(
 	ctx context.Context, tx *function.Tx, kind, user, email string, ttl time.Duration,
 ) (token string, expires time.Time, err error) {

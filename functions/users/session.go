@@ -55,16 +55,19 @@ func (c credentials) without(session string) credentials {
 // credentialsID differs from the user's id, so that no event about the user is numbered after it.
 func credentialsID(user string) string { return "of-" + user }
 
-// secretSize is the number of random bytes of a token.
+// secretSize is the number of random bytes of a token, a challenge or a device key.
 const secretSize = 32
+
+// newSecret returns secretSize random bytes in base64url.
+func newSecret() string {
+	secret := make([]byte, secretSize)
+	_, _ = rand.Read(secret) // never fails
+	return base64.RawURLEncoding.EncodeToString(secret)
+}
 
 // newToken returns a refresh token or a step-up token of the session with this id, or a mailed token of the user with
 // this id: "<id>.<32 random bytes>". Its hash is taken over the whole.
-func newToken(id string) string {
-	secret := make([]byte, secretSize)
-	_, _ = rand.Read(secret) // never fails
-	return id + "." + base64.RawURLEncoding.EncodeToString(secret)
-}
+func newToken(id string) string { return id + "." + newSecret() }
 
 // sessionOf returns the session that a refresh token names. Only its hash proves that it belongs there.
 func sessionOf(token string) (string, bool) {

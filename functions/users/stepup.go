@@ -81,8 +81,8 @@ func (u *users) showRecent(ctx context.Context, tx *function.Tx, id string, c cr
 		return u.confirm(ctx, tx, id, "body.password", in.Body.Password, &in.work, c)
 	}
 	if in.Body.Passkey != nil {
-		key, ok, err := u.checkPasskey(ctx, tx, *in.Body.Passkey, ceremonyStepUp, id)
-		if err == nil && (!ok || key.UserID != id) {
+		user, err := u.checkPasskey(ctx, tx, *in.Body.Passkey, challengeToCaller(tx, ceremonyStepUp))
+		if err == nil && user != id {
 			err = function.CommitThen(badPasskey(fault.Invalid, "body.passkey"))
 		}
 		return err

@@ -58,9 +58,9 @@ var (
 // byCode limits the wrong codes of an account. Only who knows the password, or has an access token, gets to try one.
 var byCode = limit{"code", 5, time.Second, 15 * time.Minute, time.Hour}
 
-// secondFactor is the app of a user that makes one-time codes, and the recovery codes of all second factors. The app's
-// codes are computed from the secret, so it is stored as it is, beside the hash of the password; no operation shows it
-// again.
+// secondFactor is the app of a user that makes one-time codes, and the recovery codes of all second factors. The
+// function computes the app's codes from the secret, so it stores the secret itself and not a hash, beside the hash of
+// the password. No operation shows it again.
 type secondFactor struct {
 	Secret    string   `json:"secret"` // base32; empty: no app
 	Confirmed bool     `json:"confirmed,omitempty"`
@@ -100,7 +100,8 @@ const (
 // step returns which code is a user's in which second.
 func step(now time.Time) uint64 { return uint64(now.Unix()) / period }
 
-// plainCode returns a code as it is compared: without what people write between its parts.
+// plainCode returns a code in the form in which codes are compared: upper case, without the spaces and hyphens that
+// people write between its parts.
 func plainCode(code string) string {
 	return strings.ToUpper(strings.NewReplacer(" ", "", "-", "").Replace(code))
 }
@@ -214,7 +215,7 @@ func (u *users) beginFactor(ctx context.Context, tx *function.Tx, in *beginFacto
 	if c.app() {
 		return nil, fault.New(fault.Conflict, "there is an authenticator app already; remove it first")
 	}
-	if err := u.notProven(by.account); err != nil {
+	if err := u.demandProven(by.account); err != nil {
 		return nil, err
 	}
 	key, err := totp.Generate(totp.GenerateOpts{

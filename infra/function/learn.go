@@ -65,7 +65,8 @@ func changeLearnt[T any](
 	return err
 }
 
-// decodeLearnt returns what a document says that the kit has learnt; the zero value when there is no document.
+// decodeLearnt returns the content of a document in which the kit stores what it has learnt; the zero value when there
+// is no document.
 func decodeLearnt[T any](d store.Document, what string) (known T, err error) {
 	if d.Version == 0 {
 		return known, nil

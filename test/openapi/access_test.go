@@ -89,7 +89,7 @@ func (s *shop) accessPeople() *people {
 		"name": "Ada's", "scopes": []any{"orders:read"}, "current_password": "a password for Ada",
 	}, &made)
 	p.key = made.ID
-	p.petra = s.withPasskey()
+	p.petra = s.withPasskey("Petra")
 
 	long := time.Now().Add(-time.Hour)
 	past := auth.NewIssuer(p.ring, "ebb", "ebb", func() time.Time { return long })
@@ -165,7 +165,7 @@ func (p *people) operation(a generate.Access) operation {
 func (p *people) request(a generate.Access, op operation, caller int) (target, token string, body []byte) {
 	p.Helper()
 	token = []string{"", p.customerToken, p.other, p.viewer, p.operator, p.admin}[caller]
-	owner := p.customer
+	owner, petra := p.customer, p.petra
 	var content any
 	if schema := member(op.object, "requestBody", "content", "application/json", "schema"); schema != nil {
 		content = p.sample(schema)
@@ -210,8 +210,11 @@ func (p *people) request(a generate.Access, op operation, caller int) (target, t
 		}
 	}
 	if strings.Contains(a.Path, "/passkeys/{passkey}") {
-		if owner = p.petra.id; caller == 1 {
-			token = p.signInWith(p.petra.device)
+		if a.Method == http.MethodDelete {
+			petra = p.withPasskey(name)
+		}
+		if owner = petra.id; caller == 1 {
+			token = p.signInWith(petra.device)
 		}
 	}
 	target = a.Path
@@ -224,7 +227,7 @@ func (p *people) request(a generate.Access, op operation, caller int) (target, t
 		case strings.Contains(a.Path, "/api-keys/"):
 			value = p.key
 		case name == "passkey":
-			value = p.petra.passkey
+			value = petra.passkey
 		case name == "session":
 			value = p.principal(p.signIn("ada@example.com", "a password for Ada").Access).Session
 		case strings.Contains(a.Path, "/users/") || strings.Contains(a.Path, "/recipients/") ||

@@ -18,15 +18,15 @@ type given struct {
 	Options json.RawMessage `json:"public_key"`
 }
 
-// withPasskey registers Petra, who proves her address and adds a passkey.
-func (s *shop) withPasskey() (p petra) {
+// withPasskey registers a customer, who proves the address and adds a passkey.
+func (s *shop) withPasskey(name string) (p petra) {
 	s.Helper()
-	id, access := s.register("Petra")
-	proof := object{"token": s.mailed("petra@example.com", "Confirm", id)}
+	id, access := s.register(name)
+	proof := object{"token": s.mailed(strings.ToLower(name)+"@example.com", "Confirm", id)}
 	s.want(204, "POST", "/api/email-proofs", access, proof, nil)
-	p = petra{id: id, device: passkeytest.New("Petra's phone", s.Origin)}
+	p = petra{id: id, device: passkeytest.New(name+"'s phone", s.Origin)}
 	var o given
-	s.want(201, "POST", "/api/passkeys/options", access, object{"current_password": "a password for Petra"}, &o)
+	s.want(201, "POST", "/api/passkeys/options", access, object{"current_password": "a password for " + name}, &o)
 	made, err := p.device.Create(o.Options)
 	if err != nil {
 		s.Fatal(err)
@@ -65,7 +65,7 @@ func (s *shop) signInWith(d *passkeytest.Device) string {
 // passkeys signs in with a passkey, names it anew and removes it.
 func (s *shop) passkeys() {
 	s.Helper()
-	p := s.withPasskey()
+	p := s.withPasskey("Petra")
 	access, at := s.signInWith(p.device), "/api/users/"+p.id+"/passkeys"
 	s.want(200, "GET", at, access, nil, nil)
 	s.want(200, "PATCH", at+"/"+p.passkey, access, object{"name": "Old phone"}, nil)

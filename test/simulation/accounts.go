@@ -57,6 +57,7 @@ type pass struct {
 
 type accounts struct {
 	sim      *simulate.Simulation
+	verifier *auth.Verifier
 	id       string // of the admin
 	devices  []*passkeytest.Device
 	passkeys []string // ids, by device; empty: removed
@@ -128,14 +129,13 @@ func (a *accounts) scenario(r *rand.Rand, b Broken) *simulate.Scenario {
 func (a *accounts) env() function.Env {
 	e := env("30s")
 	k := secrets()
-	verifier, err := auth.NewVerifier(auth.VerifierConfig{
+	var err error
+	if a.verifier, err = auth.NewVerifier(auth.VerifierConfig{
 		Keys: k.keyRing.Public(), Issuer: "ebb", Audience: "ebb", Clock: a.sim.Now,
-	})
-	if err != nil {
-		a.sim.Violated("no verifier: %v", err)
-		return e
+	}); err != nil {
+		panic(err)
 	}
-	e.Authenticator = apikey.Beside(verifier)
+	e.Authenticator = apikey.Beside(a.verifier)
 	e.Lookup = config.Map(map[string]string{
 		"EBB_SIGNING_KEYS": k.private, "EBB_CLOCK_SWEEP": "25s", personal.Variable: k.wrapping,
 		"EBB_ACCESS_TTL": "24h", "EBB_STAFF_ACCESS_TTL": "24h",
@@ -258,23 +258,13 @@ func (a *accounts) sign(d *passkeytest.Device, options json.RawMessage) json.Raw
 
 // opened returns the session of an answer.
 func (a *accounts) opened(in answer) *pass {
-	who, err := a.verify(in.Access)
+	who, err := a.verifier.Verify(in.Access)
 	if err != nil {
 		a.sim.Violated("a token that users has issued is refused: %v", err)
 		return &pass{}
 	}
 	a.id = who.Subject
 	return &pass{id: who.Session, token: in.Access, refresh: in.Refresh}
-}
-
-func (a *accounts) verify(token string) (auth.Principal, error) {
-	v, err := auth.NewVerifier(auth.VerifierConfig{
-		Keys: secrets().keyRing.Public(), Issuer: "ebb", Audience: "ebb", Clock: a.sim.Now,
-	})
-	if err != nil {
-		return auth.Principal{}, err
-	}
-	return v.Verify(token)
 }
 
 // signIn opens a session with a passkey. With twice, somebody else has the signature too and sends it at the same time.
