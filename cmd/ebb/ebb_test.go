@@ -24,14 +24,20 @@ import (
 
 // said is what a command writes, for tests that read while it runs.
 type said struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu    sync.Mutex
+	b     bytes.Buffer
+	wrote chan struct{} // signaled after each write; of both outputs of a process
 }
 
 func (s *said) Write(p []byte) (int, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
+	n, err := s.b.Write(p)
+	s.mu.Unlock()
+	select {
+	case s.wrote <- struct{}{}:
+	default: // the signal before was not taken yet
+	}
+	return n, err
 }
 
 func (s *said) String() string {
@@ -42,7 +48,8 @@ func (s *said) String() string {
 
 // process is what the command is called with in a test.
 func process(dir string, vars map[string]string) (p cli.Process, out, errs *said) {
-	out, errs = &said{}, &said{}
+	wrote := make(chan struct{}, 1)
+	out, errs = &said{wrote: wrote}, &said{wrote: wrote}
 	return cli.Process{
 		In: strings.NewReader(""), Out: out, Err: errs, Lookup: config.Map(vars), Dir: dir,
 		ConfigDir: filepath.Join(dir, "config"), CacheDir: filepath.Join(dir, "cache"),
@@ -60,20 +67,20 @@ const devPattern = `is running at (http://\S+)`
 // listening waits until a command says where it listens, and returns the address that the pattern finds.
 func listening(t testing.TB, pattern string, ended chan int, out, errs *said) string {
 	t.Helper()
-	listens := regexp.MustCompile(pattern)
-	for until := time.Now().Add(time.Minute); time.Now().Before(until); time.Sleep(5 * time.Millisecond) {
+	listens, limit := regexp.MustCompile(pattern), time.After(time.Minute)
+	for {
 		if at := listens.FindStringSubmatch(out.String() + errs.String()); at != nil {
 			return at[1]
 		}
 		select {
+		case <-out.wrote:
 		case code := <-ended:
 			ended <- code
 			t.Fatalf("it ended with %d: %s%s", code, out, errs)
-		default:
+		case <-limit:
+			t.Fatalf("it does not listen: %s%s", out, errs)
 		}
 	}
-	t.Fatalf("it does not listen: %s%s", out, errs)
-	return ""
 }
 
 // All that is wrong with the configuration is told at once.

@@ -41,11 +41,6 @@ func (f *Function) serveSettings() {
 
 // declaredSettings returns the settings that the function itself declares. It stands in for a host that tells none.
 func (f *Function) declaredSettings() config.Report {
-	var declared []config.Variable
-	for _, s := range append(slices.Clip(f.settings), f.personalSettings()...) {
-		declared = append(declared, config.Variable{
-			Name: s.Variable, Default: s.Default, Desc: s.Description, Secret: s.Secret, Reload: s.Reload,
-		})
-	}
-	return config.ReportOf(declared, config.Origin{Name: config.FromEnvironment, Lookup: f.env.Lookup})
+	declared := slices.Concat(f.settings, f.personalSettings())
+	return config.ReportOf(manifest.Variables(declared), config.Origin{Name: config.FromEnvironment, Lookup: f.env.Lookup})
 }

@@ -7,11 +7,11 @@ import (
 
 // adaptive finds out how many requests a function answers at once without getting slower.
 //
-// It compares how long requests take that begin while few others run, up to half of the limit, with how long the other
-// ones take. Both are means, so that it says nothing that some requests take longer than others. Where the latter take
-// more than half as long again, they wait for each other: the limit is cut at once, to what that difference tells.
-// Otherwise it grows little by little. While a load lasts no request begins with few others, so from time to time the
-// limit is halved for some of them.
+// It compares the mean time of requests that begin while few others run, up to half of the limit, with that of the
+// others. It takes means because some requests take longer than others without an overload. Where requests that begin
+// beside many take more than half as long again, they wait for each other: the limit is cut at once, in proportion to
+// that difference. Otherwise the limit grows little by little. While a load lasts no request begins beside few others.
+// So from time to time, for a few requests, only half of the limit is admitted: a probe.
 type adaptive struct {
 	mu      sync.Mutex
 	limit   float64
@@ -35,7 +35,7 @@ type crowd struct {
 	took          float64 // nanoseconds
 }
 
-// The limits of an adaptive limit, which it begins between.
+// The least, the first and the greatest adaptive limit.
 const (
 	adaptiveLeast, adaptiveFirst, adaptiveMost = 2, 20, 1000
 )
@@ -58,7 +58,7 @@ type admitted struct {
 	few     bool
 }
 
-// admit returns nil if there is no room.
+// admit counts a request that begins. It returns nil if the limit has no room for it.
 func (a *adaptive) admit(now time.Time) *admitted {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -180,8 +180,8 @@ func (c *caches) doubts(ctx context.Context, caller string) time.Duration {
 	return max(c.debt(ctx, caller)-doubtShare*doubtBurst, 0)
 }
 
-// debt returns how long a caller would have to do without doubt until none of before counts. A store that is away knows
-// none, and stores no answers that are suspended.
+// debt returns for how long a caller must make no further change that ends in doubt until its earlier ones do not count
+// any more. It is 0 when the store cannot be reached, which then stores no answers either.
 func (c *caches) debt(ctx context.Context, caller string) time.Duration {
 	b, _, err := c.store.Get(ctx, key("doubt", caller))
 	until, size := binary.Varint(b)

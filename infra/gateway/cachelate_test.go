@@ -168,8 +168,8 @@ func TestEndlessChangeOfCallerWhoWent(t *testing.T) {
 	})
 }
 
-// A caller whose changes end in doubt again and again is refused for most of the time, and others are not: nobody keeps
-// answers from being stored for ever.
+// A caller whose changes end in doubt again and again is refused for most of the time, and others are not: no caller
+// can keep answers from being stored for ever.
 func TestCallerInDoubt(t *testing.T) {
 	c := newWritten(t, function.Operation{})
 	c.write = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(504) }

@@ -32,7 +32,7 @@ const (
 	breakerProbes   = 3 // requests after a pause that must succeed
 )
 
-// retryShed is after which time a request that was shed may come again.
+// retryShed is how long a caller is asked to wait before it repeats a request that was shed.
 const retryShed = time.Second
 
 // guardOf returns the guard of an operation; nil when its policy asks for none. A guard stays when the policies are

@@ -103,22 +103,22 @@ type schemas struct {
 
 // FindFileByPath implements protodesc.Resolver.
 func (s schemas) FindFileByPath(path string) (protoreflect.FileDescriptor, error) {
-	found, err := s.functions.FindFileByPath(path)
-	for _, service := range s.g.table.Load().services {
-		if err != nil {
-			found, err = service.handler.Files().FindFileByPath(path)
-		}
-	}
-	return found, err
+	return firstFound(s, protodesc.Resolver.FindFileByPath, path)
 }
 
 // FindDescriptorByName implements protodesc.Resolver.
 func (s schemas) FindDescriptorByName(name protoreflect.FullName) (protoreflect.Descriptor, error) {
-	found, err := s.functions.FindDescriptorByName(name)
+	return firstFound(s, protodesc.Resolver.FindDescriptorByName, name)
+}
+
+// firstFound returns what find returns for the first schema that has the key, or else its last error.
+func firstFound[K, D any](s schemas, find func(protodesc.Resolver, K) (D, error), key K) (D, error) {
+	found, err := find(s.functions, key)
 	for _, service := range s.g.table.Load().services {
-		if err != nil {
-			found, err = service.handler.Files().FindDescriptorByName(name)
+		if err == nil {
+			break
 		}
+		found, err = find(service.handler.Files(), key)
 	}
 	return found, err
 }

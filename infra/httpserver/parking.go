@@ -17,8 +17,8 @@ const parkAfter = 500 * time.Millisecond
 // KiB and two buffers of 4 KiB for each connection; a parked one has a goroutine that waits for a byte. When that has
 // come, the connection is accepted again, and the server reads the request as the first of a new one.
 //
-// Only a connection is parked of which it is certain that the server has read a request to its end and nothing beyond:
-// without TLS, by HTTP/1, after a request without a body.
+// A connection is parked only if the server has certainly read a request to its end and nothing beyond it: without TLS,
+// by HTTP/1, after a request without a body.
 type parking struct {
 	arrivals chan arrival
 	accept   sync.Once

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/broker"
+	"github.com/ebb-dev/ebb/infra/config"
 	"github.com/ebb-dev/ebb/infra/policy"
 )
 
@@ -105,6 +106,18 @@ type Setting struct {
 	Secret      bool   `json:"secret,omitempty"`
 	Type        string `json:"-"` // of the Go field: string, int, bool, time.Duration, []string
 	Reload      bool   `json:"-"` // a changed value counts without a restart
+}
+
+// Variables returns settings as the variables that package config tells the values of.
+func Variables(settings []Setting) []config.Variable {
+	all := make([]config.Variable, len(settings))
+	for i, s := range settings {
+		all[i] = config.Variable{
+			Name: s.Variable, Type: s.Type, Default: s.Default, Desc: s.Description, Required: s.Required, Secret: s.Secret,
+			Reload: s.Reload,
+		}
+	}
+	return all
 }
 
 // Schedule is a recurring schedule of the function; see package cron.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -190,4 +191,37 @@ func testSignedPut(t *testing.T, h Harness) {
 		t.Fatalf("got %d %s", status, body)
 	}
 	want(t, d, grant.Key, blob.Blob{Type: "image/png", Data: data})
+}
+
+// Refusal is a response by HTTP with which a store refuses a request, and the error that a driver makes of it.
+type Refusal struct {
+	Status int
+	Code   string // in its XML; "": it is HTML, as a proxy's
+	Kind   fault.Kind
+	Text   string // part of the text for clients
+}
+
+// Refusals checks the errors of a driver when its store refuses a Get of the blob a, and when no store is there. open
+// returns a driver whose store is at a URL. No error may contain the secret; "": there is none.
+func Refusals(t *testing.T, open func(url string) blob.Driver, secret string, all []Refusal) {
+	t.Helper()
+	for _, r := range all {
+		body := "<Error><Code>" + r.Code + "</Code></Error>"
+		if r.Code == "" {
+			body = "<html>moved</html>"
+		}
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(r.Status)
+			_, _ = io.WriteString(w, body)
+		}))
+		_, err := open(server.URL).Get(t.Context(), "a", limit)
+		server.Close()
+		if !fault.Is(err, r.Kind) || !strings.Contains(fault.Public(err), r.Text) ||
+			secret != "" && strings.Contains(err.Error(), secret) {
+			t.Errorf("%d %s: got %v", r.Status, body, err)
+		}
+	}
+	if _, err := open("http://127.0.0.1:1").Get(t.Context(), "a", limit); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("away: got %v", err)
+	}
 }

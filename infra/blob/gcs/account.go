@@ -20,6 +20,7 @@ import (
 	"cloud.google.com/go/auth/credentials"
 	"cloud.google.com/go/compute/metadata"
 
+	"github.com/ebb-dev/ebb/infra/blob/internal/remote"
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
@@ -189,7 +190,7 @@ func (g *google) signBlob(ctx context.Context, email string, text []byte) ([]byt
 		return nil, fault.Wrap(err, fault.Unavailable, "Google Cloud cannot be reached for a signature")
 	}
 	defer response.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, maxError))
+	answer, err := io.ReadAll(io.LimitReader(response.Body, remote.MaxError))
 	switch {
 	case err != nil:
 		return nil, fault.Wrap(err, fault.Unavailable, "Google Cloud did not respond in full")

@@ -13,10 +13,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/binary"
-	"encoding/xml"
-	"errors"
 	"hash/crc32"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -39,19 +36,18 @@ type Config struct {
 
 // Driver stores blobs in a bucket.
 type Driver struct {
-	bucket  string
+	bucket
 	base    *url.URL // the bucket's; keys come behind it
 	account account
 	client  *http.Client
 	now     func() time.Time
 }
 
+type bucket = remote.Bucket
+
 var _ blob.Driver = (*Driver)(nil)
 
-const (
-	endpoint = "https://storage.googleapis.com"
-	maxError = 16 << 10 // bytes that are read of a refusal
-)
+const endpoint = "https://storage.googleapis.com"
 
 // Open returns a driver. It sends nothing, so that the bucket and the credentials may be away.
 func Open(cfg Config) (*Driver, error) {
@@ -67,9 +63,10 @@ func Open(cfg Config) (*Driver, error) {
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
 		return nil, fault.New(fault.Invalid, "the address of Cloud Storage is not valid: want https://HOST")
 	}
-	d := &Driver{bucket: cfg.Bucket, base: base.JoinPath(cfg.Bucket), now: time.Now, client: &http.Client{
+	d := &Driver{base: base.JoinPath(cfg.Bucket), now: time.Now, client: &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
+	d.bucket = bucket{Scheme: "gs", Name: cfg.Bucket, Send: d.send}
 	if d.account = (&google{client: d.client, iam: iamEndpoint}); cfg.Endpoint == "" && emulator != "" {
 		d.account = anonymous{}
 	}
@@ -80,36 +77,6 @@ func validBucket(name string) bool {
 	return len(name) >= 3 && len(name) <= 222 && strings.IndexFunc(name, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '.' && r != '-' && r != '_'
 	}) < 0 && name[0] != '.'
-}
-
-// Put implements blob.Driver.
-func (d *Driver) Put(ctx context.Context, key string, b blob.Blob) error {
-	_, err := d.call(ctx, http.MethodPut, key, b, 0)
-	return err
-}
-
-// Get implements blob.Driver.
-func (d *Driver) Get(ctx context.Context, key string, limit int64) (blob.Blob, error) {
-	return d.call(ctx, http.MethodGet, key, blob.Blob{}, limit)
-}
-
-// Delete implements blob.Driver.
-func (d *Driver) Delete(ctx context.Context, key string) error {
-	_, err := d.call(ctx, http.MethodDelete, key, blob.Blob{}, 0)
-	if fault.Is(err, fault.NotFound) {
-		return nil
-	}
-	return err
-}
-
-// URI implements blob.Driver.
-func (d *Driver) URI(key string) string { return "gs://" + d.bucket + "/" + key }
-
-func (d *Driver) call(ctx context.Context, method, key string, b blob.Blob, limit int64) (blob.Blob, error) {
-	if err := blob.CheckKey(key); err != nil {
-		return blob.Blob{}, err
-	}
-	return remote.Call(ctx, func(ctx context.Context) (blob.Blob, error) { return d.send(ctx, method, key, b, limit) })
 }
 
 func (d *Driver) send(ctx context.Context, method, key string, b blob.Blob, limit int64) (blob.Blob, error) {
@@ -174,21 +141,15 @@ func intact(response *http.Response, data []byte) bool {
 
 // refusal returns the fault of a response.
 func (d *Driver) refusal(response *http.Response, key string) error {
-	var body struct {
-		Code    string
-		Message string
-	}
-	text, _ := io.ReadAll(io.LimitReader(response.Body, maxError))
-	_ = xml.Unmarshal(text, &body) // a proxy answers otherwise
-	cause := errors.New(response.Status + " " + body.Code + ": " + body.Message)
-	switch code := response.StatusCode; {
-	case body.Code == "NoSuchBucket":
-		return fault.Wrap(cause, fault.Unavailable, "there is no bucket %s", d.bucket)
-	case code == http.StatusNotFound:
+	code, cause := remote.Refusal(response)
+	switch status := response.StatusCode; {
+	case code == "NoSuchBucket":
+		return fault.Wrap(cause, fault.Unavailable, "there is no bucket %s", d.Name)
+	case status == http.StatusNotFound:
 		return blob.NotFound(d.URI(key))
-	case code == http.StatusUnauthorized:
+	case status == http.StatusUnauthorized:
 		return fault.Wrap(cause, fault.Unauthenticated, "Cloud Storage does not accept the credentials")
-	case code == http.StatusForbidden: // also for a blob that does not exist, without the permission to list
+	case status == http.StatusForbidden: // also for a blob that does not exist, without the permission to list
 		return fault.Wrap(cause, fault.Denied, "the credentials do not allow to use %s; the service account needs the "+
 			"role Storage Object User", d.URI(key))
 	}

@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -171,41 +170,21 @@ func TestSignatures(t *testing.T) {
 
 // Every refusal of Cloud Storage is a fault of its kind and a sentence.
 func TestRefusals(t *testing.T) {
-	for body, c := range map[string]struct {
-		status int
-		kind   fault.Kind
-		text   string
-	}{
-		"<Error><Code>NoSuchKey</Code></Error>":              {404, fault.NotFound, "no blob gs://shop/a"},
-		"<Error><Code>NoSuchBucket</Code></Error>":           {404, fault.Unavailable, "no bucket shop"},
-		"<Error><Code>AuthenticationRequired</Code></Error>": {401, fault.Unauthenticated, "credentials"},
-		"<Error><Code>AccessDenied</Code></Error>":           {403, fault.Denied, "Storage Object User"},
-		"<Error><Code>SlowDown</Code></Error>":               {429, fault.Unavailable, "Cloud Storage has failed"},
-		"<html>moved</html>":                                 {302, fault.Unavailable, "Cloud Storage has failed"},
-	} {
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(c.status)
-			_, _ = w.Write([]byte(body))
-		}))
-		t.Setenv("STORAGE_EMULATOR_HOST", strings.TrimPrefix(server.URL, "http://"))
+	blobtest.Refusals(t, func(url string) blob.Driver {
+		t.Setenv("STORAGE_EMULATOR_HOST", strings.TrimPrefix(url, "http://"))
 		d, err := gcs.Open(gcs.Config{Bucket: "shop"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = d.Get(t.Context(), "a", 10)
-		server.Close()
-		if !fault.Is(err, c.kind) || !strings.Contains(fault.Public(err), c.text) {
-			t.Errorf("%s: got %v", body, err)
-		}
-	}
-	t.Setenv("STORAGE_EMULATOR_HOST", "127.0.0.1:1")
-	d, err := gcs.Open(gcs.Config{Bucket: "shop"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := d.Get(t.Context(), "a", 10); !fault.Is(err, fault.Unavailable) {
-		t.Errorf("away: got %v", err)
-	}
+		return d
+	}, "", []blobtest.Refusal{
+		{Status: 404, Code: "NoSuchKey", Kind: fault.NotFound, Text: "no blob gs://shop/a"},
+		{Status: 404, Code: "NoSuchBucket", Kind: fault.Unavailable, Text: "no bucket shop"},
+		{Status: 401, Code: "AuthenticationRequired", Kind: fault.Unauthenticated, Text: "credentials"},
+		{Status: 403, Code: "AccessDenied", Kind: fault.Denied, Text: "Storage Object User"},
+		{Status: 429, Code: "SlowDown", Kind: fault.Unavailable, Text: "Cloud Storage has failed"},
+		{Status: 302, Kind: fault.Unavailable, Text: "Cloud Storage has failed"},
+	})
 	for _, bucket := range []string{"", "No/Bucket", "ab", ".shop"} {
 		if _, err := gcs.Open(gcs.Config{Bucket: bucket}); !fault.Is(err, fault.Invalid) {
 			t.Errorf("the name %q: got %v", bucket, err)

@@ -16,30 +16,26 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// Opener opens the store with a name: what follows the beginning of its URL.
-type Opener func(ctx context.Context, name string) (blob.Driver, error)
-
-// buckets are the openers by the beginning of a URL; nil: the program lacks it. Each has the name of the package that
-// adds it.
+// buckets are the stores of buckets by the beginning of a URL.
 var buckets = map[string]*struct {
-	within string
-	open   Opener
+	within string                                                      // the package that adds it
+	open   func(ctx context.Context, name string) (blob.Driver, error) // nil: the program lacks it
 }{
 	"s3://": {within: "aws"}, "gs://": {within: "google"},
 }
 
-// Add sets the opener of the stores whose URLs begin with a prefix, s3:// or gs://. The packages below this one call it
-// before main begins.
-func Add(prefix string, o Opener) { buckets[prefix].open = o }
+// Add sets what opens the bucket with a name in the store whose URLs begin with a prefix, s3:// or gs://. The packages
+// below this one call it before main begins.
+func Add[D blob.Driver](prefix string, open func(ctx context.Context, name string) (D, error)) {
+	buckets[prefix].open = func(ctx context.Context, name string) (blob.Driver, error) {
+		return opened(open(ctx, name))
+	}
+}
 
 // ByURL opens the store with this URL. It refuses an invalid one with fault.Invalid. Nothing is sent to a remote store.
 func ByURL(ctx context.Context, url string) (blob.Driver, error) {
 	if path, ok := strings.CutPrefix(url, "file:"); ok {
-		d, err := files.Open(files.Config{Dir: strings.TrimPrefix(path, "//")})
-		if err != nil {
-			return nil, err
-		}
-		return d, nil
+		return opened(files.Open(files.Config{Dir: strings.TrimPrefix(path, "//")}))
 	}
 	for prefix, b := range buckets {
 		name, ok := strings.CutPrefix(url, prefix)
@@ -52,4 +48,12 @@ func ByURL(ctx context.Context, url string) (blob.Driver, error) {
 		}
 	}
 	return nil, fault.New(fault.Invalid, "invalid address of a store of blobs: want s3://BUCKET, gs://BUCKET or file:PATH")
+}
+
+// opened returns a driver as the interface, which is nil beside an error.
+func opened[D blob.Driver](d D, err error) (blob.Driver, error) {
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
 }

@@ -10,9 +10,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/xml"
-	"errors"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -36,16 +33,16 @@ type Config struct {
 
 // Driver stores blobs in a bucket.
 type Driver struct {
-	bucket   string
+	bucket
 	settings aws.Config
 	base     *url.URL // the bucket's; keys come behind it
 	signer   *v4.Signer
 	now      func() time.Time
 }
 
-var _ blob.Driver = (*Driver)(nil)
+type bucket = remote.Bucket
 
-const maxError = 16 << 10 // bytes that are read of a refusal
+var _ blob.Driver = (*Driver)(nil)
 
 // Open returns a driver. It sends nothing, so that the bucket may be away.
 func Open(ctx context.Context, cfg Config) (*Driver, error) {
@@ -71,43 +68,15 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 		return nil, fault.New(fault.Invalid, "the address of S3 is not valid")
 	}
 	signer := v4.NewSigner(func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true })
-	return &Driver{bucket: cfg.Bucket, settings: settings, base: base, signer: signer, now: time.Now}, nil
+	d := &Driver{settings: settings, base: base, signer: signer, now: time.Now}
+	d.bucket = bucket{Scheme: "s3", Name: cfg.Bucket, Send: d.send}
+	return d, nil
 }
 
 func validBucket(name string) bool {
 	return len(name) >= 3 && len(name) <= 63 && strings.IndexFunc(name, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '.' && r != '-'
 	}) < 0
-}
-
-// Put implements blob.Driver.
-func (d *Driver) Put(ctx context.Context, key string, b blob.Blob) error {
-	_, err := d.call(ctx, http.MethodPut, key, b, 0)
-	return err
-}
-
-// Get implements blob.Driver.
-func (d *Driver) Get(ctx context.Context, key string, limit int64) (blob.Blob, error) {
-	return d.call(ctx, http.MethodGet, key, blob.Blob{}, limit)
-}
-
-// Delete implements blob.Driver.
-func (d *Driver) Delete(ctx context.Context, key string) error {
-	_, err := d.call(ctx, http.MethodDelete, key, blob.Blob{}, 0)
-	if fault.Is(err, fault.NotFound) {
-		return nil
-	}
-	return err
-}
-
-// URI implements blob.Driver.
-func (d *Driver) URI(key string) string { return "s3://" + d.bucket + "/" + key }
-
-func (d *Driver) call(ctx context.Context, method, key string, b blob.Blob, limit int64) (blob.Blob, error) {
-	if err := blob.CheckKey(key); err != nil {
-		return blob.Blob{}, err
-	}
-	return remote.Call(ctx, func(ctx context.Context) (blob.Blob, error) { return d.send(ctx, method, key, b, limit) })
 }
 
 func (d *Driver) send(ctx context.Context, method, key string, b blob.Blob, limit int64) (blob.Blob, error) {
@@ -149,26 +118,20 @@ func noCredentials(err error) error {
 
 // refusal returns the fault of a response.
 func (d *Driver) refusal(response *http.Response, key string) error {
-	var body struct {
-		Code    string
-		Message string
-	}
-	text, _ := io.ReadAll(io.LimitReader(response.Body, maxError))
-	_ = xml.Unmarshal(text, &body) // a response to HEAD has none
-	cause := errors.New(response.Status + " " + body.Code + ": " + body.Message)
-	switch code := response.StatusCode; {
-	case body.Code == "NoSuchBucket":
-		return fault.Wrap(cause, fault.Unavailable, "there is no bucket %s", d.bucket)
-	case code == http.StatusNotFound:
+	code, cause := remote.Refusal(response)
+	switch status := response.StatusCode; {
+	case code == "NoSuchBucket":
+		return fault.Wrap(cause, fault.Unavailable, "there is no bucket %s", d.Name)
+	case status == http.StatusNotFound:
 		return blob.NotFound(d.URI(key))
-	case body.Code == "InvalidAccessKeyId", body.Code == "SignatureDoesNotMatch", body.Code == "ExpiredToken",
-		code == http.StatusUnauthorized:
+	case code == "InvalidAccessKeyId", code == "SignatureDoesNotMatch", code == "ExpiredToken",
+		status == http.StatusUnauthorized:
 		return fault.Wrap(cause, fault.Unauthenticated, "S3 does not accept the credentials")
-	case code == http.StatusForbidden: // also for a blob that does not exist, without the permission to list
+	case status == http.StatusForbidden: // also for a blob that does not exist, without the permission to list
 		return fault.Wrap(cause, fault.Denied, "the credentials do not allow to use %s; the role needs s3:GetObject, "+
 			"s3:PutObject and s3:ListBucket", d.URI(key))
-	case code == http.StatusMovedPermanently, code == http.StatusBadRequest && body.Code == "AuthorizationHeaderMalformed":
-		return fault.Wrap(cause, fault.Invalid, "the bucket %s is in another region than %s", d.bucket, d.settings.Region)
+	case status == http.StatusMovedPermanently, status == http.StatusBadRequest && code == "AuthorizationHeaderMalformed":
+		return fault.Wrap(cause, fault.Invalid, "the bucket %s is in another region than %s", d.Name, d.settings.Region)
 	}
 	return fault.Wrap(cause, fault.Unavailable, "S3 has failed")
 }

@@ -2,7 +2,6 @@ package s3_test
 
 import (
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"strings"
@@ -43,17 +42,12 @@ func TestDriver(t *testing.T) {
 	}})
 }
 
-// static has the clients of this process use a server that answers every request alike.
-func static(t *testing.T, status int, body string) {
+// useStore has the clients of this process use a store at a URL.
+func useStore(t *testing.T, url string) {
 	t.Helper()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.WriteHeader(status)
-		_, _ = w.Write([]byte(body))
-	}))
-	t.Cleanup(server.Close)
-	t.Setenv("AWS_ENDPOINT_URL", server.URL)
 	for name, value := range map[string]string{
-		"AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "hunter2",
+		"AWS_ENDPOINT_URL": url, "AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "key",
+		"AWS_SECRET_ACCESS_KEY": "hunter2",
 	} {
 		t.Setenv(name, value)
 	}
@@ -61,32 +55,19 @@ func static(t *testing.T, status int, body string) {
 
 // Every refusal of S3 is a fault of its kind and a sentence without the secret.
 func TestRefusals(t *testing.T) {
-	for body, c := range map[string]struct {
-		status int
-		kind   fault.Kind
-		text   string
-	}{
-		"<Error><Code>NoSuchKey</Code></Error>":                    {404, fault.NotFound, "no blob s3://shop/a"},
-		"<Error><Code>NoSuchBucket</Code></Error>":                 {404, fault.Unavailable, "no bucket shop"},
-		"<Error><Code>InvalidAccessKeyId</Code></Error>":           {403, fault.Unauthenticated, "credentials"},
-		"<Error><Code>SignatureDoesNotMatch</Code></Error>":        {403, fault.Unauthenticated, "credentials"},
-		"<Error><Code>AccessDenied</Code></Error>":                 {403, fault.Denied, "s3:GetObject"},
-		"<Error><Code>PermanentRedirect</Code></Error>":            {301, fault.Invalid, "another region than eu-central-1"},
-		"<Error><Code>AuthorizationHeaderMalformed</Code></Error>": {400, fault.Invalid, "another region"},
-		"<Error><Code>SlowDown</Code></Error>":                     {503, fault.Unavailable, "S3 has failed"},
-	} {
-		static(t, c.status, body)
-		_, err := open(t, "shop").Get(t.Context(), "a", 10)
-		if !fault.Is(err, c.kind) || !strings.Contains(fault.Public(err), c.text) ||
-			strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%s: got %v", body, err)
-		}
-	}
-	static(t, 200, "")
-	t.Setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-	if _, err := open(t, "shop").Get(t.Context(), "a", 10); !fault.Is(err, fault.Unavailable) {
-		t.Errorf("away: got %v", err)
-	}
+	blobtest.Refusals(t, func(url string) blob.Driver {
+		useStore(t, url)
+		return open(t, "shop")
+	}, "hunter2", []blobtest.Refusal{
+		{Status: 404, Code: "NoSuchKey", Kind: fault.NotFound, Text: "no blob s3://shop/a"},
+		{Status: 404, Code: "NoSuchBucket", Kind: fault.Unavailable, Text: "no bucket shop"},
+		{Status: 403, Code: "InvalidAccessKeyId", Kind: fault.Unauthenticated, Text: "credentials"},
+		{Status: 403, Code: "SignatureDoesNotMatch", Kind: fault.Unauthenticated, Text: "credentials"},
+		{Status: 403, Code: "AccessDenied", Kind: fault.Denied, Text: "s3:GetObject"},
+		{Status: 301, Code: "PermanentRedirect", Kind: fault.Invalid, Text: "another region than eu-central-1"},
+		{Status: 400, Code: "AuthorizationHeaderMalformed", Kind: fault.Invalid, Text: "another region"},
+		{Status: 503, Code: "SlowDown", Kind: fault.Unavailable, Text: "S3 has failed"},
+	})
 	if _, err := s3.Open(t.Context(), s3.Config{Bucket: "No/Bucket"}); !fault.Is(err, fault.Invalid) {
 		t.Errorf("an invalid name: got %v", err)
 	}
@@ -94,7 +75,7 @@ func TestRefusals(t *testing.T) {
 
 // A signed upload has its size and its type in the signature, so that S3 refuses another one.
 func TestSigned(t *testing.T) {
-	static(t, 200, "")
+	useStore(t, "http://127.0.0.1:1") // nothing is sent
 	signed, err := open(t, "shop").Sign(t.Context(), blob.Grant{
 		Method: http.MethodPut, Key: "up/load", For: 90 * time.Second, Type: "image/png", Size: 7,
 	})

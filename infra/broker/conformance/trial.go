@@ -208,10 +208,8 @@ func (t *trial) path() string { return t.run + "/" + t.id + "/" }
 
 // create makes a trigger, which cleanUp deletes after the trial.
 func (t *trial) create(trigger Trigger) error {
-	bound, release := t.lasts.Bind(context.Background())
+	ctx, release := t.lasts.BindTimeout(context.Background(), 4*t.patience())
 	defer release()
-	ctx, cancel := context.WithTimeout(bound, 4*t.patience())
-	defer cancel()
 	id, err := t.cfg.Triggers.Create(ctx, trigger)
 	if err != nil {
 		return err

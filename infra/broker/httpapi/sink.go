@@ -39,10 +39,8 @@ func (s *sink) deliver(ctx context.Context, e event.Event) broker.Result {
 	if at, ok := ctx.Deadline(); ok {
 		limit = time.Until(at)
 	}
-	bound, release := s.active.Bind(ctx)
+	ctx, release := s.active.BindTimeout(ctx, limit)
 	defer release()
-	ctx, cancel := context.WithTimeout(bound, limit)
-	defer cancel()
 	r, err := s.request(ctx, e)
 	if err != nil {
 		return broker.Result{Status: http.StatusUnprocessableEntity, Message: "cannot encode the event: " + err.Error()}

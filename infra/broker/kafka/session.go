@@ -389,10 +389,8 @@ func (s *session) commit(running bool) error {
 func (s *session) commitOffsets(
 	offsets map[string]map[int32]kgo.EpochOffset, metadata map[partitionID]string,
 ) (failed error) {
-	bound, release := s.broker.lifetime.Bind(context.Background())
+	ctx, release := s.broker.lifetime.BindTimeout(context.Background(), requestTimeout)
 	defer release()
-	ctx, cancel := context.WithTimeout(bound, requestTimeout)
-	defer cancel()
 	ctx = kgo.PreCommitFnContext(ctx, func(request *kmsg.OffsetCommitRequest) error {
 		for i := range request.Topics {
 			t := &request.Topics[i]

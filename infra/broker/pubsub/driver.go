@@ -72,7 +72,7 @@ func openDriver(ctx context.Context, cfg Config) (*driver, error) {
 		return nil, fault.New(fault.Invalid, "the broker over Pub/Sub has no project; want pubsub://PROJECT")
 	}
 	d := &driver{cfg: cfg, lifetime: lifetime.New()}
-	ctx, done := d.bound(ctx, setupTimeout)
+	ctx, done := d.lifetime.BindTimeout(ctx, setupTimeout)
 	defer done()
 	var err error
 	if d.topics, err = apiv1.NewTopicAdminClient(d.lifetime.Context(), cfg.Options...); err != nil {
@@ -87,13 +87,6 @@ func openDriver(ctx context.Context, cfg Config) (*driver, error) {
 		return nil, faultOf(ctx, err)
 	}
 	return d, nil
-}
-
-// bound returns a context of a request, which ends after the timeout and with the driver.
-func (d *driver) bound(ctx context.Context, timeout time.Duration) (context.Context, func()) {
-	bound, release := d.lifetime.Bind(ctx)
-	ctx, cancel := context.WithTimeout(bound, timeout)
-	return ctx, func() { cancel(); release() }
 }
 
 func (d *driver) topicPath(name string) string {
@@ -157,7 +150,7 @@ func (d *driver) Publish(ctx context.Context, events []event.Event) error {
 }
 
 func (d *driver) send(ctx context.Context, topic string, messages []*pubsubpb.PubsubMessage) error {
-	ctx, done := d.bound(ctx, callTimeout)
+	ctx, done := d.lifetime.BindTimeout(ctx, callTimeout)
 	defer done()
 	_, err := d.topics.Publish(ctx, &pubsubpb.PublishRequest{Topic: d.topicPath(topic), Messages: messages})
 	return faultOf(ctx, err)
@@ -175,7 +168,7 @@ func (d *driver) makeTopic(ctx context.Context, name string) error {
 func (d *driver) Declare(ctx context.Context, trigger string) error {
 	d.declaring.Lock()
 	defer d.declaring.Unlock()
-	ctx, done := d.bound(ctx, setupTimeout)
+	ctx, done := d.lifetime.BindTimeout(ctx, setupTimeout)
 	defer done()
 	own := d.subscription(d.subName(trigger), d.cfg.Name)
 	own.EnableMessageOrdering = true
@@ -235,7 +228,7 @@ func (d *driver) check(s *pubsubpb.Subscription) error {
 func (d *driver) Drop(ctx context.Context, trigger string) error {
 	d.declaring.Lock()
 	defer d.declaring.Unlock()
-	ctx, done := d.bound(ctx, setupTimeout)
+	ctx, done := d.lifetime.BindTimeout(ctx, setupTimeout)
 	defer done()
 	for _, name := range []string{d.subName(trigger), d.deadName(trigger)} {
 		err := d.subs.DeleteSubscription(ctx, &pubsubpb.DeleteSubscriptionRequest{Subscription: d.subPath(name)})

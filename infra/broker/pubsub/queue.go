@@ -52,7 +52,7 @@ func (d *driver) Open(ctx context.Context, trigger string) (eventqueue.Queue, er
 // Receive implements eventqueue.Queue.
 func (q *queue) Receive(ctx context.Context, limit int) ([]eventqueue.Message, error) {
 	for {
-		limited, done := q.driver.bound(ctx, pullTimeout)
+		limited, done := q.driver.lifetime.BindTimeout(ctx, pullTimeout)
 		asked := time.Now()
 		out, err := q.driver.subs.Pull(limited, q.request(limit))
 		timeout := limited.Err() != nil
@@ -89,7 +89,7 @@ func (q *queue) request(limit int) *pubsubpb.PullRequest {
 func (q *queue) take(
 	ctx context.Context, received []*pubsubpb.ReceivedMessage, until time.Time,
 ) (out []eventqueue.Message) {
-	loading, done := q.driver.bound(ctx, q.Visibility()/4) // early enough to extend messages
+	loading, done := q.driver.lifetime.BindTimeout(ctx, q.Visibility()/4) // early enough to extend messages
 	defer done()
 	for _, r := range received {
 		e, err := decode(r.Message)
@@ -151,7 +151,7 @@ func (q *queue) deadline(ctx context.Context, receipts []string, d time.Duration
 func (q *queue) inBatches(
 	ctx context.Context, receipts []string, do func(ctx context.Context, some []string) error,
 ) error {
-	ctx, done := q.driver.bound(ctx, callTimeout)
+	ctx, done := q.driver.lifetime.BindTimeout(ctx, callTimeout)
 	defer done()
 	for some := range slices.Chunk(receipts, maxReceipts) {
 		if err := do(ctx, some); err != nil {
@@ -250,7 +250,7 @@ func (q *queue) SetTries(ctx context.Context, tries map[string]delivery.Tries) e
 		if h == nil {
 			continue
 		}
-		ctx, done := q.driver.bound(ctx, callTimeout)
+		ctx, done := q.driver.lifetime.BindTimeout(ctx, callTimeout)
 		err := q.attempts.Save(ctx, h.tries, t)
 		done()
 		if err != nil {

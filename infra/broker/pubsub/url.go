@@ -85,11 +85,8 @@ func parseURL(text string) (cfg Config, blobs string, err error) {
 			}
 			cfg.Poll = shortWait
 		case "blobs":
-			u, err := url.Parse(value)
-			if err != nil || u.Scheme != "gs" && u.Scheme != "file" || u.Scheme == "gs" && (u.Host == "" || u.Path != "") {
-				return brokerurl.Invalid("has invalid blobs: want gs://BUCKET or file:PATH")
-			}
 			blobs = value
+			return brokerurl.CheckBlobs(value, "gs")
 		default:
 			return brokerurl.Invalid("has an unknown parameter (use name, visibility, wait or blobs)")
 		}

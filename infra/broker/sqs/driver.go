@@ -84,7 +84,7 @@ func openDriver(ctx context.Context, cfg Config) (*driver, error) {
 		cfg: cfg, sqs: sqs.NewFromConfig(settings), sns: awssns.NewFromConfig(settings), urls: map[string]string{},
 		lifetime: lifetime.New(),
 	}
-	ctx, done := d.bound(ctx, setupTimeout)
+	ctx, done := d.lifetime.BindTimeout(ctx, setupTimeout)
 	defer done()
 	out, err := d.sns.CreateTopic(ctx, &awssns.CreateTopicInput{
 		Name: aws.String(cfg.Name + ".fifo"), Attributes: map[string]string{"FifoTopic": "true"},
@@ -100,13 +100,6 @@ func openDriver(ctx context.Context, cfg Config) (*driver, error) {
 	d.topic = aws.ToString(out.TopicArn)
 	d.Publisher = sns.New(d.sns, sns.Config{Topic: d.topic, Blobs: cfg.Blobs})
 	return d, nil
-}
-
-// bound returns a context of a request, which ends after the timeout and with the driver.
-func (d *driver) bound(ctx context.Context, timeout time.Duration) (context.Context, func()) {
-	bound, release := d.lifetime.Bind(ctx)
-	ctx, cancel := context.WithTimeout(bound, timeout)
-	return ctx, func() { cancel(); release() }
 }
 
 // Publish implements eventqueue.Driver.
@@ -128,7 +121,7 @@ func (d *driver) Declare(ctx context.Context, trigger string) error {
 	}
 	d.declaring.Lock()
 	defer d.declaring.Unlock()
-	ctx, done := d.bound(ctx, setupTimeout)
+	ctx, done := d.lifetime.BindTimeout(ctx, setupTimeout)
 	defer done()
 	return awsconfig.Fault(ctx, d.declare(ctx, trigger), "SQS")
 }
@@ -276,7 +269,7 @@ func (d *driver) subscription(ctx context.Context, queue string) (string, error)
 func (d *driver) Drop(ctx context.Context, trigger string) error {
 	d.declaring.Lock()
 	defer d.declaring.Unlock()
-	ctx, done := d.bound(ctx, setupTimeout)
+	ctx, done := d.lifetime.BindTimeout(ctx, setupTimeout)
 	defer done()
 	subscription, err := d.subscription(ctx, d.arnOf(d.queueName(trigger)))
 	if err == nil && subscription != "" {

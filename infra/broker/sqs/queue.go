@@ -66,7 +66,7 @@ func (d *driver) Open(ctx context.Context, trigger string) (eventqueue.Queue, er
 // Receive implements eventqueue.Queue.
 func (q *queue) Receive(ctx context.Context, limit int) ([]eventqueue.Message, error) {
 	for {
-		limited, done := q.driver.bound(ctx, q.driver.cfg.Wait+callTimeout)
+		limited, done := q.driver.lifetime.BindTimeout(ctx, q.driver.cfg.Wait+callTimeout)
 		out, err := q.driver.sqs.ReceiveMessage(limited, &sqs.ReceiveMessageInput{
 			QueueUrl: &q.url, MaxNumberOfMessages: int32(min(limit, most)),
 			VisibilityTimeout: int32(q.Visibility().Seconds()), WaitTimeSeconds: int32(q.driver.cfg.Wait.Seconds()),
@@ -97,7 +97,8 @@ func (q *queue) Receive(ctx context.Context, limit int) ([]eventqueue.Message, e
 // cannot be read just now, and those after it of its key, are given back. Reading ends early enough to extend messages.
 func (q *queue) take(ctx context.Context, received []types.Message) (out []eventqueue.Message) {
 	events := q.decode(ctx, received)
-	ctx, done := q.driver.bound(ctx, q.Visibility()/4) // its own time: data that was slow must not reset attempts
+	// Its own time: data that was slow must not reset attempts.
+	ctx, done := q.driver.lifetime.BindTimeout(ctx, q.Visibility()/4)
 	defer done()
 	var back []types.Message
 	waits := map[string]bool{} // keys
@@ -150,7 +151,7 @@ type decoded struct {
 // decode reads the events of messages, all at once, since the data of each may be in the store of blobs. An event that
 // is not for the trigger is returned without such data: it is only acknowledged.
 func (q *queue) decode(ctx context.Context, received []types.Message) []decoded {
-	ctx, done := q.driver.bound(ctx, q.Visibility()/4)
+	ctx, done := q.driver.lifetime.BindTimeout(ctx, q.Visibility()/4)
 	defer done()
 	out := make([]decoded, len(received))
 	var running sync.WaitGroup
@@ -193,7 +194,7 @@ func (q *queue) giveBack(ctx context.Context, messages []types.Message) {
 func (q *queue) park(ctx context.Context, m types.Message, why error) {
 	q.logger.Error("a message is no CloudEvent that can be handled; it is moved to the dead-letter queue",
 		"queue", q.driver.queueName(q.trigger), "message", aws.ToString(m.MessageId), "error", why)
-	ctx, done := q.driver.bound(context.WithoutCancel(ctx), callTimeout)
+	ctx, done := q.driver.lifetime.BindTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer done()
 	_, err := q.driver.sqs.SendMessage(ctx, &sqs.SendMessageInput{
 		QueueUrl: aws.String(q.driver.url(q.driver.deadName(q.trigger))), MessageBody: m.Body,
@@ -243,7 +244,7 @@ func failed(f types.BatchResultErrorEntry) error {
 // Ack implements eventqueue.Queue.
 func (q *queue) Ack(ctx context.Context, receipts []string) error {
 	receipts = q.stillHeld(receipts)
-	ctx, done := q.driver.bound(ctx, callTimeout)
+	ctx, done := q.driver.lifetime.BindTimeout(ctx, callTimeout)
 	defer done()
 	return inBatches(receipts, func(batch []entry) error {
 		in := &sqs.DeleteMessageBatchInput{QueueUrl: &q.url}
@@ -316,7 +317,7 @@ func (q *queue) Extend(ctx context.Context, receipts []string) ([]string, error)
 
 // hide sets for how long messages are hidden from now on. It returns the receipts that do not hold their message.
 func (q *queue) hide(ctx context.Context, receipts []string, d time.Duration) (gone []string, err error) {
-	ctx, done := q.driver.bound(ctx, callTimeout)
+	ctx, done := q.driver.lifetime.BindTimeout(ctx, callTimeout)
 	defer done()
 	timeout := int32((d + time.Second - 1) / time.Second)
 	err = inBatches(receipts, func(batch []entry) error {
@@ -355,7 +356,7 @@ func (q *queue) SetTries(ctx context.Context, tries map[string]delivery.Tries) e
 		if h == nil {
 			continue
 		}
-		ctx, done := q.driver.bound(ctx, callTimeout)
+		ctx, done := q.driver.lifetime.BindTimeout(ctx, callTimeout)
 		err := q.attempts.Save(ctx, h.tries, t)
 		done()
 		if err != nil {

@@ -71,7 +71,7 @@ func parseURL(text string) (cfg Config, blobs string, err error) {
 			n, err = brokerurl.Number("has an invalid wait", value, 20)
 			cfg.Wait = time.Duration(n) * time.Second
 		case "blobs":
-			blobs, err = value, sns.CheckBlobs(value)
+			blobs, err = value, brokerurl.CheckBlobs(value, "s3")
 		default:
 			return brokerurl.Invalid("has an unknown parameter (use name, visibility, wait or blobs)")
 		}

@@ -219,10 +219,8 @@ func (h *Host) Start() {
 }
 
 func (h *Host) open() error {
-	bound, release := h.starts.Bind(context.Background())
+	ctx, release := h.starts.BindTimeout(context.Background(), startTime)
 	defer release()
-	ctx, cancel := context.WithTimeout(bound, startTime)
-	defer cancel()
 	if h.cfg.Source == nil {
 		return h.f.Start(ctx)
 	}

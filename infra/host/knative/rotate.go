@@ -36,7 +36,7 @@ type RotateConfig struct {
 	Now     func() time.Time
 }
 
-// attempts is how often RotateKeys begins anew when the Secret has changed between its reading and its writing.
+// attempts is how often RotateKeys reads and writes the Secret, if it is changed in between by others.
 const attempts = 3
 
 // RotateKeys adds the next signing key to a Secret of the cluster, as auth.KeyRing.Schedule does, and writes the public
@@ -65,13 +65,13 @@ func RotateKeys(ctx context.Context, cfg RotateConfig) (time.Time, error) {
 	}
 	at := strings.TrimSuffix(cfg.Server, "/") + "/api/v1/namespaces/" +
 		url.PathEscape(strings.TrimSpace(string(namespace))) + "/secrets/" + url.PathEscape(cfg.Secret)
-	for range attempts - 1 {
-		from, err := cfg.rotate(ctx, at)
-		if !fault.Is(err, fault.Conflict) {
-			return from, err
+	var from time.Time
+	for range attempts {
+		if from, err = cfg.rotate(ctx, at); !fault.Is(err, fault.Conflict) {
+			break
 		}
 	}
-	return cfg.rotate(ctx, at)
+	return from, err
 }
 
 // rotate reads the Secret at the URL and writes it with the next key, unless it has changed in between.

@@ -131,9 +131,9 @@ func variablesOf(declared manifest.System, function string) []config.Variable {
 		if d.Name != function {
 			continue
 		}
-		for _, s := range d.Settings {
-			all = append(all, config.Variable{Name: s.Variable, Type: s.Type, Default: s.Default, Desc: s.Description,
-				Required: s.Required, Secret: s.Secret})
+		for _, v := range manifest.Variables(d.Settings) {
+			v.Reload = false // the environment of a function on Lambda does not change while it runs
+			all = append(all, v)
 		}
 	}
 	slices.SortFunc(all, func(a, b config.Variable) int { return strings.Compare(a.Name, b.Name) })

@@ -31,11 +31,7 @@ func Known(declared manifest.System) source.Known {
 			Name: "EBB_DELIVERY_" + strings.ToUpper(strings.ReplaceAll(d.Name, "-", "_")), Type: "string",
 			Desc: "how events are delivered to the function, where that differs from the declaration: timeout=1m,batch=32",
 		}}
-		for _, s := range d.Settings {
-			own = append(own, config.Variable{Name: s.Variable, Type: s.Type, Default: s.Default, Desc: s.Description,
-				Required: s.Required, Secret: s.Secret, Reload: s.Reload})
-		}
-		known.Functions[d.Name] = own
+		known.Functions[d.Name] = append(own, manifest.Variables(d.Settings)...)
 	}
 	return known
 }

@@ -5,6 +5,7 @@ package lifetime
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // Lifetime lasts until End. Its methods may be called concurrently.
@@ -67,6 +68,13 @@ func (l *Lifetime) Bind(ctx context.Context) (context.Context, context.CancelFun
 		defer l.mu.Unlock()
 		delete(l.cancels, n)
 	}
+}
+
+// BindTimeout is Bind of a context that also ends after a timeout. Then its error is context.DeadlineExceeded.
+func (l *Lifetime) BindTimeout(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	bound, release := l.Bind(ctx)
+	ctx, cancel := context.WithTimeout(bound, timeout)
+	return ctx, func() { cancel(); release() }
 }
 
 // Context returns a context that ends with the lifetime.

@@ -3,6 +3,8 @@ package lifetime_test
 import (
 	"context"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/internal/lifetime"
 )
@@ -44,4 +46,30 @@ func TestBind(t *testing.T) {
 		t.Error("want the bound context ended, and nothing else")
 	}
 	l.End()
+}
+
+// A context with a timeout ends at that time, and before with the lifetime; both can be told apart.
+func TestBindTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := lifetime.New()
+		short, releaseShort := l.BindTimeout(t.Context(), time.Second)
+		defer releaseShort()
+		long, releaseLong := l.BindTimeout(t.Context(), time.Hour)
+		defer releaseLong()
+		begun := time.Now()
+		<-short.Done()
+		if took := time.Since(begun); took != time.Second || short.Err() != context.DeadlineExceeded {
+			t.Errorf("it ended after %v: %v", took, short.Err())
+		}
+		if long.Err() != nil {
+			t.Errorf("the other one has ended: %v", long.Err())
+		}
+		if l.End(); long.Err() != context.Canceled {
+			t.Errorf("after the lifetime: %v", long.Err())
+		}
+		released, release := lifetime.New().BindTimeout(t.Context(), time.Hour)
+		if release(); released.Err() != context.Canceled {
+			t.Errorf("released: %v", released.Err())
+		}
+	})
 }

@@ -67,9 +67,7 @@ func (d *describer) operation(m protoreflect.MethodDescriptor, rule *annotations
 	operation := object{
 		"summary": string(m.Name()), "tags": []any{string(m.Parent().FullName())},
 	}
-	if text := comment(m); text != "" {
-		operation["description"] = text
-	}
+	describe(operation, m)
 	taken := map[string]bool{}
 	var parameters []any
 	for segment := range strings.SplitSeq(path, "/") {
@@ -81,15 +79,13 @@ func (d *describer) operation(m protoreflect.MethodDescriptor, rule *annotations
 			})
 		}
 	}
-	switch rule.Body {
-	case "*":
+	if rule.Body == "*" {
 		operation["requestBody"] = content(d.rest(in, taken), true)
-	case "":
-		parameters = d.query(parameters, in, "", "", taken, nil)
-	default:
-		f := in.Fields().ByName(protoreflect.Name(rule.Body))
-		taken[rule.Body] = true
-		operation["requestBody"] = content(d.field(f), true)
+	} else {
+		if rule.Body != "" {
+			operation["requestBody"] = content(d.field(in.Fields().ByName(protoreflect.Name(rule.Body))), true)
+			taken[rule.Body] = true
+		}
 		parameters = d.query(parameters, in, "", "", taken, nil)
 	}
 	if len(parameters) > 0 {
@@ -113,9 +109,11 @@ func content(schema object, required bool) object {
 	return body
 }
 
-// comment returns what the .proto file says of a descriptor; "" if the schema has no comments.
-func comment(d protoreflect.Descriptor) string {
-	return strings.TrimSpace(d.ParentFile().SourceLocations().ByDescriptor(d).LeadingComments)
+// describe adds what the .proto file says of a descriptor, if the schema has its comments.
+func describe(o object, d protoreflect.Descriptor) {
+	if text := strings.TrimSpace(d.ParentFile().SourceLocations().ByDescriptor(d).LeadingComments); text != "" {
+		o["description"] = text
+	}
 }
 
 // fieldOf returns the field with a name such as book.id; nil if there is none.
@@ -140,8 +138,8 @@ func (d *describer) parameter(f protoreflect.FieldDescriptor) object {
 	return d.field(f)
 }
 
-// query adds the fields that no path and no body has: those that are one value or a list of such, at any depth, by
-// their names in JSON.
+// query adds a parameter for each field that is neither in the path nor in the body and that is one value or a list of
+// values, at any depth, by its name in JSON.
 func (d *describer) query(
 	all []any, m protoreflect.MessageDescriptor, prefix, jsonPrefix string, taken map[string]bool,
 	above []protoreflect.FullName,
@@ -157,9 +155,7 @@ func (d *describer) query(
 		case taken[name] || f.IsMap() || f.IsList() && !scalar:
 		case scalar && !isOpen(f.Message()):
 			p := object{"name": jsonName, "in": "query", "schema": d.field(f)}
-			if text := comment(f); text != "" {
-				p["description"] = text
-			}
+			describe(p, f)
 			all = append(all, p)
 		case !scalar:
 			all = d.query(all, f.Message(), name+".", jsonName+".", taken, above)
@@ -195,22 +191,17 @@ func (d *describer) message(m protoreflect.MessageDescriptor) object {
 	return object{"$ref": "#/components/schemas/" + name}
 }
 
-// properties returns the schema of a message. No field is required: one that is not there has the value of before it
-// was set.
+// properties returns the schema of a message. No field is required: one that is missing has its default value.
 func (d *describer) properties(m protoreflect.MessageDescriptor) object {
 	properties := object{}
 	for i := range m.Fields().Len() {
 		f := m.Fields().Get(i)
 		schema := d.field(f)
-		if text := comment(f); text != "" {
-			schema["description"] = text // beside a reference too, as OpenAPI 3.1 allows
-		}
+		describe(schema, f) // beside a reference too, as OpenAPI 3.1 allows
 		properties[f.JSONName()] = schema
 	}
 	schema := object{"type": "object", "properties": properties}
-	if text := comment(m); text != "" {
-		schema["description"] = text
-	}
+	describe(schema, m)
 	return schema
 }
 

@@ -8,17 +8,12 @@ package aws
 import (
 	"context"
 
-	"github.com/ebb-dev/ebb/infra/blob"
 	"github.com/ebb-dev/ebb/infra/blob/open"
 	"github.com/ebb-dev/ebb/infra/blob/s3"
 )
 
 func init() {
-	open.Add("s3://", func(ctx context.Context, bucket string) (blob.Driver, error) {
-		d, err := s3.Open(ctx, s3.Config{Bucket: bucket})
-		if err != nil {
-			return nil, err
-		}
-		return d, nil
+	open.Add("s3://", func(ctx context.Context, bucket string) (*s3.Driver, error) {
+		return s3.Open(ctx, s3.Config{Bucket: bucket})
 	})
 }

@@ -8,17 +8,12 @@ package google
 import (
 	"context"
 
-	"github.com/ebb-dev/ebb/infra/blob"
 	"github.com/ebb-dev/ebb/infra/blob/gcs"
 	"github.com/ebb-dev/ebb/infra/blob/open"
 )
 
 func init() {
-	open.Add("gs://", func(_ context.Context, bucket string) (blob.Driver, error) {
-		d, err := gcs.Open(gcs.Config{Bucket: bucket})
-		if err != nil {
-			return nil, err
-		}
-		return d, nil
+	open.Add("gs://", func(_ context.Context, bucket string) (*gcs.Driver, error) {
+		return gcs.Open(gcs.Config{Bucket: bucket})
 	})
 }

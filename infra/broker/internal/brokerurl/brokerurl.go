@@ -29,6 +29,15 @@ func OfPart(name, part string) string {
 	return name + "-" + part
 }
 
+// CheckBlobs refuses the address of a store of blobs that is neither a bucket, SCHEME://BUCKET, nor file:PATH.
+func CheckBlobs(address, scheme string) error {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != scheme && u.Scheme != "file" || u.Scheme == scheme && (u.Host == "" || u.Path != "") {
+		return Invalid("has invalid blobs: want %s://BUCKET or file:PATH", scheme)
+	}
+	return nil
+}
+
 // NotValid returns the predicate of a URL that cannot be parsed.
 func NotValid() error {
 	return Invalid("is not a valid URL; escape special characters of the password with %%")

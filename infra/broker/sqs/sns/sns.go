@@ -16,7 +16,6 @@ package sns
 import (
 	"context"
 	"errors"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -238,7 +237,7 @@ func ByURL(text string) (func(context.Context) (*Publisher, error), error) {
 			return brokerurl.Invalid("has an unknown parameter (use blobs)")
 		}
 		blobs = value
-		return CheckBlobs(value)
+		return brokerurl.CheckBlobs(value, "s3")
 	})
 	if err != nil {
 		return nil, err
@@ -266,15 +265,6 @@ func checkTopic(arn string) (region string, err error) {
 		return "", brokerurl.Invalid("names a topic that is not FIFO, which keeps no order; want a name that ends in .fifo")
 	}
 	return parts[3], nil
-}
-
-// CheckBlobs refuses the address of a store of blobs with the predicate of a URL.
-func CheckBlobs(address string) error {
-	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "s3" && u.Scheme != "file" || u.Scheme == "s3" && (u.Host == "" || u.Path != "") {
-		return brokerurl.Invalid("has invalid blobs: want s3://BUCKET or file:PATH")
-	}
-	return nil
 }
 
 // OpenBlobs opens the store of blobs with this address; "": nil.
