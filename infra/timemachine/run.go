@@ -490,7 +490,11 @@ func (w *world) hold(function string, e ce.Event) time.Duration {
 	if len(reactions) == 0 {
 		return w.overtaken(function, i)
 	}
-	if wait := w.events[reactions[0]].Time().Sub(w.sim.Now()); wait > 0 {
+	at := w.events[reactions[0]].Time()
+	if w.timer[w.events[i].ID()] {
+		at = at.Add(w.delay(function, i, reactions[0]))
+	}
+	if wait := at.Sub(w.sim.Now()); wait > 0 {
 		return wait
 	}
 	key := function + " " + identity(e)
@@ -510,6 +514,20 @@ func (w *world) hold(function string, e ce.Event) time.Duration {
 		checked[reaction.Subject()] = true
 		if !w.cameBefore(r, reaction.Subject()) {
 			return look
+		}
+	}
+	return 0
+}
+
+// delay returns how much later than in the past a function has emitted what it emitted last about the entity of the i-th
+// event before its reaction to it. A timer comes that much later too: its function decides by the time that has passed
+// since then.
+func (w *world) delay(function string, i, reaction int) time.Duration {
+	all := w.emitted[[2]string{function, w.events[i].Subject()}]
+	n, _ := slices.BinarySearch(all, reaction)
+	for n--; n >= 0; n-- {
+		if now, ok := w.pairs[all[n]]; ok && !w.timer[w.events[all[n]].ID()] {
+			return max(now.Time().Sub(w.events[all[n]].Time()), 0)
 		}
 	}
 	return 0

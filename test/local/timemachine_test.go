@@ -25,8 +25,12 @@ import (
 	"github.com/ebb-dev/ebb/infra/timemachine"
 )
 
-// stepDeadline is the deadline of each step of an order: shorter than the payments with tok_slow take.
-const stepDeadline = "2s"
+// stepDeadline is the deadline of each step of an order, and of its undo. A payment with tok_slow ends between the two,
+// far from both: what comes at the same moment may come in another order when it is run again.
+const (
+	stepDeadline = "2s"
+	slowPayment  = "3s"
+)
 
 // travels is a shop whose past is run again.
 type travels struct {
@@ -37,7 +41,7 @@ type travels struct {
 func newTravels(t *testing.T) *travels {
 	s := startWith(t, func(c *local.Config) {
 		c.Lookup = config.Map(map[string]string{
-			"EBB_ORDERS_STEP_DEADLINE": stepDeadline, "EBB_PAYMENTS_SLOW": "4s",
+			"EBB_ORDERS_STEP_DEADLINE": stepDeadline, "EBB_PAYMENTS_SLOW": slowPayment,
 		})
 	}, t.TempDir(), time.Minute)
 	v := &travels{shopHost: s, dir: t.TempDir()}
@@ -46,10 +50,26 @@ func newTravels(t *testing.T) *travels {
 	return v
 }
 
-// order places an order with a token of the sandbox.
+// order places an order with a token of the sandbox, and waits until its stock is reserved: which of several orders has
+// its stock first when they come at once is another matter.
 func (v *travels) order(token string) order {
 	v.Helper()
-	return v.placeWith(v.product, v.ada, 2, token)
+	o := v.placeWith(v.product, v.ada, 2, token)
+	v.reserved(o.ID)
+	return o
+}
+
+// reserved waits until the archive has the event that tells of the stock of an order, and returns it.
+func (v *travels) reserved(id string) json.RawMessage {
+	v.Helper()
+	var page struct {
+		Items []struct{ Event json.RawMessage }
+	}
+	v.within(15*time.Second, "the stock is reserved", func() bool {
+		v.must("GET", "/api/archive/events?type=dev.ebb.inventory.reserved.v1&subject="+id, v.admin, nil, &page)
+		return len(page.Items) > 0
+	})
+	return page.Items[0].Event
 }
 
 // archived returns the archive's events of the correlations of an order, by their types without namespace and version.
@@ -121,17 +141,26 @@ func TestThePastIsTheSame(t *testing.T) {
 	}
 }
 
+// Two recorded orders, each of which was decided by the milliseconds between a step and its deadline: the timer of the
+// step before it came when the deadline had just passed, or was just ahead. A run, in which each delivery takes a
+// little longer, decides as the past did.
+func TestDeadlinesByMilliseconds(t *testing.T) {
+	for file, id := range map[string]string{
+		"deadline-passed.json": "01a22de9-4859-7d08-b311-0a42a3dae450",
+		"deadline-ahead.json":  "01a22de9-7b41-7d35-a45f-501ef4620d9c",
+	} {
+		v := &travels{shopHost: &shopHost{TB: t}, dir: t.TempDir()}
+		code, out, errs := v.travel(functions.System(), id, "--from", filepath.Join("testdata", file))
+		if code != 0 || errs != "" {
+			t.Errorf("%s: got %d\n%s%s", file, code, out, errs)
+		}
+	}
+}
+
 // twice publishes the event again that tells of the stock of an order, as a broker may.
 func (v *travels) twice(id string) {
 	v.Helper()
-	var page struct {
-		Items []struct{ Event json.RawMessage }
-	}
-	v.within(15*time.Second, "the stock is reserved", func() bool {
-		v.must("GET", "/api/archive/events?type=dev.ebb.inventory.reserved.v1&subject="+id, v.admin, nil, &page)
-		return len(page.Items) > 0
-	})
-	e, err := event.FromJSON(page.Items[0].Event)
+	e, err := event.FromJSON(v.reserved(id))
 	if err == nil {
 		err = v.publisher.Publish(v.Context(), e, e)
 	}
