@@ -519,9 +519,9 @@ func (w *world) hold(function string, e ce.Event) time.Duration {
 	return 0
 }
 
-// delay returns how much later than in the past a function has emitted what it emitted last about the entity of the i-th
-// event before its reaction to it. A timer comes that much later too: its function decides by the time that has passed
-// since then.
+// delay returns how much later than in the past a function has emitted what it emitted last about the entity of the
+// i-th event before its reaction to it. A timer comes that much later too: its function decides by the time that has
+// passed since then.
 func (w *world) delay(function string, i, reaction int) time.Duration {
 	all := w.emitted[[2]string{function, w.events[i].Subject()}]
 	n, _ := slices.BinarySearch(all, reaction)
