@@ -52,13 +52,15 @@ func (d *driver) Open(ctx context.Context, trigger string) (eventqueue.Queue, er
 // Receive implements eventqueue.Queue.
 func (q *queue) Receive(ctx context.Context, limit int) ([]eventqueue.Message, error) {
 	for {
-		limited, done := q.driver.lifetime.BindTimeout(ctx, pullTimeout)
+		longer, end := eventqueue.Linger(ctx)
+		limited, done := q.driver.lifetime.BindTimeout(longer, pullTimeout)
 		asked := time.Now()
 		out, err := q.driver.subs.Pull(limited, q.request(limit))
 		timeout := limited.Err() != nil
 		done()
+		end()
 		switch {
-		case ctx.Err() != nil:
+		case err != nil && ctx.Err() != nil:
 			return nil, ctx.Err()
 		case err != nil && timeout && !q.driver.lifetime.Ended():
 			continue
@@ -67,8 +69,9 @@ func (q *queue) Receive(ctx context.Context, limit int) ([]eventqueue.Message, e
 		case err != nil:
 			return nil, faultOf(ctx, err)
 		}
-		if messages := q.take(ctx, out.ReceivedMessages, asked.Add(q.Visibility())); len(messages) > 0 {
-			return messages, nil
+		messages := q.take(context.WithoutCancel(ctx), out.ReceivedMessages, asked.Add(q.Visibility()))
+		if len(messages) > 0 || ctx.Err() != nil {
+			return messages, ctx.Err()
 		}
 		if q.driver.cfg.Poll > 0 {
 			delivery.Pause(ctx, q.driver.cfg.Poll)

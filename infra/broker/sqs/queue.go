@@ -66,7 +66,8 @@ func (d *driver) Open(ctx context.Context, trigger string) (eventqueue.Queue, er
 // Receive implements eventqueue.Queue.
 func (q *queue) Receive(ctx context.Context, limit int) ([]eventqueue.Message, error) {
 	for {
-		limited, done := q.driver.lifetime.BindTimeout(ctx, q.driver.cfg.Wait+callTimeout)
+		longer, end := eventqueue.Linger(ctx)
+		limited, done := q.driver.lifetime.BindTimeout(longer, q.driver.cfg.Wait+callTimeout)
 		out, err := q.driver.sqs.ReceiveMessage(limited, &sqs.ReceiveMessageInput{
 			QueueUrl: &q.url, MaxNumberOfMessages: int32(min(limit, most)),
 			VisibilityTimeout: int32(q.Visibility().Seconds()), WaitTimeSeconds: int32(q.driver.cfg.Wait.Seconds()),
@@ -75,17 +76,18 @@ func (q *queue) Receive(ctx context.Context, limit int) ([]eventqueue.Message, e
 			},
 		})
 		done()
-		if ctx.Err() != nil {
+		end()
+		switch {
+		case err != nil && ctx.Err() != nil:
 			return nil, ctx.Err()
-		}
-		if err != nil && q.driver.lifetime.Ended() {
+		case err != nil && q.driver.lifetime.Ended():
 			return nil, context.Canceled
-		}
-		if err != nil {
+		case err != nil:
 			return nil, awsconfig.Fault(ctx, err, "SQS")
 		}
-		if messages := q.take(ctx, out.Messages); len(messages) > 0 {
-			return messages, nil
+		messages := q.take(context.WithoutCancel(ctx), out.Messages)
+		if len(messages) > 0 || ctx.Err() != nil {
+			return messages, ctx.Err()
 		}
 		if q.driver.cfg.Wait < time.Second {
 			delivery.Pause(ctx, q.driver.cfg.Wait)

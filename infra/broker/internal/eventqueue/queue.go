@@ -59,8 +59,8 @@ type Driver interface {
 type Queue interface {
 	// Receive returns up to limit messages, and waits while there is none. It returns ctx.Err when ctx ends before;
 	// messages that the product has handed out by then are given back, or come again when their visibility has run out.
-	// Messages beside an error are taken. After any other error the broker waits for its handlers, closes the queue, and
-	// opens it again a second later, so a driver repeats by itself what may pass.
+	// Messages beside an error are taken, also beside ctx.Err; see Linger. After any other error the broker waits for its
+	// handlers, closes the queue, and opens it again a second later, so a driver repeats by itself what may pass.
 	//
 	// Messages of one partition key come in the order in which they were published, and one that comes again comes before
 	// the later ones of its key. While a message of a key is held, no other receiver gets a message of that key; this
@@ -102,6 +102,24 @@ type Queue interface {
 
 	// Close ends the receiving. Messages that are still held come again. No other method is called after it.
 	Close() error
+}
+
+// linger is how much longer than its context a request for messages lasts.
+const linger = time.Second
+
+// Linger returns a copy of ctx that ends a second after ctx, for a request that receives messages. A server may be
+// handing messages out for a request that its client gives up, and they would stay hidden until their visibility has
+// run out. The caller calls the function that it returns as soon as the context is not needed any more.
+func Linger(ctx context.Context) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(linger):
+			cancel()
+		case <-longer.Done():
+		}
+	})
+	return longer, func() { stop(); cancel() }
 }
 
 // Selector is a Queue that need not read all of an event that is not for its trigger, such as data that lies elsewhere.

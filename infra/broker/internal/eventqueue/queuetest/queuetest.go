@@ -6,6 +6,7 @@ package queuetest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -69,6 +70,7 @@ func Run(t *testing.T, h Harness) {
 		cases = append(cases,
 			testcase{"a message that is not acknowledged comes again after the visibility", testVisibility},
 			testcase{"a message that is extended stays held", testExtend},
+			testcase{"a receiver that ends hides no message from the next one", testEnds},
 			testcase{"a receipt that does not hold its message any more changes nothing", testLateReceipt},
 			testcase{"while a message of a key is held, no other receiver gets one of that key", testKeyHeld},
 		)
@@ -344,6 +346,28 @@ func testWaits(f *fixture) {
 	f.publish("1")
 	if messages := <-got; len(messages) != 1 || messages[0].Event.ID() != "1" {
 		f.Errorf("got %v, want one message", messages)
+	}
+}
+
+// testEnds ends a receiver at many moments of a request.
+func testEnds(f *fixture) {
+	q := f.open("a")
+	for i := range 40 {
+		name := fmt.Sprint(i)
+		f.publish(name)
+		ctx, cancel := context.WithCancel(f.Context())
+		time.AfterFunc(time.Duration(i)*200*time.Microsecond, cancel)
+		messages, _ := q.Receive(ctx, 10)
+		cancel()
+		if len(messages) > 0 {
+			f.must(q.Ack(f.Context(), []string{messages[0].Receipt}))
+			continue
+		}
+		began := time.Now()
+		f.must(q.Ack(f.Context(), f.receive(q, name)))
+		if took := time.Since(began); took > f.visibility/2 {
+			f.Fatalf("a message came %v after its first receiver had ended", took)
+		}
 	}
 }
 
