@@ -261,7 +261,7 @@ func (p *endpoint) logs(ctx context.Context) (sdklog.Exporter, error) {
 	)
 }
 
-func (p *endpoint) reader(ctx context.Context, native bool) (sdkmetric.Reader, error) {
+func (p *endpoint) reader(ctx context.Context, native bool, failed *failures) (sdkmetric.Reader, error) {
 	compression := otlpmetrichttp.NoCompression
 	if p.gzip {
 		compression = otlpmetrichttp.GzipCompression
@@ -280,5 +280,5 @@ func (p *endpoint) reader(ctx context.Context, native bool) (sdkmetric.Reader, e
 	if err != nil {
 		return nil, err
 	}
-	return sdkmetric.NewPeriodicReader(exporter, sdkmetric.WithInterval(p.interval)), nil
+	return sdkmetric.NewPeriodicReader(metricExporter{exporter, failed}, sdkmetric.WithInterval(p.interval)), nil
 }

@@ -24,7 +24,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"go.opentelemetry.io/otel"
 	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
@@ -70,6 +69,7 @@ type Telemetry struct {
 	inherits bool                   // a span whose parent is not sampled is left out
 	byID     bool                   // every span is sampled by the id of its trace
 	lines    *sdklog.LoggerProvider // nil: log lines are not exported
+	failures *failures
 	meters   *sdkmetric.MeterProvider
 	registry *prometheus.Registry // with classic histograms
 	native   *prometheus.Registry // with native histograms
@@ -100,6 +100,8 @@ func Start(ctx context.Context, c Config) (*Telemetry, error) {
 		return nil, fmt.Errorf("telemetry: %w", err)
 	}
 	t.log, t.token = log, token
+	// The errors of exporters are in this log only: exported, each would cause the next.
+	t.failures = &failures{logger: t.Logger("")}
 	t.registry, t.native = prometheus.NewRegistry(), prometheus.NewRegistry()
 	about := env.resource(c.Service, c.Version)
 	if err := t.startSpans(ctx, about, export, c.Spans); err != nil {
@@ -134,7 +136,7 @@ func (t *Telemetry) startMetrics(ctx context.Context, about *resource.Resource, 
 		sdkmetric.WithExemplarFilter(t.exemplars()),
 	}
 	if export.metrics != nil {
-		push, err := export.metrics.reader(ctx, export.exponential)
+		push, err := export.metrics.reader(ctx, export.exponential, t.failures)
 		if err != nil {
 			return err
 		}
@@ -160,7 +162,7 @@ func (t *Telemetry) startSpans(
 		if err != nil {
 			return err
 		}
-		processors = append(processors, sdktrace.NewBatchSpanProcessor(exporter))
+		processors = append(processors, sdktrace.NewBatchSpanProcessor(spanExporter{exporter, t.failures}))
 	}
 	sampler := sdktrace.Sampler(edgeSampler{export.sampler})
 	named := export.sampler.Description()
@@ -192,12 +194,8 @@ func (t *Telemetry) exemplars() exemplar.Filter {
 	return exemplar.TraceBasedFilter
 }
 
-// startLogs exports log lines too, if that is configured. The errors of exporters are in the other log only: exported,
-// each would cause the next.
+// startLogs exports log lines too, if that is configured.
 func (t *Telemetry) startLogs(ctx context.Context, about *resource.Resource, export exports) error {
-	if export.traces != nil || export.metrics != nil || export.logs != nil {
-		logExportErrors(t.Logger(""))
-	}
 	if export.logs == nil {
 		return nil
 	}
@@ -206,17 +204,9 @@ func (t *Telemetry) startLogs(ctx context.Context, about *resource.Resource, exp
 		return err
 	}
 	t.lines = sdklog.NewLoggerProvider(sdklog.WithResource(about),
-		sdklog.WithProcessor(sdklog.NewBatchProcessor(exporter)))
+		sdklog.WithProcessor(sdklog.NewBatchProcessor(logExporter{exporter, t.failures})))
 	t.log = slog.NewMultiHandler(t.log, otelHandler{logger: t.lines.Logger(scope), level: t.level})
 	return nil
-}
-
-// logExportErrors logs the errors of the exporters. OpenTelemetry has one handler of them per process, so the last
-// Telemetry that exports logs the errors of all.
-func logExportErrors(logger *slog.Logger) {
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
-		logger.Warn("telemetry is not exported", "error", err)
-	}))
 }
 
 // Flush exports what is not exported yet. A host that may be frozen after a request calls it before the response.
@@ -231,7 +221,7 @@ func (t *Telemetry) Flush(ctx context.Context) error {
 	if t.lines != nil {
 		err = errors.Join(t.lines.ForceFlush(ctx), err)
 	}
-	return err
+	return t.failures.take(err)
 }
 
 // Shutdown exports what is not exported yet and stops. Calls after the first do nothing; what is recorded later is
@@ -249,6 +239,9 @@ func (t *Telemetry) Shutdown(ctx context.Context) error {
 		}
 		if t.lines != nil {
 			t.ended = errors.Join(t.ended, t.lines.Shutdown(ctx))
+		}
+		if t.failures != nil {
+			t.ended = t.failures.take(t.ended)
 		}
 	})
 	return t.ended

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -486,12 +487,36 @@ func TestStartNamesEveryWrongVariable(t *testing.T) {
 	}
 }
 
+// The errors of a collector that refuses everything are logged and come back from Flush, those of each signal, and
+// OpenTelemetry's error handler, which all of a process share, stays as it is and hears of none.
 func TestExportErrorsAreLogged(t *testing.T) {
+	var others atomic.Int64
+	before := otel.GetErrorHandler()
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(error) { others.Add(1) }))
+	t.Cleanup(func() { otel.SetErrorHandler(before) })
+	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, "refused "+r.URL.Path, http.StatusBadRequest)
+	}))
+	defer refusing.Close()
 	var log safeBuffer
-	start(t, Config{Log: &log, Lookup: vars("OTEL_EXPORTER_OTLP_ENDPOINT", newCollector(t).URL+"/otlp")})
-	otel.Handle(errors.New("no route to the collector"))
-	if !strings.Contains(log.String(), "no route to the collector") {
-		t.Errorf("log = %q", log.String())
+	tel, err := Start(t.Context(), Config{Log: &log, Lookup: vars("OTEL_EXPORTER_OTLP_ENDPOINT", refusing.URL)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, end := tel.Span(t.Context(), "a.b")
+	end(nil)
+	tel.Duplicate("f")
+	tel.Logger("f").Info("x")
+	if err := tel.Flush(t.Context()); err == nil {
+		t.Error("Flush returned no error")
+	}
+	for _, signal := range []string{"traces", "metrics", "logs"} {
+		if !strings.Contains(log.String(), "refused /v1/"+signal) {
+			t.Errorf("nothing about %s in the log: %s", signal, log.String())
+		}
+	}
+	if n := others.Load(); n != 0 {
+		t.Errorf("the handler of the process got %d errors", n)
 	}
 }
 
