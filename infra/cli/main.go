@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/internal/processwide"
 	"github.com/ebb-dev/ebb/infra/system"
 )
 
@@ -42,6 +43,7 @@ type Process struct {
 
 // Main runs the command of a product with the arguments of the process, and exits.
 func Main(s system.System) {
+	processwide.Set()
 	ctx, stop := interruptible()
 	p := Process{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Lookup: config.Environment, Name: calledAs(os.Args[0])}
 	p.Build, _ = debug.ReadBuildInfo()

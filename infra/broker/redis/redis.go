@@ -29,7 +29,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -113,7 +112,6 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, fault.Wrap(err, fault.Invalid, "invalid configuration of the Redis broker")
 	}
-	quiet()
 	l := newLog(cfg, redis.NewClient(options))
 	if err := l.check(ctx); err != nil {
 		l.Close()
@@ -128,14 +126,6 @@ func Open(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	return &Broker{core, l}, nil
 }
-
-// quiet keeps the client from printing what its callers are told as errors.
-var quiet = sync.OnceFunc(func() { redis.SetLogger(silent{}) })
-
-type silent struct{}
-
-// Printf implements the client's logger.
-func (silent) Printf(context.Context, string, ...any) {}
 
 // check connects, and looks at the settings of the server that decide whether it keeps what it has taken.
 func (l *log) check(ctx context.Context) error {

@@ -19,7 +19,6 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -84,7 +83,6 @@ func openWithin(text string, timeout time.Duration) (*Store, error) {
 	if err != nil || !strings.Contains(text, "://") {
 		return nil, invalid
 	}
-	quiet()
 	options.DialTimeout, options.ReadTimeout, options.WriteTimeout = timeout, timeout, timeout
 	options.PoolTimeout, options.MaxRetries, options.DialerRetries = timeout, -1, 1
 	options.ContextTimeoutEnabled = true
@@ -94,14 +92,6 @@ func openWithin(text string, timeout time.Duration) (*Store, error) {
 func isName(text string) bool {
 	return text != "" && strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") == ""
 }
-
-// quiet keeps the client from printing what its callers are told as errors.
-var quiet = sync.OnceFunc(func() { redis.SetLogger(silent{}) })
-
-type silent struct{}
-
-// Printf implements the client's logger.
-func (silent) Printf(context.Context, string, ...any) {}
 
 // keys returns the names in Redis of a key and of tags. They lie in one slot of a cluster.
 func (s *Store) keys(key string, tags []string) []string {

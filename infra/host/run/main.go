@@ -8,6 +8,7 @@ import (
 	"knative.dev/pkg/signals"
 
 	"github.com/ebb-dev/ebb/infra/config"
+	"github.com/ebb-dev/ebb/infra/internal/processwide"
 	"github.com/ebb-dev/ebb/infra/system"
 )
 
@@ -16,6 +17,7 @@ import (
 // with status 2 when the settings or arguments are not valid, and names every violation; with 1 when it cannot listen,
 // did not drain in time, or could not rotate.
 func Main(sys system.System) {
+	processwide.Set()
 	ctx, err := signals.NewContext(), error(nil)
 	if len(os.Args) > 1 {
 		err = command(ctx, os.Args[1:], config.Environment, os.Stderr)

@@ -10,7 +10,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -43,20 +42,11 @@ func openWithin(url string, timeout time.Duration) (*Limiter, error) {
 	if err != nil {
 		return nil, errors.New("invalid URL: want redis://[USER:PASSWORD@]HOST:PORT[/DB], rediss://… or unix://PATH")
 	}
-	quiet()
 	options.DialTimeout, options.ReadTimeout, options.WriteTimeout = timeout, timeout, timeout
 	options.PoolTimeout, options.MaxRetries, options.DialerRetries = timeout, -1, 1
 	options.ContextTimeoutEnabled = true
 	return &Limiter{redis.NewClient(options)}, nil
 }
-
-// quiet keeps the client from printing what its callers are told as errors.
-var quiet = sync.OnceFunc(func() { redis.SetLogger(silent{}) })
-
-type silent struct{}
-
-// Printf implements the client's logger.
-func (silent) Printf(context.Context, string, ...any) {}
 
 // Close closes the connections.
 func (l *Limiter) Close() error { return l.client.Close() }
