@@ -92,7 +92,8 @@ func TestUsageErrors(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			code, out, errs := ebb(t.Context(), t.TempDir(), nil, test.args...)
+			dir := tree(t, map[string]string{"go.mod": "module " + kitModule() + "\n"})
+			code, out, errs := ebb(t.Context(), dir, nil, test.args...)
 			if code != exitUsage || !strings.Contains(errs.String(), test.want) || out.String() != "" {
 				t.Errorf("got %d, %q on standard output, %q; want 2, %q", code, out, errs, test.want)
 			}

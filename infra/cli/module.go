@@ -140,7 +140,7 @@ const (
 func (a *app) delegate(ctx context.Context, s moduleScope) (done bool, err error) {
 	m, err := moduleAt(a.Dir)
 	switch {
-	case errors.Is(err, errNoModule) && !a.installed():
+	case errors.Is(err, errNoModule) && s != mustBeOwn && !a.installed():
 		return false, nil
 	case err != nil:
 		return true, err

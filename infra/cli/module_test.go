@@ -124,10 +124,16 @@ func main() { fmt.Println("desk", os.Args[1:]); os.Exit(3) }
 			t.Errorf("%s: got %d, %q; want %d, %q", name, code, both, test.code, test.want)
 		}
 	}
-	p, _, errs := process(t.TempDir(), nil)
-	p.Build = built(kitModule(), "h1:x")
-	if code := Run(t.Context(), empty(), p, []string{"dev"}); code != exitFailed ||
-		!strings.Contains(errs.String(), "no Go module here") {
-		t.Errorf("outside of any module: got %d, %s", code, errs)
+	for args, sum := range map[string]string{"dev": "h1:x", "generate": "", "new function tides": ""} {
+		outside := t.TempDir()
+		p, _, errs := process(outside, nil)
+		p.Build = built(kitModule(), sum)
+		if code := Run(t.Context(), empty(), p, strings.Fields(args)); code != exitFailed ||
+			!strings.Contains(errs.String(), "no Go module here") {
+			t.Errorf("%s outside of any module: got %d, %s", args, code, errs)
+		}
+		if written, _ := os.ReadDir(outside); len(written) > 0 {
+			t.Errorf("%s outside of any module wrote %v", args, written)
+		}
 	}
 }
