@@ -85,6 +85,9 @@ func TestProduct(t *testing.T) {
 	if files := countFiles(t, dir); files > 30 {
 		t.Errorf("the product has %d files, want at most 30", files)
 	}
+	if lines := countWiring(t, dir); lines > 25 {
+		t.Errorf("the product is wired by %d lines, want at most 25", lines)
+	}
 	run(t, dir, "make", "check", "test", "build")
 	wantTypes(t, dir)
 	tryTickets(t, dir)
@@ -127,6 +130,29 @@ func TestTerraform(t *testing.T) {
 	if got := regexp.MustCompile(`(?m)^Plan: [1-9][0-9]* to add`).FindAllString(out, -1); len(got) != 2 {
 		t.Errorf("want two plans, got\n%s", out)
 	}
+}
+
+// countWiring returns the lines of code that make one product of its functions and the kit: its programs, its list of
+// functions and its namespace, without imports.
+func countWiring(t *testing.T, dir string) (n int) {
+	t.Helper()
+	wiring := []string{
+		"function.go", "cmd/function/main.go", "cmd/helpdesk/main.go", "functions/functions.go", "events/events.go",
+	}
+	imports := regexp.MustCompile(`(?s)^.*?\nimport (\(.*?\n\)|"[^\n]*")\n`)
+	for _, file := range wiring {
+		source := read(t, dir, filepath.FromSlash(file))
+		code := strings.TrimPrefix(source, imports.FindString(source))
+		if len(code) == len(source) {
+			t.Errorf("%s: found no imports", file)
+		}
+		for line := range strings.Lines(code) {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "//") {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // countFiles returns the number of files of a product without those of the generated clients.
