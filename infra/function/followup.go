@@ -58,6 +58,7 @@ func Follow(
 type followed struct {
 	doc   store.Document
 	entry string
+	at    time.Time // when it was written
 }
 
 // naming makes the ids of the outbox entries of a group.
@@ -105,7 +106,7 @@ func (f *Function) toFollow(db *store.Tx, names *naming) (docs []followed) {
 	}
 	db.Changed(func(d store.Document) {
 		if d.Collection == f.followUp.collection && d.Version > 0 {
-			docs = append(docs, followed{d, names.next()})
+			docs = append(docs, followed{d, names.next(), f.env.Now()})
 		}
 	})
 	return docs
@@ -129,11 +130,15 @@ type following struct {
 
 // follow follows up documents that a unit has just written.
 func (f *Function) follow(ctx context.Context, message store.Key, docs []followed) error {
+	return f.followAll(ctx, followingOf(telemetry.ScopeOf(ctx), message, docs))
+}
+
+func followingOf(scope telemetry.Scope, message store.Key, docs []followed) []*following {
 	all := make([]*following, len(docs))
 	for i, d := range docs {
-		all[i] = &following{followed: d, scope: telemetry.ScopeOf(ctx), message: message}
+		all[i] = &following{followed: d, scope: scope, message: message}
 	}
-	return f.followAll(ctx, all)
+	return all
 }
 
 // left makes sure that the events are published of what has followed a message that has come before, and returns the
@@ -183,7 +188,8 @@ func (f *Function) left(ctx context.Context, message store.Key, names follows) (
 		if d.Version > 0 {
 			renamed := naming{newID: f.env.NewID} // the entry of the name that the message has may not be removed yet
 			all = append(all, &following{
-				followed: followed{d, renamed.next()}, scope: telemetry.ScopeOf(ctx), message: message, again: true,
+				followed: followed{doc: d, entry: renamed.next()}, scope: telemetry.ScopeOf(ctx), message: message,
+				again: true,
 			})
 		}
 	}
@@ -199,7 +205,8 @@ func (f *Function) followAgain(ctx context.Context, message store.Key, names fol
 	return f.followAll(ctx, all)
 }
 
-// followAll follows up documents at the same time and returns the first error. Each has its own in err.
+// followAll follows up documents at the same time and returns the first error. Each has its own in err. What a commit
+// has left to do is followed up at once: it does not wait for the slowest document.
 func (f *Function) followAll(ctx context.Context, all []*following) error {
 	if len(all) == 0 {
 		return nil
@@ -213,20 +220,16 @@ func (f *Function) followAll(ctx context.Context, all []*following) error {
 	}
 	ready := gather(done, len(all), groupWait)
 	f.commitGroup(ctx, ready)
+	further := []<-chan struct{}{f.followFurther(ctx, ready...)}
 	for range len(all) - len(ready) {
-		if d := <-done; !d.finished {
+		d := <-done
+		if !d.finished {
 			f.commitRest(d.scope.In(ctx), d.entry, d)
 		}
+		further = append(further, f.followFurther(ctx, d))
 	}
-	for _, d := range all {
-		if d.rest.End != nil {
-			d.rest.End()
-		}
-	}
-	for _, d := range all {
-		if d.err == nil && len(d.further) > 0 {
-			d.err = f.follow(d.scope.In(ctx), d.message, d.further)
-		}
+	for _, ended := range further {
+		<-ended
 	}
 	for _, d := range all {
 		if d.err != nil {
@@ -234,6 +237,39 @@ func (f *Function) followAll(ctx context.Context, all []*following) error {
 		}
 	}
 	return nil
+}
+
+// followFurther ends follow-ups that have committed, and begins to follow up what their commits have left to do. The
+// channel is closed at the end of that; then the error of each is in err of what has left it.
+func (f *Function) followFurther(ctx context.Context, of ...*following) <-chan struct{} {
+	ended := make(chan struct{})
+	var all []*following
+	left := map[*following]*following{} // what has left each
+	for _, d := range of {
+		if d.rest.End != nil {
+			d.rest.End()
+		}
+		if d.err != nil {
+			continue
+		}
+		for _, next := range followingOf(d.scope, d.message, d.further) {
+			all, left[next] = append(all, next), d
+		}
+	}
+	if len(all) == 0 {
+		close(ended)
+		return ended
+	}
+	f.env.Go(func() {
+		defer close(ended)
+		_ = f.followAll(ctx, all)
+		for _, next := range all {
+			if d := left[next]; d.err == nil {
+				d.err = next.err
+			}
+		}
+	})
+	return ended
 }
 
 // gather waits for the first follow-up, and then as long as patience for the others of n.
@@ -266,13 +302,17 @@ func (f *Function) run(ctx context.Context, d *following) {
 		}
 		d.finished = d.err != nil || d.rest.Commit == nil
 	}()
-	if d.again {
+	if d.again || f.env.Now().Sub(d.at) > stale {
 		if d.err = f.refresh(ctx, d); d.err != nil {
 			return
 		}
 	}
 	d.rest, d.err = f.followUp.run(ctx, d.doc, d.again)
 }
+
+// stale is the age from which on a document is read again before it is followed up: its message may have come again to
+// another instance, which has followed it up.
+const stale = time.Second / 2
 
 // refresh reads the document of a message that comes again once more, because another instance may have followed it up
 // between the first reading and now. When it is gone, the message comes again: what followed is perhaps not published.

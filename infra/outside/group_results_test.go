@@ -377,6 +377,70 @@ func TestAnotherInstanceFinishesTheNextCall(t *testing.T) {
 	wantStatuses(second, es, 200)
 }
 
+// starts returns the handler of results that starts another call after that of an id.
+func starts(next map[string]string) func(context.Context, *function.Tx, *outside.Call[sale, string],
+	outside.Result[sale, string]) error {
+	return func(ctx context.Context, tx *function.Tx, call *outside.Call[sale, string], r outside.Result[sale, string],
+	) error {
+		if id := next[r.ID]; id != "" {
+			return call.Start(ctx, tx, id, sale{ID: id})
+		}
+		return nil
+	}
+}
+
+// A call that a result starts does not wait for the slowest call of the batch.
+func TestNextCallDoesNotWait(t *testing.T) {
+	next := make(chan struct{})
+	b := &bids{result: starts(map[string]string{"b": "c"}), call: func(id string) {
+		switch id {
+		case "a":
+			select {
+			case <-next:
+			case <-time.After(20 * time.Second):
+				t.Error("the next call of b waits for the call a")
+			}
+		case "c":
+			close(next)
+		}
+	}}
+	h := functiontest.New(t, func(env function.Env) (*function.Function, error) {
+		env.Go = nil // goroutines
+		return b.new(env)
+	})
+	es := []ce.Event{h.Event(ordered.New("1", sale{ID: "a"})), h.Event(ordered.New("2", sale{ID: "b"}))}
+	wantStatuses(h, es, 200)
+	slices.Sort(b.made)
+	if !slices.Equal(b.made, []string{"a", "b", "c"}) {
+		t.Errorf("made %q, want a, b and c", b.made)
+	}
+}
+
+// A call whose turn comes late is not made again when another instance has taken its message over and finished it.
+func TestNextCallWhoseTurnComesLate(t *testing.T) {
+	shared := memory.Opener()
+	var first, second *functiontest.Harness
+	var es []ce.Event
+	next := starts(map[string]string{"a": "c", "b": "d"})
+	one, other := &bids{result: next}, &bids{result: next}
+	one.call = func(id string) {
+		if id != "c" {
+			return
+		}
+		for _, h := range []*functiontest.Harness{first, second} {
+			h.Clock.Advance(2 * time.Second)
+		}
+		second.Receive(es...)
+	}
+	first, second = one.harness(t, shared), other.harness(t, shared)
+	es = []ce.Event{first.Event(ordered.New("1", sale{ID: "a"})), first.Event(ordered.New("2", sale{ID: "b"}))}
+	first.Receive(es...)
+	one.want(first, "a, b, c", "a, b, c, d")
+	other.want(second, "c, d", "a, b, c, d")
+	first.Clock.Advance(time.Minute)
+	wantStatuses(first, es, 200)
+}
+
 // A message that comes again is not done while the events of a result are not published that another instance has
 // committed since the message was read.
 func TestAnotherInstanceCommitsMeanwhile(t *testing.T) {
