@@ -10,8 +10,8 @@ import (
 )
 
 // globals are assignments to the global state of libraries, and the functions of those that we import which do that.
-var globals = regexp.MustCompile(`\b(otel|redis|slog|log|huma|propagation|http)\.(Set[A-Z]\w*|New(Error|ErrorWithContext) =|` +
-	`Default\w* =|DefaultTransport\.\w+ =|DefaultServeMux\.)`)
+var globals = regexp.MustCompile(`\b(otel|redis|slog|log|huma|propagation|http)\.` +
+	`(Set[A-Z]\w*|New(Error|ErrorWithContext) =|Default\w* =|DefaultTransport\.\w+ =|DefaultServeMux\.)`)
 
 // Packages of the kit change no library's global state: a program that imports them for one thing keeps its own
 // settings. What there is once per process the main functions set, in infra/internal/processwide.

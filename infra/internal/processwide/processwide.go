@@ -1,5 +1,5 @@
-// Package processwide sets what libraries keep once per process. The main functions of programs call it; packages that others
-// import change no library's global state.
+// Package processwide sets what libraries keep once per process. The main functions of programs call it; packages that
+// others import change no library's global state.
 package processwide
 
 import (
@@ -8,8 +8,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Set is called once, at the start of a program's main function. It keeps the client of Redis from printing, between the
-// structured log lines, what its callers are told as errors.
+// Set is called once, at the start of a program's main function. It keeps the client of Redis from printing, between
+// the structured log lines, what its callers are told as errors.
 func Set() { redis.SetLogger(silent{}) }
 
 type silent struct{}
