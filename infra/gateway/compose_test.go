@@ -153,3 +153,22 @@ func TestPartThatIsLate(t *testing.T) {
 		t.Errorf("got %d %s", w.Code, w.Body)
 	}
 }
+
+// What the gateway serves itself has hosts, a breaker and limits of load as other operations have.
+func TestCompositionIsShed(t *testing.T) {
+	const breaker = "{breaker: {failures: 0.5, requests: 1, pause: 1m}}"
+	f := newFixture(t, personal, composed(gateway.Part{Name: "orders", Path: "/api/orders", Timeout: time.Minute}))
+	f.configure("operations: {GET /api/me: " + breaker + ", 'GET /api/persons/{id}/export': " + breaker + "}")
+	for _, name := range []string{"users", "orders"} {
+		f.handle(name, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+	}
+	for _, path := range []string{"/api/me", "/api/persons/ada/export"} {
+		f.refused(f.call("GET", path, f.token(), nil), "1")
+		f.refused(f.call("GET", path, f.token(), nil), "60")
+	}
+	f.configure("operations: {'GET /api/persons/{id}/export': {hosts: [a.example]}, GET /api/settings/gateway: " +
+		"{hosts: [a.example]}, GET /api/me: {hosts: [a.example]}}")
+	for _, path := range []string{"/api/me", "/api/persons/ada/export", "/api/settings/gateway"} {
+		f.problem(f.call("GET", path, f.token("admin"), nil), http.StatusNotFound)
+	}
+}

@@ -53,7 +53,7 @@ func (g *Gateway) addExport(t *table, env environment) error {
 			}
 		}
 	}
-	return t.tree.add(newRoute("", env.apply(exportRoute), func(x *Exchange) { g.export(x, routes) }))
+	return t.tree.add(g.newRoute("", env.apply(exportRoute), func(x *Exchange) { g.export(x, routes) }, env))
 }
 
 // export answers with all that the functions hold of a person. "missing" names the operations that have failed.

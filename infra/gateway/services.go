@@ -173,7 +173,6 @@ func (g *Gateway) addServices(t *table, env environment) error {
 				}
 				x.call(s.handler, p)
 			}
-			r.tries, r.guard = g.triesOf(r), g.guardOf(r)
 			errs = append(errs, t.tree.add(r))
 		}
 	}
