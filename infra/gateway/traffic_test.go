@@ -341,6 +341,25 @@ func TestCompress(t *testing.T) {
 	}
 }
 
+// An answer that says no-transform is not compressed (RFC 9110, 7.7).
+func TestNoTransform(t *testing.T) {
+	control := ""
+	f := newFixture(t, with("a", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", control)
+		w.Header().Set("Content-Type", "text/plain")
+		_, _ = io.WriteString(w, strings.Repeat("a long text. ", 1000))
+	}, function.Operation{Method: "GET", Path: "/api/a", Access: function.Public, Policy: policy.Policy{Compress: true}}))
+	for of, want := range map[string]string{
+		"": "gzip", "max-age=60": "gzip", "max-age=60, No-Transform": "", "no-transform": "",
+	} {
+		control = of
+		w := f.call("GET", "/api/a", "", nil, "Accept-Encoding", "gzip")
+		if got := w.Header().Get("Content-Encoding"); got != want || w.Header().Get("No-Gzip-Compression") != "" {
+			t.Errorf("%q: got %q, %v", of, got, w.Header())
+		}
+	}
+}
+
 // lines is where a log is written.
 type lines chan string
 
