@@ -34,6 +34,7 @@ type Route struct {
 	span        telemetry.Operation
 	prewarm     []string // functions that will have work when this one has done its own
 	call        bool     // its requests are calls by gRPC, gRPC-Web or Connect
+	streams     bool     // its calls have more than one request or response
 	document    bool     // open to every request, whatever its credentials are
 }
 

@@ -166,7 +166,7 @@ func (g *Gateway) addServices(t *table, env environment) error {
 			b := s.bindings[operation]
 			declared := env.apply(manifest.Route{Method: b.Method, Path: b.Path})
 			r := g.newRoute(s.Upstream, declared, nil, env)
-			r.call = b.Call
+			r.call, r.streams = b.Call, b.Streams
 			r.handler = func(x *Exchange) {
 				if b.Streams { // what a client sends in a stream may take longer than a body
 					_ = http.NewResponseController(x.response.ResponseWriter).SetReadDeadline(time.Time{})
@@ -242,6 +242,19 @@ func sendCall(w http.ResponseWriter, r *http.Request) {
 	case "2", "4", "13", "14", "15": // UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS
 		c.x.failed = true
 	}
+}
+
+// isRefused reports whether the header of an answer says that a gRPC server has refused a call, whose status is 200
+// then too. A refusal at the end of an answer, or of a stream, does not count: something may have been done before.
+func (r *Route) isRefused(h http.Header) bool {
+	if !r.call || r.streams {
+		return false
+	}
+	switch h.Get("Grpc-Status") {
+	case "3", "5", "6", "7", "8", "9", "10", "11", "12", "16": // INVALID_ARGUMENT, NOT_FOUND to UNIMPLEMENTED, …
+		return true
+	}
+	return false
 }
 
 // callTime returns the time that a client gives a call, and false if it gives none: a number of at most eight digits
