@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,6 +54,13 @@ func (g *Gateway) readServices(
 	file string, env environment, declared map[string]manifest.Route,
 ) (all []*service, faults [][2]string) {
 	report := func(field, problem string) { faults = append(faults, [2]string{field, problem}) }
+	taken := map[string]string{}
+	for operation := range declared {
+		taken[shape(operation)] = operation
+	}
+	for _, r := range g.documents {
+		taken[shape(name(r.Route))] = name(r.Route)
+	}
 	for _, name := range slices.Sorted(maps.Keys(env.Services)) {
 		s, field := env.Services[name], "services."+name
 		s.name = name
@@ -75,10 +83,12 @@ func (g *Gateway) readServices(
 				report(field+".schema", err.Error())
 			}
 		}
-		for operation, b := range s.bindings {
-			if _, taken := declared[operation]; taken {
-				report(field+".schema", fmt.Sprintf("the operation %s is declared already", operation))
+		for _, operation := range slices.Sorted(maps.Keys(s.bindings)) {
+			if other := taken[shape(operation)]; other != "" {
+				report(field+".schema", fmt.Sprintf("the operation %s is declared already: %s", operation, other))
 			}
+			b := s.bindings[operation]
+			taken[shape(operation)] = operation
 			r := manifest.Route{Method: b.Method, Path: b.Path, Access: s.Access, Roles: s.Roles, MaxBody: maxCall}
 			if b.Streams {
 				r.MaxBody = maxStream
@@ -89,6 +99,13 @@ func (g *Gateway) readServices(
 	}
 	return all, faults
 }
+
+// parameters are those of a path.
+var parameters = regexp.MustCompile(`\{[^/}]*?(\.\.\.)?\}`)
+
+// shape returns the name of an operation without those of its parameters: requests cannot tell apart operations with
+// the same.
+func shape(operation string) string { return parameters.ReplaceAllString(operation, "{$1}") }
 
 // open reads the schema.
 func (s *service) open(file string) error {
