@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"sync"
 	"testing"
@@ -105,6 +106,48 @@ func TestAdaptiveOfUnevenRequests(t *testing.T) {
 					if !got.ask(f) {
 						time.Sleep(10 * time.Millisecond)
 					}
+				}
+			})
+		}
+		all.Wait()
+		t.Logf("refused %d of %d", got.refused, got.refused+len(got.took))
+		if got.refused > len(got.took)/50 {
+			t.Errorf("refused %d, accepted %d", got.refused, len(got.took))
+		}
+	})
+}
+
+// slowReader is a client that takes a minute to take an answer.
+type slowReader struct{ *httptest.ResponseRecorder }
+
+func (w slowReader) Write(b []byte) (int, error) {
+	time.Sleep(time.Minute)
+	return w.ResponseRecorder.Write(b)
+}
+
+// Clients that take their answers slowly leave others the whole limit, and do not make the function look slow.
+func TestAdaptiveOfSlowClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := guarded(t, policy.Policy{Adaptive: true}, func(w http.ResponseWriter, _ *http.Request) {
+			time.Sleep(time.Millisecond)
+			_, _ = w.Write([]byte("an answer"))
+		})
+		var all sync.WaitGroup
+		end := time.Now().Add(10 * time.Minute)
+		for range 100 {
+			all.Go(func() {
+				for time.Now().Before(end) {
+					f.gateway.ServeHTTP(slowReader{httptest.NewRecorder()}, httptest.NewRequest("GET", "/api/guarded", nil))
+					time.Sleep(time.Millisecond)
+				}
+			})
+		}
+		var got measured
+		for range 10 {
+			all.Go(func() {
+				for time.Now().Before(end) {
+					got.ask(f)
+					time.Sleep(time.Second)
 				}
 			})
 		}

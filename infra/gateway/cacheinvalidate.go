@@ -244,7 +244,7 @@ func (w *changing) answer(status int) {
 	case status >= 500 && !w.x.shed:
 		w.end = failed
 		w.suspend()
-	case status >= 400 && !committedheader.Has(w.Header()):
+	case (status >= 400 || w.x.Route.isRefused(w.Header())) && !committedheader.Has(w.Header()):
 		w.end = refused
 	default:
 		w.end = carriedOut

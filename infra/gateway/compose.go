@@ -136,7 +136,7 @@ func (g *Gateway) compose(x *Exchange, parts []source) {
 			Request: r, own: true, Route: p.route, Caller: x.Caller, table: x.table, address: x.address,
 			version: x.version,
 		}
-		go func() { answers[i] <- g.ask(p, part) }()
+		go func() { answers[i] <- g.ask(end, p, part) }()
 	}
 	await := func(i int) (part json.RawMessage) {
 		select {
@@ -206,8 +206,18 @@ func partRequest(ctx context.Context, r *http.Request, path string, query url.Va
 	return part
 }
 
-// ask returns a part's JSON; nil when it cannot be had.
-func (g *Gateway) ask(p source, x *Exchange) (part json.RawMessage) {
+// refusal returns why the caller of a request may not have the answer of an operation as a part of another answer; nil
+// if there is no reason. A policy file may ask for more than the function of the part, which checks its callers again.
+func (r *Route) refusal(request *http.Request, who auth.Principal) error {
+	if len(r.hosts) > 0 && !isHost(r.hosts, request) {
+		return fault.New(fault.NotFound, "the host of the request does not have the operation")
+	}
+	return r.allow(who)
+}
+
+// ask returns a part's JSON; nil when it cannot be had. The timeout, the breaker and the limits of load of the part's
+// operation hold. That the context of the part ends says nothing about its function.
+func (g *Gateway) ask(ctx context.Context, p source, x *Exchange) (part json.RawMessage) {
 	log := g.cfg.Logger
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -217,8 +227,15 @@ func (g *Gateway) ask(p source, x *Exchange) (part json.RawMessage) {
 		}
 	}()
 	w := &recorder{header: http.Header{}}
-	x.Writer = w
-	choose(dispatch)(x)
+	x.response.ResponseWriter, x.Writer = w, &x.response
+	if err := p.route.refusal(x.Request, x.Caller); err != nil {
+		x.Refuse(err)
+	} else {
+		chain(func(x *Exchange) {
+			dispatch(x)
+			x.hurried = x.hurried || ctx.Err() != nil
+		}, choose, limitTime, shedLoad)(x)
+	}
 	if w.status != http.StatusOK || !json.Valid(w.body.Bytes()) {
 		log.WarnContext(x.Request.Context(), "a part of a composed answer is missing", "part", p.Name, "status", w.status)
 		return nil

@@ -88,3 +88,87 @@ func TestPartsRefused(t *testing.T) {
 		}
 	}
 }
+
+// Whoever may not call the operation of a part in this environment does not get it in a composed answer or an export,
+// nor one that the host of the request does not have.
+func TestPartsThatTheCallerMayNotHave(t *testing.T) {
+	for document, want := range map[string]string{
+		"{}": `{"missing":[],"orders":1,"user":1}`,
+		"operations: {GET /api/orders: {roles: [admin]}}":              `{"missing":["orders"],"user":1}`,
+		"operations: {GET /api/orders: {hosts: [internal.example]}}":   `{"missing":["orders"],"user":1}`,
+		"operations: {GET /api/orders: {hosts: [example.com]}}":        `{"missing":[],"orders":1,"user":1}`,
+		"operations: {'GET /api/users/{id}': {roles: [admin, staff]}}": `{"missing":["user"],"orders":1}`,
+	} {
+		f := newFixture(t, composed(
+			gateway.Part{Name: "user", Path: "/api/users/{subject}", Timeout: time.Minute},
+			gateway.Part{Name: "orders", Path: "/api/orders", Timeout: time.Minute}))
+		for _, name := range []string{"users", "orders"} {
+			f.handle(name, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("1")) })
+		}
+		f.configure(document)
+		w := f.call("GET", "/api/me", f.token(), nil)
+		if got := strings.TrimSpace(w.Body.String()); got != want {
+			t.Errorf("%s: got %d %s, want %s", document, w.Code, got, want)
+		}
+	}
+}
+
+// A part is not asked for while the breaker of its operation is open, or more than it takes are under way, and it ends
+// with the timeout of its operation.
+func TestPartsAreShed(t *testing.T) {
+	f := newFixture(t, composed(
+		gateway.Part{Name: "user", Path: "/api/users/{subject}", Timeout: time.Minute},
+		gateway.Part{Name: "orders", Path: "/api/orders", Timeout: time.Minute}))
+	f.handle("users", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("1")) })
+	f.configure("operations: {GET /api/orders: {timeout: 1ms, breaker: {failures: 0.5, requests: 2, pause: 1m}}}")
+	called := 0
+	f.handle("orders", func(w http.ResponseWriter, r *http.Request) {
+		called++
+		<-r.Context().Done()
+		w.WriteHeader(http.StatusGatewayTimeout)
+	})
+	for range 4 {
+		w := f.call("GET", "/api/me", f.token(), nil)
+		if got := strings.TrimSpace(w.Body.String()); got != `{"missing":["orders"],"user":1}` {
+			t.Errorf("got %s", got)
+		}
+	}
+	if called != 2 {
+		t.Errorf("the function was called %d times, want 2", called)
+	}
+	f.refused(f.call("GET", "/api/orders", f.token(), nil), "60")
+}
+
+// A part that is slower than the composed answer waits for opens no breaker.
+func TestPartThatIsLate(t *testing.T) {
+	f := newFixture(t, composed(gateway.Part{Name: "user", Path: "/api/users/{subject}", Timeout: time.Millisecond}))
+	f.configure("operations: {'GET /api/users/{id}': {breaker: {failures: 0.5, requests: 1, pause: 1m}}}")
+	f.handle("users", func(w http.ResponseWriter, r *http.Request) {
+		<-r.Context().Done()
+		w.WriteHeader(http.StatusGatewayTimeout)
+	})
+	f.problem(f.call("GET", "/api/me", f.token(), nil), http.StatusServiceUnavailable)
+	f.handle("users", func(http.ResponseWriter, *http.Request) {})
+	if w := f.call("GET", "/api/users/ada", f.token(), nil); w.Code != http.StatusOK {
+		t.Errorf("got %d %s", w.Code, w.Body)
+	}
+}
+
+// What the gateway serves itself has hosts, a breaker and limits of load as other operations have.
+func TestCompositionIsShed(t *testing.T) {
+	const breaker = "{breaker: {failures: 0.5, requests: 1, pause: 1m}}"
+	f := newFixture(t, personal, composed(gateway.Part{Name: "orders", Path: "/api/orders", Timeout: time.Minute}))
+	f.configure("operations: {GET /api/me: " + breaker + ", 'GET /api/persons/{id}/export': " + breaker + "}")
+	for _, name := range []string{"users", "orders"} {
+		f.handle(name, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+	}
+	for _, path := range []string{"/api/me", "/api/persons/ada/export"} {
+		f.refused(f.call("GET", path, f.token(), nil), "1")
+		f.refused(f.call("GET", path, f.token(), nil), "60")
+	}
+	f.configure("operations: {'GET /api/persons/{id}/export': {hosts: [a.example]}, GET /api/settings/gateway: " +
+		"{hosts: [a.example]}, GET /api/me: {hosts: [a.example]}}")
+	for _, path := range []string{"/api/me", "/api/persons/ada/export", "/api/settings/gateway"} {
+		f.problem(f.call("GET", path, f.token("admin"), nil), http.StatusNotFound)
+	}
+}

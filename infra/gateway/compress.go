@@ -29,7 +29,7 @@ func compress(next Handler) Handler {
 	h := wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := r.Context().Value(exchangeKey{}).(*Exchange)
 		before := x.Writer
-		x.Writer = w
+		x.Writer = &transformed{ResponseWriter: w}
 		next(x)
 		x.Writer = before
 	}))
@@ -46,3 +46,40 @@ func compress(next Handler) Handler {
 		h.ServeHTTP(x.Writer, x.Request.WithContext(context.WithValue(x.Request.Context(), exchangeKey{}, x)))
 	}
 }
+
+// transformed is a writer of answers that are compressed. It has one that says no-transform left as it is (RFC 9110,
+// 7.7).
+type transformed struct {
+	http.ResponseWriter
+	wrote bool
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *transformed) WriteHeader(status int) {
+	if !w.wrote && status >= 200 {
+		w.wrote = true
+		if h := w.Header(); directivesOf(h).has("no-transform") {
+			h.Set(gzhttp.HeaderNoCompression, "true") // which the library takes out
+		}
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements io.Writer.
+func (w *transformed) Write(b []byte) (int, error) {
+	if !w.wrote {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Flush implements http.Flusher.
+func (w *transformed) Flush() {
+	if !w.wrote {
+		w.WriteHeader(http.StatusOK)
+	}
+	_ = http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Unwrap lets http.ResponseController reach the writer below.
+func (w *transformed) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -21,7 +21,7 @@ import (
 // The export of a person's data is put together from the operations that their functions have declared for it: those
 // that take the id of a person and answer with what the function holds of that person (manifest.Route.Person). So no
 // copy of the data is sent as an event or stored, and a function that holds more declares one more operation. Each
-// function decides by itself whether the caller may have its part.
+// function decides by itself whether the caller may have its part, of those that the policies of the environment allow.
 
 // exportRoute is the operation of the gateway. {id} is the person's.
 var exportRoute = manifest.Route{
@@ -53,7 +53,7 @@ func (g *Gateway) addExport(t *table, env environment) error {
 			}
 		}
 	}
-	return t.tree.add(newRoute("", env.apply(exportRoute), func(x *Exchange) { g.export(x, routes) }))
+	return t.tree.add(g.newRoute("", env.apply(exportRoute), func(x *Exchange) { g.export(x, routes) }, env))
 }
 
 // export answers with all that the functions hold of a person. "missing" names the operations that have failed.
@@ -71,13 +71,12 @@ func (g *Gateway) export(x *Exchange, routes []*Route) {
 	defer cancel()
 	parts, failed := make([]*exported, len(routes)), make([]bool, len(routes))
 	turns := make(chan struct{}, exportParallel)
-	caller, r := x.Caller, x.Request
 	var all sync.WaitGroup
 	for i, route := range routes {
 		all.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
-			data, err := g.exportPart(ctx, route, r, caller, person)
+			data, err := g.exportPart(ctx, route, x, person)
 			if err != nil {
 				failed[i] = true
 				g.cfg.Logger.WarnContext(ctx, "a part of an export is missing", "function", route.Function, "path", route.Path,
@@ -109,13 +108,16 @@ func (g *Gateway) export(x *Exchange, routes []*Route) {
 
 // exportPart returns what an operation answers about a person, all pages of it; nil when it holds nothing.
 func (g *Gateway) exportPart(
-	ctx context.Context, route *Route, r *http.Request, caller auth.Principal, person string,
+	ctx context.Context, route *Route, of *Exchange, person string,
 ) (data json.RawMessage, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			data, err = nil, fmt.Errorf("panic: %v", cause)
 		}
 	}()
+	if err := route.refusal(of.Request, of.Caller); err != nil {
+		return nil, err
+	}
 	path, query := route.Path, url.Values{}
 	if named := "{" + route.Person + "}"; strings.Contains(path, named) {
 		path = strings.ReplaceAll(path, named, url.PathEscape(person))
@@ -126,7 +128,7 @@ func (g *Gateway) exportPart(
 	for size := 0; ; {
 		w := &recorder{header: http.Header{}}
 		route.handler(&Exchange{
-			Writer: w, Request: exportRequest(ctx, r, path, query), own: true, Route: route, Caller: caller,
+			Writer: w, Request: exportRequest(ctx, of.Request, path, query), own: true, Route: route, Caller: of.Caller,
 		})
 		switch {
 		case ctx.Err() != nil:

@@ -123,3 +123,16 @@ func TestExportOfNothing(t *testing.T) {
 		t.Errorf("got %+v", e)
 	}
 }
+
+// A part whose operation the caller may not call in this environment is missing in an export.
+func TestExportOfNarrowedOperation(t *testing.T) {
+	f := newFixture(t, personal)
+	f.configure("operations: {GET /api/orders: {roles: [admin]}}")
+	got := f.export("/api/persons/ada/export", f.token())
+	if len(got.Parts) != 1 || !slices.Equal(got.Missing, []string{"orders /api/orders"}) {
+		t.Errorf("got %+v", got)
+	}
+	if got := f.export("/api/persons/ada/export", f.token("admin")); len(got.Parts) != 2 || len(got.Missing) != 0 {
+		t.Errorf("an admin: got %+v", got)
+	}
+}

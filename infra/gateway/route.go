@@ -34,6 +34,7 @@ type Route struct {
 	span        telemetry.Operation
 	prewarm     []string // functions that will have work when this one has done its own
 	call        bool     // its requests are calls by gRPC, gRPC-Web or Connect
+	streams     bool     // its calls have more than one request or response
 	document    bool     // open to every request, whatever its credentials are
 }
 
@@ -50,13 +51,15 @@ func newRoute(function string, declared manifest.Route, h Handler) *Route {
 	}
 }
 
-// newRoute returns a route with the ways to the functions that its policy names.
+// newRoute returns a route with what its policy needs: the ways to the functions that it names, a budget of tries and a
+// guard.
 func (g *Gateway) newRoute(function string, declared manifest.Route, h Handler, env environment) *Route {
 	r := newRoute(function, declared, h)
 	r.tag = tagOf(name(declared))
 	r.hosts = env.Operations[name(declared)].Hosts
 	r.varies = variesBy(r.Policy.Split, env.Versions)
 	r.storeFor(policy.Split{}, env)
+	r.tries, r.guard = g.triesOf(r), g.guardOf(r)
 	for _, s := range r.Policy.Split {
 		r.others = append(r.others, g.otherRoute(r, s, env))
 	}
@@ -127,7 +130,6 @@ func (g *Gateway) addFunction(t *table, m manifest.Function, env environment) er
 	for _, declared := range m.Routes {
 		declared = env.apply(declared)
 		r := g.newRoute(m.Name, declared, g.wayTo(m.Name), env)
-		r.tries, r.guard = g.triesOf(r), g.guardOf(r)
 		if !declared.Safe() {
 			r.prewarm = prewarm
 			for _, other := range r.others { // the next version of the function emits and consumes the same

@@ -169,16 +169,37 @@ func (c *calls) serve(w http.ResponseWriter, r *http.Request) bool {
 	if c.browsers != nil {
 		h = c.browsers.Wrap(h)
 	}
-	h.ServeHTTP(w, r)
+	begin, method, reached := time.Now(), r.Method, false
+	x := &Exchange{
+		Request: r, table: c.g.table.Load(), response: response{ResponseWriter: w},
+		Route: &Route{Route: manifest.Route{Path: c.label(r.URL.Path)}},
+	}
+	x.Writer = &x.response
+	identify(func(x *Exchange) {
+		h.ServeHTTP(x.Writer, r.WithContext(context.WithValue(r.Context(), reachedKey{}, &reached)))
+	})(x)
+	if !reached {
+		c.note(x, begin, method)
+	}
 	return true
+}
+
+// note counts a call that became no request for an operation, and writes its line in the log.
+func (c *calls) note(x *Exchange, begin time.Time, method string) {
+	c.g.cfg.Telemetry.HTTP(x.Request.Context(), telemetry.Request{
+		Function: "gateway", Route: x.Route.Path, Method: method, TLS: x.Request.TLS != nil, Status: x.Status(),
+	}, time.Since(begin))
+	if len(x.table.proxies) > 0 {
+		x.address = x.table.clientOf(x)
+	}
+	c.g.writeLine(x.Request.Context(), x, begin, method)
 }
 
 // answer answers a call.
 func (c *calls) answer(w http.ResponseWriter, r *http.Request) {
-	begin, method, path := time.Now(), r.Method, r.URL.Path
 	w.Header()["X-Content-Type-Options"] = nosniff
 	delete(r.Header, "Origin") // the operation has nothing to add
-	if method == http.MethodOptions {
+	if r.Method == http.MethodOptions {
 		w.Header().Set("Allow", "GET, OPTIONS, POST")
 		w.WriteHeader(http.StatusNoContent)
 		return
@@ -189,13 +210,7 @@ func (c *calls) answer(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, fault.Wrap(err, fault.Internal, "calls cannot be served"))
 		return
 	}
-	reached, answer := false, &response{ResponseWriter: w}
-	served.ServeHTTP(answer, r.WithContext(context.WithValue(r.Context(), reachedKey{}, &reached)))
-	if !reached {
-		c.g.cfg.Telemetry.HTTP(r.Context(), telemetry.Request{
-			Function: "gateway", Route: c.label(path), Method: method, TLS: r.TLS != nil, Status: answer.status,
-		}, time.Since(begin))
-	}
+	served.ServeHTTP(w, r)
 }
 
 // label returns the path of a call as metrics have it, without a method that a stranger may have made up.

@@ -1,8 +1,11 @@
 package gateway_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -233,5 +236,40 @@ func TestCallOfAnotherProcess(t *testing.T) {
 		got.Header.Get("Idempotency-Key") != "k" || got.Header.Get("Connect-Timeout-Ms") != "" ||
 		got.Header.Get("X-Server-Timeout") != "" {
 		t.Errorf("got %s %s with %d bytes, %v", got.Proto, got.RequestURI, got.ContentLength, got.Header)
+	}
+}
+
+// A call that becomes no request for an operation has a line in the log as other requests have, and one only.
+func TestAccessLogOfCalls(t *testing.T) {
+	var out bytes.Buffer
+	f := newFixture(t, withService(t), func(cfg *gateway.Config) {
+		cfg.AccessLog, cfg.Logger = 1, slog.New(slog.NewJSONHandler(&out, nil))
+	})
+	for _, c := range []struct {
+		path, message string
+		route         string
+		status        float64
+	}{
+		{"/grpc.health.v1.Health/Check", "{}", "/grpc.health.v1.Health/", 200},
+		{"/grpc.health.v1.Health/Check", `{"service": "none"}`, "/grpc.health.v1.Health/", 404},
+		{"/test.v1.UserService/Nothing", "{}", "/test.v1.UserService/", 501},
+		{addUser, "[", "/test.v1.UserService/", 400},
+		{addUser, "{}", "/api/users", 200},
+	} {
+		out.Reset()
+		r := httptest.NewRequest(http.MethodPost, c.path, strings.NewReader(c.message))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		f.gateway.ServeHTTP(w, r)
+		var got map[string]any
+		if err := json.Unmarshal(out.Bytes(), &got); err != nil { // it is one line
+			t.Errorf("%s %s: %v in %q", c.path, c.message, err, out.String())
+			continue
+		}
+		if got["http.route"] != c.route || got["http.response.status_code"] != c.status || got["duration"] == nil ||
+			got["client.address"] != "192.0.2.1" || len(w.Header()["X-Request-Id"]) != 1 ||
+			got["request_id"] != w.Header().Get("X-Request-Id") || got["http.request.method"] != "POST" {
+			t.Errorf("%s %s: got %v", c.path, c.message, got)
+		}
 	}
 }

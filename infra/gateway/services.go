@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,6 +54,13 @@ func (g *Gateway) readServices(
 	file string, env environment, declared map[string]manifest.Route,
 ) (all []*service, faults [][2]string) {
 	report := func(field, problem string) { faults = append(faults, [2]string{field, problem}) }
+	taken := map[string]string{}
+	for operation := range declared {
+		taken[shape(operation)] = operation
+	}
+	for _, r := range g.documents {
+		taken[shape(name(r.Route))] = name(r.Route)
+	}
 	for _, name := range slices.Sorted(maps.Keys(env.Services)) {
 		s, field := env.Services[name], "services."+name
 		s.name = name
@@ -75,10 +83,12 @@ func (g *Gateway) readServices(
 				report(field+".schema", err.Error())
 			}
 		}
-		for operation, b := range s.bindings {
-			if _, taken := declared[operation]; taken {
-				report(field+".schema", fmt.Sprintf("the operation %s is declared already", operation))
+		for _, operation := range slices.Sorted(maps.Keys(s.bindings)) {
+			if other := taken[shape(operation)]; other != "" {
+				report(field+".schema", fmt.Sprintf("the operation %s is declared already: %s", operation, other))
 			}
+			b := s.bindings[operation]
+			taken[shape(operation)] = operation
 			r := manifest.Route{Method: b.Method, Path: b.Path, Access: s.Access, Roles: s.Roles, MaxBody: maxCall}
 			if b.Streams {
 				r.MaxBody = maxStream
@@ -89,6 +99,13 @@ func (g *Gateway) readServices(
 	}
 	return all, faults
 }
+
+// parameters are those of a path.
+var parameters = regexp.MustCompile(`\{[^/}]*?(\.\.\.)?\}`)
+
+// shape returns the name of an operation without those of its parameters: requests cannot tell apart operations with
+// the same.
+func shape(operation string) string { return parameters.ReplaceAllString(operation, "{$1}") }
 
 // open reads the schema.
 func (s *service) open(file string) error {
@@ -166,14 +183,13 @@ func (g *Gateway) addServices(t *table, env environment) error {
 			b := s.bindings[operation]
 			declared := env.apply(manifest.Route{Method: b.Method, Path: b.Path})
 			r := g.newRoute(s.Upstream, declared, nil, env)
-			r.call = b.Call
+			r.call, r.streams = b.Call, b.Streams
 			r.handler = func(x *Exchange) {
 				if b.Streams { // what a client sends in a stream may take longer than a body
 					_ = http.NewResponseController(x.response.ResponseWriter).SetReadDeadline(time.Time{})
 				}
 				x.call(s.handler, p)
 			}
-			r.tries, r.guard = g.triesOf(r), g.guardOf(r)
 			errs = append(errs, t.tree.add(r))
 		}
 	}
@@ -243,6 +259,19 @@ func sendCall(w http.ResponseWriter, r *http.Request) {
 	case "2", "4", "13", "14", "15": // UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE, DATA_LOSS
 		c.x.failed = true
 	}
+}
+
+// isRefused reports whether the header of an answer says that a gRPC server has refused a call, whose status is 200
+// then too. A refusal at the end of an answer, or of a stream, does not count: something may have been done before.
+func (r *Route) isRefused(h http.Header) bool {
+	if !r.call || r.streams {
+		return false
+	}
+	switch h.Get("Grpc-Status") {
+	case "3", "5", "6", "7", "8", "9", "10", "11", "12", "16": // INVALID_ARGUMENT, NOT_FOUND to UNIMPLEMENTED, …
+		return true
+	}
+	return false
 }
 
 // callTime returns the time that a client gives a call, and false if it gives none: a number of at most eight digits

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/gateway"
 	"github.com/ebb-dev/ebb/infra/gateway/greetertest"
 	"github.com/ebb-dev/ebb/infra/proxy"
@@ -245,7 +246,7 @@ func TestChangeByCallInDoubt(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		calls int // of three requests after it
-	}{{"ada", 1}, {"nobody", 1}, {"broken", 3}} {
+	}{{"ada", 1}, {"nobody", 0}, {"busy", 0}, {"broken", 3}} {
 		err := conn.Invoke(t.Context(), greetertest.SayHello, g.Request(c.name), g.Answer())
 		before := g.calls()
 		for range 3 {
@@ -497,6 +498,20 @@ func TestServicesRefused(t *testing.T) {
 	}
 	if w := f.call("GET", "/v1/hello/ada", "", nil); w.Code != 200 {
 		t.Errorf("got %d", w.Code)
+	}
+}
+
+// A schema whose paths another operation has already, with other names of parameters, is refused as any fault is.
+func TestServiceWithTakenPath(t *testing.T) {
+	g := newGreeter(t)
+	op := function.Operation{Method: "GET", Path: "/v1/hello/{id}", Access: function.Public}
+	f := newFixture(t, with("hello", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(202) }, op))
+	file, document := g.policies(t, "", "")
+	err := f.gateway.(*gateway.Gateway).Configure(file, document)
+	want := file + ":3: services.greet.v1.GreetService.schema: the operation GET /v1/hello/{name} is declared already: " +
+		"GET /v1/hello/{id}"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
 

@@ -16,7 +16,7 @@ var settingsRoute = manifest.Route{
 
 // addSettings adds the operation.
 func (g *Gateway) addSettings(t *table, env environment) error {
-	return t.tree.add(newRoute("", env.apply(settingsRoute), g.showSettings))
+	return t.tree.add(g.newRoute("", env.apply(settingsRoute), g.showSettings, env))
 }
 
 // showSettings answers with the settings of this process.

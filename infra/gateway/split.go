@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/internal/strictyaml"
 	"github.com/ebb-dev/ebb/infra/policy"
 )
 
@@ -150,6 +151,22 @@ func (g *Gateway) otherRoute(r *Route, rule policy.Split, env environment) *Rout
 	other.handler = g.wayToTarget(rule.Function, env)
 	other.tries, other.guard = g.triesOf(&other), g.guardOf(&other)
 	return &other
+}
+
+// checkShares reports percentages of a policy that are spelt out as 0: it is every caller, as without one, where somebody
+// may mean none.
+func checkShares(p policy.Policy, field string, doc *strictyaml.Document) {
+	check := func(percent float64, field string) {
+		if percent == 0 && doc.Has(field) {
+			doc.Report(field, "want more than 0; a rule for nobody is left out")
+		}
+	}
+	for i, s := range p.Split {
+		check(s.Percent, fmt.Sprintf("%s.split[%d].percent", field, i))
+	}
+	if p.Mirror != nil {
+		check(p.Mirror.Percent, field+".mirror.percent")
+	}
 }
 
 // checkSplit reports the rules of an operation that ask for what the environment does not have.

@@ -105,6 +105,7 @@ func (g *Gateway) read(file string, document []byte) (*table, error) {
 		doc.Report(f[0], f[1])
 	}
 	env.Defaults.Check(reporter(doc, "defaults"))
+	checkShares(env.Defaults, "defaults", doc)
 	for _, key := range slices.Sorted(maps.Keys(env.Operations)) {
 		o, field := env.Operations[key], "operations."+key
 		if d, known := declared[key]; known && doc.Has(field) {
@@ -216,6 +217,7 @@ func (g *Gateway) checkTargets(env environment, declared map[string]manifest.Rou
 		o, field := env.Operations[key], "operations."+key
 		checkHosts(o.Hosts, field+".hosts", doc)
 		g.checkSplit(env, o, reporter(doc, field))
+		checkShares(o.Policy, field, doc)
 		if m := o.Mirror; m != nil {
 			if m.Function != "" && !g.isTarget(m.Function, env) {
 				doc.Report(field+".mirror.function", noFunction(m.Function))

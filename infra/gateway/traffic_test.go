@@ -127,6 +127,11 @@ func TestTrafficRefused(t *testing.T) {
 			"split[0].percent: want 0 to 100"},
 		{"operations: {GET /api/orders: {split: [{function: users, percent: .nan}]}}",
 			"split[0].percent: want "},
+		{"operations: {GET /api/orders: {split: [{function: users, percent: 0}]}}",
+			"f:1: operations.GET /api/orders.split[0].percent: want more than 0"},
+		{"defaults: {split: [{function: users, percent: 0}]}", "f:1: defaults.split[0].percent: want more than 0"},
+		{"operations: {GET /api/orders: {mirror: {function: users, percent: 0}}}",
+			"operations.GET /api/orders.mirror.percent: want more than 0"},
 		{"operations: {GET /api/orders: {mirror: {function: nobody}}}",
 			"mirror.function: there is no function"},
 		{"operations: {POST /api/users: {mirror: {function: users}}}",
@@ -333,6 +338,25 @@ func TestCompress(t *testing.T) {
 	}
 	if w := f.call("GET", "/api/b", "", nil, "Accept-Encoding", "gzip"); w.Header().Get("Content-Encoding") != "" {
 		t.Errorf("an operation that does not allow it: %v", w.Header())
+	}
+}
+
+// An answer that says no-transform is not compressed (RFC 9110, 7.7).
+func TestNoTransform(t *testing.T) {
+	control := ""
+	f := newFixture(t, with("a", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", control)
+		w.Header().Set("Content-Type", "text/plain")
+		_, _ = io.WriteString(w, strings.Repeat("a long text. ", 1000))
+	}, function.Operation{Method: "GET", Path: "/api/a", Access: function.Public, Policy: policy.Policy{Compress: true}}))
+	for of, want := range map[string]string{
+		"": "gzip", "max-age=60": "gzip", "max-age=60, No-Transform": "", "no-transform": "",
+	} {
+		control = of
+		w := f.call("GET", "/api/a", "", nil, "Accept-Encoding", "gzip")
+		if got := w.Header().Get("Content-Encoding"); got != want || w.Header().Get("No-Gzip-Compression") != "" {
+			t.Errorf("%q: got %q, %v", of, got, w.Header())
+		}
 	}
 }
 
