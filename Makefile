@@ -174,7 +174,8 @@ lambda-check: ## Build the packages for AWS Lambda twice, from two folders, and 
 	@$(GO) run ./cmd/lambda/pack -twice
 
 .PHONY: aws
-aws: bin/kumo tools lambda-check ## Deploy the shop to an emulator of AWS with Terraform, test it, destroy it: docs/testing.md
+aws: bin/kumo lambda-check ## Deploy the shop to an emulator of AWS with Terraform, test it, destroy it: docs/testing.md
+	@.ci/aws-provider
 	@[ -e bin/terraform/registry.terraform.io/hashicorp/aws ] || { echo "make aws needs Terraform and its provider for AWS"; exit 2; }
 	$(GO) test ./test/aws -run '^TestDeploy$$' -count 1 -timeout 60m -v -deploy
 

@@ -201,7 +201,11 @@ var layers = []layer{
 	{
 		packages: "infra/host/lambdarun",
 		may: kit + " infra/function infra/host/internal/settings infra/host/lambda infra/host/memlimit infra/system" +
-			" infra/internal/awsconfig infra/broker/sqs/sns infra/store/dynamodb infra/store/memory infra/store/postgres",
+			" infra/internal/awsconfig infra/broker/sqs/sns infra/store/dynamodb infra/store/memory",
+	},
+	{
+		packages: "infra/host/lambdarun/postgres", may: "infra/host/lambdarun infra/store/postgres",
+		tests: "infra/config infra/function infra/system",
 	},
 	{
 		packages: "infra/host/run",

@@ -64,6 +64,10 @@ func TestFaults(t *testing.T) {
 		"a store of elsewhere": {
 			map[string]string{"EBB_STORE": "sqlite:hunter2.db"}, []string{"EBB_STORE has an unknown scheme"},
 		},
+		"a database that the package lacks": {
+			map[string]string{"EBB_STORE": "postgres://u:hunter2@h/d"},
+			[]string{"EBB_STORE is of PostgreSQL, which this program lacks"},
+		},
 		"a table with a typo": {
 			map[string]string{"EBB_STORE": "dynamodb:hunter2"}, []string{"EBB_STORE invalid address of a DynamoDB table"},
 		},

@@ -3,6 +3,7 @@
 package blob
 
 import (
+	"cmp"
 	"context"
 	"mime"
 	"net/http"
@@ -64,7 +65,8 @@ type Rules struct {
 	Types    []string // media types that are taken, such as image/png or image/*; none: every type
 
 	// Scan looks at a blob before it is stored or handed out, for example for viruses; nil: none. Its error is returned,
-	// and is fault.Invalid for a blob that must not be used.
+	// and is fault.Invalid for a blob that must not be used. Before a download is signed it looks at what is there then:
+	// who still has a signed upload of that key can replace it.
 	Scan func(ctx context.Context, key string, b Blob) error
 }
 
@@ -87,6 +89,7 @@ func (s *Store) Put(ctx context.Context, key string, b Blob) error {
 	if err := CheckKey(key); err != nil {
 		return err
 	}
+	b.Type = cmp.Or(b.Type, octets)
 	if err := s.check(b.Type, int64(len(b.Data))); err != nil {
 		return err
 	}
@@ -102,6 +105,7 @@ func (s *Store) Get(ctx context.Context, key string) (Blob, error) {
 		return Blob{}, err
 	}
 	b, err := s.driver.Get(ctx, key, s.rules.MaxBytes)
+	b.Type = cmp.Or(b.Type, octets)
 	if err == nil {
 		err = s.check(b.Type, int64(len(b.Data)))
 	}
@@ -128,10 +132,17 @@ func (s *Store) URI(key string) string { return s.driver.URI(key) }
 // maxGrant is how long a signed request is valid at most; S3 allows no more.
 const maxGrant = 7 * 24 * time.Hour
 
-// Sign returns a request that anyone may send until the grant ends. It refuses an upload against the rules.
+// octets is the media type of a blob that has none.
+const octets = "application/octet-stream"
+
+// Sign returns a request that anyone may send until the grant ends. It refuses an upload against the rules, and, where
+// there is a scan, a download of what the rules do not allow or what does not exist: it reads the blob for that.
 func (s *Store) Sign(ctx context.Context, g Grant) (Signed, error) {
 	if err := CheckKey(g.Key); err != nil {
 		return Signed{}, err
+	}
+	if g.Method == http.MethodPut {
+		g.Type = cmp.Or(g.Type, octets)
 	}
 	switch {
 	case g.For <= 0 || g.For > maxGrant:
@@ -146,6 +157,10 @@ func (s *Store) Sign(ctx context.Context, g Grant) (Signed, error) {
 		}
 	case g.Method != http.MethodGet:
 		return Signed{}, fault.New(fault.Invalid, "invalid method %.20q of a signed request: want GET or PUT", g.Method)
+	case s.rules.Scan != nil:
+		if _, err := s.Get(ctx, g.Key); err != nil {
+			return Signed{}, err
+		}
 	}
 	return s.driver.Sign(ctx, g)
 }

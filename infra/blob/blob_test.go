@@ -47,6 +47,10 @@ func TestRules(t *testing.T) {
 		if _, err := s.Get(t.Context(), "past"); !fault.Is(err, c.kind) {
 			t.Errorf("%s: get: got %v", name, err)
 		}
+		download := blob.Grant{Method: http.MethodGet, Key: "past", For: time.Hour}
+		if signed, err := s.Sign(t.Context(), download); !fault.Is(err, c.kind) {
+			t.Errorf("%s: sign a download: got %v, %v", name, signed, err)
+		}
 	}
 	if err := s.Put(t.Context(), "a", blob.Blob{Type: "text/plain; charset=utf-8", Data: []byte("fine")}); err != nil {
 		t.Error(err)
@@ -71,5 +75,46 @@ func TestRules(t *testing.T) {
 		Method: http.MethodPut, Key: "a", For: time.Hour, Type: "image/png", Size: 10,
 	}); err != nil {
 		t.Error(err)
+	}
+}
+
+// A download is signed of what is there: without a scan nothing is read for it, as the driver says.
+func TestSignDownload(t *testing.T) {
+	d, err := files.Open(files.Config{Dir: t.TempDir(), Base: "http://127.0.0.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	none := blob.Grant{Method: http.MethodGet, Key: "none", For: time.Hour}
+	if _, err := blob.New(d, blob.Rules{}).Sign(t.Context(), none); err != nil {
+		t.Error(err)
+	}
+	scanned := blob.New(d, blob.Rules{Scan: func(context.Context, string, blob.Blob) error { return nil }})
+	if _, err := scanned.Sign(t.Context(), none); !fault.Is(err, fault.NotFound) {
+		t.Errorf("got %v, want fault.NotFound", err)
+	}
+	if err := scanned.Put(t.Context(), "none", blob.Blob{Data: []byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := scanned.Sign(t.Context(), none); err != nil {
+		t.Error(err)
+	}
+}
+
+// A blob without a type has the one that the documentation names: for the rules, for readers, and in what is signed.
+func TestNoType(t *testing.T) {
+	d, err := files.Open(files.Config{Dir: t.TempDir(), Base: "http://127.0.0.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := blob.New(d, blob.Rules{Types: []string{"application/octet-stream"}})
+	if err := s.Put(t.Context(), "a", blob.Blob{Data: []byte("x")}); err != nil {
+		t.Error(err)
+	}
+	if b, err := s.Get(t.Context(), "a"); err != nil || b.Type != "application/octet-stream" {
+		t.Errorf("got %+v, %v", b, err)
+	}
+	signed, err := s.Sign(t.Context(), blob.Grant{Method: http.MethodPut, Key: "b", For: time.Hour, Size: 1})
+	if err != nil || signed.Header.Get("Content-Type") != "application/octet-stream" {
+		t.Errorf("got %+v, %v", signed, err)
 	}
 }

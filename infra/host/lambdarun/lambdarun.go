@@ -4,8 +4,9 @@
 //
 //	func main() { lambdarun.Main(functions.System()) }
 //
-// The settings are those of package run: FUNCTION, EBB_STORE (dynamodb://REGION/TABLE, postgres://USER@HOST/DATABASE or
-// memory:), EBB_BROKER and EBB_DEAD_LETTERS (sns:ARN-OF-TOPIC, with ?blobs=s3://BUCKET for large events),
+// The settings are those of package run: FUNCTION, EBB_STORE (dynamodb://REGION/TABLE or memory:, and in programs that
+// import package postgres below this one postgres://USER@HOST/DATABASE), EBB_BROKER and EBB_DEAD_LETTERS
+// (sns:ARN-OF-TOPIC, with ?blobs=s3://BUCKET for large events),
 // or K_SINK, K_CE_OVERRIDES and K_CA_CERTS (where events are published by HTTP), EBB_VERIFICATION_KEYS, EBB_ISSUER,
 // EBB_AUDIENCE, EBB_DELIVERY, EBB_MANIFEST_HASH and those of the function itself. EBB_LAMBDA_STREAM says that responses
 // are streamed: the function URL has the invoke mode RESPONSE_STREAM.
@@ -33,7 +34,6 @@ import (
 	"github.com/ebb-dev/ebb/infra/store"
 	"github.com/ebb-dev/ebb/infra/store/dynamodb"
 	"github.com/ebb-dev/ebb/infra/store/memory"
-	"github.com/ebb-dev/ebb/infra/store/postgres"
 	"github.com/ebb-dev/ebb/infra/system"
 	"github.com/ebb-dev/ebb/infra/telemetry"
 )
@@ -148,13 +148,23 @@ func (s settings) ports() hostsettings.Ports {
 	}
 }
 
+// openPostgres opens a PostgreSQL database; nil: the program lacks it.
+var openPostgres func(url string) (store.Opener, error)
+
+// AddPostgres sets what opens a PostgreSQL database. Package postgres calls it before main begins.
+func AddPostgres(open func(url string) (store.Opener, error)) { openPostgres = open }
+
 // storeByURL returns the opener of the database with this URL. It opens nothing itself.
 func storeByURL(url string) (store.Opener, error) {
 	switch {
 	case strings.HasPrefix(url, "dynamodb:"):
 		return dynamodb.ByURL(url)
 	case strings.HasPrefix(url, "postgres://"), strings.HasPrefix(url, "postgresql://"):
-		return postgres.Opener(url)
+		if openPostgres == nil {
+			return nil, errors.New("is of PostgreSQL, which this program lacks: it imports no package " +
+				"infra/host/lambdarun/postgres")
+		}
+		return openPostgres(url)
 	case url == "memory:":
 		return memory.Opener(), nil
 	}

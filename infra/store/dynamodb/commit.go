@@ -465,7 +465,7 @@ func (s *Store) write(ctx context.Context, actions []types.TransactWriteItem) er
 	if err != nil {
 		return err
 	}
-	_, err = s.client.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{
+	_, err = s.calls.transactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{
 		TransactItems: actions, ClientRequestToken: aws.String(token + strconv.Itoa(len(actions))),
 	})
 	return err

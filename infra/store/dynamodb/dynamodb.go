@@ -46,7 +46,7 @@ const callTimeout = 15 * time.Second
 type Store struct {
 	config Config
 	schema store.Schema
-	client *dynamodb.Client
+	calls  calls
 	seen   seen.Cache[sight]
 	floors marks.Floors                     // as far as this handle has read them
 	now    atomic.Pointer[func() time.Time] // dates marks
@@ -99,7 +99,7 @@ func Open(ctx context.Context, c Config, schema store.Schema) (*Store, error) {
 		}
 	})
 	s := &Store{
-		config: c, schema: schema, client: client,
+		config: c, schema: schema, calls: callsOf(client),
 		reading: make(chan struct{}, 1), sweeping: make(chan struct{}, 1),
 	}
 	s.marked.Store(pruneEvery) // the first deletion looks for old marks

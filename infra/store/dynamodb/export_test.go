@@ -7,6 +7,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
+	"github.com/ebb-dev/ebb/infra/internal/awsconfig"
 )
 
 // With sets the transport of the connection.
@@ -34,10 +36,14 @@ func (s *Store) SetNow(now func() time.Time) { s.now.Store(&now) }
 
 // Count returns the number of items of each partition, and of marks as "marks".
 func (s *Store) Count(t *testing.T) map[string]int {
-	counts := map[string]int{}
+	settings, err := awsconfig.Load(t.Context(), s.config.Region)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, counts := dynamodb.NewFromConfig(settings), map[string]int{}
 	in := &dynamodb.ScanInput{TableName: &s.config.Table, ConsistentRead: aws.Bool(true)}
 	for {
-		out, err := s.client.Scan(t.Context(), in)
+		out, err := client.Scan(t.Context(), in)
 		if err != nil {
 			t.Fatal(err)
 		}

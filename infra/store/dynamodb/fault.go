@@ -12,6 +12,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/internal/awsconfig"
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
@@ -126,6 +127,9 @@ func (s *Store) translate(ctx context.Context, err error, doing string) error {
 	}
 	var answer smithy.APIError
 	if !errors.As(err, &answer) {
+		if fault.Is(awsconfig.Fault(ctx, err, "DynamoDB"), fault.Unauthenticated) {
+			return fault.Wrap(where, fault.Unavailable, "%s", answers["MissingAuthenticationToken"].text)
+		}
 		return fault.Wrap(where, fault.Unavailable, "DynamoDB does not answer; see that it can be reached, and try again")
 	}
 	if a, ok := answers[answer.ErrorCode()]; ok {

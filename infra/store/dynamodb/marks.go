@@ -99,7 +99,7 @@ func (s *Store) prune(ctx context.Context, collection string) error {
 
 // oldMarks returns the oldest marks that are past their retention.
 func (s *Store) oldMarks(ctx context.Context, collection string) (old []oldMark, err error) {
-	out, err := s.client.Query(ctx, &dynamodb.QueryInput{
+	out, err := s.calls.query(ctx, &dynamodb.QueryInput{
 		TableName: &s.config.Table, ConsistentRead: aws.Bool(true), Limit: aws.Int32(pruneLimit),
 		KeyConditionExpression: aws.String("p = :p AND s < :end"),
 		ExpressionAttributeValues: attributes{

@@ -311,7 +311,7 @@ func (s *Store) each(ctx context.Context, p plan, limit int, marks map[string]st
 		in.Limit = aws.Int32(int32(min(limit+1, 1000)))
 	}
 	for {
-		out, err := s.client.Query(ctx, in)
+		out, err := s.calls.query(ctx, in)
 		if err != nil {
 			return err
 		}

@@ -125,7 +125,7 @@ func (s *Store) readSome(ctx context.Context, keys []store.Key, into map[store.K
 		if err != nil {
 			return err
 		}
-		out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{
+		out, err := s.calls.getItem(ctx, &dynamodb.GetItemInput{
 			TableName: &s.config.Table, Key: k.attributes(), ConsistentRead: aws.Bool(true),
 		})
 		if err == nil && len(out.Item) > 0 {
@@ -142,7 +142,7 @@ func (s *Store) readSome(ctx context.Context, keys []store.Key, into map[store.K
 		gets[i].Get = &types.Get{TableName: &s.config.Table, Key: key.attributes()}
 	}
 	for n := 1; ; n++ {
-		out, err := s.client.TransactGetItems(ctx, &dynamodb.TransactGetItemsInput{TransactItems: gets})
+		out, err := s.calls.transactGetItems(ctx, &dynamodb.TransactGetItemsInput{TransactItems: gets})
 		switch {
 		case err == nil:
 			for i, r := range out.Responses {

@@ -80,7 +80,7 @@ func (s *Store) fresh(ctx context.Context, now bool) error {
 func (s *Store) change(ctx context.Context, f func(*registered) (changed bool, err error)) error {
 	for n := 1; ; n++ {
 		begun := s.time()
-		out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{
+		out, err := s.calls.getItem(ctx, &dynamodb.GetItemInput{
 			TableName: &s.config.Table, Key: registerKey.attributes(), ConsistentRead: aws.Bool(true),
 		})
 		if err != nil {
@@ -124,7 +124,7 @@ func (s *Store) writeRegister(ctx context.Context, r registered) error {
 		in.ConditionExpression = aws.String("n = :n")
 		in.ExpressionAttributeValues = attributes{":n": integerValue(r.number)}
 	}
-	_, err = s.client.PutItem(ctx, in)
+	_, err = s.calls.putItem(ctx, in)
 	return err
 }
 
@@ -219,7 +219,7 @@ func (s *Store) sweep(ctx context.Context, collection string, st state) error {
 		},
 	}
 	for {
-		out, err := s.client.Query(ctx, in)
+		out, err := s.calls.query(ctx, in)
 		if err != nil {
 			return err
 		}

@@ -59,8 +59,9 @@ type Config struct {
 
 // Publisher publishes to a topic. Its methods may be called concurrently.
 type Publisher struct {
-	client *sns.Client
-	cfg    Config
+	// publish is a function, because a client in a field has the linker keep every operation that SNS has.
+	publish func(context.Context, *sns.PublishBatchInput, ...func(*sns.Options)) (*sns.PublishBatchOutput, error)
+	cfg     Config
 }
 
 var (
@@ -69,7 +70,7 @@ var (
 )
 
 // New returns a publisher with a client.
-func New(client *sns.Client, cfg Config) *Publisher { return &Publisher{client, cfg} }
+func New(client *sns.Client, cfg Config) *Publisher { return &Publisher{client.PublishBatch, cfg} }
 
 // MaxEvent returns the most bytes of data and attributes of an event, with a store of blobs or without.
 func MaxEvent(blobs *blob.Store) int {
@@ -194,7 +195,7 @@ func (p *Publisher) send(ctx context.Context, messages []message) error {
 			MessageAttributes: attributes,
 		})
 	}
-	out, err := p.client.PublishBatch(ctx, in)
+	out, err := p.publish(ctx, in)
 	if err != nil {
 		return p.refusal(ctx, err)
 	}

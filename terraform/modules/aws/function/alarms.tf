@@ -7,12 +7,18 @@ locals {
       dimensions = { FunctionName = local.full }
       says       = "${local.full}: invocations ${metric == "Errors" ? "failed" : "were refused for want of concurrency"}."
     } },
-    # A key whose event fails waits for its attempts; so do events behind it.
+    # A key whose event fails waits for its attempts; so do events behind it. A message that fails is no error of an
+    # invocation, so that this is the only sign; a dead letter that waits is lost in the end.
     { for k, queue in local.queues : "${k}-wait" => {
       namespace  = "AWS/SQS", metric = "ApproximateAgeOfOldestMessage", statistic = "Maximum", threshold = 900
       dimensions = { QueueName = queue }
       says       = "${queue}: a message waits for more than 15 minutes."
-    } if k == "events" },
+    } if contains(["events", "dead-sink"], k) },
+    { for k, queue in local.queues : "dead-letters" => {
+      namespace  = "AWS/SQS", metric = "NumberOfMessagesSent", statistic = "Sum", threshold = 0
+      dimensions = { QueueName = queue }
+      says       = "${queue}: an event has failed for good; look at it with ebb dlq."
+    } if k == "dead-sink" },
     { for k, queue in local.queues : "dead" => {
       namespace  = "AWS/SQS", metric = "ApproximateNumberOfMessagesVisible", statistic = "Maximum", threshold = 0
       dimensions = { QueueName = replace(queue, "/\\.fifo$/", "-dlq.fifo") }

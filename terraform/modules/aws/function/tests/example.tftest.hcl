@@ -45,6 +45,10 @@ run "may_do_what_it_declares" {
     error_message = "A batch is taken message by message."
   }
   assert {
+    condition     = join(",", keys(aws_cloudwatch_metric_alarm.function)) == "dead,errors,events-wait,throttles"
+    error_message = "An alarm tells of what fails, of what waits, and of what SQS has moved."
+  }
+  assert {
     condition     = aws_lambda_function.function.runtime == "provided.al2023" && aws_lambda_function.function.timeout == 31
     error_message = "An invocation may take as long as its handler."
   }
@@ -99,6 +103,10 @@ run "one_that_ticks_and_takes_dead_letters" {
   assert {
     condition     = join(",", keys(aws_lambda_event_source_mapping.queue)) == "dead-sink,events"
     error_message = "It reads its queue and that of the dead letters."
+  }
+  assert {
+    condition     = alltrue([for k in ["dead-letters", "dead-sink-wait"] : aws_cloudwatch_metric_alarm.function[k].dimensions.QueueName == "shop-dev-dead-archive.fifo"])
+    error_message = "An alarm tells of an event that has failed for good, and of one that nobody stores."
   }
   assert {
     condition     = jsondecode(aws_scheduler_schedule.tick[0].target[0].input).ebb == "tick"
