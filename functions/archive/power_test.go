@@ -16,8 +16,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/manifest"
 )
 
-// An admin cannot give the power of a user to a key by an event, nor keep another admin out for good, nor make or change a
-// record of what staff has done: neither by publishing one, nor by mending one that is a dead letter.
+// An admin cannot give the power of a user to a key by an event, nor keep another admin out for good, nor make or
+// change a record of what staff has done: neither by publishing one, nor by mending one that is a dead letter.
 func TestEventsOfFunctionsOnly(t *testing.T) {
 	h := functiontest.New(t, func(env function.Env) (*function.Function, error) {
 		env.System = func() manifest.System {

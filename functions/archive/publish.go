@@ -29,10 +29,10 @@ type publishOutput struct {
 
 // byFunctionsOnly returns fault.Denied for the data of events that only functions publish. With APIKeyChanged a person
 // could give the rights of another user to a key of their own, with APIKeysNarrow or AccessRevoked keep others out for
-// as long as they like, with ActRecorded forge the record of what staff has done, and with PersonErased destroy the data
-// of a person, which an administrator or that person requests from the function that has it. An event with a secret in
-// it, such as the token that sets a password, would take it to another address. byFunctionsOnly also checks the event
-// that the clock is asked to publish. The clock refuses data that is no command to it.
+// as long as they like, with ActRecorded forge the record of what staff has done, and with PersonErased destroy the
+// data of a person, which an administrator or that person requests from the function that has it. An event with a
+// secret in it, such as the token that sets a password, would take it to another address. byFunctionsOnly also checks
+// the event that the clock is asked to publish. The clock refuses data that is no command to it.
 func (a *archive) byFunctionsOnly(eventType string, data json.RawMessage) error {
 	info, known := a.types().Lookup(eventType)
 	secret := known && personal.FieldsOf(info.GoType).Secret()

@@ -31,8 +31,10 @@ var known sync.Map // reflect.Type → *Fields
 
 // FieldsOf returns the personal fields of a struct type; nil when it has none. A string field is personal when it has
 // the tag personal, whose value takes its place where the person is erased; a string field with the tag person:"id" has
-// the person's id. A personal field with the tag secret:"true" too gives power to whoever learns it; see Secret. It panics when fields are personal and no field has the id, and on a tag at another kind of field,
-// within a list or a map, or in a type that is within itself: such a field would be sent and stored in the clear.
+// the person's id. A personal field with the tag secret:"true" too gives power to whoever learns it; see Secret.
+//
+// It panics when fields are personal and no field has the id, and on a tag at another kind of field, within a list or a
+// map, or in a type that is within itself: such a field would be sent and stored in the clear.
 func FieldsOf(t reflect.Type) *Fields {
 	if f, ok := known.Load(t); ok {
 		return f.(*Fields)
@@ -192,8 +194,8 @@ func (f *Fields) Put(v any, values map[string]string) {
 	}
 }
 
-// Secret reports whether a personal field is a secret, such as a token that sets a password: then nobody but the function
-// that made a value may say where it goes.
+// Secret reports whether a personal field is a secret, such as a token that sets a password: then nobody but the
+// function that made a value may say where it goes.
 func (f *Fields) Secret() bool { return f != nil && f.secret }
 
 // String returns the names of the personal fields, sorted.
