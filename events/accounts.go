@@ -11,7 +11,7 @@ import (
 type RequestedEmailProof struct {
 	UserID    string    `json:"user_id" minLength:"1" maxLength:"128" person:"id"`
 	Email     string    `json:"email" format:"email" maxLength:"254" personal:"erased@erased.invalid" doc:"Where the mail goes; it need not be the user's address yet."`
-	Token     string    `json:"token" minLength:"1" maxLength:"256" personal:"erased"`
+	Token     string    `json:"token" minLength:"1" maxLength:"256" personal:"erased" secret:"true"`
 	ExpiresAt time.Time `json:"expires_at"`
 }
 
@@ -20,7 +20,7 @@ type RequestedEmailProof struct {
 type RequestedPasswordReset struct {
 	UserID    string    `json:"user_id" minLength:"1" maxLength:"128" person:"id"`
 	Email     string    `json:"email,omitempty" format:"email" maxLength:"254" personal:"erased@erased.invalid" doc:"Where the mail goes: the address that the token is for. Missing in events of before: to the user's address."`
-	Token     string    `json:"token" minLength:"1" maxLength:"256" personal:"erased"`
+	Token     string    `json:"token" minLength:"1" maxLength:"256" personal:"erased" secret:"true"`
 	ExpiresAt time.Time `json:"expires_at"`
 }
 

@@ -287,7 +287,7 @@ func (a *archive) withNewData(
 	if err := json.Compact(&compact, data); err != nil {
 		return l, fault.Wrap(err, fault.Invalid, "the data is not JSON")
 	}
-	if err := byFunctionsOnly(e.Type(), compact.Bytes()); err != nil {
+	if err := a.byFunctionsOnly(e.Type(), compact.Bytes()); err != nil {
 		return l, err
 	}
 	if info, known := a.types().Lookup(e.Type()); known {

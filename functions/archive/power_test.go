@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ebb-dev/ebb/events"
 	"github.com/ebb-dev/ebb/functions/archive"
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/auth/apikey"
@@ -15,8 +16,8 @@ import (
 	"github.com/ebb-dev/ebb/infra/manifest"
 )
 
-// An admin cannot give the power of a user to a key by an event, nor make or change a record of what staff has done:
-// neither by publishing one, nor by mending one that is a dead letter.
+// An admin cannot give the power of a user to a key by an event, nor keep another admin out for good, nor make or
+// change a record of what staff has done: neither by publishing one, nor by mending one that is a dead letter.
 func TestEventsOfFunctionsOnly(t *testing.T) {
 	h := functiontest.New(t, func(env function.Env) (*function.Function, error) {
 		env.System = func() manifest.System {
@@ -33,6 +34,7 @@ func TestEventsOfFunctionsOnly(t *testing.T) {
 		ActID: "a", At: now, Function: "orders", Operation: "PUT /api/x", Target: "/api/x", By: "bob", Roles: []string{},
 		Status: 200,
 	}
+	shutOut := event.RevokedAccess{Subject: "boss", IssuedBefore: now.AddDate(99, 0, 0), Until: now.AddDate(99, 0, 0)}
 	for _, c := range []struct {
 		name  string
 		data  any
@@ -40,6 +42,7 @@ func TestEventsOfFunctionsOnly(t *testing.T) {
 	}{
 		{event.APIKeyChanged.Name(), key, event.APIKeyChanged.New("k", key)},
 		{event.ActRecorded.Name(), act, event.ActRecorded.New("bob", act)},
+		{event.AccessRevoked.Name(), shutOut, event.AccessRevoked.New("boss", shutOut)},
 	} {
 		made := map[string]any{"type": c.name, "data": c.data}
 		h.Call("POST", "/api/archive/events", functiontest.Admin(), made).Expect(403)
@@ -121,5 +124,42 @@ func TestEventsOfFunctionsOnlyWithinOthers(t *testing.T) {
 	}
 	if m := mendOf(h, mend); m.State != "done" || m.Refused != 2 || m.Sent != 1 {
 		t.Errorf("got %+v", m)
+	}
+}
+
+// An operator cannot have a letter with the token that sets the password of an admin sent to another address: such an
+// event is neither mended nor published, within a command to the clock neither. It can be sent again as it is.
+func TestOperatorCannotRedirectSecrets(t *testing.T) {
+	h := functiontest.New(t, archive.New, functiontest.Knows(
+		append(event.KitTypes(), events.UserPasswordResetRequested.Info(), events.UserEmailProofRequested.Info())...))
+	operator := auth.Principal{Subject: "olga", Roles: []string{auth.RoleOperator}}
+	asked := events.RequestedPasswordReset{
+		UserID: "boss", Email: "boss@example.com", Token: "boss.secret", ExpiresAt: h.Clock.Now().Add(time.Hour),
+	}
+	path := deadVisit(h, h.Event(events.UserPasswordResetRequested.New("boss", asked)))
+	redirected := asked
+	redirected.Email, redirected.Token = "olga@example.com", "erased"
+	h.Call("PUT", path, operator, map[string]any{"data": redirected}).Expect(403)
+	h.Call("POST", "/api/archive/events", operator,
+		map[string]any{"type": events.UserPasswordResetRequested.Name(), "data": asked}).Expect(403)
+	proof := events.RequestedEmailProof{UserID: "boss", Email: "olga@example.com", Token: "x", ExpiresAt: asked.ExpiresAt}
+	inner := map[string]any{"specversion": "1.0", "id": "i", "source": "/functions/users", "data": proof,
+		"type": events.UserEmailProofRequested.Name(), "datacontenttype": "application/json"}
+	h.Call("POST", "/api/archive/events", operator, map[string]any{"type": event.ClockSchedule.Name(), "data": object(
+		"timer_id", "t", "due", h.Clock.Now(), "event", inner)}).Expect(403)
+	mend := startMend(h, object("transform", `{"email": "olga@example.com"}`, "watch", 0))
+	if sent := step(h); len(sent) > 0 {
+		t.Errorf("sent %v", sent)
+	}
+	if m := mendOf(h, mend); m.Refused != 1 {
+		t.Errorf("got %+v", m)
+	}
+	h.Call("POST", path+"/replay", operator, nil).Expect(202)
+	again := h.Emitted()
+	if len(again) != 1 {
+		t.Fatalf("sent %v", again)
+	}
+	if got, err := functiontest.Decode(events.UserPasswordResetRequested, again[0]); err != nil || got != asked {
+		t.Errorf("sent %+v, %v", got, err)
 	}
 }

@@ -67,11 +67,24 @@ func (u *users) resetPassword(ctx context.Context, tx *function.Tx, id string, c
 	if err := u.forgetProofs(ctx, tx, id); err != nil { // another person who reads the mail may have asked for one
 		return err
 	}
+	u.tellRecovery(tx, id, c)
 	c.Factor = nil // the person who set another password may have added it, and the passkeys
 	if err := u.passkeys.forget(ctx, tx, &c); err != nil {
 		return err
 	}
 	return u.setPassword(ctx, tx, id, c, in.Body.Password, &in.work, "")
+}
+
+// tellRecovery has mails sent about what a recovery changes: it may be of a person who knows the configuration, and is
+// not the admin.
+func (u *users) tellRecovery(tx *function.Tx, id string, before credentials) {
+	tellUser(tx, id, events.PasswordChanged, "")
+	if before.app() {
+		tellUser(tx, id, events.SecondFactorRemoved, "")
+	}
+	if len(before.Passkeys) > 0 {
+		tellUser(tx, id, events.PasskeyRemoved, "")
+	}
 }
 
 func (u *users) restoreRole(ctx context.Context, tx *function.Tx, id string) error {

@@ -514,3 +514,29 @@ func TestRemovalNamesTheProof(t *testing.T) {
 		t.Errorf("got %s", body)
 	}
 }
+
+// A recovery by the configured password is told to the admin by mail: another password, no app, no passkeys.
+func TestRecoveryIsTold(t *testing.T) {
+	s := withPasskeys(t, "EBB_ADMIN_EMAIL", rootEmail, "EBB_ADMIN_PASSWORD", rootPassword)
+	root := s.root().Access
+	d := passkeytest.New("key", origin)
+	s.addPasskey(root, rootPassword, d)
+	var key struct{ Secret string }
+	s.recently(root, s.stepUpWith(root, d), "POST", "/api/second-factor", m{}).Expect(201).JSON(&key)
+	s.with(root, "POST", "/api/second-factor/confirmation", m{"code": s.code(key.Secret)}).Expect(200)
+	s.AllEmitted()
+	s.reconfigure(map[string]string{"EBB_ADMIN_PASSWORD": "another first admin"})
+	s.login(rootEmail, "another first admin").Expect(201)
+	var told []string
+	for _, c := range mailed(s, events.UserSecurityChanged) {
+		told = append(told, c.What)
+	}
+	want := []string{"password-changed", "second-factor-removed", "passkey-removed"}
+	if !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
+	s.login(rootEmail, "another first admin").Expect(201)
+	if told := mailed(s, events.UserSecurityChanged); len(told) > 0 {
+		t.Errorf("a further sign-in tells %+v", told)
+	}
+}

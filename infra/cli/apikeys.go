@@ -89,11 +89,10 @@ func (s *apiKeys) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	who, err := c.admin()
-	if err != nil {
-		return err
+	body := map[string]any{"name": s.name, "scopes": s.scopes, "days": s.days}
+	if who := c.signsInAs(); who.Password != "" {
+		body["current_password"] = who.Password
 	}
-	body := map[string]any{"name": s.name, "scopes": s.scopes, "days": s.days, "current_password": who.Password}
 	if len(s.roles) > 0 {
 		body["roles"] = s.roles
 	}

@@ -29,6 +29,11 @@ type client struct {
 	token string
 	http  http.Client
 
+	logins    *logins // where sessions are stored that later commands go on with; nil: nowhere
+	continued bool    // the token is of a session that an earlier command has opened
+	refused   string  // a token of such a session that the system has refused
+	device    string  // the device token of an earlier sign-in; "": none
+
 	stepUp string // the step-up token of --step-up; "": none
 	proves bool   // a request that needs a recent proof of the caller is sent again with one
 }
@@ -74,6 +79,9 @@ func (n *connection) open() (*client, error) {
 	c := n.app.newClient(address, func() (credentials, error) { return n.credentials(u) })
 	c.given = fallback(n.app.Lookup, "EBB_TOKEN", "")
 	c.stepUp, c.proves = n.stepUp, true
+	if stored, err := n.app.logins(); err == nil && c.given == "" {
+		c.logins = &stored
+	}
 	return c, c.trustAuthority(n.dataDir())
 }
 
@@ -117,7 +125,8 @@ func (n *connection) credentials(u *url.URL) (credentials, error) {
 	dir := cmp.Or(n.data, fallback(n.app.Lookup, "EBB_DATA", ""))
 	if dir == "" {
 		if _, named := namedAdmin(n.app.Lookup); !named && !isLoopback(u.Hostname()) {
-			return credentials{}, fmt.Errorf("no admin is known for %s: set EBB_ADMIN_EMAIL and EBB_ADMIN_PASSWORD", u.Host)
+			return credentials{}, fmt.Errorf("no admin is known for %s: sign in with login, or "+
+				"set EBB_ADMIN_EMAIL and EBB_ADMIN_PASSWORD", u.Host)
 		}
 		dir = n.app.dataDir()
 	}
@@ -129,17 +138,27 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 	return c.withToken(ctx, func() error { return c.send(ctx, method, path, in, out) })
 }
 
-// withToken calls do with a token, and once more with a new one if the system refuses it.
+// withToken calls do with a token, and once more with a new one if the system refuses it: it has expired, as an admin's
+// lives for minutes, or its session has ended. A token of an earlier command that has too little power is replaced too,
+// if the password is known: to sign in with it may give the configured admin the role again.
 func (c *client) withToken(ctx context.Context, do func() error) error {
 	signedIn := c.token == ""
 	if err := c.signIn(ctx); err != nil {
 		return err
 	}
 	err := do()
-	if signedIn || c.given != "" || system.StatusOf(err) != http.StatusUnauthorized {
+	switch status := system.StatusOf(err); {
+	case c.given != "":
+		return err
+	case status == http.StatusUnauthorized && (!signedIn || c.continued):
+	case status == http.StatusForbidden && c.continued && c.signsInAs().Password != "":
+		if c.logout(ctx, c.signsInAs().Email) != nil {
+			return err
+		}
+	default:
 		return err
 	}
-	c.token = "" // it has expired: an admin's lives for minutes, and a command that follows events for longer
+	c.refused, c.token = c.token, ""
 	if err := c.signIn(ctx); err != nil {
 		return err
 	}
@@ -155,7 +174,7 @@ func (c *client) callLazily(ctx context.Context, method, path string, in, out an
 	return c.call(ctx, method, path, in, out)
 }
 
-// signIn gets a token, if there is none: the given one, or one for the admin.
+// signIn gets a token, if there is none: the given one, that of a session that is open, or one for the admin.
 func (c *client) signIn(ctx context.Context) error {
 	if c.token != "" {
 		return nil
@@ -164,17 +183,21 @@ func (c *client) signIn(ctx context.Context) error {
 		c.token = c.given
 		return nil
 	}
+	c.continued = false
+	if err := c.goOn(ctx); err != nil || c.token != "" {
+		return err
+	}
 	admin, err := c.admin()
 	if err != nil {
 		return err
 	}
-	var session struct {
-		AccessToken string `json:"access_token"`
-	}
+	admin.Device = c.device
+	var session tokens
 	if err := c.send(ctx, http.MethodPost, "/api/sessions", admin, &session); err != nil {
 		return fmt.Errorf("sign in as %s: %w", admin.Email, err)
 	}
 	c.token = session.AccessToken
+	_ = c.keep(admin.Email, session, false) // where it cannot be stored the next command signs in too
 	return nil
 }
 
@@ -214,6 +237,9 @@ func (c *client) send(ctx context.Context, method, path string, in, out any) err
 	}
 	return json.Unmarshal(a.body, out)
 }
+
+// codeIsMissing reports whether a refusal of a sign-in says that the password is right and a code is needed.
+func codeIsMissing(text string) bool { return strings.Contains(text, "; body.code ") }
 
 // response is the response to a request.
 type response struct {

@@ -107,7 +107,8 @@ func (a *app) contextCommand() *cobra.Command {
 		Long: `Name the running systems that other commands use.
 
 The names and addresses are in contexts.yaml in the user's configuration directory. They hold no credentials:
-they come from EBB_ADMIN_EMAIL and EBB_ADMIN_PASSWORD, or from the data directory of a system on this machine.`,
+they come from login, from EBB_ADMIN_EMAIL and EBB_ADMIN_PASSWORD, or from the data directory of a system on this
+machine.`,
 		Example: a.example(`
 $ context add prod https://shop.example.com
 $ context use prod

@@ -19,7 +19,8 @@ import (
 type credentials struct {
 	Email    string `json:"email"`
 	Password string `json:"password"`
-	Code     string `json:"code,omitempty"` // of a second factor
+	Code     string `json:"code,omitempty"`         // of a second factor
+	Device   string `json:"device_token,omitempty"` // of an earlier sign-in
 }
 
 // adminFile is the file in the data directory with the admin that dev makes when the environment has none.
@@ -62,7 +63,7 @@ func knownAdmin(dir string, lookup config.Lookup) (credentials, error) {
 		err = json.Unmarshal(data, &admin)
 	}
 	if err != nil {
-		return admin, fmt.Errorf("no admin is known: "+
+		return admin, fmt.Errorf("no admin is known: sign in with login, "+
 			"set EBB_ADMIN_EMAIL and EBB_ADMIN_PASSWORD, or --data to dev's data directory (%w)", err)
 	}
 	return admin, nil

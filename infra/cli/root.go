@@ -54,7 +54,7 @@ $ call post-users --data @ada.json      an operation by its name in OpenAPI`),
 	add(groupRunning, a.eventsCommand(), a.sagasCommand(), a.callsCommand(), a.dlqCommand(), a.callCommand(),
 		a.outboxCommand(), a.sendCommand(), a.timersCommand(), a.schedulesCommand(), a.personsCommand(),
 		a.sessionsCommand(), a.apiKeysCommand(), a.auditCommand(), a.timeMachineCommand(), a.logsCommand(), a.mcpCommand(),
-		a.contextCommand())
+		a.contextCommand(), a.loginCommand(), a.logoutCommand())
 	add(groupBroker, a.brokerCommand(), a.conformanceCommand(), a.keysCommand())
 	add("", a.versionCommand())
 	return root

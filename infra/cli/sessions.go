@@ -35,8 +35,8 @@ func (a *app) sessionsCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "sessions [list] | end ID | end --all",
 		Short: "List and end the sessions of a user",
-		Long: "List and end the sessions of a user: those that the admin of this command has opened, or with --user\n" +
-			"those of another user. Each command that calls a running system signs in, and so opens a session.",
+		Long: "List and end the sessions of a user: those of the user of this command, or with --user\n" +
+			"those of another user. Commands go on with one session, which the first of them opens, or login.",
 		Example: a.example(`
 $ sessions
 $ sessions list --user USER

@@ -38,20 +38,14 @@ func (a response) demandsProof(body []byte) bool {
 }
 
 // prove returns a step-up token for the client's session: the one of --step-up, or one for the password that the client
-// signs in with. With EBB_TOKEN, or when the account has a second factor, it asks on the terminal.
+// signs in with. With EBB_TOKEN, after login, or when the account has a second factor, it asks on the terminal.
 func (c *client) prove(ctx context.Context) (string, error) {
 	if c.stepUp != "" {
 		return c.stepUp, nil
 	}
-	var admin credentials
-	if c.given == "" {
-		var err error
-		if admin, err = c.admin(); err != nil {
-			return "", err
-		}
-	}
+	admin := c.signsInAs()
 	in := map[string]string{"password": admin.Password}
-	if c.given != "" || admin.Code != "" {
+	if admin.Password == "" || admin.Code != "" {
 		secret, err := c.app.ask("This needs a proof that it is you. Password, or with a second factor a new code: ")
 		if err != nil {
 			return "", err
@@ -68,6 +62,21 @@ func (c *client) prove(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("prove who this is: %w", err)
 	}
 	return proof.Token, nil
+}
+
+// signsInAs returns what the client signs in with; nothing for a given token, and for a session of the command login.
+func (c *client) signsInAs() (admin credentials) {
+	if c.given != "" {
+		return credentials{}
+	}
+	if _, named := namedAdmin(c.app.Lookup); !named && c.logins != nil {
+		all, _ := c.logins.load() // without the file the admin signs in
+		if _, ok := of(all, c.url, ""); ok {
+			return credentials{}
+		}
+	}
+	admin, _ = c.admin() // without one there is no password to send
+	return admin
 }
 
 // maxCode is the length of the longest code of a second factor, a recovery code.

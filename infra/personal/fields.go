@@ -14,6 +14,7 @@ import (
 type Fields struct {
 	person path
 	fields []field
+	secret bool
 }
 
 // field is a personal field: a string.
@@ -30,8 +31,10 @@ var known sync.Map // reflect.Type → *Fields
 
 // FieldsOf returns the personal fields of a struct type; nil when it has none. A string field is personal when it has
 // the tag personal, whose value takes its place where the person is erased; a string field with the tag person:"id" has
-// the person's id. It panics when fields are personal and no field has the id, and on a tag at another kind of field,
-// within a list or a map, or in a type that is within itself: such a field would be sent and stored in the clear.
+// the person's id. A personal field with the tag secret:"true" too gives power to whoever learns it; see Secret.
+//
+// It panics when fields are personal and no field has the id, and on a tag at another kind of field, within a list or a
+// map, or in a type that is within itself: such a field would be sent and stored in the clear.
 func FieldsOf(t reflect.Type) *Fields {
 	if f, ok := known.Load(t); ok {
 		return f.(*Fields)
@@ -79,6 +82,7 @@ func (f *Fields) collect(root, t reflect.Type, at path, prefix string, depth int
 			f.person = here
 		case isPersonal:
 			f.fields = append(f.fields, field{prefix + name, placeholder, here})
+			f.secret = f.secret || s.Tag.Get("secret") == "true"
 		case name == "-":
 		case inner.Kind() == reflect.Struct:
 			f.collect(root, inner, here, prefix+name+".", depth+1)
@@ -189,6 +193,10 @@ func (f *Fields) Put(v any, values map[string]string) {
 		}
 	}
 }
+
+// Secret reports whether a personal field is a secret, such as a token that sets a password: then nobody but the
+// function that made a value may say where it goes.
+func (f *Fields) Secret() bool { return f != nil && f.secret }
 
 // String returns the names of the personal fields, sorted.
 func (f *Fields) String() string {

@@ -171,6 +171,7 @@ func (i *Issuer) fetchLocked(ctx context.Context, known *keys) (*keys, error) {
 	defer cancel()
 	v, err := i.discover(ctx)
 	if err != nil {
+		i.asked = i.cfg.Now() // a fetch that took long is not followed by one for each request that has waited for it
 		return nil, fault.Wrap(err, fault.Unavailable, "the keys of the issuer are not available just now").
 			After(refetchFailed)
 	}

@@ -1,6 +1,7 @@
 package oidc_test
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -338,5 +339,43 @@ func TestBeside(t *testing.T) {
 	// The system does not trust the certificate of the provider, so that it is away.
 	if _, err := ask(a, p.token(k, nil)); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("the issuer: %v", err)
+	}
+}
+
+// slowly fails after the whole time of a fetch has passed.
+type slowly struct {
+	p     *provider
+	tried int
+}
+
+func (s *slowly) RoundTrip(*http.Request) (*http.Response, error) {
+	s.p.set(func() { s.tried++; s.p.now = s.p.now.Add(5 * time.Second) })
+	return nil, context.DeadlineExceeded
+}
+
+// Of many requests that wait for an issuer that does not answer, one asks it, and all are told: they do not wait for
+// each other's time in turn.
+func TestIssuerThatHangs(t *testing.T) {
+	p := newProvider(t)
+	k, s := p.rotate(), &slowly{p: p}
+	i, err := oidc.New(oidc.Config{
+		Issuer: p.issuer, Audience: "shop", Client: &http.Client{Transport: s},
+		Now: func() time.Time { p.mu.Lock(); defer p.mu.Unlock(); return p.now },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := p.token(k, nil)
+	for range 5 {
+		if _, err := ask(i, token); !fault.Is(err, fault.Unavailable) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if s.tried != 1 {
+		t.Errorf("the issuer was asked %d times", s.tried)
+	}
+	p.set(func() { p.now = p.now.Add(time.Second) })
+	if _, _ = ask(i, token); s.tried != 2 {
+		t.Errorf("a second later it was asked %d times", s.tried)
 	}
 }
