@@ -127,17 +127,21 @@ const (
 
 // search returns the event with this id. It reads the events from the time in the id on, if that is a UUIDv7 (RFC
 // 9562), and otherwise the latest ones. Ids have no index, because each write would have to update it.
+//
+// It reads in a transaction of its own that is not merged: the answer that there is none needs no check that the
+// thousands of events that were read are still the latest ones. While others arrive they are not, and the search would
+// be made again and again.
 func (a *archive) search(ctx context.Context, tx *function.Tx, id string) (stored, error) {
-	s, desc := span{"", endless}, true
+	s, desc, nested := span{"", endless}, true, tx.StoreTx().Nest()
 	if u, err := uuid.Parse(id); err == nil && u.Version() == 7 {
 		desc = false
-		if s.first, err = a.beginning(ctx, tx, time.Unix(u.Time().UnixTime()).Add(-clockSkew)); err != nil {
+		if s.first, err = a.beginning(ctx, nested, time.Unix(u.Time().UnixTime()).Add(-clockSkew)); err != nil {
 			return stored{}, err
 		}
 	}
 	size := firstQuery
 	for read := 0; read < maxSearched && !s.empty(); {
-		page, rest, err := a.page(ctx, tx, criteria{}, s, desc, size)
+		page, rest, err := a.page(ctx, nested, criteria{}, s, desc, size)
 		if err != nil {
 			return stored{}, err
 		}

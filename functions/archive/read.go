@@ -111,7 +111,7 @@ func nextSize(size, n, bytes int) int {
 // page returns the next events of the span by the index, selected or not and without their parts, and the rest of the
 // span. It returns none only where none is left among the events that older versions have counted, or among the others.
 func (a *archive) page(
-	ctx context.Context, tx *function.Tx, c criteria, s span, desc bool, size int,
+	ctx context.Context, tx store.Transactor, c criteria, s span, desc bool, size int,
 ) ([]stored, span, error) {
 	old := span{s.first, min(s.end, firstPosition)}
 	log := span{max(s.first, firstPosition, c.floor), s.end}
