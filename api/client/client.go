@@ -285,6 +285,25 @@ func (c *Client) GetArchiveCausalityID(
 	return out, err
 }
 
+// GetArchiveCausesParams are the parameters of GetArchiveCauses. Those that are zero are not sent.
+type GetArchiveCausesParams struct {
+	// Only dead letters in the state.
+	State string
+}
+
+// GetArchiveCauses is GET /api/archive/causes: List why dead letters failed.
+func (c *Client) GetArchiveCauses(
+	ctx context.Context, params GetArchiveCausesParams, options ...Option,
+) (out GetArchiveCausesResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/archive/causes",
+	}
+	in.query("state", params.State)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
 // GetArchiveDeadLettersParams are the parameters of GetArchiveDeadLetters. Those that are zero are not sent.
 type GetArchiveDeadLettersParams struct {
 	// Only dead letters in the state.
@@ -3252,6 +3271,36 @@ type DeadLetter struct {
 	Times int64 `json:"times"`
 }
 
+// DeadLetterCause is a schema of the document.
+type DeadLetterCause struct {
+	// The reason without what differs between events: ids, numbers, texts in quotes.
+	Cause string `json:"cause,omitzero"`
+	// The last status code of the function.
+	Code     string `json:"code,omitzero"`
+	Function string `json:"function"`
+	// The dead letters, the newest first.
+	Ids []string `json:"ids"`
+	// When the newest one failed.
+	Last time.Time `json:"last"`
+	// The newest ones, 20 at most.
+	Newest []DeadLetterLine `json:"newest"`
+	// That of the newest one.
+	Reason string `json:"reason,omitzero"`
+	Type   string `json:"type"`
+}
+
+// DeadLetterLine is a schema of the document.
+type DeadLetterLine struct {
+	// When it failed last.
+	At     time.Time `json:"at"`
+	ID     string    `json:"id"`
+	Mended bool      `json:"mended,omitzero"`
+	// The entity that the event is about. It is missing for some large events.
+	Subject string `json:"subject,omitzero"`
+	// How often it became a dead letter.
+	Times int64 `json:"times"`
+}
+
 // Detail is a schema of the document.
 type Detail struct {
 	Location string `json:"location,omitzero"`
@@ -3358,6 +3407,16 @@ type GetArchiveCausalityIDResponse struct {
 	Roots        []Node   `json:"roots"`
 	// There are more events than are shown.
 	Truncated bool `json:"truncated,omitzero"`
+}
+
+// GetArchiveCausesResponse is a schema of the document.
+type GetArchiveCausesResponse struct {
+	// The one with most dead letters first.
+	Causes []DeadLetterCause `json:"causes"`
+	// How many dead letters were looked at: the newest ones, 1000 at most.
+	Count int64 `json:"count"`
+	// There are more.
+	More bool `json:"more,omitzero"`
 }
 
 // GetArchiveDeadLettersResponse is a schema of the document.

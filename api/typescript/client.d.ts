@@ -120,6 +120,34 @@ export type DeadLetter = {
   "times": number;
 };
 
+export type DeadLetterCause = {
+  /** The reason without what differs between events: ids, numbers, texts in quotes. */
+  "cause"?: string;
+  /** The last status code of the function. */
+  "code"?: string;
+  "function": string;
+  /** The dead letters, the newest first. */
+  "ids": Array<string>;
+  /** When the newest one failed. */
+  "last": string;
+  /** The newest ones, 20 at most. */
+  "newest": Array<DeadLetterLine>;
+  /** That of the newest one. */
+  "reason"?: string;
+  "type": string;
+};
+
+export type DeadLetterLine = {
+  /** When it failed last. */
+  "at": string;
+  "id": string;
+  "mended"?: boolean;
+  /** The entity that the event is about. It is missing for some large events. */
+  "subject"?: string;
+  /** How often it became a dead letter. */
+  "times": number;
+};
+
 export type Detail = {
   "location"?: string;
   "message": string;
@@ -212,6 +240,15 @@ export type GetArchiveCausalityIDResponse = {
   "roots": Array<Node>;
   /** There are more events than are shown. */
   "truncated"?: boolean;
+};
+
+export type GetArchiveCausesResponse = {
+  /** The one with most dead letters first. */
+  "causes": Array<DeadLetterCause>;
+  /** How many dead letters were looked at: the newest ones, 1000 at most. */
+  "count": number;
+  /** There are more. */
+  "more"?: boolean;
 };
 
 export type GetArchiveDeadLettersResponse = {
@@ -1478,6 +1515,8 @@ export class Client {
   deleteApiKeysId(input: { id: string; ebbStepUp?: string }, options?: Options): Promise<void>;
   /** GET /api/archive/causality/{id}: Show which events caused which. */
   getArchiveCausalityId(input: { id: string }, options?: Options): Promise<GetArchiveCausalityIDResponse>;
+  /** GET /api/archive/causes: List why dead letters failed. */
+  getArchiveCauses(input?: { state?: "waiting" | "replayed" }, options?: Options): Promise<GetArchiveCausesResponse>;
   /** GET /api/archive/dead-letters: List dead letters, newest first. */
   getArchiveDeadLetters(input?: { state?: "waiting" | "replayed"; limit?: number; cursor?: string }, options?: Options): Promise<GetArchiveDeadLettersResponse>;
   /** DELETE /api/archive/dead-letters/{id}: Drop a dead letter. */

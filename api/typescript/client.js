@@ -65,6 +65,7 @@ for (const operation of [
   ["postApiKeys","POST","/api/api-keys",{},{},{"Ebb-Step-Up":"ebbStepUp"},false],
   ["deleteApiKeysId","DELETE","/api/api-keys/{id}",{"id":"id"},{},{"Ebb-Step-Up":"ebbStepUp"},true],
   ["getArchiveCausalityId","GET","/api/archive/causality/{id}",{"id":"id"},{},{},false],
+  ["getArchiveCauses","GET","/api/archive/causes",{},{"state":"state"},{},false],
   ["getArchiveDeadLetters","GET","/api/archive/dead-letters",{},{"cursor":"cursor","limit":"limit","state":"state"},{},false],
   ["deleteArchiveDeadLettersId","DELETE","/api/archive/dead-letters/{id}",{"id":"id"},{},{},true],
   ["getArchiveDeadLettersId","GET","/api/archive/dead-letters/{id}",{"id":"id"},{},{},false],

@@ -10,8 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -268,7 +266,7 @@ func TestSignOut(t *testing.T) {
 func TestFailures(t *testing.T) {
 	x := newTested(t)
 	x.answer("GET /api/archive/events", 500, `{"detail":"<script>alert(1)</script>"}`)
-	x.answer("GET /api/archive/dead-letters", 401, `{}`)
+	x.answer("GET /api/archive/causes", 401, `{}`)
 	w := x.get("/console/events", accessCookie, "admin")
 	if body := w.Body.String(); w.Code != 500 || strings.Contains(body, "<script>alert") ||
 		!strings.Contains(body, "&lt;script&gt;alert(1)&lt;/script&gt;") {
@@ -359,26 +357,23 @@ func TestLongTrace(t *testing.T) {
 	}
 }
 
-// A page of large dead letters, which is over what the console reads of an answer, is asked for in smaller pages.
-func TestLargeDeadLetters(t *testing.T) {
+// The page of dead letters asks once, for their causes, and not for their events.
+func TestDeadLettersByCause(t *testing.T) {
 	x := newTested(t)
-	x.mux.HandleFunc("GET /api/archive/dead-letters", func(w http.ResponseWriter, r *http.Request) {
-		from, _ := strconv.Atoi(r.FormValue("cursor"))
-		limit, _ := strconv.Atoi(r.FormValue("limit"))
-		var answer page[map[string]any]
-		for i := from; i < min(from+limit, 40); i++ {
-			answer.Items = append(answer.Items, map[string]any{
-				"id": strconv.Itoa(i), "event": map[string]string{"type": "a", "data_base64": strings.Repeat("x", 1<<20)},
-			})
-		}
-		if from+limit < 40 {
-			answer.Next = strconv.Itoa(from + limit)
-		}
-		_ = json.NewEncoder(w).Encode(answer)
-	})
-	w := x.get("/console/dead-letters", accessCookie, "admin")
-	if w.Code != 200 || !strings.Contains(w.Body.String(), "40 dead letters") || len(x.asked) != 5 {
-		t.Errorf("got %d after %v", w.Code, x.asked)
+	x.answer("GET /api/archive/causes", 200, `{"count":1000,"more":true,"causes":[{"function":"orders","type":"a.b.c.v1",
+		"code":"422","reason":"line 7 is missing","cause":"line … is missing","ids":["d1","d2","d3"],
+		"newest":[{"id":"d1","at":"2026-01-02T15:04:05Z","subject":"<o-1>","times":2,"mended":true}]}]}`)
+	w := x.get("/console/dead-letters?state=replayed", accessCookie, "viewer")
+	if body := w.Body.String(); w.Code != 200 || !strings.Contains(body, "1000 dead letters, the newest of them") ||
+		!strings.Contains(body, "&lt;o-<wbr>1&gt;") || !strings.Contains(body, "and 2 older ones") {
+		t.Errorf("got %d %s", w.Code, body)
+	}
+	if len(x.asked) != 1 || !strings.Contains(x.asked[0], "/api/archive/causes?state=replayed ") {
+		t.Errorf("asked %v", x.asked)
+	}
+	body := x.get("/console/dead-letters", accessCookie, "operator").Body.String()
+	if n := strings.Count(body, `name="id" value="d`); n != 3 {
+		t.Errorf("the form to send them again names %d", n)
 	}
 }
 
@@ -437,31 +432,6 @@ func TestOriginBehindTheGateway(t *testing.T) {
 	r.Header.Set("X-Forwarded-Host", "shop.lan")
 	if body := x.send(r, accessCookie, "admin").Body.String(); !strings.Contains(body, "http://shop.lan/api/archive") {
 		t.Errorf("the command for the shell has another host: %s", body)
-	}
-}
-
-// Dead letters of one cause are one group, whatever ids their messages name.
-func TestGrouped(t *testing.T) {
-	l := func(function, reason string) letter {
-		cause := regexp.MustCompile(`"p-.*"|0[0-9a-f-]{35}`).ReplaceAllString(reason, "…") // as the archive has it
-		return letter{Function: function, Code: "422", Reason: reason, Cause: cause, E: envelope{Type: "a.b.v1"}}
-	}
-	got := grouped([]letter{
-		l("orders", `there is no product "p-1"`), l("views", `there is no product "p-1"`),
-		l("orders", `there is no product "p-2"`), l("orders", "the product 01920000-0000-7000-8000-000000000001 is gone"),
-		l("orders", "the product 01920000-0000-7000-8000-00000000000f is gone"), l("orders", `there is no product "p-3"`),
-	})
-	var sizes []int
-	for _, g := range got {
-		sizes = append(sizes, len(g.Letters))
-	}
-	if len(sizes) != 3 || sizes[0] != 3 || sizes[1] != 2 || sizes[2] != 1 {
-		t.Errorf("got groups of %v", sizes)
-	}
-	// A large group lists its newest, and says how many more there are; all of them can be sent again.
-	many := &group{Letters: make([]letter, listed+5)}
-	if len(many.Listed()) != listed || many.Rest() != 5 || got[0].Rest() != 0 || len(got[0].Listed()) != 3 {
-		t.Errorf("listed are %d and %d, and not %d", len(many.Listed()), len(got[0].Listed()), many.Rest())
 	}
 }
 

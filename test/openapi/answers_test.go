@@ -195,6 +195,7 @@ func (s *shop) mend(admin string) {
 		s.want(200, "GET", "/api/archive/dead-letters", admin, nil, &page)
 		return len(page.Items) >= 6
 	})
+	s.want(200, "GET", "/api/archive/causes", admin, nil, nil)
 	first, second := "/api/archive/dead-letters/"+page.Items[0].ID, "/api/archive/dead-letters/"+page.Items[1].ID
 	s.want(200, "GET", first, admin, nil, nil)
 	s.want(422, "PUT", first, admin, object{"data": object{"product_id": 7}}, nil)
