@@ -385,6 +385,11 @@ type GetArchiveEventsParams struct {
 	Type string
 	// Only events of the correlation.
 	Correlation string
+	// The member of the data that has the text, such as lines.product_id; without it any.
+	Field string
+	// Only events whose data has the text, in any case, or has it as a number or a boolean. Personal fields are not
+	// searched. A page is of the next 2000 events at most.
+	Text string
 	// Only events that arrived at this time or later.
 	Since time.Time
 	// Only events that arrived before this time.
@@ -408,6 +413,8 @@ func (c *Client) GetArchiveEvents(
 	in.query("subject", params.Subject)
 	in.query("type", params.Type)
 	in.query("correlation", params.Correlation)
+	in.query("field", params.Field)
+	in.query("text", params.Text)
 	in.query("since", params.Since)
 	in.query("until", params.Until)
 	in.query("order", params.Order)

@@ -1528,7 +1528,7 @@ export class Client {
   /** POST /api/archive/dead-letters/{id}/replay: Deliver a dead letter again. */
   postArchiveDeadLettersIdReplay(input: { id: string }, options?: Options): Promise<DeadLetter>;
   /** GET /api/archive/events: List events. */
-  getArchiveEvents(input?: { subject?: string; type?: string; correlation?: string; since?: string; until?: string; order?: "asc" | "desc"; limit?: number; cursor?: string }, options?: Options): Promise<GetArchiveEventsResponse>;
+  getArchiveEvents(input?: { subject?: string; type?: string; correlation?: string; field?: string; text?: string; since?: string; until?: string; order?: "asc" | "desc"; limit?: number; cursor?: string }, options?: Options): Promise<GetArchiveEventsResponse>;
   /** POST /api/archive/events: Publish an event. */
   postArchiveEvents(input: { body: PublishInputBody }, options?: Options): Promise<unknown>;
   /** GET /api/archive/events/{id}: Show one event, by its position or its id. */

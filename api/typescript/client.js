@@ -71,7 +71,7 @@ for (const operation of [
   ["getArchiveDeadLettersId","GET","/api/archive/dead-letters/{id}",{"id":"id"},{},{},false],
   ["putArchiveDeadLettersId","PUT","/api/archive/dead-letters/{id}",{"id":"id"},{},{},true],
   ["postArchiveDeadLettersIdReplay","POST","/api/archive/dead-letters/{id}/replay",{"id":"id"},{},{},true],
-  ["getArchiveEvents","GET","/api/archive/events",{},{"correlation":"correlation","cursor":"cursor","limit":"limit","order":"order","since":"since","subject":"subject","type":"type","until":"until"},{},false],
+  ["getArchiveEvents","GET","/api/archive/events",{},{"correlation":"correlation","cursor":"cursor","field":"field","limit":"limit","order":"order","since":"since","subject":"subject","text":"text","type":"type","until":"until"},{},false],
   ["postArchiveEvents","POST","/api/archive/events",{},{},{},true],
   ["getArchiveEventsId","GET","/api/archive/events/{id}",{"id":"id"},{},{},false],
   ["getArchiveMends","GET","/api/archive/mends",{},{"cursor":"cursor","limit":"limit"},{},false],

@@ -28,6 +28,8 @@ type listInput struct {
 	Subject     string    `query:"subject" maxLength:"200" doc:"Only events about this entity."`
 	Type        string    `query:"type" maxLength:"200" doc:"Only events of the type."`
 	Correlation string    `query:"correlation" maxLength:"200" doc:"Only events of the correlation."`
+	Field       string    `query:"field" maxLength:"200" doc:"The member of the data that has the text, such as lines.product_id; without it any."`
+	Text        string    `query:"text" maxLength:"200" doc:"Only events whose data has the text, in any case, or has it as a number or a boolean. Personal fields are not searched. A page is of the next 2000 events at most."`
 	Since       time.Time `query:"since" doc:"Only events that arrived at this time or later."`
 	Until       time.Time `query:"until" doc:"Only events that arrived before this time."`
 	Order       string    `query:"order" enum:"asc,desc" default:"asc" doc:"desc: the newest first."`
@@ -40,6 +42,13 @@ func (a *archive) list(ctx context.Context, tx *function.Tx, in *listInput) (*fu
 	c := criteria{subject: in.Subject, correlation: in.Correlation}
 	if in.Type != "" {
 		c.types = []string{in.Type}
+	}
+	switch {
+	case in.Text != "":
+		c.text = &textFilter{field: in.Field, text: strings.ToLower(in.Text), types: a.types(),
+			personal: map[string]map[string]string{}}
+	case in.Field != "":
+		return nil, fault.New(fault.Invalid, "a field is searched for a text: text is missing")
 	}
 	s, err := a.between(ctx, tx, in.Since, in.Until)
 	if err != nil {

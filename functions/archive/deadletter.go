@@ -54,7 +54,7 @@ type letter struct {
 	Mended     bool            `json:"mended,omitempty"`
 	Type       string          `json:"type"`
 	Subject    string          `json:"subject,omitempty"` // of the event; older versions have not stored it
-	Event      json.RawMessage `json:"event"` // without the extensions of a dead letter
+	Event      json.RawMessage `json:"event"`             // without the extensions of a dead letter
 
 	Replays int       `json:"replays,omitempty"` // how often it was sent again
 	Failed  int       `json:"failed,omitempty"`  // which of these has failed last; 0: the first delivery

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -354,6 +355,27 @@ func TestLongTrace(t *testing.T) {
 		if from := []int{0, 0, 495}[i]; r.From != from || r.From+r.Width > 1000 || r.Width < 10 {
 			t.Errorf("%d: got %d and %d", i, r.From, r.Width)
 		}
+	}
+}
+
+// Events are searched by a text of their data. When none of those that were looked at is like that, the page says how far
+// back they go and leads to the older ones.
+func TestSearchByText(t *testing.T) {
+	x := newTested(t)
+	x.answer("GET /api/archive/events", 200, `{"items":[],"next":"1886e0cb8ea3c0000a1b2c3d"}`)
+	w := x.get("/console/events?text=+%3Cb%3E+&field=lines.product&type=", accessCookie, "viewer")
+	body := w.Body.String()
+	if w.Code != 200 || !strings.Contains(body, `value="&lt;b&gt;"`) || !strings.Contains(body, `value="lines.product"`) ||
+		!regexp.MustCompile(`No event since 20[0-9-]+ [0-9:]+ UTC is like that`).MatchString(body) ||
+		!strings.Contains(body, "?cursor=1886e0cb8ea3c0000a1b2c3d&amp;field=lines.product&amp;text=") {
+		t.Errorf("got %d %s", w.Code, body)
+	}
+	if !strings.Contains(x.asked[0], "field=lines.product") || !strings.Contains(x.asked[0], "text=%3Cb%3E") {
+		t.Errorf("asked %v", x.asked)
+	}
+	x.get("/console/events?field=lines.product", accessCookie, "viewer")
+	if strings.Contains(x.asked[1], "field") {
+		t.Errorf("a field without a text: asked %v", x.asked)
 	}
 }
 
