@@ -2368,6 +2368,19 @@ func (c *Client) PostSagasOrderIDEnd(
 	return out, err
 }
 
+// PostSagasOrderIDHandOver is POST /api/sagas/order/{id}/hand-over: Hand over a saga of order.
+func (c *Client) PostSagasOrderIDHandOver(
+	ctx context.Context, id string, body HandOverInputBody, options ...Option,
+) (out SagaDetail, err error) {
+	in := request{
+		method: "POST", takesKey: true,
+		path: "/api/sagas/order/" + url.PathEscape(id) + "/hand-over",
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
 // PostSagasOrderIDRetry is POST /api/sagas/order/{id}/retry: Retry a saga of order.
 func (c *Client) PostSagasOrderIDRetry(
 	ctx context.Context, id string, options ...Option,
@@ -3849,6 +3862,26 @@ type GetViewsRevenueResponse struct {
 	Next string `json:"next,omitzero"`
 }
 
+// HandOver is a schema of the document.
+type HandOver struct {
+	At time.Time `json:"at"`
+	// The id of the person who handed it over.
+	By     string `json:"by"`
+	Reason string `json:"reason"`
+	// The id of the person who looks after it from then on; none: nobody does.
+	To string `json:"to,omitzero"`
+}
+
+// HandOverInputBody is a schema of the document.
+type HandOverInputBody struct {
+	// The assignee that the caller has seen. It is a conflict when another person looks after it by now.
+	From *string `json:"from,omitzero"`
+	// For the record. It must not name persons.
+	Reason string `json:"reason"`
+	// The id of the person who looks after it from now on; none: nobody does.
+	To *string `json:"to,omitzero"`
+}
+
 // Health is a schema of the document.
 type Health struct {
 	// ok
@@ -4531,12 +4564,16 @@ type ResetInputBody struct {
 type SagaDetail struct {
 	// How often its command was sent again.
 	Again int64 `json:"again,omitzero"`
+	// The id of the person who looks after it.
+	Assignee string `json:"assignee,omitzero"`
 	// Why it is undone, for programs.
 	Code string `json:"code,omitzero"`
 	// When it has taken too long.
 	Due     time.Time `json:"due,omitzero"`
 	EndedAt time.Time `json:"ended_at,omitzero"`
-	ID      string    `json:"id"`
+	// Who looked after it, the last 20 changes in their order.
+	HandOvers []HandOver `json:"hand_overs,omitzero"`
+	ID        string     `json:"id"`
 	// Why it is undone.
 	Reason string `json:"reason,omitzero"`
 	// The name of the declaration.
@@ -4560,6 +4597,8 @@ type SagaDetail struct {
 type SagaSummary struct {
 	// How often its command was sent again.
 	Again int64 `json:"again,omitzero"`
+	// The id of the person who looks after it.
+	Assignee string `json:"assignee,omitzero"`
 	// Why it is undone, for programs.
 	Code string `json:"code,omitzero"`
 	// When it has taken too long.

@@ -614,6 +614,24 @@ export type GetViewsRevenueResponse = {
   "next"?: string;
 };
 
+export type HandOver = {
+  "at": string;
+  /** The id of the person who handed it over. */
+  "by": string;
+  "reason": string;
+  /** The id of the person who looks after it from then on; none: nobody does. */
+  "to"?: string;
+};
+
+export type HandOverInputBody = {
+  /** The assignee that the caller has seen. It is a conflict when another person looks after it by now. */
+  "from"?: string;
+  /** For the record. It must not name persons. */
+  "reason": string;
+  /** The id of the person who looks after it from now on; none: nobody does. */
+  "to"?: string;
+};
+
 export type Health = {
   /** ok */
   "status": string;
@@ -1212,11 +1230,15 @@ export type ResetInputBody = {
 export type SagaDetail = {
   /** How often its command was sent again. */
   "again"?: number;
+  /** The id of the person who looks after it. */
+  "assignee"?: string;
   /** Why it is undone, for programs. */
   "code"?: string;
   /** When it has taken too long. */
   "due"?: string;
   "ended_at"?: string;
+  /** Who looked after it, the last 20 changes in their order. */
+  "hand_overs"?: Array<HandOver>;
   "id": string;
   /** Why it is undone. */
   "reason"?: string;
@@ -1239,6 +1261,8 @@ export type SagaDetail = {
 export type SagaSummary = {
   /** How often its command was sent again. */
   "again"?: number;
+  /** The id of the person who looks after it. */
+  "assignee"?: string;
   /** Why it is undone, for programs. */
   "code"?: string;
   /** When it has taken too long. */
@@ -1766,6 +1790,8 @@ export class Client {
   postSagasOrderIdCancel(input: { id: string; body: ReasonInputBody }, options?: Options): Promise<SagaDetail>;
   /** POST /api/sagas/order/{id}/end: End a saga of order. */
   postSagasOrderIdEnd(input: { id: string; body: OrdersEndInputBody }, options?: Options): Promise<SagaDetail>;
+  /** POST /api/sagas/order/{id}/hand-over: Hand over a saga of order. */
+  postSagasOrderIdHandOver(input: { id: string; body: HandOverInputBody }, options?: Options): Promise<SagaDetail>;
   /** POST /api/sagas/order/{id}/retry: Retry a saga of order. */
   postSagasOrderIdRetry(input: { id: string }, options?: Options): Promise<SagaDetail>;
   /** POST /api/sagas/order/{id}/skip: Skip a step of a saga of order. */

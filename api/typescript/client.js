@@ -186,6 +186,7 @@ for (const operation of [
   ["getSagasOrderId","GET","/api/sagas/order/{id}",{"id":"id"},{},{},false],
   ["postSagasOrderIdCancel","POST","/api/sagas/order/{id}/cancel",{"id":"id"},{},{},true],
   ["postSagasOrderIdEnd","POST","/api/sagas/order/{id}/end",{"id":"id"},{},{},true],
+  ["postSagasOrderIdHandOver","POST","/api/sagas/order/{id}/hand-over",{"id":"id"},{},{},true],
   ["postSagasOrderIdRetry","POST","/api/sagas/order/{id}/retry",{"id":"id"},{},{},true],
   ["postSagasOrderIdSkip","POST","/api/sagas/order/{id}/skip",{"id":"id"},{},{},true],
   ["getSchedules","GET","/api/schedules",{},{"cursor":"cursor","limit":"limit"},{},false],

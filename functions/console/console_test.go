@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"html"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -523,5 +524,38 @@ func TestPretty(t *testing.T) {
 	got := pretty(json.RawMessage(`{"a":"\u003cb\u003e \u0026 \\u003c \u00e9 \""}`))
 	if want := "{\n  " + `"a": "<b> & \\u003c \u00e9 \""` + "\n}"; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// A saga is handed over to oneself, to another person or to nobody, by the assignee that the page has shown.
+func TestHandOver(t *testing.T) {
+	x := newTested(t)
+	x.answer("GET /api/sagas/order/{id}", 200, `{"id":"o","saga":"order","status":"running","assignee":"grace",
+		"hand_overs":[{"to":"grace","by":"ada","at":"2026-01-02T15:04:05Z","reason":"<b>"}]}`)
+	var got []string
+	x.mux.HandleFunc("POST /api/sagas/order/{id}/hand-over", func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got = append(got, string(body))
+	})
+	body := x.get("/console/sagas/order/o", accessCookie, "operator").Body.String()
+	if !strings.Contains(body, `name="from" value="grace"`) || !strings.Contains(body, "Who looked after it") ||
+		!strings.Contains(body, "&lt;b&gt;") {
+		t.Errorf("got %s", body)
+	}
+	for who, want := range map[string]string{
+		"me": `{"from":"grace","reason":"r","to":"ada"}`, "other": `{"from":"grace","reason":"r","to":"mary"}`,
+		"nobody": `{"from":"grace","reason":"r"}`,
+	} {
+		got = nil
+		form := url.Values{"who": {who}, "to": {" mary "}, "from": {"grace"}, "reason": {"r"}}
+		w := x.post("/console/sagas/order/o/hand-over", form, accessCookie, "operator")
+		if w.Code != 303 || len(got) != 1 || got[0] != want {
+			t.Errorf("%s: got %d %v", who, w.Code, got)
+		}
+	}
+	got = nil
+	form := url.Values{"who": {"other"}, "reason": {"r"}}
+	if w := x.post("/console/sagas/order/o/hand-over", form, accessCookie, "operator"); w.Code != 422 || got != nil {
+		t.Errorf("to no id: got %d %v", w.Code, got)
 	}
 }
