@@ -54,6 +54,7 @@ type tested struct {
 
 	mu     sync.Mutex
 	asked  []string
+	system manifest.System
 	expire func() bool // whether tokens are expired by now; nil: none is
 }
 
@@ -68,7 +69,7 @@ func newTested(t *testing.T) *tested {
 	})
 	f, err := Config{Title: "Ebb"}.New(function.Env{
 		Authenticator: tokenOf{func() bool { return x.expire != nil && x.expire() }},
-		Discovery:     gatewayOf{gateway}, System: func() manifest.System { return manifest.System{} },
+		Discovery:     gatewayOf{gateway}, System: func() manifest.System { return x.system },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -342,6 +343,53 @@ func TestRunAgain(t *testing.T) {
 	r := httptest.NewRequest("GET", "http://shop.example/console/trace/x", nil)
 	if got := runAgain(r, `a'b "c" $(d)`); got != `ebb timemachine 'a'\''b "c" $(d)' --url 'http://shop.example'` {
 		t.Errorf("got %s", got)
+	}
+}
+
+// withSagas is a system of a function with two sagas, and one without.
+func withSagas() manifest.System {
+	orders := &manifest.Declaration{Function: manifest.Function{Name: "orders"}}
+	for _, path := range []string{"/api/sagas/order", "/api/sagas/refund", "/api/sagas/order/{id}"} {
+		orders.Routes = append(orders.Routes, manifest.Route{Method: "GET", Path: path})
+	}
+	other := &manifest.Declaration{Function: manifest.Function{Name: "payments"}}
+	return manifest.System{Functions: []*manifest.Declaration{orders, other}}
+}
+
+// A trace shows the steps of its sagas that are still to come. It asks the function that has emitted events for the
+// entities that these are about, a few of them, and shows the events also when that fails.
+func TestStillToCome(t *testing.T) {
+	x := newTested(t)
+	x.system = withSagas()
+	x.answer("GET /api/archive/causality/{id}", 200, `{"count":2,"roots":[
+		{"id":"1","type":"a.b.c.v1","source":"/functions/orders","subject":"o-1","time":"2026-01-02T15:04:05Z"},
+		{"id":"2","type":"a.b.d.v1","source":"/functions/payments","subject":"p-1","time":"2026-01-02T15:04:05Z"}]}`)
+	x.answer("GET /api/sagas/order/o-1", 200, `{"id":"o-1","saga":"order","status":"running","steps":[
+		{"name":"reserve","state":"done","started_at":"2026-01-02T15:04:05Z","ended_at":"2026-01-02T15:04:05Z"},
+		{"name":"charge","state":"running","started_at":"2026-01-02T15:04:05Z","due":"2026-01-02T15:09:05Z"},
+		{"name":"<send>","state":"todo"}]}`)
+	w := x.get("/console/trace/c-1", accessCookie, "viewer")
+	_, part, _ := strings.Cut(w.Body.String(), "Still to come")
+	part, _, _ = strings.Cut(part, "Run it again")
+	if w.Code != 200 || strings.Contains(part, "reserve") || !strings.Contains(part, "<b>charge</b>") ||
+		!strings.Contains(part, "due") || !strings.Contains(part, "&lt;send&gt;") || strings.Contains(part, "There may be") {
+		t.Errorf("got %d %s", w.Code, part)
+	}
+	if len(x.asked) != 3 { // the events, and two sagas about the one entity
+		t.Errorf("asked %v", x.asked)
+	}
+	x.mux = http.NewServeMux()
+	many := make([]string, 40)
+	for i := range many {
+		many[i] = `{"id":"1","type":"a.b.c.v1","source":"/functions/orders","subject":"o-` + strings.Repeat("x", i+1) +
+			`","time":"2026-01-02T15:04:05Z"}`
+	}
+	x.answer("GET /api/archive/causality/{id}", 200, `{"count":40,"roots":[`+strings.Join(many, ",")+`]}`)
+	x.answer("GET /api/sagas/", 503, `{}`)
+	x.asked = nil
+	w = x.get("/console/trace/c-1", accessCookie, "viewer")
+	if w.Code != 200 || len(x.asked) != 1+maxAskedSagas || !strings.Contains(w.Body.String(), "There may be more") {
+		t.Errorf("got %d after %d calls", w.Code, len(x.asked))
 	}
 }
 
