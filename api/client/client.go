@@ -285,6 +285,25 @@ func (c *Client) GetArchiveCausalityID(
 	return out, err
 }
 
+// GetArchiveCausesParams are the parameters of GetArchiveCauses. Those that are zero are not sent.
+type GetArchiveCausesParams struct {
+	// Only dead letters in the state.
+	State string
+}
+
+// GetArchiveCauses is GET /api/archive/causes: List why dead letters failed.
+func (c *Client) GetArchiveCauses(
+	ctx context.Context, params GetArchiveCausesParams, options ...Option,
+) (out GetArchiveCausesResponse, err error) {
+	in := request{
+		method: "GET", takesKey: false,
+		path: "/api/archive/causes",
+	}
+	in.query("state", params.State)
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
 // GetArchiveDeadLettersParams are the parameters of GetArchiveDeadLetters. Those that are zero are not sent.
 type GetArchiveDeadLettersParams struct {
 	// Only dead letters in the state.
@@ -366,6 +385,11 @@ type GetArchiveEventsParams struct {
 	Type string
 	// Only events of the correlation.
 	Correlation string
+	// The member of the data that has the text, such as lines.product_id; without it any.
+	Field string
+	// Only events whose data has the text, in any case, or has it as a number or a boolean. Personal fields are not
+	// searched. A page is of the next 2000 events at most.
+	Text string
 	// Only events that arrived at this time or later.
 	Since time.Time
 	// Only events that arrived before this time.
@@ -389,6 +413,8 @@ func (c *Client) GetArchiveEvents(
 	in.query("subject", params.Subject)
 	in.query("type", params.Type)
 	in.query("correlation", params.Correlation)
+	in.query("field", params.Field)
+	in.query("text", params.Text)
 	in.query("since", params.Since)
 	in.query("until", params.Until)
 	in.query("order", params.Order)
@@ -2342,6 +2368,19 @@ func (c *Client) PostSagasOrderIDEnd(
 	return out, err
 }
 
+// PostSagasOrderIDHandOver is POST /api/sagas/order/{id}/hand-over: Hand over a saga of order.
+func (c *Client) PostSagasOrderIDHandOver(
+	ctx context.Context, id string, body HandOverInputBody, options ...Option,
+) (out SagaDetail, err error) {
+	in := request{
+		method: "POST", takesKey: true,
+		path: "/api/sagas/order/" + url.PathEscape(id) + "/hand-over",
+	}
+	in.body = body
+	err = c.do(ctx, in, &out, options)
+	return out, err
+}
+
 // PostSagasOrderIDRetry is POST /api/sagas/order/{id}/retry: Retry a saga of order.
 func (c *Client) PostSagasOrderIDRetry(
 	ctx context.Context, id string, options ...Option,
@@ -3252,6 +3291,36 @@ type DeadLetter struct {
 	Times int64 `json:"times"`
 }
 
+// DeadLetterCause is a schema of the document.
+type DeadLetterCause struct {
+	// The reason without what differs between events: ids, numbers, texts in quotes.
+	Cause string `json:"cause,omitzero"`
+	// The last status code of the function.
+	Code     string `json:"code,omitzero"`
+	Function string `json:"function"`
+	// The dead letters, the newest first.
+	Ids []string `json:"ids"`
+	// When the newest one failed.
+	Last time.Time `json:"last"`
+	// The newest ones, 20 at most.
+	Newest []DeadLetterLine `json:"newest"`
+	// That of the newest one.
+	Reason string `json:"reason,omitzero"`
+	Type   string `json:"type"`
+}
+
+// DeadLetterLine is a schema of the document.
+type DeadLetterLine struct {
+	// When it failed last.
+	At     time.Time `json:"at"`
+	ID     string    `json:"id"`
+	Mended bool      `json:"mended,omitzero"`
+	// The entity that the event is about. It is missing for some large events.
+	Subject string `json:"subject,omitzero"`
+	// How often it became a dead letter.
+	Times int64 `json:"times"`
+}
+
 // Detail is a schema of the document.
 type Detail struct {
 	Location string `json:"location,omitzero"`
@@ -3358,6 +3427,16 @@ type GetArchiveCausalityIDResponse struct {
 	Roots        []Node   `json:"roots"`
 	// There are more events than are shown.
 	Truncated bool `json:"truncated,omitzero"`
+}
+
+// GetArchiveCausesResponse is a schema of the document.
+type GetArchiveCausesResponse struct {
+	// The one with most dead letters first.
+	Causes []DeadLetterCause `json:"causes"`
+	// How many dead letters were looked at: the newest ones, 1000 at most.
+	Count int64 `json:"count"`
+	// There are more.
+	More bool `json:"more,omitzero"`
 }
 
 // GetArchiveDeadLettersResponse is a schema of the document.
@@ -3781,6 +3860,26 @@ type GetViewsRevenueResponse struct {
 	Items []Day `json:"items"`
 	// The cursor of the next page; none: this is the last.
 	Next string `json:"next,omitzero"`
+}
+
+// HandOver is a schema of the document.
+type HandOver struct {
+	At time.Time `json:"at"`
+	// The id of the person who handed it over.
+	By     string `json:"by"`
+	Reason string `json:"reason"`
+	// The id of the person who looks after it from then on; none: nobody does.
+	To string `json:"to,omitzero"`
+}
+
+// HandOverInputBody is a schema of the document.
+type HandOverInputBody struct {
+	// The assignee that the caller has seen. It is a conflict when another person looks after it by now.
+	From *string `json:"from,omitzero"`
+	// For the record. It must not name persons.
+	Reason string `json:"reason"`
+	// The id of the person who looks after it from now on; none: nobody does.
+	To *string `json:"to,omitzero"`
 }
 
 // Health is a schema of the document.
@@ -4465,12 +4564,16 @@ type ResetInputBody struct {
 type SagaDetail struct {
 	// How often its command was sent again.
 	Again int64 `json:"again,omitzero"`
+	// The id of the person who looks after it.
+	Assignee string `json:"assignee,omitzero"`
 	// Why it is undone, for programs.
 	Code string `json:"code,omitzero"`
 	// When it has taken too long.
 	Due     time.Time `json:"due,omitzero"`
 	EndedAt time.Time `json:"ended_at,omitzero"`
-	ID      string    `json:"id"`
+	// Who looked after it, the last 20 changes in their order.
+	HandOvers []HandOver `json:"hand_overs,omitzero"`
+	ID        string     `json:"id"`
 	// Why it is undone.
 	Reason string `json:"reason,omitzero"`
 	// The name of the declaration.
@@ -4494,6 +4597,8 @@ type SagaDetail struct {
 type SagaSummary struct {
 	// How often its command was sent again.
 	Again int64 `json:"again,omitzero"`
+	// The id of the person who looks after it.
+	Assignee string `json:"assignee,omitzero"`
 	// Why it is undone, for programs.
 	Code string `json:"code,omitzero"`
 	// When it has taken too long.

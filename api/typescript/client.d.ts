@@ -120,6 +120,34 @@ export type DeadLetter = {
   "times": number;
 };
 
+export type DeadLetterCause = {
+  /** The reason without what differs between events: ids, numbers, texts in quotes. */
+  "cause"?: string;
+  /** The last status code of the function. */
+  "code"?: string;
+  "function": string;
+  /** The dead letters, the newest first. */
+  "ids": Array<string>;
+  /** When the newest one failed. */
+  "last": string;
+  /** The newest ones, 20 at most. */
+  "newest": Array<DeadLetterLine>;
+  /** That of the newest one. */
+  "reason"?: string;
+  "type": string;
+};
+
+export type DeadLetterLine = {
+  /** When it failed last. */
+  "at": string;
+  "id": string;
+  "mended"?: boolean;
+  /** The entity that the event is about. It is missing for some large events. */
+  "subject"?: string;
+  /** How often it became a dead letter. */
+  "times": number;
+};
+
 export type Detail = {
   "location"?: string;
   "message": string;
@@ -212,6 +240,15 @@ export type GetArchiveCausalityIDResponse = {
   "roots": Array<Node>;
   /** There are more events than are shown. */
   "truncated"?: boolean;
+};
+
+export type GetArchiveCausesResponse = {
+  /** The one with most dead letters first. */
+  "causes": Array<DeadLetterCause>;
+  /** How many dead letters were looked at: the newest ones, 1000 at most. */
+  "count": number;
+  /** There are more. */
+  "more"?: boolean;
 };
 
 export type GetArchiveDeadLettersResponse = {
@@ -575,6 +612,24 @@ export type GetViewsRevenueResponse = {
   "items": Array<Day>;
   /** The cursor of the next page; none: this is the last. */
   "next"?: string;
+};
+
+export type HandOver = {
+  "at": string;
+  /** The id of the person who handed it over. */
+  "by": string;
+  "reason": string;
+  /** The id of the person who looks after it from then on; none: nobody does. */
+  "to"?: string;
+};
+
+export type HandOverInputBody = {
+  /** The assignee that the caller has seen. It is a conflict when another person looks after it by now. */
+  "from"?: string;
+  /** For the record. It must not name persons. */
+  "reason": string;
+  /** The id of the person who looks after it from now on; none: nobody does. */
+  "to"?: string;
 };
 
 export type Health = {
@@ -1175,11 +1230,15 @@ export type ResetInputBody = {
 export type SagaDetail = {
   /** How often its command was sent again. */
   "again"?: number;
+  /** The id of the person who looks after it. */
+  "assignee"?: string;
   /** Why it is undone, for programs. */
   "code"?: string;
   /** When it has taken too long. */
   "due"?: string;
   "ended_at"?: string;
+  /** Who looked after it, the last 20 changes in their order. */
+  "hand_overs"?: Array<HandOver>;
   "id": string;
   /** Why it is undone. */
   "reason"?: string;
@@ -1202,6 +1261,8 @@ export type SagaDetail = {
 export type SagaSummary = {
   /** How often its command was sent again. */
   "again"?: number;
+  /** The id of the person who looks after it. */
+  "assignee"?: string;
   /** Why it is undone, for programs. */
   "code"?: string;
   /** When it has taken too long. */
@@ -1478,6 +1539,8 @@ export class Client {
   deleteApiKeysId(input: { id: string; ebbStepUp?: string }, options?: Options): Promise<void>;
   /** GET /api/archive/causality/{id}: Show which events caused which. */
   getArchiveCausalityId(input: { id: string }, options?: Options): Promise<GetArchiveCausalityIDResponse>;
+  /** GET /api/archive/causes: List why dead letters failed. */
+  getArchiveCauses(input?: { state?: "waiting" | "replayed" }, options?: Options): Promise<GetArchiveCausesResponse>;
   /** GET /api/archive/dead-letters: List dead letters, newest first. */
   getArchiveDeadLetters(input?: { state?: "waiting" | "replayed"; limit?: number; cursor?: string }, options?: Options): Promise<GetArchiveDeadLettersResponse>;
   /** DELETE /api/archive/dead-letters/{id}: Drop a dead letter. */
@@ -1489,7 +1552,7 @@ export class Client {
   /** POST /api/archive/dead-letters/{id}/replay: Deliver a dead letter again. */
   postArchiveDeadLettersIdReplay(input: { id: string }, options?: Options): Promise<DeadLetter>;
   /** GET /api/archive/events: List events. */
-  getArchiveEvents(input?: { subject?: string; type?: string; correlation?: string; since?: string; until?: string; order?: "asc" | "desc"; limit?: number; cursor?: string }, options?: Options): Promise<GetArchiveEventsResponse>;
+  getArchiveEvents(input?: { subject?: string; type?: string; correlation?: string; field?: string; text?: string; since?: string; until?: string; order?: "asc" | "desc"; limit?: number; cursor?: string }, options?: Options): Promise<GetArchiveEventsResponse>;
   /** POST /api/archive/events: Publish an event. */
   postArchiveEvents(input: { body: PublishInputBody }, options?: Options): Promise<unknown>;
   /** GET /api/archive/events/{id}: Show one event, by its position or its id. */
@@ -1727,6 +1790,8 @@ export class Client {
   postSagasOrderIdCancel(input: { id: string; body: ReasonInputBody }, options?: Options): Promise<SagaDetail>;
   /** POST /api/sagas/order/{id}/end: End a saga of order. */
   postSagasOrderIdEnd(input: { id: string; body: OrdersEndInputBody }, options?: Options): Promise<SagaDetail>;
+  /** POST /api/sagas/order/{id}/hand-over: Hand over a saga of order. */
+  postSagasOrderIdHandOver(input: { id: string; body: HandOverInputBody }, options?: Options): Promise<SagaDetail>;
   /** POST /api/sagas/order/{id}/retry: Retry a saga of order. */
   postSagasOrderIdRetry(input: { id: string }, options?: Options): Promise<SagaDetail>;
   /** POST /api/sagas/order/{id}/skip: Skip a step of a saga of order. */

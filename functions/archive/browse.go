@@ -28,6 +28,8 @@ type listInput struct {
 	Subject     string    `query:"subject" maxLength:"200" doc:"Only events about this entity."`
 	Type        string    `query:"type" maxLength:"200" doc:"Only events of the type."`
 	Correlation string    `query:"correlation" maxLength:"200" doc:"Only events of the correlation."`
+	Field       string    `query:"field" maxLength:"200" doc:"The member of the data that has the text, such as lines.product_id; without it any."`
+	Text        string    `query:"text" maxLength:"200" doc:"Only events whose data has the text, in any case, or has it as a number or a boolean. Personal fields are not searched. A page is of the next 2000 events at most."`
 	Since       time.Time `query:"since" doc:"Only events that arrived at this time or later."`
 	Until       time.Time `query:"until" doc:"Only events that arrived before this time."`
 	Order       string    `query:"order" enum:"asc,desc" default:"asc" doc:"desc: the newest first."`
@@ -40,6 +42,13 @@ func (a *archive) list(ctx context.Context, tx *function.Tx, in *listInput) (*fu
 	c := criteria{subject: in.Subject, correlation: in.Correlation}
 	if in.Type != "" {
 		c.types = []string{in.Type}
+	}
+	switch {
+	case in.Text != "":
+		c.text = &textFilter{field: in.Field, text: strings.ToLower(in.Text), types: a.types(),
+			personal: map[string]map[string]string{}}
+	case in.Field != "":
+		return nil, fault.New(fault.Invalid, "a field is searched for a text: text is missing")
 	}
 	s, err := a.between(ctx, tx, in.Since, in.Until)
 	if err != nil {
@@ -127,17 +136,21 @@ const (
 
 // search returns the event with this id. It reads the events from the time in the id on, if that is a UUIDv7 (RFC
 // 9562), and otherwise the latest ones. Ids have no index, because each write would have to update it.
+//
+// It reads in a transaction of its own that is not merged: the answer that there is none needs no check that the
+// thousands of events that were read are still the latest ones. While others arrive they are not, and the search would
+// be made again and again.
 func (a *archive) search(ctx context.Context, tx *function.Tx, id string) (stored, error) {
-	s, desc := span{"", endless}, true
+	s, desc, nested := span{"", endless}, true, tx.StoreTx().Nest()
 	if u, err := uuid.Parse(id); err == nil && u.Version() == 7 {
 		desc = false
-		if s.first, err = a.beginning(ctx, tx, time.Unix(u.Time().UnixTime()).Add(-clockSkew)); err != nil {
+		if s.first, err = a.beginning(ctx, nested, time.Unix(u.Time().UnixTime()).Add(-clockSkew)); err != nil {
 			return stored{}, err
 		}
 	}
 	size := firstQuery
 	for read := 0; read < maxSearched && !s.empty(); {
-		page, rest, err := a.page(ctx, tx, criteria{}, s, desc, size)
+		page, rest, err := a.page(ctx, nested, criteria{}, s, desc, size)
 		if err != nil {
 			return stored{}, err
 		}

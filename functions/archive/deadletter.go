@@ -53,7 +53,8 @@ type letter struct {
 	Reason     string          `json:"reason,omitempty"`
 	Mended     bool            `json:"mended,omitempty"`
 	Type       string          `json:"type"`
-	Event      json.RawMessage `json:"event"` // without the extensions of a dead letter
+	Subject    string          `json:"subject,omitempty"` // of the event; older versions have not stored it
+	Event      json.RawMessage `json:"event"`             // without the extensions of a dead letter
 
 	Replays int       `json:"replays,omitempty"` // how often it was sent again
 	Failed  int       `json:"failed,omitempty"`  // which of these has failed last; 0: the first delivery
@@ -70,7 +71,8 @@ type letter struct {
 func (a *archive) deadLetter(ctx context.Context, tx *function.Tx, e ce.Event) error {
 	subscriber := event.Extension(e, broker.ErrorDest)
 	l := letter{State: waiting, At: sortableTime(tx.Now()), Subscriber: subscriber, Function: functionOf(subscriber),
-		Code: event.Extension(e, broker.ErrorCode), Reason: reasonOf(event.Extension(e, broker.ErrorData)), Type: e.Type()}
+		Code: event.Extension(e, broker.ErrorCode), Reason: reasonOf(event.Extension(e, broker.ErrorData)), Type: e.Type(),
+		Subject: e.Subject()}
 	plain := e.Clone()
 	for _, name := range []string{broker.ErrorDest, broker.ErrorCode, broker.ErrorData, event.ReplayNumber} {
 		plain.SetExtension(name, nil)
@@ -338,7 +340,7 @@ func (a *archive) dropDead(ctx context.Context, tx *function.Tx, in *deadInput) 
 	if err != nil {
 		return nil, err
 	}
-	l.State, l.Event, l.Reason, l.Mended = dropped, json.RawMessage("null"), "", false
+	l.State, l.Event, l.Reason, l.Subject, l.Mended = dropped, json.RawMessage("null"), "", "", false
 	l.Expires = tx.Now().Add(droppedRetention)
 	return nil, a.putLetter(ctx, tx, in.ID, l)
 }

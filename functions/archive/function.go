@@ -134,6 +134,11 @@ func New(env function.Env) (*function.Function, error) {
 		Summary: "List dead letters, newest first",
 	}, a.listDead)
 	function.Serve(f, function.Operation{
+		Method: http.MethodGet, Path: "/api/archive/causes", Access: look,
+		Summary:     "List why dead letters failed",
+		Description: "The newest dead letters by function, type of event and cause, without their events.",
+	}, a.causes)
+	function.Serve(f, function.Operation{
 		Method: http.MethodGet, Path: "/api/archive/dead-letters/{id}", Access: look,
 		Summary: "Show one dead letter",
 	}, a.getDead)

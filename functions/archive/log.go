@@ -190,7 +190,7 @@ func (a *archive) between(ctx context.Context, tx *function.Tx, since, until tim
 }
 
 // beginning returns the beginning of the span of the events that arrived at the time or later.
-func (a *archive) beginning(ctx context.Context, tx *function.Tx, t time.Time) (string, error) {
+func (a *archive) beginning(ctx context.Context, tx store.Transactor, t time.Time) (string, error) {
 	h, _, err := a.heads.Find(ctx, tx, headID)
 	if err != nil {
 		return "", err

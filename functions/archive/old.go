@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/event"
-	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
 )
 
@@ -32,7 +31,9 @@ type countedEvent struct {
 }
 
 // countedSince returns the first n whose event arrived at the time or later; end+1 when none did.
-func (a *archive) countedSince(ctx context.Context, tx *function.Tx, t time.Time, end int64) (int64, error) {
+func (a *archive) countedSince(
+	ctx context.Context, tx store.Transactor, t time.Time, end int64,
+) (int64, error) {
 	var failed error
 	at := sortableTime(t)
 	n := sort.Search(int(end), func(i int) bool {
@@ -49,7 +50,7 @@ func (a *archive) countedSince(ctx context.Context, tx *function.Tx, t time.Time
 
 // countedPage does for counted events what page does.
 func (a *archive) countedPage(
-	ctx context.Context, tx *function.Tx, c criteria, s span, desc bool, size int,
+	ctx context.Context, tx store.Transactor, c criteria, s span, desc bool, size int,
 ) ([]stored, span, error) {
 	h, _, err := a.heads.Find(ctx, tx, headID)
 	if err != nil {
@@ -94,7 +95,7 @@ func (a *archive) countedPage(
 
 // consecutive returns counted events, all of them: there are no gaps, so it needs no index.
 func (a *archive) consecutive(
-	ctx context.Context, tx *function.Tx, first, last int64, desc bool, size int,
+	ctx context.Context, tx store.Transactor, first, last int64, desc bool, size int,
 ) ([]store.Document, error) {
 	if !desc {
 		docs, _, err := tx.StoreTx().Query(ctx, store.Query{

@@ -14,6 +14,7 @@ import (
 type criteria struct {
 	subject, correlation string
 	types                []string
+	text                 *textFilter
 	epochs               *epochs
 	floor                string // positions that are times are not before it
 }
@@ -21,7 +22,7 @@ type criteria struct {
 // epochs is a range of epochs: after one and up to another.
 type epochs struct{ after, last int64 }
 
-// match reports whether the event is selected.
+// match reports whether the event is selected, apart from its text.
 func (c criteria) match(e stored) bool {
 	return (c.subject == "" || e.Subject == c.subject) &&
 		(c.correlation == "" || e.CorrelationID == c.correlation) &&
@@ -70,9 +71,12 @@ func (a *archive) read(
 	ctx context.Context, tx *function.Tx, c criteria, s span, desc bool, l limits,
 ) (portion, error) {
 	p := portion{rest: s}
-	size := min(firstQuery, max(l.events, 1))
-	for scanned := 0; scanned < maxScanned && !p.rest.empty(); {
-		page, left, err := a.page(ctx, tx, c, p.rest, desc, min(size, maxScanned-scanned))
+	size, most, searched := min(firstQuery, max(l.events, 1)), maxScanned, 0
+	if c.text != nil {
+		size, most = firstQuery, maxTextEvents
+	}
+	for scanned := 0; scanned < most && !p.rest.empty(); {
+		page, left, err := a.page(ctx, tx, c, p.rest, desc, min(size, most-scanned))
 		if err != nil {
 			return p, err
 		}
@@ -86,12 +90,18 @@ func (a *archive) read(
 				p.rest = s.without(p.events[n-1].Position, desc)
 				return p, nil
 			}
-			p.bytes += e.size()
 			// Only events that match are joined: the commit checks that each part that was read is unchanged.
 			if err := a.join(ctx, tx, &e); err != nil {
 				return p, err
 			}
-			p.events = append(p.events, e)
+			if searched += e.size(); c.text == nil || c.text.match(e) {
+				p.bytes += e.size()
+				p.events = append(p.events, e)
+			}
+			if c.text != nil && searched >= maxTextBytes {
+				p.rest = s.without(e.Position, desc)
+				return p, nil
+			}
 		}
 		p.rest = left
 		scanned += len(page)
@@ -111,7 +121,7 @@ func nextSize(size, n, bytes int) int {
 // page returns the next events of the span by the index, selected or not and without their parts, and the rest of the
 // span. It returns none only where none is left among the events that older versions have counted, or among the others.
 func (a *archive) page(
-	ctx context.Context, tx *function.Tx, c criteria, s span, desc bool, size int,
+	ctx context.Context, tx store.Transactor, c criteria, s span, desc bool, size int,
 ) ([]stored, span, error) {
 	old := span{s.first, min(s.end, firstPosition)}
 	log := span{max(s.first, firstPosition, c.floor), s.end}

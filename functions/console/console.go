@@ -250,7 +250,7 @@ func (c *console) show(w http.ResponseWriter, r *http.Request, p person, status 
 // notices says what was done, after the redirect that follows.
 var notices = map[string]string{
 	"retry": "It was sent again.", "skip": "The step is skipped.", "cancel": "The saga is being undone.",
-	"end": "The saga has ended.", "mend": "The data is mended. Replay it now.", "replay": "It was sent again.",
+	"end": "The saga has ended.", "hand-over": "It is handed over.", "mend": "The data is mended. Replay it now.", "replay": "It was sent again.",
 	"drop": "It is dropped.", "save": "The flag is saved.", "disable": "The flag is off.", "enable": "The flag is on.",
 	"remove": "The flag is removed.", "schedule": "The change is scheduled.",
 	"unschedule": "The scheduled change is cancelled.", "stop": "It is stopped.", "continue": "It goes on.",

@@ -6,12 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"html"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -54,6 +54,7 @@ type tested struct {
 
 	mu     sync.Mutex
 	asked  []string
+	system manifest.System
 	expire func() bool // whether tokens are expired by now; nil: none is
 }
 
@@ -68,7 +69,7 @@ func newTested(t *testing.T) *tested {
 	})
 	f, err := Config{Title: "Ebb"}.New(function.Env{
 		Authenticator: tokenOf{func() bool { return x.expire != nil && x.expire() }},
-		Discovery:     gatewayOf{gateway}, System: func() manifest.System { return manifest.System{} },
+		Discovery:     gatewayOf{gateway}, System: func() manifest.System { return x.system },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -268,7 +269,7 @@ func TestSignOut(t *testing.T) {
 func TestFailures(t *testing.T) {
 	x := newTested(t)
 	x.answer("GET /api/archive/events", 500, `{"detail":"<script>alert(1)</script>"}`)
-	x.answer("GET /api/archive/dead-letters", 401, `{}`)
+	x.answer("GET /api/archive/causes", 401, `{}`)
 	w := x.get("/console/events", accessCookie, "admin")
 	if body := w.Body.String(); w.Code != 500 || strings.Contains(body, "<script>alert") ||
 		!strings.Contains(body, "&lt;script&gt;alert(1)&lt;/script&gt;") {
@@ -345,6 +346,53 @@ func TestRunAgain(t *testing.T) {
 	}
 }
 
+// withSagas is a system of a function with two sagas, and one without.
+func withSagas() manifest.System {
+	orders := &manifest.Declaration{Function: manifest.Function{Name: "orders"}}
+	for _, path := range []string{"/api/sagas/order", "/api/sagas/refund", "/api/sagas/order/{id}"} {
+		orders.Routes = append(orders.Routes, manifest.Route{Method: "GET", Path: path})
+	}
+	other := &manifest.Declaration{Function: manifest.Function{Name: "payments"}}
+	return manifest.System{Functions: []*manifest.Declaration{orders, other}}
+}
+
+// A trace shows the steps of its sagas that are still to come. It asks the function that has emitted events for the
+// entities that these are about, a few of them, and shows the events also when that fails.
+func TestStillToCome(t *testing.T) {
+	x := newTested(t)
+	x.system = withSagas()
+	x.answer("GET /api/archive/causality/{id}", 200, `{"count":2,"roots":[
+		{"id":"1","type":"a.b.c.v1","source":"/functions/orders","subject":"o-1","time":"2026-01-02T15:04:05Z"},
+		{"id":"2","type":"a.b.d.v1","source":"/functions/payments","subject":"p-1","time":"2026-01-02T15:04:05Z"}]}`)
+	x.answer("GET /api/sagas/order/o-1", 200, `{"id":"o-1","saga":"order","status":"running","steps":[
+		{"name":"reserve","state":"done","started_at":"2026-01-02T15:04:05Z","ended_at":"2026-01-02T15:04:05Z"},
+		{"name":"charge","state":"running","started_at":"2026-01-02T15:04:05Z","due":"2026-01-02T15:09:05Z"},
+		{"name":"<send>","state":"todo"}]}`)
+	w := x.get("/console/trace/c-1", accessCookie, "viewer")
+	_, part, _ := strings.Cut(w.Body.String(), "Still to come")
+	part, _, _ = strings.Cut(part, "Run it again")
+	if w.Code != 200 || strings.Contains(part, "reserve") || !strings.Contains(part, "<b>charge</b>") ||
+		!strings.Contains(part, "due") || !strings.Contains(part, "&lt;send&gt;") || strings.Contains(part, "There may be") {
+		t.Errorf("got %d %s", w.Code, part)
+	}
+	if len(x.asked) != 3 { // the events, and two sagas about the one entity
+		t.Errorf("asked %v", x.asked)
+	}
+	x.mux = http.NewServeMux()
+	many := make([]string, 40)
+	for i := range many {
+		many[i] = `{"id":"1","type":"a.b.c.v1","source":"/functions/orders","subject":"o-` + strings.Repeat("x", i+1) +
+			`","time":"2026-01-02T15:04:05Z"}`
+	}
+	x.answer("GET /api/archive/causality/{id}", 200, `{"count":40,"roots":[`+strings.Join(many, ",")+`]}`)
+	x.answer("GET /api/sagas/", 503, `{}`)
+	x.asked = nil
+	w = x.get("/console/trace/c-1", accessCookie, "viewer")
+	if w.Code != 200 || len(x.asked) != 1+maxAskedSagas || !strings.Contains(w.Body.String(), "There may be more") {
+		t.Errorf("got %d after %d calls", w.Code, len(x.asked))
+	}
+}
+
 // The picture of a trace of years stays inside of itself.
 func TestLongTrace(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -359,26 +407,44 @@ func TestLongTrace(t *testing.T) {
 	}
 }
 
-// A page of large dead letters, which is over what the console reads of an answer, is asked for in smaller pages.
-func TestLargeDeadLetters(t *testing.T) {
+// Events are searched by a text of their data. When none of those that were looked at is like that, the page says how far
+// back they go and leads to the older ones.
+func TestSearchByText(t *testing.T) {
 	x := newTested(t)
-	x.mux.HandleFunc("GET /api/archive/dead-letters", func(w http.ResponseWriter, r *http.Request) {
-		from, _ := strconv.Atoi(r.FormValue("cursor"))
-		limit, _ := strconv.Atoi(r.FormValue("limit"))
-		var answer page[map[string]any]
-		for i := from; i < min(from+limit, 40); i++ {
-			answer.Items = append(answer.Items, map[string]any{
-				"id": strconv.Itoa(i), "event": map[string]string{"type": "a", "data_base64": strings.Repeat("x", 1<<20)},
-			})
-		}
-		if from+limit < 40 {
-			answer.Next = strconv.Itoa(from + limit)
-		}
-		_ = json.NewEncoder(w).Encode(answer)
-	})
-	w := x.get("/console/dead-letters", accessCookie, "admin")
-	if w.Code != 200 || !strings.Contains(w.Body.String(), "40 dead letters") || len(x.asked) != 5 {
-		t.Errorf("got %d after %v", w.Code, x.asked)
+	x.answer("GET /api/archive/events", 200, `{"items":[],"next":"1886e0cb8ea3c0000a1b2c3d"}`)
+	w := x.get("/console/events?text=+%3Cb%3E+&field=lines.product&type=", accessCookie, "viewer")
+	body := w.Body.String()
+	if w.Code != 200 || !strings.Contains(body, `value="&lt;b&gt;"`) || !strings.Contains(body, `value="lines.product"`) ||
+		!regexp.MustCompile(`No event since 20[0-9-]+ [0-9:]+ UTC is like that`).MatchString(body) ||
+		!strings.Contains(body, "?cursor=1886e0cb8ea3c0000a1b2c3d&amp;field=lines.product&amp;text=") {
+		t.Errorf("got %d %s", w.Code, body)
+	}
+	if !strings.Contains(x.asked[0], "field=lines.product") || !strings.Contains(x.asked[0], "text=%3Cb%3E") {
+		t.Errorf("asked %v", x.asked)
+	}
+	x.get("/console/events?field=lines.product", accessCookie, "viewer")
+	if strings.Contains(x.asked[1], "field") {
+		t.Errorf("a field without a text: asked %v", x.asked)
+	}
+}
+
+// The page of dead letters asks once, for their causes, and not for their events.
+func TestDeadLettersByCause(t *testing.T) {
+	x := newTested(t)
+	x.answer("GET /api/archive/causes", 200, `{"count":1000,"more":true,"causes":[{"function":"orders","type":"a.b.c.v1",
+		"code":"422","reason":"line 7 is missing","cause":"line … is missing","ids":["d1","d2","d3"],
+		"newest":[{"id":"d1","at":"2026-01-02T15:04:05Z","subject":"<o-1>","times":2,"mended":true}]}]}`)
+	w := x.get("/console/dead-letters?state=replayed", accessCookie, "viewer")
+	if body := w.Body.String(); w.Code != 200 || !strings.Contains(body, "1000 dead letters, the newest of them") ||
+		!strings.Contains(body, "&lt;o-<wbr>1&gt;") || !strings.Contains(body, "and 2 older ones") {
+		t.Errorf("got %d %s", w.Code, body)
+	}
+	if len(x.asked) != 1 || !strings.Contains(x.asked[0], "/api/archive/causes?state=replayed ") {
+		t.Errorf("asked %v", x.asked)
+	}
+	body := x.get("/console/dead-letters", accessCookie, "operator").Body.String()
+	if n := strings.Count(body, `name="id" value="d`); n != 3 {
+		t.Errorf("the form to send them again names %d", n)
 	}
 }
 
@@ -437,31 +503,6 @@ func TestOriginBehindTheGateway(t *testing.T) {
 	r.Header.Set("X-Forwarded-Host", "shop.lan")
 	if body := x.send(r, accessCookie, "admin").Body.String(); !strings.Contains(body, "http://shop.lan/api/archive") {
 		t.Errorf("the command for the shell has another host: %s", body)
-	}
-}
-
-// Dead letters of one cause are one group, whatever ids their messages name.
-func TestGrouped(t *testing.T) {
-	l := func(function, reason string) letter {
-		cause := regexp.MustCompile(`"p-.*"|0[0-9a-f-]{35}`).ReplaceAllString(reason, "…") // as the archive has it
-		return letter{Function: function, Code: "422", Reason: reason, Cause: cause, E: envelope{Type: "a.b.v1"}}
-	}
-	got := grouped([]letter{
-		l("orders", `there is no product "p-1"`), l("views", `there is no product "p-1"`),
-		l("orders", `there is no product "p-2"`), l("orders", "the product 01920000-0000-7000-8000-000000000001 is gone"),
-		l("orders", "the product 01920000-0000-7000-8000-00000000000f is gone"), l("orders", `there is no product "p-3"`),
-	})
-	var sizes []int
-	for _, g := range got {
-		sizes = append(sizes, len(g.Letters))
-	}
-	if len(sizes) != 3 || sizes[0] != 3 || sizes[1] != 2 || sizes[2] != 1 {
-		t.Errorf("got groups of %v", sizes)
-	}
-	// A large group lists its newest, and says how many more there are; all of them can be sent again.
-	many := &group{Letters: make([]letter, listed+5)}
-	if len(many.Listed()) != listed || many.Rest() != 5 || got[0].Rest() != 0 || len(got[0].Listed()) != 3 {
-		t.Errorf("listed are %d and %d, and not %d", len(many.Listed()), len(got[0].Listed()), many.Rest())
 	}
 }
 
@@ -531,5 +572,38 @@ func TestPretty(t *testing.T) {
 	got := pretty(json.RawMessage(`{"a":"\u003cb\u003e \u0026 \\u003c \u00e9 \""}`))
 	if want := "{\n  " + `"a": "<b> & \\u003c \u00e9 \""` + "\n}"; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// A saga is handed over to oneself, to another person or to nobody, by the assignee that the page has shown.
+func TestHandOver(t *testing.T) {
+	x := newTested(t)
+	x.answer("GET /api/sagas/order/{id}", 200, `{"id":"o","saga":"order","status":"running","assignee":"grace",
+		"hand_overs":[{"to":"grace","by":"ada","at":"2026-01-02T15:04:05Z","reason":"<b>"}]}`)
+	var got []string
+	x.mux.HandleFunc("POST /api/sagas/order/{id}/hand-over", func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got = append(got, string(body))
+	})
+	body := x.get("/console/sagas/order/o", accessCookie, "operator").Body.String()
+	if !strings.Contains(body, `name="from" value="grace"`) || !strings.Contains(body, "Who looked after it") ||
+		!strings.Contains(body, "&lt;b&gt;") {
+		t.Errorf("got %s", body)
+	}
+	for who, want := range map[string]string{
+		"me": `{"from":"grace","reason":"r","to":"ada"}`, "other": `{"from":"grace","reason":"r","to":"mary"}`,
+		"nobody": `{"from":"grace","reason":"r"}`,
+	} {
+		got = nil
+		form := url.Values{"who": {who}, "to": {" mary "}, "from": {"grace"}, "reason": {"r"}}
+		w := x.post("/console/sagas/order/o/hand-over", form, accessCookie, "operator")
+		if w.Code != 303 || len(got) != 1 || got[0] != want {
+			t.Errorf("%s: got %d %v", who, w.Code, got)
+		}
+	}
+	got = nil
+	form := url.Values{"who": {"other"}, "reason": {"r"}}
+	if w := x.post("/console/sagas/order/o/hand-over", form, accessCookie, "operator"); w.Code != 422 || got != nil {
+		t.Errorf("to no id: got %d %v", w.Code, got)
 	}
 }

@@ -2,12 +2,9 @@ package console
 
 import (
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -32,81 +29,35 @@ type letter struct {
 	E                                 envelope `json:"-"`
 }
 
-// group is the dead letters of one cause.
+// group is the newest dead letters of one cause, as the API shows them.
 type group struct {
 	Function, Type, Code, Reason string
 	Cause                        string // the reason without what differs between them
-	Letters                      []letter
-	Last                         time.Time
+	IDs                          []string
+	Newest                       []struct {
+		ID, Subject string
+		At          time.Time
+		Times       int
+		Mended      bool
+	}
+	Last time.Time
 }
-
-// most is how many dead letters the page groups, and listed how many of a group it lists.
-const (
-	most   = 1000
-	listed = 20
-)
-
-// Listed returns the newest of the group.
-func (g group) Listed() []letter { return g.Letters[:min(len(g.Letters), listed)] }
 
 // Rest returns how many of the group are not listed.
-func (g group) Rest() int { return max(len(g.Letters)-listed, 0) }
-
-// letters returns the dead letters of a state without the data of their events, the newest first, and whether there are
-// more.
-func (c *console) letters(r *http.Request, p person, state string) (all []letter, more bool, err error) {
-	for cursor, limit := "", 200; len(all) < most; {
-		query := url.Values{"state": {state}, "limit": {strconv.Itoa(limit)}}
-		if cursor != "" {
-			query.Set("cursor", cursor)
-		}
-		var next page[letter]
-		path := "/api/archive/dead-letters?" + query.Encode()
-		_, err := c.api.call(r, p.token, http.MethodGet, path, nil, &next)
-		if errors.Is(err, errTooLarge) && limit > 10 {
-			limit = 10 // events have a megabyte at most
-			continue
-		}
-		if err != nil {
-			return nil, false, err
-		}
-		for _, l := range next.Items {
-			_ = json.Unmarshal(l.Event, &l.E) // what has another form is shown without it
-			l.Event, l.E.Data, l.E.Base64 = nil, nil, ""
-			all = append(all, l)
-		}
-		if cursor = next.Next; cursor == "" {
-			return all, false, nil
-		}
-	}
-	return all, true, nil
-}
-
-// grouped returns the dead letters by cause, the largest group first.
-func grouped(all []letter) []*group {
-	var groups []*group
-	byCause := map[string]*group{}
-	for _, l := range all {
-		cause := strings.Join([]string{l.Function, l.E.Type, l.Code, l.Cause}, "\x00")
-		g := byCause[cause]
-		if g == nil {
-			g = &group{Function: l.Function, Type: l.E.Type, Code: l.Code, Reason: l.Reason, Cause: l.Cause, Last: l.At}
-			byCause[cause] = g
-			groups = append(groups, g)
-		}
-		g.Letters = append(g.Letters, l)
-	}
-	slices.SortStableFunc(groups, func(a, b *group) int { return len(b.Letters) - len(a.Letters) })
-	return groups
-}
+func (g group) Rest() int { return len(g.IDs) - len(g.Newest) }
 
 func (c *console) deadLetters(w http.ResponseWriter, r *http.Request, p person) error {
 	state := "waiting"
 	if r.URL.Query().Get("state") == "replayed" {
 		state = "replayed"
 	}
-	all, more, err := c.letters(r, p, state)
-	if err != nil {
+	var found struct {
+		Count  int
+		More   bool
+		Causes []*group
+	}
+	path := "/api/archive/causes?state=" + state
+	if _, err := c.api.call(r, p.token, http.MethodGet, path, nil, &found); err != nil {
 		return err
 	}
 	v := view{Title: "Dead letters", Data: struct {
@@ -115,7 +66,7 @@ func (c *console) deadLetters(w http.ResponseWriter, r *http.Request, p person) 
 		Count  int
 		More   bool
 		Now    time.Time
-	}{state, grouped(all), len(all), more, c.now()}}
+	}{state, found.Causes, found.Count, found.More, c.now()}}
 	if n := r.URL.Query().Get("sent"); n != "" {
 		if sent, err := strconv.Atoi(n); err == nil {
 			v.Notice = strconv.Itoa(sent) + " sent again. What fails once more comes back here."

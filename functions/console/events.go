@@ -5,6 +5,7 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -18,7 +19,7 @@ type archived struct {
 }
 
 // searched are the fields of the search.
-type searched struct{ Type, Subject, Correlation, Since, Until string }
+type searched struct{ Type, Subject, Correlation, Text, Field, Since, Until string }
 
 // eventPage is a page of the search.
 type eventPage struct {
@@ -26,6 +27,7 @@ type eventPage struct {
 	Types  []string
 	Items  []archived
 	Next   template.URL // a whole query
+	Before time.Time    // the events from then on were looked at, if there is a next page
 	Live   bool         // the page follows the events
 	Turn   template.URL // the query of the page that follows; if Live, of the one that does not
 	Stream string       // the path of the stream of this list, with its query
@@ -37,11 +39,15 @@ func (c *console) findEvents(r *http.Request, p person) (eventPage, error) {
 	s := searched{
 		Type: strings.TrimSpace(q.Get("type")), Subject: strings.TrimSpace(q.Get("subject")),
 		Correlation: strings.TrimSpace(q.Get("correlation")), Since: q.Get("since"), Until: q.Get("until"),
+		Text: strings.TrimSpace(q.Get("text")), Field: strings.TrimSpace(q.Get("field")),
+	}
+	if s.Text == "" {
+		s.Field = "" // it says where the text is
 	}
 	query := url.Values{"order": {"desc"}, "limit": {"50"}}
 	for name, value := range map[string]string{
 		"type": c.wholeType(s.Type), "subject": s.Subject, "correlation": s.Correlation,
-		"since": instant(s.Since), "until": instant(s.Until), "cursor": q.Get("cursor"),
+		"text": s.Text, "field": s.Field, "since": instant(s.Since), "until": instant(s.Until), "cursor": q.Get("cursor"),
 	} {
 		if value != "" {
 			query.Set(name, value)
@@ -67,9 +73,22 @@ func (c *console) findEvents(r *http.Request, p person) (eventPage, error) {
 	q.Del("done")
 	e.Stream = livePath + "?" + q.Encode()
 	if q.Set("cursor", found.Next); found.Next != "" {
-		e.Next = template.URL(q.Encode())
+		e.Next, e.Before = template.URL(q.Encode()), arrivedAt(found.Next)
 	}
 	return e, nil
+}
+
+// arrivedAt returns the time of a position of the archive, which begins with it in hexadecimal nanoseconds; zero for one
+// of an older version, which has none.
+func arrivedAt(position string) time.Time {
+	if len(position) < 24 {
+		return time.Time{}
+	}
+	n, err := strconv.ParseInt(position[:16], 16, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.Unix(0, n)
 }
 
 func (c *console) events(w http.ResponseWriter, r *http.Request, p person) error {

@@ -49,6 +49,14 @@ type saga struct {
 	EndedAt                              time.Time `json:"ended_at"`
 	Steps                                []step
 	Sent                                 map[string][]string
+	Assignee                             string
+	HandOvers                            []handOver `json:"hand_overs"`
+}
+
+// handOver says who looks after a saga from a time on.
+type handOver struct {
+	To, By, Reason string
+	At             time.Time
 }
 
 // Open reports whether the saga goes on.
@@ -178,6 +186,16 @@ func (c *console) actOnSaga(w http.ResponseWriter, r *http.Request, p person) er
 		in["step"], in["reason"] = r.FormValue("step"), r.FormValue("reason")
 	case "cancel":
 		in["reason"] = r.FormValue("reason")
+	case "hand-over":
+		in["from"], in["reason"] = r.FormValue("from"), r.FormValue("reason")
+		switch r.FormValue("who") {
+		case "me":
+			in["to"] = p.Subject
+		case "other":
+			if in["to"] = strings.TrimSpace(r.FormValue("to")); in["to"] == "" {
+				return c.showSaga(w, r, p, http.StatusUnprocessableEntity, "Enter the id of the person.")
+			}
+		}
 	case "end":
 		in["as"], in["reason"] = r.FormValue("as"), r.FormValue("reason")
 	default:
@@ -188,7 +206,10 @@ func (c *console) actOnSaga(w http.ResponseWriter, r *http.Request, p person) er
 		body = in
 	}
 	where := url.PathEscape(r.PathValue("saga")) + "/" + url.PathEscape(r.PathValue("id"))
-	err := confirmed(r)
+	var err error
+	if act != "hand-over" { // that can be undone
+		err = confirmed(r)
+	}
 	if err == nil {
 		_, err = c.api.call(r, p.token, http.MethodPost, "/api/sagas/"+where+"/"+act, body, nil)
 	}

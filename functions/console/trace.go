@@ -3,8 +3,11 @@ package console
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/ebb-dev/ebb/infra/manifest"
 )
 
 // node is an event and those that it caused.
@@ -41,6 +44,64 @@ type traced struct {
 	Length       time.Duration
 	Now          time.Time
 	Again        string // the command that runs it again
+	Sagas        []saga // those that the events are of
+	Unasked      bool   // a function did not tell whether one of its sagas is
+}
+
+// ToCome returns the steps that are not over, those to come included; none of a saga that has ended.
+func (s saga) ToCome() []step {
+	if !s.Open() {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(s.Steps), func(s step) bool {
+		switch s.State {
+		case "todo", "running", "undoing":
+			return false
+		}
+		return true
+	})
+}
+
+// maxAskedSagas is how many sagas one page of a trace asks for at most.
+const maxAskedSagas = 10
+
+// findSagas finds the sagas that the events are of: a function with sagas emits their events about the saga's id. It
+// asks only functions of the trace, because a host starts a stopped function for the request.
+func (t *traced) findSagas(c *console, r *http.Request, p person) error {
+	asked := 0
+	for _, d := range c.system().Sorted() {
+		names := pathsBelow(manifest.System{Functions: []*manifest.Declaration{d}}, "/api/sagas/")
+		if len(names) == 0 {
+			continue
+		}
+		var ids []string
+		for _, row := range t.Rows {
+			if row.Function == d.Name && row.Subject != "" && !slices.Contains(ids, row.Subject) {
+				ids = append(ids, row.Subject)
+			}
+		}
+		for _, id := range ids {
+			for _, name := range names {
+				if asked++; asked > maxAskedSagas {
+					t.Unasked = true
+					return nil
+				}
+				var s saga
+				path := "/api/sagas/" + url.PathEscape(name) + "/" + url.PathEscape(id)
+				_, err := c.api.call(r, p.token, http.MethodGet, path, nil, &s)
+				switch status := statusOf(err); {
+				case status == http.StatusUnauthorized:
+					return err
+				case status == http.StatusNotFound:
+				case err != nil:
+					t.Unasked = true // the events are worth more than what is to come
+				default:
+					t.Sagas = append(t.Sagas, s)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 func (c *console) trace(w http.ResponseWriter, r *http.Request, p person) error {
@@ -67,6 +128,9 @@ func (c *console) trace(w http.ResponseWriter, r *http.Request, p person) error 
 		Again: runAgain(r, id),
 	}
 	t.draw(found.Roots)
+	if err := t.findSagas(c, r, p); err != nil {
+		return err
+	}
 	c.show(w, r, p, http.StatusOK, "trace", view{Title: "Trace", Data: t})
 	return nil
 }

@@ -3,10 +3,12 @@ package saga
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/ebb-dev/ebb/infra/auth"
+	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/store"
 )
@@ -26,6 +28,7 @@ type SagaSummary struct {
 	Reason    string    `json:"reason,omitempty" doc:"Why it is undone."`
 	Code      string    `json:"code,omitempty" doc:"Why it is undone, for programs."`
 	Stuck     *Stuck    `json:"stuck,omitempty" doc:"Set while it does not get on without a person."`
+	Assignee  string    `json:"assignee,omitempty" doc:"The id of the person who looks after it."`
 	StartedAt time.Time `json:"started_at,omitzero"`
 	EndedAt   time.Time `json:"ended_at,omitzero"`
 }
@@ -35,6 +38,8 @@ type sagaDetail struct {
 	SagaSummary
 	Steps []StepProgress      `json:"steps" doc:"All steps in order, those to come included."`
 	Sent  map[string][]string `json:"sent,omitempty" doc:"The ids of the last commands, by step or \"undo STEP\"."`
+
+	HandOvers []HandOver `json:"hand_overs,omitempty" doc:"Who looked after it, the last 20 changes in their order."`
 }
 
 func (g *Saga[S]) overview(s S) SagaSummary {
@@ -42,13 +47,13 @@ func (g *Saga[S]) overview(s S) SagaSummary {
 	p := &in.Saga
 	return SagaSummary{
 		ID: in.ID, Saga: g.d.Name, Version: p.Version, Status: p.Status, Step: p.Step, Due: p.Due, Again: p.Again,
-		Reason: p.Reason, Code: in.Code, Stuck: p.Stuck, StartedAt: p.began(), EndedAt: in.EndedAt,
+		Reason: p.Reason, Code: in.Code, Stuck: p.Stuck, Assignee: in.assignee(), StartedAt: p.began(), EndedAt: in.EndedAt,
 	}
 }
 
 func (g *Saga[S]) detail(s S) sagaDetail {
 	in := g.instance(&s)
-	return sagaDetail{SagaSummary: g.overview(s), Steps: in.Saga.Steps, Sent: in.Sent}
+	return sagaDetail{SagaSummary: g.overview(s), Steps: in.Saga.Steps, Sent: in.Sent, HandOvers: in.Handed}
 }
 
 type operatedID struct {
@@ -85,6 +90,15 @@ type endInput struct {
 	}
 }
 
+type handOverInput struct {
+	ID   string `path:"id" minLength:"1" maxLength:"200" doc:"The saga's id."`
+	Body struct {
+		To     string  `json:"to,omitempty" maxLength:"100" pattern:"^[A-Za-z0-9_.:-]*$" doc:"The id of the person who looks after it from now on; none: nobody does."`
+		From   *string `json:"from,omitempty" doc:"The assignee that the caller has seen. It is a conflict when another person looks after it by now."`
+		Reason string  `json:"reason" minLength:"1" maxLength:"500" doc:"For the record. It must not name persons."`
+	}
+}
+
 // serveOperators declares the operations with which an operator looks at sagas and mends them.
 func (g *Saga[S]) serveOperators() {
 	path := PathPrefix + g.d.Name
@@ -113,6 +127,9 @@ func (g *Saga[S]) serveOperators() {
 		"Undoes it. A saga whose pivot is done, or that has ended, is a conflict."), g.operateCancel)
 	function.Serve(g.f, op(http.MethodPost, "/{id}/end", "End a saga of "+name,
 		"Ends it at once and undoes nothing. What it holds elsewhere is for a person to mend."), g.operateEnd)
+	function.Serve(g.f, op(http.MethodPost, "/{id}/hand-over", "Hand over a saga of "+name,
+		"To the person who looks after it from now on. It goes on as before: this only tells others who mends it."),
+		g.operateHandOver)
 }
 
 func (g *Saga[S]) list(ctx context.Context, tx *function.Tx, in *listInput) (*function.Page[SagaSummary], error) {
@@ -195,5 +212,26 @@ func (g *Saga[S]) operateEnd(ctx context.Context, tx *function.Tx, in *endInput)
 	}
 	return g.operate(ctx, tx, in.ID, "end", []any{"as", as, "reason", in.Body.Reason}, func(r *run[S]) error {
 		return r.end(as, "ended by an operator: "+in.Body.Reason, "ended_by_operator")
+	})
+}
+
+func (g *Saga[S]) operateHandOver(ctx context.Context, tx *function.Tx, in *handOverInput) (*detailOutput, error) {
+	to := in.Body.To
+	return g.operate(ctx, tx, in.ID, "hand over", []any{"to", to, "reason", in.Body.Reason}, func(r *run[S]) error {
+		switch now := r.in.assignee(); {
+		case r.in.Saga.Status.Ended():
+			return fault.New(fault.Conflict, "the saga has ended: it is %s", r.in.Saga.Status)
+		case in.Body.From != nil && *in.Body.From != now && now == "":
+			return fault.New(fault.Conflict, "nobody looks after the saga any more")
+		case in.Body.From != nil && *in.Body.From != now:
+			return fault.New(fault.Conflict, "%s looks after the saga by now", now)
+		case to == now:
+			return nil
+		}
+		all := append(slices.Clone(r.in.Handed), HandOver{
+			To: to, By: tx.Principal().Subject, At: tx.Now(), Reason: in.Body.Reason,
+		})
+		r.in.Handed, r.changed = all[max(0, len(all)-handedLimit):], true
+		return nil
 	})
 }

@@ -28,6 +28,26 @@ type Instance struct {
 	TimerDue time.Time           `json:"timer_due,omitzero"` // when it goes off
 	Sent     map[string][]string `json:"sent,omitempty"`     // the ids of the last commands, by step or "undo STEP"
 	Asked    *Asked              `json:"asked,omitempty"`    // of a child: the commands that it answers
+	Handed   []HandOver          `json:"handed,omitempty"`   // who looks after it: the last one counts
+}
+
+// HandOver says who looks after a saga from a time on. Persons are ids, so an erasure finds no name here.
+type HandOver struct {
+	To     string    `json:"to,omitempty" doc:"The id of the person who looks after it from then on; none: nobody does."`
+	By     string    `json:"by" doc:"The id of the person who handed it over."`
+	At     time.Time `json:"at"`
+	Reason string    `json:"reason"`
+}
+
+// handedLimit is how many of the last hand-overs a saga remembers. The audit trail has them all.
+const handedLimit = 20
+
+// assignee returns the id of the person who looks after the saga; "": nobody does.
+func (in *Instance) assignee() string {
+	if len(in.Handed) == 0 {
+		return ""
+	}
+	return in.Handed[len(in.Handed)-1].To
 }
 
 // Asked has the ids of the last commands that a child saga answers.

@@ -100,7 +100,7 @@ func (s *shop) sell(admin, ada, customer string) {
 	s.want(200, "GET", "/api/payments/"+o.ID, customer, nil, nil)
 	s.storedDocuments(admin, product.ID, o.ID)
 	s.want(200, "GET", "/api/sagas/order/"+o.ID, admin, nil, nil)
-	for _, act := range []string{"cancel", "end", "retry", "skip"} {
+	for _, act := range []string{"cancel", "end", "retry", "skip", "hand-over"} {
 		s.want(409, "POST", "/api/sagas/order/"+o.ID+"/"+act, admin, reasonFor(act), nil)
 	}
 	// While the payment provider takes its time, an order can be cancelled, and an operator can do what is needed.
@@ -108,7 +108,7 @@ func (s *shop) sell(admin, ada, customer string) {
 	slow["payment"] = object{"token": "tok_slow"}
 	s.want(202, "POST", "/api/orders", customer, slow, &o, "Idempotency-Key", "slow")
 	s.want(202, "POST", "/api/orders/"+o.ID+"/cancellation", customer, object{"reason": "too late"}, nil)
-	for _, act := range []string{"cancel", "end", "retry", "skip"} {
+	for _, act := range []string{"cancel", "end", "retry", "skip", "hand-over"} {
 		s.want(202, "POST", "/api/orders", customer, slow, &o, "Idempotency-Key", "slow "+act)
 		s.until(200, "POST", "/api/sagas/order/"+o.ID+"/"+act, admin, reasonFor(act), nil)
 	}
@@ -128,6 +128,8 @@ func reasonFor(act string) any {
 		return nil
 	case "skip":
 		return object{"step": "authorize", "reason": "a test"}
+	case "hand-over":
+		return object{"to": "ada", "reason": "a test"}
 	}
 	return object{"reason": "a test"}
 }
@@ -195,6 +197,7 @@ func (s *shop) mend(admin string) {
 		s.want(200, "GET", "/api/archive/dead-letters", admin, nil, &page)
 		return len(page.Items) >= 6
 	})
+	s.want(200, "GET", "/api/archive/causes", admin, nil, nil)
 	first, second := "/api/archive/dead-letters/"+page.Items[0].ID, "/api/archive/dead-letters/"+page.Items[1].ID
 	s.want(200, "GET", first, admin, nil, nil)
 	s.want(422, "PUT", first, admin, object{"data": object{"product_id": 7}}, nil)
