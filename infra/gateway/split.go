@@ -153,8 +153,8 @@ func (g *Gateway) otherRoute(r *Route, rule policy.Split, env environment) *Rout
 	return &other
 }
 
-// checkShares reports percentages of a policy that are spelt out as 0: it is every caller, as without one, where somebody
-// may mean none.
+// checkShares reports percentages of a policy that are spelt out as 0: it is every caller, as without one, where
+// somebody may mean none.
 func checkShares(p policy.Policy, field string, doc *strictyaml.Document) {
 	check := func(percent float64, field string) {
 		if percent == 0 && doc.Has(field) {
