@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"io"
+	"net/http"
 	"sync"
 	"time"
 )
@@ -12,6 +14,9 @@ import (
 // beside many take more than half as long again, they wait for each other: the limit is cut at once, in proportion to
 // that difference. Otherwise the limit grows little by little. While a load lasts no request begins beside few others.
 // So from time to time, for a few requests, only half of the limit is admitted: a probe.
+//
+// A request is under way until its answer begins, and not while the gateway waits for more of its body: how slowly a
+// client sends or takes says nothing about the function, and must leave no less room for others.
 type adaptive struct {
 	mu      sync.Mutex
 	limit   float64
@@ -50,12 +55,36 @@ const (
 
 func newAdaptive() *adaptive { return &adaptive{limit: adaptiveFirst, pause: firstProbe} }
 
-// admitted is a request that the limit has room for.
+// admitted is a request that the limit has room for. Its methods may be called concurrently.
 type admitted struct {
 	a       *adaptive
 	began   time.Time
 	running int // with it
 	few     bool
+
+	ended  bool          // its fields are guarded by a.mu from here on
+	waits  time.Time     // since when it waits for its client; zero: it does not
+	waited time.Duration // for its client
+}
+
+// wait notes that the request waits for its client.
+func (r *admitted) wait(now time.Time) {
+	r.a.mu.Lock()
+	defer r.a.mu.Unlock()
+	if !r.ended {
+		r.a.running--
+		r.waits = now
+	}
+}
+
+// resume notes that the request goes on. It does so also where the limit has no room left.
+func (r *admitted) resume(now time.Time) {
+	r.a.mu.Lock()
+	defer r.a.mu.Unlock()
+	if !r.ended {
+		r.a.running++
+		r.waited, r.waits = r.waited+now.Sub(r.waits), time.Time{}
+	}
 }
 
 // admit counts a request that begins. It returns nil if the limit has no room for it.
@@ -71,12 +100,21 @@ func (a *adaptive) admit(now time.Time) *admitted {
 	return &admitted{a: a, began: now, running: a.running, few: a.running <= few}
 }
 
-// end notes how long a request took; counts is false for one that says nothing.
+// end notes how long a request took; counts is false for one that says nothing. A second call does nothing.
 func (r *admitted) end(now time.Time, counts bool) {
-	a, took := r.a, float64(now.Sub(r.began))
+	a := r.a
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.running--
+	if r.ended {
+		return
+	}
+	r.ended = true
+	if r.waits.IsZero() {
+		a.running--
+	} else {
+		r.waited += now.Sub(r.waits)
+	}
+	took := float64(now.Sub(r.began) - r.waited)
 	switch {
 	case !counts:
 	case r.few:
@@ -125,3 +163,70 @@ func (a *adaptive) judge(now time.Time) {
 func (a *adaptive) change(now time.Time, limit float64) {
 	a.limit, a.changed, a.many, a.filled = limit, now, crowd{}, a.running >= int(limit)
 }
+
+// admit has the limit decide on a request. It returns what must be called when the request was served, with whether it
+// was without a panic; nil if there is no room.
+func (x *Exchange) admit(a *adaptive) func(done bool) {
+	r := a.admit(time.Now())
+	if r == nil {
+		return nil
+	}
+	if !bodyless(x.Request) {
+		x.Own().Body = &admittedBody{ReadCloser: x.Request.Body, r: r}
+	}
+	before := x.Writer
+	x.Writer = &admittedWriter{ResponseWriter: before, r: r, x: x}
+	return func(done bool) {
+		x.Writer = before
+		r.end(time.Now(), done && !failedAnswer(x) && !gone(x))
+	}
+}
+
+// admittedBody is the body of a request, for which the function may wait.
+type admittedBody struct {
+	io.ReadCloser
+	r *admitted
+}
+
+// Read implements io.Reader.
+func (b *admittedBody) Read(p []byte) (int, error) {
+	b.r.wait(time.Now())
+	defer func() { b.r.resume(time.Now()) }()
+	return b.ReadCloser.Read(p)
+}
+
+// admittedWriter is a writer that notes when an answer begins.
+type admittedWriter struct {
+	http.ResponseWriter
+	r     *admitted
+	x     *Exchange
+	wrote bool
+}
+
+func (w *admittedWriter) begin(status int) {
+	if !w.wrote && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		w.wrote = true
+		w.r.end(time.Now(), !failedStatus(status) && !gone(w.x))
+	}
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *admittedWriter) WriteHeader(status int) {
+	w.begin(status)
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements io.Writer.
+func (w *admittedWriter) Write(b []byte) (int, error) {
+	w.begin(http.StatusOK)
+	return w.ResponseWriter.Write(b)
+}
+
+// Flush implements http.Flusher.
+func (w *admittedWriter) Flush() {
+	w.begin(http.StatusOK)
+	_ = http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Unwrap lets http.ResponseController reach the writer below.
+func (w *admittedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -125,36 +126,67 @@ func (w slowReader) Write(b []byte) (int, error) {
 	return w.ResponseRecorder.Write(b)
 }
 
-// Clients that take their answers slowly leave others the whole limit, and do not make the function look slow.
+// slowBody is a body that takes a minute to come.
+type slowBody struct{}
+
+func (slowBody) Read([]byte) (int, error) {
+	time.Sleep(time.Minute)
+	return 0, io.EOF
+}
+
+// Clients that send or take slowly, and those that listen to events, leave others the whole limit, and do not make the
+// function look slow.
 func TestAdaptiveOfSlowClients(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := guarded(t, policy.Policy{Adaptive: true}, func(w http.ResponseWriter, _ *http.Request) {
-			time.Sleep(time.Millisecond)
-			_, _ = w.Write([]byte("an answer"))
-		})
-		var all sync.WaitGroup
-		end := time.Now().Add(10 * time.Minute)
-		for range 100 {
-			all.Go(func() {
-				for time.Now().Before(end) {
-					f.gateway.ServeHTTP(slowReader{httptest.NewRecorder()}, httptest.NewRequest("GET", "/api/guarded", nil))
+	for name, slow := range map[string]func(h http.Handler){
+		"takes": func(h http.Handler) {
+			h.ServeHTTP(slowReader{httptest.NewRecorder()}, httptest.NewRequest("GET", "/api/guarded", nil))
+		},
+		"sends": func(h http.Handler) {
+			h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/api/guarded", slowBody{}))
+		},
+		"listens": func(h http.Handler) {
+			r := httptest.NewRequest("GET", "/api/guarded", nil)
+			r.Header.Set("Accept", "text/event-stream")
+			h.ServeHTTP(httptest.NewRecorder(), r)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := guarded(t, policy.Policy{Adaptive: true}, func(w http.ResponseWriter, r *http.Request) {
+					_, _ = io.Copy(io.Discard, r.Body)
 					time.Sleep(time.Millisecond)
+					if r.Header.Get("Accept") != "" {
+						w.Header().Set("Content-Type", "text/event-stream")
+						w.WriteHeader(http.StatusOK)
+						time.Sleep(time.Minute)
+					}
+					_, _ = w.Write([]byte("an answer"))
+				})
+				var all sync.WaitGroup
+				end := time.Now().Add(10 * time.Minute)
+				for range 100 {
+					all.Go(func() {
+						for time.Now().Before(end) {
+							slow(f.gateway)
+							time.Sleep(time.Second)
+						}
+					})
+				}
+				var got measured
+				for range 10 {
+					all.Go(func() {
+						for time.Now().Before(end) {
+							got.ask(f)
+							time.Sleep(time.Second)
+						}
+					})
+				}
+				all.Wait()
+				t.Logf("refused %d of %d", got.refused, got.refused+len(got.took))
+				if got.refused > len(got.took)/50 {
+					t.Errorf("refused %d, accepted %d", got.refused, len(got.took))
 				}
 			})
-		}
-		var got measured
-		for range 10 {
-			all.Go(func() {
-				for time.Now().Before(end) {
-					got.ask(f)
-					time.Sleep(time.Second)
-				}
-			})
-		}
-		all.Wait()
-		t.Logf("refused %d of %d", got.refused, got.refused+len(got.took))
-		if got.refused > len(got.took)/50 {
-			t.Errorf("refused %d, accepted %d", got.refused, len(got.took))
-		}
-	})
+		})
+	}
 }

@@ -98,13 +98,12 @@ func (g *guard) serve(x *Exchange, next Handler) {
 	}
 	done := false // unless next returns, it has panicked or was not called
 	if g.adaptive != nil {
-		r := g.adaptive.admit(time.Now())
-		if r == nil {
+		end := x.admit(g.adaptive)
+		if end == nil {
 			g.refuse(x, "adaptive", retryShed)
 			return
 		}
-		// How long a stream of events takes says nothing.
-		defer func() { r.end(time.Now(), done && !failedAnswer(x) && !gone(x) && x.response.stream.IsZero()) }()
+		defer func() { end(done) }()
 	}
 	if g.breaker != nil {
 		if !g.breaker.TryAcquirePermit() {
@@ -137,7 +136,12 @@ func (g *guard) note(x *Exchange, panicked bool) {
 
 // failedAnswer reports whether the answer says that the function has failed.
 func failedAnswer(x *Exchange) bool {
-	return x.failed || x.Status() >= http.StatusInternalServerError && x.Status() != http.StatusNotImplemented
+	return x.failed || failedStatus(x.Status())
+}
+
+// failedStatus reports whether a status says that the function has failed.
+func failedStatus(status int) bool {
+	return status >= http.StatusInternalServerError && status != http.StatusNotImplemented
 }
 
 // refuse answers that the function is not asked now.
