@@ -7,13 +7,18 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"testing"
+
+	"github.com/ebb-dev/ebb/infra/store/dynamodb/dynamodbtest"
 )
 
 // front stands before the emulator. It adds what the emulator does not give back, so that Terraform sees what it has
@@ -52,10 +57,27 @@ func newFront(emulator *url.URL) *front {
 			r.SetURL(emulator)
 			r.Out.Host = r.In.Host
 		},
-		FlushInterval: -1, ModifyResponse: f.complete,
+		Transport: newApart(), FlushInterval: -1, ModifyResponse: f.complete,
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
 	return f
+}
+
+// apart carries requests for DynamoDB, and those for other services, by connections of their own. The emulator's
+// command looks at the first request of a connection, and carries all of one for DynamoDB byte by byte: without the
+// PublishBatch that it adds.
+type apart struct{ dynamoDB, others *http.Transport }
+
+func newApart() apart {
+	own := http.DefaultTransport.(*http.Transport)
+	return apart{own.Clone(), own.Clone()}
+}
+
+func (a apart) RoundTrip(r *http.Request) (*http.Response, error) {
+	if strings.HasPrefix(r.Header.Get("X-Amz-Target"), "DynamoDB") {
+		return a.dynamoDB.RoundTrip(r)
+	}
+	return a.others.RoundTrip(r)
 }
 
 // sent is the body of a request, which its response is completed by.
@@ -262,4 +284,48 @@ func change(w *http.Response, by func(map[string]json.RawMessage) error) error {
 	w.ContentLength = int64(len(text))
 	w.Header.Set("Content-Length", strconv.Itoa(len(text)))
 	return nil
+}
+
+// A batch of events is published also when DynamoDB was asked before it.
+func TestFront(t *testing.T) {
+	dynamodbtest.Need(t)
+	emulator, err := url.Parse(os.Getenv("AWS_ENDPOINT_URL"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(newFront(emulator))
+	defer server.Close()
+	send := func(service, mediaType, target, body string) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", mediaType)
+		r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20261130/us-east-1/"+service+
+			"/aws4_request, SignedHeaders=host, Signature=x")
+		if target != "" {
+			r.Header.Set("X-Amz-Target", target)
+		}
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		if text, err := io.ReadAll(response.Body); err != nil || response.StatusCode != http.StatusOK {
+			t.Errorf("%s: got %d %s, %v", service, response.StatusCode, text, err)
+		}
+	}
+	const form = "application/x-www-form-urlencoded"
+	listTables := func() { send("dynamodb", "application/x-amz-json-1.0", "DynamoDB_20120810.ListTables", "{}") }
+	listTables() // the connection's first request
+	send("sns", form, "", "Action=CreateTopic&Version=2010-03-31&Name=front.fifo"+
+		"&Attributes.entry.1.key=FifoTopic&Attributes.entry.1.value=true")
+	for range 5 {
+		listTables()
+		send("sns", form, "", "Action=PublishBatch&Version=2010-03-31&TopicArn=arn:aws:sns:us-east-1:000000000000:front.fifo"+
+			"&PublishBatchRequestEntries.member.1.Id=0&PublishBatchRequestEntries.member.1.Message=x"+
+			"&PublishBatchRequestEntries.member.1.MessageGroupId=g"+
+			"&PublishBatchRequestEntries.member.1.MessageDeduplicationId=d")
+	}
 }

@@ -1,6 +1,7 @@
 // Command pack builds the packages for AWS Lambda: bin/lambda-arm64.zip and bin/lambda-amd64.zip, each with the program
 // cmd/lambda as bootstrap. The same source gives the same bytes. The build tag lambda leaves out the client of Redis,
-// which is a twelfth of the program and which the gateway has for processes that share their limits and stored answers.
+// which the gateway has for processes that share their limits and stored answers, and AWS's sources of credentials
+// other than the environment. The tag lambda.norpc leaves out what Lambda's former runtime of Go needs.
 package main
 
 import (
@@ -18,9 +19,11 @@ import (
 	"time"
 )
 
-// most is the size in bytes that a package may have. It is two MiB more than docs/deploy-aws.md wants: what evaluates
-// the transforms of mends and what verifies passkeys take them.
-const most = 17 << 20
+// most is the size in bytes that a package may have.
+const most = 15 << 20
+
+// tags are the build tags of the program.
+const tags = "lambda,lambda.norpc"
 
 func main() {
 	twice := flag.Bool("twice", false, "build again, from a copy of this folder, and compare the bytes")
@@ -108,7 +111,7 @@ func pack(arch, from string) ([]byte, error) {
 	}
 	defer os.RemoveAll(dir)
 	program := filepath.Join(dir, "bootstrap")
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags", "lambda", "-ldflags", "-s -w -buildid=",
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-tags", tags, "-ldflags", "-s -w -buildid=",
 		"-o", program, "./cmd/lambda")
 	build.Dir = from
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
