@@ -2866,15 +2866,22 @@ func (c *Client) DeleteUsersIDPasskeysPasskey(
 	return c.do(ctx, in, nil, options)
 }
 
+// PatchUsersIDPasskeysPasskeyParams are the parameters of PatchUsersIDPasskeysPasskey. Those that are zero are not sent.
+type PatchUsersIDPasskeysPasskeyParams struct {
+	// A step-up token of the caller, for another user's passkey.
+	EbbStepUp string
+}
+
 // PatchUsersIDPasskeysPasskey is PATCH /api/users/{id}/passkeys/{passkey}: Rename a passkey.
 func (c *Client) PatchUsersIDPasskeysPasskey(
-	ctx context.Context, id string, passkey string, body RenamePasskeyInputBody, options ...Option,
+	ctx context.Context, id string, passkey string, body RenamePasskeyInputBody, params PatchUsersIDPasskeysPasskeyParams, options ...Option,
 ) (out Passkey, err error) {
 	in := request{
 		method: "PATCH", takesKey: true,
 		path: "/api/users/" + url.PathEscape(id) + "/passkeys/" + url.PathEscape(passkey),
 	}
 	in.body = body
+	in.header("Ebb-Step-Up", params.EbbStepUp)
 	err = c.do(ctx, in, &out, options)
 	return out, err
 }

@@ -1863,7 +1863,7 @@ export class Client {
   /** DELETE /api/users/{id}/passkeys/{passkey}: Remove a passkey. */
   deleteUsersIdPasskeysPasskey(input: { id: string; passkey: string; ebbStepUp?: string }, options?: Options): Promise<void>;
   /** PATCH /api/users/{id}/passkeys/{passkey}: Rename a passkey. */
-  patchUsersIdPasskeysPasskey(input: { id: string; passkey: string; body: RenamePasskeyInputBody }, options?: Options): Promise<Passkey>;
+  patchUsersIdPasskeysPasskey(input: { id: string; passkey: string; ebbStepUp?: string; body: RenamePasskeyInputBody }, options?: Options): Promise<Passkey>;
   /** DELETE /api/users/{id}/second-factor: Remove the authenticator app. */
   deleteUsersIdSecondFactor(input: { id: string; ebbStepUp?: string }, options?: Options): Promise<void>;
   /** GET /api/users/{id}/second-factor: Show whether a user has a second factor. */

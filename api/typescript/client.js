@@ -222,7 +222,7 @@ for (const operation of [
   ["postUsersIdEmailProof","POST","/api/users/{id}/email-proof",{"id":"id"},{},{},false],
   ["getUsersIdPasskeys","GET","/api/users/{id}/passkeys",{"id":"id"},{},{},false],
   ["deleteUsersIdPasskeysPasskey","DELETE","/api/users/{id}/passkeys/{passkey}",{"id":"id","passkey":"passkey"},{},{"Ebb-Step-Up":"ebbStepUp"},false],
-  ["patchUsersIdPasskeysPasskey","PATCH","/api/users/{id}/passkeys/{passkey}",{"id":"id","passkey":"passkey"},{},{},true],
+  ["patchUsersIdPasskeysPasskey","PATCH","/api/users/{id}/passkeys/{passkey}",{"id":"id","passkey":"passkey"},{},{"Ebb-Step-Up":"ebbStepUp"},true],
   ["deleteUsersIdSecondFactor","DELETE","/api/users/{id}/second-factor",{"id":"id"},{},{"Ebb-Step-Up":"ebbStepUp"},false],
   ["getUsersIdSecondFactor","GET","/api/users/{id}/second-factor",{"id":"id"},{},{},false],
   ["deleteUsersIdSessions","DELETE","/api/users/{id}/sessions",{"id":"id"},{},{"Ebb-Step-Up":"ebbStepUp"},true],

@@ -43,14 +43,15 @@ type Config struct {
 
 // settings are what a team may want to change without a new build.
 type settings struct {
-	Origins []string `envconfig:"EBB_CORS_ORIGINS" desc:"origins whose scripts may call from a browser, with commas between; * for any"`
-	Policy  string   `envconfig:"EBB_GATEWAY_POLICY" desc:"file with the policies of this environment, YAML or JSON; read again when it changes and on SIGHUP"`
-	Access  string   `envconfig:"EBB_ACCESS_LOG" default:"on" desc:"a line in the log for each request, at the level info: on, off, or for a share of them such as 0.01 and for all that failed"`
-	Redis   string   `envconfig:"EBB_GATEWAY_REDIS" secret:"true" desc:"redis://[USER:PASSWORD@]HOST:PORT[/DB] where the gateway's processes count for rate limits together; empty: each by itself"`
-	Cache   string   `envconfig:"EBB_CACHE" secret:"true" desc:"where answers are stored whose operation declares it: memory: or memory:?size=MIB in each process, redis://[USER:PASSWORD@]HOST:PORT[/DB][?name=PREFIX] for all processes together; empty: memory:"`
-	Address string   `envconfig:"EBB_FUNCTION_URL" default:"http://{function}.default.svc.cluster.local" desc:"where the gateway finds a function, with {function} for its name"`
-	Balance string   `envconfig:"EBB_BALANCE" default:"least-connections" desc:"which instance of a function gets a request: round-robin, weighted-round-robin, least-connections, ip-hash or two-choices"`
-	Zone    string   `envconfig:"EBB_ZONE" desc:"where the gateway runs; it prefers instances of its zone"`
+	Origins []string      `envconfig:"EBB_CORS_ORIGINS" desc:"origins whose scripts may call from a browser, with commas between; * for any"`
+	HTTPS   time.Duration `envconfig:"EBB_HSTS" desc:"how long browsers are told to use HTTPS only for the gateway's name, such as 8760h; 0: they are not told"`
+	Policy  string        `envconfig:"EBB_GATEWAY_POLICY" desc:"file with the policies of this environment, YAML or JSON; read again when it changes and on SIGHUP"`
+	Access  string        `envconfig:"EBB_ACCESS_LOG" default:"on" desc:"a line in the log for each request, at the level info: on, off, or for a share of them such as 0.01 and for all that failed"`
+	Redis   string        `envconfig:"EBB_GATEWAY_REDIS" secret:"true" desc:"redis://[USER:PASSWORD@]HOST:PORT[/DB] where the gateway's processes count for rate limits together; empty: each by itself"`
+	Cache   string        `envconfig:"EBB_CACHE" secret:"true" desc:"where answers are stored whose operation declares it: memory: or memory:?size=MIB in each process, redis://[USER:PASSWORD@]HOST:PORT[/DB][?name=PREFIX] for all processes together; empty: memory:"`
+	Address string        `envconfig:"EBB_FUNCTION_URL" default:"http://{function}.default.svc.cluster.local" desc:"where the gateway finds a function, with {function} for its name"`
+	Balance string        `envconfig:"EBB_BALANCE" default:"least-connections" desc:"which instance of a function gets a request: round-robin, weighted-round-robin, least-connections, ip-hash or two-choices"`
+	Zone    string        `envconfig:"EBB_ZONE" desc:"where the gateway runs; it prefers instances of its zone"`
 
 	HealthPath string        `envconfig:"EBB_HEALTH_PATH" desc:"path of a health check that is made of instances with an address while requests come, such as /health/readiness; none: no checks"`
 	SlowStart  time.Duration `envconfig:"EBB_SLOW_START" desc:"time in which an instance that is new or healthy again gets its whole share of the requests"`
@@ -64,8 +65,8 @@ func (s settings) Validate() error {
 	if s.HealthPath != "" && !strings.HasPrefix(s.HealthPath, "/") {
 		return fmt.Errorf("invalid EBB_HEALTH_PATH %q: want a path such as /health/readiness", s.HealthPath)
 	}
-	if s.SlowStart < 0 {
-		return errors.New("EBB_SLOW_START must not be negative")
+	if s.SlowStart < 0 || s.HTTPS < 0 {
+		return errors.New("EBB_SLOW_START and EBB_HSTS must not be negative")
 	}
 	_, err := s.accessShare()
 	return err
@@ -127,7 +128,8 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 	g, err := gateway.New(gateway.Config{
 		System: env.System(), Discovery: directory, Transport: transport, Authenticator: env.Authenticator,
 		Telemetry: env.Telemetry, Logger: env.Logger, Documents: c.Documents, Compositions: c.compositions(),
-		Origins: set.Origins, Limiter: limiter, Cache: answers, Events: c.names(), Now: env.Now, AccessLog: access,
+		Origins: set.Origins, HTTPSOnly: set.HTTPS,
+		Limiter: limiter, Cache: answers, Events: c.names(), Now: env.Now, AccessLog: access,
 		Balance: set.balance, Settings: env.Settings,
 	})
 	if err != nil {

@@ -424,7 +424,7 @@ func TestDeclaration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !d.Gateway || len(d.Consumes)+len(d.Emits)+len(d.Collections) > 0 || len(d.Settings) != 10 {
+	if !d.Gateway || len(d.Consumes)+len(d.Emits)+len(d.Collections) > 0 || len(d.Settings) != 11 {
 		t.Errorf("got %+v", d.Function)
 	}
 	if err := d.CheckSettings(config.Map(nil)); err != nil {

@@ -93,6 +93,7 @@ func (u *users) login(ctx context.Context, tx *function.Tx, in *loginInput) (*to
 		if err := u.count(ctx, tx, tries...); err != nil {
 			return nil, err
 		}
+		u.logRefusal(ctx, id, "password")
 		return nil, function.CommitThen(u.wrong())
 	}
 	a, err := u.accounts.Get(ctx, tx, id)
@@ -114,6 +115,7 @@ func (u *users) login(ctx context.Context, tx *function.Tx, in *loginInput) (*to
 	}
 	if c.secondFactor() {
 		if err := u.demandFactor(ctx, tx, id, &c, in); err != nil {
+			u.logRefusal(ctx, id, "second factor")
 			return nil, err
 		}
 	}
@@ -123,6 +125,13 @@ func (u *users) login(ctx context.Context, tx *function.Tx, in *loginInput) (*to
 		}
 	}
 	return u.enter(ctx, tx, id, a, c, entry{agent: in.Agent, device: device, secondFactor: c.secondFactor()})
+}
+
+// logRefusal logs that a sign-in was refused for the lack of something, for those who watch the system: whose account
+// it was, empty for an address that no user has, and never the address or what was tried. A handler that runs again
+// logs it again.
+func (u *users) logRefusal(ctx context.Context, id, lack string) {
+	u.log.InfoContext(ctx, "a sign-in was refused", "user", id, "lacks", lack)
 }
 
 // demandFactor returns nil if a sign-in with the right password shows the second factor of the account too: a code,
@@ -183,6 +192,8 @@ func (u *users) enter(
 	}
 	out, err = u.tokens(id, a, session, s, token)
 	if err == nil {
+		u.log.InfoContext(ctx, "a user signed in", "user", id, "session", session, "second_factor", e.secondFactor,
+			"staff", a.staff())
 		out.Body.DeviceToken = deviceToken(c.DeviceKey, e.device)
 	}
 	return out, err

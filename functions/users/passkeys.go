@@ -42,7 +42,8 @@ var (
 	}
 	renamePasskey = function.Operation{
 		Method: http.MethodPatch, Path: "/api/users/{id}/passkeys/{passkey}", Owner: manifest.OwnerHidden,
-		Scope: manifest.NoKey, Summary: "Rename a passkey", MaxBody: smallBody, Errors: []int{http.StatusForbidden},
+		Scope: manifest.NoKey, Summary: "Rename a passkey", MaxBody: smallBody, StepUp: manifest.StepUpOthers,
+		Description: "An admin needs a recent proof to rename another user's.", Errors: []int{http.StatusForbidden},
 	}
 	removePasskey = function.Operation{
 		Method: http.MethodDelete, Path: "/api/users/{id}/passkeys/{passkey}", Owner: manifest.OwnerHidden,
@@ -351,6 +352,7 @@ func (u *users) findPasskey(
 type renamePasskeyInput struct {
 	ID      string `path:"id" maxLength:"128" doc:"The user's id."`
 	Passkey string `path:"passkey" minLength:"1" maxLength:"128" doc:"The passkey's id."`
+	StepUp  string `header:"Ebb-Step-Up" maxLength:"256" doc:"A step-up token of the caller, for another user's passkey."`
 	Body    struct {
 		Name string `json:"name" minLength:"1" maxLength:"100"`
 	}
@@ -359,7 +361,10 @@ type renamePasskeyInput struct {
 type passkeyOutput struct{ Body Passkey }
 
 func (u *users) renamePasskey(ctx context.Context, tx *function.Tx, in *renamePasskeyInput) (*passkeyOutput, error) {
-	p, _, _, err := u.findPasskey(ctx, tx, in.ID, in.Passkey)
+	p, _, by, err := u.findPasskey(ctx, tx, in.ID, in.Passkey)
+	if err == nil { // by another name the user would remove the wrong one
+		err = u.demandForAnother(ctx, tx, by, in.ID, recent{stepUp: in.StepUp})
+	}
 	if err != nil {
 		return nil, err
 	}

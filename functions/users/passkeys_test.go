@@ -515,6 +515,18 @@ func TestRemovalNamesTheProof(t *testing.T) {
 	}
 }
 
+// An access token of an admin, which may be stolen, gives the passkey of another user no other name, by which the user
+// would remove the wrong one. With a proof the admin may.
+func TestStolenTokenRenamesNoPasskey(t *testing.T) {
+	s := withPasskeys(t, "EBB_ADMIN_EMAIL", rootEmail, "EBB_ADMIN_PASSWORD", rootPassword)
+	ada, root := s.proven("ada@example.com"), s.root().Access
+	added := s.addPasskey(s.signIn("ada@example.com").Access, password, passkeytest.New("phone", origin))
+	path, body := "/api/users/"+ada.ID+"/passkeys/"+added.ID, m{"name": "Old phone"}
+	s.with(root, "PATCH", path, body).Expect(422)
+	s.recently(root, "made.up", "PATCH", path, body).Expect(422)
+	s.surely(root, rootPassword, "PATCH", path, body).Expect(200)
+}
+
 // A recovery by the configured password is told to the admin by mail: another password, no app, no passkeys.
 func TestRecoveryIsTold(t *testing.T) {
 	s := withPasskeys(t, "EBB_ADMIN_EMAIL", rootEmail, "EBB_ADMIN_PASSWORD", rootPassword)

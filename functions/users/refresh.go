@@ -31,8 +31,11 @@ func (u *users) refresh(ctx context.Context, tx *function.Tx, in *refreshInput) 
 	if !ok {
 		return nil, notGood()
 	}
-	switch s.judge(token, tx.Now()) {
+	switch v := s.judge(token, tx.Now()); v {
 	case replayed, expired:
+		if v == replayed {
+			u.log.WarnContext(ctx, "a used refresh token was shown: its session ends", "user", s.UserID, "session", id)
+		}
 		// The session ends for good, and that has to be committed although the answer is a refusal.
 		if err := u.end(ctx, tx, id, s.UserID); err != nil {
 			return nil, err

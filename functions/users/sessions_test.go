@@ -1,7 +1,9 @@
 package users_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"log/slog"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ebb-dev/ebb/functions/users"
+	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/function/functiontest"
 )
 
@@ -121,4 +124,34 @@ func TestSessionsOfOthers(t *testing.T) {
 	s.with(again.Access, "DELETE", "/api/users/"+ada.ID, nil).Expect(204)
 	s.with(root.Access, "GET", "/api/users/"+ada.ID+"/sessions", nil).Expect(404)
 	s.with(again.Access, "GET", "/api/users/"+ada.ID+"/sessions", nil).Expect(401)
+}
+
+// Sign-ins, and those that are refused, are in the log by the user's id, without the address, the password or a token.
+func TestSignInsAreLogged(t *testing.T) {
+	var log bytes.Buffer
+	s := shop{Harness: functiontest.New(t, func(env function.Env) (*function.Function, error) {
+		env.Logger = slog.New(slog.NewJSONHandler(&log, nil))
+		return users.New(env)
+	})}
+	ada := s.register("ada@example.com")
+	in := s.signIn("ada@example.com")
+	s.login("ada@example.com", "wrong horse").Expect(401)
+	s.login("nobody@example.com", "wrong horse").Expect(401)
+	s.refresh(in.Refresh).Expect(201)
+	s.refresh(in.Refresh).Expect(401)
+	said := log.String()
+	for _, want := range []string{
+		`"msg":"a user signed in","user":"` + ada.ID,
+		`"msg":"a sign-in was refused","user":"` + ada.ID + `","lacks":"password"`,
+		`"msg":"a sign-in was refused","user":"","lacks":"password"`, `"level":"WARN","msg":"a used refresh token was shown`,
+	} {
+		if !strings.Contains(said, want) {
+			t.Errorf("the log has no %s:\n%s", want, said)
+		}
+	}
+	for _, secret := range []string{"@example.com", "horse", in.Refresh, in.Access} {
+		if strings.Contains(said, secret) {
+			t.Errorf("the log has %s:\n%s", secret, said)
+		}
+	}
 }

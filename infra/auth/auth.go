@@ -41,7 +41,8 @@ type Principal struct {
 	Session   string    // the sid claim: the session that the token was issued in
 	Key       string    // the id of the API key that the request has, where keys are looked up; see package apikey
 	KeyHash   string    // the hash of that key; with it and no Subject, the caller is not known yet
-	Scopes    []string  // what the API key may be used for; without a key they mean nothing
+	Scopes    []string  // what the API key or the token may be used for; without Scoped and a key they mean nothing
+	Scoped    bool      // the token may be used for nothing but what Scopes name; an API key is like that anyway
 
 	// Claims are the other claims of the token whose values are texts of at most 256 bytes. It must not be changed.
 	Claims map[string]string

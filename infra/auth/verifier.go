@@ -37,6 +37,10 @@ type VerifierConfig struct {
 	// Roles returns the roles that the claims of a token give; nil: those of the roles claim, which must be a list of
 	// texts then. It must not change the claims.
 	Roles func(claims map[string]any) []string
+
+	// Scopes returns what a token may be used for by its claims; nil: for all that its roles allow. It must not change
+	// the claims. It counts with Roles only.
+	Scopes func(claims map[string]any) []string
 }
 
 // Verifier verifies tokens with public keys. A signature costs some 50 µs, so it caches accepted tokens, a limited
@@ -49,6 +53,7 @@ type Verifier struct {
 
 	subjects string
 	roles    func(claims map[string]any) []string
+	scopes   func(claims map[string]any) []string
 }
 
 // fits has the kind of key of each algorithm (RFC 7518 section 3.1, RFC 8037 section 3.1). No algorithm takes a byte
@@ -77,6 +82,7 @@ func NewVerifier(c VerifierConfig) (*Verifier, error) {
 	}
 	return &Verifier{
 		keys: keys, clock: c.Clock, cache: newCache(), subjects: c.Subjects, roles: c.Roles,
+		scopes: c.Scopes,
 		parser: jwt.NewParser(
 			jwt.WithValidMethods(slices.Clone(c.Algorithms)),
 			jwt.WithIssuer(c.Issuer),
@@ -143,6 +149,9 @@ func (v *Verifier) Verify(token string) (Principal, error) {
 	}
 	if v.roles != nil {
 		p.Roles = v.roles(c.all)
+		if v.scopes != nil {
+			p.Scopes, p.Scoped = v.scopes(c.all), true
+		}
 	}
 	if c.IssuedAt != nil {
 		p.IssuedAt = c.IssuedAt.UTC()

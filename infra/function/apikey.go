@@ -114,14 +114,14 @@ func (f *Function) ownerOf(hash string, key, revoked store.Document) (auth.Princ
 
 // allow returns nil if the caller may call the operation, and otherwise fault.Unauthenticated or fault.Denied.
 func (op Operation) allow(p auth.Principal) error {
-	if err := op.Access.allow(p); err != nil || p.KeyHash == "" || op.Access.public {
+	if err := op.Access.allow(p); err != nil || p.KeyHash == "" && !p.Scoped || op.Access.public {
 		return err
 	}
 	switch scope := op.keyScope(); {
 	case scope == "":
-		return fault.New(fault.Denied, "no API key may call this")
+		return fault.New(fault.Denied, "no API key and no token with scopes may call this")
 	case !slices.Contains(p.Scopes, scope):
-		return fault.New(fault.Denied, "this needs an API key with the scope %s", scope)
+		return fault.New(fault.Denied, "this needs an API key or a token with the scope %s", scope)
 	}
 	return nil
 }

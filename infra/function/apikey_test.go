@@ -294,3 +294,37 @@ func TestFunctionsThatTakeNoKeys(t *testing.T) {
 		h.Call(op.Method, op.Path, functiontest.As("ada"), nil).Expect(http.StatusNoContent)
 	}
 }
+
+// scoped accepts every request as that of a token which may be used for some scopes only.
+type scoped []string
+
+func (s scoped) Authenticate(*http.Request) (auth.Principal, error) {
+	return auth.Principal{Subject: "oidc-ada", Roles: []string{auth.RoleAdmin}, Scoped: true, Scopes: s}, nil
+}
+
+// A token with scopes, of another issuer, is limited like an API key: to operations with one of its scopes.
+func TestTokenWithScopes(t *testing.T) {
+	for name, c := range map[string]struct {
+		scopes scoped
+		want   [4]int
+	}{
+		"all":       {scoped{"notes:read", "notes:write"}, [4]int{200, 200, 200, 200}},
+		"to read":   {scoped{"notes:read"}, [4]int{200, 403, 200, 200}},
+		"elsewhere": {scoped{"orders:write"}, [4]int{403, 403, 403, 200}},
+		"none":      {nil, [4]int{403, 403, 403, 200}},
+	} {
+		n := &notes{}
+		n.h = functiontest.New(t, func(env function.Env) (*function.Function, error) {
+			env.Authenticator = c.scopes
+			return n.declare(env)
+		})
+		for i, call := range []struct{ method, path string }{
+			{"GET", "/api/notes/n"}, {"PUT", "/api/notes/n"}, {"GET", "/api/staff/n"}, {"GET", "/api/open/n"},
+		} {
+			if got := n.h.Call(call.method, call.path, functiontest.Nobody, nil); got.Status != c.want[i] {
+				t.Errorf("%s: %v: got %d, want %d: %s", name, call, got.Status, c.want[i], got.Body)
+			}
+		}
+		n.h.Call("GET", "/api/settings/notes", functiontest.Nobody, nil).Expect(403) // no key and no scope is for it
+	}
+}

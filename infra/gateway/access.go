@@ -55,8 +55,8 @@ func (r *Route) allow(who auth.Principal) error {
 	switch {
 	case r.public():
 		return nil
-	case who.KeyHash != "" && r.Scope == "":
-		return fault.New(fault.Denied, "no API key may call this")
+	case (who.KeyHash != "" || who.Scoped) && r.Scope == "":
+		return fault.New(fault.Denied, "no API key and no token with scopes may call this")
 	case who.KeyHash != "":
 		return nil // the function knows the key
 	case who.Anonymous():

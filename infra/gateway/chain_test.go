@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/gateway"
@@ -72,6 +73,19 @@ func TestPolicyAnswers(t *testing.T) {
 				t.Errorf("the header is %v", w.Header())
 			}
 		})
+	}
+}
+
+// Browsers are told to use HTTPS only where the gateway is configured to tell them, by every answer.
+func TestHTTPSOnly(t *testing.T) {
+	for only, want := range map[time.Duration]string{0: "", 365 * 24 * time.Hour: "max-age=31536000"} {
+		f := newFixture(t, func(cfg *gateway.Config) { cfg.HTTPSOnly = only })
+		f.handle("users", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) })
+		for _, path := range []string{"/api/users", "/nowhere"} {
+			if got := f.call("POST", path, "", nil).Header().Get("Strict-Transport-Security"); got != want {
+				t.Errorf("%v: %s: got %q", only, path, got)
+			}
+		}
 	}
 }
 

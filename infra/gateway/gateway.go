@@ -45,6 +45,7 @@ type Config struct {
 	Settings     func() config.Report // of the gateway itself, for staff; nil: they are not told
 	Documents    generate.Product     // how /openapi.json and /asyncapi.json name the product
 	Compositions []Composition        // answers that are put together from those of several functions
+	HTTPSOnly    time.Duration        // how long browsers are told to use HTTPS only (RFC 6797); 0: they are not told
 	Origins      []string             // of other sites whose scripts may read answers; * for any
 
 	// Policies are those of the product. A request meets them in this order when its caller is known and may call the
@@ -119,7 +120,7 @@ func New(cfg Config) (*Gateway, error) {
 func (g *Gateway) chain() []Middleware {
 	before := []Middleware{
 		identify,
-		secureHeaders,
+		g.secureHeaders(),
 		g.measure,
 		g.logAccess,
 		g.recoverPanics,

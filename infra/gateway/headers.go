@@ -1,5 +1,10 @@
 package gateway
 
+import (
+	"fmt"
+	"time"
+)
+
 // Header values that are the same in every answer. Sharing a slice saves an allocation: headers are not changed in
 // place, and appending to one of these copies it.
 var (
@@ -10,15 +15,24 @@ var (
 	noContent  = []string{"default-src 'none'; frame-ancestors 'none'"}
 )
 
-// secureHeaders sets the header fields that keep a browser from running or showing what an answer holds. A handler may
-// set others in their place.
-func secureHeaders(next Handler) Handler {
-	return func(x *Exchange) {
-		h := x.Writer.Header()
-		h["X-Content-Type-Options"] = nosniff
-		h["Referrer-Policy"] = noReferrer
-		h["X-Frame-Options"] = noFrame
-		h["Content-Security-Policy"] = noContent
-		next(x)
+// secureHeaders sets the header fields that keep a browser from running or showing what an answer holds, and from
+// asking in the clear. A handler may set others in their place.
+func (g *Gateway) secureHeaders() Middleware {
+	var httpsOnly []string
+	if g.cfg.HTTPSOnly > 0 {
+		httpsOnly = []string{fmt.Sprintf("max-age=%d", g.cfg.HTTPSOnly/time.Second)}
+	}
+	return func(next Handler) Handler {
+		return func(x *Exchange) {
+			h := x.Writer.Header()
+			h["X-Content-Type-Options"] = nosniff
+			h["Referrer-Policy"] = noReferrer
+			h["X-Frame-Options"] = noFrame
+			h["Content-Security-Policy"] = noContent
+			if httpsOnly != nil {
+				h["Strict-Transport-Security"] = httpsOnly
+			}
+			next(x)
+		}
 	}
 }

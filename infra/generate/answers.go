@@ -328,7 +328,8 @@ func undeclared() object {
 			"description": "Header fields that every answer has, and those of HTTP itself.",
 			"headers": object{
 				"X-Request-Id": requestID.ref(), "X-Content-Type-Options": text, "Referrer-Policy": text,
-				"X-Frame-Options": text, "Content-Security-Policy": text, "Date": text, "Content-Length": text,
+				"X-Frame-Options": text, "Content-Security-Policy": text, "Strict-Transport-Security": text,
+				"Date": text, "Content-Length": text,
 			},
 		},
 		"crossOrigin": object{

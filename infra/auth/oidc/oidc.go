@@ -33,6 +33,15 @@ type Config struct {
 	RolesClaim string            // a text, or a list of texts; a dot leads into an object; "": roles
 	Roles      map[string]string // a value of that claim, or * for every token, to the role that it gives
 
+	// ScopesClaim is the claim with what a token may be used for: a text with spaces between, as scope of RFC 9068, or a
+	// list of texts. The values are scopes of this system, such as orders:read. "": a token may do all that its roles
+	// allow.
+	ScopesClaim string
+
+	// StaffACR are the values of the acr claim, how the user has signed in, with which roles beyond that of a customer
+	// count. None: they always count.
+	StaffACR []string
+
 	Client *http.Client     // nil: one with the system's authorities
 	Now    func() time.Time // nil: time.Now
 }
@@ -206,10 +215,14 @@ func (i *Issuer) discover(ctx context.Context) (*auth.Verifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	return auth.NewVerifier(auth.VerifierConfig{
+	accepts := auth.VerifierConfig{
 		Keys: set, Issuer: i.cfg.Issuer, Audience: i.cfg.Audience, Clock: i.cfg.Now, Algorithms: i.cfg.Algorithms,
 		Subjects: i.cfg.Subjects, Roles: i.roles,
-	})
+	}
+	if i.cfg.ScopesClaim != "" {
+		accepts.Scopes = i.scopes
+	}
+	return auth.NewVerifier(accepts)
 }
 
 func (i *Issuer) get(ctx context.Context, address string) ([]byte, error) {
@@ -232,6 +245,14 @@ func (i *Issuer) get(ctx context.Context, address string) ([]byte, error) {
 	return data, err
 }
 
+// scopes returns what a token may be used for by its claims: without the claim, for nothing.
+func (i *Issuer) scopes(claims map[string]any) (scopes []string) {
+	for _, value := range valuesAt(claims, i.cfg.ScopesClaim) {
+		scopes = append(scopes, strings.Fields(value)...)
+	}
+	return scopes
+}
+
 // roles returns the roles that the claims give, sorted. A value that Roles does not name gives none.
 func (i *Issuer) roles(claims map[string]any) []string {
 	given := map[string]bool{}
@@ -242,6 +263,9 @@ func (i *Issuer) roles(claims map[string]any) []string {
 		if role, ok := i.cfg.Roles[value]; ok {
 			given[role] = true
 		}
+	}
+	if acr, _ := claims["acr"].(string); len(i.cfg.StaffACR) > 0 && !slices.Contains(i.cfg.StaffACR, acr) {
+		maps.DeleteFunc(given, func(role string, _ bool) bool { return role != auth.RoleCustomer })
 	}
 	return slices.Sorted(maps.Keys(given))
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -339,6 +340,62 @@ func TestBeside(t *testing.T) {
 	// The system does not trust the certificate of the provider, so that it is away.
 	if _, err := ask(a, p.token(k, nil)); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("the issuer: %v", err)
+	}
+}
+
+// With a claim for scopes a token may do what its claim names, and without the claim nothing. Without the setting
+// scopes mean nothing.
+func TestScopes(t *testing.T) {
+	p := newProvider(t)
+	k := p.rotate()
+	config := oidc.Config{
+		Issuer: p.issuer, Audience: "shop", Client: p.server.Client(), Now: func() time.Time { return p.now },
+	}
+	for _, c := range []struct {
+		setting string
+		scope   any
+		scoped  bool
+		want    []string
+	}{
+		{"scope", "orders:read  flags:read", true, []string{"orders:read", "flags:read"}},
+		{"scope", []string{"orders:read", "x"}, true, []string{"orders:read", "x"}},
+		{"scope", 7, true, nil},
+		{"scp", "orders:read", true, nil},
+		{"", "orders:read", false, nil},
+	} {
+		config.ScopesClaim = c.setting
+		i, err := oidc.New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token := p.token(k, func(claims jwt.MapClaims) { claims["scope"] = c.scope })
+		for range 2 { // the second time it is known
+			who, err := ask(i, token)
+			if err != nil || who.Scoped != c.scoped || !slices.Equal(who.Scopes, c.want) {
+				t.Errorf("%q, %v: got %v %v, %v", c.setting, c.scope, who.Scoped, who.Scopes, err)
+			}
+		}
+	}
+}
+
+// With the setting, the roles of staff count only in a token of a sign-in that was strong enough.
+func TestStaffACR(t *testing.T) {
+	p := newProvider(t)
+	k := p.rotate()
+	i, err := oidc.New(oidc.Config{
+		Issuer: p.issuer, Audience: "shop", Client: p.server.Client(), Now: func() time.Time { return p.now },
+		Roles: map[string]string{"*": "customer", "a": "admin"}, StaffACR: []string{"phr", "gold"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for acr, want := range map[any]string{
+		"gold": "[admin customer]", "phr": "[admin customer]", "silver": "[customer]", "": "[customer]", 3: "[customer]",
+	} {
+		who, err := ask(i, p.token(k, func(c jwt.MapClaims) { c["roles"], c["acr"] = "a", acr }))
+		if got := fmt.Sprint(who.Roles); err != nil || got != want {
+			t.Errorf("acr %v: got %s, %v", acr, got, err)
+		}
 	}
 }
 

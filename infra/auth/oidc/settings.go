@@ -17,6 +17,8 @@ const (
 	audienceVariable   = "EBB_OIDC_AUDIENCE"
 	rolesClaimVariable = "EBB_OIDC_ROLES_CLAIM"
 	rolesVariable      = "EBB_OIDC_ROLES"
+	scopesVariable     = "EBB_OIDC_SCOPES_CLAIM"
+	staffACRVariable   = "EBB_OIDC_STAFF_ACR"
 )
 
 // Beside returns an Authenticator that accepts the tokens of the issuer that the settings name, and all others as own
@@ -40,12 +42,22 @@ func Beside(
 	}
 	issuer, err := New(Config{
 		Issuer: get(IssuerVariable), Audience: get(audienceVariable), RolesClaim: get(rolesClaimVariable), Roles: roles,
-		Now: now,
+		ScopesClaim: get(scopesVariable), StaffACR: split(get(staffACRVariable)), Now: now,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return choice{own: own, issuer: issuer}, nil
+}
+
+// split returns the texts of a list with commas between.
+func split(list string) (texts []string) {
+	for text := range strings.SplitSeq(list, ",") {
+		if text = strings.TrimSpace(text); text != "" {
+			texts = append(texts, text)
+		}
+	}
+	return texts
 }
 
 // parseRoles parses VALUE=ROLE, with commas between. Empty is *=customer.

@@ -48,6 +48,8 @@ var others = []config.Variable{
 	{Name: "EBB_OIDC_AUDIENCE", Type: "string", Desc: "the aud claim of its tokens"},
 	{Name: "EBB_OIDC_ROLES_CLAIM", Type: "string", Desc: "the claim of its tokens that has the roles"},
 	{Name: "EBB_OIDC_ROLES", Type: "string", Desc: "which of its roles are which of ours"},
+	{Name: "EBB_OIDC_SCOPES_CLAIM", Type: "string", Desc: "the claim of its tokens with what a token may be used for"},
+	{Name: "EBB_OIDC_STAFF_ACR", Type: "string", Desc: "with which values of acr roles beyond customer count"},
 	{Name: "OTEL_SDK_DISABLED", Type: "bool", Desc: "export nothing"},
 	{Name: "OTEL_EXPORTER_OTLP_ENDPOINT", Type: "string", Desc: "where traces and metrics are exported to"},
 	{Name: "OTEL_EXPORTER_OTLP_HEADERS", Type: "string", Secret: true, Desc: "headers of exports, as name=value,…"},

@@ -12,7 +12,7 @@
 //   - K_SINK, K_CE_OVERRIDES and K_CA_CERTS, which a SinkBinding sets: where events are published. On Google Cloud
 //     K_SINK is pubsub:projects/PROJECT/topics/TOPIC, and push subscriptions bring events; see docs/deploy-google.md.
 //   - EBB_VERIFICATION_KEYS, EBB_ISSUER, EBB_AUDIENCE: what access tokens are checked with.
-//   - EBB_OIDC_ISSUER, EBB_OIDC_AUDIENCE, EBB_OIDC_ROLES_CLAIM, EBB_OIDC_ROLES: another issuer; see docs/security.md.
+//   - EBB_OIDC_*: another issuer; see docs/security.md.
 //   - EBB_SENDER_AUDIENCE, EBB_SENDERS, EBB_SENDER_ISSUER: who may deliver events; see knative.Senders.
 //   - EBB_DELIVERY, EBB_DELIVERY_<FUNCTION>: how events are delivered where that differs from the declaration, such as
 //     timeout=1m,batch=32; see broker.ParseTuning.
