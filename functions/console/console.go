@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
+	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/problem"
 )
@@ -31,6 +33,7 @@ type console struct {
 	log           *slog.Logger
 	now           func() time.Time
 	api           api
+	logs          func(ctx context.Context, correlations ...string) ([]function.LogLine, error) // nil: none are kept
 	refreshes     refreshes
 	followers     followers
 }
@@ -250,7 +253,8 @@ func (c *console) show(w http.ResponseWriter, r *http.Request, p person, status 
 // notices says what was done, after the redirect that follows.
 var notices = map[string]string{
 	"retry": "It was sent again.", "skip": "The step is skipped.", "cancel": "The saga is being undone.",
-	"end": "The saga has ended.", "hand-over": "It is handed over.", "mend": "The data is mended. Replay it now.", "replay": "It was sent again.",
+	"end": "The saga has ended.", "hand-over": "It is handed over.",
+	"mend": "The data is mended. Replay it now.", "replay": "It was sent again.",
 	"drop": "It is dropped.", "save": "The flag is saved.", "disable": "The flag is off.", "enable": "The flag is on.",
 	"remove": "The flag is removed.", "schedule": "The change is scheduled.",
 	"unschedule": "The scheduled change is cancelled.", "stop": "It is stopped.", "continue": "It goes on.",

@@ -55,10 +55,14 @@ type tested struct {
 	mu     sync.Mutex
 	asked  []string
 	system manifest.System
+	logs   func(ctx context.Context, correlations ...string) ([]function.LogLine, error)
 	expire func() bool // whether tokens are expired by now; nil: none is
 }
 
-func newTested(t *testing.T) *tested {
+func newTested(t *testing.T) *tested { return newTestedOn(t, false) }
+
+// newTestedOn returns a console on a host that keeps log lines, or does not.
+func newTestedOn(t *testing.T, keepsLogs bool) *tested {
 	t.Helper()
 	x := &tested{T: t, mux: http.NewServeMux()}
 	gateway := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -67,9 +71,15 @@ func newTested(t *testing.T) *tested {
 		x.mu.Unlock()
 		x.mux.ServeHTTP(w, r)
 	})
+	var logs func(ctx context.Context, correlations ...string) ([]function.LogLine, error)
+	if keepsLogs {
+		logs = func(ctx context.Context, correlations ...string) ([]function.LogLine, error) {
+			return x.logs(ctx, correlations...)
+		}
+	}
 	f, err := Config{Title: "Ebb"}.New(function.Env{
-		Authenticator: tokenOf{func() bool { return x.expire != nil && x.expire() }},
-		Discovery:     gatewayOf{gateway}, System: func() manifest.System { return x.system },
+		Logs: logs, Authenticator: tokenOf{func() bool { return x.expire != nil && x.expire() }},
+		Discovery: gatewayOf{gateway}, System: func() manifest.System { return x.system },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -393,6 +403,44 @@ func TestStillToCome(t *testing.T) {
 	}
 }
 
+// A trace has its log lines where the host keeps them, for those who may act. Elsewhere it says what to look for.
+func TestLogLines(t *testing.T) {
+	const answer = `{"count":1,"correlations":["c-1","c-2"],"roots":[
+		{"id":"1","type":"a.b.c.v1","source":"/functions/orders","subject":"o-1","time":"2026-01-02T15:04:05Z"}]}`
+	x := newTestedOn(t, true)
+	x.answer("GET /api/archive/causality/{id}", 200, answer)
+	var failure error
+	var of []string
+	x.logs = func(_ context.Context, correlations ...string) ([]function.LogLine, error) {
+		of = correlations
+		return []function.LogLine{{
+			Time: time.Date(2026, 1, 2, 15, 4, 6, 0, time.UTC), Level: slog.LevelWarn, Function: "orders", Message: "<b>late",
+			Attributes: "order=o-1",
+		}}, failure
+	}
+	page := func(x *tested, role string) string {
+		return x.get("/console/trace/o-1", accessCookie, role).Body.String()
+	}
+	body := page(x, "operator")
+	if !strings.Contains(body, "&lt;b&gt;late") || !strings.Contains(body, ">1s</td><td>WARN<") ||
+		!strings.Contains(body, "order=o-1") || strings.Join(of, " ") != "c-1 c-2" {
+		t.Errorf("of %v: got %s", of, body)
+	}
+	of = nil
+	if body := page(x, "viewer"); strings.Contains(body, "&gt;late") || of != nil {
+		t.Errorf("a viewer sees %s", body)
+	}
+	failure = errors.New("the disk is away")
+	if body := page(x, "admin"); !strings.Contains(body, "cannot be read") || strings.Contains(body, "disk") {
+		t.Errorf("got %s", body)
+	}
+	x = newTested(t)
+	x.answer("GET /api/archive/causality/{id}", 200, answer)
+	if body := page(x, "admin"); !strings.Contains(body, "This host keeps no log") || !strings.Contains(body, "c-<wbr>2") {
+		t.Errorf("got %s", body)
+	}
+}
+
 // The picture of a trace of years stays inside of itself.
 func TestLongTrace(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -407,8 +455,8 @@ func TestLongTrace(t *testing.T) {
 	}
 }
 
-// Events are searched by a text of their data. When none of those that were looked at is like that, the page says how far
-// back they go and leads to the older ones.
+// Events are searched by a text of their data. When none of those that were looked at is like that, the page says how
+// far back they go and leads to the older ones.
 func TestSearchByText(t *testing.T) {
 	x := newTested(t)
 	x.answer("GET /api/archive/events", 200, `{"items":[],"next":"1886e0cb8ea3c0000a1b2c3d"}`)

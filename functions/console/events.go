@@ -78,8 +78,8 @@ func (c *console) findEvents(r *http.Request, p person) (eventPage, error) {
 	return e, nil
 }
 
-// arrivedAt returns the time of a position of the archive, which begins with it in hexadecimal nanoseconds; zero for one
-// of an older version, which has none.
+// arrivedAt returns the time of a position of the archive, which begins with it in hexadecimal nanoseconds; zero for
+// one of an older version, which has none.
 func arrivedAt(position string) time.Time {
 	if len(position) < 24 {
 		return time.Time{}

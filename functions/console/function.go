@@ -50,7 +50,7 @@ func (c Config) New(env function.Env) (*function.Function, error) {
 	}
 	pages := &console{
 		title: c.Title, system: env.System, authenticator: env.Authenticator, log: env.Logger, now: env.Now,
-		api: api{base: set.API, instances: instances},
+		logs: env.Logs, api: api{base: set.API, instances: instances},
 	}
 	function.Handler(f, pages.handler(), nil)
 	return f, nil

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/ebb-dev/ebb/infra/manifest"
 )
@@ -41,7 +42,18 @@ const (
 )
 
 func (c *console) drawMap(w http.ResponseWriter, r *http.Request, p person) error {
-	c.show(w, r, p, http.StatusOK, "map", view{Title: "Map", Data: layout(c.system())})
+	l, err := c.load(r, p)
+	switch status := statusOf(err); {
+	case status == http.StatusUnauthorized:
+		return err
+	case err != nil:
+		c.log.WarnContext(r.Context(), "the map is shown without what goes on", "error", err)
+	}
+	c.show(w, r, p, http.StatusOK, "map", view{Title: "Map", Data: struct {
+		systemMap
+		Load *load // nil: the archive does not answer
+		Now  time.Time
+	}{layout(c.system()), l, c.now()}})
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/manifest"
 )
 
@@ -46,6 +47,34 @@ type traced struct {
 	Again        string // the command that runs it again
 	Sagas        []saga // those that the events are of
 	Unasked      bool   // a function did not tell whether one of its sagas is
+	Logs         []logLine
+	LogsKept     bool // the host keeps log lines
+	LogsFailed   bool // and cannot read them
+}
+
+// logLine is a line of the log in a trace.
+type logLine struct {
+	function.LogLine
+	After time.Duration // the first event; negative: before it
+}
+
+// maxLogged is how many correlations of a trace the page looks for in the log.
+const maxLogged = 20
+
+// findLogs finds the log lines of the trace, where the host keeps them. They are for those who may act: a line may say
+// more than the API shows.
+func (t *traced) findLogs(c *console, r *http.Request, p person) {
+	if t.LogsKept = c.logs != nil; !t.LogsKept || !p.Acts() || len(t.Correlations) == 0 {
+		return
+	}
+	lines, err := c.logs(r.Context(), t.Correlations[:min(maxLogged, len(t.Correlations))]...)
+	if err != nil {
+		c.log.WarnContext(r.Context(), "the log cannot be read", "error", err)
+		t.LogsFailed = true
+	}
+	for _, l := range lines {
+		t.Logs = append(t.Logs, logLine{l, l.Time.Sub(t.Start).Round(10 * time.Microsecond)})
+	}
 }
 
 // ToCome returns the steps that are not over, those to come included; none of a saga that has ended.
@@ -131,6 +160,7 @@ func (c *console) trace(w http.ResponseWriter, r *http.Request, p person) error 
 	if err := t.findSagas(c, r, p); err != nil {
 		return err
 	}
+	t.findLogs(c, r, p)
 	c.show(w, r, p, http.StatusOK, "trace", view{Title: "Trace", Data: t})
 	return nil
 }

@@ -335,6 +335,7 @@ func (a *app) host(ctx context.Context, cfg devConfig, sources *source.Sources, 
 		Dir: cfg.Data, Idle: cfg.Idle, LogRetention: cfg.Log, Lookup: lookup, Telemetry: watch,
 		Settings: sources.Effective, System: a.system, Broker: opener,
 		Loopback: onLoopback(listener.Addr()), Hosts: list(cfg.Hosts), Origins: list(cfg.Origins),
+		Logs:    correlatedLogs(filepath.Join(cfg.Data, logDir, logName)),
 		Claims:  local.Claims{Issuer: cfg.Issuer, Audience: cfg.Audience},
 		Secrets: a.ownSettings(sources, map[string]config.Lookup{"users": config.Map(named)}),
 	})

@@ -61,6 +61,9 @@ type Config struct {
 	Hosts    []string // further allowed host names, * for any; not empty: others are refused also off loopback
 	Origins  []string // other sites whose pages may send requests that change something; * for any
 
+	// Logs returns log lines, see function.Env; nil: none are kept.
+	Logs func(ctx context.Context, correlations ...string) ([]function.LogLine, error)
+
 	Telemetry *telemetry.Telemetry // nil: none
 	Now       func() time.Time     // the time of functions, and of the expiry of tokens; nil: time.Now
 }
@@ -299,6 +302,7 @@ func (h *Host) env(name string, authenticator auth.Authenticator) function.Env {
 		Telemetry: h.cfg.Telemetry,
 		Logger:    h.cfg.Telemetry.Logger(name),
 		Now:       h.cfg.Now,
+		Logs:      h.cfg.Logs,
 	}
 }
 
