@@ -107,6 +107,8 @@ operations:
 		{"/v2" + path, "2", "", "", "next GET " + path},
 		{"/v2" + path, "1", "", "", "400"},
 		{path, "", "a/b;version=1, a/c;version=2", "", "400"},
+		{path, "1, 2", "", "", "400"}, // two lines, joined
+		{path, "2, 2", "", "", "next GET " + path},
 		{path, "3", "", "", "404"},
 		{"/v3" + path, "", "", "", "404"},
 		{"/api/b", "", "", "", "shop GET /api/b"},

@@ -74,7 +74,11 @@ func readVersion(next Handler) Handler {
 			all = append(all, x.cutVersion()...)
 		}
 		if v.Header != "" {
-			all = append(all, x.Request.Header.Values(v.Header)...)
+			for _, line := range x.Request.Header.Values(v.Header) { // two lines may have been joined
+				for version := range strings.SplitSeq(line, ",") {
+					all = append(all, strings.TrimSpace(version))
+				}
+			}
 		}
 		if v.MediaType != "" {
 			all = append(all, mediaVersion(x.Request.Header, v.MediaType)...)
