@@ -56,7 +56,8 @@ func need(t *testing.T, tools ...string) {
 
 // tutorial does what the pages say, one after the other.
 func tutorial(t *testing.T, pages []Page, ebb string) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	// Long, because the first program compiles the kit where the build cache is cold.
+	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
 	defer cancel()
 	kit, err := filepath.Abs(checkout)
 	if err != nil {
