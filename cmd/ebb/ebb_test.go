@@ -239,6 +239,9 @@ func TestDerivedFilesAreFresh(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, errs)
 	}
 	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module github.com/ebb-dev/ebb\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	if code, _, errs := ebb(t.Context(), dir, nil, "generate"); code != 0 {
 		t.Fatalf("exit code %d: %s", code, errs)
 	}

@@ -21,9 +21,9 @@ import (
 
 	"github.com/ebb-dev/ebb/infra/auth"
 	"github.com/ebb-dev/ebb/infra/fault"
-	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/manifest"
 	"github.com/ebb-dev/ebb/infra/problem"
+	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
 type console struct {
@@ -33,7 +33,7 @@ type console struct {
 	log           *slog.Logger
 	now           func() time.Time
 	api           api
-	logs          func(ctx context.Context, correlations ...string) ([]function.LogLine, error) // nil: none are kept
+	logs          func(ctx context.Context, correlations ...string) ([]telemetry.LogLine, error) // nil: none are kept
 	refreshes     refreshes
 	followers     followers
 }

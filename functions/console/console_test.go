@@ -22,6 +22,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
 // tokenOf has a token for each person: its text is the role.
@@ -55,7 +56,7 @@ type tested struct {
 	mu     sync.Mutex
 	asked  []string
 	system manifest.System
-	logs   func(ctx context.Context, correlations ...string) ([]function.LogLine, error)
+	logs   func(ctx context.Context, correlations ...string) ([]telemetry.LogLine, error)
 	expire func() bool // whether tokens are expired by now; nil: none is
 }
 
@@ -71,9 +72,9 @@ func newTestedOn(t *testing.T, keepsLogs bool) *tested {
 		x.mu.Unlock()
 		x.mux.ServeHTTP(w, r)
 	})
-	var logs func(ctx context.Context, correlations ...string) ([]function.LogLine, error)
+	var logs func(ctx context.Context, correlations ...string) ([]telemetry.LogLine, error)
 	if keepsLogs {
-		logs = func(ctx context.Context, correlations ...string) ([]function.LogLine, error) {
+		logs = func(ctx context.Context, correlations ...string) ([]telemetry.LogLine, error) {
 			return x.logs(ctx, correlations...)
 		}
 	}
@@ -411,9 +412,9 @@ func TestLogLines(t *testing.T) {
 	x.answer("GET /api/archive/causality/{id}", 200, answer)
 	var failure error
 	var of []string
-	x.logs = func(_ context.Context, correlations ...string) ([]function.LogLine, error) {
+	x.logs = func(_ context.Context, correlations ...string) ([]telemetry.LogLine, error) {
 		of = correlations
-		return []function.LogLine{{
+		return []telemetry.LogLine{{
 			Time: time.Date(2026, 1, 2, 15, 4, 6, 0, time.UTC), Level: slog.LevelWarn, Function: "orders", Message: "<b>late",
 			Attributes: "order=o-1",
 		}}, failure

@@ -34,9 +34,6 @@ type functionLoad struct {
 	delays  []time.Duration
 }
 
-// mapEvents is how many of the newest events the load is of.
-const mapEvents = 500
-
 // load asks the archive what goes on.
 func (c *console) load(r *http.Request, p person) (*load, error) {
 	l := &load{byName: map[string]*functionLoad{}, byType: map[[2]string]int{}}

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ebb-dev/ebb/infra/function"
 	"github.com/ebb-dev/ebb/infra/manifest"
+	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
 // node is an event and those that it caused.
@@ -54,7 +54,7 @@ type traced struct {
 
 // logLine is a line of the log in a trace.
 type logLine struct {
-	function.LogLine
+	telemetry.LogLine
 	After time.Duration // the first event; negative: before it
 }
 

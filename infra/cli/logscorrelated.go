@@ -13,7 +13,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ebb-dev/ebb/infra/function"
+	"github.com/ebb-dev/ebb/infra/telemetry"
 )
 
 // maxCorrelated is how many lines correlatedLogs returns at most, the latest ones.
@@ -21,8 +21,8 @@ const maxCorrelated = 200
 
 // correlatedLogs returns a function that reads the lines of correlations from the log of dev. It reads all of the log,
 // which is of limited size, and decodes only lines that contain the text of a correlation.
-func correlatedLogs(path string) func(context.Context, ...string) ([]function.LogLine, error) {
-	return func(ctx context.Context, correlations ...string) ([]function.LogLine, error) {
+func correlatedLogs(path string) func(context.Context, ...string) ([]telemetry.LogLine, error) {
+	return func(ctx context.Context, correlations ...string) ([]telemetry.LogLine, error) {
 		var wanted [][]byte
 		for _, id := range correlations {
 			text, err := json.Marshal(id)
@@ -31,7 +31,7 @@ func correlatedLogs(path string) func(context.Context, ...string) ([]function.Lo
 			}
 			wanted = append(wanted, text)
 		}
-		var found []function.LogLine
+		var found []telemetry.LogLine
 		for n := oldLogs; n >= 0; n-- {
 			err := eachLine(ctx, oldLog(path, n), func(raw []byte) {
 				if !slices.ContainsFunc(wanted, func(text []byte) bool { return bytes.Contains(raw, text) }) {
@@ -41,7 +41,7 @@ func correlatedLogs(path string) func(context.Context, ...string) ([]function.Lo
 				if !ok || !slices.Contains(correlations, l.Correlation) {
 					return
 				}
-				found = append(found, function.LogLine{
+				found = append(found, telemetry.LogLine{
 					Time: l.Time, Level: l.Level, Function: l.Function, Message: l.Message,
 					Attributes: strings.TrimSpace(l.attributes()),
 				})
@@ -71,8 +71,8 @@ func eachLine(ctx context.Context, path string, take func(line []byte)) error {
 	for r := bufio.NewReaderSize(f, 1<<16); ; {
 		line, err := r.ReadSlice('\n')
 		for errors.Is(err, bufio.ErrBufferFull) { // a line of more than 64 KiB is none of the kit's
-			line, err = r.ReadSlice('\n')
 			line = nil
+			_, err = r.ReadSlice('\n')
 		}
 		if errors.Is(err, io.EOF) {
 			return ctx.Err()

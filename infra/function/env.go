@@ -48,21 +48,12 @@ type Env struct {
 
 	// Logs returns the latest lines that the host has logged in one of the correlations, oldest first, for the console.
 	// It may be called concurrently. Nil: the host keeps none.
-	Logs func(ctx context.Context, correlations ...string) ([]LogLine, error)
+	Logs func(ctx context.Context, correlations ...string) ([]telemetry.LogLine, error)
 
 	// Transport carries the requests of a gateway to instances of other processes. Nil: one without mutual TLS.
 	Transport http.RoundTripper
 
 	declaring bool // no instance is wanted: settings have their defaults, and none is required
-}
-
-// LogLine is a line of the log that the host keeps.
-type LogLine struct {
-	Time       time.Time
-	Level      slog.Level
-	Function   string // that has logged it; "": none
-	Message    string
-	Attributes string // the others, as name=value
 }
 
 // loadSettings loads settings into a T, an envconfig struct whose tags hold the whole names of the variables. The error

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"time"
 
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/term"
@@ -199,4 +200,13 @@ func (h contextHandler) WithGroup(name string) slog.Handler {
 func (h contextHandler) and(then func(slog.Handler) slog.Handler) slog.Handler {
 	h.then = append(h.then[:len(h.then):len(h.then)], then)
 	return h
+}
+
+// LogLine is a line of the log that the host keeps.
+type LogLine struct {
+	Time       time.Time
+	Level      slog.Level
+	Function   string // that has logged it; "": none
+	Message    string
+	Attributes string // the others, as name=value
 }

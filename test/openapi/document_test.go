@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -236,6 +237,9 @@ func (d *document) sample(schema any) any {
 	case "string":
 		if s["format"] == "date-time" {
 			return "2026-01-02T03:04:05Z"
+		}
+		if pattern, _ := s["pattern"].(string); !regexp.MustCompile(pattern).MatchString("sample text") {
+			return "sample"
 		}
 		return "sample text"
 	case "integer", "number":

@@ -62,7 +62,7 @@ type Config struct {
 	Origins  []string // other sites whose pages may send requests that change something; * for any
 
 	// Logs returns log lines, see function.Env; nil: none are kept.
-	Logs func(ctx context.Context, correlations ...string) ([]function.LogLine, error)
+	Logs func(ctx context.Context, correlations ...string) ([]telemetry.LogLine, error)
 
 	Telemetry *telemetry.Telemetry // nil: none
 	Now       func() time.Time     // the time of functions, and of the expiry of tokens; nil: time.Now
