@@ -238,7 +238,8 @@ var layers = []layer{
 	},
 	{ // a client of the gateway, which its host may know
 		packages: "functions/console",
-		may:      "infra/auth infra/discovery infra/fault infra/function infra/httpserver infra/manifest infra/problem",
+		may: "infra/auth infra/discovery infra/fault infra/function infra/httpserver infra/manifest infra/problem" +
+			" infra/telemetry",
 	},
 	{
 		packages: "functions/*/...",
