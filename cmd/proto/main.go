@@ -100,7 +100,8 @@ func (r revision) list() (paths []string, err error) {
 }
 
 func (r revision) open(path string) (io.ReadCloser, error) {
-	out, err := git("show", string(r)+":"+path)
+	// Without git's message: a file that a revision lacks may be one of protobuf's own.
+	out, err := exec.Command("git", "-C", root, "show", string(r)+":"+path).Output()
 	return io.NopCloser(bytes.NewReader(out)), err
 }
 
