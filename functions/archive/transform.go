@@ -47,8 +47,9 @@ type expression struct {
 	program cel.Program
 	source  *ast.SourceInfo
 	root    ast.Expr
-	loop    int64  // the outermost loop; 0: none
-	spent   uint64 // what its evaluations have cost
+	loop    int64         // the outermost loop; 0: none
+	longest time.Duration // of one evaluation
+	spent   uint64        // what its evaluations have cost
 }
 
 // environment returns what the expressions can use. It is made when the first one is compiled.
@@ -86,7 +87,7 @@ func compile(name, text string, want *cel.Type) (*expression, error) {
 		return nil, fault.New(fault.Invalid, "%s: the expression yields %s: want %s", name, out, want)
 	}
 	native := compiled.NativeRep()
-	x := &expression{name: name, source: native.SourceInfo(), root: native.Expr()}
+	x := &expression{name: name, source: native.SourceInfo(), root: native.Expr(), longest: maxEvaluation}
 	if err := x.check(native.Expr()); err != nil {
 		return nil, err
 	}
@@ -193,25 +194,28 @@ func (costs) CallCost(function, _ string, args []ref.Val, _ ref.Val) *uint64 {
 var errCostly = errors.New("the expression costs too much")
 
 // evaluate evaluates the expression for a letter. It is not called concurrently for an expression. An error is
-// fault.Invalid and tells the place.
+// fault.Invalid and tells the place; when ctx itself has ended it is the error of ctx.
 func (x *expression) evaluate(ctx context.Context, variables map[string]any) (ref.Val, error) {
-	ctx, cancel := context.WithTimeout(ctx, maxEvaluation)
+	limited, cancel := context.WithTimeout(ctx, x.longest)
 	defer cancel()
-	v, details, err := x.program.ContextEval(ctx, variables)
+	v, details, err := x.program.ContextEval(limited, variables)
 	if cost := details.ActualCost(); cost != nil {
 		x.spent += *cost
 	}
 	var cancelled interpreter.EvalCancelledError
 	var failed *types.Err
+	interrupted := errors.Is(err, interpreter.InterruptError{})
 	switch {
 	case err == nil:
 		return v, nil
-	case errors.As(err, &cancelled):
+	case interrupted && ctx.Err() != nil:
+		return nil, ctx.Err()
+	case interrupted || errors.As(err, &cancelled):
 		where := x.name
 		if x.loop != 0 {
 			where += ", the loop at " + x.place(x.loop)
 		}
-		return nil, fault.Wrap(errCostly, fault.Invalid, "%s: costs more than %d steps or %v", where, maxCost, maxEvaluation)
+		return nil, fault.Wrap(errCostly, fault.Invalid, "%s: costs more than %d steps or %v", where, maxCost, x.longest)
 	case errors.As(err, &failed) && failed.NodeID() != 0:
 		return nil, fault.New(fault.Invalid, "%s, %s: %v", x.name, x.place(failed.NodeID()), err)
 	}
