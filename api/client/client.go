@@ -3875,7 +3875,7 @@ type HandOver struct {
 	// The id of the person who handed it over.
 	By     string `json:"by"`
 	Reason string `json:"reason"`
-	// The id of the person who looks after it from then on; none: nobody does.
+	// The id of the person who looks after it from then on. Empty: no one does.
 	To string `json:"to,omitzero"`
 }
 
@@ -3885,7 +3885,7 @@ type HandOverInputBody struct {
 	From *string `json:"from,omitzero"`
 	// For the record. It must not name persons.
 	Reason string `json:"reason"`
-	// The id of the person who looks after it from now on; none: nobody does.
+	// The id of the person who looks after it from now on. Empty: no one does.
 	To *string `json:"to,omitzero"`
 }
 

@@ -619,7 +619,7 @@ export type HandOver = {
   /** The id of the person who handed it over. */
   "by": string;
   "reason": string;
-  /** The id of the person who looks after it from then on; none: nobody does. */
+  /** The id of the person who looks after it from then on. Empty: no one does. */
   "to"?: string;
 };
 
@@ -628,7 +628,7 @@ export type HandOverInputBody = {
   "from"?: string;
   /** For the record. It must not name persons. */
   "reason": string;
-  /** The id of the person who looks after it from now on; none: nobody does. */
+  /** The id of the person who looks after it from now on. Empty: no one does. */
   "to"?: string;
 };
 

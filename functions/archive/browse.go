@@ -137,9 +137,8 @@ const (
 // search returns the event with this id. It reads the events from the time in the id on, if that is a UUIDv7 (RFC
 // 9562), and otherwise the latest ones. Ids have no index, because each write would have to update it.
 //
-// It reads in a transaction of its own that is not merged: the answer that there is none needs no check that the
-// thousands of events that were read are still the latest ones. While others arrive they are not, and the search would
-// be made again and again.
+// It reads in a nested transaction that is not merged, so that the commit does not check the thousands of events that
+// were read. Such a check would fail whenever another event arrives, and the search would be repeated each time.
 func (a *archive) search(ctx context.Context, tx *function.Tx, id string) (stored, error) {
 	s, desc, nested := span{"", endless}, true, tx.StoreTx().Nest()
 	if u, err := uuid.Parse(id); err == nil && u.Version() == 7 {

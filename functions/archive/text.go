@@ -13,7 +13,7 @@ import (
 // one call looks at few events, see maxTextEvents.
 //
 // Personal members of an event's type are never looked at. The archive has placeholders in their place and the values
-// encrypted, but a stranger's event may have them in the clear: nobody finds a person by trying names.
+// encrypted, but an event from elsewhere may have them in the clear, and a search must not tell that a name is there.
 type textFilter struct {
 	field string // names with dots between; "": any member
 	text  string // in lower case

@@ -12,7 +12,7 @@ import (
 	"github.com/ebb-dev/ebb/infra/fault"
 )
 
-// An evaluation that takes too long is refused as one that costs too much. The end of a request is not the letter's fault.
+// An evaluation that takes too long is refused as one that costs too much. The end of a request is no such refusal.
 func TestEvaluationTakesTooLong(t *testing.T) {
 	x, err := compile("where", "data.list.all(a, a > 0)", cel.BoolType)
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 type login struct {
 	URL   string `json:"url"`
 	Email string `json:"email"`
-	Named bool   `json:"named,omitempty"` // by the command login: it counts where the environment names nobody
+	Named bool   `json:"named,omitempty"` // made by the command login; used unless the environment names an admin
 
 	AccessToken  string    `json:"access_token,omitempty"`
 	Expires      time.Time `json:"expires,omitzero"` // of the access token

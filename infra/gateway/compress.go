@@ -47,8 +47,7 @@ func compress(next Handler) Handler {
 	}
 }
 
-// transformed is a writer of answers that are compressed. It has one that says no-transform left as it is (RFC 9110,
-// 7.7).
+// transformed is the writer of an answer that is compressed, unless the answer says no-transform (RFC 9110, 7.7).
 type transformed struct {
 	http.ResponseWriter
 	wrote bool

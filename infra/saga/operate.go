@@ -93,7 +93,7 @@ type endInput struct {
 type handOverInput struct {
 	ID   string `path:"id" minLength:"1" maxLength:"200" doc:"The saga's id."`
 	Body struct {
-		To     string  `json:"to,omitempty" maxLength:"100" pattern:"^[A-Za-z0-9_.:-]*$" doc:"The id of the person who looks after it from now on; none: nobody does."`
+		To     string  `json:"to,omitempty" maxLength:"100" pattern:"^[A-Za-z0-9_.:-]*$" doc:"The id of the person who looks after it from now on. Empty: no one does."`
 		From   *string `json:"from,omitempty" doc:"The assignee that the caller has seen. It is a conflict when another person looks after it by now."`
 		Reason string  `json:"reason" minLength:"1" maxLength:"500" doc:"For the record. It must not name persons."`
 	}

@@ -33,7 +33,7 @@ type Instance struct {
 
 // HandOver says who looks after a saga from a time on. Persons are ids, so an erasure finds no name here.
 type HandOver struct {
-	To     string    `json:"to,omitempty" doc:"The id of the person who looks after it from then on; none: nobody does."`
+	To     string    `json:"to,omitempty" doc:"The id of the person who looks after it from then on. Empty: no one does."`
 	By     string    `json:"by" doc:"The id of the person who handed it over."`
 	At     time.Time `json:"at"`
 	Reason string    `json:"reason"`
