@@ -156,17 +156,6 @@ func (f *Function) left(ctx context.Context, message store.Key, names follows) (
 	keys := make([]store.Key, len(ids))
 	for i, id := range ids {
 		keys[i] = store.Key{Collection: f.followUp.collection, ID: id}
-		for _, entry := range strings.Fields(names[id]) {
-			if group := groupOf(entry); group != "" {
-				err = f.relayNamed(ctx, group)
-			}
-			if err == nil {
-				err = f.relayNamed(ctx, entry)
-			}
-			if err != nil {
-				return nil, err
-			}
-		}
 	}
 	docs, err := db.Get(ctx, append(keys, message)...)
 	if err != nil {
@@ -183,6 +172,11 @@ func (f *Function) left(ctx context.Context, message store.Key, names follows) (
 			return nil, fault.New(fault.Unavailable, "this message has been followed up in the meantime; try again")
 		}
 	}
+	for _, id := range ids { // after the documents were read: what has removed one has added its entry
+		if err := f.relayFollows(ctx, names[id]); err != nil {
+			return nil, err
+		}
+	}
 	var all []*following
 	for _, d := range docs[:len(keys)] {
 		if d.Version > 0 {
@@ -194,6 +188,21 @@ func (f *Function) left(ctx context.Context, message store.Key, names follows) (
 		}
 	}
 	return all, nil
+}
+
+// relayFollows has the events published of the outbox entries that a message names for a document, and of their groups.
+func (f *Function) relayFollows(ctx context.Context, entries string) error {
+	for _, entry := range strings.Fields(entries) {
+		if group := groupOf(entry); group != "" {
+			if err := f.relayNamed(ctx, group); err != nil {
+				return err
+			}
+		}
+		if err := f.relayNamed(ctx, entry); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // followAgain follows up what is left of a message that has come before.

@@ -471,3 +471,46 @@ func TestAnotherInstanceCommitsMeanwhile(t *testing.T) {
 	wantStatus(second, e, 200)
 	wantEnded(second, "a")
 }
+
+// A duplicate is not acknowledged while the instance that has the result of its call has not published its events yet.
+func TestDuplicateBetweenResultAndPublication(t *testing.T) {
+	shared := memory.Opener()
+	step := func() chan struct{} { return make(chan struct{}) }
+	began, finish, committed, publish, ended := step(), step(), step(), step(), step()
+	one, other := &bids{call: func(string) { close(began); <-finish }}, &bids{}
+	one.db = func(commit func() error, batch store.Batch) (error, bool) {
+		ends := func(m store.Mutation) bool { return m.Collection == outside.Collection && m.Data == nil }
+		if !slices.ContainsFunc(batch.Mutations, ends) {
+			return nil, false
+		}
+		err := commit()
+		close(committed)
+		<-publish
+		return err, true
+	}
+	first, second := one.harness(t, shared), other.harness(t, shared)
+	e := first.Event(ordered.New("1", sale{ID: "a"}))
+	go func() {
+		defer close(ended)
+		first.I.Receive(t.Context(), []ce.Event{e})
+	}()
+	<-began
+	other.get = func(keys []store.Key) {
+		if keys[0].Collection == outside.Collection {
+			other.get = nil
+			close(finish)
+			<-committed
+		}
+	}
+	if r := second.Receive(e)[0]; r.OK() {
+		t.Errorf("acknowledged before the events of the result are published: %v", r)
+	}
+	if other.get != nil {
+		t.Error("the documents that are left were not read")
+	}
+	close(publish)
+	<-ended
+	second.Clock.Advance(2 * time.Second)
+	wantStatuses(second, []ce.Event{e}, 200)
+	other.want(second, "", "a")
+}
