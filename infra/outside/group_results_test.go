@@ -2,6 +2,8 @@ package outside_test
 
 import (
 	"context"
+	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -26,6 +28,7 @@ type bids struct {
 	result func(ctx context.Context, tx *function.Tx, call *outside.Call[sale, string], r outside.Result[sale, string],
 	) error
 	call func(id string)                                                 // while the call is made; nil: nothing
+	fail error                                                           // of each call
 	db   func(commit func() error, b store.Batch) (err error, done bool) // in place of a commit; nil: nothing
 
 	get func(keys []store.Key) // before they are read; nil: nothing
@@ -67,7 +70,7 @@ func (b *bids) make(_ context.Context, r outside.Request[sale]) (string, error) 
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.made = append(b.made, strings.TrimSpace(r.ID+" "+r.In.Status))
-	return "", nil
+	return "", b.fail
 }
 
 func (b *bids) new(e function.Env) (*function.Function, error) {
@@ -259,6 +262,44 @@ func TestUnitOfResultsMayBeCommitted(t *testing.T) {
 	wantStatus(h, e, 200)
 	wantEnded(h, "a", "b")
 	b.want(h, "a, b", "a, b")
+}
+
+// Calls that have failed in a unit that was committed, but the store did not tell, have failed once: they are not
+// postponed once more, by events with the ids of those that the unit has.
+func TestUnitOfFailuresMayBeCommitted(t *testing.T) {
+	untold := false
+	var attempts []string
+	postponed := regexp.MustCompile(`"attempts":\d+`)
+	b := &bids{fail: unavailable, db: func(commit func() error, batch store.Batch) (error, bool) {
+		err := commit()
+		for _, m := range batch.Mutations {
+			if err == nil && m.Collection == outside.Collection {
+				attempts = append(attempts, postponed.FindString(string(m.Data)))
+			}
+		}
+		if untold || len(attempts) < 4 {
+			return err, true
+		}
+		untold = true
+		return unavailable, true
+	}}
+	h := b.harness(t, memory.Opener())
+	e := h.Event(ordered.New("1", sale{ID: "ab"}))
+	if r := h.Receive(e)[0]; r.OK() {
+		t.Errorf("acknowledged before the timers of the calls are published: %v", r)
+	}
+	h.Clock.Advance(2 * time.Second)
+	wantStatus(h, e, 200)
+	if want := []string{"", "", `"attempts":1`, `"attempts":1`}; !slices.Equal(attempts, want) {
+		t.Errorf("the calls are written with %q, want %q", attempts, want)
+	}
+	ids := map[string]int{}
+	for _, e := range h.Emitted() {
+		ids[e.ID()]++
+	}
+	if len(ids) != 2 || ids[slices.Collect(maps.Keys(ids))[0]] != 1 {
+		t.Errorf("published %v, want two timers, each once", ids)
+	}
 }
 
 // A message is not acknowledged when its call was finished by another instance, which may not have published yet.

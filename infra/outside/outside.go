@@ -275,15 +275,15 @@ func (c *Calls) finish(
 }
 
 // postpone returns what commits that the call has failed and when it is made again. It returns an error when the call
-// has a result by now. An operator's end that the function refuses for good is withdrawn.
-func (c *Calls) postpone(p pending, policy Policy, failure error) func(context.Context, *function.Tx) error {
+// has a result by now, or another unit has taken it up or postponed it: perhaps one of this message, of which the store
+// could not tell whether it had committed. An operator's end that the function refuses for good is withdrawn.
+func (c *Calls) postpone(made pending, policy Policy, failure error) func(context.Context, *function.Tx) error {
 	return func(ctx context.Context, tx *function.Tx) error {
-		run := p.Run
-		p, ok, err := c.pending.Find(ctx, tx, p.doc())
+		p, ok, err := c.pending.Find(ctx, tx, made.doc())
 		if err != nil {
 			return err
 		}
-		if !ok || p.Run != run { // it is done, and what followed was perhaps not
+		if !ok || p.Run != made.Run || p.Claimed != made.Claimed { // what followed was perhaps not published
 			return failure
 		}
 		if !fault.KindOf(failure).Retryable() {
