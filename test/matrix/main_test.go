@@ -102,6 +102,21 @@ func TestHeldBy(t *testing.T) {
 	}
 }
 
+// The map of the README says where each broker of the tables stands.
+func TestMap(t *testing.T) {
+	content, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, row, _ := strings.Cut(string(content), "| `infra/broker/memory`")
+	row, _, _ = strings.Cut("`memory`"+row, "\n")
+	for _, s := range drivers {
+		if name := "`" + filepath.Base(s.pkg) + "`"; !strings.Contains(row, name) {
+			t.Errorf("the map of README.md has no broker %s", name)
+		}
+	}
+}
+
 // A sentence that was tried more than once has its worst outcome, and one whose tests were skipped has none.
 func TestRead(t *testing.T) {
 	sentences := brokertest.Sentences()
