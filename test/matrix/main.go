@@ -36,26 +36,37 @@ import (
 	"github.com/ebb-dev/ebb/infra/host/hosttest"
 )
 
-// suite is a column: what a test of which package runs the suite.
-type suite struct{ title, pkg, test string }
+// suite is a column: what a test of which package runs the suite, and what it leaves to the platform.
+type suite struct {
+	title, pkg, test string
+	left             []left
+}
+
+// left is a sentence that the platform holds and not what is ours, and why.
+type left struct{ sentence, why string }
 
 // drivers are the columns of the first table.
 var drivers = []suite{
-	{"memory", "./infra/broker/memory", "TestBroker"},
-	{"NATS embedded", "./infra/broker/nats", "TestBroker"},
-	{"NATS cluster", "./infra/broker/nats", "TestBrokerOnCluster"},
-	{"Kafka (kfake)", "./infra/broker/kafka", "TestBroker"},
-	{"RabbitMQ", "./infra/broker/rabbitmq", "TestBroker"},
-	{"Redis", "./infra/broker/redis", "TestBroker"},
-	{"SNS and SQS (kumo)", "./infra/broker/sqs", "TestBroker"},
-	{"Pub/Sub (fake)", "./infra/broker/pubsub", "TestBroker"},
+	{"memory", "./infra/broker/memory", "TestBroker", nil},
+	{"NATS embedded", "./infra/broker/nats", "TestBroker", nil},
+	{"NATS cluster", "./infra/broker/nats", "TestBrokerOnCluster", nil},
+	{"Kafka (kfake)", "./infra/broker/kafka", "TestBroker", nil},
+	{"RabbitMQ", "./infra/broker/rabbitmq", "TestBroker", nil},
+	{"Redis", "./infra/broker/redis", "TestBroker", nil},
+	{"SNS and SQS (kumo)", "./infra/broker/sqs", "TestBroker", nil},
+	{"Pub/Sub (fake)", "./infra/broker/pubsub", "TestBroker", nil},
 }
 
 // hosts are the columns of the second table, by the suite of hosts.
 var hosts = []suite{
-	{"Knative", "./infra/host/knative", "TestHost"},
-	{"Cloud Run (push)", "./infra/host/knative", "TestHostPush"},
-	{"Lambda (SQS)", "./infra/host/lambda", "TestHost"},
+	{"Knative", "./infra/host/knative", "TestHost", []left{
+		{hosttest.Filters, "a Trigger's filter applies them before the host"},
+		{hosttest.Order, "one event comes at a time, in the order that the broker behind Knative keeps"},
+	}},
+	{"Cloud Run (push)", "./infra/host/knative", "TestHostPush", []left{
+		{hosttest.Order, "Pub/Sub pushes one event of a key at a time"},
+	}},
+	{"Lambda (SQS)", "./infra/host/lambda", "TestHost", nil},
 }
 
 // The columns of the third table, by HTTP.
@@ -199,6 +210,20 @@ func (o outcomes) worst(sentence, outcome string) {
 type column struct {
 	title   string
 	results outcomes
+}
+
+// heldBy returns a sentence for each part: what runs for its column, and what it leaves to the platform.
+func heldBy() string {
+	var b strings.Builder
+	for _, s := range slices.Concat(drivers, hosts) {
+		fmt.Fprintf(&b, "- %s: `go test %s -run '^%s$'`", s.title, s.pkg, s.test)
+		for i, left := range s.left {
+			fmt.Fprintf(&b, "%s \"%s\" is not tried, because %s", []string{".", ";"}[min(i, 1)], left.sentence, left.why)
+		}
+		b.WriteString("\n")
+	}
+	fmt.Fprintf(&b, "- %s: `ebb conformance` against it\n", ebbBroker)
+	return b.String()
 }
 
 // command returns a command that is killed with all that it has started when ctx ends.
@@ -398,7 +423,7 @@ func merge(text string, p part, results outcomes) string {
 		}
 		tables = append(tables, table(t.title, t.sentences(), inOrder(i, known)))
 	}
-	return strings.Join(tables, "\n")
+	return strings.Join(append(tables, heldBy()), "\n")
 }
 
 // inOrder returns the columns of a table in the order of the parts, without those that are no part any more.

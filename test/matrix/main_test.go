@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -23,8 +24,11 @@ func TestDocument(t *testing.T) {
 		t.Fatalf("%s has no tables: make matrix", document)
 	}
 	tables := strings.Split(text, "\n\n")
-	if len(tables) != 3 {
-		t.Fatalf("%s has %d tables, want three: make matrix", document, len(tables))
+	if len(tables) != 4 {
+		t.Fatalf("%s has %d parts, want three tables and what ran: make matrix", document, len(tables))
+	}
+	if tables[3] != heldBy() {
+		t.Errorf("what ran differs, run make matrix:\n%s\nwant\n%s", tables[3], heldBy())
 	}
 	for _, c := range []struct {
 		table     string
@@ -44,6 +48,71 @@ func TestDocument(t *testing.T) {
 	for _, p := range parts("") {
 		if !strings.Contains(tables[p.table], "| "+p.title+" |") {
 			t.Errorf("%s is in no column: make matrix", p.title)
+		}
+	}
+}
+
+// Each column is of a test that is there, and what a host's column leaves out is what its test leaves to the platform:
+// a sentence that is not tried has its reason, and one with a reason is not tried.
+func TestHeldBy(t *testing.T) {
+	for _, s := range slices.Concat(drivers, hosts) {
+		sources, err := filepath.Glob("../../" + s.pkg + "/*_test.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all string
+		for _, name := range sources {
+			content, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all += string(content)
+		}
+		_, body, found := strings.Cut(all, "func "+s.test+"(t *testing.T) {")
+		if !found {
+			t.Errorf("%s: %s has no %s", s.title, s.pkg, s.test)
+		}
+		body, _, _ = strings.Cut(body, "\nfunc ")
+		for name, sentence := range map[string]string{
+			"hosttest.Filters": hosttest.Filters, "hosttest.Order": hosttest.Order,
+		} {
+			told := slices.ContainsFunc(s.left, func(l left) bool { return l.sentence == sentence && l.why != "" })
+			if told != strings.Contains(body, name) {
+				t.Errorf("%s: %q has a reason not to be tried: %v; its test has another opinion", s.title, sentence, told)
+			}
+		}
+	}
+	content, err := os.ReadFile("../../" + document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(content), begin)
+	tables := strings.Split(text, "\n\n")
+	for _, c := range columnsOf(tables[1]) {
+		at := slices.IndexFunc(hosts, func(s suite) bool { return s.title == c.title })
+		if at < 0 {
+			t.Fatalf("%s is no host: make matrix", c.title)
+		}
+		for _, sentence := range hosttest.Sentences() {
+			told := slices.ContainsFunc(hosts[at].left, func(l left) bool { return l.sentence == sentence })
+			if told != (c.results[sentence] == "skip") {
+				t.Errorf("%s: %q is %q, and has a reason not to be tried: %v", c.title, sentence, c.results[sentence], told)
+			}
+		}
+	}
+}
+
+// The map of the README says where each broker of the tables stands.
+func TestMap(t *testing.T) {
+	content, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, row, _ := strings.Cut(string(content), "| `infra/broker/memory`")
+	row, _, _ = strings.Cut("`memory`"+row, "\n")
+	for _, s := range drivers {
+		if name := "`" + filepath.Base(s.pkg) + "`"; !strings.Contains(row, name) {
+			t.Errorf("the map of README.md has no broker %s", name)
 		}
 	}
 }

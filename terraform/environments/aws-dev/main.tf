@@ -7,7 +7,9 @@ module "shop" {
   account  = { id = var.account, region = var.region }
 
   alarm_actions       = var.alarm_actions
+  authorizer          = var.authorizer
   deletion_protection = false
+  environment         = var.environment
   log_days            = 7
   package             = coalesce(var.package, "${path.module}/../../../bin/lambda-arm64.zip")
   packages            = var.packages

@@ -16,6 +16,21 @@ variable "alarm_actions" {
   default     = []
 }
 
+variable "authorizer" {
+  description = "An OpenID provider, {issuer, audiences}: the API lets only its tokens through to operations that no anonymous caller may use. Null: the functions alone check tokens."
+  type = object({
+    issuer    = string
+    audiences = list(string)
+  })
+  default = null
+}
+
+variable "environment" {
+  description = "Further environment variables of all functions, such as EBB_OIDC_ISSUER."
+  type        = map(string)
+  default     = {}
+}
+
 variable "memory" {
   description = "Memory of the sandboxes in MB, by function; \"*\" for all others."
   type        = map(number)

@@ -6,6 +6,7 @@ module "shop" {
   name     = var.name
   place    = var.place
 
+  alarm_channels      = var.alarm_channels
   deletion_protection = false
   image               = var.image
   images              = var.images

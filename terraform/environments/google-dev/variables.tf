@@ -1,5 +1,12 @@
 # What is said from outside, in a terraform.tfvars that terraform.tfvars.example shows.
 
+variable "alarm_channels" {
+  description = "Names of the notification channels that are told of an alarm."
+  type        = list(string)
+  default     = []
+  nullable    = false
+}
+
 variable "image" {
   description = "The image of every function that images does not name."
   type        = string

@@ -7,6 +7,26 @@ locals {
   }]...)
   routes = merge(local.declared, { for k in ["$default"] : k => local.front if local.front != null })
   served = toset(values(local.routes))
+
+  # What no anonymous caller may use. What says nothing of it counts as that, and what the gateway answers does not.
+  closed = toset(flatten([for name, f in var.manifest : [
+    for r in try(f.routes, []) : "${r.method} ${r.path}" if try(r.access, "") != "public"
+  ]]))
+  guarded = var.authorizer == null ? toset([]) : local.closed
+}
+
+resource "aws_apigatewayv2_authorizer" "oidc" {
+  for_each = { for k in ["oidc"] : k => var.authorizer if var.authorizer != null }
+
+  api_id           = var.api.id
+  name             = each.key
+  authorizer_type  = "JWT"
+  identity_sources = ["$request.header.Authorization"]
+
+  jwt_configuration {
+    issuer   = each.value.issuer
+    audience = each.value.audiences
+  }
 }
 
 resource "aws_apigatewayv2_integration" "function" {
@@ -24,6 +44,9 @@ resource "aws_apigatewayv2_route" "route" {
   api_id    = var.api.id
   route_key = each.key
   target    = "integrations/${aws_apigatewayv2_integration.function[each.value].id}"
+
+  authorization_type = contains(local.guarded, each.key) ? "JWT" : "NONE"
+  authorizer_id      = contains(local.guarded, each.key) ? aws_apigatewayv2_authorizer.oidc["oidc"].id : null
 
   lifecycle {
     precondition {

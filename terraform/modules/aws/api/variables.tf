@@ -24,6 +24,20 @@ variable "api" {
   nullable = false
 }
 
+variable "authorizer" {
+  description = "An OpenID provider, {issuer, audiences}: the API lets only its tokens through to operations that no anonymous caller may use. Null: the functions alone check tokens."
+  type = object({
+    issuer    = string
+    audiences = list(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.authorizer == null || can(regex("^https://[^?#]+$", var.authorizer.issuer)) && try(length(var.authorizer.audiences) > 0, false)
+    error_message = "An issuer is an https address without a query, as the iss claim has it, and there is an audience at least."
+  }
+}
+
 variable "functions" {
   description = "The Lambda functions by name: {arn, function_name, invoke_arn}."
   type = map(object({

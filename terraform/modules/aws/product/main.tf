@@ -24,6 +24,13 @@ resource "terraform_data" "checks" {
       condition     = length(local.unknown) == 0
       error_message = "There is no function ${join(", ", local.unknown)}; there are ${join(", ", keys(local.functions))}."
     }
+    # A token that the API lets through is checked again by its function.
+    precondition {
+      condition = var.authorizer == null || try(
+        var.environment.EBB_OIDC_ISSUER == var.authorizer.issuer && contains(var.authorizer.audiences, var.environment.EBB_OIDC_AUDIENCE), false
+      )
+      error_message = "No token would pass both the API and a function: environment has to have the authorizer's issuer as EBB_OIDC_ISSUER, and one of its audiences as EBB_OIDC_AUDIENCE."
+    }
   }
 }
 
@@ -88,6 +95,7 @@ module "api" {
 
   account       = var.account
   alarm_actions = var.alarm_actions
+  authorizer    = var.authorizer
   api           = { id = aws_apigatewayv2_api.api.id, name = aws_apigatewayv2_api.api.name }
   functions     = module.function
   log_days      = var.log_days

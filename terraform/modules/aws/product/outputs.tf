@@ -3,6 +3,11 @@ output "functions" {
   value       = { for name, f in module.function : name => f.function_name }
 }
 
+output "guarded" {
+  description = "The routes that only a token of the authorizer passes."
+  value       = module.api.guarded
+}
+
 output "queues" {
   description = "The queues of the triggers, and what each is sent."
   value       = { for name, q in module.broker.queues : name => merge(q, { policy = module.broker.policies[name] }) }

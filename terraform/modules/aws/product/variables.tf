@@ -34,6 +34,15 @@ variable "audience" {
   nullable    = false
 }
 
+variable "authorizer" {
+  description = "An OpenID provider, {issuer, audiences}: the API lets only its tokens through to operations that no anonymous caller may use. Null: the functions alone check tokens."
+  type = object({
+    issuer    = string
+    audiences = list(string)
+  })
+  default = null
+}
+
 variable "blobs" {
   description = "Whether there is a bucket for events of more than 256 KiB. Without one they are refused when they are published."
   type        = bool

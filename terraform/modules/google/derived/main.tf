@@ -121,3 +121,27 @@ locals {
     }]...),
   )
 }
+
+# What somebody should look at: requests that fail, events that wait, and events that have failed for good.
+locals {
+  alarms = merge(
+    { for name, s in local.services : "${s.name}-5xx" => {
+      filter    = "resource.type = \"cloud_run_revision\" AND resource.labels.service_name = \"${s.name}\" AND metric.type = \"run.googleapis.com/request_count\" AND metric.labels.response_code_class = \"5xx\""
+      aligner   = "ALIGN_DELTA"
+      threshold = 0
+      says      = "${s.name}: requests or events were answered with 5xx."
+    } },
+    { for name in keys(local.subscriptions) : "${name}-wait" => {
+      filter    = "resource.type = \"pubsub_subscription\" AND resource.labels.subscription_id = \"${name}\" AND metric.type = \"pubsub.googleapis.com/subscription/oldest_unacked_message_age\""
+      aligner   = "ALIGN_MAX"
+      threshold = 900
+      says      = "${name}: a message waits for more than 15 minutes."
+    } },
+    { for name, s in local.subscriptions : "${name}-dead" => {
+      filter    = "resource.type = \"pubsub_subscription\" AND resource.labels.subscription_id = \"${name}\" AND metric.type = \"pubsub.googleapis.com/subscription/dead_letter_message_count\""
+      aligner   = "ALIGN_DELTA"
+      threshold = 0
+      says      = "${name}: an event has failed for good; look at it with ebb dlq."
+    } if s.dead != null },
+  )
+}

@@ -1,3 +1,8 @@
+output "alarms" {
+  description = "What somebody should look at, by name: {filter, aligner, threshold, says}."
+  value       = local.alarms
+}
+
 output "grants" {
   description = "What each function may do: {function, role, on, of}, by key."
   value       = local.grants

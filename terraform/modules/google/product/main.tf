@@ -294,3 +294,31 @@ resource "google_cloud_scheduler_job" "tick" {
 
   depends_on = [google_cloud_run_v2_service.function]
 }
+
+resource "google_monitoring_alert_policy" "alarm" {
+  for_each = module.derived.alarms
+
+  project               = local.project
+  display_name          = each.key
+  combiner              = "OR"
+  notification_channels = var.alarm_channels
+
+  documentation {
+    content = each.value.says
+  }
+  conditions {
+    display_name = each.key
+
+    condition_threshold {
+      filter          = each.value.filter
+      comparison      = "COMPARISON_GT"
+      threshold_value = each.value.threshold
+      duration        = "0s"
+
+      aggregations {
+        alignment_period   = "60s"
+        per_series_aligner = each.value.aligner
+      }
+    }
+  }
+}

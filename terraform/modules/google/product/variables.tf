@@ -1,3 +1,10 @@
+variable "alarm_channels" {
+  description = "Names of the notification channels that are told of an alarm."
+  type        = list(string)
+  default     = []
+  nullable    = false
+}
+
 variable "audience" {
   description = "The aud claim of access tokens."
   type        = string

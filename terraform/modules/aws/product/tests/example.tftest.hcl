@@ -82,3 +82,42 @@ run "no_front" {
     manifest = { functions = { archive = { name = "archive", dead_letters = true } } }
   }
 }
+
+run "authorizer" {
+  command = plan
+
+  variables {
+    authorizer  = { issuer = "https://login.example.com/realms/shop", audiences = ["other", "shop"] }
+    environment = { EBB_OIDC_ISSUER = "https://login.example.com/realms/shop", EBB_OIDC_AUDIENCE = "shop" }
+  }
+
+  assert {
+    condition = output.guarded == toset(flatten([for f in values(var.manifest.functions) : [
+      for r in try(f.routes, []) : "${r.method} ${r.path}" if r.access == "authenticated" || r.access == "roles"
+    ]]))
+    error_message = "The routes of the manifest that are not public, and no others, want a token of the provider."
+  }
+  assert {
+    condition     = !contains(output.guarded, "POST /api/sessions") && !contains(output.guarded, "$default") && contains(output.guarded, "POST /api/orders")
+    error_message = "Signing in is open, and placing an order is not."
+  }
+}
+
+run "authorizer_of_another_issuer" {
+  command         = plan
+  expect_failures = [terraform_data.checks]
+
+  variables {
+    authorizer  = { issuer = "https://login.example.com/realms/shop", audiences = ["shop"] }
+    environment = { EBB_OIDC_ISSUER = "https://login.example.com", EBB_OIDC_AUDIENCE = "shop" }
+  }
+}
+
+run "authorizer_that_functions_do_not_know" {
+  command         = plan
+  expect_failures = [terraform_data.checks]
+
+  variables {
+    authorizer = { issuer = "https://login.example.com/realms/shop", audiences = ["shop"] }
+  }
+}

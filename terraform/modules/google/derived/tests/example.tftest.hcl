@@ -234,3 +234,16 @@ run "name_that_is_too_long" {
     manifest = { a-function-with-a-long-name = { name = "a-function-with-a-long-name" } }
   }
 }
+
+run "what_alarms_tell" {
+  command = plan
+
+  assert {
+    condition     = join(",", keys(output.alarms)) == "shop-dev-archive-5xx,shop-dev-archive-dead,shop-dev-archive-wait,shop-dev-clock-5xx,shop-dev-dead-archive-wait,shop-dev-gateway-5xx,shop-dev-orders-5xx,shop-dev-orders-dead,shop-dev-orders-wait"
+    error_message = "Each service has an alarm of failures, each subscription one of waiting, and one of dead letters if it has them."
+  }
+  assert {
+    condition     = strcontains(output.alarms["shop-dev-orders-wait"].filter, "subscription_id = \"shop-dev-orders\"") && output.alarms["shop-dev-orders-wait"].threshold == 900
+    error_message = "An alarm is of its own subscription."
+  }
+}
