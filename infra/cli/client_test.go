@@ -282,6 +282,44 @@ func TestEventsFollowed(t *testing.T) {
 	}
 }
 
+// A text is searched for by the archive. A page of which none has the text is no end of the list, and a follower does
+// not look again at what it has passed.
+func TestEventsByText(t *testing.T) {
+	f := newFake(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	requests := 0
+	f.mux.HandleFunc("GET /api/archive/events", func(w http.ResponseWriter, r *http.Request) {
+		if requests++; requests > 8 {
+			cancel()
+		}
+		switch cursor := r.URL.Query().Get("cursor"); {
+		case cursor == "":
+			_, _ = io.WriteString(w, `{"items":[],"next":"18a0100000000000aabbccdd"}`)
+		case strings.HasPrefix(cursor, "18a010"):
+			_, _ = io.WriteString(w, `{"items":[{"position":"1","event":{"id":"e1","type":"dev.ebb.orders.placed.v1"}}]}`)
+		default:
+			cancel()
+			_, _ = io.WriteString(w, `{"items":[]}`)
+		}
+	})
+	code, out, errs, asked := f.run(t, "events", "--text", "Over due", "--field", "reason")
+	if code != 0 || !strings.Contains(out, "e1") || len(asked) != 2 ||
+		!strings.Contains(asked[1], "cursor=18a0100000000000aabbccdd&field=reason&limit=50&order=desc&text=Over+due") {
+		t.Errorf("got %d, %q, %q, asked %q", code, out, errs, asked)
+	}
+	if code, _, errs, asked = f.run(t, "events", "--field", "reason"); code != exitUsage ||
+		!strings.Contains(errs, "--field needs --text") || len(asked) > 0 {
+		t.Errorf("a field alone: got %d, %q, asked %q", code, errs, asked)
+	}
+	vars := map[string]string{"EBB_URL": f.URL, "EBB_ADMIN_EMAIL": "admin@example.com", "EBB_ADMIN_PASSWORD": "secret"}
+	code, o, _ := ebb(ctx, t.TempDir(), vars, "events", "--follow", "--text", "x")
+	if all := strings.Join(f.requests, "\n"); code != 0 || strings.Count(o.String(), "e1") != 1 ||
+		!strings.Contains(all, "cursor=18a00ffe") {
+		t.Errorf("followed: got %d, %q, asked %q", code, o.String(), all)
+	}
+}
+
 func TestTimers(t *testing.T) {
 	f := newFake(t)
 	f.mux.HandleFunc("GET /api/timers", func(w http.ResponseWriter, r *http.Request) {

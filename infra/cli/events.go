@@ -42,6 +42,7 @@ func (a *app) eventsCommand() *cobra.Command {
 		Example: a.example(`
 $ events                                  the last 50
 $ events list --type users.registered --since 10m
+$ events --text overdue --field reason    whose data has a text
 $ events list --follow -o json
 $ events tree ID                          what caused what`),
 	}
@@ -49,6 +50,9 @@ $ events tree ID                          what caused what`),
 	o.define(a, root.PersistentFlags())
 	completeFormats(root)
 	list := func(c *cobra.Command, _ []string) (err error) {
+		if l.field != "" && l.text == "" {
+			return usageErrorf("--field needs --text, which is searched for in it")
+		}
 		if l.client, err = n.open(); err != nil {
 			return err
 		}
@@ -93,7 +97,7 @@ type lister struct {
 	client     *client
 	output     *output
 
-	order, correlation, eventType, since, until string
+	order, correlation, eventType, text, field, since, until string
 
 	limit  int
 	follow bool
@@ -107,6 +111,10 @@ func (l *lister) define(c *cobra.Command) {
 	f.StringVar(&l.correlation, "correlation", "", "only events of this correlation")
 	f.StringVar(&l.eventType, "type", "",
 		"only events of this type; users.registered stands for the full name with its latest version")
+	f.StringVar(&l.text, "text", "",
+		"only events whose data has this text, in any case; personal fields are not searched")
+	f.StringVar(&l.field, "field", "",
+		"the `name` of the field that has the text, such as lines.product_id; without it any")
 	timeFlag(f, &l.since, "since", "only events from this time on", "10m")
 	timeFlag(f, &l.until, "until", "only events before this time", "10m")
 	f.IntVar(&l.limit, "limit", 50, "show at most this many, the latest ones; 0 for all")
@@ -162,6 +170,8 @@ func (l *lister) run(ctx context.Context) error {
 	}
 	set("subject", l.order)
 	set("correlation", l.correlation)
+	set("text", l.text)
+	set("field", l.field)
 	set("since", l.since)
 	set("until", l.until)
 	header := []string{"TIME", "TYPE", "SUBJECT", "ID"}
@@ -218,7 +228,7 @@ func (l *lister) followed(ctx context.Context, q url.Values) error {
 	if l.since == "" {
 		q.Set("since", time.Now().UTC().Format(time.RFC3339Nano))
 	}
-	from, seen := "", seenPositions{}
+	from, seen, passed := "", seenPositions{}, uint64(0)
 	for ctx.Err() == nil {
 		p, err := l.page(ctx, q, from, "asc", mostPerPage)
 		if err != nil {
@@ -232,9 +242,10 @@ func (l *lister) followed(ctx context.Context, q url.Values) error {
 			return err
 		}
 		if from = p.Next; from != "" {
+			passed = max(passed, timeOfPosition(from))
 			continue
 		}
-		from = seen.before()
+		from = cursorBefore(max(seen.latest(), passed))
 		select {
 		case <-ctx.Done():
 		case <-time.After(500 * time.Millisecond):
@@ -256,11 +267,7 @@ func (s seenPositions) fresh(items []archived) (fresh []archived) {
 		if _, seen := s[item.Position]; seen {
 			continue
 		}
-		at, err := strconv.ParseUint(item.Position[:min(16, len(item.Position))], 16, 64)
-		if err != nil {
-			at = 0
-		}
-		s[item.Position], fresh = at, append(fresh, item)
+		s[item.Position], fresh = timeOfPosition(item.Position), append(fresh, item)
 	}
 	latest := s.latest()
 	for position, at := range s {
@@ -278,9 +285,18 @@ func (s seenPositions) latest() (latest uint64) {
 	return latest
 }
 
-// before returns the cursor from which the follower goes on; "" when nothing was seen.
-func (s seenPositions) before() string {
-	latest := s.latest()
+// timeOfPosition returns the time with which a position begins, in nanoseconds; 0 for one that begins with none.
+func timeOfPosition(position string) uint64 {
+	at, err := strconv.ParseUint(position[:min(16, len(position))], 16, 64)
+	if err != nil {
+		return 0
+	}
+	return at
+}
+
+// cursorBefore returns the cursor from which the follower goes on that has come to a time; "" for one that has seen
+// nothing.
+func cursorBefore(latest uint64) string {
 	if latest < uint64(lateness) {
 		return ""
 	}

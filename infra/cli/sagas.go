@@ -26,6 +26,7 @@ type shownSaga struct {
 	Again     int                 `json:"again"`
 	Reason    string              `json:"reason"`
 	Stuck     *saga.Stuck         `json:"stuck"`
+	Assignee  string              `json:"assignee"`
 	StartedAt time.Time           `json:"started_at"`
 	EndedAt   time.Time           `json:"ended_at"`
 	Steps     []saga.StepProgress `json:"steps"`
@@ -39,12 +40,14 @@ type sagas struct {
 	saga, status         string
 	limit                int
 	step, reason, ending string
+	to                   string
+	nobody               bool
 }
 
 func (a *app) sagasCommand() *cobra.Command {
 	s := &sagas{app: a}
 	root := &cobra.Command{
-		Use:   "sagas [list] | show ID | retry ID | skip ID | cancel ID | end ID",
+		Use:   "sagas [list] | show ID | retry ID | skip ID | cancel ID | end ID | hand-over ID",
 		Short: "Look at the sagas of a running system, and mend those that do not get on",
 		Example: a.example(`
 $ sagas                                    those that have not ended
@@ -53,7 +56,8 @@ $ sagas show ID
 $ sagas retry ID                           send the commands without an answer again
 $ sagas skip ID --reason "released by hand"
 $ sagas cancel ID --reason "a mistake"     undo it
-$ sagas end ID --reason "lost"             end it and undo nothing`),
+$ sagas end ID --reason "lost"             end it and undo nothing
+$ sagas hand-over ID --to PERSON --reason "knows the warehouse"`),
 	}
 	s.connection.define(a, root.PersistentFlags())
 	s.output.define(a, root.PersistentFlags())
@@ -115,10 +119,26 @@ $ sagas end ID --reason "lost"             end it and undo nothing`),
 		},
 	})
 	end.Flags().StringVar(&s.ending, "as", "undone", "how it ends: undone or completed")
-	for _, c := range []*cobra.Command{skip, cancel, end} {
+	handOver := oneID(&cobra.Command{
+		Use: "hand-over ID", Short: "Tell others which person looks after a saga",
+		Long: "Tell others which person looks after a saga. It goes on as before.",
+		Example: a.example("$ sagas hand-over ID --to PERSON --reason \"knows the warehouse\"\n" +
+			"$ sagas hand-over ID --nobody --reason \"on holiday\""),
+		RunE: func(c *cobra.Command, args []string) error {
+			if (s.to == "") != s.nobody {
+				return usageErrorf("needs --to with the id of a person, or --nobody")
+			}
+			return s.act(c.Context(), args[0], "hand-over", func(shown shownSaga) (any, error) {
+				return map[string]string{"to": s.to, "from": shown.Assignee, "reason": s.reason}, s.because()
+			})
+		},
+	})
+	handOver.Flags().StringVar(&s.to, "to", "", "the `id` of the person who looks after it from now on")
+	handOver.Flags().BoolVar(&s.nobody, "nobody", false, "no one looks after it any more")
+	for _, c := range []*cobra.Command{skip, cancel, end, handOver} {
 		c.Flags().StringVar(&s.reason, "reason", "", "why, for the record")
 	}
-	return group(root, listed, show, retry, skip, cancel, end)
+	return group(root, listed, show, retry, skip, cancel, end, handOver)
 }
 
 func (s *sagas) because() error { return because(s.reason) }
@@ -134,7 +154,7 @@ func (s *sagas) list(ctx context.Context) error {
 	}
 	header := []string{"ID", "SAGA", "STATUS", "STEP", "AGAIN", "DUE", "REASON"}
 	if s.wide() {
-		header = append(header, "VERSION", "STARTED", "ENDED")
+		header = append(header, "VERSION", "STARTED", "ENDED", "LOOKED AFTER BY")
 	}
 	t, all := s.app.table(header...), 0
 	for _, path := range paths {
@@ -165,7 +185,7 @@ func (s *sagas) row(t *table, raw json.RawMessage) error {
 	}
 	cells := []string{one.ID, one.Saga, one.state(), one.Step, again(one.Again), timestamp(one.Due), one.why()}
 	if s.wide() {
-		cells = append(cells, fmt.Sprint(one.Version), timestamp(one.StartedAt), timestamp(one.EndedAt))
+		cells = append(cells, fmt.Sprint(one.Version), timestamp(one.StartedAt), timestamp(one.EndedAt), one.Assignee)
 	}
 	t.row(cells...)
 	return nil
@@ -233,6 +253,9 @@ func (s *sagas) print(raw json.RawMessage) error {
 		fmt.Fprintf(s.app.Out, ": %s", oneLine(why))
 	}
 	fmt.Fprintln(s.app.Out)
+	if one.Assignee != "" {
+		fmt.Fprintf(s.app.Out, "looked after by %s\n", oneLine(one.Assignee))
+	}
 	header := []string{"STEP", "STATE", "AGAIN", "DUE", "BEGAN", "ENDED"}
 	if s.wide() {
 		header = append(header, "UNDOING", "UNDONE", "AFTER")
