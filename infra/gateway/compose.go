@@ -132,10 +132,7 @@ func (g *Gateway) compose(x *Exchange, parts []source) {
 		defer cancel()
 		ends[i] = end
 		r := partRequest(end, x.Request, p.pathFor(x.Caller), nil)
-		part := &Exchange{
-			Request: r, own: true, Route: p.route, Caller: x.Caller, table: x.table, address: x.address,
-			version: x.version,
-		}
+		part := x.part(p.route, r)
 		go func() { answers[i] <- g.ask(end, p, part) }()
 	}
 	await := func(i int) (part json.RawMessage) {
@@ -215,8 +212,7 @@ func (r *Route) refusal(request *http.Request, who auth.Principal) error {
 	return r.allow(who)
 }
 
-// ask returns a part's JSON; nil when it cannot be had. The timeout, the breaker and the limits of load of the part's
-// operation hold. That the context of the part ends says nothing about its function.
+// ask returns a part's JSON; nil when it cannot be had.
 func (g *Gateway) ask(ctx context.Context, p source, x *Exchange) (part json.RawMessage) {
 	log := g.cfg.Logger
 	defer func() {
@@ -226,21 +222,35 @@ func (g *Gateway) ask(ctx context.Context, p source, x *Exchange) (part json.Raw
 			part = nil
 		}
 	}()
-	w := &recorder{header: http.Header{}}
-	x.response.ResponseWriter, x.Writer = w, &x.response
 	if err := p.route.refusal(x.Request, x.Caller); err != nil {
-		x.Refuse(err)
-	} else {
-		chain(func(x *Exchange) {
-			dispatch(x)
-			x.hurried = x.hurried || ctx.Err() != nil
-		}, choose, limitTime, shedLoad)(x)
+		log.WarnContext(x.Request.Context(), "a part of a composed answer is refused", "part", p.Name, "error", err)
+		return nil
 	}
+	w := x.ask(ctx, choose)
 	if w.status != http.StatusOK || !json.Valid(w.body.Bytes()) {
 		log.WarnContext(x.Request.Context(), "a part of a composed answer is missing", "part", p.Name, "status", w.status)
 		return nil
 	}
 	return w.body.Bytes()
+}
+
+// part returns the Exchange of a request for a part of this one's answer.
+func (x *Exchange) part(route *Route, r *http.Request) *Exchange {
+	return &Exchange{
+		Request: r, own: true, Route: route, Caller: x.Caller, table: x.table, address: x.address, version: x.version,
+	}
+}
+
+// ask sends the request for a part, whose context is ctx, to its function, through the policies and the time and load
+// that its operation allows. That the context of the part ends says nothing about its function.
+func (x *Exchange) ask(ctx context.Context, policies ...Middleware) *recorder {
+	w := &recorder{header: http.Header{}}
+	x.response.ResponseWriter, x.Writer = w, &x.response
+	chain(func(x *Exchange) {
+		dispatch(x)
+		x.hurried = x.hurried || ctx.Err() != nil
+	}, append(policies, limitTime, shedLoad)...)(x)
+	return w
 }
 
 // recorder stores an answer instead of sending it.

@@ -106,7 +106,8 @@ func (g *Gateway) export(x *Exchange, routes []*Route) {
 	})
 }
 
-// exportPart returns what an operation answers about a person, all pages of it; nil when it holds nothing.
+// exportPart returns what an operation answers about a person, all pages of it; nil when it holds nothing. The timeout,
+// the breaker and the limits of load of the operation hold, for each page.
 func (g *Gateway) exportPart(
 	ctx context.Context, route *Route, of *Exchange, person string,
 ) (data json.RawMessage, err error) {
@@ -126,10 +127,7 @@ func (g *Gateway) exportPart(
 	}
 	var items []json.RawMessage
 	for size := 0; ; {
-		w := &recorder{header: http.Header{}}
-		route.handler(&Exchange{
-			Writer: w, Request: exportRequest(ctx, of.Request, path, query), own: true, Route: route, Caller: of.Caller,
-		})
+		w := of.part(route, exportRequest(ctx, of.Request, path, query)).ask(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()

@@ -136,3 +136,26 @@ func TestExportOfNarrowedOperation(t *testing.T) {
 		t.Errorf("an admin: got %+v", got)
 	}
 }
+
+// A part of an export has the timeout, the breaker and the limits of load of its operation, and is named as missing.
+func TestPartsOfAnExportAreShed(t *testing.T) {
+	f := newFixture(t, personal)
+	f.configure("operations: {GET /api/orders: {timeout: 1ms, breaker: {failures: 0.5, requests: 2, pause: 1m}}}")
+	f.handle("users", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("1")) })
+	called := 0
+	f.handle("orders", func(w http.ResponseWriter, r *http.Request) {
+		called++
+		<-r.Context().Done()
+		w.WriteHeader(http.StatusGatewayTimeout)
+	})
+	for range 4 {
+		e := f.export("/api/persons/ada/export", f.token())
+		if len(e.Parts) != 1 || !slices.Equal(e.Missing, []string{"orders /api/orders"}) {
+			t.Errorf("got %+v", e)
+		}
+	}
+	if called != 2 {
+		t.Errorf("the function was called %d times, want 2", called)
+	}
+	f.refused(f.call("GET", "/api/orders", f.token(), nil), "60")
+}
