@@ -1,12 +1,16 @@
 package sqs_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -121,19 +125,53 @@ func TestExisting(t *testing.T) {
 	first, second := open(t, sqs.Config{Name: n}), open(t, sqs.Config{Name: n})
 	must(t, first.Declare(t.Context(), "orders"))
 	must(t, second.Declare(t.Context(), "orders"))
-	settings, err := awsconfig.Load(t.Context(), "")
-	must(t, err)
-	list := sns.ListSubscriptionsByTopicInput{TopicArn: aws.String("arn:aws:sns:us-east-1:000000000000:" + n + ".fifo")}
-	all, err := sns.NewFromConfig(settings).ListSubscriptionsByTopic(t.Context(), &list)
-	must(t, err)
-	if len(all.Subscriptions) != 1 {
-		t.Errorf("the queue is subscribed %d times, want once", len(all.Subscriptions))
+	if got := subscriptions(t, n); got != 1 {
+		t.Errorf("the queue is subscribed %d times, want once", got)
 	}
 	handled, _ := collect(t, second, "orders")
 	must(t, first.Publish(t.Context(), brokertest.Event("1", "k"), brokertest.Event("2", "k")))
 	if a, b := next(t, handled).ID(), next(t, handled).ID(); a != "1" || b != "2" {
 		t.Errorf("got %s and %s, want 1 and 2", a, b)
 	}
+}
+
+// A subscription whose answer was lost is not made a second time: what comes twice is no news, but costs as much.
+func TestSubscribedOnceWhenTheAnswerIsLost(t *testing.T) {
+	client(t)
+	emulator, err := url.Parse(os.Getenv("AWS_ENDPOINT_URL"))
+	must(t, err)
+	lost := false
+	proxy := httputil.NewSingleHostReverseProxy(emulator)
+	way := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		must(t, err)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if lost || !strings.Contains(string(body), "Action=Subscribe&") {
+			proxy.ServeHTTP(w, r)
+			return
+		}
+		lost = true
+		proxy.ServeHTTP(httptest.NewRecorder(), r)
+		panic(http.ErrAbortHandler)
+	}))
+	defer way.Close()
+	n := name()
+	t.Setenv("AWS_ENDPOINT_URL", way.URL)
+	must(t, open(t, sqs.Config{Name: n}).Declare(t.Context(), "orders"))
+	if got := subscriptions(t, n); got != 1 || !lost {
+		t.Errorf("the queue is subscribed %d times, want once; an answer was lost: %v", got, lost)
+	}
+}
+
+// subscriptions returns how many the topic of a broker has.
+func subscriptions(t *testing.T, name string) int {
+	t.Helper()
+	settings, err := awsconfig.Load(t.Context(), "")
+	must(t, err)
+	list := sns.ListSubscriptionsByTopicInput{TopicArn: aws.String("arn:aws:sns:us-east-1:000000000000:" + name + ".fifo")}
+	all, err := sns.NewFromConfig(settings).ListSubscriptionsByTopic(t.Context(), &list)
+	must(t, err)
+	return len(all.Subscriptions)
 }
 
 // A message that is no CloudEvent is moved to the dead-letter queue, and the events behind it go on.

@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/cloudevents/sdk-go/v2/event"
 
+	"github.com/ebb-dev/ebb/infra/broker/internal/delivery"
 	"github.com/ebb-dev/ebb/infra/broker/internal/eventqueue"
 	"github.com/ebb-dev/ebb/infra/broker/sqs/sns"
 	"github.com/ebb-dev/ebb/infra/fault"
@@ -25,6 +26,10 @@ import (
 )
 
 const (
+	// A subscription is asked for this often, and a while in between.
+	subscribeTries = 3
+	subscribePause = 200 * time.Millisecond
+
 	// setupTimeout bounds Open, and each of Declare and Drop.
 	setupTimeout = 15 * time.Second
 
@@ -237,15 +242,21 @@ func (d *driver) checkQueue(ctx context.Context, name, url string) (arn string, 
 
 // subscribe subscribes the queue to the topic, unless it is.
 func (d *driver) subscribe(ctx context.Context, arn string) error {
-	subscription, err := d.subscription(ctx, arn)
-	if err != nil || subscription != "" {
-		return err
+	once := func(o *awssns.Options) { o.Retryer = aws.NopRetryer{} }
+	for try := 1; ; try++ {
+		subscription, err := d.subscription(ctx, arn) // also of a request that has failed and was done all the same
+		if err != nil || subscription != "" {
+			return err
+		}
+		_, err = d.sns.Subscribe(ctx, &awssns.SubscribeInput{
+			TopicArn: &d.topic, Protocol: aws.String("sqs"), Endpoint: &arn,
+			Attributes: map[string]string{"RawMessageDelivery": "true"},
+		}, once)
+		if err == nil || try == subscribeTries {
+			return awsconfig.Fault(ctx, err, "SNS")
+		}
+		delivery.Pause(ctx, subscribePause)
 	}
-	_, err = d.sns.Subscribe(ctx, &awssns.SubscribeInput{
-		TopicArn: &d.topic, Protocol: aws.String("sqs"), Endpoint: &arn,
-		Attributes: map[string]string{"RawMessageDelivery": "true"},
-	})
-	return awsconfig.Fault(ctx, err, "SNS")
 }
 
 // subscription returns the ARN of the queue's subscription; "": there is none.
