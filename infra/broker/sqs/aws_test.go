@@ -135,7 +135,7 @@ func TestExisting(t *testing.T) {
 	}
 }
 
-// A subscription whose answer was lost is not made a second time: what comes twice is no news, but costs as much.
+// A subscription whose answer was lost is not made a second time, so that no event comes to the queue twice.
 func TestSubscribedOnceWhenTheAnswerIsLost(t *testing.T) {
 	client(t)
 	emulator, err := url.Parse(os.Getenv("AWS_ENDPOINT_URL"))
@@ -144,7 +144,9 @@ func TestSubscribedOnceWhenTheAnswerIsLost(t *testing.T) {
 	proxy := httputil.NewSingleHostReverseProxy(emulator)
 	way := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
-		must(t, err)
+		if err != nil {
+			t.Error(err)
+		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		if lost || !strings.Contains(string(body), "Action=Subscribe&") {
 			proxy.ServeHTTP(w, r)
